@@ -1,0 +1,112 @@
+/** The port behind which every session store stands, its contract in prose, and its errors. */
+import type { Binding, BindingOrigin, MachineId, SessionKey } from '../affinity/session.ts';
+
+/** `absent`: the store knows that nobody owns the key. `unknown`: it can't tell now (busy, failed). */
+export type Lookup = Binding | 'absent' | 'unknown';
+
+export interface NewBinding {
+  readonly key: SessionKey;
+  readonly machine: MachineId;
+  readonly origin: BindingOrigin;
+  /** Sliding time to live in ms, bounded by the store's maximum age. */
+  readonly ttlMs: number;
+}
+
+/** A binding as another Machine states it of itself: its generation is kept. */
+export interface StatedBinding extends NewBinding {
+  readonly generation: number;
+}
+
+/** What the store has done since it was opened, and what it holds. */
+export interface StoreMetrics {
+  /** Bindings held, expired ones that were not cleaned up yet included. */
+  readonly total: number;
+  /** Of these, how many have expired. */
+  readonly expired: number;
+  readonly lookups: number;
+  /** Bindings written: claims that won, upserts, rebinds. */
+  readonly upserts: number;
+  readonly deletes: number;
+  readonly errors: number;
+  /** ms since the epoch; undefined before the first. */
+  readonly lastCleanupAt: number | undefined;
+  /** Database and write-ahead log in bytes; 0 where nothing is on disk. */
+  readonly sizeBytes: number;
+}
+
+/**
+ * Who owns which session.
+ *
+ * Every method takes durations in ms and tells time by the clock it was made with. An expired
+ * binding is absent to every method, whether or not it was cleaned up. The promise of a write
+ * resolves once the write is committed (what that survives is each adapter's promise), and writes
+ * take effect in the order of their calls. A lookup sees the writes called before it, committed or
+ * not. Failures reject with a {@link StoreError}, except in `lookup`, which answers `unknown`.
+ * After `close` every method but `close` rejects, and `lookup` answers `unknown`.
+ */
+export interface SessionStore {
+  readonly kind: 'memory' | 'sqlite' | 'redis' | 'postgres';
+  /** Whether the Machines of a fleet share one store of this kind; then nobody needs to ask a peer. */
+  readonly isShared: boolean;
+  /** Who owns the key. Synchronous where the adapter can answer without waiting; never rejects. */
+  lookup(key: SessionKey): Lookup | Promise<Lookup>;
+  /**
+   * Binds the key if nobody owns it, and returns who owns it now: the caller, or the earlier owner.
+   * A repeated claim by the owner itself is a touch. A `learned` claim of a key that the same
+   * Machine adopted or that a peer stated turns the origin to `learned` only if the owner is the same.
+   */
+  claim(binding: NewBinding): Promise<Binding>;
+  /**
+   * Writes what a Machine states of itself. A binding of a higher generation that is already there
+   * stays, as does an equal one of another owner that is not `copied`. Returns what is there now.
+   */
+  upsert(binding: StatedBinding): Promise<Binding>;
+  /**
+   * Compare-and-set: moves the key from one Machine to another and raises the generation.
+   * Returns what is there now, or `undefined` if the key is absent; the caller compares the owner.
+   */
+  rebind(
+    key: SessionKey,
+    from: MachineId,
+    to: MachineId,
+    origin: BindingOrigin,
+    ttlMs: number,
+  ): Promise<Binding | undefined>;
+  /** Slides the expiry to `ttlMs` from now, never shortens it, never past the maximum age. False if absent. */
+  touch(key: SessionKey, ttlMs: number): Promise<boolean>;
+  /** Sets the expiry to `ttlMs` from now, if that is earlier. False if absent. */
+  expireWithin(key: SessionKey, ttlMs: number): Promise<boolean>;
+  /** Removes the binding; with `ifMachine`, only if that Machine owns it. Returns whether one was removed. */
+  delete(key: SessionKey, ifMachine?: MachineId): Promise<boolean>;
+  /** Removes what has expired and what exceeds the maximum number of sessions; returns how many. */
+  cleanup(): Promise<number>;
+  /** Everything that has not expired, in no promised order. */
+  entries(): AsyncIterable<Binding>;
+  getMetrics(): Promise<StoreMetrics>;
+  /** Finishes the writes under way and frees everything. The second call waits for the first. */
+  close(): Promise<void>;
+}
+
+/** What a store is told about its limits, whatever the adapter. */
+export interface StoreLimits {
+  /** Bindings held at most; beyond it the least recently used go first, adopted before learned. */
+  readonly maxSessions: number;
+  /** Whole life of a binding in ms, however often it slides; 0 for no bound. */
+  readonly maxAgeMs: number;
+}
+
+/**
+ * `passing`: trying again may help (busy, connection lost). `full`: no room. `fatal`: it will not
+ * mend by itself (damaged, newer schema, no permission). `closed`: the store was closed.
+ */
+export type StoreErrorCode = 'passing' | 'full' | 'fatal' | 'closed';
+
+export class StoreError extends Error {
+  override readonly name = 'StoreError';
+  readonly code: StoreErrorCode;
+
+  constructor(code: StoreErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
