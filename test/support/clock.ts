@@ -1,0 +1,92 @@
+/** A clock that stands still until the test moves it. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Cancel, Clock } from '../../src/clock.ts';
+
+/** The moment a test clock shows at first: 2026-01-01T00:00:00Z. */
+const DEFAULT_START_MS = Date.UTC(2026, 0, 1);
+
+export interface TestClock extends Clock {
+  /**
+   * Moves time on by `ms` and fires what falls due on the way, in the order of time and then of
+   * setting. After each timer all that it set going without I/O has run, so a timer that a timer
+   * sets is fired too if it falls due.
+   */
+  advance(ms: number): Promise<void>;
+  /** Timers and sleeps not yet over: 0 when everything that was started is stopped. */
+  pendingCount(): number;
+}
+
+interface Timer {
+  dueAt: number;
+  readonly fire: () => void;
+  readonly everyMs: number | undefined;
+}
+
+export function createTestClock(startMs = DEFAULT_START_MS): TestClock {
+  const timers = new Set<Timer>();
+  let now = startMs;
+
+  const add = (ms: number, fire: () => void, everyMs?: number): Cancel => {
+    const timer: Timer = { dueAt: now + Math.max(ms, 0), fire, everyMs };
+    timers.add(timer);
+    return () => void timers.delete(timer);
+  };
+
+  return {
+    now: () => now,
+    monotonicMs: () => now - startMs,
+    sleep: (ms, signal) => sleepOn(add, ms, signal),
+    after: (ms, fn) => add(ms, fn),
+    every: (ms, fn) => add(ms, fn, Math.max(ms, 1)),
+    pendingCount: () => timers.size,
+    advance: async (ms) => {
+      const until = now + ms;
+      await nextTurn();
+      for (let timer = nextDue(timers, until); timer; timer = nextDue(timers, until)) {
+        now = timer.dueAt;
+        if (timer.everyMs === undefined) timers.delete(timer);
+        else reschedule(timers, timer, timer.everyMs);
+        timer.fire();
+        await nextTurn();
+      }
+      now = until;
+      await nextTurn();
+    },
+  };
+}
+
+/** A repeating timer goes behind the others that are due at the same moment, as with node's. */
+function reschedule(timers: Set<Timer>, timer: Timer, everyMs: number): void {
+  timer.dueAt += everyMs;
+  timers.delete(timer);
+  timers.add(timer);
+}
+
+function sleepOn(
+  add: (ms: number, fire: () => void) => Cancel,
+  ms: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) {
+      resolve();
+      return;
+    }
+    const done = (): void => {
+      cancel();
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const cancel = add(ms, done);
+    signal?.addEventListener('abort', done);
+  });
+}
+
+/** Sets keep the order of insertion, so the first of equal ones is the one set first. */
+function nextDue(timers: Set<Timer>, until: number): Timer | undefined {
+  let next: Timer | undefined;
+  for (const timer of timers) {
+    if (timer.dueAt <= until && (next === undefined || timer.dueAt < next.dueAt)) next = timer;
+  }
+  return next;
+}
