@@ -1,0 +1,83 @@
+/** What is measured, as the rest of the program says it. `metrics/prometheus.ts` stands behind it. */
+import type { DecisionKind, Why } from './affinity/decide.ts';
+import type { StoreMetrics } from './store/store.ts';
+
+export const STORE_OPERATIONS = [
+  'lookup',
+  'claim',
+  'upsert',
+  'rebind',
+  'touch',
+  'expireWithin',
+  'delete',
+  'cleanup',
+] as const;
+export type StoreOperation = (typeof STORE_OPERATIONS)[number];
+export type StoreOutcome = 'ok' | 'error';
+
+export const STREAM_KINDS = ['http', 'websocket'] as const;
+export type StreamKind = (typeof STREAM_KINDS)[number];
+
+export const PEER_OUTCOMES = ['owner', 'none', 'inconclusive', 'shed'] as const;
+export type PeerOutcome = (typeof PEER_OUTCOMES)[number];
+
+export interface RequestTimes {
+  /** From the request's arrival to the answer's head, without the upstream's share. */
+  readonly sidecarMs: number;
+  /** From the first byte sent to the app or a peer to its answer's head; undefined if none was asked. */
+  readonly upstreamMs: number | undefined;
+  /** As the client saw it; 499 for a client that left. */
+  readonly statusCode: number;
+}
+
+/**
+ * Called on the request's way: nothing here waits, throws or allocates much. Label values come from
+ * closed sets and are never a session id or key.
+ */
+export interface Metrics {
+  readonly requestDecided: (kind: DecisionKind, why: Why) => void;
+  readonly requestAnswered: (times: RequestTimes) => void;
+  readonly streamOpened: (kind: StreamKind) => void;
+  readonly streamClosed: (kind: StreamKind) => void;
+  /** `shed`: not asked, as too much was being asked already. */
+  readonly peerQuestion: (outcome: PeerOutcome) => void;
+  /** Announcements that no longer found room in the queue to a peer. */
+  readonly announcementsDropped: (count: number) => void;
+  /** Two Machines had adopted one id; one of them has given it up. */
+  readonly claimConflict: () => void;
+  readonly storeOperation: (
+    operation: StoreOperation,
+    outcome: StoreOutcome,
+    durationMs: number,
+  ) => void;
+  /** True while a stand-in takes the place of the configured store. */
+  readonly storeDegraded: (isDegraded: boolean) => void;
+  /** What to ask at every scrape for the sessions held; replaces an earlier one. */
+  readonly watchStore: (read: () => Promise<StoreMetrics>) => void;
+  /** The text Prometheus reads. Never waits longer than two seconds for the store: then it shows what it last knew. */
+  readonly render: () => Promise<string>;
+  readonly contentType: string;
+  /** Stops what measures in the background. Calling it twice does nothing more. */
+  readonly close: () => void;
+}
+
+/** Measures nothing: for tests and tools. */
+export const nullMetrics: Metrics = {
+  requestDecided: ignore,
+  requestAnswered: ignore,
+  streamOpened: ignore,
+  streamClosed: ignore,
+  peerQuestion: ignore,
+  announcementsDropped: ignore,
+  claimConflict: ignore,
+  storeOperation: ignore,
+  storeDegraded: ignore,
+  watchStore: ignore,
+  render: () => Promise.resolve(''),
+  contentType: 'text/plain',
+  close: ignore,
+};
+
+function ignore(): void {
+  // Measuring nothing is what nullMetrics is for.
+}

@@ -1,0 +1,244 @@
+/** The measurements as Prometheus reads them. */
+import { Counter, Gauge, Registry } from 'prom-client';
+import { DECISION_KINDS, WHYS } from '../affinity/decide.ts';
+import type { Clock } from '../clock.ts';
+import { PEER_OUTCOMES, STORE_OPERATIONS, STREAM_KINDS, type Metrics } from '../metrics.ts';
+import type { StoreMetrics } from '../store/store.ts';
+import { registerCountPairs, registerCounts, registerDurations } from './counts.ts';
+import { registerProcessMetrics } from './process.ts';
+
+export interface MetricsOptions {
+  readonly clock: Clock;
+  readonly version: string;
+}
+
+/** Each call has a registry of its own, so that two sidecars can run in one process. */
+export function createMetrics({ clock, version }: MetricsOptions): Metrics {
+  const registry = new Registry();
+  const stopProcessMetrics = registerProcessMetrics(registry);
+  registerBuildInfo(registry, version);
+  const store = registerStoreGauges(registry, clock);
+  return {
+    ...registerRequests(registry),
+    ...registerStreams(registry),
+    ...registerPeers(registry),
+    ...registerStoreOperations(registry),
+    watchStore: (read) => store.watch(read),
+    render: async () => {
+      await store.refresh();
+      return registry.metrics();
+    },
+    contentType: registry.contentType,
+    close: stopProcessMetrics,
+  };
+}
+
+const SIDECAR_BUCKETS_MS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 300, 1000];
+const UPSTREAM_BUCKETS_MS = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000, 60_000, 300_000];
+const STORE_BUCKETS_MS = [0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 10, 50, 100, 500, 2000];
+const STORE_READ_TIMEOUT_MS = 2000;
+
+function registerRequests(registry: Registry): Pick<Metrics, 'requestDecided' | 'requestAnswered'> {
+  const decided = registerCountPairs(
+    registry,
+    { name: 'fly_affinity_requests_total', help: 'Requests by what was done with them, and why.' },
+    { name: 'decision', values: DECISION_KINDS },
+    { name: 'why', values: WHYS },
+  );
+  const answered = registerCounts(
+    registry,
+    {
+      name: 'fly_affinity_responses_total',
+      help: 'Answers by class of status; 499: the client left.',
+    },
+    { name: 'status', values: ['1xx', '2xx', '3xx', '4xx', '5xx', '499'] },
+  );
+  const sidecar = registerDurations(
+    registry,
+    {
+      name: 'fly_affinity_sidecar_seconds',
+      help: "Time added to a request until its answer's head.",
+    },
+    SIDECAR_BUCKETS_MS,
+  );
+  const upstream = registerDurations(
+    registry,
+    {
+      name: 'fly_affinity_upstream_seconds',
+      help: "Time until the head of the app's or peer's answer.",
+    },
+    UPSTREAM_BUCKETS_MS,
+  );
+  return {
+    requestDecided: decided,
+    requestAnswered: ({ sidecarMs, upstreamMs, statusCode }) => {
+      answered(statusClass(statusCode));
+      sidecar(sidecarMs);
+      if (upstreamMs !== undefined) upstream(upstreamMs);
+    },
+  };
+}
+
+const STATUS_CLASSES = ['other', '1xx', '2xx', '3xx', '4xx', '5xx'];
+
+function statusClass(statusCode: number): string {
+  if (statusCode === 499) return '499';
+  return STATUS_CLASSES[Math.floor(statusCode / 100)] ?? 'other';
+}
+
+function registerStreams(registry: Registry): Pick<Metrics, 'streamOpened' | 'streamClosed'> {
+  const open = { http: 0, websocket: 0 };
+  new Gauge({
+    name: 'fly_affinity_open_streams',
+    help: 'Answers and sockets open now.',
+    labelNames: ['kind'],
+    registers: [registry],
+    collect() {
+      for (const kind of STREAM_KINDS) this.set({ kind }, open[kind]);
+    },
+  });
+  return {
+    streamOpened: (kind) => (open[kind] += 1),
+    streamClosed: (kind) => (open[kind] -= 1),
+  };
+}
+
+function registerPeers(
+  registry: Registry,
+): Pick<Metrics, 'peerQuestion' | 'announcementsDropped' | 'claimConflict'> {
+  const asked = registerCounts(
+    registry,
+    { name: 'fly_affinity_peer_questions_total', help: 'Questions to the peers by their outcome.' },
+    { name: 'outcome', values: PEER_OUTCOMES },
+  );
+  const dropped = new Counter({
+    name: 'fly_affinity_announcements_dropped_total',
+    help: 'Announcements to peers that found no room.',
+    registers: [registry],
+  });
+  const conflicts = new Counter({
+    name: 'fly_affinity_claim_conflicts_total',
+    help: 'Sessions that two Machines had adopted, and one gave up.',
+    registers: [registry],
+  });
+  return {
+    peerQuestion: (outcome) => asked(outcome),
+    announcementsDropped: (count) => dropped.inc(count),
+    claimConflict: () => conflicts.inc(),
+  };
+}
+
+function registerStoreOperations(
+  registry: Registry,
+): Pick<Metrics, 'storeOperation' | 'storeDegraded'> {
+  const operations = { name: 'operation', values: STORE_OPERATIONS };
+  const count = registerCountPairs(
+    registry,
+    { name: 'fly_affinity_store_operations_total', help: 'Operations of the session store.' },
+    operations,
+    { name: 'outcome', values: ['ok', 'error'] },
+  );
+  const durations = registerDurations(
+    registry,
+    {
+      name: 'fly_affinity_store_operation_seconds',
+      help: 'Time an operation took, waiting included.',
+    },
+    STORE_BUCKETS_MS,
+    operations,
+  );
+  const degraded = new Gauge({
+    name: 'fly_affinity_store_degraded',
+    help: '1 while a stand-in takes the place of the configured store.',
+    registers: [registry],
+  });
+  return {
+    storeOperation: (operation, outcome, durationMs) => {
+      count(operation, outcome);
+      durations(durationMs, operation);
+    },
+    storeDegraded: (isDegraded) => degraded.set(isDegraded ? 1 : 0),
+  };
+}
+
+function registerBuildInfo(registry: Registry, version: string): void {
+  const labels = { version, node: process.version };
+  new Gauge({
+    name: 'fly_affinity_build_info',
+    help: 'Always 1; the labels say what is running.',
+    labelNames: ['version', 'node'],
+    registers: [registry],
+  }).set(labels, 1);
+}
+
+interface StoreGauges {
+  watch(read: () => Promise<StoreMetrics>): void;
+  /** Resolves when the store has answered, or after {@link STORE_READ_TIMEOUT_MS}; never rejects. */
+  refresh(): Promise<void>;
+}
+
+function registerStoreGauges(registry: Registry, clock: Clock): StoreGauges {
+  let read: (() => Promise<StoreMetrics>) | undefined;
+  let last: StoreMetrics | undefined;
+  let reading: Promise<void> | undefined;
+  showStore(registry, () => last);
+
+  const readOnce = async (ask: () => Promise<StoreMetrics>): Promise<void> => {
+    try {
+      last = await ask();
+    } catch {
+      // What it last said stays; that it fails is counted among its operations.
+    } finally {
+      reading = undefined;
+    }
+  };
+  return {
+    watch: (newRead) => (read = newRead),
+    refresh: async () => {
+      if (!read) return;
+      reading ??= readOnce(read);
+      const deadline = new AbortController();
+      await Promise.race([reading, clock.sleep(STORE_READ_TIMEOUT_MS, deadline.signal)]);
+      deadline.abort();
+    },
+  };
+}
+
+/** The store counts by itself; what it says is shown as it is, and 0 before it has said anything. */
+function showStore(registry: Registry, last: () => StoreMetrics | undefined): void {
+  const show = (
+    type: typeof Gauge | typeof Counter,
+    name: string,
+    help: string,
+    value: (metrics: StoreMetrics) => number | undefined,
+  ): void => {
+    new type({
+      name: `fly_affinity_${name}`,
+      help,
+      registers: [registry],
+      collect() {
+        const metrics = last();
+        this.reset();
+        if (metrics) this.inc(value(metrics) ?? 0);
+      },
+    });
+  };
+  show(
+    Gauge,
+    'sessions',
+    'Sessions bound here, expired ones not counted.',
+    (m) => m.total - m.expired,
+  );
+  show(Gauge, 'sessions_expired', 'Expired sessions not cleaned up yet.', (m) => m.expired);
+  show(Gauge, 'store_size_bytes', 'Database and write-ahead log on disk.', (m) => m.sizeBytes);
+  show(
+    Gauge,
+    'store_last_cleanup_timestamp_seconds',
+    'When it was last cleaned up; 0: not yet.',
+    (m) => (m.lastCleanupAt === undefined ? 0 : m.lastCleanupAt / 1000),
+  );
+  show(Counter, 'store_lookups_total', 'Sessions looked up.', (m) => m.lookups);
+  show(Counter, 'store_upserts_total', 'Sessions written.', (m) => m.upserts);
+  show(Counter, 'store_deletes_total', 'Sessions removed.', (m) => m.deletes);
+  show(Counter, 'store_errors_total', 'Operations that failed.', (m) => m.errors);
+}
