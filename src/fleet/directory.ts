@@ -1,0 +1,67 @@
+/** The port: which other Machines are in the fleet, and who is not any more. */
+import type { MachineId } from '../affinity/session.ts';
+
+/** The sidecar of another Machine. */
+export interface Peer {
+  readonly machine: MachineId;
+  /** Its name, as the `Host` header of what is sent to it says. */
+  readonly host: string;
+  readonly port: number;
+  /** IP address to connect to, as known now; absent while it is not known. */
+  readonly address?: string;
+}
+
+/**
+ * - `off`: there is no fleet, by configuration.
+ * - `static`: the fleet is what the configuration lists.
+ * - `starting`: no reading has ended yet.
+ * - `ok`: the last reading succeeded, at `readAt` (ms since the epoch).
+ * - `failing`: no successful reading since `since`; what was read before is kept, but it may be old.
+ */
+export type DirectoryStatus =
+  | { readonly kind: 'off' }
+  | { readonly kind: 'static' }
+  | { readonly kind: 'starting' }
+  | { readonly kind: 'ok'; readonly readAt: number }
+  | { readonly kind: 'failing'; readonly since: number; readonly reason: string };
+
+/**
+ * Who is in the fleet, read in the background. Every question is answered at once out of the last
+ * successful reading: nothing here waits for the network, and a failed reading changes nothing but
+ * the status (invariant 11).
+ */
+export interface Directory {
+  /** Other Machines running at the last successful reading; the same array until the next. */
+  others(): readonly Peer[];
+  peer(machine: MachineId): Peer | undefined;
+  /**
+   * Whether two successful readings of all deployed Machines, begun after this Machine was first
+   * asked for or missed and ten seconds apart or more, both listed us and not that one. The first
+   * call for a Machine that was never listed is false and begins the watch.
+   */
+  isConfirmedGone(machine: MachineId): boolean;
+  /** Whether a socket's remote address belongs to another Machine of the fleet. */
+  lists(address: string): boolean;
+  /** Whether a socket's remote address belongs to that very Machine, another one of the fleet. */
+  isAddressOf(machine: MachineId, address: string): boolean;
+  status(): DirectoryStatus;
+  /** Makes the first reading and goes on reading in the background; never rejects. */
+  start(): Promise<void>;
+  /** Reads now if the last reading is older than the interval, and joins one under way. Never rejects. */
+  refresh(): Promise<void>;
+  /** Ends the reading under way; no timer or socket is left when it resolves. */
+  stop(): Promise<void>;
+}
+
+/** The directory of a Machine that is alone by configuration. */
+export const offDirectory: Directory = {
+  others: () => [],
+  peer: () => undefined,
+  isConfirmedGone: () => false,
+  lists: () => false,
+  isAddressOf: () => false,
+  status: () => ({ kind: 'off' }),
+  start: () => Promise.resolve(),
+  refresh: () => Promise.resolve(),
+  stop: () => Promise.resolve(),
+};
