@@ -1,0 +1,40 @@
+/** Variables that look like misspelt settings: they would be ignored without a word. */
+import { SETTING_NAMES } from './settings.ts';
+
+/** No app beside us names its variables so: whatever begins like this was meant for us. */
+const OUR_PREFIXES = ['SESSION_STORE_', 'SESSION_ID_', 'FLEET_', 'REPLAY_'];
+const MAX_TYPING_ERRORS = 2;
+/** Shorter names are near to too much: HOST and POST, PORT and SORT. */
+const MIN_COMPARED_CHARACTERS = 5;
+
+/** One warning each. Values are never shown: what it is for is not known. */
+export function findTypos(names: readonly string[]): string[] {
+  const known: ReadonlySet<string> = new Set(SETTING_NAMES);
+  return names.flatMap((name) => {
+    if (known.has(name) || name.startsWith('FLY_')) return [];
+    const { nearest, errors } = nearestSetting(name);
+    const isOurs = OUR_PREFIXES.some((prefix) => name.startsWith(prefix));
+    const isNear = errors <= MAX_TYPING_ERRORS && name.length >= MIN_COMPARED_CHARACTERS;
+    return isOurs || isNear ? [`${name} is not a setting; did you mean ${nearest}?`] : [];
+  });
+}
+
+function nearestSetting(name: string): { nearest: string; errors: number } {
+  return SETTING_NAMES.map((nearest) => ({ nearest, errors: typingErrors(name, nearest) })).reduce(
+    (best, candidate) => (candidate.errors < best.errors ? candidate : best),
+  );
+}
+
+/** Characters to put in, leave out or change (Levenshtein). */
+function typingErrors(left: string, right: string): number {
+  let row = Array.from({ length: right.length + 1 }, (_, index) => index);
+  for (let i = 0; i < left.length; i++) {
+    const next = [i + 1];
+    for (let j = 0; j < right.length; j++) {
+      const changed = (row[j] ?? 0) + (left[i] === right[j] ? 0 : 1);
+      next.push(Math.min(changed, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[right.length] ?? 0;
+}
