@@ -1,0 +1,210 @@
+/**
+ * What Fly.io writes in headers and DNS records, read and written: `fly-replay` and what comes back
+ * from it (Fly.io, "Dynamic Request Routing"), and the names under `.internal` ("Private Networking").
+ * Everything read here may be forged: junk is left out, and nothing throws.
+ */
+import { type MachineId, parseMachineId } from './affinity/session.ts';
+import { formatFields, given, oneOf, parseCount, parseFields, separatorOf } from './fly-fields.ts';
+
+export type Fallback = 'force_self' | 'prefer_self';
+
+/** What `fly-replay` tells the edge to do with a request. */
+export interface ReplayInstruction {
+  /** That Machine or an error. */
+  readonly instance?: string;
+  /** That Machine if possible. */
+  readonly preferInstance?: string;
+  /** One region, or several separated by commas. */
+  readonly region?: string;
+  readonly app?: string;
+  /** Any Machine but the one that says so. */
+  readonly isElsewhere?: boolean;
+  /** Comes back in {@link ReplaySource}. */
+  readonly state?: string;
+  /** How long the edge tries, in ms. */
+  readonly timeoutMs?: number;
+  /** Where the request goes when that has failed; then it can't be replayed again. */
+  readonly fallback?: Fallback;
+}
+
+/** The value of `fly-replay`. Line breaks, control characters and quotes never get into it. */
+export function formatReplay(instruction: ReplayInstruction): string {
+  const { timeoutMs } = instruction;
+  return formatFields([
+    ['instance', instruction.instance],
+    ['prefer_instance', instruction.preferInstance],
+    ['region', instruction.region],
+    ['app', instruction.app],
+    ['elsewhere', instruction.isElsewhere ? 'true' : undefined],
+    ['state', instruction.state],
+    ['timeout', timeoutMs === undefined ? undefined : formatDuration(timeoutMs)],
+    ['fallback', instruction.fallback],
+  ]);
+}
+
+/** Reads a `fly-replay` as the edge would; `undefined` if it names no target. */
+export function parseReplay(text: string): ReplayInstruction | undefined {
+  const fields = parseFields(text, ';');
+  const timeoutMs = parseDuration(fields.get('timeout') ?? '');
+  const fallback = oneOf(FALLBACKS, fields.get('fallback'));
+  const instruction: ReplayInstruction = {
+    ...given('instance', fields.get('instance')),
+    ...given('preferInstance', fields.get('prefer_instance')),
+    ...given('region', fields.get('region')),
+    ...given('app', fields.get('app')),
+    ...given('isElsewhere', fields.get('elsewhere') === 'true' || undefined),
+    ...given('state', fields.get('state')),
+    ...given('timeoutMs', timeoutMs),
+    ...given('fallback', fallback),
+  };
+  const { instance, preferInstance, region, app, isElsewhere } = instruction;
+  return (instance ?? preferInstance ?? region ?? app ?? isElsewhere) ? instruction : undefined;
+}
+
+/** `fly-replay-src`: which Machine replayed this request. */
+export interface ReplaySource {
+  readonly instance?: MachineId;
+  readonly region?: string;
+  /** Microseconds since the epoch. */
+  readonly timestampMicros?: number;
+  readonly state?: string;
+}
+
+/** Leaves out what is missing or malformed. */
+export function parseReplaySource(text: string): ReplaySource {
+  const fields = parseFields(text, separatorOf(text));
+  return {
+    ...given('instance', parseMachineId(fields.get('instance') ?? '')),
+    ...given('region', fields.get('region')),
+    ...given('timestampMicros', parseCount(fields.get('t'))),
+    ...given('state', fields.get('state')),
+  };
+}
+
+export function formatReplaySource(source: ReplaySource): string {
+  return formatFields([
+    ['instance', source.instance],
+    ['region', source.region],
+    ['t', source.timestampMicros],
+    ['state', source.state],
+  ]);
+}
+
+const FALLBACKS = ['force_self', 'prefer_self'] as const satisfies readonly Fallback[];
+const FAILURE_REASONS = ['timeout', 'retries_exhausted', 'no_candidate'] as const;
+export type ReplayFailureReason = (typeof FAILURE_REASONS)[number];
+
+/** `fly-replay-failed`: the request came back by fallback, and may not be replayed again. */
+export interface ReplayFailure {
+  readonly instance?: MachineId;
+  readonly app?: string;
+  readonly region?: string;
+  readonly replaySource?: string;
+  readonly reason?: ReplayFailureReason;
+  readonly elapsedMs?: number;
+}
+
+/** Leaves out what is missing or malformed. */
+export function parseReplayFailure(text: string): ReplayFailure {
+  const fields = parseFields(text, separatorOf(text));
+  return {
+    ...given('instance', parseMachineId(fields.get('instance') ?? '')),
+    ...given('app', fields.get('app')),
+    ...given('region', fields.get('region')),
+    ...given('replaySource', fields.get('replay_source')),
+    ...given('reason', oneOf(FAILURE_REASONS, fields.get('reason'))),
+    ...given('elapsedMs', parseCount(fields.get('elapsed_ms'))),
+  };
+}
+
+export function formatReplayFailure(failure: ReplayFailure): string {
+  return formatFields([
+    ['instance', failure.instance],
+    ['app', failure.app],
+    ['region', failure.region],
+    ['replay_source', failure.replaySource],
+    ['reason', failure.reason],
+    ['elapsed_ms', failure.elapsedMs],
+  ]);
+}
+
+const CACHE_STATUSES = ['hit', 'miss', 'bypass'] as const;
+
+/** `fly-replay-cache-status`: whether the edge has chosen this Machine out of its replay cache. */
+export type ReplayCacheStatus = (typeof CACHE_STATUSES)[number];
+
+export function parseReplayCacheStatus(text: string): ReplayCacheStatus | undefined {
+  return oneOf(CACHE_STATUSES, text.trim().toLowerCase());
+}
+
+/** AAAA: one Machine, while it runs. */
+export function machineName(app: string, id: string): string {
+  return `${id}.vm.${app}.internal`;
+}
+
+/** TXT: the running Machines. */
+export function runningMachinesName(app: string): string {
+  return `vms.${app}.internal`;
+}
+
+/** TXT: all deployed Machines, stopped ones too. */
+export function deployedMachinesName(app: string): string {
+  return `all.vms.${app}.internal`;
+}
+
+/** AAAA: all running Machines. */
+export function appName(app: string): string {
+  return `${app}.internal`;
+}
+
+/** AAAA: the running Machines of one process group. */
+export function processGroupName(app: string, group: string): string {
+  return `${group}.process.${app}.internal`;
+}
+
+export interface ListedMachine {
+  readonly id: MachineId;
+  /** Empty if the record names none. */
+  readonly region: string;
+}
+
+/** What a DNS character string may hold (RFC 1035 §3.3). */
+const MAX_CHARACTER_STRING_BYTES = 255;
+
+/**
+ * Reads `<machine id> <region>,...` from TXT records, each a list of character strings which belong
+ * together. Each Machine is listed once; what is no Machine is left out.
+ */
+export function parseMachinesTxt(records: readonly (readonly string[])[]): ListedMachine[] {
+  const machines = new Map<MachineId, ListedMachine>();
+  for (const entry of records.flatMap((strings) => strings.join('').split(','))) {
+    const [text = '', region = ''] = entry.trim().split(/\s+/);
+    const id = parseMachineId(text);
+    if (id !== undefined && !machines.has(id)) machines.set(id, { id, region });
+  }
+  return [...machines.values()];
+}
+
+/** One TXT record; without Machines there is none. */
+export function formatMachinesTxt(machines: readonly ListedMachine[]): string[][] {
+  if (machines.length === 0) return [];
+  const text = machines.map(({ id, region }) => `${id} ${region}`.trimEnd()).join(',');
+  const strings: string[] = [];
+  for (let at = 0; at < text.length; at += MAX_CHARACTER_STRING_BYTES) {
+    strings.push(text.slice(at, at + MAX_CHARACTER_STRING_BYTES));
+  }
+  return [strings];
+}
+
+const MS_PER_SECOND = 1_000;
+
+function formatDuration(ms: number): string {
+  return ms % MS_PER_SECOND === 0 ? `${ms / MS_PER_SECOND}s` : `${ms}ms`;
+}
+
+/** `10s` or `800ms`, in ms. */
+function parseDuration(text: string): number | undefined {
+  const [, count, unit] = /^(\d{1,9})(ms|s)$/.exec(text) ?? [];
+  if (count === undefined) return undefined;
+  return Number(count) * (unit === 's' ? MS_PER_SECOND : 1);
+}
