@@ -1,0 +1,207 @@
+/**
+ * The simulated Fly Proxy: takes requests, spreads them over the Machines of an app and follows
+ * `fly-replay` (https://fly.io/docs/networking/dynamic-request-routing/).
+ */
+import { Agent, createServer, ServerResponse, type IncomingMessage, type Server } from 'node:http';
+import { once } from 'node:events';
+import type { AddressInfo, Socket } from 'node:net';
+import type { MachineId } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
+import { ReplayableBody } from './body.ts';
+import type { RetryOptions } from './delivery.ts';
+import { headersForMachine } from './edge-headers.ts';
+import { Exchange, type EdgeContext } from './exchange.ts';
+import type { RequestRecord } from './records.ts';
+import { createSpread, type SpreadName } from './spread.ts';
+import type { EdgeMachine } from './targets.ts';
+
+export interface EdgeOptions {
+  /** Whose Machines get the requests. */
+  readonly app: string;
+  /** The Machines there are, of all apps; asked for each request. */
+  readonly machines: () => readonly EdgeMachine[];
+  readonly clock: Clock;
+  /** From 0 up to but not including 1. */
+  readonly random: () => number;
+  /** 0, the default, takes a free one. */
+  readonly port?: number;
+  readonly region?: string;
+  readonly spread?: SpreadName;
+  /** Bytes of a body beyond which a request cannot be replayed. */
+  readonly maxReplayBodyBytes?: number;
+  readonly maxReplays?: number;
+  readonly retries?: RetryOptions;
+  /**
+   * Whether replay headers that a client sends are dropped. What Fly Proxy does is not documented;
+   * by default they are passed on, which is the harder case for who relies on them.
+   */
+  readonly stripsReplayHeaders?: boolean;
+  readonly onRecord?: (record: RequestRecord) => void;
+}
+
+export interface Edge {
+  /** `http://127.0.0.1:<port>` */
+  readonly url: string;
+  setSpread(name: SpreadName): void;
+  /** Cuts all connections, and resolves when nothing of the edge is left. */
+  close(): Promise<void>;
+}
+
+const HOST = '127.0.0.1';
+const DEFAULT_REGION = 'iad';
+/** "Requests larger than 1MB cannot be replayed". */
+const MAX_REPLAY_BODY_BYTES = 1_000_000;
+/** PA02, https://fly.io/docs/monitoring/error-codes/ */
+const MAX_REPLAYS = 10;
+/** PR03: "up to 90 retries are attempted". */
+const RETRIES: RetryOptions = { count: 90, delayMs: 100 };
+/** More than a proxy behind the edge takes, so that it gets to see such requests. */
+const MAX_HEADER_BYTES = 64 * 1024;
+
+/** Rejects if the port cannot be had. */
+export async function startEdge(options: EdgeOptions): Promise<Edge> {
+  let spread = createSpread(options.spread ?? 'round-robin', options.random);
+  const agents = createAgents();
+  const context: EdgeContext = {
+    app: options.app,
+    machines: options.machines,
+    spread: () => spread,
+    agentFor: agents.agentFor,
+    clock: options.clock,
+    maxReplays: options.maxReplays ?? MAX_REPLAYS,
+    retries: options.retries ?? RETRIES,
+    onRecord: (record) => options.onRecord?.(record),
+  };
+  const server = createServer({
+    maxHeaderSize: MAX_HEADER_BYTES,
+    requestTimeout: 0,
+    // Another protocol than WebSocket is not ours to switch to: such a request is an ordinary one.
+    shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
+  });
+  const sockets = trackSockets(server);
+  takeRequests(server, context, options);
+  server.listen(options.port ?? 0, HOST);
+  await once(server, 'listening');
+  return {
+    url: `http://${HOST}:${portOf(server)}`,
+    setSpread: (name) => {
+      spread = createSpread(name, options.random);
+    },
+    close: async () => {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+      agents.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+function takeRequests(server: Server, context: EdgeContext, options: EdgeOptions): void {
+  const take = (request: IncomingMessage, response: ServerResponse): void => {
+    const body = new ReplayableBody(request, options.maxReplayBodyBytes ?? MAX_REPLAY_BODY_BYTES);
+    const left = new AbortController();
+    response.once('close', () => {
+      if (!response.writableFinished) left.abort();
+    });
+    const incoming = { ...stamped(request, options, false), body, response, upgrade: undefined };
+    run(new Exchange({ ...incoming, signal: left.signal }, context), response);
+  };
+  server.on('request', take);
+  server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+    response.writeContinue();
+    take(request, response);
+  });
+  server.on('upgrade', (request: IncomingMessage, _socket, head: Buffer) => {
+    const { socket } = request;
+    const response = refusalOn(socket, request);
+    const left = new AbortController();
+    const leave = (): void => left.abort();
+    socket.once('close', leave);
+    // A client may leave at any time; 'close' follows.
+    socket.on('error', () => undefined);
+    const upgrade = { head, take: () => socket.off('close', leave) };
+    const incoming = { ...stamped(request, options, true), body: undefined, response, upgrade };
+    run(new Exchange({ ...incoming, signal: left.signal }, context), response);
+  });
+}
+
+/** A defect of the simulator must not look like an answer of a Machine. */
+function run(exchange: Exchange, response: ServerResponse): void {
+  exchange.run().catch((error: unknown) => {
+    response.destroy(error instanceof Error ? error : new Error(String(error)));
+  });
+}
+
+function stamped(
+  request: IncomingMessage,
+  options: EdgeOptions,
+  isUpgrade: boolean,
+): { request: IncomingMessage; requestId: string; rawHeaders: readonly string[] } {
+  const region = options.region ?? DEFAULT_REGION;
+  const requestId = newRequestId(options.random, region);
+  const stamp = {
+    clientIp: (request.socket.remoteAddress ?? '').replace(/^::ffff:/, ''),
+    port: request.socket.localPort ?? 0,
+    appAddress: HOST,
+    region,
+    requestId,
+  };
+  const head = { method: request.method ?? 'GET', rawHeaders: request.rawHeaders, isUpgrade };
+  const stripsReplayHeaders = options.stripsReplayHeaders ?? false;
+  return {
+    request,
+    requestId,
+    rawHeaders: headersForMachine(head, stamp, { stripsReplayHeaders }),
+  };
+}
+
+/** For an upgrade that gets an ordinary answer. It is the last one on its connection. */
+function refusalOn(socket: Socket, request: IncomingMessage): ServerResponse {
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  response.assignSocket(socket);
+  response.once('finish', () => {
+    response.detachSocket(socket);
+    socket.end();
+    socket.resume();
+  });
+  return response;
+}
+
+/** One pool of connections a Machine. */
+function createAgents(): { agentFor: (machine: EdgeMachine) => Agent; close: () => void } {
+  const agents = new Map<MachineId, Agent>();
+  return {
+    agentFor: ({ id }) => {
+      const agent = agents.get(id) ?? new Agent({ keepAlive: true });
+      agents.set(id, agent);
+      return agent;
+    },
+    close: () => {
+      for (const agent of agents.values()) agent.destroy();
+    },
+  };
+}
+
+function trackSockets(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  return sockets;
+}
+
+function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port;
+}
+
+const REQUEST_ID_LETTERS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
+const REQUEST_ID_LENGTH = 26;
+
+/** As Fly's look: `01K5Z3J6QF8T3V0W5N2R4Y7B9C-iad`. */
+function newRequestId(random: () => number, region: string): string {
+  const letter = (): string =>
+    REQUEST_ID_LETTERS.charAt(Math.floor(random() * REQUEST_ID_LETTERS.length));
+  return `${Array.from({ length: REQUEST_ID_LENGTH }, letter).join('')}-${region}`;
+}

@@ -1,0 +1,39 @@
+/** Ports for child processes, which must know theirs before they listen. */
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+
+/** Below the ports that Linux (32768 up) and macOS (49152 up) give to outgoing connections. */
+const FIRST_PORT = 20_000;
+const PORT_COUNT = 12_000;
+const MAX_TRIES = 200;
+
+/**
+ * Finds ports that nobody listens on. A port stays free for its Machine while the Machine is
+ * stopped, as outgoing connections never take one of these, and none is given twice.
+ */
+export function createPortFinder(random: () => number): () => Promise<number> {
+  const given = new Set<number>();
+  return async () => {
+    for (let tries = 0; tries < MAX_TRIES; tries += 1) {
+      const port = FIRST_PORT + Math.floor(random() * PORT_COUNT);
+      if (given.has(port) || !(await isFree(port))) continue;
+      given.add(port);
+      return port;
+    }
+    throw new Error(`no free port from ${FIRST_PORT} to ${FIRST_PORT + PORT_COUNT - 1}`);
+  };
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  try {
+    server.listen(port, '127.0.0.1');
+    await once(server, 'listening');
+  } catch {
+    // Taken, or not ours to take: either way the next one is tried.
+    return false;
+  }
+  server.close();
+  await once(server, 'close');
+  return true;
+}

@@ -1,0 +1,139 @@
+/** What a Machine's answer asks the edge to do with the request. */
+import type { IncomingMessage } from 'node:http';
+import { parseReplay, type ReplayInstruction } from '../fly.ts';
+import { withHeaders, withoutNames } from './edge-headers.ts';
+
+/** Changes to the request on its way to the next Machine; only the JSON form has them. */
+export interface Transform {
+  readonly path?: string;
+  readonly deletedHeaders: readonly string[];
+  readonly setHeaders: Readonly<Record<string, string>>;
+}
+
+export type Wish =
+  /** An answer for the client. */
+  | { readonly kind: 'none' }
+  | {
+      readonly kind: 'replay';
+      readonly instruction: ReplayInstruction;
+      readonly transform: Transform;
+    }
+  | { readonly kind: 'invalid' };
+
+const REPLAY_JSON = 'application/vnd.fly.replay+json';
+const MAX_JSON_BYTES = 64 * 1024;
+const NO_TRANSFORM: Transform = { deletedHeaders: [], setHeaders: {} };
+
+/** Reads the wish; unless it is `none`, the answer has been used up and its body thrown away. */
+export async function readWish(response: IncomingMessage): Promise<Wish> {
+  const header = response.headers['fly-replay'];
+  if (header !== undefined) {
+    response.resume();
+    const instruction = parseReplay(String(header));
+    return instruction
+      ? { kind: 'replay', instruction, transform: NO_TRANSFORM }
+      : { kind: 'invalid' };
+  }
+  const mediaType = response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
+  return mediaType === REPLAY_JSON ? readJsonWish(response) : { kind: 'none' };
+}
+
+export function transformRequest<T extends { target: string; rawHeaders: readonly string[] }>(
+  request: T,
+  transform: Transform,
+): T {
+  const deleted = new Set(transform.deletedHeaders.map((name) => name.toLowerCase()));
+  return {
+    ...request,
+    target: transform.path ?? request.target,
+    rawHeaders: withHeaders(withoutNames(request.rawHeaders, deleted), transform.setHeaders),
+  };
+}
+
+async function readJsonWish(response: IncomingMessage): Promise<Wish> {
+  const text = await readText(response);
+  if (text === undefined) return { kind: 'invalid' };
+  try {
+    return wishOf(JSON.parse(text));
+  } catch {
+    // Not JSON, or with a field of another type than documented: both are the app's mistake (PA03).
+    return { kind: 'invalid' };
+  }
+}
+
+/** Undefined if it is too long, or broke off. */
+async function readText(response: IncomingMessage): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > MAX_JSON_BYTES) return undefined;
+      chunks.push(chunk);
+    }
+  } catch {
+    return undefined;
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+function wishOf(json: unknown): Wish {
+  const { elsewhere, transform, ...fields } = recordOf(json);
+  const field = (name: string): string | undefined => textOf(fields[name]);
+  // The two fields that are more than text are written as in the header. It needs a target.
+  const how = `elsewhere=true;timeout=${field('timeout') ?? ''};fallback=${field('fallback') ?? ''}`;
+  const { timeoutMs, fallback } = parseReplay(how) ?? {};
+  const instruction = withoutUndefined({
+    instance: field('instance'),
+    preferInstance: field('prefer_instance'),
+    region: field('region'),
+    app: field('app'),
+    state: field('state'),
+    isElsewhere: elsewhere === true || elsewhere === 'true' || undefined,
+    timeoutMs,
+    fallback,
+  });
+  const { instance, preferInstance, region, app, isElsewhere } = instruction;
+  const namesTarget = (instance ?? preferInstance ?? region ?? app ?? isElsewhere) !== undefined;
+  if (!namesTarget) return { kind: 'invalid' };
+  return { kind: 'replay', instruction, transform: transformOf(transform) };
+}
+
+function transformOf(json: unknown): Transform {
+  if (json === undefined) return NO_TRANSFORM;
+  const fields = recordOf(json);
+  const path = textOf(fields.path);
+  const setHeaders = listOf(fields.set_headers).map((item) => {
+    const { name, value } = recordOf(item);
+    return [textOf(name) ?? '', textOf(value) ?? ''];
+  });
+  return {
+    ...(path !== undefined && { path }),
+    deletedHeaders: listOf(fields.delete_headers).map((name) => textOf(name) ?? ''),
+    setHeaders: Object.fromEntries(setHeaders) as Record<string, string>,
+  };
+}
+
+function recordOf(json: unknown): Record<string, unknown> {
+  if (typeof json === 'object' && json !== null) return json as Record<string, unknown>;
+  throw new TypeError('an object is expected');
+}
+
+function listOf(json: unknown): unknown[] {
+  if (json === undefined) return [];
+  if (Array.isArray(json)) return json;
+  throw new TypeError('a list is expected');
+}
+
+function textOf(json: unknown): string | undefined {
+  if (json === undefined || typeof json === 'string') return json;
+  throw new TypeError('text is expected');
+}
+
+type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+/** Optional fields are absent rather than undefined (`exactOptionalPropertyTypes`). */
+function withoutUndefined<T extends object>(fields: T): Defined<T> {
+  const present = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(present) as Defined<T>;
+}

@@ -1,0 +1,106 @@
+/** How the simulated edge picks the Machine that gets a request first. */
+import type { MachineId } from '../affinity/session.ts';
+
+export const SPREADS = ['round-robin', 'random', 'never-same'] as const;
+
+/**
+ * `round-robin`: one after the other. `random`: evenly by chance. `never-same`: the adversary of a
+ * session proxy; two requests in a row never start at the same Machine, and a session's request
+ * never starts at the Machine that served that session last, as long as there is another.
+ */
+export type SpreadName = (typeof SPREADS)[number];
+
+export interface Spread {
+  /** All of them, in the order in which they are tried. `session` is what the request carries, if any. */
+  order<T extends { readonly id: MachineId }>(machines: readonly T[], session?: string): T[];
+  /** Tells where a request has started. */
+  noteFirst(machine: MachineId): void;
+  /** Tells which Machine served a session. */
+  noteServed(session: string, machine: MachineId): void;
+}
+
+export function parseSpreadName(text: string): SpreadName | undefined {
+  return SPREADS.find((name) => name === text);
+}
+
+/** `random` returns numbers from 0 up to but not including 1; a seeded one makes `random` repeatable. */
+export function createSpread(name: SpreadName, random: () => number): Spread {
+  switch (name) {
+    case 'round-robin':
+      return createRoundRobin();
+    case 'random':
+      return { order: (machines) => shuffled(machines, random), noteFirst, noteServed: noteFirst };
+    case 'never-same':
+      return createNeverSame();
+  }
+}
+
+/** These spreads keep no memory of where requests went. */
+function noteFirst(): void {
+  return;
+}
+
+function createRoundRobin(): Spread {
+  let next = 0;
+  return {
+    order: (machines) => rotated(machines, next++),
+    noteFirst,
+    noteServed: noteFirst,
+  };
+}
+
+function createNeverSame(): Spread {
+  /** When a request started at each Machine for the last time, by number of the request. */
+  const lastFirst = new Map<MachineId, number>();
+  const servedBy = createRecentMap<string, MachineId>(MAX_SESSIONS);
+  let requests = 0;
+  let previousFirst: MachineId | undefined;
+  return {
+    order: (machines, session) => {
+      const served = session === undefined ? undefined : servedBy.get(session);
+      const badness = (id: MachineId): number =>
+        (id === served ? 2 : 0) + (id === previousFirst ? 1 : 0);
+      return machines.toSorted(
+        (a, b) =>
+          badness(a.id) - badness(b.id) || (lastFirst.get(a.id) ?? 0) - (lastFirst.get(b.id) ?? 0),
+      );
+    },
+    noteFirst: (machine) => {
+      requests += 1;
+      lastFirst.set(machine, requests);
+      previousFirst = machine;
+    },
+    noteServed: (session, machine) => servedBy.set(session, machine),
+  };
+}
+
+/** Sessions remembered by `never-same`; the oldest are forgotten first. */
+const MAX_SESSIONS = 10_000;
+
+function createRecentMap<Key, Value>(
+  maxEntries: number,
+): { get(key: Key): Value | undefined; set(key: Key, value: Value): void } {
+  const entries = new Map<Key, Value>();
+  return {
+    get: (key) => entries.get(key),
+    set: (key, value) => {
+      entries.delete(key);
+      entries.set(key, value);
+      if (entries.size <= maxEntries) return;
+      const oldest = entries.keys().next();
+      if (!oldest.done) entries.delete(oldest.value);
+    },
+  };
+}
+
+function rotated<T>(items: readonly T[], by: number): T[] {
+  const start = items.length === 0 ? 0 : by % items.length;
+  return [...items.slice(start), ...items.slice(0, start)];
+}
+
+function shuffled<T>(items: readonly T[], random: () => number): T[] {
+  return items
+    .map((item) => ({ item, rank: random() }))
+    .sort((a, b) => a.rank - b.rank)
+    .map(({ item }) => item);
+}

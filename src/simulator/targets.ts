@@ -1,0 +1,127 @@
+/** Which Machines may get a request, in the order in which the edge tries them. Pure. */
+import type { MachineId } from '../affinity/session.ts';
+import type { ReplayInstruction } from '../fly.ts';
+import type { EdgeErrorCode } from './errors.ts';
+
+/**
+ * `stopped` and `suspended` ones are woken by a request; `stopping` and `starting` ones are on their
+ * way; `destroyed` ones do not exist any more.
+ */
+export type MachineState =
+  'starting' | 'started' | 'stopping' | 'stopped' | 'suspended' | 'destroyed';
+
+/** A Machine as the edge knows it. */
+export interface EdgeMachine {
+  readonly id: MachineId;
+  readonly app: string;
+  readonly region: string;
+  readonly state: MachineState;
+  /** Where its service listens, on 127.0.0.1. */
+  readonly port: number;
+  /** Starts or resumes it; resolves when it answers at its port. Rejects if it can't. */
+  wake(): Promise<void>;
+}
+
+/** What is asked of the Machine that gets the request. */
+export interface Target {
+  readonly app: string;
+  /** This Machine or none. */
+  readonly instance?: string;
+  /** This Machine first. */
+  readonly preferInstance?: string;
+  /** In the order of preference; `any` stands for all others. */
+  readonly regions?: readonly string[];
+  /** Not this one. */
+  readonly except?: MachineId;
+}
+
+export type Candidates =
+  | { readonly kind: 'found'; readonly machines: readonly EdgeMachine[] }
+  | { readonly kind: 'none'; readonly code: EdgeErrorCode };
+
+/** Orders Machines of which any would do. */
+export type Order = (machines: readonly EdgeMachine[]) => EdgeMachine[];
+
+const ANY_REGION = 'any';
+
+/** What is woken first comes first. */
+const WAKEABLE: readonly MachineState[] = ['starting', 'suspended', 'stopped'];
+
+export function candidatesFor(
+  target: Target,
+  all: readonly EdgeMachine[],
+  order: Order,
+): Candidates {
+  const existing = all.filter(({ state }) => state !== 'destroyed');
+  const ofApp = existing.filter(({ app }) => app === target.app);
+  if (ofApp.length === 0) return { kind: 'none', code: all.length === 0 ? 'PR01' : 'PA04' };
+  const named = target.instance;
+  if (named !== undefined)
+    return foundOr(
+      'PR02',
+      ofApp.filter(({ id }) => id === named),
+    );
+  const allowed = ofApp.filter(({ id }) => id !== target.except);
+  const groups = groupsByRegion(allowed, target.regions);
+  const preferred = groups.flat().filter(({ id }) => id === target.preferInstance);
+  return foundOr('PR04', [...new Set([...preferred, ...awakeFirst(groups, order)])]);
+}
+
+/** The target of the first hop: the routing headers that clients may send. */
+export function targetOfRequest(app: string, headers: NodeJS.Dict<string | string[]>): Target {
+  const header = (name: string): string | undefined => headers[name]?.toString();
+  const instance = header('fly-force-instance-id');
+  const preferInstance = header('fly-prefer-instance-id');
+  const forced = header('fly-force-region');
+  const preferred = header('fly-prefer-region');
+  const regions = forced ?? (preferred === undefined ? undefined : `${preferred},${ANY_REGION}`);
+  return {
+    app,
+    ...(instance !== undefined && { instance }),
+    ...(preferInstance !== undefined && { preferInstance }),
+    ...(regions !== undefined && { regions: listOf(regions) }),
+  };
+}
+
+export function targetOfReplay(
+  { instance, preferInstance, region, app, isElsewhere }: ReplayInstruction,
+  issuer: EdgeMachine,
+): Target {
+  return {
+    app: app ?? issuer.app,
+    ...(instance !== undefined && { instance }),
+    ...(preferInstance !== undefined && { preferInstance }),
+    ...(region !== undefined && { regions: listOf(region) }),
+    ...(isElsewhere && { except: issuer.id }),
+  };
+}
+
+function foundOr(code: EdgeErrorCode, machines: readonly EdgeMachine[]): Candidates {
+  return machines.length === 0 ? { kind: 'none', code } : { kind: 'found', machines };
+}
+
+/** Those of the first region, those of the second, and so on. */
+function groupsByRegion(
+  machines: readonly EdgeMachine[],
+  regions: readonly string[] = [ANY_REGION],
+): (readonly EdgeMachine[])[] {
+  return regions.map((region) =>
+    region === ANY_REGION ? machines : machines.filter((machine) => machine.region === region),
+  );
+}
+
+/** A running one is used before one is woken, and a suspended one is woken before a stopped one. */
+function awakeFirst(groups: readonly (readonly EdgeMachine[])[], order: Order): EdgeMachine[] {
+  const inState = (group: readonly EdgeMachine[], state: MachineState): EdgeMachine[] =>
+    group.filter((machine) => machine.state === state);
+  const started = groups.flatMap((group) => order(inState(group, 'started')));
+  if (started.length > 0) return started;
+  return WAKEABLE.flatMap((state) => groups.flatMap((group) => inState(group, state)));
+}
+
+function listOf(regions: string): string[] {
+  return regions
+    .split(',')
+    .map((region) => region.trim())
+    .filter((region) => region !== '');
+}
