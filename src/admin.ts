@@ -1,0 +1,83 @@
+/** The admin listener: what Prometheus and the health checks ask. */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { listen, type ListenAddress } from './listen.ts';
+import type { Logger } from './logger.ts';
+import type { Metrics } from './metrics.ts';
+
+/** What `/readyz` says: 200 if ready, else 503, with this as JSON. Never an id, an address or an error's text. */
+export interface Readiness {
+  readonly ready: boolean;
+  /** Why not, such as `draining` or `upstream-down`. */
+  readonly reason?: string | undefined;
+  /** `degraded`: a stand-in is used, and why. */
+  readonly store: { readonly kind: string; readonly degraded?: string | undefined };
+  readonly fleet: { readonly kind: string };
+  readonly upstream?: object | undefined;
+}
+
+export interface AdminOptions extends ListenAddress {
+  readonly metrics: Pick<Metrics, 'render' | 'contentType'>;
+  readonly readiness: () => Readiness;
+  readonly logger: Logger;
+}
+
+export interface Admin {
+  readonly port: number;
+  /** Cuts what is under way and resolves once the port is closed. */
+  stop(): Promise<void>;
+}
+
+/** Rejects if it can't listen. */
+export async function startAdmin(options: AdminOptions): Promise<Admin> {
+  const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
+    answer(options, request, response).catch((error: unknown) => {
+      options.logger.error({ err: error }, 'admin request failed');
+      respond(response, 500, TEXT, 'failed\n');
+    });
+  });
+  const port = await listen(server, options);
+  return { port, stop: () => closeServer(server) };
+}
+
+const REQUEST_TIMEOUT_MS = 10_000;
+const TEXT = 'text/plain; charset=utf-8';
+const JSON_TYPE = 'application/json; charset=utf-8';
+const METHODS: ReadonlySet<string | undefined> = new Set(['GET', 'HEAD']);
+
+async function answer(
+  { metrics, readiness }: AdminOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const [path] = (request.url ?? '').split('?', 1);
+  if (path !== '/metrics' && path !== '/livez' && path !== '/readyz') {
+    respond(response, 404, TEXT, 'not found\n');
+  } else if (!METHODS.has(request.method)) {
+    response.setHeader('allow', 'GET, HEAD');
+    respond(response, 405, TEXT, 'method not allowed\n');
+  } else if (path === '/livez') {
+    respond(response, 200, TEXT, 'ok\n');
+  } else if (path === '/readyz') {
+    const now = readiness();
+    respond(response, now.ready ? 200 : 503, JSON_TYPE, `${JSON.stringify(now)}\n`);
+  } else {
+    respond(response, 200, metrics.contentType, await metrics.render());
+  }
+}
+
+/** For HEAD, node leaves the body out. */
+function respond(response: ServerResponse, status: number, type: string, body: string): void {
+  response.writeHead(status, {
+    'content-type': type,
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+  });
+  response.end(body);
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeAllConnections();
+  });
+}
