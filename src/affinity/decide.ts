@@ -135,7 +135,9 @@ function decideAfterFallback(
   const isServedHere =
     state.ownerGone === 'adopt' || owner.origin === 'adopted' || facts.mintedBy === 'client';
   if (!isServedHere) return { kind: 'refuse', status: 404, why: 'owner-gone' };
-  return { kind: 'local', why: 'owner-gone', mayAdopt: true, adoptFrom: owner.machine };
+  const local = { kind: 'local', why: 'owner-gone', mayAdopt: true } as const;
+  // An owner known by its hint alone has no row here that could be moved: the id is claimed anew.
+  return owner.knownBy === 'store' ? { ...local, adoptFrom: owner.machine } : local;
 }
 
 /** Rows 10 and 11. */

@@ -1,0 +1,243 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import {
+  decide,
+  WHYS,
+  type Decision,
+  type MachineState,
+  type NotTaking,
+  type Owner,
+  type RoutingFacts,
+} from '../../src/affinity/decide.ts';
+import type { MachineId } from '../../src/affinity/session.ts';
+
+const SELF = 'aaaa' as MachineId;
+const OTHER = 'bbbb' as MachineId;
+
+const FIRST_PASS: RoutingFacts = {
+  from: 'edge',
+  hasId: true,
+  mintedBy: 'app',
+  wasReplayed: false,
+  cameBackByFallback: false,
+  isFromReplayCache: false,
+  isReplayable: true,
+};
+const NO_ID = { hasId: false };
+const PEER = { from: 'peer' } as const;
+const REPLAYED = { wasReplayed: true };
+const BACK = { cameBackByFallback: true };
+const TOO_LARGE = { isReplayable: false };
+const CLIENTS = { mintedBy: 'client' } as const;
+const EITHERS = { mintedBy: 'either' } as const;
+
+const TAKING: MachineState = {
+  self: SELF,
+  notTaking: undefined,
+  hasOtherMachines: true,
+  ownerGone: 'reject',
+  unknownSession: 'serve',
+};
+const DRAINING = { notTaking: 'draining' } as const;
+const ALONE = { hasOtherMachines: false };
+const REJECT = { unknownSession: 'reject' } as const;
+const ADOPT = { ownerGone: 'adopt' } as const;
+
+type Known = Extract<Owner, { kind: 'machine' }>;
+const known = (machine: MachineId, more: Partial<Known> = {}): Known => ({
+  kind: 'machine',
+  machine,
+  knownBy: 'store',
+  isConfirmedGone: false,
+  ...more,
+});
+const NONE: Owner = { kind: 'none' };
+const SILENT: Owner = { kind: 'inconclusive' };
+const MINE = known(SELF);
+const MY_HINT = known(SELF, { knownBy: 'hint' });
+const THEIRS = known(OTHER);
+const THEIR_HINT = known(OTHER, { knownBy: 'hint' });
+const BY_PEERS = known(OTHER, { knownBy: 'peers' });
+const GONE = known(OTHER, { isConfirmedGone: true, origin: 'learned' });
+const GONE_COPY = known(OTHER, { isConfirmedGone: true, origin: 'copied' });
+const GONE_ADOPTED = known(OTHER, { isConfirmedGone: true, origin: 'adopted' });
+const GONE_HINT = known(OTHER, { isConfirmedGone: true, knownBy: 'hint' });
+
+const local = (why: Decision['why'], mayAdopt = false, adoptFrom?: MachineId): Decision =>
+  adoptFrom ? { kind: 'local', why, mayAdopt, adoptFrom } : { kind: 'local', why, mayAdopt };
+const elsewhere = (why: NotTaking): Decision => ({ kind: 'elsewhere', why });
+const forward = (why: Decision['why']): Decision => ({ kind: 'forward', to: OTHER, why });
+const refuse = (status: 404 | 421 | 503, why: Decision['why']): Decision => ({
+  kind: 'refuse',
+  status,
+  why,
+});
+const replay = (invalidatesCache = false): Decision => ({
+  kind: 'replay',
+  to: OTHER,
+  why: 'not-owner',
+  invalidatesCache,
+});
+
+interface Row {
+  readonly row: number;
+  readonly claim: string;
+  readonly facts: Partial<RoutingFacts>;
+  readonly owner: Owner;
+  readonly state?: Partial<MachineState>;
+  readonly gives: Decision;
+}
+
+// prettier-ignore
+const TABLE: readonly Row[] = [
+  { row: 1, claim: 'a peer that is mistaken is told so', facts: PEER, owner: THEIRS, gives: refuse(421, 'moved') },
+  { row: 1, claim: 'a peer that is mistaken is told so, though the owner is gone', facts: PEER, owner: GONE, gives: refuse(421, 'moved') },
+  { row: 1, claim: 'a peer that is mistaken is told so while draining', facts: PEER, owner: THEIRS, state: DRAINING, gives: refuse(421, 'moved') },
+  { row: 2, claim: 'what a peer sends is served, and may be adopted', facts: PEER, owner: NONE, gives: local('peer-hop', true) },
+  { row: 2, claim: 'what a peer sends is served by its owner', facts: PEER, owner: MINE, gives: local('peer-hop', true) },
+  { row: 2, claim: 'what a peer sends is served though our store can not tell', facts: PEER, owner: SILENT, gives: local('peer-hop', true) },
+  { row: 2, claim: 'what a peer sends stays here whatever its hint says', facts: PEER, owner: THEIR_HINT, gives: local('peer-hop', true) },
+  { row: 2, claim: 'what a peer sends stays here while draining', facts: PEER, owner: NONE, state: DRAINING, gives: local('peer-hop', true) },
+  { row: 2, claim: 'what a peer sends stays here though unknown sessions are rejected', facts: PEER, owner: NONE, state: REJECT, gives: local('peer-hop', true) },
+  { row: 2, claim: 'what a peer sends without an id stays here', facts: { ...PEER, ...NO_ID }, owner: NONE, state: DRAINING, gives: local('peer-hop', true) },
+  { row: 3, claim: 'a new session goes elsewhere from a draining Machine', facts: NO_ID, owner: NONE, state: DRAINING, gives: elsewhere('draining') },
+  { row: 3, claim: 'a new session goes elsewhere from a full Machine', facts: NO_ID, owner: NONE, state: { notTaking: 'full' }, gives: elsewhere('full') },
+  { row: 3, claim: 'a new session goes elsewhere when the app is down', facts: NO_ID, owner: NONE, state: { notTaking: 'upstream-down' }, gives: elsewhere('upstream-down') },
+  { row: 3, claim: 'a request out of the replay cache may still go elsewhere', facts: { ...NO_ID, isFromReplayCache: true }, owner: NONE, state: DRAINING, gives: elsewhere('draining') },
+  { row: 4, claim: 'a request without an id is served here', facts: NO_ID, owner: NONE, gives: local('no-session') },
+  { row: 4, claim: 'a draining Machine that is alone serves on', facts: NO_ID, owner: NONE, state: { ...DRAINING, ...ALONE }, gives: local('no-session') },
+  { row: 4, claim: 'a draining Machine serves what was replayed to it', facts: { ...NO_ID, ...REPLAYED }, owner: NONE, state: DRAINING, gives: local('no-session') },
+  { row: 4, claim: 'a draining Machine serves what came back', facts: { ...NO_ID, ...BACK }, owner: NONE, state: DRAINING, gives: local('no-session') },
+  { row: 4, claim: 'a draining Machine serves what is too large to replay', facts: { ...NO_ID, ...TOO_LARGE }, owner: NONE, state: DRAINING, gives: local('no-session') },
+  { row: 5, claim: 'the owner serves its session', facts: {}, owner: MINE, gives: local('owner') },
+  { row: 5, claim: 'the owner serves its session while draining', facts: {}, owner: MINE, state: DRAINING, gives: local('owner') },
+  { row: 5, claim: 'the owner serves what was replayed to it', facts: REPLAYED, owner: MINE, gives: local('owner') },
+  { row: 5, claim: 'the owner serves what came back', facts: BACK, owner: MINE, gives: local('owner') },
+  { row: 5, claim: 'the owner serves a body of any size', facts: TOO_LARGE, owner: MINE, gives: local('owner') },
+  { row: 5, claim: 'a lost row is adopted again where the hint says so', facts: {}, owner: MY_HINT, gives: local('owner', true) },
+  { row: 5, claim: 'a hint on an id that clients mint adopts nothing', facts: EITHERS, owner: MY_HINT, gives: local('owner') },
+  { row: 6, claim: 'a peer that owns what came back gets it', facts: BACK, owner: BY_PEERS, gives: forward('owner-unreachable') },
+  { row: 6, claim: 'a peer that owns what came back gets it, replayed or not', facts: { ...BACK, ...REPLAYED, ...TOO_LARGE }, owner: BY_PEERS, gives: forward('owner-unreachable') },
+  { row: 6, claim: 'an owner that is silent keeps its session', facts: BACK, owner: THEIRS, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that is silent keeps its session, whatever the policy', facts: BACK, owner: THEIRS, state: ADOPT, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that is silent keeps an adopted session', facts: { ...BACK, ...CLIENTS }, owner: known(OTHER, { origin: 'adopted' }), gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that a hint names and that is silent keeps its session', facts: BACK, owner: THEIR_HINT, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'a learned id of an owner that is gone is rejected', facts: BACK, owner: GONE, gives: refuse(404, 'owner-gone') },
+  { row: 6, claim: 'a copied id of an owner that is gone is rejected', facts: BACK, owner: GONE_COPY, gives: refuse(404, 'owner-gone') },
+  { row: 6, claim: 'a hinted id of an owner that is gone is rejected', facts: BACK, owner: GONE_HINT, gives: refuse(404, 'owner-gone') },
+  { row: 6, claim: 'a learned id of an owner that is gone is rejected while draining', facts: BACK, owner: GONE, state: DRAINING, gives: refuse(404, 'owner-gone') },
+  { row: 6, claim: 'the policy may adopt what an owner that is gone has left', facts: BACK, owner: GONE, state: ADOPT, gives: local('owner-gone', true, OTHER) },
+  { row: 6, claim: 'an adopted id of an owner that is gone moves here', facts: BACK, owner: GONE_ADOPTED, gives: local('owner-gone', true, OTHER) },
+  { row: 6, claim: 'an id that its client has minted moves here', facts: { ...BACK, ...CLIENTS }, owner: GONE_COPY, gives: local('owner-gone', true, OTHER) },
+  { row: 6, claim: 'a hint alone leaves no row to move: the id is claimed', facts: BACK, owner: GONE_HINT, state: ADOPT, gives: local('owner-gone', true) },
+  { row: 7, claim: 'a session that has moved meanwhile is forwarded', facts: REPLAYED, owner: THEIRS, gives: forward('moved-since-replay') },
+  { row: 7, claim: 'a replayed request is not replayed after a hint either', facts: REPLAYED, owner: THEIR_HINT, gives: forward('moved-since-replay') },
+  { row: 7, claim: 'a replayed request is not replayed after a peer has spoken either', facts: REPLAYED, owner: BY_PEERS, gives: forward('moved-since-replay') },
+  { row: 7, claim: 'a replayed request out of the replay cache is not replayed', facts: { ...REPLAYED, isFromReplayCache: true }, owner: THEIRS, gives: forward('moved-since-replay') },
+  { row: 8, claim: 'what is too large to replay is forwarded', facts: TOO_LARGE, owner: THEIRS, gives: forward('too-large-to-replay') },
+  { row: 8, claim: 'what is too large to replay is forwarded after its hint', facts: TOO_LARGE, owner: THEIR_HINT, gives: forward('too-large-to-replay') },
+  { row: 9, claim: 'another one’s session is replayed to its owner', facts: {}, owner: THEIRS, gives: replay() },
+  { row: 9, claim: 'another one’s session is replayed while draining', facts: {}, owner: THEIRS, state: DRAINING, gives: replay() },
+  { row: 9, claim: 'a hint is replayed to', facts: {}, owner: THEIR_HINT, gives: replay() },
+  { row: 9, claim: 'what a peer said is replayed to', facts: {}, owner: BY_PEERS, gives: replay() },
+  { row: 9, claim: 'a first pass is no proof that an owner is gone: it may be woken', facts: {}, owner: GONE, gives: replay() },
+  { row: 9, claim: 'a wrong entry of the replay cache is undone', facts: { isFromReplayCache: true }, owner: THEIRS, gives: replay(true) },
+  { row: 10, claim: 'an unknown session goes elsewhere from a draining Machine', facts: {}, owner: NONE, state: DRAINING, gives: elsewhere('draining') },
+  { row: 10, claim: 'a session that nobody can tell of goes elsewhere from a full Machine', facts: {}, owner: SILENT, state: { notTaking: 'full' }, gives: elsewhere('full') },
+  { row: 10, claim: 'an unknown session goes elsewhere before it is rejected', facts: {}, owner: NONE, state: { ...DRAINING, ...REJECT }, gives: elsewhere('draining') },
+  { row: 11, claim: 'an unknown session is served here', facts: {}, owner: NONE, gives: local('unknown-session') },
+  { row: 11, claim: 'an unknown session that was replayed here may be adopted', facts: REPLAYED, owner: NONE, gives: local('unknown-session', true) },
+  { row: 11, claim: 'an unknown session stays on a draining Machine that is alone', facts: {}, owner: NONE, state: { ...DRAINING, ...ALONE }, gives: local('unknown-session') },
+  { row: 11, claim: 'an unknown session stays on a draining Machine once replayed', facts: REPLAYED, owner: NONE, state: DRAINING, gives: local('unknown-session', true) },
+  { row: 11, claim: 'an unknown session stays on a draining Machine once it came back', facts: BACK, owner: NONE, state: DRAINING, gives: local('unknown-session') },
+  { row: 11, claim: 'an unknown session too large to replay stays on a draining Machine', facts: TOO_LARGE, owner: NONE, state: DRAINING, gives: local('unknown-session') },
+  { row: 11, claim: 'a client’s own id may be adopted', facts: CLIENTS, owner: NONE, gives: local('unknown-session', true) },
+  { row: 11, claim: 'an id that a client may have minted may be adopted', facts: EITHERS, owner: NONE, gives: local('unknown-session', true) },
+  { row: 11, claim: 'nothing is adopted on silence', facts: CLIENTS, owner: SILENT, gives: local('peers-inconclusive') },
+  { row: 11, claim: 'nothing is adopted on silence, though replayed here', facts: REPLAYED, owner: SILENT, gives: local('peers-inconclusive') },
+  { row: 11, claim: 'an unknown session may be rejected', facts: {}, owner: NONE, state: REJECT, gives: refuse(404, 'unknown-session') },
+  { row: 11, claim: 'silence rejects for a while, not for good', facts: {}, owner: SILENT, state: REJECT, gives: refuse(503, 'peers-inconclusive') },
+];
+
+for (const { row, claim, facts, owner, state, gives } of TABLE) {
+  test(`row ${row}: ${claim}`, () => {
+    const decision = decide({ ...FIRST_PASS, ...facts }, owner, { ...TAKING, ...state });
+    assert.deepEqual(decision, gives);
+  });
+}
+
+test('every row of the design has a line in the table', () => {
+  assert.deepEqual([...new Set(TABLE.map(({ row }) => row))], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+});
+
+const anyFacts: fc.Arbitrary<RoutingFacts> = fc.record({
+  from: fc.constantFrom('edge', 'peer'),
+  hasId: fc.boolean(),
+  mintedBy: fc.constantFrom('app', 'client', 'either'),
+  wasReplayed: fc.boolean(),
+  cameBackByFallback: fc.boolean(),
+  isFromReplayCache: fc.boolean(),
+  isReplayable: fc.boolean(),
+});
+const anyKnown: fc.Arbitrary<Owner> = fc
+  .record({
+    machine: fc.constantFrom(SELF, OTHER),
+    knownBy: fc.constantFrom('store', 'hint', 'peers'),
+    origin: fc.option(fc.constantFrom('learned', 'adopted', 'copied'), { nil: undefined }),
+    isConfirmedGone: fc.boolean(),
+  })
+  .map(({ origin, ...owner }) => ({ kind: 'machine', ...owner, ...(origin && { origin }) }));
+const anyOwner: fc.Arbitrary<Owner> = fc.oneof(anyKnown, fc.constantFrom(NONE, SILENT));
+const anyState: fc.Arbitrary<MachineState> = fc.record({
+  self: fc.constant(SELF),
+  notTaking: fc.constantFrom(undefined, 'draining', 'full', 'upstream-down'),
+  hasOtherMachines: fc.boolean(),
+  ownerGone: fc.constantFrom('reject', 'adopt'),
+  unknownSession: fc.constantFrom('serve', 'reject'),
+});
+
+function always(
+  claim: string,
+  check: (...all: [RoutingFacts, Owner, MachineState]) => boolean,
+): void {
+  test(claim, () => {
+    fc.assert(fc.property(anyFacts, anyOwner, anyState, check), { numRuns: 2_000 });
+  });
+}
+
+always('what was replayed, came back or is too large is never replayed', (facts, owner, state) => {
+  const { kind } = decide(facts, owner, state);
+  const isReplay = kind === 'replay' || kind === 'elsewhere';
+  const mayReplay = !facts.wasReplayed && !facts.cameBackByFallback && facts.isReplayable;
+  return !isReplay || mayReplay;
+});
+
+always('what a peer sends never leaves this Machine', (facts, owner, state) => {
+  const { kind } = decide({ ...facts, from: 'peer' }, owner, state);
+  return kind === 'local' || kind === 'refuse';
+});
+
+always('nothing is sent to this Machine itself', (facts, owner, state) => {
+  const decision = decide(facts, owner, state);
+  return !('to' in decision) || decision.to !== state.self;
+});
+
+always('silence adopts nothing and gives nothing up', (facts, _, state) => {
+  const decision = decide({ ...facts, from: 'edge', hasId: true }, SILENT, state);
+  if (decision.kind === 'refuse') return decision.status !== 404;
+  return decision.kind !== 'local' || !decision.mayAdopt;
+});
+
+always(
+  'a session is taken over only from an owner that is confirmed gone',
+  (facts, owner, state) => {
+    const decision = decide(facts, owner, state);
+    if (decision.kind !== 'local' || decision.adoptFrom === undefined) return true;
+    return owner.kind === 'machine' && owner.isConfirmedGone && owner.knownBy === 'store';
+  },
+);
+
+always('every reason is one of the closed set', (facts, owner, state) =>
+  WHYS.includes(decide(facts, owner, state).why),
+);
