@@ -1,0 +1,104 @@
+/** Which adapter stands behind each port: the one place that names concrete stores and directories. */
+import type { MachineId } from './affinity/session.ts';
+import type { Clock } from './clock.ts';
+import type { Config } from './config.ts';
+import { offDirectory, type Directory, type DirectoryStatus } from './fleet/directory.ts';
+import { createDnsDirectory } from './fleet/dns-directory.ts';
+import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
+import { createStaticDirectory } from './fleet/static-directory.ts';
+import type { Logger } from './logger.ts';
+import type { Metrics } from './metrics.ts';
+import { createMemoryStore } from './store/memory.ts';
+import { openSqliteStore } from './store/sqlite.ts';
+import { StoreError, type SessionStore } from './store/store.ts';
+
+export interface AdapterParts {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+export interface OpenedStore {
+  readonly store: SessionStore;
+  /** Why a stand-in is used instead of what is configured; undefined if it is not. */
+  readonly degraded: string | undefined;
+}
+
+/** Never rejects: where the file can't be used, one warning says why, and memory takes its place. */
+export async function openStore(config: Config, parts: AdapterParts): Promise<OpenedStore> {
+  const { store: settings } = config;
+  if (!settings.isEnabled || settings.url === 'memory:') {
+    return { store: openMemory(config, parts), degraded: undefined };
+  }
+  try {
+    return { store: await openFile(config, parts), degraded: undefined };
+  } catch (error) {
+    parts.logger.warn({ err: error, path: settings.path }, FALLBACK_WARNING);
+    parts.metrics.storeDegraded(true);
+    const degraded = error instanceof StoreError ? error.message : 'the store did not open';
+    return { store: openMemory(config, parts), degraded };
+  }
+}
+
+const FALLBACK_WARNING =
+  'the session store can not be used: sessions are kept in memory and are lost when this process ends';
+
+function openFile(config: Config, parts: AdapterParts): Promise<SessionStore> {
+  const { path, retryCount, retryDelayMs } = config.store;
+  return openSqliteStore({
+    path,
+    retryCount,
+    retryDelayMs,
+    clock: parts.clock,
+    random: parts.random,
+    limits: limitsOf(config),
+    onOperation: parts.metrics.storeOperation,
+    onError: (error) => parts.logger.error({ err: error }, 'session store failed'),
+  });
+}
+
+function openMemory(config: Config, { clock }: AdapterParts): SessionStore {
+  return createMemoryStore({ clock, limits: limitsOf(config) });
+}
+
+function limitsOf({ store }: Config): { maxSessions: number; maxAgeMs: number } {
+  return { maxSessions: store.maxSessions, maxAgeMs: store.maxAgeMs };
+}
+
+/** Reads nothing yet. */
+export function createDirectory(config: Config, { clock, logger }: AdapterParts): Directory {
+  const { fleet, identity } = config;
+  switch (fleet.kind) {
+    case 'off':
+      return offDirectory;
+    case 'static':
+      return createStaticDirectory({
+        self: identity.machine,
+        entries: fleet.peers,
+        lookup: lookupHost,
+        clock,
+      });
+    case 'auto':
+      return createDnsDirectory({
+        self: identity.machine,
+        appName: fleet.appName,
+        processGroup: identity.processGroup,
+        resolver: createDnsResolver(
+          config.fleetResolver === undefined ? {} : { server: config.fleetResolver },
+        ),
+        peerPort: config.peerDialPort,
+        clock,
+        onStatus: (status) => reportFleet(logger, identity.machine, status),
+      });
+  }
+}
+
+function reportFleet(logger: Logger, self: MachineId, status: DirectoryStatus): void {
+  if (status.kind === 'failing') {
+    const { reason } = status;
+    logger.warn({ self, reason }, 'the list of Machines can not be read: the last one is kept');
+  } else {
+    logger.info({ self, fleet: status.kind }, 'the list of Machines was read');
+  }
+}

@@ -1,0 +1,193 @@
+/** The composition root: puts the parts of a sidecar together, starts them in order, stops them in reverse. */
+import type { Server } from 'node:http';
+import { createDirectory, openStore, type AdapterParts, type OpenedStore } from './adapters.ts';
+import { startAdmin, type Readiness } from './admin.ts';
+import type { MachineId } from './affinity/session.ts';
+import type { Config } from './config.ts';
+import type { Directory } from './fleet/directory.ts';
+import type { Sidecar } from './lifecycle.ts';
+import { listen } from './listen.ts';
+import { createRequestPath, type RequestPath } from './request-path.ts';
+import { startCleanup } from './store/cleanup.ts';
+import type { SessionStore } from './store/store.ts';
+
+export interface SidecarParts extends AdapterParts {
+  /** Awaited before the public port is opened: an app of our own that has to come up first. */
+  readonly untilAppAnswers?: () => Promise<void>;
+}
+
+/** How often a drain looks whether anything is left to serve, in ms. */
+const DRAIN_CHECK_MS = 250;
+/** How long a start waits for the first reading of the directory at most, in ms. */
+const FIRST_READING_MS = 2_000;
+
+type Phase = 'starting' | 'ready' | 'draining';
+
+/**
+ * Starts in this order: store, fleet, peer listener, admin listener, (the app), public listener. A
+ * failure on the way stops what was started and rejects with a sentence for the operator.
+ */
+export async function startSidecar(config: Config, parts: SidecarParts): Promise<Sidecar> {
+  const sidecar = new RunningSidecar(config, parts);
+  try {
+    await sidecar.start();
+    return sidecar;
+  } catch (error) {
+    await sidecar.stop();
+    throw error;
+  }
+}
+
+class RunningSidecar implements Sidecar {
+  readonly #config: Config;
+  readonly #parts: SidecarParts;
+  readonly #directory: Directory;
+  #phase: Phase = 'starting';
+  #opened: OpenedStore | undefined;
+  #path: RequestPath | undefined;
+  #ports = { public: 0, peer: 0, admin: 0 };
+  /** In the order of starting; stopped from the end. */
+  readonly #stops: (() => Promise<void>)[] = [];
+  #draining: Promise<void> | undefined;
+  #stopping: Promise<void> | undefined;
+
+  constructor(config: Config, parts: SidecarParts) {
+    this.#config = config;
+    this.#parts = parts;
+    this.#directory = createDirectory(config, parts);
+  }
+
+  get ports(): Sidecar['ports'] {
+    return this.#ports;
+  }
+
+  async start(): Promise<void> {
+    const opened = await this.#openStore();
+    const { wire } = this.#assemble(opened);
+    await this.#startFleet();
+    const { host } = this.#config;
+    const peer = await this.#listen(wire.peerServer, this.#config.peerPort);
+    const admin = await this.#startAdmin(host);
+    await this.#parts.untilAppAnswers?.();
+    const publicPort = await this.#listen(wire.edgeServer, this.#config.port);
+    this.#ports = { public: publicPort, peer, admin };
+    if (this.#phase === 'starting') this.#phase = 'ready';
+  }
+
+  readiness(): Readiness {
+    const { kind } = this.#directory.status();
+    const fleet = { kind, others: this.#directory.others().length };
+    const store = { kind: this.#storeKind(), degraded: this.#opened?.degraded };
+    const ready = this.#phase === 'ready';
+    return { ready, reason: ready ? undefined : this.#phase, store, fleet };
+  }
+
+  drain(): Promise<void> {
+    return (this.#draining ??= this.#untilDrained());
+  }
+
+  stop(): Promise<void> {
+    return (this.#stopping ??= this.#stopAll());
+  }
+
+  #storeKind(): string {
+    return this.#config.store.isEnabled ? (this.#opened?.store.kind ?? 'none') : 'none';
+  }
+
+  async #openStore(): Promise<OpenedStore> {
+    const { clock, logger, metrics } = this.#parts;
+    const opened = await openStore(this.#config, this.#parts);
+    this.#opened = opened;
+    this.#stops.push(() => opened.store.close());
+    metrics.watchStore(() => opened.store.getMetrics());
+    const stopCleanup = startCleanup(opened.store, {
+      clock,
+      intervalMs: this.#config.store.cleanupIntervalMs,
+      onError: (error) => logger.warn({ err: error }, 'session store clean-up failed'),
+    });
+    this.#stops.push(stopCleanup);
+    return opened;
+  }
+
+  async #startFleet(): Promise<void> {
+    this.#stops.push(() => this.#directory.stop());
+    const abort = new AbortController();
+    const reading = this.#directory.start().finally(() => abort.abort());
+    await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);
+  }
+
+  async #startAdmin(host: string): Promise<number> {
+    const { logger, metrics } = this.#parts;
+    const readiness = (): Readiness => this.readiness();
+    const port = this.#config.adminPort;
+    const admin = await startAdmin({ host, port, metrics, logger, readiness });
+    this.#stops.push(() => admin.stop());
+    return admin.port;
+  }
+
+  async #listen(server: Server, port: number): Promise<number> {
+    const opened = await listen(server, { host: this.#config.host, port });
+    this.#stops.push(() => closeServer(server));
+    return opened;
+  }
+
+  #assemble({ store, degraded }: OpenedStore): RequestPath {
+    const path = createRequestPath({
+      ...this.#parts,
+      config: this.#config,
+      store,
+      directory: this.#directory,
+      isDraining: () => this.#phase === 'draining',
+      isReadyForPeers: () => this.#phase !== 'starting' && degraded === undefined,
+    });
+    this.#path = path;
+    this.#stops.push(() => path.stop());
+    return path;
+  }
+
+  /** What lives here is served until it has ended, or until the time for it is over. */
+  async #untilDrained(): Promise<void> {
+    this.#phase = 'draining';
+    const { clock } = this.#parts;
+    const { drainTimeoutMs } = this.#config;
+    const deadline = clock.monotonicMs() + drainTimeoutMs;
+    while (clock.monotonicMs() < deadline && (await this.#hasWorkLeft())) {
+      await clock.sleep(Math.min(DRAIN_CHECK_MS, drainTimeoutMs));
+    }
+  }
+
+  async #hasWorkLeft(): Promise<boolean> {
+    if ((this.#path?.wire.open.size ?? 0) > 0) return true;
+    const store = this.#opened?.store;
+    return store !== undefined && ownsAny(store, this.#config.identity.machine);
+  }
+
+  async #stopAll(): Promise<void> {
+    this.#phase = 'draining';
+    for (const stop of this.#stops.reverse()) {
+      try {
+        await stop();
+      } catch (error) {
+        this.#parts.logger.error({ err: error }, 'a part did not stop in order');
+      }
+    }
+  }
+}
+
+/** Whether a session lives on this Machine; a store that can't say does not hold an end up. */
+async function ownsAny(store: SessionStore, self: MachineId): Promise<boolean> {
+  try {
+    for await (const { machine } of store.entries()) if (machine === self) return true;
+  } catch {
+    return false;
+  }
+  return false;
+}
+
+/** Breaks off what is still open on it. */
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeAllConnections();
+  });
+}

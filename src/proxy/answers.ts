@@ -1,0 +1,85 @@
+/** The answer's way back: what the app's answer teaches, and how the client may see it. */
+import type { RequestHead } from '../affinity/extract.ts';
+import type { EndpointTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
+import type { Bindings } from './bindings.ts';
+import type { Routed } from './handler.ts';
+
+/** How an answer goes out. */
+export interface Revealed {
+  /** With hints added. */
+  readonly rawHeaders: readonly string[];
+  /** Watches the stream for an `endpoint` event. */
+  readonly tap: EndpointTap | undefined;
+}
+
+export interface Answers {
+  /** The app answered: a promise where a new id must be committed before it is revealed (invariant 2). */
+  fromHead(
+    request: RequestHead,
+    routed: Routed,
+    response: ResponseHead,
+  ): Revealed | Promise<Revealed>;
+  /** A stream taught an id. Resolves when the event may go out. */
+  fromStream(lesson: Lesson): Promise<void>;
+}
+
+export function createAnswers(learner: Learner, bindings: Bindings): Answers {
+  function fromHead(
+    request: RequestHead,
+    routed: Routed,
+    response: ResponseHead,
+  ): Revealed | Promise<Revealed> {
+    const lessons = learner.fromHead(request, routed.extraction, response);
+    noteUse(request, routed, response, lessons.hasEnded);
+    const revealed: Revealed = {
+      rawHeaders: lessons.rawHeaders,
+      tap: lessons.expectsEndpoint ? learner.tapEndpoint() : undefined,
+    };
+    if (lessons.learned.length === 0) return revealed;
+    return Promise.all(lessons.learned.map(({ id }) => bindings.learn(id))).then(() => revealed);
+  }
+
+  /** What an answer says of the session that the request named. */
+  function noteUse(
+    request: RequestHead,
+    routed: Routed,
+    response: ResponseHead,
+    hasEnded: boolean,
+  ): void {
+    const { key, binding, decision } = routed;
+    if (key === undefined) return;
+    if (hasEnded) {
+      bindings.end(key);
+      return;
+    }
+    if (decision.kind !== 'local') return;
+    const isOurs = binding !== undefined && decision.adoptFrom === undefined;
+    if (isOurs) {
+      // A 404 unbinds nothing, and is no use either: the row just does not slide.
+      if (response.statusCode !== 404) bindings.slide(binding);
+    } else if (decision.mayAdopt && accepts(request, response)) {
+      bindings.adopt(key, decision.adoptFrom);
+    }
+  }
+
+  return {
+    fromHead,
+    fromStream: ({ id }) => bindings.learn(id),
+  };
+}
+
+/** Only the app's own acceptance creates a binding (invariant 2 of the design). */
+function accepts(request: RequestHead, response: ResponseHead): boolean {
+  if (request.method === 'OPTIONS' || request.method === 'HEAD') return false;
+  const { statusCode } = response;
+  const isAccepted = (statusCode >= 200 && statusCode < 300) || statusCode === 101;
+  return isAccepted && !isReplay(response);
+}
+
+/** The app routes by itself: its answer is an instruction to the edge, no acceptance. */
+function isReplay({ rawHeaders }: ResponseHead): boolean {
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    if (rawHeaders[i]?.toLowerCase() === 'fly-replay') return true;
+  }
+  return false;
+}

@@ -1,0 +1,145 @@
+/** The HTTP wire: node:http servers for the edge and for the peers, one exchange a request. */
+import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { Exchange, type ExchangeParts, type Request } from './exchange.ts';
+import { readFields } from './headers.ts';
+import { FORWARD_PATH, unwrapHead } from './peer-wire.ts';
+import { acceptUpgrade } from './websocket.ts';
+import { isWellFormed, originForm } from './wellformed.ts';
+
+/** The edge pools its connections; if we closed one first, the request that crosses would fail. In ms. */
+const KEEP_ALIVE_TIMEOUT_MS = 620_000;
+/** Room for large cookies and tokens, in bytes; beyond it 431. */
+const MAX_HEADER_BYTES = 32_768;
+/** How long a client may take to send its head, in ms, looked at every `HEAD_CHECK_INTERVAL_MS`. */
+const HEAD_TIMEOUT_MS = 20_000;
+const HEAD_CHECK_INTERVAL_MS = 5_000;
+/** What may wait for a slow client per connection, in bytes: large answers pause seldom, memory stays bounded. */
+const WRITE_BUFFER_BYTES = 262_144;
+
+const BAD_REQUEST =
+  'HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n' +
+  'Content-Length: 35\r\n\r\nThe request is not valid HTTP/1.1.\n';
+
+/** What else listens on the peer listener: questions and announcements. False: none of its paths. */
+export type PeerService = (req: IncomingMessage, res: ServerResponse) => boolean;
+
+export interface HttpWire {
+  /** The listener for the edge. Everything goes to the app: no path is taken away from it. */
+  readonly edgeServer: Server;
+  /** The listener for the sidecars of other Machines. */
+  readonly peerServer: Server;
+  /** Requests under way on either. */
+  readonly open: ReadonlySet<Exchange>;
+}
+
+export interface HttpWireParts extends ExchangeParts {
+  readonly peerService: PeerService;
+  /** Whether the address belongs to a Machine of the app. */
+  readonly isPeerAddress: (address: string) => boolean;
+}
+
+/** What a listener does with a request; `extra` says how it came. */
+type OnRequest = (req: IncomingMessage, res: ServerResponse, extra: Extra) => void;
+type Extra = Pick<Request, 'awaitsContinue' | 'tunnel'>;
+
+const PLAIN: Extra = { awaitsContinue: false, tunnel: undefined };
+const AWAITS_CONTINUE: Extra = { awaitsContinue: true, tunnel: undefined };
+
+export function createHttpWire(parts: HttpWireParts): HttpWire {
+  const open = new Set<Exchange>();
+
+  function begin(
+    from: 'edge' | 'peer',
+    req: IncomingMessage,
+    res: ServerResponse,
+    extra: Extra,
+  ): void {
+    const forwarded = from === 'peer' ? unwrapHead(req.rawHeaders, parts.lowerCase) : undefined;
+    const rawHeaders = forwarded?.rawHeaders ?? req.rawHeaders;
+    const fields = readFields(rawHeaders, parts.lowerCase);
+    const target = originForm(forwarded?.target ?? req.url ?? '', fields.host);
+    const head = { method: req.method ?? 'GET', target: target ?? '', rawHeaders };
+    const exchange = new Exchange(req, res, { from, head, fields, ...extra }, parts);
+    open.add(exchange);
+    exchange.onceClosed(() => open.delete(exchange));
+    const isMalformed = target === undefined || !isWellFormed(req.httpVersion, fields);
+    if (isMalformed) parts.handler.refuse(exchange, 'malformed-request');
+    else parts.handler.handle(exchange);
+  }
+
+  function onPeerRequest(req: IncomingMessage, res: ServerResponse, extra: Extra): void {
+    if (!parts.isPeerAddress(req.socket.remoteAddress ?? '')) {
+      answerShortly(res, 403, 'Only the sidecars of this app may ask here.\n');
+    } else if (req.url === FORWARD_PATH) {
+      begin('peer', req, res, extra);
+    } else if (!parts.peerService(req, res)) {
+      answerShortly(res, 404, 'There is nothing at this path.\n');
+    }
+  }
+
+  const edgeServer = createServer((req, res, extra) => begin('edge', req, res, extra), open);
+  const peerServer = createServer(onPeerRequest, open);
+  return { edgeServer, peerServer, open };
+}
+
+function createServer(onRequest: OnRequest, open: ReadonlySet<Exchange>): Server {
+  const server = http.createServer({
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: HEAD_TIMEOUT_MS,
+    connectionsCheckingInterval: HEAD_CHECK_INTERVAL_MS,
+    // An upload may take as long as it takes; the edge bounds silence.
+    requestTimeout: 0,
+    highWaterMark: WRITE_BUFFER_BYTES,
+    noDelay: true,
+  });
+  server.on('request', (req: IncomingMessage, res: ServerResponse) => onRequest(req, res, PLAIN));
+  server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) =>
+    onRequest(req, res, AWAITS_CONTINUE),
+  );
+  server.on('upgrade', (req: IncomingMessage, socket: Socket, first: Buffer) => {
+    const { res, tunnel } = acceptUpgrade(req, socket, first);
+    onRequest(req, res, { awaitsContinue: false, tunnel });
+  });
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
+    refuseGarbage(error, socket, open),
+  );
+  return server;
+}
+
+/** An answer of ours must not be taken for the one of a request that is still under way. */
+function refuseGarbage(
+  error: NodeJS.ErrnoException,
+  socket: Duplex,
+  open: ReadonlySet<Exchange>,
+): void {
+  for (const exchange of open) {
+    if (exchange.socket === socket) {
+      socket.destroy(error);
+      return;
+    }
+  }
+  if (!socket.writable || error.code === 'ECONNRESET') socket.destroy(error);
+  else socket.end(garbageAnswer(error.code), () => socket.destroy());
+}
+
+function garbageAnswer(code: string | undefined): string {
+  if (code === 'HPE_HEADER_OVERFLOW') {
+    return 'HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n';
+  }
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    return 'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n';
+  }
+  return BAD_REQUEST;
+}
+
+function answerShortly(res: ServerResponse, statusCode: number, text: string): void {
+  res.writeHead(statusCode, {
+    'content-type': 'text/plain',
+    'content-length': Buffer.byteLength(text),
+    connection: 'close',
+  });
+  res.end(text);
+}

@@ -1,0 +1,150 @@
+/** Who owns a session: this Machine's store, then the hint in the id, then the peers. */
+import type { Owner } from '../affinity/decide.ts';
+import type { FoundId } from '../affinity/extract.ts';
+import {
+  sessionKeyOf,
+  type Binding,
+  type MachineId,
+  type SessionId,
+  type SessionKey,
+} from '../affinity/session.ts';
+import type { Directory } from '../fleet/directory.ts';
+import type { Peers } from '../fleet/peers.ts';
+import type { Lookup, SessionStore } from '../store/store.ts';
+
+export interface Ownership {
+  readonly key: SessionKey;
+  readonly owner: Owner;
+  /** This Machine's own row, if it has one. */
+  readonly binding: Binding | undefined;
+  /** Set if what looked like a hint belongs to the id: the app gets it as it is. */
+  readonly wholeId: SessionId | undefined;
+}
+
+/** How the request came, as far as it bears on whom to ask. */
+export interface Pass {
+  readonly from: 'edge' | 'peer';
+  readonly cameBackByFallback: boolean;
+}
+
+export interface OwnerFinder {
+  /** Synchronous where this Machine's store knows; never rejects. */
+  find(found: FoundId, pass: Pass): Ownership | Promise<Ownership>;
+}
+
+export interface OwnerFinderParts {
+  readonly self: MachineId;
+  readonly store: SessionStore;
+  readonly directory: Pick<Directory, 'isConfirmedGone'>;
+  readonly peers: Pick<Peers, 'ask'>;
+  /** Told what a peer said it owns, to be kept as a copy. */
+  readonly onOwnerTold: (key: SessionKey, owner: PeerOwner) => void;
+}
+
+export interface PeerOwner {
+  readonly machine: MachineId;
+  readonly generation: number;
+  readonly ttlMs: number;
+}
+
+export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
+  const { self, store, directory, peers, onOwnerTold } = parts;
+
+  function find(found: FoundId, pass: Pass): Ownership | Promise<Ownership> {
+    const key = sessionKeyOf(found.id);
+    const looked = store.lookup(key);
+    if (looked instanceof Promise) return looked.then((l) => afterLookup(found, key, l, pass));
+    return afterLookup(found, key, looked, pass);
+  }
+
+  function afterLookup(
+    found: FoundId,
+    key: SessionKey,
+    looked: Lookup,
+    pass: Pass,
+  ): Ownership | Promise<Ownership> {
+    if (typeof looked === 'string') return afterMiss(found, key, looked, pass);
+    return ofBinding(looked, pass, undefined);
+  }
+
+  function ofBinding(
+    binding: Binding,
+    pass: Pass,
+    wholeId: SessionId | undefined,
+  ): Ownership | Promise<Ownership> {
+    const { key, machine, origin } = binding;
+    const owner: Owner = {
+      kind: 'machine',
+      machine,
+      knownBy: 'store',
+      origin,
+      isConfirmedGone: false,
+    };
+    const ownership: Ownership = { key, owner, binding, wholeId };
+    return machine === self || pass.from === 'peer' ? ownership : orMovedOn(ownership, pass);
+  }
+
+  /** An app may mint an id that ends as a hint does, and reveal it where no hint is added. */
+  async function afterMiss(
+    found: FoundId,
+    key: SessionKey,
+    looked: 'absent' | 'unknown',
+    pass: Pass,
+  ): Promise<Ownership> {
+    const wholeId = found.hintedId;
+    if (wholeId !== undefined) {
+      const whole = await store.lookup(sessionKeyOf(wholeId));
+      if (typeof whole !== 'string') return ofBinding(whole, pass, wholeId);
+    }
+    const owner = await withoutStore(found, key, looked, pass);
+    const ownership: Ownership = { key, owner, binding: undefined, wholeId: undefined };
+    const isElsewhere = owner.kind === 'machine' && owner.machine !== self;
+    return isElsewhere && owner.knownBy === 'hint' ? orMovedOn(ownership, pass) : ownership;
+  }
+
+  async function withoutStore(
+    found: FoundId,
+    key: SessionKey,
+    looked: 'absent' | 'unknown',
+    pass: Pass,
+  ): Promise<Owner> {
+    const silent: Owner = { kind: looked === 'absent' ? 'none' : 'inconclusive' };
+    if (pass.from === 'peer') return silent;
+    const hinted = ofHint(found);
+    // Anyone may write our name into an id that clients mint: another owner's word comes first.
+    const isForgeable = found.hint === self && found.protocol.mintedBy !== 'app';
+    if (hinted && !isForgeable) return hinted;
+    if (store.isShared) return hinted ?? silent;
+    const answer = await peers.ask(key);
+    if (answer.kind === 'owner') return ofPeer(key, answer);
+    if (hinted) return hinted;
+    return answer.kind === 'none' ? silent : { kind: 'inconclusive' };
+  }
+
+  function ofHint(found: FoundId): (Owner & { kind: 'machine' }) | undefined {
+    if (found.hint === undefined) return undefined;
+    return { kind: 'machine', machine: found.hint, knownBy: 'hint', isConfirmedGone: false };
+  }
+
+  function ofPeer(key: SessionKey, answer: PeerOwner): Owner {
+    onOwnerTold(key, answer);
+    return { kind: 'machine', machine: answer.machine, knownBy: 'peers', isConfirmedGone: false };
+  }
+
+  /**
+   * A request that the edge could not deliver to its owner came back: the peers are asked again,
+   * as the session may have moved. Silence leaves the binding as it is (invariant 11).
+   */
+  function orMovedOn(ownership: Ownership, pass: Pass): Ownership | Promise<Ownership> {
+    const { owner, key } = ownership;
+    if (!pass.cameBackByFallback || owner.kind !== 'machine') return ownership;
+    const gone: Owner = { ...owner, isConfirmedGone: directory.isConfirmedGone(owner.machine) };
+    if (store.isShared) return { ...ownership, owner: gone };
+    return peers.ask(key).then((answer) => {
+      if (answer.kind !== 'owner') return { ...ownership, owner: gone };
+      return { ...ownership, owner: ofPeer(key, answer) };
+    });
+  }
+
+  return { find };
+}

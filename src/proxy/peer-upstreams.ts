@@ -1,0 +1,64 @@
+/** Connections for forwards, one set for each Machine: its address may be another's tomorrow. */
+import type { MachineId } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
+import { createDialer, type Dialer } from '../fleet/dial.ts';
+import type { Directory, Peer } from '../fleet/directory.ts';
+import { CONNECT_TIMEOUT_MS, createUpstream, type Upstream } from './upstream.ts';
+
+export interface PeerUpstreams {
+  to(peer: Peer): Upstream;
+  close(): Promise<void>;
+}
+
+export interface PeerUpstreamsOptions {
+  readonly directory: Pick<Directory, 'peer'>;
+  readonly headTimeoutMs: number;
+  readonly clock: Clock;
+}
+
+interface Entry {
+  readonly upstream: Upstream;
+  readonly dialer: Dialer;
+}
+
+export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstreams {
+  const { directory, headTimeoutMs, clock } = options;
+  const entries = new Map<MachineId, Entry>();
+  const closing = new Set<Promise<void>>();
+
+  function to({ machine, host, port }: Peer): Upstream {
+    const known = entries.get(machine);
+    if (known) return known.upstream;
+    forgetTheGone();
+    const dialer = createDialer({
+      addressOf: () => directory.peer(machine)?.address,
+      timeoutMs: CONNECT_TIMEOUT_MS,
+      clock,
+    });
+    const origin = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+    const upstream = createUpstream({ origin, connect: dialer.connect, headTimeoutMs });
+    entries.set(machine, { upstream, dialer });
+    return upstream;
+  }
+
+  function forgetTheGone(): void {
+    for (const machine of entries.keys()) if (!directory.peer(machine)) retire(machine);
+  }
+
+  function retire(machine: MachineId): void {
+    const entry = entries.get(machine);
+    if (!entry) return;
+    entries.delete(machine);
+    entry.dialer.close();
+    const closed = entry.upstream.close().finally(() => closing.delete(closed));
+    closing.add(closed);
+  }
+
+  return {
+    to,
+    close: async () => {
+      for (const machine of [...entries.keys()]) retire(machine);
+      await Promise.all(closing);
+    },
+  };
+}

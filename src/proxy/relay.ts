@@ -1,0 +1,248 @@
+/**
+ * One upstream's answer on its way to one client: head, body and trailers, with backpressure and
+ * aborts both ways. Knows nothing of sessions; what goes out, and when, is asked of `reveal`.
+ *
+ *   waiting --head--> holding (a binding is being committed) --committed--> flowing --end--> done
+ *      |                  |                                                   |
+ *      '------ error -----'--> failed before the head: the caller answers     '--error--> cut:
+ *                                                              the client sees the stream break
+ */
+import type { ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Dispatcher } from 'undici';
+import type { EndpointTap, Lesson } from '../affinity/learn.ts';
+import { responseHeaders, headerValue, type LowerCase } from './headers.ts';
+
+/** How an answer's head goes out. */
+export interface RevealedHead {
+  readonly rawHeaders: readonly string[];
+  readonly tap: EndpointTap | undefined;
+}
+
+export interface RelayOwner {
+  /** The request is on a connection; from now on `abort` reaches the upstream. */
+  onSent(): void;
+  /** The head has come; a promise holds it back. */
+  reveal(statusCode: number, rawHeaders: string[]): RevealedHead | Promise<RevealedHead>;
+  /** The stream taught an id; the event goes out when the promise resolves. */
+  onLesson(lesson: Lesson): Promise<void>;
+  /** The head goes out: `isStream` if its length is unknown. */
+  onFlowing(statusCode: number, isStream: boolean): void;
+  /** The app has agreed to another protocol; the connection is the owner's from now on. */
+  onUpgraded(statusCode: number, rawHeaders: string[], upstream: Duplex): void;
+  /** No head has come: there is still an answer to give. */
+  onFailedBeforeHead(error: Error): void;
+  /** The head is out, the rest will not come: the client's stream was broken off. */
+  onCut(error: Error): void;
+}
+
+type Controller = Dispatcher.DispatchController;
+
+const EMPTY = Buffer.alloc(0);
+
+export class Relay implements Dispatcher.DispatchHandler {
+  readonly #res: ServerResponse;
+  readonly #owner: RelayOwner;
+  readonly #lowerCase: LowerCase;
+  #state: 'waiting' | 'holding' | 'flowing' | 'done' = 'waiting';
+  #controller: Controller | undefined;
+  #tap: EndpointTap | undefined;
+  /** Bytes of a body of known length that have not come yet; undefined for a stream. */
+  #remaining: number | undefined;
+  #isHeadOnTheWire = false;
+  /** What arrived while the head was held. */
+  #held: Uint8Array[] = [];
+  #endedWhileHeld: readonly string[] | undefined;
+  #abortReason: Error | undefined;
+
+  constructor(res: ServerResponse, owner: RelayOwner, lowerCase: LowerCase) {
+    this.#res = res;
+    this.#owner = owner;
+    this.#lowerCase = lowerCase;
+  }
+
+  /** The client has left, or nobody wants the answer any more. */
+  abort(reason: Error): void {
+    this.#abortReason = reason;
+    this.#controller?.abort(reason);
+  }
+
+  onRequestStart(controller: Controller): void {
+    this.#controller = controller;
+    if (this.#abortReason) controller.abort(this.#abortReason);
+    else this.#owner.onSent();
+  }
+
+  onRequestUpgrade(
+    controller: Controller,
+    statusCode: number,
+    _headers: unknown,
+    socket: Duplex,
+  ): void {
+    this.#state = 'done';
+    const rawHeaders = responseHeaders(rawPairs(controller.rawHeaders), this.#lowerCase);
+    this.#owner.onUpgraded(statusCode, rawHeaders, socket);
+  }
+
+  onResponseStart(controller: Controller, statusCode: number): void {
+    const rawHeaders = responseHeaders(rawPairs(controller.rawHeaders), this.#lowerCase);
+    if (statusCode < 200) {
+      this.#relayInformation(statusCode, rawHeaders);
+      return;
+    }
+    const revealed = this.#owner.reveal(statusCode, rawHeaders);
+    if (!(revealed instanceof Promise)) {
+      this.#startFlowing(statusCode, revealed);
+      return;
+    }
+    this.#state = 'holding';
+    controller.pause();
+    void revealed.then((head) => this.#release(controller, statusCode, head));
+  }
+
+  onResponseData(controller: Controller, chunk: Uint8Array): void {
+    if (this.#state === 'holding') this.#held.push(chunk);
+    else if (this.#tap) this.#watch(controller, this.#tap, chunk);
+    else this.#write(controller, chunk);
+  }
+
+  onResponseEnd(controller: Controller): void {
+    const trailers = trailerPairs(controller.rawTrailers);
+    if (this.#state === 'holding') this.#endedWhileHeld = trailers;
+    else this.#finish(trailers);
+  }
+
+  onResponseError(_controller: Controller | undefined, error: Error): void {
+    if (this.#state === 'done') return;
+    const wasFlowing = this.#state === 'flowing';
+    this.#state = 'done';
+    if (!wasFlowing) {
+      this.#owner.onFailedBeforeHead(error);
+      return;
+    }
+    this.#owner.onCut(error);
+    // The stream must not end as if it were complete (RFC 9112 §8).
+    this.#res.destroy();
+  }
+
+  #release(controller: Controller, statusCode: number, head: RevealedHead): void {
+    if (this.#state !== 'holding') return;
+    const held = this.#held;
+    this.#held = [];
+    this.#startFlowing(statusCode, head);
+    for (const chunk of held) this.onResponseData(controller, chunk);
+    if (this.#endedWhileHeld) this.#finish(this.#endedWhileHeld);
+    else if (!this.#res.writableNeedDrain) controller.resume();
+  }
+
+  #startFlowing(statusCode: number, { rawHeaders, tap }: RevealedHead): void {
+    this.#state = 'flowing';
+    this.#tap = tap;
+    const length = headerValue(rawHeaders, 'content-length', this.#lowerCase);
+    const isStream = length === undefined && mayHaveBody(this.#res, statusCode);
+    this.#remaining = isStream ? undefined : Number(length ?? 0);
+    this.#owner.onFlowing(statusCode, isStream);
+    this.#res.writeHead(statusCode, rawHeaders as string[]);
+    // A head whose body has come with it leaves in one write with it; any other leaves now.
+    if (isStream) this.#flushHead();
+    else process.nextTick(flushHeadOf, this);
+  }
+
+  /** An empty write and not `flushHeaders`, which sends latin-1 header values as UTF-8. */
+  #flushHead(): void {
+    if (this.#isHeadOnTheWire || this.#res.writableEnded) return;
+    this.#isHeadOnTheWire = true;
+    this.#res.write(EMPTY);
+  }
+
+  static flushHead(relay: Relay): void {
+    if (relay.#state === 'flowing') relay.#flushHead();
+  }
+
+  #write(controller: Controller, chunk: Uint8Array): void {
+    this.#isHeadOnTheWire = true;
+    if (this.#remaining !== undefined) {
+      this.#remaining -= chunk.byteLength;
+      if (this.#remaining === 0) {
+        this.#res.end(chunk);
+        return;
+      }
+    }
+    if (this.#res.write(chunk)) return;
+    controller.pause();
+    this.#res.once('drain', () => controller.resume());
+  }
+
+  /** An `endpoint` event may be in the first bytes: they are held until its id is bound. */
+  #watch(controller: Controller, tap: EndpointTap, chunk: Uint8Array): void {
+    const { out, lesson, isDone } = tap.push(chunk);
+    if (isDone) this.#tap = undefined;
+    if (!lesson) {
+      if (out) this.#write(controller, out);
+      return;
+    }
+    this.#state = 'holding';
+    controller.pause();
+    if (out) this.#held.push(out);
+    void this.#owner.onLesson(lesson).then(() => this.#releaseEvent(controller));
+  }
+
+  #releaseEvent(controller: Controller): void {
+    if (this.#state !== 'holding') return;
+    this.#state = 'flowing';
+    const [event, ...later] = this.#held;
+    this.#held = [];
+    if (event) this.#write(controller, event);
+    for (const chunk of later) this.onResponseData(controller, chunk);
+    if (this.#endedWhileHeld) this.#finish(this.#endedWhileHeld);
+    else if (!this.#res.writableNeedDrain) controller.resume();
+  }
+
+  #finish(trailers: readonly string[]): void {
+    this.#state = 'done';
+    const rest = this.#tap?.end();
+    if (rest) this.#res.write(rest);
+    if (this.#res.writableEnded) return;
+    if (trailers.length > 0) this.#res.addTrailers(asEntries(trailers));
+    this.#res.end();
+  }
+
+  /** 1xx (RFC 9110 §15.2): Early Hints and Processing are passed on; 100 is answered by this proxy itself. */
+  #relayInformation(statusCode: number, rawHeaders: readonly string[]): void {
+    if (statusCode === 102) this.#res.writeProcessing();
+    if (statusCode !== 103) return;
+    const hints: Record<string, string | string[]> = {};
+    for (const [name, value] of asEntries(rawHeaders)) {
+      const known = hints[name.toLowerCase()];
+      if (known === undefined) hints[name.toLowerCase()] = value;
+      else hints[name.toLowerCase()] = [known, value].flat();
+    }
+    this.#res.writeEarlyHints(hints);
+  }
+}
+
+function flushHeadOf(relay: Relay): void {
+  Relay.flushHead(relay);
+}
+
+/** Whether a body follows at all (RFC 9112 §6.3). */
+function mayHaveBody(res: ServerResponse, statusCode: number): boolean {
+  return res.req.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
+}
+
+function rawPairs(raw: Controller['rawHeaders']): readonly Uint8Array[] {
+  return Array.isArray(raw) ? (raw as Uint8Array[]) : [];
+}
+
+const NO_TRAILERS: readonly string[] = [];
+
+function trailerPairs(raw: Controller['rawTrailers']): readonly string[] {
+  if (!Array.isArray(raw) || raw.length === 0) return NO_TRAILERS;
+  return raw.map((bytes) => Buffer.from(bytes).toString('latin1'));
+}
+
+function asEntries(pairs: readonly string[]): [string, string][] {
+  const entries: [string, string][] = [];
+  for (let i = 0; i + 1 < pairs.length; i += 2) entries.push([pairs[i] ?? '', pairs[i + 1] ?? '']);
+  return entries;
+}

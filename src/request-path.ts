@@ -1,0 +1,152 @@
+/** The parts of the request path, put together: everything between the listeners and the store. */
+import { randomUUID } from 'node:crypto';
+import type { AdapterParts } from './adapters.ts';
+import { createExtractor } from './affinity/extract.ts';
+import { createHintRemover } from './affinity/hint.ts';
+import { createLearner } from './affinity/learn.ts';
+import type { MachineId, SessionKey } from './affinity/session.ts';
+import type { Config } from './config.ts';
+import { yieldTo } from './fleet/conflict.ts';
+import type { Directory } from './fleet/directory.ts';
+import { createPeerService } from './fleet/peer-service.ts';
+import { createPeers, type Peers } from './fleet/peers.ts';
+import { requestLine } from './logger.ts';
+import { createAnswers } from './proxy/answers.ts';
+import { createBindings, type Bindings } from './proxy/bindings.ts';
+import { createHandler, type Handler } from './proxy/handler.ts';
+import { createLowerCase } from './proxy/headers.ts';
+import { createHttpWire, type HttpWire } from './proxy/http.ts';
+import { createObserver } from './proxy/observer.ts';
+import { createOwnerFinder } from './proxy/owner.ts';
+import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
+import { createUpstream } from './proxy/upstream.ts';
+import type { SessionStore } from './store/store.ts';
+
+export interface RequestPathParts extends AdapterParts {
+  readonly config: Config;
+  readonly store: SessionStore;
+  readonly directory: Directory;
+  readonly isDraining: () => boolean;
+  /** Whether this Machine can tell its peers what it owns, and what not. */
+  readonly isReadyForPeers: () => boolean;
+}
+
+export interface RequestPath {
+  readonly wire: HttpWire;
+  /** Breaks off what is under way, and waits for the writes. */
+  stop(): Promise<void>;
+}
+
+export function createRequestPath(parts: RequestPathParts): RequestPath {
+  const { config, clock } = parts;
+  const self = config.identity.machine;
+  const peers = createFleetPeers(parts, self);
+  const bindings = createFleetBindings(parts, self, peers);
+  const upstream = createUpstream({
+    origin: config.upstreamUrl.origin,
+    headTimeoutMs: config.upstreamHeadTimeoutMs,
+  });
+  const peerUpstreams = createPeerUpstreams({
+    directory: parts.directory,
+    headTimeoutMs: config.upstreamHeadTimeoutMs,
+    clock,
+  });
+  const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
+  const wire = createHttpWire({
+    handler: createRequestHandler(parts, self, peers, bindings),
+    answers: createAnswers(learner, bindings),
+    bindings,
+    learner,
+    removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
+    upstream,
+    peers: peerUpstreams,
+    lowerCase: createLowerCase(),
+    clock,
+    observer: createRequestObserver(parts),
+    peerService: createPeerService({
+      self,
+      store: parts.store,
+      directory: parts.directory,
+      clock,
+      isReady: parts.isReadyForPeers,
+    }),
+    isPeerAddress: (address) => parts.directory.lists(address),
+  });
+
+  async function stop(): Promise<void> {
+    for (const exchange of wire.open) exchange.destroy();
+    await Promise.all([upstream.close(), peerUpstreams.close()]);
+    await bindings.stop();
+    await peers.stop();
+  }
+
+  return { wire, stop };
+}
+
+function createFleetPeers(parts: RequestPathParts, self: MachineId): Peers {
+  const { store, directory, clock, random, logger, metrics } = parts;
+  return createPeers({
+    self,
+    directory,
+    clock,
+    random,
+    onOutranked: (key, winner) => {
+      metrics.claimConflict();
+      yieldTo(store, self, key, winner).catch((error: unknown) =>
+        logger.warn({ err: error, session: key }, 'a binding that a peer keeps was not given up'),
+      );
+    },
+    onQuestion: metrics.peerQuestion,
+    onAnnouncementsLost: metrics.announcementsDropped,
+  });
+}
+
+function createFleetBindings(parts: RequestPathParts, self: MachineId, peers: Peers): Bindings {
+  const { store, clock, logger, metrics, config } = parts;
+  return createBindings({
+    self,
+    store,
+    peers,
+    clock,
+    ttlMs: config.store.ttlMs,
+    onFailure: (what, error) => logger.warn({ err: error, operation: what }, 'store write failed'),
+    onConflict: (session: SessionKey, other: MachineId) => {
+      metrics.claimConflict();
+      logger.warn({ session, other }, 'the app has minted an id that another Machine had');
+    },
+  });
+}
+
+function createRequestHandler(
+  parts: RequestPathParts,
+  self: MachineId,
+  peers: Peers,
+  bindings: Bindings,
+): Handler {
+  const { config, store, directory, metrics } = parts;
+  return createHandler({
+    self,
+    extract: createExtractor(config.protocols, { hints: config.hints }),
+    owners: createOwnerFinder({
+      self,
+      store,
+      directory,
+      peers,
+      onOwnerTold: (key, owner) => bindings.copy(key, owner),
+    }),
+    directory,
+    isDraining: parts.isDraining,
+    policy: { ownerGone: config.ownerGone, unknownSession: config.unknownSession },
+    replayTimeoutMs: config.replayTimeoutMs,
+    replayMaxBodyBytes: config.replayMaxBodyBytes,
+    onDecided: ({ kind, why }) => metrics.requestDecided(kind, why),
+  });
+}
+
+function createRequestObserver({
+  logger,
+  metrics,
+}: RequestPathParts): ReturnType<typeof createObserver> {
+  const logRequest = requestLine(logger);
+  return createObserver({ logger, logRequest, metrics, createRequestId: () => randomUUID() });
+}
