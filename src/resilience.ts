@@ -36,7 +36,8 @@ export async function retry<T>(
     } catch (error) {
       const isLast = attempt >= options.retryCount || isAborted(options.signal);
       if (isLast || !options.isRetryable(error)) throw error;
-      await options.clock.sleep(backoffDelayMs(attempt, options, options.random), options.signal);
+      const pauseMs = backoffDelayMs(attempt, options, options.random);
+      if (pauseMs > 0) await options.clock.sleep(pauseMs, options.signal);
       if (isAborted(options.signal)) throw error;
     }
   }

@@ -1,0 +1,221 @@
+/**
+ * The directory out of Fly's private DNS
+ * (https://fly.io/docs/networking/private-networking/#fly-io-internal-dns).
+ */
+import type { MachineId } from '../affinity/session.ts';
+import type { Cancel, Clock } from '../clock.ts';
+import {
+  deployedMachinesName,
+  machineName,
+  parseMachinesTxt,
+  processGroupName,
+  runningMachinesName,
+} from '../fly.ts';
+import { createAbsences } from './absences.ts';
+import { normalizeAddress } from './address.ts';
+import type { Directory, DirectoryStatus, Peer } from './directory.ts';
+import { createMachineAddresses, type MachineAddresses } from './machine-addresses.ts';
+import type { NameResolver } from './resolver.ts';
+import { createRoster, type Roster, type RosterEntry } from './roster.ts';
+
+export interface DnsDirectoryOptions {
+  readonly self: MachineId;
+  readonly appName: string;
+  /** Only Machines of this process group are the fleet; unset: all of the app. */
+  readonly processGroup?: string | undefined;
+  readonly resolver: NameResolver;
+  /** Port of the peer listener on every Machine. */
+  readonly peerPort: number;
+  readonly clock: Clock;
+  readonly intervalMs?: number;
+  /** Told when the status turns to another kind. */
+  readonly onStatus?: (status: DirectoryStatus) => void;
+}
+
+const INTERVAL_MS = 5_000;
+
+/** A reading older than so many intervals is no news: the process was suspended, or readings hang. */
+const STALE_INTERVALS = 3;
+
+/** A reading that proves nothing; the message says what was missing. */
+class ReadingError extends Error {
+  override readonly name = 'ReadingError';
+}
+
+export function createDnsDirectory(options: DnsDirectoryOptions): Directory {
+  return new DnsDirectory(options);
+}
+
+/**
+ * Reads once per interval, counted from the begin of a reading to the begin of the next.
+ *
+ * A reading succeeds if the lists of running and of deployed Machines (and of the process group)
+ * were answered and all list this Machine: an answer that lacks the one Machine that is certain to
+ * run can't be trusted about the others. An address that isn't found fails no reading: the Machine
+ * stays in the fleet without an address, so questions to it end without an answer.
+ */
+class DnsDirectory implements Directory {
+  readonly #options: DnsDirectoryOptions;
+  readonly #intervalMs: number;
+  readonly #absences;
+  readonly #addresses: MachineAddresses;
+  #roster: Roster = createRoster([]);
+  #status: DirectoryStatus = { kind: 'starting' };
+  /** Whether the interval that the last reading claimed is over. */
+  #isDue = true;
+  #readingUnderWay: Promise<void> | undefined;
+  #cancelNext: Cancel | undefined;
+  #isStopped = false;
+
+  constructor(options: DnsDirectoryOptions) {
+    const { appName, resolver, clock } = options;
+    this.#options = options;
+    this.#intervalMs = options.intervalMs ?? INTERVAL_MS;
+    this.#absences = createAbsences(clock);
+    this.#addresses = createMachineAddresses({
+      resolve: (machine) => resolver.aaaa(machineName(appName, machine)),
+    });
+  }
+
+  others(): readonly Peer[] {
+    return this.#roster.others();
+  }
+
+  peer(machine: MachineId): Peer | undefined {
+    return this.#roster.peer(machine);
+  }
+
+  lists(address: string): boolean {
+    return this.#roster.lists(address);
+  }
+
+  isAddressOf(machine: MachineId, address: string): boolean {
+    return this.#roster.isAddressOf(machine, address);
+  }
+
+  isConfirmedGone(machine: MachineId): boolean {
+    return machine !== this.#options.self && this.#absences.isConfirmedGone(machine);
+  }
+
+  status(): DirectoryStatus {
+    if (this.#status.kind !== 'ok') return this.#status;
+    const ageMs = this.#options.clock.now() - this.#status.readAt;
+    if (ageMs <= STALE_INTERVALS * this.#intervalMs) return this.#status;
+    return { kind: 'failing', since: this.#status.readAt, reason: 'the last reading is too old' };
+  }
+
+  start(): Promise<void> {
+    return this.refresh();
+  }
+
+  async refresh(): Promise<void> {
+    await this.#readingUnderWay;
+    if (this.#isDue && !this.#isStopped) this.#read();
+    await this.#readingUnderWay;
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#cancelNext?.();
+    this.#options.resolver.cancel();
+    await this.#readingUnderWay;
+  }
+
+  /** Claims the interval before it asks anybody, so that a second caller joins or is turned down. */
+  #read(): void {
+    this.#isDue = false;
+    this.#cancelNext = this.#options.clock.after(this.#intervalMs, () => {
+      this.#isDue = true;
+      void this.refresh();
+    });
+    this.#readingUnderWay = this.#readOnce().finally(() => (this.#readingUnderWay = undefined));
+  }
+
+  async #readOnce(): Promise<void> {
+    const startedAtMs = this.#options.clock.monotonicMs();
+    try {
+      const { entries, machines } = await this.#readFleet();
+      if (this.#isStopped) return;
+      this.#roster = createRoster(entries);
+      this.#absences.record({
+        startedAtMs,
+        endedAtMs: this.#options.clock.monotonicMs(),
+        machines,
+      });
+      this.#turnTo({ kind: 'ok', readAt: this.#options.clock.now() });
+    } catch (error) {
+      if (!this.#isStopped) this.#turnTo(this.#failed(error));
+    }
+  }
+
+  async #readFleet(): Promise<{ entries: RosterEntry[]; machines: Set<MachineId> }> {
+    const { appName, self } = this.#options;
+    const [running, deployed] = await Promise.all([
+      this.#machinesOf(runningMachinesName(appName)),
+      this.#machinesOf(deployedMachinesName(appName)),
+    ]);
+    const addresses = await this.#addresses.of(running);
+    const isMember = await this.#membership(addresses.get(self) ?? []);
+    const entries = [...addresses].flatMap(([machine, ofMachine]) =>
+      machine === self || !isMember(ofMachine) ? [] : [this.#entryOf(machine, ofMachine)],
+    );
+    return { entries, machines: new Set([...running, ...deployed]) };
+  }
+
+  async #machinesOf(name: string): Promise<MachineId[]> {
+    const records = await this.#asked(name, (resolver) => resolver.txt(name));
+    const machines = parseMachinesTxt(records).map(({ id }) => id);
+    if (machines.includes(this.#options.self)) return [...new Set(machines)];
+    throw new ReadingError(`${name} does not list this Machine`);
+  }
+
+  /**
+   * Whether a Machine with these addresses is in our process group: `vms.` lists all groups. One
+   * without a known address may be, so it counts as one: asking it stays without an answer.
+   */
+  async #membership(ownAddresses: readonly string[]): Promise<(a: readonly string[]) => boolean> {
+    const { appName, processGroup } = this.#options;
+    if (processGroup === undefined) return () => true;
+    const name = processGroupName(appName, processGroup);
+    const answered = await this.#asked(name, (resolver) => resolver.aaaa(name));
+    const ofGroup = new Set(answered.map(normalizeAddress));
+    const isMember = (addresses: readonly string[]): boolean =>
+      addresses.length === 0 || addresses.some((address) => ofGroup.has(address));
+    if (ownAddresses.length > 0 && isMember(ownAddresses)) return isMember;
+    throw new ReadingError(`${name} does not list this Machine`);
+  }
+
+  async #asked<T>(name: string, ask: (resolver: NameResolver) => Promise<T>): Promise<T> {
+    try {
+      return await ask(this.#options.resolver);
+    } catch (cause) {
+      throw new ReadingError(`${name}: ${codeOf(cause)}`, { cause });
+    }
+  }
+
+  #entryOf(machine: MachineId, addresses: readonly string[]): RosterEntry {
+    const { appName, peerPort } = this.#options;
+    const [address] = addresses;
+    const peer = { machine, host: machineName(appName, machine), port: peerPort };
+    return { peer: address === undefined ? peer : { ...peer, address }, addresses };
+  }
+
+  #failed(error: unknown): DirectoryStatus {
+    const before = this.#status;
+    const since = before.kind === 'failing' ? before.since : this.#options.clock.now();
+    const reason = error instanceof ReadingError ? error.message : 'the answer could not be read';
+    return { kind: 'failing', since, reason };
+  }
+
+  #turnTo(status: DirectoryStatus): void {
+    const hasTurned = status.kind !== this.#status.kind;
+    this.#status = status;
+    if (hasTurned) this.#options.onStatus?.(status);
+  }
+}
+
+/** c-ares' code (`ENOTFOUND`, `ETIMEOUT`, ...), https://nodejs.org/api/dns.html#error-codes. */
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error && 'code' in error)) return 'no answer';
+  return typeof error.code === 'string' ? error.code : 'no answer';
+}

@@ -1,0 +1,174 @@
+/**
+ * What sidecars say to each other on the peer listener, as JSON, checked by hand on both sides.
+ *
+ * ```
+ * POST /v1/ask       {from, questions: [{key, claim?}]}  ->  {machine, answers: {<key>: claim | "no" | "unknown"}}
+ * POST /v1/announce  {from, bindings: [{key, claim}]} ->  {machine, answers: {<key>: claim}}
+ * claim              {generation, origin, createdAt, ttlMs}
+ * ```
+ * A claim is always about its sender: there is no way to say what a third Machine owns. The answer
+ * to an announcement names the keys that the announcer has lost, with the claims that outrank its own.
+ */
+import {
+  parseMachineId,
+  parseSessionKey,
+  type Binding,
+  type MachineId,
+  type SessionKey,
+} from '../affinity/session.ts';
+
+export const ASK_PATH = '/v1/ask';
+export const ANNOUNCE_PATH = '/v1/announce';
+
+/** Keys in one message at most. */
+export const MAX_KEYS = 256;
+
+/** Bytes of one message at most; 256 keys with their claims take half of it. */
+export const MAX_MESSAGE_BYTES = 65_536;
+
+/** Longest time to live that is believed, in ms: a year. Longer ones are cut when sent. */
+const MAX_TTL_MS = 366 * 24 * 3_600_000;
+
+/** What a Machine says of its own binding. */
+export interface Claim {
+  readonly generation: number;
+  readonly origin: 'learned' | 'adopted';
+  /** By the claimant's clock, ms since the epoch. */
+  readonly createdAt: number;
+  /** Time to live left, in ms. */
+  readonly ttlMs: number;
+}
+
+export interface KeyQuestion {
+  readonly key: SessionKey;
+  /** The asker's own claim to the key, if it has one. */
+  readonly claim?: Claim;
+}
+
+export interface AskMessage {
+  readonly from: MachineId;
+  readonly questions: readonly KeyQuestion[];
+}
+
+export interface AnnounceMessage {
+  readonly from: MachineId;
+  readonly bindings: readonly Required<KeyQuestion>[];
+}
+
+/** A claim: the answering Machine owns the key. `unknown`: it can't tell (starting, degraded). */
+export type KeyAnswer = Claim | 'no' | 'unknown';
+
+export interface AnswerMessage {
+  readonly machine: MachineId;
+  readonly answers: ReadonlyMap<SessionKey, KeyAnswer>;
+}
+
+/** The claim of a Machine to a binding of its own, with the time to live left. */
+export function claimOf(binding: Binding, ttlMs: number): Claim {
+  const { generation, createdAt } = binding;
+  const origin = binding.origin === 'learned' ? 'learned' : 'adopted';
+  return {
+    generation,
+    origin,
+    createdAt,
+    ttlMs: Math.min(Math.max(Math.ceil(ttlMs), 1), MAX_TTL_MS),
+  };
+}
+
+export function formatAsk({ from, questions }: AskMessage): string {
+  return JSON.stringify({ from, questions });
+}
+
+export function formatAnnounce({ from, bindings }: AnnounceMessage): string {
+  return JSON.stringify({ from, bindings });
+}
+
+export function formatAnswer({ machine, answers }: AnswerMessage): string {
+  return JSON.stringify({ machine, answers: Object.fromEntries(answers) });
+}
+
+/** All parsers: undefined for anything that isn't wholly as it should be. */
+export function parseAsk(text: string): AskMessage | undefined {
+  const message = parseRecord(text);
+  const from = machineIn(message?.from);
+  const questions = listOf(message?.questions, questionIn);
+  return from && questions ? { from, questions } : undefined;
+}
+
+export function parseAnnounce(text: string): AnnounceMessage | undefined {
+  const message = parseRecord(text);
+  const from = machineIn(message?.from);
+  const bindings = listOf(message?.bindings, bindingIn);
+  return from && bindings ? { from, bindings } : undefined;
+}
+
+export function parseAnswer(text: string): AnswerMessage | undefined {
+  const message = parseRecord(text);
+  const machine = machineIn(message?.machine);
+  const answers = message?.answers;
+  if (!machine || !isRecord(answers)) return undefined;
+  const entries = listOf(Object.entries(answers), answerIn);
+  return entries && { machine, answers: new Map(entries) };
+}
+
+function questionIn(value: unknown): KeyQuestion | undefined {
+  if (!isRecord(value)) return undefined;
+  const key = keyIn(value.key);
+  if (!key || value.claim === undefined) return key && { key };
+  const claim = claimIn(value.claim);
+  return claim && { key, claim };
+}
+
+function bindingIn(value: unknown): Required<KeyQuestion> | undefined {
+  const { key, claim } = questionIn(value) ?? {};
+  return key && claim && { key, claim };
+}
+
+function answerIn(entry: unknown): readonly [SessionKey, KeyAnswer] | undefined {
+  const [text, value] = entry as [string, unknown];
+  const key = keyIn(text);
+  const answer = value === 'no' || value === 'unknown' ? value : claimIn(value);
+  return key && answer && [key, answer];
+}
+
+function claimIn(value: unknown): Claim | undefined {
+  if (!isRecord(value)) return undefined;
+  const { generation, origin, createdAt, ttlMs } = value;
+  if (origin !== 'learned' && origin !== 'adopted') return undefined;
+  if (!isWhole(generation) || generation < 1 || !isWhole(createdAt)) return undefined;
+  if (!isWhole(ttlMs) || ttlMs < 1 || ttlMs > MAX_TTL_MS) return undefined;
+  return { generation, origin, createdAt, ttlMs };
+}
+
+function keyIn(value: unknown): SessionKey | undefined {
+  return typeof value === 'string' ? parseSessionKey(value) : undefined;
+}
+
+function machineIn(value: unknown): MachineId | undefined {
+  return typeof value === 'string' ? parseMachineId(value) : undefined;
+}
+
+/** A list within the bound whose members are all well-formed. */
+function listOf<One>(value: unknown, parse: (one: unknown) => One | undefined): One[] | undefined {
+  if (!Array.isArray(value) || value.length > MAX_KEYS) return undefined;
+  const parsed = value.map(parse);
+  return parsed.every((one) => one !== undefined) ? parsed : undefined;
+}
+
+function parseRecord(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return isRecord(value) ? value : undefined;
+  } catch {
+    // Whoever sent this gets told, or counts as silent; there is nothing more to know about it.
+    return undefined;
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isWhole(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}

@@ -1,0 +1,93 @@
+/** The directory that the configuration lists: for tests, and for fleets outside Fly.io. */
+import type { MachineId } from '../affinity/session.ts';
+import type { Cancel, Clock } from '../clock.ts';
+import { normalizeAddress } from './address.ts';
+import type { Directory, Peer } from './directory.ts';
+import { createMachineAddresses } from './machine-addresses.ts';
+import { createRoster, type Roster } from './roster.ts';
+
+/** One Machine as configured: `host` is an IP address or a name. */
+export type StaticEntry = Pick<Peer, 'machine' | 'host' | 'port'>;
+
+export interface StaticDirectoryOptions {
+  readonly self: MachineId;
+  /** The fleet; this Machine may be among them. */
+  readonly entries: readonly StaticEntry[];
+  /** Addresses of a host by its name; rejects if there are none. */
+  readonly lookup: (host: string) => Promise<readonly string[]>;
+  readonly clock: Clock;
+  /** Names are looked up again after so many ms. */
+  readonly intervalMs?: number;
+}
+
+const INTERVAL_MS = 30_000;
+
+/**
+ * Lists what it was given, whether or not it runs; a list proves nothing about who is gone, so
+ * nobody ever is. Hosts given by name are looked up in the background, as a name may be moved to
+ * another address; one that isn't found keeps its last address.
+ */
+export function createStaticDirectory(options: StaticDirectoryOptions): Directory {
+  const { clock, lookup, intervalMs = INTERVAL_MS } = options;
+  const entries = options.entries.filter(({ machine }) => machine !== options.self);
+  const addresses = createMachineAddresses({
+    resolve: async (machine) => {
+      const host = entries.find((entry) => entry.machine === machine)?.host ?? '';
+      return normalizeAddress(host) === undefined ? lookup(host) : [host];
+    },
+    readingsKept: 1,
+  });
+  let roster: Roster = rosterOf(entries, new Map());
+  let cancelNext: Cancel | undefined;
+  let underWay: Promise<void> | undefined;
+  let isDue = true;
+
+  async function lookUpAll(): Promise<void> {
+    roster = rosterOf(entries, await addresses.of(entries.map(({ machine }) => machine)));
+  }
+
+  function lookUp(): void {
+    isDue = false;
+    cancelNext = clock.after(intervalMs, () => {
+      isDue = true;
+      void refresh();
+    });
+    underWay = lookUpAll().finally(() => (underWay = undefined));
+  }
+
+  async function refresh(): Promise<void> {
+    await underWay;
+    if (isDue) lookUp();
+    await underWay;
+  }
+
+  return {
+    others: () => roster.others(),
+    peer: (machine) => roster.peer(machine),
+    lists: (address) => roster.lists(address),
+    isAddressOf: (machine, address) => roster.isAddressOf(machine, address),
+    isConfirmedGone: () => false,
+    status: () => ({ kind: 'static' }),
+    start: refresh,
+    refresh,
+    stop: async () => {
+      isDue = false;
+      cancelNext?.();
+      await underWay;
+    },
+  };
+}
+
+function rosterOf(
+  entries: readonly StaticEntry[],
+  addresses: ReadonlyMap<MachineId, readonly string[]>,
+): Roster {
+  return createRoster(
+    entries.map(({ machine, host, port }) => {
+      const ofMachine = addresses.get(machine) ?? [];
+      const [address] = ofMachine;
+      const peer = { machine, host, port };
+      return { peer: address === undefined ? peer : { ...peer, address }, addresses: ofMachine };
+    }),
+  );
+}
