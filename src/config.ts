@@ -68,7 +68,7 @@ export interface Identity {
 export type Environment = Readonly<Record<string, string | undefined>>;
 export type ParsedConfig =
   | { readonly config: Config; readonly warnings: readonly string[]; readonly mistakes?: never }
-  | { readonly mistakes: readonly string[]; readonly config?: never };
+  | { readonly mistakes: readonly string[]; readonly config?: never; readonly warnings?: never };
 
 /** Finds all mistakes at once. `random` makes up a Machine id where there is none. */
 export function parseConfig(env: Environment, random: () => number): ParsedConfig {

@@ -24,10 +24,7 @@ export interface Sidecar {
 }
 
 /** A process, as far as its end is concerned. */
-export interface EndedBySignals {
-  on(event: string, listener: (...args: never[]) => void): unknown;
-  off(event: string, listener: (...args: never[]) => void): unknown;
-}
+export type EndedBySignals = Pick<NodeJS.EventEmitter, 'on' | 'off'>;
 
 export interface Signals {
   /** Resolves to the first, second, ... signal: at once if it has come already. */
@@ -36,8 +33,8 @@ export interface Signals {
   stop(): void;
 }
 
-/** SIGINT is Fly's default `kill_signal`. */
-const ENDING_SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
+/** SIGINT is Fly's default `kill_signal`; SIGHUP is a terminal that is closed. */
+const ENDING_SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 const SIGNAL_EXIT_CODE = 128;
 
 /** Serves until a signal comes; resolves to the exit code. */
@@ -77,10 +74,7 @@ export function exitCodeOf(signal: NodeJS.Signals): number {
 }
 
 /** From now on signals end nothing by themselves. */
-export function collectSignals(
-  source: EndedBySignals,
-  names: readonly NodeJS.Signals[] = ENDING_SIGNALS,
-): Signals {
+export function collectSignals(source: EndedBySignals): Signals {
   const received: NodeJS.Signals[] = [];
   const waiting: { readonly count: number; readonly resolve: (signal: NodeJS.Signals) => void }[] =
     [];
@@ -88,7 +82,7 @@ export function collectSignals(
     received.push(signal);
     for (const { count, resolve } of waiting) if (count === received.length) resolve(signal);
   };
-  for (const name of names) source.on(name, receive);
+  for (const name of ENDING_SIGNALS) source.on(name, receive);
   return {
     nth: (count) =>
       new Promise((resolve) => {
@@ -97,7 +91,7 @@ export function collectSignals(
         else waiting.push({ count, resolve });
       }),
     stop: () => {
-      for (const name of names) source.off(name, receive);
+      for (const name of ENDING_SIGNALS) source.off(name, receive);
     },
   };
 }
