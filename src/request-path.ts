@@ -19,7 +19,7 @@ import { createHttpWire, type HttpWire } from './proxy/http.ts';
 import { createObserver } from './proxy/observer.ts';
 import { createOwnerFinder } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
-import { createUpstream } from './proxy/upstream.ts';
+import { createUndiciUpstream } from './proxy/undici-upstream.ts';
 import type { SessionStore } from './store/store.ts';
 
 export interface RequestPathParts extends AdapterParts {
@@ -42,7 +42,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const self = config.identity.machine;
   const peers = createFleetPeers(parts, self);
   const bindings = createFleetBindings(parts, self, peers);
-  const upstream = createUpstream({
+  const upstream = createUndiciUpstream({
     origin: config.upstreamUrl.origin,
     headTimeoutMs: config.upstreamHeadTimeoutMs,
   });

@@ -14,13 +14,13 @@ import type { Clock } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
 import type { Answers } from './answers.ts';
 import type { Bindings } from './bindings.ts';
-import { answerToFailure, isLostConnection, isRepeatable } from './failure.ts';
+import { answerToFailure, isRepeatable, isWorthAnotherTry } from './failure.ts';
 import type { Handler, Routed, Wire } from './handler.ts';
 import { requestHeaders, withHeader, type HeadFields, type LowerCase } from './headers.ts';
 import { MOVED, MOVED_HEADER, FORWARD_PATH, saysMoved, wrapHead } from './peer-wire.ts';
 import { Relay, type RelayOwner, type RevealedHead } from './relay.ts';
 import { hasBody, takeBody, type RequestBody } from './request-body.ts';
-import type { Upstream } from './upstream.ts';
+import type { Upstream, UpstreamRequest } from './upstream.ts';
 
 /** What every exchange shares. */
 export interface ExchangeParts {
@@ -102,7 +102,7 @@ export class Exchange implements Wire, RelayOwner {
   readonly #arrivedAt: number;
   #routed: Routed | undefined;
   #relay: Relay | undefined;
-  #sendAgain: (() => void) | undefined;
+  #repeatable: { upstream: Upstream; request: UpstreamRequest } | undefined;
   #sentAt = 0;
   #answeredAt = 0;
   #writtenAt = 0;
@@ -195,19 +195,12 @@ export class Exchange implements Wire, RelayOwner {
 
   #dispatch(upstream: Upstream, path: string, headers: string[], body: RequestBody): void {
     const { method } = this.head;
-    const upgrade = this.#tunnel ? (this.fields.upgrade ?? null) : null;
-    const options = { path, method, headers, body, upgrade, reset: false } as const;
-    const send = (): void => {
-      this.#relay = new Relay(this.#res, this, this.#parts.lowerCase);
-      upstream.dispatch(options, this.#relay);
-    };
-    if (isRepeatable(method, body)) this.#sendAgain = send;
+    const upgrade = this.#tunnel ? this.fields.upgrade : undefined;
+    const request = { path, method, headers, body, upgrade };
     this.#sentAt = this.#parts.clock.monotonicMs();
-    send();
-  }
-
-  onSent(): void {
-    if (this.#res.destroyed) this.#relay?.abort(new Error('the client left'));
+    this.#relay = new Relay(this.#res, this, this.#parts.lowerCase);
+    if (isRepeatable(body)) this.#repeatable = { upstream, request };
+    upstream.send(request, this.#relay);
   }
 
   reveal(statusCode: number, rawHeaders: string[]): RevealedHead | Promise<RevealedHead> {
@@ -269,18 +262,23 @@ export class Exchange implements Wire, RelayOwner {
 
   onFailedBeforeHead(error: Error): void {
     if (this.#res.destroyed) return;
-    const again = this.#sendAgain;
-    this.#sendAgain = undefined;
-    if (again && isLostConnection(error)) {
-      again();
-      return;
-    }
+    if (this.#triesAgain(error)) return;
     const { observer, handler } = this.#parts;
     observer.onUpstreamFailure(error, this.#finished());
     this.#answeredAt ||= this.#parts.clock.monotonicMs();
     if (!this.#routed) return;
     if (this.#isToPeer) handler.unreachable(this, this.#routed);
     else this.reply(answerToFailure(error), this.#routed);
+  }
+
+  /** Once, and not once the client has seen a byte. */
+  #triesAgain(error: Error): boolean {
+    const repeatable = this.#repeatable;
+    this.#repeatable = undefined;
+    if (!repeatable || !isWorthAnotherTry(error, this.head.method)) return false;
+    this.#relay = new Relay(this.#res, this, this.#parts.lowerCase);
+    repeatable.upstream.send(repeatable.request, this.#relay);
+    return true;
   }
 
   onCut(error: Error): void {

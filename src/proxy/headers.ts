@@ -154,23 +154,23 @@ export function requestHeaders(
   return kept;
 }
 
-/** A response's headers as text (latin-1, byte for byte), less those of the connection. */
-export function responseHeaders(raw: readonly Uint8Array[], lowerCase: LowerCase): string[] {
+/** A response's headers less those of the connection. */
+export function responseHeaders(raw: RawHeaders, lowerCase: LowerCase): string[] {
   const all: string[] = [];
   let connection: string | undefined;
   let isFiltered = false;
   for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = latin1(raw[i]);
+    const name = raw[i] ?? '';
     const lower = lowerCase(name);
     if (HOP_BY_HOP.has(lower)) {
       if (lower === 'connection') {
-        const value = latin1(raw[i + 1]);
+        const value = raw[i + 1] ?? '';
         connection = connection === undefined ? value : `${connection},${value}`;
         isFiltered ||= !isPlainConnection(value);
       }
       continue;
     }
-    all.push(name, latin1(raw[i + 1]));
+    all.push(name, raw[i + 1] ?? '');
   }
   return isFiltered ? withoutNamed(all, namedByConnection(connection), lowerCase) : all;
 }
@@ -232,8 +232,4 @@ function namedByConnection(connection: string | undefined): ReadonlySet<string> 
 /** The two values that nearly every message has, and that name no field. */
 function isPlainConnection(value: string): boolean {
   return value === 'keep-alive' || value === 'close' || value === 'Keep-Alive';
-}
-
-function latin1(bytes: Uint8Array | undefined): string {
-  return bytes === undefined ? '' : (bytes as Buffer).toString('latin1');
 }

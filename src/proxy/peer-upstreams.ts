@@ -3,7 +3,8 @@ import type { MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import { createDialer, type Dialer } from '../fleet/dial.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
-import { CONNECT_TIMEOUT_MS, createUpstream, type Upstream } from './upstream.ts';
+import { createUndiciUpstream } from './undici-upstream.ts';
+import { CONNECT_TIMEOUT_MS, type Upstream } from './upstream.ts';
 
 export interface PeerUpstreams {
   to(peer: Peer): Upstream;
@@ -36,7 +37,7 @@ export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstream
       clock,
     });
     const origin = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-    const upstream = createUpstream({ origin, connect: dialer.connect, headTimeoutMs });
+    const upstream = createUndiciUpstream({ origin, connect: dialer.connect, headTimeoutMs });
     entries.set(machine, { upstream, dialer });
     return upstream;
   }

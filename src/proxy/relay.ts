@@ -9,9 +9,9 @@
  */
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import type { EndpointTap, Lesson } from '../affinity/learn.ts';
-import { responseHeaders, headerValue, type LowerCase } from './headers.ts';
+import { headerValue, responseHeaders, type LowerCase, type RawHeaders } from './headers.ts';
+import type { AnswerSink, AnswerSource } from './upstream.ts';
 
 /** How an answer's head goes out. */
 export interface RevealedHead {
@@ -20,8 +20,6 @@ export interface RevealedHead {
 }
 
 export interface RelayOwner {
-  /** The request is on a connection; from now on `abort` reaches the upstream. */
-  onSent(): void;
   /** The head has come; a promise holds it back. */
   reveal(statusCode: number, rawHeaders: string[]): RevealedHead | Promise<RevealedHead>;
   /** The stream taught an id; the event goes out when the promise resolves. */
@@ -36,22 +34,20 @@ export interface RelayOwner {
   onCut(error: Error): void;
 }
 
-type Controller = Dispatcher.DispatchController;
-
 const EMPTY = Buffer.alloc(0);
 
-export class Relay implements Dispatcher.DispatchHandler {
+export class Relay implements AnswerSink {
   readonly #res: ServerResponse;
   readonly #owner: RelayOwner;
   readonly #lowerCase: LowerCase;
   #state: 'waiting' | 'holding' | 'flowing' | 'done' = 'waiting';
-  #controller: Controller | undefined;
+  #source: AnswerSource | undefined;
   #tap: EndpointTap | undefined;
   /** Bytes of a body of known length that have not come yet; undefined for a stream. */
   #remaining: number | undefined;
   #isHeadOnTheWire = false;
   /** What arrived while the head was held. */
-  #held: Uint8Array[] = [];
+  #held: Buffer[] = [];
   #endedWhileHeld: readonly string[] | undefined;
   #abortReason: Error | undefined;
 
@@ -64,57 +60,44 @@ export class Relay implements Dispatcher.DispatchHandler {
   /** The client has left, or nobody wants the answer any more. */
   abort(reason: Error): void {
     this.#abortReason = reason;
-    this.#controller?.abort(reason);
+    this.#source?.abort(reason);
   }
 
-  onRequestStart(controller: Controller): void {
-    this.#controller = controller;
-    if (this.#abortReason) controller.abort(this.#abortReason);
-    else this.#owner.onSent();
+  onSent(source: AnswerSource): void {
+    this.#source = source;
+    if (this.#abortReason) source.abort(this.#abortReason);
   }
 
-  onRequestUpgrade(
-    controller: Controller,
-    statusCode: number,
-    _headers: unknown,
-    socket: Duplex,
-  ): void {
+  onUpgrade(statusCode: number, rawHeaders: string[], socket: Duplex): void {
     this.#state = 'done';
-    const rawHeaders = responseHeaders(rawPairs(controller.rawHeaders), this.#lowerCase);
-    this.#owner.onUpgraded(statusCode, rawHeaders, socket);
+    this.#owner.onUpgraded(statusCode, responseHeaders(rawHeaders, this.#lowerCase), socket);
   }
 
-  onResponseStart(controller: Controller, statusCode: number): void {
-    const rawHeaders = responseHeaders(rawPairs(controller.rawHeaders), this.#lowerCase);
-    if (statusCode < 200) {
-      this.#relayInformation(statusCode, rawHeaders);
-      return;
-    }
-    const revealed = this.#owner.reveal(statusCode, rawHeaders);
+  onHead(statusCode: number, rawHeaders: string[]): void {
+    const revealed = this.#owner.reveal(statusCode, responseHeaders(rawHeaders, this.#lowerCase));
     if (!(revealed instanceof Promise)) {
       this.#startFlowing(statusCode, revealed);
       return;
     }
     this.#state = 'holding';
-    controller.pause();
-    void revealed.then((head) => this.#release(controller, statusCode, head));
+    this.#source?.pause();
+    void revealed.then((head) => this.#release(statusCode, head));
   }
 
-  onResponseData(controller: Controller, chunk: Uint8Array): void {
+  onData(chunk: Buffer): void {
     if (this.#state === 'holding') this.#held.push(chunk);
-    else if (this.#tap) this.#watch(controller, this.#tap, chunk);
-    else this.#write(controller, chunk);
+    else if (this.#tap) this.#watch(this.#tap, chunk);
+    else this.#write(chunk);
   }
 
-  onResponseEnd(controller: Controller): void {
-    const trailers = trailerPairs(controller.rawTrailers);
-    if (this.#state === 'holding') this.#endedWhileHeld = trailers;
-    else this.#finish(trailers);
+  onEnd(rawTrailers: RawHeaders): void {
+    if (this.#state === 'holding') this.#endedWhileHeld = rawTrailers;
+    else this.#finish(rawTrailers);
   }
 
-  onResponseError(_controller: Controller | undefined, error: Error): void {
+  onError(error: Error): void {
     if (this.#state === 'done') return;
-    const wasFlowing = this.#state === 'flowing';
+    const wasFlowing = this.#state === 'flowing' || this.#isHeadOnTheWire;
     this.#state = 'done';
     if (!wasFlowing) {
       this.#owner.onFailedBeforeHead(error);
@@ -125,14 +108,14 @@ export class Relay implements Dispatcher.DispatchHandler {
     this.#res.destroy();
   }
 
-  #release(controller: Controller, statusCode: number, head: RevealedHead): void {
+  #release(statusCode: number, head: RevealedHead): void {
     if (this.#state !== 'holding') return;
     const held = this.#held;
     this.#held = [];
     this.#startFlowing(statusCode, head);
-    for (const chunk of held) this.onResponseData(controller, chunk);
+    for (const chunk of held) this.onData(chunk);
     if (this.#endedWhileHeld) this.#finish(this.#endedWhileHeld);
-    else if (!this.#res.writableNeedDrain) controller.resume();
+    else if (!this.#res.writableNeedDrain) this.#source?.resume();
   }
 
   #startFlowing(statusCode: number, { rawHeaders, tap }: RevealedHead): void {
@@ -159,7 +142,7 @@ export class Relay implements Dispatcher.DispatchHandler {
     if (relay.#state === 'flowing') relay.#flushHead();
   }
 
-  #write(controller: Controller, chunk: Uint8Array): void {
+  #write(chunk: Uint8Array): void {
     this.#isHeadOnTheWire = true;
     if (this.#remaining !== undefined) {
       this.#remaining -= chunk.byteLength;
@@ -169,33 +152,33 @@ export class Relay implements Dispatcher.DispatchHandler {
       }
     }
     if (this.#res.write(chunk)) return;
-    controller.pause();
-    this.#res.once('drain', () => controller.resume());
+    this.#source?.pause();
+    this.#res.once('drain', () => this.#source?.resume());
   }
 
   /** An `endpoint` event may be in the first bytes: they are held until its id is bound. */
-  #watch(controller: Controller, tap: EndpointTap, chunk: Uint8Array): void {
+  #watch(tap: EndpointTap, chunk: Buffer): void {
     const { out, lesson, isDone } = tap.push(chunk);
     if (isDone) this.#tap = undefined;
     if (!lesson) {
-      if (out) this.#write(controller, out);
+      if (out) this.#write(out);
       return;
     }
     this.#state = 'holding';
-    controller.pause();
-    if (out) this.#held.push(out);
-    void this.#owner.onLesson(lesson).then(() => this.#releaseEvent(controller));
+    this.#source?.pause();
+    if (out) this.#held.push(asBuffer(out));
+    void this.#owner.onLesson(lesson).then(() => this.#releaseEvent());
   }
 
-  #releaseEvent(controller: Controller): void {
+  #releaseEvent(): void {
     if (this.#state !== 'holding') return;
     this.#state = 'flowing';
     const [event, ...later] = this.#held;
     this.#held = [];
-    if (event) this.#write(controller, event);
-    for (const chunk of later) this.onResponseData(controller, chunk);
+    if (event) this.#write(event);
+    for (const chunk of later) this.onData(chunk);
     if (this.#endedWhileHeld) this.#finish(this.#endedWhileHeld);
-    else if (!this.#res.writableNeedDrain) controller.resume();
+    else if (!this.#res.writableNeedDrain) this.#source?.resume();
   }
 
   #finish(trailers: readonly string[]): void {
@@ -208,7 +191,7 @@ export class Relay implements Dispatcher.DispatchHandler {
   }
 
   /** 1xx (RFC 9110 §15.2): Early Hints and Processing are passed on; 100 is answered by this proxy itself. */
-  #relayInformation(statusCode: number, rawHeaders: readonly string[]): void {
+  onInformation(statusCode: number, rawHeaders: readonly string[]): void {
     if (statusCode === 102) this.#res.writeProcessing();
     if (statusCode !== 103) return;
     const hints: Record<string, string | string[]> = {};
@@ -230,15 +213,8 @@ function mayHaveBody(res: ServerResponse, statusCode: number): boolean {
   return res.req.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
 }
 
-function rawPairs(raw: Controller['rawHeaders']): readonly Uint8Array[] {
-  return Array.isArray(raw) ? (raw as Uint8Array[]) : [];
-}
-
-const NO_TRAILERS: readonly string[] = [];
-
-function trailerPairs(raw: Controller['rawTrailers']): readonly string[] {
-  if (!Array.isArray(raw) || raw.length === 0) return NO_TRAILERS;
-  return raw.map((bytes) => Buffer.from(bytes).toString('latin1'));
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function asEntries(pairs: readonly string[]): [string, string][] {

@@ -1,0 +1,54 @@
+/** A client on a bare socket: what is sent is exactly what the test says. */
+import { connect, type Socket } from 'node:net';
+import { once } from 'node:events';
+
+export interface RawClient {
+  readonly socket: Socket;
+  send(text: string): void;
+  /** Everything received so far, as latin-1. */
+  received(): string;
+  /** Resolves with everything received once `isThere` says that it is enough; rejects if the server ends first. */
+  until(isThere: (received: string) => boolean): Promise<string>;
+  /** Resolves with everything received once the server has ended the connection. */
+  untilClosed(): Promise<string>;
+}
+
+export async function openRawClient(port: number, host = '127.0.0.1'): Promise<RawClient> {
+  const socket = connect({ port, host });
+  await once(socket, 'connect');
+  let text = '';
+  let isClosed = false;
+  const waiting = new Set<() => void>();
+  const wake = (): void => waiting.forEach((look) => look());
+  socket.setEncoding('latin1');
+  socket.on('data', (chunk: string) => {
+    text += chunk;
+    wake();
+  });
+  socket.on('error', () => undefined);
+  socket.on('close', () => {
+    isClosed = true;
+    wake();
+  });
+
+  function until(isThere: (received: string) => boolean): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (!isThere(text) && !isClosed) return;
+        waiting.delete(look);
+        if (isThere(text)) resolve(text);
+        else reject(new Error(`the connection ended after: ${JSON.stringify(text)}`));
+      };
+      waiting.add(look);
+      look();
+    });
+  }
+
+  return {
+    socket,
+    send: (sent) => void socket.write(sent, 'latin1'),
+    received: () => text,
+    until,
+    untilClosed: () => until(() => isClosed),
+  };
+}
