@@ -204,7 +204,7 @@ function formatDuration(ms: number): string {
 
 /** `10s` or `800ms`, in ms. */
 function parseDuration(text: string): number | undefined {
-  const [, count, unit] = /^(\d{1,9})(ms|s)$/.exec(text) ?? [];
+  const [, count, unit] = /^(\d{1,12})(ms|s)$/.exec(text) ?? [];
   if (count === undefined) return undefined;
   return Number(count) * (unit === 's' ? MS_PER_SECOND : 1);
 }

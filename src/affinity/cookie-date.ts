@@ -44,5 +44,7 @@ function toEpoch({ year, month, day, time }: Fields): number | undefined {
   const [hour = 0, minute = 0, second = 0] = time;
   if (year < 1601 || day < 1 || day > 31) return undefined;
   if (hour > 23 || minute > 59 || second > 59) return undefined;
-  return Date.UTC(year, month, day, hour, minute, second);
+  const ms = Date.UTC(year, month, day, hour, minute, second);
+  // February has no 31st; `Date.UTC` would take it for March.
+  return new Date(ms).getUTCDate() === day ? ms : undefined;
 }

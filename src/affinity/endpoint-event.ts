@@ -34,7 +34,7 @@ export function createEndpointEventReader(options: {
   readonly maxBytes: number;
 }): EndpointEventReader {
   let line = '';
-  let isFirstLine = true;
+  let mayBeginWithMark = true;
   let isAfterCr = false;
   let isNamed = false;
   let url = '';
@@ -46,14 +46,17 @@ export function createEndpointEventReader(options: {
     if (byte !== LF && byte !== CR) return readWithinLine(byte);
     const verdict = endLine(line);
     line = '';
-    isFirstLine = false;
+    mayBeginWithMark = false;
     return verdict;
   };
 
   const readWithinLine = (byte: number): Verdict => {
     // A comment may be as long as it likes: proxies pad streams with them.
     if (line !== ':') line += String.fromCharCode(byte);
-    if (isFirstLine && line === BYTE_ORDER_MARK) line = '';
+    if (mayBeginWithMark && line === BYTE_ORDER_MARK) {
+      line = '';
+      mayBeginWithMark = false;
+    }
     if (line.length > options.maxBytes) return 'ruled-out';
     if (url) return 'hold';
     if (line.length <= DATA_FIELD.length || !line.startsWith(DATA_FIELD)) return 'skip';

@@ -50,8 +50,8 @@ export function createEndpointTap(options: {
       if (verdict === 'ruled-out') return finish(bytes);
       if (verdict === 'complete') return teach(bytes, holdFrom);
       if (verdict === 'hold') holdFrom = Math.min(holdFrom, at);
+      if (at - holdFrom >= MAX_HELD_BYTES) return finish(bytes);
     }
-    if (bytes.length - holdFrom > MAX_HELD_BYTES) return finish(bytes);
     held = Uint8Array.from(bytes.subarray(holdFrom));
     return { out: nonEmpty(bytes.subarray(0, holdFrom)), lesson: undefined, isDone: false };
   };
