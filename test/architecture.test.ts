@@ -1,0 +1,235 @@
+/** The shape of the source: which way imports go, who names adapters, who reads the world. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import ts from 'typescript';
+
+const SRC = path.join(import.meta.dirname, '../src');
+
+/**
+ * Imports go to a lower rank, or stay in one's own folder. A folder's rank is that of its files,
+ * except those that are named themselves. The files beside `app.ts` have one each: there, an import
+ * may also go to the same rank.
+ */
+const RANKS: Readonly<Record<string, number>> = {
+  'clock.ts': 0,
+  'version.ts': 0,
+  'affinity/session.ts': 0,
+  'affinity/': 1,
+  'fly-fields.ts': 1,
+  'fly.ts': 1,
+  'listen.ts': 1,
+  'resilience.ts': 1,
+  'proxy/headers.ts': 1,
+  'store/store.ts': 1,
+  'line-writer.ts': 1,
+  'logger.ts': 2,
+  'metrics.ts': 2,
+  'setting-parsers.ts': 2,
+  'settings.ts': 2,
+  'setting-typos.ts': 2,
+  'setting-checks.ts': 2,
+  'config.ts': 2,
+  'store/': 2,
+  'metrics/': 3,
+  'fleet/': 3,
+  'proxy/': 4,
+  'admin.ts': 4,
+  'lifecycle.ts': 4,
+  'adapters.ts': 5,
+  'request-path.ts': 5,
+  'simulator/': 5,
+  'app.ts': 6,
+  'cli/': 7,
+  'main.ts': 8,
+};
+
+/** What stands behind a port. Only who puts the parts together knows which one it is. */
+const ADAPTERS: readonly string[] = [
+  'store/memory.ts',
+  'store/sqlite.ts',
+  'fleet/dns-directory.ts',
+  'fleet/static-directory.ts',
+  'fleet/resolver.ts',
+  'metrics/prometheus.ts',
+  'proxy/undici-upstream.ts',
+];
+const COMPOSITION = /^(app|adapters|request-path)\.ts$|^cli\//;
+
+/** Who may read time, chance and environment; all others are handed them. */
+const WORLDLY = /^(clock|config|main)\.ts$|^cli\//;
+const WORLDLY_NAMES: ReadonlySet<string> = new Set([
+  ...['setTimeout', 'setInterval', 'Date.now', 'performance.now', 'Math.random'],
+  ...['process.env', 'process.hrtime', 'process.uptime'],
+]);
+const WORLDLY_IMPORTS: ReadonlySet<string> = new Set(['scheduler', 'env', 'hrtime', 'uptime']);
+
+interface SourceFile {
+  /** From `src`, with slashes. */
+  readonly name: string;
+  /** Files of the project that it names, from `src`. */
+  readonly imports: readonly string[];
+  /** What of the world it reads by itself. */
+  readonly reads: readonly string[];
+}
+
+const FILES: readonly SourceFile[] = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.ts'))
+  .map((name) => name.replaceAll(path.sep, '/'))
+  .sort()
+  .map((name) => readSource(name, readFileSync(path.join(SRC, name), 'utf8')));
+
+function readSource(name: string, text: string): SourceFile {
+  const imports = new Set<string>();
+  const reads = new Set<string>();
+  const visit = (node: ts.Node): void => {
+    const specifier = specifierOf(node);
+    if (specifier?.startsWith('.'))
+      imports.add(path.posix.join(path.posix.dirname(name), specifier));
+    const read = readOf(node);
+    if (read !== undefined) reads.add(read);
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true));
+  const known = (file: string): boolean => file.endsWith('.ts') && !file.startsWith('..');
+  return { name, imports: [...imports].filter(known), reads: [...reads] };
+}
+
+/** The module that an import, a re-export, a dynamic import or a worker's URL names. */
+function specifierOf(node: ts.Node): string | undefined {
+  if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) {
+    return literalOf(node.moduleSpecifier);
+  }
+  const isImportCall =
+    ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword;
+  if (isImportCall) return literalOf(node.arguments[0]);
+  const isUrl = ts.isNewExpression(node) && node.expression.getText() === 'URL';
+  return isUrl && node.arguments?.[1]?.getText() === 'import.meta.url'
+    ? literalOf(node.arguments[0])
+    : undefined;
+}
+
+function literalOf(node: ts.Node | undefined): string | undefined {
+  return node && ts.isStringLiteralLike(node) ? node.text : undefined;
+}
+
+function readOf(node: ts.Node): string | undefined {
+  if (ts.isNewExpression(node) && node.expression.getText() === 'Date') {
+    return node.arguments?.length ? undefined : 'new Date()';
+  }
+  if (ts.isImportSpecifier(node)) return importOf(node);
+  if (ts.isPropertyAccessExpression(node)) return worldly(node);
+  return ts.isIdentifier(node) && !isPropertyName(node) ? worldly(node) : undefined;
+}
+
+/** What a built-in module hands out, whatever it is called here. */
+function importOf(node: ts.ImportSpecifier): string | undefined {
+  const name = (node.propertyName ?? node.name).text;
+  const isBuiltIn = literalOf(node.parent.parent.parent.moduleSpecifier)?.startsWith('node:');
+  return isBuiltIn && (WORLDLY_NAMES.has(name) || WORLDLY_IMPORTS.has(name)) ? name : undefined;
+}
+
+/** `socket.setTimeout` is a socket's own; `{ setTimeout: 1 }` only names a property. */
+function isPropertyName(node: ts.Identifier): boolean {
+  const { parent } = node;
+  const hasName = ts.isPropertyAccessExpression(parent) || ts.isPropertyAssignment(parent);
+  return hasName && parent.name === node;
+}
+
+function worldly(node: ts.Node): string | undefined {
+  const name = node.getText().replace(/^globalThis\./, '');
+  return WORLDLY_NAMES.has(name) ? name : undefined;
+}
+
+function folderOf(name: string): string {
+  return name.includes('/') ? name.slice(0, name.indexOf('/') + 1) : '';
+}
+
+function rankOf(name: string): number {
+  const rank = RANKS[name] ?? RANKS[folderOf(name)];
+  assert.ok(rank !== undefined, `${name} has no rank: say in RANKS where it belongs`);
+  return rank;
+}
+
+function mayImport(importer: string, imported: string): boolean {
+  const [from, to] = [rankOf(importer), rankOf(imported)];
+  const isInFolder = folderOf(importer) === folderOf(imported) && importer.includes('/');
+  const isBesideApp = !importer.includes('/') && !imported.includes('/');
+  return isInFolder || to < from || (isBesideApp && to === from);
+}
+
+/** The files of one circle of imports, the first of them again at the end. */
+function findCircle(files: readonly SourceFile[]): readonly string[] | undefined {
+  const importsOf = new Map(files.map(({ name, imports }) => [name, imports]));
+  const isDone = new Set<string>();
+  const walk = (name: string, trail: readonly string[]): readonly string[] | undefined => {
+    if (trail.includes(name)) return [...trail.slice(trail.indexOf(name)), name];
+    if (isDone.has(name)) return undefined;
+    for (const imported of importsOf.get(name) ?? []) {
+      const circle = walk(imported, [...trail, name]);
+      if (circle) return circle;
+    }
+    isDone.add(name);
+    return undefined;
+  };
+  for (const { name } of files) {
+    const circle = walk(name, []);
+    if (circle) return circle;
+  }
+  return undefined;
+}
+
+test('imports go down, or stay in their folder', () => {
+  const wrong = FILES.flatMap(({ name, imports }) =>
+    imports
+      .filter((imported) => !mayImport(name, imported))
+      .map((imported) => `${name} (${rankOf(name)}) -> ${imported} (${rankOf(imported)})`),
+  );
+  assert.deepEqual(wrong, []);
+});
+
+test('no imports go in a circle', () => {
+  assert.equal(findCircle(FILES)?.join(' -> '), undefined);
+});
+
+test('only the composition root names adapters', () => {
+  const wrong = FILES.filter(({ name }) => !COMPOSITION.test(name)).flatMap(({ name, imports }) =>
+    imports
+      .filter((imported) => ADAPTERS.includes(imported) && folderOf(imported) !== folderOf(name))
+      .map((imported) => `${name} -> ${imported}`),
+  );
+  assert.deepEqual(wrong, []);
+});
+
+test('time, chance and environment are handed in', () => {
+  const wrong = FILES.filter(({ name, reads }) => reads.length > 0 && !WORLDLY.test(name));
+  assert.deepEqual(
+    wrong.map(({ name, reads }) => `${name} reads ${reads.join(', ')}`),
+    [],
+  );
+});
+
+test('these rules see what they are to see', () => {
+  const text = `
+    import type { A } from './a.ts';
+    import { setTimeout as delay, setImmediate } from 'node:timers/promises';
+    export { b } from '../clock.ts';
+    void import('./c.ts');
+    new Worker(new URL('./d.ts', import.meta.url));
+    // Date.now()
+    globalThis.setTimeout(() => process.env.X, Math.random());
+    new Date(5);
+    new Date();
+    promisify(setInterval);
+    socket.setTimeout(5);
+    a({ setTimeout: 'Date.now()' });
+  `;
+  const { imports, reads } = readSource('store/x.ts', text);
+  assert.deepEqual(imports, ['store/a.ts', 'clock.ts', 'store/c.ts', 'store/d.ts']);
+  assert.deepEqual(reads, [
+    ...['setTimeout', 'process.env', 'Math.random', 'new Date()', 'setInterval'],
+  ]);
+  const circle = ['a', 'b', 'c'].map((name, i) => ({ name, imports: ['bca'[i] ?? ''], reads: [] }));
+  assert.deepEqual(findCircle(circle), ['a', 'b', 'c', 'a']);
+});
