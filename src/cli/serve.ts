@@ -1,0 +1,10 @@
+/** `fly-affinity serve`: the sidecar alone. */
+import { serveUntilSignal } from '../lifecycle.ts';
+import { runSidecarProcess, type StartSidecar, type Surroundings } from './sidecar-process.ts';
+
+/** Resolves to the exit code. */
+export function serve(surroundings: Surroundings, startSidecar: StartSidecar): Promise<number> {
+  return runSidecarProcess(surroundings, startSidecar, async ({ start, signals, logger }) =>
+    serveUntilSignal(await start(), signals, logger),
+  );
+}

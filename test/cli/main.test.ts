@@ -1,0 +1,207 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { connect } from 'node:net';
+import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
+import { test, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { listen } from '../../src/listen.ts';
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+
+interface Given {
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** JavaScript that runs before the program. */
+  readonly before?: string;
+}
+
+const FREE_PORTS = { HOST: '127.0.0.1', PORT: '0', PEER_PORT: '0', ADMIN_PORT: '0' };
+
+function start(t: TestContext, { args = [], env = {}, before = '' }: Given): ChildProcess {
+  const child = spawn(
+    process.execPath,
+    [
+      '--import',
+      'tsx',
+      '--import',
+      `data:text/javascript,${encodeURIComponent(before)}`,
+      MAIN,
+      ...args,
+    ],
+    {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { PATH: process.env.PATH, SESSION_STORE_URL: 'memory:', ...FREE_PORTS, ...env },
+    },
+  );
+  t.after(() => child.kill('SIGKILL'));
+  return child;
+}
+
+interface Ended {
+  readonly code: number | null;
+  readonly output: string;
+  readonly errors: string;
+}
+
+async function run(t: TestContext, given: Given): Promise<Ended> {
+  const child = start(t, given);
+  assert.ok(child.stdout && child.stderr);
+  const [[code], output, errors] = await Promise.all([
+    once(child, 'exit') as Promise<[number | null]>,
+    text(child.stdout),
+    text(child.stderr),
+  ]);
+  return { code, output, errors };
+}
+
+type Line = Readonly<Record<string, unknown>>;
+
+/** The lines a program logs, until it ends; other output is left out. */
+async function* linesOf(child: ChildProcess): AsyncGenerator<Line> {
+  assert.ok(child.stdout);
+  for await (const line of createInterface({ input: child.stdout })) {
+    if (line.startsWith('{')) yield JSON.parse(line) as Line;
+  }
+}
+
+async function lineThatSays(lines: AsyncGenerator<Line>, message: string): Promise<Line> {
+  for (let next = await lines.next(); !next.done; next = await lines.next()) {
+    if (next.value.msg === message) return next.value;
+  }
+  return assert.fail(`nothing said "${message}"`);
+}
+
+async function serveApp(t: TestContext): Promise<{ app: Server; url: string }> {
+  const app = createServer((_, response) => response.end('from the app'));
+  const port = await listen(app, { host: '127.0.0.1', port: 0 });
+  t.after(() => {
+    app.close();
+    app.closeAllConnections();
+  });
+  return { app, url: `http://127.0.0.1:${port}` };
+}
+
+test('--version is the version, --help the help', async (t) => {
+  const [version, help] = await Promise.all([
+    run(t, { args: ['--version'] }),
+    run(t, { args: ['--help'] }),
+  ]);
+  assert.match(version.output, /^\d+\.\d+\.\d+\n$/);
+  assert.equal(version.code, 0);
+  assert.match(help.output, /Usage\n {2}fly-affinity \[serve\]/);
+  assert.equal(help.code, 0);
+});
+
+test('an unknown command ends with one sentence and code 64', async (t) => {
+  const { code, output, errors } = await run(t, { args: ['sevre'] });
+  assert.equal(code, 64);
+  assert.equal(output, '');
+  assert.equal(errors, 'fly-affinity: unknown command "sevre". See fly-affinity --help.\n');
+});
+
+for (const [version, isOldEnough] of [
+  ['18.20.4', false],
+  ['20.19.0', false],
+  ['22.18.0', false],
+  ['22.19.0', true],
+  ['24.0.0', true],
+] as const) {
+  test(`Node ${version} is ${isOldEnough ? 'good' : 'refused in one sentence, with code 1'}`, async (t) => {
+    const before = `Object.defineProperty(process.versions, 'node', { value: '${version}' });
+      Object.defineProperty(process, 'version', { value: 'v${version}' });`;
+    const { code, errors } = await run(t, { args: ['--version'], before });
+    assert.equal(code, isOldEnough ? 0 : 1);
+    const sentence = `fly-affinity needs Node.js 22.19 or newer, and this is v${version}.\n`;
+    assert.equal(errors, isOldEnough ? '' : sentence);
+  });
+}
+
+test('mistakes in the configuration are all told, with code 78, and no port is opened', async (t) => {
+  const { code, output, errors } = await run(t, {
+    env: { PORT: '99999', UPSTREAM_URL: 'ftp://app', ADMIN_TOKEN: 's3cret' },
+    before: `process.getBuiltinModule('node:net').Server.prototype.listen = () => {
+      console.log('a port was opened'); };`,
+  });
+  assert.equal(code, 78);
+  assert.equal(output, '');
+  assert.match(errors, /^fly-affinity: 3 mistakes in the configuration\n {2}PORT must be .*\n/);
+  assert.match(errors, /^ {2}UPSTREAM_URL must be .*, got "ftp:\/\/app"$/m);
+  assert.ok(!errors.includes('s3cret'));
+});
+
+test('a port that is taken ends with a sentence that names it, with code 1', async (t) => {
+  const { url } = await serveApp(t);
+  const taken = new URL(url).port;
+  const { code, errors } = await run(t, { env: { ADMIN_PORT: taken, LOG_LEVEL: 'silent' } });
+  assert.equal(code, 1);
+  assert.equal(
+    errors,
+    `fly-affinity: cannot listen on 127.0.0.1:${taken}: something else listens there\n`,
+  );
+});
+
+test('serve says in one line what it is, serves, and ends with code 0 on a signal', async (t) => {
+  const { url } = await serveApp(t);
+  const child = start(t, { args: ['serve'], env: { UPSTREAM_URL: url, FLY_MACHINE_ID: 'm1' } });
+  const lines = linesOf(child);
+  const serving = await lineThatSays(lines, 'serving');
+  const { version, machine, upstream, protocols, store, fleet } = serving;
+  assert.match(String(version), /^\d/);
+  assert.deepEqual([machine, upstream], ['m1', url]);
+  assert.deepEqual(protocols, ['mcp', 'mcp-sse', 'rpc']);
+  assert.equal((store as Line).kind, 'memory');
+  assert.equal((fleet as Line).kind, 'off');
+  const ports = serving.ports as Readonly<Record<string, number>>;
+  const answer = await fetch(`http://127.0.0.1:${ports.public}/`);
+  assert.equal(await answer.text(), 'from the app');
+  assert.equal((await fetch(`http://127.0.0.1:${ports.admin}/readyz`)).status, 200);
+  assert.match(
+    await (await fetch(`http://127.0.0.1:${ports.admin}/metrics`)).text(),
+    /^fly_affinity_requests_total\{decision="local",why="no-session"\} 1$/m,
+  );
+  child.kill('SIGTERM');
+  const [code] = (await once(child, 'exit')) as [number];
+  assert.equal(code, 0);
+  assert.equal((await lineThatSays(lines, 'request')).path, '/');
+  await lineThatSays(lines, 'stopped');
+});
+
+test('a second signal ends serve at once', async (t) => {
+  const app = createServer(() => undefined);
+  const port = await listen(app, { host: '127.0.0.1', port: 0 });
+  t.after(() => app.close());
+  const url = `http://127.0.0.1:${port}`;
+  const child = start(t, { args: ['serve'], env: { UPSTREAM_URL: url } });
+  const lines = linesOf(child);
+  const ports = (await lineThatSays(lines, 'serving')).ports as Readonly<Record<string, number>>;
+  const client = connect(ports.public ?? 0, '127.0.0.1');
+  client.on('error', () => undefined);
+  client.write('GET / HTTP/1.1\r\nhost: a\r\n\r\n');
+  await once(app, 'request');
+  child.kill('SIGINT');
+  await lineThatSays(lines, 'draining');
+  child.kill('SIGTERM');
+  const [code] = (await once(child, 'exit')) as [number];
+  assert.equal(code, 143);
+});
+
+test('run starts the app beside, serves it, and ends with its code', async (t) => {
+  const { app, url } = await serveApp(t);
+  await new Promise((resolve) => app.close(resolve));
+  const script = `require('node:http').createServer((_, response) => response.end('child'))
+    .listen(process.env.PORT, '127.0.0.1'); process.on('SIGTERM', () => process.exit(9));`;
+  const child = start(t, {
+    args: ['run', '--', process.execPath, '-e', script],
+    env: { UPSTREAM_URL: url },
+  });
+  const lines = linesOf(child);
+  const ports = (await lineThatSays(lines, 'serving')).ports as Readonly<Record<string, number>>;
+  const answer = await fetch(`http://127.0.0.1:${ports.public}/`);
+  assert.equal(await answer.text(), 'child');
+  child.kill('SIGTERM');
+  const [code] = (await once(child, 'exit')) as [number];
+  assert.equal(code, 9);
+});
