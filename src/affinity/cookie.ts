@@ -30,11 +30,9 @@ export function isExpiringSetCookie(line: string, clock: Clock): boolean {
   let maxAge: string | undefined;
   let expiresAt: number | undefined;
   for (const attribute of line.split(';').slice(1)) {
-    const equals = attribute.indexOf('=');
-    const name = attribute.slice(0, equals).trim().toLowerCase();
-    const value = attribute.slice(equals + 1).trim();
-    if (name === 'max-age' && /^-?\d+$/.test(value)) maxAge = value;
-    if (name === 'expires') expiresAt = parseCookieDate(value) ?? expiresAt;
+    const [name = '', value = ''] = attribute.split('=', 2).map((part) => part.trim());
+    if (name.toLowerCase() === 'max-age' && /^-?\d+$/.test(value)) maxAge = value;
+    if (name.toLowerCase() === 'expires') expiresAt = parseCookieDate(value) ?? expiresAt;
   }
   if (maxAge !== undefined) return Number(maxAge) <= 0;
   return expiresAt !== undefined && expiresAt <= clock.now();

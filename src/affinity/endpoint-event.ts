@@ -26,7 +26,7 @@ const DELETE = 0x7f;
 const BYTE_ORDER_MARK = '\xef\xbb\xbf';
 const DATA_FIELD = 'data:';
 /** No URL begins like this, but JSON does: most ordinary streams are told by it at once. */
-const NO_URL = /^[{["]/;
+const JSON_DATA = /^data: ?[{["]/;
 
 /** `mayBeEndpoint` says of a whole URL whether it could be the endpoint; a line longer than `maxBytes` rules it out. */
 export function createEndpointEventReader(options: {
@@ -36,6 +36,9 @@ export function createEndpointEventReader(options: {
   let line = '';
   let mayBeginWithMark = true;
   let isAfterCr = false;
+  /** The line is known to be a data field. */
+  let isData = false;
+  /** The event is known to be called `endpoint`. */
   let isNamed = false;
   let url = '';
 
@@ -46,6 +49,7 @@ export function createEndpointEventReader(options: {
     if (byte !== LF && byte !== CR) return readWithinLine(byte);
     const verdict = endLine(line);
     line = '';
+    isData = false;
     mayBeginWithMark = false;
     return verdict;
   };
@@ -59,8 +63,9 @@ export function createEndpointEventReader(options: {
     }
     if (line.length > options.maxBytes) return 'ruled-out';
     if (url) return 'hold';
-    if (line.length <= DATA_FIELD.length || !line.startsWith(DATA_FIELD)) return 'skip';
-    return isOfUrl(byte, line) ? 'hold' : 'ruled-out';
+    if (isData) return isOfUrl(byte, line) ? 'hold' : 'ruled-out';
+    isData = line === DATA_FIELD;
+    return 'skip';
   };
 
   const endLine = (ended: string): Verdict => {
@@ -92,9 +97,10 @@ export function createEndpointEventReader(options: {
 }
 
 function isOfUrl(byte: number, line: string): boolean {
-  if (byte === SPACE) return line.length === DATA_FIELD.length + 1;
+  const length = line.length - DATA_FIELD.length;
+  if (byte === SPACE) return length === 1;
   if (byte < SPACE || byte === DELETE) return false;
-  return !NO_URL.test(parseField(line).value);
+  return length > 2 || !JSON_DATA.test(line);
 }
 
 /** One space after the colon is not part of the value. */

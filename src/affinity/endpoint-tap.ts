@@ -52,7 +52,7 @@ export function createEndpointTap(options: {
       if (verdict === 'hold') holdFrom = Math.min(holdFrom, at);
       if (at - holdFrom >= MAX_HELD_BYTES) return finish(bytes);
     }
-    held = Uint8Array.from(bytes.subarray(holdFrom));
+    held = new Uint8Array(bytes.subarray(holdFrom));
     return { out: nonEmpty(bytes.subarray(0, holdFrom)), lesson: undefined, isDone: false };
   };
 

@@ -15,6 +15,7 @@ import {
   type RequestHead,
   type ResponseHead,
 } from './raw-headers.ts';
+import { isReplayAnswer } from './replay-answer.ts';
 import type { MachineId } from './session.ts';
 
 export type { EndpointTap } from './endpoint-tap.ts';
@@ -52,8 +53,6 @@ export interface LearnerOptions {
 }
 
 const NO_LESSONS: readonly Lesson[] = [];
-/** A replay may be told in a body of this type too (Fly.io, "Dynamic Request Routing"). */
-const REPLAY_BODY_TYPE = 'application/vnd.fly.replay+json';
 
 export function createLearner(protocols: readonly Protocol[], options: LearnerOptions): Learner {
   const hint = options.hints ? options.self : undefined;
@@ -105,9 +104,13 @@ function findEndpointSource(
   return undefined;
 }
 
-/** Only the stream of a request without an id is looked at: with one, the session is known. */
+/**
+ * The stream of a request that names an MCP session opens none. An id of another protocol, a cookie
+ * say, does not count: an MCP session may begin within that one.
+ */
 function mayOpenStream(request: RequestHead, found: Extraction): boolean {
-  return found.kind === 'none' && request.method === 'GET';
+  const namesMcpSession = found.kind === 'found' && found.protocol.isMcp;
+  return request.method === 'GET' && !namesMcpSession;
 }
 
 /** MCP 2025-11-25, "Session Management": a client ends its session by a DELETE. */
@@ -121,10 +124,9 @@ function asksToDelete(request: RequestHead, found: Extraction): boolean {
  * An interim answer is not the app's answer yet, except the one that switches protocols, and a
  * replay is no answer of this app at all.
  */
-function isWithoutLessons({ statusCode, rawHeaders }: ResponseHead): boolean {
-  if (statusCode < 200 && statusCode !== 101) return true;
-  if (headerIncludes(rawHeaders, 'fly-replay', '')) return true;
-  return headerIncludes(rawHeaders, 'content-type', REPLAY_BODY_TYPE);
+function isWithoutLessons(response: ResponseHead): boolean {
+  const isInterim = response.statusCode < 200 && response.statusCode !== 101;
+  return isInterim || isReplayAnswer(response);
 }
 
 function isSuccess({ statusCode }: ResponseHead): boolean {

@@ -110,6 +110,8 @@ const STREAMS: readonly (readonly [claim: string, request: RequestHead, response
   ['a compressed one is left alone', get('/sse'), answer(200, ...EVENT_STREAM, 'Content-Encoding', 'gzip'), false],
   ['one that answers a POST is left alone', post('/mcp'), answer(200, ...EVENT_STREAM), false],
   ['one of a known session is left alone', get('/mcp', 'mcp-session-id', 'abc'), answer(200, ...EVENT_STREAM), false],
+  ['one of a session of HTTP+SSE is left alone', get('/sse?session_id=abc'), answer(200, ...EVENT_STREAM), false],
+  ['one within a cookie’s session is tapped', get('/sse', 'cookie', 'sid=abc'), answer(200, ...EVENT_STREAM), true],
   ['an error is left alone', get('/sse'), answer(503, ...EVENT_STREAM), false],
   ['a replay is left alone', get('/sse'), answer(200, ...EVENT_STREAM, 'fly-replay', 'instance=a'), false],
   ['another type is left alone', get('/'), answer(200, 'content-type', 'text/html'), false],
