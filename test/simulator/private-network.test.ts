@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { connect } from 'node:net';
+import { test, type TestContext } from 'node:test';
+import { startPrivateNetwork } from '../../src/simulator/private-network.ts';
+import type { NetworkMachine } from '../../src/simulator/zone.ts';
+import type { MachineState } from '../../src/simulator/targets.ts';
+import { naming, startMachine } from './support.ts';
+
+async function startNetwork(t: TestContext, states: Record<string, MachineState>): Promise<number> {
+  const machines: NetworkMachine[] = [];
+  for (const [id, state] of Object.entries(states)) {
+    const { id: machine, app, region, port } = await startMachine(t, id, naming(id));
+    machines.push({ id: machine, app, region, processGroup: 'app', state, peerPort: port });
+  }
+  const network = await startPrivateNetwork(() => machines);
+  t.after(() => network.close());
+  return network.port;
+}
+
+async function askPeer(port: number, host: string, agent: Agent, body = ''): Promise<string> {
+  const headers = { host: `${host}:${port}` };
+  const request = httpRequest({ port, method: 'POST', agent, headers }).end(body);
+  const [response] = (await once(request, 'response')) as [IncomingMessage];
+  let text = '';
+  for await (const chunk of response) text += String(chunk);
+  return text;
+}
+
+test('one port leads to every Machine, by the Host of a connection', async (t) => {
+  const port = await startNetwork(t, { a1: 'started', b2: 'started' });
+  for (const id of ['a1', 'b2']) {
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    t.after(() => agent.destroy());
+    assert.equal(await askPeer(port, `${id}.vm.shop.internal`, agent, 'x'.repeat(100_000)), id);
+    assert.equal(await askPeer(port, `${id.toUpperCase()}.vm.shop.internal`, agent), id);
+  }
+});
+
+test('a Machine that does not run, or is unknown, cannot be reached', async (t) => {
+  const port = await startNetwork(t, { a1: 'stopped', b2: 'destroyed' });
+  const agent = new Agent({ maxSockets: 1 });
+  for (const host of ['a1.vm.shop.internal', 'b2.vm.shop.internal', 'c3.vm.shop.internal', 'x']) {
+    await assert.rejects(askPeer(port, host, agent), { code: 'ECONNRESET' });
+  }
+});
+
+test('who says nothing, or too much, before the end of the head is cut off', async (t) => {
+  const port = await startNetwork(t, { a1: 'started' });
+  const silent = connect(port, '127.0.0.1');
+  silent.end();
+  await once(silent, 'close');
+  const talkative = connect(port, '127.0.0.1');
+  talkative.on('error', () => undefined);
+  talkative.write('x'.repeat(20_000));
+  await new Promise((resolve) => talkative.once('close', resolve));
+});
