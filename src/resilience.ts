@@ -7,9 +7,11 @@ import type { Clock } from './clock.ts';
 export interface Backoff {
   /** Upper bound of the pause before the first retry, in ms; it doubles with each further one. */
   readonly delayMs: number;
-  /** The pauses' bound never grows past this many ms. */
+  /** The bound grows no further than this many ms; half a minute unless given. */
   readonly maxDelayMs?: number;
 }
+
+const MAX_DELAY_MS = 30_000;
 
 export interface RetryOptions extends Backoff {
   /** Tries after the first; 0 tries once. */
@@ -49,7 +51,7 @@ export async function retry<T>(
  * (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
  */
 export function backoffDelayMs(attempt: number, backoff: Backoff, random: () => number): number {
-  const bound = Math.min(backoff.delayMs * 2 ** attempt, backoff.maxDelayMs ?? Infinity);
+  const bound = Math.min(backoff.delayMs * 2 ** attempt, backoff.maxDelayMs ?? MAX_DELAY_MS);
   return random() * bound;
 }
 

@@ -36,12 +36,10 @@ export async function yieldTo(
   key: SessionKey,
   winner: Pick<Claimant, 'machine' | 'generation' | 'ttlMs'>,
 ): Promise<void> {
-  await store.delete(key, self);
-  await store.upsert({
-    key,
-    machine: winner.machine,
-    origin: 'copied',
-    generation: winner.generation,
-    ttlMs: winner.ttlMs,
-  });
+  const { machine, generation, ttlMs } = winner;
+  // Both in one turn: no lookup comes between them and finds the key free to be claimed.
+  await Promise.all([
+    store.delete(key, self),
+    store.upsert({ key, machine, origin: 'copied', generation, ttlMs }),
+  ]);
 }

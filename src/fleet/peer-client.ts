@@ -22,10 +22,11 @@ export interface PeerClientOptions {
 
 /** One for questions, one for announcements. */
 const CONNECTIONS = 2;
-const CONNECT_TIMEOUT_MS = 250;
+/** Longer than a question lives: between far regions the connection is there for the next one. */
+const CONNECT_TIMEOUT_MS = 1_000;
 
-/** Short of the five seconds after which node:http closes an idle connection by default. */
-const KEEP_ALIVE_MS = 4_000;
+/** Where the peer names no shorter time: a new connection takes a round trip that a question may not have. */
+const KEEP_ALIVE_MS = 60_000;
 
 /** The other side closed an idle connection just as we used it, all of them at worst. Asking again does no harm. */
 const CONNECTION_LOST = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
@@ -39,7 +40,6 @@ export function createPeerClient(options: PeerClientOptions): PeerClient {
     connect: dialer.connect,
     keepAliveTimeout: KEEP_ALIVE_MS,
     maxResponseSize: MAX_MESSAGE_BYTES,
-    allowH2: false,
   });
 
   async function postOnce(path: string, body: string, signal: AbortSignal): Promise<string> {

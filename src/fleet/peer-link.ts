@@ -37,7 +37,7 @@ const ANNOUNCEMENT_TIMEOUT_MS = 1_000;
 const MAX_ANNOUNCEMENTS_WAITING = 1_024;
 const NO_REMEMBERED_MS = 2_000;
 const MAX_NO_REMEMBERED = 4_096;
-const BREAKER = { failureThreshold: 3, openMs: 1_000, maxOpenMs: 10_000 };
+const BREAKER = { failureThreshold: 3, openMs: 1_000, maxOpenMs: 5_000 };
 
 interface Waiting {
   readonly claim: Claim | undefined;

@@ -1,0 +1,379 @@
+import assert from 'node:assert/strict';
+import { describe, it, type TestContext } from 'node:test';
+import type { Directory, DirectoryStatus } from '../../src/fleet/directory.ts';
+import { createDnsDirectory } from '../../src/fleet/dns-directory.ts';
+import { createDnsResolver } from '../../src/fleet/resolver.ts';
+import { startDnsServer } from '../../src/simulator/dns.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
+import { startScriptedDns, type ScriptedDns } from '../support/dns.ts';
+import { machineId } from '../support/ids.ts';
+
+const [SELF, B, C] = [machineId('aa'), machineId('bb'), machineId('cc')];
+const [VMS, ALL_VMS] = ['vms.app.internal', 'all.vms.app.internal'];
+const INTERVAL_MS = 5_000;
+
+interface Fleet {
+  readonly dns: ScriptedDns;
+  readonly clock: TestClock;
+  readonly directory: Directory;
+  /** The kinds of status that were reported, in order. */
+  readonly turns: DirectoryStatus['kind'][];
+  /** Moves time to the next reading and waits for its end. */
+  readonly readNext: () => Promise<void>;
+}
+
+async function setUp(
+  t: TestContext,
+  { timeoutMs = 200, ...options }: { timeoutMs?: number; processGroup?: string } = {},
+): Promise<Fleet> {
+  const dns = await startScriptedDns(t);
+  const clock = createTestClock();
+  const turns: DirectoryStatus['kind'][] = [];
+  const directory = createDnsDirectory({
+    self: SELF,
+    appName: 'app',
+    resolver: createDnsResolver({ server: dns.server, timeoutMs, tries: 1 }),
+    peerPort: 8081,
+    clock,
+    onStatus: ({ kind }) => turns.push(kind),
+    ...options,
+  });
+  t.after(() => directory.stop());
+  const readNext = async (): Promise<void> => {
+    await clock.advance(INTERVAL_MS);
+    await directory.refresh();
+  };
+  return { dns, clock, directory, turns, readNext };
+}
+
+/** Answers as Fly does: `running` in `vms.`, and the `stopped` ones too in `all.vms.` */
+function listMachines(dns: ScriptedDns, running: string[], stopped: string[] = []): void {
+  dns.txt.set(VMS, running.map((id) => `${id} ams`).join(','));
+  dns.txt.set(ALL_VMS, [...running, ...stopped].map((id) => `${id} ams`).join(','));
+  for (const id of running) dns.aaaa.set(`${id}.vm.app.internal`, [`fdaa::${id}`]);
+  for (const id of stopped) dns.aaaa.delete(`${id}.vm.app.internal`);
+}
+
+function machinesOf(directory: Directory): string[] {
+  return directory.others().map(({ machine }) => machine);
+}
+
+describe('the DNS directory', () => {
+  it('lists the other running Machines by name, port and address', async (t) => {
+    const { dns, directory } = await setUp(t);
+    listMachines(dns, ['aa', 'bb', 'cc'], ['dd']);
+    assert.deepEqual(directory.status(), { kind: 'starting' });
+    await directory.start();
+    assert.deepEqual(directory.status().kind, 'ok');
+    assert.deepEqual(directory.others(), [
+      { machine: 'bb', host: 'bb.vm.app.internal', port: 8081, address: 'fdaa::bb' },
+      { machine: 'cc', host: 'cc.vm.app.internal', port: 8081, address: 'fdaa::cc' },
+    ]);
+    assert.equal(directory.peer(C)?.address, 'fdaa::cc');
+    assert.equal(directory.peer(SELF), undefined);
+  });
+
+  it('reads the names that the simulated private network serves', async (t) => {
+    const clock = createTestClock();
+    const server = await startDnsServer(() =>
+      [SELF, B].map((id) => ({
+        id,
+        app: 'app',
+        region: 'ams',
+        processGroup: 'web',
+        state: 'started' as const,
+        peerPort: 1,
+      })),
+    );
+    t.after(() => server.close());
+    const directory = createDnsDirectory({
+      self: SELF,
+      appName: 'app',
+      processGroup: 'web',
+      resolver: createDnsResolver({ server: server.address }),
+      peerPort: 8081,
+      clock,
+    });
+    t.after(() => directory.stop());
+    await directory.start();
+    assert.deepEqual(machinesOf(directory), ['bb']);
+    assert.equal(directory.lists('127.0.0.1'), true);
+  });
+
+  it('reads once per interval, however often it is asked to', async (t) => {
+    const { dns, clock, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa', 'bb']);
+    const readings = (): number => dns.asked.filter((name) => name === `TXT ${VMS}`).length;
+    await Promise.all([directory.start(), directory.refresh(), directory.refresh()]);
+    await directory.refresh();
+    await clock.advance(INTERVAL_MS - 1);
+    await directory.refresh();
+    assert.equal(readings(), 1);
+    await clock.advance(1);
+    await Promise.all([directory.refresh(), directory.refresh()]);
+    assert.equal(readings(), 2);
+    await readNext();
+    assert.equal(readings(), 3);
+  });
+
+  it('follows Machines that come and go', async (t) => {
+    const { dns, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    listMachines(dns, ['aa', 'cc'], ['bb']);
+    await readNext();
+    assert.deepEqual(machinesOf(directory), ['cc']);
+  });
+
+  const failures: [string, (dns: ScriptedDns) => void, reason: RegExp][] = [
+    ['the name server does not answer', (dns) => void (dns.isSilent = true), /ETIMEOUT/],
+    [
+      'the name does not exist',
+      (dns) => void dns.txt.delete(VMS),
+      /^vms\.app\.internal: ENOTFOUND/,
+    ],
+    ['the list is empty', (dns) => void dns.txt.set(VMS, ''), /does not list this Machine/],
+    [
+      'the list is junk',
+      (dns) => void dns.txt.set(VMS, '\u0000 ,;='),
+      /does not list this Machine/,
+    ],
+    ['the list lacks this Machine', (dns) => void dns.txt.set(VMS, 'cc ams'), /not list this/],
+    ['all.vms. lacks this Machine', (dns) => void dns.txt.set(ALL_VMS, 'cc ams'), /^all\.vms/],
+  ];
+  for (const [name, breakIt, reason] of failures) {
+    it(`keeps the last good reading and says so when ${name}`, async (t) => {
+      const { dns, clock, directory, turns, readNext } = await setUp(t);
+      listMachines(dns, ['aa', 'bb']);
+      await directory.start();
+      const before = directory.others();
+      breakIt(dns);
+      await readNext();
+      const since = clock.now();
+      await readNext();
+      const status = directory.status();
+      assert.ok(status.kind === 'failing');
+      assert.equal(status.since, since);
+      assert.match(status.reason, reason);
+      assert.equal(directory.others(), before);
+      assert.deepEqual(turns, ['ok', 'failing']);
+    });
+  }
+
+  it('is failing from the first reading on if that fails, and recovers by itself', async (t) => {
+    const { dns, directory, turns, readNext } = await setUp(t);
+    await directory.start();
+    assert.equal(directory.status().kind, 'failing');
+    listMachines(dns, ['aa', 'bb']);
+    await readNext();
+    assert.equal(directory.status().kind, 'ok');
+    assert.deepEqual(turns, ['failing', 'ok']);
+  });
+
+  it('calls a reading old when three intervals passed without another', async (t) => {
+    const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    dns.isSilent = true;
+    await clock.advance(3 * INTERVAL_MS);
+    assert.equal(directory.status().kind, 'ok');
+    await clock.advance(1);
+    assert.equal(directory.status().kind, 'failing');
+  });
+
+  it('asks nobody and leaves no timer once it is stopped', async (t) => {
+    const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
+    dns.isSilent = true;
+    const started = directory.start();
+    await directory.stop();
+    await started;
+    assert.equal(clock.pendingCount(), 0);
+    const count = dns.asked.length;
+    await directory.refresh();
+    await clock.advance(3 * INTERVAL_MS);
+    assert.equal(dns.asked.length, count);
+  });
+});
+
+describe('addresses', () => {
+  it('of other Machines are listed, in any spelling; our own and foreign ones are not', async (t) => {
+    const { dns, directory } = await setUp(t);
+    listMachines(dns, ['aa', 'bb', 'cc']);
+    dns.aaaa.set('cc.vm.app.internal', ['::ffff:10.0.0.7']);
+    await directory.start();
+    const rows: [address: string, isListed: boolean, isOfB: boolean][] = [
+      ['fdaa::bb', true, true],
+      ['FDAA:0:0::BB', true, true],
+      ['fdaa::bb%eth0', true, true],
+      ['10.0.0.7', true, false],
+      ['::ffff:10.0.0.7', true, false],
+      ['::ffff:a00:7', true, false],
+      ['fdaa::aa', false, false],
+      ['fdaa::bc', false, false],
+      ['127.0.0.1', false, false],
+      ['', false, false],
+      ['no address', false, false],
+    ];
+    for (const [address, isListed, isOfB] of rows) {
+      assert.equal(directory.lists(address), isListed, address);
+      assert.equal(directory.isAddressOf(B, address), isOfB, address);
+    }
+    assert.equal(directory.isAddressOf(SELF, 'fdaa::aa'), false);
+  });
+
+  it('are kept for a few readings and then asked for again, as they can change', async (t) => {
+    const { dns, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    dns.aaaa.set('bb.vm.app.internal', ['fdaa::b2']);
+    await readNext();
+    assert.equal(directory.peer(B)?.address, 'fdaa::bb');
+    await readNext();
+    await readNext();
+    assert.equal(directory.peer(B)?.address, 'fdaa::b2');
+    assert.equal(directory.lists('fdaa::bb'), false);
+  });
+
+  it('are asked for anew when a Machine was away', async (t) => {
+    const { dns, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    listMachines(dns, ['aa'], ['bb']);
+    await readNext();
+    listMachines(dns, ['aa', 'bb']);
+    dns.aaaa.set('bb.vm.app.internal', ['fdaa::b2']);
+    await readNext();
+    assert.equal(directory.peer(B)?.address, 'fdaa::b2');
+  });
+
+  it('that are not found keep their last answer, and a Machine without one stays listed', async (t) => {
+    const { dns, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa', 'bb', 'cc']);
+    dns.aaaa.delete('cc.vm.app.internal');
+    await directory.start();
+    assert.equal(directory.status().kind, 'ok');
+    assert.deepEqual(directory.peer(C), { machine: 'cc', host: 'cc.vm.app.internal', port: 8081 });
+    dns.aaaa.delete('bb.vm.app.internal');
+    dns.aaaa.set('cc.vm.app.internal', ['fdaa::cc']);
+    for (let i = 0; i < 4; i += 1) await readNext();
+    assert.equal(directory.peer(B)?.address, 'fdaa::bb');
+    assert.equal(directory.peer(C)?.address, 'fdaa::cc');
+  });
+});
+
+describe('the process group', () => {
+  const WEB = 'web.process.app.internal';
+
+  it('leaves out Machines of other groups', async (t) => {
+    const { dns, directory } = await setUp(t, { processGroup: 'web' });
+    listMachines(dns, ['aa', 'bb', 'cc']);
+    dns.aaaa.set(WEB, ['fdaa::aa', 'fdaa:0::cc']);
+    await directory.start();
+    assert.deepEqual(machinesOf(directory), ['cc']);
+    assert.equal(directory.lists('fdaa::bb'), false);
+  });
+
+  it('keeps a Machine of which no address is known: it may be one of ours', async (t) => {
+    const { dns, directory } = await setUp(t, { processGroup: 'web' });
+    listMachines(dns, ['aa', 'bb']);
+    dns.aaaa.delete('bb.vm.app.internal');
+    dns.aaaa.set(WEB, ['fdaa::aa']);
+    await directory.start();
+    assert.deepEqual(machinesOf(directory), ['bb']);
+  });
+
+  for (const members of [undefined, ['fdaa::bb']]) {
+    it(`proves nothing when its list is ${members ? 'without this Machine' : 'missing'}`, async (t) => {
+      const { dns, directory } = await setUp(t, { processGroup: 'web' });
+      listMachines(dns, ['aa', 'bb']);
+      if (members) dns.aaaa.set(WEB, members);
+      await directory.start();
+      assert.equal(directory.status().kind, 'failing');
+    });
+  }
+});
+
+describe('a Machine', () => {
+  it('is confirmed gone by two readings ten seconds apart without it', async (t) => {
+    const { dns, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    listMachines(dns, ['aa']);
+    assert.equal(directory.isConfirmedGone(B), false);
+    await readNext();
+    assert.equal(directory.isConfirmedGone(B), false);
+    await readNext();
+    assert.equal(directory.isConfirmedGone(B), false);
+    await readNext();
+    assert.equal(directory.isConfirmedGone(B), true);
+  });
+
+  it('that is stopped is not gone', async (t) => {
+    const { dns, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    listMachines(dns, ['aa'], ['bb']);
+    for (let i = 0; i < 10; i += 1) await readNext();
+    assert.equal(directory.isConfirmedGone(B), false);
+  });
+
+  it('that was never listed is not gone by readings from before it was asked for', async (t) => {
+    const { dns, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa']);
+    await directory.start();
+    for (let i = 0; i < 10; i += 1) await readNext();
+    // It may have been created after the last reading, and own sessions by now.
+    assert.equal(directory.isConfirmedGone(B), false);
+    listMachines(dns, ['aa', 'bb']);
+    await readNext();
+    assert.equal(directory.isConfirmedGone(B), false);
+    for (let i = 0; i < 3; i += 1) await readNext();
+    assert.equal(directory.isConfirmedGone(B), false);
+  });
+
+  it('that was never listed is gone by two readings since it was asked for', async (t) => {
+    const { dns, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa']);
+    await directory.start();
+    const answers = [directory.isConfirmedGone(B)];
+    for (let i = 0; i < 3; i += 1) {
+      await readNext();
+      answers.push(directory.isConfirmedGone(B));
+    }
+    assert.deepEqual(answers, [false, false, false, true]);
+  });
+
+  const silences: [string, (dns: ScriptedDns) => void][] = [
+    ['lack this Machine too', (dns) => void dns.txt.set(ALL_VMS, 'cc ams')],
+    ['are empty', (dns) => void dns.txt.set(ALL_VMS, '')],
+    ['do not exist', (dns) => void dns.txt.delete(ALL_VMS)],
+    ['stay away', (dns) => void (dns.isSilent = true)],
+  ];
+  for (const [name, silence] of silences) {
+    it(`is not gone by answers that ${name}`, async (t) => {
+      const { dns, directory, readNext } = await setUp(t);
+      listMachines(dns, ['aa', 'bb']);
+      await directory.start();
+      silence(dns);
+      for (let i = 0; i < 5; i += 1) await readNext();
+      assert.equal(directory.isConfirmedGone(B), false);
+    });
+  }
+
+  it('is not gone where a reading in between has listed it', async (t) => {
+    const { dns, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    for (const machines of [['aa'], ['aa'], ['aa', 'bb'], ['aa'], ['aa']]) {
+      listMachines(dns, machines);
+      await readNext();
+    }
+    assert.equal(directory.isConfirmedGone(B), false);
+  });
+
+  it('that we are is never gone', async (t) => {
+    const { directory, readNext } = await setUp(t);
+    for (let i = 0; i < 4; i += 1) await readNext();
+    assert.equal(directory.isConfirmedGone(SELF), false);
+  });
+});

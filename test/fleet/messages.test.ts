@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Binding, SessionKey } from '../../src/affinity/session.ts';
+import { outranks, type Claimant } from '../../src/fleet/conflict.ts';
+import {
+  claimOf,
+  formatAnnounce,
+  formatAnswer,
+  formatAsk,
+  MAX_KEYS,
+  MAX_MESSAGE_BYTES,
+  parseAnnounce,
+  parseAnswer,
+  parseAsk,
+  type Claim,
+  type KeyAnswer,
+} from '../../src/fleet/messages.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+
+const [A, B] = [machineId('aa'), machineId('bb')];
+const KEY = keyOf('one');
+const CLAIM: Claim = { generation: 1, origin: 'learned', createdAt: 1_000, ttlMs: 60_000 };
+
+describe('messages', () => {
+  it('arrive as they were sent', () => {
+    const ask = { from: A, questions: [{ key: KEY }, { key: keyOf('two'), claim: CLAIM }] };
+    assert.deepEqual(parseAsk(formatAsk(ask)), ask);
+    const announce = { from: A, bindings: [{ key: KEY, claim: CLAIM }] };
+    assert.deepEqual(parseAnnounce(formatAnnounce(announce)), announce);
+    const answers = new Map<SessionKey, KeyAnswer>([
+      [KEY, CLAIM],
+      [keyOf('two'), 'no'],
+      [keyOf('three'), 'unknown'],
+    ]);
+    assert.deepEqual(parseAnswer(formatAnswer({ machine: B, answers })), { machine: B, answers });
+  });
+
+  it('fit their bounds with the most keys and the longest claims', () => {
+    const claim: Claim = { ...CLAIM, origin: 'adopted', createdAt: 9_007_199_254_740_991 };
+    const keys = Array.from({ length: MAX_KEYS }, (_, i) => keyOf(String(i)));
+    const from = machineId('a'.repeat(32));
+    const bindings = keys.map((key) => ({ key, claim }));
+    assert.ok(formatAsk({ from, questions: bindings }).length < MAX_MESSAGE_BYTES);
+    assert.ok(formatAnnounce({ from, bindings }).length < MAX_MESSAGE_BYTES);
+    const answers = new Map(keys.map((key) => [key, claim]));
+    assert.ok(formatAnswer({ machine: from, answers }).length < MAX_MESSAGE_BYTES);
+  });
+
+  const junk: [string, unknown][] = [
+    ['no JSON', undefined],
+    ['null', null],
+    ['a list', []],
+    ['a number', 1],
+    ['nothing', {}],
+    ['no sender', { questions: [], bindings: [], answers: {} }],
+    ['a sender that is no Machine', message({ from: 'A-B', machine: 'A-B' })],
+    ['a sender that is no text', message({ from: ['aa'], machine: ['aa'] })],
+    ['no list', message({ questions: { 0: {} }, bindings: 'x', answers: [] })],
+    [
+      'members that are nothing',
+      message({ questions: [null], bindings: [null], answers: { x: 'no' } }),
+    ],
+    ['a key that is an id', withKey('one')],
+    ['a key in upper case', withKey(KEY.toUpperCase())],
+    ['a key with a line break', withKey(`${KEY}\n`)],
+    ['a claim that is a text', withClaim('mine')],
+    ['a claim without a generation', withClaim({ ...CLAIM, generation: undefined })],
+    ['generation 0', withClaim({ ...CLAIM, generation: 0 })],
+    ['generation 1.5', withClaim({ ...CLAIM, generation: 1.5 })],
+    ['an endless generation', withClaim({ ...CLAIM, generation: 1e308 })],
+    ['a generation in letters', withClaim({ ...CLAIM, generation: '1' })],
+    ['a copied claim', withClaim({ ...CLAIM, origin: 'copied' })],
+    ['a negative time', withClaim({ ...CLAIM, createdAt: -1 })],
+    ['no time left', withClaim({ ...CLAIM, ttlMs: 0 })],
+    ['a time to live of ages', withClaim({ ...CLAIM, ttlMs: 1e15 })],
+    ['more keys than allowed', withManyKeys(MAX_KEYS + 1)],
+  ];
+  for (const [name, value] of junk) {
+    it(`with ${name} are refused whole`, () => {
+      const text = value === undefined ? '{"from":' : JSON.stringify(value);
+      assert.equal(parseAsk(text), undefined);
+      assert.equal(parseAnnounce(text), undefined);
+      assert.equal(parseAnswer(text), undefined);
+    });
+  }
+
+  function message(fields: object): object {
+    return { from: A, machine: A, questions: [], bindings: [], answers: {}, ...fields };
+  }
+
+  function withKey(key: string): object {
+    const one = [{ key, claim: CLAIM }];
+    return message({ questions: one, bindings: one, answers: { [key]: 'no' } });
+  }
+
+  function withClaim(claim: unknown): object {
+    const one = [{ key: KEY, claim }];
+    return message({ questions: one, bindings: one, answers: { [KEY]: claim } });
+  }
+
+  function withManyKeys(count: number): object {
+    const keys = Array.from({ length: count }, (_, i) => keyOf(String(i)));
+    const many = keys.map((key) => ({ key, claim: CLAIM }));
+    const answers = Object.fromEntries(keys.map((key) => [key, 'no']));
+    return message({ questions: many, bindings: many, answers });
+  }
+
+  it('state a binding with whole milliseconds left, more than none and less than ages', () => {
+    const binding: Binding = {
+      key: KEY,
+      machine: A,
+      origin: 'adopted',
+      generation: 2,
+      createdAt: 5,
+      expiresAt: 6,
+    };
+    const claim = { generation: 2, origin: 'adopted', createdAt: 5 };
+    assert.deepEqual(claimOf(binding, 1.5), { ...claim, ttlMs: 2 });
+    assert.deepEqual(claimOf(binding, -5), { ...claim, ttlMs: 1 });
+    assert.equal(
+      parseAnnounce(
+        formatAnnounce({ from: A, bindings: [{ key: KEY, claim: claimOf(binding, 1e300) }] }),
+      )?.from,
+      A,
+    );
+  });
+});
+
+describe('outranks', () => {
+  const base: Claimant = { ...CLAIM, machine: A };
+  const rows: [string, winner: Partial<Claimant>, loser: Partial<Claimant>][] = [
+    ['the higher generation', { generation: 2, origin: 'adopted', createdAt: 9 }, { createdAt: 1 }],
+    [
+      'learned before adopted, whatever the clocks say',
+      { createdAt: 9 },
+      { origin: 'adopted', createdAt: 1 },
+    ],
+    ['the earlier binding', { createdAt: 1, machine: B }, { createdAt: 2 }],
+    ['the smaller Machine id', {}, { machine: B }],
+  ];
+  for (const [name, winner, loser] of rows) {
+    it(`lets ${name} keep the key, on both sides`, () => {
+      assert.equal(outranks({ ...base, ...winner }, { ...base, ...loser }), true);
+      assert.equal(outranks({ ...base, ...loser }, { ...base, ...winner }), false);
+    });
+  }
+});

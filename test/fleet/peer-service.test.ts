@@ -1,0 +1,310 @@
+import assert from 'node:assert/strict';
+import { request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
+import { describe, it, type TestContext } from 'node:test';
+import { parseAnswer, type Claim } from '../../src/fleet/messages.ts';
+import { createPeerService, type PeerServiceOptions } from '../../src/fleet/peer-service.ts';
+import { StoreError, type SessionStore } from '../../src/store/store.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
+import { keyOf } from '../support/ids.ts';
+import {
+  B,
+  C,
+  createStore,
+  listen,
+  SELF,
+  startDirectory,
+  startPeer,
+  TTL_MS,
+  type TestPeer,
+} from './support.ts';
+
+const KEY = keyOf('one');
+const CLAIM: Claim = { generation: 1, origin: 'learned', createdAt: 1_000, ttlMs: 60_000 };
+
+interface Reply {
+  readonly status: number;
+  readonly text: string;
+  readonly allow: string | undefined;
+}
+
+/** What B is, asked by `SELF`. */
+async function setUp(t: TestContext, options: Partial<PeerServiceOptions> = {}) {
+  const clock = createTestClock();
+  return { clock, peer: await startPeer(t, clock, B, options) };
+}
+
+function send(
+  { port }: { readonly port: number },
+  path: string,
+  body: string,
+  method = 'POST',
+): Promise<Reply> {
+  return new Promise((resolve, reject) => {
+    const sent = httpRequest({ port, host: '127.0.0.1', path, method }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.once('end', () =>
+        resolve({
+          status: response.statusCode ?? 0,
+          text: Buffer.concat(chunks).toString(),
+          allow: response.headers.allow,
+        }),
+      );
+    });
+    sent.once('error', reject);
+    sent.end(body);
+  });
+}
+
+const ask = (from: string, claim?: Claim): string =>
+  JSON.stringify({ from, questions: [{ key: KEY, ...(claim && { claim }) }] });
+const announce = (from: string, claim: Claim = CLAIM): string =>
+  JSON.stringify({ from, bindings: [{ key: KEY, claim }] });
+
+async function answerOf(peer: TestPeer, body: string, path = '/v1/ask'): Promise<unknown> {
+  const { status, text } = await send(peer, path, body);
+  assert.equal(status, 200);
+  const message = parseAnswer(text);
+  assert.equal(message?.machine, B);
+  return message.answers.get(KEY);
+}
+
+async function ownerOf(store: SessionStore): Promise<string> {
+  const found = await store.lookup(KEY);
+  return typeof found === 'string' ? found : found.machine;
+}
+
+function bindTo(peer: TestPeer, machine = B, origin: 'learned' | 'adopted' | 'copied' = 'learned') {
+  return peer.store.upsert({ key: KEY, machine, origin, generation: 1, ttlMs: TTL_MS });
+}
+
+describe('the peer service', () => {
+  it('answers mine for what this Machine owns, with what is left of its time', async (t) => {
+    const { clock, peer } = await setUp(t);
+    await bindTo(peer);
+    const createdAt = clock.now();
+    await clock.advance(5_000);
+    const mine = { generation: 1, origin: 'learned', createdAt, ttlMs: TTL_MS - 5_000 };
+    assert.deepEqual(await answerOf(peer, ask(SELF)), mine);
+  });
+
+  it('answers no for what it does not know, what another owns, and what has expired', async (t) => {
+    const { clock, peer } = await setUp(t);
+    assert.equal(await answerOf(peer, ask(SELF)), 'no');
+    await bindTo(peer, C, 'copied');
+    assert.equal(await answerOf(peer, ask(SELF)), 'no');
+    await peer.store.delete(KEY);
+    await bindTo(peer);
+    await clock.advance(TTL_MS);
+    assert.equal(await answerOf(peer, ask(SELF)), 'no');
+  });
+
+  it('answers unknown while it is not ready, whatever its store holds', async (t) => {
+    const { peer } = await setUp(t, { isReady: () => false });
+    assert.equal(await answerOf(peer, ask(SELF)), 'unknown');
+    await bindTo(peer);
+    assert.equal(await answerOf(peer, ask(SELF)), 'unknown');
+  });
+
+  it('answers unknown when the store can not tell or can not let go', async (t) => {
+    const store = createStore(createTestClock());
+    await store.claim({ key: KEY, machine: B, origin: 'adopted', ttlMs: TTL_MS });
+    const errors: unknown[] = [];
+    const failing: SessionStore = {
+      ...store,
+      delete: () => Promise.reject(new StoreError('passing', 'busy')),
+    };
+    const { peer } = await setUp(t, { store: failing, onError: (error) => errors.push(error) });
+    assert.equal(await answerOf(peer, ask(SELF, CLAIM)), 'unknown');
+    assert.equal(errors.length, 1);
+    assert.equal(await ownerOf(store), B);
+    await store.close();
+    assert.equal(await answerOf(peer, ask(SELF)), 'unknown');
+  });
+
+  it('leaves other paths to others', async (t) => {
+    const clock = createTestClock();
+    const directory = await startDirectory(t, clock, B, [{ machine: SELF, port: 1 }]);
+    const service = createPeerService({
+      self: B,
+      store: createStore(clock),
+      directory,
+      clock,
+      isReady: () => true,
+    });
+    const server = await listen(t, (request, response) => {
+      if (!service(request, response)) response.writeHead(418).end();
+    });
+    for (const path of ['/', '/v1/forward', '/v1/ask/', '/v1/ask?x', '/v2/ask', '/V1/ASK']) {
+      assert.equal((await send(server, path, ask(SELF))).status, 418, path);
+    }
+  });
+});
+
+describe('the peer service refuses', () => {
+  const rows: [string, number, path: string, body: string, method?: string][] = [
+    ['junk', 400, '/v1/ask', '{"from":'],
+    ['junk as an announcement', 400, '/v1/announce', 'null'],
+    ['an announcement that is a question', 400, '/v1/announce', ask(SELF)],
+    ['nothing', 400, '/v1/ask', ''],
+    ['more than its bound', 413, '/v1/ask', ask(SELF) + ' '.repeat(65_536)],
+    ['a sender that is no Machine of the fleet', 403, '/v1/ask', ask('zz')],
+    ['a sender that claims to be this Machine', 403, '/v1/announce', announce(B)],
+    ['an announcement of a Machine of no fleet', 403, '/v1/announce', announce('zz')],
+    ['a GET', 405, '/v1/ask', '', 'GET'],
+    ['a PUT', 405, '/v1/announce', announce(SELF), 'PUT'],
+  ];
+  for (const [name, status, path, body, method] of rows) {
+    it(`${name} with ${status}, and changes nothing`, async (t) => {
+      const { peer } = await setUp(t);
+      await bindTo(peer);
+      const reply = await send(peer, path, body, method);
+      assert.equal(reply.status, status);
+      assert.equal(reply.text, '');
+      assert.equal(reply.allow, status === 405 ? 'POST' : undefined);
+      assert.equal(await ownerOf(peer.store), B);
+    });
+  }
+
+  it('every source that the directory does not list, and looks again for newcomers', async (t) => {
+    const clock = createTestClock();
+    const directory = await startDirectory(t, clock, B, []);
+    let refreshes = 0;
+    const refresh = (): Promise<void> => {
+      refreshes += 1;
+      return Promise.resolve();
+    };
+    const peer = await startPeer(t, clock, B, { directory: { ...directory, refresh } });
+    for (const path of ['/v1/ask', '/v1/announce']) {
+      assert.equal((await send(peer, path, announce(SELF))).status, 403);
+      assert.equal((await send(peer, path, '', 'GET')).status, 403);
+    }
+    assert.equal(refreshes, 4);
+    assert.equal(await ownerOf(peer.store), 'absent');
+  });
+
+  it('a Machine that speaks from the address of another', async (t) => {
+    const clock = createTestClock();
+    const directory = await startDirectory(t, clock, B, [{ machine: SELF, port: 1 }]);
+    const isAddressOf = (machine: string): boolean => machine === C;
+    const peer = await startPeer(t, clock, B, { directory: { ...directory, isAddressOf } });
+    assert.equal((await send(peer, '/v1/announce', announce(SELF))).status, 403);
+    assert.equal((await send(peer, '/v1/ask', ask(SELF, CLAIM))).status, 403);
+    assert.equal(await ownerOf(peer.store), 'absent');
+  });
+
+  it('a body that never ends, without keeping it', async (t) => {
+    const { peer } = await setUp(t);
+    const socket = connect(peer.port, '127.0.0.1');
+    t.after(() => socket.destroy());
+    socket.on('error', () => undefined);
+    socket.write('POST /v1/ask HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n');
+    const chunk = `8000\r\n${'x'.repeat(0x8000)}\r\n`;
+    const answered = new Promise<string>((resolve) =>
+      socket.once('data', (data) => resolve(data.toString())),
+    );
+    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+    for (let i = 0; i < 4; i += 1) socket.write(chunk);
+    assert.match(await answered, /^HTTP\/1\.1 413 /);
+    await closed;
+  });
+
+  it('nothing more of a peer that breaks off in the middle, and goes on answering', async (t) => {
+    const errors: unknown[] = [];
+    const { peer } = await setUp(t, { onError: (error) => errors.push(error) });
+    const socket = connect(peer.port, '127.0.0.1');
+    socket.write('POST /v1/ask HTTP/1.1\r\nhost: b\r\ncontent-length: 100\r\n\r\n{"from"');
+    while (peer.requests.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    socket.destroy();
+    assert.equal(await answerOf(peer, ask(SELF)), 'no');
+    assert.deepEqual(errors, []);
+  });
+});
+
+describe('announcements to the peer service', () => {
+  it('are kept as copies, which count as the sender states them', async (t) => {
+    const { peer } = await setUp(t);
+    assert.equal(await answerOf(peer, announce(SELF), '/v1/announce'), undefined);
+    const copy = await peer.store.lookup(KEY);
+    assert.ok(typeof copy === 'object');
+    assert.deepEqual([copy.machine, copy.origin, copy.generation], [SELF, 'copied', 1]);
+  });
+
+  it('do not lower a generation', async (t) => {
+    const { peer } = await setUp(t);
+    const copy = { key: KEY, machine: C, origin: 'copied' as const, ttlMs: TTL_MS };
+    await peer.store.upsert({ ...copy, generation: 3 });
+    await answerOf(peer, announce(SELF, { ...CLAIM, generation: 2 }), '/v1/announce');
+    assert.equal(await ownerOf(peer.store), C);
+  });
+
+  it('are taken while the Machine is not ready: they say nothing of its own bindings', async (t) => {
+    const { peer } = await setUp(t, { isReady: () => false });
+    await answerOf(peer, announce(SELF), '/v1/announce');
+    assert.equal(await ownerOf(peer.store), SELF);
+  });
+});
+
+describe('a claim to what this Machine owns too', () => {
+  const rows: [
+    string,
+    claim: (clock: TestClock) => Partial<Claim>,
+    'adopted' | 'learned',
+    string,
+  ][] = [
+    ['is refused if it is later', (clock) => ({ createdAt: clock.now() + 1 }), 'learned', 'kept'],
+    [
+      'ends ours if it is earlier',
+      (clock) => ({ createdAt: clock.now() - 1 }),
+      'learned',
+      'yielded',
+    ],
+    [
+      'ends ours at the same time for the smaller id',
+      (clock) => ({ createdAt: clock.now() }),
+      'learned',
+      'yielded',
+    ],
+    [
+      'ends an adopted one if it was learned',
+      (clock) => ({ createdAt: clock.now() + 1 }),
+      'adopted',
+      'yielded',
+    ],
+    [
+      'never ends a learned one if it was adopted',
+      () => ({ createdAt: 0, origin: 'adopted' }),
+      'learned',
+      'kept',
+    ],
+    [
+      'ends ours if its generation is higher',
+      () => ({ generation: 2, origin: 'adopted' }),
+      'learned',
+      'yielded',
+    ],
+  ];
+  for (const [name, claimAt, origin, outcome] of rows) {
+    for (const path of ['/v1/ask', '/v1/announce']) {
+      it(`${name}, at ${path}`, async (t) => {
+        const { clock, peer } = await setUp(t);
+        await bindTo(peer, B, origin);
+        const claim = { ...CLAIM, ...claimAt(clock) };
+        const body = path === '/v1/ask' ? ask(SELF, claim) : announce(SELF, claim);
+        const answer = await answerOf(peer, body, path);
+        assert.deepEqual(peer.conflicts, [outcome]);
+        assert.equal(await ownerOf(peer.store), outcome === 'kept' ? B : SELF);
+        assert.equal(typeof answer === 'object', outcome === 'kept');
+      });
+    }
+  }
+
+  it("is no conflict where the key is another Machine's: a question changes nothing", async (t) => {
+    const { peer } = await setUp(t);
+    await bindTo(peer, C, 'copied');
+    assert.equal(await answerOf(peer, ask(SELF, CLAIM)), 'no');
+    assert.deepEqual(peer.conflicts, []);
+    assert.equal(await ownerOf(peer.store), C);
+  });
+});

@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict';
+import { describe, it, type TestContext } from 'node:test';
+import type { Directory } from '../../src/fleet/directory.ts';
+import { createStaticDirectory } from '../../src/fleet/static-directory.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
+import { machineId } from '../support/ids.ts';
+
+const [SELF, B, C] = [machineId('aa'), machineId('bb'), machineId('cc')];
+const INTERVAL_MS = 30_000;
+
+interface Hosts {
+  readonly directory: Directory;
+  readonly clock: TestClock;
+  /** What the system knows; a host that is missing is not found. */
+  readonly hosts: Map<string, string[]>;
+  readonly lookups: string[];
+}
+
+function setUp(t: TestContext): Hosts {
+  const clock = createTestClock();
+  const hosts = new Map<string, string[]>();
+  const lookups: string[] = [];
+  const directory = createStaticDirectory({
+    self: SELF,
+    entries: [
+      { machine: SELF, host: '10.0.0.1', port: 1 },
+      { machine: B, host: '10.0.0.2', port: 2 },
+      { machine: C, host: 'c.example', port: 3 },
+    ],
+    lookup: (host) => {
+      lookups.push(host);
+      const found = hosts.get(host);
+      return found ? Promise.resolve(found) : Promise.reject(new Error('not found'));
+    },
+    clock,
+  });
+  t.after(() => directory.stop());
+  return { directory, clock, hosts, lookups };
+}
+
+describe('the static directory', () => {
+  it('lists what it was given but this Machine, before and after its start', async (t) => {
+    const { directory, hosts } = setUp(t);
+    hosts.set('c.example', ['::ffff:10.0.0.3']);
+    assert.deepEqual(
+      directory.others().map(({ machine, port }) => [machine, port]),
+      [
+        ['bb', 2],
+        ['cc', 3],
+      ],
+    );
+    await directory.start();
+    assert.equal(directory.peer(B)?.address, '10.0.0.2');
+    assert.equal(directory.peer(C)?.address, '10.0.0.3');
+    assert.equal(directory.peer(SELF), undefined);
+    assert.deepEqual(directory.status(), { kind: 'static' });
+  });
+
+  it('knows the addresses of its Machines, and that no other is one', async (t) => {
+    const { directory, hosts } = setUp(t);
+    hosts.set('c.example', ['fdaa::3', '10.0.0.3']);
+    await directory.start();
+    assert.equal(directory.isAddressOf(C, 'fdaa::3'), true);
+    assert.equal(directory.isAddressOf(C, '::ffff:10.0.0.3'), true);
+    assert.equal(directory.isAddressOf(B, '10.0.0.3'), false);
+    assert.equal(directory.lists('10.0.0.1'), false);
+    assert.equal(directory.lists('10.0.0.2'), true);
+  });
+
+  it('looks names up again, once per interval, and keeps the last address of one not found', async (t) => {
+    const { directory, clock, hosts, lookups } = setUp(t);
+    hosts.set('c.example', ['10.0.0.3']);
+    await Promise.all([directory.start(), directory.refresh()]);
+    await directory.refresh();
+    assert.deepEqual(lookups, ['c.example']);
+    hosts.delete('c.example');
+    await clock.advance(INTERVAL_MS);
+    await directory.refresh();
+    assert.equal(directory.peer(C)?.address, '10.0.0.3');
+    hosts.set('c.example', ['10.0.0.4']);
+    await clock.advance(INTERVAL_MS);
+    await directory.refresh();
+    assert.equal(directory.peer(C)?.address, '10.0.0.4');
+    assert.equal(lookups.length, 3);
+  });
+
+  it('confirms nobody gone: a list that somebody wrote proves nothing', (t) => {
+    const { directory } = setUp(t);
+    assert.equal(directory.isConfirmedGone(machineId('dd')), false);
+  });
+
+  it('leaves no timer once it is stopped', async (t) => {
+    const { directory, clock, lookups } = setUp(t);
+    await directory.start();
+    await directory.stop();
+    await directory.refresh();
+    assert.equal(clock.pendingCount(), 0);
+    assert.equal(lookups.length, 1);
+  });
+});

@@ -1,0 +1,163 @@
+/** Machines with real peer listeners on 127.0.0.1, for the tests of the fleet. */
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { TestContext } from 'node:test';
+import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
+import type { Directory } from '../../src/fleet/directory.ts';
+import { createPeerService, type PeerServiceOptions } from '../../src/fleet/peer-service.ts';
+import { createPeers, type Peers, type PeersOptions } from '../../src/fleet/peers.ts';
+import { createStaticDirectory } from '../../src/fleet/static-directory.ts';
+import { createMemoryStore } from '../../src/store/memory.ts';
+import type { SessionStore } from '../../src/store/store.ts';
+import type { TestClock } from '../support/clock.ts';
+import { machineId } from '../support/ids.ts';
+
+export const [SELF, B, C] = [machineId('aa'), machineId('bb'), machineId('cc')];
+export const TTL_MS = 600_000;
+const HOST = '127.0.0.1';
+
+export interface ListeningServer {
+  readonly port: number;
+  /** Open connections to it. */
+  readonly connections: () => Promise<number>;
+  readonly close: () => Promise<void>;
+}
+
+export async function listen(t: TestContext, listener: RequestListener): Promise<ListeningServer> {
+  const server = createServer(listener);
+  await new Promise<void>((resolve) => server.listen(0, HOST, resolve));
+  const close = (): Promise<void> =>
+    new Promise((resolve) => {
+      server.close(() => resolve());
+      server.closeAllConnections();
+    });
+  t.after(close);
+  return {
+    port: (server.address() as AddressInfo).port,
+    connections: () =>
+      new Promise((resolve, reject) =>
+        server.getConnections((error, count) => (error ? reject(error) : resolve(count))),
+      ),
+    close,
+  };
+}
+
+export interface TestPeer extends ListeningServer {
+  readonly machine: MachineId;
+  readonly store: SessionStore;
+  /** Requests so far, by path. */
+  readonly requests: string[];
+  /** While set, requests wait for it. */
+  gate: Promise<void> | undefined;
+  conflicts: string[];
+}
+
+/** A Machine that knows `others` to be at 127.0.0.1, with a store in memory. */
+export async function startPeer(
+  t: TestContext,
+  clock: TestClock,
+  machine: MachineId,
+  options: Partial<PeerServiceOptions> & { others?: readonly MachineId[] } = {},
+): Promise<TestPeer> {
+  const store = createStore(clock);
+  const others = (options.others ?? [SELF]).map((other) => ({ machine: other, port: 1 }));
+  const directory = await startDirectory(t, clock, machine, others);
+  const conflicts: string[] = [];
+  const service = createPeerService({
+    self: machine,
+    store,
+    directory,
+    clock,
+    isReady: () => true,
+    onConflict: (outcome) => conflicts.push(outcome),
+    ...options,
+  });
+  const server = await listen(t, (request, response) => {
+    peer.requests.push(request.url ?? '');
+    void Promise.resolve(peer.gate).then(() => service(request, response));
+  });
+  const peer: TestPeer = {
+    ...server,
+    machine,
+    store: options.store ?? store,
+    requests: [],
+    gate: undefined,
+    conflicts,
+  };
+  return peer;
+}
+
+export function createStore(clock: TestClock): SessionStore {
+  return createMemoryStore({ clock, limits: { maxSessions: 100_000, maxAgeMs: 0 } });
+}
+
+export async function startDirectory(
+  t: TestContext,
+  clock: TestClock,
+  self: MachineId,
+  peers: readonly { machine: MachineId; port: number }[],
+): Promise<Directory> {
+  const directory = createStaticDirectory({
+    self,
+    entries: peers.map(({ machine, port }) => ({ machine, host: HOST, port })),
+    lookup: () => Promise.reject(new Error('every host is an address')),
+    clock,
+  });
+  t.after(() => directory.stop());
+  await directory.start();
+  return directory;
+}
+
+export interface Asker {
+  readonly peers: Peers;
+  readonly clock: TestClock;
+  readonly directory: Directory;
+  /** What the hooks were told. */
+  readonly outcomes: string[];
+  readonly outrankedBy: { key: SessionKey; machine: MachineId }[];
+  lost: number;
+}
+
+/** The Machine `SELF`, which knows these peers. */
+export async function startAsker(
+  t: TestContext,
+  clock: TestClock,
+  peersOf: readonly { machine: MachineId; port: number }[],
+  options: Partial<PeersOptions> = {},
+): Promise<Asker> {
+  const directory = await startDirectory(t, clock, SELF, peersOf);
+  const asker: Asker = {
+    peers: createPeers({
+      self: SELF,
+      directory,
+      clock,
+      random: () => 0.5,
+      onOutranked: (key, { machine }) => asker.outrankedBy.push({ key, machine }),
+      onQuestion: (outcome) => asker.outcomes.push(outcome),
+      onAnnouncementsLost: (count) => (asker.lost += count),
+      ...options,
+    }),
+    clock,
+    directory,
+    outcomes: [],
+    outrankedBy: [],
+    lost: 0,
+  };
+  t.after(() => asker.peers.stop());
+  return asker;
+}
+
+export async function readBody(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString();
+}
+
+/** Lets the event loop turn until the claim holds; rejects after two seconds. */
+export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  const endsAt = performance.now() + 2_000;
+  while (!(await holds())) {
+    if (performance.now() > endsAt) throw new Error(`never became true: ${holds.toString()}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}

@@ -1,0 +1,57 @@
+/** A DNS server that answers what the test says, over real UDP. */
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import type { TestContext } from 'node:test';
+import { decode, encode, type Answer } from 'dns-packet';
+
+export interface ScriptedDns {
+  /** For `createDnsResolver`. */
+  readonly server: string;
+  /** Answers by name; a name in neither does not exist. */
+  readonly txt: Map<string, string>;
+  readonly aaaa: Map<string, string[]>;
+  /** `TYPE name` of every question so far, in order. */
+  readonly asked: string[];
+  /** While true, questions stay unanswered. */
+  isSilent: boolean;
+}
+
+export async function startScriptedDns(t: TestContext): Promise<ScriptedDns> {
+  const socket = createSocket('udp4').bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  t.after(() => socket.close());
+  const dns: ScriptedDns = {
+    server: `127.0.0.1:${socket.address().port}`,
+    txt: new Map(),
+    aaaa: new Map(),
+    asked: [],
+    isSilent: false,
+  };
+  socket.on('message', (message, { port, address }) => {
+    if (!dns.isSilent) socket.send(answerTo(message, dns), port, address);
+  });
+  return dns;
+}
+
+/** Long: an answer out of somebody's cache would be noticed. */
+const TTL_SECONDS = 3_600;
+/** RFC 1035 §4.1.1: the server speaks for the zone; the name does not exist. */
+const AUTHORITATIVE = 0x0400;
+const NAME_ERROR = 3;
+
+function answerTo(message: Buffer, { txt, aaaa, asked }: ScriptedDns): Buffer {
+  const { id, questions } = decode(message);
+  const [{ name, type } = { name: '', type: '' }] = questions;
+  asked.push(`${type} ${name}`);
+  const exists = txt.has(name) || aaaa.has(name);
+  const values = type === 'TXT' ? chunked(txt.get(name)) : (aaaa.get(name) ?? []);
+  const answers = values.map((data): Answer => ({ name, type, ttl: TTL_SECONDS, data }));
+  const flags = AUTHORITATIVE | (exists ? 0 : NAME_ERROR);
+  return encode({ type: 'response', id, flags, questions, answers });
+}
+
+/** One record, cut into strings of at most 255 bytes (RFC 1035 §3.3.14). */
+function chunked(text: string | undefined): string[][] {
+  if (text === undefined) return [];
+  return [text.match(/.{1,255}/gs) ?? ['']];
+}
