@@ -1,0 +1,13 @@
+/** What every bench gets, and what it is. */
+import type { Workspace } from './compiled.ts';
+import type { Effort } from './effort.ts';
+import type { Load } from './load.ts';
+import type { BenchResult } from './result.ts';
+
+export interface Stage {
+  readonly effort: Effort;
+  readonly load: Load;
+  readonly workspace: Workspace;
+}
+
+export type Bench = (stage: Stage) => Promise<BenchResult>;

@@ -1,0 +1,35 @@
+/** The sidecar as it is shipped: compiled, in a directory of its own, from the sources as they are now. */
+import { execFile } from 'node:child_process';
+import { cp, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+/** A directory that goes with the bench. */
+export interface Workspace {
+  readonly directory: string;
+  /** `main.js` of the compiled sidecar. */
+  readonly sidecarScript: string;
+  remove(): Promise<void>;
+}
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+export async function createWorkspace(): Promise<Workspace> {
+  const directory = await mkdtemp(join(tmpdir(), 'fly-affinity-bench-'));
+  const packageDirectory = join(directory, 'package');
+  await mkdir(packageDirectory);
+  await cp(join(ROOT, 'package.json'), join(packageDirectory, 'package.json'));
+  await symlink(join(ROOT, 'node_modules'), join(packageDirectory, 'node_modules'));
+  const compiler = join(ROOT, 'node_modules/typescript/bin/tsc');
+  const outDir = join(packageDirectory, 'dist');
+  // Whether the types are right is another command's business.
+  const args = [compiler, '-p', ROOT, '--noCheck', '--outDir', outDir];
+  await promisify(execFile)(process.execPath, args);
+  return {
+    directory,
+    sidecarScript: join(outDir, 'main.js'),
+    remove: () => rm(directory, { recursive: true, force: true }),
+  };
+}

@@ -1,0 +1,71 @@
+/**
+ * The app behind the proxies, on bare sockets: as fast as it gets, since it shares a core with the
+ * load generator and must not be what bounds a proxy. It knows just enough HTTP for what the
+ * candidates send: one request at a time, bodies by `content-length`.
+ */
+import { createServer, type Socket } from 'node:net';
+import {
+  answerTo,
+  FIRST_EVENT,
+  LARGE_PATH,
+  SMALL_PATH,
+  STREAM_PATH,
+  type Answer,
+} from '../answers.ts';
+import { listenAndTell } from './listening.ts';
+
+/** As a node:http server would add them. */
+const SERVER_HEADERS =
+  'date: Fri, 20 Nov 2026 16:00:00 GMT\r\nconnection: keep-alive\r\nkeep-alive: timeout=5\r\n';
+
+const READY = new Map([SMALL_PATH, LARGE_PATH].map((path) => [path, bytesOf(answerTo(path))]));
+const STREAM_HEAD =
+  'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n' +
+  `transfer-encoding: chunked\r\n${SERVER_HEADERS}\r\n`;
+const FIRST_CHUNK = `${FIRST_EVENT.length.toString(16)}\r\n${FIRST_EVENT.toString()}\r\n`;
+
+listenAndTell(createServer({ noDelay: true }, serve));
+
+function serve(socket: Socket): void {
+  let head = '';
+  let path = '';
+  let bodyBytesLeft = 0;
+
+  function answer(): void {
+    if (path === STREAM_PATH) socket.write(STREAM_HEAD + FIRST_CHUNK);
+    else socket.write(READY.get(path) ?? bytesOf(answerTo(path)));
+  }
+
+  socket.on('data', (chunk) => {
+    if (bodyBytesLeft > 0) {
+      bodyBytesLeft -= chunk.length;
+      if (bodyBytesLeft === 0) answer();
+      return;
+    }
+    head += chunk.toString('latin1');
+    const headEnd = head.indexOf('\r\n\r\n');
+    if (headEnd < 0) return;
+    path = pathOf(head);
+    bodyBytesLeft = contentLengthOf(head) - (head.length - headEnd - 4);
+    head = '';
+    if (bodyBytesLeft === 0) answer();
+  });
+  // A proxy that ends with its streams open resets them.
+  socket.on('error', () => socket.destroy());
+}
+
+function pathOf(head: string): string {
+  const start = head.indexOf(' ') + 1;
+  return head.slice(start, head.indexOf(' ', start));
+}
+
+function contentLengthOf(head: string): number {
+  if (head.startsWith('GET')) return 0;
+  return Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0);
+}
+
+function bytesOf({ statusCode, headers, body }: Answer): Buffer {
+  let head = `HTTP/1.1 ${statusCode} OK\r\n`;
+  for (let i = 0; i + 1 < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  return Buffer.concat([Buffer.from(`${head}${SERVER_HEADERS}\r\n`), body]);
+}

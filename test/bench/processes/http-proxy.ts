@@ -1,0 +1,14 @@
+/** The npm package `http-proxy`, with connections kept alive, in front of the app on the port given. */
+import { Agent, createServer } from 'node:http';
+import type { Socket } from 'node:net';
+import httpProxy from 'http-proxy';
+import { listenAndTell } from './listening.ts';
+
+const proxy = httpProxy.createProxyServer({
+  target: `http://127.0.0.1:${process.argv[2]}`,
+  agent: new Agent({ keepAlive: true }),
+});
+// The bench hears of it by the connection that breaks.
+proxy.on('error', (_error, _req, res) => (res as Socket).destroy());
+
+listenAndTell(createServer((req, res) => proxy.web(req, res)));
