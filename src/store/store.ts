@@ -52,8 +52,8 @@ export interface SessionStore {
   lookup(key: SessionKey): Lookup | Promise<Lookup>;
   /**
    * Binds the key if nobody owns it, and returns who owns it now: the caller, or the earlier owner.
-   * A repeated claim by the owner itself is a touch. A `learned` claim of a key that the same
-   * Machine adopted or that a peer stated turns the origin to `learned` only if the owner is the same.
+   * A repeated claim by the owner itself is a touch, and the stronger of the two origins stays:
+   * learned before adopted before copied.
    */
   claim(binding: NewBinding): Promise<Binding>;
   /**
@@ -87,12 +87,44 @@ export interface SessionStore {
   close(): Promise<void>;
 }
 
+/** What is measured, as a label: closed, so that a metric has no other values. */
+export const STORE_OPERATIONS = [
+  'lookup',
+  'claim',
+  'upsert',
+  'rebind',
+  'touch',
+  'expireWithin',
+  'delete',
+  'cleanup',
+] as const;
+export type StoreOperation = (typeof STORE_OPERATIONS)[number];
+
+/** Told of every operation that left the process: a read served from the hot cache is none. */
+export type OnStoreOperation = (
+  operation: StoreOperation,
+  outcome: 'ok' | 'error',
+  ms: number,
+) => void;
+
 /** What a store is told about its limits, whatever the adapter. */
 export interface StoreLimits {
-  /** Bindings held at most; beyond it the least recently used go first, adopted before learned. */
+  /**
+   * Bindings held at most, exact after a `cleanup` and kept within a few percent by the writes
+   * themselves. Beyond it they go in {@link EVICTION_ORDER}, of one origin the least recently used
+   * first: told by the last write or by the expiry, which sliding keeps in the same order.
+   */
   readonly maxSessions: number;
   /** Whole life of a binding in ms, however often it slides; 0 for no bound. */
   readonly maxAgeMs: number;
+}
+
+/** Copies come back by asking, adopted ids cost a client nothing to invent, learned ones are the app's own. */
+export const EVICTION_ORDER = ['copied', 'adopted', 'learned'] as const;
+
+/** What clients bring along fills half of a store at most. */
+export function adoptedCap(maxSessions: number): number {
+  return Math.max(1, Math.floor(maxSessions / 2));
 }
 
 /**

@@ -1,0 +1,164 @@
+/**
+ * What each write does to one binding: a pure function, so that the memory store, the thread that
+ * writes to SQLite and the look at writes still on their way cannot disagree.
+ *
+ * Applying one write twice leaves what applying it once leaves. The SQLite store rests on that: it
+ * may look at a write that is committed already without having heard so.
+ */
+import type { Binding, BindingOrigin, MachineId, SessionKey } from '../affinity/session.ts';
+
+/** A write as it was called, with the moment of the call in whole ms. */
+export type Write = { readonly key: SessionKey; readonly now: number } & (
+  | {
+      readonly kind: 'claim';
+      readonly machine: MachineId;
+      readonly origin: BindingOrigin;
+      readonly ttlMs: number;
+    }
+  | {
+      readonly kind: 'upsert';
+      readonly machine: MachineId;
+      readonly origin: BindingOrigin;
+      readonly generation: number;
+      readonly ttlMs: number;
+    }
+  | {
+      readonly kind: 'rebind';
+      readonly from: MachineId;
+      readonly to: MachineId;
+      readonly origin: BindingOrigin;
+      readonly ttlMs: number;
+    }
+  | { readonly kind: 'touch'; readonly ttlMs: number }
+  | { readonly kind: 'expireWithin'; readonly ttlMs: number }
+  | { readonly kind: 'delete'; readonly ifMachine: MachineId | undefined }
+);
+
+export type WriteKind = Write['kind'];
+type Of<Kind extends WriteKind> = Extract<Write, { kind: Kind }>;
+type Sliding = Pick<Of<'touch'>, 'now' | 'ttlMs'>;
+
+/** What a write left behind. */
+export interface Outcome {
+  /** What is bound now; the very object that was there if nothing changed. */
+  readonly after: Binding | undefined;
+  /** Whether the caller got its way: the claim won, the key was moved, touched, removed. */
+  readonly hasTakenEffect: boolean;
+}
+
+/** Beyond it a time to live is a mistake, and no sum of it with a moment is exact any more. */
+const MAX_TTL_MS = 10 * 365 * 24 * 3600 * 1000;
+
+/** The origin that says more about the owner comes later, and leaves the store later. */
+const ORIGIN_RANKS: Record<BindingOrigin, number> = { copied: 0, adopted: 1, learned: 2 };
+
+/** An expired binding is absent to every write. `maxAgeMs` of 0 is no bound. */
+export function applyWrite(write: Write, found: Binding | undefined, maxAgeMs: number): Outcome {
+  const current = found && found.expiresAt > write.now ? found : undefined;
+  switch (write.kind) {
+    case 'claim':
+      return claim(write, current, maxAgeMs);
+    case 'upsert':
+      return upsert(write, current, maxAgeMs);
+    case 'rebind':
+      return rebind(write, current, maxAgeMs);
+    case 'touch':
+      return touch(write, current, maxAgeMs);
+    case 'expireWithin':
+      return expireWithin(write, current);
+    case 'delete':
+      return remove(write, current);
+  }
+}
+
+function claim(write: Of<'claim'>, current: Binding | undefined, maxAgeMs: number): Outcome {
+  if (current === undefined) {
+    return { after: newBinding(write, 1, maxAgeMs), hasTakenEffect: true };
+  }
+  if (current.machine !== write.machine) return { after: current, hasTakenEffect: false };
+  const origin = strongerOrigin(current.origin, write.origin);
+  return { after: slide({ ...current, origin }, write, maxAgeMs), hasTakenEffect: true };
+}
+
+/** The life of a session goes on under a new owner: `createdAt` stays, or it would outlive its maximum age. */
+function upsert(write: Of<'upsert'>, current: Binding | undefined, maxAgeMs: number): Outcome {
+  if (current === undefined) {
+    return { after: newBinding(write, write.generation, maxAgeMs), hasTakenEffect: true };
+  }
+  const { key, machine, generation } = write;
+  const isSameOwner = current.machine === machine;
+  const isOutdated =
+    current.generation > generation ||
+    (current.generation === generation && !isSameOwner && current.origin !== 'copied');
+  if (isOutdated) return { after: current, hasTakenEffect: false };
+  const origin = isSameOwner ? strongerOrigin(current.origin, write.origin) : write.origin;
+  const { createdAt } = current;
+  const expiresAt = withinMaxAge(slidTo(write), createdAt, maxAgeMs);
+  return {
+    after: { key, machine, origin, generation, createdAt, expiresAt },
+    hasTakenEffect: true,
+  };
+}
+
+function rebind(write: Of<'rebind'>, current: Binding | undefined, maxAgeMs: number): Outcome {
+  if (current?.machine !== write.from) return { after: current, hasTakenEffect: false };
+  if (write.from === write.to) {
+    return { after: slide(current, write, maxAgeMs), hasTakenEffect: true };
+  }
+  const { key, createdAt } = current;
+  const expiresAt = withinMaxAge(slidTo(write), createdAt, maxAgeMs);
+  const generation = current.generation + 1;
+  return {
+    after: { key, machine: write.to, origin: write.origin, generation, createdAt, expiresAt },
+    hasTakenEffect: true,
+  };
+}
+
+function touch(write: Of<'touch'>, current: Binding | undefined, maxAgeMs: number): Outcome {
+  if (current === undefined) return { after: undefined, hasTakenEffect: false };
+  return { after: slide(current, write, maxAgeMs), hasTakenEffect: true };
+}
+
+function expireWithin(write: Of<'expireWithin'>, current: Binding | undefined): Outcome {
+  if (current === undefined) return { after: undefined, hasTakenEffect: false };
+  const expiresAt = slidTo(write);
+  if (expiresAt >= current.expiresAt) return { after: current, hasTakenEffect: true };
+  return { after: { ...current, expiresAt }, hasTakenEffect: true };
+}
+
+function remove(write: Of<'delete'>, current: Binding | undefined): Outcome {
+  if (current === undefined) return { after: undefined, hasTakenEffect: false };
+  const isOthers = write.ifMachine !== undefined && write.ifMachine !== current.machine;
+  return isOthers
+    ? { after: current, hasTakenEffect: false }
+    : { after: undefined, hasTakenEffect: true };
+}
+
+function newBinding(
+  write: Of<'claim'> | Of<'upsert'>,
+  generation: number,
+  maxAgeMs: number,
+): Binding {
+  const { key, machine, origin, now } = write;
+  const expiresAt = withinMaxAge(slidTo(write), now, maxAgeMs);
+  return { key, machine, origin, generation, createdAt: now, expiresAt };
+}
+
+/** Never shortens the life, unless the maximum age was lowered since the binding was made. */
+function slide(binding: Binding, write: Sliding, maxAgeMs: number): Binding {
+  const later = Math.max(binding.expiresAt, slidTo(write));
+  return { ...binding, expiresAt: withinMaxAge(later, binding.createdAt, maxAgeMs) };
+}
+
+/** Whole ms, whatever was asked for: a peer's word is no reason for a row that can't be written. */
+function slidTo({ now, ttlMs }: Sliding): number {
+  return now + (ttlMs > 0 ? Math.min(Math.floor(ttlMs), MAX_TTL_MS) : 0);
+}
+
+function withinMaxAge(expiresAt: number, createdAt: number, maxAgeMs: number): number {
+  return maxAgeMs > 0 ? Math.min(expiresAt, createdAt + maxAgeMs) : expiresAt;
+}
+
+function strongerOrigin(one: BindingOrigin, other: BindingOrigin): BindingOrigin {
+  return ORIGIN_RANKS[one] >= ORIGIN_RANKS[other] ? one : other;
+}

@@ -1,0 +1,51 @@
+/** What SQLite's errors mean for a store: the documented table of categories. */
+import { StoreError } from './store.ts';
+import type { StoreErrorCode } from './store.ts';
+
+/**
+ * By primary result code (https://www.sqlite.org/rescode.html); an extended one such as
+ * `SQLITE_IOERR_WRITE` counts as its primary one, unless it is listed itself. What is not listed
+ * is `fatal`.
+ */
+const CATEGORIES: readonly (readonly [code: string, category: StoreErrorCode, why: string])[] = [
+  ['SQLITE_BUSY', 'passing', 'another process holds the lock'],
+  ['SQLITE_LOCKED', 'passing', 'another statement holds the table'],
+  ['SQLITE_PROTOCOL', 'passing', 'too many processes start at once'],
+  ['SQLITE_INTERRUPT', 'passing', 'the statement was cut off'],
+  ['SQLITE_NOMEM', 'passing', 'no memory now'],
+  ['SQLITE_IOERR', 'passing', 'a disk that fails now may answer later'],
+  ['SQLITE_IOERR_CORRUPTFS', 'fatal', 'the file system is damaged'],
+  ['SQLITE_FULL', 'full', 'the disk, or the file at its maximum size'],
+  ['SQLITE_CORRUPT', 'fatal', 'the file is damaged'],
+  ['SQLITE_NOTADB', 'fatal', 'the file is not a database'],
+  ['SQLITE_READONLY', 'fatal', 'the file may not be written'],
+  ['SQLITE_CANTOPEN', 'fatal', 'the file may not be opened'],
+  ['SQLITE_PERM', 'fatal', 'the file may not be opened'],
+];
+
+const CATEGORY_BY_CODE = new Map(CATEGORIES.map(([code, category]) => [code, category]));
+
+/** `doing` says what failed, as in `store claim`. A {@link StoreError} says so itself. */
+export function toStoreError(doing: string, error: unknown): StoreError {
+  if (error instanceof StoreError) return error;
+  const reason = error instanceof Error ? error.message : String(error);
+  return new StoreError(categoryOf(sqliteCode(error)), `${doing} failed: ${reason}`, {
+    cause: error,
+  });
+}
+
+/** Whether another connection holds the lock that was needed: nothing was written, and waiting helps. */
+export function isBusy(error: unknown): boolean {
+  return /^SQLITE_(BUSY|LOCKED)/.test(sqliteCode(error));
+}
+
+/** The result code of an error of better-sqlite3; empty for any other. */
+function sqliteCode(error: unknown): string {
+  const isCoded = error instanceof Error && 'code' in error && typeof error.code === 'string';
+  return isCoded ? String(error.code) : '';
+}
+
+function categoryOf(code: string): StoreErrorCode {
+  const primary = /^SQLITE_[A-Z]+/.exec(code)?.[0] ?? '';
+  return CATEGORY_BY_CODE.get(code) ?? CATEGORY_BY_CODE.get(primary) ?? 'fatal';
+}

@@ -1,0 +1,65 @@
+/** The read on the request path: synchronous, and never a wait. */
+import type { Binding, SessionKey } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
+import type { HotCache } from './hot-cache.ts';
+import type { PendingWrites } from './pending-writes.ts';
+import { isBusy, toStoreError } from './sqlite-errors.ts';
+import type { SqliteReader } from './sqlite-reader.ts';
+import type { Lookup, OnStoreOperation, StoreError } from './store.ts';
+import type { StoreCounters } from './write-methods.ts';
+
+export interface LookupParts {
+  readonly reader: SqliteReader;
+  readonly hot: HotCache;
+  readonly pending: Pick<PendingWrites, 'has' | 'apply'>;
+  readonly counters: StoreCounters;
+  readonly clock: Clock;
+  readonly onOperation: OnStoreOperation | undefined;
+  /** Told once when reads begin to fail, not of every one. */
+  readonly onError: ((error: StoreError) => void) | undefined;
+}
+
+export function createLookup(parts: LookupParts): (key: SessionKey) => Lookup {
+  const { hot, pending, counters, clock } = parts;
+  const read = createRead(parts);
+  return (key) => {
+    counters.lookups += 1;
+    const now = clock.now();
+    const isPending = pending.has(key);
+    const known = isPending ? undefined : hot.get(key, now);
+    if (known !== undefined) return known;
+    const found = read(key);
+    if (found === 'unknown') return 'unknown';
+    const binding = isPending ? pending.apply(key, found) : found;
+    if (binding === undefined || binding.expiresAt <= now) return 'absent';
+    if (!isPending) hot.set(binding, now);
+    return binding;
+  };
+}
+
+function createRead({
+  reader,
+  counters,
+  clock,
+  onOperation,
+  onError,
+}: LookupParts): (key: SessionKey) => Binding | undefined | 'unknown' {
+  let isFailing = false;
+  return (key) => {
+    const startedAt = clock.monotonicMs();
+    try {
+      const found = reader.find(key);
+      isFailing = false;
+      onOperation?.('lookup', 'ok', clock.monotonicMs() - startedAt);
+      return found;
+    } catch (error) {
+      counters.errors += 1;
+      onOperation?.('lookup', 'error', clock.monotonicMs() - startedAt);
+      if (!isBusy(error) && !isFailing) {
+        isFailing = true;
+        onError?.(toStoreError('store lookup', error));
+      }
+      return 'unknown';
+    }
+  };
+}

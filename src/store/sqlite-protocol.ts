@@ -1,0 +1,59 @@
+/** What the main thread asks of the thread that writes, and what it answers: one answer a request, in order. */
+import type { Binding, SessionKey } from '../affinity/session.ts';
+import type { Outcome, Write } from './rules.ts';
+import type { StoreErrorCode, StoreLimits } from './store.ts';
+
+/** What the thread is started with. */
+export interface WriterSettings {
+  readonly path: string;
+  readonly limits: StoreLimits;
+}
+
+export type WriterRequest =
+  /** One transaction; no two writes of one key. */
+  | { readonly kind: 'write'; readonly writes: readonly Write[] }
+  | { readonly kind: 'cleanup'; readonly now: number; readonly maxRemoved: number }
+  | { readonly kind: 'count'; readonly now: number }
+  | {
+      readonly kind: 'page';
+      readonly after: SessionKey | undefined;
+      readonly now: number;
+      readonly maxRows: number;
+    }
+  | { readonly kind: 'close' };
+
+export type RequestKind = WriterRequest['kind'];
+export type RequestOf<Kind extends RequestKind> = Extract<WriterRequest, { kind: Kind }>;
+
+export interface WriterAnswers {
+  write: {
+    /** In the order of the writes. */
+    readonly results: readonly WriteResult[];
+    /** Bindings that had to make room, none of them expired. */
+    readonly evicted: readonly SessionKey[];
+  };
+  cleanup: { readonly removedCount: number; readonly evicted: readonly SessionKey[] };
+  count: { readonly total: number; readonly expired: number; readonly sizeBytes: number };
+  page: {
+    readonly bindings: readonly Binding[];
+    /** Where the next page goes on; undefined after the last one. */
+    readonly next: SessionKey | undefined;
+  };
+  close: undefined;
+}
+
+export type WriteResult =
+  | { readonly kind: 'done'; readonly outcome: Outcome }
+  | { readonly kind: 'failed'; readonly failure: Failure };
+
+/** A StoreError as it crosses threads. */
+export interface Failure {
+  readonly code: StoreErrorCode;
+  readonly message: string;
+}
+
+export type WriterReply =
+  | { readonly kind: 'answer'; readonly answer: WriterAnswers[RequestKind] }
+  /** Another connection holds the write lock. Nothing was written. */
+  | { readonly kind: 'busy' }
+  | { readonly kind: 'failed'; readonly failure: Failure };

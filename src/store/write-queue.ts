@@ -1,0 +1,170 @@
+/**
+ * Group commit without a timer: the first request goes to the writer at once, and the writes that
+ * arrive while it is under way go together in the next one. Requests keep the order of their calls.
+ *
+ * A batch has at most one write of each key. So of each key at most one write can be committed
+ * without our having heard of it, and applying that one again changes nothing (see `rules.ts`):
+ * that makes reads exact which apply the pending writes to what is in the file.
+ */
+import type { SessionKey } from '../affinity/session.ts';
+import type { Outcome, Write } from './rules.ts';
+import { createPendingWrites } from './pending-writes.ts';
+import type { PendingWrites } from './pending-writes.ts';
+import type { RequestKind, RequestOf, WriteResult, WriterAnswers } from './sqlite-protocol.ts';
+import { toStoreError } from './sqlite-errors.ts';
+import { StoreError } from './store.ts';
+
+const MAX_BATCH = 500;
+/** Some seconds of a locked database under full load; what comes then is refused at once. */
+const MAX_QUEUED = 50_000;
+
+/** Sends one request to the writer; rejects with a {@link StoreError}. */
+export type Ask = <Kind extends RequestKind>(
+  request: RequestOf<Kind>,
+) => Promise<WriterAnswers[Kind] | 'busy'>;
+
+export interface WriteQueue {
+  write(write: Write): Promise<Outcome>;
+  /** Whatever is no write: performed alone, after all that was called before. */
+  ask<Kind extends Exclude<RequestKind, 'write'>>(
+    request: RequestOf<Kind>,
+  ): Promise<WriterAnswers[Kind]>;
+  /** The writes called and not yet settled. */
+  readonly pending: Pick<PendingWrites, 'has' | 'apply'>;
+  /** Refuses what comes later, and waits until all that came before is settled. */
+  close(): Promise<void>;
+}
+
+export interface WriteQueueOptions {
+  readonly ask: Ask;
+  /** Waits before another attempt at a busy database, the first pause having the number 0; false: no more. */
+  readonly waitToRetry: (pause: number) => Promise<boolean>;
+  /** Called at the very moment from which the write no longer counts as pending; undefined: it failed. */
+  readonly onSettled: (write: Write, outcome: Outcome | undefined) => void;
+  /** Bindings that made room for others. */
+  readonly onEvicted: (keys: readonly SessionKey[]) => void;
+  readonly maxAgeMs: number;
+}
+
+/** Can't be: the writer answers for every write of a batch. But then nothing is known to be written. */
+const NO_RESULT: WriteResult = {
+  kind: 'failed',
+  failure: { code: 'fatal', message: 'the writer of the session store left a write out' },
+};
+
+interface WriteJob {
+  readonly write: Write;
+  readonly resolve: (outcome: Outcome) => void;
+  readonly reject: (error: unknown) => void;
+}
+/** A write, or the performing of something else, which never rejects. */
+type Job = WriteJob | (() => Promise<void>);
+
+export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
+  const pending = createPendingWrites(options.maxAgeMs);
+  const jobs: Job[] = [];
+  let running: Promise<void> | undefined;
+  let isClosed = false;
+
+  const run = async (): Promise<void> => {
+    for (let batch = takeBatch(jobs); batch !== undefined; batch = takeBatch(jobs)) {
+      await (typeof batch === 'function' ? batch() : performBatch(batch, pending, options));
+    }
+    running = undefined;
+  };
+  const add = (job: Job): void => {
+    if (isClosed) throw new StoreError('closed', 'the session store is closed');
+    if (jobs.length >= MAX_QUEUED) {
+      throw new StoreError('passing', `the session store is behind by ${MAX_QUEUED} writes`);
+    }
+    jobs.push(job);
+    if (typeof job !== 'function') pending.add(job.write);
+    running ??= run();
+  };
+
+  return {
+    pending,
+    // What `add` throws rejects the promise.
+    write: (write) =>
+      new Promise((resolve, reject) => {
+        add({ write, resolve, reject });
+      }),
+    ask: (request) =>
+      new Promise((resolve, reject) => {
+        add(() => askPatiently(request, options).then(resolve, reject));
+      }),
+    close: async () => {
+      isClosed = true;
+      await running;
+    },
+  };
+}
+
+/** The next thing to do: something that is no write, or as many writes as may go together. */
+function takeBatch(jobs: Job[]): readonly WriteJob[] | (() => Promise<void>) | undefined {
+  const batch: WriteJob[] = [];
+  const keys = new Set<SessionKey>();
+  for (const job of jobs) {
+    const isLast =
+      typeof job === 'function' || keys.has(job.write.key) || batch.length === MAX_BATCH;
+    if (isLast) break;
+    batch.push(job);
+    keys.add(job.write.key);
+  }
+  if (batch.length > 0) {
+    jobs.splice(0, batch.length);
+    return batch;
+  }
+  const job = jobs.shift();
+  return typeof job === 'function' ? job : undefined;
+}
+
+async function performBatch(
+  batch: readonly WriteJob[],
+  pending: PendingWrites,
+  options: WriteQueueOptions,
+): Promise<void> {
+  const { results, evicted } = await sendBatch(batch, options);
+  for (const [index, { write, resolve, reject }] of batch.entries()) {
+    const result = results[index] ?? NO_RESULT;
+    pending.settle(write);
+    if (result.kind === 'done') {
+      options.onSettled(write, result.outcome);
+      resolve(result.outcome);
+    } else {
+      options.onSettled(write, undefined);
+      reject(new StoreError(result.failure.code, result.failure.message));
+    }
+  }
+  options.onEvicted(evicted);
+}
+
+/** Never rejects: where the whole batch fails, each of its writes has failed. */
+async function sendBatch(
+  batch: readonly WriteJob[],
+  options: WriteQueueOptions,
+): Promise<WriterAnswers['write']> {
+  try {
+    const writes = batch.map((job) => job.write);
+    return await askPatiently({ kind: 'write', writes }, options);
+  } catch (error) {
+    const { code, message } = toStoreError('store write', error);
+    return {
+      results: batch.map(() => ({ kind: 'failed', failure: { code, message } })),
+      evicted: [],
+    };
+  }
+}
+
+async function askPatiently<Kind extends RequestKind>(
+  request: RequestOf<Kind>,
+  { ask, waitToRetry }: WriteQueueOptions,
+): Promise<WriterAnswers[Kind]> {
+  for (let pause = 0; ; pause += 1) {
+    const answer = await ask(request);
+    if (answer !== 'busy') return answer;
+    if (!(await waitToRetry(pause))) {
+      throw new StoreError('passing', 'another process holds the lock of the session store');
+    }
+  }
+}
