@@ -2,18 +2,23 @@
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
-import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../src/affinity/session.ts';
 import type { Directory } from '../../src/fleet/directory.ts';
+import { formatAnswer, parseAsk, type KeyAnswer } from '../../src/fleet/messages.ts';
 import { createPeerService, type PeerServiceOptions } from '../../src/fleet/peer-service.ts';
 import { createPeers, type Peers, type PeersOptions } from '../../src/fleet/peers.ts';
 import { createStaticDirectory } from '../../src/fleet/static-directory.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
-import type { TestClock } from '../support/clock.ts';
-import { machineId } from '../support/ids.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
+import { keyOf, machineId } from '../support/ids.ts';
 
 export const [SELF, B, C] = [machineId('aa'), machineId('bb'), machineId('cc')];
 export const TTL_MS = 600_000;
+export const KEY = keyOf('one');
+export const NONE = { kind: 'none' };
+export const INCONCLUSIVE = { kind: 'inconclusive' };
+export const QUESTION_MS = 300;
 const HOST = '127.0.0.1';
 
 export interface ListeningServer {
@@ -160,4 +165,53 @@ export async function until(holds: () => boolean | Promise<boolean>): Promise<vo
     if (performance.now() > endsAt) throw new Error(`never became true: ${holds.toString()}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+export async function bind(peer: TestPeer, key: SessionKey, generation = 1): Promise<void> {
+  const binding = { key, machine: peer.machine, origin: 'learned' as const, ttlMs: TTL_MS };
+  await peer.store.upsert({ ...binding, generation });
+}
+
+export function ownBinding(clock: TestClock, fields: Partial<Binding> = {}): Binding {
+  return {
+    key: KEY,
+    machine: SELF,
+    origin: 'learned',
+    generation: 1,
+    createdAt: clock.now(),
+    expiresAt: clock.now() + TTL_MS,
+    ...fields,
+  };
+}
+
+/** `SELF`, asking two peers that own nothing. */
+export async function startFleet(t: TestContext) {
+  const clock = createTestClock();
+  const [b, c] = [await startPeer(t, clock, B), await startPeer(t, clock, C)];
+  return { b, c, ...(await startAsker(t, clock, [b, c])) };
+}
+
+/** A question that stays unanswered until `open` is called. */
+export function closeGate(peer: TestPeer): () => void {
+  const gate = Promise.withResolvers<undefined>();
+  peer.gate = gate.promise;
+  return () => {
+    peer.gate = undefined;
+    gate.resolve(undefined);
+  };
+}
+
+/** A peer listener that says what the test says. */
+export function startScriptedPeer(
+  t: TestContext,
+  machine: MachineId,
+  answer: (key: SessionKey) => KeyAnswer,
+): Promise<ListeningServer> {
+  return listen(t, (request, response) => {
+    void readBody(request).then((text) => {
+      const { questions } = parseAsk(text) ?? { questions: [] };
+      const answers = new Map(questions.map(({ key }) => [key, answer(key)]));
+      response.end(formatAnswer({ machine, answers }));
+    });
+  });
 }

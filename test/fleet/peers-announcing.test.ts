@@ -1,0 +1,202 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { formatAnswer, parseAnnounce } from '../../src/fleet/messages.ts';
+import { createTestClock } from '../support/clock.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+import {
+  B,
+  bind,
+  C,
+  closeGate,
+  INCONCLUSIVE,
+  KEY,
+  listen,
+  NONE,
+  ownBinding,
+  readBody,
+  SELF,
+  startAsker,
+  startFleet,
+  startPeer,
+  startScriptedPeer,
+  TTL_MS,
+  until,
+} from './support.ts';
+
+describe('two owners of one key', () => {
+  const claim = { generation: 1, origin: 'learned', createdAt: 1_000, ttlMs: 5_000 } as const;
+
+  it('are told apart by rank for those who ask while an answer is still under way', async (t) => {
+    const clock = createTestClock();
+    const b = await startScriptedPeer(t, B, () => ({ ...claim, generation: 1 }));
+    const slow = Promise.withResolvers<undefined>();
+    const c = await startPeer(t, clock, C);
+    c.gate = slow.promise;
+    await bind(c, KEY, 2);
+    const d = await startPeer(t, clock, machineId('dd'));
+    const open = closeGate(d);
+    const { peers } = await startAsker(t, clock, [{ machine: B, port: b.port }, c, d]);
+    const first = await peers.ask(KEY);
+    assert.ok(first.kind === 'owner' && first.machine === B);
+    slow.resolve(undefined);
+    await until(async () => {
+      const later = await peers.ask(KEY);
+      return later.kind === 'owner' && later.machine === C;
+    });
+    open();
+  });
+
+  it('settle it by the claim in the question: the peer yields to the one that outranks it', async (t) => {
+    const { clock, b, peers, outrankedBy } = await startFleet(t);
+    const ours = ownBinding(clock);
+    await clock.advance(1_000);
+    await bind(b, KEY);
+    assert.deepEqual(await peers.ask(KEY, ours), NONE);
+    assert.deepEqual(b.conflicts, ['yielded']);
+    assert.deepEqual(outrankedBy, []);
+    const left = await b.store.lookup(KEY);
+    assert.ok(typeof left === 'object' && left.machine === SELF && left.origin === 'copied');
+  });
+
+  it('settle it by the claim in the question: we yield to the one that outranks us', async (t) => {
+    const { clock, b, peers, outrankedBy } = await startFleet(t);
+    await bind(b, KEY);
+    await clock.advance(1_000);
+    const answer = await peers.ask(KEY, ownBinding(clock));
+    assert.ok(answer.kind === 'owner' && answer.machine === B);
+    assert.deepEqual(b.conflicts, ['kept']);
+    assert.deepEqual(outrankedBy, [{ key: KEY, machine: B }]);
+  });
+
+  it('put the question with a claim although the peer has just said no', async (t) => {
+    const { clock, b, peers } = await startFleet(t);
+    await peers.ask(KEY);
+    await bind(b, KEY);
+    await clock.advance(1_000);
+    assert.equal((await peers.ask(KEY, ownBinding(clock))).kind, 'owner');
+  });
+
+  it('never make us yield to a claim that ours outranks, whatever a peer answers', async (t) => {
+    const clock = createTestClock();
+    const { port } = await startScriptedPeer(t, B, () => ({ ...claim, origin: 'adopted' }));
+    const { peers, outrankedBy } = await startAsker(t, clock, [{ machine: B, port }]);
+    assert.deepEqual(await peers.ask(KEY, ownBinding(clock)), NONE);
+    assert.deepEqual(outrankedBy, []);
+  });
+});
+
+describe('announcements', () => {
+  it('tell every peer what we own, as a copy', async (t) => {
+    const { clock, b, c, peers } = await startFleet(t);
+    peers.announce(ownBinding(clock, { generation: 2 }), TTL_MS);
+    for (const { store } of [b, c]) {
+      await until(async () => (await store.lookup(KEY)) !== 'absent');
+      const copy = await store.lookup(KEY);
+      assert.ok(typeof copy === 'object');
+      const { machine, origin, generation, expiresAt } = copy;
+      const expected = { machine: SELF, origin: 'copied', generation: 2 };
+      assert.deepEqual({ machine, origin, generation }, expected);
+      assert.equal(expiresAt, clock.now() + TTL_MS);
+    }
+  });
+
+  it('say nothing of what others own', async (t) => {
+    const { clock, b, peers } = await startFleet(t);
+    peers.announce(ownBinding(clock, { machine: C }), TTL_MS);
+    await peers.ask(KEY);
+    assert.deepEqual(b.requests, ['/v1/ask']);
+  });
+
+  it('go out in batches, one under way at a time', async (t) => {
+    const { clock, b, peers } = await startFleet(t);
+    const open = closeGate(b);
+    peers.announce(ownBinding(clock), TTL_MS);
+    await until(() => b.requests.length === 1);
+    for (let i = 0; i < 300; i += 1) {
+      peers.announce(ownBinding(clock, { key: keyOf(`k${i}`) }), TTL_MS);
+    }
+    open();
+    await until(async () => (await b.store.getMetrics()).total === 301);
+    assert.equal(b.requests.length, 3);
+  });
+
+  it('are dropped from the oldest on, and counted, where a peer can not keep up', async (t) => {
+    const clock = createTestClock();
+    const b = await startPeer(t, clock, B);
+    const asker = await startAsker(t, clock, [b]);
+    const open = closeGate(b);
+    asker.peers.announce(ownBinding(clock), TTL_MS);
+    await until(() => b.requests.length === 1);
+    for (let i = 0; i < 1_100; i += 1) {
+      asker.peers.announce(ownBinding(clock, { key: keyOf(`k${i}`) }), TTL_MS);
+    }
+    assert.equal(asker.lost, 1_100 - 1_024);
+    open();
+    await until(async () => (await b.store.getMetrics()).total === 1_025);
+    assert.equal(await b.store.lookup(keyOf('k0')), 'absent');
+    assert.notEqual(await b.store.lookup(keyOf('k1099')), 'absent');
+  });
+
+  it('that a peer does not take are counted as lost', async (t) => {
+    const clock = createTestClock();
+    const b = await startPeer(t, clock, B);
+    const asker = await startAsker(t, clock, [b]);
+    await b.close();
+    asker.peers.announce(ownBinding(clock), TTL_MS);
+    await until(() => asker.lost === 1);
+  });
+
+  it('of what a peer owns too end in one owner, whoever announces first', async (t) => {
+    const { clock, b, peers, outrankedBy } = await startFleet(t);
+    await bind(b, KEY);
+    await clock.advance(1_000);
+    peers.announce(ownBinding(clock), TTL_MS);
+    await until(() => outrankedBy.length === 1);
+    assert.deepEqual(outrankedBy, [{ key: KEY, machine: B }]);
+    const kept = await b.store.lookup(KEY);
+    assert.ok(typeof kept === 'object' && kept.machine === B);
+  });
+
+  it('that are answered for keys not announced change nothing', async (t) => {
+    const clock = createTestClock();
+    const mine = { generation: 9, origin: 'learned', createdAt: 1, ttlMs: 1_000 } as const;
+    let announced = 0;
+    const { port } = await listen(t, (request, response) => {
+      void readBody(request).then((text) => {
+        announced += parseAnnounce(text)?.bindings.length ?? 0;
+        response.end(formatAnswer({ machine: B, answers: new Map([[keyOf('two'), mine]]) }));
+      });
+    });
+    const { peers, outrankedBy } = await startAsker(t, clock, [{ machine: B, port }]);
+    peers.announce(ownBinding(clock), TTL_MS);
+    await until(() => announced === 1);
+    await peers.ask(KEY);
+    assert.deepEqual(outrankedBy, []);
+  });
+});
+
+describe('stopping', () => {
+  it('ends questions under way as inconclusive and leaves no timer and no socket', async (t) => {
+    const { clock, b, c, peers, directory } = await startFleet(t);
+    const open = closeGate(c);
+    peers.announce(ownBinding(clock), TTL_MS);
+    const answer = peers.ask(KEY);
+    await until(() => c.requests.length === 2);
+    await Promise.all([peers.stop(), directory.stop()]);
+    assert.deepEqual(await answer, INCONCLUSIVE);
+    open();
+    for (const peer of [b, c]) await until(async () => (await peer.connections()) === 0);
+    await directory.stop();
+    // What is left are the peers' own directories, one timer each.
+    assert.equal(clock.pendingCount(), 2);
+  });
+
+  it('makes every later question inconclusive and every announcement void', async (t) => {
+    const { clock, b, peers } = await startFleet(t);
+    await peers.stop();
+    peers.announce(ownBinding(clock), TTL_MS);
+    assert.deepEqual(await peers.ask(KEY), INCONCLUSIVE);
+    assert.deepEqual(b.requests, []);
+    await peers.stop();
+  });
+});

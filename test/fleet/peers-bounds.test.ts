@@ -1,0 +1,144 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { formatAnswer, parseAsk } from '../../src/fleet/messages.ts';
+import { QUESTION_BURST, QUESTIONS_PER_SECOND } from '../../src/fleet/peers.ts';
+import { createTestClock } from '../support/clock.ts';
+import { keyOf } from '../support/ids.ts';
+import {
+  B,
+  closeGate,
+  INCONCLUSIVE,
+  KEY,
+  listen,
+  NONE,
+  QUESTION_MS,
+  readBody,
+  startAsker,
+  startFleet,
+  until,
+} from './support.ts';
+
+describe('questions are bounded', () => {
+  it('and asked once per key, however many ask', async (t) => {
+    const { b, peers, outcomes } = await startFleet(t);
+    const open = closeGate(b);
+    const answers = Array.from({ length: 50 }, () => peers.ask(KEY));
+    await until(() => b.requests.length === 1);
+    answers.push(peers.ask(KEY));
+    open();
+    assert.deepEqual(await Promise.all(answers), new Array(51).fill(NONE));
+    assert.equal(b.requests.length, 1);
+    assert.deepEqual(outcomes, ['none']);
+  });
+
+  it('and what arrives while a batch is under way is the next one', async (t) => {
+    const { b, peers } = await startFleet(t);
+    const open = closeGate(b);
+    const first = peers.ask(KEY);
+    await until(() => b.requests.length === 1);
+    const rest = Array.from({ length: 300 }, (_, i) => peers.ask(keyOf(`k${i}`)));
+    open();
+    await Promise.all([first, ...rest]);
+    assert.equal(b.requests.length, 3);
+  });
+
+  it('and a no is remembered for two seconds, of that peer alone', async (t) => {
+    const { clock, b, c, peers } = await startFleet(t);
+    const open = closeGate(c);
+    const first = peers.ask(KEY);
+    await until(() => b.requests.length === 1 && c.requests.length === 1);
+    await clock.advance(QUESTION_MS);
+    assert.deepEqual(await first, INCONCLUSIVE);
+    open();
+    assert.deepEqual(await peers.ask(KEY), NONE);
+    assert.deepEqual(await peers.ask(KEY), NONE);
+    assert.deepEqual([b.requests.length, c.requests.length], [1, 2]);
+    await clock.advance(2_000);
+    await peers.ask(KEY);
+    assert.deepEqual([b.requests.length, c.requests.length], [2, 3]);
+  });
+
+  it('so that a flood of 20,000 made-up ids costs a peer a handful of requests', async (t) => {
+    const { clock, b, c, peers, outcomes } = await startFleet(t);
+    const keys = Array.from({ length: 20_000 }, (_, i) => keyOf(`made-up-${i}`));
+    const before = clock.monotonicMs();
+    const answers = await Promise.all(keys.map((key) => peers.ask(key)));
+    assert.equal(clock.monotonicMs(), before);
+
+    const count = (kind: string): number => answers.filter((answer) => answer.kind === kind).length;
+    assert.equal(count('none'), QUESTION_BURST);
+    assert.equal(count('inconclusive'), 20_000 - QUESTION_BURST);
+    assert.equal(outcomes.filter((outcome) => outcome === 'shed').length, 20_000 - QUESTION_BURST);
+    for (const peer of [b, c]) {
+      assert.ok(peer.requests.length <= 4, `${peer.requests.length} requests`);
+      assert.equal((await peer.store.getMetrics()).lookups, QUESTION_BURST);
+      assert.ok((await peer.connections()) <= 2);
+    }
+  });
+
+  it('so that what is beyond the bounds is inconclusive at once, before any peer has answered', async (t) => {
+    const { clock, b, c, peers } = await startFleet(t);
+    const opens = [b, c].map(closeGate);
+    const flood = Array.from({ length: QUESTION_BURST }, (_, i) => peers.ask(keyOf(`k${i}`)));
+    assert.deepEqual(await peers.ask(KEY), INCONCLUSIVE);
+    opens.forEach((open) => open());
+    await Promise.all(flood);
+    await clock.advance(1_000);
+    assert.deepEqual(await peers.ask(KEY), NONE);
+  });
+
+  it('so that a flood that lasts gets its rate and no more', async (t) => {
+    const { clock, b, peers } = await startFleet(t);
+    const flood = async (round: string): Promise<void> => {
+      await Promise.all(Array.from({ length: 5_000 }, (_, i) => peers.ask(keyOf(`${round}-${i}`))));
+    };
+    await flood('first');
+    for (const round of ['second', 'third']) {
+      await clock.advance(1_000);
+      await flood(round);
+    }
+    const expected = QUESTION_BURST + 2 * QUESTIONS_PER_SECOND;
+    assert.equal((await b.store.getMetrics()).lookups, expected);
+  });
+
+  it('and a peer that keeps failing is left alone, tried again later, and asked again once it answers', async (t) => {
+    const clock = createTestClock();
+    let isUp = false;
+    let requests = 0;
+    const { port } = await listen(t, (request, response) => {
+      requests += 1;
+      if (!isUp) return void response.writeHead(503).end();
+      void readBody(request).then((text) => {
+        const keys = parseAsk(text)?.questions.map(({ key }) => key) ?? [];
+        const answers = new Map(keys.map((key) => [key, 'no' as const]));
+        response.end(formatAnswer({ machine: B, answers }));
+      });
+    });
+    const { peers } = await startAsker(t, clock, [{ machine: B, port }]);
+    for (let i = 0; i < 20; i += 1) await peers.ask(keyOf(`down-${i}`));
+    assert.equal(requests, 3);
+    await clock.advance(1_000);
+    assert.deepEqual(await peers.ask(keyOf('probe')), INCONCLUSIVE);
+    assert.deepEqual(await peers.ask(keyOf('left-alone')), INCONCLUSIVE);
+    assert.equal(requests, 4);
+    isUp = true;
+    await clock.advance(2_000);
+    assert.deepEqual(await peers.ask(keyOf('probe-again')), NONE);
+    assert.deepEqual(await peers.ask(keyOf('back')), NONE);
+  });
+
+  it('and a silent peer delays no question once it is known to be silent', async (t) => {
+    const { clock, c, peers } = await startFleet(t);
+    const open = closeGate(c);
+    for (let i = 1; i <= 3; i += 1) {
+      const answer = peers.ask(keyOf(`slow-${i}`));
+      await until(() => c.requests.length === i);
+      await clock.advance(QUESTION_MS);
+      assert.deepEqual(await answer, INCONCLUSIVE);
+    }
+    const before = clock.monotonicMs();
+    assert.deepEqual(await peers.ask(keyOf('quick')), INCONCLUSIVE);
+    assert.equal(clock.monotonicMs(), before);
+    open();
+  });
+});
