@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { machineName } from '../fly.ts';
 import { splice } from './tunnel.ts';
-import type { NetworkMachine } from './zone.ts';
+import { runs, type NetworkMachine } from './zone.ts';
 
 export interface PrivateNetwork {
   /** The port at which every Machine dials every other. */
@@ -85,7 +85,7 @@ function machineOf(
   machines: readonly NetworkMachine[],
 ): NetworkMachine | undefined {
   const machine = machines.find(({ app, id }) => machineName(app, id) === host);
-  return machine?.state === 'started' || machine?.state === 'suspended' ? machine : undefined;
+  return machine && (runs(machine) || machine.state === 'suspended') ? machine : undefined;
 }
 
 async function closed(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {

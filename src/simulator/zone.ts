@@ -35,12 +35,17 @@ export function resolveInternal(
   machines: readonly NetworkMachine[],
 ): readonly RecordValue[] | undefined {
   const deployed = machines.filter(({ state }) => state !== 'destroyed');
-  const running = deployed.filter(({ state }) => state === 'started');
+  const running = deployed.filter(runs);
   const texts = textsUnder(name, deployed, running);
   const addresses = running.filter((machine) => addressNames(machine).includes(name));
   if (texts === undefined && addresses.length === 0) return undefined;
   if (type === 'TXT') return texts ?? [];
   return type === 'AAAA' ? addresses.map(() => MACHINE_ADDRESS) : [];
+}
+
+/** Its processes run, be it that they have just begun or are about to end. */
+export function runs({ state }: { readonly state: MachineState }): boolean {
+  return state === 'starting' || state === 'started' || state === 'stopping';
 }
 
 /** Names with the addresses of running Machines. */

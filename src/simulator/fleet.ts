@@ -1,0 +1,125 @@
+/** The Machines of a simulated app: their ids, ports, volumes and environments. */
+import { join } from 'node:path';
+import { parseMachineId, type MachineId } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
+import { SimulatedMachine, type MachinePorts, type ProcessName } from './machine.ts';
+import { createPortFinder } from './ports.ts';
+import type { ProcessKeeper } from './processes.ts';
+import { MACHINE_ADDRESS } from './zone.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface FleetOptions {
+  readonly machineCount: number;
+  readonly appName: string;
+  readonly appCommand: readonly string[];
+  /** Undefined: Machines without sidecar. */
+  readonly sidecarCommand: readonly string[] | undefined;
+  /** What every process gets. */
+  readonly env: Environment;
+  /** Settings of the sidecars. */
+  readonly sidecarEnv: Environment;
+  /** Each Machine has its volume in here. */
+  readonly directory: string;
+  /** `host:port` of the resolver for `.internal`. */
+  readonly dnsAddress: string;
+  /** Where sidecars dial each other. */
+  readonly peerDialPort: number;
+  readonly keeper: ProcessKeeper;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly onLine: (machine: MachineId, source: ProcessName, line: string) => void;
+}
+
+export const PROCESS_GROUP = 'app';
+
+const HOST = '127.0.0.1';
+const REGIONS = ['iad', 'lhr', 'nrt', 'gru', 'syd'] as const;
+/** The first digit is never 0, so that an id is not taken for a number of fewer digits. */
+const MACHINE_ID_DIGITS = 14;
+
+/** None of them is started yet. */
+export async function createFleet(options: FleetOptions): Promise<SimulatedMachine[]> {
+  const findPort = createPortFinder(options.random);
+  const machines: SimulatedMachine[] = [];
+  for (let i = 0; i < options.machineCount; i += 1) {
+    const ports = await findPorts(findPort, options.sidecarCommand !== undefined);
+    machines.push(createMachine(options, ports, REGIONS[i % REGIONS.length] ?? REGIONS[0]));
+  }
+  return machines;
+}
+
+function createMachine(
+  options: FleetOptions,
+  ports: MachinePorts,
+  region: string,
+): SimulatedMachine {
+  const { appName, appCommand, sidecarCommand, sidecarEnv, keeper, clock } = options;
+  const id = newMachineId(options.random);
+  const env = { ...options.env, ...flyEnvironment(id, appName, region) };
+  const directory = join(options.directory, id);
+  return new SimulatedMachine({
+    id,
+    app: appName,
+    region,
+    processGroup: PROCESS_GROUP,
+    ports,
+    appPlan: { command: appCommand, env: { ...env, PORT: String(ports.app) } },
+    sidecarPlan: sidecarCommand && {
+      command: sidecarCommand,
+      env: { ...env, ...sidecarSettings(options, ports, directory), ...sidecarEnv },
+    },
+    keeper,
+    clock,
+    onLine: (source, line) => options.onLine(id, source, line),
+  });
+}
+
+/** https://fly.io/docs/machines/runtime-environment/ */
+function flyEnvironment(id: MachineId, appName: string, region: string): Environment {
+  return {
+    FLY_MACHINE_ID: id,
+    FLY_ALLOC_ID: id,
+    FLY_APP_NAME: appName,
+    FLY_REGION: region,
+    FLY_PROCESS_GROUP: PROCESS_GROUP,
+    FLY_PRIVATE_IP: MACHINE_ADDRESS,
+    PRIMARY_REGION: REGIONS[0],
+  };
+}
+
+function sidecarSettings(
+  { dnsAddress, peerDialPort }: FleetOptions,
+  ports: MachinePorts,
+  directory: string,
+): Environment {
+  return {
+    HOST,
+    PORT: String(ports.public),
+    PEER_PORT: String(ports.peer),
+    PEER_DIAL_PORT: String(peerDialPort),
+    ADMIN_PORT: String(ports.admin),
+    UPSTREAM_URL: `http://${HOST}:${ports.app}`,
+    SESSION_STORE_PATH: join(directory, 'session-store.sqlite'),
+    FLEET: 'auto',
+    FLEET_RESOLVER: dnsAddress,
+  };
+}
+
+async function findPorts(
+  findPort: () => Promise<number>,
+  hasSidecar: boolean,
+): Promise<MachinePorts> {
+  const app = await findPort();
+  const service = hasSidecar ? await findPort() : app;
+  return { public: service, peer: await findPort(), admin: await findPort(), app };
+}
+
+/** Like Fly's: `d8901e5b6e1234`. */
+function newMachineId(random: () => number): MachineId {
+  const digit = (from: number): string => (from + Math.floor(random() * (16 - from))).toString(16);
+  const text = digit(1) + Array.from({ length: MACHINE_ID_DIGITS - 1 }, () => digit(0)).join('');
+  const id = parseMachineId(text);
+  if (id === undefined) throw new Error(`not a Machine id: ${text}`);
+  return id;
+}

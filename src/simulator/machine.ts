@@ -1,0 +1,219 @@
+/** One simulated Machine: an app, and the sidecar in front of it, as processes of this computer. */
+import { connect } from 'node:net';
+import type { MachineId } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
+import type { ProcessKeeper, RunningProcess } from './processes.ts';
+import type { EdgeMachine, MachineState } from './targets.ts';
+import type { NetworkMachine } from './zone.ts';
+
+/** Ports on 127.0.0.1, kept for as long as the Machine exists. */
+export interface MachinePorts {
+  /** Where the edge connects: the sidecar, or the app itself where there is no sidecar. */
+  readonly public: number;
+  readonly peer: number;
+  readonly admin: number;
+  readonly app: number;
+}
+
+export type ProcessName = 'app' | 'sidecar';
+
+export interface ProcessPlan {
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+export interface MachineOptions {
+  readonly id: MachineId;
+  readonly app: string;
+  readonly region: string;
+  readonly processGroup: string;
+  readonly ports: MachinePorts;
+  readonly appPlan: ProcessPlan;
+  /** Undefined: the edge goes straight to the app. */
+  readonly sidecarPlan: ProcessPlan | undefined;
+  readonly keeper: ProcessKeeper;
+  readonly clock: Clock;
+  readonly onLine: (source: ProcessName, line: string) => void;
+}
+
+const HOST = '127.0.0.1';
+/** Fly's defaults, https://fly.io/docs/reference/configuration/ */
+const KILL_SIGNAL = 'SIGINT';
+const KILL_TIMEOUT_MS = 5_000;
+const START_TIMEOUT_MS = 30_000;
+const POLL_MS = 20;
+
+/**
+ * stopped --start--> starting --(both listen)--> started --stop--> stopping --(both ended)--> stopped
+ * started --suspend--> suspended --resume--> started (with all that was in memory)
+ * any --destroy--> destroyed
+ */
+export class SimulatedMachine implements EdgeMachine, NetworkMachine {
+  readonly id: MachineId;
+  readonly app: string;
+  readonly region: string;
+  readonly processGroup: string;
+  readonly ports: MachinePorts;
+  readonly #options: MachineOptions;
+  #state: MachineState = 'stopped';
+  #starting: Promise<void> | undefined;
+  #processes: Partial<Record<ProcessName, RunningProcess>> = {};
+
+  constructor(options: MachineOptions) {
+    this.id = options.id;
+    this.app = options.app;
+    this.region = options.region;
+    this.processGroup = options.processGroup;
+    this.ports = options.ports;
+    this.#options = options;
+  }
+
+  get state(): MachineState {
+    return this.#state;
+  }
+
+  get port(): number {
+    return this.ports.public;
+  }
+
+  get peerPort(): number {
+    return this.ports.peer;
+  }
+
+  /** Starts or resumes, as Fly Proxy does for a request. */
+  wake(): Promise<void> {
+    if (this.#state === 'suspended') this.resume();
+    return this.start();
+  }
+
+  /** Resolves when app and sidecar listen; rejects with their last words if they don't. */
+  start(): Promise<void> {
+    if (this.#state === 'started') return Promise.resolve();
+    if (this.#state === 'stopped') {
+      this.#state = 'starting';
+      this.#starting = this.#startProcesses();
+    }
+    return this.#starting ?? Promise.reject(this.#wrongState('start'));
+  }
+
+  /** As `fly machine stop`: memory is lost, the volume stays. */
+  async stop(): Promise<void> {
+    this.#expect('stop', 'started', 'suspended');
+    this.#state = 'stopping';
+    // The sidecar drains what the app still has to answer.
+    await this.#processes.sidecar?.stop(KILL_SIGNAL, KILL_TIMEOUT_MS);
+    await this.#processes.app?.stop(KILL_SIGNAL, KILL_TIMEOUT_MS);
+    this.#enter('stopped');
+  }
+
+  /** As `fly machine suspend`: everything stands still, with its memory and its connections. */
+  suspend(): void {
+    this.#expect('suspend', 'started');
+    this.#signal('SIGSTOP');
+    this.#enter('suspended');
+  }
+
+  resume(): void {
+    this.#expect('resume', 'suspended');
+    this.#signal('SIGCONT');
+    this.#enter('started');
+  }
+
+  /** As `fly machine destroy --force`: at once, and for good. */
+  async destroy(): Promise<void> {
+    this.#enter('destroyed');
+    await this.#kill();
+  }
+
+  /** Ends the sidecar and starts it again, while the app runs on. The Machine stays `started`. */
+  async restartSidecar(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    await this.stopSidecar(signal);
+    await this.startSidecar();
+  }
+
+  /** Leaves the app alone: until the sidecar is started again the Machine refuses connections. */
+  async stopSidecar(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    this.#expect('stop the sidecar', 'started');
+    await this.#processes.sidecar?.stop(signal, KILL_TIMEOUT_MS);
+  }
+
+  async startSidecar(): Promise<void> {
+    this.#expect('start the sidecar', 'started');
+    await this.#launch('sidecar');
+  }
+
+  async #startProcesses(): Promise<void> {
+    const outcomes = await Promise.allSettled([this.#launch('app'), this.#launch('sidecar')]);
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (!failed) {
+      this.#enter('started');
+      return;
+    }
+    await this.#kill();
+    this.#enter('stopped');
+    throw failed.reason;
+  }
+
+  async #launch(name: ProcessName): Promise<void> {
+    const { keeper, clock, onLine, appPlan, sidecarPlan } = this.#options;
+    const plan = name === 'app' ? appPlan : sidecarPlan;
+    if (!plan) return;
+    const started = await keeper.start({ ...plan, onLine: (line) => onLine(name, line) });
+    this.#processes[name] = started;
+    const port = name === 'app' ? this.ports.app : this.ports.public;
+    const problem = await untilListening(port, started, clock);
+    if (problem === undefined) return;
+    await started.stop('SIGKILL', 0);
+    throw new Error(`Machine ${this.id}: the ${name} ${problem}\n${started.lastLines()}`);
+  }
+
+  async #kill(): Promise<void> {
+    const { app, sidecar } = this.#processes;
+    await Promise.all([app?.stop('SIGKILL', 0), sidecar?.stop('SIGKILL', 0)]);
+  }
+
+  #signal(signal: NodeJS.Signals): void {
+    this.#processes.sidecar?.signal(signal);
+    this.#processes.app?.signal(signal);
+  }
+
+  /** What is destroyed stays destroyed, whatever was under way. */
+  #enter(state: MachineState): void {
+    if (this.#state !== 'destroyed') this.#state = state;
+  }
+
+  #expect(action: string, ...states: MachineState[]): void {
+    if (!states.includes(this.#state)) throw this.#wrongState(action);
+  }
+
+  #wrongState(action: string): Error {
+    return new Error(`Machine ${this.id} is ${this.#state}: can't ${action}`);
+  }
+}
+
+/** Why the process does not listen, or undefined once it does. */
+async function untilListening(
+  port: number,
+  started: RunningProcess,
+  clock: Clock,
+): Promise<string | undefined> {
+  const deadline = clock.monotonicMs() + START_TIMEOUT_MS;
+  while (!(await listensAt(port))) {
+    if (started.hasEnded()) return `ended with ${await started.ended}`;
+    if (clock.monotonicMs() > deadline) return `does not listen on port ${port}`;
+    await clock.sleep(POLL_MS);
+  }
+  return undefined;
+}
+
+function listensAt(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, HOST);
+    const answer = (listens: boolean): void => {
+      socket.destroy();
+      resolve(listens);
+    };
+    socket.once('connect', () => answer(true));
+    socket.once('error', () => answer(false));
+  });
+}

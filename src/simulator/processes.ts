@@ -1,0 +1,150 @@
+/** The child processes of a simulation: started in groups of their own, and never left behind. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { extname } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import type { Clock } from '../clock.ts';
+
+export interface ProcessOptions {
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Each line that the process writes, to its standard output or error. */
+  readonly onLine?: (line: string) => void;
+}
+
+export interface RunningProcess {
+  /** Resolves when it has ended: its exit code, or the signal that ended it. Never rejects. */
+  readonly ended: Promise<string>;
+  hasEnded(): boolean;
+  /** The last lines it wrote. */
+  lastLines(): string;
+  /** To the process and what it has started. Does nothing once it has ended. */
+  signal(signal: NodeJS.Signals): void;
+  /** Asks with `signal`, kills after `graceMs`; resolves when nothing of it is left. */
+  stop(signal: NodeJS.Signals, graceMs: number): Promise<void>;
+}
+
+export interface ProcessKeeper {
+  /** Rejects if there is no such command. */
+  start(options: ProcessOptions): Promise<RunningProcess>;
+  /** Ends what is left. */
+  close(): Promise<void>;
+}
+
+const KEPT_LINES = 20;
+/** For those that are asked to end when the simulation does. */
+const CLOSE_GRACE_MS = 2_000;
+
+export function createProcessKeeper(clock: Clock): ProcessKeeper {
+  const guardian = startGuardian();
+  const running = new Set<RunningProcess>();
+  return {
+    start: async (options) => {
+      const child = await spawned(options);
+      const group = child.pid ?? 0;
+      guardian.note(`+${group}`);
+      const started = watch(child, group, options, clock);
+      running.add(started);
+      void started.ended.then(() => {
+        running.delete(started);
+        guardian.note(`-${group}`);
+      });
+      return started;
+    },
+    close: async () => {
+      await Promise.all([...running].map((process) => process.stop('SIGTERM', CLOSE_GRACE_MS)));
+      await guardian.close();
+    },
+  };
+}
+
+async function spawned({ command, env }: ProcessOptions): Promise<ChildProcess> {
+  const [file = '', ...args] = command;
+  // A group of its own: a Ctrl-C in the terminal is the simulator's to pass on, and a signal
+  // reaches what the command itself has started.
+  const child = spawn(file, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+  await new Promise<void>((resolve, reject) => {
+    child.once('spawn', resolve);
+    child.once('error', (cause) =>
+      reject(new Error(`can't start ${file}: ${cause.message}`, { cause })),
+    );
+  });
+  return child;
+}
+
+function watch(
+  child: ChildProcess,
+  group: number,
+  options: ProcessOptions,
+  clock: Clock,
+): RunningProcess {
+  const lines: string[] = [];
+  const onLine = (line: string): void => {
+    lines.push(line);
+    if (lines.length > KEPT_LINES) lines.shift();
+    options.onLine?.(line);
+  };
+  for (const output of [child.stdout, child.stderr]) readLines(output, onLine);
+  let hasEnded = false;
+  const ended = new Promise<string>((resolve) => {
+    child.once('exit', (code, signal) => {
+      hasEnded = true;
+      // What it has started must not outlive it.
+      signalGroup(group, 'SIGKILL');
+      resolve(signal ?? `code ${code ?? 0}`);
+    });
+  });
+  const signal = (name: NodeJS.Signals): void => {
+    if (!hasEnded) signalGroup(group, name);
+  };
+  return {
+    ended,
+    hasEnded: () => hasEnded,
+    lastLines: () => lines.join('\n'),
+    signal,
+    stop: async (name, graceMs) => {
+      signal(name);
+      // A suspended process gets a signal only once it goes on; SIGKILL it gets anyway.
+      signal('SIGCONT');
+      const isOver = new AbortController();
+      const grace = clock.sleep(graceMs, isOver.signal).then(() => signal('SIGKILL'));
+      await Promise.race([ended, grace]);
+      isOver.abort();
+      await ended;
+    },
+  };
+}
+
+function readLines(output: Readable | null, onLine: (line: string) => void): void {
+  if (output) createInterface({ input: output }).on('line', onLine);
+}
+
+function signalGroup(group: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-group, signal);
+  } catch {
+    // Nothing of the group is left.
+  }
+}
+
+function startGuardian(): { note(line: string): void; close(): Promise<void> } {
+  const script = new URL(`./guardian${extname(import.meta.url)}`, import.meta.url);
+  // Detached, so that a Ctrl-C in the terminal does not end it before its work is done.
+  const child = spawn(process.execPath, [fileURLToPath(script)], {
+    detached: true,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  const ended = new Promise<void>((resolve) => {
+    child.once('exit', () => resolve());
+    child.once('error', () => resolve());
+  });
+  child.stdin.on('error', () => undefined);
+  return {
+    note: (line) => child.stdin.write(`${line}\n`),
+    close: async () => {
+      child.stdin.end();
+      await ended;
+    },
+  };
+}
