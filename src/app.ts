@@ -17,7 +17,7 @@ export interface SidecarParts extends AdapterParts {
 }
 
 /** How often a drain looks whether anything is left to serve, in ms. */
-const DRAIN_CHECK_MS = 250;
+const DRAIN_CHECK_MS = 1_000;
 /** How long a start waits for the first reading of the directory at most, in ms. */
 const FIRST_READING_MS = 2_000;
 

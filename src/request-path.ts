@@ -53,6 +53,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   });
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
   const wire = createHttpWire({
+    self,
     handler: createRequestHandler(parts, self, peers, bindings),
     answers: createAnswers(learner, bindings),
     bindings,
@@ -69,6 +70,8 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       directory: parts.directory,
       clock,
       isReady: parts.isReadyForPeers,
+      onConflict: () => parts.metrics.claimConflict(),
+      onError: (error) => parts.logger.warn({ err: error }, 'a peer could not be answered in full'),
     }),
     isPeerAddress: (address) => parts.directory.lists(address),
   });

@@ -51,6 +51,8 @@ export type Owner =
       readonly origin?: 'learned' | 'adopted' | 'copied';
       /** Two readings of the directory, ten seconds apart or more, listed us and not the owner. */
       readonly isConfirmedGone: boolean;
+      /** Known by its hint, and all the peers have said that the session is not theirs. */
+      readonly isUncontested?: boolean;
     }
   /** Everyone who could know has said no. */
   | { readonly kind: 'none' }
@@ -114,11 +116,13 @@ function decideWithoutId(facts: RoutingFacts, state: MachineState): Decision {
 }
 
 /**
- * Row 5. A session known by its hint alone is one whose store was lost: it may be adopted again,
- * as the hint named this Machine.
+ * Row 5. A session known by its hint alone is one whose store was lost: it may be adopted again, as
+ * the hint named this Machine. Anyone may write such a hint to an id that clients mint, so there it
+ * takes the peers' word too.
  */
 function decideOwn(facts: RoutingFacts, owner: Owner & { kind: 'machine' }): Decision {
-  const mayAdopt = owner.knownBy === 'hint' && facts.mintedBy === 'app';
+  const isNobodyElses = facts.mintedBy === 'app' || owner.isUncontested === true;
+  const mayAdopt = owner.knownBy === 'hint' && isNobodyElses;
   return { kind: 'local', why: 'owner', mayAdopt };
 }
 

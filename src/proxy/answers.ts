@@ -1,6 +1,7 @@
 /** The answer's way back: what the app's answer teaches, and how the client may see it. */
 import type { RequestHead } from '../affinity/extract.ts';
 import type { EndpointTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
+import { isReplayAnswer } from '../affinity/replay-answer.ts';
 import type { Bindings } from './bindings.ts';
 import type { Routed } from './handler.ts';
 
@@ -73,13 +74,5 @@ function accepts(request: RequestHead, response: ResponseHead): boolean {
   if (request.method === 'OPTIONS' || request.method === 'HEAD') return false;
   const { statusCode } = response;
   const isAccepted = (statusCode >= 200 && statusCode < 300) || statusCode === 101;
-  return isAccepted && !isReplay(response);
-}
-
-/** The app routes by itself: its answer is an instruction to the edge, no acceptance. */
-function isReplay({ rawHeaders }: ResponseHead): boolean {
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    if (rawHeaders[i]?.toLowerCase() === 'fly-replay') return true;
-  }
-  return false;
+  return isAccepted && !isReplayAnswer(response);
 }

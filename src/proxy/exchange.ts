@@ -8,7 +8,8 @@ import type { Duplex } from 'node:stream';
 import type { RequestHead } from '../affinity/extract.ts';
 import type { RemoveHints } from '../affinity/hint.ts';
 import type { Learner, Lesson } from '../affinity/learn.ts';
-import type { Refusal } from '../affinity/refuse.ts';
+import type { Decision } from '../affinity/decide.ts';
+import { refusalFor, type Refusal } from '../affinity/refuse.ts';
 import { sessionKeyOf, type SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
@@ -17,8 +18,8 @@ import type { Bindings } from './bindings.ts';
 import { answerToFailure, isRepeatable, isWorthAnotherTry } from './failure.ts';
 import type { Handler, Routed, Wire } from './handler.ts';
 import { requestHeaders, withHeader, type HeadFields, type LowerCase } from './headers.ts';
-import { MOVED, MOVED_HEADER, FORWARD_PATH, saysMoved, wrapHead } from './peer-wire.ts';
-import { Relay, type RelayOwner, type RevealedHead } from './relay.ts';
+import { FORWARD_PATH, readPeerRefusal, REFUSED_HEADER, wrapHead } from './peer-wire.ts';
+import { Relay, type Revealed, type RevealedHead, type RelayOwner } from './relay.ts';
 import { hasBody, takeBody, type RequestBody } from './request-body.ts';
 import type { Upstream, UpstreamRequest } from './upstream.ts';
 
@@ -89,6 +90,7 @@ export interface UpgradeHead {
 /** How long the rest of an unread body is read and dropped before its connection is closed, in ms. */
 const LINGER_MS = 5_000;
 const CLIENT_LEFT = 499;
+const MALFORMED: Decision = { kind: 'refuse', status: 400, why: 'malformed-request' };
 
 export class Exchange implements Wire, RelayOwner {
   readonly from: 'edge' | 'peer';
@@ -142,11 +144,24 @@ export class Exchange implements Wire, RelayOwner {
     this.#req.socket.destroy();
   }
 
+  /** What follows the head is no HTTP/1.1: 400 if nothing was answered yet, and the connection ends. */
+  refuseBody(error: Error): void {
+    const routed = this.#routed;
+    this.#repeatable = undefined;
+    this.#relay?.abort(error);
+    if (!routed || this.#res.headersSent) this.destroy();
+    else
+      this.reply(refusalFor(400, 'malformed-request', undefined), {
+        ...routed,
+        decision: MALFORMED,
+      });
+  }
+
   reply(answer: Refusal, routed: Routed): void {
     this.#routed = routed;
     const headers = [...answer.headers, 'content-length', String(Buffer.byteLength(answer.body))];
     if (routed.decision.kind === 'refuse' && routed.decision.why === 'moved') {
-      headers.push(MOVED_HEADER, MOVED);
+      headers.push(REFUSED_HEADER, 'moved');
     }
     // The client was not told to go on, so what it sends next may be the body or a new request.
     const isOutOfStep = this.#awaitsContinue && hasBody(this.fields);
@@ -175,7 +190,8 @@ export class Exchange implements Wire, RelayOwner {
     this.#isToPeer = true;
     const { lowerCase, peers } = this.#parts;
     const rawHeaders = requestHeaders(this.head.rawHeaders, lowerCase, this.#forwardedBy());
-    const wrapped = wrapHead({ target: this.head.target, rawHeaders }, lowerCase);
+    const forwarded = { target: this.head.target, rawHeaders };
+    const wrapped = wrapHead(forwarded, peer.machine, lowerCase);
     this.#send(peers.to(peer), FORWARD_PATH, wrapped);
   }
 
@@ -203,16 +219,23 @@ export class Exchange implements Wire, RelayOwner {
     upstream.send(request, this.#relay);
   }
 
-  reveal(statusCode: number, rawHeaders: string[]): RevealedHead | Promise<RevealedHead> {
-    this.#answeredAt = this.#parts.clock.monotonicMs();
+  reveal(statusCode: number, rawHeaders: string[]): Revealed {
+    const { answers, clock } = this.#parts;
+    this.#answeredAt = clock.monotonicMs();
+    if (this.#isToPeer) return this.#revealForwarded(statusCode, rawHeaders);
+    if (!this.#routed) return { rawHeaders, tap: undefined };
+    return answers.fromHead(this.head, this.#routed, { statusCode, rawHeaders });
+  }
+
+  /** A forwarded answer is never looked at, as its owner has learned already; a peer's own refusal is. */
+  #revealForwarded(statusCode: number, rawHeaders: string[]): Revealed {
+    const { bindings, handler, lowerCase } = this.#parts;
+    const refusal = readPeerRefusal(statusCode, rawHeaders, lowerCase);
     const routed = this.#routed;
-    if (!this.#isToPeer && routed) {
-      return this.#parts.answers.fromHead(this.head, routed, { statusCode, rawHeaders });
-    }
-    if (routed?.key && routed.owner && saysMoved(statusCode, rawHeaders, this.#parts.lowerCase)) {
-      this.#parts.bindings.drop(routed.key, routed.owner);
-    }
-    return { rawHeaders, tap: undefined };
+    if (!refusal || !routed) return { rawHeaders, tap: undefined };
+    if (refusal === 'moved' && routed.key && routed.owner) bindings.drop(routed.key, routed.owner);
+    handler.unreachable(this, routed);
+    return undefined;
   }
 
   onLesson(lesson: Lesson): Promise<void> {
@@ -243,8 +266,11 @@ export class Exchange implements Wire, RelayOwner {
 
   onUpgraded(statusCode: number, rawHeaders: string[], upstream: Duplex): void {
     const revealed = this.reveal(statusCode, rawHeaders);
-    if (!(revealed instanceof Promise)) this.#openTunnel(statusCode, revealed, upstream);
-    else void revealed.then((head) => this.#openTunnel(statusCode, head, upstream));
+    if (revealed instanceof Promise) {
+      void revealed.then((head) => this.#openTunnel(statusCode, head, upstream));
+    } else if (revealed) {
+      this.#openTunnel(statusCode, revealed, upstream);
+    }
   }
 
   #openTunnel(statusCode: number, { rawHeaders }: RevealedHead, upstream: Duplex): void {
@@ -261,7 +287,7 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   onFailedBeforeHead(error: Error): void {
-    if (this.#res.destroyed) return;
+    if (this.#res.destroyed || this.#res.headersSent) return;
     if (this.#triesAgain(error)) return;
     const { observer, handler } = this.#parts;
     observer.onUpstreamFailure(error, this.#finished());

@@ -2,9 +2,10 @@
 import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { MachineId } from '../affinity/session.ts';
 import { Exchange, type ExchangeParts, type Request } from './exchange.ts';
-import { readFields } from './headers.ts';
-import { FORWARD_PATH, unwrapHead } from './peer-wire.ts';
+import { readFields, type RawHeaders } from './headers.ts';
+import { FORWARD_PATH, REFUSED_HEADER, unwrapHead, type PeerRefusal } from './peer-wire.ts';
 import { acceptUpgrade } from './websocket.ts';
 import { isWellFormed, originForm } from './wellformed.ts';
 
@@ -35,6 +36,7 @@ export interface HttpWire {
 }
 
 export interface HttpWireParts extends ExchangeParts {
+  readonly self: MachineId;
   readonly peerService: PeerService;
   /** Whether the address belongs to a Machine of the app. */
   readonly isPeerAddress: (address: string) => boolean;
@@ -44,22 +46,24 @@ export interface HttpWireParts extends ExchangeParts {
 type OnRequest = (req: IncomingMessage, res: ServerResponse, extra: Extra) => void;
 type Extra = Pick<Request, 'awaitsContinue' | 'tunnel'>;
 
+/** A request as the client has made it, whichever listener it came to. */
+interface Arrival {
+  readonly from: 'edge' | 'peer';
+  readonly target: string;
+  readonly rawHeaders: RawHeaders;
+  readonly extra: Extra;
+}
+
 const PLAIN: Extra = { awaitsContinue: false, tunnel: undefined };
 const AWAITS_CONTINUE: Extra = { awaitsContinue: true, tunnel: undefined };
 
 export function createHttpWire(parts: HttpWireParts): HttpWire {
   const open = new Set<Exchange>();
 
-  function begin(
-    from: 'edge' | 'peer',
-    req: IncomingMessage,
-    res: ServerResponse,
-    extra: Extra,
-  ): void {
-    const forwarded = from === 'peer' ? unwrapHead(req.rawHeaders, parts.lowerCase) : undefined;
-    const rawHeaders = forwarded?.rawHeaders ?? req.rawHeaders;
+  function begin(req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
+    const { from, rawHeaders, extra } = arrival;
     const fields = readFields(rawHeaders, parts.lowerCase);
-    const target = originForm(forwarded?.target ?? req.url ?? '', fields.host);
+    const target = originForm(arrival.target, fields.host);
     const head = { method: req.method ?? 'GET', target: target ?? '', rawHeaders };
     const exchange = new Exchange(req, res, { from, head, fields, ...extra }, parts);
     open.add(exchange);
@@ -69,17 +73,30 @@ export function createHttpWire(parts: HttpWireParts): HttpWire {
     else parts.handler.handle(exchange);
   }
 
+  function onEdgeRequest(req: IncomingMessage, res: ServerResponse, extra: Extra): void {
+    const { rawHeaders, url: target = '' } = req;
+    begin(req, res, { from: 'edge', target, rawHeaders, extra });
+  }
+
   function onPeerRequest(req: IncomingMessage, res: ServerResponse, extra: Extra): void {
     if (!parts.isPeerAddress(req.socket.remoteAddress ?? '')) {
-      answerShortly(res, 403, 'Only the sidecars of this app may ask here.\n');
+      answerShortly(res, 403, 'Only the sidecars of this app may ask here.\n', 'stranger');
     } else if (req.url === FORWARD_PATH) {
-      begin('peer', req, res, extra);
+      onForward(req, res, extra);
     } else if (!parts.peerService(req, res)) {
       answerShortly(res, 404, 'There is nothing at this path.\n');
     }
   }
 
-  const edgeServer = createServer((req, res, extra) => begin('edge', req, res, extra), open);
+  function onForward(req: IncomingMessage, res: ServerResponse, extra: Extra): void {
+    const received = unwrapHead(req.rawHeaders, parts.lowerCase);
+    if (!received) answerShortly(res, 400, 'A forward names its target and its Machine.\n');
+    else if (received.machine !== parts.self) {
+      answerShortly(res, 421, 'Another Machine is meant.\n', 'moved');
+    } else begin(req, res, { from: 'peer', ...received, extra });
+  }
+
+  const edgeServer = createServer(onEdgeRequest, open);
   const peerServer = createServer(onPeerRequest, open);
   return { edgeServer, peerServer, open };
 }
@@ -109,7 +126,7 @@ function createServer(onRequest: OnRequest, open: ReadonlySet<Exchange>): Server
   return server;
 }
 
-/** An answer of ours must not be taken for the one of a request that is still under way. */
+/** Garbage behind a request that is under way is its body: it gets the one answer that is due. */
 function refuseGarbage(
   error: NodeJS.ErrnoException,
   socket: Duplex,
@@ -117,7 +134,7 @@ function refuseGarbage(
 ): void {
   for (const exchange of open) {
     if (exchange.socket === socket) {
-      socket.destroy(error);
+      exchange.refuseBody(error);
       return;
     }
   }
@@ -135,8 +152,14 @@ function garbageAnswer(code: string | undefined): string {
   return BAD_REQUEST;
 }
 
-function answerShortly(res: ServerResponse, statusCode: number, text: string): void {
+function answerShortly(
+  res: ServerResponse,
+  statusCode: number,
+  text: string,
+  refusal?: PeerRefusal,
+): void {
   res.writeHead(statusCode, {
+    ...(refusal && { [REFUSED_HEADER]: refusal }),
     'content-type': 'text/plain',
     'content-length': Buffer.byteLength(text),
     connection: 'close',

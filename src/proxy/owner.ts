@@ -35,7 +35,7 @@ export interface OwnerFinder {
 export interface OwnerFinderParts {
   readonly self: MachineId;
   readonly store: SessionStore;
-  readonly directory: Pick<Directory, 'isConfirmedGone'>;
+  readonly directory: Pick<Directory, 'isConfirmedGone' | 'peer'>;
   readonly peers: Pick<Peers, 'ask'>;
   /** Told what a peer said it owns, to be kept as a copy. */
   readonly onOwnerTold: (key: SessionKey, owner: PeerOwner) => void;
@@ -51,10 +51,36 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   const { self, store, directory, peers, onOwnerTold } = parts;
 
   function find(found: FoundId, pass: Pass): Ownership | Promise<Ownership> {
+    const wholeId = mayBeWhole(found) ? found.hintedId : undefined;
+    if (wholeId !== undefined) return findWholeFirst(found, wholeId, pass);
     const key = sessionKeyOf(found.id);
     const looked = store.lookup(key);
     if (looked instanceof Promise) return looked.then((l) => afterLookup(found, key, l, pass));
     return afterLookup(found, key, looked, pass);
+  }
+
+  /** A client may mint `user~bob`: that is a hint only if some Machine is called so. */
+  function mayBeWhole({ hint, protocol }: FoundId): boolean {
+    if (hint === undefined || hint === self || protocol.mintedBy === 'app') return false;
+    return directory.peer(hint) === undefined;
+  }
+
+  async function findWholeFirst(
+    found: FoundId,
+    wholeId: SessionId,
+    pass: Pass,
+  ): Promise<Ownership> {
+    const key = sessionKeyOf(wholeId);
+    const whole = await store.lookup(key);
+    if (typeof whole !== 'string') return ofBinding(whole, pass, wholeId);
+    const isHintOfGone = found.hint !== undefined && directory.isConfirmedGone(found.hint);
+    if (isHintOfGone) {
+      const unhinted = { ...found, id: wholeId, hint: undefined };
+      const owner = await withoutStore(unhinted, key, whole, pass);
+      return { key, owner, binding: undefined, wholeId };
+    }
+    const splitKey = sessionKeyOf(found.id);
+    return afterLookup(found, splitKey, await store.lookup(splitKey), pass);
   }
 
   function afterLookup(
@@ -117,7 +143,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     if (store.isShared) return hinted ?? silent;
     const answer = await peers.ask(key);
     if (answer.kind === 'owner') return ofPeer(key, answer);
-    if (hinted) return hinted;
+    if (hinted) return { ...hinted, isUncontested: answer.kind === 'none' };
     return answer.kind === 'none' ? silent : { kind: 'inconclusive' };
   }
 

@@ -1,4 +1,5 @@
 /** How one sidecar hands a request to another: a versioned path, the target in a header. */
+import type { MachineId } from '../affinity/session.ts';
 import { headerValue, type LowerCase, type RawHeaders } from './headers.ts';
 
 /** Where a peer takes forwarded requests. */
@@ -7,50 +8,64 @@ export const FORWARD_PATH = '/v1/forward';
 const TARGET_HEADER = 'x-fly-affinity-target';
 /** `Host` names the peer on this hop; the client's own travels beside it. */
 const HOST_HEADER = 'x-fly-affinity-host';
-/** On an answer 421: the peer's own store says that another Machine owns the session. */
-export const MOVED_HEADER = 'x-fly-affinity';
-export const MOVED = 'moved';
+/** Which Machine is meant: an address may have become another's. */
+const MACHINE_HEADER = 'x-fly-affinity-machine';
+/** On an answer of the peer's sidecar, not of its app: why it did not take the request. */
+export const REFUSED_HEADER = 'x-fly-affinity-refused';
+
+/**
+ * `moved`: another Machine owns the session, or another one was meant (421). `stranger`: the peer
+ * does not know us yet, as its directory is read once per interval (403).
+ */
+export type PeerRefusal = 'moved' | 'stranger';
 
 export interface ForwardedHead {
   readonly target: string;
   readonly rawHeaders: RawHeaders;
 }
 
+export interface ReceivedHead extends ForwardedHead {
+  /** The Machine that was meant. */
+  readonly machine: string;
+}
+
+const OURS: ReadonlySet<string> = new Set([TARGET_HEADER, HOST_HEADER, MACHINE_HEADER]);
+
 /** The headers of a forwarded request. A client may have sent our headers itself: its copies go. */
-export function wrapHead(head: ForwardedHead, lowerCase: LowerCase): string[] {
+export function wrapHead(head: ForwardedHead, machine: MachineId, lowerCase: LowerCase): string[] {
   const wrapped: string[] = [];
   for (let i = 0; i + 1 < head.rawHeaders.length; i += 2) {
     const name = head.rawHeaders[i] ?? '';
     const lower = lowerCase(name);
-    if (lower === TARGET_HEADER || lower === HOST_HEADER) continue;
+    if (OURS.has(lower)) continue;
     wrapped.push(lower === 'host' ? HOST_HEADER : name, head.rawHeaders[i + 1] ?? '');
   }
-  wrapped.push(TARGET_HEADER, head.target);
+  wrapped.push(TARGET_HEADER, head.target, MACHINE_HEADER, machine);
   return wrapped;
 }
 
-/** The request that a peer has forwarded; undefined if it names no target. */
-export function unwrapHead(
-  rawHeaders: RawHeaders,
-  lowerCase: LowerCase,
-): ForwardedHead | undefined {
+/** The request that a peer has forwarded; undefined if it names no target or no Machine. */
+export function unwrapHead(rawHeaders: RawHeaders, lowerCase: LowerCase): ReceivedHead | undefined {
   const target = headerValue(rawHeaders, TARGET_HEADER, lowerCase);
-  if (target === undefined) return undefined;
+  const machine = headerValue(rawHeaders, MACHINE_HEADER, lowerCase);
+  if (target === undefined || machine === undefined) return undefined;
   const unwrapped: string[] = [];
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? '';
     const lower = lowerCase(name);
-    if (lower === TARGET_HEADER || lower === 'host') continue;
+    if (lower === 'host' || (OURS.has(lower) && lower !== HOST_HEADER)) continue;
     unwrapped.push(lower === HOST_HEADER ? 'Host' : name, rawHeaders[i + 1] ?? '');
   }
-  return { target, rawHeaders: unwrapped };
+  return { target, machine, rawHeaders: unwrapped };
 }
 
-/** Whether a peer's answer says that the session has moved on. */
-export function saysMoved(
+/** Why a peer did not take a forward; undefined if its app has answered. */
+export function readPeerRefusal(
   statusCode: number,
   rawHeaders: RawHeaders,
   lowerCase: LowerCase,
-): boolean {
-  return statusCode === 421 && headerValue(rawHeaders, MOVED_HEADER, lowerCase) === MOVED;
+): PeerRefusal | undefined {
+  if (statusCode !== 421 && statusCode !== 403) return undefined;
+  const refusal = headerValue(rawHeaders, REFUSED_HEADER, lowerCase);
+  return refusal === 'moved' || refusal === 'stranger' ? refusal : undefined;
 }

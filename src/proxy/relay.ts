@@ -19,9 +19,11 @@ export interface RevealedHead {
   readonly tap: EndpointTap | undefined;
 }
 
+export type Revealed = RevealedHead | Promise<RevealedHead> | undefined;
+
 export interface RelayOwner {
-  /** The head has come; a promise holds it back. */
-  reveal(statusCode: number, rawHeaders: string[]): RevealedHead | Promise<RevealedHead>;
+  /** The head has come; a promise holds it back. Undefined: the owner will answer by itself. */
+  reveal(statusCode: number, rawHeaders: string[]): Revealed;
   /** The stream taught an id; the event goes out when the promise resolves. */
   onLesson(lesson: Lesson): Promise<void>;
   /** The head goes out: `isStream` if its length is unknown. */
@@ -35,6 +37,8 @@ export interface RelayOwner {
 }
 
 const EMPTY = Buffer.alloc(0);
+/** Bodies up to this length are cheaper to copy into one text with their head than to write beside it. */
+const MAX_TEXT_BYTES = 16_384;
 
 export class Relay implements AnswerSink {
   readonly #res: ServerResponse;
@@ -75,6 +79,11 @@ export class Relay implements AnswerSink {
 
   onHead(statusCode: number, rawHeaders: string[]): void {
     const revealed = this.#owner.reveal(statusCode, responseHeaders(rawHeaders, this.#lowerCase));
+    if (!revealed) {
+      this.#state = 'done';
+      this.#source?.abort(new Error('answered by the sidecar instead'));
+      return;
+    }
     if (!(revealed instanceof Promise)) {
       this.#startFlowing(statusCode, revealed);
       return;
@@ -142,12 +151,14 @@ export class Relay implements AnswerSink {
     if (relay.#state === 'flowing') relay.#flushHead();
   }
 
-  #write(chunk: Uint8Array): void {
+  #write(chunk: Buffer): void {
+    // node:http would make a system call of it.
+    if (chunk.byteLength === 0) return;
     this.#isHeadOnTheWire = true;
     if (this.#remaining !== undefined) {
       this.#remaining -= chunk.byteLength;
       if (this.#remaining === 0) {
-        this.#res.end(chunk);
+        this.#end(chunk);
         return;
       }
     }
@@ -156,12 +167,18 @@ export class Relay implements AnswerSink {
     this.#res.once('drain', () => this.#source?.resume());
   }
 
+  /** The last bytes. A small body leaves with its head as one latin-1 text: one write, no vector. */
+  #end(chunk: Buffer): void {
+    if (chunk.byteLength > MAX_TEXT_BYTES) this.#res.end(chunk);
+    else this.#res.end(chunk.toString('latin1'), 'latin1');
+  }
+
   /** An `endpoint` event may be in the first bytes: they are held until its id is bound. */
   #watch(tap: EndpointTap, chunk: Buffer): void {
     const { out, lesson, isDone } = tap.push(chunk);
     if (isDone) this.#tap = undefined;
     if (!lesson) {
-      if (out) this.#write(out);
+      if (out) this.#write(asBuffer(out));
       return;
     }
     this.#state = 'holding';
@@ -184,7 +201,7 @@ export class Relay implements AnswerSink {
   #finish(trailers: readonly string[]): void {
     this.#state = 'done';
     const rest = this.#tap?.end();
-    if (rest) this.#res.write(rest);
+    if (rest) this.#write(asBuffer(rest));
     if (this.#res.writableEnded) return;
     if (trailers.length > 0) this.#res.addTrailers(asEntries(trailers));
     this.#res.end();

@@ -116,6 +116,7 @@ const TABLE: readonly Row[] = [
   { row: 5, claim: 'the owner serves what came back', facts: BACK, owner: MINE, gives: local('owner') },
   { row: 5, claim: 'the owner serves a body of any size', facts: TOO_LARGE, owner: MINE, gives: local('owner') },
   { row: 5, claim: 'a lost row is adopted again where the hint says so', facts: {}, owner: MY_HINT, gives: local('owner', true) },
+  { row: 5, claim: 'a hint on an id that clients mint is adopted if all the peers said no', facts: EITHERS, owner: known(SELF, { knownBy: 'hint', isUncontested: true }), gives: local('owner', true) },
   { row: 5, claim: 'a hint on an id that clients mint adopts nothing', facts: EITHERS, owner: MY_HINT, gives: local('owner') },
   { row: 6, claim: 'a peer that owns what came back gets it', facts: BACK, owner: BY_PEERS, gives: forward('owner-unreachable') },
   { row: 6, claim: 'a peer that owns what came back gets it, replayed or not', facts: { ...BACK, ...REPLAYED, ...TOO_LARGE }, owner: BY_PEERS, gives: forward('owner-unreachable') },
