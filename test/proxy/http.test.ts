@@ -318,14 +318,15 @@ describe('what breaks', () => {
 
   test('a client that leaves in the middle of its upload ends the request at the app', async (t) => {
     const left = Promise.withResolvers<undefined>();
+    const arrived = Promise.withResolvers<undefined>();
     const app = await serveApp(t, (req) => {
       req.on('error', () => left.resolve(undefined));
-      req.resume();
+      req.once('data', () => arrived.resolve(undefined));
     });
     const { ports } = await startTestSidecar(t, app);
     const client = await clientOf(t, ports.public);
     client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc');
-    await new Promise((resolve) => setImmediate(resolve));
+    await arrived.promise;
     client.socket.destroy();
     await left.promise;
   });
