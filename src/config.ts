@@ -14,7 +14,6 @@ export interface Config {
   readonly peerPort: number;
   readonly peerDialPort: number;
   readonly adminPort: number;
-  readonly adminToken: string | undefined;
   /** An http: origin. */
   readonly upstreamUrl: URL;
   /** 0: no timeout. */
@@ -106,7 +105,6 @@ function configFrom(values: SettingValues, random: () => number): Config {
     peerPort: values.PEER_PORT,
     peerDialPort: values.PEER_DIAL_PORT ?? values.PEER_PORT,
     adminPort: values.ADMIN_PORT,
-    adminToken: values.ADMIN_TOKEN,
     upstreamUrl: values.UPSTREAM_URL,
     upstreamHeadTimeoutMs: values.UPSTREAM_HEAD_TIMEOUT_MS,
     protocols: values.SESSION_PROTOCOLS,

@@ -120,14 +120,6 @@ export const dnsServer: Parse<string> = (text) => {
   return { value: family === 6 ? `[${address}]:${port}` : `${address}:${port}` };
 };
 
-export const secret: Parse<string> = (text) =>
-  /^[\x21-\x7e]{16,}$/.test(text)
-    ? { value: text }
-    : mistakenSecret(
-        '16 or more characters of visible ASCII',
-        `${text.length} characters (not shown)`,
-      );
-
 /** Shared stores are not there yet; a URL may hold a password, so its scheme alone is shown. */
 export const storeUrl: Parse<'memory:'> = (text) => {
   if (text === 'memory:') return { value: text };

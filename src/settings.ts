@@ -18,7 +18,6 @@ import {
   matching,
   milliseconds,
   oneOf,
-  secret,
   storeUrl,
   type Parse,
 } from './setting-parsers.ts';
@@ -55,10 +54,6 @@ export const SETTINGS = {
   PEER_PORT: setting('8081', listeningPort, 'Port for the sidecars of the other Machines.'),
   PEER_DIAL_PORT: optional(dialedPort, 'Port on which the others are asked.', 'PEER_PORT'),
   ADMIN_PORT: setting('9091', listeningPort, 'Port for `/metrics`, `/livez` and `/readyz`.'),
-  ADMIN_TOKEN: optional(
-    secret,
-    'Token for protected paths of the admin listener. This version has none yet.',
-  ),
   UPSTREAM_URL: setting('http://127.0.0.1:3000', httpOrigin, 'Where the app listens.'),
   UPSTREAM_HEAD_TIMEOUT_MS: setting(
     '0',

@@ -121,7 +121,11 @@ for (const [version, isOldEnough] of [
 
 test('mistakes in the configuration are all told, with code 78, and no port is opened', async (t) => {
   const { code, output, errors } = await run(t, {
-    env: { PORT: '99999', UPSTREAM_URL: 'ftp://app', ADMIN_TOKEN: 's3cret' },
+    env: {
+      PORT: '99999',
+      UPSTREAM_URL: 'ftp://app',
+      SESSION_STORE_URL: 'redis://user:s3cret@host',
+    },
     before: `process.getBuiltinModule('node:net').Server.prototype.listen = () => {
       console.log('a port was opened'); };`,
   });
