@@ -10,6 +10,7 @@ import { yieldTo } from './fleet/conflict.ts';
 import type { Directory } from './fleet/directory.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
+import { createHttp1Upstream } from './http1/client.ts';
 import { requestLine } from './logger.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
@@ -19,7 +20,7 @@ import { createHttpWire, type HttpWire } from './proxy/http.ts';
 import { createObserver } from './proxy/observer.ts';
 import { createOwnerFinder } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
-import { createUndiciUpstream } from './proxy/undici-upstream.ts';
+import { CONNECT_TIMEOUT_MS } from './proxy/upstream.ts';
 import type { SessionStore } from './store/store.ts';
 
 export interface RequestPathParts extends AdapterParts {
@@ -42,9 +43,11 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const self = config.identity.machine;
   const peers = createFleetPeers(parts, self);
   const bindings = createFleetBindings(parts, self, peers);
-  const upstream = createUndiciUpstream({
+  const upstream = createHttp1Upstream({
     origin: config.upstreamUrl.origin,
     headTimeoutMs: config.upstreamHeadTimeoutMs,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    clock,
   });
   const peerUpstreams = createPeerUpstreams({
     directory: parts.directory,
