@@ -60,7 +60,7 @@ export function parseSimulateArguments(
   args: readonly string[],
 ):
   | { readonly arguments: SimulateArguments; readonly mistakes?: undefined }
-  | { readonly mistakes: readonly string[] } {
+  | { readonly arguments?: undefined; readonly mistakes: readonly string[] } {
   const dashes = args.indexOf('--');
   const own = dashes === -1 ? args : args.slice(0, dashes);
   const appCommand = dashes === -1 ? undefined : args.slice(dashes + 1);

@@ -56,7 +56,8 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   readonly ports: MachinePorts;
   readonly #options: MachineOptions;
   #state: MachineState = 'stopped';
-  #starting: Promise<void> | undefined;
+  /** The latest start; it counts while the state is `starting`. */
+  #starting: Promise<void> = Promise.resolve();
   #processes: Partial<Record<ProcessName, RunningProcess>> = {};
 
   constructor(options: MachineOptions) {
@@ -89,11 +90,8 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   /** Resolves when app and sidecar listen; rejects with their last words if they don't. */
   start(): Promise<void> {
     if (this.#state === 'started') return Promise.resolve();
-    if (this.#state === 'stopped') {
-      this.#state = 'starting';
-      this.#starting = this.#startProcesses();
-    }
-    return this.#starting ?? Promise.reject(this.#wrongState('start'));
+    if (this.#state === 'stopped') this.#starting = this.#startProcesses();
+    return this.#state === 'starting' ? this.#starting : Promise.reject(this.#wrongState('start'));
   }
 
   /** As `fly machine stop`: memory is lost, the volume stays. */
@@ -143,6 +141,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   }
 
   async #startProcesses(): Promise<void> {
+    this.#enter('starting');
     const outcomes = await Promise.allSettled([this.#launch('app'), this.#launch('sidecar')]);
     const failed = outcomes.find((outcome) => outcome.status === 'rejected');
     if (!failed) {

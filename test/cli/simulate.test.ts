@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
+import { test, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { parseSimulateArguments } from '../../src/cli/simulate.ts';
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+
+interface RunningCommand {
+  readonly process: ChildProcess;
+  readonly ended: Promise<unknown[]>;
+  /** Resolves once the output matches; fails if the command ends without. */
+  output(pattern: RegExp): Promise<RegExpExecArray>;
+}
+
+function startCommand(t: TestContext, args: readonly string[]): RunningCommand {
+  const child = spawn(process.execPath, [...process.execArgv, MAIN, 'simulate', ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  let text = '';
+  let isClosed = false;
+  for (const output of [child.stdout, child.stderr]) {
+    output.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      child.emit('output');
+    });
+  }
+  child.once('close', () => {
+    isClosed = true;
+    child.emit('output');
+  });
+  const output = async (pattern: RegExp): Promise<RegExpExecArray> => {
+    for (;;) {
+      const found = pattern.exec(text);
+      if (found) return found;
+      assert.ok(!isClosed, `${String(pattern)} in: ${text}`);
+      await once(child, 'output');
+    }
+  };
+  return { process: child, ended: once(child, 'exit'), output };
+}
+
+test('arguments have defaults, and the app comes after --', () => {
+  assert.deepEqual(parseSimulateArguments([]).arguments, {
+    machineCount: 3,
+    port: 8080,
+    spread: 'round-robin',
+    appCommand: undefined,
+  });
+  const all = [
+    '--machines',
+    '5',
+    '--port=0',
+    '--spread',
+    'never-same',
+    '--',
+    'npm',
+    'start',
+    '--x',
+  ];
+  assert.deepEqual(parseSimulateArguments(all).arguments, {
+    machineCount: 5,
+    port: 0,
+    spread: 'never-same',
+    appCommand: ['npm', 'start', '--x'],
+  });
+});
+
+test('all mistakes are told at once, with what was found and what is expected', () => {
+  const args = ['--machines', '0', '--port', '80a', '--spread', 'evenly', '--'];
+  assert.deepEqual(parseSimulateArguments(args).mistakes, [
+    '--machines must be a number from 1 to 20, got "0"',
+    '--port must be a number from 0 to 65535, got "80a"',
+    '--spread must be one of round-robin, random, never-same, got "evenly"',
+    'after -- the command of the app is expected',
+  ]);
+  assert.match(parseSimulateArguments(['--ports', '1']).mistakes?.[0] ?? '', /--ports/);
+  assert.match(parseSimulateArguments(['npm']).mistakes?.[0] ?? '', /npm/);
+});
+
+test('a mistake ends with code 64 and the usage', async (t) => {
+  const command = startCommand(t, ['--machines', 'many']);
+  await command.output(/--machines must be[^]*Usage:/);
+  assert.deepEqual(await command.ended, [64, null]);
+});
+
+test('a port that is taken ends with code 1 and says so', async (t) => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  t.after(() => taken.close());
+  const { port } = taken.address() as AddressInfo;
+  const command = startCommand(t, ['--port', String(port)]);
+  await command.output(new RegExp(`EADDRINUSE.*:${port}`));
+  assert.deepEqual(await command.ended, [1, null]);
+});
+
+test('it says where it listens, one line a request, and ends with everything at a Ctrl-C', async (t) => {
+  const command = startCommand(t, ['--machines', '1', '--port', '0']);
+  const [, url = '', machine = ''] = await command.output(
+    /Fly Proxy on (http:\S+),[^]*Machine ([0-9a-f]{14}) [^]*Ctrl-C/,
+  );
+  const answer = await fetch(`${url}/hello?session_id=secret`);
+  assert.match(await answer.text(), new RegExp(`This is Machine ${machine}`));
+  await command.output(
+    new RegExp(`^GET /hello  ${machine} -> ${machine}  200  0 replays  \\d+\\.\\d ms$`, 'm'),
+  );
+  command.process.kill('SIGINT');
+  assert.deepEqual(await command.ended, [0, null]);
+});

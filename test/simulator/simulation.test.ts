@@ -1,0 +1,225 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { promises as dns } from 'node:dns';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { createInterface } from 'node:readline';
+import { test, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { systemClock } from '../../src/clock.ts';
+import { parseReplayFailure } from '../../src/fly.ts';
+import type { SimulatedMachine } from '../../src/simulator/machine.ts';
+import {
+  startSimulation,
+  type Simulation,
+  type SimulationOptions,
+} from '../../src/simulator/simulation.ts';
+import { ask } from './support.ts';
+
+const STAND_IN = [
+  process.execPath,
+  ...process.execArgv,
+  fileURLToPath(new URL('stand-in.ts', import.meta.url)),
+];
+
+const WITHOUT_SIDECARS = {
+  appCommand: STAND_IN,
+  env: process.env,
+  machineCount: 2,
+  clock: systemClock,
+  random: Math.random,
+} satisfies SimulationOptions;
+
+const OPTIONS = { ...WITHOUT_SIDECARS, sidecarCommand: STAND_IN } satisfies SimulationOptions;
+
+async function startTestSimulation(
+  t: TestContext,
+  options: Partial<SimulationOptions> = {},
+): Promise<Simulation> {
+  const simulation = await startSimulation({ ...OPTIONS, ...options });
+  t.after(() => simulation.close());
+  return simulation;
+}
+
+interface StandInAnswer {
+  readonly machine: string;
+  readonly pid: number;
+  readonly count: number;
+  readonly failed?: string;
+  readonly env: Record<string, string>;
+}
+
+async function askOwner(url: string, owner?: string): Promise<StandInAnswer> {
+  const answer = await ask(url, { headers: owner === undefined ? {} : { 'x-owner': owner } });
+  assert.equal(answer.status, 200, answer.body);
+  return JSON.parse(answer.body) as StandInAnswer;
+}
+
+function pair(simulation: Simulation): [SimulatedMachine, SimulatedMachine] {
+  const [a, b] = simulation.machines;
+  assert.ok(a && b);
+  return [a, b];
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test('the Machines of a simulation', async (t) => {
+  const simulation = await startTestSimulation(t);
+  const { url } = simulation;
+  const [a, b] = pair(simulation);
+  const resolver = new dns.Resolver();
+  resolver.setServers([simulation.dnsAddress]);
+
+  await t.test('have ids like those of Fly, and the environment that Fly gives', async () => {
+    const { env } = await askOwner(url, a.id);
+    assert.match(a.id, /^[1-9a-f][0-9a-f]{13}$/);
+    assert.equal(env.FLY_MACHINE_ID, a.id);
+    assert.equal(env.FLY_ALLOC_ID, a.id);
+    assert.equal(env.FLY_APP_NAME, a.app);
+    assert.equal(env.FLY_REGION, a.region);
+    assert.equal(env.UPSTREAM_URL, `http://127.0.0.1:${a.ports.app}`);
+    assert.equal(env.FLEET_RESOLVER, simulation.dnsAddress);
+  });
+
+  await t.test('get requests and replays by the edge', async () => {
+    for (const owner of [a.id, b.id, a.id, b.id]) {
+      assert.equal((await askOwner(url, owner)).machine, owner);
+    }
+    assert.ok(simulation.requests.some(({ replays }) => replays === 1));
+  });
+
+  await t.test('reach each other over the private network', async () => {
+    const { env } = await askOwner(url, a.id);
+    const headers = { host: `${b.id}.vm.${b.app}.internal` };
+    const answer = await ask(`http://127.0.0.1:${env.PEER_DIAL_PORT ?? ''}`, { headers });
+    assert.equal(answer.body, b.id);
+  });
+
+  await t.test('keep their memory when suspended, and are resumed by a request', async () => {
+    const before = await askOwner(url, b.id);
+    b.suspend();
+    assert.deepEqual(await resolver.resolveTxt(`vms.${b.app}.internal`), [[`${a.id} ${a.region}`]]);
+    const after = await askOwner(url, b.id);
+    assert.deepEqual([after.pid, after.count], [before.pid, before.count + 1]);
+    assert.equal(b.state, 'started');
+  });
+
+  await t.test('lose their memory when stopped, and are started by a request', async () => {
+    const before = await askOwner(url, b.id);
+    await b.stop();
+    assert.equal(b.state, 'stopped');
+    assert.ok(!isRunning(before.pid));
+    const after = await askOwner(url, b.id);
+    assert.equal(after.count, 1);
+    assert.notEqual(after.pid, before.pid);
+  });
+
+  await t.test('keep their app when the sidecar is restarted', async () => {
+    const appUrl = `http://127.0.0.1:${b.ports.app}`;
+    const [sidecar, app] = [await askOwner(url, b.id), await askOwner(appUrl)];
+    await b.restartSidecar();
+    assert.notEqual((await askOwner(url, b.id)).pid, sidecar.pid);
+    assert.equal((await askOwner(appUrl)).count, app.count + 1);
+  });
+
+  await t.test('take requests after a sidecar was killed and started again', async () => {
+    await b.stopSidecar('SIGKILL');
+    const passedOver = await askOwner(url);
+    assert.equal(passedOver.machine, a.id);
+    await b.startSidecar();
+    assert.equal((await askOwner(url, b.id)).machine, b.id);
+  });
+
+  await t.test('are gone for good when destroyed', async () => {
+    const { pid } = await askOwner(url, b.id);
+    await b.destroy();
+    assert.ok(!isRunning(pid));
+    const answer = await askOwner(url, b.id);
+    assert.equal(answer.machine, a.id);
+    assert.equal(parseReplayFailure(answer.failed ?? '').reason, 'no_candidate');
+    const listed = await resolver.resolveTxt(`all.vms.${b.app}.internal`);
+    assert.deepEqual(listed, [[`${a.id} ${a.region}`]]);
+    await assert.rejects(b.start(), /is destroyed: can't start/);
+  });
+});
+
+test('without sidecars the edge goes straight to the apps', async (t) => {
+  const simulation = await startSimulation(WITHOUT_SIDECARS);
+  t.after(() => simulation.close());
+  const [a] = pair(simulation);
+  assert.equal(a.ports.public, a.ports.app);
+  assert.equal((await askOwner(simulation.url, a.id)).env.UPSTREAM_URL, undefined);
+});
+
+test('what can not be started says its last words, and nothing is left running', async () => {
+  const pids: number[] = [];
+  const failing = startSimulation({
+    ...OPTIONS,
+    sidecarEnv: { FAILS: 'yes' },
+    onLine: (_machine, _source, line) => pids.push(Number(line)),
+  });
+  await assert.rejects(failing, /the sidecar ended with code 3\nno luck today/);
+  const apps = pids.filter((pid) => pid > 0);
+  assert.ok(apps.every((pid) => !isRunning(pid)));
+});
+
+test('a command that does not exist is named', async () => {
+  const failing = startSimulation({ ...OPTIONS, appCommand: ['no-such-command'] });
+  await assert.rejects(failing, /can't start no-such-command/);
+});
+
+test('a port that is taken is said', async (t) => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  t.after(() => taken.close());
+  const { port } = taken.address() as AddressInfo;
+  await assert.rejects(startSimulation({ ...OPTIONS, edge: { port } }), { code: 'EADDRINUSE' });
+});
+
+test('close ends every process, suspended ones too, and removes the volumes', async () => {
+  const simulation = await startSimulation(OPTIONS);
+  const [a, b] = pair(simulation);
+  const seen = [await askOwner(simulation.url, a.id), await askOwner(simulation.url, b.id)];
+  const volume = seen[0]?.env.SESSION_STORE_PATH?.replace(/\/[^/]*$/, '') ?? '';
+  assert.ok(existsSync(volume));
+  b.suspend();
+  await simulation.close();
+  assert.deepEqual(
+    seen.map(({ pid }) => isRunning(pid)),
+    [false, false],
+  );
+  assert.ok(!existsSync(volume));
+});
+
+test('a simulator that is killed leaves no process behind, not even a suspended one', async () => {
+  const script = fileURLToPath(new URL('killed-simulator.ts', import.meta.url));
+  const simulator = spawn(process.execPath, [...process.execArgv, script, ...STAND_IN], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const pids: number[] = [];
+  for await (const line of createInterface({ input: simulator.stdout })) {
+    if (line === 'suspended') break;
+    pids.push(Number(line));
+  }
+  assert.equal(pids.length, 4);
+  assert.ok(pids.every(isRunning));
+  simulator.kill('SIGKILL');
+  await once(simulator, 'exit');
+  await until(() => !pids.some(isRunning));
+});
+
+/** Waits for what another process does; fails after ten seconds. */
+async function until(isSo: () => boolean): Promise<void> {
+  for (let tries = 0; !isSo(); tries += 1) {
+    assert.ok(tries < 500, 'it did not come true in ten seconds');
+    await systemClock.sleep(20);
+  }
+}
