@@ -8,7 +8,7 @@ import type { Clock } from '../clock.ts';
 import { applyWrite } from './rules.ts';
 import type { Outcome, Write } from './rules.ts';
 import { adoptedCap, EVICTION_ORDER, StoreError } from './store.ts';
-import type { Lookup, SessionStore, StoreLimits, StoreMetrics } from './store.ts';
+import type { LocalStore, StoreLimits, StoreMetrics } from './store.ts';
 import { createStoreCounters, createWriteMethods } from './write-methods.ts';
 import type { StoreCounters } from './write-methods.ts';
 
@@ -21,10 +21,7 @@ const STRIDE = 5_000;
  */
 const SLACK = 1 / 100;
 
-export function createMemoryStore(options: {
-  clock: Clock;
-  limits: StoreLimits;
-}): SessionStore & { lookup(key: SessionKey): Lookup } {
+export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }): LocalStore {
   const { clock, limits } = options;
   const shelves = createShelves();
   const counters = createStoreCounters();
@@ -62,6 +59,7 @@ export function createMemoryStore(options: {
       return expired + evictExcess(shelves, limits.maxSessions, 0);
     },
     entries: async function* () {
+      assertOpen();
       for (const [index, key] of shelves.keys().entries()) {
         if (index % STRIDE === 0) await nextTurn();
         assertOpen();

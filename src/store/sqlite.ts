@@ -12,6 +12,7 @@
  */
 import type { Binding, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
+import { backoffDelayMs } from '../resilience.ts';
 import { createHotCache } from './hot-cache.ts';
 import type { HotCache } from './hot-cache.ts';
 import { toStoreError } from './sqlite-errors.ts';
@@ -22,9 +23,8 @@ import type { SqliteReader } from './sqlite-reader.ts';
 import { createWriterThread } from './sqlite-thread.ts';
 import type { WriterThread } from './sqlite-thread.ts';
 import type {
-  Lookup,
+  LocalStore,
   OnStoreOperation,
-  SessionStore,
   StoreError,
   StoreLimits,
   StoreOperation,
@@ -55,11 +55,8 @@ export interface SqliteStoreOptions {
   readonly onError?: (error: StoreError) => void;
 }
 
-/** A store whose `lookup` always answers at once. */
-export type SqliteStore = SessionStore & { lookup(key: SessionKey): Lookup };
-
 /** Rejects with a {@link StoreError} that names the path, what was found and what to do. */
-export async function openSqliteStore(options: SqliteStoreOptions): Promise<SqliteStore> {
+export async function openSqliteStore(options: SqliteStoreOptions): Promise<LocalStore> {
   const path = await prepareStorePath(options.path);
   const { clock, limits, onError } = options;
   const thread = createWriterThread({ path, limits }, clock, (death) => onError?.(death));
@@ -76,7 +73,7 @@ function createSqliteStore(
   reader: SqliteReader,
   thread: WriterThread,
   options: SqliteStoreOptions,
-): SqliteStore {
+): LocalStore {
   const { clock, limits, onOperation, onError } = options;
   const counters = createStoreCounters();
   const hot = createHotCache(MAX_HOT_BINDINGS, MAX_HOT_AGE_MS);
@@ -159,14 +156,13 @@ async function* pageThrough(queue: WriteQueue, clock: Clock): AsyncGenerator<Bin
   } while (after !== undefined);
 }
 
-/** Exponential with full jitter, so that two processes do not meet again and again. */
 function createBackoff(
   { clock, random, retryCount, retryDelayMs }: SqliteStoreOptions,
   signal: AbortSignal,
 ): (pause: number) => Promise<boolean> {
   return async (pause) => {
     if (pause >= retryCount) return false;
-    await clock.sleep(random() * retryDelayMs * 2 ** pause, signal);
+    await clock.sleep(backoffDelayMs(pause, { delayMs: retryDelayMs }, random), signal);
     return true;
   };
 }

@@ -119,6 +119,11 @@ export interface StoreLimits {
   readonly maxAgeMs: number;
 }
 
+/** A store on this Machine, whose lookups need no waiting. */
+export interface LocalStore extends SessionStore {
+  lookup(key: SessionKey): Lookup;
+}
+
 /** Copies come back by asking, adopted ids cost a client nothing to invent, learned ones are the app's own. */
 export const EVICTION_ORDER = ['copied', 'adopted', 'learned'] as const;
 

@@ -1,0 +1,46 @@
+/** A directory for the files of one test, and the stores in it. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { systemClock } from '../../src/clock.ts';
+import { openSqliteStore, type SqliteStoreOptions } from '../../src/store/sqlite.ts';
+import type { LocalStore } from '../../src/store/store.ts';
+
+export interface Place {
+  readonly directory: string;
+  /** Of a file in it. */
+  path(name?: string): string;
+  /** Opens a store in it, which is closed after the test, before the directory goes. */
+  open(options?: Partial<SqliteStoreOptions>): Promise<LocalStore>;
+  /** The same for anything else that must not outlive the test. */
+  closeAfterwards(closeable: { close(): unknown }): void;
+}
+
+export async function createPlace(t: TestContext): Promise<Place> {
+  const directory = await mkdtemp(join(tmpdir(), 'fly-affinity-'));
+  const opened: { close(): unknown }[] = [];
+  t.after(async () => {
+    for (const each of opened.reverse()) await each.close();
+    await rm(directory, { recursive: true });
+  });
+  const path = (name = 'store.sqlite'): string => join(directory, name);
+  return {
+    directory,
+    path,
+    closeAfterwards: (closeable) => void opened.push(closeable),
+    open: async (options = {}) => {
+      const store = await openSqliteStore({
+        path: path(),
+        clock: systemClock,
+        limits: { maxSessions: 1_000_000, maxAgeMs: 0 },
+        retryCount: 3,
+        retryDelayMs: 1,
+        random: Math.random,
+        ...options,
+      });
+      opened.push(store);
+      return store;
+    },
+  };
+}

@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readdir } from 'node:fs/promises';
+import { describe, test, type TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Worker } from 'node:worker_threads';
+import Database from 'better-sqlite3';
+import type { LocalStore, StoreError } from '../../src/store/store.ts';
+import { createTestClock } from '../support/clock.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+import { storeContract } from './contract.ts';
+import { createPlace, type Place } from './place.ts';
+
+const A = machineId('a1');
+const B = machineId('b2');
+const TTL_MS = 60_000;
+
+/** One place a test, however many stores it opens. */
+const places = new WeakMap<TestContext, Promise<Place>>();
+
+storeContract(
+  'SQLite',
+  async (t, { clock, limits, place }) => {
+    const placing = places.get(t) ?? createPlace(t);
+    places.set(t, placing);
+    const files = await placing;
+    return files.open({ path: files.path(`${place}.sqlite`), clock, limits });
+  },
+  { canShare: true },
+);
+
+function claim(store: LocalStore, name: string, machine = A) {
+  return store.claim({ key: keyOf(name), machine, origin: 'learned', ttlMs: TTL_MS });
+}
+
+function ownerOf(store: LocalStore, name: string): string {
+  const found = store.lookup(keyOf(name));
+  return typeof found === 'string' ? found : found.machine;
+}
+
+/** Holds the write lock of the file, as a process that writes for long would. */
+function holdWriteLock(place: Place): { release(): void } {
+  const db = new Database(place.path());
+  place.closeAfterwards(db);
+  db.exec('BEGIN IMMEDIATE');
+  return { release: () => void db.exec('ROLLBACK') };
+}
+
+describe('while another process holds the write lock', () => {
+  test('lookups answer, the event loop turns, claims wait, and then succeed in order', async (t) => {
+    const place = await createPlace(t);
+    const store = await place.open();
+    await claim(store, 'old');
+    const lock = holdWriteLock(place);
+    let settledCount = 0;
+    const claims = [claim(store, 'new', A), claim(store, 'new', B), claim(store, 'newer', B)];
+    for (const each of claims) void each.then(() => (settledCount += 1));
+    for (let turn = 0; turn < 100; turn += 1) {
+      assert.equal(ownerOf(store, 'old'), A);
+      assert.equal(ownerOf(store, 'new'), A);
+      assert.equal(ownerOf(store, 'newer'), B);
+      assert.equal(ownerOf(store, 'none'), 'absent');
+      await nextTurn();
+    }
+    assert.equal(settledCount, 0);
+    lock.release();
+    assert.deepEqual(
+      (await Promise.all(claims)).map(({ machine }) => machine),
+      [A, A, B],
+    );
+  });
+
+  test('a write that has used up its attempts is rejected as passing, and no longer seen', async (t) => {
+    const place = await createPlace(t);
+    const store = await place.open({ retryCount: 0 });
+    const lock = holdWriteLock(place);
+    const claimed = claim(store, 'new');
+    assert.equal(ownerOf(store, 'new'), A);
+    await assert.rejects(claimed, { name: 'StoreError', code: 'passing', message: /lock/ });
+    assert.equal(ownerOf(store, 'new'), 'absent');
+    assert.equal((await store.getMetrics()).errors, 1);
+    lock.release();
+    assert.equal((await claim(store, 'new', B)).machine, B);
+  });
+
+  test('a pause between attempts is one of the clock, and a close cuts it short', async (t) => {
+    const place = await createPlace(t);
+    const clock = createTestClock();
+    const store = await place.open({ clock, retryCount: 1, retryDelayMs: 100, random: () => 0.5 });
+    const lock = holdWriteLock(place);
+    const claimed = claim(store, 'new');
+    while (clock.pendingCount() === 0) await nextTurn();
+    lock.release();
+    await store.close();
+    assert.equal((await claimed).machine, A);
+    assert.equal(clock.pendingCount(), 0);
+  });
+});
+
+describe('a failure', () => {
+  test('of one write leaves the others of its batch alone', async (t) => {
+    const store = await (await createPlace(t)).open();
+    const stated = { key: keyOf('bad'), machine: A, origin: 'copied', ttlMs: TTL_MS } as const;
+    // The first goes alone; the others are one batch.
+    const results = await Promise.allSettled([
+      claim(store, 'first'),
+      claim(store, 'second'),
+      store.upsert({ ...stated, generation: 1.5 }),
+      claim(store, 'third'),
+    ]);
+    assert.deepEqual(
+      results.map(({ status }) => status),
+      ['fulfilled', 'fulfilled', 'rejected', 'fulfilled'],
+    );
+    assert.equal(ownerOf(store, 'third'), A);
+    assert.equal(ownerOf(store, 'bad'), 'absent');
+    assert.equal((await store.getMetrics()).total, 3);
+  });
+
+  test('of the writer thread rejects the writes it had, and the next ones find another thread', async (t) => {
+    const errors: StoreError[] = [];
+    const place = await createPlace(t);
+    const { store, worker } = await openWithWorker(place, (error) => errors.push(error));
+    await claim(store, 'before');
+    const lost = claim(store, 'lost');
+    const queued = claim(store, 'queued', B);
+    const ended = worker.terminate();
+    await assert.rejects(lost, { name: 'StoreError', code: 'passing' });
+    assert.equal((await queued).machine, B);
+    await ended;
+    assert.deepEqual(
+      errors.map(({ code }) => code),
+      ['passing'],
+    );
+    assert.equal(ownerOf(store, 'before'), A);
+    assert.equal(ownerOf(store, 'queued'), B);
+    assert.equal((await claim(store, 'lost')).machine, A);
+  });
+
+  test('of a writer thread that keeps dying does not start one thread after the other', async (t) => {
+    const place = await createPlace(t);
+    const clock = createTestClock();
+    const opened = await openWithWorker(place, () => undefined, { clock });
+    await opened.worker.terminate();
+    const [second] = await Promise.all([nextWorker(), claim(opened.store, 'a')]);
+    await second.terminate();
+    await assert.rejects(claim(opened.store, 'b'), { code: 'passing', message: /dying/ });
+    await clock.advance(1_000);
+    assert.equal((await claim(opened.store, 'b')).machine, A);
+  });
+});
+
+async function openWithWorker(
+  place: Place,
+  onError: (error: StoreError) => void,
+  options = {},
+): Promise<{ store: LocalStore; worker: Worker }> {
+  const [store, worker] = await Promise.all([place.open({ onError, ...options }), nextWorker()]);
+  return { store, worker };
+}
+
+/** Node tells of every thread that is started. */
+async function nextWorker(): Promise<Worker> {
+  const [worker] = (await once(process, 'worker')) as [Worker];
+  return worker;
+}
+
+test('nothing is left running once the stores are closed', async (t) => {
+  const place = await createPlace(t);
+  const threads = (): string[] =>
+    process.getActiveResourcesInfo().filter((name) => /Worker|MessagePort|Timeout/.test(name));
+  for (let round = 0; round < 3; round += 1) {
+    const stores = await Promise.all([place.open(), place.open()]);
+    assert.equal(threads().length, 2);
+    const claims = stores.map((store) => claim(store, 'session'));
+    await Promise.all(stores.map((store) => store.close()));
+    await Promise.all(claims);
+  }
+  assert.deepEqual(threads(), []);
+  // The last connection to close takes the other two files with it: none is open any more.
+  assert.deepEqual(await readdir(place.directory), ['store.sqlite']);
+});
+
+test('operations are reported with their outcome, hot reads are not', async (t) => {
+  const reported: string[] = [];
+  const place = await createPlace(t);
+  const store = await place.open({
+    onOperation: (operation, outcome) => reported.push(`${operation} ${outcome}`),
+  });
+  await claim(store, 'a');
+  ownerOf(store, 'a');
+  ownerOf(store, 'none');
+  await store.cleanup();
+  await store.close();
+  await claim(store, 'a').catch(() => undefined);
+  assert.deepEqual(reported, ['claim ok', 'lookup ok', 'cleanup ok', 'claim error']);
+});
