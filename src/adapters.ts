@@ -4,6 +4,7 @@ import type { Clock } from './clock.ts';
 import type { Config } from './config.ts';
 import { offDirectory, type Directory, type DirectoryStatus } from './fleet/directory.ts';
 import { createDnsDirectory } from './fleet/dns-directory.ts';
+import { lookForBlindness, lookForOthers } from './fleet/lookout.ts';
 import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
 import { createStaticDirectory } from './fleet/static-directory.ts';
 import type { Logger } from './logger.ts';
@@ -67,8 +68,9 @@ function limitsOf({ store }: Config): { maxSessions: number; maxAgeMs: number } 
 }
 
 /** Reads nothing yet. */
-export function createDirectory(config: Config, { clock, logger }: AdapterParts): Directory {
+export function createDirectory(config: Config, parts: AdapterParts): Directory {
   const { fleet, identity } = config;
+  const { clock, logger } = parts;
   switch (fleet.kind) {
     case 'off':
       return offDirectory;
@@ -80,18 +82,28 @@ export function createDirectory(config: Config, { clock, logger }: AdapterParts)
         clock,
       });
     case 'auto':
-      return createDnsDirectory({
-        self: identity.machine,
-        appName: fleet.appName,
-        processGroup: identity.processGroup,
-        resolver: createDnsResolver(
-          config.fleetResolver === undefined ? {} : { server: config.fleetResolver },
-        ),
-        peerPort: config.peerDialPort,
-        clock,
-        onStatus: (status) => reportFleet(logger, identity.machine, status),
-      });
+      return createAppDirectory(config, parts, fleet.appName, (status) =>
+        reportFleet(logger, identity.machine, status),
+      );
   }
+}
+
+function createAppDirectory(
+  config: Config,
+  { clock }: AdapterParts,
+  appName: string,
+  onStatus?: (status: DirectoryStatus) => void,
+): Directory {
+  const { identity, fleetResolver, peerDialPort } = config;
+  return createDnsDirectory({
+    self: identity.machine,
+    appName,
+    processGroup: identity.processGroup,
+    resolver: createDnsResolver(fleetResolver === undefined ? {} : { server: fleetResolver }),
+    peerPort: peerDialPort,
+    clock,
+    ...(onStatus && { onStatus }),
+  });
 }
 
 function reportFleet(logger: Logger, self: MachineId, status: DirectoryStatus): void {
@@ -102,3 +114,33 @@ function reportFleet(logger: Logger, self: MachineId, status: DirectoryStatus): 
     logger.info({ self, fleet: status.kind }, 'the list of Machines was read');
   }
 }
+
+/**
+ * Warns, once and in the background, where other Machines run whose sessions can't be known: a
+ * request for one of these would be served by the wrong Machine. Returns what ends the looking.
+ */
+export function startLookout(
+  config: Config,
+  parts: AdapterParts,
+  directory: Directory,
+): () => Promise<void> {
+  const { fleet, identity, hints } = config;
+  const { clock, logger } = parts;
+  if (fleet.kind === 'auto') {
+    return lookForBlindness({
+      directory,
+      clock,
+      onBlind: (status) => logger.warn({ fleet: status, hints }, BLIND_WARNING),
+    });
+  }
+  if (fleet.kind === 'static' || identity.app === undefined) return () => Promise.resolve();
+  return lookForOthers({
+    directory: createAppDirectory(config, parts, identity.app),
+    onOthers: (others) => logger.warn({ others, hints }, OTHERS_WARNING),
+  });
+}
+
+const BLIND_WARNING =
+  'the other Machines are still not known, so they are not asked whose a session is';
+const OTHERS_WARNING =
+  'other Machines of this app run, and with FLEET=off they are not asked whose a session is';

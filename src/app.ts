@@ -1,6 +1,12 @@
 /** The composition root: puts the parts of a sidecar together, starts them in order, stops them in reverse. */
 import type { Server } from 'node:http';
-import { createDirectory, openStore, type AdapterParts, type OpenedStore } from './adapters.ts';
+import {
+  createDirectory,
+  openStore,
+  startLookout,
+  type AdapterParts,
+  type OpenedStore,
+} from './adapters.ts';
 import { startAdmin, type Readiness } from './admin.ts';
 import type { MachineId } from './affinity/session.ts';
 import type { Config } from './config.ts';
@@ -111,6 +117,7 @@ class RunningSidecar implements Sidecar {
 
   async #startFleet(): Promise<void> {
     this.#stops.push(() => this.#directory.stop());
+    this.#stops.push(startLookout(this.#config, this.#parts, this.#directory));
     const abort = new AbortController();
     const reading = this.#directory.start().finally(() => abort.abort());
     await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);

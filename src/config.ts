@@ -173,11 +173,6 @@ function warningsAbout(config: Config, env: Environment): string[] {
   if (isPathUnused && path && path !== ':memory:') {
     warnings.push('SESSION_STORE_PATH has no effect: the store is off or in memory');
   }
-  if (config.fleet.kind === 'off' && config.identity.app !== undefined) {
-    warnings.push(
-      'FLEET=off in a Fly app: with several Machines, only hints tell whose a session is',
-    );
-  }
   return warnings;
 }
 

@@ -250,7 +250,6 @@ const WARNED: readonly (readonly [env: Environment, expected: RegExp])[] = [
     { SESSION_STORE_ENABLED: 'false', SESSION_STORE_PATH: '/x' },
     /SESSION_STORE_PATH has no effect/,
   ],
-  [{ FLEET: 'off', FLY_APP_NAME: 'a' }, /FLEET=off in a Fly app/],
 ];
 
 for (const [env, expected] of WARNED) {
