@@ -5,87 +5,22 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { RequestHead } from '../affinity/extract.ts';
-import type { RemoveHints } from '../affinity/hint.ts';
-import type { Learner, Lesson } from '../affinity/learn.ts';
 import type { Decision } from '../affinity/decide.ts';
+import type { RequestHead } from '../affinity/extract.ts';
+import type { Lesson } from '../affinity/learn.ts';
 import { refusalFor, type Refusal } from '../affinity/refuse.ts';
 import { sessionKeyOf, type SessionKey } from '../affinity/session.ts';
-import type { Clock } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
-import type { Answers } from './answers.ts';
-import type { Bindings } from './bindings.ts';
+import type { ExchangeParts, FinishedExchange, ReceivedRequest, Tunnel } from './exchange-parts.ts';
+import { ExchangeTimes } from './exchange-times.ts';
 import { answerToFailure, isRepeatable, isWorthAnotherTry } from './failure.ts';
-import type { Handler, Routed, Wire } from './handler.ts';
-import { requestHeaders, withHeader, type HeadFields, type LowerCase } from './headers.ts';
+import type { Routed, Wire } from './handler.ts';
+import { requestHeaders, withHeader, type HeadFields } from './headers.ts';
 import { FORWARD_PATH, readPeerRefusal, REFUSED_HEADER, wrapHead } from './peer-wire.ts';
 import { Relay, type Revealed, type RevealedHead, type RelayOwner } from './relay.ts';
 import { hasBody, takeBody, type RequestBody } from './request-body.ts';
+import { SessionStream } from './session-stream.ts';
 import type { Upstream, UpstreamRequest } from './upstream.ts';
-
-/** What every exchange shares. */
-export interface ExchangeParts {
-  readonly handler: Handler;
-  readonly answers: Answers;
-  readonly bindings: Bindings;
-  readonly learner: Pick<Learner, 'mayTeachByStream'>;
-  readonly removeHints: RemoveHints;
-  readonly upstream: Upstream;
-  readonly peers: { to(peer: Peer): Upstream };
-  readonly lowerCase: LowerCase;
-  readonly clock: Clock;
-  readonly observer: ExchangeObserver;
-}
-
-/** Told what happened, for logs and metrics. */
-export interface ExchangeObserver {
-  onStreamOpened(kind: StreamKind): void;
-  onStreamClosed(kind: StreamKind): void;
-  onFinished(exchange: FinishedExchange): void;
-  /** The upstream or a peer failed; `code` is the library's. */
-  onUpstreamFailure(error: Error, exchange: FinishedExchange): void;
-}
-
-export type StreamKind = 'http' | 'websocket';
-
-export interface FinishedExchange {
-  readonly requestId: string | undefined;
-  readonly method: string;
-  /** With its query: the log takes what it may show. */
-  readonly target: string;
-  readonly routed: Routed | undefined;
-  /** 499: the client left first. */
-  readonly statusCode: number;
-  readonly totalMs: number;
-  /** What the sidecar added, in ms. */
-  readonly sidecarMs: number;
-  /** From the request's leaving to the answer's head, in ms. */
-  readonly upstreamMs: number | undefined;
-}
-
-/** What arrived, and how. */
-export interface Request {
-  readonly from: 'edge' | 'peer';
-  readonly head: RequestHead;
-  readonly fields: HeadFields;
-  /** The client sends its body once it is told to (`Expect: 100-continue`). */
-  readonly awaitsContinue: boolean;
-  /** Set if the client asks for another protocol on this connection. */
-  readonly tunnel: Tunnel | undefined;
-}
-
-/** Joins a client's connection with its upstream's, once the app has agreed to an upgrade. */
-export interface Tunnel {
-  /** Sends the head and then passes bytes both ways; `onClose` is called once, when both are gone. */
-  open(head: UpgradeHead, upstream: Duplex, onClose: () => void): void;
-}
-
-export interface UpgradeHead {
-  readonly statusCode: number;
-  /** The protocol that was asked for, and agreed to. */
-  readonly upgrade: string;
-  readonly rawHeaders: readonly string[];
-}
 
 /** How long the rest of an unread body is read and dropped before its connection is closed, in ms. */
 const LINGER_MS = 5_000;
@@ -101,21 +36,24 @@ export class Exchange implements Wire, RelayOwner {
   readonly #parts: ExchangeParts;
   readonly #awaitsContinue: boolean;
   readonly #tunnel: Tunnel | undefined;
-  readonly #arrivedAt: number;
+  readonly #times: ExchangeTimes;
+  readonly #stream: SessionStream;
   #routed: Routed | undefined;
   #relay: Relay | undefined;
   #repeatable: { upstream: Upstream; request: UpstreamRequest } | undefined;
-  #sentAt = 0;
-  #answeredAt = 0;
-  #writtenAt = 0;
   #statusCode = 0;
   #isToPeer = false;
   #isUpgraded = false;
+  #wasCut = false;
   #isClosed = false;
   #closed: (() => void) | undefined;
-  #openStream: (() => void) | undefined;
 
-  constructor(req: IncomingMessage, res: ServerResponse, request: Request, parts: ExchangeParts) {
+  constructor(
+    req: IncomingMessage,
+    res: ServerResponse,
+    request: ReceivedRequest,
+    parts: ExchangeParts,
+  ) {
     this.#req = req;
     this.#res = res;
     this.#parts = parts;
@@ -124,7 +62,8 @@ export class Exchange implements Wire, RelayOwner {
     this.fields = request.fields;
     this.#awaitsContinue = request.awaitsContinue;
     this.#tunnel = request.tunnel;
-    this.#arrivedAt = parts.clock.monotonicMs();
+    this.#times = new ExchangeTimes(parts.clock);
+    this.#stream = new SessionStream(parts.bindings, parts.observer);
     // The upstream's own Date passes through; ours would be a second one.
     res.sendDate = false;
     res.once('close', () => this.#onClose());
@@ -149,12 +88,12 @@ export class Exchange implements Wire, RelayOwner {
     const routed = this.#routed;
     this.#repeatable = undefined;
     this.#relay?.abort(error);
-    if (!routed || this.#res.headersSent) this.destroy();
-    else
-      this.reply(refusalFor(400, 'malformed-request', undefined), {
-        ...routed,
-        decision: MALFORMED,
-      });
+    if (!routed || this.#res.headersSent) {
+      this.destroy();
+      return;
+    }
+    const refusal = refusalFor(400, MALFORMED.why, undefined);
+    this.reply(refusal, { ...routed, decision: MALFORMED });
   }
 
   reply(answer: Refusal, routed: Routed): void {
@@ -171,7 +110,7 @@ export class Exchange implements Wire, RelayOwner {
     this.#statusCode = answer.status;
     this.#res.writeHead(answer.status, headers);
     this.#res.end(answer.body);
-    this.#writtenAt = this.#parts.clock.monotonicMs();
+    this.#times.noteWritten();
   }
 
   toUpstream(routed: Routed): void {
@@ -201,30 +140,34 @@ export class Exchange implements Wire, RelayOwner {
 
   /** A body may have come with its head: once this packet is parsed it can be taken in one piece. */
   #send(upstream: Upstream, path: string, headers: string[]): void {
+    // The client may have left while its owner was looked for.
+    if (this.#isClosed) return;
     if (!hasBody(this.fields)) {
       this.#dispatch(upstream, path, headers, null);
       return;
     }
     if (this.#awaitsContinue) this.#res.writeContinue();
-    queueMicrotask(() => this.#dispatch(upstream, path, headers, takeBody(this.#req, this.fields)));
+    queueMicrotask(() => {
+      if (this.#isClosed) return;
+      this.#dispatch(upstream, path, headers, takeBody(this.#req, this.fields));
+    });
   }
 
   #dispatch(upstream: Upstream, path: string, headers: string[], body: RequestBody): void {
     const { method } = this.head;
     const upgrade = this.#tunnel ? this.fields.upgrade : undefined;
     const request = { path, method, headers, body, upgrade };
-    this.#sentAt = this.#parts.clock.monotonicMs();
+    this.#times.noteSent();
     this.#relay = new Relay(this.#res, this, this.#parts.lowerCase);
     if (isRepeatable(body)) this.#repeatable = { upstream, request };
     upstream.send(request, this.#relay);
   }
 
   reveal(statusCode: number, rawHeaders: string[]): Revealed {
-    const { answers, clock } = this.#parts;
-    this.#answeredAt = clock.monotonicMs();
+    this.#times.noteAnswered();
     if (this.#isToPeer) return this.#revealForwarded(statusCode, rawHeaders);
     if (!this.#routed) return { rawHeaders, tap: undefined };
-    return answers.fromHead(this.head, this.#routed, { statusCode, rawHeaders });
+    return this.#parts.answers.fromHead(this.head, this.#routed, { statusCode, rawHeaders });
   }
 
   /** A forwarded answer is never looked at, as its owner has learned already; a peer's own refusal is. */
@@ -241,27 +184,21 @@ export class Exchange implements Wire, RelayOwner {
   onLesson(lesson: Lesson): Promise<void> {
     const key = sessionKeyOf(lesson.id);
     return this.#parts.answers.fromStream(lesson).then(() => {
-      this.#holdWhileOpen(key);
+      this.#stream.carry(key);
     });
   }
 
   onFlowing(statusCode: number, isStream: boolean): void {
     this.#statusCode = statusCode;
-    this.#writtenAt = this.#parts.clock.monotonicMs();
-    if (isStream) this.#countStream('http', statusCode);
+    this.#times.noteWritten();
+    if (isStream) this.#stream.open('http', this.#sessionInUse(statusCode));
   }
 
   /** A session whose stream is open is in use (design, "What an answer teaches"). */
-  #countStream(kind: StreamKind, statusCode: number): void {
-    const { observer } = this.#parts;
-    observer.onStreamOpened(kind);
-    const key = this.#routed?.decision.kind === 'local' ? this.#routed.key : undefined;
-    const isOurs = key !== undefined && this.#routed?.binding !== undefined;
-    const release = isOurs && statusCode < 400 ? this.#parts.bindings.hold(key) : undefined;
-    this.#openStream = () => {
-      observer.onStreamClosed(kind);
-      release?.();
-    };
+  #sessionInUse(statusCode: number): SessionKey | undefined {
+    const routed = this.#routed;
+    const isOurs = routed?.decision.kind === 'local' && routed.binding !== undefined;
+    return isOurs && statusCode < 400 ? routed.key : undefined;
   }
 
   onUpgraded(statusCode: number, rawHeaders: string[], upstream: Duplex): void {
@@ -279,10 +216,10 @@ export class Exchange implements Wire, RelayOwner {
       return;
     }
     this.#statusCode = statusCode;
-    this.#writtenAt = this.#parts.clock.monotonicMs();
+    this.#times.noteWritten();
     this.#isUpgraded = true;
     const upgrade = this.fields.upgrade ?? '';
-    this.#countStream('websocket', statusCode);
+    this.#stream.open('websocket', this.#sessionInUse(statusCode));
     this.#tunnel.open({ statusCode, upgrade, rawHeaders }, upstream, () => this.#onClose());
   }
 
@@ -291,7 +228,7 @@ export class Exchange implements Wire, RelayOwner {
     if (this.#triesAgain(error)) return;
     const { observer, handler } = this.#parts;
     observer.onUpstreamFailure(error, this.#finished());
-    this.#answeredAt ||= this.#parts.clock.monotonicMs();
+    this.#times.noteAnswered();
     if (!this.#routed) return;
     if (this.#isToPeer) handler.unreachable(this, this.#routed);
     else this.reply(answerToFailure(error), this.#routed);
@@ -308,18 +245,8 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   onCut(error: Error): void {
+    this.#wasCut = true;
     this.#parts.observer.onUpstreamFailure(error, this.#finished());
-  }
-
-  /** The session that this very stream has taught lives as long as it, and a little longer. */
-  #holdWhileOpen(key: SessionKey): void {
-    const release = this.#parts.bindings.hold(key);
-    const closeStream = this.#openStream;
-    this.#openStream = () => {
-      closeStream?.();
-      release();
-      this.#parts.bindings.endWithStream(key);
-    };
   }
 
   /** The answer is out, or the client has left: whatever was started ends here. */
@@ -327,11 +254,10 @@ export class Exchange implements Wire, RelayOwner {
     if (this.#isClosed) return;
     this.#isClosed = true;
     if (!this.#res.writableFinished && !this.#isUpgraded) {
-      this.#statusCode = CLIENT_LEFT;
+      if (!this.#wasCut) this.#statusCode = CLIENT_LEFT;
       this.#relay?.abort(new Error('the client left'));
     }
-    this.#openStream?.();
-    this.#openStream = undefined;
+    this.#stream.close();
     this.#dropRestOfBody();
     this.#closed?.();
     this.#parts.observer.onFinished(this.#finished());
@@ -347,19 +273,13 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   #finished(): FinishedExchange {
-    const now = this.#parts.clock.monotonicMs();
-    const isAnswered = this.#sentAt > 0 && this.#answeredAt > 0;
-    const upstreamMs = isAnswered ? this.#answeredAt - this.#sentAt : undefined;
-    const writtenAt = this.#writtenAt || now;
     return {
       requestId: this.fields.requestId,
       method: this.head.method,
       target: this.head.target,
       routed: this.#routed,
       statusCode: this.#statusCode,
-      totalMs: now - this.#arrivedAt,
-      sidecarMs: Math.max(0, writtenAt - this.#arrivedAt - (upstreamMs ?? 0)),
-      upstreamMs,
+      ...this.#times.durations(),
     };
   }
 }

@@ -65,6 +65,8 @@ export interface Handler {
 }
 
 const NOBODY: Owner = { kind: 'none' };
+/** What went wrong on the way to an answer is no answer (invariant 11). */
+const UNCERTAIN: Owner = { kind: 'inconclusive' };
 /** Rather a replay that the edge makes than one more round trip of ours: the status is thrown away. */
 const REPLAY_STATUS = 307;
 
@@ -84,7 +86,9 @@ export function createHandler(parts: HandlerParts): Handler {
     const facts = factsOf(wire, extraction);
     const ownership = owners.find(extraction, facts);
     if (ownership instanceof Promise) {
-      void ownership.then((known) => settle(wire, extraction, facts, known));
+      const onFound = (known: Ownership | undefined): void =>
+        settle(wire, extraction, facts, known);
+      void ownership.then(onFound, () => onFound(undefined));
       return;
     }
     settle(wire, extraction, facts, ownership);
@@ -118,7 +122,7 @@ export function createHandler(parts: HandlerParts): Handler {
     facts: RoutingFacts,
     ownership: Ownership | undefined,
   ): void {
-    const owner = ownership?.owner ?? NOBODY;
+    const owner = ownership?.owner ?? (facts.hasId ? UNCERTAIN : NOBODY);
     const decision = decide(facts, owner, stateNow());
     act(wire, {
       decision,

@@ -3,7 +3,8 @@ import http, { type IncomingMessage, type Server, type ServerResponse } from 'no
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { MachineId } from '../affinity/session.ts';
-import { Exchange, type ExchangeParts, type Request } from './exchange.ts';
+import { Exchange } from './exchange.ts';
+import type { ExchangeParts, ReceivedRequest } from './exchange-parts.ts';
 import { readFields, type RawHeaders } from './headers.ts';
 import { FORWARD_PATH, REFUSED_HEADER, unwrapHead, type PeerRefusal } from './peer-wire.ts';
 import { acceptUpgrade } from './websocket.ts';
@@ -44,7 +45,7 @@ export interface HttpWireParts extends ExchangeParts {
 
 /** What a listener does with a request; `extra` says how it came. */
 type OnRequest = (req: IncomingMessage, res: ServerResponse, extra: Extra) => void;
-type Extra = Pick<Request, 'awaitsContinue' | 'tunnel'>;
+type Extra = Pick<ReceivedRequest, 'awaitsContinue' | 'tunnel'>;
 
 /** A request as the client has made it, whichever listener it came to. */
 interface Arrival {

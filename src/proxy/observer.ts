@@ -1,7 +1,7 @@
 /** What an exchange tells logs and metrics. */
 import type { Logger, RequestLine } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
-import type { ExchangeObserver, FinishedExchange } from './exchange.ts';
+import type { ExchangeObserver, FinishedExchange } from './exchange-parts.ts';
 import { codeOf } from './failure.ts';
 
 export interface ObserverParts {

@@ -58,13 +58,3 @@ class BodyStream extends Readable {
     callback(error);
   }
 }
-
-/**
- * Lets a connection be used again after an answer that came before the request's body was read:
- * the rest is read and dropped. Returns false while it has not all come yet.
- */
-export function dropRest(req: IncomingMessage): boolean {
-  if (req.complete) return true;
-  req.resume();
-  return false;
-}

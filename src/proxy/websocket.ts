@@ -6,7 +6,7 @@
 import { ServerResponse, STATUS_CODES, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { Tunnel, UpgradeHead } from './exchange.ts';
+import type { Tunnel, UpgradeHead } from './exchange-parts.ts';
 
 /** A tunnel is silent for hours; the kernel finds out whether its other end is still there. In ms. */
 const TCP_KEEP_ALIVE_MS = 60_000;

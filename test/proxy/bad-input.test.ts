@@ -104,7 +104,10 @@ describe('is answered 400, and nothing of it reaches the app:', () => {
       'two session ids',
       `GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: x\r\nMcp-Session-Id: y\r\nConnection: close\r\n\r\n`,
     ],
-    ['two session ids in the query', `GET /?session_id=x&session_id=y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`],
+    [
+      'two session ids in the query',
+      `GET /?session_id=x&session_id=y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`,
+    ],
     [
       'one id of two Machines',
       `GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: x~m1\r\nMcp-Session-Id: x~m2\r\nConnection: close\r\n\r\n`,

@@ -1,0 +1,46 @@
+/** A stream or socket that is open: counted, and a session of this Machine is kept alive by it. */
+import type { SessionKey } from '../affinity/session.ts';
+import type { Bindings } from './bindings.ts';
+import type { ExchangeObserver, StreamKind } from './exchange-parts.ts';
+
+/** Opened once, closed once; whatever comes after the closing is as good as nothing. */
+export class SessionStream {
+  readonly #bindings: Bindings;
+  readonly #observer: ExchangeObserver;
+  #kind: StreamKind | undefined;
+  #isClosed = false;
+  readonly #releases: (() => void)[] = [];
+
+  constructor(bindings: Bindings, observer: ExchangeObserver) {
+    this.#bindings = bindings;
+    this.#observer = observer;
+  }
+
+  /** `key`: the session of this Machine that the stream belongs to. */
+  open(kind: StreamKind, key: SessionKey | undefined): void {
+    if (this.#isClosed) return;
+    this.#kind = kind;
+    this.#observer.onStreamOpened(kind);
+    if (key !== undefined) this.#releases.push(this.#bindings.hold(key));
+  }
+
+  /** The stream itself has taught this session: it lives as long as the stream, and a little longer. */
+  carry(key: SessionKey): void {
+    if (this.#isClosed) {
+      this.#bindings.endWithStream(key);
+      return;
+    }
+    const release = this.#bindings.hold(key);
+    this.#releases.push(() => {
+      release();
+      this.#bindings.endWithStream(key);
+    });
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    if (this.#kind) this.#observer.onStreamClosed(this.#kind);
+    for (const release of this.#releases) release();
+  }
+}
