@@ -9,6 +9,8 @@ export interface DeliveryOptions {
   readonly target: Target;
   readonly machines: () => readonly EdgeMachine[];
   readonly order: Order;
+  /** Called with each Machine before it is tried. */
+  readonly onTry: (machine: EdgeMachine) => void;
   /** The request as this Machine is to get it. */
   readonly requestFor: (machine: EdgeMachine) => OutgoingRequest;
   readonly agentFor: (machine: EdgeMachine) => Agent;
@@ -76,6 +78,7 @@ async function tryMachine(
   options: DeliveryOptions,
   remainingMs: number,
 ): Promise<Delivered | undefined> {
+  options.onTry(machine);
   if (remainingMs <= 0 || !(await isAwake(machine, options, remainingMs))) return undefined;
   const attempt = await sendToMachine(options.requestFor(machine), {
     port: machine.port,

@@ -78,7 +78,9 @@ export class Exchange {
 
   async #travel(leg: Leg): Promise<Next> {
     const delivery = await this.#deliver(leg);
-    if (delivery.kind === 'delivered') this.#note(leg, delivery.machine);
+    if (delivery.kind === 'delivered') {
+      this.#hops.push({ machine: delivery.machine.id, how: leg.how });
+    }
     if (this.#incoming.signal.aborted) return this.#record(CLIENT_LEFT);
     if (delivery.kind === 'undelivered') {
       return leg.fallback ? fallbackLeg(leg, leg.fallback, delivery) : this.#fail(delivery.code);
@@ -102,6 +104,9 @@ export class Exchange {
       ...this.#edge,
       target: leg.target,
       order: (machines) => spread.order(machines, this.#session),
+      onTry: (machine) => {
+        if (leg.how === 'first') spread.noteFirst(machine.id);
+      },
       requestFor: (machine) => ({
         method,
         target: leg.request.target,
@@ -111,11 +116,6 @@ export class Exchange {
       timeoutMs: leg.timeoutMs,
       signal,
     });
-  }
-
-  #note(leg: Leg, machine: EdgeMachine): void {
-    this.#hops.push({ machine: machine.id, how: leg.how });
-    if (leg.how === 'first') this.#edge.spread().noteFirst(machine.id);
   }
 
   /** Passes the answer on, or does what it says. */

@@ -2,7 +2,12 @@
 import { join } from 'node:path';
 import { parseMachineId, type MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
-import { SimulatedMachine, type MachinePorts, type ProcessName } from './machine.ts';
+import {
+  KILL_TIMEOUT_MS,
+  SimulatedMachine,
+  type MachinePorts,
+  type ProcessName,
+} from './machine.ts';
 import { createPortFinder } from './ports.ts';
 import type { ProcessKeeper } from './processes.ts';
 import { MACHINE_ADDRESS } from './zone.ts';
@@ -35,6 +40,8 @@ export const PROCESS_GROUP = 'app';
 
 const HOST = '127.0.0.1';
 const REGIONS = ['iad', 'lhr', 'nrt', 'gru', 'syd'] as const;
+/** For a sidecar to end by itself before it is killed. */
+const DRAIN_MARGIN_MS = 1_000;
 /** The first digit is never 0, so that an id is not taken for a number of fewer digits. */
 const MACHINE_ID_DIGITS = 14;
 
@@ -102,6 +109,7 @@ function sidecarSettings(
     UPSTREAM_URL: `http://${HOST}:${ports.app}`,
     SESSION_STORE_PATH: join(directory, 'session-store.sqlite'),
     FLEET: 'auto',
+    DRAIN_TIMEOUT_MS: String(KILL_TIMEOUT_MS - DRAIN_MARGIN_MS),
     FLEET_RESOLVER: dnsAddress,
   };
 }

@@ -39,7 +39,7 @@ export interface MachineOptions {
 const HOST = '127.0.0.1';
 /** Fly's defaults, https://fly.io/docs/reference/configuration/ */
 const KILL_SIGNAL = 'SIGINT';
-const KILL_TIMEOUT_MS = 5_000;
+export const KILL_TIMEOUT_MS = 5_000;
 const START_TIMEOUT_MS = 30_000;
 const POLL_MS = 20;
 

@@ -13,7 +13,7 @@ export type SpreadName = (typeof SPREADS)[number];
 export interface Spread {
   /** All of them, in the order in which they are tried. `session` is what the request carries, if any. */
   order<T extends { readonly id: MachineId }>(machines: readonly T[], session?: string): T[];
-  /** Tells where a request has started. */
+  /** Tells where a request starts, before there is an answer: others are on their way meanwhile. */
   noteFirst(machine: MachineId): void;
   /** Tells which Machine served a session. */
   noteServed(session: string, machine: MachineId): void;

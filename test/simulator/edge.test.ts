@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { request as httpRequest, type IncomingMessage, type RequestListener } from 'node:http';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import {
@@ -21,6 +21,23 @@ test('round robin sends one request to each Machine in turn', async (t) => {
   const served: string[] = [];
   for (let i = 0; i < 4; i += 1) served.push((await ask(edge.url)).body);
   assert.deepEqual(served, ['a1', 'b2', 'a1', 'b2']);
+});
+
+test('never-same spreads requests that are under way at once, too', async (t) => {
+  const waiting: (() => void)[] = [];
+  const holding: RequestListener = (_request, response) => {
+    waiting.push(() => response.end());
+    if (waiting.length === 6) for (const answer of waiting) answer();
+  };
+  const machines = [
+    await startMachine(t, 'a1', holding),
+    await startMachine(t, 'b2', holding),
+    await startMachine(t, 'c3', holding),
+  ];
+  const edge = await startTestEdge(t, machines, { spread: 'never-same' });
+  await Promise.all(Array.from({ length: 6 }, () => ask(edge.url)));
+  const firsts = edge.records.map(({ first }) => first).sort();
+  assert.deepEqual(firsts, ['a1', 'a1', 'b2', 'b2', 'c3', 'c3']);
 });
 
 test('the edge says who the client is, whatever the client says', async (t) => {
