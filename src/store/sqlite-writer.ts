@@ -78,8 +78,8 @@ function openDatabase(path: string): Database.Database {
     // In WAL mode a crash of the process loses nothing; a power cut takes the app's memory too.
     db.pragma('synchronous = NORMAL');
     db.pragma(`journal_size_limit = ${MAX_IDLE_WAL_BYTES}`);
-    db.pragma(`busy_timeout = ${WRITE_BUSY_TIMEOUT_MS}`);
     probeWriting(db);
+    db.pragma(`busy_timeout = ${WRITE_BUSY_TIMEOUT_MS}`);
     return db;
   } catch (error) {
     db.close();
@@ -106,6 +106,7 @@ function switchToWal(db: Database.Database): void {
 
 /** SQLite opens a file that may not be written without a word; so ask, unless somebody is writing. */
 function probeWriting(db: Database.Database): void {
+  db.pragma('busy_timeout = 0');
   try {
     takeWriteLock(db);
   } catch (error) {

@@ -81,8 +81,9 @@ function createSqliteStore(
   const queue = createWriteQueue({
     ask: (request) => thread.ask(request),
     waitToRetry: createBackoff(options, closing.signal),
-    onSettled: ({ key }, outcome) => {
-      if (outcome?.after) hot.set(outcome.after, clock.now());
+    onSettled: ({ key, now }, outcome) => {
+      // From the call on: another process may have written right after the commit.
+      if (outcome?.after) hot.set(outcome.after, now);
       else hot.delete(key);
     },
     onEvicted: (keys) => forgetAll(hot, keys),
@@ -90,7 +91,7 @@ function createSqliteStore(
   });
   const { pending } = queue;
   const lookup = createLookup({ reader, hot, pending, counters, clock, onOperation, onError });
-  const timed = createTimed(clock, onOperation);
+  const timed = createTimed(clock, counters, onOperation);
   let closed: Promise<void> | undefined;
 
   return {
@@ -167,16 +168,21 @@ function createBackoff(
   };
 }
 
-function createTimed(clock: Clock, onOperation: OnStoreOperation | undefined) {
+function createTimed(
+  clock: Clock,
+  counters: StoreCounters,
+  onOperation: OnStoreOperation | undefined,
+) {
   return async <Result>(operation: StoreOperation, run: () => Promise<Result>): Promise<Result> => {
     const startedAt = clock.monotonicMs();
-    let outcome: 'ok' | 'error' = 'error';
     try {
       const result = await run();
-      outcome = 'ok';
+      onOperation?.(operation, 'ok', clock.monotonicMs() - startedAt);
       return result;
-    } finally {
-      onOperation?.(operation, outcome, clock.monotonicMs() - startedAt);
+    } catch (error) {
+      counters.errors += 1;
+      onOperation?.(operation, 'error', clock.monotonicMs() - startedAt);
+      throw error;
     }
   };
 }

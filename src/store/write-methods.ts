@@ -1,4 +1,4 @@
-/** The writing half of the port on top of one function that performs a {@link Write}, and the counting. */
+/** The writing half of the port on top of one function that performs a {@link Write}, and its counting. */
 import type { Clock } from '../clock.ts';
 import type { Binding } from '../affinity/session.ts';
 import type { Outcome, Write } from './rules.ts';
@@ -20,21 +20,16 @@ export function createStoreCounters(): StoreCounters {
   return { lookups: 0, upserts: 0, deletes: 0, errors: 0, lastCleanupAt: undefined };
 }
 
-/** `perform` fails with a {@link StoreError}, which is counted and passed on. */
+/** What `perform` throws, a {@link StoreError}, is passed on. */
 export function createWriteMethods(
   clock: Clock,
   counters: StoreCounters,
   perform: (write: Write) => Outcome | Promise<Outcome>,
 ): WriteMethods {
   const performCounted = async (write: Write): Promise<Outcome> => {
-    try {
-      const outcome = await perform(write);
-      count(counters, write, outcome);
-      return outcome;
-    } catch (error) {
-      counters.errors += 1;
-      throw error;
-    }
+    const outcome = await perform(write);
+    count(counters, write, outcome);
+    return outcome;
   };
   const now = (): number => Math.floor(clock.now());
   return {

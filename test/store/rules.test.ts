@@ -79,7 +79,10 @@ test('an owner changes only by rebind, by upsert, or after expiry, and a rebind 
     fc.property(bindings, writes, (before, write) => {
       fc.pre(before.expiresAt > write.now);
       const { after } = applyWrite(write, before, 0);
-      if (after === undefined) { assert.equal(write.kind, 'delete'); return; }
+      if (after === undefined) {
+        assert.equal(write.kind, 'delete');
+        return;
+      }
       if (after.machine === before.machine) return;
       assert.ok(write.kind === 'rebind' || write.kind === 'upsert');
       if (write.kind === 'rebind') assert.equal(after.generation, before.generation + 1);
