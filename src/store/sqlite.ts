@@ -115,7 +115,7 @@ async function close(
   thread: WriterThread,
   closing: AbortController,
 ): Promise<void> {
-  // Writes that wait to try again do so now.
+  // Writes that wait to try again do so now, and for the last time.
   closing.abort();
   await queue.close();
   // Before the writer, so that the last one to close is one that can empty the log file.
@@ -162,7 +162,7 @@ function createBackoff(
   signal: AbortSignal,
 ): (pause: number) => Promise<boolean> {
   return async (pause) => {
-    if (pause >= retryCount) return false;
+    if (pause >= retryCount || signal.aborted) return false;
     await clock.sleep(backoffDelayMs(pause, { delayMs: retryDelayMs }, random), signal);
     return true;
   };
