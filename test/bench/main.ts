@@ -13,16 +13,18 @@ import { isPinning } from './pinned.ts';
 import { benchReplay } from './replay.ts';
 import type { BenchResult } from './result.ts';
 import { benchStreams } from './sse.ts';
+import { benchEventLoop, benchLookup, benchStoreSize } from './store.ts';
 import { formatResult } from './table.ts';
 import { benchGet, benchLarge, benchPost } from './throughput.ts';
 
-const BENCHES: Readonly<Record<string, Bench>> = {
-  get: benchGet,
-  post: benchPost,
-  replay: benchReplay,
-  latency: benchLatency,
-  large: benchLarge,
-  sse: benchStreams,
+const BENCHES: Readonly<Record<string, readonly Bench[]>> = {
+  get: [benchGet],
+  post: [benchPost],
+  replay: [benchReplay],
+  latency: [benchLatency],
+  large: [benchLarge],
+  sse: [benchStreams],
+  store: [benchLookup, benchEventLoop, benchStoreSize],
 };
 
 process.exitCode = await main(process.argv.slice(2));
@@ -42,7 +44,8 @@ async function main(args: string[]): Promise<number> {
     return 1;
   }
   if (!isPinning) console.error('Without taskset and a second core, figures vary more.');
-  const { results, failures } = await runAll(names, values.short === true, (result) => {
+  const benches = names.flatMap((name) => BENCHES[name] ?? []);
+  const { results, failures } = await runAll(benches, values.short === true, (result) => {
     if (!values.json) console.log(formatResult(result));
   });
   if (values.json) console.log(JSON.stringify(results, undefined, 2));
@@ -50,7 +53,7 @@ async function main(args: string[]): Promise<number> {
 }
 
 async function runAll(
-  names: readonly string[],
+  benches: readonly Bench[],
   isShort: boolean,
   onResult: (result: BenchResult) => void,
 ): Promise<{ results: BenchResult[]; failures: number }> {
@@ -59,9 +62,9 @@ async function runAll(
   const stage = { effort: isShort ? SHORT : FULL, load, workspace };
   const results: BenchResult[] = [];
   try {
-    for (const name of names) {
-      const result = await BENCHES[name]?.(stage).catch((error: unknown) => {
-        console.error(`\n${name} did not run:`, error);
+    for (const bench of benches) {
+      const result = await bench(stage).catch((error: unknown) => {
+        console.error(`\n${bench.name} did not run:`, error);
       });
       if (!result) continue;
       results.push(result);
@@ -71,5 +74,5 @@ async function runAll(
     await load.stop();
     await workspace.remove();
   }
-  return { results, failures: names.length - results.length };
+  return { results, failures: benches.length - results.length };
 }

@@ -22,5 +22,6 @@ function answer(path: string, res: ServerResponse): void {
   }
   const { statusCode, headers, body } = answerTo(path);
   res.writeHead(statusCode, headers as string[]);
-  res.end(body);
+  if (body.length > 0) res.end(body);
+  else res.end();
 }
