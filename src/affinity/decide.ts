@@ -51,7 +51,7 @@ export type Owner =
       readonly origin?: 'learned' | 'adopted' | 'copied';
       /** Two readings of the directory, ten seconds apart or more, listed us and not the owner. */
       readonly isConfirmedGone: boolean;
-      /** Known by its hint, and all the peers have said that the session is not theirs. */
+      /** All the peers have said that the session is not theirs; one that is silent may have it. */
       readonly isUncontested?: boolean;
     }
   /** Everyone who could know has said no. */
@@ -91,7 +91,7 @@ export const DECISION_KINDS = ['local', 'replay', 'elsewhere', 'forward', 'refus
 
 /** The first line that matches decides; the numbers are the rows of the design's table. */
 export function decide(facts: RoutingFacts, owner: Owner, state: MachineState): Decision {
-  if (facts.from === 'peer') return decideForPeer(owner, state);
+  if (facts.from === 'peer') return decideForPeer(facts, owner, state);
   if (!facts.hasId) return decideWithoutId(facts, state);
   if (owner.kind !== 'machine') return decideUnowned(facts, owner, state);
   if (owner.machine === state.self) return decideOwn(facts, owner);
@@ -102,12 +102,16 @@ export function decide(facts: RoutingFacts, owner: Owner, state: MachineState): 
   return { kind: 'replay', to, why: 'not-owner', invalidatesCache: facts.isFromReplayCache };
 }
 
-/** Rows 1 and 2: what a peer sends stays here or is refused, so that no loop is possible. */
-function decideForPeer(owner: Owner, state: MachineState): Decision {
+/**
+ * Rows 1 and 2: what a peer sends stays here or is refused, so that no loop is possible. The peer may
+ * have got our name from a hint, which anyone may write to an id that clients mint: such an id is
+ * served and not adopted, as nobody else was asked for it.
+ */
+function decideForPeer(facts: RoutingFacts, owner: Owner, state: MachineState): Decision {
   const isElsewhere =
     owner.kind === 'machine' && owner.machine !== state.self && owner.knownBy === 'store';
   if (isElsewhere) return { kind: 'refuse', status: 421, why: 'moved' };
-  return { kind: 'local', why: 'peer-hop', mayAdopt: true };
+  return { kind: 'local', why: 'peer-hop', mayAdopt: facts.mintedBy === 'app' };
 }
 
 /** Rows 3 and 4. */
@@ -126,7 +130,10 @@ function decideOwn(facts: RoutingFacts, owner: Owner & { kind: 'machine' }): Dec
   return { kind: 'local', why: 'owner', mayAdopt };
 }
 
-/** Row 6: the edge could not reach the owner and may not try again. */
+/**
+ * Row 6: the edge could not reach the owner and may not try again. That the owner is gone says
+ * nothing of a session that has moved before: a peer that is silent may have it (invariant 11).
+ */
 function decideAfterFallback(
   facts: RoutingFacts,
   owner: Owner & { kind: 'machine' },
@@ -135,7 +142,9 @@ function decideAfterFallback(
   if (owner.knownBy === 'peers') {
     return { kind: 'forward', to: owner.machine, why: 'owner-unreachable' };
   }
-  if (!owner.isConfirmedGone) return { kind: 'refuse', status: 503, why: 'owner-unreachable' };
+  if (!owner.isConfirmedGone || owner.isUncontested !== true) {
+    return { kind: 'refuse', status: 503, why: 'owner-unreachable' };
+  }
   const isServedHere =
     state.ownerGone === 'adopt' || owner.origin === 'adopted' || facts.mintedBy === 'client';
   if (!isServedHere) return { kind: 'refuse', status: 404, why: 'owner-gone' };

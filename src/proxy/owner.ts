@@ -165,10 +165,10 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const { owner, key } = ownership;
     if (!pass.cameBackByFallback || owner.kind !== 'machine') return ownership;
     const gone: Owner = { ...owner, isConfirmedGone: directory.isConfirmedGone(owner.machine) };
-    if (store.isShared) return { ...ownership, owner: gone };
+    if (store.isShared) return { ...ownership, owner: { ...gone, isUncontested: true } };
     return peers.ask(key).then((answer) => {
-      if (answer.kind !== 'owner') return { ...ownership, owner: gone };
-      return { ...ownership, owner: ofPeer(key, answer) };
+      if (answer.kind === 'owner') return { ...ownership, owner: ofPeer(key, answer) };
+      return { ...ownership, owner: { ...gone, isUncontested: answer.kind === 'none' } };
     });
   }
 

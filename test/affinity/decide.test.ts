@@ -59,10 +59,12 @@ const MY_HINT = known(SELF, { knownBy: 'hint' });
 const THEIRS = known(OTHER);
 const THEIR_HINT = known(OTHER, { knownBy: 'hint' });
 const BY_PEERS = known(OTHER, { knownBy: 'peers' });
-const GONE = known(OTHER, { isConfirmedGone: true, origin: 'learned' });
-const GONE_COPY = known(OTHER, { isConfirmedGone: true, origin: 'copied' });
-const GONE_ADOPTED = known(OTHER, { isConfirmedGone: true, origin: 'adopted' });
-const GONE_HINT = known(OTHER, { isConfirmedGone: true, knownBy: 'hint' });
+const LOST = { isConfirmedGone: true, isUncontested: true };
+const GONE = known(OTHER, { ...LOST, origin: 'learned' });
+const GONE_COPY = known(OTHER, { ...LOST, origin: 'copied' });
+const GONE_ADOPTED = known(OTHER, { ...LOST, origin: 'adopted' });
+const GONE_HINT = known(OTHER, { ...LOST, knownBy: 'hint' });
+const GONE_CONTESTED = known(OTHER, { isConfirmedGone: true, origin: 'adopted' });
 
 const local = (why: Decision['why'], mayAdopt = false, adoptFrom?: MachineId): Decision =>
   adoptFrom ? { kind: 'local', why, mayAdopt, adoptFrom } : { kind: 'local', why, mayAdopt };
@@ -95,6 +97,7 @@ const TABLE: readonly Row[] = [
   { row: 1, claim: 'a peer that is mistaken is told so, though the owner is gone', facts: PEER, owner: GONE, gives: refuse(421, 'moved') },
   { row: 1, claim: 'a peer that is mistaken is told so while draining', facts: PEER, owner: THEIRS, state: DRAINING, gives: refuse(421, 'moved') },
   { row: 2, claim: 'what a peer sends is served, and may be adopted', facts: PEER, owner: NONE, gives: local('peer-hop', true) },
+  { row: 2, claim: 'an id that clients mint is served and not adopted: no peer was asked', facts: { ...PEER, ...EITHERS }, owner: NONE, gives: local('peer-hop') },
   { row: 2, claim: 'what a peer sends is served by its owner', facts: PEER, owner: MINE, gives: local('peer-hop', true) },
   { row: 2, claim: 'what a peer sends is served though our store can not tell', facts: PEER, owner: SILENT, gives: local('peer-hop', true) },
   { row: 2, claim: 'what a peer sends stays here whatever its hint says', facts: PEER, owner: THEIR_HINT, gives: local('peer-hop', true) },
@@ -131,6 +134,7 @@ const TABLE: readonly Row[] = [
   { row: 6, claim: 'the policy may adopt what an owner that is gone has left', facts: BACK, owner: GONE, state: ADOPT, gives: local('owner-gone', true, OTHER) },
   { row: 6, claim: 'an adopted id of an owner that is gone moves here', facts: BACK, owner: GONE_ADOPTED, gives: local('owner-gone', true, OTHER) },
   { row: 6, claim: 'an id that its client has minted moves here', facts: { ...BACK, ...CLIENTS }, owner: GONE_COPY, gives: local('owner-gone', true, OTHER) },
+  { row: 6, claim: 'a silent peer may have what the one that is gone had', facts: BACK, owner: GONE_CONTESTED, state: ADOPT, gives: refuse(503, 'owner-unreachable') },
   { row: 6, claim: 'a hint alone leaves no row to move: the id is claimed', facts: BACK, owner: GONE_HINT, state: ADOPT, gives: local('owner-gone', true) },
   { row: 7, claim: 'a session that has moved meanwhile is forwarded', facts: REPLAYED, owner: THEIRS, gives: forward('moved-since-replay') },
   { row: 7, claim: 'a replayed request is not replayed after a hint either', facts: REPLAYED, owner: THEIR_HINT, gives: forward('moved-since-replay') },
