@@ -3,8 +3,9 @@
  * an answer, and several times cheaper per request than a general one, as it builds no objects and
  * streams that a proxy does not need. One request at a time per connection, never a pipeline.
  *
- *   send --idle connection--> reserved --next tick--> sent --answer--> idle again, or closed
- *     '--none is idle--> connecting --> sent
+ *   send --one is idle--> reserved --next tick, or a turn later if in doubt--> sent
+ *     |                                                                         |
+ *     '--none is idle--> connecting --> sent                 idle <--a turn later-- answered
  */
 import type { Clock } from '../clock.ts';
 import {
@@ -14,7 +15,12 @@ import {
   type UpstreamRequest,
 } from '../proxy/upstream.ts';
 import { Call, destroyBody } from './call.ts';
-import { Connection, type ConnectionOptions, type ConnectionOwner } from './connection.ts';
+import {
+  closedError,
+  Connection,
+  type ConnectionOptions,
+  type ConnectionOwner,
+} from './connection.ts';
 import {
   createIdleConnections,
   type IdleConnections,
@@ -23,6 +29,7 @@ import {
 import { MalformedRequest } from './malformed.ts';
 import { createSharedReadBuffer } from './read-buffers.ts';
 import { openPlain, openPooled, type Address } from './sockets.ts';
+import { createTurnQueue } from './turn-queue.ts';
 
 export interface Http1UpstreamOptions {
   /** Such as `http://127.0.0.1:3000`; the scheme must be `http`. */
@@ -44,7 +51,7 @@ const DEFAULT_KEEP_ALIVE_MS = 4_000;
 const KEEP_ALIVE_MARGIN_MS = 1_000;
 const MAX_KEEP_ALIVE_MS = 60_000;
 const DEFAULT_MAX_HEAD_BYTES = 65_536;
-/** From here on, in ms, the server may just have closed an idle connection without our having read it. */
+/** After this time, in ms, an idle connection may be just about to be ended by its server. */
 const DOUBTFUL_IDLE_MS = 250;
 
 /** Throws if `origin` is no `http:` URL. Nothing is connected before the first request. */
@@ -58,6 +65,10 @@ class Http1Client implements Upstream, ConnectionOwner {
   readonly #forUpgrade: ConnectionOptions;
   readonly #idle: IdleConnections;
   readonly #connections = new Set<Connection>();
+  /** Freed, but not yet to be used. */
+  readonly #cooling = createTurnQueue<Connection>((connection) => this.#onCooled(connection));
+  /** Reserved, but to be looked at once more. */
+  readonly #doubted = createTurnQueue<Connection>(startOn);
   #closing: PromiseWithResolvers<undefined> | undefined;
 
   constructor(options: Http1UpstreamOptions) {
@@ -79,12 +90,19 @@ class Http1Client implements Upstream, ConnectionOwner {
   async close(): Promise<void> {
     this.#closing ??= Promise.withResolvers();
     this.#idle.clear();
-    for (const connection of this.#connections) connection.abort(closedError());
+    for (const connection of this.#connections) connection.close();
     if (this.#connections.size === 0) this.#closing.resolve(undefined);
     await this.#closing.promise;
   }
 
-  onFree(connection: Connection, saidMs: number | undefined): void {
+  /** An answer longer than its length shows within a turn: its tail must not answer the next request. */
+  onFree(connection: Connection): void {
+    this.#cooling.push(connection);
+  }
+
+  #onCooled(connection: Connection): void {
+    if (!connection.isIdle) return;
+    const { keepAliveMs: saidMs } = connection;
     const lifeMs = saidMs === undefined ? this.#keepAliveMs : saidMs - KEEP_ALIVE_MARGIN_MS;
     this.#idle.add(connection, Math.min(lifeMs, MAX_KEEP_ALIVE_MS));
   }
@@ -101,7 +119,7 @@ class Http1Client implements Upstream, ConnectionOwner {
 
   #dispatch(call: Call): void {
     if (this.#closing) {
-      process.nextTick(failWith, call, closedError());
+      process.nextTick(failWith, call, closedError({ wasNotSent: true, wasReused: false }));
       return;
     }
     const taken = call.upgrade === undefined ? this.#idle.take() : undefined;
@@ -111,8 +129,7 @@ class Http1Client implements Upstream, ConnectionOwner {
 
   #carryOn({ connection, idleMs }: TakenConnection, call: Call): void {
     connection.reserve(call);
-    // One turn of the loop: then all that the server has sent so far, its end above all, was read.
-    if (idleMs >= DOUBTFUL_IDLE_MS) setImmediate(startOn, connection);
+    if (idleMs >= DOUBTFUL_IDLE_MS) this.#doubted.push(connection);
     else process.nextTick(startOn, connection);
   }
 
@@ -143,10 +160,6 @@ function startOn(connection: Connection): void {
 
 function failWith(call: Call, error: Error): void {
   call.fail(error);
-}
-
-function closedError(): UpstreamError {
-  return new UpstreamError('closed', 'the upstream is being closed');
 }
 
 function addressOf(origin: string): Address {

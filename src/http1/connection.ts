@@ -30,10 +30,11 @@ export interface ConnectionOptions {
 }
 
 export interface ConnectionOwner {
-  /** It may carry another call, until `keepAliveMs` (if the server said so) have passed. */
-  onFree(connection: Connection, keepAliveMs: number | undefined): void;
+  /** It may carry another call. */
+  onFree(connection: Connection): void;
   /** It was lost before anything of the call was written: another one can carry it. */
   onUnsent(call: Call): void;
+  /** It carries nothing, and never will. */
   onClosed(connection: Connection): void;
 }
 
@@ -50,6 +51,7 @@ export class Connection implements Carrier {
   #body: BodySender | undefined;
   #wasUsed = false;
   #isDelivering = false;
+  #isSocketClosed = false;
   /** The server has ended the connection, cleanly or not, while answers to deliver were left. */
   #endedBy: Error | 'end' | undefined;
   #error: Error | undefined;
@@ -71,6 +73,11 @@ export class Connection implements Carrier {
   /** Whether it may be reserved. */
   get isIdle(): boolean {
     return this.#state === 'idle' && !this.#socket.destroyed;
+  }
+
+  /** How long the server keeps it when idle, in ms, if it has said so. */
+  get keepAliveMs(): number | undefined {
+    return this.#parser.keepAliveMs;
   }
 
   /** Takes the connection for the call; `start` sends it. */
@@ -103,6 +110,12 @@ export class Connection implements Carrier {
     const call = this.#detach();
     this.#destroy();
     if (call) process.nextTick(failWith, call, reason);
+  }
+
+  /** The upstream is being closed. As `abort`, with an error that says so. */
+  close(): void {
+    const wasNotSent = this.#call?.head !== undefined;
+    this.abort(closedError({ wasNotSent, wasReused: this.#wasUsed }));
   }
 
   /** Hands on what was parsed, until there is no more or the receiver pauses. */
@@ -148,13 +161,13 @@ export class Connection implements Carrier {
   }
 
   #endAnswer(call: Call): void {
-    const { rawTrailers, keepAliveMs } = this.#parser;
+    const { rawTrailers } = this.#parser;
     const isFree = this.#mayBeUsedAgain();
     this.#detach();
     if (isFree) {
       this.#state = 'idle';
       this.#wasUsed = true;
-      this.#owner.onFree(this, keepAliveMs);
+      this.#owner.onFree(this);
     } else {
       this.#destroy();
     }
@@ -174,6 +187,8 @@ export class Connection implements Carrier {
   }
 
   #handOver(call: Call): void {
+    if (this.#body?.isSent === false)
+      throw new MalformedAnswer('101 before the request was all sent');
     const { statusCode, rawHeaders } = this.#parser;
     const rest = this.#parser.takeRest();
     const socket = this.#socket;
@@ -255,15 +270,17 @@ export class Connection implements Carrier {
   readonly #onClose = (): void => {
     const state = this.#state;
     this.#state = 'closed';
-    this.#owner.onClosed(this);
+    this.#isSocketClosed = true;
     if (state === 'connecting') {
       this.#fail('connect-failed', `no connection: ${codeOf(this.#error)}`, this.#error);
     } else if (state === 'reserved') {
       const call = this.#detach();
       if (call) this.#owner.onUnsent(call);
-    } else {
+    } else if (this.#call) {
       this.#endedBy ??= this.#error ?? new Error('the connection was closed');
       this.deliver();
+    } else {
+      this.#owner.onClosed(this);
     }
   };
 
@@ -298,6 +315,7 @@ export class Connection implements Carrier {
     this.#clearTimer();
     this.#body?.stop();
     this.#body = undefined;
+    if (this.#isSocketClosed) this.#owner.onClosed(this);
     return call;
   }
 
@@ -305,6 +323,10 @@ export class Connection implements Carrier {
     this.#state = 'closed';
     this.#socket.destroy();
   }
+}
+
+export function closedError(details: { wasNotSent: boolean; wasReused: boolean }): UpstreamError {
+  return new UpstreamError('closed', 'the upstream is being closed', details);
 }
 
 function deliverFrom(connection: Connection): void {

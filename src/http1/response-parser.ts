@@ -160,7 +160,7 @@ export class ResponseParser {
     return 'end';
   }
 
-  #readHead(): ParserEvent {
+  #readHead(): ParserEvent | undefined {
     if (!this.#readFields()) return 'more';
     const { statusLine } = this.#fields;
     if (!statusLine) throw new MalformedAnswer('a head has no status line');
@@ -186,13 +186,13 @@ export class ResponseParser {
   }
 
   /** RFC 9110 §15.2: any number of them may come before the answer. Nobody has asked for a 100. */
-  #takeInformation(): ParserEvent {
+  #takeInformation(): ParserEvent | undefined {
     this.#informationCount += 1;
     if (this.#informationCount > MAX_INFORMATIONS) {
       throw new MalformedAnswer(`more than ${MAX_INFORMATIONS} informational heads`);
     }
     this.#fields.beginHead();
-    return this.statusCode === 100 ? this.next() : 'information';
+    return this.statusCode === 100 ? undefined : 'information';
   }
 
   /** RFC 9110 §7.8: only to a protocol that was asked for, which the server has to name. */

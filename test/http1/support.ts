@@ -1,5 +1,6 @@
 /** Servers on bare sockets, whose every byte the test decides, and a receiver that writes down what it hears. */
 import { once } from 'node:events';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TestContext } from 'node:test';
@@ -18,6 +19,8 @@ export interface RawServer {
   readonly port: number;
   /** Every connection so far, in order. */
   readonly sockets: Socket[];
+  /** Takes no more connections. */
+  readonly close: () => Promise<void>;
 }
 
 /** `onConnection` gets the number of the connection, from 0. */
@@ -33,12 +36,15 @@ export async function startRawServer(
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
+  const close = async (): Promise<void> => {
+    if (server.listening) await once(server.close(), 'close');
+  };
   t.after(() => {
-    server.close();
     for (const socket of sockets) socket.destroy();
+    return close();
   });
   const { port } = server.address() as AddressInfo;
-  return { origin: `http://127.0.0.1:${port}`, port, sockets };
+  return { origin: `http://127.0.0.1:${port}`, port, sockets, close };
 }
 
 /** Answers each request without a body (one head, one answer) with the next of these texts; latin-1. */
@@ -87,6 +93,8 @@ export interface Information {
   readonly rawHeaders: string[];
 }
 
+export type Failure = Pick<UpstreamError, 'code' | 'wasNotSent' | 'wasReused'>;
+
 /** Writes down everything, and checks the order that the port promises. */
 export class Recorder implements AnswerSink {
   source: AnswerSource | undefined;
@@ -111,8 +119,16 @@ export class Recorder implements AnswerSink {
     return this.body.toString('latin1');
   }
 
+  /** The code of the error, or the message of one that the test gave. */
   get errorCode(): string | undefined {
     return this.error instanceof UpstreamError ? this.error.code : this.error?.message;
+  }
+
+  /** What a caller decides about another try by. */
+  get failure(): Failure | undefined {
+    if (!(this.error instanceof UpstreamError)) return undefined;
+    const { code, wasNotSent, wasReused } = this.error;
+    return { code, wasNotSent, wasReused };
   }
 
   /** Resolves when the condition holds after a call; rejects if all is over before. */
@@ -197,7 +213,12 @@ export const GET: UpstreamRequest = {
   upgrade: undefined,
 };
 
-/** Sends and waits until all is over. */
+/** Until a connection that was just freed may be used again: two turns, and one for the order of things. */
+export async function cooled(): Promise<void> {
+  for (let i = 0; i < 3; i += 1) await nextTurn();
+}
+
+/** Sends and waits until all is over, and the connection is free. */
 export async function exchange(
   upstream: Upstream,
   request: Partial<UpstreamRequest> = {},
@@ -205,5 +226,23 @@ export async function exchange(
 ): Promise<Recorder> {
   upstream.send({ ...GET, ...request }, recorder);
   await recorder.over();
+  await cooled();
   return recorder;
+}
+
+/** Resolves when the condition holds; looks after every turn of the event loop. */
+export async function eventually(holds: () => boolean, boundMs = 5_000): Promise<void> {
+  const until = performance.now() + boundMs;
+  while (!holds()) {
+    if (performance.now() > until) throw new Error(`not within ${boundMs} ms: ${String(holds)}`);
+    await nextTurn();
+  }
+}
+
+/** Everything that a socket brings until it ends, as latin-1. */
+export function transcript(socket: Socket): { text: string; hasEnded: boolean } {
+  const seen = { text: '', hasEnded: false };
+  socket.on('data', (bytes: Buffer) => (seen.text += bytes.toString('latin1')));
+  socket.on('close', () => (seen.hasEnded = true)).on('end', () => (seen.hasEnded = true));
+  return seen;
 }

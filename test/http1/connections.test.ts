@@ -1,0 +1,343 @@
+import assert from 'node:assert/strict';
+import { Socket, type Socket as NetSocket } from 'node:net';
+import { test } from 'node:test';
+import { systemClock } from '../../src/clock.ts';
+import { Call } from '../../src/http1/call.ts';
+import { createHttp1Upstream } from '../../src/http1/client.ts';
+import { Connection } from '../../src/http1/connection.ts';
+import { createTestClock } from '../support/clock.ts';
+import {
+  answering,
+  cooled,
+  eventually,
+  exchange,
+  GET,
+  onHeads,
+  openUpstream,
+  Recorder,
+  startRawServer,
+  transcript,
+} from './support.ts';
+
+const DONE = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+
+test('requests one after the other share a connection', async (t) => {
+  const { origin, sockets } = await startRawServer(t, answering(DONE));
+  const upstream = openUpstream(t, origin);
+  for (let i = 0; i < 5; i += 1) await exchange(upstream);
+  assert.equal(sockets.length, 1);
+});
+
+test('requests at the same time have a connection each, and never wait for another', async (t) => {
+  const waiting: NetSocket[] = [];
+  const { origin, sockets } = await startRawServer(t, (socket) => {
+    onHeads(socket, () => {
+      waiting.push(socket);
+      if (waiting.length === 50) waiting.splice(0).forEach((one) => one.write(DONE));
+    });
+  });
+  const upstream = openUpstream(t, origin);
+  const first = await Promise.all(Array.from({ length: 50 }, () => exchange(upstream)));
+  const second = await Promise.all(Array.from({ length: 50 }, () => exchange(upstream)));
+  assert.ok([...first, ...second].every(({ text }) => text === 'ok'));
+  assert.equal(sockets.length, 50);
+});
+
+test('the connection that was used last is used next', async (t) => {
+  const served: number[] = [];
+  const { origin } = await startRawServer(t, (socket, index) => {
+    onHeads(socket, () => {
+      served.push(index);
+      socket.write(DONE);
+    });
+  });
+  const upstream = openUpstream(t, origin);
+  await Promise.all([exchange(upstream), exchange(upstream), exchange(upstream)]);
+  const last = served.at(-1);
+  served.length = 0;
+  for (let i = 0; i < 4; i += 1) await exchange(upstream);
+  assert.deepEqual(served, [last, last, last, last]);
+});
+
+test('a request sent from within the end of an answer does not share its connection yet', async (t) => {
+  const { origin, sockets } = await startRawServer(t, answering(DONE));
+  const upstream = openUpstream(t, origin);
+  const [first, second] = [new Recorder(), new Recorder()];
+  first.onCall = (name) => {
+    if (name === 'end') upstream.send(GET, second);
+  };
+  upstream.send(GET, first);
+  await eventually(() => second.isOver);
+  assert.deepEqual([second.calls, sockets.length], [['sent', 'head', 'data', 'end'], 2]);
+});
+
+for (const [name, answer] of [
+  ['Connection: close', 'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok'],
+  ['HTTP/1.0', 'HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok'],
+  [
+    'Keep-Alive of a second, less the margin',
+    'HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 2\r\n\r\nok',
+  ],
+] as const) {
+  test(`a connection is not used again after ${name}`, async (t) => {
+    const { origin, sockets } = await startRawServer(t, answering(answer));
+    const upstream = openUpstream(t, origin);
+    await exchange(upstream);
+    await exchange(upstream);
+    await eventually(() => sockets.every((socket) => socket.readableEnded));
+    assert.equal(sockets.length, 2);
+  });
+}
+
+test('a connection is used again after HTTP/1.0 with keep-alive', async (t) => {
+  const answer = 'HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nok';
+  const { origin, sockets } = await startRawServer(t, answering(answer));
+  const upstream = openUpstream(t, origin);
+  await exchange(upstream);
+  await exchange(upstream);
+  assert.equal(sockets.length, 1);
+});
+
+const FORGED = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged';
+
+test('bytes after the end of an answer end the connection: they answer nobody', async (t) => {
+  const { origin, sockets } = await startRawServer(t, (socket, index) => {
+    onHeads(socket, () => socket.write(index === 0 ? DONE + FORGED : DONE));
+  });
+  const upstream = openUpstream(t, origin);
+  for (let i = 0; i < 2; i += 1) assert.equal((await exchange(upstream)).text, 'ok');
+  await eventually(() => sockets[0]?.readableEnded === true);
+  assert.equal(sockets.length, 2);
+});
+
+test('bytes that come right after an answer do not answer the next request', async (t) => {
+  const { origin, sockets } = await startRawServer(t, answering(DONE));
+  const upstream = openUpstream(t, origin);
+  const [first, second] = [new Recorder(), new Recorder()];
+  first.onCall = (name) => {
+    if (name !== 'end') return;
+    // They are with us now, unread; and the next request comes in the same turn.
+    sockets[0]?.write(FORGED);
+    upstream.send(GET, second);
+  };
+  upstream.send(GET, first);
+  await eventually(() => second.isOver);
+  assert.equal(second.text, 'ok');
+  await eventually(() => sockets[0]?.readableEnded === true);
+});
+
+test('bytes on an idle connection end it', async (t) => {
+  const { origin, sockets } = await startRawServer(t, answering(DONE));
+  const upstream = openUpstream(t, origin);
+  await exchange(upstream);
+  sockets[0]?.write('H');
+  await eventually(() => sockets[0]?.readableEnded === true);
+  assert.equal((await exchange(upstream)).text, 'ok');
+  assert.equal(sockets.length, 2);
+});
+
+for (const [name, spoil] of [
+  ['was answered before it was used', (socket?: NetSocket) => socket?.write(FORGED)],
+  ['has ended', (socket?: NetSocket) => socket?.end()],
+  ['was reset', (socket?: NetSocket) => socket?.resetAndDestroy()],
+] as const) {
+  test(`a connection that had been idle is looked at before it is used; one that ${name} is replaced`, async (t) => {
+    const clock = createTestClock();
+    const { origin, sockets } = await startRawServer(t, answering(DONE));
+    const upstream = openUpstream(t, origin, { clock });
+    await exchange(upstream);
+    await clock.advance(250);
+    // It is with us now, unread.
+    spoil(sockets[0]);
+    const recorder = await exchange(upstream, { method: 'POST', body: Buffer.from('once') });
+    assert.deepEqual([recorder.text, recorder.calls], ['ok', ['sent', 'head', 'data', 'end']]);
+    assert.equal(sockets.length, 2);
+  });
+}
+
+test('an idle connection that the server ends is dropped', async (t) => {
+  const { origin, sockets } = await startRawServer(t, answering(DONE));
+  const upstream = openUpstream(t, origin);
+  for (const ending of ['end', 'resetAndDestroy'] as const) {
+    await exchange(upstream);
+    sockets.at(-1)?.[ending]();
+    await eventually(
+      () => sockets.at(-1)?.destroyed === true || sockets.at(-1)?.readableEnded === true,
+    );
+    await cooled();
+  }
+  assert.equal((await exchange(upstream)).text, 'ok');
+  assert.equal(sockets.length, 3);
+});
+
+test('a loss on a connection that had served before is told apart from one on a new one', async (t) => {
+  const { origin } = await startRawServer(t, (socket, index) => {
+    let count = 0;
+    onHeads(socket, () => {
+      count += 1;
+      if (index === 1 || count === 2) socket.end();
+      else socket.write(DONE);
+    });
+  });
+  const upstream = openUpstream(t, origin);
+  await exchange(upstream);
+  const failures = [await exchange(upstream), await exchange(upstream)].map(
+    ({ failure }) => failure,
+  );
+  assert.deepEqual(failures, [
+    { code: 'connection-lost', wasNotSent: false, wasReused: true },
+    { code: 'connection-lost', wasNotSent: false, wasReused: false },
+  ]);
+});
+
+test('an idle connection is closed after its time, by one timer that ends with the last', async (t) => {
+  const clock = createTestClock();
+  const { origin, sockets } = await startRawServer(t, answering(DONE));
+  const upstream = openUpstream(t, origin, { clock, keepAliveMs: 4_000 });
+  await Promise.all([exchange(upstream), exchange(upstream)]);
+  assert.equal(clock.pendingCount(), 1);
+  await clock.advance(3_999);
+  assert.ok(sockets.every((socket) => !socket.readableEnded));
+  await clock.advance(1_001);
+  await eventually(() => sockets.every((socket) => socket.readableEnded));
+  assert.equal(clock.pendingCount(), 0);
+});
+
+test('a connection past its time is never used, even if no timer has looked at it yet', async (t) => {
+  const clock = createTestClock();
+  const { origin, sockets } = await startRawServer(t, answering(DONE));
+  const upstream = openUpstream(t, origin, { clock, keepAliveMs: 500 });
+  await exchange(upstream);
+  await clock.advance(499);
+  await exchange(upstream);
+  assert.equal(sockets.length, 1);
+  await clock.advance(500);
+  await exchange(upstream);
+  assert.equal(sockets.length, 2);
+});
+
+test('a server is believed how long it keeps a connection, less a second and within reason', async (t) => {
+  for (const [keepAlive, keptMs] of [
+    ['timeout=2', 1_000],
+    ['max=5, timeout=10', 9_000],
+    ['timeout=99999', 60_000],
+    ['max=5', 4_000],
+    ['xtimeout=10', 4_000],
+  ] as const) {
+    const clock = createTestClock();
+    const answer = `HTTP/1.1 200 OK\r\nKeep-Alive: ${keepAlive}\r\nContent-Length: 2\r\n\r\nok`;
+    const { origin, sockets } = await startRawServer(t, answering(answer));
+    const upstream = openUpstream(t, origin, { clock });
+    await exchange(upstream);
+    await clock.advance(keptMs - 1);
+    await exchange(upstream);
+    assert.equal(sockets.length, 1, keepAlive);
+    await clock.advance(keptMs);
+    await exchange(upstream);
+    assert.equal(sockets.length, 2, keepAlive);
+  }
+});
+
+test('where nobody listens, a request fails and was not sent; so does the next', async (t) => {
+  const { origin, close } = await startRawServer(t, () => undefined);
+  await close();
+  for (const upstream of [
+    openUpstream(t, origin),
+    openUpstream(t, origin.replace('127.0.0.1', 'localhost')),
+  ]) {
+    for (let i = 0; i < 2; i += 1) {
+      const recorder = await exchange(upstream);
+      const failure = { code: 'connect-failed', wasNotSent: true, wasReused: false };
+      assert.deepEqual([recorder.failure, recorder.calls], [failure, ['error']]);
+      assert.match(recorder.error?.message ?? '', /ECONNREFUSED/);
+    }
+  }
+});
+
+test('localhost is reached whichever of its addresses is listened on', async (t) => {
+  const { port } = await startRawServer(t, answering(DONE));
+  const upstream = openUpstream(t, `http://localhost:${port}`);
+  assert.equal((await exchange(upstream)).text, 'ok');
+});
+
+/** A socket that nobody ever takes. */
+function neverConnecting(socket: Socket): ConstructorParameters<typeof Connection>[1]['open'] {
+  return () => ({
+    socket,
+    pause: () => undefined,
+    resume: () => undefined,
+    take: (bytes) => bytes,
+    onRead: () => undefined,
+    release: () => undefined,
+  });
+}
+
+test('a connection that nobody takes is given up after the connect timeout', async () => {
+  const clock = createTestClock();
+  const recorder = new Recorder();
+  const socket = new Socket();
+  let closedCount = 0;
+  const options = {
+    clock,
+    connectTimeoutMs: 5_000,
+    headTimeoutMs: 0,
+    maxHeadBytes: 1,
+    open: neverConnecting(socket),
+    isReusable: true,
+  };
+  new Connection(new Call(GET, recorder), options, {
+    onFree: () => assert.fail(),
+    onUnsent: () => assert.fail(),
+    onClosed: () => (closedCount += 1),
+  });
+  await clock.advance(4_999);
+  assert.equal(recorder.isOver, false);
+  await clock.advance(1);
+  const failure = { code: 'connect-timeout', wasNotSent: true, wasReused: false };
+  assert.deepEqual([recorder.failure, socket.destroyed, closedCount], [failure, true, 1]);
+  assert.equal(clock.pendingCount(), 0);
+});
+
+test('a server that is too slow with its head is given up; a stream may be as slow as it likes', async (t) => {
+  const clock = createTestClock();
+  const { origin, sockets } = await startRawServer(t, (socket) => {
+    onHeads(socket, (head) => {
+      if (head.startsWith('GET /stream')) socket.write('HTTP/1.1 200 OK\r\n\r\ndata');
+      else socket.write('HTTP/1.1 102 Processing\r\n\r\n');
+    });
+  });
+  const upstream = openUpstream(t, origin, { clock, headTimeoutMs: 1_000 });
+  const stream = new Recorder();
+  upstream.send({ ...GET, path: '/stream' }, stream);
+  await stream.until(() => stream.chunks.length === 1);
+  const slow = new Recorder();
+  upstream.send(GET, slow);
+  await slow.until(() => slow.informations.length === 1);
+  await clock.advance(999);
+  assert.equal(slow.isOver, false);
+  await clock.advance(1);
+  assert.deepEqual(slow.failure, { code: 'head-timeout', wasNotSent: false, wasReused: false });
+  await clock.advance(1_000_000);
+  assert.equal(stream.isOver, false);
+  await eventually(() => sockets[1]?.readableEnded === true);
+});
+
+test('no timer is set for a request unless one is configured', async (t) => {
+  const clock = createTestClock();
+  const { origin } = await startRawServer(t, (socket) => transcript(socket));
+  const upstream = openUpstream(t, origin, { clock });
+  const recorder = new Recorder();
+  upstream.send(GET, recorder);
+  await recorder.until(() => recorder.calls.includes('sent'));
+  assert.equal(clock.pendingCount(), 0);
+});
+
+test('only http: can be reached', () => {
+  const options = { headTimeoutMs: 0, connectTimeoutMs: 0, clock: systemClock };
+  assert.throws(() => openUpstreamAt('https://127.0.0.1'), /must be http:/);
+  assert.throws(() => openUpstreamAt('nonsense'));
+
+  function openUpstreamAt(origin: string): unknown {
+    return createHttp1Upstream({ ...options, origin });
+  }
+});

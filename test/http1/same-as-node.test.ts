@@ -1,0 +1,158 @@
+/** Whatever a server says that is valid, this client hears the same as node's own. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { Agent, request, type IncomingMessage, type InformationEvent } from 'node:http';
+import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import fc from 'fast-check';
+import { exchange, onHeads, openUpstream, startRawServer, type Recorder } from './support.ts';
+
+interface Answer {
+  readonly text: string;
+  /** Without a length: the server ends the connection. */
+  readonly isUntilClose: boolean;
+  readonly method: 'GET' | 'HEAD';
+}
+
+interface Heard {
+  readonly informations: readonly (readonly [number, readonly string[]])[];
+  readonly statusCode: number | undefined;
+  readonly rawHeaders: readonly string[];
+  readonly body: string;
+  readonly rawTrailers: readonly string[];
+}
+
+/** One of these characters. */
+const anyOf = (characters: string): fc.Arbitrary<string> =>
+  fc.constantFrom(...Array.from(characters));
+const name = fc.string({
+  unit: anyOf("abcXYZ019!#$%&'*+-.^_`|~"),
+  minLength: 1,
+  maxLength: 20,
+});
+const value = fc.string({ unit: anyOf('aZ0 \t,;="/\xe9\xff'), maxLength: 40 });
+const blank = fc.constantFrom('', ' ', '\t', ' \t ');
+const field = fc
+  .tuple(name, blank, value, blank)
+  .map(([field, before, text, after]) => `x-${field}:${before}${text}${after}\r\n`);
+const fields = fc.array(field, { maxLength: 6 }).map((lines) => lines.join(''));
+const body = fc.string({
+  unit: fc.constantFrom('a', '\r', '\n', '\r\n', '0\r\n\r\n', '\xff', 'HTTP/1.1 200 OK'),
+  maxLength: 60,
+});
+const extension = fc.constantFrom('', '', ';a', ';a=b', ';a="b c";d');
+
+const lengthAnswer = fc.tuple(fields, body).map(([lines, text]) => ({
+  framing: `${lines}Content-Length: ${text.length}\r\n\r\n`,
+  text,
+  isUntilClose: false,
+}));
+const untilCloseAnswer = fc.tuple(fields, body).map(([lines, text]) => ({
+  framing: `${lines}\r\n`,
+  text,
+  isUntilClose: true,
+}));
+const chunk = fc
+  .tuple(body, extension, fc.boolean(), fc.integer({ min: 0, max: 4 }))
+  .filter(([text]) => text.length > 0)
+  .map(([text, after, isUpper, zeros]) => {
+    const size = '0'.repeat(zeros) + text.length.toString(16);
+    return `${isUpper ? size.toUpperCase() : size}${after}\r\n${text}\r\n`;
+  });
+const chunkedAnswer = fc
+  .tuple(fields, fc.array(chunk, { maxLength: 6 }), extension, fields)
+  .map(([lines, chunks, after, trailers]) => ({
+    framing: `${lines}Transfer-Encoding: chunked\r\n\r\n`,
+    text: `${chunks.join('')}0${after}\r\n${trailers}\r\n`,
+    isUntilClose: false,
+  }));
+const information = fc
+  .tuple(fc.constantFrom(102, 103, 110, 199), fields)
+  .map(([code, lines]) => `HTTP/1.1 ${code} Info\r\n${lines}\r\n`);
+
+const answer = fc
+  .record({
+    informations: fc.array(information, { maxLength: 3 }),
+    statusCode: fc.constantFrom(200, 201, 206, 299, 304, 204, 404, 500, 599),
+    reason: fc.constantFrom('OK', '', 'Not Found', '\xe9 \t'),
+    framed: fc.oneof(lengthAnswer, chunkedAnswer, untilCloseAnswer),
+    method: fc.constantFrom('GET' as const, 'GET' as const, 'HEAD' as const),
+  })
+  .map(({ informations, statusCode, reason, framed, method }): Answer => {
+    const hasBody = method === 'GET' && statusCode !== 204 && statusCode !== 304;
+    const head = `HTTP/1.1 ${statusCode} ${reason}\r\n${framed.framing}`;
+    return {
+      text: informations.join('') + head + (hasBody ? framed.text : ''),
+      isUntilClose: hasBody && framed.isUntilClose,
+      method,
+    };
+  });
+const cutAt = fc.array(fc.nat({ max: 400 }), { maxLength: 6 });
+
+test('an answer that is valid is heard as node:http hears it, wherever it is cut', async (t) => {
+  let next: Answer = { text: '', isUntilClose: false, method: 'GET' };
+  let cuts: number[] = [];
+  const { origin } = await startRawServer(t, (socket) => {
+    onHeads(socket, () => {
+      void writeInPieces(next.text, cuts, (piece) => socket.write(piece, 'latin1')).then(() => {
+        if (next.isUntilClose) socket.end();
+      });
+    });
+  });
+  const upstream = openUpstream(t, origin);
+  const agent = new Agent({ keepAlive: true });
+  t.after(() => agent.destroy());
+  const property = fc.asyncProperty(answer, cutAt, async (valid, cutPoints) => {
+    next = valid;
+    cuts = cutPoints;
+    const ours = await exchange(upstream, { method: valid.method });
+    assert.equal(ours.errorCode, undefined);
+    assert.deepEqual(asHeard(ours), await askNode(origin, valid.method, agent));
+  });
+  await fc.assert(property, { numRuns: 300 });
+});
+
+async function writeInPieces(
+  text: string,
+  cuts: number[],
+  write: (piece: string) => void,
+): Promise<void> {
+  const points = [
+    0,
+    ...cuts.map((cut) => cut % (text.length + 1)).sort((a, b) => a - b),
+    text.length,
+  ];
+  for (const [i, start] of points.slice(0, -1).entries()) {
+    const piece = text.slice(start, points[i + 1]);
+    if (piece !== '') write(piece);
+    await nextTurn();
+  }
+}
+
+function asHeard(recorder: Recorder): Heard {
+  return {
+    informations: recorder.informations.map(({ statusCode, rawHeaders }) => [
+      statusCode,
+      rawHeaders,
+    ]),
+    statusCode: recorder.statusCode,
+    rawHeaders: recorder.rawHeaders,
+    body: recorder.text,
+    rawTrailers: recorder.rawTrailers ?? [],
+  };
+}
+
+async function askNode(origin: string, method: string, agent: Agent): Promise<Heard> {
+  const informations: [number, string[]][] = [];
+  const req = request(origin, { method, agent });
+  req.on('information', ({ statusCode, rawHeaders }: InformationEvent) =>
+    informations.push([statusCode, rawHeaders]),
+  );
+  req.end();
+  const [res] = (await once(req, 'response')) as [IncomingMessage];
+  const chunks: Buffer[] = [];
+  for await (const chunk of res) chunks.push(chunk as Buffer);
+  const { statusCode, rawHeaders, rawTrailers } = res;
+  const body = Buffer.concat(chunks).toString('latin1');
+  return { informations, statusCode, rawHeaders, body, rawTrailers };
+}
