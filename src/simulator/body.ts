@@ -62,8 +62,9 @@ export class ReplayableBody {
     this.#incoming.resume();
   }
 
-  /** Stops sending, and reading, until another target is given. */
-  detach(): void {
+  /** Stops sending to this target, if it is the one, and reading, until another is given. */
+  detach(target: ClientRequest): void {
+    if (this.#target !== target) return;
     this.#target = undefined;
     this.#incoming.pause();
   }

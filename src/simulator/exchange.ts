@@ -132,6 +132,8 @@ export class Exchange {
       relayAnswer(request, response, this.#incoming.response, this.#addedHeaders());
       return 'answered';
     }
+    // It has not read the request to its end, and what is left of it goes elsewhere.
+    if (!request.writableFinished) request.destroy();
     // A request that came back by fallback cannot be replayed again.
     if (wish.kind === 'invalid' || leg.how === 'fallback') return this.#fail('PA03');
     return this.#follow(leg, machine, wish);

@@ -40,6 +40,7 @@ const HOST = '127.0.0.1';
 /** Fly's defaults, https://fly.io/docs/reference/configuration/ */
 const KILL_SIGNAL = 'SIGINT';
 export const KILL_TIMEOUT_MS = 5_000;
+const SHUT_DOWN_GRACE_MS = 2_000;
 const START_TIMEOUT_MS = 30_000;
 const POLL_MS = 20;
 
@@ -121,6 +122,16 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   async destroy(): Promise<void> {
     this.#enter('destroyed');
     await this.#kill();
+  }
+
+  /**
+   * The end of the simulation: the app may end by itself, but nobody is left for whom the sidecar
+   * would have to drain.
+   */
+  async shutDown(): Promise<void> {
+    const { app, sidecar } = this.#processes;
+    this.#enter('destroyed');
+    await Promise.all([app?.stop('SIGTERM', SHUT_DOWN_GRACE_MS), sidecar?.stop('SIGKILL', 0)]);
   }
 
   /** Ends the sidecar and starts it again, while the app runs on. The Machine stays `started`. */

@@ -28,13 +28,11 @@ export interface RunningProcess {
 export interface ProcessKeeper {
   /** Rejects if there is no such command. */
   start(options: ProcessOptions): Promise<RunningProcess>;
-  /** Ends what is left. */
+  /** Kills what is left. */
   close(): Promise<void>;
 }
 
 const KEPT_LINES = 20;
-/** For those that are asked to end when the simulation does. */
-const CLOSE_GRACE_MS = 2_000;
 
 export function createProcessKeeper(clock: Clock): ProcessKeeper {
   const guardian = startGuardian();
@@ -53,7 +51,7 @@ export function createProcessKeeper(clock: Clock): ProcessKeeper {
       return started;
     },
     close: async () => {
-      await Promise.all([...running].map((process) => process.stop('SIGTERM', CLOSE_GRACE_MS)));
+      await Promise.all([...running].map((process) => process.stop('SIGKILL', 0)));
       await guardian.close();
     },
   };

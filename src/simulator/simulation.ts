@@ -6,7 +6,7 @@ import type { MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import { startDnsServer } from './dns.ts';
 import { startEdge, type EdgeOptions } from './edge.ts';
-import { createFleet, type Environment } from './fleet.ts';
+import { createFleet, type Environment, type FleetOptions } from './fleet.ts';
 import type { ProcessName, SimulatedMachine } from './machine.ts';
 import { startPrivateNetwork } from './private-network.ts';
 import { createProcessKeeper } from './processes.ts';
@@ -55,10 +55,9 @@ const MAX_RECORDS = 10_000;
 
 /** Resolves when every Machine listens. If anything can't be started, nothing is left running. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
-  const endings: (() => Promise<void>)[] = [];
-  const close = async (): Promise<void> => {
-    for (let end = endings.pop(); end; end = endings.pop()) await end();
-  };
+  const endings: Endings = [];
+  let closing: Promise<void> | undefined;
+  const close = (): Promise<void> => (closing ??= endAll(endings));
   try {
     return { ...(await start(options, endings)), close };
   } catch (error) {
@@ -67,51 +66,38 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
   }
 }
 
-/** What it starts it adds to `endings`, which are to be called in reverse order. */
+type Endings = (() => Promise<void>)[];
+
+/** What was started last ends first. */
+async function endAll(endings: Endings): Promise<void> {
+  for (const end of endings.reverse()) await end();
+}
+
+/** What it starts it adds to `endings`. */
 async function start(
   options: SimulationOptions,
-  endings: (() => Promise<void>)[],
+  endings: Endings,
 ): Promise<Omit<Simulation, 'close'>> {
-  const { clock, random } = options;
-  const appName = options.appName ?? DEFAULT_APP_NAME;
+  const app = options.appName ?? DEFAULT_APP_NAME;
   const machines: SimulatedMachine[] = [];
   const requests = createRecords();
-  const directory = options.directory ?? (await makeDirectory(endings));
-  const dns = await startDnsServer(() => machines);
-  endings.push(() => dns.close());
-  const network = await startPrivateNetwork(() => machines);
-  endings.push(() => network.close());
-  const keeper = createProcessKeeper(clock);
-  endings.push(() => keeper.close());
+  const surroundings = await startSurroundings(options, machines, endings);
   // Before the Machines: a port that is taken is said at once.
   const edge = await startEdge({
     ...options.edge,
-    app: appName,
+    app,
     machines: () => machines,
-    clock,
-    random,
+    clock: options.clock,
+    random: options.random,
     onRecord: requests.add,
   });
   endings.push(() => edge.close());
-  machines.push(
-    ...(await createFleet({
-      ...options,
-      sidecarCommand: options.sidecarCommand,
-      sidecarEnv: options.sidecarEnv ?? {},
-      machineCount: options.machineCount ?? DEFAULT_MACHINE_COUNT,
-      appName,
-      directory,
-      dnsAddress: dns.address,
-      peerDialPort: network.port,
-      keeper,
-      onLine: (...line) => options.onLine?.(...line),
-    })),
-  );
-  await Promise.all(machines.map(({ id }) => mkdir(join(directory, id), { recursive: true })));
-  await startAll(machines);
+  machines.push(...(await createFleet(fleetOptions(options, app, surroundings))));
+  await settleAll(machines.map(({ id }) => makeVolume(surroundings.directory, id)));
+  await settleAll(machines.map((machine) => machine.start()));
   return {
     url: edge.url,
-    dnsAddress: dns.address,
+    dnsAddress: surroundings.dnsAddress,
     machines,
     requests: requests.all,
     onRequest: requests.onAdded,
@@ -119,14 +105,53 @@ async function start(
   };
 }
 
-/** Waits for all, so that what fails early leaves nothing behind that is just being started. */
-async function startAll(machines: readonly SimulatedMachine[]): Promise<void> {
-  const outcomes = await Promise.allSettled(machines.map((machine) => machine.start()));
+type Surroundings = Pick<FleetOptions, 'directory' | 'dnsAddress' | 'peerDialPort' | 'keeper'>;
+
+/** What the Machines need to be there before they start. */
+async function startSurroundings(
+  options: SimulationOptions,
+  machines: readonly SimulatedMachine[],
+  endings: Endings,
+): Promise<Surroundings> {
+  const directory = options.directory ?? (await makeDirectory(endings));
+  const dns = await startDnsServer(() => machines);
+  endings.push(() => dns.close());
+  const network = await startPrivateNetwork(() => machines);
+  endings.push(() => network.close());
+  const keeper = createProcessKeeper(options.clock);
+  endings.push(() => keeper.close());
+  endings.push(() => settleAll(machines.map((machine) => machine.shutDown())));
+  return { directory, dnsAddress: dns.address, peerDialPort: network.port, keeper };
+}
+
+function fleetOptions(
+  options: SimulationOptions,
+  appName: string,
+  surroundings: Surroundings,
+): FleetOptions {
+  return {
+    ...options,
+    ...surroundings,
+    appName,
+    machineCount: options.machineCount ?? DEFAULT_MACHINE_COUNT,
+    sidecarCommand: options.sidecarCommand,
+    sidecarEnv: options.sidecarEnv ?? {},
+    onLine: (...line) => options.onLine?.(...line),
+  };
+}
+
+async function makeVolume(directory: string, machine: MachineId): Promise<void> {
+  await mkdir(join(directory, machine), { recursive: true });
+}
+
+/** Waits for all, so that what fails early leaves nothing behind that is just being done. */
+async function settleAll(doings: readonly Promise<void>[]): Promise<void> {
+  const outcomes = await Promise.allSettled(doings);
   const failed = outcomes.find((outcome) => outcome.status === 'rejected');
   if (failed) throw failed.reason;
 }
 
-async function makeDirectory(endings: (() => Promise<void>)[]): Promise<string> {
+async function makeDirectory(endings: Endings): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'fly-affinity-'));
   endings.push(() => rm(directory, { recursive: true, force: true }));
   return directory;

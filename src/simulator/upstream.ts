@@ -71,7 +71,7 @@ export function sendToMachine(outgoing: OutgoingRequest, options: SendOptions): 
     );
     // After the answer has begun, errors show in the answer: then this resolves nothing any more.
     request.on('error', (error) => {
-      outgoing.body?.detach();
+      outgoing.body?.detach(request);
       const isSafe = !wasConnected || isStaleConnection(request, outgoing);
       resolve({ kind: isSafe ? 'unreachable' : 'broken', error });
     });

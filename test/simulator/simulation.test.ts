@@ -199,11 +199,12 @@ test('close ends every process, suspended ones too, and removes the volumes', as
   assert.ok(!existsSync(volume));
 });
 
-test('a simulator that is killed leaves no process behind, not even a suspended one', async () => {
+test('a simulator that is killed leaves no process behind, not even a suspended one', async (t) => {
   const script = fileURLToPath(new URL('killed-simulator.ts', import.meta.url));
   const simulator = spawn(process.execPath, [...process.execArgv, script, ...STAND_IN], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
+  t.after(() => simulator.kill('SIGKILL'));
   const pids: number[] = [];
   for await (const line of createInterface({ input: simulator.stdout })) {
     if (line === 'suspended') break;

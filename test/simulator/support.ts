@@ -67,15 +67,12 @@ export async function startMachine(
   return machine;
 }
 
+/** TCP port service multiplexer, RFC 1078: nobody runs it, and no port 0 ever becomes it. */
+const DEAD_PORT = 1;
+
 /** A Machine at whose port nobody listens. */
-export async function startUnreachableMachine(
-  t: TestContext,
-  id: string,
-): Promise<ScriptedMachine> {
-  const machine = await startMachine(t, id, () => undefined);
-  machine.server.close();
-  await once(machine.server, 'close');
-  return machine;
+export async function startUnreachableMachine(t: TestContext, id: string): Promise<EdgeMachine> {
+  return { ...(await startMachine(t, id, () => undefined)), port: DEAD_PORT };
 }
 
 /** Answers 200 with its id. */
