@@ -167,6 +167,10 @@ export class Exchange implements Wire, RelayOwner {
     this.#times.noteAnswered();
     if (this.#isToPeer) return this.#revealForwarded(statusCode, rawHeaders);
     if (!this.#routed) return { rawHeaders, tap: undefined };
+    if (isFalseNotFound(this.#routed, statusCode)) {
+      this.#parts.handler.unreachable(this, this.#routed);
+      return undefined;
+    }
     return this.#parts.answers.fromHead(this.head, this.#routed, { statusCode, rawHeaders });
   }
 
@@ -282,4 +286,13 @@ export class Exchange implements Wire, RelayOwner {
       ...this.#times.durations(),
     };
   }
+}
+
+/**
+ * The app beside us has not minted this id, and a Machine that may have was silent. Its "not found"
+ * would make the client give a live session up (invariant 11).
+ */
+function isFalseNotFound({ decision, extraction }: Routed, statusCode: number): boolean {
+  if (statusCode !== 404 || decision.why !== 'peers-inconclusive') return false;
+  return extraction.kind === 'found' && extraction.protocol.mintedBy !== 'client';
 }

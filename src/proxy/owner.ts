@@ -9,7 +9,7 @@ import {
   type SessionKey,
 } from '../affinity/session.ts';
 import type { Directory } from '../fleet/directory.ts';
-import type { Peers } from '../fleet/peers.ts';
+import type { Peers, PeersAnswer } from '../fleet/peers.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 
 export interface Ownership {
@@ -141,10 +141,19 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const isForgeable = found.hint === self && found.protocol.mintedBy !== 'app';
     if (hinted && !isForgeable) return hinted;
     if (store.isShared) return hinted ?? silent;
-    const answer = await peers.ask(key);
+    const answer = await ask(found, key);
     if (answer.kind === 'owner') return ofPeer(key, answer);
     if (hinted) return { ...hinted, isUncontested: answer.kind === 'none' };
     return answer.kind === 'none' ? silent : { kind: 'inconclusive' };
+  }
+
+  /**
+   * The app here can only say "not found" to an id that another Machine's app has minted, so silence
+   * is asked once more: a connection that had to be made first may have cost the first question.
+   */
+  async function ask({ protocol }: FoundId, key: SessionKey): Promise<PeersAnswer> {
+    const answer = await peers.ask(key);
+    return answer.kind === 'inconclusive' && protocol.mintedBy === 'app' ? peers.ask(key) : answer;
   }
 
   function ofHint(found: FoundId): (Owner & { kind: 'machine' }) | undefined {

@@ -41,6 +41,22 @@ describe('a session of an app that mints ids', () => {
     assert.equal(opened.headers.get('mcp-session-id'), 'abc');
   });
 
+  test('is not given up by the 404 of an app that may be the wrong one: 503 while a peer is silent', async (t) => {
+    const url = await urlOf(t, (_req, res) => res.writeHead(404).end(), {
+      FLEET: 'm2@127.0.0.1:9',
+    });
+    const called = await fetch(url, { headers: { 'mcp-session-id': 'of-another-machine' } });
+    assert.equal(called.status, 503);
+    assert.equal(called.headers.get('retry-after'), '1');
+  });
+
+  test('that nobody knows gets the 404 of the app as it is', async (t) => {
+    const url = await urlOf(t, (_req, res) => res.writeHead(404).end('gone'));
+    const called = await fetch(url, { headers: { 'mcp-session-id': 'unknown' } });
+    assert.equal(called.status, 404);
+    assert.equal(await called.text(), 'gone');
+  });
+
   test('two different ids under one name are a 400', async (t) => {
     const { ports } = await startTestSidecar(t, await serveApp(t, echoApp));
     const client = await openRawClient(ports.public);
