@@ -1,7 +1,14 @@
 /** The simulated resolver of the private network, `fdaa::3` on Fly.io. */
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import { decodeQuestion, encodeAnswer, RESPONSE_CODES } from './dns-message.ts';
+import {
+  AUTHORITATIVE_ANSWER,
+  decode,
+  encode,
+  type Answer,
+  type Packet,
+  type RecordType,
+} from 'dns-packet';
 import { resolveInternal, type NetworkMachine } from './zone.ts';
 
 export interface DnsServer {
@@ -11,6 +18,8 @@ export interface DnsServer {
 }
 
 const HOST = '127.0.0.1';
+/** RFC 1035 §4.1.1: the name does not exist. */
+const NAME_ERROR = 3;
 /** What Fly's resolver gives its answers. */
 const TTL_SECONDS = 5;
 
@@ -29,12 +38,35 @@ export async function startDnsServer(
   return { address: `${HOST}:${socket.address().port}`, close: () => closed(socket) };
 }
 
+/** Undefined for what is no question with one name. */
 function answerTo(message: Buffer, machines: readonly NetworkMachine[]): Buffer | undefined {
-  const question = decodeQuestion(message);
+  const question = questionOf(message);
   if (!question) return undefined;
-  const values = resolveInternal(question.name, question.type, machines);
-  const responseCode = values ? RESPONSE_CODES.ok : RESPONSE_CODES.nameError;
-  return encodeAnswer(question, responseCode, values ?? [], TTL_SECONDS);
+  const { id, name, type } = question;
+  const isKnownType = type === 'TXT' || type === 'AAAA';
+  const values = resolveInternal(name.toLowerCase(), isKnownType ? type : undefined, machines);
+  const answers = isKnownType ? (values ?? []).map((value) => recordOf(name, type, value)) : [];
+  const flags = AUTHORITATIVE_ANSWER | (values ? 0 : NAME_ERROR);
+  return encode({ type: 'response', id, flags, questions: [{ name, type }], answers });
+}
+
+function questionOf(message: Buffer): { id: number; name: string; type: RecordType } | undefined {
+  try {
+    const { id = 0, type, questions = [] }: Packet = decode(message);
+    const [question] = questions;
+    if (type === 'response' || !question || questions.length > 1) return undefined;
+    return { id, name: question.name, type: question.type };
+  } catch {
+    // What can't be read came from nobody who waits for an answer.
+    return undefined;
+  }
+}
+
+/** A text goes out in strings of at most 255 bytes (RFC 1035 §3.3.14). */
+function recordOf(name: string, type: 'TXT' | 'AAAA', value: string): Answer {
+  const ttl = TTL_SECONDS;
+  if (type === 'AAAA') return { name, type, ttl, data: value };
+  return { name, type, ttl, data: value.match(/.{1,255}/gs) ?? [''] };
 }
 
 async function closed(socket: Socket): Promise<void> {

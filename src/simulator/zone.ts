@@ -8,7 +8,6 @@ import {
   processGroupName,
   runningMachinesName,
 } from '../fly.ts';
-import type { RecordType, RecordValue } from './dns-message.ts';
 import type { MachineState } from './targets.ts';
 
 /** A Machine as the private network knows it. */
@@ -31,9 +30,9 @@ const ALL_INSTANCES_NAME = 'all._instances.internal';
 /** Undefined if there is no such name; an empty list if it has no record of that type. */
 export function resolveInternal(
   name: string,
-  type: RecordType | undefined,
+  type: 'TXT' | 'AAAA' | undefined,
   machines: readonly NetworkMachine[],
-): readonly RecordValue[] | undefined {
+): readonly string[] | undefined {
   const deployed = machines.filter(({ state }) => state !== 'destroyed');
   const running = deployed.filter(runs);
   const texts = textsUnder(name, deployed, running);
@@ -65,7 +64,7 @@ function textsUnder(
   name: string,
   deployed: readonly NetworkMachine[],
   running: readonly NetworkMachine[],
-): RecordValue[] | undefined {
+): string[] | undefined {
   if (name === INSTANCES_NAME) return [instancesText(running)];
   if (name === ALL_INSTANCES_NAME) return [instancesText(deployed)];
   const app = deployed.find(

@@ -1,4 +1,5 @@
 /** A DNS server that answers what the test says, over real UDP. */
+import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import type { TestContext } from 'node:test';
@@ -40,12 +41,17 @@ const AUTHORITATIVE = 0x0400;
 const NAME_ERROR = 3;
 
 function answerTo(message: Buffer, { txt, aaaa, asked }: ScriptedDns): Buffer {
-  const { id, questions } = decode(message);
-  const [{ name, type } = { name: '', type: '' }] = questions;
+  const { id = 0, questions = [] } = decode(message);
+  const { name, type } = questions[0] ?? assert.fail('a message without a question');
   asked.push(`${type} ${name}`);
   const exists = txt.has(name) || aaaa.has(name);
-  const values = type === 'TXT' ? chunked(txt.get(name)) : (aaaa.get(name) ?? []);
-  const answers = values.map((data): Answer => ({ name, type, ttl: TTL_SECONDS, data }));
+  const ttl = TTL_SECONDS;
+  const texts = type === 'TXT' ? chunked(txt.get(name)) : [];
+  const addresses = type === 'AAAA' ? (aaaa.get(name) ?? []) : [];
+  const answers: Answer[] = [
+    ...texts.map((data) => ({ name, type: 'TXT', ttl, data }) as const),
+    ...addresses.map((data) => ({ name, type: 'AAAA', ttl, data }) as const),
+  ];
   const flags = AUTHORITATIVE | (exists ? 0 : NAME_ERROR);
   return encode({ type: 'response', id, flags, questions, answers });
 }
