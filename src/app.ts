@@ -134,7 +134,7 @@ class RunningSidecar implements Sidecar {
 
   async #listen(server: Server, port: number): Promise<number> {
     const opened = await listen(server, { host: this.#config.host, port });
-    this.#stops.push(() => closeServer(server));
+    this.#stops.push(() => closeServer(server, this.#path?.wire.open ?? []));
     return opened;
   }
 
@@ -191,10 +191,11 @@ async function ownsAny(store: SessionStore, self: MachineId): Promise<boolean> {
   return false;
 }
 
-/** Breaks off what is still open on it. */
-function closeServer(server: Server): Promise<void> {
+/** Breaks off what is still open: the server waits for its tunnels too, but can't close them by itself. */
+function closeServer(server: Server, open: Iterable<{ destroy(): void }>): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());
     server.closeAllConnections();
+    for (const exchange of open) exchange.destroy();
   });
 }
