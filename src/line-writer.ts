@@ -17,19 +17,22 @@ export interface LineWriterOptions {
   readonly clock: Clock;
 }
 
-const BATCH_CHARACTERS = 16_384;
+/** Large, as each batch wakes a thread of the pool, which costs more than the writing. */
+const BATCH_BYTES = 65_536;
 /** How long a line waits for others, in ms. */
 const BATCH_WAIT_MS = 200;
 /** What a reader that reads nothing can cost; beyond it lines are dropped rather than memory filled. */
-const MAX_WAITING_CHARACTERS = 8_388_608;
+const MAX_WAITING_BYTES = 8_388_608;
 const RETRY_MS = 20;
+/** Of one UTF-16 unit in UTF-8. */
+const MAX_BYTES_PER_UNIT = 3;
 
 /**
  * One write is under way at a time; lines that arrive meanwhile are the next one. A reader that is
  * gone (EPIPE) or a full disk costs the lines and nothing else.
  */
 export function createLineWriter({ fd, clock }: LineWriterOptions): LineWriter {
-  let waiting = '';
+  const waiting = createBatches();
   let isWriting = false;
   let isBroken = false;
   let cancelWait: Cancel | undefined;
@@ -39,9 +42,7 @@ export function createLineWriter({ fd, clock }: LineWriterOptions): LineWriter {
     cancelWait?.();
     cancelWait = undefined;
     isWriting = true;
-    const batch = Buffer.from(waiting);
-    waiting = '';
-    writeFrom(batch, 0);
+    writeFrom(waiting.take(), 0);
   };
   const writeFrom = (batch: Buffer, offset: number): void => {
     writeToFile(fd, batch, offset, (error, writtenBytes) => {
@@ -60,17 +61,18 @@ export function createLineWriter({ fd, clock }: LineWriterOptions): LineWriter {
     });
   };
   const writeNext = (): void => {
-    if (isBroken) waiting = '';
-    const isDue = waiting.length >= BATCH_CHARACTERS || (whenClosed && waiting.length > 0);
+    if (isBroken) waiting.drop();
+    const bytes = waiting.bytes();
+    const isDue = bytes >= BATCH_BYTES || (whenClosed && bytes > 0);
     if (isDue) writeWaiting();
-    else if (waiting.length > 0) cancelWait ??= clock.after(BATCH_WAIT_MS, writeWaiting);
+    else if (bytes > 0) cancelWait ??= clock.after(BATCH_WAIT_MS, writeWaiting);
     else whenClosed?.resolve();
   };
 
   return {
     write: (line) => {
-      if (whenClosed || isBroken || waiting.length > MAX_WAITING_CHARACTERS) return;
-      waiting += line;
+      if (whenClosed || isBroken || waiting.bytes() > MAX_WAITING_BYTES) return;
+      waiting.add(line);
       if (!isWriting) writeNext();
     },
     close: () => {
@@ -79,6 +81,54 @@ export function createLineWriter({ fd, clock }: LineWriterOptions): LineWriter {
       cancelWait?.();
       if (!isWriting) writeNext();
       return whenClosed.promise;
+    },
+  };
+}
+
+interface Batches {
+  add(line: string): void;
+  bytes(): number;
+  /** The oldest ones; not to be called when there are none. */
+  take(): Buffer;
+  drop(): void;
+}
+
+/** Each line is encoded as it comes, into a buffer that is there: no long text is ever put together. */
+function createBatches(): Batches {
+  let full: Buffer[] = [];
+  let fullBytes = 0;
+  let open = Buffer.allocUnsafe(2 * BATCH_BYTES);
+  let openBytes = 0;
+
+  const close = (): void => {
+    full.push(open.subarray(0, openBytes));
+    fullBytes += openBytes;
+    open = Buffer.allocUnsafe(2 * BATCH_BYTES);
+    openBytes = 0;
+  };
+
+  return {
+    add: (line) => {
+      if (openBytes + line.length * MAX_BYTES_PER_UNIT > open.length) close();
+      if (line.length * MAX_BYTES_PER_UNIT > open.length) {
+        const long = Buffer.from(line);
+        full.push(long);
+        fullBytes += long.length;
+        return;
+      }
+      openBytes += open.write(line, openBytes);
+    },
+    bytes: () => fullBytes + openBytes,
+    take: () => {
+      if (full.length === 0) close();
+      const batch = full.shift() ?? Buffer.alloc(0);
+      fullBytes -= batch.length;
+      return batch;
+    },
+    drop: () => {
+      full = [];
+      fullBytes = 0;
+      openBytes = 0;
     },
   };
 }

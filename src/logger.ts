@@ -3,8 +3,7 @@
  * sessions are named by their key, paths come without their query, errors without what hangs on them.
  */
 import { pino } from 'pino';
-import type { DecisionKind, Why } from './affinity/decide.ts';
-import type { MachineId, SessionKey } from './affinity/session.ts';
+import type { MachineId } from './affinity/session.ts';
 import type { Clock } from './clock.ts';
 import { createLineWriter } from './line-writer.ts';
 
@@ -22,6 +21,10 @@ export interface Logger {
   readonly error: WriteLine;
   readonly fatal: WriteLine;
   readonly isLevelEnabled: (level: LogLevel) => boolean;
+  /** Whose lines these are, for those who make lines by themselves. */
+  readonly machine: MachineId | undefined;
+  /** Takes a line that its caller has made, with its line break. */
+  readonly writeLine: (line: string) => void;
   /** Resolves once every line is written; later ones are dropped. The second call waits for the first. */
   readonly close: () => Promise<void>;
 }
@@ -32,23 +35,6 @@ export interface LoggerOptions {
   readonly clock: Clock;
   /** Where the lines go: standard output unless set. It stays open. */
   readonly fd?: number;
-}
-
-/** What the one line says that every request ends with. Absent fields are left out. */
-export interface RequestLine {
-  readonly requestId: string;
-  readonly method: string;
-  /** The raw request-target: its query is cut off here. */
-  readonly target: string;
-  readonly session: SessionKey | undefined;
-  readonly decision: DecisionKind;
-  readonly why: Why;
-  /** Who owns the session, where somebody does. */
-  readonly owner: MachineId | undefined;
-  /** As the client saw it; 499 for a client that left. */
-  readonly status: number;
-  /** From the request's arrival to the end of its answer. */
-  readonly durationMs: number;
 }
 
 export function createLogger({ level, machine, clock, fd = STDOUT }: LoggerOptions): Logger {
@@ -64,6 +50,8 @@ export function createLogger({ level, machine, clock, fd = STDOUT }: LoggerOptio
     error: (fields, message) => lines.error(fields, message),
     fatal: (fields, message) => lines.fatal(fields, message),
     isLevelEnabled: (asked) => lines.isLevelEnabled(asked),
+    machine,
+    writeLine: (line) => writer.write(line),
     close: () => writer.close(),
   };
 }
@@ -77,49 +65,15 @@ export const nullLogger: Logger = {
   error: ignore,
   fatal: ignore,
   isLevelEnabled: () => false,
+  machine: undefined,
+  writeLine: ignore,
   close: () => Promise.resolve(),
 };
 
-/** HOT PATH: a flat object without serializers is the shortest way through pino. */
-export function requestLine(logger: Logger): (line: RequestLine) => void {
-  if (!logger.isLevelEnabled('info')) return ignore;
-  return ({ requestId, method, target, session, decision, why, owner, status, durationMs }) =>
-    logger.info(
-      {
-        requestId: shorten(requestId, MAX_REQUEST_ID_CHARACTERS),
-        method,
-        path: pathOf(target),
-        session,
-        decision,
-        why,
-        owner,
-        status,
-        ms: Math.round(durationMs * 100) / 100,
-      },
-      'request',
-    );
-}
-
 const STDOUT = 1;
-const MAX_PATH_CHARACTERS = 256;
-const MAX_REQUEST_ID_CHARACTERS = 128;
 
 function ignore(): void {
   // Writing nothing is what it is for.
-}
-
-/** Without the query, and without the authority of an absolute target: either may hold credentials. */
-function pathOf(target: string): string {
-  const query = target.indexOf('?');
-  const path = query === -1 ? target : target.slice(0, query);
-  if (path.startsWith('/')) return shorten(path, MAX_PATH_CHARACTERS);
-  const authorityStart = path.indexOf('://') + 3;
-  const pathStart = authorityStart < 3 ? -1 : path.indexOf('/', authorityStart);
-  return pathStart === -1 ? '*' : shorten(path.slice(pathStart), MAX_PATH_CHARACTERS);
-}
-
-function shorten(text: string, maxCharacters: number): string {
-  return text.length > maxCharacters ? `${text.slice(0, maxCharacters)}…` : text;
 }
 
 interface DescribedError {

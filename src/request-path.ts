@@ -11,7 +11,6 @@ import type { Directory } from './fleet/directory.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
 import { createHttp1Upstream } from './http1/client.ts';
-import { requestLine } from './logger.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
 import { createHandler, type Handler } from './proxy/handler.ts';
@@ -21,6 +20,7 @@ import { createObserver } from './proxy/observer.ts';
 import { createOwnerFinder } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
 import { CONNECT_TIMEOUT_MS } from './proxy/upstream.ts';
+import { createRequestLog } from './request-line.ts';
 import type { SessionStore } from './store/store.ts';
 
 export interface RequestPathParts extends AdapterParts {
@@ -152,7 +152,15 @@ function createRequestHandler(
 function createRequestObserver({
   logger,
   metrics,
+  clock,
 }: RequestPathParts): ReturnType<typeof createObserver> {
-  const logRequest = requestLine(logger);
-  return createObserver({ logger, logRequest, metrics, createRequestId: () => randomUUID() });
+  const logRequest = createRequestLog(logger, clock);
+  return createObserver({ logger, logRequest, metrics, createRequestId: createRequestIds() });
+}
+
+/** Where the edge has given a request no id: random once, and then counted, as only the log wants it. */
+function createRequestIds(): () => string {
+  const prefix = randomUUID();
+  let count = 0;
+  return () => `${prefix}-${(count += 1)}`;
 }

@@ -22,15 +22,18 @@ const RANKS: Readonly<Record<string, number>> = {
   'listen.ts': 1,
   'resilience.ts': 1,
   'proxy/headers.ts': 1,
+  'proxy/upstream.ts': 1,
   'store/store.ts': 1,
   'line-writer.ts': 1,
   'logger.ts': 2,
+  'request-line.ts': 2,
   'metrics.ts': 2,
   'setting-parsers.ts': 2,
   'settings.ts': 2,
   'setting-typos.ts': 2,
   'setting-checks.ts': 2,
   'config.ts': 2,
+  'http1/': 2,
   'store/': 2,
   'metrics/': 3,
   'fleet/': 3,
@@ -53,7 +56,7 @@ const ADAPTERS: readonly string[] = [
   'fleet/static-directory.ts',
   'fleet/resolver.ts',
   'metrics/prometheus.ts',
-  'proxy/undici-upstream.ts',
+  'http1/client.ts',
 ];
 const COMPOSITION = /^(app|adapters|request-path)\.ts$|^cli\//;
 

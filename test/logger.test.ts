@@ -4,14 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { parseMachineId, parseSessionId, sessionKeyOf } from '../src/affinity/session.ts';
-import {
-  createLogger,
-  nullLogger,
-  requestLine,
-  type Logger,
-  type LogLevel,
-  type RequestLine,
-} from '../src/logger.ts';
+import { createLogger, nullLogger, type Logger, type LogLevel } from '../src/logger.ts';
+import { createRequestLog, type RequestLine } from '../src/request-line.ts';
 import { createTestClock, type TestClock } from './support/clock.ts';
 
 const MACHINE = parseMachineId('m1') ?? assert.fail();
@@ -62,7 +56,7 @@ async function openFile(t: TestContext): Promise<{ file: FileHandle; filePath: s
 
 test('a request ends with one line of one shape', async (t) => {
   const log = await openLog(t);
-  requestLine(log.logger)(REQUEST);
+  createRequestLog(log.logger, log.clock)(REQUEST);
   assert.deepEqual(await log.lines(), [
     {
       level: 30,
@@ -84,7 +78,7 @@ test('a request ends with one line of one shape', async (t) => {
 
 test('a request without session and owner has a line without them', async (t) => {
   const log = await openLog(t);
-  requestLine(log.logger)({ ...REQUEST, session: undefined, owner: undefined });
+  createRequestLog(log.logger, log.clock)({ ...REQUEST, session: undefined, owner: undefined });
   const [line = {}] = await log.lines();
   assert.ok(!('session' in line) && !('owner' in line));
 });
@@ -100,7 +94,7 @@ for (const [target, expected] of [
 ] as const) {
   test(`of the target ${target.slice(0, 40)} the path alone is logged`, async (t) => {
     const log = await openLog(t);
-    requestLine(log.logger)({ ...REQUEST, target });
+    createRequestLog(log.logger, log.clock)({ ...REQUEST, target });
     const [line] = await log.lines();
     assert.equal(line?.path, expected);
   });
@@ -108,7 +102,10 @@ for (const [target, expected] of [
 
 test('a request id of the client can not make lines long, nor make lines', async (t) => {
   const log = await openLog(t);
-  requestLine(log.logger)({ ...REQUEST, requestId: `"}\n{"x":1${'a'.repeat(10_000)}` });
+  createRequestLog(
+    log.logger,
+    log.clock,
+  )({ ...REQUEST, requestId: `"}\n{"x":1${'a'.repeat(10_000)}` });
   const lines = await log.lines();
   assert.equal(lines.length, 1);
   assert.ok(String(lines[0]?.requestId).length < 140);
@@ -141,7 +138,7 @@ test('an error that causes itself ends somewhere', async (t) => {
 
 test('lines below the level are not written', async (t) => {
   const log = await openLog(t, 'warn');
-  requestLine(log.logger)(REQUEST);
+  createRequestLog(log.logger, log.clock)(REQUEST);
   log.logger.info({}, 'no');
   log.logger.warn({}, 'yes');
   assert.deepEqual(
@@ -195,6 +192,6 @@ test('a destination that can not be written costs the lines and nothing else', a
 
 test('the null logger takes everything', async () => {
   nullLogger.fatal({}, 'x');
-  requestLine(nullLogger)(REQUEST);
+  createRequestLog(nullLogger, createTestClock())(REQUEST);
   await nullLogger.close();
 });

@@ -1,6 +1,7 @@
 /** What an exchange tells logs and metrics. */
-import type { Logger, RequestLine } from '../logger.ts';
+import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
+import type { RequestLine } from '../request-line.ts';
 import type { ExchangeObserver, FinishedExchange } from './exchange-parts.ts';
 import { codeOf } from './failure.ts';
 
