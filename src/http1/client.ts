@@ -27,7 +27,7 @@ import {
   type TakenConnection,
 } from './idle-connections.ts';
 import { MalformedRequest } from './malformed.ts';
-import { createSharedReadBuffer } from './read-buffers.ts';
+import { BufferPool } from './read-buffers.ts';
 import { openPlain, openPooled, type Address } from './sockets.ts';
 import { createTurnQueue } from './turn-queue.ts';
 
@@ -75,7 +75,7 @@ class Http1Client implements Upstream, ConnectionOwner {
     const { origin, keepAliveMs = DEFAULT_KEEP_ALIVE_MS } = options;
     const address = addressOf(origin);
     const shared = { maxHeadBytes: DEFAULT_MAX_HEAD_BYTES, ...options };
-    const openReusable = openPooled(address, createSharedReadBuffer());
+    const openReusable = openPooled(address, new BufferPool());
     this.#keepAliveMs = keepAliveMs;
     this.#reusable = { ...shared, open: openReusable, isReusable: true };
     this.#forUpgrade = { ...shared, open: openPlain(address), isReusable: false };

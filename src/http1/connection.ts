@@ -149,7 +149,7 @@ export class Connection implements Carrier {
         call.sink.onHead(parser.statusCode, parser.rawHeaders);
         return true;
       case 'data':
-        call.sink.onData(this.#source.take(parser.bytes, parser.dataStart, parser.dataEnd));
+        this.#source.handOn(parser.bytes, parser.dataStart, parser.dataEnd, call.sink);
         return true;
       case 'end':
         this.#endAnswer(call);

@@ -4,8 +4,9 @@
  *   begin --line--> (head only) status line --line--> field --line--> field ... --empty line--> whole
  */
 import { readFieldLine } from './field-line.ts';
+import { afterLineEnd, NOT_WHOLE } from './line-end.ts';
 import { MalformedAnswer } from './malformed.ts';
-import { parseStatusLine, type StatusLine } from './status-line.ts';
+import { endOfStatusLine, parseStatusLine, type StatusLine } from './status-line.ts';
 
 /** Bytes turned into text at a time: more than nearly every head, less than what comes with one. */
 const SLICE_BYTES = 4096;
@@ -18,6 +19,7 @@ export class FieldReader {
   #rawFields: string[] = [];
   statusLine: StatusLine | undefined;
   #awaitsStatusLine = false;
+  #isWhole = false;
   /** The beginning of a line whose end has not come yet. */
   #held = '';
   #byteCount = 0;
@@ -35,6 +37,7 @@ export class FieldReader {
     this.#rawFields = [];
     this.statusLine = undefined;
     this.#awaitsStatusLine = false;
+    this.#isWhole = false;
     this.#held = '';
     this.#byteCount = 0;
   }
@@ -46,35 +49,60 @@ export class FieldReader {
     return taken;
   }
 
-  /** Returns where the bytes after the empty line start, or -1 if it has not come: all was taken. */
+  /** Returns where the bytes after the empty line start, or NOT_WHOLE if it has not come: all was taken. */
   read(bytes: Buffer, start: number, end: number): number {
     for (let at = start; at < end; at += SLICE_BYTES) {
       const text = bytes.toString('latin1', at, Math.min(at + SLICE_BYTES, end));
-      const taken = this.#readLines(text);
-      if (taken !== -1) return at + taken;
+      const taken = this.#read(text);
+      if (taken !== NOT_WHOLE) return at + taken;
     }
-    return -1;
+    return NOT_WHOLE;
+  }
+
+  #read(text: string): number {
+    const held = this.#held;
+    if (held === '') return this.#readLines(text);
+    // Without a line end there is nothing new to find out, and joining it costs nothing yet.
+    if (!text.includes('\n')) return this.#hold(text);
+    this.#held = '';
+    this.#byteCount -= held.length;
+    const taken = this.#readLines(held + text);
+    return taken === NOT_WHOLE ? NOT_WHOLE : taken - held.length;
   }
 
   #readLines(text: string): number {
-    let at = 0;
-    for (;;) {
-      const lineFeed = text.indexOf('\n', at);
-      if (lineFeed === -1) {
-        this.#hold(text.slice(at));
-        return -1;
-      }
-      this.#count(lineFeed + 1 - at);
-      const isLast =
-        this.#held === '' ? this.#readLine(text, at, lineFeed) : this.#readHeld(text, lineFeed);
-      at = lineFeed + 1;
-      if (isLast) return at;
+    for (let at = 0; at < text.length;) {
+      const next = this.#readLine(text, at);
+      if (next === NOT_WHOLE) return this.#hold(text.slice(at));
+      this.#count(next - at);
+      if (this.#isWhole) return next;
+      at = next;
     }
+    return NOT_WHOLE;
   }
 
-  #hold(text: string): void {
+  /** Returns where the next line starts, or NOT_WHOLE. */
+  #readLine(text: string, start: number): number {
+    if (this.#awaitsStatusLine) return this.#readStatusLine(text);
+    if (text.charCodeAt(start) !== CARRIAGE_RETURN)
+      return readFieldLine(text, start, this.#rawFields);
+    const next = afterLineEnd(text, start);
+    this.#isWhole = next !== NOT_WHOLE;
+    return next;
+  }
+
+  #readStatusLine(text: string): number {
+    const next = endOfStatusLine(text);
+    if (next === NOT_WHOLE) return NOT_WHOLE;
+    this.statusLine = parseStatusLine(text);
+    this.#awaitsStatusLine = false;
+    return next;
+  }
+
+  #hold(text: string): typeof NOT_WHOLE {
     this.#count(text.length);
     this.#held += text;
+    return NOT_WHOLE;
   }
 
   #count(byteCount: number): void {
@@ -82,28 +110,5 @@ export class FieldReader {
     if (this.#byteCount > this.#maxBytes) {
       throw new MalformedAnswer(`a head or its trailers are longer than ${this.#maxBytes} bytes`);
     }
-  }
-
-  #readHeld(text: string, lineFeed: number): boolean {
-    const line = this.#held + text.slice(0, lineFeed);
-    this.#held = '';
-    return this.#readLine(line, 0, line.length);
-  }
-
-  /** Returns whether it was the empty one. */
-  #readLine(text: string, start: number, lineFeed: number): boolean {
-    const end = lineFeed - 1;
-    // RFC 9112 §2.2 would let a recipient take a bare line feed; two that differ there can be set apart.
-    if (end < start || text.charCodeAt(end) !== CARRIAGE_RETURN) {
-      throw new MalformedAnswer('a line of the head does not end with CR LF');
-    }
-    if (this.#awaitsStatusLine) {
-      this.#awaitsStatusLine = false;
-      this.statusLine = parseStatusLine(text, start, end);
-      return false;
-    }
-    if (start === end) return true;
-    readFieldLine(text, start, end, this.#rawFields);
-    return false;
   }
 }

@@ -2,6 +2,7 @@
  * How long an answer is, and whether its connection may serve another one: RFC 9112 §6.3, §9.3,
  * read strictly. What two parties could read in two ways is refused.
  */
+import { isNamed } from './characters.ts';
 import { parseContentLength } from './content-length.ts';
 import { MalformedAnswer } from './malformed.ts';
 import type { StatusLine } from './status-line.ts';
@@ -49,7 +50,7 @@ function bodyKind(method: string, statusCode: number, fields: FramingFields): Bo
   return fields.length === 0 ? 'none' : 'length';
 }
 
-/** The lengths of the names sort out nearly all fields without a look at them. */
+/** Several lines of `Connection` are one list (RFC 9110 §5.3). */
 function framingFields(raw: readonly string[]): FramingFields {
   const fields: FramingFields = {
     length: undefined,
@@ -59,28 +60,15 @@ function framingFields(raw: readonly string[]): FramingFields {
   };
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = raw[i] ?? '';
-    switch (name.length) {
-      case 'connection'.length:
-        addConnectionField(fields, name.toLowerCase(), raw[i + 1] ?? '');
-        break;
-      case 'content-length'.length:
-        if (name.toLowerCase() === 'content-length') addLength(fields, raw[i + 1] ?? '');
-        break;
-      case 'transfer-encoding'.length:
-        if (name.toLowerCase() === 'transfer-encoding') addCoding(fields, raw[i + 1] ?? '');
-        break;
+    const value = raw[i + 1] ?? '';
+    if (isNamed(name, 'content-length')) addLength(fields, value);
+    else if (isNamed(name, 'transfer-encoding')) addCoding(fields, value);
+    else if (isNamed(name, 'keep-alive')) fields.keepAlive = value;
+    else if (isNamed(name, 'connection')) {
+      fields.connection = fields.connection === undefined ? value : `${fields.connection},${value}`;
     }
   }
   return fields;
-}
-
-/** `connection` and `keep-alive` are of one length. Several lines are one list (RFC 9110 §5.3). */
-function addConnectionField(fields: FramingFields, name: string, value: string): void {
-  if (name === 'connection') {
-    fields.connection = fields.connection === undefined ? value : `${fields.connection},${value}`;
-  } else if (name === 'keep-alive') {
-    fields.keepAlive = value;
-  }
 }
 
 /** Equal ones could be taken as one; but who sends two of them is confused about its own answer. */
@@ -92,7 +80,7 @@ function addLength(fields: FramingFields, value: string): void {
 
 /** Any other coding we can't undo, and as it was not asked for it can't be passed on. */
 function addCoding(fields: FramingFields, value: string): void {
-  if (fields.isChunked || value.toLowerCase() !== 'chunked') {
+  if (fields.isChunked || !isNamed(value, 'chunked')) {
     throw new MalformedAnswer('Transfer-Encoding is not just chunked');
   }
   fields.isChunked = true;

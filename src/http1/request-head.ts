@@ -3,7 +3,7 @@
  * edge's parser has seen all of it before; it is checked again, as a line break in a value would be
  * a second request on the app's connection.
  */
-import { isFieldValue, isToken, isVisible } from './characters.ts';
+import { isFieldValue, isNamed, isToken, isTarget } from './characters.ts';
 import { parseContentLength } from './content-length.ts';
 import { MalformedRequest } from './malformed.ts';
 import type { UpstreamRequest } from '../proxy/upstream.ts';
@@ -15,17 +15,20 @@ export interface RequestHead {
   readonly bodyLength: number | undefined;
 }
 
+/** These are of one connection only, and said by us. */
+const OWN_FIELDS: readonly string[] = ['connection', 'transfer-encoding', 'upgrade'];
+
 export function formatRequestHead(request: UpstreamRequest): RequestHead {
   const { method, path, headers, body, upgrade } = request;
   // The answer to CONNECT is framed by rules of its own, and nothing here needs one.
   if (!isToken(method) || method === 'CONNECT') throw new MalformedRequest('the method is not one');
-  if (!isVisible(path)) throw new MalformedRequest('the target has a space or control character');
+  if (!isTarget(path)) throw new MalformedRequest('the target has a space or control character');
   let text = `${method} ${path} HTTP/1.1\r\n`;
   let declared: number | undefined;
   for (let i = 0; i + 1 < headers.length; i += 2) {
     const name = headers[i] ?? '';
     const value = headers[i + 1] ?? '';
-    if (isFramingField(name, value)) declared = readLength(declared, value);
+    if (isContentLength(name, value)) declared = readLength(declared, value);
     text += `${name}: ${value}\r\n`;
   }
   const bodyLength = lengthOf(body, declared);
@@ -34,27 +37,15 @@ export function formatRequestHead(request: UpstreamRequest): RequestHead {
   return { text: text + connectionFields(upgrade), bodyLength };
 }
 
-/** Checks the field; returns whether it is `Content-Length`. The lengths of names sort out most. */
-function isFramingField(name: string, value: string): boolean {
-  if (!isToken(name) || !isFieldValue(value, 0, value.length)) {
+/** Checks the field; returns whether it is `Content-Length`. */
+function isContentLength(name: string, value: string): boolean {
+  if (!isToken(name) || !isFieldValue(value)) {
     throw new MalformedRequest('a header name or value has a character that may not be there');
   }
-  switch (name.length) {
-    case 'content-length'.length:
-      return name.toLowerCase() === 'content-length';
-    case 'upgrade'.length:
-    case 'connection'.length:
-    case 'transfer-encoding'.length:
-      refuseOwnField(name.toLowerCase());
+  if (OWN_FIELDS.some((own) => isNamed(name, own))) {
+    throw new MalformedRequest("a header is of this connection only, and not the caller's to set");
   }
-  return false;
-}
-
-/** These are of one connection only, and said by us. */
-function refuseOwnField(name: string): void {
-  if (name === 'connection' || name === 'transfer-encoding' || name === 'upgrade') {
-    throw new MalformedRequest(`${name} is not the caller's to set`);
-  }
+  return isNamed(name, 'content-length');
 }
 
 function readLength(declared: number | undefined, value: string): number {
@@ -76,7 +67,7 @@ function lengthOf(body: UpstreamRequest['body'], declared: number | undefined): 
 
 function connectionFields(upgrade: string | undefined): string {
   if (upgrade === undefined) return 'Connection: keep-alive\r\n\r\n';
-  if (!isFieldValue(upgrade, 0, upgrade.length)) {
+  if (!isFieldValue(upgrade)) {
     throw new MalformedRequest('the protocol to upgrade to has a character that may not be there');
   }
   return `Connection: Upgrade\r\nUpgrade: ${upgrade}\r\n\r\n`;

@@ -15,6 +15,7 @@
 import { ChunkedDecoder } from './chunked.ts';
 import { FieldReader } from './field-reader.ts';
 import { framingOf } from './framing.ts';
+import { NOT_WHOLE } from './line-end.ts';
 import { MalformedAnswer } from './malformed.ts';
 
 /** `more`: all that was fed is taken. What an event tells is in the fields of the parser. */
@@ -181,8 +182,8 @@ export class ResponseParser {
   /** Returns whether the empty line has come. */
   #readFields(): boolean {
     const at = this.#fields.read(this.#bytes, this.#at, this.#end);
-    this.#at = at === -1 ? this.#end : at;
-    return at !== -1;
+    this.#at = at === NOT_WHOLE ? this.#end : at;
+    return at !== NOT_WHOLE;
   }
 
   /** RFC 9110 §15.2: any number of them may come before the answer. Nobody has asked for a 100. */

@@ -4,7 +4,8 @@
  * so one that may become a tunnel is read as a stream.
  */
 import { connect, type Socket } from 'node:net';
-import { ReadBuffers } from './read-buffers.ts';
+import type { AnswerSink } from '../proxy/upstream.ts';
+import { ReadBuffers, type BufferPool } from './read-buffers.ts';
 
 export interface Address {
   readonly host: string;
@@ -17,8 +18,8 @@ export interface ByteSource {
   pause(): void;
   /** Calls nobody within its call. */
   resume(): void;
-  /** Part of what was just read, or of what was kept of it, for the receiver to keep. */
-  take(bytes: Buffer, start: number, end: number): Buffer;
+  /** Hands on part of what was just read, or of what was kept of it. */
+  handOn(bytes: Buffer, start: number, end: number, sink: AnswerSink): void;
   /** After a read was looked at: how much it was, and whether it was part of a body that goes on. */
   onRead(byteCount: number, isMoreExpected: boolean): void;
   /** Stops reading; the socket is as if nobody had ever read from it. */
@@ -40,10 +41,10 @@ const SOCKET_OPTIONS = {
   keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
 };
 
-/** Connects to `address`; `shared` is the read buffer of all connections. */
-export function openPooled(address: Address, shared: Buffer): OpenSource {
+/** Connects to `address`; all connections share the pool. */
+export function openPooled(address: Address, pool: BufferPool): OpenSource {
   return (onBytes) => {
-    const buffers = new ReadBuffers(shared);
+    const buffers = new ReadBuffers(pool);
     let isPaused = false;
     const callback = (byteCount: number, bytes: Uint8Array): boolean => {
       onBytes(bytes as Buffer, byteCount);
@@ -59,7 +60,7 @@ export function openPooled(address: Address, shared: Buffer): OpenSource {
         isPaused = false;
         socket.resume();
       },
-      take: (bytes, start, end) => buffers.take(bytes, start, end),
+      handOn: (bytes, start, end, sink) => buffers.handOn(bytes, start, end, sink),
       onRead: (byteCount, isMoreExpected) => buffers.prepare(byteCount, isMoreExpected),
       release: () => undefined,
     };
@@ -87,7 +88,7 @@ export function openPlain(address: Address): OpenSource {
         isReading = true;
         process.nextTick(read);
       },
-      take: (bytes, start, end) => bytes.subarray(start, end),
+      handOn: (bytes, start, end, sink) => sink.onData(bytes.subarray(start, end)),
       onRead: () => undefined,
       release: () => {
         isReading = false;

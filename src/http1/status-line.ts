@@ -1,5 +1,6 @@
 /** The first line of an answer (RFC 9112 §4). The reason phrase is checked and dropped. */
-import { isFieldValue } from './characters.ts';
+import { endOfValue } from './characters.ts';
+import { afterLineEnd } from './line-end.ts';
 import { MalformedAnswer } from './malformed.ts';
 
 export interface StatusLine {
@@ -9,41 +10,38 @@ export interface StatusLine {
 }
 
 const VERSION_PREFIX = 'HTTP/1.';
-/** `HTTP/1.1 200`: where the parts stand. */
+/** `HTTP/1.1 200 OK`: where the parts stand. */
 const MINOR_AT = 7;
 const CODE_AT = 9;
 const CODE_END = 12;
+const CARRIAGE_RETURN = 0x0d;
 const SPACE = 0x20;
 const ZERO = 0x30;
 const ONE = 0x31;
-const NINE = 0x39;
 
-/** The line from `start` to `end`, which has no line end. */
-export function parseStatusLine(text: string, start: number, end: number): StatusLine {
-  const minor = text.charCodeAt(start + MINOR_AT);
-  const isWhole =
-    end - start >= CODE_END &&
-    text.startsWith(VERSION_PREFIX, start) &&
+/** Where the line after the one at the start of `text` begins, or NOT_WHOLE. */
+export function endOfStatusLine(text: string): number {
+  return afterLineEnd(text, endOfValue(text, 0));
+}
+
+/** `text` begins with a whole line. */
+export function parseStatusLine(text: string): StatusLine {
+  const minor = text.charCodeAt(MINOR_AT);
+  const isRight =
+    text.startsWith(VERSION_PREFIX) &&
     (minor === ZERO || minor === ONE) &&
-    text.charCodeAt(start + CODE_AT - 1) === SPACE &&
-    isReason(text, start + CODE_END, end);
-  if (!isWhole) throw new MalformedAnswer('the status line is not one of HTTP/1.1 or HTTP/1.0');
-  return { minorVersion: minor === ONE ? 1 : 0, statusCode: parseCode(text, start + CODE_AT) };
-}
-
-/** Nothing (many servers leave out the space too), or a space and any text. */
-function isReason(text: string, start: number, end: number): boolean {
-  if (start === end) return true;
-  return text.charCodeAt(start) === SPACE && isFieldValue(text, start + 1, end);
-}
-
-function parseCode(text: string, start: number): number {
-  let code = 0;
-  for (let at = start; at < start + CODE_END - CODE_AT; at += 1) {
-    const digit = text.charCodeAt(at);
-    if (digit < ZERO || digit > NINE) throw new MalformedAnswer('the status code is not a number');
-    code = code * 10 + digit - ZERO;
+    text.charCodeAt(CODE_AT - 1) === SPACE;
+  const statusCode = digitAt(text, 0) * 100 + digitAt(text, 1) * 10 + digitAt(text, 2);
+  // The space before the reason is left out by many servers where there is no reason.
+  const after = text.charCodeAt(CODE_END);
+  if (!isRight || !(statusCode >= 100) || (after !== SPACE && after !== CARRIAGE_RETURN)) {
+    throw new MalformedAnswer('the status line is not one of HTTP/1.1 or HTTP/1.0');
   }
-  if (code < 100) throw new MalformedAnswer('the status code has less than three digits');
-  return code;
+  return { minorVersion: minor === ONE ? 1 : 0, statusCode };
+}
+
+/** The digit of the status code at this place; NaN if it is none. */
+function digitAt(text: string, place: number): number {
+  const digit = text.charCodeAt(CODE_AT + place) - ZERO;
+  return digit >= 0 && digit <= 9 ? digit : NaN;
 }

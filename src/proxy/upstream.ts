@@ -38,8 +38,12 @@ export interface AnswerSink {
   onInformation(statusCode: number, rawHeaders: string[]): void;
   /** All headers, as they came, latin-1. */
   onHead(statusCode: number, rawHeaders: string[]): void;
-  /** Bytes of the body, unchunked; the receiver may keep them. */
-  onData(chunk: Buffer): void;
+  /**
+   * Bytes of the body, unchunked; the receiver may keep them. If there is a `release`, it may be
+   * called once nobody will read them again (a write of them has called back without an error):
+   * then their memory serves the next read.
+   */
+  onData(chunk: Buffer, release?: () => void): void;
   onEnd(rawTrailers: RawHeaders): void;
   /** The server has agreed; the connection is the receiver's, with what came after the head in it. */
   onUpgrade(statusCode: number, rawHeaders: string[], socket: Duplex): void;
@@ -52,7 +56,7 @@ export interface Upstream {
   close(): Promise<void>;
 }
 
-/** `connection-lost`: the connection ended before the answer's head was whole. */
+/** `connection-lost`: the connection ended before the answer was whole. */
 export type UpstreamErrorCode =
   | 'connect-failed'
   | 'connect-timeout'

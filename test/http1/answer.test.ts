@@ -191,3 +191,23 @@ test('what the receiver keeps of a body never changes', async (t) => {
   const expected = [...bodies, ...bodies.map((body) => `x${body}yz`)];
   for (const [i, body] of expected.entries()) assert.ok(kept[i]?.text === body, `body ${i}`);
 });
+
+test('memory that was released serves other reads, and never what is still kept', async (t) => {
+  const { origin } = await startRawServer(t, (socket, index) => {
+    const letter = String.fromCharCode(97 + index);
+    const body = letter.repeat(2_000_000);
+    onHeads(socket, () =>
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n${body}`),
+    );
+  });
+  const upstream = openUpstream(t, origin);
+  const kept: Recorder[] = [];
+  for (let round = 0; round < 3; round += 1) {
+    const recorders = Array.from({ length: 8 }, () => new Recorder());
+    for (const [i, recorder] of recorders.entries()) recorder.releases = i % 2 === 0;
+    await Promise.all(recorders.map((recorder) => exchange(upstream, {}, recorder)));
+    assert.ok(recorders.some(({ releaseCount }) => releaseCount > 0));
+    kept.push(...recorders);
+  }
+  for (const { text } of kept) assert.ok(text === text.charAt(0).repeat(2_000_000));
+});

@@ -266,7 +266,7 @@ function neverConnecting(socket: Socket): ConstructorParameters<typeof Connectio
     socket,
     pause: () => undefined,
     resume: () => undefined,
-    take: (bytes) => bytes,
+    handOn: () => undefined,
     onRead: () => undefined,
     release: () => undefined,
   });

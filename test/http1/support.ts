@@ -109,6 +109,9 @@ export class Recorder implements AnswerSink {
   /** What was called, in order. */
   readonly calls: string[] = [];
   onCall: (name: string) => void = () => undefined;
+  /** Copies what may be released, and releases it. */
+  releases = false;
+  releaseCount = 0;
   readonly #waiting = new Set<() => void>();
 
   get body(): Buffer {
@@ -165,8 +168,16 @@ export class Recorder implements AnswerSink {
     this.#note('head');
   }
 
-  onData(chunk: Buffer): void {
-    this.chunks.push(chunk);
+  onData(chunk: Buffer, release?: () => void): void {
+    if (!this.releases || !release) {
+      this.chunks.push(chunk);
+    } else {
+      this.chunks.push(Buffer.from(chunk));
+      this.releaseCount += 1;
+      release();
+      // Once is all that counts.
+      setImmediate(release);
+    }
     this.#note('data');
   }
 
