@@ -14,7 +14,6 @@ import { createHttp1Upstream } from './http1/client.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
 import { createHandler, type Handler } from './proxy/handler.ts';
-import { createLowerCase } from './proxy/headers.ts';
 import { createHttpWire, type HttpWire } from './proxy/http.ts';
 import { createObserver } from './proxy/observer.ts';
 import { createOwnerFinder } from './proxy/owner.ts';
@@ -64,7 +63,6 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
     upstream,
     peers: peerUpstreams,
-    lowerCase: createLowerCase(),
     clock,
     observer: createRequestObserver(parts),
     peerService: createPeerService({

@@ -8,7 +8,7 @@ import type { Peer } from '../fleet/directory.ts';
 import type { Answers } from './answers.ts';
 import type { Bindings } from './bindings.ts';
 import type { Handler, Routed } from './handler.ts';
-import type { HeadFields, LowerCase } from './headers.ts';
+import type { HeadFields } from './headers.ts';
 import type { Upstream } from './upstream.ts';
 
 /** What every exchange shares. */
@@ -20,7 +20,6 @@ export interface ExchangeParts {
   readonly removeHints: RemoveHints;
   readonly upstream: Upstream;
   readonly peers: { to(peer: Peer): Upstream };
-  readonly lowerCase: LowerCase;
   readonly clock: Clock;
   readonly observer: ExchangeObserver;
 }

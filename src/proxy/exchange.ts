@@ -15,7 +15,7 @@ import type { ExchangeParts, FinishedExchange, ReceivedRequest, Tunnel } from '.
 import { ExchangeTimes } from './exchange-times.ts';
 import { answerToFailure, isRepeatable, isWorthAnotherTry } from './failure.ts';
 import type { Routed, Wire } from './handler.ts';
-import { requestHeaders, withHeader, type HeadFields } from './headers.ts';
+import { withForwarded, withHeader, type HeadFields, type RawHeaders } from './headers.ts';
 import { FORWARD_PATH, readPeerRefusal, REFUSED_HEADER, wrapHead } from './peer-wire.ts';
 import { Relay, type Revealed, type RevealedHead, type RelayOwner } from './relay.ts';
 import { hasBody, takeBody, type RequestBody } from './request-body.ts';
@@ -66,7 +66,7 @@ export class Exchange implements Wire, RelayOwner {
     this.#stream = new SessionStream(parts.bindings, parts.observer);
     // The upstream's own Date passes through; ours would be a second one.
     res.sendDate = false;
-    res.once('close', () => this.#onClose());
+    res.on('close', () => this.#onClose());
   }
 
   get socket(): Socket {
@@ -115,11 +115,11 @@ export class Exchange implements Wire, RelayOwner {
 
   toUpstream(routed: Routed): void {
     this.#routed = routed;
-    const { removeHints, lowerCase, learner, upstream } = this.#parts;
+    const { removeHints, learner, upstream } = this.#parts;
     const head = removeHints(this.head, routed.wholeId);
-    let headers = requestHeaders(head.rawHeaders, lowerCase, this.#forwardedBy());
+    let headers = this.#withForwarded(head.rawHeaders);
     if (learner.mayTeachByStream(this.head, routed.extraction)) {
-      headers = withHeader(headers, 'accept-encoding', 'identity', lowerCase);
+      headers = withHeader(headers, 'accept-encoding', 'identity');
     }
     this.#send(upstream, head.target, headers);
   }
@@ -127,19 +127,17 @@ export class Exchange implements Wire, RelayOwner {
   toPeer(peer: Peer, routed: Routed): void {
     this.#routed = routed;
     this.#isToPeer = true;
-    const { lowerCase, peers } = this.#parts;
-    const rawHeaders = requestHeaders(this.head.rawHeaders, lowerCase, this.#forwardedBy());
-    const forwarded = { target: this.head.target, rawHeaders };
-    const wrapped = wrapHead(forwarded, peer.machine, lowerCase);
-    this.#send(peers.to(peer), FORWARD_PATH, wrapped);
+    const rawHeaders = this.#withForwarded(this.head.rawHeaders);
+    const wrapped = wrapHead({ target: this.head.target, rawHeaders }, peer.machine);
+    this.#send(this.#parts.peers.to(peer), FORWARD_PATH, wrapped);
   }
 
-  #forwardedBy(): { remoteAddress: string; fields: HeadFields } {
-    return { remoteAddress: this.#req.socket.remoteAddress ?? '', fields: this.fields };
+  #withForwarded(headers: RawHeaders): RawHeaders {
+    return withForwarded(headers, this.fields, this.#req.socket.remoteAddress ?? '');
   }
 
   /** A body may have come with its head: once this packet is parsed it can be taken in one piece. */
-  #send(upstream: Upstream, path: string, headers: string[]): void {
+  #send(upstream: Upstream, path: string, headers: RawHeaders): void {
     // The client may have left while its owner was looked for.
     if (this.#isClosed) return;
     if (!hasBody(this.fields)) {
@@ -153,12 +151,12 @@ export class Exchange implements Wire, RelayOwner {
     });
   }
 
-  #dispatch(upstream: Upstream, path: string, headers: string[], body: RequestBody): void {
+  #dispatch(upstream: Upstream, path: string, headers: RawHeaders, body: RequestBody): void {
     const { method } = this.head;
     const upgrade = this.#tunnel ? this.fields.upgrade : undefined;
     const request = { path, method, headers, body, upgrade };
     this.#times.noteSent();
-    this.#relay = new Relay(this.#res, this, this.#parts.lowerCase);
+    this.#relay = new Relay(this.#res, this);
     if (isRepeatable(body)) this.#repeatable = { upstream, request };
     upstream.send(request, this.#relay);
   }
@@ -176,8 +174,8 @@ export class Exchange implements Wire, RelayOwner {
 
   /** A forwarded answer is never looked at, as its owner has learned already; a peer's own refusal is. */
   #revealForwarded(statusCode: number, rawHeaders: string[]): Revealed {
-    const { bindings, handler, lowerCase } = this.#parts;
-    const refusal = readPeerRefusal(statusCode, rawHeaders, lowerCase);
+    const { bindings, handler } = this.#parts;
+    const refusal = readPeerRefusal(statusCode, rawHeaders);
     const routed = this.#routed;
     if (!refusal || !routed) return { rawHeaders, tap: undefined };
     if (refusal === 'moved' && routed.key && routed.owner) bindings.drop(routed.key, routed.owner);
@@ -243,7 +241,7 @@ export class Exchange implements Wire, RelayOwner {
     const repeatable = this.#repeatable;
     this.#repeatable = undefined;
     if (!repeatable || !isWorthAnotherTry(error, this.head.method)) return false;
-    this.#relay = new Relay(this.#res, this, this.#parts.lowerCase);
+    this.#relay = new Relay(this.#res, this);
     repeatable.upstream.send(repeatable.request, this.#relay);
     return true;
   }

@@ -1,55 +1,22 @@
 /**
  * Headers as they pass through: raw pairs, in order and case, less what belongs to one connection
- * only. Nothing here knows of sessions.
+ * only. Nothing here knows of sessions. Runs on every request and answer: names are told by their
+ * length and first letter before they are compared.
  */
+import { isHeader } from '../affinity/raw-headers.ts';
 
-/** Raw header pairs: name, value, name, value, as node:http and undici hand them over. */
+/** Raw header pairs: name, value, name, value, as node:http hands them over. */
 export type RawHeaders = readonly string[];
-
-/**
- * Fields of one connection (RFC 9110 §7.6.1), and what this proxy negotiates with each side by
- * itself: `Expect` (answered here) and `TE`. `Trailer` stays: trailers of a response are passed on.
- */
-const HOP_BY_HOP: ReadonlySet<string> = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'transfer-encoding',
-  'upgrade',
-]);
-
-/** What `Connection` may name and we keep all the same, as the message makes no sense without it. */
-const NEVER_REMOVED: ReadonlySet<string> = new Set(['host', 'content-length', 'content-type']);
-
-/** Names as they were sent -> lower case. Real traffic has few spellings; a flood of others is not kept. */
-const MAX_REMEMBERED_NAMES = 1024;
-const MAX_REMEMBERED_LENGTH = 64;
-
-export type LowerCase = (name: string) => string;
-
-/** Lower-cases header names, remembering the usual ones: the look-up costs a third of the conversion. */
-export function createLowerCase(): LowerCase {
-  const remembered = new Map<string, string>();
-  return (name) => {
-    const known = remembered.get(name);
-    if (known !== undefined) return known;
-    const lower = name.toLowerCase();
-    if (remembered.size < MAX_REMEMBERED_NAMES && name.length <= MAX_REMEMBERED_LENGTH) {
-      remembered.set(name, lower);
-    }
-    return lower;
-  };
-}
 
 /** What the wire needs to know of a request's headers, found in one pass. */
 export interface HeadFields {
+  /** What is for the app: less the fields of one connection, and those that `Connection` names. */
+  readonly endToEnd: RawHeaders;
   readonly connection: string | undefined;
   readonly transferEncoding: string | undefined;
   readonly contentLength: string | undefined;
   readonly host: string | undefined;
   readonly hostCount: number;
-  readonly expect: string | undefined;
   readonly upgrade: string | undefined;
   readonly requestId: string | undefined;
   readonly replaySource: string | undefined;
@@ -61,14 +28,28 @@ export interface HeadFields {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-export function readFields(raw: RawHeaders, lowerCase: LowerCase): HeadFields {
+/** What `Connection` may name and we read all the same: the message makes no sense without it. */
+const NEVER_REMOVED: ReadonlySet<string> = new Set([
+  ...['host', 'content-length', 'content-type', 'transfer-encoding'],
+  ...['upgrade', 'expect', 'te', 'keep-alive', 'connection', 'close'],
+]);
+
+export function readFields(raw: RawHeaders): HeadFields {
+  const fields = readAll(raw);
+  const named = namedByConnection(fields.connection);
+  if (named === undefined) return fields;
+  return { ...readAll(withoutNamed(raw, named)), connection: fields.connection };
+}
+
+function readAll(raw: RawHeaders): Mutable<HeadFields> {
+  const endToEnd: string[] = [];
   const fields: Mutable<HeadFields> = {
+    endToEnd,
     connection: undefined,
     transferEncoding: undefined,
     contentLength: undefined,
     host: undefined,
     hostCount: 0,
-    expect: undefined,
     upgrade: undefined,
     requestId: undefined,
     replaySource: undefined,
@@ -78,142 +59,122 @@ export function readFields(raw: RawHeaders, lowerCase: LowerCase): HeadFields {
     hasForwardedProto: false,
   };
   for (let i = 0; i + 1 < raw.length; i += 2) {
-    readField(fields, lowerCase(raw[i] ?? ''), raw[i + 1] ?? '');
+    const name = raw[i] ?? '';
+    const value = raw[i + 1] ?? '';
+    if (isHopByHop(name)) noteHopByHop(fields, name, value);
+    else {
+      noteEndToEnd(fields, name, value);
+      endToEnd.push(name, value);
+    }
   }
   return fields;
 }
 
-function readField(fields: Mutable<HeadFields>, name: string, value: string): void {
-  switch (name) {
-    case 'connection':
-      // Several lines are one list (RFC 9110 §5.3).
-      fields.connection = fields.connection === undefined ? value : `${fields.connection},${value}`;
-      break;
-    case 'transfer-encoding':
-      fields.transferEncoding = value;
-      break;
-    case 'content-length':
-      fields.contentLength = value;
-      break;
-    case 'host':
+/**
+ * Fields of one connection (RFC 9110 §7.6.1), and what this proxy settles with each side by itself:
+ * `Expect`, which is answered here, and `TE`. `Trailer` stays: trailers of an answer are passed on.
+ */
+function isHopByHop(name: string): boolean {
+  switch (name.length) {
+    case 2:
+      return isHeader(name, 'te');
+    case 6:
+      return isHeader(name, 'expect');
+    case 7:
+      return isHeader(name, 'upgrade');
+    case 10:
+      return isHeader(name, 'connection') || isHeader(name, 'keep-alive');
+    case 16:
+      return isHeader(name, 'proxy-connection');
+    case 17:
+      return isHeader(name, 'transfer-encoding');
+    default:
+      return false;
+  }
+}
+
+function noteHopByHop(fields: Mutable<HeadFields>, name: string, value: string): void {
+  if (isHeader(name, 'connection')) {
+    // Several lines are one list (RFC 9110 §5.3).
+    fields.connection = fields.connection === undefined ? value : `${fields.connection},${value}`;
+  } else if (isHeader(name, 'transfer-encoding')) {
+    const known = fields.transferEncoding;
+    fields.transferEncoding = known === undefined ? value : `${known},${value}`;
+  } else if (isHeader(name, 'upgrade')) fields.upgrade = value;
+}
+
+function noteEndToEnd(fields: Mutable<HeadFields>, name: string, value: string): void {
+  switch (name.length) {
+    case 4:
+      if (!isHeader(name, 'host')) break;
       fields.host = value;
       fields.hostCount += 1;
       break;
-    case 'expect':
-      fields.expect = value;
+    case 14:
+      if (isHeader(name, 'content-length')) fields.contentLength = value;
+      else if (isHeader(name, 'fly-request-id')) fields.requestId = value;
+      else if (isHeader(name, 'fly-replay-src')) fields.replaySource = value;
       break;
-    case 'upgrade':
-      fields.upgrade = value;
+    case 15:
+      fields.hasForwardedFor ||= isHeader(name, 'x-forwarded-for');
       break;
-    case 'fly-request-id':
-      fields.requestId = value;
+    case 17:
+      if (isHeader(name, 'x-forwarded-proto')) fields.hasForwardedProto = true;
+      else if (isHeader(name, 'fly-replay-failed')) fields.replayFailed = value;
       break;
-    case 'fly-replay-src':
-      fields.replaySource = value;
-      break;
-    case 'fly-replay-failed':
-      fields.replayFailed = value;
-      break;
-    case 'fly-replay-cache-status':
-      fields.replayCacheStatus = value;
-      break;
-    case 'x-forwarded-for':
-      fields.hasForwardedFor = true;
-      break;
-    case 'x-forwarded-proto':
-      fields.hasForwardedProto = true;
+    case 23:
+      if (isHeader(name, 'fly-replay-cache-status')) fields.replayCacheStatus = value;
       break;
   }
 }
 
-/** What is added to a request where the edge has not said it already. */
-export interface ForwardedBy {
-  readonly remoteAddress: string;
-  readonly fields: HeadFields;
-}
-
-/**
- * The headers for the upstream: less those of the connection and those that `Connection` names,
- * `x-forwarded-for` and `-proto` added where they are missing. `Content-Length` and `Host` stay.
- */
-export function requestHeaders(
-  raw: RawHeaders,
-  lowerCase: LowerCase,
-  forwarded: ForwardedBy,
-): string[] {
-  const named = namedByConnection(forwarded.fields.connection);
-  const kept: string[] = [];
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = raw[i] ?? '';
-    const lower = lowerCase(name);
-    if (HOP_BY_HOP.has(lower) || lower === 'expect' || named?.has(lower)) continue;
-    kept.push(name, raw[i + 1] ?? '');
-  }
-  if (!forwarded.fields.hasForwardedFor) kept.push('X-Forwarded-For', forwarded.remoteAddress);
-  if (!forwarded.fields.hasForwardedProto) kept.push('X-Forwarded-Proto', 'http');
-  return kept;
+/** `x-forwarded-for` and `-proto` of the edge stay; they are added only where they are missing. */
+export function withForwarded(
+  headers: RawHeaders,
+  fields: HeadFields,
+  remoteAddress: string,
+): RawHeaders {
+  if (fields.hasForwardedFor && fields.hasForwardedProto) return headers;
+  const added = [...headers];
+  if (!fields.hasForwardedFor) added.push('X-Forwarded-For', remoteAddress);
+  if (!fields.hasForwardedProto) added.push('X-Forwarded-Proto', 'http');
+  return added;
 }
 
 /** A response's headers less those of the connection. */
-export function responseHeaders(raw: RawHeaders, lowerCase: LowerCase): string[] {
-  const all: string[] = [];
+export function responseHeaders(raw: RawHeaders): string[] {
+  const kept: string[] = [];
   let connection: string | undefined;
-  let isFiltered = false;
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = raw[i] ?? '';
-    const lower = lowerCase(name);
-    if (HOP_BY_HOP.has(lower)) {
-      if (lower === 'connection') {
-        const value = raw[i + 1] ?? '';
-        connection = connection === undefined ? value : `${connection},${value}`;
-        isFiltered ||= !isPlainConnection(value);
-      }
-      continue;
+    const value = raw[i + 1] ?? '';
+    if (!isHopByHop(name)) kept.push(name, value);
+    else if (isHeader(name, 'connection')) {
+      connection = connection === undefined ? value : `${connection},${value}`;
     }
-    all.push(name, raw[i + 1] ?? '');
   }
-  return isFiltered ? withoutNamed(all, namedByConnection(connection), lowerCase) : all;
+  const named = namedByConnection(connection);
+  return named === undefined ? kept : withoutNamed(kept, named);
 }
 
 /** The first value under a lower-case name. */
-export function headerValue(
-  raw: RawHeaders,
-  wanted: string,
-  lowerCase: LowerCase,
-): string | undefined {
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = raw[i] ?? '';
-    if (name.length === wanted.length && lowerCase(name) === wanted) return raw[i + 1];
-  }
+export function headerValue(raw: RawHeaders, lowerName: string): string | undefined {
+  for (let i = 0; i + 1 < raw.length; i += 2) if (isHeader(raw[i], lowerName)) return raw[i + 1];
   return undefined;
 }
 
 /** The same headers with one set to a value, in place of all there are of that name. */
-export function withHeader(
-  raw: RawHeaders,
-  name: string,
-  value: string,
-  lowerCase: LowerCase,
-): string[] {
-  const headers = withoutHeader(raw, name, lowerCase);
-  headers.push(name, value);
+export function withHeader(raw: RawHeaders, lowerName: string, value: string): string[] {
+  const headers = withoutNamed(raw, new Set([lowerName]));
+  headers.push(lowerName, value);
   return headers;
 }
 
-/** The pairs whose lower-case name is not the given one. */
-export function withoutHeader(raw: RawHeaders, unwanted: string, lowerCase: LowerCase): string[] {
-  return withoutNamed(raw, new Set([unwanted]), lowerCase);
-}
-
-function withoutNamed(
-  raw: RawHeaders,
-  named: ReadonlySet<string> | undefined,
-  lowerCase: LowerCase,
-): string[] {
+function withoutNamed(raw: RawHeaders, named: ReadonlySet<string>): string[] {
   const kept: string[] = [];
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = raw[i] ?? '';
-    if (!named?.has(lowerCase(name))) kept.push(name, raw[i + 1] ?? '');
+    if (!named.has(name.toLowerCase())) kept.push(name, raw[i + 1] ?? '');
   }
   return kept;
 }
@@ -226,10 +187,10 @@ function namedByConnection(connection: string | undefined): ReadonlySet<string> 
     const name = token.trim().toLowerCase();
     if (!NEVER_REMOVED.has(name)) named.add(name);
   }
-  return named;
+  return named.size === 0 ? undefined : named;
 }
 
-/** The two values that nearly every message has, and that name no field. */
+/** The values that nearly every message has, and that name no field. */
 function isPlainConnection(value: string): boolean {
   return value === 'keep-alive' || value === 'close' || value === 'Keep-Alive';
 }

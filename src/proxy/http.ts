@@ -63,9 +63,9 @@ export function createHttpWire(parts: HttpWireParts): HttpWire {
 
   function begin(req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
     const { from, rawHeaders, extra } = arrival;
-    const fields = readFields(rawHeaders, parts.lowerCase);
+    const fields = readFields(rawHeaders);
     const target = originForm(arrival.target, fields.host);
-    const head = { method: req.method ?? 'GET', target: target ?? '', rawHeaders };
+    const head = { method: req.method ?? 'GET', target: target ?? '', rawHeaders: fields.endToEnd };
     const exchange = new Exchange(req, res, { from, head, fields, ...extra }, parts);
     open.add(exchange);
     exchange.onceClosed(() => open.delete(exchange));
@@ -90,7 +90,7 @@ export function createHttpWire(parts: HttpWireParts): HttpWire {
   }
 
   function onForward(req: IncomingMessage, res: ServerResponse, extra: Extra): void {
-    const received = unwrapHead(req.rawHeaders, parts.lowerCase);
+    const received = unwrapHead(req.rawHeaders);
     if (!received) answerShortly(res, 400, 'A forward names its target and its Machine.\n');
     else if (received.machine !== parts.self) {
       answerShortly(res, 421, 'Another Machine is meant.\n', 'moved');

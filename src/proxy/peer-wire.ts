@@ -1,6 +1,6 @@
 /** How one sidecar hands a request to another: a versioned path, the target in a header. */
 import type { MachineId } from '../affinity/session.ts';
-import { headerValue, type LowerCase, type RawHeaders } from './headers.ts';
+import { headerValue, type RawHeaders } from './headers.ts';
 
 /** Where a peer takes forwarded requests. */
 export const FORWARD_PATH = '/v1/forward';
@@ -32,11 +32,11 @@ export interface ReceivedHead extends ForwardedHead {
 const OURS: ReadonlySet<string> = new Set([TARGET_HEADER, HOST_HEADER, MACHINE_HEADER]);
 
 /** The headers of a forwarded request. A client may have sent our headers itself: its copies go. */
-export function wrapHead(head: ForwardedHead, machine: MachineId, lowerCase: LowerCase): string[] {
+export function wrapHead(head: ForwardedHead, machine: MachineId): string[] {
   const wrapped: string[] = [];
   for (let i = 0; i + 1 < head.rawHeaders.length; i += 2) {
     const name = head.rawHeaders[i] ?? '';
-    const lower = lowerCase(name);
+    const lower = name.toLowerCase();
     if (OURS.has(lower)) continue;
     wrapped.push(lower === 'host' ? HOST_HEADER : name, head.rawHeaders[i + 1] ?? '');
   }
@@ -45,14 +45,14 @@ export function wrapHead(head: ForwardedHead, machine: MachineId, lowerCase: Low
 }
 
 /** The request that a peer has forwarded; undefined if it names no target or no Machine. */
-export function unwrapHead(rawHeaders: RawHeaders, lowerCase: LowerCase): ReceivedHead | undefined {
-  const target = headerValue(rawHeaders, TARGET_HEADER, lowerCase);
-  const machine = headerValue(rawHeaders, MACHINE_HEADER, lowerCase);
+export function unwrapHead(rawHeaders: RawHeaders): ReceivedHead | undefined {
+  const target = headerValue(rawHeaders, TARGET_HEADER);
+  const machine = headerValue(rawHeaders, MACHINE_HEADER);
   if (target === undefined || machine === undefined) return undefined;
   const unwrapped: string[] = [];
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? '';
-    const lower = lowerCase(name);
+    const lower = name.toLowerCase();
     if (lower === 'host' || (OURS.has(lower) && lower !== HOST_HEADER)) continue;
     unwrapped.push(lower === HOST_HEADER ? 'Host' : name, rawHeaders[i + 1] ?? '');
   }
@@ -63,9 +63,8 @@ export function unwrapHead(rawHeaders: RawHeaders, lowerCase: LowerCase): Receiv
 export function readPeerRefusal(
   statusCode: number,
   rawHeaders: RawHeaders,
-  lowerCase: LowerCase,
 ): PeerRefusal | undefined {
   if (statusCode !== 421 && statusCode !== 403) return undefined;
-  const refusal = headerValue(rawHeaders, REFUSED_HEADER, lowerCase);
+  const refusal = headerValue(rawHeaders, REFUSED_HEADER);
   return refusal === 'moved' || refusal === 'stranger' ? refusal : undefined;
 }

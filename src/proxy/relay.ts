@@ -10,7 +10,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { EndpointTap, Lesson } from '../affinity/learn.ts';
-import { headerValue, responseHeaders, type LowerCase, type RawHeaders } from './headers.ts';
+import { headerValue, responseHeaders, type RawHeaders } from './headers.ts';
 import type { AnswerSink, AnswerSource } from './upstream.ts';
 
 /** How an answer's head goes out. */
@@ -43,7 +43,6 @@ const MAX_TEXT_BYTES = 16_384;
 export class Relay implements AnswerSink {
   readonly #res: ServerResponse;
   readonly #owner: RelayOwner;
-  readonly #lowerCase: LowerCase;
   #state: 'waiting' | 'holding' | 'flowing' | 'done' = 'waiting';
   #source: AnswerSource | undefined;
   #tap: EndpointTap | undefined;
@@ -55,10 +54,9 @@ export class Relay implements AnswerSink {
   #endedWhileHeld: readonly string[] | undefined;
   #abortReason: Error | undefined;
 
-  constructor(res: ServerResponse, owner: RelayOwner, lowerCase: LowerCase) {
+  constructor(res: ServerResponse, owner: RelayOwner) {
     this.#res = res;
     this.#owner = owner;
-    this.#lowerCase = lowerCase;
   }
 
   /** The client has left, or nobody wants the answer any more. */
@@ -74,11 +72,11 @@ export class Relay implements AnswerSink {
 
   onUpgrade(statusCode: number, rawHeaders: string[], socket: Duplex): void {
     this.#state = 'done';
-    this.#owner.onUpgraded(statusCode, responseHeaders(rawHeaders, this.#lowerCase), socket);
+    this.#owner.onUpgraded(statusCode, responseHeaders(rawHeaders), socket);
   }
 
   onHead(statusCode: number, rawHeaders: string[]): void {
-    const revealed = this.#owner.reveal(statusCode, responseHeaders(rawHeaders, this.#lowerCase));
+    const revealed = this.#owner.reveal(statusCode, responseHeaders(rawHeaders));
     if (!revealed) {
       this.#state = 'done';
       this.#source?.abort(new Error('answered by the sidecar instead'));
@@ -130,7 +128,7 @@ export class Relay implements AnswerSink {
   #startFlowing(statusCode: number, { rawHeaders, tap }: RevealedHead): void {
     this.#state = 'flowing';
     this.#tap = tap;
-    const length = headerValue(rawHeaders, 'content-length', this.#lowerCase);
+    const length = headerValue(rawHeaders, 'content-length');
     const isStream = length === undefined && mayHaveBody(this.#res, statusCode);
     this.#remaining = isStream ? undefined : Number(length ?? 0);
     this.#owner.onFlowing(statusCode, isStream);
