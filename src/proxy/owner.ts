@@ -107,7 +107,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
       isConfirmedGone: false,
     };
     const ownership: Ownership = { key, owner, binding, wholeId };
-    return machine === self || pass.from === 'peer' ? ownership : orMovedOn(ownership, pass);
+    return machine === self || pass.from === 'peer' ? ownership : orMovedOn(ownership, pass, true);
   }
 
   /** An app may mint an id that ends as a hint does, and reveal it where no hint is added. */
@@ -125,7 +125,8 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const owner = await withoutStore(found, key, looked, pass);
     const ownership: Ownership = { key, owner, binding: undefined, wholeId: undefined };
     const isElsewhere = owner.kind === 'machine' && owner.machine !== self;
-    return isElsewhere && owner.knownBy === 'hint' ? orMovedOn(ownership, pass) : ownership;
+    const isOfHint = isElsewhere && owner.knownBy === 'hint';
+    return isOfHint ? orMovedOn(ownership, pass, looked === 'absent') : ownership;
   }
 
   async function withoutStore(
@@ -168,16 +169,22 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
 
   /**
    * A request that the edge could not deliver to its owner came back: the peers are asked again,
-   * as the session may have moved. Silence leaves the binding as it is (invariant 11).
+   * as the session may have moved. Silence leaves the binding as it is (invariant 11), be it theirs
+   * or that of our own store.
    */
-  function orMovedOn(ownership: Ownership, pass: Pass): Ownership | Promise<Ownership> {
+  function orMovedOn(
+    ownership: Ownership,
+    pass: Pass,
+    hasStoreSaid: boolean,
+  ): Ownership | Promise<Ownership> {
     const { owner, key } = ownership;
     if (!pass.cameBackByFallback || owner.kind !== 'machine') return ownership;
     const gone: Owner = { ...owner, isConfirmedGone: directory.isConfirmedGone(owner.machine) };
-    if (store.isShared) return { ...ownership, owner: { ...gone, isUncontested: true } };
+    if (store.isShared) return { ...ownership, owner: { ...gone, isUncontested: hasStoreSaid } };
     return peers.ask(key).then((answer) => {
       if (answer.kind === 'owner') return { ...ownership, owner: ofPeer(key, answer) };
-      return { ...ownership, owner: { ...gone, isUncontested: answer.kind === 'none' } };
+      const isUncontested = hasStoreSaid && answer.kind === 'none';
+      return { ...ownership, owner: { ...gone, isUncontested } };
     });
   }
 

@@ -91,10 +91,11 @@ export class Relay implements AnswerSink {
     void revealed.then((head) => this.#release(statusCode, head));
   }
 
-  onData(chunk: Buffer): void {
+  /** What is held or looked at is kept, and its memory left to the collector. */
+  onData(chunk: Buffer, release?: () => void): void {
     if (this.#state === 'holding') this.#held.push(chunk);
     else if (this.#tap) this.#watch(this.#tap, chunk);
-    else this.#write(chunk);
+    else this.#write(chunk, release);
   }
 
   onEnd(rawTrailers: RawHeaders): void {
@@ -149,26 +150,29 @@ export class Relay implements AnswerSink {
     if (relay.#state === 'flowing') relay.#flushHead();
   }
 
-  #write(chunk: Buffer): void {
+  #write(chunk: Buffer, release?: () => void): void {
     // node:http would make a system call of it.
     if (chunk.byteLength === 0) return;
     this.#isHeadOnTheWire = true;
     if (this.#remaining !== undefined) {
       this.#remaining -= chunk.byteLength;
       if (this.#remaining === 0) {
-        this.#end(chunk);
+        this.#end(chunk, release);
         return;
       }
     }
-    if (this.#res.write(chunk)) return;
+    const isTaken = release
+      ? this.#res.write(chunk, (error) => error ?? release())
+      : this.#res.write(chunk);
+    if (isTaken) return;
     this.#source?.pause();
     this.#res.once('drain', () => this.#source?.resume());
   }
 
   /** The last bytes. A small body leaves with its head as one latin-1 text: one write, no vector. */
-  #end(chunk: Buffer): void {
-    if (chunk.byteLength > MAX_TEXT_BYTES) this.#res.end(chunk);
-    else this.#res.end(chunk.toString('latin1'), 'latin1');
+  #end(chunk: Buffer, release?: () => void): void {
+    if (chunk.byteLength <= MAX_TEXT_BYTES) this.#res.end(chunk.toString('latin1'), 'latin1');
+    else this.#res.end(chunk, release);
   }
 
   /** An `endpoint` event may be in the first bytes: they are held until its id is bound. */

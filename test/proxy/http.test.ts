@@ -233,6 +233,29 @@ describe('bodies', () => {
     });
   }
 
+  test('many large bodies at once are each its own, though some clients read slowly', async (t) => {
+    const size = 3_000_000;
+    const bodyFor = (letter: string): Buffer => Buffer.alloc(size, `${letter}0123456789`);
+    const app = await serveApp(t, (req, res) => {
+      const body = bodyFor(req.url?.at(-1) ?? '');
+      if (req.url?.startsWith('/chunked')) res.end(body);
+      else res.writeHead(200, { 'content-length': size }).end(body);
+    });
+    const { ports } = await startTestSidecar(t, app);
+    const read = async (path: string, isSlow: boolean): Promise<void> => {
+      const req = http.get({ port: ports.public, host: '127.0.0.1', path });
+      const [res] = (await once(req, 'response')) as [IncomingMessage];
+      const chunks: Buffer[] = [];
+      for await (const chunk of res) {
+        chunks.push(chunk as Buffer);
+        if (isSlow) await new Promise((resolve) => setImmediate(resolve));
+      }
+      assert.ok(Buffer.concat(chunks).equals(bodyFor(path.at(-1) ?? '')), path);
+    };
+    const paths = Array.from('abcdefgh').flatMap((letter) => [`/sized/${letter}`, `/chunked/${letter}`]);
+    await Promise.all(paths.map((path, i) => read(path, i % 3 === 0)));
+  });
+
   test('Expect: 100-continue is answered before the body is sent', async (t) => {
     const app = await serveApp(
       t,
