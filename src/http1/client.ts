@@ -26,6 +26,7 @@ import {
   type IdleConnections,
   type TakenConnection,
 } from './idle-connections.ts';
+import { createKeepAliveRule, DEFAULT_KEEP_ALIVE_MS } from './keep-alive.ts';
 import { MalformedRequest } from './malformed.ts';
 import { BufferPool } from './read-buffers.ts';
 import { openPlain, openPooled, type Address } from './sockets.ts';
@@ -45,14 +46,7 @@ export interface Http1UpstreamOptions {
   readonly maxHeadBytes?: number;
 }
 
-/** Below the 5 s after which a node:http server closes, the shortest of the usual ones. */
-const DEFAULT_KEEP_ALIVE_MS = 4_000;
-/** What a server says is believed less this margin, in ms, as it counts from earlier on. */
-const KEEP_ALIVE_MARGIN_MS = 1_000;
-const MAX_KEEP_ALIVE_MS = 60_000;
 const DEFAULT_MAX_HEAD_BYTES = 65_536;
-/** After this time, in ms, an idle connection may be just about to be ended by its server. */
-const DOUBTFUL_IDLE_MS = 250;
 
 /** Throws if `origin` is no `http:` URL. Nothing is connected before the first request. */
 export function createHttp1Upstream(options: Http1UpstreamOptions): Upstream {
@@ -60,7 +54,7 @@ export function createHttp1Upstream(options: Http1UpstreamOptions): Upstream {
 }
 
 class Http1Client implements Upstream, ConnectionOwner {
-  readonly #keepAliveMs: number;
+  readonly #keepAliveMsOf: (keepAlive: string | undefined) => number;
   readonly #reusable: ConnectionOptions;
   readonly #forUpgrade: ConnectionOptions;
   readonly #idle: IdleConnections;
@@ -76,7 +70,7 @@ class Http1Client implements Upstream, ConnectionOwner {
     const address = addressOf(origin);
     const shared = { maxHeadBytes: DEFAULT_MAX_HEAD_BYTES, ...options };
     const openReusable = openPooled(address, new BufferPool());
-    this.#keepAliveMs = keepAliveMs;
+    this.#keepAliveMsOf = createKeepAliveRule(keepAliveMs);
     this.#reusable = { ...shared, open: openReusable, isReusable: true };
     this.#forUpgrade = { ...shared, open: openPlain(address), isReusable: false };
     this.#idle = createIdleConnections(options.clock);
@@ -102,9 +96,12 @@ class Http1Client implements Upstream, ConnectionOwner {
 
   #onCooled(connection: Connection): void {
     if (!connection.isIdle) return;
-    const { keepAliveMs: saidMs } = connection;
-    const lifeMs = saidMs === undefined ? this.#keepAliveMs : saidMs - KEEP_ALIVE_MARGIN_MS;
-    this.#idle.add(connection, Math.min(lifeMs, MAX_KEEP_ALIVE_MS));
+    this.#idle.add(connection, this.#keepAliveMsOf(connection.keepAlive));
+  }
+
+  /** A server that restarts ends them all at once: the second try must not go into the next one. */
+  onLost(): void {
+    this.#idle.doubtAll();
   }
 
   onUnsent(call: Call): void {
@@ -112,7 +109,6 @@ class Http1Client implements Upstream, ConnectionOwner {
   }
 
   onClosed(connection: Connection): void {
-    this.#idle.remove(connection);
     this.#connections.delete(connection);
     if (this.#connections.size === 0) this.#closing?.resolve(undefined);
   }
@@ -127,9 +123,9 @@ class Http1Client implements Upstream, ConnectionOwner {
     else this.#connect(call);
   }
 
-  #carryOn({ connection, idleMs }: TakenConnection, call: Call): void {
+  #carryOn({ connection, isInDoubt }: TakenConnection, call: Call): void {
     connection.reserve(call);
-    if (idleMs >= DOUBTFUL_IDLE_MS) this.#doubted.push(connection);
+    if (isInDoubt) this.#doubted.push(connection);
     else process.nextTick(startOn, connection);
   }
 

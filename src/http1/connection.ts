@@ -4,18 +4,18 @@
  *
  *   connecting --connect--> busy --answer whole, request whole, nothing left over--> idle
  *        |                   ^ |                                                       |
- *        |                   | '--101--> handed over       reserved <--carry-----------'
+ *        |                   | '--101--> handed over       reserved <--reserve---------'
  *        |                   '---------------start------------'  |
  *        '------- error, end, abort, bytes that nobody asked for: from any --> closed
  */
 import type { Socket } from 'node:net';
-import type { Readable } from 'node:stream';
 import type { Cancel, Clock } from '../clock.ts';
 import { UpstreamError, type UpstreamErrorCode } from '../proxy/upstream.ts';
 import { BodySender } from './body-sender.ts';
 import type { Call, Carrier } from './call.ts';
+import { Delivery, type SwitchingAnswer } from './delivery.ts';
 import { MalformedAnswer } from './malformed.ts';
-import { ResponseParser } from './response-parser.ts';
+import { writeRequest } from './request-head.ts';
 import type { ByteSource, OpenSource } from './sockets.ts';
 
 export interface ConnectionOptions {
@@ -34,6 +34,8 @@ export interface ConnectionOwner {
   onFree(connection: Connection): void;
   /** It was lost before anything of the call was written: another one can carry it. */
   onUnsent(call: Call): void;
+  /** It had served before and was then lost with a call: it may not be the only one. */
+  onLost(): void;
   /** It carries nothing, and never will. */
   onClosed(connection: Connection): void;
 }
@@ -45,15 +47,13 @@ export class Connection implements Carrier {
   readonly #owner: ConnectionOwner;
   readonly #source: ByteSource;
   readonly #socket: Socket;
-  readonly #parser: ResponseParser;
+  readonly #delivery: Delivery;
   #state: State = 'connecting';
   #call: Call | undefined;
   #body: BodySender | undefined;
   #wasUsed = false;
-  #isDelivering = false;
+  /** As the socket says; `closed` may also be what we are about to make of it. */
   #isSocketClosed = false;
-  /** The server has ended the connection, cleanly or not, while answers to deliver were left. */
-  #endedBy: Error | 'end' | undefined;
   #error: Error | undefined;
   #cancelTimer: Cancel | undefined;
 
@@ -61,8 +61,13 @@ export class Connection implements Carrier {
   constructor(call: Call, options: ConnectionOptions, owner: ConnectionOwner) {
     this.#options = options;
     this.#owner = owner;
-    this.#parser = new ResponseParser(options.maxHeadBytes);
-    this.#source = options.open((bytes, end) => this.#onBytes(bytes, end));
+    this.#source = options.open((bytes, byteCount) => this.#onBytes(bytes, byteCount));
+    this.#delivery = new Delivery(this.#source, options.maxHeadBytes, {
+      onHead: () => this.#clearTimer(),
+      onWhole: (answered, rawTrailers) => this.#endAnswer(answered, rawTrailers),
+      onSwitched: (answered, answer) => this.#handOver(answered, answer),
+      onBroken: (code, message, cause) => this.#fail(code, message, cause),
+    });
     this.#socket = this.#source.socket;
     this.#socket.once('connect', this.#onConnect).on('end', this.#onEnd);
     this.#socket.on('error', this.#onError).on('close', this.#onClose);
@@ -75,9 +80,9 @@ export class Connection implements Carrier {
     return this.#state === 'idle' && !this.#socket.destroyed;
   }
 
-  /** How long the server keeps it when idle, in ms, if it has said so. */
-  get keepAliveMs(): number | undefined {
-    return this.#parser.keepAliveMs;
+  /** What the last answer's `Keep-Alive` said. */
+  get keepAlive(): string | undefined {
+    return this.#delivery.keepAlive;
   }
 
   /** Takes the connection for the call; `start` sends it. */
@@ -91,7 +96,7 @@ export class Connection implements Carrier {
     const call = this.#call;
     if (!call || this.#socket.destroyed) return;
     this.#state = 'busy';
-    this.#parser.begin(call);
+    this.#delivery.begin(call);
     call.sink.onSent(call);
     if (this.#call === call) this.#send(call);
   }
@@ -102,7 +107,7 @@ export class Connection implements Carrier {
 
   resume(): void {
     this.#source.resume();
-    if (!this.#isDelivering) process.nextTick(deliverFrom, this);
+    process.nextTick(deliverFrom, this.#delivery);
   }
 
   /** Closes it; the call that it carries, if any, hears the reason, though not within this call. */
@@ -118,50 +123,25 @@ export class Connection implements Carrier {
     this.abort(closedError({ wasNotSent, wasReused: this.#wasUsed }));
   }
 
-  /** Hands on what was parsed, until there is no more or the receiver pauses. */
-  deliver(): void {
-    const call = this.#call;
-    if (!call || this.#isDelivering) return;
-    this.#isDelivering = true;
-    try {
-      while (this.#call === call && !call.isPaused && this.#deliverNext(call));
-    } catch (error) {
-      if (!(error instanceof MalformedAnswer)) throw error;
-      this.#fail('malformed-answer', error.message);
-    } finally {
-      this.#isDelivering = false;
+  #send(call: Call): void {
+    const { head, body } = call;
+    if (!head) return;
+    call.head = undefined;
+    call.body = null;
+    writeRequest(this.#socket, head, body);
+    if (body === null || Buffer.isBuffer(body)) {
+      this.#awaitHead();
+      return;
     }
-    this.#parser.release();
-    if (this.#endedBy && this.#call === call && !call.isPaused) this.#endWith(this.#endedBy, call);
+    this.#body = new BodySender(body, head.bodyLength, this.#socket, {
+      onSent: () => this.#awaitHead(),
+      onStalled: (isStalled) => (isStalled ? this.#awaitHead() : this.#clearTimer()),
+      onFailed: (cause) => this.#fail('request-body-failed', cause.message, cause),
+    });
+    this.#body.start();
   }
 
-  /** Returns whether to go on. */
-  #deliverNext(call: Call): boolean {
-    const parser = this.#parser;
-    switch (parser.next()) {
-      case 'more':
-        return false;
-      case 'information':
-        call.sink.onInformation(parser.statusCode, parser.rawHeaders);
-        return true;
-      case 'head':
-        this.#clearTimer();
-        call.sink.onHead(parser.statusCode, parser.rawHeaders);
-        return true;
-      case 'data':
-        this.#source.handOn(parser.bytes, parser.dataStart, parser.dataEnd, call.sink);
-        return true;
-      case 'end':
-        this.#endAnswer(call);
-        return false;
-      case 'upgrade':
-        this.#handOver(call);
-        return false;
-    }
-  }
-
-  #endAnswer(call: Call): void {
-    const { rawTrailers } = this.#parser;
+  #endAnswer(call: Call, rawTrailers: string[]): void {
     const isFree = this.#mayBeUsedAgain();
     this.#detach();
     if (isFree) {
@@ -176,21 +156,13 @@ export class Connection implements Carrier {
 
   /** Bytes after the answer, or a request that is not all out: the next answer could be another's. */
   #mayBeUsedAgain(): boolean {
-    return (
-      this.#options.isReusable &&
-      this.#parser.isPersistent &&
-      !this.#parser.hasRest &&
-      this.#endedBy === undefined &&
-      this.#socket.writableLength === 0 &&
-      (this.#body?.isSent ?? true)
-    );
+    const isAllOut = this.#socket.writableLength === 0 && (this.#body?.isSent ?? true);
+    return this.#options.isReusable && isAllOut && this.#delivery.isInStep;
   }
 
-  #handOver(call: Call): void {
+  #handOver(call: Call, { statusCode, rawHeaders, rest }: SwitchingAnswer): void {
     if (this.#body?.isSent === false)
       throw new MalformedAnswer('101 before the request was all sent');
-    const { statusCode, rawHeaders } = this.#parser;
-    const rest = this.#parser.takeRest();
     const socket = this.#socket;
     this.#detach();
     this.#state = 'closed';
@@ -201,33 +173,9 @@ export class Connection implements Carrier {
     call.sink.onUpgrade(statusCode, rawHeaders, socket);
   }
 
-  #send(call: Call): void {
-    const { head, body } = call;
-    call.head = undefined;
-    call.body = null;
-    if (!head) return;
-    if (body && !Buffer.isBuffer(body)) {
-      this.#socket.write(head.text, 'latin1');
-      this.#sendStream(body, head.bodyLength);
-      return;
-    }
-    if (body) writeTogether(this.#socket, head.text, body);
-    else this.#socket.write(head.text, 'latin1');
-    this.#awaitHead();
-  }
-
-  #sendStream(body: Readable, length: number | undefined): void {
-    this.#body = new BodySender(body, length, this.#socket, {
-      onSent: () => this.#awaitHead(),
-      onStalled: (isStalled) => (isStalled ? this.#awaitHead() : this.#clearTimer()),
-      onFailed: (cause) => this.#fail('request-body-failed', cause.message, cause),
-    });
-    this.#body.start();
-  }
-
   /** It is the server's turn: to answer, or to take more of the body. */
   #awaitHead(): void {
-    if (!this.#parser.isInHead) return;
+    if (!this.#delivery.awaitsHead) return;
     this.#setTimer(this.#options.headTimeoutMs, 'head-timeout', 'no answer has come in time');
   }
 
@@ -247,19 +195,13 @@ export class Connection implements Carrier {
   };
 
   #onBytes(bytes: Buffer, byteCount: number): void {
-    if (this.#state !== 'busy') {
-      // An answer to nothing must not be taken for the next request's (RFC 9112 §9.3).
-      this.#socket.destroy();
-      return;
-    }
-    this.#parser.feed(bytes, byteCount);
-    this.deliver();
-    this.#source.onRead(byteCount, this.#parser.isInBody);
+    // An answer to nothing must not be taken for the next request's (RFC 9112 §9.3).
+    if (this.#state === 'busy') this.#delivery.take(bytes, byteCount);
+    else this.#socket.destroy();
   }
 
   readonly #onEnd = (): void => {
-    this.#endedBy ??= 'end';
-    if (this.#state === 'busy') this.deliver();
+    if (this.#state === 'busy') this.#delivery.endBy('end');
     else this.#socket.destroy();
   };
 
@@ -272,35 +214,26 @@ export class Connection implements Carrier {
     this.#state = 'closed';
     this.#isSocketClosed = true;
     if (state === 'connecting') {
-      this.#fail('connect-failed', `no connection: ${codeOf(this.#error)}`, this.#error);
+      this.#fail('connect-failed', 'no connection', this.#error);
     } else if (state === 'reserved') {
       const call = this.#detach();
       if (call) this.#owner.onUnsent(call);
     } else if (this.#call) {
-      this.#endedBy ??= this.#error ?? new Error('the connection was closed');
-      this.deliver();
+      this.#delivery.endBy(this.#error ?? new Error('it was closed'));
     } else {
       this.#owner.onClosed(this);
     }
   };
-
-  /** What the end means for the answer, once all that came before it is delivered. */
-  #endWith(endedBy: Error | 'end', call: Call): void {
-    if (endedBy === 'end') {
-      if (this.#parser.finish()) this.#endAnswer(call);
-      else this.#fail('connection-lost', 'the connection ended before the answer was whole');
-    } else {
-      this.#fail('connection-lost', `the connection broke: ${codeOf(endedBy)}`, endedBy);
-    }
-  }
 
   #fail(code: UpstreamErrorCode, message: string, cause?: Error): void {
     const wasReused = this.#wasUsed;
     const call = this.#detach();
     this.#destroy();
     if (!call) return;
+    if (code === 'connection-lost' && wasReused) this.#owner.onLost();
+    const text = cause && 'code' in cause ? `${message}: ${String(cause.code)}` : message;
     const wasNotSent = call.head !== undefined;
-    call.fail(new UpstreamError(code, message, { wasNotSent, wasReused, cause }));
+    call.fail(new UpstreamError(code, text, { wasNotSent, wasReused, cause }));
   }
 
   #attach(call: Call): void {
@@ -308,10 +241,12 @@ export class Connection implements Carrier {
     call.carrier = this;
   }
 
+  /** Whatever ends the call: from here on it and the connection know nothing of each other. */
   #detach(): Call | undefined {
     const call = this.#call;
     this.#call = undefined;
     if (call) call.carrier = undefined;
+    this.#delivery.stop();
     this.#clearTimer();
     this.#body?.stop();
     this.#body = undefined;
@@ -329,28 +264,10 @@ export function closedError(details: { wasNotSent: boolean; wasReused: boolean }
   return new UpstreamError('closed', 'the upstream is being closed', details);
 }
 
-function deliverFrom(connection: Connection): void {
-  connection.deliver();
+function deliverFrom(delivery: Delivery): void {
+  delivery.deliver();
 }
 
 function failWith(call: Call, reason: Error): void {
   call.fail(reason);
-}
-
-/** Up to here a copy into one string, and one write, is cheaper than two buffers written together. In bytes. */
-const MAX_STRING_BODY_BYTES = 16_384;
-
-function writeTogether(socket: Socket, head: string, body: Buffer): void {
-  if (body.length <= MAX_STRING_BODY_BYTES) {
-    socket.write(head + body.toString('latin1'), 'latin1');
-    return;
-  }
-  socket.cork();
-  socket.write(head, 'latin1');
-  socket.write(body);
-  socket.uncork();
-}
-
-function codeOf(error: Error | undefined): string {
-  return error && 'code' in error ? String(error.code) : 'closed';
 }

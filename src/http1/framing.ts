@@ -14,8 +14,8 @@ export interface Framing {
   /** Of a body of kind `length`, in bytes. */
   readonly length: number;
   readonly isPersistent: boolean;
-  /** How long the server keeps an idle connection, in ms, if it says so. */
-  readonly keepAliveMs: number | undefined;
+  /** The value of `Keep-Alive`. */
+  readonly keepAlive: string | undefined;
 }
 
 /** What there is in a head that framing depends on. */
@@ -37,8 +37,7 @@ export function framingOf(
   }
   const body = bodyKind(method, statusCode, fields);
   const isPersistent = body !== 'until-close' && allowsReuse(minorVersion, fields.connection);
-  const keepAliveMs = fields.keepAlive === undefined ? undefined : timeoutOf(fields.keepAlive);
-  return { body, length: fields.length ?? 0, isPersistent, keepAliveMs };
+  return { body, length: fields.length ?? 0, isPersistent, keepAlive: fields.keepAlive };
 }
 
 function bodyKind(method: string, statusCode: number, fields: FramingFields): BodyKind {
@@ -50,7 +49,6 @@ function bodyKind(method: string, statusCode: number, fields: FramingFields): Bo
   return fields.length === 0 ? 'none' : 'length';
 }
 
-/** Several lines of `Connection` are one list (RFC 9110 §5.3). */
 function framingFields(raw: readonly string[]): FramingFields {
   const fields: FramingFields = {
     length: undefined,
@@ -58,17 +56,29 @@ function framingFields(raw: readonly string[]): FramingFields {
     connection: undefined,
     keepAlive: undefined,
   };
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = raw[i] ?? '';
-    const value = raw[i + 1] ?? '';
-    if (isNamed(name, 'content-length')) addLength(fields, value);
-    else if (isNamed(name, 'transfer-encoding')) addCoding(fields, value);
-    else if (isNamed(name, 'keep-alive')) fields.keepAlive = value;
-    else if (isNamed(name, 'connection')) {
-      fields.connection = fields.connection === undefined ? value : `${fields.connection},${value}`;
-    }
-  }
+  for (let i = 0; i + 1 < raw.length; i += 2) readField(fields, raw[i] ?? '', raw[i + 1] ?? '');
   return fields;
+}
+
+/** The length of its name rules most fields out. */
+function readField(fields: FramingFields, name: string, value: string): void {
+  switch (name.length) {
+    case 'connection'.length:
+      if (isNamed(name, 'connection')) addConnection(fields, value);
+      else if (isNamed(name, 'keep-alive')) fields.keepAlive = value;
+      break;
+    case 'content-length'.length:
+      if (isNamed(name, 'content-length')) addLength(fields, value);
+      break;
+    case 'transfer-encoding'.length:
+      if (isNamed(name, 'transfer-encoding')) addCoding(fields, value);
+      break;
+  }
+}
+
+/** Several lines are one list (RFC 9110 §5.3). */
+function addConnection(fields: FramingFields, value: string): void {
+  fields.connection = fields.connection === undefined ? value : `${fields.connection},${value}`;
 }
 
 /** Equal ones could be taken as one; but who sends two of them is confused about its own answer. */
@@ -92,12 +102,4 @@ function allowsReuse(minorVersion: 0 | 1, connection: string | undefined): boole
   const tokens = connection.split(',').map((token) => token.trim().toLowerCase());
   if (tokens.includes('close')) return false;
   return minorVersion === 1 || tokens.includes('keep-alive');
-}
-
-const TIMEOUT = /(?:^|[,;\s])timeout=(\d{1,9})(?:$|[,;\s])/i;
-
-/** `timeout=5, max=100`; in seconds there, in ms here. */
-function timeoutOf(keepAlive: string): number | undefined {
-  const seconds = TIMEOUT.exec(keepAlive)?.[1];
-  return seconds === undefined ? undefined : Number(seconds) * 1000;
 }

@@ -10,19 +10,22 @@ export interface IdleConnections {
   add(connection: Connection, lifeMs: number): void;
   /** Undefined if there is none. */
   take(): TakenConnection | undefined;
-  /** It was closed. */
-  remove(connection: Connection): void;
+  /** Those that are idle now may be about to be ended by the server. */
+  doubtAll(): void;
   /** Forgets all; closing them is the caller's. */
   clear(): void;
 }
 
 export interface TakenConnection {
   readonly connection: Connection;
-  readonly idleMs: number;
+  /** It may just have been ended: better look before sending. */
+  readonly isInDoubt: boolean;
 }
 
 /** How often old ones are looked for, in ms; one that is past its time is never used anyway. */
 const SWEEP_INTERVAL_MS = 1_000;
+/** After this time, in ms, an idle connection may be just about to be ended by its server. */
+const DOUBTFUL_IDLE_MS = 250;
 
 interface Entry {
   readonly connection: Connection;
@@ -33,17 +36,14 @@ interface Entry {
 export function createIdleConnections(clock: Clock): IdleConnections {
   let entries: Entry[] = [];
   let stopSweeping: Cancel | undefined;
+  let doubtedAt = -Infinity;
 
   function sweep(): void {
     const now = clock.monotonicMs();
-    const [kept, old] = [entries.filter(isFresh), entries.filter((entry) => !isFresh(entry))];
-    entries = kept;
+    const old = entries.filter(({ until, connection }) => until <= now || !connection.isIdle);
+    entries = entries.filter(({ until, connection }) => until > now && connection.isIdle);
     for (const { connection } of old) connection.abort(IDLE);
     if (entries.length === 0) stop();
-
-    function isFresh(entry: Entry): boolean {
-      return entry.until > now;
-    }
   }
 
   function stop(): void {
@@ -51,35 +51,34 @@ export function createIdleConnections(clock: Clock): IdleConnections {
     stopSweeping = undefined;
   }
 
-  return {
-    add: (connection, lifeMs) => {
-      if (lifeMs <= 0) {
-        connection.abort(IDLE);
-        return;
-      }
-      const since = clock.monotonicMs();
-      entries.push({ connection, since, until: since + lifeMs });
-      // One timer for all: setting one per request costs more than the look-up it saves.
-      stopSweeping ??= clock.every(SWEEP_INTERVAL_MS, sweep);
-    },
-    take: () => {
-      const now = clock.monotonicMs();
-      for (let entry = entries.pop(); entry; entry = entries.pop()) {
-        const { connection, since, until } = entry;
-        if (until > now && connection.isIdle) return { connection, idleMs: now - since };
-        connection.abort(IDLE);
-      }
-      return undefined;
-    },
-    remove: (connection) => {
-      const at = entries.findIndex((entry) => entry.connection === connection);
-      if (at !== -1) entries.splice(at, 1);
-    },
-    clear: () => {
-      entries = [];
-      stop();
-    },
-  };
+  function add(connection: Connection, lifeMs: number): void {
+    if (lifeMs <= 0) {
+      connection.abort(IDLE);
+      return;
+    }
+    const since = clock.monotonicMs();
+    entries.push({ connection, since, until: since + lifeMs });
+    // One timer for all: setting one per request costs more than the look-up it saves.
+    stopSweeping ??= clock.every(SWEEP_INTERVAL_MS, sweep);
+  }
+
+  function take(): TakenConnection | undefined {
+    const now = clock.monotonicMs();
+    for (let entry = entries.pop(); entry; entry = entries.pop()) {
+      const { connection, since, until } = entry;
+      const isInDoubt = now - since >= DOUBTFUL_IDLE_MS || since <= doubtedAt;
+      if (until > now && connection.isIdle) return { connection, isInDoubt };
+      connection.abort(IDLE);
+    }
+    return undefined;
+  }
+
+  function clear(): void {
+    entries = [];
+    stop();
+  }
+
+  return { add, take, doubtAll: () => void (doubtedAt = clock.monotonicMs()), clear };
 }
 
 const IDLE = new Error('the connection was idle for too long');

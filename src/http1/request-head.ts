@@ -3,10 +3,11 @@
  * edge's parser has seen all of it before; it is checked again, as a line break in a value would be
  * a second request on the app's connection.
  */
-import { isFieldValue, isNamed, isToken, isTarget } from './characters.ts';
+import type { Socket } from 'node:net';
+import type { UpstreamRequest } from '../proxy/upstream.ts';
+import { isFieldValue, isNamed, isTarget, isToken } from './characters.ts';
 import { parseContentLength } from './content-length.ts';
 import { MalformedRequest } from './malformed.ts';
-import type { UpstreamRequest } from '../proxy/upstream.ts';
 
 export interface RequestHead {
   /** Latin-1, with its empty line. */
@@ -15,9 +16,7 @@ export interface RequestHead {
   readonly bodyLength: number | undefined;
 }
 
-/** These are of one connection only, and said by us. */
-const OWN_FIELDS: readonly string[] = ['connection', 'transfer-encoding', 'upgrade'];
-
+/** Throws MalformedRequest. */
 export function formatRequestHead(request: UpstreamRequest): RequestHead {
   const { method, path, headers, body, upgrade } = request;
   // The answer to CONNECT is framed by rules of its own, and nothing here needs one.
@@ -42,10 +41,22 @@ function isContentLength(name: string, value: string): boolean {
   if (!isToken(name) || !isFieldValue(value)) {
     throw new MalformedRequest('a header name or value has a character that may not be there');
   }
-  if (OWN_FIELDS.some((own) => isNamed(name, own))) {
-    throw new MalformedRequest("a header is of this connection only, and not the caller's to set");
+  switch (name.length) {
+    case 'content-length'.length:
+      return isNamed(name, 'content-length');
+    case 'upgrade'.length:
+    case 'connection'.length:
+    case 'transfer-encoding'.length:
+      refuseOwnField(name);
   }
-  return isNamed(name, 'content-length');
+  return false;
+}
+
+/** These are of one connection only, and said by us. */
+function refuseOwnField(name: string): void {
+  const isOwn =
+    isNamed(name, 'connection') || isNamed(name, 'transfer-encoding') || isNamed(name, 'upgrade');
+  if (isOwn) throw new MalformedRequest('a header is of this connection only, and ours to set');
 }
 
 function readLength(declared: number | undefined, value: string): number {
@@ -71,4 +82,25 @@ function connectionFields(upgrade: string | undefined): string {
     throw new MalformedRequest('the protocol to upgrade to has a character that may not be there');
   }
   return `Connection: Upgrade\r\nUpgrade: ${upgrade}\r\n\r\n`;
+}
+
+/** Up to here a copy into one text, and one write, is cheaper than two written together. In bytes. */
+const MAX_TEXT_BODY_BYTES = 16_384;
+
+/** Writes the head, and a body that is here already; one that is a stream is still to be sent. */
+export function writeRequest(
+  socket: Socket,
+  { text }: RequestHead,
+  body: UpstreamRequest['body'],
+): void {
+  if (!Buffer.isBuffer(body)) {
+    socket.write(text, 'latin1');
+  } else if (body.length <= MAX_TEXT_BODY_BYTES) {
+    socket.write(text + body.toString('latin1'), 'latin1');
+  } else {
+    socket.cork();
+    socket.write(text, 'latin1');
+    socket.write(body);
+    socket.uncork();
+  }
 }

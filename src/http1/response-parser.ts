@@ -59,8 +59,8 @@ export class ResponseParser {
   rawTrailers: string[] = NO_FIELDS;
   /** With `end`: whether the server will take another request on this connection. */
   isPersistent = false;
-  /** With `end`: how long the server keeps an idle connection, in ms, if it said so. */
-  keepAliveMs: number | undefined;
+  /** With `end`: the value of `Keep-Alive`. */
+  keepAlive: string | undefined;
 
   constructor(maxHeadBytes: number) {
     this.#fields = new FieldReader(maxHeadBytes);
@@ -171,7 +171,7 @@ export class ResponseParser {
     if (this.statusCode < 200) return this.#takeInformation();
     const framing = framingOf(this.#method, statusLine, this.rawHeaders);
     this.isPersistent = framing.isPersistent;
-    this.keepAliveMs = framing.keepAliveMs;
+    this.keepAlive = framing.keepAlive;
     this.rawTrailers = NO_FIELDS;
     this.#left = framing.length;
     if (framing.body === 'chunked') this.#chunks.begin();

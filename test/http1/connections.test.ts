@@ -190,6 +190,29 @@ test('a loss on a connection that had served before is told apart from one on a 
   ]);
 });
 
+test('after a server has ended all its connections at once, one more try is enough', async (t) => {
+  let isRestarting = false;
+  const { origin, sockets } = await startRawServer(t, (socket) => {
+    onHeads(socket, () => {
+      if (!isRestarting) socket.write(DONE);
+      else for (const each of sockets) each.resetAndDestroy();
+      isRestarting = false;
+    });
+  });
+  const upstream = openUpstream(t, origin);
+  for (let round = 0; round < 5; round += 1) {
+    await Promise.all(Array.from({ length: 10 }, () => exchange(upstream)));
+    isRestarting = true;
+    const [first, second] = [new Recorder(), new Recorder()];
+    first.onCall = (name) => {
+      if (name === 'error') upstream.send(GET, second);
+    };
+    upstream.send(GET, first);
+    await eventually(() => second.isOver);
+    assert.deepEqual([first.failure?.wasReused, second.text], [true, 'ok'], second.errorCode);
+  }
+});
+
 test('an idle connection is closed after its time, by one timer that ends with the last', async (t) => {
   const clock = createTestClock();
   const { origin, sockets } = await startRawServer(t, answering(DONE));
@@ -288,6 +311,7 @@ test('a connection that nobody takes is given up after the connect timeout', asy
   new Connection(new Call(GET, recorder), options, {
     onFree: () => assert.fail(),
     onUnsent: () => assert.fail(),
+    onLost: () => assert.fail(),
     onClosed: () => (closedCount += 1),
   });
   await clock.advance(4_999);
