@@ -1,0 +1,36 @@
+/**
+ * The app of the end-to-end tests: stateful servers of several kinds in one process, with their
+ * sessions in its memory. It knows nothing of Machines, but tells in each answer which one it is.
+ */
+import { createServer } from 'node:http';
+import { createCookieDoor } from './cookie.ts';
+import { urlOf, type Door } from './door.ts';
+import { createMcpSseDoor } from './mcp-sse.ts';
+import { createMcpDoor } from './mcp.ts';
+import { createRpcDoor } from './rpc.ts';
+
+const doors = [createMcpDoor(), createMcpSseDoor(), createRpcDoor(), createCookieDoor()];
+
+function doorOf(path: string): Door | undefined {
+  return doors.find(({ paths }) => paths.includes(path));
+}
+
+const server = createServer((request, response) => {
+  const door = doorOf(urlOf(request).pathname);
+  if (!door) {
+    response.writeHead(404).end('no such path');
+    return;
+  }
+  Promise.resolve(door.handle(request, response)).catch((error: unknown) => {
+    console.error(error);
+    response.destroy();
+  });
+});
+
+server.on('upgrade', (request, socket, head: Buffer) => {
+  const door = doorOf(urlOf(request).pathname);
+  if (door?.upgrade) door.upgrade(request, socket, head);
+  else socket.destroy();
+});
+
+server.listen(Number(process.env.PORT), '127.0.0.1');

@@ -1,0 +1,80 @@
+/** A session opened over HTTP, whose calls go over WebSockets that name it in their query. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
+import { text } from 'node:stream/consumers';
+import { WebSocket } from 'ws';
+import { z } from 'zod';
+import { Counted } from '../support/mcp-client.ts';
+import { looksRight, type Target } from '../support/target.ts';
+
+const Opened = z.object({ machine: z.string(), pid: z.number(), session: z.string() });
+
+export interface RpcSession extends z.infer<typeof Opened> {
+  /** The id as the header tells it; `session` is the id as the app tells it, in its answer. */
+  readonly id: string;
+}
+
+export async function openRpcSession(
+  { url }: Target,
+  fetchLike: typeof fetch = fetch,
+): Promise<RpcSession> {
+  const response = await fetchLike(`${url}/rpc`, { method: 'POST' });
+  assert.equal(response.status, 200);
+  const id = response.headers.get('x-session-id') ?? '';
+  return { id, ...Opened.parse(await response.json()) };
+}
+
+export async function tellRpcStory(target: Target): Promise<void> {
+  const { id, machine, pid, session } = await openRpcSession(target);
+  assert.ok(looksRight(id, machine, target), 'the id and its hint');
+
+  const first = await openSocket(target, id);
+  assert.deepEqual(await callOver(first), { machine, pid, count: 1 });
+  assert.deepEqual(await callOver(first), { machine, pid, count: 2 });
+  // An id out of a body carries no hint, whatever the setting.
+  const second = await openSocket(target, session);
+  assert.deepEqual(await callOver(second), { machine, pid, count: 3 });
+  assert.deepEqual(await callOver(first), { machine, pid, count: 4 });
+  await Promise.all([closeSocket(first), closeSocket(second)]);
+
+  const overHttp = await fetch(`${target.url}/rpc/call?session_id=${id}`);
+  assert.deepEqual(Counted.parse(await overHttp.json()), { machine, pid, count: 5 });
+  await tellOfRefusal(target);
+}
+
+/** What the app says instead of 101 reaches the client whole. */
+async function tellOfRefusal({ url }: Target): Promise<void> {
+  const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/rpc?session_id=made-up`);
+  const [, response] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
+  assert.equal(response.statusCode, 404);
+  assert.equal(await text(response), 'no such session');
+}
+
+export async function openSocket({ url }: Target, id: string): Promise<WebSocket> {
+  const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/rpc?session_id=${id}`);
+  await once(socket, 'open');
+  return socket;
+}
+
+/** Rejects if the socket is cut before there is an answer. */
+export function callOver(socket: WebSocket): Promise<Counted> {
+  return new Promise((resolve, reject) => {
+    const onClose = (code: number): void => reject(new Error(`the socket was closed: ${code}`));
+    socket.once('close', onClose);
+    socket.once('message', (message: Buffer) => {
+      socket.off('close', onClose);
+      resolve(Counted.parse(JSON.parse(message.toString())));
+    });
+    socket.send('count', (error) => {
+      if (error) reject(error);
+    });
+  });
+}
+
+async function closeSocket(socket: WebSocket): Promise<void> {
+  const closed = once(socket, 'close');
+  socket.close(1000);
+  const [code] = (await closed) as [number];
+  assert.equal(code, 1000);
+}

@@ -1,0 +1,55 @@
+/** Files that are too large for a replay, into a session that another Machine has. */
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { z } from 'zod';
+import type { Target } from '../support/target.ts';
+import { openRpcSession } from './rpc.ts';
+
+const Received = z.object({
+  machine: z.string(),
+  pid: z.number(),
+  bytes: z.number(),
+  sha256: z.string(),
+  count: z.number(),
+});
+
+const UPLOAD_BYTES = 5_000_000;
+
+export async function tellUploadStory(target: Target): Promise<void> {
+  const { id, machine, pid } = await openRpcSession(target);
+  const file = randomBytes(UPLOAD_BYTES);
+  const sha256 = createHash('sha256').update(file).digest('hex');
+  const expected = { machine, pid, bytes: UPLOAD_BYTES, sha256 };
+  assert.deepEqual(await upload(target, id, file), { ...expected, count: 1 });
+  // A forwarded answer looks to the edge like the forwarder's own: this call shows it the owner.
+  await fetch(`${target.url}/rpc/call`, { headers: { 'x-session-id': id } });
+  // Of unknown length, so it is sent in chunks.
+  assert.deepEqual(await upload(target, id, inPieces(file)), { ...expected, count: 3 });
+}
+
+export async function upload(
+  { url }: Target,
+  id: string,
+  body: Buffer<ArrayBuffer> | ReadableStream<Uint8Array>,
+): Promise<z.infer<typeof Received>> {
+  const response = await fetch(`${url}/rpc/upload`, {
+    method: 'POST',
+    headers: { 'x-session-id': id },
+    body,
+    duplex: 'half',
+  });
+  assert.equal(response.status, 200, `${response.status}`);
+  return Received.parse(await response.json());
+}
+
+const PIECE_BYTES = 60_000;
+
+export function inPieces(file: Buffer<ArrayBuffer>): ReadableStream<Uint8Array> {
+  let sent = 0;
+  return new ReadableStream({
+    pull: (controller) => {
+      if (sent >= file.length) controller.close();
+      else controller.enqueue(new Uint8Array(file.subarray(sent, (sent += PIECE_BYTES))));
+    },
+  });
+}

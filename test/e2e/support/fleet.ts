@@ -1,0 +1,94 @@
+/** Three Machines with app and sidecar as processes, behind an edge that never helps affinity along. */
+import assert from 'node:assert/strict';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { MachineId } from '../../../src/affinity/session.ts';
+import { systemClock } from '../../../src/clock.ts';
+import type { SimulatedMachine } from '../../../src/simulator/machine.ts';
+import { startSimulation, type Simulation } from '../../../src/simulator/simulation.ts';
+import { createLedger, type Ledger } from './ledger.ts';
+import type { Target } from './target.ts';
+import { until } from './until.ts';
+
+export interface Fleet {
+  readonly target: Target;
+  readonly machines: readonly SimulatedMachine[];
+  readonly ledger: Ledger;
+  machine(id: string): SimulatedMachine;
+  /** Makes a Machine's sidecar and app stand still, or go on, without anybody being told. */
+  signal(machine: SimulatedMachine, appPid: number, name: 'SIGSTOP' | 'SIGCONT'): void;
+  /** Waits until all is known of every request, and ends all processes. */
+  close(): Promise<void>;
+}
+
+export interface FleetOptions {
+  readonly hints: boolean;
+  /** Further settings of the sidecars. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
+/** Without the settings of whoever runs the tests. */
+const INHERITED = { PATH: process.env.PATH };
+const PID_MARK = '@pid ';
+
+export async function startFleet(t: TestContext, options: FleetOptions): Promise<Fleet> {
+  const ledger = createLedger();
+  const sidecarPids = new Map<MachineId, number>();
+  const simulation = await startSimulation({
+    appCommand: [process.execPath, pathOf('../apps/main.ts')],
+    sidecarCommand: [
+      process.execPath,
+      ...['--import', pathOf('tell-pid.ts')],
+      pathOf('../../../src/main.ts'),
+      'serve',
+    ],
+    env: INHERITED,
+    sidecarEnv: {
+      SESSION_PROTOCOLS: 'mcp,mcp-sse,rpc,cookie:sid',
+      SESSION_ID_HINTS: String(options.hints),
+      DRAIN_TIMEOUT_MS: '200',
+      ...options.env,
+    },
+    clock: systemClock,
+    random: Math.random,
+    edge: { spread: 'never-same' },
+    onLine: (machine, source, line) => {
+      if (process.env.E2E_LINES !== undefined) console.log(machine, source, line);
+      if (line.startsWith(PID_MARK)) sidecarPids.set(machine, Number(line.slice(PID_MARK.length)));
+      else ledger.noteLine(machine, source, line);
+    },
+  });
+  simulation.onRequest((record) => ledger.noteRecord(record));
+  t.after(() => simulation.close());
+  return fleetOf(simulation, options, ledger, sidecarPids);
+}
+
+function fleetOf(
+  simulation: Simulation,
+  { hints }: FleetOptions,
+  ledger: Ledger,
+  sidecarPids: ReadonlyMap<MachineId, number>,
+): Fleet {
+  const { url, machines } = simulation;
+  return {
+    target: { url, hints },
+    machines,
+    ledger,
+    machine: (id) => {
+      const found = machines.find((machine) => machine.id === id);
+      assert.ok(found, `${id} is a Machine of the fleet`);
+      return found;
+    },
+    signal: ({ id }, appPid, name) => {
+      const sidecarPid = sidecarPids.get(id);
+      assert.ok(sidecarPid, `the sidecar of ${id} has told its pid`);
+      process.kill(sidecarPid, name);
+      process.kill(appPid, name);
+    },
+    close: async () => {
+      await until(() => ledger.incomplete());
+      await simulation.close();
+    },
+  };
+}

@@ -1,0 +1,121 @@
+/**
+ * What is known of each request from three sides, by its `Fly-Request-Id`: the edge's record, the
+ * lines of the sidecars, and what the apps have noted.
+ */
+import type { MachineId } from '../../../src/affinity/session.ts';
+import type { ProcessName } from '../../../src/simulator/machine.ts';
+import type { RequestRecord } from '../../../src/simulator/records.ts';
+import { parseJournalLine, type JournalEntry } from '../apps/journal.ts';
+
+/** A sidecar's line of a request; it comes once the answer has gone out whole. */
+export interface Decision {
+  readonly machine: MachineId;
+  readonly requestId: string;
+  readonly decision: 'local' | 'replay' | 'elsewhere' | 'forward' | 'refuse';
+  readonly why: string;
+  readonly status: number;
+}
+
+export interface Ledger {
+  noteRecord(record: RequestRecord): void;
+  noteLine(machine: MachineId, source: ProcessName, line: string): void;
+  /** The requests whose lines have not all come yet; one that was cut may have none. */
+  incomplete(): string[];
+  /** How many decisions of this kind were made. */
+  count(kind: Decision['decision']): number;
+  /** Which promise any request has broken, one sentence each; none: all is well. */
+  faults(): string[];
+}
+
+const CLIENT_LEFT = 499;
+
+type Noted<Kind extends JournalEntry['kind']> = JournalEntry & { kind: Kind } & {
+  readonly machine: MachineId;
+};
+
+export function createLedger(): Ledger {
+  const records: RequestRecord[] = [];
+  const decisions: Decision[] = [];
+  const requests: Noted<'request'>[] = [];
+  const openings = new Map<string, Noted<'opened' | 'ended'>>();
+  const endings = new Map<string, Noted<'opened' | 'ended'>>();
+
+  function noteJournal(machine: MachineId, entry: JournalEntry): void {
+    if (entry.kind === 'request') requests.push({ ...entry, machine });
+    else (entry.kind === 'opened' ? openings : endings).set(entry.session, { ...entry, machine });
+  }
+
+  /** A session that has ended may be asked for anywhere; what nobody has opened has no owner. */
+  function isAstray({ session, machine, isKnown, at }: Noted<'request'>): boolean {
+    const opening = openings.get(session);
+    if (!opening || at >= (endings.get(session)?.at ?? Infinity)) return false;
+    return opening.machine !== machine || !isKnown;
+  }
+
+  function wayOf(requestId: string): string {
+    const way = decisions.filter((decision) => decision.requestId === requestId);
+    return way.map(({ machine, decision, why }) => `${decision} (${why}) at ${machine}`).join(', ');
+  }
+
+  return {
+    noteRecord: (record) => void records.push(record),
+    noteLine: (machine, source, line) => {
+      const entry = source === 'app' ? parseJournalLine(line) : undefined;
+      if (entry) noteJournal(machine, entry);
+      if (source === 'sidecar' && line.includes('"msg":"request"')) {
+        decisions.push(JSON.parse(line) as Decision);
+      }
+    },
+    incomplete: () => {
+      const lines = new Set(decisions.map(({ requestId, machine }) => requestId + machine));
+      return records
+        .filter(({ status, error }) => status !== CLIENT_LEFT && error === undefined)
+        .filter(({ requestId, hops }) =>
+          hops.some(({ machine }) => !lines.has(requestId + machine)),
+        )
+        .map(({ requestId, status }) => `${requestId} (${status})`);
+    },
+    count: (kind) => decisions.filter(({ decision }) => decision === kind).length,
+    faults: () => {
+      const found: (readonly [what: string, requestIds: readonly string[]])[] = [
+        ['reached a Machine without its session', idsOf(requests.filter(isAstray))],
+        ['showed the app a hint', idsOf(requests.filter(({ session }) => session.includes('~')))],
+        ['reached an app twice', repeated(requests)],
+        ['was replayed twice', idsOf(records.filter(({ replays }) => replays > 1))],
+        ['was to be replayed twice', repeated(decisions.filter(isReplay))],
+        ['was forwarded twice', repeated(decisions.filter(isForward))],
+        ['was refused for good', idsOf(decisions.filter(isFinalRefusal))],
+      ];
+      return found.flatMap(([what, ids]) => ids.map((id) => `${id} ${what}: ${wayOf(id)}`));
+    },
+  };
+}
+
+function isReplay({ decision }: Decision): boolean {
+  return decision === 'replay' || decision === 'elsewhere';
+}
+
+function isForward({ decision }: Decision): boolean {
+  return decision === 'forward';
+}
+
+/** 503 says "later"; any other refusal makes a client give its session up. */
+function isFinalRefusal({ decision, status }: Decision): boolean {
+  return decision === 'refuse' && status !== 503;
+}
+
+interface Identified {
+  readonly requestId: string;
+}
+
+function idsOf(items: readonly Identified[]): string[] {
+  return items.map(({ requestId }) => requestId);
+}
+
+/** The ids of the requests that are among these more than once. */
+function repeated(items: readonly Identified[]): string[] {
+  const seen = new Set<string>();
+  const again = new Set<string>();
+  for (const { requestId } of items) (seen.has(requestId) ? again : seen).add(requestId);
+  return [...again];
+}

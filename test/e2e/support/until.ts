@@ -1,0 +1,20 @@
+/** Waits for what other processes do. */
+import { systemClock } from '../../../src/clock.ts';
+
+const TRY_EVERY_MS = 20;
+const GIVE_UP_AFTER_MS = 15_000;
+
+/** Resolves once nothing is missing any more; rejects with what still is when it takes too long. */
+export async function until(
+  missing: () => readonly string[] | Promise<readonly string[]>,
+): Promise<void> {
+  const deadline = systemClock.monotonicMs() + GIVE_UP_AFTER_MS;
+  for (;;) {
+    const left = await missing();
+    if (left.length === 0) return;
+    if (systemClock.monotonicMs() > deadline) {
+      throw new Error(`still missing after ${GIVE_UP_AFTER_MS} ms: ${left.join('; ')}`);
+    }
+    await systemClock.sleep(TRY_EVERY_MS);
+  }
+}
