@@ -47,6 +47,9 @@ class BodyStream extends Readable {
     this.#req = req;
     req.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onClose);
     req.pause();
+    // Whoever sends it has listeners of its own. Where nobody does any more, or yet, a client that
+    // leaves is no reason to end the process.
+    this.on('error', () => undefined);
   }
 
   override _read(): void {

@@ -1,5 +1,5 @@
 /** An upstream through undici's `dispatch` with its raw handler: how the sidecars of peers are reached. */
-import type { Duplex } from 'node:stream';
+import { Readable, type Duplex } from 'node:stream';
 import { Pool, type buildConnector, type Dispatcher } from 'undici';
 import type { RawHeaders } from './headers.ts';
 import {
@@ -29,7 +29,7 @@ export function createUndiciUpstream(options: UndiciUpstreamOptions): Upstream {
     connect: options.connect ?? { timeout: CONNECT_TIMEOUT_MS, allowHalfOpen: true },
   });
   return {
-    send: (request, sink) => void pool.dispatch(optionsOf(request), new Relayed(sink)),
+    send: (request, sink) => void pool.dispatch(optionsOf(request), new Relayed(request, sink)),
     close: () => pool.destroy(),
   };
 }
@@ -44,10 +44,12 @@ function optionsOf(request: UpstreamRequest): Dispatcher.DispatchOptions {
 type Controller = Dispatcher.DispatchController;
 
 class Relayed implements Dispatcher.DispatchHandler {
+  readonly #request: UpstreamRequest;
   readonly #sink: AnswerSink;
   #wasSent = false;
 
-  constructor(sink: AnswerSink) {
+  constructor(request: UpstreamRequest, sink: AnswerSink) {
+    this.#request = request;
     this.#sink = sink;
   }
 
@@ -75,6 +77,8 @@ class Relayed implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Controller | undefined, error: Error): void {
+    // undici forgets the body of a request that it could not begin to send: nobody will read it.
+    if (this.#request.body instanceof Readable) this.#request.body.destroy();
     this.#sink.onError(upstreamError(error, this.#wasSent));
   }
 }
