@@ -1,0 +1,213 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { Owner } from '../../src/affinity/decide.ts';
+import { createExtractor, type FoundId, type RequestHead } from '../../src/affinity/extract.ts';
+import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
+import type { PeersAnswer } from '../../src/fleet/peers.ts';
+import {
+  createOwnerFinder,
+  type Ownership,
+  type PeerOwner,
+  type Pass,
+} from '../../src/proxy/owner.ts';
+import { createMemoryStore } from '../../src/store/memory.ts';
+import type { SessionStore } from '../../src/store/store.ts';
+import { get, protocolsOf } from '../affinity/heads.ts';
+import { createTestClock } from '../support/clock.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+
+const [SELF, B, C] = ['aa', 'bb', 'cc'].map(machineId) as [MachineId, MachineId, MachineId];
+const TTL_MS = 600_000;
+const FIRST_PASS: Pass = { from: 'edge', cameBackByFallback: false };
+const BACK: Pass = { from: 'edge', cameBackByFallback: true };
+const FROM_PEER: Pass = { from: 'peer', cameBackByFallback: false };
+const NONE: PeersAnswer = { kind: 'none' };
+const SILENT: PeersAnswer = { kind: 'inconclusive' };
+const C_OWNS: PeersAnswer = { kind: 'owner', machine: C, generation: 3, ttlMs: 5_000 };
+
+const extract = createExtractor(protocolsOf('mcp,rpc'), { hints: true });
+
+function found(head: RequestHead): FoundId {
+  const extraction = extract(head);
+  assert.ok(extraction.kind === 'found');
+  return extraction;
+}
+/** An id that only an app mints. */
+const app = (text: string): FoundId => found(get('/', 'mcp-session-id', text));
+/** An id that a client may mint. */
+const client = (text: string): FoundId => found(get('/', 'x-session-id', text));
+
+interface World {
+  readonly bound?: Readonly<Record<string, MachineId>>;
+  readonly isStoreBusy?: boolean;
+  readonly isStoreShared?: boolean;
+  /** What the peers answer, one after the other; the last one again and again. */
+  readonly peers?: readonly PeersAnswer[];
+  /** Machines that are called so. */
+  readonly running?: readonly MachineId[];
+  readonly gone?: readonly MachineId[];
+}
+
+interface Finding {
+  readonly find: (id: FoundId, pass?: Pass) => Ownership | Promise<Ownership>;
+  readonly asked: SessionKey[];
+  readonly told: [SessionKey, PeerOwner][];
+}
+
+async function finderIn(world: World): Promise<Finding> {
+  const clock = createTestClock();
+  const memory = createMemoryStore({ clock, limits: { maxSessions: 100, maxAgeMs: 0 } });
+  for (const [id, machine] of Object.entries(world.bound ?? {})) {
+    const origin = machine === SELF ? 'learned' : 'copied';
+    await memory.upsert({ key: keyOf(id), machine, origin, generation: 1, ttlMs: TTL_MS });
+  }
+  const store: SessionStore = {
+    ...memory,
+    isShared: world.isStoreShared ?? false,
+    lookup: (key) => (world.isStoreBusy ? 'unknown' : memory.lookup(key)),
+  };
+  const answers = [...(world.peers ?? [NONE])];
+  const asked: SessionKey[] = [];
+  const told: [SessionKey, PeerOwner][] = [];
+  const finder = createOwnerFinder({
+    self: SELF,
+    store,
+    directory: {
+      isConfirmedGone: (machine) => world.gone?.includes(machine) ?? false,
+      peer: (machine) =>
+        (world.running ?? [B, C]).includes(machine)
+          ? { machine, host: machine, port: 1 }
+          : undefined,
+    },
+    peers: {
+      ask: (key) => {
+        asked.push(key);
+        const [next = NONE] = answers.length > 1 ? answers.splice(0, 1) : answers;
+        return Promise.resolve(next);
+      },
+    },
+    onOwnerTold: (key, owner) => told.push([key, owner]),
+  });
+  return { find: (id, pass = FIRST_PASS) => finder.find(id, pass), asked, told };
+}
+
+type Known = Extract<Owner, { kind: 'machine' }>;
+
+const hinted = (machine: MachineId, more: Partial<Known> = {}): Known => ({
+  kind: 'machine',
+  machine,
+  knownBy: 'hint',
+  isConfirmedGone: false,
+  ...more,
+});
+const BY_PEERS = hinted(C, { knownBy: 'peers' });
+
+describe('who owns a session', () => {
+  test('is told by the store at once, without a question to anybody', async () => {
+    const { find, asked } = await finderIn({ bound: { s: B } });
+    const ownership = find(app('s~cc'));
+    assert.ok(!(ownership instanceof Promise));
+    const { owner, binding, key, wholeId } = ownership;
+    assert.deepEqual(owner, hinted(B, { knownBy: 'store', origin: 'copied' }));
+    assert.deepEqual([binding?.machine, key, wholeId], [B, keyOf('s'), undefined]);
+    assert.deepEqual(asked, []);
+  });
+
+  // prettier-ignore
+  const rows: readonly {
+    readonly claim: string;
+    readonly world: World;
+    readonly id: FoundId;
+    readonly pass?: Pass;
+    readonly owner: Owner;
+    readonly questions: number;
+  }[] = [
+    { claim: 'is told by the hint if the store does not know', world: {}, id: app('s~bb'), owner: hinted(B), questions: 0 },
+    { claim: 'is told by the hint if the store can not tell', world: { isStoreBusy: true }, id: app('s~bb'), owner: hinted(B), questions: 0 },
+    { claim: 'is told by a hint of this Machine to an id that apps mint', world: {}, id: app('s~aa'), owner: hinted(SELF), questions: 0 },
+    { claim: 'is asked of the peers before a hint of this Machine is believed that a client may have written', world: { peers: [C_OWNS] }, id: client('s~aa'), owner: BY_PEERS, questions: 1 },
+    { claim: 'is this Machine by such a hint if all the peers say no', world: {}, id: client('s~aa'), owner: hinted(SELF, { isUncontested: true }), questions: 1 },
+    { claim: 'is contested by such a hint if a peer is silent', world: { peers: [SILENT] }, id: client('s~aa'), owner: hinted(SELF, { isUncontested: false }), questions: 1 },
+    { claim: 'is told by a peer if there is no hint', world: { peers: [C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 1 },
+    { claim: 'is nobody if store and peers say so', world: {}, id: app('s'), owner: { kind: 'none' }, questions: 1 },
+    { claim: 'is not known while a peer is silent, asked twice for an id that apps mint', world: { peers: [SILENT] }, id: app('s'), owner: { kind: 'inconclusive' }, questions: 2 },
+    { claim: 'is told by a peer that was silent at first', world: { peers: [SILENT, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
+    { claim: 'is not known while a peer is silent, asked once for an id that clients mint', world: { peers: [SILENT] }, id: client('s'), owner: { kind: 'inconclusive' }, questions: 1 },
+    { claim: 'is not known while the own store can not tell, whatever the peers say', world: { isStoreBusy: true }, id: app('s'), owner: { kind: 'inconclusive' }, questions: 1 },
+    { claim: 'is nobody in a shared store that says so, and nobody else is asked', world: { isStoreShared: true }, id: app('s'), owner: { kind: 'none' }, questions: 0 },
+    { claim: 'is not asked about on behalf of a peer', world: { peers: [C_OWNS] }, id: app('s~bb'), pass: FROM_PEER, owner: { kind: 'none' }, questions: 0 },
+  ];
+  for (const { claim, world, id, pass, owner, questions } of rows) {
+    test(claim, async () => {
+      const { find, asked } = await finderIn(world);
+      const ownership = await find(id, pass);
+      assert.deepEqual(ownership.owner, owner);
+      assert.deepEqual(asked, Array(questions).fill(keyOf('s')));
+    });
+  }
+
+  test('is kept as the peer has said it', async () => {
+    const { find, told } = await finderIn({ peers: [C_OWNS] });
+    await find(app('s'));
+    assert.deepEqual(told, [[keyOf('s'), C_OWNS]]);
+  });
+});
+
+describe('a request that the edge could not deliver', () => {
+  // prettier-ignore
+  const rows: readonly {
+    readonly claim: string;
+    readonly world: World;
+    readonly id?: FoundId;
+    readonly owner: object;
+  }[] = [
+    { claim: 'follows a session that has moved', world: { bound: { s: B }, peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', isConfirmedGone: false } },
+    { claim: 'finds its owner where it was, if nobody has it', world: { bound: { s: B } }, owner: { machine: B, knownBy: 'store', isConfirmedGone: false, isUncontested: true } },
+    { claim: 'finds its owner gone', world: { bound: { s: B }, gone: [B] }, owner: { machine: B, knownBy: 'store', isConfirmedGone: true, isUncontested: true } },
+    { claim: 'finds a hinted owner gone', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', isConfirmedGone: true, isUncontested: true } },
+    { claim: 'is not sure of an owner that is gone while a peer is silent', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, isConfirmedGone: true, isUncontested: false } },
+    { claim: 'is not sure of a hinted owner that is gone while the own store can not tell', world: { gone: [B], isStoreBusy: true }, id: app('s~bb'), owner: { machine: B, isConfirmedGone: true, isUncontested: false } },
+    { claim: 'believes a shared store alone', world: { bound: { s: B }, gone: [B], isStoreShared: true, peers: [SILENT] }, owner: { machine: B, isConfirmedGone: true, isUncontested: true } },
+    { claim: 'is served where it has come back to, if that is the owner', world: { bound: { s: SELF }, peers: [C_OWNS] }, owner: { machine: SELF, knownBy: 'store' } },
+  ];
+  for (const { claim, world, id = app('s'), owner } of rows) {
+    test(claim, async () => {
+      const { find } = await finderIn(world);
+      const ownership = await find(id, BACK);
+      assert.deepEqual({ ...ownership.owner, ...owner }, ownership.owner);
+    });
+  }
+});
+
+describe('an id that ends as a hint does', () => {
+  test('is one if a Machine is called so', async () => {
+    const { find } = await finderIn({ bound: { user: SELF } });
+    const { key, wholeId, binding } = await find(client('user~bb'));
+    assert.deepEqual([key, wholeId, binding?.machine], [keyOf('user'), undefined, SELF]);
+  });
+
+  test('is whole if it is bound as such, whoever mints it', async () => {
+    for (const id of [app('user~bob'), client('user~bob')]) {
+      const { find, asked } = await finderIn({ bound: { 'user~bob': SELF } });
+      const { key, wholeId, binding } = await find(id);
+      assert.deepEqual([key, wholeId], [keyOf('user~bob'), 'user~bob']);
+      assert.equal(binding?.machine, SELF);
+      assert.deepEqual(asked, []);
+    }
+  });
+
+  test('of a client is whole if the Machine of that name is gone, or never was', async () => {
+    const bob = machineId('bob');
+    const { find, asked } = await finderIn({ gone: [bob] });
+    const { key, wholeId, owner } = await find(client('user~bob'));
+    assert.deepEqual([key, wholeId, owner.kind], [keyOf('user~bob'), 'user~bob', 'none']);
+    assert.deepEqual(asked, [keyOf('user~bob')]);
+  });
+
+  test('of a client is a hint as long as a Machine of that name may only be stopped', async () => {
+    const { find } = await finderIn({});
+    const { key, wholeId, owner } = await find(client('user~bob'));
+    assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
+    assert.deepEqual(owner, hinted(machineId('bob')));
+  });
+});
