@@ -1,0 +1,167 @@
+/**
+ * One Machine without a network: the real request path and the real keeper of its bindings, between
+ * a wire, an app and peers that do what a few values say.
+ */
+import { createExtractor } from '../../../src/affinity/extract.ts';
+import { createLearner } from '../../../src/affinity/learn.ts';
+import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { Peer } from '../../../src/fleet/directory.ts';
+import { createKeeper, type Keeper } from '../../../src/fleet/keeper.ts';
+import type { PeersAnswer } from '../../../src/fleet/peers.ts';
+import { createAnswers, type Answers } from '../../../src/proxy/answers.ts';
+import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
+import { createHandler, type Handler } from '../../../src/proxy/handler.ts';
+import { createOwnerFinder } from '../../../src/proxy/owner.ts';
+import { createMemoryStore } from '../../../src/store/memory.ts';
+import type { SessionStore } from '../../../src/store/store.ts';
+import { protocolsOf } from '../../affinity/heads.ts';
+import { createTestClock } from '../../support/clock.ts';
+import { keyOf } from '../../support/ids.ts';
+import { createModelPeers } from './peers.ts';
+
+/** A binding that is in the store before the request comes. */
+export interface Row {
+  readonly id: string;
+  readonly machine: MachineId;
+  readonly origin: BindingOrigin;
+  readonly generation: number;
+}
+
+/** How the app beside the sidecar answers, whatever it is asked. */
+export interface AppScript {
+  readonly status: number;
+  /** An id that it mints in the `mcp-session-id` of its answer. */
+  readonly mints: string | undefined;
+  /** It routes by itself: its answer tells the edge to replay. */
+  readonly replays: boolean;
+}
+
+export interface MachineScript {
+  readonly machine: MachineId;
+  readonly rows: readonly Row[];
+  readonly app: AppScript;
+  /** Destroyed for good, so that neither the edge nor a peer reaches it. */
+  readonly isGone: boolean;
+  /** The edge delivers to it. */
+  readonly isReachable: boolean;
+  /** It answers its peers: questions, announcements and forwards. */
+  readonly answersPeers: boolean;
+  readonly isDraining: boolean;
+  /** Its store can't answer a lookup now. */
+  readonly isStoreBusy: boolean;
+  /** The other Machines that its directory lists. */
+  readonly lists: readonly MachineId[];
+  /** Its directory can't be read: there may be Machines that it does not list. */
+  readonly isDirectoryFailing: boolean;
+  /** Of those who are gone, its directory has confirmed it. */
+  readonly hasConfirmedTheGone: boolean;
+  /** What peers answer in place of what they know: for worlds in which nothing fits together. */
+  readonly told: PeersAnswer | undefined;
+}
+
+/** What the Machines of a world share. */
+export interface Surroundings {
+  readonly ownerGone: 'reject' | 'adopt';
+  readonly unknownSession: 'serve' | 'reject';
+  readonly hints: boolean;
+  readonly isGone: (machine: MachineId) => boolean;
+  /** The other Machine, if it answers that peer. */
+  readonly reach: (from: MachineId, to: MachineId) => ModelMachine | undefined;
+}
+
+export interface ModelMachine {
+  readonly script: MachineScript;
+  readonly store: SessionStore;
+  readonly handler: Handler;
+  readonly answers: Answers;
+  readonly bindings: Bindings;
+  readonly keeper: Keeper;
+  /** What its peers have answered, in order. */
+  readonly heard: readonly PeersAnswer[];
+  /** What it has told its peers to be its own. */
+  readonly announced: ReadonlySet<SessionKey>;
+  isConfirmedGone(machine: MachineId): boolean;
+  /** All that was begun is written, and all that was announced is heard. */
+  settled(): Promise<void>;
+}
+
+export const TTL_MS = 600_000;
+export const REPLAY_MAX_BODY_BYTES = 1_000_000;
+/** The bindings of the start are older than what the request brings about. */
+const AGE_MS = 1_000;
+const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
+
+export async function createModelMachine(
+  script: MachineScript,
+  surroundings: Surroundings,
+): Promise<ModelMachine> {
+  const { machine: self, lists } = script;
+  const { hints, ownerGone, unknownSession, isGone, reach } = surroundings;
+  const clock = createTestClock();
+  const memory = createMemoryStore({ clock, limits: { maxSessions: 1_000, maxAgeMs: 0 } });
+  for (const { id, ...row } of script.rows) {
+    await memory.upsert({ ...row, key: keyOf(id), ttlMs: TTL_MS });
+  }
+  await clock.advance(AGE_MS);
+  const store: SessionStore = {
+    ...memory,
+    lookup: (key) => (script.isStoreBusy ? 'unknown' : memory.lookup(key)),
+  };
+
+  const directory = {
+    others: () => lists.map(peerNamed),
+    peer: (machine: MachineId) => (lists.includes(machine) ? peerNamed(machine) : undefined),
+    isConfirmedGone: (machine: MachineId) => script.hasConfirmedTheGone && isGone(machine),
+  };
+  const peers = createModelPeers({ script, store, reach });
+  const bindings = createBindings({
+    self,
+    store,
+    peers,
+    clock,
+    ttlMs: TTL_MS,
+    onFailure: throwStoreFailure,
+    onConflict: () => undefined,
+  });
+  const owners = createOwnerFinder({
+    self,
+    store,
+    directory,
+    peers,
+    onOwnerTold: (key, owner) => bindings.copy(key, owner),
+  });
+  const handler = createHandler({
+    self,
+    extract: createExtractor(PROTOCOLS, { hints }),
+    owners,
+    directory,
+    isDraining: () => script.isDraining,
+    policy: { ownerGone, unknownSession },
+    replayTimeoutMs: 10_000,
+    replayMaxBodyBytes: REPLAY_MAX_BODY_BYTES,
+    onDecided: () => undefined,
+  });
+  return {
+    script,
+    store: memory,
+    handler,
+    answers: createAnswers(createLearner(PROTOCOLS, { hints, self, clock }), bindings),
+    bindings,
+    keeper: createKeeper({ self, store, clock, isReady: () => true }),
+    heard: peers.heard,
+    announced: peers.announced,
+    isConfirmedGone: directory.isConfirmedGone,
+    settled: async () => {
+      await bindings.stop();
+      await peers.settled();
+    },
+  };
+}
+
+function peerNamed(machine: MachineId): Peer {
+  return { machine, host: machine, port: 1 };
+}
+
+function throwStoreFailure(operation: string, cause: unknown): void {
+  throw new Error(`${operation} failed`, { cause });
+}

@@ -1,0 +1,71 @@
+/** The peers of one Machine without a network: real keepers answer, or nobody does. */
+import type { Binding, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import { outranks, yieldTo, type Claimant } from '../../../src/fleet/conflict.ts';
+import { claimOf, type KeyAnswer } from '../../../src/fleet/messages.ts';
+import type { Peers, PeersAnswer } from '../../../src/fleet/peers.ts';
+import type { SessionStore } from '../../../src/store/store.ts';
+import type { MachineScript, Surroundings } from './machine.ts';
+
+export interface ModelPeersOptions {
+  readonly script: MachineScript;
+  readonly store: SessionStore;
+  readonly reach: Surroundings['reach'];
+}
+
+export interface ModelPeers extends Pick<Peers, 'ask' | 'announce'> {
+  readonly heard: readonly PeersAnswer[];
+  readonly announced: ReadonlySet<SessionKey>;
+  /** Every announcement was heard, and what came of it is written. */
+  settled(): Promise<void>;
+}
+
+export function createModelPeers({ script, store, reach }: ModelPeersOptions): ModelPeers {
+  const { machine: self, lists, told } = script;
+  const heard: PeersAnswer[] = [];
+  const announced = new Set<SessionKey>();
+  const announcing: Promise<void>[] = [];
+
+  async function askOne(key: SessionKey, other: MachineId): Promise<KeyAnswer> {
+    return (await reach(self, other)?.keeper.answer(key, self, undefined)) ?? 'unknown';
+  }
+
+  async function askAll(key: SessionKey): Promise<PeersAnswer> {
+    if (told) return told;
+    const claimants: Claimant[] = [];
+    let isInDoubt = script.isDirectoryFailing;
+    for (const machine of lists) {
+      const answer = await askOne(key, machine);
+      if (answer === 'unknown') isInDoubt = true;
+      else if (answer !== 'no') claimants.push({ ...answer, machine });
+    }
+    const [owner] = claimants.sort((one, other) => (outranks(one, other) ? -1 : 1));
+    if (owner) return { kind: 'owner', ...owner };
+    return { kind: isInDoubt ? 'inconclusive' : 'none' };
+  }
+
+  async function tell(other: MachineId, binding: Binding, ttlMs: number): Promise<void> {
+    const ours = claimOf(binding, ttlMs);
+    const theirs = await reach(self, other)?.keeper.hear(binding.key, self, ours);
+    const winner = theirs && { ...theirs, machine: other };
+    if (winner && outranks(winner, { ...ours, machine: self })) {
+      await yieldTo(store, self, binding.key, winner);
+    }
+  }
+
+  return {
+    heard,
+    announced,
+    ask: async (key) => {
+      const answer = await askAll(key);
+      heard.push(answer);
+      return answer;
+    },
+    announce: (binding, ttlMs) => {
+      announced.add(binding.key);
+      for (const other of lists) announcing.push(tell(other, binding, ttlMs));
+    },
+    settled: async () => {
+      await Promise.all(announcing);
+    },
+  };
+}

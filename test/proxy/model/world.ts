@@ -1,0 +1,73 @@
+/** Several Machines behind the edge, and one request that travels through them. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { RequestHead } from '../../../src/affinity/extract.ts';
+import type { Binding, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import { sendThroughEdge, type Edge } from './edge.ts';
+import {
+  createModelMachine,
+  type MachineScript,
+  type ModelMachine,
+  type Surroundings,
+} from './machine.ts';
+import { Way, type Answer } from './way.ts';
+
+export interface WorldScript
+  extends Omit<Surroundings, 'isGone' | 'reach'>, Omit<Edge, 'machines'> {
+  readonly machines: readonly MachineScript[];
+  readonly request: RequestHead;
+}
+
+/** Every row of every store. */
+export type Rows = ReadonlyMap<MachineId, ReadonlyMap<SessionKey, Binding>>;
+
+export interface Travelled {
+  readonly machines: ReadonlyMap<MachineId, ModelMachine>;
+  readonly way: Way;
+  readonly answer: Answer;
+  readonly before: Rows;
+  /** When all that the request has brought about is written, announced and heard. */
+  readonly after: Rows;
+}
+
+/** Far more turns of the event loop than any answer takes. */
+const MAX_TURNS = 1_000;
+
+/** Rejects if the request gets no answer. */
+export async function travel(script: WorldScript): Promise<Travelled> {
+  const machines = new Map<MachineId, ModelMachine>();
+  const reach: Surroundings['reach'] = (from, to) => {
+    const peer = machines.get(to);
+    // A Machine answers those only whom its own directory lists.
+    return peer?.script.answersPeers && peer.script.lists.includes(from) ? peer : undefined;
+  };
+  const gone = new Set(script.machines.filter(({ isGone }) => isGone).map((of) => of.machine));
+  const surroundings = { ...script, reach, isGone: (machine: MachineId) => gone.has(machine) };
+  for (const one of script.machines) {
+    machines.set(one.machine, await createModelMachine(one, surroundings));
+  }
+
+  const before = await rowsOf(machines);
+  const way = new Way(reach);
+  const answer = await withinTurns(sendThroughEdge({ ...script, machines }, way, script.request));
+  for (const machine of machines.values()) await machine.settled();
+  return { machines, way, answer, before, after: await rowsOf(machines) };
+}
+
+async function withinTurns<Value>(work: Promise<Value>): Promise<Value> {
+  const wait = { isOver: false };
+  const turns = async (): Promise<never> => {
+    for (let turn = 0; turn < MAX_TURNS && !wait.isOver; turn += 1) await nextTurn();
+    throw new Error('the request has got no answer');
+  };
+  return Promise.race([work.finally(() => (wait.isOver = true)), turns()]);
+}
+
+async function rowsOf(machines: ReadonlyMap<MachineId, ModelMachine>): Promise<Rows> {
+  const all = new Map<MachineId, Map<SessionKey, Binding>>();
+  for (const [machine, { store }] of machines) {
+    const rows = new Map<SessionKey, Binding>();
+    for await (const row of store.entries()) rows.set(row.key, row);
+    all.set(machine, rows);
+  }
+  return all;
+}
