@@ -31,6 +31,8 @@ export class Exchange implements Wire, RelayOwner {
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
   readonly fields: HeadFields;
+  /** Kept by {@link OpenExchanges}. */
+  place = -1;
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #parts: ExchangeParts;

@@ -6,6 +6,7 @@ import type { MachineId } from '../affinity/session.ts';
 import { Exchange } from './exchange.ts';
 import type { ExchangeParts, ReceivedRequest } from './exchange-parts.ts';
 import { readFields, type RawHeaders } from './headers.ts';
+import { OpenExchanges } from './open-exchanges.ts';
 import { FORWARD_PATH, REFUSED_HEADER, unwrapHead, type PeerRefusal } from './peer-wire.ts';
 import { acceptUpgrade } from './websocket.ts';
 import { isWellFormed, originForm } from './wellformed.ts';
@@ -33,7 +34,7 @@ export interface HttpWire {
   /** The listener for the sidecars of other Machines. */
   readonly peerServer: Server;
   /** Requests under way on either. */
-  readonly open: ReadonlySet<Exchange>;
+  readonly open: Pick<OpenExchanges, 'size' | typeof Symbol.iterator>;
 }
 
 export interface HttpWireParts extends ExchangeParts {
@@ -59,7 +60,7 @@ const PLAIN: Extra = { awaitsContinue: false, tunnel: undefined };
 const AWAITS_CONTINUE: Extra = { awaitsContinue: true, tunnel: undefined };
 
 export function createHttpWire(parts: HttpWireParts): HttpWire {
-  const open = new Set<Exchange>();
+  const open = new OpenExchanges();
 
   function begin(req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
     const { from, rawHeaders, extra } = arrival;
@@ -68,7 +69,7 @@ export function createHttpWire(parts: HttpWireParts): HttpWire {
     const head = { method: req.method ?? 'GET', target: target ?? '', rawHeaders: fields.endToEnd };
     const exchange = new Exchange(req, res, { from, head, fields, ...extra }, parts);
     open.add(exchange);
-    exchange.onceClosed(() => open.delete(exchange));
+    exchange.onceClosed(() => open.remove(exchange));
     const isMalformed = target === undefined || !isWellFormed(req.httpVersion, fields);
     if (isMalformed) parts.handler.refuse(exchange, 'malformed-request');
     else parts.handler.handle(exchange);
@@ -102,7 +103,7 @@ export function createHttpWire(parts: HttpWireParts): HttpWire {
   return { edgeServer, peerServer, open };
 }
 
-function createServer(onRequest: OnRequest, open: ReadonlySet<Exchange>): Server {
+function createServer(onRequest: OnRequest, open: Iterable<Exchange>): Server {
   const server = http.createServer({
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     maxHeaderSize: MAX_HEADER_BYTES,
@@ -131,7 +132,7 @@ function createServer(onRequest: OnRequest, open: ReadonlySet<Exchange>): Server
 function refuseGarbage(
   error: NodeJS.ErrnoException,
   socket: Duplex,
-  open: ReadonlySet<Exchange>,
+  open: Iterable<Exchange>,
 ): void {
   for (const exchange of open) {
     if (exchange.socket === socket) {
