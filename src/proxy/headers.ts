@@ -34,6 +34,12 @@ const NEVER_REMOVED: ReadonlySet<string> = new Set([
   ...['upgrade', 'expect', 'te', 'keep-alive', 'connection', 'close'],
 ]);
 
+/**
+ * What the edge says of a request. A client that could take it away by naming it in `Connection`
+ * would hide where it comes from, or that it was replayed, and could start a loop (invariant 3).
+ */
+const SAID_BY_THE_EDGE = /^(?:fly-|x-forwarded-|forwarded$|via$)/;
+
 export function readFields(raw: RawHeaders): HeadFields {
   const fields = readAll(raw);
   const named = namedByConnection(fields.connection);
@@ -100,7 +106,9 @@ function noteHopByHop(fields: Mutable<HeadFields>, name: string, value: string):
   } else if (isHeader(name, 'transfer-encoding')) {
     const known = fields.transferEncoding;
     fields.transferEncoding = known === undefined ? value : `${known},${value}`;
-  } else if (isHeader(name, 'upgrade')) fields.upgrade = value;
+  } else if (isHeader(name, 'upgrade')) {
+    fields.upgrade = fields.upgrade === undefined ? value : `${fields.upgrade}, ${value}`;
+  }
 }
 
 function noteEndToEnd(fields: Mutable<HeadFields>, name: string, value: string): void {
@@ -128,16 +136,23 @@ function noteEndToEnd(fields: Mutable<HeadFields>, name: string, value: string):
   }
 }
 
-/** `x-forwarded-for` and `-proto` of the edge stay; they are added only where they are missing. */
+export interface ForwardedBy {
+  readonly remoteAddress: string;
+  /** For a request of HTTP/1.0 that names none (RFC 9110 §7.2). */
+  readonly upstreamHost: string;
+}
+
+/** `x-forwarded-for` and `-proto` of the edge stay; they, and `Host`, are added only where they are missing. */
 export function withForwarded(
   headers: RawHeaders,
   fields: HeadFields,
-  remoteAddress: string,
+  { remoteAddress, upstreamHost }: ForwardedBy,
 ): RawHeaders {
-  if (fields.hasForwardedFor && fields.hasForwardedProto) return headers;
-  const added = [...headers];
-  if (!fields.hasForwardedFor) added.push('X-Forwarded-For', remoteAddress);
-  if (!fields.hasForwardedProto) added.push('X-Forwarded-Proto', 'http');
+  const { hasForwardedFor, hasForwardedProto, hostCount } = fields;
+  if (hasForwardedFor && hasForwardedProto && hostCount > 0) return headers;
+  const added = hostCount > 0 ? [...headers] : ['Host', upstreamHost, ...headers];
+  if (!hasForwardedFor) added.push('X-Forwarded-For', remoteAddress);
+  if (!hasForwardedProto) added.push('X-Forwarded-Proto', 'http');
   return added;
 }
 
@@ -157,6 +172,23 @@ export function responseHeaders(raw: RawHeaders): string[] {
   return named === undefined ? kept : withoutNamed(kept, named);
 }
 
+/**
+ * What of an answer's trailers may go out: nothing that frames, routes or authenticates (RFC 9110
+ * §6.5.1), and no id, as those are learned from heads alone.
+ */
+export function passableTrailers(raw: RawHeaders, teaching: ReadonlySet<string>): RawHeaders {
+  if (raw.length === 0) return raw;
+  const kept: string[] = [];
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = raw[i] ?? '';
+    const lower = name.toLowerCase();
+    const isForbidden =
+      isHopByHop(name) || NEVER_REMOVED.has(lower) || isOfTheEdge(lower) || teaching.has(lower);
+    if (!isForbidden && lower !== 'set-cookie') kept.push(name, raw[i + 1] ?? '');
+  }
+  return kept;
+}
+
 /** The first value under a lower-case name. */
 export function headerValue(raw: RawHeaders, lowerName: string): string | undefined {
   for (let i = 0; i + 1 < raw.length; i += 2) if (isHeader(raw[i], lowerName)) return raw[i + 1];
@@ -170,7 +202,7 @@ export function withHeader(raw: RawHeaders, lowerName: string, value: string): s
   return headers;
 }
 
-function withoutNamed(raw: RawHeaders, named: ReadonlySet<string>): string[] {
+export function withoutNamed(raw: RawHeaders, named: ReadonlySet<string>): string[] {
   const kept: string[] = [];
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = raw[i] ?? '';
@@ -185,9 +217,14 @@ function namedByConnection(connection: string | undefined): ReadonlySet<string> 
   const named = new Set<string>();
   for (const token of connection.split(',')) {
     const name = token.trim().toLowerCase();
-    if (!NEVER_REMOVED.has(name)) named.add(name);
+    if (!NEVER_REMOVED.has(name) && !SAID_BY_THE_EDGE.test(name)) named.add(name);
   }
   return named.size === 0 ? undefined : named;
+}
+
+/** What the edge has written is no client's to remove: a replay would lose the marks that end it. */
+function isOfTheEdge(lowerName: string): boolean {
+  return lowerName.startsWith('fly-') || lowerName.startsWith('x-forwarded-');
 }
 
 /** The values that nearly every message has, and that name no field. */

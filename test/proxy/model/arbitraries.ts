@@ -47,11 +47,12 @@ function anyIdOf(ids: readonly string[], hint: fc.Arbitrary<string>): fc.Arbitra
 const forgedHeader = fc.tuple(
   fc.constantFrom(
     ...['fly-replay-src', 'Fly-Replay-Failed', 'fly-replay-cache-status', 'fly-replay'],
-    ...['fly-force-instance-id', 'x-fly-affinity-target', 'x-fly-affinity-refused'],
+    ...['fly-force-instance-id', 'x-fly-affinity-target', 'x-fly-affinity-refused', 'connection'],
   ),
   fc.oneof(
     fc.constantFrom(
       ...['instance=m1;region=ams;t=1', 'instance=m2', 'reason=timeout', 'hit', 'miss', 'moved'],
+      'fly-replay-src, fly-replay-failed, content-length',
     ),
     fc.string({ maxLength: 9 }),
   ),
