@@ -34,12 +34,6 @@ const NEVER_REMOVED: ReadonlySet<string> = new Set([
   ...['upgrade', 'expect', 'te', 'keep-alive', 'connection', 'close'],
 ]);
 
-/**
- * What the edge says of a request. A client that could take it away by naming it in `Connection`
- * would hide where it comes from, or that it was replayed, and could start a loop (invariant 3).
- */
-const SAID_BY_THE_EDGE = /^(?:fly-|x-forwarded-|forwarded$|via$)/;
-
 export function readFields(raw: RawHeaders): HeadFields {
   const fields = readAll(raw);
   const named = namedByConnection(fields.connection);
@@ -217,14 +211,17 @@ function namedByConnection(connection: string | undefined): ReadonlySet<string> 
   const named = new Set<string>();
   for (const token of connection.split(',')) {
     const name = token.trim().toLowerCase();
-    if (!NEVER_REMOVED.has(name) && !SAID_BY_THE_EDGE.test(name)) named.add(name);
+    if (!NEVER_REMOVED.has(name) && !isOfTheEdge(name)) named.add(name);
   }
   return named.size === 0 ? undefined : named;
 }
 
-/** What the edge has written is no client's to remove: a replay would lose the marks that end it. */
+/**
+ * What the edge says of a request. A client that could take it away by naming it in `Connection`
+ * would hide where it comes from, or that it was replayed, and could start a loop (invariant 3).
+ */
 function isOfTheEdge(lowerName: string): boolean {
-  return lowerName.startsWith('fly-') || lowerName.startsWith('x-forwarded-');
+  return /^(?:fly-|x-forwarded-|forwarded$|via$)/.test(lowerName);
 }
 
 /** The values that nearly every message has, and that name no field. */

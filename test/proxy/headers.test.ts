@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import {
   headerValue,
+  passableTrailers,
   readFields,
   responseHeaders,
   withForwarded,
@@ -121,29 +122,42 @@ describe('what the wire needs to know', () => {
   }
 });
 
-describe('x-forwarded-for and -proto', () => {
+describe('what the edge has not said', () => {
+  const by = { remoteAddress: '::1', upstreamHost: 'app:3000' };
   const rows: readonly (readonly [sent: RawHeaders, passed: RawHeaders])[] = [
-    [[], ['X-Forwarded-For', '::1', 'X-Forwarded-Proto', 'http']],
+    [[], ['Host', 'app:3000', 'X-Forwarded-For', '::1', 'X-Forwarded-Proto', 'http']],
     [
-      ['x-forwarded-for', 'a, b'],
-      ['x-forwarded-for', 'a, b', 'X-Forwarded-Proto', 'http'],
+      ['host', 'a', 'x-forwarded-for', 'b, c'],
+      ['host', 'a', 'x-forwarded-for', 'b, c', 'X-Forwarded-Proto', 'http'],
     ],
     [
-      ['X-Forwarded-Proto', 'https'],
-      ['X-Forwarded-Proto', 'https', 'X-Forwarded-For', '::1'],
+      ['Host', '', 'X-Forwarded-Proto', 'https'],
+      ['Host', '', 'X-Forwarded-Proto', 'https', 'X-Forwarded-For', '::1'],
     ],
   ];
   for (const [sent, passed] of rows) {
-    test(`are added where they are missing, to ${JSON.stringify(sent)}`, () => {
+    test(`is added to ${JSON.stringify(sent)}`, () => {
       const fields = readFields(sent);
-      assert.deepEqual(withForwarded(fields.endToEnd, fields, '::1'), passed);
+      assert.deepEqual(withForwarded(fields.endToEnd, fields, by), passed);
     });
   }
 
-  test('cost no copy where both are there', () => {
-    const fields = readFields(['x-forwarded-for', 'a', 'x-forwarded-proto', 'https']);
-    assert.equal(withForwarded(fields.endToEnd, fields, '::1'), fields.endToEnd);
+  test('costs no copy where it has said all', () => {
+    const fields = readFields(['host', 'a', 'x-forwarded-for', 'b', 'x-forwarded-proto', 'https']);
+    assert.equal(withForwarded(fields.endToEnd, fields, by), fields.endToEnd);
   });
+});
+
+test('trailers pass, but none that frames, routes, teaches or sets a cookie', () => {
+  const harmless = ['X-Checksum', 'abc', 'x-checksum', 'def', 'Server-Timing', 'a'];
+  const raw = [
+    ...['Content-Length', '9', 'Transfer-Encoding', 'chunked', 'Host', 'a', 'Connection', 'x'],
+    ...['Fly-Replay', 'instance=m2', 'fly-replay-cache', 'invalidate', 'X-Forwarded-For', 'a'],
+    ...['Set-Cookie', 'sid=1', 'MCP-Session-Id', 'abc', ...harmless],
+  ];
+  assert.deepEqual(passableTrailers(raw, new Set(['mcp-session-id'])), harmless);
+  const none: RawHeaders = [];
+  assert.equal(passableTrailers(none, new Set()), none);
 });
 
 test('a header is found by its lower-case name, the first of several', () => {
