@@ -54,6 +54,8 @@ export function createBindings(parts: BindingsParts): Bindings {
   const { self, store, peers, clock, ttlMs, onFailure, onConflict } = parts;
   const underWay = new Set<Promise<unknown>>();
   const held = new Map<SessionKey, number>();
+  /** Being slid: all that are open at once have read the same old binding. */
+  const sliding = new Set<SessionKey>();
   let stopTouching: Cancel | undefined;
 
   async function bind(key: SessionKey): Promise<void> {
@@ -123,10 +125,12 @@ export function createBindings(parts: BindingsParts): Bindings {
       const copied = { key, machine, origin: 'copied', generation, ttlMs: remainingMs } as const;
       void background('copy', store.upsert(copied));
     },
-    slide: (binding) => {
-      const usedMs = ttlMs - (binding.expiresAt - clock.now());
-      if (usedMs < ttlMs * slideAfter(binding.key)) return;
-      void background('touch', store.touch(binding.key, ttlMs));
+    slide: ({ key, expiresAt }) => {
+      const usedMs = ttlMs - (expiresAt - clock.now());
+      if (usedMs < ttlMs * slideAfter(key) || sliding.has(key)) return;
+      sliding.add(key);
+      const touched = store.touch(key, ttlMs).finally(() => sliding.delete(key));
+      void background('touch', touched);
     },
     end: (key) => void background('end', store.delete(key, self)),
     drop: (key, machine) => void background('drop', store.delete(key, machine)),
