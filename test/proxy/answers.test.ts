@@ -1,0 +1,210 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Decision } from '../../src/affinity/decide.ts';
+import { createExtractor, type RequestHead } from '../../src/affinity/extract.ts';
+import { createLearner, type ResponseHead } from '../../src/affinity/learn.ts';
+import { sessionKeyOf, type Binding } from '../../src/affinity/session.ts';
+import { createAnswers, type Answers } from '../../src/proxy/answers.ts';
+import type { Bindings } from '../../src/proxy/bindings.ts';
+import type { Routed } from '../../src/proxy/handler.ts';
+import { answer, get, post, protocolsOf } from '../affinity/heads.ts';
+import { createTestClock } from '../support/clock.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+
+const [SELF, GONE] = [machineId('aa'), machineId('bb')];
+const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
+const extract = createExtractor(PROTOCOLS, { hints: true });
+
+/** What the store was told to do, each as one line. */
+class WrittenDown {
+  readonly lines: string[] = [];
+  /** What `learn` waits for. */
+  committed: Promise<void> = Promise.resolve();
+  readonly bindings: Bindings = {
+    learn: (id) => {
+      this.lines.push(`learn ${id}`);
+      return this.committed;
+    },
+    adopt: (key, from) => this.lines.push(`adopt ${nameOf(key)} from ${from ?? 'nobody'}`),
+    slide: ({ key }) => this.lines.push(`slide ${nameOf(key)}`),
+    end: (key) => this.lines.push(`end ${nameOf(key)}`),
+    copy: () => assert.fail('an answer is no statement of a peer'),
+    drop: () => assert.fail('an answer disowns nothing'),
+    hold: () => assert.fail('only an open stream is held'),
+    endWithStream: () => assert.fail('only the end of a stream ends it'),
+    stop: () => Promise.resolve(),
+  };
+}
+
+/** As the test calls it. */
+function nameOf(key: string): string {
+  return key === keyOf('s') ? 's' : key;
+}
+
+interface Told extends WrittenDown {
+  readonly answers: Answers;
+}
+
+function setUp(): Told {
+  const written = new WrittenDown();
+  const learner = createLearner(PROTOCOLS, { hints: true, self: SELF, clock: createTestClock() });
+  return Object.assign(written, { answers: createAnswers(learner, written.bindings) });
+}
+
+const LOCAL: Decision = { kind: 'local', why: 'owner', mayAdopt: false };
+const MAY_ADOPT: Decision = { kind: 'local', why: 'unknown-session', mayAdopt: true };
+const MAY_TAKE_OVER: Decision = {
+  kind: 'local',
+  why: 'owner-gone',
+  mayAdopt: true,
+  adoptFrom: GONE,
+};
+
+function routed(head: RequestHead, decision: Decision, isBound: boolean): Routed {
+  const extraction = extract(head);
+  const key = extraction.kind === 'found' ? sessionKeyOf(extraction.id) : undefined;
+  const binding: Binding | undefined =
+    key === undefined || !isBound
+      ? undefined
+      : { key, machine: SELF, origin: 'learned', generation: 1, createdAt: 0, expiresAt: 1 };
+  return { decision, extraction, key, owner: binding?.machine, binding, wholeId: undefined };
+}
+
+const SESSION = ['mcp-session-id', 's'];
+const CALL = post('/', ...SESSION);
+const OK = answer(200);
+
+describe('an answer within a session', () => {
+  // prettier-ignore
+  const rows: readonly {
+    readonly claim: string;
+    readonly request?: RequestHead;
+    readonly decision?: Decision;
+    readonly isBound?: boolean;
+    readonly response: ResponseHead;
+    readonly writes: readonly string[];
+  }[] = [
+    { claim: 'slides it', isBound: true, response: OK, writes: ['slide s'] },
+    { claim: 'slides it though the app fails', isBound: true, response: answer(500), writes: ['slide s'] },
+    { claim: 'slides it with a 304', isBound: true, request: get('/', ...SESSION), response: answer(304), writes: ['slide s'] },
+    { claim: 'does not slide it with a 404, and does not end it', isBound: true, response: answer(404), writes: [] },
+    { claim: 'does not end it with a 404 to a DELETE', isBound: true, request: { ...CALL, method: 'DELETE' }, response: answer(404), writes: [] },
+    { claim: 'ends it with a 2xx to a DELETE', isBound: true, request: { ...CALL, method: 'DELETE' }, response: answer(204), writes: ['end s'] },
+    { claim: 'slides it with a 405 to a DELETE, as the app lets nobody end it', isBound: true, request: { ...CALL, method: 'DELETE' }, response: answer(405), writes: ['slide s'] },
+    { claim: 'does not end it with a DELETE where the protocol does not end so', isBound: true, request: { method: 'DELETE', target: '/', rawHeaders: ['x-session-id', 's'] }, response: OK, writes: ['slide s'] },
+    { claim: 'ends it with a cookie that expires', isBound: true, request: get('/', 'cookie', 'sid=s'), response: answer(200, 'set-cookie', 'sid=; Max-Age=0'), writes: ['end s'] },
+    { claim: 'adopts it with a 200 where that is allowed', decision: MAY_ADOPT, response: OK, writes: ['adopt s from nobody'] },
+    { claim: 'adopts it with a 204', decision: MAY_ADOPT, response: answer(204), writes: ['adopt s from nobody'] },
+    { claim: 'adopts it with a 101', decision: MAY_ADOPT, request: get('/', ...SESSION), response: answer(101), writes: ['adopt s from nobody'] },
+    { claim: 'takes it over from the Machine that is gone', decision: MAY_TAKE_OVER, response: OK, writes: ['adopt s from bb'] },
+    { claim: 'takes it over though the store has a row of that Machine', decision: MAY_TAKE_OVER, isBound: true, response: OK, writes: ['adopt s from bb'] },
+    { claim: 'does not adopt it where that is not allowed', decision: LOCAL, response: OK, writes: [] },
+    { claim: 'does not adopt what is bound', decision: MAY_ADOPT, isBound: true, response: OK, writes: ['slide s'] },
+    { claim: 'does not adopt it with a 302', decision: MAY_ADOPT, response: answer(302), writes: [] },
+    { claim: 'does not adopt it with a 400', decision: MAY_ADOPT, response: answer(400), writes: [] },
+    { claim: 'does not adopt it with a 404', decision: MAY_ADOPT, response: answer(404), writes: [] },
+    { claim: 'does not adopt it with a 500', decision: MAY_ADOPT, response: answer(500), writes: [] },
+    { claim: 'does not adopt it with the answer to OPTIONS', decision: MAY_ADOPT, request: { ...CALL, method: 'OPTIONS' }, response: OK, writes: [] },
+    { claim: 'does not adopt it with the answer to HEAD', decision: MAY_ADOPT, request: { ...CALL, method: 'HEAD' }, response: OK, writes: [] },
+    { claim: 'does not adopt it with a DELETE that ends it', decision: MAY_ADOPT, request: { ...CALL, method: 'DELETE' }, response: OK, writes: ['end s'] },
+    { claim: 'does not adopt it where the app itself replays', decision: MAY_ADOPT, response: answer(200, 'fly-replay', 'instance=cc'), writes: [] },
+    { claim: 'does not adopt it where the app itself replays in a body', decision: MAY_ADOPT, response: answer(200, 'Content-Type', 'application/vnd.fly.replay+json'), writes: [] },
+  ];
+  for (const { claim, request = CALL, decision = LOCAL, isBound = false, ...row } of rows) {
+    test(claim, async () => {
+      const { answers, lines } = setUp();
+      await answers.fromHead(request, routed(request, decision, isBound), row.response);
+      assert.deepEqual(lines, row.writes);
+    });
+  }
+
+  test('without a session writes nothing and goes out as it is', () => {
+    const { answers, lines } = setUp();
+    const request = post('/');
+    const response = answer(200, 'content-type', 'text/plain');
+    const revealed = answers.fromHead(request, routed(request, LOCAL, false), response);
+    assert.ok(!(revealed instanceof Promise));
+    assert.equal(revealed.rawHeaders, response.rawHeaders);
+    assert.deepEqual(lines, []);
+  });
+});
+
+describe('an answer with a new id', () => {
+  const MINTED = answer(200, 'Mcp-Session-Id', 'new');
+
+  test('goes out once the id is bound, and not before', async () => {
+    const told = setUp();
+    const commit = Promise.withResolvers<undefined>();
+    told.committed = commit.promise;
+    const request = post('/');
+    const revealed = told.answers.fromHead(request, routed(request, LOCAL, false), MINTED);
+    assert.ok(revealed instanceof Promise);
+    let isOut = false;
+    void revealed.then(() => (isOut = true));
+    await nextTurn();
+    assert.deepEqual([told.lines, isOut], [['learn new'], false]);
+    commit.resolve(undefined);
+    assert.deepEqual((await revealed).rawHeaders, ['Mcp-Session-Id', 'new~aa']);
+  });
+
+  test('waits for every id it has', async () => {
+    const { answers, lines } = setUp();
+    const request = post('/');
+    const response = answer(200, ...MINTED.rawHeaders, 'set-cookie', 'sid=cake; Path=/');
+    const revealed = await answers.fromHead(request, routed(request, LOCAL, false), response);
+    assert.deepEqual(lines, ['learn new', 'learn cake']);
+    assert.deepEqual(revealed.rawHeaders, [
+      ...['Mcp-Session-Id', 'new~aa', 'set-cookie', 'sid=cake~aa; Path=/'],
+    ]);
+  });
+
+  test('within another session slides that one and learns this one', async () => {
+    const { answers, lines } = setUp();
+    await answers.fromHead(CALL, routed(CALL, LOCAL, true), MINTED);
+    assert.deepEqual(lines, ['slide s', 'learn new']);
+  });
+
+  test('teaches nothing if the app itself replays', async () => {
+    const { answers, lines } = setUp();
+    const request = post('/');
+    const response = answer(200, ...MINTED.rawHeaders, 'fly-replay', 'instance=cc');
+    const revealed = await answers.fromHead(request, routed(request, LOCAL, false), response);
+    assert.deepEqual(lines, []);
+    assert.equal(revealed.rawHeaders, response.rawHeaders);
+  });
+});
+
+describe('a stream that may teach', () => {
+  const STREAM = answer(200, 'content-type', 'text/event-stream');
+
+  test('is watched if no session is known yet', async () => {
+    const { answers } = setUp();
+    const request = get('/sse', 'accept', 'text/event-stream');
+    const { tap } = await answers.fromHead(request, routed(request, LOCAL, false), STREAM);
+    assert.ok(tap);
+  });
+
+  test('is not watched within an MCP session', async () => {
+    const { answers } = setUp();
+    const request = get('/mcp', 'accept', 'text/event-stream', ...SESSION);
+    const { tap } = await answers.fromHead(request, routed(request, LOCAL, true), STREAM);
+    assert.equal(tap, undefined);
+  });
+
+  test('has its id bound before its event goes out', async () => {
+    const told = setUp();
+    const commit = Promise.withResolvers<undefined>();
+    told.committed = commit.promise;
+    const [protocol] = PROTOCOLS;
+    const extraction = extract(CALL);
+    assert.ok(extraction.kind === 'found' && protocol);
+    let isOut = false;
+    const out = told.answers.fromStream({ id: extraction.id, protocol });
+    void out.then(() => (isOut = true));
+    await nextTurn();
+    assert.deepEqual([told.lines, isOut], [['learn s'], false]);
+    commit.resolve(undefined);
+    await out;
+  });
+});
