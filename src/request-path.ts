@@ -4,6 +4,7 @@ import type { AdapterParts } from './adapters.ts';
 import { createExtractor } from './affinity/extract.ts';
 import { createHintRemover } from './affinity/hint.ts';
 import { createLearner } from './affinity/learn.ts';
+import type { Protocol } from './affinity/protocols.ts';
 import type { MachineId, SessionKey } from './affinity/session.ts';
 import type { Config } from './config.ts';
 import { yieldTo } from './fleet/conflict.ts';
@@ -60,6 +61,15 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     answers: createAnswers(learner, bindings),
     bindings,
     learner,
+    upstreamHost: config.upstreamUrl.host,
+    teachingHeaders: teachingHeaders(config.protocols),
+    onMoved: (key, machine) => {
+      bindings.drop(key, machine);
+      // Whoever owns it now is to be known at the next try.
+      void peers.ask(key).then((answer) => {
+        if (answer.kind === 'owner') bindings.copy(key, answer);
+      });
+    },
     removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
     upstream,
     peers: peerUpstreams,
@@ -154,6 +164,11 @@ function createRequestObserver({
 }: RequestPathParts): ReturnType<typeof createObserver> {
   const logRequest = createRequestLog(logger, clock);
   return createObserver({ logger, logRequest, metrics, createRequestId: createRequestIds() });
+}
+
+function teachingHeaders(protocols: readonly Protocol[]): ReadonlySet<string> {
+  const lessons = protocols.flatMap((protocol) => protocol.lessons);
+  return new Set(lessons.flatMap((lesson) => (lesson.from === 'header' ? [lesson.name] : [])));
 }
 
 /** Where the edge has given a request no id: random once, and then counted, as only the log wants it. */

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { RequestHead } from '../affinity/extract.ts';
 import type { RemoveHints } from '../affinity/hint.ts';
 import type { Learner } from '../affinity/learn.ts';
+import type { MachineId, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
 import type { Answers } from './answers.ts';
@@ -19,6 +20,12 @@ export interface ExchangeParts {
   readonly learner: Pick<Learner, 'mayTeachByStream'>;
   readonly removeHints: RemoveHints;
   readonly upstream: Upstream;
+  /** `host:port` of the app. */
+  readonly upstreamHost: string;
+  /** Names, in lower case, of headers that carry ids. */
+  readonly teachingHeaders: ReadonlySet<string>;
+  /** A peer has said that a session is not its own, as we had thought. */
+  readonly onMoved: (key: SessionKey, machine: MachineId) => void;
   readonly peers: { to(peer: Peer): Upstream };
   readonly clock: Clock;
   readonly observer: ExchangeObserver;
@@ -63,13 +70,15 @@ export interface ReceivedRequest {
 
 /** Joins a client's connection with its upstream's, once the app has agreed to an upgrade. */
 export interface Tunnel {
+  /** What the client asks for, less what is no tunnel: the value of `Upgrade` for the app. */
+  readonly protocols: string;
   /** Sends the head and then passes bytes both ways; `onClose` is called once, when both are gone. */
-  open(head: UpgradeHead, upstream: Duplex, onClose: () => void): void;
+  open(answer: TunnelHead, upstream: Duplex, onClose: () => void): void;
 }
 
-export interface UpgradeHead {
+export interface TunnelHead {
   readonly statusCode: number;
-  /** The protocol that was asked for, and agreed to. */
+  /** The protocol that the app has chosen. */
   readonly upgrade: string;
   readonly rawHeaders: readonly string[];
 }

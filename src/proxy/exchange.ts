@@ -15,9 +15,21 @@ import type { ExchangeParts, FinishedExchange, ReceivedRequest, Tunnel } from '.
 import { ExchangeTimes } from './exchange-times.ts';
 import { answerToFailure, isRepeatable, isWorthAnotherTry } from './failure.ts';
 import type { Routed, Wire } from './handler.ts';
-import { withForwarded, withHeader, type HeadFields, type RawHeaders } from './headers.ts';
+import {
+  passableTrailers,
+  withForwarded,
+  withHeader,
+  type HeadFields,
+  type RawHeaders,
+} from './headers.ts';
 import { FORWARD_PATH, readPeerRefusal, REFUSED_HEADER, wrapHead } from './peer-wire.ts';
-import { Relay, type Revealed, type RevealedHead, type RelayOwner } from './relay.ts';
+import {
+  Relay,
+  type Revealed,
+  type RevealedHead,
+  type RelayOwner,
+  type UpgradeAnswer,
+} from './relay.ts';
 import { hasBody, takeBody, type RequestBody } from './request-body.ts';
 import { SessionStream } from './session-stream.ts';
 import type { Upstream, UpstreamRequest } from './upstream.ts';
@@ -135,7 +147,9 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   #withForwarded(headers: RawHeaders): RawHeaders {
-    return withForwarded(headers, this.fields, this.#req.socket.remoteAddress ?? '');
+    const remoteAddress = this.#req.socket.remoteAddress ?? '';
+    const { upstreamHost } = this.#parts;
+    return withForwarded(headers, this.fields, { remoteAddress, upstreamHost });
   }
 
   /** A body may have come with its head: once this packet is parsed it can be taken in one piece. */
@@ -155,7 +169,7 @@ export class Exchange implements Wire, RelayOwner {
 
   #dispatch(upstream: Upstream, path: string, headers: RawHeaders, body: RequestBody): void {
     const { method } = this.head;
-    const upgrade = this.#tunnel ? this.fields.upgrade : undefined;
+    const upgrade = this.#tunnel?.protocols;
     const request = { path, method, headers, body, upgrade };
     this.#times.noteSent();
     this.#relay = new Relay(this.#res, this);
@@ -176,11 +190,11 @@ export class Exchange implements Wire, RelayOwner {
 
   /** A forwarded answer is never looked at, as its owner has learned already; a peer's own refusal is. */
   #revealForwarded(statusCode: number, rawHeaders: string[]): Revealed {
-    const { bindings, handler } = this.#parts;
+    const { onMoved, handler } = this.#parts;
     const refusal = readPeerRefusal(statusCode, rawHeaders);
     const routed = this.#routed;
     if (!refusal || !routed) return { rawHeaders, tap: undefined };
-    if (refusal === 'moved' && routed.key && routed.owner) bindings.drop(routed.key, routed.owner);
+    if (refusal === 'moved' && routed.key && routed.owner) onMoved(routed.key, routed.owner);
     handler.unreachable(this, routed);
     return undefined;
   }
@@ -205,26 +219,33 @@ export class Exchange implements Wire, RelayOwner {
     return isOurs && statusCode < 400 ? routed.key : undefined;
   }
 
-  onUpgraded(statusCode: number, rawHeaders: string[], upstream: Duplex): void {
-    const revealed = this.reveal(statusCode, rawHeaders);
-    if (revealed instanceof Promise) {
-      void revealed.then((head) => this.#openTunnel(statusCode, head, upstream));
-    } else if (revealed) {
-      this.#openTunnel(statusCode, revealed, upstream);
-    }
+  passTrailers(rawTrailers: RawHeaders): RawHeaders {
+    return passableTrailers(rawTrailers, this.#parts.teachingHeaders);
   }
 
-  #openTunnel(statusCode: number, { rawHeaders }: RevealedHead, upstream: Duplex): void {
-    if (!this.#tunnel || this.#res.destroyed) {
+  onUpgraded(answer: UpgradeAnswer, upstream: Duplex): void {
+    const revealed = this.reveal(answer.statusCode, answer.rawHeaders);
+    if (revealed instanceof Promise) {
+      void revealed.then((head) => this.#openTunnel(answer, head, upstream));
+    } else if (revealed) {
+      this.#openTunnel(answer, revealed, upstream);
+    } else upstream.destroy();
+  }
+
+  #openTunnel(answer: UpgradeAnswer, { rawHeaders }: RevealedHead, upstream: Duplex): void {
+    if (!this.#tunnel || this.#isClosed) {
       upstream.destroy();
       return;
     }
-    this.#statusCode = statusCode;
+    if (upstream.destroyed) {
+      this.onFailedBeforeHead(new Error('the app has left right after it had switched protocols'));
+      return;
+    }
+    this.#statusCode = answer.statusCode;
     this.#times.noteWritten();
     this.#isUpgraded = true;
-    const upgrade = this.fields.upgrade ?? '';
-    this.#stream.open('websocket', this.#sessionInUse(statusCode));
-    this.#tunnel.open({ statusCode, upgrade, rawHeaders }, upstream, () => this.#onClose());
+    this.#stream.open('websocket', this.#sessionInUse(answer.statusCode));
+    this.#tunnel.open({ ...answer, rawHeaders }, upstream, () => this.#onClose());
   }
 
   onFailedBeforeHead(error: Error): void {

@@ -1,14 +1,21 @@
 /** The HTTP wire: node:http servers for the edge and for the peers, one exchange a request. */
-import http, { type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import http, {
+  type IncomingMessage,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { MachineId } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
 import { Exchange } from './exchange.ts';
 import type { ExchangeParts, ReceivedRequest } from './exchange-parts.ts';
 import { readFields, type RawHeaders } from './headers.ts';
 import { OpenExchanges } from './open-exchanges.ts';
 import { FORWARD_PATH, REFUSED_HEADER, unwrapHead, type PeerRefusal } from './peer-wire.ts';
-import { acceptUpgrade } from './websocket.ts';
+import { hasBody } from './request-body.ts';
+import { acceptUpgrade, tunnelProtocols } from './websocket.ts';
 import { isWellFormed, originForm } from './wellformed.ts';
 
 /** The edge pools its connections; if we closed one first, the request that crosses would fail. In ms. */
@@ -98,13 +105,13 @@ export function createHttpWire(parts: HttpWireParts): HttpWire {
     } else begin(req, res, { from: 'peer', ...received, extra });
   }
 
-  const edgeServer = createServer(onEdgeRequest, open);
-  const peerServer = createServer(onPeerRequest, open);
+  const edgeServer = createServer(onEdgeRequest, open, parts.clock);
+  const peerServer = createServer(onPeerRequest, open, parts.clock);
   return { edgeServer, peerServer, open };
 }
 
-function createServer(onRequest: OnRequest, open: Iterable<Exchange>): Server {
-  const server = http.createServer({
+function createServer(onRequest: OnRequest, open: Iterable<Exchange>, clock: Clock): Server {
+  const options: ServerOptions = {
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: HEAD_TIMEOUT_MS,
@@ -113,19 +120,30 @@ function createServer(onRequest: OnRequest, open: Iterable<Exchange>): Server {
     requestTimeout: 0,
     highWaterMark: WRITE_BUFFER_BYTES,
     noDelay: true,
-  });
+    // Since Node.js 24.9: what is no tunnel stays an ordinary request, with its body.
+    shouldUpgradeCallback: (req: IncomingMessage) => tunnelProtocols(req) !== undefined,
+  };
+  const server = http.createServer(options);
   server.on('request', (req: IncomingMessage, res: ServerResponse) => onRequest(req, res, PLAIN));
   server.on('checkContinue', (req: IncomingMessage, res: ServerResponse) =>
     onRequest(req, res, AWAITS_CONTINUE),
   );
   server.on('upgrade', (req: IncomingMessage, socket: Socket, first: Buffer) => {
-    const { res, tunnel } = acceptUpgrade(req, socket, first);
-    onRequest(req, res, { awaitsContinue: false, tunnel });
+    const { res, tunnel } = acceptUpgrade(req, socket, first, clock);
+    if (tunnel.protocols !== '') onRequest(req, res, { awaitsContinue: false, tunnel });
+    else answerUnparsed(req, res, onRequest);
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
     refuseGarbage(error, socket, open),
   );
   return server;
+}
+
+/** Node.js before 24.9 has ended its parser: a body could only be lost, so it is not begun with. */
+function answerUnparsed(req: IncomingMessage, res: ServerResponse, onRequest: OnRequest): void {
+  if (hasBody(readFields(req.rawHeaders))) {
+    answerShortly(res, 400, 'A request with a body can not ask for an upgrade.\n');
+  } else onRequest(req, res, PLAIN);
 }
 
 /** Garbage behind a request that is under way is its body: it gets the one answer that is due. */

@@ -3,7 +3,7 @@ import type { MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import { createDialer, type Dialer } from '../fleet/dial.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
-import { createUndiciUpstream } from './undici-upstream.ts';
+import { createUndiciUpstream, type UndiciUpstream } from './undici-upstream.ts';
 import { CONNECT_TIMEOUT_MS, type Upstream } from './upstream.ts';
 
 export interface PeerUpstreams {
@@ -18,14 +18,14 @@ export interface PeerUpstreamsOptions {
 }
 
 interface Entry {
-  readonly upstream: Upstream;
+  readonly upstream: UndiciUpstream;
   readonly dialer: Dialer;
 }
 
 export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstreams {
   const { directory, headTimeoutMs, clock } = options;
   const entries = new Map<MachineId, Entry>();
-  const closing = new Set<Promise<void>>();
+  const retired = new Set<Entry>();
 
   function to({ machine, host, port }: Peer): Upstream {
     const known = entries.get(machine);
@@ -46,20 +46,24 @@ export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstream
     for (const machine of entries.keys()) if (!directory.peer(machine)) retire(machine);
   }
 
+  /** One reading that lacks a Machine must not cut what is on its way to it. */
   function retire(machine: MachineId): void {
     const entry = entries.get(machine);
     if (!entry) return;
     entries.delete(machine);
-    entry.dialer.close();
-    const closed = entry.upstream.close().finally(() => closing.delete(closed));
-    closing.add(closed);
+    retired.add(entry);
+    void entry.upstream.retire().then(() => {
+      entry.dialer.close();
+      retired.delete(entry);
+    });
   }
 
-  return {
-    to,
-    close: async () => {
-      for (const machine of [...entries.keys()]) retire(machine);
-      await Promise.all(closing);
-    },
-  };
+  async function close(): Promise<void> {
+    const all = [...entries.values(), ...retired];
+    entries.clear();
+    for (const { dialer } of all) dialer.close();
+    await Promise.all(all.map(({ upstream }) => upstream.close()));
+  }
+
+  return { to, close };
 }

@@ -10,7 +10,8 @@
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { EndpointTap, Lesson } from '../affinity/learn.ts';
-import { headerValue, responseHeaders, type RawHeaders } from './headers.ts';
+import { isHeader } from '../affinity/raw-headers.ts';
+import { headerValue, responseHeaders, withoutNamed, type RawHeaders } from './headers.ts';
 import type { AnswerSink, AnswerSource } from './upstream.ts';
 
 /** How an answer's head goes out. */
@@ -21,6 +22,14 @@ export interface RevealedHead {
 
 export type Revealed = RevealedHead | Promise<RevealedHead> | undefined;
 
+/** What the app said when it switched protocols. */
+export interface UpgradeAnswer {
+  readonly statusCode: number;
+  /** The protocol it has chosen. */
+  readonly upgrade: string;
+  readonly rawHeaders: string[];
+}
+
 export interface RelayOwner {
   /** The head has come; a promise holds it back. Undefined: the owner will answer by itself. */
   reveal(statusCode: number, rawHeaders: string[]): Revealed;
@@ -28,8 +37,10 @@ export interface RelayOwner {
   onLesson(lesson: Lesson): Promise<void>;
   /** The head goes out: `isStream` if its length is unknown. */
   onFlowing(statusCode: number, isStream: boolean): void;
+  /** Which trailers go out. */
+  passTrailers(rawTrailers: RawHeaders): RawHeaders;
   /** The app has agreed to another protocol; the connection is the owner's from now on. */
-  onUpgraded(statusCode: number, rawHeaders: string[], upstream: Duplex): void;
+  onUpgraded(answer: UpgradeAnswer, upstream: Duplex): void;
   /** No head has come: there is still an answer to give. */
   onFailedBeforeHead(error: Error): void;
   /** The head is out, the rest will not come: the client's stream was broken off. */
@@ -37,6 +48,7 @@ export interface RelayOwner {
 }
 
 const EMPTY = Buffer.alloc(0);
+const TRAILER: ReadonlySet<string> = new Set(['trailer']);
 /** Bodies up to this length are cheaper to copy into one text with their head than to write beside it. */
 const MAX_TEXT_BYTES = 16_384;
 
@@ -48,6 +60,7 @@ export class Relay implements AnswerSink {
   #tap: EndpointTap | undefined;
   /** Bytes of a body of known length that have not come yet; undefined for a stream. */
   #remaining: number | undefined;
+  #mayTrail = false;
   #isHeadOnTheWire = false;
   /** What arrived while the head was held. */
   #held: Buffer[] = [];
@@ -72,10 +85,20 @@ export class Relay implements AnswerSink {
 
   onUpgrade(statusCode: number, rawHeaders: string[], socket: Duplex): void {
     this.#state = 'done';
-    this.#owner.onUpgraded(statusCode, responseHeaders(rawHeaders), socket);
+    // Between this moment and the tunnel there may be a commit; an error must find a listener.
+    socket.on('error', () => socket.destroy());
+    const upgrade = headerValue(rawHeaders, 'upgrade') ?? '';
+    this.#owner.onUpgraded(
+      { statusCode, upgrade, rawHeaders: responseHeaders(rawHeaders) },
+      socket,
+    );
   }
 
   onHead(statusCode: number, rawHeaders: string[]): void {
+    this.#guarded(() => this.#takeHead(statusCode, rawHeaders));
+  }
+
+  #takeHead(statusCode: number, rawHeaders: string[]): void {
     const revealed = this.#owner.reveal(statusCode, responseHeaders(rawHeaders));
     if (!revealed) {
       this.#state = 'done';
@@ -88,7 +111,19 @@ export class Relay implements AnswerSink {
     }
     this.#state = 'holding';
     this.#source?.pause();
-    void revealed.then((head) => this.#release(statusCode, head));
+    void revealed.then((head) => this.#guarded(() => this.#release(statusCode, head)));
+  }
+
+  /** An answer that node:http will not send is a broken one; it must end nothing but itself. */
+  #guarded(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      const reason = error instanceof Error ? error : new Error(String(error));
+      this.#state = this.#isHeadOnTheWire ? 'flowing' : 'waiting';
+      this.onError(reason);
+      this.#source?.abort(reason);
+    }
   }
 
   /** What is held or looked at is kept, and its memory left to the collector. */
@@ -132,11 +167,18 @@ export class Relay implements AnswerSink {
     const length = headerValue(rawHeaders, 'content-length');
     const isStream = length === undefined && mayHaveBody(this.#res, statusCode);
     this.#remaining = isStream ? undefined : Number(length ?? 0);
+    this.#mayTrail = isStream && this.#res.req.httpVersion !== '1.0';
     this.#owner.onFlowing(statusCode, isStream);
-    this.#res.writeHead(statusCode, rawHeaders as string[]);
+    this.#res.writeHead(statusCode, this.#withoutVainTrailer(rawHeaders) as string[]);
     // A head whose body has come with it leaves in one write with it; any other leaves now.
     if (isStream) this.#flushHead();
     else process.nextTick(flushHeadOf, this);
+  }
+
+  /** node:http throws at a `Trailer` that announces what can't follow: only chunks have trailers. */
+  #withoutVainTrailer(rawHeaders: RawHeaders): RawHeaders {
+    if (this.#mayTrail || headerValue(rawHeaders, 'trailer') === undefined) return rawHeaders;
+    return withoutNamed(rawHeaders, TRAILER);
   }
 
   /** An empty write and not `flushHeaders`, which sends latin-1 header values as UTF-8. */
@@ -186,7 +228,7 @@ export class Relay implements AnswerSink {
     this.#state = 'holding';
     this.#source?.pause();
     if (out) this.#held.push(asBuffer(out));
-    void this.#owner.onLesson(lesson).then(() => this.#releaseEvent());
+    void this.#owner.onLesson(lesson).then(() => this.#guarded(() => this.#releaseEvent()));
   }
 
   #releaseEvent(): void {
@@ -205,22 +247,31 @@ export class Relay implements AnswerSink {
     const rest = this.#tap?.end();
     if (rest) this.#write(asBuffer(rest));
     if (this.#res.writableEnded) return;
-    if (trailers.length > 0) this.#res.addTrailers(asEntries(trailers));
+    const passed = this.#mayTrail ? this.#owner.passTrailers(trailers) : [];
+    if (passed.length > 0) this.#res.addTrailers(asEntries(passed));
     this.#res.end();
   }
 
-  /** 1xx (RFC 9110 §15.2): Early Hints and Processing are passed on; 100 is answered by this proxy itself. */
+  /**
+   * 1xx (RFC 9110 §15.2): of Early Hints the links are passed on, the rest may teach what is not bound
+   * yet; 100 is answered by this proxy itself. HTTP/1.0 knows none, and each may be dropped.
+   */
   onInformation(statusCode: number, rawHeaders: readonly string[]): void {
-    if (statusCode === 102) this.#res.writeProcessing();
-    if (statusCode !== 103) return;
-    const hints: Record<string, string | string[]> = {};
-    for (const [name, value] of asEntries(rawHeaders)) {
-      const known = hints[name.toLowerCase()];
-      if (known === undefined) hints[name.toLowerCase()] = value;
-      else hints[name.toLowerCase()] = [known, value].flat();
+    if (this.#res.req.httpVersion === '1.0') return;
+    try {
+      if (statusCode === 102) this.#res.writeProcessing();
+      if (statusCode === 103) this.#res.writeEarlyHints({ link: linksOf(rawHeaders) });
+    } catch {
+      // node:http takes fewer forms of a link than there are: a hint that it refuses is dropped.
     }
-    this.#res.writeEarlyHints(hints);
   }
+}
+
+/** Each link of each line by itself (RFC 8288 §3), as node:http wants them. */
+function linksOf(rawHeaders: readonly string[]): string[] {
+  return asEntries(rawHeaders)
+    .filter(([name]) => isHeader(name, 'link'))
+    .flatMap(([, value]) => value.split(/,\s*(?=<)/));
 }
 
 function flushHeadOf(relay: Relay): void {

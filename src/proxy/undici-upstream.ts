@@ -19,7 +19,12 @@ export interface UndiciUpstreamOptions {
   readonly headTimeoutMs: number;
 }
 
-export function createUndiciUpstream(options: UndiciUpstreamOptions): Upstream {
+export interface UndiciUpstream extends Upstream {
+  /** Takes no more requests; resolves once those under way have ended. */
+  retire(): Promise<void>;
+}
+
+export function createUndiciUpstream(options: UndiciUpstreamOptions): UndiciUpstream {
   const pool = new Pool(options.origin, {
     pipelining: 1,
     headersTimeout: options.headTimeoutMs,
@@ -30,6 +35,7 @@ export function createUndiciUpstream(options: UndiciUpstreamOptions): Upstream {
   });
   return {
     send: (request, sink) => void pool.dispatch(optionsOf(request), new Relayed(request, sink)),
+    retire: () => pool.close(),
     close: () => pool.destroy(),
   };
 }

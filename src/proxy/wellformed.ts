@@ -24,6 +24,8 @@ function isFramingClear(httpVersion: string, fields: HeadFields): boolean {
  * has to name the same host as `Host`; anything else is undefined.
  */
 export function originForm(target: string, host: string | undefined): string | undefined {
+  // A fragment is none of a request; two parties may cut the query off at another place.
+  if (target.includes('#')) return undefined;
   if (target.startsWith('/')) return target;
   const absolute = /^https?:\/\/([^/?#]*)(.*)$/i.exec(target);
   if (!absolute || absolute[1]?.toLowerCase() !== host?.toLowerCase()) return undefined;

@@ -2,35 +2,15 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
-import net from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { openRawClient, type RawClient } from '../support/raw.ts';
+import { serveRawApp } from '../support/raw-app.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 async function clientOf(t: TestContext, port: number): Promise<RawClient> {
   const client = await openRawClient(port);
   t.after(() => client.socket.destroy());
   return client;
-}
-
-/** An app on a bare socket that answers what the test says, byte for byte. */
-async function serveRawApp(
-  t: TestContext,
-  onRequest: (socket: net.Socket, request: string, count: number) => void,
-): Promise<number> {
-  let count = 0;
-  const sockets = new Set<net.Socket>();
-  const server = net.createServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined);
-    socket.on('data', (chunk: Buffer) => onRequest(socket, chunk.toString('latin1'), ++count));
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.after(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  return (server.address() as net.AddressInfo).port;
 }
 
 async function bodyOf(message: IncomingMessage): Promise<string> {
@@ -252,7 +232,10 @@ describe('bodies', () => {
       }
       assert.ok(Buffer.concat(chunks).equals(bodyFor(path.at(-1) ?? '')), path);
     };
-    const paths = Array.from('abcdefgh').flatMap((letter) => [`/sized/${letter}`, `/chunked/${letter}`]);
+    const paths = Array.from('abcdefgh').flatMap((letter) => [
+      `/sized/${letter}`,
+      `/chunked/${letter}`,
+    ]);
     await Promise.all(paths.map((path, i) => read(path, i % 3 === 0)));
   });
 
