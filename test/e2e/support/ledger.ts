@@ -23,7 +23,7 @@ export interface Ledger {
   incomplete(): string[];
   /** How many decisions of this kind were made. */
   count(kind: Decision['decision']): number;
-  /** Which promise any request has broken, one sentence each; none: all is well. */
+  /** What has ended a sidecar, and which promise any request has broken; none: all is well. */
   faults(): string[];
 }
 
@@ -39,6 +39,7 @@ export function createLedger(): Ledger {
   const requests: Noted<'request'>[] = [];
   const openings = new Map<string, Noted<'opened' | 'ended'>>();
   const endings = new Map<string, Noted<'opened' | 'ended'>>();
+  const crashes: string[] = [];
 
   function noteJournal(machine: MachineId, entry: JournalEntry): void {
     if (entry.kind === 'request') requests.push({ ...entry, machine });
@@ -50,6 +51,19 @@ export function createLedger(): Ledger {
     const opening = openings.get(session);
     if (!opening || at >= (endings.get(session)?.at ?? Infinity)) return false;
     return opening.machine !== machine || !isKnown;
+  }
+
+  /**
+   * The requests that are among these more than once. Not those that the edge has handed out more
+   * often than it records: after a connection was cut it sends again what is idempotent (RFC 9110
+   * §9.2.2).
+   */
+  function repeated(items: readonly Identified[]): string[] {
+    const handedOut = countById(decisions.filter(({ why }) => why !== 'peer-hop'));
+    const recorded = new Map(records.map(({ requestId, hops }) => [requestId, hops.length]));
+    return [...countById(items)]
+      .filter(([id, count]) => count > 1 && (handedOut.get(id) ?? 0) <= (recorded.get(id) ?? 0))
+      .map(([id]) => id);
   }
 
   function wayOf(requestId: string): string {
@@ -65,6 +79,7 @@ export function createLedger(): Ledger {
       if (source === 'sidecar' && line.includes('"msg":"request"')) {
         decisions.push(JSON.parse(line) as Decision);
       }
+      if (source === 'sidecar' && line.includes('"level":60')) crashes.push(line);
     },
     incomplete: () => {
       const lines = new Set(decisions.map(({ requestId, machine }) => requestId + machine));
@@ -86,7 +101,8 @@ export function createLedger(): Ledger {
         ['was forwarded twice', repeated(decisions.filter(isForward))],
         ['was refused for good', idsOf(decisions.filter(isFinalRefusal))],
       ];
-      return found.flatMap(([what, ids]) => ids.map((id) => `${id} ${what}: ${wayOf(id)}`));
+      const broken = found.flatMap(([what, ids]) => ids.map((id) => `${id} ${what}: ${wayOf(id)}`));
+      return [...crashes, ...broken];
     },
   };
 }
@@ -99,9 +115,9 @@ function isForward({ decision }: Decision): boolean {
   return decision === 'forward';
 }
 
-/** 503 says "later"; any other refusal makes a client give its session up. */
+/** It makes the client give its session up. */
 function isFinalRefusal({ decision, status }: Decision): boolean {
-  return decision === 'refuse' && status !== 503;
+  return decision === 'refuse' && status === 404;
 }
 
 interface Identified {
@@ -112,10 +128,8 @@ function idsOf(items: readonly Identified[]): string[] {
   return items.map(({ requestId }) => requestId);
 }
 
-/** The ids of the requests that are among these more than once. */
-function repeated(items: readonly Identified[]): string[] {
-  const seen = new Set<string>();
-  const again = new Set<string>();
-  for (const { requestId } of items) (seen.has(requestId) ? again : seen).add(requestId);
-  return [...again];
+function countById(items: readonly Identified[]): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const { requestId } of items) counts.set(requestId, (counts.get(requestId) ?? 0) + 1);
+  return counts;
 }
