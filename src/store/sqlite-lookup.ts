@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts';
 import type { HotCache } from './hot-cache.ts';
 import type { PendingWrites } from './pending-writes.ts';
 import { isBusy, toStoreError } from './sqlite-errors.ts';
+import type { Freshness } from './sqlite-freshness.ts';
 import type { SqliteReader } from './sqlite-reader.ts';
 import type { Lookup, OnStoreOperation, StoreError } from './store.ts';
 import type { StoreCounters } from './write-methods.ts';
@@ -11,6 +12,7 @@ import type { StoreCounters } from './write-methods.ts';
 export interface LookupParts {
   readonly reader: SqliteReader;
   readonly hot: HotCache;
+  readonly freshness: Freshness;
   readonly pending: Pick<PendingWrites, 'has' | 'apply'>;
   readonly counters: StoreCounters;
   readonly clock: Clock;
@@ -20,19 +22,20 @@ export interface LookupParts {
 }
 
 export function createLookup(parts: LookupParts): (key: SessionKey) => Lookup {
-  const { hot, pending, counters, clock } = parts;
+  const { hot, freshness, pending, counters, clock } = parts;
   const read = createRead(parts);
   return (key) => {
     counters.lookups += 1;
     const now = clock.now();
     const isPending = pending.has(key);
-    const known = isPending ? undefined : hot.get(key, now);
+    const isFresh = freshness.check();
+    const known = isFresh && !isPending ? hot.get(key, now) : undefined;
     if (known !== undefined) return known;
     const found = read(key);
     if (found === 'unknown') return 'unknown';
     const binding = isPending ? pending.apply(key, found) : found;
     if (binding === undefined || binding.expiresAt <= now) return 'absent';
-    if (!isPending) hot.set(binding, now);
+    if (!isPending) hot.set(binding);
     return binding;
   };
 }

@@ -20,6 +20,7 @@ export type WriterRequest =
       readonly now: number;
       readonly maxRows: number;
     }
+  | { readonly kind: 'stamp' }
   | { readonly kind: 'close' };
 
 export type RequestKind = WriterRequest['kind'];
@@ -39,7 +40,15 @@ export interface WriterAnswers {
     /** Where the next page goes on; undefined after the last one. */
     readonly next: SessionKey | undefined;
   };
+  stamp: Stamp;
   close: undefined;
+}
+
+/** Both are equal to those of an earlier answer only if no other connection has committed in between. */
+export interface Stamp {
+  /** A data version is one of a connection alone, and each thread has another one. */
+  readonly threadId: number;
+  readonly dataVersion: number;
 }
 
 export type WriteResult =

@@ -1,5 +1,6 @@
 /** What the writer thread does for each request, in one transaction each. */
 import { statSync } from 'node:fs';
+import { threadId } from 'node:worker_threads';
 import type { Database } from 'better-sqlite3';
 import type { SessionKey } from '../affinity/session.ts';
 import { applyWrite } from './rules.ts';
@@ -28,6 +29,7 @@ export type Transactions = {
 export function createTransactions(db: Database, settings: WriterSettings): Transactions {
   const { path, limits } = settings;
   const table = createSessionTable(db);
+  const dataVersion = db.prepare<[], number>('PRAGMA data_version').pluck(true);
   const cleanup = db.transaction((now: number, maxRemoved: number) => {
     const expiredCount = table.removeExpired(now, maxRemoved);
     const evicted = evictExcess(table, limits.maxSessions, maxRemoved - expiredCount);
@@ -46,6 +48,7 @@ export function createTransactions(db: Database, settings: WriterSettings): Tran
       const bindings = rows.filter((binding) => binding.expiresAt > now);
       return { bindings, next: rows.length < maxRows ? undefined : rows.at(-1)?.key };
     },
+    stamp: () => ({ threadId, dataVersion: Number(dataVersion.get()) }),
     close: () => {
       db.close();
       return undefined;

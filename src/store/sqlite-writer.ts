@@ -53,6 +53,8 @@ function perform(request: WriterRequest, transactions: Transactions): WriterAnsw
       return transactions.count(request);
     case 'page':
       return transactions.page(request);
+    case 'stamp':
+      return transactions.stamp(request);
     case 'close': {
       transactions.close(request);
       return;

@@ -3,12 +3,13 @@
  * file. Nothing here waits on the event loop:
  *
  *     lookup ─ pending writes? ─ yes ─> point read, and the pending writes applied to it
- *              └ no ─ hot cache ─ hit ─> answer
- *                     └ miss ─> point read (read-only connection, never waits)
+ *              └ no ─ hot cache, fresh ─ hit ─> answer
+ *                     └ miss, or not fresh ─> point read (read-only connection, never waits)
  *     writes ─> queue ─> writer thread: one commit a batch
  *
  * A write whose promise has resolved survives a crash of the process; of a power cut only what was
- * checkpointed does. A binding that another process wrote is seen within a second.
+ * checkpointed does. A binding that another process makes is seen at once, for what is absent is
+ * not cached; what it changes or removes, within a second.
  */
 import type { Binding, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
@@ -16,6 +17,7 @@ import { backoffDelayMs } from '../resilience.ts';
 import { createHotCache } from './hot-cache.ts';
 import type { HotCache } from './hot-cache.ts';
 import { toStoreError } from './sqlite-errors.ts';
+import { createFreshness } from './sqlite-freshness.ts';
 import { createLookup } from './sqlite-lookup.ts';
 import { describeOpenFailure, prepareStorePath } from './sqlite-path.ts';
 import { openSqliteReader } from './sqlite-reader.ts';
@@ -34,8 +36,8 @@ import type { StoreCounters } from './write-methods.ts';
 import { createWriteQueue } from './write-queue.ts';
 import type { WriteQueue } from './write-queue.ts';
 
-const MAX_HOT_BINDINGS = 10_000;
-const MAX_HOT_AGE_MS = 1_000;
+/** About 25 MB when full: the sessions that one sidecar is expected to have in use at once. */
+const MAX_HOT_BINDINGS = 100_000;
 /** Rows removed in one commit of a clean-up: short enough that a write in between hardly waits. */
 const CLEANUP_STRIDE = 500;
 const PAGE_ROWS = 500;
@@ -76,21 +78,26 @@ function createSqliteStore(
 ): LocalStore {
   const { clock, limits, onOperation, onError } = options;
   const counters = createStoreCounters();
-  const hot = createHotCache(MAX_HOT_BINDINGS, MAX_HOT_AGE_MS);
+  const hot = createHotCache(MAX_HOT_BINDINGS);
   const closing = new AbortController();
   const queue = createWriteQueue({
     ask: (request) => thread.ask(request),
     waitToRetry: createBackoff(options, closing.signal),
-    onSettled: ({ key, now }, outcome) => {
-      // From the call on: another process may have written right after the commit.
-      if (outcome?.after) hot.set(outcome.after, now);
+    onSettled: ({ key }, outcome) => {
+      if (outcome?.after) hot.set(outcome.after);
       else hot.delete(key);
     },
     onEvicted: (keys) => forgetAll(hot, keys),
     maxAgeMs: limits.maxAgeMs,
   });
+  const freshness = createFreshness({
+    clock,
+    askForStamp: () => thread.ask({ kind: 'stamp' }),
+    onForeignWrite: () => hot.clear(),
+  });
   const { pending } = queue;
-  const lookup = createLookup({ reader, hot, pending, counters, clock, onOperation, onError });
+  const parts = { reader, hot, freshness, pending, counters, clock };
+  const lookup = createLookup({ ...parts, onOperation, onError });
   const timed = createTimed(clock, counters, onOperation);
   let closed: Promise<void> | undefined;
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Binding } from '../../src/affinity/session.ts';
-import { createHotCache } from '../../src/store/hot-cache.ts';
+import { createHotCache, type HotCache } from '../../src/store/hot-cache.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
 const NOW = 1_000_000;
@@ -17,37 +17,83 @@ function binding(name: string, expiresAt = NOW + 60_000): Binding {
   };
 }
 
-test('an entry counts for its second and no longer', () => {
-  const hot = createHotCache(10, 1_000);
-  hot.set(binding('a'), NOW);
-  assert.deepEqual(hot.get(keyOf('a'), NOW + 999), binding('a'));
-  assert.equal(hot.get(keyOf('a'), NOW + 1_000), undefined);
+function names(prefix: string, count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `${prefix}${index}`);
+}
+
+function held(hot: HotCache, candidates: readonly string[]): string[] {
+  return candidates.filter((name) => hot.get(keyOf(name), NOW) !== undefined);
+}
+
+test('an entry has no age', () => {
+  const hot = createHotCache(10);
+  hot.set(binding('a', NOW + 1e9));
+  assert.deepEqual(hot.get(keyOf('a'), NOW + 1e9 - 1), binding('a', NOW + 1e9));
 });
 
 test('an entry does not outlive its binding', () => {
-  const hot = createHotCache(10, 1_000);
-  hot.set(binding('a', NOW + 5), NOW);
+  const hot = createHotCache(10);
+  hot.set(binding('a', NOW + 5));
   assert.equal(hot.get(keyOf('a'), NOW + 5), undefined);
 });
 
-test('a clock set back ends an entry', () => {
-  const hot = createHotCache(10, 1_000);
-  hot.set(binding('a'), NOW);
-  assert.equal(hot.get(keyOf('a'), NOW - 1), undefined);
+test('a clock set back ends all entries', () => {
+  const hot = createHotCache(10);
+  hot.set(binding('a', NOW + 5));
+  assert.equal(hot.get(keyOf('b'), NOW + 10), undefined);
+  assert.equal(hot.get(keyOf('a'), NOW), undefined);
 });
 
-test('there are never more entries than the bound, and the newest are among them', () => {
-  const hot = createHotCache(10, 1_000);
-  const names = Array.from({ length: 100 }, (_, index) => `k${index}`);
-  for (const name of names) hot.set(binding(name), NOW);
-  const held = names.filter((name) => hot.get(keyOf(name), NOW) !== undefined);
-  assert.ok(held.length <= 10);
-  assert.deepEqual(held.slice(-5), names.slice(-5));
+test('what is set again has its newest value, and its place', () => {
+  const hot = createHotCache(2);
+  for (const expiresAt of [NOW + 1, NOW + 2, NOW + 3]) hot.set(binding('a', expiresAt));
+  hot.set(binding('b'));
+  assert.equal(hot.get(keyOf('a'), NOW)?.expiresAt, NOW + 3);
+  assert.deepEqual(held(hot, ['a', 'b']), ['a', 'b']);
 });
 
-test('what is deleted is gone from both generations', () => {
-  const hot = createHotCache(4, 1_000);
-  for (const name of ['a', 'b', 'c']) hot.set(binding(name), NOW);
-  for (const name of ['a', 'b', 'c']) hot.delete(keyOf(name));
-  for (const name of ['a', 'b', 'c']) assert.equal(hot.get(keyOf(name), NOW), undefined);
+test('as many entries are held as the bound says, and never more', () => {
+  const hot = createHotCache(10);
+  const all = names('k', 100);
+  for (const name of all) hot.set(binding(name));
+  assert.equal(held(hot, all).length, 10);
+  assert.ok(held(hot, all).includes('k99'));
+});
+
+test('what is used outlives a flood of what is asked for once', () => {
+  const hot = createHotCache(100);
+  const used = names('used', 50);
+  for (const name of used) hot.set(binding(name));
+  for (const [index, name] of names('flood', 10_000).entries()) {
+    hot.set(binding(name));
+    if (index % 40 === 0) assert.equal(held(hot, used).length, 50);
+  }
+});
+
+test('there is room for one more though every entry is used', () => {
+  const hot = createHotCache(1_000);
+  const used = names('used', 1_000);
+  for (const name of used) hot.set(binding(name));
+  assert.equal(held(hot, used).length, 1_000);
+  hot.set(binding('new'));
+  assert.equal(held(hot, [...used, 'new']).length, 1_000);
+  assert.deepEqual(held(hot, ['new']), ['new']);
+});
+
+test('what is deleted is gone, and room is made all the same', () => {
+  const hot = createHotCache(4);
+  for (const name of names('k', 6)) hot.set(binding(name));
+  for (const name of names('k', 6)) hot.delete(keyOf(name));
+  assert.deepEqual(held(hot, names('k', 6)), []);
+  for (const name of names('l', 6)) hot.set(binding(name));
+  assert.equal(held(hot, names('l', 6)).length, 4);
+});
+
+test('a cleared cache is empty and fills anew', () => {
+  const hot = createHotCache(4);
+  for (const name of names('k', 6)) hot.set(binding(name));
+  hot.clear();
+  assert.deepEqual(held(hot, names('k', 6)), []);
+  for (const name of names('l', 6)) hot.set(binding(name));
+  assert.equal(held(hot, names('l', 6)).length, 4);
 });

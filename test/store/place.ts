@@ -1,8 +1,11 @@
 /** A directory for the files of one test, and the stores in it. */
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import type { Worker } from 'node:worker_threads';
+import Database from 'better-sqlite3';
 import { systemClock } from '../../src/clock.ts';
 import { openSqliteStore, type SqliteStoreOptions } from '../../src/store/sqlite.ts';
 import type { LocalStore } from '../../src/store/store.ts';
@@ -43,4 +46,18 @@ export async function createPlace(t: TestContext): Promise<Place> {
       return store;
     },
   };
+}
+
+/** Holds the write lock of the place's file, as a process that writes for long would. */
+export function holdWriteLock(place: Place): { release(): void } {
+  const db = new Database(place.path());
+  place.closeAfterwards(db);
+  db.exec('BEGIN IMMEDIATE');
+  return { release: () => void db.exec('ROLLBACK') };
+}
+
+/** Node tells of every thread that is started. */
+export async function nextWorker(): Promise<Worker> {
+  const [worker] = (await once(process, 'worker')) as [Worker];
+  return worker;
 }
