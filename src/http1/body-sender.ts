@@ -48,8 +48,8 @@ export class BodySender {
     this.#socket.on('drain', this.#onDrain);
     this.#body.on('error', this.#onError).on('close', this.#onClose);
     this.#body.on('end', this.#onEnd).on('data', this.#onData);
-    if (this.#body.readableEnded) this.#onEnd();
-    else if (this.#body.destroyed) this.#onClose();
+    // It will not say again that it has ended, or was closed, before anybody listened.
+    if (this.#body.readableEnded || this.#body.destroyed) this.#onClose();
     else if (this.#left === 0) this.#becomeSent();
   }
 

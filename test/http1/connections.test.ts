@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { Socket, type Socket as NetSocket } from 'node:net';
+import { PassThrough, Readable } from 'node:stream';
 import { test } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
 import { Call } from '../../src/http1/call.ts';
@@ -190,27 +192,28 @@ test('a loss on a connection that had served before is told apart from one on a 
   ]);
 });
 
-test('after a server has ended all its connections at once, one more try is enough', async (t) => {
+test('once a connection was lost, the other idle ones are looked at before one is used', async (t) => {
   let isRestarting = false;
   const { origin, sockets } = await startRawServer(t, (socket) => {
     onHeads(socket, () => {
-      if (!isRestarting) socket.write(DONE);
-      else for (const each of sockets) each.resetAndDestroy();
-      isRestarting = false;
+      if (isRestarting) socket.resetAndDestroy();
+      else socket.write(DONE);
     });
   });
   const upstream = openUpstream(t, origin);
-  for (let round = 0; round < 5; round += 1) {
-    await Promise.all(Array.from({ length: 10 }, () => exchange(upstream)));
-    isRestarting = true;
-    const [first, second] = [new Recorder(), new Recorder()];
-    first.onCall = (name) => {
-      if (name === 'error') upstream.send(GET, second);
-    };
-    upstream.send(GET, first);
-    await eventually(() => second.isOver);
-    assert.deepEqual([first.failure?.wasReused, second.text], [true, 'ok'], second.errorCode);
-  }
+  await Promise.all(Array.from({ length: 10 }, () => exchange(upstream)));
+  isRestarting = true;
+  const [first, second] = [new Recorder(), new Recorder()];
+  first.onCall = (name) => {
+    if (name !== 'error') return;
+    isRestarting = false;
+    // They have ended, and that is with us, unread.
+    for (const socket of sockets) socket.resetAndDestroy();
+    upstream.send(GET, second);
+  };
+  upstream.send(GET, first);
+  await eventually(() => second.isOver);
+  assert.deepEqual([first.failure?.wasReused, second.text], [true, 'ok'], second.errorCode);
 });
 
 test('an idle connection is closed after its time, by one timer that ends with the last', async (t) => {
@@ -344,6 +347,63 @@ test('a server that is too slow with its head is given up; a stream may be as sl
   await clock.advance(1_000_000);
   assert.equal(stream.isOver, false);
   await eventually(() => sockets[1]?.readableEnded === true);
+});
+
+test('a connection that was taken in time has all the time for an upload', async (t) => {
+  const clock = createTestClock();
+  const { origin } = await startRawServer(t, (socket) => transcript(socket));
+  const upstream = openUpstream(t, origin, {
+    clock,
+    connectTimeoutMs: 5_000,
+    headTimeoutMs: 1_000,
+  });
+  const recorder = new Recorder();
+  const body = new PassThrough();
+  upstream.send({ ...GET, method: 'POST', headers: [], body }, recorder);
+  await recorder.until(() => recorder.calls.includes('sent'));
+  await clock.advance(100_000);
+  assert.equal(recorder.isOver, false);
+  body.end();
+  await once(body, 'end');
+  await clock.advance(1_000);
+  assert.equal(recorder.errorCode, 'head-timeout');
+});
+
+test('a server that takes no more of an upload is given up like one that does not answer', async (t) => {
+  const clock = createTestClock();
+  const { origin } = await startRawServer(t, (socket) => socket.pause());
+  const upstream = openUpstream(t, origin, { clock, headTimeoutMs: 1_000 });
+  const recorder = new Recorder();
+  const body = new Readable({
+    read() {
+      this.push(Buffer.alloc(1_000_000));
+    },
+  });
+  upstream.send({ ...GET, method: 'POST', headers: [], body }, recorder);
+  await eventually(() => body.isPaused() && clock.pendingCount() === 1);
+  await clock.advance(999);
+  assert.equal(recorder.isOver, false);
+  await clock.advance(1);
+  assert.equal(recorder.errorCode, 'head-timeout');
+});
+
+test('an upload may go on after the head of its answer has come, however long it takes', async (t) => {
+  const clock = createTestClock();
+  const { origin, sockets } = await startRawServer(t, (socket) => {
+    socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\n\r\n'));
+  });
+  const upstream = openUpstream(t, origin, { clock, headTimeoutMs: 1_000 });
+  const recorder = new Recorder();
+  const body = new PassThrough();
+  upstream.send({ ...GET, method: 'POST', headers: [], body }, recorder);
+  await recorder.until(() => recorder.statusCode === 200);
+  body.end('more');
+  await once(body, 'end');
+  await clock.advance(1_000_000);
+  assert.equal(recorder.isOver, false);
+  sockets[0]?.end();
+  await recorder.over();
+  assert.equal(recorder.calls.at(-1), 'end');
 });
 
 test('no timer is set for a request unless one is configured', async (t) => {

@@ -318,3 +318,17 @@ test('a buffer that was not all written when its answer ended is not followed by
   await exchange(upstream);
   assert.equal(sockets.length, 2);
 });
+
+test('uploads one after the other leave nothing behind on their connection', async (t) => {
+  const { origin, sockets } = await startRawServer(t, answeringAfter('hello', []));
+  const upstream = openUpstream(t, origin);
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error): unknown => warnings.push(warning);
+  process.on('warning', onWarning);
+  t.after(() => process.off('warning', onWarning));
+  for (let i = 0; i < 20; i += 1) {
+    const body = Readable.from([Buffer.from('hello')]);
+    await exchange(upstream, { method: 'POST', headers: ['Content-Length', '5'], body });
+  }
+  assert.deepEqual([warnings, sockets.length], [[], 1]);
+});

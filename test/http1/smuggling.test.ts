@@ -120,6 +120,8 @@ const MALFORMED: readonly (readonly [name: string, answer: string, options?: Par
   ['a chunk longer than its size', `${CHUNKED}3\r\nabcd\r\n0\r\n\r\n`],
   ['a chunk shorter than its size', `${CHUNKED}3\r\nab\r\n0\r\n\r\n`],
   ['a bare LF after a chunk', `${CHUNKED}3\r\nabc\n0\r\n\r\n`],
+  ['another byte for the CR after a chunk', `${CHUNKED}3\r\nabc!\n0\r\n\r\n`],
+  ['another byte for the LF after a chunk', `${CHUNKED}3\r\nabc\r!0\r\n\r\n`],
   ['nothing after a chunk', `${CHUNKED}3\r\nabc0\r\n\r\n`],
   ['a bare LF after the last chunk', `${CHUNKED}0\n\r\n`],
   ['a bare LF after the trailers', `${CHUNKED}0\r\n\n`],
