@@ -101,7 +101,7 @@ export function createHttpWire(parts: HttpWireParts): HttpWire {
     const received = unwrapHead(req.rawHeaders);
     if (!received) answerShortly(res, 400, 'A forward names its target and its Machine.\n');
     else if (received.machine !== parts.self) {
-      answerShortly(res, 421, 'Another Machine is meant.\n', 'moved');
+      answerShortly(res, 421, 'Another Machine is meant.\n', 'not-meant');
     } else begin(req, res, { from: 'peer', ...received, extra });
   }
 

@@ -14,10 +14,12 @@ const MACHINE_HEADER = 'x-fly-affinity-machine';
 export const REFUSED_HEADER = 'x-fly-affinity-refused';
 
 /**
- * `moved`: another Machine owns the session, or another one was meant (421). `stranger`: the peer
- * does not know us yet, as its directory is read once per interval (403).
+ * `moved`: another Machine owns the session, as the one that was meant says itself (421).
+ * `not-meant`: another Machine has that address now, which says nothing of the one that was meant
+ * (421). `stranger`: the peer does not know us yet, as its directory is read once per interval (403).
  */
-export type PeerRefusal = 'moved' | 'stranger';
+export type PeerRefusal = (typeof PEER_REFUSALS)[number];
+const PEER_REFUSALS = ['moved', 'not-meant', 'stranger'] as const;
 
 export interface ForwardedHead {
   readonly target: string;
@@ -66,5 +68,5 @@ export function readPeerRefusal(
 ): PeerRefusal | undefined {
   if (statusCode !== 421 && statusCode !== 403) return undefined;
   const refusal = headerValue(rawHeaders, REFUSED_HEADER);
-  return refusal === 'moved' || refusal === 'stranger' ? refusal : undefined;
+  return PEER_REFUSALS.find((known) => known === refusal);
 }

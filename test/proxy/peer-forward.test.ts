@@ -1,0 +1,356 @@
+/** Whole sidecars that ask, tell and forward to each other, over their real peer listeners. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import http, { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import { describe, test, type TestContext } from 'node:test';
+import { WebSocket, WebSocketServer } from 'ws';
+import { until } from '../fleet/support.ts';
+import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
+import { openRawClient } from '../support/raw.ts';
+import { serve, serveApp } from '../support/sidecar.ts';
+
+/** What an app has got. */
+interface Got {
+  readonly at: string;
+  readonly method: string;
+  readonly url: string;
+  readonly headers: http.IncomingHttpHeaders;
+  readonly bytes: number;
+}
+
+/** Mints `abc` for whoever opens a session, and tells what else it gets. */
+function appOf(at: string): RequestListener {
+  return (req, res) => {
+    if (req.url === '/open') {
+      res.writeHead(200, { 'mcp-session-id': 'abc' }).end();
+      return;
+    }
+    let bytes = 0;
+    req.on('data', (chunk: Buffer) => (bytes += chunk.length));
+    req.on('end', () => {
+      const { method = '', url = '', headers } = req;
+      res.end(JSON.stringify({ at, method, url, headers, bytes } satisfies Got));
+    });
+  };
+}
+
+async function startMachine(
+  t: TestContext,
+  fleet: TestFleet,
+  id: string,
+  env: Record<string, string> = {},
+): Promise<TestMachine> {
+  return fleet.start(id, await serveApp(t, appOf(id)), env);
+}
+
+const WITHOUT_HINTS = { SESSION_ID_HINTS: 'false' };
+const SESSION = { 'mcp-session-id': 'abc' };
+const HINTED = { 'mcp-session-id': 'abc~m1' };
+
+/** Its length is not known, so it can't be replayed. */
+function upload(
+  machine: TestMachine,
+  headers: Record<string, string>,
+  path = '/rpc',
+): Promise<Response> {
+  const body = new Blob(['x'.repeat(10)]).stream();
+  return fetch(machine.url + path, { method: 'POST', duplex: 'half', headers, body });
+}
+
+async function openSession(machine: TestMachine): Promise<void> {
+  const opened = await fetch(`${machine.url}/open`, { method: 'POST' });
+  assert.equal(opened.status, 200);
+}
+
+async function replayOf(machine: TestMachine, headers: Record<string, string>): Promise<string> {
+  const answer = await fetch(`${machine.url}/rpc`, { headers, redirect: 'manual' });
+  return answer.headers.get('fly-replay') ?? 'none';
+}
+
+/** Machines tell each other of new sessions a moment later. */
+function untilRows(machine: TestMachine, count: number): Promise<void> {
+  return until(async () => (await machine.rowCount()) === count);
+}
+
+async function isGivenUpFor(now: Response): Promise<void> {
+  assert.equal(now.status, 503);
+  assert.equal(now.headers.get('retry-after'), '1');
+  assert.doesNotMatch(await now.text(), /abc|m1|m2/);
+}
+
+describe('a Machine', () => {
+  test('asks the others for the owner of a session that it has not heard of', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    const m1 = await startMachine(t, fleet, 'm1', WITHOUT_HINTS);
+    await openSession(m1);
+    const m2 = await startMachine(t, fleet, 'm2', WITHOUT_HINTS);
+    assert.match(await replayOf(m2, SESSION), /^instance=m1;/);
+    await untilRows(m2, 1);
+  });
+
+  test('tells the others of a new session, who know it though it is not there any more', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2', 'm3');
+    const m1 = await startMachine(t, fleet, 'm1', WITHOUT_HINTS);
+    const others = [
+      await startMachine(t, fleet, 'm2', WITHOUT_HINTS),
+      await startMachine(t, fleet, 'm3', WITHOUT_HINTS),
+    ];
+    await openSession(m1);
+    for (const other of others) await untilRows(other, 1);
+    await m1.sidecar.stop();
+    for (const other of others) {
+      assert.match(
+        await replayOf(other, SESSION),
+        /^instance=m1;timeout=10s;fallback=prefer_self$/,
+      );
+    }
+  });
+});
+
+describe('a request that can not be replayed', () => {
+  test('is forwarded to the owner with all of its body, in chunks and with a length', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    await startMachine(t, fleet, 'm1');
+    const m2 = await startMachine(t, fleet, 'm2');
+    const size = 5_000_000;
+    for (const length of [{}, { 'content-length': String(size) }]) {
+      const req = http.request(`${m2.url}/rpc?a=%20b`, {
+        method: 'PUT',
+        headers: { ...HINTED, 'X-Mine': '1', host: 'example.com', ...length },
+      });
+      req.end(Buffer.alloc(size));
+      const got = await gotBy(req);
+      assert.deepEqual(
+        [got.at, got.method, got.url, got.bytes],
+        ['m1', 'PUT', '/rpc?a=%20b', size],
+      );
+      assert.equal(got.headers['mcp-session-id'], 'abc');
+      assert.deepEqual([got.headers.host, got.headers['x-mine']], ['example.com', '1']);
+      assert.deepEqual(ours(got.headers), []);
+    }
+  });
+
+  test('keeps its client when it is forwarded: what was forged of our headers is not believed', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    await startMachine(t, fleet, 'm1');
+    const m2 = await startMachine(t, fleet, 'm2');
+    const forged = {
+      'x-fly-affinity-target': '/admin',
+      'x-fly-affinity-machine': 'm2',
+      'x-fly-affinity-host': 'evil.example',
+      'x-fly-affinity-refused': 'moved',
+    };
+    const answer = await upload(m2, { ...HINTED, ...forged, 'x-forwarded-for': '192.0.2.1' });
+    const got = (await answer.json()) as Got;
+    assert.deepEqual([got.at, got.url], ['m1', '/rpc']);
+    assert.equal(got.headers.host, new URL(m2.url).host);
+    assert.equal(got.headers['x-forwarded-for'], '192.0.2.1');
+  });
+
+  test('has no id in the URL by which it is forwarded', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    const urls: string[] = [];
+    const peer = await serveApp(t, (req, res) => {
+      urls.push(req.url ?? '');
+      req.resume().on('end', () => res.end('{}'));
+    });
+    fleet.lines.get('m1')?.leadTo(peer);
+    const m2 = await startMachine(t, fleet, 'm2');
+    await upload(m2, {}, '/rpc?session_id=abc~m1');
+    assert.deepEqual(urls, ['/v1/forward']);
+  });
+
+  test('is told to go on, and brings back a stream as it comes', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    const left = Promise.withResolvers<undefined>();
+    const app = await serveApp(t, (req, res) => {
+      res.on('close', () => left.resolve(undefined));
+      req.on('data', (chunk: Buffer) => res.write(`data: ${String(chunk)}\n\n`));
+    });
+    await fleet.start('m1', app);
+    const m2 = await startMachine(t, fleet, 'm2');
+    const client = await openRawClient(m2.sidecar.ports.public);
+    t.after(() => client.socket.destroy());
+    client.send(
+      'POST / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: abc~m1\r\nExpect: 100-continue\r\n' +
+        'Transfer-Encoding: chunked\r\n\r\n',
+    );
+    await client.until((text) => text.startsWith('HTTP/1.1 100 Continue\r\n\r\n'));
+    for (const word of ['one', 'two']) {
+      client.send(`3\r\n${word}\r\n`);
+      await client.until((text) => text.includes(`data: ${word}\n\n`));
+    }
+    client.socket.destroy();
+    await left.promise;
+  });
+});
+
+/** Headers that belong to the hop between two sidecars. */
+function ours(headers: http.IncomingHttpHeaders): string[] {
+  return Object.keys(headers).filter((name) => name.startsWith('x-fly-affinity'));
+}
+
+async function gotBy(req: http.ClientRequest): Promise<Got> {
+  const [res] = (await once(req, 'response')) as [IncomingMessage];
+  let text = '';
+  for await (const chunk of res) text += String(chunk);
+  return JSON.parse(text) as Got;
+}
+
+describe('a forward that its owner does not take is a 503 with Retry-After', () => {
+  test('if the session has moved, and the copy of its binding is dropped', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2', 'm3');
+    const m1 = await startMachine(t, fleet, 'm1', WITHOUT_HINTS);
+    const m2 = await startMachine(t, fleet, 'm2', WITHOUT_HINTS);
+    await openSession(m1);
+    await untilRows(m2, 1);
+    // m3 does not know m2, so that m2 does not hear that the app of m3 has minted the same id.
+    const onlyM1 = fleet.list.split(',').filter((entry) => entry.startsWith('m1'));
+    const m3 = await startMachine(t, fleet, 'm3', { ...WITHOUT_HINTS, FLEET: onlyM1.join() });
+    assert.match(await replayOf(m3, SESSION), /^instance=m1;/);
+    await openSession(m3);
+    await until(async () => (await replayOf(m1, SESSION)).startsWith('instance=m3;'));
+    await isGivenUpFor(await upload(m2, SESSION));
+    await untilRows(m2, 0);
+  });
+
+  test('if another Machine has its address now, and the binding is untouched', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2', 'm3');
+    const m1 = await startMachine(t, fleet, 'm1');
+    const m2 = await startMachine(t, fleet, 'm2');
+    const m3 = await startMachine(t, fleet, 'm3');
+    await openSession(m1);
+    await untilRows(m2, 1);
+    fleet.lines.get('m1')?.leadTo(m3.sidecar.ports.peer);
+    await isGivenUpFor(await upload(m2, HINTED));
+    assert.match(await replayOf(m2, SESSION), /^instance=m1;/);
+    assert.equal(await m2.rowCount(), 1);
+  });
+
+  test('if the owner does not know the Machine that forwards', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    await startMachine(t, fleet, 'm1', { FLEET: 'm9@127.0.0.9:9' });
+    const m2 = await startMachine(t, fleet, 'm2');
+    await isGivenUpFor(await upload(m2, HINTED));
+    assert.match(await replayOf(m2, HINTED), /^instance=m1;/);
+  });
+
+  test('if the owner is not there, and the binding is untouched', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    const m1 = await startMachine(t, fleet, 'm1', WITHOUT_HINTS);
+    const m2 = await startMachine(t, fleet, 'm2', WITHOUT_HINTS);
+    await openSession(m1);
+    await untilRows(m2, 1);
+    await m1.sidecar.stop();
+    await isGivenUpFor(await upload(m2, SESSION));
+    assert.equal(await m2.rowCount(), 1);
+    assert.match(await replayOf(m2, SESSION), /^instance=m1;/);
+  });
+
+  test('if nobody lists the owner', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    const m2 = await startMachine(t, fleet, 'm2');
+    await isGivenUpFor(await upload(m2, { 'mcp-session-id': 'abc~m7' }));
+  });
+});
+
+describe('a WebSocket', () => {
+  /** Already replayed once, so that it is forwarded. */
+  const REPLAYED = { ...HINTED, 'fly-replay-src': 'instance=m3;region=ams;t=1' };
+
+  async function startSocketApp(t: TestContext): Promise<number> {
+    const server = createServer();
+    const sockets = new WebSocketServer({ server });
+    sockets.on('connection', (socket, req) => {
+      socket.send(`${req.url ?? ''} ${String(req.headers['mcp-session-id'])}`);
+      socket.on('message', (message, isBinary) => socket.send(message, { binary: isBinary }));
+    });
+    return serve(t, server);
+  }
+
+  test('is forwarded to the owner, and bytes pass both ways', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    await fleet.start('m1', await startSocketApp(t));
+    const m2 = await startMachine(t, fleet, 'm2');
+    const socket = new WebSocket(`${m2.url.replace('http', 'ws')}/rpc?x=1`, { headers: REPLAYED });
+    t.after(() => socket.terminate());
+    const [first] = (await once(socket, 'message')) as [Buffer];
+    assert.equal(String(first), '/rpc?x=1 abc');
+    const large = Buffer.alloc(2_000_000, 'y');
+    socket.send(large);
+    const [echoed] = (await once(socket, 'message')) as [Buffer];
+    assert.ok(echoed.equals(large));
+    socket.close(4002, 'enough');
+    const [code] = (await once(socket, 'close')) as [number];
+    assert.equal(code, 4002);
+  });
+
+  test("is broken off when its owner's sidecar stops", async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    const m1 = await fleet.start('m1', await startSocketApp(t));
+    const m2 = await startMachine(t, fleet, 'm2');
+    const socket = new WebSocket(m2.url.replace('http', 'ws'), { headers: REPLAYED });
+    await once(socket, 'message');
+    const closed = once(socket, 'close') as Promise<[number]>;
+    await m1.sidecar.stop();
+    assert.deepEqual((await closed)[0], 1006);
+  });
+
+  test('that the app of the owner refuses is told so with the whole answer', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    const app = createServer();
+    app.on('upgrade', (_req, socket) => {
+      socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\nX-A: b\r\n\r\nnot you');
+    });
+    await fleet.start('m1', await serve(t, app));
+    const m2 = await startMachine(t, fleet, 'm2');
+    const socket = new WebSocket(m2.url.replace('http', 'ws'), { headers: REPLAYED });
+    const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
+    assert.deepEqual([answer.statusCode, answer.headers['x-a']], [403, 'b']);
+    assert.equal(String((await answer.toArray())[0]), 'not you');
+  });
+
+  test('whose owner is not there gets a 503', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    const m2 = await startMachine(t, fleet, 'm2');
+    const socket = new WebSocket(m2.url.replace('http', 'ws'), { headers: REPLAYED });
+    const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
+    assert.deepEqual([answer.statusCode, answer.headers['retry-after']], [503, '1']);
+    answer.destroy();
+  });
+});
+
+describe('the peer listener', () => {
+  const rows: readonly (readonly [
+    path: string,
+    headers: Record<string, string>,
+    status: number,
+  ])[] = [
+    ['/', {}, 404],
+    ['/v1/forward', {}, 400],
+    ['/v1/forward', { 'x-fly-affinity-target': '/' }, 400],
+    ['/v1/forward', { 'x-fly-affinity-machine': 'm1' }, 400],
+    ['/v1/forward', { 'x-fly-affinity-target': '/', 'x-fly-affinity-machine': 'm2' }, 421],
+    ['/v1/forward', { 'x-fly-affinity-target': 'a b', 'x-fly-affinity-machine': 'm1' }, 400],
+    ['/v1/forward', { 'x-fly-affinity-target': '/', 'x-fly-affinity-machine': 'm1' }, 200],
+  ];
+  for (const [path, headers, status] of rows) {
+    test(`answers ${status} to ${path} with ${JSON.stringify(headers)}`, async (t) => {
+      const fleet = await openFleet(t, 'm1', 'm2');
+      const m1 = await startMachine(t, fleet, 'm1');
+      const answer = await fetch(`http://127.0.0.1:${m1.sidecar.ports.peer}${path}`, { headers });
+      await answer.text();
+      assert.equal(answer.status, status);
+    });
+  }
+
+  test('answers 403 to a stranger, whatever is asked', async (t) => {
+    const fleet = await openFleet(t, 'm1');
+    const m1 = await startMachine(t, fleet, 'm1', { FLEET: 'm9@127.0.0.9:9' });
+    for (const path of ['/', '/v1/forward', '/v1/ask', '/v1/announce']) {
+      const answer = await fetch(`http://127.0.0.1:${m1.sidecar.ports.peer}${path}`);
+      await answer.text();
+      assert.equal(answer.status, 403);
+    }
+  });
+});

@@ -1,0 +1,97 @@
+/** Several sidecars in this process that know each other by a static list. */
+import { connect, createServer, type Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import type { TestContext } from 'node:test';
+import type { Environment } from '../../src/config.ts';
+import type { Sidecar } from '../../src/lifecycle.ts';
+import { nullMetrics, type Metrics } from '../../src/metrics.ts';
+import type { StoreMetrics } from '../../src/store/store.ts';
+import { startTestSidecar } from './sidecar.ts';
+
+/**
+ * A port that leads to a peer listener, known before the listener is there: lists of Machines name
+ * it. While it leads nowhere, connections to it are broken off.
+ */
+export interface Line {
+  readonly port: number;
+  leadTo(port: number | undefined): void;
+}
+
+export async function openLine(t: TestContext): Promise<Line> {
+  const sockets = new Set<Socket>();
+  let leadsTo: number | undefined;
+  const server = createServer((near) => {
+    if (leadsTo === undefined) {
+      near.resetAndDestroy();
+      return;
+    }
+    const far = connect(leadsTo, '127.0.0.1');
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(one);
+      one.on('error', () => other.destroy()).on('close', () => other.destroy());
+      one.pipe(other);
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  return {
+    port: (server.address() as AddressInfo).port,
+    leadTo: (port) => {
+      leadsTo = port;
+      for (const socket of sockets) socket.destroy();
+      sockets.clear();
+    },
+  };
+}
+
+export interface TestMachine {
+  readonly id: string;
+  readonly sidecar: Sidecar;
+  readonly url: string;
+  /** Rows in its store. */
+  rowCount(): Promise<number>;
+}
+
+export interface TestFleet {
+  /** `FLEET` for all of them. */
+  readonly list: string;
+  readonly lines: ReadonlyMap<string, Line>;
+  start(id: string, appPort: number, env?: Environment): Promise<TestMachine>;
+}
+
+/** Machines of these names, none of which has been started yet. */
+export async function openFleet(t: TestContext, ...ids: string[]): Promise<TestFleet> {
+  const lines = new Map<string, Line>();
+  for (const id of ids) lines.set(id, await openLine(t));
+  const list = [...lines].map(([id, { port }]) => `${id}@127.0.0.1:${port}`).join(',');
+
+  async function start(id: string, appPort: number, env: Environment = {}): Promise<TestMachine> {
+    const store = watchedStore();
+    const settings = { FLY_MACHINE_ID: id, FLEET: list, ...env };
+    const sidecar = await startTestSidecar(t, appPort, settings, { metrics: store.metrics });
+    lines.get(id)?.leadTo(sidecar.ports.peer);
+    const url = `http://127.0.0.1:${sidecar.ports.public}`;
+    return { id, sidecar, url, rowCount: async () => (await store.read()).total };
+  }
+
+  return { list, lines, start };
+}
+
+interface WatchedStore {
+  readonly metrics: Metrics;
+  readonly read: () => Promise<StoreMetrics>;
+}
+
+function watchedStore(): WatchedStore {
+  let read: (() => Promise<StoreMetrics>) | undefined;
+  return {
+    metrics: { ...nullMetrics, watchStore: (given) => (read = given) },
+    read: () => read?.() ?? Promise.reject(new Error('no store is open')),
+  };
+}
