@@ -291,9 +291,17 @@ export class Exchange implements Wire, RelayOwner {
   /** The connection stays in step: what is left of the body is read, or the connection ends. */
   #dropRestOfBody(): void {
     const req = this.#req;
-    if (req.complete || req.destroyed || this.#isUpgraded) return;
+    const { socket } = req;
+    if (req.complete || req.destroyed || socket.destroyed || this.#isUpgraded) return;
     const cancel = this.#parts.clock.after(LINGER_MS, () => req.destroy());
-    req.once('close', cancel);
+    // A request that was answered before it was complete does not hear that its connection closes.
+    const settle = (): void => {
+      cancel();
+      req.off('close', settle);
+      socket.off('close', settle);
+    };
+    req.once('close', settle);
+    socket.once('close', settle);
     req.resume();
   }
 

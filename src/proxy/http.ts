@@ -153,10 +153,11 @@ function refuseGarbage(
   open: Iterable<Exchange>,
 ): void {
   for (const exchange of open) {
-    if (exchange.socket === socket) {
-      exchange.refuseBody(error);
-      return;
-    }
+    if (exchange.socket !== socket) continue;
+    // An end in the middle of a body is a client that has left, and nobody is there to be told.
+    if (error.code === 'HPE_INVALID_EOF_STATE') exchange.destroy();
+    else exchange.refuseBody(error);
+    return;
   }
   if (!socket.writable || error.code === 'ECONNRESET') socket.destroy(error);
   else socket.end(garbageAnswer(error.code), () => socket.destroy());

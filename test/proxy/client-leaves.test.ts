@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { describe, test, type TestContext } from 'node:test';
+import { nullMetrics, type Metrics, type RequestTimes } from '../../src/metrics.ts';
+import { until } from '../fleet/support.ts';
+import { openRawClient, type RawClient } from '../support/raw.ts';
+import { watchResources } from '../support/resources.ts';
+import { serve, startTestSidecar } from '../support/sidecar.ts';
+
+interface Scene {
+  readonly app: Server;
+  readonly client: RawClient;
+  /** Resolves when no timer is left that was not there before the request. */
+  readonly withoutTimers: () => Promise<void>;
+  /** Resolves when the exchange is over. */
+  readonly answered: Promise<RequestTimes>;
+}
+
+/** An app that does nothing by itself. */
+async function setUp(t: TestContext): Promise<Scene> {
+  const watch = watchResources(t);
+  const app = createServer();
+  const over = Promise.withResolvers<RequestTimes>();
+  const metrics: Metrics = { ...nullMetrics, requestAnswered: over.resolve };
+  const parts = { clock: watch.clock, metrics };
+  const { ports } = await startTestSidecar(t, await serve(t, app), {}, parts);
+  const client = await openRawClient(ports.public);
+  const atFirst = watch.timerCount();
+  const withoutTimers = (): Promise<void> => until(() => watch.timerCount() === atFirst);
+  return { app, client, withoutTimers, answered: over.promise };
+}
+
+const UPLOAD = 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc';
+
+describe('a client that leaves', () => {
+  const leaves: readonly (readonly [how: string, leave: (client: RawClient) => void])[] = [
+    ['closes its connection', ({ socket }) => socket.destroy()],
+    ['resets its connection', ({ socket }) => socket.resetAndDestroy()],
+    ['says that it will send no more', ({ socket }) => socket.end()],
+  ];
+  for (const [how, leave] of leaves) {
+    test(`and ${how} in the middle of its upload is a 499, and no timer is left of it`, async (t) => {
+      const { app, client, withoutTimers, answered } = await setUp(t);
+      const arrived = once(app, 'request');
+      client.send(UPLOAD);
+      await arrived;
+      leave(client);
+      assert.equal((await answered).statusCode, 499);
+      await client.untilClosed();
+      assert.equal(client.received(), '');
+      await withoutTimers();
+    });
+  }
+
+  test('after it was refused in the middle of its upload leaves no timer', async (t) => {
+    const { client, withoutTimers, answered } = await setUp(t);
+    const refused = UPLOAD.replace('POST / ', 'POST http://b/ ');
+    client.send(refused);
+    await client.until((text) => text.startsWith('HTTP/1.1 400 '));
+    assert.equal((await answered).statusCode, 400);
+    client.socket.destroy();
+    await withoutTimers();
+  });
+
+  test('in the middle of a body that is no HTTP is told so', async (t) => {
+    const { app, client, withoutTimers, answered } = await setUp(t);
+    const arrived = once(app, 'request');
+    client.send('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n');
+    await arrived;
+    client.send('nonsense\r\n');
+    await client.until((text) => text.startsWith('HTTP/1.1 400 '));
+    assert.equal((await answered).statusCode, 400);
+    client.socket.destroy();
+    await withoutTimers();
+  });
+});
