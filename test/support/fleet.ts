@@ -2,6 +2,7 @@
 import { connect, createServer, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
+import type { SidecarParts } from '../../src/app.ts';
 import type { Environment } from '../../src/config.ts';
 import type { Sidecar } from '../../src/lifecycle.ts';
 import { nullMetrics, type Metrics } from '../../src/metrics.ts';
@@ -62,7 +63,12 @@ export interface TestFleet {
   /** `FLEET` for all of them. */
   readonly list: string;
   readonly lines: ReadonlyMap<string, Line>;
-  start(id: string, appPort: number, env?: Environment): Promise<TestMachine>;
+  start(
+    id: string,
+    appPort: number,
+    env?: Environment,
+    parts?: Partial<SidecarParts>,
+  ): Promise<TestMachine>;
 }
 
 /** Machines of these names, none of which has been started yet. */
@@ -71,14 +77,17 @@ export async function openFleet(t: TestContext, ...ids: string[]): Promise<TestF
   for (const id of ids) lines.set(id, await openLine(t));
   const list = [...lines].map(([id, { port }]) => `${id}@127.0.0.1:${port}`).join(',');
 
-  async function start(id: string, appPort: number, env: Environment = {}): Promise<TestMachine> {
-    const store = watchedStore();
+  const start: TestFleet['start'] = async (id, appPort, env = {}, parts = {}) => {
+    const store = watchedStore(parts.metrics ?? nullMetrics);
     const settings = { FLY_MACHINE_ID: id, FLEET: list, ...env };
-    const sidecar = await startTestSidecar(t, appPort, settings, { metrics: store.metrics });
+    const sidecar = await startTestSidecar(t, appPort, settings, {
+      ...parts,
+      metrics: store.metrics,
+    });
     lines.get(id)?.leadTo(sidecar.ports.peer);
     const url = `http://127.0.0.1:${sidecar.ports.public}`;
     return { id, sidecar, url, rowCount: async () => (await store.read()).total };
-  }
+  };
 
   return { list, lines, start };
 }
@@ -88,10 +97,16 @@ interface WatchedStore {
   readonly read: () => Promise<StoreMetrics>;
 }
 
-function watchedStore(): WatchedStore {
+function watchedStore(metrics: Metrics): WatchedStore {
   let read: (() => Promise<StoreMetrics>) | undefined;
   return {
-    metrics: { ...nullMetrics, watchStore: (given) => (read = given) },
+    metrics: {
+      ...metrics,
+      watchStore: (given) => {
+        read = given;
+        metrics.watchStore(given);
+      },
+    },
     read: () => read?.() ?? Promise.reject(new Error('no store is open')),
   };
 }
