@@ -1,7 +1,7 @@
 /**
  * The upstream beside us, reached by an HTTP/1.1 client of our own: strict about what it takes for
- * an answer, and several times cheaper per request than a general one, as it builds no objects and
- * streams that a proxy does not need. One request at a time per connection, never a pipeline.
+ * an answer, and cheaper per request than a general one, as it builds no streams and parses nothing
+ * that a proxy does not need. One request at a time per connection, never a pipeline.
  *
  *   send --one is idle--> reserved --next tick, or a turn later if in doubt--> sent
  *     |                                                                         |
