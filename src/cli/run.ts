@@ -9,7 +9,7 @@
 import { portOf } from '../setting-checks.ts';
 import { stopSidecar, type Sidecar, type Signals } from '../lifecycle.ts';
 import { startApp, type AppProcess } from './app-process.ts';
-import { awaitPort } from './await-port.ts';
+import { awaitPort } from '../await-port.ts';
 import {
   runSidecarProcess,
   type SidecarProcess,

@@ -1,6 +1,6 @@
 /** One simulated Machine: an app, and the sidecar in front of it, as processes of this computer. */
-import { connect } from 'node:net';
 import type { MachineId } from '../affinity/session.ts';
+import { awaitPort } from '../await-port.ts';
 import type { Clock } from '../clock.ts';
 import type { ProcessKeeper, RunningProcess } from './processes.ts';
 import type { EdgeMachine, MachineState } from './targets.ts';
@@ -42,7 +42,6 @@ const KILL_SIGNAL = 'SIGINT';
 export const KILL_TIMEOUT_MS = 5_000;
 const SHUT_DOWN_GRACE_MS = 2_000;
 const START_TIMEOUT_MS = 30_000;
-const POLL_MS = 20;
 
 /**
  * stopped --start--> starting --(both listen)--> started --stop--> stopping --(both ended)--> stopped
@@ -207,23 +206,14 @@ async function untilListening(
   started: RunningProcess,
   clock: Clock,
 ): Promise<string | undefined> {
-  const deadline = clock.monotonicMs() + START_TIMEOUT_MS;
-  while (!(await listensAt(port))) {
-    if (started.hasEnded()) return `ended with ${await started.ended}`;
-    if (clock.monotonicMs() > deadline) return `does not listen on port ${port}`;
-    await clock.sleep(POLL_MS);
-  }
-  return undefined;
-}
-
-function listensAt(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, HOST);
-    const answer = (listens: boolean): void => {
-      socket.destroy();
-      resolve(listens);
-    };
-    socket.once('connect', () => answer(true));
-    socket.once('error', () => answer(false));
-  });
+  const waiting = new AbortController();
+  const giveUp = (): void => waiting.abort();
+  const cancelTimeout = clock.after(START_TIMEOUT_MS, giveUp);
+  void started.ended.then(giveUp);
+  const listens = await awaitPort({ host: HOST, port, clock, signal: waiting.signal });
+  cancelTimeout();
+  if (listens) return undefined;
+  return started.hasEnded()
+    ? `ended with ${await started.ended}`
+    : `does not listen on port ${port}`;
 }

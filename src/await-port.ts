@@ -1,6 +1,6 @@
 /** Waiting until something answers on a port. */
 import { connect } from 'node:net';
-import type { Clock } from '../clock.ts';
+import type { Clock } from './clock.ts';
 
 export interface AwaitPortOptions {
   readonly host: string;
@@ -9,10 +9,10 @@ export interface AwaitPortOptions {
   /** Ends the waiting. */
   readonly signal: AbortSignal;
   /** Called now and then with how long it has taken so far, in ms. */
-  readonly onWaiting: (waitedMs: number) => void;
+  readonly onWaiting?: (waitedMs: number) => void;
 }
 
-const PROBE_INTERVAL_MS = 100;
+const PROBE_INTERVAL_MS = 50;
 const PROBE_TIMEOUT_MS = 2000;
 const REPORT_INTERVAL_MS = 10_000;
 
@@ -25,7 +25,7 @@ export async function awaitPort(options: AwaitPortOptions): Promise<boolean> {
     if (await canConnect(options)) return true;
     const waitedMs = clock.monotonicMs() - startedAt;
     if (waitedMs >= nextReportMs) {
-      onWaiting(Math.round(waitedMs));
+      onWaiting?.(Math.round(waitedMs));
       nextReportMs += REPORT_INTERVAL_MS;
     }
     await clock.sleep(PROBE_INTERVAL_MS, signal);
@@ -33,9 +33,9 @@ export async function awaitPort(options: AwaitPortOptions): Promise<boolean> {
   return false;
 }
 
-function canConnect({ host, port, clock }: AwaitPortOptions): Promise<boolean> {
+function canConnect({ host, port, clock, signal }: AwaitPortOptions): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect({ host, port });
+    const socket = connect({ host, port, signal });
     const end = (isConnected: boolean): void => {
       cancelTimeout();
       socket.destroy();
