@@ -9,7 +9,8 @@ Usage
                                   UPSTREAM_URL's port. Opens its own port when the app's answers.
                                   The first signal drains and then reaches the app, the second
                                   at once. Ends with the app's exit code.
-  fly-affinity simulate [--machines 3] [--port 8080] [-- CMD ARGS]
+  fly-affinity simulate [--machines 3] [--port 8080] [--spread round-robin|random|never-same]
+                        [-- CMD ARGS]
                                   several Machines behind a simulated Fly Proxy, on this computer
   fly-affinity --help | --version
 

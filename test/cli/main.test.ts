@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { listen } from '../../src/listen.ts';
+import { SPREADS } from '../../src/simulator/spread.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
@@ -92,6 +93,7 @@ test('--version is the version, --help the help', async (t) => {
   assert.match(version.output, /^\d+\.\d+\.\d+\n$/);
   assert.equal(version.code, 0);
   assert.match(help.output, /Usage\n {2}fly-affinity \[serve\]/);
+  assert.ok(help.output.includes(`[--spread ${SPREADS.join('|')}]`));
   assert.equal(help.code, 0);
 });
 
