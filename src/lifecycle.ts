@@ -1,9 +1,12 @@
 /**
  * How a sidecar ends. A first signal drains it, then it stops; a second one ends it at once.
  *
- *   serving --signal--> draining --drained--> stopping --> ended, 0
- *                          |                     |
- *                          +----- signal --------+-------> ended, 128 + signal
+ *   starting --> serving --signal--> draining --drained--> stopping --> ended, 0
+ *      |                                |                     |
+ *      +--signal--> called off --stopped, as soon as it can be-----> ended, 0
+ *                       |               |                     |
+ *                       +---2nd signal--+------2nd signal-----+----> ended by that signal
+ *                       +---hangs----------------------------------> ended by the first signal
  */
 import { constants } from 'node:os';
 import type { Readiness } from './admin.ts';
@@ -29,6 +32,9 @@ export type EndedBySignals = Pick<NodeJS.EventEmitter, 'on' | 'off'>;
 export interface Signals {
   /** Resolves to the first, second, ... signal: at once if it has come already. */
   nth(count: number): Promise<NodeJS.Signals>;
+  /** Resolves to the next one that is still to come. */
+  next(): Promise<NodeJS.Signals>;
+  haveCome(): boolean;
   /** Back to what signals do by default. */
   stop(): void;
 }
@@ -37,25 +43,76 @@ export interface Signals {
 const ENDING_SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 const SIGNAL_EXIT_CODE = 128;
 
-/** Serves until a signal comes; resolves to the exit code. */
-export async function serveUntilSignal(
-  sidecar: Sidecar,
-  signals: Signals,
-  logger: Logger,
-): Promise<number> {
-  const signal = await signals.nth(1);
-  logger.info({ signal }, 'draining');
-  const atOnce = signals.nth(2).then((second) => {
-    logger.warn({ signal: second }, 'ended at once by a second signal');
-    return exitCodeOf(second);
-  });
-  return Promise.race([drainAndStop(sidecar, logger), atOnce]);
+/** How long a start that is called off has to stop in order: less than Fly's `kill_timeout`, 5 s. */
+const CALL_OFF_TIMEOUT_MS = 3_000;
+
+/**
+ * An exit code, or the signal that ends the process where it stands: an exit waits for threads, and
+ * one that hangs in the kernel, or for another process's lock, would keep it.
+ */
+export type Ending = number | NodeJS.Signals;
+
+/** What of the process an end needs. */
+export interface EndingParts {
+  readonly logger: Logger;
+  readonly clock: Clock;
 }
 
-async function drainAndStop(sidecar: Sidecar, logger: Logger): Promise<number> {
+/**
+ * Serves until a signal comes. A signal before `starting` has resolved calls the start off. Rejects
+ * if the start fails by itself.
+ */
+export async function serveUntilSignal(
+  starting: Promise<Sidecar | undefined>,
+  signals: Signals,
+  parts: EndingParts,
+): Promise<Ending> {
+  const atOnce = signals.nth(2).then((signal) => {
+    parts.logger.warn({ signal }, 'ended at once by a second signal');
+    return signal;
+  });
+  return Promise.race([serveInOrder(starting, signals, parts), atOnce]);
+}
+
+async function serveInOrder(
+  starting: Promise<Sidecar | undefined>,
+  signals: Signals,
+  parts: EndingParts,
+): Promise<Ending> {
+  const { logger } = parts;
+  const sidecar = await Promise.race([starting, signals.nth(1).then(() => undefined)]);
+  const signal = await signals.nth(1);
+  if (!sidecar) {
+    logger.info({ signal }, 'the start is called off');
+    return (await callOffStart(starting, parts)) ? 0 : signal;
+  }
+  logger.info({ signal }, 'draining');
   await sidecar.drain();
   await stopSidecar(sidecar, logger);
   return 0;
+}
+
+/** Stops what comes of a start that nobody wants any more. Resolves to false if the start hangs. */
+export async function callOffStart(
+  starting: Promise<Sidecar | undefined>,
+  { logger, clock }: EndingParts,
+): Promise<boolean> {
+  const stopped = stopOnceStarted(starting, logger);
+  const isStopped = await isOverWithin(CALL_OFF_TIMEOUT_MS, stopped, clock);
+  if (!isStopped) logger.error({}, 'the start hangs');
+  return isStopped;
+}
+
+async function stopOnceStarted(
+  starting: Promise<Sidecar | undefined>,
+  logger: Logger,
+): Promise<void> {
+  try {
+    const sidecar = await starting;
+    if (sidecar) await stopSidecar(sidecar, logger);
+  } catch (error) {
+    logger.error({ err: error }, 'the start failed after it was called off');
+  }
 }
 
 /** What goes wrong while stopping is logged and ends nothing: the process ends anyway. */
@@ -83,13 +140,16 @@ export function collectSignals(source: EndedBySignals): Signals {
     for (const { count, resolve } of waiting) if (count === received.length) resolve(signal);
   };
   for (const name of ENDING_SIGNALS) source.on(name, receive);
+  const nth = (count: number): Promise<NodeJS.Signals> =>
+    new Promise((resolve) => {
+      const signal = received[count - 1];
+      if (signal) resolve(signal);
+      else waiting.push({ count, resolve });
+    });
   return {
-    nth: (count) =>
-      new Promise((resolve) => {
-        const signal = received[count - 1];
-        if (signal) resolve(signal);
-        else waiting.push({ count, resolve });
-      }),
+    nth,
+    next: () => nth(received.length + 1),
+    haveCome: () => received.length > 0,
     stop: () => {
       for (const name of ENDING_SIGNALS) source.off(name, receive);
     },
@@ -101,9 +161,22 @@ const LAST_LINES_TIMEOUT_MS = 1000;
 
 /** Writes what is waiting, if anybody reads it. */
 export async function closeLogger(logger: Logger, clock: Clock): Promise<void> {
+  await isOverWithin(LAST_LINES_TIMEOUT_MS, logger.close(), clock);
+}
+
+/** Whether `work` resolves within `ms`. Rejects if that does first. */
+export async function isOverWithin(
+  ms: number,
+  work: Promise<unknown>,
+  clock: Clock,
+): Promise<boolean> {
   const timeout = new AbortController();
-  await Promise.race([logger.close(), clock.sleep(LAST_LINES_TIMEOUT_MS, timeout.signal)]);
-  timeout.abort();
+  const isLate = clock.sleep(ms, timeout.signal).then(() => false);
+  try {
+    return await Promise.race([work.then(() => true), isLate]);
+  } finally {
+    timeout.abort();
+  }
 }
 
 const CRASHES = ['uncaughtException', 'unhandledRejection'] as const;
@@ -114,11 +187,7 @@ const CRASHES = ['uncaughtException', 'unhandledRejection'] as const;
  */
 export function endOnCrash(
   source: EndedBySignals,
-  {
-    logger,
-    clock,
-    end,
-  }: { readonly logger: Logger; readonly clock: Clock; readonly end: () => void },
+  { logger, clock, end }: EndingParts & { readonly end: () => void },
 ): () => void {
   let hasCrashed = false;
   const crash = (error: unknown): void => {

@@ -11,14 +11,14 @@ import {
   type Signals,
 } from '../src/lifecycle.ts';
 import { nullLogger, type Logger } from '../src/logger.ts';
-import { createTestClock } from './support/clock.ts';
+import { createTestClock, type TestClock } from './support/clock.ts';
 
 interface Story {
   readonly events: EventEmitter;
   readonly signals: Signals;
   /** What was called and logged, in order. */
   readonly told: string[];
-  readonly logger: Logger;
+  readonly parts: { readonly logger: Logger; readonly clock: TestClock };
   readonly sidecar: Sidecar;
   readonly drained: PromiseWithResolvers<undefined>;
   readonly stopped: PromiseWithResolvers<undefined>;
@@ -45,12 +45,13 @@ function tell(t: TestContext): Story {
     },
   };
   const logger = { ...nullLogger, info: log, warn: log, error: log, fatal: log };
-  return { events, signals, told, logger, sidecar, drained, stopped };
+  const parts = { logger, clock: createTestClock() };
+  return { events, signals, told, parts, sidecar, drained, stopped };
 }
 
 test('a first signal drains, then stops, and ends with code 0', async (t) => {
-  const { events, signals, told, logger, sidecar, drained, stopped } = tell(t);
-  const ended = serveUntilSignal(sidecar, signals, logger);
+  const { events, signals, told, parts, sidecar, drained, stopped } = tell(t);
+  const ended = serveUntilSignal(Promise.resolve(sidecar), signals, parts);
   await nextTurn();
   assert.equal(told.length, 0);
   events.emit('SIGINT', 'SIGINT');
@@ -64,29 +65,25 @@ test('a first signal drains, then stops, and ends with code 0', async (t) => {
   assert.equal(told.at(-1), 'stopped');
 });
 
-for (const [second, code] of [
-  ['SIGINT', 130],
-  ['SIGTERM', 143],
-  ['SIGHUP', 129],
-] as const) {
-  test(`a second signal, ${second}, ends at once with code ${code}`, async (t) => {
-    const { events, signals, told, logger, sidecar } = tell(t);
-    const ended = serveUntilSignal(sidecar, signals, logger);
+for (const second of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  test(`a second signal, ${second}, ends at once`, async (t) => {
+    const { events, signals, told, parts, sidecar } = tell(t);
+    const ended = serveUntilSignal(Promise.resolve(sidecar), signals, parts);
     events.emit('SIGTERM', 'SIGTERM');
     events.emit(second, second);
-    assert.equal(await ended, code);
+    assert.equal(await ended, second);
     assert.ok(!told.includes('stop()'));
   });
 }
 
 test('a second signal ends a stop that hangs', async (t) => {
-  const { events, signals, logger, sidecar, drained } = tell(t);
-  const ended = serveUntilSignal(sidecar, signals, logger);
+  const { events, signals, parts, sidecar, drained } = tell(t);
+  const ended = serveUntilSignal(Promise.resolve(sidecar), signals, parts);
   drained.resolve(undefined);
   events.emit('SIGTERM', 'SIGTERM');
   await nextTurn();
   events.emit('SIGTERM', 'SIGTERM');
-  assert.equal(await ended, 143);
+  assert.equal(await ended, 'SIGTERM');
 });
 
 test('a signal that came before anybody asked counts', async (t) => {
@@ -95,12 +92,74 @@ test('a signal that came before anybody asked counts', async (t) => {
   assert.equal(await signals.nth(1), 'SIGTERM');
 });
 
+test('a signal during the start stops what comes of it, and ends with code 0', async (t) => {
+  const { events, signals, told, parts, sidecar, stopped } = tell(t);
+  const starting = Promise.withResolvers<Sidecar>();
+  const ended = serveUntilSignal(starting.promise, signals, parts);
+  events.emit('SIGTERM', 'SIGTERM');
+  await nextTurn();
+  assert.deepEqual(told, ['the start is called off']);
+  starting.resolve(sidecar);
+  stopped.resolve(undefined);
+  assert.equal(await ended, 0);
+  assert.deepEqual(told, ['the start is called off', 'stop()', 'stopped']);
+  assert.equal(parts.clock.pendingCount(), 0);
+});
+
+test('a start that was called off before it served ends with code 0', async (t) => {
+  const { events, signals, parts } = tell(t);
+  events.emit('SIGTERM', 'SIGTERM');
+  assert.equal(await serveUntilSignal(Promise.resolve(undefined), signals, parts), 0);
+});
+
+test('a start that hangs outlasts a signal by three seconds, and is ended by it', async (t) => {
+  const { events, signals, told, parts } = tell(t);
+  const ended = serveUntilSignal(new Promise(() => undefined), signals, parts);
+  events.emit('SIGINT', 'SIGINT');
+  await parts.clock.advance(2_999);
+  assert.deepEqual(told, ['the start is called off']);
+  await parts.clock.advance(1);
+  assert.equal(await ended, 'SIGINT');
+  assert.equal(told.at(-1), 'the start hangs');
+});
+
+test('a second signal ends a start that hangs at once', async (t) => {
+  const { events, signals, parts } = tell(t);
+  const ended = serveUntilSignal(new Promise(() => undefined), signals, parts);
+  events.emit('SIGINT', 'SIGINT');
+  events.emit('SIGTERM', 'SIGTERM');
+  assert.equal(await ended, 'SIGTERM');
+});
+
+test('a start that fails is the caller’s to tell, and one that fails once called off is logged', async (t) => {
+  const { events, signals, told, parts } = tell(t);
+  const failing = Promise.reject(new Error('port taken'));
+  await assert.rejects(serveUntilSignal(failing, signals, parts), /port taken/);
+  const starting = Promise.withResolvers<Sidecar>();
+  const ended = serveUntilSignal(starting.promise, signals, parts);
+  events.emit('SIGTERM', 'SIGTERM');
+  await nextTurn();
+  starting.reject(new Error('port taken'));
+  assert.equal(await ended, 0);
+  assert.equal(told.at(-1), 'the start failed after it was called off');
+});
+
+test('the next signal is one that is still to come', async (t) => {
+  const { events, signals } = tell(t);
+  assert.equal(signals.haveCome(), false);
+  events.emit('SIGINT', 'SIGINT');
+  const next = signals.next();
+  assert.equal(signals.haveCome(), true);
+  events.emit('SIGHUP', 'SIGHUP');
+  assert.equal(await next, 'SIGHUP');
+});
+
 test('what goes wrong while stopping is logged and ends nothing', async (t) => {
-  const { events, signals, told, logger, sidecar, drained, stopped } = tell(t);
+  const { events, signals, told, parts, sidecar, drained, stopped } = tell(t);
   events.emit('SIGINT', 'SIGINT');
   drained.resolve(undefined);
   stopped.reject(new Error('busy'));
-  assert.equal(await serveUntilSignal(sidecar, signals, logger), 0);
+  assert.equal(await serveUntilSignal(Promise.resolve(sidecar), signals, parts), 0);
   assert.equal(told.at(-1), 'stopping failed');
 });
 

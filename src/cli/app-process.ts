@@ -1,5 +1,5 @@
 /** The app as a child of `run`. */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import type { Environment } from '../config.ts';
 import { exitCodeOf } from '../lifecycle.ts';
 
@@ -8,6 +8,8 @@ export interface AppProcess {
   readonly ended: Promise<number>;
   /** Nothing happens if it has ended. */
   signal(signal: NodeJS.Signals): void;
+  /** Kills it, and what it has started; false if it has ended already. */
+  kill(): boolean;
 }
 
 /**
@@ -25,9 +27,23 @@ export function startApp(
   return new Promise((resolve, reject) => {
     child.on('error', (error) => reject(startError(command, error)));
     child.once('spawn', () => {
-      resolve({ ended, signal: (signal) => void child.kill(signal) });
+      resolve({
+        ended,
+        signal: (signal) => void child.kill(signal),
+        kill: () => killGroup(child),
+      });
     });
   });
+}
+
+function killGroup({ pid, exitCode, signalCode }: ChildProcess): boolean {
+  if (pid === undefined || exitCode !== null || signalCode !== null) return false;
+  try {
+    return process.kill(-pid, 'SIGKILL');
+  } catch {
+    // Nothing is left of the group: it has ended a moment ago, and we are yet to hear of it.
+    return false;
+  }
 }
 
 function startError(command: string, error: NodeJS.ErrnoException): Error {

@@ -77,5 +77,6 @@ function surroundings(): Surroundings {
     events: process,
     printError: (text) => void process.stderr.write(text),
     exit: (code) => process.exit(code),
+    endBy: (signal) => void process.kill(process.pid, signal),
   };
 }

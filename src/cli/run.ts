@@ -2,20 +2,32 @@
  * `fly-affinity run -- CMD ARGS`: the sidecar, and the app as its child.
  *
  *   app started --its port answers--> serving --1st signal--> draining --drained--> signal to the app
- *        |                               |                        |                      |
- *        |                               |                        +--2nd signal--> that to the app
- *        +--------- app ends ------------+------------------------+----------------------+--> ended
+ *     |      |                           |                        |                      |
+ *     |  1st signal: start called off,   |                        +--2nd signal--> that to the app
+ *     |  signal to the app               |                        |                      |
+ *     |      +--------- app ends --------+------------------------+----------------------+--> ended
+ *     +--start fails--> SIGTERM to the app --late, or a signal--> app killed --------------> ended
  */
 import { portOf } from '../setting-checks.ts';
-import { stopSidecar, type Sidecar, type Signals } from '../lifecycle.ts';
-import { startApp, type AppProcess } from './app-process.ts';
 import { awaitPort } from '../await-port.ts';
+import {
+  callOffStart,
+  isOverWithin,
+  stopSidecar,
+  type Ending,
+  type Sidecar,
+  type Signals,
+} from '../lifecycle.ts';
+import { startApp, type AppProcess } from './app-process.ts';
 import {
   runSidecarProcess,
   type SidecarProcess,
   type StartSidecar,
   type Surroundings,
 } from './sidecar-process.ts';
+
+/** How long the app has to end after SIGTERM where there is nothing left to serve. */
+const APP_END_TIMEOUT_MS = 5_000;
 
 /** Resolves to the app's exit code. */
 export function run(
@@ -27,75 +39,64 @@ export function run(
     // PORT is ours: the app would take it away from us.
     const port = String(portOf(own.config.upstreamUrl));
     const app = await startApp(command, { ...surroundings.env, PORT: port });
-    const endApp = (): void => app.signal('SIGTERM');
+    const onExit = (): void => app.signal('SIGTERM');
     // However we end, the app must not be left behind: it has a process group of its own.
-    surroundings.events.on('exit', endApp);
+    surroundings.events.on('exit', onExit);
     own.logger.info({ port }, 'app started');
     try {
-      return await superviseApp(app, own, surroundings);
+      return await superviseApp(app, own);
+    } catch (error) {
+      // Told before the app is waited for, which may take its time.
+      return own.fail(error);
     } finally {
-      endApp();
-      await app.ended;
-      surroundings.events.off('exit', endApp);
+      await endApp(app, own);
+      surroundings.events.off('exit', onExit);
     }
   });
 }
 
-async function superviseApp(
-  app: AppProcess,
-  own: SidecarProcess,
-  surroundings: Surroundings,
-): Promise<number> {
-  const sidecar = await startBeside(app, own, surroundings);
-  if (!sidecar) return relaySignals(app, own.signals, 1);
+async function superviseApp(app: AppProcess, own: SidecarProcess): Promise<Ending> {
+  const { signals, logger } = own;
+  const starting = own.start(() => isServing(app, own));
+  const isCalledOff = Promise.race([signals.nth(1), app.ended]).then(() => undefined);
+  const sidecar = await Promise.race([starting, isCalledOff]);
+  if (!sidecar) return endBeforeServing(app, starting, own);
   const code = await superviseBoth(app, sidecar, own);
-  await stopSidecar(sidecar, own.logger);
+  await stopSidecar(sidecar, logger);
   return code;
 }
 
-/** Undefined if the app has ended, or a signal has come, before the app's port answered. */
-async function startBeside(
-  app: AppProcess,
-  own: SidecarProcess,
-  surroundings: Surroundings,
-): Promise<Sidecar | undefined> {
-  try {
-    return await own.start(async () => {
-      if (!(await isAppServing(app, own, surroundings))) throw new AppDidNotComeUp();
-    });
-  } catch (error) {
-    if (error instanceof AppDidNotComeUp) return undefined;
-    throw error;
-  }
-}
-
-class AppDidNotComeUp extends Error {
-  override readonly name = 'AppDidNotComeUp';
-}
-
 /** False if the app has ended, or a signal has come, before its port answered. */
-async function isAppServing(
+function isServing(
   app: AppProcess,
-  { config, logger, signals }: SidecarProcess,
-  { clock }: Surroundings,
+  { config, logger, clock, signals }: SidecarProcess,
 ): Promise<boolean> {
   const waiting = new AbortController();
-  const giveUp = (): false => {
-    waiting.abort();
-    return false;
-  };
-  return Promise.race([
-    awaitPort({
-      host: config.upstreamUrl.hostname.replace(/^\[(.*)\]$/, '$1'),
-      port: portOf(config.upstreamUrl),
-      clock,
-      signal: waiting.signal,
-      onWaiting: (waitedMs) =>
-        logger.info({ upstream: config.upstreamUrl.origin, waitedMs }, 'waiting for the app'),
-    }),
-    app.ended.then(giveUp),
-    signals.nth(1).then(giveUp),
+  const giveUp = (): void => waiting.abort();
+  void app.ended.then(giveUp);
+  void signals.nth(1).then(giveUp);
+  return awaitPort({
+    host: config.upstreamUrl.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: portOf(config.upstreamUrl),
+    clock,
+    signal: waiting.signal,
+    onWaiting: (waitedMs) =>
+      logger.info({ upstream: config.upstreamUrl.origin, waitedMs }, 'waiting for the app'),
+  });
+}
+
+/** Nothing has to be drained: the app gets each signal at once, while the sidecar is stopped. */
+async function endBeforeServing(
+  app: AppProcess,
+  starting: Promise<Sidecar | undefined>,
+  own: SidecarProcess,
+): Promise<Ending> {
+  const [code, isStopped] = await Promise.all([
+    relaySignals(app, own.signals, 1),
+    callOffStart(starting, own),
   ]);
+  // An exit would wait for what hangs.
+  return isStopped ? code : 'SIGTERM';
 }
 
 async function superviseBoth(
@@ -121,4 +122,12 @@ async function relaySignals(app: AppProcess, signals: Signals, count: number): P
   if (typeof next === 'number') return next;
   app.signal(next);
   return relaySignals(app, signals, count + 1);
+}
+
+/** An app that ignores SIGTERM is killed: at the next signal, or when its time is over. */
+async function endApp(app: AppProcess, { signals, logger, clock }: SidecarProcess): Promise<void> {
+  app.signal('SIGTERM');
+  await isOverWithin(APP_END_TIMEOUT_MS, Promise.race([app.ended, signals.next()]), clock);
+  if (app.kill()) logger.warn({}, 'the app ignores SIGTERM: killed');
+  await app.ended;
 }

@@ -4,7 +4,7 @@ import { runSidecarProcess, type StartSidecar, type Surroundings } from './sidec
 
 /** Resolves to the exit code. */
 export function serve(surroundings: Surroundings, startSidecar: StartSidecar): Promise<number> {
-  return runSidecarProcess(surroundings, startSidecar, async ({ start, signals, logger }) =>
-    serveUntilSignal(await start(), signals, logger),
+  return runSidecarProcess(surroundings, startSidecar, (own) =>
+    serveUntilSignal(own.start(), own.signals, own),
   );
 }

@@ -6,7 +6,10 @@ import {
   closeLogger,
   collectSignals,
   endOnCrash,
+  exitCodeOf,
   type EndedBySignals,
+  type Ending,
+  type EndingParts,
   type Sidecar,
   type Signals,
 } from '../lifecycle.ts';
@@ -23,17 +26,23 @@ export interface Surroundings {
   readonly printError: (text: string) => void;
   /** Ends the process where it stands. */
   readonly exit: (code: number) => void;
+  /** Ends the process as that signal does by default: at once, whatever its threads are at. */
+  readonly endBy: (signal: NodeJS.Signals) => void;
 }
 
 /** `startSidecar` of `app.ts`, or what a test puts in its place. */
 export type StartSidecar = (config: Config, parts: SidecarParts) => Promise<Sidecar>;
 
-export interface SidecarProcess {
+export interface SidecarProcess extends EndingParts {
   readonly config: Config;
-  readonly logger: Logger;
   readonly signals: Signals;
-  /** Starts the sidecar and says so in one line. The public port waits for `untilAppAnswers`. */
-  readonly start: (untilAppAnswers?: () => Promise<void>) => Promise<Sidecar>;
+  /**
+   * Starts the sidecar and says so in one line. The public port waits for `isAppServing`; undefined
+   * if that says no, or if a signal has come until then. Rejects if a part can't be started.
+   */
+  readonly start: (isAppServing?: () => Promise<boolean>) => Promise<Sidecar | undefined>;
+  /** Says why the sidecar can't be started; returns the exit code for that. */
+  readonly fail: (error: unknown) => number;
 }
 
 /** sysexits.h */
@@ -45,14 +54,29 @@ export const EXIT_FAILURE = 1;
 export async function runSidecarProcess(
   surroundings: Surroundings,
   startSidecar: StartSidecar,
-  main: (process: SidecarProcess) => Promise<number>,
+  main: (process: SidecarProcess) => Promise<Ending>,
 ): Promise<number> {
-  const { env, clock, random, events, printError } = surroundings;
+  const { env, random, printError } = surroundings;
   const { config, warnings, mistakes } = parseConfig(env, random);
   if (mistakes) {
     printError(mistakeReport(mistakes));
     return EXIT_CONFIG;
   }
+  const ending = await runConfigured(config, warnings, surroundings, startSidecar, main);
+  if (typeof ending === 'number') return ending;
+  surroundings.endBy(ending);
+  // Still here: no signal ends the first process of a container by default.
+  return exitCodeOf(ending);
+}
+
+async function runConfigured(
+  config: Config,
+  warnings: readonly string[],
+  surroundings: Surroundings,
+  startSidecar: StartSidecar,
+  main: (process: SidecarProcess) => Promise<Ending>,
+): Promise<Ending> {
+  const { clock, random, events, printError } = surroundings;
   const logger = createLogger({ level: config.logLevel, machine: config.identity.machine, clock });
   for (const warning of warnings) logger.warn({}, warning);
   const metrics = createMetrics({ clock, version: readVersion() });
@@ -60,25 +84,48 @@ export async function runSidecarProcess(
   const end = (): void => surroundings.exit(EXIT_FAILURE);
   const stopWatching = endOnCrash(events, { logger, clock, end });
   const parts = { clock, random, logger, metrics };
-  const start: SidecarProcess['start'] = async (untilAppAnswers) => {
-    const sidecar = await startSidecar(config, {
-      ...parts,
-      ...(untilAppAnswers && { untilAppAnswers }),
-    });
-    logStart(logger, config, sidecar);
-    return sidecar;
-  };
-  try {
-    return await main({ config, logger, signals, start });
-  } catch (error) {
+  const start = createStart(startSidecar, config, parts, signals);
+  const fail: SidecarProcess['fail'] = (error) => {
     logger.fatal({ err: error }, 'could not start');
     printError(`fly-affinity: ${error instanceof Error ? error.message : String(error)}\n`);
     return EXIT_FAILURE;
+  };
+  try {
+    return await main({ config, logger, clock, signals, start, fail }).catch(fail);
   } finally {
     signals.stop();
     stopWatching();
     metrics.close();
     await closeLogger(logger, clock);
+  }
+}
+
+function createStart(
+  startSidecar: StartSidecar,
+  config: Config,
+  parts: SidecarParts,
+  signals: Signals,
+): SidecarProcess['start'] {
+  return async (isAppServing = () => Promise.resolve(true)) => {
+    const untilAppAnswers = async (): Promise<void> => {
+      if (!(await isAppServing()) || signals.haveCome()) throw new StartCalledOff();
+    };
+    const sidecar = await unlessCalledOff(startSidecar(config, { ...parts, untilAppAnswers }));
+    if (sidecar) logStart(parts.logger, config, sidecar);
+    return sidecar;
+  };
+}
+
+class StartCalledOff extends Error {
+  override readonly name = 'StartCalledOff';
+}
+
+async function unlessCalledOff(starting: Promise<Sidecar>): Promise<Sidecar | undefined> {
+  try {
+    return await starting;
+  } catch (error) {
+    if (error instanceof StartCalledOff) return undefined;
+    throw error;
   }
 }
 

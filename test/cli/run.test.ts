@@ -4,7 +4,7 @@ import { connect, createServer } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { StartSidecar } from '../../src/cli/sidecar-process.ts';
 import { run } from '../../src/cli/run.ts';
-import { systemClock } from '../../src/clock.ts';
+import { systemClock, type Clock } from '../../src/clock.ts';
 import { listen } from '../../src/listen.ts';
 
 /** Answers on PORT; SIGTERM ends it with code 7, SIGINT with 8. */
@@ -18,6 +18,12 @@ const APP = `
 const MUTE_APP = `
   process.on('SIGTERM', () => process.exit(7));
   require('node:net').connect(Number(process.env.REPORT_PORT), '127.0.0.1').on('error', () => {});
+`;
+
+/** Answers on PORT, and nothing but SIGKILL ends it. */
+const STUBBORN_APP = `
+  require('node:net').createServer((socket) => socket.end()).listen(process.env.PORT, '127.0.0.1');
+  for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(name, () => {});
 `;
 
 interface Story {
@@ -39,7 +45,17 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-async function runApp(t: TestContext, command: readonly string[], env = {}): Promise<Story> {
+interface Given {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly clock?: Clock;
+  readonly openPublicPort?: () => void;
+}
+
+async function runApp(
+  t: TestContext,
+  command: readonly string[],
+  { env = {}, clock = systemClock, openPublicPort }: Given = {},
+): Promise<Story> {
   const events = new EventEmitter();
   const appPort = await freePort();
   const told: string[] = [];
@@ -53,6 +69,7 @@ async function runApp(t: TestContext, command: readonly string[], env = {}): Pro
   const startSidecar: StartSidecar = async (_config, { untilAppAnswers }) => {
     tell('starting');
     await untilAppAnswers?.();
+    openPublicPort?.();
     queueMicrotask(() => tell('serving'));
     return {
       ports: { public: 1, peer: 2, admin: 3 },
@@ -75,11 +92,12 @@ async function runApp(t: TestContext, command: readonly string[], env = {}): Pro
         LOG_LEVEL: 'silent',
         ...env,
       },
-      clock: systemClock,
+      clock,
       random: () => 0.5,
       events,
       printError: (text) => errors.push(text),
       exit: () => assert.fail('must not exit'),
+      endBy: () => assert.fail('must not end by a signal'),
     },
     startSidecar,
     command,
@@ -174,11 +192,30 @@ test('a signal while the app is not up yet reaches it at once', async (t) => {
   const reports = createServer((socket) => socket.on('error', () => undefined));
   const port = await listen(reports, { host: '127.0.0.1', port: 0 });
   t.after(() => reports.close());
-  const story = await runApp(t, node(MUTE_APP), { REPORT_PORT: String(port) });
+  const story = await runApp(t, node(MUTE_APP), { env: { REPORT_PORT: String(port) } });
   await once(reports, 'connection');
   story.signal('SIGTERM');
   assert.equal(await story.ended, 7);
   assert.ok(!story.told.includes('serving'));
+});
+
+test('a failed start kills an app that ignores SIGTERM for five seconds', async (t) => {
+  const sleeps: number[] = [];
+  const hurried: Clock = {
+    ...systemClock,
+    sleep: (ms, signal) => {
+      sleeps.push(ms);
+      return systemClock.sleep(Math.min(ms, 10), signal);
+    },
+  };
+  const openPublicPort = (): never => {
+    throw new Error('the public port is taken');
+  };
+  const story = await runApp(t, node(STUBBORN_APP), { clock: hurried, openPublicPort });
+  assert.equal(await story.ended, 1);
+  assert.deepEqual(story.errors, ['fly-affinity: the public port is taken\n']);
+  assert.ok(sleeps.includes(5_000));
+  assert.ok(!(await isAnswering(story.appPort)));
 });
 
 test('a program that is not there is a sentence and code 1', async (t) => {
