@@ -306,13 +306,16 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   #finished(): FinishedExchange {
+    const { totalMs, sidecarMs, upstreamMs } = this.#times.durations();
     return {
       requestId: this.fields.requestId,
       method: this.head.method,
       target: this.head.target,
       routed: this.#routed,
       statusCode: this.#statusCode,
-      ...this.#times.durations(),
+      totalMs,
+      sidecarMs,
+      upstreamMs,
     };
   }
 }

@@ -71,10 +71,11 @@ export function createHttpWire(parts: HttpWireParts): HttpWire {
 
   function begin(req: IncomingMessage, res: ServerResponse, arrival: Arrival): void {
     const { from, rawHeaders, extra } = arrival;
+    const { awaitsContinue, tunnel } = extra;
     const fields = readFields(rawHeaders);
     const target = originForm(arrival.target, fields.host);
     const head = { method: req.method ?? 'GET', target: target ?? '', rawHeaders: fields.endToEnd };
-    const exchange = new Exchange(req, res, { from, head, fields, ...extra }, parts);
+    const exchange = new Exchange(req, res, { from, head, fields, awaitsContinue, tunnel }, parts);
     open.add(exchange);
     exchange.onceClosed(() => open.remove(exchange));
     const isMalformed = target === undefined || !isWellFormed(req.httpVersion, fields);

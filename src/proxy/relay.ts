@@ -63,7 +63,7 @@ export class Relay implements AnswerSink {
   #mayTrail = false;
   #isHeadOnTheWire = false;
   /** What arrived while the head was held. */
-  #held: Buffer[] = [];
+  #held: Buffer[] | undefined;
   #endedWhileHeld: readonly string[] | undefined;
   #abortReason: Error | undefined;
 
@@ -128,7 +128,7 @@ export class Relay implements AnswerSink {
 
   /** What is held or looked at is kept, and its memory left to the collector. */
   onData(chunk: Buffer, release?: () => void): void {
-    if (this.#state === 'holding') this.#held.push(chunk);
+    if (this.#state === 'holding') (this.#held ??= []).push(chunk);
     else if (this.#tap) this.#watch(this.#tap, chunk);
     else this.#write(chunk, release);
   }
@@ -153,8 +153,8 @@ export class Relay implements AnswerSink {
 
   #release(statusCode: number, head: RevealedHead): void {
     if (this.#state !== 'holding') return;
-    const held = this.#held;
-    this.#held = [];
+    const held = this.#held ?? [];
+    this.#held = undefined;
     this.#startFlowing(statusCode, head);
     for (const chunk of held) this.onData(chunk);
     if (this.#endedWhileHeld) this.#finish(this.#endedWhileHeld);
@@ -227,15 +227,15 @@ export class Relay implements AnswerSink {
     }
     this.#state = 'holding';
     this.#source?.pause();
-    if (out) this.#held.push(asBuffer(out));
+    if (out) (this.#held ??= []).push(asBuffer(out));
     void this.#owner.onLesson(lesson).then(() => this.#guarded(() => this.#releaseEvent()));
   }
 
   #releaseEvent(): void {
     if (this.#state !== 'holding') return;
     this.#state = 'flowing';
-    const [event, ...later] = this.#held;
-    this.#held = [];
+    const [event, ...later] = this.#held ?? [];
+    this.#held = undefined;
     if (event) this.#write(event);
     for (const chunk of later) this.onData(chunk);
     if (this.#endedWhileHeld) this.#finish(this.#endedWhileHeld);

@@ -9,7 +9,7 @@ export class SessionStream {
   readonly #observer: ExchangeObserver;
   #kind: StreamKind | undefined;
   #isClosed = false;
-  readonly #releases: (() => void)[] = [];
+  #releases: (() => void)[] | undefined;
 
   constructor(bindings: Bindings, observer: ExchangeObserver) {
     this.#bindings = bindings;
@@ -21,7 +21,7 @@ export class SessionStream {
     if (this.#isClosed) return;
     this.#kind = kind;
     this.#observer.onStreamOpened(kind);
-    if (key !== undefined) this.#releases.push(this.#bindings.hold(key));
+    if (key !== undefined) this.#atClose(this.#bindings.hold(key));
   }
 
   /** The stream itself has taught this session: it lives as long as the stream, and a little longer. */
@@ -31,7 +31,7 @@ export class SessionStream {
       return;
     }
     const release = this.#bindings.hold(key);
-    this.#releases.push(() => {
+    this.#atClose(() => {
       release();
       this.#bindings.endWithStream(key);
     });
@@ -41,6 +41,11 @@ export class SessionStream {
     if (this.#isClosed) return;
     this.#isClosed = true;
     if (this.#kind) this.#observer.onStreamClosed(this.#kind);
-    for (const release of this.#releases) release();
+    for (const release of this.#releases ?? []) release();
+  }
+
+  /** Most exchanges are no streams and hold nothing. */
+  #atClose(release: () => void): void {
+    (this.#releases ??= []).push(release);
   }
 }
