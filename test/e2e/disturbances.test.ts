@@ -12,6 +12,7 @@ import {
   type Visitor,
 } from './stories/visitors.ts';
 import { startFleet, type Fleet } from './support/fleet.ts';
+import { patientFetch } from './support/patient-fetch.ts';
 import { until } from './support/until.ts';
 
 /** A test that hangs ends, and takes its Machines with it. */
@@ -27,20 +28,28 @@ describe('no live session is given up', { concurrency: 2 }, () => {
 
 function testDisturbances(hints: boolean): void {
   test(`with hints ${hints ? 'on' : 'off'}:`, { timeout: TIMEOUT_MS }, async (t) => {
-    const env = { REPLAY_TIMEOUT_MS: String(REPLAY_TIMEOUT_MS) };
-    const fleet = await startFleet(t, { hints, env });
+    const fleet = await startFleet(t, {
+      hints,
+      env: { REPLAY_TIMEOUT_MS: String(REPLAY_TIMEOUT_MS) },
+      random: () => (Math.random() + Number(hints)) / 2,
+    });
     const scene = await openScene(fleet);
 
     await t.test('while the sidecars are restarted, one after the other', () => restartAll(scene));
     await t.test('when its Machine was suspended and the edge wakes it', () => suspendOne(scene));
     await t.test('when its Machine answers late', () => answerLate(scene));
     await t.test('when its Machine stands still for a while', () => standStill(scene));
+    await t.test('when nobody else knows of it and its Machine stands still', () =>
+      standStillUnknown(scene),
+    );
     await t.test('when its Machine can not be reached for a while', () => beUnreachable(scene));
     await t.test('when its Machine takes long to wake', () => wakeSlowly(scene));
     await t.test('no call goes astray, or takes more than one replay or one forward', async () => {
       await Promise.all(scene.visitors.map((visitor) => visitor.leave()));
       await fleet.close();
       assert.deepEqual(fleet.ledger.faults(), []);
+      // A store that has forgotten its sessions in a restart would show here.
+      assert.equal(fleet.ledger.count({ why: 'unknown-session' }), 0);
     });
   });
 }
@@ -124,6 +133,24 @@ async function standStill({ fleet, machine, guests }: Scene): Promise<void> {
   await systemClock.sleep(SLOW_MS);
   fleet.signal(machine, guest.pid, 'SIGCONT');
   await calls;
+}
+
+async function standStillUnknown({ fleet, machine }: Scene): Promise<void> {
+  const { target } = fleet;
+  const [, ignorant] = fleet.machines;
+  assert.ok(ignorant);
+  await ignorant.stopSidecar();
+  const { id, pid } = await openRpcSession(target, atFirstOn(machine.id));
+  await ignorant.startSidecar();
+  fleet.signal(machine, pid, 'SIGSTOP');
+  const call = patientFetch(`${target.url}/rpc/call?session_id=${id}`, {
+    headers: { 'fly-prefer-instance-id': ignorant.id },
+  });
+  await systemClock.sleep(SLOW_MS);
+  fleet.signal(machine, pid, 'SIGCONT');
+  const answer = await call;
+  assert.equal(answer.status, 200);
+  assert.deepEqual(Place.parse(await answer.json()), { machine: machine.id, pid });
 }
 
 async function beUnreachable({ fleet, machine, guests }: Scene): Promise<void> {

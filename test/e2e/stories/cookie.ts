@@ -1,6 +1,7 @@
 /** A browser that logs in, fills its basket, and logs out. */
 import assert from 'node:assert/strict';
 import { z } from 'zod';
+import { patientFetch } from '../support/patient-fetch.ts';
 import { looksRight, type Target } from '../support/target.ts';
 
 const Answer = z.object({
@@ -22,7 +23,7 @@ function openBrowser({ url }: Target): Browser {
     cookies,
     visit: async (path) => {
       const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join('; ');
-      const response = await fetch(`${url}${path}`, { method: 'POST', headers: { cookie } });
+      const response = await patientFetch(`${url}${path}`, { method: 'POST', headers: { cookie } });
       for (const line of response.headers.getSetCookie()) keep(cookies, line);
       return response;
     },

@@ -3,13 +3,14 @@
 import assert from 'node:assert/strict';
 import { SSEClientTransport } from '@modelcontextprotocol/sdk/client/sse.js';
 import { connectMcpClient } from '../support/mcp-client.ts';
+import { patientFetch } from '../support/patient-fetch.ts';
 import { looksRight, type Target } from '../support/target.ts';
 
 export async function tellMcpSseStory(target: Target): Promise<void> {
   const posted: string[] = [];
   const transport = new SSEClientTransport(new URL('/sse', target.url), {
     fetch: async (address, init) => {
-      const response = await fetch(address, init);
+      const response = await patientFetch(address, init);
       if (init?.method === 'POST') {
         posted.push(new URL(address).searchParams.get('sessionId') ?? '');
         assert.equal(response.status, 202);

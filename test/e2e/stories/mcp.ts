@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { connectMcpClient, type McpClient } from '../support/mcp-client.ts';
+import { patientFetch } from '../support/patient-fetch.ts';
 import { looksRight, type Target } from '../support/target.ts';
 
 /** An MCP client and its session. */
@@ -13,7 +14,7 @@ export interface McpSession extends McpClient {
 
 export async function openMcpSession(
   { url }: Target,
-  fetchLike: typeof fetch = fetch,
+  fetchLike: typeof fetch = patientFetch,
 ): Promise<McpSession> {
   let listening = Promise.withResolvers<unknown>();
   const transport = new StreamableHTTPClientTransport(new URL('/mcp', url), {
@@ -70,7 +71,7 @@ async function tellOfItsEnd(target: Target, { transport }: McpSession): Promise<
 
 /** A call as a client makes it that has kept an id: the SDK's own forgets it. */
 function callWithId({ url }: Target, id: string): Promise<Response> {
-  return fetch(`${url}/mcp`, {
+  return patientFetch(`${url}/mcp`, {
     method: 'POST',
     headers: {
       'content-type': 'application/json',

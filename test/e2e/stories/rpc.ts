@@ -5,7 +5,9 @@ import type { IncomingMessage } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { WebSocket } from 'ws';
 import { z } from 'zod';
+import { systemClock } from '../../../src/clock.ts';
 import { Counted } from '../support/mcp-client.ts';
+import { MAX_TRIES, patientFetch, RETRY_AFTER_MS } from '../support/patient-fetch.ts';
 import { looksRight, type Target } from '../support/target.ts';
 
 const Opened = z.object({ machine: z.string(), pid: z.number(), session: z.string() });
@@ -17,7 +19,7 @@ export interface RpcSession extends z.infer<typeof Opened> {
 
 export async function openRpcSession(
   { url }: Target,
-  fetchLike: typeof fetch = fetch,
+  fetchLike: typeof fetch = patientFetch,
 ): Promise<RpcSession> {
   const response = await fetchLike(`${url}/rpc`, { method: 'POST' });
   assert.equal(response.status, 200);
@@ -38,7 +40,7 @@ export async function tellRpcStory(target: Target): Promise<void> {
   assert.deepEqual(await callOver(first), { machine, pid, count: 4 });
   await Promise.all([closeSocket(first), closeSocket(second)]);
 
-  const overHttp = await fetch(`${target.url}/rpc/call?session_id=${id}`);
+  const overHttp = await patientFetch(`${target.url}/rpc/call?session_id=${id}`);
   assert.deepEqual(Counted.parse(await overHttp.json()), { machine, pid, count: 5 });
   await tellOfRefusal(target);
 }
@@ -51,10 +53,18 @@ async function tellOfRefusal({ url }: Target): Promise<void> {
   assert.equal(await text(response), 'no such session');
 }
 
+/** Tries again while the answer is "later". */
 export async function openSocket({ url }: Target, id: string): Promise<WebSocket> {
-  const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/rpc?session_id=${id}`);
-  await once(socket, 'open');
-  return socket;
+  for (let tries = 1; ; tries += 1) {
+    const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/rpc?session_id=${id}`);
+    try {
+      await once(socket, 'open');
+      return socket;
+    } catch (error) {
+      if (!String(error).endsWith('response: 503') || tries === MAX_TRIES) throw error;
+      await systemClock.sleep(RETRY_AFTER_MS);
+    }
+  }
 }
 
 /** Rejects if the socket is cut before there is an answer. */

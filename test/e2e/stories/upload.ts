@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
+import { patientFetch } from '../support/patient-fetch.ts';
 import type { Target } from '../support/target.ts';
 import { openRpcSession } from './rpc.ts';
 
@@ -20,25 +21,21 @@ export async function tellUploadStory(target: Target): Promise<void> {
   const file = randomBytes(UPLOAD_BYTES);
   const sha256 = createHash('sha256').update(file).digest('hex');
   const expected = { machine, pid, bytes: UPLOAD_BYTES, sha256 };
-  assert.deepEqual(await upload(target, id, file), { ...expected, count: 1 });
+  assert.deepEqual(await upload(target, id, () => file), { ...expected, count: 1 });
   // A forwarded answer looks to the edge like the forwarder's own: this call shows it the owner.
-  await fetch(`${target.url}/rpc/call`, { headers: { 'x-session-id': id } });
+  await patientFetch(`${target.url}/rpc/call?session_id=${id}`);
   // Of unknown length, so it is sent in chunks.
-  assert.deepEqual(await upload(target, id, inPieces(file)), { ...expected, count: 3 });
+  assert.deepEqual(await upload(target, id, () => inPieces(file)), { ...expected, count: 3 });
 }
 
 export async function upload(
   { url }: Target,
   id: string,
-  body: Buffer<ArrayBuffer> | ReadableStream<Uint8Array>,
+  bodyOf: () => Buffer<ArrayBuffer> | ReadableStream<Uint8Array>,
 ): Promise<z.infer<typeof Received>> {
-  const response = await fetch(`${url}/rpc/upload`, {
-    method: 'POST',
-    headers: { 'x-session-id': id },
-    body,
-    duplex: 'half',
-  });
-  assert.equal(response.status, 200, `${response.status}`);
+  const address = `${url}/rpc/upload?session_id=${id}`;
+  const response = await patientFetch(address, { method: 'POST', body: bodyOf(), duplex: 'half' });
+  assert.equal(response.status, 200);
   return Received.parse(await response.json());
 }
 

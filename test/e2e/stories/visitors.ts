@@ -9,6 +9,7 @@ import { ErrorCode, McpError } from '@modelcontextprotocol/sdk/types.js';
 import type { WebSocket } from 'ws';
 import { systemClock } from '../../../src/clock.ts';
 import { Counted } from '../support/mcp-client.ts';
+import { MAX_TRIES, patientFetch, RETRY_AFTER_MS } from '../support/patient-fetch.ts';
 import type { Target } from '../support/target.ts';
 import { until } from '../support/until.ts';
 import { openMcpSession, type McpSession } from './mcp.ts';
@@ -36,7 +37,6 @@ const PASSING: ReadonlySet<number> = new Set([502, 503, 504]);
 /** In the type of the codes that errors carry. */
 const REQUEST_TIMEOUT: number = ErrorCode.RequestTimeout;
 const PAUSE_MS = 50;
-const MAX_TRIES = 200;
 const TOO_LARGE_TO_REPLAY_BYTES = 1_100_000;
 
 /** One of each kind, their sessions on this Machine. */
@@ -62,7 +62,7 @@ export async function callPatiently(visitor: Visitor): Promise<Counted> {
       return counted;
     } catch (error) {
       if (!(error instanceof Interrupted) || tries === MAX_TRIES) throw error;
-      await systemClock.sleep(PAUSE_MS);
+      await systemClock.sleep(RETRY_AFTER_MS);
     }
   }
 }
@@ -190,6 +190,6 @@ export function atFirstOn(machine: string): typeof fetch {
   return (address, init) => {
     const headers = new Headers(init?.headers);
     if (!headers.has('mcp-session-id')) headers.set('fly-force-instance-id', machine);
-    return fetch(address, { ...init, headers });
+    return patientFetch(address, { ...init, headers });
   };
 }

@@ -25,6 +25,8 @@ export interface FleetOptions {
   readonly hints: boolean;
   /** Further settings of the sidecars. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Chooses ports among others: fleets that start at the same time must not choose the same. */
+  readonly random?: () => number;
 }
 
 const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
@@ -51,7 +53,7 @@ export async function startFleet(t: TestContext, options: FleetOptions): Promise
       ...options.env,
     },
     clock: systemClock,
-    random: Math.random,
+    random: options.random ?? Math.random,
     edge: { spread: 'never-same' },
     onLine: (machine, source, line) => {
       if (process.env.E2E_LINES !== undefined) console.log(machine, source, line);

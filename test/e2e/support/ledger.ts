@@ -21,8 +21,8 @@ export interface Ledger {
   noteLine(machine: MachineId, source: ProcessName, line: string): void;
   /** The requests whose lines have not all come yet; one that was cut may have none. */
   incomplete(): string[];
-  /** How many decisions of this kind were made. */
-  count(kind: Decision['decision']): number;
+  /** How many decisions were like this. */
+  count(like: Partial<Pick<Decision, 'decision' | 'why'>>): number;
   /** What has ended a sidecar, and which promise any request has broken; none: all is well. */
   faults(): string[];
 }
@@ -47,10 +47,21 @@ export function createLedger(): Ledger {
   }
 
   /** A session that has ended may be asked for anywhere; what nobody has opened has no owner. */
-  function isAstray({ session, machine, isKnown, at }: Noted<'request'>): boolean {
+  function isAstray({ requestId, session, machine, isKnown, at }: Noted<'request'>): boolean {
     const opening = openings.get(session);
     if (!opening || at >= (endings.get(session)?.at ?? Infinity)) return false;
-    return opening.machine !== machine || !isKnown;
+    return (opening.machine !== machine || !isKnown) && !wasDoubted(requestId);
+  }
+
+  /**
+   * While a peer is silent the app here is asked, as it may have the session; its "not found" is not
+   * believed, and the client told "later".
+   */
+  function wasDoubted(requestId: string): boolean {
+    return decisions.some(
+      (line) =>
+        line.requestId === requestId && line.why === 'peers-inconclusive' && line.status === 503,
+    );
   }
 
   /**
@@ -90,7 +101,11 @@ export function createLedger(): Ledger {
         )
         .map(({ requestId, status }) => `${requestId} (${status})`);
     },
-    count: (kind) => decisions.filter(({ decision }) => decision === kind).length,
+    count: (like) =>
+      decisions.filter(
+        ({ decision, why }) =>
+          decision === (like.decision ?? decision) && why === (like.why ?? why),
+      ).length,
     faults: () => {
       const found: (readonly [what: string, requestIds: readonly string[]])[] = [
         ['reached a Machine without its session', idsOf(requests.filter(isAstray))],
