@@ -168,6 +168,19 @@ describe('a WebSocket', () => {
     assert.equal(await closed.promise, 1006);
   });
 
+  test('does not hold up the stop of its sidecar', { timeout: 10_000 }, async (t) => {
+    const server = createServer();
+    const sockets = new WebSocketServer({ server });
+    t.after(() => sockets.clients.forEach((socket) => socket.terminate()));
+    const sidecar = await startTestSidecar(t, await serve(t, server));
+    const socket = new WebSocket(`ws://127.0.0.1:${sidecar.ports.public}/`);
+    t.after(() => socket.terminate());
+    await once(socket, 'open');
+    const closed = once(socket, 'close');
+    await sidecar.stop();
+    assert.equal((await closed)[0], 1006);
+  });
+
   test('whose app dies is broken off at the client', async (t) => {
     const server = createServer();
     const sockets = new WebSocketServer({ server });
