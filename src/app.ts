@@ -55,6 +55,8 @@ class RunningSidecar implements Sidecar {
   /** In the order of starting; stopped from the end. */
   readonly #stops: (() => Promise<void>)[] = [];
   #draining: Promise<void> | undefined;
+  /** Aborted when the end of the draining is not waited for any more. */
+  readonly #drained = new AbortController();
   #stopping: Promise<void> | undefined;
 
   constructor(config: Config, parts: SidecarParts) {
@@ -156,10 +158,12 @@ class RunningSidecar implements Sidecar {
   async #untilDrained(): Promise<void> {
     this.#phase = 'draining';
     const { clock } = this.#parts;
-    const { drainTimeoutMs } = this.#config;
-    const deadline = clock.monotonicMs() + drainTimeoutMs;
-    while (clock.monotonicMs() < deadline && (await this.#hasWorkLeft())) {
-      await clock.sleep(Math.min(DRAIN_CHECK_MS, drainTimeoutMs));
+    const { signal } = this.#drained;
+    const deadline = clock.monotonicMs() + this.#config.drainTimeoutMs;
+    for (;;) {
+      const leftMs = deadline - clock.monotonicMs();
+      if (signal.aborted || leftMs <= 0 || !(await this.#hasWorkLeft())) return;
+      await clock.sleep(Math.min(DRAIN_CHECK_MS, leftMs), signal);
     }
   }
 
@@ -171,6 +175,7 @@ class RunningSidecar implements Sidecar {
 
   async #stopAll(): Promise<void> {
     this.#phase = 'draining';
+    this.#drained.abort();
     for (const stop of this.#stops.reverse()) {
       try {
         await stop();
@@ -178,6 +183,7 @@ class RunningSidecar implements Sidecar {
         this.#parts.logger.error({ err: error }, 'a part did not stop in order');
       }
     }
+    await this.#draining;
   }
 }
 

@@ -184,6 +184,7 @@ test('after a thousand requests, a hundred aborted ones and fifty WebSockets in 
   const watch = watchResources(t);
   for (let round = 1; round <= ROUNDS; round += 1) {
     await t.test(`life ${round}`, (life) => liveOnce(life, watch.clock, dir));
+    assert.equal(watch.timerCount(), 0);
     await untilNothingIsLeft(watch);
   }
   assert.equal(await openFileCount(), filesAtFirst);

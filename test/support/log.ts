@@ -1,0 +1,36 @@
+/** A log that is kept in memory. */
+import { nullLogger, type Logger, type LogLevel } from '../../src/logger.ts';
+
+export interface Line {
+  readonly level: LogLevel;
+  readonly message: string;
+  readonly fields: object;
+}
+
+export interface KeptLog {
+  readonly logger: Logger;
+  readonly lines: readonly Line[];
+  /** The messages of one level, in order. */
+  messages(level: LogLevel): string[];
+}
+
+export function createKeptLog(): KeptLog {
+  const lines: Line[] = [];
+  const keep =
+    (level: LogLevel) =>
+    (fields: object, message: string): void =>
+      void lines.push({ level, fields, message });
+  const logger: Logger = {
+    ...nullLogger,
+    info: keep('info'),
+    warn: keep('warn'),
+    error: keep('error'),
+    fatal: keep('fatal'),
+    isLevelEnabled: () => true,
+  };
+  return {
+    logger,
+    lines,
+    messages: (level) => lines.filter((line) => line.level === level).map(({ message }) => message),
+  };
+}

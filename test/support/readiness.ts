@@ -1,0 +1,12 @@
+/** What `/readyz` says of a sidecar. */
+export interface ReadinessAnswer {
+  readonly status: number;
+  readonly reason?: string;
+  readonly store: { readonly kind: string; readonly degraded?: string };
+  readonly fleet: { readonly kind: string; readonly others: number };
+}
+
+export async function readinessAt(adminPort: number): Promise<ReadinessAnswer> {
+  const answer = await fetch(`http://127.0.0.1:${adminPort}/readyz`);
+  return { status: answer.status, ...((await answer.json()) as Omit<ReadinessAnswer, 'status'>) };
+}
