@@ -1,13 +1,12 @@
-/** Whole sidecars that ask, tell and forward to each other, over their real peer listeners. */
+/** Whole sidecars that ask, tell and forward to each other over their real peer listeners. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import http, { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import http, { type IncomingMessage, type RequestListener } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
-import { WebSocket, WebSocketServer } from 'ws';
 import { until } from '../fleet/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
 import { openRawClient } from '../support/raw.ts';
-import { serve, serveApp } from '../support/sidecar.ts';
+import { serveApp } from '../support/sidecar.ts';
 
 /** What an app has got. */
 interface Got {
@@ -251,106 +250,5 @@ describe('a forward that its owner does not take is a 503 with Retry-After', () 
     const fleet = await openFleet(t, 'm1', 'm2');
     const m2 = await startMachine(t, fleet, 'm2');
     await isGivenUpFor(await upload(m2, { 'mcp-session-id': 'abc~m7' }));
-  });
-});
-
-describe('a WebSocket', () => {
-  /** Already replayed once, so that it is forwarded. */
-  const REPLAYED = { ...HINTED, 'fly-replay-src': 'instance=m3;region=ams;t=1' };
-
-  async function startSocketApp(t: TestContext): Promise<number> {
-    const server = createServer();
-    const sockets = new WebSocketServer({ server });
-    sockets.on('connection', (socket, req) => {
-      socket.send(`${req.url ?? ''} ${String(req.headers['mcp-session-id'])}`);
-      socket.on('message', (message, isBinary) => socket.send(message, { binary: isBinary }));
-    });
-    return serve(t, server);
-  }
-
-  test('is forwarded to the owner, and bytes pass both ways', async (t) => {
-    const fleet = await openFleet(t, 'm1', 'm2');
-    await fleet.start('m1', await startSocketApp(t));
-    const m2 = await startMachine(t, fleet, 'm2');
-    const socket = new WebSocket(`${m2.url.replace('http', 'ws')}/rpc?x=1`, { headers: REPLAYED });
-    t.after(() => socket.terminate());
-    const [first] = (await once(socket, 'message')) as [Buffer];
-    assert.equal(String(first), '/rpc?x=1 abc');
-    const large = Buffer.alloc(2_000_000, 'y');
-    socket.send(large);
-    const [echoed] = (await once(socket, 'message')) as [Buffer];
-    assert.ok(echoed.equals(large));
-    socket.close(4002, 'enough');
-    const [code] = (await once(socket, 'close')) as [number];
-    assert.equal(code, 4002);
-  });
-
-  test("is broken off when its owner's sidecar stops", async (t) => {
-    const fleet = await openFleet(t, 'm1', 'm2');
-    const m1 = await fleet.start('m1', await startSocketApp(t));
-    const m2 = await startMachine(t, fleet, 'm2');
-    const socket = new WebSocket(m2.url.replace('http', 'ws'), { headers: REPLAYED });
-    await once(socket, 'message');
-    const closed = once(socket, 'close') as Promise<[number]>;
-    await m1.sidecar.stop();
-    assert.deepEqual((await closed)[0], 1006);
-  });
-
-  test('that the app of the owner refuses is told so with the whole answer', async (t) => {
-    const fleet = await openFleet(t, 'm1', 'm2');
-    const app = createServer();
-    app.on('upgrade', (_req, socket) => {
-      socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\nX-A: b\r\n\r\nnot you');
-    });
-    await fleet.start('m1', await serve(t, app));
-    const m2 = await startMachine(t, fleet, 'm2');
-    const socket = new WebSocket(m2.url.replace('http', 'ws'), { headers: REPLAYED });
-    const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
-    assert.deepEqual([answer.statusCode, answer.headers['x-a']], [403, 'b']);
-    assert.equal(String((await answer.toArray())[0]), 'not you');
-  });
-
-  test('whose owner is not there gets a 503', async (t) => {
-    const fleet = await openFleet(t, 'm1', 'm2');
-    const m2 = await startMachine(t, fleet, 'm2');
-    const socket = new WebSocket(m2.url.replace('http', 'ws'), { headers: REPLAYED });
-    const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
-    assert.deepEqual([answer.statusCode, answer.headers['retry-after']], [503, '1']);
-    answer.destroy();
-  });
-});
-
-describe('the peer listener', () => {
-  const rows: readonly (readonly [
-    path: string,
-    headers: Record<string, string>,
-    status: number,
-  ])[] = [
-    ['/', {}, 404],
-    ['/v1/forward', {}, 400],
-    ['/v1/forward', { 'x-fly-affinity-target': '/' }, 400],
-    ['/v1/forward', { 'x-fly-affinity-machine': 'm1' }, 400],
-    ['/v1/forward', { 'x-fly-affinity-target': '/', 'x-fly-affinity-machine': 'm2' }, 421],
-    ['/v1/forward', { 'x-fly-affinity-target': 'a b', 'x-fly-affinity-machine': 'm1' }, 400],
-    ['/v1/forward', { 'x-fly-affinity-target': '/', 'x-fly-affinity-machine': 'm1' }, 200],
-  ];
-  for (const [path, headers, status] of rows) {
-    test(`answers ${status} to ${path} with ${JSON.stringify(headers)}`, async (t) => {
-      const fleet = await openFleet(t, 'm1', 'm2');
-      const m1 = await startMachine(t, fleet, 'm1');
-      const answer = await fetch(`http://127.0.0.1:${m1.sidecar.ports.peer}${path}`, { headers });
-      await answer.text();
-      assert.equal(answer.status, status);
-    });
-  }
-
-  test('answers 403 to a stranger, whatever is asked', async (t) => {
-    const fleet = await openFleet(t, 'm1');
-    const m1 = await startMachine(t, fleet, 'm1', { FLEET: 'm9@127.0.0.9:9' });
-    for (const path of ['/', '/v1/forward', '/v1/ask', '/v1/announce']) {
-      const answer = await fetch(`http://127.0.0.1:${m1.sidecar.ports.peer}${path}`);
-      await answer.text();
-      assert.equal(answer.status, 403);
-    }
   });
 });

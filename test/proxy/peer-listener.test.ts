@@ -1,0 +1,41 @@
+/** What the peer listener of a whole sidecar answers to whom. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { openFleet } from '../support/fleet.ts';
+import { serveApp } from '../support/sidecar.ts';
+
+describe('the peer listener', () => {
+  const rows: readonly (readonly [
+    path: string,
+    headers: Record<string, string>,
+    status: number,
+  ])[] = [
+    ['/', {}, 404],
+    ['/v1/forward', {}, 400],
+    ['/v1/forward', { 'x-fly-affinity-target': '/' }, 400],
+    ['/v1/forward', { 'x-fly-affinity-machine': 'm1' }, 400],
+    ['/v1/forward', { 'x-fly-affinity-target': '/', 'x-fly-affinity-machine': 'm2' }, 421],
+    ['/v1/forward', { 'x-fly-affinity-target': 'a b', 'x-fly-affinity-machine': 'm1' }, 400],
+    ['/v1/forward', { 'x-fly-affinity-target': '/', 'x-fly-affinity-machine': 'm1' }, 200],
+  ];
+  for (const [path, headers, status] of rows) {
+    test(`answers ${status} to ${path} with ${JSON.stringify(headers)}`, async (t) => {
+      const fleet = await openFleet(t, 'm1', 'm2');
+      const m1 = await fleet.start('m1', await serveApp(t, (_req, res) => res.end()));
+      const answer = await fetch(`http://127.0.0.1:${m1.sidecar.ports.peer}${path}`, { headers });
+      await answer.text();
+      assert.equal(answer.status, status);
+    });
+  }
+
+  test('answers 403 to a stranger, whatever is asked', async (t) => {
+    const fleet = await openFleet(t, 'm1');
+    const app = await serveApp(t, () => assert.fail('a stranger has come through'));
+    const m1 = await fleet.start('m1', app, { FLEET: 'm9@127.0.0.9:9' });
+    for (const path of ['/', '/v1/forward', '/v1/ask', '/v1/announce']) {
+      const answer = await fetch(`http://127.0.0.1:${m1.sidecar.ports.peer}${path}`);
+      await answer.text();
+      assert.equal(answer.status, 403);
+    }
+  });
+});
