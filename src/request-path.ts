@@ -85,6 +85,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       onError: (error) => parts.logger.warn({ err: error }, 'a peer could not be answered in full'),
     }),
     isPeerAddress: (address) => parts.directory.lists(address),
+    lookForNewPeers: () => parts.directory.lookAgain(),
   });
 
   async function stop(): Promise<void> {

@@ -56,8 +56,8 @@ export type Owner =
     }
   /** Everyone who could know has said no. */
   | { readonly kind: 'none' }
-  /** Somebody who could know has not answered. */
-  | { readonly kind: 'inconclusive' };
+  /** Somebody who could know has not answered; `mayBeOurs`: our own store is among them. */
+  | { readonly kind: 'inconclusive'; readonly mayBeOurs: boolean };
 
 export interface MachineState {
   readonly self: MachineId;
@@ -166,6 +166,9 @@ function decideUnowned(
     // A 404 makes a client give its session up; silence is no reason to (invariant 11).
     return { kind: 'refuse', status: owner.kind === 'none' ? 404 : 503, why };
   }
+  // The app here has not minted this id, and can only tell its client something wrong of it.
+  const isAnothers = owner.kind === 'inconclusive' && !owner.mayBeOurs && facts.mintedBy === 'app';
+  if (isAnothers) return { kind: 'refuse', status: 503, why };
   // An id that only the app can have minted is adopted just where somebody named this Machine.
   const isNamed = facts.mintedBy !== 'app' || facts.wasReplayed;
   return { kind: 'local', why, mayAdopt: owner.kind === 'none' && isNamed };

@@ -49,6 +49,11 @@ export interface Directory {
   start(): Promise<void>;
   /** Reads now if the last reading is older than the interval, and joins one under way. Never rejects. */
   refresh(): Promise<void>;
+  /**
+   * Reads though the interval is not over, but not twice within half a second, and waits 300 ms at
+   * most: for a Machine that has just started or woken. Says whether there is one that was not known.
+   */
+  lookAgain(): Promise<boolean>;
   /** Ends the reading under way; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
 }
@@ -58,6 +63,7 @@ export const offDirectory: Directory = {
   others: () => [],
   peer: () => undefined,
   isConfirmedGone: () => false,
+  lookAgain: () => Promise.resolve(false),
   lists: () => false,
   isAddressOf: () => false,
   status: () => ({ kind: 'off' }),

@@ -34,6 +34,11 @@ export interface DnsDirectoryOptions {
 
 const INTERVAL_MS = 5_000;
 
+/** A reading asked for out of turn comes this long after the last one at the earliest, in ms. */
+const LOOK_AGAIN_AFTER_MS = 500;
+/** Who asks for one waits so long at most, in ms: a request may be waiting with it. */
+const LOOK_AGAIN_WAIT_MS = 300;
+
 /** A reading older than so many intervals is no news: the process was suspended, or readings hang. */
 const STALE_INTERVALS = 3;
 
@@ -65,6 +70,7 @@ class DnsDirectory implements Directory {
   #isDue = true;
   #readingUnderWay: Promise<void> | undefined;
   #cancelNext: Cancel | undefined;
+  #beganAtMs = -Infinity;
   #isStopped = false;
 
   constructor(options: DnsDirectoryOptions) {
@@ -114,6 +120,20 @@ class DnsDirectory implements Directory {
     await this.#readingUnderWay;
   }
 
+  async lookAgain(): Promise<boolean> {
+    const known = new Set(this.#roster.others().map(({ machine }) => machine));
+    const { clock } = this.#options;
+    const isTooSoon = clock.monotonicMs() - this.#beganAtMs < LOOK_AGAIN_AFTER_MS;
+    if (!this.#readingUnderWay && !isTooSoon && !this.#isStopped) {
+      this.#cancelNext?.();
+      this.#read();
+    }
+    const abort = new AbortController();
+    const isOver = this.#readingUnderWay?.finally(() => abort.abort());
+    await Promise.race([isOver, clock.sleep(LOOK_AGAIN_WAIT_MS, abort.signal)]);
+    return this.#roster.others().some(({ machine }) => !known.has(machine));
+  }
+
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#cancelNext?.();
@@ -124,6 +144,7 @@ class DnsDirectory implements Directory {
   /** Claims the interval before it asks anybody, so that a second caller joins or is turned down. */
   #read(): void {
     this.#isDue = false;
+    this.#beganAtMs = this.#options.clock.monotonicMs();
     this.#cancelNext = this.#options.clock.after(this.#intervalMs, () => {
       this.#isDue = true;
       void this.refresh();

@@ -66,6 +66,7 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
     peer: (machine) => roster.peer(machine),
     lists: (address) => roster.lists(address),
     isAddressOf: (machine, address) => roster.isAddressOf(machine, address),
+    lookAgain: () => Promise.resolve(false),
     isConfirmedGone: () => false,
     status: () => ({ kind: 'static' }),
     start: refresh,

@@ -249,7 +249,7 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   onFailedBeforeHead(error: Error): void {
-    if (this.#res.destroyed || this.#res.headersSent) return;
+    if (this.#isClosed || this.#res.destroyed || this.#res.headersSent) return;
     if (this.#triesAgain(error)) return;
     const { observer, handler } = this.#parts;
     observer.onUpstreamFailure(error, this.#finished());
@@ -270,6 +270,7 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   onCut(error: Error): void {
+    if (this.#isClosed) return;
     this.#wasCut = true;
     this.#parts.observer.onUpstreamFailure(error, this.#finished());
   }

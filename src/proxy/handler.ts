@@ -66,7 +66,7 @@ export interface Handler {
 
 const NOBODY: Owner = { kind: 'none' };
 /** What went wrong on the way to an answer is no answer (invariant 11). */
-const UNCERTAIN: Owner = { kind: 'inconclusive' };
+const UNCERTAIN: Owner = { kind: 'inconclusive', mayBeOurs: true };
 /** Rather a replay that the edge makes than one more round trip of ours: the status is thrown away. */
 const REPLAY_STATUS = 307;
 

@@ -49,6 +49,8 @@ export interface HttpWireParts extends ExchangeParts {
   readonly peerService: PeerService;
   /** Whether the address belongs to a Machine of the app. */
   readonly isPeerAddress: (address: string) => boolean;
+  /** Never rejects. */
+  readonly lookForNewPeers: () => Promise<unknown>;
 }
 
 /** What a listener does with a request; `extra` says how it came. */
@@ -89,9 +91,23 @@ export function createHttpWire(parts: HttpWireParts): HttpWire {
   }
 
   function onPeerRequest(req: IncomingMessage, res: ServerResponse, extra: Extra): void {
-    if (!parts.isPeerAddress(req.socket.remoteAddress ?? '')) {
-      answerShortly(res, 403, 'Only the sidecars of this app may ask here.\n', 'stranger');
-    } else if (req.url === FORWARD_PATH) {
+    if (parts.isPeerAddress(req.socket.remoteAddress ?? '')) onPeer(req, res, extra);
+    else void onStranger(req, res, extra);
+  }
+
+  /** It may be a Machine that has just started: one more look at the list tells. */
+  async function onStranger(
+    req: IncomingMessage,
+    res: ServerResponse,
+    extra: Extra,
+  ): Promise<void> {
+    await parts.lookForNewPeers();
+    if (parts.isPeerAddress(req.socket.remoteAddress ?? '')) onPeer(req, res, extra);
+    else answerShortly(res, 403, 'Only the sidecars of this app may ask here.\n', 'stranger');
+  }
+
+  function onPeer(req: IncomingMessage, res: ServerResponse, extra: Extra): void {
+    if (req.url === FORWARD_PATH) {
       onForward(req, res, extra);
     } else if (!parts.peerService(req, res)) {
       answerShortly(res, 404, 'There is nothing at this path.\n');

@@ -35,7 +35,7 @@ export interface OwnerFinder {
 export interface OwnerFinderParts {
   readonly self: MachineId;
   readonly store: SessionStore;
-  readonly directory: Pick<Directory, 'isConfirmedGone' | 'peer'>;
+  readonly directory: Pick<Directory, 'isConfirmedGone' | 'lookAgain' | 'peer'>;
   readonly peers: Pick<Peers, 'ask'>;
   /** Told what a peer said it owns, to be kept as a copy. */
   readonly onOwnerTold: (key: SessionKey, owner: PeerOwner) => void;
@@ -46,6 +46,8 @@ export interface PeerOwner {
   readonly generation: number;
   readonly ttlMs: number;
 }
+
+const NONE: Owner = { kind: 'none' };
 
 export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   const { self, store, directory, peers, onOwnerTold } = parts;
@@ -135,7 +137,8 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     looked: 'absent' | 'unknown',
     pass: Pass,
   ): Promise<Owner> {
-    const silent: Owner = { kind: looked === 'absent' ? 'none' : 'inconclusive' };
+    const isStoreSilent = looked === 'unknown';
+    const silent: Owner = isStoreSilent ? { kind: 'inconclusive', mayBeOurs: true } : NONE;
     if (pass.from === 'peer') return silent;
     const hinted = ofHint(found);
     // Anyone may write our name into an id that clients mint: another owner's word comes first.
@@ -145,7 +148,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const answer = await ask(found, key);
     if (answer.kind === 'owner') return ofPeer(key, answer);
     if (hinted) return { ...hinted, isUncontested: answer.kind === 'none' };
-    return answer.kind === 'none' ? silent : { kind: 'inconclusive' };
+    return answer.kind === 'none' ? silent : { kind: 'inconclusive', mayBeOurs: isStoreSilent };
   }
 
   /**
@@ -154,7 +157,11 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
    */
   async function ask({ protocol }: FoundId, key: SessionKey): Promise<PeersAnswer> {
     const answer = await peers.ask(key);
-    return answer.kind === 'inconclusive' && protocol.mintedBy === 'app' ? peers.ask(key) : answer;
+    if (protocol.mintedBy !== 'app') return answer;
+    if (answer.kind === 'inconclusive') return peers.ask(key);
+    // A Machine that has just woken is on nobody's list for an interval, and may be the owner.
+    const isNewcomer = answer.kind === 'none' && (await directory.lookAgain());
+    return isNewcomer ? peers.ask(key) : answer;
   }
 
   function ofHint(found: FoundId): (Owner & { kind: 'machine' }) | undefined {

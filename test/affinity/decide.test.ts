@@ -53,7 +53,9 @@ const known = (machine: MachineId, more: Partial<Known> = {}): Known => ({
   ...more,
 });
 const NONE: Owner = { kind: 'none' };
-const SILENT: Owner = { kind: 'inconclusive' };
+const SILENT: Owner = { kind: 'inconclusive', mayBeOurs: true };
+/** Our own store has said no. */
+const ANOTHERS_SILENT: Owner = { kind: 'inconclusive', mayBeOurs: false };
 const MINE = known(SELF);
 const MY_HINT = known(SELF, { knownBy: 'hint' });
 const THEIRS = known(OTHER);
@@ -162,6 +164,8 @@ const TABLE: readonly Row[] = [
   { row: 11, claim: 'nothing is adopted on silence', facts: CLIENTS, owner: SILENT, gives: local('peers-inconclusive') },
   { row: 11, claim: 'nothing is adopted on silence, though replayed here', facts: REPLAYED, owner: SILENT, gives: local('peers-inconclusive') },
   { row: 11, claim: 'an unknown session may be rejected', facts: {}, owner: NONE, state: REJECT, gives: refuse(404, 'unknown-session') },
+  { row: 11, claim: 'an app is not asked for an id that only another can have minted', facts: {}, owner: ANOTHERS_SILENT, gives: refuse(503, 'peers-inconclusive') },
+  { row: 11, claim: 'an app is asked for an id that a client may have minted', facts: CLIENTS, owner: ANOTHERS_SILENT, gives: local('peers-inconclusive') },
   { row: 11, claim: 'silence rejects for a while, not for good', facts: {}, owner: SILENT, state: REJECT, gives: refuse(503, 'peers-inconclusive') },
 ];
 
@@ -193,7 +197,10 @@ const anyKnown: fc.Arbitrary<Owner> = fc
     isConfirmedGone: fc.boolean(),
   })
   .map(({ origin, ...owner }) => ({ kind: 'machine', ...owner, ...(origin && { origin }) }));
-const anyOwner: fc.Arbitrary<Owner> = fc.oneof(anyKnown, fc.constantFrom(NONE, SILENT));
+const anyOwner: fc.Arbitrary<Owner> = fc.oneof(
+  anyKnown,
+  fc.constantFrom(NONE, SILENT, ANOTHERS_SILENT),
+);
 const anyState: fc.Arbitrary<MachineState> = fc.record({
   self: fc.constant(SELF),
   notTaking: fc.constantFrom(undefined, 'draining', 'full', 'upstream-down'),

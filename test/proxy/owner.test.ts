@@ -40,6 +40,8 @@ const client = (text: string): FoundId => found(get('/', 'x-session-id', text));
 interface World {
   readonly bound?: Readonly<Record<string, MachineId>>;
   readonly isStoreBusy?: boolean;
+  /** One more look at the directory finds a Machine that was not known. */
+  readonly hasNewcomer?: boolean;
   readonly isStoreShared?: boolean;
   /** What the peers answer, one after the other; the last one again and again. */
   readonly peers?: readonly PeersAnswer[];
@@ -74,6 +76,7 @@ async function finderIn(world: World): Promise<Finding> {
     store,
     directory: {
       isConfirmedGone: (machine) => world.gone?.includes(machine) ?? false,
+      lookAgain: () => Promise.resolve(world.hasNewcomer ?? false),
       peer: (machine) =>
         (world.running ?? [B, C]).includes(machine)
           ? { machine, host: machine, port: 1 }
@@ -130,10 +133,11 @@ describe('who owns a session', () => {
     { claim: 'is contested by such a hint if a peer is silent', world: { peers: [SILENT] }, id: client('s~aa'), owner: hinted(SELF, { isUncontested: false }), questions: 1 },
     { claim: 'is told by a peer if there is no hint', world: { peers: [C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 1 },
     { claim: 'is nobody if store and peers say so', world: {}, id: app('s'), owner: { kind: 'none' }, questions: 1 },
-    { claim: 'is not known while a peer is silent, asked twice for an id that apps mint', world: { peers: [SILENT] }, id: app('s'), owner: { kind: 'inconclusive' }, questions: 2 },
+    { claim: 'is not known while a peer is silent, asked twice for an id that apps mint', world: { peers: [SILENT] }, id: app('s'), owner: { kind: 'inconclusive', mayBeOurs: false }, questions: 2 },
+    { claim: 'is told by a Machine that has just been seen for the first time', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
     { claim: 'is told by a peer that was silent at first', world: { peers: [SILENT, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
-    { claim: 'is not known while a peer is silent, asked once for an id that clients mint', world: { peers: [SILENT] }, id: client('s'), owner: { kind: 'inconclusive' }, questions: 1 },
-    { claim: 'is not known while the own store can not tell, whatever the peers say', world: { isStoreBusy: true }, id: app('s'), owner: { kind: 'inconclusive' }, questions: 1 },
+    { claim: 'is not known while a peer is silent, asked once for an id that clients mint', world: { peers: [SILENT] }, id: client('s'), owner: { kind: 'inconclusive', mayBeOurs: false }, questions: 1 },
+    { claim: 'is not known while the own store can not tell, whatever the peers say', world: { isStoreBusy: true }, id: app('s'), owner: { kind: 'inconclusive', mayBeOurs: true }, questions: 1 },
     { claim: 'is nobody in a shared store that says so, and nobody else is asked', world: { isStoreShared: true }, id: app('s'), owner: { kind: 'none' }, questions: 0 },
     { claim: 'is not asked about on behalf of a peer', world: { peers: [C_OWNS] }, id: app('s~bb'), pass: FROM_PEER, owner: { kind: 'none' }, questions: 0 },
   ];

@@ -112,6 +112,7 @@ export async function createModelMachine(
     others: () => lists.map(peerNamed),
     peer: (machine: MachineId) => (lists.includes(machine) ? peerNamed(machine) : undefined),
     isConfirmedGone: (machine: MachineId) => script.hasConfirmedTheGone && isGone(machine),
+    lookAgain: () => Promise.resolve(false),
   };
   const peers = createModelPeers({ script, store, reach });
   const bindings = createBindings({
