@@ -1,0 +1,108 @@
+/** How long a binding lasts: as long as its session is used, and its streams are open. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { parseSessionKey, type SessionKey } from '../../src/affinity/session.ts';
+import { STREAM_GRACE_MS } from '../../src/proxy/bindings.ts';
+import { keyOf } from '../support/ids.ts';
+import { bindHere, KEY, SELF, setUp, TTL_MS } from './bindings-setting.ts';
+
+/** A key whose first two digits, which spread the writes, are these. */
+function keyBeginning(digits: string): SessionKey {
+  return parseSessionKey(digits.padEnd(32, '0')) ?? assert.fail();
+}
+
+describe('a binding that is used', () => {
+  const rows: readonly (readonly [digits: string, afterMs: number])[] = [
+    ['00', 60_000],
+    ['80', 75_059],
+    ['fe', 89_883],
+  ];
+  for (const [digits, afterMs] of rows) {
+    test(`is written again after ${afterMs} ms of ten minutes, if its key begins with ${digits}`, async (t) => {
+      const setting = setUp(t);
+      const key = keyBeginning(digits);
+      const binding = await bindHere(setting, key);
+      await setting.clock.advance(afterMs - 1);
+      setting.bindings.slide(binding);
+      assert.deepEqual(setting.writes, []);
+      await setting.clock.advance(1);
+      setting.bindings.slide(binding);
+      await setting.bindings.stop();
+      assert.deepEqual(setting.writes, ['touch']);
+      assert.equal(setting.row(key)?.expiresAt, setting.clock.now() + TTL_MS);
+    });
+  }
+
+  test('is written once, however many requests have read it before', async (t) => {
+    const setting = setUp(t);
+    const binding = await bindHere(setting);
+    await setting.clock.advance(TTL_MS / 2);
+    for (let i = 0; i < 50; i += 1) setting.bindings.slide(binding);
+    await setting.bindings.stop();
+    assert.deepEqual(setting.writes, ['touch']);
+  });
+
+  test('slides again after a write that has failed', async (t) => {
+    let isBroken = true;
+    const setting = setUp(t, {
+      touch: () => (isBroken ? Promise.reject(new Error('busy')) : Promise.resolve(true)),
+    });
+    const binding = await bindHere(setting);
+    await setting.clock.advance(TTL_MS / 2);
+    setting.bindings.slide(binding);
+    await setting.bindings.stop();
+    isBroken = false;
+    setting.bindings.slide(binding);
+    await setting.bindings.stop();
+    assert.deepEqual(setting.failures, ['touch']);
+  });
+});
+
+describe('a session with an open stream', () => {
+  test('stays bound as long as one of its streams is open, and a whole time to live beyond', async (t) => {
+    const setting = setUp(t);
+    await bindHere(setting);
+    const [first, second] = [setting.bindings.hold(KEY), setting.bindings.hold(KEY)];
+    await setting.clock.advance(5 * TTL_MS);
+    first();
+    await setting.clock.advance(5 * TTL_MS);
+    assert.equal(setting.row()?.machine, SELF);
+    second();
+    await setting.clock.advance(TTL_MS - 1);
+    assert.equal(setting.row()?.machine, SELF);
+    await setting.clock.advance(1);
+    assert.equal(setting.row(), undefined);
+  });
+
+  test('is let go once, however often the stream says that it has closed', async (t) => {
+    const setting = setUp(t);
+    await bindHere(setting);
+    const [first, second] = [setting.bindings.hold(KEY), setting.bindings.hold(KEY)];
+    first();
+    first();
+    await setting.clock.advance(5 * TTL_MS);
+    assert.equal(setting.row()?.machine, SELF);
+    second();
+  });
+
+  test('costs one timer, whatever their number, and none when all are closed', (t) => {
+    const setting = setUp(t);
+    const releases = ['s1', 's2', 's3'].map((text) => setting.bindings.hold(keyOf(text)));
+    assert.equal(setting.clock.pendingCount(), 1);
+    for (const release of releases) release();
+    assert.equal(setting.clock.pendingCount(), 0);
+  });
+
+  test('expires a minute after the stream that has taught its id', async (t) => {
+    const setting = setUp(t);
+    await bindHere(setting);
+    const release = setting.bindings.hold(KEY);
+    await setting.clock.advance(TTL_MS);
+    release();
+    setting.bindings.endWithStream(KEY);
+    await setting.clock.advance(STREAM_GRACE_MS - 1);
+    assert.equal(setting.row()?.machine, SELF);
+    await setting.clock.advance(1);
+    assert.equal(setting.row(), undefined);
+  });
+});
