@@ -9,10 +9,12 @@ import {
 } from './adapters.ts';
 import { startAdmin, type Readiness } from './admin.ts';
 import type { MachineId } from './affinity/session.ts';
+import type { Clock } from './clock.ts';
 import type { Config } from './config.ts';
 import type { Directory } from './fleet/directory.ts';
 import type { Sidecar } from './lifecycle.ts';
 import { listen } from './listen.ts';
+import type { HttpWire } from './proxy/http.ts';
 import { createRequestPath, type RequestPath } from './request-path.ts';
 import { startCleanup } from './store/cleanup.ts';
 import type { SessionStore } from './store/store.ts';
@@ -74,10 +76,10 @@ class RunningSidecar implements Sidecar {
     const { wire } = this.#assemble(opened);
     await this.#startFleet();
     const { host } = this.#config;
-    const peer = await this.#listen(wire.peerServer, this.#config.peerPort);
+    const peer = await this.#listen(wire, wire.peerServer, this.#config.peerPort);
     const admin = await this.#startAdmin(host);
     await this.#parts.untilAppAnswers?.();
-    const publicPort = await this.#listen(wire.edgeServer, this.#config.port);
+    const publicPort = await this.#listen(wire, wire.edgeServer, this.#config.port);
     this.#ports = { public: publicPort, peer, admin };
     if (this.#phase === 'starting') this.#phase = 'ready';
   }
@@ -134,9 +136,10 @@ class RunningSidecar implements Sidecar {
     return admin.port;
   }
 
-  async #listen(server: Server, port: number): Promise<number> {
+  async #listen(wire: HttpWire, server: Server, port: number): Promise<number> {
     const opened = await listen(server, { host: this.#config.host, port });
-    this.#stops.push(() => closeServer(server, this.#path?.wire.open ?? []));
+    const { clock } = this.#parts;
+    this.#stops.push(() => closeServer(server, wire.open, clock));
     return opened;
   }
 
@@ -197,11 +200,18 @@ async function ownsAny(store: SessionStore, self: MachineId): Promise<boolean> {
   return false;
 }
 
-/** Breaks off what is still open: the server waits for its tunnels too, but can't close them by itself. */
-function closeServer(server: Server, open: Iterable<{ destroy(): void }>): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-    server.closeAllConnections();
-    for (const exchange of open) exchange.destroy();
-  });
+/** What crosses with the end of a drain may still be answered, in ms. */
+const STOP_GRACE_MS = 500;
+const STOP_CHECK_MS = 20;
+
+/** Takes nothing new, lets what is just being answered end, and breaks off what is left. */
+async function closeServer(server: Server, open: HttpWire['open'], clock: Clock): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  const deadline = clock.monotonicMs() + STOP_GRACE_MS;
+  while (open.size > 0 && clock.monotonicMs() < deadline) await clock.sleep(STOP_CHECK_MS);
+  server.closeAllConnections();
+  // The server waits for its tunnels too, but can't close them by itself.
+  for (const exchange of open) exchange.destroy();
+  await closed;
 }

@@ -61,6 +61,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     answers: createAnswers(learner, bindings),
     bindings,
     learner,
+    isDraining: parts.isDraining,
     upstreamHost: config.upstreamUrl.host,
     teachingHeaders: teachingHeaders(config.protocols),
     onMoved: (key, machine) => {

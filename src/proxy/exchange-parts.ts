@@ -20,6 +20,8 @@ export interface ExchangeParts {
   readonly learner: Pick<Learner, 'mayTeachByStream'>;
   readonly removeHints: RemoveHints;
   readonly upstream: Upstream;
+  /** From then on answers ask for their connections to be closed: soon nobody will be here. */
+  readonly isDraining: () => boolean;
   /** `host:port` of the app. */
   readonly upstreamHost: string;
   /** Names, in lower case, of headers that carry ids. */

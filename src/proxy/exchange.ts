@@ -83,6 +83,10 @@ export class Exchange implements Wire, RelayOwner {
     res.on('close', () => this.#onClose());
   }
 
+  get endsConnection(): boolean {
+    return this.#parts.isDraining();
+  }
+
   get socket(): Socket {
     return this.#req.socket;
   }
@@ -118,7 +122,8 @@ export class Exchange implements Wire, RelayOwner {
     }
     // The client was not told to go on, so what it sends next may be the body or a new request.
     const isOutOfStep = this.#awaitsContinue && hasBody(this.fields);
-    if (isOutOfStep || routed.decision.why === 'malformed-request') {
+    const isBroken = isOutOfStep || routed.decision.why === 'malformed-request';
+    if (isBroken || this.endsConnection) {
       headers.push('connection', 'close');
     }
     this.#statusCode = answer.status;

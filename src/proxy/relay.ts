@@ -31,6 +31,8 @@ export interface UpgradeAnswer {
 }
 
 export interface RelayOwner {
+  /** The client is to ask the next time on another connection. */
+  readonly endsConnection: boolean;
   /** The head has come; a promise holds it back. Undefined: the owner will answer by itself. */
   reveal(statusCode: number, rawHeaders: string[]): Revealed;
   /** The stream taught an id; the event goes out when the promise resolves. */
@@ -169,16 +171,17 @@ export class Relay implements AnswerSink {
     this.#remaining = isStream ? undefined : Number(length ?? 0);
     this.#mayTrail = isStream && this.#res.req.httpVersion !== '1.0';
     this.#owner.onFlowing(statusCode, isStream);
-    this.#res.writeHead(statusCode, this.#withoutVainTrailer(rawHeaders) as string[]);
+    this.#res.writeHead(statusCode, this.#headersOut(rawHeaders) as string[]);
     // A head whose body has come with it leaves in one write with it; any other leaves now.
     if (isStream) this.#flushHead();
     else process.nextTick(flushHeadOf, this);
   }
 
   /** node:http throws at a `Trailer` that announces what can't follow: only chunks have trailers. */
-  #withoutVainTrailer(rawHeaders: RawHeaders): RawHeaders {
-    if (this.#mayTrail || headerValue(rawHeaders, 'trailer') === undefined) return rawHeaders;
-    return withoutNamed(rawHeaders, TRAILER);
+  #headersOut(rawHeaders: RawHeaders): RawHeaders {
+    const isVain = !this.#mayTrail && headerValue(rawHeaders, 'trailer') !== undefined;
+    const headers = isVain ? withoutNamed(rawHeaders, TRAILER) : rawHeaders;
+    return this.#owner.endsConnection ? [...headers, 'connection', 'close'] : headers;
   }
 
   /** An empty write and not `flushHeaders`, which sends latin-1 header values as UTF-8. */

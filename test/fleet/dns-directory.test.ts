@@ -59,6 +59,19 @@ function machinesOf(directory: Directory): string[] {
 }
 
 describe('the DNS directory', () => {
+  it('looks again for a newcomer out of turn, but not twice within half a second', async (t) => {
+    const { dns, clock, directory } = await setUp(t);
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    listMachines(dns, ['aa', 'bb', 'cc']);
+    assert.equal(await directory.lookAgain(), false);
+    assert.deepEqual(machinesOf(directory), ['bb']);
+    await clock.advance(500);
+    assert.equal(await directory.lookAgain(), true);
+    assert.deepEqual(machinesOf(directory), ['bb', 'cc']);
+    assert.equal(await directory.lookAgain(), false);
+  });
+
   it('lists the other running Machines by name, port and address', async (t) => {
     const { dns, directory } = await setUp(t);
     listMachines(dns, ['aa', 'bb', 'cc'], ['dd']);

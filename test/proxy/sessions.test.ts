@@ -81,7 +81,7 @@ describe('a session of an app that mints ids', () => {
     const reader = (response.body ?? assert.fail()).getReader();
     let text = '';
     while (!text.includes('\r\n\r\n')) {
-      const { value } = await reader.read();
+      const { value } = (await reader.read()) as { value?: Uint8Array };
       text += Buffer.from(value ?? []).toString();
     }
     assert.equal(text, 'event: endpoint\r\ndata: /messages/?session_id=0123abcd~m1\r\n\r\n');
@@ -190,4 +190,18 @@ describe('a WebSocket', () => {
     const [code] = (await once(socket, 'close')) as [number];
     assert.equal(code, 1006);
   });
+});
+
+test('an answer given while the sidecar drains closes its connection, so that the next call goes elsewhere', async (t) => {
+  const asked = Promise.withResolvers<ServerResponse>();
+  const app = await serveApp(t, (_req, res) => asked.resolve(res));
+  const sidecar = await startTestSidecar(t, app, { DRAIN_TIMEOUT_MS: '10000' });
+  const waiting = fetch(`http://127.0.0.1:${sidecar.ports.public}/`);
+  const answer = await asked.promise;
+  const drained = sidecar.drain();
+  answer.end('late');
+  const response = await waiting;
+  assert.equal(response.headers.get('connection'), 'close');
+  assert.equal(await response.text(), 'late');
+  await drained;
 });
