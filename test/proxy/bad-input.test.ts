@@ -18,7 +18,11 @@ interface Outcome {
 }
 
 /** Sends a text whose last request, should it come so far, asks for the connection to be closed. */
-async function sendRaw(t: TestContext, raw: string): Promise<Outcome> {
+async function sendRaw(
+  t: TestContext,
+  raw: string,
+  env = { FLEET: 'm2@127.0.0.1:9' },
+): Promise<Outcome> {
   const targets: string[] = [];
   const sessions: (string | undefined)[] = [];
   const app = await serveApp(t, (req, res) => {
@@ -27,7 +31,7 @@ async function sendRaw(t: TestContext, raw: string): Promise<Outcome> {
     req.resume();
     req.on('end', () => res.end('ok'));
   });
-  const { ports } = await startTestSidecar(t, app, { FLEET: 'm2@127.0.0.1:9' });
+  const { ports } = await startTestSidecar(t, app, env);
   const client = await openRawClient(ports.public);
   t.after(() => client.socket.destroy());
   client.send(raw);
@@ -167,7 +171,8 @@ describe('a hint that a client has forged', () => {
   ] as const) {
     test(`${name} is no hint: the request stays here`, async (t) => {
       const raw = `GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: x~${hint}\r\nConnection: close\r\n\r\n`;
-      const { statuses, sessions } = await sendRaw(t, raw);
+      // A peer that is silent would be reason enough not to serve it.
+      const { statuses, sessions } = await sendRaw(t, raw, { FLEET: 'off' });
       assert.deepEqual(statuses, ['200']);
       assert.deepEqual(sessions, [`x~${hint}`]);
     });
@@ -188,7 +193,7 @@ describe('a hint that a client has forged', () => {
       res.setHeader('mcp-session-id', 'abc');
       res.end();
     });
-    const { ports } = await startTestSidecar(t, app, { FLEET: 'm2@127.0.0.1:9' });
+    const { ports } = await startTestSidecar(t, app, env);
     const url = `http://127.0.0.1:${ports.public}/`;
     await fetch(url, { method: 'POST' });
     const forged = await fetch(url, {
