@@ -15,6 +15,7 @@ import { createHttp1Upstream } from './http1/client.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
 import { createHandler, type Handler } from './proxy/handler.ts';
+import { HeadFlusher } from './proxy/head-flusher.ts';
 import { createHttpWire, type HttpWire } from './proxy/http.ts';
 import { createObserver } from './proxy/observer.ts';
 import { createOwnerFinder } from './proxy/owner.ts';
@@ -73,6 +74,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     },
     removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
     upstream,
+    flusher: new HeadFlusher(),
     peers: peerUpstreams,
     clock,
     observer: createRequestObserver(parts),

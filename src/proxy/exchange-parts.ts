@@ -8,6 +8,7 @@ import type { Clock } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
 import type { Answers } from './answers.ts';
 import type { Bindings } from './bindings.ts';
+import type { HeadFlusher } from './head-flusher.ts';
 import type { Handler, Routed } from './handler.ts';
 import type { HeadFields } from './headers.ts';
 import type { Upstream } from './upstream.ts';
@@ -20,6 +21,7 @@ export interface ExchangeParts {
   readonly learner: Pick<Learner, 'mayTeachByStream'>;
   readonly removeHints: RemoveHints;
   readonly upstream: Upstream;
+  readonly flusher: HeadFlusher;
   /** From then on answers ask for their connections to be closed: soon nobody will be here. */
   readonly isDraining: () => boolean;
   /** `host:port` of the app. */

@@ -177,7 +177,7 @@ export class Exchange implements Wire, RelayOwner {
     const upgrade = this.#tunnel?.protocols;
     const request = { path, method, headers, body, upgrade };
     this.#times.noteSent();
-    this.#relay = new Relay(this.#res, this);
+    this.#relay = new Relay(this.#res, this, this.#parts.flusher);
     if (isRepeatable(body)) this.#repeatable = { upstream, request };
     upstream.send(request, this.#relay);
   }
@@ -269,7 +269,7 @@ export class Exchange implements Wire, RelayOwner {
     const repeatable = this.#repeatable;
     this.#repeatable = undefined;
     if (!repeatable || !isWorthAnotherTry(error, this.head.method)) return false;
-    this.#relay = new Relay(this.#res, this);
+    this.#relay = new Relay(this.#res, this, this.#parts.flusher);
     repeatable.upstream.send(repeatable.request, this.#relay);
     return true;
   }

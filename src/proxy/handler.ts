@@ -69,9 +69,11 @@ const NOBODY: Owner = { kind: 'none' };
 const UNCERTAIN: Owner = { kind: 'inconclusive', mayBeOurs: true };
 /** Rather a replay that the edge makes than one more round trip of ours: the status is thrown away. */
 const REPLAY_STATUS = 307;
+const MAX_KEPT_REPLAYS = 256;
 
 export function createHandler(parts: HandlerParts): Handler {
   const { self, extract, owners, directory, onDecided } = parts;
+  const replays = new Map<MachineId, Refusal>();
 
   function handle(wire: Wire): void {
     const extraction = extract(wire.head);
@@ -169,7 +171,16 @@ export function createHandler(parts: HandlerParts): Handler {
     }
   }
 
+  /** The same few texts again and again; a client may name any Machine, so not all are kept. */
   function replayTo(machine: MachineId, invalidatesCache: boolean): Refusal {
+    const known = invalidatesCache ? undefined : replays.get(machine);
+    if (known) return known;
+    const made = makeReplayTo(machine, invalidatesCache);
+    if (!invalidatesCache && replays.size < MAX_KEPT_REPLAYS) replays.set(machine, made);
+    return made;
+  }
+
+  function makeReplayTo(machine: MachineId, invalidatesCache: boolean): Refusal {
     const instruction = {
       instance: machine,
       timeoutMs: parts.replayTimeoutMs,

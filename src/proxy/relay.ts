@@ -12,6 +12,7 @@ import type { Duplex } from 'node:stream';
 import type { EndpointTap, Lesson } from '../affinity/learn.ts';
 import { isHeader } from '../affinity/raw-headers.ts';
 import { headerValue, responseHeaders, withoutNamed, type RawHeaders } from './headers.ts';
+import type { HeadFlusher, LateHead } from './head-flusher.ts';
 import type { AnswerSink, AnswerSource } from './upstream.ts';
 
 /** How an answer's head goes out. */
@@ -54,9 +55,10 @@ const TRAILER: ReadonlySet<string> = new Set(['trailer']);
 /** Bodies up to this length are cheaper to copy into one text with their head than to write beside it. */
 const MAX_TEXT_BYTES = 16_384;
 
-export class Relay implements AnswerSink {
+export class Relay implements AnswerSink, LateHead {
   readonly #res: ServerResponse;
   readonly #owner: RelayOwner;
+  readonly #flusher: HeadFlusher;
   #state: 'waiting' | 'holding' | 'flowing' | 'done' = 'waiting';
   #source: AnswerSource | undefined;
   #tap: EndpointTap | undefined;
@@ -69,9 +71,10 @@ export class Relay implements AnswerSink {
   #endedWhileHeld: readonly string[] | undefined;
   #abortReason: Error | undefined;
 
-  constructor(res: ServerResponse, owner: RelayOwner) {
+  constructor(res: ServerResponse, owner: RelayOwner, flusher: HeadFlusher) {
     this.#res = res;
     this.#owner = owner;
+    this.#flusher = flusher;
   }
 
   /** The client has left, or nobody wants the answer any more. */
@@ -174,7 +177,7 @@ export class Relay implements AnswerSink {
     this.#res.writeHead(statusCode, this.#headersOut(rawHeaders) as string[]);
     // A head whose body has come with it leaves in one write with it; any other leaves now.
     if (isStream) this.#flushHead();
-    else process.nextTick(flushHeadOf, this);
+    else this.#flusher.add(this);
   }
 
   /** node:http throws at a `Trailer` that announces what can't follow: only chunks have trailers. */
@@ -191,8 +194,8 @@ export class Relay implements AnswerSink {
     this.#res.write(EMPTY);
   }
 
-  static flushHead(relay: Relay): void {
-    if (relay.#state === 'flowing') relay.#flushHead();
+  flushHead(): void {
+    if (this.#state === 'flowing') this.#flushHead();
   }
 
   #write(chunk: Buffer, release?: () => void): void {
@@ -275,10 +278,6 @@ function linksOf(rawHeaders: readonly string[]): string[] {
   return asEntries(rawHeaders)
     .filter(([name]) => isHeader(name, 'link'))
     .flatMap(([, value]) => value.split(/,\s*(?=<)/));
-}
-
-function flushHeadOf(relay: Relay): void {
-  Relay.flushHead(relay);
 }
 
 /** Whether a body follows at all (RFC 9112 §6.3). */
