@@ -193,7 +193,7 @@ describe('a hint that a client has forged', () => {
       res.setHeader('mcp-session-id', 'abc');
       res.end();
     });
-    const { ports } = await startTestSidecar(t, app, env);
+    const { ports } = await startTestSidecar(t, app, { FLEET: 'm2@127.0.0.1:9' });
     const url = `http://127.0.0.1:${ports.public}/`;
     await fetch(url, { method: 'POST' });
     const forged = await fetch(url, {
