@@ -13,6 +13,10 @@ async function clientOf(t: TestContext, port: number): Promise<RawClient> {
   return client;
 }
 
+/** `shouldUpgradeCallback` of node:http, since 24.9: without it an `Upgrade` ends the parser. */
+const [MAJOR = 0, MINOR = 0] = process.versions.node.split('.').map(Number);
+const KEEPS_ITS_PARSER = MAJOR > 24 || (MAJOR === 24 && MINOR >= 9);
+
 const UPGRADE = 'Connection: Upgrade\r\nUpgrade: websocket\r\n';
 
 describe('an answer that node:http will not send as it came', () => {
@@ -101,7 +105,7 @@ describe('an upgrade', () => {
     ['to h2c', 'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n'],
     ['to a WebSocket', UPGRADE],
   ] as const) {
-    test(`${name} that brings a body is an ordinary request, and its body arrives`, async (t) => {
+    test(`${name} that brings a body never loses it: it arrives, or Node.js before 24.9 gets a 400`, async (t) => {
       const app = await serveApp(t, (req, res) => {
         let body = '';
         req.on('data', (chunk: Buffer) => (body += chunk.toString()));
@@ -114,7 +118,8 @@ describe('an upgrade', () => {
       ]) {
         const client = await clientOf(t, ports.public);
         client.send(`POST / HTTP/1.1\r\nHost: a\r\n${headers}${body}`);
-        await client.until((all) => all.endsWith('hello none'));
+        const text = await client.until((all) => /hello none$|\n$/.test(all));
+        assert.match(text, KEEPS_ITS_PARSER ? /hello none$/ : /^HTTP\/1\.1 400 /);
       }
     });
   }
