@@ -1,18 +1,7 @@
 /** What is measured, as the rest of the program says it. `metrics/prometheus.ts` stands behind it. */
 import type { DecisionKind, Why } from './affinity/decide.ts';
-import type { StoreMetrics } from './store/store.ts';
+import type { StoreMetrics, StoreOperation } from './store/store.ts';
 
-export const STORE_OPERATIONS = [
-  'lookup',
-  'claim',
-  'upsert',
-  'rebind',
-  'touch',
-  'expireWithin',
-  'delete',
-  'cleanup',
-] as const;
-export type StoreOperation = (typeof STORE_OPERATIONS)[number];
 export type StoreOutcome = 'ok' | 'error';
 
 export const STREAM_KINDS = ['http', 'websocket'] as const;

@@ -2,8 +2,8 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import { DECISION_KINDS, WHYS } from '../affinity/decide.ts';
 import type { Clock } from '../clock.ts';
-import { PEER_OUTCOMES, STORE_OPERATIONS, STREAM_KINDS, type Metrics } from '../metrics.ts';
-import type { StoreMetrics } from '../store/store.ts';
+import { PEER_OUTCOMES, STREAM_KINDS, type Metrics } from '../metrics.ts';
+import { STORE_OPERATIONS, type StoreMetrics } from '../store/store.ts';
 import { registerCountPairs, registerCounts, registerDurations } from './counts.ts';
 import { registerProcessMetrics } from './process.ts';
 
