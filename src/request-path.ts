@@ -20,6 +20,7 @@ import { createHttpWire, type HttpWire } from './proxy/http.ts';
 import { createObserver } from './proxy/observer.ts';
 import { createOwnerFinder } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
+import { createStoreFailureReport } from './proxy/store-failures.ts';
 import { CONNECT_TIMEOUT_MS } from './proxy/upstream.ts';
 import { createRequestLog } from './request-line.ts';
 import type { SessionStore } from './store/store.ts';
@@ -127,7 +128,9 @@ function createFleetBindings(parts: RequestPathParts, self: MachineId, peers: Pe
     peers,
     clock,
     ttlMs: config.store.ttlMs,
-    onFailure: (what, error) => logger.warn({ err: error, operation: what }, 'store write failed'),
+    onFailure: createStoreFailureReport(clock, ({ error, operation, untold }) =>
+      logger.warn({ err: error, operation, untold }, 'store write failed'),
+    ),
     onConflict: (session: SessionKey, other: MachineId) => {
       metrics.claimConflict();
       logger.warn({ session, other }, 'the app has minted an id that another Machine had');
