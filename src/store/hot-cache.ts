@@ -1,19 +1,27 @@
 /**
  * The bindings read or written last, so that a session in use costs no read. It knows nothing of
- * other processes: whether what it holds may be believed, `sqlite-freshness.ts` tells.
+ * other processes: whether what it holds may be believed, `sqlite-freshness.ts` tells for the file,
+ * and `remote-cache.ts` for a database that a fleet shares.
  */
-import type { Binding, SessionKey } from '../affinity/session.ts';
+import type { SessionKey } from '../affinity/session.ts';
 
-export interface HotCache {
+/** What is held: a binding, or something that has one. */
+export interface Cached {
+  readonly key: SessionKey;
+  /** In ms since the epoch. */
+  readonly expiresAt: number;
+}
+
+export interface HotCache<Item extends Cached> {
   /** What is held of the key, unless it has expired by `now`. */
-  get(key: SessionKey, now: number): Binding | undefined;
-  set(binding: Binding): void;
+  get(key: SessionKey, now: number): Item | undefined;
+  set(item: Item): void;
   delete(key: SessionKey): void;
   clear(): void;
 }
 
-interface Entry {
-  binding: Binding;
+interface Entry<Item> {
+  item: Item;
   /** Since the hand came by. */
   isUsed: boolean;
 }
@@ -26,17 +34,17 @@ const MAX_PASSED_OVER = 100;
  * the newest, spares what was used since it came by last, and removes what was not. So a hit is
  * one look into the map and moves nothing, and what is asked for once goes before what is used.
  */
-export function createHotCache(maxEntries: number): HotCache {
-  const entries = new Map<SessionKey, Entry>();
+export function createHotCache<Item extends Cached>(maxEntries: number): HotCache<Item> {
+  const entries = new Map<SessionKey, Entry<Item>>();
   // Only while the cache is full: an iterator that stands still keeps what the map has let go.
-  let hand: MapIterator<Entry> | undefined;
+  let hand: MapIterator<Entry<Item>> | undefined;
   let latest = -Infinity;
 
   const clear = (): void => {
     entries.clear();
     hand = undefined;
   };
-  const nextUnderHand = (): Entry | undefined => {
+  const nextUnderHand = (): Entry<Item> | undefined => {
     const next = hand?.next();
     if (next?.done === false) return next.value;
     hand = entries.values();
@@ -48,7 +56,7 @@ export function createHotCache(maxEntries: number): HotCache {
       entry.isUsed = false;
       entry = nextUnderHand();
     }
-    if (entry) entries.delete(entry.binding.key);
+    if (entry) entries.delete(entry.item.key);
   };
 
   return {
@@ -57,18 +65,18 @@ export function createHotCache(maxEntries: number): HotCache {
       if (now < latest) clear();
       latest = now;
       const entry = entries.get(key);
-      if (entry === undefined || entry.binding.expiresAt <= now) return undefined;
+      if (entry === undefined || entry.item.expiresAt <= now) return undefined;
       entry.isUsed = true;
-      return entry.binding;
+      return entry.item;
     },
-    set: (binding) => {
-      const entry = entries.get(binding.key);
+    set: (item) => {
+      const entry = entries.get(item.key);
       if (entry) {
-        entry.binding = binding;
+        entry.item = item;
         return;
       }
       if (entries.size >= maxEntries) makeRoom();
-      entries.set(binding.key, { binding, isUsed: false });
+      entries.set(item.key, { item, isUsed: false });
     },
     delete: (key) => void entries.delete(key),
     clear,

@@ -20,6 +20,7 @@ export type Write = { readonly key: SessionKey; readonly now: number } & (
       readonly machine: MachineId;
       readonly origin: BindingOrigin;
       readonly generation: number;
+      readonly createdAt: number | undefined;
       readonly ttlMs: number;
     }
   | {
@@ -73,7 +74,7 @@ export function applyWrite(write: Write, found: Binding | undefined, maxAgeMs: n
 
 function claim(write: Of<'claim'>, current: Binding | undefined, maxAgeMs: number): Outcome {
   if (current === undefined) {
-    return { after: newBinding(write, 1, maxAgeMs), hasTakenEffect: true };
+    return { after: newBinding(write, 1, write.now, maxAgeMs), hasTakenEffect: true };
   }
   if (current.machine !== write.machine) return { after: current, hasTakenEffect: false };
   const origin = strongerOrigin(current.origin, write.origin);
@@ -83,7 +84,11 @@ function claim(write: Of<'claim'>, current: Binding | undefined, maxAgeMs: numbe
 /** The life of a session goes on under a new owner: `createdAt` stays, or it would outlive its maximum age. */
 function upsert(write: Of<'upsert'>, current: Binding | undefined, maxAgeMs: number): Outcome {
   if (current === undefined) {
-    return { after: newBinding(write, write.generation, maxAgeMs), hasTakenEffect: true };
+    const createdAt = Math.min(write.createdAt ?? write.now, write.now);
+    return {
+      after: newBinding(write, write.generation, createdAt, maxAgeMs),
+      hasTakenEffect: true,
+    };
   }
   const { key, machine, generation } = write;
   const isSameOwner = current.machine === machine;
@@ -137,11 +142,12 @@ function remove(write: Of<'delete'>, current: Binding | undefined): Outcome {
 function newBinding(
   write: Of<'claim'> | Of<'upsert'>,
   generation: number,
+  createdAt: number,
   maxAgeMs: number,
 ): Binding {
-  const { key, machine, origin, now } = write;
-  const expiresAt = withinMaxAge(slidTo(write), now, maxAgeMs);
-  return { key, machine, origin, generation, createdAt: now, expiresAt };
+  const { key, machine, origin } = write;
+  const expiresAt = withinMaxAge(slidTo(write), createdAt, maxAgeMs);
+  return { key, machine, origin, generation, createdAt, expiresAt };
 }
 
 /** Never shortens the life, unless the maximum age was lowered since the binding was made. */

@@ -16,9 +16,10 @@ const CATEGORIES: readonly (readonly [code: string, category: StoreErrorCode, wh
   ['SQLITE_IOERR', 'passing', 'a disk that fails now may answer later'],
   ['SQLITE_IOERR_CORRUPTFS', 'fatal', 'the file system is damaged'],
   ['SQLITE_FULL', 'full', 'the disk, or the file at its maximum size'],
-  ['SQLITE_CORRUPT', 'fatal', 'the file is damaged'],
-  ['SQLITE_NOTADB', 'fatal', 'the file is not a database'],
+  ['SQLITE_CORRUPT', 'damaged', 'the file is damaged'],
+  ['SQLITE_NOTADB', 'damaged', 'the file is not a database'],
   ['SQLITE_READONLY', 'fatal', 'the file may not be written'],
+  ['SQLITE_READONLY_DBMOVED', 'damaged', 'the file is no longer where it was'],
   ['SQLITE_CANTOPEN', 'fatal', 'the file may not be opened'],
   ['SQLITE_PERM', 'fatal', 'the file may not be opened'],
 ];

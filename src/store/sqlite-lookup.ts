@@ -11,7 +11,7 @@ import type { StoreCounters } from './write-methods.ts';
 
 export interface LookupParts {
   readonly reader: SqliteReader;
-  readonly hot: HotCache;
+  readonly hot: HotCache<Binding>;
   readonly freshness: Freshness;
   readonly pending: Pick<PendingWrites, 'has' | 'apply'>;
   readonly counters: StoreCounters;

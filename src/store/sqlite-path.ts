@@ -52,7 +52,9 @@ async function isDirectory(path: string): Promise<boolean> {
 /** What SQLite said about the file, with the path and what to do. Keeps the code. */
 export function describeOpenFailure(path: string, error: StoreError): StoreError {
   const advice =
-    error.code === 'fatal' ? 'move it away or set SESSION_STORE_PATH to another file' : 'try again';
+    error.code === 'fatal' || error.code === 'damaged'
+      ? 'move it away or set SESSION_STORE_PATH to another file'
+      : 'try again';
   return unusable(path, error.message, advice, error, error.code);
 }
 

@@ -78,7 +78,7 @@ function createSqliteStore(
 ): LocalStore {
   const { clock, limits, onOperation, onError } = options;
   const counters = createStoreCounters();
-  const hot = createHotCache(MAX_HOT_BINDINGS);
+  const hot = createHotCache<Binding>(MAX_HOT_BINDINGS);
   const closing = new AbortController();
   const queue = createWriteQueue({
     ask: (request) => thread.ask(request),
@@ -133,7 +133,7 @@ async function close(
 /** Removes a stride at a time, so that writes get in between. */
 async function cleanUp(
   queue: WriteQueue,
-  hot: HotCache,
+  hot: HotCache<Binding>,
   counters: StoreCounters,
   clock: Clock,
 ): Promise<number> {
@@ -150,7 +150,7 @@ async function cleanUp(
   return total;
 }
 
-function forgetAll(hot: HotCache, keys: readonly SessionKey[]): void {
+function forgetAll(hot: HotCache<Binding>, keys: readonly SessionKey[]): void {
   for (const key of keys) hot.delete(key);
 }
 

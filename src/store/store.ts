@@ -12,9 +12,11 @@ export interface NewBinding {
   readonly ttlMs: number;
 }
 
-/** A binding as another Machine states it of itself: its generation is kept. */
+/** A binding as it stands elsewhere, with another Machine or in another store: its generation is kept. */
 export interface StatedBinding extends NewBinding {
   readonly generation: number;
+  /** In ms since the epoch: a binding that is moved keeps its age. Now, unless given, and never later. */
+  readonly createdAt?: number;
 }
 
 /** What the store has done since it was opened, and what it holds. */
@@ -133,10 +135,11 @@ export function adoptedCap(maxSessions: number): number {
 }
 
 /**
- * `passing`: trying again may help (busy, connection lost). `full`: no room. `fatal`: it will not
- * mend by itself (damaged, newer schema, no permission). `closed`: the store was closed.
+ * `passing`: trying again may help (busy, connection lost). `full`: no room. `damaged`: what is
+ * there is lost, and opening the store anew mends it. `fatal`: somebody has to mend it (newer schema,
+ * no permission). `closed`: the store was closed.
  */
-export type StoreErrorCode = 'passing' | 'full' | 'fatal' | 'closed';
+export type StoreErrorCode = 'passing' | 'full' | 'damaged' | 'fatal' | 'closed';
 
 export class StoreError extends Error {
   override readonly name = 'StoreError';

@@ -35,7 +35,7 @@ export function createWriteMethods(
   return {
     claim: async ({ key, machine, origin, ttlMs }) =>
       bound(await performCounted({ kind: 'claim', now: now(), key, machine, origin, ttlMs })),
-    upsert: async ({ key, machine, origin, generation, ttlMs }) =>
+    upsert: async ({ key, machine, origin, generation, createdAt, ttlMs }) =>
       bound(
         await performCounted({
           kind: 'upsert',
@@ -44,6 +44,7 @@ export function createWriteMethods(
           machine,
           origin,
           generation,
+          createdAt,
           ttlMs,
         }),
       ),

@@ -220,6 +220,19 @@ function upsertContract(open: OpenStore): void {
     assert.equal(stated.origin, 'copied');
     assert.deepEqual(await store.lookup(KEY), stated);
   });
+
+  test('the birthday that was stated is kept, bounds the life, and is never in the future', async (t) => {
+    const { store, clock } = await start(t, open, { maxAgeMs: TTL_MS });
+    const createdAt = clock.now() - TTL_MS + 10;
+    const old = await store.upsert(binding(A, { createdAt }));
+    assert.equal(old.createdAt, createdAt);
+    assert.equal(old.expiresAt, clock.now() + 10);
+    assert.deepEqual(await store.lookup(KEY), old);
+    const unborn = await store.upsert(
+      binding(A, { key: keyOf('unborn'), createdAt: clock.now() + 5 }),
+    );
+    assert.equal(unborn.createdAt, clock.now());
+  });
 }
 
 function rebindContract(open: OpenStore): void {

@@ -21,31 +21,31 @@ function names(prefix: string, count: number): string[] {
   return Array.from({ length: count }, (_, index) => `${prefix}${index}`);
 }
 
-function held(hot: HotCache, candidates: readonly string[]): string[] {
+function held(hot: HotCache<Binding>, candidates: readonly string[]): string[] {
   return candidates.filter((name) => hot.get(keyOf(name), NOW) !== undefined);
 }
 
 test('an entry has no age', () => {
-  const hot = createHotCache(10);
+  const hot = createHotCache<Binding>(10);
   hot.set(binding('a', NOW + 1e9));
   assert.deepEqual(hot.get(keyOf('a'), NOW + 1e9 - 1), binding('a', NOW + 1e9));
 });
 
 test('an entry does not outlive its binding', () => {
-  const hot = createHotCache(10);
+  const hot = createHotCache<Binding>(10);
   hot.set(binding('a', NOW + 5));
   assert.equal(hot.get(keyOf('a'), NOW + 5), undefined);
 });
 
 test('a clock set back ends all entries', () => {
-  const hot = createHotCache(10);
+  const hot = createHotCache<Binding>(10);
   hot.set(binding('a', NOW + 5));
   assert.equal(hot.get(keyOf('b'), NOW + 10), undefined);
   assert.equal(hot.get(keyOf('a'), NOW), undefined);
 });
 
 test('what is set again has its newest value, and its place', () => {
-  const hot = createHotCache(2);
+  const hot = createHotCache<Binding>(2);
   for (const expiresAt of [NOW + 1, NOW + 2, NOW + 3]) hot.set(binding('a', expiresAt));
   hot.set(binding('b'));
   assert.equal(hot.get(keyOf('a'), NOW)?.expiresAt, NOW + 3);
@@ -53,7 +53,7 @@ test('what is set again has its newest value, and its place', () => {
 });
 
 test('as many entries are held as the bound says, and never more', () => {
-  const hot = createHotCache(10);
+  const hot = createHotCache<Binding>(10);
   const all = names('k', 100);
   for (const name of all) hot.set(binding(name));
   assert.equal(held(hot, all).length, 10);
@@ -61,7 +61,7 @@ test('as many entries are held as the bound says, and never more', () => {
 });
 
 test('what is used outlives a flood of what is asked for once', () => {
-  const hot = createHotCache(100);
+  const hot = createHotCache<Binding>(100);
   const used = names('used', 50);
   for (const name of used) hot.set(binding(name));
   for (const [index, name] of names('flood', 10_000).entries()) {
@@ -71,7 +71,7 @@ test('what is used outlives a flood of what is asked for once', () => {
 });
 
 test('there is room for one more though every entry is used', () => {
-  const hot = createHotCache(1_000);
+  const hot = createHotCache<Binding>(1_000);
   const used = names('used', 1_000);
   for (const name of used) hot.set(binding(name));
   assert.equal(held(hot, used).length, 1_000);
@@ -81,7 +81,7 @@ test('there is room for one more though every entry is used', () => {
 });
 
 test('what is deleted is gone, and room is made all the same', () => {
-  const hot = createHotCache(4);
+  const hot = createHotCache<Binding>(4);
   for (const name of names('k', 6)) hot.set(binding(name));
   for (const name of names('k', 6)) hot.delete(keyOf(name));
   assert.deepEqual(held(hot, names('k', 6)), []);
@@ -90,7 +90,7 @@ test('what is deleted is gone, and room is made all the same', () => {
 });
 
 test('a cleared cache is empty and fills anew', () => {
-  const hot = createHotCache(4);
+  const hot = createHotCache<Binding>(4);
   for (const name of names('k', 6)) hot.set(binding(name));
   hot.clear();
   assert.deepEqual(held(hot, names('k', 6)), []);

@@ -31,6 +31,7 @@ const writes: fc.Arbitrary<Write> = fc.oneof(
     kind: fc.constant('upsert' as const),
     ...{ key: fc.constant(key), now: moments, machine: machines, origin: origins, ttlMs: ttls },
     generation: generations,
+    createdAt: fc.option(moments, { nil: undefined }),
   }),
   fc.record({
     kind: fc.constant('rebind' as const),
