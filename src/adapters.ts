@@ -1,4 +1,4 @@
-/** Which adapter stands behind each port: the one place that names concrete stores and directories. */
+/** Which adapter stands behind each port. */
 import type { MachineId } from './affinity/session.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config.ts';
@@ -9,8 +9,8 @@ import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
 import { createStaticDirectory } from './fleet/static-directory.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
+import { limitsOf, openConfiguredStore } from './store-adapters.ts';
 import { createMemoryStore } from './store/memory.ts';
-import { openSqliteStore } from './store/sqlite.ts';
 import { StoreError, type SessionStore } from './store/store.ts';
 
 export interface AdapterParts {
@@ -26,46 +26,29 @@ export interface OpenedStore {
   readonly degraded: string | undefined;
 }
 
-/** Never rejects: where the file can't be used, one warning says why, and memory takes its place. */
-export async function openStore(config: Config, parts: AdapterParts): Promise<OpenedStore> {
-  const { store: settings } = config;
-  if (!settings.isEnabled || settings.url === 'memory:') {
-    return { store: openMemory(config, parts), degraded: undefined };
-  }
+/** Never rejects: where the store can't be opened, one warning says why, and memory takes its place. */
+export async function openStore(
+  { store: settings }: Config,
+  { clock, random, logger, metrics }: AdapterParts,
+): Promise<OpenedStore> {
+  const storeParts = {
+    clock,
+    random,
+    onOperation: metrics.storeOperation,
+    onError: (error: StoreError) => logger.error({ err: error }, 'session store failed'),
+  };
   try {
-    return { store: await openFile(config, parts), degraded: undefined };
+    return { store: await openConfiguredStore(settings, storeParts), degraded: undefined };
   } catch (error) {
-    parts.logger.warn({ err: error, path: settings.path }, FALLBACK_WARNING);
-    parts.metrics.storeDegraded(true);
+    logger.warn({ err: error, path: settings.path }, FALLBACK_WARNING);
+    metrics.storeDegraded(true);
     const degraded = error instanceof StoreError ? error.message : 'the store did not open';
-    return { store: openMemory(config, parts), degraded };
+    return { store: createMemoryStore({ clock, limits: limitsOf(settings) }), degraded };
   }
 }
 
 const FALLBACK_WARNING =
   'the session store can not be used: sessions are kept in memory and are lost when this process ends';
-
-function openFile(config: Config, parts: AdapterParts): Promise<SessionStore> {
-  const { path, retryCount, retryDelayMs } = config.store;
-  return openSqliteStore({
-    path,
-    retryCount,
-    retryDelayMs,
-    clock: parts.clock,
-    random: parts.random,
-    limits: limitsOf(config),
-    onOperation: parts.metrics.storeOperation,
-    onError: (error) => parts.logger.error({ err: error }, 'session store failed'),
-  });
-}
-
-function openMemory(config: Config, { clock }: AdapterParts): SessionStore {
-  return createMemoryStore({ clock, limits: limitsOf(config) });
-}
-
-function limitsOf({ store }: Config): { maxSessions: number; maxAgeMs: number } {
-  return { maxSessions: store.maxSessions, maxAgeMs: store.maxAgeMs };
-}
 
 /** Reads nothing yet. */
 export function createDirectory(config: Config, parts: AdapterParts): Directory {

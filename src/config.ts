@@ -3,7 +3,7 @@ import { parseMachineId, type MachineId } from './affinity/session.ts';
 import type { Protocol } from './affinity/protocols.ts';
 import type { LogLevel } from './logger.ts';
 import { checkTogether } from './setting-checks.ts';
-import type { PeerAddress } from './setting-parsers.ts';
+import type { PeerAddress, StoreUrl } from './setting-parsers.ts';
 import { findTypos } from './setting-typos.ts';
 import { SETTINGS, SETTING_NAMES, type Setting, type SettingValues } from './settings.ts';
 
@@ -14,6 +14,8 @@ export interface Config {
   readonly peerPort: number;
   readonly peerDialPort: number;
   readonly adminPort: number;
+  /** Undefined: what needs it is not served. */
+  readonly adminToken: string | undefined;
   /** An http: origin. */
   readonly upstreamUrl: URL;
   /** 0: no timeout. */
@@ -37,7 +39,9 @@ export interface StoreConfig {
   readonly isEnabled: boolean;
   readonly path: string;
   /** Set: takes the place of the file. */
-  readonly url: 'memory:' | undefined;
+  readonly url: StoreUrl | undefined;
+  /** Keeps fleets apart that share one database. */
+  readonly namespace: string;
   readonly ttlMs: number;
   /** 0: no clean-up. */
   readonly cleanupIntervalMs: number;
@@ -105,6 +109,7 @@ function configFrom(values: SettingValues, random: () => number): Config {
     peerPort: values.PEER_PORT,
     peerDialPort: values.PEER_DIAL_PORT ?? values.PEER_PORT,
     adminPort: values.ADMIN_PORT,
+    adminToken: values.ADMIN_TOKEN,
     upstreamUrl: values.UPSTREAM_URL,
     upstreamHeadTimeoutMs: values.UPSTREAM_HEAD_TIMEOUT_MS,
     protocols: values.SESSION_PROTOCOLS,
@@ -139,12 +144,16 @@ function makeUpMachineId(random: () => number): MachineId {
   return `local${digits}` as MachineId;
 }
 
+/** Where there is no Fly app. */
+const DEFAULT_NAMESPACE = 'fly-affinity';
+
 function storeFrom(values: SettingValues): StoreConfig {
   const isInMemory = values.SESSION_STORE_PATH === ':memory:';
   return {
     isEnabled: values.SESSION_STORE_ENABLED,
     path: values.SESSION_STORE_PATH,
-    url: isInMemory ? 'memory:' : values.SESSION_STORE_URL,
+    url: isInMemory ? { kind: 'memory', href: 'memory:' } : values.SESSION_STORE_URL,
+    namespace: values.SESSION_STORE_NAMESPACE ?? values.FLY_APP_NAME ?? DEFAULT_NAMESPACE,
     ttlMs: values.SESSION_STORE_TTL_MS,
     cleanupIntervalMs: values.SESSION_STORE_CLEANUP_INTERVAL_MS,
     retryCount: values.SESSION_STORE_RETRY_COUNT,
@@ -169,7 +178,7 @@ function warningsAbout(config: Config, env: Environment): string[] {
   if (id && olderId && id !== olderId) {
     warnings.push(`FLY_MACHINE_ID (${id}) and FLY_ALLOC_ID (${olderId}) differ; the first is used`);
   }
-  const isPathUnused = !config.store.isEnabled || config.store.url !== undefined;
+  const isPathUnused = !config.store.isEnabled || config.store.url?.kind === 'memory';
   if (isPathUnused && path && path !== ':memory:') {
     warnings.push('SESSION_STORE_PATH has no effect: the store is off or in memory');
   }

@@ -15,6 +15,7 @@ const CHECKS: readonly Check[] = [
   maxAgeCoversTtl,
   allocIdIsMachineId,
   fleetHasAnIdentity,
+  sharedStoreHasAnIdentity,
   peersCanBeDialed,
 ];
 
@@ -63,6 +64,12 @@ function allocIdIsMachineId(values: Partial<SettingValues>): string[] {
 function fleetHasAnIdentity(values: Partial<SettingValues>): string[] {
   if (values.FLY_MACHINE_ID || values.FLY_ALLOC_ID || !hasFleet(values)) return [];
   return ['FLY_MACHINE_ID must be set when there is a fleet: set it, or FLEET=off'];
+}
+
+function sharedStoreHasAnIdentity(values: Partial<SettingValues>): string[] {
+  const isShared = values.SESSION_STORE_URL && values.SESSION_STORE_URL.kind !== 'memory';
+  if (!isShared || values.FLY_MACHINE_ID || values.FLY_ALLOC_ID) return [];
+  return ['FLY_MACHINE_ID must be set when SESSION_STORE_URL names a database that others share'];
 }
 
 function peersCanBeDialed(values: Partial<SettingValues>): string[] {

@@ -120,13 +120,44 @@ export const dnsServer: Parse<string> = (text) => {
   return { value: family === 6 ? `[${address}]:${port}` : `${address}:${port}` };
 };
 
-/** Shared stores are not there yet; a URL may hold a password, so its scheme alone is shown. */
-export const storeUrl: Parse<'memory:'> = (text) => {
-  if (text === 'memory:') return { value: text };
+/** Which database takes the place of the file. */
+export interface StoreUrl {
+  readonly kind: 'memory' | 'redis' | 'postgres';
+  /** As it was given, credentials included: never to be logged. */
+  readonly href: string;
+}
+
+const STORE_SCHEMES = new Map<string, StoreUrl['kind']>([
+  ['redis:', 'redis'],
+  ['rediss:', 'redis'],
+  ['postgres:', 'postgres'],
+  ['postgresql:', 'postgres'],
+]);
+
+/** A URL may hold a password, so its scheme alone is shown. */
+export const storeUrl: Parse<StoreUrl> = (text) => {
+  if (text === 'memory:') return { value: { kind: 'memory', href: text } };
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const kind = STORE_SCHEMES.get(url?.protocol ?? '');
+  if (url && kind && url.hostname !== '') return { value: { kind, href: text } };
   const scheme = /^[a-z][a-z0-9+.-]*:/i.exec(text)?.[0] ?? '';
   return mistakenSecret(
-    '"memory:", the only one this version knows',
+    'redis://HOST, rediss://HOST, postgres://HOST/DATABASE or memory:',
     `${JSON.stringify(`${scheme}…`)} (the rest is not shown)`,
+  );
+};
+
+const MIN_SECRET_CHARACTERS = 16;
+
+/** A bearer token; what was given is not shown. */
+export const secret: Parse<string> = (text) => {
+  if (!/^[\x21-\x7e]*$/.test(text)) {
+    return mistakenSecret('visible ASCII characters without spaces', 'others too (not shown)');
+  }
+  if (text.length >= MIN_SECRET_CHARACTERS) return { value: text };
+  return mistakenSecret(
+    `at least ${MIN_SECRET_CHARACTERS} characters long`,
+    `${text.length} (not shown)`,
   );
 };
 

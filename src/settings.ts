@@ -18,6 +18,7 @@ import {
   matching,
   milliseconds,
   oneOf,
+  secret,
   storeUrl,
   type Parse,
 } from './setting-parsers.ts';
@@ -46,6 +47,10 @@ const protocols: Parse<readonly Protocol[]> = (text) => {
   return parsed.mistakes ? parsed : { value: parsed.protocols };
 };
 const appName = matching(/^[a-z0-9][a-z0-9-]{0,62}$/, 'the name of a Fly app');
+const namespace = matching(
+  /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/,
+  'a name of letters, digits, ".", "-" and "_"',
+);
 const label = matching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'a name of letters, digits, - and _');
 
 export const SETTINGS = {
@@ -54,6 +59,10 @@ export const SETTINGS = {
   PEER_PORT: setting('8081', listeningPort, 'Port for the sidecars of the other Machines.'),
   PEER_DIAL_PORT: optional(dialedPort, 'Port on which the others are asked.', 'PEER_PORT'),
   ADMIN_PORT: setting('9091', listeningPort, 'Port for `/metrics`, `/livez` and `/readyz`.'),
+  ADMIN_TOKEN: optional(
+    secret,
+    'Opens `/sessions` on the admin port to those who send it as a bearer token.',
+  ),
   UPSTREAM_URL: setting('http://127.0.0.1:3000', httpOrigin, 'Where the app listens.'),
   UPSTREAM_HEAD_TIMEOUT_MS: setting(
     '0',
@@ -80,7 +89,15 @@ export const SETTINGS = {
     filePath,
     'SQLite file, on a volume. `:memory:` keeps nothing on disk.',
   ),
-  SESSION_STORE_URL: optional(storeUrl, 'Takes the place of the file: `memory:`.'),
+  SESSION_STORE_URL: optional(
+    storeUrl,
+    'Database that the fleet shares, in place of the file: `redis://`, `rediss://`, `postgres://`; or `memory:`.',
+  ),
+  SESSION_STORE_NAMESPACE: optional(
+    namespace,
+    'Name that keeps fleets apart which share one database.',
+    'FLY_APP_NAME',
+  ),
   SESSION_STORE_TTL_MS: setting(
     '600000',
     milliseconds(1, YEAR_MS),

@@ -41,6 +41,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'proxy/': 4,
   'admin.ts': 4,
   'lifecycle.ts': 4,
+  'store-adapters.ts': 5,
   'adapters.ts': 5,
   'request-path.ts': 5,
   'simulator/': 5,
@@ -59,7 +60,7 @@ const ADAPTERS: readonly string[] = [
   'metrics/prometheus.ts',
   'http1/client.ts',
 ];
-const COMPOSITION = /^(app|adapters|request-path)\.ts$|^cli\//;
+const COMPOSITION = /^(app|adapters|store-adapters|request-path)\.ts$|^cli\//;
 
 /** Who may read time, chance and environment; all others are handed them. */
 const WORLDLY = /^(clock|config|main)\.ts$|^cli\//;

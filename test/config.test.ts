@@ -37,12 +37,14 @@ test('nothing has to be set', () => {
     peerPort: 8081,
     peerDialPort: 8081,
     adminPort: 9091,
+    adminToken: undefined,
     upstreamHeadTimeoutMs: 0,
     hints: true,
     store: {
       isEnabled: true,
       path: '/data/session-store.sqlite',
       url: undefined,
+      namespace: 'fly-affinity',
       ttlMs: 600_000,
       cleanupIntervalMs: 60_000,
       retryCount: 3,
@@ -99,8 +101,36 @@ const ACCEPTED: readonly (readonly [
   [{ SESSION_PROTOCOLS: 'cookie:sid' }, (c) => c.protocols.map(({ name }) => name), ['cookie:sid']],
   [{ SESSION_ID_HINTS: 'false' }, (c) => c.hints, false],
   [{ SESSION_STORE_ENABLED: '0' }, (c) => c.store.isEnabled, false],
-  [{ SESSION_STORE_URL: 'memory:' }, (c) => c.store.url, 'memory:'],
-  [{ SESSION_STORE_PATH: ':memory:' }, (c) => c.store.url, 'memory:'],
+  [{ SESSION_STORE_URL: 'memory:' }, (c) => c.store.url?.kind, 'memory'],
+  [
+    { SESSION_STORE_URL: 'redis://h:1', FLY_MACHINE_ID: 'm1' },
+    (c) => c.store.url,
+    { kind: 'redis', href: 'redis://h:1' },
+  ],
+  [
+    { SESSION_STORE_URL: 'rediss://u:p@h', FLY_MACHINE_ID: 'm1' },
+    (c) => c.store.url?.kind,
+    'redis',
+  ],
+  [
+    { SESSION_STORE_URL: 'postgres://h/db', FLY_MACHINE_ID: 'm1' },
+    (c) => c.store.url?.kind,
+    'postgres',
+  ],
+  [
+    { SESSION_STORE_URL: 'postgresql://h', FLY_MACHINE_ID: 'm1' },
+    (c) => c.store.url?.kind,
+    'postgres',
+  ],
+  [{}, (c) => c.store.namespace, 'fly-affinity'],
+  [{ FLY_APP_NAME: 'my-app', FLEET: 'off' }, (c) => c.store.namespace, 'my-app'],
+  [
+    { FLY_APP_NAME: 'a', FLEET: 'off', SESSION_STORE_NAMESPACE: 'b.1' },
+    (c) => c.store.namespace,
+    'b.1',
+  ],
+  [{ ADMIN_TOKEN: '0123456789abcdef' }, (c) => c.adminToken, '0123456789abcdef'],
+  [{ SESSION_STORE_PATH: ':memory:' }, (c) => c.store.url?.kind, 'memory'],
   [{ SESSION_STORE_PATH: 'sessions.db' }, (c) => c.store.path, 'sessions.db'],
   [{ SESSION_STORE_CLEANUP_INTERVAL_MS: '0' }, (c) => c.store.cleanupIntervalMs, 0],
   [{ SESSION_MAX_AGE_MS: '600000' }, (c) => c.store.maxAgeMs, 600_000],
@@ -179,6 +209,7 @@ for (const [name, text, expected] of REFUSED) {
     });
     assert.equal(mistakes.length, 1);
     assert.match(mistakes[0] ?? '', expected);
+  [{ SESSION_STORE_URL: 'redis://h' }, /FLY_MACHINE_ID must be set when SESSION_STORE_URL names/],
   });
 }
 
@@ -221,12 +252,13 @@ test('all mistakes are reported at once, those between settings too', () => {
 
 test('a mistake never shows a secret', () => {
   const mistakes = mistakesIn({
-    SESSION_STORE_URL: 'redis://user:s3cret@host/?password=s3cret',
+    SESSION_STORE_URL: 'mysql://user:s3cret@host/?password=s3cret',
+    ADMIN_TOKEN: 's3cret',
     UPSTREAM_URL: 'http://user:s3/cret@host:1?token=s3cret',
   });
-  assert.equal(mistakes.length, 2);
+  assert.equal(mistakes.length, 3);
   assert.ok(!/s3|cret\b/.test(mistakes.join()), mistakes.join('\n'));
-  assert.match(mistakes.join(), /SESSION_STORE_URL must be "memory:".*redis:/);
+  assert.match(mistakes.join(), /SESSION_STORE_URL must be redis:.*"mysql:…"/);
 });
 
 test('a long value is cut short in its mistake', () => {

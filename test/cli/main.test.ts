@@ -58,7 +58,7 @@ test('mistakes in the configuration are all told, with code 78, and no port is o
     env: {
       PORT: '99999',
       UPSTREAM_URL: 'ftp://app',
-      SESSION_STORE_URL: 'redis://user:s3cret@host',
+      SESSION_STORE_URL: 'mysql://user:s3cret@host',
     },
     before: `process.getBuiltinModule('node:net').Server.prototype.listen = () => {
       console.log('a port was opened'); };`,
