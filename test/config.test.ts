@@ -209,7 +209,6 @@ for (const [name, text, expected] of REFUSED) {
     });
     assert.equal(mistakes.length, 1);
     assert.match(mistakes[0] ?? '', expected);
-  [{ SESSION_STORE_URL: 'redis://h' }, /FLY_MACHINE_ID must be set when SESSION_STORE_URL names/],
   });
 }
 
@@ -226,6 +225,7 @@ const REFUSED_TOGETHER: readonly (readonly [env: Environment, expected: RegExp])
   ],
   [{ FLY_APP_NAME: 'a' }, /FLY_MACHINE_ID must be set when there is a fleet/],
   [{ FLEET: 'm2@127.0.0.1:1' }, /FLY_MACHINE_ID must be set when there is a fleet/],
+  [{ SESSION_STORE_URL: 'redis://h' }, /FLY_MACHINE_ID must be set when SESSION_STORE_URL names/],
   [{ FLY_APP_NAME: 'a', FLY_MACHINE_ID: 'm1', PEER_PORT: '0' }, /PEER_DIAL_PORT must be set/],
 ];
 
