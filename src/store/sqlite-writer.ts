@@ -6,7 +6,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import Database from 'better-sqlite3';
-import { migrate } from './migrations.ts';
 import { isBusy, toStoreError } from './sqlite-errors.ts';
 import type {
   RequestKind,
@@ -15,6 +14,7 @@ import type {
   WriterRequest,
   WriterSettings,
 } from './sqlite-protocol.ts';
+import { migrateSqlite } from './sqlite-schema.ts';
 import { createTransactions } from './sqlite-transactions.ts';
 import type { Transactions } from './sqlite-transactions.ts';
 import { StoreError } from './store.ts';
@@ -75,7 +75,7 @@ function replyOf(doing: string, answer: () => WriterAnswers[RequestKind]): Write
 function openDatabase(path: string): Database.Database {
   const db = new Database(path, { timeout: START_BUSY_TIMEOUT_MS });
   try {
-    migrate(db);
+    migrateSqlite(db);
     switchToWal(db);
     // In WAL mode a crash of the process loses nothing; a power cut takes the app's memory too.
     db.pragma('synchronous = NORMAL');

@@ -1,75 +1,37 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
-import { test, type TestContext } from 'node:test';
-import { text } from 'node:stream/consumers';
-import Database from 'better-sqlite3';
-import { migrate, SCHEMA_VERSION, schemaVersion } from '../../src/store/migrations.ts';
-import { createPlace } from './place.ts';
+import { describe, test } from 'node:test';
+import { nextStep, type MigrationStep } from '../../src/store/migrations.ts';
 
-const STARTER = fileURLToPath(new URL('starter.ts', import.meta.url));
-const STARTER_COUNT = 20;
+const STEPS: readonly MigrationStep[] = [
+  { sql: 'one', oldestReader: 1 },
+  { sql: 'two', oldestReader: 2 },
+  { sql: 'three', oldestReader: 1 },
+];
 
-test('twenty processes that start at once on a new file migrate it once and agree', async (t) => {
-  const place = await createPlace(t);
-  const starters = await Promise.all(
-    Array.from({ length: STARTER_COUNT }, (_, index) => start(t, place.path(), `m${index}`)),
-  );
-  // All are loaded; now all open the file.
-  const winners = await Promise.all(starters.map((starter) => starter.go()));
-  const [winner] = winners;
-  assert.match(winner ?? '', /^m\d+$/);
-  assert.deepEqual(winners, Array<string | undefined>(STARTER_COUNT).fill(winner));
-  const db = new Database(place.path());
-  place.closeAfterwards(db);
-  assert.equal(schemaVersion(db), SCHEMA_VERSION);
-  assert.equal(db.prepare('SELECT count(*) FROM sessions').pluck().get(), 1);
-  assert.equal(db.pragma('integrity_check', { simple: true }), 'ok');
-});
+describe('the next step', () => {
+  const cases: [claim: string, version: number, oldestReader: number, sql: string | undefined][] = [
+    ['of an empty database is the first', 0, 0, 'one'],
+    ['of an older schema is the one after it', 2, 2, 'three'],
+    ['of the schema we know is none', 3, 2, undefined],
+    ['of a newer one that we understand is none', 4, 3, undefined],
+    ['of a much newer one that we understand is none', 9, 1, undefined],
+  ];
+  for (const [claim, version, oldestReader, sql] of cases) {
+    test(claim, () => {
+      assert.equal(nextStep({ version, oldestReader }, STEPS)?.sql, sql);
+    });
+  }
 
-/** A starter that has loaded everything; `go` resolves with the Machine it found bound. */
-async function start(
-  t: TestContext,
-  path: string,
-  machine: string,
-): Promise<{ go(): Promise<string> }> {
-  // Node itself takes the types away.
-  const child = spawn(process.execPath, ['--no-warnings', STARTER, path, machine], {
-    stdio: ['pipe', 'pipe', 'inherit'],
+  test('is refused in a newer schema that we do not understand, with both versions', () => {
+    assert.throws(() => nextStep({ version: 5, oldestReader: 4 }, STEPS), {
+      name: 'StoreError',
+      code: 'fatal',
+      message: /version 5.*version 3 at most.*newer/,
+    });
   });
-  t.after(() => child.kill('SIGKILL'));
-  const [ready] = (await once(child.stdout, 'data')) as [Buffer];
-  assert.equal(String(ready), 'ready\n');
-  return {
-    go: async () => {
-      child.stdin.end();
-      return (await text(child.stdout)).trim();
-    },
-  };
-}
 
-test('each step is taken once, in a transaction of its own', () => {
-  const db = new Database(':memory:');
-  const steps = [
-    'CREATE TABLE notes (step INTEGER); INSERT INTO notes VALUES (1)',
-    'INSERT INTO notes VALUES (2)',
-  ];
-  migrate(db, steps.slice(0, 1));
-  migrate(db, steps);
-  migrate(db, steps);
-  assert.deepEqual(db.prepare('SELECT step FROM notes').pluck().all(), [1, 2]);
-  assert.equal(schemaVersion(db), 2);
-});
-
-test('a step that fails leaves the steps before it and nothing of itself', () => {
-  const db = new Database(':memory:');
-  const steps = [
-    'CREATE TABLE notes (step INTEGER)',
-    'INSERT INTO notes VALUES (2); INSERT INTO nowhere VALUES (2)',
-  ];
-  assert.throws(() => migrate(db, steps), { code: 'SQLITE_ERROR' });
-  assert.equal(schemaVersion(db), 1);
-  assert.deepEqual(db.prepare('SELECT step FROM notes').all(), []);
-  assert.equal(db.inTransaction, false);
+  test('brings nobody back whom an earlier one has left behind', () => {
+    const { becomes } = nextStep({ version: 2, oldestReader: 2 }, STEPS) ?? {};
+    assert.deepEqual(becomes, { version: 3, oldestReader: 2 });
+  });
 });

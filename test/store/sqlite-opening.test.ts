@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
-import { SCHEMA_VERSION } from '../../src/store/migrations.ts';
+import { SQLITE_SCHEMA_VERSION } from '../../src/store/sqlite-schema.ts';
 import { StoreError } from '../../src/store/store.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { createPlace, type Place } from './place.ts';
@@ -64,13 +64,15 @@ describe('a path that is no use is refused with what was found and what to do', 
     const place = await createPlace(t);
     await (await place.open()).close();
     const db = new Database(place.path());
-    db.pragma(`user_version = ${SCHEMA_VERSION + 6}`);
+    db.pragma(`user_version = ${SQLITE_SCHEMA_VERSION + 6}`);
     db.close();
     await refuses(
       place,
       'store.sqlite',
       'fatal',
-      new RegExp(`version ${SCHEMA_VERSION + 6}.*version ${SCHEMA_VERSION} at most.*newer`),
+      new RegExp(
+        `version ${SQLITE_SCHEMA_VERSION + 6}.*version ${SQLITE_SCHEMA_VERSION} at most.*newer`,
+      ),
     );
   });
 

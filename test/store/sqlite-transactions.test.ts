@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { statSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { migrate } from '../../src/store/migrations.ts';
+import { migrateSqlite } from '../../src/store/sqlite-schema.ts';
 import type { Write } from '../../src/store/rules.ts';
 import { createTransactions, type Transactions } from '../../src/store/sqlite-transactions.ts';
 import { keyOf, machineId } from '../support/ids.ts';
@@ -19,7 +19,7 @@ async function open(
   const path = place.path();
   const db = new Database(path);
   place.closeAfterwards(db);
-  migrate(db);
+  migrateSqlite(db);
   const limits = { maxSessions, maxAgeMs: 0 };
   return { db, path, transactions: createTransactions(db, { path, limits }) };
 }
