@@ -3,17 +3,17 @@ import { test } from 'node:test';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
-import { storeContract } from './contract.ts';
+import { storeContract, type OpenStore } from './contract.ts';
+import { agreesWithTheRules } from './model.ts';
 
-storeContract(
-  'memory',
-  (t, { clock, limits }) => {
-    const store = createMemoryStore({ clock, limits });
-    t.after(() => store.close());
-    return Promise.resolve(store);
-  },
-  { canShare: false },
-);
+const open: OpenStore = (t, { clock, limits }) => {
+  const store = createMemoryStore({ clock, limits });
+  t.after(() => store.close());
+  return Promise.resolve(store);
+};
+
+storeContract('memory', open, { canShare: false });
+agreesWithTheRules('memory', open, { canShare: false });
 
 test('a memory store answers a lookup at once, and starts no timer', () => {
   const clock = createTestClock();

@@ -6,7 +6,8 @@ import type { Worker } from 'node:worker_threads';
 import type { LocalStore, StoreError } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
-import { storeContract } from './contract.ts';
+import { storeContract, type OpenStore } from './contract.ts';
+import { agreesWithTheRules } from './model.ts';
 import { createPlace, holdWriteLock, nextWorker, type Place } from './place.ts';
 
 const A = machineId('a1');
@@ -16,16 +17,15 @@ const TTL_MS = 60_000;
 /** One place a test, however many stores it opens. */
 const places = new WeakMap<TestContext, Promise<Place>>();
 
-storeContract(
-  'SQLite',
-  async (t, { clock, limits, place }) => {
-    const placing = places.get(t) ?? createPlace(t);
-    places.set(t, placing);
-    const files = await placing;
-    return files.open({ path: files.path(`${place}.sqlite`), clock, limits });
-  },
-  { canShare: true },
-);
+const open: OpenStore = async (t, { clock, limits, place }) => {
+  const placing = places.get(t) ?? createPlace(t);
+  places.set(t, placing);
+  const files = await placing;
+  return files.open({ path: files.path(`${place}.sqlite`), clock, limits });
+};
+
+storeContract('SQLite', open, { canShare: true });
+agreesWithTheRules('SQLite', open, { canShare: true });
 
 function claim(store: LocalStore, name: string, machine = A) {
   return store.claim({ key: keyOf(name), machine, origin: 'learned', ttlMs: TTL_MS });
