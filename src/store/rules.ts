@@ -156,9 +156,13 @@ function slide(binding: Binding, write: Sliding, maxAgeMs: number): Binding {
   return { ...binding, expiresAt: withinMaxAge(later, binding.createdAt, maxAgeMs) };
 }
 
-/** Whole ms, whatever was asked for: a peer's word is no reason for a row that can't be written. */
 function slidTo({ now, ttlMs }: Sliding): number {
-  return now + (ttlMs > 0 ? Math.min(Math.floor(ttlMs), MAX_TTL_MS) : 0);
+  return now + wholeTtlMs(ttlMs);
+}
+
+/** Whole ms, whatever was asked for: a peer's word is no reason for a row that can't be written. */
+export function wholeTtlMs(ttlMs: number): number {
+  return ttlMs > 0 ? Math.min(Math.floor(ttlMs), MAX_TTL_MS) : 0;
 }
 
 function withinMaxAge(expiresAt: number, createdAt: number, maxAgeMs: number): number {
