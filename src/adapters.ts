@@ -9,9 +9,11 @@ import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
 import { createStaticDirectory } from './fleet/static-directory.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
-import { limitsOf, openConfiguredStore } from './store-adapters.ts';
+import { limitsOf, openConfiguredStore, openFile } from './store-adapters.ts';
+import type { StoreHealth } from './store/health.ts';
 import { createMemoryStore } from './store/memory.ts';
-import { StoreError, type SessionStore } from './store/store.ts';
+import { openResilientStore, type ResilientOptions } from './store/resilient.ts';
+import type { SessionStore } from './store/store.ts';
 
 export interface AdapterParts {
   readonly clock: Clock;
@@ -22,33 +24,67 @@ export interface AdapterParts {
 
 export interface OpenedStore {
   readonly store: SessionStore;
-  /** Why a stand-in is used instead of what is configured; undefined if it is not. */
-  readonly degraded: string | undefined;
+  readonly health: () => StoreHealth;
 }
 
-/** Never rejects: where the store can't be opened, one warning says why, and memory takes its place. */
-export async function openStore(
-  { store: settings }: Config,
-  { clock, random, logger, metrics }: AdapterParts,
-): Promise<OpenedStore> {
-  const storeParts = {
-    clock,
-    random,
-    onOperation: metrics.storeOperation,
-    onError: (error: StoreError) => logger.error({ err: error }, 'session store failed'),
-  };
-  try {
-    return { store: await openConfiguredStore(settings, storeParts), degraded: undefined };
-  } catch (error) {
-    logger.warn({ err: error, path: settings.path }, FALLBACK_WARNING);
-    metrics.storeDegraded(true);
-    const degraded = error instanceof StoreError ? error.message : 'the store did not open';
-    return { store: createMemoryStore({ clock, limits: limitsOf(settings) }), degraded };
+/** Never rejects: a store that can't be opened yet is one that fails at first. */
+export async function openStore(config: Config, parts: AdapterParts): Promise<OpenedStore> {
+  const { store: settings, identity } = config;
+  const { clock, random, logger, metrics } = parts;
+  const { isEnabled, url } = settings;
+  if (!isEnabled || url?.kind === 'memory') {
+    const store = createMemoryStore({ clock, limits: limitsOf(settings) });
+    return { store, health: () => HEALTHY };
   }
+  const storeParts = { clock, random, onOperation: metrics.storeOperation };
+  const store = await openResilientStore({
+    ...storeParts,
+    kind: url?.kind ?? 'sqlite',
+    isShared: url !== undefined,
+    self: identity.machine,
+    limits: limitsOf(settings),
+    ttlMs: settings.ttlMs,
+    // The file's writer tries again by itself, as only there the order of the writes is kept.
+    retryCount: url === undefined ? 0 : settings.retryCount,
+    retryDelayMs: settings.retryDelayMs,
+    open: (hooks) => openConfiguredStore(settings, { ...storeParts, ...hooks }),
+    ...(url && { openJournal: () => openFile(settings, { clock, random }) }),
+    ...createStoreReports(logger, metrics),
+  });
+  return { store, health: () => store.health() };
 }
 
-const FALLBACK_WARNING =
-  'the session store can not be used: sessions are kept in memory and are lost when this process ends';
+const HEALTHY: StoreHealth = {
+  ...{ state: 'healthy', failing: 'none', code: undefined, reason: undefined, forMs: 0 },
+  writeBack: { depth: 0, ageMs: 0, isDurable: false },
+};
+
+type StoreReports = Pick<ResilientOptions, 'onHealth' | 'onError' | 'onWrittenBack'>;
+
+/** One line a change, and none a request. */
+function createStoreReports(logger: Logger, metrics: Metrics): StoreReports {
+  return {
+    onHealth: (store) => {
+      if (store.state === 'degraded') logger.warn({ store }, DEGRADED);
+      else logger.info({ store }, store.state === 'healthy' ? HEALTHY_AGAIN : RECOVERING);
+    },
+    onError: (error) => logger.error({ err: error }, 'session store failed'),
+    onWrittenBack: (result, conflict) => {
+      metrics.storeWrittenBack(result);
+      if (!conflict) return;
+      metrics.claimConflict();
+      const { key, accepted, owner } = conflict;
+      logger.warn({ session: key, accepted, owner }, BOUND_ELSEWHERE);
+    },
+  };
+}
+
+const DEGRADED =
+  'the session store fails: memory stands in, and what it accepts is written once the store works';
+const RECOVERING = 'the session store works again, and is told what it has missed';
+const HEALTHY_AGAIN = 'the session store works again, and has all that it had missed';
+const BOUND_ELSEWHERE =
+  'a session accepted while the store failed had been bound elsewhere: that stays';
 
 /** Reads nothing yet. */
 export function createDirectory(config: Config, parts: AdapterParts): Directory {

@@ -3,14 +3,14 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { listen, type ListenAddress } from './listen.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
+import type { StoreHealth } from './store/health.ts';
 
-/** What `/readyz` says: 200 if ready, else 503, with this as JSON. Never an id, an address or an error's text. */
+/** What `/readyz` says: 200 if ready, else 503, with this as JSON. Never an id or an address. */
 export interface Readiness {
   readonly ready: boolean;
   /** Why not, such as `draining` or `upstream-down`. */
   readonly reason?: string | undefined;
-  /** `degraded`: a stand-in is used, and why. */
-  readonly store: { readonly kind: string; readonly degraded?: string | undefined };
+  readonly store: { readonly kind: string } & Partial<StoreHealth>;
   readonly fleet: { readonly kind: string };
   readonly upstream?: object | undefined;
 }

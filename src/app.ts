@@ -87,7 +87,7 @@ class RunningSidecar implements Sidecar {
   readiness(): Readiness {
     const { kind } = this.#directory.status();
     const fleet = { kind, others: this.#directory.others().length };
-    const store = { kind: this.#storeKind(), degraded: this.#opened?.degraded };
+    const store = { kind: this.#storeKind(), ...this.#opened?.health() };
     const ready = this.#phase === 'ready';
     return { ready, reason: ready ? undefined : this.#phase, store, fleet };
   }
@@ -109,7 +109,10 @@ class RunningSidecar implements Sidecar {
     const opened = await openStore(this.#config, this.#parts);
     this.#opened = opened;
     this.#stops.push(() => opened.store.close());
-    metrics.watchStore(() => opened.store.getMetrics());
+    metrics.watchStore({
+      getMetrics: () => opened.store.getMetrics(),
+      health: opened.health,
+    });
     const stopCleanup = startCleanup(opened.store, {
       clock,
       intervalMs: this.#config.store.cleanupIntervalMs,
@@ -143,14 +146,15 @@ class RunningSidecar implements Sidecar {
     return opened;
   }
 
-  #assemble({ store, degraded }: OpenedStore): RequestPath {
+  #assemble({ store }: OpenedStore): RequestPath {
     const path = createRequestPath({
       ...this.#parts,
       config: this.#config,
       store,
       directory: this.#directory,
       isDraining: () => this.#phase === 'draining',
-      isReadyForPeers: () => this.#phase !== 'starting' && degraded === undefined,
+      // Of what a store that fails may know, the peers are told "unknown".
+      isReadyForPeers: () => this.#phase !== 'starting',
     });
     this.#path = path;
     this.#stops.push(() => path.stop());

@@ -1,5 +1,6 @@
 /** What is measured, as the rest of the program says it. `metrics/prometheus.ts` stands behind it. */
 import type { DecisionKind, Why } from './affinity/decide.ts';
+import type { StoreHealth, WriteBackResult } from './store/health.ts';
 import type { StoreMetrics, StoreOperation } from './store/store.ts';
 
 export type StoreOutcome = 'ok' | 'error';
@@ -17,6 +18,11 @@ export interface RequestTimes {
   readonly upstreamMs: number | undefined;
   /** As the client saw it; 499 for a client that left. */
   readonly statusCode: number;
+}
+
+export interface WatchedStore {
+  getMetrics(): Promise<StoreMetrics>;
+  health(): StoreHealth;
 }
 
 /**
@@ -39,10 +45,10 @@ export interface Metrics {
     outcome: StoreOutcome,
     durationMs: number,
   ) => void;
-  /** True while a stand-in takes the place of the configured store. */
-  readonly storeDegraded: (isDegraded: boolean) => void;
-  /** What to ask at every scrape for the sessions held; replaces an earlier one. */
-  readonly watchStore: (read: () => Promise<StoreMetrics>) => void;
+  /** What was accepted while the store failed has come to its end. */
+  readonly storeWrittenBack: (result: WriteBackResult) => void;
+  /** What to ask at every scrape; replaces an earlier one. */
+  readonly watchStore: (store: WatchedStore) => void;
   /** The text Prometheus reads. Never waits longer than two seconds for the store: then it shows what it last knew. */
   readonly render: () => Promise<string>;
   readonly contentType: string;
@@ -60,7 +66,7 @@ export const nullMetrics: Metrics = {
   announcementsDropped: ignore,
   claimConflict: ignore,
   storeOperation: ignore,
-  storeDegraded: ignore,
+  storeWrittenBack: ignore,
   watchStore: ignore,
   render: () => Promise.resolve(''),
   contentType: 'text/plain',

@@ -11,7 +11,7 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { systemClock } from '../src/clock.ts';
 import { PATIENCE_MS } from '../src/fleet/lookout.ts';
 import type { Sidecar } from '../src/lifecycle.ts';
-import { nullMetrics, type Metrics } from '../src/metrics.ts';
+import { createMetrics } from '../src/metrics/prometheus.ts';
 import { createPortFinder } from '../src/simulator/ports.ts';
 import { openSqliteStore } from '../src/store/sqlite.ts';
 import { until } from './fleet/support.ts';
@@ -98,22 +98,24 @@ function storeIn(dir: string): Record<string, string> {
 }
 
 describe('a store that can not be opened', () => {
-  test('is told of in one warning, replaced by one in memory, and seen as degraded', async (t) => {
+  test('is told of in one warning, replaced by memory, and seen as degraded', async (t) => {
     const blocker = path.join(temporaryDirectory(t), 'file');
     writeFileSync(blocker, '');
     const log = createKeptLog();
-    const degraded: boolean[] = [];
-    const metrics: Metrics = { ...nullMetrics, storeDegraded: (is) => degraded.push(is) };
+    const metrics = createMetrics({ clock: systemClock, version: 'test' });
+    t.after(() => metrics.close());
     const parts = { logger: log.logger, metrics };
     const sidecar = await startTestSidecar(t, await serveSessionApp(t), storeIn(blocker), parts);
     assert.equal(log.messages('warn').length, 1);
-    assert.match(log.messages('warn')[0] ?? '', /^the session store can not be used/);
-    assert.deepEqual(degraded, [true]);
+    assert.match(log.messages('warn')[0] ?? '', /^the session store fails: memory stands in/);
     const { status, store } = await readinessAt(sidecar.ports.admin);
-    assert.deepEqual([status, store.kind], [200, 'memory']);
-    assert.ok((store.degraded ?? '').length > 0);
+    assert.deepEqual([status, store.kind], [200, 'sqlite']);
+    assert.deepEqual([store.state, store.failing, store.code], ['degraded', 'all', 'fatal']);
+    const scrape = await fetch(`http://127.0.0.1:${sidecar.ports.admin}/metrics`);
+    assert.match(await scrape.text(), /^fly_affinity_store_degraded 1$/m);
     const opened = await fetch(`${urlOf(sidecar)}/open`, { method: 'POST' });
     assert.equal(opened.headers.get('mcp-session-id'), 'abc~m1');
+    assert.equal((await readinessAt(sidecar.ports.admin)).store.writeBack?.depth, 1);
   });
 
   test('is named in its warning, with the reason', async (t) => {
@@ -122,9 +124,21 @@ describe('a store that can not be opened', () => {
     const { logger, lines } = createKeptLog();
     await startTestSidecar(t, await serveSessionApp(t), storeIn(blocker), { logger });
     const warning = lines.find(({ level }) => level === 'warn');
-    const { path: named, err } = warning?.fields as { path: string; err: Error };
-    assert.equal(named, path.join(blocker, 'sessions.sqlite'));
-    assert.match(err.message, /its directory can't be created/);
+    const { store } = warning?.fields as { store: { reason: string } };
+    assert.ok(store.reason.includes(path.join(blocker, 'sessions.sqlite')));
+    assert.match(store.reason, /its directory can't be created/);
+  });
+
+  test('is opened as soon as it can be, and told what was bound until then', async (t) => {
+    const dir = temporaryDirectory(t);
+    const blocker = path.join(dir, 'file');
+    writeFileSync(blocker, '');
+    const sidecar = await startTestSidecar(t, await serveSessionApp(t), storeIn(blocker));
+    const opened = await fetch(`${urlOf(sidecar)}/open`, { method: 'POST' });
+    assert.equal(opened.headers.get('mcp-session-id'), 'abc~m1');
+    rmSync(blocker);
+    await until(async () => (await readinessAt(sidecar.ports.admin)).store.state === 'healthy');
+    assert.equal(await ownerIn(blocker, 'abc'), 'm1');
   });
 });
 

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../src/clock.ts';
-import type { Metrics } from '../src/metrics.ts';
+import type { Metrics, WatchedStore } from '../src/metrics.ts';
 import { createMetrics } from '../src/metrics/prometheus.ts';
+import type { StoreHealth } from '../src/store/health.ts';
 import type { StoreMetrics } from '../src/store/store.ts';
 import { createTestClock } from './support/clock.ts';
 
@@ -93,20 +94,44 @@ test('streams, questions, announcements and conflicts are shown', async (t) => {
   metrics.peerQuestion('shed');
   metrics.announcementsDropped(5);
   metrics.claimConflict();
-  metrics.storeDegraded(true);
+  metrics.storeWrittenBack('conflict');
   assert.equal(await valueOf(metrics, 'fly_affinity_open_streams{kind="websocket"}'), 1);
   assert.equal(await valueOf(metrics, 'fly_affinity_open_streams{kind="http"}'), 0);
   assert.equal(await valueOf(metrics, 'fly_affinity_peer_questions_total{outcome="shed"}'), 1);
   assert.equal(await valueOf(metrics, 'fly_affinity_peer_questions_total{outcome="none"}'), 0);
   assert.equal(await valueOf(metrics, 'fly_affinity_announcements_dropped_total'), 5);
   assert.equal(await valueOf(metrics, 'fly_affinity_claim_conflicts_total'), 1);
+  const writtenBack = 'fly_affinity_store_write_back_total';
+  assert.equal(await valueOf(metrics, `${writtenBack}{result="conflict"}`), 1);
+  assert.equal(await valueOf(metrics, `${writtenBack}{result="written"}`), 0);
+});
+
+const HEALTHY: StoreHealth = {
+  ...{ state: 'healthy', failing: 'none', code: undefined, reason: undefined, forMs: 0 },
+  writeBack: { depth: 0, ageMs: 0, isDurable: true },
+};
+
+function storeOf(getMetrics: () => Promise<StoreMetrics>, health = HEALTHY): WatchedStore {
+  return { getMetrics, health: () => health };
+}
+
+test('how the store fares is shown, whether or not it answers', async (t) => {
+  const metrics = openMetrics(t);
+  assert.equal(await valueOf(metrics, 'fly_affinity_store_degraded'), 0);
+  const writeBack = { depth: 7, ageMs: 1500, isDurable: true };
+  const degraded: StoreHealth = { ...HEALTHY, state: 'degraded', failing: 'writes', writeBack };
+  metrics.watchStore(storeOf(() => Promise.reject(new Error('disk gone')), degraded));
   assert.equal(await valueOf(metrics, 'fly_affinity_store_degraded'), 1);
+  assert.equal(await valueOf(metrics, 'fly_affinity_store_write_back_depth'), 7);
+  assert.equal(await valueOf(metrics, 'fly_affinity_store_write_back_age_seconds'), 1.5);
+  metrics.watchStore(storeOf(() => Promise.resolve(STORE)));
+  assert.equal(await valueOf(metrics, 'fly_affinity_store_degraded'), 0);
 });
 
 test('the store is asked at every scrape', async (t) => {
   const metrics = openMetrics(t);
   let total = 9;
-  metrics.watchStore(() => Promise.resolve({ ...STORE, total: ++total }));
+  metrics.watchStore(storeOf(() => Promise.resolve({ ...STORE, total: ++total })));
   assert.equal(await valueOf(metrics, 'fly_affinity_sessions'), 7);
   assert.equal(await valueOf(metrics, 'fly_affinity_sessions'), 8);
   assert.equal(await valueOf(metrics, 'fly_affinity_sessions_expired'), 3);
@@ -120,9 +145,9 @@ test('the store is asked at every scrape', async (t) => {
 
 test('a store that fails leaves what it last said', async (t) => {
   const metrics = openMetrics(t);
-  metrics.watchStore(() => Promise.resolve(STORE));
+  metrics.watchStore(storeOf(() => Promise.resolve(STORE)));
   await metrics.render();
-  metrics.watchStore(() => Promise.reject(new Error('disk gone')));
+  metrics.watchStore(storeOf(() => Promise.reject(new Error('disk gone'))));
   assert.equal(await valueOf(metrics, 'fly_affinity_sessions'), 7);
 });
 
@@ -130,10 +155,11 @@ test('a store that hangs holds a scrape up for two seconds and is not asked agai
   const clock = createTestClock();
   const metrics = openMetrics(t, clock);
   let asked = 0;
-  metrics.watchStore(() => {
+  const hang = (): Promise<never> => {
     asked++;
     return new Promise(() => undefined);
-  });
+  };
+  metrics.watchStore(storeOf(hang));
   let rendered = 0;
   const scrapes = [metrics.render(), metrics.render()].map((scrape) =>
     scrape.then(() => rendered++),

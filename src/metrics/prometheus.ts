@@ -2,7 +2,8 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import { DECISION_KINDS, WHYS } from '../affinity/decide.ts';
 import type { Clock } from '../clock.ts';
-import { PEER_OUTCOMES, STREAM_KINDS, type Metrics } from '../metrics.ts';
+import { PEER_OUTCOMES, STREAM_KINDS, type Metrics, type WatchedStore } from '../metrics.ts';
+import { WRITE_BACK_RESULTS, type StoreHealth } from '../store/health.ts';
 import { STORE_OPERATIONS, type StoreMetrics } from '../store/store.ts';
 import { registerCountPairs, registerCounts, registerDurations } from './counts.ts';
 import { registerProcessMetrics } from './process.ts';
@@ -23,7 +24,7 @@ export function createMetrics({ clock, version }: MetricsOptions): Metrics {
     ...registerStreams(registry),
     ...registerPeers(registry),
     ...registerStoreOperations(registry),
-    watchStore: (read) => store.watch(read),
+    watchStore: (watched) => store.watch(watched),
     render: async () => {
       await store.refresh();
       return registry.metrics();
@@ -130,7 +131,7 @@ function registerPeers(
 
 function registerStoreOperations(
   registry: Registry,
-): Pick<Metrics, 'storeOperation' | 'storeDegraded'> {
+): Pick<Metrics, 'storeOperation' | 'storeWrittenBack'> {
   const operations = { name: 'operation', values: STORE_OPERATIONS };
   const count = registerCountPairs(
     registry,
@@ -147,17 +148,20 @@ function registerStoreOperations(
     STORE_BUCKETS_MS,
     operations,
   );
-  const degraded = new Gauge({
-    name: 'fly_affinity_store_degraded',
-    help: '1 while a stand-in takes the place of the configured store.',
-    registers: [registry],
-  });
+  const writtenBack = registerCounts(
+    registry,
+    {
+      name: 'fly_affinity_store_write_back_total',
+      help: 'Bindings accepted while the store failed, by what became of them.',
+    },
+    { name: 'result', values: WRITE_BACK_RESULTS },
+  );
   return {
     storeOperation: (operation, outcome, durationMs) => {
       count(operation, outcome);
       durations(durationMs, operation);
     },
-    storeDegraded: (isDegraded) => degraded.set(isDegraded ? 1 : 0),
+    storeWrittenBack: (result) => writtenBack(result),
   };
 }
 
@@ -172,20 +176,21 @@ function registerBuildInfo(registry: Registry, version: string): void {
 }
 
 interface StoreGauges {
-  watch(read: () => Promise<StoreMetrics>): void;
+  watch(store: WatchedStore): void;
   /** Resolves when the store has answered, or after {@link STORE_READ_TIMEOUT_MS}; never rejects. */
   refresh(): Promise<void>;
 }
 
 function registerStoreGauges(registry: Registry, clock: Clock): StoreGauges {
-  let read: (() => Promise<StoreMetrics>) | undefined;
+  let watched: WatchedStore | undefined;
   let last: StoreMetrics | undefined;
   let reading: Promise<void> | undefined;
   showStore(registry, () => last);
+  showHealth(registry, () => watched?.health());
 
-  const readOnce = async (ask: () => Promise<StoreMetrics>): Promise<void> => {
+  const readOnce = async (store: WatchedStore): Promise<void> => {
     try {
-      last = await ask();
+      last = await store.getMetrics();
     } catch {
       // What it last said stays; that it fails is counted among its operations.
     } finally {
@@ -193,10 +198,10 @@ function registerStoreGauges(registry: Registry, clock: Clock): StoreGauges {
     }
   };
   return {
-    watch: (newRead) => (read = newRead),
+    watch: (store) => (watched = store),
     refresh: async () => {
-      if (!read) return;
-      reading ??= readOnce(read);
+      if (!watched) return;
+      reading ??= readOnce(watched);
       const deadline = new AbortController();
       await Promise.race([reading, clock.sleep(STORE_READ_TIMEOUT_MS, deadline.signal)]);
       deadline.abort();
@@ -241,4 +246,32 @@ function showStore(registry: Registry, last: () => StoreMetrics | undefined): vo
   show(Counter, 'store_upserts_total', 'Sessions written.', (m) => m.upserts);
   show(Counter, 'store_deletes_total', 'Sessions removed.', (m) => m.deletes);
   show(Counter, 'store_errors_total', 'Operations that failed.', (m) => m.errors);
+}
+
+/** Read at the scrape, whether or not the store answers. */
+function showHealth(registry: Registry, health: () => StoreHealth | undefined): void {
+  const show = (name: string, help: string, value: (health: StoreHealth) => number): void => {
+    new Gauge({
+      name: `fly_affinity_store_${name}`,
+      help,
+      registers: [registry],
+      collect() {
+        const now = health();
+        this.set(now ? value(now) : 0);
+      },
+    });
+  };
+  show('degraded', '1 while reads or writes of the store fail and memory stands in.', (now) =>
+    now.failing === 'none' ? 0 : 1,
+  );
+  show(
+    'write_back_depth',
+    'Bindings accepted while the store failed and not written yet.',
+    (now) => now.writeBack.depth,
+  );
+  show(
+    'write_back_age_seconds',
+    'How long the oldest of these has waited.',
+    (now) => now.writeBack.ageMs / 1000,
+  );
 }

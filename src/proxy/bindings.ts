@@ -67,7 +67,12 @@ export function createBindings(parts: BindingsParts): Bindings {
       if (moved?.machine !== self) return;
       binding = moved;
     }
-    peers.announce(binding, ttlMs);
+    announce(binding);
+  }
+
+  /** A store that the fleet shares tells everybody by itself. */
+  function announce(binding: Binding): void {
+    if (!store.isShared) peers.announce(binding, ttlMs);
   }
 
   async function takeOver(key: SessionKey, from: MachineId | undefined): Promise<void> {
@@ -75,7 +80,7 @@ export function createBindings(parts: BindingsParts): Bindings {
       from === undefined
         ? await store.claim({ key, machine: self, origin: 'adopted', ttlMs })
         : await store.rebind(key, from, self, 'adopted', ttlMs);
-    if (binding?.machine === self) peers.announce(binding, ttlMs);
+    if (binding?.machine === self) announce(binding);
   }
 
   function background(what: string, work: Promise<unknown>): Promise<void> {

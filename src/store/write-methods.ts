@@ -28,7 +28,7 @@ export function createWriteMethods(
 ): WriteMethods {
   const performCounted = async (write: Write): Promise<Outcome> => {
     const outcome = await perform(write);
-    count(counters, write, outcome);
+    countWrite(counters, write, outcome);
     return outcome;
   };
   const now = (): number => Math.floor(clock.now());
@@ -59,7 +59,7 @@ export function createWriteMethods(
   };
 }
 
-function count(counters: StoreCounters, write: Write, outcome: Outcome): void {
+export function countWrite(counters: StoreCounters, write: Write, outcome: Outcome): void {
   if (!outcome.hasTakenEffect) return;
   if (write.kind === 'delete') counters.deletes += 1;
   if (write.kind === 'claim' || write.kind === 'upsert' || write.kind === 'rebind') {

@@ -98,15 +98,15 @@ interface WatchedStore {
 }
 
 function watchedStore(metrics: Metrics): WatchedStore {
-  let read: (() => Promise<StoreMetrics>) | undefined;
+  let watched: { getMetrics(): Promise<StoreMetrics> } | undefined;
   return {
     metrics: {
       ...metrics,
       watchStore: (given) => {
-        read = given;
+        watched = given;
         metrics.watchStore(given);
       },
     },
-    read: () => read?.() ?? Promise.reject(new Error('no store is open')),
+    read: () => watched?.getMetrics() ?? Promise.reject(new Error('no store is open')),
   };
 }

@@ -1,8 +1,10 @@
 /** What `/readyz` says of a sidecar. */
+import type { StoreHealth } from '../../src/store/health.ts';
+
 export interface ReadinessAnswer {
   readonly status: number;
   readonly reason?: string;
-  readonly store: { readonly kind: string; readonly degraded?: string };
+  readonly store: { readonly kind: string } & Partial<StoreHealth>;
   readonly fleet: { readonly kind: string; readonly others: number };
 }
 

@@ -1,0 +1,105 @@
+/** Bindings in memory, and which of them go when there is no more room. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Binding, BindingOrigin, SessionKey } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
+import { adoptedCap, EVICTION_ORDER } from './store.ts';
+
+/**
+ * The bindings by origin, on each shelf the least recently written first: a map keeps the order of
+ * insertion, so the next to be evicted is found at once.
+ */
+export interface Shelves {
+  find(key: SessionKey): Binding | undefined;
+  /** A use moves a binding behind all others of its shelf. */
+  put(binding: Binding, isUse: boolean): void;
+  remove(key: SessionKey): void;
+  /** Returns how many there were to remove, `count` at most. */
+  removeOldest(origin: BindingOrigin, count: number): number;
+  count(origin?: BindingOrigin): number;
+  /** All keys as they are now: what is written during a walk is neither seen twice nor walked for ever. */
+  keys(): SessionKey[];
+  clear(): void;
+}
+
+export function createShelves(): Shelves {
+  const learned = new Map<SessionKey, Binding>();
+  const adopted = new Map<SessionKey, Binding>();
+  const copied = new Map<SessionKey, Binding>();
+  const byOrigin = { learned, adopted, copied };
+  const all = [learned, adopted, copied];
+  const remove = (key: SessionKey): void => {
+    for (const shelf of all) shelf.delete(key);
+  };
+  return {
+    find: (key) => learned.get(key) ?? adopted.get(key) ?? copied.get(key),
+    put: (binding, isUse) => {
+      if (isUse) remove(binding.key);
+      byOrigin[binding.origin].set(binding.key, binding);
+    },
+    remove,
+    removeOldest: (origin, count) => {
+      const shelf = byOrigin[origin];
+      const countBefore = shelf.size;
+      for (const key of shelf.keys()) {
+        if (countBefore - shelf.size >= count) break;
+        shelf.delete(key);
+      }
+      return countBefore - shelf.size;
+    },
+    count: (origin) =>
+      origin === undefined ? learned.size + adopted.size + copied.size : byOrigin[origin].size,
+    keys: () => all.flatMap((shelf) => [...shelf.keys()]),
+    clear: () => {
+      for (const shelf of all) shelf.clear();
+    },
+  };
+}
+
+/**
+ * The part of a bound by which writes may exceed it. Finding the oldest entry of a map means
+ * stepping over those deleted before it, which is cheap only for many at once.
+ */
+const SLACK = 1 / 100;
+
+/** Down to the bounds; `roughly`: once they are exceeded by one percent. Returns how many had to go. */
+export function evictExcess(
+  shelves: Shelves,
+  maxSessions: number,
+  precision: 'exactly' | 'roughly',
+): number {
+  const slack = precision === 'exactly' ? 0 : SLACK;
+  const maxAdopted = adoptedCap(maxSessions);
+  const adoptedExcess = shelves.count('adopted') - maxAdopted;
+  let removed = 0;
+  if (adoptedExcess > Math.floor(maxAdopted * slack)) {
+    removed += shelves.removeOldest('adopted', adoptedExcess);
+  }
+  const excess = shelves.count() - maxSessions;
+  if (excess <= Math.floor(maxSessions * slack)) return removed;
+  let left = excess;
+  for (const origin of EVICTION_ORDER) left -= shelves.removeOldest(origin, left);
+  return removed + excess - left;
+}
+
+/** Returns how many had expired. */
+export async function removeExpired(shelves: Shelves, clock: Clock): Promise<number> {
+  let removed = 0;
+  for await (const { key, expiresAt } of walk(shelves)) {
+    if (expiresAt > clock.now()) continue;
+    shelves.remove(key);
+    removed += 1;
+  }
+  return removed;
+}
+
+/** A walk over a million bindings lets the event loop turn after each so many. */
+const STRIDE = 5_000;
+
+/** What was there at the start and still is when its turn comes, expired or not. */
+export async function* walk(shelves: Shelves): AsyncGenerator<Binding> {
+  for (const [index, key] of shelves.keys().entries()) {
+    if (index % STRIDE === 0) await nextTurn();
+    const binding = shelves.find(key);
+    if (binding) yield binding;
+  }
+}
