@@ -21,7 +21,9 @@ export interface RemoteCache {
   beginRead(key: SessionKey): (answer: Binding | 'absent') => void;
   /** To be called when the write is called; the result takes what it left, `unknown` if it failed. */
   beginWrite(key: SessionKey): (after: Binding | 'absent' | 'unknown') => void;
+  /** Forgets the key, and believes no answer to what was asked of it before. */
   delete(key: SessionKey): void;
+  /** The same for all keys. */
   clear(): void;
 }
 
@@ -39,13 +41,14 @@ export function createRemoteCache(clock: Clock, maxEntries: number): RemoteCache
   const held = createHotCache<Held>(maxEntries);
   /** How many writes of a key are under way. */
   const writing = new Map<SessionKey, number>();
-  /** The reads under way that a write has crossed: what they bring may be older than the write. */
+  /** The reads under way that something has crossed: what they bring may be older than that. */
   const crossed = new Set<object>();
   const reading = new Map<SessionKey, Set<object>>();
 
-  const keep = (binding: Binding): void => {
+  /** What was said may be as old as the question. */
+  const keep = (binding: Binding, askedAt: number): void => {
     const { key } = binding;
-    const expiresAt = Math.min(binding.expiresAt, clock.now() + MAX_UNSEEN_MS);
+    const expiresAt = Math.min(binding.expiresAt, askedAt + MAX_UNSEEN_MS);
     held.set({ key, binding, expiresAt });
   };
   const cross = (key: SessionKey): void => {
@@ -56,16 +59,18 @@ export function createRemoteCache(clock: Clock, maxEntries: number): RemoteCache
     get: (key) => held.get(key, clock.now())?.binding,
     beginRead: (key) => {
       const read = {};
+      const askedAt = clock.now();
       if (writing.has(key)) crossed.add(read);
       const ofKey = reading.get(key) ?? new Set();
       reading.set(key, ofKey.add(read));
       return (answer) => {
         ofKey.delete(read);
         if (ofKey.size === 0 && reading.get(key) === ofKey) reading.delete(key);
-        if (!crossed.delete(read) && answer !== 'absent') keep(answer);
+        if (!crossed.delete(read) && answer !== 'absent') keep(answer, askedAt);
       };
     },
     beginWrite: (key) => {
+      const askedAt = clock.now();
       held.delete(key);
       cross(key);
       writing.set(key, (writing.get(key) ?? 0) + 1);
@@ -78,10 +83,16 @@ export function createRemoteCache(clock: Clock, maxEntries: number): RemoteCache
         }
         writing.delete(key);
         if (typeof after === 'string') held.delete(key);
-        else keep(after);
+        else keep(after, askedAt);
       };
     },
-    delete: (key) => held.delete(key),
-    clear: () => held.clear(),
+    delete: (key) => {
+      held.delete(key);
+      cross(key);
+    },
+    clear: () => {
+      held.clear();
+      for (const key of reading.keys()) cross(key);
+    },
   };
 }
