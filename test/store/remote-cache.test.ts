@@ -88,6 +88,7 @@ test('a read that a write has crossed is not believed, however they lie', () => 
   const readAcrossBegin = cache.beginRead(KEY);
   const endWrite = cache.beginWrite(KEY);
   readAcrossBegin(before);
+  cache.beginRead(KEY)(before);
   assert.equal(ownerOf(), 'nobody known');
   const readAcrossEnd = cache.beginRead(KEY);
   endWrite(after);
