@@ -53,6 +53,7 @@ const RANKS: Readonly<Record<string, number>> = {
 /** What stands behind a port. Only who puts the parts together knows which one it is. */
 const ADAPTERS: readonly string[] = [
   'store/memory.ts',
+  'store/redis.ts',
   'store/sqlite.ts',
   'fleet/dns-directory.ts',
   'fleet/static-directory.ts',
