@@ -1,0 +1,103 @@
+/**
+ * How a session that was exported enters a store: it takes nothing from those that live there.
+ *
+ * A binding of a higher generation stays, whoever has it, and so does one of the same generation, be
+ * it this session's own, whose life is lengthened if the export knows a later end, or another
+ * Machine's. Doing it again changes nothing.
+ */
+import type { Binding } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
+import { retry } from '../resilience.ts';
+import { EVICTION_ORDER, StoreError, type SessionStore } from '../store/store.ts';
+
+/**
+ * What became of a session. `alreadyThere`: as it is here, or further on. `conflicts`: another
+ * Machine has it.
+ */
+export type Merged = 'imported' | 'alreadyThere' | 'expired' | 'conflicts';
+export type MergeCounts = Readonly<Record<Merged, number>>;
+
+export interface MergeParts {
+  readonly store: Pick<SessionStore, 'lookup' | 'upsert'>;
+  readonly clock: Clock;
+  readonly random: () => number;
+  /** Says what would be done, and does nothing. */
+  readonly isDryRun: boolean;
+}
+
+export const NOTHING_MERGED: MergeCounts = {
+  imported: 0,
+  alreadyThere: 0,
+  expired: 0,
+  conflicts: 0,
+};
+
+/** A database that starts again or fails over is back after some seconds. */
+const RETRIES = { retryCount: 8, delayMs: 200, maxDelayMs: 5_000 } as const;
+/**
+ * Two ends nearer to each other are the same: a shared database keeps time by its own clock, and what
+ * comes back is off by the way there and back.
+ */
+const SAME_END_MS = 1_000;
+
+/**
+ * All at once, so there must be no key twice. Rejects with a {@link StoreError} if one of them can't
+ * be done, after some tries; the others are done by then.
+ */
+export async function mergeSessions(
+  bindings: readonly Binding[],
+  parts: MergeParts,
+): Promise<MergeCounts> {
+  const isRetryable = (error: unknown): boolean =>
+    error instanceof StoreError && error.code === 'passing';
+  const { clock, random } = parts;
+  const results = await Promise.allSettled(
+    bindings.map((binding) =>
+      retry(() => merge(binding, parts), { ...RETRIES, isRetryable, clock, random }),
+    ),
+  );
+  const counts = { ...NOTHING_MERGED };
+  for (const result of results) {
+    if (result.status === 'rejected') throw result.reason;
+    counts[result.value] += 1;
+  }
+  return counts;
+}
+
+export function addCounts(one: MergeCounts, other: MergeCounts): MergeCounts {
+  return {
+    imported: one.imported + other.imported,
+    alreadyThere: one.alreadyThere + other.alreadyThere,
+    expired: one.expired + other.expired,
+    conflicts: one.conflicts + other.conflicts,
+  };
+}
+
+async function merge(stated: Binding, { store, clock, isDryRun }: MergeParts): Promise<Merged> {
+  if (stated.expiresAt <= clock.now()) return 'expired';
+  const looked = await store.lookup(stated.key);
+  if (looked === 'unknown') {
+    throw new StoreError('passing', 'the store could not say whether it has a session');
+  }
+  const found = looked === 'absent' ? undefined : looked;
+  const outcome = outcomeOf(stated, found);
+  if (outcome !== 'imported' || isDryRun) return outcome;
+  // Where it moves on to another Machine it keeps the later end too.
+  const expiresAt = Math.max(stated.expiresAt, found?.expiresAt ?? 0);
+  const after = await store.upsert({ ...stated, ttlMs: Math.max(expiresAt - clock.now(), 1) });
+  if (after.machine !== stated.machine) return 'conflicts';
+  return after.generation === stated.generation ? 'imported' : 'alreadyThere';
+}
+
+function outcomeOf(stated: Binding, found: Binding | undefined): Merged {
+  if (found === undefined || found.generation < stated.generation) return 'imported';
+  if (found.machine !== stated.machine) return 'conflicts';
+  if (found.generation > stated.generation) return 'alreadyThere';
+  const isLater = stated.expiresAt - found.expiresAt >= SAME_END_MS;
+  return isLater || isStronger(stated, found) ? 'imported' : 'alreadyThere';
+}
+
+/** An owner's own word says more than what it has told another Machine. */
+function isStronger(stated: Binding, found: Binding): boolean {
+  return EVICTION_ORDER.indexOf(stated.origin) > EVICTION_ORDER.indexOf(found.origin);
+}

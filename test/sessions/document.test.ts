@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { Binding } from '../../src/affinity/session.ts';
+import { createDocumentReader, formatDocument, type Finding } from '../../src/sessions/document.ts';
+import { formatEnd, formatSession, HEAD } from '../../src/sessions/format.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+import { anyBinding } from './arbitraries.ts';
+
+function bindingOf(id: string): Binding {
+  const created = { origin: 'learned', generation: 1, createdAt: 1, expiresAt: 2 } as const;
+  return { key: keyOf(id), machine: machineId('a1'), ...created };
+}
+
+const ONE = formatSession(bindingOf('one'));
+const END = formatEnd(1);
+
+async function textOf(bindings: readonly Binding[]): Promise<string> {
+  let text = '';
+  for await (const chunk of formatDocument(each(bindings))) text += chunk;
+  return text;
+}
+
+async function* each(bindings: readonly Binding[]): AsyncGenerator<Binding> {
+  await Promise.resolve();
+  yield* bindings;
+}
+
+/** What reading finds, the text coming in pieces of so many bytes. */
+function read(text: string, pieceBytes = text.length + 1): Finding[] {
+  const reader = createDocumentReader();
+  const bytes = Buffer.from(text);
+  const findings: Finding[] = [];
+  for (let at = 0; at < bytes.length; at += pieceBytes) {
+    findings.push(...reader.push(bytes.subarray(at, at + pieceBytes)));
+  }
+  return [...findings, ...reader.end()];
+}
+
+/** Each finding as one text. */
+function told(findings: readonly Finding[]): string[] {
+  return findings.map((finding) =>
+    finding.kind === 'session'
+      ? `${finding.line} session`
+      : `${finding.line} ${finding.kind}: ${finding.problem}`,
+  );
+}
+
+test('what is written is read, however it is cut into pieces', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(anyBinding), fc.integer({ min: 1, max: 400 }), async (all, bytes) => {
+      const findings = read(await textOf(all), bytes);
+      assert.deepEqual(
+        findings.map((finding) => finding.kind === 'session' && finding.binding),
+        all,
+      );
+    }),
+  );
+});
+
+test('whatever comes is read to its end, with the same findings however it is cut', () => {
+  const line = fc.constantFrom(HEAD, ONE, END, formatEnd(2), '', 'x', ' ', 'x'.repeat(3_000), 'ä');
+  const text = fc.array(line).map((lines) => lines.join('\n'));
+  fc.assert(
+    fc.property(text, fc.integer({ min: 1, max: 400 }), (given, bytes) => {
+      assert.deepEqual(read(given, bytes), read(given));
+    }),
+  );
+});
+
+test('a million sessions are written a piece at a time', async () => {
+  let given = 0;
+  async function* endless(): AsyncGenerator<Binding> {
+    await Promise.resolve();
+    for (;;) {
+      given += 1;
+      yield bindingOf('one');
+    }
+  }
+  const chunks = formatDocument(endless());
+  for (let taken = 1; taken <= 10; taken += 1) {
+    const next: IteratorResult<string> = await chunks.next();
+    assert.ok(!next.done && next.value.length < 40_000);
+    assert.ok(given < taken * 400, `${given} sessions were asked for`);
+  }
+  await chunks.return(undefined);
+});
+
+const STORIES: readonly (readonly [name: string, lines: readonly string[], told: string[]])[] = [
+  ['a whole export', [HEAD, ONE, END, ''], ['2 session']],
+  ['one without its last line break', [HEAD, ONE, END], ['2 session']],
+  ['an empty one', [HEAD, formatEnd(0)], []],
+  [
+    'line breaks of Windows, and empty lines',
+    [`${HEAD}\r`, '\r', `${ONE}\r`, '', END],
+    ['3 session'],
+  ],
+  [
+    'two of them, one after the other',
+    [HEAD, ONE, END, HEAD, ONE, END, ''],
+    ['2 session', '5 session'],
+  ],
+  ['nothing', [''], [`0 broken: nothing came; the first line must be ${HEAD}`]],
+  ['no head', [ONE, END], [`1 broken: must be the first line of an export: ${HEAD}`]],
+  [
+    'bad lines',
+    [HEAD, '{}x', ONE, 'x'.repeat(3_000), formatEnd(3)],
+    ['2 bad: is no JSON object', '3 session', '4 bad: is longer than 2048 bytes'],
+  ],
+  [
+    'a newer version',
+    [HEAD.replace('1}', '9}'), ONE, END],
+    ['1 broken: is of version 9, and this fly-affinity reads version 1: use a newer one'],
+  ],
+  [
+    'an end that is missing',
+    [HEAD, ONE, ''],
+    [
+      '2 session',
+      '2 broken: the export was cut short: its last line, which counts the sessions, is not there',
+    ],
+  ],
+  [
+    'a line cut in two',
+    [HEAD, ONE, ONE.slice(0, 20)],
+    [
+      '2 session',
+      '3 bad: is no JSON object',
+      '3 broken: the export was cut short: its last line, which counts the sessions, is not there',
+    ],
+  ],
+  [
+    'a line that got lost',
+    [HEAD, ONE, formatEnd(2)],
+    ['2 session', '3 broken: counts 2 sessions, and 1 came: the export is not whole'],
+  ],
+  [
+    'a second export before the first has ended',
+    [HEAD, ONE, HEAD, ONE, END],
+    ['2 session', '3 broken: comes before the last line of the export that it follows'],
+  ],
+  [
+    'something else behind an export',
+    [HEAD, ONE, END, ONE, 'x'],
+    ['2 session', `4 broken: must be the first line of an export: ${HEAD}`],
+  ],
+];
+
+for (const [name, lines, expected] of STORIES) {
+  test(`reading: ${name}`, () => {
+    assert.deepEqual(told(read(lines.join('\n'))), expected);
+  });
+}
