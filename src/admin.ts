@@ -1,5 +1,7 @@
 /** The admin listener: what Prometheus and the health checks ask. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { JSON_TYPE, respond, TEXT_TYPE } from './admin-answer.ts';
+import type { SessionRoutes } from './admin-sessions.ts';
 import { listen, type ListenAddress } from './listen.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
@@ -19,29 +21,38 @@ export interface AdminOptions extends ListenAddress {
   readonly metrics: Pick<Metrics, 'render' | 'contentType'>;
   readonly readiness: () => Readiness;
   readonly logger: Logger;
+  /** Undefined: `/sessions` is not there. */
+  readonly sessions?: SessionRoutes | undefined;
 }
 
 export interface Admin {
   readonly port: number;
-  /** Cuts what is under way and resolves once the port is closed. */
+  /** Cuts what is under way and resolves once it has ended and the port is closed. */
   stop(): Promise<void>;
 }
 
 /** Rejects if it can't listen. */
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
-  const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
+  const { sessions, logger } = options;
+  const server = createServer(TIMEOUTS, (request, response) => {
+    if (sessions?.answer(request, response)) return;
     answer(options, request, response).catch((error: unknown) => {
-      options.logger.error({ err: error }, 'admin request failed');
-      respond(response, 500, TEXT, 'failed\n');
+      logger.error({ err: error }, 'admin request failed');
+      respond(response, 500, TEXT_TYPE, 'failed\n');
     });
   });
   const port = await listen(server, options);
-  return { port, stop: () => closeServer(server) };
+  return {
+    port,
+    stop: async () => {
+      await closeServer(server);
+      await sessions?.ended();
+    },
+  };
 }
 
-const REQUEST_TIMEOUT_MS = 10_000;
-const TEXT = 'text/plain; charset=utf-8';
-const JSON_TYPE = 'application/json; charset=utf-8';
+/** An import may take its time; a body that nobody wants is not waited for. */
+const TIMEOUTS = { headersTimeout: 10_000, requestTimeout: 0 };
 const METHODS: ReadonlySet<string | undefined> = new Set(['GET', 'HEAD']);
 
 async function answer(
@@ -51,28 +62,18 @@ async function answer(
 ): Promise<void> {
   const [path] = (request.url ?? '').split('?', 1);
   if (path !== '/metrics' && path !== '/livez' && path !== '/readyz') {
-    respond(response, 404, TEXT, 'not found\n');
+    respond(response, 404, TEXT_TYPE, 'not found\n');
   } else if (!METHODS.has(request.method)) {
     response.setHeader('allow', 'GET, HEAD');
-    respond(response, 405, TEXT, 'method not allowed\n');
+    respond(response, 405, TEXT_TYPE, 'method not allowed\n');
   } else if (path === '/livez') {
-    respond(response, 200, TEXT, 'ok\n');
+    respond(response, 200, TEXT_TYPE, 'ok\n');
   } else if (path === '/readyz') {
     const now = readiness();
     respond(response, now.ready ? 200 : 503, JSON_TYPE, `${JSON.stringify(now)}\n`);
   } else {
     respond(response, 200, metrics.contentType, await metrics.render());
   }
-}
-
-/** For HEAD, node leaves the body out. */
-function respond(response: ServerResponse, status: number, type: string, body: string): void {
-  response.writeHead(status, {
-    'content-type': type,
-    'content-length': Buffer.byteLength(body),
-    'cache-control': 'no-store',
-  });
-  response.end(body);
 }
 
 function closeServer(server: Server): Promise<void> {

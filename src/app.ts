@@ -8,6 +8,7 @@ import {
   type OpenedStore,
 } from './adapters.ts';
 import { startAdmin, type Readiness } from './admin.ts';
+import { createSessionRoutes, type SessionRoutes } from './admin-sessions.ts';
 import type { MachineId } from './affinity/session.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config.ts';
@@ -77,7 +78,7 @@ class RunningSidecar implements Sidecar {
     await this.#startFleet();
     const { host } = this.#config;
     const peer = await this.#listen(wire, wire.peerServer, this.#config.peerPort);
-    const admin = await this.#startAdmin(host);
+    const admin = await this.#startAdmin(host, opened.store);
     await this.#parts.untilAppAnswers?.();
     const publicPort = await this.#listen(wire, wire.edgeServer, this.#config.port);
     this.#ports = { public: publicPort, peer, admin };
@@ -130,13 +131,19 @@ class RunningSidecar implements Sidecar {
     await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);
   }
 
-  async #startAdmin(host: string): Promise<number> {
+  async #startAdmin(host: string, store: SessionStore): Promise<number> {
     const { logger, metrics } = this.#parts;
     const readiness = (): Readiness => this.readiness();
     const port = this.#config.adminPort;
-    const admin = await startAdmin({ host, port, metrics, logger, readiness });
+    const sessions = this.#createSessionRoutes(store);
+    const admin = await startAdmin({ host, port, metrics, logger, readiness, sessions });
     this.#stops.push(() => admin.stop());
     return admin.port;
+  }
+
+  #createSessionRoutes(store: SessionStore): SessionRoutes | undefined {
+    const token = this.#config.adminToken;
+    return token === undefined ? undefined : createSessionRoutes({ ...this.#parts, token, store });
   }
 
   async #listen(wire: HttpWire, server: Server, port: number): Promise<number> {
