@@ -1,0 +1,229 @@
+/**
+ * Keeps a namespace within its bounds. Counting a million rows takes a tenth of a second, and a
+ * counter in a row of its own would be locked by every new binding of the fleet. So each sidecar
+ * counts the rows now and then, and writes freely for as long as the bound can't have been exceeded
+ * by much, though others write at the same rate:
+ *
+ *     written ─ less than the allowance since the last count ─> nothing
+ *             └ else ─> count ─ within the bounds ─> a new allowance
+ *                             └ beyond ─> clean up
+ *
+ * A clean-up removes what has expired, then what is too much. Both go by SKIP LOCKED: sidecars that
+ * clean up at once share the work, and none waits for another.
+ */
+import { hash } from 'node:crypto';
+import type { BindingOrigin, SessionKey } from '../affinity/session.ts';
+import type { PostgresPool, Query } from './postgres-pool.ts';
+import { LOCK_CLASS } from './postgres-schema.ts';
+import { commonValues, NOW, ORIGINS } from './postgres-statements.ts';
+import type { StatementSettings } from './postgres-statements.ts';
+import { adoptedCap, EVICTION_ORDER } from './store.ts';
+
+export interface Counts {
+  readonly byOrigin: Readonly<Record<BindingOrigin, number>>;
+  readonly total: number;
+  /** Of all of them, how many have expired. */
+  readonly expired: number;
+}
+
+export interface PostgresUpkeep {
+  /** Removes what has expired and what is too much; returns how many. Rejects with pg's errors. */
+  cleanUp(): Promise<number>;
+  count(): Promise<Counts>;
+  /** To be told of each binding that may be new; what comes of it goes on by itself. */
+  noteWritten(origin: BindingOrigin): void;
+  /** Resolves once nothing goes on. Never rejects. */
+  settled(): Promise<void>;
+  /** What goes on ends soon, and nothing begins by itself any more. */
+  stop(): void;
+}
+
+export interface UpkeepOptions {
+  readonly pool: PostgresPool;
+  readonly settings: StatementSettings;
+  readonly maxSessions: number;
+  /** Bindings that made room for others. */
+  readonly onEvicted: (keys: readonly SessionKey[]) => void;
+  /** Of what went on by itself. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** Rows removed in one transaction: it takes some ms. */
+const CLEANUP_BATCH = 500;
+/** With a count before it; so a bound that was lowered by a million is reached in a minute. */
+const EVICTION_BATCH = 10_000;
+/** So many sidecars may write at once and not exceed the bound between two counts. */
+const WRITERS = 32;
+/** By what part of the bound each of them may exceed it. */
+const SLACK = 1 / 400;
+
+const COUNT = `
+  SELECT origin, count(*) AS sessions, count(*) FILTER (WHERE expires_at <= ${NOW}) AS expired
+  FROM fly_affinity_sessions WHERE namespace = $1 GROUP BY origin`;
+
+/** By their places on disk, which they keep while they are locked. */
+const REMOVE_EXPIRED = `
+  DELETE FROM fly_affinity_sessions WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM fly_affinity_sessions
+    WHERE namespace = $1 AND origin = ANY($3::smallint[]) AND expires_at <= ${NOW}
+    LIMIT $4 FOR UPDATE SKIP LOCKED))
+  RETURNING 1`;
+
+const REMOVE_OLDEST = `
+  DELETE FROM fly_affinity_sessions WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM fly_affinity_sessions WHERE namespace = $1 AND origin = $2
+    ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+  RETURNING encode(key, 'hex') AS key`;
+
+export function createPostgresUpkeep(options: UpkeepOptions): PostgresUpkeep {
+  const { pool, settings, maxSessions, onEvicted, onError } = options;
+  const allowance = createAllowance(maxSessions);
+  let last: Promise<unknown> = Promise.resolve();
+  let isMakingRoom = false;
+  let isStopped = false;
+
+  const count = (): Promise<Counts> => pool.transaction((query) => countIn(query, settings));
+  const removeExpired = (): Promise<number> =>
+    pool.transaction((query) => removeExpiredIn(query, settings));
+  const evict = async (): Promise<number> => {
+    const evicted = await pool.transaction((query) => evictIn(query, settings, maxSessions));
+    onEvicted(evicted);
+    return evicted.length;
+  };
+  const repeat = async (remove: () => Promise<number>, batch: number): Promise<number> => {
+    let total = 0;
+    let removed: number;
+    do {
+      removed = await remove();
+      total += removed;
+    } while (removed >= batch && !isStopped);
+    return total;
+  };
+  const cleanUp = async (): Promise<number> =>
+    (await repeat(removeExpired, CLEANUP_BATCH)) + (await repeat(evict, EVICTION_BATCH));
+  const makeRoom = async (): Promise<void> => {
+    do {
+      allowance.renew();
+      const counts = await count();
+      allowance.grant(counts);
+      if (excessOf(counts, maxSessions).length > 0) await cleanUp();
+    } while (allowance.isUsedUp() && !isStopped);
+  };
+  /** One of the two at a time. */
+  const inTurn = <Result>(run: () => Promise<Result>): Promise<Result> => {
+    const result = last.then(run);
+    last = result.catch(() => undefined);
+    return result;
+  };
+
+  return {
+    cleanUp: () => inTurn(cleanUp),
+    count,
+    noteWritten: (origin) => {
+      allowance.use(origin);
+      if (isMakingRoom || isStopped || !allowance.isUsedUp()) return;
+      isMakingRoom = true;
+      void inTurn(makeRoom)
+        .catch(onError)
+        .finally(() => (isMakingRoom = false));
+    },
+    settled: async () => {
+      await last;
+    },
+    stop: () => {
+      isStopped = true;
+    },
+  };
+}
+
+interface Allowance {
+  use(origin: BindingOrigin): void;
+  isUsedUp(): boolean;
+  /** To be called before the rows are counted: what is written meanwhile may not be among them. */
+  renew(): void;
+  grant(counts: Counts): void;
+}
+
+/** None before the first count. */
+function createAllowance(maxSessions: number): Allowance {
+  const used = { total: 0, adopted: 0 };
+  const granted = { total: 0, adopted: 0 };
+  const share = (bound: number, held: number): number =>
+    Math.max((bound - held) / WRITERS, bound * SLACK);
+  return {
+    use: (origin) => {
+      used.total += 1;
+      if (origin === 'adopted') used.adopted += 1;
+    },
+    isUsedUp: () => used.total > granted.total || used.adopted > granted.adopted,
+    renew: () => {
+      used.total = 0;
+      used.adopted = 0;
+    },
+    grant: ({ total, byOrigin }) => {
+      granted.total = share(maxSessions, total);
+      granted.adopted = share(adoptedCap(maxSessions), byOrigin.adopted);
+    },
+  };
+}
+
+/** How many of which origin have to go, in that order. */
+export function excessOf(
+  { byOrigin, total }: Counts,
+  maxSessions: number,
+): readonly (readonly [origin: BindingOrigin, count: number])[] {
+  const tooManyAdopted = Math.max(0, byOrigin.adopted - adoptedCap(maxSessions));
+  let left = Math.max(0, total - tooManyAdopted - maxSessions);
+  const excess = EVICTION_ORDER.map((origin) => {
+    const beforehand = origin === 'adopted' ? tooManyAdopted : 0;
+    const further = Math.min(left, byOrigin[origin] - beforehand);
+    left -= further;
+    return [origin, beforehand + further] as const;
+  });
+  return excess.filter(([, count]) => count > 0);
+}
+
+async function countIn(query: Query, settings: StatementSettings): Promise<Counts> {
+  const rows = await query(COUNT, commonValues(settings));
+  const sessionsOf = (origin: BindingOrigin): number =>
+    Number(rows.find((row) => row.origin === ORIGINS.indexOf(origin))?.sessions ?? 0);
+  const sum = (column: string): number => rows.reduce((all, row) => all + Number(row[column]), 0);
+  return {
+    byOrigin: {
+      learned: sessionsOf('learned'),
+      adopted: sessionsOf('adopted'),
+      copied: sessionsOf('copied'),
+    },
+    total: sum('sessions'),
+    expired: sum('expired'),
+  };
+}
+
+async function removeExpiredIn(query: Query, settings: StatementSettings): Promise<number> {
+  const values = [...commonValues(settings), [...ORIGINS.keys()], CLEANUP_BATCH];
+  return (await query(REMOVE_EXPIRED, values)).length;
+}
+
+/** None if another sidecar is about it: both would take what is too much. */
+async function evictIn(
+  query: Query,
+  settings: StatementSettings,
+  maxSessions: number,
+): Promise<readonly SessionKey[]> {
+  const { namespace } = settings;
+  const lock = [LOCK_CLASS, lockNumberOf(namespace)];
+  const [row] = await query('SELECT pg_try_advisory_xact_lock($1, $2) AS is_ours', lock);
+  if (row?.is_ours !== true) return [];
+  const evicted: SessionKey[] = [];
+  for (const [origin, excess] of excessOf(await countIn(query, settings), maxSessions)) {
+    const limit = Math.min(excess, EVICTION_BATCH - evicted.length);
+    const rows = await query(REMOVE_OLDEST, [namespace, ORIGINS.indexOf(origin), limit]);
+    for (const { key } of rows) evicted.push(String(key) as SessionKey);
+  }
+  return evicted;
+}
+
+/** Any 32 bits. Two namespaces with the same ones would clean up one after the other. */
+function lockNumberOf(namespace: string): number {
+  return hash('sha256', namespace, 'buffer').readInt32BE();
+}
