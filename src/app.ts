@@ -9,7 +9,6 @@ import {
 } from './adapters.ts';
 import { startAdmin, type Readiness } from './admin.ts';
 import { createSessionRoutes, type SessionRoutes } from './admin-sessions.ts';
-import type { MachineId } from './affinity/session.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config.ts';
 import type { Directory } from './fleet/directory.ts';
@@ -18,6 +17,7 @@ import { listen } from './listen.ts';
 import type { HttpWire } from './proxy/http.ts';
 import { createRequestPath, type RequestPath } from './request-path.ts';
 import { startCleanup } from './store/cleanup.ts';
+import { createOwnSessionSearch } from './own-sessions.ts';
 import type { SessionStore } from './store/store.ts';
 
 export interface SidecarParts extends AdapterParts {
@@ -53,6 +53,7 @@ class RunningSidecar implements Sidecar {
   readonly #directory: Directory;
   #phase: Phase = 'starting';
   #opened: OpenedStore | undefined;
+  #ownsSession: (() => Promise<boolean>) | undefined;
   #path: RequestPath | undefined;
   #ports = { public: 0, peer: 0, admin: 0 };
   /** In the order of starting; stopped from the end. */
@@ -109,6 +110,7 @@ class RunningSidecar implements Sidecar {
     const { clock, logger, metrics } = this.#parts;
     const opened = await openStore(this.#config, this.#parts);
     this.#opened = opened;
+    this.#ownsSession = createOwnSessionSearch(opened.store, this.#config.identity.machine);
     this.#stops.push(() => opened.store.close());
     metrics.watchStore({
       getMetrics: () => opened.store.getMetrics(),
@@ -183,8 +185,7 @@ class RunningSidecar implements Sidecar {
 
   async #hasWorkLeft(): Promise<boolean> {
     if ((this.#path?.wire.open.size ?? 0) > 0) return true;
-    const store = this.#opened?.store;
-    return store !== undefined && ownsAny(store, this.#config.identity.machine);
+    return (await this.#ownsSession?.()) ?? false;
   }
 
   async #stopAll(): Promise<void> {
@@ -199,16 +200,6 @@ class RunningSidecar implements Sidecar {
     }
     await this.#draining;
   }
-}
-
-/** Whether a session lives on this Machine; a store that can't say does not hold an end up. */
-async function ownsAny(store: SessionStore, self: MachineId): Promise<boolean> {
-  try {
-    for await (const { machine } of store.entries()) if (machine === self) return true;
-  } catch {
-    return false;
-  }
-  return false;
 }
 
 /** What crosses with the end of a drain may still be answered, in ms. */

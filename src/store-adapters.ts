@@ -3,8 +3,7 @@ import type { Clock } from './clock.ts';
 import type { StoreConfig } from './config.ts';
 import { createMemoryStore } from './store/memory.ts';
 import { openSqliteStore } from './store/sqlite.ts';
-import { StoreError } from './store/store.ts';
-import type { OnStoreOperation, SessionStore, StoreLimits } from './store/store.ts';
+import type { OnStoreOperation, SessionStore, StoreError, StoreLimits } from './store/store.ts';
 
 export interface StoreParts {
   readonly clock: Clock;
@@ -27,7 +26,19 @@ export async function openConfiguredStore(
     return createMemoryStore({ clock: parts.clock, limits });
   }
   if (url === undefined) return openFile(settings, parts);
-  throw new StoreError('fatal', `SESSION_STORE_URL: ${url.kind} is not there yet`);
+  const { href } = url;
+  const { namespace } = settings;
+  // Loaded only where it is used: most sidecars need no client of a database.
+  switch (url.kind) {
+    case 'redis': {
+      const { openRedisStore } = await import('./store/redis.ts');
+      return openRedisStore({ url: href, namespace, limits, ...parts });
+    }
+    case 'postgres': {
+      const { openPostgresStore } = await import('./store/postgres.ts');
+      return openPostgresStore({ url: href, namespace, limits, ...parts });
+    }
+  }
 }
 
 /** The file on this Machine, whatever else is configured. */

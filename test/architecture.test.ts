@@ -41,6 +41,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'sessions/': 3,
   'proxy/': 4,
   'admin.ts': 4,
+  'own-sessions.ts': 4,
   'admin-answer.ts': 4,
   'admin-sessions.ts': 4,
   'admin-token.ts': 4,
