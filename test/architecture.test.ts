@@ -22,6 +22,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'fly.ts': 1,
   'listen.ts': 1,
   'resilience.ts': 1,
+  'store/health.ts': 1,
   'store/store.ts': 1,
   'line-writer.ts': 1,
   'logger.ts': 2,
