@@ -49,7 +49,7 @@ local RANKS = { copied = 0, adopted = 1, learned = 2 }
 local function parse(text)
   if not text then return nil end
   local origin, generation, created_at, expires_at, machine =
-    string.match(text, '^(%l+) (%d+) (%-?%d+) (%d+) (%w+)')
+    string.match(text, '^(%l+) (%d+) (%-?%d+) (%d+) ([a-z0-9]+)')
   if not origin or not RANKS[origin] then return nil end
   return { origin = origin, generation = tonumber(generation), created_at = tonumber(created_at),
     expires_at = tonumber(expires_at), machine = machine }

@@ -227,7 +227,7 @@ async function ask(
 function describeOpenFailure(server: string, { code, message, cause }: StoreError): StoreError {
   const advice =
     code === 'passing'
-      ? 'is it running, and is there a way to it from here?'
+      ? 'is it running, is there a way to it from here, and is the URL rediss:// just if it wants TLS?'
       : 'look at the address, the password and the rights in SESSION_STORE_URL';
   const text = `the session store at ${server} can not be used: ${message}; ${advice}`;
   return new StoreError(code, text, { cause });

@@ -21,6 +21,8 @@ export const neededForRedis: Needed<string> = {
 
 export interface RedisServer {
   readonly port: number;
+  /** Where its files are. */
+  readonly directory: string;
   /** With the password, if there is one. */
   readonly url: string;
   /** Sends one command through a connection of its own. */
@@ -72,6 +74,7 @@ export async function startRedisServer(
   const url = `redis://${userInfo}127.0.0.1:${port}`;
   return {
     port,
+    directory,
     url,
     kill,
     command: (...command) => sendAlone(url, command),
