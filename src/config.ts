@@ -5,7 +5,13 @@ import type { LogLevel } from './logger.ts';
 import { checkTogether } from './setting-checks.ts';
 import type { PeerAddress, StoreUrl } from './setting-parsers.ts';
 import { findTypos } from './setting-typos.ts';
-import { SETTINGS, SETTING_NAMES, type Setting, type SettingValues } from './settings.ts';
+import {
+  SETTINGS,
+  SETTING_NAMES,
+  type Setting,
+  type SettingName,
+  type SettingValues,
+} from './settings.ts';
 
 export interface Config {
   readonly host: string;
@@ -86,11 +92,42 @@ export function parseConfig(env: Environment, random: () => number): ParsedConfi
   };
 }
 
+/** What looks at a store from beside a sidecar, or from anywhere else: nothing more has to be set. */
+export type ToolConfig = Pick<Config, 'host' | 'adminPort' | 'adminToken' | 'store'>;
+
+export function parseToolConfig(
+  env: Environment,
+): { readonly config: ToolConfig } | { readonly mistakes: readonly string[] } {
+  const { values: found, mistakes } = readValues(env, TOOL_SETTINGS);
+  if (mistakes.length > 0) return { mistakes };
+  const values = found as Pick<SettingValues, (typeof TOOL_SETTINGS)[number]>;
+  const { HOST: host, ADMIN_PORT: adminPort, ADMIN_TOKEN: adminToken } = values;
+  return { config: deepFreeze({ host, adminPort, adminToken, store: storeFrom(values) }) };
+}
+
+const STORE_SETTINGS = [
+  'SESSION_STORE_ENABLED',
+  'SESSION_STORE_PATH',
+  'SESSION_STORE_URL',
+  'SESSION_STORE_NAMESPACE',
+  'FLY_APP_NAME',
+  'SESSION_STORE_TTL_MS',
+  'SESSION_STORE_CLEANUP_INTERVAL_MS',
+  'SESSION_STORE_RETRY_COUNT',
+  'SESSION_STORE_RETRY_DELAY_MS',
+  'SESSION_STORE_MAX_SESSIONS',
+  'SESSION_MAX_AGE_MS',
+] as const satisfies readonly SettingName[];
+const TOOL_SETTINGS = [...STORE_SETTINGS, 'HOST', 'ADMIN_PORT', 'ADMIN_TOKEN'] as const;
+
 /** An empty variable counts as unset, as it does in most shells and compose files. */
-function readValues(env: Environment): { values: Partial<SettingValues>; mistakes: string[] } {
+function readValues(
+  env: Environment,
+  names: readonly SettingName[] = SETTING_NAMES,
+): { values: Partial<SettingValues>; mistakes: string[] } {
   const values: Record<string, unknown> = {};
   const mistakes: string[] = [];
-  for (const name of SETTING_NAMES) {
+  for (const name of names) {
     const { parse, fallback }: Setting<unknown> = SETTINGS[name];
     const text = env[name] === '' ? fallback : (env[name] ?? fallback);
     if (text === undefined) continue;
@@ -147,7 +184,7 @@ function makeUpMachineId(random: () => number): MachineId {
 /** Where there is no Fly app. */
 const DEFAULT_NAMESPACE = 'fly-affinity';
 
-function storeFrom(values: SettingValues): StoreConfig {
+function storeFrom(values: Pick<SettingValues, (typeof STORE_SETTINGS)[number]>): StoreConfig {
   const isInMemory = values.SESSION_STORE_PATH === ':memory:';
   return {
     isEnabled: values.SESSION_STORE_ENABLED,

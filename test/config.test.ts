@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { helpText, settingsTable } from '../src/cli/help.ts';
-import { parseConfig, type Config, type Environment } from '../src/config.ts';
+import { parseConfig, parseToolConfig, type Config, type Environment } from '../src/config.ts';
 import { SETTING_NAMES } from '../src/settings.ts';
 
 const random = (): number => 0.5;
@@ -308,6 +308,34 @@ test('a warning about a misspelt variable does not show its value', () => {
   const warnings = warningsAbout({ SESSION_STORE_ULR: 'redis://user:s3cret@host' });
   assert.match(warnings.join(), /did you mean SESSION_STORE_URL\?/);
   assert.doesNotMatch(warnings.join(), /s3cret/);
+});
+
+test('a look at a store needs no more of the environment than what is about the store', () => {
+  const url = 'postgres://user:s3cret@host/db';
+  const env = { SESSION_STORE_URL: url, FLY_APP_NAME: 'shop', ADMIN_PORT: '9', PORT: 'odd' };
+  assert.ok(mistakesIn(env).length > 1);
+  const parsed = parseToolConfig(env);
+  assert.ok('config' in parsed);
+  const { store, ...rest } = parsed.config;
+  assert.deepEqual(rest, { host: '::', adminPort: 9, adminToken: undefined });
+  assert.deepEqual(store, {
+    ...configOf({}).store,
+    url: { kind: 'postgres', href: url },
+    namespace: 'shop',
+  });
+});
+
+test('a look at a store finds the mistakes in what it needs, all at once', () => {
+  const parsed = parseToolConfig({
+    ADMIN_TOKEN: 'short',
+    SESSION_STORE_URL: 'http://x',
+    PORT: 'odd',
+  });
+  assert.ok('mistakes' in parsed);
+  assert.deepEqual(
+    parsed.mistakes.map((mistake) => mistake.split(' ', 1)[0]),
+    ['SESSION_STORE_URL', 'ADMIN_TOKEN'],
+  );
 });
 
 test('the help names every setting', () => {
