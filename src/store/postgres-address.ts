@@ -30,6 +30,7 @@ function adviceOn({ code, cause }: StoreError): string {
   const sqlState = codeOf(cause);
   if (sqlState.startsWith('28')) return 'set another user and password in SESSION_STORE_URL';
   if (sqlState === '3D000') return 'create it, or name another in SESSION_STORE_URL';
-  if (sqlState === '42501') return 'GRANT the user CREATE on the schema, and its tables';
+  if (sqlState === '42501' || sqlState === '3F000')
+    return 'GRANT the user CREATE and USAGE on a schema of its search_path';
   return 'mend that, or set SESSION_STORE_URL to another database';
 }

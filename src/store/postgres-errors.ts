@@ -13,6 +13,7 @@ const CATEGORIES: readonly (readonly [code: string, category: StoreErrorCode, wh
   ['25P04', 'passing', 'the transaction was cut off'],
   ['28', 'fatal', 'the user or the password is refused'],
   ['3D000', 'fatal', 'there is no such database'],
+  ['3F000', 'fatal', 'there is no schema in which the user may create tables'],
   ['40', 'passing', 'another transaction was in the way'],
   ['42', 'fatal', 'the tables are not what this version of fly-affinity expects'],
   ['42501', 'fatal', 'the user lacks the right to do that'],

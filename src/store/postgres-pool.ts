@@ -5,8 +5,8 @@
  * statements with names, no session locks, no SET but SET LOCAL.
  */
 import { once } from 'node:events';
-import { Pool } from 'pg';
-import type { PoolClient } from 'pg';
+import { Client, Pool } from 'pg';
+import type { ClientConfig, PoolClient } from 'pg';
 import type { Clock } from '../clock.ts';
 import { codeOf, isConnectionLost } from './postgres-errors.ts';
 import { StoreError } from './store.ts';
@@ -47,7 +47,9 @@ export function createPostgresPool(
   clock: Clock,
   onBroken: (error: unknown) => void,
 ): PostgresPool {
+  const open = new Set<Client>();
   const pool = new Pool({
+    Client: clientsIn(open),
     connectionString: url,
     max: MAX_CONNECTIONS,
     // One stays, so that the first request after a pause has not to wait for a handshake.
@@ -60,7 +62,6 @@ export function createPostgresPool(
     statement_timeout: STATEMENT_LIMIT_MS,
     fallback_application_name: 'fly-affinity',
   });
-  const open = watchClients(pool);
   pool.on('error', onBroken);
 
   const send = async (
@@ -131,20 +132,23 @@ function isParameterRefused(error: unknown): boolean {
   return codeOf(error) === '08P01' && String(error).includes('startup parameter');
 }
 
-/** Those whose connection is not closed yet. */
-function watchClients(pool: Pool): ReadonlySet<PoolClient> {
-  const open = new Set<PoolClient>();
-  pool.on('connect', (client) => {
-    open.add(client);
-    // While a client is in use its statement tells; without a listener the process would end.
-    client.on('error', () => undefined);
-  });
-  pool.on('remove', (client) => open.delete(client));
-  return open;
+/** `open` has those whose connection is not closed yet, though they never got one. */
+function clientsIn(open: Set<Client>): new (config?: ClientConfig) => Client {
+  return class extends Client {
+    constructor(config?: ClientConfig) {
+      super(config);
+      open.add(this);
+      this.connection.once('end', () => open.delete(this));
+      // Left open otherwise, where the two sides do not come to terms.
+      this.connection.on('error', () => this.connection.stream.destroy());
+      // While it is in use its statement tells; without a listener the process would end.
+      this.on('error', () => undefined);
+    }
+  };
 }
 
 /** The pool has said goodbye on each connection, but has not waited for the other side. */
-async function closeAll(open: ReadonlySet<PoolClient>, clock: Clock): Promise<void> {
+async function closeAll(open: ReadonlySet<Client>, clock: Clock): Promise<void> {
   const cancel = clock.after(CLOSE_LIMIT_MS, () => {
     for (const client of open) client.connection.stream.destroy();
   });

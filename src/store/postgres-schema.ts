@@ -67,12 +67,21 @@ async function takeNextStep(query: Query, steps: readonly MigrationStep[]): Prom
   ]);
 }
 
+/**
+ * Not by `to_regclass`, which may know from before another starter's step that there is no such
+ * table: to read from a catalog is to see what is there now.
+ */
+const HAS_TABLE = `
+  SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_class
+    WHERE relname = 'fly_affinity_migrations' AND pg_catalog.pg_table_is_visible(oid)
+  ) AS is_there`;
+const LATEST =
+  'SELECT version, oldest_reader FROM fly_affinity_migrations ORDER BY version DESC LIMIT 1';
+
 async function look(query: Query): Promise<Schema> {
-  const [table] = await query("SELECT to_regclass('fly_affinity_migrations') AS name");
-  if (table?.name == null) return { version: 0, oldestReader: 0 };
-  const [latest] = await query(
-    'SELECT version, oldest_reader FROM fly_affinity_migrations ORDER BY version DESC LIMIT 1',
-  );
+  const [table] = await query(HAS_TABLE);
+  const [latest] = table?.is_there === true ? await query(LATEST) : [];
   return {
     version: Number(latest?.version ?? 0),
     oldestReader: Number(latest?.oldest_reader ?? 0),

@@ -3,8 +3,7 @@ import { hash } from 'node:crypto';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { describe, test, type TestContext } from 'node:test';
-import { text } from 'node:stream/consumers';
+import { describe, test } from 'node:test';
 import Database from 'better-sqlite3';
 import type { MigrationStep } from '../../src/store/migrations.ts';
 import {
@@ -13,6 +12,7 @@ import {
   SQLITE_STEPS,
 } from '../../src/store/sqlite-schema.ts';
 import { keyOf } from '../support/ids.ts';
+import { startAtOnce } from '../support/starters.ts';
 import { everyOperationWorks, listOf } from './every-operation.ts';
 import { createPlace, type Place } from './place.ts';
 
@@ -37,11 +37,11 @@ test('a step that was released is what it was', () => {
 
 test('twenty processes that start at once on a new file migrate it once and agree', async (t) => {
   const place = await createPlace(t);
-  const starters = await Promise.all(
-    Array.from({ length: STARTER_COUNT }, (_, index) => start(t, place.path(), `m${index}`)),
+  const winners = await startAtOnce(
+    t,
+    scriptOf('starter.ts'),
+    Array.from({ length: STARTER_COUNT }, (_, index) => [place.path(), `m${index}`]),
   );
-  // All are loaded; now all open the file.
-  const winners = await Promise.all(starters.map((starter) => starter.go()));
   const [winner] = winners;
   assert.match(winner ?? '', /^m\d+$/);
   assert.deepEqual(winners, Array<string | undefined>(STARTER_COUNT).fill(winner));
@@ -51,31 +51,8 @@ test('twenty processes that start at once on a new file migrate it once and agre
   assert.equal(db.pragma('integrity_check', { simple: true }), 'ok');
 });
 
-/** A starter that has loaded everything; `go` resolves with the Machine it found bound. */
-async function start(
-  t: TestContext,
-  path: string,
-  machine: string,
-): Promise<{ go(): Promise<string> }> {
-  const child = spawnScript(t, 'starter.ts', path, machine);
-  const [ready] = (await once(child.stdout, 'data')) as [Buffer];
-  assert.equal(String(ready), 'ready\n');
-  return {
-    go: async () => {
-      child.stdin.end();
-      return (await text(child.stdout)).trim();
-    },
-  };
-}
-
-function spawnScript(t: TestContext, name: string, ...args: string[]) {
-  const script = fileURLToPath(new URL(name, import.meta.url));
-  // Node itself takes the types away.
-  const child = spawn(process.execPath, ['--no-warnings', script, ...args], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  t.after(() => child.kill('SIGKILL'));
-  return child;
+function scriptOf(name: string): string {
+  return fileURLToPath(new URL(name, import.meta.url));
 }
 
 function openFile(place: Place): Database.Database {
@@ -132,7 +109,9 @@ test('a migration that was killed in the middle leaves nothing of itself, and is
   const place = await createPlace(t);
   const expiresAt = Date.now() + 60_000;
   createVersion1(place, expiresAt);
-  const child = spawnScript(t, 'interrupted-migration.ts', place.path());
+  const script = scriptOf('interrupted-migration.ts');
+  const child = spawn(process.execPath, ['--no-warnings', script, place.path()]);
+  t.after(() => child.kill('SIGKILL'));
   const [said] = (await once(child.stdout, 'data')) as [Buffer];
   assert.equal(String(said), 'in the middle\n');
   child.kill('SIGKILL');

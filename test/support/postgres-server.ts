@@ -24,6 +24,8 @@ export interface PostgresServer {
   readonly port: number;
   /** With user and password. */
   url(database?: string): string;
+  /** A new one, empty; returns its name. */
+  createDatabase(): Promise<string>;
   /** Performs SQL on a connection of its own, several statements in one transaction. */
   run(sql: string, database?: string): Promise<readonly Record<string, unknown>[]>;
   /** A connection that is closed after the test; for a session that does not end with a statement. */
@@ -88,17 +90,24 @@ export async function startPostgresServer(
     await client.connect();
     return client;
   };
+  const run: PostgresServer['run'] = async (sql, database) => {
+    const client = await connect(database);
+    try {
+      return (await client.query<Record<string, unknown>>(sql)).rows;
+    } finally {
+      await client.end();
+    }
+  };
+  let databaseCount = 0;
   return {
     port,
     url,
+    run,
     kill,
-    run: async (sql, database) => {
-      const client = await connect(database);
-      try {
-        return (await client.query<Record<string, unknown>>(sql)).rows;
-      } finally {
-        await client.end();
-      }
+    createDatabase: async () => {
+      const name = `test_${(databaseCount += 1)}`;
+      await run(`CREATE DATABASE ${name}`);
+      return name;
     },
     connect: async (database) => {
       const client = await connect(database);
