@@ -1,7 +1,7 @@
 /** A whole sidecar in this process, on free ports, for tests of the wire. */
 import assert from 'node:assert/strict';
 import { createServer, type RequestListener, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { startSidecar, type SidecarParts } from '../../src/app.ts';
 import { systemClock } from '../../src/clock.ts';
@@ -12,12 +12,15 @@ import { nullMetrics } from '../../src/metrics.ts';
 
 /** Listens on a free port of 127.0.0.1 until the test ends; returns the port. */
 export async function serve(t: TestContext, server: Server): Promise<number> {
+  // The server's own list lacks WebSockets, for which its end would wait, in a failed test for ever.
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => sockets.add(socket));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.after(
     () =>
       new Promise<void>((resolve) => {
         server.close(() => resolve());
-        server.closeAllConnections();
+        for (const socket of sockets) socket.destroy();
       }),
   );
   return (server.address() as AddressInfo).port;
