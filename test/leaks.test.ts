@@ -9,11 +9,15 @@ import path from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 import { systemClock, type Clock } from '../src/clock.ts';
+import type { Environment } from '../src/config.ts';
+import type { Sidecar } from '../src/lifecycle.ts';
 import { createLogger } from '../src/logger.ts';
 import { createMetrics } from '../src/metrics/prometheus.ts';
+import { until } from './fleet/support.ts';
 import { openFleet, type TestMachine } from './support/fleet.ts';
 import { machineId } from './support/ids.ts';
 import { untilNothingIsLeft, watchResources, type ResourceWatch } from './support/resources.ts';
+import { SESSION, serveSessionApp } from './support/session-app.ts';
 import { serve, serveApp, startTestSidecar } from './support/sidecar.ts';
 
 const ROUNDS = 10;
@@ -145,8 +149,7 @@ async function liveOnce(t: TestContext, clock: Clock, dir: string): Promise<void
   const metrics = createMetrics({ clock, version: 'test' });
   const fleet = await openFleet(t, 'm1', 'm2');
   const start = (id: string): Promise<TestMachine> => {
-    const env = { SESSION_STORE_URL: '', SESSION_STORE_PATH: path.join(dir, `${id}.sqlite`) };
-    return fleet.start(id, appPort, env, { clock, logger, metrics });
+    return fleet.start(id, appPort, storeInFile(dir, id), { clock, logger, metrics });
   };
   const [m1, m2] = [await start('m1'), await start('m2')];
   const client = new Client();
@@ -165,6 +168,17 @@ async function liveOnce(t: TestContext, clock: Clock, dir: string): Promise<void
   await log.close();
 }
 
+function temporaryDirectory(t: TestContext): string {
+  const dir = mkdtempSync(path.join(tmpdir(), 'fly-affinity-leaks-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  return dir;
+}
+
+const storeInFile = (dir: string, id: string): Environment => ({
+  SESSION_STORE_URL: '',
+  SESSION_STORE_PATH: path.join(dir, `${id}.sqlite`),
+});
+
 /** Undefined where the system does not say. */
 async function openFileCount(): Promise<number | undefined> {
   try {
@@ -175,8 +189,7 @@ async function openFileCount(): Promise<number | undefined> {
 }
 
 test('after a thousand requests, a hundred aborted ones and fifty WebSockets in ten lives nothing is left', async (t) => {
-  const dir = mkdtempSync(path.join(tmpdir(), 'fly-affinity-leaks-'));
-  t.after(() => rmSync(dir, { recursive: true }));
+  const dir = temporaryDirectory(t);
   await t.test('a life in which Node.js opens what it keeps for all', (life) =>
     liveOnce(life, systemClock, dir),
   );
@@ -218,4 +231,34 @@ function listenerCount({ sockets }: ResourceWatch): number {
     for (const name of socket.eventNames()) count += socket.listenerCount(name);
   }
   return count;
+}
+
+const STORES: readonly (readonly [where: string, storeIn: (dir: string) => Environment])[] = [
+  ['memory', () => ({ SESSION_STORE_URL: 'memory:' })],
+  ['a file', (dir) => storeInFile(dir, 'm1')],
+];
+
+for (const [where, storeIn] of STORES) {
+  test(`with the clean-up interval at 0 no timer exists, the store in ${where}`, async (t) => {
+    const app = await serveSessionApp(t);
+    const store = storeIn(temporaryDirectory(t));
+    const watch = watchResources(t);
+    const start = (intervalMs: number): Promise<Sidecar> => {
+      const env = { ...store, SESSION_STORE_CLEANUP_INTERVAL_MS: String(intervalMs) };
+      return startTestSidecar(t, app, env, { clock: watch.clock });
+    };
+    const sidecar = await start(0);
+    assert.equal(watch.timerCount(), 0);
+    await openSession(sidecar);
+    await until(() => watch.timerCount() === 0);
+    await sidecar.stop();
+    await start(60_000);
+    assert.equal(watch.timerCount(), 1);
+  });
+}
+
+async function openSession({ ports }: Sidecar): Promise<void> {
+  const answer = await fetch(`http://127.0.0.1:${ports.public}/open`, { method: 'POST' });
+  assert.equal(answer.headers.get('mcp-session-id'), SESSION['mcp-session-id']);
+  await answer.text();
 }
