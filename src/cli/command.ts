@@ -8,6 +8,7 @@ export type Command =
   | { readonly kind: 'serve' }
   | { readonly kind: 'run'; readonly command: readonly string[] }
   | { readonly kind: 'simulate'; readonly args: readonly string[] }
+  | { readonly kind: 'sessions'; readonly args: readonly string[] }
   | { readonly kind: 'help' }
   | { readonly kind: 'version' }
   | { readonly kind: 'mistake'; readonly message: string };
@@ -16,7 +17,7 @@ export type Command =
 export function parseCommand([name = 'serve', ...args]: readonly string[]): Command {
   if (name === '--help' || name === '-h' || name === 'help') return { kind: 'help' };
   if (name === '--version' || name === '-v') return { kind: 'version' };
-  if (name === 'simulate') return { kind: 'simulate', args };
+  if (name === 'simulate' || name === 'sessions') return { kind: name, args };
   if (name !== 'serve' && name !== 'run') return mistake(`unknown command ${JSON.stringify(name)}`);
   if (args[0] === '--help' || args[0] === '-h') return { kind: 'help' };
   if (name === 'serve') {
@@ -51,6 +52,11 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     case 'simulate': {
       const { simulate } = await import('./simulate.ts');
       return simulate(command.args);
+    }
+    case 'sessions': {
+      const { sessions } = await import('./sessions.ts');
+      const { stdin, stdout, stderr } = process;
+      return sessions(command.args, { ...surroundings(), stdin, stdout, stderr });
     }
     case 'serve': {
       const [{ serve }, { startSidecar }] = await Promise.all([

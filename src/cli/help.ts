@@ -12,6 +12,8 @@ Usage
   fly-affinity simulate [--machines 3] [--port 8080] [--spread round-robin|random|never-same]
                         [-- CMD ARGS]
                                   several Machines behind a simulated Fly Proxy, on this computer
+  fly-affinity sessions list|get|delete|export|import
+                                  looks at sessions, and moves them to another store
   fly-affinity --help | --version
 
 Settings are environment variables; an empty one counts as unset.

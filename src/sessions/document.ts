@@ -20,17 +20,35 @@ const MAX_LINE_BYTES = 2_048;
 /** About so many characters are handed on at a time. */
 const CHUNK_CHARACTERS = 32_768;
 
-export async function* formatDocument(bindings: AsyncIterable<Binding>): AsyncGenerator<string> {
-  let text = `${HEAD}\n`;
+/** Many lines at a time. */
+export function formatDocument(
+  bindings: AsyncIterable<Binding> | Iterable<Binding>,
+): AsyncGenerator<string> {
+  return inChunks(formatLines(bindings));
+}
+
+async function* formatLines(
+  bindings: AsyncIterable<Binding> | Iterable<Binding>,
+): AsyncGenerator<string> {
   let count = 0;
+  yield HEAD;
   for await (const binding of bindings) {
-    text += `${formatSession(binding)}\n`;
     count += 1;
+    yield formatSession(binding);
+  }
+  yield formatEnd(count);
+}
+
+/** Lines, each with its line break, as a few long texts. */
+export async function* inChunks(lines: AsyncIterable<string>): AsyncGenerator<string> {
+  let text = '';
+  for await (const line of lines) {
+    text += `${line}\n`;
     if (text.length < CHUNK_CHARACTERS) continue;
     yield text;
     text = '';
   }
-  yield `${text}${formatEnd(count)}\n`;
+  if (text !== '') yield text;
 }
 
 /**

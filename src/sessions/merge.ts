@@ -33,7 +33,7 @@ export const NOTHING_MERGED: MergeCounts = {
 };
 
 /** A database that starts again or fails over is back after some seconds. */
-const RETRIES = { retryCount: 8, delayMs: 200, maxDelayMs: 5_000 } as const;
+export const MERGE_RETRIES = { retryCount: 8, delayMs: 200, maxDelayMs: 5_000 } as const;
 /**
  * Two ends nearer to each other are the same: a shared database keeps time by its own clock, and what
  * comes back is off by the way there and back.
@@ -48,13 +48,10 @@ export async function mergeSessions(
   bindings: readonly Binding[],
   parts: MergeParts,
 ): Promise<MergeCounts> {
-  const isRetryable = (error: unknown): boolean =>
-    error instanceof StoreError && error.code === 'passing';
   const { clock, random } = parts;
+  const retries = { ...MERGE_RETRIES, isRetryable: isPassing, clock, random };
   const results = await Promise.allSettled(
-    bindings.map((binding) =>
-      retry(() => merge(binding, parts), { ...RETRIES, isRetryable, clock, random }),
-    ),
+    bindings.map((binding) => retry(() => merge(binding, parts), retries)),
   );
   const counts = { ...NOTHING_MERGED };
   for (const result of results) {
@@ -62,6 +59,10 @@ export async function mergeSessions(
     counts[result.value] += 1;
   }
   return counts;
+}
+
+export function isPassing(error: unknown): boolean {
+  return error instanceof StoreError && error.code === 'passing';
 }
 
 export function addCounts(one: MergeCounts, other: MergeCounts): MergeCounts {

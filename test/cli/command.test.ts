@@ -11,6 +11,7 @@ const COMMANDS: readonly (readonly [argv: readonly string[], command: Command])[
   ],
   [['run', '--', '--odd'], { kind: 'run', command: ['--odd'] }],
   [['simulate', '--machines', '2'], { kind: 'simulate', args: ['--machines', '2'] }],
+  [['sessions', 'list', '--help'], { kind: 'sessions', args: ['list', '--help'] }],
   [['--help'], { kind: 'help' }],
   [['-h'], { kind: 'help' }],
   [['help'], { kind: 'help' }],

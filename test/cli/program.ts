@@ -14,11 +14,16 @@ export interface Given {
   readonly env?: Readonly<Record<string, string>>;
   /** JavaScript that runs before the program. */
   readonly before?: string;
+  /** Nothing unless given. */
+  readonly stdin?: 'pipe';
 }
 
 const FREE_PORTS = { HOST: '127.0.0.1', PORT: '0', PEER_PORT: '0', ADMIN_PORT: '0' };
 
-export function start(t: TestContext, { args = [], env = {}, before = '' }: Given): ChildProcess {
+export function start(
+  t: TestContext,
+  { args = [], env = {}, before = '', stdin }: Given,
+): ChildProcess {
   const child = spawn(
     process.execPath,
     [
@@ -30,7 +35,7 @@ export function start(t: TestContext, { args = [], env = {}, before = '' }: Give
       ...args,
     ],
     {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [stdin ?? 'ignore', 'pipe', 'pipe'],
       env: { PATH: process.env.PATH, SESSION_STORE_URL: 'memory:', ...FREE_PORTS, ...env },
     },
   );

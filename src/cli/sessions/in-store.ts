@@ -1,0 +1,74 @@
+/** The sessions in a store, opened without a sidecar, or beside one. */
+import { stat } from 'node:fs/promises';
+import type { SessionKey } from '../../affinity/session.ts';
+import type { StoreConfig } from '../../config.ts';
+import { retry, type RetryOptions } from '../../resilience.ts';
+import { isPassing, MERGE_RETRIES, mergeSessions } from '../../sessions/merge.ts';
+import { selectSessions } from '../../sessions/select.ts';
+import { openConfiguredStore } from '../../store-adapters.ts';
+import { StoreError, type SessionStore } from '../../store/store.ts';
+import { CommandFailed } from './failure.ts';
+import type { PlaceParts, SessionPlace } from './place.ts';
+
+/** What a connection can take along in one round trip; each waits for half a second at most. */
+const MERGED_AT_ONCE = 500;
+
+export async function openStorePlace(
+  settings: StoreConfig,
+  parts: PlaceParts,
+): Promise<SessionPlace> {
+  await assertThere(settings, parts.mayCreate);
+  const { clock, random, tell } = parts;
+  // How many there may be is the sidecars' business: nothing is evicted from here.
+  const unbounded = { ...settings, maxSessions: Number.MAX_SAFE_INTEGER };
+  const store = await openConfiguredStore(unbounded, {
+    clock,
+    random,
+    onError: (error) => tell(error.message),
+  });
+  const retries: RetryOptions = { ...MERGE_RETRIES, isRetryable: isPassing, clock, random };
+  return {
+    name: nameOf(settings),
+    entries: (selection) => selectSessions(store.entries(), selection),
+    find: (key) => retry(() => find(store, key), retries),
+    remove: (key, ifOwner) => retry(() => store.delete(key, ifOwner), retries),
+    merge: (bindings, isDryRun) => mergeSessions(bindings, { store, clock, random, isDryRun }),
+    mergedAtOnce: MERGED_AT_ONCE,
+    close: () => store.close(),
+  };
+}
+
+async function find(store: SessionStore, key: SessionKey) {
+  const found = await store.lookup(key);
+  if (found === 'unknown') throw new StoreError('passing', 'the session store can not tell now');
+  return found === 'absent' ? undefined : found;
+}
+
+async function assertThere(
+  { isEnabled, url, path }: StoreConfig,
+  mayCreate: boolean,
+): Promise<void> {
+  if (!isEnabled) throw CommandFailed.settings('there is no store: SESSION_STORE_ENABLED is false');
+  if (url?.kind === 'memory') throw CommandFailed.unavailable(IN_MEMORY);
+  if (url || mayCreate) return;
+  const isMissing = await stat(path).then(
+    () => false,
+    (error: unknown) => error instanceof Error && 'code' in error && error.code === 'ENOENT',
+  );
+  if (isMissing) {
+    const message = `there is no session store ${JSON.stringify(path)}; ${NAME_ANOTHER}`;
+    throw CommandFailed.unavailable(message);
+  }
+}
+
+const IN_MEMORY =
+  'the sessions are in the memory of the sidecar, which shows them at its admin port alone: ' +
+  'set ADMIN_TOKEN for both';
+const NAME_ANOTHER = 'name another with --store, SESSION_STORE_PATH or SESSION_STORE_URL';
+
+/** A user name, a password or a query may be in the URL. */
+function nameOf({ url, path, namespace }: StoreConfig): string {
+  if (!url) return `the SQLite file ${JSON.stringify(path)}`;
+  const { protocol, host, pathname } = new URL(url.href);
+  return `${protocol}//${host}${pathname}, namespace ${namespace}`;
+}

@@ -1,0 +1,36 @@
+/** Standard input and output as a command uses them. */
+import type { Readable, Writable } from 'node:stream';
+
+export interface Streams {
+  readonly stdin: Readable;
+  readonly stdout: Writable;
+  readonly stderr: Writable & { readonly isTTY?: boolean };
+}
+
+/** Takes no more than the reader does: resolves once that is written, rejects if it can't be. */
+export function write(stream: Writable, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write(text, (error) => {
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+}
+
+/** For the operator, beside what the command puts out. */
+export function tell({ stderr }: Pick<Streams, 'stderr'>, message: string): void {
+  stderr.write(`fly-affinity sessions: ${message}\n`);
+}
+
+/** Far more than an id can have. */
+const MAX_LINE_CHARACTERS = 4_096;
+
+/** Without its line break. */
+export async function readFirstLine(stdin: Readable): Promise<string> {
+  let text = '';
+  for await (const chunk of stdin) {
+    text += String(chunk);
+    if (text.includes('\n') || text.length > MAX_LINE_CHARACTERS) break;
+  }
+  return (text.split('\n', 1)[0] ?? '').replace(/\r$/, '');
+}
