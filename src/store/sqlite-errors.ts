@@ -14,6 +14,7 @@ const CATEGORIES: readonly (readonly [code: string, category: StoreErrorCode, wh
   ['SQLITE_INTERRUPT', 'passing', 'the statement was cut off'],
   ['SQLITE_NOMEM', 'passing', 'no memory now'],
   ['SQLITE_IOERR', 'passing', 'a disk that fails now may answer later'],
+  ['SQLITE_IOERR_SHMSIZE', 'full', 'no room for the index of the log'],
   ['SQLITE_IOERR_CORRUPTFS', 'fatal', 'the file system is damaged'],
   ['SQLITE_FULL', 'full', 'the disk, or the file at its maximum size'],
   ['SQLITE_CORRUPT', 'damaged', 'the file is damaged'],
@@ -38,6 +39,15 @@ export function toStoreError(doing: string, error: unknown): StoreError {
 /** Whether another connection holds the lock that was needed: nothing was written, and waiting helps. */
 export function isBusy(error: unknown): boolean {
   return /^SQLITE_(BUSY|LOCKED)/.test(sqliteCode(error));
+}
+
+/** Whether a statement names what is not there: a table, a column. */
+export function isLogicError(error: unknown): boolean {
+  return sqliteCode(error) === 'SQLITE_ERROR';
+}
+
+export function isIoError(error: unknown): boolean {
+  return sqliteCode(error).startsWith('SQLITE_IOERR');
 }
 
 /** The result code of an error of better-sqlite3; empty for any other. */

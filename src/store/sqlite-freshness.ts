@@ -19,6 +19,7 @@
  */
 import type { Clock } from '../clock.ts';
 import type { Stamp } from './sqlite-protocol.ts';
+import type { Answer } from './sqlite-thread.ts';
 
 export interface Freshness {
   /** Whether no other process can have written more than a second ago without our having heard. */
@@ -28,7 +29,7 @@ export interface Freshness {
 export interface FreshnessOptions {
   readonly clock: Clock;
   /** May reject. Not through the queue of writes: it needs no lock, and would wait behind those that do. */
-  readonly askForStamp: () => Promise<Stamp | 'busy'>;
+  readonly askForStamp: () => Promise<Answer<'stamp'>>;
   /** Also on the first stamp, and on that of another thread: they can't be compared with what was before. */
   readonly onForeignWrite: () => void;
 }
@@ -48,7 +49,7 @@ export function createFreshness(options: FreshnessOptions): Freshness {
   const verify = async (): Promise<void> => {
     try {
       const stamp = await askForStamp();
-      if (stamp === 'busy') return;
+      if (typeof stamp === 'string') return;
       if (!isSame(stamp, lastStamp)) onForeignWrite();
       lastStamp = stamp;
       verifiedAt = askedAt;

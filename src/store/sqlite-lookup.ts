@@ -18,17 +18,21 @@ export interface LookupParts {
   readonly clock: Clock;
   readonly onOperation: OnStoreOperation | undefined;
   /** Told once when reads begin to fail, not of every one. */
-  readonly onError: ((error: StoreError) => void) | undefined;
+  readonly onError: (error: StoreError) => void;
+  /** Whether what is in the file is worth nothing any more. */
+  readonly isDamaged: () => boolean;
 }
 
 export function createLookup(parts: LookupParts): (key: SessionKey) => Lookup {
-  const { hot, freshness, pending, counters, clock } = parts;
+  const { hot, freshness, pending, counters, clock, isDamaged } = parts;
   const read = createRead(parts);
   return (key) => {
     counters.lookups += 1;
     const now = clock.now();
     const isPending = pending.has(key);
     const isFresh = freshness.check();
+    // The check may have found that.
+    if (isDamaged()) return 'unknown';
     const known = isFresh && !isPending ? hot.get(key, now) : undefined;
     if (known !== undefined) return known;
     const found = read(key);
@@ -60,7 +64,7 @@ function createRead({
       onOperation?.('lookup', 'error', clock.monotonicMs() - startedAt);
       if (!isBusy(error) && !isFailing) {
         isFailing = true;
-        onError?.(toStoreError('store lookup', error));
+        onError(toStoreError('store lookup', error));
       }
       return 'unknown';
     }

@@ -58,6 +58,18 @@ export function describeOpenFailure(path: string, error: StoreError): StoreError
   return unusable(path, error.message, advice, error, error.code);
 }
 
+/** That a damaged file was set aside, and what to do with it. */
+export function describeAside(path: string, aside: string, why: StoreError): StoreError {
+  return unusable(
+    path,
+    `it was damaged (${why.message}) and is now ${JSON.stringify(aside)}`,
+    'a new file takes its place, without the bindings that only this one held; delete it, or ' +
+      'look into it with the ".recover" of the sqlite3 program',
+    why,
+    'damaged',
+  );
+}
+
 function unusable(
   path: string,
   found: string,

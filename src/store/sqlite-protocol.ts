@@ -1,13 +1,19 @@
 /** What the main thread asks of the thread that writes, and what it answers: one answer a request, in order. */
 import type { Binding, SessionKey } from '../affinity/session.ts';
 import type { Outcome, Write } from './rules.ts';
+import type { Inode, OpenedFiles } from './sqlite-file.ts';
 import type { StoreErrorCode, StoreLimits } from './store.ts';
 
 /** What the thread is started with. */
 export interface WriterSettings {
   readonly path: string;
+  /** Which file that was when it was opened first; undefined for the first time. */
+  readonly database: Inode | undefined;
   readonly limits: StoreLimits;
 }
+
+/** What the thread says first: the answer to its start, which is none of the requests'. */
+export type WriterStart = { readonly kind: 'opened'; readonly files: OpenedFiles } | Refusal;
 
 export type WriterRequest =
   /** One transaction; no two writes of one key. */
@@ -62,7 +68,11 @@ export interface Failure {
 }
 
 export type WriterReply =
-  | { readonly kind: 'answer'; readonly answer: WriterAnswers[RequestKind] }
+  { readonly kind: 'answer'; readonly answer: WriterAnswers[RequestKind] } | Refusal;
+
+export type Refusal =
   /** Another connection holds the write lock. Nothing was written. */
   | { readonly kind: 'busy' }
+  /** The path has no file any more, or another one: what was written is lost. */
+  | { readonly kind: 'moved' }
   | { readonly kind: 'failed'; readonly failure: Failure };

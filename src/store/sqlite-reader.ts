@@ -2,19 +2,23 @@
  * The point read on the main thread: through a connection that can't write and doesn't wait. In
  * WAL mode a reader needs no lock that a writer holds, so that "busy" is rare and means "unknown".
  */
-import Database from 'better-sqlite3';
 import type { Binding, SessionKey } from '../affinity/session.ts';
+import { openInPlace } from './sqlite-file.ts';
+import type { Inode } from './sqlite-file.ts';
 import { createRowReader } from './sqlite-rows.ts';
 
 export interface SqliteReader {
-  /** What is committed, expired or not. Throws SQLite's errors. */
+  /** What is committed, expired or not. Throws SQLite's errors, and a `damaged` one for odd rows. */
   find(key: SessionKey): Binding | undefined;
   close(): void;
 }
 
-/** Opens a file that the writer thread holds open already. Throws SQLite's errors. */
-export function openSqliteReader(path: string): SqliteReader {
-  const db = new Database(path, { readonly: true, fileMustExist: true, timeout: 0 });
+/**
+ * Opens the file that the writer thread holds open already. Throws SQLite's errors, and a
+ * {@link FileMovedError} if it is not at the path any more.
+ */
+export function openSqliteReader(path: string, database: Inode): SqliteReader {
+  const db = openInPlace(path, database, { readonly: true, timeout: 0 });
   try {
     const rows = createRowReader(db);
     return { find: (key) => rows.find(key), close: () => void db.close() };

@@ -5,7 +5,7 @@ import type { MigrationStep, NextStep, Schema } from './migrations.ts';
 import { StoreError } from './store.ts';
 
 /** "FlyA" in ASCII: tells our file from another program's database. */
-const APPLICATION_ID = 0x466c7941;
+export const APPLICATION_ID = 0x466c7941;
 
 /**
  * Step n leads to `user_version` n + 1. At most 100 bytes on disk per session, indexes included:

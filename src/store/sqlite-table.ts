@@ -2,7 +2,7 @@
 import { Buffer } from 'node:buffer';
 import type { Database } from 'better-sqlite3';
 import type { Binding, BindingOrigin, MachineId, SessionKey } from '../affinity/session.ts';
-import { createRowReader, ORIGIN_NUMBERS } from './sqlite-rows.ts';
+import { createRowReader, foundDamage, ORIGIN_NUMBERS } from './sqlite-rows.ts';
 import type { RowReader } from './sqlite-rows.ts';
 
 export interface SessionTable extends RowReader {
@@ -91,7 +91,11 @@ function prepareCounts(db: Database): Pick<SessionTable, 'count' | 'countExpired
     )
     .pluck(true);
   return {
-    count: (origin) => count.get(ORIGIN_NUMBERS[origin]) ?? 0,
+    count: (origin) => {
+      const counted = count.get(ORIGIN_NUMBERS[origin]);
+      if (counted !== undefined && Number.isInteger(counted) && counted >= 0) return counted;
+      throw foundDamage(`the count of ${origin} bindings is ${String(counted)}`);
+    },
     countExpired: (now) =>
       ALL_ORIGINS.reduce<number>((sum, origin) => sum + (countExpired.get(origin, now) ?? 0), 0),
   };
@@ -99,14 +103,15 @@ function prepareCounts(db: Database): Pick<SessionTable, 'count' | 'countExpired
 
 /** The number of a Machine, given on its first binding. */
 function createMachineNumbers(db: Database): { get(id: MachineId): number; clear(): void } {
-  const insert = db.prepare('INSERT INTO machines (id) VALUES (?) ON CONFLICT DO NOTHING');
+  const insert = db.prepare('INSERT INTO machines (id) VALUES (?)');
   const select = db
     .prepare<[MachineId], number>('SELECT number FROM machines WHERE id = ?')
     .pluck(true);
+  const add = (id: MachineId): number => Number(insert.run(id).lastInsertRowid);
   const known = new Map<MachineId, number>();
   return {
     get: (id) => {
-      const number = known.get(id) ?? select.get(id) ?? Number(insert.run(id).lastInsertRowid);
+      const number = known.get(id) ?? select.get(id) ?? add(id);
       known.set(id, number);
       return number;
     },

@@ -5,7 +5,7 @@ import type { Database } from 'better-sqlite3';
 import type { SessionKey } from '../affinity/session.ts';
 import { applyWrite } from './rules.ts';
 import type { Outcome, Write } from './rules.ts';
-import { isBusy, toStoreError } from './sqlite-errors.ts';
+import { toStoreError } from './sqlite-errors.ts';
 import type {
   RequestKind,
   RequestOf,
@@ -13,6 +13,7 @@ import type {
   WriterAnswers,
   WriterSettings,
 } from './sqlite-protocol.ts';
+import { foundDamage } from './sqlite-rows.ts';
 import { createSessionTable } from './sqlite-table.ts';
 import type { SessionTable } from './sqlite-table.ts';
 import { adoptedCap, EVICTION_ORDER } from './store.ts';
@@ -26,7 +27,10 @@ export type Transactions = {
   readonly [Kind in RequestKind]: (request: RequestOf<Kind>) => WriterAnswers[Kind];
 };
 
-export function createTransactions(db: Database, settings: WriterSettings): Transactions {
+export function createTransactions(
+  db: Database,
+  settings: Pick<WriterSettings, 'path' | 'limits'>,
+): Transactions {
   const { path, limits } = settings;
   const table = createSessionTable(db);
   const dataVersion = db.prepare<[], number>('PRAGMA data_version').pluck(true);
@@ -57,8 +61,8 @@ export function createTransactions(db: Database, settings: WriterSettings): Tran
 }
 
 /**
- * Writes a batch in one commit. A write that fails by itself fails alone; where SQLite gives the
- * whole transaction up, as on a full disk, each write is tried in one of its own.
+ * Writes a batch in one commit. A write that fails by itself fails alone; where there is no room for
+ * all, each is tried in a commit of its own, as some need none. Damage concerns them all.
  */
 function createBatchWriter(
   db: Database,
@@ -81,7 +85,7 @@ function createBatchWriter(
     try {
       return commit(writes);
     } catch (error) {
-      if (isBusy(error) || writes.length === 1) throw error;
+      if (writes.length === 1 || toStoreError('store write', error).code !== 'full') throw error;
       return mergeAnswers(writes.map((write) => commitAlone(commit, write)));
     }
   };
@@ -105,7 +109,7 @@ function mergeAnswers(answers: readonly WriterAnswers['write'][]): WriterAnswers
   };
 }
 
-/** One write inside the batch's transaction. Throws only when SQLite has ended that transaction. */
+/** One write inside the batch's transaction. Throws when SQLite has ended that, and of damage. */
 function performWithin(
   db: Database,
   table: SessionTable,
@@ -115,8 +119,9 @@ function performWithin(
   try {
     return { kind: 'done', outcome: perform(table, write, maxAgeMs) };
   } catch (error) {
-    if (!db.inTransaction) throw error;
-    return failedResult(write, error);
+    const result = failedResult(write, error);
+    if (!db.inTransaction || result.failure.code === 'damaged') throw error;
+    return result;
   }
 }
 
@@ -129,7 +134,7 @@ function perform(table: SessionTable, write: Write, maxAgeMs: number): Outcome {
   return outcome;
 }
 
-function failedResult(write: Write, error: unknown): WriteResult {
+function failedResult(write: Write, error: unknown): Extract<WriteResult, { kind: 'failed' }> {
   const { code, message } = toStoreError(`store ${write.kind}`, error);
   return { kind: 'failed', failure: { code, message } };
 }
@@ -153,6 +158,9 @@ function evictExcess(table: SessionTable, maxSessions: number, maxRemoved: numbe
   for (const origin of EVICTION_ORDER) {
     const excess = countAll(table) - maxSessions;
     evicted.push(...table.removeOldest(origin, Math.min(excess, maxRemoved - evicted.length)));
+  }
+  if (evicted.length < maxRemoved && countAll(table) > maxSessions) {
+    throw foundDamage('more bindings are counted than there are');
   }
   return evicted;
 }

@@ -3,44 +3,58 @@
  * checkpoints, so that the event loop waits for none of them. Started by `sqlite-thread.ts`; it
  * answers request by request, in order, and ends after `close`.
  */
+import { accessSync, constants } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
-import Database from 'better-sqlite3';
-import { isBusy, toStoreError } from './sqlite-errors.ts';
+import { isBusy, isIoError, toStoreError } from './sqlite-errors.ts';
+import { FileMovedError, haveMoved, logOf } from './sqlite-file.ts';
+import { openForWriting } from './sqlite-opening.ts';
+import type { OpenedForWriting } from './sqlite-opening.ts';
 import type {
+  Refusal,
   RequestKind,
   WriterAnswers,
   WriterReply,
   WriterRequest,
   WriterSettings,
+  WriterStart,
 } from './sqlite-protocol.ts';
-import { migrateSqlite } from './sqlite-schema.ts';
-import { createTransactions } from './sqlite-transactions.ts';
 import type { Transactions } from './sqlite-transactions.ts';
 import { StoreError } from './store.ts';
-
-/** Twenty starters migrate within milliseconds; on a slow disk it takes longer. */
-const START_BUSY_TIMEOUT_MS = 10_000;
-/** One attempt's wait for the write lock. The retries are the main thread's, which has the clock. */
-const WRITE_BUSY_TIMEOUT_MS = 1_000;
-/** Each failed one waits for the starter that is in the way, so a few would do. */
-const MAX_WAL_ATTEMPTS = 50;
-/** A write-ahead log that a burst made longer is cut to this when it starts anew. */
-const MAX_IDLE_WAL_BYTES = 16 * 1024 * 1024;
 
 if (parentPort !== null) serve(parentPort, workerData as WriterSettings);
 
 function serve(port: MessagePort, settings: WriterSettings): void {
-  const opened = replyOf('opening', () => {
-    const transactions = createTransactions(openDatabase(settings.path), settings);
+  // After a failure nobody listens to the port, and the thread ends.
+  port.postMessage(start(port, settings));
+}
+
+function start(port: MessagePort, settings: WriterSettings): WriterStart {
+  try {
+    const opened = openForWriting(settings);
     port.on('message', (request: WriterRequest) => {
-      port.postMessage(replyOf(`store ${request.kind}`, () => perform(request, transactions)));
+      port.postMessage(replyTo(request, opened, settings.path));
       if (request.kind === 'close') port.close();
     });
-    return undefined;
-  });
-  // After a failure nobody listens to the port, and the thread ends.
-  port.postMessage(opened);
+    return { kind: 'opened', files: opened.files };
+  } catch (error) {
+    return refusalOf('opening', error, settings.path);
+  }
+}
+
+function replyTo(request: WriterRequest, opened: OpenedForWriting, path: string): WriterReply {
+  const reply = attempt(request, opened, path);
+  // After the commit: what is acknowledged now is where the next one to open the path finds it.
+  const isLost = request.kind !== 'close' && haveMoved(path, opened.files);
+  return isLost ? { kind: 'moved' } : reply;
+}
+
+function attempt(request: WriterRequest, opened: OpenedForWriting, path: string): WriterReply {
+  try {
+    return { kind: 'answer', answer: perform(request, opened.transactions) };
+  } catch (error) {
+    return refusalOf(`store ${request.kind}`, error, path);
+  }
 }
 
 function perform(request: WriterRequest, transactions: Transactions): WriterAnswers[RequestKind] {
@@ -62,60 +76,23 @@ function perform(request: WriterRequest, transactions: Transactions): WriterAnsw
   }
 }
 
-function replyOf(doing: string, answer: () => WriterAnswers[RequestKind]): WriterReply {
+function refusalOf(doing: string, error: unknown, path: string): Refusal {
+  if (error instanceof FileMovedError) return { kind: 'moved' };
+  if (isBusy(error)) return { kind: 'busy' };
+  const { code, message } = isIoError(error)
+    ? explainIoError(doing, error, path)
+    : toStoreError(doing, error);
+  return { kind: 'failed', failure: { code, message } };
+}
+
+/** To SQLite, a file system that was made read-only after the file was opened is a disk that fails. */
+function explainIoError(doing: string, error: unknown, path: string): StoreError {
   try {
-    return { kind: 'answer', answer: answer() };
-  } catch (error) {
-    if (isBusy(error)) return { kind: 'busy' };
-    const { code, message } = toStoreError(doing, error);
-    return { kind: 'failed', failure: { code, message } };
+    accessSync(path, constants.W_OK);
+    accessSync(logOf(path), constants.W_OK);
+    return toStoreError(doing, error);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    return new StoreError('fatal', `${doing} failed: the file may not be written (${reason})`);
   }
-}
-
-function openDatabase(path: string): Database.Database {
-  const db = new Database(path, { timeout: START_BUSY_TIMEOUT_MS });
-  try {
-    migrateSqlite(db);
-    switchToWal(db);
-    // In WAL mode a crash of the process loses nothing; a power cut takes the app's memory too.
-    db.pragma('synchronous = NORMAL');
-    db.pragma(`journal_size_limit = ${MAX_IDLE_WAL_BYTES}`);
-    probeWriting(db);
-    db.pragma(`busy_timeout = ${WRITE_BUSY_TIMEOUT_MS}`);
-    return db;
-  } catch (error) {
-    db.close();
-    throw error;
-  }
-}
-
-/**
- * SQLite answers "busy" at once, without the busy timeout, where two starters would wait for each
- * other. Then taking the write lock waits until the other one is done.
- */
-function switchToWal(db: Database.Database): void {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      const mode = db.pragma('journal_mode = WAL', { simple: true });
-      if (mode === 'wal') return;
-      throw new StoreError('fatal', `its file system allows no write-ahead log (${String(mode)})`);
-    } catch (error) {
-      if (!isBusy(error) || attempt === MAX_WAL_ATTEMPTS) throw error;
-      takeWriteLock(db);
-    }
-  }
-}
-
-/** SQLite opens a file that may not be written without a word; so ask, unless somebody is writing. */
-function probeWriting(db: Database.Database): void {
-  db.pragma('busy_timeout = 0');
-  try {
-    takeWriteLock(db);
-  } catch (error) {
-    if (!isBusy(error)) throw error;
-  }
-}
-
-function takeWriteLock(db: Database.Database): void {
-  db.exec('BEGIN IMMEDIATE; ROLLBACK');
 }

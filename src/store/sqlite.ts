@@ -10,186 +10,86 @@
  * A write whose promise has resolved survives a crash of the process; of a power cut only what was
  * checkpointed does. A binding that another process makes is seen at once, for what is absent is
  * not cached; what it changes or removes, within a second.
+ *
+ * What becomes of a file that is damaged:
+ *
+ *     opened ─ sound ─> used ─ a read or a write finds damage ─> all `unknown` or rejected ─ closed ─┐
+ *            ├ damaged, ours ─> set aside, opened anew, once <── opened <── set aside <───────────┘
+ *            └ damaged, not ours; another program's; a newer schema ─> refused, left as it is
+ *
+ * A file that was moved, replaced or deleted while it was open is damaged to this store, and is not
+ * touched any more: whoever opens the path next gets what is there.
  */
-import type { Binding, SessionKey } from '../affinity/session.ts';
-import type { Clock } from '../clock.ts';
-import { backoffDelayMs } from '../resilience.ts';
-import { createHotCache } from './hot-cache.ts';
-import type { HotCache } from './hot-cache.ts';
+import { setAside, setLogAside, wasOurs } from './sqlite-aside.ts';
 import { toStoreError } from './sqlite-errors.ts';
-import { createFreshness } from './sqlite-freshness.ts';
-import { createLookup } from './sqlite-lookup.ts';
-import { describeOpenFailure, prepareStorePath } from './sqlite-path.ts';
-import { openSqliteReader } from './sqlite-reader.ts';
-import type { SqliteReader } from './sqlite-reader.ts';
-import { createWriterThread } from './sqlite-thread.ts';
-import type { WriterThread } from './sqlite-thread.ts';
-import type {
-  LocalStore,
-  OnStoreOperation,
-  StoreError,
-  StoreLimits,
-  StoreOperation,
-} from './store.ts';
-import { createStoreCounters, createWriteMethods } from './write-methods.ts';
-import type { StoreCounters } from './write-methods.ts';
-import { createWriteQueue } from './write-queue.ts';
-import type { WriteQueue } from './write-queue.ts';
+import { FileMovedError, inodeOf, logOf } from './sqlite-file.ts';
+import type { OpenedFiles } from './sqlite-file.ts';
+import { describeAside, describeOpenFailure, prepareStorePath } from './sqlite-path.ts';
+import { openFileStore } from './sqlite-store.ts';
+import type { FileStoreOptions } from './sqlite-store.ts';
+import { StoreError } from './store.ts';
+import type { LocalStore } from './store.ts';
 
-/** About 25 MB when full: the sessions that one sidecar is expected to have in use at once. */
-const MAX_HOT_BINDINGS = 100_000;
-/** Rows removed in one commit of a clean-up: short enough that a write in between hardly waits. */
-const CLEANUP_STRIDE = 500;
-const PAGE_ROWS = 500;
-
-export interface SqliteStoreOptions {
-  /** Of the database file; missing directories are created. */
-  readonly path: string;
-  readonly clock: Clock;
-  readonly limits: StoreLimits;
-  /** Attempts after the first one at a database that another process has locked, 1 s each. */
-  readonly retryCount: number;
-  /** The longest pause before the first of these; each later one may be twice as long. */
-  readonly retryDelayMs: number;
-  readonly random: () => number;
-  readonly onOperation?: OnStoreOperation;
-  /** What no caller hears of: reads that began to fail, a writer thread that died. */
+/** `path` is that of the database file; missing directories are created. */
+export interface SqliteStoreOptions extends Omit<FileStoreOptions, 'onClosedDamaged'> {
+  /**
+   * What no caller hears of: reads that began to fail, a writer thread that died, damage that was
+   * found; and, while the store is being opened or closed, a damaged file that was set aside.
+   */
   readonly onError?: (error: StoreError) => void;
 }
 
-/** Rejects with a {@link StoreError} that names the path, what was found and what to do. */
+/**
+ * Rejects with a {@link StoreError} that names the path, what was found and what to do; `damaged`
+ * only if what took the place of a damaged file is damaged as well.
+ */
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<LocalStore> {
   const path = await prepareStorePath(options.path);
-  const { clock, limits, onError } = options;
-  const thread = createWriterThread({ path, limits }, clock, (death) => onError?.(death));
   try {
-    await thread.start();
-    return createSqliteStore(openSqliteReader(path), thread, options);
+    const database = inodeOf(path);
+    const log = inodeOf(logOf(path));
+    return await open(path, options).catch((error: unknown) => {
+      const why = toStoreError('opening', error);
+      refuseUnlessMendable(path, why);
+      // Where there was none, there may be another one's by now.
+      if (database !== undefined) makeWay(path, { database, log }, why, options);
+      return open(path, options);
+    });
   } catch (error) {
-    await thread.stop();
     throw describeOpenFailure(path, toStoreError('opening', error));
   }
 }
 
-function createSqliteStore(
-  reader: SqliteReader,
-  thread: WriterThread,
-  options: SqliteStoreOptions,
-): LocalStore {
-  const { clock, limits, onOperation, onError } = options;
-  const counters = createStoreCounters();
-  const hot = createHotCache<Binding>(MAX_HOT_BINDINGS);
-  const closing = new AbortController();
-  const queue = createWriteQueue({
-    ask: (request) => thread.ask(request),
-    waitToRetry: createBackoff(options, closing.signal),
-    onSettled: ({ key }, outcome) => {
-      if (outcome?.after) hot.set(outcome.after);
-      else hot.delete(key);
-    },
-    onEvicted: (keys) => forgetAll(hot, keys),
-    maxAgeMs: limits.maxAgeMs,
-  });
-  const freshness = createFreshness({
-    clock,
-    askForStamp: () => thread.ask({ kind: 'stamp' }),
-    onForeignWrite: () => hot.clear(),
-  });
-  const { pending } = queue;
-  const parts = { reader, hot, freshness, pending, counters, clock };
-  const lookup = createLookup({ ...parts, onOperation, onError });
-  const timed = createTimed(clock, counters, onOperation);
-  let closed: Promise<void> | undefined;
-
-  return {
-    kind: 'sqlite',
-    isShared: false,
-    lookup: (key) => (closed ? 'unknown' : lookup(key)),
-    ...createWriteMethods(clock, counters, (write) => timed(write.kind, () => queue.write(write))),
-    cleanup: () => timed('cleanup', () => cleanUp(queue, hot, counters, clock)),
-    entries: () => pageThrough(queue, clock),
-    getMetrics: async () => {
-      const counted = await queue.ask({ kind: 'count', now: clock.now() });
-      return { ...counted, ...counters };
-    },
-    close: () => (closed ??= close(queue, reader, thread, closing)),
-  };
+function open(path: string, options: SqliteStoreOptions): Promise<LocalStore> {
+  const onClosedDamaged = (files: OpenedFiles, why: StoreError): void =>
+    makeWay(path, files, why, options);
+  return openFileStore({ ...options, path, onClosedDamaged });
 }
 
-async function close(
-  queue: WriteQueue,
-  reader: SqliteReader,
-  thread: WriterThread,
-  closing: AbortController,
-): Promise<void> {
-  // Writes that wait to try again do so now, and for the last time.
-  closing.abort();
-  await queue.close();
-  // Before the writer, so that the last one to close is one that can empty the log file.
-  reader.close();
-  await thread.stop();
+/** Throws unless there is a point in opening the path again. */
+function refuseUnlessMendable(path: string, why: StoreError): void {
+  if (why.code !== 'damaged') throw why;
+  if (why instanceof FileMovedError || wasOurs(path)) return;
+  throw new StoreError('fatal', why.message, { cause: why });
 }
 
-/** Removes a stride at a time, so that writes get in between. */
-async function cleanUp(
-  queue: WriteQueue,
-  hot: HotCache<Binding>,
-  counters: StoreCounters,
-  clock: Clock,
-): Promise<number> {
-  const now = clock.now();
-  let total = 0;
-  let removedCount: number;
-  do {
-    const removed = await queue.ask({ kind: 'cleanup', now, maxRemoved: CLEANUP_STRIDE });
-    forgetAll(hot, removed.evicted);
-    removedCount = removed.removedCount;
-    total += removedCount;
-  } while (removedCount >= CLEANUP_STRIDE);
-  counters.lastCleanupAt = clock.now();
-  return total;
-}
-
-function forgetAll(hot: HotCache<Binding>, keys: readonly SessionKey[]): void {
-  for (const key of keys) hot.delete(key);
-}
-
-async function* pageThrough(queue: WriteQueue, clock: Clock): AsyncGenerator<Binding> {
-  let after: SessionKey | undefined;
-  do {
-    const now = clock.now();
-    const page = await queue.ask({ kind: 'page', after, now, maxRows: PAGE_ROWS });
-    yield* page.bindings;
-    after = page.next;
-  } while (after !== undefined);
-}
-
-function createBackoff(
-  { clock, random, retryCount, retryDelayMs }: SqliteStoreOptions,
-  signal: AbortSignal,
-): (pause: number) => Promise<boolean> {
-  return async (pause) => {
-    if (pause >= retryCount || signal.aborted) return false;
-    await clock.sleep(backoffDelayMs(pause, { delayMs: retryDelayMs }, random), signal);
-    return true;
-  };
-}
-
-function createTimed(
-  clock: Clock,
-  counters: StoreCounters,
-  onOperation: OnStoreOperation | undefined,
-) {
-  return async <Result>(operation: StoreOperation, run: () => Promise<Result>): Promise<Result> => {
-    const startedAt = clock.monotonicMs();
-    try {
-      const result = await run();
-      onOperation?.(operation, 'ok', clock.monotonicMs() - startedAt);
-      return result;
-    } catch (error) {
-      counters.errors += 1;
-      onOperation?.(operation, 'error', clock.monotonicMs() - startedAt);
-      throw error;
+function makeWay(
+  path: string,
+  files: OpenedFiles,
+  why: StoreError,
+  { clock, onError }: SqliteStoreOptions,
+): void {
+  try {
+    if (why instanceof FileMovedError) {
+      setLogAside(path, files, clock.now());
+      return;
     }
-  };
+    const aside = setAside(path, files, clock.now());
+    if (aside !== undefined) onError?.(describeAside(path, aside, why));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new StoreError('fatal', `${why.message}, and to set it aside failed: ${reason}`, {
+      cause,
+    });
+  }
 }

@@ -5,6 +5,9 @@
  * A batch has at most one write of each key. So of each key at most one write can be committed
  * without our having heard of it, and applying that one again changes nothing (see `rules.ts`):
  * that makes reads exact which apply the pending writes to what is in the file.
+ *
+ * Once the writer could not be had for as long as one request is tried, all that waited meanwhile
+ * fail with it: so nothing waits much longer than that, however long the queue is.
  */
 import type { SessionKey } from '../affinity/session.ts';
 import type { Outcome, Write } from './rules.ts';
@@ -12,6 +15,7 @@ import { createPendingWrites } from './pending-writes.ts';
 import type { PendingWrites } from './pending-writes.ts';
 import type { RequestKind, RequestOf, WriteResult, WriterAnswers } from './sqlite-protocol.ts';
 import { toStoreError } from './sqlite-errors.ts';
+import type { Answer } from './sqlite-thread.ts';
 import { StoreError } from './store.ts';
 
 const MAX_BATCH = 500;
@@ -19,9 +23,7 @@ const MAX_BATCH = 500;
 const MAX_QUEUED = 50_000;
 
 /** Sends one request to the writer; rejects with a {@link StoreError}. */
-export type Ask = <Kind extends RequestKind>(
-  request: RequestOf<Kind>,
-) => Promise<WriterAnswers[Kind] | 'busy'>;
+export type Ask = <Kind extends RequestKind>(request: RequestOf<Kind>) => Promise<Answer<Kind>>;
 
 export interface WriteQueue {
   write(write: Write): Promise<Outcome>;
@@ -53,12 +55,21 @@ const NO_RESULT: WriteResult = {
 };
 
 interface WriteJob {
+  readonly kind: 'write';
   readonly write: Write;
   readonly resolve: (outcome: Outcome) => void;
-  readonly reject: (error: unknown) => void;
+  readonly reject: (error: StoreError) => void;
 }
-/** A write, or the performing of something else, which never rejects. */
-type Job = WriteJob | (() => Promise<void>);
+interface OtherJob {
+  readonly kind: 'other';
+  /** Never rejects. */
+  readonly perform: () => Promise<void>;
+  readonly reject: (error: StoreError) => void;
+}
+type Job = WriteJob | OtherJob;
+
+/** The writer could not be had, so there is no use in asking it for something else. */
+class WriterAwayError extends StoreError {}
 
 export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
   const pending = createPendingWrites(options.maxAgeMs);
@@ -66,9 +77,22 @@ export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
   let running: Promise<void> | undefined;
   let isClosed = false;
 
+  const fail = (job: Job, error: StoreError): void => {
+    if (job.kind === 'write') {
+      pending.settle(job.write);
+      options.onSettled(job.write, undefined);
+    }
+    job.reject(error);
+  };
   const run = async (): Promise<void> => {
     for (let batch = takeBatch(jobs); batch !== undefined; batch = takeBatch(jobs)) {
-      await (typeof batch === 'function' ? batch() : performBatch(batch, pending, options));
+      try {
+        await (Array.isArray(batch) ? performBatch(batch, pending, options) : batch.perform());
+      } catch (error) {
+        const failure = toStoreError('store write', error);
+        const isAway = failure instanceof WriterAwayError;
+        for (const job of [batch, isAway ? jobs.splice(0) : []].flat()) fail(job, failure);
+      }
     }
     running = undefined;
   };
@@ -78,7 +102,7 @@ export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
       throw new StoreError('passing', `the session store is behind by ${MAX_QUEUED} writes`);
     }
     jobs.push(job);
-    if (typeof job !== 'function') pending.add(job.write);
+    if (job.kind === 'write') pending.add(job.write);
     running ??= run();
   };
 
@@ -87,11 +111,12 @@ export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
     // What `add` throws rejects the promise.
     write: (write) =>
       new Promise((resolve, reject) => {
-        add({ write, resolve, reject });
+        add({ kind: 'write', write, resolve, reject });
       }),
     ask: (request) =>
       new Promise((resolve, reject) => {
-        add(() => askPatiently(request, options).then(resolve, reject));
+        const perform = async (): Promise<void> => resolve(await askPatiently(request, options));
+        add({ kind: 'other', perform, reject });
       }),
     close: async () => {
       isClosed = true;
@@ -101,12 +126,11 @@ export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
 }
 
 /** The next thing to do: something that is no write, or as many writes as may go together. */
-function takeBatch(jobs: Job[]): readonly WriteJob[] | (() => Promise<void>) | undefined {
+function takeBatch(jobs: Job[]): WriteJob[] | OtherJob | undefined {
   const batch: WriteJob[] = [];
   const keys = new Set<SessionKey>();
   for (const job of jobs) {
-    const isLast =
-      typeof job === 'function' || keys.has(job.write.key) || batch.length === MAX_BATCH;
+    const isLast = job.kind === 'other' || keys.has(job.write.key) || batch.length === MAX_BATCH;
     if (isLast) break;
     batch.push(job);
     keys.add(job.write.key);
@@ -116,15 +140,17 @@ function takeBatch(jobs: Job[]): readonly WriteJob[] | (() => Promise<void>) | u
     return batch;
   }
   const job = jobs.shift();
-  return typeof job === 'function' ? job : undefined;
+  return job?.kind === 'other' ? job : undefined;
 }
 
+/** Rejects where the whole batch has failed; then nothing is settled yet. */
 async function performBatch(
   batch: readonly WriteJob[],
   pending: PendingWrites,
   options: WriteQueueOptions,
 ): Promise<void> {
-  const { results, evicted } = await sendBatch(batch, options);
+  const writes = batch.map((job) => job.write);
+  const { results, evicted } = await askPatiently({ kind: 'write', writes }, options);
   for (const [index, { write, resolve, reject }] of batch.entries()) {
     const result = results[index] ?? NO_RESULT;
     pending.settle(write);
@@ -139,32 +165,18 @@ async function performBatch(
   options.onEvicted(evicted);
 }
 
-/** Never rejects: where the whole batch fails, each of its writes has failed. */
-async function sendBatch(
-  batch: readonly WriteJob[],
-  options: WriteQueueOptions,
-): Promise<WriterAnswers['write']> {
-  try {
-    const writes = batch.map((job) => job.write);
-    return await askPatiently({ kind: 'write', writes }, options);
-  } catch (error) {
-    const { code, message } = toStoreError('store write', error);
-    return {
-      results: batch.map(() => ({ kind: 'failed', failure: { code, message } })),
-      evicted: [],
-    };
-  }
-}
-
 async function askPatiently<Kind extends RequestKind>(
   request: RequestOf<Kind>,
   { ask, waitToRetry }: WriteQueueOptions,
 ): Promise<WriterAnswers[Kind]> {
   for (let pause = 0; ; pause += 1) {
     const answer = await ask(request);
+    if (answer === 'dead') {
+      throw new WriterAwayError('passing', 'the writer thread of the session store keeps dying');
+    }
     if (answer !== 'busy') return answer;
     if (!(await waitToRetry(pause))) {
-      throw new StoreError('passing', 'another process holds the lock of the session store');
+      throw new WriterAwayError('passing', 'another process holds the lock of the session store');
     }
   }
 }

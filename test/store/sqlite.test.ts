@@ -2,13 +2,12 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Worker } from 'node:worker_threads';
-import type { LocalStore, StoreError } from '../../src/store/store.ts';
+import type { LocalStore } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { storeContract, type OpenStore } from './contract.ts';
 import { agreesWithTheRules } from './model.ts';
-import { createPlace, holdWriteLock, nextWorker, type Place } from './place.ts';
+import { createPlace, holdWriteLock, type Place } from './place.ts';
 
 const A = machineId('a1');
 const B = machineId('b2');
@@ -106,48 +105,7 @@ describe('a failure', () => {
     assert.equal(ownerOf(store, 'bad'), 'absent');
     assert.equal((await store.getMetrics()).total, 3);
   });
-
-  test('of the writer thread rejects the writes it had, and the next ones find another thread', async (t) => {
-    const errors: StoreError[] = [];
-    const place = await createPlace(t);
-    const { store, worker } = await openWithWorker(place, (error) => errors.push(error));
-    await claim(store, 'before');
-    const lost = claim(store, 'lost');
-    const queued = claim(store, 'queued', B);
-    const ended = worker.terminate();
-    await assert.rejects(lost, { name: 'StoreError', code: 'passing' });
-    assert.equal((await queued).machine, B);
-    await ended;
-    assert.deepEqual(
-      errors.map(({ code }) => code),
-      ['passing'],
-    );
-    assert.equal(ownerOf(store, 'before'), A);
-    assert.equal(ownerOf(store, 'queued'), B);
-    assert.equal((await claim(store, 'lost')).machine, A);
-  });
-
-  test('of a writer thread that keeps dying does not start one thread after the other', async (t) => {
-    const place = await createPlace(t);
-    const clock = createTestClock();
-    const opened = await openWithWorker(place, () => undefined, { clock });
-    await opened.worker.terminate();
-    const [second] = await Promise.all([nextWorker(), claim(opened.store, 'a')]);
-    await second.terminate();
-    await assert.rejects(claim(opened.store, 'b'), { code: 'passing', message: /dying/ });
-    await clock.advance(1_000);
-    assert.equal((await claim(opened.store, 'b')).machine, A);
-  });
 });
-
-async function openWithWorker(
-  place: Place,
-  onError: (error: StoreError) => void,
-  options = {},
-): Promise<{ store: LocalStore; worker: Worker }> {
-  const [store, worker] = await Promise.all([place.open({ onError, ...options }), nextWorker()]);
-  return { store, worker };
-}
 
 test('nothing is left running once the stores are closed', async (t) => {
   const place = await createPlace(t);

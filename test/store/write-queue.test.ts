@@ -12,7 +12,7 @@ import { StoreError } from '../../src/store/store.ts';
 import { createWriteQueue, type Ask, type WriteQueue } from '../../src/store/write-queue.ts';
 import { keyOf } from '../support/ids.ts';
 
-type Answer = WriterAnswers[RequestKind] | 'busy';
+type Answer = WriterAnswers[RequestKind] | 'busy' | 'dead';
 
 /** A writer that answers when the test says so. */
 interface ScriptedWriter {
@@ -135,6 +135,28 @@ test('a failed batch fails each of its writes and none after it', async () => {
   await next;
   assert.deepEqual(settled, [`${keyOf('a')} failed`, `${keyOf('b')} done`]);
 });
+
+for (const away of ['busy', 'dead'] as const) {
+  test(`what waits behind a request that is given up as ${away} fails with it, what comes later does not`, async () => {
+    const { queue, writer, settled } = tell();
+    const given = [queue.write(touch('a')), queue.write(touch('a')), queue.write(touch('b'))];
+    const asked = queue.ask({ kind: 'count', now: 0 });
+    const failures = Promise.all(
+      [...given, asked].map((each) => assert.rejects(each, { code: 'passing' })),
+    );
+    await writer.answer(away);
+    await failures;
+    assert.deepEqual(
+      settled,
+      ['a', 'a', 'b'].map((name) => `${keyOf(name)} failed`),
+    );
+    assert.equal(queue.pending.has(keyOf('a')), false);
+    assert.equal(writer.requests.length, 1);
+    const later = queue.write(touch('c'));
+    await writer.answer(done(1));
+    await later;
+  });
+}
 
 test('a write is pending from its call until it is settled', async () => {
   const { queue, writer } = tell();
