@@ -113,8 +113,8 @@ export class RedisConnection {
       signal: this.#closing.signal,
       onBroken: (error) => this.#lose(link, toStoreError('the connection', error)),
     });
-    if (this.#state.kind === 'closed') link.close();
-    else this.#state = { kind: 'up', link };
+    // A close in between has closed it.
+    if (this.#state.kind !== 'closed') this.#state = { kind: 'up', link };
   }
 
   /** What a link that was closed says is not why it was closed. */

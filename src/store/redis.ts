@@ -16,7 +16,7 @@ import { parseRedisUrl } from './redis-address.ts';
 import { createScriptCalls } from './redis-calls.ts';
 import type { CallScript } from './redis-calls.ts';
 import { RedisConnection } from './redis-connection.ts';
-import { toStoreError } from './redis-errors.ts';
+import { isReply, toStoreError } from './redis-errors.ts';
 import { createRedisLookup } from './redis-lookup.ts';
 import { keysIn, limitArguments, parseOutcome, parseRow, writeArguments } from './redis-rows.ts';
 import type { RedisKeys } from './redis-rows.ts';
@@ -224,11 +224,14 @@ async function ask(
   }
 }
 
-function describeOpenFailure(server: string, { code, message, cause }: StoreError): StoreError {
-  const advice =
-    code === 'passing'
-      ? 'is it running, is there a way to it from here, and is the URL rediss:// just if it wants TLS?'
-      : 'look at the address, the password and the rights in SESSION_STORE_URL';
-  const text = `the session store at ${server} can not be used: ${message}; ${advice}`;
+function describeOpenFailure(server: string, error: StoreError): StoreError {
+  const { code, message, cause } = error;
+  const text = `the session store at ${server} can not be used: ${message}; ${adviceOn(error)}`;
   return new StoreError(code, text, { cause });
+}
+
+function adviceOn({ code, cause }: StoreError): string {
+  if (code !== 'passing') return 'look at address, user, password and rights in SESSION_STORE_URL';
+  if (isReply(cause)) return 'it is there, and may have recovered by the next attempt';
+  return 'is it running, can it be reached from here, and does it want TLS (rediss://) or not?';
 }

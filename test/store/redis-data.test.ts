@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { parseSessionId, sessionKeyOf, type SessionKey } from '../../src/affinity/session.ts';
+import { applyWrite } from '../../src/store/rules.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
@@ -216,6 +217,24 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.deepEqual(await collect(store), [A]);
     });
 
+    test('a maximum age that was lowered is heeded as the rules say', async (t) => {
+      const clock = createTestClock();
+      const options = { namespace: newNamespace(), clock, serverTime: () => clock.now() };
+      const { url } = await starting;
+      const before = await openRedis(t, url, options);
+      const lowered = await openRedis(t, url, {
+        ...{ ...options, limits: { maxSessions: 100, maxAgeMs: 50 } },
+      });
+      const key = keyOf('session');
+      for (const kind of ['expireWithin', 'touch'] as const) {
+        const found = await claim(before, 'session', { ttlMs: 200 });
+        const write = { kind, key, now: clock.now(), ttlMs: 100 };
+        await lowered[kind](key, write.ttlMs);
+        assert.deepEqual(await lowered.lookup(key), applyWrite(write, found, 50).after, kind);
+        await lowered.delete(key);
+      }
+    });
+
     test('numbers of any size come back as they were', async (t) => {
       const store = await openRedis(t, (await starting).url, { namespace: newNamespace() });
       const generation = Number.MAX_SAFE_INTEGER - 1;
@@ -264,6 +283,24 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(await cost(() => store.delete(key)), 1);
       assert.equal(await cost(() => store.getMetrics()), 1);
       assert.equal(await cost(() => store.cleanup()), 1);
+    });
+
+    test('a write that changes nothing writes nothing', async (t) => {
+      const clock = createTestClock();
+      const store = await openRedis(t, (await starting).url, {
+        ...{ namespace: newNamespace(), clock, serverTime: () => clock.now() },
+      });
+      const key = keyOf('session');
+      await claim(store, 'session');
+      const before = [await countCalls('set'), await countCalls('zadd')];
+      await claim(store, 'session', { machine: B });
+      await store.touch(key, 5);
+      await store.expireWithin(key, 2 * TTL_MS);
+      await store.rebind(key, B, A, 'adopted', TTL_MS);
+      await store.delete(key, B);
+      await store.touch(keyOf('none'), TTL_MS);
+      assert.deepEqual([await countCalls('set'), await countCalls('zadd')], before);
+      assert.equal((await store.getMetrics()).total, 1);
     });
 
     test('what another sidecar has changed is seen by the clock within a second', async (t) => {

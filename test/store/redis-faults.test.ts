@@ -120,6 +120,25 @@ skipUnlessFound(neededForRedis, (program) => {
       await untilNothingIsLeft(watch);
     });
 
+    test('where nobody even takes the call, and leaves nothing open', async (t) => {
+      const server = await startRedisServer(t, { program, options: ['--tcp-backlog', '1'] });
+      server.freeze();
+      // The kernel takes two on its behalf; to a third it does not answer.
+      const [first, second] = [connect(server.port), connect(server.port)];
+      await Promise.all([once(first, 'connect'), once(second, 'connect')]);
+      const watch = watchResources(t);
+      const clock = createTestClock();
+      const refused = refusal(server.url, { clock });
+      await clock.advance(1_999);
+      assert.equal(watch.sockets.size, 1);
+      await clock.advance(1);
+      assert.match((await refused).message, /no answer within 2000 ms/);
+      // The client library would leave it alone for two seconds.
+      await clock.advance(0);
+      assert.equal(watch.sockets.size, 0);
+      for (const socket of [first, second]) socket.destroy();
+    });
+
     test('where somebody speaks another protocol', async (t) => {
       const http = createServer((socket) => {
         socket.end('HTTP/1.1 400 Bad Request\r\n\r\n');
@@ -172,7 +191,9 @@ skipUnlessFound(neededForRedis, (program) => {
     test('while the server has as many clients as it takes', async (t) => {
       const server = await startRedisServer(t, { program, options: ['--maxclients', '1'] });
       const only = await openRedis(t, server.url);
-      assert.equal((await refusal(server.url)).code, 'passing');
+      const error = await refusal(server.url);
+      assert.equal(error.code, 'passing');
+      assert.match(error.message, /max number of clients/);
       await only.close();
       await eventually('room', async () => {
         const opening = openRedis(t, server.url).then(() => true);
@@ -412,9 +433,9 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(disruptions(), 0);
     });
 
-    test('is sent no more than it can be sent: beyond ten thousand a call fails at once', async (t) => {
+    test('is sent ten thousand calls at most, and is given up though more come and fail at once', async (t) => {
       const server = await startRedisServer(t, { program });
-      const { store } = await openWatched(t, server.url);
+      const { store, disruptions } = await openWatched(t, server.url);
       const isTooMuch = { ...isPassing, message: /queue is full/ };
       server.freeze();
       const calls = Array.from({ length: 10_000 }, (_, index) => claim(store, `k${index}`));
@@ -424,9 +445,14 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.ok(failures.every(({ status }) => status === 'rejected'));
       // They were given up, and are still to be answered.
       await assert.rejects(claim(store, 'beyond'), isTooMuch);
+      await eventually('given up', async () => {
+        await assert.rejects(claim(store, 'beyond'), isPassing);
+        return disruptions() === 1;
+      });
       server.thaw();
-      await eventually('free again', async () => (await ownerOf(store, 'k9999')) === A);
+      await eventually('back', async () => (await ownerOf(store, 'none')) === 'absent');
       assert.equal(await ownerOf(store, 'beyond'), 'absent');
+      assert.equal((await claim(store, 'beyond')).machine, A);
     });
   });
 
@@ -517,6 +543,9 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(await ownerOf(store, 'session'), 'unknown');
       assert.equal(told.length, 1);
       assert.match(told[0] ?? '', /^fatal: store lookup failed: WRONGTYPE/);
+      assert.equal(await ownerOf(store, 'none'), 'absent');
+      assert.equal(await ownerOf(store, 'session'), 'unknown');
+      assert.equal(told.length, 2);
       assert.equal((await claim(store, 'other')).machine, A);
     });
   });
@@ -610,7 +639,9 @@ skipUnlessFound(neededForRedis, (program) => {
       for (const socket of gate.connections) socket.destroy();
       await eventually('lost', () => disruptions() === 1);
       await eventually('dialing', () => gate.count() > count);
+      const startedAt = performance.now();
       await store.close();
+      assert.ok(performance.now() - startedAt < 1_000);
       for (const socket of gate.connections) socket.destroy();
       await untilNothingIsLeft(watch);
     });
