@@ -5,13 +5,16 @@ import type { StoreConfig } from '../../config.ts';
 import { retry, type RetryOptions } from '../../resilience.ts';
 import { isPassing, MERGE_RETRIES, mergeSessions } from '../../sessions/merge.ts';
 import { selectSessions } from '../../sessions/select.ts';
-import { openConfiguredStore } from '../../store-adapters.ts';
+import { limitsOf, openConfiguredStore, type StoreParts } from '../../store-adapters.ts';
+import { toStoreError } from '../../store/sqlite-errors.ts';
+import { describeOpenFailure, prepareStorePath } from '../../store/sqlite-path.ts';
+import { openFileStore } from '../../store/sqlite-store.ts';
 import { StoreError, type SessionStore } from '../../store/store.ts';
 import { CommandFailed } from './failure.ts';
 import type { PlaceParts, SessionPlace } from './place.ts';
 
-/** What a connection can take along in one round trip; each waits for half a second at most. */
-const MERGED_AT_ONCE = 500;
+/** What Postgres takes along in two round trips: a lookup may take half a second, also far away. */
+const MERGED_AT_ONCE = 400;
 
 export async function openStorePlace(
   settings: StoreConfig,
@@ -19,13 +22,10 @@ export async function openStorePlace(
 ): Promise<SessionPlace> {
   await assertThere(settings, parts.mayCreate);
   const { clock, random, tell } = parts;
+  const onError = (error: StoreError): void => tell(error.message);
   // How many there may be is the sidecars' business: nothing is evicted from here.
   const unbounded = { ...settings, maxSessions: Number.MAX_SAFE_INTEGER };
-  const store = await openConfiguredStore(unbounded, {
-    clock,
-    random,
-    onError: (error) => tell(error.message),
-  });
+  const store = await openStore(unbounded, { clock, random, onError });
   const retries: RetryOptions = { ...MERGE_RETRIES, isRetryable: isPassing, clock, random };
   return {
     name: nameOf(settings),
@@ -36,6 +36,30 @@ export async function openStorePlace(
     mergedAtOnce: MERGED_AT_ONCE,
     close: () => store.close(),
   };
+}
+
+function openStore(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {
+  return settings.url ? openConfiguredStore(settings, parts) : openFile(settings, parts);
+}
+
+/** A damaged one is left where it is: to replace it is the sidecars' business too. */
+async function openFile(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {
+  const { retryCount, retryDelayMs } = settings;
+  const path = await prepareStorePath(settings.path);
+  try {
+    const limits = limitsOf(settings);
+    const onClosedDamaged = (): void => undefined;
+    return await openFileStore({
+      path,
+      limits,
+      retryCount,
+      retryDelayMs,
+      onClosedDamaged,
+      ...parts,
+    });
+  } catch (error) {
+    throw describeOpenFailure(path, toStoreError('opening', error));
+  }
 }
 
 async function find(store: SessionStore, key: SessionKey) {

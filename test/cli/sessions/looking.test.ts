@@ -1,6 +1,7 @@
 /** `sessions list`, `get` and `delete`, on a file and through a sidecar. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { open, readdir, readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { test, type TestContext } from 'node:test';
 import type { Binding } from '../../../src/affinity/session.ts';
@@ -259,6 +260,27 @@ test('looking makes no file', async (t) => {
     assert.match(errors, /there is no session store/);
   }
   assert.equal(existsSync(place.path()), false);
+});
+
+test('a damaged file is told, and stays where it is', async (t) => {
+  const place = await createPlace(t);
+  const env = { SESSION_STORE_PATH: place.path() };
+  const input = documentOf([bindingOf('one')]);
+  assert.equal((await runSessions(['import'], { env, input })).code, 0);
+  const file = await open(place.path(), 'r+');
+  await file.write(Buffer.alloc(8_192, 7), 0, 8_192, 100);
+  await file.close();
+  const before = await readFile(place.path());
+  for (const args of [['list'], ['export'], ['import']]) {
+    const { code, output, errors } = await runSessions(args, { env, input });
+    assert.deepEqual([code, output], [69, ''], args.join());
+    assert.match(errors, /store\.sqlite": .*; move it away or set SESSION_STORE_PATH/);
+  }
+  assert.deepEqual(await readFile(place.path()), before);
+  assert.deepEqual(
+    (await readdir(place.directory)).filter((name) => name.includes('damaged')),
+    [],
+  );
 });
 
 test('of a database its address is said, and no more', async () => {
