@@ -27,16 +27,37 @@ export interface Surroundings {
 const START_TIMEOUT_MS = 15_000;
 
 /** Starts the app and those named in front of it; `use` gets them in this order. */
-export async function withCandidates<T>(
+export function withCandidates<T>(
   names: readonly CandidateName[],
   surroundings: Surroundings,
+  use: (candidates: readonly Candidate[]) => Promise<T>,
+): Promise<T> {
+  return withAll(
+    names.map((name) => ({ name, surroundings })),
+    use,
+  );
+}
+
+/** Starts the app and sidecars in front of it, one for each surroundings; `use` gets them in this order. */
+export function withSidecars<T>(
+  each: readonly Surroundings[],
+  use: (sidecars: readonly Candidate[]) => Promise<T>,
+): Promise<T> {
+  return withAll(
+    each.map((surroundings) => ({ name: 'sidecar', surroundings })),
+    use,
+  );
+}
+
+async function withAll<T>(
+  wanted: readonly { readonly name: CandidateName; readonly surroundings: Surroundings }[],
   use: (candidates: readonly Candidate[]) => Promise<T>,
 ): Promise<T> {
   const app = await startServer('direct', 'load', []);
   const started = [app];
   try {
     const candidates: Candidate[] = [];
-    for (const name of names) {
+    for (const { name, surroundings } of wanted) {
       const candidate = name === 'direct' ? app : await start(name, app.port, surroundings);
       started.push(candidate);
       candidates.push(candidate);

@@ -5,19 +5,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import type { Scope } from './scope.ts';
 
 /** A directory that goes with the bench. */
 export interface Workspace {
   readonly directory: string;
   /** `main.js` of the compiled sidecar. */
   readonly sidecarScript: string;
-  remove(): Promise<void>;
 }
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-export async function createWorkspace(): Promise<Workspace> {
+export async function createWorkspace({ after }: Pick<Scope, 'after'>): Promise<Workspace> {
   const directory = await mkdtemp(join(tmpdir(), 'fly-affinity-bench-'));
+  after(() => rm(directory, { recursive: true, force: true }));
   const packageDirectory = join(directory, 'package');
   await mkdir(packageDirectory);
   await cp(join(ROOT, 'package.json'), join(packageDirectory, 'package.json'));
@@ -26,10 +27,12 @@ export async function createWorkspace(): Promise<Workspace> {
   const outDir = join(packageDirectory, 'dist');
   // Whether the types are right is another command's business.
   const args = [compiler, '-p', ROOT, '--noCheck', '--outDir', outDir];
-  await promisify(execFile)(process.execPath, args);
-  return {
-    directory,
-    sidecarScript: join(outDir, 'main.js'),
-    remove: () => rm(directory, { recursive: true, force: true }),
-  };
+  const compiling = promisify(execFile)(process.execPath, args);
+  after(async () => {
+    compiling.child.kill();
+    // What it would write would be left.
+    await compiling.catch(() => undefined);
+  });
+  await compiling;
+  return { directory, sidecarScript: join(outDir, 'main.js') };
 }

@@ -17,7 +17,23 @@ export interface Effort {
   readonly streamRounds: number;
   /** Sessions in the SQLite file of the bench of replays. */
   readonly storedSessions: number;
+  /** Sessions in the SQLite file of the benches of the store. */
+  readonly sessionsOnDisk: number;
+  /** Lookups in one turn. */
+  readonly lookups: number;
+  /** Lookups in one turn, in a database that is not on this Machine. */
+  readonly remoteLookups: number;
+  /** New bindings in one turn. */
+  readonly claims: number;
+  /** The write-ahead log that a checkpoint has to empty, and that a crash leaves behind. */
+  readonly checkpointLogBytes: number;
+  readonly crashedLogBytes: number;
+  /** Sessions in use, and for how many times their time to live, in the bench of touches. */
+  readonly touchedSessions: number;
+  readonly touchedTtls: number;
 }
+
+const MIB = 1024 * 1024;
 
 export const FULL: Effort = {
   rounds: 5,
@@ -29,6 +45,14 @@ export const FULL: Effort = {
   streams: 1_000,
   streamRounds: 3,
   storedSessions: 100_000,
+  sessionsOnDisk: 1_000_000,
+  lookups: 20_000,
+  remoteLookups: 2_000,
+  claims: 20_000,
+  checkpointLogBytes: 100 * MIB,
+  crashedLogBytes: 16 * MIB,
+  touchedSessions: 10_000,
+  touchedTtls: 3,
 };
 
 export const SHORT: Effort = {
@@ -41,4 +65,12 @@ export const SHORT: Effort = {
   streams: 50,
   streamRounds: 1,
   storedSessions: 1_000,
+  sessionsOnDisk: 5_000,
+  lookups: 500,
+  remoteLookups: 200,
+  claims: 500,
+  checkpointLogBytes: 2 * MIB,
+  crashedLogBytes: MIB,
+  touchedSessions: 200,
+  touchedTtls: 2,
 };

@@ -4,7 +4,7 @@
  * too. A target that is missed is said and fails nothing; a bench that can't run ends with code 1.
  */
 import { parseArgs } from 'node:util';
-import type { Bench } from './bench.ts';
+import type { Bench, Stage } from './bench.ts';
 import { createWorkspace } from './compiled.ts';
 import { FULL, SHORT } from './effort.ts';
 import { benchLatency } from './latency.ts';
@@ -12,8 +12,16 @@ import { startLoad } from './load.ts';
 import { isPinning } from './pinned.ts';
 import { benchReplay } from './replay.ts';
 import type { BenchResult } from './result.ts';
+import { createScope, type Scope } from './scope.ts';
 import { benchStreams } from './sse.ts';
-import { benchEventLoop, benchLookup, benchStoreSize } from './store.ts';
+import { benchDeadStore } from './store-dead.ts';
+import { benchEventLoop } from './store-event-loop.ts';
+import { benchLookup } from './store-lookup.ts';
+import { benchOpening } from './store-opening.ts';
+import { benchPostgres, benchRedis } from './store-remote.ts';
+import { benchStoreSize } from './store-size.ts';
+import { benchTouches } from './store-touches.ts';
+import { benchWrites } from './store-writes.ts';
 import { formatResult } from './table.ts';
 import { benchGet, benchLarge, benchPost } from './throughput.ts';
 
@@ -24,8 +32,21 @@ const BENCHES: Readonly<Record<string, readonly Bench[]>> = {
   latency: [benchLatency],
   large: [benchLarge],
   sse: [benchStreams],
-  store: [benchLookup, benchEventLoop, benchStoreSize],
+  store: [
+    benchLookup,
+    benchWrites,
+    benchEventLoop,
+    benchOpening,
+    benchStoreSize,
+    benchRedis,
+    benchPostgres,
+    benchTouches,
+    benchDeadStore,
+  ],
 };
+
+/** For closing what a bench has opened, once that is wanted early. */
+const END_TIMEOUT_MS = 10_000;
 
 process.exitCode = await main(process.argv.slice(2));
 
@@ -57,22 +78,59 @@ async function runAll(
   isShort: boolean,
   onResult: (result: BenchResult) => void,
 ): Promise<{ results: BenchResult[]; failures: number }> {
-  const workspace = await createWorkspace();
-  const load = startLoad();
-  const stage = { effort: isShort ? SHORT : FULL, load, workspace };
+  const whole = createScope();
+  endEarly(whole);
   const results: BenchResult[] = [];
   try {
+    const workspace = await createWorkspace(whole);
+    const load = startLoad();
+    whole.after(() => load.stop());
+    const stage = { effort: isShort ? SHORT : FULL, load, workspace };
     for (const bench of benches) {
-      const result = await bench(stage).catch((error: unknown) => {
-        console.error(`\n${bench.name} did not run:`, error);
-      });
+      if (whole.isEnding()) break;
+      const result = await run(bench, stage, whole);
       if (!result) continue;
       results.push(result);
       onResult(result);
     }
+  } catch (error) {
+    if (!whole.isEnding()) throw error;
   } finally {
-    await load.stop();
-    await workspace.remove();
+    await whole.end();
   }
   return { results, failures: benches.length - results.length };
+}
+
+/** Undefined if it did not run; that is said. */
+async function run(
+  bench: Bench,
+  stage: Omit<Stage, 'after'>,
+  whole: Scope,
+): Promise<BenchResult | undefined> {
+  const scope = createScope();
+  // For a whole that ends before.
+  whole.after(() => scope.end());
+  try {
+    const result = await bench({ ...stage, after: scope.after });
+    // Else what it has measured may have been closed already.
+    return whole.isEnding() ? undefined : result;
+  } catch (error) {
+    if (!whole.isEnding()) console.error(`\n${bench.name} did not run:`, error);
+    return undefined;
+  } finally {
+    await scope.end();
+  }
+}
+
+/** What is under way fails then, as what it uses is closed. A second signal ends the process at once. */
+function endEarly(whole: Scope): void {
+  const end = (): void => {
+    setTimeout(() => process.exit(1), END_TIMEOUT_MS).unref();
+    void whole.end();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, end);
+  process.once('uncaughtException', (error) => {
+    console.error(error);
+    end();
+  });
 }

@@ -52,3 +52,14 @@ export function ratioOf(
     target,
   };
 }
+
+/** The same where the values are costs: more time for the same is more. */
+export function costRatioOf(
+  measurements: readonly Measurement[],
+  over: string,
+  under: string,
+  target?: Target,
+): Ratio {
+  const { value, byCpu, name } = ratioOf(measurements, over, under, target);
+  return { name, value, byCpu: byCpu === undefined ? undefined : 1 / byCpu, target };
+}

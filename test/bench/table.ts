@@ -1,7 +1,7 @@
 /** Results as text. */
 import { isMet, type BenchResult, type Measurement, type Ratio } from './result.ts';
 
-const NAME_WIDTH = 34;
+const NAME_WIDTH = 42;
 const VALUE_WIDTH = 12;
 const VERDICT_WIDTH = 24;
 
