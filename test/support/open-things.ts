@@ -1,0 +1,185 @@
+/**
+ * Follows what this process opens, to say afterwards what of it is still open and where it was made:
+ * also what does not keep a process alive, such as an unref'ed timer.
+ *
+ * It rests on `async_hooks`. Their cost is paid in any case: the test runner has them on, to tell
+ * which test a piece of work belongs to.
+ */
+import { createHook } from 'node:async_hooks';
+import { subscribe } from 'node:diagnostics_channel';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+
+export interface OpenThings {
+  /** What was opened since the beginning and is open now, and what was lost: what it is and where it was made. */
+  list(): string[];
+  /** Whoever waits for the end of our output waits for theirs too. */
+  killChildren(): void;
+}
+
+interface Thing {
+  readonly kind: string;
+  readonly handle: Handle;
+  /** V8 writes its stack down only when it is read. */
+  origin: Error;
+  /** What it came out of: the server that has accepted a socket. */
+  readonly parent: Thing | undefined;
+}
+
+/** What handles and timers of Node.js tell of themselves, some this, some that. */
+interface Handle {
+  readonly fd?: number;
+  readonly pid?: number;
+  /** Of a timer, in ms. */
+  readonly _idleTimeout?: number;
+  hasRef?(): boolean;
+  kill?(signal: number): unknown;
+}
+
+/**
+ * By the names that `async_hooks` give them. Requests are left out, as they end by themselves, and so
+ * is what is reported as over only when it is collected: a thread shows by its ports, a `FileHandle`
+ * by its file.
+ */
+const KINDS: Readonly<Record<string, string>> = {
+  Timeout: 'timer',
+  TCPWRAP: 'socket',
+  TCPSERVERWRAP: 'server',
+  PIPEWRAP: 'pipe',
+  PIPESERVERWRAP: 'server',
+  UDPWRAP: 'UDP socket',
+  PROCESSWRAP: 'child process',
+  MESSAGEPORT: 'message port',
+  FSEVENTWRAP: 'file watcher',
+  STATWATCHER: 'file watcher',
+  SIGNALWRAP: 'listener of a signal',
+};
+
+export function followOpenThings(): OpenThings {
+  const open = new Map<number, Thing>();
+  const listening = followListening();
+  createHook({
+    init: (id, type, triggerId, handle) => {
+      const kind = KINDS[type];
+      if (kind === undefined) return;
+      const thing = { kind, handle, origin: originHere(), parent: open.get(triggerId) };
+      open.set(id, thing);
+      if (kind === 'server') listening.onHandle(thing);
+    },
+    destroy: (id) => void open.delete(id),
+  }).enable();
+  const files = followFiles();
+
+  const things = (): Thing[] => [...open.values()].filter(isOurs);
+  return {
+    list: () => [...things().map(tell), ...files()],
+    killChildren: () => things().forEach(({ handle }) => handle.kill?.(SIGKILL)),
+  };
+}
+
+const SIGKILL = 9;
+
+/** The usual ten may all be frames of Node.js. */
+const MAX_FRAMES = 40;
+
+function originHere(): Error {
+  const usual = Error.stackTraceLimit;
+  Error.stackTraceLimit = MAX_FRAMES;
+  const origin = new Error();
+  Error.stackTraceLimit = usual;
+  return origin;
+}
+
+interface ListenMessage {
+  readonly server: object;
+}
+
+/**
+ * A server gets its handle after a look at the host's name, when nobody's frames are on the stack any
+ * more. Node.js says when `listen` is called, and when it is over, right after the handle was made:
+ * https://nodejs.org/docs/latest-v24.x/api/diagnostics_channel.html#net
+ */
+function followListening(): { onHandle(thing: Thing): void } {
+  const origins = new WeakMap<object, Error>();
+  let latest: Thing | undefined;
+  subscribe('tracing:net.server.listen:asyncStart', (message) => {
+    origins.set((message as ListenMessage).server, originHere());
+  });
+  subscribe('tracing:net.server.listen:asyncEnd', (message) => {
+    const origin = origins.get((message as ListenMessage).server);
+    if (latest && origin) latest.origin = origin;
+  });
+  return { onHandle: (thing) => void (latest = thing) };
+}
+
+/** Set by a program. Those that Node.js sets for itself end with what they belong to. */
+const PUBLIC_TIMER = /at (?:\S+\.)?set(?:Timeout|Interval) \(node:timers.+\n +at (?!.*\bnode:)/;
+/** It has a thread of its own. */
+const LOADER = '/node_modules/tsx/';
+
+function isOurs({ kind, handle, origin: { stack = '' } }: Thing): boolean {
+  if (kind === 'timer') return PUBLIC_TIMER.test(stack);
+  const isStandardStream = handle.fd !== undefined && handle.fd >= 0 && handle.fd <= 2;
+  return !isStandardStream && !stack.includes(LOADER);
+}
+
+function tell(thing: Thing): string {
+  return [describe(thing), ...originOf(thing)].join('\n');
+}
+
+function describe({ kind, handle, origin }: Thing): string {
+  if (origin.stack?.includes(' new Worker (node:')) return 'port of a thread';
+  const { _idleTimeout: ms, pid } = handle;
+  return [
+    kind,
+    ...(ms === undefined ? [] : [`of ${ms} ms`]),
+    ...(pid === undefined ? [] : [`${pid}`]),
+    ...(handle.hasRef?.() === false ? ["(unref'ed)"] : []),
+  ].join(' ');
+}
+
+/** Nearest to the place where it was made. */
+const FRAMES_TOLD = 5;
+
+/** Frames of Node.js only where there are no others. */
+function originOf({ origin, parent }: Thing): readonly string[] {
+  const frames = (origin.stack ?? '').split('\n').filter((line) => line.startsWith('    at '));
+  const others = frames.filter(
+    (frame) => !/\(node:|at node:|<anonymous>\)|open-things/.test(frame),
+  );
+  if (others.length > 0) return others.slice(0, FRAMES_TOLD);
+  return parent ? ['  that came out of', tell(parent)] : frames.slice(0, FRAMES_TOLD);
+}
+
+/** A `FileHandle` that is collected is closed, and a warning says so: it was lost all the same. */
+const LOSS = /^Closing (file descriptor|directory handle)/;
+
+function followFiles(): () => string[] {
+  const atFirst = new Set(openFiles());
+  const lost: string[] = [];
+  process.on('warning', ({ message }) => {
+    if (LOSS.test(message)) lost.push(message);
+  });
+  return () => [...lost, ...openFiles().filter((file) => !atFirst.has(file))];
+}
+
+/** None where the system does not tell. */
+function openFiles(): string[] {
+  if (!existsSync(FILES)) return [];
+  return readdirSync(FILES).flatMap((fd) => {
+    const target = targetOf(`${FILES}/${fd}`);
+    return target.startsWith('/') && !NEVER_OURS.has(target) ? [`file ${target} (${fd})`] : [];
+  });
+}
+
+const FILES = '/proc/self/fd';
+/** tsx gives it to a child process. */
+const NEVER_OURS: ReadonlySet<string> = new Set(['/dev/null']);
+
+/** The directory itself was open when it was listed, and is not any more. */
+function targetOf(link: string): string {
+  try {
+    return readlinkSync(link);
+  } catch {
+    return '';
+  }
+}
