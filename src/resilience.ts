@@ -22,6 +22,8 @@ export interface RetryOptions extends Backoff {
   readonly random: () => number;
   /** Once it aborts there is no further try, and a pause under way ends. */
   readonly signal?: AbortSignal;
+  /** Monotonic time from which on there is no further try; a pause that lasts until then is not begun. */
+  readonly untilMs?: number;
 }
 
 /**
@@ -39,8 +41,10 @@ export async function retry<T>(
       const isLast = attempt >= options.retryCount || isAborted(options.signal);
       if (isLast || !options.isRetryable(error)) throw error;
       const pauseMs = backoffDelayMs(attempt, options, options.random);
+      if (isTooLate(options, pauseMs)) throw error;
       if (pauseMs > 0) await options.clock.sleep(pauseMs, options.signal);
-      if (isAborted(options.signal)) throw error;
+      // A pause may take longer than it should.
+      if (isAborted(options.signal) || isTooLate(options, 0)) throw error;
     }
   }
 }
@@ -53,6 +57,10 @@ export async function retry<T>(
 export function backoffDelayMs(attempt: number, backoff: Backoff, random: () => number): number {
   const bound = Math.min(backoff.delayMs * 2 ** attempt, backoff.maxDelayMs ?? MAX_DELAY_MS);
   return random() * bound;
+}
+
+function isTooLate({ clock, untilMs = Infinity }: RetryOptions, inMs: number): boolean {
+  return clock.monotonicMs() + inMs >= untilMs;
 }
 
 /** A function, as the signal may change while something is awaited. */

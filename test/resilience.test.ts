@@ -83,6 +83,21 @@ describe('retry', () => {
     assert.equal(clock.pendingCount(), 0);
   });
 
+  it('begins no pause that outlasts its time, nor a try after a pause that did', async () => {
+    const clock = createTestClock();
+    const { operation, tries } = failing(BUSY, BUSY, BUSY, BUSY);
+    const inTime = retry(operation, { ...policy(clock), untilMs: 150 });
+    const result = assert.rejects(inTime, BUSY);
+    await clock.advance(50);
+    await result;
+    assert.equal(tries(), 2);
+    assert.equal(clock.pendingCount(), 0);
+    const late = { ...clock, sleep: () => clock.advance(200) };
+    const overslept = retry(operation, { ...policy(late), untilMs: clock.monotonicMs() + 150 });
+    await assert.rejects(overslept, BUSY);
+    assert.equal(tries(), 3);
+  });
+
   it('turns an operation that throws at once into a rejection', async () => {
     const result = retry(() => {
       throw BROKEN;

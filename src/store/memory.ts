@@ -5,7 +5,7 @@
 import type { Clock } from '../clock.ts';
 import { applyWrite } from './rules.ts';
 import type { Outcome, Write } from './rules.ts';
-import { createShelves, evictExcess, removeExpired, walk } from './shelves.ts';
+import { createShelves, evictAllExcess, evictExcess, removeExpired, walk } from './shelves.ts';
 import type { Shelves } from './shelves.ts';
 import { StoreError } from './store.ts';
 import type { LocalStore, StoreLimits, StoreMetrics } from './store.ts';
@@ -47,7 +47,7 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
       assertOpen();
       const expired = await removeExpired(shelves, clock);
       counters.lastCleanupAt = clock.now();
-      return expired + evictExcess(shelves, limits.maxSessions, 'exactly');
+      return expired + (await evictAllExcess(shelves, limits.maxSessions));
     },
     entries: async function* () {
       assertOpen();

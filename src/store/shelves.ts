@@ -61,7 +61,13 @@ export function createShelves(): Shelves {
  */
 const SLACK = 1 / 100;
 
-/** Down to the bounds; `roughly`: once they are exceeded by one percent. Returns how many had to go. */
+/** A bound that was lowered far is reached in several steps, so that none holds up the event loop. */
+const MAX_EVICTED_AT_ONCE = 20_000;
+
+/**
+ * Down to the bounds, or some way; `roughly`: once they are exceeded by one percent. Returns how
+ * many had to go.
+ */
 export function evictExcess(
   shelves: Shelves,
   maxSessions: number,
@@ -72,13 +78,28 @@ export function evictExcess(
   const adoptedExcess = shelves.count('adopted') - maxAdopted;
   let removed = 0;
   if (adoptedExcess > Math.floor(maxAdopted * slack)) {
-    removed += shelves.removeOldest('adopted', adoptedExcess);
+    removed += shelves.removeOldest('adopted', Math.min(adoptedExcess, MAX_EVICTED_AT_ONCE));
   }
   const excess = shelves.count() - maxSessions;
   if (excess <= Math.floor(maxSessions * slack)) return removed;
-  let left = excess;
-  for (const origin of EVICTION_ORDER) left -= shelves.removeOldest(origin, left);
-  return removed + excess - left;
+  let left = Math.min(excess, MAX_EVICTED_AT_ONCE);
+  for (const origin of EVICTION_ORDER) {
+    const gone = shelves.removeOldest(origin, left);
+    removed += gone;
+    left -= gone;
+  }
+  return removed;
+}
+
+/** Down to the bounds exactly, the event loop turning in between. */
+export async function evictAllExcess(shelves: Shelves, maxSessions: number): Promise<number> {
+  let total = 0;
+  for (;;) {
+    const evicted = evictExcess(shelves, maxSessions, 'exactly');
+    if (evicted === 0) return total;
+    total += evicted;
+    await nextTurn();
+  }
 }
 
 /** Returns how many had expired. */

@@ -1,57 +1,72 @@
 /**
- * What was accepted while the store failed, and is still to be written to it: of each key its last
- * state, in the order in which the keys came.
+ * What was accepted here and the store has still to be told, by key and in the order in which the
+ * keys came. Until it is told, this is what lookups see.
  *
- *     accepted ─> queued (and in the journal, where there is one) ─ written ─> acknowledged: gone
- *                   │                                             └ fails ──> stays, tried again
- *                   └ no room ─> the oldest goes: dropped, counted
- *
- * A binding is stated with its generation, and of two owners of one generation the store keeps the
- * one it has: so what was bound elsewhere meanwhile wins, and that is a conflict. Writing one twice
- * changes nothing, so an acknowledgement that was lost does no harm.
+ *     accepted ─> queued (and in the journal, where there is one) ─ told ─> known to the standby
+ *                   │                                             └ fails ─> stays, told again
+ *                   ├ no room ─> of the least worth the oldest go: dropped, counted
+ *                   └ expired, in the store too ─> gone
  */
 import type { Binding, MachineId, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import type { WriteBackResult } from './health.ts';
+import { inTime } from './in-time.ts';
+import type { Journal } from './journal.ts';
+import { owedAfter, owedBinding, seenThrough, tell } from './owed.ts';
+import type { Owed } from './owed.ts';
+import { applyWrite } from './rules.ts';
 import type { Outcome, Write } from './rules.ts';
 import type { Standby } from './standby.ts';
-import type { SessionStore } from './store.ts';
+import { EVICTION_ORDER, StoreError } from './store.ts';
+import type { Lookup, SessionStore } from './store.ts';
 
 export interface WriteBack {
-  has(key: SessionKey): boolean;
-  /** Whether the standby knows better than the store what became of the key. */
-  knows(key: SessionKey): boolean;
   /** Keys queued. */
   readonly depth: number;
+  /** Whether what is accepted now outlives a restart. */
+  readonly isDurable: boolean;
   /** How long the oldest one has waited, in ms; 0 if none. */
   ageMs(): number;
-  /**
-   * Queues what `write`, performed by the standby, has left behind. Resolves once the journal has
-   * it; never rejects.
-   */
-  add(write: Write, outcome: Outcome): Promise<void>;
-  /** Queues a binding that the store may have lost. It needs no journal: it is as old as the store. */
+  /** What the store is owed of the key: an object that never changes. */
+  find(key: SessionKey): Owed | undefined;
+  /** Those queued that have not expired. */
+  bindings(): IterableIterator<Binding>;
+  /** Performs the write here, at once, and queues what comes of it. */
+  accept(write: Write): Accepted;
+  /** Queues a binding that the store may have lost. It needs no journal: the store had it. */
   restore(binding: Binding): void;
+  /** Queues what is left from before a restart. Never rejects. */
+  load(): Promise<void>;
   /**
-   * Writes the oldest ones to the store, `maxCount` at most at once, and returns how many are
-   * settled. Rejects with the first error once all have ended; what failed stays queued.
+   * Tells the store of the oldest ones, `maxCount` at most at once, and returns how many are
+   * settled. Rejects with an error of the store; what failed stays queued.
    */
   drain(store: SessionStore, maxCount: number): Promise<number>;
-  clear(): void;
+  /** Forgets what has expired. Never rejects. */
+  cleanup(): Promise<void>;
+  /** Never rejects. */
+  close(): Promise<void>;
 }
 
-/** Where what is queued outlives a restart: a store on this Machine. */
-export type Journal = Pick<SessionStore, 'upsert' | 'delete'>;
+export interface Accepted {
+  readonly outcome: Outcome;
+  /** Resolves once the journal has it, or can't have it; never rejects. */
+  readonly kept: Promise<void>;
+}
 
 export interface WriteBackOptions {
   readonly standby: Standby;
+  readonly journal: Journal;
   readonly clock: Clock;
-  /** Undefined: none, or none yet. */
-  readonly journal: () => Journal | undefined;
+  readonly maxAgeMs: number;
+  /** How long a binding lives that is not used, in ms. */
+  readonly lifeMs: number;
   readonly maxKeys: number;
   readonly onWritten: (result: WriteBackResult, conflict?: Conflict) => void;
-  /** The journal failed: what is queued does not outlive a restart. */
-  readonly onJournalError: (error: unknown) => void;
+  /** Whether the store takes writes at all: rejects if not. */
+  readonly probe: (store: SessionStore) => Promise<unknown>;
+  /** The store takes others, but not this one, which is dropped. */
+  readonly onRefused: (error: unknown) => void;
 }
 
 export interface Conflict {
@@ -62,154 +77,205 @@ export interface Conflict {
   readonly owner: MachineId;
 }
 
-type Entry = { readonly queuedAt: number } & (
-  | { readonly kind: 'bind' }
-  | { readonly kind: 'delete'; readonly ifMachine: MachineId | undefined }
-  /** Of a binding that is not known here. */
-  | { readonly kind: 'touch' | 'expire'; readonly expiresAt: number }
-);
+interface Entry {
+  readonly owed: Owed;
+  readonly queuedAt: number;
+}
 
-/** Like `Omit`, for each member of a union by itself. */
-type Wanted = Entry extends infer Each
-  ? Each extends Entry
-    ? Omit<Each, 'queuedAt'>
-    : never
-  : never;
+interface Failure {
+  readonly key: SessionKey;
+  readonly entry: Entry;
+  readonly error: unknown;
+}
+
+/** Much longer than a store takes to give up by itself: what takes longer hangs. */
+const TELL_LIMIT_MS = 10_000;
+/** The part of the bound by which it may be exceeded: to find the oldest of few worth means to look at all. */
+const SLACK = 1 / 100;
 
 export function createWriteBack(options: WriteBackOptions): WriteBack {
-  const { standby, clock, journal, maxKeys, onWritten, onJournalError } = options;
-  const entries = new Map<SessionKey, Entry>();
+  return new QueuedWriteBack(options);
+}
 
-  const put = (key: SessionKey, wanted: Wanted): void => {
-    const queuedAt = entries.get(key)?.queuedAt ?? clock.monotonicMs();
-    entries.set(key, { ...wanted, queuedAt });
-    if (entries.size > maxKeys) dropOldest();
-  };
-  const dropOldest = (): void => {
-    const [oldest] = entries.keys();
-    if (oldest === undefined) return;
-    entries.delete(oldest);
-    onWritten('dropped');
-    void unjournal(oldest);
-  };
-  const journalBinding = async (binding: Binding): Promise<void> => {
-    try {
-      await journal()?.upsert({ ...binding, ttlMs: binding.expiresAt - clock.now() });
-    } catch (error) {
-      onJournalError(error);
+class QueuedWriteBack implements WriteBack {
+  readonly #options: WriteBackOptions;
+  readonly #entries = new Map<SessionKey, Entry>();
+
+  constructor(options: WriteBackOptions) {
+    this.#options = options;
+  }
+
+  get depth(): number {
+    return this.#entries.size;
+  }
+
+  get isDurable(): boolean {
+    return this.#options.journal.isDurable;
+  }
+
+  ageMs(): number {
+    const [oldest] = this.#entries.values();
+    return oldest ? this.#options.clock.monotonicMs() - oldest.queuedAt : 0;
+  }
+
+  find(key: SessionKey): Owed | undefined {
+    return this.#entries.size === 0 ? undefined : this.#entries.get(key)?.owed;
+  }
+
+  *bindings(): IterableIterator<Binding> {
+    for (const { owed } of this.#entries.values()) {
+      const { then } = owed;
+      if (then.kind === 'bind' && then.binding.expiresAt > this.#options.clock.now()) {
+        yield then.binding;
+      }
     }
-  };
-  const unjournal = async (key: SessionKey): Promise<void> => {
+  }
+
+  accept(write: Write): Accepted {
+    const { maxAgeMs, lifeMs, journal } = this.#options;
+    const before = this.find(write.key);
+    const found = this.#knownHere(write, before);
+    const outcome = applyWrite(write, found, maxAgeMs);
+    const owed = owedAfter(before, { write, found, outcome }, lifeMs);
+    if (owed === undefined || owed === before) return { outcome, kept: Promise.resolve() };
+    this.#put(write.key, owed);
+    return { outcome, kept: journal.keep(write.key, owed) };
+  }
+
+  restore(binding: Binding): void {
+    if (!this.#entries.has(binding.key)) this.#put(binding.key, owedBinding(binding));
+  }
+
+  load(): Promise<void> {
+    return this.#options.journal.load((key, owed) => {
+      if (!this.#entries.has(key)) this.#put(key, owed);
+    });
+  }
+
+  async drain(store: SessionStore, maxCount: number): Promise<number> {
+    const { clock } = this.#options;
+    const chosen = this.#oldest(maxCount);
+    let isOver = false;
+    const telling = chosen.map(([key, entry]) => this.#tell(store, key, entry, () => !isOver));
     try {
-      await journal()?.delete(key);
-    } catch (error) {
-      // Then it is written once more after a restart, which changes nothing.
-      onJournalError(error);
+      const results = await inTime(clock, TELL_LIMIT_MS, Promise.all(telling), TELLING);
+      const failures = results.filter((failure) => failure !== undefined);
+      if (failures.length > 0) await this.#judge(store, failures);
+      return chosen.length - failures.length;
+    } finally {
+      isOver = true;
     }
-  };
-  const settle = async (key: SessionKey, entry: Entry, store: SessionStore): Promise<void> => {
-    const conflict = await writeEntry(key, entry, store, standby, clock);
-    onWritten(conflict ? 'conflict' : 'written', conflict);
-    // What has come meanwhile is still to be written.
-    if (entries.get(key) !== entry) return;
-    entries.delete(key);
-    await unjournal(key);
-  };
-
-  return {
-    has: (key) => entries.has(key),
-    knows: (key) => {
-      const kind = entries.size === 0 ? undefined : entries.get(key)?.kind;
-      return kind === 'bind' || kind === 'delete';
-    },
-    get depth() {
-      return entries.size;
-    },
-    ageMs: () => {
-      const [oldest] = entries.values();
-      return oldest ? clock.monotonicMs() - oldest.queuedAt : 0;
-    },
-    add: async (write, outcome) => {
-      const wanted = wantedOf(write, outcome);
-      if (wanted === undefined) return;
-      put(write.key, wanted);
-      const { after } = outcome;
-      await (wanted.kind === 'bind' && after ? journalBinding(after) : unjournal(write.key));
-    },
-    restore: ({ key }) => {
-      if (!entries.has(key)) put(key, { kind: 'bind' });
-    },
-    drain: async (store, maxCount) => {
-      const oldest = firstOf(entries, maxCount);
-      const results = await Promise.allSettled(
-        oldest.map(([key, entry]) => settle(key, entry, store)),
-      );
-      const failed = results.find((result) => result.status === 'rejected');
-      if (failed) throw failed.reason;
-      return oldest.length;
-    },
-    clear: () => entries.clear(),
-  };
-}
-
-function firstOf<Key, Value>(map: ReadonlyMap<Key, Value>, count: number): [Key, Value][] {
-  const first: [Key, Value][] = [];
-  for (const entry of map) {
-    if (first.length >= count) break;
-    first.push(entry);
   }
-  return first;
-}
 
-/** What the store must hear of; undefined: nothing has changed. */
-function wantedOf(write: Write, { after, hasTakenEffect }: Outcome): Wanted | undefined {
-  switch (write.kind) {
-    case 'claim':
-    case 'upsert':
-    case 'rebind':
-      return hasTakenEffect ? { kind: 'bind' } : undefined;
-    case 'touch':
-      return after ? { kind: 'bind' } : { kind: 'touch', expiresAt: write.now + write.ttlMs };
-    case 'expireWithin':
-      return after ? { kind: 'bind' } : { kind: 'expire', expiresAt: write.now + write.ttlMs };
-    case 'delete':
-      return after ? undefined : { kind: 'delete', ifMachine: write.ifMachine };
+  async cleanup(): Promise<void> {
+    for (const [key, { owed }] of this.#entries) if (this.#isOutdated(owed)) this.#remove(key);
+    await this.#options.journal.tidy();
+  }
+
+  close(): Promise<void> {
+    return this.#options.journal.close();
+  }
+
+  #knownHere({ key, now }: Write, owed: Owed | undefined): Binding | undefined {
+    const known: Lookup = this.#options.standby.find(key) ?? 'unknown';
+    const seen = owed ? seenThrough(owed, known, now) : known;
+    return typeof seen === 'string' ? undefined : seen;
+  }
+
+  #put(key: SessionKey, owed: Owed): void {
+    const queuedAt = this.#entries.get(key)?.queuedAt ?? this.#options.clock.monotonicMs();
+    this.#entries.set(key, { owed, queuedAt });
+    const { maxKeys } = this.#options;
+    if (this.#entries.size > Math.floor(maxKeys * (1 + SLACK))) this.#dropExcess();
+  }
+
+  #remove(key: SessionKey): void {
+    this.#entries.delete(key);
+    void this.#options.journal.erase(key);
+  }
+
+  /** As a store does that is full: see {@link EVICTION_ORDER}. What has expired is no loss. */
+  #dropExcess(): void {
+    const excess = this.#entries.size - this.#options.maxKeys;
+    const ranked: SessionKey[][] = [];
+    for (const [key, { owed }] of this.#entries) {
+      (ranked[this.#isOutdated(owed) ? 0 : 1 + worthOf(owed)] ??= []).push(key);
+    }
+    const victims = ranked.flatMap((keys) => keys).slice(0, excess);
+    for (const key of victims) this.#drop(key);
+  }
+
+  #drop(key: SessionKey): void {
+    const owed = this.find(key);
+    this.#remove(key);
+    if (!owed || this.#isOutdated(owed)) return;
+    // It is bound here as long as the store can't be asked.
+    if (owed.then.kind === 'bind') this.#options.standby.remember(owed.then.binding);
+    this.#options.onWritten('dropped');
+  }
+
+  #oldest(maxCount: number): [SessionKey, Entry][] {
+    const oldest: [SessionKey, Entry][] = [];
+    for (const [key, entry] of this.#entries) {
+      if (oldest.length >= maxCount) break;
+      if (this.#isOutdated(entry.owed)) this.#remove(key);
+      else oldest.push([key, entry]);
+    }
+    return oldest;
+  }
+
+  async #tell(
+    store: SessionStore,
+    key: SessionKey,
+    entry: Entry,
+    mayGoOn: () => boolean,
+  ): Promise<Failure | undefined> {
+    try {
+      const held = await tell(store, key, entry.owed, this.#options.clock.now(), mayGoOn);
+      // What has come meanwhile is still to be told, and what is late is told again.
+      if (this.#entries.get(key) !== entry || !mayGoOn()) return undefined;
+      this.#remove(key);
+      this.#learn(key, entry.owed, held);
+      return undefined;
+    } catch (error) {
+      return { key, entry, error };
+    }
+  }
+
+  #learn(key: SessionKey, { then }: Owed, held: Binding | undefined): void {
+    const { standby, onWritten } = this.#options;
+    if (held) standby.remember(held);
+    else standby.forget(key);
+    if (then.kind !== 'bind' || !held || held.machine === then.binding.machine) {
+      onWritten('written');
+      return;
+    }
+    onWritten('conflict', { key, accepted: then.binding.machine, owner: held.machine });
+  }
+
+  /** A store that refuses one binding for good, and takes others, must not be kept from the others. */
+  async #judge(store: SessionStore, failures: readonly Failure[]): Promise<void> {
+    const { clock, probe, onRefused } = this.#options;
+    const failing = failures.find(({ error }) => !isRefusal(error));
+    if (failing) throw failing.error;
+    await inTime(clock, TELL_LIMIT_MS, probe(store), TELLING);
+    for (const { key, entry, error } of failures) {
+      if (this.#entries.get(key) === entry) this.#drop(key);
+      onRefused(error);
+    }
+  }
+
+  #isOutdated({ until }: Owed): boolean {
+    return until <= this.#options.clock.now();
   }
 }
 
-async function writeEntry(
-  key: SessionKey,
-  entry: Entry,
-  store: SessionStore,
-  standby: Standby,
-  clock: Clock,
-): Promise<Conflict | undefined> {
-  switch (entry.kind) {
-    case 'bind':
-      return writeBinding(standby.find(key), store, standby, clock);
-    case 'delete':
-      await store.delete(key, entry.ifMachine);
-      return undefined;
-    case 'touch':
-      await store.touch(key, entry.expiresAt - clock.now());
-      return undefined;
-    case 'expire':
-      await store.expireWithin(key, entry.expiresAt - clock.now());
-      return undefined;
-  }
+const TELLING = 'telling the session store what it has missed';
+
+function worthOf({ then }: Owed): number {
+  return EVICTION_ORDER.indexOf(then.kind === 'bind' ? then.binding.origin : 'adopted');
 }
 
-/** One that has expired meanwhile needs no writing. */
-async function writeBinding(
-  accepted: Binding | undefined,
-  store: SessionStore,
-  standby: Standby,
-  clock: Clock,
-): Promise<Conflict | undefined> {
-  if (accepted === undefined) return undefined;
-  const { key, machine } = accepted;
-  const held = await store.upsert({ ...accepted, ttlMs: accepted.expiresAt - clock.now() });
-  if (held.machine === machine) return undefined;
-  standby.remember(held);
-  return { key, accepted: machine, owner: held.machine };
+function isRefusal(error: unknown): boolean {
+  return error instanceof StoreError && error.code === 'fatal';
 }

@@ -1,4 +1,5 @@
 /** A resilient store round whatever is opened, with all that it tells. */
+import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { StoreHealth, WriteBackResult } from '../../src/store/health.ts';
 import {
@@ -7,6 +8,7 @@ import {
   type ResilientStore,
 } from '../../src/store/resilient.ts';
 import type { Conflict } from '../../src/store/write-back.ts';
+import type { TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 
 /** What a test has to say, and what it may. */
@@ -24,12 +26,13 @@ export async function openWrapped(
   t: TestContext,
   { clock, limits }: Pick<ResilientOptions, 'clock' | 'limits'>,
   options: WrapOptions,
+  waitFor: <Result>(work: Promise<Result>) => Promise<Result> = (work) => work,
 ): Promise<Wrapped> {
   const reported: StoreHealth[] = [];
   const writtenBack: WriteBackResult[] = [];
   const conflicts: Conflict[] = [];
   const errors: unknown[] = [];
-  const store = await openResilientStore({
+  const opening = openResilientStore({
     ...{ clock, limits, kind: 'memory', isShared: false, self: machineId('a1') },
     ...{ ttlMs: 60_000, retryCount: 0, retryDelayMs: 0, random: () => 0.5 },
     onHealth: (health) => reported.push(health),
@@ -40,6 +43,35 @@ export async function openWrapped(
     },
     ...options,
   });
-  t.after(() => store.close());
+  const store = await waitFor(opening);
+  t.after(() => waitFor(store.close()));
   return Object.assign(store, { reported, writtenBack, conflicts, errors });
+}
+
+const STEP_MS = 50;
+/** Nothing that is waited for takes longer. */
+const MAX_STEPS = 1_000;
+
+/** Waits for what may take its time, which passes meanwhile: not for anything that needs real time. */
+export async function passing<Result>(clock: TestClock, work: Promise<Result>): Promise<Result> {
+  const progress = { isOver: false };
+  const over = work.finally(() => (progress.isOver = true));
+  // It is awaited below.
+  over.catch(() => undefined);
+  await clock.advance(0);
+  await until(clock, () => progress.isOver);
+  return over;
+}
+
+/** Lets time pass until it is so, but not for ever. */
+export async function until(
+  clock: TestClock,
+  isSo: () => boolean | Promise<boolean>,
+  stepMs = STEP_MS,
+): Promise<void> {
+  for (let step = 0; step < MAX_STEPS; step += 1) {
+    if (await isSo()) return;
+    await clock.advance(stepMs);
+  }
+  assert.fail(`it never comes true: ${isSo.toString()}`);
 }
