@@ -19,17 +19,19 @@ import { commonValues, NOW, ORIGINS } from './postgres-statements.ts';
 import type { StatementSettings } from './postgres-statements.ts';
 import { adoptedCap, EVICTION_ORDER } from './store.ts';
 
-export interface Counts {
-  readonly byOrigin: Readonly<Record<BindingOrigin, number>>;
-  readonly total: number;
-  /** Of all of them, how many have expired. */
-  readonly expired: number;
+/** How many there are of each origin. */
+export type Counts = Readonly<Record<BindingOrigin, number>>;
+
+export interface Census {
+  /** Expired ones included. */
+  readonly all: Counts;
+  readonly alive: Counts;
 }
 
 export interface PostgresUpkeep {
   /** Removes what has expired and what is too much; returns how many. Rejects with pg's errors. */
   cleanUp(): Promise<number>;
-  count(): Promise<Counts>;
+  count(): Promise<Census>;
   /** To be told of each binding that may be new; what comes of it goes on by itself. */
   noteWritten(origin: BindingOrigin): void;
   /** Resolves once nothing goes on. Never rejects. */
@@ -39,7 +41,7 @@ export interface PostgresUpkeep {
 }
 
 export interface UpkeepOptions {
-  readonly pool: PostgresPool;
+  readonly pool: Pick<PostgresPool, 'transaction'>;
   readonly settings: StatementSettings;
   readonly maxSessions: number;
   /** Bindings that made room for others. */
@@ -58,10 +60,10 @@ const WRITERS = 32;
 const SLACK = 1 / 400;
 
 const COUNT = `
-  SELECT origin, count(*) AS sessions, count(*) FILTER (WHERE expires_at <= ${NOW}) AS expired
+  SELECT origin, count(*) AS all, count(*) FILTER (WHERE expires_at > ${NOW}) AS alive
   FROM fly_affinity_sessions WHERE namespace = $1 GROUP BY origin`;
 
-/** By their places on disk, which they keep while they are locked. */
+/** By their places on disk, which rows keep while they are locked. */
 const REMOVE_EXPIRED = `
   DELETE FROM fly_affinity_sessions WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM fly_affinity_sessions
@@ -71,8 +73,9 @@ const REMOVE_EXPIRED = `
 
 const REMOVE_OLDEST = `
   DELETE FROM fly_affinity_sessions WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM fly_affinity_sessions WHERE namespace = $1 AND origin = $2
-    ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+    SELECT ctid FROM fly_affinity_sessions
+    WHERE namespace = $1 AND origin = $3 AND expires_at > ${NOW}
+    ORDER BY expires_at LIMIT $4 FOR UPDATE SKIP LOCKED))
   RETURNING encode(key, 'hex') AS key`;
 
 export function createPostgresUpkeep(options: UpkeepOptions): PostgresUpkeep {
@@ -82,7 +85,7 @@ export function createPostgresUpkeep(options: UpkeepOptions): PostgresUpkeep {
   let isMakingRoom = false;
   let isStopped = false;
 
-  const count = (): Promise<Counts> => pool.transaction((query) => countIn(query, settings));
+  const count = (): Promise<Census> => pool.transaction((query) => countIn(query, settings));
   const removeExpired = (): Promise<number> =>
     pool.transaction((query) => removeExpiredIn(query, settings));
   const evict = async (): Promise<number> => {
@@ -104,9 +107,9 @@ export function createPostgresUpkeep(options: UpkeepOptions): PostgresUpkeep {
   const makeRoom = async (): Promise<void> => {
     do {
       allowance.renew();
-      const counts = await count();
-      allowance.grant(counts);
-      if (excessOf(counts, maxSessions).length > 0) await cleanUp();
+      const { all } = await count();
+      allowance.grant(all);
+      if (excessOf(all, maxSessions).length > 0) await cleanUp();
     } while (allowance.isUsedUp() && !isStopped);
   };
   /** One of the two at a time. */
@@ -160,43 +163,45 @@ function createAllowance(maxSessions: number): Allowance {
       used.total = 0;
       used.adopted = 0;
     },
-    grant: ({ total, byOrigin }) => {
-      granted.total = share(maxSessions, total);
-      granted.adopted = share(adoptedCap(maxSessions), byOrigin.adopted);
+    grant: (counts) => {
+      granted.total = share(maxSessions, sumOf(counts));
+      granted.adopted = share(adoptedCap(maxSessions), counts.adopted);
     },
   };
 }
 
+export function sumOf(counts: Counts): number {
+  return counts.learned + counts.adopted + counts.copied;
+}
+
 /** How many of which origin have to go, in that order. */
 export function excessOf(
-  { byOrigin, total }: Counts,
+  counts: Counts,
   maxSessions: number,
 ): readonly (readonly [origin: BindingOrigin, count: number])[] {
-  const tooManyAdopted = Math.max(0, byOrigin.adopted - adoptedCap(maxSessions));
-  let left = Math.max(0, total - tooManyAdopted - maxSessions);
+  const tooManyAdopted = Math.max(0, counts.adopted - adoptedCap(maxSessions));
+  let left = Math.max(0, sumOf(counts) - tooManyAdopted - maxSessions);
   const excess = EVICTION_ORDER.map((origin) => {
     const beforehand = origin === 'adopted' ? tooManyAdopted : 0;
-    const further = Math.min(left, byOrigin[origin] - beforehand);
+    const further = Math.min(left, counts[origin] - beforehand);
     left -= further;
     return [origin, beforehand + further] as const;
   });
   return excess.filter(([, count]) => count > 0);
 }
 
-async function countIn(query: Query, settings: StatementSettings): Promise<Counts> {
+async function countIn(query: Query, settings: StatementSettings): Promise<Census> {
   const rows = await query(COUNT, commonValues(settings));
-  const sessionsOf = (origin: BindingOrigin): number =>
-    Number(rows.find((row) => row.origin === ORIGINS.indexOf(origin))?.sessions ?? 0);
-  const sum = (column: string): number => rows.reduce((all, row) => all + Number(row[column]), 0);
-  return {
-    byOrigin: {
-      learned: sessionsOf('learned'),
-      adopted: sessionsOf('adopted'),
-      copied: sessionsOf('copied'),
-    },
-    total: sum('sessions'),
-    expired: sum('expired'),
+  const column = (name: 'all' | 'alive'): Counts => {
+    const countOf = (origin: BindingOrigin): number =>
+      Number(rows.find((row) => row.origin === ORIGINS.indexOf(origin))?.[name] ?? 0);
+    return {
+      learned: countOf('learned'),
+      adopted: countOf('adopted'),
+      copied: countOf('copied'),
+    };
   };
+  return { all: column('all'), alive: column('alive') };
 }
 
 async function removeExpiredIn(query: Query, settings: StatementSettings): Promise<number> {
@@ -204,21 +209,26 @@ async function removeExpiredIn(query: Query, settings: StatementSettings): Promi
   return (await query(REMOVE_EXPIRED, values)).length;
 }
 
-/** None if another sidecar is about it: both would take what is too much. */
+/**
+ * None if another sidecar is about it: both would take what is too much. What has expired is not
+ * counted, for another may be in the middle of removing it.
+ */
 async function evictIn(
   query: Query,
   settings: StatementSettings,
   maxSessions: number,
 ): Promise<readonly SessionKey[]> {
-  const { namespace } = settings;
-  const lock = [LOCK_CLASS, lockNumberOf(namespace)];
+  const lock = [LOCK_CLASS, lockNumberOf(settings.namespace)];
   const [row] = await query('SELECT pg_try_advisory_xact_lock($1, $2) AS is_ours', lock);
   if (row?.is_ours !== true) return [];
+  const { alive } = await countIn(query, settings);
   const evicted: SessionKey[] = [];
-  for (const [origin, excess] of excessOf(await countIn(query, settings), maxSessions)) {
+  for (const [origin, excess] of excessOf(alive, maxSessions)) {
     const limit = Math.min(excess, EVICTION_BATCH - evicted.length);
-    const rows = await query(REMOVE_OLDEST, [namespace, ORIGINS.indexOf(origin), limit]);
-    for (const { key } of rows) evicted.push(String(key) as SessionKey);
+    const values = [...commonValues(settings), ORIGINS.indexOf(origin), limit];
+    for (const { key } of await query(REMOVE_OLDEST, values)) {
+      evicted.push(String(key) as SessionKey);
+    }
   }
   return evicted;
 }

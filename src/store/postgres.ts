@@ -25,8 +25,8 @@ import { leftBy, toBinding, toOutcome } from './postgres-rows.ts';
 import { migratePostgres } from './postgres-schema.ts';
 import { pageStatement, SIZE, statementOf } from './postgres-statements.ts';
 import type { StatementSettings } from './postgres-statements.ts';
-import { createPostgresUpkeep } from './postgres-upkeep.ts';
-import type { Counts, PostgresUpkeep } from './postgres-upkeep.ts';
+import { createPostgresUpkeep, sumOf } from './postgres-upkeep.ts';
+import type { Census, PostgresUpkeep } from './postgres-upkeep.ts';
 import { createRemoteCache } from './remote-cache.ts';
 import type { RemoteCache } from './remote-cache.ts';
 import type { Outcome, Write, WriteKind } from './rules.ts';
@@ -244,12 +244,13 @@ async function* pageThrough(
 
 async function measure(
   { pool, counters }: Parts,
-  count: () => Promise<Counts>,
+  count: () => Promise<Census>,
 ): Promise<StoreMetrics> {
   try {
-    const { total, expired } = await count();
+    const { all, alive } = await count();
     const [size] = await pool.query(SIZE, [], TRANSACTION_LIMIT_MS);
-    return { total, expired, sizeBytes: Number(size?.bytes), ...counters };
+    const total = sumOf(all);
+    return { total, expired: total - sumOf(alive), sizeBytes: Number(size?.bytes), ...counters };
   } catch (error) {
     throw toStoreError('measuring the store', error);
   }
