@@ -3,7 +3,7 @@
  * nor written. Opening the path anew mends it.
  */
 import { toStoreError } from './sqlite-errors.ts';
-import { FileMovedError, haveMoved } from './sqlite-file.ts';
+import { fileMoved, haveMoved } from './sqlite-file.ts';
 import type { OpenedFiles } from './sqlite-file.ts';
 import type { RequestKind, RequestOf } from './sqlite-protocol.ts';
 import type { StoreError } from './store.ts';
@@ -42,7 +42,7 @@ export function watchForDamage({ path, files, ask, onError }: DamageWatchOptions
     found: () => damage,
     tell,
     look: () => {
-      if (!damage && haveMoved(path, files)) tell(new FileMovedError(path));
+      if (!damage && haveMoved(path, files)) tell(fileMoved(path));
     },
     ask: async <Kind extends RequestKind>(request: RequestOf<Kind>) => {
       refuse();

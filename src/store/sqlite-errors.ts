@@ -14,11 +14,13 @@ const CATEGORIES: readonly (readonly [code: string, category: StoreErrorCode, wh
   ['SQLITE_INTERRUPT', 'passing', 'the statement was cut off'],
   ['SQLITE_NOMEM', 'passing', 'no memory now'],
   ['SQLITE_IOERR', 'passing', 'a disk that fails now may answer later'],
+  ['SQLITE_IOERR_SHORT_READ', 'damaged', 'the file, or its log, was cut short'],
   ['SQLITE_IOERR_SHMSIZE', 'full', 'no room for the index of the log'],
   ['SQLITE_IOERR_CORRUPTFS', 'fatal', 'the file system is damaged'],
   ['SQLITE_FULL', 'full', 'the disk, or the file at its maximum size'],
   ['SQLITE_CORRUPT', 'damaged', 'the file is damaged'],
   ['SQLITE_NOTADB', 'damaged', 'the file is not a database'],
+  ['SQLITE_ERROR', 'damaged', 'the tables are no longer as they were when the file was opened'],
   ['SQLITE_READONLY', 'fatal', 'the file may not be written'],
   ['SQLITE_READONLY_DBMOVED', 'damaged', 'the file is no longer where it was'],
   ['SQLITE_CANTOPEN', 'fatal', 'the file may not be opened'],
@@ -27,13 +29,23 @@ const CATEGORIES: readonly (readonly [code: string, category: StoreErrorCode, wh
 
 const CATEGORY_BY_CODE = new Map(CATEGORIES.map(([code, category]) => [code, category]));
 
+/**
+ * Damage to the connection, and none that is known to the file: the path leads to another one, or
+ * somebody changed its tables. Whoever opens the path anew will see.
+ */
+export class StaleFileError extends StoreError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('damaged', message, options);
+  }
+}
+
 /** `doing` says what failed, as in `store claim`. A {@link StoreError} says so itself. */
 export function toStoreError(doing: string, error: unknown): StoreError {
   if (error instanceof StoreError) return error;
   const reason = error instanceof Error ? error.message : String(error);
-  return new StoreError(categoryOf(sqliteCode(error)), `${doing} failed: ${reason}`, {
-    cause: error,
-  });
+  const message = `${doing} failed: ${reason}`;
+  if (isLogicError(error)) return new StaleFileError(message, { cause: error });
+  return new StoreError(categoryOf(sqliteCode(error)), message, { cause: error });
 }
 
 /** Whether another connection holds the lock that was needed: nothing was written, and waiting helps. */

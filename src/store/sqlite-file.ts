@@ -6,7 +6,7 @@
  */
 import { statSync } from 'node:fs';
 import Database from 'better-sqlite3';
-import { StoreError } from './store.ts';
+import { StaleFileError } from './sqlite-errors.ts';
 
 /** Tells one file from another for as long as the one is open: no inode is given twice till then. */
 export type Inode = string;
@@ -15,17 +15,6 @@ export type Inode = string;
 export interface OpenedFiles {
   readonly database: Inode;
   readonly log: Inode | undefined;
-}
-
-/** Nothing is wrong with what is in the files: opening the path again mends it. */
-export class FileMovedError extends StoreError {
-  constructor(path: string) {
-    super(
-      'damaged',
-      `session store ${JSON.stringify(path)}: the file that was opened, or its log, is no longer ` +
-        'there (deleted, moved or replaced); what only it held is lost',
-    );
-  }
 }
 
 /** Undefined if nothing is there. Throws if it can't be told. */
@@ -51,21 +40,28 @@ export function isElsewhere(path: string, inode: Inode | undefined): boolean {
   }
 }
 
-/** Opens that file and no other. Throws a {@link FileMovedError}, and SQLite's errors. */
+/** Opens that file and no other. Throws a {@link StaleFileError}, and SQLite's errors. */
 export function openInPlace(
   path: string,
   database: Inode,
   options: Database.Options,
 ): Database.Database {
-  if (isElsewhere(path, database)) throw new FileMovedError(path);
+  if (isElsewhere(path, database)) throw fileMoved(path);
   const db = new Database(path, { ...options, fileMustExist: true });
   try {
     // Opens the log, which SQLite finds by its name only, so that the look is at both.
     db.pragma('user_version');
-    if (isElsewhere(path, database)) throw new FileMovedError(path);
+    if (isElsewhere(path, database)) throw fileMoved(path);
     return db;
   } catch (error) {
     db.close();
     throw error;
   }
+}
+
+export function fileMoved(path: string): StaleFileError {
+  return new StaleFileError(
+    `session store ${JSON.stringify(path)}: the file that was opened, or its log, is no longer ` +
+      'there (deleted, moved or replaced); what only it held is lost',
+  );
 }

@@ -1,7 +1,7 @@
 /** The writing connection: to a file that is there, sound, of our schema, in WAL mode and writable. */
 import Database from 'better-sqlite3';
 import { isBusy, isLogicError } from './sqlite-errors.ts';
-import { FileMovedError, inodeOf, logOf, openInPlace } from './sqlite-file.ts';
+import { fileMoved, inodeOf, logOf, openInPlace } from './sqlite-file.ts';
 import type { Inode, OpenedFiles } from './sqlite-file.ts';
 import type { WriterSettings } from './sqlite-protocol.ts';
 import { migrateSqlite, SQLITE_SCHEMA_VERSION } from './sqlite-schema.ts';
@@ -45,7 +45,7 @@ export function openForWriting(settings: WriterSettings): OpenedForWriting {
     db.pragma(`busy_timeout = ${WRITE_BUSY_TIMEOUT_MS}`);
     return { files: { database, log: inodeOf(logOf(path)) }, transactions };
   } catch (error) {
-    const found = isIncomplete(db, error) ? incomplete(error) : error;
+    const found = isLogicError(error) ? missingTables(db, error) : error;
     db.close();
     throw found;
   }
@@ -54,7 +54,7 @@ export function openForWriting(settings: WriterSettings): OpenedForWriting {
 function create(path: string): Inode {
   new Database(path).close();
   const database = inodeOf(path);
-  if (database === undefined) throw new FileMovedError(path);
+  if (database === undefined) throw fileMoved(path);
   return database;
 }
 
@@ -80,7 +80,10 @@ function checkSmall(db: Database.Database): void {
   const pageBytes = Number(db.pragma('page_size', { simple: true }));
   if (pageCount * pageBytes > MAX_CHECKED_BYTES) return;
   const found = db.pragma('quick_check(1)', { simple: true });
-  if (found !== 'ok') throw new StoreError('damaged', `its check found: ${String(found)}`);
+  if (found === 'ok') return;
+  // The second line says what; the first, where.
+  const what = String(found).split('\n').at(-1) ?? '';
+  throw new StoreError('damaged', `SQLite's check found: ${what}`);
 }
 
 /** SQLite opens a file that may not be written without a word; so ask, unless somebody is writing. */
@@ -97,15 +100,13 @@ function takeWriteLock(db: Database.Database): void {
   db.exec('BEGIN IMMEDIATE; ROLLBACK');
 }
 
-/** Of a schema that we know all statements are right: what they miss was there. */
-function isIncomplete(db: Database.Database, error: unknown): boolean {
-  if (!isLogicError(error)) return false;
-  return Number(db.pragma('user_version', { simple: true })) <= SQLITE_SCHEMA_VERSION;
-}
-
-function incomplete(cause: unknown): StoreError {
+/** Our statements are right for a schema that we know: what they miss was there. */
+function missingTables(db: Database.Database, cause: unknown): StoreError {
+  const version = Number(db.pragma('user_version', { simple: true }));
   const reason = cause instanceof Error ? cause.message : String(cause);
-  return new StoreError('damaged', `its tables are not those of its version (${reason})`, {
-    cause,
-  });
+  return new StoreError(
+    version <= SQLITE_SCHEMA_VERSION ? 'damaged' : 'fatal',
+    `its tables are not those of version ${version} (${reason})`,
+    { cause },
+  );
 }

@@ -73,6 +73,6 @@ export type WriterReply =
 export type Refusal =
   /** Another connection holds the write lock. Nothing was written. */
   | { readonly kind: 'busy' }
-  /** The path has no file any more, or another one: what was written is lost. */
-  | { readonly kind: 'moved' }
+  /** A {@link StaleFileError}: the path must be opened anew, and what was written is lost. */
+  | { readonly kind: 'stale'; readonly message: string }
   | { readonly kind: 'failed'; readonly failure: Failure };

@@ -15,7 +15,7 @@ export interface SqliteReader {
 
 /**
  * Opens the file that the writer thread holds open already. Throws SQLite's errors, and a
- * {@link FileMovedError} if it is not at the path any more.
+ * {@link StaleFileError} if it is not at the path any more.
  */
 export function openSqliteReader(path: string, database: Inode): SqliteReader {
   const db = openInPlace(path, database, { readonly: true, timeout: 0 });

@@ -12,7 +12,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { Clock } from '../clock.ts';
-import { FileMovedError } from './sqlite-file.ts';
+import { StaleFileError } from './sqlite-errors.ts';
 import type { OpenedFiles } from './sqlite-file.ts';
 import type {
   Refusal,
@@ -79,7 +79,7 @@ export function createWriterThread(options: WriterThreadOptions): WriterThread {
     if (started === 'died') return begun;
     if (started.kind !== 'opened') {
       await begun.ended;
-      throw errorOf(started, path);
+      throw errorOf(started);
     }
     files = started.files;
     life = begun;
@@ -111,7 +111,7 @@ export function createWriterThread(options: WriterThreadOptions): WriterThread {
       for (let count = 0; count < MAX_THREADS_PER_REQUEST; count += 1) {
         const reply = await (await living()).post(request);
         // The thread answers each request with the answer of its kind.
-        if (reply !== 'died') return answerOf(reply, path) as WriterAnswers[Kind] | 'busy';
+        if (reply !== 'died') return answerOf(reply) as WriterAnswers[Kind] | 'busy';
       }
       return 'dead';
     },
@@ -171,18 +171,18 @@ function beginLife(settings: WriterSettings): Life {
   };
 }
 
-function answerOf(reply: WriterReply, path: string): WriterAnswers[RequestKind] | 'busy' {
+function answerOf(reply: WriterReply): WriterAnswers[RequestKind] | 'busy' {
   if (reply.kind === 'answer') return reply.answer;
   if (reply.kind === 'busy') return 'busy';
-  throw errorOf(reply, path);
+  throw errorOf(reply);
 }
 
-function errorOf(refusal: Refusal, path: string): StoreError {
+function errorOf(refusal: Refusal): StoreError {
   switch (refusal.kind) {
     case 'busy':
       return new StoreError('passing', 'another process holds its lock');
-    case 'moved':
-      return new FileMovedError(path);
+    case 'stale':
+      return new StaleFileError(refusal.message);
     case 'failed':
       return new StoreError(refusal.failure.code, refusal.failure.message);
   }

@@ -6,8 +6,8 @@
 import { accessSync, constants } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
-import { isBusy, isIoError, toStoreError } from './sqlite-errors.ts';
-import { FileMovedError, haveMoved, logOf } from './sqlite-file.ts';
+import { isBusy, isIoError, StaleFileError, toStoreError } from './sqlite-errors.ts';
+import { fileMoved, haveMoved, logOf } from './sqlite-file.ts';
 import { openForWriting } from './sqlite-opening.ts';
 import type { OpenedForWriting } from './sqlite-opening.ts';
 import type {
@@ -46,7 +46,7 @@ function replyTo(request: WriterRequest, opened: OpenedForWriting, path: string)
   const reply = attempt(request, opened, path);
   // After the commit: what is acknowledged now is where the next one to open the path finds it.
   const isLost = request.kind !== 'close' && haveMoved(path, opened.files);
-  return isLost ? { kind: 'moved' } : reply;
+  return isLost ? refusalOf('', fileMoved(path), path) : reply;
 }
 
 function attempt(request: WriterRequest, opened: OpenedForWriting, path: string): WriterReply {
@@ -77,22 +77,23 @@ function perform(request: WriterRequest, transactions: Transactions): WriterAnsw
 }
 
 function refusalOf(doing: string, error: unknown, path: string): Refusal {
-  if (error instanceof FileMovedError) return { kind: 'moved' };
   if (isBusy(error)) return { kind: 'busy' };
-  const { code, message } = isIoError(error)
-    ? explainIoError(doing, error, path)
-    : toStoreError(doing, error);
+  const failure = explain(toStoreError(doing, error), path);
+  const { code, message } = failure;
+  if (failure instanceof StaleFileError) return { kind: 'stale', message };
   return { kind: 'failed', failure: { code, message } };
 }
 
 /** To SQLite, a file system that was made read-only after the file was opened is a disk that fails. */
-function explainIoError(doing: string, error: unknown, path: string): StoreError {
+function explain(error: StoreError, path: string): StoreError {
+  if (error.code !== 'passing' || !isIoError(error.cause)) return error;
   try {
-    accessSync(path, constants.W_OK);
-    accessSync(logOf(path), constants.W_OK);
-    return toStoreError(doing, error);
+    for (const each of [path, logOf(path)]) accessSync(each, constants.W_OK);
+    return error;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    return new StoreError('fatal', `${doing} failed: the file may not be written (${reason})`);
+    return new StoreError('fatal', `${error.message}: it may not be written (${reason})`, {
+      cause,
+    });
   }
 }

@@ -21,8 +21,8 @@
  * touched any more: whoever opens the path next gets what is there.
  */
 import { setAside, setLogAside, wasOurs } from './sqlite-aside.ts';
-import { toStoreError } from './sqlite-errors.ts';
-import { FileMovedError, inodeOf, logOf } from './sqlite-file.ts';
+import { StaleFileError, toStoreError } from './sqlite-errors.ts';
+import { inodeOf, logOf } from './sqlite-file.ts';
 import type { OpenedFiles } from './sqlite-file.ts';
 import { describeAside, describeOpenFailure, prepareStorePath } from './sqlite-path.ts';
 import { openFileStore } from './sqlite-store.ts';
@@ -69,7 +69,7 @@ function open(path: string, options: SqliteStoreOptions): Promise<LocalStore> {
 /** Throws unless there is a point in opening the path again. */
 function refuseUnlessMendable(path: string, why: StoreError): void {
   if (why.code !== 'damaged') throw why;
-  if (why instanceof FileMovedError || wasOurs(path)) return;
+  if (why instanceof StaleFileError || wasOurs(path)) return;
   throw new StoreError('fatal', why.message, { cause: why });
 }
 
@@ -80,7 +80,7 @@ function makeWay(
   { clock, onError }: SqliteStoreOptions,
 ): void {
   try {
-    if (why instanceof FileMovedError) {
+    if (why instanceof StaleFileError) {
       setLogAside(path, files, clock.now());
       return;
     }
