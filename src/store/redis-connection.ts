@@ -78,8 +78,11 @@ export class RedisConnection {
     const heardBefore = this.#heard;
     return new Promise((resolve, reject) => {
       const cancel = this.#clock.after(limitMs, () => {
-        this.#suspect(link, heardBefore, MAX_SILENCE_MS - limitMs);
-        reject(new StoreError('passing', `no answer within ${limitMs} ms`));
+        // While this process was busy an answer may have come that is still to be read.
+        setImmediate(() => {
+          this.#suspect(link, heardBefore, MAX_SILENCE_MS - limitMs);
+          reject(new StoreError('passing', `no answer within ${limitMs} ms`));
+        });
       });
       link.send(command).then(
         (answer) => {
@@ -90,8 +93,8 @@ export class RedisConnection {
         (error: unknown) => {
           cancel();
           if (isReply(error)) this.#heard += 1;
-          if (codeOf(error) === 'READONLY') this.#renew(link, error);
           reject(this.#explain(error));
+          if (codeOf(error) === 'READONLY') this.#renew(link, error);
         },
       );
     });

@@ -87,16 +87,7 @@ export function codeOf(error: unknown): string {
 }
 
 function firstWord(message: string): string {
-  const word = /^[A-Z]+\b/.exec(message)?.[0] ?? '';
-  return word === 'ERR' ? (wordWithin(message) ?? word) : word;
-}
-
-/**
- * Before Redis 7 a command that fails within a script comes as `ERR Error running script (call to
- * f_…): @user_script:1: @user_script: 1: -OOM command not allowed …`.
- */
-function wordWithin(message: string): string | undefined {
-  return /.*@user_script: ?\d+: -?([A-Z]+) /.exec(message)?.[1];
+  return /^[A-Z]+\b/.exec(withoutPlace(message))?.[0] ?? '';
 }
 
 function categoryOf(error: unknown): StoreErrorCode {
@@ -108,15 +99,21 @@ function categoryOf(error: unknown): StoreErrorCode {
 
 /** A server that does not know AUTH quotes the password that came with it. */
 const QUOTED_COMMAND = /, with args beginning with: .*$/s;
-/** Where in a script a command has failed is of no use to who reads it. */
-const PLACE_IN_SCRIPT = / script: [0-9a-f]{40}, on @user_script:\d+\.?$/;
-
 function reasonOf(error: unknown): string {
   // A name with several addresses that all fail: the error itself says nothing.
   const [first] = error instanceof AggregateError ? (error.errors as unknown[]) : [];
   if (first !== undefined) return reasonOf(first);
-  const message = messageOf(error).replace(QUOTED_COMMAND, '').replace(PLACE_IN_SCRIPT, '');
-  return message || codeOf(error);
+  return withoutPlace(messageOf(error)).replace(QUOTED_COMMAND, '') || codeOf(error);
+}
+
+/** `OOM command not allowed …. script: 3f5a…, on @user_script:24.` */
+const PLACE = / script: [0-9a-f]{40}, on @user_script:\d+\.?$/;
+/** `ERR Error running script (call to f_3f5a…): @user_script:24: @user_script: 24: -OOM …` */
+const PLACE_BEFORE_REDIS_7 = /^ERR Error running script \(call to \w+\): (@user_script: ?\d+: )+-?/;
+
+/** Where in a script a command has failed says nothing of what has failed. */
+function withoutPlace(message: string): string {
+  return message.replace(PLACE, '').replace(PLACE_BEFORE_REDIS_7, '');
 }
 
 function messageOf(error: unknown): string {

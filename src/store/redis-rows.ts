@@ -31,9 +31,9 @@ export function writeArguments(write: Write): string[] {
     case 'claim':
       return [kind, ttlOf(write), write.machine, write.origin];
     case 'upsert': {
-      const ageMs = Math.max(0, now - Math.floor(write.createdAt ?? now));
+      const age = wholeAge(now - (write.createdAt ?? now), now);
       const generation = wholeGeneration(write.generation);
-      return [kind, ttlOf(write), write.machine, write.origin, generation, String(ageMs)];
+      return [kind, ttlOf(write), write.machine, write.origin, generation, age];
     }
     case 'rebind':
       return [kind, ttlOf(write), write.to, write.origin, '', '', write.from];
@@ -47,6 +47,11 @@ export function writeArguments(write: Write): string[] {
 
 function ttlOf({ ttlMs }: { readonly ttlMs: number }): string {
   return String(wholeTtlMs(ttlMs));
+}
+
+/** Nothing is older than the epoch, or unborn. */
+function wholeAge(ageMs: number, now: number): string {
+  return String(ageMs > 0 ? Math.min(Math.ceil(ageMs), now) : 0);
 }
 
 function wholeGeneration(generation: number): string {

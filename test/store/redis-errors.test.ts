@@ -64,10 +64,12 @@ function coded(code: string): Error {
 }
 
 test('an error says what failed and why, and not where in a script', () => {
-  const cause = new ErrorReply(`OOM no room. ${IN_SCRIPT}`);
-  const error = toStoreError('store claim', cause);
-  assert.equal(error.message, 'store claim failed: OOM no room.');
-  assert.equal(error.cause, cause);
+  for (const message of [`OOM no room. ${IN_SCRIPT}`, `${BEFORE_7} -OOM no room.`]) {
+    const cause = new ErrorReply(message);
+    const error = toStoreError('store claim', cause);
+    assert.equal(error.message, 'store claim failed: OOM no room.');
+    assert.equal(error.cause, cause);
+  }
 });
 
 test('of an address that fails in several ways the first is told', () => {

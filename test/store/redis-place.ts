@@ -1,9 +1,16 @@
-/** Redis stores for tests, closed after them. */
+/** Redis stores for tests, what is asked of them, and a way to their server that can lead elsewhere. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import { systemClock } from '../../src/clock.ts';
+import type { Binding, MachineId } from '../../src/affinity/session.ts';
+import { systemClock, type Clock } from '../../src/clock.ts';
 import { openRedisStore, type RedisStoreOptions } from '../../src/store/redis.ts';
 import type { SessionStore, StoreError } from '../../src/store/store.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+
+/** The system's, but no limit of time is ever over: what is tested here is not how busy the computer is. */
+const patientClock: Clock = { ...systemClock, after: () => () => undefined };
 
 export interface Watched {
   readonly store: SessionStore;
@@ -21,7 +28,7 @@ export async function openRedis(
   const store = await openRedisStore({
     url,
     namespace: 'test',
-    clock: systemClock,
+    clock: patientClock,
     limits: { maxSessions: 1_000_000, maxAgeMs: 0 },
     random: Math.random,
     ...options,
@@ -43,6 +50,63 @@ export async function openWatched(
     ...options,
   });
   return { store, told, disruptions: () => disruptions };
+}
+
+const TTL_MS = 60_000;
+
+/** Of a session that its app made. */
+export function claim(
+  store: SessionStore,
+  name: string,
+  changes: { readonly machine?: MachineId; readonly ttlMs?: number } = {},
+): Promise<Binding> {
+  const session = { key: keyOf(name), machine: machineId('a1'), ttlMs: TTL_MS };
+  return store.claim({ ...session, origin: 'learned', ...changes });
+}
+
+export async function ownerOf(store: SessionStore, name: string): Promise<string> {
+  const found = await store.lookup(keyOf(name));
+  return typeof found === 'string' ? found : found.machine;
+}
+
+/** A way to a server that can lead elsewhere, as the name of a server can. */
+export interface Gate {
+  readonly url: string;
+  readonly connections: ReadonlySet<Socket>;
+  /** How many came so far. */
+  count(): number;
+  /** Where the next connections lead to; `undefined`: each is closed at once. */
+  leadTo(port: number | undefined): void;
+}
+
+/** Is closed after the test. */
+export async function openGate(t: TestContext, port: number | undefined): Promise<Gate> {
+  let target = port;
+  let count = 0;
+  const connections = new Set<Socket>();
+  const server: Server = createServer((socket) => {
+    count += 1;
+    connections.add(socket);
+    socket.once('close', () => connections.delete(socket)).on('error', () => undefined);
+    if (target === undefined) {
+      socket.destroy();
+      return;
+    }
+    const onward = connect(target, '127.0.0.1').on('error', () => socket.destroy());
+    socket.pipe(onward).pipe(socket);
+    socket.once('close', () => onward.destroy());
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const socket of connections) socket.destroy();
+    server.close();
+  });
+  return {
+    url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    connections,
+    count: () => count,
+    leadTo: (next) => (target = next),
+  };
 }
 
 const POLL_MS = 10;
