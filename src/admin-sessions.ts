@@ -13,13 +13,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { JSON_TYPE, respond } from './admin-answer.ts';
-import { createTokenCheck } from './admin-token.ts';
 import {
-  parseMachineId,
-  parseSessionKey,
-  type MachineId,
-  type SessionKey,
-} from './affinity/session.ts';
+  keyIn,
+  parametersOf,
+  parseFlag,
+  parseLimit,
+  parseOwner,
+  Refused,
+} from './admin-parameters.ts';
+import { createTokenCheck } from './admin-token.ts';
 import type { Clock } from './clock.ts';
 import type { Logger } from './logger.ts';
 import { formatDocument } from './sessions/document.ts';
@@ -63,7 +65,8 @@ export function createSessionRoutes(options: SessionRoutesOptions): SessionRoute
         respondJson(response, 401, { error: 'wants Authorization: Bearer ADMIN_TOKEN' });
         return true;
       }
-      const exchange = { path, query: new URLSearchParams(query), request, response };
+      const parameters = new URLSearchParams(query);
+      const exchange = { path, query: parameters, request, response, gone: goneOf(response) };
       const answering = answer(exchange, options).finally(() => running.delete(answering));
       running.add(answering);
       return true;
@@ -79,17 +82,14 @@ interface Exchange {
   readonly query: URLSearchParams;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+  /** Aborts once the answer is over: sent, or the client has left. */
+  readonly gone: AbortSignal;
 }
 
-/** A request that is not as it should be. */
-class Refused extends Error {
-  override readonly name = 'Refused';
-  readonly status: number;
-
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
-  }
+function goneOf(response: ServerResponse): AbortSignal {
+  const gone = new AbortController();
+  response.once('close', () => gone.abort());
+  return gone.signal;
 }
 
 /** Never rejects: what goes wrong is answered, as far as there is somebody to answer. */
@@ -137,14 +137,12 @@ const ROUTES_OF_ONE = new Map<string, Route>([
 ]);
 
 async function sendSessions(
-  { query, response }: Exchange,
+  { query, response, gone }: Exchange,
   { store, clock }: SessionRoutesOptions,
 ): Promise<void> {
   const { owner, limit } = parametersOf(query, ['owner', 'limit']);
   const selection = { owner: parseOwner(owner), limit: parseLimit(limit) };
-  const gone = new AbortController();
-  response.once('close', () => gone.abort());
-  const chunks = formatDocument(selectSessions(store.entries(), selection, gone.signal));
+  const chunks = formatDocument(selectSessions(store.entries(), selection, gone));
   // A store that fails at once is an answer of its own; later all that is left is to break off.
   const first = await chunks.next();
   response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
@@ -162,13 +160,13 @@ async function* beginningWith(
 }
 
 async function takeSessions(
-  { query, request, response }: Exchange,
-  { store, clock, random, logger }: SessionRoutesOptions,
+  { query, request, response, gone }: Exchange,
+  { logger, ...options }: SessionRoutesOptions,
 ): Promise<void> {
   const { 'dry-run': dryRun } = parametersOf(query, ['dry-run']);
-  const isDryRun = parseFlag(dryRun);
-  const result = await importSessions(bodyOf(request, clock), {
-    merge: (bindings) => mergeSessions(bindings, { store, clock, random, isDryRun }),
+  const parts = { ...options, isDryRun: parseFlag(dryRun), signal: gone };
+  const result = await importSessions(bodyOf(request, options.clock), {
+    merge: (bindings) => mergeSessions(bindings, parts),
     batchSize: IMPORT_BATCH_SIZE,
   });
   const { summary, ended } = result;
@@ -177,7 +175,7 @@ async function takeSessions(
     logger.warn({ err: ended.cause }, FAILED);
   }
   // Read to its end, or the answer would be lost with the connection.
-  await readToEnd(bodyOf(request, clock));
+  await readToEnd(bodyOf(request, options.clock));
   respondJson(response, statusOf(result), { ...summary, ended: describeEnd(ended) });
 }
 
@@ -209,7 +207,7 @@ async function sendSession(
   { store }: SessionRoutesOptions,
 ): Promise<void> {
   parametersOf(query, []);
-  const found = await store.lookup(keyIn(path));
+  const found = await store.lookup(keyIn(path.slice('/sessions/'.length)));
   if (found === 'unknown') throw new StoreError('passing', 'the session store can not tell now');
   if (found === 'absent') throw new Refused(404, 'no such session');
   respond(response, 200, JSON_TYPE, `${formatSession(found)}\n`);
@@ -220,55 +218,11 @@ async function deleteSession(
   { store, logger }: SessionRoutesOptions,
 ): Promise<void> {
   const { 'if-owner': ifOwner } = parametersOf(query, ['if-owner']);
-  const key = keyIn(path);
+  const key = keyIn(path.slice('/sessions/'.length));
   const isDeleted = await store.delete(key, parseOwner(ifOwner));
   if (!isDeleted) throw new Refused(404, 'no such session, or another Machine owns it');
   logger.info({ session: key }, 'session deleted at the admin port');
   response.writeHead(204).end();
-}
-
-/** What is there instead of a key is not shown: it may be an id. */
-function keyIn(path: string): SessionKey {
-  const key = parseSessionKey(path.slice('/sessions/'.length));
-  if (!key)
-    throw new Refused(400, 'the path must end with a session key: 32 digits of 0-9 and a-f');
-  return key;
-}
-
-/** A misspelt condition must not pass for none. */
-function parametersOf<Name extends string>(
-  query: URLSearchParams,
-  names: readonly Name[],
-): Readonly<Partial<Record<Name, string>>> {
-  const given: Partial<Record<Name, string>> = {};
-  for (const [name, value] of query) {
-    const known = names.find((candidate) => candidate === name);
-    if (known === undefined || known in given) {
-      const expected = names.length === 0 ? 'no parameters' : `each of ${names.join(', ')} once`;
-      throw new Refused(400, `${expected} can be given here`);
-    }
-    given[known] = value;
-  }
-  return given;
-}
-
-function parseOwner(text: string | undefined): MachineId | undefined {
-  if (text === undefined) return undefined;
-  const machine = parseMachineId(text);
-  if (!machine) throw new Refused(400, 'a Machine id is 1 to 32 characters of a-z and 0-9');
-  return machine;
-}
-
-function parseLimit(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  if (!/^\d{1,15}$/.test(text)) throw new Refused(400, 'limit must be a whole number');
-  return Number(text);
-}
-
-function parseFlag(text: string | undefined): boolean {
-  if (text === undefined || text === 'false') return false;
-  if (text === 'true') return true;
-  throw new Refused(400, 'dry-run must be true or false');
 }
 
 function respondJson(response: ServerResponse, status: number, body: object): void {

@@ -44,6 +44,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'admin.ts': 4,
   'own-sessions.ts': 4,
   'admin-answer.ts': 4,
+  'admin-parameters.ts': 4,
   'admin-sessions.ts': 4,
   'admin-token.ts': 4,
   'lifecycle.ts': 4,

@@ -23,6 +23,8 @@ export interface MergeParts {
   readonly random: () => number;
   /** Says what would be done, and does nothing. */
   readonly isDryRun: boolean;
+  /** Once it aborts, nothing is tried again. */
+  readonly signal?: AbortSignal;
 }
 
 export const NOTHING_MERGED: MergeCounts = {
@@ -48,8 +50,7 @@ export async function mergeSessions(
   bindings: readonly Binding[],
   parts: MergeParts,
 ): Promise<MergeCounts> {
-  const { clock, random } = parts;
-  const retries = { ...MERGE_RETRIES, isRetryable: isPassing, clock, random };
+  const retries = { ...MERGE_RETRIES, isRetryable: isPassing, ...parts };
   const results = await Promise.allSettled(
     bindings.map((binding) => retry(() => merge(binding, parts), retries)),
   );

@@ -5,12 +5,19 @@ import { open, readdir, readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { test, type TestContext } from 'node:test';
 import type { Binding } from '../../../src/affinity/session.ts';
-import { formatSession } from '../../../src/sessions/format.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 import { createKeptLog } from '../../support/log.ts';
 import { serve, startTestSidecar } from '../../support/sidecar.ts';
 import { createPlace } from '../../store/place.ts';
-import { bindingOf, documentOf, runSessions, type Given, type Ran } from './support.ts';
+import {
+  assertSameSessions,
+  bindingOf,
+  documentOf,
+  runSessions,
+  sessionsIn,
+  type Given,
+  type Ran,
+} from './support.ts';
 
 const TOKEN = 'a-token-of-an-operator';
 const B = machineId('b2');
@@ -72,7 +79,7 @@ for (const [where, open] of [
     );
     assert.match(rows[0] ?? '', / 1h(1m)? +8h59m$/);
     const json = await opened.run(['list', '--json', '--owner', 'b2']);
-    assert.equal(json.output, `${formatSession(two)}\n`);
+    assertSameSessions(sessionsIn(json.output), [two]);
   });
 
   test(`list ${where} ends at the limit`, async (t) => {
@@ -90,7 +97,8 @@ for (const [where, open] of [
       const { code, output } = await opened.run(['get', '--json', ...args], {
         input: 'one~a1\r\n',
       });
-      assert.deepEqual([code, output], [0, `${formatSession(one)}\n`], args.join(' '));
+      assert.equal(code, 0, args.join(' '));
+      assertSameSessions(sessionsIn(output), [one]);
     }
     const { code, output, errors } = await opened.run(['get', 'three']);
     assert.deepEqual([code, output], [1, '']);
@@ -171,13 +179,13 @@ async function listenAs(t: TestContext, status: number): Promise<string> {
 }
 
 test('without ADMIN_TOKEN, or with nobody at the admin port, the store itself is asked', async (t) => {
-  const { run } = await openFile(t);
+  const [{ run }, place] = [await openFile(t), await createPlace(t)];
   assert.match((await run(['list'])).errors, /: using the SQLite file "\S+\/store\.sqlite"\n$/);
   const { code, errors } = await runSessions(['list'], {
-    env: { ADMIN_TOKEN: TOKEN, ADMIN_PORT: '1', SESSION_STORE_PATH: '/nowhere/at-all.sqlite' },
+    env: { ADMIN_TOKEN: TOKEN, ADMIN_PORT: '1', SESSION_STORE_PATH: place.path('none') },
   });
   assert.equal(code, 69);
-  assert.match(errors, /there is no session store "\/nowhere\/at-all\.sqlite"; name another/);
+  assert.match(errors, /there is no session store "\S+\/none"; name another/);
 });
 
 test('something else at the admin port is said, and the store itself is asked', async (t) => {

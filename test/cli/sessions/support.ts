@@ -17,15 +17,13 @@ export interface Ran {
 export interface Given {
   readonly env?: Environment;
   readonly input?: string | Readable;
-  readonly isTerminal?: boolean;
 }
 
 export async function runSessions(
   args: readonly string[],
-  { env = {}, input = '', isTerminal = false }: Given = {},
+  { env = {}, input = '' }: Given = {},
 ): Promise<Ran> {
-  const stdout = createSink();
-  const stderr = Object.assign(createSink(), { isTTY: isTerminal });
+  const [stdout, stderr] = [createSink(), createSink()];
   const code = await sessions(args, {
     env,
     clock: systemClock,
