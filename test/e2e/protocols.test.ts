@@ -4,7 +4,7 @@ import { startFleet } from './support/fleet.ts';
 import { tell } from './support/telling.ts';
 
 /** A test that hangs ends, and takes its Machines with it. */
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 400_000;
 const MCP_CLIENTS = 50;
 /** Requests of each that name its live session. */
 const MCP_FOLLOW_UPS = 8;

@@ -23,7 +23,7 @@ export interface McpClient {
 }
 
 /** A call that takes longer is one that was lost, in ms. */
-const CALL_TIMEOUT_MS = 10_000;
+const CALL_TIMEOUT_MS = 60_000;
 
 /** Resolves once the session is open. */
 export async function connectMcpClient(transport: Transport): Promise<McpClient> {
