@@ -9,8 +9,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isMainThread } from 'node:worker_threads';
 import { followOpenThings, type OpenThings } from './open-things.ts';
 
-/** Closing takes a moment, and a loaded machine takes its time. In ms. */
-const CLOSING_MS = 5_000;
+/** Closing takes a moment. A connection that is kept open for the next request waits longer. In ms. */
+const CLOSING_MS = 3_000;
 /** For the report, in ms. What is left would keep the process alive for good. */
 const EXIT_MS = 1_000;
 
