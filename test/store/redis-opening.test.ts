@@ -87,7 +87,7 @@ skipUnlessFound(neededForRedis, (program) => {
 
     test('where somebody speaks another protocol', async (t) => {
       const http = createServer((socket) => {
-        socket.end('HTTP/1.1 400 Bad Request\r\n\r\n');
+        socket.resume().end('HTTP/1.1 400 Bad Request\r\n\r\n');
       }).listen(0, '127.0.0.1');
       await once(http, 'listening');
       t.after(() => void http.close());
