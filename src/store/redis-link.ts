@@ -31,8 +31,8 @@ export interface DialOptions {
 
 const DIAL_MS = 2_000;
 
-/** Beyond it a command fails at once: about 20 MB, and a second's worth of a busy sidecar. */
-const MAX_UNDER_WAY = 10_000;
+/** Beyond it a command fails at once: about 30 MB, and a second's worth of a busy sidecar. */
+const MAX_UNDER_WAY = 5_000;
 
 /** Rejects with a {@link StoreError} within two seconds; nothing is left open then. */
 export async function dialRedis(address: RedisAddress, options: DialOptions): Promise<RedisLink> {
