@@ -298,7 +298,7 @@ skipUnlessFound(neededForRedis, (program) => {
       const changedAt = performance.now();
       await eventually('seen', async () => (await ownerOf(one, 'session')) === B);
       // The clock of the cache counts from the question, so a second is all; the rest is for the poll.
-      assert.ok(performance.now() - changedAt < 1_500);
+      assert.ok(performance.now() - changedAt < 3_000);
     });
 
     test('a listing of many comes in pages, and lists each once', async (t) => {

@@ -34,7 +34,7 @@ skipUnlessFound(neededForRedis, (program) => {
       await assert.rejects(store.getMetrics(), isPassing);
       await assert.rejects(store.entries()[Symbol.asyncIterator]().next(), isPassing);
       assert.equal(await store.lookup(keyOf('other')), 'unknown');
-      assert.ok(performance.now() - startedAt < 250);
+      assert.ok(performance.now() - startedAt < 1_000);
       assert.equal(disruptions(), 1);
       assert.equal(told.length, 1);
       assert.match(told[0] ?? '', /^passing: the connection failed/);
