@@ -466,13 +466,16 @@ class StoreMender implements Mender {
     this.#lossesMended = losses;
   }
 
-  /** Whether it could be told something. */
+  /** Whether the store takes what it is told. */
   async #drain(opened: Opened): Promise<boolean> {
     if (this.#isStopped || this.#opened !== opened) return false;
     const attempt = works(opened, 'writes') ? opened.writes.begin() : undefined;
     if (!attempt) return false;
     try {
-      await this.#options.writeBack.drain(opened.store, BATCH);
+      const told = await this.#options.writeBack.drain(opened.store, BATCH);
+      // What is left it has refused.
+      if (told === 0 && this.#options.writeBack.depth > 0)
+        this.#notBeforeMs = this.#clock.monotonicMs() + FIRST_PAUSE_MS;
       return true;
     } catch (error) {
       this.#notice(error, opened);

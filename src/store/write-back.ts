@@ -65,7 +65,7 @@ export interface WriteBackOptions {
   readonly onWritten: (result: WriteBackResult, conflict?: Conflict) => void;
   /** Whether the store takes writes at all: rejects if not. */
   readonly probe: (store: SessionStore) => Promise<unknown>;
-  /** The store takes others, but not this one, which is dropped. */
+  /** The store takes others, and has refused this one again and again: it is dropped. */
   readonly onRefused: (error: unknown) => void;
 }
 
@@ -84,7 +84,6 @@ interface Entry {
 
 interface Failure {
   readonly key: SessionKey;
-  readonly entry: Entry;
   readonly error: unknown;
 }
 
@@ -92,6 +91,8 @@ interface Failure {
 const TELL_LIMIT_MS = 10_000;
 /** The part of the bound by which it may be exceeded: to find the oldest of few worth means to look at all. */
 const SLACK = 1 / 100;
+/** Somebody may just be mending what is wrong. */
+const MAX_REFUSALS = 3;
 
 export function createWriteBack(options: WriteBackOptions): WriteBack {
   return new QueuedWriteBack(options);
@@ -100,6 +101,8 @@ export function createWriteBack(options: WriteBackOptions): WriteBack {
 class QueuedWriteBack implements WriteBack {
   readonly #options: WriteBackOptions;
   readonly #entries = new Map<SessionKey, Entry>();
+  /** How often the store has refused them for good, and has taken others. */
+  readonly #refusals = new Map<SessionKey, number>();
 
   constructor(options: WriteBackOptions) {
     this.#options = options;
@@ -191,6 +194,7 @@ class QueuedWriteBack implements WriteBack {
 
   #remove(key: SessionKey): void {
     this.#entries.delete(key);
+    this.#refusals.delete(key);
     void this.#options.journal.erase(key);
   }
 
@@ -238,7 +242,7 @@ class QueuedWriteBack implements WriteBack {
       this.#learn(key, entry.owed, held);
       return undefined;
     } catch (error) {
-      return { key, entry, error };
+      return { key, error };
     }
   }
 
@@ -259,8 +263,11 @@ class QueuedWriteBack implements WriteBack {
     const failing = failures.find(({ error }) => !isRefusal(error));
     if (failing) throw failing.error;
     await inTime(clock, TELL_LIMIT_MS, probe(store), TELLING);
-    for (const { key, entry, error } of failures) {
-      if (this.#entries.get(key) === entry) this.#drop(key);
+    for (const { key, error } of failures) {
+      const refusals = (this.#refusals.get(key) ?? 0) + 1;
+      this.#refusals.set(key, refusals);
+      if (refusals < MAX_REFUSALS) continue;
+      this.#drop(key);
       onRefused(error);
     }
   }

@@ -66,6 +66,18 @@ describe('a write that fails in passing', () => {
     assert.equal(countOf(scripted, 'claim'), 2);
   });
 
+  test('is not tried again in its own time when it was accepted long since', async (t) => {
+    const { clock, scripted, store } = await start(t, { retryCount: 3, retryDelayMs: 1_000 });
+    scripted.tell({ writes: fails('passing', 2) });
+    const claim = store.claim(binding());
+    await passing(clock, claim);
+    await until(clock, () => store.health().state === 'healthy');
+    assert.ok(clock.monotonicMs() < 1_400);
+    await store.delete(KEY, A);
+    await clock.advance(LONG_MS);
+    assert.equal((await scripted.held()).size, 0);
+  });
+
   test('is not tried again while a breaker is open', async (t) => {
     const { clock, scripted, store } = await start(t, { retryCount: 3, retryDelayMs: 400 });
     scripted.tell({ writes: fails('passing', 1) });

@@ -22,7 +22,7 @@ export type Behaviour =
       readonly kind: 'fails';
       readonly code: StoreErrorCode;
       readonly isDone: boolean;
-      left: number;
+      readonly times: number;
     }
   /** Until it is told something else; then it does that. */
   | { readonly kind: 'hangs' }
@@ -33,12 +33,12 @@ export const hangs: Behaviour = { kind: 'hangs' };
 
 /** So many times, then it works. */
 export function fails(code: StoreErrorCode = 'passing', times = Infinity): Behaviour {
-  return { kind: 'fails', code, isDone: false, left: times };
+  return { kind: 'fails', code, isDone: false, times };
 }
 
 /** It is done, and nobody hears of it. */
 export function losesAnswers(times = Infinity): Behaviour {
-  return { kind: 'fails', code: 'passing', isDone: true, left: times };
+  return { kind: 'fails', code: 'passing', isDone: true, times };
 }
 
 export function late(ms: number): Behaviour {
@@ -87,6 +87,8 @@ const LIMITS: StoreLimits = { maxSessions: 1_000_000, maxAgeMs: 0 };
 export function createScriptedStore(options: ScriptedOptions): ScriptedStore {
   const { clock, limits = LIMITS, beside, isRemote = false } = options;
   const script: Script = { opening: works, reads: works, writes: works, closing: works };
+  /** How often a part has failed since it was told to. */
+  const failures: Record<keyof Script, number> = { opening: 0, reads: 0, writes: 0, closing: 0 };
   const calls: { name: Called | 'cleanup'; key?: SessionKey }[] = [];
   const waiting = new Set<() => void>();
   const opened: StoreHooks[] = [];
@@ -105,8 +107,8 @@ export function createScriptedStore(options: ScriptedOptions): ScriptedStore {
     const behaviour = script[part];
     if (behaviour.kind === 'late') await clock.sleep(behaviour.ms);
     if (isClosed()) throw new StoreError('closed', 'scripted: it was closed');
-    if (behaviour.kind !== 'fails' || behaviour.left <= 0) return work();
-    behaviour.left -= 1;
+    if (behaviour.kind !== 'fails' || failures[part] >= behaviour.times) return work();
+    failures[part] += 1;
     if (behaviour.isDone) await work();
     throw new StoreError(behaviour.code, `scripted: ${part} fail`);
   };
@@ -132,7 +134,7 @@ export function createScriptedStore(options: ScriptedOptions): ScriptedStore {
       if (isClosed) return 'unknown';
       if (!isRemote && script.reads.kind === 'works') return data().lookup(key);
       if (!isRemote && script.reads.kind === 'fails') {
-        return (script.reads.left -= 1) >= 0 ? 'unknown' : data().lookup(key);
+        return (failures.reads += 1) <= script.reads.times ? 'unknown' : data().lookup(key);
       }
       return act(
         'reads',
@@ -179,6 +181,7 @@ export function createScriptedStore(options: ScriptedOptions): ScriptedStore {
     calls,
     tell: (changes) => {
       Object.assign(script, changes);
+      for (const part of Object.keys(changes) as (keyof Script)[]) failures[part] = 0;
       wakeAll(waiting);
     },
     lose: (key) => {
