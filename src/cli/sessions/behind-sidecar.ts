@@ -187,7 +187,8 @@ function countsIn(summary: unknown): MergeCounts {
 
 async function refusalOf(response: IncomingMessage): Promise<CommandFailed> {
   const text = await readText(response);
-  const [, said = ''] = /"(?:error|problem)":"([^"\\]{1,200})"/.exec(text) ?? [];
+  // A sidecar's own sentences are no more than that, and nothing else is shown on a terminal.
+  const [, said = ''] = /"(?:error|problem)":"([\w .:;,()/-]{1,200})"/.exec(text) ?? [];
   const why = said === '' ? '' : `: ${said}`;
   return CommandFailed.unavailable(`the sidecar answers ${response.statusCode}${why}`);
 }

@@ -5,6 +5,7 @@ import { open, readdir, readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { test, type TestContext } from 'node:test';
 import type { Binding } from '../../../src/affinity/session.ts';
+import { createTestClock } from '../../support/clock.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 import { createKeptLog } from '../../support/log.ts';
 import { serve, startTestSidecar } from '../../support/sidecar.ts';
@@ -243,6 +244,19 @@ test('a sidecar that hears and says nothing is not taken for none', async (t) =>
   const { code, errors } = await runSessions(['list'], { env: { ADMIN_TOKEN: TOKEN, ADMIN_PORT } });
   assert.equal(code, 69);
   assert.match(errors, /the sidecar at \S+ does not answer \(ECONNRESET\)/);
+});
+
+test('a sidecar that does not answer is not waited for longer than a minute', async (t) => {
+  const asked = Promise.withResolvers<undefined>();
+  const server = createServer(() => asked.resolve(undefined));
+  const env = { ADMIN_TOKEN: TOKEN, ADMIN_PORT: String(await serve(t, server)) };
+  const clock = createTestClock();
+  const running = runSessions(['list'], { env, clock });
+  await asked.promise;
+  await clock.advance(60_000);
+  const { code, errors } = await running;
+  assert.equal(code, 69);
+  assert.match(errors, /the sidecar at \S+ does not answer \(no answer\)/);
 });
 
 test('sessions in the memory of a sidecar are shown by it alone', async () => {

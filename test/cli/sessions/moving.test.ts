@@ -11,6 +11,7 @@ import { exportSessions } from '../../../src/cli/sessions/moving.ts';
 import type { SessionPlace } from '../../../src/cli/sessions/place.ts';
 import { systemClock } from '../../../src/clock.ts';
 import { HEAD } from '../../../src/sessions/format.ts';
+import { createTestClock } from '../../support/clock.ts';
 import { serve, startTestSidecar } from '../../support/sidecar.ts';
 import { createPlace, type Place } from '../../store/place.ts';
 import { start } from '../program.ts';
@@ -219,6 +220,21 @@ test('an export that breaks off leaves the earlier file as it was', async (t) =>
     assert.equal(await readFile(path, 'utf8'), 'earlier');
     assert.deepEqual(await readdir(place.directory), ['sessions.jsonl']);
   }
+});
+
+test('an export from a sidecar that falls silent ends after a minute', async (t) => {
+  const clock = createTestClock();
+  const env = await openStuckSidecar(t, () => undefined);
+  const place = await createPlace(t);
+  const running = runSessions(['export', place.path('sessions.jsonl')], { env, clock });
+  await untilThere(place.directory, /\.tmp$/);
+  while (clock.pendingCount() === 0) await nextTurn();
+  // What is under way arrives, and then it is waited.
+  while ((await Promise.race([running, clock.advance(30_000)])) === undefined) await nextTurn();
+  const { code, errors } = await running;
+  assert.equal(code, 69);
+  assert.match(errors, /the sidecar at \S+ does not answer \(nothing more came\)/);
+  assert.deepEqual(await readdir(place.directory), []);
 });
 
 /** Polls until there are such files. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { Readable, Writable } from 'node:stream';
 import type { Binding } from '../../../src/affinity/session.ts';
 import { sessions } from '../../../src/cli/sessions.ts';
-import { systemClock } from '../../../src/clock.ts';
+import { systemClock, type Clock } from '../../../src/clock.ts';
 import type { Environment } from '../../../src/config.ts';
 import { formatEnd, formatSession, HEAD, parseSessionLine } from '../../../src/sessions/format.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
@@ -17,16 +17,17 @@ export interface Ran {
 export interface Given {
   readonly env?: Environment;
   readonly input?: string | Readable;
+  readonly clock?: Clock;
 }
 
 export async function runSessions(
   args: readonly string[],
-  { env = {}, input = '' }: Given = {},
+  { env = {}, input = '', clock = systemClock }: Given = {},
 ): Promise<Ran> {
   const [stdout, stderr] = [createSink(), createSink()];
   const code = await sessions(args, {
     env,
-    clock: systemClock,
+    clock,
     random: Math.random,
     events: process,
     endBy: () => undefined,
