@@ -12,11 +12,11 @@ import { systemClock } from '../src/clock.ts';
 import { PATIENCE_MS } from '../src/fleet/lookout.ts';
 import type { Sidecar } from '../src/lifecycle.ts';
 import { createMetrics } from '../src/metrics/prometheus.ts';
-import { createPortFinder } from '../src/simulator/ports.ts';
 import { openSqliteStore } from '../src/store/sqlite.ts';
 import { until } from './fleet/support.ts';
 import { createTestClock } from './support/clock.ts';
 import { startScriptedDns, type ScriptedDns } from './support/dns.ts';
+import { freePort } from './support/free-port.ts';
 import { keyOf } from './support/ids.ts';
 import { createKeptLog } from './support/log.ts';
 import { openRawClient } from './support/raw.ts';
@@ -50,8 +50,11 @@ describe('a start', () => {
   });
 
   test('opens the public port last, when the app answers, and is not ready before', async (t) => {
-    const find = createPortFinder(Math.random);
-    const [PORT, PEER_PORT, ADMIN_PORT] = [await find(), await find(), await find()].map(String);
+    const [PORT, PEER_PORT, ADMIN_PORT] = [
+      await freePort(),
+      await freePort(),
+      await freePort(),
+    ].map(String);
     const env = { PORT, PEER_PORT, ADMIN_PORT };
     let lookedAt = 0;
     const untilAppAnswers = async (): Promise<void> => {

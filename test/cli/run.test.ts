@@ -6,6 +6,7 @@ import type { StartSidecar } from '../../src/cli/sidecar-process.ts';
 import { run } from '../../src/cli/run.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import { listen } from '../../src/listen.ts';
+import { freePort } from '../support/free-port.ts';
 
 /** Answers on PORT; SIGTERM ends it with code 7, SIGINT with 8. */
 const APP = `
@@ -36,13 +37,6 @@ interface Story {
   readonly drained: PromiseWithResolvers<undefined>;
   readonly errors: string[];
   readonly appPort: number;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  const port = await listen(server, { host: '127.0.0.1', port: 0 });
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 interface Given {

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import { listen } from '../../src/listen.ts';
+import { freePort } from '../support/free-port.ts';
 import { lineThatSays, linesOf, start, type Line } from './program.ts';
 
 /** Told about in a warning, by when signals are heard and the start has begun. */
@@ -115,13 +116,6 @@ test('a failed start is told at once, and the next signal kills an app that igno
   assert.deepEqual(await once(child, 'exit'), [1, null]);
   assert.ok(!isRunning(pid));
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  const port = await listen(server, { host: '127.0.0.1', port: 0 });
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 function isRunning(pid: unknown): boolean {
   try {

@@ -12,7 +12,7 @@ import {
   startPostgresServer,
   type PostgresServer,
 } from '../support/postgres-server.ts';
-import { freePort } from '../support/redis-server.ts';
+import { freePort } from '../support/free-port.ts';
 import { untilNothingIsLeft, watchResources } from '../support/resources.ts';
 import { namespaceOf, openPostgres, openWatched } from './postgres-place.ts';
 import { eventually } from './redis-place.ts';

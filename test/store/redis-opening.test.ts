@@ -8,7 +8,8 @@ import { openRedisStore, type RedisStoreOptions } from '../../src/store/redis.ts
 import { StoreError } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
 import { skipUnlessFound } from '../support/needed.ts';
-import { freePort, neededForRedis, startRedisServer } from '../support/redis-server.ts';
+import { freePort } from '../support/free-port.ts';
+import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
 import { untilNothingIsLeft, watchResources } from '../support/resources.ts';
 import { claim, eventually, openRedis, openWatched, ownerOf } from './redis-place.ts';
 

@@ -9,8 +9,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import pg from 'pg';
+import { freePort } from './free-port.ts';
 import { findProgram, type Needed } from './needed.ts';
-import { freePort } from './redis-server.ts';
 
 /** For `skipUnlessFound`: the directory of the server's programs. */
 export const neededForPostgres: Needed<string> = {

@@ -3,12 +3,12 @@ import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { connect, createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createClient } from 'redis';
+import { freePort } from './free-port.ts';
 import { findProgram, type Needed } from './needed.ts';
 
 /** For `skipUnlessFound`. */
@@ -85,16 +85,6 @@ export async function startRedisServer(
       child = await run(options, directory, port, more);
     },
   };
-}
-
-/** A port where nothing listens, now. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 async function startSomewhere(start: (port: number) => Promise<void>): Promise<number> {
