@@ -1,14 +1,16 @@
-/**
- * The few connections to Postgres that one sidecar has. Each statement stands alone or in a
- * transaction, and nothing is left in a session: behind PgBouncer in transaction mode the next
- * statement may go to another one (https://www.pgbouncer.org/features.html). So no prepared
- * statements with names, no session locks, no SET but SET LOCAL.
- */
+/** The few connections to Postgres that one sidecar has. */
 import { once } from 'node:events';
 import { Client, Pool } from 'pg';
-import type { ClientConfig, PoolClient } from 'pg';
+import type { ClientConfig, PoolClient, QueryConfig } from 'pg';
 import type { Clock } from '../clock.ts';
-import { codeOf, isConnectionLost } from './postgres-errors.ts';
+import { isConnectionLost } from './postgres-errors.ts';
+import {
+  areSettingsRefused,
+  createStatementNames,
+  IS_OURS,
+  isSessionShared,
+  withSettings,
+} from './postgres-session.ts';
 import { StoreError } from './store.ts';
 
 export type PostgresRow = Readonly<Record<string, unknown>>;
@@ -32,8 +34,6 @@ export interface PostgresPool {
 export const MAX_CONNECTIONS = 4;
 export const TRANSACTION_LIMIT_MS = 10_000;
 const CONNECT_LIMIT_MS = 2_000;
-/** How long the server works on a statement: less than its caller waits, so that it hears of it. */
-const STATEMENT_LIMIT_MS = 900;
 /** A server that does not even close a connection is not waited for longer. */
 const CLOSE_LIMIT_MS = 1_000;
 const IDLE_LIMIT_MS = 60_000;
@@ -41,119 +41,144 @@ const IDLE_LIMIT_MS = 60_000;
 const LIFETIME_S = 540;
 const KEEP_ALIVE_MS = 10_000;
 
-/** `onBroken` is told of every connection that was up and broke. */
-export function createPostgresPool(
+const BEGIN = `
+  BEGIN ISOLATION LEVEL READ COMMITTED;
+  SET LOCAL statement_timeout = ${TRANSACTION_LIMIT_MS};
+  SET LOCAL enable_seqscan = on`;
+
+/** `onBroken` is told of every connection that was up and broke. Rejects with pg's errors. */
+export async function openPostgresPool(
   url: string,
   clock: Clock,
   onBroken: (error: unknown) => void,
-): PostgresPool {
-  const open = new Set<Client>();
-  const pool = new Pool({
-    Client: clientsIn(open),
-    connectionString: url,
-    max: MAX_CONNECTIONS,
-    // One stays, so that the first request after a pause has not to wait for a handshake.
-    min: 1,
-    connectionTimeoutMillis: CONNECT_LIMIT_MS,
-    idleTimeoutMillis: IDLE_LIMIT_MS,
-    maxLifetimeSeconds: LIFETIME_S,
-    keepAlive: true,
-    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
-    statement_timeout: STATEMENT_LIMIT_MS,
-    fallback_application_name: 'fly-affinity',
-  });
-  pool.on('error', onBroken);
-
-  const send = async (
-    client: PoolClient,
-    text: string,
-    values: readonly unknown[] | undefined,
-    limitMs: number,
-  ): Promise<readonly PostgresRow[]> => {
-    try {
-      const result = client.query<PostgresRow>(text, values && [...values]);
-      return (await within(clock, limitMs, result)).rows;
-    } catch (error) {
-      if (isConnectionLost(error)) onBroken(error);
-      throw error;
-    }
-  };
-
-  return {
-    query: (text, values, limitMs) =>
-      withClient(pool, (client) => send(client, text, values, limitMs)),
-    transaction: (run) =>
-      withClient(pool, async (client) => {
-        const query: Query = (text, values) => send(client, text, values, TRANSACTION_LIMIT_MS);
-        await query(
-          'BEGIN ISOLATION LEVEL READ COMMITTED; ' +
-            `SET LOCAL statement_timeout = ${TRANSACTION_LIMIT_MS}`,
-        );
-        const result = await run(query);
-        await query('COMMIT');
-        return result;
-      }),
-    close: async () => {
-      await pool.end();
-      await closeAll(open, clock);
-    },
-  };
-}
-
-/** A client that anything went wrong with is closed, which also ends its transaction. */
-async function withClient<Result>(
-  pool: Pool,
-  use: (client: PoolClient) => Promise<Result>,
-): Promise<Result> {
-  const client = await connect(pool);
+): Promise<PostgresPool> {
+  const connections = new Connections(url, clock, onBroken);
   try {
-    const result = await use(client);
-    client.release();
-    return result;
+    await connections.open();
+    return connections;
   } catch (error) {
-    client.release(true);
+    await connections.close();
     throw error;
   }
 }
 
-/** PgBouncer refuses to set a time limit, unless it was told to ignore that; then only our own holds. */
-async function connect(pool: Pool): Promise<PoolClient> {
-  try {
-    return await pool.connect();
-  } catch (error) {
-    if (!isParameterRefused(error)) throw error;
-    pool.options.statement_timeout = false;
-    return pool.connect();
+class Connections implements PostgresPool {
+  readonly #url: string;
+  readonly #clock: Clock;
+  readonly #onBroken: (error: unknown) => void;
+  readonly #pool: Pool;
+  /** Those whose connection is not closed yet, though they never got one. */
+  readonly #clients = new Set<Client>();
+  readonly #nameOf = createStatementNames();
+  #isOurSession = false;
+
+  constructor(url: string, clock: Clock, onBroken: (error: unknown) => void) {
+    this.#url = url;
+    this.#clock = clock;
+    this.#onBroken = onBroken;
+    this.#pool = new Pool({
+      Client: clientsIn(this.#clients),
+      connectionString: withSettings(url),
+      max: MAX_CONNECTIONS,
+      // One stays, so that the first request after a pause has not to wait for a handshake.
+      min: 1,
+      connectionTimeoutMillis: CONNECT_LIMIT_MS,
+      idleTimeoutMillis: IDLE_LIMIT_MS,
+      maxLifetimeSeconds: LIFETIME_S,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
+      fallback_application_name: 'fly-affinity',
+    });
+    this.#pool.on('error', onBroken);
+  }
+
+  async open(): Promise<void> {
+    const [row] = await this.query(IS_OURS, [], TRANSACTION_LIMIT_MS);
+    this.#isOurSession = row?.is_ours === true;
+  }
+
+  query(
+    text: string,
+    values: readonly unknown[],
+    limitMs: number,
+  ): Promise<readonly PostgresRow[]> {
+    const name = this.#isOurSession ? this.#nameOf(text) : undefined;
+    return this.#use((client) => this.#send(client, { name, text, values: [...values] }, limitMs));
+  }
+
+  transaction<Result>(run: (query: Query) => Promise<Result>): Promise<Result> {
+    return this.#use(async (client) => {
+      const query: Query = (text, values) =>
+        this.#send(client, values ? { text, values: [...values] } : { text }, TRANSACTION_LIMIT_MS);
+      await query(BEGIN);
+      const result = await run(query);
+      await query('COMMIT');
+      return result;
+    });
+  }
+
+  /** The pool says goodbye on each connection, but does not wait for the other side. */
+  async close(): Promise<void> {
+    await this.#pool.end();
+    const cancel = this.#clock.after(CLOSE_LIMIT_MS, () => {
+      for (const client of this.#clients) client.connection.stream.destroy();
+    });
+    await Promise.all([...this.#clients].map((client) => once(client, 'end')));
+    cancel();
+  }
+
+  /** A client that anything went wrong with is closed, which also ends its transaction. */
+  async #use<Result>(use: (client: PoolClient) => Promise<Result>): Promise<Result> {
+    const client = await this.#connect();
+    try {
+      const result = await use(client);
+      client.release();
+      return result;
+    } catch (error) {
+      client.release(true);
+      throw error;
+    }
+  }
+
+  async #connect(): Promise<PoolClient> {
+    try {
+      return await this.#pool.connect();
+    } catch (error) {
+      if (!areSettingsRefused(error)) throw error;
+      this.#pool.options.connectionString = this.#url;
+      this.#isOurSession = false;
+      return this.#pool.connect();
+    }
+  }
+
+  async #send(
+    client: PoolClient,
+    query: QueryConfig,
+    limitMs: number,
+  ): Promise<readonly PostgresRow[]> {
+    try {
+      const result = client.query<PostgresRow>(query);
+      return (await within(this.#clock, limitMs, result)).rows;
+    } catch (error) {
+      if (isSessionShared(error)) this.#isOurSession = false;
+      if (isConnectionLost(error)) this.#onBroken(error);
+      throw error;
+    }
   }
 }
 
-/** All of PgBouncer's own errors have this code, so that the message has to tell (https://github.com/pgbouncer/pgbouncer/issues/907). */
-function isParameterRefused(error: unknown): boolean {
-  return codeOf(error) === '08P01' && String(error).includes('startup parameter');
-}
-
-/** `open` has those whose connection is not closed yet, though they never got one. */
-function clientsIn(open: Set<Client>): new (config?: ClientConfig) => Client {
+function clientsIn(clients: Set<Client>): new (config?: ClientConfig) => Client {
   return class extends Client {
     constructor(config?: ClientConfig) {
       super(config);
-      open.add(this);
-      this.connection.once('end', () => open.delete(this));
+      clients.add(this);
+      this.connection.once('end', () => clients.delete(this));
       // Left open otherwise, where the two sides do not come to terms.
       this.connection.on('error', () => this.connection.stream.destroy());
       // While it is in use its statement tells; without a listener the process would end.
       this.on('error', () => undefined);
     }
   };
-}
-
-/** The pool has said goodbye on each connection, but has not waited for the other side. */
-async function closeAll(open: ReadonlySet<Client>, clock: Clock): Promise<void> {
-  const cancel = clock.after(CLOSE_LIMIT_MS, () => {
-    for (const client of open) client.connection.stream.destroy();
-  });
-  await Promise.all([...open].map((client) => once(client, 'end')));
-  cancel();
 }
 
 function within<Result>(clock: Clock, ms: number, result: Promise<Result>): Promise<Result> {

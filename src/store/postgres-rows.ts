@@ -6,8 +6,9 @@ import { ORIGINS } from './postgres-statements.ts';
 import type { Outcome, Write } from './rules.ts';
 import { StoreError } from './store.ts';
 
-/** A Machine that was suspended may have a wrong clock, so the database tells durations. */
+/** A Machine that was suspended may have a wrong clock, so only durations are taken over. */
 export function toBinding(row: PostgresRow, now: number): Binding {
+  const serverNow = Number(row.now);
   const key = parseSessionKey(String(row.key));
   const machine = parseMachineId(String(row.machine));
   if (key === undefined || machine === undefined) {
@@ -19,8 +20,8 @@ export function toBinding(row: PostgresRow, now: number): Binding {
     // A newer fly-affinity beside us may know more origins; the weakest is the safe guess.
     origin: ORIGINS[Number(row.origin)] ?? 'copied',
     generation: Number(row.generation),
-    createdAt: now - Number(row.age_ms),
-    expiresAt: now + Number(row.remaining_ms),
+    createdAt: now - (serverNow - Number(row.created_at)),
+    expiresAt: now + (Number(row.expires_at) - serverNow),
   };
 }
 

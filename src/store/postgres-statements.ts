@@ -11,7 +11,7 @@
 import { Buffer } from 'node:buffer';
 import type { BindingOrigin, MachineId, SessionKey } from '../affinity/session.ts';
 import { wholeTtlMs } from './rules.ts';
-import type { Write } from './rules.ts';
+import type { Write, WriteKind } from './rules.ts';
 
 export type Question = Write | { readonly kind: 'lookup'; readonly key: SessionKey };
 
@@ -39,7 +39,7 @@ const COPIED = ORIGINS.indexOf('copied');
 export const NOW =
   'coalesce($2::bigint, floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint)';
 const COLUMNS = `encode(s.key, 'hex') AS key, s.machine, s.origin, s.generation,
-  ${NOW} - s.created_at AS age_ms, s.expires_at - ${NOW} AS remaining_ms`;
+  s.created_at, s.expires_at, ${NOW} AS now`;
 
 const KEYS = '$3::bytea[]';
 /** Null for no bound: `least` passes over nulls. */
@@ -54,9 +54,12 @@ const ASKED = `(
 
 const IS_OVER = `s.expires_at <= ${NOW}`;
 
-const LOOKUP = `
+/** Expired or not. One key is nearly always all, and a list of keys takes twice as long to plan. */
+const LOOKUP_ONE = `
+  SELECT ${COLUMNS} FROM fly_affinity_sessions AS s WHERE s.namespace = $1 AND s.key = $3`;
+const LOOKUP_ALL = `
   SELECT ${COLUMNS} FROM fly_affinity_sessions AS s
-  WHERE s.namespace = $1 AND s.key = ANY(${KEYS}) AND NOT ${IS_OVER}`;
+  WHERE s.namespace = $1 AND s.key = ANY(${KEYS})`;
 
 const CLAIM = `
   INSERT INTO fly_affinity_sessions AS s
@@ -147,8 +150,7 @@ const DELETE = `${FOUND}
 /** Of all namespaces, with indexes. */
 export const SIZE = "SELECT pg_total_relation_size('fly_affinity_sessions') AS bytes";
 
-const TEXTS: Readonly<Record<Question['kind'], string>> = {
-  lookup: LOOKUP,
+const TEXTS: Readonly<Record<WriteKind, string>> = {
   claim: CLAIM,
   upsert: UPSERT,
   rebind: REBIND,
@@ -173,17 +175,21 @@ export function statementOf(
   settings: StatementSettings,
 ): Statement {
   const [{ kind }] = questions;
-  const text = TEXTS[kind];
   const keys = questions.map(({ key }) => Buffer.from(key, 'hex'));
-  const common = [...commonValues(settings), keys];
-  if (kind === 'lookup') return { text, values: common };
+  const common = commonValues(settings);
+  if (kind === 'lookup') {
+    return keys.length === 1
+      ? { text: LOOKUP_ONE, values: [...common, keys[0]] }
+      : { text: LOOKUP_ALL, values: [...common, keys] };
+  }
   const asked = questions.map(askedOf);
   const column = (value: (asked: Asked) => unknown): unknown[] =>
     asked.map((each) => value(each) ?? null);
   return {
-    text,
+    text: TEXTS[kind],
     values: [
       ...common,
+      keys,
       settings.maxAgeMs > 0 ? settings.maxAgeMs : null,
       column(({ ttlMs }) => ttlMs),
       column(({ machine }) => machine),

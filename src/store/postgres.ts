@@ -19,7 +19,7 @@ import type { Alarm } from './postgres-alarm.ts';
 import { createPostgresBatches } from './postgres-batches.ts';
 import type { PostgresBatches } from './postgres-batches.ts';
 import { toStoreError } from './postgres-errors.ts';
-import { createPostgresPool, TRANSACTION_LIMIT_MS } from './postgres-pool.ts';
+import { openPostgresPool, TRANSACTION_LIMIT_MS } from './postgres-pool.ts';
 import type { PostgresPool } from './postgres-pool.ts';
 import { leftBy, toBinding, toOutcome } from './postgres-rows.ts';
 import { migratePostgres } from './postgres-schema.ts';
@@ -85,13 +85,21 @@ export async function openPostgresStore(options: PostgresStoreOptions): Promise<
   const { url, clock } = options;
   const address = describePostgresUrl(url);
   const alarm = createAlarm(options);
-  const pool = createPostgresPool(url, clock, (error) => alarm.broken(error));
   try {
-    await migratePostgres(pool);
+    const pool = await openPostgresPool(url, clock, (error) => alarm.broken(error));
+    await migrateOrClose(pool);
     return createPostgresStore(createParts(pool, alarm, options));
   } catch (error) {
-    await pool.close();
     throw describeOpenFailure(address, toStoreError('opening', error));
+  }
+}
+
+async function migrateOrClose(pool: PostgresPool): Promise<void> {
+  try {
+    await migratePostgres(pool);
+  } catch (error) {
+    await pool.close();
+    throw error;
   }
 }
 
@@ -179,7 +187,9 @@ async function ask(
   const end = cache.beginRead(key);
   try {
     const row = await timed('lookup', () => batches.ask({ kind: 'lookup', key }));
-    const found = row === undefined ? 'absent' : toBinding(row, clock.now());
+    const now = clock.now();
+    const binding = row && toBinding(row, now);
+    const found = binding && binding.expiresAt > now ? binding : 'absent';
     end(found);
     return found;
   } catch (error) {

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { after, describe, test } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
 import type { MigrationStep } from '../../src/store/migrations.ts';
-import { createPostgresPool } from '../../src/store/postgres-pool.ts';
+import { openPostgresPool } from '../../src/store/postgres-pool.ts';
 import {
   migratePostgres,
   POSTGRES_SCHEMA_VERSION,
@@ -146,7 +146,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
 
 function migrateWith(url: string) {
   return async (steps: readonly MigrationStep[]): Promise<void> => {
-    const pool = createPostgresPool(url, systemClock, () => undefined);
+    const pool = await openPostgresPool(url, systemClock, () => undefined);
     await migratePostgres(pool, steps).finally(() => pool.close());
   };
 }

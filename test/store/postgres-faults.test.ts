@@ -1,7 +1,5 @@
 /** What becomes of the store when the server, or the way to it, is hurt. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { openPostgresStore } from '../../src/store/postgres.ts';
 import { StoreError, type SessionStore } from '../../src/store/store.ts';
@@ -13,6 +11,7 @@ import {
   type PostgresServer,
 } from '../support/postgres-server.ts';
 import { freePort } from '../support/free-port.ts';
+import { listen } from '../support/pooler.ts';
 import { untilNothingIsLeft, watchResources } from '../support/resources.ts';
 import { namespaceOf, openPostgres, openWatched } from './postgres-place.ts';
 import { eventually } from './redis-place.ts';
@@ -277,17 +276,6 @@ skipUnlessFound(neededForPostgres, (programs) => {
       ),
     );
   });
-
-  test('a pooler that sets no time limits is used without one', async (t) => {
-    const server = await starting;
-    const database = await server.createDatabase();
-    const port = await startPickyPooler(t, server);
-    const url = server.url(database).replace(`:${server.port}/`, `:${port}/`);
-    const { store, told } = await openWatched(t, url);
-    const claims = Array.from({ length: 200 }, (_, index) => claim(store, `k-${index}`));
-    assert.equal((await Promise.all(claims)).length, 200);
-    assert.deepEqual(told, []);
-  });
 });
 
 /** Also that no secret is told, and that nothing is left open. */
@@ -324,44 +312,4 @@ async function waitingCount(server: PostgresServer, database: string): Promise<n
      WHERE ${OURS} AND datname = '${database}' AND wait_event_type = 'Lock'`,
   );
   return Number(row?.count);
-}
-
-/** Takes connections until the test is over. */
-async function listen(t: TestContext, onConnection: (socket: Socket) => void): Promise<number> {
-  const sockets = new Set<Socket>();
-  const server: Server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined);
-    onConnection(socket);
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return (server.address() as AddressInfo).port;
-}
-
-/** Refuses what PgBouncer does when a client connects, in its words; else it passes everything on. */
-function startPickyPooler(t: TestContext, server: PostgresServer): Promise<number> {
-  return listen(t, (socket) => {
-    socket.once('data', (startup: Buffer) => {
-      if (startup.includes('statement_timeout')) {
-        socket.end(errorResponse('08P01', 'unsupported startup parameter: statement_timeout'));
-        return;
-      }
-      const upstream = connect(server.port, '127.0.0.1');
-      upstream.on('error', () => socket.destroy());
-      upstream.write(startup);
-      socket.pipe(upstream).pipe(socket);
-    });
-  });
-}
-
-/** https://www.postgresql.org/docs/current/protocol-message-formats.html */
-function errorResponse(code: string, message: string): Buffer {
-  const fields = Buffer.from(`SFATAL\0C${code}\0M${message}\0\0`);
-  const head = Buffer.from([0x45, 0, 0, 0, 0]);
-  head.writeInt32BE(fields.length + 4, 1);
-  return Buffer.concat([head, fields]);
 }
