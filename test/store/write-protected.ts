@@ -1,0 +1,50 @@
+/**
+ * A process that is not root, with a file of its own in the directory given: it takes away its own
+ * right to write the file, and gives it back. Ends with 0 if all was as it should be.
+ */
+import assert from 'node:assert/strict';
+import { chmodSync } from 'node:fs';
+import { join } from 'node:path';
+import { systemClock } from '../../src/clock.ts';
+import { openSqliteStore } from '../../src/store/sqlite.ts';
+import type { LocalStore } from '../../src/store/store.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+
+const [directory = ''] = process.argv.slice(2);
+const path = join(directory, 'store.sqlite');
+
+const open = (): Promise<LocalStore> =>
+  openSqliteStore({
+    path,
+    clock: systemClock,
+    limits: { maxSessions: 1_000, maxAgeMs: 0 },
+    retryCount: 0,
+    retryDelayMs: 0,
+    random: Math.random,
+  });
+
+const claim = (store: LocalStore, name: string) =>
+  store.claim({
+    key: keyOf(name),
+    machine: machineId('a1'),
+    origin: 'learned',
+    ttlMs: 3_600_000,
+  });
+
+const store = await open();
+chmodSync(path, 0o400);
+// Whoever has opened a file may go on writing to it.
+await claim(store, 'old');
+await store.close();
+await assert.rejects(open(), (error: unknown) => {
+  assert.ok(error instanceof Error && 'code' in error);
+  assert.equal(error.code, 'fatal');
+  assert.match(error.message, /may not be written.*SESSION_STORE_PATH/);
+  assert.ok(error.message.includes(path), error.message);
+  return true;
+});
+chmodSync(path, 0o600);
+const again = await open();
+assert.notEqual(typeof again.lookup(keyOf('old')), 'string');
+await claim(again, 'new');
+await again.close();
