@@ -57,6 +57,8 @@ const MAX_REPLAYS = 10;
 const RETRIES: RetryOptions = { count: 90, delayMs: 100 };
 /** More than a proxy behind the edge takes, so that it gets to see such requests. */
 const MAX_HEADER_BYTES = 64 * 1024;
+/** Clients pool their connections; if the edge closed one first, the request that crosses would fail. In ms. */
+const KEEP_ALIVE_TIMEOUT_MS = 620_000;
 
 /** Rejects if the port cannot be had. */
 export async function startEdge(options: EdgeOptions): Promise<Edge> {
@@ -74,6 +76,7 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
   };
   const server = createServer({
     maxHeaderSize: MAX_HEADER_BYTES,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     requestTimeout: 0,
     // Another protocol than WebSocket is not ours to switch to: such a request is an ordinary one.
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
