@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import type { Binding, SessionKey } from '../../src/affinity/session.ts';
 import { toStoreError } from '../../src/store/sqlite-errors.ts';
 import { openForWriting } from '../../src/store/sqlite-opening.ts';
+import { createRowReader } from '../../src/store/sqlite-rows.ts';
 import { openSqliteReader } from '../../src/store/sqlite-reader.ts';
 import type { Transactions } from '../../src/store/sqlite-transactions.ts';
 import type { LocalStore, StoreError } from '../../src/store/store.ts';
@@ -282,10 +283,16 @@ async function makeUnrecognizable(place: Place): Promise<void> {
   await overwrite(place, 0, Buffer.alloc(4_096, 0xa5));
 }
 
+/** Makes the columns take values of any type. */
+const LOOSEN = `ALTER TABLE sessions RENAME TO strict_sessions;
+  CREATE TABLE sessions (
+    key PRIMARY KEY, machine, origin, generation, expires_at, lifetime_ms
+  ) WITHOUT ROWID;
+  INSERT INTO sessions SELECT * FROM strict_sessions`;
+
 describe('damage that is found while the store is open', () => {
   /** A row that nobody can have written; SQLite sees nothing wrong. */
-  const breakRow = (place: Place): void =>
-    execute(place, 'PRAGMA ignore_check_constraints = ON; UPDATE sessions SET machine = 99');
+  const breakRow = (place: Place): void => execute(place, 'UPDATE sessions SET machine = 99');
 
   async function startBroken(t: TestContext) {
     const place = await createPlace(t);
@@ -294,6 +301,68 @@ describe('damage that is found while the store is open', () => {
     const store = await place.open({ onError: (error) => errors.push(error) });
     breakRow(place);
     return { place, store, errors };
+  }
+
+  const nonsense: [what: string, sql: string][] = [
+    ['a Machine without a name', 'UPDATE sessions SET machine = 99'],
+    ['a Machine with a name that is none', "UPDATE machines SET id = 'No. 1'"],
+    ['a Machine that is no number', "UPDATE sessions SET machine = 'one'"],
+    ['an unknown origin', 'UPDATE sessions SET origin = -1'],
+    ['an origin that is no number', "UPDATE sessions SET origin = 'length'"],
+    ['a generation that is no number', "UPDATE sessions SET generation = x'01'"],
+    ['an expiry that is not whole', 'UPDATE sessions SET expires_at = expires_at + 0.5'],
+    ['an age that is no number', "UPDATE sessions SET lifetime_ms = 'old'"],
+  ];
+  for (const [what, sql] of nonsense) {
+    test(`${what}: nobody can have written that`, async (t) => {
+      const place = await createPlace(t);
+      await makeStore(place);
+      const errors: StoreError[] = [];
+      const store = await place.open({ onError: (error) => errors.push(error) });
+      execute(place, LOOSEN);
+      execute(place, sql);
+      assert.equal(ownerOf(store, 'old'), 'unknown');
+      assert.deepEqual(
+        errors.map(({ code }) => code),
+        ['damaged'],
+      );
+    });
+  }
+
+  test('an origin that only a newer fly-affinity knows is none', async (t) => {
+    const place = await createPlace(t);
+    await makeStore(place);
+    const store = await place.open();
+    execute(place, 'UPDATE sessions SET origin = 3');
+    const found = store.lookup(keyOf('old'));
+    assert.ok(typeof found !== 'string');
+    assert.equal(found.origin, 'copied');
+  });
+
+  test('keys out of order: a listing ends with that, and has an end', async (t) => {
+    const files = await makeFiles(t);
+    const place = await createPlace(t);
+    // One of the greatest that are in the file and not in the log alone.
+    const great = Buffer.from(KEYS.slice(0, 200).sort().at(-5) ?? '', 'hex');
+    const bytes = files.database;
+    for (let at = bytes.indexOf(great); at >= 0; at = bytes.indexOf(great)) bytes[at] = 0;
+    await writeFile(place.path(), bytes);
+    const db = new Database(place.path());
+    place.closeAfterwards(db);
+    assert.throws(() => createRowReader(db).page(undefined, 1_000), {
+      code: 'damaged',
+      message: /out of order/,
+    });
+  });
+
+  for (const count of [-1, 5_000]) {
+    test(`a count of ${count}, where there is one: no write evicts by that`, async (t) => {
+      const place = await createPlace(t);
+      await makeStore(place);
+      const store = await place.open({ limits: LIMITS });
+      execute(place, `UPDATE counts SET sessions = ${count} WHERE origin = 1`);
+      await assert.rejects(claim(store, 'new'), { code: 'damaged', message: /count/ });
+    });
   }
 
   test('by a read: it is told once, nothing is believed any more, and nothing acknowledged', async (t) => {
