@@ -133,10 +133,11 @@ async function close(
   // Writes that wait to try again do so now, and for the last time.
   closing.abort();
   await queue.close();
+  // Before the files are closed: the last one to close takes the log with it.
+  damage.look();
   // Before the writer, so that the last one to close is one that can empty the log file.
   reader.close();
   await thread.stop();
-  damage.look();
   const why = damage.found();
   if (why === undefined) return;
   try {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { LocalStore } from '../../src/store/store.ts';
+import type { LocalStore, StoreError } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { storeContract, type OpenStore } from './contract.ts';
@@ -126,6 +126,15 @@ test('nothing is left running once the stores are closed', async (t) => {
   assert.deepEqual(threads(), []);
   // The last connection to close takes the other two files with it: none is open any more.
   assert.deepEqual(await readdir(place.directory), ['store.sqlite']);
+});
+
+test('an orderly close reports nothing', async (t) => {
+  const errors: StoreError[] = [];
+  const place = await createPlace(t);
+  const store = await place.open({ onError: (error) => errors.push(error) });
+  await claim(store, 'session');
+  await store.close();
+  assert.deepEqual(errors, []);
 });
 
 test('operations are reported with their outcome, hot reads are not', async (t) => {
