@@ -26,7 +26,7 @@ export interface PostgresPool {
   query(text: string, values: readonly unknown[], limitMs: number): Promise<readonly PostgresRow[]>;
   /** All or nothing; for what may take longer, {@link TRANSACTION_LIMIT_MS} a statement. */
   transaction<Result>(run: (query: Query) => Promise<Result>): Promise<Result>;
-  /** Waits for what is under way and closes all connections. To be called once. */
+  /** Waits a second for what is under way, and closes all connections. To be called once. */
   close(): Promise<void>;
 }
 
@@ -34,7 +34,7 @@ export interface PostgresPool {
 export const MAX_CONNECTIONS = 4;
 export const TRANSACTION_LIMIT_MS = 10_000;
 const CONNECT_LIMIT_MS = 2_000;
-/** A server that does not even close a connection is not waited for longer. */
+/** What is under way then fails, and a server that does not even close a connection is left alone. */
 const CLOSE_LIMIT_MS = 1_000;
 const IDLE_LIMIT_MS = 60_000;
 /** Fly's proxy cuts connections off ten minutes after its own restart (https://fly.io/docs/mpg/client-configuration/). */
@@ -119,10 +119,10 @@ class Connections implements PostgresPool {
 
   /** The pool says goodbye on each connection, but does not wait for the other side. */
   async close(): Promise<void> {
-    await this.#pool.end();
     const cancel = this.#clock.after(CLOSE_LIMIT_MS, () => {
       for (const client of this.#clients) client.connection.stream.destroy();
     });
+    await this.#pool.end();
     await Promise.all([...this.#clients].map((client) => once(client, 'end')));
     cancel();
   }
@@ -173,8 +173,6 @@ function clientsIn(clients: Set<Client>): new (config?: ClientConfig) => Client 
       super(config);
       clients.add(this);
       this.connection.once('end', () => clients.delete(this));
-      // Left open otherwise, where the two sides do not come to terms.
-      this.connection.on('error', () => this.connection.stream.destroy());
       // While it is in use its statement tells; without a listener the process would end.
       this.on('error', () => undefined);
     }

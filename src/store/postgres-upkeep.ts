@@ -36,7 +36,7 @@ export interface PostgresUpkeep {
   noteWritten(origin: BindingOrigin): void;
   /** Resolves once nothing goes on. Never rejects. */
   settled(): Promise<void>;
-  /** What goes on ends soon, and nothing begins by itself any more. */
+  /** Begins nothing more; a clean-up ends after what it is about. */
   stop(): void;
 }
 
@@ -95,11 +95,9 @@ export function createPostgresUpkeep(options: UpkeepOptions): PostgresUpkeep {
   };
   const repeat = async (remove: () => Promise<number>, batch: number): Promise<number> => {
     let total = 0;
-    let removed: number;
-    do {
+    for (let removed = batch; removed >= batch && !isStopped; total += removed) {
       removed = await remove();
-      total += removed;
-    } while (removed >= batch && !isStopped);
+    }
     return total;
   };
   const cleanUp = async (): Promise<number> =>
@@ -127,7 +125,7 @@ export function createPostgresUpkeep(options: UpkeepOptions): PostgresUpkeep {
       if (isMakingRoom || isStopped || !allowance.isUsedUp()) return;
       isMakingRoom = true;
       void inTurn(makeRoom)
-        .catch(onError)
+        .catch((error: unknown) => isStopped || onError(error))
         .finally(() => (isMakingRoom = false));
     },
     settled: async () => {

@@ -173,11 +173,12 @@ function createPostgresStore(parts: Parts): SessionStore {
   };
 }
 
+/** Counting may take long, so the pool ends it where it must. */
 async function close({ batches, upkeep, pool }: Parts): Promise<void> {
   upkeep.stop();
   await batches.settled();
-  await upkeep.settled();
   await pool.close();
+  await upkeep.settled();
 }
 
 async function ask(

@@ -143,21 +143,31 @@ skipUnlessFound(neededForPostgres, (programs) => {
     test('move each key once, and all of them hear where to', async (t) => {
       const stores = await openMany(t);
       await claimAll(await open(t), namesOf(100), A);
-      const heard = await Promise.all(
-        stores.map((store, index) =>
-          Promise.all(
-            namesOf(100).map(async (name) => {
-              const to = MACHINES[index] ?? B;
-              const moved = await store.rebind(keyOf(name), A, to, 'adopted', TTL_MS);
-              return [moved?.machine, moved?.generation];
-            }),
-          ),
-        ),
+      // All of them have seen the key where it was before one of them may move it.
+      const holder = await (await starting).connect();
+      await holder.query('BEGIN');
+      const ours = `SELECT FROM fly_affinity_sessions WHERE namespace = '${namespaceOf(t)}'`;
+      await holder.query(`${ours} FOR UPDATE`);
+      const moves = stores.map((store, index) =>
+        moveAll(store, namesOf(100), MACHINES[index] ?? B),
       );
+      await eventually('all of them wait', async () => {
+        const waiting = await run(
+          "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE%'",
+        );
+        return waiting.length >= stores.length;
+      });
+      await holder.query('ROLLBACK');
+      const heard = await Promise.all(moves);
       for (const owners of heard) {
         assert.deepEqual(owners, heard[0]);
         assert.ok(owners.every(([, generation]) => generation === 2));
       }
+      const metrics = await Promise.all(stores.map((store) => store.getMetrics()));
+      assert.equal(
+        metrics.reduce((sum, { upserts }) => sum + upserts, 0),
+        100,
+      );
     });
 
     test('write all sorts of things to the same few keys, and none is refused', async (t) => {
@@ -259,6 +269,15 @@ skipUnlessFound(neededForPostgres, (programs) => {
 async function claimAll(store: SessionStore, names: readonly string[], machine: typeof A) {
   const claimed = await Promise.all(names.map((name) => store.claim(bindingOf(name, { machine }))));
   return claimed.map((binding) => binding.machine);
+}
+
+async function moveAll(store: SessionStore, names: readonly string[], to: typeof A) {
+  return Promise.all(
+    names.map(async (name) => {
+      const moved = await store.rebind(keyOf(name), A, to, 'adopted', TTL_MS);
+      return [moved?.machine, moved?.generation];
+    }),
+  );
 }
 
 /** Each kind of write to each of the keys, all called at once. */

@@ -1,6 +1,8 @@
 /** What becomes of the store when the server, or the way to it, is hurt. */
 import assert from 'node:assert/strict';
+import { connect, type Socket } from 'node:net';
 import { after, before, describe, test, type TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { openPostgresStore } from '../../src/store/postgres.ts';
 import { StoreError, type SessionStore } from '../../src/store/store.ts';
 import { keyOf, machineId } from '../support/ids.ts';
@@ -143,11 +145,46 @@ skipUnlessFound(neededForPostgres, (programs) => {
       const store = await openPostgres(t, server.url(), { clock: watch.clock });
       await Promise.all(Array.from({ length: 200 }, (_, index) => claim(store, `k-${index}`)));
       await server.freeze();
+      const counting = assert.rejects(store.getMetrics(), passing);
+      await nextTurn();
       const closingMs = await tookMs(() => store.close());
       assert.ok(closingMs < 1_000 + SLACK_MS, `${closingMs} ms`);
+      await counting;
       await server.thaw();
       await untilNothingIsLeft(watch);
     });
+  });
+
+  test('connections that have gone silent are given up for others', async (t) => {
+    const server = await starting;
+    const database = await server.createDatabase();
+    const silenced = new Set<Socket>();
+    const port = await listen(t, (socket) => {
+      const upstream = connect(server.port, '127.0.0.1');
+      upstream.on('error', () => socket.destroy());
+      upstream.on('end', () => socket.end());
+      upstream.on('data', (data: Buffer) => silenced.has(socket) || socket.write(data));
+      socket.on('data', (data) => silenced.has(socket) || upstream.write(data));
+      socket.on('close', () => upstream.destroy());
+      sockets.add(socket);
+    });
+    const sockets = new Set<Socket>();
+    const url = server.url(database).replace(`:${server.port}/`, `:${port}/`);
+    const store = await openPostgres(t, url);
+    await Promise.all(Array.from({ length: 200 }, (_, index) => claim(store, `k-${index}`)));
+    assert.equal(sockets.size, 4);
+    for (const socket of sockets) silenced.add(socket);
+    const claims = Array.from({ length: 20 }, (_, index) => claim(store, `lost-${index}`));
+    await Promise.all(claims.map((each) => assert.rejects(each, passing)));
+    const recoveryMs = await tookMs(() =>
+      eventually('it claims', () =>
+        claim(store, 'new').then(
+          () => true,
+          () => false,
+        ),
+      ),
+    );
+    assert.ok(recoveryMs < 1_000 + SLACK_MS, `${recoveryMs} ms`);
   });
 
   test('a server that is killed and started again has all that it acknowledged', async (t) => {
