@@ -70,6 +70,8 @@ const WRITE_BUDGET_MS = 1_000;
 /** A store gives up a lookup by itself long before. */
 const READ_LIMIT_MS = 1_000;
 const METRICS_LIMIT_MS = 1_000;
+/** A million rows take some seconds. */
+const CLEANUP_LIMIT_MS = 30_000;
 /** While all is well: what is in use, and not all that a store can hold. */
 const MAX_KNOWN_WHEN_HEALTHY = 200_000;
 const MAX_QUEUED_KEYS = 100_000;
@@ -189,7 +191,8 @@ class Resilient implements ResilientStore {
     this.#counters.lastCleanupAt = this.#clock.now();
     const use = this.#mender.beginUse('writes');
     try {
-      return use ? await use.store.cleanup() : forgotten;
+      if (!use) return forgotten;
+      return await inTime(this.#clock, CLEANUP_LIMIT_MS, use.store.cleanup(), 'a clean-up');
     } catch (error) {
       // It may just have had too much to do: the writes say whether writes work.
       use?.complained(error);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SessionKey } from '../../src/affinity/session.ts';
 import { StoreError } from '../../src/store/store.ts';
+import { createTestClock } from '../support/clock.ts';
 import { keyOf } from '../support/ids.ts';
 import {
   A,
@@ -19,7 +20,7 @@ import {
   TTL_MS,
   type World,
 } from './resilient-world.ts';
-import { fails, hangs, late, losesAnswers, works } from './scripted.ts';
+import { createScriptedStore, fails, hangs, late, losesAnswers, works } from './scripted.ts';
 import { passing, until } from './wrapped.ts';
 
 /** Beyond the longest pause of the mender. */
@@ -306,6 +307,31 @@ describe('what is accepted while the store fails', () => {
     assert.equal(held.get(KEY)?.expiresAt, expiresAt);
     assert.equal(held.has(gone), false);
     assert.equal(await ownerOf(store, gone), 'absent');
+  });
+});
+
+describe('what is still queued while the store recovers', () => {
+  test('is changed in the queue, so that it is told in the order of the calls', async (t) => {
+    const world = await start(t);
+    const { clock, scripted, store } = world;
+    const several = keys('k', 1_000);
+    scripted.tell({ writes: fails() });
+    for (const key of several) await store.claim(binding({ key }));
+    scripted.tell({ writes: late(1) });
+    await until(clock, () => store.health().state === 'recovering', 1);
+    const last = several.slice(-100);
+    assert.deepEqual(
+      await Promise.all(last.map((key) => store.delete(key, A))),
+      Array(100).fill(true),
+    );
+    const moved = several.slice(-200, -100);
+    for (const key of moved) await store.rebind(key, A, B, 'adopted', TTL_MS);
+    for (const key of last) assert.equal(await ownerOf(store, key), 'absent');
+    assert.equal(store.health().state, 'recovering');
+    await recovered(world);
+    const held = await scripted.held();
+    assert.equal(held.size, 900);
+    for (const key of moved) assert.equal(held.get(key)?.machine, B);
   });
 });
 
@@ -705,16 +731,42 @@ describe('damage', () => {
   test('that is heard of late, of a store that was given up, is no damage of the new one', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
+    await store.claim(binding());
     const old = scripted.hooks;
     old.onError(new StoreError('damaged', 'scripted'));
     await recovered(world);
-    await until(clock, () => scripted.openCount === 2);
-    await recovered(world);
+    assert.equal(scripted.openCount, 2);
+    scripted.calls.length = 0;
     old.onError(new StoreError('damaged', 'scripted'));
     old.onDisrupted();
     await clock.advance(LONG_MS);
     assert.equal(scripted.openCount, 2);
+    assert.deepEqual(scripted.calls, []);
     assert.equal(store.errors.length, 1);
+  });
+
+  test('that a write finds in a store that was given up is no damage of the new one', async (t) => {
+    const clock = createTestClock();
+    const scripted = createScriptedStore({ clock });
+    const failing: ((error: StoreError) => void)[] = [];
+    const neverWrites = (): Promise<never> => new Promise((_, reject) => void failing.push(reject));
+    const world = await start(t, {
+      clock,
+      open: async (hooks) => {
+        const opened = await scripted.open(hooks);
+        return scripted.openCount > 1 ? opened : { ...opened, claim: neverWrites };
+      },
+    });
+    const claim = world.store.claim(binding());
+    scripted.hooks.onError(new StoreError('damaged', 'scripted'));
+    await until(clock, () => scripted.openCount === 2);
+    for (const fail of failing) fail(new StoreError('damaged', 'scripted, late'));
+    assert.equal((await claim).machine, A);
+    assert.ok(clock.monotonicMs() < 1_000);
+    await recovered(world);
+    await clock.advance(LONG_MS);
+    assert.equal(scripted.openCount, 2);
+    assert.equal((await scripted.held()).size, 1);
   });
 
   test('of a write under way in a store that was given up leaves the new one alone', async (t) => {
@@ -919,6 +971,12 @@ describe('while the store fails', () => {
     const after = await store.getMetrics();
     assert.equal(after.total, 11);
     assert.ok(after.upserts >= 22, `${after.upserts} were counted`);
+  });
+
+  test('a clean-up that hangs is given up', async (t) => {
+    const { clock, scripted, store } = await start(t);
+    scripted.tell({ writes: hangs });
+    await assert.rejects(passing(clock, store.cleanup()), { code: 'passing' });
   });
 
   test('metrics that hang are given up', async (t) => {

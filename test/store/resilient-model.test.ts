@@ -78,6 +78,7 @@ interface Play {
   /** Of these nothing is known any more. */
   readonly others: Set<SessionKey>;
   readonly underWay: Promise<unknown>[];
+  readonly cleanups: Promise<unknown>[];
 }
 
 const KINDS: readonly Kind[] = [
@@ -108,10 +109,11 @@ async function play(
   const clock = createTestClock();
   const run = runner(t, clock, kind, retryCount);
   const of = { clock, kind, run, world: await run() };
-  const stage: Play = { ...of, bound: new Map(), others: new Set(EVERYBODYS), underWay: [] };
+  const none = { bound: new Map(), others: new Set(EVERYBODYS), underWay: [], cleanups: [] };
+  const stage: Play = { ...of, ...none };
   for (const step of sequence) await take(stage, step);
   stage.world.scripted.tell({ opening: works, reads: works, writes: works });
-  await passing(clock, Promise.all(stage.underWay));
+  await passing(clock, Promise.all([...stage.underWay, ...stage.cleanups]));
   await recovered(stage.world);
   await endsWell(stage);
   await passing(clock, stage.world.store.close());
@@ -157,7 +159,8 @@ async function take(stage: Play, step: Step): Promise<void> {
       else lose(stage);
       return;
     case 'clean up':
-      stage.underWay.push(store.cleanup().catch(() => undefined));
+      // It may take as long as the store does.
+      stage.cleanups.push(store.cleanup().catch(() => undefined));
       return;
     case 'wait':
       await clock.advance(step.ms);
