@@ -5,7 +5,14 @@
 import type { Clock } from '../clock.ts';
 import { applyWrite } from './rules.ts';
 import type { Outcome, Write } from './rules.ts';
-import { createShelves, evictAllExcess, evictExcess, removeExpired, walk } from './shelves.ts';
+import {
+  createShelves,
+  evictAllExcess,
+  evictExcess,
+  removeExpired,
+  visitAll,
+  walk,
+} from './shelves.ts';
 import type { Shelves } from './shelves.ts';
 import { StoreError } from './store.ts';
 import type { LocalStore, StoreLimits, StoreMetrics } from './store.ts';
@@ -75,6 +82,8 @@ async function measure(
   clock: Clock,
 ): Promise<StoreMetrics> {
   let expired = 0;
-  for await (const { expiresAt } of walk(shelves)) if (expiresAt <= clock.now()) expired += 1;
+  await visitAll(shelves, ({ expiresAt }) => {
+    if (expiresAt <= clock.now()) expired += 1;
+  });
   return { total: shelves.count(), expired, sizeBytes: 0, ...counters };
 }

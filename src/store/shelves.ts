@@ -105,18 +105,30 @@ export async function evictAllExcess(shelves: Shelves, maxSessions: number): Pro
 /** Returns how many had expired. */
 export async function removeExpired(shelves: Shelves, clock: Clock): Promise<number> {
   let removed = 0;
-  for await (const { key, expiresAt } of walk(shelves)) {
-    if (expiresAt > clock.now()) continue;
+  await visitAll(shelves, ({ key, expiresAt }) => {
+    if (expiresAt > clock.now()) return;
     shelves.remove(key);
     removed += 1;
-  }
+  });
   return removed;
 }
 
 /** A walk over a million bindings lets the event loop turn after each so many. */
 const STRIDE = 5_000;
 
-/** What was there at the start and still is when its turn comes, expired or not. */
+/** What was there at the start and still is when its turn comes, expired or not: the first ones at once. */
+export async function visitAll(shelves: Shelves, visit: (binding: Binding) => void): Promise<void> {
+  const keys = shelves.keys();
+  for (let start = 0; start < keys.length; start += STRIDE) {
+    if (start > 0) await nextTurn();
+    for (const key of keys.slice(start, start + STRIDE)) {
+      const binding = shelves.find(key);
+      if (binding) visit(binding);
+    }
+  }
+}
+
+/** The same for a reader with a pace of its own. */
 export async function* walk(shelves: Shelves): AsyncGenerator<Binding> {
   for (const [index, key] of shelves.keys().entries()) {
     if (index % STRIDE === 0) await nextTurn();
