@@ -1,7 +1,7 @@
 /** Which adapter stands behind each port. */
 import type { MachineId } from './affinity/session.ts';
 import type { Clock } from './clock.ts';
-import type { Config } from './config.ts';
+import type { Config, StoreConfig } from './config.ts';
 import { offDirectory, type Directory, type DirectoryStatus } from './fleet/directory.ts';
 import { createDnsDirectory } from './fleet/dns-directory.ts';
 import { lookForBlindness, lookForOthers } from './fleet/lookout.ts';
@@ -9,11 +9,11 @@ import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
 import { createStaticDirectory } from './fleet/static-directory.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
-import { limitsOf, openConfiguredStore, openFile } from './store-adapters.ts';
+import { limitsOf, openConfiguredStore, openFile, type StoreParts } from './store-adapters.ts';
 import type { StoreHealth } from './store/health.ts';
 import { createMemoryStore } from './store/memory.ts';
 import { openResilientStore, type ResilientOptions } from './store/resilient.ts';
-import type { SessionStore } from './store/store.ts';
+import { StoreError, type SessionStore } from './store/store.ts';
 
 export interface AdapterParts {
   readonly clock: Clock;
@@ -48,11 +48,24 @@ export async function openStore(config: Config, parts: AdapterParts): Promise<Op
     retryCount: url === undefined ? 0 : settings.retryCount,
     retryDelayMs: settings.retryDelayMs,
     open: (hooks) => openConfiguredStore(settings, { ...storeParts, ...hooks }),
-    ...(url && { openJournal: () => openFile(settings, { clock, random }) }),
+    ...(url && { openJournal: () => openJournal(settings, { clock, random }) }),
     ...createStoreReports(logger, metrics),
   });
   return { store, health: () => store.health() };
 }
+
+/** The file keeps what the database could not be told yet. A fleet without volumes does without. */
+async function openJournal(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {
+  try {
+    return await openFile(settings, parts);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new StoreError('fatal', `${NO_JOURNAL_FILE}: ${reason}`, { cause });
+  }
+}
+
+const NO_JOURNAL_FILE =
+  'what is accepted while the database is away will not outlive a restart of this sidecar';
 
 const HEALTHY: StoreHealth = {
   ...{ state: 'healthy', failing: 'none', code: undefined, reason: undefined, forMs: 0 },
