@@ -11,6 +11,7 @@ import { promisify } from 'node:util';
 import pg from 'pg';
 import { freePort } from './free-port.ts';
 import { findProgram, type Needed } from './needed.ts';
+import { stoppedAfter, type Ending, type Stops } from './stopped-after.ts';
 
 /** For `skipUnlessFound`: the directory of the server's programs. */
 export const neededForPostgres: Needed<string> = {
@@ -60,10 +61,14 @@ const READY = 'ready to accept connections';
 const runProgram = promisify(execFile);
 
 /** The server is killed after the test, or the file if `t` is the module `node:test`. */
-export async function startPostgresServer(
-  t: { after(stop: () => Promise<void>): void },
+export function startPostgresServer(
+  t: Ending,
   options: PostgresServerOptions,
 ): Promise<PostgresServer> {
+  return stoppedAfter(t, (stops) => start(options, stops));
+}
+
+async function start(options: PostgresServerOptions, stops: Stops): Promise<PostgresServer> {
   const { programs } = options;
   const owner = await findOwner();
   const directory = await mkdtemp(join(tmpdir(), 'fly-affinity-postgres-'));
@@ -72,7 +77,7 @@ export async function startPostgresServer(
   const kill = async (): Promise<void> => {
     if (server) await killAll(server);
   };
-  t.after(async () => {
+  stops.push(async () => {
     await Promise.all(clients.map((client) => client.end()));
     await kill();
     await rm(directory, { recursive: true, force: true });

@@ -10,6 +10,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { createClient } from 'redis';
 import { freePort } from './free-port.ts';
 import { findProgram, type Needed } from './needed.ts';
+import { stoppedAfter, type Ending, type Stops } from './stopped-after.ts';
 
 /** For `skipUnlessFound`. */
 export const neededForRedis: Needed<string> = {
@@ -52,10 +53,11 @@ const POLL_MS = 10;
 const ATTEMPTS = 5;
 
 /** The server is killed after the test, or the file if `t` is the module `node:test`. */
-export async function startRedisServer(
-  t: { after(stop: () => Promise<void>): void },
-  options: RedisServerOptions,
-): Promise<RedisServer> {
+export function startRedisServer(t: Ending, options: RedisServerOptions): Promise<RedisServer> {
+  return stoppedAfter(t, (stops) => start(options, stops));
+}
+
+async function start(options: RedisServerOptions, stops: Stops): Promise<RedisServer> {
   const directory = await mkdtemp(join(tmpdir(), 'fly-affinity-redis-'));
   let child: ChildProcess | undefined;
   const kill = async (): Promise<void> => {
@@ -63,7 +65,7 @@ export async function startRedisServer(
     child.kill('SIGKILL');
     await once(child, 'exit');
   };
-  t.after(async () => {
+  stops.push(async () => {
     await kill();
     await rm(directory, { recursive: true, force: true });
   });
