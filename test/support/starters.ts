@@ -32,6 +32,9 @@ async function start(
   assert.equal(String(ready), 'ready\n');
   return async () => {
     child.stdin.end();
-    return (await text(child.stdout)).trim();
+    const [output, exit] = await Promise.all([text(child.stdout), once(child, 'exit')]);
+    // Node's code for a promise at the top that nothing is left to settle is 13.
+    assert.equal(exit[0], 0);
+    return output.trim();
   };
 }
