@@ -1,5 +1,5 @@
 /** Waiting, but not for ever. */
-import type { Clock } from '../clock.ts';
+import type { Cancel, Clock } from '../clock.ts';
 import { StoreError } from './store.ts';
 
 /**
@@ -12,10 +12,58 @@ export function inTime<Result>(
   work: Promise<Result>,
   doing: string,
 ): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    const cancel = clock.after(limitMs, () => {
-      reject(new StoreError('passing', `${doing} has taken longer than ${limitMs} ms`));
+  return createTimeLimit(clock, limitMs, doing)(work);
+}
+
+/**
+ * {@link inTime} for many works: a timer for each would cost more than most of them take. There is
+ * none while nothing is waited for.
+ */
+export type TimeLimit = <Result>(work: Promise<Result>) => Promise<Result>;
+
+interface Waiting {
+  readonly untilMs: number;
+  readonly reject: (error: StoreError) => void;
+}
+
+export function createTimeLimit(clock: Clock, limitMs: number, doing: string): TimeLimit {
+  /** The first to be over comes first, as all have the same time. */
+  const waiting = new Set<Waiting>();
+  let cancel: Cancel | undefined;
+
+  const setTimer = (): void => {
+    const [first] = waiting;
+    cancel = first && clock.after(Math.max(0, first.untilMs - clock.monotonicMs()), giveUp);
+  };
+  const giveUp = (): void => {
+    const now = clock.monotonicMs();
+    for (const each of waiting) {
+      if (each.untilMs > now) break;
+      waiting.delete(each);
+      each.reject(new StoreError('passing', `${doing} has taken longer than ${limitMs} ms`));
+    }
+    setTimer();
+  };
+  const end = (each: Waiting): void => {
+    if (!waiting.delete(each) || waiting.size > 0) return;
+    cancel?.();
+    cancel = undefined;
+  };
+
+  return (work) =>
+    new Promise((resolve, reject) => {
+      const each = { untilMs: clock.monotonicMs() + limitMs, reject };
+      waiting.add(each);
+      if (!cancel) setTimer();
+      work.then(
+        (result) => {
+          end(each);
+          resolve(result);
+        },
+        (error: unknown) => {
+          end(each);
+          reject(error instanceof Error ? error : new Error(String(error)));
+        },
+      );
     });
-    void work.then(resolve, reject).finally(cancel);
-  });
 }

@@ -22,7 +22,8 @@ import type { Binding, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import { retry } from '../resilience.ts';
 import type { StoreHealth, WriteBackResult } from './health.ts';
-import { inTime } from './in-time.ts';
+import { createTimeLimit, inTime } from './in-time.ts';
+import type { TimeLimit } from './in-time.ts';
 import { createJournal, NO_JOURNAL } from './journal.ts';
 import type { Journal } from './journal.ts';
 import { createMender } from './mender.ts';
@@ -138,6 +139,8 @@ class Resilient implements ResilientStore {
   /** Of what was done here; the store counts for itself. */
   readonly #counters = createStoreCounters();
   readonly #steadyCounts = createSteadyCounts();
+  readonly #writeLimit: TimeLimit;
+  readonly #readLimit: TimeLimit;
   #closing: Promise<void> | undefined;
 
   constructor(options: ResilientOptions, { standby, writeBack, underWay, mender }: Parts) {
@@ -148,6 +151,8 @@ class Resilient implements ResilientStore {
     this.#writeBack = writeBack;
     this.#underWay = underWay;
     this.#mender = mender;
+    this.#writeLimit = createTimeLimit(this.#clock, WRITE_BUDGET_MS, 'a write');
+    this.#readLimit = createTimeLimit(this.#clock, READ_LIMIT_MS, 'a lookup');
     const methods = createWriteMethods(this.#clock, createStoreCounters(), (write) => {
       this.#assertOpen();
       return underWay.run(write, () => this.#write(write));
@@ -258,7 +263,7 @@ class Resilient implements ResilientStore {
 
   async #inTime(asked: Promise<Lookup>): Promise<Lookup> {
     try {
-      return await inTime(this.#clock, READ_LIMIT_MS, asked, 'a lookup');
+      return await this.#readLimit(asked);
     } catch {
       // Late, or rejected against its contract: either way it is not known.
       return 'unknown';
@@ -316,8 +321,7 @@ class Resilient implements ResilientStore {
   /** Undefined if it failed, or was not done within its time: what comes of it then is no matter. */
   async #writeInTime(use: StoreUse, write: Write): Promise<Outcome | undefined> {
     try {
-      const written = this.#writePatiently(use, write);
-      return await inTime(this.#clock, WRITE_BUDGET_MS, written, 'a write of the session store');
+      return await this.#writeLimit(this.#writePatiently(use, write));
     } catch (error) {
       use.failed(error);
       return undefined;

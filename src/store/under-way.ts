@@ -25,8 +25,8 @@ export interface WritesUnderWay {
 
 interface OfKey {
   readonly writes: readonly Write[];
-  /** Of the last of them; never rejects. */
-  readonly end: Promise<unknown>;
+  /** Of the last of them. */
+  readonly done: Promise<unknown>;
 }
 
 interface Reads {
@@ -40,10 +40,8 @@ export function createWritesUnderWay(): WritesUnderWay {
 
   const settle = (key: SessionKey): void => {
     const ofKey = byKey.get(key);
-    if (!ofKey) return;
-    const writes = ofKey.writes.slice(1);
-    if (writes.length === 0) byKey.delete(key);
-    else byKey.set(key, { ...ofKey, writes });
+    if (!ofKey || ofKey.writes.length === 1) byKey.delete(key);
+    else byKey.set(key, { ...ofKey, writes: ofKey.writes.slice(1) });
   };
 
   return {
@@ -53,9 +51,17 @@ export function createWritesUnderWay(): WritesUnderWay {
       const reads = reading.get(key);
       if (reads) reads.isCrossed = true;
       const earlier = byKey.get(key);
-      const done = (earlier ? earlier.end.then(perform) : perform()).finally(() => settle(key));
-      const end = done.catch(() => undefined);
-      byKey.set(key, { writes: [...(earlier?.writes ?? []), write], end });
+      const done = (earlier ? earlier.done.then(perform, perform) : perform()).then(
+        (result) => {
+          settle(key);
+          return result;
+        },
+        (error: unknown) => {
+          settle(key);
+          throw error;
+        },
+      );
+      byKey.set(key, { writes: earlier ? [...earlier.writes, write] : [write], done });
       return done;
     },
     beginRead: (key) => {
@@ -69,7 +75,7 @@ export function createWritesUnderWay(): WritesUnderWay {
       };
     },
     ended: async () => {
-      await Promise.all([...byKey.values()].map(({ end }) => end));
+      await Promise.allSettled([...byKey.values()].map(({ done }) => done));
     },
   };
 }

@@ -201,12 +201,13 @@ class QueuedWriteBack implements WriteBack {
   /** As a store does that is full: see {@link EVICTION_ORDER}. What has expired is no loss. */
   #dropExcess(): void {
     const excess = this.#entries.size - this.#options.maxKeys;
-    const ranked: SessionKey[][] = [];
+    const now = this.#options.clock.now();
+    const ranked: SessionKey[][] = Array.from({ length: EVICTION_ORDER.length + 1 }, () => []);
     for (const [key, { owed }] of this.#entries) {
-      (ranked[this.#isOutdated(owed) ? 0 : 1 + worthOf(owed)] ??= []).push(key);
+      const alike = ranked[owed.until <= now ? 0 : 1 + worthOf(owed)];
+      if (alike && alike.length < excess) alike.push(key);
     }
-    const victims = ranked.flatMap((keys) => keys).slice(0, excess);
-    for (const key of victims) this.#drop(key);
+    for (const key of ranked.flat().slice(0, excess)) this.#drop(key);
   }
 
   #drop(key: SessionKey): void {

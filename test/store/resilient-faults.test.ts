@@ -21,7 +21,7 @@ import {
   type World,
 } from './resilient-world.ts';
 import { createScriptedStore, fails, hangs, late, losesAnswers, works } from './scripted.ts';
-import { passing, until } from './wrapped.ts';
+import { pass, passing, until } from './wrapped.ts';
 
 /** Beyond the longest pause of the mender. */
 const LONG_MS = 11_000;
@@ -63,7 +63,7 @@ describe('a write that fails in passing', () => {
     await passing(clock, store.claim(binding()));
     assert.ok(clock.monotonicMs() - startedAt <= 1_000);
     assert.equal(countOf(scripted, 'claim'), 2);
-    await clock.advance(LONG_MS);
+    await pass(clock, LONG_MS);
     assert.equal(countOf(scripted, 'claim'), 2);
   });
 
@@ -75,7 +75,7 @@ describe('a write that fails in passing', () => {
     await until(clock, () => store.health().state === 'healthy');
     assert.ok(clock.monotonicMs() < 1_400);
     await store.delete(KEY, A);
-    await clock.advance(LONG_MS);
+    await pass(clock, LONG_MS);
     assert.equal((await scripted.held()).size, 0);
   });
 
@@ -383,7 +383,7 @@ describe('what was bound elsewhere meanwhile', () => {
     await store.claim(binding());
     await scripted.data.claim(binding({ machine: B }));
     scripted.tell({ writes: hangs });
-    await clock.advance(LONG_MS / 2);
+    await pass(clock, LONG_MS / 2);
     assert.ok(countOf(scripted, 'upsert', KEY) > 0);
     await store.rebind(KEY, A, C, 'adopted', TTL_MS);
     await recovered(world);
@@ -471,6 +471,45 @@ describe('a breaker', () => {
     scripted.tell({ writes: works });
     await clock.advance(600);
     assert.equal(store.health().state, 'healthy');
+  });
+
+  test('is not opened again by a write that was called before it closed', async (t) => {
+    const clock = createTestClock();
+    const scripted = createScriptedStore({ clock });
+    const slow = keyOf('slow');
+    const never = new Promise<never>(() => undefined);
+    const { store } = await start(t, {
+      clock,
+      open: async (hooks) => {
+        const opened = await scripted.open(hooks);
+        return {
+          ...opened,
+          claim: (one) => (one.key === slow ? never : opened.claim(one)),
+        };
+      },
+    });
+    const claim = store.claim(binding({ key: slow }));
+    scripted.tell({ writes: fails('passing', 1) });
+    await store.claim(binding());
+    await until(clock, () => store.health().state === 'healthy');
+    await passing(clock, claim);
+    await until(clock, () => store.health().state === 'healthy');
+    assert.equal(store.reported.filter(({ state }) => state === 'degraded').length, 1);
+    assert.equal((await scripted.held()).size, 2);
+  });
+
+  test('of the reads is probed in its own time, however long that of the writes is open', async (t) => {
+    const { clock, scripted, store } = await start(t);
+    scripted.tell({ writes: fails() });
+    await store.claim(binding());
+    await clock.advance(30_000);
+    const probes = countOf(scripted, 'upsert');
+    await until(clock, () => countOf(scripted, 'upsert') > probes);
+    scripted.tell({ reads: fails('passing', 3) });
+    for (let count = 0; count < 3; count += 1) await store.lookup(keyOf('other'));
+    assert.equal(store.health().failing, 'all');
+    await clock.advance(500);
+    assert.equal(store.health().failing, 'writes');
   });
 
   test('changes are told one by one, and nothing a request', async (t) => {
@@ -739,7 +778,7 @@ describe('damage', () => {
     scripted.calls.length = 0;
     old.onError(new StoreError('damaged', 'scripted'));
     old.onDisrupted();
-    await clock.advance(LONG_MS);
+    await pass(clock, LONG_MS);
     assert.equal(scripted.openCount, 2);
     assert.deepEqual(scripted.calls, []);
     assert.equal(store.errors.length, 1);
@@ -764,7 +803,7 @@ describe('damage', () => {
     assert.equal((await claim).machine, A);
     assert.ok(clock.monotonicMs() < 1_000);
     await recovered(world);
-    await clock.advance(LONG_MS);
+    await pass(clock, LONG_MS);
     assert.equal(scripted.openCount, 2);
     assert.equal((await scripted.held()).size, 1);
   });

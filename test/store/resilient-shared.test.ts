@@ -233,10 +233,10 @@ describe('a shared store that has forgotten', () => {
     for (const key of several) await a.store.claim(binding({ key }));
     // Nothing is lost, but that is not known.
     a.scripted.tell({ writes: late(1) });
-    const ended = several.slice(200).map((key) => a.store.delete(key, A));
+    const ended = several.slice(0, 300).map((key) => a.store.delete(key, A));
     disrupt(a);
     await until(a.clock, () => countOf(a.scripted, 'upsert') >= 200);
-    ended.push(...several.slice(0, 200).map((key) => a.store.delete(key, A)));
+    ended.push(...several.slice(300).map((key) => a.store.delete(key, A)));
     await passing(a.clock, Promise.all(ended));
     await recovered(a);
     assert.equal((await a.scripted.held()).size, 0);

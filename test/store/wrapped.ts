@@ -63,6 +63,13 @@ export async function passing<Result>(clock: TestClock, work: Promise<Result>): 
   return over;
 }
 
+/** Lets time pass step by step, so that what is woken on the way can do its work. */
+export async function pass(clock: TestClock, ms: number): Promise<void> {
+  for (let passed = 0; passed < ms; passed += STEP_MS) {
+    await clock.advance(Math.min(STEP_MS, ms - passed));
+  }
+}
+
 /** Lets time pass until it is so, but not for ever. */
 export async function until(
   clock: TestClock,
