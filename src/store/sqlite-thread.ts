@@ -103,8 +103,8 @@ export function createWriterThread(options: WriterThreadOptions): WriterThread {
 
   return {
     start: async () => {
-      await begin();
-      if (files === undefined) throw diedOf('what it was started with');
+      const begun = await begin();
+      if (files === undefined) throw diedOf(await begun.ended);
       return files;
     },
     ask: async <Kind extends RequestKind>(request: RequestOf<Kind>) => {

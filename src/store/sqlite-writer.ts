@@ -8,8 +8,8 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import { isBusy, isIoError, StaleFileError, toStoreError } from './sqlite-errors.ts';
 import { fileMoved, haveMoved, logOf } from './sqlite-file.ts';
-import { openForWriting } from './sqlite-opening.ts';
-import type { OpenedForWriting } from './sqlite-opening.ts';
+import { openForWriting } from './sqlite-connection.ts';
+import type { OpenedForWriting } from './sqlite-connection.ts';
 import type {
   Refusal,
   RequestKind,
@@ -46,7 +46,7 @@ function replyTo(request: WriterRequest, opened: OpenedForWriting, path: string)
   const reply = attempt(request, opened, path);
   // After the commit: what is acknowledged now is where the next one to open the path finds it.
   const isLost = request.kind !== 'close' && haveMoved(path, opened.files);
-  return isLost ? refusalOf('', fileMoved(path), path) : reply;
+  return isLost ? { kind: 'stale', message: fileMoved(path).message } : reply;
 }
 
 function attempt(request: WriterRequest, opened: OpenedForWriting, path: string): WriterReply {

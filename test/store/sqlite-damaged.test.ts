@@ -7,7 +7,7 @@ import Database from 'better-sqlite3';
 import fc from 'fast-check';
 import type { Binding, SessionKey } from '../../src/affinity/session.ts';
 import { toStoreError } from '../../src/store/sqlite-errors.ts';
-import { openForWriting } from '../../src/store/sqlite-opening.ts';
+import { openForWriting } from '../../src/store/sqlite-connection.ts';
 import { createRowReader } from '../../src/store/sqlite-rows.ts';
 import { openSqliteReader } from '../../src/store/sqlite-reader.ts';
 import type { Transactions } from '../../src/store/sqlite-transactions.ts';
