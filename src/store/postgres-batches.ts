@@ -9,6 +9,7 @@
  */
 import type { Clock } from '../clock.ts';
 import type { SessionKey } from '../affinity/session.ts';
+import { startLimit } from './postgres-limit.ts';
 import { MAX_CONNECTIONS } from './postgres-pool.ts';
 import type { PostgresRow } from './postgres-pool.ts';
 import type { Question } from './postgres-statements.ts';
@@ -31,8 +32,8 @@ export interface BatchesOptions {
 }
 
 const MAX_BATCH = 100;
-/** Some seconds of a slow database under full load; what comes then is refused at once. */
-const MAX_WAITING = 10_000;
+/** A second's worth of a busy sidecar; what comes then is refused at once. */
+const MAX_WAITING = 5_000;
 const LOOKUP_LIMIT_MS = 500;
 const WRITE_LIMIT_MS = 1_000;
 
@@ -93,9 +94,9 @@ function createJob(
   const limitMs = limitOf(question);
   const { promise, resolve, reject } = Promise.withResolvers<PostgresRow | undefined>();
   const job = { question, isOver: false, resolve, reject, leave };
-  const cancel = clock.after(limitMs, () => {
+  const cancel = startLimit(clock, limitMs, (error) => {
     job.isOver = true;
-    reject(new StoreError('passing', `Postgres has not answered within ${limitMs} ms`));
+    reject(error);
   });
   return { job, answer: promise.finally(cancel) };
 }

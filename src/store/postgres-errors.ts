@@ -48,7 +48,7 @@ const CATEGORIES: readonly (readonly [code: string, category: StoreErrorCode, wh
 const ENTRIES = new Map(CATEGORIES.map(([code, category, why]) => [code, { category, why }]));
 
 /** A connection that ended or was too slow, where pg gives no code. */
-const BROKEN = { category: 'passing', why: 'the connection failed' } as const;
+const BROKEN = { category: 'passing', why: 'it broke, or nobody answers' } as const;
 /** pg gives no code either where both sides do not agree on TLS, or a password is missing. */
 const REFUSALS = /\bSSL\b|\bSASL\b|password/;
 const REFUSED = { category: 'fatal', why: 'SESSION_STORE_URL does not fit the server' } as const;
@@ -65,8 +65,8 @@ export function toStoreError(doing: string, error: unknown): StoreError {
 export function isConnectionLost(error: unknown): boolean {
   if (error instanceof StoreError) return false;
   const code = codeOf(error);
-  // 57014 is a statement that was cut off.
-  return code === '' || !isSqlState(code) || /^08|^57P/.test(code);
+  // A server that ends a session which was idle for long (57P05) loses nothing.
+  return code === '' || !isSqlState(code) || /^08|^57P0[1-4]/.test(code);
 }
 
 /** The SQLSTATE, or Node's code; empty if there is none. */

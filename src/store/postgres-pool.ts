@@ -1,9 +1,9 @@
 /** The few connections to Postgres that one sidecar has. */
-import { once } from 'node:events';
 import { Client, Pool } from 'pg';
 import type { ClientConfig, PoolClient, QueryConfig } from 'pg';
 import type { Clock } from '../clock.ts';
 import { isConnectionLost } from './postgres-errors.ts';
+import { startLimit } from './postgres-limit.ts';
 import {
   areSettingsRefused,
   createStatementNames,
@@ -21,7 +21,7 @@ export type Query = (text: string, values?: readonly unknown[]) => Promise<reado
 export interface PostgresPool {
   /**
    * One statement. After `limitMs` it rejects with a `passing` {@link StoreError}, and its connection
-   * is closed: whether the statement was performed is not known then.
+   * is closed: whether the statement was performed is not known then. Rejects with pg's errors else.
    */
   query(text: string, values: readonly unknown[], limitMs: number): Promise<readonly PostgresRow[]>;
   /** All or nothing; for what may take longer, {@link TRANSACTION_LIMIT_MS} a statement. */
@@ -70,7 +70,9 @@ class Connections implements PostgresPool {
   /** Those whose connection is not closed yet, though they never got one. */
   readonly #clients = new Set<Client>();
   readonly #nameOf = createStatementNames();
+  readonly #uses = new Set<Promise<unknown>>();
   #isOurSession = false;
+  #isClosed = false;
 
   constructor(url: string, clock: Clock, onBroken: (error: unknown) => void) {
     this.#url = url;
@@ -89,7 +91,9 @@ class Connections implements PostgresPool {
       keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
       fallback_application_name: 'fly-affinity',
     });
-    this.#pool.on('error', onBroken);
+    this.#pool.on('error', (error) => {
+      if (isConnectionLost(error)) onBroken(error);
+    });
   }
 
   async open(): Promise<void> {
@@ -117,21 +121,31 @@ class Connections implements PostgresPool {
     });
   }
 
-  /** The pool says goodbye on each connection, but does not wait for the other side. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     const cancel = this.#clock.after(CLOSE_LIMIT_MS, () => {
       for (const client of this.#clients) client.connection.stream.destroy();
     });
+    // A pool that is told to end forgets who waits for a client.
+    await Promise.allSettled(this.#uses);
     await this.#pool.end();
-    await Promise.all([...this.#clients].map((client) => once(client, 'end')));
+    // It has said goodbye on each connection, but has not waited for the other side.
+    await Promise.all([...this.#clients].map(ended));
     cancel();
   }
 
+  async #use<Result>(run: (client: PoolClient) => Promise<Result>): Promise<Result> {
+    if (this.#isClosed) throw new StoreError('closed', 'the connections to Postgres are closed');
+    const use = this.#useClient(run);
+    this.#uses.add(use);
+    return use.finally(() => this.#uses.delete(use));
+  }
+
   /** A client that anything went wrong with is closed, which also ends its transaction. */
-  async #use<Result>(use: (client: PoolClient) => Promise<Result>): Promise<Result> {
+  async #useClient<Result>(run: (client: PoolClient) => Promise<Result>): Promise<Result> {
     const client = await this.#connect();
     try {
-      const result = await use(client);
+      const result = await run(client);
       client.release();
       return result;
     } catch (error) {
@@ -167,6 +181,11 @@ class Connections implements PostgresPool {
   }
 }
 
+/** Not by `once` of node:events, which rejects where an error comes before the end. */
+function ended(client: Client): Promise<void> {
+  return new Promise((resolve) => client.once('end', resolve));
+}
+
 function clientsIn(clients: Set<Client>): new (config?: ClientConfig) => Client {
   return class extends Client {
     constructor(config?: ClientConfig) {
@@ -181,9 +200,7 @@ function clientsIn(clients: Set<Client>): new (config?: ClientConfig) => Client 
 
 function within<Result>(clock: Clock, ms: number, result: Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) => {
-    const cancel = clock.after(ms, () =>
-      reject(new StoreError('passing', `Postgres has not answered within ${ms} ms`)),
-    );
+    const cancel = startLimit(clock, ms, reject);
     result.then(resolve, reject).finally(cancel);
   });
 }

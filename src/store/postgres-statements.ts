@@ -147,6 +147,12 @@ const DELETE = `${FOUND}
   WHERE ${IS_FOUND} AND (found.holder IS NULL OR found.holder = s.machine)
   RETURNING ${COLUMNS}, found.owner`;
 
+export const PAGE_ROWS = 500;
+/** The number is in the text: a plan that is kept must be one for so few. */
+const PAGE = `
+  SELECT ${COLUMNS} FROM fly_affinity_sessions AS s
+  WHERE s.namespace = $1 AND s.key > $3 ORDER BY s.key LIMIT ${PAGE_ROWS}`;
+
 /** Of all namespaces, with indexes. */
 export const SIZE = "SELECT pg_total_relation_size('fly_affinity_sessions') AS bytes";
 
@@ -206,16 +212,12 @@ export function commonValues({ namespace, serverTime }: StatementSettings): unkn
   return [namespace, serverTime ? Math.floor(serverTime()) : null];
 }
 
-/** Rows in the order of the keys, beginning behind `after`, expired ones included. */
+/** {@link PAGE_ROWS} rows in the order of the keys, beginning behind `after`, expired ones included. */
 export function pageStatement(
   after: SessionKey | undefined,
-  maxRows: number,
   settings: StatementSettings,
 ): Statement {
-  const text = `
-    SELECT ${COLUMNS} FROM fly_affinity_sessions AS s
-    WHERE s.namespace = $1 AND s.key > $3 ORDER BY s.key LIMIT $4`;
-  return { text, values: [...commonValues(settings), Buffer.from(after ?? '', 'hex'), maxRows] };
+  return { text: PAGE, values: [...commonValues(settings), Buffer.from(after ?? '', 'hex')] };
 }
 
 function askedOf(question: Question): Asked {

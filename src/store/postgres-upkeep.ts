@@ -13,31 +13,17 @@
  */
 import { hash } from 'node:crypto';
 import type { BindingOrigin, SessionKey } from '../affinity/session.ts';
+import { createAllowance, excessOf } from './postgres-bounds.ts';
+import type { Allowance, Counts } from './postgres-bounds.ts';
 import type { PostgresPool, Query } from './postgres-pool.ts';
 import { LOCK_CLASS } from './postgres-schema.ts';
 import { commonValues, NOW, ORIGINS } from './postgres-statements.ts';
 import type { StatementSettings } from './postgres-statements.ts';
-import { adoptedCap, EVICTION_ORDER } from './store.ts';
-
-/** How many there are of each origin. */
-export type Counts = Readonly<Record<BindingOrigin, number>>;
 
 export interface Census {
   /** Expired ones included. */
   readonly all: Counts;
   readonly alive: Counts;
-}
-
-export interface PostgresUpkeep {
-  /** Removes what has expired and what is too much; returns how many. Rejects with pg's errors. */
-  cleanUp(): Promise<number>;
-  count(): Promise<Census>;
-  /** To be told of each binding that may be new; what comes of it goes on by itself. */
-  noteWritten(origin: BindingOrigin): void;
-  /** Resolves once nothing goes on. Never rejects. */
-  settled(): Promise<void>;
-  /** Begins nothing more; a clean-up ends after what it is about. */
-  stop(): void;
 }
 
 export interface UpkeepOptions {
@@ -54,10 +40,6 @@ export interface UpkeepOptions {
 const CLEANUP_BATCH = 500;
 /** With a count before it; so a bound that was lowered by a million is reached in a minute. */
 const EVICTION_BATCH = 10_000;
-/** So many sidecars may write at once and not exceed the bound between two counts. */
-const WRITERS = 32;
-/** By what part of the bound each of them may exceed it. */
-const SLACK = 1 / 400;
 
 const COUNT = `
   SELECT origin, count(*) AS all, count(*) FILTER (WHERE expires_at > ${NOW}) AS alive
@@ -78,114 +60,87 @@ const REMOVE_OLDEST = `
     ORDER BY expires_at LIMIT $4 FOR UPDATE SKIP LOCKED))
   RETURNING encode(key, 'hex') AS key`;
 
-export function createPostgresUpkeep(options: UpkeepOptions): PostgresUpkeep {
-  const { pool, settings, maxSessions, onEvicted, onError } = options;
-  const allowance = createAllowance(maxSessions);
-  let last: Promise<unknown> = Promise.resolve();
-  let isMakingRoom = false;
-  let isStopped = false;
+/** What rejects does so with pg's errors. */
+export class PostgresUpkeep {
+  readonly #options: UpkeepOptions;
+  readonly #allowance: Allowance;
+  /** Clean-ups and the making of room, one at a time. */
+  #last: Promise<unknown> = Promise.resolve();
+  #isMakingRoom = false;
+  #isStopped = false;
 
-  const count = (): Promise<Census> => pool.transaction((query) => countIn(query, settings));
-  const removeExpired = (): Promise<number> =>
-    pool.transaction((query) => removeExpiredIn(query, settings));
-  const evict = async (): Promise<number> => {
+  constructor(options: UpkeepOptions) {
+    this.#options = options;
+    this.#allowance = createAllowance(options.maxSessions);
+  }
+
+  /** Removes what has expired and what is too much; returns how many. */
+  cleanUp(): Promise<number> {
+    return this.#inTurn(() => this.#removeAll());
+  }
+
+  count(): Promise<Census> {
+    const { pool, settings } = this.#options;
+    return pool.transaction((query) => countIn(query, settings));
+  }
+
+  /** To be told of each binding that may be new; what comes of it goes on by itself. */
+  noteWritten(origin: BindingOrigin): void {
+    this.#allowance.use(origin);
+    if (this.#isMakingRoom || this.#isStopped || !this.#allowance.isUsedUp()) return;
+    this.#isMakingRoom = true;
+    void this.#inTurn(() => this.#makeRoom())
+      .catch((error: unknown) => this.#isStopped || this.#options.onError(error))
+      .finally(() => (this.#isMakingRoom = false));
+  }
+
+  /** Resolves once nothing goes on. Never rejects. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
+
+  /** Begins nothing more; a clean-up ends after what it is about. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  async #makeRoom(): Promise<void> {
+    do {
+      this.#allowance.renew();
+      const { all } = await this.count();
+      this.#allowance.grant(all);
+      if (excessOf(all, this.#options.maxSessions).length > 0) await this.#removeAll();
+    } while (this.#allowance.isUsedUp() && !this.#isStopped);
+  }
+
+  async #removeAll(): Promise<number> {
+    const { pool, settings } = this.#options;
+    const removeExpired = (): Promise<number> =>
+      pool.transaction((query) => removeExpiredIn(query, settings));
+    const expired = await this.#repeat(CLEANUP_BATCH, removeExpired);
+    return expired + (await this.#repeat(EVICTION_BATCH, () => this.#evict()));
+  }
+
+  async #evict(): Promise<number> {
+    const { pool, settings, maxSessions, onEvicted } = this.#options;
     const evicted = await pool.transaction((query) => evictIn(query, settings, maxSessions));
     onEvicted(evicted);
     return evicted.length;
-  };
-  const repeat = async (remove: () => Promise<number>, batch: number): Promise<number> => {
+  }
+
+  async #repeat(batch: number, remove: () => Promise<number>): Promise<number> {
     let total = 0;
-    for (let removed = batch; removed >= batch && !isStopped; total += removed) {
+    for (let removed = batch; removed >= batch && !this.#isStopped; total += removed) {
       removed = await remove();
     }
     return total;
-  };
-  const cleanUp = async (): Promise<number> =>
-    (await repeat(removeExpired, CLEANUP_BATCH)) + (await repeat(evict, EVICTION_BATCH));
-  const makeRoom = async (): Promise<void> => {
-    do {
-      allowance.renew();
-      const { all } = await count();
-      allowance.grant(all);
-      if (excessOf(all, maxSessions).length > 0) await cleanUp();
-    } while (allowance.isUsedUp() && !isStopped);
-  };
-  /** One of the two at a time. */
-  const inTurn = <Result>(run: () => Promise<Result>): Promise<Result> => {
-    const result = last.then(run);
-    last = result.catch(() => undefined);
+  }
+
+  #inTurn<Result>(run: () => Promise<Result>): Promise<Result> {
+    const result = this.#last.then(run);
+    this.#last = result.catch(() => undefined);
     return result;
-  };
-
-  return {
-    cleanUp: () => inTurn(cleanUp),
-    count,
-    noteWritten: (origin) => {
-      allowance.use(origin);
-      if (isMakingRoom || isStopped || !allowance.isUsedUp()) return;
-      isMakingRoom = true;
-      void inTurn(makeRoom)
-        .catch((error: unknown) => isStopped || onError(error))
-        .finally(() => (isMakingRoom = false));
-    },
-    settled: async () => {
-      await last;
-    },
-    stop: () => {
-      isStopped = true;
-    },
-  };
-}
-
-interface Allowance {
-  use(origin: BindingOrigin): void;
-  isUsedUp(): boolean;
-  /** To be called before the rows are counted: what is written meanwhile may not be among them. */
-  renew(): void;
-  grant(counts: Counts): void;
-}
-
-/** None before the first count. */
-function createAllowance(maxSessions: number): Allowance {
-  const used = { total: 0, adopted: 0 };
-  const granted = { total: 0, adopted: 0 };
-  const share = (bound: number, held: number): number =>
-    Math.max((bound - held) / WRITERS, bound * SLACK);
-  return {
-    use: (origin) => {
-      used.total += 1;
-      if (origin === 'adopted') used.adopted += 1;
-    },
-    isUsedUp: () => used.total > granted.total || used.adopted > granted.adopted,
-    renew: () => {
-      used.total = 0;
-      used.adopted = 0;
-    },
-    grant: (counts) => {
-      granted.total = share(maxSessions, sumOf(counts));
-      granted.adopted = share(adoptedCap(maxSessions), counts.adopted);
-    },
-  };
-}
-
-export function sumOf(counts: Counts): number {
-  return counts.learned + counts.adopted + counts.copied;
-}
-
-/** How many of which origin have to go, in that order. */
-export function excessOf(
-  counts: Counts,
-  maxSessions: number,
-): readonly (readonly [origin: BindingOrigin, count: number])[] {
-  const tooManyAdopted = Math.max(0, counts.adopted - adoptedCap(maxSessions));
-  let left = Math.max(0, sumOf(counts) - tooManyAdopted - maxSessions);
-  const excess = EVICTION_ORDER.map((origin) => {
-    const beforehand = origin === 'adopted' ? tooManyAdopted : 0;
-    const further = Math.min(left, counts[origin] - beforehand);
-    left -= further;
-    return [origin, beforehand + further] as const;
-  });
-  return excess.filter(([, count]) => count > 0);
+  }
 }
 
 async function countIn(query: Query, settings: StatementSettings): Promise<Census> {

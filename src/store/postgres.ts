@@ -16,6 +16,7 @@ import type { Clock } from '../clock.ts';
 import { describeOpenFailure, describePostgresUrl } from './postgres-address.ts';
 import { createAlarm } from './postgres-alarm.ts';
 import type { Alarm } from './postgres-alarm.ts';
+import { sumOf } from './postgres-bounds.ts';
 import { createPostgresBatches } from './postgres-batches.ts';
 import type { PostgresBatches } from './postgres-batches.ts';
 import { toStoreError } from './postgres-errors.ts';
@@ -23,10 +24,10 @@ import { openPostgresPool, TRANSACTION_LIMIT_MS } from './postgres-pool.ts';
 import type { PostgresPool } from './postgres-pool.ts';
 import { leftBy, toBinding, toOutcome } from './postgres-rows.ts';
 import { migratePostgres } from './postgres-schema.ts';
-import { pageStatement, SIZE, statementOf } from './postgres-statements.ts';
+import { PAGE_ROWS, pageStatement, SIZE, statementOf } from './postgres-statements.ts';
 import type { StatementSettings } from './postgres-statements.ts';
-import { createPostgresUpkeep, sumOf } from './postgres-upkeep.ts';
-import type { Census, PostgresUpkeep } from './postgres-upkeep.ts';
+import { PostgresUpkeep } from './postgres-upkeep.ts';
+import type { Census } from './postgres-upkeep.ts';
 import { createRemoteCache } from './remote-cache.ts';
 import type { RemoteCache } from './remote-cache.ts';
 import type { Outcome, Write, WriteKind } from './rules.ts';
@@ -60,7 +61,6 @@ export interface PostgresStoreOptions {
 
 /** About 25 MB when full: the sessions that one sidecar is expected to have in use at once. */
 const MAX_HOT_BINDINGS = 100_000;
-const PAGE_ROWS = 500;
 /** What the metrics count is so much older at most than it took to count. */
 const COUNT_REST = 100;
 
@@ -117,7 +117,7 @@ function createParts(pool: PostgresPool, alarm: Alarm, options: PostgresStoreOpt
       return rows;
     },
   });
-  const upkeep = createPostgresUpkeep({
+  const upkeep = new PostgresUpkeep({
     pool,
     settings,
     maxSessions: limits.maxSessions,
@@ -242,7 +242,7 @@ async function* pageThrough(
   let after: SessionKey | undefined;
   do {
     await settled();
-    const { text, values } = pageStatement(after, PAGE_ROWS, settings);
+    const { text, values } = pageStatement(after, settings);
     const rows = await pool.query(text, values, TRANSACTION_LIMIT_MS).catch((error: unknown) => {
       throw toStoreError('listing the store', error);
     });

@@ -30,6 +30,7 @@ const cases: [code: string, category: StoreErrorCode, isLost: boolean][] = [
   ['57P01', 'passing', true],
   ['57P03', 'passing', true],
   ['57P04', 'fatal', true],
+  ['57P05', 'passing', false],
   ['58030', 'passing', false],
   ['XX000', 'passing', false],
   ['XX001', 'fatal', false],

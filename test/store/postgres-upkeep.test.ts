@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createPostgresUpkeep, excessOf, type Counts } from '../../src/store/postgres-upkeep.ts';
+import { excessOf, type Counts } from '../../src/store/postgres-bounds.ts';
+import { PostgresUpkeep } from '../../src/store/postgres-upkeep.ts';
 import type { PostgresPool } from '../../src/store/postgres-pool.ts';
 
 const cases: [
@@ -59,7 +60,7 @@ describe('the rows are counted', () => {
     const pool: Pick<PostgresPool, 'transaction'> = {
       transaction: (run) => run((text) => Promise.resolve(count(text))),
     };
-    const upkeep = createPostgresUpkeep({
+    const upkeep = new PostgresUpkeep({
       pool,
       settings: { namespace: 'n', maxAgeMs: 0, serverTime: undefined },
       maxSessions,

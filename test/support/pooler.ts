@@ -48,7 +48,7 @@ export async function startPooler(
 }
 
 /** https://www.postgresql.org/docs/current/protocol-message-formats.html */
-function errorResponse(code: string, message: string): Buffer {
+export function errorResponse(code: string, message: string): Buffer {
   const fields = Buffer.from(`SFATAL\0C${code}\0M${message}\0\0`);
   const head = Buffer.from([0x45, 0, 0, 0, 0]);
   head.writeInt32BE(fields.length + 4, 1);
