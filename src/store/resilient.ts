@@ -167,11 +167,11 @@ class Resilient implements ResilientStore {
 
   /** Not while it fails or may have forgotten something: then the owners themselves are asked. */
   get isShared(): boolean {
-    return this.#options.isShared && this.#mender.isTrusted();
+    return this.#options.isShared && this.#mender.condition.isTrusted();
   }
 
   health(): StoreHealth {
-    return this.#mender.health();
+    return this.#mender.condition.health();
   }
 
   lookup(key: SessionKey): Lookup | Promise<Lookup> {
@@ -283,7 +283,7 @@ class Resilient implements ResilientStore {
    * shared one others go on binding.
    */
   #hasOutlivedAll(): boolean {
-    return !this.#options.isShared && this.#mender.awayMs() >= this.#options.ttlMs;
+    return !this.#options.isShared && this.#mender.condition.awayMs() >= this.#options.ttlMs;
   }
 
   /** What `found` is once what was called before has been written: writing it twice changes nothing. */
@@ -303,7 +303,7 @@ class Resilient implements ResilientStore {
 
   /** Of a key that has nothing still to be written. What the store may have forgotten is told to it first. */
   #learn(key: SessionKey, found: Exclude<Lookup, 'unknown'>): Lookup {
-    const known = this.#mender.mayHaveForgotten() ? this.#standby.find(key) : undefined;
+    const known = this.#mender.condition.mayHaveForgotten() ? this.#standby.find(key) : undefined;
     if (known) return found === 'absent' || known.generation > found.generation ? known : found;
     if (found === 'absent') this.#standby.forget(key);
     else this.#standby.remember(found);
@@ -356,7 +356,7 @@ class Resilient implements ResilientStore {
     const isOfOther =
       write.kind === 'delete' && (write.ifMachine ?? known.machine) !== known.machine;
     if (isOfOther) return true;
-    if (this.#mender.mayHaveForgotten()) return false;
+    if (this.#mender.condition.mayHaveForgotten()) return false;
     this.#standby.forget(write.key);
     return true;
   }
