@@ -87,15 +87,13 @@ export class PostgresUpkeep {
   /** To be told of each binding that may be new; what comes of it goes on by itself. */
   noteWritten(origin: BindingOrigin): void {
     this.#allowance.use(origin);
-    if (this.#isMakingRoom || this.#isStopped || !this.#allowance.isUsedUp()) return;
-    this.#isMakingRoom = true;
-    void this.#inTurn(() => this.#makeRoom())
-      .catch((error: unknown) => this.#isStopped || this.#options.onError(error))
-      .finally(() => (this.#isMakingRoom = false));
+    this.#makeRoomIfDue();
   }
 
-  /** Resolves once nothing goes on. Never rejects. */
+  /** Resolves once there is room for what was written before. Never rejects. */
   async settled(): Promise<void> {
+    await this.#last;
+    // What was written while that went on has another one.
     await this.#last;
   }
 
@@ -104,13 +102,25 @@ export class PostgresUpkeep {
     this.#isStopped = true;
   }
 
+  #makeRoomIfDue(): void {
+    if (this.#isMakingRoom || this.#isStopped || !this.#allowance.isUsedUp()) return;
+    this.#isMakingRoom = true;
+    void this.#inTurn(() => this.#makeRoom());
+  }
+
+  /** Never rejects. */
   async #makeRoom(): Promise<void> {
-    do {
+    const { maxSessions, onError } = this.#options;
+    try {
       this.#allowance.renew();
       const { all } = await this.count();
       this.#allowance.grant(all);
-      if (excessOf(all, this.#options.maxSessions).length > 0) await this.#removeAll();
-    } while (this.#allowance.isUsedUp() && !this.#isStopped);
+      if (excessOf(all, maxSessions).length > 0) await this.#removeAll();
+    } catch (error) {
+      if (!this.#isStopped) onError(error);
+    }
+    this.#isMakingRoom = false;
+    this.#makeRoomIfDue();
   }
 
   async #removeAll(): Promise<number> {

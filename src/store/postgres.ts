@@ -1,7 +1,7 @@
 /**
- * The store in a Postgres database (13 or newer) that the fleet shares: claims are atomic across its
- * Machines, and nobody needs to ask a peer. Every operation is one statement and one round trip, or
- * none:
+ * The store in a Postgres database (13 or newer; tried with 15) that the fleet shares: claims are
+ * atomic across its Machines, and nobody needs to ask a peer. Every operation is one statement and
+ * one round trip, or none:
  *
  *     lookup ─ said by the database within the last second ─> answered from here
  *              └ else ─────────────────────────────────────> in turn, 500 ms at most

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { excessOf, type Counts } from '../../src/store/postgres-bounds.ts';
 import { PostgresUpkeep } from '../../src/store/postgres-upkeep.ts';
 import type { PostgresPool } from '../../src/store/postgres-pool.ts';
@@ -58,7 +59,11 @@ describe('the rows are counted', () => {
       return [{ origin: 0, all: String(held()), alive: String(held()) }];
     };
     const pool: Pick<PostgresPool, 'transaction'> = {
-      transaction: (run) => run((text) => Promise.resolve(count(text))),
+      transaction: (run) =>
+        run(async (text) => {
+          await nextTurn();
+          return count(text);
+        }),
     };
     const upkeep = new PostgresUpkeep({
       pool,
@@ -88,6 +93,39 @@ describe('the rows are counted', () => {
     for (let written = 0; written < 1_000; written += 1) upkeep.noteWritten('learned');
     await upkeep.settled();
     assert.equal(countsMade(), 1);
+  });
+
+  test('again after a count, for what was written meanwhile, and nobody waits for a third one', async () => {
+    const { upkeep, countsMade } = createUpkeep(10, () => 10);
+    let isOver = false;
+    const write = (): void => {
+      upkeep.noteWritten('learned');
+      if (!isOver) setImmediate(write);
+    };
+    write();
+    await upkeep.settled();
+    assert.ok(countsMade() >= 1);
+    isOver = true;
+    await upkeep.settled();
+    const countBefore = countsMade();
+    await upkeep.settled();
+    assert.equal(countsMade(), countBefore);
+  });
+
+  test('though a count fails: with the next write', async () => {
+    let isFailing = true;
+    const { upkeep, countsMade, errors } = createUpkeep(10, () => {
+      if (isFailing) throw new Error('no answer');
+      return 0;
+    });
+    upkeep.noteWritten('learned');
+    await upkeep.settled();
+    assert.equal(errors.length, 1);
+    isFailing = false;
+    upkeep.noteWritten('learned');
+    await upkeep.settled();
+    assert.equal(errors.length, 1);
+    assert.equal(countsMade(), 2);
   });
 
   test('no more after a stop', async () => {

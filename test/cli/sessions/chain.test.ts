@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { createPlace, type Place } from '../../store/place.ts';
@@ -33,6 +34,12 @@ async function contentsOf(store: string) {
   return sessionsIn(output);
 }
 
+/** One whose answer is late on a busy computer is tried again, and is there already. */
+function countIn(told: string): number {
+  const [, imported, there] = /^(\d+) imported, (\d+) already there/.exec(told) ?? [];
+  return Number(imported) + Number(there);
+}
+
 async function startRedis(t: TestContext, program: string) {
   return startRedisServer(t, { program, password: 's3cret', isDurable: true });
 }
@@ -57,7 +64,7 @@ skipUnlessFound(neededForRedis, (redis) => {
         [redisServer.url, postgres.url()],
         [postgres.url(), last],
       ] as const) {
-        assert.match(await move(place, from, to), /^3000 imported, 0 already there/);
+        assert.equal(countIn(await move(place, from, to)), 3_000);
         assert.match(await move(place, from, to), /^0 imported, 3000 already there/);
       }
       assertSameSessions(await contentsOf(last), bindings);
@@ -78,17 +85,19 @@ skipUnlessFound(neededForRedis, (redis) => {
     const bindings = bindingsOf(8_000);
     const env = { ...NAMESPACE, SESSION_STORE_URL: server.url };
     const child = start(t, { args: ['sessions', 'import'], env, stdin: 'pipe' });
-    assert.ok(child.stdin && child.stdout);
+    assert.ok(child.stdin && child.stdout && child.stderr);
+    const ended = once(child, 'exit');
+    const [told, errors] = [textOf(child.stdout), textOf(child.stderr)];
+    // One that has ended too early tells why on its own.
+    child.stdin.on('error', () => undefined);
     const text = documentOf(bindings);
     child.stdin.write(text.slice(0, text.length / 2));
-    while (Number(await server.command('DBSIZE')) < 500) await pause(5);
+    while (child.exitCode === null && Number(await server.command('DBSIZE')) < 500) await pause(5);
     await server.kill();
     await server.start();
     child.stdin.end(text.slice(text.length / 2));
-    let output = '';
-    child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    assert.deepEqual(await once(child, 'exit'), [0, null]);
-    assert.match(output, / 0 expired, 0 owned by another Machine, 0 bad lines\n$/);
+    assert.deepEqual(await ended, [0, null], await errors);
+    assert.match(await told, / 0 expired, 0 owned by another Machine, 0 bad lines\n$/);
     assertSameSessions(await contentsOf(server.url), bindings);
   });
 });
