@@ -24,6 +24,8 @@ interface Entry<Item> {
   item: Item;
   /** Since the hand came by. */
   isUsed: boolean;
+  /** Of the hand, in which it came. */
+  readonly lap: number;
 }
 
 /** So that one insertion is short though every entry is in use. */
@@ -38,16 +40,19 @@ export function createHotCache<Item extends Cached>(maxEntries: number): HotCach
   const entries = new Map<SessionKey, Entry<Item>>();
   // Only while the cache is full: an iterator that stands still keeps what the map has let go.
   let hand: MapIterator<Entry<Item>> | undefined;
+  let lap = 0;
   let latest = -Infinity;
 
   const clear = (): void => {
     entries.clear();
     hand = undefined;
   };
+  // A lap ends where it has come to what was not there when it began: that has its chance to be used.
   const nextUnderHand = (): Entry<Item> | undefined => {
     const next = hand?.next();
-    if (next?.done === false) return next.value;
+    if (next?.done === false && next.value.lap < lap) return next.value;
     hand = entries.values();
+    lap += 1;
     return hand.next().value;
   };
   const makeRoom = (): void => {
@@ -76,7 +81,7 @@ export function createHotCache<Item extends Cached>(maxEntries: number): HotCach
         return;
       }
       if (entries.size >= maxEntries) makeRoom();
-      entries.set(item.key, { item, isUsed: false });
+      entries.set(item.key, { item, isUsed: false, lap });
     },
     delete: (key) => void entries.delete(key),
     clear,

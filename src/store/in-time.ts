@@ -33,7 +33,9 @@ export function createTimeLimit(clock: Clock, limitMs: number, doing: string): T
 
   const setTimer = (): void => {
     const [first] = waiting;
-    cancel = first && clock.after(Math.max(0, first.untilMs - clock.monotonicMs()), giveUp);
+    // While this process was busy an answer may have come that is still to be read.
+    const giveUpLater = (): void => void setImmediate(giveUp);
+    cancel = first && clock.after(Math.max(0, first.untilMs - clock.monotonicMs()), giveUpLater);
   };
   const giveUp = (): void => {
     const now = clock.monotonicMs();

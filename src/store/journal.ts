@@ -14,7 +14,7 @@ import { createCircuitBreaker } from '../resilience.ts';
 import { inTime } from './in-time.ts';
 import { owedBinding, owedRemoval } from './owed.ts';
 import type { Owed } from './owed.ts';
-import type { SessionStore } from './store.ts';
+import type { SessionStore, StatedBinding } from './store.ts';
 
 export interface Journal {
   /** Whether what is accepted now outlives a restart. */
@@ -63,8 +63,8 @@ export function createJournal(options: JournalOptions): Journal {
 class StoredJournal implements Journal {
   readonly #options: JournalOptions;
   readonly #breaker;
-  /** Those that may have a row. */
-  readonly #kept = new Set<SessionKey>();
+  /** Those that may have a row, each with the last one meant for it; undefined: from before the start. */
+  readonly #kept = new Map<SessionKey, Binding | undefined>();
   /** Of these, those that should have none any more. */
   readonly #outdated = new Set<SessionKey>();
   #store: SessionStore | undefined;
@@ -97,12 +97,7 @@ class StoredJournal implements Journal {
     const row = this.#rowOf(key, owed);
     if (row === undefined) return this.erase(key);
     this.#outdated.delete(key);
-    await this.#attempt(async (store) => {
-      this.#kept.add(key);
-      const ttlMs = row.expiresAt - this.#options.clock.now();
-      // In place of whatever is there, be it of a higher generation.
-      await Promise.all([store.delete(key), store.upsert({ ...row, ttlMs })]);
-    });
+    await this.#attempt((store) => this.#put(store, row));
   }
 
   async erase(key: SessionKey): Promise<void> {
@@ -130,9 +125,30 @@ class StoredJournal implements Journal {
       if (this.#isClosed || this.#kept.size >= maxKeys) return;
       // A file that was the store itself has bindings of other Machines too.
       if (row.machine !== self) continue;
-      this.#kept.add(row.key);
+      this.#kept.set(row.key, undefined);
       take(row.key, row.origin === 'copied' ? owedRemoval(row) : owedBinding(row));
     }
+  }
+
+  /**
+   * Two writes of one key can't share a commit, so nothing is removed where nothing is expected: the
+   * file takes twice as many new sessions a second.
+   */
+  async #put(store: SessionStore, row: Binding): Promise<void> {
+    const { key } = row;
+    const mayHaveRow = this.#kept.has(key);
+    this.#kept.set(key, row);
+    if (!mayHaveRow) {
+      const held = await store.upsert(this.#stated(row));
+      // A file that was the store itself may have another Machine's row there.
+      if (isTheSame(held, row) || this.#kept.get(key) !== row) return;
+    }
+    // In place of whatever is there, be it of a higher generation.
+    await Promise.all([store.delete(key), store.upsert(this.#stated(row))]);
+  }
+
+  #stated(row: Binding): StatedBinding {
+    return { ...row, ttlMs: row.expiresAt - this.#options.clock.now() };
   }
 
   async #eraseFrom(store: SessionStore, key: SessionKey): Promise<void> {
@@ -169,4 +185,9 @@ class StoredJournal implements Journal {
       if (isNew && !this.#isClosed) onError(error);
     }
   }
+}
+
+function isTheSame(held: Binding, row: Binding): boolean {
+  const { machine, origin, generation } = held;
+  return machine === row.machine && origin === row.origin && generation === row.generation;
 }

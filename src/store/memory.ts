@@ -34,7 +34,7 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
     const outcome = applyWrite(write, found, limits.maxAgeMs);
     if (outcome.after === undefined) shelves.remove(write.key);
     else if (outcome.after !== found) {
-      shelves.put(outcome.after, write.kind !== 'expireWithin');
+      shelves.put(outcome.after, write.kind === 'expireWithin' ? undefined : found);
       evictExcess(shelves, limits.maxSessions, 'roughly');
     }
     return outcome;

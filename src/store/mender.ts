@@ -294,9 +294,10 @@ class StoreMender implements Mender {
   }
 
   #hear(error: StoreError, opened: OpenedStore | undefined): void {
-    if (this.#isStopped || (opened && opened !== this.#opened)) return;
+    if (this.#isStopped) return;
     this.#options.onError(error);
-    if (!opened) return;
+    // What one says that is being given up, such as where its file was set aside, is no news of the next.
+    if (!opened || opened !== this.#opened) return;
     this.#notice(error, opened);
     this.#noticeChange();
   }

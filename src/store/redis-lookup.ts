@@ -3,7 +3,7 @@ import type { Binding, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import type { CallScript } from './redis-calls.ts';
 import { toStoreError } from './redis-errors.ts';
-import { parseBinding } from './redis-rows.ts';
+import { parseStored } from './redis-rows.ts';
 import type { RedisKeys } from './redis-rows.ts';
 import { LOOKUP } from './redis-scripts.ts';
 import type { RemoteCache } from './remote-cache.ts';
@@ -58,11 +58,11 @@ async function read(
   { call, keys, clock, moment }: RedisLookupParts,
   key: SessionKey,
 ): Promise<Binding | 'absent'> {
-  const [found] = await call({
+  const reply = await call({
     script: LOOKUP,
     keys: [keys.prefix + key],
     args: [moment()],
     limitMs: READ_LIMIT_MS,
   });
-  return found === undefined ? 'absent' : parseBinding(key, found, clock.now());
+  return parseStored(key, reply, clock.now());
 }

@@ -77,6 +77,31 @@ export function parseRow(row: string, now: number): Binding {
   return parseBinding(key, row.slice(SESSION_KEY_LENGTH + 1), now);
 }
 
+/** As the scripts read it: see BINDING in redis-scripts.ts. */
+const STORED = /^([a-z]+) (\d+) (-?\d+) (\d+) ([a-z0-9]+)/;
+
+/** What the script LOOKUP answers: the binding as it is stored, and the server's time in ms and µs. */
+export function parseStored(
+  key: SessionKey,
+  [text, wholeMs, micros]: readonly string[],
+  now: number,
+): Binding | 'absent' {
+  const [, origin = '', generation, createdAt, expiresAt, machine = ''] = STORED.exec(text ?? '') ?? [];
+  const owner = parseMachineId(machine);
+  const serverNow = Number(wholeMs) + Math.floor(Number(micros) / 1_000);
+  const remainingMs = Number(expiresAt) - serverNow;
+  // What is no binding counts as none, as it does for the scripts.
+  if (owner === undefined || !ORIGINS.has(origin) || !(remainingMs > 0)) return 'absent';
+  return {
+    key,
+    machine: owner,
+    origin: origin as BindingOrigin,
+    generation: Number(generation),
+    createdAt: now - Math.max(0, serverNow - Number(createdAt)),
+    expiresAt: now + remainingMs,
+  };
+}
+
 const ORIGINS: ReadonlySet<string> = new Set(EVICTION_ORDER);
 
 /** Of age and time left, which the server has measured, moments are made by the clock of this process. */

@@ -125,11 +125,16 @@ local index_of = { ${byOrigin.join(', ')} }
 `;
 }
 
-/** KEYS: binding. ARGV: now. Returns the binding, or nothing. */
-export const LOOKUP = script(`${WHOLE}${NOW}${BINDING}
-local found = parse(redis.call('GET', KEYS[1]))
-if not found or found.expires_at <= now then return {} end
-return { tell(found) }
+/**
+ * KEYS: binding. ARGV: now. Returns what is stored and the time, or nothing: to judge it is left to
+ * who asks, as this script runs for every request that is not answered from the cache.
+ */
+export const LOOKUP = script(`
+local text = redis.call('GET', KEYS[1])
+if not text then return {} end
+if ARGV[1] ~= '' then return { text, ARGV[1], '0' } end
+local time = redis.call('TIME')
+return { text, time[1] .. '000', time[2] }
 `);
 
 /**

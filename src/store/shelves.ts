@@ -10,8 +10,8 @@ import { adoptedCap, EVICTION_ORDER } from './store.ts';
  */
 export interface Shelves {
   find(key: SessionKey): Binding | undefined;
-  /** A use moves a binding behind all others of its shelf. */
-  put(binding: Binding, isUse: boolean): void;
+  /** In its place; with `moved`, what is held of the key by now, behind all others of its shelf: it was used. */
+  put(binding: Binding, moved: Binding | undefined): void;
   remove(key: SessionKey): void;
   /** Returns how many there were to remove, `count` at most. */
   removeOldest(origin: BindingOrigin, count: number): number;
@@ -32,8 +32,8 @@ export function createShelves(): Shelves {
   };
   return {
     find: (key) => learned.get(key) ?? adopted.get(key) ?? copied.get(key),
-    put: (binding, isUse) => {
-      if (isUse) remove(binding.key);
+    put: (binding, moved) => {
+      if (moved) byOrigin[moved.origin].delete(moved.key);
       byOrigin[binding.origin].set(binding.key, binding);
     },
     remove,

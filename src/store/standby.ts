@@ -34,16 +34,17 @@ export function createStandby(clock: Clock, limits: StoreLimits, room: number): 
     const found = shelves.find(key);
     return found && found.expiresAt > clock.now() ? found : undefined;
   };
-  const put = (binding: Binding): void => {
-    shelves.put(binding, true);
+  const put = (binding: Binding, held: Binding | undefined): void => {
+    shelves.put(binding, held);
     evictExcess(shelves, maxBindings, 'roughly');
   };
 
   return {
     find,
     remember: (binding) => {
+      const held = shelves.find(binding.key);
       // The very object, mostly: stores have caches of their own.
-      if (shelves.find(binding.key) !== binding) put(binding);
+      if (held !== binding) put(binding, held);
     },
     forget: (key) => {
       if (shelves.find(key)) shelves.remove(key);
@@ -52,7 +53,7 @@ export function createStandby(clock: Clock, limits: StoreLimits, room: number): 
       const found = find(write.key);
       const { after } = applyWrite(write, found, limits.maxAgeMs);
       if (after === undefined) shelves.remove(write.key);
-      else if (after !== found) put(after);
+      else if (after !== found) put(after, shelves.find(write.key));
     },
     entries: async function* () {
       for await (const binding of walk(shelves)) if (binding.expiresAt > clock.now()) yield binding;

@@ -80,6 +80,31 @@ test('there is room for one more though every entry is used', () => {
   assert.deepEqual(held(hot, ['new']), ['new']);
 });
 
+test('what came last is not the next to go once every entry was in use', () => {
+  const hot = createHotCache<Binding>(10);
+  const used = names('used', 10);
+  for (const name of used) hot.set(binding(name));
+  assert.equal(held(hot, used).length, 10);
+  const late = names('late', 5);
+  for (const name of late) hot.set(binding(name));
+  assert.deepEqual(held(hot, late), late);
+});
+
+test('of twice as many live sessions as there is room for, every other one is found', () => {
+  const hot = createHotCache<Binding>(1_000);
+  const live = names('live', 2_000).map((name) => binding(name));
+  let seed = 1;
+  let hits = 0;
+  for (let use = 0; use < 40_000; use += 1) {
+    seed = (seed * 48_271) % 2_147_483_647;
+    const session = live[seed % live.length];
+    assert.ok(session);
+    if (hot.get(session.key, NOW)) hits += 1;
+    else hot.set(session);
+  }
+  assert.ok(hits > 18_000, `only ${hits} of 40,000`);
+});
+
 test('what is deleted is gone, and room is made all the same', () => {
   const hot = createHotCache<Binding>(4);
   for (const name of names('k', 6)) hot.set(binding(name));
