@@ -1,7 +1,7 @@
 /** Which adapter stands behind each port. */
 import type { MachineId } from './affinity/session.ts';
 import type { Clock } from './clock.ts';
-import type { Config, StoreConfig } from './config.ts';
+import type { Config, StoreConfig } from './config/config.ts';
 import { offDirectory, type Directory, type DirectoryStatus } from './fleet/directory.ts';
 import { createDnsDirectory } from './fleet/dns-directory.ts';
 import { lookForBlindness, lookForOthers } from './fleet/lookout.ts';
@@ -12,7 +12,7 @@ import type { Metrics } from './metrics.ts';
 import { limitsOf, openConfiguredStore, openFile, type StoreParts } from './store-adapters.ts';
 import type { StoreHealth } from './store/health.ts';
 import { createMemoryStore } from './store/memory.ts';
-import { openResilientStore, type ResilientOptions } from './store/resilient.ts';
+import { openResilientStore, type ResilientOptions } from './store/resilient/resilient.ts';
 import { StoreError, type SessionStore } from './store/store.ts';
 
 export interface AdapterParts {

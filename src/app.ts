@@ -7,10 +7,10 @@ import {
   type AdapterParts,
   type OpenedStore,
 } from './adapters.ts';
-import { startAdmin, type Readiness } from './admin.ts';
-import { createSessionRoutes, type SessionRoutes } from './admin-sessions.ts';
+import { startAdmin, type Readiness } from './admin/admin.ts';
+import { createSessionRoutes, type SessionRoutes } from './admin/sessions.ts';
 import type { Clock } from './clock.ts';
-import type { Config } from './config.ts';
+import type { Config } from './config/config.ts';
 import type { Directory } from './fleet/directory.ts';
 import type { Sidecar } from './lifecycle.ts';
 import { listen } from './listen.ts';

@@ -6,7 +6,7 @@ import { createHintRemover } from './affinity/hint.ts';
 import { createLearner } from './affinity/learn.ts';
 import type { Protocol } from './affinity/protocols.ts';
 import type { MachineId, SessionKey } from './affinity/session.ts';
-import type { Config } from './config.ts';
+import type { Config } from './config/config.ts';
 import { yieldTo } from './fleet/conflict.ts';
 import type { Directory } from './fleet/directory.ts';
 import { createPeerService } from './fleet/peer-service.ts';

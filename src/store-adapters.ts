@@ -1,8 +1,8 @@
 /** Which store stands behind the port: the one place that names them. */
 import type { Clock } from './clock.ts';
-import type { StoreConfig } from './config.ts';
+import type { StoreConfig } from './config/config.ts';
 import { createMemoryStore } from './store/memory.ts';
-import { openSqliteStore } from './store/sqlite.ts';
+import { openSqliteStore } from './store/sqlite/sqlite.ts';
 import type { OnStoreOperation, SessionStore, StoreError, StoreLimits } from './store/store.ts';
 
 export interface StoreParts {
@@ -31,11 +31,11 @@ export async function openConfiguredStore(
   // Loaded only where it is used: most sidecars need no client of a database.
   switch (url.kind) {
     case 'redis': {
-      const { openRedisStore } = await import('./store/redis.ts');
+      const { openRedisStore } = await import('./store/redis/redis.ts');
       return openRedisStore({ url: href, namespace, limits, ...parts });
     }
     case 'postgres': {
-      const { openPostgresStore } = await import('./store/postgres.ts');
+      const { openPostgresStore } = await import('./store/postgres/postgres.ts');
       return openPostgresStore({ url: href, namespace, limits, ...parts });
     }
   }

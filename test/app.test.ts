@@ -12,7 +12,7 @@ import { systemClock } from '../src/clock.ts';
 import { PATIENCE_MS } from '../src/fleet/lookout.ts';
 import type { Sidecar } from '../src/lifecycle.ts';
 import { createMetrics } from '../src/metrics/prometheus.ts';
-import { openSqliteStore } from '../src/store/sqlite.ts';
+import { openSqliteStore } from '../src/store/sqlite/sqlite.ts';
 import { until } from './fleet/support.ts';
 import { createTestClock } from './support/clock.ts';
 import { startScriptedDns, type ScriptedDns } from './support/dns.ts';

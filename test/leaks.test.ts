@@ -9,7 +9,7 @@ import path from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 import { systemClock, type Clock } from '../src/clock.ts';
-import type { Environment } from '../src/config.ts';
+import type { Environment } from '../src/config/config.ts';
 import type { Sidecar } from '../src/lifecycle.ts';
 import { createLogger } from '../src/logger.ts';
 import { createMetrics } from '../src/metrics/prometheus.ts';

@@ -1,6 +1,6 @@
 /** The app as a child of `run`. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import type { Environment } from '../config.ts';
+import type { Environment } from '../config/config.ts';
 import { exitCodeOf } from '../lifecycle.ts';
 
 export interface AppProcess {

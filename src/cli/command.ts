@@ -1,7 +1,8 @@
 /** Reads the command line and runs what it names. */
 import { systemClock } from '../clock.ts';
 import { helpText } from './help.ts';
-import { EXIT_USAGE, type Surroundings } from './sidecar-process.ts';
+import { EXIT_USAGE } from './exit-codes.ts';
+import type { Surroundings } from './sidecar-process.ts';
 import { readVersion } from '../version.ts';
 
 export type Command =

@@ -1,5 +1,5 @@
 /** What `--help` says, and the README's table of settings: both come from the table of settings. */
-import { SETTING_NAMES, SETTINGS, type Setting } from '../settings.ts';
+import { SETTING_NAMES, SETTINGS, type Setting } from '../config/settings.ts';
 
 const USAGE = `fly-affinity: brings a session's next request to the Machine that has the session.
 

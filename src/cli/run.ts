@@ -8,7 +8,7 @@
  *     |      +--------- app ends --------+------------------------+----------------------+--> ended
  *     +--start fails--> SIGTERM to the app --late, or a signal--> app killed --------------> ended
  */
-import { portOf } from '../setting-checks.ts';
+import { portOf } from '../config/checks.ts';
 import { awaitPort } from '../await-port.ts';
 import {
   callOffStart,

@@ -17,7 +17,8 @@ import { openPlace } from './sessions/opening.ts';
 import type { SessionPlace } from './sessions/place.ts';
 import { readFirstLine, tell, type Streams } from './sessions/streams.ts';
 import { SESSIONS_USAGE } from './sessions/usage.ts';
-import { EXIT_USAGE, type Surroundings } from './sidecar-process.ts';
+import { EXIT_USAGE } from './exit-codes.ts';
+import type { Surroundings } from './sidecar-process.ts';
 
 type Parts = Pick<Surroundings, 'env' | 'clock' | 'random' | 'events' | 'endBy'> & Streams;
 

@@ -1,7 +1,7 @@
 /** What `serve` and `run` have in common: configuration, log, signals, and an orderly end. */
 import type { SidecarParts } from '../app.ts';
 import type { Clock } from '../clock.ts';
-import { parseConfig, type Config, type Environment } from '../config.ts';
+import { parseConfig, type Config, type Environment } from '../config/config.ts';
 import {
   closeLogger,
   collectSignals,
@@ -16,6 +16,7 @@ import {
 import { createLogger, type Logger } from '../logger.ts';
 import { createMetrics } from '../metrics/prometheus.ts';
 import { readVersion } from '../version.ts';
+import { EXIT_CONFIG, EXIT_FAILURE } from './exit-codes.ts';
 
 /** The process and what surrounds it. */
 export interface Surroundings {
@@ -44,11 +45,6 @@ export interface SidecarProcess extends EndingParts {
   /** Says why the sidecar can't be started; returns the exit code for that. */
   readonly fail: (error: unknown) => number;
 }
-
-/** sysexits.h */
-export const EXIT_USAGE = 64;
-export const EXIT_CONFIG = 78;
-export const EXIT_FAILURE = 1;
 
 /** Resolves to the exit code. */
 export async function runSidecarProcess(

@@ -7,7 +7,7 @@ import { systemClock } from '../clock.ts';
 import { requestLine } from '../simulator/records.ts';
 import { startSimulation, type Simulation } from '../simulator/simulation.ts';
 import { parseSpreadName, SPREADS, type SpreadName } from '../simulator/spread.ts';
-import { EXIT_FAILURE, EXIT_USAGE } from './sidecar-process.ts';
+import { EXIT_FAILURE, EXIT_USAGE } from './exit-codes.ts';
 
 export interface SimulateArguments {
   readonly machineCount: number;

@@ -1,6 +1,6 @@
 /**
  * The bindings read or written last, so that a session in use costs no read. It knows nothing of
- * other processes: whether what it holds may be believed, `sqlite-freshness.ts` tells for the file,
+ * other processes: whether what it holds may be believed, `sqlite/freshness.ts` tells for the file,
  * and `remote-cache.ts` for a database that a fleet shares.
  */
 import type { SessionKey } from '../affinity/session.ts';

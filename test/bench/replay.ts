@@ -12,7 +12,7 @@ import {
   type SessionId,
 } from '../../src/affinity/session.ts';
 import { systemClock } from '../../src/clock.ts';
-import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { REPLAY_PATH } from './answers.ts';
 import type { Bench } from './bench.ts';
 import { withCandidates } from './candidates.ts';

@@ -11,8 +11,8 @@ import {
   type SessionKey,
 } from '../../src/affinity/session.ts';
 import { systemClock } from '../../src/clock.ts';
-import { openSqliteStore, type SqliteStoreOptions } from '../../src/store/sqlite.ts';
-import { createSessionTable } from '../../src/store/sqlite-table.ts';
+import { openSqliteStore, type SqliteStoreOptions } from '../../src/store/sqlite/sqlite.ts';
+import { createSessionTable } from '../../src/store/sqlite/table.ts';
 import type { LocalStore, SessionStore } from '../../src/store/store.ts';
 import type { Stage } from './bench.ts';
 import type { Effort } from './effort.ts';

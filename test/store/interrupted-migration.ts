@@ -1,7 +1,7 @@
 /** A process that stops for ever in the middle of a migration of the file given, and says so. */
 import { writeSync } from 'node:fs';
 import Database from 'better-sqlite3';
-import { migrateSqlite, SQLITE_STEPS } from '../../src/store/sqlite-schema.ts';
+import { migrateSqlite, SQLITE_STEPS } from '../../src/store/sqlite/schema.ts';
 
 const db = new Database(process.argv[2]);
 db.function('stop_here', () => {

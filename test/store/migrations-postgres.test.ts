@@ -4,12 +4,12 @@ import { fileURLToPath } from 'node:url';
 import { after, describe, test } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
 import type { MigrationStep } from '../../src/store/migrations.ts';
-import { openPostgresPool } from '../../src/store/postgres-pool.ts';
+import { openPostgresPool } from '../../src/store/postgres/pool.ts';
 import {
   migratePostgres,
   POSTGRES_SCHEMA_VERSION,
   POSTGRES_STEPS,
-} from '../../src/store/postgres-schema.ts';
+} from '../../src/store/postgres/schema.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { skipUnlessFound } from '../support/needed.ts';
 import { neededForPostgres, startPostgresServer } from '../support/postgres-server.ts';

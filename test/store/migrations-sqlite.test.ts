@@ -10,7 +10,7 @@ import {
   migrateSqlite,
   SQLITE_SCHEMA_VERSION,
   SQLITE_STEPS,
-} from '../../src/store/sqlite-schema.ts';
+} from '../../src/store/sqlite/schema.ts';
 import { keyOf } from '../support/ids.ts';
 import { startAtOnce } from '../support/starters.ts';
 import { everyOperationWorks, listOf } from './every-operation.ts';

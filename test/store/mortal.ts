@@ -7,7 +7,7 @@
 import { openSync, writeSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
 import { systemClock } from '../../src/clock.ts';
-import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
 const AT_ONCE = 20;

@@ -7,7 +7,7 @@ import type { TestContext } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import Database from 'better-sqlite3';
 import { systemClock } from '../../src/clock.ts';
-import { openSqliteStore, type SqliteStoreOptions } from '../../src/store/sqlite.ts';
+import { openSqliteStore, type SqliteStoreOptions } from '../../src/store/sqlite/sqlite.ts';
 import type { LocalStore } from '../../src/store/store.ts';
 
 export interface Place {

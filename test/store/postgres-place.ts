@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
-import { openPostgresStore, type PostgresStoreOptions } from '../../src/store/postgres.ts';
+import { openPostgresStore, type PostgresStoreOptions } from '../../src/store/postgres/postgres.ts';
 import type { SessionStore, StoreError } from '../../src/store/store.ts';
 
 export interface Watched {

@@ -4,7 +4,7 @@
  */
 import { buffer } from 'node:stream/consumers';
 import { systemClock } from '../../src/clock.ts';
-import { openPostgresStore } from '../../src/store/postgres.ts';
+import { openPostgresStore } from '../../src/store/postgres/postgres.ts';
 import { StoreError } from '../../src/store/store.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 

@@ -5,7 +5,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import type { TestContext } from 'node:test';
 import type { Binding, MachineId } from '../../src/affinity/session.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
-import { openRedisStore, type RedisStoreOptions } from '../../src/store/redis.ts';
+import { openRedisStore, type RedisStoreOptions } from '../../src/store/redis/redis.ts';
 import type { SessionStore, StoreError } from '../../src/store/store.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 

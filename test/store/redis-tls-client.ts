@@ -3,7 +3,7 @@
  * or why it could not. A process of its own, for Node.js reads at its start whose certificates it trusts.
  */
 import { systemClock } from '../../src/clock.ts';
-import { openRedisStore } from '../../src/store/redis.ts';
+import { openRedisStore } from '../../src/store/redis/redis.ts';
 import { StoreError } from '../../src/store/store.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 

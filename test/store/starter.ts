@@ -4,7 +4,7 @@
  */
 import { buffer } from 'node:stream/consumers';
 import { systemClock } from '../../src/clock.ts';
-import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
 const [path = '', machine = ''] = process.argv.slice(2);

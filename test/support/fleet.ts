@@ -3,7 +3,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { SidecarParts } from '../../src/app.ts';
-import type { Environment } from '../../src/config.ts';
+import type { Environment } from '../../src/config/config.ts';
 import type { Sidecar } from '../../src/lifecycle.ts';
 import { nullMetrics, type Metrics } from '../../src/metrics.ts';
 import type { StoreMetrics } from '../../src/store/store.ts';

@@ -5,7 +5,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { startSidecar, type SidecarParts } from '../../src/app.ts';
 import { systemClock } from '../../src/clock.ts';
-import { parseConfig, type Environment } from '../../src/config.ts';
+import { parseConfig, type Environment } from '../../src/config/config.ts';
 import type { Sidecar } from '../../src/lifecycle.ts';
 import { nullLogger } from '../../src/logger.ts';
 import { nullMetrics } from '../../src/metrics.ts';

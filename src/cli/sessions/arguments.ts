@@ -9,7 +9,7 @@ import {
   type SessionKey,
 } from '../../affinity/session.ts';
 import type { Selection } from '../../sessions/select.ts';
-import { filePath, httpOrigin, integer, storeUrl, type StoreUrl } from '../../setting-parsers.ts';
+import { filePath, httpOrigin, integer, storeUrl, type StoreUrl } from '../../config/parsers.ts';
 
 export type SessionsCommand =
   | { readonly kind: 'list'; readonly selection: Selection; readonly isJson: boolean }

@@ -1,9 +1,6 @@
 /** Why a command about sessions can't be carried out, for people, and as an exit code. */
 import { StoreError } from '../../store/store.ts';
-import { EXIT_CONFIG, EXIT_FAILURE, EXIT_USAGE } from '../sidecar-process.ts';
-
-/** sysexits.h: the store or the sidecar can't be reached, or fails. */
-export const EXIT_UNAVAILABLE = 69;
+import { EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE } from '../exit-codes.ts';
 
 export class CommandFailed extends Error {
   override readonly name = 'CommandFailed';

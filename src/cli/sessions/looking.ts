@@ -4,7 +4,7 @@ import type { Clock } from '../../clock.ts';
 import { inChunks } from '../../sessions/document.ts';
 import { formatSession } from '../../sessions/format.ts';
 import type { Selection } from '../../sessions/select.ts';
-import { EXIT_FAILURE } from '../sidecar-process.ts';
+import { EXIT_FAILURE } from '../exit-codes.ts';
 import type { SessionPlace } from './place.ts';
 import { tell, write, type Streams } from './streams.ts';
 import { TABLE_HEAD, tableRow } from './table.ts';

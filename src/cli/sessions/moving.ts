@@ -6,7 +6,7 @@ import type { Clock } from '../../clock.ts';
 import { formatDocument } from '../../sessions/document.ts';
 import { importSessions, type ImportResult, type ImportSummary } from '../../sessions/import.ts';
 import { StoreError } from '../../store/store.ts';
-import { EXIT_FAILURE } from '../sidecar-process.ts';
+import { EXIT_FAILURE } from '../exit-codes.ts';
 import { replaceFile, type FileSurroundings } from './atomic-file.ts';
 import { CommandFailed, exitCodeFor } from './failure.ts';
 import type { SessionPlace } from './place.ts';

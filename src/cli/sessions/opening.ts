@@ -1,5 +1,5 @@
 /** Which sessions a command is about: those behind a sidecar that runs here, or those of a store. */
-import { parseToolConfig, type Environment, type ToolConfig } from '../../config.ts';
+import { parseToolConfig, type Environment, type ToolConfig } from '../../config/config.ts';
 import type { Where } from './arguments.ts';
 import { findSessionsAt, openSidecarPlace } from './behind-sidecar.ts';
 import { CommandFailed } from './failure.ts';

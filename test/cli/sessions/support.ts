@@ -4,7 +4,7 @@ import { Readable, Writable } from 'node:stream';
 import type { Binding } from '../../../src/affinity/session.ts';
 import { sessions } from '../../../src/cli/sessions.ts';
 import { systemClock, type Clock } from '../../../src/clock.ts';
-import type { Environment } from '../../../src/config.ts';
+import type { Environment } from '../../../src/config/config.ts';
 import { formatEnd, formatSession, HEAD, parseSessionLine } from '../../../src/sessions/format.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 

@@ -1,0 +1,43 @@
+/** Whether a request to the admin listener may see sessions: it brings `ADMIN_TOKEN`. */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
+import type { Clock } from '../clock.ts';
+import { createTokenBucket } from '../fleet/token-bucket.ts';
+import type { Logger } from '../logger.ts';
+
+export interface TokenCheckOptions {
+  readonly token: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** One who guesses gets a line a minute, whatever they try. */
+const LOGGED_PER_SECOND = 1 / 60;
+/** RFC 6750 §2.1; the scheme's name has no case (RFC 9110 §11.1). */
+const BEARER = /^bearer +(\S+) *$/i;
+
+export function createTokenCheck({
+  token,
+  clock,
+  logger,
+}: TokenCheckOptions): (request: IncomingMessage) => boolean {
+  const expected = digest(token);
+  const mayLog = createTokenBucket({ ratePerSecond: LOGGED_PER_SECOND, burst: 1, clock });
+  let refusedCount = 0;
+
+  return ({ headers, socket }) => {
+    const [, given = ''] = BEARER.exec(headers.authorization ?? '') ?? [];
+    // Digests are equally long, and how far they agree says nothing about the token.
+    if (timingSafeEqual(digest(given), expected)) return true;
+    refusedCount += 1;
+    if (mayLog()) {
+      const address = socket.remoteAddress;
+      logger.warn({ address, refusedCount }, 'asked for sessions without the right ADMIN_TOKEN');
+    }
+    return false;
+  };
+}
+
+function digest(token: string): Buffer {
+  return createHash('sha256').update(token).digest();
+}

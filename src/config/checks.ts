@@ -1,0 +1,83 @@
+/** What settings must be to each other. */
+import { machineId } from './parsers.ts';
+import type { SettingValues } from './settings.ts';
+
+/** All mistakes; each names both settings. Values with a mistake of their own are undefined here. */
+export function checkTogether(values: Partial<SettingValues>): string[] {
+  return CHECKS.flatMap((check) => check(values));
+}
+
+type Check = (values: Partial<SettingValues>) => string[];
+
+const CHECKS: readonly Check[] = [
+  portsDiffer,
+  upstreamIsNotTheSidecar,
+  maxAgeCoversTtl,
+  allocIdIsMachineId,
+  fleetHasAnIdentity,
+  sharedStoreHasAnIdentity,
+  peersCanBeDialed,
+];
+
+const LISTENER_PORTS = ['PORT', 'PEER_PORT', 'ADMIN_PORT'] as const;
+
+function portsDiffer(values: Partial<SettingValues>): string[] {
+  return LISTENER_PORTS.flatMap((name, index) =>
+    LISTENER_PORTS.slice(index + 1)
+      .filter((other) => values[name] && values[name] === values[other])
+      .map((other) => `${name} and ${other} must differ, both are ${values[name]}`),
+  );
+}
+
+const LOOPBACK_HOST =
+  /^(localhost|127(\.\d+){3}|0\.0\.0\.0|\[::1?\]|\[::ffff:7f[0-9a-f]{2}:[0-9a-f]+\])$/;
+
+function upstreamIsNotTheSidecar(values: Partial<SettingValues>): string[] {
+  const url = values.UPSTREAM_URL;
+  if (!url || !LOOPBACK_HOST.test(url.hostname)) return [];
+  return LISTENER_PORTS.filter((name) => values[name] === portOf(url)).map(
+    (name) =>
+      `UPSTREAM_URL must not be this sidecar itself, got ${url.origin} while ${name} is ${values[name]}`,
+  );
+}
+
+/** The port of an http: origin. */
+export function portOf(url: URL): number {
+  return url.port === '' ? 80 : Number(url.port);
+}
+
+function maxAgeCoversTtl(values: Partial<SettingValues>): string[] {
+  const { SESSION_MAX_AGE_MS: maxAgeMs, SESSION_STORE_TTL_MS: ttlMs } = values;
+  if (!maxAgeMs || ttlMs === undefined || maxAgeMs >= ttlMs) return [];
+  return [
+    `SESSION_MAX_AGE_MS must be 0 or at least SESSION_STORE_TTL_MS, got ${maxAgeMs} and ${ttlMs}`,
+  ];
+}
+
+function allocIdIsMachineId(values: Partial<SettingValues>): string[] {
+  if (values.FLY_MACHINE_ID || values.FLY_ALLOC_ID === undefined) return [];
+  const { mistakes = [] } = machineId(values.FLY_ALLOC_ID);
+  return mistakes.map((mistake) => `FLY_ALLOC_ID ${mistake}`);
+}
+
+/** A made-up id is new with every start, and nobody else knows it. */
+function fleetHasAnIdentity(values: Partial<SettingValues>): string[] {
+  if (values.FLY_MACHINE_ID || values.FLY_ALLOC_ID || !hasFleet(values)) return [];
+  return ['FLY_MACHINE_ID must be set when there is a fleet: set it, or FLEET=off'];
+}
+
+function sharedStoreHasAnIdentity(values: Partial<SettingValues>): string[] {
+  const isShared = values.SESSION_STORE_URL && values.SESSION_STORE_URL.kind !== 'memory';
+  if (!isShared || values.FLY_MACHINE_ID || values.FLY_ALLOC_ID) return [];
+  return ['FLY_MACHINE_ID must be set when SESSION_STORE_URL names a database that others share'];
+}
+
+function peersCanBeDialed(values: Partial<SettingValues>): string[] {
+  const asksDns = values.FLEET === 'auto' && values.FLY_APP_NAME !== undefined;
+  if (!asksDns || values.PEER_PORT !== 0 || values.PEER_DIAL_PORT !== undefined) return [];
+  return ['PEER_DIAL_PORT must be set when PEER_PORT is 0 and there is a fleet'];
+}
+
+function hasFleet({ FLEET, FLY_APP_NAME }: Partial<SettingValues>): boolean {
+  return FLEET === 'auto' ? FLY_APP_NAME !== undefined : FLEET !== 'off' && FLEET !== undefined;
+}

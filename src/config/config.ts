@@ -1,0 +1,232 @@
+/** The configuration, parsed once from the environment and frozen. */
+import { parseMachineId, type MachineId } from '../affinity/session.ts';
+import type { Protocol } from '../affinity/protocols.ts';
+import type { LogLevel } from '../logger.ts';
+import { checkTogether } from './checks.ts';
+import type { PeerAddress, StoreUrl } from './parsers.ts';
+import { findTypos } from './typos.ts';
+import {
+  SETTINGS,
+  SETTING_NAMES,
+  type Setting,
+  type SettingName,
+  type SettingValues,
+} from './settings.ts';
+
+export interface Config {
+  readonly host: string;
+  /** 0: a free one. */
+  readonly port: number;
+  readonly peerPort: number;
+  readonly peerDialPort: number;
+  readonly adminPort: number;
+  /** Undefined: what needs it is not served. */
+  readonly adminToken: string | undefined;
+  /** An http: origin. */
+  readonly upstreamUrl: URL;
+  /** 0: no timeout. */
+  readonly upstreamHeadTimeoutMs: number;
+  readonly protocols: readonly Protocol[];
+  readonly hints: boolean;
+  readonly store: StoreConfig;
+  readonly fleet: FleetConfig;
+  /** `address:port` of a DNS server; undefined: the system's. */
+  readonly fleetResolver: string | undefined;
+  readonly unknownSession: 'serve' | 'reject';
+  readonly ownerGone: 'reject' | 'adopt';
+  readonly replayTimeoutMs: number;
+  readonly replayMaxBodyBytes: number;
+  readonly drainTimeoutMs: number;
+  readonly logLevel: LogLevel;
+  readonly identity: Identity;
+}
+
+export interface StoreConfig {
+  readonly isEnabled: boolean;
+  readonly path: string;
+  /** Set: takes the place of the file. */
+  readonly url: StoreUrl | undefined;
+  /** Keeps fleets apart that share one database. */
+  readonly namespace: string;
+  readonly ttlMs: number;
+  /** 0: no clean-up. */
+  readonly cleanupIntervalMs: number;
+  readonly retryCount: number;
+  readonly retryDelayMs: number;
+  readonly maxSessions: number;
+  /** 0: no bound. */
+  readonly maxAgeMs: number;
+}
+
+export type FleetConfig =
+  | { readonly kind: 'off' }
+  /** From Fly's DNS. */
+  | { readonly kind: 'auto'; readonly appName: string }
+  /** The other Machines; this one is left out. */
+  | { readonly kind: 'static'; readonly peers: readonly PeerAddress[] };
+
+export interface Identity {
+  readonly machine: MachineId;
+  readonly app: string | undefined;
+  readonly region: string | undefined;
+  readonly processGroup: string | undefined;
+  /** Neither `FLY_MACHINE_ID` nor `FLY_ALLOC_ID` is set: good for one process without a fleet. */
+  readonly isMadeUp: boolean;
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+export type ParsedConfig =
+  | { readonly config: Config; readonly warnings: readonly string[]; readonly mistakes?: never }
+  | { readonly mistakes: readonly string[]; readonly config?: never; readonly warnings?: never };
+
+/** Finds all mistakes at once. `random` makes up a Machine id where there is none. */
+export function parseConfig(env: Environment, random: () => number): ParsedConfig {
+  const { values, mistakes } = readValues(env);
+  mistakes.push(...checkTogether(values));
+  // Without a mistake every row has given its value.
+  if (mistakes.length > 0) return { mistakes };
+  const config = configFrom(values as SettingValues, random);
+  return {
+    config: deepFreeze(config),
+    warnings: [...warningsAbout(config, env), ...findTypos(Object.keys(env))],
+  };
+}
+
+/** What looks at a store from beside a sidecar, or from anywhere else: nothing more has to be set. */
+export type ToolConfig = Pick<Config, 'host' | 'adminPort' | 'adminToken' | 'store'>;
+
+export function parseToolConfig(
+  env: Environment,
+): { readonly config: ToolConfig } | { readonly mistakes: readonly string[] } {
+  const { values: found, mistakes } = readValues(env, TOOL_SETTINGS);
+  if (mistakes.length > 0) return { mistakes };
+  const values = found as Pick<SettingValues, (typeof TOOL_SETTINGS)[number]>;
+  const { HOST: host, ADMIN_PORT: adminPort, ADMIN_TOKEN: adminToken } = values;
+  return { config: deepFreeze({ host, adminPort, adminToken, store: storeFrom(values) }) };
+}
+
+const STORE_SETTINGS = [
+  'SESSION_STORE_ENABLED',
+  'SESSION_STORE_PATH',
+  'SESSION_STORE_URL',
+  'SESSION_STORE_NAMESPACE',
+  'FLY_APP_NAME',
+  'SESSION_STORE_TTL_MS',
+  'SESSION_STORE_CLEANUP_INTERVAL_MS',
+  'SESSION_STORE_RETRY_COUNT',
+  'SESSION_STORE_RETRY_DELAY_MS',
+  'SESSION_STORE_MAX_SESSIONS',
+  'SESSION_MAX_AGE_MS',
+] as const satisfies readonly SettingName[];
+const TOOL_SETTINGS = [...STORE_SETTINGS, 'HOST', 'ADMIN_PORT', 'ADMIN_TOKEN'] as const;
+
+/** An empty variable counts as unset, as it does in most shells and compose files. */
+function readValues(
+  env: Environment,
+  names: readonly SettingName[] = SETTING_NAMES,
+): { values: Partial<SettingValues>; mistakes: string[] } {
+  const values: Record<string, unknown> = {};
+  const mistakes: string[] = [];
+  for (const name of names) {
+    const { parse, fallback }: Setting<unknown> = SETTINGS[name];
+    const text = env[name] === '' ? fallback : (env[name] ?? fallback);
+    if (text === undefined) continue;
+    const parsed = parse(text);
+    if (parsed.mistakes) mistakes.push(...parsed.mistakes.map((mistake) => `${name} ${mistake}`));
+    else values[name] = parsed.value;
+  }
+  return { values, mistakes };
+}
+
+function configFrom(values: SettingValues, random: () => number): Config {
+  const identity = identityFrom(values, random);
+  return {
+    host: values.HOST,
+    port: values.PORT,
+    peerPort: values.PEER_PORT,
+    peerDialPort: values.PEER_DIAL_PORT ?? values.PEER_PORT,
+    adminPort: values.ADMIN_PORT,
+    adminToken: values.ADMIN_TOKEN,
+    upstreamUrl: values.UPSTREAM_URL,
+    upstreamHeadTimeoutMs: values.UPSTREAM_HEAD_TIMEOUT_MS,
+    protocols: values.SESSION_PROTOCOLS,
+    hints: values.SESSION_ID_HINTS,
+    store: storeFrom(values),
+    fleet: fleetFrom(values, identity),
+    fleetResolver: values.FLEET_RESOLVER,
+    unknownSession: values.UNKNOWN_SESSION,
+    ownerGone: values.OWNER_GONE,
+    replayTimeoutMs: values.REPLAY_TIMEOUT_MS,
+    replayMaxBodyBytes: values.REPLAY_MAX_BODY_BYTES,
+    drainTimeoutMs: values.DRAIN_TIMEOUT_MS,
+    logLevel: values.LOG_LEVEL,
+    identity,
+  };
+}
+
+function identityFrom(values: SettingValues, random: () => number): Identity {
+  const machine = values.FLY_MACHINE_ID ?? parseMachineId(values.FLY_ALLOC_ID ?? '');
+  return {
+    machine: machine ?? makeUpMachineId(random),
+    app: values.FLY_APP_NAME,
+    region: values.FLY_REGION,
+    processGroup: values.FLY_PROCESS_GROUP,
+    isMadeUp: machine === undefined,
+  };
+}
+
+/** As long as Fly's own, and told from them by its letters. */
+function makeUpMachineId(random: () => number): MachineId {
+  const digits = Array.from({ length: 9 }, () => Math.floor(random() * 10)).join('');
+  return `local${digits}` as MachineId;
+}
+
+/** Where there is no Fly app. */
+const DEFAULT_NAMESPACE = 'fly-affinity';
+
+function storeFrom(values: Pick<SettingValues, (typeof STORE_SETTINGS)[number]>): StoreConfig {
+  const isInMemory = values.SESSION_STORE_PATH === ':memory:';
+  return {
+    isEnabled: values.SESSION_STORE_ENABLED,
+    path: values.SESSION_STORE_PATH,
+    url: isInMemory ? { kind: 'memory', href: 'memory:' } : values.SESSION_STORE_URL,
+    namespace: values.SESSION_STORE_NAMESPACE ?? values.FLY_APP_NAME ?? DEFAULT_NAMESPACE,
+    ttlMs: values.SESSION_STORE_TTL_MS,
+    cleanupIntervalMs: values.SESSION_STORE_CLEANUP_INTERVAL_MS,
+    retryCount: values.SESSION_STORE_RETRY_COUNT,
+    retryDelayMs: values.SESSION_STORE_RETRY_DELAY_MS,
+    maxSessions: values.SESSION_STORE_MAX_SESSIONS,
+    maxAgeMs: values.SESSION_MAX_AGE_MS,
+  };
+}
+
+function fleetFrom(values: SettingValues, { app, machine }: Identity): FleetConfig {
+  const setting = values.FLEET;
+  if (setting === 'off') return { kind: 'off' };
+  if (setting === 'auto')
+    return app === undefined ? { kind: 'off' } : { kind: 'auto', appName: app };
+  // One list can serve every Machine.
+  return { kind: 'static', peers: setting.filter((peer) => peer.machine !== machine) };
+}
+
+function warningsAbout(config: Config, env: Environment): string[] {
+  const warnings: string[] = [];
+  const { FLY_MACHINE_ID: id, FLY_ALLOC_ID: olderId, SESSION_STORE_PATH: path } = env;
+  if (id && olderId && id !== olderId) {
+    warnings.push(`FLY_MACHINE_ID (${id}) and FLY_ALLOC_ID (${olderId}) differ; the first is used`);
+  }
+  const isPathUnused = !config.store.isEnabled || config.store.url?.kind === 'memory';
+  if (isPathUnused && path && path !== ':memory:') {
+    warnings.push('SESSION_STORE_PATH has no effect: the store is off or in memory');
+  }
+  return warnings;
+}
+
+function deepFreeze<Value extends object>(value: Value): Value {
+  for (const part of Object.values(value)) {
+    const isPlain =
+      typeof part === 'object' && part !== null && !(part instanceof URL || part instanceof RegExp);
+    if (isPlain && !Object.isFrozen(part)) deepFreeze(part as object);
+  }
+  return Object.freeze(value);
+}

@@ -1,0 +1,206 @@
+/**
+ * Every setting there is, one row each: the parser, `--help` and the README's table come from here.
+ * No other file knows the name of an environment variable.
+ */
+import { parseProtocols, type Protocol } from '../affinity/protocols.ts';
+import { LOG_LEVELS } from '../logger.ts';
+import {
+  boolean,
+  dialedPort,
+  dnsServer,
+  filePath,
+  fleet,
+  host,
+  httpOrigin,
+  integer,
+  listeningPort,
+  machineId,
+  matching,
+  milliseconds,
+  oneOf,
+  secret,
+  storeUrl,
+  type Parse,
+} from './parsers.ts';
+
+export interface Setting<Value> {
+  readonly parse: Parse<Value>;
+  /** What is parsed when the variable is unset or empty; undefined: the value is undefined then. */
+  readonly fallback: string | undefined;
+  /** The default as the reader of the table sees it. */
+  readonly shownFallback: string;
+  /** One sentence, or two. */
+  readonly summary: string;
+  /** Fly.io sets it; a person does so only elsewhere. */
+  readonly isSetByFly: boolean;
+}
+
+const DAY_MS = 86_400_000;
+const YEAR_MS = 365 * DAY_MS;
+/** Fly kills a Machine that long after its signal at the latest (`kill_timeout`). */
+const MAX_KILL_TIMEOUT_MS = 300_000;
+/** What Fly Proxy can replay at most. */
+const MAX_REPLAYED_BODY_BYTES = 1_000_000;
+
+const protocols: Parse<readonly Protocol[]> = (text) => {
+  const parsed = parseProtocols(text);
+  return parsed.mistakes ? parsed : { value: parsed.protocols };
+};
+const appName = matching(/^[a-z0-9][a-z0-9-]{0,62}$/, 'the name of a Fly app');
+const namespace = matching(
+  /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/,
+  'a name of letters, digits, ".", "-" and "_"',
+);
+const label = matching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'a name of letters, digits, - and _');
+
+export const SETTINGS = {
+  PORT: setting('8080', listeningPort, 'Port for the edge. 0 takes a free one.'),
+  HOST: setting('::', host, 'Address or name on which all three listeners listen.'),
+  PEER_PORT: setting('8081', listeningPort, 'Port for the sidecars of the other Machines.'),
+  PEER_DIAL_PORT: optional(dialedPort, 'Port on which the others are asked.', 'PEER_PORT'),
+  ADMIN_PORT: setting('9091', listeningPort, 'Port for `/metrics`, `/livez` and `/readyz`.'),
+  ADMIN_TOKEN: optional(
+    secret,
+    'Opens `/sessions` on the admin port to those who send it as a bearer token.',
+  ),
+  UPSTREAM_URL: setting('http://127.0.0.1:3000', httpOrigin, 'Where the app listens.'),
+  UPSTREAM_HEAD_TIMEOUT_MS: setting(
+    '0',
+    milliseconds(0),
+    "Longest wait for the head of the app's answer; 0: none, as tool calls run for minutes.",
+  ),
+  SESSION_PROTOCOLS: setting(
+    'mcp,mcp-sse,rpc',
+    protocols,
+    'Where session ids are looked for, in this order: `mcp`, `mcp-sse`, `rpc`, `cookie:NAME`.',
+  ),
+  SESSION_ID_HINTS: setting(
+    'true',
+    boolean,
+    'Whether ids that the app mints reach the client with `~<machine>` appended.',
+  ),
+  SESSION_STORE_ENABLED: setting(
+    'true',
+    boolean,
+    'Whether bindings are stored at all. Without, hints and peers alone know owners.',
+  ),
+  SESSION_STORE_PATH: setting(
+    '/data/session-store.sqlite',
+    filePath,
+    'SQLite file, on a volume. `:memory:` keeps nothing on disk.',
+  ),
+  SESSION_STORE_URL: optional(
+    storeUrl,
+    'Database that the fleet shares, in place of the file: `redis://`, `rediss://`, `postgres://`; or `memory:`.',
+  ),
+  SESSION_STORE_NAMESPACE: optional(
+    namespace,
+    'Name that keeps fleets apart which share one database.',
+    'FLY_APP_NAME',
+  ),
+  SESSION_STORE_TTL_MS: setting(
+    '600000',
+    milliseconds(1, YEAR_MS),
+    'How long a session that is not used stays bound.',
+  ),
+  SESSION_STORE_CLEANUP_INTERVAL_MS: setting(
+    '60000',
+    milliseconds(0),
+    'How often expired bindings are removed; 0: never.',
+  ),
+  SESSION_STORE_RETRY_COUNT: setting(
+    '3',
+    integer(0, 20),
+    'How often a store operation is tried again after a passing failure.',
+  ),
+  SESSION_STORE_RETRY_DELAY_MS: setting(
+    '100',
+    milliseconds(0, 60_000),
+    'Wait before the first such try; it doubles with each.',
+  ),
+  SESSION_STORE_MAX_SESSIONS: setting(
+    '1000000',
+    integer(1, 100_000_000),
+    'Bindings held at most. The least recently used go first.',
+  ),
+  SESSION_MAX_AGE_MS: setting(
+    '0',
+    milliseconds(0, YEAR_MS),
+    "A binding's whole life, however often it is used; 0: no bound.",
+  ),
+  FLEET: setting(
+    'auto',
+    fleet,
+    "Who the other Machines are. `auto`: from Fly's DNS if `FLY_APP_NAME` is set, else `off`; or a list `id@host:peer-port,...`.",
+  ),
+  FLEET_RESOLVER: optional(
+    dnsServer,
+    'DNS server that knows the fleet, as `address:port`.',
+    "the system's",
+  ),
+  UNKNOWN_SESSION: setting(
+    'serve',
+    oneOf(['serve', 'reject']),
+    'What happens to an id that nobody knows: the app decides, or the sidecar answers 404.',
+  ),
+  OWNER_GONE: setting(
+    'reject',
+    oneOf(['reject', 'adopt']),
+    "What happens to an app's id whose Machine is gone for good: 404, or the app here decides.",
+  ),
+  REPLAY_TIMEOUT_MS: setting(
+    '10000',
+    milliseconds(1, MAX_KILL_TIMEOUT_MS),
+    'How long the edge tries to reach the owner before the request comes back.',
+  ),
+  REPLAY_MAX_BODY_BYTES: setting(
+    '1000000',
+    integer(0, MAX_REPLAYED_BODY_BYTES, ' of bytes'),
+    'Larger requests are forwarded over the private network instead of replayed.',
+  ),
+  DRAIN_TIMEOUT_MS: setting(
+    '25000',
+    milliseconds(0, MAX_KILL_TIMEOUT_MS - 1000),
+    'How long open requests are served after the first signal. Keep it below `kill_timeout` of `fly.toml`.',
+  ),
+  LOG_LEVEL: setting('info', oneOf(LOG_LEVELS), 'Least severe lines that are logged.'),
+  FLY_MACHINE_ID: setByFly(machineId, "This Machine's id.", 'made up'),
+  FLY_ALLOC_ID: setByFly(text, 'Older name of the same; used if `FLY_MACHINE_ID` is unset.'),
+  FLY_APP_NAME: setByFly(appName, 'Whose Machines are the fleet.'),
+  FLY_REGION: setByFly(label, "This Machine's region."),
+  FLY_PROCESS_GROUP: setByFly(label, 'Which of the Machines of the app are the fleet.'),
+} as const satisfies Record<string, Setting<unknown>>;
+
+export type SettingName = keyof typeof SETTINGS;
+export const SETTING_NAMES = Object.keys(SETTINGS) as readonly SettingName[];
+
+/** What the parsers have made of the environment. */
+export type SettingValues = {
+  readonly [Name in SettingName]: (typeof SETTINGS)[Name] extends Setting<infer Value>
+    ? Value
+    : never;
+};
+
+function setting<Value>(fallback: string, parse: Parse<Value>, summary: string): Setting<Value> {
+  return { parse, fallback, shownFallback: fallback, summary, isSetByFly: false };
+}
+
+function optional<Value>(
+  parse: Parse<Value>,
+  summary: string,
+  shownFallback = 'unset',
+): Setting<Value | undefined> {
+  return { parse, fallback: undefined, shownFallback, summary, isSetByFly: false };
+}
+
+function setByFly<Value>(
+  parse: Parse<Value>,
+  summary: string,
+  shownFallback = 'unset',
+): Setting<Value | undefined> {
+  return { ...optional(parse, summary, shownFallback), isSetByFly: true };
+}
+
+function text(value: string): { readonly value: string } {
+  return { value };
+}

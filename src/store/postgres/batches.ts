@@ -1,0 +1,171 @@
+/**
+ * Which question goes to Postgres when, and with which others:
+ *
+ *     asked ─ writes of its key under way? ─ yes ─> waits for them (a write for lookups, too)
+ *             └ no ─> ready ─ a connection is free ─> with all of its kind that are ready: one statement
+ *
+ * So a lone question goes at once, and what arrives while all connections are busy goes together.
+ * Of each key things happen in the order of their calls, though there are several connections.
+ */
+import type { Clock } from '../../clock.ts';
+import type { SessionKey } from '../../affinity/session.ts';
+import { startLimit } from './limit.ts';
+import { MAX_CONNECTIONS } from './pool.ts';
+import type { PostgresRow } from './pool.ts';
+import type { Question } from './statements.ts';
+import { StoreError } from '../store.ts';
+
+export interface PostgresBatches {
+  /** The row of the answer, if there is one. Rejects with what `perform` throws, or when time is up. */
+  ask(question: Question): Promise<PostgresRow | undefined>;
+  /** Resolves once all that was asked before is settled. */
+  settled(): Promise<void>;
+}
+
+export interface BatchesOptions {
+  readonly clock: Clock;
+  /** Performs questions of one kind, no two writes of one key among them. */
+  readonly perform: (
+    questions: readonly [Question, ...Question[]],
+    limitMs: number,
+  ) => Promise<readonly PostgresRow[]>;
+}
+
+const MAX_BATCH = 100;
+/** A second's worth of a busy sidecar; what comes then is refused at once. */
+const MAX_WAITING = 5_000;
+const LOOKUP_LIMIT_MS = 500;
+const WRITE_LIMIT_MS = 1_000;
+
+interface Job {
+  readonly question: Question;
+  /** The caller has its answer already: time was up. */
+  isOver: boolean;
+  readonly resolve: (row: PostgresRow | undefined) => void;
+  readonly reject: (error: unknown) => void;
+  /** To be called once it can have no effect any more. */
+  readonly leave: () => void;
+}
+
+export function createPostgresBatches({ clock, perform }: BatchesOptions): PostgresBatches {
+  const turns = createTurns();
+  const ready: Job[] = [];
+  let waitingCount = 0;
+  let busyCount = 0;
+
+  const pump = (): void => {
+    while (busyCount < MAX_CONNECTIONS && ready.length > 0) {
+      busyCount += 1;
+      void performAll(takeBatch(ready), perform).then(() => {
+        busyCount -= 1;
+        pump();
+      });
+    }
+  };
+  const start = (job: Job): void => {
+    ready.push(job);
+    pump();
+  };
+  const ask = (question: Question): Promise<PostgresRow | undefined> => {
+    if (waitingCount >= MAX_WAITING) {
+      const message = `the session store is behind by ${MAX_WAITING} operations`;
+      return Promise.reject(new StoreError('passing', message));
+    }
+    waitingCount += 1;
+    const turn = turns.enter(question.key, question.kind === 'lookup');
+    const leave = (): void => {
+      waitingCount -= 1;
+      turn.leave();
+    };
+    const { job, answer } = createJob(question, leave, clock);
+    if (turn.before === undefined) start(job);
+    else void turn.before.then(() => start(job));
+    return answer;
+  };
+
+  return { ask, settled: () => turns.settled() };
+}
+
+function createJob(
+  question: Question,
+  leave: () => void,
+  clock: Clock,
+): { job: Job; answer: Promise<PostgresRow | undefined> } {
+  const limitMs = limitOf(question);
+  const { promise, resolve, reject } = Promise.withResolvers<PostgresRow | undefined>();
+  const job = { question, isOver: false, resolve, reject, leave };
+  const cancel = startLimit(clock, limitMs, (error) => {
+    job.isOver = true;
+    reject(error);
+  });
+  return { job, answer: promise.finally(cancel) };
+}
+
+function limitOf({ kind }: Question): number {
+  return kind === 'lookup' ? LOOKUP_LIMIT_MS : WRITE_LIMIT_MS;
+}
+
+/** Those of the kind of the first. */
+function takeBatch(ready: Job[]): Job[] {
+  const batch: Job[] = [];
+  const rest: Job[] = [];
+  for (const job of ready.splice(0)) {
+    const isFitting =
+      batch.length < MAX_BATCH && (batch[0] ?? job).question.kind === job.question.kind;
+    if (job.isOver) job.leave();
+    else if (isFitting) batch.push(job);
+    else rest.push(job);
+  }
+  ready.push(...rest);
+  return batch;
+}
+
+/** Never rejects. */
+async function performAll(
+  batch: readonly Job[],
+  perform: BatchesOptions['perform'],
+): Promise<void> {
+  const [first, ...others] = batch.map(({ question }) => question);
+  // All of them were over.
+  if (first === undefined) return;
+  try {
+    const rows = await perform([first, ...others], limitOf(first));
+    const byKey = new Map(rows.map((row) => [row.key, row]));
+    for (const { question, resolve } of batch) resolve(byKey.get(question.key));
+  } catch (error) {
+    for (const { reject } of batch) reject(error);
+  } finally {
+    for (const { leave } of batch) leave();
+  }
+}
+
+interface Turn {
+  readonly isRead: boolean;
+  readonly before: Promise<unknown> | undefined;
+  readonly done: Promise<unknown>;
+}
+
+/** Of each key in the order of entering: a write alone, reads together. */
+function createTurns() {
+  const latest = new Map<SessionKey, Turn>();
+  return {
+    enter: (key: SessionKey, isRead: boolean) => {
+      const previous = latest.get(key);
+      const { promise, resolve } = Promise.withResolvers<undefined>();
+      const isTogether = isRead && previous?.isRead === true;
+      const turn: Turn = {
+        isRead,
+        before: isTogether ? previous.before : previous?.done,
+        done: isTogether ? Promise.all([previous.done, promise]) : promise,
+      };
+      latest.set(key, turn);
+      void turn.done.then(() => {
+        if (latest.get(key) === turn) latest.delete(key);
+      });
+      return { before: turn.before, leave: () => resolve(undefined) };
+    },
+    settled: async () => {
+      await Promise.all([...latest.values()].map(({ done }) => done));
+    },
+  };
+}

@@ -1,0 +1,60 @@
+/** Rows of Postgres as bindings and outcomes, in the clock of this process. */
+import { parseMachineId, parseSessionKey } from '../../affinity/session.ts';
+import type { Binding } from '../../affinity/session.ts';
+import type { PostgresRow } from './pool.ts';
+import { ORIGINS } from './statements.ts';
+import type { Outcome, Write } from '../rules.ts';
+import { StoreError } from '../store.ts';
+
+/** A Machine that was suspended may have a wrong clock, so only durations are taken over. */
+export function toBinding(row: PostgresRow, now: number): Binding {
+  const serverNow = Number(row.now);
+  const key = parseSessionKey(String(row.key));
+  const machine = parseMachineId(String(row.machine));
+  if (key === undefined || machine === undefined) {
+    throw new StoreError('fatal', 'a row of fly_affinity_sessions is no binding: who wrote it?');
+  }
+  return {
+    key,
+    machine,
+    // A newer fly-affinity beside us may know more origins; the weakest is the safe guess.
+    origin: ORIGINS[Number(row.origin)] ?? 'copied',
+    generation: Number(row.generation),
+    createdAt: now - (serverNow - Number(row.created_at)),
+    expiresAt: now + (Number(row.expires_at) - serverNow),
+  };
+}
+
+/** `row` is what the write returned. A delete leaves nothing that is known of. */
+export function toOutcome(write: Write, row: PostgresRow | undefined, now: number): Outcome {
+  if (row === undefined || write.kind === 'delete') {
+    return { after: undefined, hasTakenEffect: row !== undefined };
+  }
+  const after = toBinding(row, now);
+  return { after, hasTakenEffect: hasTakenEffect(write, after, row.owner) };
+}
+
+/** `owner` is whose it was, where it was there already. */
+function hasTakenEffect(
+  write: Exclude<Write, { kind: 'delete' }>,
+  after: Binding,
+  owner: unknown,
+): boolean {
+  switch (write.kind) {
+    case 'claim':
+      return after.machine === write.machine;
+    case 'upsert':
+      return after.machine === write.machine && after.generation === write.generation;
+    case 'rebind':
+      return owner === write.from;
+    case 'touch':
+    case 'expireWithin':
+      return true;
+  }
+}
+
+/** What a delete that was refused has left there it does not tell. */
+export function leftBy(write: Write, outcome: Outcome): Binding | 'absent' | 'unknown' {
+  const isRefused = write.kind === 'delete' && !outcome.hasTakenEffect;
+  return outcome.after ?? (isRefused ? 'unknown' : 'absent');
+}

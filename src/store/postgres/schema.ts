@@ -1,0 +1,89 @@
+/** The schema of the Postgres database, as the steps that lead to it. */
+import { nextStep } from '../migrations.ts';
+import type { MigrationStep, Schema } from '../migrations.ts';
+import type { PostgresPool, Query } from './pool.ts';
+
+/**
+ * The index on the expiry serves the clean-up and the eviction, and makes every touch write to both
+ * indexes (https://www.postgresql.org/docs/current/storage-hot.html): that is what a touch costs once
+ * in a tenth of a session's time to live, where a walk over the table would cost every clean-up. For
+ * the row versions that touches leave behind, a vacuum comes earlier than by default.
+ */
+export const POSTGRES_STEPS: readonly MigrationStep[] = [
+  {
+    oldestReader: 1,
+    sql: `
+  CREATE TABLE fly_affinity_migrations (
+    version integer PRIMARY KEY,
+    oldest_reader integer NOT NULL,    -- the lowest version that still understands it
+    applied_at timestamptz NOT NULL DEFAULT now()
+  );
+
+  CREATE TABLE fly_affinity_sessions (
+    namespace text COLLATE "C" NOT NULL,
+    key bytea NOT NULL,
+    machine text NOT NULL,
+    origin smallint NOT NULL,          -- 0 learned, 1 adopted, 2 copied
+    generation bigint NOT NULL,
+    created_at bigint NOT NULL,        -- ms since the epoch, by the clock of the database
+    expires_at bigint NOT NULL,
+    PRIMARY KEY (namespace, key)
+  ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+
+  CREATE INDEX fly_affinity_sessions_by_expiry
+    ON fly_affinity_sessions (namespace, origin, expires_at);
+  `,
+  },
+];
+
+export const POSTGRES_SCHEMA_VERSION = POSTGRES_STEPS.length;
+
+/** "FlyA" in ASCII: other programs in the database have locks of their own. */
+export const LOCK_CLASS = 0x466c7941;
+const MIGRATION_LOCK = 0;
+
+/**
+ * Brings the database to {@link POSTGRES_SCHEMA_VERSION}, or leaves a newer one alone that may be
+ * used as it is. Rejects with a `fatal` {@link StoreError} for one that may not, and pg's errors.
+ */
+export async function migratePostgres(pool: PostgresPool, steps = POSTGRES_STEPS): Promise<void> {
+  const isDone = async (): Promise<boolean> =>
+    nextStep(await pool.transaction(look), steps) === undefined;
+  while (!(await isDone())) {
+    await pool.transaction((query) => takeNextStep(query, steps));
+  }
+}
+
+async function takeNextStep(query: Query, steps: readonly MigrationStep[]): Promise<void> {
+  await query('SELECT pg_advisory_xact_lock($1, $2)', [LOCK_CLASS, MIGRATION_LOCK]);
+  const next = nextStep(await look(query), steps);
+  // None if another starter was faster.
+  if (next === undefined) return;
+  const { version, oldestReader } = next.becomes;
+  await query(next.sql);
+  await query('INSERT INTO fly_affinity_migrations (version, oldest_reader) VALUES ($1, $2)', [
+    version,
+    oldestReader,
+  ]);
+}
+
+/**
+ * Not by `to_regclass`, which may know from before another starter's step that there is no such
+ * table: to read from a catalog is to see what is there now.
+ */
+const HAS_TABLE = `
+  SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_class
+    WHERE relname = 'fly_affinity_migrations' AND pg_catalog.pg_table_is_visible(oid)
+  ) AS is_there`;
+const LATEST =
+  'SELECT version, oldest_reader FROM fly_affinity_migrations ORDER BY version DESC LIMIT 1';
+
+async function look(query: Query): Promise<Schema> {
+  const [table] = await query(HAS_TABLE);
+  const [latest] = table?.is_there === true ? await query(LATEST) : [];
+  return {
+    version: Number(latest?.version ?? 0),
+    oldestReader: Number(latest?.oldest_reader ?? 0),
+  };
+}

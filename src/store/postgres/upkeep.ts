@@ -1,0 +1,202 @@
+/**
+ * Keeps a namespace within its bounds. Counting a million rows takes a tenth of a second, and a
+ * counter in a row of its own would be locked by every new binding of the fleet. So each sidecar
+ * counts the rows now and then, and writes freely for as long as the bound can't have been exceeded
+ * by much, though others write at the same rate:
+ *
+ *     written ─ less than the allowance since the last count ─> nothing
+ *             └ else ─> count ─ within the bounds ─> a new allowance
+ *                             └ beyond ─> clean up
+ *
+ * A clean-up removes what has expired, then what is too much. Both go by SKIP LOCKED: sidecars that
+ * clean up at once share the work, and none waits for another.
+ */
+import { hash } from 'node:crypto';
+import type { BindingOrigin, SessionKey } from '../../affinity/session.ts';
+import { createAllowance, excessOf } from './bounds.ts';
+import type { Allowance, Counts } from './bounds.ts';
+import type { PostgresPool, Query } from './pool.ts';
+import { LOCK_CLASS } from './schema.ts';
+import { commonValues, NOW, ORIGINS } from './statements.ts';
+import type { StatementSettings } from './statements.ts';
+
+export interface Census {
+  /** Expired ones included. */
+  readonly all: Counts;
+  readonly alive: Counts;
+}
+
+export interface UpkeepOptions {
+  readonly pool: Pick<PostgresPool, 'transaction'>;
+  readonly settings: StatementSettings;
+  readonly maxSessions: number;
+  /** Bindings that made room for others. */
+  readonly onEvicted: (keys: readonly SessionKey[]) => void;
+  /** Of what went on by itself. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** Rows removed in one transaction: it takes some ms. */
+const CLEANUP_BATCH = 500;
+/** With a count before it; so a bound that was lowered by a million is reached in a minute. */
+const EVICTION_BATCH = 10_000;
+
+const COUNT = `
+  SELECT origin, count(*) AS all, count(*) FILTER (WHERE expires_at > ${NOW}) AS alive
+  FROM fly_affinity_sessions WHERE namespace = $1 GROUP BY origin`;
+
+/** By their places on disk, which rows keep while they are locked. */
+const REMOVE_EXPIRED = `
+  DELETE FROM fly_affinity_sessions WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM fly_affinity_sessions
+    WHERE namespace = $1 AND origin = ANY($3::smallint[]) AND expires_at <= ${NOW}
+    LIMIT $4 FOR UPDATE SKIP LOCKED))
+  RETURNING 1`;
+
+const REMOVE_OLDEST = `
+  DELETE FROM fly_affinity_sessions WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM fly_affinity_sessions
+    WHERE namespace = $1 AND origin = $3 AND expires_at > ${NOW}
+    ORDER BY expires_at LIMIT $4 FOR UPDATE SKIP LOCKED))
+  RETURNING encode(key, 'hex') AS key`;
+
+/** What rejects does so with pg's errors. */
+export class PostgresUpkeep {
+  readonly #options: UpkeepOptions;
+  readonly #allowance: Allowance;
+  /** Clean-ups and the making of room, one at a time. */
+  #last: Promise<unknown> = Promise.resolve();
+  #isMakingRoom = false;
+  #isStopped = false;
+
+  constructor(options: UpkeepOptions) {
+    this.#options = options;
+    this.#allowance = createAllowance(options.maxSessions);
+  }
+
+  /** Removes what has expired and what is too much; returns how many. */
+  cleanUp(): Promise<number> {
+    return this.#inTurn(() => this.#removeAll());
+  }
+
+  count(): Promise<Census> {
+    const { pool, settings } = this.#options;
+    return pool.transaction((query) => countIn(query, settings));
+  }
+
+  /** To be told of each binding that may be new; what comes of it goes on by itself. */
+  noteWritten(origin: BindingOrigin): void {
+    this.#allowance.use(origin);
+    this.#makeRoomIfDue();
+  }
+
+  /** Resolves once there is room for what was written before. Never rejects. */
+  async settled(): Promise<void> {
+    await this.#last;
+    // What was written while that went on has another one.
+    await this.#last;
+  }
+
+  /** Begins nothing more; a clean-up ends after what it is about. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  #makeRoomIfDue(): void {
+    if (this.#isMakingRoom || this.#isStopped || !this.#allowance.isUsedUp()) return;
+    this.#isMakingRoom = true;
+    void this.#inTurn(() => this.#makeRoom());
+  }
+
+  /** Never rejects. */
+  async #makeRoom(): Promise<void> {
+    const { maxSessions, onError } = this.#options;
+    try {
+      this.#allowance.renew();
+      const { all } = await this.count();
+      this.#allowance.grant(all);
+      if (excessOf(all, maxSessions).length > 0) await this.#removeAll();
+    } catch (error) {
+      if (!this.#isStopped) onError(error);
+    }
+    this.#isMakingRoom = false;
+    this.#makeRoomIfDue();
+  }
+
+  async #removeAll(): Promise<number> {
+    const { pool, settings } = this.#options;
+    const removeExpired = (): Promise<number> =>
+      pool.transaction((query) => removeExpiredIn(query, settings));
+    const expired = await this.#repeat(CLEANUP_BATCH, removeExpired);
+    return expired + (await this.#repeat(EVICTION_BATCH, () => this.#evict()));
+  }
+
+  async #evict(): Promise<number> {
+    const { pool, settings, maxSessions, onEvicted } = this.#options;
+    const evicted = await pool.transaction((query) => evictIn(query, settings, maxSessions));
+    onEvicted(evicted);
+    return evicted.length;
+  }
+
+  async #repeat(batch: number, remove: () => Promise<number>): Promise<number> {
+    let total = 0;
+    for (let removed = batch; removed >= batch && !this.#isStopped; total += removed) {
+      removed = await remove();
+    }
+    return total;
+  }
+
+  #inTurn<Result>(run: () => Promise<Result>): Promise<Result> {
+    const result = this.#last.then(run);
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+}
+
+async function countIn(query: Query, settings: StatementSettings): Promise<Census> {
+  const rows = await query(COUNT, commonValues(settings));
+  const column = (name: 'all' | 'alive'): Counts => {
+    const countOf = (origin: BindingOrigin): number =>
+      Number(rows.find((row) => row.origin === ORIGINS.indexOf(origin))?.[name] ?? 0);
+    return {
+      learned: countOf('learned'),
+      adopted: countOf('adopted'),
+      copied: countOf('copied'),
+    };
+  };
+  return { all: column('all'), alive: column('alive') };
+}
+
+async function removeExpiredIn(query: Query, settings: StatementSettings): Promise<number> {
+  const values = [...commonValues(settings), [...ORIGINS.keys()], CLEANUP_BATCH];
+  return (await query(REMOVE_EXPIRED, values)).length;
+}
+
+/**
+ * None if another sidecar is about it: both would take what is too much. What has expired is not
+ * counted, for another may be in the middle of removing it.
+ */
+async function evictIn(
+  query: Query,
+  settings: StatementSettings,
+  maxSessions: number,
+): Promise<readonly SessionKey[]> {
+  const lock = [LOCK_CLASS, lockNumberOf(settings.namespace)];
+  const [row] = await query('SELECT pg_try_advisory_xact_lock($1, $2) AS is_ours', lock);
+  if (row?.is_ours !== true) return [];
+  const { alive } = await countIn(query, settings);
+  const evicted: SessionKey[] = [];
+  for (const [origin, excess] of excessOf(alive, maxSessions)) {
+    const limit = Math.min(excess, EVICTION_BATCH - evicted.length);
+    const values = [...commonValues(settings), ORIGINS.indexOf(origin), limit];
+    for (const { key } of await query(REMOVE_OLDEST, values)) {
+      evicted.push(String(key) as SessionKey);
+    }
+  }
+  return evicted;
+}
+
+/** Any 32 bits. Two namespaces with the same ones would clean up one after the other. */
+function lockNumberOf(namespace: string): number {
+  return hash('sha256', namespace, 'buffer').readInt32BE();
+}

@@ -1,0 +1,186 @@
+/**
+ * The connection to a Redis server, made anew whenever it breaks:
+ *
+ *     up ─ broken, silent for 5 s, or a replica now ─> down ─ pause ─> dialing ─ connected ─> up
+ *                                                       ^                 └ failed ┐
+ *                                                       └──── a longer pause ──────┘
+ *     any ─ close ─> closed
+ *
+ * Nothing is queued while it is down: a question fails at once. There is one link at a time, so the
+ * order of the questions is the order on the server. A question whose time is up has failed for who
+ * asked; the server may still do it, and its late answer is dropped, for answers come in order.
+ */
+import { DisconnectsClientError } from 'redis';
+import type { Cancel, Clock } from '../../clock.ts';
+import { backoffDelayMs } from '../../resilience.ts';
+import type { RedisAddress } from './address.ts';
+import { codeOf, isReply, toStoreError } from './errors.ts';
+import { dialRedis } from './link.ts';
+import type { RedisLink } from './link.ts';
+import { StoreError } from '../store.ts';
+
+export interface RedisConnectionOptions {
+  readonly address: RedisAddress;
+  readonly clock: Clock;
+  readonly random: () => number;
+  /** Told once when the connection is lost, not of every attempt to get it back. */
+  readonly onError?: ((error: StoreError) => void) | undefined;
+  /** Told when a connection that was up is given up, for whatever reason. */
+  readonly onDisrupted?: (() => void) | undefined;
+}
+
+type State =
+  | { readonly kind: 'up'; readonly link: RedisLink }
+  | { readonly kind: 'down'; readonly why: StoreError }
+  | { readonly kind: 'closed' };
+
+/** Half a second on average until a server that came back is found, however long it was away. */
+const PAUSES = { delayMs: 50, maxDelayMs: 5_000 };
+/** A server that says nothing at all for that long may be gone without a goodbye. */
+const MAX_SILENCE_MS = 5_000;
+/** A replica may be all there is: it is asked to be another server that often at most. */
+const RENEWAL_MS = 10_000;
+
+export class RedisConnection {
+  readonly #options: RedisConnectionOptions;
+  readonly #clock: Clock;
+  readonly #closing = new AbortController();
+  #state: State;
+  /** Answers of all links. While it stands still, nobody has said anything. */
+  #heard = 0;
+  /** Of the look whether a link that is late has said anything since. */
+  #cancelSuspicion: Cancel | undefined;
+  #renewedAtMs = -Infinity;
+  #reconnecting: Promise<void> | undefined;
+
+  private constructor(options: RedisConnectionOptions) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#state = { kind: 'down', why: new StoreError('passing', 'not connected yet') };
+  }
+
+  /** Rejects with a {@link StoreError} if the first attempt fails; then nothing is left open. */
+  static async open(options: RedisConnectionOptions): Promise<RedisConnection> {
+    const connection = new RedisConnection(options);
+    await connection.#dial();
+    return connection;
+  }
+
+  isUp(): boolean {
+    return this.#state.kind === 'up';
+  }
+
+  /** Rejects with the server's error, the library's, or a {@link StoreError}. */
+  ask(command: readonly string[], limitMs: number): Promise<unknown> {
+    const state = this.#state;
+    if (state.kind !== 'up') return Promise.reject(whyNot(state));
+    const { link } = state;
+    const heardBefore = this.#heard;
+    return new Promise((resolve, reject) => {
+      const cancel = this.#clock.after(limitMs, () => {
+        // While this process was busy an answer may have come that is still to be read.
+        setImmediate(() => {
+          this.#suspect(link, heardBefore, MAX_SILENCE_MS - limitMs);
+          reject(new StoreError('passing', `no answer within ${limitMs} ms`));
+        });
+      });
+      link.send(command).then(
+        (answer) => {
+          cancel();
+          this.#heard += 1;
+          resolve(answer);
+        },
+        (error: unknown) => {
+          cancel();
+          if (isReply(error)) this.#heard += 1;
+          reject(this.#explain(error));
+          if (codeOf(error) === 'READONLY') this.#renew(link, error);
+        },
+      );
+    });
+  }
+
+  async close(): Promise<void> {
+    const state = this.#state;
+    this.#state = { kind: 'closed' };
+    this.#closing.abort();
+    this.#cancelSuspicion?.();
+    if (state.kind === 'up') state.link.close();
+    await this.#reconnecting;
+  }
+
+  async #dial(): Promise<void> {
+    const { address } = this.#options;
+    const link: RedisLink = await dialRedis(address, {
+      clock: this.#clock,
+      signal: this.#closing.signal,
+      onBroken: (error) => this.#lose(link, toStoreError('the connection', error)),
+    });
+    // A close in between has closed it.
+    if (this.#state.kind !== 'closed') this.#state = { kind: 'up', link };
+  }
+
+  /** What a link that was closed says is not why it was closed. */
+  #explain(error: unknown): Error {
+    const state = this.#state;
+    if (error instanceof DisconnectsClientError && state.kind !== 'up') return whyNot(state);
+    return error instanceof Error ? error : new Error(String(error));
+  }
+
+  /** One late answer says little. */
+  #suspect(link: RedisLink, heardBefore: number, moreMs: number): void {
+    if (this.#cancelSuspicion || this.#heard > heardBefore) return;
+    this.#cancelSuspicion = this.#clock.after(moreMs, () => {
+      this.#cancelSuspicion = undefined;
+      if (this.#heard > heardBefore) return;
+      this.#lose(link, new StoreError('passing', `no answer within ${MAX_SILENCE_MS} ms`));
+    });
+  }
+
+  /** The name of the server may stand for another one by now. */
+  #renew(link: RedisLink, error: unknown): void {
+    const now = this.#clock.monotonicMs();
+    if (now - this.#renewedAtMs < RENEWAL_MS) return;
+    this.#renewedAtMs = now;
+    this.#giveUp(link, toStoreError('writing', error));
+  }
+
+  #lose(link: RedisLink, why: StoreError): void {
+    if (this.#giveUp(link, why)) this.#options.onError?.(why);
+  }
+
+  /** False if that was done already. */
+  #giveUp(link: RedisLink, why: StoreError): boolean {
+    if (this.#state.kind !== 'up' || this.#state.link !== link) return false;
+    this.#state = { kind: 'down', why };
+    this.#cancelSuspicion?.();
+    this.#cancelSuspicion = undefined;
+    link.close();
+    this.#reconnecting = this.#reconnect();
+    this.#options.onDisrupted?.();
+    return true;
+  }
+
+  #isDown(): boolean {
+    return this.#state.kind === 'down';
+  }
+
+  async #reconnect(): Promise<void> {
+    const { signal } = this.#closing;
+    for (let attempt = 0; this.#isDown(); attempt += 1) {
+      await this.#clock.sleep(backoffDelayMs(attempt, PAUSES, this.#options.random), signal);
+      if (signal.aborted) return;
+      try {
+        await this.#dial();
+      } catch (error) {
+        if (this.#isDown()) this.#state = { kind: 'down', why: toStoreError('connecting', error) };
+      }
+    }
+  }
+}
+
+function whyNot(state: Exclude<State, { kind: 'up' }>): StoreError {
+  if (state.kind === 'closed') return new StoreError('closed', 'the session store is closed');
+  const { code, message } = state.why;
+  return new StoreError(code, `there is no connection: ${message}`, { cause: state.why });
+}

@@ -1,0 +1,237 @@
+/**
+ * The store in a Redis server that the fleet shares (Redis from 6.2 on, Valkey, Upstash). Every
+ * operation is one script, atomic on the server and one round trip from it:
+ *
+ *     lookup ─ said by the server within the last second ─> answered from here
+ *              └ else ───────────────────────────────────> script, 500 ms at most
+ *     writes ─────────────────────────────────────────────> script, 1 s at most
+ *
+ * All go through one connection without waiting for each other, so they take effect in the order of
+ * their calls. What a binding survives is what the server is set up for: its append-only file, its
+ * replicas. A write that failed for its time alone may still take effect.
+ */
+import type { Binding } from '../../affinity/session.ts';
+import type { Clock } from '../../clock.ts';
+import { parseRedisUrl } from './address.ts';
+import { createScriptCalls } from './calls.ts';
+import type { CallScript } from './calls.ts';
+import { RedisConnection } from './connection.ts';
+import { isReply, toStoreError } from './errors.ts';
+import { createRedisLookup } from './lookup.ts';
+import { keysIn, limitArguments, parseOutcome, parseRow, writeArguments } from './rows.ts';
+import type { RedisKeys } from './rows.ts';
+import { CLEANUP, COUNT, PAGE, WRITE } from './scripts.ts';
+import { createRemoteCache } from '../remote-cache.ts';
+import type { RemoteCache } from '../remote-cache.ts';
+import type { Outcome, Write } from '../rules.ts';
+import { StoreError } from '../store.ts';
+import type { OnStoreOperation, SessionStore, StoreLimits } from '../store.ts';
+import { createTimed } from '../timed.ts';
+import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
+
+export interface RedisStoreOptions {
+  /** `redis://` or `rediss://`, credentials included. */
+  readonly url: string;
+  /** Part of every key: fleets with different ones see nothing of each other. */
+  readonly namespace: string;
+  readonly clock: Clock;
+  readonly limits: StoreLimits;
+  readonly random: () => number;
+  readonly onOperation?: OnStoreOperation;
+  /** What no caller hears of: reads that began to fail, a connection lost. */
+  readonly onError?: (error: StoreError) => void;
+  /** A connection that was up has broken: what the server had acknowledged may be lost. */
+  readonly onDisrupted?: () => void;
+  /** In place of the server's own clock, for tests; in ms since the epoch. */
+  readonly serverTime?: () => number;
+}
+
+const WRITE_LIMIT_MS = 1_000;
+/** About 25 MB when full: the sessions that one sidecar is expected to have in use at once. */
+const MAX_HOT_BINDINGS = 100_000;
+/** Bindings that one script removes or lists: a millisecond or two in which the server does nothing else. */
+const STRIDE = 500;
+
+/** What every operation needs. */
+interface Parts {
+  readonly call: CallScript;
+  readonly keys: RedisKeys;
+  readonly limits: StoreLimits;
+  readonly clock: Clock;
+  readonly cache: RemoteCache;
+  /** ARGV[1] of every script: when it is, or nothing where the server is to say so. */
+  readonly moment: () => string;
+}
+
+/** Rejects within two seconds with a {@link StoreError} that names the server, what was found and what to do. */
+export async function openRedisStore(options: RedisStoreOptions): Promise<SessionStore> {
+  const { url, clock, random, onError, onDisrupted } = options;
+  const address = parseRedisUrl(url);
+  try {
+    const connection = await RedisConnection.open({
+      ...{ address, clock, random, onError, onDisrupted },
+    });
+    return createRedisStore(connection, options);
+  } catch (error) {
+    throw describeOpenFailure(address.shown, toStoreError('opening', error));
+  }
+}
+
+function createRedisStore(connection: RedisConnection, options: RedisStoreOptions): SessionStore {
+  const { clock, limits, onOperation, onError, serverTime } = options;
+  const counters = createStoreCounters();
+  const timed = createTimed(clock, counters, onOperation);
+  const cache = createRemoteCache(clock, MAX_HOT_BINDINGS);
+  const call = createScriptCalls(connection, clock);
+  const keys = keysIn(options.namespace);
+  const moment = (): string => (serverTime ? String(Math.floor(serverTime())) : '');
+  const parts: Parts = { call, keys, limits, clock, cache, moment };
+  // A connection that is lost was told of already.
+  const onFailing = (error: StoreError): void => {
+    if (connection.isUp()) onError?.(error);
+  };
+  const lookup = createRedisLookup({ ...parts, timed, counters, onFailing });
+  const underWay = new Set<Promise<unknown>>();
+  let closed: Promise<void> | undefined;
+
+  const assertOpen = (): void => {
+    if (closed) throw new StoreError('closed', 'the session store is closed');
+  };
+  /** Finished before a close. */
+  const finish = async <Result>(work: Promise<Result>): Promise<Result> => {
+    underWay.add(work);
+    return work.finally(() => underWay.delete(work));
+  };
+  const perform = (write: Write): Promise<Outcome> =>
+    timed(write.kind, async () => {
+      assertOpen();
+      return finish(performWrite(parts, write));
+    });
+
+  return {
+    kind: 'redis',
+    isShared: true,
+    lookup: (key) => (closed ? 'unknown' : lookup(key)),
+    ...createWriteMethods(clock, counters, perform),
+    cleanup: () =>
+      timed('cleanup', async () => {
+        assertOpen();
+        const removed = await cleanUp(parts, assertOpen);
+        counters.lastCleanupAt = clock.now();
+        return removed;
+      }),
+    entries: () => pageThrough(parts, assertOpen),
+    getMetrics: async () => {
+      assertOpen();
+      // What the server's disk and memory hold for others too says nothing of this store.
+      return { ...(await count(parts)), sizeBytes: 0, ...counters };
+    },
+    close: () => (closed ??= close(connection, underWay)),
+  };
+}
+
+async function close(
+  connection: RedisConnection,
+  underWay: ReadonlySet<Promise<unknown>>,
+): Promise<void> {
+  await Promise.allSettled(underWay);
+  await connection.close();
+}
+
+async function performWrite(parts: Parts, write: Write): Promise<Outcome> {
+  const { keys, limits, clock, cache } = parts;
+  const args = writeArguments(write);
+  const end = cache.beginWrite(write.key);
+  try {
+    const [reply = '', ...evicted] = await ask(parts, `store ${write.kind}`, {
+      script: WRITE,
+      keys: [keys.prefix + write.key, ...keys.indexes],
+      args: [parts.moment(), String(limits.maxAgeMs), ...limitArguments(limits), ...args],
+    });
+    const outcome = parseOutcome(write.key, reply, clock.now());
+    end(outcome.after ?? 'absent');
+    forgetAll(cache, evicted);
+    return outcome;
+  } catch (error) {
+    end('unknown');
+    throw error;
+  }
+}
+
+/** Removes a stride at a time, so that others get their turn in between. */
+async function cleanUp(parts: Parts, assertOpen: () => void): Promise<number> {
+  const { keys, limits, cache } = parts;
+  let total = 0;
+  let removedCount: number;
+  do {
+    assertOpen();
+    const [removed, ...sessions] = await ask(parts, 'store cleanup', {
+      script: CLEANUP,
+      keys: keys.indexes,
+      args: [parts.moment(), ...limitArguments(limits), keys.prefix, String(STRIDE)],
+    });
+    forgetAll(cache, sessions);
+    removedCount = Number(removed);
+    total += removedCount;
+  } while (removedCount >= STRIDE);
+  return total;
+}
+
+function forgetAll(cache: RemoteCache, sessions: readonly string[]): void {
+  for (const session of sessions) cache.delete(session as Binding['key']);
+}
+
+/**
+ * One sorted set after the other. What is there all the time is listed; while the server enlarges or
+ * shrinks a set, or a binding goes to another, one may be listed twice.
+ */
+async function* pageThrough(parts: Parts, assertOpen: () => void): AsyncGenerator<Binding> {
+  const { keys, clock } = parts;
+  for (const index of keys.indexes) {
+    let cursor = '0';
+    do {
+      assertOpen();
+      const [next = '0', ...rows]: string[] = await ask(parts, 'listing the store', {
+        script: PAGE,
+        keys: [index],
+        args: [parts.moment(), cursor, String(STRIDE), keys.prefix],
+      });
+      cursor = next;
+      for (const row of rows) yield parseRow(row, clock.now());
+    } while (cursor !== '0');
+  }
+}
+
+async function count(parts: Parts): Promise<{ total: number; expired: number }> {
+  const [total, expired] = await ask(parts, 'counting the store', {
+    script: COUNT,
+    keys: parts.keys.indexes,
+    args: [parts.moment()],
+  });
+  return { total: Number(total), expired: Number(expired) };
+}
+
+/** `doing` is what failed, in the words of the error. */
+async function ask(
+  { call }: Parts,
+  doing: string,
+  question: Omit<Parameters<CallScript>[0], 'limitMs'>,
+): Promise<string[]> {
+  try {
+    return await call({ ...question, limitMs: WRITE_LIMIT_MS });
+  } catch (error) {
+    throw toStoreError(doing, error);
+  }
+}
+
+function describeOpenFailure(server: string, error: StoreError): StoreError {
+  const { code, message, cause } = error;
+  const text = `the session store at ${server} can not be used: ${message}; ${adviceOn(error)}`;
+  return new StoreError(code, text, { cause });
+}
+
+function adviceOn({ code, cause }: StoreError): string {
+  if (code !== 'passing') return 'look at address, user, password and rights in SESSION_STORE_URL';
+  if (isReply(cause)) return 'it is there, and may have recovered by the next attempt';
+  return 'is it running, can it be reached from here, and does it want TLS (rediss://) or not?';
+}

@@ -1,0 +1,128 @@
+/** How bindings and writes travel to a Redis server and back: keys, arguments, replies. */
+import { parseMachineId, parseSessionKey } from '../../affinity/session.ts';
+import type { Binding, BindingOrigin, SessionKey } from '../../affinity/session.ts';
+import { wholeTtlMs } from '../rules.ts';
+import type { Outcome, Write } from '../rules.ts';
+import { adoptedCap, EVICTION_ORDER, StoreError } from '../store.ts';
+import type { StoreLimits } from '../store.ts';
+
+export interface RedisKeys {
+  /** What stands before a session key. */
+  readonly prefix: string;
+  /** The sorted sets, in the order of eviction. */
+  readonly indexes: readonly string[];
+}
+
+/** The braces make a cluster keep all of them together; in the namespace itself they are escaped. */
+export function keysIn(namespace: string): RedisKeys {
+  const prefix = `fly-affinity:{${encodeURIComponent(namespace)}}:`;
+  return { prefix, indexes: EVICTION_ORDER.map((origin) => `${prefix}${origin}`) };
+}
+
+/** As the scripts take them, after the moment. */
+export function limitArguments({ maxSessions }: StoreLimits): string[] {
+  return [String(maxSessions), String(adoptedCap(maxSessions))];
+}
+
+/** Of the script WRITE, from the kind on. */
+export function writeArguments(write: Write): string[] {
+  const { kind, now } = write;
+  switch (kind) {
+    case 'claim':
+      return [kind, ttlOf(write), write.machine, write.origin];
+    case 'upsert': {
+      const age = wholeAge(now - (write.createdAt ?? now), now);
+      const generation = wholeGeneration(write.generation);
+      return [kind, ttlOf(write), write.machine, write.origin, generation, age];
+    }
+    case 'rebind':
+      return [kind, ttlOf(write), write.to, write.origin, '', '', write.from];
+    case 'touch':
+    case 'expireWithin':
+      return [kind, ttlOf(write)];
+    case 'delete':
+      return [kind, '0', write.ifMachine ?? ''];
+  }
+}
+
+function ttlOf({ ttlMs }: { readonly ttlMs: number }): string {
+  return String(wholeTtlMs(ttlMs));
+}
+
+/** Nothing is older than the epoch, or unborn. */
+function wholeAge(ageMs: number, now: number): string {
+  return String(ageMs > 0 ? Math.min(Math.ceil(ageMs), now) : 0);
+}
+
+function wholeGeneration(generation: number): string {
+  if (Number.isSafeInteger(generation) && generation >= 0) return String(generation);
+  throw new StoreError('fatal', `a generation must be a whole number, got ${generation}`);
+}
+
+/** What the script WRITE answers: `1` or `0`, then the binding that is there now. */
+export function parseOutcome(key: SessionKey, reply: string, now: number): Outcome {
+  const after = reply.slice('1 '.length);
+  return {
+    after: after === '' ? undefined : parseBinding(key, after, now),
+    hasTakenEffect: reply.startsWith('1'),
+  };
+}
+
+const SESSION_KEY_LENGTH = 32;
+
+/** What the script PAGE answers for each binding: its session key before it. */
+export function parseRow(row: string, now: number): Binding {
+  const key = parseSessionKey(row.slice(0, SESSION_KEY_LENGTH));
+  if (key === undefined) throw unreadable();
+  return parseBinding(key, row.slice(SESSION_KEY_LENGTH + 1), now);
+}
+
+/** As the scripts read it: see BINDING in scripts.ts. */
+const STORED = /^([a-z]+) (\d+) (-?\d+) (\d+) ([a-z0-9]+)/;
+
+/** What the script LOOKUP answers: the binding as it is stored, and the server's time in ms and µs. */
+export function parseStored(
+  key: SessionKey,
+  [text, wholeMs, micros]: readonly string[],
+  now: number,
+): Binding | 'absent' {
+  const [, origin = '', generation, createdAt, expiresAt, machine = ''] =
+    STORED.exec(text ?? '') ?? [];
+  const owner = parseMachineId(machine);
+  const serverNow = Number(wholeMs) + Math.floor(Number(micros) / 1_000);
+  const remainingMs = Number(expiresAt) - serverNow;
+  // What is no binding counts as none, as it does for the scripts.
+  if (owner === undefined || !ORIGINS.has(origin) || !(remainingMs > 0)) return 'absent';
+  return {
+    key,
+    machine: owner,
+    origin: origin as BindingOrigin,
+    generation: Number(generation),
+    createdAt: now - Math.max(0, serverNow - Number(createdAt)),
+    expiresAt: now + remainingMs,
+  };
+}
+
+const ORIGINS: ReadonlySet<string> = new Set(EVICTION_ORDER);
+
+/** Of age and time left, which the server has measured, moments are made by the clock of this process. */
+export function parseBinding(key: SessionKey, text: string, now: number): Binding {
+  const [origin = '', generation, ageMs, remainingMs, machine] = text.split(' ');
+  const owner = parseMachineId(machine ?? '');
+  if (owner === undefined || !ORIGINS.has(origin)) throw unreadable();
+  return {
+    key,
+    machine: owner,
+    origin: origin as BindingOrigin,
+    generation: Number(generation),
+    createdAt: now - Math.max(0, Number(ageMs)),
+    expiresAt: now + Number(remainingMs),
+  };
+}
+
+function unreadable(): StoreError {
+  return new StoreError(
+    'fatal',
+    'the Redis store holds what is no binding: does something else write to its keys?',
+  );
+}

@@ -1,0 +1,71 @@
+/** Waiting, but not for ever. */
+import type { Cancel, Clock } from '../../clock.ts';
+import { StoreError } from '../store.ts';
+
+/**
+ * Settles as `work` does, or rejects after `limitMs`: what comes of the work then is nobody's any
+ * more. `doing` begins the sentence of the error.
+ */
+export function inTime<Result>(
+  clock: Clock,
+  limitMs: number,
+  work: Promise<Result>,
+  doing: string,
+): Promise<Result> {
+  return createTimeLimit(clock, limitMs, doing)(work);
+}
+
+/**
+ * {@link inTime} for many works: a timer for each would cost more than most of them take. There is
+ * none while nothing is waited for.
+ */
+export type TimeLimit = <Result>(work: Promise<Result>) => Promise<Result>;
+
+interface Waiting {
+  readonly untilMs: number;
+  readonly reject: (error: StoreError) => void;
+}
+
+export function createTimeLimit(clock: Clock, limitMs: number, doing: string): TimeLimit {
+  /** The first to be over comes first, as all have the same time. */
+  const waiting = new Set<Waiting>();
+  let cancel: Cancel | undefined;
+
+  const setTimer = (): void => {
+    const [first] = waiting;
+    // While this process was busy an answer may have come that is still to be read.
+    const giveUpLater = (): void => void setImmediate(giveUp);
+    cancel = first && clock.after(Math.max(0, first.untilMs - clock.monotonicMs()), giveUpLater);
+  };
+  const giveUp = (): void => {
+    const now = clock.monotonicMs();
+    for (const each of waiting) {
+      if (each.untilMs > now) break;
+      waiting.delete(each);
+      each.reject(new StoreError('passing', `${doing} has taken longer than ${limitMs} ms`));
+    }
+    setTimer();
+  };
+  const end = (each: Waiting): void => {
+    if (!waiting.delete(each) || waiting.size > 0) return;
+    cancel?.();
+    cancel = undefined;
+  };
+
+  return (work) =>
+    new Promise((resolve, reject) => {
+      const each = { untilMs: clock.monotonicMs() + limitMs, reject };
+      waiting.add(each);
+      if (!cancel) setTimer();
+      work.then(
+        (result) => {
+          end(each);
+          resolve(result);
+        },
+        (error: unknown) => {
+          end(each);
+          reject(error instanceof Error ? error : new Error(String(error)));
+        },
+      );
+    });
+}

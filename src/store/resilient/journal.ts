@@ -1,0 +1,193 @@
+/**
+ * What a shared store has still to be told by this Machine, where it outlives a restart: in a store
+ * on the Machine itself.
+ *
+ *     unopened ─ opened ─> kept ─ fails, or is slow ─> not kept: tried again, ever more seldom
+ *
+ * Best effort: where it fails, what is accepted is safe as long as the process lives, and nothing
+ * else changes. A Machine has no copies of its own bindings, so one that the journal holds stands for
+ * a removal.
+ */
+import type { Binding, MachineId, SessionKey } from '../../affinity/session.ts';
+import type { Clock } from '../../clock.ts';
+import { createCircuitBreaker } from '../../resilience.ts';
+import { inTime } from './in-time.ts';
+import { owedBinding, owedRemoval } from './owed.ts';
+import type { Owed } from './owed.ts';
+import type { SessionStore, StatedBinding } from '../store.ts';
+
+export interface Journal {
+  /** Whether what is accepted now outlives a restart. */
+  readonly isDurable: boolean;
+  /** Opens it and tells what is left from before. Never rejects. */
+  load(take: (key: SessionKey, owed: Owed) => void): Promise<void>;
+  /** Resolves once it is kept, or can't be. Never rejects. */
+  keep(key: SessionKey, owed: Owed): Promise<void>;
+  erase(key: SessionKey): Promise<void>;
+  /** Erases what could not be erased before, and what has expired. */
+  tidy(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface JournalOptions {
+  readonly self: MachineId;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly open: () => Promise<SessionStore>;
+  /** Of what is left from before, so much is told at most. */
+  readonly maxKeys: number;
+  /** Told once when it begins to fail. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** What an answer waits for it, after it has waited for the store itself. */
+const LIMIT_MS = 500;
+const FIRST_PAUSE_MS = 1_000;
+const MAX_PAUSE_MS = 30_000;
+const MAX_TIDIED_AT_ONCE = 1_000;
+
+/** Where there is nothing to keep: a store on this Machine is told everything by its own file. */
+export const NO_JOURNAL: Journal = {
+  isDurable: false,
+  load: () => Promise.resolve(),
+  keep: () => Promise.resolve(),
+  erase: () => Promise.resolve(),
+  tidy: () => Promise.resolve(),
+  close: () => Promise.resolve(),
+};
+
+export function createJournal(options: JournalOptions): Journal {
+  return new StoredJournal(options);
+}
+
+class StoredJournal implements Journal {
+  readonly #options: JournalOptions;
+  readonly #breaker;
+  /** Those that may have a row, each with the last one meant for it; undefined: from before the start. */
+  readonly #kept = new Map<SessionKey, Binding | undefined>();
+  /** Of these, those that should have none any more. */
+  readonly #outdated = new Set<SessionKey>();
+  #store: SessionStore | undefined;
+  #isClosed = false;
+
+  constructor(options: JournalOptions) {
+    const { clock, random } = options;
+    const pauses = { openMs: FIRST_PAUSE_MS, maxOpenMs: MAX_PAUSE_MS };
+    this.#options = options;
+    this.#breaker = createCircuitBreaker({ failureThreshold: 1, ...pauses, clock, random });
+  }
+
+  get isDurable(): boolean {
+    return this.#store !== undefined && this.#breaker.state().kind === 'closed';
+  }
+
+  async load(take: (key: SessionKey, owed: Owed) => void): Promise<void> {
+    let store: SessionStore | undefined;
+    try {
+      store = await this.#options.open();
+      await this.#takeRows(store, take);
+      if (!this.#isClosed) this.#store = store;
+    } catch (error) {
+      this.#options.onError(error);
+    }
+    if (this.#store === undefined) await store?.close();
+  }
+
+  async keep(key: SessionKey, owed: Owed): Promise<void> {
+    const row = this.#rowOf(key, owed);
+    if (row === undefined) return this.erase(key);
+    this.#outdated.delete(key);
+    await this.#attempt((store) => this.#put(store, row));
+  }
+
+  async erase(key: SessionKey): Promise<void> {
+    if (!this.#kept.has(key)) return;
+    this.#outdated.add(key);
+    await this.#attempt((store) => this.#eraseFrom(store, key));
+  }
+
+  async tidy(): Promise<void> {
+    await this.#attempt(async (store) => {
+      const oldest = [...this.#outdated].slice(0, MAX_TIDIED_AT_ONCE);
+      await Promise.all(oldest.map((key) => this.#eraseFrom(store, key)));
+      await store.cleanup();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#store?.close();
+  }
+
+  async #takeRows(store: SessionStore, take: (key: SessionKey, owed: Owed) => void): Promise<void> {
+    const { self, maxKeys } = this.#options;
+    for await (const row of store.entries()) {
+      if (this.#isClosed || this.#kept.size >= maxKeys) return;
+      // A file that was the store itself has bindings of other Machines too.
+      if (row.machine !== self) continue;
+      this.#kept.set(row.key, undefined);
+      take(row.key, row.origin === 'copied' ? owedRemoval(row) : owedBinding(row));
+    }
+  }
+
+  /**
+   * Two writes of one key can't share a commit, so nothing is removed where nothing is expected: the
+   * file takes twice as many new sessions a second.
+   */
+  async #put(store: SessionStore, row: Binding): Promise<void> {
+    const { key } = row;
+    const mayHaveRow = this.#kept.has(key);
+    this.#kept.set(key, row);
+    if (!mayHaveRow) {
+      const held = await store.upsert(this.#stated(row));
+      // A file that was the store itself may have another Machine's row there.
+      if (isTheSame(held, row) || this.#kept.get(key) !== row) return;
+    }
+    // In place of whatever is there, be it of a higher generation.
+    await Promise.all([store.delete(key), store.upsert(this.#stated(row))]);
+  }
+
+  #stated(row: Binding): StatedBinding {
+    return { ...row, ttlMs: row.expiresAt - this.#options.clock.now() };
+  }
+
+  async #eraseFrom(store: SessionStore, key: SessionKey): Promise<void> {
+    await store.delete(key);
+    // Unless it is kept anew meanwhile.
+    if (this.#outdated.delete(key)) this.#kept.delete(key);
+  }
+
+  /** Only what this Machine owns, or has removed: the others tell of theirs themselves. */
+  #rowOf(key: SessionKey, { then, removed, until }: Owed): Binding | undefined {
+    const { self, clock } = this.#options;
+    if (then.kind === 'bind') {
+      const { binding } = then;
+      return binding.machine === self && binding.origin !== 'copied' ? binding : undefined;
+    }
+    const isOfOurs = then.kind === 'nothing' && removed !== 'any' && removed.includes(self);
+    if (!isOfOurs) return undefined;
+    const createdAt = clock.now();
+    const tombstone = { machine: self, origin: 'copied', generation: 1 } as const;
+    return { key, ...tombstone, createdAt, expiresAt: until };
+  }
+
+  async #attempt(work: (store: SessionStore) => Promise<void>): Promise<void> {
+    const { clock, onError } = this.#options;
+    const store = this.#store;
+    const attempt = store && this.#breaker.begin();
+    if (!attempt) return;
+    try {
+      await inTime(clock, LIMIT_MS, work(store), 'the journal of the session store');
+      attempt.succeeded();
+    } catch (error) {
+      const isNew = this.#breaker.state().kind === 'closed';
+      attempt.failed();
+      if (isNew && !this.#isClosed) onError(error);
+    }
+  }
+}
+
+function isTheSame(held: Binding, row: Binding): boolean {
+  const { machine, origin, generation } = held;
+  return machine === row.machine && origin === row.origin && generation === row.generation;
+}

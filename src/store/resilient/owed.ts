@@ -1,0 +1,160 @@
+/**
+ * What a store has still to be told of one key: all that was accepted here while it failed, in one.
+ *
+ * What was bound elsewhere meanwhile stays. So a removal says whose binding it was of, and a binding
+ * is stated with its generation: of two owners of one generation a store keeps the one it has.
+ * Telling it twice leaves what telling it once leaves, so an answer that was lost does no harm.
+ */
+import type { Binding, MachineId, SessionKey } from '../../affinity/session.ts';
+import { wholeTtlMs } from '../rules.ts';
+import type { Outcome, Write } from '../rules.ts';
+import type { Lookup, SessionStore } from '../store.ts';
+
+export interface Owed {
+  /** To be removed first: what any of these has there, or whatever is there. */
+  readonly removed: readonly MachineId[] | 'any';
+  readonly then: Then;
+  /** Whether the rest is all there is, whatever the store holds. */
+  readonly isCertain: boolean;
+  /** From then on the store needs to hear nothing of it: what is outdated there has expired. */
+  readonly until: number;
+}
+
+type Then =
+  | { readonly kind: 'nothing' }
+  /** `owners`: whose it was here since the removal, or before the store failed. */
+  | { readonly kind: 'bind'; readonly binding: Binding; readonly owners: readonly MachineId[] }
+  /** Of a binding that is not known here. */
+  | { readonly kind: 'touch' | 'expire'; readonly expiresAt: number };
+
+const NOTHING = { kind: 'nothing' } as const;
+
+/** A write that was performed here. */
+export interface Performed {
+  readonly write: Write;
+  /** What was bound; undefined too where that is not known. */
+  readonly found: Binding | undefined;
+  readonly outcome: Outcome;
+}
+
+/** `lifeMs`: how long a binding lives that is not used. The very object if nothing has changed. */
+export function owedAfter(
+  owed: Owed | undefined,
+  { write, found, outcome }: Performed,
+  lifeMs: number,
+): Owed | undefined {
+  const { after, hasTakenEffect } = outcome;
+  const before = withoutExpired(owed, write.now);
+  if (after) {
+    return hasTakenEffect && after !== found ? owedBinding(after, found, before) : owed;
+  }
+  if (found) return owedRemoval(found, before);
+  // What is known to be absent neither slides nor goes.
+  if (before?.isCertain) return owed;
+  const until = Math.max(before?.until ?? 0, write.now + lifeMs);
+  switch (write.kind) {
+    case 'touch':
+    case 'expireWithin':
+      return slideOfUnknown(write, before, until);
+    case 'delete':
+      return removalOfUnknown(write.ifMachine, before, until);
+    default:
+      return owed;
+  }
+}
+
+/** What a lookup says, if `found` is what the store says or was known to hold. */
+export function seenThrough(owed: Owed, found: Lookup, now: number): Lookup {
+  const { removed, then, isCertain } = owed;
+  if (then.kind === 'bind') return then.binding.expiresAt > now ? then.binding : 'absent';
+  if (found === 'unknown') return isCertain ? 'absent' : 'unknown';
+  if (found === 'absent') return 'absent';
+  if (removed === 'any' || removed.includes(found.machine)) return 'absent';
+  if (then.kind === 'nothing') return found;
+  const limit = then.kind === 'touch' ? Math.max : Math.min;
+  return { ...found, expiresAt: limit(found.expiresAt, then.expiresAt) };
+}
+
+/**
+ * Tells `store`. Resolves to what it holds of the key then, as far as it says so. `mayGoOn` is asked
+ * before each write: once something newer may have been told, this one must not come after it.
+ */
+export async function tell(
+  store: SessionStore,
+  key: SessionKey,
+  owed: Owed,
+  now: number,
+  mayGoOn: () => boolean,
+): Promise<Binding | undefined> {
+  const { removed, then } = withoutExpired(owed, now) ?? owed;
+  for (const owner of removed === 'any' ? [undefined] : removed) {
+    if (mayGoOn()) await store.delete(key, owner);
+  }
+  if (!mayGoOn() || then.kind === 'nothing') return undefined;
+  if (then.kind === 'bind') {
+    return store.upsert({ ...then.binding, ttlMs: then.binding.expiresAt - now });
+  }
+  const leftMs = then.expiresAt - now;
+  await (then.kind === 'touch' ? store.touch(key, leftMs) : store.expireWithin(key, leftMs));
+  return undefined;
+}
+
+/** `found`: in whose place it comes. Alone: a binding that the store may have lost. */
+export function owedBinding(binding: Binding, found?: Binding, before?: Owed): Owed {
+  const former = before?.then.kind === 'bind' ? before.then.owners : [];
+  const owners = union(former, found ? [found.machine, binding.machine] : [binding.machine]);
+  return {
+    removed: before?.removed ?? [],
+    then: { kind: 'bind', binding, owners },
+    isCertain: true,
+    until: Math.max(before?.until ?? 0, found?.expiresAt ?? 0, binding.expiresAt),
+  };
+}
+
+/** Alone: of a binding that the store may not have removed. */
+export function owedRemoval(found: Binding, before?: Owed): Owed {
+  const former = before?.then.kind === 'bind' ? before.then.owners : [];
+  return {
+    removed: withRemoved(before, [...former, found.machine]),
+    then: NOTHING,
+    isCertain: true,
+    until: Math.max(before?.until ?? 0, found.expiresAt),
+  };
+}
+
+/** What has expired here may be alive in the store, which has not heard of its early expiry. */
+function withoutExpired(owed: Owed | undefined, now: number): Owed | undefined {
+  if (owed?.then.kind !== 'bind' || owed.then.binding.expiresAt > now) return owed;
+  return owedRemoval(owed.then.binding, owed);
+}
+
+function slideOfUnknown(
+  { kind, now, ttlMs }: Extract<Write, { kind: 'touch' | 'expireWithin' }>,
+  before: Owed | undefined,
+  until: number,
+): Owed {
+  const expiresAt = now + wholeTtlMs(ttlMs);
+  return {
+    removed: before?.removed ?? [],
+    then: { kind: kind === 'touch' ? 'touch' : 'expire', expiresAt },
+    isCertain: false,
+    until: Math.max(until, expiresAt),
+  };
+}
+
+function removalOfUnknown(
+  ifMachine: MachineId | undefined,
+  before: Owed | undefined,
+  until: number,
+): Owed {
+  const removed = ifMachine === undefined ? 'any' : withRemoved(before, [ifMachine]);
+  return { removed, then: NOTHING, isCertain: removed === 'any', until };
+}
+
+function withRemoved(before: Owed | undefined, machines: readonly MachineId[]): Owed['removed'] {
+  return before?.removed === 'any' ? 'any' : union(before?.removed ?? [], machines);
+}
+
+function union(some: readonly MachineId[], more: readonly MachineId[]): readonly MachineId[] {
+  return [...new Set([...some, ...more])];
+}

@@ -1,0 +1,289 @@
+/**
+ * What was accepted here and the store has still to be told, by key and in the order in which the
+ * keys came. Until it is told, this is what lookups see.
+ *
+ *     accepted ─> queued (and in the journal, where there is one) ─ told ─> known to the standby
+ *                   │                                             └ fails ─> stays, told again
+ *                   ├ no room ─> of the least worth the oldest go: dropped, counted
+ *                   └ expired, in the store too ─> gone
+ */
+import type { Binding, MachineId, SessionKey } from '../../affinity/session.ts';
+import type { Clock } from '../../clock.ts';
+import type { WriteBackResult } from '../health.ts';
+import { inTime } from './in-time.ts';
+import type { Journal } from './journal.ts';
+import { owedAfter, owedBinding, seenThrough, tell } from './owed.ts';
+import type { Owed } from './owed.ts';
+import { applyWrite } from '../rules.ts';
+import type { Outcome, Write } from '../rules.ts';
+import type { Standby } from './standby.ts';
+import { EVICTION_ORDER, StoreError } from '../store.ts';
+import type { Lookup, SessionStore } from '../store.ts';
+
+export interface WriteBack {
+  /** Keys queued. */
+  readonly depth: number;
+  /** Whether what is accepted now outlives a restart. */
+  readonly isDurable: boolean;
+  /** How long the oldest one has waited, in ms; 0 if none. */
+  ageMs(): number;
+  /** What the store is owed of the key: an object that never changes. */
+  find(key: SessionKey): Owed | undefined;
+  /** Those queued that have not expired. */
+  bindings(): IterableIterator<Binding>;
+  /** Performs the write here, at once, and queues what comes of it. */
+  accept(write: Write): Accepted;
+  /** Queues a binding that the store may have lost. It needs no journal: the store had it. */
+  restore(binding: Binding): void;
+  /** Queues what is left from before a restart. Never rejects. */
+  load(): Promise<void>;
+  /**
+   * Tells the store of the oldest ones, `maxCount` at most at once, and returns how many are
+   * settled. Rejects with an error of the store; what failed stays queued.
+   */
+  drain(store: SessionStore, maxCount: number): Promise<number>;
+  /** Forgets what has expired. Never rejects. */
+  cleanup(): Promise<void>;
+  /** Never rejects. */
+  close(): Promise<void>;
+}
+
+export interface Accepted {
+  readonly outcome: Outcome;
+  /** Resolves once the journal has it, or can't have it; never rejects. */
+  readonly kept: Promise<void>;
+}
+
+export interface WriteBackOptions {
+  readonly standby: Standby;
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly maxAgeMs: number;
+  /** How long a binding lives that is not used, in ms. */
+  readonly lifeMs: number;
+  readonly maxKeys: number;
+  readonly onWritten: (result: WriteBackResult, conflict?: Conflict) => void;
+  /** Whether the store takes writes at all: rejects if not. */
+  readonly probe: (store: SessionStore) => Promise<unknown>;
+  /** The store takes others, and has refused this one again and again: it is dropped. */
+  readonly onRefused: (error: unknown) => void;
+}
+
+export interface Conflict {
+  readonly key: SessionKey;
+  /** Who owned the session by what was accepted here. */
+  readonly accepted: MachineId;
+  /** Who owns it by the store. */
+  readonly owner: MachineId;
+}
+
+interface Entry {
+  readonly owed: Owed;
+  readonly queuedAt: number;
+}
+
+interface Failure {
+  readonly key: SessionKey;
+  readonly error: unknown;
+}
+
+/** Much longer than a store takes to give up by itself: what takes longer hangs. */
+const TELL_LIMIT_MS = 10_000;
+/** The part of the bound by which it may be exceeded: to find the oldest of few worth means to look at all. */
+const SLACK = 1 / 100;
+/** Somebody may just be mending what is wrong. */
+const MAX_REFUSALS = 3;
+
+export function createWriteBack(options: WriteBackOptions): WriteBack {
+  return new QueuedWriteBack(options);
+}
+
+class QueuedWriteBack implements WriteBack {
+  readonly #options: WriteBackOptions;
+  readonly #entries = new Map<SessionKey, Entry>();
+  /** How often the store has refused them for good, and has taken others. */
+  readonly #refusals = new Map<SessionKey, number>();
+
+  constructor(options: WriteBackOptions) {
+    this.#options = options;
+  }
+
+  get depth(): number {
+    return this.#entries.size;
+  }
+
+  get isDurable(): boolean {
+    return this.#options.journal.isDurable;
+  }
+
+  ageMs(): number {
+    const [oldest] = this.#entries.values();
+    return oldest ? this.#options.clock.monotonicMs() - oldest.queuedAt : 0;
+  }
+
+  find(key: SessionKey): Owed | undefined {
+    return this.#entries.size === 0 ? undefined : this.#entries.get(key)?.owed;
+  }
+
+  *bindings(): IterableIterator<Binding> {
+    for (const { owed } of this.#entries.values()) {
+      const { then } = owed;
+      if (then.kind === 'bind' && then.binding.expiresAt > this.#options.clock.now()) {
+        yield then.binding;
+      }
+    }
+  }
+
+  accept(write: Write): Accepted {
+    const { maxAgeMs, lifeMs, journal } = this.#options;
+    const before = this.find(write.key);
+    const found = this.#knownHere(write, before);
+    const outcome = applyWrite(write, found, maxAgeMs);
+    const owed = owedAfter(before, { write, found, outcome }, lifeMs);
+    if (owed === undefined || owed === before) return { outcome, kept: Promise.resolve() };
+    this.#put(write.key, owed);
+    return { outcome, kept: journal.keep(write.key, owed) };
+  }
+
+  restore(binding: Binding): void {
+    if (!this.#entries.has(binding.key)) this.#put(binding.key, owedBinding(binding));
+  }
+
+  load(): Promise<void> {
+    return this.#options.journal.load((key, owed) => {
+      if (!this.#entries.has(key)) this.#put(key, owed);
+    });
+  }
+
+  async drain(store: SessionStore, maxCount: number): Promise<number> {
+    const { clock } = this.#options;
+    const chosen = this.#oldest(maxCount);
+    let isOver = false;
+    const telling = chosen.map(([key, entry]) => this.#tell(store, key, entry, () => !isOver));
+    try {
+      const results = await inTime(clock, TELL_LIMIT_MS, Promise.all(telling), TELLING);
+      const failures = results.filter((failure) => failure !== undefined);
+      if (failures.length > 0) await this.#judge(store, failures);
+      return chosen.length - failures.length;
+    } finally {
+      isOver = true;
+    }
+  }
+
+  async cleanup(): Promise<void> {
+    for (const [key, { owed }] of this.#entries) if (this.#isOutdated(owed)) this.#remove(key);
+    await this.#options.journal.tidy();
+  }
+
+  close(): Promise<void> {
+    return this.#options.journal.close();
+  }
+
+  #knownHere({ key, now }: Write, owed: Owed | undefined): Binding | undefined {
+    const known: Lookup = this.#options.standby.find(key) ?? 'unknown';
+    const seen = owed ? seenThrough(owed, known, now) : known;
+    return typeof seen === 'string' ? undefined : seen;
+  }
+
+  #put(key: SessionKey, owed: Owed): void {
+    const queuedAt = this.#entries.get(key)?.queuedAt ?? this.#options.clock.monotonicMs();
+    this.#entries.set(key, { owed, queuedAt });
+    const { maxKeys } = this.#options;
+    if (this.#entries.size > Math.floor(maxKeys * (1 + SLACK))) this.#dropExcess();
+  }
+
+  #remove(key: SessionKey): void {
+    this.#entries.delete(key);
+    this.#refusals.delete(key);
+    void this.#options.journal.erase(key);
+  }
+
+  /** As a store does that is full: see {@link EVICTION_ORDER}. What has expired is no loss. */
+  #dropExcess(): void {
+    const excess = this.#entries.size - this.#options.maxKeys;
+    const now = this.#options.clock.now();
+    const ranked: SessionKey[][] = Array.from({ length: EVICTION_ORDER.length + 1 }, () => []);
+    for (const [key, { owed }] of this.#entries) {
+      const alike = ranked[owed.until <= now ? 0 : 1 + worthOf(owed)];
+      if (alike && alike.length < excess) alike.push(key);
+    }
+    for (const key of ranked.flat().slice(0, excess)) this.#drop(key);
+  }
+
+  #drop(key: SessionKey): void {
+    const owed = this.find(key);
+    this.#remove(key);
+    if (!owed || this.#isOutdated(owed)) return;
+    // It is bound here as long as the store can't be asked.
+    if (owed.then.kind === 'bind') this.#options.standby.remember(owed.then.binding);
+    this.#options.onWritten('dropped');
+  }
+
+  #oldest(maxCount: number): [SessionKey, Entry][] {
+    const oldest: [SessionKey, Entry][] = [];
+    for (const [key, entry] of this.#entries) {
+      if (oldest.length >= maxCount) break;
+      if (this.#isOutdated(entry.owed)) this.#remove(key);
+      else oldest.push([key, entry]);
+    }
+    return oldest;
+  }
+
+  async #tell(
+    store: SessionStore,
+    key: SessionKey,
+    entry: Entry,
+    mayGoOn: () => boolean,
+  ): Promise<Failure | undefined> {
+    try {
+      const held = await tell(store, key, entry.owed, this.#options.clock.now(), mayGoOn);
+      // What has come meanwhile is still to be told, and what is late is told again.
+      if (this.#entries.get(key) !== entry || !mayGoOn()) return undefined;
+      this.#remove(key);
+      this.#learn(key, entry.owed, held);
+      return undefined;
+    } catch (error) {
+      return { key, error };
+    }
+  }
+
+  #learn(key: SessionKey, { then }: Owed, held: Binding | undefined): void {
+    const { standby, onWritten } = this.#options;
+    if (held) standby.remember(held);
+    else standby.forget(key);
+    if (then.kind !== 'bind' || !held || held.machine === then.binding.machine) {
+      onWritten('written');
+      return;
+    }
+    onWritten('conflict', { key, accepted: then.binding.machine, owner: held.machine });
+  }
+
+  /** A store that refuses one binding for good, and takes others, must not be kept from the others. */
+  async #judge(store: SessionStore, failures: readonly Failure[]): Promise<void> {
+    const { clock, probe, onRefused } = this.#options;
+    const failing = failures.find(({ error }) => !isRefusal(error));
+    if (failing) throw failing.error;
+    await inTime(clock, TELL_LIMIT_MS, probe(store), TELLING);
+    for (const { key, error } of failures) {
+      const refusals = (this.#refusals.get(key) ?? 0) + 1;
+      this.#refusals.set(key, refusals);
+      if (refusals < MAX_REFUSALS) continue;
+      this.#drop(key);
+      onRefused(error);
+    }
+  }
+
+  #isOutdated({ until }: Owed): boolean {
+    return until <= this.#options.clock.now();
+  }
+}
+
+const TELLING = 'telling the session store what it has missed';
+
+function worthOf({ then }: Owed): number {
+  return EVICTION_ORDER.indexOf(then.kind === 'bind' ? then.binding.origin : 'adopted');
+}
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof StoreError && error.code === 'fatal';
+}

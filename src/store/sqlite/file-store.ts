@@ -1,0 +1,188 @@
+/** The store on one file, from its opening until it is closed. What is done about damage is `sqlite.ts`'s. */
+import type { Binding, SessionKey } from '../../affinity/session.ts';
+import type { Clock } from '../../clock.ts';
+import { backoffDelayMs } from '../../resilience.ts';
+import { createHotCache } from '../hot-cache.ts';
+import type { HotCache } from '../hot-cache.ts';
+import { watchForDamage } from './damage.ts';
+import type { DamageWatch } from './damage.ts';
+import { toStoreError } from './errors.ts';
+import type { OpenedFiles } from './file.ts';
+import { createFreshness } from './freshness.ts';
+import { createLookup } from './lookup.ts';
+import { openSqliteReader } from './reader.ts';
+import type { SqliteReader } from './reader.ts';
+import { createWriterThread } from './thread.ts';
+import type { WriterThread } from './thread.ts';
+import type { LocalStore, OnStoreOperation, StoreError, StoreLimits } from '../store.ts';
+import { createTimed } from '../timed.ts';
+import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
+import type { StoreCounters } from '../write-methods.ts';
+import { createWriteQueue } from './write-queue.ts';
+import type { WriteQueue } from './write-queue.ts';
+
+/** About 25 MB when full: the sessions that one sidecar is expected to have in use at once. */
+const MAX_HOT_BINDINGS = 100_000;
+/** Rows removed in one commit of a clean-up: short enough that a write in between hardly waits. */
+const CLEANUP_STRIDE = 500;
+const PAGE_ROWS = 500;
+
+export interface FileStoreOptions {
+  readonly path: string;
+  readonly clock: Clock;
+  readonly limits: StoreLimits;
+  /** Attempts after the first one at a database that another process has locked, 1 s each. */
+  readonly retryCount: number;
+  /** The longest pause before the first of these; each later one may be twice as long. */
+  readonly retryDelayMs: number;
+  readonly random: () => number;
+  readonly onOperation?: OnStoreOperation;
+  /** Told of what no caller hears of. */
+  readonly onError?: (error: StoreError) => void;
+  /** Called with what was open once nothing of it is open any more, if damage was found. */
+  readonly onClosedDamaged: (files: OpenedFiles, why: StoreError) => void;
+}
+
+/** Rejects with a {@link StoreError}, or one of SQLite's. */
+export async function openFileStore(options: FileStoreOptions): Promise<LocalStore> {
+  const { path, clock, limits, onError } = options;
+  const closing = new AbortController();
+  const hot = createHotCache<Binding>(MAX_HOT_BINDINGS);
+  const onDeath = (error: StoreError): void => {
+    // What was evicted by its last write was not told.
+    hot.clear();
+    onError?.(error);
+  };
+  const thread = createWriterThread({ path, limits, clock, signal: closing.signal, onDeath });
+  try {
+    const files = await thread.start();
+    const reader = openSqliteReader(path, files.database);
+    return createFileStore({ files, thread, reader, hot, closing }, options);
+  } catch (error) {
+    await thread.stop();
+    throw error;
+  }
+}
+
+interface Opened {
+  readonly files: OpenedFiles;
+  readonly thread: WriterThread;
+  readonly reader: SqliteReader;
+  readonly hot: HotCache<Binding>;
+  /** Aborted once nothing is to be waited for any more. */
+  readonly closing: AbortController;
+}
+
+function createFileStore(opened: Opened, options: FileStoreOptions): LocalStore {
+  const { path, clock, limits, onOperation, onError } = options;
+  const { files, thread, hot, reader } = opened;
+  const counters = createStoreCounters();
+  const damage = watchForDamage({ path, files, ask: (request) => thread.ask(request), onError });
+  const queue = createWriteQueue({
+    ask: damage.ask,
+    waitToRetry: createBackoff(options, opened.closing.signal),
+    onSettled: ({ key }, outcome) => {
+      if (outcome?.after) hot.set(outcome.after);
+      else hot.delete(key);
+    },
+    onEvicted: (keys) => forgetAll(hot, keys),
+    maxAgeMs: limits.maxAgeMs,
+  });
+  const freshness = createFreshness({
+    clock,
+    askForStamp: () => {
+      damage.look();
+      return damage.ask({ kind: 'stamp' });
+    },
+    onForeignWrite: () => hot.clear(),
+  });
+  const lookup = createLookup({
+    ...{ reader, hot, freshness, pending: queue.pending, counters, clock, onOperation },
+    onError: damage.tell,
+    isDamaged: () => damage.found() !== undefined,
+  });
+  const timed = createTimed(clock, counters, onOperation);
+  let closed: Promise<void> | undefined;
+
+  return {
+    kind: 'sqlite',
+    isShared: false,
+    lookup: (key) => (closed ? 'unknown' : lookup(key)),
+    ...createWriteMethods(clock, counters, (write) => timed(write.kind, () => queue.write(write))),
+    cleanup: () => timed('cleanup', () => cleanUp(queue, hot, counters, clock)),
+    entries: () => pageThrough(queue, clock),
+    getMetrics: async () => {
+      const counted = await queue.ask({ kind: 'count', now: clock.now() });
+      return { ...counted, ...counters };
+    },
+    close: () => (closed ??= close(queue, opened, damage, options)),
+  };
+}
+
+async function close(
+  queue: WriteQueue,
+  { files, reader, thread, closing }: Opened,
+  damage: DamageWatch,
+  { onError, onClosedDamaged }: FileStoreOptions,
+): Promise<void> {
+  // Writes that wait to try again do so now, and for the last time.
+  closing.abort();
+  await queue.close();
+  // Before the files are closed: the last one to close takes the log with it.
+  damage.look();
+  // Before the writer, so that the last one to close is one that can empty the log file.
+  reader.close();
+  await thread.stop();
+  const why = damage.found();
+  if (why === undefined) return;
+  try {
+    onClosedDamaged(files, why);
+  } catch (error) {
+    onError?.(toStoreError('closing', error));
+  }
+}
+
+/** Removes a stride at a time, so that writes get in between. */
+async function cleanUp(
+  queue: WriteQueue,
+  hot: HotCache<Binding>,
+  counters: StoreCounters,
+  clock: Clock,
+): Promise<number> {
+  const now = clock.now();
+  let total = 0;
+  let removedCount: number;
+  do {
+    const removed = await queue.ask({ kind: 'cleanup', now, maxRemoved: CLEANUP_STRIDE });
+    forgetAll(hot, removed.evicted);
+    removedCount = removed.removedCount;
+    total += removedCount;
+  } while (removedCount >= CLEANUP_STRIDE);
+  counters.lastCleanupAt = clock.now();
+  return total;
+}
+
+function forgetAll(hot: HotCache<Binding>, keys: readonly SessionKey[]): void {
+  for (const key of keys) hot.delete(key);
+}
+
+async function* pageThrough(queue: WriteQueue, clock: Clock): AsyncGenerator<Binding> {
+  let after: SessionKey | undefined;
+  do {
+    const now = clock.now();
+    const page = await queue.ask({ kind: 'page', after, now, maxRows: PAGE_ROWS });
+    yield* page.bindings;
+    after = page.next;
+  } while (after !== undefined);
+}
+
+function createBackoff(
+  { clock, random, retryCount, retryDelayMs }: FileStoreOptions,
+  signal: AbortSignal,
+): (pause: number) => Promise<boolean> {
+  return async (pause) => {
+    if (pause >= retryCount || signal.aborted) return false;
+    await clock.sleep(backoffDelayMs(pause, { delayMs: retryDelayMs }, random), signal);
+    return true;
+  };
+}

@@ -1,0 +1,87 @@
+/** Where the SQLite file is to be, made ready before SQLite sees it, whose own errors name no reason. */
+import { constants } from 'node:fs';
+import { access, mkdir, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { StoreError } from '../store.ts';
+import type { StoreErrorCode } from '../store.ts';
+
+const ADVICE =
+  'mount a volume there that this user may write, or set SESSION_STORE_PATH to another file';
+
+/**
+ * Creates the missing directories and returns the absolute path. Rejects with a `fatal`
+ * {@link StoreError} that names the path, what was found and what to do.
+ */
+export async function prepareStorePath(path: string): Promise<string> {
+  if (path === '' || path === ':memory:') {
+    throw unusable(path, 'that is no file', 'set SESSION_STORE_URL=memory: for a store in memory');
+  }
+  const absolute = resolve(path);
+  const directory = dirname(absolute);
+  await createDirectory(directory).catch((error: unknown) => {
+    throw unusable(absolute, `its directory can't be created (${messageOf(error)})`, ADVICE, error);
+  });
+  const found = await stat(absolute).catch(() => undefined);
+  if (found !== undefined && !found.isFile()) {
+    throw unusable(absolute, 'it is no file', 'set SESSION_STORE_PATH to a file, not a directory');
+  }
+  // SQLite keeps two more files beside it, so the directory must be writable as well.
+  for (const place of found ? [directory, absolute] : [directory]) {
+    await access(place, constants.W_OK).catch((error: unknown) => {
+      throw unusable(absolute, `${place} may not be written (${messageOf(error)})`, ADVICE, error);
+    });
+  }
+  return absolute;
+}
+
+/** Not mkdir's `recursive`, which tries for ever where a file system refuses with "no such file", as /proc does. */
+async function createDirectory(path: string): Promise<void> {
+  if (await isDirectory(path)) return;
+  if (dirname(path) !== path) await createDirectory(dirname(path));
+  await mkdir(path).catch(async (error: unknown) => {
+    // Another starter was faster.
+    if (!(await isDirectory(path))) throw error;
+  });
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined);
+  return found?.isDirectory() ?? false;
+}
+
+/** What SQLite said about the file, with the path and what to do. Keeps the code. */
+export function describeOpenFailure(path: string, error: StoreError): StoreError {
+  const advice =
+    error.code === 'fatal' || error.code === 'damaged'
+      ? 'move it away or set SESSION_STORE_PATH to another file'
+      : 'try again';
+  return unusable(path, error.message, advice, error, error.code);
+}
+
+/** That a damaged file was set aside, and what to do with it. */
+export function describeAside(path: string, aside: string, why: StoreError): StoreError {
+  return unusable(
+    path,
+    `it was damaged (${why.message}) and is now ${JSON.stringify(aside)}`,
+    'a new file takes its place, without the bindings that only this one held; delete it, or ' +
+      'look into it with the ".recover" of the sqlite3 program',
+    why,
+    'damaged',
+  );
+}
+
+function unusable(
+  path: string,
+  found: string,
+  advice: string,
+  cause?: unknown,
+  code: StoreErrorCode = 'fatal',
+): StoreError {
+  return new StoreError(code, `session store ${JSON.stringify(path)}: ${found}; ${advice}`, {
+    cause,
+  });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

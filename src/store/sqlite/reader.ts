@@ -1,0 +1,29 @@
+/**
+ * The point read on the main thread: through a connection that can't write and doesn't wait. In
+ * WAL mode a reader needs no lock that a writer holds, so that "busy" is rare and means "unknown".
+ */
+import type { Binding, SessionKey } from '../../affinity/session.ts';
+import { openInPlace } from './file.ts';
+import type { Inode } from './file.ts';
+import { createRowReader } from './rows.ts';
+
+export interface SqliteReader {
+  /** What is committed, expired or not. Throws SQLite's errors, and a `damaged` one for odd rows. */
+  find(key: SessionKey): Binding | undefined;
+  close(): void;
+}
+
+/**
+ * Opens the file that the writer thread holds open already. Throws SQLite's errors, and a
+ * {@link StaleFileError} if it is not at the path any more.
+ */
+export function openSqliteReader(path: string, database: Inode): SqliteReader {
+  const db = openInPlace(path, database, { readonly: true, timeout: 0 });
+  try {
+    const rows = createRowReader(db);
+    return { find: (key) => rows.find(key), close: () => void db.close() };
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * The writer thread as the main thread sees it: started, asked, started again once it died, stopped.
+ *
+ *     living ─ dies ─> dead ─ asked, a second after the last restart ─> starting ─ opened ─> living
+ *                                                                        └ refused, died ─> dead
+ *
+ * What a thread had not answered when it died is sent to the next one. It may have been committed
+ * already; doing it twice leaves what doing it once leaves (see `rules.ts`), and of each key it is
+ * the only write under way. The caller hears what is true of the file: a binding as it is there.
+ * Only what was removed, or expired on the spot, by the thread that died is then reported as not
+ * there, for nobody knows any more who did it.
+ */
+import { Worker } from 'node:worker_threads';
+import type { Clock } from '../../clock.ts';
+import { StaleFileError } from './errors.ts';
+import type { OpenedFiles } from './file.ts';
+import type {
+  Refusal,
+  RequestKind,
+  RequestOf,
+  WriterAnswers,
+  WriterReply,
+  WriterRequest,
+  WriterSettings,
+  WriterStart,
+} from './protocol.ts';
+import { StoreError } from '../store.ts';
+import type { StoreLimits } from '../store.ts';
+
+export interface WriterThread {
+  /** Resolves once the file is open; rejects with a {@link StoreError} that says why it is not. */
+  start(): Promise<OpenedFiles>;
+  /**
+   * `busy`: another process holds the lock; `dead`: so many threads died of it, or of something else
+   * meanwhile, that it is given up. Rejects with a {@link StoreError} for what failed otherwise.
+   */
+  ask<Kind extends RequestKind>(request: RequestOf<Kind>): Promise<Answer<Kind>>;
+  /** Closes the file and waits until the thread has ended. */
+  stop(): Promise<void>;
+}
+
+export type Answer<Kind extends RequestKind> = WriterAnswers[Kind] | 'busy' | 'dead';
+
+export interface WriterThreadOptions {
+  readonly path: string;
+  readonly limits: StoreLimits;
+  readonly clock: Clock;
+  /** Once it aborts, a restart that waits for its time waits no longer. */
+  readonly signal: AbortSignal;
+  /** Told of each thread that ended by itself after it had opened the file. */
+  readonly onDeath: (error: StoreError) => void;
+}
+
+/** A thread that dies again and again is started this often at most. */
+const RESTART_PAUSE_MS = 1_000;
+/** So a request that is the death of them is given up after some two seconds. */
+const MAX_THREADS_PER_REQUEST = 3;
+
+/** Plain node runs the sources too, so a loader of the main thread's is never needed there. */
+const WRITER_URL = new URL(
+  import.meta.url.endsWith('.ts') ? './writer.ts' : './writer.js',
+  import.meta.url,
+);
+
+export function createWriterThread(options: WriterThreadOptions): WriterThread {
+  const { path, limits, clock, signal, onDeath } = options;
+  /** The one that is to be asked, alive or not. */
+  let life: Life | undefined;
+  /** The first one to be opened: the reader has it open too, so the writer can't go on with another. */
+  let files: OpenedFiles | undefined;
+  let restarting: Promise<Life> | undefined;
+  let restartedAt = -Infinity;
+  let isStopped = false;
+
+  const begin = async (): Promise<Life> => {
+    const begun = beginLife({ path, database: files?.database, limits });
+    const started = await begun.started;
+    // Whoever asks it is told so.
+    if (started === 'died') return begun;
+    if (started.kind !== 'opened') {
+      await begun.ended;
+      throw errorOf(started);
+    }
+    files = started.files;
+    life = begun;
+    void begun.ended.then((cause) => {
+      if (!isStopped) onDeath(diedOf(cause));
+    });
+    return begun;
+  };
+  const restart = async (): Promise<Life> => {
+    const pauseMs = restartedAt + RESTART_PAUSE_MS - clock.monotonicMs();
+    if (pauseMs > 0) await clock.sleep(pauseMs, signal);
+    if (isStopped) throw new StoreError('closed', 'the session store is closed');
+    restartedAt = clock.monotonicMs();
+    return begin();
+  };
+  const living = (): Life | Promise<Life> => {
+    if (life && !life.hasEnded()) return life;
+    restarting ??= restart().finally(() => (restarting = undefined));
+    return restarting;
+  };
+
+  return {
+    start: async () => {
+      const begun = await begin();
+      if (files === undefined) throw diedOf(await begun.ended);
+      return files;
+    },
+    ask: async <Kind extends RequestKind>(request: RequestOf<Kind>) => {
+      for (let count = 0; count < MAX_THREADS_PER_REQUEST; count += 1) {
+        const reply = await (await living()).post(request);
+        // The thread answers each request with the answer of its kind.
+        if (reply !== 'died') return answerOf(reply) as WriterAnswers[Kind] | 'busy';
+      }
+      return 'dead';
+    },
+    stop: async () => {
+      isStopped = true;
+      await restarting?.catch(() => undefined);
+      // A thread that dies instead has ended all the same.
+      await life?.post({ kind: 'close' });
+      await life?.ended;
+    },
+  };
+}
+
+/** One thread from its start to its end. */
+interface Life {
+  readonly started: Promise<WriterStart | 'died'>;
+  post(request: WriterRequest): Promise<WriterReply | 'died'>;
+  hasEnded(): boolean;
+  /** Resolves once it is gone, with the error it died of, if any. */
+  readonly ended: Promise<unknown>;
+}
+
+type Message = WriterStart | WriterReply;
+
+function beginLife(settings: WriterSettings): Life {
+  // Neither environment nor flags: the thread reads no settings, and a loader would delay its start.
+  const worker = new Worker(WRITER_URL, { workerData: settings, env: {}, execArgv: [] });
+  const waiting: ((message: Message | 'died') => void)[] = [];
+  let cause: unknown;
+  let hasEnded = false;
+  const nextMessage = (): Promise<Message | 'died'> =>
+    new Promise((resolve) => waiting.push(resolve));
+
+  worker.on('message', (message: Message) => waiting.shift()?.(message));
+  worker.on('error', (error: unknown) => {
+    cause = error;
+  });
+  const ended = new Promise<unknown>((resolve) => {
+    worker.once('exit', () => {
+      hasEnded = true;
+      for (const hear of waiting.splice(0)) hear('died');
+      resolve(cause);
+    });
+  });
+
+  return {
+    // The thread says one thing at its start, and then one for each request.
+    started: nextMessage() as Promise<WriterStart | 'died'>,
+    post: (request) => {
+      // What is posted to a thread that is gone is lost without a word.
+      if (hasEnded) return Promise.resolve('died');
+      worker.postMessage(request);
+      return nextMessage() as Promise<WriterReply | 'died'>;
+    },
+    hasEnded: () => hasEnded,
+    ended,
+  };
+}
+
+function answerOf(reply: WriterReply): WriterAnswers[RequestKind] | 'busy' {
+  if (reply.kind === 'answer') return reply.answer;
+  if (reply.kind === 'busy') return 'busy';
+  throw errorOf(reply);
+}
+
+function errorOf(refusal: Refusal): StoreError {
+  switch (refusal.kind) {
+    case 'busy':
+      return new StoreError('passing', 'another process holds its lock');
+    case 'stale':
+      return new StaleFileError(refusal.message);
+    case 'failed':
+      return new StoreError(refusal.failure.code, refusal.failure.message);
+  }
+}
+
+function diedOf(cause: unknown): StoreError {
+  return new StoreError('passing', 'the writer thread of the session store died', { cause });
+}

@@ -1,0 +1,174 @@
+/** What the writer thread does for each request, in one transaction each. */
+import { statSync } from 'node:fs';
+import { threadId } from 'node:worker_threads';
+import type { Database } from 'better-sqlite3';
+import type { SessionKey } from '../../affinity/session.ts';
+import { applyWrite } from '../rules.ts';
+import type { Outcome, Write } from '../rules.ts';
+import { toStoreError } from './errors.ts';
+import type {
+  RequestKind,
+  RequestOf,
+  WriteResult,
+  WriterAnswers,
+  WriterSettings,
+} from './protocol.ts';
+import { foundDamage } from './rows.ts';
+import { createSessionTable } from './table.ts';
+import type { SessionTable } from './table.ts';
+import { adoptedCap, EVICTION_ORDER } from '../store.ts';
+import type { StoreLimits } from '../store.ts';
+
+/** More than a batch can add, and still a short commit when the bound was lowered by a million. */
+const MAX_EVICTED_PER_COMMIT = 2_000;
+
+/** Throw SQLite's errors; then nothing of the request was written. */
+export type Transactions = {
+  readonly [Kind in RequestKind]: (request: RequestOf<Kind>) => WriterAnswers[Kind];
+};
+
+export function createTransactions(
+  db: Database,
+  settings: Pick<WriterSettings, 'path' | 'limits'>,
+): Transactions {
+  const { path, limits } = settings;
+  const table = createSessionTable(db);
+  const dataVersion = db.prepare<[], number>('PRAGMA data_version').pluck(true);
+  const cleanup = db.transaction((now: number, maxRemoved: number) => {
+    const expiredCount = table.removeExpired(now, maxRemoved);
+    const evicted = evictExcess(table, limits.maxSessions, maxRemoved - expiredCount);
+    return { removedCount: expiredCount + evicted.length, evicted };
+  });
+  return {
+    write: createBatchWriter(db, table, limits),
+    cleanup: ({ now, maxRemoved }) => cleanup.immediate(now, maxRemoved),
+    count: ({ now }) => ({
+      total: countAll(table),
+      expired: table.countExpired(now),
+      sizeBytes: sizeOf(path) + sizeOf(`${path}-wal`),
+    }),
+    page: ({ after, now, maxRows }) => {
+      const rows = table.page(after, maxRows);
+      const bindings = rows.filter((binding) => binding.expiresAt > now);
+      return { bindings, next: rows.length < maxRows ? undefined : rows.at(-1)?.key };
+    },
+    stamp: () => ({ threadId, dataVersion: Number(dataVersion.get()) }),
+    close: () => {
+      db.close();
+      return undefined;
+    },
+  };
+}
+
+/**
+ * Writes a batch in one commit. A write that fails by itself fails alone; where there is no room for
+ * all, each is tried in a commit of its own, as some need none. Damage concerns them all.
+ */
+function createBatchWriter(
+  db: Database,
+  table: SessionTable,
+  limits: StoreLimits,
+): Transactions['write'] {
+  const commitAll = db.transaction((writes: readonly Write[]): WriterAnswers['write'] => {
+    const results = writes.map((write) => performWithin(db, table, write, limits.maxAgeMs));
+    return { results, evicted: makeRoom(table, limits.maxSessions, writes) };
+  });
+  const commit = (writes: readonly Write[]): WriterAnswers['write'] => {
+    try {
+      return commitAll.immediate(writes);
+    } catch (error) {
+      table.forgetMachines();
+      throw error;
+    }
+  };
+  return ({ writes }) => {
+    try {
+      return commit(writes);
+    } catch (error) {
+      if (writes.length === 1 || toStoreError('store write', error).code !== 'full') throw error;
+      return mergeAnswers(writes.map((write) => commitAlone(commit, write)));
+    }
+  };
+}
+
+function commitAlone(
+  commit: (writes: readonly Write[]) => WriterAnswers['write'],
+  write: Write,
+): WriterAnswers['write'] {
+  try {
+    return commit([write]);
+  } catch (error) {
+    return { results: [failedResult(write, error)], evicted: [] };
+  }
+}
+
+function mergeAnswers(answers: readonly WriterAnswers['write'][]): WriterAnswers['write'] {
+  return {
+    results: answers.flatMap((answer) => answer.results),
+    evicted: answers.flatMap((answer) => answer.evicted),
+  };
+}
+
+/** One write inside the batch's transaction. Throws when SQLite has ended that, and of damage. */
+function performWithin(
+  db: Database,
+  table: SessionTable,
+  write: Write,
+  maxAgeMs: number,
+): WriteResult {
+  try {
+    return { kind: 'done', outcome: perform(table, write, maxAgeMs) };
+  } catch (error) {
+    const result = failedResult(write, error);
+    if (!db.inTransaction || result.failure.code === 'damaged') throw error;
+    return result;
+  }
+}
+
+function perform(table: SessionTable, write: Write, maxAgeMs: number): Outcome {
+  const found = table.find(write.key);
+  const outcome = applyWrite(write, found, maxAgeMs);
+  if (outcome.after === found) return outcome;
+  if (outcome.after === undefined) table.remove(write.key);
+  else table.put(outcome.after);
+  return outcome;
+}
+
+function failedResult(write: Write, error: unknown): Extract<WriteResult, { kind: 'failed' }> {
+  const { code, message } = toStoreError(`store ${write.kind}`, error);
+  return { kind: 'failed', failure: { code, message } };
+}
+
+/** Keeps the bounds at every commit: what has expired goes before what is alive. */
+function makeRoom(
+  table: SessionTable,
+  maxSessions: number,
+  writes: readonly Write[],
+): SessionKey[] {
+  const excess = Math.min(countAll(table) - maxSessions, MAX_EVICTED_PER_COMMIT);
+  const now = writes.at(-1)?.now ?? 0;
+  const expiredCount = table.removeExpired(now, excess);
+  return evictExcess(table, maxSessions, MAX_EVICTED_PER_COMMIT - expiredCount);
+}
+
+/** Adopted ones down to their own bound, then all in the order of eviction; `maxRemoved` at most. */
+function evictExcess(table: SessionTable, maxSessions: number, maxRemoved: number): SessionKey[] {
+  const adoptedExcess = table.count('adopted') - adoptedCap(maxSessions);
+  const evicted = table.removeOldest('adopted', Math.min(adoptedExcess, maxRemoved));
+  for (const origin of EVICTION_ORDER) {
+    const excess = countAll(table) - maxSessions;
+    evicted.push(...table.removeOldest(origin, Math.min(excess, maxRemoved - evicted.length)));
+  }
+  if (evicted.length < maxRemoved && countAll(table) > maxSessions) {
+    throw foundDamage('more bindings are counted than there are');
+  }
+  return evicted;
+}
+
+function countAll(table: SessionTable): number {
+  return EVICTION_ORDER.reduce((sum, origin) => sum + table.count(origin), 0);
+}
+
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}

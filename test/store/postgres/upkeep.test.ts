@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { excessOf, type Counts } from '../../../src/store/postgres/bounds.ts';
+import { PostgresUpkeep } from '../../../src/store/postgres/upkeep.ts';
+import type { PostgresPool } from '../../../src/store/postgres/pool.ts';
+
+const cases: [
+  claim: string,
+  counts: Counts,
+  maxSessions: number,
+  excess: [origin: string, count: number][],
+][] = [
+  ['nothing within the bounds', { learned: 5, adopted: 5, copied: 0 }, 10, []],
+  ['copies first', { learned: 8, adopted: 2, copied: 3 }, 10, [['copied', 3]]],
+  [
+    'then adopted ones, then learned ones',
+    { learned: 12, adopted: 2, copied: 1 },
+    10,
+    [
+      ['copied', 1],
+      ['adopted', 2],
+      ['learned', 2],
+    ],
+  ],
+  [
+    'adopted ones beyond half of the bound',
+    { learned: 1, adopted: 7, copied: 0 },
+    10,
+    [['adopted', 2]],
+  ],
+  [
+    'both at once',
+    { learned: 6, adopted: 7, copied: 3 },
+    10,
+    [
+      ['copied', 3],
+      ['adopted', 3],
+    ],
+  ],
+  ['all but one of a bound of one', { learned: 0, adopted: 3, copied: 0 }, 1, [['adopted', 2]]],
+];
+describe('what is too much', () => {
+  for (const [claim, counts, maxSessions, excess] of cases) {
+    test(`is ${claim}`, () => {
+      assert.deepEqual(excessOf(counts, maxSessions), excess);
+    });
+  }
+});
+
+describe('the rows are counted', () => {
+  /** Tells how often, and answers with what `held` is then. */
+  function createUpkeep(maxSessions: number, held: () => number) {
+    let countsMade = 0;
+    const errors: unknown[] = [];
+    const count = (text: string): readonly Record<string, unknown>[] => {
+      if (!text.includes('count(*)')) return [];
+      countsMade += 1;
+      return [{ origin: 0, all: String(held()), alive: String(held()) }];
+    };
+    const pool: Pick<PostgresPool, 'transaction'> = {
+      transaction: (run) =>
+        run(async (text) => {
+          await nextTurn();
+          return count(text);
+        }),
+    };
+    const upkeep = new PostgresUpkeep({
+      pool,
+      settings: { namespace: 'n', maxAgeMs: 0, serverTime: undefined },
+      maxSessions,
+      onEvicted: () => undefined,
+      onError: (error) => errors.push(error),
+    });
+    return { upkeep, countsMade: () => countsMade, errors };
+  }
+
+  test('at the first write, and then as often as there is less and less room', async () => {
+    let held = 0;
+    const { upkeep, countsMade, errors } = createUpkeep(100_000, () => held);
+    while (held < 99_000) {
+      held += 1;
+      upkeep.noteWritten('learned');
+      await upkeep.settled();
+    }
+    // Far fewer than one in a hundred, and the last within a few writes.
+    assert.ok(countsMade() > 50 && countsMade() < 200, `${countsMade()} times`);
+    assert.deepEqual(errors, []);
+  });
+
+  test('once while they are being counted, however much is written meanwhile', async () => {
+    const { upkeep, countsMade } = createUpkeep(100_000, () => 0);
+    for (let written = 0; written < 1_000; written += 1) upkeep.noteWritten('learned');
+    await upkeep.settled();
+    assert.equal(countsMade(), 1);
+  });
+
+  test('again after a count, for what was written meanwhile, and nobody waits for a third one', async () => {
+    const { upkeep, countsMade } = createUpkeep(10, () => 10);
+    let isOver = false;
+    const write = (): void => {
+      upkeep.noteWritten('learned');
+      if (!isOver) setImmediate(write);
+    };
+    write();
+    await upkeep.settled();
+    assert.ok(countsMade() >= 1);
+    isOver = true;
+    await upkeep.settled();
+    const countBefore = countsMade();
+    await upkeep.settled();
+    assert.equal(countsMade(), countBefore);
+  });
+
+  test('though a count fails: with the next write', async () => {
+    let isFailing = true;
+    const { upkeep, countsMade, errors } = createUpkeep(10, () => {
+      if (isFailing) throw new Error('no answer');
+      return 0;
+    });
+    upkeep.noteWritten('learned');
+    await upkeep.settled();
+    assert.equal(errors.length, 1);
+    isFailing = false;
+    upkeep.noteWritten('learned');
+    await upkeep.settled();
+    assert.equal(errors.length, 1);
+    assert.equal(countsMade(), 2);
+  });
+
+  test('no more after a stop', async () => {
+    const { upkeep, countsMade } = createUpkeep(100, () => 0);
+    upkeep.stop();
+    upkeep.noteWritten('learned');
+    await upkeep.settled();
+    assert.equal(countsMade(), 0);
+  });
+});

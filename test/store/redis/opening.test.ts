@@ -1,0 +1,176 @@
+/** A Redis server that is absent, silent, locked, full of clients, not ready: why the store does not open. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { describe, test } from 'node:test';
+import { systemClock } from '../../../src/clock.ts';
+import { openRedisStore, type RedisStoreOptions } from '../../../src/store/redis/redis.ts';
+import { StoreError } from '../../../src/store/store.ts';
+import { createTestClock } from '../../support/clock.ts';
+import { skipUnlessFound } from '../../support/needed.ts';
+import { freePort } from '../../support/free-port.ts';
+import { neededForRedis, startRedisServer } from '../../support/redis-server.ts';
+import { untilNothingIsLeft, watchResources } from '../../support/resources.ts';
+import { claim, eventually, openRedis, openWatched, ownerOf } from '../redis-place.ts';
+
+const isPassing = { name: 'StoreError', code: 'passing' };
+
+/** Why the store does not open. */
+async function refusal(url: string, options: Partial<RedisStoreOptions> = {}): Promise<StoreError> {
+  const opening = openRedisStore({
+    ...{ url, namespace: 'test', clock: systemClock, random: Math.random },
+    limits: { maxSessions: 100, maxAgeMs: 0 },
+    ...options,
+  });
+  const outcome = await opening.catch((error: unknown) => error);
+  assert.ok(outcome instanceof StoreError, 'it has opened');
+  return outcome;
+}
+
+skipUnlessFound(neededForRedis, (program) => {
+  describe('the Redis store does not open', () => {
+    test('where no server is, and says so at once', async (t) => {
+      const port = await freePort();
+      const watch = watchResources(t);
+      const error = await refusal(`redis://me:secret@localhost:${port}/1`);
+      assert.equal(error.code, 'passing');
+      assert.match(error.message, new RegExp(`redis://localhost:${port}/1 can not be used`));
+      assert.match(error.message, /ECONNREFUSED.*is it running/);
+      await untilNothingIsLeft(watch);
+    });
+
+    test('where the name has no address', async () => {
+      const error = await refusal('redis://no-such-host.invalid');
+      assert.equal(error.code, 'passing');
+    });
+
+    test('where somebody listens who never answers, and leaves nothing open', async (t) => {
+      const watch = watchResources(t);
+      const silent = createServer().listen(0, '127.0.0.1');
+      await once(silent, 'listening');
+      t.after(() => void silent.close());
+      const { port } = silent.address() as AddressInfo;
+      const clock = createTestClock();
+      for (const url of [`redis://127.0.0.1:${port}`, `redis://:secret@127.0.0.1:${port}`]) {
+        const connected = once(silent, 'connection');
+        const refused = refusal(url, { clock });
+        const [socket] = (await connected) as [Socket];
+        const closed = once(socket.resume(), 'close');
+        await clock.advance(2_000);
+        const error = await refused;
+        assert.equal(error.code, 'passing');
+        assert.match(error.message, /no answer within 2000 ms/);
+        assert.equal(clock.pendingCount(), 0);
+        await closed;
+      }
+      silent.close();
+      await untilNothingIsLeft(watch);
+    });
+
+    test('where nobody even takes the call, and leaves nothing open', async (t) => {
+      const server = await startRedisServer(t, { program, options: ['--tcp-backlog', '1'] });
+      server.freeze();
+      // The kernel takes two on its behalf; to a third it does not answer.
+      const [first, second] = [connect(server.port), connect(server.port)];
+      await Promise.all([once(first, 'connect'), once(second, 'connect')]);
+      const watch = watchResources(t);
+      const clock = createTestClock();
+      const refused = refusal(server.url, { clock });
+      await clock.advance(1_999);
+      assert.equal(watch.sockets.size, 1);
+      await clock.advance(1);
+      assert.match((await refused).message, /no answer within 2000 ms/);
+      // The client library would leave it alone for two seconds.
+      await clock.advance(0);
+      assert.equal(watch.sockets.size, 0);
+      for (const socket of [first, second]) socket.destroy();
+    });
+
+    test('where somebody speaks another protocol', async (t) => {
+      const http = createServer((socket) => {
+        socket.resume().end('HTTP/1.1 400 Bad Request\r\n\r\n');
+      }).listen(0, '127.0.0.1');
+      await once(http, 'listening');
+      t.after(() => void http.close());
+      const error = await refusal(`redis://127.0.0.1:${(http.address() as AddressInfo).port}`);
+      assert.equal(error.code, 'passing');
+    });
+
+    test('with a wrong password, without one, and with one too many', async (t) => {
+      const locked = await startRedisServer(t, { program, password: 'sesame' });
+      const open = await startRedisServer(t, { program });
+      const cases: [url: string, why: RegExp][] = [
+        [`redis://:secret@127.0.0.1:${locked.port}`, /WRONGPASS/],
+        [`redis://nobody:secret@127.0.0.1:${locked.port}`, /WRONGPASS/],
+        [`redis://127.0.0.1:${locked.port}`, /NOAUTH/],
+        [`redis://:secret@127.0.0.1:${open.port}`, /without any password configured/],
+      ];
+      for (const [url, why] of cases) {
+        const error = await refusal(url);
+        assert.equal(error.code, 'fatal', error.message);
+        assert.match(error.message, why);
+        assert.match(error.message, /SESSION_STORE_URL/);
+        assert.doesNotMatch(error.message, /secret/);
+      }
+      const store = await openRedis(t, locked.url);
+      assert.equal((await claim(store, 'session')).machine, 'a1');
+    });
+
+    test('where the server quotes the password, which is not passed on', async (t) => {
+      const odd = await startRedisServer(t, {
+        program,
+        options: ['--rename-command', 'AUTH', 'X'],
+      });
+      const error = await refusal(`redis://:secret@127.0.0.1:${odd.port}`);
+      assert.equal(error.code, 'fatal');
+      assert.match(error.message, /unknown command/);
+      assert.doesNotMatch(`${error.message} ${String(error.cause)}`, /secret/);
+    });
+
+    test('without the right to run scripts', async (t) => {
+      const server = await startRedisServer(t, { program });
+      await server.command('ACL', 'SETUSER', 'guest', 'on', '>guest', '~*', '+@all', '-@scripting');
+      const error = await refusal(`redis://guest:guest@127.0.0.1:${server.port}`);
+      assert.equal(error.code, 'fatal');
+      assert.match(error.message, /NOPERM/);
+    });
+
+    test('while the server has as many clients as it takes', async (t) => {
+      const server = await startRedisServer(t, { program, options: ['--maxclients', '1'] });
+      const only = await openRedis(t, server.url);
+      const error = await refusal(server.url);
+      assert.equal(error.code, 'passing');
+      assert.match(error.message, /max number of clients/);
+      await only.close();
+      await eventually('room', async () => {
+        const opening = openRedis(t, server.url).then(() => true);
+        return opening.catch(() => false);
+      });
+    });
+
+    test('while the server reads its data, and opens when it is done', async (t) => {
+      const server = await startRedisServer(t, { program });
+      const before = await openWatched(t, server.url);
+      await claim(before.store, 'session');
+      const populate = "for i = 1, 3000 do redis.call('SET', 'other' .. i, 'x') end";
+      await server.command('EVAL', populate, '0');
+      await server.command('SAVE');
+      await server.kill();
+      // Half a millisecond for each key, and a look at its clients in between.
+      await server.start(
+        '--key-load-delay',
+        '500',
+        '--loading-process-events-interval-bytes',
+        '1024',
+      );
+      const error = await refusal(server.url);
+      assert.equal(error.code, 'passing');
+      assert.match(error.message, /LOADING/);
+      await assert.rejects(claim(before.store, 'new'), isPassing);
+      await eventually('loaded', async () => (await ownerOf(before.store, 'none')) === 'absent');
+      assert.equal(before.disruptions(), 1);
+      const store = await openRedis(t, server.url);
+      assert.equal(await ownerOf(store, 'session'), 'a1');
+    });
+  });
+});

@@ -1,0 +1,328 @@
+/** What a shared database has still to be told outlives a restart of the sidecar. */
+import assert from 'node:assert/strict';
+import { describe, test, type TestContext } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { systemClock, type Clock } from '../../../src/clock.ts';
+import { createTestClock, type TestClock } from '../../support/clock.ts';
+import { keyOf } from '../../support/ids.ts';
+import { createPlace } from '../place.ts';
+import {
+  A,
+  B,
+  binding,
+  KEY,
+  keys,
+  ownerOf,
+  recovered,
+  start,
+  stated,
+  TTL_MS,
+  type World,
+  type WorldOptions,
+} from '../resilient-world.ts';
+import {
+  createScriptedStore,
+  fails,
+  hangs,
+  losesAnswers,
+  works,
+  type ScriptedStore,
+} from '../scripted.ts';
+import { openWrapped, passing } from '../wrapped.ts';
+
+interface Machine {
+  readonly clock: TestClock;
+  readonly database: ScriptedStore;
+  /** Outlives the sidecar, as its file does. */
+  readonly journal: ScriptedStore;
+  /** Starts the sidecar, the first time or again: only the journal is left of the one before. */
+  run(options?: WorldOptions): Promise<World>;
+}
+
+function createMachine(t: TestContext): Machine {
+  const clock = createTestClock();
+  const database = createScriptedStore({ clock });
+  const journal = createScriptedStore({ clock });
+  const hooks = { onError: () => undefined, onDisrupted: () => undefined };
+  return {
+    clock,
+    database,
+    journal,
+    run: (options) =>
+      start(t, {
+        ...{ clock, beside: database, isShared: true, isRemote: true },
+        openJournal: () => journal.open(hooks),
+        ...options,
+      }),
+  };
+}
+
+/** Ends it without a chance to tell anybody anything. */
+async function crash({ scripted, store, clock }: World): Promise<void> {
+  scripted.tell({ reads: fails(), writes: fails() });
+  await passing(clock, store.close());
+}
+
+describe('what is accepted while the database is down', () => {
+  test('outlives a restart, and is written once the database is back', async (t) => {
+    const machine = createMachine(t);
+    const first = await machine.run({ script: { reads: fails(), writes: fails() } });
+    const claimed = await first.store.claim(binding());
+    const adopted = await first.store.upsert(
+      stated({ key: keyOf('other'), generation: 3, origin: 'adopted' }),
+    );
+    assert.equal(first.store.health().writeBack.isDurable, true);
+    await crash(first);
+
+    const second = await machine.run({ script: { opening: fails() } });
+    assert.equal(second.store.health().writeBack.depth, 2);
+    assert.deepEqual(await second.store.lookup(KEY), claimed);
+    await recovered(second);
+    const held = await machine.database.held();
+    assert.deepEqual(held.get(KEY), claimed);
+    assert.deepEqual(held.get(keyOf('other')), adopted);
+    assert.equal((await machine.journal.held()).size, 0);
+    await passing(machine.clock, second.store.close());
+
+    const third = await machine.run();
+    assert.equal(third.store.health().writeBack.depth, 0);
+  });
+
+  test('and deleted again does not come back', async (t) => {
+    const machine = createMachine(t);
+    await machine.database.data.claim(binding({ key: keyOf('old') }));
+    const first = await machine.run();
+    assert.equal(await ownerOf(first.store, keyOf('old')), A);
+    first.scripted.tell({ reads: fails(), writes: fails() });
+    await first.store.claim(binding());
+    await first.store.delete(KEY, A);
+    await first.store.delete(keyOf('old'), A);
+    await crash(first);
+
+    const second = await machine.run({ script: { opening: fails() } });
+    assert.equal(await ownerOf(second.store), 'absent');
+    assert.equal(await ownerOf(second.store, keyOf('old')), 'absent');
+    await recovered(second);
+    assert.equal((await machine.database.held()).size, 0);
+    assert.equal((await machine.journal.held()).size, 0);
+  });
+
+  test('and moved away is not restored as it was', async (t) => {
+    const machine = createMachine(t);
+    const first = await machine.run({ script: { reads: fails(), writes: fails() } });
+    await first.store.claim(binding());
+    await first.store.rebind(KEY, A, B, 'adopted', TTL_MS);
+    await crash(first);
+    const second = await machine.run();
+    assert.equal(second.store.health().writeBack.depth, 0);
+    assert.equal((await machine.database.held()).size, 0);
+  });
+
+  test('is kept as it was last, with the expiry that it had last', async (t) => {
+    const machine = createMachine(t);
+    const first = await machine.run({ script: { reads: fails(), writes: fails() } });
+    await first.store.upsert(stated({ generation: 9 }));
+    await first.store.delete(KEY, A);
+    await machine.clock.advance(1_000);
+    await first.store.claim(binding());
+    await machine.clock.advance(1_000);
+    await first.store.touch(KEY, TTL_MS);
+    await first.store.expireWithin(KEY, 30_000);
+    const before = await first.store.lookup(KEY);
+    await crash(first);
+    const second = await machine.run();
+    await recovered(second);
+    assert.deepEqual((await machine.database.held()).get(KEY), before);
+  });
+
+  test('gives way to what was bound elsewhere meanwhile', async (t) => {
+    const machine = createMachine(t);
+    const first = await machine.run({ script: { reads: fails(), writes: fails() } });
+    await first.store.claim(binding());
+    await crash(first);
+    await machine.database.data.claim(binding({ machine: B }));
+    const second = await machine.run();
+    await recovered(second);
+    assert.equal(await ownerOf(second.store), B);
+    assert.equal(second.store.conflicts.length, 1);
+  });
+
+  test('is forgotten when it has expired before the restart', async (t) => {
+    const machine = createMachine(t);
+    const first = await machine.run({ script: { reads: fails(), writes: fails() } });
+    await first.store.claim(binding());
+    await crash(first);
+    await machine.clock.advance(TTL_MS);
+    const second = await machine.run();
+    assert.equal(second.store.health().writeBack.depth, 0);
+  });
+});
+
+describe('the journal', () => {
+  test('is not written to while the database works', async (t) => {
+    const machine = createMachine(t);
+    const { store } = await machine.run();
+    for (const key of keys('k', 20)) await store.claim(binding({ key }));
+    assert.deepEqual(machine.journal.calls, []);
+  });
+
+  test('restores nothing of another Machine, and no copies', async (t) => {
+    const machine = createMachine(t);
+    const { data } = machine.journal;
+    await data.claim(binding({ key: keyOf('b'), machine: B }));
+    await data.upsert(stated({ key: keyOf('copy'), machine: B, origin: 'copied' }));
+    await data.claim(binding());
+    const { store } = await machine.run({ script: { opening: fails() } });
+    assert.equal(store.health().writeBack.depth, 1);
+    assert.equal(await ownerOf(store, keyOf('b')), 'unknown');
+    assert.equal(await ownerOf(store), A);
+  });
+
+  test('that fails is reported once, and costs nothing else', async (t) => {
+    const machine = createMachine(t);
+    const { store } = await machine.run({ script: { reads: fails(), writes: fails() } });
+    await store.claim(binding());
+    machine.journal.tell({ writes: fails('full') });
+    for (const key of keys('k', 200))
+      assert.equal((await store.claim(binding({ key }))).machine, A);
+    await machine.clock.advance(60_000);
+    for (const key of keys('more', 200)) await store.claim(binding({ key }));
+    assert.equal(store.errors.length, 1);
+    assert.equal(store.health().writeBack.isDurable, false);
+    assert.ok(machine.journal.calls.length < 10, 'it is not tried with every write');
+  });
+
+  test('that works again is used again', async (t) => {
+    const machine = createMachine(t);
+    const { clock } = machine;
+    const { store } = await machine.run({ script: { reads: fails(), writes: fails() } });
+    machine.journal.tell({ writes: fails('passing') });
+    await store.claim(binding());
+    machine.journal.tell({ writes: works });
+    await clock.advance(2_000);
+    await store.claim(binding({ key: keyOf('other') }));
+    assert.equal(store.health().writeBack.isDurable, true);
+    assert.deepEqual([...(await machine.journal.held()).keys()], [keyOf('other')]);
+  });
+
+  test('that hangs keeps nobody for long', async (t) => {
+    const machine = createMachine(t);
+    const { clock } = machine;
+    const { store } = await machine.run({ script: { reads: fails(), writes: fails() } });
+    machine.journal.tell({ writes: hangs });
+    const startedAt = clock.monotonicMs();
+    await passing(clock, store.claim(binding()));
+    assert.ok(clock.monotonicMs() - startedAt <= 550);
+    await store.claim(binding({ key: keyOf('other') }));
+    assert.equal(await ownerOf(store), A);
+    machine.journal.tell({ closing: hangs });
+    await passing(clock, store.close());
+  });
+
+  test('that can not be opened is reported, and the store starts without it', async (t) => {
+    const machine = createMachine(t);
+    machine.journal.tell({ opening: fails('fatal') });
+    const { store } = await machine.run();
+    assert.equal(store.errors.length, 1);
+    assert.equal(store.health().state, 'healthy');
+    assert.equal(store.health().writeBack.isDurable, false);
+  });
+
+  test('that hangs when it is opened holds up the start no longer than the database may', async (t) => {
+    const machine = createMachine(t);
+    machine.journal.tell({ opening: hangs });
+    const { store } = await machine.run();
+    assert.ok(machine.clock.monotonicMs() <= 5_100);
+    assert.equal((await store.claim(binding())).machine, A);
+  });
+
+  test('is rid of what the database was told, though it could not be erased at first', async (t) => {
+    const machine = createMachine(t);
+    const { clock, journal } = machine;
+    const world = await machine.run({ script: { reads: fails(), writes: fails() } });
+    await world.store.claim(binding());
+    journal.tell({ writes: fails() });
+    await recovered(world);
+    assert.equal((await journal.held()).size, 1);
+    journal.tell({ writes: works });
+    await clock.advance(2_000);
+    await world.store.cleanup();
+    assert.equal((await journal.held()).size, 0);
+  });
+
+  test('is right though its answers are lost', async (t) => {
+    const machine = createMachine(t);
+    const first = await machine.run({ script: { reads: fails(), writes: fails() } });
+    machine.journal.tell({ writes: losesAnswers(1) });
+    await first.store.claim(binding());
+    machine.journal.tell({ writes: works });
+    await machine.clock.advance(2_000);
+    await first.store.delete(KEY, A);
+    await crash(first);
+    const second = await machine.run();
+    assert.equal(await ownerOf(second.store), 'absent');
+  });
+
+  test('takes no more than the queue does', async (t) => {
+    const machine = createMachine(t);
+    const limits = { maxSessions: 50, maxAgeMs: 0 };
+    for (const key of keys('k', 200)) await machine.journal.data.claim(binding({ key }));
+    const { store } = await machine.run({ limits, script: { opening: fails() } });
+    assert.equal(store.health().writeBack.depth, 50);
+    assert.deepEqual(store.writtenBack, []);
+    assert.equal((await machine.journal.held()).size, 200);
+  });
+});
+
+/** A busy computer may take longer than the journal is given. */
+const patientClock: Clock = {
+  ...systemClock,
+  after: (ms, fn) => systemClock.after(20 * ms, fn),
+};
+
+test('the journal in a real file outlives a real restart', async (t) => {
+  const place = await createPlace(t);
+  const database = createScriptedStore({ clock: patientClock });
+  const open = () => {
+    const scripted = createScriptedStore({ clock: patientClock, beside: database, isRemote: true });
+    const limits = { maxSessions: 1_000, maxAgeMs: 0 };
+    const opening = openWrapped(
+      t,
+      { clock: patientClock, limits },
+      {
+        self: A,
+        isShared: true,
+        kind: 'redis',
+        open: scripted.open,
+        openJournal: () => place.open(),
+      },
+    );
+    return { scripted, opening };
+  };
+  const first = open();
+  first.scripted.tell({ reads: fails(), writes: fails() });
+  const store = await first.opening;
+  const claims = await Promise.all(keys('k', 50).map((key) => store.claim(binding({ key }))));
+  await Promise.all(keys('k', 10).map((key) => store.delete(key, A)));
+  await store.close();
+  assert.equal((await database.held()).size, 0);
+
+  const second = open();
+  const again = await second.opening;
+  const deadline = performance.now() + 10_000;
+  while (again.health().state !== 'healthy' && performance.now() < deadline) await pause(10);
+  const held = await database.held();
+  assert.equal(held.size, 40);
+  for (const claimed of claims.slice(10)) {
+    const found = held.get(claimed.key);
+    assert.equal(found?.createdAt, claimed.createdAt);
+    // What is left to live is counted from when it is written.
+    const lateByMs = found.expiresAt - claimed.expiresAt;
+    assert.ok(lateByMs >= 0 && lateByMs < 2_000, `it lives ${lateByMs} ms longer`);
+  }
+  await again.close();
+  const left = await place.open();
+  const rows: unknown[] = [];
+  for await (const row of left.entries()) rows.push(row);
+  assert.deepEqual(rows, []);
+});

@@ -1,0 +1,339 @@
+/**
+ * Whatever happens to the store, in whatever order: what this Machine was told is bound stays so,
+ * what it has deleted stays away, and in the end the store and the standby agree.
+ */
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import fc from 'fast-check';
+import type { Binding, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import { performWrite } from '../../../src/store/resilient/perform.ts';
+import { applyWrite, type Outcome, type Write } from '../../../src/store/rules.ts';
+import { StoreError } from '../../../src/store/store.ts';
+import { createTestClock, type TestClock } from '../../support/clock.ts';
+import { keyOf } from '../../support/ids.ts';
+import { A, B, C, recovered, start, type World } from '../resilient-world.ts';
+import {
+  createScriptedStore,
+  fails,
+  hangs,
+  late,
+  losesAnswers,
+  works,
+  type Behaviour,
+  type Script,
+} from '../scripted.ts';
+import { passing } from '../wrapped.ts';
+
+const NUM_RUNS = 300;
+/** Nothing expires but what is told to. */
+const TTL_MS = 24 * 3_600_000;
+/** A write may take effect later than it was called, and what it slides lives as much longer. */
+const LATE_MS = 600_000;
+
+/** What a store that is late may take. */
+const MAX_LATE_MS = 3_000;
+/** From when on a shared store is believed again that may have forgotten something. */
+const SETTLED_MS = 15_000;
+
+/** Written by this Machine alone. */
+const OURS = [keyOf('ours-1'), keyOf('ours-2'), keyOf('ours-3')];
+/** Written by others too, past this Machine. */
+const EVERYBODYS = [keyOf('all-1'), keyOf('all-2')];
+const KEYS = [...OURS, ...EVERYBODYS];
+
+type Change =
+  | { readonly kind: 'claim' | 'touch' | 'delete' }
+  | { readonly kind: 'rebind'; readonly isOurs: boolean }
+  | { readonly kind: 'expireWithin'; readonly ttlMs: number };
+
+type Step =
+  | {
+      readonly kind: 'write';
+      readonly key: number;
+      readonly change: Change;
+      readonly isAwaited: boolean;
+    }
+  | { readonly kind: 'look'; readonly key: number }
+  | { readonly kind: 'others write'; readonly key: number; readonly change: Change }
+  | { readonly kind: 'tell'; readonly script: Partial<Script> }
+  /** What the store holds, or, where there is a journal, what the process knows. */
+  | { readonly kind: 'lose' }
+  | { readonly kind: 'clean up' }
+  | { readonly kind: 'wait'; readonly ms: number };
+
+interface Kind {
+  readonly name: string;
+  readonly isShared: boolean;
+  readonly hasJournal: boolean;
+}
+
+/** A world, and what ought to be bound in it. */
+interface Play {
+  readonly clock: TestClock;
+  readonly kind: Kind;
+  readonly run: () => Promise<World>;
+  /** Another one after a restart. */
+  world: World;
+  readonly bound: Map<SessionKey, Binding>;
+  /** Of these nothing is known any more. */
+  readonly others: Set<SessionKey>;
+  readonly underWay: Promise<unknown>[];
+  readonly cleanups: Promise<unknown>[];
+}
+
+const KINDS: readonly Kind[] = [
+  { name: "Machine's own", isShared: false, hasJournal: false },
+  { name: 'shared', isShared: true, hasJournal: false },
+  { name: 'shared, after restarts with a journal,', isShared: true, hasJournal: true },
+];
+
+for (const kind of KINDS) {
+  test(`a ${kind.name} store that does what it likes loses nothing, brings nothing back, and agrees in the end`, async (t) => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(steps, { maxLength: 40 }),
+        fc.nat({ max: 2 }),
+        (sequence, retries) => play(t, kind, retries, sequence),
+      ),
+      { numRuns: NUM_RUNS },
+    );
+  });
+}
+
+async function play(
+  t: TestContext,
+  kind: Kind,
+  retryCount: number,
+  sequence: readonly Step[],
+): Promise<void> {
+  const clock = createTestClock();
+  const run = runner(t, clock, kind, retryCount);
+  const of = { clock, kind, run, world: await run() };
+  const none = { bound: new Map(), others: new Set(EVERYBODYS), underWay: [], cleanups: [] };
+  const stage: Play = { ...of, ...none };
+  for (const step of sequence) await take(stage, step);
+  stage.world.scripted.tell({ opening: works, reads: works, writes: works });
+  await passing(clock, Promise.all([...stage.underWay, ...stage.cleanups]));
+  await recovered(stage.world);
+  await endsWell(stage);
+  await passing(clock, stage.world.store.close());
+  await clock.advance(MAX_LATE_MS);
+  assert.equal(clock.pendingCount(), 0);
+}
+
+/** What starts the sidecar, the first time or again. */
+function runner(
+  t: TestContext,
+  clock: TestClock,
+  { isShared, hasJournal }: Kind,
+  retryCount: number,
+): () => Promise<World> {
+  const database = createScriptedStore({ clock });
+  const journal = createScriptedStore({ clock });
+  const openJournal = () =>
+    journal.open({ onError: () => undefined, onDisrupted: () => undefined });
+  const options = { clock, isShared, isRemote: isShared, ttlMs: TTL_MS, retryCount };
+  const beside = hasJournal ? { beside: database, openJournal } : {};
+  return () => start(t, { ...options, retryDelayMs: 100, ...beside });
+}
+
+async function take(stage: Play, step: Step): Promise<void> {
+  const { clock, world } = stage;
+  const { scripted, store } = world;
+  switch (step.kind) {
+    case 'write':
+      return write(stage, step);
+    case 'look':
+      return look(stage, keyAt(step.key));
+    case 'others write': {
+      const key = EVERYBODYS[step.key % EVERYBODYS.length];
+      assert.ok(key);
+      await performWrite(scripted.data, toWrite(step.change, key, clock.now(), B));
+      return;
+    }
+    case 'tell':
+      scripted.tell(step.script);
+      return;
+    case 'lose':
+      if (stage.kind.hasJournal) await restart(stage);
+      else lose(stage);
+      return;
+    case 'clean up':
+      // It may take as long as the store does.
+      stage.cleanups.push(store.cleanup().catch(() => undefined));
+      return;
+    case 'wait':
+      await clock.advance(step.ms);
+  }
+}
+
+async function write(stage: Play, step: Extract<Step, { kind: 'write' }>): Promise<void> {
+  const { clock, world, bound, others } = stage;
+  const key = keyAt(step.key);
+  const called = toWrite(step.change, key, clock.now(), A);
+  const answer = performWrite(world.store, called);
+  if (others.has(key)) stage.underWay.push(answer);
+  else {
+    const { after } = applyWrite(called, bound.get(key), 0);
+    if (after === undefined) bound.delete(key);
+    else bound.set(key, after);
+    stage.underWay.push(answer.then((outcome) => isAnswered(called, outcome, after?.machine)));
+  }
+  if (step.isAwaited) await passing(clock, answer);
+}
+
+/** Whether something was there to be slid or removed, a retry can't tell. */
+function isAnswered({ kind }: Write, { after }: Outcome, expected: MachineId | undefined): void {
+  if (kind === 'claim' || kind === 'rebind') assert.equal(after?.machine, expected);
+}
+
+function lose({ world, kind, bound, others }: Play): void {
+  const { scripted } = world;
+  scripted.lose();
+  if (!kind.isShared) {
+    scripted.hooks.onError(new StoreError('damaged', 'scripted'));
+    return;
+  }
+  scripted.hooks.onDisrupted();
+  // What it has given to another Machine, that one tells.
+  for (const [key, { machine }] of bound) if (machine !== A) others.add(key);
+}
+
+/** It ends when all that was called is answered, without a chance to tell anybody anything. */
+async function restart(stage: Play): Promise<void> {
+  const { clock, world } = stage;
+  await passing(clock, Promise.all(stage.underWay.splice(0)));
+  world.scripted.tell({ opening: fails(), reads: fails(), writes: fails() });
+  await passing(clock, world.store.close());
+  stage.world = await stage.run();
+}
+
+async function look({ clock, world, bound, others }: Play, key: SessionKey): Promise<void> {
+  const expected = bound.get(key);
+  const calledAt = clock.now();
+  const found = await passing(clock, Promise.resolve(world.store.lookup(key)));
+  if (others.has(key) || found === 'unknown') return;
+  if (expected === undefined) assert.equal(found, 'absent');
+  else if (expected.expiresAt > clock.now()) {
+    assert.ok(found !== 'absent', 'a live binding is absent');
+    assert.equal(found.machine, expected.machine);
+  } else if (expected.expiresAt + LATE_MS < calledAt) assert.equal(found, 'absent');
+}
+
+async function endsWell({ clock, world, kind, bound, others }: Play): Promise<void> {
+  const { scripted, store } = world;
+  await clock.advance(SETTLED_MS);
+  const now = clock.now();
+  const held = await scripted.held();
+  for (const key of OURS.filter((each) => !others.has(each))) {
+    const expected = bound.get(key);
+    const found = held.get(key);
+    if (expected === undefined) assert.equal(found, undefined, 'what was deleted is back');
+    else if (expected.expiresAt > now) {
+      assert.ok(found, 'what was bound is lost');
+      assert.equal(found.machine, expected.machine);
+      if (kind.hasJournal) continue;
+      assert.ok(found.expiresAt >= expected.expiresAt, 'it lives shorter');
+      assert.ok(found.expiresAt <= expected.expiresAt + LATE_MS, 'it lives longer');
+    }
+  }
+  for (const key of KEYS) {
+    const found = await passing(clock, Promise.resolve(store.lookup(key)));
+    assert.deepEqual(found, held.get(key) ?? 'absent');
+  }
+  scripted.tell({ reads: fails() });
+  for (let count = 0; count < 3; count += 1) await store.lookup(keyOf('other'));
+  for (const key of KEYS) {
+    const known = await store.lookup(key);
+    if (known !== 'unknown') assert.deepEqual(known, held.get(key));
+  }
+}
+
+function keyAt(index: number): SessionKey {
+  const key = KEYS[index % KEYS.length];
+  assert.ok(key);
+  return key;
+}
+
+function toWrite(change: Change, key: SessionKey, now: number, self: typeof A): Write {
+  switch (change.kind) {
+    case 'claim':
+      return { kind: 'claim', key, now, machine: self, origin: 'learned', ttlMs: TTL_MS };
+    case 'touch':
+      return { kind: 'touch', key, now, ttlMs: TTL_MS };
+    case 'delete':
+      return { kind: 'delete', key, now, ifMachine: self };
+    case 'expireWithin':
+      return { kind: 'expireWithin', key, now, ttlMs: change.ttlMs };
+    case 'rebind': {
+      const [from, to] = change.isOurs ? [C, self] : [self, C];
+      return { kind: 'rebind', key, now, from, to, origin: 'adopted', ttlMs: TTL_MS };
+    }
+  }
+}
+
+const changes: fc.Arbitrary<Change> = fc.oneof(
+  { weight: 4, arbitrary: fc.constant({ kind: 'claim' as const }) },
+  { weight: 2, arbitrary: fc.constant({ kind: 'touch' as const }) },
+  { weight: 2, arbitrary: fc.constant({ kind: 'delete' as const }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant('rebind' as const), isOurs: fc.boolean() }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('expireWithin' as const),
+      ttlMs: fc.integer({ min: 1, max: 20_000 }),
+    }),
+  },
+);
+
+/** Made anew each time: some count. */
+const behaviours: fc.Arbitrary<Behaviour> = fc.oneof(
+  fc.constant(works),
+  fc.constant(hangs),
+  fc
+    .tuple(fc.constantFrom('passing', 'full', 'fatal' as const), fc.integer({ min: 1, max: 6 }))
+    .map(([code, times]) => fails(code, times)),
+  fc.constant(null).map(() => fails()),
+  fc.integer({ min: 1, max: 4 }).map((times) => losesAnswers(times)),
+  fc.integer({ min: 1, max: MAX_LATE_MS }).map((ms) => late(ms)),
+);
+
+const scripts: fc.Arbitrary<Partial<Script>> = fc.oneof(
+  fc.record({ writes: behaviours }),
+  fc.record({ reads: behaviours }),
+  fc.record({ reads: behaviours, writes: behaviours }),
+  fc.record({ opening: behaviours, closing: behaviours }),
+);
+
+const indexes = fc.nat({ max: KEYS.length - 1 });
+const steps: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constant('write' as const),
+      ...{ key: indexes, change: changes, isAwaited: fc.boolean() },
+    }),
+  },
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('look' as const), key: indexes }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('others write' as const),
+      key: indexes,
+      change: changes,
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('tell' as const), script: scripts }) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'lose' as const }) },
+  { weight: 1, arbitrary: fc.constant({ kind: 'clean up' as const }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant('wait' as const),
+      ms: fc.integer({ min: 0, max: 4_000 }),
+    }),
+  },
+);

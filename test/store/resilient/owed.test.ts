@@ -1,0 +1,214 @@
+/** What is told to a store later leaves there what telling it at once would have left. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import type { Binding } from '../../../src/affinity/session.ts';
+import { createMemoryStore } from '../../../src/store/memory.ts';
+import {
+  owedAfter,
+  owedBinding,
+  seenThrough,
+  tell,
+  type Owed,
+} from '../../../src/store/resilient/owed.ts';
+import { applyWrite, type Write } from '../../../src/store/rules.ts';
+import type { Lookup, SessionStore } from '../../../src/store/store.ts';
+import { createTestClock, type TestClock } from '../../support/clock.ts';
+import { keyOf, machineId } from '../../support/ids.ts';
+
+const A = machineId('a1');
+const B = machineId('b2');
+const C = machineId('c3');
+const KEY = keyOf('session');
+const TTL_MS = 60_000;
+
+/** A write whose moment is told by how long after the one before it is called. */
+interface Called {
+  readonly afterMs: number;
+  readonly write: (now: number) => Write;
+}
+
+interface Debt {
+  readonly owed: Owed | undefined;
+  /** What is bound by now, as far as it is known. */
+  readonly known: Binding | undefined;
+}
+
+/** Performs the writes one after the other without the store, which holds `base`. */
+async function incur(
+  clock: TestClock,
+  base: Binding | undefined,
+  sequence: readonly Called[],
+): Promise<Debt> {
+  let owed: Owed | undefined;
+  for (const { afterMs, write } of sequence) {
+    await clock.advance(afterMs);
+    const called = write(clock.now());
+    const found = bound(lookup(owed, base, clock));
+    const outcome = applyWrite(called, found, 0);
+    owed = owedAfter(owed, { write: called, found, outcome }, TTL_MS);
+  }
+  return { owed, known: bound(lookup(owed, base, clock)) };
+}
+
+function lookup(owed: Owed | undefined, base: Binding | undefined, clock: TestClock): Lookup {
+  const known = base && base.expiresAt > clock.now() ? base : 'unknown';
+  return owed ? seenThrough(owed, known, clock.now()) : known;
+}
+
+function bound(found: Lookup): Binding | undefined {
+  return typeof found === 'string' ? undefined : found;
+}
+
+async function tellAll(store: SessionStore, owed: Owed | undefined, now: number): Promise<void> {
+  if (owed && owed.until > now) await tell(store, KEY, owed, now, () => true);
+}
+
+function createStore(clock: TestClock): SessionStore {
+  return createMemoryStore({ clock, limits: { maxSessions: 100, maxAgeMs: 0 } });
+}
+
+/** A session that went away and came back keeps the stronger of its origins. */
+function withoutOrigin(found: Lookup): unknown {
+  return typeof found === 'string' ? found : { ...found, origin: undefined };
+}
+
+const machines = fc.constantFrom(A, B, C);
+const origins = fc.constantFrom('learned' as const, 'adopted' as const, 'copied' as const);
+const ttls = fc.integer({ min: 1, max: TTL_MS });
+
+const writes: fc.Arbitrary<(now: number) => Write> = fc
+  .oneof(
+    fc.record({
+      kind: fc.constant('claim' as const),
+      machine: machines,
+      origin: origins,
+      ttlMs: ttls,
+    }),
+    fc.record({
+      kind: fc.constant('upsert' as const),
+      ...{ machine: machines, origin: origins, ttlMs: ttls },
+      generation: fc.integer({ min: 1, max: 4 }),
+      createdAt: fc.constant(undefined),
+    }),
+    fc.record({
+      kind: fc.constant('rebind' as const),
+      ...{ from: machines, to: machines, origin: origins, ttlMs: ttls },
+    }),
+    fc.record({ kind: fc.constantFrom('touch' as const, 'expireWithin' as const), ttlMs: ttls }),
+    fc.record({
+      kind: fc.constant('delete' as const),
+      ifMachine: fc.option(machines, { nil: undefined }),
+    }),
+  )
+  .map((change) => (now) => ({ ...change, key: KEY, now }));
+
+const sequences = fc.array(
+  fc.record({ afterMs: fc.integer({ min: 0, max: 15_000 }), write: writes }),
+  { minLength: 1, maxLength: 8 },
+);
+const bases = fc.option(
+  fc.record({
+    machine: machines,
+    origin: origins,
+    generation: fc.integer({ min: 1, max: 3 }),
+    ttlMs: ttls,
+  }),
+  { nil: undefined },
+);
+
+describe('what is owed', () => {
+  test('leaves what the writes themselves would have left, where the binding was known', async () => {
+    await fc.assert(
+      fc.asyncProperty(bases, sequences, fc.boolean(), async (stated, sequence, isToldTwice) => {
+        const clock = createTestClock();
+        const store = createStore(clock);
+        const base = stated && (await store.upsert({ ...stated, key: KEY }));
+        const { owed, known } = await incur(clock, base, sequence);
+        await tellAll(store, owed, clock.now());
+        // Its answer was lost, say.
+        if (isToldTwice) await tellAll(store, owed, clock.now());
+        assert.deepEqual(withoutOrigin(await store.lookup(KEY)), withoutOrigin(known ?? 'absent'));
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  test('leaves it as well in a store that has forgotten the binding', async () => {
+    await fc.assert(
+      fc.asyncProperty(bases, sequences, async (stated, sequence) => {
+        const clock = createTestClock();
+        const base = stated && (await createStore(clock).upsert({ ...stated, key: KEY }));
+        const { owed, known } = await incur(clock, base, sequence);
+        const empty = createStore(clock);
+        await tellAll(empty, owed, clock.now());
+        if (owed?.then.kind !== 'bind') return;
+        assert.deepEqual(await empty.lookup(KEY), known ?? 'absent');
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  test('leaves nobody’s binding that was made elsewhere meanwhile, of a generation not lower', async () => {
+    await fc.assert(
+      fc.asyncProperty(bases, sequences, async (stated, sequence) => {
+        const clock = createTestClock();
+        const base = stated && (await createStore(clock).upsert({ ...stated, key: KEY }));
+        const { owed } = await incur(clock, base, sequence);
+        const store = createStore(clock);
+        const elsewhere = { key: KEY, machine: machineId('d4'), origin: 'learned' } as const;
+        const others = await store.upsert({ ...elsewhere, generation: 9, ttlMs: 10 * TTL_MS });
+        await tellAll(store, owed, clock.now());
+        const isOfWhoever = owed?.removed === 'any' || owed?.then.kind === 'expire';
+        if (isOfWhoever) return;
+        const held = await store.lookup(KEY);
+        assert.deepEqual(held, others);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  const touch = (now: number): Write => ({ kind: 'touch', key: KEY, now, ttlMs: TTL_MS });
+  const remove = (now: number): Write => ({ kind: 'delete', key: KEY, now, ifMachine: A });
+
+  test('of a binding that is not known is the touch, or the removal, itself', async () => {
+    for (const [write, left] of [
+      [touch, B],
+      [remove, B],
+    ] as const) {
+      const clock = createTestClock();
+      const store = createStore(clock);
+      await store.claim({ key: KEY, machine: B, origin: 'learned', ttlMs: 1_000 });
+      const { owed } = await incur(clock, undefined, [{ afterMs: 10, write }]);
+      await tellAll(store, owed, clock.now());
+      const held = await store.lookup(KEY);
+      assert.ok(typeof held === 'object' && held.machine === left);
+      assert.equal(held.expiresAt, clock.now() + (write === touch ? TTL_MS : 990));
+    }
+  });
+
+  test('of what is known to be absent is nothing more', async () => {
+    const clock = createTestClock();
+    const base = { key: KEY, machine: A, origin: 'learned', generation: 1 } as const;
+    const known = { ...base, createdAt: clock.now(), expiresAt: clock.now() + TTL_MS };
+    const once = await incur(clock, known, [{ afterMs: 1, write: remove }]);
+    const thrice = await incur(clock, known, [
+      { afterMs: 0, write: remove },
+      { afterMs: 1, write: touch },
+      { afterMs: 1, write: remove },
+    ]);
+    assert.deepEqual(thrice.owed, once.owed);
+  });
+
+  test('goes no further when something newer may have been told', async () => {
+    const clock = createTestClock();
+    const store = createStore(clock);
+    const base = await store.claim({ key: KEY, machine: A, origin: 'learned', ttlMs: TTL_MS });
+    const bind = owedBinding({ ...base, machine: B }, undefined, {
+      ...{ removed: [A], then: { kind: 'nothing' }, isCertain: true, until: Infinity },
+    });
+    let asked = 0;
+    await tell(store, KEY, bind, clock.now(), () => (asked += 1) === 1);
+    assert.equal(await store.lookup(KEY), 'absent');
+  });
+});

@@ -1,0 +1,123 @@
+/** A real file that is locked, damaged, deleted: what the request path sees of it, and what is there in the end. */
+import assert from 'node:assert/strict';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { test, type TestContext } from 'node:test';
+import type { SessionKey } from '../../../src/affinity/session.ts';
+import { systemClock } from '../../../src/clock.ts';
+import type { SessionStore } from '../../../src/store/store.ts';
+import { keyOf, machineId } from '../../support/ids.ts';
+import { listOf } from '../every-operation.ts';
+import { createPlace, holdWriteLock, type Place } from '../place.ts';
+import { openWrapped, type Wrapped } from '../wrapped.ts';
+
+const A = machineId('a1');
+const TTL_MS = 600_000;
+const LIMITS = { maxSessions: 1_000_000, maxAgeMs: 0 };
+/** The second that a write may take, and what a busy computer adds. */
+const MAX_CALL_MS = 2_500;
+const GIVE_UP_AFTER_MS = 60_000;
+
+interface World {
+  readonly place: Place;
+  readonly store: Wrapped;
+}
+
+async function start(t: TestContext): Promise<World> {
+  const place = await createPlace(t);
+  const store = await openWrapped(
+    t,
+    { clock: systemClock, limits: LIMITS },
+    {
+      ...{ self: A, kind: 'sqlite', ttlMs: TTL_MS, random: Math.random },
+      open: (hooks) => place.open(hooks),
+    },
+  );
+  return { place, store };
+}
+
+function keys(prefix: string, count: number): SessionKey[] {
+  return Array.from({ length: count }, (_, index) => keyOf(`${prefix}-${index}`));
+}
+
+async function claimAll(store: SessionStore, some: readonly SessionKey[]): Promise<void> {
+  const startedAt = performance.now();
+  const claims = some.map((key) =>
+    store.claim({ key, machine: A, origin: 'learned', ttlMs: TTL_MS }),
+  );
+  for (const { machine } of await Promise.all(claims)) assert.equal(machine, A);
+  assert.ok(performance.now() - startedAt < MAX_CALL_MS);
+}
+
+async function recovered({ store }: World): Promise<void> {
+  const deadline = performance.now() + GIVE_UP_AFTER_MS;
+  while (store.health().state !== 'healthy') {
+    assert.ok(performance.now() < deadline, `still ${JSON.stringify(store.health())}`);
+    await systemClock.sleep(10);
+  }
+}
+
+/** As the file says to a sidecar that is started anew. */
+async function heldBy({ place }: World): Promise<Set<SessionKey>> {
+  const plain = await place.open();
+  const held = await listOf(plain);
+  await plain.close();
+  return new Set(held.map(({ key }) => key));
+}
+
+test('a file that another process keeps locked costs a request no more than its second', async (t) => {
+  const world = await start(t);
+  const { place, store } = world;
+  await claimAll(store, keys('before', 10));
+  const lock = holdWriteLock(place);
+  await claimAll(store, keys('locked', 10));
+  assert.equal(store.health().failing, 'writes');
+  const found = await store.lookup(keyOf('before-0'));
+  assert.equal(typeof found, 'object');
+  await store.delete(keyOf('before-1'), A);
+  await claimAll(store, keys('still', 200));
+  lock.release();
+  await recovered(world);
+  const held = await heldBy(world);
+  assert.equal(held.size, 219);
+  assert.equal(held.has(keyOf('before-1')), false);
+});
+
+/** One of ours, with nothing but its first page intact. */
+async function damagedFile(place: Place): Promise<Buffer> {
+  const path = place.path('other.sqlite');
+  const other = await place.open({ path });
+  await claimAll(other, keys('other', 1_000));
+  await other.close();
+  return (await readFile(path)).fill(0xa5, 4_096);
+}
+
+test('a file in whose place there is a damaged one is made anew, and filled from memory', async (t) => {
+  const world = await start(t);
+  const { place, store } = world;
+  const several = keys('k', 2_000);
+  await claimAll(store, several);
+  for (const name of await readdir(place.directory)) await rm(place.path(name));
+  await writeFile(place.path(), await damagedFile(place));
+  await claimAll(store, keys('after', 100));
+  await recovered(world);
+  const held = await heldBy(world);
+  for (const key of [...several, ...keys('after', 100)]) assert.ok(held.has(key));
+  const names = await readdir(place.directory);
+  assert.ok(
+    names.some((name) => name.includes('damaged')),
+    names.join(', '),
+  );
+});
+
+test('a file that vanishes is made anew, and filled from memory', async (t) => {
+  const world = await start(t);
+  const { place, store } = world;
+  const several = keys('k', 500);
+  await claimAll(store, several);
+  for (const name of await readdir(place.directory)) await rm(place.path(name));
+  await claimAll(store, keys('after', 100));
+  await recovered(world);
+  const held = await heldBy(world);
+  for (const key of [...several, ...keys('after', 100)]) assert.ok(held.has(key));
+  for (const key of several) assert.equal(typeof (await store.lookup(key)), 'object');
+});

@@ -1,0 +1,132 @@
+/** The disk is full, or may not be written any more: reads go on, and so do writes once that is over. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { closeSync, openSync, truncateSync, writeSync } from 'node:fs';
+import { chown } from 'node:fs/promises';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import Database from 'better-sqlite3';
+import { migrateSqlite } from '../../../src/store/sqlite/schema.ts';
+import { StoreError, type LocalStore } from '../../../src/store/store.ts';
+import { keyOf, machineId } from '../../support/ids.ts';
+import { startChild } from '../child.ts';
+import { createPlace } from '../place.ts';
+
+const A = machineId('a1');
+const TTL_MS = 3_600_000;
+
+function claim(store: LocalStore, name: string) {
+  return store.claim({ key: keyOf(name), machine: A, origin: 'learned', ttlMs: TTL_MS });
+}
+
+const PAGE_BYTES = 512;
+/** More pages SQLite gives no file (https://www.sqlite.org/limits.html#max_page_count). */
+const MAX_PAGES = 0xff_ff_ff_fe;
+const PAGE_COUNT_AT = 28;
+
+/** A file that has all the pages that it may have, nearly all of them a hole that takes no room on the disk. */
+function makeFullFile(path: string): void {
+  const db = new Database(path);
+  db.pragma(`page_size = ${PAGE_BYTES}`);
+  migrateSqlite(db);
+  db.close();
+  const header = Buffer.alloc(4);
+  header.writeUInt32BE(MAX_PAGES);
+  const descriptor = openSync(path, 'r+');
+  writeSync(descriptor, header, 0, 4, PAGE_COUNT_AT);
+  closeSync(descriptor);
+  truncateSync(path, MAX_PAGES * PAGE_BYTES);
+}
+
+test('in a file that has no room, writes fail as full and reads go on; with room again, so do writes', async (t) => {
+  const place = await createPlace(t);
+  makeFullFile(place.path());
+  const store = await place.open();
+  const names = Array.from({ length: 100 }, (_, index) => `s${index}`);
+  const isTaken = await Promise.all(
+    names.map((name) =>
+      claim(store, name).then(
+        () => true,
+        (error: unknown) => {
+          assert.ok(error instanceof StoreError);
+          assert.equal(error.code, 'full');
+          return false;
+        },
+      ),
+    ),
+  );
+  const taken = names.filter((_, index) => isTaken[index]);
+  const refused = names.filter((_, index) => !isTaken[index]);
+  assert.ok(taken.length > 0 && refused.length > 0);
+  const isThere = (of: LocalStore, name: string): boolean => of.lookup(keyOf(name)) !== 'absent';
+  assert.deepEqual(
+    names.filter((name) => isThere(store, name)),
+    taken,
+  );
+  for (const name of taken) assert.equal(await store.delete(keyOf(name)), true);
+  for (const name of refused.slice(0, 5)) await claim(store, name);
+  await store.close();
+  const again = await place.open();
+  assert.deepEqual(
+    names.filter((name) => isThere(again, name)),
+    refused.slice(0, 5),
+  );
+});
+
+/** In a mount namespace of its own: the disk goes with the process, whatever becomes of it. */
+const ON_SMALL_DISK = [
+  'unshare',
+  ...['--user', '--map-root-user', '--mount', 'sh', '-c'],
+  'mount -t tmpfs -o size=2m tmpfs "$0" && exec "$@"',
+];
+
+test('on a full disk writes fail as full and reads go on; with room again, so do writes, and nothing is lost', async (t) => {
+  const place = await createPlace(t);
+  const [program, ...args] = [...ON_SMALL_DISK, place.directory, 'true'];
+  if (spawnSync(program, args).status !== 0) {
+    t.skip('skipped: no disk can be mounted here, which needs root or user namespaces');
+    return;
+  }
+  const through = [...ON_SMALL_DISK, place.directory];
+  const child = startChild(t, 'full-disk.ts', [place.directory], { through });
+  assert.equal(await child.ended, 0);
+});
+
+const NOBODY = 65_534;
+
+test('a file that may not be written any more is refused when it is opened, with what to do', async (t) => {
+  const place = await createPlace(t);
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot && !mayRunAsNobody('write-protected.ts')) {
+    t.skip('skipped: root may write every file, and another user may not read this directory');
+    return;
+  }
+  if (isRoot) await chown(place.directory, NOBODY, NOBODY);
+  const as = isRoot ? { uid: NOBODY } : {};
+  const child = startChild(t, 'write-protected.ts', [place.directory], as);
+  assert.equal(await child.ended, 0);
+});
+
+function mayRunAsNobody(script: string): boolean {
+  const path = fileURLToPath(new URL(script, import.meta.url));
+  const user = { uid: NOBODY, gid: NOBODY };
+  return spawnSync(process.execPath, ['--no-warnings', '--check', path], user).status === 0;
+}
+
+test('where the log becomes immutable, writes fail as fatal and say why, and reads go on', async (t) => {
+  const place = await createPlace(t);
+  const store = await place.open();
+  await claim(store, 'old');
+  const log = `${place.path()}-wal`;
+  const change = (mode: '+i' | '-i') => spawnSync('chattr', [mode, log]).status === 0;
+  place.closeAfterwards({ close: () => change('-i') });
+  if (!change('+i')) {
+    t.skip('skipped: chattr +i needs root, and a file system that knows it');
+    return;
+  }
+  await assert.rejects(claim(store, 'new'), { code: 'fatal', message: /may not be written/ });
+  assert.notEqual(typeof store.lookup(keyOf('old')), 'string');
+  assert.equal(store.lookup(keyOf('new')), 'absent');
+  assert.ok(change('-i'));
+  await claim(store, 'new');
+});
