@@ -21,6 +21,8 @@ export interface RemoteCache {
   beginRead(key: SessionKey): (answer: Binding | 'absent') => void;
   /** To be called when the write is called; the result takes what it left, `unknown` if it failed. */
   beginWrite(key: SessionKey): (after: Binding | 'absent' | 'unknown') => void;
+  /** Whether a write of the key has begun and not ended. */
+  isWriting(key: SessionKey): boolean;
   /** Forgets the key, and believes no answer to what was asked of it before. */
   delete(key: SessionKey): void;
   /** The same for all keys. */
@@ -86,6 +88,7 @@ export function createRemoteCache(clock: Clock, maxEntries: number): RemoteCache
         else keep(after, askedAt);
       };
     },
+    isWriting: (key) => writing.has(key),
     delete: (key) => {
       held.delete(key);
       cross(key);

@@ -40,6 +40,7 @@ const PAUSES = { delayMs: 50, maxDelayMs: 5_000 };
 const MAX_SILENCE_MS = 5_000;
 /** A replica may be all there is: it is asked to be another server that often at most. */
 const RENEWAL_MS = 10_000;
+const READ_TIME = ['TIME'] as const;
 
 export class RedisConnection {
   readonly #options: RedisConnectionOptions;
@@ -72,6 +73,15 @@ export class RedisConnection {
 
   /** Rejects with the server's error, the library's, or a {@link StoreError}. */
   ask(command: readonly string[], limitMs: number): Promise<unknown> {
+    return this.#askAll((link) => link.send(command), limitMs);
+  }
+
+  /** The same in one round trip with the server's time right after it, as `TIME` gives it. */
+  askWithTime(command: readonly string[], limitMs: number): Promise<[unknown, unknown]> {
+    return this.#askAll((link) => Promise.all([link.send(command), link.send(READ_TIME)]), limitMs);
+  }
+
+  #askAll<Answer>(send: (link: RedisLink) => Promise<Answer>, limitMs: number): Promise<Answer> {
     const state = this.#state;
     if (state.kind !== 'up') return Promise.reject(whyNot(state));
     const { link } = state;
@@ -84,7 +94,7 @@ export class RedisConnection {
           reject(new StoreError('passing', `no answer within ${limitMs} ms`));
         });
       });
-      link.send(command).then(
+      send(link).then(
         (answer) => {
           cancel();
           this.#heard += 1;

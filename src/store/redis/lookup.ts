@@ -2,6 +2,7 @@
 import type { Binding, SessionKey } from '../../affinity/session.ts';
 import type { Clock } from '../../clock.ts';
 import type { CallScript } from './calls.ts';
+import type { RedisConnection } from './connection.ts';
 import { toStoreError } from './errors.ts';
 import { parseStored } from './rows.ts';
 import type { RedisKeys } from './rows.ts';
@@ -12,14 +13,15 @@ import type { Timed } from '../timed.ts';
 import type { StoreCounters } from '../write-methods.ts';
 
 export interface RedisLookupParts {
+  readonly connection: Pick<RedisConnection, 'askWithTime'>;
   readonly call: CallScript;
   readonly cache: RemoteCache;
   readonly keys: RedisKeys;
   readonly timed: Timed;
   readonly counters: StoreCounters;
   readonly clock: Clock;
-  /** ARGV[1] of every script. */
-  readonly moment: () => string;
+  /** In place of the server's own clock; in ms since the epoch. */
+  readonly serverTime: (() => number) | undefined;
   /** Told once when reads begin to fail, not of every one. */
   readonly onFailing: (error: StoreError) => void;
 }
@@ -54,15 +56,35 @@ export function createRedisLookup(
   };
 }
 
-async function read(
-  { call, keys, clock, moment }: RedisLookupParts,
-  key: SessionKey,
-): Promise<Binding | 'absent'> {
-  const reply = await call({
-    script: LOOKUP,
-    keys: [keys.prefix + key],
-    args: [moment()],
-    limitMs: READ_LIMIT_MS,
-  });
-  return parseStored(key, reply, clock.now());
+async function read(parts: RedisLookupParts, key: SessionKey): Promise<Binding | 'absent'> {
+  const { keys, clock, serverTime } = parts;
+  const name = keys.prefix + key;
+  const { text, time } = await (parts.cache.isWriting(key)
+    ? readBehindWrite(parts, name)
+    : readAlone(parts, name));
+  if (typeof text !== 'string') return 'absent';
+  return parseStored(key, text, Math.floor(serverTime?.() ?? serverMs(time)), clock.now());
+}
+
+/** A stored text, and the server's time in seconds and µs. */
+interface Stored {
+  readonly text: unknown;
+  readonly time: readonly unknown[];
+}
+
+/** A script costs the server more than all the rest, so there is none where a plain read will do. */
+async function readAlone({ connection }: RedisLookupParts, name: string): Promise<Stored> {
+  const [text, time] = await connection.askWithTime(['GET', name], READ_LIMIT_MS);
+  return { text, time: Array.isArray(time) ? time : [] };
+}
+
+/** As scripts keep their order even where the server has forgotten them: see `calls.ts`. */
+async function readBehindWrite({ call }: RedisLookupParts, name: string): Promise<Stored> {
+  const question = { script: LOOKUP, keys: [name], args: [], limitMs: READ_LIMIT_MS };
+  const [text, ...time] = await call(question);
+  return { text, time };
+}
+
+function serverMs([seconds, micros]: readonly unknown[]): number {
+  return Number(seconds) * 1_000 + Number(micros) / 1_000;
 }

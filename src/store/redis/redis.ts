@@ -1,9 +1,9 @@
 /**
  * The store in a Redis server that the fleet shares (Redis from 6.2 on, Valkey, Upstash). Every
- * operation is one script, atomic on the server and one round trip from it:
+ * operation is one round trip, and every write is one script, atomic on the server:
  *
  *     lookup ─ said by the server within the last second ─> answered from here
- *              └ else ───────────────────────────────────> script, 500 ms at most
+ *              └ else ───────────────────────────────────> GET and TIME, 500 ms at most
  *     writes ─────────────────────────────────────────────> script, 1 s at most
  *
  * All go through one connection without waiting for each other, so they take effect in the order of
@@ -90,7 +90,14 @@ function createRedisStore(connection: RedisConnection, options: RedisStoreOption
   const onFailing = (error: StoreError): void => {
     if (connection.isUp()) onError?.(error);
   };
-  const lookup = createRedisLookup({ ...parts, timed, counters, onFailing });
+  const lookup = createRedisLookup({
+    ...parts,
+    connection,
+    serverTime,
+    timed,
+    counters,
+    onFailing,
+  });
   const underWay = new Set<Promise<unknown>>();
   let closed: Promise<void> | undefined;
 

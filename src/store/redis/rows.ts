@@ -69,6 +69,7 @@ export function parseOutcome(key: SessionKey, reply: string, now: number): Outco
 }
 
 const SESSION_KEY_LENGTH = 32;
+const ORIGINS: ReadonlySet<string> = new Set(EVICTION_ORDER);
 
 /** What the script PAGE answers for each binding: its session key before it. */
 export function parseRow(row: string, now: number): Binding {
@@ -80,18 +81,16 @@ export function parseRow(row: string, now: number): Binding {
 /** As the scripts read it: see BINDING in scripts.ts. */
 const STORED = /^([a-z]+) (\d+) (-?\d+) (\d+) ([a-z0-9]+)/;
 
-/** What the script LOOKUP answers: the binding as it is stored, and the server's time in ms and µs. */
+/** A binding as it is stored, in times of the server's. What is no binding counts as none, as for the scripts. */
 export function parseStored(
   key: SessionKey,
-  [text, wholeMs, micros]: readonly string[],
+  text: string,
+  serverNow: number,
   now: number,
 ): Binding | 'absent' {
-  const [, origin = '', generation, createdAt, expiresAt, machine = ''] =
-    STORED.exec(text ?? '') ?? [];
+  const [, origin = '', generation, createdAt, expiresAt, machine = ''] = STORED.exec(text) ?? [];
   const owner = parseMachineId(machine);
-  const serverNow = Number(wholeMs) + Math.floor(Number(micros) / 1_000);
   const remainingMs = Number(expiresAt) - serverNow;
-  // What is no binding counts as none, as it does for the scripts.
   if (owner === undefined || !ORIGINS.has(origin) || !(remainingMs > 0)) return 'absent';
   return {
     key,
@@ -102,8 +101,6 @@ export function parseStored(
     expiresAt: now + remainingMs,
   };
 }
-
-const ORIGINS: ReadonlySet<string> = new Set(EVICTION_ORDER);
 
 /** Of age and time left, which the server has measured, moments are made by the clock of this process. */
 export function parseBinding(key: SessionKey, text: string, now: number): Binding {

@@ -69,7 +69,7 @@ async function startEncrypted(t: TestContext, server: string, openssl: string): 
 
 /** What a process says that tries the URL. */
 async function tryOut(url: string, trusted?: string): Promise<string> {
-  const script = join(import.meta.dirname, 'redis-tls-client.ts');
+  const script = join(import.meta.dirname, '../redis-tls-client.ts');
   const env = { ...process.env, ...(trusted !== undefined && { NODE_EXTRA_CA_CERTS: trusted }) };
   const { stdout } = await run(process.execPath, ['--import', 'tsx', script, url], { env });
   return stdout;
