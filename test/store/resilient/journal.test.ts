@@ -178,6 +178,17 @@ describe('the journal', () => {
     assert.equal(await ownerOf(store), A);
   });
 
+  test('takes the place of another Machine in a file that was the store itself', async (t) => {
+    const machine = createMachine(t);
+    await machine.journal.data.upsert(stated({ machine: B, generation: 7 }));
+    const first = await machine.run({ script: { reads: fails(), writes: fails() } });
+    const claimed = await first.store.claim(binding());
+    assert.deepEqual((await machine.journal.held()).get(KEY), claimed);
+    await crash(first);
+    const second = await machine.run({ script: { opening: fails() } });
+    assert.deepEqual(await second.store.lookup(KEY), claimed);
+  });
+
   test('that fails is reported once, and costs nothing else', async (t) => {
     const machine = createMachine(t);
     const { store } = await machine.run({ script: { reads: fails(), writes: fails() } });
