@@ -187,6 +187,7 @@ describe('the journal', () => {
     await crash(first);
     const second = await machine.run({ script: { opening: fails() } });
     assert.deepEqual(await second.store.lookup(KEY), claimed);
+    await recovered(second);
   });
 
   test('that fails is reported once, and costs nothing else', async (t) => {
