@@ -57,7 +57,7 @@ class RunningSidecar implements Sidecar {
   #path: RequestPath | undefined;
   #ports = { public: 0, peer: 0, admin: 0 };
   /** In the order of starting; stopped from the end. */
-  readonly #stops: (() => Promise<void>)[] = [];
+  readonly #stops: (() => Promise<void> | void)[] = [];
   #draining: Promise<void> | undefined;
   /** Aborted when the end of the draining is not waited for any more. */
   readonly #drained = new AbortController();
@@ -111,17 +111,20 @@ class RunningSidecar implements Sidecar {
     const opened = await openStore(this.#config, this.#parts);
     this.#opened = opened;
     this.#ownsSession = createOwnSessionSearch(opened.store, this.#config.identity.machine);
-    this.#stops.push(() => opened.store.close());
     metrics.watchStore({
       getMetrics: () => opened.store.getMetrics(),
       health: opened.health,
     });
-    const stopCleanup = startCleanup(opened.store, {
+    const cleanups = startCleanup(opened.store, {
       clock,
       intervalMs: this.#config.store.cleanupIntervalMs,
       onError: (error) => logger.warn({ err: error }, 'session store clean-up failed'),
     });
-    this.#stops.push(stopCleanup);
+    this.#stops.push(
+      () => cleanups.ended(),
+      () => opened.store.close(),
+      () => cleanups.cancel(),
+    );
     return opened;
   }
 

@@ -10,29 +10,37 @@ export interface CleanupOptions {
   readonly onError: (error: unknown) => void;
 }
 
-/** Ends the timer and waits for a clean-up that is under way. */
-export type StopCleanup = () => Promise<void>;
+/** In this order: no more of them; then the store is closed, which ends the one under way; then its end. */
+export interface Cleanups {
+  /** What fails from now on is not told: the store is about to be closed. */
+  cancel(): void;
+  ended(): Promise<void>;
+}
 
 export function startCleanup(
   store: Pick<SessionStore, 'cleanup'>,
   { clock, intervalMs, onError }: CleanupOptions,
-): StopCleanup {
+): Cleanups {
   let underWay: Promise<void> | undefined;
+  let isCancelled = false;
 
   const clean = async (): Promise<void> => {
     try {
       await store.cleanup();
     } catch (error) {
-      onError(error);
+      if (!isCancelled) onError(error);
     }
   };
   const cleanUnlessUnderWay = (): void => {
     underWay ??= clean().finally(() => (underWay = undefined));
   };
 
-  const cancel = intervalMs > 0 ? clock.every(intervalMs, cleanUnlessUnderWay) : undefined;
-  return async () => {
-    cancel?.();
-    await underWay;
+  const stopTimer = intervalMs > 0 ? clock.every(intervalMs, cleanUnlessUnderWay) : undefined;
+  return {
+    cancel: () => {
+      isCancelled = true;
+      stopTimer?.();
+    },
+    ended: async () => underWay,
   };
 }

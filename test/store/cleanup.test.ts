@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startCleanup } from '../../src/store/cleanup.ts';
+import { StoreError } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
 
 /** A store whose clean-ups end when the test says so. */
@@ -21,13 +22,14 @@ const onError = (error: unknown): void => assert.fail(String(error));
 test('a store is cleaned up once every interval', async () => {
   const clock = createTestClock();
   let count = 0;
-  const stop = startCleanup(
+  const cleanups = startCleanup(
     { cleanup: () => Promise.resolve((count += 1)) },
     { clock, intervalMs: 100, onError },
   );
   await clock.advance(350);
   assert.equal(count, 3);
-  await stop();
+  cleanups.cancel();
+  await cleanups.ended();
   await clock.advance(1_000);
   assert.equal(count, 3);
   assert.equal(clock.pendingCount(), 0);
@@ -35,47 +37,51 @@ test('a store is cleaned up once every interval', async () => {
 
 test('with an interval of 0 there is no timer', async () => {
   const clock = createTestClock();
-  const stop = startCleanup(slowStore(), { clock, intervalMs: 0, onError });
+  const cleanups = startCleanup(slowStore(), { clock, intervalMs: 0, onError });
   assert.equal(clock.pendingCount(), 0);
-  await stop();
+  cleanups.cancel();
+  await cleanups.ended();
 });
 
 test('a clean-up that takes longer than the interval is not started twice', async () => {
   const clock = createTestClock();
   const store = slowStore();
-  const stop = startCleanup(store, { clock, intervalMs: 100, onError });
+  const cleanups = startCleanup(store, { clock, intervalMs: 100, onError });
   await clock.advance(350);
   assert.equal(store.underWay.length, 1);
   store.underWay[0]?.resolve(0);
   await clock.advance(100);
   assert.equal(store.underWay.length, 2);
   store.underWay[1]?.resolve(0);
-  await stop();
+  cleanups.cancel();
+  await cleanups.ended();
 });
 
-test('stopping waits for the clean-up under way', async () => {
+test('the end of the clean-ups is that of the one under way, and a store that is closed on it fails nobody', async () => {
   const clock = createTestClock();
   const store = slowStore();
-  const stop = startCleanup(store, { clock, intervalMs: 100, onError });
+  const cleanups = startCleanup(store, { clock, intervalMs: 100, onError });
   await clock.advance(100);
-  let isStopped = false;
-  const stopped = stop().then(() => (isStopped = true));
+  cleanups.cancel();
+  let hasEnded = false;
+  const ended = cleanups.ended().then(() => (hasEnded = true));
   await clock.advance(0);
-  assert.equal(isStopped, false);
-  store.underWay[0]?.resolve(0);
-  await stopped;
+  assert.equal(hasEnded, false);
+  store.underWay[0]?.reject(new StoreError('closed', 'the session store is closed'));
+  await ended;
 });
 
 test('a clean-up that fails is reported, and the next one comes', async () => {
   const clock = createTestClock();
   const errors: unknown[] = [];
   const failing = { cleanup: () => Promise.reject(new Error('no')) };
-  const stop = startCleanup(failing, {
+  const cleanups = startCleanup(failing, {
     clock,
     intervalMs: 100,
     onError: (error) => errors.push(error),
   });
   await clock.advance(250);
   assert.equal(errors.length, 2);
-  await stop();
+  cleanups.cancel();
+  await cleanups.ended();
 });

@@ -1,5 +1,6 @@
 /** The contract of `SessionStore` as tests, written once and run against every adapter. */
 import assert from 'node:assert/strict';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, test, type TestContext } from 'node:test';
 import type { Binding, BindingOrigin, MachineId } from '../../src/affinity/session.ts';
 import type { Clock } from '../../src/clock.ts';
@@ -597,6 +598,19 @@ function closingContract(open: OpenStore): void {
     await Promise.all([store.close(), store.close()]);
     const owners = await Promise.all(claims);
     assert.ok(owners.every(({ machine }) => machine === A));
+  });
+
+  test('a close ends the clean-up under way', async (t) => {
+    const { store, clock } = await start(t, open);
+    await Promise.all(keysOf('k', 1_200).map((key) => store.claim(binding(A, { key }))));
+    await clock.advance(TTL_MS + 1);
+    let hasEnded = false;
+    const end = (): void => void (hasEnded = true);
+    const cleaned = store.cleanup().then(end, end);
+    await store.close();
+    await nextTurn();
+    assert.equal(hasEnded, true);
+    await cleaned;
   });
 }
 
