@@ -156,7 +156,7 @@ function createRequestHandler(
       onOwnerTold: (key, owner) => bindings.copy(key, owner),
     }),
     directory,
-    isDraining: parts.isDraining,
+    notTaking: () => (parts.isDraining() ? 'draining' : undefined),
     policy: { ownerGone: config.ownerGone, unknownSession: config.unknownSession },
     replayTimeoutMs: config.replayTimeoutMs,
     replayMaxBodyBytes: config.replayMaxBodyBytes,

@@ -6,6 +6,7 @@ import {
   decide,
   type Decision,
   type MachineState,
+  type NotTaking,
   type Owner,
   type RoutingFacts,
   type Why,
@@ -49,7 +50,8 @@ export interface HandlerParts {
   readonly extract: Extract;
   readonly owners: OwnerFinder;
   readonly directory: Pick<Directory, 'others' | 'peer'>;
-  readonly isDraining: () => boolean;
+  /** Why new sessions are to go elsewhere just now, if they are. */
+  readonly notTaking: () => NotTaking | undefined;
   readonly policy: Pick<MachineState, 'ownerGone' | 'unknownSession'>;
   readonly replayTimeoutMs: number;
   readonly replayMaxBodyBytes: number;
@@ -139,7 +141,7 @@ export function createHandler(parts: HandlerParts): Handler {
   function stateNow(): MachineState {
     return {
       self,
-      notTaking: parts.isDraining() ? 'draining' : undefined,
+      notTaking: parts.notTaking(),
       hasOtherMachines: directory.others().length > 0,
       ownerGone: parts.policy.ownerGone,
       unknownSession: parts.policy.unknownSession,

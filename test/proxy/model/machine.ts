@@ -136,7 +136,7 @@ export async function createModelMachine(
     extract: createExtractor(PROTOCOLS, { hints }),
     owners,
     directory,
-    isDraining: () => script.isDraining,
+    notTaking: () => (script.isDraining ? 'draining' : undefined),
     policy: { ownerGone, unknownSession },
     replayTimeoutMs: 10_000,
     replayMaxBodyBytes: REPLAY_MAX_BODY_BYTES,
