@@ -24,6 +24,7 @@ export function machineId(text: string): MachineId {
 
 /** A Machine whose answers the test writes. */
 export interface ScriptedMachine extends EdgeMachine {
+  region: string;
   readonly server: Server;
   state: MachineState;
   wakeCount: number;
