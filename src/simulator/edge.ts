@@ -11,6 +11,7 @@ import { ReplayableBody } from './body.ts';
 import type { RetryOptions } from './delivery.ts';
 import { headersForMachine } from './edge-headers.ts';
 import { Exchange, type EdgeContext, type UnreachableCached } from './exchange.ts';
+import { createLoad } from './load.ts';
 import type { RequestRecord } from './records.ts';
 import { createReplayCache, type ReplayCacheRule } from './replay-cache.ts';
 import { createSpread, type SpreadName } from './spread.ts';
@@ -41,6 +42,13 @@ export interface EdgeOptions {
   readonly replayCache?: readonly ReplayCacheRule[];
   /** `route-afresh` by default. */
   readonly unreachableCached?: UnreachableCached;
+  /** So many requests at once that a Machine gets at most, open streams and sockets counted. */
+  readonly hardLimit?: number;
+  /**
+   * Whether Machines that stopped within the last five minutes are passed over where another one can
+   * take the request (PM11, https://fly.io/docs/monitoring/error-codes/).
+   */
+  readonly passesOverRecentlyStopped?: boolean;
   readonly onRecord?: (record: RequestRecord) => void;
 }
 
@@ -77,6 +85,8 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     clock: options.clock,
     maxReplays: options.maxReplays ?? MAX_REPLAYS,
     retries: options.retries ?? RETRIES,
+    load: createLoad(options.hardLimit),
+    passesOverRecentlyStopped: options.passesOverRecentlyStopped ?? false,
     replayCache: createReplayCache(options.replayCache ?? [], options.clock),
     unreachableCached: options.unreachableCached ?? 'route-afresh',
     onRecord: (record) => options.onRecord?.(record),

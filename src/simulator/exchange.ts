@@ -7,6 +7,7 @@ import { deliver, type Delivery, type RetryOptions } from './delivery.ts';
 import { VIA } from './edge-headers.ts';
 import { edgeError, type EdgeErrorCode } from './errors.ts';
 import { cachedLeg, fallbackLeg, headersFor, replayLeg, type Leg } from './legs.ts';
+import type { Load } from './load.ts';
 import type { Hop, RequestRecord } from './records.ts';
 import { relayAnswer, relayUpgrade } from './relay.ts';
 import { readWish, type Wish } from './replay.ts';
@@ -40,6 +41,8 @@ export interface EdgeContext {
   readonly clock: Clock;
   readonly maxReplays: number;
   readonly retries: RetryOptions;
+  readonly load: Load;
+  readonly passesOverRecentlyStopped: boolean;
   readonly replayCache: ReplayCache;
   /** What becomes of a request whose cached Machine can't be reached. */
   readonly unreachableCached: UnreachableCached;

@@ -27,6 +27,7 @@ export interface ScriptedMachine extends EdgeMachine {
   region: string;
   readonly server: Server;
   state: MachineState;
+  stoppedAt?: number;
   wakeCount: number;
 }
 
