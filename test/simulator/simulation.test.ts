@@ -86,7 +86,10 @@ test('the Machines of a simulation', async (t) => {
     assert.equal(env.FLY_APP_NAME, a.app);
     assert.equal(env.FLY_REGION, a.region);
     assert.equal(env.UPSTREAM_URL, `http://127.0.0.1:${a.ports.app}`);
-    assert.equal(env.FLEET_RESOLVER, simulation.dnsAddress);
+    const ownResolver = new dns.Resolver();
+    ownResolver.setServers([env.FLEET_RESOLVER ?? '']);
+    const name = `${a.id}.vm.${a.app}.internal`;
+    assert.deepEqual(await ownResolver.resolve6(name), await resolver.resolve6(name));
   });
 
   await t.test('get requests and replays by the edge', async () => {
