@@ -45,6 +45,7 @@ const START_TIMEOUT_MS = 30_000;
 
 /**
  * stopped --start--> starting --(both listen)--> started --stop--> stopping --(both ended)--> stopped
+ * started, suspended --crash--> stopped, with its volume
  * started --suspend--> suspended --resume--> started (with all that was in memory)
  * any --destroy--> destroyed
  */
@@ -120,6 +121,14 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     this.#expect('resume', 'suspended');
     this.#signal('SIGCONT');
     this.#enter('started');
+  }
+
+  /** As when the Machine itself dies: at once, and the volume stays. */
+  async crash(): Promise<void> {
+    this.#expect('crash', 'started', 'suspended');
+    this.#state = 'stopping';
+    await this.#kill();
+    this.#enter('stopped');
   }
 
   /** As `fly machine destroy --force`: at once, and for good. */

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
+import { deploy, type DeployStrategy } from './deploy.ts';
 import { startDnsServer, type DnsServer } from './dns.ts';
 import { startEdge, type EdgeOptions } from './edge.ts';
 import { createMachineMaker, type Environment, type FleetOptions } from './fleet.ts';
@@ -43,6 +44,7 @@ export interface Simulation {
   readonly url: string;
   /** `host:port` of the resolver for `.internal`. */
   readonly dnsAddress: string;
+  /** In the order of their making; destroyed ones stay among them. */
   readonly machines: readonly SimulatedMachine[];
   /** The latest requests, in the order of their answers; the oldest are dropped beyond 10,000. */
   readonly requests: readonly RequestRecord[];
@@ -51,6 +53,10 @@ export interface Simulation {
   setSpread(name: SpreadName): void;
   /** For cutting it, and for mending it again. */
   readonly network: Network;
+  /** A new id, ports and volume; resolves when it listens. One that can't be started is destroyed. */
+  addMachine(region?: string): Promise<SimulatedMachine>;
+  /** Resolves when the last Machine listens, or the last old one is gone. */
+  deploy(strategy: DeployStrategy): Promise<void>;
   /** Ends all processes and frees all that was taken. */
   close(): Promise<void>;
 }
@@ -104,6 +110,17 @@ async function start(
   const machineCount = options.machineCount ?? DEFAULT_MACHINE_COUNT;
   for (let i = 0; i < machineCount; i += 1) machines.push(await makeMachine());
   await settleAll(machines.map((machine) => machine.start()));
+  const addMachine = async (region?: string): Promise<SimulatedMachine> => {
+    const machine = await makeMachine(region);
+    machines.push(machine);
+    try {
+      await machine.start();
+    } catch (error) {
+      await machine.destroy();
+      throw error;
+    }
+    return machine;
+  };
   return {
     url: edge.url,
     dnsAddress: surroundings.dnsAddress,
@@ -112,6 +129,8 @@ async function start(
     onRequest: requests.onAdded,
     setSpread: (name) => edge.setSpread(name),
     network,
+    addMachine,
+    deploy: (strategy) => deploy({ machines, addMachine }, strategy),
   };
 }
 
