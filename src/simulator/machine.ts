@@ -183,6 +183,8 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     if (!plan) return;
     const started = await keeper.start({ ...plan, onLine: (line) => onLine(name, line) });
     this.#processes[name] = started;
+    // Destroyed meanwhile, when there was nothing to kill yet.
+    if (this.#state === 'destroyed') await started.stop('SIGKILL', 0);
     const port = name === 'app' ? this.ports.app : this.ports.public;
     const problem = await untilListening(port, started, clock);
     if (problem === undefined) return;

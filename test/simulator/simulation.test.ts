@@ -240,6 +240,15 @@ test('a Machine that can not be added is destroyed, and said', async (t) => {
   );
 });
 
+test('a Machine that is destroyed while it starts does not come up', async (t) => {
+  const simulation = await startTestSimulation(t);
+  const [, b] = pair(simulation);
+  await b.crash();
+  const starting = b.start();
+  await Promise.all([b.destroy(), assert.rejects(starting, /ended with SIGKILL/)]);
+  assert.equal(b.state, 'destroyed');
+});
+
 test('without sidecars the edge goes straight to the apps', async (t) => {
   const simulation = await startSimulation(WITHOUT_SIDECARS);
   t.after(() => simulation.close());
