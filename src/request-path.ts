@@ -1,6 +1,7 @@
 /** The parts of the request path, put together: everything between the listeners and the store. */
 import { randomUUID } from 'node:crypto';
 import type { AdapterParts } from './adapters.ts';
+import type { NotTaking } from './affinity/decide.ts';
 import { createExtractor } from './affinity/extract.ts';
 import { createHintRemover } from './affinity/hint.ts';
 import { createLearner } from './affinity/learn.ts';
@@ -8,6 +9,7 @@ import type { Protocol } from './affinity/protocols.ts';
 import type { MachineId, SessionKey } from './affinity/session.ts';
 import type { Config } from './config/config.ts';
 import { yieldTo } from './fleet/conflict.ts';
+import type { Draining } from './draining.ts';
 import type { Directory } from './fleet/directory.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
@@ -29,7 +31,7 @@ export interface RequestPathParts extends AdapterParts {
   readonly config: Config;
   readonly store: SessionStore;
   readonly directory: Directory;
-  readonly isDraining: () => boolean;
+  readonly draining: Pick<Draining, 'state'>;
   /** Whether this Machine can tell its peers what it owns, and what not. */
   readonly isReadyForPeers: () => boolean;
 }
@@ -63,7 +65,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     answers: createAnswers(learner, bindings),
     bindings,
     learner,
-    isDraining: parts.isDraining,
+    isEnding: () => parts.draining.state() === 'ending',
     upstreamHost: config.upstreamUrl.host,
     teachingHeaders: teachingHeaders(config.protocols),
     onMoved: (key, machine) => {
@@ -156,12 +158,18 @@ function createRequestHandler(
       onOwnerTold: (key, owner) => bindings.copy(key, owner),
     }),
     directory,
-    notTaking: () => (parts.isDraining() ? 'draining' : undefined),
+    notTaking: () => whyNotTaking(parts),
     policy: { ownerGone: config.ownerGone, unknownSession: config.unknownSession },
     replayTimeoutMs: config.replayTimeoutMs,
     replayMaxBodyBytes: config.replayMaxBodyBytes,
     onDecided: ({ kind, why }) => metrics.requestDecided(kind, why),
   });
+}
+
+/** The will of people comes before what this Machine can. */
+function whyNotTaking({ draining }: RequestPathParts): NotTaking | undefined {
+  if (draining.state() !== 'taking') return 'draining';
+  return undefined;
 }
 
 function createRequestObserver({

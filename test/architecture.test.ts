@@ -15,6 +15,7 @@ const SRC = path.join(import.meta.dirname, '../src');
 const RANKS: Readonly<Record<string, number>> = {
   'clock.ts': 0,
   'version.ts': 0,
+  'draining.ts': 0,
   'affinity/session.ts': 0,
   'affinity/': 1,
   'await-port.ts': 1,

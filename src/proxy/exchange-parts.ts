@@ -23,7 +23,7 @@ export interface ExchangeParts {
   readonly upstream: Upstream;
   readonly flusher: HeadFlusher;
   /** From then on answers ask for their connections to be closed: soon nobody will be here. */
-  readonly isDraining: () => boolean;
+  readonly isEnding: () => boolean;
   /** `host:port` of the app. */
   readonly upstreamHost: string;
   /** Names, in lower case, of headers that carry ids. */

@@ -84,7 +84,7 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   get endsConnection(): boolean {
-    return this.#parts.isDraining();
+    return this.#parts.isEnding();
   }
 
   get socket(): Socket {
