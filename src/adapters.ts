@@ -7,6 +7,8 @@ import { createDnsDirectory } from './fleet/dns-directory.ts';
 import { lookForBlindness, lookForOthers } from './fleet/lookout.ts';
 import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
 import { createStaticDirectory } from './fleet/static-directory.ts';
+import { createCheckProbe, createConnectProbe } from './health/probes.ts';
+import { createUpstreamHealth, type UpstreamHealth } from './health/upstream-health.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import { limitsOf, openConfiguredStore, openFile, type StoreParts } from './store-adapters.ts';
@@ -98,6 +100,29 @@ const RECOVERING = 'the session store works again, and is told what it has misse
 const HEALTHY_AGAIN = 'the session store works again, and has all that it had missed';
 const BOUND_ELSEWHERE =
   'a session accepted while the store failed had been bound elsewhere: that stays';
+
+/** Asks nobody yet. */
+export function watchUpstream(config: Config, parts: AdapterParts): UpstreamHealth {
+  const { upstreamUrl: origin, upstreamCheck } = config;
+  const { clock, logger, metrics } = parts;
+  const health = createUpstreamHealth({
+    clock,
+    check: upstreamCheck && {
+      probe: createCheckProbe({ origin, clock }, upstreamCheck.path),
+      intervalMs: upstreamCheck.intervalMs,
+    },
+    connect: createConnectProbe({ origin, clock }),
+    onChange: (upstream) => {
+      if (upstream.state === 'down') logger.warn({ upstream }, APP_IS_DOWN);
+      else logger.info({ upstream }, APP_IS_BACK);
+    },
+  });
+  metrics.watchUpstream(() => health.isUp());
+  return health;
+}
+
+const APP_IS_DOWN = 'the app does not answer as it should: new sessions go to other Machines';
+const APP_IS_BACK = 'the app answers again, and gets new sessions';
 
 /** Reads nothing yet. */
 export function createDirectory(config: Config, parts: AdapterParts): Directory {

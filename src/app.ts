@@ -4,6 +4,7 @@ import {
   createDirectory,
   openStore,
   startLookout,
+  watchUpstream,
   type AdapterParts,
   type OpenedStore,
 } from './adapters.ts';
@@ -14,6 +15,7 @@ import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import { createDraining } from './draining.ts';
 import type { Directory } from './fleet/directory.ts';
+import type { UpstreamHealth } from './health/upstream-health.ts';
 import type { Sidecar } from './lifecycle.ts';
 import { listen } from './listen.ts';
 import type { HttpWire } from './proxy/http.ts';
@@ -54,6 +56,7 @@ class RunningSidecar implements Sidecar {
   readonly #parts: SidecarParts;
   readonly #directory: Directory;
   readonly #draining = createDraining();
+  readonly #upstreamHealth: UpstreamHealth;
   #phase: Phase = 'starting';
   #opened: OpenedStore | undefined;
   #ownsSession: (() => Promise<boolean>) | undefined;
@@ -70,6 +73,7 @@ class RunningSidecar implements Sidecar {
     this.#config = config;
     this.#parts = parts;
     this.#directory = createDirectory(config, parts);
+    this.#upstreamHealth = watchUpstream(config, parts);
   }
 
   get ports(): Sidecar['ports'] {
@@ -86,6 +90,7 @@ class RunningSidecar implements Sidecar {
     await this.#parts.untilAppAnswers?.();
     const publicPort = await this.#listen(wire, wire.edgeServer, this.#config.port);
     this.#ports = { public: publicPort, peer, admin };
+    this.#upstreamHealth.start();
     this.#phase = 'started';
   }
 
@@ -94,7 +99,8 @@ class RunningSidecar implements Sidecar {
     const fleet = { kind, others: this.#directory.others().length };
     const store = { kind: this.#storeKind(), ...this.#opened?.health() };
     const reason = this.#whyNotReady();
-    return { ready: reason === undefined, reason, store, fleet };
+    const upstream = this.#upstreamHealth.status();
+    return { ready: reason === undefined, reason, store, fleet, upstream };
   }
 
   #whyNotReady(): string | undefined {
@@ -182,12 +188,15 @@ class RunningSidecar implements Sidecar {
   }
 
   #assemble({ store }: OpenedStore): RequestPath {
+    // Ends after the requests, whose failures it hears of.
+    this.#stops.push(() => this.#upstreamHealth.stop());
     const path = createRequestPath({
       ...this.#parts,
       config: this.#config,
       store,
       directory: this.#directory,
       draining: this.#draining,
+      upstreamHealth: this.#upstreamHealth,
       // Of what a store that fails may know, the peers are told "unknown".
       isReadyForPeers: () => this.#phase !== 'starting',
     });

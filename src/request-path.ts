@@ -13,6 +13,7 @@ import type { Draining } from './draining.ts';
 import type { Directory } from './fleet/directory.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
+import type { UpstreamHealth } from './health/upstream-health.ts';
 import { createHttp1Upstream } from './http1/client.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
@@ -32,6 +33,7 @@ export interface RequestPathParts extends AdapterParts {
   readonly store: SessionStore;
   readonly directory: Directory;
   readonly draining: Pick<Draining, 'state'>;
+  readonly upstreamHealth: Pick<UpstreamHealth, 'isUp' | 'noteRefused'>;
   /** Whether this Machine can tell its peers what it owns, and what not. */
   readonly isReadyForPeers: () => boolean;
 }
@@ -78,6 +80,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
     upstream,
     flusher: new HeadFlusher(),
+    onRefused: () => parts.upstreamHealth.noteRefused(),
     peers: peerUpstreams,
     clock,
     observer: createRequestObserver(parts),
@@ -167,9 +170,9 @@ function createRequestHandler(
 }
 
 /** The will of people comes before what this Machine can. */
-function whyNotTaking({ draining }: RequestPathParts): NotTaking | undefined {
+function whyNotTaking({ draining, upstreamHealth }: RequestPathParts): NotTaking | undefined {
   if (draining.state() !== 'taking') return 'draining';
-  return undefined;
+  return upstreamHealth.isUp() ? undefined : 'upstream-down';
 }
 
 function createRequestObserver({

@@ -41,6 +41,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'metrics/': 3,
   'fleet/': 3,
   'sessions/': 3,
+  'health/': 3,
   'proxy/': 4,
   'admin/': 4,
   'own-sessions.ts': 4,

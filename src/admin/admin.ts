@@ -4,6 +4,7 @@ import { JSON_TYPE, respond, TEXT_TYPE } from './answer.ts';
 import type { DrainRoutes } from './drain.ts';
 import type { SessionRoutes } from './sessions.ts';
 import { listen, type ListenAddress } from '../listen.ts';
+import type { UpstreamStatus } from '../health/upstream-health.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
 import type { StoreHealth } from '../store/health.ts';
@@ -15,7 +16,8 @@ export interface Readiness {
   readonly reason?: string | undefined;
   readonly store: { readonly kind: string } & Partial<StoreHealth>;
   readonly fleet: { readonly kind: string };
-  readonly upstream?: object | undefined;
+  /** An app that is down leaves this Machine ready: what lives here must still reach it. */
+  readonly upstream?: UpstreamStatus | undefined;
 }
 
 export interface AdminOptions extends ListenAddress {

@@ -51,6 +51,7 @@ const namespace = matching(
   /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/,
   'a name of letters, digits, ".", "-" and "_"',
 );
+const urlPath = matching(/^\/[!"$-~]*$/, 'a path that begins with "/"');
 const label = matching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'a name of letters, digits, - and _');
 
 export const SETTINGS = {
@@ -68,6 +69,15 @@ export const SETTINGS = {
     '0',
     milliseconds(0),
     "Longest wait for the head of the app's answer; 0: none, as tool calls run for minutes.",
+  ),
+  UPSTREAM_CHECK_PATH: optional(
+    urlPath,
+    'Path of the app that is asked whether it is well: after two answers in a row that are not 2xx new sessions go elsewhere, until one is.',
+  ),
+  UPSTREAM_CHECK_INTERVAL_MS: setting(
+    '5000',
+    milliseconds(100, 3_600_000),
+    'How often `UPSTREAM_CHECK_PATH` is asked; every second while the app is down.',
   ),
   SESSION_PROTOCOLS: setting(
     'mcp,mcp-sse,rpc',

@@ -22,6 +22,8 @@ export interface ExchangeParts {
   readonly removeHints: RemoveHints;
   readonly upstream: Upstream;
   readonly flusher: HeadFlusher;
+  /** The app has refused a connection. */
+  readonly onRefused: () => void;
   /** From then on answers ask for their connections to be closed: soon nobody will be here. */
   readonly isEnding: () => boolean;
   /** `host:port` of the app. */
