@@ -1,5 +1,8 @@
 /** Which adapter stands behind each port. */
 import type { MachineId } from './affinity/session.ts';
+import { createCountedStore } from './capacity/counted-store.ts';
+import { startRecounts, type Recounts } from './capacity/recounts.ts';
+import { createTally } from './capacity/tally.ts';
 import type { Clock } from './clock.ts';
 import type { Config, StoreConfig } from './config/config.ts';
 import { offDirectory, type Directory, type DirectoryStatus } from './fleet/directory.ts';
@@ -55,6 +58,31 @@ export async function openStore(config: Config, parts: AdapterParts): Promise<Op
   });
   return { store, health: () => store.health() };
 }
+
+export interface CountedStore extends Recounts {
+  readonly store: SessionStore;
+  /** Whether as many sessions live here as may. */
+  readonly isFull: () => boolean;
+}
+
+/** Nothing is counted where nothing is limited. */
+export function countSessions(
+  { store: settings, identity, maxSessionsPerMachine: limit }: Config,
+  { clock, random, metrics }: AdapterParts,
+  store: SessionStore,
+): CountedStore {
+  if (limit === 0) return { store, isFull: () => false, ...NO_RECOUNTS };
+  const { ttlMs, maxAgeMs } = settings;
+  const tally = createTally({ self: identity.machine, clock, limit, ttlMs, maxAgeMs });
+  metrics.watchOwnSessions(() => tally.count());
+  return {
+    store: createCountedStore(store, tally),
+    isFull: () => tally.isFull(),
+    ...startRecounts(store, tally, { clock, random }),
+  };
+}
+
+const NO_RECOUNTS: Recounts = { cancel: () => undefined, ended: () => Promise.resolve() };
 
 /** The file keeps what the database could not be told yet. A fleet without volumes does without. */
 async function openJournal(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {

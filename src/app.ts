@@ -1,6 +1,7 @@
 /** The composition root: puts the parts of a sidecar together, starts them in order, stops them in reverse. */
 import type { Server } from 'node:http';
 import {
+  countSessions,
   createDirectory,
   openStore,
   startLookout,
@@ -59,6 +60,7 @@ class RunningSidecar implements Sidecar {
   readonly #upstreamHealth: UpstreamHealth;
   #phase: Phase = 'starting';
   #opened: OpenedStore | undefined;
+  #isFull = (): boolean => false;
   #ownsSession: (() => Promise<boolean>) | undefined;
   #path: RequestPath | undefined;
   #ports = { public: 0, peer: 0, admin: 0 };
@@ -124,8 +126,11 @@ class RunningSidecar implements Sidecar {
 
   async #openStore(): Promise<OpenedStore> {
     const { clock, logger, metrics } = this.#parts;
-    const opened = await openStore(this.#config, this.#parts);
+    const uncounted = await openStore(this.#config, this.#parts);
+    const counted = countSessions(this.#config, this.#parts, uncounted.store);
+    const opened = { ...uncounted, store: counted.store };
     this.#opened = opened;
+    this.#isFull = counted.isFull;
     this.#ownsSession = createOwnSessionSearch(opened.store, this.#config.identity.machine);
     metrics.watchStore({
       getMetrics: () => opened.store.getMetrics(),
@@ -137,9 +142,10 @@ class RunningSidecar implements Sidecar {
       onError: (error) => logger.warn({ err: error }, 'session store clean-up failed'),
     });
     this.#stops.push(
-      () => cleanups.ended(),
+      () => Promise.all([cleanups.ended(), counted.ended()]).then(() => undefined),
       () => opened.store.close(),
       () => cleanups.cancel(),
+      () => counted.cancel(),
     );
     return opened;
   }
@@ -197,6 +203,7 @@ class RunningSidecar implements Sidecar {
       directory: this.#directory,
       draining: this.#draining,
       upstreamHealth: this.#upstreamHealth,
+      isFull: this.#isFull,
       // Of what a store that fails may know, the peers are told "unknown".
       isReadyForPeers: () => this.#phase !== 'starting',
     });

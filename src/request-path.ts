@@ -33,6 +33,8 @@ export interface RequestPathParts extends AdapterParts {
   readonly store: SessionStore;
   readonly directory: Directory;
   readonly draining: Pick<Draining, 'state'>;
+  /** Whether as many sessions live here as may. */
+  readonly isFull: () => boolean;
   readonly upstreamHealth: Pick<UpstreamHealth, 'isUp' | 'noteRefused'>;
   /** Whether this Machine can tell its peers what it owns, and what not. */
   readonly isReadyForPeers: () => boolean;
@@ -170,8 +172,10 @@ function createRequestHandler(
 }
 
 /** The will of people comes before what this Machine can. */
-function whyNotTaking({ draining, upstreamHealth }: RequestPathParts): NotTaking | undefined {
+function whyNotTaking(parts: RequestPathParts): NotTaking | undefined {
+  const { draining, isFull, upstreamHealth } = parts;
   if (draining.state() !== 'taking') return 'draining';
+  if (isFull()) return 'full';
   return upstreamHealth.isUp() ? undefined : 'upstream-down';
 }
 

@@ -42,6 +42,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'fleet/': 3,
   'sessions/': 3,
   'health/': 3,
+  'capacity/': 3,
   'proxy/': 4,
   'admin/': 4,
   'own-sessions.ts': 4,

@@ -30,6 +30,8 @@ export interface Config {
   readonly protocols: readonly Protocol[];
   readonly hints: boolean;
   readonly store: StoreConfig;
+  /** 0: no bound. */
+  readonly maxSessionsPerMachine: number;
   readonly fleet: FleetConfig;
   /** `address:port` of a DNS server; undefined: the system's. */
   readonly fleetResolver: string | undefined;
@@ -159,6 +161,7 @@ function configFrom(values: SettingValues, random: () => number): Config {
     protocols: values.SESSION_PROTOCOLS,
     hints: values.SESSION_ID_HINTS,
     store: storeFrom(values),
+    maxSessionsPerMachine: values.MAX_SESSIONS_PER_MACHINE,
     fleet: fleetFrom(values, identity),
     fleetResolver: values.FLEET_RESOLVER,
     unknownSession: values.UNKNOWN_SESSION,

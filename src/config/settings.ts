@@ -138,6 +138,11 @@ export const SETTINGS = {
     milliseconds(0, YEAR_MS),
     "A binding's whole life, however often it is used; 0: no bound.",
   ),
+  MAX_SESSIONS_PER_MACHINE: setting(
+    '0',
+    integer(0, 10_000_000),
+    'So many sessions fill a Machine: new ones go to others, and are taken here if all are full; 0: no bound.',
+  ),
   FLEET: setting(
     'auto',
     fleet,

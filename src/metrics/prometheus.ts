@@ -25,6 +25,7 @@ export function createMetrics({ clock, version }: MetricsOptions): Metrics {
     ...registerPeers(registry),
     ...registerStoreOperations(registry),
     ...registerUpstream(registry),
+    watchOwnSessions: (count) => showOwnSessions(registry, count),
     watchStore: (watched) => store.watch(watched),
     render: async () => {
       await store.refresh();
@@ -177,6 +178,17 @@ function registerUpstream(registry: Registry): Pick<Metrics, 'watchUpstream'> {
     },
   });
   return { watchUpstream: (watched) => void (isUp = watched) };
+}
+
+function showOwnSessions(registry: Registry, count: () => number): void {
+  new Gauge({
+    name: 'fly_affinity_own_sessions',
+    help: 'Sessions that live on this Machine; counted up to twice MAX_SESSIONS_PER_MACHINE.',
+    registers: [registry],
+    collect() {
+      this.set(count());
+    },
+  });
 }
 
 function registerBuildInfo(registry: Registry, version: string): void {
