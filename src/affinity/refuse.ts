@@ -34,6 +34,12 @@ const TITLES: Readonly<Record<RefusalStatus, string>> = {
  */
 const MCP_SESSION_NOT_FOUND: RpcError = { code: -32001, message: 'Session not found' };
 
+/** SEP-2663, "Protocol Errors", as are code and message. */
+const MCP_TASK_NOT_FOUND: RpcError = {
+  code: -32602,
+  message: 'Failed to retrieve task: Task not found',
+};
+
 /**
  * As Engine.IO itself says it, to a poll and to an upgrade alike: its clients take any status but 200
  * for the end of their connection, and a 404 in the face of an upgrade would tell them nothing more.
@@ -70,6 +76,8 @@ function sessionNotFound(protocol: Protocol | undefined): Refusal {
   switch (protocol?.refusal) {
     case 'mcp':
       return rpcRefusal(MCP_SESSION_NOT_FOUND);
+    case 'mcp-task':
+      return rpcRefusal(MCP_TASK_NOT_FOUND);
     case 'socket.io': {
       const body = JSON.stringify(ENGINE_IO_SESSION_UNKNOWN);
       return refusal(ENGINE_IO_STATUS, 'application/json', body);

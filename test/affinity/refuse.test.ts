@@ -41,6 +41,16 @@ test('an unknown session of MCP is told in an error that names its request', () 
   }
 });
 
+test('an unknown task of MCP is told as its extension says', () => {
+  const { status, bodyFor } = refusalFor(404, 'owner-gone', byName('mcp-tasks'));
+  assert.equal(status, 404);
+  assert.deepEqual(JSON.parse(bodyFor?.(70) ?? ''), {
+    jsonrpc: '2.0',
+    error: { code: -32602, message: 'Failed to retrieve task: Task not found' },
+    id: 70,
+  });
+});
+
 test('an unknown session of Socket.IO is what Engine.IO itself says', () => {
   const { status, headers, body } = refusalFor(404, 'owner-gone', byName('socket.io'));
   assert.equal(status, 400);
