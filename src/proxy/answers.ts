@@ -1,6 +1,7 @@
 /** The answer's way back: what the app's answer teaches, and how the client may see it. */
 import type { RequestHead } from '../affinity/extract.ts';
-import type { EndpointTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
+import type { BodyTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
+import { statusOfUnknownSession } from '../affinity/refuse.ts';
 import { isReplayAnswer } from '../affinity/replay-answer.ts';
 import type { Bindings } from './bindings.ts';
 import type { Routed } from './handler.ts';
@@ -9,8 +10,8 @@ import type { Routed } from './handler.ts';
 export interface Revealed {
   /** With hints added. */
   readonly rawHeaders: readonly string[];
-  /** Watches the stream for an `endpoint` event. */
-  readonly tap: EndpointTap | undefined;
+  /** Watches the body for the id that it teaches. */
+  readonly tap: BodyTap | undefined;
 }
 
 export interface Answers {
@@ -20,8 +21,8 @@ export interface Answers {
     routed: Routed,
     response: ResponseHead,
   ): Revealed | Promise<Revealed>;
-  /** A stream taught an id. Resolves when the event may go out. */
-  fromStream(lesson: Lesson): Promise<void>;
+  /** A body taught an id. Resolves when what reveals it may go out. */
+  fromBody(lesson: Lesson): Promise<void>;
 }
 
 export function createAnswers(learner: Learner, bindings: Bindings): Answers {
@@ -32,10 +33,7 @@ export function createAnswers(learner: Learner, bindings: Bindings): Answers {
   ): Revealed | Promise<Revealed> {
     const lessons = learner.fromHead(request, routed.extraction, response);
     noteUse(request, routed, response, lessons.hasEnded);
-    const revealed: Revealed = {
-      rawHeaders: lessons.rawHeaders,
-      tap: lessons.expectsEndpoint ? learner.tapEndpoint() : undefined,
-    };
+    const revealed: Revealed = { rawHeaders: lessons.rawHeaders, tap: lessons.tap };
     if (lessons.learned.length === 0) return revealed;
     return Promise.all(lessons.learned.map(({ id }) => bindings.learn(id))).then(() => revealed);
   }
@@ -47,8 +45,8 @@ export function createAnswers(learner: Learner, bindings: Bindings): Answers {
     response: ResponseHead,
     hasEnded: boolean,
   ): void {
-    const { key, binding, decision } = routed;
-    if (key === undefined) return;
+    const { key, binding, decision, extraction } = routed;
+    if (key === undefined || extraction.kind !== 'found') return;
     if (hasEnded) {
       bindings.end(key);
       return;
@@ -56,8 +54,9 @@ export function createAnswers(learner: Learner, bindings: Bindings): Answers {
     if (decision.kind !== 'local') return;
     const isOurs = binding !== undefined && decision.adoptFrom === undefined;
     if (isOurs) {
-      // A 404 unbinds nothing, and is no use either: the row just does not slide.
-      if (response.statusCode !== 404) bindings.slide(binding);
+      // "Unknown" unbinds nothing, and is no use either: the row just does not slide.
+      const isUnknown = response.statusCode === statusOfUnknownSession(extraction.protocol);
+      if (!isUnknown) bindings.slide(binding);
     } else if (decision.mayAdopt && accepts(request, response)) {
       bindings.adopt(key, decision.adoptFrom);
     }
@@ -65,7 +64,7 @@ export function createAnswers(learner: Learner, bindings: Bindings): Answers {
 
   return {
     fromHead,
-    fromStream: ({ id }) => bindings.learn(id),
+    fromBody: ({ id }) => bindings.learn(id),
   };
 }
 
