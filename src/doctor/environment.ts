@@ -74,7 +74,7 @@ function checkKnowledge({ fleet, hints, store, protocols }: Config): Finding[] {
   if (fleet.kind !== 'off' || isShared) return [];
   const unhinted = protocols.filter(
     ({ sources, mintedBy }) =>
-      mintedBy === 'client' || !sources.some((source) => 'readsHint' in source && source.readsHint),
+      mintedBy !== 'app' || !sources.some((source) => 'readsHint' in source && source.readsHint),
   );
   const hidden = hints ? unhinted.map(({ name }) => name) : protocols.map(({ name }) => name);
   if (hidden.length === 0) {

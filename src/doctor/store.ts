@@ -1,4 +1,5 @@
 /** The store itself: whether the file or the database is one that this version can use. */
+import type { ClockFacts } from './clock-offset.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';
 
 export type FileFacts =
@@ -15,6 +16,12 @@ export type DatabaseFacts =
       readonly roundTripMs: number;
       readonly remarks: readonly DatabaseRemark[];
     };
+
+/** What was found, and the time that was told on the way. */
+export interface DatabaseLook {
+  readonly facts: DatabaseFacts;
+  readonly clocks: readonly ClockFacts[];
+}
 
 export type DatabaseRemark =
   | { readonly kind: 'old-version'; readonly version: string; readonly oldest: string }

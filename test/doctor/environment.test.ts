@@ -30,6 +30,11 @@ for (const [name, env, expected] of [
     { ...ALONE, SESSION_ID_HINTS: 'false', SESSION_PROTOCOLS: 'mcp' },
     ['warning: There is no fleet and no shared store, and ids of mcp carry no hint.'],
   ],
+  [
+    'no fleet, and ids that clients bring',
+    { ...ALONE, SESSION_PROTOCOLS: 'mcp,rpc' },
+    ['warning: There is no fleet and no shared store, and ids of rpc carry no hint.'],
+  ],
   ['no fleet, and a database', { ...ALONE, ...REDIS, SESSION_ID_HINTS: 'false' }, []],
   [
     'a store in memory',
