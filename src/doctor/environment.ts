@@ -15,10 +15,16 @@ export function checkSettings({ config, mistakes, warnings }: ReadSettings): Fin
     ...mistakes.map((mistake) =>
       error(`${mistake}.`, 'The sidecar does not start with it: it ends with code 78.'),
     ),
-    ...warnings.map((text) => warning(`${text}.`, 'The sidecar starts, and says so in its log.')),
+    ...warnings.map((text) =>
+      warning(sentence(text), 'The sidecar starts, and says so in its log.'),
+    ),
     ...(mistakes.length === 0 ? [ok('Every setting can be read.')] : []),
     ...(config ? CHECKS.flatMap((check) => check(config)) : []),
   ];
+}
+
+function sentence(text: string): string {
+  return text.endsWith('?') ? text : `${text}.`;
 }
 
 type SettingsCheck = (config: Config) => Finding[];

@@ -25,7 +25,7 @@ export function formatText(sections: readonly Section[]): string {
   return `${parts.join('\n')}\n${summaryOf(sections)}\n`;
 }
 
-const INDENT = ' '.repeat(10);
+const INDENT = ' '.repeat(11);
 const WIDTH = 100;
 
 function formatFinding(finding: Finding): string {

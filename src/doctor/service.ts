@@ -13,8 +13,13 @@ export function checkServices(toml: FlyToml, config: Config): Finding[] {
   return [...ways, ...reached];
 }
 
-/** Those that lead to the sidecar. */
-export function sidecarServices({ services }: FlyToml, { port }: Config): readonly Service[] {
+/** Those that lead to the sidecar, or the one that was meant to: its other lines count all the same. */
+export function sidecarServices(toml: FlyToml, config: Config): readonly Service[] {
+  const reaching = reachingServices(toml, config);
+  return reaching.length > 0 ? reaching : toml.services.slice(0, 1);
+}
+
+function reachingServices({ services }: FlyToml, { port }: Config): readonly Service[] {
   return services.filter(({ internalPort }) => internalPort === port);
 }
 
@@ -30,7 +35,7 @@ function checkPorts(toml: FlyToml, config: Config): Finding[] {
     ];
   }
   const findings = services.flatMap((service) => checkPort(service, config));
-  const isReached = sidecarServices(toml, config).length > 0;
+  const isReached = reachingServices(toml, config).length > 0;
   if (isReached)
     return [ok(`Fly Proxy sends requests to the sidecar (${config.port}).`), ...findings];
   if (findings.length > 0) return findings;

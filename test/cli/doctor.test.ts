@@ -19,7 +19,7 @@ test("the project's own fly.toml is well, and the program ends with code 0", asy
   const { code, output, errors } = await run(t, { args: ['doctor'], env: UNSET });
   assert.equal(code, 0, output);
   assert.equal(errors, '');
-  assert.match(output, /^Settings\n {2}note {4}This is no Machine of Fly\.io/);
+  assert.match(output, /^Settings\n {2}note {5}This is no Machine of Fly\.io/);
   assert.match(output, /\n0 errors, 0 warnings, 2 notes\.\n$/);
 });
 
@@ -29,9 +29,9 @@ test('an error ends the program with code 1, and says why and what to write inst
   assert.equal(code, 1);
   assert.match(
     output,
-    / {2}error {3}internal_port of http_service is 3000, where the app listens\.\n {10}What goes round .*\n {10}Try:\n {12}\[http_service\]\n {14}internal_port = 8080\n/,
+    / {2}error {4}internal_port of http_service is 3000, where the app listens\.\n {11}What goes round .*\n {11}Try:\n {13}\[http_service\]\n {15}internal_port = 8080\n/,
   );
-  assert.match(output, / {10}Try: kill_timeout = "30s"\n/);
+  assert.match(output, / {11}Try: kill_timeout = "30s"\n/);
 });
 
 test('warnings alone end it with code 0', async () => {

@@ -58,12 +58,13 @@ test('each mistake is an error, and each warning a warning', () => {
   const read = {
     config: undefined,
     mistakes: ['PORT must be x', 'HOST must be y'],
-    warnings: ['z'],
+    warnings: ['z', 'did you mean w?'],
   };
   assert.deepEqual(troubles(checkSettings(read)), [
     'error: PORT must be x.',
     'error: HOST must be y.',
     'warning: z.',
+    'warning: did you mean w?',
   ]);
 });
 

@@ -47,9 +47,15 @@ for (const [name, text, env, expected] of [
   ],
   [
     'services of which none is the sidecar',
-    '[[services]]\ninternal_port = 25',
+    GOOD.replaceAll('http_service', 'services')
+      .replace('[services]', '[[services]]')
+      .replace('8080', '25'),
     {},
-    ['error: internal_port of services is 25, and PORT of the sidecar is 8080.'],
+    [
+      'error: internal_port of services is 25, and PORT of the sidecar is 8080.',
+      'error: The service of the sidecar has no port with the http handler.',
+      `warning: ${SHORT}`,
+    ],
   ],
   ['a service beside that is none of ours', `${GOOD}[[services]]\ninternal_port = 25`, {}, []],
   [

@@ -79,6 +79,12 @@ for (const [name, text, env, expected] of [
     ['warning: auto_stop_machines is "suspend", and a Machine has 4096 MB of memory.'],
   ],
   [
+    'what is set for a service that misses the sidecar counts all the same',
+    service('internal_port = 3000\nauto_stop_machines = "stop"\nmin_machines_running = 1'),
+    {},
+    ['warning: auto_stop_machines is "stop".'],
+  ],
+  [
     'no Machine left',
     service('auto_stop_machines = "suspend"'),
     {},
@@ -86,7 +92,7 @@ for (const [name, text, env, expected] of [
   ],
   [
     'another service may do as it likes',
-    `${TIME}[[services]]\ninternal_port = 25\nauto_stop_machines = "stop"`,
+    `${service('auto_stop_machines = "off"')}[[services]]\ninternal_port = 25\nauto_stop_machines = "stop"`,
     {},
     [],
   ],
