@@ -11,15 +11,17 @@ import { yieldTo } from './fleet/conflict.ts';
 import type { Directory } from './fleet/directory.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
+import { createSilences, type Silences } from './fleet/silences.ts';
 import { createHttp1Upstream } from './http1/client.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
-import { createHandler, type Handler } from './proxy/handler.ts';
+import { createHandler, type HandlerParts } from './proxy/handler.ts';
 import { HeadFlusher } from './proxy/head-flusher.ts';
 import { createHttpWire, type HttpWire } from './proxy/http.ts';
 import { createObserver } from './proxy/observer.ts';
-import { createOwnerFinder } from './proxy/owner.ts';
+import { createOwnerFinder, type OwnerFinder, type OwnerFinderParts } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
+import { createPresenceOf } from './proxy/presence.ts';
 import { createStoreFailureReport } from './proxy/store-failures.ts';
 import { CONNECT_TIMEOUT_MS } from './proxy/upstream.ts';
 import { createRequestLog } from './request-line.ts';
@@ -43,7 +45,8 @@ export interface RequestPath {
 export function createRequestPath(parts: RequestPathParts): RequestPath {
   const { config, clock } = parts;
   const self = config.identity.machine;
-  const peers = createFleetPeers(parts, self);
+  const silences = createSilences({ clock });
+  const peers = createFleetPeers(parts, self, silences);
   const bindings = createFleetBindings(parts, self, peers);
   const upstream = createHttp1Upstream({
     origin: config.upstreamUrl.origin,
@@ -55,11 +58,20 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     directory: parts.directory,
     headTimeoutMs: config.upstreamHeadTimeoutMs,
     clock,
+    silences,
   });
+  const owners: OwnerFinderParts = {
+    self,
+    store: parts.store,
+    directory: parts.directory,
+    presenceOf: createPresenceOf({ ...parts, silences, ownerStopped: config.ownerStopped }),
+    peers,
+    onOwnerTold: (key, owner) => bindings.copy(key, owner),
+  };
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
   const wire = createHttpWire({
     self,
-    handler: createRequestHandler(parts, self, peers, bindings),
+    handler: createHandler(createHandlerParts(parts, createOwnerFinder(owners))),
     answers: createAnswers(learner, bindings),
     bindings,
     learner,
@@ -85,6 +97,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       directory: parts.directory,
       clock,
       isReady: parts.isReadyForPeers,
+      onHeard: (machine) => silences.noteLife(machine),
       onConflict: () => parts.metrics.claimConflict(),
       onError: (error) => parts.logger.warn({ err: error }, 'a peer could not be answered in full'),
     }),
@@ -102,13 +115,14 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   return { wire, stop };
 }
 
-function createFleetPeers(parts: RequestPathParts, self: MachineId): Peers {
+function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Silences): Peers {
   const { store, directory, clock, random, logger, metrics } = parts;
   return createPeers({
     self,
     directory,
     clock,
     random,
+    silences,
     onOutranked: (key, winner) => {
       metrics.claimConflict();
       yieldTo(store, self, key, winner).catch((error: unknown) =>
@@ -138,30 +152,24 @@ function createFleetBindings(parts: RequestPathParts, self: MachineId, peers: Pe
   });
 }
 
-function createRequestHandler(
-  parts: RequestPathParts,
-  self: MachineId,
-  peers: Peers,
-  bindings: Bindings,
-): Handler {
-  const { config, store, directory, metrics } = parts;
-  return createHandler({
-    self,
+function createHandlerParts(parts: RequestPathParts, owners: OwnerFinder): HandlerParts {
+  const { config, directory, metrics } = parts;
+  return {
+    self: config.identity.machine,
     extract: createExtractor(config.protocols, { hints: config.hints }),
-    owners: createOwnerFinder({
-      self,
-      store,
-      directory,
-      peers,
-      onOwnerTold: (key, owner) => bindings.copy(key, owner),
-    }),
+    owners,
     directory,
     notTaking: () => (parts.isDraining() ? 'draining' : undefined),
-    policy: { ownerGone: config.ownerGone, unknownSession: config.unknownSession },
+    policy: {
+      ownerGone: config.ownerGone,
+      unknownSession: config.unknownSession,
+      replays: config.replayCacheable ? 'cacheable' : 'resilient',
+    },
     replayTimeoutMs: config.replayTimeoutMs,
     replayMaxBodyBytes: config.replayMaxBodyBytes,
     onDecided: ({ kind, why }) => metrics.requestDecided(kind, why),
-  });
+    onReplayFailed: metrics.replayFailed,
+  };
 }
 
 function createRequestObserver({

@@ -148,10 +148,20 @@ export const SETTINGS = {
     oneOf(['reject', 'adopt']),
     "What happens to an app's id whose Machine is gone for good: 404, or the app here decides.",
   ),
+  OWNER_STOPPED: setting(
+    'wake',
+    oneOf(['wake', 'gone']),
+    'What happens to a session whose Machine is stopped or suspended: a replay wakes it, or it counts as gone for good.',
+  ),
   REPLAY_TIMEOUT_MS: setting(
     '10000',
     milliseconds(1, MAX_KILL_TIMEOUT_MS),
     'How long the edge tries to reach the owner before the request comes back.',
+  ),
+  REPLAY_CACHEABLE: setting(
+    'false',
+    boolean,
+    "Whether replays to Machines that run are such as Fly's `replay_cache` keeps: without timeout and fallback.",
   ),
   REPLAY_MAX_BODY_BYTES: setting(
     '1000000',

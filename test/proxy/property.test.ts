@@ -95,7 +95,7 @@ describe('in any world, any request', () => {
         const on = machines.get(machine);
         const owner = key && before.get(machine)?.get(key)?.machine;
         if (!on || on.script.isStoreBusy || owner === undefined || owner === machine) continue;
-        assert.ok(on.isConfirmedGone(owner), 'served in spite of its owner');
+        assert.ok(on.isForGone(owner), 'served in spite of its owner');
       }
     });
   });
@@ -160,7 +160,7 @@ describe('where every session has one owner', () => {
           // Named by a forward, it asks nobody: its app's word is enough, whatever it met before.
           const mayAdopt = !hasMetSilence(on) || wasForwardedTo(travelled, self);
           assert.ok(isMinted || mayAdopt, 'adopted');
-          assert.ok(was === undefined || on.isConfirmedGone(was.machine), 'moved');
+          assert.ok(was === undefined || on.isForGone(was.machine), 'moved');
         }
         if (is === undefined && was && was.machine !== self) {
           // It has disowned the session then.
