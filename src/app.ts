@@ -8,6 +8,7 @@ import {
   type OpenedStore,
 } from './adapters.ts';
 import { startAdmin, type Readiness } from './admin/admin.ts';
+import { createExplainRoutes, type ExplainRoutes } from './admin/explain.ts';
 import { createSessionRoutes, type SessionRoutes } from './admin/sessions.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
@@ -75,11 +76,11 @@ class RunningSidecar implements Sidecar {
 
   async start(): Promise<void> {
     const opened = await this.#openStore();
-    const { wire } = this.#assemble(opened);
+    const { wire, explain } = this.#assemble(opened);
     await this.#startFleet();
     const { host } = this.#config;
     const peer = await this.#listen(wire, wire.peerServer, this.#config.peerPort);
-    const admin = await this.#startAdmin(host, opened.store);
+    const admin = await this.#startAdmin(host, opened.store, explain);
     await this.#parts.untilAppAnswers?.();
     const publicPort = await this.#listen(wire, wire.edgeServer, this.#config.port);
     this.#ports = { public: publicPort, peer, admin };
@@ -136,12 +137,19 @@ class RunningSidecar implements Sidecar {
     await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);
   }
 
-  async #startAdmin(host: string, store: SessionStore): Promise<number> {
+  async #startAdmin(
+    host: string,
+    store: SessionStore,
+    explain: RequestPath['explain'],
+  ): Promise<number> {
     const { logger, metrics } = this.#parts;
     const readiness = (): Readiness => this.readiness();
     const port = this.#config.adminPort;
     const sessions = this.#createSessionRoutes(store);
-    const admin = await startAdmin({ host, port, metrics, logger, readiness, sessions });
+    const admin = await startAdmin({
+      ...{ host, port, metrics, logger, readiness, sessions },
+      explain: this.#createExplainRoutes(explain),
+    });
     this.#stops.push(() => admin.stop());
     return admin.port;
   }
@@ -149,6 +157,13 @@ class RunningSidecar implements Sidecar {
   #createSessionRoutes(store: SessionStore): SessionRoutes | undefined {
     const token = this.#config.adminToken;
     return token === undefined ? undefined : createSessionRoutes({ ...this.#parts, token, store });
+  }
+
+  #createExplainRoutes(explain: RequestPath['explain']): ExplainRoutes | undefined {
+    const token = this.#config.adminToken;
+    return token === undefined
+      ? undefined
+      : createExplainRoutes({ ...this.#parts, token, explain });
   }
 
   async #listen(wire: HttpWire, server: Server, port: number): Promise<number> {

@@ -15,6 +15,7 @@ import { createSilences, type Silences } from './fleet/silences.ts';
 import { createHttp1Upstream } from './http1/client.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
+import { createExplain, type Explain } from './proxy/explain.ts';
 import { createHandler, type HandlerParts } from './proxy/handler.ts';
 import { HeadFlusher } from './proxy/head-flusher.ts';
 import { createHttpWire, type HttpWire } from './proxy/http.ts';
@@ -38,6 +39,7 @@ export interface RequestPathParts extends AdapterParts {
 
 export interface RequestPath {
   readonly wire: HttpWire;
+  readonly explain: Explain;
   /** Breaks off what is under way, and waits for the writes. */
   stop(): Promise<void>;
 }
@@ -60,18 +62,19 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     clock,
     silences,
   });
-  const owners: OwnerFinderParts = {
+  const owners = {
     self,
     store: parts.store,
     directory: parts.directory,
     presenceOf: createPresenceOf({ ...parts, silences, ownerStopped: config.ownerStopped }),
     peers,
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
-  };
+  } satisfies OwnerFinderParts;
+  const routing = createHandlerParts(parts, createOwnerFinder(owners));
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
   const wire = createHttpWire({
     self,
-    handler: createHandler(createHandlerParts(parts, createOwnerFinder(owners))),
+    handler: createHandler(routing),
     answers: createAnswers(learner, bindings),
     bindings,
     learner,
@@ -112,7 +115,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     await peers.stop();
   }
 
-  return { wire, stop };
+  return { wire, explain: createExplain({ routing, owners, clock }), stop };
 }
 
 function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Silences): Peers {

@@ -1,6 +1,7 @@
 /** The admin listener: what Prometheus and the health checks ask. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { JSON_TYPE, respond, TEXT_TYPE } from './answer.ts';
+import type { ExplainRoutes } from './explain.ts';
 import type { SessionRoutes } from './sessions.ts';
 import { listen, type ListenAddress } from '../listen.ts';
 import type { Logger } from '../logger.ts';
@@ -23,6 +24,8 @@ export interface AdminOptions extends ListenAddress {
   readonly logger: Logger;
   /** Undefined: `/sessions` is not there. */
   readonly sessions?: SessionRoutes | undefined;
+  /** Undefined: `/explain` is not there. */
+  readonly explain?: ExplainRoutes | undefined;
 }
 
 export interface Admin {
@@ -33,9 +36,9 @@ export interface Admin {
 
 /** Rejects if it can't listen. */
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
-  const { sessions, logger } = options;
+  const { sessions, explain, logger } = options;
   const server = createServer(TIMEOUTS, (request, response) => {
-    if (sessions?.answer(request, response)) return;
+    if (sessions?.answer(request, response) || explain?.answer(request, response)) return;
     answer(options, request, response).catch((error: unknown) => {
       logger.error({ err: error }, 'admin request failed');
       respond(response, 500, TEXT_TYPE, 'failed\n');
@@ -47,6 +50,7 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
     stop: async () => {
       await closeServer(server);
       await sessions?.ended();
+      await explain?.ended();
     },
   };
 }

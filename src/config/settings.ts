@@ -61,7 +61,7 @@ export const SETTINGS = {
   ADMIN_PORT: setting('9091', listeningPort, 'Port for `/metrics`, `/livez` and `/readyz`.'),
   ADMIN_TOKEN: optional(
     secret,
-    'Opens `/sessions` on the admin port to those who send it as a bearer token.',
+    'Opens `/sessions` and `/explain` on the admin port to those who send it as a bearer token.',
   ),
   UPSTREAM_URL: setting('http://127.0.0.1:3000', httpOrigin, 'Where the app listens.'),
   UPSTREAM_HEAD_TIMEOUT_MS: setting(

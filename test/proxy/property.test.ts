@@ -10,7 +10,15 @@ import { headerValue } from '../../src/proxy/headers.ts';
 import { keyOf } from '../support/ids.ts';
 import { anyWorld, consistentWorld, quietWorld } from './model/arbitraries.ts';
 import { REPLAY_MAX_BODY_BYTES, type ModelMachine } from './model/machine.ts';
-import { travel, type Travelled, type WorldScript } from './model/world.ts';
+import { Way } from './model/way.ts';
+import {
+  openMachines,
+  reachIn,
+  rowsOf,
+  travel,
+  type Travelled,
+  type WorldScript,
+} from './model/world.ts';
 
 const RUNS = { numRuns: 2_000 };
 
@@ -76,6 +84,21 @@ describe('in any world, any request', () => {
         assert.ok(length <= REPLAY_MAX_BODY_BYTES);
       }
     });
+  });
+
+  test('is explained as it is then handled, and explaining it changes nothing', async () => {
+    const property = fc.asyncProperty(anyWorld, async (world) => {
+      const machines = await openMachines(world);
+      const before = await rowsOf(machines);
+      const machine = machines.get(world.first) ?? assert.fail('no such Machine');
+      const { steps } = await machine.explain({ ...world.request, from: 'edge' });
+      for (const each of machines.values()) await each.settled();
+      assert.deepEqual([await rowsOf(machines), machine.decided], [before, []]);
+      await new Way(reachIn(machines)).visit(machine, world.request, 'edge');
+      const [decision] = machine.decided;
+      assert.deepEqual(steps.at(-1), { step: 'decision', decision });
+    });
+    await fc.assert(property, RUNS);
   });
 
   test('binds a session to a Machine only where its app accepts it, or as that Machine says', async () => {

@@ -2,6 +2,7 @@
  * One Machine without a network: the real request path and the real keeper of its bindings, between
  * a wire, an app and peers that do what a few values say.
  */
+import type { Decision } from '../../../src/affinity/decide.ts';
 import { createExtractor } from '../../../src/affinity/extract.ts';
 import { createLearner } from '../../../src/affinity/learn.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
@@ -10,8 +11,9 @@ import { createKeeper, type Keeper } from '../../../src/fleet/keeper.ts';
 import type { PeersAnswer } from '../../../src/fleet/peers.ts';
 import { createAnswers, type Answers } from '../../../src/proxy/answers.ts';
 import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
-import { createHandler, type Handler } from '../../../src/proxy/handler.ts';
-import { createOwnerFinder } from '../../../src/proxy/owner.ts';
+import { createExplain, type Explain } from '../../../src/proxy/explain.ts';
+import { createHandler, type Handler, type HandlerParts } from '../../../src/proxy/handler.ts';
+import { createOwnerFinder, type OwnerFinderParts } from '../../../src/proxy/owner.ts';
 import { createPresenceOf } from '../../../src/proxy/presence.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import type { SessionStore } from '../../../src/store/store.ts';
@@ -80,6 +82,9 @@ export interface ModelMachine {
   readonly script: MachineScript;
   readonly store: SessionStore;
   readonly handler: Handler;
+  /** What its handler has decided, in order. */
+  readonly decided: readonly Decision[];
+  readonly explain: Explain;
   readonly answers: Answers;
   readonly bindings: Bindings;
   readonly keeper: Keeper;
@@ -143,30 +148,38 @@ export async function createModelMachine(
     silences: { isSilent: (machine) => script.silent.includes(machine) },
     ownerStopped,
   });
-  const owners = createOwnerFinder({
+  const ownerParts: OwnerFinderParts = {
     self,
     store,
     directory,
     presenceOf,
     peers,
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
-  });
-  const handler = createHandler({
+  };
+  const decided: Decision[] = [];
+  const routing: HandlerParts = {
     self,
     extract: createExtractor(PROTOCOLS, { hints }),
-    owners,
+    owners: createOwnerFinder(ownerParts),
     directory,
     notTaking: () => (script.isDraining ? 'draining' : undefined),
     policy: { ownerGone, unknownSession, replays },
     replayTimeoutMs: 10_000,
     replayMaxBodyBytes: REPLAY_MAX_BODY_BYTES,
-    onDecided: () => undefined,
+    onDecided: (decision) => decided.push(decision),
     onReplayFailed: () => undefined,
-  });
+  };
   return {
     script,
     store: memory,
-    handler,
+    handler: createHandler(routing),
+    decided,
+    explain: createExplain({
+      routing,
+      // Whom it asks is not what the request's own way has heard.
+      owners: { ...ownerParts, peers: createModelPeers({ script, store, reach }) },
+      clock,
+    }),
     answers: createAnswers(createLearner(PROTOCOLS, { hints, self, clock }), bindings),
     bindings,
     keeper: createKeeper({ self, store, clock, isReady: () => true }),
