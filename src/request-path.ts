@@ -15,15 +15,18 @@ import type { Directory } from './fleet/directory.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
+import { createSilences, type Silences } from './fleet/silences.ts';
 import { createHttp1Upstream } from './http1/client.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
-import { createHandler, type Handler } from './proxy/handler.ts';
+import { createExplain, type Explain } from './proxy/explain.ts';
+import { createHandler, type HandlerParts } from './proxy/handler.ts';
 import { HeadFlusher } from './proxy/head-flusher.ts';
 import { createHttpWire, type HttpWire } from './proxy/http.ts';
 import { createObserver } from './proxy/observer.ts';
-import { createOwnerFinder } from './proxy/owner.ts';
+import { createOwnerFinder, type OwnerFinder, type OwnerFinderParts } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
+import { createPresenceOf } from './proxy/presence.ts';
 import { createStoreFailureReport } from './proxy/store-failures.ts';
 import { CONNECT_TIMEOUT_MS } from './proxy/upstream.ts';
 import { createRequestLog } from './request-line.ts';
@@ -43,6 +46,7 @@ export interface RequestPathParts extends AdapterParts {
 
 export interface RequestPath {
   readonly wire: HttpWire;
+  readonly explain: Explain;
   /** Breaks off what is under way, and waits for the writes. */
   stop(): Promise<void>;
 }
@@ -50,7 +54,8 @@ export interface RequestPath {
 export function createRequestPath(parts: RequestPathParts): RequestPath {
   const { config, clock } = parts;
   const self = config.identity.machine;
-  const peers = createFleetPeers(parts, self);
+  const silences = createSilences({ clock });
+  const peers = createFleetPeers(parts, self, silences);
   const bindings = createFleetBindings(parts, self, peers);
   const upstream = createHttp1Upstream({
     origin: config.upstreamUrl.origin,
@@ -62,11 +67,21 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     directory: parts.directory,
     headTimeoutMs: config.upstreamHeadTimeoutMs,
     clock,
+    silences,
   });
+  const owners = {
+    self,
+    store: parts.store,
+    directory: parts.directory,
+    presenceOf: createPresenceOf({ ...parts, silences, ownerStopped: config.ownerStopped }),
+    peers,
+    onOwnerTold: (key, owner) => bindings.copy(key, owner),
+  } satisfies OwnerFinderParts;
+  const routing = createHandlerParts(parts, createOwnerFinder(owners));
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
   const wire = createHttpWire({
     self,
-    handler: createRequestHandler(parts, self, peers, bindings),
+    handler: createHandler(routing),
     answers: createAnswers(learner, bindings),
     bindings,
     learner,
@@ -93,6 +108,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       directory: parts.directory,
       clock,
       isReady: parts.isReadyForPeers,
+      onHeard: (machine) => silences.noteLife(machine),
       onConflict: () => parts.metrics.claimConflict(),
       onError: (error) => parts.logger.warn({ err: error }, 'a peer could not be answered in full'),
     }),
@@ -107,16 +123,17 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     await peers.stop();
   }
 
-  return { wire, stop };
+  return { wire, explain: createExplain({ routing, owners, clock }), stop };
 }
 
-function createFleetPeers(parts: RequestPathParts, self: MachineId): Peers {
+function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Silences): Peers {
   const { store, directory, clock, random, logger, metrics } = parts;
   return createPeers({
     self,
     directory,
     clock,
     random,
+    silences,
     onOutranked: (key, winner) => {
       metrics.claimConflict();
       yieldTo(store, self, key, winner).catch((error: unknown) =>
@@ -146,30 +163,24 @@ function createFleetBindings(parts: RequestPathParts, self: MachineId, peers: Pe
   });
 }
 
-function createRequestHandler(
-  parts: RequestPathParts,
-  self: MachineId,
-  peers: Peers,
-  bindings: Bindings,
-): Handler {
-  const { config, store, directory, metrics } = parts;
-  return createHandler({
-    self,
+function createHandlerParts(parts: RequestPathParts, owners: OwnerFinder): HandlerParts {
+  const { config, directory, metrics } = parts;
+  return {
+    self: config.identity.machine,
     extract: createExtractor(config.protocols, { hints: config.hints }),
-    owners: createOwnerFinder({
-      self,
-      store,
-      directory,
-      peers,
-      onOwnerTold: (key, owner) => bindings.copy(key, owner),
-    }),
+    owners,
     directory,
     notTaking: () => whyNotTaking(parts),
-    policy: { ownerGone: config.ownerGone, unknownSession: config.unknownSession },
+    policy: {
+      ownerGone: config.ownerGone,
+      unknownSession: config.unknownSession,
+      replays: config.replayCacheable ? 'cacheable' : 'resilient',
+    },
     replayTimeoutMs: config.replayTimeoutMs,
     replayMaxBodyBytes: config.replayMaxBodyBytes,
     onDecided: ({ kind, why }) => metrics.requestDecided(kind, why),
-  });
+    onReplayFailed: metrics.replayFailed,
+  };
 }
 
 /** The will of people comes before what this Machine can. */

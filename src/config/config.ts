@@ -37,7 +37,10 @@ export interface Config {
   readonly fleetResolver: string | undefined;
   readonly unknownSession: 'serve' | 'reject';
   readonly ownerGone: 'reject' | 'adopt';
+  readonly ownerStopped: 'wake' | 'gone';
   readonly replayTimeoutMs: number;
+  /** Whether replays are such as the edge's replay cache keeps. */
+  readonly replayCacheable: boolean;
   readonly replayMaxBodyBytes: number;
   readonly drainTimeoutMs: number;
   readonly logLevel: LogLevel;
@@ -166,7 +169,9 @@ function configFrom(values: SettingValues, random: () => number): Config {
     fleetResolver: values.FLEET_RESOLVER,
     unknownSession: values.UNKNOWN_SESSION,
     ownerGone: values.OWNER_GONE,
+    ownerStopped: values.OWNER_STOPPED,
     replayTimeoutMs: values.REPLAY_TIMEOUT_MS,
+    replayCacheable: values.REPLAY_CACHEABLE,
     replayMaxBodyBytes: values.REPLAY_MAX_BODY_BYTES,
     drainTimeoutMs: values.DRAIN_TIMEOUT_MS,
     logLevel: values.LOG_LEVEL,

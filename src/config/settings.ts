@@ -62,7 +62,7 @@ export const SETTINGS = {
   ADMIN_PORT: setting('9091', listeningPort, 'Port for `/metrics`, `/livez` and `/readyz`.'),
   ADMIN_TOKEN: optional(
     secret,
-    'Opens `/sessions` and `/drain` on the admin port to those who send it as a bearer token.',
+    'Opens `/sessions`, `/drain` and `/explain` on the admin port to those who send it as a bearer token.',
   ),
   UPSTREAM_URL: setting('http://127.0.0.1:3000', httpOrigin, 'Where the app listens.'),
   UPSTREAM_HEAD_TIMEOUT_MS: setting(
@@ -163,10 +163,20 @@ export const SETTINGS = {
     oneOf(['reject', 'adopt']),
     "What happens to an app's id whose Machine is gone for good: 404, or the app here decides.",
   ),
+  OWNER_STOPPED: setting(
+    'wake',
+    oneOf(['wake', 'gone']),
+    'What happens to a session whose Machine is stopped or suspended: a replay wakes it, or it counts as gone for good.',
+  ),
   REPLAY_TIMEOUT_MS: setting(
     '10000',
     milliseconds(1, MAX_KILL_TIMEOUT_MS),
     'How long the edge tries to reach the owner before the request comes back.',
+  ),
+  REPLAY_CACHEABLE: setting(
+    'false',
+    boolean,
+    "Whether replays to Machines that run are such as Fly's `replay_cache` keeps: without timeout and fallback.",
   ),
   REPLAY_MAX_BODY_BYTES: setting(
     '1000000',
