@@ -49,7 +49,8 @@ export interface Directory {
   isConfirmedGone(machine: MachineId): boolean;
   /**
    * Whether two successful readings ten seconds apart or more, and all between them, had that
-   * Machine deployed and not running: stopped or suspended, which DNS can't tell apart.
+   * Machine deployed and not running: stopped or suspended, which DNS can't tell apart. Never while
+   * the list can't be read.
    */
   isConfirmedStopped(machine: MachineId): boolean;
   /** What the last successful reading has of another Machine. */

@@ -112,7 +112,8 @@ class DnsDirectory implements Directory {
   }
 
   isConfirmedStopped(machine: MachineId): boolean {
-    return this.#stops.isConfirmedStopped(machine);
+    // Unlike one that is gone it may come back, unseen by a list that can't be read.
+    return this.status().kind === 'ok' && this.#stops.isConfirmedStopped(machine);
   }
 
   listing(machine: MachineId): Listing {

@@ -342,8 +342,10 @@ describe('a Machine', () => {
     assert.equal(directory.isConfirmedStopped(B), true);
     dns.isSilent = true;
     await readNext();
-    assert.equal(directory.isConfirmedStopped(B), true);
+    assert.deepEqual([directory.listing(B), directory.isConfirmedStopped(B)], ['stopped', false]);
     dns.isSilent = false;
+    await readNext();
+    assert.equal(directory.isConfirmedStopped(B), true);
     listMachines(dns, ['aa', 'bb']);
     await readNext();
     assert.deepEqual([directory.listing(B), directory.isConfirmedStopped(B)], ['running', false]);
