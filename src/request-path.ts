@@ -1,13 +1,15 @@
 /** The parts of the request path, put together: everything between the listeners and the store. */
 import { randomUUID } from 'node:crypto';
 import type { AdapterParts } from './adapters.ts';
+import { createAffinityCookie, type AffinityCookie } from './affinity/affinity-cookie.ts';
 import type { NotTaking } from './affinity/decide.ts';
 import { createExtractor } from './affinity/extract.ts';
-import { createHintRemover } from './affinity/hint.ts';
+import { createHintRemover, type RemoveHints } from './affinity/hint.ts';
 import { createLearner } from './affinity/learn.ts';
 import { createPathMask } from './affinity/path-mask.ts';
 import type { Protocol } from './affinity/protocol.ts';
 import type { MachineId, SessionKey } from './affinity/session.ts';
+import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import { yieldTo } from './fleet/conflict.ts';
 import type { Draining } from './draining.ts';
@@ -24,7 +26,7 @@ import { createHandler, type HandlerParts } from './proxy/handler.ts';
 import { HeadFlusher } from './proxy/head-flusher.ts';
 import { createHttpWire, type HttpWire } from './proxy/http.ts';
 import { createObserver } from './proxy/observer.ts';
-import { createOwnerFinder, type OwnerFinder, type OwnerFinderParts } from './proxy/owner.ts';
+import { createOwnerFinder, type OwnerFinderParts } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
 import { createPresenceOf } from './proxy/presence.ts';
 import { createStoreFailureReport } from './proxy/store-failures.ts';
@@ -77,12 +79,13 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     peers,
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
   } satisfies OwnerFinderParts;
-  const routing = createHandlerParts(parts, createOwnerFinder(owners));
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
+  const cookie = createCookie(config, clock);
+  const routing = createHandlerParts(parts, owners, cookie);
   const wire = createHttpWire({
     self,
     handler: createHandler(routing),
-    answers: createAnswers(learner, bindings),
+    answers: createAnswers(learner, bindings, cookie),
     bindings,
     learner,
     isEnding: () => parts.draining.state() === 'ending',
@@ -95,7 +98,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
         if (answer.kind === 'owner') bindings.copy(key, answer);
       });
     },
-    removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
+    removeHints: createRequestCleaner(config, cookie),
     upstream,
     flusher: new HeadFlusher(),
     onRefused: () => parts.upstreamHealth.noteRefused(),
@@ -124,6 +127,26 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   }
 
   return { wire, explain: createExplain({ routing, owners, clock }), stop };
+}
+
+function createCookie(config: Config, clock: Clock): AffinityCookie | undefined {
+  const { affinityCookie: name, identity, store } = config;
+  if (name === undefined) return undefined;
+  const { ttlMs } = store;
+  return createAffinityCookie({ name, self: identity.machine, ttlMs, now: () => clock.now() });
+}
+
+/** What the sidecar has added for the client to bring along is not the app's to see. */
+function createRequestCleaner(
+  { hints, protocols }: Config,
+  cookie: AffinityCookie | undefined,
+): RemoveHints {
+  const removeHints: RemoveHints = hints ? createHintRemover(protocols) : (head) => head;
+  if (cookie === undefined) return removeHints;
+  return (head, whole) => {
+    const { target, rawHeaders } = removeHints(head, whole);
+    return { target, rawHeaders: cookie.removeFrom(rawHeaders) };
+  };
 }
 
 function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Silences): Peers {
@@ -163,12 +186,18 @@ function createFleetBindings(parts: RequestPathParts, self: MachineId, peers: Pe
   });
 }
 
-function createHandlerParts(parts: RequestPathParts, owners: OwnerFinder): HandlerParts {
+function createHandlerParts(
+  parts: RequestPathParts,
+  owners: OwnerFinderParts,
+  cookie: AffinityCookie | undefined,
+): HandlerParts {
   const { config, directory, metrics } = parts;
   return {
     self: config.identity.machine,
     extract: createExtractor(config.protocols, { hints: config.hints }),
-    owners,
+    owners: createOwnerFinder(owners),
+    namedByCookie: cookie?.read,
+    presenceOf: owners.presenceOf,
     directory,
     notTaking: () => whyNotTaking(parts),
     policy: {

@@ -60,7 +60,8 @@ export type Owner =
   | {
       readonly kind: 'machine';
       readonly machine: MachineId;
-      readonly knownBy: 'store' | 'hint' | 'peers';
+      /** `cookie`: no session is known, but the Machine that has served this client before. */
+      readonly knownBy: 'store' | 'hint' | 'peers' | 'cookie';
       /** How the id came to its owner, where the store knows. */
       readonly origin?: 'learned' | 'adopted' | 'copied';
       readonly presence: Presence;
@@ -118,11 +119,16 @@ export const DECISION_KINDS = ['local', 'replay', 'elsewhere', 'forward', 'refus
 /** The first line that matches decides; the rows are those of the design's table. */
 export function decide(facts: RoutingFacts, owner: Owner, state: MachineState): Decision {
   if (facts.from === 'peer') return decideForPeer(facts, owner, state);
-  if (!facts.hasId) return decideWithoutId(facts, state);
+  if (!facts.hasId) return decideWithoutId(facts, owner, state);
   if (owner.kind !== 'machine') return decideUnowned(facts, owner, state);
   if (owner.machine === state.self) return decideOwn(facts, owner);
   if (wasUndelivered(facts, owner.machine)) return decideUndelivered(facts, owner, state);
   if (owner.presence === 'gone') return decideGone(facts, owner, state);
+  return bringTo(facts, owner, state);
+}
+
+/** Rows 7 to 9. */
+function bringTo(facts: RoutingFacts, owner: KnownOwner, state: MachineState): Decision {
   if (facts.wasReplayed || facts.cameBackByFallback) return forward(owner, 'moved-since-replay');
   if (!facts.isReplayable) return forward(owner, 'too-large-to-replay');
   return replay(facts, owner, state);
@@ -151,9 +157,27 @@ function decideForPeer(facts: RoutingFacts, owner: Owner, state: MachineState): 
   return { kind: 'local', why: 'peer-hop', mayAdopt: facts.mintedBy === 'app' };
 }
 
-/** Rows 3 and 4. */
-function decideWithoutId(facts: RoutingFacts, state: MachineState): Decision {
-  return sendElsewhere(facts, state) ?? { kind: 'local', why: 'no-session', mayAdopt: false };
+/** Rows 3 and 4, and what an affinity cookie makes of them. */
+function decideWithoutId(facts: RoutingFacts, owner: Owner, state: MachineState): Decision {
+  const named = owner.kind === 'machine' && !isLost(facts, owner) ? owner : undefined;
+  if (!named) {
+    return sendElsewhere(facts, state) ?? { kind: 'local', why: 'no-session', mayAdopt: false };
+  }
+  if (named.machine === state.self) return { kind: 'local', why: 'owner', mayAdopt: false };
+  if (wasUndelivered(facts, named.machine)) return forward(named, 'owner-unreachable');
+  return bringTo(facts, named, state);
+}
+
+/**
+ * Whether whoever the cookie names can't serve, so that anybody may. It is gone; or it does not run,
+ * by the directory, and the edge could not reach it, or another Machine has sent the request on; or
+ * nobody knows it, and no replay can be tried. One that runs and is silent is not lost (invariant 11).
+ */
+function isLost(facts: RoutingFacts, { machine, presence }: KnownOwner): boolean {
+  if (presence === 'gone') return true;
+  if (presence !== 'stopped' && presence !== 'unlisted') return false;
+  const wasTried = facts.wasReplayed || wasUndelivered(facts, machine);
+  return wasTried || (presence === 'unlisted' && !facts.isReplayable);
 }
 
 /**
@@ -196,7 +220,7 @@ function decideGone(facts: RoutingFacts, owner: KnownOwner, state: MachineState)
 
 const UNREACHABLE: Decision = { kind: 'refuse', status: 503, why: 'owner-unreachable' };
 
-/** Rows 7 and 8. Whoever has just met its silence need not wait for it again. */
+/** Whoever has just met its silence need not wait for it again. */
 function forward({ machine, presence }: KnownOwner, why: Why): Decision {
   return presence === 'silent' ? UNREACHABLE : { kind: 'forward', to: machine, why };
 }

@@ -29,6 +29,8 @@ export interface Config {
   readonly upstreamCheck: UpstreamCheckConfig | undefined;
   readonly protocols: readonly Protocol[];
   readonly hints: boolean;
+  /** Undefined: there is no affinity cookie. */
+  readonly affinityCookie: string | undefined;
   readonly store: StoreConfig;
   /** 0: no bound. */
   readonly maxSessionsPerMachine: number;
@@ -163,6 +165,7 @@ function configFrom(values: SettingValues, random: () => number): Config {
     upstreamCheck: upstreamCheckFrom(values),
     protocols: values.SESSION_PROTOCOLS,
     hints: values.SESSION_ID_HINTS,
+    affinityCookie: values.AFFINITY_COOKIE,
     store: storeFrom(values),
     maxSessionsPerMachine: values.MAX_SESSIONS_PER_MACHINE,
     fleet: fleetFrom(values, identity),

@@ -54,6 +54,12 @@ const namespace = matching(
 const urlPath = matching(/^\/[!"$-~]*$/, 'a path that begins with "/"');
 const label = matching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'a name of letters, digits, - and _');
 
+/** A token (RFC 6265 §4.1.1). Prefixes with rules of their own need https, which is not said here. */
+const cookieName = matching(
+  /^(?!__(?:Host|Secure)-)[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$/,
+  'the name of a cookie, without the prefixes __Host- and __Secure-',
+);
+
 export const SETTINGS = {
   PORT: setting('8080', listeningPort, 'Port for the edge. 0 takes a free one.'),
   HOST: setting('::', host, 'Address or name on which all three listeners listen.'),
@@ -88,6 +94,10 @@ export const SETTINGS = {
     'true',
     boolean,
     'Whether ids that the app mints reach the client with `~<machine>` appended.',
+  ),
+  AFFINITY_COOKIE: optional(
+    cookieName,
+    'Cookie by which requests without a session id stay with one Machine: for browsers. Unset: there is none.',
   ),
   SESSION_STORE_ENABLED: setting(
     'true',

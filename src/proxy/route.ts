@@ -14,6 +14,7 @@ import type { Directory } from '../fleet/directory.ts';
 import { parseReplayCacheStatus, parseReplayFailure } from '../fly.ts';
 import type { HeadFields } from './headers.ts';
 import type { OwnerFinder, Ownership } from './owner.ts';
+import type { PresenceOf } from './presence.ts';
 
 /** A request that has arrived. */
 export interface Arrived {
@@ -46,6 +47,9 @@ export interface RouteParts {
   readonly self: MachineId;
   readonly extract: Extract;
   readonly owners: OwnerFinder;
+  /** Whom a request without a session id names by its affinity cookie; undefined: there is none. */
+  readonly namedByCookie: ((head: RequestHead) => MachineId | undefined) | undefined;
+  readonly presenceOf: PresenceOf;
   readonly directory: Pick<Directory, 'others'>;
   /** Why new sessions are to go elsewhere just now, if they are. */
   readonly notTaking: () => NotTaking | undefined;
@@ -58,12 +62,15 @@ export interface RouteParts {
 /** Synchronous where this Machine's store knows the owner; never rejects. */
 export type Route = (request: Arrived) => Routed | Promise<Routed>;
 
-const NOBODY: Owner = { kind: 'none' };
+/** All that is known, where there is a session; else only whom the request names, if anybody. */
+type Known = Pick<Ownership, 'owner'> & Partial<Ownership>;
+
+const NOBODY: Known = { owner: { kind: 'none' } };
 /** What went wrong on the way to an answer is no answer (invariant 11). */
-const UNCERTAIN: Owner = { kind: 'inconclusive', mayBeOurs: true };
+const UNCERTAIN: Known = { owner: { kind: 'inconclusive', mayBeOurs: true } };
 
 export function createRoute(parts: RouteParts): Route {
-  const { self, extract, owners, directory, policy, onBasis } = parts;
+  const { self, extract, owners, directory, policy, namedByCookie, presenceOf, onBasis } = parts;
 
   function route(request: Arrived): Routed | Promise<Routed> {
     const extraction = extract(request.head);
@@ -71,11 +78,18 @@ export function createRoute(parts: RouteParts): Route {
       return unrouted({ kind: 'refuse', status: 400, why: 'conflicting-ids' });
     }
     const facts = factsOf(request, extraction);
-    if (extraction.kind === 'none') return settle(extraction, facts, undefined);
+    if (extraction.kind === 'none') return settle(extraction, facts, named(request));
     const ownership = owners.find(extraction, facts);
     if (!(ownership instanceof Promise)) return settle(extraction, facts, ownership);
-    const onFound = (known: Ownership | undefined): Routed => settle(extraction, facts, known);
-    return ownership.then(onFound, () => onFound(undefined));
+    const onFound = (known: Known): Routed => settle(extraction, facts, known);
+    return ownership.then(onFound, () => onFound(UNCERTAIN));
+  }
+
+  function named({ head }: Arrived): Known {
+    const machine = namedByCookie?.(head);
+    if (machine === undefined) return NOBODY;
+    const presence = machine === self ? 'running' : presenceOf(machine);
+    return { owner: { kind: 'machine', machine, knownBy: 'cookie', presence } };
   }
 
   function factsOf({ from, fields }: Arrived, extraction: Extraction): RoutingFacts {
@@ -103,18 +117,17 @@ export function createRoute(parts: RouteParts): Route {
   function settle(
     extraction: Extraction,
     facts: RoutingFacts,
-    ownership: Ownership | undefined,
+    { owner, key, binding, wholeId }: Known,
   ): Routed {
-    const owner = ownership?.owner ?? (facts.hasId ? UNCERTAIN : NOBODY);
     const state = stateNow();
     onBasis?.({ facts, owner, state });
     return {
       decision: decide(facts, owner, state),
       extraction,
-      key: ownership?.key,
+      key,
       owner: owner.kind === 'machine' ? owner.machine : undefined,
-      binding: ownership?.binding,
-      wholeId: ownership?.wholeId,
+      binding,
+      wholeId,
     };
   }
 

@@ -67,6 +67,8 @@ const ANOTHERS_SILENT: Owner = { kind: 'inconclusive', mayBeOurs: false };
 const MINE = known(SELF);
 const MY_HINT = known(SELF, { knownBy: 'hint' });
 const THEIRS = known(OTHER);
+const MY_COOKIE = known(SELF, { knownBy: 'cookie' });
+const THEIR_COOKIE = known(OTHER, { knownBy: 'cookie' });
 const THEIR_HINT = known(OTHER, { knownBy: 'hint' });
 const BY_PEERS = known(OTHER, { knownBy: 'peers' });
 const LOST = { presence: 'gone', isUncontested: true } as const;
@@ -127,6 +129,22 @@ const TABLE: readonly Row[] = [
   { row: 4, claim: 'a draining Machine serves what was replayed to it', facts: { ...NO_ID, ...REPLAYED }, owner: NONE, state: DRAINING, gives: local('no-session') },
   { row: 4, claim: 'a draining Machine serves what came back', facts: { ...NO_ID, ...BACK }, owner: NONE, state: DRAINING, gives: local('no-session') },
   { row: 4, claim: 'a draining Machine serves what is too large to replay', facts: { ...NO_ID, ...TOO_LARGE }, owner: NONE, state: DRAINING, gives: local('no-session') },
+  { row: 4, claim: 'the Machine that a cookie names serves', facts: NO_ID, owner: MY_COOKIE, gives: local('owner') },
+  { row: 4, claim: 'the Machine that a cookie names serves while draining', facts: NO_ID, owner: MY_COOKIE, state: DRAINING, gives: local('owner') },
+  { row: 4, claim: 'a cookie for another Machine is followed', facts: NO_ID, owner: THEIR_COOKIE, gives: replay() },
+  { row: 4, claim: 'a cookie for another Machine is followed while draining', facts: NO_ID, owner: THEIR_COOKIE, state: DRAINING, gives: replay() },
+  { row: 4, claim: 'a cookie wakes its Machine', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'stopped' }, gives: replay() },
+  { row: 4, claim: 'a cookie for a Machine that nobody lists is tried once', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: replay() },
+  { row: 4, claim: 'where it could not be had, anybody serves', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
+  { row: 4, claim: 'where it could not be woken, anybody serves', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'stopped' }, gives: local('no-session') },
+  { row: 4, claim: 'what another Machine has sent on is served', facts: { ...NO_ID, ...REPLAYED }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
+  { row: 4, claim: 'an upload for a Machine that nobody lists is served', facts: { ...NO_ID, ...TOO_LARGE }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
+  { row: 4, claim: 'a cookie of a Machine that is gone is none', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'gone' }, gives: local('no-session') },
+  { row: 3, claim: 'a cookie of a Machine that is gone keeps nobody from going elsewhere', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'gone' }, state: DRAINING, gives: elsewhere('draining') },
+  { row: 4, claim: 'a cookie of a Machine that runs is followed by the private network', facts: { ...NO_ID, ...BACK }, owner: THEIR_COOKIE, gives: forward('owner-unreachable') },
+  { row: 4, claim: 'a cookie of a Machine that is silent is kept', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'silent' }, gives: refuse(503, 'owner-unreachable') },
+  { row: 4, claim: 'an upload with a cookie for another Machine is forwarded', facts: { ...NO_ID, ...TOO_LARGE }, owner: THEIR_COOKIE, gives: forward('too-large-to-replay') },
+  { row: 2, claim: 'what a peer sends for its cookie stays here', facts: { ...PEER, ...NO_ID }, owner: THEIR_COOKIE, gives: local('peer-hop', true) },
   { row: 5, claim: 'the owner serves its session', facts: {}, owner: MINE, gives: local('owner') },
   { row: 5, claim: 'the owner serves its session while draining', facts: {}, owner: MINE, state: DRAINING, gives: local('owner') },
   { row: 5, claim: 'the owner serves what was replayed to it', facts: REPLAYED, owner: MINE, gives: local('owner') },
@@ -229,7 +247,7 @@ const anyFacts: fc.Arbitrary<RoutingFacts> = fc.record({
 const anyKnown: fc.Arbitrary<Owner> = fc
   .record({
     machine: fc.constantFrom(SELF, OTHER),
-    knownBy: fc.constantFrom('store', 'hint', 'peers'),
+    knownBy: fc.constantFrom('store', 'hint', 'peers', 'cookie'),
     origin: fc.option(fc.constantFrom('learned', 'adopted', 'copied'), { nil: undefined }),
     presence: fc.constantFrom(...PRESENCES),
     isUncontested: fc.boolean(),

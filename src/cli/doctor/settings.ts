@@ -26,7 +26,7 @@ export function readSettings(
     ? compareWithFile(toml?.env ?? {}, env, SETTING_NAMES)
     : [tellOrigin(env, toml)];
   const read = readLeniently(used, random);
-  return { isOnMachine, read, cache: cacheSettingsIn(used), origin };
+  return { isOnMachine, read, cache: cacheSettingsIn(read), origin };
 }
 
 /** What Fly.io would set, with stand-ins for what it makes up. */
@@ -61,11 +61,10 @@ function withoutNamed(env: Environment, mistakes: readonly string[]): Environmen
   return Object.fromEntries(Object.entries(env).filter(([name]) => !named.has(name)));
 }
 
-function cacheSettingsIn(env: Environment): CacheSettings {
-  const { REPLAY_CACHEABLE: cacheable, AFFINITY_COOKIE: cookie } = env;
+function cacheSettingsIn({ config }: ReadSettings): CacheSettings {
   return {
-    isCacheable: cacheable === 'true' || cacheable === '1',
-    affinityCookie: isSet(cookie) ? cookie : undefined,
+    isCacheable: config?.replayCacheable ?? false,
+    affinityCookie: config?.affinityCookie,
   };
 }
 

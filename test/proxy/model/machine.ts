@@ -161,6 +161,8 @@ export async function createModelMachine(
     self,
     extract: createExtractor(PROTOCOLS, { hints }),
     owners: createOwnerFinder(ownerParts),
+    namedByCookie: undefined,
+    presenceOf,
     directory,
     notTaking: () => (script.isDraining ? 'draining' : undefined),
     policy: { ownerGone, unknownSession, replays },
