@@ -1,6 +1,7 @@
 /** The settings: each for itself, as `serve` would see them, and against each other. */
 import type { Config, Environment } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';
+import { isNamed } from './named-protocol.ts';
 
 /** What was made of the environment. */
 export interface ReadSettings {
@@ -75,9 +76,10 @@ function checkUpstream({ upstreamUrl }: Config): Finding[] {
 }
 
 /** Somebody has to know who owns a session: the id itself, the peers, or a database. */
-function checkKnowledge({ fleet, hints, store, protocols }: Config): Finding[] {
+function checkKnowledge({ fleet, hints, store, ...config }: Config): Finding[] {
   const isShared = store.isEnabled && store.url !== undefined && store.url.kind !== 'memory';
   if (fleet.kind !== 'off' || isShared) return [];
+  const protocols = config.protocols.filter(isNamed);
   const unhinted = protocols.filter(
     ({ sources, mintedBy }) =>
       mintedBy !== 'app' || !sources.some((source) => 'readsHint' in source && source.readsHint),

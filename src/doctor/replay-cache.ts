@@ -3,6 +3,7 @@
  * https://fly.io/docs/networking/dynamic-request-routing/
  */
 import type { IdSource, Protocol } from '../affinity/protocols.ts';
+import { isNamed } from './named-protocol.ts';
 import type { Config } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';
 import type { FlyToml, ReplayCache } from './fly-toml.ts';
@@ -73,7 +74,9 @@ export function adviseReplayCache(
   settings: CacheSettings,
 ): Finding {
   const keys = cacheKeys(protocols, settings.affinityCookie);
-  const without = protocols.filter(({ sources }) => !sources.some(keyOf)).map(({ name }) => name);
+  const without = protocols
+    .filter((protocol) => isNamed(protocol) && !protocol.sources.some(keyOf))
+    .map(({ name }) => name);
   const rest =
     without.length === 0
       ? ''
