@@ -1,4 +1,4 @@
-/** Three Machines with app and sidecar as processes, behind an edge that never helps affinity along. */
+/** Machines with app and sidecar as processes, behind an edge that never helps affinity along. */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -23,6 +23,8 @@ export interface Fleet {
 
 export interface FleetOptions {
   readonly hints: boolean;
+  /** Three unless said otherwise. */
+  readonly machineCount?: number;
   /** Further settings of the sidecars. */
   readonly env?: Readonly<Record<string, string>>;
   /** Chooses ports among others: fleets that start at the same time must not choose the same. */
@@ -54,6 +56,7 @@ export async function startFleet(t: TestContext, options: FleetOptions): Promise
     },
     clock: systemClock,
     random: options.random ?? Math.random,
+    ...(options.machineCount !== undefined && { machineCount: options.machineCount }),
     edge: { spread: 'never-same' },
     onLine: (machine, source, line) => {
       if (process.env.E2E_LINES !== undefined) console.log(machine, source, line);

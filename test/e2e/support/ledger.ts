@@ -43,13 +43,15 @@ export function createLedger(): Ledger {
 
   function noteJournal(machine: MachineId, entry: JournalEntry): void {
     if (entry.kind === 'request') requests.push({ ...entry, machine });
-    else (entry.kind === 'opened' ? openings : endings).set(entry.session, { ...entry, machine });
+    // Where a client makes up the id, a second opening is that of a Machine it should not have reached.
+    else if (entry.kind === 'ended') endings.set(entry.session, { ...entry, machine });
+    else if (!openings.has(entry.session)) openings.set(entry.session, { ...entry, machine });
   }
 
   /** A session that has ended may be asked for anywhere; what nobody has opened has no owner. */
   function isAstray({ requestId, session, machine, isKnown, at }: Noted<'request'>): boolean {
     const opening = openings.get(session);
-    if (!opening || at >= (endings.get(session)?.at ?? Infinity)) return false;
+    if (!opening || at <= opening.at || at >= (endings.get(session)?.at ?? Infinity)) return false;
     return (opening.machine !== machine || !isKnown) && !wasDoubted(requestId);
   }
 
