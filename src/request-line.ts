@@ -30,7 +30,12 @@ const MAX_REQUEST_ID_CHARACTERS = 128;
 /** What JSON does not take as it is, and what is no plain ASCII: rare enough for the long way. */
 const NEEDS_ESCAPING = /["\\]|[^ -~]/;
 
-export function createRequestLog(logger: Logger, clock: Clock): (line: RequestLine) => void {
+/** `maskPath` takes ids out of a path. */
+export function createRequestLog(
+  logger: Logger,
+  clock: Clock,
+  maskPath: (path: string) => string = (path) => path,
+): (line: RequestLine) => void {
   if (!logger.isLevelEnabled('info')) return ignore;
   const { writeLine } = logger;
   const start = `{"level":${INFO},"time":`;
@@ -39,7 +44,7 @@ export function createRequestLog(logger: Logger, clock: Clock): (line: RequestLi
 
   return ({ requestId, method, target, session, decision, why, owner, status, durationMs }) => {
     const request = `${quotable(requestId, MAX_REQUEST_ID_CHARACTERS)}","method":"${quotable(method, MAX_PATH_CHARACTERS)}`;
-    const path = quotable(pathOf(target), MAX_PATH_CHARACTERS);
+    const path = quotable(maskPath(pathOf(target)), MAX_PATH_CHARACTERS);
     const whose = session === undefined ? '"' : `","session":"${session}"`;
     const owned = owner === undefined ? '' : `,"owner":"${owner}"`;
     const end = `,"status":${status},"ms":${Math.round(durationMs * 100) / 100},"msg":"request"}\n`;

@@ -4,7 +4,8 @@ import type { AdapterParts } from './adapters.ts';
 import { createExtractor } from './affinity/extract.ts';
 import { createHintRemover } from './affinity/hint.ts';
 import { createLearner } from './affinity/learn.ts';
-import type { Protocol } from './affinity/protocols.ts';
+import { createPathMask } from './affinity/path-mask.ts';
+import type { Protocol } from './affinity/protocol.ts';
 import type { MachineId, SessionKey } from './affinity/session.ts';
 import type { Config } from './config/config.ts';
 import { yieldTo } from './fleet/conflict.ts';
@@ -168,8 +169,9 @@ function createRequestObserver({
   logger,
   metrics,
   clock,
+  config,
 }: RequestPathParts): ReturnType<typeof createObserver> {
-  const logRequest = createRequestLog(logger, clock);
+  const logRequest = createRequestLog(logger, clock, createPathMask(config.protocols));
   return createObserver({ logger, logRequest, metrics, createRequestId: createRequestIds() });
 }
 

@@ -2,30 +2,14 @@
  * Learns the session id from the `endpoint` event at the beginning of an event stream, and puts the
  * hint on it. Only what may be that event's URL is held; an ordinary stream waits for nothing.
  */
+import { MAX_HELD_BYTES, type BodyTap, type TappedChunk } from './body-tap.ts';
 import { createEndpointEventReader } from './endpoint-event.ts';
 import { withHint } from './hint.ts';
-import type { Lesson, Protocol } from './protocols.ts';
+import type { Lesson, Protocol } from './protocol.ts';
 import { decodeQueryText, findQuery, findQueryValue } from './query.ts';
 import { type MachineId, parseSessionId, type SessionId } from './session.ts';
 import { replaceAt, type Span, textAt } from './span.ts';
 
-export interface TappedChunk {
-  /** What may go out now. With a lesson, only once the lesson's binding is committed. */
-  readonly out: Uint8Array | undefined;
-  readonly lesson: Lesson | undefined;
-  /** The rest of the stream is of no interest: pass it on unseen. */
-  readonly isDone: boolean;
-}
-
-export interface EndpointTap {
-  /** Takes the next chunk, cut anywhere. Keeps no reference to it. */
-  push(chunk: Uint8Array): TappedChunk;
-  /** The stream has ended: what was still held goes out, as it came. */
-  end(): Uint8Array | undefined;
-}
-
-/** What is held at most, in bytes. An endpoint's URL is far shorter. */
-const MAX_HELD_BYTES = 16_384;
 const SPACE = 0x20;
 const NOTHING = new Uint8Array(0);
 
@@ -34,7 +18,7 @@ export function createEndpointTap(options: {
   readonly protocol: Protocol;
   readonly names: readonly string[];
   readonly hint: MachineId | undefined;
-}): EndpointTap {
+}): BodyTap {
   const reader = createEndpointEventReader({
     mayBeEndpoint: (url) => findId(url, options.names) !== undefined,
     maxBytes: MAX_HELD_BYTES,
@@ -78,7 +62,7 @@ export function createEndpointTap(options: {
 
   return {
     push: (chunk) => (isDone ? finish(chunk) : pushWhileLooking(chunk)),
-    end: () => finish(held).out,
+    end: () => finish(held),
   };
 }
 

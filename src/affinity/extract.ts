@@ -4,7 +4,7 @@
  */
 import { splitHint } from './hint.ts';
 import { CONFLICT, createHeaderReader, createPlaces, type Place } from './places.ts';
-import type { Protocol } from './protocols.ts';
+import type { Protocol } from './protocol.ts';
 import { createHeaderSpotter, type RequestHead } from './raw-headers.ts';
 import { type MachineId, parseSessionId, type SessionId } from './session.ts';
 

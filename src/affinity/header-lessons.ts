@@ -4,7 +4,7 @@ import { findSetCookieValue, isExpiringSetCookie } from './cookie.ts';
 import type { Extraction } from './extract.ts';
 import { splitHint, withHint } from './hint.ts';
 import { createPlaces, type Place } from './places.ts';
-import type { Lesson, LessonSource, Protocol } from './protocols.ts';
+import type { Lesson, LessonSource, Protocol } from './protocol.ts';
 import { isHeader, type RequestHead, type ResponseHead } from './raw-headers.ts';
 import { type MachineId, parseSessionId, type SessionId } from './session.ts';
 import { replaceAt, type Span, textAt } from './span.ts';
@@ -122,6 +122,7 @@ function createTeacher(source: LessonSource, clock: Clock): Omit<Teacher, 'proto
     case 'set-cookie':
       return { header: 'set-cookie', readLine: createSetCookieLine(source.name, clock) };
     case 'sse-endpoint':
+    case 'body':
       return undefined;
   }
 }

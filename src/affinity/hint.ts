@@ -4,7 +4,7 @@
  */
 import { findCookieValue } from './cookie.ts';
 import { createPlaces, type Place } from './places.ts';
-import type { Protocol } from './protocols.ts';
+import type { Protocol } from './protocol.ts';
 import { decodeQueryText, findQuery, findQueryValue, startOfLastCharacters } from './query.ts';
 import { createHeaderSpotter, isHeader, type RequestHead } from './raw-headers.ts';
 import { type MachineId, parseMachineId, parseSessionId, type SessionId } from './session.ts';

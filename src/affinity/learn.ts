@@ -4,13 +4,13 @@
  * their headers tells.
  */
 import type { Clock } from '../clock.ts';
-import { createEndpointTap, type EndpointTap } from './endpoint-tap.ts';
+import { createBodyLessons, type OpenBody } from './body-lessons.ts';
+import type { BodyTap } from './body-tap.ts';
 import type { Extraction } from './extract.ts';
 import { createHeaderReader } from './header-lessons.ts';
-import type { Lesson, Protocol } from './protocols.ts';
+import type { Lesson, Protocol } from './protocol.ts';
 import {
   createHeaderSpotter,
-  headerIncludes,
   isHeader,
   type RequestHead,
   type ResponseHead,
@@ -18,8 +18,8 @@ import {
 import { isReplayAnswer } from './replay-answer.ts';
 import type { MachineId } from './session.ts';
 
-export type { EndpointTap } from './endpoint-tap.ts';
-export type { Lesson } from './protocols.ts';
+export type { BodyTap, TappedChunk } from './body-tap.ts';
+export type { Lesson } from './protocol.ts';
 export type { ResponseHead } from './raw-headers.ts';
 
 export interface HeadLessons {
@@ -29,20 +29,18 @@ export interface HeadLessons {
   readonly hasEnded: boolean;
   /** What the client may see: the answer's own array, or a copy with hints added. */
   readonly rawHeaders: readonly string[];
-  /** The body is an event stream to be sent through {@link Learner.tapEndpoint}. */
-  readonly expectsEndpoint: boolean;
+  /** The body may teach: it is to be sent through this tap. */
+  readonly tap: BodyTap | undefined;
 }
 
 export interface Learner {
   /**
-   * Whether the answer may be a stream that opens with an `endpoint` event. Such a request goes
-   * upstream with `accept-encoding: identity`, as the event can't be found in compressed bytes.
+   * Whether the body of the answer may teach. Such a request goes upstream with `accept-encoding:
+   * identity`, as an id can't be found in compressed bytes.
    */
-  mayTeachByStream(head: RequestHead, found: Extraction): boolean;
+  mayTeachByBody(head: RequestHead, found: Extraction): boolean;
   /** Looks at the head of an answer of the app beside us. Never throws. */
   fromHead(request: RequestHead, found: Extraction, response: ResponseHead): HeadLessons;
-  /** A tap for one stream. Only to be called after `expectsEndpoint`. */
-  tapEndpoint(): EndpointTap;
 }
 
 export interface LearnerOptions {
@@ -58,59 +56,48 @@ export function createLearner(protocols: readonly Protocol[], options: LearnerOp
   const hint = options.hints ? options.self : undefined;
   const headers = createHeaderReader(protocols, { hint, clock: options.clock });
   const spotsTeacher = createHeaderSpotter(headers.names);
-  const endpoint = findEndpointSource(protocols);
+  const bodies = createBodyLessons(protocols, hint);
 
   const fromHead: Learner['fromHead'] = (request, found, response) => {
     const mayTeach = spotsTeacher(response.rawHeaders);
     const mayEnd = asksToDelete(request, found);
-    const mayStream = endpoint !== undefined && mayOpenStream(request, found);
-    if (!(mayTeach || mayEnd || mayStream) || isWithoutLessons(response)) return nothing(response);
+    const mayTeachByBody = bodies.some((body) => body.mayAnswer(request, found));
+    if (!(mayTeach || mayEnd || mayTeachByBody) || isWithoutLessons(response))
+      return nothing(response);
 
     const lessons = mayTeach ? headers.read(request, found, response) : nothing(response);
-    const expectsEndpoint = mayStream && isReadableEventStream(response);
+    const body = mayTeachByBody ? openTap(request, found, response) : undefined;
     return {
       learned: lessons.learned,
       hasEnded: lessons.hasEnded || (mayEnd && isSuccess(response)),
-      rawHeaders: expectsEndpoint && hint ? withoutLength(lessons.rawHeaders) : lessons.rawHeaders,
-      expectsEndpoint,
+      rawHeaders: body?.isLonger ? withoutLength(lessons.rawHeaders) : lessons.rawHeaders,
+      tap: body?.tap,
     };
   };
 
+  /** The head of the answer tells which of the lessons it may be that the request may get. */
+  const openTap = (
+    request: RequestHead,
+    found: Extraction,
+    response: ResponseHead,
+  ): OpenBody | undefined => {
+    for (const body of bodies) {
+      const open = body.mayAnswer(request, found) ? body.open(response) : undefined;
+      if (open) return open;
+    }
+    return undefined;
+  };
+
   return {
-    mayTeachByStream: (head, found) =>
-      endpoint !== undefined &&
-      mayOpenStream(head, found) &&
-      headerIncludes(head.rawHeaders, 'accept', 'text/event-stream'),
+    mayTeachByBody: (head, found) =>
+      bodies.some((body) => body.mayAnswer(head, found) && body.asksPlain(head)),
     fromHead,
-    tapEndpoint: () => {
-      if (!endpoint) throw new Error('no configured protocol learns from an endpoint event');
-      return createEndpointTap({ ...endpoint, hint });
-    },
   };
 }
 
 function nothing(response: ResponseHead): HeadLessons {
   const { rawHeaders } = response;
-  return { learned: NO_LESSONS, hasEnded: false, rawHeaders, expectsEndpoint: false };
-}
-
-function findEndpointSource(
-  protocols: readonly Protocol[],
-): { protocol: Protocol; names: readonly string[] } | undefined {
-  for (const protocol of protocols) {
-    const source = protocol.lessons.find(({ from }) => from === 'sse-endpoint');
-    if (source?.from === 'sse-endpoint') return { protocol, names: source.names };
-  }
-  return undefined;
-}
-
-/**
- * The stream of a request that names an MCP session opens none. An id of another protocol, a cookie
- * say, does not count: an MCP session may begin within that one.
- */
-function mayOpenStream(request: RequestHead, found: Extraction): boolean {
-  const namesMcpSession = found.kind === 'found' && found.protocol.isMcp;
-  return request.method === 'GET' && !namesMcpSession;
+  return { learned: NO_LESSONS, hasEnded: false, rawHeaders, tap: undefined };
 }
 
 /** MCP 2025-11-25, "Session Management": a client ends its session by a DELETE. */
@@ -131,14 +118,6 @@ function isWithoutLessons(response: ResponseHead): boolean {
 
 function isSuccess({ statusCode }: ResponseHead): boolean {
   return statusCode >= 200 && statusCode < 300;
-}
-
-/** Compressed bytes can't be read; an app that compresses what was asked for plain is left alone. */
-function isReadableEventStream({ statusCode, rawHeaders }: ResponseHead): boolean {
-  if (statusCode !== 200) return false;
-  if (!headerIncludes(rawHeaders, 'content-type', 'text/event-stream')) return false;
-  const isEncoded = headerIncludes(rawHeaders, 'content-encoding', '');
-  return !isEncoded || headerIncludes(rawHeaders, 'content-encoding', 'identity');
 }
 
 /** A hint makes the stream longer than the app has announced. */

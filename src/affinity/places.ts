@@ -4,10 +4,11 @@
  * of them lets it: `session_id` in a query is MCP's and also any RPC's.
  */
 import { findCookieValue } from './cookie.ts';
-import type { IdSource, Minter, Protocol } from './protocols.ts';
+import { MAX_PATH_CHARACTERS } from './path-pattern.ts';
+import type { IdSource, Minter, Protocol } from './protocol.ts';
 import { decodeQueryText, findQuery, findQueryValue } from './query.ts';
 import { isHeader, type RequestHead } from './raw-headers.ts';
-import { textAt } from './span.ts';
+import { type Span, textAt } from './span.ts';
 
 /** One name with two different values: nobody can tell which one the app would take. */
 export const CONFLICT: unique symbol = Symbol('conflict');
@@ -75,7 +76,7 @@ function createReader(source: IdSource): Place['read'] {
     case 'cookie':
       return createCookieReader(source.name);
     case 'path':
-      return ({ target }) => source.pattern.exec(pathOf(target))?.[1];
+      return createPathReader(source.pattern);
   }
 }
 
@@ -110,6 +111,23 @@ function createCookieReader(name: string): Place['read'] {
     }
     return reading;
   };
+}
+
+/** Unescaped, as a query's: `%61` and `a` are the same id to the app. */
+function createPathReader(pattern: RegExp): Place['read'] {
+  return ({ target }) => {
+    const path = pathOf(target);
+    const span = findPathId(path, pattern);
+    // What ends where the looking ends may go on behind it.
+    if (!span || (span.end === MAX_PATH_CHARACTERS && path.length > span.end)) return undefined;
+    return decodeQueryText(textAt(path, span));
+  };
+}
+
+/** Where the id is, in the beginning of a path that is looked at. */
+export function findPathId(path: string, pattern: RegExp): Span | undefined {
+  const [start, end] = pattern.exec(path.slice(0, MAX_PATH_CHARACTERS))?.indices?.[1] ?? [];
+  return start === undefined || end === undefined ? undefined : { start, end };
 }
 
 function pathOf(target: string): string {

@@ -1,52 +1,14 @@
 /**
- * The presets: where each protocol keeps its session id, who mints it, what teaches it, what ends
- * it and how a refusal looks. A new protocol is a new row here.
+ * The presets: where each protocol keeps its session id, who mints it, what teaches it, what ends it
+ * and how a refusal looks. A new protocol is a new row here, or a file of its own where it has to be
+ * read in a way of its own.
  */
-import type { SessionId } from './session.ts';
+import { parsePathPattern } from './path-pattern.ts';
+import type { Protocol } from './protocol.ts';
+import { SIGNALR } from './signalr.ts';
+import { SOCKET_IO } from './socket-io.ts';
 
-/** Where a request may carry an id. `readsHint`: a `~<machine>` at its end may be ours. */
-export type IdSource =
-  /** The name is in lower case. */
-  | { readonly in: 'header'; readonly name: string; readonly readsHint: boolean }
-  | { readonly in: 'query'; readonly name: string; readonly readsHint: boolean }
-  | { readonly in: 'cookie'; readonly name: string; readonly readsHint: boolean }
-  /** The pattern's first group; matched against the path without the query. */
-  | { readonly in: 'path'; readonly pattern: RegExp };
-
-/** Where an answer reveals an id that the app has minted. What goes out there gets a hint. */
-export type LessonSource =
-  /** The name is in lower case. */
-  | { readonly from: 'header'; readonly name: string }
-  | { readonly from: 'set-cookie'; readonly name: string }
-  /** The query of the URL in a stream's first event, which is called `endpoint`. */
-  | { readonly from: 'sse-endpoint'; readonly names: readonly string[] };
-
-/** Whose ids these are: `either` if an app may mint them and a client may bring its own. */
-export type Minter = 'app' | 'client' | 'either';
-
-export interface Protocol {
-  /** As configured: `mcp`, `cookie:sid`. */
-  readonly name: string;
-  /** In the order in which they are looked at. */
-  readonly sources: readonly IdSource[];
-  readonly mintedBy: Minter;
-  readonly lessons: readonly LessonSource[];
-  /** `mcp`: a JSON-RPC error; `problem`: `application/problem+json` (RFC 9457). */
-  readonly refusal: 'mcp' | 'problem';
-  /**
-   * What ends a session before it expires: a DELETE that the app answers 2xx, a `set-cookie` that
-   * expires, or the end of the stream that has taught the id.
-   */
-  readonly endsBy: 'delete' | 'expiring-cookie' | 'stream-end' | 'expiry';
-  /** Has no sessions in a request of MCP revision 2026-07-28 or newer. */
-  readonly isMcp: boolean;
-}
-
-/** What an answer teaches: an id that the app has minted. */
-export interface Lesson {
-  readonly id: SessionId;
-  readonly protocol: Protocol;
-}
+export type { IdSource, Lesson, LessonSource, Minter, Protocol } from './protocol.ts';
 
 const MCP: Protocol = {
   name: 'mcp',
@@ -95,14 +57,51 @@ const cookieProtocol = (cookie: string): Protocol => ({
   isMcp: false,
 });
 
+/** The same name in a query: nothing there has been given a hint, so the text is the id as it is. */
+const queryProtocol = (name: string): Protocol => ({
+  name: `query:${name}`,
+  sources: [{ in: 'query', name, readsHint: false }],
+  mintedBy: 'either',
+  lessons: [],
+  refusal: 'problem',
+  endsBy: 'expiry',
+  isMcp: false,
+});
+
+const headerProtocol = (name: string): Protocol => ({
+  name: `header:${name}`,
+  sources: [{ in: 'header', name, readsHint: true }],
+  mintedBy: 'either',
+  lessons: [{ from: 'header', name }],
+  refusal: 'problem',
+  endsBy: 'expiry',
+  isMcp: false,
+});
+
+const pathProtocol = (source: string, pattern: RegExp): Protocol => ({
+  name: `path:${source}`,
+  sources: [{ in: 'path', pattern }],
+  mintedBy: 'client',
+  lessons: [],
+  refusal: 'problem',
+  endsBy: 'expiry',
+  isMcp: false,
+});
+
 const PRESETS: ReadonlyMap<string, Protocol> = new Map(
-  [MCP, MCP_SSE, RPC].map((protocol) => [protocol.name, protocol]),
+  [MCP, MCP_SSE, RPC, SOCKET_IO, SIGNALR].map((protocol) => [protocol.name, protocol]),
 );
 
-/** A cookie's name is a token (RFC 6265 §4.1.1, RFC 9110 §5.6.2). */
-const COOKIE_PRESET = /^cookie:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)$/;
+/** The name of a cookie and of a header is a token (RFC 6265 §4.1.1, RFC 9110 §5.1, §5.6.2). */
+const TOKEN_PRESET = /^(cookie|header):([!#$%&'*+\-.^_`|~0-9A-Za-z]+)$/;
+/** As it is once escapes are decoded; what separates pairs is in no name. */
+const QUERY_PRESET = /^query:([^\s&=#,]+)$/;
 
-const EXPECTED = `must be a comma-separated list of ${[...PRESETS.keys()].join(', ')}, cookie:NAME`;
+const EXPECTED = `must be a comma-separated list of ${[...PRESETS.keys()].join(', ')}, cookie:NAME, header:NAME, query:NAME, path:REGEX`;
+
+type Parsed<Value> =
+  | { readonly value: Value; readonly mistake?: never }
+  | { readonly value?: never; readonly mistake: string };
 
 /** Reads `SESSION_PROTOCOLS`. Each mistake is a sentence that wants the setting's name in front. */
 export function parseProtocols(
@@ -110,17 +109,55 @@ export function parseProtocols(
 ): { protocols: Protocol[]; mistakes?: never } | { protocols?: never; mistakes: string[] } {
   const protocols: Protocol[] = [];
   const mistakes: string[] = [];
-  for (const name of text.split(',').map((part) => part.trim())) {
-    const protocol = presetOf(name);
-    if (!protocol) mistakes.push(`${EXPECTED}, got ${JSON.stringify(name)}`);
-    else if (protocols.some((other) => other.name === name)) {
-      mistakes.push(`must name each protocol once, got ${JSON.stringify(name)} again`);
+  for (const entry of splitList(text)) {
+    const { value: protocol, mistake } = parsePreset(entry);
+    if (mistake !== undefined) mistakes.push(mistake);
+    else if (protocols.some(({ name }) => name === protocol.name)) {
+      mistakes.push(`must name each protocol once, got ${JSON.stringify(entry)} again`);
     } else protocols.push(protocol);
   }
   return mistakes.length > 0 ? { mistakes } : { protocols };
 }
 
-function presetOf(name: string): Protocol | undefined {
-  const cookie = COOKIE_PRESET.exec(name)?.[1];
-  return cookie === undefined ? PRESETS.get(name) : cookieProtocol(cookie);
+/**
+ * At the commas, but for those of a pattern: within `()`, `[]` and `{}`, and behind a backslash. In a
+ * class every bracket but its own end is a character as any other.
+ */
+function splitList(text: string): readonly string[] {
+  const entries = [''];
+  let depth = 0;
+  let isInClass = false;
+  for (let at = 0; at < text.length; at += 1) {
+    const character = text[at] ?? '';
+    const isSeparator = character === ',' && depth === 0 && !isInClass;
+    if (isSeparator) {
+      entries.push('');
+      continue;
+    }
+    const piece = character === '\\' ? text.slice(at, at + 2) : character;
+    entries.push((entries.pop() ?? '') + piece);
+    at += piece.length - 1;
+    if (isInClass) isInClass = piece !== ']';
+    else if (piece === '[') isInClass = true;
+    else if (piece === '(' || piece === '{') depth += 1;
+    else if (piece === ')' || piece === '}') depth = Math.max(0, depth - 1);
+  }
+  return entries.map((entry) => entry.trim());
+}
+
+function parsePreset(entry: string): Parsed<Protocol> {
+  if (entry.startsWith('path:')) return parsePathPreset(entry.slice('path:'.length));
+  const query = QUERY_PRESET.exec(entry)?.[1];
+  if (query !== undefined) return { value: queryProtocol(query) };
+  const [, place, name = ''] = TOKEN_PRESET.exec(entry) ?? [];
+  if (place === 'cookie') return { value: cookieProtocol(name) };
+  if (place === 'header') return { value: headerProtocol(name.toLowerCase()) };
+  const preset = PRESETS.get(entry);
+  return preset ? { value: preset } : { mistake: `${EXPECTED}, got ${JSON.stringify(entry)}` };
+}
+
+function parsePathPreset(source: string): Parsed<Protocol> {
+  const { pattern, mistake } = parsePathPattern(source);
+  if (pattern) return { value: pathProtocol(source, pattern) };
+  return { mistake: `holds a pattern that ${mistake}: ${JSON.stringify(`path:${source}`)}` };
 }

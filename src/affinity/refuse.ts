@@ -1,6 +1,6 @@
 /** How each protocol says no. Nothing from inside is shown: no id, no Machine, no error's text. */
 import type { Why } from './decide.ts';
-import type { Protocol } from './protocols.ts';
+import type { Protocol } from './protocol.ts';
 
 export interface Refusal {
   readonly status: number;

@@ -72,7 +72,7 @@ export const SETTINGS = {
   SESSION_PROTOCOLS: setting(
     'mcp,mcp-sse,rpc',
     protocols,
-    'Where session ids are looked for, in this order: `mcp`, `mcp-sse`, `rpc`, `cookie:NAME`.',
+    'Where session ids are looked for, in this order: `mcp`, `mcp-sse`, `rpc`, `socket.io`, `signalr`, `cookie:NAME`, `header:NAME`, `query:NAME`, `path:REGEX`.',
   ),
   SESSION_ID_HINTS: setting(
     'true',

@@ -1,6 +1,6 @@
 /** The answer's way back: what the app's answer teaches, and how the client may see it. */
 import type { RequestHead } from '../affinity/extract.ts';
-import type { EndpointTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
+import type { BodyTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
 import { isReplayAnswer } from '../affinity/replay-answer.ts';
 import type { Bindings } from './bindings.ts';
 import type { Routed } from './handler.ts';
@@ -9,8 +9,8 @@ import type { Routed } from './handler.ts';
 export interface Revealed {
   /** With hints added. */
   readonly rawHeaders: readonly string[];
-  /** Watches the stream for an `endpoint` event. */
-  readonly tap: EndpointTap | undefined;
+  /** Watches the body for the id that it teaches. */
+  readonly tap: BodyTap | undefined;
 }
 
 export interface Answers {
@@ -20,8 +20,8 @@ export interface Answers {
     routed: Routed,
     response: ResponseHead,
   ): Revealed | Promise<Revealed>;
-  /** A stream taught an id. Resolves when the event may go out. */
-  fromStream(lesson: Lesson): Promise<void>;
+  /** A body taught an id. Resolves when what reveals it may go out. */
+  fromBody(lesson: Lesson): Promise<void>;
 }
 
 export function createAnswers(learner: Learner, bindings: Bindings): Answers {
@@ -32,10 +32,7 @@ export function createAnswers(learner: Learner, bindings: Bindings): Answers {
   ): Revealed | Promise<Revealed> {
     const lessons = learner.fromHead(request, routed.extraction, response);
     noteUse(request, routed, response, lessons.hasEnded);
-    const revealed: Revealed = {
-      rawHeaders: lessons.rawHeaders,
-      tap: lessons.expectsEndpoint ? learner.tapEndpoint() : undefined,
-    };
+    const revealed: Revealed = { rawHeaders: lessons.rawHeaders, tap: lessons.tap };
     if (lessons.learned.length === 0) return revealed;
     return Promise.all(lessons.learned.map(({ id }) => bindings.learn(id))).then(() => revealed);
   }
@@ -65,7 +62,7 @@ export function createAnswers(learner: Learner, bindings: Bindings): Answers {
 
   return {
     fromHead,
-    fromStream: ({ id }) => bindings.learn(id),
+    fromBody: ({ id }) => bindings.learn(id),
   };
 }
 

@@ -18,7 +18,7 @@ export interface ExchangeParts {
   readonly handler: Handler;
   readonly answers: Answers;
   readonly bindings: Bindings;
-  readonly learner: Pick<Learner, 'mayTeachByStream'>;
+  readonly learner: Pick<Learner, 'mayTeachByBody'>;
   readonly removeHints: RemoveHints;
   readonly upstream: Upstream;
   readonly flusher: HeadFlusher;

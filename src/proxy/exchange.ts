@@ -137,7 +137,7 @@ export class Exchange implements Wire, RelayOwner {
     const { removeHints, learner, upstream } = this.#parts;
     const head = removeHints(this.head, routed.wholeId);
     let headers = this.#withForwarded(head.rawHeaders);
-    if (learner.mayTeachByStream(this.head, routed.extraction)) {
+    if (learner.mayTeachByBody(this.head, routed.extraction)) {
       headers = withHeader(headers, 'accept-encoding', 'identity');
     }
     this.#send(upstream, head.target, headers);
@@ -206,8 +206,8 @@ export class Exchange implements Wire, RelayOwner {
 
   onLesson(lesson: Lesson): Promise<void> {
     const key = sessionKeyOf(lesson.id);
-    return this.#parts.answers.fromStream(lesson).then(() => {
-      this.#stream.carry(key);
+    return this.#parts.answers.fromBody(lesson).then(() => {
+      if (lesson.protocol.endsBy === 'stream-end') this.#stream.carry(key);
     });
   }
 

@@ -9,7 +9,7 @@
  */
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { EndpointTap, Lesson } from '../affinity/learn.ts';
+import type { BodyTap, Lesson, TappedChunk } from '../affinity/learn.ts';
 import { isHeader } from '../affinity/raw-headers.ts';
 import { headerValue, responseHeaders, withoutNamed, type RawHeaders } from './headers.ts';
 import type { HeadFlusher, LateHead } from './head-flusher.ts';
@@ -18,7 +18,7 @@ import type { AnswerSink, AnswerSource } from './upstream.ts';
 /** How an answer's head goes out. */
 export interface RevealedHead {
   readonly rawHeaders: readonly string[];
-  readonly tap: EndpointTap | undefined;
+  readonly tap: BodyTap | undefined;
 }
 
 export type Revealed = RevealedHead | Promise<RevealedHead> | undefined;
@@ -36,7 +36,7 @@ export interface RelayOwner {
   readonly endsConnection: boolean;
   /** The head has come; a promise holds it back. Undefined: the owner will answer by itself. */
   reveal(statusCode: number, rawHeaders: string[]): Revealed;
-  /** The stream taught an id; the event goes out when the promise resolves. */
+  /** The body taught an id; what reveals it goes out when the promise resolves. */
   onLesson(lesson: Lesson): Promise<void>;
   /** The head goes out: `isStream` if its length is unknown. */
   onFlowing(statusCode: number, isStream: boolean): void;
@@ -61,7 +61,7 @@ export class Relay implements AnswerSink, LateHead {
   readonly #flusher: HeadFlusher;
   #state: 'waiting' | 'holding' | 'flowing' | 'done' = 'waiting';
   #source: AnswerSource | undefined;
-  #tap: EndpointTap | undefined;
+  #tap: BodyTap | undefined;
   /** Bytes of a body of known length that have not come yet; undefined for a stream. */
   #remaining: number | undefined;
   #mayTrail = false;
@@ -145,7 +145,8 @@ export class Relay implements AnswerSink, LateHead {
 
   onError(error: Error): void {
     if (this.#state === 'done') return;
-    const wasFlowing = this.#state === 'flowing' || this.#isHeadOnTheWire;
+    // A head that waits for the body that came with it is given already, though nobody has seen it.
+    const wasFlowing = this.#state === 'flowing' || this.#res.headersSent;
     this.#state = 'done';
     if (!wasFlowing) {
       this.#owner.onFailedBeforeHead(error);
@@ -161,7 +162,13 @@ export class Relay implements AnswerSink, LateHead {
     const held = this.#held ?? [];
     this.#held = undefined;
     this.#startFlowing(statusCode, head);
+    this.#goOn(held);
+  }
+
+  /** What came meanwhile; the body may teach an id too, and then the rest waits again. */
+  #goOn(held: readonly Buffer[]): void {
     for (const chunk of held) this.onData(chunk);
+    if (this.#state === 'holding') return;
     if (this.#endedWhileHeld) this.#finish(this.#endedWhileHeld);
     else if (!this.#res.writableNeedDrain) this.#source?.resume();
   }
@@ -223,10 +230,14 @@ export class Relay implements AnswerSink, LateHead {
     else this.#res.end(chunk, release);
   }
 
-  /** An `endpoint` event may be in the first bytes: they are held until its id is bound. */
-  #watch(tap: EndpointTap, chunk: Buffer): void {
-    const { out, lesson, isDone } = tap.push(chunk);
-    if (isDone) this.#tap = undefined;
+  /** An id may be in the first bytes: they are held until it is bound. */
+  #watch(tap: BodyTap, chunk: Buffer): void {
+    const tapped = tap.push(chunk);
+    if (tapped.isDone) this.#tap = undefined;
+    this.#passTapped(tapped);
+  }
+
+  #passTapped({ out, lesson }: TappedChunk): void {
     if (!lesson) {
       if (out) this.#write(asBuffer(out));
       return;
@@ -234,24 +245,25 @@ export class Relay implements AnswerSink, LateHead {
     this.#state = 'holding';
     this.#source?.pause();
     if (out) (this.#held ??= []).push(asBuffer(out));
-    void this.#owner.onLesson(lesson).then(() => this.#guarded(() => this.#releaseEvent()));
+    void this.#owner.onLesson(lesson).then(() => this.#guarded(() => this.#releaseTaught()));
   }
 
-  #releaseEvent(): void {
+  #releaseTaught(): void {
     if (this.#state !== 'holding') return;
     this.#state = 'flowing';
-    const [event, ...later] = this.#held ?? [];
+    const [taught, ...later] = this.#held ?? [];
     this.#held = undefined;
-    if (event) this.#write(event);
-    for (const chunk of later) this.onData(chunk);
-    if (this.#endedWhileHeld) this.#finish(this.#endedWhileHeld);
-    else if (!this.#res.writableNeedDrain) this.#source?.resume();
+    if (taught) this.#write(taught);
+    this.#goOn(later);
   }
 
   #finish(trailers: readonly string[]): void {
-    this.#state = 'done';
     const rest = this.#tap?.end();
-    if (rest) this.#write(asBuffer(rest));
+    this.#tap = undefined;
+    if (rest?.lesson) this.#endedWhileHeld = trailers;
+    if (rest) this.#passTapped(rest);
+    if (rest?.lesson) return;
+    this.#state = 'done';
     if (this.#res.writableEnded) return;
     const passed = this.#mayTrail ? this.#owner.passTrailers(trailers) : [];
     if (passed.length > 0) this.#res.addTrailers(asEntries(passed));

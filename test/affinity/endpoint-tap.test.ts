@@ -1,15 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { createLearner, type EndpointTap } from '../../src/affinity/learn.ts';
+import { createLearner, type BodyTap } from '../../src/affinity/learn.ts';
 import { createTestClock } from '../support/clock.ts';
-import { machine, protocolsOf } from './heads.ts';
+import { answer, get, machine, protocolsOf } from './heads.ts';
 
 const clock = createTestClock();
 
-function openTap(hints = true): EndpointTap {
+function openTap(hints = true): BodyTap {
   const options = { hints, self: machine('me'), clock };
-  return createLearner(protocolsOf('mcp,mcp-sse,rpc'), options).tapEndpoint();
+  const learner = createLearner(protocolsOf('mcp,mcp-sse,rpc'), options);
+  const stream = answer(200, 'content-type', 'text/event-stream');
+  const { tap } = learner.fromHead(get('/sse'), { kind: 'none' }, stream);
+  assert.ok(tap);
+  return tap;
 }
 
 interface Passed {
@@ -39,7 +43,7 @@ function pass(chunks: readonly string[], tap = openTap()): Passed {
     id = pushed.lesson?.id ?? id;
     isDone = pushed.isDone;
   }
-  out += Buffer.from(tap.end() ?? []).toString('latin1');
+  out += Buffer.from(tap.end().out ?? []).toString('latin1');
   return { out, id, early, isDone };
 }
 
@@ -165,7 +169,7 @@ test('what follows goes out as the very chunk that came', () => {
   tap.push(Buffer.from('event: message\n'));
   const chunk = Buffer.from('data: x\n\n');
   assert.equal(tap.push(chunk).out, chunk);
-  assert.equal(tap.end(), undefined);
+  assert.equal(tap.end().out, undefined);
 });
 
 test('no more than 16 KB are held', () => {

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { createExtractor, type Extraction, type RequestHead } from '../../src/affinity/extract.ts';
-import type { Protocol } from '../../src/affinity/protocols.ts';
 import { DEFAULT_PROTOCOLS, get, post, protocolsOf } from './heads.ts';
 
 /** What an extraction says, in one line: `mcp abc`, `mcp abc ~m1`, `conflict session_id`, `none`. */
@@ -171,18 +170,22 @@ test('without hints an id is what it is', () => {
 });
 
 test('an id may be part of the path', () => {
-  const sockjs: Protocol = {
-    name: 'path:^/ws/([^/]+)/',
-    sources: [{ in: 'path', pattern: /^\/ws\/([^/]+)\// }],
-    mintedBy: 'client',
-    lessons: [],
-    refusal: 'problem',
-    endsBy: 'expiry',
-    isMcp: false,
-  };
-  const extract = createExtractor([sockjs], { hints: true });
-  assert.equal(say(extract(get('/ws/abc~m1/xhr?a=/ws/b/'))), `${sockjs.name} abc~m1`);
+  const extract = createExtractor(protocolsOf('path:^/ws/([^/]+)/'), { hints: true });
+  assert.equal(say(extract(get('/ws/abc~m1/xhr?a=/ws/b/'))), 'path:^/ws/([^/]+)/ abc~m1');
   assert.equal(say(extract(get('/x?/ws/b/'))), 'none');
+});
+
+test('an id may be in a query or a header of any name', () => {
+  const extract = createExtractor(protocolsOf('query:hash[],header:X-Id'), { hints: true });
+  assert.equal(say(extract(get('/?hash%5B%5D=abc~m1'))), 'query:hash[] abc~m1');
+  assert.equal(say(extract(get('/', 'x-id', 'abc~m1'))), 'header:x-id abc ~m1');
+  assert.equal(say(extract(get('/?hash[]=a&hash[]=b'))), 'conflict hash[]');
+});
+
+test('an id of Socket.IO and SignalR has no hint, so that it is what it is', () => {
+  const extract = createExtractor(protocolsOf('socket.io,signalr'), { hints: true });
+  assert.equal(say(extract(get('/socket.io/?EIO=4&sid=a~m1'))), 'socket.io a~m1');
+  assert.equal(say(extract(post('/hub?id=a~m1'))), 'signalr a~m1');
 });
 
 test('a request without an id gives one and the same answer: nothing is made for it', () => {

@@ -84,7 +84,7 @@ for (const { claim, request, response, learns = [], reveals, ends = false } of T
     assert.deepEqual(learnedIn(lessons), learns);
     assert.deepEqual(lessons.rawHeaders, reveals ?? before);
     assert.equal(lessons.hasEnded, ends);
-    assert.equal(lessons.expectsEndpoint, false);
+    assert.equal(lessons.tap, undefined);
     assert.deepEqual(response.rawHeaders, before, 'the answer itself is not changed');
   });
 }
@@ -118,7 +118,7 @@ const STREAMS: readonly (readonly [claim: string, request: RequestHead, response
 ];
 for (const [claim, request, response, isTapped] of STREAMS) {
   test(`streams: ${claim}`, () => {
-    assert.equal(exchange(request, response).expectsEndpoint, isTapped);
+    assert.equal(exchange(request, response).tap !== undefined, isTapped);
   });
 }
 
@@ -131,7 +131,7 @@ test('streams: a hint makes them longer, so a length that was announced is dropp
 test('streams: only one that was asked for may be wanted uncompressed', () => {
   const learner = createLearner(PROTOCOLS, { hints: true, self: machine('me'), clock });
   const extract = createExtractor(PROTOCOLS, { hints: true });
-  const may = (head: RequestHead): boolean => learner.mayTeachByStream(head, extract(head));
+  const may = (head: RequestHead): boolean => learner.mayTeachByBody(head, extract(head));
   assert.equal(may(get('/sse', 'Accept', 'text/html, Text/Event-Stream;q=0.9')), true);
   assert.equal(may(get('/sse', 'accept', 'text/html', 'accept', 'text/event-stream')), true);
   assert.equal(may(get('/', 'accept', '*/*')), false);
@@ -144,8 +144,7 @@ test('streams: nobody asks or taps where no protocol learns by them', () => {
   const protocols = protocolsOf('mcp,rpc');
   const learner = createLearner(protocols, { hints: true, self: machine('me'), clock });
   const request = get('/sse', 'accept', 'text/event-stream');
-  assert.equal(learner.mayTeachByStream(request, { kind: 'none' }), false);
+  assert.equal(learner.mayTeachByBody(request, { kind: 'none' }), false);
   const lessons = learner.fromHead(request, { kind: 'none' }, answer(200, ...EVENT_STREAM));
-  assert.equal(lessons.expectsEndpoint, false);
-  assert.throws(() => learner.tapEndpoint());
+  assert.equal(lessons.tap, undefined);
 });

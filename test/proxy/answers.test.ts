@@ -200,7 +200,7 @@ describe('a stream that may teach', () => {
     const extraction = extract(CALL);
     assert.ok(extraction.kind === 'found' && protocol);
     let isOut = false;
-    const out = told.answers.fromStream({ id: extraction.id, protocol });
+    const out = told.answers.fromBody({ id: extraction.id, protocol });
     void out.then(() => (isOut = true));
     await nextTurn();
     assert.deepEqual([told.lines, isOut], [['learn s'], false]);

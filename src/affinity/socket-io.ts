@@ -1,0 +1,54 @@
+/**
+ * Socket.IO, which is Engine.IO underneath: the app mints an id in the first packet of a connection,
+ * and the client names it in the query of what follows. Over long polling that packet is the body of
+ * an answer, and is learned; a connection that begins as a WebSocket needs no id, as it is all there
+ * is. The id can't carry a hint: the app would find it in no message of its own.
+ */
+import { asObject, asText, parseJson } from './json.ts';
+import type { BodySource, Protocol } from './protocol.ts';
+import { findQuery, findQueryValue } from './query.ts';
+import type { RequestHead } from './raw-headers.ts';
+import { textAt } from './span.ts';
+
+/**
+ * The first packet of a payload: alone or with others behind it (Engine.IO 4: separated by U+001E), or
+ * with its length before it, in digits (Engine.IO 3) or in bytes (Engine.IO 3 with binary data).
+ */
+const OPEN_PACKET = /^(?:\d+:|\x00[\x00-\x09]+\xff)?0(\{[^{}]*\})/;
+/** The same, in the call of a function (JSONP). */
+const JSONP = /^___eio\[\d+\]\((".*")\);$/s;
+
+const firstPollingAnswer: BodySource = {
+  from: 'body',
+  mayAnswer: isHandshakeByPolling,
+  contentTypes: ['text/plain', 'application/octet-stream', 'text/javascript'],
+  begin: /[\d\x00_]/,
+  read: readSid,
+};
+
+export const SOCKET_IO: Protocol = {
+  name: 'socket.io',
+  sources: [{ in: 'query', name: 'sid', readsHint: false }],
+  mintedBy: 'app',
+  lessons: [firstPollingAnswer],
+  refusal: 'socket.io',
+  endsBy: 'expiry',
+  isMcp: false,
+};
+
+function isHandshakeByPolling({ method, target }: RequestHead): boolean {
+  if (method !== 'GET') return false;
+  const query = findQuery(target);
+  const transport = query && findQueryValue(target, 'transport', query);
+  const version = query && findQueryValue(target, 'EIO', query);
+  return (
+    version !== undefined && transport !== undefined && textAt(target, transport) === 'polling'
+  );
+}
+
+function readSid(body: string): string | undefined {
+  const call = JSONP.exec(body)?.[1];
+  const payload = call === undefined ? body : asText(parseJson(call));
+  const packet = payload === undefined ? undefined : OPEN_PACKET.exec(payload)?.[1];
+  return packet === undefined ? undefined : asText(asObject(parseJson(packet))?.sid);
+}
