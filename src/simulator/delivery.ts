@@ -2,7 +2,14 @@
 import type { Agent } from 'node:http';
 import type { Clock } from '../clock.ts';
 import type { EdgeErrorCode } from './errors.ts';
-import { candidatesFor, type EdgeMachine, type Order, type Target } from './targets.ts';
+import type { Load } from './load.ts';
+import {
+  candidatesFor,
+  type EdgeMachine,
+  type Order,
+  type Reluctance,
+  type Target,
+} from './targets.ts';
 import { sendToMachine, type Attempt, type OutgoingRequest } from './upstream.ts';
 
 export interface DeliveryOptions {
@@ -14,6 +21,9 @@ export interface DeliveryOptions {
   /** The request as this Machine is to get it. */
   readonly requestFor: (machine: EdgeMachine) => OutgoingRequest;
   readonly agentFor: (machine: EdgeMachine) => Agent;
+  readonly load: Load;
+  /** Whether Machines that stopped within the last minutes are passed over where another one is. */
+  readonly passesOverRecentlyStopped: boolean;
   /** How long to try, in ms; without it until the retries are used up. */
   readonly timeoutMs: number | undefined;
   readonly retries: RetryOptions;
@@ -44,8 +54,10 @@ export async function deliver(options: DeliveryOptions): Promise<Delivery> {
   const { clock, signal, timeoutMs = Infinity, retries } = options;
   const startedAt = clock.monotonicMs();
   const elapsedMs = (): number => clock.monotonicMs() - startedAt;
-  for (let retry = 0; ; retry += 1) {
-    const found = candidatesFor(options.target, options.machines(), options.order);
+  let failures = 0;
+  for (;;) {
+    const { target, order } = options;
+    const found = candidatesFor(target, options.machines(), order, reluctanceOf(options));
     if (found.kind === 'none') {
       return {
         kind: 'undelivered',
@@ -54,14 +66,49 @@ export async function deliver(options: DeliveryOptions): Promise<Delivery> {
         elapsedMs: elapsedMs(),
       };
     }
-    for (const machine of found.machines) {
-      const attempt = await tryMachine(machine, options, timeoutMs - elapsedMs());
-      if (attempt) return { kind: 'delivered', machine, attempt };
-    }
-    const gaveUp = gaveUpReason(elapsedMs() >= timeoutMs, signal.aborted || retry >= retries.count);
+    const round = await tryEach(found.machines, options, () => timeoutMs - elapsedMs());
+    if (round.kind === 'delivered') return round;
+    // Who waits for a place and has a time to wait is not trying again.
+    if (round.kind === 'unreached' || timeoutMs === Infinity) failures += 1;
+    const gaveUp = gaveUpReason(
+      elapsedMs() >= timeoutMs,
+      signal.aborted || failures > retries.count,
+    );
     if (gaveUp) return { kind: 'undelivered', ...gaveUp, elapsedMs: elapsedMs() };
     await clock.sleep(Math.min(retries.delayMs, timeoutMs - elapsedMs()), signal);
   }
+}
+
+/** PM11: "The current threshold for 'recently stopped' is 5 minutes." */
+const RECENTLY_MS = 5 * 60_000;
+
+function reluctanceOf(options: DeliveryOptions): Reluctance {
+  const { load, clock, passesOverRecentlyStopped } = options;
+  return {
+    isFull: ({ id }) => load.isFull(id),
+    isPassedOver: ({ state, stoppedAt = -Infinity }) =>
+      passesOverRecentlyStopped && state === 'stopped' && clock.now() - stoppedAt < RECENTLY_MS,
+  };
+}
+
+type Round =
+  | (Delivery & { readonly kind: 'delivered' })
+  /** All of them were at their hard limit. */
+  | { readonly kind: 'full' }
+  | { readonly kind: 'unreached' };
+
+async function tryEach(
+  machines: readonly EdgeMachine[],
+  options: DeliveryOptions,
+  remainingMs: () => number,
+): Promise<Round> {
+  let kind: 'full' | 'unreached' = 'full';
+  for (const machine of machines) {
+    const attempt = await tryMachine(machine, options, remainingMs());
+    if (typeof attempt === 'object') return { kind: 'delivered', machine, attempt };
+    if (attempt === 'unreached') kind = 'unreached';
+  }
+  return { kind };
 }
 
 function gaveUpReason(
@@ -72,20 +119,32 @@ function gaveUpReason(
   return isExhausted ? { reason: 'retries_exhausted', code: 'PR03' } : undefined;
 }
 
-/** Undefined if the Machine was not reached, and so may be tried again. */
+/** A Machine that was not reached, or has no place, may be tried again. */
 async function tryMachine(
   machine: EdgeMachine,
   options: DeliveryOptions,
   remainingMs: number,
-): Promise<Delivered | undefined> {
+): Promise<Delivered | 'full' | 'unreached'> {
+  if (remainingMs <= 0) return 'unreached';
+  if (options.load.isFull(machine.id)) return 'full';
   options.onTry(machine);
-  if (remainingMs <= 0 || !(await isAwake(machine, options, remainingMs))) return undefined;
+  if (!(await isAwake(machine, options, remainingMs))) return 'unreached';
+  const giveBack = options.load.take(machine.id);
+  if (!giveBack) return 'full';
   const attempt = await sendToMachine(options.requestFor(machine), {
     port: machine.port,
     agent: options.agentFor(machine),
     signal: options.signal,
   });
-  return attempt.kind === 'unreachable' ? undefined : attempt;
+  onEnd(attempt, giveBack);
+  return attempt.kind === 'unreachable' ? 'unreached' : attempt;
+}
+
+/** A request takes its place until its answer has ended, an upgraded one until its socket has. */
+function onEnd(attempt: Attempt, end: () => void): void {
+  if (attempt.kind === 'answered') attempt.response.once('close', end);
+  else if (attempt.kind === 'upgraded') attempt.socket.once('close', end);
+  else end();
 }
 
 async function isAwake(

@@ -10,8 +10,10 @@ import type { Clock } from '../clock.ts';
 import { ReplayableBody } from './body.ts';
 import type { RetryOptions } from './delivery.ts';
 import { headersForMachine } from './edge-headers.ts';
-import { Exchange, type EdgeContext } from './exchange.ts';
+import { Exchange, type EdgeContext, type UnreachableCached } from './exchange.ts';
+import { createLoad } from './load.ts';
 import type { RequestRecord } from './records.ts';
+import { createReplayCache, type ReplayCacheRule } from './replay-cache.ts';
 import { createSpread, type SpreadName } from './spread.ts';
 import type { EdgeMachine } from './targets.ts';
 
@@ -36,6 +38,17 @@ export interface EdgeOptions {
    * by default they are passed on, which is the harder case for who relies on them.
    */
   readonly stripsReplayHeaders?: boolean;
+  /** Rules for keeping replays by session; none by default. By path answers ask for it themselves. */
+  readonly replayCache?: readonly ReplayCacheRule[];
+  /** `route-afresh` by default. */
+  readonly unreachableCached?: UnreachableCached;
+  /** So many requests at once that a Machine gets at most, open streams and sockets counted. */
+  readonly hardLimit?: number;
+  /**
+   * Whether Machines that stopped within the last five minutes are passed over where another one can
+   * take the request (PM11, https://fly.io/docs/monitoring/error-codes/).
+   */
+  readonly passesOverRecentlyStopped?: boolean;
   readonly onRecord?: (record: RequestRecord) => void;
 }
 
@@ -72,6 +85,10 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     clock: options.clock,
     maxReplays: options.maxReplays ?? MAX_REPLAYS,
     retries: options.retries ?? RETRIES,
+    load: createLoad(options.hardLimit),
+    passesOverRecentlyStopped: options.passesOverRecentlyStopped ?? false,
+    replayCache: createReplayCache(options.replayCache ?? [], options.clock),
+    unreachableCached: options.unreachableCached ?? 'route-afresh',
     onRecord: (record) => options.onRecord?.(record),
   };
   const server = createServer({

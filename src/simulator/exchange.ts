@@ -6,10 +6,12 @@ import type { ReplayableBody } from './body.ts';
 import { deliver, type Delivery, type RetryOptions } from './delivery.ts';
 import { VIA } from './edge-headers.ts';
 import { edgeError, type EdgeErrorCode } from './errors.ts';
-import { fallbackLeg, headersFor, replayLeg, type Leg } from './legs.ts';
+import { cachedLeg, fallbackLeg, headersFor, replayLeg, type Leg } from './legs.ts';
+import type { Load } from './load.ts';
 import type { Hop, RequestRecord } from './records.ts';
 import { relayAnswer, relayUpgrade } from './relay.ts';
 import { readWish, type Wish } from './replay.ts';
+import type { CachedRequest, CacheLookup, ReplayCache } from './replay-cache.ts';
 import { sessionTextOfHeaders, sessionTextOfRequest } from './session-text.ts';
 import type { Spread } from './spread.ts';
 import { targetOfRequest, type EdgeMachine } from './targets.ts';
@@ -39,13 +41,25 @@ export interface EdgeContext {
   readonly clock: Clock;
   readonly maxReplays: number;
   readonly retries: RetryOptions;
+  readonly load: Load;
+  readonly passesOverRecentlyStopped: boolean;
+  readonly replayCache: ReplayCache;
+  /** What becomes of a request whose cached Machine can't be reached. */
+  readonly unreachableCached: UnreachableCached;
   readonly onRecord: (record: RequestRecord) => void;
 }
+
+/**
+ * Not documented. `route-afresh`: the entry is dropped, and the request starts as if there had been
+ * none. `fail`: the client gets the error, and so do others until the entry expires.
+ */
+export type UnreachableCached = 'route-afresh' | 'fail';
 
 type Next = Leg | 'answered';
 
 /**
  * first --(answer)--> done; --(fly-replay)--> replay --(fly-replay, ten times at most)--> replay;
+ * cached --(answer or fly-replay)--> as first; --(not delivered)--> first;
  * replay --(not delivered, fallback asked for)--> fallback --(answer)--> done.
  * Whatever else happens is an error that the edge answers by itself.
  */
@@ -54,6 +68,8 @@ export class Exchange {
   readonly #edge: EdgeContext;
   readonly #startedAt: number;
   readonly #session: string | undefined;
+  readonly #asCached: CachedRequest;
+  readonly #lookup: CacheLookup;
   readonly #hops: Hop[] = [];
   #replays = 0;
 
@@ -63,17 +79,26 @@ export class Exchange {
     this.#startedAt = edge.clock.monotonicMs();
     const { headers, url = '/' } = incoming.request;
     this.#session = sessionTextOfRequest(headers, url);
+    this.#asCached = { target: url, headers };
+    this.#lookup = edge.replayCache.find(this.#asCached);
   }
 
   /** Resolves when the answer's head, or an error, is on its way to the client. */
   async run(): Promise<void> {
+    const first = this.#firstLeg();
+    // Whether a client that names a Machine gets the cached one is not documented: it gets its own.
+    const isCached = this.#lookup.kind === 'hit' && first.target.instance === undefined;
+    let next: Next = isCached ? cachedLeg(first, this.#lookup) : first;
+    while (next !== 'answered') next = await this.#travel(next);
+  }
+
+  #firstLeg(): Leg {
     const { request, rawHeaders } = this.#incoming;
-    let next: Next = {
+    return {
       how: 'first',
       target: targetOfRequest(this.#edge.app, request.headers),
       request: { target: request.url ?? '/', rawHeaders },
     };
-    while (next !== 'answered') next = await this.#travel(next);
   }
 
   async #travel(leg: Leg): Promise<Next> {
@@ -83,7 +108,7 @@ export class Exchange {
     }
     if (this.#incoming.signal.aborted) return this.#record(CLIENT_LEFT);
     if (delivery.kind === 'undelivered') {
-      return leg.fallback ? fallbackLeg(leg, leg.fallback, delivery) : this.#fail(delivery.code);
+      return this.#recover(leg, delivery);
     }
     const { attempt, machine } = delivery;
     switch (attempt.kind) {
@@ -94,6 +119,15 @@ export class Exchange {
       case 'answered':
         return this.#judge(leg, machine, attempt.request, attempt.response);
     }
+  }
+
+  #recover(leg: Leg, delivery: Delivery & { kind: 'undelivered' }): Next {
+    if (leg.fallback) return fallbackLeg(leg, leg.fallback, delivery);
+    if (leg.how !== 'cached' || this.#edge.unreachableCached === 'fail') {
+      return this.#fail(delivery.code);
+    }
+    this.#edge.replayCache.drop(this.#asCached);
+    return this.#firstLeg();
   }
 
   #deliver(leg: Leg): Promise<Delivery> {
@@ -144,8 +178,20 @@ export class Exchange {
     const completeness = (await this.#incoming.body?.whole()) ?? 'whole';
     if (completeness === 'aborted') return this.#record(CLIENT_LEFT);
     if (completeness === 'too-large') return this.#fail('PA01');
+    this.#note(leg, issuer, wish);
     this.#replays += 1;
-    return replayLeg(leg, issuer, wish, this.#edge.clock.now());
+    const cacheStatus = this.#lookup.kind === 'bypass' ? 'bypass' : 'miss';
+    return replayLeg(leg, issuer, wish, { now: this.#edge.clock.now(), cacheStatus });
+  }
+
+  /**
+   * Only what the Machine says that got the request first is kept: "if the target app issues another
+   * fly-replay-cache, the caching behavior in this case is undefined".
+   */
+  #note(leg: Leg, issuer: EdgeMachine, wish: Wish & { kind: 'replay' }): void {
+    const { replayCache } = this.#edge;
+    if (wish.cache.kind === 'invalidate') replayCache.drop(this.#asCached);
+    else if (leg.how === 'first') replayCache.keep(this.#asCached, wish, issuer);
   }
 
   #acceptUpgrade(attempt: Attempt & { kind: 'upgraded' }, machine: EdgeMachine): 'answered' {

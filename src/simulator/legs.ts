@@ -1,10 +1,19 @@
-/** The legs of a request's way: to the first Machine, on by a replay, back by a fallback. Pure. */
+/**
+ * The legs of a request's way: to the first Machine or to the one that the replay cache names, on by
+ * a replay, back by a fallback. Pure.
+ */
 import { parseMachineId } from '../affinity/session.ts';
-import { formatReplayFailure, formatReplaySource, type Fallback } from '../fly.ts';
+import {
+  formatReplayFailure,
+  formatReplaySource,
+  type Fallback,
+  type ReplayCacheStatus,
+} from '../fly.ts';
 import type { Delivery } from './delivery.ts';
 import { withHeaders } from './edge-headers.ts';
 import type { Hop } from './records.ts';
 import { transformRequest, type Wish } from './replay.ts';
+import type { CacheLookup } from './replay-cache.ts';
 import { targetOfReplay, type EdgeMachine, type Target } from './targets.ts';
 
 /** Where the request goes next, and what happens if it does not get there. */
@@ -18,11 +27,21 @@ export interface Leg {
 
 const MICROS_PER_MS = 1000;
 
+/** Straight to where an earlier request was replayed: no `Fly-Replay-Src`, as nobody replays it. */
+export function cachedLeg(first: Leg, { instruction, issuer }: CacheLookup & { kind: 'hit' }): Leg {
+  const rawHeaders = withHeaders(first.request.rawHeaders, { 'Fly-Replay-Cache-Status': 'hit' });
+  return {
+    how: 'cached',
+    target: targetOfReplay(instruction, issuer),
+    request: { ...first.request, rawHeaders },
+  };
+}
+
 export function replayLeg(
   leg: Leg,
   issuer: EdgeMachine,
   { instruction, transform }: Wish & { kind: 'replay' },
-  now: number,
+  { now, cacheStatus }: { readonly now: number; readonly cacheStatus: ReplayCacheStatus },
 ): Leg {
   const { state, timeoutMs, fallback } = instruction;
   const source = formatReplaySource({
@@ -39,7 +58,7 @@ export function replayLeg(
       ...request,
       rawHeaders: withHeaders(request.rawHeaders, {
         'Fly-Replay-Src': source,
-        'Fly-Replay-Cache-Status': 'miss',
+        'Fly-Replay-Cache-Status': cacheStatus,
       }),
     },
     ...(timeoutMs !== undefined && { timeoutMs }),

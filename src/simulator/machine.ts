@@ -56,6 +56,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   readonly ports: MachinePorts;
   readonly #options: MachineOptions;
   #state: MachineState = 'stopped';
+  #stoppedAt: number | undefined;
   /** The latest start; it counts while the state is `starting`. */
   #starting: Promise<void> = Promise.resolve();
   #processes: Partial<Record<ProcessName, RunningProcess>> = {};
@@ -71,6 +72,10 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
 
   get state(): MachineState {
     return this.#state;
+  }
+
+  get stoppedAt(): number | undefined {
+    return this.#stoppedAt;
   }
 
   get port(): number {
@@ -188,7 +193,9 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
 
   /** What is destroyed stays destroyed, whatever was under way. */
   #enter(state: MachineState): void {
-    if (this.#state !== 'destroyed') this.#state = state;
+    if (this.#state === 'destroyed') return;
+    this.#state = state;
+    this.#stoppedAt = state === 'stopped' ? this.#options.clock.now() : undefined;
   }
 
   #expect(action: string, ...states: MachineState[]): void {

@@ -5,7 +5,8 @@ import type { EdgeErrorCode } from './errors.ts';
 /** A Machine that got the request, and how it came there. */
 export interface Hop {
   readonly machine: MachineId;
-  readonly how: 'first' | 'replay' | 'fallback';
+  /** `cached`: as the replay cache said, which takes the place of a first Machine and a replay. */
+  readonly how: 'first' | 'cached' | 'replay' | 'fallback';
 }
 
 export interface RequestRecord {
@@ -36,5 +37,6 @@ export function requestLine(record: RequestRecord): string {
   const machines = `${first ?? '(none)'} -> ${served ?? '(edge)'}`;
   const count = replays === 1 ? '1 replay' : `${replays} replays`;
   const words = [`${method} ${path}`, machines, String(status), count, `${ms.toFixed(1)} ms`];
+  if (record.hops[0]?.how === 'cached') words.push('from the replay cache');
   return (error === undefined ? words : [...words, error]).join('  ');
 }

@@ -17,8 +17,21 @@ export type Wish =
       readonly kind: 'replay';
       readonly instruction: ReplayInstruction;
       readonly transform: Transform;
+      readonly cache: CacheWish;
     }
   | { readonly kind: 'invalid' };
+
+/** What is to become of the decision in the edge's replay cache. */
+export type CacheWish =
+  | { readonly kind: 'none' }
+  | {
+      readonly kind: 'by-path';
+      /** `/some/path/*`, with or without a hostname before it. */
+      readonly pattern: string;
+      readonly ttlSeconds: number;
+      readonly allowsBypass: boolean;
+    }
+  | { readonly kind: 'invalidate' };
 
 const REPLAY_JSON = 'application/vnd.fly.replay+json';
 const MAX_JSON_BYTES = 64 * 1024;
@@ -30,12 +43,22 @@ export async function readWish(response: IncomingMessage): Promise<Wish> {
   if (header !== undefined) {
     response.resume();
     const instruction = parseReplay(String(header));
-    return instruction
-      ? { kind: 'replay', instruction, transform: NO_TRANSFORM }
-      : { kind: 'invalid' };
+    if (!instruction) return { kind: 'invalid' };
+    const cache = cacheWishOfHeaders(response.headers);
+    return { kind: 'replay', instruction, transform: NO_TRANSFORM, cache };
   }
   const mediaType = response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
   return mediaType === REPLAY_JSON ? readJsonWish(response) : { kind: 'none' };
+}
+
+/** https://fly.io/docs/networking/dynamic-request-routing/#path-based-replay-caching */
+function cacheWishOfHeaders(headers: NodeJS.Dict<string | string[]>): CacheWish {
+  const pattern = headers['fly-replay-cache']?.toString();
+  if (pattern === undefined) return { kind: 'none' };
+  if (pattern === 'invalidate') return { kind: 'invalidate' };
+  const ttlSeconds = Number(headers['fly-replay-cache-ttl-secs']);
+  const allowsBypass = headers['fly-replay-cache-allow-bypass'] === 'yes';
+  return { kind: 'by-path', pattern, ttlSeconds, allowsBypass };
 }
 
 export function transformRequest<T extends { target: string; rawHeaders: readonly string[] }>(
@@ -78,7 +101,7 @@ async function readText(response: IncomingMessage): Promise<string | undefined> 
 }
 
 function wishOf(json: unknown): Wish {
-  const { elsewhere, transform, ...fields } = recordOf(json);
+  const { elsewhere, transform, cache, ...fields } = recordOf(json);
   const field = (name: string): string | undefined => textOf(fields[name]);
   // The two fields that are more than text are written as in the header. It needs a target.
   const how = `elsewhere=true;timeout=${field('timeout') ?? ''};fallback=${field('fallback') ?? ''}`;
@@ -96,7 +119,22 @@ function wishOf(json: unknown): Wish {
   const { instance, preferInstance, region, app, isElsewhere } = instruction;
   const namesTarget = (instance ?? preferInstance ?? region ?? app ?? isElsewhere) !== undefined;
   if (!namesTarget) return { kind: 'invalid' };
-  return { kind: 'replay', instruction, transform: transformOf(transform) };
+  return {
+    kind: 'replay',
+    instruction,
+    transform: transformOf(transform),
+    cache: cacheWishOfJson(cache),
+  };
+}
+
+function cacheWishOfJson(json: unknown): CacheWish {
+  if (json === undefined) return { kind: 'none' };
+  const fields = recordOf(json);
+  if (fields.invalidate === true) return { kind: 'invalidate' };
+  const pattern = textOf(fields.prefix);
+  if (pattern === undefined) return { kind: 'none' };
+  const allowsBypass = fields.allow_bypass === true;
+  return { kind: 'by-path', pattern, ttlSeconds: Number(fields.ttl), allowsBypass };
 }
 
 function transformOf(json: unknown): Transform {

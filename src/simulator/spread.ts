@@ -1,5 +1,6 @@
 /** How the simulated edge picks the Machine that gets a request first. */
 import type { MachineId } from '../affinity/session.ts';
+import { createRecentMap } from './recent-map.ts';
 
 export const SPREADS = ['round-robin', 'random', 'never-same'] as const;
 
@@ -76,22 +77,6 @@ function createNeverSame(): Spread {
 
 /** Sessions remembered by `never-same`; the oldest are forgotten first. */
 const MAX_SESSIONS = 10_000;
-
-function createRecentMap<Key, Value>(
-  maxEntries: number,
-): { get(key: Key): Value | undefined; set(key: Key, value: Value): void } {
-  const entries = new Map<Key, Value>();
-  return {
-    get: (key) => entries.get(key),
-    set: (key, value) => {
-      entries.delete(key);
-      entries.set(key, value);
-      if (entries.size <= maxEntries) return;
-      const oldest = entries.keys().next();
-      if (!oldest.done) entries.delete(oldest.value);
-    },
-  };
-}
 
 function rotated<T>(items: readonly T[], by: number): T[] {
   const start = items.length === 0 ? 0 : by % items.length;

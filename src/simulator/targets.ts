@@ -16,6 +16,8 @@ export interface EdgeMachine {
   readonly app: string;
   readonly region: string;
   readonly state: MachineState;
+  /** When it stopped, in ms since the epoch; undefined while it runs. */
+  readonly stoppedAt?: number | undefined;
   /** Where its service listens, on 127.0.0.1. */
   readonly port: number;
   /** Starts or resumes it; resolves when it answers at its port. Rejects if it can't. */
@@ -42,6 +44,14 @@ export type Candidates =
 /** Orders Machines of which any would do. */
 export type Order = (machines: readonly EdgeMachine[]) => EdgeMachine[];
 
+/** What keeps a Machine from getting a request that another can get too. */
+export interface Reluctance {
+  /** At its hard limit. */
+  readonly isFull: (machine: EdgeMachine) => boolean;
+  /** Only if no other Machine can take the request, it gets it all the same. */
+  readonly isPassedOver: (machine: EdgeMachine) => boolean;
+}
+
 const ANY_REGION = 'any';
 
 /** What is woken first comes first. */
@@ -51,6 +61,7 @@ export function candidatesFor(
   target: Target,
   all: readonly EdgeMachine[],
   order: Order,
+  { isFull, isPassedOver }: Reluctance,
 ): Candidates {
   const existing = all.filter(({ state }) => state !== 'destroyed');
   const ofApp = existing.filter(({ app }) => app === target.app);
@@ -64,7 +75,9 @@ export function candidatesFor(
   const allowed = ofApp.filter(({ id }) => id !== target.except);
   const groups = groupsByRegion(allowed, target.regions);
   const preferred = groups.flat().filter(({ id }) => id === target.preferInstance);
-  return foundOr('PR04', [...new Set([...preferred, ...awakeFirst(groups, order)])]);
+  const inOrder = [...new Set([...preferred, ...awakeFirst(groups, order, isFull)])];
+  const others = inOrder.filter((machine) => !isPassedOver(machine));
+  return foundOr('PR04', others.length > 0 ? others : inOrder);
 }
 
 /** The target of the first hop: the routing headers that clients may send. */
@@ -110,13 +123,22 @@ function groupsByRegion(
   );
 }
 
-/** A running one is used before one is woken, and a suspended one is woken before a stopped one. */
-function awakeFirst(groups: readonly (readonly EdgeMachine[])[], order: Order): EdgeMachine[] {
+/**
+ * A running one is used before one is woken, unless it is full, and a suspended one is woken before a
+ * stopped one. Where all are full the request waits for a place.
+ */
+function awakeFirst(
+  groups: readonly (readonly EdgeMachine[])[],
+  order: Order,
+  isFull: Reluctance['isFull'],
+): EdgeMachine[] {
   const inState = (group: readonly EdgeMachine[], state: MachineState): EdgeMachine[] =>
     group.filter((machine) => machine.state === state);
   const started = groups.flatMap((group) => order(inState(group, 'started')));
-  if (started.length > 0) return started;
-  return WAKEABLE.flatMap((state) => groups.flatMap((group) => inState(group, state)));
+  const free = started.filter((machine) => !isFull(machine));
+  if (free.length > 0) return free;
+  const wakeable = WAKEABLE.flatMap((state) => groups.flatMap((group) => inState(group, state)));
+  return wakeable.length > 0 ? wakeable : started;
 }
 
 function listOf(regions: string): string[] {

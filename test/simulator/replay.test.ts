@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseReplayFailure, parseReplaySource } from '../../src/fly.ts';
+import { createTestClock } from '../support/clock.ts';
 import {
   ask,
   naming,
@@ -256,4 +257,34 @@ test('the JSON form has timeout and fallback', async (t) => {
   const edge = await startTestEdge(t, [a, b], { retries: { count: 1000, delayMs: 5 } });
   const headers = { 'fly-force-instance-id': 'a1' };
   assert.equal((await ask(edge.url, { headers })).body, 'timeout');
+});
+
+const RECENTLY_STOPPED: readonly [minutesAgo: number, isOn: boolean, served: string][] = [
+  [4, true, 'c3'],
+  [5, true, 'b2'],
+  [4, false, 'b2'],
+];
+
+for (const [minutesAgo, isOn, served] of RECENTLY_STOPPED) {
+  const policy = isOn ? 'PM11' : 'no PM11';
+  test(`with ${policy}, who prefers a Machine that stopped ${minutesAgo} minutes ago gets ${served}`, async (t) => {
+    const clock = createTestClock();
+    const b = await startMachine(t, 'b2', naming('b2'), { state: 'stopped' });
+    b.stoppedAt = clock.now() - minutesAgo * 60_000;
+    const machines = [b, await startMachine(t, 'c3', naming('c3'))];
+    const edge = await startTestEdge(t, machines, { clock, passesOverRecentlyStopped: isOn });
+    assert.equal(
+      (await ask(edge.url, { headers: { 'fly-prefer-instance-id': 'b2' } })).body,
+      served,
+    );
+  });
+}
+
+test('with PM11, a Machine that just stopped gets what no other can take', async (t) => {
+  const clock = createTestClock();
+  const a = await startMachine(t, 'a1', replaying('instance=b2'));
+  const b = await startMachine(t, 'b2', naming('b2'), { state: 'stopped' });
+  b.stoppedAt = clock.now();
+  const edge = await startTestEdge(t, [a, b], { clock, passesOverRecentlyStopped: true });
+  assert.equal((await ask(edge.url)).body, 'b2');
 });

@@ -24,8 +24,10 @@ export function machineId(text: string): MachineId {
 
 /** A Machine whose answers the test writes. */
 export interface ScriptedMachine extends EdgeMachine {
+  region: string;
   readonly server: Server;
   state: MachineState;
+  stoppedAt?: number;
   wakeCount: number;
 }
 

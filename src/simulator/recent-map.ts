@@ -1,0 +1,21 @@
+/** A map that holds so many entries; the one set longest ago makes room for the next. */
+export interface RecentMap<Key, Value> {
+  get(key: Key): Value | undefined;
+  set(key: Key, value: Value): void;
+  delete(key: Key): void;
+}
+
+export function createRecentMap<Key, Value>(maxEntries: number): RecentMap<Key, Value> {
+  const entries = new Map<Key, Value>();
+  return {
+    get: (key) => entries.get(key),
+    set: (key, value) => {
+      entries.delete(key);
+      entries.set(key, value);
+      if (entries.size <= maxEntries) return;
+      const oldest = entries.keys().next();
+      if (!oldest.done) entries.delete(oldest.value);
+    },
+    delete: (key) => void entries.delete(key),
+  };
+}
