@@ -7,11 +7,21 @@ import { tell } from './support/telling.ts';
 /** A test that hangs ends, and takes its Machines with it. */
 const TIMEOUT_MS = 400_000;
 const SOCKET_IO_CLIENTS = 50;
+/** The presets of these clients, beside those that an app has anyway. */
+const PROTOCOLS = [
+  ...['mcp', 'mcp-sse', 'rpc', 'cookie:sid', 'socket.io', 'signalr'],
+  'path:^/echo/[^/.]+/([^/.]+)/',
+].join(',');
 
 test('sessions of other protocols stay with their Machine:', { timeout: TIMEOUT_MS }, async (t) => {
-  const fleet = await startFleet(t, { hints: true, machineCount: 1 });
+  const fleet = await startFleet(t, { hints: true, env: { SESSION_PROTOCOLS: PROTOCOLS } });
   const { target, ledger } = fleet;
 
+  await t.test('one client of each, while everything is new', async () => {
+    for (const story of ['socket.io', 'sockjs', 'signalr'] as const) {
+      await tell({ story, target, times: 1 });
+    }
+  });
   await t.test('50 clients of Socket.IO at once, which poll and then upgrade', () =>
     tell({ story: 'socket.io', target, times: SOCKET_IO_CLIENTS }),
   );

@@ -1,6 +1,7 @@
 /** SignalR's own JavaScript client, over each of its transports. */
 import assert from 'node:assert/strict';
 import {
+  HttpError,
   HttpTransportType,
   HubConnectionBuilder,
   LogLevel,
@@ -8,6 +9,7 @@ import {
 } from '@microsoft/signalr';
 import { Counted } from '../support/mcp-client.ts';
 import type { Target } from '../support/target.ts';
+import { tellUntilHeard, ToldLater } from '../support/told-later.ts';
 
 const TRANSPORTS = [
   HttpTransportType.WebSockets,
@@ -21,7 +23,9 @@ const PING_EVERY_MS = 500;
 const SERVER_TIMEOUT_MS = 60_000;
 
 export async function tellSignalRStory(target: Target): Promise<void> {
-  await Promise.all(TRANSPORTS.map((transport) => tellOver(target, transport)));
+  await Promise.all(
+    TRANSPORTS.map((transport) => tellUntilHeard(() => tellOver(target, transport))),
+  );
 }
 
 async function tellOver({ url }: Target, transport: HttpTransportType): Promise<void> {
@@ -36,9 +40,12 @@ async function tellOver({ url }: Target, transport: HttpTransportType): Promise<
       if (error) reject(error);
     });
   });
-  await connection.start();
   try {
+    await connection.start();
     await Promise.race([converse(connection, transport), lost]);
+  } catch (error) {
+    const isLater = error instanceof HttpError && error.statusCode === 503;
+    throw isLater ? new ToldLater(error.message, { cause: error }) : error;
   } finally {
     await connection.stop();
   }
