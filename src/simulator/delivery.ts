@@ -2,6 +2,7 @@
 import type { Agent } from 'node:http';
 import type { Clock } from '../clock.ts';
 import type { EdgeErrorCode } from './errors.ts';
+import { arrival, type Line } from './line.ts';
 import type { Load } from './load.ts';
 import {
   candidatesFor,
@@ -22,6 +23,8 @@ export interface DeliveryOptions {
   readonly requestFor: (machine: EdgeMachine) => OutgoingRequest;
   readonly agentFor: (machine: EdgeMachine) => Agent;
   readonly load: Load;
+  readonly lineTo: (machine: EdgeMachine) => Line;
+  readonly connectTimeoutMs: number;
   /** Whether Machines that stopped within the last minutes are passed over where another one is. */
   readonly passesOverRecentlyStopped: boolean;
   /** How long to try, in ms; without it until the retries are used up. */
@@ -129,6 +132,7 @@ async function tryMachine(
   if (options.load.isFull(machine.id)) return 'full';
   options.onTry(machine);
   if (!(await isAwake(machine, options, remainingMs))) return 'unreached';
+  if (!(await isReached(machine, options, remainingMs))) return 'unreached';
   const giveBack = options.load.take(machine.id);
   if (!giveBack) return 'full';
   const attempt = await sendToMachine(options.requestFor(machine), {
@@ -137,7 +141,25 @@ async function tryMachine(
     signal: options.signal,
   });
   onEnd(attempt, giveBack);
-  return attempt.kind === 'unreachable' ? 'unreached' : attempt;
+  if (attempt.kind === 'unreachable') return 'unreached';
+  await arrival(options.lineTo(machine), options.signal);
+  return attempt;
+}
+
+/** Whether something that is sent to it would arrive, within the time there is. */
+async function isReached(
+  machine: EdgeMachine,
+  { clock, signal, lineTo, connectTimeoutMs }: DeliveryOptions,
+  remainingMs: number,
+): Promise<boolean> {
+  const line = lineTo(machine);
+  if (line.state() === 'whole' && line.delayMs() === 0) return true;
+  if (line.state() === 'refusing') return false;
+  return isSoInTime(
+    (isOver) => arrival(line, isOver).then(() => !isOver.aborted),
+    Math.min(remainingMs, connectTimeoutMs),
+    { clock, signal },
+  );
 }
 
 /** A request takes its place until its answer has ended, an upgraded one until its socket has. */
@@ -154,18 +176,30 @@ async function isAwake(
 ): Promise<boolean> {
   if (machine.state === 'started') return true;
   if (machine.state === 'stopping') return false;
-  const isOver = new AbortController();
-  const timeout = clock
-    .sleep(Math.min(remainingMs, MAX_WAKE_MS), AbortSignal.any([isOver.signal, signal]))
-    .then(() => false);
-  const woken = machine.wake().then(
-    () => true,
-    // Why it can't start is said by the Machine; here it is one that was not reached.
-    () => false,
+  return isSoInTime(
+    () =>
+      machine.wake().then(
+        () => true,
+        // Why it can't start is said by the Machine; here it is one that was not reached.
+        () => false,
+      ),
+    Math.min(remainingMs, MAX_WAKE_MS),
+    { clock, signal },
   );
-  const isWoken = await Promise.race([woken, timeout]);
+}
+
+/** What comes out of it, or false if that takes longer or the client has left. */
+async function isSoInTime(
+  begin: (isOver: AbortSignal) => Promise<boolean>,
+  timeoutMs: number,
+  { clock, signal }: Pick<DeliveryOptions, 'clock' | 'signal'>,
+): Promise<boolean> {
+  const isOver = new AbortController();
+  const either = AbortSignal.any([isOver.signal, signal]);
+  const timeout = clock.sleep(timeoutMs, either).then(() => false);
+  const isSo = await Promise.race([begin(either), timeout]);
   isOver.abort();
-  return isWoken;
+  return isSo;
 }
 
 /** Longer than any Machine should take to start. */

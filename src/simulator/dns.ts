@@ -9,6 +9,7 @@ import {
   type Packet,
   type RecordType,
 } from 'dns-packet';
+import type { ResolverState } from './network.ts';
 import { resolveInternal, type NetworkMachine } from './zone.ts';
 
 export interface DnsServer {
@@ -18,7 +19,8 @@ export interface DnsServer {
 }
 
 const HOST = '127.0.0.1';
-/** RFC 1035 §4.1.1: the name does not exist. */
+/** RFC 1035 §4.1.1: the resolver can't answer, and the name does not exist. */
+const SERVER_FAILURE = 2;
 const NAME_ERROR = 3;
 /** What Fly's resolver gives its answers. */
 const TTL_SECONDS = 5;
@@ -26,10 +28,11 @@ const TTL_SECONDS = 5;
 /** Answers from the state the Machines are in when the question comes. */
 export async function startDnsServer(
   machines: () => readonly NetworkMachine[],
+  state: () => ResolverState = () => ({ kind: 'answering' }),
 ): Promise<DnsServer> {
   const socket = createSocket('udp4');
   socket.on('message', (message, sender) => {
-    const answer = answerTo(message, machines());
+    const answer = answerTo(message, machines(), state());
     // Who asks and leaves gets no answer; there is nobody to tell.
     if (answer) socket.send(answer, sender.port, sender.address, () => undefined);
   });
@@ -38,11 +41,19 @@ export async function startDnsServer(
   return { address: `${HOST}:${socket.address().port}`, close: () => closed(socket) };
 }
 
-/** Undefined for what is no question with one name. */
-function answerTo(message: Buffer, machines: readonly NetworkMachine[]): Buffer | undefined {
+/** Undefined for what is no question with one name, or gets no answer. */
+function answerTo(
+  message: Buffer,
+  current: readonly NetworkMachine[],
+  state: ResolverState,
+): Buffer | undefined {
   const question = questionOf(message);
-  if (!question) return undefined;
+  if (!question || state.kind === 'silent') return undefined;
   const { id, name, type } = question;
+  if (state.kind === 'failing') {
+    return encode({ type: 'response', id, flags: SERVER_FAILURE, questions: [{ name, type }] });
+  }
+  const machines = state.kind === 'stale' ? state.machines : current;
   const isKnownType = type === 'TXT' || type === 'AAAA';
   const values = resolveInternal(name.toLowerCase(), isKnownType ? type : undefined, machines);
   const answers = isKnownType ? (values ?? []).map((value) => recordOf(name, type, value)) : [];

@@ -11,6 +11,7 @@ import { ReplayableBody } from './body.ts';
 import type { RetryOptions } from './delivery.ts';
 import { headersForMachine } from './edge-headers.ts';
 import { Exchange, type EdgeContext, type UnreachableCached } from './exchange.ts';
+import { WHOLE_LINE, type Line } from './line.ts';
 import { createLoad } from './load.ts';
 import type { RequestRecord } from './records.ts';
 import { createReplayCache, type ReplayCacheRule } from './replay-cache.ts';
@@ -49,6 +50,10 @@ export interface EdgeOptions {
    * take the request (PM11, https://fly.io/docs/monitoring/error-codes/).
    */
   readonly passesOverRecentlyStopped?: boolean;
+  /** What lies between the edge and a Machine; nothing is wrong there by default. */
+  readonly lineTo?: (machine: MachineId) => Line;
+  /** How long a Machine may take to be connected to, in ms. */
+  readonly connectTimeoutMs?: number;
   readonly onRecord?: (record: RequestRecord) => void;
 }
 
@@ -68,6 +73,8 @@ const MAX_REPLAY_BODY_BYTES = 1_000_000;
 const MAX_REPLAYS = 10;
 /** PR03: "up to 90 retries are attempted". */
 const RETRIES: RetryOptions = { count: 90, delayMs: 100 };
+/** PC05, https://fly.io/docs/monitoring/error-codes/; the time itself is not documented. */
+const CONNECT_TIMEOUT_MS = 1_000;
 /** More than a proxy behind the edge takes, so that it gets to see such requests. */
 const MAX_HEADER_BYTES = 64 * 1024;
 /** Clients pool their connections; if the edge closed one first, the request that crosses would fail. In ms. */
@@ -85,6 +92,8 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     clock: options.clock,
     maxReplays: options.maxReplays ?? MAX_REPLAYS,
     retries: options.retries ?? RETRIES,
+    lineTo: ({ id }) => options.lineTo?.(id) ?? WHOLE_LINE,
+    connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
     load: createLoad(options.hardLimit),
     passesOverRecentlyStopped: options.passesOverRecentlyStopped ?? false,
     replayCache: createReplayCache(options.replayCache ?? [], options.clock),

@@ -7,6 +7,7 @@ import { deliver, type Delivery, type RetryOptions } from './delivery.ts';
 import { VIA } from './edge-headers.ts';
 import { edgeError, type EdgeErrorCode } from './errors.ts';
 import { cachedLeg, fallbackLeg, headersFor, replayLeg, type Leg } from './legs.ts';
+import type { Line } from './line.ts';
 import type { Load } from './load.ts';
 import type { Hop, RequestRecord } from './records.ts';
 import { relayAnswer, relayUpgrade } from './relay.ts';
@@ -42,6 +43,8 @@ export interface EdgeContext {
   readonly maxReplays: number;
   readonly retries: RetryOptions;
   readonly load: Load;
+  readonly lineTo: (machine: EdgeMachine) => Line;
+  readonly connectTimeoutMs: number;
   readonly passesOverRecentlyStopped: boolean;
   readonly replayCache: ReplayCache;
   /** What becomes of a request whose cached Machine can't be reached. */
@@ -163,7 +166,7 @@ export class Exchange {
     if (wish.kind === 'none') {
       this.#noteServed(machine, response);
       this.#record(response.statusCode ?? 502, machine);
-      relayAnswer(request, response, this.#incoming.response, this.#addedHeaders());
+      relayAnswer(request, response, this.#incoming.response, this.#wayBack(machine));
       return 'answered';
     }
     // It has not read the request to its end, and what is left of it goes elsewhere.
@@ -201,7 +204,7 @@ export class Exchange {
     this.#noteServed(machine, attempt.response);
     this.#record(attempt.response.statusCode ?? 101, machine);
     const client = { socket: upgrade.take(), head: upgrade.head };
-    relayUpgrade(attempt.response, attempt, client, this.#addedHeaders());
+    relayUpgrade(attempt.response, attempt, client, this.#wayBack(machine));
     return 'answered';
   }
 
@@ -237,6 +240,10 @@ export class Exchange {
       error,
     });
     return 'answered';
+  }
+
+  #wayBack(machine: EdgeMachine): { addedHeaders: string[]; line: Line } {
+    return { addedHeaders: this.#addedHeaders(), line: this.#edge.lineTo(machine) };
   }
 
   #addedHeaders(): string[] {

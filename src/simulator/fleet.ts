@@ -1,4 +1,5 @@
 /** The Machines of a simulated app: their ids, ports, volumes and environments. */
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseMachineId, type MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
@@ -14,8 +15,15 @@ import { MACHINE_ADDRESS } from './zone.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
+/** Of one Machine, so that it can be told who asks and who calls. */
+export interface Attachment {
+  /** `host:port` of its resolver for `.internal`. */
+  readonly dnsAddress: string;
+  /** Where its sidecar dials the others. */
+  readonly peerDialPort: number;
+}
+
 export interface FleetOptions {
-  readonly machineCount: number;
   readonly appName: string;
   readonly appCommand: readonly string[];
   /** Undefined: Machines without sidecar. */
@@ -26,10 +34,8 @@ export interface FleetOptions {
   readonly sidecarEnv: Environment;
   /** Each Machine has its volume in here. */
   readonly directory: string;
-  /** `host:port` of the resolver for `.internal`. */
-  readonly dnsAddress: string;
-  /** Where sidecars dial each other. */
-  readonly peerDialPort: number;
+  /** Gives a Machine its own entrances to the private network. */
+  readonly attach: (machine: MachineId) => Promise<Attachment>;
   readonly keeper: ProcessKeeper;
   readonly clock: Clock;
   readonly random: () => number;
@@ -45,26 +51,37 @@ const DRAIN_MARGIN_MS = 1_000;
 /** The first digit is never 0, so that an id is not taken for a number of fewer digits. */
 const MACHINE_ID_DIGITS = 14;
 
-/** None of them is started yet. */
-export async function createFleet(options: FleetOptions): Promise<SimulatedMachine[]> {
+/** Makes a Machine with an id, ports and a volume of its own, which is not started yet. */
+export type MakeMachine = (region?: string) => Promise<SimulatedMachine>;
+
+/** Without a region given, one Machine after the other gets the next region. */
+export function createMachineMaker(options: FleetOptions): MakeMachine {
   const findPort = createPortFinder(options.random);
-  const machines: SimulatedMachine[] = [];
-  for (let i = 0; i < options.machineCount; i += 1) {
+  let made = 0;
+  return async (given) => {
+    const region = given ?? REGIONS[made++ % REGIONS.length] ?? REGIONS[0];
+    const id = newMachineId(options.random);
     const ports = await findPorts(findPort, options.sidecarCommand !== undefined);
-    machines.push(createMachine(options, ports, REGIONS[i % REGIONS.length] ?? REGIONS[0]));
-  }
-  return machines;
+    const attachment = await options.attach(id);
+    const volume = join(options.directory, id);
+    await mkdir(volume, { recursive: true });
+    return createMachine(options, { id, region, ports, attachment, volume });
+  };
 }
 
-function createMachine(
-  options: FleetOptions,
-  ports: MachinePorts,
-  region: string,
-): SimulatedMachine {
+/** What one Machine has for itself. */
+interface Belongings {
+  readonly id: MachineId;
+  readonly region: string;
+  readonly ports: MachinePorts;
+  readonly attachment: Attachment;
+  readonly volume: string;
+}
+
+function createMachine(options: FleetOptions, belongings: Belongings): SimulatedMachine {
   const { appName, appCommand, sidecarCommand, sidecarEnv, keeper, clock } = options;
-  const id = newMachineId(options.random);
+  const { id, region, ports } = belongings;
   const env = { ...options.env, ...flyEnvironment(id, appName, region) };
-  const directory = join(options.directory, id);
   return new SimulatedMachine({
     id,
     app: appName,
@@ -74,7 +91,7 @@ function createMachine(
     appPlan: { command: appCommand, env: { ...env, PORT: String(ports.app) } },
     sidecarPlan: sidecarCommand && {
       command: sidecarCommand,
-      env: { ...env, ...sidecarSettings(options, ports, directory), ...sidecarEnv },
+      env: { ...env, ...sidecarSettings(belongings), ...sidecarEnv },
     },
     keeper,
     clock,
@@ -95,22 +112,18 @@ function flyEnvironment(id: MachineId, appName: string, region: string): Environ
   };
 }
 
-function sidecarSettings(
-  { dnsAddress, peerDialPort }: FleetOptions,
-  ports: MachinePorts,
-  directory: string,
-): Environment {
+function sidecarSettings({ ports, attachment, volume }: Belongings): Environment {
   return {
     HOST,
     PORT: String(ports.public),
     PEER_PORT: String(ports.peer),
-    PEER_DIAL_PORT: String(peerDialPort),
+    PEER_DIAL_PORT: String(attachment.peerDialPort),
     ADMIN_PORT: String(ports.admin),
     UPSTREAM_URL: `http://${HOST}:${ports.app}`,
-    SESSION_STORE_PATH: join(directory, 'session-store.sqlite'),
+    SESSION_STORE_PATH: join(volume, 'session-store.sqlite'),
     FLEET: 'auto',
     DRAIN_TIMEOUT_MS: String(KILL_TIMEOUT_MS - DRAIN_MARGIN_MS),
-    FLEET_RESOLVER: dnsAddress,
+    FLEET_RESOLVER: attachment.dnsAddress,
   };
 }
 

@@ -45,6 +45,7 @@ const START_TIMEOUT_MS = 30_000;
 
 /**
  * stopped --start--> starting --(both listen)--> started --stop--> stopping --(both ended)--> stopped
+ * started, suspended --crash--> stopped, with its volume
  * started --suspend--> suspended --resume--> started (with all that was in memory)
  * any --destroy--> destroyed
  */
@@ -122,6 +123,14 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     this.#enter('started');
   }
 
+  /** As when the Machine itself dies: at once, and the volume stays. */
+  async crash(): Promise<void> {
+    this.#expect('crash', 'started', 'suspended');
+    this.#state = 'stopping';
+    await this.#kill();
+    this.#enter('stopped');
+  }
+
   /** As `fly machine destroy --force`: at once, and for good. */
   async destroy(): Promise<void> {
     this.#enter('destroyed');
@@ -174,6 +183,8 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     if (!plan) return;
     const started = await keeper.start({ ...plan, onLine: (line) => onLine(name, line) });
     this.#processes[name] = started;
+    // Destroyed meanwhile, when there was nothing to kill yet.
+    if (this.#state === 'destroyed') await started.stop('SIGKILL', 0);
     const port = name === 'app' ? this.ports.app : this.ports.public;
     const problem = await untilListening(port, started, clock);
     if (problem === undefined) return;

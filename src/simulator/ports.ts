@@ -16,9 +16,10 @@ export function createPortFinder(random: () => number): () => Promise<number> {
   return async () => {
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
       const port = FIRST_PORT + Math.floor(random() * PORT_COUNT);
-      if (given.has(port) || !(await isFree(port))) continue;
+      if (given.has(port)) continue;
+      // Before it is known to be free: another search may be under way.
       given.add(port);
-      return port;
+      if (await isFree(port)) return port;
     }
     throw new Error(`no free port from ${FIRST_PORT} to ${FIRST_PORT + PORT_COUNT - 1}`);
   };

@@ -1,51 +1,86 @@
 /**
  * The simulated private network (6PN). On Fly.io each Machine has an address of its own; here all
- * have one, so this listens on one port, reads from the `Host` of a connection's first request which
- * Machine is meant, and joins the connection with that Machine's peer listener.
+ * have one. So each Machine dials at a port of its own, which tells who calls, and the `Host` of a
+ * connection's first request tells which Machine is meant; the connection is joined with that
+ * Machine's peer listener.
  */
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import type { MachineId } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
 import { machineName } from '../fly.ts';
-import { splice } from './tunnel.ts';
+import { arrival, WHOLE_LINE, type Line } from './line.ts';
+import { splice, type Ways } from './tunnel.ts';
 import { runs, type NetworkMachine } from './zone.ts';
 
 export interface PrivateNetwork {
-  /** The port at which every Machine dials every other. */
-  readonly port: number;
+  /** The port at which this Machine dials every other. */
+  openPort(caller: MachineId): Promise<number>;
   /** Cuts all connections. */
   close(): Promise<void>;
 }
+
+/** What lies between two Machines, one way. */
+export type LineBetween = (from: MachineId, to: MachineId) => Line;
 
 const HOST = '127.0.0.1';
 /** Of a request's head; far more than sidecars send each other. */
 const MAX_HEAD_BYTES = 16 * 1024;
 const HEAD_END = '\r\n\r\n';
 
-export async function startPrivateNetwork(
-  machines: () => readonly NetworkMachine[],
-): Promise<PrivateNetwork> {
+/** As long as a sidecar tries to connect, in ms. It has connected here already, and is cut off. */
+const CONNECT_TIMEOUT_MS = 5_000;
+
+export interface PrivateNetworkOptions {
+  readonly machines: () => readonly NetworkMachine[];
+  readonly lineBetween?: LineBetween;
+  readonly clock: Clock;
+}
+
+export function createPrivateNetwork(options: PrivateNetworkOptions): PrivateNetwork {
+  const { machines, lineBetween = () => WHOLE_LINE, clock } = options;
   const sockets = new Set<Socket>();
+  const servers: Server[] = [];
   const track = (socket: Socket): void => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     // What breaks off closes; the other side is told by the splice, if it is joined already.
     socket.on('error', () => undefined);
   };
-  const server = createServer({ allowHalfOpen: true }, (caller) => {
-    track(caller);
-    onHead(caller, (head) => {
-      const machine = machineOf(hostOf(head), machines());
-      // A Machine that does not run has no address: nothing answers there.
-      if (!machine) caller.resetAndDestroy();
-      else track(join(caller, machine, head));
-    });
-  });
-  server.listen(0, HOST);
-  await once(server, 'listening');
   return {
-    port: (server.address() as AddressInfo).port,
-    close: () => closed(server, sockets),
+    openPort: async (from) => {
+      const server = createServer({ allowHalfOpen: true }, (caller) => {
+        track(caller);
+        onHead(caller, (head) => void connectTo(caller, from, head));
+      });
+      servers.push(server);
+      server.listen(0, HOST);
+      await once(server, 'listening');
+      return (server.address() as AddressInfo).port;
+    },
+    close: async () => {
+      await Promise.all(servers.map((server) => closed(server, sockets)));
+    },
   };
+
+  async function connectTo(caller: Socket, from: MachineId, head: Buffer): Promise<void> {
+    const meant = (): NetworkMachine | undefined => machineOf(hostOf(head), machines());
+    const id = meant()?.id;
+    if (id === undefined) {
+      // A Machine that does not run has no address: nothing answers there.
+      caller.resetAndDestroy();
+      return;
+    }
+    const ways = { there: lineBetween(from, id), back: lineBetween(id, from) };
+    // To connect, something has to pass both ways.
+    const tooLate = new AbortController();
+    const cancelTimeout = clock.after(CONNECT_TIMEOUT_MS, () => tooLate.abort());
+    await Promise.all([arrival(ways.there, tooLate.signal), arrival(ways.back, tooLate.signal)]);
+    cancelTimeout();
+    const machine = tooLate.signal.aborted ? undefined : meant();
+    if (!machine || ways.there.state() === 'refusing') caller.resetAndDestroy();
+    else if (!caller.destroyed) track(join(caller, machine, head, ways));
+  }
 }
 
 /** Calls back with what has come once it holds the head of a request; cuts who sends none. */
@@ -66,10 +101,10 @@ function onHead(caller: Socket, found: (head: Buffer) => void): void {
   caller.once('end', leave);
 }
 
-function join(caller: Socket, machine: NetworkMachine, head: Buffer): Socket {
+function join(caller: Socket, machine: NetworkMachine, head: Buffer, ways: Ways): Socket {
   const listener = connect({ host: HOST, port: machine.peerPort, allowHalfOpen: true });
   listener.write(head);
-  splice(caller, listener);
+  splice(caller, listener, ways);
   return listener;
 }
 

@@ -1,14 +1,16 @@
 /** A simulated app on Fly.io: Machines, edge, private network and resolver, started and ended as one. */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
-import { startDnsServer } from './dns.ts';
+import { deploy, type DeployStrategy } from './deploy.ts';
+import { startDnsServer, type DnsServer } from './dns.ts';
 import { startEdge, type EdgeOptions } from './edge.ts';
-import { createFleet, type Environment, type FleetOptions } from './fleet.ts';
+import { createMachineMaker, type Environment, type FleetOptions } from './fleet.ts';
 import type { ProcessName, SimulatedMachine } from './machine.ts';
-import { startPrivateNetwork } from './private-network.ts';
+import { createNetwork, type Network, type NetworkFaults } from './network.ts';
+import { createPrivateNetwork } from './private-network.ts';
 import { createProcessKeeper } from './processes.ts';
 import type { RequestRecord } from './records.ts';
 import type { SpreadName } from './spread.ts';
@@ -27,7 +29,10 @@ export interface SimulationOptions {
   readonly clock: Clock;
   /** From 0 up to but not including 1. */
   readonly random: () => number;
-  readonly edge?: Omit<EdgeOptions, 'app' | 'machines' | 'clock' | 'random' | 'onRecord'>;
+  readonly edge?: Omit<
+    EdgeOptions,
+    'app' | 'machines' | 'clock' | 'random' | 'lineTo' | 'onRecord'
+  >;
   /** Where the volumes are; by default a directory that is removed at the end. */
   readonly directory?: string;
   /** Each line that a process of a Machine writes. */
@@ -39,12 +44,19 @@ export interface Simulation {
   readonly url: string;
   /** `host:port` of the resolver for `.internal`. */
   readonly dnsAddress: string;
+  /** In the order of their making; destroyed ones stay among them. */
   readonly machines: readonly SimulatedMachine[];
   /** The latest requests, in the order of their answers; the oldest are dropped beyond 10,000. */
   readonly requests: readonly RequestRecord[];
   /** Calls back with each request from now on, when its answer's head is known. */
   onRequest(listener: (record: RequestRecord) => void): void;
   setSpread(name: SpreadName): void;
+  /** For cutting it, and for mending it again. */
+  readonly network: Network;
+  /** A new id, ports and volume; resolves when it listens. One that can't be started is destroyed. */
+  addMachine(region?: string): Promise<SimulatedMachine>;
+  /** Resolves when the last Machine listens, or the last old one is gone. */
+  deploy(strategy: DeployStrategy): Promise<void>;
   /** Ends all processes and frees all that was taken. */
   close(): Promise<void>;
 }
@@ -81,7 +93,8 @@ async function start(
   const app = options.appName ?? DEFAULT_APP_NAME;
   const machines: SimulatedMachine[] = [];
   const requests = createRecords();
-  const surroundings = await startSurroundings(options, machines, endings);
+  const network = createNetwork(() => machines, options.clock);
+  const surroundings = await startSurroundings(options, { machines, network }, endings);
   // Before the Machines: a port that is taken is said at once.
   const edge = await startEdge({
     ...options.edge,
@@ -89,12 +102,25 @@ async function start(
     machines: () => machines,
     clock: options.clock,
     random: options.random,
+    lineTo: (machine) => network.line('edge', machine),
     onRecord: requests.add,
   });
   endings.push(() => edge.close());
-  machines.push(...(await createFleet(fleetOptions(options, app, surroundings))));
-  await settleAll(machines.map(({ id }) => makeVolume(surroundings.directory, id)));
+  const makeMachine = createMachineMaker(fleetOptions(options, app, surroundings));
+  const machineCount = options.machineCount ?? DEFAULT_MACHINE_COUNT;
+  for (let i = 0; i < machineCount; i += 1) machines.push(await makeMachine());
   await settleAll(machines.map((machine) => machine.start()));
+  const addMachine = async (region?: string): Promise<SimulatedMachine> => {
+    const machine = await makeMachine(region);
+    machines.push(machine);
+    try {
+      await machine.start();
+    } catch (error) {
+      await machine.destroy();
+      throw error;
+    }
+    return machine;
+  };
   return {
     url: edge.url,
     dnsAddress: surroundings.dnsAddress,
@@ -102,26 +128,53 @@ async function start(
     requests: requests.all,
     onRequest: requests.onAdded,
     setSpread: (name) => edge.setSpread(name),
+    network,
+    addMachine,
+    deploy: (strategy) => deploy({ machines, addMachine }, strategy),
   };
 }
 
-type Surroundings = Pick<FleetOptions, 'directory' | 'dnsAddress' | 'peerDialPort' | 'keeper'>;
+interface Surroundings extends Pick<FleetOptions, 'directory' | 'attach' | 'keeper'> {
+  /** Of the resolver that is nobody's in particular. */
+  readonly dnsAddress: string;
+}
 
 /** What the Machines need to be there before they start. */
 async function startSurroundings(
   options: SimulationOptions,
-  machines: readonly SimulatedMachine[],
+  { machines, network }: { machines: readonly SimulatedMachine[]; network: NetworkFaults },
   endings: Endings,
 ): Promise<Surroundings> {
   const directory = options.directory ?? (await makeDirectory(endings));
-  const dns = await startDnsServer(() => machines);
-  endings.push(() => dns.close());
-  const network = await startPrivateNetwork(() => machines);
-  endings.push(() => network.close());
+  const resolvers: DnsServer[] = [];
+  const startResolver = async (asker?: MachineId): Promise<string> => {
+    const resolver = await startDnsServer(
+      () => machines,
+      () => network.resolver(asker),
+    );
+    resolvers.push(resolver);
+    return resolver.address;
+  };
+  endings.push(() => settleAll(resolvers.map((resolver) => resolver.close())));
+  const privateNetwork = createPrivateNetwork({
+    machines: () => machines,
+    lineBetween: network.line,
+    clock: options.clock,
+  });
+  endings.push(() => privateNetwork.close());
   const keeper = createProcessKeeper(options.clock);
   endings.push(() => keeper.close());
   endings.push(() => settleAll(machines.map((machine) => machine.shutDown())));
-  return { directory, dnsAddress: dns.address, peerDialPort: network.port, keeper };
+  // Nothing may wait for a line to be mended while it is to end.
+  endings.push(() => {
+    network.close();
+    return Promise.resolve();
+  });
+  const attach: FleetOptions['attach'] = async (machine) => ({
+    dnsAddress: await startResolver(machine),
+    peerDialPort: await privateNetwork.openPort(machine),
+  });
+  return { directory, dnsAddress: await startResolver(), attach, keeper };
 }
 
 function fleetOptions(
@@ -133,15 +186,10 @@ function fleetOptions(
     ...options,
     ...surroundings,
     appName,
-    machineCount: options.machineCount ?? DEFAULT_MACHINE_COUNT,
     sidecarCommand: options.sidecarCommand,
     sidecarEnv: options.sidecarEnv ?? {},
     onLine: (...line) => options.onLine?.(...line),
   };
-}
-
-async function makeVolume(directory: string, machine: MachineId): Promise<void> {
-  await mkdir(join(directory, machine), { recursive: true });
 }
 
 /** Waits for all, so that what fails early leaves nothing behind that is just being done. */

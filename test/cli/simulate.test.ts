@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { parseReplayCacheRule } from '../../src/cli/replay-cache-option.ts';
 import { parseSimulateArguments } from '../../src/cli/simulate.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
@@ -48,6 +49,8 @@ test('arguments have defaults, and the app comes after --', () => {
     machineCount: 3,
     port: 8080,
     spread: 'round-robin',
+    replayCache: [],
+    hardLimit: undefined,
     appCommand: undefined,
   });
   const all = [
@@ -56,6 +59,9 @@ test('arguments have defaults, and the app comes after --', () => {
     '--port=0',
     '--spread',
     'never-same',
+    '--replay-cache=header:mcp-session-id',
+    '--replay-cache=/app=cookie:sid:600',
+    '--hard-limit=25',
     '--',
     'npm',
     'start',
@@ -65,20 +71,55 @@ test('arguments have defaults, and the app comes after --', () => {
     machineCount: 5,
     port: 0,
     spread: 'never-same',
+    replayCache: [
+      { pathPrefix: '/', ttlSeconds: 300, type: 'header', name: 'mcp-session-id' },
+      { pathPrefix: '/app', ttlSeconds: 600, type: 'cookie', name: 'sid' },
+    ],
+    hardLimit: 25,
     appCommand: ['npm', 'start', '--x'],
   });
 });
 
 test('all mistakes are told at once, with what was found and what is expected', () => {
-  const args = ['--machines', '0', '--port', '80a', '--spread', 'evenly', '--'];
+  const args = ['--machines', '0', '--port', '80a', '--spread', 'evenly'];
+  args.push('--replay-cache', 'query:sid', '--hard-limit', '0', '--');
   assert.deepEqual(parseSimulateArguments(args).mistakes, [
     '--machines must be a number from 1 to 20, got "0"',
     '--port must be a number from 0 to 65535, got "80a"',
     '--spread must be one of round-robin, random, never-same, got "evenly"',
+    '--replay-cache must be [PATH=]header|cookie:NAME[:SECONDS] with 10 seconds or more, got "query:sid"',
+    '--hard-limit must be a number from 1 to 99999, got "0"',
     'after -- the command of the app is expected',
   ]);
   assert.match(parseSimulateArguments(['--ports', '1']).mistakes?.[0] ?? '', /--ports/);
   assert.match(parseSimulateArguments(['npm']).mistakes?.[0] ?? '', /npm/);
+});
+
+const NO_RULES = [
+  '',
+  'header',
+  'header:',
+  'header:a b',
+  'header:x:9',
+  'header:x:ten',
+  'header:x:10:y',
+  'app=cookie:sid',
+  'Header:x',
+];
+
+for (const text of NO_RULES) {
+  test(`"${text}" is no rule of a replay cache`, () => {
+    assert.equal(parseReplayCacheRule(text), undefined);
+  });
+}
+
+test('a rule of a replay cache may name a host, and lasts ten seconds at least', () => {
+  assert.deepEqual(parseReplayCacheRule('api.example.com/api=header:Authorization:10'), {
+    pathPrefix: 'api.example.com/api',
+    ttlSeconds: 10,
+    type: 'header',
+    name: 'Authorization',
+  });
 });
 
 test('a mistake ends with code 64 and the usage', async (t) => {

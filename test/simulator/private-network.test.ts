@@ -3,10 +3,11 @@ import { once } from 'node:events';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import { startPrivateNetwork } from '../../src/simulator/private-network.ts';
+import { systemClock } from '../../src/clock.ts';
+import { createPrivateNetwork } from '../../src/simulator/private-network.ts';
 import type { NetworkMachine } from '../../src/simulator/zone.ts';
 import type { MachineState } from '../../src/simulator/targets.ts';
-import { naming, startMachine } from './support.ts';
+import { machineId, naming, startMachine } from './support.ts';
 
 async function startNetwork(t: TestContext, states: Record<string, MachineState>): Promise<number> {
   const machines: NetworkMachine[] = [];
@@ -14,9 +15,9 @@ async function startNetwork(t: TestContext, states: Record<string, MachineState>
     const { id: machine, app, region, port } = await startMachine(t, id, naming(id));
     machines.push({ id: machine, app, region, processGroup: 'app', state, peerPort: port });
   }
-  const network = await startPrivateNetwork(() => machines);
+  const network = createPrivateNetwork({ machines: () => machines, clock: systemClock });
   t.after(() => network.close());
-  return network.port;
+  return network.openPort(machineId('x9'));
 }
 
 async function askPeer(port: number, host: string, agent: Agent, body = ''): Promise<string> {

@@ -3,6 +3,7 @@ import { createServer, type RequestListener } from 'node:http';
 import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
 import type { EdgeOptions } from '../../src/simulator/edge.ts';
+import { requestLine } from '../../src/simulator/records.ts';
 import type { ReplayCacheRule } from '../../src/simulator/replay-cache.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import {
@@ -90,6 +91,11 @@ test('a replay under a rule is kept: the next request of the session goes straig
   assert.deepEqual(
     stage.edge.records.map(({ replays }) => replays),
     [1, 0, 1, 1],
+  );
+  const lines = stage.edge.records.map(requestLine);
+  assert.deepEqual(
+    lines.map((line) => line.endsWith('from the replay cache')),
+    [false, true, false, false],
   );
 });
 

@@ -2,8 +2,11 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { promises as dns } from 'node:dns';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -86,7 +89,10 @@ test('the Machines of a simulation', async (t) => {
     assert.equal(env.FLY_APP_NAME, a.app);
     assert.equal(env.FLY_REGION, a.region);
     assert.equal(env.UPSTREAM_URL, `http://127.0.0.1:${a.ports.app}`);
-    assert.equal(env.FLEET_RESOLVER, simulation.dnsAddress);
+    const ownResolver = new dns.Resolver();
+    ownResolver.setServers([env.FLEET_RESOLVER ?? '']);
+    const name = `${a.id}.vm.${a.app}.internal`;
+    assert.deepEqual(await ownResolver.resolve6(name), await resolver.resolve6(name));
   });
 
   await t.test('get requests and replays by the edge', async () => {
@@ -138,6 +144,62 @@ test('the Machines of a simulation', async (t) => {
     assert.equal((await askOwner(url, b.id)).machine, b.id);
   });
 
+  await t.test('can be cut off from the edge, from each other and from the resolver', async () => {
+    const { env } = await askOwner(url, a.id);
+    const callFromA = (): Promise<string> =>
+      ask(`http://127.0.0.1:${env.PEER_DIAL_PORT ?? ''}`, {
+        headers: { host: `${b.id}.vm.${b.app}.internal` },
+      }).then(({ body }) => body);
+    const resolverOfA = new dns.Resolver();
+    resolverOfA.setServers([env.FLEET_RESOLVER ?? '']);
+    const list = (resolverOf: dns.Resolver): Promise<string[][]> =>
+      resolverOf.resolveTxt(`vms.${a.app}.internal`);
+    simulation.network.isolate(b.id, 'refuse');
+    simulation.network.disturbResolver('failing', a.id);
+    assert.equal((await askOwner(url)).machine, a.id);
+    await assert.rejects(callFromA(), { code: 'ECONNRESET' });
+    await assert.rejects(list(resolverOfA), { code: 'ESERVFAIL' });
+    assert.equal((await list(resolver)).length, 1);
+    simulation.network.heal();
+    assert.equal((await askOwner(url, b.id)).machine, b.id);
+    assert.equal(await callFromA(), b.id);
+    assert.deepEqual(await list(resolverOfA), await list(resolver));
+  });
+
+  await t.test('crash at once, keep their volume, and are started by a request', async () => {
+    const before = await askOwner(url, b.id);
+    await b.crash();
+    assert.ok(!isRunning(before.pid));
+    assert.equal(b.state, 'stopped');
+    const volume = before.env.SESSION_STORE_PATH?.replace(/\/[^/]*$/, '') ?? '';
+    writeFileSync(`${volume}/kept`, 'yes');
+    const after = await askOwner(url, b.id);
+    assert.equal(after.count, 1);
+    assert.equal(after.env.SESSION_STORE_PATH, before.env.SESSION_STORE_PATH);
+    assert.ok(existsSync(`${volume}/kept`));
+  });
+
+  await t.test('get company with an id, ports and a volume of its own', async () => {
+    const added = await simulation.addMachine('nrt');
+    const { env } = await askOwner(url, added.id);
+    assert.equal(env.FLY_MACHINE_ID, added.id);
+    assert.equal(env.FLY_REGION, 'nrt');
+    assert.ok(existsSync(env.SESSION_STORE_PATH?.replace(/\/[^/]*$/, '') ?? ''));
+    assert.match((await resolver.resolveTxt(`vms.${a.app}.internal`)).join(), new RegExp(added.id));
+    await added.destroy();
+  });
+
+  await t.test('keep id and volume, but no memory, in a rolling deploy', async () => {
+    const before = [await askOwner(url, a.id), await askOwner(url, b.id)];
+    await simulation.deploy('rolling');
+    const rolled = [await askOwner(url, a.id), await askOwner(url, b.id)];
+    for (const [i, { pid, env, count }] of rolled.entries()) {
+      assert.notEqual(pid, before[i]?.pid);
+      assert.equal(env.SESSION_STORE_PATH, before[i]?.env.SESSION_STORE_PATH);
+      assert.equal(count, 1);
+    }
+  });
+
   await t.test('are gone for good when destroyed', async () => {
     const { pid } = await askOwner(url, b.id);
     await b.destroy();
@@ -149,6 +211,42 @@ test('the Machines of a simulation', async (t) => {
     assert.deepEqual(listed, [[`${a.id} ${a.region}`]]);
     await assert.rejects(b.start(), /is destroyed: can't start/);
   });
+});
+
+test('a bluegreen deploy leaves as many Machines, of the same regions, with new ids', async (t) => {
+  const simulation = await startTestSimulation(t);
+  const old = pair(simulation);
+  await simulation.deploy('bluegreen');
+  const left = simulation.machines.filter(({ state }) => state !== 'destroyed');
+  assert.deepEqual(
+    left.map(({ region, state }) => [region, state]).sort(),
+    old.map(({ region }) => [region, 'started']).sort(),
+  );
+  assert.ok(left.every(({ id }) => old.every((machine) => machine.id !== id)));
+  for (const { id } of left) assert.equal((await askOwner(simulation.url, id)).machine, id);
+});
+
+test('a Machine that can not be added is destroyed, and said', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'simulation-'));
+  t.after(() => rm(directory, { recursive: true }));
+  const mark = join(directory, 'fail');
+  const sidecarEnv = { FAILS_WITH: mark };
+  const simulation = await startTestSimulation(t, { machineCount: 1, sidecarEnv });
+  writeFileSync(mark, '');
+  await assert.rejects(simulation.addMachine(), /the sidecar ended with code 3/);
+  assert.deepEqual(
+    simulation.machines.map(({ state }) => state),
+    ['started', 'destroyed'],
+  );
+});
+
+test('a Machine that is destroyed while it starts does not come up', async (t) => {
+  const simulation = await startTestSimulation(t);
+  const [, b] = pair(simulation);
+  await b.crash();
+  const starting = b.start();
+  await Promise.all([b.destroy(), assert.rejects(starting, /ended with SIGKILL/)]);
+  assert.equal(b.state, 'destroyed');
 });
 
 test('without sidecars the edge goes straight to the apps', async (t) => {

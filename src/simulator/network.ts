@@ -1,0 +1,193 @@
+/**
+ * What is wrong with the network of a simulation: cut and slow lines, resolvers that fail. Everything
+ * can be undone, one by one or all at once.
+ */
+import type { MachineId } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
+import { WHOLE_LINE, type Line } from './line.ts';
+import type { NetworkMachine } from './zone.ts';
+
+/** Between the edge and a Machine both ways are one; between two Machines each way is its own. */
+export interface Way {
+  readonly from: 'edge' | 'machines' | MachineId;
+  readonly to: 'machines' | MachineId;
+}
+
+/** `refuse`: new connections fail, open ones stay. `hang`: nothing comes through, and nobody is told. */
+export type CutName = 'refuse' | 'hang';
+
+/**
+ * `silent`: no answer. `failing`: SERVFAIL. `stale`: it goes on to answer what was true when this
+ * began.
+ */
+export type ResolverTrouble = 'silent' | 'failing' | 'stale';
+
+/** Mends it. Calling it twice does nothing. */
+export type Undo = () => void;
+
+export interface Network {
+  cut(way: Way, how?: CutName): Undo;
+  /** Both ways between two Machines. */
+  cutBetween(one: MachineId, other: MachineId, how?: CutName): Undo;
+  /** From the edge and from all other Machines, and to them. */
+  isolate(machine: MachineId, how?: CutName): Undo;
+  /** Everything that passes is so much later, an answer as well as a request. */
+  delay(way: Way, ms: number): Undo;
+  /** For the Machine that asks, or for all of them. */
+  disturbResolver(trouble: ResolverTrouble, asker?: MachineId): Undo;
+  /** Mends everything. */
+  heal(): void;
+}
+
+export type ResolverState =
+  | { readonly kind: 'answering' }
+  | { readonly kind: 'silent' }
+  | { readonly kind: 'failing' }
+  | { readonly kind: 'stale'; readonly machines: readonly NetworkMachine[] };
+
+export interface NetworkFaults extends Network {
+  readonly line: (from: 'edge' | MachineId, to: MachineId) => Line;
+  /** Undefined for who is no Machine: only what concerns all concerns it. */
+  resolver(asker: MachineId | undefined): ResolverState;
+  /** Mends everything, and ends the delays that are under way. */
+  close(): void;
+}
+
+interface Cut extends Way {
+  readonly how: CutName;
+}
+
+interface Delay extends Way {
+  readonly ms: number;
+}
+
+interface Disturbance {
+  readonly asker: MachineId | undefined;
+  readonly state: ResolverState;
+}
+
+const ANSWERING: ResolverState = { kind: 'answering' };
+
+export function createNetwork(
+  machines: () => readonly NetworkMachine[],
+  clock: Clock,
+): NetworkFaults {
+  const cuts = new Set<Cut>();
+  const delays = new Set<Delay>();
+  const disturbances = new Set<Disturbance>();
+  const closing = new AbortController();
+  let change = Promise.withResolvers<undefined>();
+
+  const tellChange = (): void => {
+    change.resolve(undefined);
+    change = Promise.withResolvers();
+  };
+
+  function addTo<Fault>(faults: Set<Fault>, fault: Fault): Undo {
+    faults.add(fault);
+    tellChange();
+    return () => {
+      if (faults.delete(fault)) tellChange();
+    };
+  }
+
+  function line(from: 'edge' | MachineId, to: MachineId): Line {
+    const state: Line['state'] = () => {
+      const found = [...cuts].filter((cut) => concerns(cut, from, to));
+      if (found.some(({ how }) => how === 'hang')) return 'silent';
+      return found.length > 0 ? 'refusing' : 'whole';
+    };
+    const delayMs = (): number =>
+      [...delays].reduce((sum, delay) => sum + (concerns(delay, from, to) ? delay.ms : 0), 0);
+    return {
+      state,
+      delayMs,
+      notSilent: async (signal) => {
+        while (state() === 'silent' && !signal?.aborted) {
+          await Promise.race([change.promise, ...(signal ? [untilAborted(signal)] : [])]);
+        }
+      },
+      delayed: (signal) => {
+        const signals = signal ? [signal, closing.signal] : [closing.signal];
+        return delayMs() > 0
+          ? clock.sleep(delayMs(), AbortSignal.any(signals))
+          : WHOLE_LINE.delayed();
+      },
+    };
+  }
+
+  const cut: Network['cut'] = (way, how = 'hang') => addTo(cuts, { ...way, how });
+
+  const cutBetween: Network['cutBetween'] = (one, other, how) =>
+    together([cut({ from: one, to: other }, how), cut({ from: other, to: one }, how)]);
+
+  const isolate: Network['isolate'] = (machine, how) =>
+    together([
+      cut({ from: 'edge', to: machine }, how),
+      cut({ from: 'machines', to: machine }, how),
+      cut({ from: machine, to: 'machines' }, how),
+    ]);
+
+  const disturbResolver: Network['disturbResolver'] = (trouble, asker) => {
+    const state: ResolverState =
+      trouble === 'stale' ? { kind: 'stale', machines: machines().map(copyOf) } : { kind: trouble };
+    return addTo(disturbances, { asker, state });
+  };
+
+  /** What began last counts. */
+  function resolver(asker: MachineId | undefined): ResolverState {
+    const found = [...disturbances].filter(
+      (disturbance) => disturbance.asker === undefined || disturbance.asker === asker,
+    );
+    return found.at(-1)?.state ?? ANSWERING;
+  }
+
+  function heal(): void {
+    for (const faults of [cuts, delays, disturbances]) faults.clear();
+    tellChange();
+  }
+
+  return {
+    line,
+    cut,
+    cutBetween,
+    isolate,
+    delay: (way, ms) => addTo(delays, { ...way, ms }),
+    disturbResolver,
+    resolver,
+    heal,
+    close: () => {
+      heal();
+      closing.abort();
+    },
+  };
+}
+
+function concerns(way: Way, from: 'edge' | MachineId, to: MachineId): boolean {
+  const isFrom = way.from === from || (way.from === 'machines' && from !== 'edge');
+  return isFrom && (way.to === to || way.to === 'machines');
+}
+
+function together(undos: readonly Undo[]): Undo {
+  return () => {
+    for (const undo of undos) undo();
+  };
+}
+
+/** As it is now: a Machine's state changes. */
+function copyOf({
+  id,
+  app,
+  region,
+  processGroup,
+  state,
+  peerPort,
+}: NetworkMachine): NetworkMachine {
+  return { id, app, region, processGroup, state, peerPort };
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,261 @@
+import assert from 'node:assert/strict';
+import { promises as dns } from 'node:dns';
+import { once } from 'node:events';
+import { request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
+import { test, type TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { WebSocket, WebSocketServer } from 'ws';
+import { startDnsServer } from '../../src/simulator/dns.ts';
+import { parseReplayFailure } from '../../src/fly.ts';
+import { createNetwork, type NetworkFaults } from '../../src/simulator/network.ts';
+import { createPrivateNetwork } from '../../src/simulator/private-network.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
+import {
+  ask,
+  machineId,
+  naming,
+  replaying,
+  startMachine,
+  startTestEdge,
+  type ScriptedMachine,
+  type TestEdge,
+} from './support.ts';
+
+const [A, B, C] = [machineId('a1'), machineId('b2'), machineId('c3')];
+
+interface Place {
+  readonly clock: TestClock;
+  readonly network: NetworkFaults;
+  readonly edge: TestEdge;
+}
+
+async function startPlace(t: TestContext, machines: readonly ScriptedMachine[]): Promise<Place> {
+  const clock = createTestClock();
+  const network = createNetwork(() => [], clock);
+  const edge = await startTestEdge(t, machines, {
+    clock,
+    lineTo: (machine) => network.line('edge', machine),
+    retries: { count: 2, delayMs: 100 },
+  });
+  t.after(() => network.close());
+  return { clock, network, edge };
+}
+
+/** Lets time pass, step by step, until it has come about. */
+async function passing<T>(clock: TestClock, promise: Promise<T>): Promise<T> {
+  const progress = { isOver: false };
+  const end = (): void => void (progress.isOver = true);
+  promise.then(end, end);
+  while (!progress.isOver) await clock.advance(50);
+  return promise;
+}
+
+/** Replays to `b2` what has not come back, and tells why it did. */
+async function startReplaying(t: TestContext, fields = ''): Promise<ScriptedMachine> {
+  return startMachine(t, 'a1', (request, response) => {
+    const failed = request.headers['fly-replay-failed']?.toString();
+    if (failed === undefined) replaying(`instance=b2${fields}`)(request, response);
+    else response.end(parseReplayFailure(failed).reason);
+  });
+}
+
+for (const how of ['refuse', 'hang'] as const) {
+  test(`a first request passes over a Machine that the edge can not reach (${how})`, async (t) => {
+    const machines = [
+      await startMachine(t, 'a1', naming('a1')),
+      await startMachine(t, 'b2', naming('b2')),
+    ];
+    const { edge, network, clock } = await startPlace(t, machines);
+    const mend = network.cut({ from: 'edge', to: A }, how);
+    for (let i = 0; i < 2; i += 1) assert.equal((await passing(clock, ask(edge.url))).body, 'b2');
+    mend();
+    const prefer = { headers: { 'fly-prefer-instance-id': 'a1' } };
+    assert.equal((await ask(edge.url, prefer)).body, 'a1');
+  });
+}
+
+test('a replay to a Machine that refuses is given up after the retries', async (t) => {
+  const a = await startReplaying(t, ';timeout=30s;fallback=force_self');
+  const b = await startMachine(t, 'b2', naming('b2'));
+  const { edge, network, clock } = await startPlace(t, [a, b]);
+  const force = { headers: { 'fly-force-instance-id': 'a1' } };
+  network.cut({ from: 'edge', to: B }, 'refuse');
+  assert.equal((await passing(clock, ask(edge.url, force))).body, 'retries_exhausted');
+  network.heal();
+  assert.equal((await ask(edge.url, force)).body, 'b2');
+});
+
+test('a replay into silence is given up when its time is over', async (t) => {
+  const a = await startReplaying(t, ';timeout=500ms;fallback=force_self');
+  const b = await startMachine(t, 'b2', naming('b2'));
+  const { edge, network, clock } = await startPlace(t, [a, b]);
+  network.cut({ from: 'edge', to: B });
+  const force = { headers: { 'fly-force-instance-id': 'a1' } };
+  assert.equal((await passing(clock, ask(edge.url, force))).body, 'timeout');
+});
+
+test('a stream that is cut stands still, and goes on when the line is mended', async (t) => {
+  const opened = Promise.withResolvers<ServerResponse>();
+  const machine = await startMachine(t, 'a1', (_request, response) => {
+    response.flushHeaders();
+    opened.resolve(response);
+  });
+  const { edge, network } = await startPlace(t, [machine]);
+  const request = httpRequest(edge.url, { agent: false }).end();
+  const [response] = (await once(request, 'response')) as [IncomingMessage];
+  const stream = await opened.promise;
+  let text = '';
+  response.on('data', (chunk) => (text += String(chunk)));
+  const mend = network.cut({ from: 'edge', to: A });
+  await new Promise((resolve) => stream.end('all of it', () => resolve(undefined)));
+  for (let turn = 0; turn < 100; turn += 1) await nextTurn();
+  assert.equal(text, '');
+  mend();
+  await once(response, 'end');
+  assert.equal(text, 'all of it');
+});
+
+test('a socket that is cut stands still both ways, and goes on when the line is mended', async (t) => {
+  const machine = await startMachine(t, 'a1', naming('a1'));
+  const server = new WebSocketServer({ server: machine.server });
+  const received: string[] = [];
+  server.on('connection', (socket) =>
+    socket.on('message', (message: Buffer) => {
+      received.push(message.toString());
+      socket.send(`got ${message.toString()}`);
+    }),
+  );
+  const { edge, network } = await startPlace(t, [machine]);
+  const socket = new WebSocket(edge.url.replace('http', 'ws'));
+  await once(socket, 'open');
+  const mend = network.cut({ from: 'edge', to: A });
+  await new Promise((resolve) => socket.send('hello', () => resolve(undefined)));
+  for (let turn = 0; turn < 100; turn += 1) await nextTurn();
+  assert.deepEqual(received, []);
+  mend();
+  assert.equal(String((await once(socket, 'message'))[0]), 'got hello');
+  socket.close();
+  await once(socket, 'close');
+});
+
+test('a slow line makes an answer late by its delay both ways', async (t) => {
+  const machine = await startMachine(t, 'a1', naming('a1'));
+  const { edge, network, clock } = await startPlace(t, [machine]);
+  network.delay({ from: 'edge', to: 'machines' }, 300);
+  assert.equal((await passing(clock, ask(edge.url))).body, 'a1');
+  assert.ok((edge.records[0]?.ms ?? 0) >= 600);
+});
+
+interface Neighbours {
+  readonly network: NetworkFaults;
+  readonly clock: TestClock;
+  /** Resolves to the answer, or to the code of the error. */
+  readonly call: (from: string, to: string) => Promise<string>;
+}
+
+async function startNeighbours(t: TestContext): Promise<Neighbours> {
+  const machines = await Promise.all(
+    [A, B, C].map(async (id) => {
+      const { app, region, port } = await startMachine(t, id, naming(id));
+      return { id, app, region, processGroup: 'app', state: 'started' as const, peerPort: port };
+    }),
+  );
+  const clock = createTestClock();
+  const network = createNetwork(() => machines, clock);
+  const privateNetwork = createPrivateNetwork({
+    machines: () => machines,
+    lineBetween: network.line,
+    clock,
+  });
+  t.after(async () => {
+    network.close();
+    await privateNetwork.close();
+  });
+  const ports = new Map<string, number>();
+  for (const { id } of machines) ports.set(id, await privateNetwork.openPort(id));
+  const call: Neighbours['call'] = (from, to) => {
+    const headers = { host: `${to}.vm.shop.internal` };
+    return ask(`http://127.0.0.1:${ports.get(from) ?? 0}`, { headers }).then(
+      ({ body }) => body,
+      (error: unknown) => String((error as NodeJS.ErrnoException).code),
+    );
+  };
+  return { network, clock, call };
+}
+
+test('between two Machines each way can be cut by itself, and others are not concerned', async (t) => {
+  const { network, call } = await startNeighbours(t);
+  const mend = network.cut({ from: A, to: B }, 'refuse');
+  assert.deepEqual(
+    [await call(A, B), await call(B, A), await call(A, C), await call(C, B)],
+    ['ECONNRESET', 'a1', 'c3', 'b2'],
+  );
+  mend();
+  assert.equal(await call(A, B), 'b2');
+  network.cutBetween(A, B, 'refuse');
+  assert.deepEqual([await call(A, B), await call(B, A)], ['ECONNRESET', 'ECONNRESET']);
+});
+
+test('an isolated Machine reaches nobody and is reached by nobody', async (t) => {
+  const { network, call } = await startNeighbours(t);
+  const mend = network.isolate(A, 'refuse');
+  assert.equal(network.line('edge', A).state(), 'refusing');
+  assert.deepEqual([await call(A, B), await call(C, A)], ['ECONNRESET', 'ECONNRESET']);
+  assert.equal(await call(B, C), 'c3');
+  mend();
+  assert.deepEqual([await call(A, B), await call(C, A)], ['b2', 'a1']);
+});
+
+test('a call into silence waits until the line is mended, or is given up', async (t) => {
+  const { network, clock, call } = await startNeighbours(t);
+  const mend = network.cut({ from: B, to: A });
+  const patient = call(A, B);
+  const isSettled = await Promise.race([patient.then(() => true), call(A, C).then(() => false)]);
+  assert.equal(isSettled, false, 'an answer would not come back');
+  mend();
+  assert.equal(await patient, 'b2');
+  network.cut({ from: A, to: B });
+  assert.equal(await passing(clock, call(A, B)), 'ECONNRESET');
+});
+
+test('a slow way makes a call late', async (t) => {
+  const { network, clock, call } = await startNeighbours(t);
+  network.delay({ from: A, to: B }, 400);
+  const before = clock.monotonicMs();
+  assert.equal(await passing(clock, call(A, B)), 'b2');
+  assert.ok(clock.monotonicMs() - before >= 400);
+});
+
+test('a resolver can be silent, fail, or be behind the times, for all or for one who asks', async (t) => {
+  const machine = { app: 'shop', region: 'iad', processGroup: 'app', peerPort: 1 };
+  const machines = [{ ...machine, id: A, state: 'started' as 'started' | 'stopped' }];
+  const network = createNetwork(() => machines, createTestClock());
+  t.after(() => network.close());
+  const resolverOf = async (asker?: typeof A): Promise<dns.Resolver> => {
+    const server = await startDnsServer(
+      () => machines,
+      () => network.resolver(asker),
+    );
+    t.after(() => server.close());
+    const resolver = new dns.Resolver({ timeout: 50, tries: 1 });
+    resolver.setServers([server.address]);
+    return resolver;
+  };
+  const [ofA, ofB] = [await resolverOf(A), await resolverOf(B)];
+  const name = 'vms.shop.internal';
+  const mend = network.disturbResolver('failing', A);
+  await assert.rejects(ofA.resolveTxt(name), { code: 'ESERVFAIL' });
+  assert.deepEqual(await ofB.resolveTxt(name), [['a1 iad']]);
+  mend();
+  network.disturbResolver('silent');
+  await assert.rejects(ofA.resolveTxt(name), { code: 'ETIMEOUT' });
+  await assert.rejects(ofB.resolveTxt(name), { code: 'ETIMEOUT' });
+  network.heal();
+  network.disturbResolver('stale', B);
+  machines.push({ ...machine, id: C, state: 'started' });
+  machines[0] = { ...machine, id: A, state: 'stopped' };
+  assert.deepEqual(await ofB.resolveTxt(name), [['a1 iad']]);
+  assert.deepEqual(await ofA.resolveTxt(name), [['c3 iad']]);
+  network.heal();
+  assert.deepEqual(await ofB.resolveTxt(name), [['c3 iad']]);
+});
