@@ -1,5 +1,8 @@
 /** Which adapter stands behind each port. */
 import type { MachineId } from './affinity/session.ts';
+import { createCountedStore } from './capacity/counted-store.ts';
+import { startRecounts, type Recounts } from './capacity/recounts.ts';
+import { createTally } from './capacity/tally.ts';
 import type { Clock } from './clock.ts';
 import type { Config, StoreConfig } from './config/config.ts';
 import { offDirectory, type Directory, type DirectoryStatus } from './fleet/directory.ts';
@@ -7,6 +10,8 @@ import { createDnsDirectory } from './fleet/dns-directory.ts';
 import { lookForBlindness, lookForOthers } from './fleet/lookout.ts';
 import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
 import { createStaticDirectory } from './fleet/static-directory.ts';
+import { createCheckProbe, createConnectProbe } from './health/probes.ts';
+import { createUpstreamHealth, type UpstreamHealth } from './health/upstream-health.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import { limitsOf, openConfiguredStore, openFile, type StoreParts } from './store-adapters.ts';
@@ -54,6 +59,31 @@ export async function openStore(config: Config, parts: AdapterParts): Promise<Op
   return { store, health: () => store.health() };
 }
 
+export interface CountedStore extends Recounts {
+  readonly store: SessionStore;
+  /** Whether as many sessions live here as may. */
+  readonly isFull: () => boolean;
+}
+
+/** Nothing is counted where nothing is limited. */
+export function countSessions(
+  { store: settings, identity, maxSessionsPerMachine: limit }: Config,
+  { clock, random, metrics }: AdapterParts,
+  store: SessionStore,
+): CountedStore {
+  if (limit === 0) return { store, isFull: () => false, ...NO_RECOUNTS };
+  const { ttlMs, maxAgeMs } = settings;
+  const tally = createTally({ self: identity.machine, clock, limit, ttlMs, maxAgeMs });
+  metrics.watchOwnSessions(() => tally.count());
+  return {
+    store: createCountedStore(store, tally),
+    isFull: () => tally.isFull(),
+    ...startRecounts(store, tally, { clock, random }),
+  };
+}
+
+const NO_RECOUNTS: Recounts = { cancel: () => undefined, ended: () => Promise.resolve() };
+
 /** The file keeps what the database could not be told yet. A fleet without volumes does without. */
 async function openJournal(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {
   try {
@@ -98,6 +128,29 @@ const RECOVERING = 'the session store works again, and is told what it has misse
 const HEALTHY_AGAIN = 'the session store works again, and has all that it had missed';
 const BOUND_ELSEWHERE =
   'a session accepted while the store failed had been bound elsewhere: that stays';
+
+/** Asks nobody yet. */
+export function watchUpstream(config: Config, parts: AdapterParts): UpstreamHealth {
+  const { upstreamUrl: origin, upstreamCheck } = config;
+  const { clock, logger, metrics } = parts;
+  const health = createUpstreamHealth({
+    clock,
+    check: upstreamCheck && {
+      probe: createCheckProbe({ origin, clock }, upstreamCheck.path),
+      intervalMs: upstreamCheck.intervalMs,
+    },
+    connect: createConnectProbe({ origin, clock }),
+    onChange: (upstream) => {
+      if (upstream.state === 'down') logger.warn({ upstream }, APP_IS_DOWN);
+      else logger.info({ upstream }, APP_IS_BACK);
+    },
+  });
+  metrics.watchUpstream(() => health.isUp());
+  return health;
+}
+
+const APP_IS_DOWN = 'the app does not answer as it should: new sessions go to other Machines';
+const APP_IS_BACK = 'the app answers again, and gets new sessions';
 
 /** Reads nothing yet. */
 export function createDirectory(config: Config, parts: AdapterParts): Directory {

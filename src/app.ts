@@ -1,23 +1,28 @@
 /** The composition root: puts the parts of a sidecar together, starts them in order, stops them in reverse. */
 import type { Server } from 'node:http';
 import {
+  countSessions,
   createDirectory,
   openStore,
   startLookout,
+  watchUpstream,
   type AdapterParts,
   type OpenedStore,
 } from './adapters.ts';
 import { startAdmin, type Readiness } from './admin/admin.ts';
+import { createDrainRoutes, type DrainRoutes } from './admin/drain.ts';
 import { createSessionRoutes, type SessionRoutes } from './admin/sessions.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
+import { createDraining } from './draining.ts';
 import type { Directory } from './fleet/directory.ts';
+import type { UpstreamHealth } from './health/upstream-health.ts';
 import type { Sidecar } from './lifecycle.ts';
 import { listen } from './listen.ts';
 import type { HttpWire } from './proxy/http.ts';
 import { createRequestPath, type RequestPath } from './request-path.ts';
 import { startCleanup } from './store/cleanup.ts';
-import { createOwnSessionSearch } from './own-sessions.ts';
+import { createOwnSessionCount, createOwnSessionSearch } from './own-sessions.ts';
 import type { SessionStore } from './store/store.ts';
 
 export interface SidecarParts extends AdapterParts {
@@ -30,7 +35,7 @@ const DRAIN_CHECK_MS = 1_000;
 /** How long a start waits for the first reading of the directory at most, in ms. */
 const FIRST_READING_MS = 2_000;
 
-type Phase = 'starting' | 'ready' | 'draining';
+type Phase = 'starting' | 'started';
 
 /**
  * Starts in this order: store, fleet, peer listener, admin listener, (the app), public listener. A
@@ -51,14 +56,17 @@ class RunningSidecar implements Sidecar {
   readonly #config: Config;
   readonly #parts: SidecarParts;
   readonly #directory: Directory;
+  readonly #draining = createDraining();
+  readonly #upstreamHealth: UpstreamHealth;
   #phase: Phase = 'starting';
   #opened: OpenedStore | undefined;
+  #isFull = (): boolean => false;
   #ownsSession: (() => Promise<boolean>) | undefined;
   #path: RequestPath | undefined;
   #ports = { public: 0, peer: 0, admin: 0 };
   /** In the order of starting; stopped from the end. */
   readonly #stops: (() => Promise<void> | void)[] = [];
-  #draining: Promise<void> | undefined;
+  #ending: Promise<void> | undefined;
   /** Aborted when the end of the draining is not waited for any more. */
   readonly #drained = new AbortController();
   #stopping: Promise<void> | undefined;
@@ -67,6 +75,7 @@ class RunningSidecar implements Sidecar {
     this.#config = config;
     this.#parts = parts;
     this.#directory = createDirectory(config, parts);
+    this.#upstreamHealth = watchUpstream(config, parts);
   }
 
   get ports(): Sidecar['ports'] {
@@ -83,19 +92,28 @@ class RunningSidecar implements Sidecar {
     await this.#parts.untilAppAnswers?.();
     const publicPort = await this.#listen(wire, wire.edgeServer, this.#config.port);
     this.#ports = { public: publicPort, peer, admin };
-    if (this.#phase === 'starting') this.#phase = 'ready';
+    this.#upstreamHealth.start();
+    this.#phase = 'started';
   }
 
   readiness(): Readiness {
     const { kind } = this.#directory.status();
     const fleet = { kind, others: this.#directory.others().length };
     const store = { kind: this.#storeKind(), ...this.#opened?.health() };
-    const ready = this.#phase === 'ready';
-    return { ready, reason: ready ? undefined : this.#phase, store, fleet };
+    const reason = this.#whyNotReady();
+    const upstream = this.#upstreamHealth.status();
+    return { ready: reason === undefined, reason, store, fleet, upstream };
+  }
+
+  #whyNotReady(): string | undefined {
+    const state = this.#draining.state();
+    if (state === 'ending') return 'draining';
+    if (this.#phase === 'starting') return 'starting';
+    return state === 'drained' ? 'drained' : undefined;
   }
 
   drain(): Promise<void> {
-    return (this.#draining ??= this.#untilDrained());
+    return (this.#ending ??= this.#untilDrained());
   }
 
   stop(): Promise<void> {
@@ -108,8 +126,11 @@ class RunningSidecar implements Sidecar {
 
   async #openStore(): Promise<OpenedStore> {
     const { clock, logger, metrics } = this.#parts;
-    const opened = await openStore(this.#config, this.#parts);
+    const uncounted = await openStore(this.#config, this.#parts);
+    const counted = countSessions(this.#config, this.#parts, uncounted.store);
+    const opened = { ...uncounted, store: counted.store };
     this.#opened = opened;
+    this.#isFull = counted.isFull;
     this.#ownsSession = createOwnSessionSearch(opened.store, this.#config.identity.machine);
     metrics.watchStore({
       getMetrics: () => opened.store.getMetrics(),
@@ -121,9 +142,10 @@ class RunningSidecar implements Sidecar {
       onError: (error) => logger.warn({ err: error }, 'session store clean-up failed'),
     });
     this.#stops.push(
-      () => cleanups.ended(),
+      () => Promise.all([cleanups.ended(), counted.ended()]).then(() => undefined),
       () => opened.store.close(),
       () => cleanups.cancel(),
+      () => counted.cancel(),
     );
     return opened;
   }
@@ -141,7 +163,8 @@ class RunningSidecar implements Sidecar {
     const readiness = (): Readiness => this.readiness();
     const port = this.#config.adminPort;
     const sessions = this.#createSessionRoutes(store);
-    const admin = await startAdmin({ host, port, metrics, logger, readiness, sessions });
+    const drain = this.#createDrainRoutes(store);
+    const admin = await startAdmin({ host, port, metrics, logger, readiness, sessions, drain });
     this.#stops.push(() => admin.stop());
     return admin.port;
   }
@@ -149,6 +172,18 @@ class RunningSidecar implements Sidecar {
   #createSessionRoutes(store: SessionStore): SessionRoutes | undefined {
     const token = this.#config.adminToken;
     return token === undefined ? undefined : createSessionRoutes({ ...this.#parts, token, store });
+  }
+
+  #createDrainRoutes(store: SessionStore): DrainRoutes | undefined {
+    const token = this.#config.adminToken;
+    if (token === undefined) return undefined;
+    return createDrainRoutes({
+      ...this.#parts,
+      token,
+      draining: this.#draining,
+      countOpenRequests: () => this.#path?.wire.open.size ?? 0,
+      countOwnSessions: createOwnSessionCount(store, this.#config.identity.machine),
+    });
   }
 
   async #listen(wire: HttpWire, server: Server, port: number): Promise<number> {
@@ -159,12 +194,16 @@ class RunningSidecar implements Sidecar {
   }
 
   #assemble({ store }: OpenedStore): RequestPath {
+    // Ends after the requests, whose failures it hears of.
+    this.#stops.push(() => this.#upstreamHealth.stop());
     const path = createRequestPath({
       ...this.#parts,
       config: this.#config,
       store,
       directory: this.#directory,
-      isDraining: () => this.#phase === 'draining',
+      draining: this.#draining,
+      upstreamHealth: this.#upstreamHealth,
+      isFull: this.#isFull,
       // Of what a store that fails may know, the peers are told "unknown".
       isReadyForPeers: () => this.#phase !== 'starting',
     });
@@ -175,7 +214,7 @@ class RunningSidecar implements Sidecar {
 
   /** What lives here is served until it has ended, or until the time for it is over. */
   async #untilDrained(): Promise<void> {
-    this.#phase = 'draining';
+    this.#draining.end();
     const { clock } = this.#parts;
     const { signal } = this.#drained;
     const deadline = clock.monotonicMs() + this.#config.drainTimeoutMs;
@@ -192,7 +231,7 @@ class RunningSidecar implements Sidecar {
   }
 
   async #stopAll(): Promise<void> {
-    this.#phase = 'draining';
+    this.#draining.end();
     this.#drained.abort();
     for (const stop of this.#stops.reverse()) {
       try {
@@ -201,7 +240,7 @@ class RunningSidecar implements Sidecar {
         this.#parts.logger.error({ err: error }, 'a part did not stop in order');
       }
     }
-    await this.#draining;
+    await this.#ending;
   }
 }
 

@@ -49,6 +49,10 @@ export interface Metrics {
   readonly storeWrittenBack: (result: WriteBackResult) => void;
   /** What to ask at every scrape; replaces an earlier one. */
   readonly watchStore: (store: WatchedStore) => void;
+  /** How many sessions live here; there is no such gauge before. To be called once. */
+  readonly watchOwnSessions: (count: () => number) => void;
+  /** Whether the app takes requests; replaces an earlier one. */
+  readonly watchUpstream: (isUp: () => boolean) => void;
   /** The text Prometheus reads. Never waits longer than two seconds for the store: then it shows what it last knew. */
   readonly render: () => Promise<string>;
   readonly contentType: string;
@@ -68,6 +72,8 @@ export const nullMetrics: Metrics = {
   storeOperation: ignore,
   storeWrittenBack: ignore,
   watchStore: ignore,
+  watchOwnSessions: ignore,
+  watchUpstream: ignore,
   render: () => Promise.resolve(''),
   contentType: 'text/plain',
   close: ignore,

@@ -1,4 +1,4 @@
-/** Whether a session lives on this Machine, asked again and again while it drains. */
+/** Whether sessions live on this Machine, and how many, asked again and again while it drains. */
 import type { MachineId, SessionKey } from './affinity/session.ts';
 import type { SessionStore } from './store/store.ts';
 
@@ -30,4 +30,28 @@ export function createOwnSessionSearch(
     if (lastFound !== undefined && (await isStillOurs(lastFound))) return true;
     return search().catch(() => false);
   };
+}
+
+/**
+ * Counts the sessions of this Machine by walking through the store; who asks meanwhile waits for the
+ * walk under way. Undefined where the store can't say. Never rejects.
+ */
+export function createOwnSessionCount(
+  store: Pick<SessionStore, 'entries'>,
+  self: MachineId,
+): () => Promise<number | undefined> {
+  let counting: Promise<number | undefined> | undefined;
+
+  const count = async (): Promise<number | undefined> => {
+    let own = 0;
+    try {
+      for await (const { machine } of store.entries()) if (machine === self) own += 1;
+      return own;
+    } catch {
+      // That the store fails is told where its operations are watched.
+      return undefined;
+    }
+  };
+
+  return () => (counting ??= count().finally(() => (counting = undefined)));
 }

@@ -1,6 +1,7 @@
 /** The parts of the request path, put together: everything between the listeners and the store. */
 import { randomUUID } from 'node:crypto';
 import type { AdapterParts } from './adapters.ts';
+import type { NotTaking } from './affinity/decide.ts';
 import { createExtractor } from './affinity/extract.ts';
 import { createHintRemover } from './affinity/hint.ts';
 import { createLearner } from './affinity/learn.ts';
@@ -9,9 +10,11 @@ import type { Protocol } from './affinity/protocol.ts';
 import type { MachineId, SessionKey } from './affinity/session.ts';
 import type { Config } from './config/config.ts';
 import { yieldTo } from './fleet/conflict.ts';
+import type { Draining } from './draining.ts';
 import type { Directory } from './fleet/directory.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
+import type { UpstreamHealth } from './health/upstream-health.ts';
 import { createHttp1Upstream } from './http1/client.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
@@ -30,7 +33,10 @@ export interface RequestPathParts extends AdapterParts {
   readonly config: Config;
   readonly store: SessionStore;
   readonly directory: Directory;
-  readonly isDraining: () => boolean;
+  readonly draining: Pick<Draining, 'state'>;
+  /** Whether as many sessions live here as may. */
+  readonly isFull: () => boolean;
+  readonly upstreamHealth: Pick<UpstreamHealth, 'isUp' | 'noteRefused'>;
   /** Whether this Machine can tell its peers what it owns, and what not. */
   readonly isReadyForPeers: () => boolean;
 }
@@ -64,7 +70,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     answers: createAnswers(learner, bindings),
     bindings,
     learner,
-    isDraining: parts.isDraining,
+    isEnding: () => parts.draining.state() === 'ending',
     upstreamHost: config.upstreamUrl.host,
     teachingHeaders: teachingHeaders(config.protocols),
     onMoved: (key, machine) => {
@@ -77,6 +83,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
     upstream,
     flusher: new HeadFlusher(),
+    onRefused: () => parts.upstreamHealth.noteRefused(),
     peers: peerUpstreams,
     clock,
     observer: createRequestObserver(parts),
@@ -157,12 +164,20 @@ function createRequestHandler(
       onOwnerTold: (key, owner) => bindings.copy(key, owner),
     }),
     directory,
-    notTaking: () => (parts.isDraining() ? 'draining' : undefined),
+    notTaking: () => whyNotTaking(parts),
     policy: { ownerGone: config.ownerGone, unknownSession: config.unknownSession },
     replayTimeoutMs: config.replayTimeoutMs,
     replayMaxBodyBytes: config.replayMaxBodyBytes,
     onDecided: ({ kind, why }) => metrics.requestDecided(kind, why),
   });
+}
+
+/** The will of people comes before what this Machine can. */
+function whyNotTaking(parts: RequestPathParts): NotTaking | undefined {
+  const { draining, isFull, upstreamHealth } = parts;
+  if (draining.state() !== 'taking') return 'draining';
+  if (isFull()) return 'full';
+  return upstreamHealth.isUp() ? undefined : 'upstream-down';
 }
 
 function createRequestObserver({

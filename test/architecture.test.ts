@@ -15,6 +15,7 @@ const SRC = path.join(import.meta.dirname, '../src');
 const RANKS: Readonly<Record<string, number>> = {
   'clock.ts': 0,
   'version.ts': 0,
+  'draining.ts': 0,
   'affinity/session.ts': 0,
   'affinity/': 1,
   'await-port.ts': 1,
@@ -40,6 +41,8 @@ const RANKS: Readonly<Record<string, number>> = {
   'metrics/': 3,
   'fleet/': 3,
   'sessions/': 3,
+  'health/': 3,
+  'capacity/': 3,
   'proxy/': 4,
   'admin/': 4,
   'own-sessions.ts': 4,

@@ -106,6 +106,16 @@ test('streams, questions, announcements and conflicts are shown', async (t) => {
   assert.equal(await valueOf(metrics, `${writtenBack}{result="written"}`), 0);
 });
 
+test('an app counts as up until somebody says otherwise', async (t) => {
+  const metrics = openMetrics(t);
+  assert.equal(await valueOf(metrics, 'fly_affinity_upstream_up'), 1);
+  let isUp = false;
+  metrics.watchUpstream(() => isUp);
+  assert.equal(await valueOf(metrics, 'fly_affinity_upstream_up'), 0);
+  isUp = true;
+  assert.equal(await valueOf(metrics, 'fly_affinity_upstream_up'), 1);
+});
+
 const HEALTHY: StoreHealth = {
   ...{ state: 'healthy', failing: 'none', code: undefined, reason: undefined, forMs: 0 },
   writeBack: { depth: 0, ageMs: 0, isDurable: true },

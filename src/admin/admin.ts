@@ -1,8 +1,10 @@
 /** The admin listener: what Prometheus and the health checks ask. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { JSON_TYPE, respond, TEXT_TYPE } from './answer.ts';
+import type { DrainRoutes } from './drain.ts';
 import type { SessionRoutes } from './sessions.ts';
 import { listen, type ListenAddress } from '../listen.ts';
+import type { UpstreamStatus } from '../health/upstream-health.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
 import type { StoreHealth } from '../store/health.ts';
@@ -10,11 +12,12 @@ import type { StoreHealth } from '../store/health.ts';
 /** What `/readyz` says: 200 if ready, else 503, with this as JSON. Never an id or an address. */
 export interface Readiness {
   readonly ready: boolean;
-  /** Why not, such as `draining` or `upstream-down`. */
+  /** Why not: `starting`, `draining` (a signal came) or `drained` (by the operator). */
   readonly reason?: string | undefined;
   readonly store: { readonly kind: string } & Partial<StoreHealth>;
   readonly fleet: { readonly kind: string };
-  readonly upstream?: object | undefined;
+  /** An app that is down leaves this Machine ready: what lives here must still reach it. */
+  readonly upstream?: UpstreamStatus | undefined;
 }
 
 export interface AdminOptions extends ListenAddress {
@@ -23,6 +26,8 @@ export interface AdminOptions extends ListenAddress {
   readonly logger: Logger;
   /** Undefined: `/sessions` is not there. */
   readonly sessions?: SessionRoutes | undefined;
+  /** Undefined: `/drain` and `/undrain` are not there. */
+  readonly drain?: DrainRoutes | undefined;
 }
 
 export interface Admin {
@@ -33,9 +38,9 @@ export interface Admin {
 
 /** Rejects if it can't listen. */
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
-  const { sessions, logger } = options;
+  const { sessions, drain, logger } = options;
   const server = createServer(TIMEOUTS, (request, response) => {
-    if (sessions?.answer(request, response)) return;
+    if (sessions?.answer(request, response) || drain?.answer(request, response)) return;
     answer(options, request, response).catch((error: unknown) => {
       logger.error({ err: error }, 'admin request failed');
       respond(response, 500, TEXT_TYPE, 'failed\n');
@@ -47,6 +52,7 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
     stop: async () => {
       await closeServer(server);
       await sessions?.ended();
+      await drain?.ended();
     },
   };
 }

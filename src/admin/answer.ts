@@ -22,6 +22,10 @@ export function respond(
   response.end(body);
 }
 
+export function respondJson(response: ServerResponse, status: number, body: object): void {
+  respond(response, status, JSON_TYPE, `${JSON.stringify(body)}\n`);
+}
+
 function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }

@@ -12,7 +12,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import { JSON_TYPE, respond } from './answer.ts';
+import { JSON_TYPE, respond, respondJson } from './answer.ts';
 import { keyIn, parametersOf, parseFlag, parseLimit, parseOwner, Refused } from './parameters.ts';
 import { createTokenCheck } from './token.ts';
 import type { Clock } from '../clock.ts';
@@ -216,8 +216,4 @@ async function deleteSession(
   if (!isDeleted) throw new Refused(404, 'no such session, or another Machine owns it');
   logger.info({ session: key }, 'session deleted at the admin port');
   response.writeHead(204).end();
-}
-
-function respondJson(response: ServerResponse, status: number, body: object): void {
-  respond(response, status, JSON_TYPE, `${JSON.stringify(body)}\n`);
 }

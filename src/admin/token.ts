@@ -1,4 +1,4 @@
-/** Whether a request to the admin listener may see sessions: it brings `ADMIN_TOKEN`. */
+/** Whether a request to the admin listener may see sessions, or drain: it brings `ADMIN_TOKEN`. */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../clock.ts';
@@ -32,7 +32,10 @@ export function createTokenCheck({
     refusedCount += 1;
     if (mayLog()) {
       const address = socket.remoteAddress;
-      logger.warn({ address, refusedCount }, 'asked for sessions without the right ADMIN_TOKEN');
+      logger.warn(
+        { address, refusedCount },
+        'asked at the admin port without the right ADMIN_TOKEN',
+      );
     }
     return false;
   };

@@ -13,6 +13,7 @@ const CHECKS: readonly Check[] = [
   portsDiffer,
   upstreamIsNotTheSidecar,
   maxAgeCoversTtl,
+  storeHoldsAFullMachine,
   allocIdIsMachineId,
   fleetHasAnIdentity,
   sharedStoreHasAnIdentity,
@@ -51,6 +52,15 @@ function maxAgeCoversTtl(values: Partial<SettingValues>): string[] {
   if (!maxAgeMs || ttlMs === undefined || maxAgeMs >= ttlMs) return [];
   return [
     `SESSION_MAX_AGE_MS must be 0 or at least SESSION_STORE_TTL_MS, got ${maxAgeMs} and ${ttlMs}`,
+  ];
+}
+
+/** Or the store would drop sessions before the Machine is full. */
+function storeHoldsAFullMachine(values: Partial<SettingValues>): string[] {
+  const { MAX_SESSIONS_PER_MACHINE: perMachine, SESSION_STORE_MAX_SESSIONS: inStore } = values;
+  if (perMachine === undefined || inStore === undefined || perMachine <= inStore) return [];
+  return [
+    `MAX_SESSIONS_PER_MACHINE must not exceed SESSION_STORE_MAX_SESSIONS, got ${perMachine} and ${inStore}`,
   ];
 }
 

@@ -26,9 +26,12 @@ export interface Config {
   readonly upstreamUrl: URL;
   /** 0: no timeout. */
   readonly upstreamHeadTimeoutMs: number;
+  readonly upstreamCheck: UpstreamCheckConfig | undefined;
   readonly protocols: readonly Protocol[];
   readonly hints: boolean;
   readonly store: StoreConfig;
+  /** 0: no bound. */
+  readonly maxSessionsPerMachine: number;
   readonly fleet: FleetConfig;
   /** `address:port` of a DNS server; undefined: the system's. */
   readonly fleetResolver: string | undefined;
@@ -39,6 +42,11 @@ export interface Config {
   readonly drainTimeoutMs: number;
   readonly logLevel: LogLevel;
   readonly identity: Identity;
+}
+
+export interface UpstreamCheckConfig {
+  readonly path: string;
+  readonly intervalMs: number;
 }
 
 export interface StoreConfig {
@@ -149,9 +157,11 @@ function configFrom(values: SettingValues, random: () => number): Config {
     adminToken: values.ADMIN_TOKEN,
     upstreamUrl: values.UPSTREAM_URL,
     upstreamHeadTimeoutMs: values.UPSTREAM_HEAD_TIMEOUT_MS,
+    upstreamCheck: upstreamCheckFrom(values),
     protocols: values.SESSION_PROTOCOLS,
     hints: values.SESSION_ID_HINTS,
     store: storeFrom(values),
+    maxSessionsPerMachine: values.MAX_SESSIONS_PER_MACHINE,
     fleet: fleetFrom(values, identity),
     fleetResolver: values.FLEET_RESOLVER,
     unknownSession: values.UNKNOWN_SESSION,
@@ -162,6 +172,11 @@ function configFrom(values: SettingValues, random: () => number): Config {
     logLevel: values.LOG_LEVEL,
     identity,
   };
+}
+
+function upstreamCheckFrom(values: SettingValues): UpstreamCheckConfig | undefined {
+  const { UPSTREAM_CHECK_PATH: path, UPSTREAM_CHECK_INTERVAL_MS: intervalMs } = values;
+  return path === undefined ? undefined : { path, intervalMs };
 }
 
 function identityFrom(values: SettingValues, random: () => number): Identity {

@@ -51,6 +51,7 @@ const namespace = matching(
   /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/,
   'a name of letters, digits, ".", "-" and "_"',
 );
+const urlPath = matching(/^\/[!"$-~]*$/, 'a path that begins with "/"');
 const label = matching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'a name of letters, digits, - and _');
 
 export const SETTINGS = {
@@ -61,13 +62,22 @@ export const SETTINGS = {
   ADMIN_PORT: setting('9091', listeningPort, 'Port for `/metrics`, `/livez` and `/readyz`.'),
   ADMIN_TOKEN: optional(
     secret,
-    'Opens `/sessions` on the admin port to those who send it as a bearer token.',
+    'Opens `/sessions` and `/drain` on the admin port to those who send it as a bearer token.',
   ),
   UPSTREAM_URL: setting('http://127.0.0.1:3000', httpOrigin, 'Where the app listens.'),
   UPSTREAM_HEAD_TIMEOUT_MS: setting(
     '0',
     milliseconds(0),
     "Longest wait for the head of the app's answer; 0: none, as tool calls run for minutes.",
+  ),
+  UPSTREAM_CHECK_PATH: optional(
+    urlPath,
+    'Path of the app that is asked whether it is well: after two answers in a row that are not 2xx new sessions go elsewhere, until one is.',
+  ),
+  UPSTREAM_CHECK_INTERVAL_MS: setting(
+    '5000',
+    milliseconds(100, 3_600_000),
+    'How often `UPSTREAM_CHECK_PATH` is asked; every second while the app is down.',
   ),
   SESSION_PROTOCOLS: setting(
     'mcp,mcp-sse,rpc',
@@ -127,6 +137,11 @@ export const SETTINGS = {
     '0',
     milliseconds(0, YEAR_MS),
     "A binding's whole life, however often it is used; 0: no bound.",
+  ),
+  MAX_SESSIONS_PER_MACHINE: setting(
+    '0',
+    integer(0, 10_000_000),
+    'So many sessions fill a Machine: new ones go to others, and are taken here if all are full; 0: no bound.',
   ),
   FLEET: setting(
     'auto',

@@ -24,6 +24,8 @@ export function createMetrics({ clock, version }: MetricsOptions): Metrics {
     ...registerStreams(registry),
     ...registerPeers(registry),
     ...registerStoreOperations(registry),
+    ...registerUpstream(registry),
+    watchOwnSessions: (count) => showOwnSessions(registry, count),
     watchStore: (watched) => store.watch(watched),
     render: async () => {
       await store.refresh();
@@ -163,6 +165,30 @@ function registerStoreOperations(
     },
     storeWrittenBack: (result) => writtenBack(result),
   };
+}
+
+function registerUpstream(registry: Registry): Pick<Metrics, 'watchUpstream'> {
+  let isUp = (): boolean => true;
+  new Gauge({
+    name: 'fly_affinity_upstream_up',
+    help: '1 while the app takes requests, 0 while new sessions go elsewhere as it does not.',
+    registers: [registry],
+    collect() {
+      this.set(isUp() ? 1 : 0);
+    },
+  });
+  return { watchUpstream: (watched) => void (isUp = watched) };
+}
+
+function showOwnSessions(registry: Registry, count: () => number): void {
+  new Gauge({
+    name: 'fly_affinity_own_sessions',
+    help: 'Sessions that live on this Machine; counted up to twice MAX_SESSIONS_PER_MACHINE.',
+    registers: [registry],
+    collect() {
+      this.set(count());
+    },
+  });
 }
 
 function registerBuildInfo(registry: Registry, version: string): void {

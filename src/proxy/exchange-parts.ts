@@ -22,8 +22,10 @@ export interface ExchangeParts {
   readonly removeHints: RemoveHints;
   readonly upstream: Upstream;
   readonly flusher: HeadFlusher;
+  /** The app has refused a connection. */
+  readonly onRefused: () => void;
   /** From then on answers ask for their connections to be closed: soon nobody will be here. */
-  readonly isDraining: () => boolean;
+  readonly isEnding: () => boolean;
   /** `host:port` of the app. */
   readonly upstreamHost: string;
   /** Names, in lower case, of headers that carry ids. */

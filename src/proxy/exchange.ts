@@ -13,7 +13,7 @@ import { sessionKeyOf, type SessionKey } from '../affinity/session.ts';
 import type { Peer } from '../fleet/directory.ts';
 import type { ExchangeParts, FinishedExchange, ReceivedRequest, Tunnel } from './exchange-parts.ts';
 import { ExchangeTimes } from './exchange-times.ts';
-import { answerToFailure, isRepeatable, isWorthAnotherTry } from './failure.ts';
+import { answerToFailure, isRepeatable, isWorthAnotherTry, wasRefused } from './failure.ts';
 import type { Routed, Wire } from './handler.ts';
 import {
   passableTrailers,
@@ -84,7 +84,7 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   get endsConnection(): boolean {
-    return this.#parts.isDraining();
+    return this.#parts.isEnding();
   }
 
   get socket(): Socket {
@@ -261,7 +261,16 @@ export class Exchange implements Wire, RelayOwner {
     this.#times.noteAnswered();
     if (!this.#routed) return;
     if (this.#isToPeer) handler.unreachable(this, this.#routed);
-    else this.reply(answerToFailure(error), this.#routed);
+    else if (!this.#goesElsewhere(error, this.#routed)) {
+      this.reply(answerToFailure(error), this.#routed);
+    }
+  }
+
+  /** Nothing has reached the app, and the edge has the request whole. */
+  #goesElsewhere(error: Error, routed: Routed): boolean {
+    if (!wasRefused(error)) return false;
+    this.#parts.onRefused();
+    return this.#parts.handler.sendElsewhere(this, routed);
   }
 
   /** Once, and not once the client has seen a byte. */

@@ -41,6 +41,13 @@ export function answerToFailure(error: Error): Refusal {
   }
 }
 
+/** Nobody listens: nothing of the request has reached the app. */
+export function wasRefused(error: Error): boolean {
+  if (codeOf(error) !== 'connect-failed') return false;
+  const { cause } = error as { readonly cause?: NodeJS.ErrnoException };
+  return cause?.code === 'ECONNREFUSED';
+}
+
 export function codeOf(error: Error): UpstreamErrorCode | undefined {
   return error instanceof UpstreamError ? error.code : undefined;
 }

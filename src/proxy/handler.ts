@@ -64,6 +64,11 @@ export interface Handler {
   refuse(wire: Wire, why: Why): void;
   /** A forward found nobody: 503, the binding untouched, as silence proves nothing (invariant 11). */
   unreachable(wire: Wire, routed: Routed): void;
+  /**
+   * The app has refused a request, so this Machine takes no new ones now: one without an id is
+   * decided again, and goes to another Machine if it may. Says whether it does.
+   */
+  sendElsewhere(wire: Wire, routed: Routed): boolean;
 }
 
 const NOBODY: Owner = { kind: 'none' };
@@ -209,7 +214,15 @@ export function createHandler(parts: HandlerParts): Handler {
     wire.reply(refusal(503, routed.decision.why, routed.extraction), routed);
   }
 
-  return { handle, refuse, unreachable };
+  function sendElsewhere(wire: Wire, routed: Routed): boolean {
+    if (routed.extraction.kind !== 'none') return false;
+    const decision = decide(factsOf(wire, routed.extraction), NOBODY, stateNow());
+    if (decision.kind !== 'elsewhere') return false;
+    act(wire, { ...routed, decision });
+    return true;
+  }
+
+  return { handle, refuse, unreachable, sendElsewhere };
 }
 
 const UNROUTED = {

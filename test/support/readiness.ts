@@ -1,10 +1,12 @@
 /** What `/readyz` says of a sidecar. */
+import type { UpstreamStatus } from '../../src/health/upstream-health.ts';
 import type { StoreHealth } from '../../src/store/health.ts';
 
 export interface ReadinessAnswer {
   readonly status: number;
   readonly reason?: string;
   readonly store: { readonly kind: string } & Partial<StoreHealth>;
+  readonly upstream?: UpstreamStatus;
   readonly fleet: { readonly kind: string; readonly others: number };
 }
 

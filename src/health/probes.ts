@@ -1,0 +1,100 @@
+/** The two ways to ask the app whether it is there: to connect, and to GET a path of it. */
+import { request } from 'node:http';
+import { connect } from 'node:net';
+import type { Clock } from '../clock.ts';
+
+export type ProbeOutcome =
+  { readonly kind: 'passed' } | { readonly kind: 'failed'; readonly reason: string };
+
+/** Asks once. Never rejects; leaves nothing open, and ends at once when the signal aborts. */
+export type Probe = (signal: AbortSignal) => Promise<ProbeOutcome>;
+
+export interface ProbeOptions {
+  /** An http: origin. */
+  readonly origin: URL;
+  readonly clock: Clock;
+}
+
+/** An app that takes longer than this to say that it is well is not, in ms. */
+export const PROBE_TIMEOUT_MS = 2_000;
+
+const PASSED: ProbeOutcome = { kind: 'passed' };
+
+/** Passes if somebody listens. */
+export function createConnectProbe({ origin, clock }: ProbeOptions): Probe {
+  const address = { host: hostOf(origin), port: portOf(origin) };
+  return (signal) =>
+    inTime(clock, signal, (settle) => {
+      const socket = connect(address);
+      socket.once('connect', () => settle(PASSED));
+      socket.on('error', (error) => settle(failure(error)));
+      return () => socket.destroy();
+    });
+}
+
+/** Passes if a GET of `path` is answered 2xx; redirects are not followed, bodies not read. */
+export function createCheckProbe({ origin, clock }: ProbeOptions, path: string): Probe {
+  const options = {
+    ...{ host: hostOf(origin), port: portOf(origin), path, agent: false },
+    headers: { host: origin.host, 'user-agent': 'fly-affinity' },
+  };
+  return (signal) =>
+    inTime(clock, signal, (settle) => {
+      const asked = request(options);
+      asked.once('response', (answer) => {
+        const { statusCode = 0 } = answer;
+        answer.on('error', () => undefined);
+        const isWell = statusCode >= 200 && statusCode < 300;
+        settle(isWell ? PASSED : { kind: 'failed', reason: `the check is answered ${statusCode}` });
+      });
+      // An app that switches protocols unasked has not answered.
+      asked.on('upgrade', () => settle({ kind: 'failed', reason: 'the check is answered 101' }));
+      asked.on('error', (error) => settle(failure(error)));
+      asked.end();
+      return () => asked.destroy();
+    });
+}
+
+type Settle = (outcome: ProbeOutcome) => void;
+
+/** `begin` returns what ends it, whatever has come of it. */
+function inTime(
+  clock: Clock,
+  signal: AbortSignal,
+  begin: (settle: Settle) => () => void,
+): Promise<ProbeOutcome> {
+  return new Promise((resolve) => {
+    const settle: Settle = (outcome) => {
+      cancel();
+      signal.removeEventListener('abort', giveUp);
+      end();
+      resolve(outcome);
+    };
+    const giveUp = (): void => settle({ kind: 'failed', reason: 'the probe was broken off' });
+    const reason = `no answer within ${PROBE_TIMEOUT_MS} ms`;
+    const cancel = clock.after(PROBE_TIMEOUT_MS, () => settle({ kind: 'failed', reason }));
+    signal.addEventListener('abort', giveUp);
+    const end = begin(settle);
+  });
+}
+
+const REASONS: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'connection refused',
+  ECONNRESET: 'connection broken off',
+};
+
+/** What is no error of a socket is one of the parser, and its text may quote the answer. */
+function failure({ code = '' }: NodeJS.ErrnoException): ProbeOutcome {
+  const isOfSocket = /^E[A-Z]+$/.test(code);
+  const reason = REASONS[code] ?? (isOfSocket ? code : 'the answer is not valid HTTP');
+  return { kind: 'failed', reason };
+}
+
+/** An IPv6 address stands in brackets in a URL only. */
+function hostOf({ hostname }: URL): string {
+  return hostname.startsWith('[') ? hostname.slice(1, -1) : hostname;
+}
+
+function portOf({ port }: URL): number {
+  return port === '' ? 80 : Number(port);
+}
