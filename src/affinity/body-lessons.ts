@@ -2,6 +2,7 @@
 import { createWholeBodyTap, type BodyTap } from './body-tap.ts';
 import { createEndpointTap } from './endpoint-tap.ts';
 import type { Extraction } from './extract.ts';
+import { createMessageTap } from './message-tap.ts';
 import type { LessonSource, Protocol } from './protocol.ts';
 import { headerIncludes, type RequestHead, type ResponseHead } from './raw-headers.ts';
 import type { MachineId } from './session.ts';
@@ -62,6 +63,15 @@ function createBodyLesson(
         open: (response) =>
           isReadable(response, source.contentTypes)
             ? { tap: createWholeBodyTap(protocol, source), isLonger: false }
+            : undefined,
+      };
+    case 'sse-message':
+      return {
+        mayAnswer: (request, found) => !isWithin(protocol, found) && source.mayAnswer(request),
+        asksPlain: () => true,
+        open: (response) =>
+          isReadable(response, [EVENT_STREAM])
+            ? { tap: createMessageTap(protocol, source), isLonger: false }
             : undefined,
       };
   }

@@ -3,7 +3,8 @@
  * the lengths of their header names and the lack of a query, with nothing allocated.
  */
 import { splitHint } from './hint.ts';
-import { CONFLICT, createHeaderReader, createPlaces, type Place } from './places.ts';
+import { isMcpWithoutSessions } from './mcp-revision.ts';
+import { CONFLICT, createPlaces, nameOf, type Place } from './places.ts';
 import type { Protocol } from './protocol.ts';
 import { createHeaderSpotter, type RequestHead } from './raw-headers.ts';
 import { type MachineId, parseSessionId, type SessionId } from './session.ts';
@@ -29,13 +30,6 @@ export type Extraction =
 export type Extract = (head: RequestHead) => Extraction;
 
 const NONE: Extraction = { kind: 'none' };
-
-const MCP_VERSION_HEADER = 'mcp-protocol-version';
-/** The first MCP revision without sessions (changelog of 2026-07-28, SEP-2567). Revisions are dates. */
-const FIRST_MCP_WITHOUT_SESSIONS = '2026-07-28';
-const MCP_REVISION = /^\d{4}-\d{2}-\d{2}$/;
-
-const readMcpVersion = createHeaderReader(MCP_VERSION_HEADER);
 
 /** The first well-formed id in the order of the protocols and of their sources is the session's. */
 export function createExtractor(
@@ -63,6 +57,7 @@ function createFirstLook(places: readonly Place[]): (head: RequestHead) => boole
   const spotsHeader = createHeaderSpotter(
     places.flatMap(({ source }) => {
       if (source.in === 'header') return [source.name];
+      if (source.in === 'head') return [source.header];
       return source.in === 'cookie' ? ['cookie'] : [];
     }),
   );
@@ -70,18 +65,12 @@ function createFirstLook(places: readonly Place[]): (head: RequestHead) => boole
     readsPath || (readsQuery && target.includes('?')) || spotsHeader(rawHeaders);
 }
 
-function isMcpWithoutSessions(head: RequestHead): boolean {
-  const version = readMcpVersion(head);
-  if (version === undefined || version === CONFLICT) return false;
-  return MCP_REVISION.test(version) && version >= FIRST_MCP_WITHOUT_SESSIONS;
-}
-
 function extractFrom(place: Place, head: RequestHead, hints: boolean): Extraction | undefined {
   const reading = place.read(head);
   if (reading === undefined) return undefined;
   const { source, protocol } = place;
   if (reading === CONFLICT) {
-    return { kind: 'conflict', name: source.in === 'path' ? 'path' : source.name };
+    return { kind: 'conflict', name: nameOf(source) };
   }
   const wholeId = parseSessionId(reading);
   const hinted = hints && place.readsHint ? splitHint(reading) : undefined;

@@ -123,6 +123,7 @@ function createTeacher(source: LessonSource, clock: Clock): Omit<Teacher, 'proto
       return { header: 'set-cookie', readLine: createSetCookieLine(source.name, clock) };
     case 'sse-endpoint':
     case 'body':
+    case 'sse-message':
       return undefined;
   }
 }

@@ -5,16 +5,12 @@
  */
 import { findCookieValue } from './cookie.ts';
 import { MAX_PATH_CHARACTERS } from './path-pattern.ts';
-import type { IdSource, Minter, Protocol } from './protocol.ts';
+import { CONFLICT, type IdSource, type Minter, type Protocol, type Reading } from './protocol.ts';
 import { decodeQueryText, findQuery, findQueryValue } from './query.ts';
 import { isHeader, type RequestHead } from './raw-headers.ts';
 import { type Span, textAt } from './span.ts';
 
-/** One name with two different values: nobody can tell which one the app would take. */
-export const CONFLICT: unique symbol = Symbol('conflict');
-
-/** The text as it stands there, unescaped, its hint still on it; `undefined` if there is none. */
-export type Reading = string | typeof CONFLICT | undefined;
+export { CONFLICT, type Reading } from './protocol.ts';
 
 export interface Place {
   readonly source: IdSource;
@@ -49,11 +45,23 @@ export function createHeaderReader(name: string): Place['read'] {
 }
 
 function keyOf(source: IdSource): string {
-  return source.in === 'path' ? `path ${source.pattern.source}` : `${source.in} ${source.name}`;
+  return source.in === 'path' ? `path ${source.pattern.source}` : `${source.in} ${nameOf(source)}`;
+}
+
+/** As a client may be told what it has said twice. */
+export function nameOf(source: IdSource): string {
+  switch (source.in) {
+    case 'path':
+      return 'path';
+    case 'head':
+      return source.header;
+    default:
+      return source.name;
+  }
 }
 
 function addClaim(place: Place | undefined, source: IdSource, protocol: Protocol): Place {
-  const readsHint = source.in !== 'path' && source.readsHint;
+  const readsHint = 'readsHint' in source && source.readsHint;
   if (!place) return { source, protocol, readsHint, read: createReader(source) };
   const mintedBy = eitherOf(place.protocol.mintedBy, protocol.mintedBy);
   return {
@@ -77,6 +85,8 @@ function createReader(source: IdSource): Place['read'] {
       return createCookieReader(source.name);
     case 'path':
       return createPathReader(source.pattern);
+    case 'head':
+      return source.read;
   }
 }
 

@@ -12,7 +12,19 @@ export type IdSource =
   | { readonly in: 'query'; readonly name: string; readonly readsHint: boolean }
   | { readonly in: 'cookie'; readonly name: string; readonly readsHint: boolean }
   /** The pattern's first group; matched against the path without the query. With the flag `d`. */
-  | { readonly in: 'path'; readonly pattern: RegExp };
+  | { readonly in: 'path'; readonly pattern: RegExp }
+  /** In a way of its own. Each request that has one carries this header, whose name is in lower case. */
+  | {
+      readonly in: 'head';
+      readonly header: string;
+      readonly read: (head: RequestHead) => Reading;
+    };
+
+/** One name with two different values: nobody can tell which one the app would take. */
+export const CONFLICT: unique symbol = Symbol('conflict');
+
+/** The text as it stands there, unescaped, its hint still on it; `undefined` if there is none. */
+export type Reading = string | typeof CONFLICT | undefined;
 
 /** Where an answer reveals an id that the app has minted. */
 export type LessonSource =
@@ -22,7 +34,8 @@ export type LessonSource =
   | { readonly from: 'set-cookie'; readonly name: string }
   /** The query of the URL in a stream's first event, which is called `endpoint`. It gets a hint. */
   | { readonly from: 'sse-endpoint'; readonly names: readonly string[] }
-  | BodySource;
+  | BodySource
+  | MessageSource;
 
 /** A body that is no stream: its beginning is held until it has ended or is longer than 16 KB. */
 export interface BodySource {
@@ -35,6 +48,15 @@ export interface BodySource {
   readonly begin: RegExp;
   /** The id, if there is one. One character a byte; cut off at 16 KB. Must not throw. */
   readonly read: (body: string) => string | undefined;
+}
+
+/** The messages of an event stream: as many of them as begin it and fit into 16 KB. */
+export interface MessageSource {
+  readonly from: 'sse-message';
+  /** Whether the answer to this request may teach. It is asked for uncompressed. */
+  readonly mayAnswer: (request: RequestHead) => boolean;
+  /** The id in the data of one event, if there is one. One character a byte. Must not throw. */
+  readonly read: (data: string) => string | undefined;
 }
 
 /** Whose ids these are: `either` if an app may mint them and a client may bring its own. */
@@ -59,10 +81,10 @@ export interface Protocol {
 }
 
 /**
- * `mcp`: a JSON-RPC error; `socket.io`: the error of Engine.IO; `problem`: `application/problem+json`
+ * `mcp`, `mcp-task`: a JSON-RPC error; `socket.io`: the error of Engine.IO; `problem`: `application/problem+json`
  * (RFC 9457).
  */
-export type RefusalForm = 'mcp' | 'socket.io' | 'problem';
+export type RefusalForm = 'mcp' | 'mcp-task' | 'socket.io' | 'problem';
 
 /** What an answer teaches: an id that the app has minted. */
 export interface Lesson {

@@ -3,6 +3,7 @@
  * and how a refusal looks. A new protocol is a new row here, or a file of its own where it has to be
  * read in a way of its own.
  */
+import { MCP_TASKS } from './mcp-tasks.ts';
 import { parsePathPattern } from './path-pattern.ts';
 import type { Protocol } from './protocol.ts';
 import { SIGNALR } from './signalr.ts';
@@ -88,9 +89,14 @@ const pathProtocol = (source: string, pattern: RegExp): Protocol => ({
   isMcp: false,
 });
 
-const PRESETS: ReadonlyMap<string, Protocol> = new Map(
-  [MCP, MCP_SSE, RPC, SOCKET_IO, SIGNALR].map((protocol) => [protocol.name, protocol]),
-);
+/** What each name stands for: MCP has sessions, and in later revisions tasks. */
+const PRESETS: ReadonlyMap<string, readonly Protocol[]> = new Map([
+  ['mcp', [MCP, MCP_TASKS]],
+  ['mcp-sse', [MCP_SSE]],
+  ['rpc', [RPC]],
+  ['socket.io', [SOCKET_IO]],
+  ['signalr', [SIGNALR]],
+]);
 
 /** The name of a cookie and of a header is a token (RFC 6265 §4.1.1, RFC 9110 §5.1, §5.6.2). */
 const TOKEN_PRESET = /^(cookie|header):([!#$%&'*+\-.^_`|~0-9A-Za-z]+)$/;
@@ -110,11 +116,12 @@ export function parseProtocols(
   const protocols: Protocol[] = [];
   const mistakes: string[] = [];
   for (const entry of splitList(text)) {
-    const { value: protocol, mistake } = parsePreset(entry);
+    const { value: meant = [], mistake } = parsePreset(entry);
+    const isNamedBefore = protocols.some(({ name }) => name === meant[0]?.name);
     if (mistake !== undefined) mistakes.push(mistake);
-    else if (protocols.some(({ name }) => name === protocol.name)) {
+    else if (isNamedBefore) {
       mistakes.push(`must name each protocol once, got ${JSON.stringify(entry)} again`);
-    } else protocols.push(protocol);
+    } else protocols.push(...meant);
   }
   return mistakes.length > 0 ? { mistakes } : { protocols };
 }
@@ -145,19 +152,19 @@ function splitList(text: string): readonly string[] {
   return entries.map((entry) => entry.trim());
 }
 
-function parsePreset(entry: string): Parsed<Protocol> {
+function parsePreset(entry: string): Parsed<readonly Protocol[]> {
   if (entry.startsWith('path:')) return parsePathPreset(entry.slice('path:'.length));
   const query = QUERY_PRESET.exec(entry)?.[1];
-  if (query !== undefined) return { value: queryProtocol(query) };
+  if (query !== undefined) return { value: [queryProtocol(query)] };
   const [, place, name = ''] = TOKEN_PRESET.exec(entry) ?? [];
-  if (place === 'cookie') return { value: cookieProtocol(name) };
-  if (place === 'header') return { value: headerProtocol(name.toLowerCase()) };
+  if (place === 'cookie') return { value: [cookieProtocol(name)] };
+  if (place === 'header') return { value: [headerProtocol(name.toLowerCase())] };
   const preset = PRESETS.get(entry);
   return preset ? { value: preset } : { mistake: `${EXPECTED}, got ${JSON.stringify(entry)}` };
 }
 
-function parsePathPreset(source: string): Parsed<Protocol> {
+function parsePathPreset(source: string): Parsed<readonly Protocol[]> {
   const { pattern, mistake } = parsePathPattern(source);
-  if (pattern) return { value: pathProtocol(source, pattern) };
+  if (pattern) return { value: [pathProtocol(source, pattern)] };
   return { mistake: `holds a pattern that ${mistake}: ${JSON.stringify(`path:${source}`)}` };
 }

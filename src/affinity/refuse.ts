@@ -6,8 +6,13 @@ export interface Refusal {
   readonly status: number;
   /** Name, value, name, value. The length is for the wire to say. */
   readonly headers: readonly string[];
+  /** Where the answer names the request that it is for: the body for one that names none. */
   readonly body: string;
+  /** Set where the answer names the JSON-RPC request that it is for: the body for that one. */
+  readonly bodyFor?: (requestId: JsonRpcId) => string;
 }
+
+export type JsonRpcId = string | number;
 
 export type RefusalStatus = 400 | 404 | 421 | 502 | 503 | 504;
 
@@ -23,25 +28,75 @@ const TITLES: Readonly<Record<RefusalStatus, string>> = {
   504: 'The app took too long to answer',
 };
 
-/** What a client of MCP's own SDKs expects to hear of an unknown session, so that it starts anew. */
-const MCP_SESSION_NOT_FOUND = {
-  jsonrpc: '2.0',
-  error: { code: -32001, message: 'Session not found' },
-  id: null,
+/**
+ * What a client of MCP's own SDKs expects to hear of an unknown session, so that it starts anew (MCP
+ * 2025-11-25, "Session Management": 404).
+ */
+const MCP_SESSION_NOT_FOUND: RpcError = { code: -32001, message: 'Session not found' };
+
+/** SEP-2663, "Protocol Errors", as are code and message. */
+const MCP_TASK_NOT_FOUND: RpcError = {
+  code: -32602,
+  message: 'Failed to retrieve task: Task not found',
 };
 
-/** The answer for a request that is refused; `protocol` is the one of its session id, if it has any. */
+/**
+ * As Engine.IO itself says it, to a poll and to an upgrade alike: its clients take any status but 200
+ * for the end of their connection, and a 404 in the face of an upgrade would tell them nothing more.
+ */
+const ENGINE_IO_SESSION_UNKNOWN = { code: 1, message: 'Session ID unknown' };
+const ENGINE_IO_STATUS = 400;
+
+interface RpcError {
+  readonly code: number;
+  readonly message: string;
+}
+
+/**
+ * The answer for a request that is refused; `protocol` is the one of its session id, if it has any.
+ * Whether a session never was, was another's or is gone, the answer is the same: who guesses ids
+ * learns nothing from it.
+ */
 export function refusalFor(
   status: RefusalStatus,
   why: Why,
   protocol: Protocol | undefined,
 ): Refusal {
   if (status === 400) return refusal(status, 'text/plain; charset=utf-8', textOf(why));
-  if (status === 404 && protocol?.refusal === 'mcp') {
-    return refusal(status, 'application/json', JSON.stringify(MCP_SESSION_NOT_FOUND));
+  if (status === 404) return sessionNotFound(protocol);
+  return problem(status);
+}
+
+/** The status by which an app of that protocol says that it does not know a session. */
+export function statusOfUnknownSession(protocol: Protocol): number {
+  return sessionNotFound(protocol).status;
+}
+
+function sessionNotFound(protocol: Protocol | undefined): Refusal {
+  switch (protocol?.refusal) {
+    case 'mcp':
+      return rpcRefusal(MCP_SESSION_NOT_FOUND);
+    case 'mcp-task':
+      return rpcRefusal(MCP_TASK_NOT_FOUND);
+    case 'socket.io': {
+      const body = JSON.stringify(ENGINE_IO_SESSION_UNKNOWN);
+      return refusal(ENGINE_IO_STATUS, 'application/json', body);
+    }
+    case 'problem':
+    case undefined:
+      return problem(404);
   }
-  const problem = { type: 'about:blank', title: TITLES[status], status };
-  return refusal(status, 'application/problem+json', JSON.stringify(problem));
+}
+
+/** An error of JSON-RPC 2.0 (§5): its `id` is that of the request, or null where that is not known. */
+function rpcRefusal(error: RpcError): Refusal {
+  const bodyOf = (id: JsonRpcId | null): string => JSON.stringify({ jsonrpc: '2.0', error, id });
+  return { ...refusal(404, 'application/json', bodyOf(null)), bodyFor: bodyOf };
+}
+
+function problem(status: RefusalStatus): Refusal {
+  const problemDetails = { type: 'about:blank', title: TITLES[status], status };
+  return refusal(status, 'application/problem+json', JSON.stringify(problemDetails));
 }
 
 function refusal(status: RefusalStatus, contentType: string, body: string): Refusal {

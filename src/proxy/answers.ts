@@ -1,6 +1,7 @@
 /** The answer's way back: what the app's answer teaches, and how the client may see it. */
 import type { RequestHead } from '../affinity/extract.ts';
 import type { BodyTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
+import { statusOfUnknownSession } from '../affinity/refuse.ts';
 import { isReplayAnswer } from '../affinity/replay-answer.ts';
 import type { Bindings } from './bindings.ts';
 import type { Routed } from './handler.ts';
@@ -44,8 +45,8 @@ export function createAnswers(learner: Learner, bindings: Bindings): Answers {
     response: ResponseHead,
     hasEnded: boolean,
   ): void {
-    const { key, binding, decision } = routed;
-    if (key === undefined) return;
+    const { key, binding, decision, extraction } = routed;
+    if (key === undefined || extraction.kind !== 'found') return;
     if (hasEnded) {
       bindings.end(key);
       return;
@@ -53,8 +54,9 @@ export function createAnswers(learner: Learner, bindings: Bindings): Answers {
     if (decision.kind !== 'local') return;
     const isOurs = binding !== undefined && decision.adoptFrom === undefined;
     if (isOurs) {
-      // A 404 unbinds nothing, and is no use either: the row just does not slide.
-      if (response.statusCode !== 404) bindings.slide(binding);
+      // "Unknown" unbinds nothing, and is no use either: the row just does not slide.
+      const isUnknown = response.statusCode === statusOfUnknownSession(extraction.protocol);
+      if (!isUnknown) bindings.slide(binding);
     } else if (decision.mayAdopt && accepts(request, response)) {
       bindings.adopt(key, decision.adoptFrom);
     }

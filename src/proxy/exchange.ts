@@ -8,8 +8,9 @@ import type { Duplex } from 'node:stream';
 import type { Decision } from '../affinity/decide.ts';
 import type { RequestHead } from '../affinity/extract.ts';
 import type { Lesson } from '../affinity/learn.ts';
-import { refusalFor, type Refusal } from '../affinity/refuse.ts';
+import { refusalFor, statusOfUnknownSession, type Refusal } from '../affinity/refuse.ts';
 import { sessionKeyOf, type SessionKey } from '../affinity/session.ts';
+import type { Cancel } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
 import type { ExchangeParts, FinishedExchange, ReceivedRequest, Tunnel } from './exchange-parts.ts';
 import { ExchangeTimes } from './exchange-times.ts';
@@ -31,6 +32,7 @@ import {
   type UpgradeAnswer,
 } from './relay.ts';
 import { hasBody, takeBody, type RequestBody } from './request-body.ts';
+import { readRequestId } from './request-id.ts';
 import { SessionStream } from './session-stream.ts';
 import type { Upstream, UpstreamRequest } from './upstream.ts';
 
@@ -55,6 +57,8 @@ export class Exchange implements Wire, RelayOwner {
   #routed: Routed | undefined;
   #relay: Relay | undefined;
   #repeatable: { upstream: Upstream; request: UpstreamRequest } | undefined;
+  /** Set while a request's body is read for its refusal. */
+  #stopReading: Cancel | undefined;
   #statusCode = 0;
   #isToPeer = false;
   #isUpgraded = false;
@@ -106,6 +110,7 @@ export class Exchange implements Wire, RelayOwner {
     const routed = this.#routed;
     this.#repeatable = undefined;
     this.#relay?.abort(error);
+    this.#stopReading?.();
     if (!routed || this.#res.headersSent) {
       this.destroy();
       return;
@@ -116,6 +121,20 @@ export class Exchange implements Wire, RelayOwner {
 
   reply(answer: Refusal, routed: Routed): void {
     this.#routed = routed;
+    const { bodyFor } = answer;
+    // A client that waits to be told to go on will not send its body.
+    if (!bodyFor || this.#awaitsContinue || !hasBody(this.fields)) {
+      this.#write(answer, routed);
+      return;
+    }
+    this.#stopReading = readRequestId(this.#req, this.#parts.clock, (requestId) => {
+      this.#stopReading = undefined;
+      const body = requestId === undefined ? answer.body : bodyFor(requestId);
+      this.#write({ ...answer, body }, routed);
+    });
+  }
+
+  #write(answer: Refusal, routed: Routed): void {
     const headers = [...answer.headers, 'content-length', String(Buffer.byteLength(answer.body))];
     if (routed.decision.kind === 'refuse' && routed.decision.why === 'moved') {
       headers.push(REFUSED_HEADER, 'moved');
@@ -293,6 +312,7 @@ export class Exchange implements Wire, RelayOwner {
   #onClose(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#stopReading?.();
     if (!this.#res.writableFinished && !this.#isUpgraded) {
       if (!this.#wasCut) this.#statusCode = CLIENT_LEFT;
       this.#relay?.abort(new Error('the client left'));
@@ -340,6 +360,7 @@ export class Exchange implements Wire, RelayOwner {
  * would make the client give a live session up (invariant 11).
  */
 function isFalseNotFound({ decision, extraction }: Routed, statusCode: number): boolean {
-  if (statusCode !== 404 || decision.why !== 'peers-inconclusive') return false;
-  return extraction.kind === 'found' && extraction.protocol.mintedBy !== 'client';
+  if (decision.why !== 'peers-inconclusive' || extraction.kind !== 'found') return false;
+  const { protocol } = extraction;
+  return protocol.mintedBy !== 'client' && statusCode === statusOfUnknownSession(protocol);
 }

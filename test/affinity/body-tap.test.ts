@@ -5,6 +5,7 @@ import { createExtractor } from '../../src/affinity/extract.ts';
 import { createLearner, type BodyTap } from '../../src/affinity/learn.ts';
 import type { RequestHead, ResponseHead } from '../../src/affinity/raw-headers.ts';
 import { createTestClock } from '../support/clock.ts';
+import { cutText, passBody } from './bodies.ts';
 import { answer, get, machine, post, protocolsOf } from './heads.ts';
 
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,socket.io,signalr,cookie:sid');
@@ -28,34 +29,6 @@ function openTap(request: RequestHead, response: ResponseHead): BodyTap {
   const tap = tapFor(request, response);
   assert.ok(tap);
   return tap;
-}
-
-interface Passed {
-  /** All that went out, in the end. */
-  readonly out: string;
-  readonly id: string | undefined;
-  /** What went out before the lesson. */
-  readonly early: string;
-}
-
-function pass(tap: BodyTap, chunks: readonly string[]): Passed {
-  let [out, early] = ['', ''];
-  let id: string | undefined;
-  const take = ({ out: bytes, lesson }: ReturnType<BodyTap['end']>): void => {
-    out += Buffer.from(bytes ?? []).toString('latin1');
-    assert.ok(id === undefined || lesson === undefined, 'one lesson a body');
-    if (lesson) id = lesson.id;
-    else if (id === undefined) early = out;
-  };
-  for (const chunk of chunks) {
-    const bytes = Buffer.from(chunk, 'latin1');
-    const pushed = tap.push(bytes);
-    take({ ...pushed, out: pushed.out && Buffer.from(pushed.out) });
-    // The wire may use the memory of a chunk again once it was taken.
-    bytes.fill(0);
-  }
-  take(tap.end());
-  return { out, id, early };
 }
 
 const OPEN =
@@ -85,7 +58,7 @@ const ENGINE_IO: readonly (readonly [claim: string, body: string, id: string | u
 for (const [claim, body, id] of ENGINE_IO) {
   test(`the open packet of Engine.IO teaches: ${claim}`, () => {
     for (const chunks of [[body], body.split('')]) {
-      const passed = pass(openTap(POLL, POLLED), chunks);
+      const passed = passBody(openTap(POLL, POLLED), chunks);
       assert.equal(passed.id, id);
       assert.equal(passed.out, body);
       if (id !== undefined) assert.equal(passed.early, '', 'nothing goes out before it is learned');
@@ -109,7 +82,7 @@ const SIGNALR: readonly (readonly [claim: string, body: string, id: string | und
 for (const [claim, body, id] of SIGNALR) {
   test(`a negotiation of SignalR teaches ${claim}`, () => {
     for (const chunks of [[body], body.split('')]) {
-      const passed = pass(openTap(NEGOTIATE, NEGOTIATED), chunks);
+      const passed = passBody(openTap(NEGOTIATE, NEGOTIATED), chunks);
       assert.equal(passed.id, id);
       assert.equal(passed.out, body);
     }
@@ -195,17 +168,11 @@ test('however a body is cut, it teaches the same and comes out the same', () => 
   const anyCuts = fc.array(fc.nat(), { maxLength: 12 });
   fc.assert(
     fc.property(fc.oneof(anyBody, fc.constant(OPEN)), anyCuts, (body, cuts) => {
-      const whole = pass(openTap(POLL, POLLED), [body]);
-      const inPieces = pass(openTap(POLL, POLLED), cut(body, cuts));
+      const whole = passBody(openTap(POLL, POLLED), [body]);
+      const inPieces = passBody(openTap(POLL, POLLED), cutText(body, cuts));
       assert.equal(whole.out, body);
       assert.deepEqual({ ...inPieces, early: '' }, { ...whole, early: '' });
     }),
     { numRuns: 2_000 },
   );
 });
-
-/** Cuts a text at any places. */
-function cut(text: string, places: readonly number[]): string[] {
-  const at = [...new Set(places.map((place) => place % (text.length + 1)))].sort((a, b) => a - b);
-  return [...at, text.length].map((end, i) => text.slice(at[i - 1] ?? 0, end));
-}

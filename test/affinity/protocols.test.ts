@@ -10,12 +10,12 @@ test('protocols keep the order in which they are named', () => {
   const names = protocolsOf(' rpc, cookie:sid ,mcp-sse,mcp,cookie:__Host-id').map(
     ({ name }) => name,
   );
-  assert.deepEqual(names, ['rpc', 'cookie:sid', 'mcp-sse', 'mcp', 'cookie:__Host-id']);
+  assert.deepEqual(names, ['rpc', 'cookie:sid', 'mcp-sse', 'mcp', 'mcp-tasks', 'cookie:__Host-id']);
 });
 
 // prettier-ignore
 const LISTS: readonly (readonly [claim: string, text: string, names: readonly string[]])[] = [
-  ['in a group', 'mcp,path:^/(a,b),rpc', ['mcp', 'path:^/(a,b)', 'rpc']],
+  ['in a group', 'mcp,path:^/(a,b),rpc', ['mcp', 'mcp-tasks', 'path:^/(a,b)', 'rpc']],
   ['in a class', 'path:^/([^,/]+),rpc', ['path:^/([^,/]+)', 'rpc']],
   ['in a class that holds brackets', 'path:^/([^\\](,]+),rpc', ['path:^/([^\\](,]+)', 'rpc']],
   ['in a count', 'path:^/(a{1,3}),rpc', ['path:^/(a{1,3})', 'rpc']],
@@ -40,7 +40,7 @@ test('the name of a header has no case', () => {
 test('ids of rpc may be minted by app and client', () => {
   assert.deepEqual(
     protocolsOf('mcp,mcp-sse,rpc,cookie:sid,socket.io,signalr').map(({ mintedBy }) => mintedBy),
-    ['app', 'app', 'either', 'app', 'app', 'app'],
+    ['app', 'app', 'app', 'either', 'app', 'app', 'app'],
   );
   assert.deepEqual(
     protocolsOf('query:a,header:a,path:^/(a)').map(({ mintedBy }) => mintedBy),

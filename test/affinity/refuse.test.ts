@@ -1,10 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { WHYS } from '../../src/affinity/decide.ts';
-import { refusalFor } from '../../src/affinity/refuse.ts';
+import { refusalFor, statusOfUnknownSession } from '../../src/affinity/refuse.ts';
+import type { Protocol } from '../../src/affinity/protocol.ts';
 import { protocolsOf } from './heads.ts';
 
-const [mcp, mcpSse, rpc, cookie] = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
+const PROTOCOLS = protocolsOf(
+  'mcp,mcp-sse,rpc,cookie:sid,socket.io,signalr,path:^/(a),query:a,header:a',
+);
+const byName = (name: string): Protocol | undefined =>
+  PROTOCOLS.find((other) => other.name === name);
+const [mcp, mcpSse, rpc] = ['mcp', 'mcp-sse', 'rpc'].map(byName);
 
 function headerOf(headers: readonly string[], name: string): string | undefined {
   const at = headers.indexOf(name);
@@ -24,8 +30,55 @@ test('an unknown session of MCP is what its clients take for the sign to start a
   }
 });
 
+test('an unknown session of MCP is told in an error that names its request', () => {
+  for (const id of [7, 'seven', '"\n']) {
+    const { bodyFor } = refusalFor(404, 'owner-gone', mcp);
+    assert.deepEqual(JSON.parse(bodyFor?.(id) ?? ''), {
+      jsonrpc: '2.0',
+      error: { code: -32001, message: 'Session not found' },
+      id,
+    });
+  }
+});
+
+test('an unknown task of MCP is told as its extension says', () => {
+  const { status, bodyFor } = refusalFor(404, 'owner-gone', byName('mcp-tasks'));
+  assert.equal(status, 404);
+  assert.deepEqual(JSON.parse(bodyFor?.(70) ?? ''), {
+    jsonrpc: '2.0',
+    error: { code: -32602, message: 'Failed to retrieve task: Task not found' },
+    id: 70,
+  });
+});
+
+test('an unknown session of Socket.IO is what Engine.IO itself says', () => {
+  const { status, headers, body } = refusalFor(404, 'owner-gone', byName('socket.io'));
+  assert.equal(status, 400);
+  assert.equal(headerOf(headers, 'content-type'), 'application/json');
+  assert.equal(body, '{"code":1,"message":"Session ID unknown"}');
+});
+
+test('the answer is the same for a session that never was, is another Machine’s, or is gone', () => {
+  for (const protocol of [undefined, ...PROTOCOLS]) {
+    const [one, ...others] = WHYS.map((why) => {
+      const { bodyFor, ...refusal } = refusalFor(404, why, protocol);
+      return JSON.stringify([refusal, bodyFor?.(1)]);
+    });
+    for (const other of others) assert.equal(other, one);
+  }
+});
+
+test('an app of Socket.IO says 400 to a session that it does not know, all others say 404', () => {
+  for (const protocol of PROTOCOLS) {
+    assert.equal(statusOfUnknownSession(protocol), protocol.name === 'socket.io' ? 400 : 404);
+  }
+});
+
 test('an unknown session of other protocols is a problem document', () => {
-  for (const protocol of [rpc, cookie, undefined]) {
+  for (const protocol of [
+    ...['rpc', 'cookie:sid', 'signalr', 'path:^/(a)'].map(byName),
+    undefined,
+  ]) {
     const { headers, body } = refusalFor(404, 'unknown-session', protocol);
     assert.equal(headerOf(headers, 'content-type'), 'application/problem+json');
     assert.deepEqual(JSON.parse(body), {

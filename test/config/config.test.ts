@@ -34,7 +34,7 @@ test('nothing has to be set', () => {
   assert.equal(upstreamUrl.origin, 'http://127.0.0.1:3000');
   assert.deepEqual(
     protocols.map(({ name }) => name),
-    ['mcp', 'mcp-sse', 'rpc'],
+    ['mcp', 'mcp-tasks', 'mcp-sse', 'rpc'],
   );
   assert.deepEqual(rest, {
     host: '::',

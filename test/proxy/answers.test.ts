@@ -13,7 +13,7 @@ import { createTestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
 const [SELF, GONE] = [machineId('aa'), machineId('bb')];
-const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
+const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid,socket.io');
 const extract = createExtractor(PROTOCOLS, { hints: true });
 
 /** What the store was told to do, each as one line. */
@@ -86,6 +86,8 @@ describe('an answer within a session', () => {
     readonly writes: readonly string[];
   }[] = [
     { claim: 'slides it', isBound: true, response: OK, writes: ['slide s'] },
+    { claim: 'does not slide it if Engine.IO does not know it', isBound: true, request: get('/?sid=s'), response: answer(400), writes: [] },
+    { claim: 'slides it with a 400 of any other protocol', isBound: true, response: answer(400), writes: ['slide s'] },
     { claim: 'slides it though the app fails', isBound: true, response: answer(500), writes: ['slide s'] },
     { claim: 'slides it with a 304', isBound: true, request: get('/', ...SESSION), response: answer(304), writes: ['slide s'] },
     { claim: 'does not slide it with a 404, and does not end it', isBound: true, response: answer(404), writes: [] },

@@ -1,0 +1,66 @@
+/**
+ * The tasks of MCP 2026-07-28, which has no sessions: a call may be answered by a task, and what is
+ * asked of that task later has to reach the Machine that has it (extension `io.modelcontextprotocol/
+ * tasks`, SEP-2663, "Streamable HTTP: Routing Headers"). The tasks of 2025-11-25 live in a session.
+ *
+ *     { "jsonrpc": "2.0", "id": 1, "result": { "resultType": "task", "taskId": "786512e2", ... } }
+ *
+ * A task ends by expiry: one that is cancelled may still be asked for.
+ */
+import { asObject, asText, parseJson } from './json.ts';
+import { isMcpWithoutSessions } from './mcp-revision.ts';
+import { CONFLICT, createHeaderReader } from './places.ts';
+import type { Protocol, Reading } from './protocol.ts';
+import type { RequestHead } from './raw-headers.ts';
+
+const TASK_METHODS: ReadonlySet<string> = new Set(['tasks/get', 'tasks/update', 'tasks/cancel']);
+/** What may be answered by a task ("Supported Methods"). */
+const MAKES_TASKS: ReadonlySet<string> = new Set(['tools/call']);
+const NAME_HEADER = 'mcp-name';
+/** How a header holds what is no plain text (SEP-2243, "Value Encoding"); the marks have their case. */
+const ENCODED = /^=\?base64\?([A-Za-z0-9+/]*={0,2})\?=$/;
+
+const readMethod = createHeaderReader('mcp-method');
+const readName = createHeaderReader(NAME_HEADER);
+
+export const MCP_TASKS: Protocol = {
+  name: 'mcp-tasks',
+  sources: [{ in: 'head', header: NAME_HEADER, read: readTaskOfRequest }],
+  mintedBy: 'app',
+  lessons: [
+    {
+      from: 'body',
+      mayAnswer: mayMakeTask,
+      contentTypes: ['application/json'],
+      begin: /[\s{]/,
+      read: readTaskOfMessage,
+    },
+    { from: 'sse-message', mayAnswer: mayMakeTask, read: readTaskOfMessage },
+  ],
+  refusal: 'mcp-task',
+  endsBy: 'expiry',
+  isMcp: false,
+};
+
+function hasMethodOf(methods: ReadonlySet<string>, head: RequestHead): boolean {
+  const method = readMethod(head);
+  if (typeof method !== 'string' || !methods.has(method)) return false;
+  return head.method === 'POST' && isMcpWithoutSessions(head);
+}
+
+function mayMakeTask(head: RequestHead): boolean {
+  return hasMethodOf(MAKES_TASKS, head);
+}
+
+function readTaskOfRequest(head: RequestHead): Reading {
+  if (!hasMethodOf(TASK_METHODS, head)) return undefined;
+  const name = readName(head);
+  if (name === undefined || name === CONFLICT) return name;
+  const encoded = ENCODED.exec(name)?.[1];
+  return encoded === undefined ? name : Buffer.from(encoded, 'base64').toString('latin1');
+}
+
+function readTaskOfMessage(message: string): string | undefined {
+  const result = asObject(asObject(parseJson(message))?.result);
+  return result?.resultType === 'task' ? asText(result.taskId) : undefined;
+}
