@@ -6,12 +6,14 @@ import type { MachineId } from '../../../src/affinity/session.ts';
 import { systemClock } from '../../../src/clock.ts';
 import type { SimulatedMachine } from '../../../src/simulator/machine.ts';
 import { startSimulation, type Simulation } from '../../../src/simulator/simulation.ts';
+import { journalNow } from '../apps/journal.ts';
 import { createLedger, type Ledger } from './ledger.ts';
 import type { Target } from './target.ts';
 import { until } from './until.ts';
 
 export interface Fleet {
   readonly target: Target;
+  readonly simulation: Simulation;
   readonly machines: readonly SimulatedMachine[];
   readonly ledger: Ledger;
   machine(id: string): SimulatedMachine;
@@ -76,8 +78,10 @@ function fleetOf(
   sidecarPids: ReadonlyMap<MachineId, number>,
 ): Fleet {
   const { url, machines } = simulation;
+  for (const machine of machines) watchMemory(machine, ledger);
   return {
     target: { url, hints },
+    simulation,
     machines,
     ledger,
     machine: (id) => {
@@ -96,4 +100,17 @@ function fleetOf(
       await simulation.close();
     },
   };
+}
+
+/** Whatever takes a Machine's memory is told to the ledger. */
+export function watchMemory(machine: SimulatedMachine, ledger: Ledger): void {
+  const takers = ['stop', 'crash', 'destroy'] as const;
+  for (const taker of takers) {
+    const take = machine[taker].bind(machine);
+    machine[taker] = async () => {
+      const from = journalNow();
+      await take();
+      ledger.noteLoss({ machine: machine.id, from, until: journalNow() });
+    };
+  }
 }
