@@ -6,9 +6,9 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
 import type { SimulatedMachine } from '../../src/simulator/machine.ts';
-import { readinessAt } from '../support/readiness.ts';
 import { ADMIN_TOKEN, beginFault } from './chaos/faults.ts';
 import { planRounds, type Round } from './chaos/plan.ts';
+import { beReady } from './chaos/readiness.ts';
 import { countsOf, requestsTotalAt } from './chaos/requests-total.ts';
 import { startCrowd } from './crowd/crowd.ts';
 import type { Visit } from './crowd/guest.ts';
@@ -24,7 +24,8 @@ const SEED = Number(process.env.CHAOS_SEED ?? DEFAULT_SEED);
 const CHAOS_MS = Number(process.env.CHAOS_SECONDS ?? 60) * 1_000;
 /** For what comes before and after, on a busy computer. */
 const TIMEOUT_MS = CHAOS_MS + 300_000;
-const READY_WITHIN_MS = 10_000;
+/** Of each part: the runner's own limit is too short for a long chaos. */
+const LONG = { timeout: TIMEOUT_MS };
 const MACHINES = 5;
 const CLIENT_LEFT = 499;
 const CLIENTS = {
@@ -57,12 +58,16 @@ test(
     let visits: readonly Visit[] = [];
 
     await t.test('all clients have a session', () => crowd.arrived());
-    await t.test('faults come and go', () => makeChaos(t, fleet, places));
+    await t.test('faults come and go', LONG, () => makeChaos(t, fleet, places));
     await t.test('everything is ready within ten seconds of the last one', () => beReady(places));
-    await t.test('every client has an answer again, of its session or a new one', async () => {
-      visits = await crowd.end();
-      for (const line of [...tableOf(visits), ...cutsOf(visits)]) t.diagnostic(line);
-    });
+    await t.test(
+      'every client has an answer again, of its session or a new one',
+      LONG,
+      async () => {
+        visits = await crowd.end();
+        for (const line of [...tableOf(visits), ...cutsOf(visits)]) t.diagnostic(line);
+      },
+    );
     await t.test('only who was on a Machine that lost its memory has lost a session', () => {
       assert.deepEqual(faultsOf(visits, ledger), []);
     });
@@ -107,20 +112,6 @@ async function liveThrough(
     }),
   );
   await systemClock.sleep(pauseMs);
-}
-
-async function beReady(machines: readonly SimulatedMachine[]): Promise<void> {
-  const startedAt = systemClock.monotonicMs();
-  await until(async () => {
-    const statuses = await Promise.all(
-      machines.map(async ({ id, ports }) => ({ id, ...(await readinessAt(ports.admin)) })),
-    );
-    return statuses
-      .filter(({ status, fleet }) => status !== 200 || fleet.others !== MACHINES - 1)
-      .map(({ id, status, reason = '', fleet }) => `${id}: ${status} ${reason}, ${fleet.others}`);
-  });
-  const tookMs = systemClock.monotonicMs() - startedAt;
-  assert.ok(tookMs <= READY_WITHIN_MS, `it took ${Math.round(tookMs)} ms`);
 }
 
 /** Of a Machine whose processes have lived through all of it. */
