@@ -27,6 +27,13 @@ const BEGINNINGS: Readonly<Record<FaultName, Begin>> = {
     machine.suspend();
     return Promise.resolve(() => awake(machine));
   },
+  'no-sidecar': async (machine) => {
+    await machine.stopSidecar();
+    return async () => {
+      await machine.startSidecar();
+      return machine;
+    };
+  },
   partition: (machine, { simulation: { network } }) => {
     const undoIn = network.cut({ from: 'machines', to: machine.id });
     const undoOut = network.cut({ from: machine.id, to: 'machines' });

@@ -7,6 +7,8 @@ export const FAULT_NAMES = [
   /** Told to end, and started again. */
   'stop',
   'suspend',
+  /** Its sidecar ends while the app goes on, and is started again. */
+  'no-sidecar',
   /** No other Machine reaches it, and it reaches none; the edge does. */
   'partition',
   /** The edge does not reach it; the others do. */
@@ -34,7 +36,7 @@ export interface Round {
   readonly pauseMs: number;
 }
 
-/** Nothing here takes a Machine's memory, so that one Machine lives through it all. */
+/** Nothing here ends a process, so that those of one Machine live through it all. */
 const HARMLESS: readonly FaultName[] = ['suspend', 'partition', 'cut-off', 'slow', 'drain'];
 const SURVIVOR = 0;
 
