@@ -142,6 +142,8 @@ async function tryMachine(
   });
   onEnd(attempt, giveBack);
   if (attempt.kind === 'unreachable') return 'unreached';
+  // What goes wrong until somebody takes the socket shows in its being closed.
+  if (attempt.kind === 'upgraded') attempt.socket.on('error', () => undefined);
   await arrival(options.lineTo(machine), options.signal);
   return attempt;
 }

@@ -35,12 +35,15 @@ export function relayAnswer(
   });
   // What has gone wrong shows in 'close', which always follows.
   response.on('error', () => undefined);
-  response.once('close', () => {
+  const end = (): void => {
     // What has come before it broke off still arrives.
     if (!response.complete) arriving.end();
     // An answer given before the request was read: the connection is of no more use.
     if (!request.writableFinished) request.destroy();
-  });
+  };
+  // On a slow line it may have broken off before its head arrived.
+  if (response.closed) end();
+  else response.once('close', end);
 }
 
 /** Passes on the answer to an upgrade that was accepted, and then the bytes of both sides. */

@@ -27,12 +27,15 @@ export function splice(
 function closeTogether(from: Socket, to: Socket, line: Line): void {
   // The reset itself is dealt with on 'close', which always follows.
   from.on('error', () => undefined);
-  from.once('close', (hadError) => {
+  const close = (hadError: boolean): void => {
     // Where both have ended, what is still on the line arrives before its end does.
     if (!hadError && from.readableEnded && from.writableEnded) return;
     void line.notSilent().then(() => {
       if (hadError) to.resetAndDestroy();
       else to.destroy();
     });
-  });
+  };
+  // On a slow line it may have closed before the two were joined.
+  if (from.closed) close(from.errored !== null);
+  else from.once('close', close);
 }

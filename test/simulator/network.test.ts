@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { promises as dns } from 'node:dns';
 import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
+import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -145,6 +146,46 @@ test('a slow line makes an answer late by its delay both ways', async (t) => {
   assert.equal((await passing(clock, ask(edge.url))).body, 'a1');
   assert.ok((edge.records[0]?.ms ?? 0) >= 600);
 });
+
+/** What the Machine sends at the end of a slow line, all at once, before it breaks off. */
+const BROKEN_OFF: readonly [what: string, headers: Record<string, string>, head: string][] = [
+  ['an answer', {}, 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf'],
+  [
+    'a socket',
+    { connection: 'Upgrade', upgrade: 'websocket' },
+    'HTTP/1.1 101 Yes\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+  ],
+];
+
+for (const [what, headers, head] of BROKEN_OFF) {
+  test(`${what} that broke off before its head has arrived breaks off at the client`, async (t) => {
+    const closed = Promise.withResolvers<undefined>();
+    const breakOff = ({ socket, headers: { upgrade } }: IncomingMessage): void => {
+      socket.once('close', () => closed.resolve(undefined));
+      socket.write(head, () => {
+        if (upgrade === undefined) socket.destroy();
+        else socket.resetAndDestroy();
+      });
+    };
+    const machine = await startMachine(t, 'a1', breakOff);
+    machine.server.on('upgrade', breakOff);
+    const { edge, network, clock } = await startPlace(t, [machine]);
+    network.delay({ from: 'edge', to: A }, 300);
+    const client = connect(Number(new URL(edge.url).port), '127.0.0.1');
+    client.on('error', () => undefined);
+    client.resume();
+    const fields = Object.entries({ host: 'x', ...headers }).map(([name, value]) => {
+      return `${name}: ${value}\r\n`;
+    });
+    client.write(`GET / HTTP/1.1\r\n${fields.join('')}\r\n`);
+    const isGone = new Promise((resolve) => client.once('close', resolve));
+    await passing(clock, closed.promise);
+    // The edge sees it before the time is over that the head takes.
+    for (let turn = 0; turn < 100; turn += 1) await nextTurn();
+    await passing(clock, isGone);
+    assert.equal(edge.records.length, 1);
+  });
+}
 
 interface Neighbours {
   readonly network: NetworkFaults;
