@@ -96,7 +96,7 @@ function isReadable(
   { statusCode, rawHeaders }: ResponseHead,
   contentTypes: readonly string[],
 ): boolean {
-  if (statusCode !== 200) return false;
+  if (statusCode < 200 || statusCode >= 300) return false;
   const isOfType = contentTypes.some((type) => headerIncludes(rawHeaders, 'content-type', type));
   if (!isOfType) return false;
   const isEncoded = headerIncludes(rawHeaders, 'content-encoding', '');

@@ -65,6 +65,8 @@ export class Relay implements AnswerSink, LateHead {
   /** Bytes of a body of known length that have not come yet; undefined for a stream. */
   #remaining: number | undefined;
   #mayTrail = false;
+  /** Ours: nothing else can be answered, though it may wait for the body that came with it. */
+  #isHeadWritten = false;
   #isHeadOnTheWire = false;
   /** What arrived while the head was held. */
   #held: Buffer[] | undefined;
@@ -125,7 +127,7 @@ export class Relay implements AnswerSink, LateHead {
       step();
     } catch (error) {
       const reason = error instanceof Error ? error : new Error(String(error));
-      this.#state = this.#isHeadOnTheWire ? 'flowing' : 'waiting';
+      this.#state = this.#isHeadWritten ? 'flowing' : 'waiting';
       this.onError(reason);
       this.#source?.abort(reason);
     }
@@ -145,8 +147,7 @@ export class Relay implements AnswerSink, LateHead {
 
   onError(error: Error): void {
     if (this.#state === 'done') return;
-    // A head that waits for the body that came with it is given already, though nobody has seen it.
-    const wasFlowing = this.#state === 'flowing' || this.#res.headersSent;
+    const wasFlowing = this.#state === 'flowing' || this.#isHeadWritten;
     this.#state = 'done';
     if (!wasFlowing) {
       this.#owner.onFailedBeforeHead(error);
@@ -182,6 +183,7 @@ export class Relay implements AnswerSink, LateHead {
     this.#mayTrail = isStream && this.#res.req.httpVersion !== '1.0';
     this.#owner.onFlowing(statusCode, isStream);
     this.#res.writeHead(statusCode, this.#headersOut(rawHeaders) as string[]);
+    this.#isHeadWritten = true;
     // A head whose body has come with it leaves in one write with it; any other leaves now.
     if (isStream) this.#flushHead();
     else this.#flusher.add(this);

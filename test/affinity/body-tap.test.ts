@@ -1,13 +1,19 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
+import ts from 'typescript';
 import { createExtractor } from '../../src/affinity/extract.ts';
 import { createLearner, type BodyTap } from '../../src/affinity/learn.ts';
+import type { Protocol } from '../../src/affinity/protocol.ts';
 import type { RequestHead, ResponseHead } from '../../src/affinity/raw-headers.ts';
 import { createTestClock } from '../support/clock.ts';
 import { cutText, passBody } from './bodies.ts';
 import { answer, get, machine, post, protocolsOf } from './heads.ts';
 
+const README = path.join(import.meta.dirname, '../../README.md');
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,socket.io,signalr,cookie:sid');
 const extract = createExtractor(PROTOCOLS, { hints: true });
 const learner = createLearner(PROTOCOLS, {
@@ -175,4 +181,18 @@ test('however a body is cut, it teaches the same and comes out the same', () => 
     }),
     { numRuns: 2_000 },
   );
+});
+
+test('a protocol of one’s own is a row: the example of the README learns, and is found again', () => {
+  const source = /```ts\n(\/\*\* A PUT reserves[^]*?)```/.exec(readFileSync(README, 'utf8'))?.[1];
+  const script = ts.transpile(source ?? '').replace('export const GRAPHQL_SSE =', 'GRAPHQL_SSE =');
+  const protocol = runInNewContext(script) as Protocol;
+  const options = { hints: true, self: machine('me'), clock: createTestClock() };
+  const request: RequestHead = { ...get('/graphql/stream'), method: 'PUT' };
+  const response = answer(201, 'content-type', 'text/plain; charset=utf-8');
+  const { tap } = createLearner([protocol], options).fromHead(request, { kind: 'none' }, response);
+  assert.ok(tap);
+  assert.equal(passBody(tap, ['b1f8', '7e1a']).id, 'b1f87e1a');
+  const found = createExtractor([protocol], options)(get('/graphql/stream?token=b1f87e1a'));
+  assert.equal(found.kind === 'found' && found.id, 'b1f87e1a');
 });

@@ -89,7 +89,7 @@ test('serve says in one line what it is, serves, and ends with code 0 on a signa
   const { version, machine, upstream, protocols, store, fleet } = serving;
   assert.match(String(version), /^\d/);
   assert.deepEqual([machine, upstream], ['m1', url]);
-  assert.deepEqual(protocols, ['mcp', 'mcp-sse', 'rpc']);
+  assert.deepEqual(protocols, ['mcp', 'mcp-tasks', 'mcp-sse', 'rpc']);
   assert.equal((store as Line).kind, 'memory');
   assert.equal((fleet as Line).kind, 'off');
   const ports = serving.ports as Readonly<Record<string, number>>;
