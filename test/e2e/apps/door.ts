@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 
 export interface Door {
+  /** One that ends with a slash stands for all that begin with it. */
   readonly paths: readonly string[];
   handle(request: IncomingMessage, response: ServerResponse): void | Promise<void>;
   /** Undefined: no WebSockets here. */

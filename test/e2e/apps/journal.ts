@@ -16,16 +16,16 @@ export type JournalEntry = { readonly at: number } & (
 const MARK = '@journal ';
 
 export function noteOpened(session: string): void {
-  write({ kind: 'opened', session, at: now() });
+  write({ kind: 'opened', session, at: journalNow() });
 }
 
 export function noteEnded(session: string): void {
-  write({ kind: 'ended', session, at: now() });
+  write({ kind: 'ended', session, at: journalNow() });
 }
 
 export function noteRequest(request: IncomingMessage, session: string, isKnown: boolean): void {
   const requestId = request.headers['fly-request-id']?.toString() ?? '';
-  write({ kind: 'request', requestId, session, isKnown, at: now() });
+  write({ kind: 'request', requestId, session, isKnown, at: journalNow() });
 }
 
 /** Undefined for every other line. */
@@ -38,6 +38,7 @@ function write(entry: JournalEntry): void {
   process.stdout.write(`${MARK}${JSON.stringify(entry)}\n`);
 }
 
-function now(): number {
+/** In ms, on the one clock that all processes of this computer share. */
+export function journalNow(): number {
   return performance.timeOrigin + performance.now();
 }

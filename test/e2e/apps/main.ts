@@ -5,14 +5,29 @@
 import { createServer } from 'node:http';
 import { createCookieDoor } from './cookie.ts';
 import { urlOf, type Door } from './door.ts';
+import { createGraphQlDoor } from './graphql.ts';
 import { createMcpSseDoor } from './mcp-sse.ts';
 import { createMcpDoor } from './mcp.ts';
 import { createRpcDoor } from './rpc.ts';
+import { createSignalRDoor } from './signalr.ts';
+import { createSocketIoDoor } from './socket-io.ts';
+import { createSockJsDoor } from './sockjs.ts';
 
-const doors = [createMcpDoor(), createMcpSseDoor(), createRpcDoor(), createCookieDoor()];
+const doors = [
+  createMcpDoor(),
+  createMcpSseDoor(),
+  createRpcDoor(),
+  createCookieDoor(),
+  createSocketIoDoor(),
+  createSockJsDoor(),
+  createSignalRDoor(),
+  createGraphQlDoor(),
+];
 
 function doorOf(path: string): Door | undefined {
-  return doors.find(({ paths }) => paths.includes(path));
+  const leadsTo = (known: string): boolean =>
+    known.endsWith('/') ? path.startsWith(known) : path === known;
+  return doors.find(({ paths }) => paths.some(leadsTo));
 }
 
 const server = createServer((request, response) => {

@@ -22,7 +22,7 @@ export function createRpcDoor(): Door {
     sessions.set(id, { count: 0 });
     noteOpened(id);
     response.setHeader('x-session-id', id);
-    answerJson(response, 200, { ...HERE, session: id });
+    answerJson(response, 200, { ...HERE, session: id, count: 0 });
   }
 
   function sessionOf(request: IncomingMessage): Session | undefined {

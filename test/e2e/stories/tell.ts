@@ -5,9 +5,13 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Target } from '../support/target.ts';
 import { tellCookieStory } from './cookie.ts';
+import { tellGraphQlStory } from './graphql.ts';
 import { tellMcpSseStory } from './mcp-sse.ts';
 import { tellMcpStory } from './mcp.ts';
 import { tellRpcStory } from './rpc.ts';
+import { tellSignalRStory } from './signalr.ts';
+import { tellSocketIoPollingStory, tellSocketIoStory } from './socket-io.ts';
+import { tellSockJsStory } from './sockjs.ts';
 import { tellUploadStory } from './upload.ts';
 
 const STORIES = {
@@ -16,6 +20,11 @@ const STORIES = {
   rpc: tellRpcStory,
   cookie: tellCookieStory,
   upload: tellUploadStory,
+  'socket.io': tellSocketIoStory,
+  'socket.io-polling': tellSocketIoPollingStory,
+  sockjs: tellSockJsStory,
+  signalr: tellSignalRStory,
+  'graphql-ws': tellGraphQlStory,
 } as const satisfies Record<string, (target: Target) => Promise<void>>;
 
 export type StoryName = keyof typeof STORIES;

@@ -1,4 +1,4 @@
-/** Three Machines with app and sidecar as processes, behind an edge that never helps affinity along. */
+/** Machines with app and sidecar as processes, behind an edge that never helps affinity along. */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -6,12 +6,14 @@ import type { MachineId } from '../../../src/affinity/session.ts';
 import { systemClock } from '../../../src/clock.ts';
 import type { SimulatedMachine } from '../../../src/simulator/machine.ts';
 import { startSimulation, type Simulation } from '../../../src/simulator/simulation.ts';
+import { journalNow } from '../apps/journal.ts';
 import { createLedger, type Ledger } from './ledger.ts';
 import type { Target } from './target.ts';
 import { until } from './until.ts';
 
 export interface Fleet {
   readonly target: Target;
+  readonly simulation: Simulation;
   readonly machines: readonly SimulatedMachine[];
   readonly ledger: Ledger;
   machine(id: string): SimulatedMachine;
@@ -23,6 +25,8 @@ export interface Fleet {
 
 export interface FleetOptions {
   readonly hints: boolean;
+  /** Three unless said otherwise. */
+  readonly machineCount?: number;
   /** Further settings of the sidecars. */
   readonly env?: Readonly<Record<string, string>>;
   /** Chooses ports among others: fleets that start at the same time must not choose the same. */
@@ -54,6 +58,7 @@ export async function startFleet(t: TestContext, options: FleetOptions): Promise
     },
     clock: systemClock,
     random: options.random ?? Math.random,
+    ...(options.machineCount !== undefined && { machineCount: options.machineCount }),
     edge: { spread: 'never-same' },
     onLine: (machine, source, line) => {
       if (process.env.E2E_LINES !== undefined) console.log(machine, source, line);
@@ -73,8 +78,10 @@ function fleetOf(
   sidecarPids: ReadonlyMap<MachineId, number>,
 ): Fleet {
   const { url, machines } = simulation;
+  for (const machine of machines) watchMemory(machine, ledger);
   return {
     target: { url, hints },
+    simulation,
     machines,
     ledger,
     machine: (id) => {
@@ -93,4 +100,17 @@ function fleetOf(
       await simulation.close();
     },
   };
+}
+
+/** Whatever takes a Machine's memory is told to the ledger. */
+export function watchMemory(machine: SimulatedMachine, ledger: Ledger): void {
+  const takers = ['stop', 'crash', 'destroy'] as const;
+  for (const taker of takers) {
+    const take = machine[taker].bind(machine);
+    machine[taker] = async () => {
+      const from = journalNow();
+      await take();
+      ledger.noteLoss({ machine: machine.id, from, until: journalNow() });
+    };
+  }
 }

@@ -16,15 +16,32 @@ export interface Decision {
   readonly status: number;
 }
 
+/** A Machine has lost its memory, in ms on the clock of the journal. */
+export interface Loss {
+  readonly machine: MachineId;
+  /** From here on what it had may be gone. */
+  readonly from: number;
+  /** What was opened until here is gone. */
+  readonly until: number;
+}
+
 export interface Ledger {
+  readonly records: readonly RequestRecord[];
+  readonly decisions: readonly Decision[];
   noteRecord(record: RequestRecord): void;
   noteLine(machine: MachineId, source: ProcessName, line: string): void;
+  noteLoss(loss: Loss): void;
+  /** When the app ended the session, or lost it with its memory; undefined while neither has happened. */
+  endOf(session: string): number | undefined;
   /** The requests whose lines have not all come yet; one that was cut may have none. */
   incomplete(): string[];
   /** How many decisions were like this. */
   count(like: Partial<Pick<Decision, 'decision' | 'why'>>): number;
-  /** What has ended a sidecar, and which promise any request has broken; none: all is well. */
-  faults(): string[];
+  /**
+   * What has ended a sidecar, and which promise any request has broken; none: all is well. Where
+   * sessions were lost, sidecars may say so.
+   */
+  faults(sessions?: 'all-live' | 'some-lost'): string[];
 }
 
 const CLIENT_LEFT = 499;
@@ -39,18 +56,47 @@ export function createLedger(): Ledger {
   const requests: Noted<'request'>[] = [];
   const openings = new Map<string, Noted<'opened' | 'ended'>>();
   const endings = new Map<string, Noted<'opened' | 'ended'>>();
+  const losses: Loss[] = [];
   const crashes: string[] = [];
 
   function noteJournal(machine: MachineId, entry: JournalEntry): void {
     if (entry.kind === 'request') requests.push({ ...entry, machine });
-    else (entry.kind === 'opened' ? openings : endings).set(entry.session, { ...entry, machine });
+    // Where a client makes up the id, a second opening is that of a Machine it should not have reached.
+    else if (entry.kind === 'ended') endings.set(entry.session, { ...entry, machine });
+    else if (!openings.has(entry.session)) openings.set(entry.session, { ...entry, machine });
+  }
+
+  function endOf(session: string): number | undefined {
+    const opening = openings.get(session);
+    const ending = endings.get(session)?.at;
+    if (!opening) return ending;
+    const lost = losses
+      .filter(({ machine, until }) => machine === opening.machine && until >= opening.at)
+      .map(({ from }) => Math.max(from, opening.at));
+    const ends = ending === undefined ? lost : [ending, ...lost];
+    return ends.length === 0 ? undefined : Math.min(...ends);
   }
 
   /** A session that has ended may be asked for anywhere; what nobody has opened has no owner. */
   function isAstray({ requestId, session, machine, isKnown, at }: Noted<'request'>): boolean {
     const opening = openings.get(session);
-    if (!opening || at >= (endings.get(session)?.at ?? Infinity)) return false;
-    return (opening.machine !== machine || !isKnown) && !wasDoubted(requestId);
+    if (!opening || at <= opening.at || at >= (endOf(session) ?? Infinity)) return false;
+    if (opening.machine === machine && isKnown) return false;
+    return !wasDoubted(requestId) && !diedUntold(requestId, machine, at);
+  }
+
+  /** Where the Machine of a hint is gone, the whole may be an id that a client made up: `user~bob`. */
+  function showsHint({ session, at }: Noted<'request'>): boolean {
+    const [id = '', hint] = session.split('~', 2);
+    return hint !== undefined && at < (endOf(id) ?? Infinity);
+  }
+
+  /** The sidecar ended with its Machine before it could say what it thought of the request. */
+  function diedUntold(requestId: string, machine: MachineId, at: number): boolean {
+    const isTold = decisions.some(
+      (line) => line.requestId === requestId && line.machine === machine,
+    );
+    return !isTold && losses.some((loss) => loss.machine === machine && loss.until >= at);
   }
 
   /**
@@ -83,6 +129,8 @@ export function createLedger(): Ledger {
   }
 
   return {
+    records,
+    decisions,
     noteRecord: (record) => void records.push(record),
     noteLine: (machine, source, line) => {
       const entry = source === 'app' ? parseJournalLine(line) : undefined;
@@ -92,6 +140,8 @@ export function createLedger(): Ledger {
       }
       if (source === 'sidecar' && line.includes('"level":60')) crashes.push(line);
     },
+    noteLoss: (loss) => void losses.push(loss),
+    endOf,
     incomplete: () => {
       const lines = new Set(decisions.map(({ requestId, machine }) => requestId + machine));
       return records
@@ -106,15 +156,17 @@ export function createLedger(): Ledger {
         ({ decision, why }) =>
           decision === (like.decision ?? decision) && why === (like.why ?? why),
       ).length,
-    faults: () => {
+    faults: (sessions = 'all-live') => {
       const found: (readonly [what: string, requestIds: readonly string[]])[] = [
         ['reached a Machine without its session', idsOf(requests.filter(isAstray))],
-        ['showed the app a hint', idsOf(requests.filter(({ session }) => session.includes('~')))],
+        ['showed the app a hint', idsOf(requests.filter(showsHint))],
         ['reached an app twice', repeated(requests)],
         ['was replayed twice', idsOf(records.filter(({ replays }) => replays > 1))],
         ['was to be replayed twice', repeated(decisions.filter(isReplay))],
         ['was forwarded twice', repeated(decisions.filter(isForward))],
-        ['was refused for good', idsOf(decisions.filter(isFinalRefusal))],
+        ...(sessions === 'some-lost'
+          ? []
+          : [['was refused for good', idsOf(decisions.filter(isFinalRefusal))] as const]),
       ];
       const broken = found.flatMap(([what, ids]) => ids.map((id) => `${id} ${what}: ${wayOf(id)}`));
       return [...crashes, ...broken];

@@ -1,0 +1,56 @@
+/**
+ * Socket.IO's own client, in the crowd. It starts a new session by itself whenever it takes the old
+ * one for lost, and does not say why.
+ */
+import { io, type Socket } from 'socket.io-client';
+import type { Target } from '../support/target.ts';
+import { countedIn, type Client, type Outcome } from './outcome.ts';
+
+/** An answer that takes longer never comes, in ms. */
+const HANGING_MS = 60_000;
+/** So long a connection is waited for before anybody looks again, in ms. */
+const CONNECTING_MS = 10_000;
+const RECONNECT_MS = 200;
+
+export function createRealSocketIoClient({ url }: Target): Client {
+  const socket = io(url, {
+    forceNew: true,
+    autoConnect: false,
+    reconnectionDelay: RECONNECT_MS,
+    reconnectionDelayMax: 2 * RECONNECT_MS,
+  });
+
+  async function call(): Promise<Outcome> {
+    if (!(await isConnected(socket))) return { kind: 'cut', how: 'not connected again yet' };
+    const session = socket.io.engine.id;
+    const lost = Promise.withResolvers<Outcome>();
+    const onDisconnect = (reason: string): void => lost.resolve({ kind: 'cut', how: reason });
+    socket.once('disconnect', onDisconnect);
+    const answered = socket.timeout(HANGING_MS).emitWithAck('count') as Promise<unknown>;
+    const outcome = answered.then(
+      (counted) => countedIn(session, JSON.stringify(counted)),
+      (error: unknown): Outcome => ({ kind: 'wrong', what: String(error) }),
+    );
+    const first = await Promise.race([outcome, lost.promise]);
+    socket.off('disconnect', onDisconnect);
+    return first;
+  }
+
+  return { open: call, call, leave: () => void socket.disconnect() };
+}
+
+async function isConnected(socket: Socket): Promise<boolean> {
+  if (socket.connected) return true;
+  socket.connect();
+  return new Promise((resolve) => {
+    const onConnect = (): void => {
+      clearTimeout(timer);
+      resolve(true);
+    };
+    const timer = setTimeout(() => {
+      socket.off('connect', onConnect);
+      resolve(false);
+    }, CONNECTING_MS);
+    socket.once('connect', onConnect);
+  });
+}

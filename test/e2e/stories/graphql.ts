@@ -1,0 +1,44 @@
+/** graphql-ws's own client: queries and subscriptions over one connection, which is the session. */
+import assert from 'node:assert/strict';
+import { createClient } from 'graphql-ws';
+import { WebSocket } from 'ws';
+import { z } from 'zod';
+import { Counted } from '../support/mcp-client.ts';
+import type { Target } from '../support/target.ts';
+
+const Queried = z.object({ data: z.object({ count: Counted }) });
+const Step = z.object({ data: z.object({ steps: Counted }) });
+
+export async function tellGraphQlStory({ url }: Target): Promise<void> {
+  const client = createClient({
+    url: `${url.replace(/^http/, 'ws')}/graphql`,
+    webSocketImpl: WebSocket,
+    // A session that was lost is not to be hidden by a new one.
+    retryAttempts: 0,
+    lazy: false,
+    onNonLazyError: () => undefined,
+  });
+  const ask = async (query: string): Promise<unknown[]> => {
+    const answers: unknown[] = [];
+    for await (const answer of client.iterate({ query })) answers.push(answer);
+    return answers;
+  };
+  const count = async (): Promise<Counted> => {
+    const [answer] = await ask('{ count { machine pid count } }');
+    return { ...Queried.parse(answer).data.count };
+  };
+  try {
+    const { machine, pid } = await count();
+    for (const expected of [2, 3, 4]) {
+      assert.deepEqual(await count(), { machine, pid, count: expected });
+    }
+    const steps = await ask('subscription { steps { machine pid count } }');
+    assert.deepEqual(
+      steps.map((step) => Step.parse(step).data.steps),
+      [5, 6, 7].map((expected) => ({ machine, pid, count: expected })),
+    );
+    assert.deepEqual(await count(), { machine, pid, count: 8 });
+  } finally {
+    await client.dispose();
+  }
+}
