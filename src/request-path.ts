@@ -22,6 +22,7 @@ import { createHttp1Upstream } from './http1/client.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
 import { createExplain, type Explain } from './proxy/explain.ts';
+import { createDetours } from './proxy/detours.ts';
 import { createHandler, type HandlerParts } from './proxy/handler.ts';
 import { HeadFlusher } from './proxy/head-flusher.ts';
 import { createHttpWire, type HttpWire } from './proxy/http.ts';
@@ -57,6 +58,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const { config, clock } = parts;
   const self = config.identity.machine;
   const silences = createSilences({ clock });
+  const detours = createDetours(clock);
   const peers = createFleetPeers(parts, self, silences);
   const bindings = createFleetBindings(parts, self, peers);
   const upstream = createHttp1Upstream({
@@ -75,7 +77,12 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     self,
     store: parts.store,
     directory: parts.directory,
-    presenceOf: createPresenceOf({ ...parts, silences, ownerStopped: config.ownerStopped }),
+    presenceOf: createPresenceOf({
+      ...parts,
+      silences,
+      detours,
+      ownerStopped: config.ownerStopped,
+    }),
     peers,
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
   } satisfies OwnerFinderParts;
@@ -102,6 +109,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     upstream,
     flusher: new HeadFlusher(),
     onRefused: () => parts.upstreamHealth.noteRefused(),
+    onForwarded: (decision) => detours.noteForwarded(decision),
     peers: peerUpstreams,
     clock,
     observer: createRequestObserver(parts),

@@ -14,6 +14,7 @@ export const WHYS = [
   'owner-gone',
   'moved-since-replay',
   'too-large-to-replay',
+  'detour',
   'not-owner',
   'unknown-session',
   'peers-inconclusive',
@@ -46,14 +47,15 @@ export interface RoutingFacts {
 /**
  * What is known of a Machine, without waiting for it:
  * - `running`: the directory lists it.
+ * - `detoured`: it does too, but the edge could not deliver to it just now, and the private network could.
  * - `silent`: it does too, but this Machine has just got no answer from it.
  * - `stopped`: deployed and not running. A replay wakes it, which takes longer than one try.
  * - `unlisted`: nobody knows, which proves nothing.
  * - `gone`: two readings of the directory, ten seconds apart or more, listed us and not that one;
  *   or, where `OWNER_STOPPED=gone` says so, had it stopped.
  */
-export type Presence = 'running' | 'silent' | 'stopped' | 'unlisted' | 'gone';
-export const PRESENCES = ['running', 'silent', 'stopped', 'unlisted', 'gone'] as const;
+export type Presence = 'running' | 'detoured' | 'silent' | 'stopped' | 'unlisted' | 'gone';
+export const PRESENCES = ['running', 'detoured', 'silent', 'stopped', 'unlisted', 'gone'] as const;
 
 /** Who owns the session, by store, hint and peers. */
 export type Owner =
@@ -131,6 +133,7 @@ export function decide(facts: RoutingFacts, owner: Owner, state: MachineState): 
 function bringTo(facts: RoutingFacts, owner: KnownOwner, state: MachineState): Decision {
   if (facts.wasReplayed || facts.cameBackByFallback) return forward(owner, 'moved-since-replay');
   if (!facts.isReplayable) return forward(owner, 'too-large-to-replay');
+  if (owner.presence === 'detoured') return forward(owner, 'detour');
   return replay(facts, owner, state);
 }
 
@@ -200,8 +203,8 @@ function decideUndelivered(facts: RoutingFacts, owner: KnownOwner, state: Machin
     return { kind: 'forward', to: owner.machine, why: 'owner-unreachable' };
   }
   if (owner.presence === 'gone') return decideGone(facts, owner, state);
-  if (owner.presence === 'running') return forward(owner, 'owner-unreachable');
-  return UNREACHABLE;
+  const isReachable = owner.presence === 'running' || owner.presence === 'detoured';
+  return isReachable ? forward(owner, 'owner-unreachable') : UNREACHABLE;
 }
 
 /**

@@ -1,5 +1,6 @@
 /** What an exchange is given, and whom it tells what: the types between it and its neighbours. */
 import type { Duplex } from 'node:stream';
+import type { Decision } from '../affinity/decide.ts';
 import type { RequestHead } from '../affinity/extract.ts';
 import type { RemoveHints } from '../affinity/hint.ts';
 import type { Learner } from '../affinity/learn.ts';
@@ -32,6 +33,8 @@ export interface ExchangeParts {
   readonly teachingHeaders: ReadonlySet<string>;
   /** A peer has said that a session is not its own, as we had thought. */
   readonly onMoved: (key: SessionKey, machine: MachineId) => void;
+  /** A forward for this decision was answered by its Machine. */
+  readonly onForwarded: (decision: Decision) => void;
   readonly peers: { to(peer: Peer): Upstream };
   readonly clock: Clock;
   readonly observer: ExchangeObserver;

@@ -214,10 +214,13 @@ export class Exchange implements Wire, RelayOwner {
 
   /** A forwarded answer is never looked at, as its owner has learned already; a peer's own refusal is. */
   #revealForwarded(statusCode: number, rawHeaders: string[]): Revealed {
-    const { onMoved, handler } = this.#parts;
+    const { onMoved, onForwarded, handler } = this.#parts;
     const refusal = readPeerRefusal(statusCode, rawHeaders);
     const routed = this.#routed;
-    if (!refusal || !routed) return { rawHeaders, tap: undefined };
+    if (!refusal || !routed) {
+      if (routed) onForwarded(routed.decision);
+      return { rawHeaders, tap: undefined };
+    }
     if (refusal === 'moved' && routed.key && routed.owner) onMoved(routed.key, routed.owner);
     handler.unreachable(this, routed);
     return undefined;

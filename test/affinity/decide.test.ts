@@ -78,6 +78,7 @@ const GONE_ADOPTED = known(OTHER, { ...LOST, origin: 'adopted' });
 const GONE_HINT = known(OTHER, { ...LOST, knownBy: 'hint' });
 const MUTE = known(OTHER, { presence: 'silent', isUncontested: true });
 const STOPPED = known(OTHER, { presence: 'stopped' });
+const DETOURED = known(OTHER, { presence: 'detoured' });
 const UNLISTED = known(OTHER, { presence: 'unlisted', isUncontested: true });
 const GONE_CONTESTED = known(OTHER, { presence: 'gone', origin: 'adopted' });
 
@@ -187,6 +188,10 @@ const TABLE: readonly Row[] = [
   { row: 7, claim: 'a replayed request is not replayed after a hint either', facts: REPLAYED, owner: THEIR_HINT, gives: forward('moved-since-replay') },
   { row: 7, claim: 'a replayed request is not replayed after a peer has spoken either', facts: REPLAYED, owner: BY_PEERS, gives: forward('moved-since-replay') },
   { row: 7, claim: 'a replayed request out of the replay cache is not replayed', facts: { ...REPLAYED, isFromReplayCache: true }, owner: THEIRS, gives: forward('moved-since-replay') },
+  { row: 8, claim: 'an owner that the edge could not reach just now is forwarded to', facts: {}, owner: DETOURED, gives: forward('detour') },
+  { row: 8, claim: 'a Machine of a cookie that the edge could not reach just now is forwarded to', facts: NO_ID, owner: { ...DETOURED, knownBy: 'cookie' }, gives: forward('detour') },
+  { row: 6, claim: 'what comes back from an owner that is forwarded to anyway is forwarded', facts: BACK, owner: DETOURED, gives: forward('owner-unreachable') },
+  { row: 7, claim: 'what was replayed before goes to it as to any other', facts: REPLAYED, owner: DETOURED, gives: forward('moved-since-replay') },
   { row: 8, claim: 'what is too large to replay is forwarded', facts: TOO_LARGE, owner: THEIRS, gives: forward('too-large-to-replay') },
   { row: 8, claim: 'what is too large to replay does not wait for a silent owner', facts: TOO_LARGE, owner: MUTE, gives: refuse(503, 'owner-unreachable') },
   { row: 8, claim: 'what is too large to replay is forwarded after its hint', facts: TOO_LARGE, owner: THEIR_HINT, gives: forward('too-large-to-replay') },

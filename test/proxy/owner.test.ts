@@ -51,6 +51,7 @@ interface World {
   readonly running?: readonly MachineId[];
   readonly gone?: readonly MachineId[];
   readonly silent?: readonly MachineId[];
+  readonly detoured?: readonly MachineId[];
   readonly stopped?: readonly MachineId[];
   readonly ownerStopped?: 'wake' | 'gone';
   /** What a stopped Machine has turned to at another look. */
@@ -104,6 +105,7 @@ async function finderIn(world: World): Promise<Finding> {
     presenceOf: createPresenceOf({
       directory: { ...directory, isConfirmedStopped: isStopped },
       silences: { isSilent: (machine) => world.silent?.includes(machine) ?? false },
+      detours: { has: (machine) => world.detoured?.includes(machine) ?? false },
       ownerStopped: world.ownerStopped ?? 'wake',
     }),
     peers: {
@@ -245,6 +247,8 @@ describe('on the first pass', () => {
     { claim: 'an owner that is gone may have lost its session to a peer', world: { bound: { s: B }, gone: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', presence: 'running' }, questions: 1 },
     { claim: 'a hinted owner that is gone is gone if the peers say no', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', presence: 'gone', isUncontested: true }, questions: 1 },
     { claim: 'an owner that is gone is contested by a silent peer', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, presence: 'gone', isUncontested: false }, questions: 1 },
+    { claim: 'an owner that the edge could not reach just now is not asked for', world: { bound: { s: B }, detoured: [B] }, owner: { machine: B, presence: 'detoured' }, questions: 0 },
+    { claim: 'an owner that has been silent since counts as silent', world: { bound: { s: B }, detoured: [B], silent: [B], peers: [SILENT] }, owner: { machine: B, presence: 'silent' }, questions: 1 },
     { claim: 'an owner that has just been silent is asked for again', world: { bound: { s: B }, silent: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers' }, questions: 1 },
     { claim: 'an owner that is still silent is known to be', world: { bound: { s: B }, silent: [B], peers: [SILENT] }, owner: { machine: B, presence: 'silent' }, questions: 1 },
   ];

@@ -30,7 +30,11 @@ const COULD_NOT_REACH_M1 = {
     'instance=m1;app=a;region=ams;replay_source=m2;reason=timeout;elapsed_ms=10000',
 };
 
-async function open(t: TestContext, env: Environment = {}): Promise<Opened> {
+async function open(
+  t: TestContext,
+  env: Environment = {},
+  clock: Clock = patientClock,
+): Promise<Opened> {
   const fleet = await openFleet(t, 'm1', 'm2');
   const failed: string[] = [];
   const metrics = { ...nullMetrics, replayFailed: (reason: string) => void failed.push(reason) };
@@ -40,7 +44,7 @@ async function open(t: TestContext, env: Environment = {}): Promise<Opened> {
       res.end(id);
     });
     const settings = { SESSION_ID_HINTS: 'false', ...env };
-    const parts = { clock: patientClock, ...(id === 'm2' && { metrics }) };
+    const parts = { clock, ...(id === 'm2' && { metrics }) };
     return fleet.start(id, app, settings, parts);
   };
   const [m1, m2] = [await start('m1'), await start('m2')];
@@ -83,6 +87,25 @@ describe('what the edge could not deliver', () => {
     assert.deepEqual(failed, ['timeout', 'retries_exhausted', 'other']);
   });
 
+  test('takes the private network for a while, until the edge is tried again', async (t) => {
+    let laterMs = 0;
+    const clock = { ...patientClock, monotonicMs: () => patientClock.monotonicMs() + laterMs };
+    const { ask } = await open(t, {}, clock);
+    assert.equal(await servedBy(ask(COULD_NOT_REACH_M1)), 'm1');
+    laterMs = 9_000;
+    assert.equal(await servedBy(ask()), 'm1');
+    laterMs = 11_000;
+    assert.match(await replayOf(ask()), /^instance=m1;timeout=10s;/);
+  });
+
+  test('takes it no longer once the private network fails too', async (t) => {
+    const { ask, fleet } = await open(t);
+    assert.equal(await servedBy(ask(COULD_NOT_REACH_M1)), 'm1');
+    fleet.lines.get('m1')?.leadTo(undefined);
+    await isToldToTryAgain(ask());
+    assert.match(await replayOf(ask()), /^instance=m1;timeout=1s;/);
+  });
+
   test('to another Machine than the owner is not replayed again, and says nothing of the owner', async (t) => {
     const { ask } = await open(t);
     const answering = ask({ 'fly-replay-failed': 'instance=m9;reason=no_candidate' });
@@ -92,9 +115,9 @@ describe('what the edge could not deliver', () => {
 
   test('to the Machine that a client prefers reaches it too, if that is the owner', async (t) => {
     const { ask } = await open(t);
-    assert.equal(await servedBy(ask({ 'fly-preferred-instance-unavailable': 'm1' })), 'm1');
     const other = ask({ 'fly-preferred-instance-unavailable': 'm9' });
     assert.match(await replayOf(other), /^instance=m1;/);
+    assert.equal(await servedBy(ask({ 'fly-preferred-instance-unavailable': 'm1' })), 'm1');
   });
 
   test('is a 503 with Retry-After if nobody reaches the owner, which keeps its session', async (t) => {
@@ -124,7 +147,7 @@ describe('an owner that has just not answered', () => {
   test('is not made so by what a client pretends', async (t) => {
     const { ask } = await open(t);
     for (let i = 0; i < 3; i += 1) await ask(COULD_NOT_REACH_M1).then((answer) => answer.text());
-    assert.equal(await replayOf(ask()), 'instance=m1;timeout=10s;fallback=prefer_self');
+    assert.equal(await servedBy(ask()), 'm1');
   });
 });
 

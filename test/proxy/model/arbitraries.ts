@@ -149,6 +149,7 @@ function anyScript(machine: MachineId): fc.Arbitrary<MachineScript> {
       hasConfirmedTheGone: fc.boolean(),
       stopped: fc.subarray(othersOf(machine)),
       silent: fc.subarray(othersOf(machine)),
+      detoured: fc.subarray(othersOf(machine)),
       told: fc.option(anyTold(machine), { nil: undefined, freq: 2 }),
     })
     .map((of) => ({ machine, ...of, ...(of.isGone && UNREACHABLE) }));

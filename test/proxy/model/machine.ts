@@ -62,6 +62,8 @@ export interface MachineScript {
   readonly stopped: readonly MachineId[];
   /** Whom it has just met without an answer, rightly or not any more. */
   readonly silent: readonly MachineId[];
+  /** To whom the edge could not deliver just now, and the private network could. */
+  readonly detoured: readonly MachineId[];
   /** What peers answer in place of what they know: for worlds in which nothing fits together. */
   readonly told: PeersAnswer | undefined;
 }
@@ -146,6 +148,7 @@ export async function createModelMachine(
   const presenceOf = createPresenceOf({
     directory,
     silences: { isSilent: (machine) => script.silent.includes(machine) },
+    detours: { has: (machine) => script.detoured.includes(machine) },
     ownerStopped,
   });
   const ownerParts: OwnerFinderParts = {
