@@ -170,6 +170,19 @@ describe('through the store a tally hears', () => {
   });
 });
 
+test('a counted store is shared as long as the store behind it is, and no longer', () => {
+  let isShared = true;
+  const { store } = setUp((memory) => ({
+    ...memory,
+    get isShared() {
+      return isShared;
+    },
+  }));
+  assert.equal(store.isShared, true);
+  isShared = false;
+  assert.equal(store.isShared, false);
+});
+
 describe('recounts', () => {
   function begin(t: TestContext, { behind, tally, clock }: Setting): () => Promise<void> {
     const recounts = startRecounts(behind, tally, { clock, random: () => 0 });
