@@ -127,7 +127,7 @@ class RunningSidecar implements Sidecar {
   async #openStore(): Promise<OpenedStore> {
     const { clock, logger, metrics } = this.#parts;
     const uncounted = await openStore(this.#config, this.#parts);
-    const counted = countSessions(this.#config, this.#parts, uncounted.store);
+    const counted = countSessions(this.#config, this.#parts, uncounted);
     const opened = { ...uncounted, store: counted.store };
     this.#opened = opened;
     this.#isFull = counted.isFull;
