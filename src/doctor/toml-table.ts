@@ -41,6 +41,20 @@ export class TomlTable {
     );
   }
 
+  /** For what is a text in the end, however it is written. */
+  textOfAny(name: string): string | undefined {
+    return this.#read(name, 'a text, a number, true or false', (value) =>
+      ['string', 'number', 'bigint', 'boolean'].includes(typeof value) ? String(value) : undefined,
+    );
+  }
+
+  numberOrDigits(name: string): number | undefined {
+    return this.#read(name, 'a number', (value) => {
+      if (typeof value === 'string') return /^\d{1,9}$/.test(value) ? Number(value) : undefined;
+      return typeof value === 'number' ? value : undefined;
+    });
+  }
+
   textOrBoolean(name: string): string | boolean | undefined {
     return this.#read(name, 'a text, true or false', (value) =>
       typeof value === 'string' || typeof value === 'boolean' ? value : undefined,
