@@ -71,9 +71,12 @@ export class TomlTable {
     );
   }
 
-  /** An empty one if there is none. */
+  /** An empty one if there is none; flyctl has long written `processes = []` for that. */
   table(name: string): TomlTable {
-    const values = this.#read(name, 'a table', (value) => (isTable(value) ? value : undefined));
+    const values = this.#read(name, 'a table', (value) => {
+      if (Array.isArray(value) && value.length === 0) return {};
+      return isTable(value) ? value : undefined;
+    });
     return new TomlTable(values ?? {}, this.#misfits, this.#pathOf(name));
   }
 

@@ -51,7 +51,8 @@ test('values of another type are told, all at once, and not shown', () => {
 });
 
 test('what flyctl makes the best of is read as it reads it', () => {
-  const { env, services, mounts, misfits } = tomlOf(`
+  const { env, services, mounts, processGroups, misfits } = tomlOf(`
+    processes = []
     [env]
     PORT = 8080
     REPLAY_CACHEABLE = true
@@ -64,7 +65,7 @@ test('what flyctl makes the best of is read as it reads it', () => {
   assert.deepEqual(env, { PORT: '8080', REPLAY_CACHEABLE: 'true', LOG_LEVEL: 'info' });
   assert.equal(services[0]?.internalPort, 8080);
   assert.equal(mounts[0]?.destination, '/data');
-  assert.deepEqual(misfits, []);
+  assert.deepEqual([processGroups, misfits], [[], []]);
 });
 
 test('a file with nothing in it is one', () => {
