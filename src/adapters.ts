@@ -69,7 +69,7 @@ export interface CountedStore extends Recounts {
 export function countSessions(
   { store: settings, identity, maxSessionsPerMachine: limit }: Config,
   { clock, random, metrics }: AdapterParts,
-  store: SessionStore,
+  { store, health }: OpenedStore,
 ): CountedStore {
   if (limit === 0) return { store, isFull: () => false, ...NO_RECOUNTS };
   const { ttlMs, maxAgeMs } = settings;
@@ -78,8 +78,13 @@ export function countSessions(
   return {
     store: createCountedStore(store, tally),
     isFull: () => tally.isFull(),
-    ...startRecounts(store, tally, { clock, random }),
+    ...startRecounts(store, tally, { clock, random, isWhole: () => isWhole(health()) }),
   };
+}
+
+/** What memory knows is not all that a store which can't be read holds. */
+function isWhole({ state, failing }: StoreHealth): boolean {
+  return state !== 'recovering' && (failing === 'none' || failing === 'writes');
 }
 
 const NO_RECOUNTS: Recounts = { cancel: () => undefined, ended: () => Promise.resolve() };

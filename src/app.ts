@@ -13,6 +13,7 @@ import { startAdmin, type Readiness } from './admin/admin.ts';
 import { createDrainRoutes, type DrainRoutes } from './admin/drain.ts';
 import { createExplainRoutes, type ExplainRoutes } from './admin/explain.ts';
 import { createSessionRoutes, type SessionRoutes } from './admin/sessions.ts';
+import { awaitDrained } from './await-drained.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import { createDraining } from './draining.ts';
@@ -31,8 +32,6 @@ export interface SidecarParts extends AdapterParts {
   readonly untilAppAnswers?: () => Promise<void>;
 }
 
-/** How often a drain looks whether anything is left to serve, in ms. */
-const DRAIN_CHECK_MS = 1_000;
 /** How long a start waits for the first reading of the directory at most, in ms. */
 const FIRST_READING_MS = 2_000;
 
@@ -128,7 +127,7 @@ class RunningSidecar implements Sidecar {
   async #openStore(): Promise<OpenedStore> {
     const { clock, logger, metrics } = this.#parts;
     const uncounted = await openStore(this.#config, this.#parts);
-    const counted = countSessions(this.#config, this.#parts, uncounted.store);
+    const counted = countSessions(this.#config, this.#parts, uncounted);
     const opened = { ...uncounted, store: counted.store };
     this.#opened = opened;
     this.#isFull = counted.isFull;
@@ -228,16 +227,14 @@ class RunningSidecar implements Sidecar {
   }
 
   /** What lives here is served until it has ended, or until the time for it is over. */
-  async #untilDrained(): Promise<void> {
+  #untilDrained(): Promise<void> {
     this.#draining.end();
-    const { clock } = this.#parts;
-    const { signal } = this.#drained;
-    const deadline = clock.monotonicMs() + this.#config.drainTimeoutMs;
-    for (;;) {
-      const leftMs = deadline - clock.monotonicMs();
-      if (signal.aborted || leftMs <= 0 || !(await this.#hasWorkLeft())) return;
-      await clock.sleep(Math.min(DRAIN_CHECK_MS, leftMs), signal);
-    }
+    return awaitDrained({
+      clock: this.#parts.clock,
+      timeoutMs: this.#config.drainTimeoutMs,
+      signal: this.#drained.signal,
+      hasWorkLeft: () => this.#hasWorkLeft(),
+    });
   }
 
   async #hasWorkLeft(): Promise<boolean> {

@@ -18,6 +18,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'draining.ts': 0,
   'affinity/session.ts': 0,
   'affinity/': 1,
+  'await-drained.ts': 1,
   'await-port.ts': 1,
   'fly-fields.ts': 1,
   'fly.ts': 1,

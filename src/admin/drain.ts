@@ -18,7 +18,7 @@ export interface DrainRoutesOptions extends TokenCheckOptions {
   readonly draining: Draining;
   /** Requests under way, streams and WebSockets among them. */
   readonly countOpenRequests: () => number;
-  /** Sessions that live here; undefined where the store can't say. Never rejects. */
+  /** Sessions that live here; undefined where the store can't say. Never rejects; may take its time. */
   readonly countOwnSessions: () => Promise<number | undefined>;
 }
 
@@ -43,10 +43,13 @@ const PATHS: ReadonlyMap<string, ReadonlyMap<string, Action>> = new Map([
   ['/undrain', new Map<string, Action>([['POST', 'undrain']])],
 ]);
 
+/** A million sessions are counted in this time; a store that hangs must not keep the answer, in ms. */
+const COUNT_LIMIT_MS = 10_000;
+
 const IS_ENDING = 'a signal has told this Machine to end: it takes no new sessions any more';
 
 export function createDrainRoutes(options: DrainRoutesOptions): DrainRoutes {
-  const { draining, logger } = options;
+  const { draining, logger, clock } = options;
   const isAuthorized = createTokenCheck(options);
   const running = new Set<Promise<void>>();
 
@@ -78,12 +81,25 @@ export function createDrainRoutes(options: DrainRoutesOptions): DrainRoutes {
       logger.info({}, 'the operator has ended the drain: new sessions are taken again');
     }
     const isRefused = action === 'undrain' && draining.state() === 'ending';
-    const ownSessions = await options.countOwnSessions();
+    const ownSessions = await countInTime(response);
     respondJson(response, isRefused ? 409 : 200, {
       ...(isRefused && { error: IS_ENDING }),
       state: draining.state(),
       ownSessions,
       openRequests: options.countOpenRequests(),
+    });
+  }
+
+  /** Undefined if it takes too long, or nobody waits any more. A walk under way ends with the store. */
+  function countInTime(response: ServerResponse): Promise<number | undefined> {
+    return new Promise((resolve) => {
+      const end = (count?: number): void => {
+        cancel();
+        resolve(count);
+      };
+      const cancel = clock.after(COUNT_LIMIT_MS, () => end());
+      response.once('close', () => end());
+      void options.countOwnSessions().then(end);
     });
   }
 

@@ -11,7 +11,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { respondJson } from './answer.ts';
-import { Refused } from './parameters.ts';
+import { Refused, splitTarget } from './parameters.ts';
 import { createTokenCheck, type TokenCheckOptions } from './token.ts';
 import { watchSource } from '../sessions/stall.ts';
 
@@ -56,7 +56,7 @@ export function createExplainRoutes(options: ExplainRoutesOptions): ExplainRoute
   }
 
   async function asked(request: IncomingMessage): Promise<AskedRequest> {
-    const [, query = ''] = (request.url ?? '').split('?', 2);
+    const [, query] = splitTarget(request.url);
     if (request.method === 'GET') return inQuery(new URLSearchParams(query));
     if (request.method === 'POST') return inBody(await readText(request));
     throw new Refused(405, 'method not allowed');
@@ -79,7 +79,7 @@ export function createExplainRoutes(options: ExplainRoutesOptions): ExplainRoute
 
   return {
     answer: (request, response) => {
-      const [path] = (request.url ?? '').split('?', 1);
+      const [path] = splitTarget(request.url);
       if (path !== '/explain') return false;
       if (!isAuthorized(request)) {
         response.setHeader('www-authenticate', 'Bearer');

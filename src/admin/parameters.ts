@@ -17,6 +17,15 @@ export class Refused extends Error {
   }
 }
 
+/**
+ * The path and the query of a request's target. All after the first `?` is the query: it may hold
+ * more of them (RFC 3986 §3.4), as a path that is asked about does.
+ */
+export function splitTarget(target = ''): readonly [path: string, query: string] {
+  const at = target.indexOf('?');
+  return at === -1 ? [target, ''] : [target.slice(0, at), target.slice(at + 1)];
+}
+
 /** What is there instead of a key is not shown: it may be an id. */
 export function keyIn(text: string): SessionKey {
   const key = parseSessionKey(text);

@@ -13,7 +13,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { JSON_TYPE, respond, respondJson } from './answer.ts';
-import { keyIn, parametersOf, parseFlag, parseLimit, parseOwner, Refused } from './parameters.ts';
+import {
+  keyIn,
+  parametersOf,
+  parseFlag,
+  parseLimit,
+  parseOwner,
+  Refused,
+  splitTarget,
+} from './parameters.ts';
 import { createTokenCheck } from './token.ts';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../logger.ts';
@@ -51,7 +59,7 @@ export function createSessionRoutes(options: SessionRoutesOptions): SessionRoute
 
   return {
     answer: (request, response) => {
-      const [path = '', query = ''] = (request.url ?? '').split('?', 2);
+      const [path, query] = splitTarget(request.url);
       if (path !== '/sessions' && !path.startsWith('/sessions/')) return false;
       if (!isAuthorized(request)) {
         response.setHeader('www-authenticate', 'Bearer');

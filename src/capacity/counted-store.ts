@@ -16,7 +16,10 @@ export function createCountedStore(store: SessionStore, tally: Listener): Sessio
 
   return {
     kind: store.kind,
-    isShared: store.isShared,
+    // Not while it fails: then the owners themselves are asked.
+    get isShared() {
+      return store.isShared;
+    },
     lookup: (key) => {
       const found = store.lookup(key);
       return found instanceof Promise

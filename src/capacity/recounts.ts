@@ -11,6 +11,8 @@ export interface RecountOptions {
   readonly clock: Clock;
   /** From 0 to below 1: a fleet must not walk through its store all at once. */
   readonly random: () => number;
+  /** Whether a walk sees all that is bound: not while memory stands in for a store, or one is refilled. */
+  readonly isWhole: () => boolean;
 }
 
 /** In this order: no more of them; then the store is closed, which ends the one under way; then its end. */
@@ -28,13 +30,14 @@ const JITTER = 0.1;
 export function startRecounts(
   store: Pick<SessionStore, 'entries'>,
   tally: Pick<Tally, 'note' | 'beginRecount'>,
-  { clock, random }: RecountOptions,
+  { clock, random, isWhole }: RecountOptions,
 ): Recounts {
   const cancelled = new AbortController();
   const { signal } = cancelled;
 
   /** In strides: every store leaves others their turn while it hands its entries out. */
   const recount = async (): Promise<'complete' | 'broken-off'> => {
+    if (!isWhole()) return 'broken-off';
     const end = tally.beginRecount();
     try {
       for await (const binding of store.entries()) {
@@ -45,6 +48,7 @@ export function startRecounts(
       // That the store fails is told where its operations are watched; what was counted stays.
       return 'broken-off';
     }
+    if (!isWhole()) return 'broken-off';
     end();
     return 'complete';
   };

@@ -106,7 +106,7 @@ function readFile(values: Readonly<Record<string, unknown>>): FlyToml {
     killSignal: file.text('kill_signal'),
     killTimeout: durationIn(file.textOrNumber('kill_timeout')),
     processGroups: file.table('processes').names(),
-    mounts: file.tables('mounts').map((mount) => ({
+    mounts: [...file.tables('mount'), ...file.tables('mounts')].map((mount) => ({
       destination: mount.text('destination'),
       processes: mount.texts('processes'),
     })),
@@ -121,9 +121,10 @@ function readFile(values: Readonly<Record<string, unknown>>): FlyToml {
   };
 }
 
+/** `PORT = 8080` is as good as `PORT = "8080"`: flyctl makes texts of all of them. */
 function readEnv(table: TomlTable): Record<string, string> {
   const entries = table.names().flatMap((name) => {
-    const value = table.text(name);
+    const value = table.textOfAny(name);
     return value === undefined ? [] : [[name, value] as const];
   });
   return Object.fromEntries(entries);
@@ -155,7 +156,8 @@ function readService(table: TomlTable): Service {
   return {
     ...readCommon(table),
     section: 'services',
-    internalPort: table.number('internal_port'),
+    // Here flyctl takes digits as well, and in [http_service] it does not.
+    internalPort: table.numberOrDigits('internal_port'),
     handlesHttp: ports.some((port) => port.texts('handlers').includes('http')),
     idleTimeoutSeconds: timeouts.length === 0 ? undefined : Math.min(...timeouts),
     checks: [

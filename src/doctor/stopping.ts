@@ -8,7 +8,7 @@ export function checkStopping(toml: FlyToml, config: Config): Finding[] {
   return [
     ...checkSignal(toml),
     ...checkTimeout(toml, config),
-    ...sidecarServices(toml, config).flatMap((service) => checkPausing(service, toml)),
+    ...sidecarServices(toml, config).flatMap((service) => checkPausing(service, toml, config)),
   ];
 }
 
@@ -84,7 +84,11 @@ function advisedTimeout(drainTimeoutMs: number): string {
 
 const MAX_SUSPENDED_MB = 2_048;
 
-function checkPausing(service: Service, { memoryMb = 0 }: FlyToml): Finding[] {
+function checkPausing(
+  service: Service,
+  { memoryMb = 0 }: FlyToml,
+  { ownerStopped }: Config,
+): Finding[] {
   const { autoStop, autoStart, section } = service;
   if (autoStop === undefined || autoStop === 'off') return [ok('Idle Machines are not stopped.')];
   const head = section === 'http_service' ? '[http_service]' : '[[services]]';
@@ -114,7 +118,8 @@ function checkPausing(service: Service, { memoryMb = 0 }: FlyToml): Finding[] {
         `${head}\n  auto_stop_machines = "off"`,
       ),
     );
-  } else findings.push(ok('An idle Machine is suspended, and keeps its memory.'));
+  } else if (ownerStopped === 'gone') findings.push(givesUpSuspended());
+  else findings.push(ok('An idle Machine is suspended, and keeps its memory.'));
   if (!service.minMachinesRunning) {
     findings.push(
       note(
@@ -125,4 +130,14 @@ function checkPausing(service: Service, { memoryMb = 0 }: FlyToml): Finding[] {
     );
   }
   return findings;
+}
+
+/** DNS can't tell a suspended Machine from a stopped one. */
+function givesUpSuspended(): Finding {
+  return error(
+    'OWNER_STOPPED is gone, and auto_stop_machines is "suspend".',
+    'A suspended Machine has its sessions in memory still: they are answered as those of a Machine ' +
+      'that is gone, instead of waking it.',
+    'OWNER_STOPPED=wake',
+  );
 }

@@ -41,6 +41,20 @@ export class TomlTable {
     );
   }
 
+  /** For what is a text in the end, however it is written. */
+  textOfAny(name: string): string | undefined {
+    return this.#read(name, 'a text, a number, true or false', (value) =>
+      ['string', 'number', 'bigint', 'boolean'].includes(typeof value) ? String(value) : undefined,
+    );
+  }
+
+  numberOrDigits(name: string): number | undefined {
+    return this.#read(name, 'a number', (value) => {
+      if (typeof value === 'string') return /^\d{1,9}$/.test(value) ? Number(value) : undefined;
+      return typeof value === 'number' ? value : undefined;
+    });
+  }
+
   textOrBoolean(name: string): string | boolean | undefined {
     return this.#read(name, 'a text, true or false', (value) =>
       typeof value === 'string' || typeof value === 'boolean' ? value : undefined,
@@ -57,9 +71,12 @@ export class TomlTable {
     );
   }
 
-  /** An empty one if there is none. */
+  /** An empty one if there is none; flyctl has long written `processes = []` for that. */
   table(name: string): TomlTable {
-    const values = this.#read(name, 'a table', (value) => (isTable(value) ? value : undefined));
+    const values = this.#read(name, 'a table', (value) => {
+      if (Array.isArray(value) && value.length === 0) return {};
+      return isTable(value) ? value : undefined;
+    });
     return new TomlTable(values ?? {}, this.#misfits, this.#pathOf(name));
   }
 

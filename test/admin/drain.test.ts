@@ -5,11 +5,11 @@ import type { Environment } from '../../src/config/config.ts';
 import type { Sidecar } from '../../src/lifecycle.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { createDrainRoutes } from '../../src/admin/drain.ts';
-import { startAdmin } from '../../src/admin/admin.ts';
-import { createDraining } from '../../src/draining.ts';
+import { startAdmin, type Admin } from '../../src/admin/admin.ts';
+import { createDraining, type Draining } from '../../src/draining.ts';
 import { createOwnSessionCount } from '../../src/own-sessions.ts';
 import { ADMIN_TOKEN, startBehindEdge, type Called } from '../support/behind-edge.ts';
-import { createTestClock } from '../support/clock.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 import { createKeptLog } from '../support/log.ts';
 import { openRawClient } from '../support/raw.ts';
@@ -113,27 +113,62 @@ describe('/drain', () => {
     });
   }
 
-  test('counts no sessions where the store can not say, and drains all the same', async (t) => {
+  /** The routes alone, before a store that counts as `countOwnSessions` does. */
+  async function openRoutes(
+    t: TestContext,
+    countOwnSessions: () => Promise<number | undefined>,
+  ): Promise<{ admin: Admin; url: string; draining: Draining; clock: TestClock }> {
     const draining = createDraining();
-    const entries: SessionStore['entries'] = () => {
-      throw new Error('disk gone');
-    };
+    const clock = createTestClock();
     const { logger } = createKeptLog();
     const admin = await startAdmin({
       ...{ host: '127.0.0.1', port: 0, logger },
       readiness: () => ({ ready: true, store: { kind: 'memory' }, fleet: { kind: 'off' } }),
       metrics: { render: () => Promise.resolve(''), contentType: 'text/plain' },
       drain: createDrainRoutes({
-        ...{ token: ADMIN_TOKEN, clock: createTestClock(), logger, draining },
+        ...{ token: ADMIN_TOKEN, clock, logger, draining, countOwnSessions },
         countOpenRequests: () => 3,
-        countOwnSessions: createOwnSessionCount({ entries }, machineId('m1')),
       }),
     });
     t.after(() => admin.stop());
-    const url = `http://127.0.0.1:${admin.port}/drain`;
+    return { admin, url: `http://127.0.0.1:${admin.port}/drain`, draining, clock };
+  }
+
+  test('counts no sessions where the store can not say, and drains all the same', async (t) => {
+    const entries: SessionStore['entries'] = () => {
+      throw new Error('disk gone');
+    };
+    const count = createOwnSessionCount({ entries }, machineId('m1'));
+    const { url, draining } = await openRoutes(t, count);
     const answer = await fetch(url, { method: 'POST', headers: AUTHORIZED });
     assert.deepEqual(await answer.json(), { state: 'drained', openRequests: 3 });
     assert.equal(draining.state(), 'drained');
+  });
+
+  test('waits ten seconds for a store that hangs, and answers without its count', async (t) => {
+    const asked = Promise.withResolvers<undefined>();
+    const { url, clock } = await openRoutes(t, () => {
+      asked.resolve(undefined);
+      return new Promise(() => undefined);
+    });
+    const answering = fetch(url, { method: 'POST', headers: AUTHORIZED });
+    await asked.promise;
+    await clock.advance(10_000);
+    assert.deepEqual(await (await answering).json(), { state: 'drained', openRequests: 3 });
+    assert.equal(clock.pendingCount(), 0);
+  });
+
+  test('holds no stop up while a store hangs', async (t) => {
+    const asked = Promise.withResolvers<undefined>();
+    const { admin, url, clock } = await openRoutes(t, () => {
+      asked.resolve(undefined);
+      return new Promise(() => undefined);
+    });
+    const cut = assert.rejects(fetch(url, { method: 'POST', headers: AUTHORIZED }));
+    await asked.promise;
+    await admin.stop();
+    await cut;
+    assert.equal(clock.pendingCount(), 0);
   });
 });
 

@@ -48,6 +48,7 @@ const READ: readonly { readonly claim: string; readonly target: string; readonly
   { claim: 'a body', target: '/explain', init: post({ method: 'POST', path: '/mcp?a=b', headers: { 'Mcp-Session-Id': SECRET }, from: 'peer' }), asked: { from: 'peer', method: 'POST', target: '/mcp?a=b', rawHeaders: ['Mcp-Session-Id', SECRET] } },
   { claim: 'a body that leaves out what it can', target: '/explain', init: post({ path: '/' }), asked: { from: 'edge', method: 'GET', target: '/', rawHeaders: [] } },
   { claim: 'a body with a header that comes twice', target: '/explain', init: post({ path: '/', headers: { a: ['1', '2'] } }), asked: { from: 'edge', method: 'GET', target: '/', rawHeaders: ['a', '1', 'a', '2'] } },
+  { claim: 'a query whose path has a query as it is', target: '/explain?path=/mcp?session_id=1', asked: { from: 'edge', method: 'GET', target: '/mcp?session_id=1', rawHeaders: [] } },
   { claim: 'a query', target: `/explain?method=DELETE&path=/mcp%3Fa=b&from=edge&header=mcp-session-id:%20${SECRET}&header=x:y:z`, asked: { from: 'edge', method: 'DELETE', target: '/mcp?a=b', rawHeaders: ['mcp-session-id', SECRET, 'x', 'y:z'] } },
 ];
 for (const { claim, target, init, asked: expected } of READ) {

@@ -166,6 +166,8 @@ test('DELETE /sessions/KEY ends that session in the store of the sidecar', async
   const { key } = await bind(store, 'one');
   const of = (target: string): Promise<Response> => ask(target, { method: 'DELETE' });
   assert.equal((await of(`/sessions/${key}?if-owner=b2`)).status, 404);
+  // What stands after a second question mark is a condition as well.
+  assert.equal((await of(`/sessions/${key}??if-owner=b2`)).status, 404);
   assert.notEqual(store.lookup(key), 'absent');
   assert.equal((await of(`/sessions/${key}?if-owner=a1`)).status, 204);
   assert.equal(store.lookup(key), 'absent');

@@ -170,9 +170,26 @@ describe('through the store a tally hears', () => {
   });
 });
 
+test('a counted store is shared as long as the store behind it is, and no longer', () => {
+  let isShared = true;
+  const { store } = setUp((memory) => ({
+    ...memory,
+    get isShared() {
+      return isShared;
+    },
+  }));
+  assert.equal(store.isShared, true);
+  isShared = false;
+  assert.equal(store.isShared, false);
+});
+
 describe('recounts', () => {
-  function begin(t: TestContext, { behind, tally, clock }: Setting): () => Promise<void> {
-    const recounts = startRecounts(behind, tally, { clock, random: () => 0 });
+  function begin(
+    t: TestContext,
+    { behind, tally, clock }: Setting,
+    isWhole = (): boolean => true,
+  ): () => Promise<void> {
+    const recounts = startRecounts(behind, tally, { clock, random: () => 0, isWhole });
     const stop = (): Promise<void> => {
       recounts.cancel();
       return recounts.ended();
@@ -220,6 +237,34 @@ describe('recounts', () => {
     isBroken = false;
     await setting.clock.advance(RECOUNT_RETRY_MS);
     assert.equal(setting.tally.count(), 4);
+  });
+
+  test('wait while memory stands in for the store, and come soon after', async (t) => {
+    const setting = setUp();
+    await claimed(setting.behind, SELF, keyOf('a'));
+    let isWhole = false;
+    begin(t, setting, () => isWhole);
+    await setting.clock.advance(RECOUNT_RETRY_MS);
+    assert.equal(setting.tally.count(), 0);
+    isWhole = true;
+    await setting.clock.advance(RECOUNT_RETRY_MS);
+    assert.equal(setting.tally.count(), 1);
+  });
+
+  test('drop nothing if memory has come to stand in for the store meanwhile', async (t) => {
+    let isWhole = true;
+    const setting = setUp((memory) => ({
+      ...memory,
+      entries: async function* () {
+        isWhole = false;
+        yield* [];
+        await Promise.resolve();
+      },
+    }));
+    await claimed(setting.store);
+    begin(t, setting, () => isWhole);
+    await setting.clock.advance(0);
+    assert.equal(setting.tally.count(), 1);
   });
 
   test('end with the store, in the middle of a walk too, and leave no timer', async (t) => {

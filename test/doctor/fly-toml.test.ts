@@ -34,7 +34,7 @@ test('values of another type are told, all at once, and not shown', () => {
   const { misfits } = tomlOf(`
     mounts = "s3cret"
     [env]
-    PORT = 8080
+    PORT = [8080]
     [http_service]
     internal_port = "8080"
     processes = [1]
@@ -42,12 +42,30 @@ test('values of another type are told, all at once, and not shown', () => {
     hard_limit = true
   `);
   assert.deepEqual([...misfits].sort(), [
-    'env.PORT must be a text',
+    'env.PORT must be a text, a number, true or false',
     'http_service.concurrency.hard_limit must be a number',
     'http_service.internal_port must be a number',
     'http_service.processes must be a list of texts',
     'mounts must be a table, or a list of tables',
   ]);
+});
+
+test('what flyctl makes the best of is read as it reads it', () => {
+  const { env, services, mounts, processGroups, misfits } = tomlOf(`
+    processes = []
+    [env]
+    PORT = 8080
+    REPLAY_CACHEABLE = true
+    LOG_LEVEL = "info"
+    [mount]
+    destination = "/data"
+    [[services]]
+    internal_port = "8080"
+  `);
+  assert.deepEqual(env, { PORT: '8080', REPLAY_CACHEABLE: 'true', LOG_LEVEL: 'info' });
+  assert.equal(services[0]?.internalPort, 8080);
+  assert.equal(mounts[0]?.destination, '/data');
+  assert.deepEqual([processGroups, misfits], [[], []]);
 });
 
 test('a file with nothing in it is one', () => {

@@ -53,6 +53,18 @@ for (const [name, text, env, expected] of [
     [],
   ],
   [
+    'idle Machines that are suspended, and given up',
+    service('auto_stop_machines = "suspend"\nmin_machines_running = 1'),
+    { OWNER_STOPPED: 'gone' },
+    ['error: OWNER_STOPPED is gone, and auto_stop_machines is "suspend".'],
+  ],
+  [
+    'idle Machines that are stopped, and given up',
+    service('auto_stop_machines = "stop"\nmin_machines_running = 1'),
+    { OWNER_STOPPED: 'gone' },
+    ['warning: auto_stop_machines is "stop".'],
+  ],
+  [
     'idle Machines that are stopped',
     service('auto_stop_machines = "stop"\nmin_machines_running = 1'),
     {},
