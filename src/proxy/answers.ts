@@ -4,6 +4,7 @@ import type { RequestHead } from '../affinity/extract.ts';
 import type { BodyTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
 import { statusOfUnknownSession } from '../affinity/refuse.ts';
 import { isReplayAnswer } from '../affinity/replay-answer.ts';
+import { sessionKeyOf, type SessionKey } from '../affinity/session.ts';
 import type { Bindings } from './bindings.ts';
 import type { Routed } from './handler.ts';
 
@@ -13,6 +14,8 @@ export interface Revealed {
   readonly rawHeaders: readonly string[];
   /** Watches the body for the id that it teaches. */
   readonly tap: BodyTap | undefined;
+  /** Sessions of this Machine that the answer belongs to, bound before or by it. */
+  readonly sessions: readonly SessionKey[];
 }
 
 export interface Answers {
@@ -38,10 +41,11 @@ export function createAnswers(
     response: ResponseHead,
   ): Revealed | Promise<Revealed> {
     const lessons = learner.fromHead(request, routed.extraction, response);
-    noteUse(request, routed, response, lessons.hasEnded);
+    const used = noteUse(request, routed, response, lessons.hasEnded);
     const revealed: Revealed = {
       rawHeaders: withCookie(request, routed, { ...response, rawHeaders: lessons.rawHeaders }),
       tap: lessons.tap,
+      sessions: [...(used ? [used] : []), ...lessons.learned.map(({ id }) => sessionKeyOf(id))],
     };
     if (lessons.learned.length === 0) return revealed;
     return Promise.all(lessons.learned.map(({ id }) => bindings.learn(id))).then(() => revealed);
@@ -57,28 +61,29 @@ export function createAnswers(
     return isWanted ? cookie.addTo(response, request) : response.rawHeaders;
   }
 
-  /** What an answer says of the session that the request named. */
+  /** What an answer says of the session that the request named: its key if it is in use here. */
   function noteUse(
     request: RequestHead,
-    routed: Routed,
+    { key, binding, decision, extraction }: Routed,
     response: ResponseHead,
     hasEnded: boolean,
-  ): void {
-    const { key, binding, decision, extraction } = routed;
-    if (key === undefined || extraction.kind !== 'found') return;
+  ): SessionKey | undefined {
+    if (key === undefined || extraction.kind !== 'found') return undefined;
     if (hasEnded) {
       bindings.end(key);
-      return;
+      return undefined;
     }
-    if (decision.kind !== 'local') return;
+    if (decision.kind !== 'local') return undefined;
     const isOurs = binding !== undefined && decision.adoptFrom === undefined;
     if (isOurs) {
       // "Unknown" unbinds nothing, and is no use either: the row just does not slide.
       const isUnknown = response.statusCode === statusOfUnknownSession(extraction.protocol);
       if (!isUnknown) bindings.slide(binding);
-    } else if (decision.mayAdopt && accepts(request, response)) {
-      bindings.adopt(key, decision.adoptFrom);
+      return response.statusCode < 400 ? key : undefined;
     }
+    if (!decision.mayAdopt || !accepts(request, response)) return undefined;
+    bindings.adopt(key, decision.adoptFrom);
+    return key;
   }
 
   return {

@@ -12,6 +12,7 @@ import { refusalFor, statusOfUnknownSession, type Refusal } from '../affinity/re
 import { sessionKeyOf, type SessionKey } from '../affinity/session.ts';
 import type { Cancel } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
+import type { Revealed as RevealedAnswer } from './answers.ts';
 import type { ExchangeParts, FinishedExchange, ReceivedRequest, Tunnel } from './exchange-parts.ts';
 import { ExchangeTimes } from './exchange-times.ts';
 import { answerToFailure, isRepeatable, isWorthAnotherTry, wasRefused } from './failure.ts';
@@ -59,6 +60,8 @@ export class Exchange implements Wire, RelayOwner {
   #repeatable: { upstream: Upstream; request: UpstreamRequest } | undefined;
   /** Set while a request's body is read for its refusal. */
   #stopReading: Cancel | undefined;
+  /** Sessions of this Machine that are in use while the answer is on its way. */
+  #sessions: readonly SessionKey[] = [];
   #statusCode = 0;
   #isToPeer = false;
   #isUpgraded = false;
@@ -209,7 +212,13 @@ export class Exchange implements Wire, RelayOwner {
       this.#parts.handler.unreachable(this, this.#routed);
       return undefined;
     }
-    return this.#parts.answers.fromHead(this.head, this.#routed, { statusCode, rawHeaders });
+    const response = { statusCode, rawHeaders };
+    const revealed = this.#parts.answers.fromHead(this.head, this.#routed, response);
+    const noteSessions = (head: RevealedAnswer): RevealedAnswer => {
+      this.#sessions = head.sessions;
+      return head;
+    };
+    return revealed instanceof Promise ? revealed.then(noteSessions) : noteSessions(revealed);
   }
 
   /** A forwarded answer is never looked at, as its owner has learned already; a peer's own refusal is. */
@@ -236,14 +245,7 @@ export class Exchange implements Wire, RelayOwner {
   onFlowing(statusCode: number, isStream: boolean): void {
     this.#statusCode = statusCode;
     this.#times.noteWritten();
-    if (isStream) this.#stream.open('http', this.#sessionInUse(statusCode));
-  }
-
-  /** A session whose stream is open is in use (design, "What an answer teaches"). */
-  #sessionInUse(statusCode: number): SessionKey | undefined {
-    const routed = this.#routed;
-    const isOurs = routed?.decision.kind === 'local' && routed.binding !== undefined;
-    return isOurs && statusCode < 400 ? routed.key : undefined;
+    if (isStream) this.#stream.open('http', this.#sessions);
   }
 
   passTrailers(rawTrailers: RawHeaders): RawHeaders {
@@ -271,7 +273,7 @@ export class Exchange implements Wire, RelayOwner {
     this.#statusCode = answer.statusCode;
     this.#times.noteWritten();
     this.#isUpgraded = true;
-    this.#stream.open('websocket', this.#sessionInUse(answer.statusCode));
+    this.#stream.open('websocket', this.#sessions);
     this.#tunnel.open({ ...answer, rawHeaders }, upstream, () => this.#onClose());
   }
 

@@ -79,14 +79,15 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const key = sessionKeyOf(wholeId);
     const whole = await store.lookup(key);
     if (typeof whole !== 'string') return ofBinding(whole, pass, wholeId);
+    const splitKey = sessionKeyOf(found.id);
+    const split = await store.lookup(splitKey);
     const isHintOfGone = found.hint !== undefined && directory.isConfirmedGone(found.hint);
-    if (isHintOfGone) {
+    if (isHintOfGone && !hasHadOwner(split, found.hint)) {
       const unhinted = { ...found, id: wholeId, hint: undefined };
       const owner = await withoutStore(unhinted, key, whole, pass);
       return { key, owner, binding: undefined, wholeId };
     }
-    const splitKey = sessionKeyOf(found.id);
-    return afterLookup(found, splitKey, await store.lookup(splitKey), pass);
+    return afterLookup(found, splitKey, split, pass);
   }
 
   function afterLookup(
@@ -205,3 +206,9 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
 }
 
 type KnownOwnership = Ownership & { readonly owner: KnownOwner };
+
+/** The session is that Machine's, or has moved since it was somebody's: then what names it is a hint. */
+function hasHadOwner(looked: Lookup, machine: MachineId | undefined): boolean {
+  if (typeof looked === 'string') return false;
+  return looked.machine === machine || looked.generation > 1;
+}

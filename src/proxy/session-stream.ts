@@ -16,12 +16,12 @@ export class SessionStream {
     this.#observer = observer;
   }
 
-  /** `key`: the session of this Machine that the stream belongs to. */
-  open(kind: StreamKind, key: SessionKey | undefined): void {
+  /** `keys`: the sessions of this Machine that the stream belongs to. */
+  open(kind: StreamKind, keys: readonly SessionKey[]): void {
     if (this.#isClosed) return;
     this.#kind = kind;
     this.#observer.onStreamOpened(kind);
-    if (key !== undefined) this.#atClose(this.#bindings.hold(key));
+    for (const key of keys) this.#atClose(this.#bindings.hold(key));
   }
 
   /** The stream itself has taught this session: it lives as long as the stream, and a little longer. */

@@ -41,6 +41,8 @@ const client = (text: string): FoundId => found(get('/', 'x-session-id', text));
 
 interface World {
   readonly bound?: Readonly<Record<string, MachineId>>;
+  /** Of all that are bound. */
+  readonly generation?: number;
   readonly isStoreBusy?: boolean;
   /** One more look at the directory finds a Machine that was not known. */
   readonly hasNewcomer?: boolean;
@@ -70,7 +72,8 @@ async function finderIn(world: World): Promise<Finding> {
   const memory = createMemoryStore({ clock, limits: { maxSessions: 100, maxAgeMs: 0 } });
   for (const [id, machine] of Object.entries(world.bound ?? {})) {
     const origin = machine === SELF ? 'learned' : 'copied';
-    await memory.upsert({ key: keyOf(id), machine, origin, generation: 1, ttlMs: TTL_MS });
+    const { generation = 1 } = world;
+    await memory.upsert({ key: keyOf(id), machine, origin, generation, ttlMs: TTL_MS });
   }
   const store: SessionStore = {
     ...memory,
@@ -277,6 +280,26 @@ describe('an id that ends as a hint does', () => {
       assert.equal(binding?.machine, SELF);
       assert.deepEqual(asked, []);
     }
+  });
+
+  test('is a hint still if the Machine of that name is gone and has had the session', async () => {
+    const { find } = await finderIn({ bound: { user: B }, gone: [B] });
+    const { key, wholeId, owner } = await find(client('user~bb'));
+    assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
+    assert.equal(owner.kind === 'machine' && owner.presence, 'gone');
+  });
+
+  test('is a hint still if the session of the Machine that is gone has moved here since', async () => {
+    const { find } = await finderIn({ bound: { user: SELF }, generation: 2, gone: [B] });
+    const { key, wholeId, owner } = await find(client('user~bb'));
+    assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
+    assert.equal(owner.kind === 'machine' && owner.machine, SELF);
+  });
+
+  test('of a client is whole if a Machine that is gone never had the rest of it', async () => {
+    const { find } = await finderIn({ bound: { user: SELF }, gone: [B] });
+    const { key, wholeId } = await find(client('user~bb'));
+    assert.deepEqual([key, wholeId], [keyOf('user~bb'), 'user~bb']);
   });
 
   test('of a client is whole if the Machine of that name is gone, or never was', async () => {

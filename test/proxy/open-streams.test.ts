@@ -1,0 +1,104 @@
+/** A stream or socket that is open keeps the session alive that it belongs to, from its first moment on. */
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import { describe, test, type TestContext } from 'node:test';
+import { WebSocket, WebSocketServer } from 'ws';
+import { once } from 'node:events';
+import type { Environment } from '../../src/config/config.ts';
+import { nullMetrics } from '../../src/metrics.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
+import { serve, startTestSidecar } from '../support/sidecar.ts';
+
+const TTL_MS = 600_000;
+
+interface Setting {
+  readonly port: number;
+  readonly clock: TestClock;
+  /** Why the latest request was decided as it was. */
+  readonly why: () => string | undefined;
+  /** The sidecar has heard of the end of a stream: its end would wait for it. */
+  readonly closed: Promise<void>;
+}
+
+/** The app opens a stream at `/stream`, a socket at `/socket`, and mints `abc` at `/mint`, on a stream too. */
+async function open(t: TestContext, env: Environment = {}): Promise<Setting> {
+  const app = createServer((req, res) => {
+    if (req.url === '/mint') res.setHeader('x-session-id', 'abc');
+    if (req.url === '/refused') res.statusCode = 404;
+    if (req.url === '/call') res.end();
+    else res.write('the begin of a stream');
+  });
+  const sockets = new WebSocketServer({ server: app });
+  t.after(() => sockets.close());
+  const clock = createTestClock();
+  let why: string | undefined;
+  const closed = Promise.withResolvers<undefined>();
+  const metrics = {
+    ...nullMetrics,
+    streamClosed: () => closed.resolve(undefined),
+    requestDecided: (_kind: string, given: string) => void (why = given),
+  };
+  const settings = { SESSION_STORE_TTL_MS: String(TTL_MS), SESSION_ID_HINTS: 'false', ...env };
+  const { ports } = await startTestSidecar(t, await serve(t, app), settings, { clock, metrics });
+  return { port: ports.public, clock, why: () => why, closed: closed.promise };
+}
+
+/** Opens a stream and reads its begin; what it returns ends it. */
+async function openStream({ port }: Setting, path: string, id?: string): Promise<() => void> {
+  const abort = new AbortController();
+  const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
+    headers: id === undefined ? {} : { 'x-session-id': id },
+    signal: abort.signal,
+  });
+  await answer.body?.getReader().read();
+  return () => abort.abort();
+}
+
+async function whyOfCall({ port, why }: Setting, id: string): Promise<string | undefined> {
+  await fetch(`http://127.0.0.1:${port}/call`, { headers: { 'x-session-id': id } });
+  return why();
+}
+
+describe('a stream whose session was not bound before', () => {
+  test('keeps an id alive that its client has brought', async (t) => {
+    const setting = await open(t);
+    const end = await openStream(setting, '/stream', 'mine');
+    await setting.clock.advance(3 * TTL_MS);
+    const why = await whyOfCall(setting, 'mine');
+    end();
+    await setting.closed;
+    assert.equal(why, 'owner');
+  });
+
+  test('keeps an id alive that its own head has taught', async (t) => {
+    const setting = await open(t);
+    const end = await openStream(setting, '/mint');
+    await setting.clock.advance(3 * TTL_MS);
+    const why = await whyOfCall(setting, 'abc');
+    end();
+    await setting.closed;
+    assert.equal(why, 'owner');
+  });
+
+  test('keeps it alive as a WebSocket, too', async (t) => {
+    const setting = await open(t);
+    const headers = { 'x-session-id': 'mine' };
+    const socket = new WebSocket(`ws://127.0.0.1:${setting.port}/socket`, { headers });
+    await once(socket, 'open');
+    await setting.clock.advance(3 * TTL_MS);
+    const why = await whyOfCall(setting, 'mine');
+    socket.terminate();
+    await setting.closed;
+    assert.equal(why, 'owner');
+  });
+
+  test('keeps nothing alive that the app has refused', async (t) => {
+    const setting = await open(t);
+    const end = await openStream(setting, '/refused', 'mine');
+    await setting.clock.advance(3 * TTL_MS);
+    const why = await whyOfCall(setting, 'mine');
+    end();
+    await setting.closed;
+    assert.equal(why, 'unknown-session');
+  });
+});
