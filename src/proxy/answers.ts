@@ -45,7 +45,7 @@ export function createAnswers(
     const revealed: Revealed = {
       rawHeaders: withCookie(request, routed, { ...response, rawHeaders: lessons.rawHeaders }),
       tap: lessons.tap,
-      sessions: [...(used ? [used] : []), ...lessons.learned.map(({ id }) => sessionKeyOf(id))],
+      sessions: sessionsOf(used, lessons.learned),
     };
     if (lessons.learned.length === 0) return revealed;
     return Promise.all(lessons.learned.map(({ id }) => bindings.learn(id))).then(() => revealed);
@@ -91,6 +91,17 @@ export function createAnswers(
     fromBody: ({ id }) => bindings.learn(id),
   };
 }
+
+/** Most answers belong to no session or to one, and are to cost little. */
+function sessionsOf(
+  used: SessionKey | undefined,
+  learned: readonly Lesson[],
+): readonly SessionKey[] {
+  const inUse = used === undefined ? NO_SESSIONS : [used];
+  return learned.length === 0 ? inUse : [...inUse, ...learned.map(({ id }) => sessionKeyOf(id))];
+}
+
+const NO_SESSIONS: readonly SessionKey[] = [];
 
 /** Only the app's own acceptance creates a binding (invariant 2 of the design). */
 function accepts(request: RequestHead, response: ResponseHead): boolean {
