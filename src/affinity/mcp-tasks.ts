@@ -43,9 +43,10 @@ export const MCP_TASKS: Protocol = {
 };
 
 function hasMethodOf(methods: ReadonlySet<string>, head: RequestHead): boolean {
+  // Asked of every request, so what is told without a look at its headers comes first.
+  if (head.method !== 'POST') return false;
   const method = readMethod(head);
-  if (typeof method !== 'string' || !methods.has(method)) return false;
-  return head.method === 'POST' && isMcpWithoutSessions(head);
+  return typeof method === 'string' && methods.has(method) && isMcpWithoutSessions(head);
 }
 
 function mayMakeTask(head: RequestHead): boolean {
