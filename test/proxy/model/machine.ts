@@ -150,6 +150,7 @@ export async function createModelMachine(
   });
   const ownerParts: OwnerFinderParts = {
     self,
+    hints,
     store,
     directory,
     presenceOf,
