@@ -7,6 +7,8 @@
  *     request ─ names no Machine ─> served by any ─────────> answer sets the cookie
  *             ├ names this one ──> served here ────────────> set again once a tenth of its time is over
  *             └ names another ───> taken there; if that one is gone: served here, set anew
+ *
+ * Where the app is not there any more, the cookie is taken back: the next request goes to any.
  */
 import { findCookieValue } from './cookie.ts';
 import { headerIncludes, isHeader, type RequestHead, type ResponseHead } from './raw-headers.ts';
@@ -21,6 +23,8 @@ export interface AffinityCookie {
   removeFrom(rawHeaders: readonly string[]): readonly string[];
   /** The headers of an answer of the app beside us; the very array if the client has a cookie that will do. */
   addTo(answer: ResponseHead, request: RequestHead): readonly string[];
+  /** The headers that end the cookie, if the request's names this Machine; none else. */
+  takeBack(request: RequestHead): readonly string[];
 }
 
 export interface AffinityCookieOptions {
@@ -66,6 +70,10 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
       if (issued && isFresh(issued)) return rawHeaders;
       return [...rawHeaders, 'set-cookie', lineOf(isEncrypted(request))];
     },
+    takeBack: ({ rawHeaders }) =>
+      readIssued(rawHeaders, name)?.machine === self
+        ? ['set-cookie', `${name}=; Path=/; Max-Age=0`]
+        : [],
   };
 }
 

@@ -283,7 +283,12 @@ export class Exchange implements Wire, RelayOwner {
     if (!this.#routed) return;
     if (this.#isToPeer) handler.unreachable(this, this.#routed);
     else if (!this.#goesElsewhere(error, this.#routed)) {
-      this.reply(answerToFailure(error), this.#routed);
+      const answer = answerToFailure(error);
+      const { answers } = this.#parts;
+      this.reply(
+        wasRefused(error) ? answers.ofNobody(answer, this.head, this.#routed) : answer,
+        this.#routed,
+      );
     }
   }
 
