@@ -125,8 +125,11 @@ function mayCarryCookie(answer: ResponseHead, { method }: RequestHead): boolean 
   const { statusCode, rawHeaders } = answer;
   const isInterim = statusCode < 200 && statusCode !== 101;
   if (isInterim || method === 'OPTIONS' || isReplayAnswer(answer)) return false;
-  const isForAll = ['public', 's-maxage', 'immutable'].some((directive) =>
-    headerIncludes(rawHeaders, 'cache-control', directive),
-  );
-  return !isForAll;
+  const says = (directive: string): boolean =>
+    headerIncludes(rawHeaders, 'cache-control', directive);
+  const isForAll = ['public', 's-maxage', 'immutable'].some(says);
+  // Whoever may keep it may share it, unless it says otherwise: static files often have nothing else.
+  const isKept = says('max-age=') && !says('max-age=0');
+  const isForOne = ['private', 'no-store'].some(says);
+  return !isForAll && (!isKept || isForOne);
 }
