@@ -201,7 +201,9 @@ function decideUndelivered(facts: RoutingFacts, owner: KnownOwner, state: Machin
   }
   if (owner.presence === 'gone') return decideGone(facts, owner, state);
   if (owner.presence === 'running') return forward(owner, 'owner-unreachable');
-  return UNREACHABLE;
+  // A preference wakes nobody, and the one replay, which does, has not been made.
+  const isToBeWoken = owner.presence !== 'silent' && !facts.cameBackByFallback;
+  return isToBeWoken ? bringTo(facts, owner, state) : UNREACHABLE;
 }
 
 /**
