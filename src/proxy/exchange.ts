@@ -123,6 +123,8 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   reply(answer: Refusal, routed: Routed): void {
+    // The client may have left while its owner was looked for.
+    if (this.#isClosed) return;
     this.#routed = routed;
     const { bodyFor } = answer;
     // A client that waits to be told to go on will not send its body.
