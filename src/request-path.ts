@@ -75,6 +75,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   });
   const owners = {
     self,
+    hints: config.hints,
     store: parts.store,
     directory: parts.directory,
     presenceOf: createPresenceOf({

@@ -7,6 +7,8 @@
  *     request ─ names no Machine ─> served by any ─────────> answer sets the cookie
  *             ├ names this one ──> served here ────────────> set again once a tenth of its time is over
  *             └ names another ───> taken there; if that one is gone: served here, set anew
+ *
+ * Where the app is not there any more, the cookie is taken back: the next request goes to any.
  */
 import { findCookieValue } from './cookie.ts';
 import { headerIncludes, isHeader, type RequestHead, type ResponseHead } from './raw-headers.ts';
@@ -21,6 +23,8 @@ export interface AffinityCookie {
   removeFrom(rawHeaders: readonly string[]): readonly string[];
   /** The headers of an answer of the app beside us; the very array if the client has a cookie that will do. */
   addTo(answer: ResponseHead, request: RequestHead): readonly string[];
+  /** The headers that end the cookie, if the request's names this Machine; none else. */
+  takeBack(request: RequestHead): readonly string[];
 }
 
 export interface AffinityCookieOptions {
@@ -66,6 +70,10 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
       if (issued && isFresh(issued)) return rawHeaders;
       return [...rawHeaders, 'set-cookie', lineOf(isEncrypted(request))];
     },
+    takeBack: ({ rawHeaders }) =>
+      readIssued(rawHeaders, name)?.machine === self
+        ? ['set-cookie', `${name}=; Path=/; Max-Age=0`]
+        : [],
   };
 }
 
@@ -117,8 +125,11 @@ function mayCarryCookie(answer: ResponseHead, { method }: RequestHead): boolean 
   const { statusCode, rawHeaders } = answer;
   const isInterim = statusCode < 200 && statusCode !== 101;
   if (isInterim || method === 'OPTIONS' || isReplayAnswer(answer)) return false;
-  const isForAll = ['public', 's-maxage', 'immutable'].some((directive) =>
-    headerIncludes(rawHeaders, 'cache-control', directive),
-  );
-  return !isForAll;
+  const says = (directive: string): boolean =>
+    headerIncludes(rawHeaders, 'cache-control', directive);
+  const isForAll = ['public', 's-maxage', 'immutable'].some(says);
+  // Whoever may keep it may share it, unless it says otherwise: static files often have nothing else.
+  const isKept = says('max-age=') && !says('max-age=0');
+  const isForOne = ['private', 'no-store'].some(says);
+  return !isForAll && (!isKept || isForOne);
 }

@@ -203,8 +203,11 @@ function decideUndelivered(facts: RoutingFacts, owner: KnownOwner, state: Machin
     return { kind: 'forward', to: owner.machine, why: 'owner-unreachable' };
   }
   if (owner.presence === 'gone') return decideGone(facts, owner, state);
-  const isReachable = owner.presence === 'running' || owner.presence === 'detoured';
-  return isReachable ? forward(owner, 'owner-unreachable') : UNREACHABLE;
+  const isListed = owner.presence === 'running' || owner.presence === 'detoured';
+  if (isListed) return forward(owner, 'owner-unreachable');
+  // A preference wakes nobody, and the one replay, which does, has not been made.
+  const isToBeWoken = owner.presence !== 'silent' && !facts.cameBackByFallback;
+  return isToBeWoken ? bringTo(facts, owner, state) : UNREACHABLE;
 }
 
 /**

@@ -113,7 +113,14 @@ class DnsDirectory implements Directory {
 
   isConfirmedStopped(machine: MachineId): boolean {
     // Unlike one that is gone it may come back, unseen by a list that can't be read.
-    return this.status().kind === 'ok' && this.#stops.isConfirmedStopped(machine);
+    const isReadable = this.status().kind === 'ok' && !this.#isReadingLate();
+    return isReadable && this.#stops.isConfirmedStopped(machine);
+  }
+
+  /** Nobody waits for it any more: the list can't be read just now, though that has not failed yet. */
+  #isReadingLate(): boolean {
+    const underWayMs = this.#options.clock.monotonicMs() - this.#beganAtMs;
+    return this.#readingUnderWay !== undefined && underWayMs >= LOOK_AGAIN_WAIT_MS;
   }
 
   listing(machine: MachineId): Listing {
@@ -146,8 +153,9 @@ class DnsDirectory implements Directory {
       this.#cancelNext?.();
       this.#read();
     }
+    if (!this.#readingUnderWay) return false;
     const abort = new AbortController();
-    const isOver = this.#readingUnderWay?.finally(() => abort.abort());
+    const isOver = this.#readingUnderWay.finally(() => abort.abort());
     await Promise.race([isOver, clock.sleep(LOOK_AGAIN_WAIT_MS, abort.signal)]);
     return this.#roster.others().some(({ machine }) => !known.has(machine));
   }

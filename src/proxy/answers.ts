@@ -2,7 +2,7 @@
 import type { AffinityCookie } from '../affinity/affinity-cookie.ts';
 import type { RequestHead } from '../affinity/extract.ts';
 import type { BodyTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
-import { statusOfUnknownSession } from '../affinity/refuse.ts';
+import { statusOfUnknownSession, type Refusal } from '../affinity/refuse.ts';
 import { isReplayAnswer } from '../affinity/replay-answer.ts';
 import { sessionKeyOf, type SessionKey } from '../affinity/session.ts';
 import type { Bindings } from './bindings.ts';
@@ -25,6 +25,8 @@ export interface Answers {
     routed: Routed,
     response: ResponseHead,
   ): Revealed | Promise<Revealed>;
+  /** Nobody listens at the app's port: the client's cookie is not to bring it here again. */
+  ofNobody(answer: Refusal, request: RequestHead, routed: Routed): Refusal;
   /** A body taught an id. Resolves when what reveals it may go out. */
   fromBody(lesson: Lesson): Promise<void>;
 }
@@ -86,8 +88,14 @@ export function createAnswers(
     return key;
   }
 
+  function ofNobody(answer: Refusal, request: RequestHead, { extraction }: Routed): Refusal {
+    if (!cookie || extraction.kind !== 'none') return answer;
+    return { ...answer, headers: [...answer.headers, ...cookie.takeBack(request)] };
+  }
+
   return {
     fromHead,
+    ofNobody,
     fromBody: ({ id }) => bindings.learn(id),
   };
 }

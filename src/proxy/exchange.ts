@@ -123,6 +123,8 @@ export class Exchange implements Wire, RelayOwner {
   }
 
   reply(answer: Refusal, routed: Routed): void {
+    // The client may have left while its owner was looked for.
+    if (this.#isClosed) return;
     this.#routed = routed;
     const { bodyFor } = answer;
     // A client that waits to be told to go on will not send its body.
@@ -286,7 +288,12 @@ export class Exchange implements Wire, RelayOwner {
     if (!this.#routed) return;
     if (this.#isToPeer) handler.unreachable(this, this.#routed);
     else if (!this.#goesElsewhere(error, this.#routed)) {
-      this.reply(answerToFailure(error), this.#routed);
+      const answer = answerToFailure(error);
+      const { answers } = this.#parts;
+      this.reply(
+        wasRefused(error) ? answers.ofNobody(answer, this.head, this.#routed) : answer,
+        this.#routed,
+      );
     }
   }
 

@@ -154,6 +154,7 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
 
   return {
     self: parts.self,
+    hints: parts.hints,
     store: {
       isShared: store.isShared,
       lookup: async (key) => tellLookup(key, await store.lookup(key)),

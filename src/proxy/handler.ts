@@ -22,7 +22,7 @@ export interface Wire extends Arrived {
 }
 
 export interface HandlerParts extends RouteParts {
-  readonly directory: Pick<Directory, 'others' | 'peer'>;
+  readonly directory: Pick<Directory, 'others' | 'peer' | 'listing' | 'lookAgain'>;
   readonly replayTimeoutMs: number;
   readonly onDecided: (decision: Decision) => void;
   /** A request has come back undelivered, or pretends to. */

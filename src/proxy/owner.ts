@@ -6,6 +6,7 @@ import {
   type RoutingFacts,
 } from '../affinity/decide.ts';
 import type { FoundId } from '../affinity/extract.ts';
+import type { Protocol } from '../affinity/protocol.ts';
 import {
   sessionKeyOf,
   type Binding,
@@ -37,6 +38,8 @@ export interface OwnerFinder {
 
 export interface OwnerFinderParts {
   readonly self: MachineId;
+  /** Whether ids that the app mints go out with hints. */
+  readonly hints: boolean;
   readonly store: Pick<SessionStore, 'lookup' | 'isShared'>;
   readonly directory: Pick<Directory, 'isConfirmedGone' | 'listing' | 'lookAgain' | 'peer'>;
   readonly presenceOf: PresenceOf;
@@ -78,7 +81,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   ): Promise<Ownership> {
     const key = sessionKeyOf(wholeId);
     const whole = await store.lookup(key);
-    if (typeof whole !== 'string') return ofBinding(whole, pass, wholeId);
+    if (typeof whole !== 'string') return ofBinding(found, whole, pass, wholeId);
     const splitKey = sessionKeyOf(found.id);
     const split = await store.lookup(splitKey);
     const isHintOfGone = found.hint !== undefined && directory.isConfirmedGone(found.hint);
@@ -97,15 +100,20 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     pass: Pass,
   ): Ownership | Promise<Ownership> {
     if (typeof looked === 'string') return afterMiss(found, key, looked, pass);
-    return ofBinding(looked, pass, undefined);
+    return ofBinding(found, looked, pass, undefined);
   }
 
   function ofBinding(
+    { protocol, hint }: FoundId,
     binding: Binding,
     pass: Pass,
     wholeId: SessionId | undefined,
   ): Ownership | Promise<Ownership> {
-    const { key, machine, origin } = binding;
+    const { key, machine } = binding;
+    // A copy does not say how the id came to its owner. What has no hint is none of those that get one.
+    const isClientsOwn = hint === undefined && isTheClientsWithoutHint(protocol, parts.hints);
+    const isCopied = binding.origin === 'copied';
+    const origin = isCopied && isClientsOwn ? 'adopted' : binding.origin;
     const isOurs = machine === self;
     const presence = isOurs ? 'running' : presenceOf(machine);
     const owner: KnownOwner = { kind: 'machine', machine, knownBy: 'store', origin, presence };
@@ -123,7 +131,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const wholeId = found.hintedId;
     if (wholeId !== undefined) {
       const whole = await store.lookup(sessionKeyOf(wholeId));
-      if (typeof whole !== 'string') return ofBinding(whole, pass, wholeId);
+      if (typeof whole !== 'string') return ofBinding(found, whole, pass, wholeId);
     }
     const owner = await withoutStore(found, key, looked, pass);
     const ownership = { key, binding: undefined, wholeId: undefined };
@@ -211,4 +219,10 @@ type KnownOwnership = Ownership & { readonly owner: KnownOwner };
 function hasHadOwner(looked: Lookup, machine: MachineId | undefined): boolean {
   if (typeof looked === 'string') return false;
   return looked.machine === machine || looked.generation > 1;
+}
+
+/** Whether an id without a hint was minted by its client for certain: no answer teaches one. */
+function isTheClientsWithoutHint({ mintedBy, lessons }: Protocol, hints: boolean): boolean {
+  if (mintedBy === 'app') return false;
+  return lessons.every(({ from }) => hints && from !== 'body' && from !== 'sse-message');
 }

@@ -5,6 +5,7 @@ import {
   type MachineState,
   type NotTaking,
   type Owner,
+  type Presence,
   type RoutingFacts,
 } from '../affinity/decide.ts';
 import type { Extract, Extraction, RequestHead } from '../affinity/extract.ts';
@@ -50,7 +51,7 @@ export interface RouteParts {
   /** Whom a request without a session id names by its affinity cookie; undefined: there is none. */
   readonly namedByCookie: ((head: RequestHead) => MachineId | undefined) | undefined;
   readonly presenceOf: PresenceOf;
-  readonly directory: Pick<Directory, 'others'>;
+  readonly directory: Pick<Directory, 'others' | 'listing' | 'lookAgain'>;
   /** Why new sessions are to go elsewhere just now, if they are. */
   readonly notTaking: () => NotTaking | undefined;
   readonly policy: Pick<MachineState, 'ownerGone' | 'unknownSession' | 'replays'>;
@@ -69,6 +70,10 @@ const NOBODY: Known = { owner: { kind: 'none' } };
 /** What went wrong on the way to an answer is no answer (invariant 11). */
 const UNCERTAIN: Known = { owner: { kind: 'inconclusive', mayBeOurs: true } };
 
+function ofCookie(machine: MachineId, presence: Presence): Known {
+  return { owner: { kind: 'machine', machine, knownBy: 'cookie', presence } };
+}
+
 export function createRoute(parts: RouteParts): Route {
   const { self, extract, owners, directory, policy, namedByCookie, presenceOf, onBasis } = parts;
 
@@ -78,18 +83,22 @@ export function createRoute(parts: RouteParts): Route {
       return unrouted({ kind: 'refuse', status: 400, why: 'conflicting-ids' });
     }
     const facts = factsOf(request, extraction);
-    if (extraction.kind === 'none') return settle(extraction, facts, named(request));
-    const ownership = owners.find(extraction, facts);
+    const ownership: Known | Promise<Known> =
+      extraction.kind === 'none' ? named(request) : owners.find(extraction, facts);
     if (!(ownership instanceof Promise)) return settle(extraction, facts, ownership);
     const onFound = (known: Known): Routed => settle(extraction, facts, known);
     return ownership.then(onFound, () => onFound(UNCERTAIN));
   }
 
-  function named({ head }: Arrived): Known {
+  function named({ head }: Arrived): Known | Promise<Known> {
     const machine = namedByCookie?.(head);
     if (machine === undefined) return NOBODY;
-    const presence = machine === self ? 'running' : presenceOf(machine);
-    return { owner: { kind: 'machine', machine, knownBy: 'cookie', presence } };
+    if (machine === self) return ofCookie(machine, 'running');
+    const presence = presenceOf(machine);
+    // One that counts as gone because it had stopped may have been woken since the last reading.
+    const isInDoubt = presence === 'gone' && directory.listing(machine) === 'stopped';
+    if (!isInDoubt) return ofCookie(machine, presence);
+    return directory.lookAgain().then(() => ofCookie(machine, presenceOf(machine)));
   }
 
   function factsOf({ from, fields }: Arrived, extraction: Extraction): RoutingFacts {

@@ -92,6 +92,9 @@ for (const [claim, statusCode, rawHeaders, method, isSet] of [
   ['not a preflight', 204, [], 'OPTIONS', false],
   ['not an answer that the app has replayed', 200, ['fly-replay', 'region=iad'], 'GET', false],
   ['not an answer for everybody', 200, ['Cache-Control', 'max-age=5, public'], 'GET', false],
+  ['not what any cache may keep', 200, ['Cache-Control', 'max-age=31536000'], 'GET', false],
+  ['what is stale at once', 200, ['Cache-Control', 'max-age=0, must-revalidate'], 'GET', true],
+  ['what nobody may keep', 200, ['Cache-Control', 'no-store, max-age=5'], 'GET', true],
   ['not what a shared cache keeps', 200, ['cache-control', 's-maxage=5'], 'GET', false],
 ] as const) {
   test(`set on: ${claim}`, () => {

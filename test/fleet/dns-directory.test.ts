@@ -72,6 +72,30 @@ describe('the DNS directory', () => {
     assert.equal(await directory.lookAgain(), false);
   });
 
+  it('leaves nothing behind of a look that comes too soon for one more reading', async (t) => {
+    const { dns, clock, directory } = await setUp(t);
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    const before = clock.pendingCount();
+    await directory.lookAgain();
+    assert.equal(clock.pendingCount(), before);
+  });
+
+  it('takes no Machine for stopped while one more look at the list is not answered', async (t) => {
+    const { dns, clock, directory, readNext } = await setUp(t, { timeoutMs: 60_000 });
+    listMachines(dns, ['aa'], ['bb']);
+    await directory.start();
+    for (let i = 0; i < 3; i += 1) await readNext();
+    assert.equal(directory.isConfirmedStopped(B), true);
+    await clock.advance(500);
+    dns.isSilent = true;
+    const look = directory.lookAgain();
+    await clock.advance(300);
+    await look;
+    assert.equal(directory.status().kind, 'ok');
+    assert.equal(directory.isConfirmedStopped(B), false);
+  });
+
   it('lists the other running Machines by name, port and address', async (t) => {
     const { dns, directory } = await setUp(t);
     listMachines(dns, ['aa', 'bb', 'cc'], ['dd']);

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import http, { type RequestListener } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
+import { freePort } from '../support/free-port.ts';
 import { serveApp } from '../support/sidecar.ts';
 
 const SETTING = { AFFINITY_COOKIE: 'aff' };
@@ -108,6 +109,18 @@ describe('a request without a session id', () => {
     const answer = await visit(m2, { cookie, ...cameBackFrom('nobody') });
     assert.match(cookieOf(answer), /^aff=m2\./);
     assert.equal((await bodyOf(answer)).at, 'm2');
+  });
+
+  test('loses the cookie of a Machine whose app is not there, and goes elsewhere from then on', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    const m1 = await fleet.start('m1', await freePort(), SETTING);
+    const answer = await visit(m1, { cookie: 'a=1; aff=m1.thz3f1' });
+    assert.equal(answer.status, 502);
+    assert.deepEqual(answer.headers.getSetCookie(), ['aff=; Path=/; Max-Age=0']);
+    const next = await visit(m1, { cookie: 'a=1' });
+    assert.match(next.headers.get('fly-replay') ?? '', /^elsewhere=true;/);
+    const inSession = { cookie: 'aff=m1.thz3f1', 'mcp-session-id': 'abc~m1' };
+    assert.deepEqual((await visit(m1, inSession)).headers.getSetCookie(), []);
   });
 
   test('shows the app all cookies but this one', async (t) => {

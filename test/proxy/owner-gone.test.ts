@@ -14,7 +14,11 @@ const MANY_READINGS = 10;
 interface Asking {
   /** What becomes of a request for a session of m2, as its `fly-replay` or its status. */
   readonly ask: (id?: string) => Promise<string>;
+  /** The same for a browser that has a cookie of m2. */
+  readonly visit: () => Promise<string>;
   readonly untilNextReading: () => Promise<void>;
+  /** m2 runs from now on, which the last reading does not know yet. */
+  readonly wake: () => Promise<void>;
 }
 
 /** m1, for which the others that are deployed do not run. */
@@ -32,13 +36,19 @@ async function open(t: TestContext, others: string, env: Environment = {}): Prom
   };
   const sidecar = await startTestSidecar(t, app, { ...fleet, ...env }, { clock });
   const readings = (): number => dns.asked.filter((name) => name === 'TXT vms.app.internal').length;
+  const fateOf = async (headers: Record<string, string>): Promise<string> => {
+    const url = `http://127.0.0.1:${sidecar.ports.public}/rpc`;
+    const answer = await fetch(url, { headers, redirect: 'manual' });
+    await answer.text();
+    return answer.headers.get('fly-replay') ?? String(answer.status);
+  };
   return {
-    ask: async (id = 'abc~m2') => {
-      const headers = { 'mcp-session-id': id };
-      const url = `http://127.0.0.1:${sidecar.ports.public}/rpc`;
-      const answer = await fetch(url, { headers, redirect: 'manual' });
-      await answer.text();
-      return answer.headers.get('fly-replay') ?? String(answer.status);
+    ask: (id = 'abc~m2') => fateOf({ 'mcp-session-id': id }),
+    visit: () => fateOf({ cookie: 'aff=m2.thz3f1' }),
+    wake: async () => {
+      dns.txt.set('vms.app.internal', 'm1 ams,m2 ams');
+      dns.aaaa.set('m2.vm.app.internal', ['fdaa::2']);
+      await clock.advance(500);
     },
     untilNextReading: async () => {
       const before = readings();
@@ -74,6 +84,17 @@ test('with OWNER_STOPPED=gone and OWNER_GONE=adopt its session goes on here', as
     await untilNextReading();
     return (await ask()) === '200';
   });
+});
+
+test('with OWNER_STOPPED=gone a cookie of a Machine that was woken just now is followed', async (t) => {
+  const policy = { OWNER_STOPPED: 'gone', AFFINITY_COOKIE: 'aff' };
+  const { visit, untilNextReading, wake } = await open(t, ',m2 ams', policy);
+  await until(async () => {
+    await untilNextReading();
+    return (await visit()) === '200';
+  });
+  await wake();
+  assert.equal(await visit(), REPLAY);
 });
 
 test('a destroyed owner is gone once that is sure, without a replay', async (t) => {

@@ -27,7 +27,7 @@ const NONE: PeersAnswer = { kind: 'none' };
 const SILENT: PeersAnswer = { kind: 'inconclusive' };
 const C_OWNS: PeersAnswer = { kind: 'owner', machine: C, generation: 3, ttlMs: 5_000 };
 
-const extract = createExtractor(protocolsOf('mcp,rpc'), { hints: true });
+const extract = createExtractor(protocolsOf('mcp,rpc,query:room'), { hints: true });
 
 function found(head: RequestHead): FoundId {
   const extraction = extract(head);
@@ -41,6 +41,7 @@ const client = (text: string): FoundId => found(get('/', 'x-session-id', text));
 
 interface World {
   readonly bound?: Readonly<Record<string, MachineId>>;
+  readonly hints?: boolean;
   /** Of all that are bound. */
   readonly generation?: number;
   readonly isStoreBusy?: boolean;
@@ -103,6 +104,7 @@ async function finderIn(world: World): Promise<Finding> {
   };
   const finder = createOwnerFinder({
     self: SELF,
+    hints: world.hints ?? true,
     store,
     directory,
     presenceOf: createPresenceOf({
@@ -230,6 +232,25 @@ describe('a request that the edge could not deliver', () => {
     const { owner } = await find(app('s'), BACK);
     assert.deepEqual([owner.kind === 'machine' && owner.presence, looks()], ['running', 1]);
   });
+});
+
+describe('what is known of a copy', () => {
+  const room = found(get('/?room=lobby'));
+  // prettier-ignore
+  const rows: readonly (readonly [claim: string, id: FoundId, hints: boolean, origin: string])[] = [
+    ['a client has minted an id that gets no hint, though those of its app would', client('s'), true, 'adopted'],
+    ['a client or its app has, where no id gets a hint', client('s'), false, 'copied'],
+    ['an app has minted what has a hint', client('s~bb'), true, 'copied'],
+    ['an app has minted what only apps mint', app('s'), true, 'copied'],
+    ['a client has minted what no answer teaches', room, false, 'adopted'],
+  ];
+  for (const [claim, id, hints, origin] of rows) {
+    test(claim, async () => {
+      const { find } = await finderIn({ bound: { s: B, lobby: B }, hints });
+      const { owner } = await find(id);
+      assert.equal(owner.kind === 'machine' && owner.origin, origin);
+    });
+  }
 });
 
 describe('on the first pass', () => {

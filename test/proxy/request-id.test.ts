@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import type { ServerResponse } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
+import { nullMetrics } from '../../src/metrics.ts';
 import { requestIdIn } from '../../src/proxy/request-id.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
+import { keyOf } from '../support/ids.ts';
 import { openRawClient, type RawClient } from '../support/raw.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
 
@@ -137,6 +140,33 @@ describe('a refused request of MCP', () => {
     await sendAndWait(refusing, head(`Content-Length: ${CALL.length}`) + CALL.slice(0, 20));
     client.socket.destroy();
     while (clock.pendingCount() > before) await clock.advance(0);
+    assert.equal(clock.pendingCount(), before);
+  });
+
+  test('whose client has left while its owner was looked for is not read any more', async (t) => {
+    const asked = Promise.withResolvers<ServerResponse>();
+    const peerPort = await serveApp(t, (_req, res) => asked.resolve(res));
+    const appPort = await serveApp(t, (_req, res) => res.end());
+    const clock = createTestClock();
+    const left = Promise.withResolvers<undefined>();
+    const decided = Promise.withResolvers<string>();
+    const metrics = {
+      ...nullMetrics,
+      requestAnswered: () => left.resolve(undefined),
+      requestDecided: (kind: string) => decided.resolve(kind),
+    };
+    const env = { UNKNOWN_SESSION: 'reject', FLEET: `m2@127.0.0.1:${peerPort}` };
+    const { ports } = await startTestSidecar(t, appPort, env, { clock, metrics });
+    const client = await openRawClient(ports.public);
+    const before = clock.pendingCount();
+    client.send(head(`Content-Length: ${CALL.length}`) + CALL.slice(0, 20));
+    const answer = await asked.promise;
+    client.socket.destroy();
+    await left.promise;
+    const key = keyOf('unknown');
+    answer.end(JSON.stringify({ machine: 'm2', answers: { [key]: 'no' } }));
+    assert.equal(await decided.promise, 'refuse');
+    await clock.advance(0);
     assert.equal(clock.pendingCount(), before);
   });
 });

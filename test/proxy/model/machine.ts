@@ -153,6 +153,7 @@ export async function createModelMachine(
   });
   const ownerParts: OwnerFinderParts = {
     self,
+    hints,
     store,
     directory,
     presenceOf,
