@@ -6,7 +6,7 @@ import type { IdSource, Protocol } from '../affinity/protocols.ts';
 import { isNamed } from './named-protocol.ts';
 import type { Config } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';
-import type { FlyToml, ReplayCache } from './fly-toml.ts';
+import type { FlyToml, ReplayCache, Service } from './fly-toml.ts';
 import { sidecarServices } from './service.ts';
 
 /** What a cache can be keyed on. */
@@ -20,6 +20,8 @@ export interface CacheSettings {
   readonly isCacheable: boolean;
   /** `AFFINITY_COOKIE`: its value names a Machine, so it is as good as a session's. */
   readonly affinityCookie: string | undefined;
+  /** Where `fly.toml` has the service of the sidecar; `http_service` by default. */
+  readonly section?: Service['section'];
 }
 
 export function checkReplayCaches(
@@ -30,7 +32,8 @@ export function checkReplayCaches(
   const keys = cacheKeys(config.protocols, settings.affinityCookie);
   const caches = sidecarServices(toml, config).flatMap(({ replayCaches }) => replayCaches);
   if (caches.length === 0) return noCache(keys, settings);
-  return [...caches.flatMap((cache) => checkCache(cache, keys)), ...checkReplays(settings)];
+  const lines = linesOf(keys, settings);
+  return [...caches.flatMap((cache) => checkCache(cache, keys, lines)), ...checkReplays(settings)];
 }
 
 /** Of the configured protocols, in their order, each once. */
@@ -91,22 +94,25 @@ export function adviseReplayCache(
   return note(
     'This is the replay cache that fits SESSION_PROTOCOLS.',
     `With it most requests of a session skip the first hop.${condition}${rest}`,
-    keys.map(cacheLines).join('\n'),
+    linesOf(keys, settings),
   );
 }
 
-function cacheLines({ type, name }: CacheKey): string {
-  return [
-    '[[http_service.http_options.replay_cache]]',
+/** Empty if there is no key. */
+function linesOf(keys: readonly CacheKey[], { section = 'http_service' }: CacheSettings): string {
+  const options = section === 'http_service' ? 'http_service' : 'services.ports';
+  const lines = keys.flatMap(({ type, name }) => [
+    `[[${options}.http_options.replay_cache]]`,
     '  path_prefix = "/"',
     `  ttl_seconds = ${TTL_SECONDS}`,
     `  type = "${type}"`,
     `  name = ${JSON.stringify(name)}`,
-  ].join('\n');
+  ]);
+  return lines.join('\n');
 }
 
-function noCache(keys: readonly CacheKey[], { isCacheable }: CacheSettings): Finding[] {
-  if (!isCacheable) return [];
+function noCache(keys: readonly CacheKey[], settings: CacheSettings): Finding[] {
+  if (!settings.isCacheable) return [];
   if (keys.length === 0) {
     return [
       warning(
@@ -120,7 +126,7 @@ function noCache(keys: readonly CacheKey[], { isCacheable }: CacheSettings): Fin
     warning(
       'REPLAY_CACHEABLE is true, and fly.toml has no replay_cache.',
       'Nothing is cached, and replays have neither timeout nor fallback.',
-      keys.map(cacheLines).join('\n'),
+      linesOf(keys, settings),
     ),
   ];
 }
@@ -136,13 +142,17 @@ function checkReplays({ isCacheable }: CacheSettings): Finding[] {
   ];
 }
 
-function checkCache({ type, name, ttlSeconds }: ReplayCache, keys: readonly CacheKey[]): Finding[] {
+function checkCache(
+  { type, name, ttlSeconds }: ReplayCache,
+  keys: readonly CacheKey[],
+  lines: string,
+): Finding[] {
   if ((type !== 'header' && type !== 'cookie') || name === undefined) {
     return [
       error(
         `A replay_cache has ${name === undefined ? 'no name' : `the type "${type ?? ''}"`}.`,
         'Its type is "header" or "cookie", and its name that of the header or the cookie.',
-        keys.map(cacheLines).join('\n') || 'no replay_cache',
+        lines || 'no replay_cache',
       ),
     ];
   }
@@ -153,7 +163,7 @@ function checkCache({ type, name, ttlSeconds }: ReplayCache, keys: readonly Cach
         `A replay_cache is keyed on the ${type} ${name}, which is not where a session is.`,
         'Sessions that share its value are all sent to one Machine, and from there to their own: ' +
           'the cache then costs the hop that it is to save.',
-        keys.map(cacheLines).join('\n') || 'no replay_cache: none fits these protocols',
+        lines || 'no replay_cache: none fits these protocols',
       ),
     );
   }

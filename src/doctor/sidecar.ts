@@ -12,6 +12,11 @@ export type SidecarFacts =
       readonly reason: string | undefined;
       readonly store: { readonly state: string | undefined; readonly reason: string | undefined };
       readonly fleet: string | undefined;
+      /** How the app fares in its eyes. */
+      readonly upstream: {
+        readonly state: string | undefined;
+        readonly reason: string | undefined;
+      };
     };
 
 export function judgeSidecar(facts: SidecarFacts, adminPort: number): Finding[] {
@@ -50,7 +55,7 @@ export function judgeSidecar(facts: SidecarFacts, adminPort: number): Finding[] 
 }
 
 function judgeReadiness(facts: Extract<SidecarFacts, { kind: 'answers' }>): Finding[] {
-  const { isReady, reason, store, fleet } = facts;
+  const { isReady, reason, store, fleet, upstream } = facts;
   const readiness = isReady
     ? ok('The sidecar runs, and is ready.')
     : warning(
@@ -63,6 +68,15 @@ function judgeReadiness(facts: Extract<SidecarFacts, { kind: 'answers' }>): Find
       warning(
         `Its store is ${store.state}${store.reason === undefined ? '' : `: ${store.reason}`}.`,
         'Memory stands in: what it takes meanwhile may be lost with a restart.',
+      ),
+    );
+  }
+  if (upstream.state === 'down') {
+    findings.push(
+      warning(
+        `The app is down, in its eyes${upstream.reason === undefined ? '' : `: ${upstream.reason}`}.`,
+        'New sessions go to other Machines until it is back.',
+        'look at the app, and at UPSTREAM_CHECK_PATH',
       ),
     );
   }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
+import { parseFlyToml } from '../../src/doctor/fly-toml.ts';
 import { createPlace } from '../store/place.ts';
 import { findingsIn, runDoctor } from './doctor/support.ts';
 import { run } from './program.ts';
@@ -32,6 +33,23 @@ test('an error ends the program with code 1, and says why and what to write inst
     / {2}error {4}internal_port of http_service is 3000, where the app listens\.\n {11}What goes round .*\n {11}Try:\n {13}\[http_service\]\n {15}internal_port = 8080\n/,
   );
   assert.match(output, / {11}Try: kill_timeout = "30s"\n/);
+});
+
+test('the replay cache that it prints goes where the file has its service', async (t) => {
+  const ports = '[[services.ports]]\nport = 443\nhandlers = ["tls", "http"]\n';
+  const text = `kill_timeout = 30\n[[services]]\ninternal_port = 8080\n${ports}`;
+  const { output } = await runDoctor(['--json', '-c', await writeToml(t, text)], {});
+  const { findings } = JSON.parse(output) as {
+    findings: { group: string; instead?: string }[];
+  };
+  const lines = findings.find(({ group }) => group === 'Replay cache')?.instead ?? '';
+  const parsed = parseFlyToml(text + lines);
+  assert.ok(parsed.kind === 'parsed');
+  const caches = parsed.toml.services.map(({ section, replayCaches }) => [
+    section,
+    replayCaches.map(({ name }) => name),
+  ]);
+  assert.deepEqual(caches, [['services', ['mcp-session-id', 'x-session-id']]]);
 });
 
 test('warnings alone end it with code 0', async () => {

@@ -202,10 +202,16 @@ const WELL = {
   reason: undefined,
   store: { state: 'healthy', reason: undefined },
   fleet: 'ok',
+  upstream: { state: 'up', reason: undefined },
 } as const;
 const SIDECARS: readonly [string, SidecarFacts, string[]][] = [
   ['well', WELL, []],
   ['in memory', { ...WELL, store: { state: undefined, reason: undefined } }, []],
+  [
+    'before an app that fails its check',
+    { ...WELL, upstream: { state: 'down', reason: 'the check is answered 503' } },
+    ['warning: The app is down, in its eyes: the check is answered 503.'],
+  ],
   [
     'not there',
     { kind: 'not-there' },

@@ -5,6 +5,7 @@ import { compareWithFile, type ReadSettings } from '../../doctor/environment.ts'
 import { note, type Finding } from '../../doctor/finding.ts';
 import type { FlyToml } from '../../doctor/fly-toml.ts';
 import type { CacheSettings } from '../../doctor/replay-cache.ts';
+import { sidecarServices } from '../../doctor/service.ts';
 
 export interface DoctorSettings {
   /** Whether this is a Machine of Fly.io, whose network and disk can be looked at. */
@@ -26,7 +27,7 @@ export function readSettings(
     ? compareWithFile(toml?.env ?? {}, env, SETTING_NAMES)
     : [tellOrigin(env, toml)];
   const read = readLeniently(used, random);
-  return { isOnMachine, read, cache: cacheSettingsIn(read), origin };
+  return { isOnMachine, read, cache: cacheSettingsIn(read, toml), origin };
 }
 
 /** What Fly.io would set, with stand-ins for what it makes up. */
@@ -61,8 +62,10 @@ function withoutNamed(env: Environment, mistakes: readonly string[]): Environmen
   return Object.fromEntries(Object.entries(env).filter(([name]) => !named.has(name)));
 }
 
-function cacheSettingsIn({ config }: ReadSettings): CacheSettings {
+function cacheSettingsIn({ config }: ReadSettings, toml: FlyToml | undefined): CacheSettings {
+  const [service] = toml && config ? sidecarServices(toml, config) : [];
   return {
+    ...(service && { section: service.section }),
     isCacheable: config?.replayCacheable ?? false,
     affinityCookie: config?.affinityCookie,
   };

@@ -20,13 +20,13 @@ export async function lookAtSidecar(
   if (!isReadiness || typeof said.ready !== 'boolean') {
     return { kind: 'stranger', status: heard.status };
   }
-  const [store, fleet] = [recordIn(said.store), recordIn(said.fleet)];
   return {
     kind: 'answers',
     isReady: said.ready,
     reason: textIn(said.reason),
-    store: { state: textIn(store.state), reason: textIn(store.reason) },
-    fleet: textIn(fleet.kind),
+    store: conditionIn(said.store),
+    fleet: textIn(recordIn(said.fleet).kind),
+    upstream: conditionIn(said.upstream),
   };
 }
 
@@ -48,6 +48,11 @@ function parseRecord(text: string): Fields {
 
 function recordIn(value: unknown): Fields {
   return typeof value === 'object' && value !== null ? (value as Fields) : {};
+}
+
+function conditionIn(value: unknown): Record<'state' | 'reason', string | undefined> {
+  const { state, reason } = recordIn(value);
+  return { state: textIn(state), reason: textIn(reason) };
 }
 
 /** It goes to a terminal: what a sidecar would not say is left out. */

@@ -4,6 +4,7 @@ import { createServer, type RequestListener } from 'node:http';
 import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
 import type { Environment } from '../../../src/config/config.ts';
+import { until } from '../../fleet/support.ts';
 import { createPlace } from '../../store/place.ts';
 import { startScriptedDns, type ScriptedDns } from '../../support/dns.ts';
 import { freePort } from '../../support/free-port.ts';
@@ -149,6 +150,22 @@ test('a sidecar beside it, its app and its store are looked at', async (t) => {
     'warning: The sidecar is not ready (draining).',
   ]);
   await drained;
+});
+
+test('an app that the sidecar finds down is told, though it takes connections', async (t) => {
+  const app = await serveApp(t, (_, response) => void response.writeHead(503).end());
+  const check = { UPSTREAM_CHECK_PATH: '/health', UPSTREAM_CHECK_INTERVAL_MS: '100' };
+  const sidecar = await startTestSidecar(t, app, check);
+  await until(() => sidecar.readiness().upstream?.state === 'down');
+  const ran = await runDoctor(['--json'], {
+    FLY_MACHINE_ID: 'm1',
+    FLEET: 'off',
+    ADMIN_PORT: String(sidecar.ports.admin),
+  });
+  assert.deepEqual(findingsIn(ran, 'Sidecar'), [
+    'ok: The sidecar runs, and is ready.',
+    'warning: The app is down, in its eyes: the check is answered 503.',
+  ]);
 });
 
 test('an admin port that something else has taken is an error', async (t) => {
