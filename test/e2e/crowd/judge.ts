@@ -1,13 +1,15 @@
 /** Which visits went as they never should. */
 import type { Ledger } from '../support/ledger.ts';
+import { shortened } from '../support/shortened.ts';
 import type { Visit } from './guest.ts';
 
 /** What is wrong in itself, and every end of a session that the app had not lost; none: all is well. */
 export function faultsOf(visits: readonly Visit[], ledger: Pick<Ledger, 'endOf'>): string[] {
-  return visits.flatMap((visit) => {
+  const faults = visits.flatMap((visit) => {
     const fault = faultOf(visit, ledger);
     return fault === undefined ? [] : [`${visit.protocol}: ${fault}`];
   });
+  return shortened(faults);
 }
 
 function faultOf(
