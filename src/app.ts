@@ -11,6 +11,7 @@ import {
 } from './adapters.ts';
 import { startAdmin, type Readiness } from './admin/admin.ts';
 import { createDrainRoutes, type DrainRoutes } from './admin/drain.ts';
+import { createExplainRoutes, type ExplainRoutes } from './admin/explain.ts';
 import { createSessionRoutes, type SessionRoutes } from './admin/sessions.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
@@ -84,11 +85,11 @@ class RunningSidecar implements Sidecar {
 
   async start(): Promise<void> {
     const opened = await this.#openStore();
-    const { wire } = this.#assemble(opened);
+    const { wire, explain } = this.#assemble(opened);
     await this.#startFleet();
     const { host } = this.#config;
     const peer = await this.#listen(wire, wire.peerServer, this.#config.peerPort);
-    const admin = await this.#startAdmin(host, opened.store);
+    const admin = await this.#startAdmin(host, opened.store, explain);
     await this.#parts.untilAppAnswers?.();
     const publicPort = await this.#listen(wire, wire.edgeServer, this.#config.port);
     this.#ports = { public: publicPort, peer, admin };
@@ -158,13 +159,20 @@ class RunningSidecar implements Sidecar {
     await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);
   }
 
-  async #startAdmin(host: string, store: SessionStore): Promise<number> {
+  async #startAdmin(
+    host: string,
+    store: SessionStore,
+    explain: RequestPath['explain'],
+  ): Promise<number> {
     const { logger, metrics } = this.#parts;
     const readiness = (): Readiness => this.readiness();
     const port = this.#config.adminPort;
     const sessions = this.#createSessionRoutes(store);
-    const drain = this.#createDrainRoutes(store);
-    const admin = await startAdmin({ host, port, metrics, logger, readiness, sessions, drain });
+    const admin = await startAdmin({
+      ...{ host, port, metrics, logger, readiness, sessions },
+      drain: this.#createDrainRoutes(store),
+      explain: this.#createExplainRoutes(explain),
+    });
     this.#stops.push(() => admin.stop());
     return admin.port;
   }
@@ -184,6 +192,13 @@ class RunningSidecar implements Sidecar {
       countOpenRequests: () => this.#path?.wire.open.size ?? 0,
       countOwnSessions: createOwnSessionCount(store, this.#config.identity.machine),
     });
+  }
+
+  #createExplainRoutes(explain: RequestPath['explain']): ExplainRoutes | undefined {
+    const token = this.#config.adminToken;
+    return token === undefined
+      ? undefined
+      : createExplainRoutes({ ...this.#parts, token, explain });
   }
 
   async #listen(wire: HttpWire, server: Server, port: number): Promise<number> {

@@ -91,8 +91,8 @@ export function formatReplaySource(source: ReplaySource): string {
 }
 
 const FALLBACKS = ['force_self', 'prefer_self'] as const satisfies readonly Fallback[];
-const FAILURE_REASONS = ['timeout', 'retries_exhausted', 'no_candidate'] as const;
-export type ReplayFailureReason = (typeof FAILURE_REASONS)[number];
+export const REPLAY_FAILURE_REASONS = ['timeout', 'retries_exhausted', 'no_candidate'] as const;
+export type ReplayFailureReason = (typeof REPLAY_FAILURE_REASONS)[number];
 
 /** `fly-replay-failed`: the request came back by fallback, and may not be replayed again. */
 export interface ReplayFailure {
@@ -112,7 +112,7 @@ export function parseReplayFailure(text: string): ReplayFailure {
     ...given('app', fields.get('app')),
     ...given('region', fields.get('region')),
     ...given('replaySource', fields.get('replay_source')),
-    ...given('reason', oneOf(FAILURE_REASONS, fields.get('reason'))),
+    ...given('reason', oneOf(REPLAY_FAILURE_REASONS, fields.get('reason'))),
     ...given('elapsedMs', parseCount(fields.get('elapsed_ms'))),
   };
 }

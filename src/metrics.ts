@@ -1,5 +1,6 @@
 /** What is measured, as the rest of the program says it. `metrics/prometheus.ts` stands behind it. */
 import type { DecisionKind, Why } from './affinity/decide.ts';
+import type { ReplayFailureReason } from './fly.ts';
 import type { StoreHealth, WriteBackResult } from './store/health.ts';
 import type { StoreMetrics, StoreOperation } from './store/store.ts';
 
@@ -31,6 +32,8 @@ export interface WatchedStore {
  */
 export interface Metrics {
   readonly requestDecided: (kind: DecisionKind, why: Why) => void;
+  /** A request came back undelivered; `other`: with a reason that is not known, or none. */
+  readonly replayFailed: (reason: ReplayFailureReason | 'other') => void;
   readonly requestAnswered: (times: RequestTimes) => void;
   readonly streamOpened: (kind: StreamKind) => void;
   readonly streamClosed: (kind: StreamKind) => void;
@@ -63,6 +66,7 @@ export interface Metrics {
 /** Measures nothing: for tests and tools. */
 export const nullMetrics: Metrics = {
   requestDecided: ignore,
+  replayFailed: ignore,
   requestAnswered: ignore,
   streamOpened: ignore,
   streamClosed: ignore,

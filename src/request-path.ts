@@ -1,13 +1,15 @@
 /** The parts of the request path, put together: everything between the listeners and the store. */
 import { randomUUID } from 'node:crypto';
 import type { AdapterParts } from './adapters.ts';
+import { createAffinityCookie, type AffinityCookie } from './affinity/affinity-cookie.ts';
 import type { NotTaking } from './affinity/decide.ts';
 import { createExtractor } from './affinity/extract.ts';
-import { createHintRemover } from './affinity/hint.ts';
+import { createHintRemover, type RemoveHints } from './affinity/hint.ts';
 import { createLearner } from './affinity/learn.ts';
 import { createPathMask } from './affinity/path-mask.ts';
 import type { Protocol } from './affinity/protocol.ts';
 import type { MachineId, SessionKey } from './affinity/session.ts';
+import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import { yieldTo } from './fleet/conflict.ts';
 import type { Draining } from './draining.ts';
@@ -15,15 +17,18 @@ import type { Directory } from './fleet/directory.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
+import { createSilences, type Silences } from './fleet/silences.ts';
 import { createHttp1Upstream } from './http1/client.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
-import { createHandler, type Handler } from './proxy/handler.ts';
+import { createExplain, type Explain } from './proxy/explain.ts';
+import { createHandler, type HandlerParts } from './proxy/handler.ts';
 import { HeadFlusher } from './proxy/head-flusher.ts';
 import { createHttpWire, type HttpWire } from './proxy/http.ts';
 import { createObserver } from './proxy/observer.ts';
-import { createOwnerFinder } from './proxy/owner.ts';
+import { createOwnerFinder, type OwnerFinderParts } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
+import { createPresenceOf } from './proxy/presence.ts';
 import { createStoreFailureReport } from './proxy/store-failures.ts';
 import { CONNECT_TIMEOUT_MS } from './proxy/upstream.ts';
 import { createRequestLog } from './request-line.ts';
@@ -43,6 +48,7 @@ export interface RequestPathParts extends AdapterParts {
 
 export interface RequestPath {
   readonly wire: HttpWire;
+  readonly explain: Explain;
   /** Breaks off what is under way, and waits for the writes. */
   stop(): Promise<void>;
 }
@@ -50,7 +56,8 @@ export interface RequestPath {
 export function createRequestPath(parts: RequestPathParts): RequestPath {
   const { config, clock } = parts;
   const self = config.identity.machine;
-  const peers = createFleetPeers(parts, self);
+  const silences = createSilences({ clock });
+  const peers = createFleetPeers(parts, self, silences);
   const bindings = createFleetBindings(parts, self, peers);
   const upstream = createHttp1Upstream({
     origin: config.upstreamUrl.origin,
@@ -62,12 +69,23 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     directory: parts.directory,
     headTimeoutMs: config.upstreamHeadTimeoutMs,
     clock,
+    silences,
   });
+  const owners = {
+    self,
+    store: parts.store,
+    directory: parts.directory,
+    presenceOf: createPresenceOf({ ...parts, silences, ownerStopped: config.ownerStopped }),
+    peers,
+    onOwnerTold: (key, owner) => bindings.copy(key, owner),
+  } satisfies OwnerFinderParts;
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
+  const cookie = createCookie(config, clock);
+  const routing = createHandlerParts(parts, owners, cookie);
   const wire = createHttpWire({
     self,
-    handler: createRequestHandler(parts, self, peers, bindings),
-    answers: createAnswers(learner, bindings),
+    handler: createHandler(routing),
+    answers: createAnswers(learner, bindings, cookie),
     bindings,
     learner,
     isEnding: () => parts.draining.state() === 'ending',
@@ -80,7 +98,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
         if (answer.kind === 'owner') bindings.copy(key, answer);
       });
     },
-    removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
+    removeHints: createRequestCleaner(config, cookie),
     upstream,
     flusher: new HeadFlusher(),
     onRefused: () => parts.upstreamHealth.noteRefused(),
@@ -93,6 +111,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       directory: parts.directory,
       clock,
       isReady: parts.isReadyForPeers,
+      onHeard: (machine) => silences.noteLife(machine),
       onConflict: () => parts.metrics.claimConflict(),
       onError: (error) => parts.logger.warn({ err: error }, 'a peer could not be answered in full'),
     }),
@@ -107,16 +126,37 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     await peers.stop();
   }
 
-  return { wire, stop };
+  return { wire, explain: createExplain({ routing, owners, clock }), stop };
 }
 
-function createFleetPeers(parts: RequestPathParts, self: MachineId): Peers {
+function createCookie(config: Config, clock: Clock): AffinityCookie | undefined {
+  const { affinityCookie: name, identity, store } = config;
+  if (name === undefined) return undefined;
+  const { ttlMs } = store;
+  return createAffinityCookie({ name, self: identity.machine, ttlMs, now: () => clock.now() });
+}
+
+/** What the sidecar has added for the client to bring along is not the app's to see. */
+function createRequestCleaner(
+  { hints, protocols }: Config,
+  cookie: AffinityCookie | undefined,
+): RemoveHints {
+  const removeHints: RemoveHints = hints ? createHintRemover(protocols) : (head) => head;
+  if (cookie === undefined) return removeHints;
+  return (head, whole) => {
+    const { target, rawHeaders } = removeHints(head, whole);
+    return { target, rawHeaders: cookie.removeFrom(rawHeaders) };
+  };
+}
+
+function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Silences): Peers {
   const { store, directory, clock, random, logger, metrics } = parts;
   return createPeers({
     self,
     directory,
     clock,
     random,
+    silences,
     onOutranked: (key, winner) => {
       metrics.claimConflict();
       yieldTo(store, self, key, winner).catch((error: unknown) =>
@@ -146,30 +186,30 @@ function createFleetBindings(parts: RequestPathParts, self: MachineId, peers: Pe
   });
 }
 
-function createRequestHandler(
+function createHandlerParts(
   parts: RequestPathParts,
-  self: MachineId,
-  peers: Peers,
-  bindings: Bindings,
-): Handler {
-  const { config, store, directory, metrics } = parts;
-  return createHandler({
-    self,
+  owners: OwnerFinderParts,
+  cookie: AffinityCookie | undefined,
+): HandlerParts {
+  const { config, directory, metrics } = parts;
+  return {
+    self: config.identity.machine,
     extract: createExtractor(config.protocols, { hints: config.hints }),
-    owners: createOwnerFinder({
-      self,
-      store,
-      directory,
-      peers,
-      onOwnerTold: (key, owner) => bindings.copy(key, owner),
-    }),
+    owners: createOwnerFinder(owners),
+    namedByCookie: cookie?.read,
+    presenceOf: owners.presenceOf,
     directory,
     notTaking: () => whyNotTaking(parts),
-    policy: { ownerGone: config.ownerGone, unknownSession: config.unknownSession },
+    policy: {
+      ownerGone: config.ownerGone,
+      unknownSession: config.unknownSession,
+      replays: config.replayCacheable ? 'cacheable' : 'resilient',
+    },
     replayTimeoutMs: config.replayTimeoutMs,
     replayMaxBodyBytes: config.replayMaxBodyBytes,
     onDecided: ({ kind, why }) => metrics.requestDecided(kind, why),
-  });
+    onReplayFailed: metrics.replayFailed,
+  };
 }
 
 /** The will of people comes before what this Machine can. */

@@ -47,6 +47,8 @@ const RANKS: Readonly<Record<string, number>> = {
   'admin/': 4,
   'own-sessions.ts': 4,
   'lifecycle.ts': 5,
+  'doctor/': 4,
+  'doctor/looks/': 5,
   'store-adapters.ts': 5,
   'adapters.ts': 5,
   'request-path.ts': 5,
@@ -54,6 +56,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'app.ts': 6,
   'cli/exit-codes.ts': 6,
   'cli/sessions/': 7,
+  'cli/doctor/': 7,
   'cli/': 8,
   'main.ts': 9,
 };

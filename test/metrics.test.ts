@@ -43,6 +43,19 @@ test('requests are counted by decision and why', async (t) => {
   assert.equal(await valueOf(metrics, series('replay', 'owner')), undefined);
 });
 
+test('what came back is counted by the reason of the edge, and by no other word', async (t) => {
+  const metrics = openMetrics(t);
+  for (const reason of ['timeout', 'no_candidate', 'timeout', 'other'] as const) {
+    metrics.replayFailed(reason);
+  }
+  const series = (reason: string): string =>
+    `fly_affinity_replays_failed_total{reason="${reason}"}`;
+  assert.equal(await valueOf(metrics, series('timeout')), 2);
+  assert.equal(await valueOf(metrics, series('retries_exhausted')), 0);
+  assert.equal(await valueOf(metrics, series('no_candidate')), 1);
+  assert.equal(await valueOf(metrics, series('other')), 1);
+});
+
 test('times of sidecar and upstream are histograms of their own, in seconds', async (t) => {
   const metrics = openMetrics(t);
   metrics.requestAnswered({ sidecarMs: 0.2, upstreamMs: 30, statusCode: 200 });

@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { JSON_TYPE, respond, TEXT_TYPE } from './answer.ts';
 import type { DrainRoutes } from './drain.ts';
+import type { ExplainRoutes } from './explain.ts';
 import type { SessionRoutes } from './sessions.ts';
 import { listen, type ListenAddress } from '../listen.ts';
 import type { UpstreamStatus } from '../health/upstream-health.ts';
@@ -28,6 +29,8 @@ export interface AdminOptions extends ListenAddress {
   readonly sessions?: SessionRoutes | undefined;
   /** Undefined: `/drain` and `/undrain` are not there. */
   readonly drain?: DrainRoutes | undefined;
+  /** Undefined: `/explain` is not there. */
+  readonly explain?: ExplainRoutes | undefined;
 }
 
 export interface Admin {
@@ -38,9 +41,10 @@ export interface Admin {
 
 /** Rejects if it can't listen. */
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
-  const { sessions, drain, logger } = options;
+  const { sessions, drain, explain, logger } = options;
   const server = createServer(TIMEOUTS, (request, response) => {
-    if (sessions?.answer(request, response) || drain?.answer(request, response)) return;
+    const routes = [sessions, drain, explain];
+    if (routes.some((route) => route?.answer(request, response))) return;
     answer(options, request, response).catch((error: unknown) => {
       logger.error({ err: error }, 'admin request failed');
       respond(response, 500, TEXT_TYPE, 'failed\n');
@@ -53,6 +57,7 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
       await closeServer(server);
       await sessions?.ended();
       await drain?.ended();
+      await explain?.ended();
     },
   };
 }

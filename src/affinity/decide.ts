@@ -35,22 +35,36 @@ export interface RoutingFacts {
   readonly wasReplayed: boolean;
   /** It carries `fly-replay-failed`: the edge may not replay it again. */
   readonly cameBackByFallback: boolean;
+  /** Whom the edge could not reach, by `fly-replay-failed` or `fly-preferred-instance-unavailable`. */
+  readonly undeliveredTo: MachineId | undefined;
   /** `fly-replay-cache-status: hit`: the edge chose this Machine from its cache, we have not replayed yet. */
   readonly isFromReplayCache: boolean;
   /** No `Transfer-Encoding`, and a length within the limit; no length is no body. */
   readonly isReplayable: boolean;
 }
 
+/**
+ * What is known of a Machine, without waiting for it:
+ * - `running`: the directory lists it.
+ * - `silent`: it does too, but this Machine has just got no answer from it.
+ * - `stopped`: deployed and not running. A replay wakes it, which takes longer than one try.
+ * - `unlisted`: nobody knows, which proves nothing.
+ * - `gone`: two readings of the directory, ten seconds apart or more, listed us and not that one;
+ *   or, where `OWNER_STOPPED=gone` says so, had it stopped.
+ */
+export type Presence = 'running' | 'silent' | 'stopped' | 'unlisted' | 'gone';
+export const PRESENCES = ['running', 'silent', 'stopped', 'unlisted', 'gone'] as const;
+
 /** Who owns the session, by store, hint and peers. */
 export type Owner =
   | {
       readonly kind: 'machine';
       readonly machine: MachineId;
-      readonly knownBy: 'store' | 'hint' | 'peers';
+      /** `cookie`: no session is known, but the Machine that has served this client before. */
+      readonly knownBy: 'store' | 'hint' | 'peers' | 'cookie';
       /** How the id came to its owner, where the store knows. */
       readonly origin?: 'learned' | 'adopted' | 'copied';
-      /** Two readings of the directory, ten seconds apart or more, listed us and not the owner. */
-      readonly isConfirmedGone: boolean;
+      readonly presence: Presence;
       /** All the peers have said that the session is not theirs; one that is silent may have it. */
       readonly isUncontested?: boolean;
     }
@@ -59,6 +73,8 @@ export type Owner =
   /** Somebody who could know has not answered; `mayBeOurs`: our own store is among them. */
   | { readonly kind: 'inconclusive'; readonly mayBeOurs: boolean };
 
+export type KnownOwner = Owner & { readonly kind: 'machine' };
+
 export interface MachineState {
   readonly self: MachineId;
   /** Set while this Machine takes no new sessions. */
@@ -66,7 +82,17 @@ export interface MachineState {
   readonly hasOtherMachines: boolean;
   readonly ownerGone: 'reject' | 'adopt';
   readonly unknownSession: 'serve' | 'reject';
+  /** `cacheable`: the edge's replay cache is to keep what it may. */
+  readonly replays: 'resilient' | 'cacheable';
 }
+
+/**
+ * How the edge is told to replay:
+ * - `resilient`: it tries for a while, and then brings the request back.
+ * - `brief`: the same, and not for long.
+ * - `bare`: without a word that its replay cache does not take; what fails there does not come back.
+ */
+export type ReplayForm = 'resilient' | 'brief' | 'bare';
 
 export type Decision =
   /** `mayAdopt`: if the app accepts the id, it becomes ours; `adoptFrom`: taken over from a Machine that is gone. */
@@ -80,6 +106,7 @@ export type Decision =
       readonly kind: 'replay';
       readonly to: MachineId;
       readonly why: Why;
+      readonly form: ReplayForm;
       readonly invalidatesCache: boolean;
     }
   | { readonly kind: 'elsewhere'; readonly why: Why }
@@ -89,17 +116,33 @@ export type Decision =
 export type DecisionKind = Decision['kind'];
 export const DECISION_KINDS = ['local', 'replay', 'elsewhere', 'forward', 'refuse'] as const;
 
-/** The first line that matches decides; the numbers are the rows of the design's table. */
+/** The first line that matches decides; the rows are those of the design's table. */
 export function decide(facts: RoutingFacts, owner: Owner, state: MachineState): Decision {
   if (facts.from === 'peer') return decideForPeer(facts, owner, state);
-  if (!facts.hasId) return decideWithoutId(facts, state);
+  if (!facts.hasId) return decideWithoutId(facts, owner, state);
   if (owner.kind !== 'machine') return decideUnowned(facts, owner, state);
   if (owner.machine === state.self) return decideOwn(facts, owner);
-  if (facts.cameBackByFallback) return decideAfterFallback(facts, owner, state);
-  const to = owner.machine;
-  if (facts.wasReplayed) return { kind: 'forward', to, why: 'moved-since-replay' };
-  if (!facts.isReplayable) return { kind: 'forward', to, why: 'too-large-to-replay' };
-  return { kind: 'replay', to, why: 'not-owner', invalidatesCache: facts.isFromReplayCache };
+  if (wasUndelivered(facts, owner.machine)) return decideUndelivered(facts, owner, state);
+  if (owner.presence === 'gone') return decideGone(facts, owner, state);
+  return bringTo(facts, owner, state);
+}
+
+/** Rows 7 to 9. */
+function bringTo(facts: RoutingFacts, owner: KnownOwner, state: MachineState): Decision {
+  if (facts.wasReplayed || facts.cameBackByFallback) return forward(owner, 'moved-since-replay');
+  if (!facts.isReplayable) return forward(owner, 'too-large-to-replay');
+  return replay(facts, owner, state);
+}
+
+/**
+ * Whether the edge says that it could not bring the request to that Machine. It names one; what
+ * names another says nothing of this one. Where it names none it means the one that we had named.
+ */
+export function wasUndelivered(
+  { cameBackByFallback, undeliveredTo }: Pick<RoutingFacts, 'cameBackByFallback' | 'undeliveredTo'>,
+  machine: MachineId,
+): boolean {
+  return undeliveredTo === undefined ? cameBackByFallback : undeliveredTo === machine;
 }
 
 /**
@@ -114,9 +157,27 @@ function decideForPeer(facts: RoutingFacts, owner: Owner, state: MachineState): 
   return { kind: 'local', why: 'peer-hop', mayAdopt: facts.mintedBy === 'app' };
 }
 
-/** Rows 3 and 4. */
-function decideWithoutId(facts: RoutingFacts, state: MachineState): Decision {
-  return sendElsewhere(facts, state) ?? { kind: 'local', why: 'no-session', mayAdopt: false };
+/** Rows 3 and 4, and what an affinity cookie makes of them. */
+function decideWithoutId(facts: RoutingFacts, owner: Owner, state: MachineState): Decision {
+  const named = owner.kind === 'machine' && !isLost(facts, owner) ? owner : undefined;
+  if (!named) {
+    return sendElsewhere(facts, state) ?? { kind: 'local', why: 'no-session', mayAdopt: false };
+  }
+  if (named.machine === state.self) return { kind: 'local', why: 'owner', mayAdopt: false };
+  if (wasUndelivered(facts, named.machine)) return forward(named, 'owner-unreachable');
+  return bringTo(facts, named, state);
+}
+
+/**
+ * Whether whoever the cookie names can't serve, so that anybody may. It is gone; or it does not run,
+ * by the directory, and the edge could not reach it, or another Machine has sent the request on; or
+ * nobody knows it, and no replay can be tried. One that runs and is silent is not lost (invariant 11).
+ */
+function isLost(facts: RoutingFacts, { machine, presence }: KnownOwner): boolean {
+  if (presence === 'gone') return true;
+  if (presence !== 'stopped' && presence !== 'unlisted') return false;
+  const wasTried = facts.wasReplayed || wasUndelivered(facts, machine);
+  return wasTried || (presence === 'unlisted' && !facts.isReplayable);
 }
 
 /**
@@ -124,33 +185,59 @@ function decideWithoutId(facts: RoutingFacts, state: MachineState): Decision {
  * the hint named this Machine. Anyone may write such a hint to an id that clients mint, so there it
  * takes the peers' word too.
  */
-function decideOwn(facts: RoutingFacts, owner: Owner & { kind: 'machine' }): Decision {
+function decideOwn(facts: RoutingFacts, owner: KnownOwner): Decision {
   const isNobodyElses = facts.mintedBy === 'app' || owner.isUncontested === true;
   const mayAdopt = owner.knownBy === 'hint' && isNobodyElses;
   return { kind: 'local', why: 'owner', mayAdopt };
 }
 
 /**
- * Row 6: the edge could not reach the owner and may not try again. That the owner is gone says
- * nothing of a session that has moved before: a peer that is silent may have it (invariant 11).
+ * Row 6: the edge could not reach the owner and may not try again. The private network may: to a
+ * Machine at its hard limit the edge delivers nothing, and a forward goes through.
  */
-function decideAfterFallback(
-  facts: RoutingFacts,
-  owner: Owner & { kind: 'machine' },
-  state: MachineState,
-): Decision {
+function decideUndelivered(facts: RoutingFacts, owner: KnownOwner, state: MachineState): Decision {
   if (owner.knownBy === 'peers') {
     return { kind: 'forward', to: owner.machine, why: 'owner-unreachable' };
   }
-  if (!owner.isConfirmedGone || owner.isUncontested !== true) {
-    return { kind: 'refuse', status: 503, why: 'owner-unreachable' };
-  }
+  if (owner.presence === 'gone') return decideGone(facts, owner, state);
+  if (owner.presence === 'running') return forward(owner, 'owner-unreachable');
+  return UNREACHABLE;
+}
+
+/**
+ * Row 6 for an owner that no replay can reach any more, on the first pass already. That it is gone
+ * says nothing of a session that has moved before: a peer that is silent may have it (invariant 11).
+ */
+function decideGone(facts: RoutingFacts, owner: KnownOwner, state: MachineState): Decision {
+  if (owner.isUncontested !== true) return UNREACHABLE;
   const isServedHere =
     state.ownerGone === 'adopt' || owner.origin === 'adopted' || facts.mintedBy === 'client';
   if (!isServedHere) return { kind: 'refuse', status: 404, why: 'owner-gone' };
   const local = { kind: 'local', why: 'owner-gone', mayAdopt: true } as const;
   // An owner known by its hint alone has no row here that could be moved: the id is claimed anew.
   return owner.knownBy === 'store' ? { ...local, adoptFrom: owner.machine } : local;
+}
+
+const UNREACHABLE: Decision = { kind: 'refuse', status: 503, why: 'owner-unreachable' };
+
+/** Whoever has just met its silence need not wait for it again. */
+function forward({ machine, presence }: KnownOwner, why: Why): Decision {
+  return presence === 'silent' ? UNREACHABLE : { kind: 'forward', to: machine, why };
+}
+
+/**
+ * Row 9. To an owner that has not answered us the edge may still have a way, but tries it briefly.
+ * What the replay cache keeps is bare, so it is for owners that run. A replay that undoes an entry
+ * of the cache is not kept anyway: it is resilient, as the edge has just been wrong once.
+ */
+function replay(
+  { isFromReplayCache: invalidatesCache }: RoutingFacts,
+  { machine: to, presence }: KnownOwner,
+  { replays }: MachineState,
+): Decision {
+  const mayBeKept = replays === 'cacheable' && presence === 'running' && !invalidatesCache;
+  const form = presence === 'silent' ? 'brief' : mayBeKept ? 'bare' : 'resilient';
+  return { kind: 'replay', to, why: 'not-owner', form, invalidatesCache };
 }
 
 /** Rows 10 and 11. */

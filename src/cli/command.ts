@@ -10,6 +10,7 @@ export type Command =
   | { readonly kind: 'run'; readonly command: readonly string[] }
   | { readonly kind: 'simulate'; readonly args: readonly string[] }
   | { readonly kind: 'sessions'; readonly args: readonly string[] }
+  | { readonly kind: 'doctor'; readonly args: readonly string[] }
   | { readonly kind: 'help' }
   | { readonly kind: 'version' }
   | { readonly kind: 'mistake'; readonly message: string };
@@ -18,7 +19,7 @@ export type Command =
 export function parseCommand([name = 'serve', ...args]: readonly string[]): Command {
   if (name === '--help' || name === '-h' || name === 'help') return { kind: 'help' };
   if (name === '--version' || name === '-v') return { kind: 'version' };
-  if (name === 'simulate' || name === 'sessions') return { kind: name, args };
+  if (name === 'simulate' || name === 'sessions' || name === 'doctor') return { kind: name, args };
   if (name !== 'serve' && name !== 'run') return mistake(`unknown command ${JSON.stringify(name)}`);
   if (args[0] === '--help' || args[0] === '-h') return { kind: 'help' };
   if (name === 'serve') {
@@ -58,6 +59,11 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
       const { sessions } = await import('./sessions.ts');
       const { stdin, stdout, stderr } = process;
       return sessions(command.args, { ...surroundings(), stdin, stdout, stderr });
+    }
+    case 'doctor': {
+      const { doctor } = await import('./doctor.ts');
+      const { stdout, stderr } = process;
+      return doctor(command.args, { ...surroundings(), stdout, stderr });
     }
     case 'serve': {
       const [{ serve }, { startSidecar }] = await Promise.all([

@@ -14,6 +14,8 @@ Usage
                                   several Machines behind a simulated Fly Proxy, on this computer
   fly-affinity sessions list|get|delete|export|import
                                   looks at sessions, and moves them to another store
+  fly-affinity doctor [--config fly.toml] [--json]
+                                  says what is wrong with settings, fly.toml and Machine, and why
   fly-affinity --help | --version
 
 Settings are environment variables; an empty one counts as unset.

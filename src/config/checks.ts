@@ -18,6 +18,7 @@ const CHECKS: readonly Check[] = [
   fleetHasAnIdentity,
   sharedStoreHasAnIdentity,
   peersCanBeDialed,
+  affinityCookieIsNobodyElses,
 ];
 
 const LISTENER_PORTS = ['PORT', 'PEER_PORT', 'ADMIN_PORT'] as const;
@@ -90,4 +91,16 @@ function peersCanBeDialed(values: Partial<SettingValues>): string[] {
 
 function hasFleet({ FLEET, FLY_APP_NAME }: Partial<SettingValues>): boolean {
   return FLEET === 'auto' ? FLY_APP_NAME !== undefined : FLEET !== 'off' && FLEET !== undefined;
+}
+
+/** What the sidecar takes off a request can't be what tells the session. */
+function affinityCookieIsNobodyElses(values: Partial<SettingValues>): string[] {
+  const { AFFINITY_COOKIE: cookie, SESSION_PROTOCOLS: protocols = [] } = values;
+  const isTaken = protocols.some(({ sources }) =>
+    sources.some((source) => source.in === 'cookie' && source.name === cookie),
+  );
+  if (!isTaken) return [];
+  return [
+    `AFFINITY_COOKIE must not be a cookie of the app's in SESSION_PROTOCOLS, both name ${cookie}`,
+  ];
 }

@@ -29,6 +29,8 @@ export interface Config {
   readonly upstreamCheck: UpstreamCheckConfig | undefined;
   readonly protocols: readonly Protocol[];
   readonly hints: boolean;
+  /** Undefined: there is no affinity cookie. */
+  readonly affinityCookie: string | undefined;
   readonly store: StoreConfig;
   /** 0: no bound. */
   readonly maxSessionsPerMachine: number;
@@ -37,7 +39,10 @@ export interface Config {
   readonly fleetResolver: string | undefined;
   readonly unknownSession: 'serve' | 'reject';
   readonly ownerGone: 'reject' | 'adopt';
+  readonly ownerStopped: 'wake' | 'gone';
   readonly replayTimeoutMs: number;
+  /** Whether replays are such as the edge's replay cache keeps. */
+  readonly replayCacheable: boolean;
   readonly replayMaxBodyBytes: number;
   readonly drainTimeoutMs: number;
   readonly logLevel: LogLevel;
@@ -160,13 +165,16 @@ function configFrom(values: SettingValues, random: () => number): Config {
     upstreamCheck: upstreamCheckFrom(values),
     protocols: values.SESSION_PROTOCOLS,
     hints: values.SESSION_ID_HINTS,
+    affinityCookie: values.AFFINITY_COOKIE,
     store: storeFrom(values),
     maxSessionsPerMachine: values.MAX_SESSIONS_PER_MACHINE,
     fleet: fleetFrom(values, identity),
     fleetResolver: values.FLEET_RESOLVER,
     unknownSession: values.UNKNOWN_SESSION,
     ownerGone: values.OWNER_GONE,
+    ownerStopped: values.OWNER_STOPPED,
     replayTimeoutMs: values.REPLAY_TIMEOUT_MS,
+    replayCacheable: values.REPLAY_CACHEABLE,
     replayMaxBodyBytes: values.REPLAY_MAX_BODY_BYTES,
     drainTimeoutMs: values.DRAIN_TIMEOUT_MS,
     logLevel: values.LOG_LEVEL,

@@ -54,6 +54,12 @@ const namespace = matching(
 const urlPath = matching(/^\/[!"$-~]*$/, 'a path that begins with "/"');
 const label = matching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'a name of letters, digits, - and _');
 
+/** A token (RFC 6265 §4.1.1). Prefixes with rules of their own need https, which is not said here. */
+const cookieName = matching(
+  /^(?!__(?:Host|Secure)-)[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$/,
+  'the name of a cookie, without the prefixes __Host- and __Secure-',
+);
+
 export const SETTINGS = {
   PORT: setting('8080', listeningPort, 'Port for the edge. 0 takes a free one.'),
   HOST: setting('::', host, 'Address or name on which all three listeners listen.'),
@@ -62,7 +68,7 @@ export const SETTINGS = {
   ADMIN_PORT: setting('9091', listeningPort, 'Port for `/metrics`, `/livez` and `/readyz`.'),
   ADMIN_TOKEN: optional(
     secret,
-    'Opens `/sessions` and `/drain` on the admin port to those who send it as a bearer token.',
+    'Opens `/sessions`, `/drain` and `/explain` on the admin port to those who send it as a bearer token.',
   ),
   UPSTREAM_URL: setting('http://127.0.0.1:3000', httpOrigin, 'Where the app listens.'),
   UPSTREAM_HEAD_TIMEOUT_MS: setting(
@@ -88,6 +94,10 @@ export const SETTINGS = {
     'true',
     boolean,
     'Whether ids that the app mints reach the client with `~<machine>` appended.',
+  ),
+  AFFINITY_COOKIE: optional(
+    cookieName,
+    'Cookie by which requests without a session id stay with one Machine: for browsers. Unset: there is none.',
   ),
   SESSION_STORE_ENABLED: setting(
     'true',
@@ -163,10 +173,20 @@ export const SETTINGS = {
     oneOf(['reject', 'adopt']),
     "What happens to an app's id whose Machine is gone for good: 404, or the app here decides.",
   ),
+  OWNER_STOPPED: setting(
+    'wake',
+    oneOf(['wake', 'gone']),
+    'What happens to a session whose Machine is stopped or suspended: a replay wakes it, or it counts as gone for good.',
+  ),
   REPLAY_TIMEOUT_MS: setting(
     '10000',
     milliseconds(1, MAX_KILL_TIMEOUT_MS),
     'How long the edge tries to reach the owner before the request comes back.',
+  ),
+  REPLAY_CACHEABLE: setting(
+    'false',
+    boolean,
+    "Whether replays to Machines that run are such as Fly's `replay_cache` keeps: without timeout and fallback.",
   ),
   REPLAY_MAX_BODY_BYTES: setting(
     '1000000',

@@ -8,6 +8,8 @@ export interface DialerOptions {
   readonly addressOf: () => string | undefined;
   readonly timeoutMs: number;
   readonly clock: Clock;
+  /** An attempt to connect has ended by itself. */
+  readonly onDialled?: ((outcome: 'connected' | 'failed') => void) | undefined;
 }
 
 export interface Dialer {
@@ -34,7 +36,8 @@ export class DialError extends Error {
  * the background, so that no question waits for it, and a Machine is dialled only where the
  * directory lists it.
  */
-export function createDialer({ addressOf, timeoutMs, clock }: DialerOptions): Dialer {
+export function createDialer(options: DialerOptions): Dialer {
+  const { addressOf, timeoutMs, clock, onDialled } = options;
   const connecting = new Set<Socket>();
 
   function connect(target: buildConnector.Options, callback: buildConnector.Callback): void {
@@ -53,6 +56,7 @@ export function createDialer({ addressOf, timeoutMs, clock }: DialerOptions): Di
       connecting.delete(socket);
       cancelTimeout();
       socket.off('connect', succeed).off('error', settle);
+      if (!isClosed(error)) onDialled?.(error ? 'failed' : 'connected');
       if (error) callback(error, null);
       else callback(null, socket);
     };
@@ -64,4 +68,9 @@ export function createDialer({ addressOf, timeoutMs, clock }: DialerOptions): Di
     connect,
     close: () => connecting.forEach((socket) => socket.destroy(new DialError('closed'))),
   };
+}
+
+/** We have given up ourselves, which says nothing of the peer. */
+function isClosed(error: Error | undefined): boolean {
+  return error instanceof DialError && error.code === 'closed';
 }

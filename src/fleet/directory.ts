@@ -26,6 +26,13 @@ export type DirectoryStatus =
   | { readonly kind: 'failing'; readonly since: number; readonly reason: string };
 
 /**
+ * - `running`: it is one of {@link Directory.others}.
+ * - `stopped`: deployed and not running; a replay wakes it.
+ * - `none`: neither, or not known.
+ */
+export type Listing = 'running' | 'stopped' | 'none';
+
+/**
  * Who is in the fleet, read in the background. Every question is answered at once out of the last
  * successful reading: nothing here waits for the network, and a failed reading changes nothing but
  * the status (invariant 11).
@@ -40,6 +47,14 @@ export interface Directory {
    * call for a Machine that was never listed is false and begins the watch.
    */
   isConfirmedGone(machine: MachineId): boolean;
+  /**
+   * Whether two successful readings ten seconds apart or more, and all between them, had that
+   * Machine deployed and not running: stopped or suspended, which DNS can't tell apart. Never while
+   * the list can't be read.
+   */
+  isConfirmedStopped(machine: MachineId): boolean;
+  /** What the last successful reading has of another Machine. */
+  listing(machine: MachineId): Listing;
   /** Whether a socket's remote address belongs to another Machine of the fleet. */
   lists(address: string): boolean;
   /** Whether a socket's remote address belongs to that very Machine, another one of the fleet. */
@@ -63,6 +78,8 @@ export const offDirectory: Directory = {
   others: () => [],
   peer: () => undefined,
   isConfirmedGone: () => false,
+  isConfirmedStopped: () => false,
+  listing: () => 'none',
   lookAgain: () => Promise.resolve(false),
   lists: () => false,
   isAddressOf: () => false,

@@ -13,10 +13,11 @@ import {
 } from '../fly.ts';
 import { createAbsences } from './absences.ts';
 import { normalizeAddress } from './address.ts';
-import type { Directory, DirectoryStatus, Peer } from './directory.ts';
+import type { Directory, DirectoryStatus, Listing, Peer } from './directory.ts';
 import { createMachineAddresses, type MachineAddresses } from './machine-addresses.ts';
 import type { NameResolver } from './resolver.ts';
 import { createRoster, type Roster, type RosterEntry } from './roster.ts';
+import { createStops } from './stops.ts';
 
 export interface DnsDirectoryOptions {
   readonly self: MachineId;
@@ -42,6 +43,12 @@ const LOOK_AGAIN_WAIT_MS = 300;
 /** A reading older than so many intervals is no news: the process was suspended, or readings hang. */
 const STALE_INTERVALS = 3;
 
+interface FleetReading {
+  readonly entries: readonly RosterEntry[];
+  readonly running: ReadonlySet<MachineId>;
+  readonly deployed: ReadonlySet<MachineId>;
+}
+
 /** A reading that proves nothing; the message says what was missing. */
 class ReadingError extends Error {
   override readonly name = 'ReadingError';
@@ -63,6 +70,7 @@ class DnsDirectory implements Directory {
   readonly #options: DnsDirectoryOptions;
   readonly #intervalMs: number;
   readonly #absences;
+  readonly #stops = createStops();
   readonly #addresses: MachineAddresses;
   #roster: Roster = createRoster([]);
   #status: DirectoryStatus = { kind: 'starting' };
@@ -101,6 +109,16 @@ class DnsDirectory implements Directory {
 
   isConfirmedGone(machine: MachineId): boolean {
     return machine !== this.#options.self && this.#absences.isConfirmedGone(machine);
+  }
+
+  isConfirmedStopped(machine: MachineId): boolean {
+    // Unlike one that is gone it may come back, unseen by a list that can't be read.
+    return this.status().kind === 'ok' && this.#stops.isConfirmedStopped(machine);
+  }
+
+  listing(machine: MachineId): Listing {
+    if (this.#roster.peer(machine)) return 'running';
+    return this.#stops.isStopped(machine) ? 'stopped' : 'none';
   }
 
   status(): DirectoryStatus {
@@ -155,21 +173,20 @@ class DnsDirectory implements Directory {
   async #readOnce(): Promise<void> {
     const startedAtMs = this.#options.clock.monotonicMs();
     try {
-      const { entries, machines } = await this.#readFleet();
+      const { entries, running, deployed } = await this.#readFleet();
       if (this.#isStopped) return;
       this.#roster = createRoster(entries);
-      this.#absences.record({
-        startedAtMs,
-        endedAtMs: this.#options.clock.monotonicMs(),
-        machines,
-      });
+      const endedAtMs = this.#options.clock.monotonicMs();
+      const machines = new Set([...running, ...deployed]);
+      this.#absences.record({ startedAtMs, endedAtMs, machines });
+      this.#stops.record({ startedAtMs, endedAtMs, running, deployed });
       this.#turnTo({ kind: 'ok', readAt: this.#options.clock.now() });
     } catch (error) {
       if (!this.#isStopped) this.#turnTo(this.#failed(error));
     }
   }
 
-  async #readFleet(): Promise<{ entries: RosterEntry[]; machines: Set<MachineId> }> {
+  async #readFleet(): Promise<FleetReading> {
     const { appName, self } = this.#options;
     const [running, deployed] = await Promise.all([
       this.#machinesOf(runningMachinesName(appName)),
@@ -180,7 +197,7 @@ class DnsDirectory implements Directory {
     const entries = [...addresses].flatMap(([machine, ofMachine]) =>
       machine === self || !isMember(ofMachine) ? [] : [this.#entryOf(machine, ofMachine)],
     );
-    return { entries, machines: new Set([...running, ...deployed]) };
+    return { entries, running: new Set(running), deployed: new Set(deployed) };
   }
 
   async #machinesOf(name: string): Promise<MachineId[]> {

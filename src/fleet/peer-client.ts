@@ -2,7 +2,7 @@
 import { errors, Pool } from 'undici';
 import type { Clock } from '../clock.ts';
 import { retry } from '../resilience.ts';
-import { createDialer } from './dial.ts';
+import { createDialer, type DialerOptions } from './dial.ts';
 import type { Peer } from './directory.ts';
 import { MAX_MESSAGE_BYTES } from './messages.ts';
 
@@ -18,6 +18,7 @@ export interface PeerClientOptions {
   readonly addressOf: () => string | undefined;
   readonly clock: Clock;
   readonly random: () => number;
+  readonly onDialled: DialerOptions['onDialled'];
 }
 
 /** One for questions, one for announcements. */
@@ -32,8 +33,9 @@ const KEEP_ALIVE_MS = 60_000;
 const CONNECTION_LOST = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
 export function createPeerClient(options: PeerClientOptions): PeerClient {
-  const { peer, addressOf, clock, random } = options;
-  const dialer = createDialer({ addressOf, timeoutMs: CONNECT_TIMEOUT_MS, clock });
+  const { peer, addressOf, clock, random, onDialled } = options;
+  const timeoutMs = CONNECT_TIMEOUT_MS;
+  const dialer = createDialer({ addressOf, timeoutMs, clock, onDialled });
   const pool = new Pool(originOf(peer), {
     connections: CONNECTIONS,
     pipelining: 1,

@@ -17,6 +17,7 @@ import {
 } from './messages.ts';
 import { createPeerClient, type PeerClient } from './peer-client.ts';
 import { createRecentKeys, type RecentKeys } from './recent-keys.ts';
+import { dialNotes, type Silences } from './silences.ts';
 
 export interface PeerLinkOptions {
   readonly self: MachineId;
@@ -25,6 +26,7 @@ export interface PeerLinkOptions {
   readonly addressOf: () => string | undefined;
   readonly clock: Clock;
   readonly random: () => number;
+  readonly silences: Pick<Silences, 'noteSilence' | 'noteLife'>;
   /** The peer has answered an announcement with a claim that outranks ours. */
   readonly onOutranked: (key: SessionKey, claim: Claim) => void;
   /** So many announcements will not reach the peer. */
@@ -59,10 +61,11 @@ export class PeerLink {
   #isClosed = false;
 
   constructor(options: PeerLinkOptions) {
-    const { peer, clock, random } = options;
+    const { peer, clock, random, silences } = options;
     this.machine = peer.machine;
     this.#options = options;
-    this.#client = createPeerClient(options);
+    const onDialled = dialNotes(silences, peer.machine);
+    this.#client = createPeerClient({ ...options, onDialled });
     this.#breaker = createCircuitBreaker({ ...BREAKER, clock, random });
     const bound = { ttlMs: NO_REMEMBERED_MS, maxKeys: MAX_NO_REMEMBERED };
     this.#recentNo = createRecentKeys({ ...bound, clock });
@@ -156,10 +159,13 @@ export class PeerLink {
       const message = parseAnswer(await this.#client.post(path, body, deadline.signal));
       if (message?.machine !== this.machine) throw new Error('another Machine has answered');
       attempt.succeeded();
+      this.#options.silences.noteLife(this.machine);
       return message.answers;
     } catch {
       // Silence, whatever its cause: the breaker counts it, and the questions stay unanswered.
       attempt.failed();
+      // A refusal, or another's answer, says nothing of whether the one that was meant is there.
+      if (deadline.signal.aborted) this.#options.silences.noteSilence(this.machine);
       return undefined;
     } finally {
       cancelDeadline();

@@ -15,6 +15,8 @@ import {
 
 export interface PeerServiceOptions extends KeeperOptions {
   readonly directory: Pick<Directory, 'lists' | 'isAddressOf' | 'refresh'>;
+  /** That Machine has asked or told us something: it is there. */
+  readonly onHeard?: (machine: MachineId) => void;
 }
 
 /** Handles the request if its path is one of the two, and says whether it was. */
@@ -78,7 +80,11 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
     if (request.method !== 'POST') return 405;
     const text = await readText(request);
     if (text === undefined) return 413;
-    return respond(text, (machine) => directory.isAddressOf(machine, address));
+    return respond(text, (machine) => {
+      const isFrom = directory.isAddressOf(machine, address);
+      if (isFrom) options.onHeard?.(machine);
+      return isFrom;
+    });
   }
 
   async function handle(

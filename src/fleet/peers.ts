@@ -5,19 +5,21 @@ import type { Claimant } from './conflict.ts';
 import type { Directory, Peer } from './directory.ts';
 import { claimOf, type Claim } from './messages.ts';
 import { PeerLink, QUESTION_TIMEOUT_MS } from './peer-link.ts';
-import { Question, type PeersAnswer, type QuestionOptions } from './question.ts';
+import { Question, type OnPeerAnswer, type PeersAnswer, type QuestionOptions } from './question.ts';
+import type { Silences } from './silences.ts';
 import { createTokenBucket, type TakeToken } from './token-bucket.ts';
 
-export type { PeersAnswer } from './question.ts';
+export type { OnPeerAnswer, PeersAnswer } from './question.ts';
 
 export interface Peers {
   /**
    * Who of the peers owns the key; within 300 ms, never rejects. `none` only if every Machine of a
    * directory in good order said no within the last two seconds; `inconclusive` at once for what
    * is beyond the bounds. With the binding that we hold ourselves, the peers weigh it against
-   * theirs: an owner is then one that outranks us, and `onOutranked` was called.
+   * theirs: an owner is then one that outranks us, and `onOutranked` was called. `onEach` is told
+   * what each peer has said until the answer is there, and what it had said before.
    */
-  ask(key: SessionKey, ours?: Binding): Promise<PeersAnswer>;
+  ask(key: SessionKey, ours?: Binding, onEach?: OnPeerAnswer): Promise<PeersAnswer>;
   /** Tells every peer, best effort, of a binding of our own (others are ignored). Returns at once. */
   announce(binding: Binding, ttlMs: number): void;
   /** Questions under way end inconclusive; no timer or socket is left when it resolves. */
@@ -30,6 +32,8 @@ export interface PeersOptions {
   readonly clock: Clock;
   /** From 0 to below 1. */
   readonly random: () => number;
+  /** Told who answers and who does not. */
+  readonly silences: Pick<Silences, 'noteSilence' | 'noteLife'>;
   /** Another Machine's claim outranks ours: the binding has to be dropped (`yieldTo`). */
   readonly onOutranked: (key: SessionKey, winner: OutrankedBy) => void;
   /** Called once per question, and for each one that is beyond the bounds (`shed`). */
@@ -70,19 +74,19 @@ class FleetPeers implements Peers {
     this.#takeToken = createTokenBucket({ ...rate, clock: options.clock });
   }
 
-  ask(key: SessionKey, ours?: Binding): Promise<PeersAnswer> {
+  ask(key: SessionKey, ours?: Binding, onEach?: OnPeerAnswer): Promise<PeersAnswer> {
     if (this.#isStopped) return Promise.resolve(INCONCLUSIVE);
     const status = this.#options.directory.status().kind;
     if (status === 'off') return Promise.resolve(NONE);
     const asked = this.#questions.get(key);
-    if (asked) return asked.answer();
+    if (asked) return asked.answer(onEach);
 
     const areAllPeers = status === 'ok' || status === 'static';
     const claim = this.#claimOf(ours);
-    const links = this.#linksToAsk(key, claim);
+    const links = this.#linksToAsk(key, claim, onEach);
     if (links.length === 0) return Promise.resolve(areAllPeers ? NONE : INCONCLUSIVE);
     if (this.#questions.size >= MAX_QUESTIONS || !this.#takeToken()) return this.#shed();
-    return this.#open({ key, claim, links, areAllPeers });
+    return this.#open({ key, claim, links, areAllPeers }).answer(onEach);
   }
 
   announce(binding: Binding, ttlMs: number): void {
@@ -103,9 +107,7 @@ class FleetPeers implements Peers {
     return Promise.resolve(INCONCLUSIVE);
   }
 
-  #open(
-    asked: Pick<QuestionOptions, 'key' | 'claim' | 'links' | 'areAllPeers'>,
-  ): Promise<PeersAnswer> {
+  #open(asked: Pick<QuestionOptions, 'key' | 'claim' | 'links' | 'areAllPeers'>): Question {
     const { self, clock, onQuestion, onOutranked } = this.#options;
     const { key, claim } = asked;
     const question = new Question({
@@ -120,7 +122,7 @@ class FleetPeers implements Peers {
     });
     // It is over already where every peer is left alone by its breaker.
     if (!question.isClosed()) this.#questions.set(key, question);
-    return question.answer();
+    return question;
   }
 
   #claimOf(binding: Binding | undefined): Claim | undefined {
@@ -130,8 +132,12 @@ class FleetPeers implements Peers {
   }
 
   /** With a claim of our own everyone is asked: what a peer said before it knew of it does not count. */
-  #linksToAsk(key: SessionKey, claim: Claim | undefined): PeerLink[] {
-    return this.#currentLinks().filter((link) => claim !== undefined || !link.saidNo(key));
+  #linksToAsk(key: SessionKey, claim: Claim | undefined, onEach?: OnPeerAnswer): PeerLink[] {
+    return this.#currentLinks().filter((link) => {
+      const isToBeAsked = claim !== undefined || !link.saidNo(key);
+      if (!isToBeAsked) onEach?.(link.machine, 'no');
+      return isToBeAsked;
+    });
   }
 
   #currentLinks(): PeerLink[] {
@@ -152,7 +158,8 @@ class FleetPeers implements Peers {
   }
 
   #linkTo(peer: Peer): PeerLink {
-    const { self, directory, clock, random, onOutranked, onAnnouncementsLost } = this.#options;
+    const { self, directory, clock, random, silences } = this.#options;
+    const { onOutranked, onAnnouncementsLost } = this.#options;
     const { machine } = peer;
     return new PeerLink({
       self,
@@ -160,6 +167,7 @@ class FleetPeers implements Peers {
       addressOf: () => directory.peer(machine)?.address,
       clock,
       random,
+      silences,
       onOutranked: (key, { generation, ttlMs }) => onOutranked(key, { machine, generation, ttlMs }),
       onAnnouncementsLost: (count) => onAnnouncementsLost?.(count),
     });

@@ -17,6 +17,8 @@ export type PeersAnswer =
   | { readonly kind: 'none' }
   | { readonly kind: 'inconclusive' };
 
+export type OnPeerAnswer = (machine: MachineId, answer: KeyAnswer) => void;
+
 export interface QuestionOptions {
   readonly key: SessionKey;
   readonly self: MachineId;
@@ -49,6 +51,8 @@ export class Question {
   readonly #cancelDeadline: Cancel;
   #isInDoubt: boolean;
   #owner: Claimant | undefined;
+  readonly #answers: [MachineId, KeyAnswer][] = [];
+  readonly #watchers: OnPeerAnswer[] = [];
   #isClosed = false;
 
   constructor(options: QuestionOptions) {
@@ -61,7 +65,11 @@ export class Question {
     }
   }
 
-  answer(): Promise<PeersAnswer> {
+  answer(onEach?: OnPeerAnswer): Promise<PeersAnswer> {
+    if (onEach) {
+      for (const [machine, answer] of this.#answers) onEach(machine, answer);
+      this.#watchers.push(onEach);
+    }
     return this.#owner ? Promise.resolve(ownerAnswer(this.#owner)) : this.#answer.promise;
   }
 
@@ -79,6 +87,8 @@ export class Question {
   #take(link: PeerLink, answer: KeyAnswer): void {
     if (this.#isClosed) return;
     this.#unanswered.delete(link);
+    this.#answers.push([link.machine, answer]);
+    for (const onEach of this.#watchers) onEach(link.machine, answer);
     if (answer === 'unknown') this.#isInDoubt = true;
     if (typeof answer === 'object') this.#takeClaim({ ...answer, machine: link.machine });
     if (this.#unanswered.size === 0) this.#close();

@@ -68,6 +68,8 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
     isAddressOf: (machine, address) => roster.isAddressOf(machine, address),
     lookAgain: () => Promise.resolve(false),
     isConfirmedGone: () => false,
+    isConfirmedStopped: () => false,
+    listing: (machine) => (roster.peer(machine) ? 'running' : 'none'),
     status: () => ({ kind: 'static' }),
     start: refresh,
     refresh,

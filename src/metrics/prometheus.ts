@@ -2,6 +2,7 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import { DECISION_KINDS, WHYS } from '../affinity/decide.ts';
 import type { Clock } from '../clock.ts';
+import { REPLAY_FAILURE_REASONS } from '../fly.ts';
 import { PEER_OUTCOMES, STREAM_KINDS, type Metrics, type WatchedStore } from '../metrics.ts';
 import { WRITE_BACK_RESULTS, type StoreHealth } from '../store/health.ts';
 import { STORE_OPERATIONS, type StoreMetrics } from '../store/store.ts';
@@ -41,12 +42,22 @@ const UPSTREAM_BUCKETS_MS = [1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000
 const STORE_BUCKETS_MS = [0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 10, 50, 100, 500, 2000];
 const STORE_READ_TIMEOUT_MS = 2000;
 
-function registerRequests(registry: Registry): Pick<Metrics, 'requestDecided' | 'requestAnswered'> {
+function registerRequests(
+  registry: Registry,
+): Pick<Metrics, 'requestDecided' | 'requestAnswered' | 'replayFailed'> {
   const decided = registerCountPairs(
     registry,
     { name: 'fly_affinity_requests_total', help: 'Requests by what was done with them, and why.' },
     { name: 'decision', values: DECISION_KINDS },
     { name: 'why', values: WHYS },
+  );
+  const failed = registerCounts(
+    registry,
+    {
+      name: 'fly_affinity_replays_failed_total',
+      help: 'Requests that came back undelivered, by the reason that the edge gives.',
+    },
+    { name: 'reason', values: REPLAY_FAILURE_REASONS },
   );
   const answered = registerCounts(
     registry,
@@ -74,6 +85,7 @@ function registerRequests(registry: Registry): Pick<Metrics, 'requestDecided' | 
   );
   return {
     requestDecided: decided,
+    replayFailed: (reason) => failed(reason),
     requestAnswered: ({ sidecarMs, upstreamMs, statusCode }) => {
       answered(statusClass(statusCode));
       sidecar(sidecarMs);

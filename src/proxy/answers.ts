@@ -1,4 +1,5 @@
 /** The answer's way back: what the app's answer teaches, and how the client may see it. */
+import type { AffinityCookie } from '../affinity/affinity-cookie.ts';
 import type { RequestHead } from '../affinity/extract.ts';
 import type { BodyTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
 import { statusOfUnknownSession } from '../affinity/refuse.ts';
@@ -25,7 +26,12 @@ export interface Answers {
   fromBody(lesson: Lesson): Promise<void>;
 }
 
-export function createAnswers(learner: Learner, bindings: Bindings): Answers {
+/** `cookie`: what clients without a session id are to come back by, if there is such a thing. */
+export function createAnswers(
+  learner: Learner,
+  bindings: Bindings,
+  cookie?: AffinityCookie,
+): Answers {
   function fromHead(
     request: RequestHead,
     routed: Routed,
@@ -33,9 +39,22 @@ export function createAnswers(learner: Learner, bindings: Bindings): Answers {
   ): Revealed | Promise<Revealed> {
     const lessons = learner.fromHead(request, routed.extraction, response);
     noteUse(request, routed, response, lessons.hasEnded);
-    const revealed: Revealed = { rawHeaders: lessons.rawHeaders, tap: lessons.tap };
+    const revealed: Revealed = {
+      rawHeaders: withCookie(request, routed, { ...response, rawHeaders: lessons.rawHeaders }),
+      tap: lessons.tap,
+    };
     if (lessons.learned.length === 0) return revealed;
     return Promise.all(lessons.learned.map(({ id }) => bindings.learn(id))).then(() => revealed);
+  }
+
+  /** A session id says more than a cookie: who has one needs no cookie. */
+  function withCookie(
+    request: RequestHead,
+    { extraction }: Routed,
+    response: ResponseHead,
+  ): readonly string[] {
+    const isWanted = cookie !== undefined && extraction.kind === 'none';
+    return isWanted ? cookie.addTo(response, request) : response.rawHeaders;
   }
 
   /** What an answer says of the session that the request named. */

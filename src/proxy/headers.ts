@@ -21,6 +21,7 @@ export interface HeadFields {
   readonly requestId: string | undefined;
   readonly replaySource: string | undefined;
   readonly replayFailed: string | undefined;
+  readonly preferredUnavailable: string | undefined;
   readonly replayCacheStatus: string | undefined;
   readonly hasForwardedFor: boolean;
   readonly hasForwardedProto: boolean;
@@ -54,6 +55,7 @@ function readAll(raw: RawHeaders): Mutable<HeadFields> {
     requestId: undefined,
     replaySource: undefined,
     replayFailed: undefined,
+    preferredUnavailable: undefined,
     replayCacheStatus: undefined,
     hasForwardedFor: false,
     hasForwardedProto: false,
@@ -126,6 +128,9 @@ function noteEndToEnd(fields: Mutable<HeadFields>, name: string, value: string):
       break;
     case 23:
       if (isHeader(name, 'fly-replay-cache-status')) fields.replayCacheStatus = value;
+      break;
+    case 34:
+      if (isHeader(name, 'fly-preferred-instance-unavailable')) fields.preferredUnavailable = value;
       break;
   }
 }

@@ -1,5 +1,10 @@
 /** Who owns a session: this Machine's store, then the hint in the id, then the peers. */
-import type { Owner } from '../affinity/decide.ts';
+import {
+  wasUndelivered,
+  type KnownOwner,
+  type Owner,
+  type RoutingFacts,
+} from '../affinity/decide.ts';
 import type { FoundId } from '../affinity/extract.ts';
 import {
   sessionKeyOf,
@@ -11,6 +16,7 @@ import {
 import type { Directory } from '../fleet/directory.ts';
 import type { Peers, PeersAnswer } from '../fleet/peers.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
+import type { PresenceOf } from './presence.ts';
 
 export interface Ownership {
   readonly key: SessionKey;
@@ -22,10 +28,7 @@ export interface Ownership {
 }
 
 /** How the request came, as far as it bears on whom to ask. */
-export interface Pass {
-  readonly from: 'edge' | 'peer';
-  readonly cameBackByFallback: boolean;
-}
+export type Pass = Pick<RoutingFacts, 'from' | 'cameBackByFallback' | 'undeliveredTo'>;
 
 export interface OwnerFinder {
   /** Synchronous where this Machine's store knows; never rejects. */
@@ -34,8 +37,9 @@ export interface OwnerFinder {
 
 export interface OwnerFinderParts {
   readonly self: MachineId;
-  readonly store: SessionStore;
-  readonly directory: Pick<Directory, 'isConfirmedGone' | 'lookAgain' | 'peer'>;
+  readonly store: Pick<SessionStore, 'lookup' | 'isShared'>;
+  readonly directory: Pick<Directory, 'isConfirmedGone' | 'listing' | 'lookAgain' | 'peer'>;
+  readonly presenceOf: PresenceOf;
   readonly peers: Pick<Peers, 'ask'>;
   /** Told what a peer said it owns, to be kept as a copy. */
   readonly onOwnerTold: (key: SessionKey, owner: PeerOwner) => void;
@@ -50,7 +54,7 @@ export interface PeerOwner {
 const NONE: Owner = { kind: 'none' };
 
 export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
-  const { self, store, directory, peers, onOwnerTold } = parts;
+  const { self, store, directory, presenceOf, peers, onOwnerTold } = parts;
 
   function find(found: FoundId, pass: Pass): Ownership | Promise<Ownership> {
     const wholeId = mayBeWhole(found) ? found.hintedId : undefined;
@@ -101,15 +105,11 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     wholeId: SessionId | undefined,
   ): Ownership | Promise<Ownership> {
     const { key, machine, origin } = binding;
-    const owner: Owner = {
-      kind: 'machine',
-      machine,
-      knownBy: 'store',
-      origin,
-      isConfirmedGone: false,
-    };
-    const ownership: Ownership = { key, owner, binding, wholeId };
-    return machine === self || pass.from === 'peer' ? ownership : orMovedOn(ownership, pass, true);
+    const isOurs = machine === self;
+    const presence = isOurs ? 'running' : presenceOf(machine);
+    const owner: KnownOwner = { kind: 'machine', machine, knownBy: 'store', origin, presence };
+    const ownership = { key, owner, binding, wholeId };
+    return isOurs || pass.from === 'peer' ? ownership : orMovedOn(ownership, pass, true);
   }
 
   /** An app may mint an id that ends as a hint does, and reveal it where no hint is added. */
@@ -125,10 +125,11 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
       if (typeof whole !== 'string') return ofBinding(whole, pass, wholeId);
     }
     const owner = await withoutStore(found, key, looked, pass);
-    const ownership: Ownership = { key, owner, binding: undefined, wholeId: undefined };
+    const ownership = { key, binding: undefined, wholeId: undefined };
     const isElsewhere = owner.kind === 'machine' && owner.machine !== self;
-    const isOfHint = isElsewhere && owner.knownBy === 'hint';
-    return isOfHint ? orMovedOn(ownership, pass, looked === 'absent') : ownership;
+    return isElsewhere && owner.knownBy === 'hint'
+      ? orMovedOn({ ...ownership, owner }, pass, looked === 'absent')
+      : { ...ownership, owner };
   }
 
   async function withoutStore(
@@ -164,36 +165,43 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     return isNewcomer ? peers.ask(key) : answer;
   }
 
-  function ofHint(found: FoundId): (Owner & { kind: 'machine' }) | undefined {
-    if (found.hint === undefined) return undefined;
-    return { kind: 'machine', machine: found.hint, knownBy: 'hint', isConfirmedGone: false };
+  function ofHint({ hint: machine }: FoundId): KnownOwner | undefined {
+    if (machine === undefined) return undefined;
+    const presence = machine === self ? 'running' : presenceOf(machine);
+    return { kind: 'machine', machine, knownBy: 'hint', presence };
   }
 
   function ofPeer(key: SessionKey, answer: PeerOwner): Owner {
     onOwnerTold(key, answer);
-    return { kind: 'machine', machine: answer.machine, knownBy: 'peers', isConfirmedGone: false };
+    return { kind: 'machine', machine: answer.machine, knownBy: 'peers', presence: 'running' };
   }
 
   /**
-   * A request that the edge could not deliver to its owner came back: the peers are asked again,
-   * as the session may have moved. Silence leaves the binding as it is (invariant 11), be it theirs
-   * or that of our own store.
+   * Where the owner could not be had, or can't be: the peers are asked, as the session may have
+   * moved. Silence leaves the binding as it is (invariant 11), be it theirs or that of our own store.
    */
   function orMovedOn(
-    ownership: Ownership,
+    ownership: KnownOwnership,
     pass: Pass,
     hasStoreSaid: boolean,
   ): Ownership | Promise<Ownership> {
+    const { machine, presence } = ownership.owner;
+    const isInDoubt = presence === 'gone' || presence === 'silent' || wasUndelivered(pass, machine);
+    return isInDoubt ? askedAgain(ownership, hasStoreSaid) : ownership;
+  }
+
+  async function askedAgain(ownership: KnownOwnership, hasStoreSaid: boolean): Promise<Ownership> {
     const { owner, key } = ownership;
-    if (!pass.cameBackByFallback || owner.kind !== 'machine') return ownership;
-    const gone: Owner = { ...owner, isConfirmedGone: directory.isConfirmedGone(owner.machine) };
-    if (store.isShared) return { ...ownership, owner: { ...gone, isUncontested: hasStoreSaid } };
-    return peers.ask(key).then((answer) => {
-      if (answer.kind === 'owner') return { ...ownership, owner: ofPeer(key, answer) };
-      const isUncontested = hasStoreSaid && answer.kind === 'none';
-      return { ...ownership, owner: { ...gone, isUncontested } };
-    });
+    const { machine } = owner;
+    // It may have been woken since the last reading, and have sessions that nobody here knows of.
+    if (directory.listing(machine) === 'stopped') await directory.lookAgain();
+    const answer = store.isShared ? undefined : await peers.ask(key);
+    if (answer?.kind === 'owner') return { ...ownership, owner: ofPeer(key, answer) };
+    const isUncontested = hasStoreSaid && answer?.kind !== 'inconclusive';
+    return { ...ownership, owner: { ...owner, presence: presenceOf(machine), isUncontested } };
   }
 
   return { find };
 }
+
+type KnownOwnership = Ownership & { readonly owner: KnownOwner };

@@ -3,6 +3,7 @@ import type { MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import { createDialer, type Dialer } from '../fleet/dial.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
+import { dialNotes, type Silences } from '../fleet/silences.ts';
 import { createUndiciUpstream, type UndiciUpstream } from './undici-upstream.ts';
 import { CONNECT_TIMEOUT_MS, type Upstream } from './upstream.ts';
 
@@ -15,6 +16,8 @@ export interface PeerUpstreamsOptions {
   readonly directory: Pick<Directory, 'peer'>;
   readonly headTimeoutMs: number;
   readonly clock: Clock;
+  /** Told who takes a connection and who does not. */
+  readonly silences: Pick<Silences, 'noteSilence' | 'noteLife'>;
 }
 
 interface Entry {
@@ -23,7 +26,7 @@ interface Entry {
 }
 
 export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstreams {
-  const { directory, headTimeoutMs, clock } = options;
+  const { directory, headTimeoutMs, clock, silences } = options;
   const entries = new Map<MachineId, Entry>();
   const retired = new Set<Entry>();
 
@@ -35,6 +38,7 @@ export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstream
       addressOf: () => directory.peer(machine)?.address,
       timeoutMs: CONNECT_TIMEOUT_MS,
       clock,
+      onDialled: dialNotes(silences, machine),
     });
     const origin = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
     const upstream = createUndiciUpstream({ origin, connect: dialer.connect, headTimeoutMs });

@@ -7,13 +7,16 @@ import {
   type Decision,
   type MachineState,
   type NotTaking,
+  PRESENCES,
   type Owner,
+  type ReplayForm,
   type RoutingFacts,
 } from '../../src/affinity/decide.ts';
 import type { MachineId } from '../../src/affinity/session.ts';
 
 const SELF = 'aaaa' as MachineId;
 const OTHER = 'bbbb' as MachineId;
+const THIRD = 'cccc' as MachineId;
 
 const FIRST_PASS: RoutingFacts = {
   from: 'edge',
@@ -21,6 +24,7 @@ const FIRST_PASS: RoutingFacts = {
   mintedBy: 'app',
   wasReplayed: false,
   cameBackByFallback: false,
+  undeliveredTo: undefined,
   isFromReplayCache: false,
   isReplayable: true,
 };
@@ -28,6 +32,8 @@ const NO_ID = { hasId: false };
 const PEER = { from: 'peer' } as const;
 const REPLAYED = { wasReplayed: true };
 const BACK = { cameBackByFallback: true };
+const BACK_FROM_OTHER = { ...BACK, undeliveredTo: OTHER };
+const BACK_FROM_THIRD = { ...BACK, undeliveredTo: THIRD };
 const TOO_LARGE = { isReplayable: false };
 const CLIENTS = { mintedBy: 'client' } as const;
 const EITHERS = { mintedBy: 'either' } as const;
@@ -38,10 +44,12 @@ const TAKING: MachineState = {
   hasOtherMachines: true,
   ownerGone: 'reject',
   unknownSession: 'serve',
+  replays: 'resilient',
 };
 const DRAINING = { notTaking: 'draining' } as const;
 const ALONE = { hasOtherMachines: false };
 const REJECT = { unknownSession: 'reject' } as const;
+const CACHEABLE = { replays: 'cacheable' } as const;
 const ADOPT = { ownerGone: 'adopt' } as const;
 
 type Known = Extract<Owner, { kind: 'machine' }>;
@@ -49,7 +57,7 @@ const known = (machine: MachineId, more: Partial<Known> = {}): Known => ({
   kind: 'machine',
   machine,
   knownBy: 'store',
-  isConfirmedGone: false,
+  presence: 'running',
   ...more,
 });
 const NONE: Owner = { kind: 'none' };
@@ -59,14 +67,19 @@ const ANOTHERS_SILENT: Owner = { kind: 'inconclusive', mayBeOurs: false };
 const MINE = known(SELF);
 const MY_HINT = known(SELF, { knownBy: 'hint' });
 const THEIRS = known(OTHER);
+const MY_COOKIE = known(SELF, { knownBy: 'cookie' });
+const THEIR_COOKIE = known(OTHER, { knownBy: 'cookie' });
 const THEIR_HINT = known(OTHER, { knownBy: 'hint' });
 const BY_PEERS = known(OTHER, { knownBy: 'peers' });
-const LOST = { isConfirmedGone: true, isUncontested: true };
+const LOST = { presence: 'gone', isUncontested: true } as const;
 const GONE = known(OTHER, { ...LOST, origin: 'learned' });
 const GONE_COPY = known(OTHER, { ...LOST, origin: 'copied' });
 const GONE_ADOPTED = known(OTHER, { ...LOST, origin: 'adopted' });
 const GONE_HINT = known(OTHER, { ...LOST, knownBy: 'hint' });
-const GONE_CONTESTED = known(OTHER, { isConfirmedGone: true, origin: 'adopted' });
+const MUTE = known(OTHER, { presence: 'silent', isUncontested: true });
+const STOPPED = known(OTHER, { presence: 'stopped' });
+const UNLISTED = known(OTHER, { presence: 'unlisted', isUncontested: true });
+const GONE_CONTESTED = known(OTHER, { presence: 'gone', origin: 'adopted' });
 
 const local = (why: Decision['why'], mayAdopt = false, adoptFrom?: MachineId): Decision =>
   adoptFrom ? { kind: 'local', why, mayAdopt, adoptFrom } : { kind: 'local', why, mayAdopt };
@@ -77,10 +90,11 @@ const refuse = (status: 404 | 421 | 503, why: Decision['why']): Decision => ({
   status,
   why,
 });
-const replay = (invalidatesCache = false): Decision => ({
+const replay = (form: ReplayForm = 'resilient', invalidatesCache = false): Decision => ({
   kind: 'replay',
   to: OTHER,
   why: 'not-owner',
+  form,
   invalidatesCache,
 });
 
@@ -115,6 +129,22 @@ const TABLE: readonly Row[] = [
   { row: 4, claim: 'a draining Machine serves what was replayed to it', facts: { ...NO_ID, ...REPLAYED }, owner: NONE, state: DRAINING, gives: local('no-session') },
   { row: 4, claim: 'a draining Machine serves what came back', facts: { ...NO_ID, ...BACK }, owner: NONE, state: DRAINING, gives: local('no-session') },
   { row: 4, claim: 'a draining Machine serves what is too large to replay', facts: { ...NO_ID, ...TOO_LARGE }, owner: NONE, state: DRAINING, gives: local('no-session') },
+  { row: 4, claim: 'the Machine that a cookie names serves', facts: NO_ID, owner: MY_COOKIE, gives: local('owner') },
+  { row: 4, claim: 'the Machine that a cookie names serves while draining', facts: NO_ID, owner: MY_COOKIE, state: DRAINING, gives: local('owner') },
+  { row: 4, claim: 'a cookie for another Machine is followed', facts: NO_ID, owner: THEIR_COOKIE, gives: replay() },
+  { row: 4, claim: 'a cookie for another Machine is followed while draining', facts: NO_ID, owner: THEIR_COOKIE, state: DRAINING, gives: replay() },
+  { row: 4, claim: 'a cookie wakes its Machine', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'stopped' }, gives: replay() },
+  { row: 4, claim: 'a cookie for a Machine that nobody lists is tried once', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: replay() },
+  { row: 4, claim: 'where it could not be had, anybody serves', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
+  { row: 4, claim: 'where it could not be woken, anybody serves', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'stopped' }, gives: local('no-session') },
+  { row: 4, claim: 'what another Machine has sent on is served', facts: { ...NO_ID, ...REPLAYED }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
+  { row: 4, claim: 'an upload for a Machine that nobody lists is served', facts: { ...NO_ID, ...TOO_LARGE }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
+  { row: 4, claim: 'a cookie of a Machine that is gone is none', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'gone' }, gives: local('no-session') },
+  { row: 3, claim: 'a cookie of a Machine that is gone keeps nobody from going elsewhere', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'gone' }, state: DRAINING, gives: elsewhere('draining') },
+  { row: 4, claim: 'a cookie of a Machine that runs is followed by the private network', facts: { ...NO_ID, ...BACK }, owner: THEIR_COOKIE, gives: forward('owner-unreachable') },
+  { row: 4, claim: 'a cookie of a Machine that is silent is kept', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'silent' }, gives: refuse(503, 'owner-unreachable') },
+  { row: 4, claim: 'an upload with a cookie for another Machine is forwarded', facts: { ...NO_ID, ...TOO_LARGE }, owner: THEIR_COOKIE, gives: forward('too-large-to-replay') },
+  { row: 2, claim: 'what a peer sends for its cookie stays here', facts: { ...PEER, ...NO_ID }, owner: THEIR_COOKIE, gives: local('peer-hop', true) },
   { row: 5, claim: 'the owner serves its session', facts: {}, owner: MINE, gives: local('owner') },
   { row: 5, claim: 'the owner serves its session while draining', facts: {}, owner: MINE, state: DRAINING, gives: local('owner') },
   { row: 5, claim: 'the owner serves what was replayed to it', facts: REPLAYED, owner: MINE, gives: local('owner') },
@@ -125,10 +155,22 @@ const TABLE: readonly Row[] = [
   { row: 5, claim: 'a hint on an id that clients mint adopts nothing', facts: EITHERS, owner: MY_HINT, gives: local('owner') },
   { row: 6, claim: 'a peer that owns what came back gets it', facts: BACK, owner: BY_PEERS, gives: forward('owner-unreachable') },
   { row: 6, claim: 'a peer that owns what came back gets it, replayed or not', facts: { ...BACK, ...REPLAYED, ...TOO_LARGE }, owner: BY_PEERS, gives: forward('owner-unreachable') },
-  { row: 6, claim: 'an owner that is silent keeps its session', facts: BACK, owner: THEIRS, gives: refuse(503, 'owner-unreachable') },
-  { row: 6, claim: 'an owner that is silent keeps its session, whatever the policy', facts: BACK, owner: THEIRS, state: ADOPT, gives: refuse(503, 'owner-unreachable') },
-  { row: 6, claim: 'an owner that is silent keeps an adopted session', facts: { ...BACK, ...CLIENTS }, owner: known(OTHER, { origin: 'adopted' }), gives: refuse(503, 'owner-unreachable') },
-  { row: 6, claim: 'an owner that a hint names and that is silent keeps its session', facts: BACK, owner: THEIR_HINT, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that runs gets by the private network what the edge could not deliver', facts: BACK, owner: THEIRS, gives: forward('owner-unreachable') },
+  { row: 6, claim: 'an owner that runs gets it while draining, too', facts: BACK, owner: THEIRS, state: DRAINING, gives: forward('owner-unreachable') },
+  { row: 6, claim: 'a hinted owner that runs gets what came back', facts: BACK, owner: THEIR_HINT, gives: forward('owner-unreachable') },
+  { row: 6, claim: 'the edge names the owner, or nobody', facts: BACK_FROM_OTHER, owner: THEIRS, gives: forward('owner-unreachable') },
+  { row: 6, claim: 'a preference for the owner that could not be had is as good as a replay', facts: { undeliveredTo: OTHER }, owner: THEIRS, gives: forward('owner-unreachable') },
+  { row: 6, claim: 'a preference for the owner that could not be had, and who is silent', facts: { undeliveredTo: OTHER }, owner: MUTE, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that is silent keeps its session', facts: BACK, owner: MUTE, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that is silent keeps its session, whatever the policy', facts: BACK, owner: MUTE, state: ADOPT, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that is silent keeps an adopted session', facts: { ...BACK, ...CLIENTS }, owner: { ...MUTE, origin: 'adopted' }, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that a hint names and that is silent keeps its session', facts: BACK, owner: { ...MUTE, knownBy: 'hint' }, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that is still waking keeps its session', facts: BACK, owner: STOPPED, state: ADOPT, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that nobody lists keeps its session', facts: BACK, owner: UNLISTED, state: ADOPT, gives: refuse(503, 'owner-unreachable') },
+  { row: 6, claim: 'an owner that is gone needs no replay: a learned id is rejected at once', facts: {}, owner: GONE, gives: refuse(404, 'owner-gone') },
+  { row: 6, claim: 'an owner that is gone needs no replay: an adopted id moves here at once', facts: {}, owner: GONE_ADOPTED, gives: local('owner-gone', true, OTHER) },
+  { row: 6, claim: 'an owner that is gone needs no replay, and no forward', facts: TOO_LARGE, owner: GONE, state: ADOPT, gives: local('owner-gone', true, OTHER) },
+  { row: 6, claim: 'an owner that is gone is no reason to reject while a peer is silent', facts: {}, owner: GONE_CONTESTED, state: ADOPT, gives: refuse(503, 'owner-unreachable') },
   { row: 6, claim: 'a learned id of an owner that is gone is rejected', facts: BACK, owner: GONE, gives: refuse(404, 'owner-gone') },
   { row: 6, claim: 'a copied id of an owner that is gone is rejected', facts: BACK, owner: GONE_COPY, gives: refuse(404, 'owner-gone') },
   { row: 6, claim: 'a hinted id of an owner that is gone is rejected', facts: BACK, owner: GONE_HINT, gives: refuse(404, 'owner-gone') },
@@ -139,17 +181,29 @@ const TABLE: readonly Row[] = [
   { row: 6, claim: 'a silent peer may have what the one that is gone had', facts: BACK, owner: GONE_CONTESTED, state: ADOPT, gives: refuse(503, 'owner-unreachable') },
   { row: 6, claim: 'a hint alone leaves no row to move: the id is claimed', facts: BACK, owner: GONE_HINT, state: ADOPT, gives: local('owner-gone', true) },
   { row: 7, claim: 'a session that has moved meanwhile is forwarded', facts: REPLAYED, owner: THEIRS, gives: forward('moved-since-replay') },
+  { row: 7, claim: 'what came back from another Machine than the owner is not replayed again', facts: BACK_FROM_THIRD, owner: THEIRS, gives: forward('moved-since-replay') },
+  { row: 7, claim: 'what came back from another Machine says nothing of a stopped owner', facts: BACK_FROM_THIRD, owner: STOPPED, state: ADOPT, gives: forward('moved-since-replay') },
+  { row: 7, claim: 'a silent owner is not waited for again', facts: REPLAYED, owner: MUTE, gives: refuse(503, 'owner-unreachable') },
   { row: 7, claim: 'a replayed request is not replayed after a hint either', facts: REPLAYED, owner: THEIR_HINT, gives: forward('moved-since-replay') },
   { row: 7, claim: 'a replayed request is not replayed after a peer has spoken either', facts: REPLAYED, owner: BY_PEERS, gives: forward('moved-since-replay') },
   { row: 7, claim: 'a replayed request out of the replay cache is not replayed', facts: { ...REPLAYED, isFromReplayCache: true }, owner: THEIRS, gives: forward('moved-since-replay') },
   { row: 8, claim: 'what is too large to replay is forwarded', facts: TOO_LARGE, owner: THEIRS, gives: forward('too-large-to-replay') },
+  { row: 8, claim: 'what is too large to replay does not wait for a silent owner', facts: TOO_LARGE, owner: MUTE, gives: refuse(503, 'owner-unreachable') },
   { row: 8, claim: 'what is too large to replay is forwarded after its hint', facts: TOO_LARGE, owner: THEIR_HINT, gives: forward('too-large-to-replay') },
   { row: 9, claim: 'another one’s session is replayed to its owner', facts: {}, owner: THEIRS, gives: replay() },
   { row: 9, claim: 'another one’s session is replayed while draining', facts: {}, owner: THEIRS, state: DRAINING, gives: replay() },
   { row: 9, claim: 'a hint is replayed to', facts: {}, owner: THEIR_HINT, gives: replay() },
   { row: 9, claim: 'what a peer said is replayed to', facts: {}, owner: BY_PEERS, gives: replay() },
-  { row: 9, claim: 'a first pass is no proof that an owner is gone: it may be woken', facts: {}, owner: GONE, gives: replay() },
-  { row: 9, claim: 'a wrong entry of the replay cache is undone', facts: { isFromReplayCache: true }, owner: THEIRS, gives: replay(true) },
+  { row: 9, claim: 'a stopped owner is woken by the replay', facts: {}, owner: STOPPED, gives: replay() },
+  { row: 9, claim: 'an owner that nobody lists may have started just now', facts: {}, owner: UNLISTED, gives: replay() },
+  { row: 9, claim: 'an owner that was silent just now is tried briefly', facts: {}, owner: MUTE, gives: replay('brief') },
+  { row: 9, claim: 'a preference for another Machine says nothing of the owner', facts: { undeliveredTo: THIRD }, owner: THEIRS, gives: replay() },
+  { row: 9, claim: 'a replay to a Machine that runs may be kept by the cache', facts: {}, owner: THEIRS, state: CACHEABLE, gives: replay('bare') },
+  { row: 9, claim: 'a replay that wakes its Machine must come back', facts: {}, owner: STOPPED, state: CACHEABLE, gives: replay() },
+  { row: 9, claim: 'a replay to a Machine that nobody lists must come back', facts: {}, owner: UNLISTED, state: CACHEABLE, gives: replay() },
+  { row: 9, claim: 'a replay to a Machine that was silent just now must come back', facts: {}, owner: MUTE, state: CACHEABLE, gives: replay('brief') },
+  { row: 9, claim: 'a wrong entry of the replay cache is undone', facts: { isFromReplayCache: true }, owner: THEIRS, gives: replay('resilient', true) },
+  { row: 9, claim: 'what undoes an entry of the replay cache comes back if it fails', facts: { isFromReplayCache: true }, owner: THEIRS, state: CACHEABLE, gives: replay('resilient', true) },
   { row: 10, claim: 'an unknown session goes elsewhere from a draining Machine', facts: {}, owner: NONE, state: DRAINING, gives: elsewhere('draining') },
   { row: 10, claim: 'a session that nobody can tell of goes elsewhere from a full Machine', facts: {}, owner: SILENT, state: { notTaking: 'full' }, gives: elsewhere('full') },
   { row: 10, claim: 'an unknown session goes elsewhere before it is rejected', facts: {}, owner: NONE, state: { ...DRAINING, ...REJECT }, gives: elsewhere('draining') },
@@ -186,15 +240,17 @@ const anyFacts: fc.Arbitrary<RoutingFacts> = fc.record({
   mintedBy: fc.constantFrom('app', 'client', 'either'),
   wasReplayed: fc.boolean(),
   cameBackByFallback: fc.boolean(),
+  undeliveredTo: fc.constantFrom(undefined, SELF, OTHER, THIRD),
   isFromReplayCache: fc.boolean(),
   isReplayable: fc.boolean(),
 });
 const anyKnown: fc.Arbitrary<Owner> = fc
   .record({
     machine: fc.constantFrom(SELF, OTHER),
-    knownBy: fc.constantFrom('store', 'hint', 'peers'),
+    knownBy: fc.constantFrom('store', 'hint', 'peers', 'cookie'),
     origin: fc.option(fc.constantFrom('learned', 'adopted', 'copied'), { nil: undefined }),
-    isConfirmedGone: fc.boolean(),
+    presence: fc.constantFrom(...PRESENCES),
+    isUncontested: fc.boolean(),
   })
   .map(({ origin, ...owner }) => ({ kind: 'machine', ...owner, ...(origin && { origin }) }));
 const anyOwner: fc.Arbitrary<Owner> = fc.oneof(
@@ -207,6 +263,7 @@ const anyState: fc.Arbitrary<MachineState> = fc.record({
   hasOtherMachines: fc.boolean(),
   ownerGone: fc.constantFrom('reject', 'adopt'),
   unknownSession: fc.constantFrom('serve', 'reject'),
+  replays: fc.constantFrom('resilient', 'cacheable'),
 });
 
 function always(
@@ -224,6 +281,23 @@ always('what was replayed, came back or is too large is never replayed', (facts,
   const mayReplay = !facts.wasReplayed && !facts.cameBackByFallback && facts.isReplayable;
   return !isReplay || mayReplay;
 });
+
+always('what the cache may keep is bare, and everything else comes back', (facts, owner, state) => {
+  const decision = decide(facts, owner, state);
+  if (decision.kind !== 'replay' || decision.form !== 'bare') return true;
+  const isRunning = owner.kind === 'machine' && owner.presence === 'running';
+  return state.replays === 'cacheable' && isRunning && !decision.invalidatesCache;
+});
+
+always(
+  'a session is rejected only once its owner is gone, or everybody has denied it',
+  (...all) => {
+    const decision = decide(...all);
+    if (decision.kind !== 'refuse' || decision.status !== 404) return true;
+    const [, owner] = all;
+    return owner.kind === 'none' || (owner.kind === 'machine' && owner.presence === 'gone');
+  },
+);
 
 always('what a peer sends never leaves this Machine', (facts, owner, state) => {
   const { kind } = decide({ ...facts, from: 'peer' }, owner, state);
@@ -246,7 +320,7 @@ always(
   (facts, owner, state) => {
     const decision = decide(facts, owner, state);
     if (decision.kind !== 'local' || decision.adoptFrom === undefined) return true;
-    return owner.kind === 'machine' && owner.isConfirmedGone && owner.knownBy === 'store';
+    return owner.kind === 'machine' && owner.presence === 'gone' && owner.knownBy === 'store';
   },
 );
 

@@ -46,6 +46,7 @@ test('nothing has to be set', () => {
     upstreamHeadTimeoutMs: 0,
     upstreamCheck: undefined,
     hints: true,
+    affinityCookie: undefined,
     store: {
       isEnabled: true,
       path: '/data/session-store.sqlite',
@@ -63,7 +64,9 @@ test('nothing has to be set', () => {
     fleetResolver: undefined,
     unknownSession: 'serve',
     ownerGone: 'reject',
+    ownerStopped: 'wake',
     replayTimeoutMs: 10_000,
+    replayCacheable: false,
     replayMaxBodyBytes: 1_000_000,
     drainTimeoutMs: 25_000,
     logLevel: 'info',
@@ -107,6 +110,7 @@ const ACCEPTED: readonly (readonly [
   ],
   [{ SESSION_PROTOCOLS: 'cookie:sid' }, (c) => c.protocols.map(({ name }) => name), ['cookie:sid']],
   [{ SESSION_ID_HINTS: 'false' }, (c) => c.hints, false],
+  [{ AFFINITY_COOKIE: 'fly-machine' }, (c) => c.affinityCookie, 'fly-machine'],
   [{ SESSION_STORE_ENABLED: '0' }, (c) => c.store.isEnabled, false],
   [{ SESSION_STORE_URL: 'memory:' }, (c) => c.store.url?.kind, 'memory'],
   [
@@ -198,6 +202,8 @@ const REFUSED: readonly (readonly [name: string, text: string, expected: RegExp]
   ['UPSTREAM_URL', 'http://127.0.0.1:0', /an http: origin/],
   ['UPSTREAM_HEAD_TIMEOUT_MS', '2147483648', /from 0 to 2147483647, got "2147483648"/],
   ['SESSION_PROTOCOLS', 'mcp,smtp', /must be a comma-separated list of mcp, .*, got "smtp"/],
+  ['AFFINITY_COOKIE', 'a b', /must be the name of a cookie, .*, got "a b"/],
+  ['AFFINITY_COOKIE', '__Host-a', /without the prefixes __Host- and __Secure-, got/],
   ['SESSION_ID_HINTS', 'yes', /must be true or false, got "yes"/],
   ['SESSION_STORE_PATH', '/data/', /the path of a file/],
   ['SESSION_STORE_PATH', 'file:/data/x', /the path of a file/],
@@ -239,6 +245,10 @@ for (const [name, text, expected] of REFUSED) {
 const REFUSED_TOGETHER: readonly (readonly [env: Environment, expected: RegExp])[] = [
   [{ PORT: '9091' }, /^PORT and ADMIN_PORT must differ, both are 9091$/],
   [{ PEER_PORT: '8080' }, /^PORT and PEER_PORT must differ/],
+  [
+    { AFFINITY_COOKIE: 'sid', SESSION_PROTOCOLS: 'mcp,cookie:sid' },
+    /^AFFINITY_COOKIE must not be a cookie of the app's in SESSION_PROTOCOLS, both name sid$/,
+  ],
   [{ UPSTREAM_URL: 'http://127.0.0.1:8080' }, /must not be this sidecar itself, .* PORT is 8080/],
   [{ UPSTREAM_URL: 'http://localhost:8081' }, /PEER_PORT is 8081/],
   [{ UPSTREAM_URL: 'http://[::1]:9091' }, /ADMIN_PORT is 9091/],

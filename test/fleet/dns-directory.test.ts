@@ -330,6 +330,28 @@ describe('a Machine', () => {
     assert.equal(directory.isConfirmedGone(B), false);
   });
 
+  it('that is stopped is confirmed to be by two readings ten seconds apart, until it runs', async (t) => {
+    const { dns, directory, readNext } = await setUp(t);
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    assert.equal(directory.listing(B), 'running');
+    listMachines(dns, ['aa'], ['bb']);
+    await readNext();
+    assert.deepEqual([directory.listing(B), directory.isConfirmedStopped(B)], ['stopped', false]);
+    for (let i = 0; i < 2; i += 1) await readNext();
+    assert.equal(directory.isConfirmedStopped(B), true);
+    dns.isSilent = true;
+    await readNext();
+    assert.deepEqual([directory.listing(B), directory.isConfirmedStopped(B)], ['stopped', false]);
+    dns.isSilent = false;
+    await readNext();
+    assert.equal(directory.isConfirmedStopped(B), true);
+    listMachines(dns, ['aa', 'bb']);
+    await readNext();
+    assert.deepEqual([directory.listing(B), directory.isConfirmedStopped(B)], ['running', false]);
+    assert.equal(directory.listing(C), 'none');
+  });
+
   it('that was never listed is not gone by readings from before it was asked for', async (t) => {
     const { dns, directory, readNext } = await setUp(t);
     listMachines(dns, ['aa']);

@@ -50,6 +50,28 @@ describe('asking the peers', () => {
     assert.deepEqual(hosts, [`bb.vm.app.internal:${port}`]);
   });
 
+  it('tells who has said what, to one who asks while it is asked, and from memory', async (t) => {
+    const { b, c, peers } = await startFleet(t);
+    const openGate = closeGate(c);
+    const heard: string[][] = [[], [], []];
+    const ask = (nth: number): Promise<unknown> =>
+      peers.ask(KEY, undefined, (machine, answer) =>
+        heard[nth]?.push(`${machine} ${typeof answer === 'string' ? answer : 'mine'}`),
+      );
+    const first = ask(0);
+    await until(() => heard[0]?.length === 1);
+    const second = ask(1);
+    openGate();
+    await Promise.all([first, second]);
+    await ask(2);
+    assert.deepEqual(heard, [
+      ['bb no', 'cc no'],
+      ['bb no', 'cc no'],
+      ['bb no', 'cc no'],
+    ]);
+    assert.deepEqual([b.requests.length, c.requests.length], [1, 1]);
+  });
+
   it('is answered none once every peer has said no', async (t) => {
     const { b, c, peers, outcomes } = await startFleet(t);
     assert.deepEqual(await peers.ask(KEY), NONE);

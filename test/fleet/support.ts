@@ -7,6 +7,7 @@ import type { Directory } from '../../src/fleet/directory.ts';
 import { formatAnswer, parseAsk, type KeyAnswer } from '../../src/fleet/messages.ts';
 import { createPeerService, type PeerServiceOptions } from '../../src/fleet/peer-service.ts';
 import { createPeers, type Peers, type PeersOptions } from '../../src/fleet/peers.ts';
+import { createSilences } from '../../src/fleet/silences.ts';
 import { createStaticDirectory } from '../../src/fleet/static-directory.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
@@ -137,6 +138,7 @@ export async function startAsker(
       directory,
       clock,
       random: () => 0.5,
+      silences: createSilences({ clock }),
       onOutranked: (key, { machine }) => asker.outrankedBy.push({ key, machine }),
       onQuestion: (outcome) => asker.outcomes.push(outcome),
       onAnnouncementsLost: (count) => (asker.lost += count),

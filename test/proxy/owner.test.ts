@@ -6,10 +6,12 @@ import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
 import type { PeersAnswer } from '../../src/fleet/peers.ts';
 import {
   createOwnerFinder,
+  type OwnerFinderParts,
   type Ownership,
   type PeerOwner,
   type Pass,
 } from '../../src/proxy/owner.ts';
+import { createPresenceOf } from '../../src/proxy/presence.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { get, protocolsOf } from '../affinity/heads.ts';
@@ -18,9 +20,9 @@ import { keyOf, machineId } from '../support/ids.ts';
 
 const [SELF, B, C] = ['aa', 'bb', 'cc'].map(machineId) as [MachineId, MachineId, MachineId];
 const TTL_MS = 600_000;
-const FIRST_PASS: Pass = { from: 'edge', cameBackByFallback: false };
-const BACK: Pass = { from: 'edge', cameBackByFallback: true };
-const FROM_PEER: Pass = { from: 'peer', cameBackByFallback: false };
+const FIRST_PASS: Pass = { from: 'edge', cameBackByFallback: false, undeliveredTo: undefined };
+const BACK: Pass = { ...FIRST_PASS, cameBackByFallback: true };
+const FROM_PEER: Pass = { ...FIRST_PASS, from: 'peer' };
 const NONE: PeersAnswer = { kind: 'none' };
 const SILENT: PeersAnswer = { kind: 'inconclusive' };
 const C_OWNS: PeersAnswer = { kind: 'owner', machine: C, generation: 3, ttlMs: 5_000 };
@@ -48,12 +50,18 @@ interface World {
   /** Machines that are called so. */
   readonly running?: readonly MachineId[];
   readonly gone?: readonly MachineId[];
+  readonly silent?: readonly MachineId[];
+  readonly stopped?: readonly MachineId[];
+  readonly ownerStopped?: 'wake' | 'gone';
+  /** What a stopped Machine has turned to at another look. */
+  readonly wokenAtLook?: readonly MachineId[];
 }
 
 interface Finding {
   readonly find: (id: FoundId, pass?: Pass) => Ownership | Promise<Ownership>;
   readonly asked: SessionKey[];
   readonly told: [SessionKey, PeerOwner][];
+  readonly looks: () => number;
 }
 
 async function finderIn(world: World): Promise<Finding> {
@@ -71,17 +79,33 @@ async function finderIn(world: World): Promise<Finding> {
   const answers = [...(world.peers ?? [NONE])];
   const asked: SessionKey[] = [];
   const told: [SessionKey, PeerOwner][] = [];
+  let looks = 0;
+  const isStopped = (machine: MachineId): boolean =>
+    (world.stopped?.includes(machine) ?? false) &&
+    !(looks > 0 && world.wokenAtLook?.includes(machine));
+  const isRunning = (machine: MachineId): boolean =>
+    (world.running ?? [B, C]).includes(machine) &&
+    !isStopped(machine) &&
+    !world.gone?.includes(machine);
+  const directory: OwnerFinderParts['directory'] = {
+    isConfirmedGone: (machine) => world.gone?.includes(machine) ?? false,
+    listing: (machine) =>
+      isRunning(machine) ? 'running' : isStopped(machine) ? 'stopped' : 'none',
+    lookAgain: () => {
+      looks += 1;
+      return Promise.resolve(world.hasNewcomer ?? false);
+    },
+    peer: (machine) => (isRunning(machine) ? { machine, host: machine, port: 1 } : undefined),
+  };
   const finder = createOwnerFinder({
     self: SELF,
     store,
-    directory: {
-      isConfirmedGone: (machine) => world.gone?.includes(machine) ?? false,
-      lookAgain: () => Promise.resolve(world.hasNewcomer ?? false),
-      peer: (machine) =>
-        (world.running ?? [B, C]).includes(machine)
-          ? { machine, host: machine, port: 1 }
-          : undefined,
-    },
+    directory,
+    presenceOf: createPresenceOf({
+      directory: { ...directory, isConfirmedStopped: isStopped },
+      silences: { isSilent: (machine) => world.silent?.includes(machine) ?? false },
+      ownerStopped: world.ownerStopped ?? 'wake',
+    }),
     peers: {
       ask: (key) => {
         asked.push(key);
@@ -91,7 +115,12 @@ async function finderIn(world: World): Promise<Finding> {
     },
     onOwnerTold: (key, owner) => told.push([key, owner]),
   });
-  return { find: (id, pass = FIRST_PASS) => finder.find(id, pass), asked, told };
+  return {
+    find: (id, pass = FIRST_PASS) => finder.find(id, pass),
+    asked,
+    told,
+    looks: () => looks,
+  };
 }
 
 type Known = Extract<Owner, { kind: 'machine' }>;
@@ -100,7 +129,7 @@ const hinted = (machine: MachineId, more: Partial<Known> = {}): Known => ({
   kind: 'machine',
   machine,
   knownBy: 'hint',
-  isConfirmedGone: false,
+  presence: 'running',
   ...more,
 });
 const BY_PEERS = hinted(C, { knownBy: 'peers' });
@@ -163,22 +192,68 @@ describe('a request that the edge could not deliver', () => {
     readonly claim: string;
     readonly world: World;
     readonly id?: FoundId;
+    readonly pass?: Pass;
     readonly owner: object;
   }[] = [
-    { claim: 'follows a session that has moved', world: { bound: { s: B }, peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', isConfirmedGone: false } },
-    { claim: 'finds its owner where it was, if nobody has it', world: { bound: { s: B } }, owner: { machine: B, knownBy: 'store', isConfirmedGone: false, isUncontested: true } },
-    { claim: 'finds its owner gone', world: { bound: { s: B }, gone: [B] }, owner: { machine: B, knownBy: 'store', isConfirmedGone: true, isUncontested: true } },
-    { claim: 'finds a hinted owner gone', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', isConfirmedGone: true, isUncontested: true } },
-    { claim: 'is not sure of an owner that is gone while a peer is silent', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, isConfirmedGone: true, isUncontested: false } },
-    { claim: 'is not sure of a hinted owner that is gone while the own store can not tell', world: { gone: [B], isStoreBusy: true }, id: app('s~bb'), owner: { machine: B, isConfirmedGone: true, isUncontested: false } },
-    { claim: 'believes a shared store alone', world: { bound: { s: B }, gone: [B], isStoreShared: true, peers: [SILENT] }, owner: { machine: B, isConfirmedGone: true, isUncontested: true } },
+    { claim: 'follows a session that has moved', world: { bound: { s: B }, peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', presence: 'running' } },
+    { claim: 'finds its owner where it was, if nobody has it', world: { bound: { s: B } }, owner: { machine: B, knownBy: 'store', presence: 'running', isUncontested: true } },
+    { claim: 'finds its owner gone', world: { bound: { s: B }, gone: [B] }, owner: { machine: B, knownBy: 'store', presence: 'gone', isUncontested: true } },
+    { claim: 'finds a hinted owner gone', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', presence: 'gone', isUncontested: true } },
+    { claim: 'is not sure of an owner that is gone while a peer is silent', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, presence: 'gone', isUncontested: false } },
+    { claim: 'is not sure of a hinted owner that is gone while the own store can not tell', world: { gone: [B], isStoreBusy: true }, id: app('s~bb'), owner: { machine: B, presence: 'gone', isUncontested: false } },
+    { claim: 'believes a shared store alone', world: { bound: { s: B }, gone: [B], isStoreShared: true, peers: [SILENT] }, owner: { machine: B, presence: 'gone', isUncontested: true } },
+    { claim: 'is told of by a preference for its owner, too', world: { bound: { s: B }, peers: [C_OWNS] }, pass: { ...FIRST_PASS, undeliveredTo: B }, owner: { machine: C, knownBy: 'peers' } },
     { claim: 'is served where it has come back to, if that is the owner', world: { bound: { s: SELF }, peers: [C_OWNS] }, owner: { machine: SELF, knownBy: 'store' } },
   ];
-  for (const { claim, world, id = app('s'), owner } of rows) {
+  for (const { claim, world, id = app('s'), pass = BACK, owner } of rows) {
     test(claim, async () => {
       const { find } = await finderIn(world);
-      const ownership = await find(id, BACK);
+      const ownership = await find(id, pass);
       assert.deepEqual({ ...ownership.owner, ...owner }, ownership.owner);
+    });
+  }
+
+  test('says nothing of an owner that is not the Machine it names', async () => {
+    const { find, asked } = await finderIn({ bound: { s: B }, peers: [C_OWNS] });
+    const { owner } = await find(app('s'), { ...BACK, undeliveredTo: C });
+    assert.deepEqual(owner, hinted(B, { knownBy: 'store', origin: 'copied' }));
+    assert.deepEqual(asked, []);
+  });
+
+  test('finds an owner that was waking meanwhile', async () => {
+    const { find, looks } = await finderIn({ bound: { s: B }, stopped: [B], wokenAtLook: [B] });
+    const { owner } = await find(app('s'), BACK);
+    assert.deepEqual([owner.kind === 'machine' && owner.presence, looks()], ['running', 1]);
+  });
+});
+
+describe('on the first pass', () => {
+  // prettier-ignore
+  const rows: readonly {
+    readonly claim: string;
+    readonly world: World;
+    readonly id?: FoundId;
+    readonly owner: object;
+    readonly questions: number;
+  }[] = [
+    { claim: 'a stopped owner is left to the replay that wakes it', world: { bound: { s: B }, stopped: [B] }, owner: { machine: B, presence: 'stopped' }, questions: 0 },
+    { claim: 'a silence from before it was stopped counts for nothing', world: { bound: { s: B }, stopped: [B], silent: [B] }, owner: { machine: B, presence: 'stopped' }, questions: 0 },
+    { claim: 'a stopped owner that counts as gone may have lost its session to a peer', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone', peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers' }, questions: 1 },
+    { claim: 'a stopped owner counts as gone if the peers say no', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone' }, owner: { machine: B, presence: 'gone', isUncontested: true }, questions: 1 },
+    { claim: 'a stopped owner does not count as gone if it has been woken since the last reading', world: { bound: { s: B }, stopped: [B], wokenAtLook: [B], ownerStopped: 'gone' }, owner: { machine: B, presence: 'running' }, questions: 1 },
+    { claim: 'a stopped owner counts as gone in a shared store, and nobody is asked', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone', isStoreShared: true }, owner: { machine: B, presence: 'gone', isUncontested: true }, questions: 0 },
+    { claim: 'an owner that is gone may have lost its session to a peer', world: { bound: { s: B }, gone: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', presence: 'running' }, questions: 1 },
+    { claim: 'a hinted owner that is gone is gone if the peers say no', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', presence: 'gone', isUncontested: true }, questions: 1 },
+    { claim: 'an owner that is gone is contested by a silent peer', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, presence: 'gone', isUncontested: false }, questions: 1 },
+    { claim: 'an owner that has just been silent is asked for again', world: { bound: { s: B }, silent: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers' }, questions: 1 },
+    { claim: 'an owner that is still silent is known to be', world: { bound: { s: B }, silent: [B], peers: [SILENT] }, owner: { machine: B, presence: 'silent' }, questions: 1 },
+  ];
+  for (const { claim, world, id = app('s'), owner, questions } of rows) {
+    test(claim, async () => {
+      const { find, asked } = await finderIn(world);
+      const ownership = await find(id);
+      assert.deepEqual({ ...ownership.owner, ...owner }, ownership.owner);
+      assert.equal(asked.length, questions);
     });
   }
 });
@@ -212,6 +287,6 @@ describe('an id that ends as a hint does', () => {
     const { find } = await finderIn({});
     const { key, wholeId, owner } = await find(client('user~bob'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
-    assert.deepEqual(owner, hinted(machineId('bob')));
+    assert.deepEqual(owner, hinted(machineId('bob'), { presence: 'unlisted' }));
   });
 });

@@ -10,7 +10,15 @@ import { headerValue } from '../../src/proxy/headers.ts';
 import { keyOf } from '../support/ids.ts';
 import { anyWorld, consistentWorld, quietWorld } from './model/arbitraries.ts';
 import { REPLAY_MAX_BODY_BYTES, type ModelMachine } from './model/machine.ts';
-import { travel, type Travelled, type WorldScript } from './model/world.ts';
+import { Way } from './model/way.ts';
+import {
+  openMachines,
+  reachIn,
+  rowsOf,
+  travel,
+  type Travelled,
+  type WorldScript,
+} from './model/world.ts';
 
 const RUNS = { numRuns: 2_000 };
 
@@ -78,6 +86,21 @@ describe('in any world, any request', () => {
     });
   });
 
+  test('is explained as it is then handled, and explaining it changes nothing', async () => {
+    const property = fc.asyncProperty(anyWorld, async (world) => {
+      const machines = await openMachines(world);
+      const before = await rowsOf(machines);
+      const machine = machines.get(world.first) ?? assert.fail('no such Machine');
+      const { steps } = await machine.explain({ ...world.request, from: 'edge' });
+      for (const each of machines.values()) await each.settled();
+      assert.deepEqual([await rowsOf(machines), machine.decided], [before, []]);
+      await new Way(reachIn(machines)).visit(machine, world.request, 'edge');
+      const [decision] = machine.decided;
+      assert.deepEqual(steps.at(-1), { step: 'decision', decision });
+    });
+    await fc.assert(property, RUNS);
+  });
+
   test('binds a session to a Machine only where its app accepts it, or as that Machine says', async () => {
     await holds(anyWorld, (travelled) => {
       for (const { on, key, is } of changesOfOwner(travelled)) {
@@ -95,7 +118,7 @@ describe('in any world, any request', () => {
         const on = machines.get(machine);
         const owner = key && before.get(machine)?.get(key)?.machine;
         if (!on || on.script.isStoreBusy || owner === undefined || owner === machine) continue;
-        assert.ok(on.isConfirmedGone(owner), 'served in spite of its owner');
+        assert.ok(on.isForGone(owner), 'served in spite of its owner');
       }
     });
   });
@@ -160,7 +183,7 @@ describe('where every session has one owner', () => {
           // Named by a forward, it asks nobody: its app's word is enough, whatever it met before.
           const mayAdopt = !hasMetSilence(on) || wasForwardedTo(travelled, self);
           assert.ok(isMinted || mayAdopt, 'adopted');
-          assert.ok(was === undefined || on.isConfirmedGone(was.machine), 'moved');
+          assert.ok(was === undefined || on.isForGone(was.machine), 'moved');
         }
         if (is === undefined && was && was.machine !== self) {
           // It has disowned the session then.

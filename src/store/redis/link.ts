@@ -35,7 +35,20 @@ const DIAL_MS = 2_000;
 const MAX_UNDER_WAY = 5_000;
 
 /** Rejects with a {@link StoreError} within two seconds; nothing is left open then. */
-export async function dialRedis(address: RedisAddress, options: DialOptions): Promise<RedisLink> {
+export function dialRedis(address: RedisAddress, options: DialOptions): Promise<RedisLink> {
+  return dial(address, options, loadScripts);
+}
+
+/** The same, but the server is left as it is: no script is there. */
+export function dialRedisBare(address: RedisAddress, options: DialOptions): Promise<RedisLink> {
+  return dial(address, options, () => Promise.resolve());
+}
+
+async function dial(
+  address: RedisAddress,
+  options: DialOptions,
+  prepare: (client: Client) => Promise<unknown>,
+): Promise<RedisLink> {
   const { clock, signal, onBroken } = options;
   const ending = new AbortController();
   const client = createClient(clientOptions(address, ending.signal));
@@ -54,7 +67,11 @@ export async function dialRedis(address: RedisAddress, options: DialOptions): Pr
   signal.addEventListener('abort', close);
   try {
     if (signal.aborted) throw new StoreError('closed', 'the session store is closed');
-    await within(clock, DIAL_MS, prepare(client));
+    await within(
+      clock,
+      DIAL_MS,
+      client.connect().then(() => prepare(client)),
+    );
     isUp = true;
     return { send: (command) => client.sendCommand(command), close };
   } catch (error) {
@@ -89,16 +106,15 @@ function clientOptions(address: RedisAddress, signal: AbortSignal): ClientOption
 }
 
 /** With the scripts loaded, whoever is the first to need one finds it. */
-async function prepare(client: Client): Promise<void> {
-  await client.connect();
+async function loadScripts(client: Client): Promise<void> {
   await Promise.all(ALL_SCRIPTS.map(({ text }) => client.sendCommand(['SCRIPT', 'LOAD', text])));
 }
 
-function within(clock: Clock, ms: number, done: Promise<void>): Promise<void> {
+function within(clock: Clock, ms: number, done: Promise<unknown>): Promise<void> {
   return new Promise((resolve, reject) => {
     const cancel = clock.after(ms, () => {
       reject(new StoreError('passing', `connecting failed: no answer within ${ms} ms`));
     });
-    done.then(resolve, reject).finally(cancel);
+    done.then(() => resolve(), reject).finally(cancel);
   });
 }

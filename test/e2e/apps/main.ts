@@ -12,6 +12,7 @@ import { createRpcDoor } from './rpc.ts';
 import { createSignalRDoor } from './signalr.ts';
 import { createSocketIoDoor } from './socket-io.ts';
 import { createSockJsDoor } from './sockjs.ts';
+import { createVisitsDoor } from './visits.ts';
 
 const doors = [
   createMcpDoor(),
@@ -22,6 +23,7 @@ const doors = [
   createSockJsDoor(),
   createSignalRDoor(),
   createGraphQlDoor(),
+  createVisitsDoor(),
 ];
 
 function doorOf(path: string): Door | undefined {

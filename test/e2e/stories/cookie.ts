@@ -1,7 +1,7 @@
 /** A browser that logs in, fills its basket, and logs out. */
 import assert from 'node:assert/strict';
 import { z } from 'zod';
-import { patientFetch } from '../support/patient-fetch.ts';
+import { openBrowser } from '../support/browser.ts';
 import { looksRight, type Target } from '../support/target.ts';
 
 const Answer = z.object({
@@ -10,31 +10,6 @@ const Answer = z.object({
   count: z.number(),
   cookie: z.string().optional(),
 });
-
-/** A cookie jar for one site: names and values, and what has expired is gone. */
-interface Browser {
-  readonly cookies: ReadonlyMap<string, string>;
-  visit(path: string): Promise<Response>;
-}
-
-function openBrowser({ url }: Target): Browser {
-  const cookies = new Map<string, string>();
-  return {
-    cookies,
-    visit: async (path) => {
-      const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join('; ');
-      const response = await patientFetch(`${url}${path}`, { method: 'POST', headers: { cookie } });
-      for (const line of response.headers.getSetCookie()) keep(cookies, line);
-      return response;
-    },
-  };
-}
-
-function keep(cookies: Map<string, string>, line: string): void {
-  const [, name = '', value = ''] = /^([^=]*)=([^;]*)/.exec(line) ?? [];
-  if (/; *max-age=0/i.test(line)) cookies.delete(name);
-  else cookies.set(name, value);
-}
 
 export async function tellCookieStory(target: Target): Promise<void> {
   const browser = openBrowser(target);

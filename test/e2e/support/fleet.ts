@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { MachineId } from '../../../src/affinity/session.ts';
 import { systemClock } from '../../../src/clock.ts';
 import type { SimulatedMachine } from '../../../src/simulator/machine.ts';
+import type { ReplayCacheRule } from '../../../src/simulator/replay-cache.ts';
 import { startSimulation, type Simulation } from '../../../src/simulator/simulation.ts';
 import { journalNow } from '../apps/journal.ts';
 import { createLedger, type Ledger } from './ledger.ts';
@@ -29,6 +30,8 @@ export interface FleetOptions {
   readonly machineCount?: number;
   /** Further settings of the sidecars. */
   readonly env?: Readonly<Record<string, string>>;
+  /** What the edge's replay cache is keyed on, as in `fly.toml`; none unless said otherwise. */
+  readonly replayCache?: readonly ReplayCacheRule[];
   /** Chooses ports among others: fleets that start at the same time must not choose the same. */
   readonly random?: () => number;
 }
@@ -59,7 +62,7 @@ export async function startFleet(t: TestContext, options: FleetOptions): Promise
     clock: systemClock,
     random: options.random ?? Math.random,
     ...(options.machineCount !== undefined && { machineCount: options.machineCount }),
-    edge: { spread: 'never-same' },
+    edge: { spread: 'never-same', replayCache: options.replayCache ?? [] },
     onLine: (machine, source, line) => {
       if (process.env.E2E_LINES !== undefined) console.log(machine, source, line);
       if (line.startsWith(PID_MARK)) sidecarPids.set(machine, Number(line.slice(PID_MARK.length)));

@@ -47,11 +47,13 @@ function anyIdOf(ids: readonly string[], hint: fc.Arbitrary<string>): fc.Arbitra
 const forgedHeader = fc.tuple(
   fc.constantFrom(
     ...['fly-replay-src', 'Fly-Replay-Failed', 'fly-replay-cache-status', 'fly-replay'],
-    ...['fly-force-instance-id', 'x-fly-affinity-target', 'x-fly-affinity-refused', 'connection'],
+    ...['fly-preferred-instance-unavailable', 'fly-force-instance-id'],
+    ...['x-fly-affinity-target', 'x-fly-affinity-refused', 'connection'],
   ),
   fc.oneof(
     fc.constantFrom(
       ...['instance=m1;region=ams;t=1', 'instance=m2', 'reason=timeout', 'hit', 'miss', 'moved'],
+      ...['m1', 'm2', 'instance=m3;reason=no_candidate'],
       'fly-replay-src, fly-replay-failed, content-length',
     ),
     fc.string({ maxLength: 9 }),
@@ -145,6 +147,8 @@ function anyScript(machine: MachineId): fc.Arbitrary<MachineScript> {
       lists: fc.oneof(fc.constant(othersOf(machine)), fc.subarray(othersOf(machine))),
       isDirectoryFailing: seldom,
       hasConfirmedTheGone: fc.boolean(),
+      stopped: fc.subarray(othersOf(machine)),
+      silent: fc.subarray(othersOf(machine)),
       told: fc.option(anyTold(machine), { nil: undefined, freq: 2 }),
     })
     .map((of) => ({ machine, ...of, ...(of.isGone && UNREACHABLE) }));
@@ -154,6 +158,8 @@ const UNREACHABLE = { isReachable: false, answersPeers: false };
 
 const anySurroundings = {
   ownerGone: fc.constantFrom('reject' as const, 'adopt' as const),
+  ownerStopped: fc.constantFrom('wake' as const, 'gone' as const),
+  replays: fc.constantFrom('resilient' as const, 'cacheable' as const),
   unknownSession: fc.constantFrom('serve' as const, 'reject' as const),
   hints: mostly,
   first: anyMachine,
@@ -265,4 +271,5 @@ const QUIET = {
   answersPeers: true,
   isStoreBusy: false,
   isDirectoryFailing: false,
+  stopped: [],
 };

@@ -70,9 +70,13 @@ function follow(
     const source = formatReplaySource({ instance: issuer, region: 'ams', timestampMicros: 1 });
     return { to: target, head: withHeader(head, 'fly-replay-src', source) };
   }
+  // Without a word of it nothing comes back: the client gets an error.
+  if (instruction.fallback === undefined) return undefined;
   const other = instruction.fallback === 'prefer_self' ? edge.fallbackTo : issuer;
   const to = reachable(edge, issuer) ?? reachable(edge, other);
-  const failure = formatReplayFailure({ reason: 'no_candidate', elapsedMs: 10 });
+  const failed = instruction.instance as MachineId | undefined;
+  const named = failed === undefined ? {} : { instance: failed };
+  const failure = formatReplayFailure({ ...named, reason: 'no_candidate', elapsedMs: 10 });
   return to && { to, head: withHeader(head, 'fly-replay-failed', failure) };
 }
 

@@ -2,16 +2,19 @@
  * One Machine without a network: the real request path and the real keeper of its bindings, between
  * a wire, an app and peers that do what a few values say.
  */
+import type { Decision } from '../../../src/affinity/decide.ts';
 import { createExtractor } from '../../../src/affinity/extract.ts';
 import { createLearner } from '../../../src/affinity/learn.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
-import type { Peer } from '../../../src/fleet/directory.ts';
+import type { Listing, Peer } from '../../../src/fleet/directory.ts';
 import { createKeeper, type Keeper } from '../../../src/fleet/keeper.ts';
 import type { PeersAnswer } from '../../../src/fleet/peers.ts';
 import { createAnswers, type Answers } from '../../../src/proxy/answers.ts';
 import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
-import { createHandler, type Handler } from '../../../src/proxy/handler.ts';
-import { createOwnerFinder } from '../../../src/proxy/owner.ts';
+import { createExplain, type Explain } from '../../../src/proxy/explain.ts';
+import { createHandler, type Handler, type HandlerParts } from '../../../src/proxy/handler.ts';
+import { createOwnerFinder, type OwnerFinderParts } from '../../../src/proxy/owner.ts';
+import { createPresenceOf } from '../../../src/proxy/presence.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import type { SessionStore } from '../../../src/store/store.ts';
 import { protocolsOf } from '../../affinity/heads.ts';
@@ -55,6 +58,10 @@ export interface MachineScript {
   readonly isDirectoryFailing: boolean;
   /** Of those who are gone, its directory has confirmed it. */
   readonly hasConfirmedTheGone: boolean;
+  /** Of those that its directory does not list, it has them deployed and not running for long. */
+  readonly stopped: readonly MachineId[];
+  /** Whom it has just met without an answer, rightly or not any more. */
+  readonly silent: readonly MachineId[];
   /** What peers answer in place of what they know: for worlds in which nothing fits together. */
   readonly told: PeersAnswer | undefined;
 }
@@ -62,7 +69,9 @@ export interface MachineScript {
 /** What the Machines of a world share. */
 export interface Surroundings {
   readonly ownerGone: 'reject' | 'adopt';
+  readonly ownerStopped: 'wake' | 'gone';
   readonly unknownSession: 'serve' | 'reject';
+  readonly replays: 'resilient' | 'cacheable';
   readonly hints: boolean;
   readonly isGone: (machine: MachineId) => boolean;
   /** The other Machine, if it answers that peer. */
@@ -73,6 +82,9 @@ export interface ModelMachine {
   readonly script: MachineScript;
   readonly store: SessionStore;
   readonly handler: Handler;
+  /** What its handler has decided, in order. */
+  readonly decided: readonly Decision[];
+  readonly explain: Explain;
   readonly answers: Answers;
   readonly bindings: Bindings;
   readonly keeper: Keeper;
@@ -80,7 +92,8 @@ export interface ModelMachine {
   readonly heard: readonly PeersAnswer[];
   /** What it has told its peers to be its own. */
   readonly announced: ReadonlySet<SessionKey>;
-  isConfirmedGone(machine: MachineId): boolean;
+  /** It takes that Machine for gone. */
+  isForGone(machine: MachineId): boolean;
   /** All that was begun is written, and all that was announced is heard. */
   settled(): Promise<void>;
 }
@@ -96,7 +109,8 @@ export async function createModelMachine(
   surroundings: Surroundings,
 ): Promise<ModelMachine> {
   const { machine: self, lists } = script;
-  const { hints, ownerGone, unknownSession, isGone, reach } = surroundings;
+  const { hints, ownerGone, ownerStopped, unknownSession, replays } = surroundings;
+  const { isGone, reach } = surroundings;
   const clock = createTestClock();
   const memory = createMemoryStore({ clock, limits: { maxSessions: 1_000, maxAgeMs: 0 } });
   for (const { id, ...row } of script.rows) {
@@ -112,6 +126,11 @@ export async function createModelMachine(
     others: () => lists.map(peerNamed),
     peer: (machine: MachineId) => (lists.includes(machine) ? peerNamed(machine) : undefined),
     isConfirmedGone: (machine: MachineId) => script.hasConfirmedTheGone && isGone(machine),
+    isConfirmedStopped: (machine: MachineId) => script.stopped.includes(machine),
+    listing: (machine: MachineId): Listing => {
+      if (lists.includes(machine)) return 'running';
+      return script.stopped.includes(machine) ? 'stopped' : 'none';
+    },
     lookAgain: () => Promise.resolve(false),
   };
   const peers = createModelPeers({ script, store, reach });
@@ -124,34 +143,51 @@ export async function createModelMachine(
     onFailure: throwStoreFailure,
     onConflict: () => undefined,
   });
-  const owners = createOwnerFinder({
+  const presenceOf = createPresenceOf({
+    directory,
+    silences: { isSilent: (machine) => script.silent.includes(machine) },
+    ownerStopped,
+  });
+  const ownerParts: OwnerFinderParts = {
     self,
     store,
     directory,
+    presenceOf,
     peers,
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
-  });
-  const handler = createHandler({
+  };
+  const decided: Decision[] = [];
+  const routing: HandlerParts = {
     self,
     extract: createExtractor(PROTOCOLS, { hints }),
-    owners,
+    owners: createOwnerFinder(ownerParts),
+    namedByCookie: undefined,
+    presenceOf,
     directory,
     notTaking: () => (script.isDraining ? 'draining' : undefined),
-    policy: { ownerGone, unknownSession },
+    policy: { ownerGone, unknownSession, replays },
     replayTimeoutMs: 10_000,
     replayMaxBodyBytes: REPLAY_MAX_BODY_BYTES,
-    onDecided: () => undefined,
-  });
+    onDecided: (decision) => decided.push(decision),
+    onReplayFailed: () => undefined,
+  };
   return {
     script,
     store: memory,
-    handler,
+    handler: createHandler(routing),
+    decided,
+    explain: createExplain({
+      routing,
+      // Whom it asks is not what the request's own way has heard.
+      owners: { ...ownerParts, peers: createModelPeers({ script, store, reach }) },
+      clock,
+    }),
     answers: createAnswers(createLearner(PROTOCOLS, { hints, self, clock }), bindings),
     bindings,
     keeper: createKeeper({ self, store, clock, isReady: () => true }),
     heard: peers.heard,
     announced: peers.announced,
-    isConfirmedGone: directory.isConfirmedGone,
+    isForGone: (machine) => presenceOf(machine) === 'gone',
     settled: async () => {
       await bindings.stop();
       await peers.settled();

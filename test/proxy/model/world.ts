@@ -34,23 +34,33 @@ const MAX_TURNS = 1_000;
 
 /** Rejects if the request gets no answer. */
 export async function travel(script: WorldScript): Promise<Travelled> {
-  const machines = new Map<MachineId, ModelMachine>();
-  const reach: Surroundings['reach'] = (from, to) => {
+  const machines = await openMachines(script);
+  const before = await rowsOf(machines);
+  const way = new Way(reachIn(machines));
+  const answer = await withinTurns(sendThroughEdge({ ...script, machines }, way, script.request));
+  for (const machine of machines.values()) await machine.settled();
+  return { machines, way, answer, before, after: await rowsOf(machines) };
+}
+
+export type Machines = ReadonlyMap<MachineId, ModelMachine>;
+
+export function reachIn(machines: Machines): Surroundings['reach'] {
+  return (from, to) => {
     const peer = machines.get(to);
     // A Machine answers those only whom its own directory lists.
     return peer?.script.answersPeers && peer.script.lists.includes(from) ? peer : undefined;
   };
+}
+
+export async function openMachines(script: WorldScript): Promise<Machines> {
+  const machines = new Map<MachineId, ModelMachine>();
+  const reach = reachIn(machines);
   const gone = new Set(script.machines.filter(({ isGone }) => isGone).map((of) => of.machine));
   const surroundings = { ...script, reach, isGone: (machine: MachineId) => gone.has(machine) };
   for (const one of script.machines) {
     machines.set(one.machine, await createModelMachine(one, surroundings));
   }
-
-  const before = await rowsOf(machines);
-  const way = new Way(reach);
-  const answer = await withinTurns(sendThroughEdge({ ...script, machines }, way, script.request));
-  for (const machine of machines.values()) await machine.settled();
-  return { machines, way, answer, before, after: await rowsOf(machines) };
+  return machines;
 }
 
 async function withinTurns<Value>(work: Promise<Value>): Promise<Value> {
@@ -62,7 +72,7 @@ async function withinTurns<Value>(work: Promise<Value>): Promise<Value> {
   return Promise.race([work.finally(() => (wait.isOver = true)), turns()]);
 }
 
-async function rowsOf(machines: ReadonlyMap<MachineId, ModelMachine>): Promise<Rows> {
+export async function rowsOf(machines: Machines): Promise<Rows> {
   const all = new Map<MachineId, Map<SessionKey, Binding>>();
   for (const [machine, { store }] of machines) {
     const rows = new Map<SessionKey, Binding>();

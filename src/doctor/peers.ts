@@ -1,0 +1,77 @@
+/** The other Machines: whether their sidecars can be asked, and agree who they are. */
+import type { MachineId } from '../affinity/session.ts';
+import { error, note, ok, warning, type Finding } from './finding.ts';
+
+export interface PeerFacts {
+  readonly machine: MachineId;
+  readonly port: number;
+  readonly answer: PeerAnswer;
+}
+
+export type PeerAnswer =
+  | { readonly kind: 'no-address' }
+  | { readonly kind: 'silent'; readonly code: string }
+  | { readonly kind: 'refused' }
+  /** What answers is no sidecar, or one that speaks another language. */
+  | { readonly kind: 'stranger'; readonly status: number }
+  /** A sidecar, but of another Machine. */
+  | { readonly kind: 'other'; readonly machine: MachineId }
+  | { readonly kind: 'sidecar' };
+
+/** `leftOut`: how many there are beyond those that were asked. */
+export function judgePeers(peers: readonly PeerFacts[], leftOut = 0): Finding[] {
+  const good = peers.filter(({ answer }) => answer.kind === 'sidecar');
+  const bad = peers.flatMap(judgePeer);
+  const greeting =
+    good.length === 0
+      ? []
+      : [ok(`The sidecars of ${good.map(({ machine }) => machine).join(', ')} answer.`)];
+  const rest =
+    leftOut === 0 ? [] : [note(`${leftOut} more Machines were not asked.`, 'These were enough.')];
+  return [...greeting, ...bad, ...rest];
+}
+
+const UNKNOWN = 'Sessions of that Machine whose ids carry no hint can not be found from here.';
+
+function judgePeer({ machine, port, answer }: PeerFacts): Finding[] {
+  switch (answer.kind) {
+    case 'sidecar':
+      return [];
+    case 'no-address':
+      return [
+        warning(`${machine} has no address.`, `${UNKNOWN} It may just be starting or stopping.`),
+      ];
+    case 'silent':
+      return [
+        error(
+          `${machine} does not answer on port ${port} (${answer.code}).`,
+          UNKNOWN,
+          'HOST=:: and the same PEER_PORT on every Machine; does its sidecar run?',
+        ),
+      ];
+    case 'refused':
+      return [
+        error(
+          `${machine} refuses this Machine (403).`,
+          'Its own list of Machines lacks this one, or has it at another address.',
+          'the same FLEET and FLEET_RESOLVER on every Machine, and doctor on that one',
+        ),
+      ];
+    case 'stranger':
+      return [
+        error(
+          `What answers at ${machine} on port ${port} is no sidecar of this version (${answer.status}).`,
+          UNKNOWN,
+          'a PEER_PORT that nothing else listens on',
+        ),
+      ];
+    case 'other':
+      return [
+        error(
+          `The sidecar at the address of ${machine} says that it is ${answer.machine}.`,
+          'A request for one Machine would be served by another.',
+          'FLY_MACHINE_ID as Fly.io sets it, and no Machine twice in FLEET',
+        ),
+      ];
+  }
+}

@@ -1,0 +1,70 @@
+/** The findings as text for people, and as JSON for programs. */
+import type { Finding, Level, Remark, Section } from './finding.ts';
+
+/** Whether anything does not work. */
+export function hasErrors(sections: readonly Section[]): boolean {
+  return countOf(sections, 'error') > 0;
+}
+
+/** One object, with a line break at its end. */
+export function formatJson(sections: readonly Section[]): string {
+  const counts = Object.fromEntries(LEVELS.map((level) => [level, countOf(sections, level)]));
+  const findings = sections.flatMap(({ title, findings }) =>
+    findings.map((finding) => ({ group: title, ...finding })),
+  );
+  return `${JSON.stringify({ ok: !hasErrors(sections), counts, findings }, undefined, 2)}\n`;
+}
+
+const LEVELS: readonly Level[] = ['ok', 'note', 'warning', 'error'];
+
+export function formatText(sections: readonly Section[]): string {
+  const shown = sections.filter(({ findings }) => findings.length > 0);
+  const parts = shown.map(
+    ({ title, findings }) => `${title}\n${findings.map(formatFinding).join('')}`,
+  );
+  return `${parts.join('\n')}\n${summaryOf(sections)}\n`;
+}
+
+const INDENT = ' '.repeat(11);
+const WIDTH = 100;
+
+function formatFinding(finding: Finding): string {
+  const head = `  ${finding.level.padEnd(INDENT.length - 2)}`;
+  const text = wrap(finding.what);
+  return finding.level === 'ok' ? `${head}${text}\n` : `${head}${text}\n${formatRemark(finding)}`;
+}
+
+function formatRemark({ why, instead }: Remark): string {
+  const because = `${INDENT}${wrap(why)}\n`;
+  if (instead === undefined) return because;
+  const lines = instead.split('\n');
+  if (lines.length === 1) return `${because}${INDENT}Try: ${instead}\n`;
+  return `${because}${INDENT}Try:\n${lines.map((line) => `${INDENT}  ${line}\n`).join('')}`;
+}
+
+/** Lines after the first are indented. */
+function wrap(text: string): string {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    const longer = line === '' ? word : `${line} ${word}`;
+    if (INDENT.length + longer.length > WIDTH && line !== '') {
+      lines.push(line);
+      line = word;
+    } else line = longer;
+  }
+  return [...lines, line].join(`\n${INDENT}`);
+}
+
+function summaryOf(sections: readonly Section[]): string {
+  const [notes, warnings, errors] = (['note', 'warning', 'error'] as const).map((level) => {
+    const count = countOf(sections, level);
+    return `${count} ${level}${count === 1 ? '' : 's'}`;
+  });
+  return `${errors}, ${warnings}, ${notes}.`;
+}
+
+function countOf(sections: readonly Section[], level: Level): number {
+  return sections.flatMap(({ findings }) => findings).filter((finding) => finding.level === level)
+    .length;
+}

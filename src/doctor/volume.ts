@@ -1,0 +1,72 @@
+/** The directory of the session store: whether it lasts, and whether it can be written to. */
+import { error, note, ok, warning, type Finding } from './finding.ts';
+
+export type VolumeFacts =
+  | { readonly kind: 'missing'; readonly directory: string }
+  | { readonly kind: 'unusable'; readonly directory: string; readonly reason: string }
+  | {
+      readonly kind: 'found';
+      readonly directory: string;
+      readonly isOnRootDisk: boolean;
+      readonly freeBytes: number;
+      /** Why nothing can be written there; undefined if it can. */
+      readonly writeError: string | undefined;
+    };
+
+/** A million sessions take 70 MB, and as much again while the log is written back. */
+const LITTLE_ROOM_BYTES = 200_000_000;
+const BYTES_PER_MB = 1_000_000;
+
+/** `isNeeded`: the store is the file there, and not only what a database could not be told yet. */
+export function judgeVolume(facts: VolumeFacts, isNeeded: boolean): Finding[] {
+  const { directory } = facts;
+  const grave = isNeeded ? error : warning;
+  const why = isNeeded
+    ? 'Memory stands in for the file, so that a restart forgets the sessions of this Machine.'
+    : 'What the database can not be told at once would be kept there, and is lost with a restart.';
+  if (facts.kind === 'missing') {
+    return [
+      warning(
+        `${directory} is not there.`,
+        'The sidecar makes it, on the root disk, which is made anew with every deploy.',
+        '[mounts] in fly.toml, with its destination above SESSION_STORE_PATH',
+      ),
+    ];
+  }
+  if (facts.kind === 'unusable') {
+    return [grave(`${directory} can not be used (${facts.reason}).`, why)];
+  }
+  const { isOnRootDisk, freeBytes, writeError } = facts;
+  if (writeError !== undefined) {
+    return [
+      grave(
+        `Nothing can be written to ${directory} (${writeError}).`,
+        `${why} A fresh volume belongs to root.`,
+        `start the sidecar by /opt/fly-affinity/start, or: chown 1000:1000 ${directory}`,
+      ),
+    ];
+  }
+  const findings = [ok(`${directory} can be written to.`), ...judgeRoom(directory, freeBytes)];
+  if (!isOnRootDisk) return findings;
+  const remark = isNeeded ? warning : note;
+  return [
+    ...findings,
+    remark(
+      `${directory} is on the root disk.`,
+      'That is made anew with every deploy, and the file with it.',
+      '[mounts] in fly.toml, with its destination above SESSION_STORE_PATH',
+    ),
+  ];
+}
+
+function judgeRoom(directory: string, freeBytes: number): Finding[] {
+  const freeMb = Math.floor(freeBytes / BYTES_PER_MB);
+  if (freeBytes >= LITTLE_ROOM_BYTES) return [ok(`${freeMb} MB are free there.`)];
+  return [
+    warning(
+      `${directory} has ${freeMb} MB left.`,
+      'When the disk is full, memory takes what is to be written, and a restart forgets it.',
+      'make room, or: fly volumes extend',
+    ),
+  ];
+}

@@ -1,0 +1,207 @@
+/**
+ * What would be done with a request, and why, without doing it: the real steps to a decision are
+ * gone, each of them watched, and nothing is written, adopted, kept alive or handed on. Other
+ * Machines are really asked, as the answer depends on theirs.
+ */
+import type { Decision, Owner, Presence, RoutingFacts } from '../affinity/decide.ts';
+import type { FoundId, RequestHead } from '../affinity/extract.ts';
+import { createPlaces } from '../affinity/places.ts';
+import { sessionKeyOf, type MachineId, type SessionKey } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
+import type { Peers, PeersAnswer } from '../fleet/peers.ts';
+import type { Lookup } from '../store/store.ts';
+import { readFields } from './headers.ts';
+import { createOwnerFinder, type OwnerFinderParts } from './owner.ts';
+import { createReplies, type RepliesParts, type Reply } from './replies.ts';
+import { createRoute, unrouted, type Arrived, type RouteParts, type Routed } from './route.ts';
+import { isWellFormed, originForm } from './wellformed.ts';
+
+export interface ExplainedRequest extends RequestHead {
+  readonly from: 'edge' | 'peer';
+}
+
+/** One step to the decision. A session is shown as its key, never as its id (invariant 5). */
+export type Step =
+  | { readonly step: 'request'; readonly is: 'well-formed' | 'malformed' }
+  | { readonly step: 'session'; readonly found: 'none' | 'conflict' }
+  | {
+      readonly step: 'session';
+      readonly found: 'id';
+      readonly key: SessionKey;
+      readonly protocol: string;
+      readonly in: string;
+      readonly name?: string;
+      readonly hint?: MachineId;
+    }
+  | {
+      readonly step: 'store';
+      readonly key: SessionKey;
+      readonly said: 'absent' | 'unknown' | object;
+    }
+  | {
+      readonly step: 'peers';
+      readonly key: SessionKey;
+      readonly each: Readonly<Record<string, 'mine' | 'no' | 'unknown'>>;
+      readonly answer: PeersAnswer;
+    }
+  | { readonly step: 'directory'; readonly machine: MachineId; readonly presence: Presence }
+  | { readonly step: 'look-again'; readonly foundNewcomer: boolean }
+  | { readonly step: 'owner'; readonly owner: Owner }
+  | { readonly step: 'facts'; readonly facts: RoutingFacts }
+  | { readonly step: 'state'; readonly state: object }
+  | { readonly step: 'decision'; readonly decision: Decision };
+
+export interface Explanation {
+  readonly machine: MachineId;
+  readonly steps: readonly Step[];
+  readonly answer:
+    | { readonly by: 'app' }
+    | { readonly by: 'peer'; readonly machine: MachineId }
+    | {
+        readonly by: 'sidecar';
+        readonly status: number;
+        readonly headers: Readonly<Record<string, string>>;
+      };
+}
+
+/** Never rejects. */
+export type Explain = (request: ExplainedRequest) => Promise<Explanation>;
+
+export interface ExplainParts {
+  readonly routing: RouteParts & RepliesParts;
+  readonly owners: Omit<OwnerFinderParts, 'peers'> & { readonly peers: Pick<Peers, 'ask'> };
+  readonly clock: Clock;
+}
+
+type Tell = (step: Step) => void;
+
+export function createExplain({ routing, owners, clock }: ExplainParts): Explain {
+  const replies = createReplies(routing);
+
+  return async (request) => {
+    const steps: Step[] = [];
+    const tell: Tell = (step) => void steps.push(step);
+    const routed = await routeWatched(request, tell);
+    tell({ step: 'decision', decision: routed.decision });
+    return { machine: routing.self, steps, answer: answerOf(replies.to(routed)) };
+  };
+
+  function routeWatched(request: ExplainedRequest, tell: Tell): Routed | Promise<Routed> {
+    const arrived = arrivedAs(request);
+    tell({ step: 'request', is: arrived ? 'well-formed' : 'malformed' });
+    if (!arrived) return unrouted({ kind: 'refuse', status: 400, why: 'malformed-request' });
+    const route = createRoute({
+      ...routing,
+      extract: (head) => {
+        const extraction = routing.extract(head);
+        tell(
+          extraction.kind === 'found'
+            ? sessionStep(head, extraction)
+            : { step: 'session', found: extraction.kind },
+        );
+        return extraction;
+      },
+      owners: createOwnerFinder(watched(owners, clock, tell)),
+      onBasis: ({ facts, owner, state }) => {
+        tell({ step: 'owner', owner });
+        tell({ step: 'facts', facts });
+        tell({ step: 'state', state });
+      },
+    });
+    return route(arrived);
+  }
+}
+
+/** As the wire takes a request in; undefined if it would refuse it as malformed. */
+function arrivedAs({ from, method, target, rawHeaders }: ExplainedRequest): Arrived | undefined {
+  const fields = readFields(rawHeaders);
+  const path = originForm(target, fields.host);
+  if (path === undefined || !isWellFormed('1.1', fields)) return undefined;
+  return { from, fields, head: { method, target: path, rawHeaders: fields.endToEnd } };
+}
+
+function sessionStep(head: RequestHead, { id, hint, protocol }: FoundId): Step {
+  const place = createPlaces([protocol]).find(({ read }) => read(head) !== undefined);
+  const source = place?.source ?? { in: 'unknown' };
+  return {
+    step: 'session',
+    found: 'id',
+    key: sessionKeyOf(id),
+    protocol: protocol.name,
+    in: source.in,
+    ...('name' in source && { name: source.name }),
+    ...(hint !== undefined && { hint }),
+  };
+}
+
+/** The same parts, which tell what they were asked and have answered. What they are told ends here. */
+function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): OwnerFinderParts {
+  const { store, directory, presenceOf, peers } = parts;
+
+  function tellLookup(key: SessionKey, looked: Lookup): Lookup {
+    const said =
+      typeof looked === 'string'
+        ? looked
+        : {
+            machine: looked.machine,
+            origin: looked.origin,
+            generation: looked.generation,
+            expiresInMs: looked.expiresAt - clock.now(),
+          };
+    tell({ step: 'store', key, said });
+    return looked;
+  }
+
+  return {
+    self: parts.self,
+    store: {
+      isShared: store.isShared,
+      lookup: async (key) => tellLookup(key, await store.lookup(key)),
+    },
+    directory: {
+      isConfirmedGone: (machine) => directory.isConfirmedGone(machine),
+      listing: (machine) => directory.listing(machine),
+      peer: (machine) => directory.peer(machine),
+      lookAgain: async () => {
+        const foundNewcomer = await directory.lookAgain();
+        tell({ step: 'look-again', foundNewcomer });
+        return foundNewcomer;
+      },
+    },
+    presenceOf: (machine) => {
+      const presence = presenceOf(machine);
+      tell({ step: 'directory', machine, presence });
+      return presence;
+    },
+    peers: {
+      ask: async (key) => {
+        const each: Record<string, 'mine' | 'no' | 'unknown'> = {};
+        const answer = await peers.ask(key, undefined, (machine, said) => {
+          each[machine] = typeof said === 'string' ? said : 'mine';
+        });
+        tell({ step: 'peers', key, each, answer });
+        return answer;
+      },
+    },
+    onOwnerTold: () => undefined,
+  };
+}
+
+function answerOf(reply: Reply): Explanation['answer'] {
+  switch (reply.kind) {
+    case 'upstream':
+      return { by: 'app' };
+    case 'peer':
+      return { by: 'peer', machine: reply.peer.machine };
+    case 'answer': {
+      const { status, headers } = reply.answer;
+      return { by: 'sidecar', status, headers: recordOf(headers) };
+    }
+  }
+}
+
+function recordOf(headers: readonly string[]): Record<string, string> {
+  const record: Record<string, string> = {};
+  for (let i = 0; i + 1 < headers.length; i += 2) record[headers[i] ?? ''] = headers[i + 1] ?? '';
+  return record;
+}

@@ -1,0 +1,100 @@
+/** What this Machine answers in its own name: replays for the edge, refusals for the client. */
+import type { ReplayForm, Why } from '../affinity/decide.ts';
+import type { Extraction } from '../affinity/extract.ts';
+import { refusalFor, type Refusal, type RefusalStatus } from '../affinity/refuse.ts';
+import type { MachineId } from '../affinity/session.ts';
+import type { Directory, Peer } from '../fleet/directory.ts';
+import { formatReplay, type ReplayInstruction } from '../fly.ts';
+import type { Routed } from './route.ts';
+
+/** How long the edge tries to reach an owner that has just not answered us at most, in ms. */
+export const BRIEF_REPLAY_MS = 1_000;
+/** Rather a replay that the edge makes than one more round trip of ours: the status is thrown away. */
+const REPLAY_STATUS = 307;
+const MAX_KEPT_REPLAYS = 256;
+
+export interface RepliesParts {
+  readonly directory: Pick<Directory, 'peer'>;
+  readonly replayTimeoutMs: number;
+}
+
+/** Who answers a request: the app, the sidecar of another Machine, or we ourselves. */
+export type Reply =
+  | { readonly kind: 'upstream' }
+  | { readonly kind: 'peer'; readonly peer: Peer }
+  | { readonly kind: 'answer'; readonly answer: Refusal };
+
+export interface Replies {
+  to(routed: Routed): Reply;
+}
+
+const UPSTREAM: Reply = { kind: 'upstream' };
+
+export function createReplies({ directory, replayTimeoutMs }: RepliesParts): Replies {
+  const resilient = { timeoutMs: replayTimeoutMs, fallback: 'prefer_self' } as const;
+  const briefMs = Math.min(BRIEF_REPLAY_MS, replayTimeoutMs);
+  const forms: Readonly<Record<ReplayForm, ReplayInstruction>> = {
+    resilient,
+    brief: { ...resilient, timeoutMs: briefMs },
+    bare: {},
+  };
+  const elsewhere = replay({ isElsewhere: true, ...resilient, fallback: 'force_self' });
+  const kept = new Map<string, Refusal>();
+
+  function to(routed: Routed): Reply {
+    const { decision } = routed;
+    switch (decision.kind) {
+      case 'local':
+        return UPSTREAM;
+      case 'replay': {
+        const answer = replayTo(decision.to, decision.form);
+        return answerWith(decision.invalidatesCache ? invalidating(answer) : answer);
+      }
+      case 'elsewhere':
+        return answerWith(elsewhere);
+      case 'forward': {
+        const peer = directory.peer(decision.to);
+        return peer ? { kind: 'peer', peer } : answerWith(unreachable(routed));
+      }
+      case 'refuse':
+        return answerWith(refusal(decision.status, decision.why, routed.extraction));
+    }
+  }
+
+  /** The same few texts again and again; a client may name any Machine, so not all are kept. */
+  function replayTo(instance: MachineId, form: ReplayForm): Refusal {
+    const name = `${form} ${instance}`;
+    const known = kept.get(name);
+    if (known) return known;
+    const made = replay({ instance, ...forms[form] });
+    if (kept.size < MAX_KEPT_REPLAYS) kept.set(name, made);
+    return made;
+  }
+
+  return { to };
+}
+
+function answerWith(answer: Refusal): Reply {
+  return { kind: 'answer', answer };
+}
+
+/** A forward found nobody: 503, the binding untouched, as silence proves nothing (invariant 11). */
+export function unreachable({ decision, extraction }: Routed): Refusal {
+  return refusal(503, decision.why, extraction);
+}
+
+function replay(instruction: ReplayInstruction): Refusal {
+  return { status: REPLAY_STATUS, headers: ['fly-replay', formatReplay(instruction)], body: '' };
+}
+
+/**
+ * Undoes the entry of the edge's cache that has brought the request here. Only the answer to such a
+ * request can: a session that ends or moves stays cached until the next one comes, or its time is up.
+ */
+function invalidating({ headers, ...answer }: Refusal): Refusal {
+  return { ...answer, headers: [...headers, 'fly-replay-cache', 'invalidate'] };
+}
+
+function refusal(status: RefusalStatus, why: Why, extraction: Extraction): Refusal {
+  return refusalFor(status, why, extraction.kind === 'found' ? extraction.protocol : undefined);
+}

@@ -1,0 +1,165 @@
+/** Where a request goes: facts -> owner -> decision. Nothing is done here, so it can be explained too. */
+import {
+  decide,
+  type Decision,
+  type MachineState,
+  type NotTaking,
+  type Owner,
+  type RoutingFacts,
+} from '../affinity/decide.ts';
+import type { Extract, Extraction, RequestHead } from '../affinity/extract.ts';
+import { parseMachineId, type Binding, type MachineId } from '../affinity/session.ts';
+import type { SessionId, SessionKey } from '../affinity/session.ts';
+import type { Directory } from '../fleet/directory.ts';
+import { parseReplayCacheStatus, parseReplayFailure } from '../fly.ts';
+import type { HeadFields } from './headers.ts';
+import type { OwnerFinder, Ownership } from './owner.ts';
+import type { PresenceOf } from './presence.ts';
+
+/** A request that has arrived. */
+export interface Arrived {
+  readonly from: 'edge' | 'peer';
+  /** As the client sent it, hints included. */
+  readonly head: RequestHead;
+  readonly fields: HeadFields;
+}
+
+/** Where a request goes and why, and what its answer may teach. */
+export interface Routed {
+  readonly decision: Decision;
+  readonly extraction: Extraction;
+  readonly key: SessionKey | undefined;
+  /** Whose session it is, where that is known. */
+  readonly owner: MachineId | undefined;
+  readonly binding: Binding | undefined;
+  /** Set if the app gets the id as it is: what looks like a hint belongs to it. */
+  readonly wholeId: SessionId | undefined;
+}
+
+/** What a decision was made of. */
+export interface Basis {
+  readonly facts: RoutingFacts;
+  readonly owner: Owner;
+  readonly state: MachineState;
+}
+
+export interface RouteParts {
+  readonly self: MachineId;
+  readonly extract: Extract;
+  readonly owners: OwnerFinder;
+  /** Whom a request without a session id names by its affinity cookie; undefined: there is none. */
+  readonly namedByCookie: ((head: RequestHead) => MachineId | undefined) | undefined;
+  readonly presenceOf: PresenceOf;
+  readonly directory: Pick<Directory, 'others'>;
+  /** Why new sessions are to go elsewhere just now, if they are. */
+  readonly notTaking: () => NotTaking | undefined;
+  readonly policy: Pick<MachineState, 'ownerGone' | 'unknownSession' | 'replays'>;
+  readonly replayMaxBodyBytes: number;
+  /** Told what a decision is about to be made of. */
+  readonly onBasis?: (basis: Basis) => void;
+}
+
+/** Synchronous where this Machine's store knows the owner; never rejects. */
+export type Route = (request: Arrived) => Routed | Promise<Routed>;
+
+/** All that is known, where there is a session; else only whom the request names, if anybody. */
+type Known = Pick<Ownership, 'owner'> & Partial<Ownership>;
+
+const NOBODY: Known = { owner: { kind: 'none' } };
+/** What went wrong on the way to an answer is no answer (invariant 11). */
+const UNCERTAIN: Known = { owner: { kind: 'inconclusive', mayBeOurs: true } };
+
+export function createRoute(parts: RouteParts): Route {
+  const { self, extract, owners, directory, policy, namedByCookie, presenceOf, onBasis } = parts;
+
+  function route(request: Arrived): Routed | Promise<Routed> {
+    const extraction = extract(request.head);
+    if (extraction.kind === 'conflict') {
+      return unrouted({ kind: 'refuse', status: 400, why: 'conflicting-ids' });
+    }
+    const facts = factsOf(request, extraction);
+    if (extraction.kind === 'none') return settle(extraction, facts, named(request));
+    const ownership = owners.find(extraction, facts);
+    if (!(ownership instanceof Promise)) return settle(extraction, facts, ownership);
+    const onFound = (known: Known): Routed => settle(extraction, facts, known);
+    return ownership.then(onFound, () => onFound(UNCERTAIN));
+  }
+
+  function named({ head }: Arrived): Known {
+    const machine = namedByCookie?.(head);
+    if (machine === undefined) return NOBODY;
+    const presence = machine === self ? 'running' : presenceOf(machine);
+    return { owner: { kind: 'machine', machine, knownBy: 'cookie', presence } };
+  }
+
+  function factsOf({ from, fields }: Arrived, extraction: Extraction): RoutingFacts {
+    const isFound = extraction.kind === 'found';
+    return {
+      from,
+      hasId: isFound,
+      mintedBy: isFound ? extraction.protocol.mintedBy : 'app',
+      wasReplayed: fields.replaySource !== undefined,
+      cameBackByFallback: fields.replayFailed !== undefined,
+      undeliveredTo: undeliveredTo(fields),
+      isFromReplayCache:
+        fields.replayCacheStatus !== undefined &&
+        parseReplayCacheStatus(fields.replayCacheStatus) === 'hit',
+      isReplayable: isReplayable(fields),
+    };
+  }
+
+  /** Fly Proxy replays bodies up to 1 MB, and must know their length beforehand. */
+  function isReplayable({ transferEncoding, contentLength }: HeadFields): boolean {
+    if (transferEncoding !== undefined) return false;
+    return contentLength === undefined || Number(contentLength) <= parts.replayMaxBodyBytes;
+  }
+
+  function settle(
+    extraction: Extraction,
+    facts: RoutingFacts,
+    { owner, key, binding, wholeId }: Known,
+  ): Routed {
+    const state = stateNow();
+    onBasis?.({ facts, owner, state });
+    return {
+      decision: decide(facts, owner, state),
+      extraction,
+      key,
+      owner: owner.kind === 'machine' ? owner.machine : undefined,
+      binding,
+      wholeId,
+    };
+  }
+
+  function stateNow(): MachineState {
+    return {
+      self,
+      notTaking: parts.notTaking(),
+      hasOtherMachines: directory.others().length > 0,
+      ownerGone: policy.ownerGone,
+      unknownSession: policy.unknownSession,
+      replays: policy.replays,
+    };
+  }
+
+  return route;
+}
+
+/** For what has no session that could be looked at. */
+export function unrouted(decision: Decision): Routed {
+  return { decision, ...UNROUTED };
+}
+
+const UNROUTED = {
+  extraction: { kind: 'none' },
+  key: undefined,
+  owner: undefined,
+  binding: undefined,
+  wholeId: undefined,
+} as const satisfies Omit<Routed, 'decision'>;
+
+/** What came back names the Machine of the last hop; a preference may be older than that. */
+function undeliveredTo({ replayFailed, preferredUnavailable }: HeadFields): MachineId | undefined {
+  if (replayFailed !== undefined) return parseReplayFailure(replayFailed).instance;
+  return preferredUnavailable === undefined ? undefined : parseMachineId(preferredUnavailable);
+}

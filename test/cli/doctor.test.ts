@@ -1,0 +1,137 @@
+/** `fly-affinity doctor` as a whole: what it prints, and with which code it ends. */
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { test, type TestContext } from 'node:test';
+import { createPlace } from '../store/place.ts';
+import { findingsIn, runDoctor } from './doctor/support.ts';
+import { run } from './program.ts';
+
+/** What `program.ts` sets for sidecars, back to the defaults. */
+const UNSET = { HOST: '', PORT: '', PEER_PORT: '', ADMIN_PORT: '', SESSION_STORE_URL: '' };
+
+async function writeToml(t: TestContext, text: string): Promise<string> {
+  const path = (await createPlace(t)).path('fly.toml');
+  await writeFile(path, text);
+  return path;
+}
+
+test("the project's own fly.toml is well, and the program ends with code 0", async (t) => {
+  const { code, output, errors } = await run(t, { args: ['doctor'], env: UNSET });
+  assert.equal(code, 0, output);
+  assert.equal(errors, '');
+  assert.match(output, /^Settings\n {2}note {5}This is no Machine of Fly\.io/);
+  assert.match(output, /\n0 errors, 0 warnings, 2 notes\.\n$/);
+});
+
+test('an error ends the program with code 1, and says why and what to write instead', async (t) => {
+  const path = await writeToml(t, 'kill_timeout = 5\n[http_service]\ninternal_port = 3000\n');
+  const { code, output } = await run(t, { args: ['doctor', '--config', path], env: UNSET });
+  assert.equal(code, 1);
+  assert.match(
+    output,
+    / {2}error {4}internal_port of http_service is 3000, where the app listens\.\n {11}What goes round .*\n {11}Try:\n {13}\[http_service\]\n {15}internal_port = 8080\n/,
+  );
+  assert.match(output, / {11}Try: kill_timeout = "30s"\n/);
+});
+
+test('warnings alone end it with code 0', async () => {
+  const { code, output } = await runDoctor([], { HOST: '127.0.0.1' });
+  assert.match(output, /\n0 errors, 1 warning, 2 notes\.\n$/);
+  assert.equal(code, 0);
+});
+
+test('with --json it is one object, with the same code', async (t) => {
+  const path = await writeToml(t, 'kill_timeout = 5\n');
+  const { code, output } = await run(t, {
+    args: ['doctor', '--json', '-c', path],
+    env: UNSET,
+  });
+  assert.equal(code, 1);
+  const report = JSON.parse(output) as Readonly<Record<string, unknown>>;
+  assert.equal(report.ok, false);
+  const { error, warning } = report.counts as Readonly<Record<string, number>>;
+  assert.deepEqual([error, warning], [2, 1]);
+  assert.deepEqual((report.findings as unknown[]).slice(0, 3), [
+    (report.findings as unknown[])[0],
+    { group: 'Settings', level: 'ok', what: 'Every setting can be read.' },
+    { group: 'fly.toml', level: 'ok', what: `${path} can be read.` },
+  ]);
+});
+
+test('mistaken settings are errors, and the rest is looked at with their defaults', async () => {
+  const env = { PORT: '80a', REPLAY_TIMEOUT_MS: 'soon', PEER_PORT: '9091' };
+  const ran = await runDoctor(['--json'], env);
+  assert.equal(ran.code, 1);
+  assert.deepEqual(
+    findingsIn(ran, 'Settings').filter((finding) => finding.startsWith('error')),
+    [
+      'error: PORT must be a port number from 0 to 65535, got "80a".',
+      'error: REPLAY_TIMEOUT_MS must be a whole number of milliseconds from 1 to 300000, got "soon".',
+      'error: PEER_PORT and ADMIN_PORT must differ, both are 9091.',
+    ],
+  );
+  const file = findingsIn(ran, 'fly.toml');
+  assert.ok(file.includes('ok: Fly Proxy sends requests to the sidecar (8080).'));
+});
+
+test('off Fly.io the settings are those of the file, with those of the shell over them', async (t) => {
+  const path = await writeToml(
+    t,
+    '[env]\nPORT = "8000"\nDRAIN_TIMEOUT_MS = "1000"\n[http_service]\n',
+  );
+  const drains = 'ok: A drain (1000 ms) ends before Fly.io kills the Machine (5000 ms).';
+  const wrongPort =
+    'error: internal_port of http_service is 8080, and PORT of the sidecar is 8000.';
+  const ofFile = findingsIn(await runDoctor(['--json', '--config', path], {}), 'fly.toml');
+  assert.ok(ofFile.includes(wrongPort) && ofFile.includes(drains));
+  const over = await runDoctor(['--json', '--config', path], { PORT: '8080' });
+  const findings = findingsIn(over, 'fly.toml');
+  assert.ok(!findings.includes(wrongPort) && findings.includes(drains));
+  assert.match(over.output, /with PORT from this shell/);
+});
+
+test('a store that a fleet shares can be looked at in the file, off Fly.io', async () => {
+  const env = { SESSION_STORE_URL: 'redis://user:s3cret@no-such-host' };
+  const { code, output } = await runDoctor([], env);
+  assert.equal(code, 0, output);
+  assert.ok(!output.includes('s3cret'));
+});
+
+test('a file that was named and is not there is an error; without a name it is a note', async (t) => {
+  const named = await runDoctor(['--json', '--config', '/nowhere/fly.toml'], {});
+  assert.equal(named.code, 1);
+  assert.deepEqual(findingsIn(named, 'fly.toml'), [
+    'error: /nowhere/fly.toml can not be read (ENOENT).',
+  ]);
+  const { directory } = await createPlace(t);
+  const moved = await run(t, {
+    args: ['doctor', '--json'],
+    env: UNSET,
+    before: `process.chdir(${JSON.stringify(directory)})`,
+  });
+  assert.equal(moved.code, 0, moved.errors);
+  assert.deepEqual(findingsIn(moved, 'fly.toml'), [
+    'note: There is no fly.toml in this directory.',
+  ]);
+});
+
+test('a file that is no TOML, or not the one it should be, is an error', async (t) => {
+  const broken = await runDoctor(['--json', '-c', await writeToml(t, 'app = "a\n')], {});
+  assert.equal(broken.code, 1);
+  assert.match(findingsIn(broken, 'fly.toml')[0] ?? '', /^error: .*fly\.toml, line 1, column /);
+  const misfit = await writeToml(t, '[http_service]\ninternal_port = "8080"\n');
+  const wrong = await runDoctor(['--json', '-c', misfit], {});
+  assert.ok(
+    findingsIn(wrong, 'fly.toml').includes('error: http_service.internal_port must be a number.'),
+  );
+});
+
+test('--help says what it does, and a mistake in the command ends with code 64', async (t) => {
+  const help = await runDoctor(['--help'], {});
+  assert.equal(help.code, 0);
+  assert.match(help.output, /^Usage: fly-affinity doctor/);
+  const wrong = await run(t, { args: ['doctor', '--fix'] });
+  assert.equal(wrong.code, 64);
+  assert.equal(wrong.output, '');
+  assert.match(wrong.errors, /^fly-affinity doctor: .*--fix.*See fly-affinity doctor --help\.\n$/);
+});

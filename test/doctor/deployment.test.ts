@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { checkDeployment } from '../../src/doctor/deployment.ts';
+import { advice, configOf, tomlOf, troubles } from './support.ts';
+
+const VOLUME = '[mounts]\nsource = "s"\ndestination = "/data"\n';
+const BLUEGREEN = '[deploy]\nstrategy = "bluegreen"\n';
+const REDIS = { SESSION_STORE_URL: 'redis://user:s3cret@host' };
+
+const NEW_IDS =
+  'warning: The deploy strategy is "bluegreen": each deploy brings Machines with new ids.';
+const NO_VOLUME =
+  'warning: There are no [mounts], and the session store is the file /data/session-store.sqlite.';
+
+for (const [name, text, env, expected] of [
+  ['a file on a volume is well', VOLUME, {}, []],
+  ['a list of mounts is one, too', '[[mounts]]\ndestination = "/data/"', {}, []],
+  ['a database wants no volume', '', REDIS, []],
+  ['no store wants no volume', '', { SESSION_STORE_ENABLED: 'false' }, []],
+  ['a file without a volume does not last', '', {}, [NO_VOLUME]],
+  [
+    'a file beside the volume does not last',
+    VOLUME,
+    { SESSION_STORE_PATH: '/database/a.sqlite' },
+    ['error: SESSION_STORE_PATH is /database/a.sqlite, and the volume is at /data.'],
+  ],
+  [
+    'bluegreen can not have a volume',
+    BLUEGREEN + VOLUME,
+    {},
+    ['error: The deploy strategy is "bluegreen", and there are [mounts].'],
+  ],
+  ['bluegreen loses a file', BLUEGREEN, {}, [NEW_IDS, NO_VOLUME]],
+  ['bluegreen loses memory, with a database too', BLUEGREEN, REDIS, [NEW_IDS]],
+  [
+    'immediate drains all at once',
+    `[deploy]\nstrategy = "immediate"\n${VOLUME}`,
+    {},
+    ['warning: The deploy strategy is "immediate": all Machines are replaced at once.'],
+  ],
+  [
+    'a group that is not there',
+    `${VOLUME}[processes]\nweb = "a"\n[http_service]\nprocesses = ["app"]`,
+    {},
+    ['error: The process group app is not in [processes].'],
+  ],
+  [
+    'a service of several groups',
+    `${VOLUME}[processes]\nweb = "a"\njobs = "b"\n[http_service]\nforce_https = true`,
+    {},
+    ['note: One service is served by several process groups.'],
+  ],
+  [
+    'a service of one of several groups',
+    `${VOLUME}[processes]\nweb = "a"\njobs = "b"\n[http_service]\nprocesses = ["web"]`,
+    {},
+    [],
+  ],
+] as const) {
+  test(`deploys: ${name}`, () => {
+    assert.deepEqual(troubles(checkDeployment(tomlOf(text), configOf(env))), expected);
+  });
+}
+
+test('without a volume the lines of one are told, where the file is', () => {
+  const config = configOf({ SESSION_STORE_PATH: '/var/sessions/a.sqlite' });
+  const [lines = ''] = advice(checkDeployment(tomlOf(''), config));
+  assert.match(
+    lines,
+    /^\[mounts\]\n {2}source = "sessions"\n {2}destination = "\/var\/sessions"\n/,
+  );
+  const toml = tomlOf(lines.split('\nor ', 1)[0] ?? '');
+  assert.deepEqual(troubles(checkDeployment(toml, config)), []);
+});

@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Protocol } from '../../src/affinity/protocols.ts';
+import { adviseReplayCache, cacheKeys, checkReplayCaches } from '../../src/doctor/replay-cache.ts';
+import { advice, configOf, tomlOf, troubles } from './support.ts';
+
+const CACHE_ON = { isCacheable: true, affinityCookie: undefined };
+const CACHE_OFF = { isCacheable: false, affinityCookie: undefined };
+const cache = (type: string, name: string, ttl = 'ttl_seconds = 60'): string =>
+  `[http_service]\n[[http_service.http_options.replay_cache]]\ntype = "${type}"\nname = "${name}"\n${ttl}\n`;
+
+const EMPTY = 'warning: There is a replay_cache, and REPLAY_CACHEABLE is false.';
+
+for (const [name, text, protocols, settings, expected] of [
+  ['none, and none wanted', '[http_service]', 'mcp', CACHE_OFF, []],
+  ['keyed on the header', cache('header', 'Mcp-Session-Id'), 'mcp', CACHE_ON, []],
+  ['keyed on the cookie', cache('cookie', 'sid'), 'cookie:sid', CACHE_ON, []],
+  [
+    'keyed on another cookie, as names of cookies have a case',
+    cache('cookie', 'SID'),
+    'cookie:sid',
+    CACHE_ON,
+    ['error: A replay_cache is keyed on the cookie SID, which is not where a session is.'],
+  ],
+  [
+    'keyed on the user',
+    cache('header', 'authorization'),
+    'mcp',
+    CACHE_ON,
+    [
+      'error: A replay_cache is keyed on the header authorization, which is not where a session is.',
+    ],
+  ],
+  [
+    'for ids in a query',
+    cache('header', 'session_id'),
+    'mcp-sse',
+    CACHE_ON,
+    ['error: A replay_cache is keyed on the header session_id, which is not where a session is.'],
+  ],
+  [
+    'of the affinity cookie',
+    cache('cookie', 'machine'),
+    'mcp',
+    { ...CACHE_ON, affinityCookie: 'machine' },
+    [],
+  ],
+  [
+    'that forgets at once',
+    cache('header', 'mcp-session-id', 'ttl_seconds = 5'),
+    'mcp',
+    CACHE_ON,
+    ['error: ttl_seconds of the replay_cache of mcp-session-id is 5.'],
+  ],
+  [
+    'without a time',
+    cache('header', 'mcp-session-id', ''),
+    'mcp',
+    CACHE_ON,
+    ['error: ttl_seconds of the replay_cache of mcp-session-id is not set.'],
+  ],
+  [
+    'of a type that there is not',
+    cache('query', 'session_id'),
+    'mcp-sse',
+    CACHE_ON,
+    ['error: A replay_cache has the type "query".'],
+  ],
+  [
+    'with replays that it does not take',
+    cache('header', 'mcp-session-id'),
+    'mcp',
+    CACHE_OFF,
+    [EMPTY],
+  ],
+  [
+    'missing, though replays are for it',
+    '[http_service]',
+    'mcp',
+    CACHE_ON,
+    ['warning: REPLAY_CACHEABLE is true, and fly.toml has no replay_cache.'],
+  ],
+  [
+    'missing, and none could be',
+    '[http_service]',
+    'mcp-sse',
+    CACHE_ON,
+    ['warning: REPLAY_CACHEABLE is true, and no protocol has an id in a header or a cookie.'],
+  ],
+] as const) {
+  test(`a replay cache ${name}`, () => {
+    const config = configOf({ SESSION_PROTOCOLS: protocols });
+    assert.deepEqual(troubles(checkReplayCaches(tomlOf(text), config, settings)), expected);
+  });
+}
+
+test('the sections that are advised are well, each key once', () => {
+  const config = configOf({ SESSION_PROTOCOLS: 'mcp,mcp-sse,rpc,cookie:a.b' });
+  const finding = adviseReplayCache(config.protocols, CACHE_ON);
+  const toml = tomlOf(`[http_service]\n${advice([finding]).join('\n')}`);
+  const [service] = toml.services;
+  assert.deepEqual(
+    service?.replayCaches.map(({ type, name }) => `${type} ${name}`),
+    ['header mcp-session-id', 'header x-session-id', 'cookie a.b'],
+  );
+  assert.deepEqual(troubles(checkReplayCaches(toml, config, CACHE_ON)), []);
+  assert.match('why' in finding ? finding.why : '', /there is none for mcp-sse\.$/);
+});
+
+test('protocols without header and cookie get no section, and are told so', () => {
+  const { protocols } = configOf({ SESSION_PROTOCOLS: 'mcp-sse' });
+  const finding = adviseReplayCache(protocols, CACHE_OFF);
+  assert.deepEqual(advice([finding]), []);
+  assert.equal(finding.what, 'No replay cache fits these protocols.');
+});
+
+test('a protocol that nobody knew of when this was written is mapped by its sources', () => {
+  const [protocol] = configOf({ SESSION_PROTOCOLS: 'mcp' }).protocols;
+  assert.ok(protocol);
+  const added: Protocol = {
+    ...protocol,
+    name: 'added',
+    sources: [
+      { in: 'path', pattern: /^\/rooms\/(\w+)/ },
+      { in: 'header', name: 'x-room', readsHint: true },
+      { in: 'header', name: 'X-Room', readsHint: true },
+    ],
+  };
+  assert.deepEqual(cacheKeys([added], undefined), [{ type: 'header', name: 'x-room' }]);
+});

@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { checkStopping } from '../../src/doctor/stopping.ts';
+import { advice, configOf, tomlOf, troubles } from './support.ts';
+
+const TIME = 'kill_timeout = "30s"\n';
+const service = (lines: string): string => `${TIME}[http_service]\n${lines}\n`;
+
+for (const [name, text, env, expected] of [
+  ['more time than a drain takes is well', TIME, {}, []],
+  ['seconds may be a number', 'kill_timeout = 30', {}, []],
+  ['seconds may be digits', 'kill_timeout = "30"', {}, []],
+  ['minutes are read', 'kill_timeout = "1m30s"', { DRAIN_TIMEOUT_MS: '80000' }, []],
+  ['a short drain fits into the default', '', { DRAIN_TIMEOUT_MS: '1000' }, []],
+  [
+    'the default is shorter than a drain',
+    '',
+    {},
+    ['error: kill_timeout is not set, which is 5 s, and DRAIN_TIMEOUT_MS is 25000.'],
+  ],
+  [
+    'as much time as a drain takes',
+    'kill_timeout = 25',
+    {},
+    ['error: kill_timeout is 25000 ms, and DRAIN_TIMEOUT_MS is 25000.'],
+  ],
+  [
+    'hardly more time than a drain takes',
+    'kill_timeout = 26',
+    {},
+    ['warning: kill_timeout is 26000 ms, and DRAIN_TIMEOUT_MS is 25000.'],
+  ],
+  ['more than Fly.io waits', 'kill_timeout = "10m"', {}, ['warning: kill_timeout is 600000 ms.']],
+  ['no duration', 'kill_timeout = "soon"', {}, ['error: kill_timeout is not a duration.']],
+  ['a signal that drains', `kill_signal = "SIGTERM"\n${TIME}`, {}, []],
+  [
+    'a signal that does not drain',
+    `kill_signal = "SIGQUIT"\n${TIME}`,
+    {},
+    ['error: kill_signal is "SIGQUIT".'],
+  ],
+  ['idle Machines that stay', service('auto_stop_machines = "off"'), {}, []],
+  [
+    'idle Machines that stay, as it was written before',
+    service('auto_stop_machines = false'),
+    {},
+    [],
+  ],
+  [
+    'idle Machines that are suspended',
+    service('auto_stop_machines = "suspend"\nmin_machines_running = 1'),
+    {},
+    [],
+  ],
+  [
+    'idle Machines that are stopped',
+    service('auto_stop_machines = "stop"\nmin_machines_running = 1'),
+    {},
+    ['warning: auto_stop_machines is "stop".'],
+  ],
+  [
+    'idle Machines that are stopped, as it was written before',
+    service('auto_stop_machines = true\nmin_machines_running = 1'),
+    {},
+    ['warning: auto_stop_machines is "stop".'],
+  ],
+  [
+    'Machines that are never woken',
+    service(
+      'auto_stop_machines = "suspend"\nauto_start_machines = false\nmin_machines_running = 1',
+    ),
+    {},
+    ['error: auto_stop_machines is "suspend", and auto_start_machines is false.'],
+  ],
+  [
+    'Machines too large to suspend',
+    service('auto_stop_machines = "suspend"\nmin_machines_running = 1\n[[vm]]\nmemory = "4gb"'),
+    {},
+    ['warning: auto_stop_machines is "suspend", and a Machine has 4096 MB of memory.'],
+  ],
+  [
+    'what is set for a service that misses the sidecar counts all the same',
+    service('internal_port = 3000\nauto_stop_machines = "stop"\nmin_machines_running = 1'),
+    {},
+    ['warning: auto_stop_machines is "stop".'],
+  ],
+  [
+    'no Machine left',
+    service('auto_stop_machines = "suspend"'),
+    {},
+    ['note: min_machines_running is 0.'],
+  ],
+  [
+    'another service may do as it likes',
+    `${service('auto_stop_machines = "off"')}[[services]]\ninternal_port = 25\nauto_stop_machines = "stop"`,
+    {},
+    [],
+  ],
+] as const) {
+  test(`stopping: ${name}`, () => {
+    assert.deepEqual(troubles(checkStopping(tomlOf(text), configOf(env))), expected);
+  });
+}
+
+test('the longest drain there can be is told to be shortened', () => {
+  const [lines = ''] = advice(checkStopping(tomlOf(''), configOf({ DRAIN_TIMEOUT_MS: '298000' })));
+  assert.equal(lines, 'kill_timeout = "300s"\nand DRAIN_TIMEOUT_MS=295000');
+});

@@ -1,0 +1,31 @@
+/** Configurations and fly.toml files for the tests of doctor, and findings in short. */
+import assert from 'node:assert/strict';
+import { parseConfig, type Config, type Environment } from '../../src/config/config.ts';
+import type { Finding } from '../../src/doctor/finding.ts';
+import { parseFlyToml, type FlyToml } from '../../src/doctor/fly-toml.ts';
+
+export function configOf(env: Environment = {}): Config {
+  const parsed = parseConfig({ FLY_MACHINE_ID: 'm1', FLY_APP_NAME: 'app', ...env }, () => 0.5);
+  assert.ok(parsed.config, parsed.mistakes?.join('\n'));
+  return parsed.config;
+}
+
+export function tomlOf(text: string): FlyToml {
+  const parsed = parseFlyToml(text);
+  assert.ok(parsed.kind === 'parsed', 'mistake' in parsed ? parsed.mistake : '');
+  return parsed.toml;
+}
+
+/** `level: sentence`; those that are well are left out. */
+export function troubles(findings: readonly Finding[]): string[] {
+  return findings
+    .filter(({ level }) => level !== 'ok')
+    .map(({ level, what }) => `${level}: ${what}`);
+}
+
+/** What the findings tell to write. */
+export function advice(findings: readonly Finding[]): string[] {
+  return findings.flatMap((finding) =>
+    'instead' in finding && finding.instead !== undefined ? [finding.instead] : [],
+  );
+}

@@ -1,0 +1,79 @@
+/** Browsers of an app without session ids, which the sidecars' own cookie keeps where they are. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { z } from 'zod';
+import { openBrowser, type Browser } from './support/browser.ts';
+import { startFleet } from './support/fleet.ts';
+import type { Target } from './support/target.ts';
+
+/** A test that hangs ends, and takes its Machines with it. */
+const TIMEOUT_MS = 400_000;
+const BROWSERS = 20;
+const VISITS = 5;
+
+const Answer = z.object({ machine: z.string(), count: z.number(), cookie: z.string().optional() });
+
+interface Visitor {
+  readonly browser: Browser;
+  readonly name: string;
+  readonly machine: string;
+}
+
+test('browsers stay with their Machine:', { timeout: TIMEOUT_MS }, async (t) => {
+  const env = { AFFINITY_COOKIE: 'aff', SESSION_PROTOCOLS: 'mcp' };
+  const fleet = await startFleet(t, { hints: true, env });
+  const { target, ledger } = fleet;
+  let visitors: readonly Visitor[] = [];
+
+  await t.test('20 of them visit again and again', async () => {
+    visitors = await Promise.all(
+      Array.from({ length: BROWSERS }, (_, number) => settle(target, `visitor-${number}`)),
+    );
+    assert.equal(new Set(visitors.map(({ machine }) => machine)).size, fleet.machines.length);
+    await Promise.all(visitors.map(visitOften));
+  });
+  await t.test(
+    'those of a Machine that is gone are served by others, with a new cookie',
+    async () => {
+      const [gone] = fleet.machines;
+      await gone?.destroy();
+      const homeless = visitors.filter(({ machine }) => machine === gone?.id);
+      const settled = await Promise.all(
+        homeless.map(async ({ browser, name }) => {
+          const { machine, count } = await visit(browser, name);
+          assert.notEqual(machine, gone?.id);
+          assert.equal(count, 1);
+          return { browser, name, machine };
+        }),
+      );
+      await Promise.all(settled.map(visitOften));
+    },
+  );
+  await t.test('no call takes more than one replay or one forward', async () => {
+    // The last lines of the Machine that is gone are gone with it.
+    await fleet.simulation.close();
+    assert.deepEqual(ledger.faults('some-lost'), []);
+  });
+});
+
+async function settle(target: Target, name: string): Promise<Visitor> {
+  const browser = openBrowser(target);
+  const { machine, count } = await visit(browser, name);
+  assert.equal(count, 1);
+  return { browser, name, machine };
+}
+
+async function visitOften({ browser, name, machine }: Visitor): Promise<void> {
+  for (let count = 2; count <= VISITS; count += 1) {
+    const answer = await visit(browser, name);
+    assert.deepEqual(answer, { machine, count });
+    assert.match(browser.cookies.get('aff') ?? '', new RegExp(`^${machine}\\.`));
+  }
+}
+
+async function visit(browser: Browser, name: string): Promise<{ machine: string; count: number }> {
+  const answer = await browser.visit(`/visits?name=${name}`);
+  const { machine, count, cookie = '' } = Answer.parse(await answer.json());
+  assert.equal(cookie, '', 'the app sees nothing of it');
+  return { machine, count };
+}

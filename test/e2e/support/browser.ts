@@ -1,0 +1,28 @@
+/** What of a browser affinity needs: it keeps cookies, and comes again when it is told to. */
+import { patientFetch } from './patient-fetch.ts';
+import type { Target } from './target.ts';
+
+/** A cookie jar for one site: names and values, and what has expired is gone. */
+export interface Browser {
+  readonly cookies: ReadonlyMap<string, string>;
+  visit(path: string): Promise<Response>;
+}
+
+export function openBrowser({ url }: Target): Browser {
+  const cookies = new Map<string, string>();
+  return {
+    cookies,
+    visit: async (path) => {
+      const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join('; ');
+      const response = await patientFetch(`${url}${path}`, { method: 'POST', headers: { cookie } });
+      for (const line of response.headers.getSetCookie()) keep(cookies, line);
+      return response;
+    },
+  };
+}
+
+function keep(cookies: Map<string, string>, line: string): void {
+  const [, name = '', value = ''] = /^([^=]*)=([^;]*)/.exec(line) ?? [];
+  if (/; *max-age=0/i.test(line)) cookies.delete(name);
+  else cookies.set(name, value);
+}

@@ -1,0 +1,86 @@
+/** A whole sidecar and a list of Machines that changes: an owner that is stopped, or destroyed. */
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import type { Environment } from '../../src/config/config.ts';
+import { until } from '../fleet/support.ts';
+import { createTestClock } from '../support/clock.ts';
+import { startScriptedDns } from '../support/dns.ts';
+import { serveApp, startTestSidecar } from '../support/sidecar.ts';
+
+const READING_MS = 5_000;
+/** Far more than it takes to be sure. */
+const MANY_READINGS = 10;
+
+interface Asking {
+  /** What becomes of a request for a session of m2, as its `fly-replay` or its status. */
+  readonly ask: (id?: string) => Promise<string>;
+  readonly untilNextReading: () => Promise<void>;
+}
+
+/** m1, for which the others that are deployed do not run. */
+async function open(t: TestContext, others: string, env: Environment = {}): Promise<Asking> {
+  const dns = await startScriptedDns(t);
+  dns.txt.set('vms.app.internal', 'm1 ams');
+  dns.txt.set('all.vms.app.internal', `m1 ams${others}`);
+  const clock = createTestClock();
+  const app = await serveApp(t, (_, response) => response.end('served here'));
+  const fleet = {
+    FLEET: 'auto',
+    FLY_APP_NAME: 'app',
+    FLEET_RESOLVER: dns.server,
+    PEER_DIAL_PORT: '1',
+  };
+  const sidecar = await startTestSidecar(t, app, { ...fleet, ...env }, { clock });
+  const readings = (): number => dns.asked.filter((name) => name === 'TXT vms.app.internal').length;
+  return {
+    ask: async (id = 'abc~m2') => {
+      const headers = { 'mcp-session-id': id };
+      const url = `http://127.0.0.1:${sidecar.ports.public}/rpc`;
+      const answer = await fetch(url, { headers, redirect: 'manual' });
+      await answer.text();
+      return answer.headers.get('fly-replay') ?? String(answer.status);
+    },
+    untilNextReading: async () => {
+      const before = readings();
+      await until(async () => {
+        await clock.advance(READING_MS);
+        return readings() > before;
+      });
+    },
+  };
+}
+
+const REPLAY = 'instance=m2;timeout=10s;fallback=prefer_self';
+
+test('a stopped owner is woken by a replay, however long it has been stopped', async (t) => {
+  const { ask, untilNextReading } = await open(t, ',m2 ams');
+  for (let i = 0; i < MANY_READINGS; i += 1) await untilNextReading();
+  assert.equal(await ask(), REPLAY);
+});
+
+test('with OWNER_STOPPED=gone a stopped owner is gone once that is sure, and not woken', async (t) => {
+  const { ask, untilNextReading } = await open(t, ',m2 ams', { OWNER_STOPPED: 'gone' });
+  assert.equal(await ask(), REPLAY);
+  await until(async () => {
+    await untilNextReading();
+    return (await ask()) === '404';
+  });
+});
+
+test('with OWNER_STOPPED=gone and OWNER_GONE=adopt its session goes on here', async (t) => {
+  const policy = { OWNER_STOPPED: 'gone', OWNER_GONE: 'adopt' };
+  const { ask, untilNextReading } = await open(t, ',m2 ams', policy);
+  await until(async () => {
+    await untilNextReading();
+    return (await ask()) === '200';
+  });
+});
+
+test('a destroyed owner is gone once that is sure, without a replay', async (t) => {
+  const { ask, untilNextReading } = await open(t, '');
+  assert.equal(await ask(), REPLAY);
+  await until(async () => {
+    await untilNextReading();
+    return (await ask()) === '404';
+  });
+});

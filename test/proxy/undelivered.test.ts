@@ -1,0 +1,196 @@
+/** What the edge could not deliver, or has delivered out of its cache: whole sidecars on their wires. */
+import assert from 'node:assert/strict';
+import { after, describe, test, type TestContext } from 'node:test';
+import { systemClock, type Clock } from '../../src/clock.ts';
+import type { Environment } from '../../src/config/config.ts';
+import { nullMetrics } from '../../src/metrics.ts';
+import { until } from '../fleet/support.ts';
+import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
+import { skipUnlessFound } from '../support/needed.ts';
+import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
+import { serveApp } from '../support/sidecar.ts';
+
+/** No question is over time: what is tested here is not how busy the computer is. */
+const patientClock: Clock = { ...systemClock, after: () => () => undefined };
+
+interface Opened {
+  readonly fleet: TestFleet;
+  /** Has the session `abc`. */
+  readonly m1: TestMachine;
+  readonly m2: TestMachine;
+  /** Reasons for which m2 has counted failed replays. */
+  readonly failed: string[];
+  /** Asks m2, in the session's name. */
+  readonly ask: (headers?: Readonly<Record<string, string>>) => Promise<Response>;
+}
+
+const SESSION = { 'mcp-session-id': 'abc' };
+const COULD_NOT_REACH_M1 = {
+  'fly-replay-failed':
+    'instance=m1;app=a;region=ams;replay_source=m2;reason=timeout;elapsed_ms=10000',
+};
+
+async function open(t: TestContext, env: Environment = {}): Promise<Opened> {
+  const fleet = await openFleet(t, 'm1', 'm2');
+  const failed: string[] = [];
+  const metrics = { ...nullMetrics, replayFailed: (reason: string) => void failed.push(reason) };
+  const start = async (id: string): Promise<TestMachine> => {
+    const app = await serveApp(t, (req, res) => {
+      if (req.url === '/open') res.setHeader('mcp-session-id', 'abc');
+      res.end(id);
+    });
+    const settings = { SESSION_ID_HINTS: 'false', ...env };
+    const parts = { clock: patientClock, ...(id === 'm2' && { metrics }) };
+    return fleet.start(id, app, settings, parts);
+  };
+  const [m1, m2] = [await start('m1'), await start('m2')];
+  await fetch(`${m1.url}/open`, { method: 'POST' });
+  const ask: Opened['ask'] = (headers = {}) =>
+    fetch(`${m2.url}/rpc`, { headers: { ...SESSION, ...headers }, redirect: 'manual' });
+  await until(async () => (await replayOf(ask())).startsWith('instance=m1'));
+  return { fleet, m1, m2, failed, ask };
+}
+
+async function replayOf(answering: Promise<Response>): Promise<string> {
+  const answer = await answering;
+  await answer.text();
+  return answer.headers.get('fly-replay') ?? `none, but ${answer.status}`;
+}
+
+async function servedBy(answering: Promise<Response>): Promise<string> {
+  const answer = await answering;
+  assert.equal(answer.status, 200);
+  return answer.text();
+}
+
+async function leave({ fleet, m1 }: Opened): Promise<void> {
+  await m1.sidecar.stop();
+  fleet.lines.get('m1')?.leadTo(undefined);
+}
+
+async function isToldToTryAgain(answering: Promise<Response>): Promise<void> {
+  const answer = await answering;
+  assert.deepEqual([answer.status, answer.headers.get('retry-after')], [503, '1']);
+  assert.equal(answer.headers.get('fly-replay'), null);
+}
+
+describe('what the edge could not deliver', () => {
+  test('reaches its owner over the private network, and is counted by its reason', async (t) => {
+    const { ask, failed } = await open(t);
+    assert.equal(await servedBy(ask(COULD_NOT_REACH_M1)), 'm1');
+    assert.equal(await servedBy(ask({ 'fly-replay-failed': 'reason=retries_exhausted' })), 'm1');
+    assert.equal(await servedBy(ask({ 'fly-replay-failed': 'what a client wrote' })), 'm1');
+    assert.deepEqual(failed, ['timeout', 'retries_exhausted', 'other']);
+  });
+
+  test('to another Machine than the owner is not replayed again, and says nothing of the owner', async (t) => {
+    const { ask } = await open(t);
+    const answering = ask({ 'fly-replay-failed': 'instance=m9;reason=no_candidate' });
+    assert.equal(await servedBy(answering), 'm1');
+    assert.match(await replayOf(ask()), /^instance=m1;timeout=10s;/);
+  });
+
+  test('to the Machine that a client prefers reaches it too, if that is the owner', async (t) => {
+    const { ask } = await open(t);
+    assert.equal(await servedBy(ask({ 'fly-preferred-instance-unavailable': 'm1' })), 'm1');
+    const other = ask({ 'fly-preferred-instance-unavailable': 'm9' });
+    assert.match(await replayOf(other), /^instance=m1;/);
+  });
+
+  test('is a 503 with Retry-After if nobody reaches the owner, which keeps its session', async (t) => {
+    const opened = await open(t);
+    const { ask, m2 } = opened;
+    await leave(opened);
+    await isToldToTryAgain(ask(COULD_NOT_REACH_M1));
+    await isToldToTryAgain(ask({ 'fly-preferred-instance-unavailable': 'm1' }));
+    assert.equal(await m2.rowCount(), 1);
+  });
+});
+
+describe('an owner that has just not answered', () => {
+  test('is tried by the edge for a second only, until it shows a sign of life', async (t) => {
+    const opened = await open(t);
+    const { ask, fleet, m1 } = opened;
+    const peerPort = m1.sidecar.ports.peer;
+    fleet.lines.get('m1')?.leadTo(undefined);
+    await isToldToTryAgain(ask(COULD_NOT_REACH_M1));
+    assert.equal(await replayOf(ask()), 'instance=m1;timeout=1s;fallback=prefer_self');
+    fleet.lines.get('m1')?.leadTo(peerPort);
+    await until(
+      async () => (await replayOf(ask())) === 'instance=m1;timeout=10s;fallback=prefer_self',
+    );
+  });
+
+  test('is not made so by what a client pretends', async (t) => {
+    const { ask } = await open(t);
+    for (let i = 0; i < 3; i += 1) await ask(COULD_NOT_REACH_M1).then((answer) => answer.text());
+    assert.equal(await replayOf(ask()), 'instance=m1;timeout=10s;fallback=prefer_self');
+  });
+});
+
+describe('with REPLAY_CACHEABLE', () => {
+  const CACHEABLE = { REPLAY_CACHEABLE: 'true' };
+  const HIT = { 'fly-replay-cache-status': 'hit' };
+
+  test('a replay to a Machine that runs says nothing that the cache would not keep', async (t) => {
+    const { ask } = await open(t, CACHEABLE);
+    const answer = await ask();
+    assert.equal(answer.headers.get('fly-replay'), 'instance=m1');
+    assert.equal(answer.headers.get('fly-replay-cache'), null);
+  });
+
+  test('a replay to a Machine that has just been silent comes back', async (t) => {
+    const opened = await open(t, CACHEABLE);
+    await leave(opened);
+    await isToldToTryAgain(opened.ask(COULD_NOT_REACH_M1));
+    assert.match(await replayOf(opened.ask()), /^instance=m1;timeout=1s;fallback=prefer_self$/);
+  });
+
+  test('what the cache has sent to the wrong Machine is sent on, and the cache is told', async (t) => {
+    const { ask } = await open(t, CACHEABLE);
+    const answer = await ask(HIT);
+    assert.deepEqual(
+      [answer.headers.get('fly-replay'), answer.headers.get('fly-replay-cache')],
+      ['instance=m1;timeout=10s;fallback=prefer_self', 'invalidate'],
+    );
+  });
+
+  test('a hit is sent on once: after a replay, or once it came back, it is forwarded', async (t) => {
+    const { ask } = await open(t, CACHEABLE);
+    assert.equal(await servedBy(ask({ ...HIT, 'fly-replay-src': 'instance=m3;t=1' })), 'm1');
+    assert.equal(await servedBy(ask({ ...HIT, ...COULD_NOT_REACH_M1 })), 'm1');
+  });
+
+  test('a hit that is in its place is served', async (t) => {
+    const { m1 } = await open(t, CACHEABLE);
+    const answering = fetch(`${m1.url}/rpc`, { headers: { ...SESSION, ...HIT } });
+    assert.equal(await servedBy(answering), 'm1');
+  });
+});
+
+skipUnlessFound(neededForRedis, (program) => {
+  const server = startRedisServer({ after }, { program });
+  let namespaceCount = 0;
+
+  async function openShared(t: TestContext): Promise<Opened> {
+    namespaceCount += 1;
+    return open(t, {
+      SESSION_STORE_URL: (await server).url,
+      SESSION_STORE_NAMESPACE: `undelivered-${namespaceCount}`,
+      SESSION_STORE_PATH: '/nowhere/store.sqlite',
+    });
+  }
+
+  test('with a shared store an owner that is listed gets what the edge could not deliver', async (t) => {
+    const { ask } = await openShared(t);
+    assert.equal(await servedBy(ask(COULD_NOT_REACH_M1)), 'm1');
+  });
+
+  test('with a shared store an owner that can not be reached either keeps its session', async (t) => {
+    const opened = await openShared(t);
+    const { ask } = opened;
+    await leave(opened);
+    await isToldToTryAgain(ask(COULD_NOT_REACH_M1));
+    assert.match(await replayOf(ask()), /^instance=m1;timeout=1s;/);
+  });
+});
