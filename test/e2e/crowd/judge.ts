@@ -12,12 +12,14 @@ export function faultsOf(visits: readonly Visit[], ledger: Pick<Ledger, 'endOf'>
   return shortened(faults);
 }
 
-function faultOf(
-  { outcome, session, at, detail }: Visit,
-  ledger: Pick<Ledger, 'endOf'>,
-): string | undefined {
+/** The app had ended the session, or lost it with its memory, before the client heard of the call. */
+export function hasEnded({ session, at }: Visit, ledger: Pick<Ledger, 'endOf'>): boolean {
+  return session !== undefined && (ledger.endOf(session) ?? Infinity) <= at;
+}
+
+function faultOf(visit: Visit, ledger: Pick<Ledger, 'endOf'>): string | undefined {
+  const { outcome, session = '', detail } = visit;
   if (outcome === 'wrong') return detail;
-  if (outcome !== 'gone' || session === undefined) return undefined;
-  const isLost = (ledger.endOf(session) ?? Infinity) <= at;
-  return isLost ? undefined : `the session ${session} was said to be gone, and was not`;
+  if (outcome !== 'gone' || hasEnded(visit, ledger)) return undefined;
+  return `the session ${session} was said to be gone, and was not`;
 }
