@@ -65,7 +65,7 @@ test(
       LONG,
       async () => {
         visits = await crowd.end();
-        for (const line of [...tableOf(visits), ...cutsOf(visits)]) t.diagnostic(line);
+        for (const line of [...tableOf(visits, ledger), ...cutsOf(visits)]) t.diagnostic(line);
       },
     );
     await t.test('only who was on a Machine that lost its memory has lost a session', () => {

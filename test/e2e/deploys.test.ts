@@ -6,10 +6,9 @@ import { journalNow } from './apps/journal.ts';
 import { beReady } from './chaos/readiness.ts';
 import { startCrowd } from './crowd/crowd.ts';
 import type { Visit } from './crowd/guest.ts';
-import { faultsOf } from './crowd/judge.ts';
+import { faultsOf, hasEnded } from './crowd/judge.ts';
 import { cutsOf, tableOf } from './crowd/table.ts';
 import { startFleet } from './support/fleet.ts';
-import type { Ledger } from './support/ledger.ts';
 
 /** A test that hangs ends, and takes its Machines with it. */
 const TIMEOUT_MS = 400_000;
@@ -49,7 +48,7 @@ function testDeploy(strategy: DeployStrategy, how: string): void {
     );
     await t.test('every client has an answer again', LONG, async () => {
       visits = await crowd.end();
-      for (const line of [...tableOf(visits), ...cutsOf(visits)]) t.diagnostic(line);
+      for (const line of [...tableOf(visits, ledger), ...cutsOf(visits)]) t.diagnostic(line);
     });
     await t.test('who is answered after it has a session of the new version', () => {
       const later = visits.filter(({ outcome, at }) => outcome === 'answered' && at > deployedAt);
@@ -67,8 +66,4 @@ function testDeploy(strategy: DeployStrategy, how: string): void {
       assert.deepEqual(ledger.faults('some-lost'), []);
     });
   });
-}
-
-function hasEnded({ session, at }: Visit, ledger: Ledger): boolean {
-  return session !== undefined && (ledger.endOf(session) ?? Infinity) <= at;
 }

@@ -7,7 +7,7 @@ import type { Client, Outcome, OutcomeKind } from './outcome.ts';
 export interface Visit {
   readonly protocol: string;
   readonly outcome: OutcomeKind;
-  /** Of an answer, and of the end of a session. */
+  /** The one that was called, or has answered; undefined while there is none yet. */
   readonly session: string | undefined;
   /** When it was known, in ms on the clock of the journal. */
   readonly at: number;
@@ -39,16 +39,16 @@ const MAX_LAST_TRIES = 180;
 
 /** Calls until all is over, and then until there is one more answer, of this session or a new one. */
 export async function stay(options: GuestOptions): Promise<void> {
-  const { client, random, isOver } = options;
+  const { protocol, client, random, isOver } = options;
   const memory = createMemory();
   let isOpen = false;
   let lastTries = 0;
   await systemClock.sleep(random() * ARRIVAL_MS, isOver);
   for (;;) {
     const wasOver = isOver.aborted;
-    const from = journalNow();
+    const call = { protocol, session: isOpen ? memory.session() : undefined, from: journalNow() };
     const outcome = memory.judge(await (isOpen ? client.call() : client.open()));
-    options.onVisit(visitOf(options.protocol, outcome, from));
+    options.onVisit(visitOf(call, outcome));
     if (outcome.kind === 'answered') {
       isOpen = true;
       options.onArrived();
@@ -58,7 +58,7 @@ export async function stay(options: GuestOptions): Promise<void> {
     if (wasOver) lastTries += 1;
     if (lastTries === MAX_LAST_TRIES) {
       const never: Outcome = { kind: 'wrong', what: 'there never was an answer again' };
-      options.onVisit(visitOf(options.protocol, never, from));
+      options.onVisit(visitOf(call, never));
       break;
     }
     const pauseMs = MIN_PAUSE_MS + random() * (MAX_PAUSE_MS - MIN_PAUSE_MS);
@@ -69,7 +69,10 @@ export async function stay(options: GuestOptions): Promise<void> {
 }
 
 /** Knows which process a session is in, and what it must have counted. */
-function createMemory(): { judge(outcome: Outcome): Outcome } {
+function createMemory(): {
+  session(): string | undefined;
+  judge(outcome: Outcome): Outcome;
+} {
   let known: (Outcome & { kind: 'answered' }) | undefined;
   /** Calls of which nobody knows whether the app has counted them. */
   let lost = 0;
@@ -86,6 +89,7 @@ function createMemory(): { judge(outcome: Outcome): Outcome } {
   }
 
   return {
+    session: () => known?.session,
     judge: (outcome) => {
       if (outcome.kind !== 'answered') {
         lost += 1;
@@ -99,12 +103,18 @@ function createMemory(): { judge(outcome: Outcome): Outcome } {
   };
 }
 
-function visitOf(protocol: string, outcome: Outcome, from: number): Visit {
+interface Call {
+  readonly protocol: string;
+  readonly session: string | undefined;
+  readonly from: number;
+}
+
+function visitOf({ protocol, session, from }: Call, outcome: Outcome): Visit {
   const at = journalNow();
   return {
     protocol,
     outcome: outcome.kind,
-    session: 'session' in outcome ? outcome.session : undefined,
+    session: 'session' in outcome ? outcome.session : session,
     at,
     tookMs: at - from,
     detail: detailOf(outcome),

@@ -15,7 +15,6 @@ export type Outcome =
   | { readonly kind: 'wrong'; readonly what: string };
 
 export type OutcomeKind = Outcome['kind'];
-export const OUTCOME_KINDS = ['answered', 'gone', 'later', 'cut', 'wrong'] as const;
 
 export interface Client {
   /** Opens a session, in place of the one before. `gone` if it was lost before it could be used. */

@@ -1,18 +1,31 @@
 /** What a crowd got to hear, counted by protocol, for people to read. */
+import type { Ledger } from '../support/ledger.ts';
 import type { Visit } from './guest.ts';
-import { OUTCOME_KINDS } from './outcome.ts';
+import { hasEnded } from './judge.ts';
 
-export function tableOf(visits: readonly Visit[]): string[] {
+/** `later, live`: of these, the ones about a session that had not been lost. */
+const COLUMNS: Readonly<Record<string, (visit: Visit, ledger: Pick<Ledger, 'endOf'>) => boolean>> =
+  {
+    calls: () => true,
+    answered: ({ outcome }) => outcome === 'answered',
+    gone: ({ outcome }) => outcome === 'gone',
+    later: ({ outcome }) => outcome === 'later',
+    'later, live': (visit, ledger) => visit.outcome === 'later' && !hasEnded(visit, ledger),
+    cut: ({ outcome }) => outcome === 'cut',
+    wrong: ({ outcome }) => outcome === 'wrong',
+  };
+
+export function tableOf(visits: readonly Visit[], ledger: Pick<Ledger, 'endOf'>): string[] {
   const protocols = [...new Set(visits.map(({ protocol }) => protocol))];
   const rows = protocols.map((protocol) => {
     const own = visits.filter((visit) => visit.protocol === protocol);
-    const counts = OUTCOME_KINDS.map(
-      (kind) => own.filter(({ outcome }) => outcome === kind).length,
+    const counts = Object.values(COLUMNS).map(
+      (belongs) => own.filter((visit) => belongs(visit, ledger)).length,
     );
     const longest = Math.max(...own.map(({ tookMs }) => tookMs));
-    return [protocol, ...[own.length, ...counts, Math.round(longest)].map(String)];
+    return [protocol, ...[...counts, Math.round(longest)].map(String)];
   });
-  return aligned([['client', 'calls', ...OUTCOME_KINDS, 'longest, ms'], ...rows]);
+  return aligned([['client', ...Object.keys(COLUMNS), 'longest, ms'], ...rows]);
 }
 
 /** How calls were cut off, and how often. */

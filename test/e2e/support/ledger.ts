@@ -6,6 +6,7 @@ import type { MachineId } from '../../../src/affinity/session.ts';
 import type { ProcessName } from '../../../src/simulator/machine.ts';
 import type { RequestRecord } from '../../../src/simulator/records.ts';
 import { parseJournalLine, type JournalEntry } from '../apps/journal.ts';
+import { shortened } from './shortened.ts';
 
 /** A sidecar's line of a request; it comes once the answer has gone out whole. */
 export interface Decision {
@@ -56,6 +57,7 @@ export function createLedger(): Ledger {
   const requests: Noted<'request'>[] = [];
   const openings = new Map<string, Noted<'opened' | 'ended'>>();
   const endings = new Map<string, Noted<'opened' | 'ended'>>();
+  const decisionsById = new Map<string, Decision[]>();
   const losses: Loss[] = [];
   const crashes: string[] = [];
 
@@ -64,6 +66,17 @@ export function createLedger(): Ledger {
     // Where a client makes up the id, a second opening is that of a Machine it should not have reached.
     else if (entry.kind === 'ended') endings.set(entry.session, { ...entry, machine });
     else if (!openings.has(entry.session)) openings.set(entry.session, { ...entry, machine });
+  }
+
+  function noteDecision(decision: Decision): void {
+    decisions.push(decision);
+    const way = decisionsById.get(decision.requestId);
+    if (way) way.push(decision);
+    else decisionsById.set(decision.requestId, [decision]);
+  }
+
+  function decisionsOf(requestId: string): readonly Decision[] {
+    return decisionsById.get(requestId) ?? [];
   }
 
   function endOf(session: string): number | undefined {
@@ -93,9 +106,7 @@ export function createLedger(): Ledger {
 
   /** The sidecar ended with its Machine before it could say what it thought of the request. */
   function diedUntold(requestId: string, machine: MachineId, at: number): boolean {
-    const isTold = decisions.some(
-      (line) => line.requestId === requestId && line.machine === machine,
-    );
+    const isTold = decisionsOf(requestId).some((line) => line.machine === machine);
     return !isTold && losses.some((loss) => loss.machine === machine && loss.until >= at);
   }
 
@@ -104,9 +115,8 @@ export function createLedger(): Ledger {
    * believed, and the client told "later".
    */
   function wasDoubted(requestId: string): boolean {
-    return decisions.some(
-      (line) =>
-        line.requestId === requestId && line.why === 'peers-inconclusive' && line.status === 503,
+    return decisionsOf(requestId).some(
+      ({ why, status }) => why === 'peers-inconclusive' && status === 503,
     );
   }
 
@@ -124,7 +134,7 @@ export function createLedger(): Ledger {
   }
 
   function wayOf(requestId: string): string {
-    const way = decisions.filter((decision) => decision.requestId === requestId);
+    const way = decisionsOf(requestId);
     return way.map(({ machine, decision, why }) => `${decision} (${why}) at ${machine}`).join(', ');
   }
 
@@ -136,7 +146,7 @@ export function createLedger(): Ledger {
       const entry = source === 'app' ? parseJournalLine(line) : undefined;
       if (entry) noteJournal(machine, entry);
       if (source === 'sidecar' && line.includes('"msg":"request"')) {
-        decisions.push(JSON.parse(line) as Decision);
+        noteDecision(JSON.parse(line) as Decision);
       }
       if (source === 'sidecar' && line.includes('"level":60')) crashes.push(line);
     },
@@ -169,7 +179,7 @@ export function createLedger(): Ledger {
           : [['was refused for good', idsOf(decisions.filter(isFinalRefusal))] as const]),
       ];
       const broken = found.flatMap(([what, ids]) => ids.map((id) => `${id} ${what}: ${wayOf(id)}`));
-      return [...crashes, ...broken];
+      return shortened([...crashes, ...broken]);
     },
   };
 }
