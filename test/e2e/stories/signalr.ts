@@ -44,11 +44,16 @@ async function tellOver({ url }: Target, transport: HttpTransportType): Promise<
     await connection.start();
     await Promise.race([converse(connection, transport), lost]);
   } catch (error) {
-    const isLater = error instanceof HttpError && error.statusCode === 503;
-    throw isLater ? new ToldLater(error.message, { cause: error }) : error;
+    throw isLater(error) ? new ToldLater('later', { cause: error }) : error;
   } finally {
     await connection.stop();
   }
+}
+
+/** Of a stream or socket that was refused the client does not say with which status. */
+function isLater(error: unknown): boolean {
+  if (error instanceof HttpError) return error.statusCode === 503;
+  return error instanceof Error && error.message.includes('failed to connect');
 }
 
 async function converse(connection: HubConnection, transport: HttpTransportType): Promise<void> {

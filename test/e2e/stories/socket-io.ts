@@ -56,7 +56,8 @@ function untilUpgraded(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.io.once('open', () => {
       socket.io.engine.once('upgrade', () => resolve());
-      socket.io.engine.once('upgradeError', (error) => reject(lossOf(error)));
+      // Of a WebSocket that was refused the client does not say with which status.
+      socket.io.engine.once('upgradeError', ({ message }) => reject(new ToldLater(message)));
     });
   });
 }

@@ -3,14 +3,19 @@ import assert from 'node:assert/strict';
 import SockJS from 'sockjs-client';
 import { Counted } from '../support/mcp-client.ts';
 import type { Target } from '../support/target.ts';
+import { tellUntilHeard, ToldLater } from '../support/told-later.ts';
 
 const TRANSPORTS = ['websocket', 'xhr-streaming', 'xhr-polling'];
 const CALLS = 8;
+/** The code of what ended without a word (RFC 6455 §7.1.5). */
+const REFUSED = 1006;
 /** For its connection to stand, in ms; by default it gives up when a busy computer has not begun. */
 const CONNECT_TIMEOUT_MS = 60_000;
 
 export async function tellSockJsStory(target: Target): Promise<void> {
-  await Promise.all(TRANSPORTS.map((transport) => tellOver(target, transport)));
+  await Promise.all(
+    TRANSPORTS.map((transport) => tellUntilHeard(() => tellOver(target, transport))),
+  );
 }
 
 async function tellOver({ url }: Target, transport: string): Promise<void> {
@@ -47,6 +52,8 @@ function call(socket: Socket): Promise<Counted> {
   });
 }
 
+/** A refused request is all the same to this client, be it "later" or "gone": the ledger knows better. */
 function closedError(what: string, code: number, reason: string): Error {
-  return new Error(`${what}: closed with ${code} ${reason}`);
+  const said = `${what}: closed with ${code} ${reason}`;
+  return code === REFUSED ? new ToldLater(said) : new Error(said);
 }
