@@ -259,9 +259,10 @@ function decideUnowned(
     // A 404 makes a client give its session up; silence is no reason to (invariant 11).
     return { kind: 'refuse', status: owner.kind === 'none' ? 404 : 503, why };
   }
-  // The app here has not minted this id, and can only tell its client something wrong of it.
-  const isAnothers = owner.kind === 'inconclusive' && !owner.mayBeOurs && facts.mintedBy === 'app';
-  if (isAnothers) return { kind: 'refuse', status: 503, why };
+  // An app that has not minted the id can only tell its client something wrong of it. One that takes
+  // its clients' ids would begin a session that nobody may bind: the next call would go astray.
+  const isAnothers = owner.kind === 'inconclusive' && !owner.mayBeOurs;
+  if (isAnothers && facts.mintedBy !== 'either') return { kind: 'refuse', status: 503, why };
   // An id that only the app can have minted is adopted just where somebody named this Machine.
   const isNamed = facts.mintedBy !== 'app' || facts.wasReplayed;
   return { kind: 'local', why, mayAdopt: owner.kind === 'none' && isNamed };

@@ -62,7 +62,7 @@ const cookieProtocol = (cookie: string): Protocol => ({
 const queryProtocol = (name: string): Protocol => ({
   name: `query:${name}`,
   sources: [{ in: 'query', name, readsHint: false }],
-  mintedBy: 'either',
+  mintedBy: 'client',
   lessons: [],
   refusal: 'problem',
   endsBy: 'expiry',

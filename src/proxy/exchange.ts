@@ -368,11 +368,10 @@ export class Exchange implements Wire, RelayOwner {
 }
 
 /**
- * The app beside us has not minted this id, and a Machine that may have was silent. Its "not found"
+ * The app beside us does not know this id, and a Machine that may know it was silent. Its "not found"
  * would make the client give a live session up (invariant 11).
  */
 function isFalseNotFound({ decision, extraction }: Routed, statusCode: number): boolean {
   if (decision.why !== 'peers-inconclusive' || extraction.kind !== 'found') return false;
-  const { protocol } = extraction;
-  return protocol.mintedBy !== 'client' && statusCode === statusOfUnknownSession(protocol);
+  return statusCode === statusOfUnknownSession(extraction.protocol);
 }

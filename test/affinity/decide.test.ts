@@ -227,7 +227,8 @@ const TABLE: readonly Row[] = [
   { row: 11, claim: 'nothing is adopted on silence, though replayed here', facts: REPLAYED, owner: SILENT, gives: local('peers-inconclusive') },
   { row: 11, claim: 'an unknown session may be rejected', facts: {}, owner: NONE, state: REJECT, gives: refuse(404, 'unknown-session') },
   { row: 11, claim: 'an app is not asked for an id that only another can have minted', facts: {}, owner: ANOTHERS_SILENT, gives: refuse(503, 'peers-inconclusive') },
-  { row: 11, claim: 'an app is asked for an id that a client may have minted', facts: CLIENTS, owner: ANOTHERS_SILENT, gives: local('peers-inconclusive') },
+  { row: 11, claim: 'an app is not asked to begin a session that nobody may bind', facts: CLIENTS, owner: ANOTHERS_SILENT, gives: refuse(503, 'peers-inconclusive') },
+  { row: 11, claim: 'an app is asked for an id that either may have minted', facts: EITHERS, owner: ANOTHERS_SILENT, gives: local('peers-inconclusive') },
   { row: 11, claim: 'silence rejects for a while, not for good', facts: {}, owner: SILENT, state: REJECT, gives: refuse(503, 'peers-inconclusive') },
 ];
 

@@ -44,7 +44,7 @@ test('ids of rpc may be minted by app and client', () => {
   );
   assert.deepEqual(
     protocolsOf('query:a,header:a,path:^/(a)').map(({ mintedBy }) => mintedBy),
-    ['either', 'either', 'client'],
+    ['client', 'either', 'client'],
   );
 });
 

@@ -48,8 +48,6 @@ export interface Ledger {
 }
 
 const CLIENT_LEFT = 499;
-/** SockJS. */
-const PATH_OF_CLIENT_IDS = '/echo/';
 
 type Noted<Kind extends JournalEntry['kind']> = JournalEntry & { kind: Kind } & {
   readonly machine: MachineId;
@@ -125,19 +123,6 @@ export function createLedger(): Ledger {
   }
 
   /**
-   * Sessions whose id their client made up, and that an app was asked for while a peer was silent: it
-   * is served and not bound (design, row 11), so that nobody knows whose it is.
-   */
-  function unboundSessions(): ReadonlySet<string> {
-    const unbound = requests.filter(({ requestId }) =>
-      decisionsOf(requestId).some(
-        ({ why, path }) => why === 'peers-inconclusive' && path.startsWith(PATH_OF_CLIENT_IDS),
-      ),
-    );
-    return new Set(unbound.map(({ session }) => session));
-  }
-
-  /**
    * The requests that are among these more than once. Not those that the edge has handed out more
    * often than it records: after a connection was cut it sends again what is idempotent (RFC 9110
    * §9.2.2).
@@ -184,12 +169,8 @@ export function createLedger(): Ledger {
           decision === (like.decision ?? decision) && why === (like.why ?? why),
       ).length,
     faults: (sessions = 'all-live') => {
-      const unbound = unboundSessions();
-      const astray = requests.filter((request) => {
-        return !unbound.has(request.session) && isAstray(request);
-      });
       const found: (readonly [what: string, requestIds: readonly string[]])[] = [
-        ['reached a Machine without its session', idsOf(astray)],
+        ['reached a Machine without its session', idsOf(requests.filter(isAstray))],
         ['showed the app a hint', idsOf(requests.filter(showsHint))],
         ['reached an app twice', repeated(requests)],
         ['was replayed twice', idsOf(records.filter(({ replays }) => replays > 1))],
