@@ -65,10 +65,11 @@ export interface Directory {
   /** Reads now if the last reading is older than the interval, and joins one under way. Never rejects. */
   refresh(): Promise<void>;
   /**
-   * Reads though the interval is not over, but not twice within half a second, and waits 300 ms at
-   * most: for a Machine that has just started or woken. Says whether there is one that was not known.
+   * Reads though the interval is not over, but not twice within half a second, and waits 300 ms for
+   * it at most: for a Machine that has just started or woken. Says whether there is one that was not
+   * known; undefined if no reading begun since has succeeded by then, as then nobody can tell.
    */
-  lookAgain(): Promise<boolean>;
+  lookAgain(): Promise<boolean | undefined>;
   /** Ends the reading under way; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
 }

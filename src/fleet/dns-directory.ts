@@ -79,6 +79,9 @@ class DnsDirectory implements Directory {
   #readingUnderWay: Promise<void> | undefined;
   #cancelNext: Cancel | undefined;
   #beganAtMs = -Infinity;
+  /** When the last reading that succeeded began. */
+  #succeededFromMs = -Infinity;
+  readonly #stopping = new AbortController();
   #isStopped = false;
 
   constructor(options: DnsDirectoryOptions) {
@@ -145,23 +148,33 @@ class DnsDirectory implements Directory {
     await this.#readingUnderWay;
   }
 
-  async lookAgain(): Promise<boolean> {
+  async lookAgain(): Promise<boolean | undefined> {
     const known = new Set(this.#roster.others().map(({ machine }) => machine));
+    const arrivedAtMs = this.#options.clock.monotonicMs();
+    await this.#untilReadSince(arrivedAtMs);
+    if (this.#succeededFromMs < arrivedAtMs) return undefined;
+    return this.#roster.others().some(({ machine }) => !known.has(machine));
+  }
+
+  /** A reading that began before says nothing of what has started since. */
+  async #untilReadSince(arrivedAtMs: number): Promise<void> {
     const { clock } = this.#options;
-    const isTooSoon = clock.monotonicMs() - this.#beganAtMs < LOOK_AGAIN_AFTER_MS;
-    if (!this.#readingUnderWay && !isTooSoon && !this.#isStopped) {
+    const tooSoonMs = this.#beganAtMs + LOOK_AGAIN_AFTER_MS - arrivedAtMs;
+    if (tooSoonMs > 0) await clock.sleep(tooSoonMs, this.#stopping.signal);
+    const hasBegun = this.#beganAtMs > arrivedAtMs || this.#readingUnderWay !== undefined;
+    if (!hasBegun && !this.#isStopped) {
       this.#cancelNext?.();
       this.#read();
     }
-    if (!this.#readingUnderWay) return false;
+    if (!this.#readingUnderWay) return;
     const abort = new AbortController();
     const isOver = this.#readingUnderWay.finally(() => abort.abort());
     await Promise.race([isOver, clock.sleep(LOOK_AGAIN_WAIT_MS, abort.signal)]);
-    return this.#roster.others().some(({ machine }) => !known.has(machine));
   }
 
   async stop(): Promise<void> {
     this.#isStopped = true;
+    this.#stopping.abort();
     this.#cancelNext?.();
     this.#options.resolver.cancel();
     await this.#readingUnderWay;
@@ -188,6 +201,7 @@ class DnsDirectory implements Directory {
       const machines = new Set([...running, ...deployed]);
       this.#absences.record({ startedAtMs, endedAtMs, machines });
       this.#stops.record({ startedAtMs, endedAtMs, running, deployed });
+      this.#succeededFromMs = startedAtMs;
       this.#turnTo({ kind: 'ok', readAt: this.#options.clock.now() });
     } catch (error) {
       if (!this.#isStopped) this.#turnTo(this.#failed(error));

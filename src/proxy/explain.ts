@@ -45,7 +45,7 @@ export type Step =
       readonly answer: PeersAnswer;
     }
   | { readonly step: 'directory'; readonly machine: MachineId; readonly presence: Presence }
-  | { readonly step: 'look-again'; readonly foundNewcomer: boolean }
+  | { readonly step: 'look-again'; readonly foundNewcomer: boolean | undefined }
   | { readonly step: 'owner'; readonly owner: Owner }
   | { readonly step: 'facts'; readonly facts: RoutingFacts }
   | { readonly step: 'state'; readonly state: object }

@@ -169,9 +169,11 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const answer = await peers.ask(key);
     if (protocol.mintedBy !== 'app') return answer;
     if (answer.kind === 'inconclusive') return peers.ask(key);
+    if (answer.kind !== 'none') return answer;
     // A Machine that has just woken is on nobody's list for an interval, and may be the owner.
-    const isNewcomer = answer.kind === 'none' && (await directory.lookAgain());
-    return isNewcomer ? peers.ask(key) : answer;
+    const hasNewcomer = await directory.lookAgain();
+    if (hasNewcomer === undefined) return { kind: 'inconclusive' };
+    return hasNewcomer ? peers.ask(key) : answer;
   }
 
   function ofHint({ hint: machine }: FoundId): KnownOwner | undefined {

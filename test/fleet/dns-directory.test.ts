@@ -64,12 +64,26 @@ describe('the DNS directory', () => {
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
     listMachines(dns, ['aa', 'bb', 'cc']);
-    assert.equal(await directory.lookAgain(), false);
+    // What has started since the last reading began can't be in it: another one is waited for.
+    const looks = [directory.lookAgain(), directory.lookAgain()];
+    await clock.advance(499);
     assert.deepEqual(machinesOf(directory), ['bb']);
-    await clock.advance(500);
-    assert.equal(await directory.lookAgain(), true);
+    await clock.advance(1);
+    assert.deepEqual(await Promise.all(looks), [true, true]);
     assert.deepEqual(machinesOf(directory), ['bb', 'cc']);
+    await clock.advance(500);
     assert.equal(await directory.lookAgain(), false);
+  });
+
+  it('can not tell whether there is a newcomer while nobody answers', async (t) => {
+    const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    await clock.advance(500);
+    dns.isSilent = true;
+    const look = directory.lookAgain();
+    await clock.advance(300);
+    assert.equal(await look, undefined);
   });
 
   it('leaves nothing behind of a look that comes too soon for one more reading', async (t) => {
@@ -77,7 +91,9 @@ describe('the DNS directory', () => {
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
     const before = clock.pendingCount();
-    await directory.lookAgain();
+    const look = directory.lookAgain();
+    await clock.advance(500);
+    await look;
     assert.equal(clock.pendingCount(), before);
   });
 
