@@ -1,5 +1,4 @@
 /** The composition root: puts the parts of a sidecar together, starts them in order, stops them in reverse. */
-import type { Server } from 'node:http';
 import {
   countSessions,
   createDirectory,
@@ -14,14 +13,13 @@ import { createDrainRoutes, type DrainRoutes } from './admin/drain.ts';
 import { createExplainRoutes, type ExplainRoutes } from './admin/explain.ts';
 import { createSessionRoutes, type SessionRoutes } from './admin/sessions.ts';
 import { awaitDrained } from './await-drained.ts';
-import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import { createDraining } from './draining.ts';
 import type { Directory } from './fleet/directory.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
 import type { Sidecar } from './lifecycle.ts';
 import { listen } from './listen.ts';
-import type { HttpWire } from './proxy/http.ts';
+import type { HttpListener } from './http/listener.ts';
 import { createRequestPath, type RequestPath } from './request-path.ts';
 import { startCleanup } from './store/cleanup.ts';
 import { createOwnSessionCount, createOwnSessionSearch } from './own-sessions.ts';
@@ -84,13 +82,13 @@ class RunningSidecar implements Sidecar {
 
   async start(): Promise<void> {
     const opened = await this.#openStore();
-    const { wire, explain } = this.#assemble(opened);
+    const { listeners, explain } = this.#assemble(opened);
     await this.#startFleet();
     const { host } = this.#config;
-    const peer = await this.#listen(wire, wire.peerServer, this.#config.peerPort);
+    const peer = await this.#listen(listeners.peer, this.#config.peerPort);
     const admin = await this.#startAdmin(host, opened.store, explain);
     await this.#parts.untilAppAnswers?.();
-    const publicPort = await this.#listen(wire, wire.edgeServer, this.#config.port);
+    const publicPort = await this.#listen(listeners.edge, this.#config.port);
     this.#ports = { public: publicPort, peer, admin };
     this.#upstreamHealth.start();
     this.#phase = 'started';
@@ -188,7 +186,7 @@ class RunningSidecar implements Sidecar {
       ...this.#parts,
       token,
       draining: this.#draining,
-      countOpenRequests: () => this.#path?.wire.open.size ?? 0,
+      countOpenRequests: () => this.#path?.busyCount() ?? 0,
       countOwnSessions: createOwnSessionCount(store, this.#config.identity.machine),
     });
   }
@@ -200,10 +198,9 @@ class RunningSidecar implements Sidecar {
       : createExplainRoutes({ ...this.#parts, token, explain });
   }
 
-  async #listen(wire: HttpWire, server: Server, port: number): Promise<number> {
-    const opened = await listen(server, { host: this.#config.host, port });
-    const { clock } = this.#parts;
-    this.#stops.push(() => closeServer(server, wire.open, clock));
+  async #listen(listener: HttpListener, port: number): Promise<number> {
+    const opened = await listen(listener.server, { host: this.#config.host, port });
+    this.#stops.push(() => listener.close(STOP_GRACE_MS));
     return opened;
   }
 
@@ -238,7 +235,7 @@ class RunningSidecar implements Sidecar {
   }
 
   async #hasWorkLeft(): Promise<boolean> {
-    if ((this.#path?.wire.open.size ?? 0) > 0) return true;
+    if ((this.#path?.busyCount() ?? 0) > 0) return true;
     return (await this.#ownsSession?.()) ?? false;
   }
 
@@ -256,18 +253,5 @@ class RunningSidecar implements Sidecar {
   }
 }
 
-/** What crosses with the end of a drain may still be answered, in ms. */
+/** How long requests that are just being served may go on when a drain is over, in ms. */
 const STOP_GRACE_MS = 500;
-const STOP_CHECK_MS = 20;
-
-/** Takes nothing new, lets what is just being answered end, and breaks off what is left. */
-async function closeServer(server: Server, open: HttpWire['open'], clock: Clock): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
-  const deadline = clock.monotonicMs() + STOP_GRACE_MS;
-  while (open.size > 0 && clock.monotonicMs() < deadline) await clock.sleep(STOP_CHECK_MS);
-  server.closeAllConnections();
-  // The server waits for its tunnels too, but can't close them by itself.
-  for (const exchange of open) exchange.destroy();
-  await closed;
-}

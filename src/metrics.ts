@@ -43,6 +43,10 @@ export interface Metrics {
   readonly announcementsDropped: (count: number) => void;
   /** Two Machines had adopted one id; one of them has given it up. */
   readonly claimConflict: () => void;
+  /** An unexpected error has ended a connection. */
+  readonly connectionFault: () => void;
+  /** A connection was refused, as `MAX_CONNECTIONS` were open. */
+  readonly connectionRefused: () => void;
   readonly storeOperation: (
     operation: StoreOperation,
     outcome: StoreOutcome,
@@ -73,6 +77,8 @@ export const nullMetrics: Metrics = {
   peerQuestion: ignore,
   announcementsDropped: ignore,
   claimConflict: ignore,
+  connectionFault: ignore,
+  connectionRefused: ignore,
   storeOperation: ignore,
   storeWrittenBack: ignore,
   watchStore: ignore,

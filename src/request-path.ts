@@ -1,4 +1,4 @@
-/** The parts of the request path, put together: everything between the listeners and the store. */
+/** Assembles the request path: everything between the listeners and the store. */
 import { randomUUID } from 'node:crypto';
 import type { AdapterParts } from './adapters.ts';
 import { createAffinityCookie, type AffinityCookie } from './affinity/affinity-cookie.ts';
@@ -17,21 +17,28 @@ import type { Directory } from './fleet/directory.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
+import { createForwardWatch } from './fleet/forward-watch.ts';
 import { createSilences, type Silences } from './fleet/silences.ts';
-import { createHttp1Upstream } from './http1/client.ts';
+import { BufferBudget } from './http/buffer-budget.ts';
+import { DEFAULT_LIMITS, FORWARD_BYTES, FORWARD_FIELDS, type Limits } from './http/limits.ts';
+import { ReadBuffers } from './http/read-buffers.ts';
+import { Sweep } from './http/sweep.ts';
+import { UpstreamError } from './http/upstream-error.ts';
+import { UpstreamPool, type UpstreamPoolOptions } from './http/upstream-pool.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
 import { createExplain, type Explain } from './proxy/explain.ts';
 import { createDetours } from './proxy/detours.ts';
 import { createHandler, type HandlerParts } from './proxy/handler.ts';
-import { HeadFlusher } from './proxy/head-flusher.ts';
-import { createHttpWire, type HttpWire } from './proxy/http.ts';
+import { createFaultReport } from './proxy/fault-report.ts';
+import { createListeners, type Listeners } from './proxy/listeners.ts';
 import { createObserver } from './proxy/observer.ts';
 import { createOwnerFinder, type OwnerFinderParts } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
 import { createPresenceOf } from './proxy/presence.ts';
 import { createStoreFailureReport } from './proxy/store-failures.ts';
-import { CONNECT_TIMEOUT_MS } from './proxy/upstream.ts';
+import type { ProxyParts } from './proxy/proxied-request.ts';
+import { createVia } from './proxy/via.ts';
 import { createRequestLog } from './request-line.ts';
 import type { SessionStore } from './store/store.ts';
 
@@ -48,31 +55,42 @@ export interface RequestPathParts extends AdapterParts {
 }
 
 export interface RequestPath {
-  readonly wire: HttpWire;
+  readonly listeners: Listeners;
   readonly explain: Explain;
+  /** Requests and tunnels under way. */
+  busyCount(): number;
   /** Breaks off what is under way, and waits for the writes. */
   stop(): Promise<void>;
 }
 
+/** Connecting on loopback or over 6PN takes milliseconds; beyond this, in ms, nobody is there. */
+const CONNECT_TIMEOUT_MS = 5_000;
+
 export function createRequestPath(parts: RequestPathParts): RequestPath {
-  const { config, clock } = parts;
+  const { config, clock, metrics } = parts;
   const self = config.identity.machine;
   const silences = createSilences({ clock });
   const detours = createDetours(clock);
   const peers = createFleetPeers(parts, self, silences);
   const bindings = createFleetBindings(parts, self, peers);
-  const upstream = createHttp1Upstream({
-    origin: config.upstreamUrl.origin,
+  const engine = createEngine(parts);
+  const upstream = new UpstreamPool({
+    ...engine.pool,
+    address: () => engine.upstreamAddress,
     headTimeoutMs: config.upstreamHeadTimeoutMs,
-    connectTimeoutMs: CONNECT_TIMEOUT_MS,
-    clock,
   });
   const peerUpstreams = createPeerUpstreams({
     directory: parts.directory,
-    headTimeoutMs: config.upstreamHeadTimeoutMs,
-    clock,
     silences,
+    // A peer's own app may be as slow as it is; whether its sidecar is there is watched.
+    pool: {
+      ...engine.pool,
+      headBytes: engine.limits.responseHeadBytes + FORWARD_BYTES,
+      fields: engine.limits.fields + FORWARD_FIELDS,
+      headTimeoutMs: 0,
+    },
   });
+  const forwards = createForwardWatch({ clock, ping: (machine) => peers.ping(machine) });
   const owners = {
     self,
     hints: config.hints,
@@ -90,15 +108,14 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
   const cookie = createCookie(config, clock);
   const routing = createHandlerParts(parts, owners, cookie);
-  const wire = createHttpWire({
-    self,
+  const via = createVia(self);
+  const proxy: ProxyParts = {
     handler: createHandler(routing),
     answers: createAnswers(learner, bindings, cookie),
     bindings,
     learner,
-    isEnding: () => parts.draining.state() === 'ending',
     upstreamHost: config.upstreamUrl.host,
-    teachingHeaders: teachingHeaders(config.protocols),
+    revealingHeaders: engine.revealingHeaders,
     onMoved: (key, machine) => {
       bindings.drop(key, machine);
       // Whoever owns it now is to be known at the next try.
@@ -108,12 +125,23 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     },
     removeHints: createRequestCleaner(config, cookie),
     upstream,
-    flusher: new HeadFlusher(),
     onRefused: () => parts.upstreamHealth.noteRefused(),
     onForwarded: (decision) => detours.noteForwarded(decision),
     peers: peerUpstreams,
+    watchForward: (machine, onUnresponsive) =>
+      forwards.begin(machine, () => onUnresponsive(peerUnresponsive())),
+    viaLine: via.line,
+    createRequestId: createRequestIds(),
     clock,
     observer: createRequestObserver(parts),
+    onFault: engine.pool.onFault,
+  };
+  const listeners = createListeners({
+    self,
+    proxy,
+    via,
+    budget: engine.pool.budget,
+    limits: engine.limits,
     peerService: createPeerService({
       self,
       store: parts.store,
@@ -121,21 +149,120 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       clock,
       isReady: parts.isReadyForPeers,
       onHeard: (machine) => silences.noteLife(machine),
-      onConflict: () => parts.metrics.claimConflict(),
-      onError: (error) => parts.logger.warn({ err: error }, 'a peer could not be answered in full'),
+      onConflict: () => metrics.claimConflict(),
+      onError: (error) =>
+        parts.logger.warn({ err: error }, 'could not answer a question of a peer in full'),
     }),
     isPeerAddress: (address) => parts.directory.lists(address),
     lookForNewPeers: () => parts.directory.lookAgain(),
+    http: {
+      protectedNames: engine.protectedNames,
+      trailers: engine.pool.trailers,
+      sweep: engine.pool.sweep,
+      clock,
+      isEnding: () => parts.draining.state() === 'ending',
+      onFault: engine.pool.onFault,
+      onRefusedConnection: createConnectionReport(parts, engine.limits),
+    },
   });
 
   async function stop(): Promise<void> {
-    for (const exchange of wire.open) exchange.destroy();
+    listeners.edge.destroyAll();
+    listeners.peer.destroyAll();
+    forwards.stop();
     await Promise.all([upstream.close(), peerUpstreams.close()]);
     await bindings.stop();
     await peers.stop();
   }
 
-  return { wire, explain: createExplain({ routing, owners, clock }), stop };
+  const explain = createExplain({
+    routing,
+    owners,
+    clock,
+    protectedNames: engine.protectedNames,
+  });
+  const busyCount = (): number => listeners.edge.busyCount() + listeners.peer.busyCount();
+  return { listeners, explain, busyCount, stop };
+}
+
+interface Engine {
+  readonly limits: Limits;
+  /** What the pools to the app and to peers share, and the listeners in part. */
+  readonly pool: Omit<UpstreamPoolOptions, 'address' | 'headTimeoutMs' | 'onDialled'>;
+  readonly upstreamAddress: { readonly host: string; readonly port: number };
+  /** Names, in lower case, of fields that reveal ids to clients. */
+  readonly revealingHeaders: ReadonlySet<string>;
+  /** Names, in lower case, that a client's `Connection` may not name. */
+  readonly protectedNames: ReadonlySet<string>;
+}
+
+/** What both sides of the engine share. */
+function createEngine({ config, clock, logger, metrics }: RequestPathParts): Engine {
+  const limits: Limits = {
+    ...DEFAULT_LIMITS,
+    headBytes: config.maxHeadBytes,
+    responseHeadBytes: Math.max(DEFAULT_LIMITS.responseHeadBytes, config.maxHeadBytes),
+    targetBytes: Math.max(DEFAULT_LIMITS.targetBytes, config.maxHeadBytes / 2),
+    connections: config.maxConnections,
+    upstreamConnections: config.maxConnections,
+    totalBufferBytes: config.maxBufferedBytes,
+    stallTimeoutMs: config.stallTimeoutMs,
+  };
+  const sessionHeaders = sessionHeadersOf(config.protocols);
+  const reportFault = createFaultReport(clock, ({ error, unreported }) =>
+    logger.error({ err: error, unreported }, 'a connection was ended by an unexpected error'),
+  );
+  return {
+    limits,
+    pool: {
+      headBytes: limits.responseHeadBytes,
+      fields: limits.fields,
+      maxConnections: limits.upstreamConnections,
+      connectTimeoutMs: CONNECT_TIMEOUT_MS,
+      trailers: {
+        maxBytes: limits.headBytes,
+        maxFields: limits.fields,
+        forbidden: sessionHeaders,
+      },
+      buffers: new ReadBuffers(),
+      budget: new BufferBudget(limits.totalBufferBytes),
+      sweep: new Sweep(clock),
+      onFault: (error) => {
+        metrics.connectionFault();
+        reportFault(error);
+      },
+    },
+    upstreamAddress: addressOf(config.upstreamUrl),
+    revealingHeaders: new Set([...sessionHeaders, 'set-cookie', 'fly-replay', 'fly-replay-cache']),
+    protectedNames: sessionHeaders,
+  };
+}
+
+/** One line at once, and then one in ten seconds, as there may be thousands. */
+function createConnectionReport(
+  { clock, logger, metrics }: RequestPathParts,
+  { connections }: Limits,
+): () => void {
+  let reportedAt = -Infinity;
+  return () => {
+    metrics.connectionRefused();
+    const now = clock.monotonicMs();
+    if (now - reportedAt < CONNECTION_REPORT_MS) return;
+    reportedAt = now;
+    logger.warn({ limit: connections }, 'refused a connection: MAX_CONNECTIONS are open');
+  };
+}
+
+const CONNECTION_REPORT_MS = 10_000;
+
+function peerUnresponsive(): UpstreamError {
+  return new UpstreamError('peer-unresponsive', 'the sidecar of the owner does not answer');
+}
+
+/** An IPv6 address stands in brackets in a URL only. */
+function addressOf({ hostname, port }: URL): { host: string; port: number } {
+  const host = hostname.startsWith('[') ? hostname.slice(1, -1) : hostname;
+  return { host, port: port === '' ? 80 : Number(port) };
 }
 
 function createCookie(config: Config, clock: Clock): AffinityCookie | undefined {
@@ -169,7 +296,7 @@ function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Si
     onOutranked: (key, winner) => {
       metrics.claimConflict();
       yieldTo(store, self, key, winner).catch((error: unknown) =>
-        logger.warn({ err: error, session: key }, 'a binding that a peer keeps was not given up'),
+        logger.warn({ err: error, session: key }, 'could not release a session that a peer owns'),
       );
     },
     onQuestion: metrics.peerQuestion,
@@ -221,7 +348,7 @@ function createHandlerParts(
   };
 }
 
-/** The will of people comes before what this Machine can. */
+/** An operator's drain takes precedence over capacity and health. */
 function whyNotTaking(parts: RequestPathParts): NotTaking | undefined {
   const { draining, isFull, upstreamHealth } = parts;
   if (draining.state() !== 'taking') return 'draining';
@@ -236,15 +363,19 @@ function createRequestObserver({
   config,
 }: RequestPathParts): ReturnType<typeof createObserver> {
   const logRequest = createRequestLog(logger, clock, createPathMask(config.protocols));
-  return createObserver({ logger, logRequest, metrics, createRequestId: createRequestIds() });
+  return createObserver({ logger, logRequest, metrics });
 }
 
-function teachingHeaders(protocols: readonly Protocol[]): ReadonlySet<string> {
-  const lessons = protocols.flatMap((protocol) => protocol.lessons);
-  return new Set(lessons.flatMap((lesson) => (lesson.from === 'header' ? [lesson.name] : [])));
+/** The fields that carry ids, in requests or in responses. */
+function sessionHeadersOf(protocols: readonly Protocol[]): ReadonlySet<string> {
+  const names = protocols.flatMap(({ sources, lessons }) => [
+    ...sources.flatMap((source) => (source.in === 'header' ? [source.name] : [])),
+    ...lessons.flatMap((lesson) => (lesson.from === 'header' ? [lesson.name] : [])),
+  ]);
+  return new Set(['mcp-session-id', 'x-session-id', ...names]);
 }
 
-/** Where the edge has given a request no id: random once, and then counted, as only the log wants it. */
+/** For requests that the edge has given no id: random once, and then counted, as only the log uses it. */
 function createRequestIds(): () => string {
   const prefix = randomUUID();
   let count = 0;

@@ -31,9 +31,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'request-line.ts': 2,
   'metrics.ts': 2,
   'config/': 2,
-  'proxy/headers.ts': 2,
-  'proxy/upstream.ts': 2,
-  'http1/': 3,
+  'http/': 2,
   'store/': 2,
   'store/sqlite/': 3,
   'store/redis/': 3,
@@ -72,7 +70,6 @@ const ADAPTERS: readonly string[] = [
   'fleet/static-directory.ts',
   'fleet/resolver.ts',
   'metrics/prometheus.ts',
-  'http1/client.ts',
 ];
 const COMPOSITION = /^(app|adapters|store-adapters|request-path)\.ts$|^cli\//;
 

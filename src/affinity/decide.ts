@@ -20,6 +20,8 @@ export const WHYS = [
   'peers-inconclusive',
   'conflicting-ids',
   'malformed-request',
+  'loop-detected',
+  'overloaded',
 ] as const;
 export type Why = (typeof WHYS)[number];
 
@@ -113,7 +115,7 @@ export type Decision =
     }
   | { readonly kind: 'elsewhere'; readonly why: Why }
   | { readonly kind: 'forward'; readonly to: MachineId; readonly why: Why }
-  | { readonly kind: 'refuse'; readonly status: 400 | 404 | 421 | 503; readonly why: Why };
+  | { readonly kind: 'refuse'; readonly status: 400 | 404 | 421 | 503 | 508; readonly why: Why };
 
 export type DecisionKind = Decision['kind'];
 export const DECISION_KINDS = ['local', 'replay', 'elsewhere', 'forward', 'refuse'] as const;

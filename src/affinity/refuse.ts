@@ -14,7 +14,7 @@ export interface Refusal {
 
 export type JsonRpcId = string | number;
 
-export type RefusalStatus = 400 | 404 | 421 | 502 | 503 | 504;
+export type RefusalStatus = 400 | 404 | 421 | 502 | 503 | 504 | 508;
 
 /** Seconds after which trying again makes sense: the owner restarts, the app comes up. */
 const RETRY_AFTER = '1';
@@ -26,6 +26,7 @@ const TITLES: Readonly<Record<RefusalStatus, string>> = {
   502: 'The app does not answer',
   503: 'The session can not be reached right now',
   504: 'The app took too long to answer',
+  508: 'The request passes this sidecar again and again',
 };
 
 /**
@@ -53,7 +54,8 @@ interface RpcError {
 }
 
 /**
- * The answer for a request that is refused; `protocol` is the one of its session id, if it has any.
+ * The response for a request that is refused; `protocol` is the one of its session id, if it has any;
+ * `mayRepeat`: sending the request again does not do it twice, so the client is told when to.
  * Whether a session never was, was another's or is gone, the answer is the same: who guesses ids
  * learns nothing from it.
  */
@@ -61,10 +63,12 @@ export function refusalFor(
   status: RefusalStatus,
   why: Why,
   protocol: Protocol | undefined,
+  mayRepeat = true,
 ): Refusal {
   if (status === 400) return refusal(status, 'text/plain; charset=utf-8', textOf(why));
   if (status === 404) return sessionNotFound(protocol);
-  return problem(status);
+  const repeated = mayRepeat && (status === 502 || status === 503 || status === 504);
+  return problem(status, repeated ? RETRY_AFTER : undefined);
 }
 
 /** The status by which an app of that protocol says that it does not know a session. */
@@ -94,13 +98,19 @@ function rpcRefusal(error: RpcError): Refusal {
   return { ...refusal(404, 'application/json', bodyOf(null)), bodyFor: bodyOf };
 }
 
-function problem(status: RefusalStatus): Refusal {
+function problem(status: RefusalStatus, retryAfterSeconds?: string): Refusal {
   const problemDetails = { type: 'about:blank', title: TITLES[status], status };
-  return refusal(status, 'application/problem+json', JSON.stringify(problemDetails));
+  const body = JSON.stringify(problemDetails);
+  return refusal(status, 'application/problem+json', body, retryAfterSeconds);
 }
 
-function refusal(status: RefusalStatus, contentType: string, body: string): Refusal {
-  const retryAfter = status === 502 || status === 503 ? ['retry-after', RETRY_AFTER] : [];
+function refusal(
+  status: RefusalStatus,
+  contentType: string,
+  body: string,
+  retryAfterSeconds?: string,
+): Refusal {
+  const retryAfter = retryAfterSeconds === undefined ? [] : ['retry-after', retryAfterSeconds];
   const headers = [
     ...['content-type', contentType],
     // A 404 may be cached by default (RFC 9110 §15.1), this one must not.

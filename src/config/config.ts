@@ -27,6 +27,11 @@ export interface Config {
   /** 0: no timeout. */
   readonly upstreamHeadTimeoutMs: number;
   readonly upstreamCheck: UpstreamCheckConfig | undefined;
+  readonly maxConnections: number;
+  readonly maxHeadBytes: number;
+  readonly maxBufferedBytes: number;
+  /** 0: no timeout. */
+  readonly stallTimeoutMs: number;
   readonly protocols: readonly Protocol[];
   readonly hints: boolean;
   /** Undefined: there is no affinity cookie. */
@@ -162,6 +167,10 @@ function configFrom(values: SettingValues, random: () => number): Config {
     adminToken: values.ADMIN_TOKEN,
     upstreamUrl: values.UPSTREAM_URL,
     upstreamHeadTimeoutMs: values.UPSTREAM_HEAD_TIMEOUT_MS,
+    maxConnections: values.MAX_CONNECTIONS,
+    maxHeadBytes: values.MAX_HEAD_BYTES,
+    maxBufferedBytes: values.MAX_BUFFERED_BYTES,
+    stallTimeoutMs: values.STALL_TIMEOUT_MS,
     upstreamCheck: upstreamCheckFrom(values),
     protocols: values.SESSION_PROTOCOLS,
     hints: values.SESSION_ID_HINTS,

@@ -85,6 +85,26 @@ export const SETTINGS = {
     milliseconds(100, 3_600_000),
     'How often `UPSTREAM_CHECK_PATH` is asked; every second while the app is down.',
   ),
+  MAX_CONNECTIONS: setting(
+    '10000',
+    integer(1, 1_000_000),
+    'Connections of clients, and as many to the app; one more gets a 503.',
+  ),
+  MAX_HEAD_BYTES: setting(
+    '32768',
+    integer(4_096, 1_048_576, ' of bytes'),
+    'Longest head of a request, else 431; a response may have one of 65536 bytes, or of as many. The same for local and forwarded requests.',
+  ),
+  MAX_BUFFERED_BYTES: setting(
+    '67108864',
+    integer(1_048_576, 17_179_869_184, ' of bytes'),
+    'What slow clients and a slow app may leave waiting in memory, all together; beyond it new requests get a 503.',
+  ),
+  STALL_TIMEOUT_MS: setting(
+    '300000',
+    milliseconds(0, DAY_MS),
+    "How long a request's body may pause, and a client take no byte of a response that waits for it; 0: for ever. Silent streams and WebSockets are not cut.",
+  ),
   SESSION_PROTOCOLS: setting(
     'mcp,mcp-sse,rpc',
     protocols,

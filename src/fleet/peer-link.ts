@@ -36,6 +36,7 @@ export interface PeerLinkOptions {
 /** A question stands for at most so long, in ms, and so does a batch of them. */
 export const QUESTION_TIMEOUT_MS = 300;
 const ANNOUNCEMENT_TIMEOUT_MS = 1_000;
+const PING_TIMEOUT_MS = 1_000;
 const MAX_ANNOUNCEMENTS_WAITING = 1_024;
 const NO_REMEMBERED_MS = 2_000;
 const MAX_NO_REMEMBERED = 4_096;
@@ -106,6 +107,25 @@ export class PeerLink {
     if (this.#announcements.size() <= MAX_ANNOUNCEMENTS_WAITING) return;
     this.#announcements.removeOldest();
     this.#options.onAnnouncementsLost(1);
+  }
+
+  /** Whether the peer answers a message without a question. It is asked even if others have failed. */
+  async ping(): Promise<boolean> {
+    if (this.#isClosed) return false;
+    const { self, clock, silences } = this.#options;
+    const deadline = new AbortController();
+    const cancelDeadline = clock.after(PING_TIMEOUT_MS, () => deadline.abort());
+    try {
+      const body = formatAsk({ from: self, questions: [] });
+      const message = parseAnswer(await this.#client.post(ASK_PATH, body, deadline.signal));
+      return message?.machine === this.machine;
+    } catch {
+      // Whatever the cause: the caller counts how often.
+      if (deadline.signal.aborted) silences.noteSilence(this.machine);
+      return false;
+    } finally {
+      cancelDeadline();
+    }
   }
 
   /** Questions under way end unanswered. */

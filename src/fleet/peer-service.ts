@@ -1,5 +1,4 @@
-/** The answering side of the peers: questions and announcements that arrive at the peer listener. */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+/** Serves the questions and announcements of peers that arrive at the peer listener. */
 import type { MachineId, SessionKey } from '../affinity/session.ts';
 import type { Directory } from './directory.ts';
 import { createKeeper, type KeeperOptions } from './keeper.ts';
@@ -7,7 +6,6 @@ import {
   ANNOUNCE_PATH,
   ASK_PATH,
   formatAnswer,
-  MAX_MESSAGE_BYTES,
   parseAnnounce,
   parseAsk,
   type KeyAnswer,
@@ -19,8 +17,21 @@ export interface PeerServiceOptions extends KeeperOptions {
   readonly onHeard?: (machine: MachineId) => void;
 }
 
-/** Handles the request if its path is one of the two, and says whether it was. */
-export type PeerService = (request: IncomingMessage, response: ServerResponse) => boolean;
+/** A request to the peer listener. */
+export interface PeerRequest {
+  readonly method: string;
+  readonly path: string;
+  /** Where it comes from, as the socket has it. */
+  readonly address: string;
+  /** The body; undefined if it is longer than `MAX_MESSAGE_BYTES`. Rejects if the peer breaks off. */
+  readonly readText: () => Promise<string | undefined>;
+}
+
+/** The body of a 200, which is JSON, or the status that refuses the request. */
+export type PeerResponse = { readonly body: string } | { readonly status: 400 | 403 | 405 | 413 };
+
+/** Undefined if the path is none of the two. Rejects only if the peer breaks off, or on a defect. */
+export type PeerService = (request: PeerRequest) => Promise<PeerResponse> | undefined;
 
 type Answers = ReadonlyMap<SessionKey, KeyAnswer>;
 
@@ -68,17 +79,16 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
   }
 
   async function verdictOn(
-    request: IncomingMessage,
+    { method, address, readText }: PeerRequest,
     respond: Respond,
   ): Promise<Verdict | 405 | 413> {
-    const address = request.socket.remoteAddress;
-    if (address === undefined || !directory.lists(address)) {
+    if (!directory.lists(address)) {
       // It may have started after the last reading.
       void directory.refresh();
       return 403;
     }
-    if (request.method !== 'POST') return 405;
-    const text = await readText(request);
+    if (method !== 'POST') return 405;
+    const text = await readText();
     if (text === undefined) return 413;
     return respond(text, (machine) => {
       const isFrom = directory.isAddressOf(machine, address);
@@ -87,29 +97,15 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
     });
   }
 
-  async function handle(
-    request: IncomingMessage,
-    response: ServerResponse,
-    respond: Respond,
-  ): Promise<void> {
+  async function serve(request: PeerRequest, respond: Respond): Promise<PeerResponse> {
     const verdict = await verdictOn(request, respond);
-    if (typeof verdict === 'number') {
-      refuse(response, verdict);
-      return;
-    }
-    response.setHeader('content-type', 'application/json');
-    response.end(formatAnswer({ machine: options.self, answers: verdict }));
+    if (typeof verdict === 'number') return { status: verdict };
+    return { body: formatAnswer({ machine: options.self, answers: verdict }) };
   }
 
-  return (request, response) => {
-    const respond = respondTo.get(request.url ?? '');
-    if (!respond) return false;
-    handle(request, response, respond).catch((error: unknown) => {
-      // The peer has left, or something unexpected happened: its question stays unanswered.
-      if (!request.socket.destroyed) options.onError?.(error);
-      response.destroy();
-    });
-    return true;
+  return (request) => {
+    const respond = respondTo.get(request.path);
+    return respond && serve(request, respond);
   };
 }
 
@@ -125,25 +121,4 @@ async function answersTo<Item extends { readonly key: SessionKey }>(
     }),
   );
   return answers;
-}
-
-/** The body, or undefined if it is over the bound; rejects if the peer breaks off. */
-function readText(request: IncomingMessage): Promise<string | undefined> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  return new Promise((resolve, reject) => {
-    request.on('data', (chunk: Buffer) => {
-      size += chunk.length;
-      if (size > MAX_MESSAGE_BYTES) resolve(undefined);
-      else chunks.push(chunk);
-    });
-    request.once('end', () => resolve(Buffer.concat(chunks).toString()));
-    request.once('close', () => reject(new Error('the peer broke off')));
-  });
-}
-
-/** What is left of the body is not read: the connection ends with the answer. */
-function refuse(response: ServerResponse, status: 400 | 403 | 405 | 413): void {
-  if (status === 405) response.setHeader('allow', 'POST');
-  response.writeHead(status, { connection: 'close', 'content-length': 0 }).end();
 }

@@ -22,6 +22,8 @@ export interface Peers {
   ask(key: SessionKey, ours?: Binding, onEach?: OnPeerAnswer): Promise<PeersAnswer>;
   /** Tells every peer, best effort, of a binding of our own (others are ignored). Returns at once. */
   announce(binding: Binding, ttlMs: number): void;
+  /** Whether the sidecar of that Machine answers; within a second, never rejects. */
+  ping(machine: MachineId): Promise<boolean>;
   /** Questions under way end inconclusive; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
 }
@@ -93,6 +95,12 @@ class FleetPeers implements Peers {
     if (this.#isStopped || binding.machine !== this.#options.self) return;
     const claim = claimOf(binding, ttlMs);
     for (const link of this.#currentLinks()) link.announce(binding.key, claim);
+  }
+
+  async ping(machine: MachineId): Promise<boolean> {
+    if (this.#isStopped) return false;
+    const link = this.#currentLinks().find((one) => one.machine === machine);
+    return (await link?.ping()) ?? false;
   }
 
   async stop(): Promise<void> {

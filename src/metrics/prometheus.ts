@@ -23,6 +23,7 @@ export function createMetrics({ clock, version }: MetricsOptions): Metrics {
   return {
     ...registerRequests(registry),
     ...registerStreams(registry),
+    ...registerConnections(registry),
     ...registerPeers(registry),
     ...registerStoreOperations(registry),
     ...registerUpstream(registry),
@@ -116,6 +117,22 @@ function registerStreams(registry: Registry): Pick<Metrics, 'streamOpened' | 'st
     streamOpened: (kind) => (open[kind] += 1),
     streamClosed: (kind) => (open[kind] -= 1),
   };
+}
+
+function registerConnections(
+  registry: Registry,
+): Pick<Metrics, 'connectionFault' | 'connectionRefused'> {
+  const faults = new Counter({
+    name: 'fly_affinity_connection_faults_total',
+    help: 'Connections that an unexpected error in the sidecar has ended: a defect, see the log.',
+    registers: [registry],
+  });
+  const refused = new Counter({
+    name: 'fly_affinity_connections_refused_total',
+    help: 'Connections refused because MAX_CONNECTIONS were open.',
+    registers: [registry],
+  });
+  return { connectionFault: () => faults.inc(), connectionRefused: () => refused.inc() };
 }
 
 function registerPeers(

@@ -10,11 +10,13 @@ import { sessionKeyOf, type MachineId, type SessionKey } from '../affinity/sessi
 import type { Clock } from '../clock.ts';
 import type { Peers, PeersAnswer } from '../fleet/peers.ts';
 import type { Lookup } from '../store/store.ts';
-import { readFields } from './headers.ts';
+import { formatFields } from '../http/head-text.ts';
+import { DEFAULT_LIMITS } from '../http/limits.ts';
+import { RequestParser } from '../http/request-head.ts';
+import { headerValue, readEdgeFields } from './edge-fields.ts';
 import { createOwnerFinder, type OwnerFinderParts } from './owner.ts';
 import { createReplies, type RepliesParts, type Reply } from './replies.ts';
 import { createRoute, unrouted, type Arrived, type RouteParts, type Routed } from './route.ts';
-import { isWellFormed, originForm } from './wellformed.ts';
 
 export interface ExplainedRequest extends RequestHead {
   readonly from: 'edge' | 'peer';
@@ -71,11 +73,13 @@ export interface ExplainParts {
   readonly routing: RouteParts & RepliesParts;
   readonly owners: Omit<OwnerFinderParts, 'peers'> & { readonly peers: Pick<Peers, 'ask'> };
   readonly clock: Clock;
+  /** Names, in lower case, that `Connection` may not name. */
+  readonly protectedNames: ReadonlySet<string>;
 }
 
 type Tell = (step: Step) => void;
 
-export function createExplain({ routing, owners, clock }: ExplainParts): Explain {
+export function createExplain({ routing, owners, clock, protectedNames }: ExplainParts): Explain {
   const replies = createReplies(routing);
 
   return async (request) => {
@@ -87,7 +91,7 @@ export function createExplain({ routing, owners, clock }: ExplainParts): Explain
   };
 
   function routeWatched(request: ExplainedRequest, tell: Tell): Routed | Promise<Routed> {
-    const arrived = arrivedAs(request);
+    const arrived = arrivedAs(request, protectedNames);
     tell({ step: 'request', is: arrived ? 'well-formed' : 'malformed' });
     if (!arrived) return unrouted({ kind: 'refuse', status: 400, why: 'malformed-request' });
     const route = createRoute({
@@ -112,12 +116,24 @@ export function createExplain({ routing, owners, clock }: ExplainParts): Explain
   }
 }
 
-/** As the wire takes a request in; undefined if it would refuse it as malformed. */
-function arrivedAs({ from, method, target, rawHeaders }: ExplainedRequest): Arrived | undefined {
-  const fields = readFields(rawHeaders);
-  const path = originForm(target, fields.host);
-  if (path === undefined || !isWellFormed('1.1', fields)) return undefined;
-  return { from, fields, head: { method, target: path, rawHeaders: fields.endToEnd } };
+/** As the listener reads a request; undefined if it would refuse it as malformed. */
+function arrivedAs(
+  { from, method, target, rawHeaders }: ExplainedRequest,
+  protectedNames: ReadonlySet<string>,
+): Arrived | undefined {
+  const parser = new RequestParser({ ...DEFAULT_LIMITS, protectedNames });
+  const host = headerValue(rawHeaders, 'host') === undefined ? 'Host: localhost\r\n' : '';
+  const text = `${method} ${target} HTTP/1.1\r\n${host}${formatFields(rawHeaders)}\r\n`;
+  const bytes = Buffer.from(text, 'latin1');
+  const parsed = parser.parse(bytes, 0, bytes.length);
+  if (parsed === undefined || 'status' in parsed || parsed.end !== bytes.length) return undefined;
+  const { head } = parsed;
+  return {
+    from,
+    head,
+    fields: readEdgeFields(head.rawHeaders),
+    bodyLength: head.isChunked ? undefined : (head.contentLength ?? 0),
+  };
 }
 
 function sessionStep(head: RequestHead, { id, hint, protocol }: FoundId): Step {

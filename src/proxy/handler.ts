@@ -1,24 +1,26 @@
-/**
- * The request's way, top to bottom: facts -> owner -> decision (`route.ts`) -> reply. The wires (HTTP
- * and WebSocket) differ in how they carry an answer, never in which one.
- */
-import type { Decision, Why } from '../affinity/decide.ts';
+/** The request's way, top to bottom: facts -> owner -> decision (`route.ts`) -> local, forward or respond. */
+import type { Decision } from '../affinity/decide.ts';
 import type { Refusal } from '../affinity/refuse.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
 import { parseReplayFailure, type ReplayFailureReason } from '../fly.ts';
-import { createReplies, unreachable } from './replies.ts';
+import type { Malformed } from '../http/request-head.ts';
+import { createReplies, ofDecision, unreachable } from './replies.ts';
 import { createRoute, unrouted, type Arrived, type RouteParts, type Routed } from './route.ts';
 
 export type { Routed } from './route.ts';
 
-/** One request, as its wire shows it, and what a wire can do with it. */
-export interface Wire extends Arrived {
-  /** Answers in our own name. */
-  reply(answer: Refusal, routed: Routed): void;
+/** One request, and what can be done with it. */
+export interface RoutedRequest extends Arrived {
+  /** Responds in the sidecar's own name. */
+  respond(refusal: Refusal, routed: Routed): void;
+  /** Responds to a request that can't be understood, and ends its connection. */
+  refuseMalformed(why: Malformed, routed: Routed): void;
   /** Hands the request to the app. */
   toUpstream(routed: Routed): void;
   /** Hands the request to the sidecar of another Machine, hints and all. */
   toPeer(peer: Peer, routed: Routed): void;
+  /** An exception while it was routed: ends the request and its connection. */
+  onFault(error: unknown): void;
 }
 
 export interface HandlerParts extends RouteParts {
@@ -29,17 +31,21 @@ export interface HandlerParts extends RouteParts {
   readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;
 }
 
+/** Why a request is refused before it is routed. */
+export type EarlyRefusal = 'loop-detected' | 'overloaded';
+
 export interface Handler {
-  handle(wire: Wire): void;
-  /** Refuses a request that can't be understood, in the same form as every other answer. */
-  refuse(wire: Wire, why: Why): void;
+  handle(request: RoutedRequest): void;
+  /** Refuses a request that can't be understood. */
+  refuse(request: RoutedRequest, why: Malformed): void;
+  refuseEarly(request: RoutedRequest, why: EarlyRefusal): void;
   /** A forward found nobody: 503, the binding untouched, as silence proves nothing (invariant 11). */
-  unreachable(wire: Wire, routed: Routed): void;
+  unreachable(request: RoutedRequest, routed: Routed): void;
   /**
    * The app has refused a request, so this Machine takes no new ones now: one without an id is
    * decided again, and goes to another Machine if it may. Says whether it does.
    */
-  sendElsewhere(wire: Wire, routed: Routed): boolean;
+  sendElsewhere(request: RoutedRequest, routed: Routed): boolean;
 }
 
 export function createHandler(parts: HandlerParts): Handler {
@@ -47,43 +53,61 @@ export function createHandler(parts: HandlerParts): Handler {
   const route = createRoute(parts);
   const replies = createReplies(parts);
 
-  function handle(wire: Wire): void {
-    const { replayFailed } = wire.fields;
-    if (replayFailed !== undefined && wire.from === 'edge') {
+  function handle(request: RoutedRequest): void {
+    const { replayFailed } = request.fields;
+    if (replayFailed !== undefined && request.from === 'edge') {
       onReplayFailed(parseReplayFailure(replayFailed).reason ?? 'other');
     }
-    const routed = route(wire);
-    if (routed instanceof Promise) void routed.then((settled) => act(wire, settled));
-    else act(wire, routed);
+    const routed = route(request);
+    if (!(routed instanceof Promise)) act(request, routed);
+    else {
+      routed
+        .then((settled) => act(request, settled))
+        .catch((error: unknown) => request.onFault(error));
+    }
   }
 
-  function act(wire: Wire, routed: Routed): void {
+  function act(request: RoutedRequest, routed: Routed): void {
     onDecided(routed.decision);
     const reply = replies.to(routed);
     switch (reply.kind) {
       case 'upstream':
-        wire.toUpstream(routed);
+        request.toUpstream(routed);
         break;
       case 'peer':
-        wire.toPeer(reply.peer, routed);
+        request.toPeer(reply.peer, routed);
         break;
       case 'answer':
-        wire.reply(reply.answer, routed);
+        request.respond(reply.answer, routed);
         break;
     }
   }
 
-  function sendElsewhere(wire: Wire, { extraction }: Routed): boolean {
-    const again = extraction.kind === 'none' ? route(wire) : undefined;
+  function refuse(request: RoutedRequest, why: Malformed): void {
+    const routed = unrouted({ kind: 'refuse', status: 400, why: 'malformed-request' });
+    onDecided(routed.decision);
+    request.refuseMalformed(why, routed);
+  }
+
+  function refuseEarly(request: RoutedRequest, why: EarlyRefusal): void {
+    const status = why === 'loop-detected' ? 508 : 503;
+    const routed = unrouted({ kind: 'refuse', status, why });
+    onDecided(routed.decision);
+    request.respond(ofDecision(status, why, routed.extraction), routed);
+  }
+
+  function sendElsewhere(request: RoutedRequest, { extraction }: Routed): boolean {
+    const again = extraction.kind === 'none' ? route(request) : undefined;
     if (!again || again instanceof Promise || again.decision.kind !== 'elsewhere') return false;
-    act(wire, again);
+    act(request, again);
     return true;
   }
 
   return {
     handle,
-    refuse: (wire, why) => act(wire, unrouted({ kind: 'refuse', status: 400, why })),
-    unreachable: (wire, routed) => wire.reply(unreachable(routed), routed),
+    refuse,
+    refuseEarly,
+    unreachable: (request, routed) => request.respond(unreachable(routed), routed),
     sendElsewhere,
   };
 }

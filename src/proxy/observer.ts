@@ -1,42 +1,65 @@
-/** What an exchange tells logs and metrics. */
+/** What a request tells logs and metrics. */
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
 import type { RequestLine } from '../request-line.ts';
-import type { ExchangeObserver, FinishedExchange } from './exchange-parts.ts';
-import { codeOf } from './failure.ts';
+import type { UpstreamError } from '../http/upstream-error.ts';
+import type { Routed } from './route.ts';
+
+/** Told what happened, for logs and metrics. */
+export interface RequestObserver {
+  onStreamOpened(kind: StreamKind): void;
+  onStreamClosed(kind: StreamKind): void;
+  onFinished(request: FinishedRequest): void;
+  onUpstreamFailure(error: UpstreamError, request: FinishedRequest): void;
+}
+
+export type StreamKind = 'http' | 'websocket';
+
+export interface FinishedRequest {
+  readonly requestId: string;
+  readonly method: string;
+  /** With its query: the log takes what it may show. */
+  readonly target: string;
+  readonly routed: Routed | undefined;
+  /** 499: the client left first. */
+  readonly statusCode: number;
+  readonly totalMs: number;
+  /** What the sidecar added, in ms. */
+  readonly sidecarMs: number;
+  /** From sending the request upstream to the response's head, in ms. */
+  readonly upstreamMs: number | undefined;
+}
 
 export interface ObserverParts {
   readonly logger: Logger;
   readonly logRequest: (line: RequestLine) => void;
   readonly metrics: Metrics;
-  /** Makes the id of a request that the edge has given none. */
-  readonly createRequestId: () => string;
 }
 
-export function createObserver(parts: ObserverParts): ExchangeObserver {
-  const { logger, logRequest, metrics, createRequestId } = parts;
+export function createObserver(parts: ObserverParts): RequestObserver {
+  const { logger, logRequest, metrics } = parts;
 
-  function onFinished(exchange: FinishedExchange): void {
-    metrics.requestAnswered(exchange);
-    const { routed } = exchange;
-    // A client that left while its owner was being looked for was never routed.
+  function onFinished(request: FinishedRequest): void {
+    metrics.requestAnswered(request);
+    const { routed } = request;
+    // A client that disconnected during the owner lookup was never routed.
     if (!routed) return;
     logRequest({
-      requestId: exchange.requestId ?? createRequestId(),
-      method: exchange.method,
-      target: exchange.target,
+      requestId: request.requestId,
+      method: request.method,
+      target: request.target,
       session: routed.key,
       decision: routed.decision.kind,
       why: routed.decision.why,
       owner: routed.owner,
-      status: exchange.statusCode,
-      durationMs: exchange.totalMs,
+      status: request.statusCode,
+      durationMs: request.totalMs,
     });
   }
 
-  function onUpstreamFailure(error: Error, { requestId, routed }: FinishedExchange): void {
+  function onUpstreamFailure(error: UpstreamError, { requestId, routed }: FinishedRequest): void {
     logger.warn(
-      { requestId, to: routed?.decision.kind, code: codeOf(error), reason: error.message },
+      { requestId, to: routed?.decision.kind, code: error.code, reason: error.message },
       'upstream failed',
     );
   }

@@ -57,7 +57,7 @@ export function createReplies({ directory, replayTimeoutMs }: RepliesParts): Rep
         return peer ? { kind: 'peer', peer } : answerWith(unreachable(routed));
       }
       case 'refuse':
-        return answerWith(refusal(decision.status, decision.why, routed.extraction));
+        return answerWith(ofDecision(decision.status, decision.why, routed.extraction));
     }
   }
 
@@ -80,7 +80,7 @@ function answerWith(answer: Refusal): Reply {
 
 /** A forward found nobody: 503, the binding untouched, as silence proves nothing (invariant 11). */
 export function unreachable({ decision, extraction }: Routed): Refusal {
-  return refusal(503, decision.why, extraction);
+  return ofDecision(503, decision.why, extraction);
 }
 
 function replay(instruction: ReplayInstruction): Refusal {
@@ -95,6 +95,7 @@ function invalidating({ headers, ...answer }: Refusal): Refusal {
   return { ...answer, headers: [...headers, 'fly-replay-cache', 'invalidate'] };
 }
 
-function refusal(status: RefusalStatus, why: Why, extraction: Extraction): Refusal {
+/** The response that refuses a request, in the form of its session's protocol. */
+export function ofDecision(status: RefusalStatus, why: Why, extraction: Extraction): Refusal {
   return refusalFor(status, why, extraction.kind === 'found' ? extraction.protocol : undefined);
 }

@@ -1,63 +1,109 @@
-/** A request's body on its way to an upstream: nothing, the bytes that are here already, or a stream. */
-import type { IncomingMessage } from 'node:http';
-import { Readable } from 'node:stream';
-import type { HeadFields } from './headers.ts';
+/** Collects the body of a request that the sidecar reads itself: short ones only (invariant 8). */
+import type { Cancel, Clock } from '../clock.ts';
+import { BodyReader, BROKEN_BODY, type BodySink } from '../http/body-reader.ts';
+import type { ExchangeListener, ServerExchange } from '../http/server-exchange.ts';
 
-/** Bodies up to this length are sent in one piece if they came with their head, in bytes. */
-const MAX_WHOLE_BODY_BYTES = 65_536;
-
-export type RequestBody = Buffer | Readable | null;
-
-/** Whether a body follows the head (RFC 9112 §6.3). */
-export function hasBody(fields: HeadFields): boolean {
-  if (fields.transferEncoding !== undefined) return true;
-  return fields.contentLength !== undefined && fields.contentLength !== '0';
+export interface CollectOptions {
+  readonly maxBytes: number;
+  /** How long it may take, in ms. */
+  readonly timeoutMs: number;
+  readonly clock: Clock;
 }
 
+/** `too-long`: over `maxBytes`; `late`: over `timeoutMs`; `broken`: not framed as its head says. */
+export type Collected = Buffer | 'too-long' | 'late' | 'broken';
+
+const NO_TRAILERS = { maxBytes: 8_192, maxFields: 64, forbidden: new Set<string>() };
+
 /**
- * The body, to be called once the packet that brought the head has been parsed. What is here
- * already is taken as it is: nothing is waited for, nothing is copied.
+ * Calls `onBody` once, or `onGone` if the client goes before. The exchange is listened to here until
+ * then; its listener is the caller's to set again.
  */
-export function takeBody(req: IncomingMessage, fields: HeadFields): RequestBody {
-  const length = Number(fields.contentLength ?? Infinity);
-  if (length <= MAX_WHOLE_BODY_BYTES && req.readableLength === length) {
-    return (req.read() as Buffer | null) ?? null;
-  }
-  return new BodyStream(req);
+export function collectBody(
+  exchange: ServerExchange,
+  options: CollectOptions,
+  onBody: (body: Collected) => void,
+  onGone: () => void,
+): void {
+  new BodyCollector(exchange, options, onBody, onGone).start();
 }
 
-/**
- * Pulls from the request as fast as the upstream takes it. Unlike the request itself it may be
- * destroyed without its connection: an upstream that answers early ends the upload, not the client.
- */
-class BodyStream extends Readable {
-  readonly #req: IncomingMessage;
-  readonly #onData = (chunk: Buffer): void => {
-    if (!this.push(chunk)) this.#req.pause();
-  };
-  readonly #onEnd = (): void => {
-    this.push(null);
-  };
-  readonly #onClose = (): void => {
-    if (!this.#req.complete) this.destroy(new Error('the client left before its body was read'));
-  };
+class BodyCollector implements ExchangeListener, BodySink {
+  readonly #exchange: ServerExchange;
+  readonly #options: CollectOptions;
+  readonly #onBody: (body: Collected) => void;
+  readonly #onGone: () => void;
+  readonly #reader = new BodyReader(NO_TRAILERS);
+  readonly #chunks: Buffer[] = [];
+  #bytes = 0;
+  #isOver = false;
+  #cancelTimer: Cancel | undefined;
 
-  constructor(req: IncomingMessage) {
-    super();
-    this.#req = req;
-    req.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onClose);
-    req.pause();
-    // Whoever sends it has listeners of its own. Where nobody does any more, or yet, a client that
-    // leaves is no reason to end the process.
-    this.on('error', () => undefined);
+  constructor(
+    exchange: ServerExchange,
+    options: CollectOptions,
+    onBody: (body: Collected) => void,
+    onGone: () => void,
+  ) {
+    this.#exchange = exchange;
+    this.#options = options;
+    this.#onBody = onBody;
+    this.#onGone = onGone;
   }
 
-  override _read(): void {
-    this.#req.resume();
+  start(): void {
+    const exchange = this.#exchange;
+    const { isChunked, contentLength } = exchange.head;
+    this.#reader.begin(isChunked ? 'chunked' : 'length', contentLength ?? 0);
+    this.#reader.decodes = true;
+    const early = exchange.takeEarly();
+    if (early) this.onRequestBody(early);
+    if (this.#isOver) return;
+    if (exchange.isBodyComplete) {
+      this.onRequestEnd();
+      return;
+    }
+    const { clock, timeoutMs } = this.#options;
+    this.#cancelTimer = clock.after(timeoutMs, () => this.#finish('late'));
+    exchange.listen(this);
+    exchange.readBody();
   }
 
-  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    this.#req.off('data', this.#onData).off('end', this.#onEnd).off('close', this.#onClose);
-    callback(error);
+  onRequestBody(bytes: Buffer): void {
+    if (this.#isOver) return;
+    const end = this.#reader.read(bytes, 0, bytes.length, this);
+    if (end === BROKEN_BODY) this.#finish('broken');
+    else if (this.#bytes > this.#options.maxBytes) this.#finish('too-long');
+  }
+
+  onBodyBytes(bytes: Buffer, start: number, end: number): void {
+    this.#bytes += end - start;
+    if (this.#bytes <= this.#options.maxBytes) this.#chunks.push(bytes.subarray(start, end));
+  }
+
+  onRequestEnd(): void {
+    this.#finish(Buffer.concat(this.#chunks));
+  }
+
+  onRequestBroken(): void {
+    this.#finish('broken');
+  }
+
+  onClientWritable(): void {
+    // Nothing is being written yet.
+  }
+
+  onClientGone(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#cancelTimer?.();
+    this.#onGone();
+  }
+
+  #finish(body: Collected): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#cancelTimer?.();
+    this.#onBody(body);
   }
 }

@@ -13,7 +13,7 @@ import { parseMachineId, type Binding, type MachineId } from '../affinity/sessio
 import type { SessionId, SessionKey } from '../affinity/session.ts';
 import type { Directory } from '../fleet/directory.ts';
 import { parseReplayCacheStatus, parseReplayFailure } from '../fly.ts';
-import type { HeadFields } from './headers.ts';
+import type { EdgeFields } from './edge-fields.ts';
 import type { OwnerFinder, Ownership } from './owner.ts';
 import type { PresenceOf } from './presence.ts';
 
@@ -22,7 +22,9 @@ export interface Arrived {
   readonly from: 'edge' | 'peer';
   /** As the client sent it, hints included. */
   readonly head: RequestHead;
-  readonly fields: HeadFields;
+  readonly fields: EdgeFields;
+  /** Of the body, in bytes; undefined if it is not known beforehand. */
+  readonly bodyLength: number | undefined;
 }
 
 /** Where a request goes and why, and what its answer may teach. */
@@ -101,7 +103,7 @@ export function createRoute(parts: RouteParts): Route {
     return directory.lookAgain().then(() => ofCookie(machine, presenceOf(machine)));
   }
 
-  function factsOf({ from, fields }: Arrived, extraction: Extraction): RoutingFacts {
+  function factsOf({ from, fields, bodyLength }: Arrived, extraction: Extraction): RoutingFacts {
     const isFound = extraction.kind === 'found';
     return {
       from,
@@ -113,14 +115,13 @@ export function createRoute(parts: RouteParts): Route {
       isFromReplayCache:
         fields.replayCacheStatus !== undefined &&
         parseReplayCacheStatus(fields.replayCacheStatus) === 'hit',
-      isReplayable: isReplayable(fields),
+      isReplayable: isReplayable(bodyLength),
     };
   }
 
   /** Fly Proxy replays bodies up to 1 MB, and must know their length beforehand. */
-  function isReplayable({ transferEncoding, contentLength }: HeadFields): boolean {
-    if (transferEncoding !== undefined) return false;
-    return contentLength === undefined || Number(contentLength) <= parts.replayMaxBodyBytes;
+  function isReplayable(bodyLength: number | undefined): boolean {
+    return bodyLength !== undefined && bodyLength <= parts.replayMaxBodyBytes;
   }
 
   function settle(
@@ -168,7 +169,7 @@ const UNROUTED = {
 } as const satisfies Omit<Routed, 'decision'>;
 
 /** What came back names the Machine of the last hop; a preference may be older than that. */
-function undeliveredTo({ replayFailed, preferredUnavailable }: HeadFields): MachineId | undefined {
+function undeliveredTo({ replayFailed, preferredUnavailable }: EdgeFields): MachineId | undefined {
   if (replayFailed !== undefined) return parseReplayFailure(replayFailed).instance;
   return preferredUnavailable === undefined ? undefined : parseMachineId(preferredUnavailable);
 }

@@ -1,17 +1,17 @@
 /** A stream or socket that is open: counted, and a session of this Machine is kept alive by it. */
 import type { SessionKey } from '../affinity/session.ts';
 import type { Bindings } from './bindings.ts';
-import type { ExchangeObserver, StreamKind } from './exchange-parts.ts';
+import type { RequestObserver, StreamKind } from './observer.ts';
 
 /** Opened once, closed once; whatever comes after the closing is as good as nothing. */
 export class SessionStream {
   readonly #bindings: Bindings;
-  readonly #observer: ExchangeObserver;
+  readonly #observer: RequestObserver;
   #kind: StreamKind | undefined;
   #isClosed = false;
   #releases: (() => void)[] | undefined;
 
-  constructor(bindings: Bindings, observer: ExchangeObserver) {
+  constructor(bindings: Bindings, observer: RequestObserver) {
     this.#bindings = bindings;
     this.#observer = observer;
   }

@@ -5,6 +5,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { parseAnswer, type Claim } from '../../src/fleet/messages.ts';
 import { createPeerService, type PeerServiceOptions } from '../../src/fleet/peer-service.ts';
 import { StoreError, type SessionStore } from '../../src/store/store.ts';
+import { servePeers } from '../support/peer-service.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf } from '../support/ids.ts';
 import {
@@ -134,7 +135,7 @@ describe('the peer service', () => {
       isReady: () => true,
     });
     const server = await listen(t, (request, response) => {
-      if (!service(request, response)) response.writeHead(418).end();
+      if (!servePeers(service, request, response)) response.writeHead(418).end();
     });
     for (const path of ['/', '/v1/forward', '/v1/ask/', '/v1/ask?x', '/v2/ask', '/V1/ASK']) {
       assert.equal((await send(server, path, ask(SELF))).status, 418, path);

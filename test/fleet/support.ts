@@ -13,6 +13,7 @@ import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
+import { servePeers } from '../support/peer-service.ts';
 
 export const [SELF, B, C] = [machineId('aa'), machineId('bb'), machineId('cc')];
 export const TTL_MS = 600_000;
@@ -80,7 +81,7 @@ export async function startPeer(
   });
   const server = await listen(t, (request, response) => {
     peer.requests.push(request.url ?? '');
-    void Promise.resolve(peer.gate).then(() => service(request, response));
+    void Promise.resolve(peer.gate).then(() => servePeers(service, request, response));
   });
   const peer: TestPeer = {
     ...server,

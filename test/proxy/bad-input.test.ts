@@ -101,8 +101,7 @@ describe('is answered 400, and nothing of it reaches the app:', () => {
       `POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n`,
     ],
     ['another host in the target', `GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n`],
-    ['a target that is no path', `OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n`],
-    ['HTTP/2 in plain', `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`],
+    ['a target that is no path', `GET * HTTP/1.1\r\nHost: a\r\n\r\n`],
     ['no HTTP at all', `\x16\x03\x01\x02\x00\x01\x00\r\n\r\n`],
     [
       'two session ids',
@@ -125,6 +124,12 @@ describe('is answered 400, and nothing of it reaches the app:', () => {
       assert.deepEqual(name.startsWith('a chunk size') ? [] : targets, []);
     });
   }
+
+  test('HTTP/2 in plain is answered 505', async (t) => {
+    const { statuses, targets } = await sendRaw(t, `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`);
+    assert.deepEqual(statuses, ['505']);
+    assert.deepEqual(targets, []);
+  });
 
   test('headers beyond 32 KB are 431', async (t) => {
     const raw = `GET / HTTP/1.1\r\nHost: a\r\nX-A: ${'b'.repeat(40_000)}\r\n\r\n`;

@@ -18,6 +18,7 @@ interface Setting {
   readonly why: () => string | undefined;
   /** The sidecar has heard of the end of a stream: its end would wait for it. */
   readonly closed: Promise<void>;
+  readonly isClosed: () => boolean;
 }
 
 /** The app opens a stream at `/stream`, a socket at `/socket`, and mints `abc` at `/mint`, on a stream too. */
@@ -33,25 +34,45 @@ async function open(t: TestContext, env: Environment = {}): Promise<Setting> {
   const clock = createTestClock();
   let why: string | undefined;
   const closed = Promise.withResolvers<undefined>();
+  let isClosed = false;
   const metrics = {
     ...nullMetrics,
-    streamClosed: () => closed.resolve(undefined),
+    streamClosed: () => {
+      isClosed = true;
+      closed.resolve(undefined);
+    },
     requestDecided: (_kind: string, given: string) => void (why = given),
   };
   const settings = { SESSION_STORE_TTL_MS: String(TTL_MS), SESSION_ID_HINTS: 'false', ...env };
   const { ports } = await startTestSidecar(t, await serve(t, app), settings, { clock, metrics });
-  return { port: ports.public, clock, why: () => why, closed: closed.promise };
+  return {
+    port: ports.public,
+    clock,
+    why: () => why,
+    closed: closed.promise,
+    isClosed: () => isClosed,
+  };
 }
 
-/** Opens a stream and reads its begin; what it returns ends it. */
-async function openStream({ port }: Setting, path: string, id?: string): Promise<() => void> {
+/**
+ * Opens a stream and reads its begin. What it returns ends it: the client may have ended its side only,
+ * so the sidecar waits some seconds.
+ */
+async function openStream(
+  { port, clock, isClosed }: Setting,
+  path: string,
+  id?: string,
+): Promise<() => Promise<void>> {
   const abort = new AbortController();
   const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
     headers: id === undefined ? {} : { 'x-session-id': id },
     signal: abort.signal,
   });
   await answer.body?.getReader().read();
-  return () => abort.abort();
+  return async () => {
+    abort.abort();
+    while (!isClosed()) await clock.advance(500);
+  };
 }
 
 async function whyOfCall({ port, why }: Setting, id: string): Promise<string | undefined> {
@@ -65,7 +86,7 @@ describe('a stream whose session was not bound before', () => {
     const end = await openStream(setting, '/stream', 'mine');
     await setting.clock.advance(3 * TTL_MS);
     const why = await whyOfCall(setting, 'mine');
-    end();
+    await end();
     await setting.closed;
     assert.equal(why, 'owner');
   });
@@ -75,7 +96,7 @@ describe('a stream whose session was not bound before', () => {
     const end = await openStream(setting, '/mint');
     await setting.clock.advance(3 * TTL_MS);
     const why = await whyOfCall(setting, 'abc');
-    end();
+    await end();
     await setting.closed;
     assert.equal(why, 'owner');
   });
@@ -97,7 +118,7 @@ describe('a stream whose session was not bound before', () => {
     const end = await openStream(setting, '/refused', 'mine');
     await setting.clock.advance(3 * TTL_MS);
     const why = await whyOfCall(setting, 'mine');
-    end();
+    await end();
     await setting.closed;
     assert.equal(why, 'unknown-session');
   });

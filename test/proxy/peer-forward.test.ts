@@ -241,6 +241,7 @@ describe('a forward that its owner does not take is a 503 with Retry-After', () 
     await openSession(m1);
     await untilRows(m2, 1);
     await m1.sidecar.stop();
+    fleet.lines.get('m1')?.refuse();
     await isGivenUpFor(await upload(m2, SESSION));
     assert.equal(await m2.rowCount(), 1);
     assert.match(await replayOf(m2, SESSION), /^instance=m1;/);

@@ -10,6 +10,7 @@ import { createSilences } from '../../src/fleet/silences.ts';
 import { createBindings, type Bindings } from '../../src/proxy/bindings.ts';
 import type { Lookup, SessionStore } from '../../src/store/store.ts';
 import { KEY, listen, startDirectory, TTL_MS, until } from '../fleet/support.ts';
+import { servePeers } from '../support/peer-service.ts';
 import { createTestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 import { skipUnlessFound } from '../support/needed.ts';
@@ -46,7 +47,7 @@ async function startTakers(
     const directory = await startDirectory(t, createTestClock(), machine, entries);
     const isReady = (): boolean => true;
     const service = createPeerService({ self: machine, store, directory, clock, isReady });
-    const { port } = await listen(t, (request, response) => void service(request, response));
+    const { port } = await listen(t, (request, response) => servePeers(service, request, response));
     stores.set(machine, store);
     listening.push({ machine, port });
   }

@@ -16,6 +16,8 @@ import { startTestSidecar } from './sidecar.ts';
 export interface Line {
   readonly port: number;
   leadTo(port: number | undefined): void;
+  /** Nobody listens there any more: connections are refused. */
+  refuse(): void;
 }
 
 export async function openLine(t: TestContext): Promise<Line> {
@@ -47,6 +49,10 @@ export async function openLine(t: TestContext): Promise<Line> {
       leadsTo = port;
       for (const socket of sockets) socket.destroy();
       sockets.clear();
+    },
+    refuse: () => {
+      server.close();
+      for (const socket of sockets) socket.destroy();
     },
   };
 }

@@ -10,7 +10,7 @@ import {
   parseReplay,
   type ReplayInstruction,
 } from '../../../src/fly.ts';
-import { headerValue } from '../../../src/proxy/headers.ts';
+import { headerValue } from '../../../src/proxy/edge-fields.ts';
 import type { ModelMachine } from './machine.ts';
 import { type Answer, type Way } from './way.ts';
 

@@ -185,6 +185,7 @@ export async function createModelMachine(
       // Whom it asks is not what the request's own way has heard.
       owners: { ...ownerParts, peers: createModelPeers({ script, store, reach }) },
       clock,
+      protectedNames: new Set(),
     }),
     answers: createAnswers(createLearner(PROTOCOLS, { hints, self, clock }), bindings),
     bindings,

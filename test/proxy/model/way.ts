@@ -1,10 +1,11 @@
 /** The way of one request through sidecars and apps, and what is to be known of it afterwards. */
+import assert from 'node:assert/strict';
 import type { Decision } from '../../../src/affinity/decide.ts';
 import type { RequestHead } from '../../../src/affinity/extract.ts';
 import type { Minter } from '../../../src/affinity/protocols.ts';
 import type { MachineId, SessionKey } from '../../../src/affinity/session.ts';
-import type { Routed, Wire } from '../../../src/proxy/handler.ts';
-import { readFields } from '../../../src/proxy/headers.ts';
+import { headerValue, readEdgeFields } from '../../../src/proxy/edge-fields.ts';
+import type { Routed, RoutedRequest } from '../../../src/proxy/handler.ts';
 import type { ModelMachine, Surroundings } from './machine.ts';
 
 /** A request's arrival at one sidecar. */
@@ -56,26 +57,31 @@ export class Way {
         visit.answerCount += 1;
         resolve(answer);
       };
-      machine.handler.handle(this.#wireOf(machine, visit, settle));
+      machine.handler.handle(this.#requestOf(machine, visit, settle));
     });
   }
 
-  #wireOf(machine: ModelMachine, visit: Visit, settle: (answer: Answer) => void): Wire {
+  #requestOf(machine: ModelMachine, visit: Visit, settle: (answer: Answer) => void): RoutedRequest {
     const { from, head } = visit;
-    const wire: Wire = {
+    const length = headerValue(head.rawHeaders, 'content-length');
+    const isChunked = headerValue(head.rawHeaders, 'transfer-encoding') !== undefined;
+    const request: RoutedRequest = {
       from,
       head,
-      fields: readFields(head.rawHeaders),
-      reply: ({ status, headers: rawHeaders }, { decision }) =>
+      fields: readEdgeFields(head.rawHeaders),
+      bodyLength: isChunked ? undefined : Number(length ?? 0),
+      respond: ({ status, headers: rawHeaders }, { decision }) =>
         settle({ by: 'sidecar', machine: visit.machine, status, rawHeaders, decision }),
       toUpstream: (routed) => void this.#serve(machine, head, routed).then(settle),
       toPeer: ({ machine: to }, routed) =>
         void this.#forward(machine, to, head, routed).then((answer) => {
           if (answer) settle(answer);
-          else machine.handler.unreachable(wire, routed);
+          else machine.handler.unreachable(request, routed);
         }),
+      refuseMalformed: ({ status }) => assert.fail(`refused with ${status}`),
+      onFault: (error) => assert.fail(String(error)),
     };
-    return wire;
+    return request;
   }
 
   /** What an exchange does with the answer of its app. */

@@ -1,0 +1,222 @@
+/**
+ * Field lines, found in one pass over the bytes: where each name and value is, and which of those
+ * fields it is that the engine acts on. Used for requests, responses and trailers alike.
+ */
+import { COLON, CR, isText, LF, SPACE, TAB, TOKEN, VALUE } from './characters.ts';
+
+/** The fields that the engine acts on. */
+export const FIELD = {
+  other: 0,
+  te: 1,
+  host: 2,
+  expect: 3,
+  upgrade: 4,
+  trailer: 5,
+  connection: 6,
+  keepAlive: 7,
+  contentLength: 8,
+  forwardedFor: 9,
+  proxyConnection: 10,
+  transferEncoding: 11,
+  forwardedProto: 12,
+  via: 13,
+} as const;
+export type FieldCode = (typeof FIELD)[keyof typeof FIELD];
+
+const NAMES: readonly (readonly [name: string, code: FieldCode])[] = [
+  ['te', FIELD.te],
+  ['via', FIELD.via],
+  ['host', FIELD.host],
+  ['expect', FIELD.expect],
+  ['upgrade', FIELD.upgrade],
+  ['trailer', FIELD.trailer],
+  ['connection', FIELD.connection],
+  ['keep-alive', FIELD.keepAlive],
+  ['content-length', FIELD.contentLength],
+  ['x-forwarded-for', FIELD.forwardedFor],
+  ['proxy-connection', FIELD.proxyConnection],
+  ['transfer-encoding', FIELD.transferEncoding],
+  ['x-forwarded-proto', FIELD.forwardedProto],
+];
+
+interface KnownName {
+  readonly bytes: Uint8Array;
+  readonly code: FieldCode;
+}
+
+/** By the length of the name; most names have no entry. */
+const BY_LENGTH: readonly (readonly KnownName[] | undefined)[] = NAMES.reduce<KnownName[][]>(
+  (table, [name, code]) => {
+    (table[name.length] ??= []).push({ bytes: Buffer.from(name), code });
+    return table;
+  },
+  new Array<KnownName[]>(32),
+);
+
+/** What {@link FieldScan.scan} returns besides the position behind the empty line. */
+export const INCOMPLETE = 0;
+export const MALFORMED = -1;
+export const TOO_MANY_FIELDS = -2;
+
+/** Numbers of one field in `spans`. */
+const SPAN = 4;
+
+export interface ScanRules {
+  readonly maxFields: number;
+  /** As responses are read: a blank before the colon is accepted and later removed (RFC 9112 §5.1). */
+  readonly allowsBlankBeforeColon: boolean;
+}
+
+export class FieldScan {
+  /** Of each field: where its name and its value begin and end, the value without blanks around it. */
+  spans = new Int32Array(SPAN * 32);
+  codes = new Uint8Array(32);
+  count = 0;
+  /** Some line has a blank before its colon. */
+  hasBlankBeforeColon = false;
+
+  nameStart(index: number): number {
+    return this.spans[index * SPAN] ?? 0;
+  }
+
+  nameEnd(index: number): number {
+    return this.spans[index * SPAN + 1] ?? 0;
+  }
+
+  valueStart(index: number): number {
+    return this.spans[index * SPAN + 2] ?? 0;
+  }
+
+  valueEnd(index: number): number {
+    return this.spans[index * SPAN + 3] ?? 0;
+  }
+
+  /** The position behind the empty line that ends the fields from `from` on; or one of the codes above. */
+  scan(bytes: Uint8Array, from: number, end: number, rules: ScanRules): number {
+    this.count = 0;
+    this.hasBlankBeforeColon = false;
+    let at = from;
+    for (;;) {
+      if (at >= end) return INCOMPLETE;
+      if (bytes[at] === CR) {
+        if (at + 1 >= end) return INCOMPLETE;
+        return bytes[at + 1] === LF ? at + 2 : MALFORMED;
+      }
+      const next = this.#scanLine(bytes, at, end, rules.allowsBlankBeforeColon);
+      if (next <= 0) return next;
+      if (this.count > rules.maxFields) return TOO_MANY_FIELDS;
+      at = next;
+    }
+  }
+
+  #scanLine(bytes: Uint8Array, from: number, end: number, allowsBlank: boolean): number {
+    let at = from;
+    while (at < end && TOKEN[bytes[at] ?? 0] === 1) at += 1;
+    const nameEnd = at;
+    if (allowsBlank && isBlank(bytes[at]) && nameEnd > from) {
+      while (at < end && isBlank(bytes[at])) at += 1;
+      this.hasBlankBeforeColon = true;
+    }
+    if (at >= end) return INCOMPLETE;
+    if (bytes[at] !== COLON || nameEnd === from) return MALFORMED;
+    at += 1;
+    while (at < end && isBlank(bytes[at])) at += 1;
+    const valueStart = at;
+    while (at < end && VALUE[bytes[at] ?? 0] === 1) at += 1;
+    if (at >= end) return INCOMPLETE;
+    if (bytes[at] !== CR) return MALFORMED;
+    if (at + 1 >= end) return INCOMPLETE;
+    if (bytes[at + 1] !== LF) return MALFORMED;
+    let valueEnd = at;
+    while (valueEnd > valueStart && isBlank(bytes[valueEnd - 1])) valueEnd -= 1;
+    this.#add(bytes, from, nameEnd, valueStart, valueEnd);
+    return at + 2;
+  }
+
+  #add(
+    bytes: Uint8Array,
+    nameStart: number,
+    nameEnd: number,
+    valueStart: number,
+    valueEnd: number,
+  ): void {
+    const index = this.count;
+    if (index === this.codes.length) this.#grow();
+    const { spans } = this;
+    const first = index * SPAN;
+    spans[first] = nameStart;
+    spans[first + 1] = nameEnd;
+    spans[first + 2] = valueStart;
+    spans[first + 3] = valueEnd;
+    this.codes[index] = codeOf(bytes, nameStart, nameEnd);
+    this.count = index + 1;
+  }
+
+  #grow(): void {
+    const spans = new Int32Array(this.spans.length * 2);
+    spans.set(this.spans);
+    this.spans = spans;
+    const codes = new Uint8Array(this.codes.length * 2);
+    codes.set(this.codes);
+    this.codes = codes;
+  }
+}
+
+function codeOf(bytes: Uint8Array, start: number, end: number): FieldCode {
+  const known = BY_LENGTH[end - start];
+  if (known === undefined) return FIELD.other;
+  for (const { bytes: name, code } of known) if (isText(bytes, start, name)) return code;
+  return FIELD.other;
+}
+
+function isBlank(byte: number | undefined): boolean {
+  return byte === SPACE || byte === TAB;
+}
+
+/** Digits only, at most 15 of them: every such number is exact (RFC 9112 §6.3). -1: none such. */
+export function parseContentLength(bytes: Uint8Array, start: number, end: number): number {
+  if (end === start || end - start > MAX_LENGTH_DIGITS) return -1;
+  let length = 0;
+  for (let at = start; at < end; at += 1) {
+    const digit = (bytes[at] ?? 0) - ZERO;
+    if (digit < 0 || digit > 9) return -1;
+    length = length * 10 + digit;
+  }
+  return length;
+}
+
+const MAX_LENGTH_DIGITS = 15;
+const ZERO = 0x30;
+
+/** What the lines of `Connection` say, as one list (RFC 9110 §7.6.1). */
+export interface ConnectionOptions {
+  readonly close: boolean;
+  readonly keepAlive: boolean;
+  readonly upgrade: boolean;
+  /** Names of other fields, in lower case. */
+  readonly names: readonly string[];
+}
+
+const CLOSE: ConnectionOptions = { close: true, keepAlive: false, upgrade: false, names: [] };
+const KEEP_ALIVE: ConnectionOptions = { close: false, keepAlive: true, upgrade: false, names: [] };
+export const NO_CONNECTION_OPTIONS: ConnectionOptions = {
+  ...{ close: false, keepAlive: false, upgrade: false },
+  names: [],
+};
+const TOKEN_TEXT = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+/** What is no token is no option, and names nothing. */
+export function parseConnection(value: string): ConnectionOptions {
+  // What nearly every message says.
+  if (value === 'keep-alive' || value === 'Keep-Alive') return KEEP_ALIVE;
+  if (value === 'close') return CLOSE;
+  const tokens = value.split(',').map((token) => token.trim().toLowerCase());
+  const named = tokens.filter((token) => TOKEN_TEXT.test(token));
+  const known = new Set(['close', 'keep-alive', 'upgrade']);
+  return {
+    close: named.includes('close'),
+    keepAlive: named.includes('keep-alive'),
+    upgrade: named.includes('upgrade'),
+    names: named.filter((token) => !known.has(token)),
+  };
+}

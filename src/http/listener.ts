@@ -1,0 +1,108 @@
+/**
+ * A listener of the engine: accepts connections up to a limit, hands their requests to a handler, and
+ * closes in order.
+ */
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Clock } from '../clock.ts';
+import type { BufferBudget } from './buffer-budget.ts';
+import type { Limits } from './limits.ts';
+import { RequestParser } from './request-head.ts';
+import { ServerConnection, type RequestHandler, type ServerParts } from './server-connection.ts';
+import type { Sweep } from './sweep.ts';
+import type { TrailerOptions } from './trailers.ts';
+
+export interface HttpListenerOptions {
+  readonly handler: RequestHandler;
+  readonly limits: Limits;
+  /** Names, in lower case, that `Connection` may not name. */
+  readonly protectedNames: ReadonlySet<string>;
+  readonly trailers: TrailerOptions;
+  readonly budget: BufferBudget;
+  readonly sweep: Sweep;
+  readonly clock: Clock;
+  /** From then on responses ask for their connections to be closed. */
+  readonly isEnding: () => boolean;
+  readonly onFault: (error: unknown) => void;
+  /** A connection was refused, as there are too many. */
+  readonly onRefusedConnection: () => void;
+}
+
+export interface HttpListener {
+  /** To be listened on; accepting is all that it does. */
+  readonly server: Server;
+  /** Requests and tunnels under way. */
+  busyCount(): number;
+  /** Breaks off what is under way. */
+  destroyAll(): void;
+  /** Takes nothing new, lets what is under way end for `graceMs`, and breaks the rest off. */
+  close(graceMs: number): Promise<void>;
+}
+
+/** Above this, 'drain' follows every write that the kernel does not take whole. In bytes. */
+const HIGH_WATER_MARK = 16_384;
+const CLOSE_CHECK_MS = 20;
+const TCP_KEEP_ALIVE_MS = 60_000;
+const TOO_MANY =
+  'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n';
+
+export function createHttpListener(options: HttpListenerOptions): HttpListener {
+  const { limits, clock, protectedNames } = options;
+  const connections = new Set<ServerConnection>();
+  const allClosed = Promise.withResolvers<undefined>();
+  let isClosing = false;
+  const parts: ServerParts = {
+    ...options,
+    connections,
+    parser: new RequestParser({ ...limits, protectedNames }),
+    isEnding: () => isClosing || options.isEnding(),
+    onClosed: (connection) => {
+      connections.delete(connection);
+      if (isClosing && connections.size === 0) allClosed.resolve(undefined);
+    },
+  };
+  const server = createServer(
+    {
+      allowHalfOpen: true,
+      noDelay: true,
+      // A client that has vanished without a word is found out, however silent a stream is.
+      keepAlive: true,
+      keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
+      highWaterMark: HIGH_WATER_MARK,
+    },
+    (socket) => accept(socket),
+  );
+
+  function accept(socket: Socket): void {
+    if (connections.size < limits.connections) {
+      new ServerConnection(socket, parts);
+      return;
+    }
+    options.onRefusedConnection();
+    socket.on('error', () => undefined);
+    socket.write(TOO_MANY);
+    socket.destroySoon();
+  }
+
+  function busyCount(): number {
+    let count = 0;
+    for (const connection of connections) if (connection.isBusy) count += 1;
+    return count;
+  }
+
+  function destroyAll(): void {
+    for (const connection of connections) connection.socket.destroy();
+  }
+
+  async function close(graceMs: number): Promise<void> {
+    isClosing = true;
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const connection of connections) connection.closeWhenIdle();
+    const deadline = clock.monotonicMs() + graceMs;
+    while (busyCount() > 0 && clock.monotonicMs() < deadline) await clock.sleep(CLOSE_CHECK_MS);
+    if (connections.size === 0) allClosed.resolve(undefined);
+    destroyAll();
+    await Promise.all([closed, allClosed.promise]);
+  }
+
+  return { server, busyCount, destroyAll, close };
+}

@@ -1,0 +1,515 @@
+/**
+ * Hands one request to an upstream and its response to the client, both at the same time, with
+ * backpressure and aborts both ways. It knows no sessions: what goes out, and when, its owner says.
+ *
+ *   SENDING ─head─> HOLDING (the owner commits something) ─committed─> FLOWING ─both complete─> DONE
+ *      │  └─────────────────────────────────────────────────────────────^ │ └─body was inspected
+ *      │                                                                  │    and holds again
+ *      └─ error ─> the owner responds, or sends it again                  └─ error ─> cut: DONE
+ *      └─ 101 ─> TUNNEL
+ */
+import { formatFields, passedFields } from './head-text.ts';
+import type { Malformed } from './request-head.ts';
+import type { ResponseHead } from './response-head.ts';
+import type { ExchangeListener, ServerExchange } from './server-exchange.ts';
+import type { Ownership } from './socket-writer.ts';
+import type { TunnelEnd } from './tunnel.ts';
+import type {
+  OutgoingRequest,
+  ResponseSink,
+  UpstreamCall,
+  UpstreamTunnel,
+} from './upstream-connection.ts';
+import { UpstreamError } from './upstream-error.ts';
+import type { UpstreamPool } from './upstream-pool.ts';
+
+/** How the head of a response goes out. */
+export interface Passage {
+  /** The very array of the head if the fields are passed on as they came. */
+  readonly rawHeaders: readonly string[];
+  /** Looks at the body on its way. */
+  readonly inspector?: Inspector | undefined;
+}
+
+/** Looks at the beginning of a body, and may change it. */
+export interface Inspector {
+  /** Takes the next bytes, cut anywhere. Keeps no reference to them. */
+  push(bytes: Uint8Array): Inspected;
+  /** The body has ended: what was still held goes out. */
+  end(): Inspected;
+}
+
+export interface Inspected {
+  /** What may go out, once `until` has resolved if it is set. */
+  readonly out: Uint8Array | undefined;
+  readonly until: Promise<void> | undefined;
+  /** The rest of the body is of no interest: it passes unseen. */
+  readonly isDone: boolean;
+}
+
+/** Who has the request served; asked what only it can know. */
+export interface RelayOwner {
+  /** An interim head has come: the fields that are passed on, name, value, name, value. */
+  onInterim(head: ResponseHead): readonly string[];
+  /** The final head has come; a promise holds it back. Undefined: the owner responds by itself. */
+  onResponse(head: ResponseHead): Passage | Promise<Passage> | undefined;
+  /** The head goes out. `isStream`: its length is not known. */
+  onFlowing(statusCode: number, isStream: boolean): void;
+  /** As {@link onResponse}, for a switch of protocols. */
+  onSwitching(head: ResponseHead): Passage | Promise<Passage> | undefined;
+  onTunnel(statusCode: number): void;
+  /** No head has come: there is still a response to give. */
+  onFailed(error: UpstreamError): void;
+  /** The head is out, the rest will not come: the client's response was broken off. */
+  onCut(error: UpstreamError): void;
+  /** The body that the client sends is broken, and nothing was responded yet. */
+  onRequestBroken(why: Malformed): void;
+  /** The client has gone. */
+  onClientGone(): void;
+  /** The response is complete, or the tunnel is closed. */
+  onFinished(): void;
+  /** An exception; the connections are being ended. */
+  onFault(error?: unknown): void;
+}
+
+type State = 'sending' | 'holding' | 'flowing' | 'tunnel' | 'done';
+
+/** How the body goes out: as it came, in chunks of ours, or as it is until the connection closes. */
+type BodyForm = 'as-it-came' | 'chunks' | 'plain';
+
+const LAST_CHUNK = '0\r\n\r\n';
+const NOTHING = Buffer.alloc(0);
+
+/** RFC 9110 §9.2.2: sending one of these twice is as good as once. */
+const IDEMPOTENT: ReadonlySet<string> = new Set([
+  ...['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'],
+]);
+
+export function isIdempotent(method: string): boolean {
+  return IDEMPOTENT.has(method);
+}
+
+export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
+  readonly #exchange: ServerExchange;
+  readonly #owner: RelayOwner;
+  readonly #pool: UpstreamPool;
+  readonly #request: OutgoingRequest;
+  #state: State = 'sending';
+  #call: UpstreamCall | undefined;
+  #form: BodyForm = 'as-it-came';
+  #inspector: Inspector | undefined;
+  /** Body bytes that came while the head, or what the inspector found, was held. */
+  #held: Buffer[] | undefined;
+  #hasEndedWhileHeld = false;
+  /** What of the request's body was not taken by the upstream yet. */
+  #unsent: Buffer[] | undefined;
+  #isUpstreamReady = false;
+  #isResponseComplete = false;
+  /** The upstream takes no more of the body: it is read and dropped. */
+  #isBodyUnwanted = false;
+  #mayTryAgain = true;
+  #upstream: UpstreamTunnel | undefined;
+
+  constructor(
+    exchange: ServerExchange,
+    pool: UpstreamPool,
+    request: OutgoingRequest,
+    owner: RelayOwner,
+  ) {
+    this.#exchange = exchange;
+    this.#pool = pool;
+    this.#request = request;
+    this.#owner = owner;
+  }
+
+  /** Begins. The exchange is listened to from now on. */
+  start(): void {
+    this.#exchange.listen(this);
+    this.#send(false);
+  }
+
+  /** Bytes of the request have been written to the upstream. */
+  get wasSent(): boolean {
+    return this.#call?.wasSent ?? false;
+  }
+
+  /** Nobody wants the response any more. The owner hears nothing of it. */
+  abort(): void {
+    this.#state = 'done';
+    this.#held = undefined;
+    this.#unsent = undefined;
+    this.#call?.abort();
+    this.#upstream?.closeTunnel(false);
+  }
+
+  /** Gives the upstream up with an error, as if it had failed. */
+  fail(error: UpstreamError): void {
+    if (this.#state !== 'sending') return;
+    this.#call?.abort();
+    this.onError(error);
+  }
+
+  #send(isFresh: boolean): void {
+    this.#isUpstreamReady = false;
+    const call = this.#pool.send(this.#request, this, isFresh);
+    this.#call = call;
+    if (call.wasSent && call.wasWritable) this.#isUpstreamReady = true;
+    if (!this.#request.isComplete && !this.#exchange.isReadingBody) {
+      this.#exchange.readBody();
+    }
+    this.#updateBodyFlow();
+  }
+
+  // From the client
+
+  onRequestBody(bytes: Buffer): void {
+    if (this.#isBodyUnwanted) return;
+    this.#mayTryAgain = false;
+    if (!this.#isUpstreamReady || this.#unsent !== undefined) {
+      (this.#unsent ??= []).push(bytes);
+      this.#exchange.pauseBody();
+      return;
+    }
+    if (this.#call?.write(bytes) === false) {
+      this.#isUpstreamReady = false;
+      this.#exchange.pauseBody();
+    }
+  }
+
+  onRequestEnd(): void {
+    if (this.#unsent === undefined) this.#endBody();
+  }
+
+  #endBody(): void {
+    this.#call?.endBody();
+    if (this.#isResponseComplete) this.#finish();
+  }
+
+  onRequestBroken(why: Malformed): void {
+    this.abort();
+    this.#owner.onRequestBroken(why);
+  }
+
+  onClientWritable(): void {
+    if (this.#state === 'flowing' && !this.#inspectorHolds) this.#call?.resume();
+  }
+
+  get #inspectorHolds(): boolean {
+    return this.#held !== undefined;
+  }
+
+  onClientGone(): void {
+    const isOver = this.#state === 'done';
+    this.abort();
+    if (!isOver) this.#owner.onClientGone();
+  }
+
+  // From the upstream
+
+  onUpstreamWritable(): void {
+    this.#isUpstreamReady = true;
+    this.#updateBodyFlow();
+  }
+
+  #updateBodyFlow(): void {
+    if (this.#request.isComplete || !this.#isUpstreamReady) return;
+    const unsent = this.#unsent;
+    this.#unsent = undefined;
+    for (const bytes of unsent ?? []) {
+      if (this.#call?.write(bytes) === false) this.#isUpstreamReady = false;
+    }
+    if (unsent && this.#exchange.isBodyComplete) this.#endBody();
+    else if (this.#isUpstreamReady) this.#exchange.resumeBody();
+  }
+
+  onInterim(head: ResponseHead): void {
+    if (this.#state !== 'sending') return;
+    if (head.statusCode === 100 && !this.#exchange.head.expectsContinue) return;
+    const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
+    const fields = formatFields(this.#owner.onInterim(head));
+    this.#exchange.writeInterim(`HTTP/1.1${line}${fields}\r\n`);
+  }
+
+  onHead(head: ResponseHead): void {
+    this.#mayTryAgain = false;
+    const passage = this.#owner.onResponse(head);
+    if (passage === undefined) {
+      this.abort();
+    } else if (passage instanceof Promise) {
+      this.#hold();
+      this.#release(passage, (settled) => this.#flow(head, settled));
+    } else this.#flow(head, passage);
+  }
+
+  #hold(): void {
+    if (this.#state === 'sending') this.#state = 'holding';
+    this.#held = [];
+    this.#call?.pause();
+  }
+
+  /** Goes on once the promise has settled, if there is still somebody to go on for. */
+  #release<Value>(until: Promise<Value>, goOn: (value: Value) => void): void {
+    until
+      .then((value) => {
+        if (this.#state === 'done') return;
+        const held = this.#held ?? [];
+        this.#held = undefined;
+        goOn(value);
+        this.#deliverHeld(held);
+      })
+      .catch((error: unknown) => {
+        this.#owner.onFault(error);
+        this.onFault();
+      });
+  }
+
+  /** What came meanwhile; it may hold again. */
+  #deliverHeld(held: readonly Buffer[]): void {
+    for (const bytes of held) this.onResponseBody(bytes, 0, bytes.length, 'kept');
+    if (this.#inspectorHolds) return;
+    if (this.#hasEndedWhileHeld) {
+      this.#hasEndedWhileHeld = false;
+      this.onResponseEnd();
+    } else {
+      this.#exchange.flush();
+      this.#call?.resume();
+    }
+  }
+
+  #flow(head: ResponseHead, { rawHeaders, inspector }: Passage): void {
+    const exchange = this.#exchange;
+    const { statusCode } = head;
+    const isBodiless = hasNoBody(exchange.head.method, statusCode);
+    const isUnchanged = rawHeaders === head.rawHeaders;
+    const hasLength =
+      head.contentLength !== undefined && (isUnchanged || hasField(rawHeaders, 'content-length'));
+    const isStream = !isBodiless && !hasLength;
+    this.#state = 'flowing';
+    this.#inspector = isBodiless ? undefined : inspector;
+    this.#form = formOf(head, { isStream, isOld: exchange.head.minorVersion === 0, inspector });
+    if (this.#form !== 'as-it-came' && head.isChunked) this.#call?.decodeBody();
+    const isUntilClose = isStream && this.#form === 'plain';
+    const isChunked = isBodiless
+      ? head.isChunked && statusCode !== 204 && exchange.head.minorVersion === 1
+      : isStream && !isUntilClose;
+    const fields = fieldsOf(head, rawHeaders, isChunked && !isBodiless);
+    const framing = isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
+    const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
+    this.#owner.onFlowing(statusCode, isStream);
+    exchange.writeHead(`HTTP/1.1${line}${fields}${framing}`, isStream, isUntilClose);
+  }
+
+  onResponseBody(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean {
+    if (this.#state === 'done') return true;
+    if (this.#held !== undefined) {
+      this.#held.push(Buffer.from(bytes.subarray(start, end)));
+      return false;
+    }
+    if (this.#inspector !== undefined)
+      return this.#inspect(this.#inspector, bytes.subarray(start, end));
+    return this.#write(bytes, start, end, ownership);
+  }
+
+  #write(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean {
+    if (this.#form !== 'chunks') return this.#exchange.write(bytes, start, end, ownership);
+    if (end === start) return true;
+    this.#exchange.writeText(`${(end - start).toString(16)}\r\n`);
+    // The line end behind it is written at once, so a lent buffer would be waited for in vain.
+    const mayGoOn = this.#exchange.write(
+      bytes,
+      start,
+      end,
+      ownership === 'lent' ? 'shared' : ownership,
+    );
+    this.#exchange.writeText('\r\n');
+    return mayGoOn;
+  }
+
+  #inspect(inspector: Inspector, bytes: Uint8Array): boolean {
+    return this.#passInspected(inspector.push(bytes));
+  }
+
+  #passInspected({ out, until, isDone }: Inspected): boolean {
+    if (isDone) this.#inspector = undefined;
+    const bytes = out === undefined ? NOTHING : asBuffer(out);
+    if (until === undefined)
+      return bytes.length === 0 || this.#write(bytes, 0, bytes.length, 'shared');
+    // It is kept for longer than its memory may be.
+    const kept = Buffer.from(bytes);
+    this.#hold();
+    this.#release(until, () => void this.#write(kept, 0, kept.length, 'kept'));
+    return false;
+  }
+
+  onResponseEnd(): void {
+    if (this.#state === 'done') return;
+    if (this.#held !== undefined) {
+      this.#hasEndedWhileHeld = true;
+      return;
+    }
+    const rest = this.#inspector?.end();
+    this.#inspector = undefined;
+    if (rest) {
+      this.#passInspected({ ...rest, isDone: true });
+      if (this.#inspectorHolds) {
+        this.#hasEndedWhileHeld = true;
+        return;
+      }
+    }
+    this.#isResponseComplete = true;
+    if (this.#form === 'chunks') this.#exchange.writeText(LAST_CHUNK);
+    const isBodyOver = this.#exchange.isBodyComplete && this.#unsent === undefined;
+    if (isBodyOver || this.#isBodyUnwanted || this.#call?.isUpstreamGone === true) this.#finish();
+    else this.#exchange.flush();
+  }
+
+  #finish(): void {
+    this.#state = 'done';
+    this.#unsent = undefined;
+    this.#exchange.end();
+    this.#owner.onFinished();
+  }
+
+  onReadDone(): void {
+    if (this.#state === 'flowing' && !this.#inspectorHolds) this.#exchange.flush();
+  }
+
+  onBodyUnwanted(): void {
+    this.#isBodyUnwanted = true;
+    this.#unsent = undefined;
+    this.#exchange.resumeBody();
+    if (this.#isResponseComplete && this.#state !== 'done') this.#finish();
+  }
+
+  onError(error: UpstreamError): void {
+    if (this.#state === 'done') return;
+    if (this.#state === 'sending' || this.#state === 'holding') {
+      if (this.#triesAgain(error)) return;
+      this.#state = 'done';
+      this.#held = undefined;
+      this.#owner.onFailed(error);
+      return;
+    }
+    this.#state = 'done';
+    // The response must not end as if it were complete (RFC 9112 §8).
+    this.#exchange.flush();
+    this.#exchange.cut();
+    this.#owner.onCut(error);
+  }
+
+  /** Once: if nothing was written, or if doing it twice is as good as once and an idle connection was just closing. */
+  #triesAgain(error: UpstreamError): boolean {
+    if (!this.#mayTryAgain || this.#state !== 'sending' || error.code !== 'connection-lost')
+      return false;
+    const isHarmless = error.wasReused && isIdempotent(this.#request.method);
+    if (!error.wasNotSent && !isHarmless) return false;
+    this.#mayTryAgain = false;
+    this.#send(true);
+    return true;
+  }
+
+  onFault(): void {
+    const isOpen = this.#state !== 'done';
+    this.abort();
+    this.#exchange.destroy();
+    if (isOpen) this.#owner.onFault();
+  }
+
+  // Switching protocols
+
+  onUpgrade(head: ResponseHead, upstream: UpstreamTunnel, rest: Buffer): void {
+    this.#upstream = upstream;
+    this.#mayTryAgain = false;
+    const passage = this.#owner.onSwitching(head);
+    if (passage instanceof Promise) {
+      this.#state = 'holding';
+      this.#release(passage, (settled) => this.#openTunnel(head, settled, upstream, rest));
+    } else if (passage) this.#openTunnel(head, passage, upstream, rest);
+    else this.abort();
+  }
+
+  #openTunnel(
+    head: ResponseHead,
+    { rawHeaders }: Passage,
+    upstream: UpstreamTunnel,
+    rest: Buffer,
+  ): void {
+    const fields = rawHeaders === head.rawHeaders ? passedFields(head) : formatFields(rawHeaders);
+    const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
+    const upgrade = `Connection: Upgrade\r\nUpgrade: ${head.upgrade ?? ''}\r\n`;
+    this.#state = 'tunnel';
+    this.#owner.onTunnel(head.statusCode);
+    const client = this.#exchange.openTunnel(`HTTP/1.1${line}${fields}${upgrade}\r\n`, this);
+    if (!client) {
+      this.closeTunnel(false);
+      return;
+    }
+    if (rest.length > 0) client.write(rest, 0, rest.length, 'kept');
+    upstream.join(client);
+  }
+
+  // As the end of the tunnel that the client's connection writes to
+
+  write(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean {
+    return this.#upstream?.write(bytes, start, end, ownership) ?? true;
+  }
+
+  resume(): void {
+    this.#upstream?.resume();
+  }
+
+  end(): void {
+    this.#upstream?.end();
+  }
+
+  /** The client's connection is closed. */
+  closeTunnel(resets: boolean): void {
+    if (this.#state !== 'tunnel') return;
+    this.#state = 'done';
+    this.#upstream?.closeTunnel(resets);
+    this.#owner.onFinished();
+  }
+}
+
+/** Whether no body follows at all (RFC 9112 §6.3). */
+function hasNoBody(method: string, statusCode: number): boolean {
+  return method === 'HEAD' || statusCode === 204 || statusCode === 304;
+}
+
+function formOf(
+  head: ResponseHead,
+  client: { isStream: boolean; isOld: boolean; inspector: Inspector | undefined },
+): BodyForm {
+  if (!client.isStream) return 'as-it-came';
+  // HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+  if (client.isOld) return 'plain';
+  return head.isChunked && client.inspector === undefined ? 'as-it-came' : 'chunks';
+}
+
+/** Only chunks have trailers, so nothing else announces them. */
+function fieldsOf(
+  head: ResponseHead,
+  rawHeaders: readonly string[],
+  mayHaveTrailers: boolean,
+): string {
+  if (head.announcesTrailers && !mayHaveTrailers) {
+    return formatFields(rawHeaders.filter((_, i) => !isTrailer(rawHeaders[i - (i % 2)])));
+  }
+  return rawHeaders === head.rawHeaders ? passedFields(head) : formatFields(rawHeaders);
+}
+
+function isTrailer(name: string | undefined): boolean {
+  return name?.toLowerCase() === 'trailer';
+}
+
+function hasField(rawHeaders: readonly string[], lowerName: string): boolean {
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i];
+    if (name?.length === lowerName.length && name.toLowerCase() === lowerName) return true;
+  }
+  return false;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,677 @@
+/**
+ * A client's connection: one request at a time. The next head is looked at when the response before it
+ * is finished, so a fault of one request never touches another.
+ *
+ *   HEAD ─ok─> BODY ─end─> WAIT ─response finished─> HEAD
+ *     │bad, 408  │bad        │  └─body was not read─> DRAIN ─end─> HEAD
+ *     │          │           │101─> TUNNEL ─> closed
+ *     └──────────┴─> LINGER <┘ close, FIN, body unfinished
+ *                 (half-close, discard at most 8 MB or 3 s) ─> closed
+ */
+import type { Socket } from 'node:net';
+import { BodyReader, BROKEN_BODY, type BodySink, type Framing } from './body-reader.ts';
+import type { BufferAccount, BufferBudget } from './buffer-budget.ts';
+import {
+  DRAINED_BODY_BYTES,
+  HALF_CLOSED_TUNNEL_MS,
+  HALF_CLOSE_MS,
+  HALF_CLOSE_OLD_MS,
+  LINGER_BYTES,
+  LINGER_MS,
+  type Limits,
+} from './limits.ts';
+import {
+  BODY_TIMEOUT,
+  HEAD_TIMEOUT,
+  HEAD_TOO_LONG,
+  INVALID_BODY,
+  type Malformed,
+  type RequestHead,
+  type RequestParser,
+} from './request-head.ts';
+import { ServerExchange, type ExchangeConnection } from './server-exchange.ts';
+import { writeBytes, type Ownership } from './socket-writer.ts';
+import type { Sweep, Swept } from './sweep.ts';
+import type { TrailerOptions } from './trailers.ts';
+import type { TunnelEnd } from './tunnel.ts';
+
+/** What a listener does with its requests. */
+export interface RequestHandler {
+  /** A head is complete. Must set a listener, or respond within the call. */
+  handle(exchange: ServerExchange): void;
+  /** A head is refused; the response is to be given within the call, and the connection ends with it. */
+  refuse(exchange: ServerExchange, why: Malformed): void;
+}
+
+/** What the connections of one listener share. */
+export interface ServerParts {
+  readonly handler: RequestHandler;
+  readonly limits: Limits;
+  readonly parser: RequestParser;
+  readonly trailers: TrailerOptions;
+  readonly budget: BufferBudget;
+  readonly sweep: Sweep;
+  /** Every connection that is open. */
+  readonly connections: Set<ServerConnection>;
+  readonly isEnding: () => boolean;
+  readonly onClosed: (connection: ServerConnection) => void;
+  /** An exception in handling a connection. It has ended that connection and nothing else. */
+  readonly onFault: (error: unknown) => void;
+}
+
+type State = 'head' | 'body' | 'wait' | 'drain' | 'tunnel' | 'linger' | 'closed';
+
+export class ServerConnection implements ExchangeConnection, BodySink, Swept, TunnelEnd {
+  readonly socket: Socket;
+  sweepPlace = -1;
+  readonly #parts: ServerParts;
+  #account: BufferAccount | undefined;
+  #body: BodyReader | undefined;
+  #state: State = 'head';
+  #exchange: ServerExchange | undefined;
+  /** Received and not looked at yet: the beginning of a head, or what follows a request. */
+  #unread: Buffer | undefined;
+  #unreadLength = 0;
+  /** What is kept came behind a request, and nobody has looked at it yet. */
+  #hasNews = false;
+  #isPaused = false;
+  #isBodyPaused = false;
+  #isPumpDue = false;
+  /** The client has ended its side. */
+  #hasEnded = false;
+  /** When what is being waited for began, in ms of the sweep. */
+  #since: number;
+  #hasServed = false;
+  #lingerBytes = 0;
+  /** What the socket still held when it was last looked at: a client that takes nothing is stalled. */
+  #unsent = 0;
+  #tunnel: TunnelEnd | undefined;
+  /** The other end of the tunnel has ended its side. */
+  #hasTunnelEnded = false;
+
+  constructor(socket: Socket, parts: ServerParts) {
+    this.socket = socket;
+    this.#parts = parts;
+    parts.connections.add(this);
+    parts.sweep.add(this);
+    this.#since = parts.sweep.nowMs;
+    socket.on('data', (bytes: Buffer) => this.#guarded(onData, bytes));
+    socket.on('drain', () => this.#guarded(onDrain));
+    socket.on('end', () => this.#guarded(onEnd));
+    // What follows an error is 'close', which says all.
+    socket.on('error', () => undefined);
+    socket.on('close', (hadError: boolean) => this.#guarded(onClose, hadError));
+  }
+
+  get isEnding(): boolean {
+    return this.#parts.isEnding();
+  }
+
+  /** No request is under way. */
+  get isIdle(): boolean {
+    return this.#exchange === undefined && (this.#state === 'head' || this.#state === 'linger');
+  }
+
+  /** A request is under way, or a tunnel open. */
+  get isBusy(): boolean {
+    return this.#exchange !== undefined || this.#state === 'tunnel';
+  }
+
+  /** An exception from one connection ends that connection, and is reported (invariant 12). */
+  #guarded<Argument>(
+    step: (connection: ServerConnection, argument: Argument) => void,
+    argument?: Argument,
+  ): void {
+    try {
+      step(this, argument as Argument);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Something unexpected was thrown while this connection was served. */
+  fail(error: unknown): void {
+    this.#parts.onFault(error);
+    this.socket.destroy();
+  }
+
+  receive(bytes: Buffer): void {
+    switch (this.#state) {
+      case 'head':
+        this.#readHead(bytes);
+        break;
+      case 'body':
+      case 'drain':
+        this.#readBody(bytes, 0, bytes.length);
+        break;
+      case 'wait':
+        this.#keep(bytes);
+        break;
+      case 'tunnel':
+        if (this.#tunnel?.write(bytes, 0, bytes.length, 'kept') === false) this.#pause();
+        this.#since = this.#parts.sweep.nowMs;
+        break;
+      case 'linger':
+        this.#lingerBytes += bytes.length;
+        if (this.#lingerBytes > LINGER_BYTES) this.socket.destroy();
+        break;
+      case 'closed':
+        break;
+    }
+  }
+
+  // Reading heads
+
+  #readHead(bytes: Buffer): void {
+    if (this.#unread === undefined) {
+      this.#parseHead(bytes);
+      return;
+    }
+    const before = this.#unreadLength;
+    const all = this.#append(bytes);
+    if (this.#hasNews) {
+      // What is kept is looked at soon, and these bytes with it.
+      this.#updateReading();
+      return;
+    }
+    // A head is parsed when it may be complete, and not with every byte that it comes in.
+    const mayBeWhole = all.includes('\r\n\r\n', Math.max(0, before - 3), 'latin1');
+    if (mayBeWhole) {
+      this.#dropUnread();
+      this.#parseHead(all);
+    } else if (all.length > this.#parts.limits.headBytes) this.#refuse(HEAD_TOO_LONG);
+  }
+
+  #parseHead(bytes: Buffer): void {
+    const parsed = this.#parts.parser.parse(bytes, 0, bytes.length);
+    if (parsed === undefined) {
+      if (this.#unreadLength === 0) this.#since = this.#parts.sweep.nowMs;
+      this.#append(bytes);
+    } else if ('status' in parsed) this.#refuse(parsed);
+    else this.#begin(parsed.head, bytes, parsed.end);
+  }
+
+  #begin(head: RequestHead, bytes: Buffer, bodyStart: number): void {
+    this.#since = this.#parts.sweep.nowMs;
+    this.#hasServed = true;
+    const framing = framingOf(head);
+    const exchange = new ServerExchange(this, head, framing === 'none');
+    this.#exchange = exchange;
+    this.#isBodyPaused = true;
+    if (framing === 'none') {
+      this.#state = 'wait';
+      if (bodyStart < bytes.length) this.#keep(bytes.subarray(bodyStart));
+    } else {
+      this.#state = 'body';
+      this.#body ??= new BodyReader(this.#parts.trailers);
+      this.#body.begin(framing, head.contentLength ?? 0);
+      this.#readBody(bytes, bodyStart, bytes.length);
+      // Not framed as it says, from the first bytes on: nobody has been asked yet.
+      if (this.#exchange !== exchange) return;
+    }
+    this.#parts.handler.handle(exchange);
+  }
+
+  /** A head that can't be read: one response, and the end of the connection. */
+  #refuse(why: Malformed): void {
+    this.#dropUnread();
+    this.#state = 'wait';
+    const exchange = new ServerExchange(this, UNREADABLE, true);
+    this.#exchange = exchange;
+    this.#parts.handler.refuse(exchange, why);
+  }
+
+  // Reading bodies
+
+  #readBody(bytes: Buffer, from: number, end: number): void {
+    const body = this.#body;
+    const exchange = this.#exchange;
+    if (!body) return;
+    this.#since = this.#parts.sweep.nowMs;
+    const bodyEnd = body.read(bytes, from, end, this);
+    if (bodyEnd === BROKEN_BODY) {
+      this.#breakBody(INVALID_BODY);
+      return;
+    }
+    if (!body.isComplete) {
+      this.#boundEarly();
+      return;
+    }
+    if (bodyEnd < end) this.#keep(bytes.subarray(bodyEnd, end));
+    if (this.#state === 'drain') this.#nextHead();
+    else if (this.#state === 'body') this.#state = 'wait';
+    this.#updateReading();
+    exchange?.deliverEnd();
+  }
+
+  onBodyBytes(bytes: Buffer, start: number, end: number): void {
+    if (this.#state === 'drain') {
+      this.#lingerBytes += end - start;
+      if (this.#lingerBytes > DRAINED_BODY_BYTES) this.socket.destroy();
+      return;
+    }
+    const isWhole = start === 0 && end === bytes.length;
+    this.#exchange?.deliver(isWhole ? bytes : bytes.subarray(start, end));
+  }
+
+  /** Nobody reads the body yet: it waits here up to a bound, and beyond it in the kernel. */
+  #boundEarly(): void {
+    const exchange = this.#exchange;
+    if (!exchange || exchange.isReadingBody) return;
+    if (exchange.earlyBytes >= this.#parts.limits.connectionBufferBytes) this.#pause();
+    this.account();
+  }
+
+  #breakBody(why: Malformed): void {
+    const exchange = this.#exchange;
+    if (this.#state === 'drain' || !exchange) {
+      this.socket.destroy();
+      return;
+    }
+    // Whatever follows is not read: where the next request begins is not known.
+    this.#state = 'wait';
+    this.#dropUnread();
+    if (exchange.isListenedTo) exchange.deliverBroken(why);
+    else this.#refuseBroken(why);
+  }
+
+  /** The body was broken before anybody was asked. */
+  #refuseBroken(why: Malformed): void {
+    this.#exchange = undefined;
+    this.#refuse(why);
+  }
+
+  setBodyPaused(isPaused: boolean): void {
+    this.#isBodyPaused = isPaused;
+    this.#updateReading();
+  }
+
+  mayDrainBody(): boolean {
+    const body = this.#body;
+    if (this.#state !== 'body' || !body) return true;
+    return body.framing === 'length' ? body.left <= DRAINED_BODY_BYTES : true;
+  }
+
+  // What was received too early
+
+  #keep(bytes: Buffer): void {
+    if (bytes.length > 0) this.#append(bytes);
+    this.#updateReading();
+    this.account();
+  }
+
+  /** All that is kept, in one buffer that grows by doubling. */
+  #append(bytes: Buffer): Buffer {
+    const length = this.#unreadLength + bytes.length;
+    if (this.#unread === undefined) {
+      this.#unread = bytes;
+    } else {
+      if (this.#unread.length < length || this.#unreadLength === 0) {
+        const grown = Buffer.allocUnsafe(Math.max(2 * this.#unreadLength, length, 1_024));
+        this.#unread.copy(grown, 0, 0, this.#unreadLength);
+        this.#unread = grown;
+      }
+      bytes.copy(this.#unread, this.#unreadLength);
+    }
+    this.#unreadLength = length;
+    return this.#unread.subarray(0, length);
+  }
+
+  #dropUnread(): void {
+    this.#unread = undefined;
+    this.#unreadLength = 0;
+  }
+
+  /**
+   * Looks at what is kept: one request a turn of the event loop, so that a client that sends many at
+   * once holds up nobody, and each finds the connection to the app that the one before has used.
+   */
+  pumpSafely(): void {
+    this.#guarded(pumpNow);
+  }
+
+  pump(): void {
+    this.#isPumpDue = false;
+    if (this.#state !== 'head') return;
+    const unread = this.#unread;
+    if (unread !== undefined && this.#hasNews) {
+      const kept = unread.subarray(0, this.#unreadLength);
+      this.#hasNews = false;
+      this.#dropUnread();
+      this.#parseHead(kept);
+    }
+    this.#updateReading();
+    this.#endIfHalfClosed();
+  }
+
+  /** A client that has ended its side sends no more than what is here already. */
+  #endIfHalfClosed(): void {
+    if (this.#hasEnded && this.#state === 'head' && !this.#hasNews) this.#endHead();
+  }
+
+  #schedulePump(): void {
+    if (this.#isPumpDue) return;
+    this.#isPumpDue = true;
+    setImmediate(pump, this);
+  }
+
+  // The end of a response
+
+  finish(closes: boolean): void {
+    this.#exchange = undefined;
+    const isBodyLeft = this.#state === 'body';
+    if (closes || this.isEnding || this.socket.destroyed) {
+      this.#linger();
+      return;
+    }
+    if (isBodyLeft) {
+      this.#state = 'drain';
+      this.#lingerBytes = 0;
+      this.#since = this.#parts.sweep.nowMs;
+      this.#updateReading();
+      return;
+    }
+    this.#nextHead();
+  }
+
+  #nextHead(): void {
+    this.#state = 'head';
+    this.#since = this.#parts.sweep.nowMs;
+    this.account();
+    this.#hasNews = this.#unreadLength > 0;
+    if (this.#hasNews) this.#schedulePump();
+    else {
+      this.#updateReading();
+      this.#endIfHalfClosed();
+    }
+  }
+
+  /** The client gets its response though it may still be sending; whatever it does, the connection ends. */
+  #linger(): void {
+    this.#state = 'linger';
+    this.#dropUnread();
+    this.#lingerBytes = 0;
+    this.#since = this.#parts.sweep.nowMs;
+    this.account();
+    this.socket.end();
+    if (this.#hasEnded) this.socket.destroySoon();
+    else this.#updateReading();
+  }
+
+  destroy(resets: boolean): void {
+    if (resets && !this.socket.destroyed) this.socket.resetAndDestroy();
+    else this.socket.destroy();
+  }
+
+  /** Closes it where no request is under way; a request that is, is the last. */
+  closeWhenIdle(): void {
+    if (this.#state === 'head' && this.#exchange === undefined) this.socket.destroySoon();
+  }
+
+  // Events of the socket
+
+  /** The client has ended its side; it may still read. */
+  receiveEnd(): void {
+    this.#hasEnded = true;
+    this.#since = this.#parts.sweep.nowMs;
+    switch (this.#state) {
+      case 'head':
+        this.#endIfHalfClosed();
+        break;
+      case 'body':
+      case 'drain':
+        // The rest will not come.
+        this.socket.destroy();
+        break;
+      case 'tunnel':
+        this.#tunnel?.end();
+        this.#closeEndedTunnel();
+        break;
+      case 'linger':
+        this.socket.destroySoon();
+        break;
+      case 'wait':
+      case 'closed':
+        break;
+    }
+  }
+
+  #endHead(): void {
+    this.#state = 'linger';
+    this.#dropUnread();
+    this.socket.destroySoon();
+  }
+
+  canWrite(): void {
+    this.account();
+    this.#since = this.#parts.sweep.nowMs;
+    if (this.#state === 'tunnel') this.#tunnel?.resume();
+    else this.#exchange?.deliverWritable();
+  }
+
+  closed(hadError: boolean): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#parts.sweep.remove(this);
+    this.#account?.set(0);
+    this.#parts.onClosed(this);
+    this.#dropUnread();
+    const tunnel = this.#tunnel;
+    this.#tunnel = undefined;
+    const exchange = this.#exchange;
+    this.#exchange = undefined;
+    tunnel?.closeTunnel(hadError);
+    exchange?.deliverGone();
+  }
+
+  // Reading and pausing
+
+  #isReading(): boolean {
+    switch (this.#state) {
+      case 'drain':
+      case 'linger':
+        return true;
+      case 'head':
+        return !this.#hasNews || this.#unreadLength < this.#parts.limits.connectionBufferBytes;
+      case 'body':
+        if (this.#exchange?.isReadingBody) return !this.#isBodyPaused;
+        return (this.#exchange?.earlyBytes ?? 0) < this.#parts.limits.connectionBufferBytes;
+      case 'wait':
+        // Read on, as that alone tells that the client has gone.
+        return this.#unreadLength < this.#parts.limits.connectionBufferBytes;
+      case 'tunnel':
+      case 'closed':
+        return !this.#isPaused;
+    }
+  }
+
+  #updateReading(): void {
+    if (this.#isReading()) this.#resume();
+    else this.#pause();
+  }
+
+  #pause(): void {
+    if (this.#isPaused) return;
+    this.#isPaused = true;
+    this.socket.pause();
+  }
+
+  #resume(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#since = this.#parts.sweep.nowMs;
+    this.socket.resume();
+  }
+
+  account(): void {
+    const early = this.#exchange?.earlyBytes ?? 0;
+    const held = this.socket.writableLength + this.#unreadLength + early;
+    if (held === 0 && this.#account === undefined) return;
+    this.#account ??= this.#parts.budget.open();
+    this.#account.set(held);
+  }
+
+  // As one end of a tunnel
+
+  openTunnel(upstream: TunnelEnd): TunnelEnd {
+    this.#state = 'tunnel';
+    this.#tunnel = upstream;
+    this.#since = this.#parts.sweep.nowMs;
+    const kept = this.#unread?.subarray(0, this.#unreadLength);
+    this.#dropUnread();
+    if (kept && !upstream.write(kept, 0, kept.length, 'kept')) this.#pause();
+    else this.#resume();
+    if (this.#hasEnded) upstream.end();
+    return this;
+  }
+
+  write(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean {
+    this.#since = this.#parts.sweep.nowMs;
+    const mayGoOn = writeBytes(this.socket, '', bytes, start, end, ownership);
+    if (!mayGoOn) this.account();
+    return mayGoOn;
+  }
+
+  resume(): void {
+    this.#resume();
+  }
+
+  end(): void {
+    this.#hasTunnelEnded = true;
+    this.#since = this.#parts.sweep.nowMs;
+    this.socket.end();
+    this.#closeEndedTunnel();
+  }
+
+  closeTunnel(resets: boolean): void {
+    this.#tunnel = undefined;
+    this.#exchange = undefined;
+    if (resets) this.destroy(true);
+    else {
+      this.#state = 'linger';
+      this.#since = this.#parts.sweep.nowMs;
+      this.#resume();
+      this.socket.destroySoon();
+    }
+  }
+
+  #closeEndedTunnel(): void {
+    if (this.#hasEnded && this.#hasTunnelEnded) this.socket.destroySoon();
+  }
+
+  // Timeouts
+
+  sweep(nowMs: number): void {
+    this.#guarded(lookAtTime, nowMs);
+  }
+
+  lookAtTime(nowMs: number): void {
+    const { headTimeoutMs, idleTimeoutMs, stallTimeoutMs } = this.#parts.limits;
+    const waitedMs = nowMs - this.#since;
+    switch (this.#state) {
+      case 'head':
+        if (this.#unreadLength > 0) {
+          if (waitedMs >= headTimeoutMs) this.#refuse(HEAD_TIMEOUT);
+        } else if (waitedMs >= (this.#hasServed ? idleTimeoutMs : headTimeoutMs)) {
+          this.#endHead();
+        }
+        break;
+      case 'body':
+        if (stallTimeoutMs === 0 || waitedMs < stallTimeoutMs) break;
+        if (!this.#isPaused && this.#exchange?.isResponding === false)
+          this.#breakBody(BODY_TIMEOUT);
+        else this.#endStalled(nowMs);
+        break;
+      case 'wait':
+        if (this.#hasEnded && waitedMs >= HALF_CLOSE_MS) this.#probeHalfClosed(waitedMs);
+        else if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
+        break;
+      case 'drain':
+      case 'linger':
+        if (waitedMs >= LINGER_MS) this.socket.destroy();
+        break;
+      case 'tunnel': {
+        const isHalf = this.#hasEnded || this.#hasTunnelEnded;
+        if (isHalf && waitedMs >= HALF_CLOSED_TUNNEL_MS) this.socket.destroy();
+        break;
+      }
+      case 'closed':
+        break;
+    }
+  }
+
+  /** A client that has ended its side gets what is bounded; nobody may be there to read a stream. */
+  #probeHalfClosed(waitedMs: number): void {
+    const exchange = this.#exchange;
+    if (!exchange) return;
+    if (exchange.isResponding) {
+      if (exchange.isOpenEnded) this.socket.destroy();
+    } else if (exchange.head.minorVersion === 1 && exchange.head.upgrade === undefined) {
+      exchange.probe();
+    } else if (waitedMs >= HALF_CLOSE_OLD_MS) this.socket.destroy();
+  }
+
+  /** A client that takes no byte of what waits for it. */
+  #endStalled(nowMs: number): void {
+    const unsent = this.socket.bytesWritten - this.socket.writableLength;
+    const isStalled = this.socket.writableLength > 0 && unsent === this.#unsent;
+    this.#unsent = unsent;
+    this.#since = nowMs;
+    if (isStalled) this.socket.destroy();
+  }
+}
+
+function pump(connection: ServerConnection): void {
+  connection.pumpSafely();
+}
+
+function onData(connection: ServerConnection, bytes: Buffer): void {
+  connection.receive(bytes);
+}
+
+function pumpNow(connection: ServerConnection): void {
+  connection.pump();
+}
+
+function onDrain(connection: ServerConnection): void {
+  connection.canWrite();
+}
+
+function onEnd(connection: ServerConnection): void {
+  connection.receiveEnd();
+}
+
+function onClose(connection: ServerConnection, hadError: boolean): void {
+  connection.closed(hadError);
+}
+
+function lookAtTime(connection: ServerConnection, nowMs: number): void {
+  connection.lookAtTime(nowMs);
+}
+
+function framingOf({ isChunked, contentLength }: RequestHead): Framing {
+  if (isChunked) return 'chunked';
+  return (contentLength ?? 0) > 0 ? 'length' : 'none';
+}
+
+/** Stands for a head that can't be read. */
+const UNREADABLE: RequestHead = {
+  text: '',
+  method: '-',
+  target: '*',
+  absoluteTarget: undefined,
+  minorVersion: 1,
+  rawHeaders: [],
+  fieldsStart: 0,
+  fieldsEnd: 0,
+  cuts: [],
+  contentLength: undefined,
+  isChunked: false,
+  wantsClose: true,
+  upgrade: undefined,
+  expectsContinue: false,
+  host: undefined,
+  hasForwardedFor: false,
+  hasForwardedProto: false,
+  via: [],
+};

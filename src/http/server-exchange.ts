@@ -1,0 +1,283 @@
+/**
+ * One request of a client, and the only way to respond to it. Its connection lets go of it when the
+ * response is finished or the client has gone; from then on nothing that is called here does anything,
+ * so that no response can end up in that of another request.
+ */
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import { formatFields } from './head-text.ts';
+import type { Malformed, RequestHead } from './request-head.ts';
+import { writeBytes, writeText, type Ownership } from './socket-writer.ts';
+import type { TunnelEnd } from './tunnel.ts';
+
+/** Who serves a request; told what comes from the client after the head. */
+export interface ExchangeListener {
+  /** Bytes of the body, framed as they came. They may be kept. */
+  onRequestBody(bytes: Buffer): void;
+  onRequestEnd(): void;
+  /** The body is not framed as the head says, or has stopped: there is still a response to give. */
+  onRequestBroken(why: Malformed): void;
+  /** The client takes more of the response now. */
+  onClientWritable(): void;
+  /** The client has gone. Nothing is called after it. */
+  onClientGone(): void;
+}
+
+/** What the exchange needs of its connection. */
+export interface ExchangeConnection {
+  readonly socket: Socket;
+  /** The listener is closing: the client is to use another connection next time. */
+  readonly isEnding: boolean;
+  setBodyPaused(isPaused: boolean): void;
+  /** Whether what is left of the body is short enough to be read and dropped. */
+  mayDrainBody(): boolean;
+  /** The response is complete: `closes` if the connection must not be used again. */
+  finish(closes: boolean): void;
+  /** Ends the connection, by a reset if the client would else take what it has got for complete. */
+  destroy(resets: boolean): void;
+  /** The connection belongs to the tunnel from now on. */
+  openTunnel(tunnel: TunnelEnd): TunnelEnd;
+  account(): void;
+}
+
+/** A response that the sidecar gives itself. */
+export interface LocalResponse {
+  readonly status: number;
+  /** Name, value, name, value; without those of framing. */
+  readonly headers: readonly string[];
+  readonly body: string;
+}
+
+const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n';
+
+export class ServerExchange {
+  readonly head: RequestHead;
+  /** The address of the client, as the socket has it. */
+  readonly remoteAddress: string;
+  /** The body has been received whole. */
+  isBodyComplete: boolean;
+  /** A final head was given. */
+  isResponding = false;
+  /** Body bytes go to the listener; until then they wait here, and beyond a bound in the kernel. */
+  isReadingBody = false;
+  /** The response ends with the stream of its upstream, and not after a known number of bytes. */
+  isOpenEnded = false;
+  #connection: ExchangeConnection | undefined;
+  #listener: ExchangeListener | undefined;
+  /** Body bytes that came before anybody listened. */
+  #early: Buffer[] = [];
+  #unsentHead = '';
+  #closes = false;
+  /** Only the end of the connection ends the body. */
+  #endsByClose = false;
+  #hasContinued = false;
+  #hasProbed = false;
+
+  constructor(connection: ExchangeConnection, head: RequestHead, isBodyComplete: boolean) {
+    this.#connection = connection;
+    this.head = head;
+    this.isBodyComplete = isBodyComplete;
+    this.remoteAddress = connection.socket.remoteAddress ?? '';
+    this.#closes = head.wantsClose;
+  }
+
+  /** The client's connection is still ours to respond on. */
+  get isOpen(): boolean {
+    return this.#connection !== undefined;
+  }
+
+  get hasBody(): boolean {
+    const { isChunked, contentLength } = this.head;
+    return isChunked || (contentLength ?? 0) > 0;
+  }
+
+  get isListenedTo(): boolean {
+    return this.#listener !== undefined;
+  }
+
+  /** Bytes of the body that came with the head or since, and were not delivered. */
+  get earlyBytes(): number {
+    return this.#early.reduce((sum, { length }) => sum + length, 0);
+  }
+
+  /** From now on the listener is told what comes. */
+  listen(listener: ExchangeListener): void {
+    this.#listener = listener;
+  }
+
+  /** The body bytes that are here already, in one piece; they are not delivered again. */
+  takeEarly(): Buffer | undefined {
+    const early = this.#early;
+    if (early.length === 0) return undefined;
+    this.#early = [];
+    return early.length === 1 ? early[0] : Buffer.concat(early);
+  }
+
+  readBody(): void {
+    this.isReadingBody = true;
+    this.#connection?.setBodyPaused(false);
+  }
+
+  pauseBody(): void {
+    this.#connection?.setBodyPaused(true);
+  }
+
+  resumeBody(): void {
+    this.#connection?.setBodyPaused(false);
+  }
+
+  /** Tells a client that waits for it to send its body. */
+  writeContinue(): void {
+    if (!this.head.expectsContinue || this.#hasContinued || this.isResponding) return;
+    this.#hasContinued = true;
+    this.writeInterim(CONTINUE);
+  }
+
+  /** Sends an interim head, once: if the client has gone its kernel resets the connection. */
+  probe(): void {
+    if (this.#hasProbed) return;
+    this.#hasProbed = true;
+    this.writeInterim(CONTINUE);
+  }
+
+  /** A whole interim head. HTTP/1.0 knows none (RFC 9110 §15.2). */
+  writeInterim(text: string): void {
+    const connection = this.#connection;
+    if (!connection || this.isResponding || this.head.minorVersion === 0) return;
+    if (text.startsWith(CONTINUE.slice(0, 12))) this.#hasContinued = true;
+    writeText(connection.socket, text);
+  }
+
+  /**
+   * Begins the response: `text` is the status line and the fields, without those of the connection and
+   * without the empty line. It leaves with the first bytes of the body, or with {@link flush}.
+   */
+  writeHead(text: string, isOpenEnded: boolean, endsByClose: boolean): void {
+    const connection = this.#connection;
+    if (!connection) return;
+    this.isResponding = true;
+    this.isOpenEnded = isOpenEnded;
+    this.#endsByClose = endsByClose;
+    // A client that was refused an upgrade may have sent what belongs to the other protocol already.
+    const isRefusedUpgrade = this.head.upgrade !== undefined;
+    if (endsByClose || isRefusedUpgrade || connection.isEnding || this.#isOutOfStep()) {
+      this.#closes = true;
+    }
+    let options = '';
+    if (this.#closes) options = 'Connection: close\r\n';
+    else if (this.head.minorVersion === 0) options = 'Connection: keep-alive\r\n';
+    this.#unsentHead = `${text}${options}\r\n`;
+  }
+
+  /** Sends the head if it has not left yet. */
+  flush(): void {
+    const connection = this.#connection;
+    if (!connection || this.#unsentHead === '') return;
+    const text = this.#unsentHead;
+    this.#unsentHead = '';
+    if (!writeText(connection.socket, text)) connection.account();
+  }
+
+  /** Whether more may be written now; if not, the listener is told when it may. */
+  write(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean {
+    const connection = this.#connection;
+    if (!connection) return true;
+    const prefix = this.#unsentHead;
+    this.#unsentHead = '';
+    const mayGoOn = writeBytes(connection.socket, prefix, bytes, start, end, ownership);
+    if (!mayGoOn) connection.account();
+    return mayGoOn;
+  }
+
+  /** Text around bodies that are framed anew. */
+  writeText(text: string): void {
+    const connection = this.#connection;
+    if (!connection) return;
+    const prefix = this.#unsentHead;
+    this.#unsentHead = '';
+    writeText(connection.socket, prefix + text);
+  }
+
+  /** The response is complete. */
+  end(): void {
+    this.flush();
+    const connection = this.#detach();
+    connection?.finish(this.#closes || !this.isBodyComplete);
+  }
+
+  /** The client must not take what it has got for a complete response. */
+  cut(): void {
+    // Without a length and without chunks only a reset tells a break from an end.
+    this.#detach()?.destroy(this.#endsByClose);
+  }
+
+  /** Responds in the sidecar's own name. `closes`: nothing that follows is to be read. */
+  respond({ status, headers, body }: LocalResponse, closes = false): void {
+    const connection = this.#connection;
+    if (!connection || this.isResponding) return;
+    const keepsInStep = this.isBodyComplete || (!this.#isOutOfStep() && connection.mayDrainBody());
+    if (closes || !keepsInStep) this.#closes = true;
+    const length = Buffer.byteLength(body);
+    const head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${formatFields(headers)}`;
+    this.writeHead(`${head}Content-Length: ${length}\r\n`, false, false);
+    if (this.head.method !== 'HEAD' && body !== '') this.#unsentHead += latin1OfUtf8(body);
+    this.flush();
+    this.#detach()?.finish(this.#closes);
+  }
+
+  /** Switches protocols: `text` is the whole head. The client's bytes are the tunnel's from now on. */
+  openTunnel(text: string, upstream: TunnelEnd): TunnelEnd | undefined {
+    const connection = this.#connection;
+    if (!connection) return undefined;
+    this.isResponding = true;
+    writeText(connection.socket, text);
+    return connection.openTunnel(upstream);
+  }
+
+  /** Ends the client's connection. */
+  destroy(): void {
+    this.#connection?.destroy(false);
+  }
+
+  // What follows is the connection's to call.
+
+  deliver(bytes: Buffer): void {
+    if (this.isReadingBody) this.#listener?.onRequestBody(bytes);
+    else this.#early.push(bytes);
+  }
+
+  deliverEnd(): void {
+    this.isBodyComplete = true;
+    if (this.isOpen && this.isReadingBody) this.#listener?.onRequestEnd();
+  }
+
+  deliverBroken(why: Malformed): void {
+    if (this.isResponding || !this.#listener) this.#detach()?.destroy(false);
+    else this.#listener.onRequestBroken(why);
+  }
+
+  deliverWritable(): void {
+    this.#listener?.onClientWritable();
+  }
+
+  deliverGone(): void {
+    this.#connection = undefined;
+    this.#listener?.onClientGone();
+  }
+
+  /** The client was not told to go on, so what it sends next may be the body or a new request. */
+  #isOutOfStep(): boolean {
+    return this.head.expectsContinue && !this.#hasContinued && !this.isBodyComplete;
+  }
+
+  #detach(): ExchangeConnection | undefined {
+    const connection = this.#connection;
+    this.#connection = undefined;
+    return connection;
+  }
+}
+
+/** One character a byte, as everything else that is written. */
+function latin1OfUtf8(text: string): string {
+  return Buffer.from(text).toString('latin1');
+}

@@ -1,0 +1,60 @@
+/**
+ * One timer for all timeouts: every connection is looked at twice a second. Timers of their own would
+ * cost more than the work of a request.
+ */
+import type { Cancel, Clock } from '../clock.ts';
+
+export interface Swept {
+  /** Kept by the sweep. */
+  sweepPlace: number;
+  /** Ends what has taken too long. `nowMs` is monotonic. */
+  sweep(nowMs: number): void;
+}
+
+const INTERVAL_MS = 500;
+
+export class Sweep {
+  /** Monotonic time in ms, as of the last look: late by half a second at most. */
+  nowMs: number;
+  readonly #clock: Clock;
+  readonly #items: Swept[] = [];
+  #cancel: Cancel | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.nowMs = clock.monotonicMs();
+  }
+
+  get size(): number {
+    return this.#items.length;
+  }
+
+  add(item: Swept): void {
+    if (this.#items.length === 0) {
+      this.nowMs = this.#clock.monotonicMs();
+      this.#cancel ??= this.#clock.every(INTERVAL_MS, () => this.#look());
+    }
+    item.sweepPlace = this.#items.length;
+    this.#items.push(item);
+  }
+
+  /** The last item takes its place. */
+  remove(item: Swept): void {
+    if (item.sweepPlace < 0) return;
+    const last = this.#items.pop();
+    if (last !== undefined && last !== item) {
+      last.sweepPlace = item.sweepPlace;
+      this.#items[item.sweepPlace] = last;
+    }
+    item.sweepPlace = -1;
+    if (this.#items.length > 0) return;
+    this.#cancel?.();
+    this.#cancel = undefined;
+  }
+
+  /** From the end on, so that those which leave meanwhile move none that is still to be looked at. */
+  #look(): void {
+    this.nowMs = this.#clock.monotonicMs();
+    for (let i = this.#items.length - 1; i >= 0; i -= 1) this.#items[i]?.sweep(this.nowMs);
+  }
+}

@@ -1,0 +1,21 @@
+/**
+ * A tunnel after a 101: bytes both ways, with backpressure; an end on one side is an end on the other,
+ * a break is a break. Both connections stay what they are, and hand over what they read.
+ *
+ *     client end  <── bytes, FIN, RST ──>  upstream end
+ *
+ * When one side has ended and the other is silent for too long, both are closed.
+ */
+import type { Ownership } from './socket-writer.ts';
+
+/** One side of a tunnel: what the other side can do to it. */
+export interface TunnelEnd {
+  /** Whether it may be sent more now. */
+  write(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean;
+  /** It can take more again: the side that was read from goes on. */
+  resume(): void;
+  /** The other side has ended. */
+  end(): void;
+  /** The other side is closed, by a reset or without one. */
+  closeTunnel(resets: boolean): void;
+}

@@ -1,0 +1,187 @@
+/**
+ * The connections to one upstream. One request at a time per connection, never a pipeline; the one
+ * that was used last is taken first, so that those beyond the usual need grow old and close.
+ *
+ *   send ─one is idle─> sent at once, or a turn of the event loop later if the connection is in doubt
+ *     └─none is idle─> a new connection, sent once it is there
+ *
+ * A connection becomes idle a turn after its response: a response that is longer than its length says
+ * shows within that time, and its rest must not be taken for the next response.
+ */
+import type { BufferBudget } from './buffer-budget.ts';
+import { createKeepAliveRule, DEFAULT_KEEP_ALIVE_MS } from './keep-alive.ts';
+import type { ReadBuffers } from './read-buffers.ts';
+import { ResponseParser } from './response-head.ts';
+import type { Sweep } from './sweep.ts';
+import type { TrailerOptions } from './trailers.ts';
+import {
+  UpstreamCall,
+  UpstreamConnection,
+  type ConnectionPool,
+  type OutgoingRequest,
+  type ResponseSink,
+  type UpstreamParts,
+} from './upstream-connection.ts';
+import { UpstreamError } from './upstream-error.ts';
+
+export interface UpstreamPoolOptions {
+  /** Where to connect to, asked at each connection; undefined while nobody knows. */
+  readonly address: UpstreamParts['address'];
+  readonly headBytes: number;
+  readonly fields: number;
+  /** Connections at one time. */
+  readonly maxConnections: number;
+  readonly connectTimeoutMs: number;
+  /** How long the head of a response may take once it is the upstream's turn, in ms; 0: for ever. */
+  readonly headTimeoutMs: number;
+  readonly trailers: TrailerOptions;
+  readonly buffers: ReadBuffers;
+  readonly budget: BufferBudget;
+  readonly sweep: Sweep;
+  readonly onDialled?: UpstreamParts['onDialled'];
+  readonly onFault: UpstreamParts['onFault'];
+  /** How long an idle connection is kept if the server does not say, in ms. */
+  readonly keepAliveMs?: number;
+}
+
+/** After this time, in ms, an idle connection may be just about to be closed by its server. */
+const DOUBTFUL_IDLE_MS = 250;
+
+export class UpstreamPool implements ConnectionPool {
+  readonly #options: UpstreamPoolOptions;
+  readonly #parts: UpstreamParts;
+  readonly #keepAliveMsOf: (keepAlive: string | undefined) => number;
+  readonly #connections = new Set<UpstreamConnection>();
+  readonly #idle: UpstreamConnection[] = [];
+  /** Free, but not to be used before the next turn of the event loop. */
+  #cooling: UpstreamConnection[] = [];
+  /** Idle ones that are older may be about to be closed. */
+  #doubtedAt = -Infinity;
+  #closing: PromiseWithResolvers<undefined> | undefined;
+  /** Connections are not kept after their requests any more. */
+  #isRetired = false;
+
+  constructor(options: UpstreamPoolOptions) {
+    this.#options = options;
+    this.#keepAliveMsOf = createKeepAliveRule(options.keepAliveMs ?? DEFAULT_KEEP_ALIVE_MS);
+    this.#parts = {
+      ...options,
+      parser: new ResponseParser(options),
+      onDialled: options.onDialled ?? ignore,
+    };
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  /**
+   * Sends a request. `isFresh`: on a new connection. If the request was written within the call,
+   * `wasSent` of the returned call says so; otherwise `onUpstreamWritable` of the sink tells when it was.
+   * Nothing but that is called within the call, except an immediate `onError` in the next microtask.
+   */
+  send(request: OutgoingRequest, sink: ResponseSink, isFresh = false): UpstreamCall {
+    const call = new UpstreamCall(request, sink);
+    if (this.#closing) {
+      failLater(call, new UpstreamError('closed', 'the sidecar is stopping', { wasNotSent: true }));
+      return call;
+    }
+    const idle = isFresh || request.asksForUpgrade ? undefined : this.#takeIdle();
+    if (idle) this.#sendOn(idle, call);
+    else if (this.#connections.size >= this.#options.maxConnections) failLater(call, TOO_MANY);
+    else this.#connections.add(new UpstreamConnection(call, this.#parts, this));
+    return call;
+  }
+
+  #sendOn(connection: UpstreamConnection, call: UpstreamCall): void {
+    const { nowMs } = this.#options.sweep;
+    const { idleSince } = connection;
+    const isInDoubt = nowMs - idleSince >= DOUBTFUL_IDLE_MS || idleSince <= this.#doubtedAt;
+    connection.assign(call);
+    if (isInDoubt) setImmediate(sendDoubted, this, connection, call);
+    else connection.send();
+  }
+
+  /** A turn later: if the connection was closed meanwhile, nothing was sent, and another one carries the call. */
+  sendDoubted(connection: UpstreamConnection, call: UpstreamCall): void {
+    if (call.connection === connection) connection.sendLate();
+  }
+
+  #takeIdle(): UpstreamConnection | undefined {
+    const { nowMs } = this.#options.sweep;
+    for (let connection = this.#idle.pop(); connection; connection = this.#idle.pop()) {
+      if (connection.isIdle && connection.idleUntil > nowMs) return connection;
+      connection.abort();
+    }
+    return undefined;
+  }
+
+  onFree(connection: UpstreamConnection): void {
+    if (this.#cooling.length === 0) setImmediate(cool, this);
+    this.#cooling.push(connection);
+  }
+
+  cooled(): void {
+    const cooled = this.#cooling;
+    this.#cooling = [];
+    const { nowMs } = this.#options.sweep;
+    for (const connection of cooled) {
+      if (!connection.isIdle) continue;
+      const lifeMs = this.#keepAliveMsOf(connection.keepAlive);
+      connection.idleSince = nowMs;
+      connection.idleUntil = nowMs + lifeMs;
+      if (lifeMs > 0 && !this.#isRetired) this.#idle.push(connection);
+      else connection.abort();
+    }
+  }
+
+  /** A server that restarts ends all its connections: the second try must not go into the next one. */
+  onLost(): void {
+    this.#doubtedAt = this.#options.sweep.nowMs;
+  }
+
+  onClosed(connection: UpstreamConnection): void {
+    this.#connections.delete(connection);
+    const place = this.#idle.indexOf(connection);
+    if (place !== -1) this.#idle.splice(place, 1);
+    if (this.#connections.size === 0) this.#closing?.resolve(undefined);
+  }
+
+  /** Takes no more requests; resolves once those under way have ended. */
+  async retire(): Promise<void> {
+    this.#closing ??= Promise.withResolvers();
+    this.#isRetired = true;
+    for (const connection of this.#idle.splice(0)) connection.abort();
+    if (this.#connections.size === 0) this.#closing.resolve(undefined);
+    await this.#closing.promise;
+  }
+
+  /** Breaks off what is under way and closes every connection. */
+  async close(): Promise<void> {
+    const retired = this.retire();
+    for (const connection of this.#connections) connection.close();
+    await retired;
+  }
+}
+
+const TOO_MANY = new UpstreamError(
+  'too-many-connections',
+  'there are as many connections to the upstream as there may be',
+  { wasNotSent: true },
+);
+
+function failLater(call: UpstreamCall, error: UpstreamError): void {
+  queueMicrotask(() => call.sink.onError(error));
+}
+
+function sendDoubted(pool: UpstreamPool, connection: UpstreamConnection, call: UpstreamCall): void {
+  pool.sendDoubted(connection, call);
+}
+
+function cool(pool: UpstreamPool): void {
+  pool.cooled();
+}
+
+function ignore(): void {
+  // Nobody wants to know.
+}

@@ -1,0 +1,83 @@
+/** How one sidecar forwards a request to another: a versioned path, the client's target in a field. */
+import { isHeader } from '../affinity/raw-headers.ts';
+import type { MachineId } from '../affinity/session.ts';
+import { isHostValue, isOriginForm } from '../http/request-head.ts';
+import { headerValue } from './edge-fields.ts';
+
+/** Where a peer takes forwarded requests. */
+export const FORWARD_PATH = '/v1/forward';
+/** The request-target travels in a field: it may hold a session id, and URLs end up in logs. */
+const TARGET_HEADER = 'x-fly-affinity-target';
+/** `Host` names the peer on this hop; the client's own travels beside it. */
+const HOST_HEADER = 'x-fly-affinity-host';
+/** Which Machine is meant: an address may have become another's. */
+const MACHINE_HEADER = 'x-fly-affinity-machine';
+/** In a response of the peer's sidecar, never of its app: why it did not take the request. */
+export const REFUSED_HEADER = 'x-fly-affinity-refused';
+
+/**
+ * `moved`: another Machine owns the session, as the one that was meant says itself (421).
+ * `not-meant`: another Machine has that address now, which says nothing of the one that was meant
+ * (421). `stranger`: the peer does not know this Machine yet, as its directory is read once per
+ * interval (403).
+ */
+export type PeerRefusal = (typeof PEER_REFUSALS)[number];
+const PEER_REFUSALS = ['moved', 'not-meant', 'stranger'] as const;
+
+/** A request as its client has sent it. */
+export interface ForwardedHead {
+  readonly target: string;
+  readonly rawHeaders: readonly string[];
+}
+
+export interface ReceivedHead extends ForwardedHead {
+  /** The Machine that was meant. */
+  readonly machine: string;
+}
+
+const OURS: ReadonlySet<string> = new Set([TARGET_HEADER, HOST_HEADER, MACHINE_HEADER]);
+
+/** The fields of a forwarded request. A client may have sent ours itself: its copies are dropped. */
+export function wrapHead(head: ForwardedHead, machine: MachineId, host: string): string[] {
+  const wrapped: string[] = ['Host', host];
+  for (let i = 0; i + 1 < head.rawHeaders.length; i += 2) {
+    const name = head.rawHeaders[i] ?? '';
+    const lower = name.toLowerCase();
+    if (OURS.has(lower)) continue;
+    wrapped.push(lower === 'host' ? HOST_HEADER : name, head.rawHeaders[i + 1] ?? '');
+  }
+  wrapped.push(TARGET_HEADER, head.target, MACHINE_HEADER, machine);
+  return wrapped;
+}
+
+/** The request that a peer has forwarded; undefined if it names no Machine, or no target and host that could be a client's. */
+export function unwrapHead(rawHeaders: readonly string[]): ReceivedHead | undefined {
+  const target = headerValue(rawHeaders, TARGET_HEADER);
+  const machine = headerValue(rawHeaders, MACHINE_HEADER);
+  const host = headerValue(rawHeaders, HOST_HEADER);
+  if (target === undefined || machine === undefined || !isOriginForm(target)) return undefined;
+  if (host !== undefined && !isHostValue(host)) return undefined;
+  const unwrapped: string[] = [];
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? '';
+    const lower = name.toLowerCase();
+    if (lower === 'host' || (OURS.has(lower) && lower !== HOST_HEADER)) continue;
+    unwrapped.push(lower === HOST_HEADER ? 'Host' : name, rawHeaders[i + 1] ?? '');
+  }
+  return { target, machine, rawHeaders: unwrapped };
+}
+
+/** Why a peer did not take a forward; undefined if its app has responded. */
+export function readPeerRefusal(
+  statusCode: number,
+  rawHeaders: readonly string[],
+): PeerRefusal | undefined {
+  if (statusCode !== 421 && statusCode !== 403) return undefined;
+  const refusal = headerValue(rawHeaders, REFUSED_HEADER);
+  return PEER_REFUSALS.find((known) => known === refusal);
+}
+
+/** A response of this Machine's app to a peer: only a sidecar may say why a forward was refused. */
+export function hasRefusal(rawHeaders: readonly string[]): boolean {
+  return rawHeaders.some((name, i) => i % 2 === 0 && isHeader(name, REFUSED_HEADER));
+}

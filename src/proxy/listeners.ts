@@ -1,0 +1,185 @@
+/** The two listeners: what the edge sends goes to the handler, what peers send is looked at first. */
+import type { RequestHead as RoutedHead } from '../affinity/raw-headers.ts';
+import type { MachineId } from '../affinity/session.ts';
+import { MAX_MESSAGE_BYTES } from '../fleet/messages.ts';
+import type { PeerResponse, PeerService } from '../fleet/peer-service.ts';
+import type { BufferBudget } from '../http/buffer-budget.ts';
+import { FORWARD_BYTES, FORWARD_FIELDS, type Limits } from '../http/limits.ts';
+import {
+  createHttpListener,
+  type HttpListener,
+  type HttpListenerOptions,
+} from '../http/listener.ts';
+import type { Malformed } from '../http/request-head.ts';
+import type { RequestHandler } from '../http/server-connection.ts';
+import type { ServerExchange } from '../http/server-exchange.ts';
+import { FORWARD_PATH, REFUSED_HEADER, unwrapHead, type PeerRefusal } from './forward-head.ts';
+import { ProxiedRequest, type ProxyParts } from './proxied-request.ts';
+import { collectBody } from './request-body.ts';
+import type { Via } from './via.ts';
+
+export interface Listeners {
+  /** For the edge. Everything goes to the app: no path is taken away from it. */
+  readonly edge: HttpListener;
+  /** For the sidecars of other Machines. */
+  readonly peer: HttpListener;
+}
+
+export interface ListenersParts {
+  readonly self: MachineId;
+  readonly proxy: ProxyParts;
+  readonly peerService: PeerService;
+  /** Whether the address belongs to a Machine of the app. */
+  readonly isPeerAddress: (address: string) => boolean;
+  /** Never rejects. */
+  readonly lookForNewPeers: () => Promise<unknown>;
+  readonly via: Via;
+  readonly budget: BufferBudget;
+  readonly limits: Limits;
+  readonly http: Omit<HttpListenerOptions, 'handler' | 'limits' | 'budget'>;
+}
+
+/** How long the body of a peer's question may take, in ms; peers wait for a third of it. */
+const PEER_BODY_TIMEOUT_MS = 1_000;
+
+export function createListeners(parts: ListenersParts): Listeners {
+  const { proxy, http, budget, limits } = parts;
+  const shared = { ...http, budget };
+  // A forward has room for what the sidecar adds, so that it fails nowhere else than a local request.
+  const peerLimits = {
+    ...limits,
+    headBytes: limits.headBytes + FORWARD_BYTES,
+    fields: limits.fields + FORWARD_FIELDS,
+  };
+  return {
+    edge: createHttpListener({ ...shared, limits, handler: createEdgeHandler(parts) }),
+    peer: createHttpListener({
+      ...shared,
+      limits: peerLimits,
+      handler: createPeerHandler(parts, proxy),
+    }),
+  };
+}
+
+function createEdgeHandler({ proxy, via, budget }: ListenersParts): RequestHandler {
+  return {
+    handle: (exchange) => {
+      const request = new ProxiedRequest(exchange, 'edge', exchange.head, proxy);
+      if (via.isLoop(exchange.head.via)) proxy.handler.refuseEarly(request, 'loop-detected');
+      else if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
+      else proxy.handler.handle(request);
+    },
+    refuse: (exchange, why) => refuse(exchange, 'edge', why, proxy),
+  };
+}
+
+function refuse(
+  exchange: ServerExchange,
+  from: 'edge' | 'peer',
+  why: Malformed,
+  proxy: ProxyParts,
+): void {
+  proxy.handler.refuse(new ProxiedRequest(exchange, from, exchange.head, proxy), why);
+}
+
+function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHandler {
+  const { isPeerAddress, lookForNewPeers } = parts;
+
+  /** A Machine that has just started is on the list after one more look. */
+  async function meetStranger(exchange: ServerExchange): Promise<void> {
+    await lookForNewPeers();
+    if (isPeerAddress(exchange.remoteAddress)) servePeer(exchange);
+    else refuseShortly(exchange, 403, 'Only the sidecars of this app may ask here.\n', 'stranger');
+  }
+
+  function servePeer(exchange: ServerExchange): void {
+    const { head } = exchange;
+    if (head.target === FORWARD_PATH) takeForward(exchange);
+    else if (!answerPeer(exchange))
+      refuseShortly(exchange, 404, 'There is nothing at this path.\n');
+  }
+
+  function takeForward(exchange: ServerExchange): void {
+    const { method, rawHeaders } = exchange.head;
+    const received = unwrapHead(rawHeaders);
+    if (!received) {
+      refuseShortly(exchange, 400, 'A forward names its target and its Machine.\n');
+    } else if (received.machine !== parts.self) {
+      refuseShortly(exchange, 421, 'Another Machine is meant.\n', 'not-meant');
+    } else {
+      const { target, rawHeaders: ofClient } = received;
+      const head: RoutedHead = { method, target, rawHeaders: ofClient };
+      proxy.handler.handle(new ProxiedRequest(exchange, 'peer', head, proxy));
+    }
+  }
+
+  /** False: the path is none of the peer service. */
+  function answerPeer(exchange: ServerExchange): boolean {
+    const { method, target } = exchange.head;
+    const response = parts.peerService({
+      method,
+      path: target,
+      address: exchange.remoteAddress,
+      readText: () => readText(exchange, proxy),
+    });
+    response
+      ?.then((settled) => respondToPeer(exchange, settled))
+      .catch((error: unknown) => {
+        // The peer has left, or something unexpected happened: its question stays unanswered.
+        if (exchange.isOpen) proxy.onFault(error);
+        exchange.destroy();
+      });
+    return response !== undefined;
+  }
+
+  return {
+    handle: (exchange) => {
+      if (isPeerAddress(exchange.remoteAddress)) servePeer(exchange);
+      else
+        void meetStranger(exchange).catch((error: unknown) => {
+          proxy.onFault(error);
+          exchange.destroy();
+        });
+    },
+    refuse: (exchange, { status, reason }) =>
+      refuseShortly(exchange, status, `The request is refused: ${reason}.\n`),
+  };
+}
+
+function readText(exchange: ServerExchange, { clock }: ProxyParts): Promise<string | undefined> {
+  const options = { maxBytes: MAX_MESSAGE_BYTES, timeoutMs: PEER_BODY_TIMEOUT_MS, clock };
+  return new Promise((resolve, reject) => {
+    collectBody(
+      exchange,
+      options,
+      (body) => {
+        if (typeof body !== 'string') resolve(body.toString());
+        else if (body === 'too-long') resolve(undefined);
+        else reject(new Error(`the body of a peer's message is ${body}`));
+      },
+      () => reject(new Error('the peer disconnected')),
+    );
+  });
+}
+
+function respondToPeer(exchange: ServerExchange, response: PeerResponse): void {
+  if ('body' in response) {
+    const headers = ['content-type', 'application/json'];
+    exchange.respond({ status: 200, headers, body: response.body });
+    return;
+  }
+  const { status } = response;
+  const headers = status === 405 ? ['allow', 'POST'] : [];
+  // What is left of the body is not read: the connection ends with the response.
+  exchange.respond({ status, headers, body: '' }, true);
+}
+
+function refuseShortly(
+  exchange: ServerExchange,
+  status: number,
+  body: string,
+  refusal?: PeerRefusal,
+): void {
+  const why = refusal === undefined ? [] : [REFUSED_HEADER, refusal];
+  exchange.respond({ status, headers: [...why, 'content-type', 'text/plain'], body }, true);
+}

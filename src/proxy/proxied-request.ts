@@ -1,0 +1,488 @@
+/**
+ * One request and its response, from its arrival to its log line: it carries out what the handler has
+ * decided, and owns what it started.
+ *
+ *   ROUTING ─decided─> RELAYING (to the app, or to a peer) ─response complete─> CLOSED
+ *      │                  │ └─no response, and it may go elsewhere─> ROUTING
+ *      │                  └─no response─> RESPONDING
+ *      └─decided─> RESPONDING (in the sidecar's own name) ─────────────────────> CLOSED
+ *
+ * A client that goes closes it from any state.
+ */
+import type { Decision } from '../affinity/decide.ts';
+import type { RemoveHints } from '../affinity/hint.ts';
+import type { BodyTap, Learner, Lesson, TappedChunk } from '../affinity/learn.ts';
+import type { RequestHead } from '../affinity/raw-headers.ts';
+import { statusOfUnknownSession, type Refusal } from '../affinity/refuse.ts';
+import { sessionKeyOf, type MachineId, type SessionKey } from '../affinity/session.ts';
+import type { Cancel, Clock } from '../clock.ts';
+import type { Peer } from '../fleet/directory.ts';
+import { formatRequest } from '../http/head-text.ts';
+import {
+  isIdempotent,
+  Relay,
+  type Inspected,
+  type Inspector,
+  type Passage,
+  type RelayOwner,
+} from '../http/relay.ts';
+import type { Malformed } from '../http/request-head.ts';
+import type { ResponseHead } from '../http/response-head.ts';
+import type { ExchangeListener, ServerExchange } from '../http/server-exchange.ts';
+import type { UpstreamError } from '../http/upstream-error.ts';
+import type { UpstreamPool } from '../http/upstream-pool.ts';
+import type { Answers, Revealed } from './answers.ts';
+import type { Bindings } from './bindings.ts';
+import {
+  headerValue,
+  readEdgeFields,
+  withHeader,
+  withoutHeader,
+  type EdgeFields,
+} from './edge-fields.ts';
+import { refusalOfFailure, wasRefused } from './failure.ts';
+import {
+  FORWARD_PATH,
+  hasRefusal,
+  readPeerRefusal,
+  REFUSED_HEADER,
+  wrapHead,
+} from './forward-head.ts';
+import type { Handler, Routed, RoutedRequest } from './handler.ts';
+import { MAX_ID_BODY_BYTES, MAX_ID_WAIT_MS, requestIdIn } from './json-rpc-id.ts';
+import type { FinishedRequest, RequestObserver } from './observer.ts';
+import { collectBody } from './request-body.ts';
+import { RequestTimes } from './request-times.ts';
+import { SessionStream } from './session-stream.ts';
+
+/** What every request shares. */
+export interface ProxyParts {
+  readonly handler: Handler;
+  readonly answers: Answers;
+  readonly bindings: Bindings;
+  readonly learner: Pick<Learner, 'mayTeachByBody'>;
+  readonly removeHints: RemoveHints;
+  readonly upstream: UpstreamPool;
+  /** `host:port` of the app, for a request of HTTP/1.0 that names none (RFC 9110 §7.2). */
+  readonly upstreamHost: string;
+  readonly peers: { to(peer: Peer): UpstreamPool };
+  /** Watches a forward until its response begins: fails it if its peer does not answer at all. */
+  readonly watchForward: (
+    machine: MachineId,
+    onUnresponsive: (error: UpstreamError) => void,
+  ) => Cancel;
+  /** The app has refused a connection. */
+  readonly onRefused: () => void;
+  /** Names, in lower case, of fields that reveal ids: none of them is passed on before its time. */
+  readonly revealingHeaders: ReadonlySet<string>;
+  /** A peer has said that a session is not its own, as this Machine had thought. */
+  readonly onMoved: (key: SessionKey, machine: MachineId) => void;
+  /** A forward for this decision got a response from its Machine. */
+  readonly onForwarded: (decision: Decision) => void;
+  /** The field line that says that a request has passed this sidecar. */
+  readonly viaLine: string;
+  readonly createRequestId: () => string;
+  readonly clock: Clock;
+  readonly observer: RequestObserver;
+  readonly onFault: (error: unknown) => void;
+}
+
+const CLIENT_LEFT = 499;
+const NO_SESSIONS: readonly SessionKey[] = [];
+const IPV4_MAPPED = '::ffff:';
+
+type State =
+  | { readonly kind: 'routing' }
+  | { readonly kind: 'relaying'; readonly relay: Relay; readonly to: 'app' | 'peer' }
+  | { readonly kind: 'responding' }
+  | { readonly kind: 'closed' };
+
+const ROUTING: State = { kind: 'routing' };
+const RESPONDING: State = { kind: 'responding' };
+const CLOSED: State = { kind: 'closed' };
+
+export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListener {
+  readonly from: 'edge' | 'peer';
+  readonly head: RequestHead;
+  readonly fields: EdgeFields;
+  readonly #exchange: ServerExchange;
+  readonly #parts: ProxyParts;
+  readonly #times: RequestTimes;
+  #state: State = ROUTING;
+  #routed: Routed | undefined;
+  #stream: SessionStream | undefined;
+  /** Sessions of this Machine that are in use while the response is on its way. */
+  #sessions: readonly SessionKey[] = NO_SESSIONS;
+  #statusCode = 0;
+  #generatedId: string | undefined;
+  #stopWatching: Cancel | undefined;
+
+  constructor(
+    exchange: ServerExchange,
+    from: 'edge' | 'peer',
+    head: RequestHead,
+    parts: ProxyParts,
+  ) {
+    this.#exchange = exchange;
+    this.from = from;
+    this.head = head;
+    this.fields = readEdgeFields(head.rawHeaders);
+    this.#parts = parts;
+    this.#times = new RequestTimes(parts.clock);
+    exchange.listen(this);
+  }
+
+  get bodyLength(): number | undefined {
+    const { isChunked, contentLength } = this.#exchange.head;
+    return isChunked ? undefined : (contentLength ?? 0);
+  }
+
+  /** The id that the edge has given it, else one of our own. */
+  get requestId(): string {
+    return this.fields.requestId ?? (this.#generatedId ??= this.#parts.createRequestId());
+  }
+
+  // What the handler decides
+
+  respond(refusal: Refusal, routed: Routed): void {
+    // The client may have disconnected during the owner lookup.
+    if (this.#state.kind === 'closed') return;
+    this.#routed = routed;
+    this.#state = RESPONDING;
+    const { bodyFor } = refusal;
+    const exchange = this.#exchange;
+    // A client that waits for a 100 (Continue) will not send its body.
+    if (!bodyFor || !exchange.hasBody || exchange.head.expectsContinue || exchange.isReadingBody) {
+      this.#write(refusal, routed);
+      return;
+    }
+    const options = {
+      maxBytes: MAX_ID_BODY_BYTES,
+      timeoutMs: MAX_ID_WAIT_MS,
+      clock: this.#parts.clock,
+    };
+    collectBody(
+      exchange,
+      options,
+      (body) =>
+        this.#guarded(() => {
+          const requestId = typeof body === 'string' ? undefined : requestIdIn(body);
+          const text = requestId === undefined ? refusal.body : bodyFor(requestId);
+          if (body === 'broken') this.onRequestBroken(BROKEN);
+          else this.#write({ ...refusal, body: text }, routed);
+        }),
+      () => this.onClientGone(),
+    );
+  }
+
+  #write({ status, headers, body }: Refusal, { decision }: Routed, closes = false): void {
+    const isRefusedMove = decision.kind === 'refuse' && decision.why === 'moved';
+    this.#statusCode = status;
+    this.#times.noteWritten();
+    this.#exchange.listen(this);
+    this.#exchange.respond(
+      { status, headers: isRefusedMove ? [...headers, REFUSED_HEADER, 'moved'] : headers, body },
+      closes,
+    );
+    this.#close();
+  }
+
+  /** Responds to a request that can't be understood, and ends its connection. */
+  refuseMalformed({ status, reason }: Malformed, routed: Routed): void {
+    this.#routed = routed;
+    this.#state = RESPONDING;
+    const body = `${status === 408 ? 'The request was not sent in time' : 'The request is refused'}: ${reason}.\n`;
+    const headers = ['content-type', 'text/plain; charset=utf-8'];
+    this.#write({ status, headers, body }, routed, true);
+  }
+
+  toUpstream(routed: Routed): void {
+    const { removeHints, learner, upstream, upstreamHost } = this.#parts;
+    const clean = removeHints(this.head, routed.wholeId);
+    const isToBePlain = learner.mayTeachByBody(this.head, routed.extraction);
+    const rawHeaders = isToBePlain
+      ? withHeader(clean.rawHeaders, 'accept-encoding', 'identity')
+      : clean.rawHeaders;
+    const hasHost =
+      this.from === 'edge' ? this.#exchange.head.host : headerValue(rawHeaders, 'host');
+    const hostLine = hasHost === undefined ? `Host: ${upstreamHost}\r\n` : '';
+    this.#relay(upstream, 'app', clean.target, rawHeaders, hostLine, routed);
+  }
+
+  toPeer(peer: Peer, routed: Routed): void {
+    const { target, rawHeaders } = this.head;
+    const wrapped = wrapHead({ target, rawHeaders }, peer.machine, `${peer.host}:${peer.port}`);
+    const pool = this.#parts.peers.to(peer);
+    if (this.#relay(pool, 'peer', FORWARD_PATH, wrapped, '', routed)) this.#watch(peer.machine);
+  }
+
+  #relay(
+    pool: UpstreamPool,
+    to: 'app' | 'peer',
+    target: string,
+    rawHeaders: readonly string[],
+    hostLine: string,
+    routed: Routed,
+  ): boolean {
+    // The client may have disconnected during the owner lookup.
+    if (this.#state.kind === 'closed') return false;
+    const exchange = this.#exchange;
+    this.#routed = routed;
+    const asksForUpgrade = exchange.head.upgrade !== undefined;
+    const head = formatRequest(exchange.head, {
+      target,
+      rawHeaders,
+      added: hostLine + this.#forwardedLines() + this.#parts.viaLine,
+      asksForUpgrade,
+    });
+    const request = {
+      method: exchange.head.method,
+      head,
+      body: exchange.takeEarly(),
+      isComplete: exchange.isBodyComplete,
+      asksForUpgrade,
+    };
+    const relay = new Relay(exchange, pool, request, this);
+    this.#state = { kind: 'relaying', relay, to };
+    this.#times.noteSent();
+    relay.start();
+    return true;
+  }
+
+  /** `x-forwarded-for` and `-proto` of the edge stay; they are added only where they are missing. */
+  #forwardedLines(): string {
+    const { hasForwardedFor, hasForwardedProto } = this.#exchange.head;
+    let lines = '';
+    if (!hasForwardedFor)
+      lines += `X-Forwarded-For: ${plainAddress(this.#exchange.remoteAddress)}\r\n`;
+    if (!hasForwardedProto) lines += 'X-Forwarded-Proto: http\r\n';
+    return lines;
+  }
+
+  #watch(machine: MachineId): void {
+    const state = this.#state;
+    if (state.kind !== 'relaying') return;
+    this.#stopWatching = this.#parts.watchForward(machine, (error) =>
+      this.#guarded(() => state.relay.fail(error)),
+    );
+  }
+
+  // What the upstream responds
+
+  onInterim({ rawHeaders }: ResponseHead): readonly string[] {
+    const passed: string[] = [];
+    for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+      const name = rawHeaders[i] ?? '';
+      // An id that is not bound yet must not be revealed (invariant 1).
+      if (!this.#parts.revealingHeaders.has(name.toLowerCase()))
+        passed.push(name, rawHeaders[i + 1] ?? '');
+    }
+    return passed;
+  }
+
+  onResponse(head: ResponseHead): Passage | Promise<Passage> | undefined {
+    this.#stopWatching?.();
+    this.#times.noteResponse();
+    const state = this.#state;
+    const routed = this.#routed;
+    if (state.kind !== 'relaying' || !routed) return undefined;
+    return state.to === 'peer' ? this.#ofPeer(head, routed) : this.#ofApp(head, routed);
+  }
+
+  onSwitching(head: ResponseHead): Passage | Promise<Passage> | undefined {
+    return this.onResponse(head);
+  }
+
+  #ofApp(head: ResponseHead, routed: Routed): Passage | Promise<Passage> | undefined {
+    const { statusCode } = head;
+    if (isFalseNotFound(routed, statusCode)) {
+      this.#takeOver(() => this.#parts.handler.unreachable(this, routed));
+      return undefined;
+    }
+    const isToPeer = this.from === 'peer' && hasRefusal(head.rawHeaders);
+    const rawHeaders = isToPeer ? withoutHeader(head.rawHeaders, REFUSED_HEADER) : head.rawHeaders;
+    const revealed = this.#parts.answers.fromHead(this.head, routed, { statusCode, rawHeaders });
+    return revealed instanceof Promise
+      ? revealed.then((settled) => this.#passageOf(settled))
+      : this.#passageOf(revealed);
+  }
+
+  #passageOf({ rawHeaders, tap, sessions }: Revealed): Passage {
+    this.#sessions = sessions;
+    return tap ? { rawHeaders, inspector: this.#inspectorOf(tap) } : { rawHeaders };
+  }
+
+  /** A forwarded response is never inspected, as its owner has done that; a peer's own refusal is. */
+  #ofPeer(head: ResponseHead, routed: Routed): Passage | undefined {
+    const { onMoved, onForwarded, handler } = this.#parts;
+    const refusal = readPeerRefusal(head.statusCode, head.rawHeaders);
+    if (!refusal) {
+      onForwarded(routed.decision);
+      return { rawHeaders: head.rawHeaders };
+    }
+    if (refusal === 'moved' && routed.key && routed.owner) onMoved(routed.key, routed.owner);
+    this.#takeOver(() => handler.unreachable(this, routed));
+    return undefined;
+  }
+
+  /** The response is the sidecar's own, once the relay has let go of its upstream. */
+  #takeOver(respond: () => void): void {
+    const state = this.#state;
+    if (state.kind === 'relaying') state.relay.abort();
+    this.#state = ROUTING;
+    this.#exchange.listen(this);
+    respond();
+  }
+
+  #inspectorOf(tap: BodyTap): Inspector {
+    const inspected = ({ out, lesson, isDone }: TappedChunk): Inspected => ({
+      out,
+      until: lesson && this.#bind(lesson),
+      isDone,
+    });
+    return { push: (bytes) => inspected(tap.push(bytes)), end: () => inspected(tap.end()) };
+  }
+
+  #bind(lesson: Lesson): Promise<void> {
+    const key = sessionKeyOf(lesson.id);
+    return this.#parts.answers.fromBody(lesson).then(() => {
+      if (lesson.protocol.endsBy === 'stream-end') this.#openStream().carry(key);
+    });
+  }
+
+  onFlowing(statusCode: number, isStream: boolean): void {
+    this.#statusCode = statusCode;
+    this.#times.noteWritten();
+    if (isStream) this.#openStream().open('http', this.#sessions);
+  }
+
+  onTunnel(statusCode: number): void {
+    this.#statusCode = statusCode;
+    this.#times.noteWritten();
+    this.#openStream().open('websocket', this.#sessions);
+  }
+
+  #openStream(): SessionStream {
+    return (this.#stream ??= new SessionStream(this.#parts.bindings, this.#parts.observer));
+  }
+
+  onFailed(error: UpstreamError): void {
+    this.#stopWatching?.();
+    const state = this.#state;
+    const routed = this.#routed;
+    const { observer, handler, answers } = this.#parts;
+    observer.onUpstreamFailure(error, this.#finished());
+    this.#times.noteResponse();
+    if (state.kind !== 'relaying' || !routed) return;
+    this.#state = ROUTING;
+    this.#exchange.listen(this);
+    // Whether the client may send it again without doing it twice.
+    const mayRepeat = error.wasNotSent || isIdempotent(this.head.method);
+    if (state.to === 'peer' && mayRepeat) handler.unreachable(this, routed);
+    else if (state.to === 'peer' || !this.#goesElsewhere(error, routed)) {
+      const refusal = refusalOfFailure(error, mayRepeat);
+      const isNobodyThere = state.to === 'app' && wasRefused(error);
+      this.respond(isNobodyThere ? answers.ofNobody(refusal, this.head, routed) : refusal, routed);
+    }
+  }
+
+  /** Nothing has reached the app, and the edge has the request whole. */
+  #goesElsewhere(error: UpstreamError, routed: Routed): boolean {
+    if (!wasRefused(error)) return false;
+    this.#parts.onRefused();
+    return this.#parts.handler.sendElsewhere(this, routed);
+  }
+
+  onCut(error: UpstreamError): void {
+    this.#parts.observer.onUpstreamFailure(error, this.#finished());
+    this.#close();
+  }
+
+  onFinished(): void {
+    this.#close();
+  }
+
+  /** What is thrown while the request is served ends the request and its connection. */
+  onFault(error?: unknown): void {
+    if (error !== undefined) this.#parts.onFault(error);
+    this.#exchange.destroy();
+    if (this.#state.kind === 'closed') return;
+    if (this.#statusCode === 0) this.#statusCode = 500;
+    this.#close();
+  }
+
+  #guarded(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      this.onFault(error);
+    }
+  }
+
+  // What the client does meanwhile
+
+  onRequestBody(): void {
+    // Nobody wants the body any more: it is dropped.
+  }
+
+  onRequestEnd(): void {
+    // Nobody waits for it.
+  }
+
+  /** What follows the head is no HTTP/1.1: the one response that is due says so. */
+  onRequestBroken(why: Malformed): void {
+    if (this.#state.kind === 'closed') return;
+    this.#stopWatching?.();
+    this.#parts.handler.refuse(this, why);
+  }
+
+  onClientWritable(): void {
+    // Nothing is held back for it.
+  }
+
+  onClientGone(): void {
+    if (this.#state.kind === 'closed') return;
+    this.#statusCode = CLIENT_LEFT;
+    this.#close();
+  }
+
+  /** The response is out, or the client has gone: whatever was started ends here. */
+  #close(): void {
+    if (this.#state.kind === 'closed') return;
+    this.#state = CLOSED;
+    this.#stopWatching?.();
+    this.#stream?.close();
+    this.#parts.observer.onFinished(this.#finished());
+  }
+
+  #finished(): FinishedRequest {
+    const { totalMs, sidecarMs, upstreamMs } = this.#times.durations();
+    return {
+      requestId: this.requestId,
+      method: this.head.method,
+      target: this.head.target,
+      routed: this.#routed,
+      statusCode: this.#statusCode,
+      totalMs,
+      sidecarMs,
+      upstreamMs,
+    };
+  }
+}
+
+const BROKEN: Malformed = { status: 400, reason: 'the body is not framed as its head says' };
+
+/**
+ * The app beside us does not know this id, and a Machine that may know it did not answer. Its "not
+ * found" would make the client give a live session up (invariant 11).
+ */
+function isFalseNotFound({ decision, extraction }: Routed, statusCode: number): boolean {
+  if (decision.why !== 'peers-inconclusive' || extraction.kind !== 'found') return false;
+  return statusCode === statusOfUnknownSession(extraction.protocol);
+}
+
+/** An IPv4 address that a socket for both families shows in IPv6 form. */
+function plainAddress(address: string): string {
+  const isMapped = address.startsWith(IPV4_MAPPED) && address.includes('.');
+  return isMapped ? address.slice(IPV4_MAPPED.length) : address;
+}

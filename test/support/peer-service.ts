@@ -1,0 +1,42 @@
+/** The peer service behind a plain node:http server, for tests that need no sidecar round it. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { MAX_MESSAGE_BYTES } from '../../src/fleet/messages.ts';
+import type { PeerService } from '../../src/fleet/peer-service.ts';
+
+/** Serves the request if its path is one of the service's, and says whether it was. */
+export function servePeers(
+  service: PeerService,
+  request: IncomingMessage,
+  response: ServerResponse,
+): boolean {
+  const served = service({
+    method: request.method ?? '',
+    path: request.url ?? '',
+    address: request.socket.remoteAddress ?? '',
+    readText: () => readText(request),
+  });
+  served?.then(
+    (answer) => {
+      if ('body' in answer) {
+        response.setHeader('content-type', 'application/json');
+        response.end(answer.body);
+        return;
+      }
+      if (answer.status === 405) response.setHeader('allow', 'POST');
+      response.writeHead(answer.status, { connection: 'close', 'content-length': 0 }).end();
+    },
+    () => response.destroy(),
+  );
+  return served !== undefined;
+}
+
+async function readText(request: IncomingMessage): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > MAX_MESSAGE_BYTES) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString();
+}
