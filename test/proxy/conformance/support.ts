@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import type { TestContext } from 'node:test';
+import { openFleet } from '../../support/fleet.ts';
 import { openRawClient, type RawClient } from '../../support/raw.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
@@ -298,4 +299,28 @@ export function endingOf(socket: Socket): Promise<'end' | 'reset'> {
       else reject(error);
     });
   });
+}
+
+/** A session of the Machine `m1`, already replayed once: any other Machine forwards it. */
+export const OF_M1 = ['Mcp-Session-Id: abc~m1', 'Fly-Replay-Src: instance=m3;t=1'] as const;
+
+export interface Pair {
+  readonly app: RecordingApp;
+  /** To `m1`, before the app. */
+  readonly local: Wire;
+  /** To `m2`, which forwards to `m1`. */
+  readonly forwarded: Wire;
+}
+
+export async function startPair(
+  t: TestContext,
+  { respond, env = {} }: WireOptions = {},
+): Promise<Pair> {
+  const app = await serveRecordingApp(t, respond);
+  const nowhere = await serveRecordingApp(t, (socket) => socket.destroy());
+  const fleet = await openFleet(t, 'm1', 'm2');
+  const m1 = await fleet.start('m1', app.port, env);
+  const m2 = await fleet.start('m2', nowhere.port, env);
+  const local = wireTo(t, m1.sidecar.ports.public, app);
+  return { app, local, forwarded: wireTo(t, m2.sidecar.ports.public, app) };
 }

@@ -1,0 +1,67 @@
+/** The id by which the log lines of one request are found. */
+import assert from 'node:assert/strict';
+import { describe, test, type TestContext } from 'node:test';
+import { freePort } from '../../support/free-port.ts';
+import { createKeptLog } from '../../support/log.ts';
+import { serveRawApp } from '../../support/raw-app.ts';
+import { startTestSidecar } from '../../support/sidecar.ts';
+import { get, serveRecordingApp, wireTo } from './support.ts';
+
+interface Logged {
+  /** In the line that every request ends with. */
+  readonly request: unknown;
+  /** In each line `upstream failed`. */
+  readonly failures: readonly unknown[];
+}
+
+/** Sends one request for an app that fails, and reads the ids out of the log. */
+async function logOf(
+  t: TestContext,
+  appPort: number,
+  lines: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Logged> {
+  const log = createKeptLog();
+  const written = Promise.withResolvers<string>();
+  const writeLine = (line: string): void => {
+    if (line.includes('"request"')) written.resolve(line);
+  };
+  const logger = { ...log.logger, writeLine };
+  const { ports } = await startTestSidecar(t, appPort, env, { logger });
+  const client = await wireTo(t, ports.public, await serveRecordingApp(t)).connect();
+  client.send(get('/', ...lines, 'Connection: close').replace('GET', 'POST'));
+  await client.untilClosed();
+  const { requestId } = JSON.parse(await written.promise) as { readonly requestId?: unknown };
+  const failures = log.lines.filter(({ message }) => message === 'upstream failed');
+  return {
+    request: requestId,
+    failures: failures.map(({ fields }) => (fields as { readonly requestId?: unknown }).requestId),
+  };
+}
+
+const resetting = (text: string) => (t: TestContext) =>
+  serveRawApp(t, (socket) => socket.write(text, () => socket.resetAndDestroy()));
+
+describe('the line "upstream failed" has the id of the request line:', () => {
+  // prettier-ignore
+  const rows: readonly (readonly [claim: string, serveApp: (t: TestContext) => Promise<number>, env?: Readonly<Record<string, string>>])[] = [
+    ['nobody listens', () => freePort()],
+    ['the app resets before its response', (t) => serveRawApp(t, (socket) => socket.resetAndDestroy())],
+    ['the app ends before its response', (t) => serveRawApp(t, (socket) => socket.end())],
+    ['the app responds with what is no HTTP', resetting('SSH-2.0-OpenSSH_9.9\r\n\r\n')],
+    ['the app resets in the middle of its response', resetting('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello')],
+    ['the app is too slow', (t) => serveRawApp(t, () => undefined), { UPSTREAM_HEAD_TIMEOUT_MS: '50' }],
+  ];
+  for (const [claim, serveApp, env] of rows) {
+    test(`${claim}, and the edge has given an id`, async (t) => {
+      const ids = await logOf(t, await serveApp(t), ['Fly-Request-Id: 01HX-ams'], env);
+      assert.deepEqual(ids, { request: '01HX-ams', failures: ['01HX-ams'] });
+    });
+
+    test(`${claim}, and the edge has given none`, async (t) => {
+      const { request, failures } = await logOf(t, await serveApp(t), [], env);
+      assert.match(String(request), /^[\w-]{8,}$/);
+      assert.deepEqual(failures, [request]);
+    });
+  }
+});
