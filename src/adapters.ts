@@ -141,7 +141,7 @@ export function watchUpstream(config: Config, parts: AdapterParts): UpstreamHeal
   const health = createUpstreamHealth({
     clock,
     check: upstreamCheck && {
-      probe: createCheckProbe({ origin, clock }, upstreamCheck.path),
+      probe: createCheckProbe({ origin, clock }, upstreamCheck.path, upstreamCheck.host),
       intervalMs: upstreamCheck.intervalMs,
     },
     connect: createConnectProbe({ origin, clock }),

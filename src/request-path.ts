@@ -23,7 +23,6 @@ import { BufferBudget } from './http/buffer-budget.ts';
 import { DEFAULT_LIMITS, FORWARD_BYTES, FORWARD_FIELDS, type Limits } from './http/limits.ts';
 import { ReadBuffers } from './http/read-buffers.ts';
 import { Sweep } from './http/sweep.ts';
-import { UpstreamError } from './http/upstream-error.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from './http/upstream-pool.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
@@ -128,9 +127,8 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     onRefused: () => parts.upstreamHealth.noteRefused(),
     onForwarded: (decision) => detours.noteForwarded(decision),
     peers: peerUpstreams,
-    watchForward: (machine, onUnresponsive) =>
-      forwards.begin(machine, () => onUnresponsive(peerUnresponsive())),
-    viaLine: via.line,
+    watchForward: (machine, onUnresponsive) => forwards.begin(machine, onUnresponsive),
+    via,
     createRequestId: createRequestIds(),
     clock,
     observer: createRequestObserver(parts),
@@ -254,10 +252,6 @@ function createConnectionReport(
 }
 
 const CONNECTION_REPORT_MS = 10_000;
-
-function peerUnresponsive(): UpstreamError {
-  return new UpstreamError('peer-unresponsive', 'the sidecar of the owner does not answer');
-}
 
 /** An IPv6 address stands in brackets in a URL only. */
 function addressOf({ hostname, port }: URL): { host: string; port: number } {

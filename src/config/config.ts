@@ -56,6 +56,8 @@ export interface Config {
 
 export interface UpstreamCheckConfig {
   readonly path: string;
+  /** The `Host` of the check; undefined: that of the upstream. */
+  readonly host: string | undefined;
   readonly intervalMs: number;
 }
 
@@ -193,7 +195,10 @@ function configFrom(values: SettingValues, random: () => number): Config {
 
 function upstreamCheckFrom(values: SettingValues): UpstreamCheckConfig | undefined {
   const { UPSTREAM_CHECK_PATH: path, UPSTREAM_CHECK_INTERVAL_MS: intervalMs } = values;
-  return path === undefined ? undefined : { path, intervalMs };
+  if (path === undefined) return undefined;
+  const { FLY_APP_NAME: app, UPSTREAM_CHECK_HOST: ownHost } = values;
+  const host = ownHost ?? (app === undefined ? undefined : `${app}.fly.dev`);
+  return { path, intervalMs, host };
 }
 
 function identityFrom(values: SettingValues, random: () => number): Identity {

@@ -51,6 +51,10 @@ const namespace = matching(
   /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/,
   'a name of letters, digits, ".", "-" and "_"',
 );
+const hostHeader = matching(
+  /^[A-Za-z0-9.-]{1,253}(?::\d{1,5})?$/,
+  'a host name, with a port or without',
+);
 const urlPath = matching(/^\/[!"$-~]*$/, 'a path that begins with "/"');
 const label = matching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'a name of letters, digits, - and _');
 
@@ -79,6 +83,11 @@ export const SETTINGS = {
   UPSTREAM_CHECK_PATH: optional(
     urlPath,
     'Path of the app that is asked whether it is well: after two answers in a row that are not 2xx new sessions go elsewhere, until one is.',
+  ),
+  UPSTREAM_CHECK_HOST: optional(
+    hostHeader,
+    '`Host` of that check, for an app that knows its hosts. It is sent as a request of https.',
+    '`FLY_APP_NAME`.fly.dev',
   ),
   UPSTREAM_CHECK_INTERVAL_MS: setting(
     '5000',

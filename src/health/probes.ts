@@ -32,11 +32,22 @@ export function createConnectProbe({ origin, clock }: ProbeOptions): Probe {
     });
 }
 
-/** Passes if a GET of `path` is answered 2xx; redirects are not followed, bodies not read. */
-export function createCheckProbe({ origin, clock }: ProbeOptions, path: string): Probe {
+/**
+ * Passes if a GET of `path` is answered 2xx; redirects are not followed, bodies not read. It looks like
+ * a request of a user: apps redirect what is not https, and refuse hosts that are not theirs.
+ */
+export function createCheckProbe(
+  { origin, clock }: ProbeOptions,
+  path: string,
+  checkHost: string = origin.host,
+): Probe {
   const options = {
     ...{ host: hostOf(origin), port: portOf(origin), path, agent: false },
-    headers: { host: origin.host, 'user-agent': 'fly-affinity' },
+    headers: {
+      host: checkHost,
+      'user-agent': 'fly-affinity',
+      'x-forwarded-proto': 'https',
+    },
   };
   return (signal) =>
     inTime(clock, signal, (settle) => {

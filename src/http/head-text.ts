@@ -46,7 +46,6 @@ export function formatRequest(head: RequestHead, changes: RequestChanges): strin
   const { target, rawHeaders, added, asksForUpgrade } = changes;
   const fields = rawHeaders === head.rawHeaders ? passedFields(head) : formatFields(rawHeaders);
   let framing = head.isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
-  if (head.expectsContinue) framing += 'Expect: 100-continue\r\n';
   if (asksForUpgrade && head.upgrade !== undefined) {
     framing += `Connection: Upgrade\r\nUpgrade: ${head.upgrade}\r\n`;
   }

@@ -20,7 +20,7 @@ import type {
   UpstreamCall,
   UpstreamTunnel,
 } from './upstream-connection.ts';
-import { UpstreamError } from './upstream-error.ts';
+import { UpstreamError, type UpstreamErrorCode } from './upstream-error.ts';
 import type { UpstreamPool } from './upstream-pool.ts';
 
 /** How the head of a response goes out. */
@@ -125,12 +125,8 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
   /** Begins. The exchange is listened to from now on. */
   start(): void {
     this.#exchange.listen(this);
+    this.#exchange.writeContinue();
     this.#send(false);
-  }
-
-  /** Bytes of the request have been written to the upstream. */
-  get wasSent(): boolean {
-    return this.#call?.wasSent ?? false;
   }
 
   /** Nobody wants the response any more. The owner hears nothing of it. */
@@ -142,11 +138,12 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     this.#upstream?.closeTunnel(false);
   }
 
-  /** Gives the upstream up with an error, as if it had failed. */
-  fail(error: UpstreamError): void {
+  /** Ends the call as if the upstream had failed. */
+  fail(code: UpstreamErrorCode, message: string): void {
     if (this.#state !== 'sending') return;
+    const wasNotSent = this.#call?.wasSent !== true;
     this.#call?.abort();
-    this.onError(error);
+    this.onError(new UpstreamError(code, message, { wasNotSent }));
   }
 
   #send(isFresh: boolean): void {
@@ -224,7 +221,8 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
 
   onInterim(head: ResponseHead): void {
     if (this.#state !== 'sending') return;
-    if (head.statusCode === 100 && !this.#exchange.head.expectsContinue) return;
+    // A client that waits for it has been told to go on already.
+    if (head.statusCode === 100) return;
     const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
     const fields = formatFields(this.#owner.onInterim(head));
     this.#exchange.writeInterim(`HTTP/1.1${line}${fields}\r\n`);

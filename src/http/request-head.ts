@@ -21,8 +21,6 @@ export interface RequestHead {
   readonly method: string;
   /** In origin-form, or `*` (RFC 9112 §3.2); of an absolute-form the rest. */
   readonly target: string;
-  /** The target as it came, if that is another text. */
-  readonly absoluteTarget: string | undefined;
   readonly minorVersion: 0 | 1;
   /**
    * Name, value, name, value: the fields that are passed on, in order and case. `Transfer-Encoding`
@@ -42,7 +40,10 @@ export interface RequestHead {
   /** The protocols to switch to: the value of `Upgrade`, less what is no tunnel. */
   readonly upgrade: string | undefined;
   readonly expectsContinue: boolean;
+  /** The value of `Host`. */
   readonly host: string | undefined;
+  /** The authority of a target in absolute-form. */
+  readonly authority: string | undefined;
   readonly hasForwardedFor: boolean;
   readonly hasForwardedProto: boolean;
   /** The values of `Via`, in order. */
@@ -70,7 +71,7 @@ export interface RequestParserOptions extends Pick<Limits, 'headBytes' | 'fields
 
 /** Always protected: a message without them means something else (RFC 9110 §7.6.1). */
 const PROTECTED: ReadonlySet<string> = new Set([
-  ...['host', 'content-length', 'content-type', 'content-encoding'],
+  ...['host', 'content-length', 'transfer-encoding', 'content-type', 'content-encoding'],
   ...['authorization', 'cookie', 'set-cookie', 'origin', 'expect'],
 ]);
 /** What the edge says of a request. A client can't take it away by naming it in `Connection`. */
@@ -86,7 +87,7 @@ const ZERO = 0x30;
 export class RequestParser {
   readonly #options: RequestParserOptions;
   readonly #scan = new FieldScan();
-  #lastHost = '';
+  #lastHost: string | undefined;
 
   constructor(options: RequestParserOptions) {
     this.#options = options;
@@ -216,8 +217,8 @@ export class RequestParser {
     const head = {
       text,
       method,
-      target: effective,
-      absoluteTarget: effective === target ? undefined : target,
+      target: effective.target,
+      authority: effective.authority,
       minorVersion: version,
       rawHeaders,
       fieldsStart: fieldsStart - start,
@@ -275,7 +276,7 @@ interface RequestLine {
 const NO_VIA: readonly string[] = [];
 
 /** `uri-host [ ":" port ]` (RFC 9110 §7.2): no user info, no path, no list, and not empty. */
-const HOST = /^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::\d{0,5})?$/;
+const HOST = /^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~%!$&'()*+;=-]+)(?::\d{0,5})?$/;
 
 /** Whether a text can be the value of `Host`. */
 export function isHostValue(text: string): boolean {
@@ -371,6 +372,11 @@ function tunnelProtocols(upgrade: string): string | undefined {
 const ABSOLUTE_FORM = /^(https?):\/\/([^/?]*)(.*)$/is;
 const DEFAULT_PORTS: Readonly<Record<string, string>> = { http: ':80', https: ':443' };
 
+interface EffectiveTarget {
+  readonly target: string;
+  readonly authority: string | undefined;
+}
+
 /**
  * The target in origin-form or `*` (RFC 9112 §3.2). The absolute-form, which a server must accept too,
  * has to name the same host as `Host`; anything else is undefined.
@@ -379,16 +385,16 @@ function effectiveTarget(
   method: string,
   target: string,
   host: string | undefined,
-): string | undefined {
+): EffectiveTarget | undefined {
   if (method === 'CONNECT') return undefined;
-  if (target.startsWith('/')) return target;
-  if (target === '*') return method === 'OPTIONS' ? target : undefined;
+  if (target.startsWith('/')) return { target, authority: undefined };
+  if (target === '*') return method === 'OPTIONS' ? { target, authority: undefined } : undefined;
   const [, scheme = '', authority = '', rest = ''] = ABSOLUTE_FORM.exec(target) ?? [];
   if (authority === '' || !HOST.test(authority)) return undefined;
   const named = withoutDefaultPort(authority, scheme);
   if (host !== undefined && withoutDefaultPort(host, scheme) !== named) return undefined;
-  if (rest === '' && method === 'OPTIONS') return '*';
-  return rest.startsWith('/') ? rest : `/${rest}`;
+  if (rest === '' && method === 'OPTIONS') return { target: '*', authority };
+  return { target: rest.startsWith('/') ? rest : `/${rest}`, authority };
 }
 
 function withoutDefaultPort(authority: string, scheme: string): string {

@@ -144,7 +144,6 @@ export class ServerExchange {
   writeInterim(text: string): void {
     const connection = this.#connection;
     if (!connection || this.isResponding || this.head.minorVersion === 0) return;
-    if (text.startsWith(CONTINUE.slice(0, 12))) this.#hasContinued = true;
     writeText(connection.socket, text);
   }
 

@@ -30,8 +30,8 @@ export interface OutgoingRequest {
   readonly body: Buffer | undefined;
   /** No more of the body follows. */
   readonly isComplete: boolean;
-  /** The head asks for another protocol. */
-  readonly asksForUpgrade: boolean;
+  /** The protocols that the head asks for, as a list. */
+  readonly upgrade: string | undefined;
 }
 
 /**
@@ -430,7 +430,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
 
   #switchProtocols(head: ResponseHead, rest: Buffer): void {
     const call = this.#call;
-    if (!call?.request.asksForUpgrade || head.upgrade === undefined) {
+    if (!call || !isAskedFor(head.upgrade, call.request.upgrade)) {
       this.#fail('malformed-response', 'the upstream switched protocols unasked');
       return;
     }
@@ -700,6 +700,16 @@ function onClose(connection: UpstreamConnection, hadError: boolean): void {
 
 function lookAtTime(connection: UpstreamConnection, nowMs: number): void {
   connection.lookAtTime(nowMs);
+}
+
+/** An upstream may only switch to what it was asked for (RFC 9110 §7.8). */
+function isAskedFor(chosen: string | undefined, asked: string | undefined): boolean {
+  if (chosen === undefined || asked === undefined) return false;
+  const protocols = asked.toLowerCase().split(', ');
+  return chosen
+    .toLowerCase()
+    .split(',')
+    .every((protocol) => protocols.includes(protocol.trim()));
 }
 
 /** RFC 9112 §6.3. */

@@ -86,7 +86,7 @@ export class UpstreamPool implements ConnectionPool {
       failLater(call, new UpstreamError('closed', 'the sidecar is stopping', { wasNotSent: true }));
       return call;
     }
-    const idle = isFresh || request.asksForUpgrade ? undefined : this.#takeIdle();
+    const idle = isFresh || request.upgrade !== undefined ? undefined : this.#takeIdle();
     if (idle) this.#sendOn(idle, call);
     else if (this.#connections.size >= this.#options.maxConnections) failLater(call, TOO_MANY);
     else this.#connections.add(new UpstreamConnection(call, this.#parts, this));

@@ -31,9 +31,9 @@ export class UpstreamSocket extends Socket {
       keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
       onread: {
         buffer: () => owner.nextBuffer(),
-        callback: (length, bytes) => owner.onRead(length, bytes),
+        callback: (length, bytes) => owner.onRead(length, bytes as Buffer),
       },
-    } as ConstructorParameters<typeof Socket>[0]);
+    });
     this.#owner = owner;
   }
 

@@ -54,6 +54,7 @@ import type { FinishedRequest, RequestObserver } from './observer.ts';
 import { collectBody } from './request-body.ts';
 import { RequestTimes } from './request-times.ts';
 import { SessionStream } from './session-stream.ts';
+import type { Via } from './via.ts';
 
 /** What every request shares. */
 export interface ProxyParts {
@@ -67,10 +68,7 @@ export interface ProxyParts {
   readonly upstreamHost: string;
   readonly peers: { to(peer: Peer): UpstreamPool };
   /** Watches a forward until its response begins: fails it if its peer does not answer at all. */
-  readonly watchForward: (
-    machine: MachineId,
-    onUnresponsive: (error: UpstreamError) => void,
-  ) => Cancel;
+  readonly watchForward: (machine: MachineId, onUnresponsive: () => void) => Cancel;
   /** The app has refused a connection. */
   readonly onRefused: () => void;
   /** Names, in lower case, of fields that reveal ids: none of them is passed on before its time. */
@@ -79,8 +77,7 @@ export interface ProxyParts {
   readonly onMoved: (key: SessionKey, machine: MachineId) => void;
   /** A forward for this decision got a response from its Machine. */
   readonly onForwarded: (decision: Decision) => void;
-  /** The field line that says that a request has passed this sidecar. */
-  readonly viaLine: string;
+  readonly via: Via;
   readonly createRequestId: () => string;
   readonly clock: Clock;
   readonly observer: RequestObserver;
@@ -203,9 +200,9 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     const rawHeaders = isToBePlain
       ? withHeader(clean.rawHeaders, 'accept-encoding', 'identity')
       : clean.rawHeaders;
-    const hasHost =
-      this.from === 'edge' ? this.#exchange.head.host : headerValue(rawHeaders, 'host');
-    const hostLine = hasHost === undefined ? `Host: ${upstreamHost}\r\n` : '';
+    const { host, authority } = this.#exchange.head;
+    const named = this.from === 'edge' ? host : headerValue(rawHeaders, 'host');
+    const hostLine = named === undefined ? `Host: ${authority ?? upstreamHost}\r\n` : '';
     this.#relay(upstream, 'app', clean.target, rawHeaders, hostLine, routed);
   }
 
@@ -227,12 +224,13 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     // The client may have disconnected during the owner lookup.
     if (this.#state.kind === 'closed') return false;
     const exchange = this.#exchange;
+    const { via } = this.#parts;
     this.#routed = routed;
     const asksForUpgrade = exchange.head.upgrade !== undefined;
     const head = formatRequest(exchange.head, {
       target,
       rawHeaders,
-      added: hostLine + this.#forwardedLines() + this.#parts.viaLine,
+      added: hostLine + this.#forwardedLines() + via.lineFor(exchange.head.minorVersion),
       asksForUpgrade,
     });
     const request = {
@@ -240,7 +238,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
       head,
       body: exchange.takeEarly(),
       isComplete: exchange.isBodyComplete,
-      asksForUpgrade,
+      upgrade: exchange.head.upgrade,
     };
     const relay = new Relay(exchange, pool, request, this);
     this.#state = { kind: 'relaying', relay, to };
@@ -262,8 +260,10 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   #watch(machine: MachineId): void {
     const state = this.#state;
     if (state.kind !== 'relaying') return;
-    this.#stopWatching = this.#parts.watchForward(machine, (error) =>
-      this.#guarded(() => state.relay.fail(error)),
+    this.#stopWatching = this.#parts.watchForward(machine, () =>
+      this.#guarded(() =>
+        state.relay.fail('peer-unresponsive', 'the sidecar of the owner does not answer'),
+      ),
     );
   }
 

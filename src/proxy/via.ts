@@ -5,8 +5,8 @@
 import type { MachineId } from '../affinity/session.ts';
 
 export interface Via {
-  /** The field line that is added to a request, with its line end. */
-  readonly line: string;
+  /** The field line that is added to a request of that minor version, with its line end. */
+  lineFor(minorVersion: 0 | 1): string;
   /** Whether a request has passed this sidecar more often than any sound set-up lets it. */
   isLoop(values: readonly string[]): boolean;
 }
@@ -15,11 +15,12 @@ export interface Via {
 const MAX_PASSES = 3;
 
 export function createVia(machine: MachineId): Via {
-  const received = `fly-affinity-${machine}`;
-  const pass = new RegExp(`(?:^|[\\s,])${received}(?=$|[\\s,])`, 'g');
-  const countIn = (value: string): number => value.match(pass)?.length ?? 0;
+  // The comment tells this sidecar from that of another Machine.
+  const own = `fly-affinity (${machine})`;
+  const lines = [`Via: 1.0 ${own}\r\n`, `Via: 1.1 ${own}\r\n`] as const;
+  const countIn = (value: string): number => value.split(own).length - 1;
   return {
-    line: `Via: 1.1 ${received}\r\n`,
+    lineFor: (minorVersion) => lines[minorVersion],
     isLoop: (values) => {
       if (values.length === 0) return false;
       return values.reduce((count, value) => count + countIn(value), 0) >= MAX_PASSES;

@@ -155,12 +155,22 @@ const ACCEPTED: readonly (readonly [
   [
     { UPSTREAM_CHECK_PATH: '/health?deep=1' },
     (c) => c.upstreamCheck,
-    { path: '/health?deep=1', intervalMs: 5000 },
+    { path: '/health?deep=1', intervalMs: 5000, host: undefined },
+  ],
+  [
+    { UPSTREAM_CHECK_PATH: '/', FLY_APP_NAME: 'my-app' },
+    (c) => c.upstreamCheck?.host,
+    'my-app.fly.dev',
+  ],
+  [
+    { UPSTREAM_CHECK_PATH: '/', UPSTREAM_CHECK_HOST: 'a.example:8443', FLY_APP_NAME: 'my-app' },
+    (c) => c.upstreamCheck?.host,
+    'a.example:8443',
   ],
   [
     { UPSTREAM_CHECK_PATH: '/', UPSTREAM_CHECK_INTERVAL_MS: '100' },
     (c) => c.upstreamCheck,
-    { path: '/', intervalMs: 100 },
+    { path: '/', intervalMs: 100, host: undefined },
   ],
   [{ UPSTREAM_CHECK_INTERVAL_MS: '100' }, (c) => c.upstreamCheck, undefined],
   [{ MAX_SESSIONS_PER_MACHINE: '1000000' }, (c) => c.maxSessionsPerMachine, 1_000_000],

@@ -44,7 +44,7 @@ describe('what passes through', () => {
     assert.deepEqual(headers, [
       ...['X-Thing', 'one', 'ACCEPT', '*/*', 'x-thing', 'two', 'X-Umlaut', '\xfc'],
       ...['X-Forwarded-For', '1.2.3.4, 5.6.7.8', 'X-Forwarded-Proto', 'https'],
-      ...['Via', '1.1 fly-affinity-m1'],
+      ...['Via', '1.1 fly-affinity (m1)'],
     ]);
   });
 

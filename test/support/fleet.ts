@@ -34,7 +34,8 @@ export async function openLine(t: TestContext): Promise<Line> {
       [far, near],
     ] as const) {
       sockets.add(one);
-      one.on('error', () => other.destroy()).on('close', () => other.destroy());
+      // A reset stays one.
+      one.on('error', () => other.resetAndDestroy()).on('close', () => other.destroy());
       one.pipe(other);
     }
   });

@@ -15,8 +15,8 @@ const passRequest: Pass = (t, trailers, env = {}) =>
 
 /** What the client receives of a response with these trailers; another one comes behind it. */
 const passResponse: Pass = async (t, trailers, env = {}) => {
-  const respond = (socket: { write(text: string): unknown }): void =>
-    void socket.write(RESPONSE + chunksWith(trailers));
+  const respond = (socket: { write(text: string, encoding: 'latin1'): unknown }): void =>
+    void socket.write(RESPONSE + chunksWith(trailers), 'latin1');
   const wire = await startWire(t, { respond, env });
   const sent = get('/', 'TE: trailers') + get('/', 'TE: trailers', 'Connection: close, TE');
   const { messages, rest } = await wire.exchange(sent);

