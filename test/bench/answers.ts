@@ -11,6 +11,7 @@ export interface Answer {
 export const SMALL_PATH = '/small';
 export const LARGE_PATH = '/large';
 export const STREAM_PATH = '/stream';
+export const WEBSOCKET_PATH = '/websocket';
 /** Opens a session: the answer carries its id. */
 export const OPEN_PATH = '/open';
 /** What the floor answers as the sidecar answers a request for another Machine. */
@@ -19,7 +20,9 @@ export const REPLAY_PATH = '/replay';
 export const SESSION_HEADER = 'mcp-session-id';
 export const LARGE_BYTES = 1_048_576;
 
-const SMALL = json(Buffer.alloc(100, 'a'));
+export const SMALL_BODY = 'a'.repeat(100);
+
+const SMALL = json(Buffer.from(SMALL_BODY));
 const LARGE = json(Buffer.alloc(LARGE_BYTES, 'b'));
 const REPLAY: Answer = {
   statusCode: 307,
@@ -27,8 +30,12 @@ const REPLAY: Answer = {
   body: Buffer.alloc(0),
 };
 
-export const FIRST_EVENT = Buffer.from(': hello\n\n');
+export const FIRST_EVENT = ': hello\n\n';
 export const STREAM_HEADERS = ['content-type', 'text/event-stream', 'cache-control', 'no-cache'];
+
+/** The key and its answer in https://www.rfc-editor.org/rfc/rfc6455#section-1.3 */
+export const WEBSOCKET_KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
+export const WEBSOCKET_ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=';
 
 export function answerTo(path: string): Answer {
   switch (path) {

@@ -1,13 +1,15 @@
 /** What is measured side by side. Each candidate is a process of its own, alone on its core. */
-import { once } from 'node:events';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../support/free-port.ts';
 import { OPEN_PATH, SESSION_HEADER } from './answers.ts';
 import type { Workspace } from './compiled.ts';
+import { neededForNginx, startNginx } from './nginx.ts';
 import { startPinned, type Core, type PinnedProcess } from './pinned.ts';
+import { untilListening } from './until-listening.ts';
 
-export type CandidateName = 'floor' | 'direct' | 'http-proxy' | 'sidecar';
+export type CandidateName = 'floor' | 'direct' | 'http-proxy' | 'nginx' | 'sidecar';
 
 export interface Candidate {
   readonly name: CandidateName;
@@ -24,16 +26,19 @@ export interface Surroundings {
   readonly nodeOptions?: readonly string[];
 }
 
-const START_TIMEOUT_MS = 15_000;
+/** The candidates that are installed. */
+export function installed(names: readonly CandidateName[]): CandidateName[] {
+  return names.filter((name) => name !== 'nginx' || neededForNginx.found !== undefined);
+}
 
-/** Starts the app and those named in front of it; `use` gets them in this order. */
+/** Starts the app and those named in front of it, but for what is not installed; `use` gets them in this order. */
 export function withCandidates<T>(
   names: readonly CandidateName[],
   surroundings: Surroundings,
   use: (candidates: readonly Candidate[]) => Promise<T>,
 ): Promise<T> {
   return withAll(
-    names.map((name) => ({ name, surroundings })),
+    installed(names).map((name) => ({ name, surroundings })),
     use,
   );
 }
@@ -74,6 +79,7 @@ function start(
   surroundings: Surroundings,
 ): Promise<Candidate> {
   if (name === 'sidecar') return startSidecar(appPort, surroundings);
+  if (name === 'nginx') return startNginxCandidate(appPort, surroundings);
   return startServer(name, 'candidate', [String(appPort)], surroundings.nodeOptions);
 }
 
@@ -91,12 +97,16 @@ async function startServer(
   return { name, port, process };
 }
 
+/** It writes its log to a file, as nginx does. */
 async function startSidecar(
   appPort: number,
   { workspace, sidecarEnv, nodeOptions = [] }: Surroundings,
 ): Promise<Candidate> {
   const port = await freePort();
+  const outputPath = join(workspace.directory, `${port}.log`);
   const env = {
+    NODE_ENV: undefined,
+    LOG_LEVEL: 'info',
     HOST: '127.0.0.1',
     PORT: String(port),
     PEER_PORT: '0',
@@ -108,39 +118,25 @@ async function startSidecar(
     ...sidecarEnv,
   };
   const command = [workspace.sidecarScript, 'serve'];
-  const process = startPinned({ core: 'candidate', command, nodeOptions, env });
+  const process = startPinned({ core: 'candidate', command, nodeOptions, env, outputPath });
+  const stop = async (): Promise<void> => {
+    await process.stop();
+    await rm(outputPath, { force: true });
+  };
   await untilListening(port, process);
-  return { name: 'sidecar', port, process };
+  return { name: 'sidecar', port, process: { ...process, stop } };
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-async function untilListening(port: number, { child }: PinnedProcess): Promise<void> {
-  const deadline = performance.now() + START_TIMEOUT_MS;
-  while (!(await accepts(port))) {
-    if (child.exitCode !== null) throw new Error(`the sidecar has ended: ${child.exitCode}`);
-    if (performance.now() > deadline) throw new Error('the sidecar does not listen');
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
-function accepts(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ port, host: '127.0.0.1' });
-    const finish = (isListening: boolean): void => {
-      socket.destroy();
-      resolve(isListening);
-    };
-    socket.once('connect', () => finish(true));
-    socket.once('error', () => finish(false));
-  });
+async function startNginxCandidate(
+  appPort: number,
+  { workspace }: Surroundings,
+): Promise<Candidate> {
+  const { found: program, missing } = neededForNginx;
+  if (program === undefined) throw new Error(`there is no ${missing}`);
+  const port = await freePort();
+  const directory = join(workspace.directory, `nginx-${port}`);
+  const process = await startNginx({ program, directory, port, appPort });
+  return { name: 'nginx', port, process };
 }
 
 /** Sessions that the app has opened through the candidate; their ids as a client sees them. */

@@ -9,12 +9,17 @@ export interface Effort {
   /** The first turn's warm-up, in ms: the compilers of V8 need it. */
   readonly firstWarmUpMs: number;
   readonly connections: number;
-  /** Connections for 1 MB answers. */
+  /** Connections for bodies of 1 MB. */
   readonly largeConnections: number;
-  /** Event streams opened at once. */
+  readonly webSockets: number;
+  /** Keep-alive connections opened, none of them in use. */
+  readonly idleConnections: number;
+  /** Event streams opened. */
   readonly streams: number;
-  /** Fresh processes per candidate in the bench of idle streams. */
-  readonly streamRounds: number;
+  /** Streams or connections that are open already when the memory of more of them is measured. */
+  readonly heldBefore: number;
+  /** Fresh processes per candidate where memory is measured. */
+  readonly memoryRounds: number;
   /** Sessions in the SQLite file of the bench of replays. */
   readonly storedSessions: number;
   /** Sessions in the SQLite file of the benches of the store. */
@@ -42,8 +47,11 @@ export const FULL: Effort = {
   firstWarmUpMs: 2_000,
   connections: 64,
   largeConnections: 16,
+  webSockets: 64,
+  idleConnections: 2_000,
   streams: 1_000,
-  streamRounds: 3,
+  heldBefore: 2_000,
+  memoryRounds: 3,
   storedSessions: 100_000,
   sessionsOnDisk: 1_000_000,
   lookups: 20_000,
@@ -62,8 +70,11 @@ export const SHORT: Effort = {
   firstWarmUpMs: 300,
   connections: 16,
   largeConnections: 4,
+  webSockets: 16,
+  idleConnections: 200,
   streams: 50,
-  streamRounds: 1,
+  heldBefore: 50,
+  memoryRounds: 1,
   storedSessions: 1_000,
   sessionsOnDisk: 5_000,
   lookups: 500,

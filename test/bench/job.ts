@@ -1,44 +1,65 @@
 /** What the load generator is told to do, and what it answers. */
 
-/** Keep-alive connections that send one request after the other, each as soon as the last is answered. */
-export interface RequestsJob {
-  readonly kind: 'requests';
+/** One candidate's turn. */
+export interface TurnJob {
   readonly port: number;
   readonly connections: number;
   readonly warmUpMs: number;
   readonly turnMs: number;
-  readonly method: 'GET' | 'POST';
   readonly path: string;
-  readonly bodyBytes: number;
   /** Dealt out to the connections like cards; each connection goes round its own. */
   readonly sessionIds: readonly string[];
-  /** What the head of every answer starts with, and what is in that of the first. */
-  readonly expects: { readonly statusLine: string; readonly text: string };
   /** Process whose CPU time is taken. */
   readonly pid: number;
 }
 
-/** Opens one event stream per session, all at once, and keeps them. */
-export interface StreamsJob {
-  readonly kind: 'open-streams';
+/** Keep-alive connections that send one request after the other, each as soon as the last is answered. */
+export interface RequestsJob extends TurnJob {
+  readonly kind: 'requests';
+  readonly method: 'GET' | 'POST';
+  readonly bodyBytes: number;
+  /** What the head of every response starts with, and what is in that of the first. */
+  readonly expects: { readonly statusLine: string; readonly text: string };
+}
+
+/** WebSockets that send one message after the other, each as soon as the last is echoed. */
+export interface MessagesJob extends TurnJob {
+  readonly kind: 'messages';
+  readonly messageBytes: number;
+}
+
+/** Opens one connection per session, sends one request on each, and keeps them. */
+export interface HoldJob {
+  readonly kind: 'hold';
   readonly port: number;
   readonly path: string;
   readonly sessionIds: readonly string[];
+  /** Text that every response ends with. */
+  readonly expects: string;
 }
 
-export interface CloseStreamsJob {
-  readonly kind: 'close-streams';
+/** Fails if the candidate has closed one of them. */
+export interface CheckHeldJob {
+  readonly kind: 'check-held';
 }
 
-export type Job = RequestsJob | StreamsJob | CloseStreamsJob;
+/** Closes them. */
+export interface ReleaseJob {
+  readonly kind: 'release';
+}
+
+export type Job = RequestsJob | MessagesJob | HoldJob | CheckHeldJob | ReleaseJob;
 
 /** What was counted in one turn. */
 export interface Tally {
+  /** Or messages. */
   readonly requests: number;
+  /** That were received. */
   readonly bytes: number;
   readonly seconds: number;
-  /** From the sending of a request to the last byte of its answer, in µs. */
+  /** From the sending of a request to the last byte of its response, in µs. */
   readonly medianLatencyMicros: number;
+  readonly p99LatencyMicros: number;
   /** CPU time of the process in µs, all threads; undefined where the system does not tell. */
   readonly cpuMicros: number | undefined;
 }

@@ -1,13 +1,17 @@
 /** What a proxy adds to one request when nothing else is going on: its median latency minus the app's own. */
 import { SMALL_PATH } from './answers.ts';
 import type { Bench } from './bench.ts';
-import { openSessions, withCandidates, type Candidate } from './candidates.ts';
+import { openSessions, withCandidates, type Candidate, type CandidateName } from './candidates.ts';
 import { median } from './median.ts';
-import { ratioOf, type Measurement } from './result.ts';
+import { ratiosTo, type Measurement, type Ratio } from './result.ts';
 import { takeTurns, type Requests, type Turns } from './rounds.ts';
+import { TARGETS } from './targets.ts';
+
+const NAMES: readonly CandidateName[] = ['direct', 'floor', 'http-proxy', 'nginx', 'sidecar'];
 
 export const benchLatency: Bench = async ({ effort, load, workspace }) => {
   const requestsFor = async (candidate: Candidate): Promise<Requests> => ({
+    kind: 'requests',
     method: 'GET',
     path: SMALL_PATH,
     bodyBytes: 0,
@@ -15,10 +19,8 @@ export const benchLatency: Bench = async ({ effort, load, workspace }) => {
     sessionIds: await openSessions(candidate, 1),
     expects: { statusLine: 'HTTP/1.1 200 OK', text: 'content-length' },
   });
-  const [direct, ...others] = await withCandidates(
-    ['direct', 'floor', 'http-proxy', 'sidecar'],
-    { workspace },
-    (candidates) => takeTurns(candidates, requestsFor, load, effort),
+  const [direct, ...others] = await withCandidates(NAMES, { workspace }, (candidates) =>
+    takeTurns(candidates, requestsFor, load, effort),
   );
   const measurements = others.map((turns) => addedBy(turns, direct));
   return {
@@ -26,15 +28,33 @@ export const benchLatency: Bench = async ({ effort, load, workspace }) => {
     unit: 'µs',
     perUnit: 'request',
     measurements,
-    ratios: [ratioOf(measurements, 'sidecar', 'http-proxy', { atMost: 0.75 })],
+    ratios: [
+      ...moreThanNginx(measurements),
+      ...ratiosTo(measurements, 'sidecar', { 'http-proxy': TARGETS.addedLatencyOverHttpProxy }),
+    ],
   };
 };
 
 /** Round by round, as a slow spell of the machine slows both. */
 function addedBy({ name, tallies }: Turns, direct: Turns | undefined): Measurement {
-  const added = tallies.map((tally, round) => {
-    const own = direct?.tallies[round]?.medianLatencyMicros ?? Number.NaN;
-    return tally.medianLatencyMicros - own;
-  });
-  return { candidate: name, value: median(added), cpuMicros: undefined };
+  const turns = differences(
+    tallies.map(({ medianLatencyMicros }) => medianLatencyMicros),
+    direct?.tallies.map(({ medianLatencyMicros }) => medianLatencyMicros),
+  );
+  return { candidate: name, value: median(turns), turns, cpuMicros: undefined };
+}
+
+/** Nothing where nginx is not installed. */
+function moreThanNginx(measurements: readonly Measurement[]): Ratio[] {
+  const turnsOf = (name: CandidateName): readonly number[] | undefined =>
+    measurements.find(({ candidate }) => candidate === name)?.turns;
+  const nginx = turnsOf('nginx');
+  if (!nginx) return [];
+  const value = median(differences(turnsOf('sidecar') ?? [], nginx));
+  const target = TARGETS.microsMoreThanNginx;
+  return [{ name: 'µs more than nginx', value, byCpu: undefined, target }];
+}
+
+function differences(values: readonly number[], from: readonly number[] = []): number[] {
+  return values.map((value, turn) => value - (from[turn] ?? Number.NaN));
 }

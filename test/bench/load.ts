@@ -1,13 +1,17 @@
 /** The load generator as the benches see it. */
 import { fileURLToPath } from 'node:url';
-import type { Job, JobAnswer, RequestsJob, StreamsJob, Tally } from './job.ts';
+import type { HoldJob, Job, JobAnswer, MessagesJob, RequestsJob, Tally } from './job.ts';
 import { startPinned } from './pinned.ts';
 
 export interface Load {
   /** Rejects if one answer was not as expected. */
-  measure(job: Omit<RequestsJob, 'kind'>): Promise<Tally>;
-  openStreams(job: Omit<StreamsJob, 'kind'>): Promise<void>;
-  closeStreams(): Promise<void>;
+  measure(job: RequestsJob | MessagesJob): Promise<Tally>;
+  /** Opens connections and keeps them, with those that are held already. */
+  hold(job: Omit<HoldJob, 'kind'>): Promise<void>;
+  /** Rejects if the candidate has closed one of them. */
+  checkHeld(): Promise<void>;
+  /** Closes them all. */
+  release(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -25,15 +29,18 @@ export function startLoad(): Load {
 
   return {
     measure: async (job) => {
-      const tally = await perform({ kind: 'requests', ...job });
+      const tally = await perform(job);
       if (!tally) throw new Error('the load generator has counted nothing');
       return tally;
     },
-    openStreams: async (job) => {
-      await perform({ kind: 'open-streams', ...job });
+    hold: async (job) => {
+      await perform({ kind: 'hold', ...job });
     },
-    closeStreams: async () => {
-      await perform({ kind: 'close-streams' });
+    checkHeld: async () => {
+      await perform({ kind: 'check-held' });
+    },
+    release: async () => {
+      await perform({ kind: 'release' });
     },
     stop: () => process.stop(),
   };

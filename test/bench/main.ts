@@ -1,19 +1,21 @@
 /**
  * `npm run bench [-- NAME... --short --json]`: the sidecar beside a bare node:http server, the app
- * itself and `http-proxy`, in one run, since only ratios mean anything on a machine that others use
- * too. A target that is missed is said and fails nothing; a bench that can't run ends with code 1.
+ * itself, `http-proxy` and nginx, in one run, since only ratios mean anything on a machine that
+ * others use too. A target that is missed is said and fails nothing; a bench that can't run ends with code 1.
  */
 import { parseArgs } from 'node:util';
 import type { Bench, Stage } from './bench.ts';
 import { createWorkspace } from './compiled.ts';
 import { FULL, SHORT } from './effort.ts';
+import { benchConnections, benchStreams } from './held-memory.ts';
+import { benchIdle } from './idle-memory.ts';
 import { benchLatency } from './latency.ts';
 import { startLoad } from './load.ts';
+import { neededForNginx } from './nginx.ts';
 import { isPinning } from './pinned.ts';
 import { benchReplay } from './replay.ts';
 import type { BenchResult } from './result.ts';
 import { createScope, type Scope } from './scope.ts';
-import { benchStreams } from './sse.ts';
 import { benchDeadStore } from './store-dead.ts';
 import { benchEventLoop } from './store-event-loop.ts';
 import { benchLookup } from './store-lookup.ts';
@@ -23,7 +25,8 @@ import { benchStoreSize } from './store-size.ts';
 import { benchTouches } from './store-touches.ts';
 import { benchWrites } from './store-writes.ts';
 import { formatResult } from './table.ts';
-import { benchGet, benchLarge, benchPost } from './throughput.ts';
+import { benchGet, benchLarge, benchPost, benchUpload } from './throughput.ts';
+import { benchWebSocket } from './websocket.ts';
 
 type Benches = Readonly<Record<string, readonly Bench[]>>;
 
@@ -46,7 +49,10 @@ const BENCHES: Benches = {
   replay: [benchReplay],
   latency: [benchLatency],
   large: [benchLarge],
+  upload: [benchUpload],
+  websocket: [benchWebSocket],
   sse: [benchStreams],
+  idle: [benchConnections, benchIdle],
   store: Object.values(STORE_BENCHES).flat(),
 };
 
@@ -72,6 +78,9 @@ async function main(args: string[]): Promise<number> {
     return 1;
   }
   if (!isPinning) console.error('Without taskset and a second core, figures vary more.');
+  const { found: nginx, missing, howToGet } = neededForNginx;
+  if (nginx === undefined)
+    console.error(`Not measured: nginx. No ${missing}; get it with: ${howToGet}`);
   const benches = names.flatMap((name) => NAMED[name] ?? []);
   const { results, failures } = await runAll(benches, values.short === true, (result) => {
     if (!values.json) console.log(formatResult(result));

@@ -1,9 +1,10 @@
 /**
- * Node processes that keep to one core each, so that what measures does not take time from what is
+ * Processes that keep to one core each, so that what measures does not take time from what is
  * measured. Where there is no `taskset`, or one core only, they run wherever the system puts them.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 
 /** The load generator and the app share one core; the candidate has the other for itself. */
@@ -16,10 +17,13 @@ export interface PinnedOptions {
   /** Options of Node itself. */
   readonly nodeOptions?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
+  /** File that standard output is written to; nowhere if absent. */
+  readonly outputPath?: string;
 }
 
 export interface PinnedProcess {
   readonly pid: number;
+  /** Node processes have an IPC channel, others have none. */
   readonly child: ChildProcess;
   /** The next message of the process; rejects if it ends before. */
   nextMessage(): Promise<unknown>;
@@ -31,27 +35,46 @@ const CORES: Readonly<Record<Core, string>> = { load: '0', candidate: '1' };
 export const isPinning =
   availableParallelism() > 1 && spawnSync('taskset', ['-c', '1', 'true']).status === 0;
 
-const running = new Set<ChildProcess>();
+/** With the signal that stops each. */
+const running = new Map<ChildProcess, NodeJS.Signals>();
 process.on('exit', () => {
-  for (const child of running) child.kill('SIGKILL');
+  for (const [child, signal] of running) child.kill(signal);
 });
 
-/** Standard output goes nowhere, as a log that is not read; errors are shown. */
+/** Starts a Node process. Its errors are shown. */
 export function startPinned(options: PinnedOptions): PinnedProcess {
-  const { core, command, nodeOptions = [], env = {} } = options;
+  const { core, command, nodeOptions = [], env = {}, outputPath } = options;
   const node = [process.execPath, '--no-warnings', ...nodeOptions, ...command];
-  const [file = '', ...args] = isPinning ? ['taskset', '-c', CORES[core], ...node] : node;
+  const output = outputPath === undefined ? 'ignore' : openSync(outputPath, 'w');
+  const [file, args] = pinnedTo(core, node);
   const child = spawn(file, args, {
     env: { ...process.env, ...env },
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    stdio: ['ignore', output, 'inherit', 'ipc'],
   });
-  running.add(child);
+  if (output !== 'ignore') closeSync(output);
+  return follow(child, command[0] ?? '', 'SIGKILL');
+}
+
+/** Starts another program. It is stopped with SIGTERM, so that it can stop its own children. */
+export function startPinnedProgram(core: Core, command: readonly string[]): PinnedProcess {
+  const [file, args] = pinnedTo(core, command);
+  const child = spawn(file, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  return follow(child, command[0] ?? '', 'SIGTERM');
+}
+
+function pinnedTo(core: Core, command: readonly string[]): [file: string, args: string[]] {
+  const [file = '', ...args] = isPinning ? ['taskset', '-c', CORES[core], ...command] : command;
+  return [file, args];
+}
+
+function follow(child: ChildProcess, name: string, signal: NodeJS.Signals): PinnedProcess {
+  running.set(child, signal);
   child.once('exit', () => running.delete(child));
   return {
     pid: child.pid ?? 0,
     child,
-    nextMessage: () => nextMessageOf(child, command[0] ?? ''),
-    stop: () => kill(child),
+    nextMessage: () => nextMessageOf(child, name),
+    stop: () => stop(child, signal),
   };
 }
 
@@ -72,9 +95,9 @@ async function nextMessageOf(child: ChildProcess, name: string): Promise<unknown
   }
 }
 
-async function kill(child: ChildProcess): Promise<void> {
+async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = once(child, 'exit');
-  child.kill('SIGKILL');
+  child.kill(signal);
   await exited;
 }

@@ -16,8 +16,9 @@ import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { REPLAY_PATH } from './answers.ts';
 import type { Bench } from './bench.ts';
 import { withCandidates } from './candidates.ts';
-import { ratioOf } from './result.ts';
-import { measurementOf, takeTurns, type Requests } from './rounds.ts';
+import { ratiosTo } from './result.ts';
+import { requestsPerSecond, takeTurns, type Requests } from './rounds.ts';
+import { TARGETS } from './targets.ts';
 
 const HOUR_MS = 3_600_000;
 /** Written together: each group is one commit. */
@@ -28,6 +29,7 @@ export const benchReplay: Bench = async ({ effort, load, workspace }) => {
   const path = join(workspace.directory, 'replay.sqlite');
   await storeSessions(path, sessionIds, 'm2');
   const requests: Requests = {
+    kind: 'requests',
     method: 'GET',
     path: REPLAY_PATH,
     bodyBytes: 0,
@@ -42,19 +44,13 @@ export const benchReplay: Bench = async ({ effort, load, workspace }) => {
     { workspace, sidecarEnv },
     (candidates) => takeTurns(candidates, () => Promise.resolve(requests), load, effort),
   );
-  const measurements = turns.map((turn) =>
-    measurementOf(
-      turn,
-      (tally) => tally.requests / tally.seconds,
-      (tally) => tally.requests,
-    ),
-  );
+  const measurements = turns.map(requestsPerSecond);
   return {
     title: `Replay out of SQLite with ${effort.storedSessions} sessions, ${effort.connections} connections`,
     unit: 'requests/s',
     perUnit: 'request',
     measurements,
-    ratios: [ratioOf(measurements, 'sidecar', 'floor', { atLeast: 0.7 })],
+    ratios: ratiosTo(measurements, 'sidecar', TARGETS.replay),
   };
 };
 

@@ -1,11 +1,16 @@
 /** What a bench has found, as the table shows it. */
+import { median } from './median.ts';
 
 /** One candidate's figure: the median of its turns. */
 export interface Measurement {
   readonly candidate: string;
   readonly value: number;
+  /** The figure of each turn, where candidates take turns. */
+  readonly turns?: readonly number[];
   /** CPU time in µs of the candidate's process per `perUnit`, where the system tells: less noisy than `value`. */
   readonly cpuMicros: number | undefined;
+  /** Share of one core that its process has used; well below 1, something else was the limit. */
+  readonly coreShare?: number;
 }
 
 /** One figure over another, and what the project has set itself. */
@@ -30,27 +35,73 @@ export interface BenchResult {
   readonly ratios: readonly Ratio[];
 }
 
-export function isMet({ value, target }: Ratio): boolean | undefined {
-  if (!target) return undefined;
+export function isMet(value: number, target: Target): boolean {
   return 'atLeast' in target ? value >= target.atLeast : value <= target.atMost;
 }
 
-/** The ratio of two candidates' values; NaN if one was not measured. */
+/**
+ * The ratio of two candidates' values; NaN if one was not measured. Where they took turns, it is the
+ * median of the ratios of their turns, as a slow spell of the machine slows neighbours alike.
+ */
 export function ratioOf(
   measurements: readonly Measurement[],
   over: string,
   under: string,
   target?: Target,
 ): Ratio {
-  const upper = measurements.find(({ candidate }) => candidate === over);
-  const lower = measurements.find(({ candidate }) => candidate === under);
+  const upper = find(measurements, over);
+  const lower = find(measurements, under);
+  const ratios = upper?.turns?.map((value, turn) => value / (lower?.turns?.[turn] ?? Number.NaN));
   return {
     name: `${over} / ${under}`,
-    value: (upper?.value ?? Number.NaN) / (lower?.value ?? Number.NaN),
+    value: ratios ? median(ratios) : (upper?.value ?? Number.NaN) / (lower?.value ?? Number.NaN),
     // Less time for the same is more.
     byCpu: lower?.cpuMicros && upper?.cpuMicros ? lower.cpuMicros / upper.cpuMicros : undefined,
     target,
   };
+}
+
+/** Targets of the ratios to other candidates; undefined: for information. */
+export type TargetsByCandidate = Readonly<Record<string, Target | undefined>>;
+
+/** The ratios of one candidate to others; those that were not measured are left out. */
+export function ratiosTo(
+  measurements: readonly Measurement[],
+  over: string,
+  targets: TargetsByCandidate,
+): Ratio[] {
+  return Object.entries(targets)
+    .filter(([under]) => find(measurements, under) !== undefined)
+    .map(([under, target]) => ratioOf(measurements, over, under, target));
+}
+
+/** The same ratios by CPU time alone: time over time, so that less is better. */
+export function cpuRatiosTo(
+  measurements: readonly Measurement[],
+  over: string,
+  targets: TargetsByCandidate,
+): Ratio[] {
+  return ratiosTo(measurements, over, targets).map(({ name, byCpu = Number.NaN, target }) => ({
+    name: `CPU time: ${name}`,
+    value: 1 / byCpu,
+    byCpu: undefined,
+    target,
+  }));
+}
+
+/** A candidate's own figure beside its target. */
+export function figureOf(
+  measurements: readonly Measurement[],
+  candidate: string,
+  name: string,
+  target: Target,
+): Ratio {
+  const value = find(measurements, candidate)?.value ?? Number.NaN;
+  return { name, value, byCpu: undefined, target };
+}
+
+function find(measurements: readonly Measurement[], candidate: string): Measurement | undefined {
+  return measurements.find((measurement) => measurement.candidate === candidate);
 }
 
 /** The same where the values are costs: more time for the same is more. */

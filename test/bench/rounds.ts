@@ -1,7 +1,7 @@
 /** Candidates that take turns: A B C A B C, so that their figures can be compared. */
 import type { Candidate, CandidateName } from './candidates.ts';
 import type { Effort } from './effort.ts';
-import type { RequestsJob, Tally } from './job.ts';
+import type { MessagesJob, RequestsJob, Tally, TurnJob } from './job.ts';
 import type { Load } from './load.ts';
 import { median } from './median.ts';
 import type { Measurement } from './result.ts';
@@ -13,24 +13,27 @@ export interface Turns {
 }
 
 /** What one candidate is sent, but for where and how long. */
-export type Requests = Omit<RequestsJob, 'kind' | 'port' | 'pid' | 'warmUpMs' | 'turnMs'>;
+export type Requests = Unplaced<RequestsJob>;
+export type Messages = Unplaced<MessagesJob>;
+
+type Unplaced<Job extends TurnJob> = Omit<Job, 'port' | 'pid' | 'warmUpMs' | 'turnMs'>;
 
 export async function takeTurns(
   candidates: readonly Candidate[],
-  requestsFor: (candidate: Candidate) => Promise<Requests>,
+  workFor: (candidate: Candidate) => Promise<Requests | Messages>,
   load: Load,
   effort: Effort,
 ): Promise<Turns[]> {
   const players = [];
   for (const candidate of candidates) {
-    const requests = await requestsFor(candidate);
-    players.push({ candidate, requests, tallies: [] as Tally[] });
+    const work = await workFor(candidate);
+    players.push({ candidate, work, tallies: [] as Tally[] });
   }
   for (let round = 0; round < effort.rounds; round += 1) {
     const warmUpMs = round === 0 ? effort.firstWarmUpMs : effort.warmUpMs;
-    for (const { candidate, requests, tallies } of players) {
+    for (const { candidate, work, tallies } of players) {
       const { port, process } = candidate;
-      const job = { ...requests, port, pid: process.pid, warmUpMs, turnMs: effort.turnMs };
+      const job = { ...work, port, pid: process.pid, warmUpMs, turnMs: effort.turnMs };
       tallies.push(await load.measure(job));
     }
   }
@@ -43,12 +46,24 @@ export function measurementOf(
   valueOf: (tally: Tally) => number,
   unitsOf: (tally: Tally) => number,
 ): Measurement {
-  const cpu = tallies.flatMap((tally) =>
-    tally.cpuMicros === undefined ? [] : [tally.cpuMicros / unitsOf(tally)],
+  const turns = tallies.map(valueOf);
+  const timed = tallies.flatMap(({ cpuMicros, ...tally }) =>
+    cpuMicros === undefined ? [] : [{ ...tally, cpuMicros }],
   );
+  const measurement = { candidate: name, value: median(turns), turns };
+  if (timed.length === 0) return { ...measurement, cpuMicros: undefined };
   return {
-    candidate: name,
-    value: median(tallies.map(valueOf)),
-    cpuMicros: cpu.length > 0 ? median(cpu) : undefined,
+    ...measurement,
+    cpuMicros: median(timed.map((tally) => tally.cpuMicros / unitsOf(tally))),
+    coreShare: median(timed.map(({ cpuMicros, seconds }) => cpuMicros / seconds / 1_000_000)),
   };
+}
+
+/** By requests a second, or messages. */
+export function requestsPerSecond(turns: Turns): Measurement {
+  return measurementOf(
+    turns,
+    ({ requests, seconds }) => requests / seconds,
+    ({ requests }) => requests,
+  );
 }

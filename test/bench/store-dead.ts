@@ -10,7 +10,7 @@ import { OPEN_PATH, SMALL_PATH } from './answers.ts';
 import type { Bench, Stage } from './bench.ts';
 import { openSessions, withSidecars, type Candidate, type Surroundings } from './candidates.ts';
 import { ratioOf, type Measurement, type Ratio, type Target } from './result.ts';
-import { measurementOf, takeTurns, type Requests, type Turns } from './rounds.ts';
+import { requestsPerSecond, takeTurns, type Requests } from './rounds.ts';
 
 /** A store of a sidecar's own. */
 interface Backing {
@@ -102,6 +102,7 @@ async function measureAll(stage: Stage, backings: readonly Backing[]): Promise<M
     const measure = async (path: string, suffix: string): Promise<Measurement[]> => {
       const requestsFor = (sidecar: Candidate): Promise<Requests> =>
         Promise.resolve({
+          kind: 'requests',
           ...{ method: 'GET', path, bodyBytes: 0, connections: effort.connections },
           sessionIds: sessions.get(sidecar) ?? [],
           expects: { statusLine: 'HTTP/1.1 200 OK', text: 'content-length' },
@@ -114,12 +115,4 @@ async function measureAll(stage: Stage, backings: readonly Backing[]): Promise<M
     };
     return [...(await measure(SMALL_PATH, '')), ...(await measure(OPEN_PATH, NEW))];
   });
-}
-
-function requestsPerSecond(turns: Turns): Measurement {
-  return measurementOf(
-    turns,
-    ({ requests, seconds }) => requests / seconds,
-    ({ requests }) => requests,
-  );
 }

@@ -1,5 +1,5 @@
 /** Results as text. */
-import { isMet, type BenchResult, type Measurement, type Ratio } from './result.ts';
+import { isMet, type BenchResult, type Measurement, type Ratio, type Target } from './result.ts';
 
 const NAME_WIDTH = 42;
 const VALUE_WIDTH = 12;
@@ -15,19 +15,26 @@ export function formatResult(result: BenchResult): string {
 }
 
 function formatMeasurement(
-  { candidate, value, cpuMicros }: Measurement,
+  { candidate, value, cpuMicros, coreShare }: Measurement,
   { unit, perUnit }: BenchResult,
 ): string {
   const cpu = cpuMicros === undefined ? '' : `${cpuMicros.toFixed(1)} µs CPU per ${perUnit}`;
-  return `  ${row(candidate, `${formatValue(value)} ${unit}`)}  ${cpu}`.trimEnd();
+  const busy = coreShare === undefined ? '' : `, core ${Math.round(coreShare * 100)} % busy`;
+  return `  ${row(candidate, `${formatValue(value)} ${unit}`)}  ${cpu}${busy}`.trimEnd();
 }
 
+/** If the two verdicts differ, a candidate did not have its core to itself or did not use all of it. */
 function formatRatio(ratio: Ratio): string {
-  const outcome = isMet(ratio);
-  const verdict =
-    outcome === undefined ? '' : `target ${formatTarget(ratio)}  ${outcome ? 'met' : 'MISSED'}`;
-  const byCpu = ratio.byCpu === undefined ? '' : `by CPU time ${ratio.byCpu.toFixed(2)}`;
-  return `  ${row(ratio.name, ratio.value.toFixed(2))}  ${verdict.padEnd(VERDICT_WIDTH)}${byCpu}`.trimEnd();
+  const { name, value, byCpu, target } = ratio;
+  const verdict = target ? `target ${formatTarget(target)}  ${verdictOn(value, target)}` : '';
+  const cpuVerdict =
+    byCpu === undefined ? '' : `by CPU time ${byCpu.toFixed(2)}  ${verdictOn(byCpu, target)}`;
+  return `  ${row(name, value.toFixed(2))}  ${verdict.padEnd(VERDICT_WIDTH)}${cpuVerdict}`.trimEnd();
+}
+
+function verdictOn(value: number, target: Target | undefined): string {
+  if (!target) return '';
+  return isMet(value, target) ? 'met' : 'MISSED';
 }
 
 function row(name: string, value: string): string {
@@ -35,8 +42,7 @@ function row(name: string, value: string): string {
   return [name.padEnd(NAME_WIDTH), figure.padStart(VALUE_WIDTH), ...unit].join(' ');
 }
 
-function formatTarget({ target }: Ratio): string {
-  if (!target) return '';
+function formatTarget(target: Target): string {
   return 'atLeast' in target ? `≥ ${target.atLeast}` : `≤ ${target.atMost}`;
 }
 

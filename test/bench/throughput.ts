@@ -1,90 +1,74 @@
-/** How much goes through: small answers, small requests, large answers. */
-import { LARGE_PATH, SMALL_PATH } from './answers.ts';
+/** Throughput: small and large responses, small and large requests. */
+import { LARGE_BYTES, LARGE_PATH, SMALL_PATH } from './answers.ts';
 import type { Bench, Stage } from './bench.ts';
 import { openSessions, withCandidates, type Candidate, type CandidateName } from './candidates.ts';
 import type { Tally } from './job.ts';
-import { ratioOf, type BenchResult, type Measurement, type Ratio } from './result.ts';
-import { measurementOf, takeTurns, type Requests } from './rounds.ts';
+import { median } from './median.ts';
+import {
+  ratiosTo,
+  type BenchResult,
+  type Ratio,
+  type Target,
+  type TargetsByCandidate,
+} from './result.ts';
+import {
+  measurementOf,
+  requestsPerSecond,
+  takeTurns,
+  type Requests,
+  type Turns,
+} from './rounds.ts';
+import { TARGETS } from './targets.ts';
 
-const NAMES: readonly CandidateName[] = ['floor', 'direct', 'http-proxy', 'sidecar'];
+/** `direct` shows the limit of the load generator. */
+const NAMES: readonly CandidateName[] = ['direct', 'floor', 'http-proxy', 'nginx', 'sidecar'];
 const OK = 'HTTP/1.1 200 OK';
 const BODY_BYTES = 1_024;
 const BYTES_PER_MB = 1_000_000;
 
-const requestsPerSecond = ({ requests, seconds }: Tally): number => requests / seconds;
-const megabytes = ({ bytes }: Tally): number => bytes / BYTES_PER_MB;
-
 export const benchGet: Bench = async (stage) => {
-  const measurements = await measureSmall(stage, { method: 'GET', bodyBytes: 0 });
-  return small(stage, 'GET, answer of 100 bytes', measurements, [
-    ratioOf(measurements, 'sidecar', 'http-proxy', { atLeast: 1.7 }),
-    ratioOf(measurements, 'sidecar', 'floor', { atLeast: 0.45 }),
-    ratioOf(measurements, 'http-proxy', 'floor'),
-  ]);
+  const { connections } = stage.effort;
+  const turns = await turnsOf(stage, { ...GET, path: SMALL_PATH, connections });
+  const result = resultOf(turns, 'GET, response of 100 bytes', TARGETS.get, connections);
+  const tails = turns
+    .filter(({ name }) => name !== 'direct')
+    .map((turn) => tailOf(turn, turn.name === 'sidecar' ? TARGETS.p99OverMedian : undefined));
+  return { ...result, ratios: [...result.ratios, ...tails] };
 };
 
 export const benchPost: Bench = async (stage) => {
-  const measurements = await measureSmall(stage, { method: 'POST', bodyBytes: BODY_BYTES });
-  return small(stage, 'POST of 1 KB, answer of 100 bytes', measurements, [
-    ratioOf(measurements, 'sidecar', 'http-proxy', { atLeast: 1.4 }),
-    ratioOf(measurements, 'sidecar', 'floor'),
-    ratioOf(measurements, 'http-proxy', 'floor'),
-  ]);
+  const { connections } = stage.effort;
+  const sent: Sent = { method: 'POST', bodyBytes: BODY_BYTES, path: SMALL_PATH, connections };
+  const turns = await turnsOf(stage, sent);
+  return resultOf(turns, 'POST of 1 KB, response of 100 bytes', TARGETS.post, connections);
 };
 
 export const benchLarge: Bench = async (stage) => {
   const connections = stage.effort.largeConnections;
-  const turns = await turnsOf(stage, {
-    method: 'GET',
-    bodyBytes: 0,
-    path: LARGE_PATH,
-    connections,
-  });
-  const measurements = turns.map((turn) =>
-    measurementOf(turn, (tally) => megabytes(tally) / tally.seconds, megabytes),
-  );
-  return {
-    title: `GET, answer of 1 MB, ${connections} connections`,
-    unit: 'MB/s',
-    perUnit: 'MB',
-    measurements,
-    ratios: [
-      ratioOf(measurements, 'sidecar', 'http-proxy', { atLeast: 1 }),
-      ratioOf(measurements, 'sidecar', 'floor'),
-    ],
-  };
+  const turns = await turnsOf(stage, { ...GET, path: LARGE_PATH, connections });
+  return megabytesResultOf(turns, 'GET, response of 1 MB', TARGETS.large, connections);
 };
 
-type Sent = Pick<Requests, 'method' | 'bodyBytes'>;
+export const benchUpload: Bench = async (stage) => {
+  const connections = stage.effort.largeConnections;
+  const sent: Sent = { method: 'POST', bodyBytes: LARGE_BYTES, path: SMALL_PATH, connections };
+  const turns = await turnsOf(stage, sent);
+  return megabytesResultOf(
+    turns,
+    'POST of 1 MB, response of 100 bytes',
+    TARGETS.upload,
+    connections,
+  );
+};
 
-async function measureSmall(stage: Stage, sent: Sent): Promise<Measurement[]> {
-  const { connections } = stage.effort;
-  const turns = await turnsOf(stage, { ...sent, path: SMALL_PATH, connections });
-  return turns.map((turn) => measurementOf(turn, requestsPerSecond, ({ requests }) => requests));
-}
+type Sent = Pick<Requests, 'method' | 'bodyBytes' | 'path' | 'connections'>;
 
-function small(
-  { effort }: Stage,
-  title: string,
-  measurements: Measurement[],
-  ratios: Ratio[],
-): BenchResult {
-  const connections = `${effort.connections} connections`;
-  return {
-    title: `${title}, ${connections}`,
-    unit: 'requests/s',
-    perUnit: 'request',
-    measurements,
-    ratios,
-  };
-}
+const GET = { method: 'GET', bodyBytes: 0 } as const;
 
 /** Each connection has a session of its own, opened through the candidate. */
-function turnsOf(
-  { effort, load, workspace }: Stage,
-  sent: Omit<Requests, 'sessionIds' | 'expects'>,
-) {
+function turnsOf({ effort, load, workspace }: Stage, sent: Sent): Promise<Turns[]> {
   const requestsFor = async (candidate: Candidate): Promise<Requests> => ({
+    kind: 'requests',
     ...sent,
     sessionIds: await openSessions(candidate, sent.connections),
     expects: { statusLine: OK, text: 'content-length' },
@@ -92,4 +76,50 @@ function turnsOf(
   return withCandidates(NAMES, { workspace }, (candidates) =>
     takeTurns(candidates, requestsFor, load, effort),
   );
+}
+
+function resultOf(
+  turns: readonly Turns[],
+  title: string,
+  targets: TargetsByCandidate,
+  connections: number,
+): BenchResult {
+  const measurements = turns.map(requestsPerSecond);
+  return {
+    title: `${title}, ${connections} connections`,
+    unit: 'requests/s',
+    perUnit: 'request',
+    measurements,
+    ratios: ratiosTo(measurements, 'sidecar', targets),
+  };
+}
+
+/** For bodies of {@link LARGE_BYTES}, in either direction. */
+function megabytesResultOf(
+  turns: readonly Turns[],
+  title: string,
+  targets: TargetsByCandidate,
+  connections: number,
+): BenchResult {
+  const megabytes = ({ requests }: Tally): number => (requests * LARGE_BYTES) / BYTES_PER_MB;
+  const measurements = turns.map((turn) =>
+    measurementOf(turn, (tally) => megabytes(tally) / tally.seconds, megabytes),
+  );
+  return {
+    title: `${title}, ${connections} connections`,
+    unit: 'MB/s',
+    perUnit: 'MB',
+    measurements,
+    ratios: ratiosTo(measurements, 'sidecar', targets),
+  };
+}
+
+/** The latency at p99 over the median. */
+function tailOf({ name, tallies }: Turns, target: Target | undefined): Ratio {
+  const value = median(
+    tallies.map(
+      ({ p99LatencyMicros, medianLatencyMicros }) => p99LatencyMicros / medianLatencyMicros,
+    ),
+  );
+  return { name: `${name}: latency p99 / p50`, value, byCpu: undefined, target };
 }

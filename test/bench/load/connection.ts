@@ -1,54 +1,47 @@
 /**
  * One keep-alive connection of the load generator. It parses as little as it can, since its time is
- * taken from the app's: the first answer in full, by `content-length`; after that, an answer of the
+ * taken from the app's: the first response in full, by `content-length`; after that, a response of the
  * same length that begins with the same status line is taken as read.
  *
- *   sending --whole answer--> sending (the next request) ... --close()--> closed
+ *   sending --whole response--> sending (the next request) ... --close()--> closed
  *      '------ anything else ------> failed
  */
 import { connect } from 'node:net';
 import type { RequestsJob } from '../job.ts';
+import type { Connection, Counts } from './turn.ts';
 
-/** Shared by the connections of one job. */
-export interface Counts {
-  requests: number;
-  bytes: number;
-  readonly latenciesMicros: number[];
+export interface ConnectionOptions {
+  readonly job: RequestsJob;
+  /** Sent one after the other, again and again. */
+  readonly requests: readonly Buffer[];
+  /** May be shared with other connections: nothing is kept in it between reads. */
+  readonly readBuffer: Buffer;
+  readonly counts: Counts;
+  readonly fail: (error: Error) => void;
 }
 
-export interface Connection {
-  close(): void;
-}
-
-/** Room for one read: large answers come in few of them. */
-const READ_BYTES = 262_144;
-/** An answer's head is looked for in that much of a read. */
+/** A response's head is looked for in that much of a read. */
 const HEAD_BYTES = 4_096;
 const HEAD_END = '\r\n\r\n';
+const MICROS_PER_MS = 1_000;
 
-export function openConnection(
-  job: RequestsJob,
-  requests: readonly Buffer[],
-  counts: Counts,
-  fail: (error: Error) => void,
-): Connection {
-  const { statusLine } = job.expects;
-  const takesTimes = job.connections === 1;
+export function openConnection(options: ConnectionOptions): Connection {
+  const { job, requests, readBuffer, counts, fail } = options;
+  const statusLine = Buffer.from(job.expects.statusLine, 'latin1');
   let next = 0;
   let sentAt = 0;
   let isClosed = false;
   let head = '';
-  /** Length of a whole answer, once one was parsed. */
-  let answerBytes = 0;
+  /** Length of a whole response, once one was parsed. */
+  let responseBytes = 0;
   let bytesLeft = 0;
 
   const onread = {
-    buffer: Buffer.allocUnsafeSlow(READ_BYTES),
-    callback: (length: number, buffer: Uint8Array): boolean => {
+    buffer: readBuffer,
+    callback: (length: number): boolean => {
       counts.bytes += length;
-      if (bytesLeft > 0) continueAnswer(length);
-      else
-        beginAnswer((buffer as Buffer).toString('latin1', 0, Math.min(length, HEAD_BYTES)), length);
+      if (bytesLeft > 0) continueResponse(length);
+      else beginResponse(length);
       return true;
     },
   };
@@ -58,35 +51,35 @@ export function openConnection(
   socket.on('close', () => giveUp(new Error('the candidate has closed a connection')));
 
   function send(): void {
-    if (takesTimes) sentAt = performance.now();
+    sentAt = performance.now();
     socket.write(requests[next] ?? '');
     next = next + 1 === requests.length ? 0 : next + 1;
   }
 
-  function beginAnswer(text: string, length: number): void {
-    if (head === '' && length <= answerBytes && text.startsWith(statusLine)) {
-      bytesLeft = answerBytes;
-      continueAnswer(length);
+  function beginResponse(length: number): void {
+    if (head === '' && length <= responseBytes && startsWith(readBuffer, statusLine)) {
+      bytesLeft = responseBytes;
+      continueResponse(length);
       return;
     }
-    head += text;
+    const headBytesBefore = head.length;
+    head += readBuffer.toString('latin1', 0, Math.min(length, HEAD_BYTES));
     const headEnd = head.indexOf(HEAD_END);
     if (headEnd < 0) return;
     const problem = problemWith(head.slice(0, headEnd + 2), job);
     if (problem !== undefined) giveUp(new Error(problem));
-    const headBytesBefore = head.length - text.length;
-    answerBytes = headEnd + HEAD_END.length + contentLengthOf(head);
-    bytesLeft = answerBytes - headBytesBefore;
+    responseBytes = headEnd + HEAD_END.length + contentLengthOf(head);
+    bytesLeft = responseBytes - headBytesBefore;
     head = '';
-    continueAnswer(length);
+    continueResponse(length);
   }
 
-  function continueAnswer(length: number): void {
+  function continueResponse(length: number): void {
     bytesLeft -= length;
     if (bytesLeft > 0) return;
-    if (bytesLeft < 0) giveUp(new Error('more came than one answer'));
+    if (bytesLeft < 0) giveUp(new Error('more came than one response'));
     counts.requests += 1;
-    if (takesTimes) counts.latenciesMicros.push((performance.now() - sentAt) * 1_000);
+    counts.latenciesMicros.push((performance.now() - sentAt) * MICROS_PER_MS);
     if (!isClosed) send();
   }
 
@@ -104,15 +97,20 @@ export function openConnection(
   return { close };
 }
 
+function startsWith(bytes: Buffer, start: Buffer): boolean {
+  for (let i = 0; i < start.length; i += 1) if (bytes[i] !== start[i]) return false;
+  return true;
+}
+
 function problemWith(head: string, { expects }: RequestsJob): string | undefined {
   if (head.startsWith(expects.statusLine) && head.toLowerCase().includes(expects.text)) {
     return undefined;
   }
-  return `an answer that was not expected: ${head.slice(0, 300)}`;
+  return `a response that was not expected: ${head.slice(0, 300)}`;
 }
 
 function contentLengthOf(head: string): number {
   const length = /\r\ncontent-length: *(\d+)/i.exec(head)?.[1];
-  if (length === undefined) throw new Error('an answer without content-length');
+  if (length === undefined) throw new Error('a response without content-length');
   return Number(length);
 }

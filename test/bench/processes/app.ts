@@ -1,7 +1,8 @@
 /**
  * The app behind the proxies, on bare sockets: as fast as it gets, since it shares a core with the
  * load generator and must not be what bounds a proxy. It knows just enough HTTP for what the
- * candidates send: one request at a time, bodies by `content-length`.
+ * candidates send: one request at a time, bodies by `content-length`. On a
+ * WebSocket it echoes bytes.
  */
 import { createServer, type Socket } from 'node:net';
 import {
@@ -10,6 +11,8 @@ import {
   LARGE_PATH,
   SMALL_PATH,
   STREAM_PATH,
+  WEBSOCKET_ACCEPT,
+  WEBSOCKET_PATH,
   type Answer,
 } from '../answers.ts';
 import { listenAndTell } from './listening.ts';
@@ -22,7 +25,10 @@ const READY = new Map([SMALL_PATH, LARGE_PATH].map((path) => [path, bytesOf(answ
 const STREAM_HEAD =
   'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n' +
   `transfer-encoding: chunked\r\n${SERVER_HEADERS}\r\n`;
-const FIRST_CHUNK = `${FIRST_EVENT.length.toString(16)}\r\n${FIRST_EVENT.toString()}\r\n`;
+const FIRST_CHUNK = `${FIRST_EVENT.length.toString(16)}\r\n${FIRST_EVENT}\r\n`;
+const WEBSOCKET_HEAD =
+  'HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n' +
+  `sec-websocket-accept: ${WEBSOCKET_ACCEPT}\r\n\r\n`;
 
 listenAndTell(createServer({ noDelay: true }, serve));
 
@@ -30,13 +36,20 @@ function serve(socket: Socket): void {
   let head = '';
   let path = '';
   let bodyBytesLeft = 0;
+  let isWebSocket = false;
 
   function answer(): void {
-    if (path === STREAM_PATH) socket.write(STREAM_HEAD + FIRST_CHUNK);
+    isWebSocket = path === WEBSOCKET_PATH;
+    if (isWebSocket) socket.write(WEBSOCKET_HEAD);
+    else if (path === STREAM_PATH) socket.write(STREAM_HEAD + FIRST_CHUNK);
     else socket.write(READY.get(path) ?? bytesOf(answerTo(path)));
   }
 
   socket.on('data', (chunk) => {
+    if (isWebSocket) {
+      socket.write(chunk);
+      return;
+    }
     if (bodyBytesLeft > 0) {
       bodyBytesLeft -= chunk.length;
       if (bodyBytesLeft === 0) answer();

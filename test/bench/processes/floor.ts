@@ -1,9 +1,9 @@
 /** The floor: a bare node:http server that answers by itself. No proxy on node:http can be faster. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { answerTo, FIRST_EVENT, STREAM_HEADERS, STREAM_PATH } from '../answers.ts';
-import { listenAndTell } from './listening.ts';
+import { KEEP_ALIVE, listenAndTell } from './listening.ts';
 
-listenAndTell(createServer(serve));
+listenAndTell(createServer(KEEP_ALIVE, serve));
 
 function serve(req: IncomingMessage, res: ServerResponse): void {
   if (req.method === 'POST') {

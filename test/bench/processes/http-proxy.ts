@@ -2,7 +2,7 @@
 import { Agent, createServer } from 'node:http';
 import type { Socket } from 'node:net';
 import httpProxy from 'http-proxy';
-import { listenAndTell } from './listening.ts';
+import { KEEP_ALIVE, listenAndTell } from './listening.ts';
 
 const proxy = httpProxy.createProxyServer({
   target: `http://127.0.0.1:${process.argv[2]}`,
@@ -11,4 +11,6 @@ const proxy = httpProxy.createProxyServer({
 // The bench hears of it by the connection that breaks.
 proxy.on('error', (_error, _req, res) => (res as Socket).destroy());
 
-listenAndTell(createServer((req, res) => proxy.web(req, res)));
+const server = createServer(KEEP_ALIVE, (req, res) => proxy.web(req, res));
+server.on('upgrade', (req, socket, head) => proxy.ws(req, socket, head));
+listenAndTell(server);

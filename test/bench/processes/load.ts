@@ -1,10 +1,10 @@
 /** The load generator: does one job after the other, as its messages say. */
-import type { Job, JobAnswer } from '../job.ts';
+import type { Job, JobAnswer, Tally } from '../job.ts';
+import { createHeldConnections } from '../load/held.ts';
+import { measureMessages } from '../load/messages.ts';
 import { measureRequests } from '../load/requests.ts';
-import { createStreams } from '../load/streams.ts';
-import type { Tally } from '../job.ts';
 
-const streams = createStreams();
+const held = createHeldConnections();
 
 process.on('message', (job: Job) => {
   void answer(job).then((result) => process.send?.(result));
@@ -23,11 +23,16 @@ async function perform(job: Job): Promise<Tally | undefined> {
   switch (job.kind) {
     case 'requests':
       return measureRequests(job);
-    case 'open-streams':
-      await streams.open(job);
+    case 'messages':
+      return measureMessages(job);
+    case 'hold':
+      await held.hold(job);
       return undefined;
-    case 'close-streams':
-      await streams.close();
+    case 'check-held':
+      held.check();
+      return undefined;
+    case 'release':
+      await held.release();
       return undefined;
   }
 }
