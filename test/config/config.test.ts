@@ -158,12 +158,17 @@ const ACCEPTED: readonly (readonly [
     { path: '/health?deep=1', intervalMs: 5000, host: undefined },
   ],
   [
-    { UPSTREAM_CHECK_PATH: '/', FLY_APP_NAME: 'my-app' },
+    { UPSTREAM_CHECK_PATH: '/', FLY_APP_NAME: 'my-app', FLEET: 'off' },
     (c) => c.upstreamCheck?.host,
     'my-app.fly.dev',
   ],
   [
-    { UPSTREAM_CHECK_PATH: '/', UPSTREAM_CHECK_HOST: 'a.example:8443', FLY_APP_NAME: 'my-app' },
+    {
+      UPSTREAM_CHECK_PATH: '/',
+      UPSTREAM_CHECK_HOST: 'a.example:8443',
+      FLY_APP_NAME: 'my-app',
+      FLEET: 'off',
+    },
     (c) => c.upstreamCheck?.host,
     'a.example:8443',
   ],
