@@ -1,0 +1,294 @@
+/**
+ * Fault 6: a response that the app gave before it had read the upload became a 502. It reaches the
+ * client, whatever the app does with its connection, and whatever the client does with its own.
+ */
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import type { Socket } from 'node:net';
+import { describe, test, type TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { openFleet } from '../../support/fleet.ts';
+import type { RawClient } from '../../support/raw.ts';
+import { serveRawApp } from '../../support/raw-app.ts';
+import { serve, startTestSidecar } from '../../support/sidecar.ts';
+import {
+  BOUNDED,
+  chunk,
+  get,
+  openClient,
+  readResponses,
+  requestText,
+  summaryOf,
+  untilResponses,
+} from './support.ts';
+
+/** Enough to show a race. */
+const TRIES = 20;
+/** Arrives with its head; and more than socket buffers hold, but less than the sidecar discards. */
+const [SMALL, LARGE] = [20_000, 4_000_000];
+
+const EARLY = '413 too large';
+const FINE = 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine';
+const CLOSE = 'Connection: close\r\n';
+
+const responseText = (fields: string): string =>
+  `HTTP/1.1 413 Content Too Large\r\n${fields}Content-Length: 9\r\n\r\ntoo large`;
+
+/** Responds to each upload as soon as its head has arrived, and serves `GET`. */
+interface EarlyApp {
+  readonly name: string;
+  readonly serve: (t: TestContext) => Promise<number>;
+}
+
+/** `respond` writes the response and then treats the connection as the row says. */
+function rawApp(name: string, respond: (socket: Socket) => void): EarlyApp {
+  const serveIt = (t: TestContext): Promise<number> => {
+    const tails = new WeakMap<Socket, string>();
+    return serveRawApp(t, (socket, packet) => {
+      const text = (tails.get(socket) ?? '') + packet;
+      const rest = text.split(REQUEST_LINE);
+      for (const [, method] of text.matchAll(REQUEST_LINE)) {
+        if (method === 'GET') socket.write(FINE);
+        else respond(socket);
+      }
+      tails.set(socket, rest.at(-1)?.slice(-REQUEST_LINE_BYTES) ?? '');
+    });
+  };
+  return { name, serve: serveIt };
+}
+
+/** It may stand behind the rest of an upload, and come in two packets. */
+const REQUEST_LINE = /(GET|POST) \/ HTTP\/1\.1\r\n/g;
+const REQUEST_LINE_BYTES = 'POST / HTTP/1.1\r\n'.length;
+
+/** node:http reads and drops what its app has left of a body, unless it closes the connection. */
+function nodeApp(name: string, fields: Record<string, string>): EarlyApp {
+  const serveIt = (t: TestContext): Promise<number> => {
+    const server = createServer((req, res) => {
+      if (req.method === 'GET') res.end('fine');
+      else res.writeHead(413, { 'content-length': 9, ...fields }).end('too large');
+    });
+    // It says 100 by itself otherwise.
+    server.on('checkContinue', (req, res) => server.emit('request', req, res));
+    return serve(t, server);
+  };
+  return { name, serve: serveIt };
+}
+
+const APPS: readonly EarlyApp[] = [
+  rawApp('that stops reading and closes', (socket) => {
+    socket.pause().end(responseText(CLOSE), () => socket.destroy());
+  }),
+  rawApp('that closes without Connection: close', (socket) => {
+    socket.pause().end(responseText(''), () => socket.destroy());
+  }),
+  rawApp('that resets the connection', (socket) => {
+    socket.pause().write(responseText(CLOSE), () => socket.resetAndDestroy());
+  }),
+  rawApp('that half-closes and keeps reading', (socket) => {
+    socket.end(responseText(CLOSE));
+  }),
+  rawApp('that stops reading and does not close', (socket) => {
+    socket.pause().write(responseText(CLOSE));
+  }),
+  rawApp('that keeps reading and keeps the connection', (socket) => {
+    socket.write(responseText(''));
+  }),
+  nodeApp('on node:http with Connection: close', { connection: 'close' }),
+  nodeApp('on node:http with keep-alive', {}),
+];
+
+interface Framing {
+  readonly name: string;
+  readonly field: (size: number) => string;
+  /** The body, in pieces. */
+  readonly body: (size: number) => string[];
+}
+
+const PIECE = 65_536;
+
+function piecesOf(size: number): string[] {
+  const count = Math.ceil(size / PIECE);
+  return Array.from({ length: count }, (_, i) => 'x'.repeat(Math.min(PIECE, size - i * PIECE)));
+}
+
+const FRAMINGS: readonly Framing[] = [
+  { name: 'with a length', field: (size) => `Content-Length: ${size}`, body: piecesOf },
+  {
+    name: 'in chunks',
+    field: () => 'Transfer-Encoding: chunked',
+    body: (size) => [...piecesOf(size).map(chunk), '0\r\n\r\n'],
+  },
+];
+const [WITH_LENGTH = assert.fail(), IN_CHUNKS = assert.fail()] = FRAMINGS;
+
+interface Upload {
+  readonly head: string;
+  readonly pieces: readonly string[];
+}
+
+function uploadOf({ field, body }: Framing, size: number, ...fields: string[]): Upload {
+  return { head: requestText('POST', '/', field(size), ...fields), pieces: body(size) };
+}
+
+/** How a client sends an upload and comes by its response. */
+type Send = (client: RawClient, upload: Upload) => Promise<void>;
+
+const atOnce: Send = async (client, { head, pieces }) => {
+  client.send(head + pieces.join(''));
+  await nextTurn();
+};
+
+const pieceByPiece: Send = async (client, { head, pieces }) => {
+  client.send(head);
+  for (const piece of pieces) {
+    client.send(piece);
+    await nextTurn();
+  }
+};
+
+/** Looks at nothing until all is sent. */
+const readingLast: Send = async (client, { head, pieces }) => {
+  client.socket.pause();
+  await new Promise((resolve) => client.socket.write(head + pieces.join(''), 'latin1', resolve));
+  client.socket.resume();
+};
+
+/** Sends its body only after 100 Continue. */
+const expecting: Send = async (client, { head, pieces }) => {
+  client.send(head);
+  const text = await client.until((received) => received.includes('\r\n\r\n'));
+  if (text.startsWith('HTTP/1.1 100 ')) client.send(pieces.join(''));
+};
+
+/** What the client has got: a response in one line, or that there was none. */
+async function upload(
+  t: TestContext,
+  port: number,
+  send: Send,
+  { head, pieces }: Upload,
+): Promise<string> {
+  const client = await openClient(t, port);
+  // It goes on sending after the sidecar has closed its side.
+  client.socket.allowHalfOpen = true;
+  const hasResponse = (text: string): boolean => readResponses(text).responses.length > 0;
+  const responded = client.until(hasResponse).then(
+    (text) => readResponses(text).responses.map(summaryOf).join(),
+    () => 'no response',
+  );
+  await send(client, { head, pieces }).catch(() => undefined);
+  const outcome = await responded;
+  client.socket.destroy();
+  return outcome;
+}
+
+/** How often each outcome came. */
+function countsOf(outcomes: readonly string[]): Readonly<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const outcome of outcomes) counts[outcome] = (counts[outcome] ?? 0) + 1;
+  return counts;
+}
+
+/** Uploads again and again, by turns of the framings, to a sidecar whose app serves all the same. */
+async function assertAlwaysEarly(
+  t: TestContext,
+  port: number,
+  send: Send,
+  uploads: readonly Upload[],
+): Promise<void> {
+  const outcomes: string[] = [];
+  for (let i = 0; i < TRIES; i += 1) {
+    outcomes.push(await upload(t, port, send, uploads[i % uploads.length] ?? assert.fail()));
+  }
+  assert.deepEqual(countsOf(outcomes), { [EARLY]: TRIES });
+}
+
+async function assertServes(t: TestContext, port: number): Promise<void> {
+  const client = await openClient(t, port);
+  client.send(get('/'));
+  const [response] = await untilResponses(client, 1);
+  assert.equal(response && summaryOf(response), '200 fine');
+}
+
+describe('the early response to an upload', () => {
+  for (const framing of FRAMINGS) {
+    for (const size of [SMALL, LARGE]) {
+      for (const app of APPS) {
+        const name = `${framing.name}, of ${size} bytes, reaches the client: of an app ${app.name}`;
+        test(name, BOUNDED, async (t) => {
+          const { ports } = await startTestSidecar(t, await app.serve(t));
+          await assertAlwaysEarly(t, ports.public, atOnce, [uploadOf(framing, size)]);
+          await assertServes(t, ports.public);
+        });
+      }
+    }
+  }
+});
+
+describe('the early response reaches a client', () => {
+  for (const [how, send, fields] of [
+    ['that goes on sending, piece by piece', pieceByPiece, []],
+    ['that reads only when all is sent', readingLast, []],
+    ['that waits for 100 Continue', expecting, ['Expect: 100-continue']],
+  ] as const) {
+    for (const app of APPS) {
+      test(`${how}: of an app ${app.name}`, BOUNDED, async (t) => {
+        const { ports } = await startTestSidecar(t, await app.serve(t));
+        const uploads = FRAMINGS.map((framing) => uploadOf(framing, LARGE, ...fields));
+        await assertAlwaysEarly(t, ports.public, send, uploads);
+        await assertServes(t, ports.public);
+      });
+    }
+  }
+
+  for (const app of APPS) {
+    test(`whose upload is forwarded: to an app ${app.name}`, BOUNDED, async (t) => {
+      const fleet = await openFleet(t, 'm1', 'm2');
+      await fleet.start('m1', await app.serve(t));
+      const m2 = await fleet.start('m2', await serveRawApp(t, () => assert.fail('not for m2')));
+      const uploads = [uploadOf(IN_CHUNKS, LARGE, 'Mcp-Session-Id: abc~m1')];
+      await assertAlwaysEarly(t, m2.sidecar.ports.public, atOnce, uploads);
+    });
+  }
+});
+
+describe('after an early response', () => {
+  test(
+    'the next request of the connection is in step, if the upload has ended',
+    BOUNDED,
+    async (t) => {
+      const app = nodeApp('', {});
+      const { ports } = await startTestSidecar(t, await app.serve(t));
+      for (const framing of FRAMINGS) {
+        const client = await openClient(t, ports.public);
+        const { head, pieces } = uploadOf(framing, LARGE);
+        const [first = '', ...others] = pieces;
+        client.send(head + first);
+        await untilResponses(client, 1);
+        client.send(others.join('') + get('/'));
+        const responses = await untilResponses(client, 2);
+        assert.deepEqual(responses.map(summaryOf), [EARLY, '200 fine']);
+      }
+    },
+  );
+
+  test(
+    'the connection to the app is not used again while a part of the upload is missing',
+    BOUNDED,
+    async (t) => {
+      const received = new Map<Socket, string>();
+      const app = await serveRawApp(t, (socket, packet) => {
+        received.set(socket, (received.get(socket) ?? '') + packet);
+        if (packet.startsWith('GET ')) socket.write(FINE);
+        if (packet.startsWith('POST ')) socket.write(responseText(''));
+      });
+      const { ports } = await startTestSidecar(t, app);
+      const client = await openClient(t, ports.public);
+      client.send(`${uploadOf(WITH_LENGTH, LARGE).head}abc`);
+      await untilResponses(client, 1);
+      client.socket.destroy();
+      await assertServes(t, ports.public);
+      for (const text of received.values()) assert.equal(text.match(/ HTTP\/1\.1\r\n/g)?.length, 1);
+    },
+  );
+});
