@@ -1,0 +1,377 @@
+/**
+ * Fault 8: tunnels whose ends closed at the wrong moment were never closed, and were counted for
+ * ever. However the two ends of a tunnel close, nothing of it is left, and bytes before a FIN arrive.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { finished } from 'node:stream/promises';
+import { describe, test, type TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { systemClock } from '../../../src/clock.ts';
+import type { Environment } from '../../../src/config/config.ts';
+import type { Sidecar } from '../../../src/lifecycle.ts';
+import type { Metrics } from '../../../src/metrics.ts';
+import { createMetrics } from '../../../src/metrics/prometheus.ts';
+import { openFleet } from '../../support/fleet.ts';
+import { openRawClient } from '../../support/raw.ts';
+import { serveRawApp } from '../../support/raw-app.ts';
+import { startTestSidecar } from '../../support/sidecar.ts';
+import {
+  BOUNDED,
+  eventually,
+  get,
+  readResponses,
+  untilArrived,
+  UPGRADE_FIELDS,
+} from './support.ts';
+
+/** So many tunnels at once, as much of this is a race. */
+const TUNNELS = 10;
+/** No drain that waits for its end is over within a test. */
+const PATIENT = { DRAIN_TIMEOUT_MS: '60000' };
+
+const SWITCH =
+  'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n';
+
+/** One end of a tunnel. When the other end sends a FIN it says goodbye and closes too. */
+interface End {
+  readonly socket: Socket;
+  /** All that has come, its head included. */
+  readonly received: () => string;
+  /** A FIN has come. */
+  readonly hasEnded: () => boolean;
+  readonly isClosed: () => boolean;
+}
+
+interface Tunnel {
+  readonly client: End;
+  readonly app: End;
+}
+
+const GOODBYE = 'goodbye';
+
+function endOf(socket: Socket, received: () => string): End {
+  let [hasEnded, isClosed] = [false, false];
+  socket.allowHalfOpen = true;
+  socket.on('error', () => undefined);
+  socket.on('end', () => {
+    hasEnded = true;
+    if (!socket.writableEnded) socket.end(GOODBYE);
+  });
+  socket.on('close', () => (isClosed = true));
+  return { socket, received, hasEnded: () => hasEnded, isClosed: () => isClosed };
+}
+
+/** Hands over the app's end of each tunnel once its request has come, before any response. */
+async function serveTunnelApp(
+  t: TestContext,
+  onRequest: (path: string, app: End) => void,
+): Promise<number> {
+  const received = new Map<Socket, string>();
+  return serveRawApp(t, (socket, packet) => {
+    const before = received.get(socket);
+    received.set(socket, (before ?? '') + packet);
+    if (before !== undefined) return;
+    const app = endOf(socket, () => received.get(socket) ?? '');
+    onRequest(/^GET (\S+) /.exec(packet)?.[1] ?? '', app);
+  });
+}
+
+/** Sends the request of a tunnel, and what the client has to say at once. */
+async function openClientEnd(t: TestContext, port: number, request: string): Promise<End> {
+  const client = await openRawClient(port);
+  t.after(() => client.socket.destroy());
+  const end = endOf(client.socket, () => client.received());
+  client.send(request);
+  return end;
+}
+
+const bytesOfApp = ({ app }: Tunnel): string => app.received().split('\r\n\r\n').slice(1).join('');
+const bytesOfClient = ({ client }: Tunnel): string => readResponses(client.received()).rest;
+const isOpen = ({ client }: Tunnel): boolean =>
+  readResponses(client.received()).responses[0]?.status === 101;
+
+/** A client that is refused its tunnel has nothing more to say. */
+function leaveIfRefused({ client }: Tunnel): void {
+  const [response] = readResponses(client.received()).responses;
+  if (response && response.status !== 101 && !client.socket.writableEnded) client.socket.end();
+}
+
+const isOver = (tunnel: Tunnel): boolean => {
+  leaveIfRefused(tunnel);
+  return tunnel.client.isClosed() && tunnel.app.isClosed();
+};
+
+/** How one end closes; its bytes are on their way when it does. */
+type Close = 'FIN' | 'RST';
+
+function close({ socket }: End, how: Close | undefined, bytes: string): void {
+  if (how === undefined) return;
+  socket.write(bytes);
+  if (how === 'FIN') socket.end();
+  else socket.resetAndDestroy();
+}
+
+interface Closing {
+  readonly name: string;
+  readonly client?: Close;
+  readonly app?: Close;
+}
+
+const CLOSINGS: readonly Closing[] = [
+  { name: 'a FIN of the client', client: 'FIN' },
+  { name: 'a RST of the client', client: 'RST' },
+  { name: 'a FIN of the app', app: 'FIN' },
+  { name: 'a RST of the app', app: 'RST' },
+  { name: 'a FIN of both', client: 'FIN', app: 'FIN' },
+  { name: 'a FIN of the client and a RST of the app', client: 'FIN', app: 'RST' },
+  { name: 'a RST of the client and a FIN of the app', client: 'RST', app: 'FIN' },
+  { name: 'a RST of both', client: 'RST', app: 'RST' },
+];
+
+interface Scene {
+  /** The one that the clients talk to. */
+  readonly sidecar: Sidecar;
+  readonly tunnels: readonly Tunnel[];
+}
+
+interface Moment {
+  readonly name: string;
+  /** Brings the tunnels to the moment and closes them there. */
+  readonly closeThere: (scene: Scene, closing: Closing, size: number) => Promise<void>;
+}
+
+const [CLIENT_LETTER, APP_LETTER] = ['c', 'a'];
+
+function closeBoth({ client, app }: Tunnel, closing: Closing, size: number): void {
+  close(client, closing.client, CLIENT_LETTER.repeat(size));
+  close(app, closing.app, APP_LETTER.repeat(size));
+}
+
+function accept({ app }: Tunnel): void {
+  if (app.socket.writable) app.socket.write(SWITCH);
+}
+
+/**
+ * The kernel has the FIN or RST of the client when it gets the 101: the sidecar finds both at once,
+ * or so many turns apart.
+ */
+async function closeThenAccept(
+  tunnel: Tunnel,
+  closing: Closing,
+  size: number,
+  turns: number,
+): Promise<void> {
+  const { client, app } = tunnel;
+  close(client, closing.client, CLIENT_LETTER.repeat(size));
+  if (closing.client === 'FIN') await finished(client.socket, { readable: false });
+  for (let turn = 0; turn < turns; turn += 1) await nextTurn();
+  accept(tunnel);
+  close(app, closing.app, APP_LETTER.repeat(size));
+}
+
+const MOMENTS: readonly Moment[] = [
+  {
+    name: 'before the 101',
+    closeThere: async ({ sidecar, tunnels }, closing, size) => {
+      for (const tunnel of tunnels) closeBoth(tunnel, closing, size);
+      await untilArrived(sidecar);
+      tunnels.forEach(accept);
+    },
+  },
+  {
+    name: 'right before the 101',
+    closeThere: async ({ tunnels }, closing, size) => {
+      await Promise.all(tunnels.map((tunnel, i) => closeThenAccept(tunnel, closing, size, i)));
+    },
+  },
+  {
+    name: 'while the 101 is on its way',
+    closeThere: async ({ tunnels }, closing, size) => {
+      for (const tunnel of tunnels) {
+        accept(tunnel);
+        closeBoth(tunnel, closing, size);
+      }
+      return Promise.resolve();
+    },
+  },
+  {
+    name: 'right behind the 101',
+    closeThere: async ({ sidecar, tunnels }, closing, size) => {
+      tunnels.forEach(accept);
+      for (const tunnel of tunnels) {
+        await eventually(sidecar, () => isOpen(tunnel), 'the client has its 101');
+        closeBoth(tunnel, closing, size);
+      }
+    },
+  },
+  {
+    name: 'in the middle of the stream',
+    closeThere: async ({ sidecar, tunnels }, closing, size) => {
+      tunnels.forEach(accept);
+      for (const tunnel of tunnels) {
+        await eventually(sidecar, () => isOpen(tunnel), 'the client has its 101');
+        tunnel.client.socket.write(CLIENT_LETTER);
+        tunnel.app.socket.write(APP_LETTER);
+        const isUnderWay = (): boolean => bytesOfApp(tunnel) + bytesOfClient(tunnel) === 'ca';
+        await eventually(sidecar, isUnderWay, 'bytes pass both ways');
+      }
+      for (const tunnel of tunnels) closeBoth(tunnel, closing, size);
+    },
+  },
+];
+
+function openMetrics(t: TestContext): Metrics {
+  const metrics = createMetrics({ clock: systemClock, version: 'test' });
+  t.after(() => metrics.close());
+  return metrics;
+}
+
+/** How many WebSockets a sidecar counts as open, as Prometheus reads it. */
+async function countOf(metrics: Metrics): Promise<number> {
+  const text = await metrics.render();
+  return Number(/^fly_affinity_open_streams\{kind="websocket"\} (\d+)$/m.exec(text)?.[1]);
+}
+
+/** Tunnels that have been asked for, and not been accepted by the app yet. */
+async function openTunnels(
+  t: TestContext,
+  start: (appPort: number) => Promise<Sidecar>,
+  ...fields: string[]
+): Promise<Scene> {
+  const apps = new Map<string, End>();
+  const sidecar = await start(await serveTunnelApp(t, (path, app) => apps.set(path, app)));
+  const tunnels: Tunnel[] = [];
+  for (let i = 0; i < TUNNELS; i += 1) {
+    const request = get(`/${i}`, ...UPGRADE_FIELDS, ...fields);
+    const client = await openClientEnd(t, sidecar.ports.public, request);
+    await eventually(sidecar, () => apps.has(`/${i}`), 'the request reaches the app');
+    tunnels.push({ client, app: apps.get(`/${i}`) ?? assert.fail() });
+  }
+  return { sidecar, tunnels };
+}
+
+/** Neither a connection nor a count. */
+async function assertNothingIsLeft({ sidecar, tunnels }: Scene, metrics: Metrics): Promise<void> {
+  await eventually(sidecar, () => tunnels.every(isOver), 'both ends of all tunnels are closed');
+  const isNoneCounted = async (): Promise<boolean> => (await countOf(metrics)) === 0;
+  await eventually(sidecar, isNoneCounted, 'no WebSocket is counted as open');
+}
+
+for (const moment of MOMENTS) {
+  describe(`${moment.name} nothing is left of a tunnel by`, () => {
+    for (const closing of CLOSINGS) {
+      for (const size of [0, 10, 300_000]) {
+        test(`${closing.name}, with ${size} bytes on their way`, BOUNDED, async (t) => {
+          const metrics = openMetrics(t);
+          const scene = await openTunnels(t, (app) =>
+            startTestSidecar(t, app, PATIENT, { metrics }),
+          );
+          await moment.closeThere(scene, closing, size);
+          await assertNothingIsLeft(scene, metrics);
+          // It would wait for what is open for longer than a test may take.
+          await scene.sidecar.drain();
+        });
+      }
+    }
+  });
+}
+
+describe('what both ends of a tunnel get when they close with a FIN', () => {
+  /** What an end sends in all; who has not closed says goodbye when the other has. */
+  function sentBy(moment: Moment, how: Close | undefined, letter: string, size: number): string {
+    const greeting = moment.name === 'in the middle of the stream' ? letter : '';
+    return greeting + (how ? letter.repeat(size) : GOODBYE);
+  }
+
+  for (const moment of MOMENTS) {
+    for (const closing of CLOSINGS.filter((each) => each.client !== 'RST' && each.app !== 'RST')) {
+      // Before its 101 the app has no tunnel that it could write to.
+      if (closing.app !== undefined && moment.name === 'before the 101') continue;
+      for (const size of [10, 300_000]) {
+        test(`is all of ${size} bytes, by ${closing.name}, ${moment.name}`, BOUNDED, async (t) => {
+          const scene = await openTunnels(t, (app) => startTestSidecar(t, app));
+          await moment.closeThere(scene, closing, size);
+          await eventually(scene.sidecar, () => scene.tunnels.every(isOver), 'all are over');
+          const ofClient = sentBy(moment, closing.client, CLIENT_LETTER, size);
+          const ofApp = sentBy(moment, closing.app, APP_LETTER, size);
+          for (const tunnel of scene.tunnels) assertGot(tunnel, ofClient, ofApp);
+        });
+      }
+    }
+  }
+
+  function assertGot(tunnel: Tunnel, ofClient: string, ofApp: string): void {
+    const [app, client] = [bytesOfApp(tunnel), bytesOfClient(tunnel)];
+    assert.deepEqual([app.length, client.length], [ofClient.length, ofApp.length]);
+    assert.ok(app === ofClient && client === ofApp);
+    assert.ok(tunnel.client.hasEnded() && tunnel.app.hasEnded(), 'with a FIN');
+  }
+});
+
+/** A store on disk, in which a binding is committed some turns of the event loop later. */
+function storeOnDisk(t: TestContext): Environment {
+  const directory = mkdtempSync(join(tmpdir(), 'fly-affinity-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  return { SESSION_STORE_URL: '', SESSION_STORE_PATH: join(directory, 'sessions.sqlite') };
+}
+
+describe('while a binding is committed nothing is left of a tunnel by', () => {
+  const moments = MOMENTS.filter(({ name }) => /^right before|^while/.test(name));
+  for (const moment of moments) {
+    for (const closing of CLOSINGS.filter(({ client, app }) => client !== app)) {
+      test(`${closing.name}, ${moment.name}`, BOUNDED, async (t) => {
+        const metrics = openMetrics(t);
+        const env = storeOnDisk(t);
+        // Brought by the client, and accepted by the 101.
+        const session = 'X-Session-Id: mine';
+        const scene = await openTunnels(
+          t,
+          (app) => startTestSidecar(t, app, env, { metrics }),
+          session,
+        );
+        await moment.closeThere(scene, closing, 10);
+        await assertNothingIsLeft(scene, metrics);
+      });
+    }
+  }
+});
+
+/** The edge could not reach the owner, so that its sidecar is asked over the private network. */
+const FORWARDED = [
+  'Mcp-Session-Id: abc~m1',
+  'fly-replay-failed: instance=m1;app=a;region=ams;replay_source=m2;reason=timeout;elapsed_ms=1',
+];
+
+for (const moment of MOMENTS) {
+  describe(`${moment.name} nothing is left of a tunnel that is forwarded by`, () => {
+    for (const closing of CLOSINGS) {
+      test(closing.name, BOUNDED, async (t) => {
+        const [ofOwner, ofOther] = [openMetrics(t), openMetrics(t)];
+        const fleet = await openFleet(t, 'm1', 'm2');
+        const start = async (app: number): Promise<Sidecar> => {
+          await fleet.start('m1', app, {}, { metrics: ofOwner });
+          return (await fleet.start('m2', app, {}, { metrics: ofOther })).sidecar;
+        };
+        const scene = await openTunnels(t, start, ...FORWARDED);
+        await moment.closeThere(scene, closing, 300_000);
+        for (const metrics of [ofOwner, ofOther]) await assertNothingIsLeft(scene, metrics);
+      });
+    }
+  });
+}
+
+test('a tunnel is counted from its 101 until both ends are closed', BOUNDED, async (t) => {
+  const metrics = openMetrics(t);
+  const scene = await openTunnels(t, (app) => startTestSidecar(t, app, {}, { metrics }));
+  const { sidecar, tunnels } = scene;
+  assert.equal(await countOf(metrics), 0);
+  tunnels.forEach(accept);
+  await eventually(sidecar, () => tunnels.every(isOpen), 'all clients have their 101');
+  assert.equal(await countOf(metrics), TUNNELS);
+  for (const { client } of tunnels) client.socket.end();
+  await assertNothingIsLeft(scene, metrics);
+});
