@@ -29,6 +29,7 @@ import {
   type RequestHead,
   type RequestParser,
 } from './request-head.ts';
+import { resetSocket } from './reset-socket.ts';
 import { ServerExchange, type ExchangeConnection } from './server-exchange.ts';
 import { writeBytes, type Ownership } from './socket-writer.ts';
 import type { Sweep, Swept } from './sweep.ts';
@@ -187,7 +188,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     if (parsed === undefined) {
       if (this.#unreadLength === 0) this.#since = this.#parts.sweep.nowMs;
       this.#append(bytes);
-    } else if ('status' in parsed) this.#refuse(parsed);
+    } else if ('status' in parsed) this.#refuse(parsed, bytes);
     else this.#begin(parsed.head, bytes, parsed.end);
   }
 
@@ -213,10 +214,11 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   }
 
   /** A head that can't be read: one response, and the end of the connection. */
-  #refuse(why: Malformed): void {
+  #refuse(why: Malformed, bytes: Buffer | undefined = this.#unread): void {
+    const unreadable = isHead(bytes) ? UNREADABLE_HEAD : UNREADABLE;
     this.#dropUnread();
     this.#state = 'wait';
-    const exchange = new ServerExchange(this, UNREADABLE, true);
+    const exchange = new ServerExchange(this, unreadable, true);
     this.#exchange = exchange;
     this.#parts.handler.refuse(exchange, why);
   }
@@ -399,7 +401,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   }
 
   destroy(resets: boolean): void {
-    if (resets && !this.socket.destroyed) this.socket.resetAndDestroy();
+    if (resets) resetSocket(this.socket);
     else this.socket.destroy();
   }
 
@@ -544,8 +546,6 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   }
 
   closeTunnel(resets: boolean): void {
-    this.#tunnel = undefined;
-    this.#exchange = undefined;
     if (resets) this.destroy(true);
     else {
       this.#state = 'linger';
@@ -675,3 +675,12 @@ const UNREADABLE: RequestHead = {
   hasForwardedProto: false,
   via: [],
 };
+
+/** Stands for one that is of a HEAD, whose response has no body in any case. */
+const UNREADABLE_HEAD: RequestHead = { ...UNREADABLE, method: 'HEAD' };
+
+const HEAD_METHOD = /^(?:\r\n){0,2}HEAD /;
+
+function isHead(bytes: Buffer | undefined): boolean {
+  return bytes !== undefined && HEAD_METHOD.test(bytes.toString('latin1', 0, 16));
+}

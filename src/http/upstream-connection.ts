@@ -13,6 +13,7 @@ import { BodyReader, BROKEN_BODY, type BodySink, type Framing } from './body-rea
 import type { BufferAccount, BufferBudget } from './buffer-budget.ts';
 import { LINGER_MS, MAX_INTERIM_RESPONSES } from './limits.ts';
 import type { ReadBuffers } from './read-buffers.ts';
+import { resetSocket } from './reset-socket.ts';
 import type { ResponseHead, ResponseParser } from './response-head.ts';
 import { writeBytes, type Ownership } from './socket-writer.ts';
 import type { Sweep, Swept } from './sweep.ts';
@@ -466,7 +467,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#tunnel = undefined;
     this.#isClosing = true;
     this.#since = this.#parts.sweep.nowMs;
-    if (resets && !this.#socket.destroyed) this.#socket.resetAndDestroy();
+    if (resets) resetSocket(this.#socket);
     else this.#socket.destroySoon();
   }
 

@@ -7,6 +7,7 @@ import type { Environment } from '../../src/config/config.ts';
 import type { Sidecar } from '../../src/lifecycle.ts';
 import { nullMetrics, type Metrics } from '../../src/metrics.ts';
 import type { StoreMetrics } from '../../src/store/store.ts';
+import { resetSocket } from '../../src/http/reset-socket.ts';
 import { startTestSidecar } from './sidecar.ts';
 
 /**
@@ -35,7 +36,7 @@ export async function openLine(t: TestContext): Promise<Line> {
     ] as const) {
       sockets.add(one);
       // A reset stays one.
-      one.on('error', () => other.resetAndDestroy()).on('close', () => other.destroy());
+      one.on('error', () => resetSocket(other)).on('close', () => other.destroy());
       one.pipe(other);
     }
   });
