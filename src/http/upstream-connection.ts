@@ -713,7 +713,7 @@ function isAskedFor(chosen: string | undefined, asked: string | undefined): bool
 }
 
 /** RFC 9112 §6.3. */
-function framingOf(head: ResponseHead, method: string): Framing {
+export function framingOf(head: ResponseHead, method: string): Framing {
   const { statusCode } = head;
   if (method === 'HEAD' || statusCode === 204 || statusCode === 304) return 'none';
   if (head.isChunked) return 'chunked';
