@@ -129,12 +129,13 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#parts = parts;
     this.#pool = pool;
     this.#body = new BodyReader(parts.trailers);
+    // The first of the swept sets the time, so it is read after.
+    parts.sweep.add(this);
     this.#since = parts.sweep.nowMs;
     this.#call = call;
     call.connection = this;
     const socket = new UpstreamSocket(this);
     this.#socket = socket;
-    parts.sweep.add(this);
     socket.on('connect', () => this.#guarded(onConnect));
     socket.on('drain', () => this.#guarded(onDrain));
     socket.on('error', (error) => (this.#error = error));

@@ -271,6 +271,8 @@ test('a connection that nobody takes is given up after the connect timeout', asy
     connectTimeoutMs: 5_000,
     onDialled: (outcome) => dialled.push(outcome),
   });
+  // However long nothing was open before.
+  await clock.advance(60_000);
   const recorder = new Recorder();
   upstream.send(GET, recorder);
   await clock.advance(4_999);
