@@ -258,6 +258,10 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#ownership = bytes === this.#own ? 'lent' : 'shared';
     switch (this.#state) {
       case 'head':
+        if (this.#call?.wasSent !== true) {
+          this.#fail('connection-lost', 'the upstream responded before it was sent a request');
+          return;
+        }
         this.#hasReceived = true;
         this.#readHead(bytes, length);
         break;

@@ -137,6 +137,30 @@ test('bytes on an idle connection end it', async (t) => {
   assert.equal(sockets.length, 2);
 });
 
+for (const [name, spoil] of [
+  ['was sent a response before it was used', (socket?: Socket) => socket?.write(FORGED)],
+  ['has ended', (socket?: Socket) => socket?.end()],
+  ['was reset', (socket?: Socket) => socket?.resetAndDestroy()],
+] as const) {
+  test(`a connection that had been idle is looked at before it is used: nothing is sent on one that ${name}`, async (t) => {
+    const clock = createTestClock();
+    const { port, sockets } = await startRawServer(t, responding(DONE));
+    const upstream = openUpstream(t, port, { clock });
+    await exchange(upstream);
+    await clock.advance(250);
+    const received = sockets[0]?.bytesRead;
+    // It is with us now, unread.
+    spoil(sockets[0]);
+    const request = { method: 'POST', body: Buffer.from('once') };
+    const lost = await exchange(upstream, request);
+    const failure = { code: 'connection-lost', wasNotSent: true, wasReused: true };
+    assert.deepEqual([lost.failure, lost.calls], [failure, ['error']]);
+    assert.equal(sockets[0]?.bytesRead, received);
+    assert.equal((await exchange(upstream, request)).text, 'ok');
+    assert.equal(sockets.length, 2);
+  });
+}
+
 test('an idle connection that the server ends is dropped', async (t) => {
   const { port, sockets } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port);
@@ -170,6 +194,38 @@ test('a loss on a connection that had served before is told apart from one on a 
     { code: 'connection-lost', wasNotSent: false, wasReused: true },
     { code: 'connection-lost', wasNotSent: false, wasReused: false },
   ]);
+});
+
+test('once a connection was lost, the other idle ones are looked at before one is used', async (t) => {
+  let isRestarting = false;
+  const { port, sockets } = await startRawServer(t, (socket) => {
+    onHeads(socket, () => {
+      if (isRestarting) socket.resetAndDestroy();
+      else socket.write(DONE);
+    });
+  });
+  const upstream = openUpstream(t, port);
+  await Promise.all(Array.from({ length: 10 }, () => exchange(upstream)));
+  isRestarting = true;
+  const [first, second] = [new Recorder(), new Recorder()];
+  first.onCall = (name) => {
+    if (name !== 'error') return;
+    isRestarting = false;
+    // They have ended, and that is with us, unread.
+    for (const socket of sockets) socket.resetAndDestroy();
+    upstream.send(GET, second);
+  };
+  upstream.send(GET, first);
+  await eventually(() => second.isOver);
+  const lost = { code: 'connection-lost', wasReused: true };
+  assert.deepEqual(
+    [first.failure, second.failure],
+    [
+      { ...lost, wasNotSent: false },
+      { ...lost, wasNotSent: true },
+    ],
+  );
+  assert.equal((await exchange(upstream)).text, 'ok');
 });
 
 test('an idle connection is closed after its time, by one timer that ends with the last', async (t) => {
