@@ -272,9 +272,11 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
         this.#since = this.#parts.sweep.nowMs;
         if (this.#tunnel?.write(bytes, 0, length, this.#ownership) === false) this.#isPaused = true;
         return;
+      case 'sending':
+        this.#dropBody();
+        return;
       case 'connecting':
       case 'idle':
-      case 'sending':
         // A response to nothing must not be taken for the next request's (RFC 9112 §9.3).
         this.#destroy();
         return;
@@ -504,13 +506,18 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
         this.#destroy();
         break;
       case 'sending':
+        this.#dropBody();
+        break;
       case 'closed':
-        // The response is complete, and nobody reads the rest of the request.
-        this.#call?.sink.onBodyUnwanted();
-        this.#detach();
-        this.#destroy();
         break;
     }
+  }
+
+  /** The response is complete, and nobody reads the rest of the request. */
+  #dropBody(): void {
+    const call = this.#detach();
+    this.#destroy();
+    call?.sink.onBodyUnwanted();
   }
 
   onWriteFailed(): boolean {
@@ -555,6 +562,8 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     } else if (state === 'tunnel') {
       this.#tunnel?.closeTunnel(hadError);
       this.#tunnel = undefined;
+    } else if (state === 'sending') {
+      this.#dropBody();
     } else if (this.#call) {
       this.#fail('connection-lost', 'the connection to the upstream broke', this.#error);
     }
@@ -563,6 +572,10 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   }
 
   #fail(code: UpstreamErrorCode, message: string, cause?: Error): void {
+    if (this.#state === 'sending') {
+      this.#dropBody();
+      return;
+    }
     const call = this.#detach();
     this.#destroy();
     if (!call) return;

@@ -22,6 +22,7 @@ test('closing breaks off what is under way, in whatever state, and every receive
     onHeads(socket, (head) => {
       if (head.includes('/idle')) socket.write(DONE);
       if (head.includes('/flowing')) socket.write('HTTP/1.1 200 OK\r\n\r\nhello');
+      if (head.includes('/early')) socket.write(DONE);
     });
   });
   const upstream = openUpstream(t, port, { clock, headTimeoutMs: 1_000 });
@@ -39,6 +40,10 @@ test('closing breaks off what is under way, in whatever state, and every receive
   const waiting = new Recorder();
   upstream.send(GET, waiting);
   await eventually(() => sockets.length === 4);
+  const responded = new Recorder();
+  const body = new PassThrough();
+  upstream.send({ ...GET, method: 'POST', path: '/early', headers: [], body }, responded);
+  await responded.over();
   const connecting = new Recorder();
   upstream.send(GET, connecting);
 
@@ -46,6 +51,8 @@ test('closing breaks off what is under way, in whatever state, and every receive
   for (const recorder of [flowing, paused, uploading, waiting, connecting]) {
     assert.equal(recorder.errorCode, 'closed', recorder.calls.join(' '));
   }
+  assert.ok(responded.isBodyUnwanted, 'it was still sending its body');
+  assert.equal(responded.calls.at(-1), 'end');
   assert.equal(clock.pendingCount(), 0);
   await eventually(() => sockets.every((socket) => socket.readableEnded || socket.destroyed));
 });

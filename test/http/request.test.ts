@@ -213,8 +213,12 @@ test('a connection whose response came before the body was sent serves another o
   assert.equal(sockets.length, 2);
 });
 
-for (const [name, end] of [['ends', (socket: Socket) => socket.end()]] as const) {
-  test(`a server that ${name} its connection after a complete response wants no more of the body`, async (t) => {
+for (const [name, end] of [
+  ['ends', (socket: Socket) => socket.end()],
+  ['resets', (socket: Socket) => socket.resetAndDestroy()],
+  ['sends more on', (socket: Socket) => socket.write(DONE)],
+] as const) {
+  test(`a server that ${name} its connection after a complete response gets no more of the body`, async (t) => {
     const { port, sockets } = await startRawServer(t, (socket) => {
       socket.once('data', () => socket.write(DONE));
     });
