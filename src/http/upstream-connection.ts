@@ -424,9 +424,14 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   }
 
   #free(): void {
-    // The rest of a request that is not all out could be taken for part of the next.
-    if (this.#socket.writableLength > 0 || this.#socket.destroyed) {
+    if (this.#socket.destroyed) {
       this.#destroy();
+      return;
+    }
+    if (this.#socket.writableLength > 0) {
+      // The app may still read the rest of the request, which no other may follow before it is out.
+      this.#state = 'sending';
+      this.#since = this.#parts.sweep.nowMs;
       return;
     }
     this.#state = 'idle';
@@ -548,6 +553,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#since = this.#parts.sweep.nowMs;
     this.#updateAccount();
     if (this.#state === 'tunnel') this.#tunnel?.resume();
+    else if (this.#state === 'sending' && !this.#call) this.#free();
     else if (this.#call?.wasSent === true) this.#call.sink.onUpstreamWritable();
   }
 
@@ -640,8 +646,12 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
       case 'tunnel':
         if (this.#isClosing && waitedMs >= LINGER_MS) this.#destroy();
         break;
-      case 'body':
       case 'sending':
+        if (this.#call) break;
+        if (this.#socket.writableLength === 0) this.#free();
+        else if (waitedMs >= REST_OF_REQUEST_MS) this.#destroy();
+        break;
+      case 'body':
       case 'closed':
         break;
     }
@@ -655,6 +665,9 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
 
 /** How long a response is waited for after a write has failed, in ms: if there is one, it is there already. */
 const FAILED_WRITE_MS = 1_000;
+
+/** How long the rest of a request may take to be written once its response is over, in ms. */
+const REST_OF_REQUEST_MS = 30_000;
 
 /** One request under way. Its connection lets go of it at its end; from then on it does nothing. */
 export class UpstreamCall {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { PassThrough, Readable } from 'node:stream';
 import { test } from 'node:test';
+import { createTestClock } from '../support/clock.ts';
 import {
   cooled,
   eventually,
@@ -275,6 +276,47 @@ test('a body that was not all written when its response ended is not followed by
   assert.equal(early.statusCode, 200);
   await exchange(upstream);
   assert.equal(sockets.length, 2);
+});
+
+test('a body that was not all written when its response ended arrives whole, and frees its connection', async (t) => {
+  const LENGTH = 20_000_000;
+  const clock = createTestClock();
+  const { port, sockets } = await startRawServer(t, (socket) => {
+    socket.once('data', () => {
+      socket.pause();
+      socket.write(DONE);
+    });
+  });
+  const upstream = openUpstream(t, port, { clock });
+  const early = await exchange(upstream, { method: 'POST', body: Buffer.alloc(LENGTH) });
+  assert.equal(early.statusCode, 200);
+  const [socket] = sockets;
+  assert.ok(socket);
+  socket.on('data', () => undefined).resume();
+  await eventually(() => socket.bytesRead > LENGTH);
+  await clock.advance(250);
+  await cooled();
+  const next = new Recorder();
+  upstream.send(GET, next);
+  await eventually(() => next.call?.wasSent === true);
+  assert.deepEqual([sockets.length, socket.readableEnded], [1, false]);
+});
+
+test('a body that nobody takes after its response ended is given up after half a minute', async (t) => {
+  const clock = createTestClock();
+  const { port, sockets } = await startRawServer(t, (socket) => {
+    socket.once('data', () => {
+      socket.pause();
+      socket.write(DONE);
+    });
+  });
+  const upstream = openUpstream(t, port, { clock });
+  await exchange(upstream, { method: 'POST', body: Buffer.alloc(20_000_000) });
+  await clock.advance(29_999);
+  assert.deepEqual([upstream.pool.connectionCount, sockets.length], [1, 1]);
+  await clock.advance(501);
+  await eventually(() => upstream.pool.connectionCount === 0);
+  assert.equal(clock.pendingCount(), 0);
 });
 
 test('uploads one after the other leave nothing behind on their connection', async (t) => {
