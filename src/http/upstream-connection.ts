@@ -365,7 +365,9 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     const framing = framingOf(head, call.request.method);
     this.#state = 'body';
     this.#body.begin(framing, head.contentLength ?? 0);
-    this.#isPersistent = head.isPersistent && framing !== 'until-close';
+    // An app that has refused to switch may be done with HTTP all the same.
+    this.#isPersistent =
+      head.isPersistent && framing !== 'until-close' && call.request.upgrade === undefined;
     this.keepAlive = head.keepAlive;
     call.sink.onHead(head);
   }

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import type { UpstreamTunnel } from '../../src/http/upstream-connection.ts';
+import { createTestClock } from '../support/clock.ts';
 import type { RawServer } from './support.ts';
 import {
   cooled,
@@ -190,7 +191,8 @@ for (const [how, close] of [
 test('a refused upgrade is a response like any other, and its connection serves no other', async (t) => {
   const refusal = 'HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno';
   const server = await startRawServer(t, responding(refusal));
-  const upstream = openUpstream(t, server.port);
+  // No connection ends for having been idle.
+  const upstream = openUpstream(t, server.port, { clock: createTestClock() });
   for (const count of [1, 2]) {
     const recorder = await exchange(upstream, ASK);
     assert.deepEqual(
@@ -200,6 +202,8 @@ test('a refused upgrade is a response like any other, and its connection serves 
     await eventually(() => last(server).readableEnded);
     assert.equal(server.sockets.length, count);
   }
+  await exchange(upstream);
+  assert.equal(server.sockets.length, 3);
 });
 
 test('a large refusal passes with backpressure', async (t) => {
