@@ -444,7 +444,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
 
   #switchProtocols(head: ResponseHead, rest: Buffer): void {
     const call = this.#call;
-    if (!call || !isAskedFor(head.upgrade, call.request.upgrade)) {
+    if (!call?.isBodySent || !isAskedFor(head.upgrade, call.request.upgrade)) {
       this.#fail('malformed-response', 'the upstream switched protocols unasked');
       return;
     }

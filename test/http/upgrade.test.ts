@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
+import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
 import type { UpstreamTunnel } from '../../src/http/upstream-connection.ts';
 import { createTestClock } from '../support/clock.ts';
@@ -221,6 +222,9 @@ test('a large refusal passes with backpressure', async (t) => {
 });
 
 for (const [name, fields] of [
+  ['another protocol', 'Connection: Upgrade\r\nUpgrade: h2c\r\n'],
+  ['one protocol more', 'Connection: Upgrade\r\nUpgrade: echo, h2c\r\n'],
+  ['an empty protocol', 'Connection: Upgrade\r\nUpgrade:\r\n'],
   ['another protocol, without Connection', 'Upgrade: h2c\r\n'],
   ['the protocol, without Connection', 'Upgrade: echo\r\n'],
   ['no protocol', ''],
@@ -259,4 +263,16 @@ test('an upgrade never takes an idle connection, nor leaves one', async (t) => {
   await exchange(upstream);
   tunnelOf(await exchange(upstream, ASK)).closeTunnel(false);
   assert.equal(server.sockets.length, 2);
+});
+
+test('a switch before the request was all sent is refused', async (t) => {
+  const server = await startRawServer(t, responding(SWITCH));
+  const body = new PassThrough();
+  const recorder = await exchange(openUpstream(t, server.port), {
+    ...ASK,
+    method: 'POST',
+    headers: [],
+    body,
+  });
+  assert.equal(recorder.errorCode, 'malformed-response');
 });
