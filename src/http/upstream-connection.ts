@@ -567,8 +567,8 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     if (state === 'connecting') {
       this.#parts.onDialled('failed');
       this.#fail('connect-failed', 'no connection to the upstream', this.#error);
-    } else if (state === 'tunnel') {
-      this.#tunnel?.closeTunnel(hadError);
+    } else if (this.#tunnel) {
+      this.#tunnel.closeTunnel(hadError);
       this.#tunnel = undefined;
     } else if (state === 'sending') {
       this.#dropBody();

@@ -276,3 +276,30 @@ test('a switch before the request was all sent is refused', async (t) => {
   });
   assert.equal(recorder.errorCode, 'malformed-response');
 });
+
+test('closing the pool closes its tunnels, and their clients are told', async (t) => {
+  const server = await startRawServer(t, responding(SWITCH));
+  const upstream = openUpstream(t, server.port);
+  const [first, second] = [await exchange(upstream, ASK), await exchange(upstream, ASK)];
+  const [joined, late] = [new RecordingEnd(), new RecordingEnd()];
+  tunnelOf(first).join(joined);
+  await upstream.close();
+  await eventually(() => server.sockets.every((socket) => socket.readableEnded));
+  tunnelOf(second).join(late);
+  assert.deepEqual([joined.closedBy, late.closedBy], ['close', 'close']);
+});
+
+test('an exception of one end of a tunnel closes it, and the other end is told', async (t) => {
+  const server = await startRawServer(t, responding(SWITCH));
+  const faults: unknown[] = [];
+  const upstream = openUpstream(t, server.port, { onFault: (error) => faults.push(error) });
+  const client = new RecordingEnd();
+  const unexpected = new Error('unexpected');
+  client.write = () => {
+    throw unexpected;
+  };
+  tunnelOf(await exchange(upstream, ASK)).join(client);
+  last(server).write('x');
+  await eventually(() => client.closedBy !== undefined);
+  assert.deepEqual([faults, client.closedBy], [[unexpected], 'close']);
+});
