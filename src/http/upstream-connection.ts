@@ -11,6 +11,7 @@
  */
 import { BodyReader, BROKEN_BODY, type BodySink, type Framing } from './body-reader.ts';
 import type { BufferAccount, BufferBudget } from './buffer-budget.ts';
+import { LF } from './characters.ts';
 import { LINGER_MS, MAX_INTERIM_RESPONSES } from './limits.ts';
 import type { ReadBuffers } from './read-buffers.ts';
 import type { ResponseHead, ResponseParser } from './response-head.ts';
@@ -290,14 +291,10 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     let input = bytes;
     let end = length;
     if (this.#partial !== undefined) {
-      const before = this.#partialLength;
       input = this.#append(bytes, length);
       end = this.#partialLength;
-      // A head is parsed when it may be complete, and not with every byte that it comes in.
-      const mayBeWhole = input
-        .subarray(0, end)
-        .includes('\r\n\r\n', Math.max(0, before - 3), 'latin1');
-      if (!mayBeWhole && !this.#isTooLong(end)) return;
+      // A head is parsed when a line of it has ended, and not with every byte that it comes in.
+      if (!bytes.subarray(0, length).includes(LF) && !this.#isTooLong(end)) return;
       this.#partial = undefined;
       this.#ownership = 'kept';
     }

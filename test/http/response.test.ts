@@ -187,6 +187,25 @@ test('what is no response ends its connection at once, and the next request goes
   await eventually(() => sockets.length === 2 && sockets[0]?.readableEnded === true);
 });
 
+for (const [name, first, second] of [
+  ['a bare line feed', 'HTTP/1.1 200 OK', '\nContent-Length: 0'],
+  ['a field without a colon', 'HTTP/1.1 200 OK\r\nX', '\r\n'],
+  ['a code that is none', 'HTTP/1.1 2', 'x0 OK\r\n'],
+  ['a trailer without a colon', `${CHUNKED_HEAD}0\r\nX`, '\r\n'],
+] as const) {
+  test(`what is no response is refused as soon as its line with ${name} has ended`, async (t) => {
+    const { port, sockets } = await startRawServer(t, responding(first));
+    const recorder = new Recorder();
+    openUpstream(t, port).send(GET, recorder);
+    await eventually(() => (sockets[0]?.bytesRead ?? 0) > 0);
+    await cooled();
+    assert.equal(recorder.isOver, false);
+    sockets[0]?.write(second);
+    await recorder.over();
+    assert.deepEqual(recorder.failure, MALFORMED);
+  });
+}
+
 test('what came before the malformed part is passed on, and then the error', async (t) => {
   const { port, sockets } = await startRawServer(
     t,

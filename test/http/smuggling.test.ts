@@ -119,6 +119,7 @@ const MALFORMED: readonly (readonly [name: string, response: string, options?: P
   ['another byte for the LF after a chunk', `${CHUNKED}3\r\nabc\r!0\r\n\r\n`],
   ['nothing after a chunk', `${CHUNKED}3\r\nabc0\r\n\r\n`],
   ['a bare LF after the last chunk', `${CHUNKED}0\n\r\n`],
+  ['a bare LF after the trailers', `${CHUNKED}0\r\n\n`],
   ['a trailer with a space before the colon', `${CHUNKED}0\r\nX-A : b\r\n\r\n`],
   ['a folded trailer', `${CHUNKED}0\r\nX-A: b\r\n c\r\n\r\n`],
 ];
