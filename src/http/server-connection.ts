@@ -11,6 +11,7 @@
 import type { Socket } from 'node:net';
 import { BodyReader, BROKEN_BODY, type BodySink, type Framing } from './body-reader.ts';
 import type { BufferAccount, BufferBudget } from './buffer-budget.ts';
+import { LF } from './characters.ts';
 import {
   DRAINED_BODY_BYTES,
   HALF_CLOSED_TUNNEL_MS,
@@ -23,7 +24,6 @@ import {
 import {
   BODY_TIMEOUT,
   HEAD_TIMEOUT,
-  HEAD_TOO_LONG,
   INVALID_BODY,
   type Malformed,
   type RequestHead,
@@ -168,27 +168,28 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
       this.#parseHead(bytes);
       return;
     }
-    const before = this.#unreadLength;
     const all = this.#append(bytes);
     if (this.#hasNews) {
       // What is kept is looked at soon, and these bytes with it.
       this.#updateReading();
       return;
     }
-    // A head is parsed when it may be complete, and not with every byte that it comes in.
-    const mayBeWhole = all.includes('\r\n\r\n', Math.max(0, before - 3), 'latin1');
-    if (mayBeWhole) {
-      this.#dropUnread();
-      this.#parseHead(all);
-    } else if (all.length > this.#parts.limits.headBytes) this.#refuse(HEAD_TOO_LONG);
+    // A head is parsed when a line of it has ended, and not with every byte that it comes in.
+    if (bytes.includes(LF) || all.length > this.#parts.limits.headBytes) this.#parseHead(all);
   }
 
+  /** `bytes` are all that is kept of the head, if anything is. */
   #parseHead(bytes: Buffer): void {
     const parsed = this.#parts.parser.parse(bytes, 0, bytes.length);
     if (parsed === undefined) {
-      if (this.#unreadLength === 0) this.#since = this.#parts.sweep.nowMs;
-      this.#append(bytes);
-    } else if ('status' in parsed) this.#refuse(parsed, bytes);
+      if (this.#unread === undefined) {
+        this.#since = this.#parts.sweep.nowMs;
+        this.#append(bytes);
+      }
+      return;
+    }
+    this.#dropUnread();
+    if ('status' in parsed) this.#refuse(parsed, bytes);
     else this.#begin(parsed.head, bytes, parsed.end);
   }
 

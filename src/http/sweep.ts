@@ -1,20 +1,23 @@
 /**
- * One timer for all timeouts: every connection is looked at twice a second. Timers of their own would
- * cost more than the work of a request.
+ * One timer for all timeouts: every connection is looked at four times a second. Timers of their own
+ * would cost more than the work of a request.
  */
 import type { Cancel, Clock } from '../clock.ts';
 
 export interface Swept {
   /** Kept by the sweep. */
   sweepPlace: number;
-  /** Ends what has taken too long. `nowMs` is monotonic. */
+  /**
+   * Ends what has taken too long. `nowMs` is one interval behind the clock: what began at some
+   * {@link Sweep.nowMs} may have begun that much later, and nothing is to be ended early.
+   */
   sweep(nowMs: number): void;
 }
 
-const INTERVAL_MS = 500;
+const INTERVAL_MS = 250;
 
 export class Sweep {
-  /** Monotonic time in ms, as of the last look: late by half a second at most. */
+  /** Monotonic time in ms, as of the last look: late by a quarter of a second at most. */
   nowMs: number;
   readonly #clock: Clock;
   readonly #items: Swept[] = [];
@@ -55,6 +58,7 @@ export class Sweep {
   /** From the end on, so that those which leave meanwhile move none that is still to be looked at. */
   #look(): void {
     this.nowMs = this.#clock.monotonicMs();
-    for (let i = this.#items.length - 1; i >= 0; i -= 1) this.#items[i]?.sweep(this.nowMs);
+    const nowMs = this.nowMs - INTERVAL_MS;
+    for (let i = this.#items.length - 1; i >= 0; i -= 1) this.#items[i]?.sweep(nowMs);
   }
 }

@@ -2,6 +2,7 @@
  * The trailer section of a chunked body: read whole, and passed on without what frames, routes,
  * authenticates or reveals a session (RFC 9110 §6.5.1). llhttp acts on some of those fields even here.
  */
+import { LF } from './characters.ts';
 import { FieldScan, INCOMPLETE, FIELD } from './fields.ts';
 
 const FORBIDDEN: ReadonlySet<string> = new Set([
@@ -37,13 +38,14 @@ export class TrailerReader {
     const before = this.#held.length;
     const section = Buffer.concat([this.#held, bytes.subarray(from, end)]);
     this.#held = section;
-    // A section is scanned when it may be complete, and not with every byte that it comes in.
-    const mayBeWhole = section.includes('\r\n\r\n', Math.max(0, before - 3), 'latin1');
-    if (!mayBeWhole) return section.length > this.#options.maxBytes ? -1 : end;
+    const { maxBytes, maxFields } = this.#options;
     const scan = new FieldScan();
-    const rules = { maxFields: this.#options.maxFields, allowsBlankBeforeColon: false };
-    const scanned = scan.scan(section, 0, section.length, rules);
-    if (scanned <= INCOMPLETE || scanned > this.#options.maxBytes) return -1;
+    // A section is scanned when a line of it has ended, and not with every byte that it comes in.
+    const scanned = section.includes(LF, before)
+      ? scan.scan(section, 0, section.length, { maxFields, allowsBlankBeforeColon: false })
+      : INCOMPLETE;
+    if (scanned === INCOMPLETE) return section.length > maxBytes ? -1 : end;
+    if (scanned < 0 || scanned > maxBytes) return -1;
     this.text = this.#passed(section, scan);
     return from + scanned - before;
   }

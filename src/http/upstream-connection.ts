@@ -11,6 +11,7 @@
  */
 import { BodyReader, BROKEN_BODY, type BodySink, type Framing } from './body-reader.ts';
 import type { BufferAccount, BufferBudget } from './buffer-budget.ts';
+import { LF } from './characters.ts';
 import { LINGER_MS, MAX_INTERIM_RESPONSES } from './limits.ts';
 import type { ReadBuffers } from './read-buffers.ts';
 import { resetSocket } from './reset-socket.ts';
@@ -130,12 +131,13 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#parts = parts;
     this.#pool = pool;
     this.#body = new BodyReader(parts.trailers);
+    // The first of the swept sets the time, so it is read after.
+    parts.sweep.add(this);
     this.#since = parts.sweep.nowMs;
     this.#call = call;
     call.connection = this;
     const socket = new UpstreamSocket(this);
     this.#socket = socket;
-    parts.sweep.add(this);
     socket.on('connect', () => this.#guarded(onConnect));
     socket.on('drain', () => this.#guarded(onDrain));
     socket.on('error', (error) => (this.#error = error));
@@ -258,6 +260,10 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#ownership = bytes === this.#own ? 'lent' : 'shared';
     switch (this.#state) {
       case 'head':
+        if (this.#call?.wasSent !== true) {
+          this.#fail('connection-lost', 'the upstream responded before it was sent a request');
+          return;
+        }
         this.#hasReceived = true;
         this.#readHead(bytes, length);
         break;
@@ -268,9 +274,11 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
         this.#since = this.#parts.sweep.nowMs;
         if (this.#tunnel?.write(bytes, 0, length, this.#ownership) === false) this.#isPaused = true;
         return;
+      case 'sending':
+        this.#dropBody();
+        return;
       case 'connecting':
       case 'idle':
-      case 'sending':
         // A response to nothing must not be taken for the next request's (RFC 9112 §9.3).
         this.#destroy();
         return;
@@ -284,14 +292,10 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     let input = bytes;
     let end = length;
     if (this.#partial !== undefined) {
-      const before = this.#partialLength;
       input = this.#append(bytes, length);
       end = this.#partialLength;
-      // A head is parsed when it may be complete, and not with every byte that it comes in.
-      const mayBeWhole = input
-        .subarray(0, end)
-        .includes('\r\n\r\n', Math.max(0, before - 3), 'latin1');
-      if (!mayBeWhole && !this.#isTooLong(end)) return;
+      // A head is parsed when a line of it has ended, and not with every byte that it comes in.
+      if (!bytes.subarray(0, length).includes(LF) && !this.#isTooLong(end)) return;
       this.#partial = undefined;
       this.#ownership = 'kept';
     }
@@ -359,7 +363,9 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     const framing = framingOf(head, call.request.method);
     this.#state = 'body';
     this.#body.begin(framing, head.contentLength ?? 0);
-    this.#isPersistent = head.isPersistent && framing !== 'until-close';
+    // An app that has refused to switch may be done with HTTP all the same.
+    this.#isPersistent =
+      head.isPersistent && framing !== 'until-close' && call.request.upgrade === undefined;
     this.keepAlive = head.keepAlive;
     call.sink.onHead(head);
   }
@@ -418,9 +424,14 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   }
 
   #free(): void {
-    // The rest of a request that is not all out could be taken for part of the next.
-    if (this.#socket.writableLength > 0 || this.#socket.destroyed) {
+    if (this.#socket.destroyed) {
       this.#destroy();
+      return;
+    }
+    if (this.#socket.writableLength > 0) {
+      // The app may still read the rest of the request, which no other may follow before it is out.
+      this.#state = 'sending';
+      this.#since = this.#parts.sweep.nowMs;
       return;
     }
     this.#state = 'idle';
@@ -431,7 +442,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
 
   #switchProtocols(head: ResponseHead, rest: Buffer): void {
     const call = this.#call;
-    if (!call || !isAskedFor(head.upgrade, call.request.upgrade)) {
+    if (!call?.isBodySent || !isAskedFor(head.upgrade, call.request.upgrade)) {
       this.#fail('malformed-response', 'the upstream switched protocols unasked');
       return;
     }
@@ -500,13 +511,18 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
         this.#destroy();
         break;
       case 'sending':
+        this.#dropBody();
+        break;
       case 'closed':
-        // The response is complete, and nobody reads the rest of the request.
-        this.#call?.sink.onBodyUnwanted();
-        this.#detach();
-        this.#destroy();
         break;
     }
+  }
+
+  /** The response is complete, and nobody reads the rest of the request. */
+  #dropBody(): void {
+    const call = this.#detach();
+    this.#destroy();
+    call?.sink.onBodyUnwanted();
   }
 
   onWriteFailed(): boolean {
@@ -537,6 +553,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#since = this.#parts.sweep.nowMs;
     this.#updateAccount();
     if (this.#state === 'tunnel') this.#tunnel?.resume();
+    else if (this.#state === 'sending' && !this.#call) this.#free();
     else if (this.#call?.wasSent === true) this.#call.sink.onUpstreamWritable();
   }
 
@@ -548,9 +565,11 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     if (state === 'connecting') {
       this.#parts.onDialled('failed');
       this.#fail('connect-failed', 'no connection to the upstream', this.#error);
-    } else if (state === 'tunnel') {
-      this.#tunnel?.closeTunnel(hadError);
+    } else if (this.#tunnel) {
+      this.#tunnel.closeTunnel(hadError);
       this.#tunnel = undefined;
+    } else if (state === 'sending') {
+      this.#dropBody();
     } else if (this.#call) {
       this.#fail('connection-lost', 'the connection to the upstream broke', this.#error);
     }
@@ -559,6 +578,10 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   }
 
   #fail(code: UpstreamErrorCode, message: string, cause?: Error): void {
+    if (this.#state === 'sending') {
+      this.#dropBody();
+      return;
+    }
     const call = this.#detach();
     this.#destroy();
     if (!call) return;
@@ -623,8 +646,12 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
       case 'tunnel':
         if (this.#isClosing && waitedMs >= LINGER_MS) this.#destroy();
         break;
-      case 'body':
       case 'sending':
+        if (this.#call) break;
+        if (this.#socket.writableLength === 0) this.#free();
+        else if (waitedMs >= REST_OF_REQUEST_MS) this.#destroy();
+        break;
+      case 'body':
       case 'closed':
         break;
     }
@@ -638,6 +665,9 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
 
 /** How long a response is waited for after a write has failed, in ms: if there is one, it is there already. */
 const FAILED_WRITE_MS = 1_000;
+
+/** How long the rest of a request may take to be written once its response is over, in ms. */
+const REST_OF_REQUEST_MS = 30_000;
 
 /** One request under way. Its connection lets go of it at its end; from then on it does nothing. */
 export class UpstreamCall {
@@ -714,7 +744,7 @@ function isAskedFor(chosen: string | undefined, asked: string | undefined): bool
 }
 
 /** RFC 9112 §6.3. */
-function framingOf(head: ResponseHead, method: string): Framing {
+export function framingOf(head: ResponseHead, method: string): Framing {
   const { statusCode } = head;
   if (method === 'HEAD' || statusCode === 204 || statusCode === 304) return 'none';
   if (head.isChunked) return 'chunked';

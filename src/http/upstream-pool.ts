@@ -44,7 +44,10 @@ export interface UpstreamPoolOptions {
   readonly keepAliveMs?: number;
 }
 
-/** After this time, in ms, an idle connection may be just about to be closed by its server. */
+/**
+ * After this time, in ms, an idle connection may be just about to be closed by its server. No longer
+ * than the time between two looks of the sweep, which tells how long a connection has been idle.
+ */
 const DOUBTFUL_IDLE_MS = 250;
 
 export class UpstreamPool implements ConnectionPool {

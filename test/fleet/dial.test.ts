@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
-import { describe, it, type TestContext } from 'node:test';
-import { Worker } from 'node:worker_threads';
+import type { Socket } from 'node:net';
+import { describe, it } from 'node:test';
 import { createDialer, type Dialer } from '../../src/fleet/dial.ts';
 import { createTestClock } from '../support/clock.ts';
-import { listen, until } from './support.ts';
+import { startFullListener } from '../support/full-listener.ts';
+import { listen } from './support.ts';
 
 interface Dialled {
   readonly error: (Error & { code?: string }) | null;
@@ -17,27 +16,6 @@ function dial(dialer: Dialer, port: number): Promise<Dialled> {
     const target = { hostname: 'bb.vm.app.internal', protocol: 'http:', port: String(port) };
     dialer.connect(target, (...[error, socket]) => resolve({ error, socket }));
   });
-}
-
-/** A listener that accepts nothing and whose queue is full: connecting to it takes for ever. */
-async function startFullListener(t: TestContext): Promise<number> {
-  const worker = new Worker(
-    `const { parentPort } = require('node:worker_threads');
-     const server = require('node:net').createServer();
-     server.listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
-       parentPort.postMessage(server.address().port);
-       setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0));
-     });`,
-    { eval: true },
-  );
-  t.after(() => worker.terminate());
-  const [port] = (await once(worker, 'message')) as [number];
-  const queued = Array.from({ length: 4 }, () =>
-    connect(port, '127.0.0.1').on('error', () => undefined),
-  );
-  t.after(() => queued.forEach((socket) => socket.destroy()));
-  await until(() => queued.filter((socket) => !socket.connecting).length >= 2);
-  return port;
 }
 
 describe('a dialer', () => {

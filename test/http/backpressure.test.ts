@@ -1,0 +1,258 @@
+import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
+import { test } from 'node:test';
+import { createTestClock } from '../support/clock.ts';
+import {
+  responding,
+  cooled,
+  eventually,
+  exchange,
+  GET,
+  onHeads,
+  openUpstream,
+  Recorder,
+  startRawServer,
+  transcript,
+} from './support.ts';
+
+const CHUNKED = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n';
+
+/** Pauses after each call, and resumes a turn later. */
+function pausingRecorder(resume: (recorder: Recorder) => void): Recorder {
+  const recorder = new Recorder();
+  recorder.onCall = () => {
+    recorder.call?.pause();
+    resume(recorder);
+  };
+  return recorder;
+}
+
+const RESPONSES: readonly (readonly [name: string, response: string, body: string])[] = [
+  ['a length', 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello', 'hello'],
+  ['no body', 'HTTP/1.1 204 No Content\r\n\r\n', ''],
+  [
+    'chunks',
+    `HTTP/1.1 103 Early Hints\r\n\r\n${CHUNKED}3\r\nabc\r\n2\r\nde\r\n0\r\nX: y\r\n\r\n`,
+    'abcde',
+  ],
+  [
+    'megabytes',
+    `HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n${'0123456789'.repeat(500_000)}`,
+    '0123456789'.repeat(500_000),
+  ],
+];
+
+for (const [name, response, body] of RESPONSES) {
+  for (const [how, resume] of [
+    ['within the call', (recorder: Recorder) => recorder.call?.resume()],
+    ['a turn later', (recorder: Recorder) => setImmediate(() => recorder.call?.resume())],
+    ['a tick later', (recorder: Recorder) => process.nextTick(() => recorder.call?.resume())],
+  ] as const) {
+    test(`a response with ${name} is the same if its receiver pauses at each call and resumes ${how}`, async (t) => {
+      const { port, sockets } = await startRawServer(t, responding(response));
+      const upstream = openUpstream(t, port);
+      for (let i = 0; i < 2; i += 1) {
+        const recorder = await exchange(upstream, {}, pausingRecorder(resume));
+        assert.ok(recorder.text === body);
+        assert.equal(recorder.calls.at(-1), 'end');
+      }
+      assert.equal(sockets.length, 1);
+    });
+  }
+}
+
+for (const pausedAt of ['the call', 'head', 'body'] as const) {
+  test(`nothing more is read after a pause at ${pausedAt}, though all is there`, async (t) => {
+    const parts = ['HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', '3\r\nabc\r\n'];
+    const sent = { 'the call': 0, head: 1, body: 2 }[pausedAt];
+    const [early, late] = [parts.slice(0, sent), [...parts.slice(sent), '0\r\n\r\n']];
+    const { port, sockets } = await startRawServer(t, (socket, index) => {
+      const all = [...parts, '0\r\n\r\n'];
+      onHeads(socket, () => socket.write((index === 0 ? early : all).join('')));
+    });
+    const recorder = new Recorder();
+    recorder.onCall = (name) => {
+      if (name === pausedAt) recorder.call?.pause();
+    };
+    const upstream = openUpstream(t, port);
+    upstream.send(GET, recorder);
+    if (pausedAt === 'the call') {
+      await eventually(() => recorder.call?.wasSent === true);
+      recorder.call?.pause();
+    } else await recorder.until(() => recorder.calls.at(-1) === pausedAt);
+    await eventually(() => sockets[0] !== undefined && sockets[0].bytesRead > 0);
+    sockets[0]?.write(late.join(''));
+    // Another response, which is sent later, has arrived by then.
+    await exchange(upstream);
+    assert.equal(recorder.calls.at(-1), pausedAt === 'the call' ? undefined : pausedAt);
+    recorder.call?.resume();
+    recorder.call?.resume();
+    await recorder.over();
+    assert.deepEqual([recorder.text, recorder.calls.at(-1)], ['abc', 'end']);
+  });
+}
+
+test('a pause at the head does not hold back what came with it: its receiver does', async (t) => {
+  const { port } = await startRawServer(t, responding(`${CHUNKED}3\r\nabc\r\n0\r\n\r\n`));
+  const recorder = new Recorder();
+  recorder.onCall = (name) => {
+    if (name === 'head') recorder.call?.pause();
+  };
+  await exchange(openUpstream(t, port), {}, recorder);
+  assert.deepEqual(recorder.calls, ['head', 'body', 'end']);
+});
+
+test('a receiver that pauses stops the server, whose bytes stay where they are', async (t) => {
+  const MANY = 200_000_000;
+  const { port, sockets } = await startRawServer(t, (socket) => {
+    onHeads(socket, () => {
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${MANY}\r\n\r\n`);
+      socket.write(Buffer.alloc(MANY));
+    });
+  });
+  const recorder = new Recorder();
+  const lengths: number[] = [];
+  recorder.onBytes = (bytes) => lengths.push(bytes.length) > 1;
+  openUpstream(t, port).send(GET, recorder);
+  await recorder.until(() => lengths.length === 1);
+  const unsent = (): number => sockets[0]?.writableLength ?? 0;
+  let last = -1;
+  let stillTurns = 0;
+  await eventually(() => {
+    stillTurns = last === unsent() ? stillTurns + 1 : 0;
+    last = unsent();
+    return stillTurns === 200;
+  });
+  assert.ok(unsent() > MANY / 2, `${unsent()} of ${MANY} are left`);
+  assert.equal(lengths.length, 1);
+  recorder.call?.resume();
+  await recorder.over();
+  assert.equal(
+    lengths.reduce((sum, length) => sum + length),
+    MANY,
+  );
+});
+
+const ENDINGS: readonly (readonly [
+  name: string,
+  end: (socket: Socket) => void,
+  expected: string,
+])[] = [
+  ['ends', (socket) => socket.end(), 'end'],
+  ['resets', (socket) => socket.resetAndDestroy(), 'error'],
+];
+
+for (const [name, end, expected] of ENDINGS) {
+  test(`a server that ${name} while its receiver pauses is noticed after the bytes that came before`, async (t) => {
+    const { port, sockets } = await startRawServer(t, responding('HTTP/1.1 200 OK\r\n\r\n'));
+    const recorder = new Recorder();
+    recorder.onCall = (call) => {
+      if (call === 'head') recorder.call?.pause();
+    };
+    const upstream = openUpstream(t, port);
+    upstream.send(GET, recorder);
+    await recorder.until(() => recorder.calls.includes('head'));
+    const [socket] = sockets;
+    assert.ok(socket);
+    socket.write('hello', () => end(socket));
+    await cooled();
+    assert.equal(recorder.calls.at(-1), 'head');
+    recorder.call?.resume();
+    await recorder.over();
+    assert.deepEqual([recorder.text, recorder.calls.at(-1)], ['hello', expected]);
+  });
+}
+
+for (const [name, end] of ENDINGS) {
+  test(`a complete response that was paused is delivered whole, though the server ${name} meanwhile`, async (t) => {
+    const head = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n';
+    const { port, sockets } = await startRawServer(t, (socket, index) => {
+      onHeads(socket, () => socket.write(index === 0 ? head : `${head}hello`));
+    });
+    const recorder = new Recorder();
+    recorder.onCall = (call) => {
+      if (call === 'head') recorder.call?.pause();
+    };
+    const upstream = openUpstream(t, port);
+    upstream.send(GET, recorder);
+    await recorder.until(() => recorder.calls.includes('head'));
+    const [socket] = sockets;
+    assert.ok(socket);
+    socket.write('hello', () => end(socket));
+    await cooled();
+    recorder.call?.resume();
+    await recorder.over();
+    assert.deepEqual([recorder.text, recorder.calls.at(-1)], ['hello', 'end']);
+    await cooled();
+    assert.equal((await exchange(upstream)).text, 'hello');
+    assert.equal(sockets.length, 2, 'its connection serves no other');
+  });
+}
+
+for (const at of ['head', 'body'] as const) {
+  test(`an abort at ${at} ends the connection, and nothing is called after it`, async (t) => {
+    const { port, sockets } = await startRawServer(
+      t,
+      responding(`${CHUNKED}3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n`),
+    );
+    const upstream = openUpstream(t, port);
+    const recorder = new Recorder();
+    recorder.onCall = (name) => {
+      if (name !== at) return;
+      recorder.call?.abort();
+      recorder.call?.abort();
+    };
+    upstream.send(GET, recorder);
+    await recorder.until(() => recorder.calls.at(-1) === at);
+    await eventually(() => sockets[0]?.readableEnded === true || sockets[0]?.destroyed === true);
+    await exchange(upstream);
+    assert.deepEqual([recorder.calls.at(-1), recorder.error], [at, undefined]);
+    assert.equal(recorder.calls.filter((name) => name === at).length, 1);
+    assert.equal(sockets.length, 2);
+  });
+}
+
+test('an abort before anything was sent sends nothing, and leaves no timer', async (t) => {
+  const clock = createTestClock();
+  const { port, sockets } = await startRawServer(t, (socket) => transcript(socket));
+  const upstream = openUpstream(t, port, { clock, headTimeoutMs: 1_000 });
+  const recorder = new Recorder();
+  const call = upstream.send({ ...GET, method: 'POST', body: Buffer.from('hello') }, recorder);
+  call.abort();
+  await eventually(() => upstream.pool.connectionCount === 0);
+  assert.deepEqual([recorder.calls, call.wasSent, clock.pendingCount()], [[], false, 0]);
+  assert.ok(sockets.every(({ bytesRead }) => bytesRead === 0));
+});
+
+test('an abort while paused closes the connection', async (t) => {
+  const { port, sockets } = await startRawServer(t, responding(`${CHUNKED}3\r\nabc\r\n`));
+  const recorder = new Recorder();
+  const upstream = openUpstream(t, port);
+  upstream.send(GET, recorder);
+  await recorder.until(() => recorder.calls.includes('body'));
+  recorder.call?.pause();
+  recorder.call?.abort();
+  await eventually(() => sockets[0]?.readableEnded === true || sockets[0]?.destroyed === true);
+  await eventually(() => upstream.pool.connectionCount === 0);
+  assert.deepEqual(recorder.calls, ['head', 'body']);
+});
+
+test('a receiver whose response is over has no power over the next one on its connection', async (t) => {
+  const { port, sockets } = await startRawServer(t, (socket) => {
+    let count = 0;
+    onHeads(socket, () => {
+      count += 1;
+      socket.write(count === 1 ? 'HTTP/1.1 204 No Content\r\n\r\n' : `${CHUNKED}3\r\nabc\r\n`);
+    });
+  });
+  const upstream = openUpstream(t, port);
+  const first = await exchange(upstream);
+  const second = new Recorder();
+  upstream.send(GET, second);
+  await second.until(() => second.text === 'abc');
+  first.call?.pause();
+  first.call?.abort();
+  sockets[0]?.write('2\r\nde\r\n0\r\n\r\n');
+  await second.over();
+  assert.deepEqual([second.text, second.error, sockets.length], ['abcde', undefined, 1]);
+});

@@ -1,0 +1,128 @@
+/** A listener of the engine whose handler is the test's. */
+import { once } from 'node:events';
+import type { AddressInfo, Socket } from 'node:net';
+import type { TestContext } from 'node:test';
+import { systemClock, type Clock } from '../../src/clock.ts';
+import { BufferBudget } from '../../src/http/buffer-budget.ts';
+import { DEFAULT_LIMITS, type Limits } from '../../src/http/limits.ts';
+import { createHttpListener, type HttpListener } from '../../src/http/listener.ts';
+import type { Malformed } from '../../src/http/request-head.ts';
+import type { ExchangeListener, ServerExchange } from '../../src/http/server-exchange.ts';
+import { Sweep } from '../../src/http/sweep.ts';
+import { openRawClient, type RawClient } from '../support/raw.ts';
+import { eventually, TRAILERS } from './support.ts';
+
+export interface TestListener {
+  readonly port: number;
+  readonly listener: HttpListener;
+  readonly sweep: Sweep;
+  readonly budget: BufferBudget;
+  /** The server's side of every connection so far, in order. */
+  readonly sockets: readonly Socket[];
+  /** Why heads were refused. */
+  readonly refused: readonly Malformed[];
+  readonly faults: readonly unknown[];
+  /** How many connections were one too many. */
+  refusedConnections(): number;
+  /** A client of it that is connected. */
+  connect(): Promise<RawClient>;
+}
+
+export interface TestListenerOptions {
+  readonly clock?: Clock;
+  readonly limits?: Partial<Limits>;
+  readonly isEnding?: () => boolean;
+}
+
+/** Listens on 127.0.0.1 until the test ends. A head that is refused gets its status and reason. */
+export async function startListener(
+  t: TestContext,
+  handle: (exchange: ServerExchange) => void,
+  { clock = systemClock, limits = {}, isEnding = () => false }: TestListenerOptions = {},
+): Promise<TestListener> {
+  const sockets: Socket[] = [];
+  const refused: Malformed[] = [];
+  const faults: unknown[] = [];
+  const sweep = new Sweep(clock);
+  const budget = new BufferBudget(Infinity);
+  let refusedCount = 0;
+  const listener = createHttpListener({
+    handler: {
+      handle,
+      refuse: (exchange, why) => {
+        refused.push(why);
+        exchange.respond({ status: why.status, headers: [], body: why.reason }, true);
+      },
+    },
+    limits: { ...DEFAULT_LIMITS, ...limits },
+    protectedNames: new Set(['mcp-session-id']),
+    trailers: TRAILERS,
+    budget,
+    sweep,
+    // The grace of a close is waited for in real time.
+    clock: systemClock,
+    isEnding,
+    onFault: (error) => faults.push(error),
+    onRefusedConnection: () => (refusedCount += 1),
+  });
+  listener.server.on('connection', (socket) => sockets.push(socket));
+  listener.server.listen(0, '127.0.0.1');
+  await once(listener.server, 'listening');
+  t.after(() => listener.close(0));
+  const { port } = listener.server.address() as AddressInfo;
+
+  async function connect(): Promise<RawClient> {
+    const count = sockets.length;
+    const client = await openRawClient(port);
+    t.after(() => client.socket.destroy());
+    await eventually(() => sockets.length > count);
+    return client;
+  }
+
+  const refusedConnections = (): number => refusedCount;
+  return { port, listener, sweep, budget, sockets, refused, faults, refusedConnections, connect };
+}
+
+/** Writes down what it is told of a request. */
+export class RecordingListener implements ExchangeListener {
+  body = '';
+  hasEnded = false;
+  broken: Malformed | undefined;
+  isGone = false;
+  writableCount = 0;
+
+  onRequestBody(bytes: Buffer): void {
+    this.body += bytes.toString('latin1');
+  }
+
+  onRequestEnd(): void {
+    this.hasEnded = true;
+  }
+
+  onRequestBroken(why: Malformed): void {
+    this.broken = why;
+  }
+
+  onClientWritable(): void {
+    this.writableCount += 1;
+  }
+
+  onClientGone(): void {
+    this.isGone = true;
+  }
+}
+
+/** Responds in the sidecar's own name, with the target as the body. */
+export function echoTarget(exchange: ServerExchange): void {
+  exchange.listen(new RecordingListener());
+  exchange.respond({ status: 200, headers: [], body: exchange.head.target });
+}
+
+/** What {@link echoTarget} sends. */
+export function echoed(target: string): string {
+  return `HTTP/1.1 200 OK\r\nContent-Length: ${target.length}\r\n\r\n${target}`;
+}
+
+export function get(target: string): string {
+  return `GET ${target} HTTP/1.1\r\nHost: a\r\n\r\n`;
+}

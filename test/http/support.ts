@@ -1,0 +1,426 @@
+/** Servers on bare sockets, whose every byte the test decides, and a receiver that writes down what it is given. */
+import { once } from 'node:events';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+import type { TestContext } from 'node:test';
+import { systemClock, type Clock } from '../../src/clock.ts';
+import { BufferBudget } from '../../src/http/buffer-budget.ts';
+import { formatFields } from '../../src/http/head-text.ts';
+import { ReadBuffers } from '../../src/http/read-buffers.ts';
+import type { ResponseHead } from '../../src/http/response-head.ts';
+import type { Ownership } from '../../src/http/socket-writer.ts';
+import { Sweep } from '../../src/http/sweep.ts';
+import type { TrailerOptions } from '../../src/http/trailers.ts';
+import type { TunnelEnd } from '../../src/http/tunnel.ts';
+import type {
+  OutgoingRequest,
+  ResponseSink,
+  UpstreamCall,
+  UpstreamTunnel,
+} from '../../src/http/upstream-connection.ts';
+import { UpstreamError } from '../../src/http/upstream-error.ts';
+import { UpstreamPool, type UpstreamPoolOptions } from '../../src/http/upstream-pool.ts';
+
+export interface RawServer {
+  readonly port: number;
+  /** Every connection so far, in order. */
+  readonly sockets: Socket[];
+  /** Takes no more connections. */
+  readonly close: () => Promise<void>;
+}
+
+/** `onConnection` gets the number of the connection, from 0. */
+export async function startRawServer(
+  t: TestContext,
+  onConnection: (socket: Socket, index: number) => void,
+): Promise<RawServer> {
+  const sockets: Socket[] = [];
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    socket.on('error', () => undefined);
+    sockets.push(socket);
+    onConnection(socket, sockets.length - 1);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const close = async (): Promise<void> => {
+    if (server.listening) await once(server.close(), 'close');
+  };
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    return close();
+  });
+  const { port } = server.address() as AddressInfo;
+  return { port, sockets, close };
+}
+
+/** Responds to each request without a body (one head, one response) with the next of these texts; latin-1. */
+export function responding(...responses: string[]): (socket: Socket) => void {
+  let next = 0;
+  return (socket) => {
+    onHeads(socket, () => {
+      const response = responses[Math.min(next, responses.length - 1)] ?? '';
+      next += 1;
+      socket.write(response, 'latin1');
+    });
+  };
+}
+
+/** Calls `onHead` with each head that comes; bodies are not expected. */
+export function onHeads(socket: Socket, onHead: (head: string) => void): void {
+  let text = '';
+  socket.on('data', (bytes: Buffer) => {
+    text += bytes.toString('latin1');
+    for (let end = text.indexOf('\r\n\r\n'); end !== -1; end = text.indexOf('\r\n\r\n')) {
+      const head = text.slice(0, end + 4);
+      text = text.slice(end + 4);
+      onHead(head);
+    }
+  });
+}
+
+export const TRAILERS: TrailerOptions = {
+  maxBytes: 65_536,
+  maxFields: 500,
+  forbidden: new Set(['mcp-session-id']),
+};
+
+/** A request, to be put into the text of a head, and its body. */
+export interface SentRequest {
+  readonly method: string;
+  readonly path: string;
+  /** Name, value, name, value. Without a `Content-Length` a body that is a stream goes out in chunks. */
+  readonly headers: readonly string[];
+  readonly body: Buffer | Readable | null;
+  /** The protocol to ask for. */
+  readonly upgrade: string | undefined;
+}
+
+export const GET: SentRequest = {
+  method: 'GET',
+  path: '/',
+  headers: ['Host', 'app.test'],
+  body: null,
+  upgrade: undefined,
+};
+
+export interface TestUpstream {
+  readonly pool: UpstreamPool;
+  readonly sweep: Sweep;
+  send(request: SentRequest, recorder: Recorder): UpstreamCall;
+  close(): Promise<void>;
+}
+
+export interface TestUpstreamOptions extends Partial<UpstreamPoolOptions> {
+  readonly host?: string;
+  readonly clock?: Clock;
+}
+
+/** A pool of connections to a port; it closes with the test. */
+export function openUpstream(
+  t: TestContext,
+  port: number,
+  { host = '127.0.0.1', clock = systemClock, ...options }: TestUpstreamOptions = {},
+): TestUpstream {
+  const sweep = new Sweep(clock);
+  const pool = new UpstreamPool({
+    address: () => ({ host, port }),
+    headBytes: 65_536,
+    fields: 500,
+    maxConnections: 1_000,
+    connectTimeoutMs: 5_000,
+    headTimeoutMs: 0,
+    trailers: TRAILERS,
+    buffers: new ReadBuffers(),
+    budget: new BufferBudget(Infinity),
+    sweep,
+    onFault: (error) => {
+      throw error;
+    },
+    ...options,
+  });
+  t.after(() => pool.close());
+  const send = (request: SentRequest, recorder: Recorder): UpstreamCall => {
+    const call = pool.send(outgoing(request), recorder);
+    recorder.begin(call, request);
+    return call;
+  };
+  return { pool, sweep, send, close: () => pool.close() };
+}
+
+/** The head of a request, and what of its body is there already. */
+function outgoing({ method, path, headers, body, upgrade }: SentRequest): OutgoingRequest {
+  let fields = formatFields(headers);
+  if (isChunked({ headers, body })) fields += 'Transfer-Encoding: chunked\r\n';
+  if (Buffer.isBuffer(body) && !hasLength(headers)) fields += `Content-Length: ${body.length}\r\n`;
+  if (upgrade !== undefined) fields += `Connection: Upgrade\r\nUpgrade: ${upgrade}\r\n`;
+  return {
+    method,
+    head: `${method} ${path} HTTP/1.1\r\n${fields}\r\n`,
+    body: Buffer.isBuffer(body) ? body : undefined,
+    isComplete: body === null || Buffer.isBuffer(body),
+    upgrade,
+  };
+}
+
+function isChunked({ headers, body }: Pick<SentRequest, 'headers' | 'body'>): boolean {
+  return body !== null && !Buffer.isBuffer(body) && !hasLength(headers);
+}
+
+function hasLength(headers: readonly string[]): boolean {
+  return headers.some((name, i) => i % 2 === 0 && name.toLowerCase() === 'content-length');
+}
+
+/** Sends a body from a stream, no faster than the connection takes it. */
+class Upload {
+  readonly #call: UpstreamCall;
+  readonly #body: Readable;
+  readonly #isChunked: boolean;
+  #hasStarted = false;
+
+  constructor(call: UpstreamCall, body: Readable, isInChunks: boolean) {
+    this.#call = call;
+    this.#body = body;
+    this.#isChunked = isInChunks;
+  }
+
+  goOn(): void {
+    if (this.#hasStarted) this.#body.resume();
+    else this.#start();
+  }
+
+  #start(): void {
+    this.#hasStarted = true;
+    this.#body.on('data', (bytes: Buffer) => {
+      if (bytes.length > 0 && !this.#call.write(this.#framed(bytes))) this.#body.pause();
+    });
+    this.#body.on('end', () => {
+      if (this.#isChunked) this.#call.write(Buffer.from('0\r\n\r\n'));
+      this.#call.endBody();
+    });
+  }
+
+  #framed(bytes: Buffer): Buffer {
+    if (!this.#isChunked) return bytes;
+    return Buffer.concat([
+      Buffer.from(`${bytes.length.toString(16)}\r\n`),
+      bytes,
+      Buffer.from('\r\n'),
+    ]);
+  }
+}
+
+export interface Interim {
+  readonly statusCode: number;
+  readonly rawHeaders: readonly string[];
+}
+
+export type Failure = Pick<UpstreamError, 'code' | 'wasNotSent' | 'wasReused'>;
+
+type CallName = 'interim' | 'head' | 'body' | 'end' | 'upgrade' | 'error' | 'fault';
+
+/** Writes down everything, and checks the order that {@link ResponseSink} promises. */
+export class Recorder implements ResponseSink {
+  call: UpstreamCall | undefined;
+  /** Chunks are decoded; else the body is kept as it was framed. */
+  decodes = true;
+  readonly interims: Interim[] = [];
+  head: ResponseHead | undefined;
+  readonly chunks: Buffer[] = [];
+  tunnel: UpstreamTunnel | undefined;
+  /** What came behind the head that has switched protocols. */
+  rest = '';
+  error: UpstreamError | undefined;
+  isOver = false;
+  isBodyUnwanted = false;
+  /** What was called, in order. */
+  readonly calls: CallName[] = [];
+  onCall: (name: CallName) => void = () => undefined;
+  /** Keeps the bytes itself, if they may be kept, and says whether more may come. */
+  onBytes: ((bytes: Buffer, ownership: Ownership) => boolean) | undefined;
+  #upload: Upload | undefined;
+  readonly #waiting = new Set<() => void>();
+
+  get statusCode(): number | undefined {
+    return this.head?.statusCode;
+  }
+
+  get rawHeaders(): readonly string[] {
+    return this.head?.rawHeaders ?? [];
+  }
+
+  get body(): Buffer {
+    return Buffer.concat(this.chunks);
+  }
+
+  get text(): string {
+    return this.body.toString('latin1');
+  }
+
+  get errorCode(): string | undefined {
+    return this.error?.code;
+  }
+
+  /** What a caller decides about another try by. */
+  get failure(): Failure | undefined {
+    if (!this.error) return undefined;
+    const { code, wasNotSent, wasReused } = this.error;
+    return { code, wasNotSent, wasReused };
+  }
+
+  begin(call: UpstreamCall, { headers, body }: SentRequest): void {
+    this.call = call;
+    if (body === null || Buffer.isBuffer(body)) return;
+    this.#upload = new Upload(call, body, isChunked({ headers, body }));
+    if (call.wasSent && call.wasWritable) this.#upload.goOn();
+  }
+
+  /** Resolves when the condition holds after a call; rejects if all is over before. */
+  until(holds: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (!holds() && !this.isOver) return;
+        this.#waiting.delete(look);
+        if (holds()) resolve();
+        else reject(new Error(`over after ${this.calls.join(' ')}: ${String(this.error)}`));
+      };
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  over(): Promise<void> {
+    return this.until(() => this.isOver);
+  }
+
+  onInterim({ statusCode, rawHeaders }: ResponseHead): void {
+    this.interims.push({ statusCode, rawHeaders });
+    this.#note('interim');
+  }
+
+  onHead(head: ResponseHead): void {
+    this.head = head;
+    if (this.decodes) this.call?.decodeBody();
+    this.#note('head');
+  }
+
+  onResponseBody(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean {
+    const part = bytes.subarray(start, end);
+    const mayGoOn = this.onBytes?.(part, ownership);
+    if (mayGoOn === undefined) this.chunks.push(ownership === 'kept' ? part : Buffer.from(part));
+    this.#note('body');
+    return mayGoOn ?? true;
+  }
+
+  onResponseEnd(): void {
+    this.#end('end');
+  }
+
+  onReadDone(): void {
+    // Only who holds heads back needs to know.
+  }
+
+  onUpgrade(head: ResponseHead, tunnel: UpstreamTunnel, rest: Buffer): void {
+    this.head = head;
+    this.tunnel = tunnel;
+    this.rest = rest.toString('latin1');
+    this.#end('upgrade');
+  }
+
+  onUpstreamWritable(): void {
+    this.#upload?.goOn();
+    this.#wake();
+  }
+
+  onBodyUnwanted(): void {
+    this.isBodyUnwanted = true;
+    this.#wake();
+  }
+
+  onError(error: UpstreamError): void {
+    this.error = error;
+    this.#end('error');
+  }
+
+  onFault(): void {
+    this.#end('fault');
+  }
+
+  #end(name: CallName): void {
+    this.#note(name);
+    this.isOver = true;
+    this.#wake();
+  }
+
+  #note(name: CallName): void {
+    if (this.isOver) throw new Error(`${name} was called after the last call`);
+    this.calls.push(name);
+    this.onCall(name);
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const look of [...this.#waiting]) look();
+  }
+}
+
+/** The client's side of a tunnel: it writes down what it is given. */
+export class RecordingEnd implements TunnelEnd {
+  text = '';
+  hasEnded = false;
+  /** How the other side was closed. */
+  closedBy: 'reset' | 'close' | undefined;
+  resumeCount = 0;
+  mayTakeMore = true;
+
+  write(bytes: Buffer, start: number, end: number): boolean {
+    this.text += bytes.toString('latin1', start, end);
+    return this.mayTakeMore;
+  }
+
+  resume(): void {
+    this.resumeCount += 1;
+  }
+
+  end(): void {
+    this.hasEnded = true;
+  }
+
+  closeTunnel(resets: boolean): void {
+    this.closedBy = resets ? 'reset' : 'close';
+  }
+}
+
+/** Until a connection that was just freed may be used again: two turns, and one for the order of things. */
+export async function cooled(): Promise<void> {
+  for (let i = 0; i < 3; i += 1) await nextTurn();
+}
+
+/** Sends and waits until all is over, and the connection is free. */
+export async function exchange(
+  upstream: TestUpstream,
+  request: Partial<SentRequest> = {},
+  recorder = new Recorder(),
+): Promise<Recorder> {
+  upstream.send({ ...GET, ...request }, recorder);
+  await recorder.over();
+  await cooled();
+  return recorder;
+}
+
+/** Resolves when the condition holds; looks after every turn of the event loop. */
+export async function eventually(holds: () => boolean, boundMs = 5_000): Promise<void> {
+  const until = performance.now() + boundMs;
+  while (!holds()) {
+    if (performance.now() > until) throw new Error(`not within ${boundMs} ms: ${String(holds)}`);
+    await nextTurn();
+  }
+}
+
+/** Everything that a socket brings until it ends, as latin-1. */
+export function transcript(socket: Socket): { text: string; hasEnded: boolean } {
+  const seen = { text: '', hasEnded: false };
+  socket.on('data', (bytes: Buffer) => (seen.text += bytes.toString('latin1')));
+  socket.on('close', () => (seen.hasEnded = true)).on('end', () => (seen.hasEnded = true));
+  return seen;
+}
