@@ -188,6 +188,15 @@ export function parseContentLength(bytes: Uint8Array, start: number, end: number
 const MAX_LENGTH_DIGITS = 15;
 const ZERO = 0x30;
 
+/**
+ * Whether a `Transfer-Encoding` is just `chunked`. With a tab behind it, llhttp takes it for another
+ * coding, so that such a body would end elsewhere for an app or a client.
+ */
+export function isChunkedCoding(text: string, valueStart: number, valueEnd: number): boolean {
+  if (text.slice(valueStart, valueEnd).toLowerCase() !== 'chunked') return false;
+  return !text.slice(valueEnd, text.indexOf('\r', valueEnd)).includes('\t');
+}
+
 /** What the lines of `Connection` say, as one list (RFC 9110 §7.6.1). */
 export interface ConnectionOptions {
   readonly close: boolean;
@@ -203,6 +212,8 @@ export const NO_CONNECTION_OPTIONS: ConnectionOptions = {
   ...{ close: false, keepAlive: false, upgrade: false },
   names: [],
 };
+/** Around a token; what `trim()` takes away beyond that is part of it. */
+const BLANKS = /^[ \t]+|[ \t]+$/g;
 const TOKEN_TEXT = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
 /** What is no token is no option, and names nothing. */
@@ -210,7 +221,7 @@ export function parseConnection(value: string): ConnectionOptions {
   // What nearly every message says.
   if (value === 'keep-alive' || value === 'Keep-Alive') return KEEP_ALIVE;
   if (value === 'close') return CLOSE;
-  const tokens = value.split(',').map((token) => token.trim().toLowerCase());
+  const tokens = value.split(',').map((token) => token.replaceAll(BLANKS, '').toLowerCase());
   const named = tokens.filter((token) => TOKEN_TEXT.test(token));
   const known = new Set(['close', 'keep-alive', 'upgrade']);
   return {

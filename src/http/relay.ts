@@ -68,7 +68,7 @@ export interface RelayOwner {
   onClientGone(): void;
   /** The response is complete, or the tunnel is closed. */
   onFinished(): void;
-  /** An exception; the connections are being ended. */
+  /** An exception, maybe of the owner's own; the connections are being ended. It may come more than once. */
   onFault(error?: unknown): void;
 }
 
@@ -358,7 +358,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     if (this.#form === 'chunks') this.#exchange.writeText(LAST_CHUNK);
     const isBodyOver = this.#exchange.isBodyComplete && this.#unsent === undefined;
     if (isBodyOver || this.#isBodyUnwanted || this.#call?.isUpstreamGone === true) this.#finish();
-    else this.#exchange.flush();
+    else this.#exchange.awaitBody();
   }
 
   #finish(): void {
@@ -407,10 +407,9 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
   }
 
   onFault(): void {
-    const isOpen = this.#state !== 'done';
     this.abort();
     this.#exchange.destroy();
-    if (isOpen) this.#owner.onFault();
+    this.#owner.onFault();
   }
 
   // Switching protocols

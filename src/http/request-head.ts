@@ -7,6 +7,7 @@ import {
   FIELD,
   FieldScan,
   INCOMPLETE,
+  isChunkedCoding,
   NO_CONNECTION_OPTIONS,
   parseConnection,
   parseContentLength,
@@ -171,7 +172,9 @@ export class RequestParser {
           cutLine(cuts, scan, index, start, text);
           continue;
         case FIELD.transferEncoding:
-          if (isChunked || value.toLowerCase() !== 'chunked') return UNKNOWN_CODING;
+          if (isChunked || !isChunkedCoding(text, valueStart - start, valueEnd - start)) {
+            return UNKNOWN_CODING;
+          }
           isChunked = true;
           cutLine(cuts, scan, index, start, text);
           continue;

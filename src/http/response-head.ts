@@ -7,6 +7,7 @@ import {
   FIELD,
   FieldScan,
   INCOMPLETE,
+  isChunkedCoding,
   NO_CONNECTION_OPTIONS,
   parseConnection,
   parseContentLength,
@@ -139,7 +140,7 @@ export class ResponseParser {
           isPassed = false;
           break;
         case FIELD.transferEncoding:
-          if (isChunked || value.toLowerCase() !== 'chunked') return UNKNOWN_CODING;
+          if (isChunked || !isChunkedCoding(text, valueStart, valueEnd)) return UNKNOWN_CODING;
           isChunked = true;
           // Whoever passes the framing on says so itself.
           isPassed = false;
@@ -180,7 +181,8 @@ export class ResponseParser {
       isPersistent: !connection.close && (minorVersion === 1 || connection.keepAlive),
       keepAlive,
       announcesTrailers,
-      upgrade: connection.upgrade ? upgrade : undefined,
+      // An empty value names no protocol, and clients would not take it for a switch.
+      upgrade: connection.upgrade && upgrade !== '' ? upgrade : undefined,
     } satisfies ResponseHead;
     if (isChunked && minorVersion === 0) return CHUNKS_IN_OLD_VERSION;
     return connection.names.length === 0 ? head : withoutNamed(head, connection.names);

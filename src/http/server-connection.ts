@@ -113,9 +113,10 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     return this.#exchange === undefined && (this.#state === 'head' || this.#state === 'linger');
   }
 
-  /** A request is under way, or a tunnel open. */
+  /** A request is under way, or a tunnel open, or the client has not read all of a response. */
   get isBusy(): boolean {
-    return this.#exchange !== undefined || this.#state === 'tunnel';
+    if (this.#exchange !== undefined || this.#state === 'tunnel') return true;
+    return this.socket.writableLength > 0 && !this.socket.destroyed;
   }
 
   /** An exception from one connection ends that connection, and is reported (invariant 12). */
@@ -210,6 +211,11 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
       this.#readBody(bytes, bodyStart, bytes.length);
       // Not framed as it says, from the first bytes on: nobody has been asked yet.
       if (this.#exchange !== exchange) return;
+      if (this.#hasEnded && !exchange.isBodyComplete) {
+        // The rest will not come, and no event says so any more.
+        this.socket.destroy();
+        return;
+      }
     }
     this.#parts.handler.handle(exchange);
   }
@@ -335,7 +341,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
 
   pump(): void {
     this.#isPumpDue = false;
-    if (this.#state !== 'head') return;
+    // The event that says so may come later than this turn.
+    if (this.#state !== 'head' || this.socket.destroyed) return;
     const unread = this.#unread;
     if (unread !== undefined && this.#hasNews) {
       const kept = unread.subarray(0, this.#unreadLength);
@@ -408,7 +415,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
 
   /** Closes it where no request is under way; a request that is, is the last. */
   closeWhenIdle(): void {
-    if (this.#state === 'head' && this.#exchange === undefined) this.socket.destroySoon();
+    if (this.#state === 'head' && this.#exchange === undefined) this.#endHead();
   }
 
   // Events of the socket
@@ -569,6 +576,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   lookAtTime(nowMs: number): void {
     const { headTimeoutMs, idleTimeoutMs, stallTimeoutMs } = this.#parts.limits;
     const waitedMs = nowMs - this.#since;
+    // The last bytes of a response leave the socket without an event.
+    if (this.#account !== undefined) this.account();
     switch (this.#state) {
       case 'head':
         if (this.#unreadLength > 0) {
@@ -581,15 +590,20 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
         if (stallTimeoutMs === 0 || waitedMs < stallTimeoutMs) break;
         if (!this.#isPaused && this.#exchange?.isResponding === false)
           this.#breakBody(BODY_TIMEOUT);
+        else if (this.#isAwaitingBody()) this.socket.destroy();
         else this.#endStalled(nowMs);
         break;
       case 'wait':
-        if (this.#hasEnded && waitedMs >= HALF_CLOSE_MS) this.#probeHalfClosed(waitedMs);
-        else if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
+        if (this.#hasEnded && waitedMs >= HALF_CLOSE_MS && !this.#isBounded()) {
+          this.#probeHalfClosed(waitedMs);
+        } else if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
         break;
       case 'drain':
-      case 'linger':
         if (waitedMs >= LINGER_MS) this.socket.destroy();
+        break;
+      case 'linger':
+        if (this.socket.writableLength > 0) this.#awaitSlowClient(nowMs);
+        else if (waitedMs >= LINGER_MS) this.socket.destroy();
         break;
       case 'tunnel': {
         const isHalf = this.#hasEnded || this.#hasTunnelEnded;
@@ -605,11 +619,30 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   #probeHalfClosed(waitedMs: number): void {
     const exchange = this.#exchange;
     if (!exchange) return;
-    if (exchange.isResponding) {
-      if (exchange.isOpenEnded) this.socket.destroy();
-    } else if (exchange.head.minorVersion === 1 && exchange.head.upgrade === undefined) {
+    if (exchange.isResponding) this.socket.destroy();
+    else if (exchange.head.minorVersion === 1 && exchange.head.upgrade === undefined) {
       exchange.probe();
     } else if (waitedMs >= HALF_CLOSE_OLD_MS) this.socket.destroy();
+  }
+
+  #isBounded(): boolean {
+    const exchange = this.#exchange;
+    return !exchange || (exchange.isResponding && !exchange.isOpenEnded);
+  }
+
+  /** The client has its response, and only the rest of its own body is missing. */
+  #isAwaitingBody(): boolean {
+    const isWritten = this.socket.writableLength === 0;
+    return this.#exchange?.isAwaitingBody === true && isWritten && !this.#isPaused;
+  }
+
+  /** The last response is still on its way: the time to linger begins behind it. */
+  #awaitSlowClient(nowMs: number): void {
+    const { stallTimeoutMs } = this.#parts.limits;
+    const unsent = this.socket.bytesWritten - this.socket.writableLength;
+    if (unsent !== this.#unsent) this.#since = nowMs;
+    else if (stallTimeoutMs > 0 && nowMs - this.#since >= stallTimeoutMs) this.socket.destroy();
+    this.#unsent = unsent;
   }
 
   /** A client that takes no byte of what waits for it. */

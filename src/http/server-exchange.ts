@@ -60,6 +60,8 @@ export class ServerExchange {
   isResponding = false;
   /** Body bytes go to the listener; until then they wait here, and beyond a bound in the kernel. */
   isReadingBody = false;
+  /** The response is complete, but the connection waits for the rest of the request's body. */
+  isAwaitingBody = false;
   /** The response ends with the stream of its upstream, and not after a known number of bytes. */
   isOpenEnded = false;
   #connection: ExchangeConnection | undefined;
@@ -197,6 +199,12 @@ export class ServerExchange {
     writeText(connection.socket, prefix + text);
   }
 
+  /** The response is complete; {@link end} follows behind the request's body. */
+  awaitBody(): void {
+    this.isAwaitingBody = true;
+    this.flush();
+  }
+
   /** The response is complete. */
   end(): void {
     this.flush();
@@ -251,6 +259,8 @@ export class ServerExchange {
   }
 
   deliverBroken(why: Malformed): void {
+    // Where the next request would begin is not known.
+    this.#closes = true;
     if (this.isResponding || !this.#listener) this.#detach()?.destroy(false);
     else this.#listener.onRequestBroken(why);
   }

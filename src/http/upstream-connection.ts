@@ -183,16 +183,18 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     step: (connection: UpstreamConnection, argument: Argument) => void,
     argument?: Argument,
   ): void {
+    const call = this.#call;
     try {
       step(this, argument as Argument);
     } catch (error) {
-      this.#fault(error);
+      this.#fault(error, call);
     }
   }
 
-  #fault(error: unknown): void {
+  /** `call` was under way when the step began that has thrown: it may have been let go of since. */
+  #fault(error: unknown, call: UpstreamCall | undefined): void {
     this.#parts.onFault(error);
-    const call = this.#detach();
+    this.#detach();
     this.#destroy();
     call?.sink.onFault();
   }
@@ -238,6 +240,10 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
 
   /** The pool is closing. */
   close(): void {
+    this.#guarded(closeNow);
+  }
+
+  closeNow(): void {
     this.#fail('closed', 'the sidecar is stopping');
   }
 
@@ -248,10 +254,11 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   }
 
   onRead(length: number, bytes: Buffer): boolean {
+    const call = this.#call;
     try {
       this.#read(bytes, length);
     } catch (error) {
-      this.#fault(error);
+      this.#fault(error, call);
     }
     return !this.#isPaused;
   }
@@ -562,6 +569,9 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#state = 'closed';
     this.#account?.set(0);
     this.#parts.sweep.remove(this);
+    this.#returnBuffer(true);
+    // Whoever is told next may send again, or throw.
+    this.#pool.onClosed(this);
     if (state === 'connecting') {
       this.#parts.onDialled('failed');
       this.#fail('connect-failed', 'no connection to the upstream', this.#error);
@@ -573,8 +583,6 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     } else if (this.#call) {
       this.#fail('connection-lost', 'the connection to the upstream broke', this.#error);
     }
-    this.#returnBuffer(true);
-    this.#pool.onClosed(this);
   }
 
   #fail(code: UpstreamErrorCode, message: string, cause?: Error): void {
@@ -626,6 +634,8 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   lookAtTime(nowMs: number): void {
     const waitedMs = nowMs - this.#since;
     const { connectTimeoutMs, headTimeoutMs } = this.#parts;
+    // The last bytes of a request leave the socket without an event.
+    if (this.#account !== undefined) this.#updateAccount();
     switch (this.#state) {
       case 'connecting':
         if (connectTimeoutMs > 0 && waitedMs >= connectTimeoutMs) {
@@ -727,6 +737,10 @@ function receiveEnd(connection: UpstreamConnection): void {
 
 function onClose(connection: UpstreamConnection, hadError: boolean): void {
   connection.closed(hadError);
+}
+
+function closeNow(connection: UpstreamConnection): void {
+  connection.closeNow();
 }
 
 function lookAtTime(connection: UpstreamConnection, nowMs: number): void {

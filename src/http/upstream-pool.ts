@@ -86,14 +86,30 @@ export class UpstreamPool implements ConnectionPool {
   send(request: OutgoingRequest, sink: ResponseSink, isFresh = false): UpstreamCall {
     const call = new UpstreamCall(request, sink);
     if (this.#closing) {
-      failLater(call, new UpstreamError('closed', 'the sidecar is stopping', { wasNotSent: true }));
+      this.#failLater(
+        call,
+        new UpstreamError('closed', 'the sidecar is stopping', { wasNotSent: true }),
+      );
       return call;
     }
     const idle = isFresh || request.upgrade !== undefined ? undefined : this.#takeIdle();
     if (idle) this.#sendOn(idle, call);
-    else if (this.#connections.size >= this.#options.maxConnections) failLater(call, TOO_MANY);
+    else if (this.#connections.size >= this.#options.maxConnections)
+      this.#failLater(call, TOO_MANY);
     else this.#connections.add(new UpstreamConnection(call, this.#parts, this));
     return call;
+  }
+
+  #failLater({ sink }: UpstreamCall, error: UpstreamError): void {
+    queueMicrotask(() => {
+      try {
+        sink.onError(error);
+      } catch (fault) {
+        // No connection is there to guard it.
+        this.#parts.onFault(fault);
+        sink.onFault();
+      }
+    });
   }
 
   #sendOn(connection: UpstreamConnection, call: UpstreamCall): void {
@@ -172,10 +188,6 @@ const TOO_MANY = new UpstreamError(
   'there are as many connections to the upstream as there may be',
   { wasNotSent: true },
 );
-
-function failLater(call: UpstreamCall, error: UpstreamError): void {
-  queueMicrotask(() => call.sink.onError(error));
-}
 
 function sendDoubted(pool: UpstreamPool, connection: UpstreamConnection, call: UpstreamCall): void {
   pool.sendDoubted(connection, call);

@@ -102,7 +102,8 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
   function takeForward(exchange: ServerExchange): void {
     const { method, rawHeaders } = exchange.head;
     const received = unwrapHead(rawHeaders);
-    if (!received) {
+    const isAsterisk = received?.target === '*' && method !== 'OPTIONS';
+    if (!received || isAsterisk) {
       refuseShortly(exchange, 400, 'A forward names its target and its Machine.\n');
     } else if (received.machine !== parts.self) {
       refuseShortly(exchange, 421, 'Another Machine is meant.\n', 'not-meant');

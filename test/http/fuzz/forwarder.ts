@@ -1,0 +1,163 @@
+/**
+ * The smallest proxy that the engine makes: a listener, a pool and a relay for each request. It passes
+ * everything on, and counts how its requests end.
+ */
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { systemClock, type Clock } from '../../../src/clock.ts';
+import { BufferBudget } from '../../../src/http/buffer-budget.ts';
+import { formatRequest } from '../../../src/http/head-text.ts';
+import { DEFAULT_LIMITS, type Limits } from '../../../src/http/limits.ts';
+import { createHttpListener, type HttpListener } from '../../../src/http/listener.ts';
+import { ReadBuffers } from '../../../src/http/read-buffers.ts';
+import { Relay, type RelayOwner } from '../../../src/http/relay.ts';
+import type { Malformed } from '../../../src/http/request-head.ts';
+import type { RequestHandler } from '../../../src/http/server-connection.ts';
+import type { ServerExchange } from '../../../src/http/server-exchange.ts';
+import { Sweep } from '../../../src/http/sweep.ts';
+import { UpstreamPool } from '../../../src/http/upstream-pool.ts';
+import { TRAILER_OPTIONS } from './request-reader.ts';
+
+export interface ForwarderOptions {
+  readonly appPort: number;
+  readonly limits?: Partial<Limits>;
+  readonly clock?: Clock;
+  readonly connectTimeoutMs?: number;
+  readonly headTimeoutMs?: number;
+  /** How long connections to the app are kept, in ms. */
+  readonly keepAliveMs?: number;
+  /** Where the app is; undefined while nobody knows. */
+  readonly address?: () => { host: string; port: number } | undefined;
+  /** Replaces what the owner of a request does, in part. `abort` is what an owner can do to its relay. */
+  readonly hooks?: (exchange: ServerExchange, abort: () => void) => Partial<RelayOwner>;
+  /** Replaces what is done with a request, in part. */
+  readonly handler?: (handler: RequestHandler) => Partial<RequestHandler>;
+}
+
+export interface Forwarder {
+  readonly port: number;
+  readonly listener: HttpListener;
+  readonly pool: UpstreamPool;
+  readonly budget: BufferBudget;
+  readonly sweep: Sweep;
+  /** What the guards of the engine have reported. */
+  readonly faults: unknown[];
+  /** How every request that a relay was begun for has ended; a request that ends twice is there twice. */
+  readonly endings: readonly Ending[];
+  /** Relays that were begun. */
+  readonly begunCount: () => number;
+  close(): Promise<void>;
+}
+
+export type Ending = 'finished' | 'failed' | 'cut' | 'broken' | 'client-gone' | 'fault';
+
+export async function startForwarder(
+  t: { after(end: () => Promise<void>): void },
+  options: ForwarderOptions,
+): Promise<Forwarder> {
+  const { appPort, clock = systemClock, connectTimeoutMs = 5_000, headTimeoutMs = 0 } = options;
+  const limits: Limits = { ...DEFAULT_LIMITS, ...options.limits };
+  const budget = new BufferBudget(limits.totalBufferBytes);
+  const sweep = new Sweep(clock);
+  const faults: unknown[] = [];
+  const endings: Ending[] = [];
+  let begun = 0;
+  const onFault = (error: unknown): void => void faults.push(error);
+  const shared = { trailers: TRAILER_OPTIONS, budget, sweep, onFault };
+  const pool = new UpstreamPool({
+    ...shared,
+    ...{ headBytes: limits.headBytes, fields: limits.fields, connectTimeoutMs, headTimeoutMs },
+    ...(options.keepAliveMs === undefined ? {} : { keepAliveMs: options.keepAliveMs }),
+    address: options.address ?? (() => ({ host: '127.0.0.1', port: appPort })),
+    maxConnections: limits.upstreamConnections,
+    buffers: new ReadBuffers(),
+  });
+
+  function handle(exchange: ServerExchange): void {
+    begun += 1;
+    const owner = createOwner(exchange, { onFault, onEnd: (ending) => endings.push(ending) });
+    const hooks = options.hooks?.(exchange, () => relay.abort());
+    const relay = createRelay(exchange, pool, { ...owner, ...hooks });
+    relay.start();
+  }
+
+  const handler: RequestHandler = { handle, refuse: (exchange, why) => refuse(exchange, why) };
+  const listener = createHttpListener({
+    ...{ ...shared, limits, clock, protectedNames: new Set() },
+    handler: { ...handler, ...options.handler?.(handler) },
+    isEnding: () => false,
+    onRefusedConnection: () => undefined,
+  });
+  listener.server.listen(0, '127.0.0.1');
+  await once(listener.server, 'listening');
+
+  async function close(): Promise<void> {
+    await listener.close(0);
+    await pool.close();
+  }
+  t.after(close);
+  const { port } = listener.server.address() as AddressInfo;
+  return {
+    ...{ port, listener, pool, budget, sweep, faults, endings },
+    begunCount: () => begun,
+    close,
+  };
+}
+
+/** Passes a request on to the app, once it is started. */
+function createRelay(exchange: ServerExchange, pool: UpstreamPool, owner: RelayOwner): Relay {
+  const { head } = exchange;
+  const asksForUpgrade = head.upgrade !== undefined;
+  const text = formatRequest(head, {
+    ...{ target: head.target, rawHeaders: head.rawHeaders, asksForUpgrade },
+    added: head.host === undefined ? 'Host: app\r\n' : '',
+  });
+  const body = exchange.takeEarly();
+  const isComplete = exchange.isBodyComplete;
+  const { method, upgrade } = head;
+  const request = { method, head: text, body, isComplete, upgrade };
+  return new Relay(exchange, pool, request, owner);
+}
+
+interface OwnerParts {
+  readonly onFault: (error: unknown) => void;
+  readonly onEnd: (ending: Ending) => void;
+}
+
+function createOwner(exchange: ServerExchange, { onFault, onEnd }: OwnerParts): RelayOwner {
+  return {
+    onInterim: ({ rawHeaders }) => rawHeaders,
+    onResponse: ({ rawHeaders }) => ({ rawHeaders }),
+    onFlowing: () => undefined,
+    onSwitching: ({ rawHeaders }) => ({ rawHeaders }),
+    onTunnel: () => undefined,
+    onFailed: ({ code }) => {
+      onEnd('failed');
+      respond(exchange, 502, code);
+    },
+    onCut: () => onEnd('cut'),
+    onRequestBroken: ({ status, reason }) => {
+      onEnd('broken');
+      respond(exchange, status, reason);
+    },
+    onClientGone: () => onEnd('client-gone'),
+    onFinished: () => onEnd('finished'),
+    onFault: (error) => {
+      if (error === undefined) onEnd('fault');
+      else onFault(error);
+      exchange.destroy();
+    },
+  };
+}
+
+function refuse(exchange: ServerExchange, { status, reason }: Malformed): void {
+  respond(exchange, status, reason);
+}
+
+/** In the forwarder's own name; says whose response it is, as the app does. */
+function respond(exchange: ServerExchange, status: number, body: string): void {
+  const { rawHeaders } = exchange.head;
+  const at = rawHeaders.findIndex((text, index) => index % 2 === 0 && text === 'X-Nonce');
+  const nonce = at === -1 ? [] : ['X-Nonce', rawHeaders[at + 1] ?? ''];
+  exchange.respond({ status, headers: ['X-Local', 'yes', ...nonce], body });
+}

@@ -1,0 +1,235 @@
+/**
+ * The same generated messages through the whole engine, over sockets and in packets: the app must see
+ * what the parsers read, the client what the app has sent, and nothing else.
+ */
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { serveRawApp } from '../../support/raw-app.ts';
+import { runCampaign, type Finding } from './campaign.ts';
+import type { Chance } from './chance.ts';
+import { startForwarder, type Forwarder } from './forwarder.ts';
+import { mutate } from './mutation.ts';
+import { NodeClient, type SeenResponse } from './node-client.ts';
+import { randomPieces } from './pieces.ts';
+import { RawPeer } from './raw-peer.ts';
+import { readRequests, RequestReader, type ReadRequest } from './request-reader.ts';
+import { requestText } from './request-text.ts';
+import { readResponse, type ResponseRead } from './response-reader.ts';
+import { responseText } from './response-text.ts';
+
+test('the app sees the requests that were accepted, each once, and the client its responses', async (t) => {
+  const app = await startEcho(t);
+  const forwarder = await startForwarder(t, { appPort: app.port });
+  await runCampaign(t, {
+    share: 0.04,
+    generate: (chance) => mutate(requestText(chance), chance),
+    check: (input, chance) =>
+      checkRequests(Buffer.from(input, 'latin1'), { app, forwarder, chance }),
+  });
+  assert.deepEqual(forwarder.faults, []);
+});
+
+interface Echo {
+  readonly port: number;
+  /** What has come since the list was emptied. */
+  readonly requests: ReadRequest[];
+}
+
+/** Responds to each complete request with its number. */
+async function startEcho(t: TestContext): Promise<Echo> {
+  const requests: ReadRequest[] = [];
+  const readers = new WeakMap<object, RequestReader>();
+  const port = await serveRawApp(t, (socket, text) => {
+    const reader = readers.get(socket) ?? new RequestReader();
+    readers.set(socket, reader);
+    const before = reader.requests.filter(({ isComplete }) => isComplete).length;
+    reader.receive(Buffer.from(text, 'latin1'));
+    for (const request of reader.requests.filter(({ isComplete }) => isComplete).slice(before)) {
+      requests.push(request);
+      const body = request.head.method === 'HEAD' ? '' : '!';
+      socket.write(
+        `HTTP/1.1 200 OK\r\nX-Number: ${requests.length}\r\nContent-Length: 1\r\n\r\n${body}`,
+      );
+    }
+  });
+  return { port, requests };
+}
+
+interface RequestsRun {
+  readonly app: Echo;
+  readonly forwarder: Forwarder;
+  readonly chance: Chance;
+}
+
+async function checkRequests(
+  bytes: Buffer,
+  { app, forwarder, chance }: RequestsRun,
+): Promise<Finding> {
+  const { requests, ending } = readRequests([bytes]);
+  const complete = untilUpgrade(requests.filter(({ isComplete }) => isComplete));
+  app.requests.length = 0;
+  const client = await RawPeer.open(forwarder.port);
+  await client.send(randomPieces(bytes, chance));
+  const methods = complete.map(({ head }) => head.method);
+  // Half of the clients end their side at once, the others when they have what they are owed.
+  const isPatient = chance.happens(0.5);
+  if (isPatient)
+    await client.until(() => countResponses(client.received, methods) === methods.length);
+  client.socket.end();
+  const hasClosed = await client.untilClosed();
+  client.socket.destroy();
+  const state = `${JSON.stringify(client.received)} for ${JSON.stringify(methods)}, ${ending}`;
+  if (!hasClosed) return `the connection hangs: ${state}`;
+  return (
+    findOtherRequests(complete, app.requests) ?? findOtherResponses(client.received, methods, state)
+  );
+}
+
+/** Behind a request that asks for an upgrade nothing is read: it may belong to the other protocol. */
+function untilUpgrade(requests: readonly ReadRequest[]): readonly ReadRequest[] {
+  const upgrade = requests.findIndex(({ head }) => head.upgrade !== undefined);
+  return upgrade === -1 ? requests : requests.slice(0, upgrade + 1);
+}
+
+function findOtherRequests(
+  expected: readonly ReadRequest[],
+  seen: readonly ReadRequest[],
+): Finding {
+  const tell = (list: readonly ReadRequest[]): string =>
+    JSON.stringify(list.map(({ head, body }) => [head.method, head.target, body]));
+  return tell(expected) === tell(seen)
+    ? undefined
+    : `other requests: ${tell(seen)}, not ${tell(expected)}`;
+}
+
+/** One response of the app for each request in order, and at most one more: the sidecar's refusal. */
+function findOtherResponses(received: string, methods: readonly string[], state: string): Finding {
+  const numbers = Array.from(received.matchAll(/^X-Number: (\d+)\r$/gm), ([, number]) =>
+    Number(number),
+  );
+  const isInOrder = numbers.every((number, index) => number === index + 1);
+  if (!isInOrder || numbers.length !== methods.length) return `other responses: ${state}`;
+  const refusals = Array.from(received.matchAll(/^X-Local: yes\r$/gm)).length;
+  return refusals <= 1 ? undefined : `more than one refusal: ${state}`;
+}
+
+function countResponses(received: string, methods: readonly string[]): number {
+  let rest = received;
+  let count = 0;
+  for (const method of methods) {
+    const read = readResponse([Buffer.from(rest, 'latin1')], method);
+    if (read.ending !== 'complete') break;
+    rest = rest.slice(read.end);
+    count += 1;
+  }
+  return count;
+}
+
+test('the client gets the response that was accepted, whole or cut off, and the next one behind it', async (t) => {
+  const app = { response: '', chance: undefined as Chance | undefined };
+  const appPort = await serveRawApp(t, (socket, request) => {
+    if (request.startsWith('GET /second')) {
+      socket.write(SECOND);
+      return;
+    }
+    void sendInPieces(app.response, app.chance, (piece) => socket.write(piece)).then(() =>
+      socket.end(),
+    );
+  });
+  const forwarder = await startForwarder(t, { appPort });
+  await runCampaign(t, {
+    share: 0.04,
+    generate: (chance) => mutate(responseText(chance), chance),
+    check: (input, chance) => {
+      app.response = input;
+      app.chance = chance;
+      return checkResponse(input, forwarder, chance);
+    },
+  });
+  assert.deepEqual(forwarder.faults, []);
+});
+
+const SECOND = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond';
+
+async function sendInPieces(
+  text: string,
+  chance: Chance | undefined,
+  send: (piece: Buffer) => void,
+): Promise<void> {
+  const bytes = Buffer.from(text, 'latin1');
+  const pieces = chance?.happens(0.5) ? randomPieces(bytes, chance) : [bytes];
+  for (const piece of pieces) {
+    send(piece);
+    await nextTurn();
+  }
+}
+
+async function checkResponse(
+  input: string,
+  forwarder: Forwarder,
+  chance: Chance,
+): Promise<Finding> {
+  const method = chance.happens(0.15) ? 'HEAD' : 'GET';
+  const version = chance.happens(0.15) ? '1.0' : '1.1';
+  const read = readResponse([Buffer.from(input, 'latin1')], method);
+  const client = await RawPeer.open(forwarder.port);
+  await client.send([
+    Buffer.from(`${method} / HTTP/${version}\r\nHost: h\r\nConnection: keep-alive\r\n\r\n`),
+  ]);
+  const isThere = (): boolean =>
+    readResponse([Buffer.from(client.received, 'latin1')], method).ending === 'complete';
+  if (!(await client.until(isThere)))
+    return `the connection hangs: ${JSON.stringify(client.received)}`;
+  const first = client.received;
+  const wasClosed = client.isClosed;
+  if (!wasClosed) {
+    await client.send([Buffer.from('GET /second HTTP/1.1\r\nHost: h\r\n\r\n')]);
+    await client.until(() => client.received.endsWith('second'));
+  }
+  const second = client.received.slice(first.length);
+  client.socket.destroy();
+  const seen = await asNodeSees(first, method);
+  const finding =
+    findOtherResponse(read, seen, { method, version, wasReset: wasClosed && client.wasReset }) ??
+    (wasClosed || isSecond(second) ? undefined : `another response is next`);
+  return finding === undefined
+    ? undefined
+    : `${finding}: app ${JSON.stringify(read)}, client ${JSON.stringify([first, second])}`;
+}
+
+/** Nothing at all, if its connection was closed in between. */
+function isSecond(text: string): boolean {
+  return text === '' || (text.startsWith('HTTP/1.1 200 OK\r\n') && text.endsWith('\r\n\r\nsecond'));
+}
+
+async function asNodeSees(text: string, method: string): Promise<SeenResponse> {
+  const node = new NodeClient(method);
+  await nextTurn();
+  node.feed(Buffer.from(text, 'latin1'));
+  node.end();
+  node.close();
+  return node.seen;
+}
+
+interface ClientView {
+  readonly method: string;
+  readonly version: string;
+  readonly wasReset: boolean;
+}
+
+function findOtherResponse(read: ResponseRead, seen: SeenResponse, view: ClientView): Finding {
+  const { head } = read;
+  const isLocal = seen.rawHeaders.includes('X-Local');
+  if (!head || head.statusCode === 101) return isLocal ? undefined : 'no 502';
+  if (isLocal) return read.ending === 'broken body' ? undefined : 'a 502';
+  if (seen.statusCode !== head.statusCode) return 'another status';
+  const isWhole = read.ending === 'complete' || read.framing === 'until-close';
+  const isTaken = seen.isComplete && !view.wasReset;
+  if (isTaken !== isWhole)
+    return isWhole ? 'not complete for the client' : 'complete for the client';
+  if (isWhole) return seen.body === read.body ? undefined : 'another body';
+  return read.ending === 'broken body' || read.body.startsWith(seen.body)
+    ? undefined
+    : 'another beginning';
+}

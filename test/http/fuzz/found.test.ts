@@ -1,0 +1,231 @@
+/** Faults of the engine that fuzzing, or reading it for the fuzzers, has found. */
+import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
+import { test, type TestContext } from 'node:test';
+import { systemClock, type Clock } from '../../../src/clock.ts';
+import type { ServerExchange } from '../../../src/http/server-exchange.ts';
+import { until } from '../../e2e/support/until.ts';
+import { createTestClock } from '../../support/clock.ts';
+import { serveRawApp } from '../../support/raw-app.ts';
+import { openRawClient, type RawClient } from '../../support/raw.ts';
+import { startForwarder, type Forwarder } from './forwarder.ts';
+import { readRequests } from './request-reader.ts';
+import { readResponse } from './response-reader.ts';
+
+const UPGRADE = 'GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n';
+const SWITCHING = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n';
+const MB = 1_048_576;
+
+test('a 101 with an empty Upgrade is no switch of protocols', () => {
+  const head = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:\r\n\r\n';
+  assert.equal(readResponse([Buffer.from(head)], 'GET').ending, 'refused');
+});
+
+test('chunked with a tab behind it is refused, as llhttp takes it for another coding', () => {
+  const field = 'Transfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n';
+  const request = Buffer.from(`POST / HTTP/1.1\r\nHost: h\r\n${field}`);
+  assert.equal(readRequests([request]).ending, 'refused');
+  assert.equal(readResponse([Buffer.from(`HTTP/1.1 200 OK\r\n${field}`)], 'GET').ending, 'refused');
+});
+
+test('a no-break space is no blank around an option of Connection, which is none then', () => {
+  const request = Buffer.from(
+    'GET / HTTP/1.1\r\nHost: h\r\nConnection: \xa0close\r\n\r\n',
+    'latin1',
+  );
+  assert.equal(readRequests([request]).ending, 'open');
+});
+
+for (const end of ['end', 'resetAndDestroy'] as const) {
+  test(`a tunnel that the app ends first (${end}) is finished for its owner`, async (t) => {
+    let app: Socket | undefined;
+    const appPort = await serveRawApp(t, (socket) => {
+      app = socket;
+      socket.write(SWITCHING);
+    });
+    const forwarder = await startForwarder(t, { appPort });
+    const client = await openRawClient(forwarder.port);
+    client.send(UPGRADE);
+    await client.until((text) => text.endsWith('\r\n\r\n'));
+    app?.[end]();
+    await client.untilClosed();
+    await until(() => (forwarder.listener.busyCount() === 0 ? [] : ['the end of the tunnel']));
+    await until(() => (forwarder.pool.connectionCount === 0 ? [] : ['the end of the app’s side']));
+    assert.deepEqual(forwarder.endings, ['finished']);
+  });
+}
+
+test('the last response of a connection reaches a slow client whole', async (t) => {
+  const clock = createTestClock();
+  const { client, endings, forwarder, written } = await startFullSocket(t, clock);
+  client.send('GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n');
+  await endings.next;
+  await clock.advance(10_000);
+  client.socket.resume();
+  const received = await client.untilClosed();
+  assert.equal(received.length - received.indexOf('\r\n\r\n') - 4, written());
+  await forwarder.close();
+});
+
+test('what a client has taken late does not count as held while its connection is idle', async (t) => {
+  const clock = createTestClock();
+  const { client, endings, forwarder, written } = await startFullSocket(t, clock);
+  client.send('GET / HTTP/1.1\r\nHost: h\r\n\r\n');
+  await endings.next;
+  assert.ok(forwarder.budget.heldBytes > 0);
+  client.socket.resume();
+  await client.until((text) => text.length > written());
+  await clock.advance(1_000);
+  assert.equal(forwarder.budget.heldBytes, 0);
+});
+
+test('a client that has ended its side and reads nothing is given up after the stall timeout', async (t) => {
+  const clock = createTestClock();
+  const appPort = await serveRawApp(t, (socket) => {
+    socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${32 * MB}\r\n\r\n`);
+    socket.write(Buffer.alloc(32 * MB));
+  });
+  const forwarder = await startForwarder(t, { appPort, clock, limits: { stallTimeoutMs: 60_000 } });
+  const client = await openRawClient(forwarder.port);
+  t.after(() => void client.socket.destroy());
+  client.socket.pause();
+  client.socket.end('GET / HTTP/1.1\r\nHost: h\r\n\r\n');
+  await until(() => (forwarder.budget.heldBytes > 0 ? [] : ['a client that takes no more']));
+  await clock.advance(300_000);
+  await until(() => (forwarder.endings.length > 0 ? [] : ['the end of the request']));
+  assert.deepEqual(forwarder.endings, ['client-gone']);
+});
+
+test('a body that stalls behind a complete response is given up after the stall timeout', async (t) => {
+  const clock = createTestClock();
+  const appPort = await serveRawApp(t, (socket) => {
+    socket.write('HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno');
+  });
+  const forwarder = await startForwarder(t, { appPort, clock, limits: { stallTimeoutMs: 60_000 } });
+  const client = await openRawClient(forwarder.port);
+  client.send('POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab');
+  await client.until((text) => text.endsWith('no'));
+  await clock.advance(130_000);
+  await client.untilClosed();
+});
+
+test('nothing is read behind a body that is broken', async (t) => {
+  const requests: string[] = [];
+  const appPort = await serveRawApp(t, (_socket, request) => requests.push(request));
+  const forwarder = await startForwarder(t, { appPort });
+  const client = await openRawClient(forwarder.port);
+  client.send('POST /broken HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n');
+  await until(() => (requests.length > 0 ? [] : ['the request']));
+  client.send('x');
+  await client.until((text) => text.startsWith('HTTP/1.1 400'));
+  client.send('GET /behind HTTP/1.1\r\nHost: h\r\n\r\n');
+  assert.match(await client.untilClosed(), /\r\nConnection: close\r\n/);
+  assert.ok(!requests.some((request) => request.includes('/behind')));
+});
+
+test('a complete response is delivered though the app resets its connection before it has the body', async (t) => {
+  const appPort = await serveRawApp(t, (socket) => {
+    socket.write('HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno', () =>
+      socket.resetAndDestroy(),
+    );
+  });
+  const forwarder = await startForwarder(t, { appPort });
+  const client = await openRawClient(forwarder.port);
+  client.send(`POST / HTTP/1.1\r\nHost: h\r\nContent-Length: ${MB}\r\n\r\nab`);
+  await client.until((text) => text.endsWith('no'));
+  await client.untilClosed();
+  assert.deepEqual(forwarder.endings, ['finished']);
+});
+
+test('a listener that closes lets a slow client read its response', async (t) => {
+  const { client, endings, forwarder, written } = await startFullSocket(t, systemClock);
+  client.send('GET / HTTP/1.1\r\nHost: h\r\n\r\n');
+  await endings.next;
+  const closing = forwarder.listener.close(60_000);
+  client.socket.resume();
+  const received = await client.untilClosed();
+  assert.equal(received.length - received.indexOf('\r\n\r\n') - 4, written());
+  await closing;
+});
+
+test('a request that comes on a connection which is being closed is not begun', async (t) => {
+  const { client, endings, forwarder, requestCount } = await startFullSocket(t, systemClock);
+  client.send('GET / HTTP/1.1\r\nHost: h\r\n\r\n');
+  await endings.next;
+  const closing = forwarder.listener.close(1_000);
+  client.send('GET / HTTP/1.1\r\nHost: h\r\n\r\n');
+  client.socket.resume();
+  await client.untilClosed();
+  await closing;
+  assert.equal(requestCount(), 1);
+});
+
+test('a request that waits in a connection which has been destroyed is not begun', async (t) => {
+  const targets: string[] = [];
+  const handle = (exchange: ServerExchange): void => {
+    targets.push(exchange.head.target);
+    exchange.respond({ status: 200, headers: [], body: '' });
+    forwarder.listener.destroyAll();
+  };
+  const forwarder = await startForwarder(t, { appPort: 1, handler: () => ({ handle }) });
+  const client = await openRawClient(forwarder.port);
+  client.send('GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n');
+  await client.untilClosed();
+  assert.deepEqual(targets, ['/1']);
+});
+
+test('a request whose body will not come, as its client has ended its side, is not begun', async (t) => {
+  const responding = Promise.withResolvers<undefined>();
+  const targets: string[] = [];
+  const handle = (exchange: ServerExchange): void => {
+    targets.push(exchange.head.target);
+    void responding.promise.then(() => exchange.respond({ status: 200, headers: [], body: '' }));
+  };
+  const forwarder = await startForwarder(t, { appPort: 1, handler: () => ({ handle }) });
+  forwarder.listener.server.once('connection', (socket: Socket) => {
+    socket.once('end', () => responding.resolve(undefined));
+  });
+  const client = await openRawClient(forwarder.port);
+  const part = 'POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab';
+  client.socket.end(`GET /1 HTTP/1.1\r\nHost: h\r\n\r\n${part}`);
+  await client.untilClosed();
+  assert.deepEqual(targets, ['/1']);
+});
+
+interface FullSocket {
+  readonly forwarder: Forwarder;
+  readonly client: RawClient;
+  /** The response was given. */
+  readonly endings: { readonly next: Promise<void> };
+  /** Bytes of its body. */
+  readonly written: () => number;
+  readonly requestCount: () => number;
+}
+
+/** A client that reads nothing, and a response whose end the kernel does not take. */
+async function startFullSocket(t: TestContext, clock: Clock): Promise<FullSocket> {
+  const given = Promise.withResolvers<undefined>();
+  let written = 0;
+  let requests = 0;
+  let socket: Socket | undefined;
+  const handle = (exchange: ServerExchange): void => {
+    const part = Buffer.alloc(4_096, 'x');
+    requests += 1;
+    exchange.writeHead('HTTP/1.1 200 OK\r\nX-Until: full\r\n', true, false);
+    while (socket?.writableLength === 0) {
+      exchange.write(part, 0, part.length, 'kept');
+      written += part.length;
+    }
+    exchange.end();
+    given.resolve(undefined);
+  };
+  const forwarder = await startForwarder(t, { appPort: 1, clock, handler: () => ({ handle }) });
+  forwarder.listener.server.on('connection', (accepted: Socket) => (socket = accepted));
+  const client = await openRawClient(forwarder.port);
+  t.after(() => void client.socket.destroy());
+  client.socket.pause();
+  return {
+    ...{ forwarder, client, endings: { next: given.promise } },
+    ...{ written: () => written, requestCount: () => requests },
+  };
+}

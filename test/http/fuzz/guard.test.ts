@@ -1,0 +1,339 @@
+/**
+ * An exception in anything that the engine calls ends the connection that it was called for, on both
+ * sides, and is reported. Other connections go on.
+ */
+import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
+import { test, type TestContext } from 'node:test';
+import type { Limits } from '../../../src/http/limits.ts';
+import type { Inspector, Passage, RelayOwner } from '../../../src/http/relay.ts';
+import type { RequestHandler } from '../../../src/http/server-connection.ts';
+import type { ExchangeListener, ServerExchange } from '../../../src/http/server-exchange.ts';
+import { until } from '../../e2e/support/until.ts';
+import { serveRawApp } from '../../support/raw-app.ts';
+import { openRawClient, type RawClient } from '../../support/raw.ts';
+import { startForwarder, type Forwarder } from './forwarder.ts';
+
+/** What the app does, by the target of a request. */
+const APP: Readonly<Record<string, (socket: Socket) => void>> = {
+  '/respond': (socket) => void socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'),
+  '/stream': (socket) =>
+    void socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n'),
+  '/large': (socket) => {
+    socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${LARGE}\r\n\r\n`);
+    socket.write(Buffer.alloc(LARGE, 'x'));
+  },
+  '/interim': (socket) =>
+    void socket.write(
+      'HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok',
+    ),
+  '/switch': (socket) =>
+    void socket.write(
+      'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n',
+    ),
+  '/switch-and-reset': (socket) => {
+    socket.write(
+      'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n',
+      () => socket.resetAndDestroy(),
+    );
+  },
+  '/cut': (socket) => void socket.end('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut'),
+  '/reset': (socket) => void socket.resetAndDestroy(),
+  '/silent': () => undefined,
+  '/bystander': (socket) => void socket.write('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf'),
+};
+const LARGE = 33_554_432;
+
+const FAULT = new Error('thrown by the test');
+
+function throwFault(): never {
+  throw FAULT;
+}
+
+type OwnerPart = Partial<RelayOwner> | ((abort: () => void) => Partial<RelayOwner>);
+
+interface Row {
+  readonly hook: string;
+  readonly target: keyof typeof APP;
+  readonly owner?: OwnerPart;
+  readonly listener?: Partial<ExchangeListener>;
+  readonly handler?: Partial<RequestHandler>;
+  /** Behind the request line. */
+  readonly head?: string;
+  /** Only the bystander finds the app. */
+  readonly isAppGone?: boolean;
+  readonly limits?: Partial<Limits>;
+  /** Done once the app has the request, or at once if it never gets one. */
+  readonly then?: (client: RawClient) => void;
+}
+
+const passage = (inspector: Inspector): Passage => ({
+  rawHeaders: ['Content-Length', '2'],
+  inspector,
+});
+const inspectorWith = (part: Partial<Inspector>): Partial<RelayOwner> => {
+  const nothing = { out: undefined, until: undefined, isDone: false };
+  return { onResponse: () => passage({ push: () => nothing, end: () => nothing, ...part }) };
+};
+const rejected = (): Promise<never> => Promise.reject(FAULT);
+
+const abortAndThrow = (abort: () => void): Partial<RelayOwner> => ({
+  onResponse: () => {
+    abort();
+    throw FAULT;
+  },
+});
+
+const POST = 'Content-Length: 4\r\n\r\n';
+const CHUNKED = 'Transfer-Encoding: chunked\r\n\r\n';
+const UPGRADE = 'Connection: Upgrade\r\nUpgrade: foo\r\n\r\n';
+const leave = (client: RawClient): void => void client.socket.resetAndDestroy();
+const send = (text: string) => (client: RawClient) => client.send(text);
+const readSlowly = (client: RawClient): void => {
+  client.socket.pause();
+  setImmediate(() => client.socket.resume());
+};
+
+const ROWS: readonly Row[] = [
+  {
+    hook: 'owner.onFinished of a tunnel that the client ends',
+    target: '/switch',
+    owner: { onFinished: throwFault },
+    head: UPGRADE,
+    then: leave,
+  },
+  {
+    hook: 'owner.onFinished of a tunnel that the app ends',
+    target: '/switch-and-reset',
+    owner: { onFinished: throwFault },
+    head: UPGRADE,
+  },
+  { hook: 'handler.handle', target: '/respond', handler: { handle: throwFault } },
+  {
+    hook: 'handler.refuse',
+    target: '/respond',
+    handler: { refuse: throwFault },
+    head: 'a b\r\n\r\n',
+  },
+  {
+    hook: 'listener.onRequestBody',
+    target: '/silent',
+    listener: { onRequestBody: throwFault },
+    head: POST,
+    then: send('ab'),
+  },
+  {
+    hook: 'listener.onRequestEnd',
+    target: '/silent',
+    listener: { onRequestEnd: throwFault },
+    head: POST,
+    then: send('abcd'),
+  },
+  {
+    hook: 'listener.onRequestBroken',
+    target: '/silent',
+    listener: { onRequestBroken: throwFault },
+    head: CHUNKED,
+    then: send('x'),
+  },
+  {
+    hook: 'listener.onClientWritable',
+    target: '/large',
+    listener: { onClientWritable: throwFault },
+    then: readSlowly,
+  },
+  { hook: 'owner.onInterim', target: '/interim', owner: { onInterim: throwFault } },
+  { hook: 'owner.onResponse', target: '/respond', owner: { onResponse: throwFault } },
+  { hook: 'owner.onResponse, by a promise', target: '/stream', owner: { onResponse: rejected } },
+  {
+    hook: 'owner.onResponse, behind an abort of the relay',
+    target: '/respond',
+    owner: abortAndThrow,
+  },
+  { hook: 'owner.onFlowing', target: '/stream', owner: { onFlowing: throwFault } },
+  {
+    hook: 'owner.onSwitching',
+    target: '/switch',
+    owner: { onSwitching: throwFault },
+    head: UPGRADE,
+  },
+  {
+    hook: 'owner.onSwitching, by a promise',
+    target: '/switch',
+    owner: { onSwitching: rejected },
+    head: UPGRADE,
+  },
+  { hook: 'owner.onTunnel', target: '/switch', owner: { onTunnel: throwFault }, head: UPGRADE },
+  { hook: 'owner.onFailed', target: '/reset', owner: { onFailed: throwFault } },
+  {
+    hook: 'owner.onFailed, without a connection',
+    target: '/respond',
+    owner: { onFailed: throwFault },
+    isAppGone: true,
+  },
+  {
+    hook: 'owner.onFailed, with too many connections',
+    target: '/respond',
+    owner: { onFailed: throwFault },
+    limits: { upstreamConnections: 1 },
+  },
+  { hook: 'owner.onCut', target: '/cut', owner: { onCut: throwFault } },
+  {
+    hook: 'owner.onRequestBroken',
+    target: '/silent',
+    owner: { onRequestBroken: throwFault },
+    head: CHUNKED,
+    then: send('x'),
+  },
+  {
+    hook: 'owner.onClientGone',
+    target: '/silent',
+    owner: { onClientGone: throwFault },
+    then: leave,
+  },
+  { hook: 'inspector.push', target: '/stream', owner: inspectorWith({ push: throwFault }) },
+  { hook: 'inspector.end', target: '/respond', owner: inspectorWith({ end: throwFault }) },
+  {
+    hook: 'inspector.push, by a promise',
+    target: '/stream',
+    owner: inspectorWith({ push: () => ({ out: undefined, until: rejected(), isDone: false }) }),
+  },
+  {
+    hook: 'inspector.end, by a promise',
+    target: '/respond',
+    owner: inspectorWith({ end: () => ({ out: undefined, until: rejected(), isDone: true }) }),
+  },
+];
+
+for (const row of ROWS) {
+  test(`an exception in ${row.hook} ends that connection and no other`, async (t) => {
+    const appSockets = new Map<string, Socket>();
+    const forwarder = await startGuarded(t, row, appSockets);
+    const bystander = await openBystander(forwarder);
+    const client = await openRawClient(forwarder.port);
+    t.after(() => {
+      client.socket.destroy();
+      bystander.socket.destroy();
+    });
+    client.send(requestTo(row));
+    const isFaultDue = row.then === undefined;
+    if (!isFaultDue) await until(() => (appSockets.has(row.target) ? [] : ['the request']));
+    row.then?.(client);
+
+    await client.untilClosed();
+    await until(() => (forwarder.faults.length > 0 ? [] : ['a report']));
+    await until(() =>
+      appSockets.get(row.target)?.closed === false ? ['the end of the app’s side'] : [],
+    );
+    assert.deepEqual(forwarder.faults, [FAULT]);
+    await until(() => (forwarder.listener.busyCount() === 1 ? [] : ['the end of the request']));
+
+    appSockets.get('/bystander')?.write('other');
+    await bystander.until((text) => text.endsWith('halfother'));
+    await nothingIsLeft(forwarder, bystander);
+  });
+}
+
+test('an exception once a response is complete leaves nothing behind', async (t) => {
+  const row: Row = {
+    hook: 'owner.onFinished',
+    target: '/respond',
+    owner: { onFinished: throwFault },
+  };
+  const appSockets = new Map<string, Socket>();
+  const forwarder = await startGuarded(t, row, appSockets);
+  const bystander = await openBystander(forwarder);
+  const client = await openRawClient(forwarder.port);
+  client.send(requestTo(row));
+  await client.until((text) => text.endsWith('ok'));
+  client.socket.end();
+  await client.untilClosed();
+  assert.deepEqual(forwarder.faults, [FAULT]);
+  appSockets.get('/bystander')?.write('other');
+  await bystander.until((text) => text.endsWith('halfother'));
+  await nothingIsLeft(forwarder, bystander);
+});
+
+/** Its hooks throw for the row's target only. */
+async function startGuarded(
+  t: TestContext,
+  row: Row,
+  appSockets: Map<string, Socket>,
+): Promise<Forwarder> {
+  const appPort = await serveRawApp(t, (socket, request) => {
+    const target = request.split(' ')[1] ?? '';
+    const respond = APP[target];
+    if (!respond) return;
+    appSockets.set(target, socket);
+    respond(socket);
+  });
+  const isMeant = (exchange: ServerExchange): boolean => exchange.head.target !== '/bystander';
+  let connections = 0;
+  return startForwarder(t, {
+    appPort,
+    // So that whatever carried the request is closed behind it.
+    keepAliveMs: 0,
+    ...(row.limits ? { limits: row.limits } : {}),
+    address: () => {
+      connections += 1;
+      const isGone = row.isAppGone === true && connections > 1;
+      return isGone ? undefined : { host: '127.0.0.1', port: appPort };
+    },
+    hooks: (exchange, abort) => {
+      if (!isMeant(exchange)) return {};
+      if (row.listener) listenTo(exchange, row.listener);
+      return typeof row.owner === 'function' ? row.owner(abort) : (row.owner ?? {});
+    },
+    handler: (handler) => {
+      const ofRow = { ...handler, ...row.handler };
+      return {
+        handle: (exchange) => (isMeant(exchange) ? ofRow : handler).handle(exchange),
+        refuse: (exchange, why) => ofRow.refuse(exchange, why),
+      };
+    },
+  });
+}
+
+/** Whoever listens to the exchange from now on has these methods instead of its own. */
+function listenTo(exchange: ServerExchange, part: Partial<ExchangeListener>): void {
+  const listen = exchange.listen.bind(exchange);
+  exchange.listen = (listener) => {
+    const whole: ExchangeListener = {
+      onRequestBody: (bytes) => listener.onRequestBody(bytes),
+      onRequestEnd: () => listener.onRequestEnd(),
+      onRequestBroken: (why) => listener.onRequestBroken(why),
+      onClientWritable: () => listener.onClientWritable(),
+      onClientGone: () => listener.onClientGone(),
+      ...part,
+    };
+    listen(whole);
+  };
+}
+
+function requestTo({ target, head = '\r\n' }: Row): string {
+  const hasBody = head === POST || head === CHUNKED;
+  return `${hasBody ? 'POST' : 'GET'} ${target} HTTP/1.1\r\nHost: h\r\n${head}`;
+}
+
+/** Its response has begun, and goes on when the test says so. */
+async function openBystander({ port }: Forwarder): Promise<RawClient> {
+  const bystander = await openRawClient(port);
+  bystander.send('GET /bystander HTTP/1.1\r\nHost: h\r\n\r\n');
+  await bystander.until((text) => text.endsWith('half'));
+  return bystander;
+}
+
+async function nothingIsLeft(forwarder: Forwarder, bystander: RawClient): Promise<void> {
+  bystander.socket.end();
+  await bystander.untilClosed();
+  await until(() => (forwarder.listener.busyCount() === 0 ? [] : ['the end of all requests']));
+  await forwarder.close();
+  assert.deepEqual(
+    {
+      connections: forwarder.pool.connectionCount,
+      swept: forwarder.sweep.size,
+      held: forwarder.budget.heldBytes,
+    },
+    { connections: 0, swept: 0, held: 0 },
+  );
+}

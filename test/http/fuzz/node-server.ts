@@ -1,0 +1,89 @@
+/**
+ * What Node's own HTTP server, strict as it is by default, makes of a client's bytes: its parser,
+ * llhttp, is what most apps behind a proxy read requests with. Bytes are fed within the call.
+ */
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { Duplex } from 'node:stream';
+
+export interface SeenRequest {
+  readonly method: string;
+  readonly target: string;
+  readonly version: string;
+  readonly rawHeaders: readonly string[];
+  body: string;
+  rawTrailers: readonly string[];
+  isComplete: boolean;
+}
+
+export interface SeenConnection {
+  readonly requests: SeenRequest[];
+  /** Why it reads no further. */
+  error: string | undefined;
+}
+
+/** More than any input has. */
+const MAX_HEAD_BYTES = 1_048_576;
+
+export class NodeServer {
+  readonly #server: Server;
+  #current: SeenConnection = { requests: [], error: undefined };
+
+  constructor() {
+    // Never listens: connections are handed to it.
+    this.#server = createServer({
+      insecureHTTPParser: false,
+      maxHeaderSize: MAX_HEAD_BYTES,
+      requireHostHeader: false,
+    });
+    this.#server.maxHeadersCount = 0;
+    const note = (message: IncomingMessage): void =>
+      void this.#current.requests.push(seen(message));
+    this.#server.on('request', note).on('checkContinue', note).on('checkExpectation', note);
+    this.#server.on('clientError', (error: Error & { code?: string }) => {
+      this.#current.error = `${error.code ?? ''} ${error.message}`;
+    });
+  }
+
+  /** A new connection. Only the one that was opened last may be fed. */
+  open(): FedConnection {
+    const connection: SeenConnection = { requests: [], error: undefined };
+    this.#current = connection;
+    const socket = silentSocket();
+    this.#server.emit('connection', socket);
+    return {
+      seen: connection,
+      feed: (bytes) => void socket.emit('data', bytes),
+      close: () => void socket.destroy(),
+    };
+  }
+}
+
+export interface FedConnection {
+  readonly seen: SeenConnection;
+  feed(bytes: Buffer): void;
+  close(): void;
+}
+
+/** Takes what is written to it, and is never read from. */
+export function silentSocket(): Duplex {
+  const socket = new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() });
+  socket.on('error', () => undefined);
+  return socket;
+}
+
+/** Takes the body right where the parser hands it over, before any stream holds it. */
+function seen(message: IncomingMessage): SeenRequest {
+  const { method = '', url = '', httpVersion, rawHeaders } = message;
+  const request: SeenRequest = {
+    ...{ method, target: url, version: httpVersion, rawHeaders },
+    ...{ body: '', rawTrailers: [], isComplete: false },
+  };
+  message.push = (chunk: Buffer | null) => {
+    if (chunk === null) {
+      request.isComplete = true;
+      request.rawTrailers = message.rawTrailers;
+    } else request.body += chunk.toString('latin1');
+    return true;
+  };
+  return request;
+}

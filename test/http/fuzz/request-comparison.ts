@@ -1,0 +1,203 @@
+/** Compares what the engine reads of requests, and what it sends on, with what Node's server reads. */
+import { formatRequest, passedFields } from '../../../src/http/head-text.ts';
+import type { RequestHead } from '../../../src/http/request-head.ts';
+import {
+  fieldsOf,
+  methodForNode,
+  requestForNode,
+  targetForNode,
+  bodyForNode,
+} from './as-node-takes.ts';
+import type { Chance } from './chance.ts';
+import type { Finding } from './campaign.ts';
+import { TRAILER_OPTIONS, type ReadRequest } from './request-reader.ts';
+import type { FedConnection, NodeServer, SeenRequest } from './node-server.ts';
+
+/**
+ * Feeds Node's server the very bytes. Each request must be complete for it with the byte that
+ * completes it here, not before and not after.
+ */
+export function findOtherReading(
+  server: NodeServer,
+  bytes: Buffer,
+  requests: readonly ReadRequest[],
+): Finding {
+  let connection = server.open();
+  let start = 0;
+  let before = 0;
+  for (const [index, request] of requests.entries()) {
+    const head = bytes.toString('latin1', start, request.headEnd);
+    const body = bytes.toString('latin1', request.headEnd, request.end);
+    const piece = requestForNode(head) + bodyForNode(body, request.passed);
+    const finding = feedOne(connection, piece, before, request.isComplete);
+    const seen = connection.seen.requests[before];
+    const other = finding ?? (seen ? differenceOf(request, seen) : 'Node sees no request');
+    if (other !== undefined) {
+      connection.close();
+      return `${other}: request ${index}, ${describe(request, connection)}`;
+    }
+    start = request.end;
+    before += 1;
+    if (!isUpgrade(request.head)) continue;
+    // Behind it, llhttp reads no further.
+    connection.close();
+    connection = server.open();
+    before = 0;
+  }
+  connection.close();
+  return undefined;
+}
+
+/** As llhttp understands it. */
+function isUpgrade({ text }: RequestHead): boolean {
+  return /^upgrade[ \t]*:/im.test(text);
+}
+
+/** Feeds what is one request here, and says what it is there. */
+function feedOne(
+  connection: FedConnection,
+  piece: string,
+  before: number,
+  isComplete: boolean,
+): Finding {
+  const bytes = Buffer.from(piece, 'latin1');
+  const { seen } = connection;
+  const countComplete = (): number => seen.requests.filter((request) => request.isComplete).length;
+  if (!isComplete) {
+    connection.feed(bytes);
+    // It may refuse the rest already: trailers are looked at here once they are complete.
+    return countComplete() > before ? 'complete for Node alone' : undefined;
+  }
+  connection.feed(bytes.subarray(0, -1));
+  if (countComplete() > before) return 'it ends earlier for Node';
+  connection.feed(bytes.subarray(-1));
+  if (seen.error !== undefined) return 'Node refuses it';
+  return countComplete() === before + 1 ? undefined : 'it is not complete for Node';
+}
+
+function differenceOf({ head, body }: ReadRequest, seen: SeenRequest): Finding {
+  if (seen.method !== methodForNode(head.method)) return 'another method';
+  if (seen.target !== targetForNode(head.text.split(' ', 2)[1] ?? '')) return 'another target';
+  if (seen.version !== `1.${head.minorVersion}`) return 'another version';
+  if (!isSame(fieldsOf(head.text), seen.rawHeaders)) return 'other fields';
+  return seen.body === body ? undefined : 'another body';
+}
+
+/**
+ * Feeds Node's server what is sent on, all over one connection, and one more request behind it. Each
+ * must be one request and nothing else.
+ */
+export function findOtherForward(
+  server: NodeServer,
+  requests: readonly ReadRequest[],
+  chance: Chance,
+): Finding {
+  for (const [index, request] of requests.entries()) {
+    const connection = server.open();
+    const finding = forwardOne(connection, request, chance);
+    connection.close();
+    if (finding !== undefined) {
+      return `${finding} when sent on: request ${index}, ${describe(request, connection)}`;
+    }
+  }
+  return undefined;
+}
+
+function forwardOne(connection: FedConnection, request: ReadRequest, chance: Chance): Finding {
+  const { head } = request;
+  const changes = {
+    target: head.target,
+    rawHeaders: chance.happens(0.3) ? [...head.rawHeaders] : head.rawHeaders,
+    added: head.host === undefined ? 'Host: added\r\n' : '',
+    asksForUpgrade: head.upgrade !== undefined && chance.happens(0.7),
+  };
+  const text = formatRequest(head, changes);
+  const piece = requestForNode(text + request.passed);
+  const finding = feedOne(connection, piece, 0, request.isComplete);
+  if (finding !== undefined) return finding;
+  const [seen] = connection.seen.requests;
+  if (!seen) return 'Node sees no request';
+  const other = forwardDifferenceOf(request, seen, changes.asksForUpgrade);
+  if (other !== undefined || !request.isComplete || changes.asksForUpgrade) return other;
+  connection.feed(Buffer.from(MARKER));
+  const { requests, error } = connection.seen;
+  const isNext = requests.length === 2 && requests[1]?.target === '/marker' && error === undefined;
+  return isNext ? undefined : 'what follows is not the next request';
+}
+
+const MARKER = 'GET /marker HTTP/1.1\r\nHost: m\r\n\r\n';
+
+function forwardDifferenceOf(
+  { head, body, isComplete }: ReadRequest,
+  seen: SeenRequest,
+  asksForUpgrade: boolean,
+): Finding {
+  if (seen.method !== methodForNode(head.method)) return 'another method';
+  if (seen.target !== targetForNode(head.target)) return 'another target';
+  if (seen.version !== '1.1') return 'another version';
+  if (seen.body !== body) return 'another body';
+  const expected = [
+    ...passedOf(head),
+    ...(head.host === undefined ? ['Host', 'added'] : []),
+    ...(head.isChunked ? ['Transfer-Encoding', 'chunked'] : []),
+    ...(head.expectsContinue ? ['Expect', '100-continue'] : []),
+    ...(asksForUpgrade ? ['Connection', 'Upgrade', 'Upgrade', head.upgrade ?? ''] : []),
+  ];
+  if (!isSame(expected, seen.rawHeaders)) return `other fields than ${JSON.stringify(expected)}`;
+  if (!isSame(fieldsOf(`\r\n${passedFields(head)}\r\n`), head.rawHeaders))
+    return 'other fields cut';
+  return isComplete ? findForbiddenTrailer(seen.rawTrailers) : undefined;
+}
+
+/** Of this connection alone (RFC 9110 §7.6.1). */
+const HOP_BY_HOP =
+  /^(?:connection|keep-alive|proxy-connection|te|transfer-encoding|upgrade|expect)$/;
+/** A client can't take these away. */
+const OF_THE_EDGE = /^(?:fly-|x-forwarded-|x-fly-affinity-|forwarded$|via$)/;
+
+/** What is to be passed on, by rules written down once more. */
+function passedOf({ text }: RequestHead): string[] {
+  const fields = fieldsOf(text);
+  const named = new Set<string>();
+  forEachField(fields, (name, value) => {
+    if (name !== 'connection') return;
+    for (const option of value.split(',')) named.add(option.trim().toLowerCase());
+  });
+  const passed: string[] = [];
+  forEachField(fields, (name, value, asSent) => {
+    if (HOP_BY_HOP.test(name) || (named.has(name) && !OF_THE_EDGE.test(name))) return;
+    passed.push(asSent, value);
+  });
+  return passed;
+}
+
+function forEachField(
+  fields: readonly string[],
+  onField: (lowerName: string, value: string, name: string) => void,
+): void {
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const name = fields[i] ?? '';
+    onField(name.toLowerCase(), fields[i + 1] ?? '', name);
+  }
+}
+
+const FORBIDDEN_TRAILER =
+  /^(?:content-(?:length|type|encoding|range)$|transfer-encoding$|host$|connection$|upgrade$|cookie$|x-forwarded-|te$|trailer$|expect$)/;
+
+export function findForbiddenTrailer(rawTrailers: readonly string[]): Finding {
+  let finding: Finding;
+  forEachField(rawTrailers, (name) => {
+    if (FORBIDDEN_TRAILER.test(name) || TRAILER_OPTIONS.forbidden.has(name))
+      finding = `trailer ${name}`;
+  });
+  return finding;
+}
+
+export function isSame(some: readonly string[], others: readonly string[]): boolean {
+  return some.length === others.length && some.every((text, index) => text === others[index]);
+}
+
+function describe({ head, ...request }: ReadRequest, { seen }: FedConnection): string {
+  const { method, target, minorVersion, rawHeaders } = head;
+  return `here ${JSON.stringify({ method, target, minorVersion, rawHeaders, ...request })}, Node ${JSON.stringify(seen)}`;
+}
