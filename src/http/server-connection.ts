@@ -17,6 +17,7 @@ import {
   HALF_CLOSED_TUNNEL_MS,
   HALF_CLOSE_MS,
   HALF_CLOSE_OLD_MS,
+  HALF_CLOSE_PROBES,
   LINGER_BYTES,
   LINGER_MS,
   type Limits,
@@ -79,6 +80,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   #isPumpDue = false;
   /** The client has ended its side. */
   #hasEnded = false;
+  /** How often it was looked for since, while it waits for the head of a response. */
+  #probeCount = 0;
   /** When what is being waited for began, in ms of the sweep. */
   #since: number;
   #hasServed = false;
@@ -194,6 +197,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
 
   #begin(head: RequestHead, bytes: Buffer, bodyStart: number): void {
     this.#since = this.#parts.sweep.nowMs;
+    this.#probeCount = 0;
     this.#hasServed = true;
     const framing = framingOf(head);
     const exchange = new ServerExchange(this, head, framing === 'none');
@@ -608,6 +612,9 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     if (exchange.isResponding) {
       if (exchange.isOpenEnded) this.socket.destroy();
     } else if (exchange.head.minorVersion === 1 && exchange.head.upgrade === undefined) {
+      const isDue = waitedMs >= (this.#probeCount + 1) * HALF_CLOSE_MS;
+      if (!isDue || this.#probeCount === HALF_CLOSE_PROBES) return;
+      this.#probeCount += 1;
       exchange.probe();
     } else if (waitedMs >= HALF_CLOSE_OLD_MS) this.socket.destroy();
   }
