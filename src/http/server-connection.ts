@@ -80,6 +80,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   #isPumpDue = false;
   /** The client has ended its side. */
   #hasEnded = false;
+  /** Since when it waits for a response after that, in ms of the sweep, whatever it reads meanwhile. */
+  #endedAt = 0;
   /** How often it was looked for since, while it waits for the head of a response. */
   #probeCount = 0;
   /** When what is being waited for began, in ms of the sweep. */
@@ -197,6 +199,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
 
   #begin(head: RequestHead, bytes: Buffer, bodyStart: number): void {
     this.#since = this.#parts.sweep.nowMs;
+    this.#endedAt = this.#since;
     this.#probeCount = 0;
     this.#hasServed = true;
     const framing = framingOf(head);
@@ -419,6 +422,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   receiveEnd(): void {
     this.#hasEnded = true;
     this.#since = this.#parts.sweep.nowMs;
+    this.#endedAt = this.#since;
     switch (this.#state) {
       case 'head':
         this.#endIfHalfClosed();
@@ -588,8 +592,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
         else this.#endStalled(nowMs);
         break;
       case 'wait':
-        if (this.#hasEnded && waitedMs >= HALF_CLOSE_MS) this.#probeHalfClosed(waitedMs);
-        else if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
+        if (this.#hasEnded) this.#probeHalfClosed(nowMs - this.#endedAt);
+        if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
         break;
       case 'drain':
       case 'linger':
@@ -608,7 +612,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   /** A client that has ended its side gets what is bounded; nobody may be there to read a stream. */
   #probeHalfClosed(waitedMs: number): void {
     const exchange = this.#exchange;
-    if (!exchange) return;
+    if (!exchange || waitedMs < HALF_CLOSE_MS) return;
     if (exchange.isResponding) {
       if (exchange.isOpenEnded) this.socket.destroy();
     } else if (exchange.head.minorVersion === 1 && exchange.head.upgrade === undefined) {

@@ -308,6 +308,32 @@ describe('a client that has ended its side', () => {
     await eventually(() => timed.recorder.isGone);
   });
 
+  test('gets no stream for longer than 5 s, be it never silent', async (t) => {
+    const timed = await halfClosed(t);
+    // It reads, and keeps nothing.
+    timed.client.socket.removeAllListeners('data').resume();
+    timed.exchange().writeHead(STREAM, true, false);
+    const bytes = Buffer.alloc(16_000_000);
+    for (let i = 0; i < 10; i += 1) {
+      const before = timed.recorder.writableCount;
+      timed.exchange().write(bytes, 0, bytes.length, 'kept');
+      await timed.clock.advance(HALF_CLOSE_MS / 10);
+      await eventually(() => timed.recorder.isGone || timed.recorder.writableCount > before);
+    }
+    await eventually(() => timed.recorder.isGone);
+  });
+
+  test('and reads nothing of its response is broken off as any other', async (t) => {
+    const timed = await halfClosed(t);
+    timed.client.socket.pause();
+    const exchange = timed.exchange();
+    exchange.writeHead('HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n', false, false);
+    const bytes = Buffer.alloc(1_000_000, 'x');
+    await eventually(() => !exchange.write(bytes, 0, bytes.length, 'kept'));
+    await timed.clock.advance(2 * (STALL_MS + LATE_MS));
+    await eventually(() => timed.recorder.isGone);
+  });
+
   test('gets some time for a stream that a later one of its requests begins', async (t) => {
     const timed = await startTimed(t);
     await deliver(timed, get('/1') + get('/2'));
