@@ -88,6 +88,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   #since: number;
   #hasServed = false;
   #lingerBytes = 0;
+  /** At the last look at a connection that ends not all of its response was written. */
+  #hasUnwritten = false;
   /** What the socket still held when it was last looked at: a client that takes nothing is stalled. */
   #unsent = 0;
   #tunnel: TunnelEnd | undefined;
@@ -596,8 +598,10 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
         if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
         break;
       case 'drain':
-      case 'linger':
         if (waitedMs >= LINGER_MS) this.socket.destroy();
+        break;
+      case 'linger':
+        this.#endLingering(nowMs);
         break;
       case 'tunnel': {
         const isHalf = this.#hasEnded || this.#hasTunnelEnded;
@@ -621,6 +625,19 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
       this.#probeCount += 1;
       exchange.probe();
     } else if (waitedMs >= HALF_CLOSE_OLD_MS) this.socket.destroy();
+  }
+
+  /** What is written already is waited for as it was before; then the client has some time to read it. */
+  #endLingering(nowMs: number): void {
+    const { stallTimeoutMs } = this.#parts.limits;
+    const waitedMs = nowMs - this.#since;
+    if (this.socket.writableLength > 0) {
+      this.#hasUnwritten = true;
+      if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
+    } else if (this.#hasUnwritten) {
+      this.#hasUnwritten = false;
+      this.#since = this.#parts.sweep.nowMs;
+    } else if (waitedMs >= LINGER_MS) this.socket.destroy();
   }
 
   /** A client that takes no byte of what waits for it. */

@@ -387,6 +387,36 @@ describe('the last response of a connection', () => {
     timed.client.socket.end();
     await eventually(() => timed.server.sockets[0]?.destroyed === true);
   });
+
+  test('is delivered whole to a client that reads slowly', async (t) => {
+    const LENGTH = 20_000_000;
+    const timed = await startTimed(t);
+    await deliver(timed, `GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+    timed.client.socket.pause();
+    const exchange = timed.exchange();
+    exchange.writeHead(`HTTP/1.1 200 OK\r\nContent-Length: ${LENGTH}\r\n`, false, false);
+    const bytes = Buffer.alloc(LENGTH, 'x');
+    exchange.write(bytes, 0, LENGTH, 'kept');
+    exchange.end();
+    await timed.clock.advance(10 * LINGER_MS);
+    timed.client.socket.resume();
+    const received = await timed.client.untilClosed();
+    assert.equal(received.length - (received.indexOf('\r\n\r\n') + 4), LENGTH);
+  });
+
+  test('is given up if the client reads nothing of it for 300 s', async (t) => {
+    const timed = await startTimed(t);
+    await deliver(timed, `GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+    timed.client.socket.pause();
+    const exchange = timed.exchange();
+    await fill(exchange);
+    exchange.end();
+    await timed.clock.advance(STALL_MS - 1);
+    assert.equal(timed.server.sockets[0]?.destroyed, false);
+    await timed.clock.advance(STALL_MS + 2 * LATE_MS);
+    await eventually(() => timed.server.sockets[0]?.destroyed === true);
+    assert.equal(timed.clock.pendingCount(), 0);
+  });
 });
 
 describe('the rest of a body behind an early response', () => {
