@@ -119,9 +119,11 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     return this.#exchange === undefined && (this.#state === 'head' || this.#state === 'linger');
   }
 
-  /** A request is under way, or a tunnel open. */
+  /** A request is under way, or its response still being written, or a tunnel open. */
   get isBusy(): boolean {
-    return this.#exchange !== undefined || this.#state === 'tunnel';
+    return (
+      this.#exchange !== undefined || this.#state === 'tunnel' || this.socket.writableLength > 0
+    );
   }
 
   /** An exception from one connection ends that connection, and is reported (invariant 12). */
