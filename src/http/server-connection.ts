@@ -17,6 +17,7 @@ import {
   HALF_CLOSED_TUNNEL_MS,
   HALF_CLOSE_MS,
   HALF_CLOSE_OLD_MS,
+  HALF_CLOSE_PROBES,
   LINGER_BYTES,
   LINGER_MS,
   type Limits,
@@ -80,10 +81,16 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   #isPumpDue = false;
   /** The client has ended its side. */
   #hasEnded = false;
+  /** Since when it waits for a response after that, in ms of the sweep, whatever it reads meanwhile. */
+  #endedAt = 0;
+  /** How often it was looked for since, while it waits for the head of a response. */
+  #probeCount = 0;
   /** When what is being waited for began, in ms of the sweep. */
   #since: number;
   #hasServed = false;
   #lingerBytes = 0;
+  /** At the last look at a connection that ends not all of its response was written. */
+  #hasUnwritten = false;
   /** What the socket still held when it was last looked at: a client that takes nothing is stalled. */
   #unsent = 0;
   #tunnel: TunnelEnd | undefined;
@@ -196,6 +203,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
 
   #begin(head: RequestHead, bytes: Buffer, bodyStart: number): void {
     this.#since = this.#parts.sweep.nowMs;
+    this.#endedAt = this.#since;
+    this.#probeCount = 0;
     this.#hasServed = true;
     const framing = framingOf(head);
     const exchange = new ServerExchange(this, head, framing === 'none');
@@ -424,6 +433,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   receiveEnd(): void {
     this.#hasEnded = true;
     this.#since = this.#parts.sweep.nowMs;
+    this.#endedAt = this.#since;
     switch (this.#state) {
       case 'head':
         this.#endIfHalfClosed();
@@ -594,16 +604,14 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
         else this.#endStalled(nowMs);
         break;
       case 'wait':
-        if (this.#hasEnded && waitedMs >= HALF_CLOSE_MS && !this.#isBounded()) {
-          this.#probeHalfClosed(waitedMs);
-        } else if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
+        if (this.#hasEnded) this.#probeHalfClosed(nowMs - this.#endedAt);
+        if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
         break;
       case 'drain':
         if (waitedMs >= LINGER_MS) this.socket.destroy();
         break;
       case 'linger':
-        if (this.socket.writableLength > 0) this.#awaitSlowClient(nowMs);
-        else if (waitedMs >= LINGER_MS) this.socket.destroy();
+        this.#endLingering(nowMs);
         break;
       case 'tunnel': {
         const isHalf = this.#hasEnded || this.#hasTunnelEnded;
@@ -618,16 +626,15 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   /** A client that has ended its side gets what is bounded; nobody may be there to read a stream. */
   #probeHalfClosed(waitedMs: number): void {
     const exchange = this.#exchange;
-    if (!exchange) return;
-    if (exchange.isResponding) this.socket.destroy();
-    else if (exchange.head.minorVersion === 1 && exchange.head.upgrade === undefined) {
+    if (!exchange || waitedMs < HALF_CLOSE_MS) return;
+    if (exchange.isResponding) {
+      if (exchange.isOpenEnded) this.socket.destroy();
+    } else if (exchange.head.minorVersion === 1 && exchange.head.upgrade === undefined) {
+      const isDue = waitedMs >= (this.#probeCount + 1) * HALF_CLOSE_MS;
+      if (!isDue || this.#probeCount === HALF_CLOSE_PROBES) return;
+      this.#probeCount += 1;
       exchange.probe();
     } else if (waitedMs >= HALF_CLOSE_OLD_MS) this.socket.destroy();
-  }
-
-  #isBounded(): boolean {
-    const exchange = this.#exchange;
-    return !exchange || (exchange.isResponding && !exchange.isOpenEnded);
   }
 
   /** The client has its response, and only the rest of its own body is missing. */
@@ -636,13 +643,17 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     return this.#exchange?.isAwaitingBody === true && isWritten && !this.#isPaused;
   }
 
-  /** The last response is still on its way: the time to linger begins behind it. */
-  #awaitSlowClient(nowMs: number): void {
+  /** What is written already is waited for as it was before; then the client has some time to read it. */
+  #endLingering(nowMs: number): void {
     const { stallTimeoutMs } = this.#parts.limits;
-    const unsent = this.socket.bytesWritten - this.socket.writableLength;
-    if (unsent !== this.#unsent) this.#since = nowMs;
-    else if (stallTimeoutMs > 0 && nowMs - this.#since >= stallTimeoutMs) this.socket.destroy();
-    this.#unsent = unsent;
+    const waitedMs = nowMs - this.#since;
+    if (this.socket.writableLength > 0) {
+      this.#hasUnwritten = true;
+      if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
+    } else if (this.#hasUnwritten) {
+      this.#hasUnwritten = false;
+      this.#since = this.#parts.sweep.nowMs;
+    } else if (waitedMs >= LINGER_MS) this.socket.destroy();
   }
 
   /** A client that takes no byte of what waits for it. */

@@ -73,7 +73,6 @@ export class ServerExchange {
   /** Only the end of the connection ends the body. */
   #endsByClose = false;
   #hasContinued = false;
-  #hasProbed = false;
 
   constructor(connection: ExchangeConnection, head: RequestHead, isBodyComplete: boolean) {
     this.#connection = connection;
@@ -135,10 +134,8 @@ export class ServerExchange {
     this.writeInterim(CONTINUE);
   }
 
-  /** Sends an interim head, once: if the client has gone its kernel resets the connection. */
+  /** Sends an interim head: if the client has gone its kernel resets the connection. */
   probe(): void {
-    if (this.#hasProbed) return;
-    this.#hasProbed = true;
     this.writeInterim(CONTINUE);
   }
 

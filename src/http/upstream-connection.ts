@@ -12,7 +12,7 @@
 import { BodyReader, BROKEN_BODY, type BodySink, type Framing } from './body-reader.ts';
 import type { BufferAccount, BufferBudget } from './buffer-budget.ts';
 import { LF } from './characters.ts';
-import { LINGER_MS, MAX_INTERIM_RESPONSES } from './limits.ts';
+import { MAX_INTERIM_RESPONSES } from './limits.ts';
 import type { ReadBuffers } from './read-buffers.ts';
 import { resetSocket } from './reset-socket.ts';
 import type { ResponseHead, ResponseParser } from './response-head.ts';
@@ -654,12 +654,12 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
         if (nowMs >= this.idleUntil) this.#destroy();
         break;
       case 'tunnel':
-        if (this.#isClosing && waitedMs >= LINGER_MS) this.#destroy();
+        if (this.#isClosing && waitedMs >= REST_MS) this.#destroy();
         break;
       case 'sending':
         if (this.#call) break;
         if (this.#socket.writableLength === 0) this.#free();
-        else if (waitedMs >= REST_OF_REQUEST_MS) this.#destroy();
+        else if (waitedMs >= REST_MS) this.#destroy();
         break;
       case 'body':
       case 'closed':
@@ -676,8 +676,8 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
 /** How long a response is waited for after a write has failed, in ms: if there is one, it is there already. */
 const FAILED_WRITE_MS = 1_000;
 
-/** How long the rest of a request may take to be written once its response is over, in ms. */
-const REST_OF_REQUEST_MS = 30_000;
+/** How long the rest may take to be written once a response is over or a tunnel closed, in ms. */
+const REST_MS = 30_000;
 
 /** One request under way. Its connection lets go of it at its end; from then on it does nothing. */
 export class UpstreamCall {

@@ -345,6 +345,27 @@ describe('a connection', () => {
     assert.equal(server.sweep.size, 0);
   });
 
+  test('is given the grace of a closing listener to write its response', async (t) => {
+    const LENGTH = 20_000_000;
+    for (const closes of ['', 'Connection: close\r\n']) {
+      const begun: Begun[] = [];
+      const server = await startListener(t, keepAll(begun));
+      const client = await server.connect();
+      client.send(`GET / HTTP/1.1\r\nHost: a\r\n${closes}\r\n`);
+      await eventually(() => begun.length === 1);
+      client.socket.pause();
+      const { exchange } = begun[0] ?? {};
+      exchange?.writeHead(`HTTP/1.1 200 OK\r\nContent-Length: ${LENGTH}\r\n`, false, false);
+      exchange?.write(Buffer.alloc(LENGTH, 'x'), 0, LENGTH, 'kept');
+      exchange?.end();
+      const closed = server.listener.close(60_000);
+      await cooled();
+      client.socket.resume();
+      assert.ok((await client.untilClosed()).endsWith('x'.repeat(LENGTH)));
+      await closed;
+    }
+  });
+
   test('is broken off when the grace of a closing listener is over', async (t) => {
     const begun: Begun[] = [];
     const server = await startListener(t, keepAll(begun));

@@ -24,8 +24,8 @@ export interface TestListener {
   readonly faults: readonly unknown[];
   /** How many connections were one too many. */
   refusedConnections(): number;
-  /** A client of it that is connected. */
-  connect(): Promise<RawClient>;
+  /** A client of it that is connected. `staysOpen`: it does not end its side when the server does. */
+  connect(staysOpen?: boolean): Promise<RawClient>;
 }
 
 export interface TestListenerOptions {
@@ -71,9 +71,9 @@ export async function startListener(
   t.after(() => listener.close(0));
   const { port } = listener.server.address() as AddressInfo;
 
-  async function connect(): Promise<RawClient> {
+  async function connect(staysOpen = false): Promise<RawClient> {
     const count = sockets.length;
-    const client = await openRawClient(port);
+    const client = await openRawClient(port, '127.0.0.1', staysOpen);
     t.after(() => client.socket.destroy());
     await eventually(() => sockets.length > count);
     return client;

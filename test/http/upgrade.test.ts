@@ -189,6 +189,43 @@ for (const [how, close] of [
   });
 }
 
+test('what the client has sent before it closed arrives whole, however slowly it is read', async (t) => {
+  const LENGTH = 20_000_000;
+  const clock = createTestClock();
+  const server = await startRawServer(t, responding(SWITCH));
+  const upstream = openUpstream(t, server.port, { clock });
+  const tunnel = tunnelOf(await exchange(upstream, ASK));
+  tunnel.join(new RecordingEnd());
+  const socket = last(server).pause();
+  const before = socket.bytesRead;
+  tunnel.write(Buffer.alloc(LENGTH), 0, LENGTH, 'kept');
+  tunnel.closeTunnel(false);
+  await clock.advance(29_000);
+  socket
+    .removeAllListeners('data')
+    .on('data', () => undefined)
+    .resume();
+  await eventually(() => socket.readableEnded || socket.destroyed);
+  assert.equal(socket.bytesRead - before, LENGTH);
+  socket.end();
+  await eventually(() => upstream.pool.connectionCount === 0);
+});
+
+test('what nobody reads after the client has closed is given up after half a minute', async (t) => {
+  const clock = createTestClock();
+  const server = await startRawServer(t, responding(SWITCH));
+  const upstream = openUpstream(t, server.port, { clock });
+  const tunnel = tunnelOf(await exchange(upstream, ASK));
+  tunnel.join(new RecordingEnd());
+  last(server).pause();
+  tunnel.write(Buffer.alloc(20_000_000), 0, 20_000_000, 'kept');
+  tunnel.closeTunnel(false);
+  await clock.advance(29_999);
+  assert.equal(upstream.pool.connectionCount, 1);
+  await clock.advance(501);
+  await eventually(() => upstream.pool.connectionCount === 0);
+});
+
 test('a refused upgrade is a response like any other, and its connection serves no other', async (t) => {
   const refusal = 'HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno';
   const server = await startRawServer(t, responding(refusal));

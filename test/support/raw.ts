@@ -13,8 +13,13 @@ export interface RawClient {
   untilClosed(): Promise<string>;
 }
 
-export async function openRawClient(port: number, host = '127.0.0.1'): Promise<RawClient> {
-  const socket = connect({ port, host });
+/** `allowHalfOpen`: the client's own side stays open when the server has ended its. */
+export async function openRawClient(
+  port: number,
+  host = '127.0.0.1',
+  allowHalfOpen = false,
+): Promise<RawClient> {
+  const socket = connect({ port, host, allowHalfOpen });
   await once(socket, 'connect');
   let text = '';
   let isClosed = false;
