@@ -140,7 +140,6 @@ function forwardDifferenceOf(
     ...passedOf(head),
     ...(head.host === undefined ? ['Host', 'added'] : []),
     ...(head.isChunked ? ['Transfer-Encoding', 'chunked'] : []),
-    ...(head.expectsContinue ? ['Expect', '100-continue'] : []),
     ...(asksForUpgrade ? ['Connection', 'Upgrade', 'Upgrade', head.upgrade ?? ''] : []),
   ];
   if (!isSame(expected, seen.rawHeaders)) return `other fields than ${JSON.stringify(expected)}`;
