@@ -71,9 +71,9 @@ export function refusalFor(
   return problem(status, repeated ? RETRY_AFTER : undefined);
 }
 
-/** The status by which an app of that protocol says that it does not know a session. */
-export function statusOfUnknownSession(protocol: Protocol): number {
-  return sessionNotFound(protocol).status;
+/** The status by which an app of that protocol says that it does not know a session. HOT PATH. */
+export function statusOfUnknownSession({ refusal: form }: Protocol): number {
+  return form === 'socket.io' ? ENGINE_IO_STATUS : 404;
 }
 
 function sessionNotFound(protocol: Protocol | undefined): Refusal {
