@@ -6,8 +6,9 @@ import { createTally } from './capacity/tally.ts';
 import type { Clock } from './clock.ts';
 import type { Config, StoreConfig } from './config/config.ts';
 import { offDirectory, type Directory, type DirectoryStatus } from './fleet/directory.ts';
-import { createDnsDirectory } from './fleet/dns-directory.ts';
+import { createDnsDirectory, type DnsDirectoryOptions } from './fleet/dns-directory.ts';
 import { lookForBlindness, lookForOthers } from './fleet/lookout.ts';
+import { loadUndici, type LoadUndici } from './fleet/peer-client.ts';
 import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
 import { createStaticDirectory } from './fleet/static-directory.ts';
 import { createCheckProbe, createConnectProbe } from './health/probes.ts';
@@ -161,6 +162,10 @@ const APP_IS_BACK = 'the app answers again, and gets new sessions';
 export function createDirectory(config: Config, parts: AdapterParts): Directory {
   const { fleet, identity } = config;
   const { clock, logger } = parts;
+  // Before the first of them is to be asked in a hurry: it takes some 100 ms.
+  const onOthers = async (): Promise<void> => {
+    await createUndiciLoader(logger)().catch(() => undefined);
+  };
   switch (fleet.kind) {
     case 'off':
       return offDirectory;
@@ -170,19 +175,37 @@ export function createDirectory(config: Config, parts: AdapterParts): Directory 
         entries: fleet.peers,
         lookup: lookupHost,
         clock,
+        onOthers,
       });
     case 'auto':
-      return createAppDirectory(config, parts, fleet.appName, (status) =>
-        reportFleet(logger, identity.machine, status),
-      );
+      return createAppDirectory(config, parts, fleet.appName, {
+        onStatus: (status) => reportFleet(logger, identity.machine, status),
+        onOthers,
+      });
   }
 }
+
+/** Says once why undici can't be loaded, and rejects. */
+export function createUndiciLoader(logger: Pick<Logger, 'error'>): LoadUndici {
+  let isReported = false;
+  return async () => {
+    try {
+      return await loadUndici();
+    } catch (error) {
+      if (!isReported) logger.error({ err: error }, NO_UNDICI);
+      isReported = true;
+      throw error;
+    }
+  };
+}
+
+const NO_UNDICI = 'undici can not be loaded: the other Machines are not asked whose a session is';
 
 function createAppDirectory(
   config: Config,
   { clock }: AdapterParts,
   appName: string,
-  onStatus?: (status: DirectoryStatus) => void,
+  hooks: Pick<DnsDirectoryOptions, 'onStatus' | 'onOthers'> = {},
 ): Directory {
   const { identity, fleetResolver, peerDialPort } = config;
   return createDnsDirectory({
@@ -192,7 +215,7 @@ function createAppDirectory(
     resolver: createDnsResolver(fleetResolver === undefined ? {} : { server: fleetResolver }),
     peerPort: peerDialPort,
     clock,
-    ...(onStatus && { onStatus }),
+    ...hooks,
   });
 }
 

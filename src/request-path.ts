@@ -1,6 +1,6 @@
 /** Assembles the request path: everything between the listeners and the store. */
 import { randomUUID } from 'node:crypto';
-import type { AdapterParts } from './adapters.ts';
+import { createUndiciLoader, type AdapterParts } from './adapters.ts';
 import { createAffinityCookie, type AffinityCookie } from './affinity/affinity-cookie.ts';
 import type { NotTaking } from './affinity/decide.ts';
 import { createExtractor } from './affinity/extract.ts';
@@ -295,6 +295,7 @@ function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Si
     },
     onQuestion: metrics.peerQuestion,
     onAnnouncementsLost: metrics.announcementsDropped,
+    loadUndici: createUndiciLoader(logger),
   });
 }
 

@@ -31,6 +31,8 @@ export interface DnsDirectoryOptions {
   readonly intervalMs?: number;
   /** Told when the status turns to another kind. */
   readonly onStatus?: (status: DirectoryStatus) => void;
+  /** Called once, by the first reading that lists other Machines, which waits for it. Never rejects. */
+  readonly onOthers?: () => Promise<void>;
 }
 
 const INTERVAL_MS = 5_000;
@@ -83,6 +85,7 @@ class DnsDirectory implements Directory {
   #succeededFromMs = -Infinity;
   readonly #stopping = new AbortController();
   #isStopped = false;
+  #hadOthers = false;
 
   constructor(options: DnsDirectoryOptions) {
     const { appName, resolver, clock } = options;
@@ -203,9 +206,16 @@ class DnsDirectory implements Directory {
       this.#stops.record({ startedAtMs, endedAtMs, running, deployed });
       this.#succeededFromMs = startedAtMs;
       this.#turnTo({ kind: 'ok', readAt: this.#options.clock.now() });
+      await this.#greetOthers();
     } catch (error) {
       if (!this.#isStopped) this.#turnTo(this.#failed(error));
     }
+  }
+
+  async #greetOthers(): Promise<void> {
+    if (this.#hadOthers || this.others().length === 0) return;
+    this.#hadOthers = true;
+    await this.#options.onOthers?.();
   }
 
   async #readFleet(): Promise<FleetReading> {

@@ -1,12 +1,14 @@
 /** Posts JSON to one Machine's peer listener. */
-import { errors, Pool } from 'undici';
+import type { Pool } from 'undici';
 import type { Clock } from '../clock.ts';
 import { retry } from '../resilience.ts';
-import { createDialer, type DialerOptions } from './dial.ts';
+import { createDialer, DialError, type Dialer, type DialerOptions } from './dial.ts';
 import type { Peer } from './directory.ts';
 import { MAX_MESSAGE_BYTES } from './messages.ts';
 
 export interface PeerClient {
+  /** Loads what posting needs, so that the first one takes no longer than others. Rejects if that fails. */
+  open(): Promise<void>;
   /** The body of a 200; rejects for everything else, an abort included. */
   post(path: string, body: string, signal: AbortSignal): Promise<string>;
   /** Ends what is under way, which rejects; no socket is left when it resolves. */
@@ -19,7 +21,14 @@ export interface PeerClientOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly onDialled: DialerOptions['onDialled'];
+  readonly loadUndici?: LoadUndici | undefined;
 }
+
+/** Called again after it has rejected. */
+export type LoadUndici = () => Promise<Pick<typeof import('undici'), 'Pool'>>;
+
+/** By the first client: undici takes 12 MB of memory, which a Machine on its own does without. */
+export const loadUndici: LoadUndici = () => import('undici');
 
 /** One for questions, one for announcements. */
 const CONNECTIONS = 2;
@@ -33,26 +42,24 @@ const KEEP_ALIVE_MS = 60_000;
 const CONNECTION_LOST = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
 export function createPeerClient(options: PeerClientOptions): PeerClient {
-  const { peer, addressOf, clock, random, onDialled } = options;
+  const { addressOf, clock, random, onDialled } = options;
   const timeoutMs = CONNECT_TIMEOUT_MS;
   const dialer = createDialer({ addressOf, timeoutMs, clock, onDialled });
-  const pool = new Pool(originOf(peer), {
-    connections: CONNECTIONS,
-    pipelining: 1,
-    connect: dialer.connect,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    maxResponseSize: MAX_MESSAGE_BYTES,
-  });
+  const pool = createLazyPool(options, dialer);
 
   async function postOnce(path: string, body: string, signal: AbortSignal): Promise<string> {
     const headers = { 'content-type': 'application/json' };
-    const answer = await pool.request({ method: 'POST', path, headers, body, signal });
+    const request = { method: 'POST', path, headers, body, signal } as const;
+    const answer = await (await pool.open()).request(request);
     if (answer.statusCode === 200) return answer.body.text();
     await answer.body.dump();
-    throw new errors.ResponseError('the peer refused', answer.statusCode, {});
+    throw new Error(`the peer has answered ${answer.statusCode}`);
   }
 
   return {
+    open: async () => {
+      await pool.open();
+    },
     post: (path, body, signal) =>
       retry(() => postOnce(path, body, signal), {
         retryCount: CONNECTIONS,
@@ -64,7 +71,49 @@ export function createPeerClient(options: PeerClientOptions): PeerClient {
       }),
     close: async () => {
       dialer.close();
-      await pool.destroy();
+      await pool.close();
+    },
+  };
+}
+
+interface LazyPool {
+  open(): Promise<Pool>;
+  close(): Promise<void>;
+}
+
+function createLazyPool(options: PeerClientOptions, dialer: Dialer): LazyPool {
+  const { peer, loadUndici: load = loadUndici } = options;
+  let opening: Promise<Pool> | undefined;
+  let isClosed = false;
+
+  async function openOnce(): Promise<Pool> {
+    const undici = await load();
+    if (isClosed) throw new DialError('closed');
+    return new undici.Pool(originOf(peer), {
+      connections: CONNECTIONS,
+      pipelining: 1,
+      connect: dialer.connect,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      maxResponseSize: MAX_MESSAGE_BYTES,
+    });
+  }
+
+  async function open(): Promise<Pool> {
+    try {
+      return await (opening ??= openOnce());
+    } catch (error) {
+      opening = undefined;
+      throw error;
+    }
+  }
+
+  return {
+    open,
+    close: async () => {
+      isClosed = true;
+      // One that can't be opened has nothing to close.
+      const opened = await opening?.catch(() => undefined);
+      await opened?.destroy();
     },
   };
 }

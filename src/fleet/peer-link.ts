@@ -15,7 +15,7 @@ import {
   type Claim,
   type KeyAnswer,
 } from './messages.ts';
-import { createPeerClient, type PeerClient } from './peer-client.ts';
+import { createPeerClient, type LoadUndici, type PeerClient } from './peer-client.ts';
 import { createRecentKeys, type RecentKeys } from './recent-keys.ts';
 import { dialNotes, type Silences } from './silences.ts';
 
@@ -31,6 +31,7 @@ export interface PeerLinkOptions {
   readonly onOutranked: (key: SessionKey, claim: Claim) => void;
   /** So many announcements will not reach the peer. */
   readonly onAnnouncementsLost: (count: number) => void;
+  readonly loadUndici?: LoadUndici | undefined;
 }
 
 /** A question stands for at most so long, in ms, and so does a batch of them. */
@@ -173,6 +174,11 @@ export class PeerLink {
   ): Promise<ReadonlyMap<SessionKey, KeyAnswer> | undefined> {
     const attempt = this.#isClosed ? undefined : this.#breaker.begin();
     if (!attempt) return undefined;
+    // Before the deadline: how long we take ourselves says nothing of the peer.
+    if (!(await this.#openClient())) {
+      attempt.failed();
+      return undefined;
+    }
     const deadline = new AbortController();
     const cancelDeadline = this.#options.clock.after(timeoutMs, () => deadline.abort());
     try {
@@ -189,6 +195,18 @@ export class PeerLink {
       return undefined;
     } finally {
       cancelDeadline();
+    }
+  }
+
+  /** Whether the peer can be asked. One that can't, for a reason of our own, is as good as silent. */
+  async #openClient(): Promise<boolean> {
+    try {
+      await this.#client.open();
+      return true;
+    } catch {
+      // Whoever hands `loadUndici` in reports it.
+      if (!this.#isClosed) this.#options.silences.noteSilence(this.machine);
+      return false;
     }
   }
 }

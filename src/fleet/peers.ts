@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts';
 import type { Claimant } from './conflict.ts';
 import type { Directory, Peer } from './directory.ts';
 import { claimOf, type Claim } from './messages.ts';
+import type { LoadUndici } from './peer-client.ts';
 import { PeerLink, QUESTION_TIMEOUT_MS } from './peer-link.ts';
 import { Question, type OnPeerAnswer, type PeersAnswer, type QuestionOptions } from './question.ts';
 import type { Silences } from './silences.ts';
@@ -42,6 +43,8 @@ export interface PeersOptions {
   readonly onQuestion?: (outcome: 'owner' | 'none' | 'inconclusive' | 'shed') => void;
   /** Announcements that did not reach a peer: no room, or no answer. */
   readonly onAnnouncementsLost?: (count: number) => void;
+  /** Called when the first peer is asked or told; while it rejects, the peers count as silent. */
+  readonly loadUndici?: LoadUndici;
 }
 
 export type OutrankedBy = Pick<Claimant, 'machine' | 'generation' | 'ttlMs'>;
@@ -167,7 +170,7 @@ class FleetPeers implements Peers {
 
   #linkTo(peer: Peer): PeerLink {
     const { self, directory, clock, random, silences } = this.#options;
-    const { onOutranked, onAnnouncementsLost } = this.#options;
+    const { onOutranked, onAnnouncementsLost, loadUndici } = this.#options;
     const { machine } = peer;
     return new PeerLink({
       self,
@@ -176,6 +179,7 @@ class FleetPeers implements Peers {
       clock,
       random,
       silences,
+      loadUndici,
       onOutranked: (key, { generation, ttlMs }) => onOutranked(key, { machine, generation, ttlMs }),
       onAnnouncementsLost: (count) => onAnnouncementsLost?.(count),
     });

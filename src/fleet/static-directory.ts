@@ -18,6 +18,8 @@ export interface StaticDirectoryOptions {
   readonly clock: Clock;
   /** Names are looked up again after so many ms. */
   readonly intervalMs?: number;
+  /** Called once, by the first reading, if other Machines are listed; it waits. Never rejects. */
+  readonly onOthers?: () => Promise<void>;
 }
 
 const INTERVAL_MS = 30_000;
@@ -41,9 +43,13 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
   let cancelNext: Cancel | undefined;
   let underWay: Promise<void> | undefined;
   let isDue = true;
+  let hadOthers = false;
 
   async function lookUpAll(): Promise<void> {
     roster = rosterOf(entries, await addresses.of(entries.map(({ machine }) => machine)));
+    if (hadOthers || entries.length === 0) return;
+    hadOthers = true;
+    await options.onOthers?.();
   }
 
   function lookUp(): void {

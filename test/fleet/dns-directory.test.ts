@@ -24,7 +24,10 @@ interface Fleet {
 
 async function setUp(
   t: TestContext,
-  { timeoutMs = 200, ...options }: { timeoutMs?: number; processGroup?: string } = {},
+  {
+    timeoutMs = 200,
+    ...options
+  }: { timeoutMs?: number; processGroup?: string; onOthers?: () => Promise<void> } = {},
 ): Promise<Fleet> {
   const dns = await startScriptedDns(t);
   const clock = createTestClock();
@@ -59,6 +62,21 @@ function machinesOf(directory: Directory): string[] {
 }
 
 describe('the DNS directory', () => {
+  it('announces once that there are others: when the first one is listed', async (t) => {
+    let announced = 0;
+    const onOthers = (): Promise<void> => Promise.resolve(void (announced += 1));
+    const { dns, directory, readNext } = await setUp(t, { onOthers });
+    listMachines(dns, ['aa']);
+    await directory.start();
+    assert.equal(announced, 0);
+    listMachines(dns, ['aa', 'bb']);
+    await readNext();
+    assert.equal(announced, 1);
+    listMachines(dns, ['aa', 'cc']);
+    await readNext();
+    assert.equal(announced, 1);
+  });
+
   it('looks again for a newcomer out of turn, but not twice within half a second', async (t) => {
     const { dns, clock, directory } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);

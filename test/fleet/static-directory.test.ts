@@ -56,6 +56,45 @@ describe('the static directory', () => {
     assert.deepEqual(directory.status(), { kind: 'static' });
   });
 
+  it('announces once that there are others, and has then started', async (t) => {
+    const clock = createTestClock();
+    const gate = Promise.withResolvers<undefined>();
+    let announced = 0;
+    const directory = createStaticDirectory({
+      self: SELF,
+      entries: [{ machine: B, host: '10.0.0.2', port: 2 }],
+      lookup: () => Promise.reject(new Error('every host is an address')),
+      clock,
+      onOthers: () => {
+        announced += 1;
+        return gate.promise;
+      },
+    });
+    t.after(() => directory.stop());
+    let hasStarted = false;
+    const started = directory.start().then(() => (hasStarted = true));
+    await clock.advance(0);
+    assert.deepEqual([announced, hasStarted], [1, false]);
+    gate.resolve(undefined);
+    await started;
+    await clock.advance(INTERVAL_MS);
+    assert.equal(announced, 1);
+  });
+
+  it('announces nobody where it lists this Machine alone', async (t) => {
+    let announced = 0;
+    const directory = createStaticDirectory({
+      self: SELF,
+      entries: [{ machine: SELF, host: '10.0.0.1', port: 1 }],
+      lookup: () => Promise.reject(new Error('every host is an address')),
+      clock: createTestClock(),
+      onOthers: () => Promise.resolve(void (announced += 1)),
+    });
+    t.after(() => directory.stop());
+    await directory.start();
+    assert.equal(announced, 0);
+  });
+
   it('knows the addresses of its Machines, and that no other is one', async (t) => {
     const { directory, hosts } = setUp(t);
     hosts.set('c.example', ['fdaa::3', '10.0.0.3']);
