@@ -16,6 +16,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'clock.ts': 0,
   'version.ts': 0,
   'draining.ts': 0,
+  'node-http.ts': 0,
   'affinity/session.ts': 0,
   'affinity/': 1,
   'await-drained.ts': 1,

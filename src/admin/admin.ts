@@ -1,10 +1,11 @@
 /** The admin listener: what Prometheus and the health checks ask. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { JSON_TYPE, respond, TEXT_TYPE } from './answer.ts';
 import type { DrainRoutes } from './drain.ts';
 import type { ExplainRoutes } from './explain.ts';
 import type { SessionRoutes } from './sessions.ts';
 import { listen, type ListenAddress } from '../listen.ts';
+import { createServer } from '../node-http.ts';
 import type { UpstreamStatus } from '../health/upstream-health.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';

@@ -1,7 +1,7 @@
 /** The two ways to ask the app whether it is there: to connect, and to GET a path of it. */
-import { request } from 'node:http';
 import { connect } from 'node:net';
 import type { Clock } from '../clock.ts';
+import { request } from '../node-http.ts';
 
 export type ProbeOutcome =
   { readonly kind: 'passed' } | { readonly kind: 'failed'; readonly reason: string };
