@@ -12,17 +12,24 @@ export function findTypos(names: readonly string[]): string[] {
   const known: ReadonlySet<string> = new Set(SETTING_NAMES);
   return names.flatMap((name) => {
     if (known.has(name) || name.startsWith('FLY_')) return [];
-    const { nearest, errors } = nearestSetting(name);
-    const isOurs = OUR_PREFIXES.some((prefix) => name.startsWith(prefix));
-    const isNear = errors <= MAX_TYPING_ERRORS && name.length >= MIN_COMPARED_CHARACTERS;
-    return isOurs || isNear ? [`${name} is not a setting; did you mean ${nearest}?`] : [];
+    const nearest = nearestSetting(name);
+    return nearest === undefined ? [] : [`${name} is not a setting; did you mean ${nearest}?`];
   });
 }
 
-function nearestSetting(name: string): { nearest: string; errors: number } {
-  return SETTING_NAMES.map((nearest) => ({ nearest, errors: typingErrors(name, nearest) })).reduce(
-    (best, candidate) => (candidate.errors < best.errors ? candidate : best),
-  );
+/** Undefined if none is near enough. */
+function nearestSetting(name: string): string | undefined {
+  const isOurs = OUR_PREFIXES.some((prefix) => name.startsWith(prefix));
+  if (!isOurs && name.length < MIN_COMPARED_CHARACTERS) return undefined;
+  let nearest: string | undefined;
+  let errors = isOurs ? Infinity : MAX_TYPING_ERRORS + 1;
+  for (const candidate of SETTING_NAMES) {
+    // Each character more or less is one. Most of an environment is not compared at all.
+    if (Math.abs(candidate.length - name.length) >= errors) continue;
+    const candidateErrors = typingErrors(name, candidate);
+    if (candidateErrors < errors) [nearest, errors] = [candidate, candidateErrors];
+  }
+  return nearest;
 }
 
 /** Characters to put in, leave out or change (Levenshtein). */
