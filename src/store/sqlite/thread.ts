@@ -56,6 +56,9 @@ const RESTART_PAUSE_MS = 1_000;
 /** So a request that is the death of them is given up after some two seconds. */
 const MAX_THREADS_PER_REQUEST = 3;
 
+/** Of its young generation: it lives on small messages, and V8 would let it grow to 32 MB and more. */
+const RESOURCE_LIMITS = { maxYoungGenerationSizeMb: 1 };
+
 /** Plain node runs the sources too, so a loader of the main thread's is never needed there. */
 const WRITER_URL = new URL(
   import.meta.url.endsWith('.ts') ? './writer.ts' : './writer.js',
@@ -138,7 +141,12 @@ type Message = WriterStart | WriterReply;
 
 function beginLife(settings: WriterSettings): Life {
   // Neither environment nor flags: the thread reads no settings, and a loader would delay its start.
-  const worker = new Worker(WRITER_URL, { workerData: settings, env: {}, execArgv: [] });
+  const worker = new Worker(WRITER_URL, {
+    workerData: settings,
+    env: {},
+    execArgv: [],
+    resourceLimits: RESOURCE_LIMITS,
+  });
   const waiting: ((message: Message | 'died') => void)[] = [];
   let cause: unknown;
   let hasEnded = false;
