@@ -14,6 +14,7 @@ const SRC = path.join(import.meta.dirname, '../src');
  */
 const RANKS: Readonly<Record<string, number>> = {
   'clock.ts': 0,
+  'collect-garbage.ts': 0,
   'version.ts': 0,
   'draining.ts': 0,
   'node-http.ts': 0,

@@ -1,6 +1,7 @@
 /** What `serve` and `run` have in common: configuration, log, signals, and an orderly end. */
 import type { SidecarParts } from '../app.ts';
 import type { Clock } from '../clock.ts';
+import { collectGarbage } from '../collect-garbage.ts';
 import { parseConfig, type Config, type Environment } from '../config/config.ts';
 import {
   closeLogger,
@@ -108,6 +109,7 @@ function createStart(
     };
     const sidecar = await unlessCalledOff(startSidecar(config, { ...parts, untilAppAnswers }));
     if (sidecar) logStart(parts.logger, config, sidecar);
+    collectGarbage();
     return sidecar;
   };
 }

@@ -6,6 +6,7 @@
 import { accessSync, constants } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
+import { collectGarbage } from '../../collect-garbage.ts';
 import { isBusy, isIoError, StaleFileError, toStoreError } from './errors.ts';
 import { fileMoved, haveMoved, logOf } from './file.ts';
 import { openForWriting } from './connection.ts';
@@ -27,6 +28,7 @@ if (parentPort !== null) serve(parentPort, workerData as WriterSettings);
 function serve(port: MessagePort, settings: WriterSettings): void {
   // After a failure nobody listens to the port, and the thread ends.
   port.postMessage(start(port, settings));
+  collectGarbage();
 }
 
 function start(port: MessagePort, settings: WriterSettings): WriterStart {
