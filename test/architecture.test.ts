@@ -75,6 +75,20 @@ const ADAPTERS: readonly string[] = [
 ];
 const COMPOSITION = /^(app|adapters|store-adapters|request-path)\.ts$|^cli\//;
 
+/** What `serve` loads by its static imports: what stands behind an `import()` it may never need. */
+const SERVE: readonly string[] = ['main.ts', 'cli/command.ts', 'cli/serve.ts', 'app.ts'];
+const WRITER_THREAD: readonly string[] = ['store/sqlite/writer.ts'];
+const NOT_FOR_SERVE =
+  /^(simulator|doctor|cli\/doctor|cli\/sessions|store\/redis|store\/postgres)\//;
+/** An import of it loads 13 MB, see `node-http.ts`. */
+const HEAVY_BUILT_INS: readonly string[] = ['node:http', 'node:https', 'node:http2'];
+/** The new wire replaces them (issue 9); what they load does not count until then. */
+const TO_BE_REPLACED: readonly string[] = [
+  'proxy/http.ts',
+  'proxy/undici-upstream.ts',
+  'proxy/websocket.ts',
+];
+
 /** Who may read time, chance and environment; all others are handed them. */
 const WORLDLY = /^(clock|config\/config|main)\.ts$|^cli\//;
 const WORLDLY_NAMES: ReadonlySet<string> = new Set([
@@ -88,6 +102,8 @@ interface SourceFile {
   readonly name: string;
   /** Files of the project that it names, from `src`. */
   readonly imports: readonly string[];
+  /** What is loaded with it: its static imports but those of types; files from `src`, packages by name. */
+  readonly loads: readonly string[];
   /** What of the world it reads by itself. */
   readonly reads: readonly string[];
 }
@@ -100,18 +116,47 @@ const FILES: readonly SourceFile[] = readdirSync(SRC, { recursive: true, encodin
 
 function readSource(name: string, text: string): SourceFile {
   const imports = new Set<string>();
+  const loads = new Set<string>();
   const reads = new Set<string>();
   const visit = (node: ts.Node): void => {
     const specifier = specifierOf(node);
-    if (specifier?.startsWith('.'))
-      imports.add(path.posix.join(path.posix.dirname(name), specifier));
+    if (specifier?.startsWith('.')) imports.add(fileOf(name, specifier));
+    if (specifier !== undefined && isLoadedAlong(node)) loads.add(fileOf(name, specifier));
     const read = readOf(node);
     if (read !== undefined) reads.add(read);
     ts.forEachChild(node, visit);
   };
   visit(ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true));
   const known = (file: string): boolean => file.endsWith('.ts') && !file.startsWith('..');
-  return { name, imports: [...imports].filter(known), reads: [...reads] };
+  return { name, imports: [...imports].filter(known), loads: [...loads], reads: [...reads] };
+}
+
+/** From `src`; packages as they are. */
+function fileOf(importer: string, specifier: string): string {
+  if (!specifier.startsWith('.')) return specifier;
+  return path.posix.join(path.posix.dirname(importer), specifier);
+}
+
+/** With `verbatimModuleSyntax`, `import { type A }` loads what it names, and `import type` does not. */
+function isLoadedAlong(node: ts.Node): boolean {
+  if (ts.isExportDeclaration(node)) return !node.isTypeOnly;
+  return (
+    ts.isImportDeclaration(node) && node.importClause?.phaseModifier !== ts.SyntaxKind.TypeKeyword
+  );
+}
+
+/** All that is loaded with these files, themselves included. */
+function loadedWith(roots: readonly string[], files: readonly SourceFile[]): ReadonlySet<string> {
+  const loadsOf = new Map(files.map(({ name, loads }) => [name, loads]));
+  const loaded = new Set(roots);
+  for (const name of loaded) {
+    for (const each of loadsOf.get(name) ?? []) loaded.add(each);
+  }
+  return loaded;
+}
+
+function isOfProject(name: string): boolean {
+  return name.endsWith('.ts');
 }
 
 /** The module that an import, a re-export, a dynamic import or a worker's URL names. */
@@ -229,6 +274,49 @@ test('time, chance and environment are handed in', () => {
   );
 });
 
+const COUNTED = FILES.map((file) =>
+  TO_BE_REPLACED.includes(file.name) ? { ...file, loads: file.loads.filter(isOfProject) } : file,
+);
+
+for (const [what, roots] of [
+  ['serve', SERVE],
+  ['the writer thread', WRITER_THREAD],
+] as const) {
+  test(`of packages, ${what} loads better-sqlite3 alone; the others wait until they are needed`, () => {
+    const loaded = [...loadedWith(roots, COUNTED)];
+    const packages = loaded.filter((name) => !isOfProject(name) && !name.startsWith('node:'));
+    assert.deepEqual(packages, ['better-sqlite3']);
+  });
+
+  test(`${what} imports no built-in module that brings megabytes along`, () => {
+    const wrong = [...loadedWith(roots, COUNTED)].filter((name) => HEAVY_BUILT_INS.includes(name));
+    assert.deepEqual(wrong, []);
+  });
+}
+
+test('serve loads nothing of other commands, and no store that is not configured', () => {
+  const loaded = [...loadedWith(SERVE, FILES)];
+  assert.deepEqual(
+    loaded.filter((name) => NOT_FOR_SERVE.test(name)),
+    [],
+  );
+});
+
+test('the writer thread loads nothing but its store', () => {
+  const loaded = [...loadedWith(WRITER_THREAD, FILES)].filter(isOfProject);
+  const wrong = loaded.filter((name) => !/^(store|affinity|collect-garbage|clock)\b/.test(name));
+  assert.deepEqual(wrong, []);
+});
+
+test('what is named here is there', () => {
+  const names = new Set(FILES.map(({ name }) => name));
+  const named = [...SERVE, ...WRITER_THREAD, ...TO_BE_REPLACED, ...ADAPTERS];
+  assert.deepEqual(
+    named.filter((name) => !names.has(name)),
+    [],
+  );
+});
+
 test('these rules see what they are to see', () => {
   const text = `
     import type { A } from './a.ts';
@@ -243,12 +331,25 @@ test('these rules see what they are to see', () => {
     promisify(setInterval);
     socket.setTimeout(5);
     a({ setTimeout: 'Date.now()' });
+    import { type B } from './b.ts';
+    import 'redis';
+    export type { C } from './c.ts';
+    export * from '../fly.ts';
   `;
-  const { imports, reads } = readSource('store/x.ts', text);
-  assert.deepEqual(imports, ['store/a.ts', 'clock.ts', 'store/c.ts', 'store/d.ts']);
+  const { imports, loads, reads } = readSource('store/x.ts', text);
+  assert.deepEqual(imports, [
+    ...['store/a.ts', 'clock.ts', 'store/c.ts', 'store/d.ts', 'store/b.ts', 'fly.ts'],
+  ]);
+  assert.deepEqual(loads, ['node:timers/promises', 'clock.ts', 'store/b.ts', 'redis', 'fly.ts']);
   assert.deepEqual(reads, [
     ...['setTimeout', 'process.env', 'Math.random', 'new Date()', 'setInterval'],
   ]);
-  const circle = ['a', 'b', 'c'].map((name, i) => ({ name, imports: ['bca'[i] ?? ''], reads: [] }));
+  const circle = ['a', 'b', 'c'].map((name, i) => ({
+    name,
+    imports: ['bca'[i] ?? ''],
+    loads: ['bcd'[i] ?? ''],
+    reads: [],
+  }));
   assert.deepEqual(findCircle(circle), ['a', 'b', 'c', 'a']);
+  assert.deepEqual([...loadedWith(['b'], circle)], ['b', 'c', 'd']);
 });
