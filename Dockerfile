@@ -20,6 +20,7 @@ FROM base AS compiled
 # No install scripts: none is needed here, and the dev dependency `node` would load a second Node.js.
 RUN npm ci --ignore-scripts
 COPY tsconfig.json ./
+COPY .config ./.config
 COPY src ./src
 RUN npm run build
 

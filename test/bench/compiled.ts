@@ -1,4 +1,4 @@
-/** The sidecar as it is shipped: compiled, in a directory of its own, from the sources as they are now. */
+/** The sidecar as it is shipped: bundled, in a directory of its own, from the sources as they are now. */
 import { execFile } from 'node:child_process';
 import { cp, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,7 +10,7 @@ import type { Scope } from './scope.ts';
 /** A directory that goes with the bench. */
 export interface Workspace {
   readonly directory: string;
-  /** `main.js` of the compiled sidecar. */
+  /** `main.js` of the bundled sidecar. */
   readonly sidecarScript: string;
 }
 
@@ -23,10 +23,9 @@ export async function createWorkspace({ after }: Pick<Scope, 'after'>): Promise<
   await mkdir(packageDirectory);
   await cp(join(ROOT, 'package.json'), join(packageDirectory, 'package.json'));
   await symlink(join(ROOT, 'node_modules'), join(packageDirectory, 'node_modules'));
-  const compiler = join(ROOT, 'node_modules/typescript/bin/tsc');
   const outDir = join(packageDirectory, 'dist');
   // Whether the types are right is another command's business.
-  const args = [compiler, '-p', ROOT, '--noCheck', '--outDir', outDir];
+  const args = [join(ROOT, '.config/bundle.js'), outDir];
   const compiling = promisify(execFile)(process.execPath, args);
   after(async () => {
     compiling.child.kill();
