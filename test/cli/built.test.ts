@@ -48,20 +48,16 @@ describe('the built program', () => {
     assert.deepEqual(await once(child, 'exit'), [0, null]);
   });
 
-  test(
-    "serves without Node's own undici",
-    { todo: 'src/proxy still imports node:http instead of node-http.ts (issue 9)' },
-    async (t) => {
-      const preload = `process.on('exit', () => console.log(JSON.stringify({
+  test("serves without Node's own undici", async (t) => {
+    const preload = `process.on('exit', () => console.log(JSON.stringify({
         msg: 'loaded', undici: process.moduleLoadList.some((name) => name.includes('${LOADS_UNDICI}')),
       })));`;
-      const child = startBuilt(t, ['serve'], preload);
-      const lines = linesOf(child);
-      await lineThatSays(lines, 'serving');
-      child.kill('SIGTERM');
-      assert.deepEqual(await lineThatSays(lines, 'loaded'), { msg: 'loaded', undici: false });
-    },
-  );
+    const child = startBuilt(t, ['serve'], preload);
+    const lines = linesOf(child);
+    await lineThatSays(lines, 'serving');
+    child.kill('SIGTERM');
+    assert.deepEqual(await lineThatSays(lines, 'loaded'), { msg: 'loaded', undici: false });
+  });
 
   test('simulates: the demo app and the guardian are found', async (t) => {
     const child = startBuilt(t, ['simulate', '--machines', '1', '--port', '0']);
