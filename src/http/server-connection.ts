@@ -556,8 +556,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     this.#closeEndedTunnel();
   }
 
+  /** The tunnel's owner is told when this side is closed too. */
   closeTunnel(resets: boolean): void {
-    this.#tunnel = undefined;
     this.#exchange = undefined;
     if (resets) this.destroy(true);
     else {

@@ -836,6 +836,20 @@ describe('a switch of protocols', () => {
       await eventually(() => owner().told.includes('finished'));
     });
   }
+
+  for (const how of ['resetAndDestroy', 'destroy', 'end'] as const) {
+    test(`ends for the client when the app leaves by ${how}, and is over then`, async (t) => {
+      const { app, client, owner, server, upstream } = await startWorld(t, responding(SWITCH));
+      client.send(ASK);
+      await client.until((text) => text === SWITCH);
+      app.sockets[0]?.[how]();
+      await client.untilClosed();
+      await eventually(() => owner().told.includes('finished'));
+      assert.deepEqual(owner().told, ['tunnel 101', 'finished']);
+      await eventually(() => upstream.pool.connectionCount === 0);
+      assert.deepEqual([server.listener.busyCount(), server.sweep.size], [0, 0]);
+    });
+  }
 });
 
 describe('a relay', () => {
