@@ -105,6 +105,8 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   #account: BufferAccount | undefined;
   #state: State = 'connecting';
   #call: UpstreamCall | undefined;
+  /** The call that it has let go of in the step that is under way: its sink is told of an exception too. */
+  #released: UpstreamCall | undefined;
   /** The beginning of a head that has not come whole. */
   #partial: Buffer | undefined;
   #partialLength = 0;
@@ -187,11 +189,12 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     } catch (error) {
       this.#fault(error);
     }
+    this.#released = undefined;
   }
 
   #fault(error: unknown): void {
     this.#parts.onFault(error);
-    const call = this.#detach();
+    const call = this.#detach() ?? this.#released;
     this.#destroy();
     call?.sink.onFault();
   }
@@ -232,11 +235,16 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   /** Nobody wants the response any more: nothing is called after this. */
   abort(): void {
     this.#detach();
+    this.#released = undefined;
     this.#destroy();
   }
 
   /** The pool is closing. */
   close(): void {
+    this.#guarded(closeNow);
+  }
+
+  closeNow(): void {
     this.#fail('closed', 'the sidecar is stopping');
   }
 
@@ -252,6 +260,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     } catch (error) {
       this.#fault(error);
     }
+    this.#released = undefined;
     return !this.#isPaused;
   }
 
@@ -529,8 +538,12 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     if (!mayStillRead || this.#hasFailedWrite) return mayStillRead;
     this.#hasFailedWrite = true;
     this.#since = this.#parts.sweep.nowMs;
-    this.#call?.sink.onBodyUnwanted();
+    this.#guarded(refuseBody);
     return true;
+  }
+
+  refuseBody(): void {
+    this.#call?.sink.onBodyUnwanted();
   }
 
   connected(): void {
@@ -539,6 +552,11 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#state = 'head';
     this.#since = this.#parts.sweep.nowMs;
     this.sendLate();
+  }
+
+  /** A turn later than it was assigned. */
+  sendSafely(): void {
+    this.#guarded(sendLate);
   }
 
   /** Sends what could not be sent within the call that began it. */
@@ -561,6 +579,8 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#state = 'closed';
     this.#account?.set(0);
     this.#parts.sweep.remove(this);
+    this.#returnBuffer(true);
+    this.#pool.onClosed(this);
     if (state === 'connecting') {
       this.#parts.onDialled('failed');
       this.#fail('connect-failed', 'no connection to the upstream', this.#error);
@@ -572,8 +592,6 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     } else if (this.#call) {
       this.#fail('connection-lost', 'the connection to the upstream broke', this.#error);
     }
-    this.#returnBuffer(true);
-    this.#pool.onClosed(this);
   }
 
   #fail(code: UpstreamErrorCode, message: string, cause?: Error): void {
@@ -594,7 +612,10 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   #detach(): UpstreamCall | undefined {
     const call = this.#call;
     this.#call = undefined;
-    if (call) call.connection = undefined;
+    if (call) {
+      call.connection = undefined;
+      this.#released = call;
+    }
     return call;
   }
 
@@ -714,6 +735,18 @@ export class UpstreamCall {
 
 function onConnect(connection: UpstreamConnection): void {
   connection.connected();
+}
+
+function refuseBody(connection: UpstreamConnection): void {
+  connection.refuseBody();
+}
+
+function closeNow(connection: UpstreamConnection): void {
+  connection.closeNow();
+}
+
+function sendLate(connection: UpstreamConnection): void {
+  connection.sendLate();
 }
 
 function onDrain(connection: UpstreamConnection): void {

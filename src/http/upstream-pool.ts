@@ -86,14 +86,27 @@ export class UpstreamPool implements ConnectionPool {
   send(request: OutgoingRequest, sink: ResponseSink, isFresh = false): UpstreamCall {
     const call = new UpstreamCall(request, sink);
     if (this.#closing) {
-      failLater(call, new UpstreamError('closed', 'the sidecar is stopping', { wasNotSent: true }));
+      const error = new UpstreamError('closed', 'the sidecar is stopping', { wasNotSent: true });
+      this.#failLater(call, error);
       return call;
     }
     const idle = isFresh || request.upgrade !== undefined ? undefined : this.#takeIdle();
     if (idle) this.#sendOn(idle, call);
-    else if (this.#connections.size >= this.#options.maxConnections) failLater(call, TOO_MANY);
+    else if (this.#connections.size >= this.#options.maxConnections)
+      this.#failLater(call, TOO_MANY);
     else this.#connections.add(new UpstreamConnection(call, this.#parts, this));
     return call;
+  }
+
+  #failLater({ sink }: UpstreamCall, error: UpstreamError): void {
+    queueMicrotask(() => {
+      try {
+        sink.onError(error);
+      } catch (unexpected) {
+        this.#options.onFault(unexpected);
+        sink.onFault();
+      }
+    });
   }
 
   #sendOn(connection: UpstreamConnection, call: UpstreamCall): void {
@@ -107,7 +120,7 @@ export class UpstreamPool implements ConnectionPool {
 
   /** A turn later: if the connection was closed meanwhile, nothing was sent, and another one carries the call. */
   sendDoubted(connection: UpstreamConnection, call: UpstreamCall): void {
-    if (call.connection === connection) connection.sendLate();
+    if (call.connection === connection) connection.sendSafely();
   }
 
   #takeIdle(): UpstreamConnection | undefined {
@@ -172,10 +185,6 @@ const TOO_MANY = new UpstreamError(
   'there are as many connections to the upstream as there may be',
   { wasNotSent: true },
 );
-
-function failLater(call: UpstreamCall, error: UpstreamError): void {
-  queueMicrotask(() => call.sink.onError(error));
-}
 
 function sendDoubted(pool: UpstreamPool, connection: UpstreamConnection, call: UpstreamCall): void {
   pool.sendDoubted(connection, call);

@@ -880,22 +880,27 @@ describe('a relay', () => {
     assert.deepEqual(owner().told, ['gone']);
   });
 
-  test('whose owner throws ends both connections, and no other', async (t) => {
-    const faults: unknown[] = [];
-    const unexpected = new Error('unexpected');
-    const { app, client, owner, server } = await startWorld(t, responding(OK), {
-      prepare: (owner) => {
-        owner.passageOf = () => {
-          throw unexpected;
-        };
-      },
-      onFault: (error) => faults.push(error),
+  for (const [name, response] of [
+    ['head', OK],
+    ['switch', 'HTTP/1.1 101 OK\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n'],
+  ] as const) {
+    test(`whose owner throws at a ${name} ends both connections, and no other`, async (t) => {
+      const faults: unknown[] = [];
+      const unexpected = new Error('unexpected');
+      const { app, client, owner, server } = await startWorld(t, responding(response), {
+        prepare: (owner) => {
+          owner.passageOf = () => {
+            throw unexpected;
+          };
+        },
+        onFault: (error) => faults.push(error),
+      });
+      const other = await server.connect();
+      client.send('GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
+      assert.equal(await client.untilClosed(), '');
+      await eventually(() => isOver(app.sockets[0]));
+      assert.deepEqual([faults, owner().told], [[unexpected], ['fault']]);
+      assert.equal(other.socket.destroyed, false);
     });
-    const other = await server.connect();
-    client.send(get('/'));
-    assert.equal(await client.untilClosed(), '');
-    await eventually(() => isOver(app.sockets[0]));
-    assert.deepEqual([faults, owner().told], [[unexpected], ['fault']]);
-    assert.equal(other.socket.destroyed, false);
-  });
+  }
 });
