@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { PassThrough } from 'node:stream';
+import type { Socket } from 'node:net';
+import { PassThrough, Readable } from 'node:stream';
 import { test } from 'node:test';
 import { createTestClock } from '../support/clock.ts';
 import {
@@ -12,6 +13,8 @@ import {
   openUpstream,
   Recorder,
   startRawServer,
+  type SentRequest,
+  type TestUpstream,
 } from './support.ts';
 
 const DONE = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
@@ -111,6 +114,97 @@ test('a connection freed just before the upstream was closed is closed with it',
   await upstream.close();
   await cooled();
   await eventually(() => sockets.every((socket) => socket.readableEnded));
+});
+
+const unexpected = new Error('unexpected');
+
+/** Throws at one of its calls. */
+function throwingAt(method: keyof Recorder): Recorder {
+  const throwing = (): never => {
+    throw unexpected;
+  };
+  return Object.assign(new Recorder(), { [method]: throwing });
+}
+
+const UPLOAD = { method: 'POST', headers: ['Content-Length', '9'] };
+
+const THROWING: readonly (readonly [
+  method: keyof Recorder,
+  response: string,
+  request?: Partial<SentRequest>,
+  provoke?: (socket: Socket, upstream: TestUpstream) => unknown,
+])[] = [
+  ['onInterim', `HTTP/1.1 103 X\r\n\r\n${DONE}`],
+  ['onHead', DONE],
+  ['onResponseBody', DONE],
+  ['onResponseEnd', DONE],
+  ['onReadDone', 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n'],
+  ['onUpgrade', 'HTTP/1.1 101 OK\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n', { upgrade: 'x' }],
+  ['onUpstreamWritable', DONE],
+  ['onBodyUnwanted', DONE, { ...UPLOAD, body: new PassThrough() }, (socket) => socket.end()],
+  ['onError', 'HTTP/1.1 200 OK\n'],
+  ['onError', '', {}, (socket) => socket.resetAndDestroy()],
+  ['onError', '', {}, (_, upstream) => upstream.close()],
+];
+
+for (const [method, response, request = {}, provoke] of THROWING) {
+  test(`an exception of ${method} ends the call and its connection, and is reported: ${JSON.stringify(response)}`, async (t) => {
+    const { port, sockets } = await startRawServer(t, responding(response));
+    const faults: unknown[] = [];
+    const upstream = openUpstream(t, port, { onFault: (error) => faults.push(error) });
+    const recorder = throwingAt(method);
+    upstream.send({ ...GET, ...request }, recorder);
+    await eventually(() => sockets.length === 1 && (sockets[0]?.bytesRead ?? 0) > 0);
+    await cooled();
+    if (sockets[0]) await provoke?.(sockets[0], upstream);
+    await eventually(() => recorder.calls.at(-1) === 'fault');
+    assert.deepEqual(faults, [unexpected]);
+    await eventually(() => upstream.pool.connectionCount === 0);
+  });
+}
+
+test('an exception of who is told that nothing could be sent is reported', async (t) => {
+  const { port } = await startRawServer(t, responding(DONE));
+  const faults: unknown[] = [];
+  const onFault = (error: unknown): unknown => faults.push(error);
+  for (const maxConnections of [0, 1]) {
+    const upstream = openUpstream(t, port, { onFault, maxConnections });
+    if (maxConnections > 0) await upstream.close();
+    const recorder = throwingAt('onError');
+    upstream.send(GET, recorder);
+    await recorder.over();
+    assert.deepEqual([recorder.calls, faults.splice(0)], [['fault'], [unexpected]]);
+  }
+});
+
+test('an exception of who is told that a connection in doubt takes more is reported', async (t) => {
+  const clock = createTestClock();
+  const { port } = await startRawServer(t, responding(DONE));
+  const faults: unknown[] = [];
+  const upstream = openUpstream(t, port, { clock, onFault: (error) => faults.push(error) });
+  await exchange(upstream);
+  await clock.advance(250);
+  const recorder = throwingAt('onUpstreamWritable');
+  upstream.send(GET, recorder);
+  await recorder.over();
+  assert.deepEqual([recorder.calls, faults], [['fault'], [unexpected]]);
+});
+
+test('an exception of who is told that a write has failed is reported', async (t) => {
+  const { port, sockets } = await startRawServer(t, (socket) => socket.pause());
+  const faults: unknown[] = [];
+  const upstream = openUpstream(t, port, { onFault: (error) => faults.push(error) });
+  const recorder = throwingAt('onBodyUnwanted');
+  const body = new Readable({ read: () => undefined });
+  upstream.send({ ...GET, method: 'POST', headers: [], body }, recorder);
+  await eventually(() => recorder.call?.wasSent === true && sockets.length === 1);
+  recorder.call?.pause();
+  sockets[0]?.resetAndDestroy();
+  await eventually(() => {
+    body.push(Buffer.alloc(1_000));
+    return recorder.isOver;
+  });
+  assert.deepEqual([recorder.calls, faults], [['fault'], [unexpected]]);
 });
 
 /** What keeps the process busy and could be of a client: the test's own server and pipes are not. */

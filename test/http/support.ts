@@ -343,6 +343,8 @@ export class Recorder implements ResponseSink {
   }
 
   onFault(): void {
+    // What is called behind the end of a response may throw too.
+    this.isOver = false;
     this.#end('fault');
   }
 
