@@ -122,7 +122,8 @@ function checkIdleTimeout({ idleTimeoutSeconds, section }: Service, config: Conf
 /** Open streams of a Machine that is not busy at all. */
 const LOW_HARD_LIMIT = 1_000;
 const LOW_SOFT_LIMIT = 100;
-const GOOD_LIMITS = { soft: 500, hard: 5_000 };
+/** As in `fly.toml`: the hard limit fits a Machine of 512 MB. */
+const GOOD_LIMITS = { soft: 500, hard: 2_000 };
 const DEFAULT_SOFT_LIMIT = 20;
 
 function checkConcurrency({ concurrency, section }: Service): Finding[] {

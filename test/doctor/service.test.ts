@@ -4,7 +4,7 @@ import { checkServices } from '../../src/doctor/service.ts';
 import { advice, configOf, tomlOf, troubles } from './support.ts';
 
 const LIMITS =
-  '[http_service.concurrency]\ntype = "requests"\nsoft_limit = 500\nhard_limit = 5000\n';
+  '[http_service.concurrency]\ntype = "requests"\nsoft_limit = 500\nhard_limit = 2000\n';
 const IDLE = '[http_service.http_options]\nidle_timeout = 3600\n';
 const GOOD = `[http_service]\ninternal_port = 8080\n${LIMITS}${IDLE}`;
 const COOKIES = { SESSION_PROTOCOLS: 'cookie:sid' };
@@ -86,15 +86,15 @@ for (const [name, text, env, expected] of [
     {},
     ['warning: Load is measured in connections.', 'note: soft_limit is 20, as it is not set.'],
   ],
-  ['a low hard limit', GOOD.replace('5000', '500'), {}, ['warning: hard_limit is 500.']],
+  ['a low hard limit', GOOD.replace('2000', '500'), {}, ['warning: hard_limit is 500.']],
   [
     'limits the wrong way round',
-    GOOD.replace('5000', '100'),
+    GOOD.replace('2000', '100'),
     {},
     ['error: hard_limit (100) is below soft_limit (500).'],
   ],
   ['a low soft limit', GOOD.replace('500', '25'), {}, ['note: soft_limit is 25.']],
-  ['no hard limit is none', GOOD.replace('hard_limit = 5000', ''), {}, []],
+  ['no hard limit is none', GOOD.replace('hard_limit = 2000', ''), {}, []],
 ] as const) {
   test(`services: ${name}`, () => {
     assert.deepEqual(troubles(checkServices(tomlOf(text), configOf(env))), expected);
