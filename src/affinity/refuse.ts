@@ -29,6 +29,8 @@ const TITLES: Readonly<Record<RefusalStatus, string>> = {
   508: 'The request passes this sidecar again and again',
 };
 
+const OVERLOADED = 'Too much is under way already';
+
 /**
  * What a client of MCP's own SDKs expects to hear of an unknown session, so that it starts anew (MCP
  * 2025-11-25, "Session Management": 404).
@@ -68,7 +70,7 @@ export function refusalFor(
   if (status === 400) return refusal(status, 'text/plain; charset=utf-8', textOf(why));
   if (status === 404) return sessionNotFound(protocol);
   const repeated = mayRepeat && (status === 502 || status === 503 || status === 504);
-  return problem(status, repeated ? RETRY_AFTER : undefined);
+  return problem(status, repeated ? RETRY_AFTER : undefined, titleOf(status, why));
 }
 
 /** The status by which an app of that protocol says that it does not know a session. HOT PATH. */
@@ -98,8 +100,16 @@ function rpcRefusal(error: RpcError): Refusal {
   return { ...refusal(404, 'application/json', bodyOf(null)), bodyFor: bodyOf };
 }
 
-function problem(status: RefusalStatus, retryAfterSeconds?: string): Refusal {
-  const problemDetails = { type: 'about:blank', title: TITLES[status], status };
+function titleOf(status: RefusalStatus, why: Why): string {
+  return why === 'overloaded' ? OVERLOADED : TITLES[status];
+}
+
+function problem(
+  status: RefusalStatus,
+  retryAfterSeconds?: string,
+  title: string = TITLES[status],
+): Refusal {
+  const problemDetails = { type: 'about:blank', title, status };
   const body = JSON.stringify(problemDetails);
   return refusal(status, 'application/problem+json', body, retryAfterSeconds);
 }

@@ -537,8 +537,12 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     if (!mayStillRead || this.#hasFailedWrite) return mayStillRead;
     this.#hasFailedWrite = true;
     this.#since = this.#parts.sweep.nowMs;
-    this.#call?.sink.onBodyUnwanted();
+    this.#guarded(tellUnwanted);
     return true;
+  }
+
+  tellUnwanted(): void {
+    this.#call?.sink.onBodyUnwanted();
   }
 
   connected(): void {
@@ -547,6 +551,10 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#state = 'head';
     this.#since = this.#parts.sweep.nowMs;
     this.sendLate();
+  }
+
+  sendSafely(): void {
+    this.#guarded(sendLate);
   }
 
   /** Sends what could not be sent within the call that began it. */
@@ -721,6 +729,14 @@ export class UpstreamCall {
   abort(): void {
     this.connection?.abort();
   }
+}
+
+function sendLate(connection: UpstreamConnection): void {
+  connection.sendLate();
+}
+
+function tellUnwanted(connection: UpstreamConnection): void {
+  connection.tellUnwanted();
 }
 
 function onConnect(connection: UpstreamConnection): void {

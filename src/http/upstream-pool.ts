@@ -123,7 +123,7 @@ export class UpstreamPool implements ConnectionPool {
 
   /** A turn later: if the connection was closed meanwhile, nothing was sent, and another one carries the call. */
   sendDoubted(connection: UpstreamConnection, call: UpstreamCall): void {
-    if (call.connection === connection) connection.sendLate();
+    if (call.connection === connection) connection.sendSafely();
   }
 
   #takeIdle(): UpstreamConnection | undefined {

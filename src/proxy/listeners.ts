@@ -110,7 +110,9 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
     } else {
       const { target, rawHeaders: ofClient } = received;
       const head: RoutedHead = { method, target, rawHeaders: ofClient };
-      proxy.handler.handle(new ProxiedRequest(exchange, 'peer', head, proxy));
+      const request = new ProxiedRequest(exchange, 'peer', head, proxy);
+      if (parts.budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
+      else proxy.handler.handle(request);
     }
   }
 

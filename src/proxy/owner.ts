@@ -6,9 +6,9 @@ import {
   type RoutingFacts,
 } from '../affinity/decide.ts';
 import type { FoundId } from '../affinity/extract.ts';
+import { createKeyCache } from '../affinity/key-cache.ts';
 import type { Protocol } from '../affinity/protocol.ts';
 import {
-  sessionKeyOf,
   type Binding,
   type MachineId,
   type SessionId,
@@ -58,11 +58,12 @@ const NONE: Owner = { kind: 'none' };
 
 export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   const { self, store, directory, presenceOf, peers, onOwnerTold } = parts;
+  const keyOf = createKeyCache();
 
   function find(found: FoundId, pass: Pass): Ownership | Promise<Ownership> {
     const wholeId = mayBeWhole(found) ? found.hintedId : undefined;
     if (wholeId !== undefined) return findWholeFirst(found, wholeId, pass);
-    const key = sessionKeyOf(found.id);
+    const key = keyOf(found.id);
     const looked = store.lookup(key);
     if (looked instanceof Promise) return looked.then((l) => afterLookup(found, key, l, pass));
     return afterLookup(found, key, looked, pass);
@@ -79,10 +80,10 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     wholeId: SessionId,
     pass: Pass,
   ): Promise<Ownership> {
-    const key = sessionKeyOf(wholeId);
+    const key = keyOf(wholeId);
     const whole = await store.lookup(key);
     if (typeof whole !== 'string') return ofBinding(found, whole, pass, wholeId);
-    const splitKey = sessionKeyOf(found.id);
+    const splitKey = keyOf(found.id);
     const split = await store.lookup(splitKey);
     const isHintOfGone = found.hint !== undefined && directory.isConfirmedGone(found.hint);
     if (isHintOfGone && !hasHadOwner(split, found.hint)) {
@@ -130,7 +131,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   ): Promise<Ownership> {
     const wholeId = found.hintedId;
     if (wholeId !== undefined) {
-      const whole = await store.lookup(sessionKeyOf(wholeId));
+      const whole = await store.lookup(keyOf(wholeId));
       if (typeof whole !== 'string') return ofBinding(found, whole, pass, wholeId);
     }
     const owner = await withoutStore(found, key, looked, pass);

@@ -112,6 +112,8 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   #sessions: readonly SessionKey[] = NO_SESSIONS;
   #statusCode = 0;
   #generatedId: string | undefined;
+  /** The head of the response waits for a commit. */
+  #isHeld = false;
   #stopWatching: Cancel | undefined;
 
   constructor(
@@ -302,6 +304,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     const isToPeer = this.from === 'peer' && hasRefusal(head.rawHeaders);
     const rawHeaders = isToPeer ? withoutHeader(head.rawHeaders, REFUSED_HEADER) : head.rawHeaders;
     const revealed = this.#parts.answers.fromHead(this.head, routed, { statusCode, rawHeaders });
+    this.#isHeld = revealed instanceof Promise;
     return revealed instanceof Promise
       ? revealed.then((settled) => this.#passageOf(settled))
       : this.#passageOf(revealed);
@@ -352,7 +355,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
 
   onFlowing(statusCode: number, isStream: boolean): void {
     this.#statusCode = statusCode;
-    this.#times.noteWritten();
+    this.#times.noteWritten(this.#isHeld);
     if (isStream) this.#openStream().open('http', this.#sessions);
   }
 

@@ -31,9 +31,9 @@ export class RequestTimes {
     this.#respondedAt = this.#clock.monotonicMs();
   }
 
-  /** The head of the response goes out. */
-  noteWritten(): void {
-    this.#writtenAt = this.#clock.monotonicMs();
+  /** The head of the response goes out; `isHeld`: something was waited for since it has come. */
+  noteWritten(isHeld = true): void {
+    this.#writtenAt = isHeld ? this.#clock.monotonicMs() : this.#respondedAt;
   }
 
   durations(): RequestDurations {
