@@ -160,7 +160,10 @@ function passedOf({ text }: RequestHead): string[] {
   const named = new Set<string>();
   forEachField(fields, (name, value) => {
     if (name !== 'connection') return;
-    for (const option of value.split(',')) named.add(option.trim().toLowerCase());
+    // `trim()` takes more away than blanks.
+    for (const option of value.split(',')) {
+      named.add(option.replace(/^[ \t]+|[ \t]+$/g, '').toLowerCase());
+    }
   });
   const passed: string[] = [];
   forEachField(fields, (name, value, asSent) => {
