@@ -212,8 +212,6 @@ export const NO_CONNECTION_OPTIONS: ConnectionOptions = {
   ...{ close: false, keepAlive: false, upgrade: false },
   names: [],
 };
-/** Around a token; what `trim()` takes away beyond that is part of it. */
-const BLANKS = /^[ \t]+|[ \t]+$/g;
 const TOKEN_TEXT = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
 /** What is no token is no option, and names nothing. */
@@ -221,7 +219,7 @@ export function parseConnection(value: string): ConnectionOptions {
   // What nearly every message says.
   if (value === 'keep-alive' || value === 'Keep-Alive') return KEEP_ALIVE;
   if (value === 'close') return CLOSE;
-  const tokens = value.split(',').map((token) => token.replaceAll(BLANKS, '').toLowerCase());
+  const tokens = value.split(',').map((token) => withoutBlanks(token).toLowerCase());
   const named = tokens.filter((token) => TOKEN_TEXT.test(token));
   const known = new Set(['close', 'keep-alive', 'upgrade']);
   return {
@@ -230,4 +228,16 @@ export function parseConnection(value: string): ConnectionOptions {
     upgrade: named.includes('upgrade'),
     names: named.filter((token) => !known.has(token)),
   };
+}
+
+/**
+ * Without the blanks around it; what `trim()` takes away beyond that is part of a token. A regular
+ * expression would look at a run of blanks once from each of them: seconds for one head.
+ */
+function withoutBlanks(text: string): string {
+  let start = 0;
+  let end = text.length;
+  while (start < end && isBlank(text.charCodeAt(start))) start += 1;
+  while (end > start && isBlank(text.charCodeAt(end - 1))) end -= 1;
+  return text.slice(start, end);
 }
