@@ -32,7 +32,7 @@ import {
 } from './request-head.ts';
 import { resetSocket } from './reset-socket.ts';
 import { ServerExchange, type ExchangeConnection } from './server-exchange.ts';
-import { writeBytes, type Ownership } from './socket-writer.ts';
+import { MAX_WAITING_BYTES, writeBytes, type Ownership } from './socket-writer.ts';
 import type { Sweep, Swept } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';
 import type { TunnelEnd } from './tunnel.ts';
@@ -172,7 +172,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   // Reading heads
 
   #readHead(bytes: Buffer): void {
-    if (this.#unread === undefined) {
+    if (this.#isBacklogged) this.#hasNews = true;
+    else if (this.#unread === undefined) {
       this.#parseHead(bytes);
       return;
     }
@@ -352,6 +353,10 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     this.#isPumpDue = false;
     // The event that says so may come later than this turn.
     if (this.#state !== 'head' || this.socket.destroyed) return;
+    if (this.#hasNews && this.#isBacklogged) {
+      this.#updateReading();
+      return;
+    }
     const unread = this.#unread;
     if (unread !== undefined && this.#hasNews) {
       const kept = unread.subarray(0, this.#unreadLength);
@@ -366,6 +371,14 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   /** A client that has ended its side sends no more than what is here already. */
   #endIfHalfClosed(): void {
     if (this.#hasEnded && this.#state === 'head' && !this.#hasNews) this.#endHead();
+  }
+
+  /**
+   * The client has not read its earlier responses. The next request waits until it has, or a client
+   * that asks and never reads would fill the memory.
+   */
+  get #isBacklogged(): boolean {
+    return this.socket.writableLength >= MAX_WAITING_BYTES;
   }
 
   #schedulePump(): void {
@@ -466,6 +479,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     this.account();
     this.#since = this.#parts.sweep.nowMs;
     if (this.#state === 'tunnel') this.#tunnel?.resume();
+    else if (this.#state === 'head') this.#schedulePump();
     else this.#exchange?.deliverWritable();
   }
 
@@ -590,7 +604,9 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     if (this.#account !== undefined) this.account();
     switch (this.#state) {
       case 'head':
-        if (this.#unreadLength > 0) {
+        if (this.#hasNews) {
+          if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
+        } else if (this.#unreadLength > 0) {
           if (waitedMs >= headTimeoutMs) this.#refuse(HEAD_TIMEOUT);
         } else if (waitedMs >= (this.#hasServed ? idleTimeoutMs : headTimeoutMs)) {
           this.#endHead();
