@@ -88,6 +88,8 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
   /** A Machine that has just started is on the list after one more look. */
   async function meetStranger(exchange: ServerExchange): Promise<void> {
     await lookForNewPeers();
+    // Nobody would tell whoever served it that it has gone.
+    if (!exchange.isOpen) return;
     if (isPeerAddress(exchange.remoteAddress)) servePeer(exchange);
     else refuseShortly(exchange, 403, 'Only the sidecars of this app may ask here.\n', 'stranger');
   }
