@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseMachineId } from '../../../src/affinity/session.ts';
@@ -20,7 +20,7 @@ import { BOUNDED, openClient, requestText } from './support.ts';
 
 interface Scene {
   readonly port: number;
-  readonly sockets: readonly Socket[];
+  readonly sweep: Sweep;
   /** How often the list was asked for. */
   readonly lookCount: () => number;
   /** The list is read, and has the stranger on it. */
@@ -36,10 +36,16 @@ async function setUp(t: TestContext): Promise<Scene> {
   const handle = (): void => void (servedCount += 1);
   const onFault = (error: unknown): void => assert.fail(String(error));
   const via = createVia(self);
+  const sweep = new Sweep(systemClock);
   const { peer } = createListeners({
     self,
-    // Of a request that is only counted nothing else is asked.
-    proxy: { handler: { handle }, clock: systemClock, via, onFault } as unknown as ProxyParts,
+    proxy: {
+      handler: { handle },
+      clock: systemClock,
+      createRequestId: () => 'r1',
+      observer: { onFinished: () => undefined },
+      onFault,
+    } as unknown as ProxyParts,
     peerService: () => undefined,
     isPeerAddress: () => isKnown,
     lookForNewPeers: () => {
@@ -52,21 +58,19 @@ async function setUp(t: TestContext): Promise<Scene> {
     http: {
       protectedNames: new Set(),
       trailers: TRAILERS,
-      sweep: new Sweep(systemClock),
+      sweep,
       clock: systemClock,
       isEnding: () => false,
       onFault,
       onRefusedConnection: () => undefined,
     },
   });
-  const sockets: Socket[] = [];
-  peer.server.on('connection', (socket) => sockets.push(socket));
   peer.server.listen(0, '127.0.0.1');
   await once(peer.server, 'listening');
   t.after(() => peer.close(0));
   return {
     port: (peer.server.address() as AddressInfo).port,
-    sockets,
+    sweep,
     lookCount: () => lookCount,
     meet: () => {
       isKnown = true;
@@ -98,7 +102,7 @@ test('that of one which has disconnected meanwhile is not', BOUNDED, async (t) =
   client.send(FORWARD);
   await eventually(() => scene.lookCount() === 1);
   client.socket.resetAndDestroy();
-  await eventually(() => scene.sockets[0]?.closed === true);
+  await eventually(() => scene.sweep.size === 0);
   scene.meet();
   await nextTurn();
   assert.equal(scene.servedCount(), 0);
