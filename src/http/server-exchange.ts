@@ -64,6 +64,8 @@ export class ServerExchange {
   isAwaitingBody = false;
   /** The response ends with the stream of its upstream, and not after a known number of bytes. */
   isOpenEnded = false;
+  /** Bytes of the body that came with the head or since, and were not delivered. */
+  earlyBytes = 0;
   #connection: ExchangeConnection | undefined;
   #listener: ExchangeListener | undefined;
   /** Body bytes that came before anybody listened. */
@@ -96,11 +98,6 @@ export class ServerExchange {
     return this.#listener !== undefined;
   }
 
-  /** Bytes of the body that came with the head or since, and were not delivered. */
-  get earlyBytes(): number {
-    return this.#early.reduce((sum, { length }) => sum + length, 0);
-  }
-
   /** From now on the listener is told what comes. */
   listen(listener: ExchangeListener): void {
     this.#listener = listener;
@@ -111,6 +108,7 @@ export class ServerExchange {
     const early = this.#early;
     if (early.length === 0) return undefined;
     this.#early = [];
+    this.earlyBytes = 0;
     return early.length === 1 ? early[0] : Buffer.concat(early);
   }
 
@@ -247,7 +245,10 @@ export class ServerExchange {
 
   deliver(bytes: Buffer): void {
     if (this.isReadingBody) this.#listener?.onRequestBody(bytes);
-    else this.#early.push(bytes);
+    else {
+      this.#early.push(bytes);
+      this.earlyBytes += bytes.length;
+    }
   }
 
   deliverEnd(): void {
