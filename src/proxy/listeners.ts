@@ -83,7 +83,7 @@ function refuse(
 }
 
 function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHandler {
-  const { isPeerAddress, lookForNewPeers } = parts;
+  const { isPeerAddress, lookForNewPeers, budget } = parts;
 
   /** A Machine that has just started is on the list after one more look. */
   async function meetStranger(exchange: ServerExchange): Promise<void> {
@@ -112,7 +112,9 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
     } else {
       const { target, rawHeaders: ofClient } = received;
       const head: RoutedHead = { method, target, rawHeaders: ofClient };
-      proxy.handler.handle(new ProxiedRequest(exchange, 'peer', head, proxy));
+      const request = new ProxiedRequest(exchange, 'peer', head, proxy);
+      if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
+      else proxy.handler.handle(request);
     }
   }
 
