@@ -25,6 +25,7 @@ import {
 import {
   BODY_TIMEOUT,
   HEAD_TIMEOUT,
+  HEAD_TOO_SLOW,
   INVALID_BODY,
   type Malformed,
   type RequestHead,
@@ -600,14 +601,15 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   lookAtTime(nowMs: number): void {
     const { headTimeoutMs, idleTimeoutMs, stallTimeoutMs } = this.#parts.limits;
     const waitedMs = nowMs - this.#since;
-    // The last bytes of a response leave the socket without an event.
-    if (this.#account !== undefined) this.account();
+    // The last bytes of a response leave the socket without an event, and short waits open no account.
+    this.account();
     switch (this.#state) {
       case 'head':
         if (this.#hasNews) {
           if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
         } else if (this.#unreadLength > 0) {
           if (waitedMs >= headTimeoutMs) this.#refuse(HEAD_TIMEOUT);
+          else if (this.#parts.budget.isExhausted) this.#refuse(HEAD_TOO_SLOW);
         } else if (waitedMs >= (this.#hasServed ? idleTimeoutMs : headTimeoutMs)) {
           this.#endHead();
         }

@@ -634,8 +634,8 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   lookAtTime(nowMs: number): void {
     const waitedMs = nowMs - this.#since;
     const { connectTimeoutMs, headTimeoutMs } = this.#parts;
-    // The last bytes of a request leave the socket without an event.
-    if (this.#account !== undefined) this.#updateAccount();
+    // The last bytes of a request leave the socket without an event, and short waits open no account.
+    this.#updateAccount();
     switch (this.#state) {
       case 'connecting':
         if (connectTimeoutMs > 0 && waitedMs >= connectTimeoutMs) {
