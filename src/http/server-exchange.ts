@@ -7,7 +7,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { formatFields } from './head-text.ts';
 import type { Malformed, RequestHead } from './request-head.ts';
-import { writeBytes, writeText, type Ownership } from './socket-writer.ts';
+import { MAX_WAITING_BYTES, writeBytes, writeText, type Ownership } from './socket-writer.ts';
 import type { TunnelEnd } from './tunnel.ts';
 
 /** Who serves a request; told what comes from the client after the head. */
@@ -137,10 +137,14 @@ export class ServerExchange {
     this.writeInterim(CONTINUE);
   }
 
-  /** A whole interim head. HTTP/1.0 knows none (RFC 9110 §15.2). */
+  /**
+   * A whole interim head. HTTP/1.0 knows none (RFC 9110 §15.2). A client that reads nothing gets no more
+   * of them than fit: they may be left out, and nothing else bounds what an upstream sends of them.
+   */
   writeInterim(text: string): void {
     const connection = this.#connection;
     if (!connection || this.isResponding || this.head.minorVersion === 0) return;
+    if (connection.socket.writableLength >= MAX_WAITING_BYTES) return;
     writeText(connection.socket, text);
   }
 

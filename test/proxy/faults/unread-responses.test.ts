@@ -54,3 +54,18 @@ test('a client that never reads them is cut like any that takes nothing', BOUNDE
   if (!socket.closed) await once(socket, 'close');
   assert.equal(sweep.size, 0);
 });
+
+test('interim responses that nobody reads are left out', BOUNDED, async (t) => {
+  const interim = `HTTP/1.1 103 Early Hints\r\nX-A: ${'a'.repeat(30_000)}\r\n\r\n`;
+  const { connect, sockets } = await startListener(t, (exchange) => {
+    for (let i = 0; i < COUNT; i += 1) exchange.writeInterim(interim);
+    exchange.respond({ status: 200, headers: [], body: 'done' });
+  });
+  const client = await connect();
+  client.socket.pause();
+  client.send(get('/'));
+  await eventually(() => (sockets[0]?.writableLength ?? 0) > 0);
+  assert.ok((sockets[0]?.writableLength ?? 0) < 2 * WAITING_BYTES);
+  client.socket.resume();
+  assert.match(await client.until((text) => text.endsWith('done')), /^HTTP\/1\.1 103 /);
+});
