@@ -324,7 +324,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   #append(bytes: Buffer): Buffer {
     const length = this.#unreadLength + bytes.length;
     if (this.#unread === undefined) {
-      this.#unread = bytes;
+      this.#unread = withoutItsSlab(bytes);
     } else {
       if (this.#unread.length < length || this.#unreadLength === 0) {
         const grown = Buffer.allocUnsafe(Math.max(2 * this.#unreadLength, length, 1_024));
@@ -710,6 +710,14 @@ function onClose(connection: ServerConnection, hadError: boolean): void {
 
 function lookAtTime(connection: ServerConnection, nowMs: number): void {
   connection.lookAtTime(nowMs);
+}
+
+/** A few bytes at the end of a large read would keep all of its memory, which nobody counts. */
+function withoutItsSlab(bytes: Buffer): Buffer {
+  if (2 * bytes.length >= bytes.buffer.byteLength) return bytes;
+  const own = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(own);
+  return own;
 }
 
 function framingOf({ isChunked, contentLength }: RequestHead): Framing {

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DEFAULT_LIMITS } from '../../src/http/limits.ts';
 import { RequestParser } from '../../src/http/request-head.ts';
+import { startListener } from './server-support.ts';
+import { eventually, RecordingEnd } from './support.ts';
 
 /** So much that anything quadratic takes minutes. */
 const MANY = 1_000_000;
@@ -20,3 +22,25 @@ test(
     assert.equal(parsed.head.wantsClose, true);
   },
 );
+
+test('a byte that is kept from the end of a long read does not keep the rest of it', async (t) => {
+  const upstream = new MeasuringEnd();
+  const { connect } = await startListener(t, (exchange) => {
+    exchange.openTunnel('HTTP/1.1 101 Switching Protocols\r\n\r\n', upstream);
+  });
+  const client = await connect();
+  const upgrade = 'Connection: Upgrade\r\nUpgrade: websocket\r\n';
+  client.send(`GET / HTTP/1.1\r\nHost: a\r\n${upgrade}X-A: ${'a'.repeat(20_000)}\r\n\r\nb`);
+  await eventually(() => upstream.text === 'b');
+  assert.equal(upstream.keptBytes, 1);
+});
+
+/** Notes how much memory is kept by what it is given. */
+class MeasuringEnd extends RecordingEnd {
+  keptBytes = 0;
+
+  override write(bytes: Buffer, start: number, end: number): boolean {
+    this.keptBytes += bytes.buffer.byteLength;
+    return super.write(bytes, start, end);
+  }
+}
