@@ -230,7 +230,10 @@ export function parseConnection(value: string): ConnectionOptions {
   };
 }
 
-/** Less the blanks around it: `trim()` takes away more, and so joins what another party sets apart. */
+/**
+ * Without the blanks around it; what `trim()` takes away beyond that is part of a token. A regular
+ * expression would look at a run of blanks once from each of them: seconds for one head.
+ */
 function withoutBlanks(text: string): string {
   let start = 0;
   let end = text.length;

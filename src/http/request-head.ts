@@ -51,7 +51,7 @@ export interface RequestHead {
   readonly via: readonly string[];
 }
 
-export type MalformedStatus = 400 | 408 | 414 | 417 | 431 | 501 | 505;
+export type MalformedStatus = 400 | 408 | 414 | 417 | 431 | 501 | 503 | 505;
 
 /** Why a request is refused. `reason` is a constant sentence for the log. */
 export interface Malformed {
@@ -428,4 +428,8 @@ const CONFLICTING_FRAMING = refused(400, 'Transfer-Encoding beside Content-Lengt
 const INVALID_CONNECTION = refused(400, 'Connection names a field that belongs to the request');
 export const INVALID_BODY = refused(400, 'the body is not framed as its head says');
 export const HEAD_TIMEOUT = refused(408, 'the head did not arrive in time');
+export const HEAD_TOO_SLOW = refused(
+  503,
+  'the head is not here yet, and there is no memory to wait',
+);
 export const BODY_TIMEOUT = refused(408, 'the body stopped arriving');

@@ -25,6 +25,7 @@ import {
 import {
   BODY_TIMEOUT,
   HEAD_TIMEOUT,
+  HEAD_TOO_SLOW,
   INVALID_BODY,
   type Malformed,
   type RequestHead,
@@ -32,7 +33,7 @@ import {
 } from './request-head.ts';
 import { resetSocket } from './reset-socket.ts';
 import { ServerExchange, type ExchangeConnection } from './server-exchange.ts';
-import { writeBytes, type Ownership } from './socket-writer.ts';
+import { MAX_WAITING_BYTES, writeBytes, type Ownership } from './socket-writer.ts';
 import type { Sweep, Swept } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';
 import type { TunnelEnd } from './tunnel.ts';
@@ -172,7 +173,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   // Reading heads
 
   #readHead(bytes: Buffer): void {
-    if (this.#unread === undefined) {
+    if (this.#isBacklogged) this.#hasNews = true;
+    else if (this.#unread === undefined) {
       this.#parseHead(bytes);
       return;
     }
@@ -322,7 +324,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   #append(bytes: Buffer): Buffer {
     const length = this.#unreadLength + bytes.length;
     if (this.#unread === undefined) {
-      this.#unread = bytes;
+      this.#unread = withoutItsSlab(bytes);
     } else {
       if (this.#unread.length < length || this.#unreadLength === 0) {
         const grown = Buffer.allocUnsafe(Math.max(2 * this.#unreadLength, length, 1_024));
@@ -352,6 +354,10 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     this.#isPumpDue = false;
     // The event that says so may come later than this turn.
     if (this.#state !== 'head' || this.socket.destroyed) return;
+    if (this.#hasNews && this.#isBacklogged) {
+      this.#updateReading();
+      return;
+    }
     const unread = this.#unread;
     if (unread !== undefined && this.#hasNews) {
       const kept = unread.subarray(0, this.#unreadLength);
@@ -366,6 +372,14 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   /** A client that has ended its side sends no more than what is here already. */
   #endIfHalfClosed(): void {
     if (this.#hasEnded && this.#state === 'head' && !this.#hasNews) this.#endHead();
+  }
+
+  /**
+   * The client has not read its earlier responses. The next request waits until it has, or a client
+   * that asks and never reads would fill the memory.
+   */
+  get #isBacklogged(): boolean {
+    return this.socket.writableLength >= MAX_WAITING_BYTES;
   }
 
   #schedulePump(): void {
@@ -466,6 +480,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     this.account();
     this.#since = this.#parts.sweep.nowMs;
     if (this.#state === 'tunnel') this.#tunnel?.resume();
+    else if (this.#state === 'head') this.#schedulePump();
     else this.#exchange?.deliverWritable();
   }
 
@@ -586,12 +601,15 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   lookAtTime(nowMs: number): void {
     const { headTimeoutMs, idleTimeoutMs, stallTimeoutMs } = this.#parts.limits;
     const waitedMs = nowMs - this.#since;
-    // The last bytes of a response leave the socket without an event.
-    if (this.#account !== undefined) this.account();
+    // The last bytes of a response leave the socket without an event, and short waits open no account.
+    this.account();
     switch (this.#state) {
       case 'head':
-        if (this.#unreadLength > 0) {
+        if (this.#hasNews) {
+          if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
+        } else if (this.#unreadLength > 0) {
           if (waitedMs >= headTimeoutMs) this.#refuse(HEAD_TIMEOUT);
+          else if (this.#parts.budget.isExhausted) this.#refuse(HEAD_TOO_SLOW);
         } else if (waitedMs >= (this.#hasServed ? idleTimeoutMs : headTimeoutMs)) {
           this.#endHead();
         }
@@ -692,6 +710,14 @@ function onClose(connection: ServerConnection, hadError: boolean): void {
 
 function lookAtTime(connection: ServerConnection, nowMs: number): void {
   connection.lookAtTime(nowMs);
+}
+
+/** A few bytes at the end of a large read would keep all of its memory, which nobody counts. */
+function withoutItsSlab(bytes: Buffer): Buffer {
+  if (2 * bytes.length >= bytes.buffer.byteLength) return bytes;
+  const own = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(own);
+  return own;
 }
 
 function framingOf({ isChunked, contentLength }: RequestHead): Framing {

@@ -7,7 +7,7 @@ import { STATUS_CODES } from '../node-http.ts';
 import type { Socket } from 'node:net';
 import { formatFields } from './head-text.ts';
 import type { Malformed, RequestHead } from './request-head.ts';
-import { writeBytes, writeText, type Ownership } from './socket-writer.ts';
+import { MAX_WAITING_BYTES, writeBytes, writeText, type Ownership } from './socket-writer.ts';
 import type { TunnelEnd } from './tunnel.ts';
 
 /** Who serves a request; told what comes from the client after the head. */
@@ -64,6 +64,8 @@ export class ServerExchange {
   isAwaitingBody = false;
   /** The response ends with the stream of its upstream, and not after a known number of bytes. */
   isOpenEnded = false;
+  /** Bytes of the body that came with the head or since, and were not delivered. */
+  earlyBytes = 0;
   #connection: ExchangeConnection | undefined;
   #listener: ExchangeListener | undefined;
   /** Body bytes that came before anybody listened. */
@@ -96,11 +98,6 @@ export class ServerExchange {
     return this.#listener !== undefined;
   }
 
-  /** Bytes of the body that came with the head or since, and were not delivered. */
-  get earlyBytes(): number {
-    return this.#early.reduce((sum, { length }) => sum + length, 0);
-  }
-
   /** From now on the listener is told what comes. */
   listen(listener: ExchangeListener): void {
     this.#listener = listener;
@@ -111,6 +108,7 @@ export class ServerExchange {
     const early = this.#early;
     if (early.length === 0) return undefined;
     this.#early = [];
+    this.earlyBytes = 0;
     return early.length === 1 ? early[0] : Buffer.concat(early);
   }
 
@@ -139,10 +137,14 @@ export class ServerExchange {
     this.writeInterim(CONTINUE);
   }
 
-  /** A whole interim head. HTTP/1.0 knows none (RFC 9110 §15.2). */
+  /**
+   * A whole interim head. HTTP/1.0 knows none (RFC 9110 §15.2). A client that reads nothing gets no more
+   * of them than fit: they may be left out, and nothing else bounds what an upstream sends of them.
+   */
   writeInterim(text: string): void {
     const connection = this.#connection;
     if (!connection || this.isResponding || this.head.minorVersion === 0) return;
+    if (connection.socket.writableLength >= MAX_WAITING_BYTES) return;
     writeText(connection.socket, text);
   }
 
@@ -247,7 +249,10 @@ export class ServerExchange {
 
   deliver(bytes: Buffer): void {
     if (this.isReadingBody) this.#listener?.onRequestBody(bytes);
-    else this.#early.push(bytes);
+    else {
+      this.#early.push(bytes);
+      this.earlyBytes += bytes.length;
+    }
   }
 
   deliverEnd(): void {

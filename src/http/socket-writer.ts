@@ -7,7 +7,7 @@ import type { Socket } from 'node:net';
 /** Up to here a copy into a string is cheaper than a second write. In bytes. */
 const MAX_TEXT_BYTES = 16_384;
 /** What may wait in a socket before its source is paused, in bytes. */
-const MAX_WAITING_BYTES = 65_536;
+export const MAX_WAITING_BYTES = 65_536;
 
 /**
  * Whose memory the bytes are in: `kept` is the socket's to keep, `shared` is read into again right

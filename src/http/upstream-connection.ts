@@ -26,10 +26,10 @@ import { UpstreamSocket, type SocketOwner } from './upstream-socket.ts';
 /** A request as it goes out. */
 export interface OutgoingRequest {
   readonly method: string;
-  /** The whole head. */
-  readonly head: string;
+  /** The whole head. It and `body` are forgotten with the response's head: a stream may be long. */
+  head: string;
   /** What of the body is here already, framed. */
-  readonly body: Buffer | undefined;
+  body: Buffer | undefined;
   /** No more of the body follows. */
   readonly isComplete: boolean;
   /** The protocols that the head asks for, as a list. */
@@ -367,6 +367,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   #startBody(head: ResponseHead): void {
     const call = this.#call;
     if (!call) return;
+    call.forgetRequest();
     const framing = framingOf(head, call.request.method);
     this.#state = 'body';
     this.#body.begin(framing, head.contentLength ?? 0);
@@ -453,6 +454,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
       this.#fail('malformed-response', 'the upstream switched protocols unasked');
       return;
     }
+    call.forgetRequest();
     this.#detach();
     this.#state = 'tunnel';
     this.#isPaused = true;
@@ -642,8 +644,8 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   lookAtTime(nowMs: number): void {
     const waitedMs = nowMs - this.#since;
     const { connectTimeoutMs, headTimeoutMs } = this.#parts;
-    // The last bytes of a request leave the socket without an event.
-    if (this.#account !== undefined) this.#updateAccount();
+    // The last bytes of a request leave the socket without an event, and short waits open no account.
+    this.#updateAccount();
     switch (this.#state) {
       case 'connecting':
         if (connectTimeoutMs > 0 && waitedMs >= connectTimeoutMs) {
@@ -702,6 +704,12 @@ export class UpstreamCall {
     this.request = request;
     this.sink = sink;
     this.isBodySent = request.isComplete;
+  }
+
+  /** It is sent and responded to, so it is not sent again. */
+  forgetRequest(): void {
+    this.request.head = '';
+    this.request.body = undefined;
   }
 
   /** More of the body, framed; whether even more may be written now. Not before `onUpstreamWritable`. */

@@ -58,13 +58,16 @@ export function unwrapHead(rawHeaders: readonly string[]): ReceivedHead | undefi
   if (target === undefined || machine === undefined || !isOriginForm(target)) return undefined;
   if (host !== undefined && !isHostValue(host)) return undefined;
   const unwrapped: string[] = [];
+  let hostCount = 0;
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? '';
     const lower = name.toLowerCase();
     if (lower === 'host' || (OURS.has(lower) && lower !== HOST_HEADER)) continue;
+    if (lower === HOST_HEADER) hostCount += 1;
     unwrapped.push(lower === HOST_HEADER ? 'Host' : name, rawHeaders[i + 1] ?? '');
   }
-  return { target, machine, rawHeaders: unwrapped };
+  // Two of them could be read in two ways (RFC 9112 §3.2).
+  return hostCount > 1 ? undefined : { target, machine, rawHeaders: unwrapped };
 }
 
 /** Why a peer did not take a forward; undefined if its app has responded. */

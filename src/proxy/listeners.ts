@@ -83,11 +83,13 @@ function refuse(
 }
 
 function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHandler {
-  const { isPeerAddress, lookForNewPeers } = parts;
+  const { isPeerAddress, lookForNewPeers, budget } = parts;
 
   /** A Machine that has just started is on the list after one more look. */
   async function meetStranger(exchange: ServerExchange): Promise<void> {
     await lookForNewPeers();
+    // Nobody would tell whoever served it that it has gone.
+    if (!exchange.isOpen) return;
     if (isPeerAddress(exchange.remoteAddress)) servePeer(exchange);
     else refuseShortly(exchange, 403, 'Only the sidecars of this app may ask here.\n', 'stranger');
   }
@@ -111,7 +113,7 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
       const { target, rawHeaders: ofClient } = received;
       const head: RoutedHead = { method, target, rawHeaders: ofClient };
       const request = new ProxiedRequest(exchange, 'peer', head, proxy);
-      if (parts.budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
+      if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
       else proxy.handler.handle(request);
     }
   }

@@ -257,3 +257,15 @@ test('a receiver whose response is over has no power over the next one on its co
   await second.over();
   assert.deepEqual([second.text, second.error, sockets.length], ['abcde', undefined, 1]);
 });
+
+test('a request that is being responded to is not kept: its response may be a long stream', async (t) => {
+  const { port } = await startRawServer(t, (socket) => {
+    socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\n\r\nfirst'));
+  });
+  const recorder = new Recorder();
+  const body = Buffer.alloc(50_000);
+  const call = openUpstream(t, port).send({ ...GET, method: 'POST', body }, recorder);
+  assert.equal(call.request.body, body);
+  await recorder.until(() => recorder.text === 'first');
+  assert.deepEqual([call.request.head, call.request.body], ['', undefined]);
+});

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { openFleet } from '../support/fleet.ts';
+import { openRawClient } from '../support/raw.ts';
 import { serveApp } from '../support/sidecar.ts';
 
 describe('the peer listener', () => {
@@ -27,6 +28,18 @@ describe('the peer listener', () => {
       assert.equal(answer.status, status);
     });
   }
+
+  test('answers 400 to a forward with two hosts, which its app would read in two ways', async (t) => {
+    const fleet = await openFleet(t, 'm1', 'm2');
+    const app = await serveApp(t, () => assert.fail('a request with two hosts has come through'));
+    const m1 = await fleet.start('m1', app);
+    const client = await openRawClient(m1.sidecar.ports.peer);
+    t.after(() => client.socket.destroy());
+    const ofForward = 'x-fly-affinity-target: /\r\nx-fly-affinity-machine: m1\r\n';
+    const hosts = 'x-fly-affinity-host: a\r\nx-fly-affinity-host: b\r\n';
+    client.send(`GET /v1/forward HTTP/1.1\r\nHost: m1\r\n${ofForward}${hosts}\r\n`);
+    assert.match(await client.untilClosed(), /^HTTP\/1\.1 400 /);
+  });
 
   test('answers 403 to a stranger, whatever is asked', async (t) => {
     const fleet = await openFleet(t, 'm1');
