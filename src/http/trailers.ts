@@ -40,10 +40,13 @@ export class TrailerReader {
     this.#held = section;
     const { maxBytes, maxFields } = this.#options;
     const scan = new FieldScan();
-    // A section is scanned when a line of it has ended, and not with every byte that it comes in.
-    const scanned = section.includes(LF, before)
-      ? scan.scan(section, 0, section.length, { maxFields, allowsBlankBeforeColon: false })
-      : INCOMPLETE;
+    // A section is scanned when a line of it has ended, and not with every byte that it comes in; and
+    // up to there, so that it makes no difference how it is cut into packets.
+    const linesEnd = section.lastIndexOf(LF) + 1;
+    const scanned =
+      linesEnd > before
+        ? scan.scan(section, 0, linesEnd, { maxFields, allowsBlankBeforeColon: false })
+        : INCOMPLETE;
     if (scanned === INCOMPLETE) return section.length > maxBytes ? -1 : end;
     if (scanned < 0 || scanned > maxBytes) return -1;
     this.text = this.#passed(section, scan);
