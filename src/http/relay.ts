@@ -161,16 +161,21 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
 
   onRequestBody(bytes: Buffer): void {
     if (this.#isBodyUnwanted) return;
-    this.#mayTryAgain = false;
     if (!this.#isUpstreamReady || this.#unsent !== undefined) {
       (this.#unsent ??= []).push(bytes);
       this.#exchange.pauseBody();
       return;
     }
-    if (this.#call?.write(bytes) === false) {
+    if (!this.#writeBody(bytes)) {
       this.#isUpstreamReady = false;
       this.#exchange.pauseBody();
     }
+  }
+
+  /** What was written can't be written again: it is not kept. */
+  #writeBody(bytes: Buffer): boolean {
+    this.#mayTryAgain = false;
+    return this.#call?.write(bytes) ?? true;
   }
 
   onRequestEnd(): void {
@@ -213,7 +218,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     const unsent = this.#unsent;
     this.#unsent = undefined;
     for (const bytes of unsent ?? []) {
-      if (this.#call?.write(bytes) === false) this.#isUpstreamReady = false;
+      if (!this.#writeBody(bytes)) this.#isUpstreamReady = false;
     }
     if (unsent && this.#exchange.isBodyComplete) this.#endBody();
     else if (this.#isUpstreamReady) this.#exchange.resumeBody();

@@ -1,13 +1,13 @@
 /** A request on its way to an app and its response on its way back, between bare sockets. */
 import assert from 'node:assert/strict';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { formatRequest } from '../../src/http/head-text.ts';
 import { Relay, type Inspector, type Passage, type RelayOwner } from '../../src/http/relay.ts';
-import type { Malformed } from '../../src/http/request-head.ts';
+import { RequestParser, type Malformed } from '../../src/http/request-head.ts';
 import type { ResponseHead } from '../../src/http/response-head.ts';
-import type { ServerExchange } from '../../src/http/server-exchange.ts';
+import { ServerExchange, type ExchangeConnection } from '../../src/http/server-exchange.ts';
 import type { UpstreamError } from '../../src/http/upstream-error.ts';
 import { createTestClock } from '../support/clock.ts';
 import type { RawClient } from '../support/raw.ts';
@@ -104,14 +104,12 @@ interface World {
 interface WorldOptions extends TestUpstreamOptions {
   /** Prepares an owner before its request goes out. */
   readonly prepare?: (owner: Owner) => void;
-  /** Begins; a test may do something else meanwhile. */
-  readonly start?: (relay: Relay) => void;
 }
 
 async function startWorld(
   t: TestContext,
   onConnection: (socket: Socket, index: number) => void,
-  { prepare, start = (relay) => relay.start(), ...options }: WorldOptions = {},
+  { prepare, ...options }: WorldOptions = {},
 ): Promise<World> {
   const app = await startRawServer(t, onConnection);
   const upstream = openUpstream(t, app.port, options);
@@ -123,7 +121,7 @@ async function startWorld(
     const relay = createRelay(exchange, upstream, owner);
     owners.push(owner);
     relays.push(relay);
-    start(relay);
+    relay.start();
   });
   const client = await server.connect();
   const at =
@@ -152,6 +150,27 @@ function createRelay(exchange: ServerExchange, { pool }: TestUpstream, owner: Ow
     upgrade: head.upgrade,
   };
   return new Relay(exchange, pool, request, owner);
+}
+
+/** A request whose body the test delivers; nobody reads the response. */
+function createExchange(t: TestContext, text: string): ServerExchange {
+  const limits = { headBytes: 1_000, fields: 10, targetBytes: 100 };
+  const parser = new RequestParser({ ...limits, protectedNames: new Set() });
+  const parsed = parser.parse(Buffer.from(text), 0, text.length);
+  assert.ok(parsed && 'head' in parsed);
+  const socket = new Socket().on('error', () => undefined);
+  t.after(() => socket.destroy());
+  const connection: ExchangeConnection = {
+    socket,
+    isEnding: false,
+    setBodyPaused: () => undefined,
+    mayDrainBody: () => true,
+    finish: () => undefined,
+    destroy: () => undefined,
+    openTunnel: () => assert.fail(),
+    account: () => undefined,
+  };
+  return new ServerExchange(connection, parsed.head, false);
 }
 
 /** Whether the other side has ended a connection. */
@@ -413,7 +432,6 @@ describe('the head of a response that is held back', () => {
   test('can be given up for a response of its owner', async (t) => {
     const { app, client, owner, server } = await startWorld(t, responding(`${CHUNKED}1\r\na\r\n`), {
       prepare: (owner) => (owner.passageOf = () => undefined),
-      start: (relay) => relay.start(),
     });
     client.send(get('/'));
     await eventually(() => isOver(app.sockets[0]));
@@ -754,6 +772,28 @@ describe('another try', () => {
       ]);
     });
   }
+
+  test('is made of a POST that was not sent, though more of its body has come meanwhile', async (t) => {
+    const clock = createTestClock();
+    const received: string[] = [];
+    const respond = (socket: Socket, text: string): unknown =>
+      /\r\n\r\n$|def$/.test(text) && socket.write(OK);
+    const world = await startWorld(t, recordingApp(received, respond), { clock });
+    await warm(world);
+    await clock.advance(250);
+    world.app.sockets[0]?.end();
+    // The rest of the body comes within the turn in which the idle connection is looked at.
+    const head = `${POST}Content-Length: 6\r\n\r\n`;
+    const exchange = createExchange(t, head);
+    exchange.deliver(Buffer.from('abc'));
+    const owner = new Owner(exchange);
+    createRelay(exchange, world.upstream, owner).start();
+    exchange.deliver(Buffer.from('def'));
+    exchange.deliverEnd();
+    await eventually(() => owner.told.length === 2);
+    assert.deepEqual(owner.told, ['flowing 200', 'finished']);
+    assert.deepEqual(received, [get('/warm'), `${head}abcdef`]);
+  });
 });
 
 describe('a switch of protocols', () => {
