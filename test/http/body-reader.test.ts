@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { BodyReader, BROKEN_BODY, type Framing } from '../../src/http/body-reader.ts';
+import { cuts } from './parsing.ts';
+import { TRAILERS } from './support.ts';
+
+interface Read {
+  readonly body: string;
+  /** What belongs to no body. */
+  readonly rest: string;
+  readonly isComplete: boolean;
+  readonly isBroken: boolean;
+}
+
+function read(
+  reader: BodyReader,
+  pieces: readonly string[],
+  options: { framing: Framing; length?: number; decodes?: boolean },
+): Read {
+  let body = '';
+  let rest = '';
+  reader.begin(options.framing, options.length ?? 0);
+  reader.decodes = options.decodes ?? false;
+  const sink = {
+    onBodyBytes: (bytes: Buffer, start: number, end: number): void => {
+      assert.ok(end > start, 'nothing is handed on that is not there');
+      body += bytes.toString('latin1', start, end);
+    },
+  };
+  for (const piece of pieces) {
+    const bytes = Buffer.from(`<<${piece}>>`, 'latin1');
+    if (reader.isComplete) {
+      rest += piece;
+      continue;
+    }
+    const end = reader.read(bytes, 2, bytes.length - 2, sink);
+    if (end === BROKEN_BODY) return { body, rest, isComplete: false, isBroken: true };
+    rest += bytes.toString('latin1', end, bytes.length - 2);
+  }
+  return { body, rest, isComplete: reader.isComplete, isBroken: false };
+}
+
+const CHUNKS = '3;x\r\nabc\r\n2\r\nde\r\n0\r\n';
+
+describe('a body', () => {
+  interface Row {
+    readonly name: string;
+    readonly text: string;
+    readonly body: string;
+    readonly framing: Framing;
+    readonly length?: number;
+    readonly decodes?: boolean;
+  }
+  const rows: readonly Row[] = [
+    { name: 'of known length', text: 'abcde', body: 'abcde', framing: 'length', length: 5 },
+    {
+      name: 'of known length, decoded',
+      text: 'abc',
+      body: 'abc',
+      framing: 'length',
+      length: 3,
+      decodes: true,
+    },
+    { name: 'in chunks', text: `${CHUNKS}\r\n`, body: `${CHUNKS}\r\n`, framing: 'chunked' },
+    {
+      name: 'in chunks, decoded',
+      text: `${CHUNKS}\r\n`,
+      body: 'abcde',
+      framing: 'chunked',
+      decodes: true,
+    },
+    {
+      name: 'in chunks with trailers',
+      text: `${CHUNKS}X-A: 1\r\nHost: a\r\nMcp-Session-Id: b\r\nX-B:2\r\n\r\n`,
+      body: `${CHUNKS}X-A: 1\r\nX-B: 2\r\n\r\n`,
+      framing: 'chunked',
+    },
+    {
+      name: 'in chunks with trailers, decoded',
+      text: `${CHUNKS}X-A: 1\r\n\r\n`,
+      body: 'abcde',
+      framing: 'chunked',
+      decodes: true,
+    },
+    { name: 'in no chunk but the last', text: '0\r\n\r\n', body: '0\r\n\r\n', framing: 'chunked' },
+    {
+      name: 'in no chunk but the last, decoded',
+      text: '0\r\n\r\n',
+      body: '',
+      framing: 'chunked',
+      decodes: true,
+    },
+  ];
+  for (const { name, text, body, ...options } of rows) {
+    test(`${name} is read wherever it is cut, and nothing behind it`, () => {
+      const reader = new BodyReader(TRAILERS);
+      for (const pieces of cuts(text)) {
+        const expected = { body, rest: '', isComplete: true, isBroken: false };
+        assert.deepEqual(read(reader, pieces, options), expected, JSON.stringify(pieces));
+      }
+      for (const pieces of cuts(`${text}next`))
+        assert.equal(read(reader, pieces, options).rest, 'next');
+      const { isComplete } = read(reader, [text.slice(0, -1)], options);
+      assert.equal(isComplete, false);
+    });
+  }
+
+  test('of no length is complete at once', () => {
+    const reader = new BodyReader(TRAILERS);
+    reader.begin('length', 0);
+    assert.equal(reader.isComplete, true);
+    reader.begin('none', 9);
+    assert.equal(reader.isComplete, true);
+    assert.equal(reader.read(Buffer.from('abc'), 1, 3, { onBodyBytes: () => assert.fail() }), 1);
+  });
+
+  test('until the connection closes is never complete by itself', () => {
+    const reader = new BodyReader(TRAILERS);
+    const expected = { body: 'abcdef', rest: '', isComplete: false, isBroken: false };
+    assert.deepEqual(read(reader, ['abc', '', 'def'], { framing: 'until-close' }), expected);
+  });
+
+  test('of known length says how much of it is still to come', () => {
+    const reader = new BodyReader(TRAILERS);
+    reader.begin('length', 5);
+    assert.equal(reader.left, 5);
+    reader.read(Buffer.from('abc'), 0, 3, { onBodyBytes: () => undefined });
+    assert.equal(reader.left, 2);
+  });
+
+  for (const [name, text] of [
+    ['a chunk', '3\r\nabcX'],
+    ['a size', 'zz\r\n'],
+    ['a trailer', `${CHUNKS}X-A\r\n\r\n`],
+    ['a trailer section that is too long', `${CHUNKS}X: ${'x'.repeat(65_536)}`],
+  ] as const) {
+    for (const decodes of [true, false]) {
+      test(`with ${name} that is malformed is broken${decodes ? ', decoded' : ''}`, () => {
+        const reader = new BodyReader(TRAILERS);
+        const pieces = text.length < 100 ? [...cuts(text)] : [[text]];
+        for (const one of pieces) {
+          assert.ok(read(reader, one, { framing: 'chunked', decodes }).isBroken);
+        }
+        // The next one on the connection knows nothing of it.
+        const next = read(reader, [`${CHUNKS}\r\n`], { framing: 'chunked' });
+        assert.equal(next.body, `${CHUNKS}\r\n`);
+      });
+    }
+  }
+
+  test('may be decoded from its first bytes on, and the next one is not', () => {
+    const reader = new BodyReader(TRAILERS);
+    assert.equal(
+      read(reader, [`${CHUNKS}\r\n`], { framing: 'chunked', decodes: true }).body,
+      'abcde',
+    );
+    reader.begin('chunked', 0);
+    assert.equal(reader.decodes, false);
+  });
+});
