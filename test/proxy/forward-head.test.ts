@@ -1,0 +1,146 @@
+/** How a request travels from one sidecar to another, and what is not taken for one that does. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import {
+  hasRefusal,
+  readPeerRefusal,
+  REFUSED_HEADER,
+  unwrapHead,
+  wrapHead,
+} from '../../src/proxy/forward-head.ts';
+import { machineId } from '../support/ids.ts';
+
+const M2 = machineId('m2');
+const PEER = '[fdaa::2]:8081';
+
+/** What {@link wrapHead} adds. */
+const TARGET = 'x-fly-affinity-target';
+const HOST = 'x-fly-affinity-host';
+const MACHINE = 'x-fly-affinity-machine';
+
+const wrap = (target: string, ...rawHeaders: readonly string[]): string[] =>
+  wrapHead({ target, rawHeaders }, M2, PEER);
+
+describe('a forwarded head', () => {
+  test('names the peer as its host, and carries what the client has sent beside it', () => {
+    assert.deepEqual(wrap('/a?b', 'X-A', '1', 'HOST', 'app', 'x-a', '2'), [
+      ...['Host', PEER, 'X-A', '1', HOST, 'app', 'x-a', '2'],
+      ...[TARGET, '/a?b', MACHINE, 'm2'],
+    ]);
+  });
+
+  test('drops what a client has sent of these fields itself, in any case', () => {
+    const forged = [TARGET, '/forged', HOST, 'forged', MACHINE.toUpperCase(), 'm3'];
+    const wrapped = wrap('/a', ...forged, 'Host', 'app');
+    assert.deepEqual(wrapped, ['Host', PEER, HOST, 'app', TARGET, '/a', MACHINE, 'm2']);
+  });
+
+  test('of a client that names no host names none', () => {
+    const wrapped = wrap('/a', 'X-A', '1');
+    assert.deepEqual(wrapped, ['Host', PEER, 'X-A', '1', TARGET, '/a', MACHINE, 'm2']);
+    const unwrapped = { target: '/a', machine: 'm2', rawHeaders: ['X-A', '1'] };
+    assert.deepEqual(unwrapHead(wrapped), unwrapped);
+  });
+
+  test('is unwrapped to what the client has sent, in order and case, whatever it is', () => {
+    const name = fc.constantFrom(
+      'X-A',
+      'x-a',
+      'Cookie',
+      'Fly-Replay-Src',
+      'Via',
+      'X-Fly-Affinity-X',
+    );
+    const value = fc.string({ unit: fc.constantFrom('a', ' ', '\xff', ',', '/'), maxLength: 8 });
+    const target = fc.constantFrom('/', '*', '/a?b=c', '//x//', '/\xe9');
+    const host = fc.option(fc.constantFrom('a', 'a:80', '[::1]:80'), { nil: undefined });
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(name, value), { maxLength: 6 }),
+        target,
+        host,
+        (fields, path, own) => {
+          const rawHeaders = [...(own === undefined ? [] : ['Host', own]), ...fields.flat()];
+          const received = unwrapHead(wrap(path, ...rawHeaders));
+          assert.deepEqual(received, { target: path, machine: 'm2', rawHeaders });
+        },
+      ),
+    );
+  });
+});
+
+describe('a head that comes as a forward', () => {
+  const WHOLE = ['Host', PEER, HOST, 'app', TARGET, '/a', MACHINE, 'm2'];
+
+  test('is one if it names a target and a Machine, and its host is optional', () => {
+    assert.ok(unwrapHead(WHOLE));
+    assert.ok(unwrapHead(['Host', PEER, TARGET, '/a', MACHINE, 'm2']));
+  });
+
+  for (const missing of [TARGET, MACHINE]) {
+    test(`is none without ${missing}`, () => {
+      const at = WHOLE.indexOf(missing);
+      assert.equal(unwrapHead(WHOLE.toSpliced(at, 2)), undefined);
+    });
+  }
+
+  // What would be put into a request line or a field as it is.
+  // prettier-ignore
+  const TARGETS = ['', ' ', 'a', '**', 'http://other/', 'https://other/a', 'other:443', '/a b', '/a#b', '/a\tb', '/a\r\nX: y', '/a HTTP/1.1\r\nHost: x\r\n\r\nGET /b', '/\x7f', '/\0', '/\n', '\r\n/'];
+  for (const target of TARGETS) {
+    test(`is none with the target ${JSON.stringify(target)}`, () => {
+      assert.equal(unwrapHead(WHOLE.with(WHOLE.indexOf(TARGET) + 1, target)), undefined);
+    });
+  }
+
+  // prettier-ignore
+  const HOSTS = ['', ' ', 'a b', 'a,b', 'a@b', 'a/b', 'http://a', 'a\r\nX: y', 'a:b', ':80', '[::1', 'a\0', '\xe9'];
+  for (const host of HOSTS) {
+    test(`is none with the host ${JSON.stringify(host)}`, () => {
+      assert.equal(unwrapHead(WHOLE.with(WHOLE.indexOf(HOST) + 1, host)), undefined);
+    });
+  }
+
+  test('names the first of several, and passes on none of them but its host', () => {
+    const received = unwrapHead([...WHOLE, TARGET, '/other', MACHINE, 'm3', 'X-A', '1']);
+    assert.deepEqual(received, {
+      target: '/a',
+      machine: 'm2',
+      rawHeaders: ['Host', 'app', 'X-A', '1'],
+    });
+  });
+
+  test('is none with two hosts', () => {
+    for (const other of ['app', 'other', 'a b', '']) {
+      assert.equal(unwrapHead([...WHOLE, HOST, other]), undefined);
+    }
+  });
+});
+
+describe('a response of a peer', () => {
+  const rows: readonly (readonly [status: number, value: string | undefined, refusal: unknown])[] =
+    [
+      [421, 'moved', 'moved'],
+      [421, 'not-meant', 'not-meant'],
+      [403, 'stranger', 'stranger'],
+      [421, undefined, undefined],
+      [421, 'other', undefined],
+      [421, 'MOVED', undefined],
+      [200, 'moved', undefined],
+      [404, 'moved', undefined],
+    ];
+  for (const [status, value, refusal] of rows) {
+    test(`of ${status} with ${String(value)} is ${refusal === undefined ? 'that of its app' : 'a refusal'}`, () => {
+      const rawHeaders = value === undefined ? [] : ['X-Fly-Affinity-Refused', value];
+      assert.equal(readPeerRefusal(status, rawHeaders), refusal);
+    });
+  }
+
+  test('says that it is a refusal by a field that only a sidecar sends', () => {
+    assert.equal(hasRefusal([REFUSED_HEADER, 'x']), true);
+    assert.equal(hasRefusal(['A', '1', REFUSED_HEADER.toUpperCase(), 'x']), true);
+    assert.equal(hasRefusal(['A', REFUSED_HEADER]), false);
+    assert.equal(hasRefusal([]), false);
+  });
+});
