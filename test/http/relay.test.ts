@@ -1,13 +1,13 @@
 /** A request on its way to an app and its response on its way back, between bare sockets. */
 import assert from 'node:assert/strict';
-import { Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { formatRequest } from '../../src/http/head-text.ts';
 import { Relay, type Inspector, type Passage, type RelayOwner } from '../../src/http/relay.ts';
-import { RequestParser, type Malformed } from '../../src/http/request-head.ts';
+import type { Malformed } from '../../src/http/request-head.ts';
 import type { ResponseHead } from '../../src/http/response-head.ts';
-import { ServerExchange, type ExchangeConnection } from '../../src/http/server-exchange.ts';
+import type { ServerExchange } from '../../src/http/server-exchange.ts';
 import type { UpstreamError } from '../../src/http/upstream-error.ts';
 import { createTestClock } from '../support/clock.ts';
 import type { RawClient } from '../support/raw.ts';
@@ -23,7 +23,7 @@ import {
   type TestUpstream,
   type TestUpstreamOptions,
 } from './support.ts';
-import { get, startListener, type TestListener } from './server-support.ts';
+import { createExchange, get, startListener, type TestListener } from './server-support.ts';
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 const CHUNKED = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n';
@@ -150,27 +150,6 @@ function createRelay(exchange: ServerExchange, { pool }: TestUpstream, owner: Ow
     upgrade: head.upgrade,
   };
   return new Relay(exchange, pool, request, owner);
-}
-
-/** A request whose body the test delivers; nobody reads the response. */
-function createExchange(t: TestContext, text: string): ServerExchange {
-  const limits = { headBytes: 1_000, fields: 10, targetBytes: 100 };
-  const parser = new RequestParser({ ...limits, protectedNames: new Set() });
-  const parsed = parser.parse(Buffer.from(text), 0, text.length);
-  assert.ok(parsed && 'head' in parsed);
-  const socket = new Socket().on('error', () => undefined);
-  t.after(() => socket.destroy());
-  const connection: ExchangeConnection = {
-    socket,
-    isEnding: false,
-    setBodyPaused: () => undefined,
-    mayDrainBody: () => true,
-    finish: () => undefined,
-    destroy: () => undefined,
-    openTunnel: () => assert.fail(),
-    account: () => undefined,
-  };
-  return new ServerExchange(connection, parsed.head, false);
 }
 
 /** Whether the other side has ended a connection. */

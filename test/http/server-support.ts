@@ -1,13 +1,18 @@
-/** A listener of the engine whose handler is the test's. */
+/** A listener of the engine whose handler is the test's, and requests without one. */
+import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import type { AddressInfo, Socket } from 'node:net';
+import { Socket, type AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import { BufferBudget } from '../../src/http/buffer-budget.ts';
 import { DEFAULT_LIMITS, type Limits } from '../../src/http/limits.ts';
 import { createHttpListener, type HttpListener } from '../../src/http/listener.ts';
-import type { Malformed } from '../../src/http/request-head.ts';
-import type { ExchangeListener, ServerExchange } from '../../src/http/server-exchange.ts';
+import { RequestParser, type Malformed } from '../../src/http/request-head.ts';
+import {
+  ServerExchange,
+  type ExchangeConnection,
+  type ExchangeListener,
+} from '../../src/http/server-exchange.ts';
 import { Sweep } from '../../src/http/sweep.ts';
 import { openRawClient, type RawClient } from '../support/raw.ts';
 import { eventually, TRAILERS } from './support.ts';
@@ -81,6 +86,27 @@ export async function startListener(
 
   const refusedConnections = (): number => refusedCount;
   return { port, listener, sweep, budget, sockets, refused, faults, refusedConnections, connect };
+}
+
+/** A request whose body the test delivers; nobody reads the response. */
+export function createExchange(t: TestContext, text: string): ServerExchange {
+  const limits = { headBytes: 1_000, fields: 10, targetBytes: 100 };
+  const parser = new RequestParser({ ...limits, protectedNames: new Set() });
+  const parsed = parser.parse(Buffer.from(text), 0, text.length);
+  assert.ok(parsed && 'head' in parsed);
+  const socket = new Socket().on('error', () => undefined);
+  t.after(() => socket.destroy());
+  const connection: ExchangeConnection = {
+    socket,
+    isEnding: false,
+    setBodyPaused: () => undefined,
+    mayDrainBody: () => true,
+    finish: () => undefined,
+    destroy: () => undefined,
+    openTunnel: () => assert.fail(),
+    account: () => undefined,
+  };
+  return new ServerExchange(connection, parsed.head, false);
 }
 
 /** Writes down what it is told of a request. */
