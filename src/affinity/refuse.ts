@@ -69,7 +69,7 @@ export function refusalFor(
 ): Refusal {
   if (status === 400) return refusal(status, 'text/plain; charset=utf-8', textOf(why));
   if (status === 404) return sessionNotFound(protocol);
-  const repeated = mayRepeat && (status === 502 || status === 503 || status === 504);
+  const repeated = mayRepeat && (status === 502 || status === 503);
   return problem(status, repeated ? RETRY_AFTER : undefined, titleOf(status, why));
 }
 

@@ -607,7 +607,14 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     if (code === 'connection-lost' && wasReused) this.#pool.onLost();
     const text = cause && 'code' in cause ? `${message}: ${String(cause.code)}` : message;
     const wasNotSent = !call.wasSent;
-    call.sink.onError(new UpstreamError(code, text, { wasNotSent, wasReused, cause }));
+    call.sink.onError(
+      new UpstreamError(code, text, {
+        wasNotSent,
+        wasReused,
+        wasHeard: this.#hasReceived,
+        cause,
+      }),
+    );
   }
 
   #detach(): UpstreamCall | undefined {

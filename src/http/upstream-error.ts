@@ -21,15 +21,23 @@ export class UpstreamError extends Error {
   readonly wasNotSent: boolean;
   /** The connection had served an earlier request: the server may just have closed it as idle. */
   readonly wasReused: boolean;
+  /** Something has come back for the request: an interim response, or part of a head. */
+  readonly wasHeard: boolean;
 
   constructor(
     code: UpstreamErrorCode,
     message: string,
-    details: { wasNotSent?: boolean; wasReused?: boolean; cause?: unknown } = {},
+    details: {
+      wasNotSent?: boolean;
+      wasReused?: boolean;
+      wasHeard?: boolean;
+      cause?: unknown;
+    } = {},
   ) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.wasNotSent = details.wasNotSent ?? false;
     this.wasReused = details.wasReused ?? false;
+    this.wasHeard = details.wasHeard ?? false;
   }
 }

@@ -1,6 +1,7 @@
 /** The two listeners: what the edge sends goes to the handler, what peers send is looked at first. */
 import type { RequestHead as RoutedHead } from '../affinity/raw-headers.ts';
 import type { MachineId } from '../affinity/session.ts';
+import type { Clock } from '../clock.ts';
 import { MAX_MESSAGE_BYTES } from '../fleet/messages.ts';
 import type { PeerResponse, PeerService } from '../fleet/peer-service.ts';
 import type { BufferBudget } from '../http/buffer-budget.ts';
@@ -112,6 +113,8 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
     } else {
       const { target, rawHeaders: ofClient } = received;
       const head: RoutedHead = { method, target, rawHeaders: ofClient };
+      // The peer is told that its request is here: without this word it may send it again.
+      exchange.probe();
       const request = new ProxiedRequest(exchange, 'peer', head, proxy);
       if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
       else proxy.handler.handle(request);
@@ -128,7 +131,7 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
       readText: () => readText(exchange, proxy),
     });
     response
-      ?.then((settled) => respondToPeer(exchange, settled))
+      ?.then((settled) => respondToPeer(exchange, settled, proxy.clock))
       .catch((error: unknown) => {
         // The peer has left, or something unexpected happened: its question stays unanswered.
         if (exchange.isOpen) proxy.onFault(error);
@@ -167,14 +170,16 @@ function readText(exchange: ServerExchange, { clock }: ProxyParts): Promise<stri
   });
 }
 
-function respondToPeer(exchange: ServerExchange, response: PeerResponse): void {
+/** `Date` tells an operator's `doctor` how far the clocks of the Machines are apart. */
+function respondToPeer(exchange: ServerExchange, response: PeerResponse, clock: Clock): void {
+  const date = ['date', new Date(clock.now()).toUTCString()];
   if ('body' in response) {
-    const headers = ['content-type', 'application/json'];
+    const headers = ['content-type', 'application/json', ...date];
     exchange.respond({ status: 200, headers, body: response.body });
     return;
   }
   const { status } = response;
-  const headers = status === 405 ? ['allow', 'POST'] : [];
+  const headers = status === 405 ? [...date, 'allow', 'POST'] : date;
   // What is left of the body is not read: the connection ends with the response.
   exchange.respond({ status, headers, body: '' }, true);
 }

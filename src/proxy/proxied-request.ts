@@ -379,8 +379,10 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     if (state.kind !== 'relaying' || !routed) return;
     this.#state = ROUTING;
     this.#exchange.listen(this);
-    // Whether the client may send it again without doing it twice.
-    const mayRepeat = error.wasNotSent || isIdempotent(this.head.method);
+    // Whether the client may send it again without doing it twice. A peer says at once that it has taken
+    // a forward, before its app sees anything of it.
+    const isUntaken = state.to === 'peer' && error.code === 'connection-lost' && !error.wasHeard;
+    const mayRepeat = error.wasNotSent || isUntaken || isIdempotent(this.head.method);
     if (state.to === 'peer' && mayRepeat) handler.unreachable(this, routed);
     else if (state.to === 'peer' || !this.#goesElsewhere(error, routed)) {
       const refusal = refusalOfFailure(error, mayRepeat);

@@ -55,8 +55,8 @@ export function outcomeOf({ status, headers, body }: Answer): Outcome {
   const edgeError = headers.get('fly-error');
   if (edgeError !== null) return { kind: 'cut', how: edgeError };
   if (status === 503 && headers.has('retry-after')) return { kind: 'later' };
-  // The app died with the request.
-  if (status === 502) return { kind: 'cut', how: '502' };
+  // The app died with the request, or its Machine stands still and may have it.
+  if (status === 502 || status === 504) return { kind: 'cut', how: String(status) };
   return { kind: 'wrong', what: `${status} ${body.slice(0, 200)}` };
 }
 
