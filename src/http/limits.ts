@@ -60,7 +60,7 @@ export const DRAINED_BODY_BYTES = 8 * MB;
 
 /**
  * How long after a client has ended its side, in ms, it is found out whether it still reads: a stream is
- * ended, and a client that waits for its response's head is sent a 100 (Continue), at which the kernel
+ * ended, and a client that waits for its response's head is sent a 102 (Processing), at which the kernel
  * of a client that has gone resets the connection.
  */
 export const HALF_CLOSE_MS = 1_000;

@@ -49,8 +49,8 @@ export interface Inspected {
 
 /** Who has the request served; asked what only it can know. */
 export interface RelayOwner {
-  /** An interim head has come: the fields that are passed on, name, value, name, value. */
-  onInterim(head: ResponseHead): readonly string[];
+  /** An interim head has come: the fields that are passed on, or undefined if the head is not. */
+  onInterim(head: ResponseHead): readonly string[] | undefined;
   /** The final head has come; a promise holds it back. Undefined: the owner responds by itself. */
   onResponse(head: ResponseHead): Passage | Promise<Passage> | undefined;
   /** The head goes out. `isStream`: its length is not known. */
@@ -229,8 +229,8 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     // A client that waits for it has been told to go on already.
     if (head.statusCode === 100) return;
     const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
-    const fields = formatFields(this.#owner.onInterim(head));
-    this.#exchange.writeInterim(`HTTP/1.1${line}${fields}\r\n`);
+    const fields = this.#owner.onInterim(head);
+    if (fields) this.#exchange.writeInterim(`HTTP/1.1${line}${formatFields(fields)}\r\n`);
   }
 
   onHead(head: ResponseHead): void {

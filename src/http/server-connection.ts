@@ -651,7 +651,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
       const isDue = waitedMs >= (this.#probeCount + 1) * HALF_CLOSE_MS;
       if (!isDue || this.#probeCount === HALF_CLOSE_PROBES) return;
       this.#probeCount += 1;
-      exchange.probe();
+      exchange.writeProcessing();
     } else if (waitedMs >= HALF_CLOSE_OLD_MS) this.socket.destroy();
   }
 

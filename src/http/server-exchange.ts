@@ -49,6 +49,8 @@ export interface LocalResponse {
 }
 
 const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n';
+/** RFC 2518 §10.1. */
+const PROCESSING = 'HTTP/1.1 102 Processing\r\n\r\n';
 
 export class ServerExchange {
   readonly head: RequestHead;
@@ -132,9 +134,12 @@ export class ServerExchange {
     this.writeInterim(CONTINUE);
   }
 
-  /** Sends an interim head: if the client has gone its kernel resets the connection. */
-  probe(): void {
-    this.writeInterim(CONTINUE);
+  /**
+   * Says that the request is being worked at. If the client has gone its kernel resets the connection.
+   * Not by a 100 (Continue): some clients take one that they have not asked for as an error.
+   */
+  writeProcessing(): void {
+    this.writeInterim(PROCESSING);
   }
 
   /**

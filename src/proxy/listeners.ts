@@ -114,7 +114,7 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
       const { target, rawHeaders: ofClient } = received;
       const head: RoutedHead = { method, target, rawHeaders: ofClient };
       // The peer is told that its request is here: without this word it may send it again.
-      exchange.probe();
+      exchange.writeProcessing();
       const request = new ProxiedRequest(exchange, 'peer', head, proxy);
       if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
       else proxy.handler.handle(request);

@@ -85,6 +85,7 @@ export interface ProxyParts {
 }
 
 const CLIENT_LEFT = 499;
+const PROCESSING = 102;
 const NO_SESSIONS: readonly SessionKey[] = [];
 const IPV4_MAPPED = '::ffff:';
 
@@ -112,6 +113,8 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   #sessions: readonly SessionKey[] = NO_SESSIONS;
   #statusCode = 0;
   #generatedId: string | undefined;
+  /** The peer has said that it has taken the forward. */
+  #isTaken = false;
   /** The head of the response waits for a commit. */
   #isHeld = false;
   #stopWatching: Cancel | undefined;
@@ -271,7 +274,13 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
 
   // What the upstream responds
 
-  onInterim({ rawHeaders }: ResponseHead): readonly string[] {
+  onInterim({ statusCode, rawHeaders }: ResponseHead): readonly string[] | undefined {
+    // A peer's word that it has taken the forward, which is for this sidecar alone.
+    const isToPeer = this.#state.kind === 'relaying' && this.#state.to === 'peer';
+    if (isToPeer && statusCode === PROCESSING && !this.#isTaken) {
+      this.#isTaken = true;
+      return undefined;
+    }
     const passed: string[] = [];
     for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
       const name = rawHeaders[i] ?? '';
