@@ -8,6 +8,7 @@
  *      └─ error ─> the owner responds, or sends it again                  └─ error ─> cut: DONE
  *      └─ 101 ─> TUNNEL
  */
+import { ChunkScanner } from './chunks.ts';
 import { formatFields, passedFields } from './head-text.ts';
 import type { Malformed } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
@@ -101,6 +102,8 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
   /** Body bytes that came while the head, or what the inspector found, was held. */
   #held: Buffer[] | undefined;
   #hasEndedWhileHeld = false;
+  /** They are chunks as they came: it was not known yet in which form they go out. */
+  #isHeldFramed = false;
   /** What of the request's body was not taken by the upstream yet. */
   #unsent: Buffer[] | undefined;
   #isUpstreamReady = false;
@@ -240,6 +243,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
       this.abort();
     } else if (passage instanceof Promise) {
       this.#hold();
+      this.#isHeldFramed = head.isChunked;
       this.#release(passage, (settled) => this.#flow(head, settled));
     } else this.#flow(head, passage);
   }
@@ -268,7 +272,9 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
 
   /** What came meanwhile; it may hold again. */
   #deliverHeld(held: readonly Buffer[]): void {
-    for (const bytes of held) this.onResponseBody(bytes, 0, bytes.length, 'kept');
+    const isToDecode = this.#isHeldFramed && this.#form !== 'as-it-came';
+    this.#isHeldFramed = false;
+    for (const bytes of isToDecode ? dataOf(held) : held) this.onResponseBody(bytes, 0, bytes.length, 'kept');
     if (this.#inspectorHolds) return;
     if (this.#hasEndedWhileHeld) {
       this.#hasEndedWhileHeld = false;
@@ -502,6 +508,17 @@ function fieldsOf(
 
 function isTrailer(name: string | undefined): boolean {
   return name?.toLowerCase() === 'trailer';
+}
+
+/** The data of chunks, from the first one on. */
+function dataOf(chunks: readonly Buffer[]): Buffer[] {
+  const scanner = new ChunkScanner();
+  const data: Buffer[] = [];
+  for (const bytes of chunks) {
+    if (scanner.isDone || scanner.isInTrailers) break;
+    scanner.scan(bytes, 0, bytes.length, (start, end) => data.push(bytes.subarray(start, end)));
+  }
+  return data;
 }
 
 function hasField(rawHeaders: readonly string[], lowerName: string): boolean {

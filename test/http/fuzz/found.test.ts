@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock, type Clock } from '../../../src/clock.ts';
+import type { Inspected } from '../../../src/http/relay.ts';
 import type { ServerExchange } from '../../../src/http/server-exchange.ts';
 import { until } from '../../e2e/support/until.ts';
 import { createTestClock } from '../../support/clock.ts';
@@ -191,6 +193,33 @@ test('a request whose body will not come, as its client has ended its side, is n
   await client.untilClosed();
   assert.deepEqual(targets, ['/1']);
 });
+
+for (const version of ['1.1', '1.0']) {
+  test(`a chunked body that is held with its head loses its framing (HTTP/${version})`, async (t) => {
+    const chunks = '3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nX-Trailer: 1\r\n\r\n';
+    const appPort = await serveRawApp(t, (socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n${chunks}`);
+    });
+    const passing = {
+      push: passBytes,
+      end: () => ({ out: undefined, until: undefined, isDone: true }),
+    };
+    const inspector = version === '1.1' ? { inspector: passing } : {};
+    const forwarder = await startForwarder(t, {
+      appPort,
+      hooks: () => ({ onResponse: ({ rawHeaders }) => nextTurn({ rawHeaders, ...inspector }) }),
+    });
+    const client = await openRawClient(forwarder.port);
+    client.send(`GET / HTTP/${version}\r\nHost: h\r\nConnection: close\r\n\r\n`);
+    const received = await client.untilClosed();
+    const read = readResponse([Buffer.from(received, 'latin1')], 'GET');
+    assert.equal(read.body, 'abcdefg');
+  });
+}
+
+function passBytes(bytes: Uint8Array): Inspected {
+  return { out: bytes, until: undefined, isDone: false };
+}
 
 interface FullSocket {
   readonly forwarder: Forwarder;
