@@ -26,7 +26,8 @@ export function readResponse(pieces: readonly Buffer[], method: string): Respons
   return reader.read;
 }
 
-class ResponseReader {
+/** Reads one response. */
+export class ResponseReader {
   readonly #interim: ResponseHead[] = [];
   readonly #method: string;
   readonly read: { -readonly [Key in keyof ResponseRead]: ResponseRead[Key] } = {
@@ -39,6 +40,11 @@ class ResponseReader {
 
   constructor(method: string) {
     this.#method = method;
+  }
+
+  /** What came behind it. */
+  get rest(): Buffer {
+    return this.#unread;
   }
 
   receive(piece: Buffer): void {

@@ -1,0 +1,95 @@
+/**
+ * Many clients at once that pipeline, leave, read slowly and half-close, before an app that responds
+ * early, late, in pieces, too much or not at all. Every request gets one response or one closed
+ * connection, every byte arrives where it belongs, and nothing is left.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Inspector, RelayOwner } from '../../../src/http/relay.ts';
+import { until } from '../../e2e/support/until.ts';
+import { watchResources } from '../../support/resources.ts';
+import { casesOf, FUZZ_SEED } from './campaign.ts';
+import { Chance } from './chance.ts';
+import { startForwarder } from './forwarder.ts';
+import { createScript, type OwnerPlan } from './script.ts';
+import { startScriptApp } from './script-app.ts';
+import { runScript } from './script-client.ts';
+import { ScriptWorld } from './script-world.ts';
+
+const SHARE = 0.03;
+/** Scripts at one time. */
+const PARALLEL = 40;
+/** Run alone, to look at it. */
+const ONLY = process.env.FUZZ_SCRIPT;
+
+test('every request gets one response or one closed connection, and nothing is left', async (t) => {
+  const watch = watchResources(t);
+  const world = new ScriptWorld();
+  const appPort = await startScriptApp(t, world);
+  const forwarder = await startForwarder(t, {
+    appPort,
+    hooks: (exchange) => hooksOf(world.planOf(exchange.head.target.slice(1))?.owner),
+  });
+  const numbers =
+    ONLY === undefined ? Array.from({ length: casesOf(SHARE) }, (_, i) => i) : [Number(ONLY)];
+  t.diagnostic(`FUZZ_SEED=${FUZZ_SEED}, ${numbers.length} scripts`);
+  const runNext = async (): Promise<void> => {
+    for (let number = numbers.shift(); number !== undefined; number = numbers.shift()) {
+      const script = createScript(number, new Chance(FUZZ_SEED, number));
+      world.add(script);
+      await runScript(script, forwarder.port, world);
+      if (world.findings.length > 0) return;
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, runNext));
+  assert.deepEqual(world.findings, []);
+
+  await until(() => {
+    const left = forwarder.begunCount() - forwarder.endings.length;
+    return left > 0 || forwarder.listener.busyCount() > 0 ? [`the end of ${left} requests`] : [];
+  });
+  assert.equal(forwarder.endings.length, forwarder.begunCount());
+  assert.deepEqual(forwarder.faults, []);
+  await forwarder.close();
+  assert.equal(forwarder.pool.connectionCount, 0);
+  assert.equal(forwarder.sweep.size, 0);
+  assert.equal(forwarder.budget.heldBytes, 0);
+  t.diagnostic(JSON.stringify(countOf(forwarder.endings)));
+  await until(() => (watch.sockets.size > 0 ? [`the end of ${watch.sockets.size} sockets`] : []));
+});
+
+function hooksOf(plan: OwnerPlan | undefined): Partial<RelayOwner> {
+  if (!plan) return {};
+  const inspector = plan.inspects === 'nothing' ? {} : { inspector: inspectorOf(plan) };
+  return {
+    onResponse: ({ rawHeaders }) => {
+      const passage = { rawHeaders, ...inspector };
+      return plan.holdsHead ? nextTurn(passage) : passage;
+    },
+    onSwitching: ({ rawHeaders }) => (plan.holdsHead ? nextTurn({ rawHeaders }) : { rawHeaders }),
+  };
+}
+
+/** Passes everything, and stops looking at some point. */
+function inspectorOf({ inspects }: OwnerPlan): Inspector {
+  let count = 0;
+  return {
+    push: (bytes) => {
+      count += 1;
+      const until = inspects === 'holding' && count % 2 === 1 ? nextTurn() : undefined;
+      return { out: bytes, until, isDone: count === 4 };
+    },
+    end: () => ({
+      out: undefined,
+      until: inspects === 'holding' ? nextTurn() : undefined,
+      isDone: true,
+    }),
+  };
+}
+
+function countOf(endings: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const ending of endings) counts[ending] = (counts[ending] ?? 0) + 1;
+  return counts;
+}
