@@ -218,8 +218,11 @@ export class ServerExchange {
 
   /** The client must not take what it has got for a complete response. */
   cut(): void {
-    // Without a length and without chunks only a reset tells a break from an end.
-    this.#detach()?.destroy(this.#endsByClose);
+    const connection = this.#detach();
+    // Without a length and without chunks only a reset tells a break from an end. Otherwise what is on
+    // its way arrives, which may be the end of an earlier response.
+    if (this.#endsByClose) connection?.destroy(true);
+    else connection?.finish(true);
   }
 
   /** Responds in the sidecar's own name. `closes`: nothing that follows is to be read. */

@@ -194,6 +194,20 @@ test('a request whose body will not come, as its client has ended its side, is n
   assert.deepEqual(targets, ['/1']);
 });
 
+test('a response that is cut off takes nothing away from the response before it', async (t) => {
+  const { client, requestCount, written } = await startFullSocket(t, systemClock, (exchange) => {
+    exchange.writeHead('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n', false, false);
+    exchange.writeText('cut');
+    exchange.cut();
+  });
+  client.send('GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n');
+  await until(() => (requestCount() === 2 ? [] : ['the second request']));
+  client.socket.resume();
+  const received = await client.untilClosed();
+  const first = received.indexOf('\r\n\r\n') + 4 + written();
+  assert.match(received.slice(first), /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\ncut$/);
+});
+
 for (const version of ['1.1', '1.0']) {
   test(`a chunked body that is held with its head loses its framing (HTTP/${version})`, async (t) => {
     const chunks = '3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nX-Trailer: 1\r\n\r\n';
@@ -232,7 +246,11 @@ interface FullSocket {
 }
 
 /** A client that reads nothing, and a response whose end the kernel does not take. */
-async function startFullSocket(t: TestContext, clock: Clock): Promise<FullSocket> {
+async function startFullSocket(
+  t: TestContext,
+  clock: Clock,
+  onLater?: (exchange: ServerExchange) => void,
+): Promise<FullSocket> {
   const given = Promise.withResolvers<undefined>();
   let written = 0;
   let requests = 0;
@@ -240,6 +258,10 @@ async function startFullSocket(t: TestContext, clock: Clock): Promise<FullSocket
   const handle = (exchange: ServerExchange): void => {
     const part = Buffer.alloc(4_096, 'x');
     requests += 1;
+    if (requests > 1 && onLater) {
+      onLater(exchange);
+      return;
+    }
     exchange.writeHead('HTTP/1.1 200 OK\r\nX-Until: full\r\n', true, false);
     while (socket?.writableLength === 0) {
       exchange.write(part, 0, part.length, 'kept');
