@@ -224,7 +224,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
       if (this.#exchange !== exchange) return;
       if (this.#hasEnded && !exchange.isBodyComplete) {
         // The rest will not come, and no event says so any more.
-        this.socket.destroy();
+        exchange.breakOff();
         return;
       }
     }
@@ -453,9 +453,11 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
         this.#endIfHalfClosed();
         break;
       case 'body':
-      case 'drain':
         // The rest will not come.
-        this.socket.destroy();
+        this.#exchange?.breakOff();
+        break;
+      case 'drain':
+        this.#linger();
         break;
       case 'tunnel':
         this.#tunnel?.end();

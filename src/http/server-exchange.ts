@@ -271,8 +271,14 @@ export class ServerExchange {
   deliverBroken(why: Malformed): void {
     // Where the next request would begin is not known.
     this.#closes = true;
-    if (this.isResponding || !this.#listener) this.#detach()?.destroy(false);
+    if (this.isResponding || !this.#listener) this.breakOff();
     else this.#listener.onRequestBroken(why);
+  }
+
+  /** Nothing that can be read follows of the request, and there is no response to give. */
+  breakOff(): void {
+    this.cut();
+    this.#listener?.onClientGone();
   }
 
   deliverWritable(): void {

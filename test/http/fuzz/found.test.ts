@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock, type Clock } from '../../../src/clock.ts';
 import type { Inspected } from '../../../src/http/relay.ts';
-import type { ServerExchange } from '../../../src/http/server-exchange.ts';
+import type { ExchangeListener, ServerExchange } from '../../../src/http/server-exchange.ts';
 import { until } from '../../e2e/support/until.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
@@ -207,6 +207,40 @@ test('a response that is cut off takes nothing away from the response before it'
   const first = received.indexOf('\r\n\r\n') + 4 + written();
   assert.match(received.slice(first), /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\ncut$/);
 });
+
+const HALF_BODY = 'Content-Length: 9\r\n\r\nhalf';
+const BROKEN_BODY = 'Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nx';
+for (const { what, body, end } of [
+  { what: 'ends its side within the next request', body: HALF_BODY, end: true },
+  { what: 'breaks the framing of the next request', body: BROKEN_BODY, end: false },
+]) {
+  test(`a client that ${what} still gets the response before it`, async (t) => {
+    const gone = Promise.withResolvers<undefined>();
+    const full = await startFullSocket(t, systemClock, (exchange) => {
+      exchange.listen({ ...deaf, onClientGone: () => gone.resolve(undefined) });
+      exchange.writeHead('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n', false, false);
+      exchange.readBody();
+    });
+    const { client, requestCount, written } = full;
+    const head = 'POST /2 HTTP/1.1\r\nHost: h\r\n';
+    client.send(`GET /1 HTTP/1.1\r\nHost: h\r\n\r\n${head}${body.slice(0, -1)}`);
+    await until(() => (requestCount() === 2 ? [] : ['the second request']));
+    if (end) client.socket.end();
+    else client.send(body.slice(-1));
+    await gone.promise;
+    client.socket.resume();
+    const received = await client.untilClosed();
+    assert.ok(received.length >= received.indexOf('\r\n\r\n') + 4 + written());
+  });
+}
+
+const deaf: ExchangeListener = {
+  onRequestBody: () => undefined,
+  onRequestEnd: () => undefined,
+  onRequestBroken: () => undefined,
+  onClientWritable: () => undefined,
+  onClientGone: () => undefined,
+};
 
 for (const version of ['1.1', '1.0']) {
   test(`a chunked body that is held with its head loses its framing (HTTP/${version})`, async (t) => {

@@ -54,7 +54,7 @@ class ScriptClient {
     for (const [index, request] of requests.entries()) {
       if (this.#isOver) break;
       await this.#send(requestBytes(request));
-      if (request.app.kind === 'silent') await this.#leaveSilent(request);
+      if (request.app.kind === 'silent') await this.#leaveSilent(request, index);
       const isSwitch = request.app.kind === 'switch';
       if (!client.pipelines || isSwitch) await this.#until(() => this.#completeCount > index);
       if (isSwitch) await this.#useTunnel(request);
@@ -92,10 +92,11 @@ class ScriptClient {
     }
   }
 
-  /** The app says nothing, so the client leaves when the app has the request. */
-  async #leaveSilent({ nonce }: RequestPlan): Promise<void> {
-    await Promise.race([this.#world.untilSeen(nonce), this.#until(() => false)]);
-    if (!this.#isOver) this.#leave(this.#script.client.leaves?.by ?? 'reset');
+  /** The app says nothing, so the client leaves when the app has the request, if it ever gets it. */
+  async #leaveSilent({ nonce }: RequestPlan, index: number): Promise<void> {
+    const isResponded = (): boolean => this.#completeCount > index;
+    await Promise.race([this.#world.untilSeen(nonce), this.#until(isResponded)]);
+    if (!this.#isOver && !isResponded()) this.#leave(this.#script.client.leaves?.by ?? 'reset');
   }
 
   #leave(by: 'end' | 'reset'): void {
@@ -192,13 +193,21 @@ class ScriptClient {
     const next = requests[count];
     const last = this.#readers[count - 1]?.read.head;
     const mayStop = last?.isPersistent === false || last?.statusCode === 101;
-    if (!next || this.#hasLeftEarly || mayStop || !mustSucceed(next)) return;
-    this.#report(`no response to ${next.nonce}`);
+    const isBehindEarly = count > 0 && mayEndEarly(requests[count - 1]);
+    if (!next || this.#hasLeftEarly || mayStop || isBehindEarly || !mustSucceed(next)) return;
+    const { read } = this.#readers[count] ?? {};
+    this.#report(
+      `no response to ${next.nonce}, but ${read?.ending ?? 'nothing'}, ${read?.body.length ?? 0} bytes`,
+    );
   }
 
-  /** Before it had all that it asked for. */
+  /** Before it had all that it asked for; or a reset has thrown away what it had not read yet. */
   get #hasLeftEarly(): boolean {
-    return this.#script.client.leaves !== undefined || this.#hangs;
+    const { client, requests } = this.#script;
+    const isResetDue = requests.some(
+      ({ app, version }) => app.kind === 'switch' || version === '1.0',
+    );
+    return client.leaves !== undefined || this.#hangs || (this.#wasReset && isResetDue);
   }
 
   get #deliveredCount(): number {
@@ -243,6 +252,13 @@ const NOTHING = Buffer.alloc(0);
 
 function isOver(ending: ResponseReader['read']['ending']): boolean {
   return ending === 'complete' || ending === 'switched';
+}
+
+/** The connection ends with a response that comes before the body, if nobody takes the rest of that. */
+function mayEndEarly(plan: RequestPlan | undefined): boolean {
+  return (
+    plan !== undefined && plan.framing !== 'none' && 'at' in plan.app && plan.app.at === 'head'
+  );
 }
 
 /** The end of a response without a length can't be told from its being cut off; a head alone is whole. */
