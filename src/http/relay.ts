@@ -151,6 +151,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
 
   #send(isFresh: boolean): void {
     this.#isUpstreamReady = false;
+    this.#isBodyUnwanted = false;
     const call = this.#pool.send(this.#request, this, isFresh);
     this.#call = call;
     if (call.wasSent && call.wasWritable) this.#isUpstreamReady = true;
@@ -163,7 +164,11 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
   // From the client
 
   onRequestBody(bytes: Buffer): void {
-    if (this.#isBodyUnwanted) return;
+    if (this.#isBodyUnwanted) {
+      // What has been dropped could not be sent a second time.
+      this.#mayTryAgain = false;
+      return;
+    }
     if (!this.#isUpstreamReady || this.#unsent !== undefined) {
       (this.#unsent ??= []).push(bytes);
       this.#exchange.pauseBody();
@@ -274,7 +279,8 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
   #deliverHeld(held: readonly Buffer[]): void {
     const isToDecode = this.#isHeldFramed && this.#form !== 'as-it-came';
     this.#isHeldFramed = false;
-    for (const bytes of isToDecode ? dataOf(held) : held) this.onResponseBody(bytes, 0, bytes.length, 'kept');
+    for (const bytes of isToDecode ? dataOf(held) : held)
+      this.onResponseBody(bytes, 0, bytes.length, 'kept');
     if (this.#inspectorHolds) return;
     if (this.#hasEndedWhileHeld) {
       this.#hasEndedWhileHeld = false;

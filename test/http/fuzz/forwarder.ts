@@ -28,6 +28,8 @@ export interface ForwarderOptions {
   readonly keepAliveMs?: number;
   /** Where the app is; undefined while nobody knows. */
   readonly address?: () => { host: string; port: number } | undefined;
+  /** Replaces the pool's. */
+  readonly send?: UpstreamPool['send'];
   /** Replaces what the owner of a request does, in part. `abort` is what an owner can do to its relay. */
   readonly hooks?: (exchange: ServerExchange, abort: () => void) => Partial<RelayOwner>;
   /** Replaces what is done with a request, in part. */
@@ -72,6 +74,8 @@ export async function startForwarder(
     maxConnections: limits.upstreamConnections,
     buffers: new ReadBuffers(),
   });
+
+  if (options.send) pool.send = options.send;
 
   function handle(exchange: ServerExchange): void {
     begun += 1;

@@ -6,6 +6,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock, type Clock } from '../../../src/clock.ts';
 import type { Inspected } from '../../../src/http/relay.ts';
 import type { ExchangeListener, ServerExchange } from '../../../src/http/server-exchange.ts';
+import { UpstreamCall } from '../../../src/http/upstream-connection.ts';
+import { UpstreamError } from '../../../src/http/upstream-error.ts';
 import { until } from '../../e2e/support/until.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
@@ -241,6 +243,64 @@ const deaf: ExchangeListener = {
   onClientWritable: () => undefined,
   onClientGone: () => undefined,
 };
+
+test('a request that is sent again after a failed write has its whole body', async (t) => {
+  const { calls, client, endings } = await startRecordingRelay(t);
+  client.send('PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\n');
+  await until(() => (calls.length === 1 ? [] : ['the first try']));
+  calls[0]?.sink.onBodyUnwanted();
+  calls[0]?.sink.onError(new UpstreamError('connection-lost', 'test', { wasReused: true }));
+  calls[1]?.sink.onUpstreamWritable();
+  client.send('abc');
+  client.send('def');
+  await until(() => (calls[1]?.isBodySent === true ? [] : ['the end of the body']));
+  assert.equal(calls[1]?.written, 'abcdef');
+  assert.deepEqual(endings, []);
+});
+
+test('a request of whose body a part has been dropped is not sent again', async (t) => {
+  const { calls, client, endings } = await startRecordingRelay(t);
+  client.send('PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\n');
+  await until(() => (calls.length === 1 ? [] : ['the first try']));
+  calls[0]?.sink.onBodyUnwanted();
+  client.send('abcdef');
+  await until(() => (calls[0]?.isBodySent === true ? [] : ['the end of the body']));
+  calls[0]?.sink.onError(new UpstreamError('connection-lost', 'test', { wasReused: true }));
+  assert.equal(calls.length, 1);
+  assert.deepEqual(endings, ['failed']);
+});
+
+/** What a relay sends, without an app. */
+class RecordedCall extends UpstreamCall {
+  written = '';
+
+  override write(bytes: Buffer): boolean {
+    this.written += bytes.toString('latin1');
+    return true;
+  }
+}
+
+interface RecordingRelay {
+  readonly client: RawClient;
+  /** One for each try. */
+  readonly calls: readonly RecordedCall[];
+  readonly endings: readonly string[];
+}
+
+async function startRecordingRelay(t: TestContext): Promise<RecordingRelay> {
+  const calls: RecordedCall[] = [];
+  const forwarder = await startForwarder(t, {
+    appPort: 1,
+    send: (request, sink) => {
+      const call = new RecordedCall(request, sink);
+      calls.push(call);
+      return call;
+    },
+  });
+  const client = await openRawClient(forwarder.port);
+  t.after(() => void client.socket.destroy());
+  return { client, calls, endings: forwarder.endings };
+}
 
 for (const version of ['1.1', '1.0']) {
   test(`a chunked body that is held with its head loses its framing (HTTP/${version})`, async (t) => {
