@@ -91,7 +91,7 @@ class AppConnection {
       case 'respond':
         for (const part of responseParts(plan, app)) await this.#write(part);
         this.#world.onAnswered(nonce);
-        if (app.framing === 'until-close') this.#close('end');
+        if (app.framing === 'until-close' && method !== 'HEAD') this.#close('end');
         else if (app.then !== 'keep') this.#close(app.then);
         break;
       case 'cut': {

@@ -6,16 +6,18 @@ import { bodyOf, mustSucceed, type RequestPlan, type Script } from './script.ts'
 import type { ScriptWorld } from './script-world.ts';
 import { ResponseReader } from './response-reader.ts';
 
-/** Nothing takes so long, however busy the computer is. In ms. */
+/** Nothing comes so late, however busy the computer is. In ms. */
 const HANG_MS = 30_000;
 /** Of one request. */
 const MOST_PIECES = 100;
+const MOST_PAUSES = 20;
 
 export async function runScript(script: Script, port: number, world: ScriptWorld): Promise<void> {
   const socket = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
   await once(socket, 'connect');
   const client = new ScriptClient(script, socket, world);
   const timer = setTimeout(() => client.giveUp(), HANG_MS);
+  socket.on('data', () => void timer.refresh());
   await client.run();
   clearTimeout(timer);
   client.check();
@@ -29,6 +31,7 @@ class ScriptClient {
   readonly #readers: ResponseReader[] = [];
   #sentBytes = 0;
   #receivedBytes = 0;
+  #pauses = 0;
   #isClosed = false;
   #wasReset = false;
   #hasLeft = false;
@@ -126,7 +129,8 @@ class ScriptClient {
     if (leaves?.after === 'receiving' && this.#receivedBytes >= leaves.bytes && !this.#isOver) {
       this.#leave(leaves.by);
     }
-    if (pauseTurns === 0) return;
+    if (pauseTurns === 0 || this.#pauses === MOST_PAUSES) return;
+    this.#pauses += 1;
     this.#socket.pause();
     for (let turn = 0; turn < pauseTurns; turn += 1) await nextTurn();
     this.#socket.resume();
@@ -194,7 +198,8 @@ class ScriptClient {
     const last = this.#readers[count - 1]?.read.head;
     const mayStop = last?.isPersistent === false || last?.statusCode === 101;
     const isBehindEarly = count > 0 && mayEndEarly(requests[count - 1]);
-    if (!next || this.#hasLeftEarly || mayStop || isBehindEarly || !mustSucceed(next)) return;
+    if (!next || this.#hasLeftEarly || mayStop || isBehindEarly || !mustSucceed(this.#script, next))
+      return;
     const { read } = this.#readers[count] ?? {};
     this.#report(
       `no response to ${next.nonce}, but ${read?.ending ?? 'nothing'}, ${read?.body.length ?? 0} bytes`,
@@ -228,8 +233,14 @@ class ScriptClient {
     const at = head.rawHeaders.indexOf('X-Nonce');
     const named = head.rawHeaders[at + 1];
     if (named !== nonce) this.#report(`the response to ${nonce} is that to ${String(named)}`);
-    if (head.statusCode === 101) this.#checkTunnel(nonce, app.kind === 'switch' ? app.bytes : 0);
-    if (head.statusCode !== 200) return;
+    if (head.statusCode === 101) {
+      this.#checkTunnel(nonce, app.kind === 'switch' ? app.bytes : 0);
+      return;
+    }
+    if (head.statusCode !== 200) {
+      if (this.#script.isTame) this.#report(`${head.statusCode} for ${nonce}: ${body}`);
+      return;
+    }
     const length = 'bytes' in app && method !== 'HEAD' ? app.bytes : 0;
     const expected = bodyOf(nonce, 'app', length).toString('latin1');
     const isWhole = this.#isDelivered(read) && app.kind !== 'cut';

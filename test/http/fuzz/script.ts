@@ -3,6 +3,8 @@ import type { Chance } from './chance.ts';
 
 export interface Script {
   readonly number: number;
+  /** The app responds to everything, and closes no connection that it has said to keep. */
+  readonly isTame: boolean;
   readonly requests: readonly RequestPlan[];
   readonly client: ClientPlan;
 }
@@ -70,17 +72,17 @@ const MOST_REQUESTS = 4;
 /** Beyond what the kernel takes for a reader that pauses. */
 const LARGE_BYTES = 6_000_000;
 
-export function createScript(number: number, chance: Chance): Script {
+export function createScript(number: number, isTame: boolean, chance: Chance): Script {
   const count = chance.between(1, MOST_REQUESTS);
   const requests = Array.from({ length: count }, (_, index) =>
-    createRequest(`n${number}x${index}`, chance),
+    createRequest(`n${number}x${index}`, isTame, chance),
   );
-  return { number, requests, client: createClient(requests, chance) };
+  return { number, isTame, requests, client: createClient(requests, chance) };
 }
 
-function createRequest(nonce: string, chance: Chance): RequestPlan {
+function createRequest(nonce: string, isTame: boolean, chance: Chance): RequestPlan {
   const version = chance.happens(0.1) ? '1.0' : '1.1';
-  const app = createApp(chance);
+  const app = isTame ? createTameApp(chance) : createApp(chance);
   const mayHaveBody = app.kind !== 'switch';
   const framing = mayHaveBody
     ? chance.pick(['none', 'none', 'length', 'chunked'] as const)
@@ -118,6 +120,14 @@ function createApp(chance: Chance): AppPlan {
   if (kind < 90) return { kind: 'close', by, at };
   if (kind < 92) return { kind: 'silent' };
   return { kind: 'switch', by, bytes: chance.below(20_000), isFirst: chance.happens(0.5) };
+}
+
+function createTameApp(chance: Chance): AppPlan {
+  const kind = chance.below(100);
+  const at = chance.happens(0.25) ? 'head' : 'body';
+  if (kind < 90) return { kind: 'respond', at, ...createResponse(chance), then: 'keep' };
+  if (kind < 94) return { kind: 'exceed', bytes: chance.between(1, 500) };
+  return { kind: 'switch', by: 'end', bytes: chance.below(20_000), isFirst: chance.happens(0.5) };
 }
 
 function createResponse(chance: Chance): ResponsePlan {
@@ -159,7 +169,8 @@ export function bodyOf(nonce: string, from: 'client' | 'app', bytes: number): Bu
 }
 
 /** Whether a request must get the app's response, if its client asks for nothing else meanwhile. */
-export function mustSucceed({ method, app, framing }: RequestPlan): boolean {
+export function mustSucceed({ isTame }: Script, { method, app, framing }: RequestPlan): boolean {
+  if (isTame) return true;
   // Others may meet a connection that the app is just closing, and are not sent twice.
   const isRepeatable = (method === 'GET' || method === 'HEAD') && framing === 'none';
   if (!isRepeatable) return false;
