@@ -30,7 +30,7 @@ export interface TestListener {
   /** How many connections were one too many. */
   refusedConnections(): number;
   /** A client of it that is connected. `staysOpen`: it does not end its side when the server does. */
-  connect(staysOpen?: boolean): Promise<RawClient>;
+  readonly connect: (staysOpen?: boolean) => Promise<RawClient>;
 }
 
 export interface TestListenerOptions {
