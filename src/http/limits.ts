@@ -64,7 +64,7 @@ export const DRAINED_BODY_BYTES = 8 * MB;
  * of a client that has gone resets the connection.
  */
 export const HALF_CLOSE_MS = 1_000;
-/** How often a 100 is sent, in such intervals: a reset shows only at the next write. */
+/** How often a 102 is sent, in such intervals: a reset shows only at the next write. */
 export const HALF_CLOSE_PROBES = 4;
 /** How long one is waited for that can't be asked so: of HTTP/1.0, or for a switch of protocols. In ms. */
 export const HALF_CLOSE_OLD_MS = 4_500;

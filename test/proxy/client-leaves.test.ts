@@ -11,7 +11,7 @@ import { serve, startTestSidecar } from '../support/sidecar.ts';
 interface Scene {
   readonly app: Server;
   readonly client: RawClient;
-  /** Resolves when no timer is left that was not there before the request. */
+  /** Resolves when no timer is left that was not there before the connection. */
   readonly withoutTimers: () => Promise<void>;
   /** Resolves when the exchange is over. */
   readonly answered: Promise<RequestTimes>;
@@ -25,8 +25,9 @@ async function setUp(t: TestContext): Promise<Scene> {
   const metrics: Metrics = { ...nullMetrics, requestAnswered: over.resolve };
   const parts = { clock: watch.clock, metrics };
   const { ports } = await startTestSidecar(t, await serve(t, app), {}, parts);
-  const client = await openRawClient(ports.public);
+  // A connection has the sweep of its listener run.
   const atFirst = watch.timerCount();
+  const client = await openRawClient(ports.public);
   const withoutTimers = (): Promise<void> => until(() => watch.timerCount() === atFirst);
   return { app, client, withoutTimers, answered: over.promise };
 }

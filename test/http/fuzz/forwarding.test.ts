@@ -230,13 +230,15 @@ function findOtherResponse(read: ResponseRead, seen: SeenResponse, view: ClientV
   if (!head || head.statusCode === 101) return isLocal ? undefined : 'no 502';
   if (isLocal) return read.ending === 'broken body' ? undefined : 'a 502';
   if (seen.statusCode !== head.statusCode) return 'another status';
-  if (!isSame(withoutFraming(seen.rawHeaders), head.rawHeaders)) return 'other fields';
+  const sent = hasField(seen.rawHeaders, 'transfer-encoding')
+    ? head.rawHeaders
+    : without(head.rawHeaders, ['trailer']);
+  if (!isSame(without(seen.rawHeaders, FRAMING), sent)) return 'other fields';
   const isWhole = read.ending === 'complete' || read.framing === 'until-close';
   const isTaken = seen.isComplete && !view.wasReset;
   // A client on an old libuv can't tell.
-  const isFramed = seen.rawHeaders.some((text) =>
-    /^(?:content-length|transfer-encoding)$/i.test(text),
-  );
+  const isFramed =
+    hasField(seen.rawHeaders, 'content-length') || hasField(seen.rawHeaders, 'transfer-encoding');
   const mayBeMistaken = !TELLS_RESETS && !isWhole && !isFramed;
   if (isTaken !== isWhole && !mayBeMistaken)
     return isWhole ? 'not complete for the client' : 'complete for the client';
@@ -247,10 +249,15 @@ function findOtherResponse(read: ResponseRead, seen: SeenResponse, view: ClientV
     : 'another beginning';
 }
 
-/** Less what the sidecar says of its own connection to the client. */
-function withoutFraming(rawHeaders: readonly string[]): string[] {
-  return rawHeaders.filter((_text, index) => {
-    const name = rawHeaders[index - (index % 2)];
-    return name !== 'Transfer-Encoding' && name !== 'Connection';
-  });
+/** What the sidecar says of its own connection to the client. */
+const FRAMING = ['transfer-encoding', 'connection'];
+
+function without(rawHeaders: readonly string[], lowerNames: readonly string[]): string[] {
+  return rawHeaders.filter(
+    (_text, index) => !lowerNames.includes((rawHeaders[index - (index % 2)] ?? '').toLowerCase()),
+  );
+}
+
+function hasField(rawHeaders: readonly string[], lowerName: string): boolean {
+  return rawHeaders.some((name, index) => index % 2 === 0 && name.toLowerCase() === lowerName);
 }

@@ -100,6 +100,9 @@ class ScriptClient {
     const isResponded = (): boolean => this.#completeCount > index;
     await Promise.race([this.#world.untilSeen(nonce), this.#until(isResponded)]);
     if (!this.#isOver && !isResponded()) this.#leave(this.#script.client.leaves?.by ?? 'reset');
+    // One that has ended its side gets its response, however late. This one does not wait for it, which
+    // the listener finds out by itself.
+    if (this.#hasLeft) this.#socket.destroySoon();
   }
 
   #leave(by: 'end' | 'reset'): void {
