@@ -307,7 +307,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     const isChunked = isBodiless
       ? head.isChunked && statusCode !== 204 && exchange.head.minorVersion === 1
       : isStream && !isUntilClose;
-    const fields = fieldsOf(head, rawHeaders, isChunked);
+    const fields = fieldsOf(head, rawHeaders, isChunked && !isBodiless);
     const framing = isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
     const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
     this.#owner.onFlowing(statusCode, isStream);

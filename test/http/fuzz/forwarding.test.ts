@@ -230,9 +230,9 @@ function findOtherResponse(read: ResponseRead, seen: SeenResponse, view: ClientV
   if (!head || head.statusCode === 101) return isLocal ? undefined : 'no 502';
   if (isLocal) return read.ending === 'broken body' ? undefined : 'a 502';
   if (seen.statusCode !== head.statusCode) return 'another status';
-  const sent = hasField(seen.rawHeaders, 'transfer-encoding')
-    ? head.rawHeaders
-    : without(head.rawHeaders, ['trailer']);
+  // Only chunks have trailers, so a Trailer before anything else announces nothing.
+  const hasChunks = read.framing !== 'none' && hasField(seen.rawHeaders, 'transfer-encoding');
+  const sent = hasChunks ? head.rawHeaders : without(head.rawHeaders, ['trailer']);
   if (!isSame(without(seen.rawHeaders, FRAMING), sent)) return 'other fields';
   const isWhole = read.ending === 'complete' || read.framing === 'until-close';
   const isTaken = seen.isComplete && !view.wasReset;
