@@ -7,8 +7,8 @@ import { tellUntilHeard, ToldLater } from '../support/told-later.ts';
 
 const TRANSPORTS = ['websocket', 'xhr-streaming', 'xhr-polling'];
 const CALLS = 8;
-/** The code of what ended without a word (RFC 6455 §7.1.5). */
-const REFUSED = 1006;
+/** Ended without a word (RFC 6455 §7.1.5), or before it stood: its transport was the only one allowed. */
+const REFUSED: readonly number[] = [1006, 2000];
 /** For its connection to stand, in ms; by default it gives up when a busy computer has not begun. */
 const CONNECT_TIMEOUT_MS = 60_000;
 
@@ -55,5 +55,5 @@ function call(socket: Socket): Promise<Counted> {
 /** A refused request is all the same to this client, be it "later" or "gone": the ledger knows better. */
 function closedError(what: string, code: number, reason: string): Error {
   const said = `${what}: closed with ${code} ${reason}`;
-  return code === REFUSED ? new ToldLater(said) : new Error(said);
+  return REFUSED.includes(code) ? new ToldLater(said) : new Error(said);
 }
