@@ -4,8 +4,9 @@ import { createUndiciLoader, type AdapterParts } from './adapters.ts';
 import { createAffinityCookie, type AffinityCookie } from './affinity/affinity-cookie.ts';
 import type { NotTaking } from './affinity/decide.ts';
 import { createExtractor } from './affinity/extract.ts';
-import { createHintRemover, type RemoveHints } from './affinity/hint.ts';
+import { createHintRemover } from './affinity/hint.ts';
 import { createLearner } from './affinity/learn.ts';
+import { namesReadOfRequests } from './affinity/request-names.ts';
 import { createPathMask } from './affinity/path-mask.ts';
 import type { Protocol } from './affinity/protocol.ts';
 import type { MachineId, SessionKey } from './affinity/session.ts';
@@ -28,6 +29,7 @@ import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
 import { createExplain, type Explain } from './proxy/explain.ts';
 import { createDetours } from './proxy/detours.ts';
+import { EDGE_NAMES } from './proxy/edge-fields.ts';
 import { createHandler, type HandlerParts } from './proxy/handler.ts';
 import { createFaultReport } from './proxy/fault-report.ts';
 import { createListeners, type Listeners } from './proxy/listeners.ts';
@@ -73,9 +75,11 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const peers = createFleetPeers(parts, self, silences);
   const bindings = createFleetBindings(parts, self, peers);
   const engine = createEngine(parts);
+  const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
   const upstream = new UpstreamPool({
     ...engine.pool,
     address: () => engine.upstreamAddress,
+    selectedNames: learner.teachingNames,
     headTimeoutMs: config.upstreamHeadTimeoutMs,
   });
   const peerUpstreams = createPeerUpstreams({
@@ -104,7 +108,6 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     peers,
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
   } satisfies OwnerFinderParts;
-  const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
   const cookie = createCookie(config, clock);
   const routing = createHandlerParts(parts, owners, cookie);
   const via = createVia(self);
@@ -122,7 +125,8 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
         if (answer.kind === 'owner') bindings.copy(key, answer);
       });
     },
-    removeHints: createRequestCleaner(config, cookie),
+    removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
+    removeCookie: (rawHeaders) => cookie?.removeFrom(rawHeaders) ?? rawHeaders,
     upstream,
     onRefused: () => parts.upstreamHealth.noteRefused(),
     onForwarded: (decision) => detours.noteForwarded(decision),
@@ -140,6 +144,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     via,
     budget: engine.pool.budget,
     limits: engine.limits,
+    namesRead: [...namesReadOfRequests(config.protocols), ...EDGE_NAMES],
     peerService: createPeerService({
       self,
       store: parts.store,
@@ -264,19 +269,6 @@ function createCookie(config: Config, clock: Clock): AffinityCookie | undefined 
   if (name === undefined) return undefined;
   const { ttlMs } = store;
   return createAffinityCookie({ name, self: identity.machine, ttlMs, now: () => clock.now() });
-}
-
-/** What the sidecar has added for the client to bring along is not the app's to see. */
-function createRequestCleaner(
-  { hints, protocols }: Config,
-  cookie: AffinityCookie | undefined,
-): RemoveHints {
-  const removeHints: RemoveHints = hints ? createHintRemover(protocols) : (head) => head;
-  if (cookie === undefined) return removeHints;
-  return (head, whole) => {
-    const { target, rawHeaders } = removeHints(head, whole);
-    return { target, rawHeaders: cookie.removeFrom(rawHeaders) };
-  };
 }
 
 function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Silences): Peers {

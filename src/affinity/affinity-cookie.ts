@@ -42,6 +42,9 @@ interface Issued {
   readonly atSeconds: number;
 }
 
+const SCHEME_HEADER = 'x-forwarded-proto';
+/** What is read of requests, in lower case. */
+export const COOKIE_HEADERS = ['cookie', SCHEME_HEADER];
 /** The part of its time after which a cookie is set again. */
 const RENEWED_AFTER = 0.1;
 const MS_PER_SECOND = 1_000;
@@ -79,7 +82,7 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
 
 /** The edge says how the client has come (Fly.io, "Request headers"). */
 function isEncrypted({ rawHeaders }: RequestHead): boolean {
-  return headerIncludes(rawHeaders, 'x-forwarded-proto', 'https');
+  return headerIncludes(rawHeaders, SCHEME_HEADER, 'https');
 }
 
 /** `machine.seconds`; what has another form was not set by a sidecar. */

@@ -24,6 +24,8 @@ export interface OpenBody {
 }
 
 const EVENT_STREAM = 'text/event-stream';
+/** What is read of requests, in lower case. */
+export const STREAM_HEADER = 'accept';
 
 /** `hint`: the Machine whose hint new ids go out with, if any. */
 export function createBodyLessons(
@@ -47,7 +49,7 @@ function createBodyLesson(
     case 'sse-endpoint':
       return {
         mayAnswer: mayOpenStream,
-        asksPlain: ({ rawHeaders }) => headerIncludes(rawHeaders, 'accept', EVENT_STREAM),
+        asksPlain: ({ rawHeaders }) => headerIncludes(rawHeaders, STREAM_HEADER, EVENT_STREAM),
         open: (response) =>
           isReadable(response, [EVENT_STREAM])
             ? {

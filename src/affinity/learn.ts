@@ -27,13 +27,15 @@ export interface HeadLessons {
   readonly learned: readonly Lesson[];
   /** The app has ended the session of the request. */
   readonly hasEnded: boolean;
-  /** What the client may see: the answer's own array, or a copy with hints added. */
-  readonly rawHeaders: readonly string[];
+  /** What the client may see if hints were added; undefined: the fields of the answer as they came. */
+  readonly rawHeaders: readonly string[] | undefined;
   /** The body may teach: it is to be sent through this tap. */
   readonly tap: BodyTap | undefined;
 }
 
 export interface Learner {
+  /** Names, in lower case, of the fields of answers that may teach. */
+  readonly teachingNames: readonly string[];
   /**
    * Whether the body of the answer may teach. Such a request goes upstream with `accept-encoding:
    * identity`, as an id can't be found in compressed bytes.
@@ -59,18 +61,18 @@ export function createLearner(protocols: readonly Protocol[], options: LearnerOp
   const bodies = createBodyLessons(protocols, hint);
 
   const fromHead: Learner['fromHead'] = (request, found, response) => {
-    const mayTeach = spotsTeacher(response.rawHeaders);
+    const mayTeach = spotsTeacher(response.selected ?? response.rawHeaders);
     const mayEnd = asksToDelete(request, found);
     const mayTeachByBody = bodies.some((body) => body.mayAnswer(request, found));
-    if (!(mayTeach || mayEnd || mayTeachByBody) || isWithoutLessons(response))
-      return nothing(response);
+    if (!(mayTeach || mayEnd || mayTeachByBody) || isWithoutLessons(response)) return NOTHING;
 
-    const lessons = mayTeach ? headers.read(request, found, response) : nothing(response);
+    const lessons = mayTeach ? headers.read(request, found, response) : NOTHING;
     const body = mayTeachByBody ? openTap(request, found, response) : undefined;
+    const shown = lessons.rawHeaders;
     return {
       learned: lessons.learned,
       hasEnded: lessons.hasEnded || (mayEnd && isSuccess(response)),
-      rawHeaders: body?.isLonger ? withoutLength(lessons.rawHeaders) : lessons.rawHeaders,
+      rawHeaders: body?.isLonger ? withoutLength(shown ?? response.rawHeaders) : shown,
       tap: body?.tap,
     };
   };
@@ -89,16 +91,19 @@ export function createLearner(protocols: readonly Protocol[], options: LearnerOp
   };
 
   return {
+    teachingNames: headers.names,
     mayTeachByBody: (head, found) =>
       bodies.some((body) => body.mayAnswer(head, found) && body.asksPlain(head)),
     fromHead,
   };
 }
 
-function nothing(response: ResponseHead): HeadLessons {
-  const { rawHeaders } = response;
-  return { learned: NO_LESSONS, hasEnded: false, rawHeaders, tap: undefined };
-}
+const NOTHING: HeadLessons = {
+  learned: NO_LESSONS,
+  hasEnded: false,
+  rawHeaders: undefined,
+  tap: undefined,
+};
 
 /** MCP 2025-11-25, "Session Management": a client ends its session by a DELETE. */
 function asksToDelete(request: RequestHead, found: Extraction): boolean {

@@ -6,7 +6,10 @@ import type { RequestHead } from './raw-headers.ts';
 const FIRST_WITHOUT_SESSIONS = '2026-07-28';
 const REVISION = /^\d{4}-\d{2}-\d{2}$/;
 
-const readVersion = createHeaderReader('mcp-protocol-version');
+/** In lower case. */
+export const REVISION_HEADER = 'mcp-protocol-version';
+
+const readVersion = createHeaderReader(REVISION_HEADER);
 
 export function isMcpWithoutSessions(head: RequestHead): boolean {
   const version = readVersion(head);

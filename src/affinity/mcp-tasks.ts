@@ -17,10 +17,13 @@ const TASK_METHODS: ReadonlySet<string> = new Set(['tasks/get', 'tasks/update', 
 /** What may be answered by a task ("Supported Methods"). */
 const MAKES_TASKS: ReadonlySet<string> = new Set(['tools/call']);
 const NAME_HEADER = 'mcp-name';
+const METHOD_HEADER = 'mcp-method';
+/** What is read of requests, in lower case. */
+export const TASK_HEADERS = [NAME_HEADER, METHOD_HEADER];
 /** How a header holds what is no plain text (SEP-2243, "Value Encoding"); the marks have their case. */
 const ENCODED = /^=\?base64\?([A-Za-z0-9+/]*={0,2})\?=$/;
 
-const readMethod = createHeaderReader('mcp-method');
+const readMethod = createHeaderReader(METHOD_HEADER);
 const readName = createHeaderReader(NAME_HEADER);
 
 export const MCP_TASKS: Protocol = {

@@ -8,6 +8,7 @@ export interface RequestHead {
   readonly method: string;
   /** The request-target as received (RFC 9112 §3.2). */
   readonly target: string;
+  /** Of all fields at least those of {@link namesReadOfRequests}. */
   readonly rawHeaders: readonly string[];
 }
 
@@ -15,6 +16,8 @@ export interface RequestHead {
 export interface ResponseHead {
   readonly statusCode: number;
   readonly rawHeaders: readonly string[];
+  /** Of these at least the ones that may teach, if it is known which they are. */
+  readonly selected?: readonly string[];
 }
 
 const LOWER_CASE_BIT = 0x20;

@@ -41,17 +41,53 @@ const NAMES: readonly (readonly [name: string, code: FieldCode])[] = [
 
 interface KnownName {
   readonly bytes: Uint8Array;
-  readonly code: FieldCode;
+  readonly code: number;
 }
 
-/** By the length of the name; most names have no entry. */
-const BY_LENGTH: readonly (readonly KnownName[] | undefined)[] = NAMES.reduce<KnownName[][]>(
-  (table, [name, code]) => {
-    (table[name.length] ??= []).push({ bytes: Buffer.from(name), code });
-    return table;
-  },
-  new Array<KnownName[]>(32),
-);
+/** Codes from here on are of names that the engine does not act on. */
+export const FIRST_SELECTED_CODE = 16;
+const MAX_SELECTED = 255 - FIRST_SELECTED_CODE;
+
+/**
+ * The names that a scan tells apart: those that the engine acts on, and those whose values its user
+ * wants to have at hand. Most fields are neither, and nothing is done with them.
+ */
+export class FieldNames {
+  /** By the length of the name; most lengths have no entry. */
+  readonly #byLength: (KnownName[] | undefined)[] = new Array<KnownName[] | undefined>(64);
+  readonly #selected: (string | undefined)[] = new Array<string | undefined>(256);
+
+  /** `selected`: names in lower case; throws if there are too many. */
+  constructor(selected: Iterable<string> = []) {
+    for (const [name, code] of NAMES) this.#add(name, code);
+    let next = FIRST_SELECTED_CODE;
+    for (const name of new Set(selected)) {
+      const [, known] = NAMES.find(([other]) => other === name) ?? [];
+      if (next - FIRST_SELECTED_CODE > MAX_SELECTED) throw new Error('too many names of fields');
+      const code = known ?? next++;
+      if (known === undefined) this.#add(name, code);
+      this.#selected[code] = name;
+    }
+  }
+
+  #add(name: string, code: number): void {
+    (this.#byLength[name.length] ??= []).push({ bytes: Buffer.from(name), code });
+  }
+
+  codeOf(bytes: Uint8Array, start: number, end: number): number {
+    const known = this.#byLength[end - start];
+    if (known === undefined) return FIELD.other;
+    for (const { bytes: name, code } of known) if (isText(bytes, start, name)) return code;
+    return FIELD.other;
+  }
+
+  /** The name, in lower case, of a code whose fields were asked for. */
+  selectedName(code: number): string | undefined {
+    return this.#selected[code];
+  }
+}
+
+const ENGINE_NAMES = new FieldNames();
 
 /** What {@link FieldScan.scan} returns besides the position behind the empty line. */
 export const INCOMPLETE = 0;
@@ -68,12 +104,17 @@ export interface ScanRules {
 }
 
 export class FieldScan {
+  readonly #names: FieldNames;
   /** Of each field: where its name and its value begin and end, the value without blanks around it. */
   spans = new Int32Array(SPAN * 32);
   codes = new Uint8Array(32);
   count = 0;
   /** Some line has a blank before its colon. */
   hasBlankBeforeColon = false;
+
+  constructor(names: FieldNames = ENGINE_NAMES) {
+    this.#names = names;
+  }
 
   nameStart(index: number): number {
     return this.spans[index * SPAN] ?? 0;
@@ -148,7 +189,7 @@ export class FieldScan {
     spans[first + 1] = nameEnd;
     spans[first + 2] = valueStart;
     spans[first + 3] = valueEnd;
-    this.codes[index] = codeOf(bytes, nameStart, nameEnd);
+    this.codes[index] = this.#names.codeOf(bytes, nameStart, nameEnd);
     this.count = index + 1;
   }
 
@@ -160,13 +201,6 @@ export class FieldScan {
     codes.set(this.codes);
     this.codes = codes;
   }
-}
-
-function codeOf(bytes: Uint8Array, start: number, end: number): FieldCode {
-  const known = BY_LENGTH[end - start];
-  if (known === undefined) return FIELD.other;
-  for (const { bytes: name, code } of known) if (isText(bytes, start, name)) return code;
-  return FIELD.other;
 }
 
 function isBlank(byte: number | undefined): boolean {

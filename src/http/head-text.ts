@@ -1,7 +1,8 @@
 /** Puts the text of heads together that go out: as they came less what was cut, or from pairs. */
-import type { RequestHead } from './request-head.ts';
+import { SPACE, TAB } from './characters.ts';
 
-interface CutText {
+/** The text of a head, and what of it is not passed on. */
+export interface CutText {
   readonly text: string;
   readonly fieldsStart: number;
   readonly fieldsEnd: number;
@@ -9,7 +10,10 @@ interface CutText {
 }
 
 /** The field lines that are passed on, as they came. */
-export function passedFields({ text, fieldsStart, fieldsEnd, cuts }: CutText): string {
+export function passedFields(
+  { text, fieldsStart, fieldsEnd, cuts: ownCuts }: CutText,
+  cuts = ownCuts,
+): string {
   if (cuts.length === 0) return text.slice(fieldsStart, fieldsEnd);
   let passed = '';
   let from = fieldsStart;
@@ -21,6 +25,33 @@ export function passedFields({ text, fieldsStart, fieldsEnd, cuts }: CutText): s
   return from < fieldsEnd ? passed + text.slice(from, fieldsEnd) : passed;
 }
 
+/** Cuts, in order, and one more that overlaps none of them. */
+export function withCut(cuts: readonly number[], from: number, to: number): number[] {
+  let place = 0;
+  while (place < cuts.length && (cuts[place] ?? 0) < from) place += 2;
+  return [...cuts.slice(0, place), from, to, ...cuts.slice(place)];
+}
+
+/** Name, value, name, value of field lines, which are well-formed; the values without blanks around them. */
+export function readFields(lines: string): string[] {
+  const rawHeaders: string[] = [];
+  for (let at = 0; at < lines.length;) {
+    const colon = lines.indexOf(':', at);
+    const lineEnd = lines.indexOf('\r', colon);
+    let valueStart = colon + 1;
+    let valueEnd = lineEnd;
+    while (valueStart < valueEnd && isBlank(lines.charCodeAt(valueStart))) valueStart += 1;
+    while (valueEnd > valueStart && isBlank(lines.charCodeAt(valueEnd - 1))) valueEnd -= 1;
+    rawHeaders.push(lines.slice(at, colon), lines.slice(valueStart, valueEnd));
+    at = lineEnd + 2;
+  }
+  return rawHeaders;
+}
+
+function isBlank(code: number): boolean {
+  return code === SPACE || code === TAB;
+}
+
 /** Field lines of name, value, name, value. */
 export function formatFields(rawHeaders: readonly string[]): string {
   let text = '';
@@ -30,11 +61,30 @@ export function formatFields(rawHeaders: readonly string[]): string {
   return text;
 }
 
+/** The lines of other fields than the head's own; undefined if it is those that are passed on. */
+export function changedFields(
+  head: { readonly rawHeaders: readonly string[] },
+  rawHeaders: readonly string[] | undefined,
+): string | undefined {
+  if (rawHeaders === undefined || rawHeaders === head.rawHeaders) return undefined;
+  return formatFields(rawHeaders);
+}
+
+/** A request's head as it came, as far as its text is put together anew. */
+export interface RequestText extends CutText {
+  readonly method: string;
+  readonly rawHeaders: readonly string[];
+  readonly isChunked: boolean;
+  readonly upgrade: string | undefined;
+}
+
 /** What may be changed of a request on its way. */
 export interface RequestChanges {
   readonly target: string;
-  /** The very array of the head if the fields are passed on as they came. */
-  readonly rawHeaders: readonly string[];
+  /** The fields that go out; undefined, or the head's very array, if its own are passed on as they came. */
+  readonly rawHeaders: readonly string[] | undefined;
+  /** In place of the head's own `cuts`. */
+  readonly cuts?: readonly number[] | undefined;
   /** More field lines, each with its line end. */
   readonly added: string;
   /** Whether the upstream is asked for the protocol that the client asks for. */
@@ -42,9 +92,9 @@ export interface RequestChanges {
 }
 
 /** The head for an upstream, which is always one of HTTP/1.1. */
-export function formatRequest(head: RequestHead, changes: RequestChanges): string {
-  const { target, rawHeaders, added, asksForUpgrade } = changes;
-  const fields = rawHeaders === head.rawHeaders ? passedFields(head) : formatFields(rawHeaders);
+export function formatRequest(head: RequestText, changes: RequestChanges): string {
+  const { target, rawHeaders, cuts, added, asksForUpgrade } = changes;
+  const fields = changedFields(head, rawHeaders) ?? passedFields(head, cuts);
   let framing = head.isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
   if (asksForUpgrade && head.upgrade !== undefined) {
     framing += `Connection: Upgrade\r\nUpgrade: ${head.upgrade}\r\n`;

@@ -16,6 +16,8 @@ export interface HttpListenerOptions {
   readonly limits: Limits;
   /** Names, in lower case, that `Connection` may not name. */
   readonly protectedNames: ReadonlySet<string>;
+  /** Names, in lower case, of the fields that heads are to have at hand. */
+  readonly selectedNames?: Iterable<string>;
   readonly trailers: TrailerOptions;
   readonly budget: BufferBudget;
   readonly sweep: Sweep;
@@ -46,14 +48,14 @@ const TOO_MANY =
   'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n';
 
 export function createHttpListener(options: HttpListenerOptions): HttpListener {
-  const { limits, clock, protectedNames } = options;
+  const { limits, clock, protectedNames, selectedNames = [] } = options;
   const connections = new Set<ServerConnection>();
   const allClosed = Promise.withResolvers<undefined>();
   let isClosing = false;
   const parts: ServerParts = {
     ...options,
     connections,
-    parser: new RequestParser({ ...limits, protectedNames }),
+    parser: new RequestParser({ ...limits, protectedNames, selectedNames }),
     isEnding: () => isClosing || options.isEnding(),
     onClosed: (connection) => {
       connections.delete(connection);

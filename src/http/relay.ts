@@ -9,7 +9,7 @@
  *      └─ 101 ─> TUNNEL
  */
 import { ChunkScanner } from './chunks.ts';
-import { formatFields, passedFields } from './head-text.ts';
+import { changedFields, formatFields, passedFields } from './head-text.ts';
 import type { Malformed } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
 import type { ExchangeListener, ServerExchange } from './server-exchange.ts';
@@ -26,8 +26,8 @@ import type { UpstreamPool } from './upstream-pool.ts';
 
 /** How the head of a response goes out. */
 export interface Passage {
-  /** The very array of the head if the fields are passed on as they came. */
-  readonly rawHeaders: readonly string[];
+  /** Undefined, or the very array of the head, if the fields are passed on as they came. */
+  readonly rawHeaders: readonly string[] | undefined;
   /** Looks at the body on its way. */
   readonly inspector?: Inspector | undefined;
 }
@@ -295,9 +295,9 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     const exchange = this.#exchange;
     const { statusCode } = head;
     const isBodiless = hasNoBody(exchange.head.method, statusCode);
-    const isUnchanged = rawHeaders === head.rawHeaders;
     const hasLength =
-      head.contentLength !== undefined && (isUnchanged || hasField(rawHeaders, 'content-length'));
+      head.contentLength !== undefined &&
+      (rawHeaders === undefined || hasField(rawHeaders, 'content-length'));
     const isStream = !isBodiless && !hasLength;
     this.#state = 'flowing';
     this.#inspector = isBodiless ? undefined : inspector;
@@ -448,7 +448,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     upstream: UpstreamTunnel,
     rest: Buffer,
   ): void {
-    const fields = rawHeaders === head.rawHeaders ? passedFields(head) : formatFields(rawHeaders);
+    const fields = changedFields(head, rawHeaders) ?? passedFields(head);
     const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
     const upgrade = `Connection: Upgrade\r\nUpgrade: ${head.upgrade ?? ''}\r\n`;
     this.#state = 'tunnel';
@@ -503,13 +503,14 @@ function formOf(
 /** Only chunks have trailers, so nothing else announces them. */
 function fieldsOf(
   head: ResponseHead,
-  rawHeaders: readonly string[],
+  rawHeaders: readonly string[] | undefined,
   mayHaveTrailers: boolean,
 ): string {
-  if (head.announcesTrailers && !mayHaveTrailers) {
-    return formatFields(rawHeaders.filter((_, i) => !isTrailer(rawHeaders[i - (i % 2)])));
+  if (!head.announcesTrailers || mayHaveTrailers) {
+    return changedFields(head, rawHeaders) ?? passedFields(head);
   }
-  return rawHeaders === head.rawHeaders ? passedFields(head) : formatFields(rawHeaders);
+  const fields = rawHeaders ?? head.rawHeaders;
+  return formatFields(fields.filter((_, i) => !isTrailer(fields[i - (i % 2)])));
 }
 
 function isTrailer(name: string | undefined): boolean {

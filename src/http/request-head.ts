@@ -5,6 +5,7 @@
 import { CR, LF, SPACE, TARGET, TOKEN } from './characters.ts';
 import {
   FIELD,
+  FieldNames,
   FieldScan,
   INCOMPLETE,
   isChunkedCoding,
@@ -13,7 +14,9 @@ import {
   parseContentLength,
   TOO_MANY_FIELDS,
   type ConnectionOptions,
+  type ScanRules,
 } from './fields.ts';
+import { passedFields, readFields, type CutText } from './head-text.ts';
 import type { Limits } from './limits.ts';
 
 export interface RequestHead {
@@ -25,9 +28,13 @@ export interface RequestHead {
   readonly minorVersion: 0 | 1;
   /**
    * Name, value, name, value: the fields that are passed on, in order and case. `Transfer-Encoding`
-   * and `Expect` are not among them: whoever passes the body on says how.
+   * and `Expect` are not among them: whoever passes the body on says how. Made when it is asked for.
    */
   readonly rawHeaders: readonly string[];
+  /** Name, value, name, value: of those fields the ones that the parser was asked for, names in lower case. */
+  readonly selected: readonly string[];
+  /** Where in `text` each of their values begins. */
+  readonly selectedAt: readonly number[];
   /** Where in `text` the field lines begin, and where the empty line is. */
   readonly fieldsStart: number;
   readonly fieldsEnd: number;
@@ -68,6 +75,8 @@ export interface ParsedRequest {
 export interface RequestParserOptions extends Pick<Limits, 'headBytes' | 'fields' | 'targetBytes'> {
   /** Names, in lower case, that `Connection` may not name: credentials and sessions. */
   readonly protectedNames: ReadonlySet<string>;
+  /** Names, in lower case, of the fields that heads are to have at hand. */
+  readonly selectedNames?: Iterable<string>;
 }
 
 /** Always protected: a message without them means something else (RFC 9110 §7.6.1). */
@@ -87,16 +96,21 @@ const ZERO = 0x30;
 /** One for each listener: it keeps its scratch space from one head to the next. */
 export class RequestParser {
   readonly #options: RequestParserOptions;
-  readonly #scan = new FieldScan();
+  readonly #names: FieldNames;
+  readonly #scan: FieldScan;
+  readonly #rules: ScanRules;
   #lastHost: string | undefined;
 
   constructor(options: RequestParserOptions) {
     this.#options = options;
+    this.#names = new FieldNames(options.selectedNames);
+    this.#scan = new FieldScan(this.#names);
+    this.#rules = { maxFields: options.fields, allowsBlankBeforeColon: false };
   }
 
   /** Reads the head that begins at `from`; undefined as long as it may still go on behind `end`. */
   parse(bytes: Buffer, from: number, end: number): ParsedRequest | Malformed | undefined {
-    const { headBytes, fields, targetBytes } = this.#options;
+    const { headBytes, targetBytes } = this.#options;
     let at = from;
     for (let lines = 0; at < end && bytes[at] === CR; lines += 1) {
       if (at + 1 >= end) return undefined;
@@ -121,10 +135,7 @@ export class RequestParser {
     if (typeof version !== 'number') return version;
 
     const fieldsStart = targetEnd + VERSION_LINE_BYTES;
-    const scanned = this.#scan.scan(bytes, fieldsStart, end, {
-      maxFields: fields,
-      allowsBlankBeforeColon: false,
-    });
+    const scanned = this.#scan.scan(bytes, fieldsStart, end, this.#rules);
     const isTooLong = (scanned > 0 ? scanned : end) - start > headBytes;
     if (scanned === TOO_MANY_FIELDS) return TOO_MANY;
     if (scanned < 0) return INVALID_FIELD;
@@ -141,7 +152,8 @@ export class RequestParser {
   #interpret(line: RequestLine): RequestHead | Malformed {
     const { bytes, start, text, method, target, version, fieldsStart } = line;
     const scan = this.#scan;
-    const rawHeaders: string[] = [];
+    const selected: string[] = [];
+    const selectedAt: number[] = [];
     const cuts: number[] = [];
     let connectionText: string | undefined;
     let upgrade: string | undefined;
@@ -154,10 +166,13 @@ export class RequestParser {
     let hasForwardedProto = false;
 
     for (let index = 0; index < scan.count; index += 1) {
+      const code = scan.codes[index] ?? FIELD.other;
+      // Nobody wants to know what it says.
+      if (code === FIELD.other) continue;
       const valueStart = scan.valueStart(index);
       const valueEnd = scan.valueEnd(index);
       const value = text.slice(valueStart - start, valueEnd - start);
-      switch (scan.codes[index]) {
+      switch (code) {
         case FIELD.connection:
           connectionText = connectionText === undefined ? value : `${connectionText},${value}`;
           cutLine(cuts, scan, index, start, text);
@@ -204,10 +219,10 @@ export class RequestParser {
         default:
           break;
       }
-      rawHeaders.push(
-        text.slice(scan.nameStart(index) - start, scan.nameEnd(index) - start),
-        value,
-      );
+      const name = this.#names.selectedName(code);
+      if (name === undefined) continue;
+      selected.push(name, value);
+      selectedAt.push(valueStart - start);
     }
 
     if (host === undefined && version === 1) return NO_HOST;
@@ -217,30 +232,27 @@ export class RequestParser {
     const effective = effectiveTarget(method, target, host);
     if (effective === undefined) return method === 'CONNECT' ? NO_CONNECT : INVALID_TARGET;
     const hasBody = isChunked || (contentLength ?? 0) > 0;
-    const head = {
-      text,
-      method,
-      target: effective.target,
-      authority: effective.authority,
-      minorVersion: version,
-      rawHeaders,
-      fieldsStart: fieldsStart - start,
-      fieldsEnd: text.length - 2,
-      cuts,
-      contentLength,
-      isChunked,
-      wantsClose: connection.close || (version === 0 && !connection.keepAlive),
-      upgrade:
-        upgrade !== undefined && connection.upgrade && version === 1 && !hasBody
-          ? tunnelProtocols(upgrade)
-          : undefined,
-      expectsContinue: expectsContinue && version === 1 && hasBody,
-      host,
-      hasForwardedFor,
-      hasForwardedProto,
-      via: via ?? NO_VIA,
-    };
-    return connection.names.length === 0 ? head : withoutNamed(head, connection.names);
+    const head = new ParsedHead(text, selected, selectedAt);
+    head.method = method;
+    head.target = effective.target;
+    head.authority = effective.authority;
+    head.minorVersion = version;
+    head.fieldsStart = fieldsStart - start;
+    head.fieldsEnd = text.length - 2;
+    head.cuts = cuts;
+    head.contentLength = contentLength;
+    head.isChunked = isChunked;
+    head.wantsClose = connection.close || (version === 0 && !connection.keepAlive);
+    if (upgrade !== undefined && connection.upgrade && version === 1 && !hasBody) {
+      head.upgrade = tunnelProtocols(upgrade);
+    }
+    head.expectsContinue = expectsContinue && version === 1 && hasBody;
+    head.host = host;
+    head.hasForwardedFor = hasForwardedFor;
+    head.hasForwardedProto = hasForwardedProto;
+    if (via) head.via = via;
+    if (connection.names.length > 0) head.dropNamed(new Set(connection.names));
+    return head;
   }
 
   /** The options of `Connection`; undefined if they name what they must not. */
@@ -277,6 +289,48 @@ interface RequestLine {
 }
 
 const NO_VIA: readonly string[] = [];
+
+class ParsedHead implements RequestHead {
+  readonly text: string;
+  selected: readonly string[];
+  selectedAt: readonly number[];
+  method = '';
+  target = '';
+  authority: string | undefined;
+  minorVersion: 0 | 1 = 1;
+  fieldsStart = 0;
+  fieldsEnd = 0;
+  cuts: readonly number[] = [];
+  contentLength: number | undefined;
+  isChunked = false;
+  wantsClose = false;
+  upgrade: string | undefined;
+  expectsContinue = false;
+  host: string | undefined;
+  hasForwardedFor = false;
+  hasForwardedProto = false;
+  via = NO_VIA;
+  #rawHeaders: readonly string[] | undefined;
+
+  constructor(text: string, selected: readonly string[], selectedAt: readonly number[]) {
+    this.text = text;
+    this.selected = selected;
+    this.selectedAt = selectedAt;
+  }
+
+  get rawHeaders(): readonly string[] {
+    return (this.#rawHeaders ??= readFields(passedFields(this)));
+  }
+
+  /** Fields that `Connection` names belong to that connection too (RFC 9110 §7.6.1). */
+  dropNamed(named: ReadonlySet<string>): void {
+    this.cuts = cutsWith(this, named);
+    const { selected, selectedAt } = this;
+    const isKept = selectedAt.map((_, i) => !named.has(selected[2 * i] ?? ''));
+    this.selected = selected.filter((_, i) => isKept[i >> 1]);
+    this.selectedAt = selectedAt.filter((_, i) => isKept[i]);
+  }
+}
 
 /** `uri-host [ ":" port ]` (RFC 9110 §7.2): no user info, no path, no list, and not empty. */
 const HOST = /^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~%!$&'()*+;=-]+)(?::\d{0,5})?$/;
@@ -327,21 +381,10 @@ function cutLine(
   else cuts.push(from, to);
 }
 
-/** Fields that `Connection` names belong to that connection too (RFC 9110 §7.6.1). */
-function withoutNamed(head: RequestHead, names: readonly string[]): RequestHead {
-  const named = new Set(names);
-  const rawHeaders: string[] = [];
-  for (let i = 0; i < head.rawHeaders.length; i += 2) {
-    const name = head.rawHeaders[i] ?? '';
-    if (!named.has(name.toLowerCase())) rawHeaders.push(name, head.rawHeaders[i + 1] ?? '');
-  }
-  return { ...head, rawHeaders, cuts: cutsWith(head, named) };
-}
-
 /** The lines that are cut already, and those of these names, in order. */
 function cutsWith(
-  { text, fieldsStart, fieldsEnd, cuts }: RequestHead,
-  named: Set<string>,
+  { text, fieldsStart, fieldsEnd, cuts }: CutText,
+  named: ReadonlySet<string>,
 ): number[] {
   const all: number[] = [];
   let cut = 0;

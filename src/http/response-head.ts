@@ -5,21 +5,27 @@
 import { CR, LF, SPACE, VALUE } from './characters.ts';
 import {
   FIELD,
+  FieldNames,
   FieldScan,
+  FIRST_SELECTED_CODE,
   INCOMPLETE,
   isChunkedCoding,
   NO_CONNECTION_OPTIONS,
   parseConnection,
   parseContentLength,
+  type ScanRules,
 } from './fields.ts';
+import { passedFields, readFields } from './head-text.ts';
 
 export interface ResponseHead {
   /** As it came, one character a byte, from the status line to the empty line. */
   readonly text: string;
   readonly statusCode: number;
   readonly minorVersion: 0 | 1;
-  /** Name, value, name, value: the fields that are passed on, in order and case. */
+  /** Name, value, name, value: the fields that are passed on, in order and case. Made when it is asked for. */
   readonly rawHeaders: readonly string[];
+  /** Name, value, name, value: of those fields the ones that the parser was asked for, names in lower case. */
+  readonly selected: readonly string[];
   readonly fieldsStart: number;
   readonly fieldsEnd: number;
   /** Pairs of positions in `text` of what is not passed on. */
@@ -51,6 +57,8 @@ export interface BrokenResponse {
 export interface ResponseParserOptions {
   readonly headBytes: number;
   readonly fields: number;
+  /** Names, in lower case, of the fields that heads are to have at hand. */
+  readonly selectedNames?: Iterable<string>;
 }
 
 /** Names that a response's `Connection` can't take away. */
@@ -66,10 +74,15 @@ const ZERO = 0x30;
 /** One for each pool: it keeps its scratch space from one head to the next. */
 export class ResponseParser {
   readonly #options: ResponseParserOptions;
-  readonly #scan = new FieldScan();
+  readonly #names: FieldNames;
+  readonly #scan: FieldScan;
+  readonly #rules: ScanRules;
 
   constructor(options: ResponseParserOptions) {
     this.#options = options;
+    this.#names = new FieldNames(options.selectedNames);
+    this.#scan = new FieldScan(this.#names);
+    this.#rules = { maxFields: options.fields, allowsBlankBeforeColon: true };
   }
 
   get headBytes(): number {
@@ -78,14 +91,11 @@ export class ResponseParser {
 
   /** Reads the head that begins at `from`; undefined as long as it may still go on behind `end`. */
   parse(bytes: Buffer, from: number, end: number): ParsedResponse | BrokenResponse | undefined {
-    const { headBytes, fields } = this.#options;
+    const { headBytes } = this.#options;
     const lineEnd = scanStatusLine(bytes, from, end);
     if (typeof lineEnd === 'object') return lineEnd;
     if (lineEnd === undefined) return end - from > headBytes ? TOO_LONG : undefined;
-    const scanned = this.#scan.scan(bytes, lineEnd, end, {
-      maxFields: fields,
-      allowsBlankBeforeColon: true,
-    });
+    const scanned = this.#scan.scan(bytes, lineEnd, end, this.#rules);
     if (scanned < 0) return INVALID_FIELD;
     if ((scanned > 0 ? scanned : end) - from > headBytes) return TOO_LONG;
     if (scanned === INCOMPLETE) return undefined;
@@ -105,7 +115,7 @@ export class ResponseParser {
     const statusCode = Number(text.slice(CODE_AT, CODE_END));
     // RFC 9110 §8.6, RFC 9112 §6.1: neither in a 1xx nor in a 204.
     const isWithoutFraming = statusCode < 200 || statusCode === 204;
-    const rawHeaders: string[] = [];
+    const selected: string[] = [];
     const cuts: number[] = [];
     let connectionText: string | undefined;
     let keepAlive: string | undefined;
@@ -115,11 +125,14 @@ export class ResponseParser {
     let announcesTrailers = false;
 
     for (let index = 0; index < scan.count; index += 1) {
+      const code = scan.codes[index] ?? FIELD.other;
+      // Nobody wants to know what it says.
+      if (code === FIELD.other && !hasBlankBeforeColon) continue;
       const valueStart = scan.valueStart(index) - start;
       const valueEnd = scan.valueEnd(index) - start;
       const value = text.slice(valueStart, valueEnd);
       let isPassed = true;
-      switch (scan.codes[index]) {
+      switch (code) {
         case FIELD.connection:
           connectionText = connectionText === undefined ? value : `${connectionText},${value}`;
           isPassed = false;
@@ -157,35 +170,33 @@ export class ResponseParser {
       const nameStart = scan.nameStart(index) - start;
       const nameEnd = scan.nameEnd(index) - start;
       if (hasBlankBeforeColon && text[nameEnd] !== ':') {
-        if (scan.codes[index] !== FIELD.other) return INVALID_FIELD;
+        if (code < FIRST_SELECTED_CODE && code !== FIELD.other) return INVALID_FIELD;
         cut(cuts, nameEnd, text.indexOf(':', nameEnd));
       }
-      if (isPassed) rawHeaders.push(text.slice(nameStart, nameEnd), value);
-      else cut(cuts, nameStart, text.indexOf('\n', valueEnd) + 1);
+      const name = this.#names.selectedName(code);
+      if (!isPassed) cut(cuts, nameStart, text.indexOf('\n', valueEnd) + 1);
+      else if (name !== undefined) selected.push(name, value);
     }
 
     const minorVersion = bytes[start + VERSION.length] === ZERO ? 0 : 1;
     if (isChunked && contentLength !== undefined) return CONFLICTING_FRAMING;
     const connection =
       connectionText === undefined ? NO_CONNECTION_OPTIONS : parseConnection(connectionText);
-    const head = {
-      text,
-      statusCode,
-      minorVersion,
-      rawHeaders,
-      fieldsStart,
-      fieldsEnd: text.length - 2,
-      cuts,
-      contentLength,
-      isChunked: isChunked && minorVersion === 1,
-      isPersistent: !connection.close && (minorVersion === 1 || connection.keepAlive),
-      keepAlive,
-      announcesTrailers,
-      // An empty value names no protocol, and clients would not take it for a switch.
-      upgrade: connection.upgrade && upgrade !== '' ? upgrade : undefined,
-    } satisfies ResponseHead;
     if (isChunked && minorVersion === 0) return CHUNKS_IN_OLD_VERSION;
-    return connection.names.length === 0 ? head : withoutNamed(head, connection.names);
+    const head = new ParsedHead(text, statusCode, minorVersion);
+    head.selected = selected;
+    head.fieldsStart = fieldsStart;
+    head.fieldsEnd = text.length - 2;
+    head.cuts = cuts;
+    head.contentLength = contentLength;
+    head.isChunked = isChunked;
+    head.isPersistent = !connection.close && (minorVersion === 1 || connection.keepAlive);
+    head.keepAlive = keepAlive;
+    head.announcesTrailers = announcesTrailers;
+    // An empty value names no protocol, and clients would not take it for a switch.
+    if (connection.upgrade && upgrade !== '') head.upgrade = upgrade;
+    if (connection.names.length > 0) head.dropNamed(connection.names);
+    return head;
   }
 }
 
@@ -224,23 +235,46 @@ function cut(cuts: number[], from: number, to: number): void {
   else cuts.push(from, to);
 }
 
-/** Fields that `Connection` names belong to that connection too (RFC 9110 §7.6.1). */
-function withoutNamed(head: ResponseHead, names: readonly string[]): ResponseHead {
-  const named = new Set(names.filter((name) => !KEPT.test(name)));
-  if (named.size === 0) return head;
-  const rawHeaders: string[] = [];
-  const cuts = [...head.cuts];
-  for (let i = 0; i < head.rawHeaders.length; i += 2) {
-    const name = head.rawHeaders[i] ?? '';
-    if (!named.has(name.toLowerCase())) rawHeaders.push(name, head.rawHeaders[i + 1] ?? '');
+class ParsedHead implements ResponseHead {
+  readonly text: string;
+  readonly statusCode: number;
+  readonly minorVersion: 0 | 1;
+  selected: readonly string[] = [];
+  fieldsStart = 0;
+  fieldsEnd = 0;
+  cuts: readonly number[] = [];
+  contentLength: number | undefined;
+  isChunked = false;
+  isPersistent = false;
+  keepAlive: string | undefined;
+  announcesTrailers = false;
+  upgrade: string | undefined;
+  #rawHeaders: readonly string[] | undefined;
+
+  constructor(text: string, statusCode: number, minorVersion: 0 | 1) {
+    this.text = text;
+    this.statusCode = statusCode;
+    this.minorVersion = minorVersion;
   }
-  for (let at = head.fieldsStart; at < head.fieldsEnd;) {
-    const next = head.text.indexOf('\n', at) + 1;
-    const name = /^[^:\s]*/.exec(head.text.slice(at, next))?.[0].toLowerCase() ?? '';
-    if (named.has(name)) cuts.push(at, next);
-    at = next;
+
+  get rawHeaders(): readonly string[] {
+    return (this.#rawHeaders ??= readFields(passedFields(this)));
   }
-  return { ...head, rawHeaders, cuts: merged(cuts) };
+
+  /** Fields that `Connection` names belong to that connection too (RFC 9110 §7.6.1). */
+  dropNamed(names: readonly string[]): void {
+    const named = new Set(names.filter((name) => !KEPT.test(name)));
+    if (named.size === 0) return;
+    const cuts = [...this.cuts];
+    for (let at = this.fieldsStart; at < this.fieldsEnd;) {
+      const next = this.text.indexOf('\n', at) + 1;
+      const name = /^[^:\s]*/.exec(this.text.slice(at, next))?.[0].toLowerCase() ?? '';
+      if (named.has(name)) cuts.push(at, next);
+      at = next;
+    }
+    this.cuts = merged(cuts);
+    this.selected = this.selected.filter((_, i, all) => !named.has(all[i - (i % 2)] ?? ''));
+  }
 }
 
 /** In order, and without overlaps. */

@@ -734,6 +734,8 @@ const UNREADABLE: RequestHead = {
   target: '*',
   minorVersion: 1,
   rawHeaders: [],
+  selected: [],
+  selectedAt: [],
   fieldsStart: 0,
   fieldsEnd: 0,
   cuts: [],

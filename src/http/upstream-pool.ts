@@ -29,6 +29,8 @@ export interface UpstreamPoolOptions {
   readonly address: UpstreamParts['address'];
   readonly headBytes: number;
   readonly fields: number;
+  /** Names, in lower case, of the fields that heads of responses are to have at hand. */
+  readonly selectedNames?: Iterable<string>;
   /** Connections at one time. */
   readonly maxConnections: number;
   readonly connectTimeoutMs: number;

@@ -10,8 +10,8 @@ import type { Routed } from './handler.ts';
 
 /** How an answer goes out. */
 export interface Revealed {
-  /** With hints added. */
-  readonly rawHeaders: readonly string[];
+  /** With what was added to them; undefined: the fields of the answer as they came. */
+  readonly rawHeaders: readonly string[] | undefined;
   /** Watches the body for the id that it teaches. */
   readonly tap: BodyTap | undefined;
   /** Sessions of this Machine that the answer belongs to, bound before or by it. */
@@ -45,7 +45,7 @@ export function createAnswers(
     const lessons = learner.fromHead(request, routed.extraction, response);
     const used = noteUse(request, routed, response, lessons.hasEnded);
     const revealed: Revealed = {
-      rawHeaders: withCookie(request, routed, { ...response, rawHeaders: lessons.rawHeaders }),
+      rawHeaders: withCookie(request, routed, response, lessons.rawHeaders),
       tap: lessons.tap,
       sessions: sessionsOf(used, lessons.learned),
     };
@@ -57,10 +57,11 @@ export function createAnswers(
   function withCookie(
     request: RequestHead,
     { extraction }: Routed,
-    response: ResponseHead,
-  ): readonly string[] {
-    const isWanted = cookie !== undefined && extraction.kind === 'none';
-    return isWanted ? cookie.addTo(response, request) : response.rawHeaders;
+    { statusCode, rawHeaders }: ResponseHead,
+    changed: readonly string[] | undefined,
+  ): readonly string[] | undefined {
+    if (cookie === undefined || extraction.kind !== 'none') return changed;
+    return cookie.addTo({ statusCode, rawHeaders: changed ?? rawHeaders }, request);
   }
 
   /** What an answer says of the session that the request named: its key if it is in use here. */

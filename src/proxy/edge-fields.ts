@@ -9,6 +9,12 @@ export interface EdgeFields {
   readonly replayCacheStatus: string | undefined;
 }
 
+/** Names, in lower case, of what is read here. */
+export const EDGE_NAMES = [
+  ...['fly-request-id', 'fly-replay-src', 'fly-replay-failed', 'fly-replay-cache-status'],
+  'fly-preferred-instance-unavailable',
+];
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 const NONE: EdgeFields = {

@@ -11,7 +11,7 @@ import {
   type HttpListener,
   type HttpListenerOptions,
 } from '../http/listener.ts';
-import type { Malformed } from '../http/request-head.ts';
+import type { Malformed, RequestHead } from '../http/request-head.ts';
 import type { RequestHandler } from '../http/server-connection.ts';
 import type { ServerExchange } from '../http/server-exchange.ts';
 import { FORWARD_PATH, REFUSED_HEADER, unwrapHead, type PeerRefusal } from './forward-head.ts';
@@ -37,6 +37,8 @@ export interface ListenersParts {
   readonly via: Via;
   readonly budget: BufferBudget;
   readonly limits: Limits;
+  /** Names, in lower case, of the fields of requests that decide where they go, and what is told of them. */
+  readonly namesRead: Iterable<string>;
   readonly http: Omit<HttpListenerOptions, 'handler' | 'limits' | 'budget'>;
 }
 
@@ -53,7 +55,12 @@ export function createListeners(parts: ListenersParts): Listeners {
     fields: limits.fields + FORWARD_FIELDS,
   };
   return {
-    edge: createHttpListener({ ...shared, limits, handler: createEdgeHandler(parts) }),
+    edge: createHttpListener({
+      ...shared,
+      limits,
+      selectedNames: parts.namesRead,
+      handler: createEdgeHandler(parts),
+    }),
     peer: createHttpListener({
       ...shared,
       limits: peerLimits,
@@ -65,13 +72,18 @@ export function createListeners(parts: ListenersParts): Listeners {
 function createEdgeHandler({ proxy, via, budget }: ListenersParts): RequestHandler {
   return {
     handle: (exchange) => {
-      const request = new ProxiedRequest(exchange, 'edge', exchange.head, proxy);
+      const request = new ProxiedRequest(exchange, 'edge', selectedOf(exchange.head), proxy);
       if (via.isLoop(exchange.head.via)) proxy.handler.refuseEarly(request, 'loop-detected');
       else if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
       else proxy.handler.handle(request);
     },
     refuse: (exchange, why) => refuse(exchange, 'edge', why, proxy),
   };
+}
+
+/** What of a head is read here: of the fields those that the parser was asked for. */
+function selectedOf({ method, target, selected }: RequestHead): RoutedHead {
+  return { method, target, rawHeaders: selected };
 }
 
 function refuse(

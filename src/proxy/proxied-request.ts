@@ -17,7 +17,7 @@ import { statusOfUnknownSession, type Refusal } from '../affinity/refuse.ts';
 import { sessionKeyOf, type MachineId, type SessionKey } from '../affinity/session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
-import { formatRequest } from '../http/head-text.ts';
+import { formatRequest, withCut, type RequestChanges } from '../http/head-text.ts';
 import {
   isIdempotent,
   Relay,
@@ -26,7 +26,7 @@ import {
   type Passage,
   type RelayOwner,
 } from '../http/relay.ts';
-import type { Malformed } from '../http/request-head.ts';
+import type { Malformed, RequestHead as ReceivedHead } from '../http/request-head.ts';
 import type { ResponseHead } from '../http/response-head.ts';
 import type { ExchangeListener, ServerExchange } from '../http/server-exchange.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';
@@ -63,6 +63,8 @@ export interface ProxyParts {
   readonly bindings: Bindings;
   readonly learner: Pick<Learner, 'mayTeachByBody'>;
   readonly removeHints: RemoveHints;
+  /** Takes the affinity cookie out of a request's fields; the very array if it is not there. */
+  readonly removeCookie: (rawHeaders: readonly string[]) => readonly string[];
   readonly upstream: UpstreamPool;
   /** `host:port` of the app, for a request of HTTP/1.0 that names none (RFC 9110 §7.2). */
   readonly upstreamHost: string;
@@ -88,6 +90,11 @@ const CLIENT_LEFT = 499;
 const PROCESSING = 102;
 const NO_SESSIONS: readonly SessionKey[] = [];
 const IPV4_MAPPED = '::ffff:';
+const AS_IT_CAME: Passage = { rawHeaders: undefined };
+
+/** What goes out of a request: its own fields less more cuts, or others. */
+type SentFields = Pick<RequestChanges, 'target' | 'cuts'> &
+  Partial<Pick<RequestChanges, 'rawHeaders'>>;
 
 type State =
   | { readonly kind: 'routing' }
@@ -199,30 +206,52 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 
   toUpstream(routed: Routed): void {
-    const { removeHints, learner, upstream, upstreamHost } = this.#parts;
-    const clean = removeHints(this.head, routed.wholeId);
-    const isToBePlain = learner.mayTeachByBody(this.head, routed.extraction);
-    const rawHeaders = isToBePlain
-      ? withHeader(clean.rawHeaders, 'accept-encoding', 'identity')
-      : clean.rawHeaders;
+    const { upstream, upstreamHost } = this.#parts;
     const { host, authority } = this.#exchange.head;
+    const fields = this.#fieldsForApp(routed);
+    const { rawHeaders = [] } = fields;
     const named = this.from === 'edge' ? host : headerValue(rawHeaders, 'host');
     const hostLine = named === undefined ? `Host: ${authority ?? upstreamHost}\r\n` : '';
-    this.#relay(upstream, 'app', clean.target, rawHeaders, hostLine, routed);
+    this.#relay(upstream, 'app', fields, hostLine, routed);
+  }
+
+  /** Without what the sidecar has added for the client to bring along. */
+  #fieldsForApp({ extraction, wholeId }: Routed): SentFields {
+    const { removeHints, removeCookie, learner } = this.#parts;
+    const { head } = this;
+    const clean = removeHints(head, wholeId);
+    const isToBePlain = learner.mayTeachByBody(head, extraction);
+    if (this.from === 'edge' && !isToBePlain && removeCookie(head.rawHeaders) === head.rawHeaders) {
+      const { target } = clean;
+      if (clean.rawHeaders === head.rawHeaders) return { target };
+      const cuts = cutsOf(this.#exchange.head, clean.rawHeaders);
+      if (cuts) return { target, cuts };
+    }
+    const { target, rawHeaders } = removeHints(this.#whole(), wholeId);
+    const cleaned = removeCookie(rawHeaders);
+    return {
+      target,
+      rawHeaders: isToBePlain ? withHeader(cleaned, 'accept-encoding', 'identity') : cleaned,
+    };
+  }
+
+  /** The request with all its fields. */
+  #whole(): RequestHead {
+    if (this.from === 'peer') return this.head;
+    return { ...this.head, rawHeaders: this.#exchange.head.rawHeaders };
   }
 
   toPeer(peer: Peer, routed: Routed): void {
-    const { target, rawHeaders } = this.head;
-    const wrapped = wrapHead({ target, rawHeaders }, peer.machine, `${peer.host}:${peer.port}`);
+    const rawHeaders = wrapHead(this.#whole(), peer.machine, `${peer.host}:${peer.port}`);
     const pool = this.#parts.peers.to(peer);
-    if (this.#relay(pool, 'peer', FORWARD_PATH, wrapped, '', routed)) this.#watch(peer.machine);
+    const fields = { target: FORWARD_PATH, rawHeaders };
+    if (this.#relay(pool, 'peer', fields, '', routed)) this.#watch(peer.machine);
   }
 
   #relay(
     pool: UpstreamPool,
     to: 'app' | 'peer',
-    target: string,
-    rawHeaders: readonly string[],
+    { target, rawHeaders, cuts }: SentFields,
     hostLine: string,
     routed: Routed,
   ): boolean {
@@ -235,6 +264,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     const head = formatRequest(exchange.head, {
       target,
       rawHeaders,
+      cuts,
       added: hostLine + this.#forwardedLines() + via.lineFor(exchange.head.minorVersion),
       asksForUpgrade,
     });
@@ -311,17 +341,22 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
       return undefined;
     }
     const isToPeer = this.from === 'peer' && hasRefusal(head.rawHeaders);
-    const rawHeaders = isToPeer ? withoutHeader(head.rawHeaders, REFUSED_HEADER) : head.rawHeaders;
-    const revealed = this.#parts.answers.fromHead(this.head, routed, { statusCode, rawHeaders });
+    const response = isToPeer
+      ? { statusCode, rawHeaders: withoutHeader(head.rawHeaders, REFUSED_HEADER) }
+      : head;
+    const revealed = this.#parts.answers.fromHead(this.head, routed, response);
+    const own = isToPeer ? response.rawHeaders : undefined;
     this.#isHeld = revealed instanceof Promise;
     return revealed instanceof Promise
-      ? revealed.then((settled) => this.#passageOf(settled))
-      : this.#passageOf(revealed);
+      ? revealed.then((settled) => this.#passageOf(settled, own))
+      : this.#passageOf(revealed, own);
   }
 
-  #passageOf({ rawHeaders, tap, sessions }: Revealed): Passage {
+  #passageOf({ rawHeaders, tap, sessions }: Revealed, own: readonly string[] | undefined): Passage {
     this.#sessions = sessions;
-    return tap ? { rawHeaders, inspector: this.#inspectorOf(tap) } : { rawHeaders };
+    if (!tap && rawHeaders === undefined && own === undefined) return AS_IT_CAME;
+    const shown = rawHeaders ?? own;
+    return tap ? { rawHeaders: shown, inspector: this.#inspectorOf(tap) } : { rawHeaders: shown };
   }
 
   /** A forwarded response is never inspected, as its owner has done that; a peer's own refusal is. */
@@ -330,7 +365,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     const refusal = readPeerRefusal(head.statusCode, head.rawHeaders);
     if (!refusal) {
       onForwarded(routed.decision);
-      return { rawHeaders: head.rawHeaders };
+      return AS_IT_CAME;
     }
     if (refusal === 'moved' && routed.key && routed.owner) onMoved(routed.key, routed.owner);
     this.#takeOver(() => handler.unreachable(this, routed));
@@ -493,6 +528,23 @@ const BROKEN: Malformed = { status: 400, reason: 'the body is not framed as its 
 function isFalseNotFound({ decision, extraction }: Routed, statusCode: number): boolean {
   if (decision.why !== 'peers-inconclusive' || extraction.kind !== 'found') return false;
   return statusCode === statusOfUnknownSession(extraction.protocol);
+}
+
+/** The cuts that make these of the selected fields; undefined if more than their ends is to go. */
+function cutsOf(
+  { cuts, selected, selectedAt }: ReceivedHead,
+  cleaned: readonly string[],
+): readonly number[] | undefined {
+  let all = cuts;
+  for (let i = 0; i < selectedAt.length; i += 1) {
+    const value = selected[2 * i + 1] ?? '';
+    const kept = cleaned[2 * i + 1] ?? '';
+    if (kept === value) continue;
+    if (!value.startsWith(kept)) return undefined;
+    const at = selectedAt[i] ?? 0;
+    all = withCut(all, at + kept.length, at + value.length);
+  }
+  return all;
 }
 
 /** An IPv4 address that a socket for both families shows in IPv6 form. */

@@ -82,7 +82,7 @@ for (const { claim, request, response, learns = [], reveals, ends = false } of T
     const before = [...response.rawHeaders];
     const lessons = exchange(request, response);
     assert.deepEqual(learnedIn(lessons), learns);
-    assert.deepEqual(lessons.rawHeaders, reveals ?? before);
+    assert.deepEqual(lessons.rawHeaders ?? before, reveals ?? before);
     assert.equal(lessons.hasEnded, ends);
     assert.equal(lessons.tap, undefined);
     assert.deepEqual(response.rawHeaders, before, 'the answer itself is not changed');
@@ -98,7 +98,7 @@ test('without hints the client sees what the app has said', () => {
 
 test('an answer that teaches nothing is not copied', () => {
   const response = answer(200, 'content-type', 'text/html', 'content-length', '5');
-  assert.equal(exchange(get('/'), response).rawHeaders, response.rawHeaders);
+  assert.equal(exchange(get('/'), response).rawHeaders, undefined);
 });
 
 const EVENT_STREAM = ['Content-Type', 'text/event-stream; charset=utf-8'];
@@ -125,7 +125,7 @@ for (const [claim, request, response, isTapped] of STREAMS) {
 test('streams: a hint makes them longer, so a length that was announced is dropped', () => {
   const response = answer(200, 'a', 'b', 'Content-Length', '90', ...EVENT_STREAM);
   assert.deepEqual(exchange(get('/sse'), response).rawHeaders, ['a', 'b', ...EVENT_STREAM]);
-  assert.equal(exchange(get('/sse'), response, false).rawHeaders, response.rawHeaders);
+  assert.equal(exchange(get('/sse'), response, false).rawHeaders, undefined);
 });
 
 test('streams: only one that was asked for may be wanted uncompressed', () => {

@@ -163,7 +163,7 @@ for (const [claim, request, response, isTapped] of TAPPED) {
   test(`the answer is looked at for a task: ${claim}`, () => {
     const { tap, rawHeaders } = learner.fromHead(request, extract(request), response);
     assert.equal(tap !== undefined, isTapped);
-    assert.equal(rawHeaders, response.rawHeaders);
+    assert.equal(rawHeaders, undefined);
   });
 }
 

@@ -48,6 +48,13 @@ function drip(text: string, parser = parserOf()): RequestHead | Malformed | unde
   return undefined;
 }
 
+/** What it has under the names of `expected`. */
+function partOf(read: object | undefined, expected: Partial<RequestHead>): object {
+  return Object.fromEntries(
+    Object.keys(expected).map((name) => [name, read && Reflect.get(read, name)]),
+  );
+}
+
 const LINE = 'GET / HTTP/1.1\r\n';
 const HOST = 'Host: a\r\n';
 
@@ -127,7 +134,7 @@ describe('a head that is accepted', () => {
     test(`has ${name}, in one piece or byte by byte`, () => {
       const expected = { ...PLAIN, ...head };
       for (const read of [parse(text), drip(text)]) {
-        assert.deepEqual({ ...read, ...expected }, read);
+        assert.deepEqual(partOf(read, expected), expected);
       }
       assert.equal(parse(text.slice(0, -1)), undefined, 'it is not complete before its last byte');
       assert.deepEqual(parse(`${text}GET /next`), parse(text), 'what follows is not its own');

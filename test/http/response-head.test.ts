@@ -37,6 +37,13 @@ function drip(text: string, parser = parserOf()): ResponseHead | BrokenResponse 
   return undefined;
 }
 
+/** What it has under the names of `expected`. */
+function partOf(read: object | undefined, expected: Partial<ResponseHead>): object {
+  return Object.fromEntries(
+    Object.keys(expected).map((name) => [name, read && Reflect.get(read, name)]),
+  );
+}
+
 const OK = 'HTTP/1.1 200 OK\r\n';
 
 describe('a head of a response that is accepted', () => {
@@ -84,7 +91,7 @@ describe('a head of a response that is accepted', () => {
     test(`has ${name}, in one piece or byte by byte`, () => {
       const expected = { ...PLAIN, ...head };
       for (const read of [parse(text), drip(text)]) {
-        assert.deepEqual({ ...read, ...expected }, read);
+        assert.deepEqual(partOf(read, expected), expected);
       }
       assert.equal(parse(text.slice(0, -1)), undefined, 'it is not complete before its last byte');
       assert.deepEqual(parse(`${text}rest`), parse(text), 'what follows is not its own');

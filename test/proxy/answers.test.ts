@@ -127,7 +127,7 @@ describe('an answer within a session', () => {
     const response = answer(200, 'content-type', 'text/plain');
     const revealed = answers.fromHead(request, routed(request, LOCAL, false), response);
     assert.ok(!(revealed instanceof Promise));
-    assert.equal(revealed.rawHeaders, response.rawHeaders);
+    assert.equal(revealed.rawHeaders, undefined);
     assert.deepEqual(lines, []);
   });
 });
@@ -173,7 +173,7 @@ describe('an answer with a new id', () => {
     const response = answer(200, ...MINTED.rawHeaders, 'fly-replay', 'instance=cc');
     const revealed = await answers.fromHead(request, routed(request, LOCAL, false), response);
     assert.deepEqual(lines, []);
-    assert.equal(revealed.rawHeaders, response.rawHeaders);
+    assert.equal(revealed.rawHeaders, undefined);
   });
 });
 

@@ -55,6 +55,7 @@ async function setUp(t: TestContext): Promise<Scene> {
     via,
     budget: new BufferBudget(Infinity),
     limits: DEFAULT_LIMITS,
+    namesRead: [],
     http: {
       protectedNames: new Set(),
       trailers: TRAILERS,

@@ -100,7 +100,7 @@ export class Way {
         ...(app.replays ? ['fly-replay', 'elsewhere=true'] : []),
       ],
     };
-    const { rawHeaders } = await answers.fromHead(head, routed, response);
+    const { rawHeaders = response.rawHeaders } = await answers.fromHead(head, routed, response);
     return { by: 'app', machine, status: app.status, rawHeaders, decision };
   }
 
