@@ -47,7 +47,7 @@ export function createRequestLog(
     const path = quotable(maskPath(pathOf(target)), MAX_PATH_CHARACTERS);
     const whose = session === undefined ? '"' : `","session":"${session}"`;
     const owned = owner === undefined ? '' : `,"owner":"${owner}"`;
-    const end = `,"status":${status},"ms":${Math.round(durationMs * 100) / 100},"msg":"request"}\n`;
+    const end = `,"status":${status},"ms":${inHundredths(durationMs)},"msg":"request"}\n`;
     const reason = reasons[decision][why];
     writeLine(
       `${start}${clock.now()}${afterTime}${request}","path":"${path}${whose}${reason}${owned}${end}`,
@@ -69,6 +69,15 @@ function reasonTexts(): ReasonTexts {
 
 function ignore(): void {
   // Nobody wants these lines.
+}
+
+/** Put together from two small integers, as the text of a fraction is costly to make. */
+function inHundredths(durationMs: number): string {
+  const hundredths = Math.round(durationMs * 100);
+  const part = hundredths % 100;
+  const whole = (hundredths - part) / 100;
+  if (part === 0) return `${whole}`;
+  return part < 10 ? `${whole}.0${part}` : `${whole}.${part}`;
 }
 
 /** The inside of a JSON string. */

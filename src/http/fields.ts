@@ -101,11 +101,13 @@ export interface ScanRules {
   readonly maxFields: number;
   /** As responses are read: a blank before the colon is accepted and later removed (RFC 9112 §5.1). */
   readonly allowsBlankBeforeColon: boolean;
+  /** Fields with names that are none of those of the scan are verified and not kept. */
+  readonly skipsUnknown?: boolean;
 }
 
 export class FieldScan {
   readonly #names: FieldNames;
-  /** Of each field: where its name and its value begin and end, the value without blanks around it. */
+  /** Of each field that is kept: where its name and its value begin and end, the value without blanks around it. */
   spans = new Int32Array(SPAN * 32);
   codes = new Uint8Array(32);
   count = 0;
@@ -132,50 +134,51 @@ export class FieldScan {
     return this.spans[index * SPAN + 3] ?? 0;
   }
 
-  /** The position behind the empty line that ends the fields from `from` on; or one of the codes above. */
+  /**
+   * The position behind the empty line that ends the fields from `from` on; or one of the codes above.
+   * HOT PATH: each byte of a head is looked at here, so no call is made for a line that nobody wants.
+   */
   scan(bytes: Uint8Array, from: number, end: number, rules: ScanRules): number {
+    const { maxFields, allowsBlankBeforeColon, skipsUnknown = false } = rules;
     this.count = 0;
     this.hasBlankBeforeColon = false;
     let at = from;
-    for (;;) {
+    for (let fieldCount = 1; ; fieldCount += 1) {
       if (at >= end) return INCOMPLETE;
       if (bytes[at] === CR) {
         if (at + 1 >= end) return INCOMPLETE;
         return bytes[at + 1] === LF ? at + 2 : MALFORMED;
       }
-      const next = this.#scanLine(bytes, at, end, rules.allowsBlankBeforeColon);
-      if (next <= 0) return next;
-      if (this.count > rules.maxFields) return TOO_MANY_FIELDS;
-      at = next;
-    }
-  }
-
-  #scanLine(bytes: Uint8Array, from: number, end: number, allowsBlank: boolean): number {
-    let at = from;
-    while (at < end && TOKEN[bytes[at] ?? 0] === 1) at += 1;
-    const nameEnd = at;
-    if (allowsBlank && isBlank(bytes[at]) && nameEnd > from) {
+      const nameStart = at;
+      while (at < end && TOKEN[bytes[at] ?? 0] === 1) at += 1;
+      const nameEnd = at;
+      let hasBlank = false;
+      if (allowsBlankBeforeColon && at < end && isBlank(bytes[at]) && nameEnd > nameStart) {
+        while (at < end && isBlank(bytes[at])) at += 1;
+        hasBlank = true;
+        this.hasBlankBeforeColon = true;
+      }
+      if (at >= end) return INCOMPLETE;
+      if (bytes[at] !== COLON || nameEnd === nameStart) return MALFORMED;
+      at += 1;
       while (at < end && isBlank(bytes[at])) at += 1;
-      this.hasBlankBeforeColon = true;
+      const valueStart = at;
+      while (at < end && VALUE[bytes[at] ?? 0] === 1) at += 1;
+      if (at >= end) return INCOMPLETE;
+      if (bytes[at] !== CR) return MALFORMED;
+      if (at + 1 >= end) return INCOMPLETE;
+      if (bytes[at + 1] !== LF) return MALFORMED;
+      if (fieldCount > maxFields) return TOO_MANY_FIELDS;
+      const code = this.#names.codeOf(bytes, nameStart, nameEnd);
+      if (code !== FIELD.other || hasBlank || !skipsUnknown) {
+        this.#add(code, nameStart, nameEnd, valueStart, endOfValue(bytes, valueStart, at));
+      }
+      at += 2;
     }
-    if (at >= end) return INCOMPLETE;
-    if (bytes[at] !== COLON || nameEnd === from) return MALFORMED;
-    at += 1;
-    while (at < end && isBlank(bytes[at])) at += 1;
-    const valueStart = at;
-    while (at < end && VALUE[bytes[at] ?? 0] === 1) at += 1;
-    if (at >= end) return INCOMPLETE;
-    if (bytes[at] !== CR) return MALFORMED;
-    if (at + 1 >= end) return INCOMPLETE;
-    if (bytes[at + 1] !== LF) return MALFORMED;
-    let valueEnd = at;
-    while (valueEnd > valueStart && isBlank(bytes[valueEnd - 1])) valueEnd -= 1;
-    this.#add(bytes, from, nameEnd, valueStart, valueEnd);
-    return at + 2;
   }
 
   #add(
-    bytes: Uint8Array,
+    code: number,
     nameStart: number,
     nameEnd: number,
     valueStart: number,
@@ -189,7 +192,7 @@ export class FieldScan {
     spans[first + 1] = nameEnd;
     spans[first + 2] = valueStart;
     spans[first + 3] = valueEnd;
-    this.codes[index] = this.#names.codeOf(bytes, nameStart, nameEnd);
+    this.codes[index] = code;
     this.count = index + 1;
   }
 
@@ -205,6 +208,12 @@ export class FieldScan {
 
 function isBlank(byte: number | undefined): boolean {
   return byte === SPACE || byte === TAB;
+}
+
+function endOfValue(bytes: Uint8Array, start: number, end: number): number {
+  let at = end;
+  while (at > start && isBlank(bytes[at - 1])) at -= 1;
+  return at;
 }
 
 /** Digits only, at most 15 of them: every such number is exact (RFC 9112 §6.3). -1: none such. */

@@ -99,13 +99,18 @@ export class RequestParser {
   readonly #names: FieldNames;
   readonly #scan: FieldScan;
   readonly #rules: ScanRules;
-  #lastHost: string | undefined;
+  #lastHost = '';
+  #lastHostBytes = Buffer.alloc(0);
 
   constructor(options: RequestParserOptions) {
     this.#options = options;
     this.#names = new FieldNames(options.selectedNames);
     this.#scan = new FieldScan(this.#names);
-    this.#rules = { maxFields: options.fields, allowsBlankBeforeColon: false };
+    this.#rules = {
+      maxFields: options.fields,
+      allowsBlankBeforeColon: false,
+      skipsUnknown: true,
+    };
   }
 
   /** Reads the head that begins at `from`; undefined as long as it may still go on behind `end`. */
@@ -204,8 +209,9 @@ export class RequestParser {
           if (contentLength < 0) return INVALID_LENGTH;
           break;
         case FIELD.host:
-          if (host !== undefined || !this.#isHost(value)) return INVALID_HOST;
-          host = value;
+          if (host !== undefined) return INVALID_HOST;
+          host = this.#hostIn(bytes, valueStart, valueEnd);
+          if (host === undefined) return INVALID_HOST;
           break;
         case FIELD.forwardedFor:
           hasForwardedFor = true;
@@ -269,13 +275,22 @@ export class RequestParser {
       : undefined;
   }
 
-  /** Most requests name the same host as the one before. */
-  #isHost(value: string): boolean {
-    if (value === this.#lastHost) return true;
-    if (!HOST.test(value)) return false;
-    this.#lastHost = value;
-    return true;
+  /** The value of `Host`; most requests name the same one as the request before. */
+  #hostIn(bytes: Buffer, start: number, end: number): string | undefined {
+    const last = this.#lastHostBytes;
+    if (isSame(bytes, start, end, last)) return this.#lastHost;
+    const host = bytes.toString('latin1', start, end);
+    if (!HOST.test(host)) return undefined;
+    this.#lastHost = host;
+    this.#lastHostBytes = Buffer.from(host, 'latin1');
+    return host;
   }
+}
+
+function isSame(bytes: Buffer, start: number, end: number, other: Buffer): boolean {
+  if (end - start !== other.length || end === start) return false;
+  for (let i = 0; i < other.length; i += 1) if (bytes[start + i] !== other[i]) return false;
+  return true;
 }
 
 interface RequestLine {

@@ -82,7 +82,11 @@ export class ResponseParser {
     this.#options = options;
     this.#names = new FieldNames(options.selectedNames);
     this.#scan = new FieldScan(this.#names);
-    this.#rules = { maxFields: options.fields, allowsBlankBeforeColon: true };
+    this.#rules = {
+      maxFields: options.fields,
+      allowsBlankBeforeColon: true,
+      skipsUnknown: true,
+    };
   }
 
   get headBytes(): number {

@@ -12,6 +12,7 @@ import type { Socket } from 'node:net';
 import { BodyReader, BROKEN_BODY, type BodySink, type Framing } from './body-reader.ts';
 import type { BufferAccount, BufferBudget } from './buffer-budget.ts';
 import { LF } from './characters.ts';
+import { readDirectly, readOn } from './direct-reads.ts';
 import {
   DRAINED_BODY_BYTES,
   HALF_CLOSED_TUNNEL_MS,
@@ -78,6 +79,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   /** What is kept came behind a request, and nobody has looked at it yet. */
   #hasNews = false;
   #isPaused = false;
+  /** Read after a pause began, and not looked at yet. */
+  #overdue: Buffer | undefined;
   #isBodyPaused = false;
   #isPumpDue = false;
   /** The client has ended its side. */
@@ -104,16 +107,30 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     parts.connections.add(this);
     parts.sweep.add(this);
     this.#since = parts.sweep.nowMs;
-    socket.on('data', (bytes: Buffer) => this.#guarded(onData, bytes));
     socket.on('drain', () => this.#guarded(onDrain));
     socket.on('end', () => this.#guarded(onEnd));
     // What follows an error is 'close', which says all.
     socket.on('error', () => undefined);
     socket.on('close', (hadError: boolean) => this.#guarded(onClose, hadError));
+    readDirectly(socket, (bytes) => this.#take(bytes));
   }
 
   get isEnding(): boolean {
     return this.#parts.isEnding();
+  }
+
+  /** Whether to read on. One read may have been under way when reading was paused. */
+  #take(bytes: Buffer): boolean {
+    if (this.#isPaused) this.#overdue = bytes;
+    else this.#guarded(onData, bytes);
+    return !this.#isPaused;
+  }
+
+  takeOverdue(): void {
+    const bytes = this.#overdue;
+    if (this.#isPaused || bytes === undefined) return;
+    this.#overdue = undefined;
+    if (this.#take(bytes)) readOn(this.socket);
   }
 
   /** No request is under way. */
@@ -493,6 +510,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     this.#account?.set(0);
     this.#parts.onClosed(this);
     this.#dropUnread();
+    this.#overdue = undefined;
     const tunnel = this.#tunnel;
     this.#tunnel = undefined;
     const exchange = this.#exchange;
@@ -528,21 +546,22 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   }
 
   #pause(): void {
-    if (this.#isPaused) return;
     this.#isPaused = true;
-    this.socket.pause();
   }
 
   #resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
     this.#since = this.#parts.sweep.nowMs;
-    this.socket.resume();
+    // Not within the call of whoever resumes.
+    if (this.#overdue === undefined) readOn(this.socket);
+    else setImmediate(takeOverdue, this);
   }
 
   account(): void {
     const early = this.#exchange?.earlyBytes ?? 0;
-    const held = this.socket.writableLength + this.#unreadLength + early;
+    const overdue = this.#overdue?.length ?? 0;
+    const held = this.socket.writableLength + this.#unreadLength + early + overdue;
     if (held === 0 && this.#account === undefined) return;
     this.#account ??= this.#parts.budget.open();
     this.#account.set(held);
@@ -692,6 +711,10 @@ function pump(connection: ServerConnection): void {
 
 function onData(connection: ServerConnection, bytes: Buffer): void {
   connection.receive(bytes);
+}
+
+function takeOverdue(connection: ServerConnection): void {
+  connection.takeOverdue();
 }
 
 function pumpNow(connection: ServerConnection): void {
