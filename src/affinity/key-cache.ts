@@ -1,11 +1,14 @@
 /**
  * Remembers the keys of session ids: hashing is the costliest step of finding a known owner. Ids are
- * credentials, so few are kept, in memory alone; the process has them in its buffers anyway.
+ * credentials: they are kept in memory alone, where the process has them in its buffers anyway.
  */
 import { sessionKeyOf, type SessionId, type SessionKey } from './session.ts';
 
-/** Ids of each of two generations. The older one goes when the newer one is full. */
-const GENERATION = 2_048;
+/**
+ * Ids of each of two generations. The older one goes when the newer one is full. Together as many as
+ * the store keeps bindings at hand, some 17 MB for as many sessions in use.
+ */
+const GENERATION = 50_000;
 
 export function createKeyCache(): (id: SessionId) => SessionKey {
   let newer = new Map<SessionId, SessionKey>();
