@@ -57,11 +57,12 @@ export function createAnswers(
   function withCookie(
     request: RequestHead,
     { extraction }: Routed,
-    { statusCode, rawHeaders }: ResponseHead,
+    response: ResponseHead,
     changed: readonly string[] | undefined,
   ): readonly string[] | undefined {
     if (cookie === undefined || extraction.kind !== 'none') return changed;
-    return cookie.addTo({ statusCode, rawHeaders: changed ?? rawHeaders }, request);
+    const { statusCode } = response;
+    return cookie.addTo({ statusCode, rawHeaders: changed ?? response.rawHeaders }, request);
   }
 
   /** What an answer says of the session that the request named: its key if it is in use here. */
