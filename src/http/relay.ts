@@ -210,8 +210,12 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
 
   onClientGone(): void {
     const isOver = this.#state === 'done';
+    const hasResponse = this.#isResponseComplete;
     this.abort();
-    if (!isOver) this.#owner.onClientGone();
+    if (isOver) return;
+    // It has all that it asked for, and only the rest of its own body is missing.
+    if (hasResponse) this.#owner.onFinished();
+    else this.#owner.onClientGone();
   }
 
   // From the upstream

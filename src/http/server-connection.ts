@@ -95,8 +95,9 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   #lingerBytes = 0;
   /** At the last look at a connection that ends not all of its response was written. */
   #hasUnwritten = false;
-  /** What the socket still held when it was last looked at: a client that takes nothing is stalled. */
-  #unsent = 0;
+  /** What the client had taken when it was last looked at, in bytes, and since when it takes no more. */
+  #takenBytes = 0;
+  #takenAt = 0;
   #tunnel: TunnelEnd | undefined;
   /** The other end of the tunnel has ended its side. */
   #hasTunnelEnded = false;
@@ -626,9 +627,8 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     this.account();
     switch (this.#state) {
       case 'head':
-        if (this.#hasNews) {
-          if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
-        } else if (this.#unreadLength > 0) {
+        if (this.#hasNews) this.#endStalled(nowMs);
+        else if (this.#unreadLength > 0) {
           if (waitedMs >= headTimeoutMs) this.#refuse(HEAD_TIMEOUT);
           else if (this.#parts.budget.isExhausted) this.#refuse(HEAD_TOO_SLOW);
         } else if (waitedMs >= (this.#hasServed ? idleTimeoutMs : headTimeoutMs)) {
@@ -636,15 +636,15 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
         }
         break;
       case 'body':
-        if (stallTimeoutMs === 0 || waitedMs < stallTimeoutMs) break;
+        this.#endStalled(nowMs);
+        if (stallTimeoutMs === 0 || waitedMs < stallTimeoutMs || this.socket.destroyed) break;
         if (!this.#isPaused && this.#exchange?.isResponding === false)
           this.#breakBody(BODY_TIMEOUT);
         else if (this.#isAwaitingBody()) this.socket.destroy();
-        else this.#endStalled(nowMs);
         break;
       case 'wait':
         if (this.#hasEnded) this.#probeHalfClosed(nowMs - this.#endedAt);
-        if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
+        this.#endStalled(nowMs);
         break;
       case 'drain':
         if (waitedMs >= LINGER_MS) this.socket.destroy();
@@ -684,24 +684,24 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
 
   /** What is written already is waited for as it was before; then the client has some time to read it. */
   #endLingering(nowMs: number): void {
-    const { stallTimeoutMs } = this.#parts.limits;
-    const waitedMs = nowMs - this.#since;
     if (this.socket.writableLength > 0) {
       this.#hasUnwritten = true;
-      if (stallTimeoutMs > 0 && waitedMs >= stallTimeoutMs) this.#endStalled(nowMs);
+      this.#endStalled(nowMs);
     } else if (this.#hasUnwritten) {
       this.#hasUnwritten = false;
       this.#since = this.#parts.sweep.nowMs;
-    } else if (waitedMs >= LINGER_MS) this.socket.destroy();
+    } else if (nowMs - this.#since >= LINGER_MS) this.socket.destroy();
   }
 
   /** A client that takes no byte of what waits for it. */
   #endStalled(nowMs: number): void {
-    const unsent = this.socket.bytesWritten - this.socket.writableLength;
-    const isStalled = this.socket.writableLength > 0 && unsent === this.#unsent;
-    this.#unsent = unsent;
-    this.#since = nowMs;
-    if (isStalled) this.socket.destroy();
+    const { stallTimeoutMs } = this.#parts.limits;
+    const waiting = this.socket.writableLength;
+    const takenBytes = waiting === 0 ? -1 : this.socket.bytesWritten - waiting;
+    if (waiting === 0 || takenBytes !== this.#takenBytes) {
+      this.#takenBytes = takenBytes;
+      this.#takenAt = this.#parts.sweep.nowMs;
+    } else if (stallTimeoutMs > 0 && nowMs - this.#takenAt >= stallTimeoutMs) this.socket.destroy();
   }
 }
 

@@ -209,11 +209,14 @@ export class ServerExchange {
     this.flush();
   }
 
-  /** The response is complete. */
+  /**
+   * The response is complete. What is left of the request's body is dropped: a client that has been told
+   * nothing else may send its next request on this connection.
+   */
   end(): void {
     this.flush();
     const connection = this.#detach();
-    connection?.finish(this.#closes || !this.isBodyComplete);
+    connection?.finish(this.#closes || !this.#keepsInStep(connection));
   }
 
   /** The client must not take what it has got for a complete response. */
@@ -229,8 +232,7 @@ export class ServerExchange {
   respond({ status, headers, body }: LocalResponse, closes = false): void {
     const connection = this.#connection;
     if (!connection || this.isResponding) return;
-    const keepsInStep = this.isBodyComplete || (!this.#isOutOfStep() && connection.mayDrainBody());
-    if (closes || !keepsInStep) this.#closes = true;
+    if (closes || !this.#keepsInStep(connection)) this.#closes = true;
     const length = Buffer.byteLength(body);
     const head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${formatFields(headers)}`;
     this.writeHead(`${head}Content-Length: ${length}\r\n`, false, false);
@@ -288,6 +290,11 @@ export class ServerExchange {
   deliverGone(): void {
     this.#connection = undefined;
     this.#listener?.onClientGone();
+  }
+
+  /** Where the next request begins will be known, though not all of this one was read. */
+  #keepsInStep(connection: ExchangeConnection): boolean {
+    return this.isBodyComplete || (!this.#isOutOfStep() && connection.mayDrainBody());
   }
 
   /** The client was not told to go on, so what it sends next may be the body or a new request. */

@@ -3,8 +3,8 @@
  * about the last one is in doubt.
  *
  *   CONNECTING ─> HEAD ─1xx─> HEAD ─> BODY (length | chunked | until close | none) ─end─> IDLE
- *                  │            └101─> TUNNEL                                         │
- *                  │                                          IDLE ─assigned─> HEAD <─┘
+ *                  │            └101─> TUNNEL     └end, request not out yet─> SENDING ─out─^ │
+ *                  │                                                HEAD <─assigned──────────┘
  *                  └─ error, end, abort, bytes that nobody asked for: from any ─> CLOSED
  *
  * It goes to IDLE only if the response allows it, the request was sent whole and no bytes are left.

@@ -659,10 +659,24 @@ describe('the body of a request', () => {
       if (ending !== 'stays') await eventually(() => owner().told.includes('finished'));
       client.socket.write(Buffer.alloc(100_000), () => undefined);
       if (ending === 'stays') await eventually(() => owner().told.includes('finished'));
-      else await client.untilClosed();
       assert.equal(client.received(), refusal);
       assert.deepEqual(owner().told, ['flowing 413', 'finished']);
+      // Nothing has told the client that this connection ends.
+      client.send(get('/next'));
+      await client.until((text) => text === refusal + refusal);
     });
+  }
+});
+
+test('a client that leaves in the middle of its upload, with its whole response, has finished', async (t) => {
+  const refusal = 'HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno';
+  for (const leave of ['end', 'destroy', 'resetAndDestroy'] as const) {
+    const { client, owner } = await startWorld(t, responding(refusal));
+    client.send(`${POST}Content-Length: 100000\r\n\r\n`);
+    await client.until((text) => text === refusal);
+    client.socket[leave]();
+    await eventually(() => owner().told.length > 1);
+    assert.deepEqual(owner().told, ['flowing 413', 'finished']);
   }
 });
 
