@@ -77,10 +77,11 @@ export async function malformed(step: Step): Promise<void> {
     if (isCut) await writeRest(step, connection, text.slice(cut) + BEHIND);
     await expectRefusal(connection, text);
   } catch (error) {
-    const isCut = error instanceof Failure && error.outageWithinMs !== undefined;
+    const withinMs = error instanceof Failure ? error.outageWithinMs : undefined;
+    if (!(error instanceof Failure) || withinMs === undefined) throw error;
     // node:http may reset a connection whose client was still sending. Nobody gets that response.
-    if (isCut && around.isDirect) throw new Left();
-    throw isCut ? lost(`${JSON.stringify(text.slice(0, 200))}: ${error.message}`) : error;
+    if (around.isDirect) throw new Left();
+    throw lost(`${JSON.stringify(text.slice(0, 200))}: ${error.message}`, withinMs);
   } finally {
     connection.destroy();
   }
