@@ -72,7 +72,7 @@ export const SETTINGS = {
   ADMIN_PORT: setting('9091', listeningPort, 'Port for `/metrics`, `/livez` and `/readyz`.'),
   ADMIN_TOKEN: optional(
     secret,
-    'Opens `/sessions`, `/drain` and `/explain` on the admin port to those who send it as a bearer token.',
+    'Opens `/sessions`, `/drain` and `/explain` on the admin port to those who send it as a bearer token. At least 16 characters.',
   ),
   UPSTREAM_URL: setting('http://127.0.0.1:3000', httpOrigin, 'Where the app listens.'),
   UPSTREAM_HEAD_TIMEOUT_MS: setting(
@@ -225,7 +225,7 @@ export const SETTINGS = {
   DRAIN_TIMEOUT_MS: setting(
     '25000',
     milliseconds(0, MAX_KILL_TIMEOUT_MS - 1000),
-    'How long open requests are served after the first signal. Keep it below `kill_timeout` of `fly.toml`.',
+    'Longest drain after the first signal. It ends earlier when no request is open and no session lives here. Keep it below `kill_timeout` of `fly.toml`.',
   ),
   LOG_LEVEL: setting('info', oneOf(LOG_LEVELS), 'Least severe lines that are logged.'),
   FLY_MACHINE_ID: setByFly(machineId, "This Machine's id.", 'made up'),
