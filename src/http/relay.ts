@@ -315,6 +315,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     const framing = isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
     const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
     this.#owner.onFlowing(statusCode, isStream);
+    if (!head.isPersistent) exchange.endBodyEarly();
     exchange.writeHead(`HTTP/1.1${line}${fields}${framing}`, isStream, isUntilClose);
   }
 

@@ -154,6 +154,15 @@ export class ServerExchange {
   }
 
   /**
+   * The upstream takes no more of the body: if the rest is too long to be dropped, the connection ends
+   * with the response, whose head says so (RFC 9112 §9.6).
+   */
+  endBodyEarly(): void {
+    const connection = this.#connection;
+    if (connection && !this.#keepsInStep(connection)) this.#closes = true;
+  }
+
+  /**
    * Begins the response: `text` is the status line and the fields, without those of the connection and
    * without the empty line. It leaves with the first bytes of the body, or with {@link flush}.
    */

@@ -54,6 +54,19 @@ describe('a client that leaves', () => {
     });
   }
 
+  for (const [how, leave] of leaves) {
+    test(`and ${how} behind a response that came before the end of its upload has that status`, async (t) => {
+      const { app, client, withoutTimers, answered } = await setUp(t);
+      app.on('request', (_req, res) => res.end('early'));
+      client.send(UPLOAD);
+      await client.until((text) => text.endsWith('early'));
+      leave(client);
+      assert.equal((await answered).statusCode, 200);
+      await client.untilClosed();
+      await withoutTimers();
+    });
+  }
+
   test('after it was refused in the middle of its upload leaves no timer', async (t) => {
     const { client, withoutTimers, answered } = await setUp(t);
     const refused = UPLOAD.replace('POST / ', 'POST http://b/ ');
@@ -72,6 +85,17 @@ describe('a client that leaves', () => {
     client.send('nonsense\r\n');
     await client.until((text) => text.startsWith('HTTP/1.1 400 '));
     assert.equal((await answered).statusCode, 400);
+    client.socket.destroy();
+    await withoutTimers();
+  });
+
+  test('after a response, in the middle of a body that is no HTTP, has the status of that response', async (t) => {
+    const { app, client, withoutTimers, answered } = await setUp(t);
+    app.on('request', (_req, res) => res.end('early'));
+    client.send('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n');
+    await client.until((text) => text.endsWith('early'));
+    client.send('nonsense\r\n');
+    assert.equal((await answered).statusCode, 200);
     client.socket.destroy();
     await withoutTimers();
   });

@@ -268,6 +268,31 @@ describe('bodies', () => {
     const text = await client.until((all) => all.endsWith('second'));
     assert.equal(text.split('HTTP/1.1 ').length, 3);
   });
+
+  for (const [length, keeps] of [
+    [300_000, true],
+    [300_000_000, false],
+  ] as const) {
+    const then = keeps ? 'stays' : 'ends, as the response says';
+    test(`an app that closes before it has read ${length} bytes: the connection ${then}`, async (t) => {
+      const app = await serveApp(t, (_req, res) => {
+        res.writeHead(413, { 'content-length': 5, connection: 'close' }).end('large');
+      });
+      const { ports } = await startTestSidecar(t, app);
+      const client = await clientOf(t, ports.public);
+      client.send(`POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ${length}\r\n\r\n`);
+      client.send('x'.repeat(100_000));
+      const text = await client.until((all) => all.endsWith('large'));
+      assert.equal(/\r\nConnection: close\r\n/.test(text), !keeps);
+      if (!keeps) {
+        await client.untilClosed();
+        return;
+      }
+      client.send('x'.repeat(200_000));
+      client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+      await client.until((all) => all.split('large').length === 3);
+    });
+  }
 });
 
 describe('what breaks', () => {
