@@ -2,7 +2,7 @@
  * Remembers the keys of session ids: hashing is the costliest step of finding a known owner. Ids are
  * credentials: they are kept in memory alone, where the process has them in its buffers anyway.
  */
-import { sessionKeyOf, type SessionId, type SessionKey } from './session.ts';
+import { sessionKeyOf, withoutItsHead, type SessionId, type SessionKey } from './session.ts';
 
 /**
  * Ids of each of two generations. The older one goes when the newer one is full. Together as many as
@@ -21,7 +21,7 @@ export function createKeyCache(): (id: SessionId) => SessionKey {
       older = newer;
       newer = new Map();
     }
-    newer.set(id, key);
+    newer.set(withoutItsHead(id), key);
     return key;
   };
 }

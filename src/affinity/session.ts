@@ -60,3 +60,11 @@ export function parseSessionKey(text: string): SessionKey | undefined {
 export function sessionKeyOf(id: SessionId): SessionKey {
   return hash('sha256', id, 'hex').slice(0, KEY_HEX_DIGITS) as SessionKey;
 }
+
+/**
+ * An id or a Machine's name without the head that it was read from: V8 keeps the whole of a text as long
+ * as any part of it of 13 characters or more. For what is remembered; both are ASCII.
+ */
+export function withoutItsHead<Text extends SessionId | MachineId>(text: Text): Text {
+  return Buffer.from(text, 'latin1').toString('latin1') as Text;
+}
