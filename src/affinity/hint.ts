@@ -8,7 +8,7 @@ import type { Protocol } from './protocol.ts';
 import { decodeQueryText, findQuery, findQueryValue, startOfLastCharacters } from './query.ts';
 import { createHeaderSpotter, isHeader, type RequestHead } from './raw-headers.ts';
 import { type MachineId, parseMachineId, parseSessionId, type SessionId } from './session.ts';
-import { replaceAt, textAt } from './span.ts';
+import { textAt } from './span.ts';
 
 const HINT_MARK = '~';
 
@@ -67,17 +67,19 @@ function createTargetCleaner(places: readonly Place[]): Clean {
 }
 
 function cleanQuery(target: string, name: string, whole: SessionId | undefined): string {
-  let text = target;
-  let query = findQuery(text);
-  let span = query && findQueryValue(text, name, query);
+  const query = findQuery(target);
+  let cleaned = '';
+  let from = 0;
+  let span = query && findQueryValue(target, name, query);
   while (query && span) {
-    const hintLength = lengthOfHint(decodeQueryText(textAt(text, span)), whole);
-    const hintStart = startOfLastCharacters(text, span.end, hintLength);
-    text = replaceAt(text, { start: hintStart, end: span.end }, '');
-    query = { start: hintStart + 1, end: query.end - (span.end - hintStart) };
-    span = findQueryValue(text, name, query);
+    const hintLength = lengthOfHint(decodeQueryText(textAt(target, span)), whole);
+    if (hintLength > 0) {
+      cleaned += target.slice(from, startOfLastCharacters(target, span.end, hintLength));
+      from = span.end;
+    }
+    span = findQueryValue(target, name, { start: span.end + 1, end: query.end });
   }
-  return text;
+  return cleaned + target.slice(from);
 }
 
 type HeaderCleaner = readonly [name: string, clean: Clean];
@@ -112,13 +114,17 @@ function cleanValue(value: string, whole: SessionId | undefined): string {
 }
 
 function cleanCookies(header: string, name: string, whole: SessionId | undefined): string {
-  let text = header;
-  for (let span = findCookieValue(text, name, 0); span;) {
-    const hintStart = span.end - lengthOfHint(textAt(text, span), whole);
-    text = replaceAt(text, { start: hintStart, end: span.end }, '');
-    span = findCookieValue(text, name, hintStart);
+  let cleaned = '';
+  let from = 0;
+  for (let span = findCookieValue(header, name, 0); span;) {
+    const hintLength = lengthOfHint(textAt(header, span), whole);
+    if (hintLength > 0) {
+      cleaned += header.slice(from, span.end - hintLength);
+      from = span.end;
+    }
+    span = findCookieValue(header, name, span.end);
   }
-  return text;
+  return cleaned + header.slice(from);
 }
 
 function lengthOfHint(text: string, whole: SessionId | undefined): number {
