@@ -16,6 +16,8 @@ export interface RequestLine {
   readonly session: SessionKey | undefined;
   readonly decision: DecisionKind;
   readonly why: Why;
+  /** What is wrong with a malformed request: a constant sentence. */
+  readonly reason?: string | undefined;
   /** Who owns the session, where somebody does. */
   readonly owner: MachineId | undefined;
   /** As the client saw it; 499 for a client that left. */
@@ -40,31 +42,33 @@ export function createRequestLog(
   const { writeLine } = logger;
   const start = `{"level":${INFO},"time":`;
   const afterTime = `,"machine":"${logger.machine ?? ''}","requestId":"`;
-  const reasons = reasonTexts();
+  const decisions = decisionTexts();
 
-  return ({ requestId, method, target, session, decision, why, owner, status, durationMs }) => {
+  return (line) => {
+    const { requestId, method, target, session, decision, why, reason, owner, status } = line;
     const request = `${quotable(requestId, MAX_REQUEST_ID_CHARACTERS)}","method":"${quotable(method, MAX_PATH_CHARACTERS)}`;
     const path = quotable(maskPath(pathOf(target)), MAX_PATH_CHARACTERS);
     const whose = session === undefined ? '"' : `","session":"${session}"`;
     const owned = owner === undefined ? '' : `,"owner":"${owner}"`;
-    const end = `,"status":${status},"ms":${inHundredths(durationMs)},"msg":"request"}\n`;
-    const reason = reasons[decision][why];
+    const end = `,"status":${status},"ms":${inHundredths(line.durationMs)},"msg":"request"}\n`;
+    const decided = decisions[decision][why];
+    const wrong = reason === undefined ? '' : `,"reason":"${reason}"`;
     writeLine(
-      `${start}${clock.now()}${afterTime}${request}","path":"${path}${whose}${reason}${owned}${end}`,
+      `${start}${clock.now()}${afterTime}${request}","path":"${path}${whose}${decided}${wrong}${owned}${end}`,
     );
   };
 }
 
-type ReasonTexts = Readonly<Record<DecisionKind, Readonly<Record<Why, string>>>>;
+type DecisionTexts = Readonly<Record<DecisionKind, Readonly<Record<Why, string>>>>;
 
 /** Both sets are closed, so every pair is one ready text. */
-function reasonTexts(): ReasonTexts {
+function decisionTexts(): DecisionTexts {
   const ofDecision = (decision: DecisionKind): Record<Why, string> =>
     Object.fromEntries(
       WHYS.map((why) => [why, `,"decision":"${decision}","why":"${why}"`]),
     ) as Record<Why, string>;
   const pairs = DECISION_KINDS.map((decision) => [decision, ofDecision(decision)] as const);
-  return Object.fromEntries(pairs) as unknown as ReasonTexts;
+  return Object.fromEntries(pairs) as unknown as DecisionTexts;
 }
 
 function ignore(): void {

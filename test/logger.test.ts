@@ -83,6 +83,30 @@ test('a request without session and owner has a line without them', async (t) =>
   assert.ok(!('session' in line) && !('owner' in line));
 });
 
+test('a malformed request has a line that says what is wrong with it', async (t) => {
+  const log = await openLog(t);
+  const reason = 'a field line is malformed';
+  createRequestLog(
+    log.logger,
+    log.clock,
+  )({ ...REQUEST, decision: 'refuse', why: 'malformed-request', reason, status: 400 });
+  const [line] = await log.lines();
+  assert.equal(line?.reason, reason);
+});
+
+test('a duration is told in hundredths of a ms', async (t) => {
+  const log = await openLog(t);
+  const durations = [
+    0, 0.004, 0.005, 0.05, 0.1, 0.994, 0.996, 1.2, 12, 99.999, 1234.567, 3_600_000.25,
+  ];
+  for (const durationMs of durations)
+    createRequestLog(log.logger, log.clock)({ ...REQUEST, durationMs });
+  assert.deepEqual(
+    (await log.lines()).map(({ ms }) => ms),
+    [0, 0, 0.01, 0.05, 0.1, 0.99, 1, 1.2, 12, 100, 1234.57, 3_600_000.25],
+  );
+});
+
 for (const [target, expected] of [
   ['/mcp', '/mcp'],
   [`/mcp?a=${SECRET}&b=/x`, '/mcp'],

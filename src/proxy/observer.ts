@@ -21,6 +21,8 @@ export interface FinishedRequest {
   /** With its query: the log takes what it may show. */
   readonly target: string;
   readonly routed: Routed | undefined;
+  /** What is wrong with a malformed request. */
+  readonly reason: string | undefined;
   /** 499: the client left first. */
   readonly statusCode: number;
   readonly totalMs: number;
@@ -51,6 +53,7 @@ export function createObserver(parts: ObserverParts): RequestObserver {
       session: routed.key,
       decision: routed.decision.kind,
       why: routed.decision.why,
+      reason: request.reason,
       owner: routed.owner,
       status: request.statusCode,
       durationMs: request.totalMs,

@@ -119,6 +119,8 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   /** Sessions of this Machine that are in use while the response is on its way. */
   #sessions: readonly SessionKey[] = NO_SESSIONS;
   #statusCode = 0;
+  /** What is wrong with it, if it is malformed. */
+  #reason: string | undefined;
   #generatedId: string | undefined;
   /** The peer has said that it has taken the forward. */
   #isTaken = false;
@@ -199,6 +201,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   /** Responds to a request that can't be understood, and ends its connection. */
   refuseMalformed({ status, reason }: Malformed, routed: Routed): void {
     this.#routed = routed;
+    this.#reason = reason;
     this.#state = RESPONDING;
     const body = `${status === 408 ? 'The request was not sent in time' : 'The request is refused'}: ${reason}.\n`;
     const headers = ['content-type', 'text/plain; charset=utf-8'];
@@ -511,6 +514,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
       method: this.head.method,
       target: this.head.target,
       routed: this.#routed,
+      reason: this.#reason,
       statusCode: this.#statusCode,
       totalMs,
       sidecarMs,
