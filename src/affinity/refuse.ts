@@ -23,7 +23,7 @@ const TITLES: Readonly<Record<RefusalStatus, string>> = {
   400: 'Bad Request',
   404: 'Session not found',
   421: 'Misdirected Request',
-  502: 'The app does not answer',
+  502: 'The app gave no valid response',
   503: 'The session can not be reached right now',
   504: 'The app took too long to answer',
   508: 'The request passes this sidecar again and again',
