@@ -62,9 +62,10 @@ export function sessionKeyOf(id: SessionId): SessionKey {
 }
 
 /**
- * An id or a Machine's name without the head that it was read from: V8 keeps the whole of a text as long
- * as any part of it of 13 characters or more. For what is remembered; both are ASCII.
+ * An id or a Machine's name without the head that it was read from, a key without the hash that it is the
+ * half of: V8 keeps the whole of a text as long as any part of it of 13 characters or more. For what is
+ * remembered; all three are ASCII.
  */
-export function withoutItsHead<Text extends SessionId | MachineId>(text: Text): Text {
+export function withoutItsHead<Text extends SessionId | SessionKey | MachineId>(text: Text): Text {
   return Buffer.from(text, 'latin1').toString('latin1') as Text;
 }

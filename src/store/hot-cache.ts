@@ -17,6 +17,8 @@ export interface HotCache<Item extends Cached> {
   get(key: SessionKey, now: number): Item | undefined;
   set(item: Item): void;
   delete(key: SessionKey): void;
+  /** Forgets what has expired by `now`: looks at so many entries at most, and goes on there the next time. */
+  forgetExpired(now: number, maxLooked: number): void;
   clear(): void;
 }
 
@@ -40,12 +42,15 @@ export function createHotCache<Item extends Cached>(maxEntries: number): HotCach
   const entries = new Map<SessionKey, Entry<Item>>();
   // Only while the cache is full: an iterator that stands still keeps what the map has let go.
   let hand: MapIterator<Entry<Item>> | undefined;
+  /** How many entries come before the one at which the looking for what has expired goes on. */
+  let looked = 0;
   let lap = 0;
   let latest = -Infinity;
 
   const clear = (): void => {
     entries.clear();
     hand = undefined;
+    looked = 0;
   };
   // A lap ends where it has come to what was not there when it began: that has its chance to be used.
   const nextUnderHand = (): Entry<Item> | undefined => {
@@ -84,6 +89,21 @@ export function createHotCache<Item extends Cached>(maxEntries: number): HotCach
       entries.set(item.key, { item, isUsed: false, lap });
     },
     delete: (key) => void entries.delete(key),
+    forgetExpired: (now, maxLooked) => {
+      let place = 0;
+      let kept = 0;
+      for (const { item } of entries.values()) {
+        place += 1;
+        if (place <= looked) continue;
+        if (place > looked + maxLooked) {
+          looked += kept;
+          return;
+        }
+        if (item.expiresAt <= now) entries.delete(item.key);
+        else kept += 1;
+      }
+      looked = 0;
+    },
     clear,
   };
 }

@@ -44,6 +44,25 @@ test('a clock set back ends all entries', () => {
   assert.equal(hot.get(keyOf('a'), NOW), undefined);
 });
 
+test('what has expired is forgotten, some of the entries at a time', () => {
+  const hot = createHotCache<Binding>(10);
+  const all = names('k', 7);
+  for (const [index, name] of all.entries())
+    hot.set(binding(name, NOW + (index % 3 === 0 ? 20 : 5)));
+  const left: string[][] = [];
+  for (let turn = 0; turn < 5; turn += 1) {
+    hot.forgetExpired(NOW + (turn < 4 ? 10 : 30), 2);
+    left.push(held(hot, all));
+  }
+  assert.deepEqual(left, [
+    ['k0', 'k2', 'k3', 'k4', 'k5', 'k6'],
+    ['k0', 'k3', 'k4', 'k5', 'k6'],
+    ['k0', 'k3', 'k6'],
+    ['k0', 'k3', 'k6'],
+    ['k6'],
+  ]);
+});
+
 test('what is set again has its newest value, and its place', () => {
   const hot = createHotCache<Binding>(2);
   for (const expiresAt of [NOW + 1, NOW + 2, NOW + 3]) hot.set(binding('a', expiresAt));

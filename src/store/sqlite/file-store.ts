@@ -23,6 +23,8 @@ import type { WriteQueue } from './write-queue.ts';
 
 /** About 25 MB when full: the sessions that one sidecar is expected to have in use at once. */
 const MAX_HOT_BINDINGS = 100_000;
+/** In one clean-up: about a millisecond of the thread that serves requests. */
+const MAX_HOT_LOOKED_AT = 20_000;
 /** Rows removed in one commit of a clean-up: short enough that a write in between hardly waits. */
 const CLEANUP_STRIDE = 500;
 const PAGE_ROWS = 500;
@@ -158,6 +160,7 @@ async function cleanUp(
     removedCount = removed.removedCount;
     total += removedCount;
   } while (removedCount >= CLEANUP_STRIDE);
+  hot.forgetExpired(now, MAX_HOT_LOOKED_AT);
   counters.lastCleanupAt = clock.now();
   return total;
 }
