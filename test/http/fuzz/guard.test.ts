@@ -42,7 +42,8 @@ const APP: Readonly<Record<string, (socket: Socket) => void>> = {
   '/silent': () => undefined,
   '/bystander': (socket) => void socket.write('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf'),
 };
-const LARGE = 33_554_432;
+/** More than the kernels of three hops take for a client that reads nothing: 36 MB each on Linux. */
+const LARGE = 100_000_000;
 
 const FAULT = new Error('thrown by the test');
 
@@ -64,7 +65,9 @@ interface Row {
   readonly isAppGone?: boolean;
   readonly limits?: Partial<Limits>;
   /** Done once the app has the request, or at once if it never gets one. */
-  readonly then?: (client: RawClient) => void;
+  /** The client reads nothing before `then`. */
+  readonly isSlow?: boolean;
+  readonly then?: (client: RawClient, forwarder: Forwarder) => void;
 }
 
 const passage = (inspector: Inspector): Passage => ({
@@ -89,9 +92,11 @@ const CHUNKED = 'Transfer-Encoding: chunked\r\n\r\n';
 const UPGRADE = 'Connection: Upgrade\r\nUpgrade: foo\r\n\r\n';
 const leave = (client: RawClient): void => void client.socket.resetAndDestroy();
 const send = (text: string) => (client: RawClient) => client.send(text);
-const readSlowly = (client: RawClient): void => {
-  client.socket.pause();
-  setImmediate(() => client.socket.resume());
+/** Not before some of the response waits for the client, which has read nothing so far. */
+const readLate = (client: RawClient, { budget }: Forwarder): void => {
+  void until(() => (budget.heldBytes > 0 ? [] : ['bytes that wait'])).then(() =>
+    client.socket.resume(),
+  );
 };
 
 const ROWS: readonly Row[] = [
@@ -140,7 +145,8 @@ const ROWS: readonly Row[] = [
     hook: 'listener.onClientWritable',
     target: '/large',
     listener: { onClientWritable: throwFault },
-    then: readSlowly,
+    isSlow: true,
+    then: readLate,
   },
   { hook: 'owner.onInterim', target: '/interim', owner: { onInterim: throwFault } },
   { hook: 'owner.onResponse', target: '/respond', owner: { onResponse: throwFault } },
@@ -215,10 +221,11 @@ for (const row of ROWS) {
       client.socket.destroy();
       bystander.socket.destroy();
     });
+    if (row.isSlow) client.socket.pause();
     client.send(requestTo(row));
     const isFaultDue = row.then === undefined;
     if (!isFaultDue) await until(() => (appSockets.has(row.target) ? [] : ['the request']));
-    row.then?.(client);
+    row.then?.(client, forwarder);
 
     await client.untilClosed();
     await until(() => (forwarder.faults.length > 0 ? [] : ['a report']));
