@@ -94,7 +94,7 @@ test('a malformed request has a line that says what is wrong with it', async (t)
   assert.equal(line?.reason, reason);
 });
 
-test('a duration is told in hundredths of a ms', async (t) => {
+test('a duration is rounded to hundredths of a millisecond', async (t) => {
   const log = await openLog(t);
   const durations = [
     0, 0.004, 0.005, 0.05, 0.1, 0.994, 0.996, 1.2, 12, 99.999, 1234.567, 3_600_000.25,

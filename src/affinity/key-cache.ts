@@ -2,7 +2,7 @@
  * Remembers the keys of session ids: hashing is the costliest step of finding a known owner. Ids are
  * credentials: they are kept in memory alone, where the process has them in its buffers anyway.
  */
-import { sessionKeyOf, withoutItsHead, type SessionId, type SessionKey } from './session.ts';
+import { sessionKeyOf, detachedCopy, type SessionId, type SessionKey } from './session.ts';
 
 /**
  * Ids of each of two generations. The older one goes when the newer one is full. Together as many as
@@ -16,12 +16,12 @@ export function createKeyCache(): (id: SessionId) => SessionKey {
   return (id) => {
     let key = newer.get(id);
     if (key !== undefined) return key;
-    key = older.get(id) ?? withoutItsHead(sessionKeyOf(id));
+    key = older.get(id) ?? detachedCopy(sessionKeyOf(id));
     if (newer.size === GENERATION) {
       older = newer;
       newer = new Map();
     }
-    newer.set(withoutItsHead(id), key);
+    newer.set(detachedCopy(id), key);
     return key;
   };
 }

@@ -34,7 +34,7 @@ export interface HeadLessons {
 }
 
 export interface Learner {
-  /** Names, in lower case, of the fields of answers that may teach. */
+  /** Names, in lower case, of the response fields that may hold a session id. */
   readonly teachingNames: readonly string[];
   /**
    * Whether the body of the answer may teach. Such a request goes upstream with `accept-encoding:

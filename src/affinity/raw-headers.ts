@@ -16,7 +16,7 @@ export interface RequestHead {
 export interface ResponseHead {
   readonly statusCode: number;
   readonly rawHeaders: readonly string[];
-  /** Of these at least the ones that may teach, if it is known which they are. */
+  /** The fields among these that may hold a session id, if the parser has picked them out. */
   readonly selected?: readonly string[];
 }
 

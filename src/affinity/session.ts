@@ -62,10 +62,9 @@ export function sessionKeyOf(id: SessionId): SessionKey {
 }
 
 /**
- * An id or a Machine's name without the head that it was read from, a key without the hash that it is the
- * half of: V8 keeps the whole of a text as long as any part of it of 13 characters or more. For what is
- * remembered; all three are ASCII.
+ * A copy that does not keep its source in memory. In V8 a slice of 13 characters or more refers to the
+ * string that it was cut from: an id to the whole head, a key to the whole hash. For what is cached.
  */
-export function withoutItsHead<Text extends SessionId | SessionKey | MachineId>(text: Text): Text {
+export function detachedCopy<Text extends SessionId | SessionKey | MachineId>(text: Text): Text {
   return Buffer.from(text, 'latin1').toString('latin1') as Text;
 }

@@ -1,5 +1,5 @@
 /** Which Machines are gone for certain: the evidence for giving up their sessions. */
-import { withoutItsHead, type MachineId } from '../affinity/session.ts';
+import { detachedCopy, type MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 
 /** Two readings have to be this far apart, from the end of the one to the begin of the other, in ms. */
@@ -69,7 +69,7 @@ export function createAbsences(clock: Clock, maxWatched = MAX_WATCHED): Absences
   }
 
   function watch(machine: MachineId, entry: Watch): void {
-    watches.set(withoutItsHead(machine), entry);
+    watches.set(detachedCopy(machine), entry);
     if (watches.size <= maxWatched) return;
     const [longestUnasked] = watches.keys();
     if (longestUnasked !== undefined) watches.delete(longestUnasked);

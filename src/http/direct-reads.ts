@@ -1,22 +1,22 @@
 /**
- * Takes what an accepted socket reads before the stream does: without a way through the stream's buffer,
- * an event and a turn of the queue for each read, which cost as much as reading a head.
+ * Reads an accepted socket without the stream's buffer, its 'data' event and the `process.nextTick()` that
+ * each read costs there: together they take as long as parsing a head.
  */
 import { Socket } from 'node:net';
 
 /**
- * From now on each read goes to `onRead`, which says whether to read on; after a false one the socket
- * stands still until {@link readOn}. 'data' is not emitted any more, the other events are.
+ * Passes each read to `onRead`. If that returns false, reading is paused until {@link readOn}. 'data' is
+ * not emitted any more, the other events are.
  */
 export function readDirectly(socket: Socket, onRead: (bytes: Buffer) => boolean): void {
-  // What node:net reads it hands to `push`, and it stops reading when that returns false; the end is null.
+  // node:net calls `push` with each read, and with null at the end. It pauses when that returns false.
   socket.push = (chunk: Buffer | null): boolean =>
     chunk === null ? Socket.prototype.push.call(socket, null) : onRead(chunk);
-  // The end is told to a stream that flows alone.
+  // 'end' is only emitted by a stream that flows.
   socket.resume();
 }
 
-/** Reads on if the socket stands still. */
+/** Resumes reading, if it is paused. */
 export function readOn(socket: Socket): void {
   if (!socket.destroyed) socket._read(0);
 }

@@ -25,6 +25,23 @@ export function passedFields(
   return from < fieldsEnd ? passed + text.slice(from, fieldsEnd) : passed;
 }
 
+/** A head whose list of fields is built from its text, at the first access. */
+export abstract class HeadText implements CutText {
+  readonly text: string;
+  fieldsStart = 0;
+  fieldsEnd = 0;
+  cuts: readonly number[] = [];
+  #rawHeaders: readonly string[] | undefined;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+
+  get rawHeaders(): readonly string[] {
+    return (this.#rawHeaders ??= readFields(passedFields(this)));
+  }
+}
+
 /** Cuts, in order, and one more that overlaps none of them. */
 export function withCut(cuts: readonly number[], from: number, to: number): number[] {
   let place = 0;

@@ -16,7 +16,7 @@ export interface HttpListenerOptions {
   readonly limits: Limits;
   /** Names, in lower case, that `Connection` may not name. */
   readonly protectedNames: ReadonlySet<string>;
-  /** Names, in lower case, of the fields that heads are to have at hand. */
+  /** Names, in lower case, of the fields that `selected` of a head contains. */
   readonly selectedNames?: Iterable<string>;
   readonly trailers: TrailerOptions;
   readonly budget: BufferBudget;

@@ -16,7 +16,7 @@ import {
   type ConnectionOptions,
   type ScanRules,
 } from './fields.ts';
-import { passedFields, readFields, type CutText } from './head-text.ts';
+import { HeadText, type CutText } from './head-text.ts';
 import type { Limits } from './limits.ts';
 
 export interface RequestHead {
@@ -28,10 +28,10 @@ export interface RequestHead {
   readonly minorVersion: 0 | 1;
   /**
    * Name, value, name, value: the fields that are passed on, in order and case. `Transfer-Encoding`
-   * and `Expect` are not among them: whoever passes the body on says how. Made when it is asked for.
+   * and `Expect` are not among them: whoever passes the body on says how. Built at the first access.
    */
   readonly rawHeaders: readonly string[];
-  /** Name, value, name, value: of those fields the ones that the parser was asked for, names in lower case. */
+  /** Name, value, name, value: the fields of `selectedNames`, if they are passed on; names in lower case. */
   readonly selected: readonly string[];
   /** Where in `text` each of their values begins. */
   readonly selectedAt: readonly number[];
@@ -75,7 +75,7 @@ export interface ParsedRequest {
 export interface RequestParserOptions extends Pick<Limits, 'headBytes' | 'fields' | 'targetBytes'> {
   /** Names, in lower case, that `Connection` may not name: credentials and sessions. */
   readonly protectedNames: ReadonlySet<string>;
-  /** Names, in lower case, of the fields that heads are to have at hand. */
+  /** Names, in lower case, of the fields that `selected` of a head contains. */
   readonly selectedNames?: Iterable<string>;
 }
 
@@ -305,17 +305,13 @@ interface RequestLine {
 
 const NO_VIA: readonly string[] = [];
 
-class ParsedHead implements RequestHead {
-  readonly text: string;
+class ParsedHead extends HeadText implements RequestHead {
   selected: readonly string[];
   selectedAt: readonly number[];
   method = '';
   target = '';
   authority: string | undefined;
   minorVersion: 0 | 1 = 1;
-  fieldsStart = 0;
-  fieldsEnd = 0;
-  cuts: readonly number[] = [];
   contentLength: number | undefined;
   isChunked = false;
   wantsClose = false;
@@ -325,16 +321,11 @@ class ParsedHead implements RequestHead {
   hasForwardedFor = false;
   hasForwardedProto = false;
   via = NO_VIA;
-  #rawHeaders: readonly string[] | undefined;
 
   constructor(text: string, selected: readonly string[], selectedAt: readonly number[]) {
-    this.text = text;
+    super(text);
     this.selected = selected;
     this.selectedAt = selectedAt;
-  }
-
-  get rawHeaders(): readonly string[] {
-    return (this.#rawHeaders ??= readFields(passedFields(this)));
   }
 
   /** Fields that `Connection` names belong to that connection too (RFC 9110 §7.6.1). */

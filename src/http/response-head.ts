@@ -15,16 +15,16 @@ import {
   parseContentLength,
   type ScanRules,
 } from './fields.ts';
-import { passedFields, readFields } from './head-text.ts';
+import { HeadText } from './head-text.ts';
 
 export interface ResponseHead {
   /** As it came, one character a byte, from the status line to the empty line. */
   readonly text: string;
   readonly statusCode: number;
   readonly minorVersion: 0 | 1;
-  /** Name, value, name, value: the fields that are passed on, in order and case. Made when it is asked for. */
+  /** Name, value, name, value: the fields that are passed on, in order and case. Built at the first access. */
   readonly rawHeaders: readonly string[];
-  /** Name, value, name, value: of those fields the ones that the parser was asked for, names in lower case. */
+  /** Name, value, name, value: the fields of `selectedNames`, if they are passed on; names in lower case. */
   readonly selected: readonly string[];
   readonly fieldsStart: number;
   readonly fieldsEnd: number;
@@ -57,7 +57,7 @@ export interface BrokenResponse {
 export interface ResponseParserOptions {
   readonly headBytes: number;
   readonly fields: number;
-  /** Names, in lower case, of the fields that heads are to have at hand. */
+  /** Names, in lower case, of the fields that `selected` of a head contains. */
   readonly selectedNames?: Iterable<string>;
 }
 
@@ -239,30 +239,21 @@ function cut(cuts: number[], from: number, to: number): void {
   else cuts.push(from, to);
 }
 
-class ParsedHead implements ResponseHead {
-  readonly text: string;
+class ParsedHead extends HeadText implements ResponseHead {
   readonly statusCode: number;
   readonly minorVersion: 0 | 1;
   selected: readonly string[] = [];
-  fieldsStart = 0;
-  fieldsEnd = 0;
-  cuts: readonly number[] = [];
   contentLength: number | undefined;
   isChunked = false;
   isPersistent = false;
   keepAlive: string | undefined;
   announcesTrailers = false;
   upgrade: string | undefined;
-  #rawHeaders: readonly string[] | undefined;
 
   constructor(text: string, statusCode: number, minorVersion: 0 | 1) {
-    this.text = text;
+    super(text);
     this.statusCode = statusCode;
     this.minorVersion = minorVersion;
-  }
-
-  get rawHeaders(): readonly string[] {
-    return (this.#rawHeaders ??= readFields(passedFields(this)));
   }
 
   /** Fields that `Connection` names belong to that connection too (RFC 9110 §7.6.1). */

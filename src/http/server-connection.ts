@@ -79,7 +79,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
   /** What is kept came behind a request, and nobody has looked at it yet. */
   #hasNews = false;
   #isPaused = false;
-  /** Read after a pause began, and not looked at yet. */
+  /** The read that arrived after reading was paused. */
   #overdue: Buffer | undefined;
   #isBodyPaused = false;
   #isPumpDue = false;
@@ -120,7 +120,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     return this.#parts.isEnding();
   }
 
-  /** Whether to read on. One read may have been under way when reading was paused. */
+  /** Whether to read on. A read may still arrive after reading was paused; it is kept. */
   #take(bytes: Buffer): boolean {
     if (this.#isPaused) this.#overdue = bytes;
     else this.#guarded(onData, bytes);
@@ -554,7 +554,7 @@ export class ServerConnection implements ExchangeConnection, BodySink, Swept, Tu
     if (!this.#isPaused) return;
     this.#isPaused = false;
     this.#since = this.#parts.sweep.nowMs;
-    // Not within the call of whoever resumes.
+    // Asynchronous, so that the caller does not receive bytes while it resumes.
     if (this.#overdue === undefined) readOn(this.socket);
     else setImmediate(takeOverdue, this);
   }

@@ -37,9 +37,10 @@ export interface OutgoingRequest {
 }
 
 /**
- * The receiver of one response: any number of `onInterim`, then `onHead`, any number of
- * `onResponseBody` and `onResponseEnd`; or `onUpgrade` in place of these; or `onError` at any point, last of all. `onReadDone` ends
- * each read in which any of them but the last two was called.
+ * The receiver of one response. The order of calls: `onInterim` (0 or more), `onHead`, `onResponseBody`
+ * (0 or more), `onResponseEnd`. A switch of protocols calls `onUpgrade` in place of `onHead` and what
+ * follows it. `onError` may come at any point and is the last call. `onReadDone` follows each read in
+ * which one of the first four was called.
  */
 export interface ResponseSink {
   /** 1xx, but not 101. */

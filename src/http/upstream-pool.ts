@@ -29,7 +29,7 @@ export interface UpstreamPoolOptions {
   readonly address: UpstreamParts['address'];
   readonly headBytes: number;
   readonly fields: number;
-  /** Names, in lower case, of the fields that heads of responses are to have at hand. */
+  /** Names, in lower case, of the fields that `selected` of a response's head contains. */
   readonly selectedNames?: Iterable<string>;
   /** Connections at one time. */
   readonly maxConnections: number;

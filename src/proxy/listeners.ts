@@ -37,7 +37,7 @@ export interface ListenersParts {
   readonly via: Via;
   readonly budget: BufferBudget;
   readonly limits: Limits;
-  /** Names, in lower case, of the fields of requests that decide where they go, and what is told of them. */
+  /** Names, in lower case, of the request fields that routing and the log read. */
   readonly namesRead: Iterable<string>;
   readonly http: Omit<HttpListenerOptions, 'handler' | 'limits' | 'budget'>;
 }
@@ -81,7 +81,7 @@ function createEdgeHandler({ proxy, via, budget }: ListenersParts): RequestHandl
   };
 }
 
-/** What of a head is read here: of the fields those that the parser was asked for. */
+/** What routing reads of a head: of its fields only the selected ones. */
 function selectedOf({ method, target, selected }: RequestHead): RoutedHead {
   return { method, target, rawHeaders: selected };
 }
@@ -125,7 +125,7 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
     } else {
       const { target, rawHeaders: ofClient } = received;
       const head: RoutedHead = { method, target, rawHeaders: ofClient };
-      // The peer is told that its request is here: without this word it may send it again.
+      // An early 102 tells the peer that the request has arrived. Without it the peer may send it again.
       exchange.writeProcessing();
       const request = new ProxiedRequest(exchange, 'peer', head, proxy);
       if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');

@@ -11,6 +11,7 @@ import {
   type RequestHead,
   type RequestParserOptions,
 } from '../../src/http/request-head.ts';
+import { partOf } from './part-of.ts';
 
 const OPTIONS: RequestParserOptions = {
   headBytes: 10_000,
@@ -46,13 +47,6 @@ function drip(text: string, parser = parserOf()): RequestHead | Malformed | unde
     if (result !== undefined) return result;
   }
   return undefined;
-}
-
-/** What it has under the names of `expected`. */
-function partOf(read: object | undefined, expected: Partial<RequestHead>): object {
-  return Object.fromEntries(
-    Object.keys(expected).map((name) => [name, read && Reflect.get(read, name)]),
-  );
 }
 
 const LINE = 'GET / HTTP/1.1\r\n';

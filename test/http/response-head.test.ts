@@ -8,6 +8,7 @@ import {
   type ResponseHead,
   type ResponseParserOptions,
 } from '../../src/http/response-head.ts';
+import { partOf } from './part-of.ts';
 
 function parserOf(options: Partial<ResponseParserOptions> = {}): ResponseParser {
   return new ResponseParser({ headBytes: 10_000, fields: 100, ...options });
@@ -35,13 +36,6 @@ function drip(text: string, parser = parserOf()): ResponseHead | BrokenResponse 
     if (result !== undefined) return result;
   }
   return undefined;
-}
-
-/** What it has under the names of `expected`. */
-function partOf(read: object | undefined, expected: Partial<ResponseHead>): object {
-  return Object.fromEntries(
-    Object.keys(expected).map((name) => [name, read && Reflect.get(read, name)]),
-  );
 }
 
 const OK = 'HTTP/1.1 200 OK\r\n';
