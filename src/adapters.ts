@@ -7,6 +7,7 @@ import type { Clock } from './clock.ts';
 import type { Config, StoreConfig } from './config/config.ts';
 import { offDirectory, type Directory, type DirectoryStatus } from './fleet/directory.ts';
 import { createDnsDirectory, type DnsDirectoryOptions } from './fleet/dns-directory.ts';
+import { Liveness } from './fleet/liveness.ts';
 import { lookForBlindness, lookForOthers } from './fleet/lookout.ts';
 import { loadUndici, type LoadUndici } from './fleet/peer-client.ts';
 import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
@@ -158,8 +159,35 @@ export function watchUpstream(config: Config, parts: AdapterParts): UpstreamHeal
 const APP_IS_DOWN = 'the app does not answer as it should: new sessions go to other Machines';
 const APP_IS_BACK = 'the app answers again, and gets new sessions';
 
+/** Knows nothing yet. */
+export function createLiveness(config: Config, { clock, logger, metrics }: AdapterParts): Liveness {
+  const { fleet, ownerStopped, fleetGoneAfterMs } = config;
+  const liveness = new Liveness({
+    clock,
+    ownerStopped,
+    goneAfterMs: fleet.kind === 'static' ? fleetGoneAfterMs : 0,
+    onChange: (peer, isSilent) => {
+      if (isSilent) logger.warn({ peer }, PEER_IS_SILENT);
+      else logger.info({ peer }, PEER_ANSWERS);
+    },
+  });
+  metrics.watchFleet(() => {
+    const silent = liveness.unresponsive().length;
+    return { answering: liveness.others().length - silent, silent };
+  });
+  return liveness;
+}
+
+const PEER_IS_SILENT =
+  'a peer does not answer: new sessions are placed on other Machines, its own wait for it';
+const PEER_ANSWERS = 'a peer answers again: new sessions are placed on it';
+
 /** Reads nothing yet. */
-export function createDirectory(config: Config, parts: AdapterParts): Directory {
+export function createDirectory(
+  config: Config,
+  parts: AdapterParts,
+  liveness: Liveness,
+): Directory {
   const { fleet, identity } = config;
   const { clock, logger } = parts;
   // Before the first of them is to be asked in a hurry: it takes some 100 ms.
@@ -174,11 +202,13 @@ export function createDirectory(config: Config, parts: AdapterParts): Directory 
         self: identity.machine,
         entries: fleet.peers,
         lookup: lookupHost,
+        liveness,
         clock,
         onOthers,
       });
     case 'auto':
       return createAppDirectory(config, parts, fleet.appName, {
+        liveness,
         onStatus: (status) => reportFleet(logger, identity.machine, status),
         onOthers,
       });
@@ -205,7 +235,7 @@ function createAppDirectory(
   config: Config,
   { clock }: AdapterParts,
   appName: string,
-  hooks: Pick<DnsDirectoryOptions, 'onStatus' | 'onOthers'> = {},
+  hooks: Pick<DnsDirectoryOptions, 'liveness' | 'onStatus' | 'onOthers'>,
 ): Directory {
   const { identity, fleetResolver, peerDialPort } = config;
   return createDnsDirectory({
@@ -248,7 +278,9 @@ export function startLookout(
   }
   if (fleet.kind === 'static' || identity.app === undefined) return () => Promise.resolve();
   return lookForOthers({
-    directory: createAppDirectory(config, parts, identity.app),
+    directory: createAppDirectory(config, parts, identity.app, {
+      liveness: new Liveness({ clock, ownerStopped: 'wake', goneAfterMs: 0 }),
+    }),
     onOthers: (others) => logger.warn({ others, hints }, OTHERS_WARNING),
   });
 }

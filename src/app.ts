@@ -2,6 +2,7 @@
 import {
   countSessions,
   createDirectory,
+  createLiveness,
   openStore,
   startLookout,
   watchUpstream,
@@ -15,7 +16,9 @@ import { createSessionRoutes, type SessionRoutes } from './admin/sessions.ts';
 import { awaitDrained } from './await-drained.ts';
 import type { Config } from './config/config.ts';
 import { createDraining } from './draining.ts';
+import type { Heartbeats } from './fleet/heartbeats.ts';
 import type { Directory } from './fleet/directory.ts';
+import type { Liveness } from './fleet/liveness.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
 import type { Sidecar } from './lifecycle.ts';
 import { listen } from './listen.ts';
@@ -53,6 +56,7 @@ export async function startSidecar(config: Config, parts: SidecarParts): Promise
 class RunningSidecar implements Sidecar {
   readonly #config: Config;
   readonly #parts: SidecarParts;
+  readonly #liveness: Liveness;
   readonly #directory: Directory;
   readonly #draining = createDraining();
   readonly #upstreamHealth: UpstreamHealth;
@@ -72,7 +76,8 @@ class RunningSidecar implements Sidecar {
   constructor(config: Config, parts: SidecarParts) {
     this.#config = config;
     this.#parts = parts;
-    this.#directory = createDirectory(config, parts);
+    this.#liveness = createLiveness(config, parts);
+    this.#directory = createDirectory(config, parts, this.#liveness);
     this.#upstreamHealth = watchUpstream(config, parts);
   }
 
@@ -82,8 +87,8 @@ class RunningSidecar implements Sidecar {
 
   async start(): Promise<void> {
     const opened = await this.#openStore();
-    const { listeners, explain } = this.#assemble(opened);
-    await this.#startFleet();
+    const { listeners, explain, heartbeats } = this.#assemble(opened);
+    await this.#startFleet(heartbeats);
     const { host } = this.#config;
     const peer = await this.#listen(listeners.peer, this.#config.peerPort);
     const admin = await this.#startAdmin(host, opened.store, explain);
@@ -92,11 +97,13 @@ class RunningSidecar implements Sidecar {
     this.#ports = { public: publicPort, peer, admin };
     this.#upstreamHealth.start();
     this.#phase = 'started';
+    await heartbeats.tell();
   }
 
   readiness(): Readiness {
     const { kind } = this.#directory.status();
-    const fleet = { kind, others: this.#directory.others().length };
+    const silent = this.#liveness.unresponsive().length;
+    const fleet = { kind, others: this.#directory.others().length, silent };
     const store = { kind: this.#storeKind(), ...this.#opened?.health() };
     const reason = this.#whyNotReady();
     const upstream = this.#upstreamHealth.status();
@@ -148,12 +155,13 @@ class RunningSidecar implements Sidecar {
     return opened;
   }
 
-  async #startFleet(): Promise<void> {
+  async #startFleet(heartbeats: Heartbeats): Promise<void> {
     this.#stops.push(() => this.#directory.stop());
     this.#stops.push(startLookout(this.#config, this.#parts, this.#directory));
     const abort = new AbortController();
     const reading = this.#directory.start().finally(() => abort.abort());
     await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);
+    if (this.#config.fleet.kind !== 'off') await heartbeats.start();
   }
 
   async #startAdmin(
@@ -212,11 +220,13 @@ class RunningSidecar implements Sidecar {
       config: this.#config,
       store,
       directory: this.#directory,
+      liveness: this.#liveness,
       draining: this.#draining,
       upstreamHealth: this.#upstreamHealth,
       isFull: this.#isFull,
       // Of what a store that fails may know, the peers are told "unknown".
       isReadyForPeers: () => this.#phase !== 'starting',
+      isServing: () => this.#phase !== 'starting',
     });
     this.#path = path;
     this.#stops.push(() => path.stop());

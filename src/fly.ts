@@ -27,6 +27,12 @@ export interface ReplayInstruction {
   readonly fallback?: Fallback;
 }
 
+/**
+ * The `state` of a replay that a sidecar asks for, so that its target can tell it from one of its app.
+ * Anyone may write it: it only says that the one replay a sidecar may ask for is used up.
+ */
+export const REPLAY_MARK = 'fly-affinity';
+
 /** The value of `fly-replay`. Line breaks, control characters and quotes never get into it. */
 export function formatReplay(instruction: ReplayInstruction): string {
   const { timeoutMs } = instruction;

@@ -26,6 +26,11 @@ export interface WatchedStore {
   health(): StoreHealth;
 }
 
+export interface FleetCount {
+  readonly answering: number;
+  readonly silent: number;
+}
+
 /**
  * Called on the request's way: nothing here waits, throws or allocates much. Label values come from
  * closed sets and are never a session id or key.
@@ -60,6 +65,8 @@ export interface Metrics {
   readonly watchOwnSessions: (count: () => number) => void;
   /** Whether the app takes requests; replaces an earlier one. */
   readonly watchUpstream: (isUp: () => boolean) => void;
+  /** How many of the other Machines answer their heartbeats and how many do not; replaces an earlier one. */
+  readonly watchFleet: (count: () => FleetCount) => void;
   /** The text Prometheus reads. Never waits longer than two seconds for the store: then it shows what it last knew. */
   readonly render: () => Promise<string>;
   readonly contentType: string;
@@ -84,6 +91,7 @@ export const nullMetrics: Metrics = {
   watchStore: ignore,
   watchOwnSessions: ignore,
   watchUpstream: ignore,
+  watchFleet: ignore,
   render: () => Promise.resolve(''),
   contentType: 'text/plain',
   close: ignore,

@@ -19,7 +19,9 @@ import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
 import { createForwardWatch } from './fleet/forward-watch.ts';
-import { createSilences, type Silences } from './fleet/silences.ts';
+import { createHeartbeats, type Heartbeats } from './fleet/heartbeats.ts';
+import type { Liveness } from './fleet/liveness.ts';
+import { PROTOCOL_VERSION, type PeerStatus } from './fleet/messages.ts';
 import { BufferBudget } from './http/buffer-budget.ts';
 import { DEFAULT_LIMITS, FORWARD_BYTES, FORWARD_FIELDS, type Limits } from './http/limits.ts';
 import { ReadBuffers } from './http/read-buffers.ts';
@@ -28,7 +30,6 @@ import { UpstreamPool, type UpstreamPoolOptions } from './http/upstream-pool.ts'
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
 import { createExplain, type Explain } from './proxy/explain.ts';
-import { createDetours } from './proxy/detours.ts';
 import { EDGE_NAMES } from './proxy/edge-fields.ts';
 import { createHandler, type HandlerParts } from './proxy/handler.ts';
 import { createFaultReport } from './proxy/fault-report.ts';
@@ -36,7 +37,7 @@ import { createListeners, type Listeners } from './proxy/listeners.ts';
 import { createObserver } from './proxy/observer.ts';
 import { createOwnerFinder, type OwnerFinderParts } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
-import { createPresenceOf } from './proxy/presence.ts';
+import { createPlacement } from './proxy/placement.ts';
 import { createStoreFailureReport } from './proxy/store-failures.ts';
 import type { ProxyParts } from './proxy/proxied-request.ts';
 import { createVia } from './proxy/via.ts';
@@ -47,17 +48,21 @@ export interface RequestPathParts extends AdapterParts {
   readonly config: Config;
   readonly store: SessionStore;
   readonly directory: Directory;
+  readonly liveness: Liveness;
   readonly draining: Pick<Draining, 'state'>;
   /** Whether as many sessions live here as may. */
   readonly isFull: () => boolean;
   readonly upstreamHealth: Pick<UpstreamHealth, 'isUp' | 'noteRefused'>;
   /** Whether this Machine can tell its peers what it owns, and what not. */
   readonly isReadyForPeers: () => boolean;
+  /** Whether the public port is open. */
+  readonly isServing: () => boolean;
 }
 
 export interface RequestPath {
   readonly listeners: Listeners;
   readonly explain: Explain;
+  readonly heartbeats: Heartbeats;
   /** Requests and tunnels under way. */
   busyCount(): number;
   /** Breaks off what is under way, and waits for the writes. */
@@ -68,11 +73,9 @@ export interface RequestPath {
 const CONNECT_TIMEOUT_MS = 5_000;
 
 export function createRequestPath(parts: RequestPathParts): RequestPath {
-  const { config, clock, metrics } = parts;
+  const { config, clock, metrics, directory, liveness } = parts;
   const self = config.identity.machine;
-  const silences = createSilences({ clock });
-  const detours = createDetours(clock);
-  const peers = createFleetPeers(parts, self, silences);
+  const peers = createFleetPeers(parts, self);
   const bindings = createFleetBindings(parts, self, peers);
   const engine = createEngine(parts);
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
@@ -83,8 +86,8 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     headTimeoutMs: config.upstreamHeadTimeoutMs,
   });
   const peerUpstreams = createPeerUpstreams({
-    directory: parts.directory,
-    silences,
+    directory,
+    liveness,
     // A peer's own app may be as slow as it is; whether its sidecar is there is watched.
     pool: {
       ...engine.pool,
@@ -97,15 +100,12 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const owners = {
     self,
     hints: config.hints,
+    replays: replaysOf(config),
     store: parts.store,
-    directory: parts.directory,
-    presenceOf: createPresenceOf({
-      ...parts,
-      silences,
-      detours,
-      ownerStopped: config.ownerStopped,
-    }),
+    directory,
+    liveness,
     peers,
+    isPending: (key) => bindings.isPending(key),
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
   } satisfies OwnerFinderParts;
   const cookie = createCookie(config, clock);
@@ -129,10 +129,15 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     removeCookie: (rawHeaders) => cookie?.removeFrom(rawHeaders) ?? rawHeaders,
     upstream,
     onRefused: () => parts.upstreamHealth.noteRefused(),
-    onForwarded: (decision) => detours.noteForwarded(decision),
+    onForwarded: (decision) => {
+      // Not of a detour itself: it would never end while there are requests.
+      if (decision.kind === 'forward' && decision.why === 'owner-unreachable')
+        liveness.onDetour(decision.to);
+    },
     peers: peerUpstreams,
     watchForward: (machine, onUnresponsive) => forwards.begin(machine, onUnresponsive),
     via,
+    trustsClientIp: config.identity.app !== undefined,
     createRequestId: createRequestIds(),
     clock,
     observer: createRequestObserver(parts),
@@ -148,16 +153,19 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     peerService: createPeerService({
       self,
       store: parts.store,
-      directory: parts.directory,
+      directory,
       clock,
       isReady: parts.isReadyForPeers,
-      onHeard: (machine) => silences.noteLife(machine),
+      onHeard: (machine) => liveness.onAnswer(machine),
+      onStatus: (machine, status) => liveness.onStatus(machine, status),
+      onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
+      status: () => statusOf(parts),
       onConflict: () => metrics.claimConflict(),
       onError: (error) =>
         parts.logger.warn({ err: error }, 'could not answer a question of a peer in full'),
     }),
-    isPeerAddress: (address) => parts.directory.lists(address),
-    lookForNewPeers: () => parts.directory.lookAgain(),
+    isPeerAddress: (address) => directory.lists(address),
+    lookForNewPeers: () => directory.lookAgain(),
     http: {
       protectedNames: engine.protectedNames,
       trailers: engine.pool.trailers,
@@ -169,13 +177,17 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     },
   });
 
+  const heartbeats = createHeartbeats({ directory, peers, clock, status: () => statusOf(parts) });
+
   async function stop(): Promise<void> {
     listeners.edge.destroyAll();
     listeners.peer.destroyAll();
     forwards.stop();
+    const beaten = heartbeats.stop();
     await Promise.all([upstream.close(), peerUpstreams.close()]);
     await bindings.stop();
     await peers.stop();
+    await beaten;
   }
 
   const explain = createExplain({
@@ -185,7 +197,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     protectedNames: engine.protectedNames,
   });
   const busyCount = (): number => listeners.edge.busyCount() + listeners.peer.busyCount();
-  return { listeners, explain, busyCount, stop };
+  return { listeners, explain, heartbeats, busyCount, stop };
 }
 
 interface Engine {
@@ -271,14 +283,14 @@ function createCookie(config: Config, clock: Clock): AffinityCookie | undefined 
   return createAffinityCookie({ name, self: identity.machine, ttlMs, now: () => clock.now() });
 }
 
-function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Silences): Peers {
-  const { store, directory, clock, random, logger, metrics } = parts;
+function createFleetPeers(parts: RequestPathParts, self: MachineId): Peers {
+  const { store, directory, liveness, clock, random, logger, metrics } = parts;
   return createPeers({
     self,
     directory,
     clock,
     random,
-    silences,
+    liveness,
     onOutranked: (key, winner) => {
       metrics.claimConflict();
       yieldTo(store, self, key, winner).catch((error: unknown) =>
@@ -314,25 +326,42 @@ function createHandlerParts(
   owners: OwnerFinderParts,
   cookie: AffinityCookie | undefined,
 ): HandlerParts {
-  const { config, directory, metrics } = parts;
+  const { config, directory, liveness, metrics } = parts;
+  const { machine: self, region } = config.identity;
   return {
-    self: config.identity.machine,
+    self,
     extract: createExtractor(config.protocols, { hints: config.hints }),
     owners: createOwnerFinder(owners),
     namedByCookie: cookie?.read,
-    presenceOf: owners.presenceOf,
+    liveness,
+    place: createPlacement({
+      self,
+      region,
+      scope: config.placement,
+      liveness,
+      takesSessions: () => statusOf(parts).takesSessions,
+    }),
     directory,
     notTaking: () => whyNotTaking(parts),
     policy: {
       ownerGone: config.ownerGone,
       unknownSession: config.unknownSession,
-      replays: config.replayCacheable ? 'cacheable' : 'resilient',
+      replays: replaysOf(config),
     },
     replayTimeoutMs: config.replayTimeoutMs,
     replayMaxBodyBytes: config.replayMaxBodyBytes,
-    onDecided: ({ kind, why }) => metrics.requestDecided(kind, why),
     onReplayFailed: metrics.replayFailed,
   };
+}
+
+function replaysOf({ replayCacheable }: Config): 'resilient' | 'cacheable' {
+  return replayCacheable ? 'cacheable' : 'resilient';
+}
+
+/** What peers are told of this Machine. */
+function statusOf(parts: RequestPathParts): PeerStatus {
+  const takesSessions = parts.isServing() && whyNotTaking(parts) === undefined;
+  return { version: PROTOCOL_VERSION, takesSessions, region: parts.config.identity.region };
 }
 
 /** An operator's drain takes precedence over capacity and health. */

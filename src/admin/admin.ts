@@ -17,7 +17,8 @@ export interface Readiness {
   /** Why not: `starting`, `draining` (a signal came) or `drained` (by the operator). */
   readonly reason?: string | undefined;
   readonly store: { readonly kind: string } & Partial<StoreHealth>;
-  readonly fleet: { readonly kind: string };
+  /** `silent`: how many of the others do not answer. */
+  readonly fleet: { readonly kind: string; readonly others?: number; readonly silent?: number };
   /** An app that is down leaves this Machine ready: what lives here must still reach it. */
   readonly upstream?: UpstreamStatus | undefined;
 }

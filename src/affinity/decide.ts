@@ -17,6 +17,9 @@ export const WHYS = [
   'detour',
   'not-owner',
   'unknown-session',
+  'placed',
+  'claim-lost',
+  'app-replay',
   'peers-inconclusive',
   'conflicting-ids',
   'malformed-request',
@@ -34,10 +37,16 @@ export interface RoutingFacts {
   readonly hasId: boolean;
   /** Whose ids these are: a client may bring its own to any Machine, an app accepts only what it minted. */
   readonly mintedBy: 'app' | 'client' | 'either';
-  /** It carries `fly-replay-src`. */
+  /** A peer has forwarded it here for a new session (see {@link decidePlaced}). */
+  readonly isPlaced: boolean;
+  /** A sidecar has replayed it: `fly-replay-src` carries our mark, or names a peer of an older version. */
   readonly wasReplayed: boolean;
+  /** `fly-replay-src` names this peer and carries no mark: its app has replayed it, as a rule. */
+  readonly unmarkedFrom: MachineId | undefined;
   /** It carries `fly-replay-failed`: the edge may not replay it again. */
   readonly cameBackByFallback: boolean;
+  /** It carries `fly-replay-src`, whoever has replayed it. */
+  readonly hasReplaySource: boolean;
   /** Whom the edge could not reach, by `fly-replay-failed` or `fly-preferred-instance-unavailable`. */
   readonly undeliveredTo: MachineId | undefined;
   /** `fly-replay-cache-status: hit`: the edge chose this Machine from its cache, we have not replayed yet. */
@@ -74,8 +83,11 @@ export type Owner =
     }
   /** Everyone who could know has said no. */
   | { readonly kind: 'none' }
-  /** Somebody who could know has not answered; `mayBeOurs`: our own store is among them. */
-  | { readonly kind: 'inconclusive'; readonly mayBeOurs: boolean };
+  /**
+   * Somebody who could know has not answered. `mayBeOurs`: our own store is among them; `isShed`:
+   * nobody was asked, as the source of the request asks too much.
+   */
+  | { readonly kind: 'inconclusive'; readonly mayBeOurs: boolean; readonly isShed?: boolean };
 
 export type KnownOwner = Owner & { readonly kind: 'machine' };
 
@@ -88,15 +100,20 @@ export interface MachineState {
   readonly unknownSession: 'serve' | 'reject';
   /** `cacheable`: the edge's replay cache is to keep what it may. */
   readonly replays: 'resilient' | 'cacheable';
+  /** The Machine on which a new session of the request's id is placed; undefined: there is no id. */
+  readonly placedOn: MachineId | undefined;
+  /** Whether of each peer it is known that it answers, or that it does not. */
+  readonly isFleetSettled: boolean;
 }
 
 /**
  * How the edge is told to replay:
- * - `resilient`: it tries for a while, and then brings the request back.
+ * - `resilient`: it tries for a moment, and then brings the request back.
+ * - `waking`: the same, for as long as a Machine may take to start.
  * - `brief`: the same, and not for long.
  * - `bare`: without a word that its replay cache does not take; what fails there does not come back.
  */
-export type ReplayForm = 'resilient' | 'brief' | 'bare';
+export type ReplayForm = 'resilient' | 'waking' | 'brief' | 'bare';
 
 export type Decision =
   /** `mayAdopt`: if the app accepts the id, it becomes ours; `adoptFrom`: taken over from a Machine that is gone. */
@@ -121,14 +138,34 @@ export type DecisionKind = Decision['kind'];
 export const DECISION_KINDS = ['local', 'replay', 'elsewhere', 'forward', 'refuse'] as const;
 
 /** The first line that matches decides; the rows are those of the design's table. */
-export function decide(facts: RoutingFacts, owner: Owner, state: MachineState): Decision {
-  if (facts.from === 'peer') return decideForPeer(facts, owner, state);
+export function decide(known: RoutingFacts, owner: Owner, state: MachineState): Decision {
+  if (known.from === 'peer') return decideForPeer(known, owner, state);
+  if (isReplayOfApp(known, owner, state)) return APP_REPLAY;
+  const facts = known.unmarkedFrom === undefined ? known : { ...known, wasReplayed: true };
   if (!facts.hasId) return decideWithoutId(facts, owner, state);
   if (owner.kind !== 'machine') return decideUnowned(facts, owner, state);
   if (owner.machine === state.self) return decideOwn(facts, owner);
   if (wasUndelivered(facts, owner.machine)) return decideUndelivered(facts, owner, state);
   if (owner.presence === 'gone') return decideGone(facts, owner, state);
   return bringTo(facts, owner, state);
+}
+
+/** Its app named this Machine, or any: served here, and nothing that the request carries is claimed. */
+const APP_REPLAY: Decision = { kind: 'local', why: 'app-replay', mayAdopt: false };
+
+/**
+ * Sidecars mark their replays, so an unmarked one is its app's (LiteFS, fly-ruby). Only replays for the
+ * edge's cache are unmarked too: such a one is its app's if it comes from the owner itself, as no
+ * sidecar sends away what its own app has.
+ */
+function isReplayOfApp(
+  { unmarkedFrom, hasId }: RoutingFacts,
+  owner: Owner,
+  { replays }: MachineState,
+): boolean {
+  if (unmarkedFrom === undefined) return false;
+  if (replays === 'resilient') return true;
+  return owner.kind === 'machine' ? owner.machine === unmarkedFrom : !hasId;
 }
 
 /** Rows 7 to 9. */
@@ -153,12 +190,16 @@ export function wasUndelivered(
 /**
  * Rows 1 and 2: what a peer sends stays here or is refused, so that no loop is possible. The peer may
  * have got our name from a hint, which anyone may write to an id that clients mint: such an id is
- * served and not adopted, as nobody else was asked for it.
+ * served and not adopted, as nobody else was asked for it. For a new session that the peer has placed
+ * here, the others were asked.
  */
 function decideForPeer(facts: RoutingFacts, owner: Owner, state: MachineState): Decision {
   const isElsewhere =
-    owner.kind === 'machine' && owner.machine !== state.self && owner.knownBy === 'store';
+    owner.kind === 'machine' &&
+    owner.machine !== state.self &&
+    (owner.knownBy === 'store' || facts.isPlaced);
   if (isElsewhere) return { kind: 'refuse', status: 421, why: 'moved' };
+  if (facts.isPlaced && owner.kind !== 'machine') return serveNew(owner, state);
   return { kind: 'local', why: 'peer-hop', mayAdopt: facts.mintedBy === 'app' };
 }
 
@@ -218,9 +259,11 @@ function decideUndelivered(facts: RoutingFacts, owner: KnownOwner, state: Machin
  */
 function decideGone(facts: RoutingFacts, owner: KnownOwner, state: MachineState): Decision {
   if (owner.isUncontested !== true) return UNREACHABLE;
-  const isServedHere =
+  const goesOn =
     state.ownerGone === 'adopt' || owner.origin === 'adopted' || facts.mintedBy === 'client';
-  if (!isServedHere) return { kind: 'refuse', status: 404, why: 'owner-gone' };
+  if (!goesOn) return { kind: 'refuse', status: 404, why: 'owner-gone' };
+  // All its clients meet again where a new session of that id would be placed.
+  if (!isPlacedHere(state)) return bringToPlace(facts, state);
   const local = { kind: 'local', why: 'owner-gone', mayAdopt: true } as const;
   // An owner known by its hint alone has no row here that could be moved: the id is claimed anew.
   return owner.knownBy === 'store' ? { ...local, adoptFrom: owner.machine } : local;
@@ -239,35 +282,93 @@ function forward({ machine, presence }: KnownOwner, why: Why): Decision {
  * of the cache is not kept anyway: it is resilient, as the edge has just been wrong once.
  */
 function replay(
-  { isFromReplayCache: invalidatesCache }: RoutingFacts,
-  { machine: to, presence }: KnownOwner,
+  { isFromReplayCache: invalidatesCache, hasReplaySource }: RoutingFacts,
+  { machine: to, presence, knownBy }: KnownOwner,
   { replays }: MachineState,
 ): Decision {
-  const mayBeKept = replays === 'cacheable' && presence === 'running' && !invalidatesCache;
-  const form = presence === 'silent' ? 'brief' : mayBeKept ? 'bare' : 'resilient';
+  // A bare replay tells nobody that it was made: of what was replayed before it could be a loop.
+  const mayBeKept =
+    replays === 'cacheable' &&
+    presence === 'running' &&
+    !invalidatesCache &&
+    !hasReplaySource &&
+    knownBy !== 'peers';
+  const form = mayBeKept ? 'bare' : FORMS[presence];
   return { kind: 'replay', to, why: 'not-owner', form, invalidatesCache };
 }
 
+/** One that runs answers at once or not at all; one that does not has to be woken first. */
+const FORMS: Readonly<Record<Presence, ReplayForm>> = {
+  running: 'resilient',
+  detoured: 'resilient',
+  silent: 'brief',
+  stopped: 'waking',
+  unlisted: 'waking',
+  gone: 'waking',
+};
+
 /** Rows 10 and 11. */
-function decideUnowned(
-  facts: RoutingFacts,
-  owner: Owner & { kind: 'none' | 'inconclusive' },
-  state: MachineState,
-): Decision {
+function decideUnowned(facts: RoutingFacts, owner: Unowned, state: MachineState): Decision {
+  if (facts.mintedBy !== 'app') return decidePlaced(facts, owner, state);
   const elsewhere = sendElsewhere(facts, state);
   if (elsewhere) return elsewhere;
   const why = owner.kind === 'none' ? 'unknown-session' : 'peers-inconclusive';
-  if (state.unknownSession === 'reject') {
-    // A 404 makes a client give its session up; silence is no reason to (invariant 11).
-    return { kind: 'refuse', status: owner.kind === 'none' ? 404 : 503, why };
-  }
-  // An app that has not minted the id can only tell its client something wrong of it. One that takes
-  // its clients' ids would begin a session that nobody may bind: the next call would go astray.
+  if (state.unknownSession === 'reject') return reject(owner);
+  // An app that has not minted the id can only tell its client something wrong of it.
   const isAnothers = owner.kind === 'inconclusive' && !owner.mayBeOurs;
-  if (isAnothers && facts.mintedBy !== 'either') return { kind: 'refuse', status: 503, why };
+  if (isAnothers) return { kind: 'refuse', status: 503, why };
   // An id that only the app can have minted is adopted just where somebody named this Machine.
-  const isNamed = facts.mintedBy !== 'app' || facts.wasReplayed;
-  return { kind: 'local', why, mayAdopt: owner.kind === 'none' && isNamed };
+  return { kind: 'local', why, mayAdopt: owner.kind === 'none' && facts.wasReplayed };
+}
+
+type Unowned = Owner & { readonly kind: 'none' | 'inconclusive' };
+
+/** A 404 makes a client give its session up; silence is no reason to (invariant 11). */
+function reject({ kind }: Unowned): Decision {
+  if (kind === 'none') return { kind: 'refuse', status: 404, why: 'unknown-session' };
+  return { kind: 'refuse', status: 503, why: 'peers-inconclusive' };
+}
+
+/**
+ * An id that its client may have minted, and nobody has: a new session, as a rule. It goes to the
+ * Machine that all Machines compute for it, so that clients which arrive together meet, and is
+ * claimed only there. A Machine that is silent stops nobody: should it own the session, the two
+ * claims are compared once it is back.
+ */
+function decidePlaced(facts: RoutingFacts, owner: Unowned, state: MachineState): Decision {
+  const isUnclear = owner.kind === 'inconclusive' && !state.isFleetSettled;
+  if (isUnclear) return { kind: 'refuse', status: 503, why: 'peers-inconclusive' };
+  if (isPlacedHere(state)) return serveNew(owner, state);
+  if (isShed(owner)) return OVERLOADED;
+  return bringToPlace(facts, state);
+}
+
+function isPlacedHere({ placedOn, self }: MachineState): boolean {
+  return placedOn === undefined || placedOn === self;
+}
+
+/** Whether nobody was asked for it: then it may be anybody's, and is placed nowhere. */
+function isShed(owner: Unowned): boolean {
+  return owner.kind === 'inconclusive' && owner.isShed === true;
+}
+
+const OVERLOADED: Decision = { kind: 'refuse', status: 503, why: 'overloaded' };
+
+function serveNew(owner: Unowned, state: MachineState): Decision {
+  if (isShed(owner)) return OVERLOADED;
+  if (state.unknownSession === 'reject') return reject(owner);
+  const why = owner.kind === 'none' ? 'unknown-session' : 'peers-inconclusive';
+  return { kind: 'local', why, mayAdopt: true };
+}
+
+/** By a replay, or by one forward where the replay is used up or can't be made. Never for the edge's cache. */
+function bringToPlace(facts: RoutingFacts, { placedOn: to, self }: MachineState): Decision {
+  const machine = to ?? self;
+  const isReplayUsedUp =
+    facts.wasReplayed || facts.cameBackByFallback || wasUndelivered(facts, machine);
+  if (isReplayUsedUp || !facts.isReplayable) return { kind: 'forward', to: machine, why: 'placed' };
+  const { isFromReplayCache: invalidatesCache } = facts;
+  return { kind: 'replay', to: machine, why: 'placed', form: 'resilient', invalidatesCache };
 }
 
 /** A new session goes to another Machine while this one takes none: once, and only if there is one. */

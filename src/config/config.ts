@@ -42,6 +42,10 @@ export interface Config {
   readonly fleet: FleetConfig;
   /** `address:port` of a DNS server; undefined: the system's. */
   readonly fleetResolver: string | undefined;
+  /** 0: a Machine of a static list is never gone. */
+  readonly fleetGoneAfterMs: number;
+  /** Undefined: by who mints the id. */
+  readonly placement: 'region' | 'fleet' | undefined;
   readonly unknownSession: 'serve' | 'reject';
   readonly ownerGone: 'reject' | 'adopt';
   readonly ownerStopped: 'wake' | 'gone';
@@ -181,6 +185,8 @@ function configFrom(values: SettingValues, random: () => number): Config {
     maxSessionsPerMachine: values.MAX_SESSIONS_PER_MACHINE,
     fleet: fleetFrom(values, identity),
     fleetResolver: values.FLEET_RESOLVER,
+    fleetGoneAfterMs: values.FLEET_GONE_AFTER_MS,
+    placement: values.PLACEMENT,
     unknownSession: values.UNKNOWN_SESSION,
     ownerGone: values.OWNER_GONE,
     ownerStopped: values.OWNER_STOPPED,

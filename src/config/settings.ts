@@ -192,6 +192,16 @@ export const SETTINGS = {
     'DNS server that knows the fleet, as `address:port`.',
     "the system's",
   ),
+  FLEET_GONE_AFTER_MS: setting(
+    '60000',
+    milliseconds(0, DAY_MS),
+    'With a list in `FLEET`: a Machine that refuses connections for so long counts as gone for good, until it takes one; 0: none ever does.',
+  ),
+  PLACEMENT: optional(
+    oneOf(['region', 'fleet']),
+    "Machines among which a new session of a client's own id is placed: this region's first, or all.",
+    '`fleet`; `region` for ids that apps mint too',
+  ),
   UNKNOWN_SESSION: setting(
     'serve',
     oneOf(['serve', 'reject']),
@@ -210,7 +220,7 @@ export const SETTINGS = {
   REPLAY_TIMEOUT_MS: setting(
     '10000',
     milliseconds(1, MAX_KILL_TIMEOUT_MS),
-    'How long the edge tries to reach the owner before the request comes back.',
+    'How long the edge tries to reach an owner that it may have to wake before the request comes back; one that runs gets 3 s.',
   ),
   REPLAY_CACHEABLE: setting(
     'false',

@@ -3,13 +3,16 @@ import { connect as connectSocket, type Socket } from 'node:net';
 import type { buildConnector } from 'undici';
 import type { Clock } from '../clock.ts';
 
+/** `refused`: nobody listens there. */
+export type DialOutcome = 'connected' | 'refused' | 'failed';
+
 export interface DialerOptions {
   /** The address as known now, asked at each connection; undefined while there is none. */
   readonly addressOf: () => string | undefined;
   readonly timeoutMs: number;
   readonly clock: Clock;
   /** An attempt to connect has ended by itself. */
-  readonly onDialled?: ((outcome: 'connected' | 'failed') => void) | undefined;
+  readonly onDialled?: ((outcome: DialOutcome) => void) | undefined;
 }
 
 export interface Dialer {
@@ -56,7 +59,7 @@ export function createDialer(options: DialerOptions): Dialer {
       connecting.delete(socket);
       cancelTimeout();
       socket.off('connect', succeed).off('error', settle);
-      if (!isClosed(error)) onDialled?.(error ? 'failed' : 'connected');
+      if (!isClosed(error)) onDialled?.(outcomeOf(error));
       if (error) callback(error, null);
       else callback(null, socket);
     };
@@ -68,6 +71,11 @@ export function createDialer(options: DialerOptions): Dialer {
     connect,
     close: () => connecting.forEach((socket) => socket.destroy(new DialError('closed'))),
   };
+}
+
+function outcomeOf(error: NodeJS.ErrnoException | undefined): DialOutcome {
+  if (!error) return 'connected';
+  return error.code === 'ECONNREFUSED' ? 'refused' : 'failed';
 }
 
 /** We have given up ourselves, which says nothing of the peer. */

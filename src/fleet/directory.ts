@@ -41,20 +41,6 @@ export interface Directory {
   /** Other Machines running at the last successful reading; the same array until the next. */
   others(): readonly Peer[];
   peer(machine: MachineId): Peer | undefined;
-  /**
-   * Whether two successful readings of all deployed Machines, begun after this Machine was first
-   * asked for or missed and ten seconds apart or more, both listed us and not that one. The first
-   * call for a Machine that was never listed is false and begins the watch.
-   */
-  isConfirmedGone(machine: MachineId): boolean;
-  /**
-   * Whether two successful readings ten seconds apart or more, and all between them, had that
-   * Machine deployed and not running: stopped or suspended, which DNS can't tell apart. Never while
-   * the list can't be read.
-   */
-  isConfirmedStopped(machine: MachineId): boolean;
-  /** What the last successful reading has of another Machine. */
-  listing(machine: MachineId): Listing;
   /** Whether a socket's remote address belongs to another Machine of the fleet. */
   lists(address: string): boolean;
   /** Whether a socket's remote address belongs to that very Machine, another one of the fleet. */
@@ -78,9 +64,6 @@ export interface Directory {
 export const offDirectory: Directory = {
   others: () => [],
   peer: () => undefined,
-  isConfirmedGone: () => false,
-  isConfirmedStopped: () => false,
-  listing: () => 'none',
   lookAgain: () => Promise.resolve(false),
   lists: () => false,
   isAddressOf: () => false,

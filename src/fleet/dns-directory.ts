@@ -11,13 +11,11 @@ import {
   processGroupName,
   runningMachinesName,
 } from '../fly.ts';
-import { createAbsences } from './absences.ts';
 import { normalizeAddress } from './address.ts';
-import type { Directory, DirectoryStatus, Listing, Peer } from './directory.ts';
+import type { Directory, DirectoryStatus, Peer } from './directory.ts';
+import type { ListedPeer, Liveness } from './liveness.ts';
 import { createMachineAddresses, type MachineAddresses } from './machine-addresses.ts';
 import type { NameResolver } from './resolver.ts';
-import { createRoster, type Roster, type RosterEntry } from './roster.ts';
-import { createStops } from './stops.ts';
 
 export interface DnsDirectoryOptions {
   readonly self: MachineId;
@@ -27,6 +25,8 @@ export interface DnsDirectoryOptions {
   readonly resolver: NameResolver;
   /** Port of the peer listener on every Machine. */
   readonly peerPort: number;
+  /** Told of each reading; it answers for the last one. */
+  readonly liveness: Liveness;
   readonly clock: Clock;
   readonly intervalMs?: number;
   /** Told when the status turns to another kind. */
@@ -46,7 +46,7 @@ const LOOK_AGAIN_WAIT_MS = 300;
 const STALE_INTERVALS = 3;
 
 interface FleetReading {
-  readonly entries: readonly RosterEntry[];
+  readonly entries: readonly ListedPeer[];
   readonly running: ReadonlySet<MachineId>;
   readonly deployed: ReadonlySet<MachineId>;
 }
@@ -71,10 +71,8 @@ export function createDnsDirectory(options: DnsDirectoryOptions): Directory {
 class DnsDirectory implements Directory {
   readonly #options: DnsDirectoryOptions;
   readonly #intervalMs: number;
-  readonly #absences;
-  readonly #stops = createStops();
+  readonly #liveness: Liveness;
   readonly #addresses: MachineAddresses;
-  #roster: Roster = createRoster([]);
   #status: DirectoryStatus = { kind: 'starting' };
   /** Whether the interval that the last reading claimed is over. */
   #isDue = true;
@@ -88,50 +86,36 @@ class DnsDirectory implements Directory {
   #hadOthers = false;
 
   constructor(options: DnsDirectoryOptions) {
-    const { appName, resolver, clock } = options;
+    const { appName, resolver, liveness } = options;
     this.#options = options;
     this.#intervalMs = options.intervalMs ?? INTERVAL_MS;
-    this.#absences = createAbsences(clock);
+    this.#liveness = liveness;
+    liveness.onReadable(() => this.status().kind === 'ok' && !this.#isReadingLate());
     this.#addresses = createMachineAddresses({
       resolve: (machine) => resolver.aaaa(machineName(appName, machine)),
     });
   }
 
   others(): readonly Peer[] {
-    return this.#roster.others();
+    return this.#liveness.others();
   }
 
   peer(machine: MachineId): Peer | undefined {
-    return this.#roster.peer(machine);
+    return this.#liveness.peer(machine);
   }
 
   lists(address: string): boolean {
-    return this.#roster.lists(address);
+    return this.#liveness.lists(address);
   }
 
   isAddressOf(machine: MachineId, address: string): boolean {
-    return this.#roster.isAddressOf(machine, address);
-  }
-
-  isConfirmedGone(machine: MachineId): boolean {
-    return machine !== this.#options.self && this.#absences.isConfirmedGone(machine);
-  }
-
-  isConfirmedStopped(machine: MachineId): boolean {
-    // Unlike one that is gone it may come back, unseen by a list that can't be read.
-    const isReadable = this.status().kind === 'ok' && !this.#isReadingLate();
-    return isReadable && this.#stops.isConfirmedStopped(machine);
+    return this.#liveness.isAddressOf(machine, address);
   }
 
   /** Nobody waits for it any more: the list can't be read just now, though that has not failed yet. */
   #isReadingLate(): boolean {
     const underWayMs = this.#options.clock.monotonicMs() - this.#beganAtMs;
     return this.#readingUnderWay !== undefined && underWayMs >= LOOK_AGAIN_WAIT_MS;
-  }
-
-  listing(machine: MachineId): Listing {
-    if (this.#roster.peer(machine)) return 'running';
-    return this.#stops.isStopped(machine) ? 'stopped' : 'none';
   }
 
   status(): DirectoryStatus {
@@ -152,11 +136,11 @@ class DnsDirectory implements Directory {
   }
 
   async lookAgain(): Promise<boolean | undefined> {
-    const known = new Set(this.#roster.others().map(({ machine }) => machine));
+    const known = new Set(this.#liveness.others().map(({ machine }) => machine));
     const arrivedAtMs = this.#options.clock.monotonicMs();
     await this.#untilReadSince(arrivedAtMs);
     if (this.#succeededFromMs < arrivedAtMs) return undefined;
-    return this.#roster.others().some(({ machine }) => !known.has(machine));
+    return this.#liveness.others().some(({ machine }) => !known.has(machine));
   }
 
   /** A reading that began before says nothing of what has started since. */
@@ -199,11 +183,8 @@ class DnsDirectory implements Directory {
     try {
       const { entries, running, deployed } = await this.#readFleet();
       if (this.#isStopped) return;
-      this.#roster = createRoster(entries);
       const endedAtMs = this.#options.clock.monotonicMs();
-      const machines = new Set([...running, ...deployed]);
-      this.#absences.record({ startedAtMs, endedAtMs, machines });
-      this.#stops.record({ startedAtMs, endedAtMs, running, deployed });
+      this.#liveness.onReading({ startedAtMs, endedAtMs, entries, running, deployed });
       this.#succeededFromMs = startedAtMs;
       this.#turnTo({ kind: 'ok', readAt: this.#options.clock.now() });
       await this.#greetOthers();
@@ -263,7 +244,7 @@ class DnsDirectory implements Directory {
     }
   }
 
-  #entryOf(machine: MachineId, addresses: readonly string[]): RosterEntry {
+  #entryOf(machine: MachineId, addresses: readonly string[]): ListedPeer {
     const { appName, peerPort } = this.#options;
     const [address] = addresses;
     const peer = { machine, host: machineName(appName, machine), port: peerPort };

@@ -4,10 +4,14 @@
  * ```
  * POST /v1/ask       {from, questions: [{key, claim?}]}  ->  {machine, answers: {<key>: claim | "no" | "unknown"}}
  * POST /v1/announce  {from, bindings: [{key, claim}]} ->  {machine, answers: {<key>: claim}}
- * claim              {generation, origin, createdAt, ttlMs}
+ * POST /v1/status    {from, status}                   ->  {machine, status}
+ * claim              {generation, origin, createdAt, ttlMs, isPending?}
+ * status             {version, takesSessions, region?}
  * ```
  * A claim is always about its sender: there is no way to say what a third Machine owns. The answer
  * to an announcement names the keys that the announcer has lost, with the claims that outrank its own.
+ * A status is the heartbeat between two sidecars. A version without it answers 404, so it has told no
+ * version.
  */
 import {
   parseMachineId,
@@ -19,6 +23,10 @@ import {
 
 export const ASK_PATH = '/v1/ask';
 export const ANNOUNCE_PATH = '/v1/announce';
+export const STATUS_PATH = '/v1/status';
+
+/** Told in each status: from this version on replays are marked and new sessions placed. */
+export const PROTOCOL_VERSION = 2;
 
 /** Keys in one message at most. */
 export const MAX_KEYS = 256;
@@ -37,6 +45,21 @@ export interface Claim {
   readonly createdAt: number;
   /** Time to live left, in ms. */
   readonly ttlMs: number;
+  /** A request of that session is being served, and its app has not accepted it yet. */
+  readonly isPending?: true;
+}
+
+/** What a Machine says of itself. */
+export interface PeerStatus {
+  readonly version: number;
+  /** Not while it drains, is full, or its app is down. */
+  readonly takesSessions: boolean;
+  readonly region: string | undefined;
+}
+
+export interface StatusMessage {
+  readonly from: MachineId;
+  readonly status: PeerStatus;
 }
 
 export interface KeyQuestion {
@@ -87,6 +110,14 @@ export function formatAnswer({ machine, answers }: AnswerMessage): string {
   return JSON.stringify({ machine, answers: Object.fromEntries(answers) });
 }
 
+export function formatStatus({ from, status }: StatusMessage): string {
+  return JSON.stringify({ from, status });
+}
+
+export function formatStatusAnswer(machine: MachineId, status: PeerStatus): string {
+  return JSON.stringify({ machine, status });
+}
+
 /** All parsers: undefined for anything that isn't wholly as it should be. */
 export function parseAsk(text: string): AskMessage | undefined {
   const message = parseRecord(text);
@@ -111,6 +142,33 @@ export function parseAnswer(text: string): AnswerMessage | undefined {
   return entries && { machine, answers: new Map(entries) };
 }
 
+export function parseStatus(text: string): StatusMessage | undefined {
+  const message = parseRecord(text);
+  const from = machineIn(message?.from);
+  const status = statusIn(message?.status);
+  return from && status ? { from, status } : undefined;
+}
+
+export function parseStatusAnswer(
+  text: string,
+): { readonly machine: MachineId; readonly status: PeerStatus } | undefined {
+  const message = parseRecord(text);
+  const machine = machineIn(message?.machine);
+  const status = statusIn(message?.status);
+  return machine && status ? { machine, status } : undefined;
+}
+
+function statusIn(value: unknown): PeerStatus | undefined {
+  if (!isRecord(value)) return undefined;
+  const { version, takesSessions, region } = value;
+  if (!isWhole(version) || version < 1 || typeof takesSessions !== 'boolean') return undefined;
+  if (region !== undefined && !(typeof region === 'string' && REGION.test(region)))
+    return undefined;
+  return { version, takesSessions, region };
+}
+
+const REGION = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/;
+
 function questionIn(value: unknown): KeyQuestion | undefined {
   if (!isRecord(value)) return undefined;
   const key = keyIn(value.key);
@@ -133,11 +191,12 @@ function answerIn(entry: unknown): readonly [SessionKey, KeyAnswer] | undefined 
 
 function claimIn(value: unknown): Claim | undefined {
   if (!isRecord(value)) return undefined;
-  const { generation, origin, createdAt, ttlMs } = value;
+  const { generation, origin, createdAt, ttlMs, isPending } = value;
   if (origin !== 'learned' && origin !== 'adopted') return undefined;
   if (!isWhole(generation) || generation < 1 || !isWhole(createdAt)) return undefined;
   if (!isWhole(ttlMs) || ttlMs < 1 || ttlMs > MAX_TTL_MS) return undefined;
-  return { generation, origin, createdAt, ttlMs };
+  const claim = { generation, origin, createdAt, ttlMs } as const;
+  return isPending === true ? { ...claim, isPending } : claim;
 }
 
 function keyIn(value: unknown): SessionKey | undefined {

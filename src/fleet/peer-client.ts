@@ -24,14 +24,25 @@ export interface PeerClientOptions {
   readonly loadUndici?: LoadUndici | undefined;
 }
 
+/** The peer is there, and has not answered 200: it may be of another version, or another Machine. */
+export class PeerRefusedError extends Error {
+  override readonly name = 'PeerRefusedError';
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`the peer has answered ${status}`);
+    this.status = status;
+  }
+}
+
 /** Called again after it has rejected. */
 export type LoadUndici = () => Promise<Pick<typeof import('undici'), 'Pool'>>;
 
 /** By the first client: undici takes 12 MB of memory, which a Machine on its own does without. */
 export const loadUndici: LoadUndici = () => import('undici');
 
-/** One for questions, one for announcements. */
-const CONNECTIONS = 2;
+/** One for questions, one for announcements, one for heartbeats. */
+const CONNECTIONS = 3;
 /** Longer than a question lives: between far regions the connection is there for the next one. */
 const CONNECT_TIMEOUT_MS = 1_000;
 
@@ -53,7 +64,7 @@ export function createPeerClient(options: PeerClientOptions): PeerClient {
     const answer = await (await pool.open()).request(request);
     if (answer.statusCode === 200) return answer.body.text();
     await answer.body.dump();
-    throw new Error(`the peer has answered ${answer.statusCode}`);
+    throw new PeerRefusedError(answer.statusCode);
   }
 
   return {

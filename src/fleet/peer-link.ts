@@ -4,20 +4,43 @@ import type { Clock } from '../clock.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../resilience.ts';
 import { createBatcher, type Batcher } from './batcher.ts';
 import { outranks } from './conflict.ts';
+import type { DialOutcome } from './dial.ts';
 import type { Peer } from './directory.ts';
+import type { Liveness } from './liveness.ts';
 import {
   ANNOUNCE_PATH,
   ASK_PATH,
   formatAnnounce,
   formatAsk,
+  formatStatus,
   MAX_KEYS,
   parseAnswer,
+  parseStatusAnswer,
+  STATUS_PATH,
   type Claim,
   type KeyAnswer,
+  type PeerStatus,
 } from './messages.ts';
-import { createPeerClient, type LoadUndici, type PeerClient } from './peer-client.ts';
+import {
+  createPeerClient,
+  PeerRefusedError,
+  type LoadUndici,
+  type PeerClient,
+} from './peer-client.ts';
 import { createRecentKeys, type RecentKeys } from './recent-keys.ts';
-import { dialNotes, type Silences } from './silences.ts';
+
+/** What a link tells of its peer, and whether it need not ask it. */
+export type LinkLiveness = Pick<
+  Liveness,
+  | 'onAnswer'
+  | 'onStatus'
+  | 'onSilence'
+  | 'onMissedHeartbeat'
+  | 'onStranger'
+  | 'onConnected'
+  | 'onNotConnected'
+  | 'isUnresponsive'
+>;
 
 export interface PeerLinkOptions {
   readonly self: MachineId;
@@ -26,7 +49,7 @@ export interface PeerLinkOptions {
   readonly addressOf: () => string | undefined;
   readonly clock: Clock;
   readonly random: () => number;
-  readonly silences: Pick<Silences, 'noteSilence' | 'noteLife'>;
+  readonly liveness: LinkLiveness;
   /** The peer has answered an announcement with a claim that outranks ours. */
   readonly onOutranked: (key: SessionKey, claim: Claim) => void;
   /** So many announcements will not reach the peer. */
@@ -38,7 +61,12 @@ export interface PeerLinkOptions {
 export const QUESTION_TIMEOUT_MS = 300;
 const ANNOUNCEMENT_TIMEOUT_MS = 1_000;
 const PING_TIMEOUT_MS = 1_000;
+export const HEARTBEAT_TIMEOUT_MS = 1_000;
+/** A peer that knows no status messages: it takes sessions, and places none. */
+const STATUS_OF_OLD_VERSION: PeerStatus = { version: 1, takesSessions: true, region: undefined };
 const MAX_ANNOUNCEMENTS_WAITING = 1_024;
+/** Kept for a peer that does not answer, until it does: it may hold the same keys. */
+const MAX_ANNOUNCEMENTS_OWED = 16_384;
 const NO_REMEMBERED_MS = 2_000;
 const MAX_NO_REMEMBERED = 4_096;
 const BREAKER = { failureThreshold: 3, openMs: 1_000, maxOpenMs: 5_000 };
@@ -46,6 +74,12 @@ const BREAKER = { failureThreshold: 3, openMs: 1_000, maxOpenMs: 5_000 };
 interface Waiting {
   readonly claim: Claim | undefined;
   readonly onAnswer: (answer: KeyAnswer) => void;
+}
+
+interface Announcement {
+  readonly claim: Claim;
+  /** Monotonic time at which the claim ends, in ms. */
+  readonly endsAtMs: number;
 }
 
 /**
@@ -59,14 +93,15 @@ export class PeerLink {
   readonly #breaker: CircuitBreaker;
   readonly #recentNo: RecentKeys;
   readonly #questions: Batcher<SessionKey, Waiting>;
-  readonly #announcements: Batcher<SessionKey, Claim>;
+  readonly #announcements: Batcher<SessionKey, Announcement>;
+  readonly #owed = new Map<SessionKey, Announcement>();
   #isClosed = false;
 
   constructor(options: PeerLinkOptions) {
-    const { peer, clock, random, silences } = options;
+    const { peer, clock, random } = options;
     this.machine = peer.machine;
     this.#options = options;
-    const onDialled = dialNotes(silences, peer.machine);
+    const onDialled = (outcome: DialOutcome): void => this.#onDialled(outcome);
     this.#client = createPeerClient({ ...options, onDialled });
     this.#breaker = createCircuitBreaker({ ...BREAKER, clock, random });
     const bound = { ttlMs: NO_REMEMBERED_MS, maxKeys: MAX_NO_REMEMBERED };
@@ -86,9 +121,16 @@ export class PeerLink {
     return this.#recentNo.has(key);
   }
 
+  /** It may own the key now: what it has said before does not count any more. */
+  forgetNo(key: SessionKey): void {
+    this.#recentNo.delete(key);
+  }
+
   /** Asks with the next batch. `onAnswer` is called once, at once where the peer is left alone. */
   ask(key: SessionKey, claim: Claim | undefined, onAnswer: (answer: KeyAnswer) => void): void {
-    if (this.#isClosed || !this.#breaker.mayBegin()) onAnswer('unknown');
+    const { liveness } = this.#options;
+    const isLeftAlone = liveness.isUnresponsive(this.machine) || !this.#breaker.mayBegin();
+    if (this.#isClosed || isLeftAlone) onAnswer('unknown');
     else this.#questions.add(key, { claim, onAnswer });
   }
 
@@ -97,23 +139,49 @@ export class PeerLink {
     return this.#questions.remove(key);
   }
 
-  /** Best effort: the oldest are dropped where there is no room, all where the peer is left alone. */
+  /** The oldest are dropped where there is no room. A peer that does not answer is told once it does. */
   announce(key: SessionKey, claim: Claim): void {
     if (this.#isClosed) return;
+    const endsAtMs = this.#options.clock.monotonicMs() + claim.ttlMs;
+    this.#announce(key, { claim, endsAtMs });
+  }
+
+  #announce(key: SessionKey, announcement: Announcement): void {
     if (!this.#breaker.mayBegin()) {
-      this.#options.onAnnouncementsLost(1);
+      this.#owe(key, announcement);
       return;
     }
-    this.#announcements.add(key, claim);
+    this.#owed.delete(key);
+    this.#announcements.add(key, announcement);
     if (this.#announcements.size() <= MAX_ANNOUNCEMENTS_WAITING) return;
     this.#announcements.removeOldest();
     this.#options.onAnnouncementsLost(1);
   }
 
+  #owe(key: SessionKey, announcement: Announcement): void {
+    this.#owed.delete(key);
+    this.#owed.set(key, announcement);
+    if (this.#owed.size <= MAX_ANNOUNCEMENTS_OWED) return;
+    const [oldest] = this.#owed.keys();
+    if (oldest !== undefined) this.#owed.delete(oldest);
+    this.#options.onAnnouncementsLost(1);
+  }
+
+  /** The peer answers: as many as one queue takes, the others with the next answer. */
+  #announceOwed(): void {
+    for (const [key, announcement] of this.#owed) {
+      if (this.#isClosed || this.#announcements.size() >= MAX_ANNOUNCEMENTS_WAITING) return;
+      if (!this.#breaker.mayBegin()) return;
+      this.#owed.delete(key);
+      if (announcement.endsAtMs > this.#options.clock.monotonicMs())
+        this.#announcements.add(key, announcement);
+    }
+  }
+
   /** Whether the peer answers a message without a question. It is asked even if others have failed. */
   async ping(): Promise<boolean> {
     if (this.#isClosed) return false;
-    const { self, clock, silences } = this.#options;
+    const { self, clock, liveness } = this.#options;
     const deadline = new AbortController();
     const cancelDeadline = clock.after(PING_TIMEOUT_MS, () => deadline.abort());
     try {
@@ -122,16 +190,55 @@ export class PeerLink {
       return message?.machine === this.machine;
     } catch {
       // Whatever the cause: the caller counts how often.
-      if (deadline.signal.aborted) silences.noteSilence(this.machine);
+      if (deadline.signal.aborted) liveness.onSilence(this.machine);
       return false;
     } finally {
       cancelDeadline();
     }
   }
 
+  /**
+   * One heartbeat: tells our status and asks for the peer's; `liveness` is told what comes of it.
+   * It is sent even where questions have failed. Resolves to whether the peer has answered; never rejects.
+   */
+  async exchangeStatus(status: PeerStatus): Promise<boolean> {
+    const { self, clock, liveness } = this.#options;
+    if (this.#isClosed || !(await this.#openClient())) return false;
+    const deadline = new AbortController();
+    const cancelDeadline = clock.after(HEARTBEAT_TIMEOUT_MS, () => deadline.abort());
+    try {
+      const body = formatStatus({ from: self, status });
+      const message = parseStatusAnswer(
+        await this.#client.post(STATUS_PATH, body, deadline.signal),
+      );
+      if (message?.machine !== this.machine) throw new Error('another Machine has answered');
+      liveness.onStatus(this.machine, message.status);
+      this.#announceOwed();
+      return true;
+    } catch (error) {
+      if (this.#isClosed) return false;
+      const status = error instanceof PeerRefusedError ? error.status : undefined;
+      if (status === 404) {
+        liveness.onStatus(this.machine, STATUS_OF_OLD_VERSION);
+        this.#announceOwed();
+      } else if (status === 403) liveness.onStranger(this.machine);
+      else liveness.onMissedHeartbeat(this.machine);
+      return status === 404;
+    } finally {
+      cancelDeadline();
+    }
+  }
+
+  #onDialled(outcome: DialOutcome): void {
+    const { liveness } = this.#options;
+    if (outcome === 'connected') liveness.onConnected(this.machine);
+    else liveness.onNotConnected(this.machine, outcome === 'refused');
+  }
+
   /** Questions under way end unanswered. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#owed.clear();
     this.#announcements.clear();
     await this.#client.close();
     await Promise.all([this.#questions.idle(), this.#announcements.idle()]);
@@ -148,14 +255,23 @@ export class PeerLink {
     }
   }
 
-  async #sendAnnouncements(batch: ReadonlyMap<SessionKey, Claim>): Promise<void> {
-    const { self, onAnnouncementsLost, onOutranked } = this.#options;
-    const bindings = [...batch].map(([key, claim]) => ({ key, claim }));
+  async #sendAnnouncements(batch: ReadonlyMap<SessionKey, Announcement>): Promise<void> {
+    const { self, clock, onOutranked } = this.#options;
+    const now = clock.monotonicMs();
+    const bindings = [...batch].map(([key, { claim, endsAtMs }]) => {
+      const ttlMs = Math.max(1, Math.floor(endsAtMs - now));
+      return { key, claim: { ...claim, ttlMs } };
+    });
     const body = formatAnnounce({ from: self, bindings });
     const answers = await this.#exchange(ANNOUNCE_PATH, body, ANNOUNCEMENT_TIMEOUT_MS);
-    if (!answers) onAnnouncementsLost(batch.size);
-    for (const [key, ours] of batch) {
-      const theirs = answers?.get(key);
+    for (const [key, announcement] of batch) {
+      if (!answers) {
+        // Unless a newer one has been given since.
+        if (!this.#isClosed && !this.#owed.has(key)) this.#owe(key, announcement);
+        continue;
+      }
+      const ours = announcement.claim;
+      const theirs = answers.get(key);
       if (typeof theirs === 'object' && this.#isOutranked(ours, theirs)) onOutranked(key, theirs);
     }
   }
@@ -185,13 +301,14 @@ export class PeerLink {
       const message = parseAnswer(await this.#client.post(path, body, deadline.signal));
       if (message?.machine !== this.machine) throw new Error('another Machine has answered');
       attempt.succeeded();
-      this.#options.silences.noteLife(this.machine);
+      this.#options.liveness.onAnswer(this.machine);
+      this.#announceOwed();
       return message.answers;
     } catch {
       // Silence, whatever its cause: the breaker counts it, and the questions stay unanswered.
       attempt.failed();
       // A refusal, or another's answer, says nothing of whether the one that was meant is there.
-      if (deadline.signal.aborted) this.#options.silences.noteSilence(this.machine);
+      if (deadline.signal.aborted) this.#options.liveness.onSilence(this.machine);
       return undefined;
     } finally {
       cancelDeadline();
@@ -205,7 +322,7 @@ export class PeerLink {
       return true;
     } catch {
       // Whoever hands `loadUndici` in reports it.
-      if (!this.#isClosed) this.#options.silences.noteSilence(this.machine);
+      if (!this.#isClosed) this.#options.liveness.onSilence(this.machine);
       return false;
     }
   }

@@ -6,15 +6,25 @@ import {
   ANNOUNCE_PATH,
   ASK_PATH,
   formatAnswer,
+  formatStatusAnswer,
   parseAnnounce,
   parseAsk,
+  parseStatus,
+  STATUS_PATH,
   type KeyAnswer,
+  type PeerStatus,
 } from './messages.ts';
 
 export interface PeerServiceOptions extends KeeperOptions {
   readonly directory: Pick<Directory, 'lists' | 'isAddressOf' | 'refresh'>;
   /** That Machine has asked or told us something: it is there. */
   readonly onHeard?: (machine: MachineId) => void;
+  /** That Machine has told its status. */
+  readonly onStatus?: (machine: MachineId, status: PeerStatus) => void;
+  /** What we tell of ourselves. */
+  readonly status: () => PeerStatus;
+  /** That Machine has announced the key as its own. */
+  readonly onAnnounced?: (key: SessionKey, machine: MachineId) => void;
 }
 
 /** A request to the peer listener. */
@@ -30,13 +40,13 @@ export interface PeerRequest {
 /** The body of a 200, which is JSON, or the status that refuses the request. */
 export type PeerResponse = { readonly body: string } | { readonly status: 400 | 403 | 405 | 413 };
 
-/** Undefined if the path is none of the two. Rejects only if the peer breaks off, or on a defect. */
+/** Undefined if the path is none of the three. Rejects only if the peer breaks off, or on a defect. */
 export type PeerService = (request: PeerRequest) => Promise<PeerResponse> | undefined;
 
 type Answers = ReadonlyMap<SessionKey, KeyAnswer>;
 
-/** What the message is answered with, or the status that refuses it. */
-type Verdict = Answers | 400 | 403;
+/** The body that the message is answered with, or the status that refuses it. */
+type Verdict = string | 400 | 403;
 type Respond = (text: string, isFrom: IsFrom) => Promise<Verdict>;
 /** Whether the message comes from where that Machine is. */
 type IsFrom = (machine: MachineId) => boolean;
@@ -54,12 +64,13 @@ type IsFrom = (machine: MachineId) => boolean;
  * hears of the conflict first.
  */
 export function createPeerService(options: PeerServiceOptions): PeerService {
-  const { directory } = options;
+  const { directory, self } = options;
   const keeper = createKeeper(options);
 
   const respondTo = new Map<string, Respond>([
     [ASK_PATH, respondToQuestions],
     [ANNOUNCE_PATH, respondToAnnouncements],
+    [STATUS_PATH, (text, isFrom) => Promise.resolve(respondToStatus(text, isFrom))],
   ]);
 
   async function respondToQuestions(text: string, isFrom: IsFrom): Promise<Verdict> {
@@ -67,7 +78,8 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
     if (!message) return 400;
     if (!isFrom(message.from)) return 403;
     const { from, questions } = message;
-    return answersTo(questions, ({ key, claim }) => keeper.answer(key, from, claim));
+    const answers = await answersTo(questions, ({ key, claim }) => keeper.answer(key, from, claim));
+    return formatAnswer({ machine: self, answers });
   }
 
   async function respondToAnnouncements(text: string, isFrom: IsFrom): Promise<Verdict> {
@@ -75,7 +87,19 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
     if (!message) return 400;
     if (!isFrom(message.from)) return 403;
     const { from, bindings } = message;
-    return answersTo(bindings, ({ key, claim }) => keeper.hear(key, from, claim));
+    const answers = await answersTo(bindings, ({ key, claim }) => {
+      options.onAnnounced?.(key, from);
+      return keeper.hear(key, from, claim);
+    });
+    return formatAnswer({ machine: self, answers });
+  }
+
+  function respondToStatus(text: string, isFrom: IsFrom): Verdict {
+    const message = parseStatus(text);
+    if (!message) return 400;
+    if (!isFrom(message.from)) return 403;
+    options.onStatus?.(message.from, message.status);
+    return formatStatusAnswer(self, options.status());
   }
 
   async function verdictOn(
@@ -99,8 +123,7 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
 
   async function serve(request: PeerRequest, respond: Respond): Promise<PeerResponse> {
     const verdict = await verdictOn(request, respond);
-    if (typeof verdict === 'number') return { status: verdict };
-    return { body: formatAnswer({ machine: options.self, answers: verdict }) };
+    return typeof verdict === 'number' ? { status: verdict } : { body: verdict };
   }
 
   return (request) => {

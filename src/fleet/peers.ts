@@ -3,12 +3,12 @@ import type { Binding, MachineId, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import type { Claimant } from './conflict.ts';
 import type { Directory, Peer } from './directory.ts';
-import { claimOf, type Claim } from './messages.ts';
+import { createFairShare, type Source, type TakeFairly } from './fair-share.ts';
+import type { Liveness } from './liveness.ts';
+import { claimOf, type Claim, type PeerStatus } from './messages.ts';
 import type { LoadUndici } from './peer-client.ts';
-import { PeerLink, QUESTION_TIMEOUT_MS } from './peer-link.ts';
+import { PeerLink, QUESTION_TIMEOUT_MS, type LinkLiveness } from './peer-link.ts';
 import { Question, type OnPeerAnswer, type PeersAnswer, type QuestionOptions } from './question.ts';
-import type { Silences } from './silences.ts';
-import { createTokenBucket, type TakeToken } from './token-bucket.ts';
 
 export type { OnPeerAnswer, PeersAnswer } from './question.ts';
 
@@ -16,17 +16,28 @@ export interface Peers {
   /**
    * Who of the peers owns the key; within 300 ms, never rejects. `none` only if every Machine of a
    * directory in good order said no within the last two seconds; `inconclusive` at once for what
-   * is beyond the bounds. With the binding that we hold ourselves, the peers weigh it against
-   * theirs: an owner is then one that outranks us, and `onOutranked` was called. `onEach` is told
-   * what each peer has said until the answer is there, and what it had said before.
+   * is beyond the bounds, which floods meet first (`source`).
    */
-  ask(key: SessionKey, ours?: Binding, onEach?: OnPeerAnswer): Promise<PeersAnswer>;
+  ask(key: SessionKey, how?: Asking): Promise<PeersAnswer>;
+  /** That Machine has announced the key: what it had said before is out of date. */
+  onAnnounced(key: SessionKey, machine: MachineId): void;
+  /** Sends one heartbeat. Resolves to whether it was answered; never rejects. */
+  exchangeStatus(machine: MachineId, status: PeerStatus): Promise<boolean>;
   /** Tells every peer, best effort, of a binding of our own (others are ignored). Returns at once. */
   announce(binding: Binding, ttlMs: number): void;
   /** Whether the sidecar of that Machine answers; within a second, never rejects. */
   ping(machine: MachineId): Promise<boolean>;
   /** Questions under way end inconclusive; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
+}
+
+export interface Asking {
+  /** The binding that we hold ourselves: an owner is then one that outranks us, and `onOutranked` was called. */
+  readonly ours?: Binding | undefined;
+  /** Told what each peer has said until the answer is there, and what it had said before. */
+  readonly onEach?: OnPeerAnswer | undefined;
+  /** Whose request it is for. */
+  readonly source?: Source | undefined;
 }
 
 export interface PeersOptions {
@@ -36,12 +47,12 @@ export interface PeersOptions {
   /** From 0 to below 1. */
   readonly random: () => number;
   /** Told who answers and who does not. */
-  readonly silences: Pick<Silences, 'noteSilence' | 'noteLife'>;
+  readonly liveness: LinkLiveness & Pick<Liveness, 'of'>;
   /** Another Machine's claim outranks ours: the binding has to be dropped (`yieldTo`). */
   readonly onOutranked: (key: SessionKey, winner: OutrankedBy) => void;
   /** Called once per question, and for each one that is beyond the bounds (`shed`). */
   readonly onQuestion?: (outcome: 'owner' | 'none' | 'inconclusive' | 'shed') => void;
-  /** Announcements that did not reach a peer: no room, or no answer. */
+  /** Announcements for which there was no room in the queue to a peer. */
   readonly onAnnouncementsLost?: (count: number) => void;
   /** Called when the first peer is asked or told; while it rejects, the peers count as silent. */
   readonly loadUndici?: LoadUndici;
@@ -54,9 +65,14 @@ export const MAX_QUESTIONS = 1_024;
 /** What a flood of made-up ids may cost: so many questions a second, each put to every peer. */
 export const QUESTIONS_PER_SECOND = 500;
 export const QUESTION_BURST = 1_000;
+/** What one source may have of it though others have used up the rest. */
+export const SOURCE_SHARE = { ratePerSecond: 50, burst: 100 };
+/** Kept for sources within their share. */
+export const QUESTION_RESERVE = QUESTION_BURST / 2;
 
 const NONE: PeersAnswer = { kind: 'none' };
 const INCONCLUSIVE: PeersAnswer = { kind: 'inconclusive' };
+const SHED: PeersAnswer = { kind: 'inconclusive', isShed: true };
 
 export function createPeers(options: PeersOptions): Peers {
   return new FleetPeers(options);
@@ -65,7 +81,7 @@ export function createPeers(options: PeersOptions): Peers {
 /** Has a link to each Machine that the directory lists; a Machine that leaves takes its link along. */
 class FleetPeers implements Peers {
   readonly #options: PeersOptions;
-  readonly #takeToken: TakeToken;
+  readonly #takeToken: TakeFairly;
   readonly #questions = new Map<SessionKey, Question>();
   readonly #links = new Map<MachineId, PeerLink>();
   readonly #closing = new Set<Promise<void>>();
@@ -75,11 +91,16 @@ class FleetPeers implements Peers {
 
   constructor(options: PeersOptions) {
     this.#options = options;
-    const rate = { ratePerSecond: QUESTIONS_PER_SECOND, burst: QUESTION_BURST };
-    this.#takeToken = createTokenBucket({ ...rate, clock: options.clock });
+    this.#takeToken = createFairShare({
+      ratePerSecond: QUESTIONS_PER_SECOND,
+      burst: QUESTION_BURST,
+      share: SOURCE_SHARE,
+      reserve: QUESTION_RESERVE,
+      clock: options.clock,
+    });
   }
 
-  ask(key: SessionKey, ours?: Binding, onEach?: OnPeerAnswer): Promise<PeersAnswer> {
+  ask(key: SessionKey, { ours, onEach, source }: Asking = {}): Promise<PeersAnswer> {
     if (this.#isStopped) return Promise.resolve(INCONCLUSIVE);
     const status = this.#options.directory.status().kind;
     if (status === 'off') return Promise.resolve(NONE);
@@ -90,7 +111,7 @@ class FleetPeers implements Peers {
     const claim = this.#claimOf(ours);
     const links = this.#linksToAsk(key, claim, onEach);
     if (links.length === 0) return Promise.resolve(areAllPeers ? NONE : INCONCLUSIVE);
-    if (this.#questions.size >= MAX_QUESTIONS || !this.#takeToken()) return this.#shed();
+    if (this.#questions.size >= MAX_QUESTIONS || !this.#takeToken(source)) return this.#shed();
     return this.#open({ key, claim, links, areAllPeers }).answer(onEach);
   }
 
@@ -100,10 +121,16 @@ class FleetPeers implements Peers {
     for (const link of this.#currentLinks()) link.announce(binding.key, claim);
   }
 
+  onAnnounced(key: SessionKey, machine: MachineId): void {
+    this.#linkOf(machine)?.forgetNo(key);
+  }
+
+  async exchangeStatus(machine: MachineId, status: PeerStatus): Promise<boolean> {
+    return (await this.#linkOf(machine)?.exchangeStatus(status)) ?? false;
+  }
+
   async ping(machine: MachineId): Promise<boolean> {
-    if (this.#isStopped) return false;
-    const link = this.#currentLinks().find((one) => one.machine === machine);
-    return (await link?.ping()) ?? false;
+    return (await this.#linkOf(machine)?.ping()) ?? false;
   }
 
   async stop(): Promise<void> {
@@ -115,7 +142,7 @@ class FleetPeers implements Peers {
 
   #shed(): Promise<PeersAnswer> {
     this.#options.onQuestion?.('shed');
-    return Promise.resolve(INCONCLUSIVE);
+    return Promise.resolve(SHED);
   }
 
   #open(asked: Pick<QuestionOptions, 'key' | 'claim' | 'links' | 'areAllPeers'>): Question {
@@ -142,9 +169,18 @@ class FleetPeers implements Peers {
     return claimOf(binding, binding.expiresAt - clock.now());
   }
 
+  #linkOf(machine: MachineId): PeerLink | undefined {
+    if (this.#isStopped) return undefined;
+    this.#currentLinks();
+    return this.#links.get(machine);
+  }
+
   /** With a claim of our own everyone is asked: what a peer said before it knew of it does not count. */
   #linksToAsk(key: SessionKey, claim: Claim | undefined, onEach?: OnPeerAnswer): PeerLink[] {
+    const { liveness } = this.#options;
     return this.#currentLinks().filter((link) => {
+      // It has nothing left to say.
+      if (liveness.of(link.machine) === 'gone') return false;
       const isToBeAsked = claim !== undefined || !link.saidNo(key);
       if (!isToBeAsked) onEach?.(link.machine, 'no');
       return isToBeAsked;
@@ -169,7 +205,7 @@ class FleetPeers implements Peers {
   }
 
   #linkTo(peer: Peer): PeerLink {
-    const { self, directory, clock, random, silences } = this.#options;
+    const { self, directory, clock, random, liveness } = this.#options;
     const { onOutranked, onAnnouncementsLost, loadUndici } = this.#options;
     const { machine } = peer;
     return new PeerLink({
@@ -178,7 +214,7 @@ class FleetPeers implements Peers {
       addressOf: () => directory.peer(machine)?.address,
       clock,
       random,
-      silences,
+      liveness,
       loadUndici,
       onOutranked: (key, { generation, ttlMs }) => onOutranked(key, { machine, generation, ttlMs }),
       onAnnouncementsLost: (count) => onAnnouncementsLost?.(count),

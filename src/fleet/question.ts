@@ -13,9 +13,12 @@ export type PeersAnswer =
       readonly generation: number;
       /** Time to live left, in ms. */
       readonly ttlMs: number;
+      /** A request of it is being served there, and the app has not accepted it yet. */
+      readonly isPending?: true;
     }
   | { readonly kind: 'none' }
-  | { readonly kind: 'inconclusive' };
+  /** `isShed`: nobody was asked, as its source asks too much. */
+  | { readonly kind: 'inconclusive'; readonly isShed?: true };
 
 export type OnPeerAnswer = (machine: MachineId, answer: KeyAnswer) => void;
 
@@ -124,6 +127,7 @@ export class Question {
   }
 }
 
-function ownerAnswer({ machine, generation, ttlMs }: Claimant): PeersAnswer {
-  return { kind: 'owner', machine, generation, ttlMs };
+function ownerAnswer({ machine, generation, ttlMs, isPending }: Claimant): PeersAnswer {
+  const answer = { kind: 'owner', machine, generation, ttlMs } as const;
+  return isPending ? { ...answer, isPending } : answer;
 }

@@ -3,8 +3,8 @@ import type { MachineId } from '../affinity/session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import { normalizeAddress } from './address.ts';
 import type { Directory, Peer } from './directory.ts';
+import type { ListedPeer, Liveness } from './liveness.ts';
 import { createMachineAddresses } from './machine-addresses.ts';
-import { createRoster, type Roster } from './roster.ts';
 
 /** One Machine as configured: `host` is an IP address or a name. */
 export type StaticEntry = Pick<Peer, 'machine' | 'host' | 'port'>;
@@ -15,6 +15,8 @@ export interface StaticDirectoryOptions {
   readonly entries: readonly StaticEntry[];
   /** Addresses of a host by its name; rejects if there are none. */
   readonly lookup: (host: string) => Promise<readonly string[]>;
+  /** Told whom the list names; it answers for it. */
+  readonly liveness: Liveness;
   readonly clock: Clock;
   /** Names are looked up again after so many ms. */
   readonly intervalMs?: number;
@@ -25,12 +27,11 @@ export interface StaticDirectoryOptions {
 const INTERVAL_MS = 30_000;
 
 /**
- * Lists what it was given, whether or not it runs; a list proves nothing about who is gone, so
- * nobody ever is. Hosts given by name are looked up in the background, as a name may be moved to
+ * Lists what it was given, whether or not it runs: a list proves nothing about who is gone. Hosts given by name are looked up in the background, as a name may be moved to
  * another address; one that isn't found keeps its last address.
  */
 export function createStaticDirectory(options: StaticDirectoryOptions): Directory {
-  const { clock, lookup, intervalMs = INTERVAL_MS } = options;
+  const { clock, liveness, lookup, intervalMs = INTERVAL_MS } = options;
   const entries = options.entries.filter(({ machine }) => machine !== options.self);
   const addresses = createMachineAddresses({
     resolve: async (machine) => {
@@ -39,14 +40,15 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
     },
     readingsKept: 1,
   });
-  let roster: Roster = rosterOf(entries, new Map());
+  liveness.onList(listedPeers(entries, new Map()));
   let cancelNext: Cancel | undefined;
   let underWay: Promise<void> | undefined;
   let isDue = true;
   let hadOthers = false;
 
   async function lookUpAll(): Promise<void> {
-    roster = rosterOf(entries, await addresses.of(entries.map(({ machine }) => machine)));
+    const ofMachines = await addresses.of(entries.map(({ machine }) => machine));
+    liveness.onList(listedPeers(entries, ofMachines));
     if (hadOthers || entries.length === 0) return;
     hadOthers = true;
     await options.onOthers?.();
@@ -68,14 +70,11 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
   }
 
   return {
-    others: () => roster.others(),
-    peer: (machine) => roster.peer(machine),
-    lists: (address) => roster.lists(address),
-    isAddressOf: (machine, address) => roster.isAddressOf(machine, address),
+    others: () => liveness.others(),
+    peer: (machine) => liveness.peer(machine),
+    lists: (address) => liveness.lists(address),
+    isAddressOf: (machine, address) => liveness.isAddressOf(machine, address),
     lookAgain: () => Promise.resolve(false),
-    isConfirmedGone: () => false,
-    isConfirmedStopped: () => false,
-    listing: (machine) => (roster.peer(machine) ? 'running' : 'none'),
     status: () => ({ kind: 'static' }),
     start: refresh,
     refresh,
@@ -87,16 +86,14 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
   };
 }
 
-function rosterOf(
+function listedPeers(
   entries: readonly StaticEntry[],
   addresses: ReadonlyMap<MachineId, readonly string[]>,
-): Roster {
-  return createRoster(
-    entries.map(({ machine, host, port }) => {
-      const ofMachine = addresses.get(machine) ?? [];
-      const [address] = ofMachine;
-      const peer = { machine, host, port };
-      return { peer: address === undefined ? peer : { ...peer, address }, addresses: ofMachine };
-    }),
-  );
+): ListedPeer[] {
+  return entries.map(({ machine, host, port }) => {
+    const ofMachine = addresses.get(machine) ?? [];
+    const [address] = ofMachine;
+    const peer = { machine, host, port };
+    return { peer: address === undefined ? peer : { ...peer, address }, addresses: ofMachine };
+  });
 }

@@ -8,18 +8,18 @@ export interface TokenBucketOptions {
   readonly clock: Clock;
 }
 
-/** Takes one token if there is one, and says whether it did. */
-export type TakeToken = () => boolean;
+/** Takes one token if there are more than `reserve` (0 unless given), and says whether it did. */
+export type TakeToken = (reserve?: number) => boolean;
 
 export function createTokenBucket({ ratePerSecond, burst, clock }: TokenBucketOptions): TakeToken {
   let tokens = burst;
   let filledAtMs = clock.monotonicMs();
 
-  return () => {
+  return (reserve = 0) => {
     const nowMs = clock.monotonicMs();
     tokens = Math.min(burst, tokens + ((nowMs - filledAtMs) / 1_000) * ratePerSecond);
     filledAtMs = nowMs;
-    if (tokens < 1) return false;
+    if (tokens < reserve + 1) return false;
     tokens -= 1;
     return true;
   };

@@ -53,11 +53,11 @@ export interface RelayOwner {
   /** An interim head has come: the fields that are passed on, or undefined if the head is not. */
   onInterim(head: ResponseHead): readonly string[] | undefined;
   /** The final head has come; a promise holds it back. Undefined: the owner responds by itself. */
-  onResponse(head: ResponseHead): Passage | Promise<Passage> | undefined;
+  onResponse(head: ResponseHead): Passage | Promise<Passage | undefined> | undefined;
   /** The head goes out. `isStream`: its length is not known. */
   onFlowing(statusCode: number, isStream: boolean): void;
   /** As {@link onResponse}, for a switch of protocols. */
-  onSwitching(head: ResponseHead): Passage | Promise<Passage> | undefined;
+  onSwitching(head: ResponseHead): Passage | Promise<Passage | undefined> | undefined;
   onTunnel(statusCode: number): void;
   /** No head has come: there is still a response to give. */
   onFailed(error: UpstreamError): void;
@@ -111,6 +111,8 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
   /** The upstream takes no more of the body: it is read and dropped. */
   #isBodyUnwanted = false;
   #mayTryAgain = true;
+  /** Nothing of the body was written or dropped. */
+  #isBodyWhole = true;
   #upstream: UpstreamTunnel | undefined;
 
   constructor(
@@ -141,6 +143,18 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     this.#upstream?.closeTunnel(false);
   }
 
+  /**
+   * After a failure before a byte was sent: what was read of the body so far, for another upstream.
+   * Undefined if some of it is lost.
+   */
+  takeBody(): Buffer | undefined {
+    if (!this.#isBodyWhole) return undefined;
+    const { body } = this.#request;
+    const unsent = this.#unsent ?? [];
+    this.#unsent = undefined;
+    return Buffer.concat(body ? [body, ...unsent] : unsent);
+  }
+
   /** Ends the call as if the upstream had failed. */
   fail(code: UpstreamErrorCode, message: string): void {
     if (this.#state !== 'sending') return;
@@ -167,6 +181,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     if (this.#isBodyUnwanted) {
       // What has been dropped could not be sent a second time.
       this.#mayTryAgain = false;
+      this.#isBodyWhole = false;
       return;
     }
     if (!this.#isUpstreamReady || this.#unsent !== undefined) {
@@ -183,6 +198,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
   /** What was written can't be written again: it is not kept. */
   #writeBody(bytes: Buffer): boolean {
     this.#mayTryAgain = false;
+    this.#isBodyWhole = false;
     return this.#call?.write(bytes) ?? true;
   }
 
@@ -253,7 +269,10 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     } else if (passage instanceof Promise) {
       this.#hold();
       this.#isHeldFramed = head.isChunked;
-      this.#release(passage, (settled) => this.#flow(head, settled));
+      this.#release(passage, (settled) => {
+        if (settled) this.#flow(head, settled);
+        else this.abort();
+      });
     } else this.#flow(head, passage);
   }
 
@@ -408,6 +427,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
       this.#state = 'done';
       this.#held = undefined;
       this.#owner.onFailed(error);
+      this.#unsent = undefined;
       return;
     }
     this.#state = 'done';
@@ -442,7 +462,10 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     const passage = this.#owner.onSwitching(head);
     if (passage instanceof Promise) {
       this.#state = 'holding';
-      this.#release(passage, (settled) => this.#openTunnel(head, settled, upstream, rest));
+      this.#release(passage, (settled) => {
+        if (settled) this.#openTunnel(head, settled, upstream, rest);
+        else this.abort();
+      });
     } else if (passage) this.#openTunnel(head, passage, upstream, rest);
     else this.abort();
   }

@@ -86,6 +86,11 @@ export class ServerExchange {
     this.#closes = head.wantsClose;
   }
 
+  /** One text for each connection that is open. */
+  get connectionName(): string {
+    return `${this.remoteAddress} ${this.#connection?.socket.remotePort ?? ''}`;
+  }
+
   /** The client's connection is still ours to respond on. */
   get isOpen(): boolean {
     return this.#connection !== undefined;

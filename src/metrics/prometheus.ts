@@ -3,7 +3,7 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import { DECISION_KINDS, WHYS } from '../affinity/decide.ts';
 import type { Clock } from '../clock.ts';
 import { REPLAY_FAILURE_REASONS } from '../fly.ts';
-import { PEER_OUTCOMES, STREAM_KINDS, type Metrics, type WatchedStore } from '../metrics.ts';
+import { PEER_OUTCOMES, STREAM_KINDS, type FleetCount, type Metrics, type WatchedStore } from '../metrics.ts';
 import { WRITE_BACK_RESULTS, type StoreHealth } from '../store/health.ts';
 import { STORE_OPERATIONS, type StoreMetrics } from '../store/store.ts';
 import { registerCountPairs, registerCounts, registerDurations } from './counts.ts';
@@ -27,6 +27,7 @@ export function createMetrics({ clock, version }: MetricsOptions): Metrics {
     ...registerPeers(registry),
     ...registerStoreOperations(registry),
     ...registerUpstream(registry),
+    ...registerFleet(registry),
     watchOwnSessions: (count) => showOwnSessions(registry, count),
     watchStore: (watched) => store.watch(watched),
     render: async () => {
@@ -207,6 +208,22 @@ function registerUpstream(registry: Registry): Pick<Metrics, 'watchUpstream'> {
     },
   });
   return { watchUpstream: (watched) => void (isUp = watched) };
+}
+
+function registerFleet(registry: Registry): Pick<Metrics, 'watchFleet'> {
+  let count = (): FleetCount => ({ answering: 0, silent: 0 });
+  new Gauge({
+    name: 'fly_affinity_peers',
+    help: 'Other Machines of the fleet that run: those that answer this one, and those that are silent.',
+    labelNames: ['state'],
+    registers: [registry],
+    collect() {
+      const { answering, silent } = count();
+      this.set({ state: 'answering' }, answering);
+      this.set({ state: 'silent' }, silent);
+    },
+  });
+  return { watchFleet: (watched) => void (count = watched) };
 }
 
 function showOwnSessions(registry: Registry, count: () => number): void {

@@ -1,10 +1,11 @@
 /** The answer's way back: what the app's answer teaches, and how the client may see it. */
 import type { AffinityCookie } from '../affinity/affinity-cookie.ts';
+import type { Decision } from '../affinity/decide.ts';
 import type { RequestHead } from '../affinity/extract.ts';
 import type { BodyTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
 import { statusOfUnknownSession, type Refusal } from '../affinity/refuse.ts';
 import { isReplayAnswer } from '../affinity/replay-answer.ts';
-import { sessionKeyOf, type SessionKey } from '../affinity/session.ts';
+import { sessionKeyOf, type MachineId, type SessionKey } from '../affinity/session.ts';
 import type { Bindings } from './bindings.ts';
 import type { Routed } from './handler.ts';
 
@@ -16,6 +17,8 @@ export interface Revealed {
   readonly tap: BodyTap | undefined;
   /** Sessions of this Machine that the answer belongs to, bound before or by it. */
   readonly sessions: readonly SessionKey[];
+  /** The session was claimed for this Machine, and this one has it instead. */
+  readonly lostTo: MachineId | undefined;
 }
 
 export interface Answers {
@@ -43,31 +46,59 @@ export function createAnswers(
     response: ResponseHead,
   ): Revealed | Promise<Revealed> {
     const lessons = learner.fromHead(request, routed.extraction, response);
-    const used = noteUse(request, routed, response, lessons.hasEnded);
+    const claim = claimBy(request, routed, response, lessons.hasEnded);
+    const used = claim ? routed.key : noteUse(routed, response, lessons.hasEnded);
     const revealed: Revealed = {
       rawHeaders: withCookie(request, routed, response, lessons.rawHeaders),
       tap: lessons.tap,
       sessions: sessionsOf(used, lessons.learned),
+      lostTo: undefined,
     };
-    if (lessons.learned.length === 0) return revealed;
-    return Promise.all(lessons.learned.map(({ id }) => bindings.learn(id))).then(() => revealed);
+    if (!claim && lessons.learned.length === 0) return revealed;
+    return onceCommitted(revealed, lessons.learned, claim);
+  }
+
+  /** Nothing is revealed before it is committed (invariant 1). */
+  async function onceCommitted(
+    revealed: Revealed,
+    learned: readonly Lesson[],
+    claim: Promise<MachineId | undefined> | undefined,
+  ): Promise<Revealed> {
+    const [lostTo] = await Promise.all([claim, ...learned.map(({ id }) => bindings.learn(id))]);
+    if (lostTo === undefined) return revealed;
+    return { ...revealed, sessions: sessionsOf(undefined, learned), lostTo };
   }
 
   /** A session id says more than a cookie: who has one needs no cookie. */
   function withCookie(
     request: RequestHead,
-    { extraction }: Routed,
+    { extraction, decision }: Routed,
     response: ResponseHead,
     changed: readonly string[] | undefined,
   ): readonly string[] | undefined {
-    if (cookie === undefined || extraction.kind !== 'none') return changed;
+    // A client that its app has sent here for one request stays with its Machine.
+    const isOfApp = decision.why === 'app-replay';
+    if (cookie === undefined || extraction.kind !== 'none' || isOfApp) return changed;
     const { statusCode } = response;
     return cookie.addTo({ statusCode, rawHeaders: changed ?? response.rawHeaders }, request);
   }
 
+  /** The claim of an id that its client has brought, if the app accepts it and it may be ours. */
+  function claimBy(
+    request: RequestHead,
+    { key, binding, decision }: Routed,
+    response: ResponseHead,
+    hasEnded: boolean,
+  ): Promise<MachineId | undefined> | undefined {
+    if (key === undefined || decision.kind !== 'local' || !decision.mayAdopt || hasEnded)
+      return undefined;
+    const isOurs = binding !== undefined && decision.adoptFrom === undefined;
+    if (isOurs || !accepts(request, response)) return undefined;
+    return bindings.adopt(key, decision.adoptFrom);
+  }
+
   /** What an answer says of the session that the request named: its key if it is in use here. */
   function noteUse(
-    request: RequestHead,
     { key, binding, decision, extraction }: Routed,
     response: ResponseHead,
     hasEnded: boolean,
@@ -77,17 +108,12 @@ export function createAnswers(
       bindings.end(key);
       return undefined;
     }
-    if (decision.kind !== 'local') return undefined;
-    const isOurs = binding !== undefined && decision.adoptFrom === undefined;
-    if (isOurs) {
-      // "Unknown" unbinds nothing, and is no use either: the row just does not slide.
-      const isUnknown = response.statusCode === statusOfUnknownSession(extraction.protocol);
-      if (!isUnknown) bindings.slide(binding);
-      return response.statusCode < 400 ? key : undefined;
-    }
-    if (!decision.mayAdopt || !accepts(request, response)) return undefined;
-    bindings.adopt(key, decision.adoptFrom);
-    return key;
+    const isOurs = binding !== undefined && decision.kind === 'local' && !isOthers(decision);
+    if (!isOurs) return undefined;
+    // "Unknown" unbinds nothing, and is no use either: the row just does not slide.
+    const isUnknown = response.statusCode === statusOfUnknownSession(extraction.protocol);
+    if (!isUnknown) bindings.slide(binding);
+    return response.statusCode < 400 ? key : undefined;
   }
 
   function ofNobody(answer: Refusal, request: RequestHead, { extraction }: Routed): Refusal {
@@ -100,6 +126,11 @@ export function createAnswers(
     ofNobody,
     fromBody: ({ id }) => bindings.learn(id),
   };
+}
+
+/** Whether what is served here may be the session of another Machine. */
+function isOthers(decision: Decision & { readonly kind: 'local' }): boolean {
+  return decision.adoptFrom !== undefined || decision.why === 'app-replay';
 }
 
 /** Most answers belong to no session or to one, and are to cost little. */

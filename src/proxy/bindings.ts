@@ -5,6 +5,7 @@
 import type { Binding, MachineId, SessionId, SessionKey } from '../affinity/session.ts';
 import { sessionKeyOf } from '../affinity/session.ts';
 import type { Cancel, Clock } from '../clock.ts';
+import type { Claim } from '../fleet/messages.ts';
 import type { Peers } from '../fleet/peers.ts';
 import type { SessionStore } from '../store/store.ts';
 import type { PeerOwner } from './owner.ts';
@@ -13,6 +14,8 @@ import type { PeerOwner } from './owner.ts';
 export const COMMIT_TIMEOUT_MS = 2_000;
 /** How long a session outlives the stream that taught its id, in ms: a reconnect may be under way. */
 export const STREAM_GRACE_MS = 60_000;
+/** What a peer may believe of a session that the app has not accepted yet, in ms. */
+const PENDING_TTL_MS = 2_000;
 /** A binding is written again when this part of its time to live has passed; a key-dependent twentieth is added. */
 const SLIDE_AFTER = 0.1;
 const SLIDE_JITTER = 0.05;
@@ -20,8 +23,17 @@ const SLIDE_JITTER = 0.05;
 export interface Bindings {
   /** Binds an id that the app minted. Resolves when the answer may go out: committed, or failed and reported. */
   learn(id: SessionId): Promise<void>;
-  /** Binds an id that the client brought and the app accepted; `from` names the Machine it is taken over from. */
-  adopt(key: SessionKey, from: MachineId | undefined): void;
+  /**
+   * Binds an id that the client brought and the app accepted; `from` names the Machine it is taken over
+   * from. Resolves when the answer may go out: to the owner that has it instead of this Machine, if
+   * there is one; a failure is reported.
+   */
+  adopt(key: SessionKey, from: MachineId | undefined): Promise<MachineId | undefined>;
+  /** A request that may bring about such a claim is being served. Returns its end. */
+  beginClaim(key: SessionKey): () => void;
+  isPending(key: SessionKey): boolean;
+  /** What peers are told of a key that is served here and not claimed yet. */
+  pendingClaimOf(key: SessionKey): Claim | undefined;
   /** Keeps what a peer said it owns. */
   copy(key: SessionKey, owner: PeerOwner): void;
   /** Slides a binding that was used, if enough of its time has passed. */
@@ -54,6 +66,8 @@ export function createBindings(parts: BindingsParts): Bindings {
   const { self, store, peers, clock, ttlMs, onFailure, onConflict } = parts;
   const underWay = new Set<Promise<unknown>>();
   const held = new Map<SessionKey, number>();
+  /** Requests under way that may claim the key, and since when, in ms since the epoch. */
+  const pending = new Map<SessionKey, { count: number; readonly since: number }>();
   /** Being slid: all that are open at once have read the same old binding. */
   const sliding = new Set<SessionKey>();
   let stopTouching: Cancel | undefined;
@@ -75,33 +89,62 @@ export function createBindings(parts: BindingsParts): Bindings {
     if (!store.isShared) peers.announce(binding, ttlMs);
   }
 
-  async function takeOver(key: SessionKey, from: MachineId | undefined): Promise<void> {
+  async function takeOver(
+    key: SessionKey,
+    from: MachineId | undefined,
+  ): Promise<MachineId | undefined> {
     const binding =
       from === undefined
         ? await store.claim({ key, machine: self, origin: 'adopted', ttlMs })
         : await store.rebind(key, from, self, 'adopted', ttlMs);
-    if (binding?.machine === self) announce(binding);
+    if (binding?.machine !== self) return binding?.machine;
+    announce(binding);
+    return undefined;
   }
 
-  function background(what: string, work: Promise<unknown>): Promise<void> {
-    const reported = work.then(
-      () => undefined,
-      (error: unknown) => onFailure(what, error),
-    );
+  function beginClaim(key: SessionKey): () => void {
+    const claim = pending.get(key) ?? { count: 0, since: clock.now() };
+    claim.count += 1;
+    pending.set(key, claim);
+    let hasEnded = false;
+    return () => {
+      if (hasEnded) return;
+      hasEnded = true;
+      claim.count -= 1;
+      if (claim.count === 0) pending.delete(key);
+    };
+  }
+
+  function pendingClaimOf(key: SessionKey): Claim | undefined {
+    const claim = pending.get(key);
+    if (!claim) return undefined;
+    const { since: createdAt } = claim;
+    return {
+      ...{ generation: 1, origin: 'adopted', createdAt, ttlMs: PENDING_TTL_MS },
+      isPending: true,
+    } as const;
+  }
+
+  /** Resolves to what comes of it; a failure is reported. */
+  function background<Value>(what: string, work: Promise<Value>): Promise<Value | undefined> {
+    const reported = work.catch((error: unknown) => {
+      onFailure(what, error);
+      return undefined;
+    });
     underWay.add(reported);
     return reported.finally(() => underWay.delete(reported));
   }
 
   /** A store that hangs must not hang the answers. */
-  function atMost(ms: number, work: Promise<void>): Promise<void> {
+  function atMost<Value>(ms: number, work: Promise<Value>): Promise<Value | undefined> {
     return new Promise((resolve) => {
       const cancel = clock.after(ms, () => {
         onFailure('bind', new Error(`no commit within ${ms} ms`));
-        resolve();
+        resolve(undefined);
       });
-      void work.then(() => {
+      void work.then((value) => {
         cancel();
-        resolve();
+        resolve(value);
       });
     });
   }
@@ -125,7 +168,10 @@ export function createBindings(parts: BindingsParts): Bindings {
 
   return {
     learn: (id) => atMost(COMMIT_TIMEOUT_MS, background('bind', bind(sessionKeyOf(id)))),
-    adopt: (key, from) => void background('adopt', takeOver(key, from)),
+    adopt: (key, from) => atMost(COMMIT_TIMEOUT_MS, background('adopt', takeOver(key, from))),
+    beginClaim,
+    isPending: (key) => pending.has(key),
+    pendingClaimOf,
     copy: (key, { machine, generation, ttlMs: remainingMs }) => {
       const copied = { key, machine, origin: 'copied', generation, ttlMs: remainingMs } as const;
       void background('copy', store.upsert(copied));

@@ -3,6 +3,8 @@ import { isHeader } from '../affinity/raw-headers.ts';
 
 export interface EdgeFields {
   readonly requestId: string | undefined;
+  /** The client's address, as the edge knows it. */
+  readonly clientIp: string | undefined;
   readonly replaySource: string | undefined;
   readonly replayFailed: string | undefined;
   readonly preferredUnavailable: string | undefined;
@@ -12,13 +14,14 @@ export interface EdgeFields {
 /** Names, in lower case, of what is read here. */
 export const EDGE_NAMES = [
   ...['fly-request-id', 'fly-replay-src', 'fly-replay-failed', 'fly-replay-cache-status'],
-  'fly-preferred-instance-unavailable',
+  ...['fly-preferred-instance-unavailable', 'fly-client-ip'],
 ];
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 const NONE: EdgeFields = {
   requestId: undefined,
+  clientIp: undefined,
   replaySource: undefined,
   replayFailed: undefined,
   preferredUnavailable: undefined,
@@ -37,6 +40,8 @@ export function readEdgeFields(rawHeaders: readonly string[]): EdgeFields {
 
 function keyOf(name: string): keyof EdgeFields | undefined {
   switch (name.length) {
+    case 13:
+      return isHeader(name, 'fly-client-ip') ? 'clientIp' : undefined;
     case 14:
       if (isHeader(name, 'fly-request-id')) return 'requestId';
       return isHeader(name, 'fly-replay-src') ? 'replaySource' : undefined;

@@ -8,6 +8,7 @@ import type { FoundId, RequestHead } from '../affinity/extract.ts';
 import { createPlaces } from '../affinity/places.ts';
 import { sessionKeyOf, type MachineId, type SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
+import type { KeyAnswer } from '../fleet/messages.ts';
 import type { Peers, PeersAnswer } from '../fleet/peers.ts';
 import type { Lookup } from '../store/store.ts';
 import { formatFields } from '../http/head-text.ts';
@@ -133,6 +134,8 @@ function arrivedAs(
     head,
     fields: readEdgeFields(head.rawHeaders),
     bodyLength: head.isChunked ? undefined : (head.contentLength ?? 0),
+    isPlaced: false,
+    source: undefined,
   };
 }
 
@@ -152,7 +155,7 @@ function sessionStep(head: RequestHead, { id, hint, protocol }: FoundId): Step {
 
 /** The same parts, which tell what they were asked and have answered. What they are told ends here. */
 function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): OwnerFinderParts {
-  const { store, directory, presenceOf, peers } = parts;
+  const { store, directory, liveness, peers } = parts;
 
   function tellLookup(key: SessionKey, looked: Lookup): Lookup {
     const said =
@@ -171,13 +174,12 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
   return {
     self: parts.self,
     hints: parts.hints,
+    replays: parts.replays,
     store: {
       isShared: store.isShared,
       lookup: async (key) => tellLookup(key, await store.lookup(key)),
     },
     directory: {
-      isConfirmedGone: (machine) => directory.isConfirmedGone(machine),
-      listing: (machine) => directory.listing(machine),
       peer: (machine) => directory.peer(machine),
       lookAgain: async () => {
         const foundNewcomer = await directory.lookAgain();
@@ -185,17 +187,23 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
         return foundNewcomer;
       },
     },
-    presenceOf: (machine) => {
-      const presence = presenceOf(machine);
-      tell({ step: 'directory', machine, presence });
-      return presence;
+    liveness: {
+      isConfirmedGone: (machine) => liveness.isConfirmedGone(machine),
+      listing: (machine) => liveness.listing(machine),
+      of: (machine) => {
+        const presence = liveness.of(machine);
+        tell({ step: 'directory', machine, presence });
+        return presence;
+      },
     },
+    isPending: parts.isPending,
     peers: {
-      ask: async (key) => {
+      ask: async (key, how) => {
         const each: Record<string, 'mine' | 'no' | 'unknown'> = {};
-        const answer = await peers.ask(key, undefined, (machine, said) => {
+        const onEach = (machine: MachineId, said: KeyAnswer): void => {
           each[machine] = typeof said === 'string' ? said : 'mine';
-        });
+        };
+        const answer = await peers.ask(key, { ...how, onEach });
         tell({ step: 'peers', key, each, answer });
         return answer;
       },

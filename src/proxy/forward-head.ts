@@ -12,6 +12,8 @@ const TARGET_HEADER = 'x-fly-affinity-target';
 const HOST_HEADER = 'x-fly-affinity-host';
 /** Which Machine is meant: an address may have become another's. */
 const MACHINE_HEADER = 'x-fly-affinity-machine';
+/** Set if a new session is to be placed on that Machine. */
+const PLACED_HEADER = 'x-fly-affinity-placed';
 /** In a response of the peer's sidecar, never of its app: why it did not take the request. */
 export const REFUSED_HEADER = 'x-fly-affinity-refused';
 
@@ -33,12 +35,21 @@ export interface ForwardedHead {
 export interface ReceivedHead extends ForwardedHead {
   /** The Machine that was meant. */
   readonly machine: string;
+  /** A new session is to be placed on it. */
+  readonly isPlaced: boolean;
 }
 
-const OURS: ReadonlySet<string> = new Set([TARGET_HEADER, HOST_HEADER, MACHINE_HEADER]);
+const OURS: ReadonlySet<string> = new Set([
+  ...[TARGET_HEADER, HOST_HEADER, MACHINE_HEADER, PLACED_HEADER],
+]);
 
 /** The fields of a forwarded request. A client may have sent ours itself: its copies are dropped. */
-export function wrapHead(head: ForwardedHead, machine: MachineId, host: string): string[] {
+export function wrapHead(
+  head: ForwardedHead,
+  machine: MachineId,
+  host: string,
+  isPlaced: boolean,
+): string[] {
   const wrapped: string[] = ['Host', host];
   for (let i = 0; i + 1 < head.rawHeaders.length; i += 2) {
     const name = head.rawHeaders[i] ?? '';
@@ -47,6 +58,7 @@ export function wrapHead(head: ForwardedHead, machine: MachineId, host: string):
     wrapped.push(lower === 'host' ? HOST_HEADER : name, head.rawHeaders[i + 1] ?? '');
   }
   wrapped.push(TARGET_HEADER, head.target, MACHINE_HEADER, machine);
+  if (isPlaced) wrapped.push(PLACED_HEADER, 'true');
   return wrapped;
 }
 
@@ -67,7 +79,9 @@ export function unwrapHead(rawHeaders: readonly string[]): ReceivedHead | undefi
     unwrapped.push(lower === HOST_HEADER ? 'Host' : name, rawHeaders[i + 1] ?? '');
   }
   // Two of them could be read in two ways (RFC 9112 §3.2).
-  return hostCount > 1 ? undefined : { target, machine, rawHeaders: unwrapped };
+  if (hostCount > 1) return undefined;
+  const isPlaced = headerValue(rawHeaders, PLACED_HEADER) !== undefined;
+  return { target, machine, isPlaced, rawHeaders: unwrapped };
 }
 
 /** Why a peer did not take a forward; undefined if its app has responded. */

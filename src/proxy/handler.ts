@@ -1,6 +1,7 @@
 /** The request's way, top to bottom: facts -> owner -> decision (`route.ts`) -> local, forward or respond. */
 import type { Decision } from '../affinity/decide.ts';
 import type { Refusal } from '../affinity/refuse.ts';
+import type { MachineId } from '../affinity/session.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
 import { parseReplayFailure, type ReplayFailureReason } from '../fly.ts';
 import type { Malformed } from '../http/request-head.ts';
@@ -24,9 +25,8 @@ export interface RoutedRequest extends Arrived {
 }
 
 export interface HandlerParts extends RouteParts {
-  readonly directory: Pick<Directory, 'others' | 'peer' | 'listing' | 'lookAgain'>;
+  readonly directory: Pick<Directory, 'others' | 'peer' | 'lookAgain'>;
   readonly replayTimeoutMs: number;
-  readonly onDecided: (decision: Decision) => void;
   /** A request has come back undelivered, or pretends to. */
   readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;
 }
@@ -42,6 +42,13 @@ export interface Handler {
   /** A forward found nobody: 503, the binding untouched, as silence proves nothing (invariant 11). */
   unreachable(request: RoutedRequest, routed: Routed): void;
   /**
+   * Another Machine has turned out to own the session, and nothing was revealed yet: the request goes
+   * there, by a replay or a forward.
+   */
+  bringToWinner(request: RoutedRequest, routed: Routed, winner: MachineId): void;
+  /** The Machine on which the session was placed can't be reached, and nothing was sent: it is begun here. */
+  serveHere(request: RoutedRequest, routed: Routed): void;
+  /**
    * The app has refused a request, so this Machine takes no new ones now: one without an id is
    * decided again, and goes to another Machine if it may. Says whether it does.
    */
@@ -49,7 +56,7 @@ export interface Handler {
 }
 
 export function createHandler(parts: HandlerParts): Handler {
-  const { onDecided, onReplayFailed } = parts;
+  const { self, onReplayFailed } = parts;
   const route = createRoute(parts);
   const replies = createReplies(parts);
 
@@ -68,7 +75,6 @@ export function createHandler(parts: HandlerParts): Handler {
   }
 
   function act(request: RoutedRequest, routed: Routed): void {
-    onDecided(routed.decision);
     const reply = replies.to(routed);
     switch (reply.kind) {
       case 'upstream':
@@ -85,14 +91,12 @@ export function createHandler(parts: HandlerParts): Handler {
 
   function refuse(request: RoutedRequest, why: Malformed): void {
     const routed = unrouted({ kind: 'refuse', status: 400, why: 'malformed-request' });
-    onDecided(routed.decision);
     request.refuseMalformed(why, routed);
   }
 
   function refuseEarly(request: RoutedRequest, why: EarlyRefusal): void {
     const status = why === 'loop-detected' ? 508 : 503;
     const routed = unrouted({ kind: 'refuse', status, why });
-    onDecided(routed.decision);
     request.respond(ofDecision(status, why, routed.extraction), routed);
   }
 
@@ -103,11 +107,44 @@ export function createHandler(parts: HandlerParts): Handler {
     return true;
   }
 
+  function bringToWinner(request: RoutedRequest, routed: Routed, to: MachineId): void {
+    const decision = {
+      ...decideLost(request.from, routed.mayReplay, to),
+      why: 'claim-lost',
+    } as const;
+    act(request, { ...routed, decision, owner: to });
+  }
+
+  function serveHere(request: RoutedRequest, routed: Routed): void {
+    const owner = routed.binding?.machine;
+    const isTakenOver = owner !== undefined && owner !== self;
+    const decision: Decision = {
+      ...{ kind: 'local', why: 'placed', mayAdopt: true },
+      ...(isTakenOver && { adoptFrom: owner }),
+    };
+    act(request, { ...routed, decision });
+  }
+
   return {
     handle,
     refuse,
     refuseEarly,
     unreachable: (request, routed) => request.respond(unreachable(routed), routed),
     sendElsewhere,
+    bringToWinner,
+    serveHere,
   };
 }
+
+/** A peer that has forwarded it is told: its own next request finds the winner. */
+function decideLost(from: 'edge' | 'peer', mayReplay: boolean, to: MachineId): LostDecision {
+  if (from === 'peer') return { kind: 'refuse', status: 421 };
+  if (!mayReplay) return { kind: 'forward', to };
+  return { kind: 'replay', to, form: 'resilient', invalidatesCache: false };
+}
+
+type LostDecision = DistributiveOmit<
+  Decision & { readonly kind: 'refuse' | 'forward' | 'replay' },
+  'why'
+>;
+type DistributiveOmit<Of, Key extends PropertyKey> = Of extends unknown ? Omit<Of, Key> : never;

@@ -123,11 +123,11 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
     } else if (received.machine !== parts.self) {
       refuseShortly(exchange, 421, 'Another Machine is meant.\n', 'not-meant');
     } else {
-      const { target, rawHeaders: ofClient } = received;
+      const { target, rawHeaders: ofClient, isPlaced } = received;
       const head: RoutedHead = { method, target, rawHeaders: ofClient };
       // An early 102 tells the peer that the request has arrived. Without it the peer may send it again.
       exchange.writeProcessing();
-      const request = new ProxiedRequest(exchange, 'peer', head, proxy);
+      const request = new ProxiedRequest(exchange, 'peer', head, proxy, isPlaced);
       if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
       else proxy.handler.handle(request);
     }

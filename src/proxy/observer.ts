@@ -1,4 +1,5 @@
 /** What a request tells logs and metrics. */
+import type { Decision } from '../affinity/decide.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
 import type { RequestLine } from '../request-line.ts';
@@ -7,6 +8,8 @@ import type { Routed } from './route.ts';
 
 /** Told what happened, for logs and metrics. */
 export interface RequestObserver {
+  /** What was decided in the end: once a request, when its response begins or it is over without one. */
+  onDecided(decision: Decision): void;
   onStreamOpened(kind: StreamKind): void;
   onStreamClosed(kind: StreamKind): void;
   onFinished(request: FinishedRequest): void;
@@ -68,6 +71,7 @@ export function createObserver(parts: ObserverParts): RequestObserver {
   }
 
   return {
+    onDecided: ({ kind, why }) => metrics.requestDecided(kind, why),
     onStreamOpened: metrics.streamOpened,
     onStreamClosed: metrics.streamClosed,
     onFinished,

@@ -2,6 +2,7 @@
 import {
   wasUndelivered,
   type KnownOwner,
+  type MachineState,
   type Owner,
   type RoutingFacts,
 } from '../affinity/decide.ts';
@@ -15,9 +16,10 @@ import {
   type SessionKey,
 } from '../affinity/session.ts';
 import type { Directory } from '../fleet/directory.ts';
+import type { Source } from '../fleet/fair-share.ts';
+import type { Liveness } from '../fleet/liveness.ts';
 import type { Peers, PeersAnswer } from '../fleet/peers.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
-import type { PresenceOf } from './presence.ts';
 
 export interface Ownership {
   readonly key: SessionKey;
@@ -29,21 +31,32 @@ export interface Ownership {
 }
 
 /** How the request came, as far as it bears on whom to ask. */
-export type Pass = Pick<RoutingFacts, 'from' | 'cameBackByFallback' | 'undeliveredTo'>;
+export type Pass = Pick<
+  RoutingFacts,
+  'from' | 'isPlaced' | 'unmarkedFrom' | 'cameBackByFallback' | 'undeliveredTo'
+>;
+
+/** Whose request it is, for what it may cost. */
+export interface Asker {
+  readonly source: Source | undefined;
+}
 
 export interface OwnerFinder {
   /** Synchronous where this Machine's store knows; never rejects. */
-  find(found: FoundId, pass: Pass): Ownership | Promise<Ownership>;
+  find(found: FoundId, pass: Pass, asker: Asker): Ownership | Promise<Ownership>;
 }
 
 export interface OwnerFinderParts {
   readonly self: MachineId;
   /** Whether ids that the app mints go out with hints. */
   readonly hints: boolean;
+  readonly replays: MachineState['replays'];
   readonly store: Pick<SessionStore, 'lookup' | 'isShared'>;
-  readonly directory: Pick<Directory, 'isConfirmedGone' | 'listing' | 'lookAgain' | 'peer'>;
-  readonly presenceOf: PresenceOf;
+  readonly directory: Pick<Directory, 'lookAgain' | 'peer'>;
+  readonly liveness: Pick<Liveness, 'of' | 'listing' | 'isConfirmedGone'>;
   readonly peers: Pick<Peers, 'ask'>;
+  /** Whether a request of that session is being served here which its app has not accepted yet. */
+  readonly isPending: (key: SessionKey) => boolean;
   /** Told what a peer said it owns, to be kept as a copy. */
   readonly onOwnerTold: (key: SessionKey, owner: PeerOwner) => void;
 }
@@ -52,21 +65,23 @@ export interface PeerOwner {
   readonly machine: MachineId;
   readonly generation: number;
   readonly ttlMs: number;
+  readonly isPending?: true;
 }
 
 const NONE: Owner = { kind: 'none' };
 
 export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
-  const { self, store, directory, presenceOf, peers, onOwnerTold } = parts;
+  const { self, store, directory, liveness, peers, isPending, onOwnerTold } = parts;
   const keyOf = createKeyCache();
 
-  function find(found: FoundId, pass: Pass): Ownership | Promise<Ownership> {
+  function find(found: FoundId, pass: Pass, asker: Asker): Ownership | Promise<Ownership> {
     const wholeId = mayBeWhole(found) ? found.hintedId : undefined;
-    if (wholeId !== undefined) return findWholeFirst(found, wholeId, pass);
+    if (wholeId !== undefined) return findWholeFirst(found, wholeId, pass, asker);
     const key = keyOf(found.id);
     const looked = store.lookup(key);
-    if (looked instanceof Promise) return looked.then((l) => afterLookup(found, key, l, pass));
-    return afterLookup(found, key, looked, pass);
+    if (looked instanceof Promise)
+      return looked.then((l) => afterLookup(found, key, l, pass, asker));
+    return afterLookup(found, key, looked, pass, asker);
   }
 
   /** A client may mint `user~bob`: that is a hint only if some Machine is called so. */
@@ -79,19 +94,20 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     found: FoundId,
     wholeId: SessionId,
     pass: Pass,
+    asker: Asker,
   ): Promise<Ownership> {
     const key = keyOf(wholeId);
     const whole = await store.lookup(key);
-    if (typeof whole !== 'string') return ofBinding(found, whole, pass, wholeId);
+    if (typeof whole !== 'string') return ofBinding(found, whole, pass, asker, wholeId);
     const splitKey = keyOf(found.id);
     const split = await store.lookup(splitKey);
-    const isHintOfGone = found.hint !== undefined && directory.isConfirmedGone(found.hint);
+    const isHintOfGone = found.hint !== undefined && liveness.isConfirmedGone(found.hint);
     if (isHintOfGone && !hasHadOwner(split, found.hint)) {
       const unhinted = { ...found, id: wholeId, hint: undefined };
-      const owner = await withoutStore(unhinted, key, whole, pass);
+      const owner = await withoutStore(unhinted, key, whole, pass, asker);
       return { key, owner, binding: undefined, wholeId };
     }
-    return afterLookup(found, splitKey, split, pass);
+    return afterLookup(found, splitKey, split, pass, asker);
   }
 
   function afterLookup(
@@ -99,15 +115,17 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     key: SessionKey,
     looked: Lookup,
     pass: Pass,
+    asker: Asker,
   ): Ownership | Promise<Ownership> {
-    if (typeof looked === 'string') return afterMiss(found, key, looked, pass);
-    return ofBinding(found, looked, pass, undefined);
+    if (typeof looked === 'string') return afterMiss(found, key, looked, pass, asker);
+    return ofBinding(found, looked, pass, asker, undefined);
   }
 
   function ofBinding(
     { protocol, hint }: FoundId,
     binding: Binding,
     pass: Pass,
+    asker: Asker,
     wholeId: SessionId | undefined,
   ): Ownership | Promise<Ownership> {
     const { key, machine } = binding;
@@ -116,10 +134,10 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const isCopied = binding.origin === 'copied';
     const origin = isCopied && isClientsOwn ? 'adopted' : binding.origin;
     const isOurs = machine === self;
-    const presence = isOurs ? 'running' : presenceOf(machine);
+    const presence = isOurs ? 'running' : liveness.of(machine);
     const owner: KnownOwner = { kind: 'machine', machine, knownBy: 'store', origin, presence };
     const ownership = { key, owner, binding, wholeId };
-    return isOurs || pass.from === 'peer' ? ownership : orMovedOn(ownership, pass, true);
+    return isOurs || !asksPeers(pass) ? ownership : orMovedOn(ownership, pass, asker, true);
   }
 
   /** An app may mint an id that ends as a hint does, and reveal it where no hint is added. */
@@ -128,17 +146,18 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     key: SessionKey,
     looked: 'absent' | 'unknown',
     pass: Pass,
+    asker: Asker,
   ): Promise<Ownership> {
     const wholeId = found.hintedId;
     if (wholeId !== undefined) {
       const whole = await store.lookup(keyOf(wholeId));
-      if (typeof whole !== 'string') return ofBinding(found, whole, pass, wholeId);
+      if (typeof whole !== 'string') return ofBinding(found, whole, pass, asker, wholeId);
     }
-    const owner = await withoutStore(found, key, looked, pass);
+    const owner = await withoutStore(found, key, looked, pass, asker);
     const ownership = { key, binding: undefined, wholeId: undefined };
     const isElsewhere = owner.kind === 'machine' && owner.machine !== self;
     return isElsewhere && owner.knownBy === 'hint'
-      ? orMovedOn({ ...ownership, owner }, pass, looked === 'absent')
+      ? orMovedOn({ ...ownership, owner }, pass, asker, looked === 'absent')
       : { ...ownership, owner };
   }
 
@@ -147,44 +166,57 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     key: SessionKey,
     looked: 'absent' | 'unknown',
     pass: Pass,
+    asker: Asker,
   ): Promise<Owner> {
     const isStoreSilent = looked === 'unknown';
     const silent: Owner = isStoreSilent ? { kind: 'inconclusive', mayBeOurs: true } : NONE;
-    if (pass.from === 'peer') return silent;
+    if (pass.from === 'peer' && !pass.isPlaced) return silent;
     const hinted = ofHint(found);
     // Anyone may write our name into an id that clients mint: another owner's word comes first.
     const isForgeable = found.hint === self && found.protocol.mintedBy !== 'app';
     if (hinted && !isForgeable) return hinted;
-    if (store.isShared) return hinted ?? silent;
-    const answer = await ask(found, key);
+    if (store.isShared || !asksPeers(pass)) return hinted ?? silent;
+    // Clients of one room arrive together: whom the first has brought here the others follow.
+    if (isPending(key)) return NONE;
+    const answer = await ask(found, key, asker);
     if (answer.kind === 'owner') return ofPeer(key, answer);
     if (hinted) return { ...hinted, isUncontested: answer.kind === 'none' };
-    return answer.kind === 'none' ? silent : { kind: 'inconclusive', mayBeOurs: isStoreSilent };
+    if (answer.kind === 'none') return silent;
+    const { isShed } = answer;
+    return { kind: 'inconclusive', mayBeOurs: isStoreSilent, ...(isShed && { isShed }) };
   }
 
   /**
    * The app here can only say "not found" to an id that another Machine's app has minted, so silence
    * is asked once more: a connection that had to be made first may have cost the first question.
    */
-  async function ask({ protocol }: FoundId, key: SessionKey): Promise<PeersAnswer> {
-    const answer = await peers.ask(key);
+  async function ask({ protocol }: FoundId, key: SessionKey, asker: Asker): Promise<PeersAnswer> {
+    const answer = await peers.ask(key, { source: asker.source });
     if (protocol.mintedBy !== 'app') return answer;
-    if (answer.kind === 'inconclusive') return peers.ask(key);
+    if (answer.kind === 'inconclusive')
+      return answer.isShed ? answer : peers.ask(key, { source: asker.source });
     if (answer.kind !== 'none') return answer;
     // A Machine that has just woken is on nobody's list for an interval, and may be the owner.
     const hasNewcomer = await directory.lookAgain();
     if (hasNewcomer === undefined) return { kind: 'inconclusive' };
-    return hasNewcomer ? peers.ask(key) : answer;
+    return hasNewcomer ? peers.ask(key, { source: asker.source }) : answer;
+  }
+
+  /** What an app has replayed is served here, whoever owns its session: nobody needs to know. */
+  function asksPeers({ from, isPlaced, unmarkedFrom }: Pass): boolean {
+    if (from === 'peer') return isPlaced;
+    return unmarkedFrom === undefined || parts.replays === 'cacheable';
   }
 
   function ofHint({ hint: machine }: FoundId): KnownOwner | undefined {
     if (machine === undefined) return undefined;
-    const presence = machine === self ? 'running' : presenceOf(machine);
+    const presence = machine === self ? 'running' : liveness.of(machine);
     return { kind: 'machine', machine, knownBy: 'hint', presence };
   }
 
   function ofPeer(key: SessionKey, answer: PeerOwner): Owner {
-    onOwnerTold(key, answer);
+    // What is not accepted yet may be refused.
+    if (!answer.isPending) onOwnerTold(key, answer);
     return { kind: 'machine', machine: answer.machine, knownBy: 'peers', presence: 'running' };
   }
 
@@ -195,22 +227,27 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   function orMovedOn(
     ownership: KnownOwnership,
     pass: Pass,
+    asker: Asker,
     hasStoreSaid: boolean,
   ): Ownership | Promise<Ownership> {
     const { machine, presence } = ownership.owner;
     const isInDoubt = presence === 'gone' || presence === 'silent' || wasUndelivered(pass, machine);
-    return isInDoubt ? askedAgain(ownership, hasStoreSaid) : ownership;
+    return isInDoubt ? askedAgain(ownership, hasStoreSaid, asker) : ownership;
   }
 
-  async function askedAgain(ownership: KnownOwnership, hasStoreSaid: boolean): Promise<Ownership> {
+  async function askedAgain(
+    ownership: KnownOwnership,
+    hasStoreSaid: boolean,
+    asker: Asker,
+  ): Promise<Ownership> {
     const { owner, key } = ownership;
     const { machine } = owner;
     // It may have been woken since the last reading, and have sessions that nobody here knows of.
-    if (directory.listing(machine) === 'stopped') await directory.lookAgain();
-    const answer = store.isShared ? undefined : await peers.ask(key);
+    if (liveness.listing(machine) === 'stopped') await directory.lookAgain();
+    const answer = store.isShared ? undefined : await peers.ask(key, { source: asker.source });
     if (answer?.kind === 'owner') return { ...ownership, owner: ofPeer(key, answer) };
     const isUncontested = hasStoreSaid && answer?.kind !== 'inconclusive';
-    return { ...ownership, owner: { ...owner, presence: presenceOf(machine), isUncontested } };
+    return { ...ownership, owner: { ...owner, presence: liveness.of(machine), isUncontested } };
   }
 
   return { find };

@@ -1,7 +1,7 @@
 /** Connections for forwards, one pool for each Machine: its address may be another's tomorrow. */
 import type { MachineId } from '../affinity/session.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
-import { dialNotes, type Silences } from '../fleet/silences.ts';
+import type { Liveness } from '../fleet/liveness.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from '../http/upstream-pool.ts';
 
 export interface PeerUpstreams {
@@ -12,12 +12,12 @@ export interface PeerUpstreams {
 export interface PeerUpstreamsOptions {
   readonly directory: Pick<Directory, 'peer'>;
   /** Told who takes a connection and who does not. */
-  readonly silences: Pick<Silences, 'noteSilence' | 'noteLife'>;
+  readonly liveness: Pick<Liveness, 'onConnected' | 'onNotConnected'>;
   readonly pool: Omit<UpstreamPoolOptions, 'address' | 'onDialled'>;
 }
 
 export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstreams {
-  const { directory, silences, pool: poolOptions } = options;
+  const { directory, liveness, pool: poolOptions } = options;
   const pools = new Map<MachineId, UpstreamPool>();
   const retired = new Set<UpstreamPool>();
 
@@ -32,7 +32,10 @@ export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstream
         const host = directory.peer(machine)?.address;
         return host === undefined ? undefined : { host, port };
       },
-      onDialled: dialNotes(silences, machine),
+      onDialled: (outcome) => {
+        if (outcome === 'connected') liveness.onConnected(machine);
+        else liveness.onNotConnected(machine, false);
+      },
     });
     pools.set(machine, pool);
     return pool;

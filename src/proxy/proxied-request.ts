@@ -80,6 +80,8 @@ export interface ProxyParts {
   /** A forward for this decision got a response from its Machine. */
   readonly onForwarded: (decision: Decision) => void;
   readonly via: Via;
+  /** Whether `Fly-Client-IP` is the edge's word: off Fly.io anyone may write it. */
+  readonly trustsClientIp: boolean;
   readonly createRequestId: () => string;
   readonly clock: Clock;
   readonly observer: RequestObserver;
@@ -89,6 +91,8 @@ export interface ProxyParts {
 const CLIENT_LEFT = 499;
 const PROCESSING = 102;
 const NO_SESSIONS: readonly SessionKey[] = [];
+/** RFC 9110 §9.2.1. Upgrades are GETs. */
+const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 const IPV4_MAPPED = '::ffff:';
 const AS_IT_CAME: Passage = { rawHeaders: undefined };
 
@@ -110,6 +114,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
   readonly fields: EdgeFields;
+  readonly isPlaced: boolean;
   readonly #exchange: ServerExchange;
   readonly #parts: ProxyParts;
   readonly #times: RequestTimes;
@@ -126,6 +131,11 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   #isTaken = false;
   /** The head of the response waits for a commit. */
   #isHeld = false;
+  #isCounted = false;
+  /** What of the body was read for an upstream that could not be reached. */
+  #unsentBody: Buffer | undefined;
+  /** Ends what peers are told of a claim that may come of this request. */
+  #endClaim: (() => void) | undefined;
   #stopWatching: Cancel | undefined;
 
   constructor(
@@ -133,8 +143,10 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     from: 'edge' | 'peer',
     head: RequestHead,
     parts: ProxyParts,
+    isPlaced = false,
   ) {
     this.#exchange = exchange;
+    this.isPlaced = isPlaced;
     this.from = from;
     this.head = head;
     this.fields = readEdgeFields(head.rawHeaders);
@@ -146,6 +158,13 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   get bodyLength(): number | undefined {
     const { isChunked, contentLength } = this.#exchange.head;
     return isChunked ? undefined : (contentLength ?? 0);
+  }
+
+  /** The client's address where the edge tells it, else its connection. */
+  get source(): string {
+    const { clientIp } = this.fields;
+    const isTold = this.#parts.trustsClientIp && clientIp !== undefined;
+    return isTold ? networkOf(clientIp) : this.#exchange.connectionName;
   }
 
   /** The id that the edge has given it, else one of our own. */
@@ -187,9 +206,10 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 
   #write({ status, headers, body }: Refusal, { decision }: Routed, closes = false): void {
-    const isRefusedMove = decision.kind === 'refuse' && decision.why === 'moved';
+    const isRefusedMove = decision.kind === 'refuse' && decision.status === 421;
     this.#statusCode = status;
     this.#times.noteWritten();
+    this.#count();
     this.#exchange.listen(this);
     this.#exchange.respond(
       { status, headers: isRefusedMove ? [...headers, REFUSED_HEADER, 'moved'] : headers, body },
@@ -209,10 +229,15 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 
   toUpstream(routed: Routed): void {
+    // The client may have disconnected during the owner lookup.
+    if (this.#state.kind === 'closed') return;
     const { upstream, upstreamHost } = this.#parts;
     const { host, authority } = this.#exchange.head;
     const fields = this.#fieldsForApp(routed);
     const { rawHeaders = [] } = fields;
+    const { decision, key } = routed;
+    if (decision.kind === 'local' && decision.mayAdopt && key !== undefined)
+      this.#endClaim ??= this.#parts.bindings.beginClaim(key);
     const named = this.from === 'edge' ? host : headerValue(rawHeaders, 'host');
     const hostLine = named === undefined ? `Host: ${authority ?? upstreamHost}\r\n` : '';
     this.#relay(upstream, 'app', fields, hostLine, routed);
@@ -245,7 +270,9 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 
   toPeer(peer: Peer, routed: Routed): void {
-    const rawHeaders = wrapHead(this.#whole(), peer.machine, `${peer.host}:${peer.port}`);
+    const isPlaced = routed.decision.why === 'placed';
+    const host = `${peer.host}:${peer.port}`;
+    const rawHeaders = wrapHead(this.#whole(), peer.machine, host, isPlaced);
     const pool = this.#parts.peers.to(peer);
     const fields = { target: FORWARD_PATH, rawHeaders };
     if (this.#relay(pool, 'peer', fields, '', routed)) this.#watch(peer.machine);
@@ -274,7 +301,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     const request = {
       method: exchange.head.method,
       head,
-      body: exchange.takeEarly(),
+      body: this.#takeBody(),
       isComplete: exchange.isBodyComplete,
       upgrade: exchange.head.upgrade,
     };
@@ -283,6 +310,12 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     this.#times.noteSent();
     relay.start();
     return true;
+  }
+
+  #takeBody(): Buffer | undefined {
+    const unsent = this.#unsentBody;
+    this.#unsentBody = undefined;
+    return unsent ?? this.#exchange.takeEarly();
   }
 
   /** `x-forwarded-for` and `-proto` of the edge stay; they are added only where they are missing. */
@@ -324,7 +357,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     return passed;
   }
 
-  onResponse(head: ResponseHead): Passage | Promise<Passage> | undefined {
+  onResponse(head: ResponseHead): Passage | Promise<Passage | undefined> | undefined {
     this.#stopWatching?.();
     this.#times.noteResponse();
     const state = this.#state;
@@ -333,11 +366,11 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     return state.to === 'peer' ? this.#ofPeer(head, routed) : this.#ofApp(head, routed);
   }
 
-  onSwitching(head: ResponseHead): Passage | Promise<Passage> | undefined {
+  onSwitching(head: ResponseHead): Passage | Promise<Passage | undefined> | undefined {
     return this.onResponse(head);
   }
 
-  #ofApp(head: ResponseHead, routed: Routed): Passage | Promise<Passage> | undefined {
+  #ofApp(head: ResponseHead, routed: Routed): Passage | Promise<Passage | undefined> | undefined {
     const { statusCode } = head;
     if (isFalseNotFound(routed, statusCode)) {
       this.#takeOver(() => this.#parts.handler.unreachable(this, routed));
@@ -350,9 +383,30 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     const revealed = this.#parts.answers.fromHead(this.head, routed, response);
     const own = isToPeer ? response.rawHeaders : undefined;
     this.#isHeld = revealed instanceof Promise;
-    return revealed instanceof Promise
-      ? revealed.then((settled) => this.#passageOf(settled, own))
-      : this.#passageOf(revealed, own);
+    if (revealed instanceof Promise)
+      return revealed.then((settled) => this.#passUnlessLost(settled, own, routed));
+    this.#endClaim?.();
+    return this.#passageOf(revealed, own);
+  }
+
+  /** Who loses a claim sends the client to the winner, if the request may be repeated (invariant 1). */
+  #passUnlessLost(
+    revealed: Revealed,
+    own: readonly string[] | undefined,
+    routed: Routed,
+  ): Passage | undefined {
+    this.#endClaim?.();
+    const { lostTo } = revealed;
+    if (lostTo === undefined || !this.#mayRepeat()) return this.#passageOf(revealed, own);
+    // The client may have disconnected meanwhile.
+    if (this.#state.kind === 'closed') return undefined;
+    this.#takeOver(() => this.#parts.handler.bringToWinner(this, routed, lostTo));
+    return undefined;
+  }
+
+  /** A safe request, or an upgrade; its body would be gone. */
+  #mayRepeat(): boolean {
+    return SAFE.has(this.head.method) && !this.#exchange.hasBody;
   }
 
   #passageOf({ rawHeaders, tap, sessions }: Revealed, own: readonly string[] | undefined): Passage {
@@ -402,12 +456,14 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
 
   onFlowing(statusCode: number, isStream: boolean): void {
     this.#statusCode = statusCode;
+    this.#count();
     this.#times.noteWritten(this.#isHeld);
     if (isStream) this.#openStream().open('http', this.#sessions);
   }
 
   onTunnel(statusCode: number): void {
     this.#statusCode = statusCode;
+    this.#count();
     this.#times.noteWritten();
     this.#openStream().open('websocket', this.#sessions);
   }
@@ -426,6 +482,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     if (state.kind !== 'relaying' || !routed) return;
     this.#state = ROUTING;
     this.#exchange.listen(this);
+    if (this.#isBegunHere(error, routed, state.relay)) return;
     // Whether the client may send it again without doing it twice. A peer says at once that it has taken
     // a forward, before its app sees anything of it.
     const isUntaken = state.to === 'peer' && error.code === 'connection-lost' && !error.wasHeard;
@@ -436,6 +493,18 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
       const isNobodyThere = state.to === 'app' && wasRefused(error);
       this.respond(isNobodyThere ? answers.ofNobody(refusal, this.head, routed) : refusal, routed);
     }
+  }
+
+  /** The Machine on which a new session was placed can't be reached: nobody has it, so it begins here. */
+  #isBegunHere(error: UpstreamError, routed: Routed, relay: Relay): boolean {
+    const { decision } = routed;
+    const isPlaced = decision.kind === 'forward' && decision.why === 'placed';
+    if (!isPlaced || !error.wasNotSent) return false;
+    const body = relay.takeBody();
+    if (body === undefined) return false;
+    this.#unsentBody = body.length === 0 ? undefined : body;
+    this.#parts.handler.serveHere(this, routed);
+    return true;
   }
 
   /** Nothing has reached the app, and the edge has the request whole. */
@@ -503,8 +572,17 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     if (this.#state.kind === 'closed') return;
     this.#state = CLOSED;
     this.#stopWatching?.();
+    this.#endClaim?.();
     this.#stream?.close();
+    this.#count();
     this.#parts.observer.onFinished(this.#finished());
+  }
+
+  /** As the log line says in the end. */
+  #count(): void {
+    if (this.#isCounted || !this.#routed) return;
+    this.#isCounted = true;
+    this.#parts.observer.onDecided(this.#routed.decision);
   }
 
   #finished(): FinishedRequest {
@@ -549,6 +627,11 @@ function cutsOf(
     all = withCut(all, at + kept.length, at + value.length);
   }
   return all;
+}
+
+/** Of an IPv6 address its first 64 bits: the rest is for one client to choose. */
+function networkOf(address: string): string {
+  return address.includes(':') ? address.split(':', 4).join(':') : address;
 }
 
 /** An IPv4 address that a socket for both families shows in IPv6 form. */

@@ -4,11 +4,13 @@ import type { Extraction } from '../affinity/extract.ts';
 import { refusalFor, type Refusal, type RefusalStatus } from '../affinity/refuse.ts';
 import type { MachineId } from '../affinity/session.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
-import { formatReplay, type ReplayInstruction } from '../fly.ts';
+import { formatReplay, REPLAY_MARK, type ReplayInstruction } from '../fly.ts';
 import type { Routed } from './route.ts';
 
 /** How long the edge tries to reach an owner that has just not answered us at most, in ms. */
 export const BRIEF_REPLAY_MS = 1_000;
+/** How long it tries to reach one that runs, in ms: it answers at once or not at all. */
+export const RUNNING_REPLAY_MS = 3_000;
 /** Rather a replay that the edge makes than one more round trip of ours: the status is thrown away. */
 const REPLAY_STATUS = 307;
 const MAX_KEPT_REPLAYS = 256;
@@ -31,14 +33,18 @@ export interface Replies {
 const UPSTREAM: Reply = { kind: 'upstream' };
 
 export function createReplies({ directory, replayTimeoutMs }: RepliesParts): Replies {
-  const resilient = { timeoutMs: replayTimeoutMs, fallback: 'prefer_self' } as const;
-  const briefMs = Math.min(BRIEF_REPLAY_MS, replayTimeoutMs);
+  const within = (timeoutMs: number): ReplayInstruction => ({
+    state: REPLAY_MARK,
+    timeoutMs: Math.min(timeoutMs, replayTimeoutMs),
+    fallback: 'prefer_self',
+  });
   const forms: Readonly<Record<ReplayForm, ReplayInstruction>> = {
-    resilient,
-    brief: { ...resilient, timeoutMs: briefMs },
+    resilient: within(RUNNING_REPLAY_MS),
+    waking: within(replayTimeoutMs),
+    brief: within(BRIEF_REPLAY_MS),
     bare: {},
   };
-  const elsewhere = replay({ isElsewhere: true, ...resilient, fallback: 'force_self' });
+  const elsewhere = replay({ ...forms.waking, isElsewhere: true, fallback: 'force_self' });
   const kept = new Map<string, Refusal>();
 
   function to(routed: Routed): Reply {

@@ -12,10 +12,18 @@ import type { Extract, Extraction, RequestHead } from '../affinity/extract.ts';
 import { parseMachineId, type Binding, type MachineId } from '../affinity/session.ts';
 import type { SessionId, SessionKey } from '../affinity/session.ts';
 import type { Directory } from '../fleet/directory.ts';
-import { parseReplayCacheStatus, parseReplayFailure } from '../fly.ts';
+import type { Source } from '../fleet/fair-share.ts';
+import type { Liveness } from '../fleet/liveness.ts';
+import { PROTOCOL_VERSION } from '../fleet/messages.ts';
+import {
+  parseReplayCacheStatus,
+  parseReplayFailure,
+  parseReplaySource,
+  REPLAY_MARK,
+} from '../fly.ts';
 import type { EdgeFields } from './edge-fields.ts';
 import type { OwnerFinder, Ownership } from './owner.ts';
-import type { PresenceOf } from './presence.ts';
+import type { Place } from './placement.ts';
 
 /** A request that has arrived. */
 export interface Arrived {
@@ -25,6 +33,10 @@ export interface Arrived {
   readonly fields: EdgeFields;
   /** Of the body, in bytes; undefined if it is not known beforehand. */
   readonly bodyLength: number | undefined;
+  /** A peer has forwarded it for a new session that is to be placed here. */
+  readonly isPlaced: boolean;
+  /** Whose questions to peers count together. */
+  readonly source: Source | undefined;
 }
 
 /** Where a request goes and why, and what its answer may teach. */
@@ -37,6 +49,8 @@ export interface Routed {
   readonly binding: Binding | undefined;
   /** Set if the app gets the id as it is: what looks like a hint belongs to it. */
   readonly wholeId: SessionId | undefined;
+  /** Whether the edge may still be asked to replay it. */
+  readonly mayReplay: boolean;
 }
 
 /** What a decision was made of. */
@@ -52,8 +66,9 @@ export interface RouteParts {
   readonly owners: OwnerFinder;
   /** Whom a request without a session id names by its affinity cookie; undefined: there is none. */
   readonly namedByCookie: ((head: RequestHead) => MachineId | undefined) | undefined;
-  readonly presenceOf: PresenceOf;
-  readonly directory: Pick<Directory, 'others' | 'listing' | 'lookAgain'>;
+  readonly liveness: Pick<Liveness, 'of' | 'listing' | 'peer' | 'versionOf' | 'isSettled'>;
+  readonly place: Place;
+  readonly directory: Pick<Directory, 'others' | 'lookAgain'>;
   /** Why new sessions are to go elsewhere just now, if they are. */
   readonly notTaking: () => NotTaking | undefined;
   readonly policy: Pick<MachineState, 'ownerGone' | 'unknownSession' | 'replays'>;
@@ -77,7 +92,7 @@ function ofCookie(machine: MachineId, presence: Presence): Known {
 }
 
 export function createRoute(parts: RouteParts): Route {
-  const { self, extract, owners, directory, policy, namedByCookie, presenceOf, onBasis } = parts;
+  const { self, extract, owners, directory, liveness, policy, namedByCookie, onBasis } = parts;
 
   function route(request: Arrived): Routed | Promise<Routed> {
     const extraction = extract(request.head);
@@ -86,7 +101,7 @@ export function createRoute(parts: RouteParts): Route {
     }
     const facts = factsOf(request, extraction);
     const ownership: Known | Promise<Known> =
-      extraction.kind === 'none' ? named(request) : owners.find(extraction, facts);
+      extraction.kind === 'none' ? named(request) : owners.find(extraction, facts, request);
     if (!(ownership instanceof Promise)) return settle(extraction, facts, ownership);
     const onFound = (known: Known): Routed => settle(extraction, facts, known);
     return ownership.then(onFound, () => onFound(UNCERTAIN));
@@ -96,20 +111,25 @@ export function createRoute(parts: RouteParts): Route {
     const machine = namedByCookie?.(head);
     if (machine === undefined) return NOBODY;
     if (machine === self) return ofCookie(machine, 'running');
-    const presence = presenceOf(machine);
+    const presence = liveness.of(machine);
     // One that counts as gone because it had stopped may have been woken since the last reading.
-    const isInDoubt = presence === 'gone' && directory.listing(machine) === 'stopped';
+    const isInDoubt = presence === 'gone' && liveness.listing(machine) === 'stopped';
     if (!isInDoubt) return ofCookie(machine, presence);
-    return directory.lookAgain().then(() => ofCookie(machine, presenceOf(machine)));
+    return directory.lookAgain().then(() => ofCookie(machine, liveness.of(machine)));
   }
 
-  function factsOf({ from, fields, bodyLength }: Arrived, extraction: Extraction): RoutingFacts {
+  function factsOf(
+    { from, fields, bodyLength, isPlaced }: Arrived,
+    extraction: Extraction,
+  ): RoutingFacts {
     const isFound = extraction.kind === 'found';
     return {
       from,
       hasId: isFound,
       mintedBy: isFound ? extraction.protocol.mintedBy : 'app',
-      wasReplayed: fields.replaySource !== undefined,
+      isPlaced,
+      ...replayOf(fields.replaySource),
+      hasReplaySource: fields.replaySource !== undefined,
       cameBackByFallback: fields.replayFailed !== undefined,
       undeliveredTo: undeliveredTo(fields),
       isFromReplayCache:
@@ -117,6 +137,20 @@ export function createRoute(parts: RouteParts): Route {
         parseReplayCacheStatus(fields.replayCacheStatus) === 'hit',
       isReplayable: isReplayable(bodyLength),
     };
+  }
+
+  /** Who has replayed it: a sidecar of the fleet, an app of the fleet, or somebody else, which is a first pass. */
+  function replayOf(text: string | undefined): ReplayFacts {
+    if (text === undefined) return NOT_REPLAYED;
+    const { instance, state } = parseReplaySource(text);
+    if (state === REPLAY_MARK) return REPLAYED;
+    const isOfFleet =
+      instance === self || (instance !== undefined && liveness.peer(instance) !== undefined);
+    // A sidecar that this Machine does not list may have made a replay for the edge's cache.
+    if (!isOfFleet) return policy.replays === 'cacheable' ? REPLAYED : NOT_REPLAYED;
+    // A sidecar of an older version marks nothing.
+    const marks = instance === self || (liveness.versionOf(instance) ?? 1) >= PROTOCOL_VERSION;
+    return { wasReplayed: !marks, unmarkedFrom: marks ? instance : undefined };
   }
 
   /** Fly Proxy replays bodies up to 1 MB, and must know their length beforehand. */
@@ -129,7 +163,8 @@ export function createRoute(parts: RouteParts): Route {
     facts: RoutingFacts,
     { owner, key, binding, wholeId }: Known,
   ): Routed {
-    const state = stateNow();
+    const isNobodys = owner.kind !== 'machine' || owner.presence === 'gone';
+    const state = stateNow(isNobodys ? extraction : undefined, key);
     onBasis?.({ facts, owner, state });
     return {
       decision: decide(facts, owner, state),
@@ -138,13 +173,18 @@ export function createRoute(parts: RouteParts): Route {
       owner: owner.kind === 'machine' ? owner.machine : undefined,
       binding,
       wholeId,
+      mayReplay: isFirstPass(facts) && facts.isReplayable,
     };
   }
 
-  function stateNow(): MachineState {
+  /** `extraction`: of a request whose session is nobody's, and may have to be placed. */
+  function stateNow(extraction: Extraction | undefined, key: SessionKey | undefined): MachineState {
+    const isPlaceable = key !== undefined && extraction?.kind === 'found';
     return {
       self,
       notTaking: parts.notTaking(),
+      placedOn: isPlaceable ? parts.place(key, extraction.protocol.mintedBy) : undefined,
+      isFleetSettled: !isPlaceable || liveness.isSettled(),
       hasOtherMachines: directory.others().length > 0,
       ownerGone: policy.ownerGone,
       unknownSession: policy.unknownSession,
@@ -154,6 +194,10 @@ export function createRoute(parts: RouteParts): Route {
 
   return route;
 }
+
+type ReplayFacts = Pick<RoutingFacts, 'wasReplayed' | 'unmarkedFrom'>;
+const REPLAYED: ReplayFacts = { wasReplayed: true, unmarkedFrom: undefined };
+const NOT_REPLAYED: ReplayFacts = { wasReplayed: false, unmarkedFrom: undefined };
 
 /** For what has no session that could be looked at. */
 export function unrouted(decision: Decision): Routed {
@@ -166,7 +210,17 @@ const UNROUTED = {
   owner: undefined,
   binding: undefined,
   wholeId: undefined,
+  mayReplay: false,
 } as const satisfies Omit<Routed, 'decision'>;
+
+function isFirstPass({
+  from,
+  wasReplayed,
+  unmarkedFrom,
+  cameBackByFallback,
+}: RoutingFacts): boolean {
+  return from === 'edge' && !wasReplayed && unmarkedFrom === undefined && !cameBackByFallback;
+}
 
 /** What came back names the Machine of the last hop; a preference may be older than that. */
 function undeliveredTo({ replayFailed, preferredUnavailable }: EdgeFields): MachineId | undefined {

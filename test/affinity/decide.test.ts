@@ -22,7 +22,10 @@ const FIRST_PASS: RoutingFacts = {
   from: 'edge',
   hasId: true,
   mintedBy: 'app',
+  isPlaced: false,
   wasReplayed: false,
+  unmarkedFrom: undefined,
+  hasReplaySource: false,
   cameBackByFallback: false,
   undeliveredTo: undefined,
   isFromReplayCache: false,
@@ -45,12 +48,19 @@ const TAKING: MachineState = {
   ownerGone: 'reject',
   unknownSession: 'serve',
   replays: 'resilient',
+  placedOn: SELF,
+  isFleetSettled: true,
 };
 const DRAINING = { notTaking: 'draining' } as const;
 const ALONE = { hasOtherMachines: false };
 const REJECT = { unknownSession: 'reject' } as const;
 const CACHEABLE = { replays: 'cacheable' } as const;
 const ADOPT = { ownerGone: 'adopt' } as const;
+const ON_OTHER = { placedOn: OTHER };
+const UNSETTLED = { isFleetSettled: false };
+const PLACED = { ...PEER, isPlaced: true } as const;
+const BY_APP_OF_OTHER = { unmarkedFrom: OTHER };
+const BY_APP_OF_THIRD = { unmarkedFrom: THIRD };
 
 type Known = Extract<Owner, { kind: 'machine' }>;
 const known = (machine: MachineId, more: Partial<Known> = {}): Known => ({
@@ -64,6 +74,7 @@ const NONE: Owner = { kind: 'none' };
 const SILENT: Owner = { kind: 'inconclusive', mayBeOurs: true };
 /** Our own store has said no. */
 const ANOTHERS_SILENT: Owner = { kind: 'inconclusive', mayBeOurs: false };
+const SHED: Owner = { kind: 'inconclusive', mayBeOurs: false, isShed: true };
 const MINE = known(SELF);
 const MY_HINT = known(SELF, { knownBy: 'hint' });
 const THEIRS = known(OTHER);
@@ -91,10 +102,14 @@ const refuse = (status: 404 | 421 | 503, why: Decision['why']): Decision => ({
   status,
   why,
 });
-const replay = (form: ReplayForm = 'resilient', invalidatesCache = false): Decision => ({
+const replay = (
+  form: ReplayForm = 'resilient',
+  invalidatesCache = false,
+  why: Decision['why'] = 'not-owner',
+): Decision => ({
   kind: 'replay',
   to: OTHER,
-  why: 'not-owner',
+  why,
   form,
   invalidatesCache,
 });
@@ -134,8 +149,8 @@ const TABLE: readonly Row[] = [
   { row: 4, claim: 'the Machine that a cookie names serves while draining', facts: NO_ID, owner: MY_COOKIE, state: DRAINING, gives: local('owner') },
   { row: 4, claim: 'a cookie for another Machine is followed', facts: NO_ID, owner: THEIR_COOKIE, gives: replay() },
   { row: 4, claim: 'a cookie for another Machine is followed while draining', facts: NO_ID, owner: THEIR_COOKIE, state: DRAINING, gives: replay() },
-  { row: 4, claim: 'a cookie wakes its Machine', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'stopped' }, gives: replay() },
-  { row: 4, claim: 'a cookie for a Machine that nobody lists is tried once', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: replay() },
+  { row: 4, claim: 'a cookie wakes its Machine', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'stopped' }, gives: replay('waking') },
+  { row: 4, claim: 'a cookie for a Machine that nobody lists is tried once', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: replay('waking') },
   { row: 4, claim: 'where it could not be had, anybody serves', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
   { row: 4, claim: 'where it could not be woken, anybody serves', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'stopped' }, gives: local('no-session') },
   { row: 4, claim: 'what another Machine has sent on is served', facts: { ...NO_ID, ...REPLAYED }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
@@ -200,16 +215,18 @@ const TABLE: readonly Row[] = [
   { row: 9, claim: 'another one’s session is replayed while draining', facts: {}, owner: THEIRS, state: DRAINING, gives: replay() },
   { row: 9, claim: 'a hint is replayed to', facts: {}, owner: THEIR_HINT, gives: replay() },
   { row: 9, claim: 'what a peer said is replayed to', facts: {}, owner: BY_PEERS, gives: replay() },
-  { row: 9, claim: 'a stopped owner is woken by the replay', facts: {}, owner: STOPPED, gives: replay() },
-  { row: 9, claim: 'an owner that nobody lists may have started just now', facts: {}, owner: UNLISTED, gives: replay() },
+  { row: 9, claim: 'a stopped owner is woken by the replay', facts: {}, owner: STOPPED, gives: replay('waking') },
+  { row: 9, claim: 'an owner that nobody lists may have started just now', facts: {}, owner: UNLISTED, gives: replay('waking') },
   { row: 9, claim: 'an owner that was silent just now is tried briefly', facts: {}, owner: MUTE, gives: replay('brief') },
   { row: 9, claim: 'a preference for another Machine says nothing of the owner', facts: { undeliveredTo: THIRD }, owner: THEIRS, gives: replay() },
-  { row: 9, claim: 'a preference wakes nobody: a stopped owner is woken by the replay', facts: { undeliveredTo: OTHER }, owner: STOPPED, gives: replay() },
-  { row: 9, claim: 'a preference for an owner that nobody lists is no replay', facts: { undeliveredTo: OTHER }, owner: UNLISTED, gives: replay() },
+  { row: 9, claim: 'a preference wakes nobody: a stopped owner is woken by the replay', facts: { undeliveredTo: OTHER }, owner: STOPPED, gives: replay('waking') },
+  { row: 9, claim: 'a preference for an owner that nobody lists is no replay', facts: { undeliveredTo: OTHER }, owner: UNLISTED, gives: replay('waking') },
   { row: 9, claim: 'a replay to a Machine that runs may be kept by the cache', facts: {}, owner: THEIRS, state: CACHEABLE, gives: replay('bare') },
-  { row: 9, claim: 'a replay that wakes its Machine must come back', facts: {}, owner: STOPPED, state: CACHEABLE, gives: replay() },
-  { row: 9, claim: 'a replay to a Machine that nobody lists must come back', facts: {}, owner: UNLISTED, state: CACHEABLE, gives: replay() },
+  { row: 9, claim: 'a replay that wakes its Machine must come back', facts: {}, owner: STOPPED, state: CACHEABLE, gives: replay('waking') },
+  { row: 9, claim: 'a replay to a Machine that nobody lists must come back', facts: {}, owner: UNLISTED, state: CACHEABLE, gives: replay('waking') },
   { row: 9, claim: 'a replay to a Machine that was silent just now must come back', facts: {}, owner: MUTE, state: CACHEABLE, gives: replay('brief') },
+  { row: 9, claim: 'what a router app has replayed is replayed with a mark', facts: { hasReplaySource: true }, owner: THEIRS, state: CACHEABLE, gives: replay() },
+  { row: 9, claim: 'what only a peer knows may not be committed yet', facts: {}, owner: BY_PEERS, state: CACHEABLE, gives: replay() },
   { row: 9, claim: 'a wrong entry of the replay cache is undone', facts: { isFromReplayCache: true }, owner: THEIRS, gives: replay('resilient', true) },
   { row: 9, claim: 'what undoes an entry of the replay cache comes back if it fails', facts: { isFromReplayCache: true }, owner: THEIRS, state: CACHEABLE, gives: replay('resilient', true) },
   { row: 10, claim: 'an unknown session goes elsewhere from a draining Machine', facts: {}, owner: NONE, state: DRAINING, gives: elsewhere('draining') },
@@ -223,12 +240,45 @@ const TABLE: readonly Row[] = [
   { row: 11, claim: 'an unknown session too large to replay stays on a draining Machine', facts: TOO_LARGE, owner: NONE, state: DRAINING, gives: local('unknown-session') },
   { row: 11, claim: 'a client’s own id may be adopted', facts: CLIENTS, owner: NONE, gives: local('unknown-session', true) },
   { row: 11, claim: 'an id that a client may have minted may be adopted', facts: EITHERS, owner: NONE, gives: local('unknown-session', true) },
-  { row: 11, claim: 'nothing is adopted on silence', facts: CLIENTS, owner: SILENT, gives: local('peers-inconclusive') },
+  { row: 11, claim: 'an app’s id is not adopted on silence', facts: {}, owner: SILENT, gives: local('peers-inconclusive') },
+  { row: 11, claim: 'silence keeps nobody from a new session of a client’s own id', facts: CLIENTS, owner: ANOTHERS_SILENT, gives: local('peers-inconclusive', true) },
   { row: 11, claim: 'nothing is adopted on silence, though replayed here', facts: REPLAYED, owner: SILENT, gives: local('peers-inconclusive') },
   { row: 11, claim: 'an unknown session may be rejected', facts: {}, owner: NONE, state: REJECT, gives: refuse(404, 'unknown-session') },
   { row: 11, claim: 'an app is not asked for an id that only another can have minted', facts: {}, owner: ANOTHERS_SILENT, gives: refuse(503, 'peers-inconclusive') },
-  { row: 11, claim: 'an app is not asked to begin a session that nobody may bind', facts: CLIENTS, owner: ANOTHERS_SILENT, gives: refuse(503, 'peers-inconclusive') },
-  { row: 11, claim: 'an app is asked for an id that either may have minted', facts: EITHERS, owner: ANOTHERS_SILENT, gives: local('peers-inconclusive') },
+  { row: 11, claim: 'an app is asked for an id that either may have minted', facts: EITHERS, owner: ANOTHERS_SILENT, gives: local('peers-inconclusive', true) },
+  { row: 12, claim: 'a new session of a client’s own id goes to its place', facts: CLIENTS, owner: NONE, state: ON_OTHER, gives: replay('resilient', false, 'placed') },
+  { row: 12, claim: 'so does one that either may have minted', facts: EITHERS, owner: NONE, state: ON_OTHER, gives: replay('resilient', false, 'placed') },
+  { row: 12, claim: 'so does one that a silent peer may have', facts: CLIENTS, owner: ANOTHERS_SILENT, state: ON_OTHER, gives: replay('resilient', false, 'placed') },
+  { row: 12, claim: 'an app’s own id has no place', facts: {}, owner: NONE, state: ON_OTHER, gives: local('unknown-session') },
+  { row: 12, claim: 'a draining Machine sends it to its place, and not just elsewhere', facts: CLIENTS, owner: NONE, state: { ...ON_OTHER, ...DRAINING }, gives: replay('resilient', false, 'placed') },
+  { row: 12, claim: 'a replay to a place is never for the cache', facts: CLIENTS, owner: NONE, state: { ...ON_OTHER, ...CACHEABLE }, gives: replay('resilient', false, 'placed') },
+  { row: 12, claim: 'a wrong entry of the cache is undone on the way to the place', facts: { ...CLIENTS, isFromReplayCache: true }, owner: NONE, state: ON_OTHER, gives: replay('resilient', true, 'placed') },
+  { row: 12, claim: 'a body that can not be replayed is forwarded to the place', facts: { ...CLIENTS, ...TOO_LARGE }, owner: NONE, state: ON_OTHER, gives: forward('placed') },
+  { row: 12, claim: 'where another directory has placed it here it is forwarded once', facts: { ...CLIENTS, ...REPLAYED }, owner: NONE, state: ON_OTHER, gives: forward('placed') },
+  { row: 12, claim: 'a place that the edge could not reach is forwarded to', facts: { ...CLIENTS, ...BACK }, owner: NONE, state: ON_OTHER, gives: forward('placed') },
+  { row: 12, claim: 'a preference for the place that could not be had is as good as a replay', facts: { ...CLIENTS, undeliveredTo: OTHER }, owner: NONE, state: ON_OTHER, gives: forward('placed') },
+  { row: 12, claim: 'an unknown session is rejected at its place only', facts: CLIENTS, owner: NONE, state: { ...ON_OTHER, ...REJECT }, gives: replay('resilient', false, 'placed') },
+  { row: 12, claim: 'an unknown session of a client’s own id may be rejected', facts: CLIENTS, owner: NONE, state: REJECT, gives: refuse(404, 'unknown-session') },
+  { row: 12, claim: 'who asks too much is placed nowhere', facts: CLIENTS, owner: SHED, state: ON_OTHER, gives: refuse(503, 'overloaded') },
+  { row: 12, claim: 'who asks too much begins nothing', facts: CLIENTS, owner: SHED, gives: refuse(503, 'overloaded') },
+  { row: 12, claim: 'a Machine that has just joined places nothing on the silence of peers that do not know it yet', facts: CLIENTS, owner: ANOTHERS_SILENT, state: UNSETTLED, gives: refuse(503, 'peers-inconclusive') },
+  { row: 12, claim: 'the session of an owner that is gone goes on at its place', facts: CLIENTS, owner: GONE, state: ON_OTHER, gives: replay('resilient', false, 'placed') },
+  { row: 12, claim: 'an adopted one of an owner that is gone, too', facts: BACK, owner: GONE_ADOPTED, state: ON_OTHER, gives: forward('placed') },
+  { row: 12, claim: 'what the policy adopts is adopted at its place', facts: {}, owner: GONE, state: { ...ADOPT, ...ON_OTHER }, gives: replay('resilient', false, 'placed') },
+  { row: 2, claim: 'what a peer has placed here is served and claimed', facts: { ...PLACED, ...CLIENTS }, owner: NONE, gives: local('unknown-session', true) },
+  { row: 2, claim: 'what a peer has placed here stays here, whatever this Machine computes', facts: { ...PLACED, ...CLIENTS }, owner: NONE, state: ON_OTHER, gives: local('unknown-session', true) },
+  { row: 2, claim: 'what a peer has placed here is claimed though another peer is silent', facts: { ...PLACED, ...CLIENTS }, owner: ANOTHERS_SILENT, gives: local('peers-inconclusive', true) },
+  { row: 1, claim: 'what a peer has placed here and another peer owns is refused', facts: { ...PLACED, ...CLIENTS }, owner: BY_PEERS, gives: refuse(421, 'moved') },
+  { row: 13, claim: 'what an app has replayed is served where it arrives', facts: BY_APP_OF_OTHER, owner: THEIRS, gives: local('app-replay') },
+  { row: 13, claim: 'whoever owns its session', facts: BY_APP_OF_THIRD, owner: THEIRS, gives: local('app-replay') },
+  { row: 13, claim: 'and claims nothing', facts: { ...BY_APP_OF_OTHER, ...CLIENTS }, owner: NONE, gives: local('app-replay') },
+  { row: 13, claim: 'and is placed nowhere', facts: { ...BY_APP_OF_OTHER, ...CLIENTS }, owner: NONE, state: ON_OTHER, gives: local('app-replay') },
+  { row: 13, claim: 'while draining, too', facts: { ...BY_APP_OF_OTHER, ...NO_ID }, owner: NONE, state: DRAINING, gives: local('app-replay') },
+  { row: 13, claim: 'and follows no cookie', facts: { ...BY_APP_OF_OTHER, ...NO_ID }, owner: THEIR_COOKIE, gives: local('app-replay') },
+  { row: 13, claim: 'in cacheable mode an unmarked replay from the owner is its app’s', facts: BY_APP_OF_OTHER, owner: THEIRS, state: CACHEABLE, gives: local('app-replay') },
+  { row: 13, claim: 'in cacheable mode one from the Machine of the cookie is its app’s', facts: { ...BY_APP_OF_OTHER, ...NO_ID }, owner: THEIR_COOKIE, state: CACHEABLE, gives: local('app-replay') },
+  { row: 13, claim: 'in cacheable mode one from another Machine is its sidecar’s', facts: BY_APP_OF_THIRD, owner: THEIRS, state: CACHEABLE, gives: forward('moved-since-replay') },
+  { row: 13, claim: 'in cacheable mode one from another Machine is served by the owner', facts: BY_APP_OF_OTHER, owner: MINE, state: CACHEABLE, gives: local('owner') },
   { row: 11, claim: 'silence rejects for a while, not for good', facts: {}, owner: SILENT, state: REJECT, gives: refuse(503, 'peers-inconclusive') },
 ];
 
@@ -240,14 +290,20 @@ for (const { row, claim, facts, owner, state, gives } of TABLE) {
 }
 
 test('every row of the design has a line in the table', () => {
-  assert.deepEqual([...new Set(TABLE.map(({ row }) => row))], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+  assert.deepEqual(
+    [...new Set(TABLE.map(({ row }) => row))].toSorted((a, b) => a - b),
+    [...[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]],
+  );
 });
 
 const anyFacts: fc.Arbitrary<RoutingFacts> = fc.record({
   from: fc.constantFrom('edge', 'peer'),
   hasId: fc.boolean(),
   mintedBy: fc.constantFrom('app', 'client', 'either'),
+  isPlaced: fc.boolean(),
   wasReplayed: fc.boolean(),
+  unmarkedFrom: fc.constantFrom(undefined, undefined, OTHER, THIRD),
+  hasReplaySource: fc.boolean(),
   cameBackByFallback: fc.boolean(),
   undeliveredTo: fc.constantFrom(undefined, SELF, OTHER, THIRD),
   isFromReplayCache: fc.boolean(),
@@ -264,7 +320,7 @@ const anyKnown: fc.Arbitrary<Owner> = fc
   .map(({ origin, ...owner }) => ({ kind: 'machine', ...owner, ...(origin && { origin }) }));
 const anyOwner: fc.Arbitrary<Owner> = fc.oneof(
   anyKnown,
-  fc.constantFrom(NONE, SILENT, ANOTHERS_SILENT),
+  fc.constantFrom(NONE, SILENT, ANOTHERS_SILENT, SHED),
 );
 const anyState: fc.Arbitrary<MachineState> = fc.record({
   self: fc.constant(SELF),
@@ -273,6 +329,8 @@ const anyState: fc.Arbitrary<MachineState> = fc.record({
   ownerGone: fc.constantFrom('reject', 'adopt'),
   unknownSession: fc.constantFrom('serve', 'reject'),
   replays: fc.constantFrom('resilient', 'cacheable'),
+  placedOn: fc.constantFrom(undefined, SELF, OTHER, THIRD),
+  isFleetSettled: fc.boolean(),
 });
 
 function always(
@@ -287,7 +345,9 @@ function always(
 always('what was replayed, came back or is too large is never replayed', (facts, owner, state) => {
   const { kind } = decide(facts, owner, state);
   const isReplay = kind === 'replay' || kind === 'elsewhere';
-  const mayReplay = !facts.wasReplayed && !facts.cameBackByFallback && facts.isReplayable;
+  const isFirstPass =
+    !facts.wasReplayed && facts.unmarkedFrom === undefined && !facts.cameBackByFallback;
+  const mayReplay = isFirstPass && facts.isReplayable;
   return !isReplay || mayReplay;
 });
 
@@ -295,7 +355,8 @@ always('what the cache may keep is bare, and everything else comes back', (facts
   const decision = decide(facts, owner, state);
   if (decision.kind !== 'replay' || decision.form !== 'bare') return true;
   const isRunning = owner.kind === 'machine' && owner.presence === 'running';
-  return state.replays === 'cacheable' && isRunning && !decision.invalidatesCache;
+  const isFirst = !facts.hasReplaySource && !decision.invalidatesCache;
+  return state.replays === 'cacheable' && isRunning && isFirst;
 });
 
 always(
@@ -318,10 +379,20 @@ always('nothing is sent to this Machine itself', (facts, owner, state) => {
   return !('to' in decision) || decision.to !== state.self;
 });
 
-always('silence adopts nothing and gives nothing up', (facts, _, state) => {
+always('silence gives nothing up, and adopts no id of an app', (facts, _, state) => {
   const decision = decide({ ...facts, from: 'edge', hasId: true }, SILENT, state);
   if (decision.kind === 'refuse') return decision.status !== 404;
-  return decision.kind !== 'local' || !decision.mayAdopt;
+  return decision.kind !== 'local' || !decision.mayAdopt || facts.mintedBy !== 'app';
+});
+
+always('what an app has replayed is claimed by nobody', (facts, owner, state) => {
+  const decision = decide(facts, owner, state);
+  return decision.why !== 'app-replay' || (decision.kind === 'local' && !decision.mayAdopt);
+});
+
+always('a new session is placed where it was computed, or stays here', (facts, owner, state) => {
+  const decision = decide(facts, owner, state);
+  return decision.why !== 'placed' || ('to' in decision && decision.to === state.placedOn);
 });
 
 always(

@@ -4,9 +4,11 @@ import type { Directory, DirectoryStatus } from '../../src/fleet/directory.ts';
 import { createDnsDirectory } from '../../src/fleet/dns-directory.ts';
 import { createDnsResolver } from '../../src/fleet/resolver.ts';
 import { startDnsServer } from '../../src/simulator/dns.ts';
+import type { Liveness } from '../../src/fleet/liveness.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { startScriptedDns, type ScriptedDns } from '../support/dns.ts';
 import { machineId } from '../support/ids.ts';
+import { createTestLiveness } from '../support/liveness.ts';
 
 const [SELF, B, C] = [machineId('aa'), machineId('bb'), machineId('cc')];
 const [VMS, ALL_VMS] = ['vms.app.internal', 'all.vms.app.internal'];
@@ -16,6 +18,7 @@ interface Fleet {
   readonly dns: ScriptedDns;
   readonly clock: TestClock;
   readonly directory: Directory;
+  readonly liveness: Liveness;
   /** The kinds of status that were reported, in order. */
   readonly turns: DirectoryStatus['kind'][];
   /** Moves time to the next reading and waits for its end. */
@@ -32,11 +35,13 @@ async function setUp(
   const dns = await startScriptedDns(t);
   const clock = createTestClock();
   const turns: DirectoryStatus['kind'][] = [];
+  const liveness = createTestLiveness(clock);
   const directory = createDnsDirectory({
     self: SELF,
     appName: 'app',
     resolver: createDnsResolver({ server: dns.server, timeoutMs, tries: 1 }),
     peerPort: 8081,
+    liveness,
     clock,
     onStatus: ({ kind }) => turns.push(kind),
     ...options,
@@ -46,7 +51,7 @@ async function setUp(
     await clock.advance(INTERVAL_MS);
     await directory.refresh();
   };
-  return { dns, clock, directory, turns, readNext };
+  return { dns, clock, directory, liveness, turns, readNext };
 }
 
 /** Answers as Fly does: `running` in `vms.`, and the `stopped` ones too in `all.vms.` */
@@ -116,18 +121,18 @@ describe('the DNS directory', () => {
   });
 
   it('takes no Machine for stopped while one more look at the list is not answered', async (t) => {
-    const { dns, clock, directory, readNext } = await setUp(t, { timeoutMs: 60_000 });
+    const { dns, clock, directory, liveness, readNext } = await setUp(t, { timeoutMs: 60_000 });
     listMachines(dns, ['aa'], ['bb']);
     await directory.start();
     for (let i = 0; i < 3; i += 1) await readNext();
-    assert.equal(directory.isConfirmedStopped(B), true);
+    assert.equal(liveness.isConfirmedStopped(B), true);
     await clock.advance(500);
     dns.isSilent = true;
     const look = directory.lookAgain();
     await clock.advance(300);
     await look;
     assert.equal(directory.status().kind, 'ok');
-    assert.equal(directory.isConfirmedStopped(B), false);
+    assert.equal(liveness.isConfirmedStopped(B), false);
   });
 
   it('lists the other running Machines by name, port and address', async (t) => {
@@ -163,6 +168,7 @@ describe('the DNS directory', () => {
       processGroup: 'web',
       resolver: createDnsResolver({ server: server.address }),
       peerPort: 8081,
+      liveness: createTestLiveness(clock),
       clock,
     });
     t.after(() => directory.stop());
@@ -366,72 +372,72 @@ describe('the process group', () => {
 
 describe('a Machine', () => {
   it('is confirmed gone by two readings ten seconds apart without it', async (t) => {
-    const { dns, directory, readNext } = await setUp(t);
+    const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
     listMachines(dns, ['aa']);
-    assert.equal(directory.isConfirmedGone(B), false);
+    assert.equal(liveness.isConfirmedGone(B), false);
     await readNext();
-    assert.equal(directory.isConfirmedGone(B), false);
+    assert.equal(liveness.isConfirmedGone(B), false);
     await readNext();
-    assert.equal(directory.isConfirmedGone(B), false);
+    assert.equal(liveness.isConfirmedGone(B), false);
     await readNext();
-    assert.equal(directory.isConfirmedGone(B), true);
+    assert.equal(liveness.isConfirmedGone(B), true);
   });
 
   it('that is stopped is not gone', async (t) => {
-    const { dns, directory, readNext } = await setUp(t);
+    const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
     listMachines(dns, ['aa'], ['bb']);
     for (let i = 0; i < 10; i += 1) await readNext();
-    assert.equal(directory.isConfirmedGone(B), false);
+    assert.equal(liveness.isConfirmedGone(B), false);
   });
 
   it('that is stopped is confirmed to be by two readings ten seconds apart, until it runs', async (t) => {
-    const { dns, directory, readNext } = await setUp(t);
+    const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
-    assert.equal(directory.listing(B), 'running');
+    assert.equal(liveness.listing(B), 'running');
     listMachines(dns, ['aa'], ['bb']);
     await readNext();
-    assert.deepEqual([directory.listing(B), directory.isConfirmedStopped(B)], ['stopped', false]);
+    assert.deepEqual([liveness.listing(B), liveness.isConfirmedStopped(B)], ['stopped', false]);
     for (let i = 0; i < 2; i += 1) await readNext();
-    assert.equal(directory.isConfirmedStopped(B), true);
+    assert.equal(liveness.isConfirmedStopped(B), true);
     dns.isSilent = true;
     await readNext();
-    assert.deepEqual([directory.listing(B), directory.isConfirmedStopped(B)], ['stopped', false]);
+    assert.deepEqual([liveness.listing(B), liveness.isConfirmedStopped(B)], ['stopped', false]);
     dns.isSilent = false;
     await readNext();
-    assert.equal(directory.isConfirmedStopped(B), true);
+    assert.equal(liveness.isConfirmedStopped(B), true);
     listMachines(dns, ['aa', 'bb']);
     await readNext();
-    assert.deepEqual([directory.listing(B), directory.isConfirmedStopped(B)], ['running', false]);
-    assert.equal(directory.listing(C), 'none');
+    assert.deepEqual([liveness.listing(B), liveness.isConfirmedStopped(B)], ['running', false]);
+    assert.equal(liveness.listing(C), 'none');
   });
 
   it('that was never listed is not gone by readings from before it was asked for', async (t) => {
-    const { dns, directory, readNext } = await setUp(t);
+    const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa']);
     await directory.start();
     for (let i = 0; i < 10; i += 1) await readNext();
     // It may have been created after the last reading, and own sessions by now.
-    assert.equal(directory.isConfirmedGone(B), false);
+    assert.equal(liveness.isConfirmedGone(B), false);
     listMachines(dns, ['aa', 'bb']);
     await readNext();
-    assert.equal(directory.isConfirmedGone(B), false);
+    assert.equal(liveness.isConfirmedGone(B), false);
     for (let i = 0; i < 3; i += 1) await readNext();
-    assert.equal(directory.isConfirmedGone(B), false);
+    assert.equal(liveness.isConfirmedGone(B), false);
   });
 
   it('that was never listed is gone by two readings since it was asked for', async (t) => {
-    const { dns, directory, readNext } = await setUp(t);
+    const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa']);
     await directory.start();
-    const answers = [directory.isConfirmedGone(B)];
+    const answers = [liveness.isConfirmedGone(B)];
     for (let i = 0; i < 3; i += 1) {
       await readNext();
-      answers.push(directory.isConfirmedGone(B));
+      answers.push(liveness.isConfirmedGone(B));
     }
     assert.deepEqual(answers, [false, false, false, true]);
   });
@@ -444,29 +450,29 @@ describe('a Machine', () => {
   ];
   for (const [name, silence] of silences) {
     it(`is not gone by answers that ${name}`, async (t) => {
-      const { dns, directory, readNext } = await setUp(t);
+      const { dns, directory, liveness, readNext } = await setUp(t);
       listMachines(dns, ['aa', 'bb']);
       await directory.start();
       silence(dns);
       for (let i = 0; i < 5; i += 1) await readNext();
-      assert.equal(directory.isConfirmedGone(B), false);
+      assert.equal(liveness.isConfirmedGone(B), false);
     });
   }
 
   it('is not gone where a reading in between has listed it', async (t) => {
-    const { dns, directory, readNext } = await setUp(t);
+    const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
     for (const machines of [['aa'], ['aa'], ['aa', 'bb'], ['aa'], ['aa']]) {
       listMachines(dns, machines);
       await readNext();
     }
-    assert.equal(directory.isConfirmedGone(B), false);
+    assert.equal(liveness.isConfirmedGone(B), false);
   });
 
   it('that we are is never gone', async (t) => {
-    const { directory, readNext } = await setUp(t);
+    const { liveness, readNext } = await setUp(t);
     for (let i = 0; i < 4; i += 1) await readNext();
-    assert.equal(directory.isConfirmedGone(SELF), false);
+    assert.equal(liveness.isConfirmedGone(SELF), false);
   });
 });

@@ -7,6 +7,7 @@ import { createDnsResolver } from '../../src/fleet/resolver.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { startScriptedDns, type ScriptedDns } from '../support/dns.ts';
 import { machineId } from '../support/ids.ts';
+import { createTestLiveness } from '../support/liveness.ts';
 
 interface Look {
   readonly clock: TestClock;
@@ -22,6 +23,7 @@ async function setUp(t: TestContext): Promise<Look> {
     appName: 'app',
     resolver: createDnsResolver({ server: dns.server, timeoutMs: 200, tries: 1 }),
     peerPort: 8081,
+    liveness: createTestLiveness(clock),
     clock,
   });
   t.after(() => directory.stop());

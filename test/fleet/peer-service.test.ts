@@ -16,6 +16,7 @@ import {
   SELF,
   startDirectory,
   startPeer,
+  STATUS,
   TTL_MS,
   type TestPeer,
 } from './support.ts';
@@ -133,6 +134,7 @@ describe('the peer service', () => {
       directory,
       clock,
       isReady: () => true,
+      status: () => STATUS,
     });
     const server = await listen(t, (request, response) => {
       if (!servePeers(service, request, response)) response.writeHead(418).end();

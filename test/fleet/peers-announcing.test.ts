@@ -21,6 +21,7 @@ import {
   startScriptedPeer,
   TTL_MS,
   until,
+  STATUS,
 } from './support.ts';
 
 describe('two owners of one key', () => {
@@ -51,7 +52,7 @@ describe('two owners of one key', () => {
     const ours = ownBinding(clock);
     await clock.advance(1_000);
     await bind(b, KEY);
-    assert.deepEqual(await peers.ask(KEY, ours), NONE);
+    assert.deepEqual(await peers.ask(KEY, { ours }), NONE);
     assert.deepEqual(b.conflicts, ['yielded']);
     assert.deepEqual(outrankedBy, []);
     const left = await b.store.lookup(KEY);
@@ -62,7 +63,7 @@ describe('two owners of one key', () => {
     const { clock, b, peers, outrankedBy } = await startFleet(t);
     await bind(b, KEY);
     await clock.advance(1_000);
-    const answer = await peers.ask(KEY, ownBinding(clock));
+    const answer = await peers.ask(KEY, { ours: ownBinding(clock) });
     assert.ok(answer.kind === 'owner' && answer.machine === B);
     assert.deepEqual(b.conflicts, ['kept']);
     assert.deepEqual(outrankedBy, [{ key: KEY, machine: B }]);
@@ -73,14 +74,14 @@ describe('two owners of one key', () => {
     await peers.ask(KEY);
     await bind(b, KEY);
     await clock.advance(1_000);
-    assert.equal((await peers.ask(KEY, ownBinding(clock))).kind, 'owner');
+    assert.equal((await peers.ask(KEY, { ours: ownBinding(clock) })).kind, 'owner');
   });
 
   it('never make us yield to a claim that ours outranks, whatever a peer answers', async (t) => {
     const clock = createTestClock();
     const { port } = await startScriptedPeer(t, B, () => ({ ...claim, origin: 'adopted' }));
     const { peers, outrankedBy } = await startAsker(t, clock, [{ machine: B, port }]);
-    assert.deepEqual(await peers.ask(KEY, ownBinding(clock)), NONE);
+    assert.deepEqual(await peers.ask(KEY, { ours: ownBinding(clock) }), NONE);
     assert.deepEqual(outrankedBy, []);
   });
 });
@@ -137,13 +138,36 @@ describe('announcements', () => {
     assert.notEqual(await b.store.lookup(keyOf('k1099')), 'absent');
   });
 
-  it('that a peer does not take are counted as lost', async (t) => {
+  it('that a silent peer does not take reach it once it answers, with the life that is left', async (t) => {
+    const clock = createTestClock();
+    const b = await startPeer(t, clock, B);
+    const { peers, lost } = await startAsker(t, clock, [b]);
+    const open = closeGate(b);
+    peers.announce(ownBinding(clock), TTL_MS);
+    await until(() => b.requests.length === 1);
+    await clock.advance(1_000);
+    peers.announce(ownBinding(clock, { key: keyOf('ended') }), 1);
+    open();
+    await clock.advance(5_000);
+    assert.equal(await peers.exchangeStatus(B, STATUS), true);
+    await until(async () => typeof (await b.store.lookup(KEY)) === 'object');
+    const told = await b.store.lookup(KEY);
+    assert.ok(typeof told === 'object' && told.expiresAt === clock.now() + TTL_MS - 6_000);
+    assert.equal(await b.store.lookup(keyOf('ended')), 'absent');
+    assert.equal(lost, 0);
+  });
+
+  it('for a peer that stays silent are kept up to a bound, the oldest dropped and counted', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
     const asker = await startAsker(t, clock, [b]);
     await b.close();
-    asker.peers.announce(ownBinding(clock), TTL_MS);
-    await until(() => asker.lost === 1);
+    // Three that fail in a row open the breaker.
+    for (let i = 0; i < 3; i += 1) await asker.peers.ask(keyOf(`q${i}`));
+    for (let i = 0; i < 20_000; i += 1) {
+      asker.peers.announce(ownBinding(clock, { key: keyOf(`k${i}`) }), TTL_MS);
+    }
+    assert.equal(asker.lost, 20_000 - 16_384);
   });
 
   it('of what a peer owns too end in one owner, whoever announces first', async (t) => {

@@ -80,7 +80,7 @@ describe('questions are bounded', () => {
     const { clock, b, c, peers } = await startFleet(t);
     const opens = [b, c].map(closeGate);
     const flood = Array.from({ length: QUESTION_BURST }, (_, i) => peers.ask(keyOf(`k${i}`)));
-    assert.deepEqual(await peers.ask(KEY), INCONCLUSIVE);
+    assert.deepEqual(await peers.ask(KEY), { kind: 'inconclusive', isShed: true });
     opens.forEach((open) => open());
     await Promise.all(flood);
     await clock.advance(1_000);

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { loadUndici } from '../../src/fleet/peer-client.ts';
-import { createSilences } from '../../src/fleet/silences.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf } from '../support/ids.ts';
 import {
@@ -36,31 +35,29 @@ describe('undici', () => {
   it('that can not be loaded makes the peer silent, until it can', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
-    const silences = createSilences({ clock });
     let isThere = false;
     const load: typeof loadUndici = () =>
       isThere ? loadUndici() : Promise.reject(new Error('no such file'));
-    const asker = await startAsker(t, clock, [b], { loadUndici: load, silences });
+    const asker = await startAsker(t, clock, [b], { loadUndici: load });
     assert.deepEqual(await asker.peers.ask(KEY), INCONCLUSIVE);
-    assert.equal(silences.isSilent(B), true);
+    assert.equal(asker.liveness.isSilent(B), true);
     asker.peers.announce(ownBinding(clock), TTL_MS);
-    await until(() => asker.lost === 1);
     isThere = true;
     assert.deepEqual(await asker.peers.ask(KEY), NONE);
-    assert.equal(silences.isSilent(B), false);
+    assert.equal(asker.liveness.isSilent(B), false);
+    await until(async () => typeof (await b.store.lookup(KEY)) === 'object');
   });
 
   it('that takes its time says nothing of the peer', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
-    const silences = createSilences({ clock });
     const gate = Promise.withResolvers<undefined>();
     const load: typeof loadUndici = () => gate.promise.then(loadUndici);
-    const { peers } = await startAsker(t, clock, [b], { loadUndici: load, silences });
+    const { peers, liveness } = await startAsker(t, clock, [b], { loadUndici: load });
     const answer = peers.ask(KEY);
     await clock.advance(QUESTION_MS);
     assert.deepEqual(await answer, INCONCLUSIVE);
-    assert.equal(silences.isSilent(B), false);
+    assert.equal(liveness.isSilent(B), false);
     gate.resolve(undefined);
     await until(() => b.requests.length === 1);
   });
@@ -68,10 +65,9 @@ describe('undici', () => {
   it('that arrives after the end opens nothing', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
-    const silences = createSilences({ clock });
     const gate = Promise.withResolvers<undefined>();
     const load: typeof loadUndici = () => gate.promise.then(loadUndici);
-    const { peers } = await startAsker(t, clock, [b], { loadUndici: load, silences });
+    const { peers, liveness } = await startAsker(t, clock, [b], { loadUndici: load });
     const answer = peers.ask(KEY);
     await clock.advance(0);
     const stopped = peers.stop();
@@ -80,6 +76,6 @@ describe('undici', () => {
     assert.deepEqual(await answer, INCONCLUSIVE);
     assert.deepEqual(b.requests, []);
     assert.equal(await b.connections(), 0);
-    assert.equal(silences.isSilent(B), false);
+    assert.equal(liveness.isSilent(B), false);
   });
 });

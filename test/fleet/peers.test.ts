@@ -55,9 +55,10 @@ describe('asking the peers', () => {
     const openGate = closeGate(c);
     const heard: string[][] = [[], [], []];
     const ask = (nth: number): Promise<unknown> =>
-      peers.ask(KEY, undefined, (machine, answer) =>
-        heard[nth]?.push(`${machine} ${typeof answer === 'string' ? answer : 'mine'}`),
-      );
+      peers.ask(KEY, {
+        onEach: (machine, answer) =>
+          heard[nth]?.push(`${machine} ${typeof answer === 'string' ? answer : 'mine'}`),
+      });
     const first = ask(0);
     await until(() => heard[0]?.length === 1);
     const second = ask(1);

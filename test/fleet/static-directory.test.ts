@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { Directory } from '../../src/fleet/directory.ts';
+import type { Liveness } from '../../src/fleet/liveness.ts';
 import { createStaticDirectory } from '../../src/fleet/static-directory.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
+import { createTestLiveness } from '../support/liveness.ts';
 
 const [SELF, B, C] = [machineId('aa'), machineId('bb'), machineId('cc')];
 const INTERVAL_MS = 30_000;
@@ -14,12 +16,14 @@ interface Hosts {
   /** What the system knows; a host that is missing is not found. */
   readonly hosts: Map<string, string[]>;
   readonly lookups: string[];
+  readonly liveness: Liveness;
 }
 
 function setUp(t: TestContext): Hosts {
   const clock = createTestClock();
   const hosts = new Map<string, string[]>();
   const lookups: string[] = [];
+  const liveness = createTestLiveness(clock);
   const directory = createStaticDirectory({
     self: SELF,
     entries: [
@@ -32,10 +36,11 @@ function setUp(t: TestContext): Hosts {
       const found = hosts.get(host);
       return found ? Promise.resolve(found) : Promise.reject(new Error('not found'));
     },
+    liveness,
     clock,
   });
   t.after(() => directory.stop());
-  return { directory, clock, hosts, lookups };
+  return { directory, liveness, clock, hosts, lookups };
 }
 
 describe('the static directory', () => {
@@ -64,6 +69,7 @@ describe('the static directory', () => {
       self: SELF,
       entries: [{ machine: B, host: '10.0.0.2', port: 2 }],
       lookup: () => Promise.reject(new Error('every host is an address')),
+      liveness: createTestLiveness(clock),
       clock,
       onOthers: () => {
         announced += 1;
@@ -87,6 +93,7 @@ describe('the static directory', () => {
       self: SELF,
       entries: [{ machine: SELF, host: '10.0.0.1', port: 1 }],
       lookup: () => Promise.reject(new Error('every host is an address')),
+      liveness: createTestLiveness(createTestClock()),
       clock: createTestClock(),
       onOthers: () => Promise.resolve(void (announced += 1)),
     });
@@ -123,9 +130,11 @@ describe('the static directory', () => {
     assert.equal(lookups.length, 3);
   });
 
-  it('confirms nobody gone: a list that somebody wrote proves nothing', (t) => {
-    const { directory } = setUp(t);
-    assert.equal(directory.isConfirmedGone(machineId('dd')), false);
+  it('confirms nobody gone: a list that somebody wrote proves nothing', async (t) => {
+    const { directory, liveness } = setUp(t);
+    await directory.start();
+    assert.equal(liveness.isConfirmedGone(machineId('dd')), false);
+    assert.equal(liveness.isConfirmedGone(B), false);
   });
 
   it('leaves no timer once it is stopped', async (t) => {

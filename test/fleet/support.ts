@@ -7,16 +7,18 @@ import type { Directory } from '../../src/fleet/directory.ts';
 import { formatAnswer, parseAsk, type KeyAnswer } from '../../src/fleet/messages.ts';
 import { createPeerService, type PeerServiceOptions } from '../../src/fleet/peer-service.ts';
 import { createPeers, type Peers, type PeersOptions } from '../../src/fleet/peers.ts';
-import { createSilences } from '../../src/fleet/silences.ts';
+import type { Liveness } from '../../src/fleet/liveness.ts';
 import { createStaticDirectory } from '../../src/fleet/static-directory.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
+import { createTestLiveness } from '../support/liveness.ts';
 import { servePeers } from '../support/peer-service.ts';
 
 export const [SELF, B, C] = [machineId('aa'), machineId('bb'), machineId('cc')];
 export const TTL_MS = 600_000;
+export const STATUS = { version: 2, takesSessions: true, region: undefined };
 export const KEY = keyOf('one');
 export const NONE = { kind: 'none' };
 export const INCONCLUSIVE = { kind: 'inconclusive' };
@@ -76,6 +78,7 @@ export async function startPeer(
     directory,
     clock,
     isReady: () => true,
+    status: () => STATUS,
     onConflict: (outcome) => conflicts.push(outcome),
     ...options,
   });
@@ -103,11 +106,13 @@ export async function startDirectory(
   clock: TestClock,
   self: MachineId,
   peers: readonly { machine: MachineId; port: number }[],
+  liveness = createTestLiveness(clock),
 ): Promise<Directory> {
   const directory = createStaticDirectory({
     self,
     entries: peers.map(({ machine, port }) => ({ machine, host: HOST, port })),
     lookup: () => Promise.reject(new Error('every host is an address')),
+    liveness,
     clock,
   });
   t.after(() => directory.stop());
@@ -119,6 +124,7 @@ export interface Asker {
   readonly peers: Peers;
   readonly clock: TestClock;
   readonly directory: Directory;
+  readonly liveness: Liveness;
   /** What the hooks were told. */
   readonly outcomes: string[];
   readonly outrankedBy: { key: SessionKey; machine: MachineId }[];
@@ -132,14 +138,15 @@ export async function startAsker(
   peersOf: readonly { machine: MachineId; port: number }[],
   options: Partial<PeersOptions> = {},
 ): Promise<Asker> {
-  const directory = await startDirectory(t, clock, SELF, peersOf);
+  const liveness = createTestLiveness(clock);
+  const directory = await startDirectory(t, clock, SELF, peersOf, liveness);
   const asker: Asker = {
     peers: createPeers({
       self: SELF,
       directory,
       clock,
       random: () => 0.5,
-      silences: createSilences({ clock }),
+      liveness,
       onOutranked: (key, { machine }) => asker.outrankedBy.push({ key, machine }),
       onQuestion: (outcome) => asker.outcomes.push(outcome),
       onAnnouncementsLost: (count) => (asker.lost += count),
@@ -147,6 +154,7 @@ export async function startAsker(
     }),
     clock,
     directory,
+    liveness,
     outcomes: [],
     outrankedBy: [],
     lost: 0,

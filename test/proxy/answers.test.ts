@@ -10,6 +10,7 @@ import type { Bindings } from '../../src/proxy/bindings.ts';
 import type { Routed } from '../../src/proxy/handler.ts';
 import { answer, get, post, protocolsOf } from '../affinity/heads.ts';
 import { createTestClock } from '../support/clock.ts';
+import type { MachineId } from '../../src/affinity/session.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
 const [SELF, GONE] = [machineId('aa'), machineId('bb')];
@@ -21,14 +22,22 @@ class WrittenDown {
   readonly lines: string[] = [];
   /** What `learn` waits for. */
   committed: Promise<void> = Promise.resolve();
+  /** Who has the session that is adopted, if not this Machine. */
+  winner: MachineId | undefined;
   readonly bindings: Bindings = {
     learn: (id) => {
       this.lines.push(`learn ${id}`);
       return this.committed;
     },
-    adopt: (key, from) => this.lines.push(`adopt ${nameOf(key)} from ${from ?? 'nobody'}`),
+    adopt: (key, from) => {
+      this.lines.push(`adopt ${nameOf(key)} from ${from ?? 'nobody'}`);
+      return this.committed.then(() => this.winner);
+    },
     slide: ({ key }) => this.lines.push(`slide ${nameOf(key)}`),
     end: (key) => this.lines.push(`end ${nameOf(key)}`),
+    beginClaim: () => assert.fail('a claim begins with its request'),
+    isPending: () => assert.fail('an answer asks nobody'),
+    pendingClaimOf: () => assert.fail('an answer asks nobody'),
     copy: () => assert.fail('an answer is no statement of a peer'),
     drop: () => assert.fail('an answer disowns nothing'),
     hold: () => assert.fail('only an open stream is held'),
@@ -52,6 +61,7 @@ function setUp(): Told {
   return Object.assign(written, { answers: createAnswers(learner, written.bindings) });
 }
 
+const REST = { wholeId: undefined, mayReplay: true };
 const LOCAL: Decision = { kind: 'local', why: 'owner', mayAdopt: false };
 const MAY_ADOPT: Decision = { kind: 'local', why: 'unknown-session', mayAdopt: true };
 const MAY_TAKE_OVER: Decision = {
@@ -68,7 +78,7 @@ function routed(head: RequestHead, decision: Decision, isBound: boolean): Routed
     key === undefined || !isBound
       ? undefined
       : { key, machine: SELF, origin: 'learned', generation: 1, createdAt: 0, expiresAt: 1 };
-  return { decision, extraction, key, owner: binding?.machine, binding, wholeId: undefined };
+  return { decision, extraction, key, owner: binding?.machine, binding, ...REST };
 }
 
 const SESSION = ['mcp-session-id', 's'];

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Owner } from '../../src/affinity/decide.ts';
+import type { Owner, Presence } from '../../src/affinity/decide.ts';
 import { createExtractor, type FoundId, type RequestHead } from '../../src/affinity/extract.ts';
 import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
 import type { PeersAnswer } from '../../src/fleet/peers.ts';
@@ -11,7 +11,6 @@ import {
   type PeerOwner,
   type Pass,
 } from '../../src/proxy/owner.ts';
-import { createPresenceOf } from '../../src/proxy/presence.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { get, protocolsOf } from '../affinity/heads.ts';
@@ -20,7 +19,13 @@ import { keyOf, machineId } from '../support/ids.ts';
 
 const [SELF, B, C] = ['aa', 'bb', 'cc'].map(machineId) as [MachineId, MachineId, MachineId];
 const TTL_MS = 600_000;
-const FIRST_PASS: Pass = { from: 'edge', cameBackByFallback: false, undeliveredTo: undefined };
+const FIRST_PASS: Pass = {
+  from: 'edge',
+  isPlaced: false,
+  unmarkedFrom: undefined,
+  cameBackByFallback: false,
+  undeliveredTo: undefined,
+};
 const BACK: Pass = { ...FIRST_PASS, cameBackByFallback: true };
 const FROM_PEER: Pass = { ...FIRST_PASS, from: 'peer' };
 const NONE: PeersAnswer = { kind: 'none' };
@@ -57,6 +62,9 @@ interface World {
   readonly detoured?: readonly MachineId[];
   readonly stopped?: readonly MachineId[];
   readonly ownerStopped?: 'wake' | 'gone';
+  readonly replays?: 'resilient' | 'cacheable';
+  /** Ids of which a request is being served here. */
+  readonly pending?: readonly string[];
   /** What a stopped Machine has turned to at another look. */
   readonly wokenAtLook?: readonly MachineId[];
 }
@@ -93,26 +101,33 @@ async function finderIn(world: World): Promise<Finding> {
     !isStopped(machine) &&
     !world.gone?.includes(machine);
   const directory: OwnerFinderParts['directory'] = {
-    isConfirmedGone: (machine) => world.gone?.includes(machine) ?? false,
-    listing: (machine) =>
-      isRunning(machine) ? 'running' : isStopped(machine) ? 'stopped' : 'none',
     lookAgain: () => {
       looks += 1;
       return Promise.resolve(world.hasNewcomer ?? false);
     },
     peer: (machine) => (isRunning(machine) ? { machine, host: machine, port: 1 } : undefined),
   };
+  const presenceOf = (machine: MachineId): Presence => {
+    if (isRunning(machine)) {
+      if (world.silent?.includes(machine)) return 'silent';
+      return world.detoured?.includes(machine) ? 'detoured' : 'running';
+    }
+    if (isStopped(machine)) return world.ownerStopped === 'gone' ? 'gone' : 'stopped';
+    return world.gone?.includes(machine) ? 'gone' : 'unlisted';
+  };
   const finder = createOwnerFinder({
     self: SELF,
     hints: world.hints ?? true,
     store,
     directory,
-    presenceOf: createPresenceOf({
-      directory: { ...directory, isConfirmedStopped: isStopped },
-      silences: { isSilent: (machine) => world.silent?.includes(machine) ?? false },
-      detours: { has: (machine) => world.detoured?.includes(machine) ?? false },
-      ownerStopped: world.ownerStopped ?? 'wake',
-    }),
+    replays: world.replays ?? 'resilient',
+    liveness: {
+      of: presenceOf,
+      listing: (machine) =>
+        isRunning(machine) ? 'running' : isStopped(machine) ? 'stopped' : 'none',
+      isConfirmedGone: (machine) => world.gone?.includes(machine) ?? false,
+    },
+    isPending: (key) => world.pending?.some((id) => keyOf(id) === key) ?? false,
     peers: {
       ask: (key) => {
         asked.push(key);
@@ -123,7 +138,7 @@ async function finderIn(world: World): Promise<Finding> {
     onOwnerTold: (key, owner) => told.push([key, owner]),
   });
   return {
-    find: (id, pass = FIRST_PASS) => finder.find(id, pass),
+    find: (id, pass = FIRST_PASS) => finder.find(id, pass, { source: undefined }),
     asked,
     told,
     looks: () => looks,

@@ -6,13 +6,13 @@ import { systemClock, type Clock } from '../../src/clock.ts';
 import { yieldTo } from '../../src/fleet/conflict.ts';
 import { createPeerService } from '../../src/fleet/peer-service.ts';
 import { createPeers } from '../../src/fleet/peers.ts';
-import { createSilences } from '../../src/fleet/silences.ts';
 import { createBindings, type Bindings } from '../../src/proxy/bindings.ts';
 import type { Lookup, SessionStore } from '../../src/store/store.ts';
 import { KEY, listen, startDirectory, TTL_MS, until } from '../fleet/support.ts';
 import { servePeers } from '../support/peer-service.ts';
 import { createTestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
+import { createTestLiveness } from '../support/liveness.ts';
 import { skipUnlessFound } from '../support/needed.ts';
 import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
 import { createPlace } from '../store/place.ts';
@@ -37,7 +37,6 @@ async function startTakers(
   closeAfterwards: (closeable: { close(): unknown }) => void,
 ): Promise<readonly Taker[]> {
   const clock = patientClock;
-  const silences = createSilences({ clock });
   const stores = new Map<MachineId, SessionStore>();
   const listening: { machine: MachineId; port: number }[] = [];
   for (const machine of TAKERS) {
@@ -46,7 +45,8 @@ async function startTakers(
     const entries = others.map((other) => ({ machine: other, port: 1 }));
     const directory = await startDirectory(t, createTestClock(), machine, entries);
     const isReady = (): boolean => true;
-    const service = createPeerService({ self: machine, store, directory, clock, isReady });
+    const status = () => ({ version: 2, takesSessions: true, region: undefined });
+    const service = createPeerService({ self: machine, store, directory, clock, isReady, status });
     const { port } = await listen(t, (request, response) => servePeers(service, request, response));
     stores.set(machine, store);
     listening.push({ machine, port });
@@ -59,7 +59,7 @@ async function startTakers(
       directory: await startDirectory(t, createTestClock(), machine, listening),
       clock,
       random: Math.random,
-      silences,
+      liveness: createTestLiveness(clock),
       onOutranked: (key, winner) => void yielding.add(yieldTo(store, machine, key, winner)),
     });
     const bindings = createBindings({

@@ -49,10 +49,12 @@ const forgedHeader = fc.tuple(
     ...['fly-replay-src', 'Fly-Replay-Failed', 'fly-replay-cache-status', 'fly-replay'],
     ...['fly-preferred-instance-unavailable', 'fly-force-instance-id'],
     ...['x-fly-affinity-target', 'x-fly-affinity-refused', 'connection'],
+    'x-fly-affinity-placed',
   ),
   fc.oneof(
     fc.constantFrom(
       ...['instance=m1;region=ams;t=1', 'instance=m2', 'reason=timeout', 'hit', 'miss', 'moved'],
+      ...['instance=m1;state=fly-affinity', 'state=fly-affinity', 'instance=other;t=1', 'true'],
       ...['m1', 'm2', 'instance=m3;reason=no_candidate'],
       // What belongs to the request itself is refused there before it is routed.
       'fly-replay-src, fly-replay-failed, x-forwarded-for',
@@ -151,6 +153,9 @@ function anyScript(machine: MachineId): fc.Arbitrary<MachineScript> {
       stopped: fc.subarray(othersOf(machine)),
       silent: fc.subarray(othersOf(machine)),
       detoured: fc.subarray(othersOf(machine)),
+      unresponsive: fc.oneof(fc.constant([]), fc.subarray(othersOf(machine))),
+      old: fc.oneof(fc.constant([]), fc.subarray(othersOf(machine))),
+      isSettled: mostly,
       told: fc.option(anyTold(machine), { nil: undefined, freq: 2 }),
     })
     .map((of) => ({ machine, ...of, ...(of.isGone && UNREACHABLE) }));
@@ -274,4 +279,6 @@ const QUIET = {
   isStoreBusy: false,
   isDirectoryFailing: false,
   stopped: [],
+  unresponsive: [],
+  isSettled: true,
 };

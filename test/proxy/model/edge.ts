@@ -67,7 +67,10 @@ function follow(
 ): Delivery | undefined {
   const target = targetOf(edge, instruction, issuer);
   if (target) {
-    const source = formatReplaySource({ instance: issuer, region: 'ams', timestampMicros: 1 });
+    const source = formatReplaySource({
+      ...{ instance: issuer, region: 'ams', timestampMicros: 1 },
+      ...(instruction.state !== undefined && { state: instruction.state }),
+    });
     return { to: target, head: withHeader(head, 'fly-replay-src', source) };
   }
   // Without a word of it nothing comes back: the client gets an error.

@@ -2,11 +2,13 @@
  * One Machine without a network: the real request path and the real keeper of its bindings, between
  * a wire, an app and peers that do what a few values say.
  */
-import type { Decision } from '../../../src/affinity/decide.ts';
+import type { Decision, Presence } from '../../../src/affinity/decide.ts';
 import { createExtractor } from '../../../src/affinity/extract.ts';
 import { createLearner } from '../../../src/affinity/learn.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
-import type { Listing, Peer } from '../../../src/fleet/directory.ts';
+import type { Peer } from '../../../src/fleet/directory.ts';
+import type { Candidate } from '../../../src/fleet/liveness.ts';
+import { PROTOCOL_VERSION } from '../../../src/fleet/messages.ts';
 import { createKeeper, type Keeper } from '../../../src/fleet/keeper.ts';
 import type { PeersAnswer } from '../../../src/fleet/peers.ts';
 import { createAnswers, type Answers } from '../../../src/proxy/answers.ts';
@@ -14,7 +16,7 @@ import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
 import { createExplain, type Explain } from '../../../src/proxy/explain.ts';
 import { createHandler, type Handler, type HandlerParts } from '../../../src/proxy/handler.ts';
 import { createOwnerFinder, type OwnerFinderParts } from '../../../src/proxy/owner.ts';
-import { createPresenceOf } from '../../../src/proxy/presence.ts';
+import { createPlacement } from '../../../src/proxy/placement.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import type { SessionStore } from '../../../src/store/store.ts';
 import { protocolsOf } from '../../affinity/heads.ts';
@@ -64,6 +66,12 @@ export interface MachineScript {
   readonly silent: readonly MachineId[];
   /** To whom the edge could not deliver just now, and the private network could. */
   readonly detoured: readonly MachineId[];
+  /** Whose heartbeats it has missed, rightly or not any more. */
+  readonly unresponsive: readonly MachineId[];
+  /** Who has told it that its sidecar is of an older version. */
+  readonly old: readonly MachineId[];
+  /** Each peer has answered it, or counts as silent. */
+  readonly isSettled: boolean;
   /** What peers answer in place of what they know: for worlds in which nothing fits together. */
   readonly told: PeersAnswer | undefined;
 }
@@ -76,6 +84,7 @@ export interface Surroundings {
   readonly replays: 'resilient' | 'cacheable';
   readonly hints: boolean;
   readonly isGone: (machine: MachineId) => boolean;
+  readonly isDraining: (machine: MachineId) => boolean;
   /** The other Machine, if it answers that peer. */
   readonly reach: (from: MachineId, to: MachineId) => ModelMachine | undefined;
 }
@@ -85,7 +94,7 @@ export interface ModelMachine {
   readonly store: SessionStore;
   readonly handler: Handler;
   /** What its handler has decided, in order. */
-  readonly decided: readonly Decision[];
+  readonly decided: Decision[];
   readonly explain: Explain;
   readonly answers: Answers;
   readonly bindings: Bindings;
@@ -124,17 +133,41 @@ export async function createModelMachine(
     lookup: (key) => (script.isStoreBusy ? 'unknown' : memory.lookup(key)),
   };
 
+  const peer = (machine: MachineId) => (lists.includes(machine) ? peerNamed(machine) : undefined);
   const directory = {
     others: () => lists.map(peerNamed),
-    peer: (machine: MachineId) => (lists.includes(machine) ? peerNamed(machine) : undefined),
-    isConfirmedGone: (machine: MachineId) => script.hasConfirmedTheGone && isGone(machine),
-    isConfirmedStopped: (machine: MachineId) => script.stopped.includes(machine),
-    listing: (machine: MachineId): Listing => {
+    peer,
+    lookAgain: () => Promise.resolve(false),
+  };
+  const isConfirmedGone = (machine: MachineId): boolean =>
+    script.hasConfirmedTheGone && isGone(machine);
+  const of = (machine: MachineId): Presence => {
+    if (lists.includes(machine)) {
+      if (script.silent.includes(machine)) return 'silent';
+      return script.detoured.includes(machine) ? 'detoured' : 'running';
+    }
+    if (script.stopped.includes(machine)) return ownerStopped === 'gone' ? 'gone' : 'stopped';
+    return isConfirmedGone(machine) ? 'gone' : 'unlisted';
+  };
+  const liveness: HandlerParts['liveness'] & OwnerFinderParts['liveness'] = {
+    of,
+    peer,
+    isConfirmedGone,
+    listing: (machine) => {
       if (lists.includes(machine)) return 'running';
       return script.stopped.includes(machine) ? 'stopped' : 'none';
     },
-    lookAgain: () => Promise.resolve(false),
+    versionOf: (machine) => (script.old.includes(machine) ? 1 : PROTOCOL_VERSION),
+    isSettled: () => script.isSettled,
   };
+  const candidates = (): Candidate[] =>
+    lists
+      .filter((machine) => !script.unresponsive.includes(machine))
+      .map((machine) => ({
+        machine,
+        region: undefined,
+        takesSessions: !surroundings.isDraining(machine),
+      }));
   const peers = createModelPeers({ script, store, reach });
   const bindings = createBindings({
     self,
@@ -145,19 +178,15 @@ export async function createModelMachine(
     onFailure: throwStoreFailure,
     onConflict: () => undefined,
   });
-  const presenceOf = createPresenceOf({
-    directory,
-    silences: { isSilent: (machine) => script.silent.includes(machine) },
-    detours: { has: (machine) => script.detoured.includes(machine) },
-    ownerStopped,
-  });
   const ownerParts: OwnerFinderParts = {
     self,
     hints,
     store,
+    replays,
     directory,
-    presenceOf,
+    liveness,
     peers,
+    isPending: (key) => bindings.isPending(key),
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
   };
   const decided: Decision[] = [];
@@ -166,13 +195,19 @@ export async function createModelMachine(
     extract: createExtractor(PROTOCOLS, { hints }),
     owners: createOwnerFinder(ownerParts),
     namedByCookie: undefined,
-    presenceOf,
+    liveness,
+    place: createPlacement({
+      self,
+      region: undefined,
+      scope: undefined,
+      liveness: { candidates },
+      takesSessions: () => !script.isDraining,
+    }),
     directory,
     notTaking: () => (script.isDraining ? 'draining' : undefined),
     policy: { ownerGone, unknownSession, replays },
     replayTimeoutMs: 10_000,
     replayMaxBodyBytes: REPLAY_MAX_BODY_BYTES,
-    onDecided: (decision) => decided.push(decision),
     onReplayFailed: () => undefined,
   };
   return {
@@ -192,7 +227,7 @@ export async function createModelMachine(
     keeper: createKeeper({ self, store, clock, isReady: () => true }),
     heard: peers.heard,
     announced: peers.announced,
-    isForGone: (machine) => presenceOf(machine) === 'gone',
+    isForGone: (machine) => of(machine) === 'gone',
     settled: async () => {
       await bindings.stop();
       await peers.settled();

@@ -25,6 +25,7 @@ export interface Served {
   readonly key: SessionKey | undefined;
   /** Who mints such ids. */
   readonly mintedBy: Minter | undefined;
+  readonly decision: Decision;
 }
 
 export interface Answer {
@@ -49,7 +50,12 @@ export class Way {
   }
 
   /** Lets a sidecar handle the request; resolves with its first answer. */
-  visit(machine: ModelMachine, head: RequestHead, from: 'edge' | 'peer'): Promise<Answer> {
+  visit(
+    machine: ModelMachine,
+    head: RequestHead,
+    from: 'edge' | 'peer',
+    isPlaced = false,
+  ): Promise<Answer> {
     const visit: Visit = { machine: machine.script.machine, from, head, answerCount: 0 };
     this.visits.push(visit);
     return new Promise((resolve) => {
@@ -57,11 +63,16 @@ export class Way {
         visit.answerCount += 1;
         resolve(answer);
       };
-      machine.handler.handle(this.#requestOf(machine, visit, settle));
+      machine.handler.handle(this.#requestOf(machine, visit, settle, isPlaced));
     });
   }
 
-  #requestOf(machine: ModelMachine, visit: Visit, settle: (answer: Answer) => void): RoutedRequest {
+  #requestOf(
+    machine: ModelMachine,
+    visit: Visit,
+    settle: (answer: Answer) => void,
+    isPlaced: boolean,
+  ): RoutedRequest {
     const { from, head } = visit;
     const length = headerValue(head.rawHeaders, 'content-length');
     const isChunked = headerValue(head.rawHeaders, 'transfer-encoding') !== undefined;
@@ -70,29 +81,41 @@ export class Way {
       head,
       fields: readEdgeFields(head.rawHeaders),
       bodyLength: isChunked ? undefined : Number(length ?? 0),
-      respond: ({ status, headers: rawHeaders }, { decision }) =>
-        settle({ by: 'sidecar', machine: visit.machine, status, rawHeaders, decision }),
-      toUpstream: (routed) => void this.#serve(machine, head, routed).then(settle),
-      toPeer: ({ machine: to }, routed) =>
+      isPlaced,
+      source: undefined,
+      respond: ({ status, headers: rawHeaders }, { decision }) => {
+        machine.decided.push(decision);
+        settle({ by: 'sidecar', machine: visit.machine, status, rawHeaders, decision });
+      },
+      toUpstream: (routed) => {
+        machine.decided.push(routed.decision);
+        void this.#serve(machine, request, routed).then((answer) => answer && settle(answer));
+      },
+      toPeer: ({ machine: to }, routed) => {
+        machine.decided.push(routed.decision);
         void this.#forward(machine, to, head, routed).then((answer) => {
-          if (answer) settle(answer);
+          if (typeof answer === 'object') settle(answer);
+          else if (answer === 'not-sent' && routed.decision.why === 'placed')
+            machine.handler.serveHere(request, routed);
           else machine.handler.unreachable(request, routed);
-        }),
+        });
+      },
       refuseMalformed: ({ status }) => assert.fail(`refused with ${status}`),
       onFault: (error) => assert.fail(String(error)),
     };
     return request;
   }
 
-  /** What an exchange does with the answer of its app. */
+  /** What a proxied request does with the answer of its app; undefined if it goes to the winner of a claim. */
   async #serve(
-    { script: { machine, app }, answers }: ModelMachine,
-    head: RequestHead,
+    { script: { machine, app }, answers, bindings, handler }: ModelMachine,
+    request: RoutedRequest,
     routed: Routed,
-  ): Promise<Answer> {
+  ): Promise<Answer | undefined> {
+    const { head } = request;
     const { key, decision, extraction } = routed;
     const mintedBy = extraction.kind === 'found' ? extraction.protocol.mintedBy : undefined;
-    this.served.push({ machine, method: head.method, key, mintedBy });
+    this.served.push({ machine, method: head.method, key, mintedBy, decision });
     const response = {
       statusCode: app.status,
       rawHeaders: [
@@ -100,22 +123,39 @@ export class Way {
         ...(app.replays ? ['fly-replay', 'elsewhere=true'] : []),
       ],
     };
-    const { rawHeaders = response.rawHeaders } = await answers.fromHead(head, routed, response);
+    const mayClaim = decision.kind === 'local' && decision.mayAdopt && key !== undefined;
+    const endClaim = mayClaim ? bindings.beginClaim(key) : undefined;
+    const revealed = await answers.fromHead(head, routed, response);
+    endClaim?.();
+    const { lostTo, rawHeaders = response.rawHeaders } = revealed;
+    if (lostTo !== undefined && isRepeatable(head)) {
+      handler.bringToWinner(request, routed, lostTo);
+      return undefined;
+    }
     return { by: 'app', machine, status: app.status, rawHeaders, decision };
   }
 
-  /** What an exchange does with the answer of a peer; undefined if the peer has not taken the request. */
+  /** What a proxied request does with the answer of a peer. */
   async #forward(
     { script, bindings }: ModelMachine,
     to: MachineId,
     head: RequestHead,
     routed: Routed,
-  ): Promise<Answer | undefined> {
+  ): Promise<Answer | 'not-sent' | 'refused'> {
     this.forwardCount += 1;
     const peer = this.#reach(script.machine, to);
-    const answer = peer && (await this.visit(peer, head, 'peer'));
-    if (answer?.by !== 'sidecar' || answer.decision?.why !== 'moved') return answer;
+    if (!peer) return 'not-sent';
+    const answer = await this.visit(peer, head, 'peer', routed.decision.why === 'placed');
+    const isRefused = answer.by === 'sidecar' && answer.status === 421;
+    if (!isRefused) return answer;
     if (routed.key && routed.owner) bindings.drop(routed.key, routed.owner);
-    return undefined;
+    return 'refused';
   }
+}
+
+/** Nothing is lost if its app is asked in vain. */
+function isRepeatable({ method, rawHeaders }: RequestHead): boolean {
+  const isSafe = ['GET', 'HEAD', 'OPTIONS'].includes(method);
+  const length = Number(headerValue(rawHeaders, 'content-length') ?? 0);
+  return isSafe && length === 0 && headerValue(rawHeaders, 'transfer-encoding') === undefined;
 }

@@ -12,7 +12,7 @@ import {
 import { Way, type Answer } from './way.ts';
 
 export interface WorldScript
-  extends Omit<Surroundings, 'isGone' | 'reach'>, Omit<Edge, 'machines'> {
+  extends Omit<Surroundings, 'isGone' | 'isDraining' | 'reach'>, Omit<Edge, 'machines'> {
   readonly machines: readonly MachineScript[];
   readonly request: RequestHead;
 }
@@ -56,7 +56,15 @@ export async function openMachines(script: WorldScript): Promise<Machines> {
   const machines = new Map<MachineId, ModelMachine>();
   const reach = reachIn(machines);
   const gone = new Set(script.machines.filter(({ isGone }) => isGone).map((of) => of.machine));
-  const surroundings = { ...script, reach, isGone: (machine: MachineId) => gone.has(machine) };
+  const draining = new Set(
+    script.machines.filter(({ isDraining }) => isDraining).map((of) => of.machine),
+  );
+  const surroundings = {
+    ...script,
+    reach,
+    isGone: (machine: MachineId) => gone.has(machine),
+    isDraining: (machine: MachineId) => draining.has(machine),
+  };
   for (const one of script.machines) {
     machines.set(one.machine, await createModelMachine(one, surroundings));
   }

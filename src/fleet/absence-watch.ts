@@ -13,14 +13,14 @@ export const MIN_ABSENCE_MS = 10_000;
 const MAX_WATCHED = 10_000;
 
 /** A successful reading of every deployed Machine that listed this one. Monotonic times in ms. */
-export interface Reading {
+export interface AbsenceReading {
   readonly startedAtMs: number;
   readonly endedAtMs: number;
   readonly machines: ReadonlySet<MachineId>;
 }
 
-export interface Absences {
-  record(reading: Reading): void;
+export interface AbsenceWatch {
+  record(reading: AbsenceReading): void;
   /** Whether the Machine is gone; one that was never listed is watched from now on. */
   isConfirmedGone(machine: MachineId): boolean;
 }
@@ -41,12 +41,12 @@ interface Watch {
  * A reading from before the question counts for nothing where a Machine was never listed: it may
  * have been created since, be listed by the next reading, and have sessions all the same.
  */
-export function createAbsences(clock: Clock, maxWatched = MAX_WATCHED): Absences {
+export function createAbsenceWatch(clock: Clock, maxWatched = MAX_WATCHED): AbsenceWatch {
   /** In the order in which they were last asked for. */
   const watches = new Map<MachineId, Watch>();
-  let last: Reading | undefined;
+  let last: AbsenceReading | undefined;
 
-  function record(reading: Reading): void {
+  function record(reading: AbsenceReading): void {
     for (const machine of last?.machines ?? []) {
       if (reading.machines.has(machine)) continue;
       watch(machine, { watchedFromMs: reading.startedAtMs, missedSinceMs: undefined });

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { MachineId } from '../../src/affinity/session.ts';
-import { createAbsences, MIN_ABSENCE_MS, type Absences } from '../../src/fleet/absences.ts';
+import {
+  createAbsenceWatch,
+  MIN_ABSENCE_MS,
+  type AbsenceWatch,
+} from '../../src/fleet/absence-watch.ts';
 import { createTestClock } from '../support/clock.ts';
 import { heldAfter } from '../support/held-bytes.ts';
 import { machineId } from '../support/ids.ts';
@@ -9,7 +13,7 @@ import { machineId } from '../support/ids.ts';
 const [SELF, B] = [machineId('aa'), machineId('bb')];
 
 function record(
-  absences: Absences,
+  absences: AbsenceWatch,
   startedAtMs: number,
   tookMs = 0,
   machines: MachineId[] = [SELF],
@@ -19,7 +23,7 @@ function record(
 
 describe('absences', () => {
   it('count from the end of the first reading to the begin of the last', () => {
-    const absences = createAbsences(createTestClock());
+    const absences = createAbsenceWatch(createTestClock());
     absences.isConfirmedGone(B);
     record(absences, 0, 2_000);
     record(absences, MIN_ABSENCE_MS);
@@ -30,7 +34,7 @@ describe('absences', () => {
 
   it('do not begin with a reading that was under way when the Machine was first asked for', async () => {
     const clock = createTestClock();
-    const absences = createAbsences(clock);
+    const absences = createAbsenceWatch(clock);
     await clock.advance(1);
     absences.isConfirmedGone(B);
     record(absences, 0, 2);
@@ -42,7 +46,7 @@ describe('absences', () => {
   });
 
   it('begin with the reading that misses a Machine listed before', () => {
-    const absences = createAbsences(createTestClock());
+    const absences = createAbsenceWatch(createTestClock());
     record(absences, 0, 0, [SELF, B]);
     record(absences, 5_000);
     record(absences, 15_000);
@@ -50,7 +54,7 @@ describe('absences', () => {
   });
 
   it('end with a reading that lists the Machine', () => {
-    const absences = createAbsences(createTestClock());
+    const absences = createAbsenceWatch(createTestClock());
     absences.isConfirmedGone(B);
     for (const startedAtMs of [0, 10_000]) record(absences, startedAtMs);
     assert.equal(absences.isConfirmedGone(B), true);
@@ -61,7 +65,7 @@ describe('absences', () => {
   });
 
   it('are watched for a bounded number of Machines, the one not asked for longest leaving first', () => {
-    const absences = createAbsences(createTestClock(), 2);
+    const absences = createAbsenceWatch(createTestClock(), 2);
     absences.isConfirmedGone(B);
     for (const made of ['x1', 'x2', 'x3', 'x4']) {
       absences.isConfirmedGone(machineId(made));
@@ -75,7 +79,7 @@ describe('absences', () => {
   });
 
   it('keep the names of made-up Machines, and not the heads that these were read from', () => {
-    const absences = createAbsences(createTestClock());
+    const absences = createAbsenceWatch(createTestClock());
     const heldBytes = heldAfter(() => {
       for (let i = 0; i < 1_000; i += 1) {
         const head = Buffer.alloc(30_000, `machinenumber${i},`).toString('latin1');
