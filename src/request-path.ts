@@ -12,9 +12,9 @@ import type { Protocol } from './affinity/protocol.ts';
 import type { MachineId, SessionKey } from './affinity/session.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
-import { yieldTo } from './fleet/conflict.ts';
 import type { Draining } from './draining.ts';
 import type { Directory } from './fleet/directory.ts';
+import { createKeeper, type Keeper } from './fleet/keeper.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
@@ -68,11 +68,12 @@ export interface RequestPath {
 const CONNECT_TIMEOUT_MS = 5_000;
 
 export function createRequestPath(parts: RequestPathParts): RequestPath {
-  const { config, clock, metrics } = parts;
+  const { config, clock } = parts;
   const self = config.identity.machine;
   const silences = createSilences({ clock });
   const detours = createDetours(clock);
-  const peers = createFleetPeers(parts, self, silences);
+  const keeper = createFleetKeeper(parts, self);
+  const peers = createFleetPeers(parts, self, { keeper, silences });
   const bindings = createFleetBindings(parts, self, peers);
   const engine = createEngine(parts);
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
@@ -147,14 +148,9 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     namesRead: [...namesReadOfRequests(config.protocols), ...EDGE_NAMES],
     peerService: createPeerService({
       self,
-      store: parts.store,
+      keeper,
       directory: parts.directory,
-      clock,
-      isReady: parts.isReadyForPeers,
       onHeard: (machine) => silences.noteLife(machine),
-      onConflict: () => metrics.claimConflict(),
-      onError: (error) =>
-        parts.logger.warn({ err: error }, 'could not answer a question of a peer in full'),
     }),
     isPeerAddress: (address) => parts.directory.lists(address),
     lookForNewPeers: () => parts.directory.lookAgain(),
@@ -176,6 +172,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     await Promise.all([upstream.close(), peerUpstreams.close()]);
     await bindings.stop();
     await peers.stop();
+    await keeper.ended();
   }
 
   const explain = createExplain({
@@ -271,20 +268,29 @@ function createCookie(config: Config, clock: Clock): AffinityCookie | undefined 
   return createAffinityCookie({ name, self: identity.machine, ttlMs, now: () => clock.now() });
 }
 
-function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Silences): Peers {
-  const { store, directory, clock, random, logger, metrics } = parts;
+/** Told of what peers claim by questions, announcements, and responses to our own. */
+function createFleetKeeper(parts: RequestPathParts, self: MachineId): Keeper {
+  const { store, clock, logger, metrics, isReadyForPeers: isReady } = parts;
+  return createKeeper({
+    ...{ self, store, clock, isReady },
+    onConflict: metrics.claimConflict,
+    onError: (error) => logger.warn({ err: error }, 'could not weigh the claim of a peer'),
+  });
+}
+
+function createFleetPeers(
+  parts: RequestPathParts,
+  self: MachineId,
+  { keeper, silences }: { readonly keeper: Keeper; readonly silences: Silences },
+): Peers {
+  const { directory, clock, random, logger, metrics } = parts;
   return createPeers({
     self,
     directory,
     clock,
     random,
     silences,
-    onOutranked: (key, winner) => {
-      metrics.claimConflict();
-      yieldTo(store, self, key, winner).catch((error: unknown) =>
-        logger.warn({ err: error, session: key }, 'could not release a session that a peer owns'),
-      );
-    },
+    onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
     onQuestion: metrics.peerQuestion,
     onAnnouncementsLost: metrics.announcementsDropped,
     loadUndici: createUndiciLoader(logger),

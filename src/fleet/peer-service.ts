@@ -1,7 +1,7 @@
 /** Serves the questions and announcements of peers that arrive at the peer listener. */
 import type { MachineId, SessionKey } from '../affinity/session.ts';
 import type { Directory } from './directory.ts';
-import { createKeeper, type KeeperOptions } from './keeper.ts';
+import type { Keeper } from './keeper.ts';
 import {
   ANNOUNCE_PATH,
   ASK_PATH,
@@ -11,7 +11,9 @@ import {
   type KeyAnswer,
 } from './messages.ts';
 
-export interface PeerServiceOptions extends KeeperOptions {
+export interface PeerServiceOptions {
+  readonly self: MachineId;
+  readonly keeper: Keeper;
   readonly directory: Pick<Directory, 'lists' | 'isAddressOf' | 'refresh'>;
   /** That Machine has asked or told us something: it is there. */
   readonly onHeard?: (machine: MachineId) => void;
@@ -54,8 +56,7 @@ type IsFrom = (machine: MachineId) => boolean;
  * hears of the conflict first.
  */
 export function createPeerService(options: PeerServiceOptions): PeerService {
-  const { directory } = options;
-  const keeper = createKeeper(options);
+  const { directory, keeper } = options;
 
   const respondTo = new Map<string, Respond>([
     [ASK_PATH, respondToQuestions],

@@ -7,6 +7,7 @@ import { createExtractor } from '../../../src/affinity/extract.ts';
 import { createLearner } from '../../../src/affinity/learn.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
 import type { Listing, Peer } from '../../../src/fleet/directory.ts';
+import { SIMULTANEOUS_MS } from '../../../src/fleet/conflict.ts';
 import { createKeeper, type Keeper } from '../../../src/fleet/keeper.ts';
 import type { PeersAnswer } from '../../../src/fleet/peers.ts';
 import { createAnswers, type Answers } from '../../../src/proxy/answers.ts';
@@ -103,7 +104,7 @@ export interface ModelMachine {
 export const TTL_MS = 600_000;
 export const REPLAY_MAX_BODY_BYTES = 1_000_000;
 /** The bindings of the start are older than what the request brings about. */
-const AGE_MS = 1_000;
+const AGE_MS = 2 * SIMULTANEOUS_MS;
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
 
 export async function createModelMachine(
@@ -135,7 +136,8 @@ export async function createModelMachine(
     },
     lookAgain: () => Promise.resolve(false),
   };
-  const peers = createModelPeers({ script, store, reach });
+  const keeper = createKeeper({ self, store, clock, isReady: () => true });
+  const peers = createModelPeers({ script, keeper, reach });
   const bindings = createBindings({
     self,
     store,
@@ -183,13 +185,13 @@ export async function createModelMachine(
     explain: createExplain({
       routing,
       // Whom it asks is not what the request's own way has heard.
-      owners: { ...ownerParts, peers: createModelPeers({ script, store, reach }) },
+      owners: { ...ownerParts, peers: createModelPeers({ script, keeper, reach }) },
       clock,
       protectedNames: new Set(),
     }),
     answers: createAnswers(createLearner(PROTOCOLS, { hints, self, clock }), bindings),
     bindings,
-    keeper: createKeeper({ self, store, clock, isReady: () => true }),
+    keeper,
     heard: peers.heard,
     announced: peers.announced,
     isForGone: (machine) => presenceOf(machine) === 'gone',
