@@ -26,14 +26,16 @@ import { ReadBuffers } from './http/read-buffers.ts';
 import { Sweep } from './http/sweep.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from './http/upstream-pool.ts';
 import { createAnswers } from './proxy/answers.ts';
-import { createBindings, type Bindings } from './proxy/bindings.ts';
+import { createBindings, type Bindings, type BindingsParts } from './proxy/bindings.ts';
 import { createExplain, type Explain } from './proxy/explain.ts';
 import { createDetours } from './proxy/detours.ts';
 import { EDGE_NAMES } from './proxy/edge-fields.ts';
 import { createHandler, type HandlerParts } from './proxy/handler.ts';
 import { createFaultReport } from './proxy/fault-report.ts';
 import { createListeners, type Listeners } from './proxy/listeners.ts';
+import { createLetGo, type LetGo } from './proxy/let-go.ts';
 import { createObserver } from './proxy/observer.ts';
+import { createOpenStreams } from './proxy/open-streams.ts';
 import { createOwnerFinder, type OwnerFinderParts } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
 import { createPresenceOf } from './proxy/presence.ts';
@@ -41,6 +43,7 @@ import { createStoreFailureReport } from './proxy/store-failures.ts';
 import type { ProxyParts } from './proxy/proxied-request.ts';
 import { createVia } from './proxy/via.ts';
 import { createRequestLog } from './request-line.ts';
+import type { OnSessionChanged } from './sessions/merge.ts';
 import type { SessionStore } from './store/store.ts';
 
 export interface RequestPathParts extends AdapterParts {
@@ -58,6 +61,8 @@ export interface RequestPathParts extends AdapterParts {
 export interface RequestPath {
   readonly listeners: Listeners;
   readonly explain: Explain;
+  /** An operator has deleted a session, or moved it from one Machine to another. */
+  readonly onSessionChanged: OnSessionChanged;
   /** Requests and tunnels under way. */
   busyCount(): number;
   /** Breaks off what is under way, and waits for the writes. */
@@ -72,9 +77,17 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const self = config.identity.machine;
   const silences = createSilences({ clock });
   const detours = createDetours(clock);
-  const keeper = createFleetKeeper(parts, self);
+  const openStreams = createOpenStreams(parts);
+  const letGo = createLetGo({ ...parts, streams: openStreams });
+  const keeper = createFleetKeeper(parts, self, letGo);
   const peers = createFleetPeers(parts, self, { keeper, silences });
-  const bindings = createFleetBindings(parts, self, peers);
+  const bindings = createFleetBindings(parts, self, {
+    peers,
+    // What is closing already was released before.
+    onLost: (key, release) => {
+      if (openStreams.count(key) > 0) letGo(key, release);
+    },
+  });
   const engine = createEngine(parts);
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
   const upstream = new UpstreamPool({
@@ -116,6 +129,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     handler: createHandler(routing),
     answers: createAnswers(learner, bindings, cookie),
     bindings,
+    openStreams,
     learner,
     upstreamHost: config.upstreamUrl.host,
     revealingHeaders: engine.revealingHeaders,
@@ -166,6 +180,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   });
 
   async function stop(): Promise<void> {
+    openStreams.stop();
     listeners.edge.destroyAll();
     listeners.peer.destroyAll();
     forwards.stop();
@@ -182,7 +197,11 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     protectedNames: engine.protectedNames,
   });
   const busyCount = (): number => listeners.edge.busyCount() + listeners.peer.busyCount();
-  return { listeners, explain, busyCount, stop };
+  const onSessionChanged: OnSessionChanged = (key, from, to) => {
+    const isOurs = from === undefined ? openStreams.count(key) > 0 : from === self;
+    if (isOurs && to !== self) letGo(key, { to, why: to === undefined ? 'deleted' : 'moved' });
+  };
+  return { listeners, explain, onSessionChanged, busyCount, stop };
 }
 
 interface Engine {
@@ -269,11 +288,12 @@ function createCookie(config: Config, clock: Clock): AffinityCookie | undefined 
 }
 
 /** Told of what peers claim by questions, announcements, and responses to our own. */
-function createFleetKeeper(parts: RequestPathParts, self: MachineId): Keeper {
+function createFleetKeeper(parts: RequestPathParts, self: MachineId, letGo: LetGo): Keeper {
   const { store, clock, logger, metrics, isReadyForPeers: isReady } = parts;
   return createKeeper({
     ...{ self, store, clock, isReady },
     onConflict: metrics.claimConflict,
+    onReleased: (key, to) => letGo(key, { to, why: 'outranked' }),
     onError: (error) => logger.warn({ err: error }, 'could not weigh the claim of a peer'),
   });
 }
@@ -297,12 +317,17 @@ function createFleetPeers(
   });
 }
 
-function createFleetBindings(parts: RequestPathParts, self: MachineId, peers: Peers): Bindings {
+function createFleetBindings(
+  parts: RequestPathParts,
+  self: MachineId,
+  { peers, onLost }: Required<Pick<BindingsParts, 'peers' | 'onLost'>>,
+): Bindings {
   const { store, clock, logger, metrics, config } = parts;
   return createBindings({
     self,
     store,
     peers,
+    onLost,
     clock,
     ttlMs: config.store.ttlMs,
     onFailure: createStoreFailureReport(clock, ({ error, operation, untold }) =>

@@ -55,7 +55,7 @@ export interface RelayOwner {
   /** The final head has come; a promise holds it back. Undefined: the owner responds by itself. */
   onResponse(head: ResponseHead): Passage | Promise<Passage> | undefined;
   /** The head goes out. `isStream`: its length is not known. */
-  onFlowing(statusCode: number, isStream: boolean): void;
+  onFlowing(statusCode: number, isStream: boolean, head: ResponseHead): void;
   /** As {@link onResponse}, for a switch of protocols. */
   onSwitching(head: ResponseHead): Passage | Promise<Passage> | undefined;
   onTunnel(statusCode: number): void;
@@ -112,6 +112,8 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
   #isBodyUnwanted = false;
   #mayTryAgain = true;
   #upstream: UpstreamTunnel | undefined;
+  /** The client's end of the tunnel. */
+  #client: TunnelEnd | undefined;
 
   constructor(
     exchange: ServerExchange,
@@ -139,6 +141,20 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     this.#unsent = undefined;
     this.#call?.abort();
     this.#upstream?.closeTunnel(false);
+  }
+
+  /**
+   * Ends a response or a tunnel that is under way on both sides, and never as if it were complete. The
+   * owner hears nothing of it.
+   */
+  breakOff(): void {
+    const client = this.#client;
+    this.abort();
+    if (client) client.closeTunnel(false);
+    else {
+      this.#exchange.flush();
+      this.#exchange.cut();
+    }
   }
 
   /** Ends the call as if the upstream had failed. */
@@ -314,7 +330,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     const fields = fieldsOf(head, rawHeaders, isChunked && !isBodiless);
     const framing = isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
     const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
-    this.#owner.onFlowing(statusCode, isStream);
+    this.#owner.onFlowing(statusCode, isStream, head);
     if (!head.isPersistent) exchange.endBodyEarly();
     exchange.writeHead(`HTTP/1.1${line}${fields}${framing}`, isStream, isUntilClose);
   }
@@ -463,6 +479,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
       this.closeTunnel(false);
       return;
     }
+    this.#client = client;
     if (rest.length > 0) client.write(rest, 0, rest.length, 'kept');
     upstream.join(client);
   }
