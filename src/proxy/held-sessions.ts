@@ -90,9 +90,9 @@ export class HeldSessions {
     held.count -= 1;
     if (held.count > 0) return;
     this.#held.delete(key);
-    this.#withLookup(key, (found) => {
-      if (this.#otherOwner(found) === undefined) this.#touch(key);
-    });
+    this.#withLookup(key, (found) =>
+      this.#otherOwner(found) === undefined ? this.#touch(key) : undefined,
+    );
     if (this.#held.size === 0) this.stop();
   }
 
@@ -122,41 +122,41 @@ export class HeldSessions {
     return kind === 'memory' || kind === 'sqlite';
   }
 
-  /** In the same turn where the store needs no waiting. */
-  #withLookup(key: SessionKey, use: (found: Lookup) => void): void {
+  /** In the same turn where the store needs no waiting. What `use` begins is waited for at the end. */
+  #withLookup(key: SessionKey, use: (found: Lookup) => Promise<void> | undefined): void {
     const found = this.#parts.store.lookup(key);
     if (found instanceof Promise) void this.#parts.background('look', found.then(use));
-    else use(found);
+    else void use(found);
   }
 
-  #see(key: SessionKey, found: Lookup): void {
+  #see(key: SessionKey, found: Lookup): Promise<void> | undefined {
     const held = this.#held.get(key);
-    if (!held) return;
+    if (!held) return undefined;
     const { store, clock, onLost } = this.#parts;
     // A shared store that fails, or may have forgotten something, is no witness: `isShared` is false then.
     const mayBelieve = this.#isLocal || store.isShared;
     const to = this.#otherOwner(found);
     if (to !== undefined) {
       if (mayBelieve) onLost(key, { to, why: 'moved' });
-      return;
+      return undefined;
     }
     if (found === 'absent') {
       // A store of this Machine alone may have evicted it, and an old age ends sessions that are in use.
       const isBeforeItsEnd = held.endsAt !== undefined && clock.now() < held.endsAt;
       const isDeleted = isBeforeItsEnd && !held.hasEnded && store.isShared;
       if (isDeleted) onLost(key, { why: 'deleted' });
-      return;
+      return undefined;
     }
     if (found !== 'unknown') held.endsAt = found.expiresAt;
     const nowMs = clock.monotonicMs();
-    if (nowMs - held.touchedAtMs < this.#touchEveryMs) return;
+    if (nowMs - held.touchedAtMs < this.#touchEveryMs) return undefined;
     held.touchedAtMs = nowMs;
-    this.#touch(key);
+    return this.#touch(key);
   }
 
-  #touch(key: SessionKey): void {
+  #touch(key: SessionKey): Promise<void> {
     const { store, ttlMs, background } = this.#parts;
-    void background('touch', store.touch(key, ttlMs));
+    return background('touch', store.touch(key, ttlMs));
   }
 
   #otherOwner(found: Lookup): MachineId | undefined {

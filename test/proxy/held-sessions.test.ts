@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
+import { createBindings } from '../../src/proxy/bindings.ts';
 import { HeldSessions, LOOK_PERIOD_MS } from '../../src/proxy/held-sessions.ts';
 import type { Release } from '../../src/proxy/let-go.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
@@ -37,7 +38,7 @@ function setUp(kind: 'local' | 'shared' | 'failing', maxAgeMs = 0) {
   const lost: [SessionKey, Release][] = [];
   const held = new HeldSessions({
     ...{ self: SELF, store, clock, ttlMs: TTL_MS },
-    background: async (_what, work) => void (await work),
+    background: (_what, work) => work.then(() => undefined),
     onLost: (key, release) => void lost.push([key, release]),
   });
   const bind = (key = KEY, machine: MachineId = SELF, generation = 1) =>
@@ -128,4 +129,27 @@ describe('a session with an open stream in a store of this Machine alone', () =>
     assert.deepEqual(lost, [[KEY, { to: OTHER, why: 'moved' }]]);
     held.stop();
   });
+});
+
+test('the bindings wait at their stop for the last touch of a stream that has just closed, behind its look', async () => {
+  const clock = createTestClock();
+  const memory = createMemoryStore({ clock, limits: { maxSessions: 10, maxAgeMs: 0 } });
+  let touches = 0;
+  const bindings = createBindings({
+    ...{ self: SELF, clock, ttlMs: TTL_MS, peers: { announce: () => undefined } },
+    store: {
+      ...memory,
+      lookup: (key) => Promise.resolve(memory.lookup(key)),
+      touch: async (key, ttlMs) => {
+        const isTouched = await memory.touch(key, ttlMs);
+        touches += 1;
+        return isTouched;
+      },
+    },
+    onFailure: (what, error) => assert.fail(`${what}: ${String(error)}`),
+    onConflict: () => undefined,
+  });
+  bindings.hold(KEY)();
+  await bindings.stop();
+  assert.equal(touches, 1);
 });

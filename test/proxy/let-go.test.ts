@@ -96,7 +96,7 @@ interface Stream {
 async function openEvents(url: string, headers = {}): Promise<Stream> {
   const response = await fetch(`${url}/events`, { headers: { ...SESSION, ...headers } });
   const reader = response.body?.getReader() ?? assert.fail('no body');
-  const { value } = await reader.read();
+  const { value } = (await reader.read()) as { readonly value?: Uint8Array };
   const broken = reader.read().then(
     () => assert.fail('the stream has ended as if complete'),
     () => undefined,
