@@ -25,6 +25,7 @@ import { listen } from './listen.ts';
 import type { HttpListener } from './http/listener.ts';
 import { createRequestPath, type RequestPath } from './request-path.ts';
 import { startCleanup } from './store/cleanup.ts';
+import type { OnSessionChanged } from './sessions/merge.ts';
 import { createOwnSessionCount, createOwnSessionSearch } from './own-sessions.ts';
 import type { SessionStore } from './store/store.ts';
 
@@ -184,7 +185,10 @@ class RunningSidecar implements Sidecar {
 
   #createSessionRoutes(store: SessionStore): SessionRoutes | undefined {
     const token = this.#config.adminToken;
-    return token === undefined ? undefined : createSessionRoutes({ ...this.#parts, token, store });
+    if (token === undefined) return undefined;
+    const onSessionChanged: OnSessionChanged = (...change) =>
+      this.#path?.onSessionChanged(...change);
+    return createSessionRoutes({ ...this.#parts, token, store, onSessionChanged });
   }
 
   #createDrainRoutes(store: SessionStore): DrainRoutes | undefined {

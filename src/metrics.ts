@@ -12,6 +12,9 @@ export type StreamKind = (typeof STREAM_KINDS)[number];
 export const PEER_OUTCOMES = ['owner', 'none', 'inconclusive', 'shed'] as const;
 export type PeerOutcome = (typeof PEER_OUTCOMES)[number];
 
+export const RELEASE_REASONS = ['outranked', 'moved', 'deleted'] as const;
+export type ReleaseReason = (typeof RELEASE_REASONS)[number];
+
 export interface RequestTimes {
   /** From the request's arrival to the answer's head, without the upstream's share. */
   readonly sidecarMs: number;
@@ -48,6 +51,8 @@ export interface Metrics {
   readonly announcementsDropped: (count: number) => void;
   /** Two Machines had adopted one id; one of them has given it up. */
   readonly claimConflict: () => void;
+  /** A session of this Machine is not its own any more, and its streams are closed. */
+  readonly sessionReleased: (why: ReleaseReason) => void;
   /** An unexpected error has ended a connection. */
   readonly connectionFault: () => void;
   /** A connection was refused, as `MAX_CONNECTIONS` were open. */
@@ -84,6 +89,7 @@ export const nullMetrics: Metrics = {
   peerQuestion: ignore,
   announcementsDropped: ignore,
   claimConflict: ignore,
+  sessionReleased: ignore,
   connectionFault: ignore,
   connectionRefused: ignore,
   storeOperation: ignore,

@@ -16,7 +16,7 @@ export interface RequestLine {
   readonly session: SessionKey | undefined;
   readonly decision: DecisionKind;
   readonly why: Why;
-  /** What is wrong with a malformed request: a constant sentence. */
+  /** What is wrong with a malformed request, or why a stream was broken off: a constant sentence. */
   readonly reason?: string | undefined;
   /** Who owns the session, where somebody does. */
   readonly owner: MachineId | undefined;

@@ -12,9 +12,9 @@ import type { Protocol } from './affinity/protocol.ts';
 import type { MachineId, SessionKey } from './affinity/session.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
-import { yieldTo } from './fleet/conflict.ts';
 import type { Draining } from './draining.ts';
 import type { Directory } from './fleet/directory.ts';
+import { createKeeper, type Keeper, type KeeperOptions } from './fleet/keeper.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
@@ -28,13 +28,15 @@ import { ReadBuffers } from './http/read-buffers.ts';
 import { Sweep } from './http/sweep.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from './http/upstream-pool.ts';
 import { createAnswers } from './proxy/answers.ts';
-import { createBindings, type Bindings } from './proxy/bindings.ts';
+import { createBindings, type Bindings, type BindingsParts } from './proxy/bindings.ts';
 import { createExplain, type Explain } from './proxy/explain.ts';
 import { EDGE_NAMES } from './proxy/edge-fields.ts';
 import { createHandler, type HandlerParts } from './proxy/handler.ts';
 import { createFaultReport } from './proxy/fault-report.ts';
 import { createListeners, type Listeners } from './proxy/listeners.ts';
+import { createLetGo, type LetGo } from './proxy/let-go.ts';
 import { createObserver } from './proxy/observer.ts';
+import { createOpenStreams } from './proxy/open-streams.ts';
 import { createOwnerFinder, type OwnerFinderParts } from './proxy/owner.ts';
 import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
 import { createPlacement } from './proxy/placement.ts';
@@ -42,6 +44,7 @@ import { createStoreFailureReport } from './proxy/store-failures.ts';
 import type { ProxyParts } from './proxy/proxied-request.ts';
 import { createVia } from './proxy/via.ts';
 import { createRequestLog } from './request-line.ts';
+import type { OnSessionChanged } from './sessions/merge.ts';
 import type { SessionStore } from './store/store.ts';
 
 export interface RequestPathParts extends AdapterParts {
@@ -63,6 +66,8 @@ export interface RequestPath {
   readonly listeners: Listeners;
   readonly explain: Explain;
   readonly heartbeats: Heartbeats;
+  /** An operator has deleted a session, or moved it from one Machine to another. */
+  readonly onSessionChanged: OnSessionChanged;
   /** Requests and tunnels under way. */
   busyCount(): number;
   /** Breaks off what is under way, and waits for the writes. */
@@ -73,10 +78,22 @@ export interface RequestPath {
 const CONNECT_TIMEOUT_MS = 5_000;
 
 export function createRequestPath(parts: RequestPathParts): RequestPath {
-  const { config, clock, metrics, directory, liveness } = parts;
+  const { config, clock, directory, liveness } = parts;
   const self = config.identity.machine;
-  const peers = createFleetPeers(parts, self);
-  const bindings = createFleetBindings(parts, self, peers);
+  const openStreams = createOpenStreams(parts);
+  const letGo = createLetGo({ ...parts, streams: openStreams });
+  const keeper = createFleetKeeper(parts, self, {
+    letGo,
+    pendingClaimOf: (key) => bindings.pendingClaimOf(key),
+  });
+  const peers = createFleetPeers(parts, self, keeper);
+  const bindings = createFleetBindings(parts, self, {
+    peers,
+    // What is closing already was released before.
+    onLost: (key, release) => {
+      if (openStreams.count(key) > 0) letGo(key, release);
+    },
+  });
   const engine = createEngine(parts);
   const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
   const upstream = new UpstreamPool({
@@ -115,6 +132,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     handler: createHandler(routing),
     answers: createAnswers(learner, bindings, cookie),
     bindings,
+    openStreams,
     learner,
     upstreamHost: config.upstreamUrl.host,
     revealingHeaders: engine.revealingHeaders,
@@ -152,17 +170,12 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     namesRead: [...namesReadOfRequests(config.protocols), ...EDGE_NAMES],
     peerService: createPeerService({
       self,
-      store: parts.store,
+      keeper,
       directory,
-      clock,
-      isReady: parts.isReadyForPeers,
       onHeard: (machine) => liveness.onAnswer(machine),
       onStatus: (machine, status) => liveness.onStatus(machine, status),
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
       status: () => statusOf(parts),
-      onConflict: () => metrics.claimConflict(),
-      onError: (error) =>
-        parts.logger.warn({ err: error }, 'could not answer a question of a peer in full'),
     }),
     isPeerAddress: (address) => directory.lists(address),
     lookForNewPeers: () => directory.lookAgain(),
@@ -180,6 +193,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const heartbeats = createHeartbeats({ directory, peers, clock, status: () => statusOf(parts) });
 
   async function stop(): Promise<void> {
+    openStreams.stop();
     listeners.edge.destroyAll();
     listeners.peer.destroyAll();
     forwards.stop();
@@ -188,6 +202,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     await bindings.stop();
     await peers.stop();
     await beaten;
+    await keeper.ended();
   }
 
   const explain = createExplain({
@@ -197,7 +212,11 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     protectedNames: engine.protectedNames,
   });
   const busyCount = (): number => listeners.edge.busyCount() + listeners.peer.busyCount();
-  return { listeners, explain, heartbeats, busyCount, stop };
+  const onSessionChanged: OnSessionChanged = (key, from, to) => {
+    const isOurs = from === undefined ? openStreams.count(key) > 0 : from === self;
+    if (isOurs && to !== self) letGo(key, { to, why: to === undefined ? 'deleted' : 'moved' });
+  };
+  return { listeners, explain, heartbeats, onSessionChanged, busyCount, stop };
 }
 
 interface Engine {
@@ -283,32 +302,51 @@ function createCookie(config: Config, clock: Clock): AffinityCookie | undefined 
   return createAffinityCookie({ name, self: identity.machine, ttlMs, now: () => clock.now() });
 }
 
-function createFleetPeers(parts: RequestPathParts, self: MachineId): Peers {
-  const { store, directory, liveness, clock, random, logger, metrics } = parts;
+/** Told of what peers claim by questions, announcements, and responses to our own. */
+function createFleetKeeper(
+  parts: RequestPathParts,
+  self: MachineId,
+  { letGo, pendingClaimOf }: KeeperHooks,
+): Keeper {
+  const { store, clock, logger, metrics, isReadyForPeers: isReady } = parts;
+  return createKeeper({
+    ...{ self, store, clock, isReady, pendingClaimOf },
+    onConflict: metrics.claimConflict,
+    onReleased: (key, to) => letGo(key, { to, why: 'outranked' }),
+    onError: (error) => logger.warn({ err: error }, 'could not weigh the claim of a peer'),
+  });
+}
+
+interface KeeperHooks extends Required<Pick<KeeperOptions, 'pendingClaimOf'>> {
+  readonly letGo: LetGo;
+}
+
+function createFleetPeers(parts: RequestPathParts, self: MachineId, keeper: Keeper): Peers {
+  const { directory, liveness, clock, random, logger, metrics } = parts;
   return createPeers({
     self,
     directory,
     clock,
     random,
     liveness,
-    onOutranked: (key, winner) => {
-      metrics.claimConflict();
-      yieldTo(store, self, key, winner).catch((error: unknown) =>
-        logger.warn({ err: error, session: key }, 'could not release a session that a peer owns'),
-      );
-    },
+    onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
     onQuestion: metrics.peerQuestion,
     onAnnouncementsLost: metrics.announcementsDropped,
     loadUndici: createUndiciLoader(logger),
   });
 }
 
-function createFleetBindings(parts: RequestPathParts, self: MachineId, peers: Peers): Bindings {
+function createFleetBindings(
+  parts: RequestPathParts,
+  self: MachineId,
+  { peers, onLost }: Required<Pick<BindingsParts, 'peers' | 'onLost'>>,
+): Bindings {
   const { store, clock, logger, metrics, config } = parts;
   return createBindings({
     self,
     store,
     peers,
+    onLost,
     clock,
     ttlMs: config.store.ttlMs,
     onFailure: createStoreFailureReport(clock, ({ error, operation, untold }) =>

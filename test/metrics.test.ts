@@ -99,7 +99,7 @@ test('store operations are counted and timed by operation', async (t) => {
   assert.equal(await valueOf(metrics, `${timed}_count{operation="touch"}`), undefined);
 });
 
-test('streams, questions, announcements and conflicts are shown', async (t) => {
+test('streams, questions, announcements, conflicts and releases are shown', async (t) => {
   const metrics = openMetrics(t);
   metrics.streamOpened('websocket');
   metrics.streamOpened('http');
@@ -107,6 +107,7 @@ test('streams, questions, announcements and conflicts are shown', async (t) => {
   metrics.peerQuestion('shed');
   metrics.announcementsDropped(5);
   metrics.claimConflict();
+  metrics.sessionReleased('moved');
   metrics.storeWrittenBack('conflict');
   assert.equal(await valueOf(metrics, 'fly_affinity_open_streams{kind="websocket"}'), 1);
   assert.equal(await valueOf(metrics, 'fly_affinity_open_streams{kind="http"}'), 0);
@@ -114,6 +115,9 @@ test('streams, questions, announcements and conflicts are shown', async (t) => {
   assert.equal(await valueOf(metrics, 'fly_affinity_peer_questions_total{outcome="none"}'), 0);
   assert.equal(await valueOf(metrics, 'fly_affinity_announcements_dropped_total'), 5);
   assert.equal(await valueOf(metrics, 'fly_affinity_claim_conflicts_total'), 1);
+  const released = 'fly_affinity_sessions_released_total';
+  assert.equal(await valueOf(metrics, `${released}{why="moved"}`), 1);
+  assert.equal(await valueOf(metrics, `${released}{why="outranked"}`), 0);
   const writtenBack = 'fly_affinity_store_write_back_total';
   assert.equal(await valueOf(metrics, `${writtenBack}{result="conflict"}`), 1);
   assert.equal(await valueOf(metrics, `${writtenBack}{result="written"}`), 0);

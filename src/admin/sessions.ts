@@ -28,7 +28,7 @@ import type { Logger } from '../logger.ts';
 import { formatDocument } from '../sessions/document.ts';
 import { formatSession } from '../sessions/format.ts';
 import { importSessions, type ImportResult } from '../sessions/import.ts';
-import { mergeSessions } from '../sessions/merge.ts';
+import { mergeSessions, type OnSessionChanged } from '../sessions/merge.ts';
 import { selectSessions } from '../sessions/select.ts';
 import { watchReader, watchSource } from '../sessions/stall.ts';
 import { StoreError, type SessionStore } from '../store/store.ts';
@@ -36,6 +36,8 @@ import { StoreError, type SessionStore } from '../store/store.ts';
 export interface SessionRoutesOptions {
   readonly token: string;
   readonly store: SessionStore;
+  /** Told of what these routes delete, and move to another Machine. */
+  readonly onSessionChanged?: OnSessionChanged;
   readonly clock: Clock;
   readonly random: () => number;
   readonly logger: Logger;
@@ -216,12 +218,14 @@ async function sendSession(
 
 async function deleteSession(
   { path, query, response }: Exchange,
-  { store, logger }: SessionRoutesOptions,
+  { store, logger, onSessionChanged }: SessionRoutesOptions,
 ): Promise<void> {
   const { 'if-owner': ifOwner } = parametersOf(query, ['if-owner']);
   const key = keyIn(path.slice('/sessions/'.length));
+  const found = await store.lookup(key);
   const isDeleted = await store.delete(key, parseOwner(ifOwner));
   if (!isDeleted) throw new Refused(404, 'no such session, or another Machine owns it');
   logger.info({ session: key }, 'session deleted at the admin port');
+  onSessionChanged?.(key, typeof found === 'object' ? found.machine : undefined, undefined);
   response.writeHead(204).end();
 }

@@ -1,8 +1,19 @@
-/** Weighs what peers claim against this Machine's own bindings. */
+/**
+ * Resolves conflicts between what peers claim and what this Machine owns:
+ *
+ *     peer claims K ─ we own K ─ ours outranks ──────> kept: the peer is told our claim
+ *                   │          └ theirs outranks ────> yielded: copy stored, session released
+ *                   ├ K is served here, not yet claimed ─> the same, with nothing to release
+ *                   └ neither ───────────────────────> copy stored, unless another's outranks it
+ *
+ * What concerns one key is done in order: each decision sees what the one before it has written.
+ */
 import type { MachineId, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
-import type { SessionStore } from '../store/store.ts';
-import { outranks, yieldTo } from './conflict.ts';
+import type { Lookup, SessionStore } from '../store/store.ts';
+import { outranks, storeCopy, yieldTo, type Claimant } from './conflict.ts';
+import { createHeardClaims, type HeardClaims } from './heard-claims.ts';
+import { createKeyOrder } from './key-order.ts';
 import { claimOf, type Claim, type KeyAnswer } from './messages.ts';
 
 export interface KeeperOptions {
@@ -14,8 +25,12 @@ export interface KeeperOptions {
    * but not while it drains, as its sessions are still its own.
    */
   readonly isReady: () => boolean;
+  /** What this Machine will claim once the app accepts: a request for the key is being served. */
+  readonly pendingClaimOf?: (key: SessionKey) => Claim | undefined;
   /** Another Machine claims what we own too: we have `kept` it, or `yielded`. */
   readonly onConflict?: (outcome: 'kept' | 'yielded') => void;
+  /** A session of this Machine belongs to another now. Called once, when that is stored. */
+  readonly onReleased?: (key: SessionKey, winner: MachineId) => void;
   /** The store failed; the peer got `unknown`, or its announcement was lost. */
   readonly onError?: (error: unknown) => void;
 }
@@ -23,62 +38,115 @@ export interface KeeperOptions {
 export interface Keeper {
   /** What we say of the key to a peer that may claim it. Never rejects. */
   answer(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyAnswer>;
-  /** Takes note of what a peer owns; answers with our claim if we keep the key. Never rejects. */
+  /** Takes note of what a peer owns; returns our claim if we keep the key. Never rejects. */
   hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Claim | undefined>;
+  /** Waits for what is under way. */
+  ended(): Promise<void>;
 }
 
 export function createKeeper(options: KeeperOptions): Keeper {
-  const { self, store, clock, isReady, onConflict, onError } = options;
+  return new ClaimKeeper(options);
+}
 
-  /** Our own binding of the key, if there is one. */
-  async function ours(key: SessionKey): Promise<KeyAnswer> {
-    const found = await store.lookup(key);
-    if (found === 'unknown') return 'unknown';
-    if (found === 'absent' || found.machine !== self) return 'no';
-    return claimOf(found, found.expiresAt - clock.now());
+/** Our claim to a key; `isPending`: the store does not have it yet. */
+interface OwnClaim {
+  readonly claim: Claim;
+  readonly isPending: boolean;
+}
+
+class ClaimKeeper implements Keeper {
+  readonly #options: KeeperOptions;
+  readonly #heard: HeardClaims;
+  readonly #order = createKeyOrder();
+
+  constructor(options: KeeperOptions) {
+    this.#options = options;
+    this.#heard = createHeardClaims(options.clock);
   }
 
-  async function answer(
+  answer(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyAnswer> {
+    if (!this.#options.isReady()) return Promise.resolve('unknown');
+    return this.#inOrder<KeyAnswer>(key, 'unknown', (found) => {
+      const own = this.#ownClaim(key, found);
+      if (!own) return found === 'unknown' ? 'unknown' : 'no';
+      if (!claim) return own.claim;
+      return this.#resolve(key, own, { ...claim, machine: from }).then((kept) => kept ?? 'no');
+    });
+  }
+
+  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Claim | undefined> {
+    const theirs = { ...claim, machine: from };
+    return this.#inOrder<Claim | undefined>(key, undefined, (found) => {
+      const own = this.#ownClaim(key, found);
+      if (own) return this.#resolve(key, own, theirs);
+      return this.#copy(key, found, theirs).then(() => undefined);
+    });
+  }
+
+  ended(): Promise<void> {
+    return this.#order.ended();
+  }
+
+  /** `decide` is called in the turn of the lookup where that needs no waiting: nothing is written between. */
+  #inOrder<Result>(
     key: SessionKey,
-    from: MachineId,
-    claim: Claim | undefined,
-  ): Promise<KeyAnswer> {
-    if (!isReady()) return 'unknown';
-    try {
-      const own = await ours(key);
-      if (typeof own === 'string' || !claim) return own;
-      return (await settle(key, own, from, claim)) ? own : 'no';
-    } catch (error) {
-      onError?.(error);
-      return 'unknown';
-    }
+    ifFailed: Result,
+    decide: (found: Lookup) => Result | Promise<Result>,
+  ): Promise<Result> {
+    return this.#order.run(key, async () => {
+      try {
+        const looked = this.#options.store.lookup(key);
+        return await decide(looked instanceof Promise ? await looked : looked);
+      } catch (error) {
+        this.#options.onError?.(error);
+        return ifFailed;
+      }
+    });
   }
 
-  async function hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Claim | undefined> {
-    try {
-      const own = await ours(key);
-      if (typeof own === 'object') return (await settle(key, own, from, claim)) ? own : undefined;
-      const { generation, ttlMs } = claim;
-      await store.upsert({ key, machine: from, origin: 'copied', generation, ttlMs });
-    } catch (error) {
-      onError?.(error);
+  #ownClaim(key: SessionKey, found: Lookup): OwnClaim | undefined {
+    const { self, clock, pendingClaimOf } = this.#options;
+    if (found === 'absent') {
+      const claim = pendingClaimOf?.(key);
+      return claim && { claim, isPending: true };
     }
+    if (found === 'unknown' || found.machine !== self) return undefined;
+    return { claim: claimOf(found, found.expiresAt - clock.now()), isPending: false };
+  }
+
+  /** Our claim if the key stays ours; else theirs is stored. */
+  async #resolve(
+    key: SessionKey,
+    { claim, isPending }: OwnClaim,
+    theirs: Claimant,
+  ): Promise<Claim | undefined> {
+    const { self, store, onConflict, onReleased } = this.#options;
+    if (outranks(key, { ...claim, machine: self }, theirs)) {
+      onConflict?.('kept');
+      return claim;
+    }
+    this.#heard.add(key, theirs);
+    await (isPending ? storeCopy(store, key, theirs) : yieldTo(store, self, key, theirs));
+    onConflict?.('yielded');
+    if (!isPending) onReleased?.(key, theirs.machine);
     return undefined;
   }
 
-  /** Whether the key stays ours. */
-  async function settle(
-    key: SessionKey,
-    own: Claim,
-    from: MachineId,
-    claim: Claim,
-  ): Promise<boolean> {
-    const theirs = { ...claim, machine: from };
-    const isKept = outranks({ ...own, machine: self }, theirs);
-    if (!isKept) await yieldTo(store, self, key, theirs);
-    onConflict?.(isKept ? 'kept' : 'yielded');
-    return isKept;
+  async #copy(key: SessionKey, found: Lookup, theirs: Claimant): Promise<void> {
+    const { store } = this.#options;
+    const isCopyOfOther =
+      typeof found === 'object' && found.origin === 'copied' && found.machine !== theirs.machine;
+    if (!isCopyOfOther) {
+      this.#heard.add(key, theirs);
+      await storeCopy(store, key, theirs);
+      return;
+    }
+    if (found.generation > theirs.generation) return;
+    const heard = this.#heard.get(key);
+    // What a peer says of itself later counts, unless it is known to have lost.
+    const isOutranked = heard?.machine === found.machine && outranks(key, heard, theirs);
+    if (isOutranked && heard.generation === found.generation) return;
+    this.#heard.add(key, theirs);
+    await yieldTo(store, found.machine, key, theirs);
   }
-
-  return { answer, hear };
 }

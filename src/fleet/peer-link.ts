@@ -272,14 +272,15 @@ export class PeerLink {
       }
       const ours = announcement.claim;
       const theirs = answers.get(key);
-      if (typeof theirs === 'object' && this.#isOutranked(ours, theirs)) onOutranked(key, theirs);
+      if (typeof theirs === 'object' && this.#isOutranked(key, ours, theirs))
+        onOutranked(key, theirs);
     }
   }
 
   /** Reckoned here too, so that no answer makes us give up what by the rule is ours. */
-  #isOutranked(ours: Claim, theirs: Claim): boolean {
+  #isOutranked(key: SessionKey, ours: Claim, theirs: Claim): boolean {
     const we = { ...ours, machine: this.#options.self };
-    return outranks({ ...theirs, machine: this.machine }, we);
+    return outranks(key, { ...theirs, machine: this.machine }, we);
   }
 
   /** The answers, or undefined where the peer has not answered as it should. Never rejects. */

@@ -1,7 +1,7 @@
 /** Serves the questions and announcements of peers that arrive at the peer listener. */
 import type { MachineId, SessionKey } from '../affinity/session.ts';
 import type { Directory } from './directory.ts';
-import { createKeeper, type KeeperOptions } from './keeper.ts';
+import type { Keeper } from './keeper.ts';
 import {
   ANNOUNCE_PATH,
   ASK_PATH,
@@ -15,7 +15,9 @@ import {
   type PeerStatus,
 } from './messages.ts';
 
-export interface PeerServiceOptions extends KeeperOptions {
+export interface PeerServiceOptions {
+  readonly self: MachineId;
+  readonly keeper: Keeper;
   readonly directory: Pick<Directory, 'lists' | 'isAddressOf' | 'refresh'>;
   /** That Machine has asked or told us something: it is there. */
   readonly onHeard?: (machine: MachineId) => void;
@@ -64,8 +66,7 @@ type IsFrom = (machine: MachineId) => boolean;
  * hears of the conflict first.
  */
 export function createPeerService(options: PeerServiceOptions): PeerService {
-  const { directory, self } = options;
-  const keeper = createKeeper(options);
+  const { directory, self, keeper } = options;
 
   const respondTo = new Map<string, Respond>([
     [ASK_PATH, respondToQuestions],

@@ -48,8 +48,8 @@ export interface PeersOptions {
   readonly random: () => number;
   /** Told who answers and who does not. */
   readonly liveness: LinkLiveness & Pick<Liveness, 'of'>;
-  /** Another Machine's claim outranks ours: the binding has to be dropped (`yieldTo`). */
-  readonly onOutranked: (key: SessionKey, winner: OutrankedBy) => void;
+  /** Another Machine's claim outranks the one that was sent: the keeper has to hear of it. */
+  readonly onOutranked: (key: SessionKey, winner: Claimant) => void;
   /** Called once per question, and for each one that is beyond the bounds (`shed`). */
   readonly onQuestion?: (outcome: 'owner' | 'none' | 'inconclusive' | 'shed') => void;
   /** Announcements for which there was no room in the queue to a peer. */
@@ -57,8 +57,6 @@ export interface PeersOptions {
   /** Called when the first peer is asked or told; while it rejects, the peers count as silent. */
   readonly loadUndici?: LoadUndici;
 }
-
-export type OutrankedBy = Pick<Claimant, 'machine' | 'generation' | 'ttlMs'>;
 
 /** Keys being asked about at once. */
 export const MAX_QUESTIONS = 1_024;
@@ -152,9 +150,9 @@ class FleetPeers implements Peers {
       ...asked,
       self,
       startDeadline: (onOver) => clock.after(QUESTION_TIMEOUT_MS, onOver),
-      onAnswered: (answer) => {
+      onAnswered: (answer, owner) => {
         onQuestion?.(answer.kind);
-        if (claim && answer.kind === 'owner') onOutranked(key, answer);
+        if (claim && owner) onOutranked(key, owner);
       },
       onClosed: () => void this.#questions.delete(key),
     });
@@ -216,7 +214,7 @@ class FleetPeers implements Peers {
       random,
       liveness,
       loadUndici,
-      onOutranked: (key, { generation, ttlMs }) => onOutranked(key, { machine, generation, ttlMs }),
+      onOutranked: (key, claim) => onOutranked(key, { ...claim, machine }),
       onAnnouncementsLost: (count) => onAnnouncementsLost?.(count),
     });
   }

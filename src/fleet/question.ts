@@ -32,8 +32,8 @@ export interface QuestionOptions {
   readonly areAllPeers: boolean;
   /** Calls the function when time is up. */
   readonly startDeadline: (onOver: () => void) => Cancel;
-  /** The first answer to {@link Question.answer} is there. */
-  readonly onAnswered: (answer: PeersAnswer) => void;
+  /** The first answer to {@link Question.answer} is there; `owner` is the claim behind it. */
+  readonly onAnswered: (answer: PeersAnswer, owner: Claimant | undefined) => void;
   /** Nothing more will come. */
   readonly onClosed: () => void;
 }
@@ -98,10 +98,10 @@ export class Question {
   }
 
   #takeClaim(claimant: Claimant): void {
-    const { self, claim } = this.#options;
-    if (claim && outranks({ ...claim, machine: self }, claimant)) return;
+    const { self, claim, key } = this.#options;
+    if (claim && outranks(key, { ...claim, machine: self }, claimant)) return;
     const isFirst = this.#owner === undefined;
-    if (!this.#owner || outranks(claimant, this.#owner)) this.#owner = claimant;
+    if (!this.#owner || outranks(key, claimant, this.#owner)) this.#owner = claimant;
     if (!isFirst) return;
     this.#withdraw();
     this.#settle(ownerAnswer(claimant));
@@ -122,7 +122,7 @@ export class Question {
   }
 
   #settle(answer: PeersAnswer): void {
-    this.#options.onAnswered(answer);
+    this.#options.onAnswered(answer, this.#owner);
     this.#answer.resolve(answer);
   }
 }

@@ -55,7 +55,7 @@ export interface RelayOwner {
   /** The final head has come; a promise holds it back. Undefined: the owner responds by itself. */
   onResponse(head: ResponseHead): Passage | Promise<Passage | undefined> | undefined;
   /** The head goes out. `isStream`: its length is not known. */
-  onFlowing(statusCode: number, isStream: boolean): void;
+  onFlowing(statusCode: number, isStream: boolean, head: ResponseHead): void;
   /** As {@link onResponse}, for a switch of protocols. */
   onSwitching(head: ResponseHead): Passage | Promise<Passage | undefined> | undefined;
   onTunnel(statusCode: number): void;
@@ -114,6 +114,8 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
   /** Nothing of the body was written or dropped. */
   #isBodyWhole = true;
   #upstream: UpstreamTunnel | undefined;
+  /** The client's end of the tunnel. */
+  #client: TunnelEnd | undefined;
 
   constructor(
     exchange: ServerExchange,
@@ -153,6 +155,20 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     const unsent = this.#unsent ?? [];
     this.#unsent = undefined;
     return Buffer.concat(body ? [body, ...unsent] : unsent);
+  }
+
+  /**
+   * Ends a response or a tunnel that is under way on both sides, and never as if it were complete. The
+   * owner hears nothing of it.
+   */
+  breakOff(): void {
+    const client = this.#client;
+    this.abort();
+    if (client) client.closeTunnel(false);
+    else {
+      this.#exchange.flush();
+      this.#exchange.cut();
+    }
   }
 
   /** Ends the call as if the upstream had failed. */
@@ -333,7 +349,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     const fields = fieldsOf(head, rawHeaders, isChunked && !isBodiless);
     const framing = isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
     const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
-    this.#owner.onFlowing(statusCode, isStream);
+    this.#owner.onFlowing(statusCode, isStream, head);
     if (!head.isPersistent) exchange.endBodyEarly();
     exchange.writeHead(`HTTP/1.1${line}${fields}${framing}`, isStream, isUntilClose);
   }
@@ -486,6 +502,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
       this.closeTunnel(false);
       return;
     }
+    this.#client = client;
     if (rest.length > 0) client.write(rest, 0, rest.length, 'kept');
     upstream.join(client);
   }

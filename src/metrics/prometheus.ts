@@ -3,7 +3,14 @@ import { Counter, Gauge, Registry } from 'prom-client';
 import { DECISION_KINDS, WHYS } from '../affinity/decide.ts';
 import type { Clock } from '../clock.ts';
 import { REPLAY_FAILURE_REASONS } from '../fly.ts';
-import { PEER_OUTCOMES, STREAM_KINDS, type FleetCount, type Metrics, type WatchedStore } from '../metrics.ts';
+import {
+  PEER_OUTCOMES,
+  RELEASE_REASONS,
+  STREAM_KINDS,
+  type FleetCount,
+  type Metrics,
+  type WatchedStore,
+} from '../metrics.ts';
 import { WRITE_BACK_RESULTS, type StoreHealth } from '../store/health.ts';
 import { STORE_OPERATIONS, type StoreMetrics } from '../store/store.ts';
 import { registerCountPairs, registerCounts, registerDurations } from './counts.ts';
@@ -138,7 +145,7 @@ function registerConnections(
 
 function registerPeers(
   registry: Registry,
-): Pick<Metrics, 'peerQuestion' | 'announcementsDropped' | 'claimConflict'> {
+): Pick<Metrics, 'peerQuestion' | 'announcementsDropped' | 'claimConflict' | 'sessionReleased'> {
   const asked = registerCounts(
     registry,
     { name: 'fly_affinity_peer_questions_total', help: 'Questions to the peers by their outcome.' },
@@ -154,10 +161,19 @@ function registerPeers(
     help: 'Sessions that two Machines had adopted, and one gave up.',
     registers: [registry],
   });
+  const released = registerCounts(
+    registry,
+    {
+      name: 'fly_affinity_sessions_released_total',
+      help: 'Sessions of this Machine that are not its own any more.',
+    },
+    { name: 'why', values: RELEASE_REASONS },
+  );
   return {
     peerQuestion: (outcome) => asked(outcome),
     announcementsDropped: (count) => dropped.inc(count),
     claimConflict: () => conflicts.inc(),
+    sessionReleased: (why) => released(why),
   };
 }
 

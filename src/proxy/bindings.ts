@@ -4,10 +4,12 @@
  */
 import type { Binding, MachineId, SessionId, SessionKey } from '../affinity/session.ts';
 import { sessionKeyOf } from '../affinity/session.ts';
-import type { Cancel, Clock } from '../clock.ts';
+import type { Clock } from '../clock.ts';
 import type { Claim } from '../fleet/messages.ts';
 import type { Peers } from '../fleet/peers.ts';
 import type { SessionStore } from '../store/store.ts';
+import { HeldSessions } from './held-sessions.ts';
+import type { Release } from './let-go.ts';
 import type { PeerOwner } from './owner.ts';
 
 /** How long an answer waits for its binding at most, in ms: beyond it the store counts as failed. */
@@ -60,17 +62,17 @@ export interface BindingsParts {
   readonly onFailure: (what: string, error: unknown) => void;
   /** An id that the app minted here was bound to another Machine: ours now. */
   readonly onConflict: (key: SessionKey, other: MachineId) => void;
+  /** A session that is held is not this Machine's any more. It may be said again while it is held. */
+  readonly onLost?: (key: SessionKey, release: Release) => void;
 }
 
 export function createBindings(parts: BindingsParts): Bindings {
   const { self, store, peers, clock, ttlMs, onFailure, onConflict } = parts;
   const underWay = new Set<Promise<unknown>>();
-  const held = new Map<SessionKey, number>();
   /** Requests under way that may claim the key, and since when, in ms since the epoch. */
   const pending = new Map<SessionKey, { count: number; readonly since: number }>();
   /** Being slid: all that are open at once have read the same old binding. */
   const sliding = new Set<SessionKey>();
-  let stopTouching: Cancel | undefined;
 
   async function bind(key: SessionKey): Promise<void> {
     let binding = await store.claim({ key, machine: self, origin: 'learned', ttlMs });
@@ -149,21 +151,14 @@ export function createBindings(parts: BindingsParts): Bindings {
     });
   }
 
-  function touchHeld(): void {
-    for (const key of held.keys()) void background('touch', store.touch(key, ttlMs));
-  }
+  const onLost = (key: SessionKey, release: Release): void => parts.onLost?.(key, release);
+  const held = new HeldSessions({ self, store, clock, ttlMs, background, onLost });
 
-  function release(key: SessionKey): void {
-    const count = (held.get(key) ?? 1) - 1;
-    if (count > 0) {
-      held.set(key, count);
-      return;
-    }
-    held.delete(key);
-    void background('touch', store.touch(key, ttlMs));
-    if (held.size > 0) return;
-    stopTouching?.();
-    stopTouching = undefined;
+  /** Of another Machine's session nothing is shortened. */
+  async function expire(key: SessionKey): Promise<void> {
+    const found = await store.lookup(key);
+    if (typeof found === 'object' && found.machine !== self) return;
+    await store.expireWithin(key, Math.min(STREAM_GRACE_MS, ttlMs));
   }
 
   return {
@@ -183,24 +178,15 @@ export function createBindings(parts: BindingsParts): Bindings {
       const touched = store.touch(key, ttlMs).finally(() => sliding.delete(key));
       void background('touch', touched);
     },
-    end: (key) => void background('end', store.delete(key, self)),
+    end: (key) => {
+      held.noteEnded(key);
+      void background('end', store.delete(key, self));
+    },
     drop: (key, machine) => void background('drop', store.delete(key, machine)),
-    hold: (key) => {
-      held.set(key, (held.get(key) ?? 0) + 1);
-      stopTouching ??= clock.every(Math.max(1, Math.floor(ttlMs / 4)), touchHeld);
-      let isHeld = true;
-      return () => {
-        if (isHeld) release(key);
-        isHeld = false;
-      };
-    },
-    endWithStream: (key) => {
-      const graceMs = Math.min(STREAM_GRACE_MS, ttlMs);
-      void background('expire', store.expireWithin(key, graceMs));
-    },
+    hold: (key) => held.hold(key),
+    endWithStream: (key) => void background('expire', expire(key)),
     stop: async () => {
-      stopTouching?.();
-      stopTouching = undefined;
+      held.stop();
       await Promise.all(underWay);
     },
   };

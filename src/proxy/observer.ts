@@ -24,7 +24,7 @@ export interface FinishedRequest {
   /** With its query: the log takes what it may show. */
   readonly target: string;
   readonly routed: Routed | undefined;
-  /** What is wrong with a malformed request. */
+  /** What is wrong with a malformed request, or why a stream was broken off. */
   readonly reason: string | undefined;
   /** 499: the client left first. */
   readonly statusCode: number;

@@ -31,6 +31,7 @@ import type { ResponseHead } from '../http/response-head.ts';
 import type { ExchangeListener, ServerExchange } from '../http/server-exchange.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
+import type { ReleaseReason } from '../metrics.ts';
 import type { Answers, Revealed } from './answers.ts';
 import type { Bindings } from './bindings.ts';
 import {
@@ -51,6 +52,7 @@ import {
 import type { Handler, Routed, RoutedRequest } from './handler.ts';
 import { MAX_ID_BODY_BYTES, MAX_ID_WAIT_MS, requestIdIn } from './json-rpc-id.ts';
 import type { FinishedRequest, RequestObserver } from './observer.ts';
+import type { OpenStreams, StreamSort } from './open-streams.ts';
 import { collectBody } from './request-body.ts';
 import { RequestTimes } from './request-times.ts';
 import { SessionStream } from './session-stream.ts';
@@ -61,6 +63,7 @@ export interface ProxyParts {
   readonly handler: Handler;
   readonly answers: Answers;
   readonly bindings: Bindings;
+  readonly openStreams: OpenStreams;
   readonly learner: Pick<Learner, 'mayTeachByBody'>;
   readonly removeHints: RemoveHints;
   /** Takes the affinity cookie out of a request's fields; the very array if it is not there. */
@@ -124,7 +127,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   /** Sessions of this Machine that are in use while the response is on its way. */
   #sessions: readonly SessionKey[] = NO_SESSIONS;
   #statusCode = 0;
-  /** What is wrong with it, if it is malformed. */
+  /** What is wrong with it if it is malformed, or why its stream was broken off. */
   #reason: string | undefined;
   #generatedId: string | undefined;
   /** The peer has said that it has taken the forward. */
@@ -454,22 +457,33 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     });
   }
 
-  onFlowing(statusCode: number, isStream: boolean): void {
+  onFlowing(statusCode: number, isStream: boolean, head: ResponseHead): void {
     this.#statusCode = statusCode;
     this.#count();
     this.#times.noteWritten(this.#isHeld);
-    if (isStream) this.#openStream().open('http', this.#sessions);
+    if (isStream) this.#openStream().open('http', sortOf(head), this.#sessions);
   }
 
   onTunnel(statusCode: number): void {
     this.#statusCode = statusCode;
     this.#count();
     this.#times.noteWritten();
-    this.#openStream().open('websocket', this.#sessions);
+    this.#openStream().open('websocket', 'endless', this.#sessions);
   }
 
   #openStream(): SessionStream {
-    return (this.#stream ??= new SessionStream(this.#parts.bindings, this.#parts.observer));
+    const { bindings, openStreams, observer } = this.#parts;
+    const onReleased = (why: ReleaseReason): void => this.#guarded(() => this.#breakOff(why));
+    return (this.#stream ??= new SessionStream({ bindings, openStreams, observer, onReleased }));
+  }
+
+  /** The session of the stream is released: the client is to reconnect, and to reach its owner. */
+  #breakOff(why: ReleaseReason): void {
+    const state = this.#state;
+    if (state.kind !== 'relaying') return;
+    this.#reason = REASONS_OF_RELEASE[why];
+    state.relay.breakOff();
+    this.#close();
   }
 
   onFailed(error: UpstreamError): void {
@@ -602,6 +616,21 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
 }
 
 const BROKEN: Malformed = { status: 400, reason: 'the body is not framed as its head says' };
+
+/** In the access log. */
+const REASONS_OF_RELEASE: Readonly<Record<ReleaseReason, string>> = {
+  outranked: 'another Machine owns the session',
+  moved: 'the session was moved to another Machine',
+  deleted: 'the session was deleted',
+};
+
+/** Of a response whose length is not known. */
+function sortOf({ rawHeaders }: ResponseHead): StreamSort {
+  const type = headerValue(rawHeaders, 'content-type');
+  return type !== undefined && ENDLESS_TYPES.test(type) ? 'endless' : 'maybe-finite';
+}
+
+const ENDLESS_TYPES = /^\s*(text\/event-stream|multipart\/x-mixed-replace)\b/i;
 
 /**
  * The app beside us does not know this id, and a Machine that may know it did not answer. Its "not

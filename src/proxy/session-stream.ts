@@ -1,51 +1,66 @@
-/** A stream or socket that is open: counted, and a session of this Machine is kept alive by it. */
+/**
+ * A stream or socket that is open: it is counted, keeps the sessions of this Machine alive that it
+ * belongs to, and is closed when one of them is released.
+ */
 import type { SessionKey } from '../affinity/session.ts';
+import type { ReleaseReason } from '../metrics.ts';
 import type { Bindings } from './bindings.ts';
 import type { RequestObserver, StreamKind } from './observer.ts';
+import type { OpenStreams, StreamSort } from './open-streams.ts';
+
+export interface SessionStreamParts {
+  readonly bindings: Pick<Bindings, 'hold' | 'endWithStream'>;
+  readonly openStreams: Pick<OpenStreams, 'add'>;
+  readonly observer: Pick<RequestObserver, 'onStreamOpened' | 'onStreamClosed'>;
+  /** Breaks it off: its session is released. */
+  readonly onReleased: (why: ReleaseReason) => void;
+}
 
 /** Opened once, closed once; whatever comes after the closing is as good as nothing. */
 export class SessionStream {
-  readonly #bindings: Bindings;
-  readonly #observer: RequestObserver;
+  readonly #parts: SessionStreamParts;
   #kind: StreamKind | undefined;
+  #sort: StreamSort | undefined;
   #isClosed = false;
-  #releases: (() => void)[] | undefined;
+  #atClosing: (() => void)[] | undefined;
 
-  constructor(bindings: Bindings, observer: RequestObserver) {
-    this.#bindings = bindings;
-    this.#observer = observer;
+  constructor(parts: SessionStreamParts) {
+    this.#parts = parts;
   }
 
   /** `keys`: the sessions of this Machine that the stream belongs to. */
-  open(kind: StreamKind, keys: readonly SessionKey[]): void {
+  open(kind: StreamKind, sort: StreamSort, keys: readonly SessionKey[]): void {
     if (this.#isClosed) return;
     this.#kind = kind;
-    this.#observer.onStreamOpened(kind);
-    for (const key of keys) this.#atClose(this.#bindings.hold(key));
+    this.#sort = sort;
+    this.#parts.observer.onStreamOpened(kind);
+    for (const key of keys) this.#hold(key);
   }
 
   /** The stream itself has taught this session: it lives as long as the stream, and a little longer. */
   carry(key: SessionKey): void {
-    if (this.#isClosed) {
-      this.#bindings.endWithStream(key);
-      return;
-    }
-    const release = this.#bindings.hold(key);
-    this.#atClose(() => {
-      release();
-      this.#bindings.endWithStream(key);
-    });
+    const { bindings } = this.#parts;
+    if (!this.#isClosed) this.#hold(key);
+    this.#atClose(() => bindings.endWithStream(key));
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    if (this.#kind) this.#observer.onStreamClosed(this.#kind);
-    for (const release of this.#releases ?? []) release();
+    if (this.#kind) this.#parts.observer.onStreamClosed(this.#kind);
+    for (const step of this.#atClosing ?? []) step();
   }
 
-  /** Most exchanges are no streams and hold nothing. */
-  #atClose(release: () => void): void {
-    (this.#releases ??= []).push(release);
+  #hold(key: SessionKey): void {
+    const { bindings, openStreams, onReleased } = this.#parts;
+    this.#atClose(bindings.hold(key));
+    // One whose length is known is finished, whoever owns its session.
+    if (this.#sort) this.#atClose(openStreams.add(key, this.#sort, onReleased));
+  }
+
+  /** Most requests open no stream and hold nothing. */
+  #atClose(step: () => void): void {
+    if (this.#isClosed) step();
+    else (this.#atClosing ??= []).push(step);
   }
 }

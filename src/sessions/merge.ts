@@ -5,7 +5,7 @@
  * it this session's own, whose life is lengthened if the export knows a later end, or another
  * Machine's. Doing it again changes nothing.
  */
-import type { Binding } from '../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import { retry } from '../resilience.ts';
 import { EVICTION_ORDER, StoreError, type SessionStore } from '../store/store.ts';
@@ -23,9 +23,20 @@ export interface MergeParts {
   readonly random: () => number;
   /** Says what would be done, and does nothing. */
   readonly isDryRun: boolean;
+  readonly onSessionChanged?: OnSessionChanged | undefined;
   /** Once it aborts, nothing is tried again. */
   readonly signal?: AbortSignal;
 }
+
+/**
+ * The owner of a session was changed on purpose. `from`: undefined if the store could not say; `to`:
+ * undefined if the session was deleted.
+ */
+export type OnSessionChanged = (
+  key: SessionKey,
+  from: MachineId | undefined,
+  to: MachineId | undefined,
+) => void;
 
 export const NOTHING_MERGED: MergeCounts = {
   imported: 0,
@@ -75,7 +86,8 @@ export function addCounts(one: MergeCounts, other: MergeCounts): MergeCounts {
   };
 }
 
-async function merge(stated: Binding, { store, clock, isDryRun }: MergeParts): Promise<Merged> {
+async function merge(stated: Binding, parts: MergeParts): Promise<Merged> {
+  const { store, clock, isDryRun, onSessionChanged } = parts;
   if (stated.expiresAt <= clock.now()) return 'expired';
   const looked = await store.lookup(stated.key);
   if (looked === 'unknown') {
@@ -88,6 +100,8 @@ async function merge(stated: Binding, { store, clock, isDryRun }: MergeParts): P
   const expiresAt = Math.max(stated.expiresAt, found?.expiresAt ?? 0);
   const after = await store.upsert({ ...stated, ttlMs: Math.max(expiresAt - clock.now(), 1) });
   if (after.machine !== stated.machine) return 'conflicts';
+  const isMoved = found !== undefined && found.machine !== after.machine;
+  if (isMoved) onSessionChanged?.(stated.key, found.machine, after.machine);
   return after.generation === stated.generation ? 'imported' : 'alreadyThere';
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Binding, SessionKey } from '../../src/affinity/session.ts';
 import { outranks, type Claimant } from '../../src/fleet/conflict.ts';
+import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 import {
   claimOf,
   formatAnnounce,
@@ -128,6 +129,8 @@ describe('messages', () => {
 
 describe('outranks', () => {
   const base: Claimant = { ...CLAIM, machine: A };
+  const HIGHER = rendezvousWinner(KEY, [A, B]) ?? assert.fail();
+  const LOWER = HIGHER === A ? B : A;
   const rows: [string, winner: Partial<Claimant>, loser: Partial<Claimant>][] = [
     ['the higher generation', { generation: 2, origin: 'adopted', createdAt: 9 }, { createdAt: 1 }],
     [
@@ -135,13 +138,21 @@ describe('outranks', () => {
       { createdAt: 9 },
       { origin: 'adopted', createdAt: 1 },
     ],
-    ['the earlier binding', { createdAt: 1, machine: B }, { createdAt: 2 }],
-    ['the smaller Machine id', {}, { machine: B }],
+    [
+      'the earlier binding by whole ten seconds',
+      { createdAt: 9_999, machine: LOWER },
+      { createdAt: 10_000, machine: HIGHER },
+    ],
+    [
+      'within ten seconds the Machine where placement puts the key',
+      { createdAt: 19_999, machine: HIGHER },
+      { createdAt: 10_000, machine: LOWER },
+    ],
   ];
   for (const [name, winner, loser] of rows) {
     it(`lets ${name} keep the key, on both sides`, () => {
-      assert.equal(outranks({ ...base, ...winner }, { ...base, ...loser }), true);
-      assert.equal(outranks({ ...base, ...loser }, { ...base, ...winner }), false);
+      assert.equal(outranks(KEY, { ...base, ...winner }, { ...base, ...loser }), true);
+      assert.equal(outranks(KEY, { ...base, ...loser }, { ...base, ...winner }), false);
     });
   }
 });

@@ -3,7 +3,8 @@ import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
 import { parseAnswer, type Claim } from '../../src/fleet/messages.ts';
-import { createPeerService, type PeerServiceOptions } from '../../src/fleet/peer-service.ts';
+import { createKeeper } from '../../src/fleet/keeper.ts';
+import { createPeerService } from '../../src/fleet/peer-service.ts';
 import { StoreError, type SessionStore } from '../../src/store/store.ts';
 import { servePeers } from '../support/peer-service.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
@@ -18,6 +19,7 @@ import {
   startPeer,
   STATUS,
   TTL_MS,
+  type PeerOptions,
   type TestPeer,
 } from './support.ts';
 
@@ -31,7 +33,7 @@ interface Reply {
 }
 
 /** What B is, asked by `SELF`. */
-async function setUp(t: TestContext, options: Partial<PeerServiceOptions> = {}) {
+async function setUp(t: TestContext, options: PeerOptions = {}) {
   const clock = createTestClock();
   return { clock, peer: await startPeer(t, clock, B, options) };
 }
@@ -128,14 +130,9 @@ describe('the peer service', () => {
   it('leaves other paths to others', async (t) => {
     const clock = createTestClock();
     const directory = await startDirectory(t, clock, B, [{ machine: SELF, port: 1 }]);
-    const service = createPeerService({
-      self: B,
-      store: createStore(clock),
-      directory,
-      clock,
-      isReady: () => true,
-      status: () => STATUS,
-    });
+    const store = createStore(clock);
+    const keeper = createKeeper({ self: B, store, clock, isReady: () => true });
+    const service = createPeerService({ self: B, keeper, directory, status: () => STATUS });
     const server = await listen(t, (request, response) => {
       if (!servePeers(service, request, response)) response.writeHead(418).end();
     });
@@ -256,22 +253,27 @@ describe('a claim to what this Machine owns too', () => {
     'adopted' | 'learned',
     string,
   ][] = [
-    ['is refused if it is later', (clock) => ({ createdAt: clock.now() + 1 }), 'learned', 'kept'],
+    [
+      'is refused if it is later',
+      (clock) => ({ createdAt: clock.now() + 10_000 }),
+      'learned',
+      'kept',
+    ],
     [
       'ends ours if it is earlier',
-      (clock) => ({ createdAt: clock.now() - 1 }),
+      (clock) => ({ createdAt: clock.now() - 10_000 }),
       'learned',
       'yielded',
     ],
     [
-      'ends ours at the same time for the smaller id',
+      'is refused at the same time by the Machine where placement puts the key',
       (clock) => ({ createdAt: clock.now() }),
       'learned',
-      'yielded',
+      'kept',
     ],
     [
       'ends an adopted one if it was learned',
-      (clock) => ({ createdAt: clock.now() + 1 }),
+      (clock) => ({ createdAt: clock.now() + 10_000 }),
       'adopted',
       'yielded',
     ],

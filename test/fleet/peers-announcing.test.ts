@@ -50,7 +50,7 @@ describe('two owners of one key', () => {
   it('settle it by the claim in the question: the peer yields to the one that outranks it', async (t) => {
     const { clock, b, peers, outrankedBy } = await startFleet(t);
     const ours = ownBinding(clock);
-    await clock.advance(1_000);
+    await clock.advance(10_000);
     await bind(b, KEY);
     assert.deepEqual(await peers.ask(KEY, { ours }), NONE);
     assert.deepEqual(b.conflicts, ['yielded']);
@@ -62,7 +62,7 @@ describe('two owners of one key', () => {
   it('settle it by the claim in the question: we yield to the one that outranks us', async (t) => {
     const { clock, b, peers, outrankedBy } = await startFleet(t);
     await bind(b, KEY);
-    await clock.advance(1_000);
+    await clock.advance(10_000);
     const answer = await peers.ask(KEY, { ours: ownBinding(clock) });
     assert.ok(answer.kind === 'owner' && answer.machine === B);
     assert.deepEqual(b.conflicts, ['kept']);
@@ -73,7 +73,7 @@ describe('two owners of one key', () => {
     const { clock, b, peers } = await startFleet(t);
     await peers.ask(KEY);
     await bind(b, KEY);
-    await clock.advance(1_000);
+    await clock.advance(10_000);
     assert.equal((await peers.ask(KEY, { ours: ownBinding(clock) })).kind, 'owner');
   });
 

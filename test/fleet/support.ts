@@ -5,6 +5,7 @@ import type { TestContext } from 'node:test';
 import type { Binding, MachineId, SessionKey } from '../../src/affinity/session.ts';
 import type { Directory } from '../../src/fleet/directory.ts';
 import { formatAnswer, parseAsk, type KeyAnswer } from '../../src/fleet/messages.ts';
+import { createKeeper, type KeeperOptions } from '../../src/fleet/keeper.ts';
 import { createPeerService, type PeerServiceOptions } from '../../src/fleet/peer-service.ts';
 import { createPeers, type Peers, type PeersOptions } from '../../src/fleet/peers.ts';
 import type { Liveness } from '../../src/fleet/liveness.ts';
@@ -61,27 +62,31 @@ export interface TestPeer extends ListeningServer {
   conflicts: string[];
 }
 
+export type PeerOptions = Partial<KeeperOptions & PeerServiceOptions> & {
+  readonly others?: readonly MachineId[];
+};
+
 /** A Machine that knows `others` to be at 127.0.0.1, with a store in memory. */
 export async function startPeer(
   t: TestContext,
   clock: TestClock,
   machine: MachineId,
-  options: Partial<PeerServiceOptions> & { others?: readonly MachineId[] } = {},
+  options: PeerOptions = {},
 ): Promise<TestPeer> {
   const store = createStore(clock);
   const others = (options.others ?? [SELF]).map((other) => ({ machine: other, port: 1 }));
   const directory = await startDirectory(t, clock, machine, others);
   const conflicts: string[] = [];
-  const service = createPeerService({
+  const keeper = createKeeper({
     self: machine,
     store,
-    directory,
     clock,
     isReady: () => true,
-    status: () => STATUS,
     onConflict: (outcome) => conflicts.push(outcome),
     ...options,
   });
+  const status = () => STATUS;
+  const service = createPeerService({ self: machine, keeper, directory, status, ...options });
   const server = await listen(t, (request, response) => {
     peer.requests.push(request.url ?? '');
     void Promise.resolve(peer.gate).then(() => servePeers(service, request, response));

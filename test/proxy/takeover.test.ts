@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, describe, test, type TestContext } from 'node:test';
 import type { BindingOrigin, MachineId } from '../../src/affinity/session.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
-import { yieldTo } from '../../src/fleet/conflict.ts';
+import { createKeeper, type Keeper } from '../../src/fleet/keeper.ts';
 import { createPeerService } from '../../src/fleet/peer-service.ts';
 import { createPeers } from '../../src/fleet/peers.ts';
 import { createBindings, type Bindings } from '../../src/proxy/bindings.ts';
@@ -37,30 +37,29 @@ async function startTakers(
   closeAfterwards: (closeable: { close(): unknown }) => void,
 ): Promise<readonly Taker[]> {
   const clock = patientClock;
-  const stores = new Map<MachineId, SessionStore>();
+  const stores = new Map<MachineId, { store: SessionStore; keeper: Keeper }>();
   const listening: { machine: MachineId; port: number }[] = [];
   for (const machine of TAKERS) {
     const store = await open(machine);
     const others = TAKERS.filter((other) => other !== machine);
     const entries = others.map((other) => ({ machine: other, port: 1 }));
     const directory = await startDirectory(t, createTestClock(), machine, entries);
-    const isReady = (): boolean => true;
+    const keeper = createKeeper({ self: machine, store, clock, isReady: () => true });
     const status = () => ({ version: 2, takesSessions: true, region: undefined });
-    const service = createPeerService({ self: machine, store, directory, clock, isReady, status });
+    const service = createPeerService({ self: machine, keeper, directory, status });
     const { port } = await listen(t, (request, response) => servePeers(service, request, response));
-    stores.set(machine, store);
+    stores.set(machine, { store, keeper });
     listening.push({ machine, port });
   }
   const takers: Taker[] = [];
-  const yielding = new Set<Promise<void>>();
-  for (const [machine, store] of stores) {
+  for (const [machine, { store, keeper }] of stores) {
     const peers = createPeers({
       self: machine,
       directory: await startDirectory(t, createTestClock(), machine, listening),
       clock,
       random: Math.random,
       liveness: createTestLiveness(clock),
-      onOutranked: (key, winner) => void yielding.add(yieldTo(store, machine, key, winner)),
+      onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
     });
     const bindings = createBindings({
       ...{ self: machine, store, peers, clock, ttlMs: TTL_MS },
@@ -71,7 +70,7 @@ async function startTakers(
       close: async () => {
         await bindings.stop();
         await peers.stop();
-        await Promise.all(yielding);
+        await keeper.ended();
       },
     });
     takers.push({ machine, store, bindings });

@@ -6,6 +6,7 @@ import type { Decision, Presence } from '../../../src/affinity/decide.ts';
 import { createExtractor } from '../../../src/affinity/extract.ts';
 import { createLearner } from '../../../src/affinity/learn.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import { SIMULTANEOUS_MS } from '../../../src/fleet/conflict.ts';
 import type { Peer } from '../../../src/fleet/directory.ts';
 import type { Candidate } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../../../src/fleet/messages.ts';
@@ -112,7 +113,7 @@ export interface ModelMachine {
 export const TTL_MS = 600_000;
 export const REPLAY_MAX_BODY_BYTES = 1_000_000;
 /** The bindings of the start are older than what the request brings about. */
-const AGE_MS = 1_000;
+const AGE_MS = 2 * SIMULTANEOUS_MS;
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
 
 export async function createModelMachine(
@@ -168,7 +169,14 @@ export async function createModelMachine(
         region: undefined,
         takesSessions: !surroundings.isDraining(machine),
       }));
-  const peers = createModelPeers({ script, store, reach });
+  const keeper = createKeeper({
+    self,
+    store,
+    clock,
+    isReady: () => true,
+    pendingClaimOf: (key) => bindings.pendingClaimOf(key),
+  });
+  const peers = createModelPeers({ script, keeper, reach });
   const bindings = createBindings({
     self,
     store,
@@ -218,13 +226,13 @@ export async function createModelMachine(
     explain: createExplain({
       routing,
       // Whom it asks is not what the request's own way has heard.
-      owners: { ...ownerParts, peers: createModelPeers({ script, store, reach }) },
+      owners: { ...ownerParts, peers: createModelPeers({ script, keeper, reach }) },
       clock,
       protectedNames: new Set(),
     }),
     answers: createAnswers(createLearner(PROTOCOLS, { hints, self, clock }), bindings),
     bindings,
-    keeper: createKeeper({ self, store, clock, isReady: () => true }),
+    keeper,
     heard: peers.heard,
     announced: peers.announced,
     isForGone: (machine) => of(machine) === 'gone',

@@ -1,14 +1,15 @@
 /** The peers of one Machine without a network: real keepers answer, or nobody does. */
 import type { Binding, MachineId, SessionKey } from '../../../src/affinity/session.ts';
-import { outranks, yieldTo, type Claimant } from '../../../src/fleet/conflict.ts';
+import { outranks, type Claimant } from '../../../src/fleet/conflict.ts';
+import type { Keeper } from '../../../src/fleet/keeper.ts';
 import { claimOf, type KeyAnswer } from '../../../src/fleet/messages.ts';
 import type { Peers, PeersAnswer } from '../../../src/fleet/peers.ts';
-import type { SessionStore } from '../../../src/store/store.ts';
 import type { MachineScript, Surroundings } from './machine.ts';
 
 export interface ModelPeersOptions {
   readonly script: MachineScript;
-  readonly store: SessionStore;
+  /** Of this Machine. */
+  readonly keeper: Keeper;
   readonly reach: Surroundings['reach'];
 }
 
@@ -19,7 +20,7 @@ export interface ModelPeers extends Pick<Peers, 'ask' | 'announce'> {
   settled(): Promise<void>;
 }
 
-export function createModelPeers({ script, store, reach }: ModelPeersOptions): ModelPeers {
+export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): ModelPeers {
   const { machine: self, lists, told } = script;
   const heard: PeersAnswer[] = [];
   const announced = new Set<SessionKey>();
@@ -38,7 +39,7 @@ export function createModelPeers({ script, store, reach }: ModelPeersOptions): M
       if (answer === 'unknown') isInDoubt = true;
       else if (answer !== 'no') claimants.push({ ...answer, machine });
     }
-    const [owner] = claimants.sort((one, other) => (outranks(one, other) ? -1 : 1));
+    const [owner] = claimants.sort((one, other) => (outranks(key, one, other) ? -1 : 1));
     if (owner) return { kind: 'owner', ...owner };
     return { kind: isInDoubt ? 'inconclusive' : 'none' };
   }
@@ -47,8 +48,8 @@ export function createModelPeers({ script, store, reach }: ModelPeersOptions): M
     const ours = claimOf(binding, ttlMs);
     const theirs = await reach(self, other)?.keeper.hear(binding.key, self, ours);
     const winner = theirs && { ...theirs, machine: other };
-    if (winner && outranks(winner, { ...ours, machine: self })) {
-      await yieldTo(store, self, binding.key, winner);
+    if (winner && outranks(binding.key, winner, { ...ours, machine: self })) {
+      await keeper.hear(binding.key, other, winner);
     }
   }
 

@@ -1,0 +1,155 @@
+/** What a Machine learns of the sessions that have a stream open, by looking at the store. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
+import { createBindings } from '../../src/proxy/bindings.ts';
+import { HeldSessions, LOOK_PERIOD_MS } from '../../src/proxy/held-sessions.ts';
+import type { Release } from '../../src/proxy/let-go.ts';
+import { createMemoryStore } from '../../src/store/memory.ts';
+import type { SessionStore } from '../../src/store/store.ts';
+import { createTestClock } from '../support/clock.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+
+const [SELF, OTHER] = [machineId('aa'), machineId('bb')];
+const KEY = keyOf('room');
+const TTL_MS = 600_000;
+const TICK_MS = LOOK_PERIOD_MS / 10;
+
+/** `shared`: as a database that the fleet shares and that is well; `failing`: as one that may have forgotten. */
+function setUp(kind: 'local' | 'shared' | 'failing', maxAgeMs = 0) {
+  const clock = createTestClock();
+  const memory = createMemoryStore({ clock, limits: { maxSessions: 100_000, maxAgeMs } });
+  const looked: SessionKey[] = [];
+  const touched: SessionKey[] = [];
+  const store: SessionStore = {
+    ...memory,
+    kind: kind === 'local' ? 'memory' : 'redis',
+    isShared: kind === 'shared',
+    lookup: (key) => {
+      looked.push(key);
+      const found = memory.lookup(key);
+      return kind === 'local' ? found : Promise.resolve(found);
+    },
+    touch: (key, ttlMs) => {
+      touched.push(key);
+      return memory.touch(key, ttlMs);
+    },
+  };
+  const lost: [SessionKey, Release][] = [];
+  const held = new HeldSessions({
+    ...{ self: SELF, store, clock, ttlMs: TTL_MS },
+    background: (_what, work) => work.then(() => undefined),
+    onLost: (key, release) => void lost.push([key, release]),
+  });
+  const bind = (key = KEY, machine: MachineId = SELF, generation = 1) =>
+    memory.upsert({ key, machine, origin: 'learned', generation, ttlMs: TTL_MS });
+  return { clock, memory, held, bind, looked, touched, lost };
+}
+
+describe('a session with an open stream in a shared store', () => {
+  test('is lost within ten seconds when its row is another Machine’s, and not touched any more', async () => {
+    const { clock, held, bind, touched, lost } = setUp('shared');
+    await bind();
+    const release = held.hold(KEY);
+    await clock.advance(LOOK_PERIOD_MS);
+    await bind(KEY, OTHER, 2);
+    await clock.advance(LOOK_PERIOD_MS + TICK_MS);
+    assert.deepEqual(lost[0], [KEY, { to: OTHER, why: 'moved' }]);
+    release();
+    await clock.advance(TTL_MS / 2);
+    assert.deepEqual(touched, []);
+    assert.equal(clock.pendingCount(), 0);
+  });
+
+  test('is lost when its row was deleted', async () => {
+    const { clock, memory, held, bind, lost } = setUp('shared');
+    await bind();
+    held.hold(KEY);
+    await clock.advance(TICK_MS);
+    await memory.delete(KEY);
+    await clock.advance(LOOK_PERIOD_MS + TICK_MS);
+    assert.deepEqual(lost[0], [KEY, { why: 'deleted' }]);
+    held.stop();
+  });
+
+  const notLost: [string, 'shared' | 'failing' | 'local', maxAgeMs: number, endedHere: boolean][] =
+    [
+      ['by this Machine itself', 'shared', 0, true],
+      ['by its age', 'shared', 15_000, false],
+      ['in a store that may have forgotten it', 'failing', 0, false],
+      ['in a store of its own, which evicts', 'local', 0, false],
+    ];
+  for (const [name, kind, maxAgeMs, isEndedHere] of notLost) {
+    test(`is not lost when its row has ended ${name}`, async () => {
+      const { clock, memory, held, bind, lost } = setUp(kind, maxAgeMs);
+      await bind();
+      held.hold(KEY);
+      await clock.advance(TICK_MS);
+      if (isEndedHere) held.noteEnded(KEY);
+      if (maxAgeMs === 0) await memory.delete(KEY);
+      await clock.advance(TTL_MS);
+      assert.deepEqual(lost, []);
+      held.stop();
+    });
+  }
+
+  test('is looked up in strides: ten thousand of them a thousand at a time, each once a period', async () => {
+    const { clock, held, bind, looked } = setUp('shared');
+    const keys = Array.from({ length: 10_000 }, (_, i) => keyOf(`room-${i}`));
+    for (const key of keys) {
+      await bind(key);
+      held.hold(key);
+    }
+    for (let i = 1; i <= 10; i += 1) {
+      await clock.advance(TICK_MS);
+      assert.equal(looked.length, 1_000 * i);
+    }
+    assert.equal(new Set(looked).size, 10_000);
+    held.stop();
+  });
+});
+
+describe('a session with an open stream in a store of this Machine alone', () => {
+  test('is looked up once after the stream was opened, and then when it is touched', async () => {
+    const { clock, held, bind, looked, touched } = setUp('local');
+    await bind();
+    held.hold(KEY);
+    await clock.advance(TTL_MS / 4 - 1);
+    assert.deepEqual([looked.length, touched.length], [1, 0]);
+    await clock.advance(TICK_MS);
+    assert.deepEqual([looked.length, touched.length], [2, 1]);
+    held.stop();
+  });
+
+  test('is lost if it was released before its stream opened', async () => {
+    const { clock, held, bind, lost } = setUp('local');
+    await bind(KEY, OTHER);
+    held.hold(KEY);
+    await clock.advance(TICK_MS);
+    assert.deepEqual(lost, [[KEY, { to: OTHER, why: 'moved' }]]);
+    held.stop();
+  });
+});
+
+test('the bindings wait at their stop for the last touch of a stream that has just closed, behind its look', async () => {
+  const clock = createTestClock();
+  const memory = createMemoryStore({ clock, limits: { maxSessions: 10, maxAgeMs: 0 } });
+  let touches = 0;
+  const bindings = createBindings({
+    ...{ self: SELF, clock, ttlMs: TTL_MS, peers: { announce: () => undefined } },
+    store: {
+      ...memory,
+      lookup: (key) => Promise.resolve(memory.lookup(key)),
+      touch: async (key, ttlMs) => {
+        const isTouched = await memory.touch(key, ttlMs);
+        touches += 1;
+        return isTouched;
+      },
+    },
+    onFailure: (what, error) => assert.fail(`${what}: ${String(error)}`),
+    onConflict: () => undefined,
+  });
+  bindings.hold(KEY)();
+  await bindings.stop();
+  assert.equal(touches, 1);
+});
