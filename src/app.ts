@@ -22,7 +22,7 @@ import { listen } from './listen.ts';
 import type { HttpListener } from './http/listener.ts';
 import { createRequestPath, type RequestPath } from './request-path.ts';
 import { startCleanup } from './store/cleanup.ts';
-import { createOwnSessionCount, createOwnSessionSearch } from './own-sessions.ts';
+import { createOwnSessionCount } from './own-sessions.ts';
 import type { SessionStore } from './store/store.ts';
 
 export interface SidecarParts extends AdapterParts {
@@ -59,7 +59,6 @@ class RunningSidecar implements Sidecar {
   #phase: Phase = 'starting';
   #opened: OpenedStore | undefined;
   #isFull = (): boolean => false;
-  #ownsSession: (() => Promise<boolean>) | undefined;
   #path: RequestPath | undefined;
   #ports = { public: 0, peer: 0, admin: 0 };
   /** In the order of starting; stopped from the end. */
@@ -129,7 +128,6 @@ class RunningSidecar implements Sidecar {
     const opened = { ...uncounted, store: counted.store };
     this.#opened = opened;
     this.#isFull = counted.isFull;
-    this.#ownsSession = createOwnSessionSearch(opened.store, this.#config.identity.machine);
     metrics.watchStore({
       getMetrics: () => opened.store.getMetrics(),
       health: opened.health,
@@ -223,20 +221,18 @@ class RunningSidecar implements Sidecar {
     return path;
   }
 
-  /** What lives here is served until it has ended, or until the time for it is over. */
+  /**
+   * Sessions that nobody uses do not hold the end up: what they have in memory ends with the app, now
+   * or later, and every Machine of a rolling deploy would wait for them.
+   */
   #untilDrained(): Promise<void> {
     this.#draining.end();
     return awaitDrained({
       clock: this.#parts.clock,
       timeoutMs: this.#config.drainTimeoutMs,
       signal: this.#drained.signal,
-      hasWorkLeft: () => this.#hasWorkLeft(),
+      msUntilQuiet: () => this.#path?.msUntilQuiet() ?? 0,
     });
-  }
-
-  async #hasWorkLeft(): Promise<boolean> {
-    if ((this.#path?.busyCount() ?? 0) > 0) return true;
-    return (await this.#ownsSession?.()) ?? false;
   }
 
   async #stopAll(): Promise<void> {

@@ -25,6 +25,7 @@ import { DEFAULT_LIMITS, FORWARD_BYTES, FORWARD_FIELDS, type Limits } from './ht
 import { ReadBuffers } from './http/read-buffers.ts';
 import { Sweep } from './http/sweep.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from './http/upstream-pool.ts';
+import { Activity, QUIET_MS } from './proxy/activity.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings } from './proxy/bindings.ts';
 import { createExplain, type Explain } from './proxy/explain.ts';
@@ -60,6 +61,8 @@ export interface RequestPath {
   readonly explain: Explain;
   /** Requests and tunnels under way. */
   busyCount(): number;
+  /** 0: no request is open, and none was for a second. Else the time, in ms, after which to ask again. */
+  msUntilQuiet(): number;
   /** Breaks off what is under way, and waits for the writes. */
   stop(): Promise<void>;
 }
@@ -111,7 +114,9 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const cookie = createCookie(config, clock);
   const routing = createHandlerParts(parts, owners, cookie);
   const via = createVia(self);
+  const activity = new Activity(clock);
   const proxy: ProxyParts = {
+    activity,
     handler: createHandler(routing),
     answers: createAnswers(learner, bindings, cookie),
     bindings,
@@ -185,7 +190,10 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     protectedNames: engine.protectedNames,
   });
   const busyCount = (): number => listeners.edge.busyCount() + listeners.peer.busyCount();
-  return { listeners, explain, busyCount, stop };
+  // The end of a response may be on its way still.
+  const msUntilQuiet = (): number =>
+    listeners.edge.busyCount() > 0 ? QUIET_MS : activity.msUntilQuiet();
+  return { listeners, explain, busyCount, msUntilQuiet, stop };
 }
 
 interface Engine {

@@ -31,6 +31,7 @@ import type { ResponseHead } from '../http/response-head.ts';
 import type { ExchangeListener, ServerExchange } from '../http/server-exchange.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
+import type { Activity } from './activity.ts';
 import type { Answers, Revealed } from './answers.ts';
 import type { Bindings } from './bindings.ts';
 import {
@@ -79,6 +80,8 @@ export interface ProxyParts {
   readonly onMoved: (key: SessionKey, machine: MachineId) => void;
   /** A forward for this decision got a response from its Machine. */
   readonly onForwarded: (decision: Decision) => void;
+  /** Told of each request, from its beginning to its end. */
+  readonly activity: Pick<Activity, 'begin' | 'end'>;
   readonly via: Via;
   readonly createRequestId: () => string;
   readonly clock: Clock;
@@ -140,6 +143,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     this.fields = readEdgeFields(head.rawHeaders);
     this.#parts = parts;
     this.#times = new RequestTimes(parts.clock);
+    parts.activity.begin();
     exchange.listen(this);
   }
 
@@ -504,6 +508,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     this.#state = CLOSED;
     this.#stopWatching?.();
     this.#stream?.close();
+    this.#parts.activity.end();
     this.#parts.observer.onFinished(this.#finished());
   }
 
