@@ -28,6 +28,8 @@ import type { SessionStore } from './store/store.ts';
 export interface SidecarParts extends AdapterParts {
   /** Awaited before the public port is opened: an app of our own that has to come up first. */
   readonly untilAppAnswers?: () => Promise<void>;
+  /** When the process of that app was started, in ms since the epoch. */
+  readonly appStartedAt?: number | undefined;
 }
 
 /** How long a start waits for the first reading of the directory at most, in ms. */

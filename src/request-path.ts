@@ -40,6 +40,7 @@ import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
 import { createPresenceOf } from './proxy/presence.ts';
 import { createStoreFailureReport } from './proxy/store-failures.ts';
 import type { ProxyParts } from './proxy/proxied-request.ts';
+import { OlderSessions } from './proxy/older-sessions.ts';
 import { createVia } from './proxy/via.ts';
 import { createRequestLog } from './request-line.ts';
 import type { SessionStore } from './store/store.ts';
@@ -48,6 +49,8 @@ export interface RequestPathParts extends AdapterParts {
   readonly config: Config;
   readonly store: SessionStore;
   readonly directory: Directory;
+  /** In `run` mode: when the app's process was started, in ms since the epoch. */
+  readonly appStartedAt?: number | undefined;
   readonly draining: Pick<Draining, 'state'>;
   /** Whether as many sessions live here as may. */
   readonly isFull: () => boolean;
@@ -114,9 +117,11 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const cookie = createCookie(config, clock);
   const routing = createHandlerParts(parts, owners, cookie);
   const via = createVia(self);
+  const olderSessions = createOlderSessions(parts, self);
   const activity = new Activity(clock);
   const proxy: ProxyParts = {
     activity,
+    olderSessions,
     handler: createHandler(routing),
     answers: createAnswers(learner, bindings, cookie),
     bindings,
@@ -156,6 +161,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       directory: parts.directory,
       clock,
       isReady: parts.isReadyForPeers,
+      isVoid: (binding) => olderSessions.isVoid(binding),
       onHeard: (machine) => silences.noteLife(machine),
       onConflict: () => metrics.claimConflict(),
       onError: (error) =>
@@ -277,6 +283,18 @@ function createCookie(config: Config, clock: Clock): AffinityCookie | undefined 
   if (name === undefined) return undefined;
   const { ttlMs } = store;
   return createAffinityCookie({ name, self: identity.machine, ttlMs, now: () => clock.now() });
+}
+
+function createOlderSessions(
+  { appStartedAt, logger }: RequestPathParts,
+  self: MachineId,
+): OlderSessions {
+  const onFirstDead = (): void =>
+    logger.info(
+      {},
+      'the app refuses sessions older than its process: their clients get "session not found"',
+    );
+  return new OlderSessions({ self, appStartedAt, onFirstDead });
 }
 
 function createFleetPeers(parts: RequestPathParts, self: MachineId, silences: Silences): Peers {

@@ -40,9 +40,13 @@ export interface SidecarProcess extends EndingParts {
   readonly signals: Signals;
   /**
    * Starts the sidecar and says so in one line. The public port waits for `isAppServing`; undefined
-   * if that says no, or if a signal has come until then. Rejects if a part can't be started.
+   * if that says no, or if a signal has come until then. `appStartedAt`: when an app of our own was
+   * started, in ms since the epoch. Rejects if a part can't be started.
    */
-  readonly start: (isAppServing?: () => Promise<boolean>) => Promise<Sidecar | undefined>;
+  readonly start: (
+    isAppServing?: () => Promise<boolean>,
+    appStartedAt?: number,
+  ) => Promise<Sidecar | undefined>;
   /** Says why the sidecar can't be started; returns the exit code for that. */
   readonly fail: (error: unknown) => number;
 }
@@ -103,11 +107,13 @@ function createStart(
   parts: SidecarParts,
   signals: Signals,
 ): SidecarProcess['start'] {
-  return async (isAppServing = () => Promise.resolve(true)) => {
+  return async (isAppServing = () => Promise.resolve(true), appStartedAt) => {
     const untilAppAnswers = async (): Promise<void> => {
       if (!(await isAppServing()) || signals.haveCome()) throw new StartCalledOff();
     };
-    const sidecar = await unlessCalledOff(startSidecar(config, { ...parts, untilAppAnswers }));
+    const sidecar = await unlessCalledOff(
+      startSidecar(config, { ...parts, untilAppAnswers, appStartedAt }),
+    );
     if (sidecar) logStart(parts.logger, config, sidecar);
     collectGarbage();
     return sidecar;

@@ -1,5 +1,5 @@
 /** Weighs what peers claim against this Machine's own bindings. */
-import type { MachineId, SessionKey } from '../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import type { SessionStore } from '../store/store.ts';
 import { outranks, yieldTo } from './conflict.ts';
@@ -14,6 +14,8 @@ export interface KeeperOptions {
    * but not while it drains, as its sessions are still its own.
    */
   readonly isReady: () => boolean;
+  /** Whether a binding of ours counts for nothing: it was made to a process of the app that has ended. */
+  readonly isVoid?: (binding: Binding) => boolean;
   /** Another Machine claims what we own too: we have `kept` it, or `yielded`. */
   readonly onConflict?: (outcome: 'kept' | 'yielded') => void;
   /** The store failed; the peer got `unknown`, or its announcement was lost. */
@@ -28,13 +30,14 @@ export interface Keeper {
 }
 
 export function createKeeper(options: KeeperOptions): Keeper {
-  const { self, store, clock, isReady, onConflict, onError } = options;
+  const { self, store, clock, isReady, isVoid, onConflict, onError } = options;
 
   /** Our own binding of the key, if there is one. */
-  async function ours(key: SessionKey): Promise<KeyAnswer> {
+  async function ours(key: SessionKey): Promise<KeyAnswer | 'void'> {
     const found = await store.lookup(key);
     if (found === 'unknown') return 'unknown';
     if (found === 'absent' || found.machine !== self) return 'no';
+    if (isVoid?.(found)) return 'void';
     return claimOf(found, found.expiresAt - clock.now());
   }
 
@@ -46,6 +49,7 @@ export function createKeeper(options: KeeperOptions): Keeper {
     if (!isReady()) return 'unknown';
     try {
       const own = await ours(key);
+      if (own === 'void') return 'no';
       if (typeof own === 'string' || !claim) return own;
       return (await settle(key, own, from, claim)) ? own : 'no';
     } catch (error) {
@@ -58,6 +62,10 @@ export function createKeeper(options: KeeperOptions): Keeper {
     try {
       const own = await ours(key);
       if (typeof own === 'object') return (await settle(key, own, from, claim)) ? own : undefined;
+      if (own === 'void') {
+        await yieldTo(store, self, key, { ...claim, machine: from });
+        return undefined;
+      }
       const { generation, ttlMs } = claim;
       await store.upsert({ key, machine: from, origin: 'copied', generation, ttlMs });
     } catch (error) {

@@ -53,6 +53,8 @@ import type { Handler, Routed, RoutedRequest } from './handler.ts';
 import { MAX_ID_BODY_BYTES, MAX_ID_WAIT_MS, requestIdIn } from './json-rpc-id.ts';
 import type { FinishedRequest, RequestObserver } from './observer.ts';
 import { collectBody } from './request-body.ts';
+import type { OlderSessions } from './older-sessions.ts';
+import { ofDecision } from './replies.ts';
 import { RequestTimes } from './request-times.ts';
 import { SessionStream } from './session-stream.ts';
 import type { Via } from './via.ts';
@@ -62,6 +64,7 @@ export interface ProxyParts {
   readonly handler: Handler;
   readonly answers: Answers;
   readonly bindings: Bindings;
+  readonly olderSessions: Pick<OlderSessions, 'isDead'>;
   readonly learner: Pick<Learner, 'mayTeachByBody'>;
   readonly removeHints: RemoveHints;
   /** Takes the affinity cookie out of a request's fields; the very array if it is not there. */
@@ -345,6 +348,13 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     const { statusCode } = head;
     if (isFalseNotFound(routed, statusCode)) {
       this.#takeOver(() => this.#parts.handler.unreachable(this, routed));
+      return undefined;
+    }
+    if (routed.key && this.#parts.olderSessions.isDead(this.head, routed, head)) {
+      this.#parts.bindings.end(routed.key);
+      this.#takeOver(() =>
+        this.respond(ofDecision(404, 'unknown-session', routed.extraction), routed),
+      );
       return undefined;
     }
     const isToPeer = this.from === 'peer' && hasRefusal(head.rawHeaders);
