@@ -113,6 +113,11 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     }),
     peers,
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
+    // Others may share a database without being a fleet.
+    onOwnPast:
+      config.fleet.kind === 'off' && !parts.store.isShared
+        ? (binding) => bindings.restore(binding)
+        : undefined,
   } satisfies OwnerFinderParts;
   const cookie = createCookie(config, clock);
   const routing = createHandlerParts(parts, owners, cookie);

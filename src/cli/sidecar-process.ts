@@ -17,6 +17,7 @@ import {
 import { createLogger, type Logger } from '../logger.ts';
 import { createMetrics } from '../metrics/prometheus.ts';
 import { readVersion } from '../version.ts';
+import { keepMadeUpMachine } from './made-up-machine.ts';
 import { EXIT_CONFIG, EXIT_FAILURE } from './exit-codes.ts';
 
 /** The process and what surrounds it. */
@@ -71,17 +72,19 @@ export async function runSidecarProcess(
 }
 
 async function runConfigured(
-  config: Config,
+  parsed: Config,
   warnings: readonly string[],
   surroundings: Surroundings,
   startSidecar: StartSidecar,
   main: (process: SidecarProcess) => Promise<Ending>,
 ): Promise<Ending> {
   const { clock, random, events, printError } = surroundings;
+  const signals = collectSignals(events);
+  const { config, warning: notKept } = await keepMadeUpMachine(parsed, clock);
   const logger = createLogger({ level: config.logLevel, machine: config.identity.machine, clock });
   for (const warning of warnings) logger.warn({}, warning);
+  if (notKept !== undefined) logger.warn({}, notKept);
   const metrics = createMetrics({ clock, version: readVersion() });
-  const signals = collectSignals(events);
   const end = (): void => surroundings.exit(EXIT_FAILURE);
   const stopWatching = endOnCrash(events, { logger, clock, end });
   const parts = { clock, random, logger, metrics };

@@ -27,6 +27,7 @@ class WrittenDown {
       return this.committed;
     },
     adopt: (key, from) => this.lines.push(`adopt ${nameOf(key)} from ${from ?? 'nobody'}`),
+    restore: () => undefined,
     slide: ({ key }) => this.lines.push(`slide ${nameOf(key)}`),
     end: (key) => this.lines.push(`end ${nameOf(key)}`),
     copy: () => assert.fail('an answer is no statement of a peer'),
