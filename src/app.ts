@@ -26,12 +26,14 @@ import type { HttpListener } from './http/listener.ts';
 import { createRequestPath, type RequestPath } from './request-path.ts';
 import { startCleanup } from './store/cleanup.ts';
 import type { OnSessionChanged } from './sessions/merge.ts';
-import { createOwnSessionCount, createOwnSessionSearch } from './own-sessions.ts';
+import { createOwnSessionCount } from './own-sessions.ts';
 import type { SessionStore } from './store/store.ts';
 
 export interface SidecarParts extends AdapterParts {
   /** Awaited before the public port is opened: an app of our own that has to come up first. */
   readonly untilAppAnswers?: () => Promise<void>;
+  /** When the process of that app was started, in ms since the epoch. */
+  readonly appStartedAt?: number | undefined;
 }
 
 /** How long a start waits for the first reading of the directory at most, in ms. */
@@ -64,7 +66,6 @@ class RunningSidecar implements Sidecar {
   #phase: Phase = 'starting';
   #opened: OpenedStore | undefined;
   #isFull = (): boolean => false;
-  #ownsSession: (() => Promise<boolean>) | undefined;
   #path: RequestPath | undefined;
   #ports = { public: 0, peer: 0, admin: 0 };
   /** In the order of starting; stopped from the end. */
@@ -137,7 +138,6 @@ class RunningSidecar implements Sidecar {
     const opened = { ...uncounted, store: counted.store };
     this.#opened = opened;
     this.#isFull = counted.isFull;
-    this.#ownsSession = createOwnSessionSearch(opened.store, this.#config.identity.machine);
     metrics.watchStore({
       getMetrics: () => opened.store.getMetrics(),
       health: opened.health,
@@ -237,20 +237,18 @@ class RunningSidecar implements Sidecar {
     return path;
   }
 
-  /** What lives here is served until it has ended, or until the time for it is over. */
+  /**
+   * Sessions that nobody uses do not hold the end up: what they have in memory ends with the app, now
+   * or later, and every Machine of a rolling deploy would wait for them.
+   */
   #untilDrained(): Promise<void> {
     this.#draining.end();
     return awaitDrained({
       clock: this.#parts.clock,
       timeoutMs: this.#config.drainTimeoutMs,
       signal: this.#drained.signal,
-      hasWorkLeft: () => this.#hasWorkLeft(),
+      msUntilQuiet: () => this.#path?.msUntilQuiet() ?? 0,
     });
-  }
-
-  async #hasWorkLeft(): Promise<boolean> {
-    if ((this.#path?.busyCount() ?? 0) > 0) return true;
-    return (await this.#ownsSession?.()) ?? false;
   }
 
   async #stopAll(): Promise<void> {

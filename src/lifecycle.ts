@@ -18,8 +18,8 @@ export interface Sidecar {
   readonly ports: { readonly public: number; readonly peer: number; readonly admin: number };
   readiness(): Readiness;
   /**
-   * Takes no new sessions; resolves once no request is open, or after `DRAIN_TIMEOUT_MS`. Never
-   * rejects. The second call waits for the first.
+   * Takes no new sessions; resolves once no request is open and none has come for a second, or after
+   * `DRAIN_TIMEOUT_MS`. Never rejects. The second call waits for the first.
    */
   drain(): Promise<void>;
   /** Cuts what is still open and frees everything. The second call waits for the first. */

@@ -27,6 +27,7 @@ import { DEFAULT_LIMITS, FORWARD_BYTES, FORWARD_FIELDS, type Limits } from './ht
 import { ReadBuffers } from './http/read-buffers.ts';
 import { Sweep } from './http/sweep.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from './http/upstream-pool.ts';
+import { Activity, QUIET_MS } from './proxy/activity.ts';
 import { createAnswers } from './proxy/answers.ts';
 import { createBindings, type Bindings, type BindingsParts } from './proxy/bindings.ts';
 import { createExplain, type Explain } from './proxy/explain.ts';
@@ -42,6 +43,7 @@ import { createPeerUpstreams } from './proxy/peer-upstreams.ts';
 import { createPlacement } from './proxy/placement.ts';
 import { createStoreFailureReport } from './proxy/store-failures.ts';
 import type { ProxyParts } from './proxy/proxied-request.ts';
+import { OlderSessions } from './proxy/older-sessions.ts';
 import { createVia } from './proxy/via.ts';
 import { createRequestLog } from './request-line.ts';
 import type { OnSessionChanged } from './sessions/merge.ts';
@@ -52,6 +54,8 @@ export interface RequestPathParts extends AdapterParts {
   readonly store: SessionStore;
   readonly directory: Directory;
   readonly liveness: Liveness;
+  /** In `run` mode: when the app's process was started, in ms since the epoch. */
+  readonly appStartedAt?: number | undefined;
   readonly draining: Pick<Draining, 'state'>;
   /** Whether as many sessions live here as may. */
   readonly isFull: () => boolean;
@@ -70,6 +74,8 @@ export interface RequestPath {
   readonly onSessionChanged: OnSessionChanged;
   /** Requests and tunnels under way. */
   busyCount(): number;
+  /** 0: no request is open, and none was for a second. Else the time, in ms, after which to ask again. */
+  msUntilQuiet(): number;
   /** Breaks off what is under way, and waits for the writes. */
   stop(): Promise<void>;
 }
@@ -80,10 +86,12 @@ const CONNECT_TIMEOUT_MS = 5_000;
 export function createRequestPath(parts: RequestPathParts): RequestPath {
   const { config, clock, directory, liveness } = parts;
   const self = config.identity.machine;
+  const olderSessions = createOlderSessions(parts, self);
   const openStreams = createOpenStreams(parts);
   const letGo = createLetGo({ ...parts, streams: openStreams });
   const keeper = createFleetKeeper(parts, self, {
     letGo,
+    isVoid: (binding) => olderSessions.isVoid(binding),
     pendingClaimOf: (key) => bindings.pendingClaimOf(key),
   });
   const peers = createFleetPeers(parts, self, keeper);
@@ -124,11 +132,19 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     peers,
     isPending: (key) => bindings.isPending(key),
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
+    // Others may share a database without being a fleet.
+    onOwnPast:
+      config.fleet.kind === 'off' && !parts.store.isShared
+        ? (binding) => bindings.restore(binding)
+        : undefined,
   } satisfies OwnerFinderParts;
   const cookie = createCookie(config, clock);
   const routing = createHandlerParts(parts, owners, cookie);
   const via = createVia(self);
+  const activity = new Activity(clock);
   const proxy: ProxyParts = {
+    activity,
+    olderSessions,
     handler: createHandler(routing),
     answers: createAnswers(learner, bindings, cookie),
     bindings,
@@ -216,7 +232,13 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     const isOurs = from === undefined ? openStreams.count(key) > 0 : from === self;
     if (isOurs && to !== self) letGo(key, { to, why: to === undefined ? 'deleted' : 'moved' });
   };
-  return { listeners, explain, heartbeats, onSessionChanged, busyCount, stop };
+  // The end of a response may be on its way still.
+  const msUntilQuiet = (): number =>
+    listeners.edge.busyCount() > 0 ? QUIET_MS : activity.msUntilQuiet();
+  return {
+    ...{ listeners, explain, heartbeats, onSessionChanged },
+    ...{ busyCount, msUntilQuiet, stop },
+  };
 }
 
 interface Engine {
@@ -302,22 +324,34 @@ function createCookie(config: Config, clock: Clock): AffinityCookie | undefined 
   return createAffinityCookie({ name, self: identity.machine, ttlMs, now: () => clock.now() });
 }
 
+function createOlderSessions(
+  { appStartedAt, logger }: RequestPathParts,
+  self: MachineId,
+): OlderSessions {
+  const onFirstDead = (): void =>
+    logger.info(
+      {},
+      'the app refuses sessions older than its process: their clients get "session not found"',
+    );
+  return new OlderSessions({ self, appStartedAt, onFirstDead });
+}
+
 /** Told of what peers claim by questions, announcements, and responses to our own. */
 function createFleetKeeper(
   parts: RequestPathParts,
   self: MachineId,
-  { letGo, pendingClaimOf }: KeeperHooks,
+  { letGo, ...hooks }: KeeperHooks,
 ): Keeper {
   const { store, clock, logger, metrics, isReadyForPeers: isReady } = parts;
   return createKeeper({
-    ...{ self, store, clock, isReady, pendingClaimOf },
+    ...{ self, store, clock, isReady, ...hooks },
     onConflict: metrics.claimConflict,
     onReleased: (key, to) => letGo(key, { to, why: 'outranked' }),
     onError: (error) => logger.warn({ err: error }, 'could not weigh the claim of a peer'),
   });
 }
 
-interface KeeperHooks extends Required<Pick<KeeperOptions, 'pendingClaimOf'>> {
+interface KeeperHooks extends Required<Pick<KeeperOptions, 'pendingClaimOf' | 'isVoid'>> {
   readonly letGo: LetGo;
 }
 

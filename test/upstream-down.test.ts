@@ -151,6 +151,24 @@ describe('UPSTREAM_CHECK_PATH', () => {
     status = 204;
     await until(() => isServedHere());
   });
+
+  test('that is redirected says so in the log and in /readyz', async (t) => {
+    const app = await serveApp(t, (_req, res) => res.writeHead(301, { location: '/login' }).end());
+    const log = createKeptLog();
+    const env = { UPSTREAM_CHECK_PATH: '/health', UPSTREAM_CHECK_INTERVAL_MS: '100' };
+    const sidecar = await startTestSidecar(t, app, env, { logger: log.logger });
+    await until(async () => (await upstreamOf(sidecar.ports.admin)).state === 'down');
+    const { reason } = await upstreamOf(sidecar.ports.admin);
+    assert.match(
+      String(reason),
+      /^the check is answered 301 to another path; redirects are not followed: set UPSTREAM_CHECK_PATH/,
+    );
+    const lines = log.lines.filter(({ level }) => level === 'warn');
+    assert.deepEqual(
+      lines.map(({ fields }) => (fields as { upstream: { reason: string } }).upstream.reason),
+      [reason],
+    );
+  });
 });
 
 for (const env of [{}, { UPSTREAM_CHECK_PATH: '/health', UPSTREAM_CHECK_INTERVAL_MS: '100' }]) {

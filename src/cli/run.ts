@@ -38,13 +38,14 @@ export function run(
   return runSidecarProcess(surroundings, startSidecar, async (own) => {
     // PORT is ours: the app would take it away from us.
     const port = String(portOf(own.config.upstreamUrl));
+    const startedAt = own.clock.now();
     const app = await startApp(command, { ...surroundings.env, PORT: port });
     const onExit = (): void => app.signal('SIGTERM');
     // However we end, the app must not be left behind: it has a process group of its own.
     surroundings.events.on('exit', onExit);
     own.logger.info({ port }, 'app started');
     try {
-      return await superviseApp(app, own);
+      return await superviseApp(app, startedAt, own);
     } catch (error) {
       // Told before the app is waited for, which may take its time.
       return own.fail(error);
@@ -55,9 +56,13 @@ export function run(
   });
 }
 
-async function superviseApp(app: AppProcess, own: SidecarProcess): Promise<Ending> {
+async function superviseApp(
+  app: AppProcess,
+  startedAt: number,
+  own: SidecarProcess,
+): Promise<Ending> {
   const { signals, logger } = own;
-  const starting = own.start(() => isServing(app, own));
+  const starting = own.start(() => isServing(app, own), startedAt);
   const isCalledOff = Promise.race([signals.nth(1), app.ended]).then(() => undefined);
   const sidecar = await Promise.race([starting, isCalledOff]);
   if (!sidecar) return endBeforeServing(app, starting, own);

@@ -17,6 +17,7 @@ import {
 import { createLogger, type Logger } from '../logger.ts';
 import { createMetrics } from '../metrics/prometheus.ts';
 import { readVersion } from '../version.ts';
+import { keepMadeUpMachine } from './made-up-machine.ts';
 import { EXIT_CONFIG, EXIT_FAILURE } from './exit-codes.ts';
 
 /** The process and what surrounds it. */
@@ -40,9 +41,13 @@ export interface SidecarProcess extends EndingParts {
   readonly signals: Signals;
   /**
    * Starts the sidecar and says so in one line. The public port waits for `isAppServing`; undefined
-   * if that says no, or if a signal has come until then. Rejects if a part can't be started.
+   * if that says no, or if a signal has come until then. `appStartedAt`: when an app of our own was
+   * started, in ms since the epoch. Rejects if a part can't be started.
    */
-  readonly start: (isAppServing?: () => Promise<boolean>) => Promise<Sidecar | undefined>;
+  readonly start: (
+    isAppServing?: () => Promise<boolean>,
+    appStartedAt?: number,
+  ) => Promise<Sidecar | undefined>;
   /** Says why the sidecar can't be started; returns the exit code for that. */
   readonly fail: (error: unknown) => number;
 }
@@ -67,17 +72,19 @@ export async function runSidecarProcess(
 }
 
 async function runConfigured(
-  config: Config,
+  parsed: Config,
   warnings: readonly string[],
   surroundings: Surroundings,
   startSidecar: StartSidecar,
   main: (process: SidecarProcess) => Promise<Ending>,
 ): Promise<Ending> {
   const { clock, random, events, printError } = surroundings;
+  const signals = collectSignals(events);
+  const { config, warning: notKept } = await keepMadeUpMachine(parsed, clock);
   const logger = createLogger({ level: config.logLevel, machine: config.identity.machine, clock });
   for (const warning of warnings) logger.warn({}, warning);
+  if (notKept !== undefined) logger.warn({}, notKept);
   const metrics = createMetrics({ clock, version: readVersion() });
-  const signals = collectSignals(events);
   const end = (): void => surroundings.exit(EXIT_FAILURE);
   const stopWatching = endOnCrash(events, { logger, clock, end });
   const parts = { clock, random, logger, metrics };
@@ -103,11 +110,13 @@ function createStart(
   parts: SidecarParts,
   signals: Signals,
 ): SidecarProcess['start'] {
-  return async (isAppServing = () => Promise.resolve(true)) => {
+  return async (isAppServing = () => Promise.resolve(true), appStartedAt) => {
     const untilAppAnswers = async (): Promise<void> => {
       if (!(await isAppServing()) || signals.haveCome()) throw new StartCalledOff();
     };
-    const sidecar = await unlessCalledOff(startSidecar(config, { ...parts, untilAppAnswers }));
+    const sidecar = await unlessCalledOff(
+      startSidecar(config, { ...parts, untilAppAnswers, appStartedAt }),
+    );
     if (sidecar) logStart(parts.logger, config, sidecar);
     collectGarbage();
     return sidecar;

@@ -235,10 +235,14 @@ export const SETTINGS = {
   DRAIN_TIMEOUT_MS: setting(
     '25000',
     milliseconds(0, MAX_KILL_TIMEOUT_MS - 1000),
-    'Longest drain after the first signal. It ends earlier when no request is open and no session lives here. Keep it below `kill_timeout` of `fly.toml`.',
+    'Longest drain after the first signal. It ends earlier, when no request is open and none has come for a second. Keep it below `kill_timeout` of `fly.toml`.',
   ),
   LOG_LEVEL: setting('info', oneOf(LOG_LEVELS), 'Least severe lines that are logged.'),
-  FLY_MACHINE_ID: setByFly(machineId, "This Machine's id.", 'made up'),
+  FLY_MACHINE_ID: setByFly(
+    machineId,
+    "This Machine's id. One that is made up is kept beside the store file, as `SESSION_STORE_PATH`.machine.",
+    'made up',
+  ),
   FLY_ALLOC_ID: setByFly(text, 'Older name of the same; used if `FLY_MACHINE_ID` is unset.'),
   FLY_APP_NAME: setByFly(appName, 'Whose Machines are the fleet.'),
   FLY_REGION: setByFly(label, "This Machine's region."),

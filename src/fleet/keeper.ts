@@ -8,7 +8,7 @@
  *
  * What concerns one key is done in order: each decision sees what the one before it has written.
  */
-import type { MachineId, SessionKey } from '../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 import { outranks, storeCopy, yieldTo, type Claimant } from './conflict.ts';
@@ -27,6 +27,8 @@ export interface KeeperOptions {
   readonly isReady: () => boolean;
   /** What this Machine will claim once the app accepts: a request for the key is being served. */
   readonly pendingClaimOf?: (key: SessionKey) => Claim | undefined;
+  /** Whether a binding of ours counts for nothing: it was made to a process of the app that has ended. */
+  readonly isVoid?: (binding: Binding) => boolean;
   /** Another Machine claims what we own too: we have `kept` it, or `yielded`. */
   readonly onConflict?: (outcome: 'kept' | 'yielded') => void;
   /** A session of this Machine belongs to another now. Called once, when that is stored. */
@@ -79,6 +81,7 @@ class ClaimKeeper implements Keeper {
     return this.#inOrder<Claim | undefined>(key, undefined, (found) => {
       const own = this.#ownClaim(key, found);
       if (own) return this.#resolve(key, own, theirs);
+      if (this.#isOurs(found)) return this.#yieldVoid(key, theirs).then(() => undefined);
       return this.#copy(key, found, theirs).then(() => undefined);
     });
   }
@@ -105,13 +108,23 @@ class ClaimKeeper implements Keeper {
   }
 
   #ownClaim(key: SessionKey, found: Lookup): OwnClaim | undefined {
-    const { self, clock, pendingClaimOf } = this.#options;
+    const { clock, pendingClaimOf, isVoid } = this.#options;
     if (found === 'absent') {
       const claim = pendingClaimOf?.(key);
       return claim && { claim, isPending: true };
     }
-    if (found === 'unknown' || found.machine !== self) return undefined;
+    if (!this.#isOurs(found) || isVoid?.(found)) return undefined;
     return { claim: claimOf(found, found.expiresAt - clock.now()), isPending: false };
+  }
+
+  #isOurs(found: Lookup): found is Binding {
+    return typeof found === 'object' && found.machine === this.#options.self;
+  }
+
+  async #yieldVoid(key: SessionKey, theirs: Claimant): Promise<void> {
+    const { self, store } = this.#options;
+    this.#heard.add(key, theirs);
+    await yieldTo(store, self, key, theirs);
   }
 
   /** Our claim if the key stays ours; else theirs is stored. */

@@ -41,6 +41,10 @@ export function createCheckProbe(
   path: string,
   checkHost: string = origin.host,
 ): Probe {
+  // The URL that the app believes it is asked for. Undefined: the host is none that a URL may have.
+  const askedFor = URL.canParse(path, `https://${checkHost}`)
+    ? new URL(path, `https://${checkHost}`)
+    : undefined;
   const options = {
     ...{ host: hostOf(origin), port: portOf(origin), path, agent: false },
     headers: {
@@ -53,10 +57,9 @@ export function createCheckProbe(
     inTime(clock, signal, (settle) => {
       const asked = request(options);
       asked.once('response', (answer) => {
-        const { statusCode = 0 } = answer;
+        const { statusCode = 0, headers } = answer;
         answer.on('error', () => undefined);
-        const isWell = statusCode >= 200 && statusCode < 300;
-        settle(isWell ? PASSED : { kind: 'failed', reason: `the check is answered ${statusCode}` });
+        settle(outcomeOf(statusCode, headers.location, askedFor));
       });
       // An app that switches protocols unasked has not answered.
       asked.on('upgrade', () => settle({ kind: 'failed', reason: 'the check is answered 101' }));
@@ -64,6 +67,36 @@ export function createCheckProbe(
       asked.end();
       return () => asked.destroy();
     });
+}
+
+function outcomeOf(
+  status: number,
+  location: string | undefined,
+  askedFor: URL | undefined,
+): ProbeOutcome {
+  if (status >= 200 && status < 300) return PASSED;
+  const isRedirect = status >= 300 && status < 400;
+  const answered = `the check is answered ${status}`;
+  return {
+    kind: 'failed',
+    reason: isRedirect ? `${answered}${leadOf(location, askedFor)}${NOT_FOLLOWED}` : answered,
+  };
+}
+
+/** Fly.io's own checks do not follow them either. */
+const NOT_FOLLOWED =
+  '; redirects are not followed: set UPSTREAM_CHECK_PATH to a path that answers 2xx, or UPSTREAM_CHECK_HOST to a host that the app serves';
+
+/** In what the target differs from what was asked for, and no more: a URL may carry secrets. */
+function leadOf(location: string | undefined, askedFor: URL | undefined): string {
+  if (location === undefined || !askedFor || !URL.canParse(location, askedFor.href)) return '';
+  const target = new URL(location, askedFor.href);
+  const others = [
+    ...(target.protocol === askedFor.protocol ? [] : ['scheme']),
+    ...(target.host === askedFor.host ? [] : ['host']),
+    ...(target.pathname === askedFor.pathname ? [] : ['path']),
+  ];
+  return others.length === 0 ? ' to the same URL' : ` to another ${others.join(' and ')}`;
 }
 
 type Settle = (outcome: ProbeOutcome) => void;

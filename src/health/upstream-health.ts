@@ -31,7 +31,10 @@ export interface UpstreamHealthOptions {
   readonly check: { readonly probe: Probe; readonly intervalMs: number } | undefined;
   /** Whether somebody listens again, where there is no check. */
   readonly connect: Probe;
-  /** Called with each change, and with no other. */
+  /**
+   * Called when the app goes down, once for each further reason until it is back, and when it is
+   * back. An app that fails in two ways by turns does not fill the log.
+   */
   readonly onChange: (status: UpstreamStatus) => void;
 }
 
@@ -45,7 +48,13 @@ const REFUSED = 'connection refused';
 type State =
   /** `failures`: checks that failed in a row. */
   | { readonly kind: 'up'; readonly failures: number }
-  | { readonly kind: 'down'; readonly reason: string; readonly sinceMs: number };
+  | {
+      readonly kind: 'down';
+      readonly reason: string;
+      readonly sinceMs: number;
+      /** Reasons that were told. */
+      readonly told: ReadonlySet<string>;
+    };
 
 const UP: State = { kind: 'up', failures: 0 };
 
@@ -113,7 +122,7 @@ class WatchedUpstream implements UpstreamHealth {
       this.#state = UP;
       if (state.kind === 'down') this.#options.onChange(this.status());
     } else if (state.kind === 'down') {
-      this.#state = { ...state, reason: outcome.reason };
+      this.#stayDown(state, outcome.reason);
     } else if (state.failures + 1 < FAILURES_UNTIL_DOWN) {
       this.#state = { kind: 'up', failures: state.failures + 1 };
     } else {
@@ -122,8 +131,14 @@ class WatchedUpstream implements UpstreamHealth {
   }
 
   #goDown(reason: string): void {
-    this.#state = { kind: 'down', reason, sinceMs: this.#options.clock.monotonicMs() };
+    const sinceMs = this.#options.clock.monotonicMs();
+    this.#state = { kind: 'down', reason, sinceMs, told: new Set([reason]) };
     this.#options.onChange(this.status());
+  }
+
+  #stayDown(state: State & { kind: 'down' }, reason: string): void {
+    this.#state = { ...state, reason, told: new Set([...state.told, reason]) };
+    if (!state.told.has(reason)) this.#options.onChange(this.status());
   }
 
   /** In place of one that was scheduled earlier; the end of one under way schedules by itself. */

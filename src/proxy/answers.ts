@@ -145,7 +145,7 @@ function sessionsOf(
 const NO_SESSIONS: readonly SessionKey[] = [];
 
 /** Only the app's own acceptance creates a binding (invariant 2 of the design). */
-function accepts(request: RequestHead, response: ResponseHead): boolean {
+export function accepts(request: RequestHead, response: ResponseHead): boolean {
   if (request.method === 'OPTIONS' || request.method === 'HEAD') return false;
   const { statusCode } = response;
   const isAccepted = (statusCode >= 200 && statusCode < 300) || statusCode === 101;

@@ -40,6 +40,8 @@ export interface Bindings {
   copy(key: SessionKey, owner: PeerOwner): void;
   /** Slides a binding that was used, if enough of its time has passed. */
   slide(binding: Binding): void;
+  /** Names this Machine in a binding of its own past. */
+  restore(binding: Binding): void;
   /** Ends a session of this Machine. */
   end(key: SessionKey): void;
   /** Drops a copy that its owner has disowned. */
@@ -177,6 +179,10 @@ export function createBindings(parts: BindingsParts): Bindings {
       sliding.add(key);
       const touched = store.touch(key, ttlMs).finally(() => sliding.delete(key));
       void background('touch', touched);
+    },
+    restore: ({ key, machine, origin, expiresAt }) => {
+      const leftMs = Math.max(1, expiresAt - clock.now());
+      void background('restore', store.rebind(key, machine, self, origin, leftMs));
     },
     end: (key) => {
       held.noteEnded(key);

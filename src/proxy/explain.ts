@@ -209,6 +209,7 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
       },
     },
     onOwnerTold: () => undefined,
+    onOwnPast: parts.onOwnPast && (() => undefined),
   };
 }
 

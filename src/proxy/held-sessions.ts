@@ -123,13 +123,13 @@ export class HeldSessions {
   }
 
   /** In the same turn where the store needs no waiting. What `use` begins is waited for at the end. */
-  #withLookup(key: SessionKey, use: (found: Lookup) => Promise<void> | undefined): void {
+  #withLookup(key: SessionKey, use: (found: Lookup) => Promise<unknown> | undefined): void {
     const found = this.#parts.store.lookup(key);
     if (found instanceof Promise) void this.#parts.background('look', found.then(use));
     else void use(found);
   }
 
-  #see(key: SessionKey, found: Lookup): Promise<void> | undefined {
+  #see(key: SessionKey, found: Lookup): Promise<unknown> | undefined {
     const held = this.#held.get(key);
     if (!held) return undefined;
     const { store, clock, onLost } = this.#parts;

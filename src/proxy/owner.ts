@@ -59,6 +59,11 @@ export interface OwnerFinderParts {
   readonly isPending: (key: SessionKey) => boolean;
   /** Told what a peer said it owns, to be kept as a copy. */
   readonly onOwnerTold: (key: SessionKey, owner: PeerOwner) => void;
+  /**
+   * Set where the configuration knows of no other Machine: a binding that was made here and names one
+   * is of this Machine's own past, and is to name it again.
+   */
+  readonly onOwnPast?: ((binding: Binding) => void) | undefined;
 }
 
 export interface PeerOwner {
@@ -122,12 +127,16 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   }
 
   function ofBinding(
-    { protocol, hint }: FoundId,
+    { protocol, hint }: Pick<FoundId, 'protocol' | 'hint'>,
     binding: Binding,
     pass: Pass,
     asker: Asker,
     wholeId: SessionId | undefined,
   ): Ownership | Promise<Ownership> {
+    if (isOfOwnPast(binding)) {
+      parts.onOwnPast?.(binding);
+      return ofBinding({ protocol, hint }, { ...binding, machine: self }, pass, asker, wholeId);
+    }
     const { key, machine } = binding;
     // A copy does not say how the id came to its owner. What has no hint is none of those that get one.
     const isClientsOwn = hint === undefined && isTheClientsWithoutHint(protocol, parts.hints);
@@ -138,6 +147,11 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const owner: KnownOwner = { kind: 'machine', machine, knownBy: 'store', origin, presence };
     const ownership = { key, owner, binding, wholeId };
     return isOurs || !asksPeers(pass) ? ownership : orMovedOn(ownership, pass, asker, true);
+  }
+
+  /** A copy was told by another Machine, when there was one. */
+  function isOfOwnPast({ machine, origin }: Binding): boolean {
+    return parts.onOwnPast !== undefined && machine !== self && origin !== 'copied';
   }
 
   /** An app may mint an id that ends as a hint does, and reveal it where no hint is added. */

@@ -32,6 +32,7 @@ import type { ExchangeListener, ServerExchange } from '../http/server-exchange.t
 import type { UpstreamError } from '../http/upstream-error.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
 import type { ReleaseReason } from '../metrics.ts';
+import type { Activity } from './activity.ts';
 import type { Answers, Revealed } from './answers.ts';
 import type { Bindings } from './bindings.ts';
 import {
@@ -54,6 +55,8 @@ import { MAX_ID_BODY_BYTES, MAX_ID_WAIT_MS, requestIdIn } from './json-rpc-id.ts
 import type { FinishedRequest, RequestObserver } from './observer.ts';
 import type { OpenStreams, StreamSort } from './open-streams.ts';
 import { collectBody } from './request-body.ts';
+import type { OlderSessions } from './older-sessions.ts';
+import { ofDecision } from './replies.ts';
 import { RequestTimes } from './request-times.ts';
 import { SessionStream } from './session-stream.ts';
 import type { Via } from './via.ts';
@@ -64,6 +67,7 @@ export interface ProxyParts {
   readonly answers: Answers;
   readonly bindings: Bindings;
   readonly openStreams: OpenStreams;
+  readonly olderSessions: Pick<OlderSessions, 'isDead'>;
   readonly learner: Pick<Learner, 'mayTeachByBody'>;
   readonly removeHints: RemoveHints;
   /** Takes the affinity cookie out of a request's fields; the very array if it is not there. */
@@ -82,6 +86,8 @@ export interface ProxyParts {
   readonly onMoved: (key: SessionKey, machine: MachineId) => void;
   /** A forward for this decision got a response from its Machine. */
   readonly onForwarded: (decision: Decision) => void;
+  /** Told of each request, from its beginning to its end. */
+  readonly activity: Pick<Activity, 'begin' | 'end'>;
   readonly via: Via;
   /** Whether `Fly-Client-IP` is the edge's word: off Fly.io anyone may write it. */
   readonly trustsClientIp: boolean;
@@ -155,6 +161,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     this.fields = readEdgeFields(head.rawHeaders);
     this.#parts = parts;
     this.#times = new RequestTimes(parts.clock);
+    parts.activity.begin();
     exchange.listen(this);
   }
 
@@ -379,6 +386,13 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
       this.#takeOver(() => this.#parts.handler.unreachable(this, routed));
       return undefined;
     }
+    if (routed.key && this.#parts.olderSessions.isDead(this.head, routed, head)) {
+      this.#parts.bindings.end(routed.key);
+      this.#takeOver(() =>
+        this.respond(ofDecision(404, 'unknown-session', routed.extraction), routed),
+      );
+      return undefined;
+    }
     const isToPeer = this.from === 'peer' && hasRefusal(head.rawHeaders);
     const response = isToPeer
       ? { statusCode, rawHeaders: withoutHeader(head.rawHeaders, REFUSED_HEADER) }
@@ -589,6 +603,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     this.#endClaim?.();
     this.#stream?.close();
     this.#count();
+    this.#parts.activity.end();
     this.#parts.observer.onFinished(this.#finished());
   }
 

@@ -305,6 +305,17 @@ describe('a claim to what this Machine owns too', () => {
     }
   }
 
+  it('meets no claim of ours where that is void: a question is answered no, an announcement kept', async (t) => {
+    const { peer } = await setUp(t, { isVoid: ({ origin }) => origin === 'adopted' });
+    await bindTo(peer, B, 'adopted');
+    const later = { ...CLAIM, origin: 'adopted', createdAt: Number.MAX_SAFE_INTEGER } as const;
+    assert.equal(await answerOf(peer, ask(SELF)), 'no');
+    assert.equal(await answerOf(peer, ask(SELF, later)), 'no');
+    assert.equal(await ownerOf(peer.store), B);
+    assert.equal(await answerOf(peer, announce(SELF, later), '/v1/announce'), undefined);
+    assert.equal(await ownerOf(peer.store), SELF);
+  });
+
   it("is no conflict where the key is another Machine's: a question changes nothing", async (t) => {
     const { peer } = await setUp(t);
     await bindTo(peer, C, 'copied');

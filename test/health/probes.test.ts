@@ -16,15 +16,35 @@ function answering(t: TestContext, answer: string): Promise<number> {
   return serveRawApp(t, (socket) => socket.end(answer));
 }
 
+const NOT_FOLLOWED =
+  '; redirects are not followed: set UPSTREAM_CHECK_PATH to a path that answers 2xx, or UPSTREAM_CHECK_HOST to a host that the app serves';
+
+describe('a check that is redirected fails, and says how to avoid it and where it leads', () => {
+  const rows: readonly (readonly [location: string, lead: string])[] = [
+    ['', ''],
+    ['location: /login?token=secret\r\n', ' to another path'],
+    ['location: https://my-app.fly.dev/up?token=secret\r\n', ' to the same URL'],
+    ['location: https://www.my-app.com/up\r\n', ' to another host'],
+    ['location: http://my-app.fly.dev/up\r\n', ' to another scheme'],
+    ['location: http://me:secret@my-app.com/secret\r\n', ' to another scheme and host and path'],
+    ['location: http://:secret\r\n', ''],
+  ];
+  for (const [location, lead] of rows) {
+    test(`by ${JSON.stringify(location)}`, async (t) => {
+      const answer = `HTTP/1.1 302 Found\r\n${location}content-length: 0\r\n\r\n`;
+      const options = { origin: originAt(await answering(t, answer)), clock: createTestClock() };
+      const outcome = await createCheckProbe(options, '/up', 'my-app.fly.dev')(NEVER);
+      const reason = `the check is answered 302${lead}${NOT_FOLLOWED}`;
+      assert.deepEqual(outcome, { kind: 'failed', reason });
+    });
+  }
+});
+
 describe('a check', () => {
   const rows: readonly (readonly [answer: string, reason: string | undefined])[] = [
     ['HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok', undefined],
     ['HTTP/1.1 204 No Content\r\n\r\n', undefined],
     ['HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nthe begin', undefined],
-    [
-      'HTTP/1.1 301 Moved\r\nlocation: /ok\r\ncontent-length: 0\r\n\r\n',
-      'the check is answered 301',
-    ],
     ['HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n', 'the check is answered 404'],
     ['HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n', 'the check is answered 503'],
     [

@@ -55,14 +55,14 @@ describe('the app', () => {
       'that is down is asked every second, until it is back',
       undefined,
       ['ill', 'refuse', 2_500, 'well', 60_000],
-      ['connection refused', 'up'],
+      ['connection refused', 'ill', 'up'],
       [1_000, 2_000, 3_000],
     ],
     [
-      'that refuses again and again is told of and asked once',
+      'that refuses again and again is asked once, and each reason told once',
       undefined,
       ['ill', 'refuse', 'refuse', 500, 'refuse', 500],
-      ['connection refused'],
+      ['connection refused', 'ill'],
       [1_000],
     ],
     [
@@ -134,7 +134,7 @@ describe('the app', () => {
       }
       assert.deepEqual(setting.told, told);
       assert.deepEqual(setting.asked, asked);
-      assert.equal(setting.health.isUp(), told.length % 2 === 0);
+      assert.equal(setting.health.isUp(), (told.at(-1) ?? 'up') === 'up');
     });
   }
 });
@@ -149,6 +149,20 @@ test('what it says is the latest reason, and for how long', async (t) => {
   });
   await setting.clock.advance(1_500);
   assert.deepEqual(setting.health.status(), { state: 'down', reason: 'ill', forMs: 1_500 });
+});
+
+test('each reason of an outage is told once, however often it comes back, and again in the next', async (t) => {
+  let reason: string | undefined = '301';
+  const probe: Probe = () =>
+    Promise.resolve(reason === undefined ? { kind: 'passed' } : { kind: 'failed', reason });
+  const { health, clock, told } = setUp(t, CHECK_MS, probe);
+  health.noteRefused();
+  for (const next of ['301', '301', '503', '301', '503', undefined]) {
+    reason = next;
+    await clock.advance(1_000);
+  }
+  health.noteRefused();
+  assert.deepEqual(told, ['connection refused', '301', '503', 'up', 'connection refused']);
 });
 
 test('a check that was under way when a request was refused does not bring the app back', async (t) => {

@@ -33,6 +33,7 @@ class WrittenDown {
       this.lines.push(`adopt ${nameOf(key)} from ${from ?? 'nobody'}`);
       return this.committed.then(() => this.winner);
     },
+    restore: () => undefined,
     slide: ({ key }) => this.lines.push(`slide ${nameOf(key)}`),
     end: (key) => this.lines.push(`end ${nameOf(key)}`),
     beginClaim: () => assert.fail('a claim begins with its request'),

@@ -53,6 +53,8 @@ interface World {
   /** One more look at the directory finds a Machine that was not known. */
   readonly hasNewcomer?: boolean;
   readonly isStoreShared?: boolean;
+  /** No other Machine is known to the configuration. */
+  readonly isAlone?: boolean;
   /** What the peers answer, one after the other; the last one again and again. */
   readonly peers?: readonly PeersAnswer[];
   /** Machines that are called so. */
@@ -136,6 +138,7 @@ async function finderIn(world: World): Promise<Finding> {
       },
     },
     onOwnerTold: (key, owner) => told.push([key, owner]),
+    onOwnPast: world.isAlone ? () => assert.fail("a copy is of nobody's own past") : undefined,
   });
   return {
     find: (id, pass = FIRST_PASS) => finder.find(id, pass, { source: undefined }),
@@ -157,6 +160,12 @@ const hinted = (machine: MachineId, more: Partial<Known> = {}): Known => ({
 const BY_PEERS = hinted(C, { knownBy: 'peers' });
 
 describe('who owns a session', () => {
+  test('is whom a copy names, even where no other Machine is known', async () => {
+    const { find } = await finderIn({ bound: { s: B }, isAlone: true });
+    const { owner } = await find(app('s'));
+    assert.ok(owner.kind === 'machine' && owner.machine === B);
+  });
+
   test('is told by the store at once, without a question to anybody', async () => {
     const { find, asked } = await finderIn({ bound: { s: B } });
     const ownership = find(app('s~cc'));

@@ -35,7 +35,7 @@ export async function prepareStorePath(path: string): Promise<string> {
 }
 
 /** Not mkdir's `recursive`, which tries for ever where a file system refuses with "no such file", as /proc does. */
-async function createDirectory(path: string): Promise<void> {
+export async function createDirectory(path: string): Promise<void> {
   if (await isDirectory(path)) return;
   if (dirname(path) !== path) await createDirectory(dirname(path));
   await mkdir(path).catch(async (error: unknown) => {
