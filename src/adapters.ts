@@ -8,6 +8,7 @@ import type { Config, StoreConfig } from './config/config.ts';
 import { offDirectory, type Directory, type DirectoryStatus } from './fleet/directory.ts';
 import { createDnsDirectory, type DnsDirectoryOptions } from './fleet/dns-directory.ts';
 import { lookForBlindness, lookForOthers } from './fleet/lookout.ts';
+import { startJoining, type Joining } from './fleet/joining.ts';
 import { loadUndici, type LoadUndici } from './fleet/peer-client.ts';
 import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
 import { createStaticDirectory } from './fleet/static-directory.ts';
@@ -183,6 +184,36 @@ export function createDirectory(config: Config, parts: AdapterParts): Directory 
         onOthers,
       });
   }
+}
+
+/** Reads in the background what the peers know, unless the fleet shares a store. */
+export function joinFleet(
+  config: Config,
+  { clock, random, logger, metrics }: AdapterParts,
+  { store, directory }: { readonly store: SessionStore; readonly directory: Directory },
+): Joining {
+  const { identity, store: settings, fleet } = config;
+  const isAlone = fleet.kind === 'off' || isSharedStore(settings);
+  return startJoining({
+    self: identity.machine,
+    store,
+    maxSessions: settings.maxSessions,
+    directory: isAlone ? offDirectory : directory,
+    clock,
+    random,
+    loadUndici: createUndiciLoader(logger),
+    onEntered: metrics.bindingsRead,
+    onGivenUp: (machine, reason) => logger.warn({ machine, reason }, READING_GIVEN_UP),
+    onEnd: (read) => logger.info({ read }, 'read the bindings of the other Machines'),
+  });
+}
+
+const READING_GIVEN_UP =
+  'stop reading the bindings of a peer: its sessions are asked for one by one';
+
+/** What it holds all Machines see. */
+export function isSharedStore({ url }: StoreConfig): boolean {
+  return url !== undefined && url.kind !== 'memory';
 }
 
 /** Says once why undici can't be loaded, and rejects. */

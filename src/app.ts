@@ -2,6 +2,7 @@
 import {
   countSessions,
   createDirectory,
+  joinFleet,
   openStore,
   startLookout,
   watchUpstream,
@@ -84,6 +85,7 @@ class RunningSidecar implements Sidecar {
     const opened = await this.#openStore();
     const { listeners, explain } = this.#assemble(opened);
     await this.#startFleet();
+    this.#joinFleet(opened.store);
     const { host } = this.#config;
     const peer = await this.#listen(listeners.peer, this.#config.peerPort);
     const admin = await this.#startAdmin(host, opened.store, explain);
@@ -154,6 +156,11 @@ class RunningSidecar implements Sidecar {
     const abort = new AbortController();
     const reading = this.#directory.start().finally(() => abort.abort());
     await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);
+  }
+
+  #joinFleet(store: SessionStore): void {
+    const joining = joinFleet(this.#config, this.#parts, { store, directory: this.#directory });
+    this.#stops.push(() => joining.stop());
   }
 
   async #startAdmin(

@@ -1,6 +1,6 @@
 /** Assembles the request path: everything between the listeners and the store. */
 import { randomUUID } from 'node:crypto';
-import { createUndiciLoader, type AdapterParts } from './adapters.ts';
+import { createUndiciLoader, isSharedStore, type AdapterParts } from './adapters.ts';
 import { createAffinityCookie, type AffinityCookie } from './affinity/affinity-cookie.ts';
 import type { NotTaking } from './affinity/decide.ts';
 import { createExtractor } from './affinity/extract.ts';
@@ -15,6 +15,7 @@ import type { Config } from './config/config.ts';
 import { yieldTo } from './fleet/conflict.ts';
 import type { Draining } from './draining.ts';
 import type { Directory } from './fleet/directory.ts';
+import { createBindingsService } from './fleet/bindings-service.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
@@ -138,6 +139,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     observer: createRequestObserver(parts),
     onFault: engine.pool.onFault,
   };
+  const told = createBindingsService({ ...parts, self });
   const listeners = createListeners({
     self,
     proxy,
@@ -151,6 +153,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       directory: parts.directory,
       clock,
       isReady: parts.isReadyForPeers,
+      ...(!isSharedStore(config.store) && { bindings: told }),
       onHeard: (machine) => silences.noteLife(machine),
       onConflict: () => metrics.claimConflict(),
       onError: (error) =>
@@ -173,6 +176,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     listeners.edge.destroyAll();
     listeners.peer.destroyAll();
     forwards.stop();
+    told.stop();
     await Promise.all([upstream.close(), peerUpstreams.close()]);
     await bindings.stop();
     await peers.stop();

@@ -24,6 +24,17 @@ export interface PeerClientOptions {
   readonly loadUndici?: LoadUndici | undefined;
 }
 
+/** The peer has answered with another status than 200. */
+export class PeerStatusError extends Error {
+  override readonly name = 'PeerStatusError';
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`the peer has answered ${status}`);
+    this.status = status;
+  }
+}
+
 /** Called again after it has rejected. */
 export type LoadUndici = () => Promise<Pick<typeof import('undici'), 'Pool'>>;
 
@@ -53,7 +64,7 @@ export function createPeerClient(options: PeerClientOptions): PeerClient {
     const answer = await (await pool.open()).request(request);
     if (answer.statusCode === 200) return answer.body.text();
     await answer.body.dump();
-    throw new Error(`the peer has answered ${answer.statusCode}`);
+    throw new PeerStatusError(answer.statusCode);
   }
 
   return {

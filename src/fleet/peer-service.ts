@@ -1,5 +1,7 @@
 /** Serves the questions and announcements of peers that arrive at the peer listener. */
 import type { MachineId, SessionKey } from '../affinity/session.ts';
+import { BINDINGS_PATH } from './bindings-messages.ts';
+import type { BindingsService } from './bindings-service.ts';
 import type { Directory } from './directory.ts';
 import { createKeeper, type KeeperOptions } from './keeper.ts';
 import {
@@ -15,6 +17,8 @@ export interface PeerServiceOptions extends KeeperOptions {
   readonly directory: Pick<Directory, 'lists' | 'isAddressOf' | 'refresh'>;
   /** That Machine has asked or told us something: it is there. */
   readonly onHeard?: (machine: MachineId) => void;
+  /** Tells Machines that join what is bound; absent: there is nothing at its path. */
+  readonly bindings?: Pick<BindingsService, 'respond'>;
 }
 
 /** A request to the peer listener. */
@@ -28,18 +32,19 @@ export interface PeerRequest {
 }
 
 /** The body of a 200, which is JSON, or the status that refuses the request. */
-export type PeerResponse = { readonly body: string } | { readonly status: 400 | 403 | 405 | 413 };
+export type PeerResponse =
+  { readonly body: string } | { readonly status: 400 | 403 | 405 | 410 | 413 | 503 };
 
-/** Undefined if the path is none of the two. Rejects only if the peer breaks off, or on a defect. */
+/** Undefined if nothing is at the path. Rejects only if the peer breaks off, or on a defect. */
 export type PeerService = (request: PeerRequest) => Promise<PeerResponse> | undefined;
 
 type Answers = ReadonlyMap<SessionKey, KeyAnswer>;
 
-/** What the message is answered with, or the status that refuses it. */
-type Verdict = Answers | 400 | 403;
+/** What the message is answered with, as answers or as text, or the status that refuses it. */
+type Verdict = Answers | string | 400 | 403 | 410 | 503;
 type Respond = (text: string, isFrom: IsFrom) => Promise<Verdict>;
 /** Whether the message comes from where that Machine is. */
-type IsFrom = (machine: MachineId) => boolean;
+export type IsFrom = (machine: MachineId) => boolean;
 
 /**
  * Answers for this Machine's own bindings alone, and believes what a peer says of itself alone.
@@ -61,6 +66,7 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
     [ASK_PATH, respondToQuestions],
     [ANNOUNCE_PATH, respondToAnnouncements],
   ]);
+  if (options.bindings) respondTo.set(BINDINGS_PATH, options.bindings.respond);
 
   async function respondToQuestions(text: string, isFrom: IsFrom): Promise<Verdict> {
     const message = parseAsk(text);
@@ -100,6 +106,7 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
   async function serve(request: PeerRequest, respond: Respond): Promise<PeerResponse> {
     const verdict = await verdictOn(request, respond);
     if (typeof verdict === 'number') return { status: verdict };
+    if (typeof verdict === 'string') return { body: verdict };
     return { body: formatAnswer({ machine: options.self, answers: verdict }) };
   }
 

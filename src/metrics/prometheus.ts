@@ -137,7 +137,7 @@ function registerConnections(
 
 function registerPeers(
   registry: Registry,
-): Pick<Metrics, 'peerQuestion' | 'announcementsDropped' | 'claimConflict'> {
+): Pick<Metrics, 'peerQuestion' | 'announcementsDropped' | 'bindingsRead' | 'claimConflict'> {
   const asked = registerCounts(
     registry,
     { name: 'fly_affinity_peer_questions_total', help: 'Questions to the peers by their outcome.' },
@@ -148,6 +148,11 @@ function registerPeers(
     help: 'Announcements to peers that found no room.',
     registers: [registry],
   });
+  const read = new Counter({
+    name: 'fly_affinity_bindings_read_total',
+    help: 'Bindings read from peers at the start, which were not known here.',
+    registers: [registry],
+  });
   const conflicts = new Counter({
     name: 'fly_affinity_claim_conflicts_total',
     help: 'Sessions that two Machines had adopted, and one gave up.',
@@ -156,6 +161,7 @@ function registerPeers(
   return {
     peerQuestion: (outcome) => asked(outcome),
     announcementsDropped: (count) => dropped.inc(count),
+    bindingsRead: (count) => read.inc(count),
     claimConflict: () => conflicts.inc(),
   };
 }
