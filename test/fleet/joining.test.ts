@@ -7,7 +7,7 @@ import { createBindingsService } from '../../src/fleet/bindings-service.ts';
 import type { Listing } from '../../src/fleet/directory.ts';
 import { startJoining, type JoiningOptions, type JoiningSummary } from '../../src/fleet/joining.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
-import type { SessionStore, ToldCopy } from '../../src/store/store.ts';
+import type { SessionStore, StatedBinding, ToldCopy } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { createPlace } from '../store/place.ts';
@@ -35,7 +35,7 @@ const MAX_SESSIONS = 1_000_000;
 async function startTeller(
   t: TestContext,
   machine: MachineId,
-  { store = createStore(createTestClock()), clock = createTestClock() as TestClock } = {},
+  { store = createStore(createTestClock()), clock = createTestClock() } = {},
 ): Promise<TestPeer> {
   const directory = { others: () => [], isConfirmedGone: () => false };
   const bindings = createBindingsService({ self: machine, store, directory, clock, random });
@@ -93,7 +93,7 @@ function copyOf(key: SessionKey, machine: MachineId, fields: Partial<ToldCopy> =
 function bind(
   store: SessionStore,
   machine: MachineId,
-  { key = KEY, generation = 1, origin = 'copied' as BindingOrigin, ttlMs = TTL_MS } = {},
+  { key = KEY, generation = 1, origin = 'copied', ttlMs = TTL_MS }: Partial<StatedBinding> = {},
 ) {
   return store.upsert({ key, machine, origin, generation, ttlMs });
 }
@@ -150,13 +150,13 @@ describe('a Machine that joins', () => {
     await (
       await join(t, [peer], { store, clock: later })
     ).summary;
-    const found = await store.lookup(KEY);
+    const found = store.lookup(KEY);
     assert.ok(typeof found === 'object');
     assert.equal(found.createdAt, later.now() - 100_000);
     assert.equal(found.expiresAt, later.now() + TTL_MS - 100_000);
     // Nor does using it begin a new life.
     await store.touch(KEY, TTL_MS);
-    const used = await store.lookup(KEY);
+    const used = store.lookup(KEY);
     assert.equal(typeof used === 'object' && used.expiresAt, later.now() + TTL_MS - 100_000);
   });
 
