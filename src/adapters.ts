@@ -9,6 +9,7 @@ import { offDirectory, type Directory, type DirectoryStatus } from './fleet/dire
 import { createDnsDirectory, type DnsDirectoryOptions } from './fleet/dns-directory.ts';
 import { Liveness } from './fleet/liveness.ts';
 import { lookForBlindness, lookForOthers } from './fleet/lookout.ts';
+import { startJoining, type Joining } from './fleet/joining.ts';
 import { loadUndici, type LoadUndici } from './fleet/peer-client.ts';
 import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
 import { createStaticDirectory } from './fleet/static-directory.ts';
@@ -213,6 +214,44 @@ export function createDirectory(
         onOthers,
       });
   }
+}
+
+/** What is read, and into what. */
+interface JoinedFleet {
+  readonly store: SessionStore;
+  readonly directory: Directory;
+  readonly liveness: Liveness;
+}
+
+/** Reads in the background what the peers know, unless the fleet shares a store. */
+export function joinFleet(
+  config: Config,
+  { clock, random, logger, metrics }: AdapterParts,
+  { store, directory, liveness }: JoinedFleet,
+): Joining {
+  const { identity, store: settings, fleet } = config;
+  const isAlone = fleet.kind === 'off' || isSharedStore(settings);
+  return startJoining({
+    self: identity.machine,
+    store,
+    maxSessions: settings.maxSessions,
+    directory: isAlone ? offDirectory : directory,
+    liveness,
+    clock,
+    random,
+    loadUndici: createUndiciLoader(logger),
+    onEntered: metrics.bindingsRead,
+    onGivenUp: (machine, reason) => logger.warn({ machine, reason }, READING_GIVEN_UP),
+    onEnd: (read) => logger.info({ read }, 'read the bindings of the other Machines'),
+  });
+}
+
+const READING_GIVEN_UP =
+  'stop reading the bindings of a peer: its sessions are asked for one by one';
+
+/** What it holds all Machines see. */
+export function isSharedStore({ url }: StoreConfig): boolean {
+  return url !== undefined && url.kind !== 'memory';
 }
 
 /** Says once why undici can't be loaded, and rejects. */

@@ -3,6 +3,7 @@ import {
   countSessions,
   createDirectory,
   createLiveness,
+  joinFleet,
   openStore,
   startLookout,
   watchUpstream,
@@ -91,6 +92,7 @@ class RunningSidecar implements Sidecar {
     const opened = await this.#openStore();
     const { listeners, explain, heartbeats } = this.#assemble(opened);
     await this.#startFleet(heartbeats);
+    this.#joinFleet(opened.store);
     const { host } = this.#config;
     const peer = await this.#listen(listeners.peer, this.#config.peerPort);
     const admin = await this.#startAdmin(host, opened.store, explain);
@@ -163,6 +165,12 @@ class RunningSidecar implements Sidecar {
     const reading = this.#directory.start().finally(() => abort.abort());
     await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);
     if (this.#config.fleet.kind !== 'off') await heartbeats.start();
+  }
+
+  #joinFleet(store: SessionStore): void {
+    const fleet = { directory: this.#directory, liveness: this.#liveness };
+    const joining = joinFleet(this.#config, this.#parts, { store, ...fleet });
+    this.#stops.push(() => joining.stop());
   }
 
   async #startAdmin(

@@ -49,6 +49,8 @@ export interface Metrics {
   readonly peerQuestion: (outcome: PeerOutcome) => void;
   /** Announcements that no longer found room in the queue to a peer. */
   readonly announcementsDropped: (count: number) => void;
+  /** So many bindings of other Machines were read at the start. */
+  readonly bindingsRead: (count: number) => void;
   /** Two Machines had adopted one id; one of them has given it up. */
   readonly claimConflict: () => void;
   /** A session of this Machine is not its own any more, and its streams are closed. */
@@ -88,6 +90,7 @@ export const nullMetrics: Metrics = {
   streamClosed: ignore,
   peerQuestion: ignore,
   announcementsDropped: ignore,
+  bindingsRead: ignore,
   claimConflict: ignore,
   sessionReleased: ignore,
   connectionFault: ignore,

@@ -1,6 +1,6 @@
 /** Assembles the request path: everything between the listeners and the store. */
 import { randomUUID } from 'node:crypto';
-import { createUndiciLoader, type AdapterParts } from './adapters.ts';
+import { createUndiciLoader, isSharedStore, type AdapterParts } from './adapters.ts';
 import { createAffinityCookie, type AffinityCookie } from './affinity/affinity-cookie.ts';
 import type { NotTaking } from './affinity/decide.ts';
 import { createExtractor } from './affinity/extract.ts';
@@ -15,6 +15,7 @@ import type { Config } from './config/config.ts';
 import type { Draining } from './draining.ts';
 import type { Directory } from './fleet/directory.ts';
 import { createKeeper, type Keeper, type KeeperOptions } from './fleet/keeper.ts';
+import { createBindingsService } from './fleet/bindings-service.ts';
 import { createPeerService } from './fleet/peer-service.ts';
 import { createPeers, type Peers } from './fleet/peers.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
@@ -177,6 +178,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     observer: createRequestObserver(parts),
     onFault: engine.pool.onFault,
   };
+  const told = createBindingsService({ ...parts, self });
   const listeners = createListeners({
     self,
     proxy,
@@ -192,6 +194,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       onStatus: (machine, status) => liveness.onStatus(machine, status),
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
       status: () => statusOf(parts),
+      ...(!isSharedStore(config.store) && { bindings: told }),
     }),
     isPeerAddress: (address) => directory.lists(address),
     lookForNewPeers: () => directory.lookAgain(),
@@ -214,6 +217,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     listeners.peer.destroyAll();
     forwards.stop();
     const beaten = heartbeats.stop();
+    told.stop();
     await Promise.all([upstream.close(), peerUpstreams.close()]);
     await bindings.stop();
     await peers.stop();

@@ -1,5 +1,6 @@
 /** A store that tells a tally what it is asked and what it answers; it is as the store behind it. */
 import type { Binding, SessionKey } from '../affinity/session.ts';
+import { enterInto, pagesOf } from '../store/joining.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 import type { Tally } from './tally.ts';
 
@@ -48,6 +49,9 @@ export function createCountedStore(store: SessionStore, tally: Listener): Sessio
     },
     cleanup: () => store.cleanup(),
     entries: () => store.entries(),
+    pages: (owners) => pagesOf(store, owners),
+    // None of them is a session of this Machine.
+    enter: (copies) => enterInto(store, copies),
     getMetrics: () => store.getMetrics(),
     close: () => store.close(),
   };

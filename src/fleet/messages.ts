@@ -4,6 +4,7 @@
  * ```
  * POST /v1/ask       {from, questions: [{key, claim?}]}  ->  {machine, answers: {<key>: claim | "no" | "unknown"}}
  * POST /v1/announce  {from, bindings: [{key, claim}]} ->  {machine, answers: {<key>: claim}}
+ * POST /v1/bindings  see `bindings-messages.ts`
  * POST /v1/status    {from, status}                   ->  {machine, status}
  * claim              {generation, origin, createdAt, ttlMs, isPending?}
  * status             {version, takesSessions, region?}
@@ -35,7 +36,7 @@ export const MAX_KEYS = 256;
 export const MAX_MESSAGE_BYTES = 65_536;
 
 /** Longest time to live that is believed, in ms: a year. Longer ones are cut when sent. */
-const MAX_TTL_MS = 366 * 24 * 3_600_000;
+export const MAX_TTL_MS = 366 * 24 * 3_600_000;
 
 /** What a Machine says of its own binding. */
 export interface Claim {
@@ -199,22 +200,25 @@ function claimIn(value: unknown): Claim | undefined {
   return isPending === true ? { ...claim, isPending } : claim;
 }
 
-function keyIn(value: unknown): SessionKey | undefined {
+export function keyIn(value: unknown): SessionKey | undefined {
   return typeof value === 'string' ? parseSessionKey(value) : undefined;
 }
 
-function machineIn(value: unknown): MachineId | undefined {
+export function machineIn(value: unknown): MachineId | undefined {
   return typeof value === 'string' ? parseMachineId(value) : undefined;
 }
 
 /** A list within the bound whose members are all well-formed. */
-function listOf<One>(value: unknown, parse: (one: unknown) => One | undefined): One[] | undefined {
+export function listOf<One>(
+  value: unknown,
+  parse: (one: unknown) => One | undefined,
+): One[] | undefined {
   if (!Array.isArray(value) || value.length > MAX_KEYS) return undefined;
   const parsed = value.map(parse);
   return parsed.every((one) => one !== undefined) ? parsed : undefined;
 }
 
-function parseRecord(text: string): Record<string, unknown> | undefined {
+export function parseRecord(text: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(text);
     return isRecord(value) ? value : undefined;
@@ -228,6 +232,6 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function isWhole(value: unknown): value is number {
+export function isWhole(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }

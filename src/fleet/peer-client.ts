@@ -25,8 +25,8 @@ export interface PeerClientOptions {
 }
 
 /** The peer is there, and has not answered 200: it may be of another version, or another Machine. */
-export class PeerRefusedError extends Error {
-  override readonly name = 'PeerRefusedError';
+export class PeerStatusError extends Error {
+  override readonly name = 'PeerStatusError';
   readonly status: number;
 
   constructor(status: number) {
@@ -64,7 +64,7 @@ export function createPeerClient(options: PeerClientOptions): PeerClient {
     const answer = await (await pool.open()).request(request);
     if (answer.statusCode === 200) return answer.body.text();
     await answer.body.dump();
-    throw new PeerRefusedError(answer.statusCode);
+    throw new PeerStatusError(answer.statusCode);
   }
 
   return {

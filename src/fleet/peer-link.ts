@@ -23,7 +23,7 @@ import {
 } from './messages.ts';
 import {
   createPeerClient,
-  PeerRefusedError,
+  PeerStatusError,
   type LoadUndici,
   type PeerClient,
 } from './peer-client.ts';
@@ -217,7 +217,7 @@ export class PeerLink {
       return true;
     } catch (error) {
       if (this.#isClosed) return false;
-      const status = error instanceof PeerRefusedError ? error.status : undefined;
+      const status = error instanceof PeerStatusError ? error.status : undefined;
       if (status === 404) {
         liveness.onStatus(this.machine, STATUS_OF_OLD_VERSION);
         this.#announceOwed();

@@ -1,5 +1,7 @@
 /** Serves the questions and announcements of peers that arrive at the peer listener. */
 import type { MachineId, SessionKey } from '../affinity/session.ts';
+import { BINDINGS_PATH } from './bindings-messages.ts';
+import type { BindingsService } from './bindings-service.ts';
 import type { Directory } from './directory.ts';
 import type { Keeper } from './keeper.ts';
 import {
@@ -27,6 +29,8 @@ export interface PeerServiceOptions {
   readonly status: () => PeerStatus;
   /** That Machine has announced the key as its own. */
   readonly onAnnounced?: (key: SessionKey, machine: MachineId) => void;
+  /** Tells Machines that join what is bound; absent: there is nothing at its path. */
+  readonly bindings?: Pick<BindingsService, 'respond'>;
 }
 
 /** A request to the peer listener. */
@@ -40,18 +44,19 @@ export interface PeerRequest {
 }
 
 /** The body of a 200, which is JSON, or the status that refuses the request. */
-export type PeerResponse = { readonly body: string } | { readonly status: 400 | 403 | 405 | 413 };
+export type PeerResponse =
+  { readonly body: string } | { readonly status: 400 | 403 | 405 | 410 | 413 | 503 };
 
-/** Undefined if the path is none of the three. Rejects only if the peer breaks off, or on a defect. */
+/** Undefined if nothing is at the path. Rejects only if the peer breaks off, or on a defect. */
 export type PeerService = (request: PeerRequest) => Promise<PeerResponse> | undefined;
 
 type Answers = ReadonlyMap<SessionKey, KeyAnswer>;
 
 /** The body that the message is answered with, or the status that refuses it. */
-type Verdict = string | 400 | 403;
+type Verdict = string | 400 | 403 | 410 | 503;
 type Respond = (text: string, isFrom: IsFrom) => Promise<Verdict>;
 /** Whether the message comes from where that Machine is. */
-type IsFrom = (machine: MachineId) => boolean;
+export type IsFrom = (machine: MachineId) => boolean;
 
 /**
  * Answers for this Machine's own bindings alone, and believes what a peer says of itself alone.
@@ -73,6 +78,7 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
     [ANNOUNCE_PATH, respondToAnnouncements],
     [STATUS_PATH, (text, isFrom) => Promise.resolve(respondToStatus(text, isFrom))],
   ]);
+  if (options.bindings) respondTo.set(BINDINGS_PATH, options.bindings.respond);
 
   async function respondToQuestions(text: string, isFrom: IsFrom): Promise<Verdict> {
     const message = parseAsk(text);

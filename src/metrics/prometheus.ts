@@ -145,7 +145,10 @@ function registerConnections(
 
 function registerPeers(
   registry: Registry,
-): Pick<Metrics, 'peerQuestion' | 'announcementsDropped' | 'claimConflict' | 'sessionReleased'> {
+): Pick<
+  Metrics,
+  'peerQuestion' | 'announcementsDropped' | 'bindingsRead' | 'claimConflict' | 'sessionReleased'
+> {
   const asked = registerCounts(
     registry,
     { name: 'fly_affinity_peer_questions_total', help: 'Questions to the peers by their outcome.' },
@@ -154,6 +157,11 @@ function registerPeers(
   const dropped = new Counter({
     name: 'fly_affinity_announcements_dropped_total',
     help: 'Announcements to peers that found no room.',
+    registers: [registry],
+  });
+  const read = new Counter({
+    name: 'fly_affinity_bindings_read_total',
+    help: 'Bindings read from peers at the start, which were not known here.',
     registers: [registry],
   });
   const conflicts = new Counter({
@@ -172,6 +180,7 @@ function registerPeers(
   return {
     peerQuestion: (outcome) => asked(outcome),
     announcementsDropped: (count) => dropped.inc(count),
+    bindingsRead: (count) => read.inc(count),
     claimConflict: () => conflicts.inc(),
     sessionReleased: (why) => released(why),
   };

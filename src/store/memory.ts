@@ -2,8 +2,10 @@
  * The store in memory: for tests, for `memory:`, and in place of a file that can't be had. It
  * forgets everything with the process. Writes keep it within its bounds and one percent.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Binding, MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
-import { applyWrite } from './rules.ts';
+import { applyCopy, applyWrite } from './rules.ts';
 import type { Outcome, Write } from './rules.ts';
 import {
   createShelves,
@@ -12,10 +14,11 @@ import {
   removeExpired,
   visitAll,
   walk,
+  walkInPages,
 } from './shelves.ts';
 import type { Shelves } from './shelves.ts';
 import { StoreError } from './store.ts';
-import type { LocalStore, StoreLimits, StoreMetrics } from './store.ts';
+import type { LocalStore, Owners, StoreLimits, StoreMetrics, ToldCopy } from './store.ts';
 import { createStoreCounters, createWriteMethods } from './write-methods.ts';
 import type { StoreCounters } from './write-methods.ts';
 
@@ -64,6 +67,23 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
       }
       assertOpen();
     },
+    pages: async function* (owners) {
+      const isOwner = ownerFilter(owners);
+      const matches = ({ machine, expiresAt }: Binding): boolean =>
+        expiresAt > clock.now() && isOwner(machine);
+      assertOpen();
+      for (const page of walkInPages(shelves, matches)) {
+        yield page;
+        await nextTurn();
+        assertOpen();
+      }
+    },
+    enter: (copies) =>
+      new Promise((resolve) => {
+        // What it throws rejects.
+        assertOpen();
+        resolve(enterAll(shelves, copies, clock, limits));
+      }),
     getMetrics: async () => {
       assertOpen();
       return measure(shelves, counters, clock);
@@ -74,6 +94,32 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
       return Promise.resolve();
     },
   };
+}
+
+/** Behind all others of its shelf is where a copy goes that was used last, but there is no colder place. */
+function enterAll(
+  shelves: Shelves,
+  copies: readonly ToldCopy[],
+  clock: Clock,
+  { maxAgeMs, maxSessions }: StoreLimits,
+): number {
+  let entered = 0;
+  const now = Math.floor(clock.now());
+  for (const copy of copies) {
+    const found = shelves.find(copy.key);
+    const after = applyCopy(copy, now, found, maxAgeMs);
+    if (after === undefined) continue;
+    shelves.put(after, found);
+    entered += 1;
+  }
+  evictExcess(shelves, maxSessions, 'roughly');
+  return entered;
+}
+
+function ownerFilter(owners: Owners): (machine: MachineId) => boolean {
+  if ('only' in owners) return (machine) => machine === owners.only;
+  const excepted = new Set(owners.except);
+  return (machine) => !excepted.has(machine);
 }
 
 async function measure(

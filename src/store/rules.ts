@@ -6,6 +6,7 @@
  * may look at a write that is committed already without having heard so.
  */
 import type { Binding, BindingOrigin, MachineId, SessionKey } from '../affinity/session.ts';
+import type { ToldCopy } from './store.ts';
 
 /** A write as it was called, with the moment of the call in whole ms. */
 export type Write = { readonly key: SessionKey; readonly now: number } & (
@@ -103,6 +104,26 @@ function upsert(write: Of<'upsert'>, current: Binding | undefined, maxAgeMs: num
     after: { key, machine, origin, generation, createdAt, expiresAt },
     hasTakenEffect: true,
   };
+}
+
+/** What is bound once a peer's copy has entered; undefined if it changes nothing. */
+export function applyCopy(
+  copy: ToldCopy,
+  now: number,
+  found: Binding | undefined,
+  maxAgeMs: number,
+): Binding | undefined {
+  const current = found && found.expiresAt > now ? found : undefined;
+  const { isFromOwner, ...stated } = copy;
+  const isNewer =
+    isFromOwner && current?.origin === 'copied' && current.generation < copy.generation;
+  if (current && !isNewer) return undefined;
+  const after = upsert(
+    { ...stated, kind: 'upsert', now, origin: 'copied' },
+    current,
+    maxAgeMs,
+  ).after;
+  return after && after.expiresAt > now ? after : undefined;
 }
 
 function rebind(write: Of<'rebind'>, current: Binding | undefined, maxAgeMs: number): Outcome {

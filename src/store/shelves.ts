@@ -2,7 +2,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Binding, BindingOrigin, SessionKey } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
-import { adoptedCap, EVICTION_ORDER } from './store.ts';
+import { adoptedCap, EVICTION_ORDER, PAGE_BINDINGS } from './store.ts';
 
 /**
  * The bindings by origin, on each shelf the least recently written first: a map keeps the order of
@@ -128,7 +128,25 @@ export async function visitAll(shelves: Shelves, visit: (binding: Binding) => vo
   }
 }
 
-/** The same for a reader with a pace of its own. */
+/** What was there at the start, in pages; between two of them the event loop may turn. */
+export function* walkInPages(
+  shelves: Shelves,
+  matches: (binding: Binding) => boolean,
+): Generator<readonly Binding[]> {
+  const keys = shelves.keys();
+  let page: Binding[] = [];
+  for (const [index, key] of keys.entries()) {
+    const binding = shelves.find(key);
+    if (binding && matches(binding)) page.push(binding);
+    const isOver = page.length === PAGE_BINDINGS || (index + 1) % STRIDE === 0;
+    if (!isOver) continue;
+    yield page;
+    page = [];
+  }
+  yield page;
+}
+
+/** As `visitAll`, for a reader with a pace of its own. */
 export async function* walk(shelves: Shelves): AsyncGenerator<Binding> {
   for (const [index, key] of shelves.keys().entries()) {
     if (index % STRIDE === 0) await nextTurn();

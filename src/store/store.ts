@@ -19,6 +19,21 @@ export interface StatedBinding extends NewBinding {
   readonly createdAt?: number;
 }
 
+/** Which bindings, by their owners. */
+export type Owners = { readonly only: MachineId } | { readonly except: readonly MachineId[] };
+
+/** What a peer has told of a binding at a join: it enters as `copied`, and only where that takes nothing away. */
+export interface ToldCopy {
+  readonly key: SessionKey;
+  readonly machine: MachineId;
+  readonly generation: number;
+  /** In ms since the epoch. */
+  readonly createdAt: number;
+  readonly ttlMs: number;
+  /** Whether the owner itself has told it. Then it replaces a copy of a lower generation, else nothing. */
+  readonly isFromOwner: boolean;
+}
+
 /** What the store has done since it was opened, and what it holds. */
 export interface StoreMetrics {
   /** Bindings held, expired ones that were not cleaned up yet included. */
@@ -84,10 +99,24 @@ export interface SessionStore {
   cleanup(): Promise<number>;
   /** Everything that has not expired, in no promised order. */
   entries(): AsyncIterable<Binding>;
+  /**
+   * Bindings of these owners that have not expired, in pages of {@link PAGE_BINDINGS} at most, some
+   * of them empty: each page costs little, however few bindings match. For the peers of a Machine
+   * that joins; a store without it, as those that a fleet shares, has nothing to tell them.
+   */
+  pages?(owners: Owners): AsyncIterable<readonly Binding[]>;
+  /**
+   * Writes copies where nothing is bound. They enter cold: no cache takes them in, and what is in
+   * use keeps its place. The caller sees to the room. Returns how many were written.
+   */
+  enter?(copies: readonly ToldCopy[]): Promise<number>;
   getMetrics(): Promise<StoreMetrics>;
   /** Finishes the writes under way and frees everything. The second call waits for the first. */
   close(): Promise<void>;
 }
+
+/** Bindings in one of the pages of a store. */
+export const PAGE_BINDINGS = 256;
 
 /** What is measured, as a label: closed, so that a metric has no other values. */
 export const STORE_OPERATIONS = [

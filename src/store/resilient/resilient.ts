@@ -24,6 +24,8 @@ import { retry } from '../../resilience.ts';
 import type { StoreHealth, WriteBackResult } from '../health.ts';
 import { createTimeLimit, inTime } from './in-time.ts';
 import type { TimeLimit } from './in-time.ts';
+import { enterCopies, readPages } from './joining.ts';
+import type { JoiningParts } from './joining.ts';
 import { createJournal, NO_JOURNAL } from './journal.ts';
 import type { Journal } from './journal.ts';
 import { createMender } from './mender.ts';
@@ -38,7 +40,14 @@ import { createStandby } from './standby.ts';
 import type { Standby } from './standby.ts';
 import { createSteadyCounts } from './steady-counts.ts';
 import { StoreError } from '../store.ts';
-import type { Lookup, SessionStore, StoreLimits, StoreMetrics } from '../store.ts';
+import type {
+  Lookup,
+  Owners,
+  SessionStore,
+  StoreLimits,
+  StoreMetrics,
+  ToldCopy,
+} from '../store.ts';
 import { createWritesUnderWay } from './under-way.ts';
 import type { WritesUnderWay } from './under-way.ts';
 import { createWriteBack } from './write-back.ts';
@@ -136,6 +145,7 @@ class Resilient implements ResilientStore {
   readonly #writeBack: WriteBack;
   readonly #underWay: WritesUnderWay;
   readonly #mender: Mender;
+  readonly #joining: JoiningParts;
   /** Of what was done here; the store counts for itself. */
   readonly #counters = createStoreCounters();
   readonly #steadyCounts = createSteadyCounts();
@@ -151,6 +161,7 @@ class Resilient implements ResilientStore {
     this.#writeBack = writeBack;
     this.#underWay = underWay;
     this.#mender = mender;
+    this.#joining = { mender, writeBack, standby };
     this.#writeLimit = createTimeLimit(this.#clock, WRITE_BUDGET_MS, 'a write');
     this.#readLimit = createTimeLimit(this.#clock, READ_LIMIT_MS, 'a lookup');
     const methods = createWriteMethods(this.#clock, createStoreCounters(), (write) => {
@@ -221,6 +232,16 @@ class Resilient implements ResilientStore {
       if (typeof seen !== 'string' && !listed.has(key)) yield seen;
     }
     this.#assertOpen();
+  }
+
+  pages(owners: Owners): AsyncIterable<readonly Binding[]> {
+    this.#assertOpen();
+    return readPages(this.#joining, owners);
+  }
+
+  async enter(copies: readonly ToldCopy[]): Promise<number> {
+    this.#assertOpen();
+    return enterCopies(this.#joining, copies);
   }
 
   async getMetrics(): Promise<StoreMetrics> {

@@ -7,6 +7,7 @@ import type { HotCache } from '../hot-cache.ts';
 import { watchForDamage } from './damage.ts';
 import type { DamageWatch } from './damage.ts';
 import { toStoreError } from './errors.ts';
+import { parsePicked } from './picked-rows.ts';
 import type { OpenedFiles } from './file.ts';
 import { createFreshness } from './freshness.ts';
 import { createLookup } from './lookup.ts';
@@ -14,7 +15,7 @@ import { openSqliteReader } from './reader.ts';
 import type { SqliteReader } from './reader.ts';
 import { createWriterThread } from './thread.ts';
 import type { WriterThread } from './thread.ts';
-import type { LocalStore, OnStoreOperation, StoreError, StoreLimits } from '../store.ts';
+import type { LocalStore, OnStoreOperation, Owners, StoreError, StoreLimits } from '../store.ts';
 import { createTimed } from '../timed.ts';
 import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
 import type { StoreCounters } from '../write-methods.ts';
@@ -28,6 +29,8 @@ const MAX_HOT_LOOKED_AT = 20_000;
 /** Rows removed in one commit of a clean-up: short enough that a write in between hardly waits. */
 const CLEANUP_STRIDE = 500;
 const PAGE_ROWS = 500;
+/** Rows of other owners that are skipped at once: about a millisecond of the writer. */
+const MAX_SCANNED = 5_000;
 
 export interface FileStoreOptions {
   readonly path: string;
@@ -113,6 +116,13 @@ function createFileStore(opened: Opened, options: FileStoreOptions): LocalStore 
     ...createWriteMethods(clock, counters, (write) => timed(write.kind, () => queue.write(write))),
     cleanup: () => timed('cleanup', () => cleanUp(queue, hot, counters, clock)),
     entries: () => pageThrough(queue, clock),
+    pages: (owners) => pick(queue, owners, clock),
+    enter: async (copies) => {
+      const now = Math.floor(clock.now());
+      const { entered, replaced } = await queue.ask({ kind: 'enter', copies, now });
+      forgetAll(hot, replaced);
+      return entered;
+    },
     getMetrics: async () => {
       const counted = await queue.ask({ kind: 'count', now: clock.now() });
       return { ...counted, ...counters };
@@ -176,6 +186,21 @@ async function* pageThrough(queue: WriteQueue, clock: Clock): AsyncGenerator<Bin
     const page = await queue.ask({ kind: 'page', after, now, maxRows: PAGE_ROWS });
     yield* page.bindings;
     after = page.next;
+  } while (after !== undefined);
+}
+
+async function* pick(
+  queue: WriteQueue,
+  owners: Owners,
+  clock: Clock,
+): AsyncGenerator<readonly Binding[]> {
+  let after: SessionKey | undefined;
+  do {
+    const request = { kind: 'pick', owners, after, maxScanned: MAX_SCANNED } as const;
+    const { text, next } = await queue.ask(request);
+    const now = clock.now();
+    yield parsePicked(text).filter(({ expiresAt }) => expiresAt > now);
+    after = next;
   } while (after !== undefined);
 }
 

@@ -2,7 +2,8 @@
 import type { Binding, SessionKey } from '../../affinity/session.ts';
 import type { Outcome, Write } from '../rules.ts';
 import type { Inode, OpenedFiles } from './file.ts';
-import type { StoreErrorCode, StoreLimits } from '../store.ts';
+import type { Pick, PickedRows } from './picked-rows.ts';
+import type { StoreErrorCode, StoreLimits, ToldCopy } from '../store.ts';
 
 /** What the thread is started with. */
 export interface WriterSettings {
@@ -26,6 +27,9 @@ export type WriterRequest =
       readonly now: number;
       readonly maxRows: number;
     }
+  | ({ readonly kind: 'pick' } & Pick)
+  /** One transaction. */
+  | { readonly kind: 'enter'; readonly copies: readonly ToldCopy[]; readonly now: number }
   | { readonly kind: 'stamp' }
   | { readonly kind: 'close' };
 
@@ -45,6 +49,12 @@ export interface WriterAnswers {
     readonly bindings: readonly Binding[];
     /** Where the next page goes on; undefined after the last one. */
     readonly next: SessionKey | undefined;
+  };
+  pick: PickedRows;
+  enter: {
+    readonly entered: number;
+    /** Those in whose place another binding was. */
+    readonly replaced: readonly SessionKey[];
   };
   stamp: Stamp;
   close: undefined;

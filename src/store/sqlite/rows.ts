@@ -12,7 +12,7 @@ export const KEY_BYTES = 16;
 
 /** As numbered in the file. */
 export const ORIGIN_NUMBERS = { learned: 0, adopted: 1, copied: 2 } as const;
-const ORIGINS: readonly BindingOrigin[] = ['learned', 'adopted', 'copied'];
+export const ORIGINS: readonly BindingOrigin[] = ['learned', 'adopted', 'copied'];
 
 type Row = [
   machine: number,

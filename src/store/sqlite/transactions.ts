@@ -3,9 +3,10 @@ import { statSync } from 'node:fs';
 import { threadId } from 'node:worker_threads';
 import type { Database } from 'better-sqlite3';
 import type { SessionKey } from '../../affinity/session.ts';
-import { applyWrite } from '../rules.ts';
+import { applyCopy, applyWrite } from '../rules.ts';
 import type { Outcome, Write } from '../rules.ts';
 import { toStoreError } from './errors.ts';
+import { createRowPicker } from './picked-rows.ts';
 import type {
   RequestKind,
   RequestOf,
@@ -17,7 +18,7 @@ import { foundDamage } from './rows.ts';
 import { createSessionTable } from './table.ts';
 import type { SessionTable } from './table.ts';
 import { adoptedCap, EVICTION_ORDER } from '../store.ts';
-import type { StoreLimits } from '../store.ts';
+import type { StoreLimits, ToldCopy } from '../store.ts';
 
 /** More than a batch can add, and still a short commit when the bound was lowered by a million. */
 const MAX_EVICTED_PER_COMMIT = 2_000;
@@ -52,6 +53,8 @@ export function createTransactions(
       const bindings = rows.filter((binding) => binding.expiresAt > now);
       return { bindings, next: rows.length < maxRows ? undefined : rows.at(-1)?.key };
     },
+    pick: createRowPicker(db),
+    enter: createEntrance(db, table, limits),
     stamp: () => ({ threadId, dataVersion: Number(dataVersion.get()) }),
     close: () => {
       db.close();
@@ -87,6 +90,35 @@ function createBatchWriter(
     } catch (error) {
       if (writes.length === 1 || toStoreError('store write', error).code !== 'full') throw error;
       return mergeAnswers(writes.map((write) => commitAlone(commit, write)));
+    }
+  };
+}
+
+/** Nothing is evicted here: the caller stops long before there is no room. */
+function createEntrance(
+  db: Database,
+  table: SessionTable,
+  { maxAgeMs }: StoreLimits,
+): Transactions['enter'] {
+  const enterAll = db.transaction((copies: readonly ToldCopy[], now: number) => {
+    let entered = 0;
+    const replaced: SessionKey[] = [];
+    for (const copy of copies) {
+      const found = table.find(copy.key);
+      const after = applyCopy(copy, now, found, maxAgeMs);
+      if (after === undefined) continue;
+      table.put(after);
+      entered += 1;
+      if (found !== undefined) replaced.push(copy.key);
+    }
+    return { entered, replaced };
+  });
+  return ({ copies, now }) => {
+    try {
+      return enterAll.immediate(copies, now);
+    } catch (error) {
+      table.forgetMachines();
+      throw error;
     }
   };
 }

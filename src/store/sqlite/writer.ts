@@ -69,6 +69,10 @@ function perform(request: WriterRequest, transactions: Transactions): WriterAnsw
       return transactions.count(request);
     case 'page':
       return transactions.page(request);
+    case 'pick':
+      return transactions.pick(request);
+    case 'enter':
+      return transactions.enter(request);
     case 'stamp':
       return transactions.stamp(request);
     case 'close': {
