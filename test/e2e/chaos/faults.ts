@@ -34,6 +34,10 @@ const BEGINNINGS: Readonly<Record<FaultName, Begin>> = {
       return machine;
     };
   },
+  'silent-sidecar': (machine, fleet) => {
+    fleet.signalSidecar(machine, 'SIGSTOP');
+    return undone(machine, () => fleet.signalSidecar(machine, 'SIGCONT'));
+  },
   partition: (machine, { simulation: { network } }) => {
     const undoIn = network.cut({ from: 'machines', to: machine.id });
     const undoOut = network.cut({ from: machine.id, to: 'machines' });

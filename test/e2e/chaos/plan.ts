@@ -9,6 +9,8 @@ export const FAULT_NAMES = [
   'suspend',
   /** Its sidecar ends while the app goes on, and is started again. */
   'no-sidecar',
+  /** Its sidecar stands still while the app goes on: who connects to it waits. */
+  'silent-sidecar',
   /** No other Machine reaches it, and it reaches none; the edge does. */
   'partition',
   /** The edge does not reach it; the others do. */
@@ -37,7 +39,9 @@ export interface Round {
 }
 
 /** Nothing here ends a process, so that those of one Machine live through it all. */
-const HARMLESS: readonly FaultName[] = ['suspend', 'partition', 'cut-off', 'slow', 'drain'];
+const HARMLESS: readonly FaultName[] = [
+  ...(['suspend', 'silent-sidecar', 'partition', 'cut-off', 'slow', 'drain'] as const),
+];
 const SURVIVOR = 0;
 
 const MAX_FAULTS_AT_ONCE = 2;

@@ -74,8 +74,16 @@ function createMemory(): {
   judge(outcome: Outcome): Outcome;
 } {
   let known: (Outcome & { kind: 'answered' }) | undefined;
-  /** Calls of which nobody knows whether the app has counted them. */
+  /**
+   * Calls of which nobody knows whether the app has counted them. What waits for a sidecar that stands
+   * still may be counted after a later call.
+   */
   let lost = 0;
+
+  function lostAfter({ session, counted }: Outcome & { kind: 'answered' }): number {
+    if (session !== known?.session) return 0;
+    return Math.max(0, lost - (counted.count - known.counted.count - 1));
+  }
 
   function whatIsWrong(outcome: Outcome & { kind: 'answered' }): string | undefined {
     if (outcome.session !== known?.session) return undefined;
@@ -96,8 +104,8 @@ function createMemory(): {
         return outcome;
       }
       const what = whatIsWrong(outcome);
+      lost = lostAfter(outcome);
       known = outcome;
-      lost = 0;
       return what === undefined ? outcome : { kind: 'wrong', what };
     },
   };

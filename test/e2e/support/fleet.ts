@@ -4,9 +4,10 @@ import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { MachineId } from '../../../src/affinity/session.ts';
 import { systemClock } from '../../../src/clock.ts';
-import type { SimulatedMachine } from '../../../src/simulator/machine.ts';
+import type { ProcessName, SimulatedMachine } from '../../../src/simulator/machine.ts';
 import type { ReplayCacheRule } from '../../../src/simulator/replay-cache.ts';
 import { startSimulation, type Simulation } from '../../../src/simulator/simulation.ts';
+import type { SpreadName } from '../../../src/simulator/spread.ts';
 import { journalNow } from '../apps/journal.ts';
 import { createLedger, type Ledger } from './ledger.ts';
 import type { Target } from './target.ts';
@@ -20,6 +21,8 @@ export interface Fleet {
   machine(id: string): SimulatedMachine;
   /** Makes a Machine's sidecar and app stand still, or go on, without anybody being told. */
   signal(machine: SimulatedMachine, appPid: number, name: 'SIGSTOP' | 'SIGCONT'): void;
+  /** The sidecar alone: whoever connects to it waits. */
+  signalSidecar(machine: SimulatedMachine, name: 'SIGSTOP' | 'SIGCONT'): void;
   /** Waits until all is known of every request, and ends all processes. */
   close(): Promise<void>;
 }
@@ -28,12 +31,20 @@ export interface FleetOptions {
   readonly hints: boolean;
   /** Three unless said otherwise. */
   readonly machineCount?: number;
+  /** One Machine in each, in place of `machineCount` Machines in regions of their own. */
+  readonly regions?: readonly string[];
+  /** Another app than that of `../apps`. */
+  readonly appCommand?: readonly string[];
+  /** `never-same` unless said otherwise. */
+  readonly spread?: SpreadName;
   /** Further settings of the sidecars. */
   readonly env?: Readonly<Record<string, string>>;
   /** What the edge's replay cache is keyed on, as in `fly.toml`; none unless said otherwise. */
   readonly replayCache?: readonly ReplayCacheRule[];
   /** Chooses ports among others: fleets that start at the same time must not choose the same. */
   readonly random?: () => number;
+  /** Called with each line of a process. */
+  readonly onLine?: (machine: MachineId, source: ProcessName, line: string) => void;
 }
 
 const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
@@ -45,7 +56,7 @@ export async function startFleet(t: TestContext, options: FleetOptions): Promise
   const ledger = createLedger();
   const sidecarPids = new Map<MachineId, number>();
   const simulation = await startSimulation({
-    appCommand: [process.execPath, pathOf('../apps/main.ts')],
+    appCommand: options.appCommand ?? [process.execPath, pathOf('../apps/main.ts')],
     sidecarCommand: [
       process.execPath,
       ...['--import', pathOf('tell-pid.ts')],
@@ -62,15 +73,18 @@ export async function startFleet(t: TestContext, options: FleetOptions): Promise
     clock: systemClock,
     random: options.random ?? Math.random,
     ...(options.machineCount !== undefined && { machineCount: options.machineCount }),
-    edge: { spread: 'never-same', replayCache: options.replayCache ?? [] },
+    ...(options.regions && { machineCount: 0 }),
+    edge: { spread: options.spread ?? 'never-same', replayCache: options.replayCache ?? [] },
     onLine: (machine, source, line) => {
       if (process.env.E2E_LINES !== undefined) console.log(machine, source, line);
+      options.onLine?.(machine, source, line);
       if (line.startsWith(PID_MARK)) sidecarPids.set(machine, Number(line.slice(PID_MARK.length)));
       else ledger.noteLine(machine, source, line);
     },
   });
   simulation.onRequest((record) => ledger.noteRecord(record));
   t.after(() => simulation.close());
+  await Promise.all((options.regions ?? []).map((region) => simulation.addMachine(region)));
   return fleetOf(simulation, options, ledger, sidecarPids);
 }
 
@@ -82,6 +96,11 @@ function fleetOf(
 ): Fleet {
   const { url, machines } = simulation;
   for (const machine of machines) watchMemory(machine, ledger);
+  const signalSidecar: Fleet['signalSidecar'] = ({ id }, name) => {
+    const sidecarPid = sidecarPids.get(id);
+    assert.ok(sidecarPid, `the sidecar of ${id} has told its pid`);
+    process.kill(sidecarPid, name);
+  };
   return {
     target: { url, hints },
     simulation,
@@ -92,10 +111,9 @@ function fleetOf(
       assert.ok(found, `${id} is a Machine of the fleet`);
       return found;
     },
-    signal: ({ id }, appPid, name) => {
-      const sidecarPid = sidecarPids.get(id);
-      assert.ok(sidecarPid, `the sidecar of ${id} has told its pid`);
-      process.kill(sidecarPid, name);
+    signalSidecar,
+    signal: (machine, appPid, name) => {
+      signalSidecar(machine, name);
       process.kill(appPid, name);
     },
     close: async () => {

@@ -1,0 +1,70 @@
+/**
+ * Pairs of clients that name a session of their own in the same moment, and then another one, while
+ * Machines come and go. Each session has to end up on one Machine, though its first one may be lost.
+ */
+import { systemClock } from '../../../src/clock.ts';
+import { ask, isOutcome, outcomeOf } from '../crowd/outcome.ts';
+import { Counted } from '../support/mcp-client.ts';
+import { shortened } from '../support/shortened.ts';
+import { until } from '../support/until.ts';
+
+export interface Meetings {
+  /** How many sessions there were so far. */
+  count(): number;
+  /** Resolves once nobody calls any more; what any client should not have got to hear. */
+  end(): Promise<readonly string[]>;
+  /** Waits until each of the latest sessions is on one Machine, wherever its calls begin. */
+  untilTogether(): Promise<void>;
+}
+
+const PAIRS = 4;
+const CALLS = 3;
+const PAUSE_MS = 300;
+/** So many of the latest sessions are looked at in the end. */
+const LATEST = 60;
+const LOOKS = 3;
+
+export function startMeetings(url: string): Meetings {
+  const names: string[] = [];
+  const faults: string[] = [];
+  let isOver = false;
+
+  async function call(name: string): Promise<Counted | undefined> {
+    const answer = await ask(`${url}/visits?name=${name}&room=${name}`, { method: 'POST' });
+    if (!isOutcome(answer) && answer.status === 200) return Counted.parse(JSON.parse(answer.body));
+    const outcome = isOutcome(answer) ? answer : outcomeOf(answer);
+    if (outcome.kind === 'wrong') faults.push(`${name}: ${outcome.what}`);
+    return undefined;
+  }
+
+  async function meetAgainAndAgain(pair: number): Promise<void> {
+    for (let meeting = 1; !isOver; meeting += 1) {
+      const name = `meeting-${pair}-${meeting}`;
+      names.push(name);
+      for (let calls = 0; calls < CALLS; calls += 1) await Promise.all([call(name), call(name)]);
+      await systemClock.sleep(PAUSE_MS);
+    }
+  }
+
+  async function missing(name: string): Promise<string[]> {
+    const seen: (string | undefined)[] = [];
+    for (let looks = 0; looks < LOOKS; looks += 1) seen.push((await call(name))?.machine);
+    const isTogether = seen[0] !== undefined && new Set(seen).size === 1;
+    return isTogether ? [] : [`${name} is on ${seen.join(', ')}`];
+  }
+
+  const pairs = Array.from({ length: PAIRS }, (_, pair) => meetAgainAndAgain(pair));
+  return {
+    count: () => names.length,
+    end: async () => {
+      isOver = true;
+      await Promise.all(pairs);
+      return shortened(faults);
+    },
+    untilTogether: () =>
+      until(async () => {
+        const all = await Promise.all(names.slice(-LATEST).map(missing));
+        return shortened(all.flat());
+      }),
+  };
+}

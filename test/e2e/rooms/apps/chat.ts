@@ -1,0 +1,40 @@
+/** Chat rooms in memory, which their clients name in `x-session-id`: who joins gets what was said. */
+import { createServer } from 'node:http';
+import { WebSocketServer, type WebSocket } from 'ws';
+import { noteJoined, noteStarted } from './room-journal.ts';
+
+interface Room {
+  readonly said: Set<string>;
+  readonly members: Set<WebSocket>;
+}
+
+const rooms = new Map<string, Room>();
+const server = createServer((_request, response) => {
+  response.end('a WebSocket is expected');
+});
+const sockets = new WebSocketServer({ server });
+
+sockets.on('connection', (socket, request) => {
+  const name = request.headers['x-session-id']?.toString() ?? '';
+  const room = rooms.get(name) ?? { said: new Set<string>(), members: new Set<WebSocket>() };
+  rooms.set(name, room);
+  room.members.add(socket);
+  const { searchParams } = new URL(request.url ?? '/', 'http://app');
+  const noteLeft = noteJoined(name, searchParams.get('client') ?? '');
+  socket.on('close', () => {
+    room.members.delete(socket);
+    noteLeft();
+  });
+  socket.on('error', console.error);
+  socket.on('message', (data: Buffer) => {
+    const text = data.toString();
+    // A client that has reconnected says again what it had said.
+    if (room.said.has(text)) return;
+    room.said.add(text);
+    for (const member of room.members) member.send(text);
+  });
+  for (const text of room.said) socket.send(text);
+});
+
+noteStarted();
+server.listen(Number(process.env.PORT), '127.0.0.1');
