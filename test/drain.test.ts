@@ -45,7 +45,7 @@ describe('a drain', () => {
     const opened = await fetch(`${url}/open`, { method: 'POST', redirect: 'manual' });
     assert.equal(
       opened.headers.get('fly-replay'),
-      'elsewhere=true;timeout=10s;fallback=force_self',
+      'elsewhere=true;state=fly-affinity;timeout=10s;fallback=force_self',
     );
     for (let calls = 0; calls < 20; calls += 1) {
       const called = await fetch(url, { headers: SESSION });

@@ -101,12 +101,12 @@ async function startWithoutApp(t: TestContext, env: Environment = {}): Promise<s
 }
 
 describe('a request that met the refused connection', () => {
-  const ELSEWHERE = 'elsewhere=true;timeout=10s;fallback=force_self';
+  const ELSEWHERE = 'elsewhere=true;state=fly-affinity;timeout=10s;fallback=force_self';
   const rows: readonly (readonly [claim: string, init: RequestInit, replay: string | null])[] = [
     ['goes elsewhere if it has no session', {}, ELSEWHERE],
     ['goes elsewhere with its body', { method: 'POST', body: 'b' }, ELSEWHERE],
     ['stays if it has a session', { headers: { 'mcp-session-id': 'abc~m1' } }, null],
-    ['stays if it was replayed', { headers: { 'fly-replay-src': 'instance=m2' } }, null],
+    ['stays if it was replayed', { headers: { 'fly-replay-src': 'instance=m2;state=fly-affinity' } }, null],
     ['stays if it came back', { headers: { 'fly-replay-failed': 'reason=timeout' } }, null],
     ['stays if it is too large', { method: 'POST', body: 'x'.repeat(1_000_001) }, null],
   ];

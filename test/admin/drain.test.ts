@@ -19,7 +19,7 @@ import { startTestSidecar } from '../support/sidecar.ts';
 
 const AUTHORIZED = { authorization: `Bearer ${ADMIN_TOKEN}` };
 const FLEET = { FLEET: 'm2@127.0.0.1:9', DRAIN_TIMEOUT_MS: '10000' };
-const ELSEWHERE = 'elsewhere=true;timeout=10s;fallback=force_self';
+const ELSEWHERE = 'elsewhere=true;state=fly-affinity;timeout=10s;fallback=force_self';
 
 interface Opened {
   readonly sidecar: Sidecar;

@@ -66,6 +66,8 @@ test('nothing has to be set', () => {
     maxSessionsPerMachine: 0,
     fleet: { kind: 'off' },
     fleetResolver: undefined,
+    fleetGoneAfterMs: 60_000,
+    placement: undefined,
     unknownSession: 'serve',
     ownerGone: 'reject',
     ownerStopped: 'wake',

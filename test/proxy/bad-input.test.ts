@@ -189,7 +189,10 @@ describe('a hint that a client has forged', () => {
     const { statuses, text, targets } = await sendRaw(t, raw);
     assert.deepEqual(statuses, ['307']);
     assert.deepEqual(targets, []);
-    assert.match(text, /fly-replay: instance=m3;timeout=10s;fallback=prefer_self\r\n/);
+    assert.match(
+      text,
+      /fly-replay: instance=m3;state=fly-affinity;timeout=10s;fallback=prefer_self\r\n/,
+    );
     assert.doesNotMatch(text, /secret/);
   });
 

@@ -36,19 +36,17 @@ async function open(t: TestContext): Promise<Explaining> {
     res.writeHead(200, { 'mcp-session-id': 'abc' }).end();
   });
   const decided: string[] = [];
-  let untold = 0;
-  const announcementsDropped = (count: number): void => void (untold += count);
-  const m1 = await fleet.start(
-    'm1',
-    app,
-    {},
-    { metrics: { ...nullMetrics, announcementsDropped } },
-  );
+  const m1 = await fleet.start('m1', app);
   await fetch(`${m1.url}/open`, { method: 'POST' });
-  await until(() => untold === 2);
   served.length = 0;
   const metrics = { ...nullMetrics, requestDecided: (kind: string) => void decided.push(kind) };
   const m2 = await fleet.start('m2', app, { ADMIN_TOKEN: TOKEN }, { metrics });
+  // Told once it answers: an operator makes it forget.
+  await until(async () => (await m2.rowCount()) === 1);
+  await fetch(`http://127.0.0.1:${m2.sidecar.ports.admin}/sessions/${keyOf('abc')}`, {
+    method: 'DELETE',
+    headers: { authorization: `Bearer ${TOKEN}` },
+  });
   const explain = async ({ path = '/mcp', headers = {} }: Asked): Promise<Explanation> => {
     const answer = await fetch(`http://127.0.0.1:${m2.sidecar.ports.admin}/explain`, {
       method: 'POST',
@@ -89,7 +87,7 @@ test('a session that a peer has is found there, and nothing is written of it', a
   assert.deepEqual(explained.answer, {
     by: 'sidecar',
     status: 307,
-    headers: { 'fly-replay': 'instance=m1;timeout=10s;fallback=prefer_self' },
+    headers: { 'fly-replay': 'instance=m1;state=fly-affinity;timeout=3s;fallback=prefer_self' },
   });
   assert.deepEqual([decided, served, await m2.rowCount()], [[], [], 0]);
 });
@@ -141,5 +139,8 @@ test('an owner that has just not answered is shown to be silent', async (t) => {
   });
   const { answer } = await explain({ headers });
   assert.ok(answer.by === 'sidecar');
-  assert.equal(answer.headers['fly-replay'], 'instance=m1;timeout=1s;fallback=prefer_self');
+  assert.equal(
+    answer.headers['fly-replay'],
+    'instance=m1;state=fly-affinity;timeout=1s;fallback=prefer_self',
+  );
 });

@@ -62,7 +62,7 @@ async function open(t: TestContext, others: string, env: Environment = {}): Prom
   };
 }
 
-const REPLAY = 'instance=m2;timeout=10s;fallback=prefer_self';
+const REPLAY = 'instance=m2;state=fly-affinity;timeout=10s;fallback=prefer_self';
 
 test('a stopped owner is woken by a replay, however long it has been stopped', async (t) => {
   const { ask, untilNextReading } = await open(t, ',m2 ams');
@@ -96,7 +96,7 @@ test('with OWNER_STOPPED=gone a cookie of a Machine that was woken just now is f
     return (await visit()) === '200';
   });
   await wake();
-  assert.equal(await visit(), REPLAY);
+  assert.equal(await visit(), REPLAY.replace('timeout=10s', 'timeout=3s'));
 });
 
 test('a destroyed owner is gone once that is sure, without a replay', async (t) => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type IncomingMessage, type RequestListener } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
+import { STATUS_PATH } from '../../src/fleet/messages.ts';
 import { until } from '../fleet/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
 import { openRawClient } from '../support/raw.ts';
@@ -100,7 +101,7 @@ describe('a Machine', () => {
     for (const other of others) {
       assert.match(
         await replayOf(other, SESSION),
-        /^instance=m1;timeout=10s;fallback=prefer_self$/,
+        /^instance=m1;state=fly-affinity;timeout=3s;fallback=prefer_self$/,
       );
     }
   });
@@ -150,8 +151,9 @@ describe('a request that can not be replayed', () => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const urls: string[] = [];
     const peer = await serveApp(t, (req, res) => {
-      urls.push(req.url ?? '');
-      req.resume().on('end', () => res.end('{}'));
+      const isHeartbeat = req.url === STATUS_PATH;
+      if (!isHeartbeat) urls.push(req.url ?? '');
+      req.resume().on('end', () => res.writeHead(isHeartbeat ? 404 : 200).end('{}'));
     });
     fleet.lines.get('m1')?.leadTo(peer);
     const m2 = await startMachine(t, fleet, 'm2');

@@ -10,7 +10,7 @@ import { serve, serveApp } from '../support/sidecar.ts';
 /** Of the Machine `m1`, and already replayed once, so that it is forwarded. */
 const REPLAYED = {
   'mcp-session-id': 'abc~m1',
-  'fly-replay-src': 'instance=m3;region=ams;t=1',
+  'fly-replay-src': 'instance=m3;region=ams;t=1;state=fly-affinity',
 };
 
 const NOWHERE = (): void => assert.fail('the request was meant for another app');

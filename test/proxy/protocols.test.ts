@@ -10,6 +10,7 @@ import { io } from 'socket.io-client';
 import { WebSocket } from 'ws';
 import { nullLogger } from '../../src/logger.ts';
 import { openFleet, type TestMachine } from '../support/fleet.ts';
+import { idPlacedOn } from '../support/ids.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 type StartApp = (t: TestContext) => Promise<number>;
@@ -238,12 +239,13 @@ describe('path:REGEX', () => {
 
   test('a session of SockJS belongs to the Machine whose app has opened it', async (t) => {
     const [m1, m2] = await startTwo(t, startSockJs, 'path:^/echo/[^/]+/([^/]+)/');
-    const opened = await call(m1, '/echo/000/abc/xhr', { method: 'POST' });
+    const session = `/echo/000/${idPlacedOn('m1', ['m1', 'm2'])}`;
+    const opened = await call(m1, `${session}/xhr`, { method: 'POST' });
     assert.equal(await opened.text(), 'o\n');
-    await assertReplayed(await call(m2, '/echo/000/abc/xhr', { method: 'POST' }));
-    const sent = await call(m1, '/echo/000/abc/xhr_send', { method: 'POST', body: '["hello"]' });
+    await assertReplayed(await call(m2, `${session}/xhr`, { method: 'POST' }));
+    const sent = await call(m1, `${session}/xhr_send`, { method: 'POST', body: '["hello"]' });
     assert.equal(sent.status, 204);
-    const received = await call(m1, '/echo/000/abc/xhr', { method: 'POST' });
+    const received = await call(m1, `${session}/xhr`, { method: 'POST' });
     assert.equal(await received.text(), 'a["hello"]\n');
   });
 });
@@ -272,12 +274,16 @@ describe('query:NAME and header:NAME', () => {
     res.end(req.headers['x-my-id'] ?? req.url);
   };
 
-  test('a client’s own id belongs to the first Machine whose app accepts it', async (t) => {
+  test('a client’s own id belongs to the Machine on which it is placed, whichever it met first', async (t) => {
     const [m1, m2] = await startTwo(t, (t) => serveApp(t, app), 'query:hash,header:x-my-id');
-    await (await call(m1, '/?hash=abc')).text();
-    await (await call(m1, '/', { headers: { 'x-my-id': 'def' } })).text();
-    await assertReplayed(await call(m2, '/?hash=abc'));
-    await assertReplayed(await call(m2, '/', { headers: { 'x-my-id': 'def' } }));
+    const ofQuery = `/?hash=${idPlacedOn('m1', ['m1', 'm2'], 'query')}`;
+    const ofHeader = { headers: { 'x-my-id': idPlacedOn('m1', ['m1', 'm2'], 'header') } };
+    await assertReplayed(await call(m2, ofQuery));
+    await assertReplayed(await call(m2, '/', ofHeader));
+    assert.equal(await (await call(m1, ofQuery)).text(), ofQuery);
+    assert.equal(await (await call(m1, '/', ofHeader)).text(), ofHeader.headers['x-my-id']);
+    await assertReplayed(await call(m2, ofQuery));
+    await assertReplayed(await call(m2, '/', ofHeader));
   });
 
   test('an id that the app mints in the header is learned and hinted', async (t) => {

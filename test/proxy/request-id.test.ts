@@ -4,6 +4,7 @@ import { describe, test, type TestContext } from 'node:test';
 import { nullMetrics } from '../../src/metrics.ts';
 import { requestIdIn } from '../../src/proxy/json-rpc-id.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
+import { ASK_PATH } from '../../src/fleet/messages.ts';
 import { keyOf } from '../support/ids.ts';
 import { openRawClient, type RawClient } from '../support/raw.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
@@ -146,15 +147,19 @@ describe('a refused request of MCP', () => {
 
   test('whose client has left while its owner was looked for is not read any more', async (t) => {
     const asked = Promise.withResolvers<ServerResponse>();
-    const peerPort = await serveApp(t, (_req, res) => asked.resolve(res));
+    const peerPort = await serveApp(t, (req, res) => {
+      if (req.url === ASK_PATH) asked.resolve(res);
+      else res.writeHead(404).end();
+    });
     const appPort = await serveApp(t, (_req, res) => res.end());
     const clock = createTestClock();
     const left = Promise.withResolvers<undefined>();
-    const decided = Promise.withResolvers<string>();
+    const answered = Promise.withResolvers<string>();
     const metrics = {
       ...nullMetrics,
       requestAnswered: () => left.resolve(undefined),
-      requestDecided: (kind: string) => decided.resolve(kind),
+      requestDecided: () => assert.fail('nobody is left to decide for'),
+      peerQuestion: (outcome: string) => answered.resolve(outcome),
     };
     const env = { UNKNOWN_SESSION: 'reject', FLEET: `m2@127.0.0.1:${peerPort}` };
     const { ports } = await startTestSidecar(t, appPort, env, { clock, metrics });
@@ -166,7 +171,7 @@ describe('a refused request of MCP', () => {
     await left.promise;
     const key = keyOf('unknown');
     answer.end(JSON.stringify({ machine: 'm2', answers: { [key]: 'no' } }));
-    assert.equal(await decided.promise, 'refuse');
+    assert.equal(await answered.promise, 'none');
     await clock.advance(0);
     // The timer of the client's connection is gone, too.
     assert.equal(clock.pendingCount(), before - 1);

@@ -95,7 +95,7 @@ describe('what the edge could not deliver', () => {
     laterMs = 9_000;
     assert.equal(await servedBy(ask()), 'm1');
     laterMs = 11_000;
-    assert.match(await replayOf(ask()), /^instance=m1;timeout=10s;/);
+    assert.match(await replayOf(ask()), /^instance=m1;state=fly-affinity;timeout=3s;/);
   });
 
   test('takes it no longer once the private network fails too', async (t) => {
@@ -103,14 +103,14 @@ describe('what the edge could not deliver', () => {
     assert.equal(await servedBy(ask(COULD_NOT_REACH_M1)), 'm1');
     fleet.lines.get('m1')?.leadTo(undefined);
     await isToldToTryAgain(ask());
-    assert.match(await replayOf(ask()), /^instance=m1;timeout=1s;/);
+    assert.match(await replayOf(ask()), /^instance=m1;state=fly-affinity;timeout=1s;/);
   });
 
   test('to another Machine than the owner is not replayed again, and says nothing of the owner', async (t) => {
     const { ask } = await open(t);
     const answering = ask({ 'fly-replay-failed': 'instance=m9;reason=no_candidate' });
     assert.equal(await servedBy(answering), 'm1');
-    assert.match(await replayOf(ask()), /^instance=m1;timeout=10s;/);
+    assert.match(await replayOf(ask()), /^instance=m1;state=fly-affinity;timeout=3s;/);
   });
 
   test('to the Machine that a client prefers reaches it too, if that is the owner', async (t) => {
@@ -137,10 +137,15 @@ describe('an owner that has just not answered', () => {
     const peerPort = m1.sidecar.ports.peer;
     fleet.lines.get('m1')?.leadTo(undefined);
     await isToldToTryAgain(ask(COULD_NOT_REACH_M1));
-    assert.equal(await replayOf(ask()), 'instance=m1;timeout=1s;fallback=prefer_self');
+    assert.equal(
+      await replayOf(ask()),
+      'instance=m1;state=fly-affinity;timeout=1s;fallback=prefer_self',
+    );
     fleet.lines.get('m1')?.leadTo(peerPort);
     await until(
-      async () => (await replayOf(ask())) === 'instance=m1;timeout=10s;fallback=prefer_self',
+      async () =>
+        (await replayOf(ask())) ===
+        'instance=m1;state=fly-affinity;timeout=3s;fallback=prefer_self',
     );
   });
 
@@ -166,7 +171,10 @@ describe('with REPLAY_CACHEABLE', () => {
     const opened = await open(t, CACHEABLE);
     await leave(opened);
     await isToldToTryAgain(opened.ask(COULD_NOT_REACH_M1));
-    assert.match(await replayOf(opened.ask()), /^instance=m1;timeout=1s;fallback=prefer_self$/);
+    assert.match(
+      await replayOf(opened.ask()),
+      /^instance=m1;state=fly-affinity;timeout=1s;fallback=prefer_self$/,
+    );
   });
 
   test('what the cache has sent to the wrong Machine is sent on, and the cache is told', async (t) => {
@@ -174,7 +182,7 @@ describe('with REPLAY_CACHEABLE', () => {
     const answer = await ask(HIT);
     assert.deepEqual(
       [answer.headers.get('fly-replay'), answer.headers.get('fly-replay-cache')],
-      ['instance=m1;timeout=10s;fallback=prefer_self', 'invalidate'],
+      ['instance=m1;state=fly-affinity;timeout=3s;fallback=prefer_self', 'invalidate'],
     );
   });
 
@@ -214,6 +222,6 @@ skipUnlessFound(neededForRedis, (program) => {
     const { ask } = opened;
     await leave(opened);
     await isToldToTryAgain(ask(COULD_NOT_REACH_M1));
-    assert.match(await replayOf(ask()), /^instance=m1;timeout=1s;/);
+    assert.match(await replayOf(ask()), /^instance=m1;state=fly-affinity;timeout=1s;/);
   });
 });

@@ -6,11 +6,20 @@ import {
   type MachineId,
   type SessionKey,
 } from '../../src/affinity/session.ts';
+import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 
 export function machineId(text: string): MachineId {
   const id = parseMachineId(text);
   if (id === undefined) throw new Error(`no Machine id: ${text}`);
   return id;
+}
+
+/** An id that is placed on that Machine, of these. */
+export function idPlacedOn(machine: string, among: readonly string[], stem = 'room'): string {
+  for (let i = 0; ; i += 1) {
+    const id = `${stem}${i}`;
+    if (rendezvousWinner(keyOf(id), among.map(machineId)) === machine) return id;
+  }
 }
 
 export function keyOf(text: string): SessionKey {
