@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type IncomingMessage, type RequestListener } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
+import { BINDINGS_PATH } from '../../src/fleet/bindings-messages.ts';
 import { STATUS_PATH } from '../../src/fleet/messages.ts';
 import { until } from '../fleet/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
@@ -151,9 +152,9 @@ describe('a request that can not be replayed', () => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const urls: string[] = [];
     const peer = await serveApp(t, (req, res) => {
-      const isHeartbeat = req.url === STATUS_PATH;
-      if (!isHeartbeat) urls.push(req.url ?? '');
-      req.resume().on('end', () => res.writeHead(isHeartbeat ? 404 : 200).end('{}'));
+      const isOfFleet = [STATUS_PATH, BINDINGS_PATH].includes(req.url ?? '');
+      if (!isOfFleet) urls.push(req.url ?? '');
+      req.resume().on('end', () => res.writeHead(isOfFleet ? 404 : 200).end('{}'));
     });
     fleet.lines.get('m1')?.leadTo(peer);
     const m2 = await startMachine(t, fleet, 'm2');
