@@ -116,12 +116,16 @@ export interface MachineState {
 export type ReplayForm = 'resilient' | 'waking' | 'brief' | 'bare';
 
 export type Decision =
-  /** `mayAdopt`: if the app accepts the id, it becomes ours; `adoptFrom`: taken over from a Machine that is gone. */
+  /**
+   * `mayAdopt`: if the app accepts the id, it becomes ours; `adoptFrom`: taken over from a Machine that is
+   * gone; `isInDoubt`: a Machine that may own the session has not answered.
+   */
   | {
       readonly kind: 'local';
       readonly why: Why;
       readonly mayAdopt: boolean;
       readonly adoptFrom?: MachineId;
+      readonly isInDoubt?: true;
     }
   | {
       readonly kind: 'replay';
@@ -199,7 +203,7 @@ function decideForPeer(facts: RoutingFacts, owner: Owner, state: MachineState): 
     owner.machine !== state.self &&
     (owner.knownBy === 'store' || facts.isPlaced);
   if (isElsewhere) return { kind: 'refuse', status: 421, why: 'moved' };
-  if (facts.isPlaced && owner.kind !== 'machine') return serveNew(owner, state);
+  if (facts.isPlaced && owner.kind !== 'machine') return serveNew(owner, state, 'peer-hop');
   return { kind: 'local', why: 'peer-hop', mayAdopt: facts.mintedBy === 'app' };
 }
 
@@ -312,13 +316,12 @@ function decideUnowned(facts: RoutingFacts, owner: Unowned, state: MachineState)
   if (facts.mintedBy !== 'app') return decidePlaced(facts, owner, state);
   const elsewhere = sendElsewhere(facts, state);
   if (elsewhere) return elsewhere;
-  const why = owner.kind === 'none' ? 'unknown-session' : 'peers-inconclusive';
   if (state.unknownSession === 'reject') return reject(owner);
   // An app that has not minted the id can only tell its client something wrong of it.
   const isAnothers = owner.kind === 'inconclusive' && !owner.mayBeOurs;
-  if (isAnothers) return { kind: 'refuse', status: 503, why };
+  if (isAnothers) return { kind: 'refuse', status: 503, why: 'peers-inconclusive' };
   // An id that only the app can have minted is adopted just where somebody named this Machine.
-  return { kind: 'local', why, mayAdopt: owner.kind === 'none' && facts.wasReplayed };
+  return serveUnknown(owner, owner.kind === 'none' && facts.wasReplayed);
 }
 
 type Unowned = Owner & { readonly kind: 'none' | 'inconclusive' };
@@ -354,11 +357,15 @@ function isShed(owner: Unowned): boolean {
 
 const OVERLOADED: Decision = { kind: 'refuse', status: 503, why: 'overloaded' };
 
-function serveNew(owner: Unowned, state: MachineState): Decision {
+function serveNew(owner: Unowned, state: MachineState, why?: Why): Decision {
   if (isShed(owner)) return OVERLOADED;
   if (state.unknownSession === 'reject') return reject(owner);
-  const why = owner.kind === 'none' ? 'unknown-session' : 'peers-inconclusive';
-  return { kind: 'local', why, mayAdopt: true };
+  return serveUnknown(owner, true, why);
+}
+
+function serveUnknown({ kind }: Unowned, mayAdopt: boolean, why?: Why): Decision {
+  if (kind === 'none') return { kind: 'local', why: why ?? 'unknown-session', mayAdopt };
+  return { kind: 'local', why: why ?? 'peers-inconclusive', mayAdopt, isInDoubt: true };
 }
 
 /** By a replay, or by one forward where the replay is used up or can't be made. Never for the edge's cache. */

@@ -108,10 +108,7 @@ export function createHandler(parts: HandlerParts): Handler {
   }
 
   function bringToWinner(request: RoutedRequest, routed: Routed, to: MachineId): void {
-    const decision = {
-      ...decideLost(request.from, routed.mayReplay, to),
-      why: 'claim-lost',
-    } as const;
+    const decision = decideLost(request.from, routed.mayReplay, to);
     act(request, { ...routed, decision, owner: to });
   }
 
@@ -137,14 +134,8 @@ export function createHandler(parts: HandlerParts): Handler {
 }
 
 /** A peer that has forwarded it is told: its own next request finds the winner. */
-function decideLost(from: 'edge' | 'peer', mayReplay: boolean, to: MachineId): LostDecision {
-  if (from === 'peer') return { kind: 'refuse', status: 421 };
-  if (!mayReplay) return { kind: 'forward', to };
-  return { kind: 'replay', to, form: 'resilient', invalidatesCache: false };
+function decideLost(from: 'edge' | 'peer', mayReplay: boolean, to: MachineId): Decision {
+  if (from === 'peer') return { kind: 'refuse', status: 421, why: 'moved' };
+  if (!mayReplay) return { kind: 'forward', to, why: 'claim-lost' };
+  return { kind: 'replay', to, why: 'claim-lost', form: 'resilient', invalidatesCache: false };
 }
-
-type LostDecision = DistributiveOmit<
-  Decision & { readonly kind: 'refuse' | 'forward' | 'replay' },
-  'why'
->;
-type DistributiveOmit<Of, Key extends PropertyKey> = Of extends unknown ? Omit<Of, Key> : never;

@@ -652,7 +652,8 @@ const ENDLESS_TYPES = /^\s*(text\/event-stream|multipart\/x-mixed-replace)\b/i;
  * found" would make the client give a live session up (invariant 11).
  */
 function isFalseNotFound({ decision, extraction }: Routed, statusCode: number): boolean {
-  if (decision.why !== 'peers-inconclusive' || extraction.kind !== 'found') return false;
+  const isInDoubt = decision.kind === 'local' && decision.isInDoubt === true;
+  if (!isInDoubt || extraction.kind !== 'found') return false;
   return statusCode === statusOfUnknownSession(extraction.protocol);
 }
 

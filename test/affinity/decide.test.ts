@@ -93,8 +93,11 @@ const DETOURED = known(OTHER, { presence: 'detoured' });
 const UNLISTED = known(OTHER, { presence: 'unlisted', isUncontested: true });
 const GONE_CONTESTED = known(OTHER, { presence: 'gone', origin: 'adopted' });
 
-const local = (why: Decision['why'], mayAdopt = false, adoptFrom?: MachineId): Decision =>
-  adoptFrom ? { kind: 'local', why, mayAdopt, adoptFrom } : { kind: 'local', why, mayAdopt };
+const local = (why: Decision['why'], mayAdopt = false, adoptFrom?: MachineId): Decision => ({
+  ...{ kind: 'local', why, mayAdopt },
+  ...(adoptFrom && { adoptFrom }),
+  ...(why === 'peers-inconclusive' && { isInDoubt: true }),
+});
 const elsewhere = (why: NotTaking): Decision => ({ kind: 'elsewhere', why });
 const forward = (why: Decision['why']): Decision => ({ kind: 'forward', to: OTHER, why });
 const refuse = (status: 404 | 421 | 503, why: Decision['why']): Decision => ({
@@ -265,9 +268,9 @@ const TABLE: readonly Row[] = [
   { row: 12, claim: 'the session of an owner that is gone goes on at its place', facts: CLIENTS, owner: GONE, state: ON_OTHER, gives: replay('resilient', false, 'placed') },
   { row: 12, claim: 'an adopted one of an owner that is gone, too', facts: BACK, owner: GONE_ADOPTED, state: ON_OTHER, gives: forward('placed') },
   { row: 12, claim: 'what the policy adopts is adopted at its place', facts: {}, owner: GONE, state: { ...ADOPT, ...ON_OTHER }, gives: replay('resilient', false, 'placed') },
-  { row: 2, claim: 'what a peer has placed here is served and claimed', facts: { ...PLACED, ...CLIENTS }, owner: NONE, gives: local('unknown-session', true) },
-  { row: 2, claim: 'what a peer has placed here stays here, whatever this Machine computes', facts: { ...PLACED, ...CLIENTS }, owner: NONE, state: ON_OTHER, gives: local('unknown-session', true) },
-  { row: 2, claim: 'what a peer has placed here is claimed though another peer is silent', facts: { ...PLACED, ...CLIENTS }, owner: ANOTHERS_SILENT, gives: local('peers-inconclusive', true) },
+  { row: 2, claim: 'what a peer has placed here is served and claimed', facts: { ...PLACED, ...CLIENTS }, owner: NONE, gives: local('peer-hop', true) },
+  { row: 2, claim: 'what a peer has placed here stays here, whatever this Machine computes', facts: { ...PLACED, ...CLIENTS }, owner: NONE, state: ON_OTHER, gives: local('peer-hop', true) },
+  { row: 2, claim: 'what a peer has placed here is claimed though another peer is silent', facts: { ...PLACED, ...CLIENTS }, owner: ANOTHERS_SILENT, gives: { kind: 'local', why: 'peer-hop', mayAdopt: true, isInDoubt: true } },
   { row: 1, claim: 'what a peer has placed here and another peer owns is refused', facts: { ...PLACED, ...CLIENTS }, owner: BY_PEERS, gives: refuse(421, 'moved') },
   { row: 13, claim: 'what an app has replayed is served where it arrives', facts: BY_APP_OF_OTHER, owner: THEIRS, gives: local('app-replay') },
   { row: 13, claim: 'whoever owns its session', facts: BY_APP_OF_THIRD, owner: THEIRS, gives: local('app-replay') },
