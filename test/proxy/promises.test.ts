@@ -76,7 +76,7 @@ const clockWithoutTicks: Clock = { ...systemClock, every: () => () => undefined 
 
 test('Clients that bring the same new id to different Machines in the same moment meet on one Machine.', async (t) => {
   const rooms = await startAll(t);
-  const places = await enterAll(rooms, numbered('room', 20));
+  const places = await enterAll(rooms, numbered('room', 12));
   assert.ok(new Set(places.values()).size > 1, 'rooms are spread over the Machines');
 });
 
@@ -99,12 +99,12 @@ test('An id that apps mint too is placed in the region of its first request, an 
   const ids = ['fra1', 'fra2', 'iad1', 'iad2'];
   const rooms = await startAll(t, ids, (id) => ({ FLY_REGION: id.slice(0, 3) }));
   const near = new Set<string>();
-  for (const id of numbered('session', 12)) {
+  for (const id of numbered('session', 6)) {
     const { by } = await rooms.call('fra1', '/', { headers: { 'x-session-id': id } });
     near.add(by);
   }
   assert.deepEqual(near, new Set(['fra1', 'fra2']));
-  const places = await enterAll(rooms, numbered('room', 20), ids);
+  const places = await enterAll(rooms, numbered('room', 12), ids);
   assert.deepEqual(new Set(places.values()), new Set(ids));
 });
 
@@ -128,7 +128,7 @@ test('The response that accepts the id reaches the client after the owner is sto
   const rooms = await startAll(t, IDS, onDisk);
   const files = new Map(IDS.map((id) => [id, new Database(place.path(id), { readonly: true })]));
   place.closeAfterwards({ close: () => files.forEach((file) => file.close()) });
-  for (const room of numbered('room', 20)) {
+  for (const room of numbered('room', 12)) {
     const { by } = await rooms.call('m1', `/rooms/${room}`);
     const file = files.get(by as 'm1') ?? assert.fail(`no file of ${by}`);
     const select = file.prepare(
