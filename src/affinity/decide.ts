@@ -59,11 +59,12 @@ export interface RoutingFacts {
  * What is known of a Machine, without waiting for it:
  * - `running`: the directory lists it.
  * - `detoured`: it does too, but the edge could not deliver to it just now, and the private network could.
- * - `silent`: it does too, but this Machine has just got no answer from it.
+ * - `silent`: it does too, but it has just not answered this Machine, or does not answer its heartbeats.
  * - `stopped`: deployed and not running. A replay wakes it, which takes longer than one try.
  * - `unlisted`: nobody knows, which proves nothing.
  * - `gone`: two readings of the directory, ten seconds apart or more, listed us and not that one;
- *   or, where `OWNER_STOPPED=gone` says so, had it stopped.
+ *   or, where `OWNER_STOPPED=gone` says so, had it stopped. With a static list: it has refused every
+ *   connection for `FLEET_GONE_AFTER_MS`.
  */
 export type Presence = 'running' | 'detoured' | 'silent' | 'stopped' | 'unlisted' | 'gone';
 export const PRESENCES = ['running', 'detoured', 'silent', 'stopped', 'unlisted', 'gone'] as const;

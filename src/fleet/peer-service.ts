@@ -1,4 +1,4 @@
-/** Serves the questions and announcements of peers that arrive at the peer listener. */
+/** Serves the messages of peers that arrive at the peer listener: questions, announcements, status, bindings. */
 import type { MachineId, SessionKey } from '../affinity/session.ts';
 import { BINDINGS_PATH } from './bindings-messages.ts';
 import type { BindingsService } from './bindings-service.ts';

@@ -27,8 +27,9 @@ export interface StaticDirectoryOptions {
 const INTERVAL_MS = 30_000;
 
 /**
- * Lists what it was given, whether or not it runs: a list proves nothing about who is gone. Hosts given by name are looked up in the background, as a name may be moved to
- * another address; one that isn't found keeps its last address.
+ * Lists what it was given, whether or not it runs: a list proves nothing about who is gone, refused
+ * connections may (`liveness.ts`). Hosts given by name are looked up in the background, as a name may be
+ * moved to another address; one that isn't found keeps its last address.
  */
 export function createStaticDirectory(options: StaticDirectoryOptions): Directory {
   const { clock, liveness, lookup, intervalMs = INTERVAL_MS } = options;

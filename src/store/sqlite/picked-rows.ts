@@ -1,6 +1,6 @@
 /**
- * Pages of some owners' bindings, as SQLite writes them into one text: an object a row, made in the
- * writer's thread and cloned into another, costs five times as much.
+ * Pages of some owners' bindings, as SQLite writes them into one text. An object a row would have to be
+ * made in the writer's thread and cloned into another.
  */
 import { Buffer } from 'node:buffer';
 import type { Database } from 'better-sqlite3';
