@@ -132,6 +132,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     liveness,
     peers,
     isPending: (key) => bindings.isPending(key),
+    onDisowned: (key, machine) => bindings.drop(key, machine),
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
     // Others may share a database without being a fleet.
     onOwnPast:
@@ -144,6 +145,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const via = createVia(self);
   const activity = new Activity(clock);
   const proxy: ProxyParts = {
+    self,
     activity,
     olderSessions,
     handler: createHandler(routing),
@@ -197,6 +199,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       ...(!isSharedStore(config.store) && { bindings: told }),
     }),
     isPeerAddress: (address) => directory.lists(address),
+    isAddressOf: (machine, address) => directory.isAddressOf(machine, address),
     lookForNewPeers: () => directory.lookAgain(),
     http: {
       protectedNames: engine.protectedNames,

@@ -104,7 +104,7 @@ describe('a drain', () => {
     const ofPeer = (path: string, init: RequestInit): Promise<Response> =>
       fetch(`http://127.0.0.1:${sidecar.ports.peer}${path}`, init);
     const forward = (): Promise<Response> => {
-      const head = wrapHead({ target: '/', rawHeaders: ['Host', 'a'] }, SELF, 'a:1', false);
+      const head = wrapHead({ target: '/', rawHeaders: ['Host', 'a'] }, SELF, 'a:1');
       const headers: [string, string][] = [];
       for (let i = 0; i < head.length; i += 2) headers.push([head[i] ?? '', head[i + 1] ?? '']);
       return ofPeer(FORWARD_PATH, { headers });

@@ -75,6 +75,8 @@ const MAX_MACHINES = 1_000;
 /** What a Machine's heartbeats have shown. */
 interface Heart {
   missed: number;
+  /** Anything at all: it is there, whatever its status. */
+  hasAnswered: boolean;
   status: PeerStatus | undefined;
   /** Monotonic ms since which it answers that it does not know this Machine. */
   strangerSinceMs: number | undefined;
@@ -138,7 +140,7 @@ export class Liveness {
   onAnswer(machine: MachineId): void {
     this.#silences.forget(machine);
     this.#refusals.delete(machine);
-    const heart = this.#hearts.get(machine);
+    const heart = this.#heartOf(machine);
     if (heart) this.#beat(machine, heart);
   }
 
@@ -260,8 +262,9 @@ export class Liveness {
   candidates(): Candidate[] {
     return this.#others.flatMap(({ machine }) => {
       const heart = this.#hearts.get(machine);
-      if (heart?.status === undefined || heart.missed >= MISSED_HEARTBEATS) return [];
-      const { region, takesSessions } = heart.status;
+      if (heart?.hasAnswered !== true || heart.missed >= MISSED_HEARTBEATS) return [];
+      // One that has answered a question and no heartbeat yet has just started, or is busy.
+      const { region, takesSessions = true } = heart.status ?? {};
       return [{ machine, region, takesSessions }];
     });
   }
@@ -270,7 +273,7 @@ export class Liveness {
   isSettled(): boolean {
     return this.#others.every(({ machine }) => {
       const heart = this.#hearts.get(machine);
-      return heart !== undefined && (heart.status !== undefined || this.isUnresponsive(machine));
+      return heart !== undefined && (heart.hasAnswered || this.isUnresponsive(machine));
     });
   }
 
@@ -306,6 +309,7 @@ export class Liveness {
     if (!this.#entryOf.has(machine)) return undefined;
     const heart = this.#hearts.get(machine) ?? {
       missed: 0,
+      hasAnswered: false,
       status: undefined,
       strangerSinceMs: undefined,
     };
@@ -316,6 +320,7 @@ export class Liveness {
   #beat(machine: MachineId, heart: Heart): void {
     const wasUnresponsive = heart.missed >= MISSED_HEARTBEATS;
     heart.missed = 0;
+    heart.hasAnswered = true;
     heart.strangerSinceMs = undefined;
     if (wasUnresponsive) this.#options.onChange?.(machine, false);
   }

@@ -134,7 +134,7 @@ function arrivedAs(
     head,
     fields: readEdgeFields(head.rawHeaders),
     bodyLength: head.isChunked ? undefined : (head.contentLength ?? 0),
-    isPlaced: false,
+    placedBy: undefined,
     source: undefined,
   };
 }
@@ -208,6 +208,7 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
         return answer;
       },
     },
+    onDisowned: () => undefined,
     onOwnerTold: () => undefined,
     onOwnPast: parts.onOwnPast && (() => undefined),
   };

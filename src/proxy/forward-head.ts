@@ -1,6 +1,6 @@
 /** How one sidecar forwards a request to another: a versioned path, the client's target in a field. */
 import { isHeader } from '../affinity/raw-headers.ts';
-import type { MachineId } from '../affinity/session.ts';
+import { parseMachineId, type MachineId } from '../affinity/session.ts';
 import { isHostValue, isOriginForm } from '../http/request-head.ts';
 import { headerValue } from './edge-fields.ts';
 
@@ -12,7 +12,7 @@ const TARGET_HEADER = 'x-fly-affinity-target';
 const HOST_HEADER = 'x-fly-affinity-host';
 /** Which Machine is meant: an address may have become another's. */
 const MACHINE_HEADER = 'x-fly-affinity-machine';
-/** Set if a new session is to be placed on that Machine. */
+/** Set if a new session is to be placed on that Machine: names the Machine that has placed it. */
 const PLACED_HEADER = 'x-fly-affinity-placed';
 /** In a response of the peer's sidecar, never of its app: why it did not take the request. */
 export const REFUSED_HEADER = 'x-fly-affinity-refused';
@@ -35,8 +35,8 @@ export interface ForwardedHead {
 export interface ReceivedHead extends ForwardedHead {
   /** The Machine that was meant. */
   readonly machine: string;
-  /** A new session is to be placed on it. */
-  readonly isPlaced: boolean;
+  /** A new session is to be placed on it, by this Machine. */
+  readonly placedBy: MachineId | undefined;
 }
 
 const OURS: ReadonlySet<string> = new Set([
@@ -48,7 +48,7 @@ export function wrapHead(
   head: ForwardedHead,
   machine: MachineId,
   host: string,
-  isPlaced: boolean,
+  placedBy?: MachineId,
 ): string[] {
   const wrapped: string[] = ['Host', host];
   for (let i = 0; i + 1 < head.rawHeaders.length; i += 2) {
@@ -58,7 +58,7 @@ export function wrapHead(
     wrapped.push(lower === 'host' ? HOST_HEADER : name, head.rawHeaders[i + 1] ?? '');
   }
   wrapped.push(TARGET_HEADER, head.target, MACHINE_HEADER, machine);
-  if (isPlaced) wrapped.push(PLACED_HEADER, 'true');
+  if (placedBy !== undefined) wrapped.push(PLACED_HEADER, placedBy);
   return wrapped;
 }
 
@@ -80,8 +80,8 @@ export function unwrapHead(rawHeaders: readonly string[]): ReceivedHead | undefi
   }
   // Two of them could be read in two ways (RFC 9112 §3.2).
   if (hostCount > 1) return undefined;
-  const isPlaced = headerValue(rawHeaders, PLACED_HEADER) !== undefined;
-  return { target, machine, isPlaced, rawHeaders: unwrapped };
+  const placedBy = parseMachineId(headerValue(rawHeaders, PLACED_HEADER) ?? '');
+  return { target, machine, placedBy, rawHeaders: unwrapped };
 }
 
 /** Why a peer did not take a forward; undefined if its app has responded. */

@@ -14,7 +14,13 @@ import {
 import type { Malformed, RequestHead } from '../http/request-head.ts';
 import type { RequestHandler } from '../http/server-connection.ts';
 import type { ServerExchange } from '../http/server-exchange.ts';
-import { FORWARD_PATH, REFUSED_HEADER, unwrapHead, type PeerRefusal } from './forward-head.ts';
+import {
+  FORWARD_PATH,
+  REFUSED_HEADER,
+  unwrapHead,
+  type PeerRefusal,
+  type ReceivedHead,
+} from './forward-head.ts';
 import { ProxiedRequest, type ProxyParts } from './proxied-request.ts';
 import { collectBody } from './request-body.ts';
 import type { Via } from './via.ts';
@@ -32,6 +38,8 @@ export interface ListenersParts {
   readonly peerService: PeerService;
   /** Whether the address belongs to a Machine of the app. */
   readonly isPeerAddress: (address: string) => boolean;
+  /** Whether it belongs to that very Machine. */
+  readonly isAddressOf: (machine: MachineId, address: string) => boolean;
   /** Never rejects. */
   readonly lookForNewPeers: () => Promise<unknown>;
   readonly via: Via;
@@ -123,14 +131,26 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
     } else if (received.machine !== parts.self) {
       refuseShortly(exchange, 421, 'Another Machine is meant.\n', 'not-meant');
     } else {
-      const { target, rawHeaders: ofClient, isPlaced } = received;
+      const { target, rawHeaders: ofClient } = received;
       const head: RoutedHead = { method, target, rawHeaders: ofClient };
       // An early 102 tells the peer that the request has arrived. Without it the peer may send it again.
       exchange.writeProcessing();
-      const request = new ProxiedRequest(exchange, 'peer', head, proxy, isPlaced);
+      const request = new ProxiedRequest(
+        exchange,
+        'peer',
+        head,
+        proxy,
+        senderOf(received, exchange),
+      );
       if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
       else proxy.handler.handle(request);
     }
+  }
+
+  /** The Machine that has placed a new session here, if it is the one that it says. */
+  function senderOf({ placedBy }: ReceivedHead, exchange: ServerExchange): MachineId | undefined {
+    const isIt = placedBy !== undefined && parts.isAddressOf(placedBy, exchange.remoteAddress);
+    return isIt ? placedBy : undefined;
   }
 
   /** False: the path is none of the peer service. */

@@ -36,9 +36,12 @@ export type Pass = Pick<
   'from' | 'isPlaced' | 'unmarkedFrom' | 'cameBackByFallback' | 'undeliveredTo'
 >;
 
-/** Whose request it is, for what it may cost. */
+/** Whose request it is. */
 export interface Asker {
+  /** For what it may cost. */
   readonly source: Source | undefined;
+  /** The peer that knows nobody who has the session, not even itself. */
+  readonly placedBy: MachineId | undefined;
 }
 
 export interface OwnerFinder {
@@ -57,6 +60,8 @@ export interface OwnerFinderParts {
   readonly peers: Pick<Peers, 'ask'>;
   /** Whether a request of that session is being served here which its app has not accepted yet. */
   readonly isPending: (key: SessionKey) => boolean;
+  /** Told that the Machine which a copy names does not have the session. */
+  readonly onDisowned: (key: SessionKey, machine: MachineId) => void;
   /** Told what a peer said it owns, to be kept as a copy. */
   readonly onOwnerTold: (key: SessionKey, owner: PeerOwner) => void;
   /**
@@ -123,7 +128,11 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     asker: Asker,
   ): Ownership | Promise<Ownership> {
     if (typeof looked === 'string') return afterMiss(found, key, looked, pass, asker);
-    return ofBinding(found, looked, pass, asker, undefined);
+    // It has lost what it had: without this the copy would keep its clients away from each other.
+    const isDisowned = looked.origin === 'copied' && looked.machine === asker.placedBy;
+    if (!isDisowned) return ofBinding(found, looked, pass, asker, undefined);
+    parts.onDisowned(key, looked.machine);
+    return afterMiss(found, key, 'absent', pass, asker);
   }
 
   function ofBinding(

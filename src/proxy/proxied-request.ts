@@ -63,6 +63,7 @@ import type { Via } from './via.ts';
 
 /** What every request shares. */
 export interface ProxyParts {
+  readonly self: MachineId;
   readonly handler: Handler;
   readonly answers: Answers;
   readonly bindings: Bindings;
@@ -123,7 +124,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
   readonly fields: EdgeFields;
-  readonly isPlaced: boolean;
+  readonly placedBy: MachineId | undefined;
   readonly #exchange: ServerExchange;
   readonly #parts: ProxyParts;
   readonly #times: RequestTimes;
@@ -152,10 +153,10 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     from: 'edge' | 'peer',
     head: RequestHead,
     parts: ProxyParts,
-    isPlaced = false,
+    placedBy?: MachineId,
   ) {
     this.#exchange = exchange;
-    this.isPlaced = isPlaced;
+    this.placedBy = placedBy;
     this.from = from;
     this.head = head;
     this.fields = readEdgeFields(head.rawHeaders);
@@ -280,9 +281,9 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 
   toPeer(peer: Peer, routed: Routed): void {
-    const isPlaced = routed.decision.why === 'placed';
+    const placedBy = routed.decision.why === 'placed' ? this.#parts.self : undefined;
     const host = `${peer.host}:${peer.port}`;
-    const rawHeaders = wrapHead(this.#whole(), peer.machine, host, isPlaced);
+    const rawHeaders = wrapHead(this.#whole(), peer.machine, host, placedBy);
     const pool = this.#parts.peers.to(peer);
     const fields = { target: FORWARD_PATH, rawHeaders };
     if (this.#relay(pool, 'peer', fields, '', routed)) this.#watch(peer.machine);

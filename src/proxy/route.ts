@@ -33,8 +33,8 @@ export interface Arrived {
   readonly fields: EdgeFields;
   /** Of the body, in bytes; undefined if it is not known beforehand. */
   readonly bodyLength: number | undefined;
-  /** A peer has forwarded it for a new session that is to be placed here. */
-  readonly isPlaced: boolean;
+  /** The peer that has forwarded it for a new session that is to be placed here. */
+  readonly placedBy: MachineId | undefined;
   /** Whose questions to peers count together. */
   readonly source: Source | undefined;
 }
@@ -119,7 +119,7 @@ export function createRoute(parts: RouteParts): Route {
   }
 
   function factsOf(
-    { from, fields, bodyLength, isPlaced }: Arrived,
+    { from, fields, bodyLength, placedBy }: Arrived,
     extraction: Extraction,
   ): RoutingFacts {
     const isFound = extraction.kind === 'found';
@@ -127,7 +127,7 @@ export function createRoute(parts: RouteParts): Route {
       from,
       hasId: isFound,
       mintedBy: isFound ? extraction.protocol.mintedBy : 'app',
-      isPlaced,
+      isPlaced: placedBy !== undefined,
       ...replayOf(fields.replaySource),
       hasReplaySource: fields.replaySource !== undefined,
       cameBackByFallback: fields.replayFailed !== undefined,

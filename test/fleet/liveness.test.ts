@@ -220,6 +220,15 @@ describe('heartbeats', () => {
     assert.equal(liveness.versionOf(B), 2);
   });
 
+  it('are not needed by one that has answered something else to be a candidate', () => {
+    const liveness = createTestLiveness(createTestClock());
+    liveness.onList(listed(B));
+    liveness.onAnswer(B);
+    const [candidate] = liveness.candidates();
+    assert.deepEqual(candidate, { machine: B, region: undefined, takesSessions: true });
+    assert.equal(liveness.isSettled(), true);
+  });
+
   it('that two in a row miss make it silent, until it answers anything', () => {
     const changes: boolean[] = [];
     const liveness = createTestLiveness(createTestClock(), {

@@ -20,7 +20,7 @@ const HOST = 'x-fly-affinity-host';
 const MACHINE = 'x-fly-affinity-machine';
 
 const wrap = (target: string, ...rawHeaders: readonly string[]): string[] =>
-  wrapHead({ target, rawHeaders }, M2, PEER, false);
+  wrapHead({ target, rawHeaders }, M2, PEER);
 
 describe('a forwarded head', () => {
   test('names the peer as its host, and carries what the client has sent beside it', () => {
@@ -39,7 +39,12 @@ describe('a forwarded head', () => {
   test('of a client that names no host names none', () => {
     const wrapped = wrap('/a', 'X-A', '1');
     assert.deepEqual(wrapped, ['Host', PEER, 'X-A', '1', TARGET, '/a', MACHINE, 'm2']);
-    const unwrapped = { target: '/a', machine: 'm2', isPlaced: false, rawHeaders: ['X-A', '1'] };
+    const unwrapped = {
+      target: '/a',
+      machine: 'm2',
+      placedBy: undefined,
+      rawHeaders: ['X-A', '1'],
+    };
     assert.deepEqual(unwrapHead(wrapped), unwrapped);
   });
 
@@ -63,7 +68,12 @@ describe('a forwarded head', () => {
         (fields, path, own) => {
           const rawHeaders = [...(own === undefined ? [] : ['Host', own]), ...fields.flat()];
           const received = unwrapHead(wrap(path, ...rawHeaders));
-          assert.deepEqual(received, { target: path, machine: 'm2', isPlaced: false, rawHeaders });
+          assert.deepEqual(received, {
+            target: path,
+            machine: 'm2',
+            placedBy: undefined,
+            rawHeaders,
+          });
         },
       ),
     );
@@ -107,7 +117,7 @@ describe('a head that comes as a forward', () => {
     assert.deepEqual(received, {
       target: '/a',
       machine: 'm2',
-      isPlaced: false,
+      placedBy: undefined,
       rawHeaders: ['Host', 'app', 'X-A', '1'],
     });
   });

@@ -65,6 +65,7 @@ interface World {
   readonly stopped?: readonly MachineId[];
   readonly ownerStopped?: 'wake' | 'gone';
   readonly replays?: 'resilient' | 'cacheable';
+  readonly placedBy?: MachineId;
   /** Ids of which a request is being served here. */
   readonly pending?: readonly string[];
   /** What a stopped Machine has turned to at another look. */
@@ -75,6 +76,7 @@ interface Finding {
   readonly find: (id: FoundId, pass?: Pass) => Ownership | Promise<Ownership>;
   readonly asked: SessionKey[];
   readonly told: [SessionKey, PeerOwner][];
+  readonly disowned: [SessionKey, MachineId][];
   readonly looks: () => number;
 }
 
@@ -94,6 +96,7 @@ async function finderIn(world: World): Promise<Finding> {
   const answers = [...(world.peers ?? [NONE])];
   const asked: SessionKey[] = [];
   const told: [SessionKey, PeerOwner][] = [];
+  const disowned: [SessionKey, MachineId][] = [];
   let looks = 0;
   const isStopped = (machine: MachineId): boolean =>
     (world.stopped?.includes(machine) ?? false) &&
@@ -137,13 +140,16 @@ async function finderIn(world: World): Promise<Finding> {
         return Promise.resolve(next);
       },
     },
+    onDisowned: (key, machine) => disowned.push([key, machine]),
     onOwnerTold: (key, owner) => told.push([key, owner]),
     onOwnPast: world.isAlone ? () => assert.fail("a copy is of nobody's own past") : undefined,
   });
   return {
-    find: (id, pass = FIRST_PASS) => finder.find(id, pass, { source: undefined }),
+    find: (id, pass = FIRST_PASS) =>
+      finder.find(id, pass, { source: undefined, placedBy: world.placedBy }),
     asked,
     told,
+    disowned,
     looks: () => looks,
   };
 }
@@ -332,6 +338,20 @@ describe('an id that ends as a hint does', () => {
     const { key, wholeId, owner } = await find(client('user~bb'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
     assert.equal(owner.kind === 'machine' && owner.presence, 'gone');
+  });
+
+  test('that a copy names is none if that very Machine has placed the session here', async () => {
+    const { find, disowned, asked } = await finderIn({ bound: { s: B }, placedBy: B });
+    const { owner } = await find(client('s'), { ...FROM_PEER, isPlaced: true });
+    assert.deepEqual([owner.kind, asked.length], ['none', 1]);
+    assert.deepEqual(disowned, [[keyOf('s'), B]]);
+  });
+
+  test('that a copy names stays if another Machine has placed the session here', async () => {
+    const { find, disowned } = await finderIn({ bound: { s: B }, placedBy: C });
+    const { owner } = await find(client('s'), { ...FROM_PEER, isPlaced: true });
+    assert.equal(owner.kind === 'machine' && owner.machine, B);
+    assert.deepEqual(disowned, []);
   });
 
   test('is a hint still if the session of the Machine that is gone has moved here since', async () => {

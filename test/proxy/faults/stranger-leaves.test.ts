@@ -12,6 +12,7 @@ import { systemClock } from '../../../src/clock.ts';
 import { BufferBudget } from '../../../src/http/buffer-budget.ts';
 import { DEFAULT_LIMITS } from '../../../src/http/limits.ts';
 import { Sweep } from '../../../src/http/sweep.ts';
+import { Activity } from '../../../src/proxy/activity.ts';
 import { createListeners } from '../../../src/proxy/listeners.ts';
 import type { ProxyParts } from '../../../src/proxy/proxied-request.ts';
 import { createVia } from '../../../src/proxy/via.ts';
@@ -41,6 +42,7 @@ async function setUp(t: TestContext): Promise<Scene> {
     self,
     proxy: {
       handler: { handle },
+      activity: new Activity(systemClock),
       clock: systemClock,
       createRequestId: () => 'r1',
       observer: { onFinished: () => undefined },
@@ -48,6 +50,7 @@ async function setUp(t: TestContext): Promise<Scene> {
     } as unknown as ProxyParts,
     peerService: () => undefined,
     isPeerAddress: () => isKnown,
+    isAddressOf: () => isKnown,
     lookForNewPeers: () => {
       lookCount += 1;
       return looked.promise;

@@ -195,6 +195,7 @@ export async function createModelMachine(
     liveness,
     peers,
     isPending: (key) => bindings.isPending(key),
+    onDisowned: (key, machine) => bindings.drop(key, machine),
     onOwnerTold: (key, owner) => bindings.copy(key, owner),
   };
   const decided: Decision[] = [];

@@ -54,7 +54,7 @@ export class Way {
     machine: ModelMachine,
     head: RequestHead,
     from: 'edge' | 'peer',
-    isPlaced = false,
+    placedBy?: MachineId,
   ): Promise<Answer> {
     const visit: Visit = { machine: machine.script.machine, from, head, answerCount: 0 };
     this.visits.push(visit);
@@ -63,7 +63,7 @@ export class Way {
         visit.answerCount += 1;
         resolve(answer);
       };
-      machine.handler.handle(this.#requestOf(machine, visit, settle, isPlaced));
+      machine.handler.handle(this.#requestOf(machine, visit, settle, placedBy));
     });
   }
 
@@ -71,7 +71,7 @@ export class Way {
     machine: ModelMachine,
     visit: Visit,
     settle: (answer: Answer) => void,
-    isPlaced: boolean,
+    placedBy: MachineId | undefined,
   ): RoutedRequest {
     const { from, head } = visit;
     const length = headerValue(head.rawHeaders, 'content-length');
@@ -81,7 +81,7 @@ export class Way {
       head,
       fields: readEdgeFields(head.rawHeaders),
       bodyLength: isChunked ? undefined : Number(length ?? 0),
-      isPlaced,
+      placedBy,
       source: undefined,
       respond: ({ status, headers: rawHeaders }, { decision }) => {
         machine.decided.push(decision);
@@ -145,7 +145,12 @@ export class Way {
     this.forwardCount += 1;
     const peer = this.#reach(script.machine, to);
     if (!peer) return 'not-sent';
-    const answer = await this.visit(peer, head, 'peer', routed.decision.why === 'placed');
+    const answer = await this.visit(
+      peer,
+      head,
+      'peer',
+      routed.decision.why === 'placed' ? script.machine : undefined,
+    );
     const isRefused = answer.by === 'sidecar' && answer.status === 421;
     if (!isRefused) return answer;
     if (routed.key && routed.owner) bindings.drop(routed.key, routed.owner);
