@@ -113,6 +113,9 @@ export const patientClock: Clock = {
   after: (ms, fn) => systemClock.after(PEER_TIMEOUTS.includes(ms) ? PATIENCE_MS : ms, fn),
 };
 
+/** No heartbeat is sent but those of a start: what Machines know of each other stays as it is. */
+export const withoutHeartbeats: Clock = { ...patientClock, every: () => () => undefined };
+
 export const ROOM_PROTOCOLS = 'mcp,rpc,query:room';
 const TOKEN = 'a-token-of-an-operator';
 
