@@ -180,12 +180,13 @@ export interface RoomFleet {
 export async function startRooms(
   t: TestContext,
   ids: readonly string[],
-  env: Environment = {},
+  env: Environment | ((id: string) => Environment) = {},
   parts: Partial<SidecarParts> = {},
 ): Promise<RoomFleet> {
+  const envOf = typeof env === 'function' ? env : () => env;
   const fleet = await openFleet(t, ...ids);
   const machines: RoomMachine[] = [];
-  for (const id of ids) machines.push(await startRoomMachine(t, fleet, id, env, parts));
+  for (const id of ids) machines.push(await startRoomMachine(t, fleet, id, envOf(id), parts));
   return {
     ids,
     fleet,
