@@ -82,8 +82,11 @@ export type Owner =
       /** All the peers have said that the session is not theirs; one that is silent may have it. */
       readonly isUncontested?: boolean;
     }
-  /** Everyone who could know has said no. */
-  | { readonly kind: 'none' }
+  /**
+   * Everyone who could know has said no. `isBegunHere`: a request of that session is being served here,
+   * and its app has not accepted it yet.
+   */
+  | { readonly kind: 'none'; readonly isBegunHere?: true }
   /**
    * Somebody who could know has not answered. `mayBeOurs`: our own store is among them; `isShed`:
    * nobody was asked, as the source of the request asks too much.
@@ -342,7 +345,9 @@ function reject({ kind }: Unowned): Decision {
 function decidePlaced(facts: RoutingFacts, owner: Unowned, state: MachineState): Decision {
   const isUnclear = owner.kind === 'inconclusive' && !state.isFleetSettled;
   if (isUnclear) return { kind: 'refuse', status: 503, why: 'peers-inconclusive' };
-  if (isPlacedHere(state)) return serveNew(owner, state);
+  // Peers bring its clients here: they would be sent in circles while this Machine drains.
+  const isBegunHere = owner.kind === 'none' && owner.isBegunHere === true;
+  if (isBegunHere || isPlacedHere(state)) return serveNew(owner, state);
   if (isShed(owner)) return OVERLOADED;
   return bringToPlace(facts, state);
 }

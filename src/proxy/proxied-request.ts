@@ -42,6 +42,7 @@ import {
   withoutHeader,
   type EdgeFields,
 } from './edge-fields.ts';
+import { networkOf } from './client-network.ts';
 import { refusalOfFailure, wasRefused } from './failure.ts';
 import {
   FORWARD_PATH,
@@ -673,11 +674,6 @@ function cutsOf(
     all = withCut(all, at + kept.length, at + value.length);
   }
   return all;
-}
-
-/** Of an IPv6 address its first 64 bits: the rest is for one client to choose. */
-function networkOf(address: string): string {
-  return address.includes(':') ? address.split(':', 4).join(':') : address;
 }
 
 /** An IPv4 address that a socket for both families shows in IPv6 form. */

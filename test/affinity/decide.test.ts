@@ -71,6 +71,7 @@ const known = (machine: MachineId, more: Partial<Known> = {}): Known => ({
   ...more,
 });
 const NONE: Owner = { kind: 'none' };
+const BEGUN_HERE: Owner = { kind: 'none', isBegunHere: true };
 const SILENT: Owner = { kind: 'inconclusive', mayBeOurs: true };
 /** Our own store has said no. */
 const ANOTHERS_SILENT: Owner = { kind: 'inconclusive', mayBeOurs: false };
@@ -252,6 +253,7 @@ const TABLE: readonly Row[] = [
   { row: 12, claim: 'a new session of a client’s own id goes to its place', facts: CLIENTS, owner: NONE, state: ON_OTHER, gives: replay('resilient', false, 'placed') },
   { row: 12, claim: 'so does one that either may have minted', facts: EITHERS, owner: NONE, state: ON_OTHER, gives: replay('resilient', false, 'placed') },
   { row: 12, claim: 'so does one that a silent peer may have', facts: CLIENTS, owner: ANOTHERS_SILENT, state: ON_OTHER, gives: replay('resilient', false, 'placed') },
+  { row: 12, claim: 'one whose first request is being served here stays, though its place has changed', facts: CLIENTS, owner: BEGUN_HERE, state: { ...DRAINING, ...ON_OTHER }, gives: local('unknown-session', true) },
   { row: 12, claim: 'an app’s own id has no place', facts: {}, owner: NONE, state: ON_OTHER, gives: local('unknown-session') },
   { row: 12, claim: 'a draining Machine sends it to its place, and not just elsewhere', facts: CLIENTS, owner: NONE, state: { ...ON_OTHER, ...DRAINING }, gives: replay('resilient', false, 'placed') },
   { row: 12, claim: 'a replay to a place is never for the cache', facts: CLIENTS, owner: NONE, state: { ...ON_OTHER, ...CACHEABLE }, gives: replay('resilient', false, 'placed') },

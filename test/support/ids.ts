@@ -18,8 +18,13 @@ export function machineId(text: string): MachineId {
 export function idPlacedOn(machine: string, among: readonly string[], stem = 'room'): string {
   for (let i = 0; ; i += 1) {
     const id = `${stem}${i}`;
-    if (rendezvousWinner(keyOf(id), among.map(machineId)) === machine) return id;
+    if (placeOf(id, among) === machine) return id;
   }
+}
+
+/** The Machine, of these, on which that id is placed. */
+export function placeOf(id: string, among: readonly string[]): string {
+  return rendezvousWinner(keyOf(id), among.map(machineId)) ?? '';
 }
 
 export function keyOf(text: string): SessionKey {

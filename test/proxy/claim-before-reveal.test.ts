@@ -1,0 +1,86 @@
+/** Two Machines claim one session in a store that they share: the loser sends its client to the winner. */
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { until } from '../fleet/support.ts';
+import { skipUnlessFound } from '../support/needed.ts';
+import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
+import {
+  ask,
+  replayedBy,
+  startEdgeBefore,
+  startRooms,
+  type Answer,
+  type RoomFleet,
+} from '../support/rooms.ts';
+
+const IDS = ['m1', 'm2'] as const;
+
+interface Split extends RoomFleet {
+  /** Both have the request in their apps; then m2 responds first, and m1 after that. */
+  readonly race: (
+    call: (id: 'm1' | 'm2') => Promise<Answer>,
+  ) => Promise<{ m1: Answer; m2: Answer }>;
+}
+
+/** Both Machines take themselves for the place of every room. */
+async function startSplit(t: TestContext, program: string): Promise<Split> {
+  const redis = await startRedisServer(t, { program });
+  const directory = await mkdtemp(join(tmpdir(), 'fly-affinity-claims-'));
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  const env = (id: string) => ({
+    SESSION_STORE_URL: redis.url,
+    SESSION_STORE_PATH: join(directory, `${id}.db`),
+  });
+  const rooms = await startRooms(t, IDS, env);
+  for (const id of IDS) rooms.cut(id);
+  await until(async () => {
+    const silent = await Promise.all(rooms.machines.map(({ readiness }) => readiness()));
+    return silent.every((readiness) => readiness.silent === 1);
+  });
+  const race: Split['race'] = async (call) => {
+    const [one, two] = [rooms.machine('m1'), rooms.machine('m2')];
+    const [letOneGo, letTwoGo] = [one.app.hold(), two.app.hold()];
+    const [m1, m2] = [call('m1'), call('m2')];
+    await Promise.all([one.app.untilGot(1), two.app.untilGot(1)]);
+    for (const { id, sidecar } of rooms.machines)
+      rooms.fleet.lines.get(id)?.leadTo(sidecar.ports.peer);
+    letTwoGo();
+    const winner = await m2;
+    letOneGo();
+    return { m1: await m1, m2: winner };
+  };
+  return { ...rooms, race };
+}
+
+skipUnlessFound(neededForRedis, (program) => {
+  test('a safe request on its first pass is replayed to the winner, whose response its client gets', async (t) => {
+    const { machines, machine, roomOn, race } = await startSplit(t, program);
+    const edge = await startEdgeBefore(t, machines);
+    const room = roomOn('m1');
+    const { m1, m2 } = await race((id) => edge.call(id, room));
+    assert.deepEqual([m2.body, m1.body], ['m2', 'm2']);
+    const [first] = machine('m1').requests;
+    assert.deepEqual([first?.decision, first?.why], ['replay', 'claim-lost']);
+  });
+
+  test('a safe request that has been replayed before is forwarded to the winner', async (t) => {
+    const { machine, roomOn, race } = await startSplit(t, program);
+    const headers = replayedBy('m9');
+    const { m1, m2 } = await race((id) => ask(machine(id), roomOn('m1'), { headers }));
+    assert.deepEqual([m2.body, m1.body], ['m2', 'm2']);
+    const [first] = machine('m1').requests;
+    assert.deepEqual([first?.decision, first?.why], ['forward', 'claim-lost']);
+  });
+
+  test("the response to a POST passes, as it can't be repeated, and the next request goes to the winner", async (t) => {
+    const { machine, roomOn, race } = await startSplit(t, program);
+    const init = { method: 'POST', body: 'an edit' };
+    const { m1, m2 } = await race((id) => ask(machine(id), roomOn('m1'), init));
+    assert.deepEqual([m2.body, m1.body], ['m2', 'm1']);
+    assert.equal((await ask(machine('m1'), roomOn('m1'))).replay?.instance, 'm2');
+    assert.equal((await ask(machine('m2'), roomOn('m1'))).body, 'm2');
+  });
+});

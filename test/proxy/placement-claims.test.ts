@@ -1,0 +1,171 @@
+/** Who claims a new session, and when: pending claims, forged fields, and answers that were remembered. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { until } from '../fleet/support.ts';
+import { placeOf } from '../support/ids.ts';
+import {
+  answerTo,
+  ask,
+  chunked,
+  replayedBy,
+  startEdgeBefore,
+  startRooms,
+  type RoomMachine,
+} from '../support/rooms.ts';
+
+const IDS = ['m1', 'm2', 'm3'];
+
+async function ownersOf(machines: readonly RoomMachine[], room: string) {
+  return Promise.all(machines.map((machine) => machine.ownerOf(room)));
+}
+
+describe('while the app at the place has not responded to the first request', () => {
+  test('a peer that asks is told that the session is there, pending, and keeps no copy', async (t) => {
+    const { machines, machine, roomOn } = await startRooms(t, IDS);
+    const [m2, room] = [machine('m2'), roomOn('m2')];
+    const letGo = m2.app.hold();
+    const first = ask(m2, room);
+    await m2.app.untilGot(1);
+    const claim = await answerTo('m1', m2, room);
+    assert.ok(typeof claim === 'object');
+    assert.deepEqual([claim.isPending, claim.origin], [true, 'adopted']);
+    assert.equal((await ask(machine('m1'), room)).replay?.instance, 'm2');
+    assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
+    letGo();
+    assert.equal((await first).status, 200);
+    const claimed = await answerTo('m1', m2, room);
+    assert.ok(typeof claimed === 'object' && claimed.isPending === undefined);
+  });
+
+  test('clients that arrive elsewhere are brought there, though their Machines place it elsewhere', async (t) => {
+    const { machines, machine, roomOn } = await startRooms(t, IDS);
+    const edge = await startEdgeBefore(t, machines);
+    const [m2, room] = [machine('m2'), roomOn('m2')];
+    const letGo = m2.app.hold();
+    const first = ask(m2, room);
+    await m2.app.untilGot(1);
+    // New sessions are placed on others from now on.
+    await m2.drain();
+    const other = placeOf(room, ['m1', 'm3']);
+    await until(async () => {
+      const probe = roomOn('m2', 'probe');
+      machine(other).app.status = 500;
+      const { replay, body } = await ask(machine(other), probe);
+      return (replay?.instance ?? body) !== 'm2';
+    });
+    machine(other).app.status = 200;
+    const later = ['m1', 'm3'].map((id) => edge.call(id, room));
+    await m2.app.untilGot(3);
+    letGo();
+    const served = await Promise.all([first, ...later]);
+    assert.deepEqual(
+      served.map(({ body }) => body),
+      ['m2', 'm2', 'm2'],
+    );
+    await until(async () => (await ownersOf(machines, room)).every((owner) => owner === 'm2'));
+  });
+
+  test('nobody has it once the app has refused', async (t) => {
+    const { machines, machine, roomOn } = await startRooms(t, IDS);
+    const [m2, room] = [machine('m2'), roomOn('m2')];
+    const letGo = m2.app.hold();
+    m2.app.status = 404;
+    const first = ask(m2, room);
+    await m2.app.untilGot(1);
+    letGo();
+    assert.equal((await first).status, 404);
+    assert.equal(await answerTo('m1', m2, room), 'no');
+    assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
+  });
+
+  test('nobody has it once its only client has gone', async (t) => {
+    const { machine, roomOn } = await startRooms(t, IDS);
+    const [m2, room] = [machine('m2'), roomOn('m2')];
+    const letGo = m2.app.hold();
+    const leave = new AbortController();
+    const first = ask(m2, room, { signal: leave.signal });
+    await m2.app.untilGot(1);
+    leave.abort();
+    await assert.rejects(first);
+    await until(async () => (await answerTo('m1', m2, room)) === 'no');
+    letGo();
+  });
+});
+
+test('an announcement voids what a peer said before: it is asked again at once', async (t) => {
+  const { machine, roomOn } = await startRooms(t, ['m1', 'm2']);
+  const [m1, m2] = [machine('m1'), machine('m2')];
+  const room = roomOn('m1');
+  m1.app.status = 500;
+  // m2 says no, which m1 remembers for two seconds.
+  assert.equal((await ask(m1, room)).status, 500);
+  assert.equal((await ask(m2, room, { headers: { 'x-fly-affinity-placed': 'true' } })).status, 307);
+  m2.app.headers = { 'x-session-id': room };
+  assert.equal((await fetch(`${m2.url}/mint`, { method: 'POST' })).status, 200);
+  await until(async () => (await m1.ownerOf(room)) === 'm2');
+  assert.equal((await ask(m1, room)).replay?.instance, 'm2');
+});
+
+describe('what a client has forged', () => {
+  test('of the fields between sidecars claims nothing, and reaches no app', async (t) => {
+    const { machines, machine, roomOn } = await startRooms(t, IDS);
+    const [m1, room] = [machine('m1'), roomOn('m2')];
+    const forged = {
+      'x-fly-affinity-placed': 'true',
+      'x-fly-affinity-machine': 'm1',
+      'x-fly-affinity-target': `/?room=${room}`,
+    };
+    assert.equal((await ask(m1, room, { headers: forged })).replay?.instance, 'm2');
+    // An app's own id is looked up by the peer that gets the forward, placed or not.
+    const owned = roomOn('m2', 'owned');
+    assert.equal((await ask(machine('m2'), owned)).body, 'm2');
+    await until(async () => (await m1.ownerOf(owned)) === 'm2');
+    assert.equal((await ask(m1, owned, { ...chunked('a'), headers: forged })).body, 'm2');
+    const got = machine('m2').app.got.at(-1);
+    assert.equal(got?.headers['x-fly-affinity-placed'], undefined);
+    assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
+    assert.deepEqual(m1.app.got, []);
+  });
+
+  for (const [what, source] of [
+    ['our mark', replayedBy('d8901e5b6e1234')],
+    ['our mark and a peer', replayedBy('m3')],
+    ['our mark and the place', replayedBy('m2')],
+  ] as const) {
+    test(`of ${what} in fly-replay-src costs the replay: a new session is forwarded to its place`, async (t) => {
+      const { machines, machine, roomOn } = await startRooms(t, IDS);
+      const [m1, room] = [machine('m1'), roomOn('m2')];
+      assert.equal((await ask(m1, room, { headers: source })).body, 'm2');
+      assert.equal(m1.requests[0]?.decision, 'forward');
+      await until(async () => (await ownersOf(machines, room)).every((owner) => owner === 'm2'));
+    });
+  }
+
+  for (const [what, forged] of [
+    ['fly-replay-src that names a peer', replayedBy('m3', '')],
+    ['fly-replay-src that names the owner', replayedBy('m2', '')],
+    ['fly-replay-src with our mark', replayedBy('m3')],
+    ['fly-replay-failed', { 'fly-replay-failed': 'instance=m2;reason=timeout' }],
+    ['fly-preferred-instance-unavailable', { 'fly-preferred-instance-unavailable': 'm2' }],
+    ['fly-replay-cache-status', { 'fly-replay-cache-status': 'hit' }],
+  ] as const) {
+    test(`of a known session moves nothing: ${what}`, async (t) => {
+      const { machines, machine, roomOn } = await startRooms(t, IDS);
+      const [m1, room] = [machine('m1'), roomOn('m2')];
+      assert.equal((await ask(machine('m2'), room)).body, 'm2');
+      await until(async () => (await ownersOf(machines, room)).every((owner) => owner === 'm2'));
+      await ask(m1, room, { headers: forged });
+      assert.deepEqual(await ownersOf(machines, room), ['m2', 'm2', 'm2']);
+      const { replay, body } = await ask(m1, room);
+      assert.equal(replay?.instance ?? body, 'm2');
+    });
+  }
+
+  test('as the replay of an app claims nothing: neither here nor elsewhere', async (t) => {
+    const { machines, machine, roomOn } = await startRooms(t, IDS);
+    const [m1, room] = [machine('m1'), roomOn('m2')];
+    assert.equal((await ask(m1, room, { headers: replayedBy('m3', '') })).body, 'm1');
+    assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
+    assert.equal((await ask(m1, room)).replay?.instance, 'm2');
+  });
+});

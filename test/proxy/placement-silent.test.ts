@@ -1,0 +1,195 @@
+/** A Machine that stands still: new sessions go on without it, and what it owns is settled when it is back. */
+import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+import { test, type TestContext } from 'node:test';
+import { systemClock } from '../../src/clock.ts';
+import { createMetrics } from '../../src/metrics/prometheus.ts';
+import { until } from '../fleet/support.ts';
+import { openFleet, type TestFleet } from '../support/fleet.ts';
+import { idPlacedOn, placeOf } from '../support/ids.ts';
+import { ask, askFor, startRoomMachine, type RoomMachine } from '../support/rooms.ts';
+
+const IDS = ['m1', 'm2', 'm3'];
+const SILENT =
+  'a peer does not answer: new sessions are placed on other Machines, its own wait for it';
+const BACK = 'a peer answers again: new sessions are placed on it';
+
+/** Takes connections, and nothing comes of them. */
+async function serveSilence(t: TestContext): Promise<number> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+interface Scene {
+  readonly machines: readonly RoomMachine[];
+  readonly m1: RoomMachine;
+  readonly m2: RoomMachine;
+  readonly m3: RoomMachine;
+  /** What m1 tells in Prometheus's format. */
+  readonly metrics: () => Promise<string>;
+  /** m3 stands still, for the other sidecars. */
+  readonly freeze: () => void;
+  readonly thaw: () => void;
+}
+
+/** m3 sees the others by lines of its own, so that nothing of it passes while it stands still. */
+async function startScene(t: TestContext): Promise<Scene> {
+  const fleet = await openFleet(t, ...IDS);
+  const seenByM3 = await openFleet(t, ...IDS);
+  const silence = await serveSilence(t);
+  const metrics = createMetrics({ clock: systemClock, version: '0' });
+  const clock = systemClock;
+  const m1 = await startRoomMachine(t, fleet, 'm1', {}, { clock, metrics });
+  const m2 = await startRoomMachine(t, fleet, 'm2', {}, { clock });
+  const lead = (to: TestFleet, { id, sidecar }: RoomMachine): void =>
+    to.lines.get(id)?.leadTo(sidecar.ports.peer);
+  for (const machine of [m1, m2]) lead(seenByM3, machine);
+  const m3 = await startRoomMachine(t, fleet, 'm3', { FLEET: seenByM3.list }, { clock });
+  const machines = [m1, m2, m3];
+  await until(async () => (await silentOf(machines)).every((count) => count === 0));
+  return {
+    ...{ machines, m1, m2, m3 },
+    metrics: async () => {
+      const response = await fetch(`http://127.0.0.1:${m1.sidecar.ports.admin}/metrics`);
+      return response.text();
+    },
+    freeze: () => {
+      for (const id of ['m1', 'm2']) seenByM3.lines.get(id)?.leadTo(undefined);
+      fleet.lines.get('m3')?.leadTo(silence);
+    },
+    thaw: () => {
+      for (const machine of [m1, m2]) lead(seenByM3, machine);
+      lead(fleet, m3);
+    },
+  };
+}
+
+function silentOf(machines: readonly RoomMachine[]): Promise<number[]> {
+  return Promise.all(machines.map(async ({ readiness }) => (await readiness()).silent));
+}
+
+/** How often it has said that of m3, from that line on. */
+function countOf({ log }: RoomMachine, message: string, from: number): number {
+  const isOfM3 = (fields: object): boolean => 'peer' in fields && fields.peer === 'm3';
+  const lines = log.lines.slice(from);
+  return lines.filter((line) => line.message === message && isOfM3(line.fields)).length;
+}
+
+test('while a Machine stands still, new sessions are placed on the others, and claimed; that is told once', async (t) => {
+  const { m1, m2, m3, metrics, freeze, thaw } = await startScene(t);
+  const from = m1.log.lines.length;
+  freeze();
+  await until(async () => (await silentOf([m1, m2])).every((count) => count === 1));
+  assert.equal((await m1.readiness()).ready, true);
+  assert.match(await metrics(), /fly_affinity_peers\{state="silent"\} 1\n/);
+  assert.match(await metrics(), /fly_affinity_peers\{state="answering"\} 1\n/);
+  for (let i = 0; i < 10; i += 1) {
+    const room = idPlacedOn('m3', IDS, `lost-${i}-`);
+    const place = placeOf(room, ['m1', 'm2']);
+    const [owner, other] = place === 'm1' ? [m1, m2] : [m2, m1];
+    assert.equal((await ask(other, room)).replay?.instance, place);
+    assert.equal((await ask(owner, room)).body, place);
+    assert.equal(await owner.ownerOf(room), place);
+  }
+  assert.equal(countOf(m1, SILENT, from), 1);
+
+  thaw();
+  await until(async () => (await silentOf([m1, m2])).every((count) => count === 0));
+  assert.equal(countOf(m1, BACK, from), 1);
+  assert.equal(countOf(m1, SILENT, from), 1);
+  const room = idPlacedOn('m3', IDS, 'again');
+  assert.equal((await ask(m1, room)).replay?.instance, 'm3');
+  assert.equal((await ask(m3, room)).body, 'm3');
+});
+
+test('a session that was claimed on both sides has one owner once both hear each other, though nobody asks', async (t) => {
+  const { machines, m1, m2, m3, freeze, thaw } = await startScene(t);
+  freeze();
+  await until(async () => (await silentOf([m1, m2])).every((count) => count === 1));
+  const rooms = ['one', 'two', 'three'].map((stem) => {
+    for (let i = 0; ; i += 1) {
+      const room = idPlacedOn('m3', IDS, `${stem}-${i}-`);
+      if (placeOf(room, ['m1', 'm2']) === 'm1') return room;
+    }
+  });
+  for (const room of rooms) {
+    for (const [machine, id] of [
+      [m1, 'm1'],
+      [m3, 'm3'],
+    ] as const) {
+      assert.equal((await ask(machine, room)).body, id);
+      assert.equal(await machine.ownerOf(room), id);
+    }
+  }
+
+  thaw();
+  for (const room of rooms) {
+    await until(async () => {
+      const owners = await Promise.all(machines.map((machine) => machine.ownerOf(room)));
+      return owners[0] !== undefined && new Set(owners).size === 1;
+    });
+    const owner = (await m2.ownerOf(room)) ?? '';
+    for (const machine of machines) {
+      const { replay, body } = await ask(machine, room);
+      assert.equal(replay?.instance ?? body, owner);
+    }
+  }
+});
+
+test('a session of a Machine that stands still waits for it: 503 with Retry-After, and no other gets it', async (t) => {
+  const { m1, m2, m3, freeze } = await startScene(t);
+  const room = idPlacedOn('m3', IDS);
+  assert.equal((await ask(m3, room)).body, 'm3');
+  await until(async () => (await m1.ownerOf(room)) === 'm3' && (await m2.ownerOf(room)) === 'm3');
+  freeze();
+  await until(async () => (await silentOf([m1, m2])).every((count) => count === 1));
+  const failed = { 'fly-replay-failed': 'instance=m3;reason=timeout' };
+  const { status, headers } = await ask(m1, room, { headers: failed });
+  assert.deepEqual([status, headers.get('retry-after')], [503, '1']);
+  assert.equal((await ask(m1, room)).replay?.timeoutMs, 1_000, 'the edge may still reach it');
+  assert.deepEqual([await m1.ownerOf(room), m1.app.got.length], ['m3', 0]);
+});
+
+test('a Machine of a static FLEET that refuses connections for FLEET_GONE_AFTER_MS is gone, and with 0 never', async (t) => {
+  const fleet = await openFleet(t, 'm1', 'm2', 'm3', 'm4');
+  const clock = systemClock;
+  const env = (goneAfterMs: string) => ({
+    FLEET_GONE_AFTER_MS: goneAfterMs,
+    SESSION_ID_HINTS: 'false',
+  });
+  const [m1, m2, m3, m4] = [
+    await startRoomMachine(t, fleet, 'm1', env('1000'), { clock }),
+    await startRoomMachine(t, fleet, 'm2', env('1000'), { clock }),
+    await startRoomMachine(t, fleet, 'm3', env('1000'), { clock }),
+    await startRoomMachine(t, fleet, 'm4', env('0'), { clock }),
+  ];
+  const room = idPlacedOn('m2', ['m1', 'm2', 'm3', 'm4']);
+  assert.equal((await ask(m2, room)).body, 'm2');
+  m2.app.headers = { 'mcp-session-id': 'minted' };
+  assert.equal((await askFor(m2.url, '/', { method: 'POST' })).status, 200);
+  const minted = { headers: { 'mcp-session-id': 'minted' } };
+  for (const machine of [m1, m3, m4])
+    await until(async () => (await machine.ownerOf('minted')) === 'm2');
+
+  fleet.lines.get('m2')?.refuse();
+  await m2.sidecar.stop();
+  for (const machine of [m1, m3])
+    await until(async () => (await askFor(machine.url, '/', minted)).status === 404);
+  const place = placeOf(room, ['m1', 'm3', 'm4']);
+  for (const machine of [m1, m3]) {
+    const { replay, body } = await ask(machine, room);
+    assert.equal(replay?.instance ?? body, place);
+  }
+  assert.equal((await ask(m4, room)).replay?.instance, 'm2');
+  assert.equal((await askFor(m4.url, '/', minted)).replay?.instance, 'm2');
+});
