@@ -3,7 +3,7 @@
  *
  *     peer claims K ─ we own K ─ ours outranks ──────> kept: the peer is told our claim
  *                   │          └ theirs outranks ────> yielded: copy stored, session released
- *                   ├ K is served here, not yet claimed ─> the same, with nothing to release
+ *                   ├ K is served here, not yet claimed ─> yielded, with nothing to release
  *                   └ neither ───────────────────────> copy stored, unless another's outranks it
  *
  * What concerns one key is done in order: each decision sees what the one before it has written.
@@ -134,7 +134,8 @@ class ClaimKeeper implements Keeper {
     theirs: Claimant,
   ): Promise<Claim | undefined> {
     const { self, store, onConflict, onReleased } = this.#options;
-    if (outranks(key, { ...claim, machine: self }, theirs)) {
+    // What is pending takes nothing away: our app may refuse it, and theirs has accepted.
+    if (!isPending && outranks(key, { ...claim, machine: self }, theirs)) {
       onConflict?.('kept');
       return claim;
     }
