@@ -40,11 +40,16 @@ export interface KeeperOptions {
 export interface Keeper {
   /** What we say of the key to a peer that may claim it. Never rejects. */
   answer(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyAnswer>;
-  /** Takes note of what a peer owns; returns our claim if we keep the key. Never rejects. */
-  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Claim | undefined>;
+  /**
+   * Takes note of what a peer owns; returns our claim if we keep the key, and `unknown` where the store
+   * can't tell now: the peer has to say it again. Never rejects.
+   */
+  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Heard>;
   /** Waits for what is under way. */
   ended(): Promise<void>;
 }
+
+export type Heard = Claim | 'unknown' | undefined;
 
 export function createKeeper(options: KeeperOptions): Keeper {
   return new ClaimKeeper(options);
@@ -76,9 +81,10 @@ class ClaimKeeper implements Keeper {
     });
   }
 
-  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Claim | undefined> {
+  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Heard> {
     const theirs = { ...claim, machine: from };
-    return this.#inOrder<Claim | undefined>(key, undefined, (found) => {
+    return this.#inOrder<Heard>(key, 'unknown', (found) => {
+      if (found === 'unknown') return 'unknown';
       const own = this.#ownClaim(key, found);
       if (own) return this.#resolve(key, own, theirs);
       if (this.#isOurs(found)) return this.#yieldVoid(key, theirs).then(() => undefined);

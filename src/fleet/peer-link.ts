@@ -248,6 +248,7 @@ export class PeerLink {
     const questions = [...batch].map(([key, { claim }]) => (claim ? { key, claim } : { key }));
     const body = formatAsk({ from: this.#options.self, questions });
     const answers = await this.#exchange(ASK_PATH, body, QUESTION_TIMEOUT_MS);
+    if (answers) this.#announceOwed();
     for (const [key, { onAnswer }] of batch) {
       const answer = answers?.get(key) ?? 'unknown';
       if (answer === 'no') this.#recentNo.add(key);
@@ -264,6 +265,9 @@ export class PeerLink {
     });
     const body = formatAnnounce({ from: self, bindings });
     const answers = await this.#exchange(ANNOUNCE_PATH, body, ANNOUNCEMENT_TIMEOUT_MS);
+    const isToldLater = answers && [...answers.values()].includes('unknown');
+    // Else it would be told again and again, for as long as its store can't tell.
+    if (answers && !isToldLater) this.#announceOwed();
     for (const [key, announcement] of batch) {
       if (!answers) {
         // Unless a newer one has been given since.
@@ -272,6 +276,8 @@ export class PeerLink {
       }
       const ours = announcement.claim;
       const theirs = answers.get(key);
+      // Its store could not tell whether it has the key too.
+      if (theirs === 'unknown' && !this.#owed.has(key)) this.#owe(key, announcement);
       if (typeof theirs === 'object' && this.#isOutranked(key, ours, theirs))
         onOutranked(key, theirs);
     }
@@ -303,7 +309,6 @@ export class PeerLink {
       if (message?.machine !== this.machine) throw new Error('another Machine has answered');
       attempt.succeeded();
       this.#options.liveness.onAnswer(this.machine);
-      this.#announceOwed();
       return message.answers;
     } catch {
       // Silence, whatever its cause: the breaker counts it, and the questions stay unanswered.

@@ -220,6 +220,15 @@ describe('the loser of a conflict', () => {
   });
 });
 
+test('a claim that is announced while the store can not tell is to be announced again', async () => {
+  const clock = createTestClock();
+  const machine = createMachine(clock, A, {}, () => 'unknown');
+  await own(machine, KEY, claimOn(clock));
+  assert.equal(await machine.keeper.hear(KEY, B, claimOn(clock, { generation: 2 })), 'unknown');
+  assert.equal(rowOf(machine).machine, A);
+  assert.deepEqual([machine.conflicts, machine.released], [[], []]);
+});
+
 describe('a copy of what one peer owns', () => {
   test('stays when the announcement of a claim that it outranks comes late', async () => {
     const clock = createTestClock();
