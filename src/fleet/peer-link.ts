@@ -27,6 +27,7 @@ import {
   type LoadUndici,
   type PeerClient,
 } from './peer-client.ts';
+import type { Announcement } from './recent-announcements.ts';
 import { createRecentKeys, type RecentKeys } from './recent-keys.ts';
 
 /** What a link tells of its peer, and whether it need not ask it. */
@@ -74,12 +75,6 @@ const BREAKER = { failureThreshold: 3, openMs: 1_000, maxOpenMs: 5_000 };
 interface Waiting {
   readonly claim: Claim | undefined;
   readonly onAnswer: (answer: KeyAnswer) => void;
-}
-
-interface Announcement {
-  readonly claim: Claim;
-  /** Monotonic time at which the claim ends, in ms. */
-  readonly endsAtMs: number;
 }
 
 /**
@@ -140,10 +135,13 @@ export class PeerLink {
   }
 
   /** The oldest are dropped where there is no room. A peer that does not answer is told once it does. */
-  announce(key: SessionKey, claim: Claim): void {
-    if (this.#isClosed) return;
-    const endsAtMs = this.#options.clock.monotonicMs() + claim.ttlMs;
-    this.#announce(key, { claim, endsAtMs });
+  announce(key: SessionKey, announcement: Announcement): void {
+    if (!this.#isClosed) this.#announce(key, announcement);
+  }
+
+  /** Tells it with the peer's next answer. */
+  announceLater(key: SessionKey, announcement: Announcement): void {
+    if (!this.#isClosed) this.#owe(key, announcement);
   }
 
   #announce(key: SessionKey, announcement: Announcement): void {
