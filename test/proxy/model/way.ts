@@ -172,7 +172,7 @@ export class Way {
     const answer = await this.visit(peer, head, 'peer', routed.decision.why === 'placed');
     const isRefused = answer.by === 'sidecar' && answer.status === 421;
     if (!isRefused) return answer;
-    if (routed.key && routed.owner) bindings.drop(routed.key, routed.owner);
+    if (routed.key && routed.owner === to) bindings.drop(routed.key, routed.owner);
     return 'refused';
   }
 }
