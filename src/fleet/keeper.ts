@@ -3,7 +3,7 @@
  *
  *     peer claims K ─ we own K ─ ours outranks ──────> kept: the peer is told our claim
  *                   │          └ theirs outranks ────> yielded: copy stored, session released
- *                   ├ K is served here, not yet claimed ─> the same, with nothing to release
+ *                   ├ K is served here, not yet claimed ─> yielded, with nothing to release
  *                   └ neither ───────────────────────> copy stored, unless another's outranks it
  *
  * What concerns one key is done in order: each decision sees what the one before it has written.
@@ -40,11 +40,16 @@ export interface KeeperOptions {
 export interface Keeper {
   /** What we say of the key to a peer that may claim it. Never rejects. */
   answer(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyAnswer>;
-  /** Takes note of what a peer owns; returns our claim if we keep the key. Never rejects. */
-  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Claim | undefined>;
+  /**
+   * Takes note of what a peer owns; returns our claim if we keep the key, and `unknown` where the store
+   * can't tell now: the peer has to say it again. Never rejects.
+   */
+  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Heard>;
   /** Waits for what is under way. */
   ended(): Promise<void>;
 }
+
+export type Heard = Claim | 'unknown' | undefined;
 
 export function createKeeper(options: KeeperOptions): Keeper {
   return new ClaimKeeper(options);
@@ -76,9 +81,10 @@ class ClaimKeeper implements Keeper {
     });
   }
 
-  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Claim | undefined> {
+  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Heard> {
     const theirs = { ...claim, machine: from };
-    return this.#inOrder<Claim | undefined>(key, undefined, (found) => {
+    return this.#inOrder<Heard>(key, 'unknown', (found) => {
+      if (found === 'unknown') return 'unknown';
       const own = this.#ownClaim(key, found);
       if (own) return this.#resolve(key, own, theirs);
       if (this.#isOurs(found)) return this.#yieldVoid(key, theirs).then(() => undefined);
@@ -134,7 +140,8 @@ class ClaimKeeper implements Keeper {
     theirs: Claimant,
   ): Promise<Claim | undefined> {
     const { self, store, onConflict, onReleased } = this.#options;
-    if (outranks(key, { ...claim, machine: self }, theirs)) {
+    // What is pending takes nothing away: our app may refuse it, and theirs has accepted.
+    if (!isPending && outranks(key, { ...claim, machine: self }, theirs)) {
       onConflict?.('kept');
       return claim;
     }

@@ -3,14 +3,15 @@
  *
  * ```
  * POST /v1/ask       {from, questions: [{key, claim?}]}  ->  {machine, answers: {<key>: claim | "no" | "unknown"}}
- * POST /v1/announce  {from, bindings: [{key, claim}]} ->  {machine, answers: {<key>: claim}}
+ * POST /v1/announce  {from, bindings: [{key, claim}]} ->  {machine, answers: {<key>: claim | "unknown"}}
  * POST /v1/bindings  see `bindings-messages.ts`
  * POST /v1/status    {from, status}                   ->  {machine, status}
  * claim              {generation, origin, createdAt, ttlMs, isPending?}
  * status             {version, takesSessions, region?}
  * ```
  * A claim is always about its sender: there is no way to say what a third Machine owns. The answer
- * to an announcement names the keys that the announcer has lost, with the claims that outrank its own.
+ * to an announcement names the keys that the announcer has lost, with the claims that outrank its own,
+ * and those that have to be announced again, as the peer's store can't tell now whether it has them too.
  * A status is the heartbeat between two sidecars. A version without it answers 404, so it has told no
  * version.
  */

@@ -27,6 +27,7 @@ import {
   type LoadUndici,
   type PeerClient,
 } from './peer-client.ts';
+import type { Announcement } from './recent-announcements.ts';
 import { createRecentKeys, type RecentKeys } from './recent-keys.ts';
 
 /** What a link tells of its peer, and whether it need not ask it. */
@@ -74,12 +75,6 @@ const BREAKER = { failureThreshold: 3, openMs: 1_000, maxOpenMs: 5_000 };
 interface Waiting {
   readonly claim: Claim | undefined;
   readonly onAnswer: (answer: KeyAnswer) => void;
-}
-
-interface Announcement {
-  readonly claim: Claim;
-  /** Monotonic time at which the claim ends, in ms. */
-  readonly endsAtMs: number;
 }
 
 /**
@@ -140,10 +135,13 @@ export class PeerLink {
   }
 
   /** The oldest are dropped where there is no room. A peer that does not answer is told once it does. */
-  announce(key: SessionKey, claim: Claim): void {
-    if (this.#isClosed) return;
-    const endsAtMs = this.#options.clock.monotonicMs() + claim.ttlMs;
-    this.#announce(key, { claim, endsAtMs });
+  announce(key: SessionKey, announcement: Announcement): void {
+    if (!this.#isClosed) this.#announce(key, announcement);
+  }
+
+  /** Tells it with the peer's next answer. */
+  announceLater(key: SessionKey, announcement: Announcement): void {
+    if (!this.#isClosed) this.#owe(key, announcement);
   }
 
   #announce(key: SessionKey, announcement: Announcement): void {
@@ -248,6 +246,7 @@ export class PeerLink {
     const questions = [...batch].map(([key, { claim }]) => (claim ? { key, claim } : { key }));
     const body = formatAsk({ from: this.#options.self, questions });
     const answers = await this.#exchange(ASK_PATH, body, QUESTION_TIMEOUT_MS);
+    if (answers) this.#announceOwed();
     for (const [key, { onAnswer }] of batch) {
       const answer = answers?.get(key) ?? 'unknown';
       if (answer === 'no') this.#recentNo.add(key);
@@ -264,6 +263,9 @@ export class PeerLink {
     });
     const body = formatAnnounce({ from: self, bindings });
     const answers = await this.#exchange(ANNOUNCE_PATH, body, ANNOUNCEMENT_TIMEOUT_MS);
+    const isToldLater = answers && [...answers.values()].includes('unknown');
+    // Else it would be told again and again, for as long as its store can't tell.
+    if (answers && !isToldLater) this.#announceOwed();
     for (const [key, announcement] of batch) {
       if (!answers) {
         // Unless a newer one has been given since.
@@ -272,6 +274,8 @@ export class PeerLink {
       }
       const ours = announcement.claim;
       const theirs = answers.get(key);
+      // Its store could not tell whether it has the key too.
+      if (theirs === 'unknown' && !this.#owed.has(key)) this.#owe(key, announcement);
       if (typeof theirs === 'object' && this.#isOutranked(key, ours, theirs))
         onOutranked(key, theirs);
     }
@@ -303,7 +307,6 @@ export class PeerLink {
       if (message?.machine !== this.machine) throw new Error('another Machine has answered');
       attempt.succeeded();
       this.#options.liveness.onAnswer(this.machine);
-      this.#announceOwed();
       return message.answers;
     } catch {
       // Silence, whatever its cause: the breaker counts it, and the questions stay unanswered.

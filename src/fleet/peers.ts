@@ -9,6 +9,7 @@ import { claimOf, type Claim, type PeerStatus } from './messages.ts';
 import type { LoadUndici } from './peer-client.ts';
 import { PeerLink, QUESTION_TIMEOUT_MS, type LinkLiveness } from './peer-link.ts';
 import { Question, type OnPeerAnswer, type PeersAnswer, type QuestionOptions } from './question.ts';
+import { createRecentAnnouncements, type RecentAnnouncements } from './recent-announcements.ts';
 
 export type { OnPeerAnswer, PeersAnswer } from './question.ts';
 
@@ -83,12 +84,14 @@ class FleetPeers implements Peers {
   readonly #questions = new Map<SessionKey, Question>();
   readonly #links = new Map<MachineId, PeerLink>();
   readonly #closing = new Set<Promise<void>>();
+  readonly #announced: RecentAnnouncements;
   /** What the links were last made for: the directory hands out one array per reading. */
   #linkedTo: readonly Peer[] = [];
   #isStopped = false;
 
   constructor(options: PeersOptions) {
     this.#options = options;
+    this.#announced = createRecentAnnouncements(options.clock);
     this.#takeToken = createFairShare({
       ratePerSecond: QUESTIONS_PER_SECOND,
       burst: QUESTION_BURST,
@@ -115,8 +118,11 @@ class FleetPeers implements Peers {
 
   announce(binding: Binding, ttlMs: number): void {
     if (this.#isStopped || binding.machine !== this.#options.self) return;
+    const { key } = binding;
     const claim = claimOf(binding, ttlMs);
-    for (const link of this.#currentLinks()) link.announce(binding.key, claim);
+    const announcement = { claim, endsAtMs: this.#options.clock.monotonicMs() + claim.ttlMs };
+    for (const link of this.#currentLinks()) link.announce(key, announcement);
+    this.#announced.add(key, announcement);
   }
 
   onAnnounced(key: SessionKey, machine: MachineId): void {
@@ -198,8 +204,16 @@ class FleetPeers implements Peers {
       if (!listed.has(machine)) this.#unlink(machine);
     }
     for (const peer of others) {
-      if (!this.#links.has(peer.machine)) this.#links.set(peer.machine, this.#linkTo(peer));
+      if (!this.#links.has(peer.machine)) this.#links.set(peer.machine, this.#newLinkTo(peer));
     }
+  }
+
+  /** It was not told what was announced before it was listed. */
+  #newLinkTo(peer: Peer): PeerLink {
+    const link = this.#linkTo(peer);
+    for (const [key, announcement] of this.#announced.entries())
+      link.announceLater(key, announcement);
+    return link;
   }
 
   #linkTo(peer: Peer): PeerLink {

@@ -204,10 +204,21 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     if (isPending(key)) return BEGUN_HERE;
     const answer = await ask(found, key, asker);
     if (answer.kind === 'owner') return ofPeer(key, answer);
+    const announced = ofAnnouncement(key);
+    if (announced) return announced;
     if (hinted) return { ...hinted, isUncontested: answer.kind === 'none' };
     if (answer.kind === 'none') return silent;
     const { isShed } = answer;
     return { kind: 'inconclusive', mayBeOurs: isStoreSilent, ...(isShed && { isShed }) };
+  }
+
+  /** A peer that had said no, or did not answer, may have announced the key while others were asked. */
+  function ofAnnouncement(key: SessionKey): KnownOwner | undefined {
+    const looked = store.lookup(key);
+    if (looked instanceof Promise || typeof looked === 'string') return undefined;
+    const { machine, origin } = looked;
+    const presence = machine === self ? 'running' : liveness.of(machine);
+    return { kind: 'machine', machine, knownBy: 'store', origin, presence };
   }
 
   /**

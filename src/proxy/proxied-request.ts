@@ -443,7 +443,10 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
       onForwarded(routed.decision);
       return AS_IT_CAME;
     }
-    if (refusal === 'moved' && routed.key && routed.owner) onMoved(routed.key, routed.owner);
+    // Who refuses a session that was placed on it says nothing of the owner that it was taken from.
+    const isOfOwner = routed.decision.kind === 'forward' && routed.decision.to === routed.owner;
+    if (refusal === 'moved' && isOfOwner && routed.key && routed.owner)
+      onMoved(routed.key, routed.owner);
     this.#takeOver(() => handler.unreachable(this, routed));
     return undefined;
   }

@@ -220,6 +220,15 @@ describe('the loser of a conflict', () => {
   });
 });
 
+test('a claim that is announced while the store can not tell is to be announced again', async () => {
+  const clock = createTestClock();
+  const machine = createMachine(clock, A, {}, () => 'unknown');
+  await own(machine, KEY, claimOn(clock));
+  assert.equal(await machine.keeper.hear(KEY, B, claimOn(clock, { generation: 2 })), 'unknown');
+  assert.equal(rowOf(machine).machine, A);
+  assert.deepEqual([machine.conflicts, machine.released], [[], []]);
+});
+
 describe('a copy of what one peer owns', () => {
   test('stays when the announcement of a claim that it outranks comes late', async () => {
     const clock = createTestClock();
@@ -250,14 +259,14 @@ describe('a key that is served here and not claimed yet', () => {
     assert.deepEqual(await keeper.answer(KEY, B, undefined), pending);
   });
 
-  test('is kept against a claim that it outranks, and nothing is stored', async () => {
+  test('is lost to a claim that was accepted, even one that it would outrank, as our app may refuse', async () => {
     const clock = createTestClock();
     const pending = claimOn(clock);
     const machine = createMachine(clock, winner, { pendingClaimOf: () => pending });
-    assert.deepEqual(await machine.keeper.hear(KEY, other, claimOn(clock)), pending);
-    assert.deepEqual(await machine.keeper.answer(KEY, other, claimOn(clock)), pending);
-    assert.equal(machine.store.lookup(KEY), 'absent');
-    assert.deepEqual(machine.conflicts, ['kept', 'kept']);
+    assert.equal(await machine.keeper.hear(KEY, other, claimOn(clock)), undefined);
+    assert.equal(await machine.keeper.answer(KEY, other, claimOn(clock)), 'no');
+    assert.equal(rowOf(machine).machine, other);
+    assert.deepEqual([machine.conflicts, machine.released], [['yielded'], []]);
   });
 
   test('is lost to a claim that outranks it: the copy makes our own claim fail, and no session is released', async () => {

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { Peer } from '../../src/fleet/directory.ts';
+import type { SessionStore } from '../../src/store/store.ts';
 import { formatAnswer, parseAnnounce } from '../../src/fleet/messages.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
@@ -8,6 +10,7 @@ import {
   bind,
   C,
   closeGate,
+  createStore,
   INCONCLUSIVE,
   KEY,
   listen,
@@ -168,6 +171,45 @@ describe('announcements', () => {
       asker.peers.announce(ownBinding(clock, { key: keyOf(`k${i}`) }), TTL_MS);
     }
     assert.equal(asker.lost, 20_000 - 16_384);
+  });
+
+  it('reach a Machine that was not listed when they were made, once it is', async (t) => {
+    const clock = createTestClock();
+    const b = await startPeer(t, clock, B);
+    let others: readonly Peer[] = [];
+    const { peers } = await startAsker(t, clock, [], {
+      directory: {
+        others: () => others,
+        peer: (machine) => others.find((peer) => peer.machine === machine),
+        status: () => ({ kind: 'ok', readAt: 0 }),
+      },
+    });
+    peers.announce(ownBinding(clock), TTL_MS);
+    others = [{ machine: B, host: '127.0.0.1', address: '127.0.0.1', port: b.port }];
+    assert.equal(await peers.exchangeStatus(B, STATUS), true);
+    await until(async () => typeof (await b.store.lookup(KEY)) === 'object');
+  });
+
+  it('that a peer can not weigh now are repeated with its heartbeats, not all the time', async (t) => {
+    const clock = createTestClock();
+    const store = createStore(clock);
+    let isBusy = true;
+    const lookup: SessionStore['lookup'] = (key) => (isBusy ? 'unknown' : store.lookup(key));
+    const b = await startPeer(t, clock, B, { store: { ...store, lookup } });
+    const { peers } = await startAsker(t, clock, [b]);
+    const announcements = (): number => b.requests.filter((path) => path === '/v1/announce').length;
+    for (const [i, key] of [KEY, keyOf('two')].entries()) {
+      peers.announce(ownBinding(clock, { key }), TTL_MS);
+      await until(() => announcements() === i + 1);
+    }
+    let beats = 0;
+    await until(async () => {
+      isBusy = beats < 2;
+      beats += 1;
+      assert.equal(await peers.exchangeStatus(B, STATUS), true);
+      return (await store.getMetrics()).total === 2;
+    });
+    assert.ok(announcements() <= 2 + 2 * beats, `announced ${announcements()} times`);
   });
 
   it('of what a peer owns too end in one owner, whoever announces first', async (t) => {

@@ -57,6 +57,8 @@ interface World {
   readonly isAlone?: boolean;
   /** What the peers answer, one after the other; the last one again and again. */
   readonly peers?: readonly PeersAnswer[];
+  /** Who announces each key that is asked for, before the answer is there. */
+  readonly announcing?: MachineId;
   /** Machines that are called so. */
   readonly running?: readonly MachineId[];
   readonly gone?: readonly MachineId[];
@@ -136,6 +138,9 @@ async function finderIn(world: World): Promise<Finding> {
     peers: {
       ask: (key) => {
         asked.push(key);
+        const { announcing: machine } = world;
+        if (machine)
+          void memory.upsert({ key, machine, origin: 'copied', generation: 1, ttlMs: TTL_MS });
         const [next = NONE] = answers.length > 1 ? answers.splice(0, 1) : answers;
         return Promise.resolve(next);
       },
@@ -215,6 +220,15 @@ describe('who owns a session', () => {
       assert.deepEqual(asked, Array(questions).fill(keyOf('s')));
     });
   }
+
+  test('is who announces the session while others are asked for it', async () => {
+    for (const peers of [[NONE], [SILENT]]) {
+      const { find } = await finderIn({ peers, announcing: C });
+      const { owner } = await find(client('s'));
+      const { kind, machine, knownBy } = owner.kind === 'machine' ? owner : assert.fail();
+      assert.deepEqual([kind, machine, knownBy], ['machine', C, 'store']);
+    }
+  });
 
   test('is kept as the peer has said it', async () => {
     const { find, told } = await finderIn({ peers: [C_OWNS] });

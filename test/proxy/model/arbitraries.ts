@@ -118,7 +118,7 @@ const anyRow: fc.Arbitrary<Row> = fc.record({
 const anyApp: fc.Arbitrary<AppScript> = fc.record({
   status: fc.constantFrom(200, 200, 200, 204, 101, 302, 404, 500),
   mints: fc.option(fc.constantFrom('alpha', 'new', 'new~m2'), { nil: undefined }),
-  replays: seldom,
+  replays: seldom.map((replays) => (replays ? 'elsewhere=true' : undefined)),
 });
 
 const anyTold = (self: MachineId): fc.Arbitrary<PeersAnswer> =>

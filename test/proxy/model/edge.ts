@@ -11,20 +11,26 @@ import {
   type ReplayInstruction,
 } from '../../../src/fly.ts';
 import { headerValue } from '../../../src/proxy/edge-fields.ts';
-import type { ModelMachine } from './machine.ts';
-import { type Answer, type Way } from './way.ts';
+import type { MachineScript } from './machine.ts';
+import type { Answer, Way, WayMachine } from './way.ts';
+
+export interface EdgeMachine extends WayMachine {
+  readonly script: Pick<MachineScript, 'machine' | 'app' | 'isReachable'>;
+}
 
 export interface Edge {
-  readonly machines: ReadonlyMap<MachineId, ModelMachine>;
+  readonly machines: ReadonlyMap<MachineId, EdgeMachine>;
   readonly first: MachineId;
   /** Where `prefer_self` ends if the Machine that has asked for it can't be reached. */
   readonly fallbackTo: MachineId;
   /** Whether it takes away what a client has written in its name. That is not documented. */
   readonly stripsForged: boolean;
+  /** Whether it replays what apps tell it to: else that is the end of our part in it. */
+  readonly followsApps?: boolean;
 }
 
 interface Delivery {
-  readonly to: ModelMachine;
+  readonly to: EdgeMachine;
   readonly head: RequestHead;
 }
 
@@ -42,20 +48,19 @@ export async function sendThroughEdge(edge: Edge, way: Way, request: RequestHead
   const to = reachable(edge, edge.first);
   const head = edge.stripsForged ? withoutForged(request) : request;
   let next: Delivery | undefined = to && { to, head };
-  while (next && way.replayed.length <= MAX_REPLAYS) {
+  while (next && way.replayed.length + way.replayedByApps.length <= MAX_REPLAYS) {
     const { to, head }: Delivery = next;
     const answer = await way.visit(to, head, 'edge');
-    const instruction = instructionIn(answer);
+    const isOfApp = answer.by === 'app';
+    const instruction = isOfApp && !edge.followsApps ? undefined : instructionIn(answer);
     if (!instruction) return answer;
-    way.replayed.push(head);
+    (isOfApp ? way.replayedByApps : way.replayed).push(head);
     next = follow(edge, instruction, head, to.script.machine);
   }
   return FAILED;
 }
 
-/** An app may tell the edge to replay too, but that is the end of our part in it. */
-function instructionIn({ by, rawHeaders }: Answer): ReplayInstruction | undefined {
-  if (by !== 'sidecar') return undefined;
+function instructionIn({ rawHeaders }: Answer): ReplayInstruction | undefined {
   return parseReplay(headerValue(rawHeaders, 'fly-replay') ?? '');
 }
 
@@ -71,7 +76,10 @@ function follow(
       ...{ instance: issuer, region: 'ams', timestampMicros: 1 },
       ...(instruction.state !== undefined && { state: instruction.state }),
     });
-    return { to: target, head: withHeader(head, 'fly-replay-src', source) };
+    return {
+      to: target,
+      head: withHeader(edge.followsApps ? withoutSource(head) : head, 'fly-replay-src', source),
+    };
   }
   // Without a word of it nothing comes back: the client gets an error.
   if (instruction.fallback === undefined) return undefined;
@@ -87,15 +95,23 @@ function targetOf(
   edge: Edge,
   { instance, isElsewhere }: ReplayInstruction,
   issuer: MachineId,
-): ModelMachine | undefined {
+): EdgeMachine | undefined {
   if (!isElsewhere) return reachable(edge, instance as MachineId);
   const others = [...edge.machines.keys()].filter((machine) => machine !== issuer);
   return others.map((machine) => reachable(edge, machine)).find((found) => found !== undefined);
 }
 
-function reachable({ machines }: Edge, machine: MachineId): ModelMachine | undefined {
+function reachable({ machines }: Edge, machine: MachineId): EdgeMachine | undefined {
   const found = machines.get(machine);
   return found?.script.isReachable ? found : undefined;
+}
+
+/** Each replay of the edge names its own source alone. */
+function withoutSource(head: RequestHead): RequestHead {
+  const { rawHeaders } = head;
+  return rawHeaders.at(-2) === 'fly-replay-src'
+    ? { ...head, rawHeaders: rawHeaders.slice(0, -2) }
+    : head;
 }
 
 function withHeader(head: RequestHead, name: string, value: string): RequestHead {

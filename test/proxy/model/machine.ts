@@ -38,8 +38,8 @@ export interface AppScript {
   readonly status: number;
   /** An id that it mints in the `mcp-session-id` of its answer. */
   readonly mints: string | undefined;
-  /** It routes by itself: its answer tells the edge to replay. */
-  readonly replays: boolean;
+  /** It routes by itself: its answer tells the edge to replay, in these words. */
+  readonly replays: string | undefined;
 }
 
 export interface MachineScript {

@@ -47,7 +47,7 @@ export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): 
   async function tell(other: MachineId, binding: Binding, ttlMs: number): Promise<void> {
     const ours = claimOf(binding, ttlMs);
     const theirs = await reach(self, other)?.keeper.hear(binding.key, self, ours);
-    const winner = theirs && { ...theirs, machine: other };
+    const winner = typeof theirs === 'object' && { ...theirs, machine: other };
     if (winner && outranks(binding.key, winner, { ...ours, machine: self })) {
       await keeper.hear(binding.key, other, winner);
     }

@@ -6,7 +6,22 @@ import type { Minter } from '../../../src/affinity/protocols.ts';
 import type { MachineId, SessionKey } from '../../../src/affinity/session.ts';
 import { headerValue, readEdgeFields } from '../../../src/proxy/edge-fields.ts';
 import type { Routed, RoutedRequest } from '../../../src/proxy/handler.ts';
-import type { ModelMachine, Surroundings } from './machine.ts';
+import type { MachineScript, ModelMachine } from './machine.ts';
+
+/** What a request needs of a Machine. */
+export interface WayMachine extends Pick<
+  ModelMachine,
+  'handler' | 'decided' | 'answers' | 'bindings'
+> {
+  readonly script: Pick<MachineScript, 'machine' | 'app'>;
+}
+
+/** The other Machine, if it takes what that peer forwards. */
+type Reach = (from: MachineId, to: MachineId) => WayMachine | undefined;
+/** Resolves when it is this step's turn. */
+type Step = (label: string) => Promise<void>;
+/** Told of each request with a session that arrives at an app, when it does. */
+type OnServed = (machine: MachineId, key: SessionKey, decision: Decision) => void;
 
 /** A request's arrival at one sidecar. */
 export interface Visit {
@@ -42,22 +57,29 @@ export class Way {
   readonly served: Served[] = [];
   /** What sidecars have told the edge to replay. */
   readonly replayed: RequestHead[] = [];
+  /** What apps have told the edge to replay. */
+  readonly replayedByApps: RequestHead[] = [];
   forwardCount = 0;
-  readonly #reach: Surroundings['reach'];
+  readonly #reach: Reach;
+  readonly #step: Step | undefined;
+  readonly #onServed: OnServed | undefined;
 
-  constructor(reach: Surroundings['reach']) {
+  constructor(reach: Reach, step?: Step, onServed?: OnServed) {
     this.#reach = reach;
+    this.#step = step;
+    this.#onServed = onServed;
   }
 
   /** Lets a sidecar handle the request; resolves with its first answer. */
-  visit(
-    machine: ModelMachine,
+  async visit(
+    machine: WayMachine,
     head: RequestHead,
     from: 'edge' | 'peer',
     placedBy?: MachineId,
   ): Promise<Answer> {
     const visit: Visit = { machine: machine.script.machine, from, head, answerCount: 0 };
     this.visits.push(visit);
+    await this.#step?.(`${from} delivers to ${visit.machine}`);
     return new Promise((resolve) => {
       const settle = (answer: Answer): void => {
         visit.answerCount += 1;
@@ -68,7 +90,7 @@ export class Way {
   }
 
   #requestOf(
-    machine: ModelMachine,
+    machine: WayMachine,
     visit: Visit,
     settle: (answer: Answer) => void,
     placedBy: MachineId | undefined,
@@ -108,7 +130,7 @@ export class Way {
 
   /** What a proxied request does with the answer of its app; undefined if it goes to the winner of a claim. */
   async #serve(
-    { script: { machine, app }, answers, bindings, handler }: ModelMachine,
+    { script: { machine, app }, answers, bindings, handler }: WayMachine,
     request: RoutedRequest,
     routed: Routed,
   ): Promise<Answer | undefined> {
@@ -116,15 +138,17 @@ export class Way {
     const { key, decision, extraction } = routed;
     const mintedBy = extraction.kind === 'found' ? extraction.protocol.mintedBy : undefined;
     this.served.push({ machine, method: head.method, key, mintedBy, decision });
+    if (key !== undefined) this.#onServed?.(machine, key, decision);
     const response = {
       statusCode: app.status,
       rawHeaders: [
         ...(app.mints === undefined ? [] : ['mcp-session-id', app.mints]),
-        ...(app.replays ? ['fly-replay', 'elsewhere=true'] : []),
+        ...(app.replays === undefined ? [] : ['fly-replay', app.replays]),
       ],
     };
     const mayClaim = decision.kind === 'local' && decision.mayAdopt && key !== undefined;
     const endClaim = mayClaim ? bindings.beginClaim(key) : undefined;
+    await this.#step?.(`the app of ${machine} responds`);
     const revealed = await answers.fromHead(head, routed, response);
     endClaim?.();
     const { lostTo, rawHeaders = response.rawHeaders } = revealed;
@@ -137,7 +161,7 @@ export class Way {
 
   /** What a proxied request does with the answer of a peer. */
   async #forward(
-    { script, bindings }: ModelMachine,
+    { script, bindings }: WayMachine,
     to: MachineId,
     head: RequestHead,
     routed: Routed,
@@ -153,7 +177,7 @@ export class Way {
     );
     const isRefused = answer.by === 'sidecar' && answer.status === 421;
     if (!isRefused) return answer;
-    if (routed.key && routed.owner) bindings.drop(routed.key, routed.owner);
+    if (routed.key && routed.owner === to) bindings.drop(routed.key, routed.owner);
     return 'refused';
   }
 }

@@ -1,0 +1,234 @@
+/**
+ * One Machine of a fleet without sockets: the real request path, peers, liveness and claims, between a
+ * wire, an app and a network of which each step is taken by hand.
+ */
+import type { Decision } from '../../../src/affinity/decide.ts';
+import { createExtractor } from '../../../src/affinity/extract.ts';
+import { createLearner } from '../../../src/affinity/learn.ts';
+import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { Clock } from '../../../src/clock.ts';
+import { createKeeper } from '../../../src/fleet/keeper.ts';
+import { Liveness, MISSED_HEARTBEATS } from '../../../src/fleet/liveness.ts';
+import { PROTOCOL_VERSION, type PeerStatus } from '../../../src/fleet/messages.ts';
+import { createPeerService, type PeerService } from '../../../src/fleet/peer-service.ts';
+import { createPeers, type Peers } from '../../../src/fleet/peers.ts';
+import { createAnswers } from '../../../src/proxy/answers.ts';
+import { createBindings } from '../../../src/proxy/bindings.ts';
+import { createHandler } from '../../../src/proxy/handler.ts';
+import { createOwnerFinder } from '../../../src/proxy/owner.ts';
+import { createPlacement } from '../../../src/proxy/placement.ts';
+import { createMemoryStore } from '../../../src/store/memory.ts';
+import type { LocalStore, SessionStore } from '../../../src/store/store.ts';
+import { protocolsOf } from '../../affinity/heads.ts';
+import type { EdgeMachine } from './edge.ts';
+import { REPLAY_MAX_BODY_BYTES, TTL_MS, type AppScript } from './machine.ts';
+import { addressOf, undiciOf, type NetworkParts } from './network.ts';
+import { createOwnStore, createSharedStore } from './stepped-store.ts';
+
+/** What a Machine knows of a peer when the requests come: `unknown`, it has not heard of it yet. */
+export type View = 'takes' | 'takes-none' | 'silent' | 'unknown' | 'old';
+
+export interface FleetScript {
+  readonly machine: MachineId;
+  readonly app: AppScript;
+  /** The edge delivers to it. */
+  readonly isReachable: boolean;
+  /** It answers its peers. */
+  readonly answersPeers: boolean;
+  readonly isDraining: boolean;
+  readonly isStoreBusy: boolean;
+  /** The others that its directory lists, and what it knows of them. */
+  readonly views: Readonly<Partial<Record<string, View>>>;
+  /** How far its clock is ahead, in ms. */
+  readonly clockAheadMs: number;
+}
+
+export interface FleetParts extends NetworkParts {
+  readonly clock: Clock;
+  /** The store that all share, if they do. */
+  readonly shared: LocalStore | undefined;
+  readonly hints: boolean;
+}
+
+export interface FleetMachine extends EdgeMachine {
+  readonly script: FleetScript;
+  /** What its own store, or that of all, holds. */
+  readonly memory: LocalStore;
+  readonly service: PeerService;
+  readonly liveness: Liveness;
+  readonly peers: Peers;
+  readonly decided: Decision[];
+  /** Sessions that its store has lost to another Machine, and those that it was told to let go. */
+  readonly lost: readonly SessionKey[];
+  readonly released: readonly SessionKey[];
+  /** What its keeper has found claimed by two, in order. */
+  readonly conflicts: readonly string[];
+  /** Its store knows the session to be another Machine's. */
+  knowsElsewhere(key: SessionKey): boolean;
+  /** From now on everything works and is known. */
+  heal(others: readonly MachineId[]): void;
+  status(): PeerStatus;
+  settled(): Promise<void>;
+}
+
+const PROTOCOLS = protocolsOf('mcp,rpc,query:doc');
+
+export function createFleetMachine(script: FleetScript, parts: FleetParts): FleetMachine {
+  const { machine: self } = script;
+  const { steps } = parts;
+  const health = { isStoreBusy: script.isStoreBusy, isDraining: script.isDraining };
+  const { clockAheadMs } = script;
+  const clock: Clock = { ...parts.clock, now: () => parts.clock.now() + clockAheadMs };
+  const lost: SessionKey[] = [];
+  const released: SessionKey[] = [];
+  const conflicts: string[] = [];
+  const memory = parts.shared ?? newMemory(clock);
+  const isBusy = (): boolean => health.isStoreBusy;
+  const store = parts.shared
+    ? createSharedStore(memory, steps, isBusy)
+    : createOwnStore({ self, memory, steps, isBusy, onLost: (key) => void lost.push(key) });
+  const liveness = new Liveness({ clock, ownerStopped: 'wake', goneAfterMs: 0 });
+  teach(liveness, script);
+  const keeper = createKeeper({
+    ...{ self, store, clock },
+    isReady: () => !health.isStoreBusy,
+    pendingClaimOf: (key) => bindings.pendingClaimOf(key),
+    onConflict: (outcome) => void conflicts.push(outcome),
+    onReleased: (key) => void released.push(key),
+  });
+  const peers = createPeers({
+    self,
+    directory: directoryOf(liveness),
+    clock,
+    random: () => 0.5,
+    liveness,
+    onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
+    loadUndici: undiciOf(self, parts),
+  });
+  const bindings = createBindings({
+    ...{ self, store, peers, clock },
+    ttlMs: TTL_MS,
+    // Nothing fails here, but a commit may come too late: then the response goes out without it.
+    onFailure: () => undefined,
+    onConflict: () => void conflicts.push('minted'),
+  });
+  const status = (): PeerStatus => ({
+    version: PROTOCOL_VERSION,
+    takesSessions: !health.isDraining,
+    region: undefined,
+  });
+  const decided: Decision[] = [];
+  return {
+    ...{ script, memory, liveness, peers, decided, lost, released, conflicts, status },
+    service: createPeerService({
+      self,
+      keeper,
+      directory: { ...directoryOf(liveness), refresh: () => Promise.resolve() },
+      onHeard: (machine) => liveness.onAnswer(machine),
+      onStatus: (machine, told) => liveness.onStatus(machine, told),
+      onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
+      status,
+    }),
+    handler: handlerOf({ self, store, liveness, peers, bindings, health, hints: parts.hints }),
+    answers: createAnswers(createLearner(PROTOCOLS, { hints: parts.hints, self, clock }), bindings),
+    bindings: {
+      ...bindings,
+      // As the proxied request does it: whoever owns it now is to be known at the next try.
+      drop: (key, machine) => {
+        bindings.drop(key, machine);
+        void peers.ask(key).then((answer) => {
+          if (answer.kind === 'owner') bindings.copy(key, answer);
+        });
+      },
+    },
+    knowsElsewhere: (key) => {
+      const found = isBusy() ? 'unknown' : memory.lookup(key);
+      return typeof found === 'object' && found.machine !== self;
+    },
+    heal: (others) => {
+      Object.assign(health, { isStoreBusy: false, isDraining: false });
+      if (others.some((machine) => liveness.peer(machine) === undefined))
+        liveness.onList(others.map(listed));
+    },
+    settled: async () => {
+      await bindings.stop();
+      await peers.stop();
+      await keeper.ended();
+    },
+  };
+}
+
+function newMemory(clock: Clock): LocalStore {
+  return createMemoryStore({ clock, limits: { maxSessions: 1_000, maxAgeMs: 0 } });
+}
+
+/** A binding that is in a store before the requests come. */
+export interface FleetRow {
+  readonly key: SessionKey;
+  /** In whose store. */
+  readonly on: MachineId;
+  readonly machine: MachineId;
+  readonly origin: BindingOrigin;
+  readonly generation: number;
+}
+
+function listed(machine: MachineId): Parameters<Liveness['onList']>[0][number] {
+  return { peer: { machine, host: machine, port: 1 }, addresses: [addressOf(machine)] };
+}
+
+/** What the directory and the heartbeats have told so far. */
+function teach(liveness: Liveness, { views }: FleetScript): void {
+  const known = Object.entries(views) as [MachineId, View][];
+  liveness.onList(known.map(([machine]) => listed(machine)));
+  for (const [machine, view] of known) {
+    const version = view === 'old' ? 1 : PROTOCOL_VERSION;
+    const takesSessions = view !== 'takes-none';
+    if (view === 'silent')
+      for (let beat = 0; beat < MISSED_HEARTBEATS; beat += 1) liveness.onMissedHeartbeat(machine);
+    else if (view !== 'unknown')
+      liveness.onStatus(machine, { version, takesSessions, region: undefined });
+  }
+}
+
+function directoryOf(liveness: Liveness) {
+  return {
+    others: () => liveness.others(),
+    peer: (machine: MachineId) => liveness.peer(machine),
+    lists: (address: string) => liveness.lists(address),
+    isAddressOf: (machine: MachineId, address: string) => liveness.isAddressOf(machine, address),
+    status: () => ({ kind: 'ok', readAt: 0 }) as const,
+    lookAgain: () => Promise.resolve(false),
+  };
+}
+
+interface RoutingParts {
+  readonly self: MachineId;
+  readonly store: SessionStore;
+  readonly liveness: Liveness;
+  readonly peers: Peers;
+  readonly bindings: ReturnType<typeof createBindings>;
+  readonly health: { readonly isDraining: boolean };
+  readonly hints: boolean;
+}
+
+function handlerOf({ self, store, liveness, peers, bindings, health, hints }: RoutingParts) {
+  const directory = directoryOf(liveness);
+  return createHandler({
+    ...{ self, liveness, directory, namedByCookie: undefined },
+    extract: createExtractor(PROTOCOLS, { hints }),
+    owners: createOwnerFinder({
+      ...{ self, hints, store, directory, liveness, peers, replays: 'resilient' },
+      isPending: (key) => bindings.isPending(key),
+      onOwnerTold: (key, owner) => bindings.copy(key, owner),
+    }),
+    place: createPlacement({
+      ...{ self, liveness, region: undefined, scope: undefined },
+      takesSessions: () => !health.isDraining,
+    }),
+    notTaking: () => (health.isDraining ? 'draining' : undefined),
+    policy: { ownerGone: 'reject', unknownSession: 'serve', replays: 'resilient' },
+    replayTimeoutMs: 10_000,
+    replayMaxBodyBytes: REPLAY_MAX_BODY_BYTES,
+    onReplayFailed: () => undefined,
+  });
+}

@@ -1,0 +1,66 @@
+/** Stores whose commits, and whose lookups where the fleet shares them, take a step. */
+import type { MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { LocalStore, SessionStore } from '../../../src/store/store.ts';
+import type { Steps } from './steps.ts';
+
+export interface OwnStoreParts {
+  readonly self: MachineId;
+  readonly memory: LocalStore;
+  readonly steps: Steps;
+  readonly isBusy: () => boolean;
+  /** A write has taken a session from this Machine. */
+  readonly onLost: (key: SessionKey) => void;
+}
+
+/** A write takes effect at once, and is committed some steps later. */
+export function createOwnStore(parts: OwnStoreParts): SessionStore {
+  const { self, memory, steps, isBusy, onLost } = parts;
+
+  function isOurs(key: SessionKey): boolean {
+    const found = memory.lookup(key);
+    return typeof found === 'object' && found.machine === self;
+  }
+
+  function write<Value>(key: SessionKey, perform: () => Promise<Value>): Promise<Value> {
+    const wasOurs = isOurs(key);
+    const written = perform();
+    if (wasOurs && !isOurs(key)) onLost(key);
+    return steps.pass(`${self} commits`).then(() => written);
+  }
+
+  return {
+    ...memory,
+    lookup: (key) => (isBusy() ? 'unknown' : memory.lookup(key)),
+    claim: (of) => write(of.key, () => memory.claim(of)),
+    upsert: (of) => write(of.key, () => memory.upsert(of)),
+    rebind: (key, ...rest) => write(key, () => memory.rebind(key, ...rest)),
+    delete: (key, ifMachine) => write(key, () => memory.delete(key, ifMachine)),
+  };
+}
+
+/** What one Machine sees of a store of all. */
+export function createSharedStore(
+  memory: LocalStore,
+  steps: Steps,
+  isBusy: () => boolean,
+): SessionStore {
+  async function there<Value>(what: string, perform: () => Promise<Value>): Promise<Value> {
+    await steps.pass(`${what} arrives`);
+    const done = await perform();
+    await steps.pass(`${what} is done`);
+    return done;
+  }
+
+  return {
+    ...memory,
+    isShared: true,
+    lookup: async (key) => {
+      await steps.pass('lookup arrives');
+      return isBusy() ? 'unknown' : memory.lookup(key);
+    },
+    claim: (of) => there('claim', () => memory.claim(of)),
+    upsert: (of) => there('upsert', () => memory.upsert(of)),
+    rebind: (...args) => there('rebind', () => memory.rebind(...args)),
+    delete: (...args) => there('delete', () => memory.delete(...args)),
+  };
+}
