@@ -41,6 +41,8 @@ export interface RoutingFacts {
   readonly isPlaced: boolean;
   /** A sidecar has replayed it: `fly-replay-src` carries our mark, or names a peer of an older version. */
   readonly wasReplayed: boolean;
+  /** The Machine whose sidecar has, if the edge names it. */
+  readonly replayedBy: MachineId | undefined;
   /** `fly-replay-src` names this peer and carries no mark: its app has replayed it, as a rule. */
   readonly unmarkedFrom: MachineId | undefined;
   /** It carries `fly-replay-failed`: the edge may not replay it again. */

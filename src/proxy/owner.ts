@@ -33,7 +33,7 @@ export interface Ownership {
 /** How the request came, as far as it bears on whom to ask. */
 export type Pass = Pick<
   RoutingFacts,
-  'from' | 'isPlaced' | 'unmarkedFrom' | 'cameBackByFallback' | 'undeliveredTo'
+  'from' | 'isPlaced' | 'replayedBy' | 'unmarkedFrom' | 'cameBackByFallback' | 'undeliveredTo'
 >;
 
 /** Whose request it is. */
@@ -129,11 +129,31 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     asker: Asker,
   ): Ownership | Promise<Ownership> {
     if (typeof looked === 'string') return afterMiss(found, key, looked, pass, asker);
-    // It has lost what it had: without this the copy would keep its clients away from each other.
-    const isDisowned = looked.origin === 'copied' && looked.machine === asker.placedBy;
-    if (!isDisowned) return ofBinding(found, looked, pass, asker, undefined);
-    parts.onDisowned(key, looked.machine);
-    return afterMiss(found, key, 'absent', pass, asker);
+    if (looked.origin === 'copied') {
+      // It has lost what it had: without this the copy would keep its clients away from each other.
+      if (looked.machine === asker.placedBy) {
+        parts.onDisowned(key, looked.machine);
+        return afterMiss(found, key, 'absent', pass, asker);
+      }
+      const isInDoubt = looked.machine === pass.replayedBy && found.protocol.mintedBy !== 'app';
+      if (isInDoubt && !store.isShared) return unlessDisowned(found, looked, pass, asker);
+    }
+    return ofBinding(found, looked, pass, asker, undefined);
+  }
+
+  /** The very Machine that the copy names seems to have sent the request here, as a client may pretend: it is asked. */
+  async function unlessDisowned(
+    found: FoundId,
+    copy: Binding,
+    pass: Pass,
+    asker: Asker,
+  ): Promise<Ownership> {
+    const { key, machine } = copy;
+    const answer = await peers.ask(key, { source: asker.source });
+    if (answer.kind === 'inconclusive') return ofBinding(found, copy, pass, asker, undefined);
+    if (answer.kind === 'none') parts.onDisowned(key, machine);
+    const owner = answer.kind === 'owner' ? ofPeer(key, answer) : NONE;
+    return { key, owner, binding: undefined, wholeId: undefined };
   }
 
   function ofBinding(

@@ -143,14 +143,14 @@ export function createRoute(parts: RouteParts): Route {
   function replayOf(text: string | undefined): ReplayFacts {
     if (text === undefined) return NOT_REPLAYED;
     const { instance, state } = parseReplaySource(text);
-    if (state === REPLAY_MARK) return REPLAYED;
+    if (state === REPLAY_MARK) return { ...REPLAYED, replayedBy: instance };
     const isOfFleet =
       instance === self || (instance !== undefined && liveness.peer(instance) !== undefined);
     // A sidecar that this Machine does not list may have made a replay for the edge's cache.
     if (!isOfFleet) return policy.replays === 'cacheable' ? REPLAYED : NOT_REPLAYED;
     // A sidecar of an older version marks nothing.
     const marks = instance === self || (liveness.versionOf(instance) ?? 1) >= PROTOCOL_VERSION;
-    return { wasReplayed: !marks, unmarkedFrom: marks ? instance : undefined };
+    return marks ? { ...NOT_REPLAYED, unmarkedFrom: instance } : REPLAYED;
   }
 
   /** Fly Proxy replays bodies up to 1 MB, and must know their length beforehand. */
@@ -195,9 +195,11 @@ export function createRoute(parts: RouteParts): Route {
   return route;
 }
 
-type ReplayFacts = Pick<RoutingFacts, 'wasReplayed' | 'unmarkedFrom'>;
-const REPLAYED: ReplayFacts = { wasReplayed: true, unmarkedFrom: undefined };
-const NOT_REPLAYED: ReplayFacts = { wasReplayed: false, unmarkedFrom: undefined };
+type ReplayFacts = Pick<RoutingFacts, 'wasReplayed' | 'replayedBy' | 'unmarkedFrom'>;
+const NOT_REPLAYED: ReplayFacts = {
+  ...{ wasReplayed: false, replayedBy: undefined, unmarkedFrom: undefined },
+};
+const REPLAYED: ReplayFacts = { ...NOT_REPLAYED, wasReplayed: true };
 
 /** For what has no session that could be looked at. */
 export function unrouted(decision: Decision): Routed {

@@ -22,6 +22,7 @@ const TTL_MS = 600_000;
 const FIRST_PASS: Pass = {
   from: 'edge',
   isPlaced: false,
+  replayedBy: undefined,
   unmarkedFrom: undefined,
   cameBackByFallback: false,
   undeliveredTo: undefined,
@@ -145,7 +146,10 @@ async function finderIn(world: World): Promise<Finding> {
         return Promise.resolve(next);
       },
     },
-    onDisowned: (key, machine) => disowned.push([key, machine]),
+    onDisowned: (key, machine) => {
+      disowned.push([key, machine]);
+      void memory.delete(key, machine);
+    },
     onOwnerTold: (key, owner) => told.push([key, owner]),
     onOwnPast: world.isAlone ? () => assert.fail("a copy is of nobody's own past") : undefined,
   });
@@ -359,6 +363,19 @@ describe('an id that ends as a hint does', () => {
     const { owner } = await find(client('s'), { ...FROM_PEER, isPlaced: true });
     assert.deepEqual([owner.kind, asked.length], ['none', 1]);
     assert.deepEqual(disowned, [[keyOf('s'), B]]);
+  });
+
+  test('that a copy names is asked itself if it seems to have replayed the request here', async () => {
+    const replayed = { ...FIRST_PASS, replayedBy: B };
+    const lost = await finderIn({ bound: { s: B }, peers: [NONE] });
+    assert.equal((await lost.find(client('s'), replayed)).owner.kind, 'none');
+    assert.deepEqual(lost.disowned, [[keyOf('s'), B]]);
+    for (const answer of [SILENT, { ...C_OWNS, machine: B }]) {
+      const { find, disowned } = await finderIn({ bound: { s: B }, peers: [answer] });
+      const { owner } = await find(client('s'), replayed);
+      assert.equal(owner.kind === 'machine' && owner.machine, B);
+      assert.deepEqual(disowned, []);
+    }
   });
 
   test('that a copy names stays if another Machine has placed the session here', async () => {

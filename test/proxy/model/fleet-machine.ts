@@ -219,6 +219,7 @@ function handlerOf({ self, store, liveness, peers, bindings, health, hints }: Ro
     owners: createOwnerFinder({
       ...{ self, hints, store, directory, liveness, peers, replays: 'resilient' },
       isPending: (key) => bindings.isPending(key),
+      onDisowned: (key, machine) => bindings.drop(key, machine),
       onOwnerTold: (key, owner) => bindings.copy(key, owner),
     }),
     place: createPlacement({
