@@ -81,8 +81,11 @@ export type Owner =
       /** All the peers have said that the session is not theirs; one that is silent may have it. */
       readonly isUncontested?: boolean;
     }
-  /** Everyone who could know has said no. */
-  | { readonly kind: 'none' }
+  /**
+   * Everyone who could know has said no. `isPendingHere`: a request of it is being served here, so the
+   * peers bring its other requests here too.
+   */
+  | { readonly kind: 'none'; readonly isPendingHere?: true }
   /**
    * Somebody who could know has not answered. `mayBeOurs`: our own store is among them; `isShed`:
    * nobody was asked, as the source of the request asks too much.
@@ -341,7 +344,9 @@ function reject({ kind }: Unowned): Decision {
 function decidePlaced(facts: RoutingFacts, owner: Unowned, state: MachineState): Decision {
   const isUnclear = owner.kind === 'inconclusive' && !state.isFleetSettled;
   if (isUnclear) return { kind: 'refuse', status: 503, why: 'peers-inconclusive' };
-  if (isPlacedHere(state)) return serveNew(owner, state);
+  // Any other Machine would send it back: the peers are told that it is this one's.
+  const isPendingHere = owner.kind === 'none' && owner.isPendingHere === true;
+  if (isPlacedHere(state) || isPendingHere) return serveNew(owner, state);
   if (isShed(owner)) return OVERLOADED;
   return bringToPlace(facts, state);
 }

@@ -74,6 +74,7 @@ export interface PeerOwner {
 }
 
 const NONE: Owner = { kind: 'none' };
+const PENDING_HERE: Owner = { kind: 'none', isPendingHere: true };
 
 export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   const { self, store, directory, liveness, peers, isPending, onOwnerTold } = parts;
@@ -191,7 +192,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     if (hinted && !isForgeable) return hinted;
     if (store.isShared || !asksPeers(pass)) return hinted ?? silent;
     // Clients of one room arrive together: whom the first has brought here the others follow.
-    if (isPending(key)) return NONE;
+    if (isPending(key)) return PENDING_HERE;
     const answer = await ask(found, key, asker);
     if (answer.kind === 'owner') return ofPeer(key, answer);
     if (hinted) return { ...hinted, isUncontested: answer.kind === 'none' };
