@@ -245,24 +245,25 @@ describe('a key that is served here and not claimed yet', () => {
 
   test('is answered with the pending claim', async () => {
     const clock = createTestClock();
-    const pending = claimOn(clock);
+    const pending = { ...claimOn(clock), isPending: true } as const;
     const { keeper } = createMachine(clock, A, { pendingClaimOf: () => pending });
     assert.deepEqual(await keeper.answer(KEY, B, undefined), pending);
   });
 
-  test('is kept against a claim that it outranks, and nothing is stored', async () => {
+  test('takes no session from a Machine whose app has accepted it, whenever and by whatever rank', async () => {
     const clock = createTestClock();
-    const pending = claimOn(clock);
+    const pending = { ...claimOn(clock), isPending: true } as const;
+    await clock.advance(60_000);
     const machine = createMachine(clock, winner, { pendingClaimOf: () => pending });
-    assert.deepEqual(await machine.keeper.hear(KEY, other, claimOn(clock)), pending);
-    assert.deepEqual(await machine.keeper.answer(KEY, other, claimOn(clock)), pending);
-    assert.equal(machine.store.lookup(KEY), 'absent');
-    assert.deepEqual(machine.conflicts, ['kept', 'kept']);
+    assert.equal(await machine.keeper.hear(KEY, other, claimOn(clock)), undefined);
+    assert.equal(await machine.keeper.answer(KEY, other, claimOn(clock)), 'no');
+    assert.equal(rowOf(machine).machine, other);
+    assert.deepEqual(machine.released, []);
   });
 
   test('is lost to a claim that outranks it: the copy makes our own claim fail, and no session is released', async () => {
     const clock = createTestClock();
-    const pending = claimOn(clock);
+    const pending = { ...claimOn(clock), isPending: true } as const;
     const machine = createMachine(clock, other, { pendingClaimOf: () => pending });
     assert.equal(await machine.keeper.hear(KEY, winner, claimOn(clock)), undefined);
     const ours = { key: KEY, machine: other, origin: 'adopted' as const, ttlMs: TTL_MS };
@@ -272,7 +273,9 @@ describe('a key that is served here and not claimed yet', () => {
 
   test('is of no account once the store knows its owner', async () => {
     const clock = createTestClock();
-    const machine = createMachine(clock, A, { pendingClaimOf: () => claimOn(clock) });
+    const machine = createMachine(clock, A, {
+      pendingClaimOf: () => ({ ...claimOn(clock), isPending: true }),
+    });
     await machine.store.upsert({ key: KEY, machine: C, ...claimOn(clock), origin: 'copied' });
     assert.equal(await machine.keeper.answer(KEY, B, undefined), 'no');
   });
