@@ -60,12 +60,12 @@ async function follow(
         body: new Blob([body]).stream(),
         duplex: 'half',
       }),
-    } as RequestInit);
+    });
     const app = await response.text();
     const replay = response.headers.get('fly-replay');
     if (replay === null) return { status: response.status, app };
     replayed = { 'fly-replay-src': `instance=${machine.id};region=iad;t=1;state=${REPLAY_MARK}` };
-    machine = fleet.get(parseReplay(replay).instance ?? '') ?? assert.fail(replay);
+    machine = fleet.get(parseReplay(replay)?.instance ?? '') ?? assert.fail(replay);
   }
   return assert.fail('a loop');
 }
