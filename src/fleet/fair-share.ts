@@ -20,8 +20,11 @@ export interface FairShareOptions {
 /** Where a request comes from: its connection, or its address where the edge names it. */
 export type Source = string | object;
 
-/** Takes a token if the source may have one. Who names no source has no share of its own. */
-export type TakeFairly = (source: Source | undefined) => boolean;
+/**
+ * Takes a token if the source may have one. Who names no source has no share of its own. Without
+ * `mayTakeReserve` it takes nothing of a share and leaves the reserve to others.
+ */
+export type TakeFairly = (source: Source | undefined, mayTakeReserve?: boolean) => boolean;
 
 /** Beyond it the source seen longest ago starts anew with a full share. */
 const MAX_SOURCES = 10_000;
@@ -41,8 +44,8 @@ export function createFairShare(options: FairShareOptions): TakeFairly {
     return take;
   }
 
-  return (source) => {
-    const isWithinShare = source === undefined || shareOf(source)();
+  return (source, mayTakeReserve = true) => {
+    const isWithinShare = mayTakeReserve && (source === undefined || shareOf(source)());
     return takeOfAll(isWithinShare ? 0 : reserve);
   };
 }
