@@ -2,6 +2,7 @@
  * A token bucket that many sources share. A source within its own small share may take the last
  * token; one beyond it only what exceeds the reserve. So a flood costs its sender alone.
  */
+import { detachedCopy } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import { createTokenBucket, type TakeToken } from './token-bucket.ts';
 
@@ -38,7 +39,8 @@ export function createFairShare(options: FairShareOptions): TakeFairly {
   function shareOf(source: Source): TakeToken {
     const take = shares.get(source) ?? createTokenBucket({ ...share, clock });
     shares.delete(source);
-    shares.set(source, take);
+    // An address is a part of its request's head, which is not to stay in memory with it.
+    shares.set(typeof source === 'string' ? detachedCopy(source) : source, take);
     const [oldest] = shares.keys();
     if (shares.size > maxSources && oldest !== undefined) shares.delete(oldest);
     return take;

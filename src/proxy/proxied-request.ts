@@ -35,6 +35,7 @@ import type { ReleaseReason } from '../metrics.ts';
 import type { Activity } from './activity.ts';
 import type { Answers, Revealed } from './answers.ts';
 import type { Bindings } from './bindings.ts';
+import { networkOf } from './client-network.ts';
 import {
   headerValue,
   readEdgeFields,
@@ -672,11 +673,6 @@ function cutsOf(
     all = withCut(all, at + kept.length, at + value.length);
   }
   return all;
-}
-
-/** Of an IPv6 address its first 64 bits: the rest is for one client to choose. */
-function networkOf(address: string): string {
-  return address.includes(':') ? address.split(':', 4).join(':') : address;
 }
 
 /** An IPv4 address that a socket for both families shows in IPv6 form. */
