@@ -9,7 +9,7 @@ import { offDirectory, type Directory, type DirectoryStatus } from './fleet/dire
 import { createDnsDirectory, type DnsDirectoryOptions } from './fleet/dns-directory.ts';
 import { Liveness } from './fleet/liveness.ts';
 import { lookForBlindness, lookForOthers } from './fleet/lookout.ts';
-import { startJoining, type Joining } from './fleet/joining.ts';
+import { startJoining, type Joining, type JoiningOptions } from './fleet/joining.ts';
 import { loadUndici, type LoadUndici } from './fleet/peer-client.ts';
 import { createDnsResolver, lookupHost } from './fleet/resolver.ts';
 import { createStaticDirectory } from './fleet/static-directory.ts';
@@ -221,13 +221,14 @@ interface JoinedFleet {
   readonly store: SessionStore;
   readonly directory: Directory;
   readonly liveness: Liveness;
+  readonly onContested: JoiningOptions['onContested'];
 }
 
 /** Reads in the background what the peers know, unless the fleet shares a store. */
 export function joinFleet(
   config: Config,
   { clock, random, logger, metrics }: AdapterParts,
-  { store, directory, liveness }: JoinedFleet,
+  { store, directory, liveness, onContested }: JoinedFleet,
 ): Joining {
   const { identity, store: settings, fleet } = config;
   const isAlone = fleet.kind === 'off' || isSharedStore(settings);
@@ -240,6 +241,7 @@ export function joinFleet(
     clock,
     random,
     loadUndici: createUndiciLoader(logger),
+    onContested,
     onEntered: metrics.bindingsRead,
     onGivenUp: (machine, reason) => logger.warn({ machine, reason }, READING_GIVEN_UP),
     onEnd: (read) => logger.info({ read }, 'read the bindings of the other Machines'),

@@ -90,9 +90,10 @@ class RunningSidecar implements Sidecar {
 
   async start(): Promise<void> {
     const opened = await this.#openStore();
-    const { listeners, explain, heartbeats } = this.#assemble(opened);
+    const path = this.#assemble(opened);
+    const { listeners, explain, heartbeats } = path;
     await this.#startFleet(heartbeats);
-    this.#joinFleet(opened.store);
+    this.#joinFleet(opened.store, path);
     const { host } = this.#config;
     const peer = await this.#listen(listeners.peer, this.#config.peerPort);
     const admin = await this.#startAdmin(host, opened.store, explain);
@@ -167,9 +168,9 @@ class RunningSidecar implements Sidecar {
     if (this.#config.fleet.kind !== 'off') await heartbeats.start();
   }
 
-  #joinFleet(store: SessionStore): void {
+  #joinFleet(store: SessionStore, { onContested }: RequestPath): void {
     const fleet = { directory: this.#directory, liveness: this.#liveness };
-    const joining = joinFleet(this.#config, this.#parts, { store, ...fleet });
+    const joining = joinFleet(this.#config, this.#parts, { store, ...fleet, onContested });
     this.#stops.push(() => joining.stop());
   }
 

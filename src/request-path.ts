@@ -21,6 +21,7 @@ import { createPeers, type Peers } from './fleet/peers.ts';
 import type { UpstreamHealth } from './health/upstream-health.ts';
 import { createForwardWatch } from './fleet/forward-watch.ts';
 import { createHeartbeats, type Heartbeats } from './fleet/heartbeats.ts';
+import type { JoiningOptions } from './fleet/joining.ts';
 import type { Liveness } from './fleet/liveness.ts';
 import { PROTOCOL_VERSION, type PeerStatus } from './fleet/messages.ts';
 import { BufferBudget } from './http/buffer-budget.ts';
@@ -73,6 +74,8 @@ export interface RequestPath {
   readonly heartbeats: Heartbeats;
   /** An operator has deleted a session, or moved it from one Machine to another. */
   readonly onSessionChanged: OnSessionChanged;
+  /** A peer owns what is bound to this Machine too. */
+  readonly onContested: JoiningOptions['onContested'];
   /** Requests and tunnels under way. */
   busyCount(): number;
   /** 0: no request is open, and none was for a second. Else the time, in ms, after which to ask again. */
@@ -239,11 +242,16 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     const isOurs = from === undefined ? openStreams.count(key) > 0 : from === self;
     if (isOurs && to !== self) letGo(key, { to, why: to === undefined ? 'deleted' : 'moved' });
   };
+  const onContested: JoiningOptions['onContested'] = (ours, { key, machine, ...theirs }) => {
+    // Whoever owns it by its claim says so, and the other one gives it up.
+    if (!olderSessions.isVoid(ours)) peers.announce(ours, ours.expiresAt - clock.now());
+    else void keeper.hear(key, machine, { ...theirs, origin: 'adopted' });
+  };
   // The end of a response may be on its way still.
   const msUntilQuiet = (): number =>
     listeners.edge.busyCount() > 0 ? QUIET_MS : activity.msUntilQuiet();
   return {
-    ...{ listeners, explain, heartbeats, onSessionChanged },
+    ...{ listeners, explain, heartbeats, onSessionChanged, onContested },
     ...{ busyCount, msUntilQuiet, stop },
   };
 }

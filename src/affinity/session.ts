@@ -65,6 +65,6 @@ export function sessionKeyOf(id: SessionId): SessionKey {
  * A copy that does not keep its source in memory. In V8 a slice of 13 characters or more refers to the
  * string that it was cut from: an id to the whole head, a key to the whole hash. For what is cached.
  */
-export function detachedCopy<Text extends SessionId | SessionKey | MachineId>(text: Text): Text {
+export function detachedCopy<Text extends string>(text: Text): Text {
   return Buffer.from(text, 'latin1').toString('latin1') as Text;
 }

@@ -14,7 +14,9 @@ export const SIMULTANEOUS_MS = 10_000;
 /**
  * Whether `one` keeps the key against `other` (invariant 13). Every Machine computes it from the same
  * claims, so all come to the same result without asking anybody. It is a strict total order, so the
- * result does not depend on who hears of whom first. In this order:
+ * result does not depend on who hears of whom first. What an app has accepted goes before what one is
+ * merely asked for: asking, which anyone may do for as long as they like, takes no session from anybody
+ * (invariant 2). Then, in this order:
  *
  * 1. The higher generation: a rebinding follows evidence that the older owner is gone.
  * 2. Learned before adopted. The app of the one minted the id, so it has the session; the other's
@@ -27,6 +29,7 @@ export const SIMULTANEOUS_MS = 10_000;
  * 5. The smaller Machine id.
  */
 export function outranks(key: SessionKey, one: Claimant, other: Claimant): boolean {
+  if (one.isPending !== other.isPending) return other.isPending === true;
   if (one.generation !== other.generation) return one.generation > other.generation;
   if (one.origin !== other.origin) return one.origin === 'learned';
   const [period, otherPeriod] = [periodOf(one), periodOf(other)];

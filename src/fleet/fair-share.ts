@@ -2,6 +2,7 @@
  * A token bucket that many sources share. A source within its own small share may take the last
  * token; one beyond it only what exceeds the reserve. So a flood costs its sender alone.
  */
+import { detachedCopy } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import { createTokenBucket, type TakeToken } from './token-bucket.ts';
 
@@ -20,8 +21,11 @@ export interface FairShareOptions {
 /** Where a request comes from: its connection, or its address where the edge names it. */
 export type Source = string | object;
 
-/** Takes a token if the source may have one. Who names no source has no share of its own. */
-export type TakeFairly = (source: Source | undefined) => boolean;
+/**
+ * Takes a token if the source may have one. Who names no source has no share of its own. Without
+ * `mayTakeReserve` it takes nothing of a share and leaves the reserve to others.
+ */
+export type TakeFairly = (source: Source | undefined, mayTakeReserve?: boolean) => boolean;
 
 /** Beyond it the source seen longest ago starts anew with a full share. */
 const MAX_SOURCES = 10_000;
@@ -35,14 +39,15 @@ export function createFairShare(options: FairShareOptions): TakeFairly {
   function shareOf(source: Source): TakeToken {
     const take = shares.get(source) ?? createTokenBucket({ ...share, clock });
     shares.delete(source);
-    shares.set(source, take);
+    // An address is a part of its request's head, which is not to stay in memory with it.
+    shares.set(typeof source === 'string' ? detachedCopy(source) : source, take);
     const [oldest] = shares.keys();
     if (shares.size > maxSources && oldest !== undefined) shares.delete(oldest);
     return take;
   }
 
-  return (source) => {
-    const isWithinShare = source === undefined || shareOf(source)();
+  return (source, mayTakeReserve = true) => {
+    const isWithinShare = mayTakeReserve && (source === undefined || shareOf(source)());
     return takeOfAll(isWithinShare ? 0 : reserve);
   };
 }

@@ -1,5 +1,5 @@
 /** A Machine that joins learns what its fleet knows: who owns the sessions of Machines that sleep. */
-import type { MachineId } from '../affinity/session.ts';
+import type { Binding, MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import { enterInto } from '../store/joining.ts';
 import type { SessionStore, ToldCopy } from '../store/store.ts';
@@ -19,6 +19,8 @@ export interface JoiningOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly loadUndici?: LoadUndici;
+  /** A peer says that it owns what is bound to this Machine too: one of them is to give it up. */
+  readonly onContested: (ours: Binding, theirs: ToldCopy) => void;
   /** So many bindings of a page are new here. */
   readonly onEntered: (count: number) => void;
   readonly onGivenUp: (machine: MachineId, reason: string) => void;
@@ -149,8 +151,21 @@ class FleetReading {
       this.#entered += entered;
       this.#room -= entered;
       onEntered(entered);
+      if (of === 'own' && entered < fitting.length) await this.#contest(fitting);
     }
     return fitting.length < copies.length ? 'full' : 'entered';
+  }
+
+  /**
+   * Another Machine has taken a session over while this one was down, and may have nobody left to tell
+   * of it: both would serve it for good (invariant 13).
+   */
+  async #contest(copies: readonly ToldCopy[]): Promise<void> {
+    const { self, store, onContested } = this.#options;
+    for (const copy of copies) {
+      const found = await store.lookup(copy.key);
+      if (typeof found === 'object' && found.machine === self) onContested(found, copy);
+    }
   }
 
   async #measure(): Promise<void> {

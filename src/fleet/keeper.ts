@@ -141,7 +141,7 @@ class ClaimKeeper implements Keeper {
   ): Promise<Claim | undefined> {
     const { self, store, onConflict, onReleased } = this.#options;
     // What is pending takes nothing away: our app may refuse it, and theirs has accepted.
-    if (!isPending && outranks(key, { ...claim, machine: self }, theirs)) {
+    if (outranks(key, { ...claim, machine: self }, theirs)) {
       onConflict?.('kept');
       return claim;
     }

@@ -69,6 +69,11 @@ export const DETOUR_MS = 10_000;
 export const MISSED_HEARTBEATS = 2;
 /** A peer reads its list every few seconds: so long it may not know this Machine yet, in ms. */
 export const STRANGER_MS = 10_000;
+/**
+ * It is tried at least every two seconds. Where nobody has tried for longer, in ms, this Machine was
+ * suspended, and knows nothing of the time in between.
+ */
+export const REFUSALS_IN_ROW_MS = 10_000;
 /** Far more than a fleet has: only Machines that the directory lists are ever asked or sent anything. */
 const MAX_MACHINES = 1_000;
 
@@ -184,10 +189,13 @@ export class Liveness {
   /** No connection could be made; `refused`: nobody listens there. */
   onNotConnected(machine: MachineId, refused: boolean): void {
     this.#silences.note(machine);
+    // What timed out in between was no refusal: it may have been there, and cut off.
+    if (!refused) this.#refusals.delete(machine);
     if (!refused || !this.#entryOf.has(machine)) return;
     const nowMs = this.#options.clock.monotonicMs();
     const refusals = this.#refusals.get(machine);
-    if (refusals) refusals.lastMs = nowMs;
+    const isInRow = refusals !== undefined && nowMs - refusals.lastMs <= REFUSALS_IN_ROW_MS;
+    if (isInRow) refusals.lastMs = nowMs;
     else this.#refusals.set(machine, { firstMs: nowMs, lastMs: nowMs });
   }
 

@@ -39,6 +39,11 @@ export interface Asking {
   readonly onEach?: OnPeerAnswer | undefined;
   /** Whose request it is for. */
   readonly source?: Source | undefined;
+  /**
+   * Its owner is known, and can't be had just now: all its clients try again every second, each of
+   * them within its share, and are to leave something for new sessions.
+   */
+  readonly isKnown?: boolean | undefined;
 }
 
 export interface PeersOptions {
@@ -101,7 +106,7 @@ class FleetPeers implements Peers {
     });
   }
 
-  ask(key: SessionKey, { ours, onEach, source }: Asking = {}): Promise<PeersAnswer> {
+  ask(key: SessionKey, { ours, onEach, source, isKnown }: Asking = {}): Promise<PeersAnswer> {
     if (this.#isStopped) return Promise.resolve(INCONCLUSIVE);
     const status = this.#options.directory.status().kind;
     if (status === 'off') return Promise.resolve(NONE);
@@ -112,7 +117,8 @@ class FleetPeers implements Peers {
     const claim = this.#claimOf(ours);
     const links = this.#linksToAsk(key, claim, onEach);
     if (links.length === 0) return Promise.resolve(areAllPeers ? NONE : INCONCLUSIVE);
-    if (this.#questions.size >= MAX_QUESTIONS || !this.#takeToken(source)) return this.#shed();
+    const mayAsk = this.#questions.size < MAX_QUESTIONS && this.#takeToken(source, !isKnown);
+    if (!mayAsk) return this.#shed();
     return this.#open({ key, claim, links, areAllPeers }).answer(onEach);
   }
 

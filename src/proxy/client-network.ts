@@ -4,7 +4,8 @@
  * Of an IPv6 address its first 64 bits, in whichever spelling: the rest is for one client to choose. Any
  * other text is returned as it is.
  */
-export function networkOf(address: string): string {
+export function networkOf(text: string): string {
+  const address = text.slice(0, MAX_CHARACTERS);
   if (!address.includes(':') || address.includes('.')) return address;
   const [head = '', tail] = address.split('::', 2);
   const groups = head === '' ? [] : head.split(':');
@@ -14,6 +15,8 @@ export function networkOf(address: string): string {
   return all.slice(0, NETWORK_GROUPS).map(plainGroup).join(':');
 }
 
+/** The longest address there is, an IPv6 one that ends with an IPv4 one. What is longer is none. */
+const MAX_CHARACTERS = 45;
 const GROUPS = 8;
 const NETWORK_GROUPS = 4;
 

@@ -112,12 +112,18 @@ export function createHandler(parts: HandlerParts): Handler {
     act(request, { ...routed, decision, owner: to });
   }
 
+  /** Whom it could not reach may have the session all the same: only its own word would rule that out. */
   function serveHere(request: RoutedRequest, routed: Routed): void {
     const owner = routed.binding?.machine;
+    // That Machine would have refused it, or known it.
+    if (owner === undefined && parts.policy.unknownSession === 'reject') {
+      request.respond(unreachable(routed), routed);
+      return;
+    }
     const isTakenOver = owner !== undefined && owner !== self;
     const decision: Decision = {
       ...{ kind: 'local', why: 'placed', mayAdopt: true },
-      ...(isTakenOver && { adoptFrom: owner }),
+      ...(isTakenOver ? { adoptFrom: owner } : { isInDoubt: true }),
     };
     act(request, { ...routed, decision });
   }

@@ -299,7 +299,8 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const { machine } = owner;
     // It may have been woken since the last reading, and have sessions that nobody here knows of.
     if (liveness.listing(machine) === 'stopped') await directory.lookAgain();
-    const answer = store.isShared ? undefined : await peers.ask(key, { source: asker.source });
+    const asking = { source: asker.source, isKnown: true };
+    const answer = store.isShared ? undefined : await peers.ask(key, asking);
     if (answer?.kind === 'owner') return { ...ownership, owner: ofPeer(key, answer) };
     const isUncontested = hasStoreSaid && answer?.kind !== 'inconclusive';
     return { ...ownership, owner: { ...owner, presence: liveness.of(machine), isUncontested } };

@@ -35,6 +35,7 @@ import type { ReleaseReason } from '../metrics.ts';
 import type { Activity } from './activity.ts';
 import type { Answers, Revealed } from './answers.ts';
 import type { Bindings } from './bindings.ts';
+import { networkOf } from './client-network.ts';
 import {
   headerValue,
   readEdgeFields,
@@ -42,7 +43,6 @@ import {
   withoutHeader,
   type EdgeFields,
 } from './edge-fields.ts';
-import { networkOf } from './client-network.ts';
 import { refusalOfFailure, wasRefused } from './failure.ts';
 import {
   FORWARD_PATH,

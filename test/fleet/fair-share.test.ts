@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createFairShare, type FairShareOptions, type Source } from '../../src/fleet/fair-share.ts';
 import { createTestClock } from '../support/clock.ts';
+import { heldAfter } from '../support/held-bytes.ts';
 
 const OPTIONS = {
   ratePerSecond: 10,
@@ -57,5 +58,17 @@ describe('of the tokens that many sources share', () => {
     assert.equal(taken(1, 'c'), 1, 'b was seen longest ago');
     assert.equal(taken(1, 'a'), 0, 'a is remembered');
     assert.equal(taken(2, 'b'), 2, 'b is not');
+  });
+
+  test('of the sources that were seen nothing but their addresses stays in memory', () => {
+    const take = createFairShare({ ...OPTIONS, clock: createTestClock() });
+    const heldBytes = heldAfter(() => {
+      for (let index = 0; index < 1_000; index += 1) {
+        const address = `203.0.113.${100_000 + index}`;
+        const head = Buffer.from(address.padEnd(20_000, 'x')).toString('latin1');
+        take(head.slice(0, address.length));
+      }
+    });
+    assert.ok(heldBytes < 2_000_000, `${heldBytes} bytes`);
   });
 });

@@ -73,6 +73,7 @@ async function join(
     liveness: { listing, isConfirmedGone: () => false },
     clock,
     random,
+    onContested: () => undefined,
     onEntered: () => undefined,
     onGivenUp: (machine) => givenUp.push(machine),
     onEnd: ended.resolve,

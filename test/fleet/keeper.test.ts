@@ -254,14 +254,15 @@ describe('a key that is served here and not claimed yet', () => {
 
   test('is answered with the pending claim', async () => {
     const clock = createTestClock();
-    const pending = claimOn(clock);
+    const pending = { ...claimOn(clock), isPending: true } as const;
     const { keeper } = createMachine(clock, A, { pendingClaimOf: () => pending });
     assert.deepEqual(await keeper.answer(KEY, B, undefined), pending);
   });
 
   test('is lost to a claim that was accepted, even one that it would outrank, as our app may refuse', async () => {
     const clock = createTestClock();
-    const pending = claimOn(clock);
+    const pending = { ...claimOn(clock), isPending: true } as const;
+    await clock.advance(60_000);
     const machine = createMachine(clock, winner, { pendingClaimOf: () => pending });
     assert.equal(await machine.keeper.hear(KEY, other, claimOn(clock)), undefined);
     assert.equal(await machine.keeper.answer(KEY, other, claimOn(clock)), 'no');
@@ -271,7 +272,7 @@ describe('a key that is served here and not claimed yet', () => {
 
   test('is lost to a claim that outranks it: the copy makes our own claim fail, and no session is released', async () => {
     const clock = createTestClock();
-    const pending = claimOn(clock);
+    const pending = { ...claimOn(clock), isPending: true } as const;
     const machine = createMachine(clock, other, { pendingClaimOf: () => pending });
     assert.equal(await machine.keeper.hear(KEY, winner, claimOn(clock)), undefined);
     const ours = { key: KEY, machine: other, origin: 'adopted' as const, ttlMs: TTL_MS };
@@ -281,7 +282,9 @@ describe('a key that is served here and not claimed yet', () => {
 
   test('is of no account once the store knows its owner', async () => {
     const clock = createTestClock();
-    const machine = createMachine(clock, A, { pendingClaimOf: () => claimOn(clock) });
+    const machine = createMachine(clock, A, {
+      pendingClaimOf: () => ({ ...claimOn(clock), isPending: true }),
+    });
     await machine.store.upsert({ key: KEY, machine: C, ...claimOn(clock), origin: 'copied' });
     assert.equal(await machine.keeper.answer(KEY, B, undefined), 'no');
   });

@@ -3,6 +3,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { MIN_ABSENCE_MS } from '../../src/fleet/absence-watch.ts';
 import {
   DETOUR_MS,
+  REFUSALS_IN_ROW_MS,
   SILENCE_MS,
   STRANGER_MS,
   type ListedPeer,
@@ -296,8 +297,10 @@ describe('a Machine of a static list that refuses connections', () => {
     const liveness = createTestLiveness(clock, { goneAfterMs: GONE_AFTER_MS, ...more });
     liveness.onList(listed(B));
     liveness.onNotConnected(B, true);
-    await clock.advance(ms);
-    liveness.onNotConnected(B, true);
+    for (let leftMs = ms; leftMs > 0; leftMs -= REFUSALS_IN_ROW_MS) {
+      await clock.advance(Math.min(leftMs, REFUSALS_IN_ROW_MS));
+      liveness.onNotConnected(B, true);
+    }
     return { clock, liveness };
   }
 
@@ -324,6 +327,21 @@ describe('a Machine of a static list that refuses connections', () => {
     liveness.onNotConnected(B, false);
     await clock.advance(GONE_AFTER_MS);
     liveness.onNotConnected(B, false);
+    assert.equal(liveness.of(B), 'silent');
+  });
+
+  it('is not gone where a connection timed out in between', async () => {
+    const { clock, liveness } = await refuseFor(GONE_AFTER_MS - 1);
+    liveness.onNotConnected(B, false);
+    await clock.advance(1);
+    liveness.onNotConnected(B, true);
+    assert.equal(liveness.of(B), 'silent');
+  });
+
+  it('is not gone where nobody has tried for a while: this Machine was suspended', async () => {
+    const { clock, liveness } = await refuseFor(1_000);
+    await clock.advance(GONE_AFTER_MS);
+    liveness.onNotConnected(B, true);
     assert.equal(liveness.of(B), 'silent');
   });
 

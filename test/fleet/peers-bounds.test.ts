@@ -87,6 +87,15 @@ describe('questions are bounded', () => {
     assert.deepEqual(await peers.ask(KEY), NONE);
   });
 
+  it('so that the clients of a silent Machine, however many, leave half of them to new sessions', async (t) => {
+    const { peers } = await startFleet(t);
+    const clients = Array.from({ length: 20_000 }, (_, i) =>
+      peers.ask(keyOf(`known-${i}`), { source: `client ${i}`, isKnown: true }),
+    );
+    assert.deepEqual(await peers.ask(KEY, { source: 'somebody' }), NONE);
+    await Promise.all(clients);
+  });
+
   it('so that a flood that lasts gets its rate and no more', async (t) => {
     const { clock, b, peers } = await startFleet(t);
     const flood = async (round: string): Promise<void> => {

@@ -22,3 +22,7 @@ const ROWS: readonly (readonly [address: string, network: string])[] = [
 for (const [address, network] of ROWS) {
   test(`the network of ${address} is ${network}`, () => assert.equal(networkOf(address), network));
 }
+
+test('what is longer than any address is cut', () => {
+  assert.equal(networkOf('x'.repeat(60_000)).length, 45);
+});

@@ -1,0 +1,101 @@
+/** A request that its app has not answered yet may come to own its session; meanwhile it must cost nobody else. */
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { parseReplay, REPLAY_MARK } from '../../src/fly.ts';
+import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
+import { until } from '../e2e/support/until.ts';
+import { openFleet, type TestMachine } from '../support/fleet.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+import { serveApp } from '../support/sidecar.ts';
+
+const IDS = ['m1', 'm2', 'm3'];
+const machines = IDS.map(machineId);
+
+/** A room that new sessions are placed for on `m3`. */
+const ROOM =
+  Array.from({ length: 100 }, (_, index) => `room-${index}`).find(
+    (id) => rendezvousWinner(keyOf(id), machines) === 'm3',
+  ) ?? assert.fail();
+
+test('who holds a room open on a Machine of its own choice keeps nobody out of it', async (t) => {
+  const { fleet, slow } = await startScene(t);
+  const [m1, m2] = [fleet.get('m1') ?? assert.fail(), fleet.get('m2') ?? assert.fail()];
+  await untilAnsweredByAll(m2);
+  const held = fetch(`${m2.url}/slow`, { headers: { 'x-session-id': `${ROOM}~m2` } });
+  await slow.arrived;
+  const bodies = [undefined, 'a body of unknown length'];
+  for (const [start, body] of [m1, m2].flatMap((one) => bodies.map((b) => [one, b] as const))) {
+    const outcome = await follow(fleet, start, ROOM, body);
+    assert.deepEqual([start.id, outcome.status], [start.id, 200]);
+  }
+  slow.answer();
+  assert.equal((await held).status, 200);
+});
+
+/** Only then may a hint open a session. */
+async function untilAnsweredByAll(machine: TestMachine): Promise<void> {
+  let tries = 0;
+  await until(async () => {
+    tries += 1;
+    const headers = { 'x-session-id': `warm-${tries}~${machine.id}` };
+    await (await fetch(`${machine.url}/`, { headers })).text();
+    return (await machine.rowCount()) > 0 ? [] : ['a session of its own'];
+  });
+}
+
+async function follow(
+  fleet: ReadonlyMap<string, TestMachine>,
+  first: TestMachine,
+  id: string,
+  body: string | undefined,
+): Promise<{ status: number; app: string }> {
+  let machine = first;
+  let replayed = {};
+  for (let hops = 0; hops < 3; hops += 1) {
+    const response = await fetch(`${machine.url}/`, {
+      headers: { 'x-session-id': id, ...replayed },
+      redirect: 'manual',
+      ...(body !== undefined && {
+        method: 'POST',
+        body: new Blob([body]).stream(),
+        duplex: 'half',
+      }),
+    });
+    const app = await response.text();
+    const replay = response.headers.get('fly-replay');
+    if (replay === null) return { status: response.status, app };
+    replayed = { 'fly-replay-src': `instance=${machine.id};region=iad;t=1;state=${REPLAY_MARK}` };
+    machine = fleet.get(parseReplay(replay)?.instance ?? '') ?? assert.fail(replay);
+  }
+  return assert.fail('a loop');
+}
+
+interface Scene {
+  readonly fleet: ReadonlyMap<string, TestMachine>;
+  readonly slow: { readonly arrived: Promise<void>; answer(): void };
+}
+
+async function startScene(t: TestContext): Promise<Scene> {
+  const fleet = await openFleet(t, ...IDS);
+  const arrival = Promise.withResolvers<undefined>();
+  const answer = Promise.withResolvers<undefined>();
+  const started = new Map<string, TestMachine>();
+  const start = async (id: string): Promise<void> => {
+    const port = await serveApp(t, (request, response) => {
+      request.resume();
+      if (request.url !== '/slow') {
+        response.end(id);
+        return;
+      }
+      arrival.resolve(undefined);
+      void answer.promise.then(() => response.end(id));
+    });
+    started.set(id, await fleet.start(id, port, { SESSION_PROTOCOLS: 'rpc' }));
+  };
+  // Each waits for those that it lists.
+  await Promise.all(IDS.map(start));
+  return {
+    fleet: started,
+    slow: { arrived: arrival.promise, answer: () => answer.resolve(undefined) },
+  };
+}
