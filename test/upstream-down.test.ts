@@ -106,7 +106,11 @@ describe('a request that met the refused connection', () => {
     ['goes elsewhere if it has no session', {}, ELSEWHERE],
     ['goes elsewhere with its body', { method: 'POST', body: 'b' }, ELSEWHERE],
     ['stays if it has a session', { headers: { 'mcp-session-id': 'abc~m1' } }, null],
-    ['stays if it was replayed', { headers: { 'fly-replay-src': 'instance=m2;state=fly-affinity' } }, null],
+    [
+      'stays if it was replayed',
+      { headers: { 'fly-replay-src': 'instance=m2;state=fly-affinity' } },
+      null,
+    ],
     ['stays if it came back', { headers: { 'fly-replay-failed': 'reason=timeout' } }, null],
     ['stays if it is too large', { method: 'POST', body: 'x'.repeat(1_000_001) }, null],
   ];

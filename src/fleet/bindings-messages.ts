@@ -3,16 +3,22 @@
  *
  * ```
  * POST /v1/bindings  {from, of: "own" | "copies", after?: cursor}
- *                ->  {machine, bindings: [[key, generation, ageMs, ttlMs, owner?]], next?: cursor}
+ *                ->  {machine, owners: {<number>: id}, rows: [key, owner, generation, ageMs, ttlMs, key, ...], next?: cursor}
  * ```
- * `own`: what the peer owns itself. `copies`: what it was told by Machines that do not run; `owner`
- * names them, and that is hearsay. Ages and times left, as no two clocks agree. A cursor means
- * something to the peer that gave it, for as long as it remembers the reading.
+ * `own`: what the peer owns itself. `copies`: what it was told by Machines that do not run, and that
+ * is hearsay. One list for all rows, as a list for each takes twice as long to read. An owner is a
+ * number of `owners`; rows of a number that is not there, as their owner is gone, are passed over.
+ * A cursor means something to the peer that gave it, for as long as it remembers the reading.
  */
-import type { Binding, MachineId, SessionKey } from '../affinity/session.ts';
-import { isWhole, keyIn, listOf, machineIn, MAX_TTL_MS, parseRecord } from './messages.ts';
+import type { MachineId, SessionKey } from '../affinity/session.ts';
+import { PAGE_BINDINGS, ROW_FIELDS, type ToldPage } from '../store/store.ts';
+import { MAX_TOLD_TTL_MS } from '../store/told-rows.ts';
+import { isRecord, isWhole, keyIn, machineIn, parseRecord } from './messages.ts';
 
 export const BINDINGS_PATH = '/v1/bindings';
+
+/** Bytes of one page at most: as many rows as it may have, as long as they may be, each of another owner. */
+export const MAX_PAGE_BYTES = 160 * 1_024;
 
 export type BindingsScope = 'own' | 'copies';
 
@@ -30,8 +36,7 @@ export interface StatedRow {
   readonly ageMs: number;
   /** Time to live left, in ms. */
   readonly ttlMs: number;
-  /** Undefined in what the peer owns itself. */
-  readonly owner: MachineId | undefined;
+  readonly owner: MachineId;
 }
 
 export interface BindingsPage {
@@ -47,22 +52,15 @@ export function formatBindingsRequest({ from, of, after }: BindingsRequest): str
   return JSON.stringify({ from, of, after });
 }
 
-/** Rows are lists, not objects, which is shorter. Joined by hand: no key, Machine id or number needs to be escaped. */
-export function formatBindingsPage(
-  page: Omit<BindingsPage, 'bindings'> & { readonly bindings: readonly Binding[] },
-  of: BindingsScope,
-  now: number,
-): string {
-  let rows = '';
-  for (const { key, machine, generation, createdAt, expiresAt } of page.bindings) {
-    const ageMs = Math.max(Math.floor(now - createdAt), 0);
-    const ttlMs = Math.min(Math.max(Math.ceil(expiresAt - now), 1), MAX_TTL_MS);
-    const owner = of === 'own' ? '' : `,"${machine}"`;
-    const comma = rows === '' ? '' : ',';
-    rows += `${comma}["${key}",${generation},${ageMs},${ttlMs}${owner}]`;
-  }
-  const next = page.next === undefined ? '' : `,"next":"${page.next}"`;
-  return `{"machine":"${page.machine}","bindings":[${rows}]${next}}`;
+/** By hand: the rows are JSON already, and no Machine id or number needs to be escaped. */
+export function formatBindingsPage({
+  machine,
+  told: { rows, owners },
+  next,
+}: Omit<BindingsPage, 'bindings'> & { readonly told: ToldPage }): string {
+  const names = [...owners].map(([number, owner]) => `"${number}":"${owner}"`).join();
+  const cursor = next === undefined ? '' : `,"next":"${next}"`;
+  return `{"machine":"${machine}","owners":{${names}},"rows":[${rows}]${cursor}}`;
 }
 
 /** Both parsers: undefined for anything that isn't wholly as it should be. */
@@ -78,20 +76,43 @@ export function parseBindingsRequest(text: string): BindingsRequest | undefined 
 export function parseBindingsPage(text: string): BindingsPage | undefined {
   const message = parseRecord(text);
   const machine = machineIn(message?.machine);
-  const bindings = listOf(message?.bindings, rowIn);
+  const owners = ownersIn(message?.owners);
+  const bindings = owners && rowsIn(message?.rows, owners);
   const next = message?.next;
   return machine && bindings && isCursor(next) ? { machine, bindings, next } : undefined;
 }
 
-function rowIn(value: unknown): StatedRow | undefined {
-  if (!Array.isArray(value) || value.length > 5) return undefined;
-  const [keyText, generation, ageMs, ttlMs, ownerText] = value as unknown[];
-  const key = keyIn(keyText);
-  const owner = machineIn(ownerText);
-  if (!key || (owner === undefined && ownerText !== undefined)) return undefined;
-  if (!isWhole(generation) || generation < 1 || !isWhole(ageMs)) return undefined;
-  if (!isWhole(ttlMs) || ttlMs < 1 || ttlMs > MAX_TTL_MS) return undefined;
-  return { key, generation, ageMs, ttlMs, owner };
+function ownersIn(value: unknown): Map<number, MachineId> | undefined {
+  if (!isRecord(value)) return undefined;
+  const owners = new Map<number, MachineId>();
+  for (const [name, text] of Object.entries(value)) {
+    const number = Number(name);
+    const owner = machineIn(text);
+    if (!owner || !isWhole(number) || owners.size === PAGE_BINDINGS) return undefined;
+    owners.set(number, owner);
+  }
+  return owners;
+}
+
+/** Those of owners that are named. */
+function rowsIn(
+  value: unknown,
+  owners: ReadonlyMap<number, MachineId>,
+): readonly StatedRow[] | undefined {
+  if (!Array.isArray(value) || value.length > PAGE_BINDINGS * ROW_FIELDS) return undefined;
+  const fields = value as unknown[];
+  if (fields.length % ROW_FIELDS > 0) return undefined;
+  const rows: StatedRow[] = [];
+  for (let at = 0; at < fields.length; at += ROW_FIELDS) {
+    const key = keyIn(fields[at]);
+    const [number, generation, ageMs, ttlMs] = fields.slice(at + 1, at + ROW_FIELDS);
+    if (!key || !isWhole(number) || !isWhole(ageMs)) return undefined;
+    if (!isWhole(generation) || generation < 1) return undefined;
+    if (!isWhole(ttlMs) || ttlMs < 1 || ttlMs > MAX_TOLD_TTL_MS) return undefined;
+    const owner = owners.get(number);
+    if (owner) rows.push({ key, generation, ageMs, ttlMs, owner });
+  }
+  return rows;
 }
 
 function isCursor(value: unknown): value is string | undefined {

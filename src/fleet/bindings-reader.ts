@@ -12,7 +12,7 @@ import {
 import { PeerStatusError, type PeerClient } from './peer-client.ts';
 
 /** From the begin of a page to the begin of the next, in ms: a million bindings in about a minute. */
-const PAGE_MS = 15;
+const PAGE_MS = 60;
 const PAGE_TIMEOUT_MS = 10_000;
 /** Failures in all that one peer is forgiven before it is given up. */
 const MAX_TRIES = 3;
@@ -20,7 +20,7 @@ const RETRY_MS = 2_000;
 const BUSY_MS = 250;
 const MAX_BUSY = 1_200;
 /** More than ten million bindings: then a peer goes round in circles. */
-const MAX_PAGES = 40_000;
+const MAX_PAGES = 10_000;
 
 /**
  * - `read`: to the end.

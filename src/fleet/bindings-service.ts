@@ -1,8 +1,8 @@
 /** Tells Machines that join what is bound: one page a request, at a rate that costs little. */
-import type { Binding, MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../affinity/session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import { pagesOf } from '../store/joining.ts';
-import type { Owners, SessionStore } from '../store/store.ts';
+import type { Owners, SessionStore, ToldPage } from '../store/store.ts';
 import {
   formatBindingsPage,
   parseBindingsRequest,
@@ -13,8 +13,8 @@ import type { Liveness } from './liveness.ts';
 import { createTokenBucket } from './token-bucket.ts';
 
 /** For all readers together: however many Machines join at once, this is what they cost. */
-const PAGES_PER_SECOND = 80;
-const PAGE_BURST = 80;
+const PAGES_PER_SECOND = 17;
+const PAGE_BURST = 17;
 /** A reading keeps the list of keys of a store in memory. */
 const MAX_READINGS = 8;
 /** A reading that nobody goes on with is forgotten after so many ms. */
@@ -43,7 +43,7 @@ export interface BindingsService {
 interface Reading {
   readonly id: string;
   readonly of: BindingsScope;
-  readonly pages: AsyncIterator<readonly Binding[]>;
+  readonly pages: AsyncIterator<ToldPage>;
   pageCount: number;
   /** The cursor that was answered last, and the answer: it may be asked for again. */
   answered: { readonly after: string | undefined; readonly text: string } | undefined;
@@ -128,8 +128,8 @@ class ReadingsOfPeers implements BindingsService {
       reading.pageCount += 1;
       const isOver = page.done === true;
       const next = isOver ? undefined : cursorOf(reading);
-      const bindings = isOver ? [] : this.#withoutGone(page.value, reading.of);
-      const text = formatBindingsPage({ machine: self, bindings, next }, reading.of, clock.now());
+      const told = isOver ? NOTHING : this.#withoutGone(page.value);
+      const text = formatBindingsPage({ machine: self, told, next });
       reading.answered = { after, text };
       return text;
     } catch {
@@ -150,12 +150,11 @@ class ReadingsOfPeers implements BindingsService {
     return { except: [self, from, ...liveness.others().map(({ machine }) => machine)] };
   }
 
-  #withoutGone(bindings: readonly Binding[], of: BindingsScope): readonly Binding[] {
-    if (of === 'own') return bindings;
+  /** Whose number stands for nobody, nothing is told of. */
+  #withoutGone({ rows, owners }: ToldPage): ToldPage {
     const { liveness } = this.#options;
-    const owners = new Set(bindings.map(({ machine }) => machine));
-    const gone = new Set([...owners].filter((machine) => liveness.isConfirmedGone(machine)));
-    return gone.size === 0 ? bindings : bindings.filter(({ machine }) => !gone.has(machine));
+    const there = [...owners].filter(([, machine]) => !liveness.isConfirmedGone(machine));
+    return { rows, owners: new Map(there) };
   }
 
   #forget(machine: MachineId): void {
@@ -183,6 +182,7 @@ class ReadingsOfPeers implements BindingsService {
 }
 
 const ID_RANGE = 2 ** 48;
+const NOTHING: ToldPage = { rows: '', owners: new Map() };
 
 function cursorOf({ id, pageCount }: Reading): string {
   return `${id}-${pageCount}`;

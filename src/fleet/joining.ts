@@ -3,7 +3,12 @@ import type { Binding, MachineId } from '../affinity/session.ts';
 import type { Clock } from '../clock.ts';
 import { enterInto } from '../store/joining.ts';
 import type { SessionStore, ToldCopy } from '../store/store.ts';
-import type { BindingsPage, BindingsScope, StatedRow } from './bindings-messages.ts';
+import {
+  MAX_PAGE_BYTES,
+  type BindingsPage,
+  type BindingsScope,
+  type StatedRow,
+} from './bindings-messages.ts';
 import { readBindings, type ReadOutcome } from './bindings-reader.ts';
 import type { Directory, Peer } from './directory.ts';
 import type { Liveness } from './liveness.ts';
@@ -46,7 +51,7 @@ export interface Joining {
 /** The fleet is not known yet. */
 const FLEET_WAIT_MS = 1_000;
 /** What others write meanwhile is counted after so many pages. */
-const PAGES_PER_MEASURE = 500;
+const PAGES_PER_MEASURE = 125;
 
 export function startJoining(options: JoiningOptions): Joining {
   const stopping = new AbortController();
@@ -128,6 +133,7 @@ class FleetReading {
       random,
       onDialled: undefined,
       loadUndici,
+      maxAnswerBytes: MAX_PAGE_BYTES,
     });
   }
 
@@ -179,18 +185,14 @@ class FleetReading {
 
   /** A Machine's word of itself. */
   #ofOwner(machine: MachineId, rows: readonly StatedRow[]): ToldCopy[] {
-    return rows
-      .filter(({ owner }) => owner === undefined)
-      .map((row) => this.#copyOf(row, machine, true));
+    return rows.filter(({ owner }) => owner === machine).map((row) => this.#copyOf(row, true));
   }
 
   /** A Machine's word of another: believed where that one can't speak for itself. */
   #hearsay(rows: readonly StatedRow[]): ToldCopy[] {
-    const owners = new Set(rows.flatMap(({ owner }) => owner ?? []));
+    const owners = new Set(rows.map(({ owner }) => owner));
     const silent = new Set([...owners].filter((owner) => this.#isAsleep(owner)));
-    return rows.flatMap((row) =>
-      row.owner !== undefined && silent.has(row.owner) ? [this.#copyOf(row, row.owner, false)] : [],
-    );
+    return rows.filter(({ owner }) => silent.has(owner)).map((row) => this.#copyOf(row, false));
   }
 
   #isAsleep(machine: MachineId): boolean {
@@ -199,8 +201,8 @@ class FleetReading {
     return !liveness.isConfirmedGone(machine);
   }
 
-  #copyOf(row: StatedRow, machine: MachineId, isFromOwner: boolean): ToldCopy {
-    const { key, generation, ageMs, ttlMs } = row;
+  #copyOf(row: StatedRow, isFromOwner: boolean): ToldCopy {
+    const { key, owner: machine, generation, ageMs, ttlMs } = row;
     const createdAt = Math.floor(this.#options.clock.now()) - ageMs;
     return { key, machine, generation, createdAt, ttlMs, isFromOwner };
   }

@@ -22,6 +22,8 @@ export interface PeerClientOptions {
   readonly random: () => number;
   readonly onDialled: DialerOptions['onDialled'];
   readonly loadUndici?: LoadUndici | undefined;
+  /** Of one answer; that of a message unless given. */
+  readonly maxAnswerBytes?: number;
 }
 
 /** The peer is there, and has not answered 200: it may be of another version, or another Machine. */
@@ -93,7 +95,7 @@ interface LazyPool {
 }
 
 function createLazyPool(options: PeerClientOptions, dialer: Dialer): LazyPool {
-  const { peer, loadUndici: load = loadUndici } = options;
+  const { peer, loadUndici: load = loadUndici, maxAnswerBytes = MAX_MESSAGE_BYTES } = options;
   let opening: Promise<Pool> | undefined;
   let isClosed = false;
 
@@ -105,7 +107,7 @@ function createLazyPool(options: PeerClientOptions, dialer: Dialer): LazyPool {
       pipelining: 1,
       connect: dialer.connect,
       keepAliveTimeout: KEEP_ALIVE_MS,
-      maxResponseSize: MAX_MESSAGE_BYTES,
+      maxResponseSize: maxAnswerBytes,
     });
   }
 

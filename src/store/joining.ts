@@ -1,9 +1,14 @@
 /** The two optional methods of a store, for whoever has one that may lack them. */
-import type { Binding } from '../affinity/session.ts';
-import { StoreError, type Owners, type SessionStore, type ToldCopy } from './store.ts';
+import {
+  StoreError,
+  type Owners,
+  type SessionStore,
+  type ToldCopy,
+  type ToldPage,
+} from './store.ts';
 
 /** Throws where there is nothing to hand out. */
-export function pagesOf(store: SessionStore, owners: Owners): AsyncIterable<readonly Binding[]> {
+export function pagesOf(store: SessionStore, owners: Owners): AsyncIterable<ToldPage> {
   if (store.pages === undefined) throw new StoreError('passing', NOTHING_TO_TELL);
   return store.pages(owners);
 }

@@ -19,6 +19,7 @@ import {
 import type { Shelves } from './shelves.ts';
 import { StoreError } from './store.ts';
 import type { LocalStore, Owners, StoreLimits, StoreMetrics, ToldCopy } from './store.ts';
+import { toldPageOf } from './told-rows.ts';
 import { createStoreCounters, createWriteMethods } from './write-methods.ts';
 import type { StoreCounters } from './write-methods.ts';
 
@@ -73,7 +74,7 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
         expiresAt > clock.now() && isOwner(machine);
       assertOpen();
       for (const page of walkInPages(shelves, matches)) {
-        yield page;
+        yield toldPageOf(page, Math.floor(clock.now()));
         await nextTurn();
         assertOpen();
       }

@@ -22,6 +22,17 @@ export interface StatedBinding extends NewBinding {
 /** Which bindings, by their owners. */
 export type Owners = { readonly only: MachineId } | { readonly except: readonly MachineId[] };
 
+/**
+ * Bindings for a peer as one text, made where they are stored and passed on unread: an object for
+ * each of a million costs more than everything else about them.
+ */
+export interface ToldPage {
+  /** Members of a JSON list, {@link ROW_FIELDS} for each binding: see `told-rows.ts`. */
+  readonly rows: string;
+  /** Whom the numbers in the rows stand for; those of another page mean nothing here. */
+  readonly owners: ReadonlyMap<number, MachineId>;
+}
+
 /** What a peer has told of a binding at a join: it enters as `copied`, and only where that takes nothing away. */
 export interface ToldCopy {
   readonly key: SessionKey;
@@ -104,7 +115,7 @@ export interface SessionStore {
    * of them empty: each page costs little, however few bindings match. For the peers of a Machine
    * that joins; a store without it, as those that a fleet shares, has nothing to tell them.
    */
-  pages?(owners: Owners): AsyncIterable<readonly Binding[]>;
+  pages?(owners: Owners): AsyncIterable<ToldPage>;
   /**
    * Writes copies where nothing is bound. They enter cold: no cache takes them in, and what is in
    * use keeps its place. The caller sees to the room. Returns how many were written.
@@ -116,7 +127,9 @@ export interface SessionStore {
 }
 
 /** Bindings in one of the pages of a store. */
-export const PAGE_BINDINGS = 256;
+export const PAGE_BINDINGS = 1_000;
+/** Of one binding in a page's rows. */
+export const ROW_FIELDS = 5;
 
 /** What is measured, as a label: closed, so that a metric has no other values. */
 export const STORE_OPERATIONS = [

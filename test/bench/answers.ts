@@ -26,7 +26,12 @@ const SMALL = json(Buffer.from(SMALL_BODY));
 const LARGE = json(Buffer.alloc(LARGE_BYTES, 'b'));
 const REPLAY: Answer = {
   statusCode: 307,
-  headers: ['fly-replay', 'instance=m2;state=fly-affinity;timeout=3s;fallback=prefer_self', 'content-length', '0'],
+  headers: [
+    'fly-replay',
+    'instance=m2;state=fly-affinity;timeout=3s;fallback=prefer_self',
+    'content-length',
+    '0',
+  ],
   body: Buffer.alloc(0),
 };
 

@@ -4,10 +4,12 @@ import type { Binding } from '../../src/affinity/session.ts';
 import {
   formatBindingsPage,
   formatBindingsRequest,
+  MAX_PAGE_BYTES,
   parseBindingsPage,
   parseBindingsRequest,
 } from '../../src/fleet/bindings-messages.ts';
-import { MAX_KEYS, MAX_MESSAGE_BYTES } from '../../src/fleet/messages.ts';
+import { PAGE_BINDINGS } from '../../src/store/store.ts';
+import { toldPageOf } from '../../src/store/told-rows.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
 const [A, B] = [machineId('aa'), machineId('bb')];
@@ -18,6 +20,14 @@ const BINDING: Binding = {
   ...{ createdAt: NOW - 500, expiresAt: NOW + 60_000 },
 };
 
+function rowsOf(count: number): unknown[] {
+  return Array.from({ length: count }, () => [KEY, 0, 1, 0, 1]).flat();
+}
+
+function ownersOf(count: number): Record<string, string> {
+  return Object.fromEntries(Array.from({ length: count }, (_, index) => [`${index}`, 'bb']));
+}
+
 describe('messages at a join', () => {
   it('arrive as they were sent', () => {
     for (const after of [undefined, 'x1-3']) {
@@ -25,45 +35,65 @@ describe('messages at a join', () => {
       assert.deepEqual(parseBindingsRequest(formatBindingsRequest(request)), request);
     }
     const row = { key: KEY, generation: 2, ageMs: 500, ttlMs: 60_000 };
-    const page = { machine: A, bindings: [BINDING, BINDING], next: 'x1-3' };
-    const copies = [1, 2].map(() => ({ ...row, owner: B }));
-    assert.deepEqual(parseBindingsPage(formatBindingsPage(page, 'copies', NOW)), {
-      ...page,
-      bindings: copies,
-    });
-    const last = { machine: A, bindings: [BINDING], next: undefined };
-    assert.deepEqual(parseBindingsPage(formatBindingsPage(last, 'own', NOW)), {
-      ...last,
-      bindings: [{ ...row, owner: undefined }],
-    });
+    const told = toldPageOf([BINDING, { ...BINDING, machine: A }, BINDING], NOW);
+    const bindings = [B, A, B].map((owner) => ({ ...row, owner }));
+    for (const next of [undefined, 'x1-3']) {
+      const text = formatBindingsPage({ machine: A, told, next });
+      assert.deepEqual(parseBindingsPage(text), { machine: A, bindings, next });
+    }
   });
 
-  it('fit their bounds with the most keys and the longest rows', () => {
-    const machine = machineId('a'.repeat(32));
-    const most = { ...BINDING, machine, generation: Number.MAX_SAFE_INTEGER, createdAt: 0 };
-    const bindings = Array.from({ length: MAX_KEYS }, () => ({ ...most, expiresAt: 1e17 }));
-    const text = formatBindingsPage({ machine, bindings, next: 'x' }, 'copies', 1e15);
-    assert.ok(text.length < MAX_MESSAGE_BYTES);
-    assert.equal(parseBindingsPage(text)?.bindings.length, MAX_KEYS);
+  it('tell nothing of an owner that is not named', () => {
+    const { rows, owners } = toldPageOf([BINDING, { ...BINDING, machine: A }], NOW);
+    const named = new Map([...owners].filter(([, owner]) => owner === A));
+    const text = formatBindingsPage({ machine: A, told: { rows, owners: named }, next: undefined });
+    assert.deepEqual(
+      parseBindingsPage(text)?.bindings.map(({ owner }) => owner),
+      [A],
+    );
   });
 
-  const rows: [string, unknown][] = [
-    ['no list', {}],
-    ['nothing in it', []],
-    ['an id for a key', ['one', 1, 0, 1]],
-    ['generation 0', [KEY, 0, 0, 1]],
-    ['a negative age', [KEY, 1, -1, 1]],
-    ['no time left', [KEY, 1, 0, 0]],
-    ['a time to live of ages', [KEY, 1, 0, 1e15]],
-    ['an owner that is no Machine', [KEY, 1, 0, 1, 'A-B']],
-    ['more than it may have', [KEY, 1, 0, 1, 'bb', 1]],
+  it('fit their bounds with the most and the longest rows, each of another owner', () => {
+    const most: Binding = { ...BINDING, generation: Number.MAX_SAFE_INTEGER, createdAt: 0 };
+    const bindings = Array.from({ length: PAGE_BINDINGS }, (_, index) => {
+      const machine = machineId(`${index}`.padStart(32, 'a'));
+      return { ...most, machine, expiresAt: 1e17 };
+    });
+    const { rows, owners } = toldPageOf(bindings, 1e15);
+    const numbered = [...owners].map(([number, owner]) => [2 ** 40 + number, owner] as const);
+    const told = {
+      rows: rows.replace(/",(\d+)/g, (_, number) => `",${2 ** 40 + Number(number)}`),
+      owners: new Map(numbered),
+    };
+    const text = formatBindingsPage({ machine: machineId('a'.repeat(32)), told, next: 'x' });
+    assert.ok(text.length < MAX_PAGE_BYTES, `${text.length} bytes`);
+    assert.equal(parseBindingsPage(text)?.bindings.length, PAGE_BINDINGS);
+  });
+
+  const pages: [string, { owners?: unknown; rows?: unknown }][] = [
+    ['no list of rows', { rows: {} }],
+    ['a row of which something is missing', { rows: [KEY, 0, 1, 0] }],
+    ['an id for a key', { rows: ['one', 0, 1, 0, 1] }],
+    ['an owner that is no number', { rows: [KEY, 'bb', 1, 0, 1] }],
+    ['generation 0', { rows: [KEY, 0, 0, 0, 1] }],
+    ['a negative age', { rows: [KEY, 0, 1, -1, 1] }],
+    ['no time left', { rows: [KEY, 0, 1, 0, 0] }],
+    ['a time to live of ages', { rows: [KEY, 0, 1, 0, 1e15] }],
+    ['a list for a row', { rows: [[KEY, 0, 1, 0, 1]] }],
+    ['no owners', { owners: undefined }],
+    ['a list of owners', { owners: ['bb'] }],
+    ['an owner that is no Machine', { owners: { 0: 'A-B' } }],
+    ['an owner that has no number', { owners: { bb: 'bb' } }],
+    ['more rows than a page has', { rows: rowsOf(PAGE_BINDINGS + 1) }],
+    ['more owners than a page has rows', { owners: ownersOf(PAGE_BINDINGS + 1) }],
   ];
-  for (const [what, row] of rows) {
-    it(`refuse a page whole of which a row has ${what}`, () => {
-      const good = [KEY, 1, 0, 1];
-      assert.ok(parseBindingsPage(JSON.stringify({ machine: A, bindings: [good] })));
-      const text = JSON.stringify({ machine: A, bindings: [good, row] });
-      assert.equal(parseBindingsPage(text), undefined);
+  for (const [what, parts] of pages) {
+    it(`refuse a page whole that has ${what}`, () => {
+      const page = { machine: A, owners: { 0: 'bb' }, rows: rowsOf(2) };
+      assert.ok(parseBindingsPage(JSON.stringify(page)));
+      const rows = Array.isArray(parts.rows) ? [...rowsOf(1), ...(parts.rows as unknown[])] : [];
+      const bad = { ...page, ...parts, ...(rows.length > 0 && { rows }) };
+      assert.equal(parseBindingsPage(JSON.stringify(bad)), undefined);
     });
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { BindingOrigin, MachineId, SessionKey } from '../../src/affinity/session.ts';
-import { systemClock } from '../../src/clock.ts';
+import { systemClock, type Clock } from '../../src/clock.ts';
 import { BINDINGS_PATH } from '../../src/fleet/bindings-messages.ts';
 import { createBindingsService } from '../../src/fleet/bindings-service.ts';
 import type { Listing } from '../../src/fleet/directory.ts';
@@ -29,6 +29,7 @@ import {
 const ASLEEP = machineId('dd');
 const KEY = keyOf('one');
 const MANY = 100_000;
+const FILLED_AT_ONCE = 20_000;
 const MAX_SESSIONS = 1_000_000;
 
 /** A peer that tells what it knows. Of other Machines it lists only `SELF`. */
@@ -44,6 +45,14 @@ async function startTeller(
 }
 
 const random = (): number => 0.5;
+
+/** Of a minute a second, for what has a rate and a pace. */
+const HURRY = 60;
+const hurriedClock: Clock = {
+  ...systemClock,
+  monotonicMs: () => systemClock.monotonicMs() * HURRY,
+  sleep: (ms, signal) => systemClock.sleep(ms / HURRY, signal),
+};
 
 interface Newcomer {
   readonly store: SessionStore;
@@ -102,8 +111,8 @@ function bind(
 
 async function fill(store: SessionStore, machine: MachineId, count: number): Promise<void> {
   const copies = Array.from({ length: count }, (_, index) => copyOf(keyOf(`s${index}`), machine));
-  for (let start = 0; start < count; start += 1_000) {
-    await store.enter?.(copies.slice(start, start + 1_000));
+  for (let start = 0; start < count; start += FILLED_AT_ONCE) {
+    await store.enter?.(copies.slice(start, start + FILLED_AT_ONCE));
   }
 }
 
@@ -117,8 +126,11 @@ describe('a Machine that joins', () => {
     it(`reads all of the ${MANY} bindings of a peer, its store in ${kind}`, async (t) => {
       const store = await openStore(t, kind);
       await fill(store, B, MANY);
-      const peer = await startTeller(t, B, { store, clock: systemClock as TestClock });
-      const newcomer = await join(t, [peer], { store: await openStore(t, kind) });
+      const peer = await startTeller(t, B, { store, clock: hurriedClock as TestClock });
+      const newcomer = await join(t, [peer], {
+        store: await openStore(t, kind),
+        clock: hurriedClock,
+      });
       const { bindings, peers, isFull } = await newcomer.summary;
       assert.deepEqual({ bindings, peers, isFull }, { bindings: MANY, peers: 1, isFull: false });
       assert.equal((await newcomer.store.getMetrics()).total, MANY);
@@ -191,8 +203,7 @@ describe('a Machine that joins', () => {
     const peer = await startTeller(t, B);
     const other = await startTeller(t, C);
     await bind(peer.store, C, { key: keyOf('forged') });
-    const rows = [C, SELF].map((owner) => [keyOf(`of-${owner}`), 1, 0, TTL_MS, owner]);
-    const liar = await startLiar(t, ASLEEP, { own: rows, copies: rows });
+    const liar = await startLiar(t, ASLEEP, [C, SELF]);
     const { store, summary } = await join(t, [peer, other, liar]);
     assert.deepEqual((await summary).bindings, 0);
     assert.equal((await store.getMetrics()).total, 0);
@@ -228,7 +239,7 @@ describe('a Machine that joins', () => {
       void readBody(request).then((text) => {
         const { after } = JSON.parse(text) as { after?: string };
         asked.push(after);
-        const page = { machine: B, bindings: [[KEY, 1, 0, TTL_MS]], next: 'x-1' };
+        const page = { machine: B, owners: { 0: B }, rows: [KEY, 0, 1, 0, TTL_MS], next: 'x-1' };
         if (after === undefined) response.end(JSON.stringify(page));
         else response.destroy();
       });
@@ -259,18 +270,16 @@ describe('a Machine that joins', () => {
   });
 });
 
-/** Says of all Machines what it likes. */
+/** Says whatever it is asked that sessions are of these Machines. */
 async function startLiar(
   t: TestContext,
   machine: MachineId,
-  rows: Record<string, unknown[]>,
+  owners: readonly MachineId[],
 ): Promise<ListeningServer & { machine: MachineId }> {
+  const rows = owners.flatMap((owner, index) => [keyOf(`of-${owner}`), index, 1, 0, TTL_MS]);
   const server = await listen(t, (request, response) => {
     assert.equal(request.url, BINDINGS_PATH);
-    void readBody(request).then((text) => {
-      const { of } = JSON.parse(text) as { of: string };
-      response.end(JSON.stringify({ machine, bindings: rows[of] }));
-    });
+    response.end(JSON.stringify({ machine, owners: Object.fromEntries(owners.entries()), rows }));
   });
   return { ...server, machine };
 }

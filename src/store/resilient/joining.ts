@@ -1,7 +1,6 @@
 /** What a Machine that joins reads and writes: only while the store is in order, as it may come back later. */
-import type { Binding } from '../../affinity/session.ts';
 import { enterInto, pagesOf } from '../joining.ts';
-import { StoreError, type Owners, type ToldCopy } from '../store.ts';
+import { StoreError, type Owners, type ToldCopy, type ToldPage } from '../store.ts';
 import type { Mender } from './mender.ts';
 import type { Standby } from './standby.ts';
 import type { WriteBack } from './write-back.ts';
@@ -16,7 +15,7 @@ export interface JoiningParts {
 export function readPages(
   { mender, writeBack }: JoiningParts,
   owners: Owners,
-): AsyncIterable<readonly Binding[]> {
+): AsyncIterable<ToldPage> {
   const store = mender.readable;
   if (store === undefined || writeBack.depth > 0) throw notNow();
   return pagesOf(store, owners);

@@ -47,6 +47,7 @@ import type {
   StoreLimits,
   StoreMetrics,
   ToldCopy,
+  ToldPage,
 } from '../store.ts';
 import { createWritesUnderWay } from './under-way.ts';
 import type { WritesUnderWay } from './under-way.ts';
@@ -234,7 +235,7 @@ class Resilient implements ResilientStore {
     this.#assertOpen();
   }
 
-  pages(owners: Owners): AsyncIterable<readonly Binding[]> {
+  pages(owners: Owners): AsyncIterable<ToldPage> {
     this.#assertOpen();
     return readPages(this.#joining, owners);
   }

@@ -7,7 +7,6 @@ import type { HotCache } from '../hot-cache.ts';
 import { watchForDamage } from './damage.ts';
 import type { DamageWatch } from './damage.ts';
 import { toStoreError } from './errors.ts';
-import { parsePicked } from './picked-rows.ts';
 import type { OpenedFiles } from './file.ts';
 import { createFreshness } from './freshness.ts';
 import { createLookup } from './lookup.ts';
@@ -15,7 +14,14 @@ import { openSqliteReader } from './reader.ts';
 import type { SqliteReader } from './reader.ts';
 import { createWriterThread } from './thread.ts';
 import type { WriterThread } from './thread.ts';
-import type { LocalStore, OnStoreOperation, Owners, StoreError, StoreLimits } from '../store.ts';
+import type {
+  LocalStore,
+  OnStoreOperation,
+  Owners,
+  StoreError,
+  StoreLimits,
+  ToldPage,
+} from '../store.ts';
 import { createTimed } from '../timed.ts';
 import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
 import type { StoreCounters } from '../write-methods.ts';
@@ -29,8 +35,8 @@ const MAX_HOT_LOOKED_AT = 20_000;
 /** Rows removed in one commit of a clean-up: short enough that a write in between hardly waits. */
 const CLEANUP_STRIDE = 500;
 const PAGE_ROWS = 500;
-/** Rows of other owners that are skipped at once: about a millisecond of the writer. */
-const MAX_SCANNED = 5_000;
+/** Rows of other owners that are skipped at once: one or two milliseconds of the writer. */
+const MAX_SCANNED = 10_000;
 
 export interface FileStoreOptions {
   readonly path: string;
@@ -189,17 +195,13 @@ async function* pageThrough(queue: WriteQueue, clock: Clock): AsyncGenerator<Bin
   } while (after !== undefined);
 }
 
-async function* pick(
-  queue: WriteQueue,
-  owners: Owners,
-  clock: Clock,
-): AsyncGenerator<readonly Binding[]> {
+async function* pick(queue: WriteQueue, owners: Owners, clock: Clock): AsyncGenerator<ToldPage> {
   let after: SessionKey | undefined;
   do {
-    const request = { kind: 'pick', owners, after, maxScanned: MAX_SCANNED } as const;
-    const { text, next } = await queue.ask(request);
-    const now = clock.now();
-    yield parsePicked(text).filter(({ expiresAt }) => expiresAt > now);
+    const now = Math.floor(clock.now());
+    const request = { kind: 'pick', owners, after, now, maxScanned: MAX_SCANNED } as const;
+    const { page, next } = await queue.ask(request);
+    yield page;
     after = next;
   } while (after !== undefined);
 }

@@ -1,18 +1,19 @@
 /**
- * Pages of some owners' bindings, as SQLite writes them into one text. An object a row would have to be
- * made in the writer's thread and cloned into another.
+ * Pages of some owners' bindings, which SQLite writes into one text by itself: a row in JavaScript
+ * costs five times as much, and cloning it into another thread as much again.
  */
 import { Buffer } from 'node:buffer';
 import type { Database } from 'better-sqlite3';
-import { parseMachineId, parseSessionKey } from '../../affinity/session.ts';
-import type { Binding, SessionKey } from '../../affinity/session.ts';
+import { parseSessionKey } from '../../affinity/session.ts';
+import type { MachineId, SessionKey } from '../../affinity/session.ts';
 import { PAGE_BINDINGS } from '../store.ts';
-import type { Owners } from '../store.ts';
-import { foundDamage, ORIGINS } from './rows.ts';
+import type { Owners, ToldPage } from '../store.ts';
+import { MAX_TOLD_TTL_MS } from '../told-rows.ts';
+import { createMachineNames, foundDamage } from './rows.ts';
 
-/** Rows as lines, expired ones included. */
 export interface PickedRows {
-  readonly text: string;
+  /** What has not expired. */
+  readonly page: ToldPage;
   /** Behind which row to go on; undefined after the last one. */
   readonly next: SessionKey | undefined;
 }
@@ -22,58 +23,65 @@ export interface Pick {
   readonly after: SessionKey | undefined;
   /** Rows that are looked at, at most. */
   readonly maxScanned: number;
+  /** In whole ms since the epoch. */
+  readonly now: number;
 }
 
-type Page = [count: number, lastKey: string | null, text: string | null];
+type Found = [count: number, lastKey: string, rows: string | null, owners: string | null];
+interface Parameters {
+  readonly from: Buffer;
+  readonly maxScanned: number;
+  readonly isOnly: number;
+  readonly named: string;
+  readonly now: number;
+}
+
+// The innermost query bounds what is read, the one around it what is handed over. A moment is bound
+// as a floating-point number, and would be written as one.
+const SELECT_PAGE = `
+  SELECT count(*), lower(hex(max(key))), lower(group_concat(row)), group_concat(DISTINCT machine)
+  FROM (
+    SELECT key, machine, '"' || hex(key) || '",' || machine || ',' || generation || ',' ||
+      max(moment - expires_at + lifetime_ms, 0) || ',' ||
+      min(expires_at - moment, ${MAX_TOLD_TTL_MS}) AS row
+    FROM (SELECT CAST(:now AS INTEGER) AS moment, * FROM sessions WHERE key > :from
+      ORDER BY key LIMIT :maxScanned)
+    WHERE expires_at > moment AND :isOnly = (machine IN
+      (SELECT number FROM machines WHERE id IN (SELECT value FROM json_each(:named))))
+    LIMIT ${PAGE_BINDINGS})`;
 
 /** Throws SQLite's errors, and `damaged` ones. */
 export function createRowPicker(db: Database): (pick: Pick) => PickedRows {
-  // The innermost query bounds what is read, the one around it what is handed over.
-  const page = db
-    .prepare<[Buffer, number, number, string, number], Page>(
-      `SELECT count(*), max(hex), group_concat(line, char(10)) FROM (
-         SELECT lower(hex(key)) AS hex, lower(hex(key)) || ' ' || id || ' ' || origin || ' ' ||
-           generation || ' ' || expires_at || ' ' || lifetime_ms AS line
-         FROM (SELECT * FROM sessions WHERE key > ? ORDER BY key LIMIT ?)
-         LEFT JOIN machines ON number = machine
-         WHERE ? = (id IN (SELECT value FROM json_each(?)))
-         LIMIT ?)`,
-    )
-    .raw(true);
+  const select = db.prepare<[Parameters], Found>(SELECT_PAGE).raw(true);
   const keyOfRow = db
     .prepare<[Buffer, number], string>(
       'SELECT lower(hex(key)) FROM sessions WHERE key > ? ORDER BY key LIMIT 1 OFFSET ?',
     )
     .pluck(true);
+  const machines = createMachineNames(db);
 
-  return ({ owners, after, maxScanned }) => {
+  const nameAll = (numbers: string): Map<number, MachineId> =>
+    new Map(numbers.split(',').map((text) => [Number(text), machines.get(Number(text))]));
+
+  return ({ owners, after, maxScanned, now }) => {
     const from = Buffer.from(after ?? '', 'hex');
     const isOnly = 'only' in owners;
     const named = JSON.stringify(isOnly ? [owners.only] : owners.except);
-    const found = page.get(from, maxScanned, Number(isOnly), named, PAGE_BINDINGS);
-    const [count = 0, lastKey, text] = found ?? [];
+    const found = select.get({ from, maxScanned, isOnly: Number(isOnly), named, now });
+    const [count = 0, lastKey, rows, numbers] = found ?? [];
     const last = count === PAGE_BINDINGS ? lastKey : keyOfRow.get(from, maxScanned - 1);
-    return { text: text ?? '', next: last ? keyBehind(after, last) : undefined };
+    return {
+      page: { rows: wholeRows(rows ?? ''), owners: numbers ? nameAll(numbers) : new Map() },
+      next: last === undefined ? undefined : keyBehind(after, last),
+    };
   };
 }
 
-/** Throws a `damaged` error. The keys keep the whole text in memory: they are to be handed on, not kept. */
-export function parsePicked(text: string): Binding[] {
-  return text === '' ? [] : text.split('\n').map(parseLine);
-}
+const WHOLE_ROWS = /^(?:"[0-9a-f]{32}"(?:,\d{1,16}){4}(?:,(?=")|$))*$/;
 
-function parseLine(line: string): Binding {
-  const [keyText = '', id = '', origin, generation, expires, lifetime] = line.split(' ');
-  const key = parseSessionKey(keyText);
-  const machine = parseMachineId(id);
-  const expiresAt = Number(expires);
-  const createdAt = expiresAt - Number(lifetime);
-  const isWhole = Number.isInteger(createdAt) && Number.isInteger(Number(generation));
-  if (!key || !machine || !isWhole) throw foundDamage(`the row of ${keyText} is not whole`);
-  return {
-    ...{ key, machine, origin: ORIGINS[Number(origin)] ?? 'copied' },
-    ...{ generation: Number(generation), createdAt, expiresAt },
-  };
+function wholeRows(rows: string): string {
+  if (WHOLE_ROWS.test(rows)) return rows;
+  throw foundDamage('a row has no key or no numbers');
 }
 
 /** Out of order, pages could go on for ever. */

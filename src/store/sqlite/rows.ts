@@ -92,7 +92,10 @@ function originOf(number: number): BindingOrigin {
 }
 
 /** A Machine keeps its number for ever, so it is looked up once. */
-function createMachineNames(db: Database): { get(number: number): MachineId; clear(): void } {
+export function createMachineNames(db: Database): {
+  get(number: number): MachineId;
+  clear(): void;
+} {
   const select = db.prepare<[number]>('SELECT id FROM machines WHERE number = ?').pluck(true);
   const known = new Map<number, MachineId>();
   return {

@@ -329,6 +329,30 @@ describe('damage that is found while the store is open', () => {
     });
   }
 
+  const untellable: [what: string, sql: string][] = [
+    ['a Machine without a name', 'UPDATE sessions SET machine = 99'],
+    ['a key that is too short', "UPDATE sessions SET key = x'01'"],
+    ['a generation that is no number', "UPDATE sessions SET generation = x'01'"],
+    ['an expiry that is not whole', 'UPDATE sessions SET expires_at = expires_at + 0.5'],
+  ];
+  for (const [what, sql] of untellable) {
+    test(`no peer is told of ${what}`, async (t) => {
+      const place = await createPlace(t);
+      await makeStore(place);
+      const errors: StoreError[] = [];
+      const store = await place.open({ onError: (error) => errors.push(error) });
+      execute(place, LOOSEN);
+      execute(place, sql);
+      const pages = store.pages?.({ except: [] })[Symbol.asyncIterator]();
+      assert.ok(pages);
+      await assert.rejects(pages.next(), { code: 'damaged' });
+      assert.deepEqual(
+        errors.map(({ code }) => code),
+        ['damaged'],
+      );
+    });
+  }
+
   test('an origin that only a newer fly-affinity knows is none', async (t) => {
     const place = await createPlace(t);
     await makeStore(place);

@@ -1,0 +1,30 @@
+/**
+ * Bindings as the rows of a page for a peer, which are members of a JSON list, without its brackets:
+ *
+ * ```
+ * "key",owner,generation,ageMs,ttlMs,"key",owner,generation,ageMs,ttlMs
+ * ```
+ * `owner` is a number that the page explains. Ages and times left are whole ms, as no two Machines'
+ * clocks agree. Nothing in a row needs to be escaped. SQLite makes the same text by itself.
+ */
+import type { Binding, MachineId } from '../affinity/session.ts';
+import type { ToldPage } from './store.ts';
+
+/** Longest time to live that is told, in ms: a year. Longer ones are cut. */
+export const MAX_TOLD_TTL_MS = 366 * 24 * 3_600_000;
+
+/** `now` is whole, and none of them has expired by then. */
+export function toldPageOf(bindings: readonly Binding[], now: number): ToldPage {
+  const numbers = new Map<MachineId, number>();
+  let rows = '';
+  for (const { key, machine, generation, createdAt, expiresAt } of bindings) {
+    const owner = numbers.get(machine) ?? numbers.size;
+    numbers.set(machine, owner);
+    const ageMs = Math.max(now - createdAt, 0);
+    const ttlMs = Math.min(expiresAt - now, MAX_TOLD_TTL_MS);
+    const comma = rows === '' ? '' : ',';
+    rows += `${comma}"${key}",${owner},${generation},${ageMs},${ttlMs}`;
+  }
+  const owners = new Map([...numbers].map(([machine, owner]) => [owner, machine]));
+  return { rows, owners };
+}
