@@ -69,6 +69,8 @@ export const DETOUR_MS = 10_000;
 export const MISSED_HEARTBEATS = 2;
 /** A peer reads its list every few seconds: so long it may not know this Machine yet, in ms. */
 export const STRANGER_MS = 10_000;
+/** So long new sessions wait for it, in ms: it reads its list at once when a stranger asks. */
+export const STRANGER_WAIT_MS = 2_000;
 /**
  * It is tried at least every two seconds. Where nobody has tried for longer, in ms, this Machine was
  * suspended, and knows nothing of the time in between.
@@ -274,11 +276,13 @@ export class Liveness {
     });
   }
 
-  /** Whether of each of the others it is known that it answers, or that it does not. */
+  /** Whether of each of the others it is known that it answers, or that it does not, or not to this Machine. */
   isSettled(): boolean {
+    const strangerUntilMs = this.#options.clock.monotonicMs() - STRANGER_WAIT_MS;
     return this.#others.every(({ machine }) => {
-      const heart = this.#hearts.get(machine);
-      return heart !== undefined && (heart.status !== undefined || this.isUnresponsive(machine));
+      const { status, strangerSinceMs = Infinity } = this.#hearts.get(machine) ?? {};
+      const isKnown = status !== undefined || this.isUnresponsive(machine);
+      return isKnown || strangerSinceMs <= strangerUntilMs;
     });
   }
 

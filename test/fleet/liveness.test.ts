@@ -6,6 +6,7 @@ import {
   REFUSALS_IN_ROW_MS,
   SILENCE_MS,
   STRANGER_MS,
+  STRANGER_WAIT_MS,
   type ListedPeer,
   type Liveness,
 } from '../../src/fleet/liveness.ts';
@@ -277,6 +278,20 @@ describe('heartbeats', () => {
     liveness.onList([]);
     liveness.onList(listed(B));
     assert.equal(liveness.versionOf(B), undefined);
+  });
+});
+
+describe('a Machine that answers that it does not know this one', () => {
+  it('holds up new sessions for two seconds, and takes none', async () => {
+    const clock = createTestClock();
+    const liveness = createTestLiveness(clock);
+    liveness.onList(listed(B));
+    liveness.onStranger(B);
+    assert.equal(liveness.isSettled(), false);
+    await clock.advance(STRANGER_WAIT_MS);
+    liveness.onStranger(B);
+    assert.equal(liveness.isSettled(), true);
+    assert.deepEqual(liveness.candidates(), []);
   });
 });
 
