@@ -195,7 +195,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       self,
       keeper,
       directory,
-      onHeard: (machine) => liveness.onAnswer(machine),
+      onHeard: (machine) => liveness.onHeard(machine),
       onStatus: (machine, status) => liveness.onStatus(machine, status),
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
       status: () => statusOf(parts),

@@ -13,7 +13,7 @@
 import type { MachineId, SessionKey } from '../affinity/session.ts';
 import { PAGE_BINDINGS, ROW_FIELDS, type ToldPage } from '../store/store.ts';
 import { MAX_TOLD_TTL_MS } from '../store/told-rows.ts';
-import { isRecord, isWhole, keyIn, machineIn, parseRecord } from './messages.ts';
+import { isRecord, isGeneration, isWhole, keyIn, machineIn, parseRecord } from './messages.ts';
 
 export const BINDINGS_PATH = '/v1/bindings';
 
@@ -107,7 +107,7 @@ function rowsIn(
     const key = keyIn(fields[at]);
     const [number, generation, ageMs, ttlMs] = fields.slice(at + 1, at + ROW_FIELDS);
     if (!key || !isWhole(number) || !isWhole(ageMs)) return undefined;
-    if (!isWhole(generation) || generation < 1) return undefined;
+    if (!isGeneration(generation)) return undefined;
     if (!isWhole(ttlMs) || ttlMs < 1 || ttlMs > MAX_TOLD_TTL_MS) return undefined;
     const owner = owners.get(number);
     if (owner) rows.push({ key, generation, ageMs, ttlMs, owner });

@@ -67,8 +67,12 @@ export const SILENCE_MS = 5_000;
 export const DETOUR_MS = 10_000;
 /** One heartbeat may be lost to a pause for garbage; so many in a row are not. */
 export const MISSED_HEARTBEATS = 2;
+/** A little longer than from one heartbeat of a peer to its next, in ms. */
+export const HEARD_MS = 2_500;
 /** A peer reads its list every few seconds: so long it may not know this Machine yet, in ms. */
 export const STRANGER_MS = 10_000;
+/** So long new sessions wait for it, in ms: it reads its list at once when a stranger asks. */
+export const STRANGER_WAIT_MS = 2_000;
 /**
  * It is tried at least every two seconds. Where nobody has tried for longer, in ms, this Machine was
  * suspended, and knows nothing of the time in between.
@@ -83,6 +87,8 @@ interface Heart {
   /** Anything at all: it is there, whatever its status. */
   hasAnswered: boolean;
   status: PeerStatus | undefined;
+  /** Monotonic ms at which it has asked or told something by itself. */
+  heardAtMs: number;
   /** Monotonic ms since which it answers that it does not know this Machine. */
   strangerSinceMs: number | undefined;
 }
@@ -141,7 +147,14 @@ export class Liveness {
     this.#isListReadable = isListReadable;
   }
 
-  /** It has answered, asked or announced something. */
+  /** It has asked or told something by itself. */
+  onHeard(machine: MachineId): void {
+    const heart = this.#heartOf(machine);
+    if (heart) heart.heardAtMs = this.#options.clock.monotonicMs();
+    this.onAnswer(machine);
+  }
+
+  /** It has answered something. */
   onAnswer(machine: MachineId): void {
     this.#silences.forget(machine);
     this.#refusals.delete(machine);
@@ -167,9 +180,14 @@ export class Liveness {
   /** A heartbeat stayed without an answer. */
   onMissedHeartbeat(machine: MachineId): void {
     const heart = this.#heartOf(machine);
-    if (!heart) return;
+    if (!heart || this.#wasHeardJustNow(heart)) return;
     heart.missed += 1;
     if (heart.missed === MISSED_HEARTBEATS) this.#options.onChange?.(machine, true);
+  }
+
+  /** One that reaches this Machine is there, though this Machine may not reach it. */
+  #wasHeardJustNow({ heardAtMs }: Heart): boolean {
+    return this.#options.clock.monotonicMs() - heardAtMs < HEARD_MS;
   }
 
   /** It does not know this Machine yet. */
@@ -277,11 +295,13 @@ export class Liveness {
     });
   }
 
-  /** Whether of each of the others it is known that it answers, or that it does not. */
+  /** Whether of each of the others it is known that it answers, or that it does not, or not to this Machine. */
   isSettled(): boolean {
+    const strangerUntilMs = this.#options.clock.monotonicMs() - STRANGER_WAIT_MS;
     return this.#others.every(({ machine }) => {
-      const heart = this.#hearts.get(machine);
-      return heart !== undefined && (heart.hasAnswered || this.isUnresponsive(machine));
+      const { hasAnswered = false, strangerSinceMs = Infinity } = this.#hearts.get(machine) ?? {};
+      const isKnown = hasAnswered || this.isUnresponsive(machine);
+      return isKnown || strangerSinceMs <= strangerUntilMs;
     });
   }
 
@@ -318,6 +338,7 @@ export class Liveness {
     const heart = this.#hearts.get(machine) ?? {
       missed: 0,
       hasAnswered: false,
+      heardAtMs: -Infinity,
       status: undefined,
       strangerSinceMs: undefined,
     };

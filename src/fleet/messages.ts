@@ -39,6 +39,9 @@ export const MAX_MESSAGE_BYTES = 65_536;
 /** Longest time to live that is believed, in ms: a year. Longer ones are cut when sent. */
 export const MAX_TTL_MS = 366 * 24 * 3_600_000;
 
+/** No session changes its owner so often: beyond it a generation is refused, as it could not be raised. */
+export const MAX_GENERATION = 2 ** 40;
+
 /** What a Machine says of its own binding. */
 export interface Claim {
   readonly generation: number;
@@ -195,7 +198,7 @@ function claimIn(value: unknown): Claim | undefined {
   if (!isRecord(value)) return undefined;
   const { generation, origin, createdAt, ttlMs, isPending } = value;
   if (origin !== 'learned' && origin !== 'adopted') return undefined;
-  if (!isWhole(generation) || generation < 1 || !isWhole(createdAt)) return undefined;
+  if (!isGeneration(generation) || !isWhole(createdAt)) return undefined;
   if (!isWhole(ttlMs) || ttlMs < 1 || ttlMs > MAX_TTL_MS) return undefined;
   const claim = { generation, origin, createdAt, ttlMs } as const;
   return isPending === true ? { ...claim, isPending } : claim;
@@ -231,6 +234,10 @@ export function parseRecord(text: string): Record<string, unknown> | undefined {
 
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+export function isGeneration(value: unknown): value is number {
+  return isWhole(value) && value >= 1 && value <= MAX_GENERATION;
 }
 
 export function isWhole(value: unknown): value is number {

@@ -113,6 +113,8 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
   #mayTryAgain = true;
   /** Nothing of the body was written or dropped. */
   #isBodyWhole = true;
+  /** A first try may have reached the upstream. */
+  #mayHaveArrived = false;
   #upstream: UpstreamTunnel | undefined;
   /** The client's end of the tunnel. */
   #client: TunnelEnd | undefined;
@@ -150,7 +152,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
    * Undefined if some of it is lost.
    */
   takeBody(): Buffer | undefined {
-    if (!this.#isBodyWhole) return undefined;
+    if (!this.#isBodyWhole || this.#mayHaveArrived) return undefined;
     const { body } = this.#request;
     const unsent = this.#unsent ?? [];
     this.#unsent = undefined;
@@ -460,6 +462,7 @@ export class Relay implements ResponseSink, ExchangeListener, TunnelEnd {
     const isHarmless = error.wasReused && isIdempotent(this.#request.method);
     if (!error.wasNotSent && !isHarmless) return false;
     this.#mayTryAgain = false;
+    this.#mayHaveArrived ||= !error.wasNotSent;
     this.#send(true);
     return true;
   }

@@ -54,7 +54,7 @@ describe('messages at a join', () => {
   });
 
   it('fit their bounds with the most and the longest rows, each of another owner', () => {
-    const most: Binding = { ...BINDING, generation: Number.MAX_SAFE_INTEGER, createdAt: 0 };
+    const most: Binding = { ...BINDING, generation: 2 ** 40, createdAt: 0 };
     const bindings = Array.from({ length: PAGE_BINDINGS }, (_, index) => {
       const machine = machineId(`${index}`.padStart(32, 'a'));
       return { ...most, machine, expiresAt: 1e17 };

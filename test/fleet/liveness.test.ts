@@ -3,9 +3,11 @@ import { describe, it, type TestContext } from 'node:test';
 import { MIN_ABSENCE_MS } from '../../src/fleet/absence-watch.ts';
 import {
   DETOUR_MS,
+  HEARD_MS,
   REFUSALS_IN_ROW_MS,
   SILENCE_MS,
   STRANGER_MS,
+  STRANGER_WAIT_MS,
   type ListedPeer,
   type Liveness,
 } from '../../src/fleet/liveness.ts';
@@ -247,6 +249,18 @@ describe('heartbeats', () => {
     assert.deepEqual(changes, [true, false]);
   });
 
+  it('that stay without an answer say nothing of a Machine that is heard of meanwhile', async () => {
+    const clock = createTestClock();
+    const liveness = createTestLiveness(clock);
+    liveness.onList(listed(B));
+    liveness.onHeard(B);
+    for (let i = 0; i < 3; i += 1) liveness.onMissedHeartbeat(B);
+    assert.equal(liveness.of(B), 'running');
+    await clock.advance(HEARD_MS);
+    for (let i = 0; i < 2; i += 1) liveness.onMissedHeartbeat(B);
+    assert.equal(liveness.of(B), 'silent');
+  });
+
   it('do not forget a silent Machine after a while, as one question does', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
@@ -286,6 +300,20 @@ describe('heartbeats', () => {
     liveness.onList([]);
     liveness.onList(listed(B));
     assert.equal(liveness.versionOf(B), undefined);
+  });
+});
+
+describe('a Machine that answers that it does not know this one', () => {
+  it('holds up new sessions for two seconds, and takes none', async () => {
+    const clock = createTestClock();
+    const liveness = createTestLiveness(clock);
+    liveness.onList(listed(B));
+    liveness.onStranger(B);
+    assert.equal(liveness.isSettled(), false);
+    await clock.advance(STRANGER_WAIT_MS);
+    liveness.onStranger(B);
+    assert.equal(liveness.isSettled(), true);
+    assert.deepEqual(liveness.candidates(), []);
   });
 });
 

@@ -69,6 +69,7 @@ describe('messages', () => {
     ['generation 0', withClaim({ ...CLAIM, generation: 0 })],
     ['generation 1.5', withClaim({ ...CLAIM, generation: 1.5 })],
     ['an endless generation', withClaim({ ...CLAIM, generation: 1e308 })],
+    ['a generation that could not be raised', withClaim({ ...CLAIM, generation: 2 ** 53 - 1 })],
     ['a generation in letters', withClaim({ ...CLAIM, generation: '1' })],
     ['a copied claim', withClaim({ ...CLAIM, origin: 'copied' })],
     ['a negative time', withClaim({ ...CLAIM, createdAt: -1 })],
