@@ -116,6 +116,11 @@ export class PeerLink {
     return this.#recentNo.has(key);
   }
 
+  /** It may be closed while something is awaited. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   /** It may own the key now: what it has said before does not count any more. */
   forgetNo(key: SessionKey): void {
     this.#recentNo.delete(key);
@@ -214,7 +219,7 @@ export class PeerLink {
       this.#announceOwed();
       return true;
     } catch (error) {
-      if (this.#isClosed) return false;
+      if (this.isClosed) return false;
       const status = error instanceof PeerStatusError ? error.status : undefined;
       if (status === 404) {
         liveness.onStatus(this.machine, STATUS_OF_OLD_VERSION);

@@ -82,7 +82,7 @@ describe('an id that the app has minted', () => {
 describe('an id that a client has brought', () => {
   test('is adopted if nobody has it, and announced', async (t) => {
     const setting = setUp(t);
-    setting.bindings.adopt(KEY, undefined);
+    void setting.bindings.adopt(KEY, undefined);
     await setting.bindings.stop();
     const row = setting.row();
     assert.deepEqual([row?.machine, row?.origin], [SELF, 'adopted']);
@@ -92,7 +92,7 @@ describe('an id that a client has brought', () => {
   test('is left to the Machine that has it', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B);
-    setting.bindings.adopt(KEY, undefined);
+    void setting.bindings.adopt(KEY, undefined);
     await setting.bindings.stop();
     assert.equal(setting.row()?.machine, B);
     assert.deepEqual(setting.announced, []);
@@ -101,11 +101,11 @@ describe('an id that a client has brought', () => {
   test('moves here from the Machine that is gone, and from no other', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B, 2);
-    setting.bindings.adopt(KEY, C);
+    void setting.bindings.adopt(KEY, C);
     await setting.bindings.stop();
     assert.equal(setting.row()?.machine, B);
     assert.deepEqual(setting.announced, []);
-    setting.bindings.adopt(KEY, B);
+    void setting.bindings.adopt(KEY, B);
     await setting.bindings.stop();
     const row = setting.row();
     assert.deepEqual([row?.machine, row?.origin, row?.generation], [SELF, 'adopted', 3]);
@@ -152,7 +152,7 @@ test('stopping waits for the writes under way, and leaves no timer', async (t) =
   const commit = Promise.withResolvers<Binding>();
   const setting = setUp(t, { claim: () => commit.promise });
   setting.bindings.hold(KEY);
-  setting.bindings.adopt(KEY, undefined);
+  void setting.bindings.adopt(KEY, undefined);
   let isStopped = false;
   const stopped = setting.bindings.stop().then(() => (isStopped = true));
   await nextTurn();
