@@ -40,7 +40,6 @@ export type LinkLiveness = Pick<
   | 'onStranger'
   | 'onConnected'
   | 'onNotConnected'
-  | 'isUnresponsive'
 >;
 
 export interface PeerLinkOptions {
@@ -128,9 +127,7 @@ export class PeerLink {
 
   /** Asks with the next batch. `onAnswer` is called once, at once where the peer is left alone. */
   ask(key: SessionKey, claim: Claim | undefined, onAnswer: (answer: KeyAnswer) => void): void {
-    const { liveness } = this.#options;
-    const isLeftAlone = liveness.isUnresponsive(this.machine) || !this.#breaker.mayBegin();
-    if (this.#isClosed || isLeftAlone) onAnswer('unknown');
+    if (this.#isClosed || !this.#breaker.mayBegin()) onAnswer('unknown');
     else this.#questions.add(key, { claim, onAnswer });
   }
 
