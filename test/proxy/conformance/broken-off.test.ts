@@ -16,7 +16,7 @@ type Way = 'local' | 'forwarded';
 const WAYS: readonly Way[] = ['local', 'forwarded'];
 
 /** A session of the Machine `m1`, already replayed once: any other Machine forwards it. */
-const REPLAYED = 'Mcp-Session-Id: abc~m1\r\nFly-Replay-Src: instance=m3;t=1\r\n';
+const REPLAYED = 'Mcp-Session-Id: abc~m1\r\nFly-Replay-Src: instance=m3;t=1;state=fly-affinity\r\n';
 
 async function openWay(t: TestContext, way: Way, appPort: number): Promise<RawClient> {
   const client = await openRawClient(await portOf(t, way, appPort));

@@ -198,7 +198,7 @@ describe("a field by which sidecars refuse forwards is not believed if it is the
     ];
     await wireTo(t, m1.sidecar.ports.public, app).exchange(get('/open', CLOSE));
     await until(async () => (await m2.rowCount()) === 1);
-    const session = ['Mcp-Session-Id: abc', 'Fly-Replay-Src: instance=m3;t=1'];
+    const session = ['Mcp-Session-Id: abc', 'Fly-Replay-Src: instance=m3;t=1;state=fly-affinity'];
     const toM2 = wireTo(t, m2.sidecar.ports.public, app);
     const { messages } = await toM2.exchange(get('/', ...session, CLOSE));
     assert.deepEqual(

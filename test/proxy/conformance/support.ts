@@ -299,7 +299,10 @@ export function endingOf(socket: Socket): Promise<'end' | 'reset'> {
 }
 
 /** A session of the Machine `m1`, already replayed once: any other Machine forwards it. */
-export const OF_M1 = ['Mcp-Session-Id: abc~m1', 'Fly-Replay-Src: instance=m3;t=1'] as const;
+export const OF_M1 = [
+  'Mcp-Session-Id: abc~m1',
+  'Fly-Replay-Src: instance=m3;t=1;state=fly-affinity',
+] as const;
 
 export interface Pair {
   readonly app: RecordingApp;

@@ -19,7 +19,10 @@ import { serveApp } from '../../support/sidecar.ts';
 const LIMIT = { timeout: 30_000 };
 
 /** A session of the Machine `m1`, already replayed once, so that it is forwarded. */
-const SESSION = { 'mcp-session-id': 'abc~m1', 'fly-replay-src': 'instance=m3;t=1' };
+const SESSION = {
+  'mcp-session-id': 'abc~m1',
+  'fly-replay-src': 'instance=m3;t=1;state=fly-affinity',
+};
 const UPGRADE = { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13' };
 
 type RequestName = 'GET' | 'POST of a length' | 'POST in chunks' | 'upgrade';
@@ -120,8 +123,11 @@ describe('a forward ends soon', () => {
   for (const [claim, owner, request, outcome] of rows) {
     test(`${claim}: ${request}`, LIMIT, async (t) => {
       const fleet = await openFleet(t, 'm1', 'm2');
-      await owner(t, fleet);
+      // Until a moment ago it has answered: it is not known yet that it stands still.
+      const answering = await serveApp(t, (_req, res) => res.writeHead(404).end());
+      fleet.lines.get('m1')?.leadTo(answering);
       const m2 = await startForwarder(t, fleet);
+      await owner(t, fleet);
       assert.deepEqual(await ask(m2, request), outcome);
     });
   }
