@@ -180,7 +180,9 @@ export class Liveness {
   /** A heartbeat stayed without an answer. */
   onMissedHeartbeat(machine: MachineId): void {
     const heart = this.#heartOf(machine);
-    if (!heart || this.#wasHeardJustNow(heart)) return;
+    if (!heart) return;
+    // Whose port refuses has ended since it was heard of.
+    if (this.#wasHeardJustNow(heart) && !this.#refusals.has(machine)) return;
     heart.missed += 1;
     if (heart.missed === MISSED_HEARTBEATS) this.#options.onChange?.(machine, true);
   }
@@ -289,6 +291,7 @@ export class Liveness {
     return this.#others.flatMap(({ machine }) => {
       const heart = this.#hearts.get(machine);
       if (heart?.hasAnswered !== true || heart.missed >= MISSED_HEARTBEATS) return [];
+      if (this.#refusesForLong(machine)) return [];
       // One that has answered a question and no heartbeat yet has just started, or is busy.
       const { region, takesSessions = true } = heart.status ?? {};
       return [{ machine, region, takesSessions }];

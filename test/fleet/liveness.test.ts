@@ -337,6 +337,15 @@ describe('a Machine of a static list that refuses connections', () => {
     assert.equal((await refuseFor(GONE_AFTER_MS)).liveness.of(B), 'gone');
   });
 
+  it('is no candidate, however lately it was heard of', () => {
+    const liveness = createTestLiveness(createTestClock(), { goneAfterMs: GONE_AFTER_MS });
+    liveness.onList(listed(B));
+    liveness.onHeard(B);
+    liveness.onNotConnected(B, true);
+    for (let i = 0; i < 2; i += 1) liveness.onMissedHeartbeat(B);
+    assert.deepEqual(liveness.candidates(), []);
+  });
+
   it('is never gone where the setting says so', async () => {
     const { liveness } = await refuseFor(GONE_AFTER_MS, { goneAfterMs: 0 });
     assert.equal(liveness.of(B), 'silent');
