@@ -47,7 +47,7 @@ export interface RoutingFacts {
   readonly unmarkedFrom: MachineId | undefined;
   /** It carries `fly-replay-failed`: the edge may not replay it again. */
   readonly cameBackByFallback: boolean;
-  /** It carries `fly-replay-src`, whoever has replayed it. */
+  /** It carries `fly-replay-src`, marked or not. */
   readonly hasReplaySource: boolean;
   /** Whom the edge could not reach, by `fly-replay-failed` or `fly-preferred-instance-unavailable`. */
   readonly undeliveredTo: MachineId | undefined;

@@ -3,7 +3,7 @@
  * is the same Machine: its bindings and the hints in its clients' ids name it.
  *
  * In a file of its own, not in the database: the id is needed before the store is open, and while the
- * store is damaged or can't be opened. Whoever copies the store file alone does not copy the identity.
+ * store is damaged or can't be opened. A copy of the store file alone does not carry the id.
  */
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';

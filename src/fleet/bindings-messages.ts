@@ -5,10 +5,10 @@
  * POST /v1/bindings  {from, of: "own" | "copies", after?: cursor}
  *                ->  {machine, owners: {<number>: id}, rows: [key, owner, generation, ageMs, ttlMs, key, ...], next?: cursor}
  * ```
- * `own`: what the peer owns itself. `copies`: what it was told by Machines that do not run, and that
- * is hearsay. One list for all rows, as a list for each takes twice as long to read. An owner is a
- * number of `owners`; rows of a number that is not there, as their owner is gone, are passed over.
- * A cursor means something to the peer that gave it, for as long as it remembers the reading.
+ * `own`: the peer's own bindings. `copies`: its copies of bindings whose owners do not run; no owner has
+ * confirmed them. All rows are one flat list. A row names its owner by a key of `owners`; the reader
+ * skips rows whose owner is not named there. A cursor is valid only for the peer that gave it, until
+ * that peer forgets the reading.
  */
 import type { MachineId, SessionKey } from '../affinity/session.ts';
 import { PAGE_BINDINGS, ROW_FIELDS, type ToldPage } from '../store/store.ts';

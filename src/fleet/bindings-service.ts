@@ -150,7 +150,7 @@ class ReadingsOfPeers implements BindingsService {
     return { except: [self, from, ...liveness.others().map(({ machine }) => machine)] };
   }
 
-  /** Whose number stands for nobody, nothing is told of. */
+  /** Drops the owners that are gone: the reader skips rows of an owner that is not named. */
   #withoutGone({ rows, owners }: ToldPage): ToldPage {
     const { liveness } = this.#options;
     const there = [...owners].filter(([, machine]) => !liveness.isConfirmedGone(machine));

@@ -123,12 +123,15 @@ export function createRoute(parts: RouteParts): Route {
     extraction: Extraction,
   ): RoutingFacts {
     const isFound = extraction.kind === 'found';
+    const { wasReplayed, replayedBy, unmarkedFrom } = replayOf(fields.replaySource);
     return {
       from,
       hasId: isFound,
       mintedBy: isFound ? extraction.protocol.mintedBy : 'app',
       isPlaced: placedBy !== undefined,
-      ...replayOf(fields.replaySource),
+      wasReplayed,
+      replayedBy,
+      unmarkedFrom,
       hasReplaySource: fields.replaySource !== undefined,
       cameBackByFallback: fields.replayFailed !== undefined,
       undeliveredTo: undeliveredTo(fields),
