@@ -92,10 +92,35 @@ describe('an id that a client has brought', () => {
   test('is left to the Machine that has it', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B);
-    void setting.bindings.adopt(KEY, undefined);
+    assert.equal(await setting.bindings.adopt(KEY, undefined), B);
     await setting.bindings.stop();
     assert.equal(setting.row()?.machine, B);
     assert.deepEqual(setting.announced, []);
+  });
+
+  test('is told to be another Machine’s by a store in which that one has just claimed it', async (t) => {
+    const claim = (): Promise<Binding> => Promise.resolve({ ...bindingOf(KEY), machine: C });
+    const { bindings, announced } = setUp(t, { claim });
+    assert.equal(await bindings.adopt(KEY, undefined), C);
+    assert.deepEqual(announced, []);
+  });
+
+  test('is told once the claim is committed, and not before', async (t) => {
+    const commit = Promise.withResolvers<Binding>();
+    const { bindings } = setUp(t, { claim: () => commit.promise });
+    let isTold = false;
+    const told = bindings.adopt(KEY, undefined).finally(() => (isTold = true));
+    await nextTurn();
+    assert.equal(isTold, false);
+    commit.resolve(bindingOf(KEY));
+    assert.equal(await told, undefined);
+  });
+
+  test('goes out though its store fails, which is reported', async (t) => {
+    const claim = (): Promise<Binding> => Promise.reject(new Error('no store'));
+    const { bindings, failures } = setUp(t, { claim });
+    assert.equal(await bindings.adopt(KEY, undefined), undefined);
+    assert.deepEqual(failures, ['adopt']);
   });
 
   test('moves here from the Machine that is gone, and from no other', async (t) => {

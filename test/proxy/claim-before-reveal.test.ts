@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test, type TestContext } from 'node:test';
+import { describe, test, type TestContext } from 'node:test';
 import { until } from '../fleet/support.ts';
 import { skipUnlessFound } from '../support/needed.ts';
+import { neededForPostgres, startPostgresServer } from '../support/postgres-server.ts';
+import { openRawClient } from '../support/raw.ts';
 import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
 import {
   ask,
@@ -14,24 +16,25 @@ import {
   startRooms,
   type Answer,
   type RoomFleet,
+  type RoomMachine,
 } from '../support/rooms.ts';
 
 const IDS = ['m1', 'm2'] as const;
 
 interface Split extends RoomFleet {
   /** Both have the request in their apps; then m2 responds first, and m1 after that. */
-  readonly race: (
-    call: (id: 'm1' | 'm2') => Promise<Answer>,
-  ) => Promise<{ m1: Answer; m2: Answer }>;
+  readonly race: <Response = Answer>(
+    call: (id: 'm1' | 'm2') => Promise<Response>,
+  ) => Promise<{ m1: Response; m2: Response }>;
 }
 
 /** Both Machines take themselves for the place of every room. */
-async function startSplit(t: TestContext, program: string): Promise<Split> {
-  const redis = await startRedisServer(t, { program });
+async function startSplit(t: TestContext, startStore: StartStore): Promise<Split> {
+  const url = await startStore(t);
   const directory = await mkdtemp(join(tmpdir(), 'fly-affinity-claims-'));
   t.after(() => rm(directory, { recursive: true, force: true }));
   const env = (id: string) => ({
-    SESSION_STORE_URL: redis.url,
+    SESSION_STORE_URL: url,
     SESSION_STORE_PATH: join(directory, `${id}.db`),
   });
   const rooms = await startRooms(t, IDS, env);
@@ -55,9 +58,24 @@ async function startSplit(t: TestContext, program: string): Promise<Split> {
   return { ...rooms, race };
 }
 
-skipUnlessFound(neededForRedis, (program) => {
+/** The URL of a database that both share. */
+type StartStore = (t: TestContext) => Promise<string>;
+
+describe('with Redis', () => {
+  skipUnlessFound(neededForRedis, (program) => {
+    testClaims(async (t) => (await startRedisServer(t, { program })).url);
+  });
+});
+
+describe('with Postgres', () => {
+  skipUnlessFound(neededForPostgres, (programs) => {
+    testClaims(async (t) => (await startPostgresServer(t, { programs })).url());
+  });
+});
+
+function testClaims(startStore: StartStore): void {
   test('a safe request on its first pass is replayed to the winner, whose response its client gets', async (t) => {
-    const { machines, machine, roomOn, race } = await startSplit(t, program);
+    const { machines, machine, roomOn, race } = await startSplit(t, startStore);
     const edge = await startEdgeBefore(t, machines);
     const room = roomOn('m1');
     const { m1, m2 } = await race((id) => edge.call(id, room));
@@ -67,7 +85,7 @@ skipUnlessFound(neededForRedis, (program) => {
   });
 
   test('a safe request that has been replayed before is forwarded to the winner', async (t) => {
-    const { machine, roomOn, race } = await startSplit(t, program);
+    const { machine, roomOn, race } = await startSplit(t, startStore);
     const headers = replayedBy('m9');
     const { m1, m2 } = await race((id) => ask(machine(id), roomOn('m1'), { headers }));
     assert.deepEqual([m2.body, m1.body], ['m2', 'm2']);
@@ -76,11 +94,51 @@ skipUnlessFound(neededForRedis, (program) => {
   });
 
   test("the response to a POST passes, as it can't be repeated, and the next request goes to the winner", async (t) => {
-    const { machine, roomOn, race } = await startSplit(t, program);
+    const { machine, roomOn, race } = await startSplit(t, startStore);
     const init = { method: 'POST', body: 'an edit' };
     const { m1, m2 } = await race((id) => ask(machine(id), roomOn('m1'), init));
     assert.deepEqual([m2.body, m1.body], ['m2', 'm1']);
     assert.equal((await ask(machine('m1'), roomOn('m1'))).replay?.instance, 'm2');
     assert.equal((await ask(machine('m2'), roomOn('m1'))).body, 'm2');
   });
-});
+
+  for (const [claim, headers, expected] of [
+    [
+      'on its first pass is replayed to the winner',
+      {},
+      /^HTTP\/1\.1 307 [^]*fly-replay: instance=m2;/,
+    ],
+    ['that was replayed before is forwarded', replayedBy('m9'), /^HTTP\/1\.1 101 [^]*\r\n\r\nm2$/],
+  ] as const) {
+    test(`an upgrade ${claim}: the loser switches no client`, async (t) => {
+      const { machine, roomOn, race } = await startSplit(t, startStore);
+      const room = roomOn('m1');
+      const { m1, m2 } = await race((id) => upgrade(t, machine(id), room, headers));
+      assert.match(m2, /^HTTP\/1\.1 101 [^]*\r\n\r\nm2$/);
+      assert.match(m1, expected);
+      // The line comes when the tunnel is closed.
+      await until(() => machine('m1').requests.length === 1);
+      assert.equal(machine('m1').requests[0]?.why, 'claim-lost');
+    });
+  }
+}
+
+/** All that comes until the connection is closed. */
+async function upgrade(
+  t: TestContext,
+  { sidecar }: Pick<RoomMachine, 'sidecar'>,
+  room: string,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<string> {
+  const client = await openRawClient(sidecar.ports.public);
+  t.after(() => client.socket.destroy());
+  const fields = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  client.send(
+    `GET /?room=${room} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${fields.join('')}\r\n`,
+  );
+  const response = await client.until(
+    (text) => text.endsWith('\r\n\r\nm2') || text.startsWith('HTTP/1.1 307'),
+  );
+  client.socket.destroy();
+  return response;
+}
