@@ -141,7 +141,10 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     return ofBinding(found, looked, pass, asker, undefined);
   }
 
-  /** The very Machine that the copy names seems to have sent the request here, as a client may pretend: it is asked. */
+  /**
+   * The very Machine that the copy names seems to have sent the request here, as a client may pretend: it
+   * is asked. One that is on no list is not, and what the others say is no word of its.
+   */
   async function unlessDisowned(
     found: FoundId,
     copy: Binding,
@@ -149,8 +152,10 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     asker: Asker,
   ): Promise<Ownership> {
     const { key, machine } = copy;
+    const isAsked = directory.peer(machine) !== undefined;
     const answer = await peers.ask(key, { source: asker.source });
-    if (answer.kind === 'inconclusive') return ofBinding(found, copy, pass, asker, undefined);
+    const isUnclear = answer.kind === 'inconclusive' || (answer.kind === 'none' && !isAsked);
+    if (isUnclear) return ofBinding(found, copy, pass, asker, undefined);
     if (answer.kind === 'none') parts.onDisowned(key, machine);
     const owner = answer.kind === 'owner' ? ofPeer(key, answer) : NONE;
     return { key, owner, binding: undefined, wholeId: undefined };

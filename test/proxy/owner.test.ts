@@ -358,33 +358,6 @@ describe('an id that ends as a hint does', () => {
     assert.equal(owner.kind === 'machine' && owner.presence, 'gone');
   });
 
-  test('that a copy names is none if that very Machine has placed the session here', async () => {
-    const { find, disowned, asked } = await finderIn({ bound: { s: B }, placedBy: B });
-    const { owner } = await find(client('s'), { ...FROM_PEER, isPlaced: true });
-    assert.deepEqual([owner.kind, asked.length], ['none', 1]);
-    assert.deepEqual(disowned, [[keyOf('s'), B]]);
-  });
-
-  test('that a copy names is asked itself if it seems to have replayed the request here', async () => {
-    const replayed = { ...FIRST_PASS, replayedBy: B };
-    const lost = await finderIn({ bound: { s: B }, peers: [NONE] });
-    assert.equal((await lost.find(client('s'), replayed)).owner.kind, 'none');
-    assert.deepEqual(lost.disowned, [[keyOf('s'), B]]);
-    for (const answer of [SILENT, { ...C_OWNS, machine: B }]) {
-      const { find, disowned } = await finderIn({ bound: { s: B }, peers: [answer] });
-      const { owner } = await find(client('s'), replayed);
-      assert.equal(owner.kind === 'machine' && owner.machine, B);
-      assert.deepEqual(disowned, []);
-    }
-  });
-
-  test('that a copy names stays if another Machine has placed the session here', async () => {
-    const { find, disowned } = await finderIn({ bound: { s: B }, placedBy: C });
-    const { owner } = await find(client('s'), { ...FROM_PEER, isPlaced: true });
-    assert.equal(owner.kind === 'machine' && owner.machine, B);
-    assert.deepEqual(disowned, []);
-  });
-
   test('is a hint still if the session of the Machine that is gone has moved here since', async () => {
     const { find } = await finderIn({ bound: { user: SELF }, generation: 2, gone: [B] });
     const { key, wholeId, owner } = await find(client('user~bb'));
@@ -411,5 +384,42 @@ describe('an id that ends as a hint does', () => {
     const { key, wholeId, owner } = await find(client('user~bob'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
     assert.deepEqual(owner, hinted(machineId('bob'), { presence: 'unlisted' }));
+  });
+});
+
+describe('the Machine that a copy names', () => {
+  const replayed = { ...FIRST_PASS, replayedBy: B };
+
+  test('does not have the session if it has placed it here itself', async () => {
+    const { find, disowned, asked } = await finderIn({ bound: { s: B }, placedBy: B });
+    const { owner } = await find(client('s'), { ...FROM_PEER, isPlaced: true });
+    assert.deepEqual([owner.kind, asked.length], ['none', 1]);
+    assert.deepEqual(disowned, [[keyOf('s'), B]]);
+  });
+
+  test('has it still if another Machine has placed it here', async () => {
+    const { find, disowned } = await finderIn({ bound: { s: B }, placedBy: C });
+    const { owner } = await find(client('s'), { ...FROM_PEER, isPlaced: true });
+    assert.equal(owner.kind === 'machine' && owner.machine, B);
+    assert.deepEqual(disowned, []);
+  });
+
+  test('is asked itself if it seems to have replayed the request here', async () => {
+    const lost = await finderIn({ bound: { s: B }, peers: [NONE] });
+    assert.equal((await lost.find(client('s'), replayed)).owner.kind, 'none');
+    assert.deepEqual(lost.disowned, [[keyOf('s'), B]]);
+    for (const answer of [SILENT, { ...C_OWNS, machine: B }]) {
+      const { find, disowned } = await finderIn({ bound: { s: B }, peers: [answer] });
+      const { owner } = await find(client('s'), replayed);
+      assert.equal(owner.kind === 'machine' && owner.machine, B);
+      assert.deepEqual(disowned, []);
+    }
+  });
+
+  test('has it still if the others alone were asked, as it is on no list', async () => {
+    const { find, disowned } = await finderIn({ bound: { s: B }, peers: [NONE], running: [C] });
+    const { owner } = await find(client('s'), replayed);
+    assert.equal(owner.kind === 'machine' && owner.machine, B);
+    assert.deepEqual(disowned, []);
   });
 });

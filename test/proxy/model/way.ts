@@ -28,6 +28,8 @@ export interface Visit {
   readonly machine: MachineId;
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
+  /** The peer that places the session here, and so does not have it itself. */
+  readonly placedBy: MachineId | undefined;
   /** How often its wire was answered. */
   answerCount: number;
 }
@@ -77,15 +79,16 @@ export class Way {
     from: 'edge' | 'peer',
     placedBy?: MachineId,
   ): Promise<Answer> {
-    const visit: Visit = { machine: machine.script.machine, from, head, answerCount: 0 };
+    const at = machine.script.machine;
+    const visit: Visit = { machine: at, from, head, placedBy, answerCount: 0 };
     this.visits.push(visit);
-    await this.#step?.(`${from} delivers to ${visit.machine}`);
+    await this.#step?.(`${from} delivers to ${at}`);
     return new Promise((resolve) => {
       const settle = (answer: Answer): void => {
         visit.answerCount += 1;
         resolve(answer);
       };
-      machine.handler.handle(this.#requestOf(machine, visit, settle, placedBy));
+      machine.handler.handle(this.#requestOf(machine, visit, settle));
     });
   }
 
@@ -93,9 +96,8 @@ export class Way {
     machine: WayMachine,
     visit: Visit,
     settle: (answer: Answer) => void,
-    placedBy: MachineId | undefined,
   ): RoutedRequest {
-    const { from, head } = visit;
+    const { from, head, placedBy } = visit;
     const length = headerValue(head.rawHeaders, 'content-length');
     const isChunked = headerValue(head.rawHeaders, 'transfer-encoding') !== undefined;
     const request: RoutedRequest = {
