@@ -92,11 +92,7 @@ export class Way {
     });
   }
 
-  #requestOf(
-    machine: WayMachine,
-    visit: Visit,
-    settle: (answer: Answer) => void,
-  ): RoutedRequest {
+  #requestOf(machine: WayMachine, visit: Visit, settle: (answer: Answer) => void): RoutedRequest {
     const { from, head, placedBy } = visit;
     const length = headerValue(head.rawHeaders, 'content-length');
     const isChunked = headerValue(head.rawHeaders, 'transfer-encoding') !== undefined;
