@@ -17,6 +17,7 @@ import type { Visit } from './crowd/guest.ts';
 import { faultsOf } from './crowd/judge.ts';
 import { cutsOf, tableOf } from './crowd/table.ts';
 import { startFleet, type Fleet } from './support/fleet.ts';
+import { FROM_PEERS } from './support/ledger.ts';
 import { seededRandom } from './support/seeded-random.ts';
 import { until } from './support/until.ts';
 
@@ -156,7 +157,7 @@ async function compareCounts({ ledger }: Fleet, { id, ports }: SimulatedMachine)
       hops.filter(({ machine }) => machine === id).map(() => requestId),
     ),
   );
-  const fromEdge = ofMachine().filter(({ why }) => why !== 'peer-hop' && why !== 'moved');
+  const fromEdge = ofMachine().filter(({ why }) => !FROM_PEERS.has(why));
   const untold = fromEdge.filter(({ requestId, status }) => {
     return !known.has(requestId) && status !== CLIENT_LEFT;
   });

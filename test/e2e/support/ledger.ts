@@ -123,21 +123,37 @@ export function createLedger(): Ledger {
   }
 
   /**
-   * The requests that are among these more than once. Not those that the edge has handed out more
-   * often than it records: after a connection was cut it sends again what is idempotent (RFC 9110
-   * §9.2.2).
+   * The requests that are among these more than once. Not those that the edge has handed to a Machine
+   * more often than it records: after a connection was cut it sends again what is idempotent (RFC
+   * 9110 §9.2.2).
    */
   function repeated(items: readonly Identified[]): string[] {
-    const handedOut = countById(decisions.filter(({ why }) => why !== 'peer-hop'));
-    const recorded = new Map(records.map(({ requestId, hops }) => [requestId, hops.length]));
     return [...countById(items)]
-      .filter(([id, count]) => count > 1 && (handedOut.get(id) ?? 0) <= (recorded.get(id) ?? 0))
+      .filter(([id, count]) => count > 1 && !wasSentAgain(id))
       .map(([id]) => id);
   }
 
+  /** By each Machine: one that ended before it could say what it got must not make up for another. */
+  function wasSentAgain(requestId: string): boolean {
+    const hops = countBy(
+      recordsOf(requestId).flatMap((record) => record.hops.map(({ machine }) => machine)),
+    );
+    const fromEdge = decisionsOf(requestId).filter(({ why }) => !FROM_PEERS.has(why));
+    const handedOut = countBy(fromEdge.map(({ machine }) => machine));
+    return [...handedOut].some(([machine, count]) => count > (hops.get(machine) ?? 0));
+  }
+
+  function recordsOf(requestId: string): readonly RequestRecord[] {
+    return records.filter((record) => record.requestId === requestId);
+  }
+
   function wayOf(requestId: string): string {
-    const way = decisionsOf(requestId);
-    return way.map(({ machine, decision, why }) => `${decision} (${why}) at ${machine}`).join(', ');
+    const lines = decisionsOf(requestId).map(
+      ({ machine, decision, why }) => `${decision} (${why}) at ${machine}`,
+    );
+    const hops = recordsOf(requestId).flatMap((record) => record.hops);
+    const toldByEdge = hops.map(({ machine, how }) => `${how} to ${machine}`);
+    return `${lines.join(', ')}; the edge: ${toldByEdge.join(', ')}`;
   }
 
   return {
@@ -186,6 +202,9 @@ export function createLedger(): Ledger {
   };
 }
 
+/** Why a request is served or refused that a peer has sent. */
+export const FROM_PEERS: ReadonlySet<string> = new Set(['peer-hop', 'moved']);
+
 function isReplay({ decision }: Decision): boolean {
   return decision === 'replay' || decision === 'elsewhere';
 }
@@ -208,7 +227,11 @@ function idsOf(items: readonly Identified[]): string[] {
 }
 
 function countById(items: readonly Identified[]): ReadonlyMap<string, number> {
+  return countBy(idsOf(items));
+}
+
+function countBy(texts: readonly string[]): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();
-  for (const { requestId } of items) counts.set(requestId, (counts.get(requestId) ?? 0) + 1);
+  for (const text of texts) counts.set(text, (counts.get(text) ?? 0) + 1);
   return counts;
 }
