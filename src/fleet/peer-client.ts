@@ -43,8 +43,8 @@ export type LoadUndici = () => Promise<Pick<typeof import('undici'), 'Pool'>>;
 /** By the first client: undici takes 12 MB of memory, which a Machine on its own does without. */
 export const loadUndici: LoadUndici = () => import('undici');
 
-/** One for questions, one for announcements, one for heartbeats. */
-const CONNECTIONS = 3;
+/** One for questions and one more while they are late, one for announcements, one for heartbeats. */
+const CONNECTIONS = 4;
 /** Longer than a question lives: between far regions the connection is there for the next one. */
 const CONNECT_TIMEOUT_MS = 1_000;
 

@@ -57,9 +57,15 @@ export interface PeerLinkOptions {
   readonly loadUndici?: LoadUndici | undefined;
 }
 
-/** A question stands for at most so long, in ms, and so does a batch of them. */
+/** After so long, in ms, the next questions no longer wait for the answer to the last ones. */
 export const QUESTION_TIMEOUT_MS = 300;
-const ANNOUNCEMENT_TIMEOUT_MS = 1_000;
+/**
+ * What is not answered for so long, in ms, never is. A peer that is short of processor time takes its
+ * time: to count that as silence would make its fleet ask more, and answer still later.
+ */
+export const EXCHANGE_TIMEOUT_MS = 2_000;
+/** So many batches of questions may be late while the next one is under way. */
+const MAX_LATE = 1;
 const PING_TIMEOUT_MS = 1_000;
 export const HEARTBEAT_TIMEOUT_MS = 1_000;
 /** A peer that knows no status messages: it takes sessions, and places none. */
@@ -77,8 +83,9 @@ interface Waiting {
 }
 
 /**
- * At most one batch of questions and one of announcements are under way. An answer counts only if
- * it names the Machine that was asked: addresses are given to other Machines again.
+ * At most one batch of questions (two if one is late) and one of announcements are under way. An
+ * answer counts only if it names the Machine that was asked: addresses are given to other Machines
+ * again.
  */
 export class PeerLink {
   readonly machine: MachineId;
@@ -89,6 +96,8 @@ export class PeerLink {
   readonly #questions: Batcher<SessionKey, Waiting>;
   readonly #announcements: Batcher<SessionKey, Announcement>;
   readonly #owed = new Map<SessionKey, Announcement>();
+  /** Batches of questions under way. */
+  readonly #asking = new Set<Promise<void>>();
   #isClosed = false;
 
   constructor(options: PeerLinkOptions) {
@@ -242,12 +251,24 @@ export class PeerLink {
     this.#announcements.clear();
     await this.#client.close();
     await Promise.all([this.#questions.idle(), this.#announcements.idle()]);
+    await Promise.all(this.#asking);
   }
 
+  /** Resolves when the next batch may go: one answer may be late, and still counts when it comes. */
   async #sendQuestions(batch: ReadonlyMap<SessionKey, Waiting>): Promise<void> {
+    const answered = this.#exchangeQuestions(batch).finally(() => this.#asking.delete(answered));
+    this.#asking.add(answered);
+    if (this.#asking.size > MAX_LATE) return answered;
+    const isLate = Promise.withResolvers<undefined>();
+    const cancel = this.#options.clock.after(QUESTION_TIMEOUT_MS, () => isLate.resolve(undefined));
+    await Promise.race([answered, isLate.promise]);
+    cancel();
+  }
+
+  async #exchangeQuestions(batch: ReadonlyMap<SessionKey, Waiting>): Promise<void> {
     const questions = [...batch].map(([key, { claim }]) => (claim ? { key, claim } : { key }));
     const body = formatAsk({ from: this.#options.self, questions });
-    const answers = await this.#exchange(ASK_PATH, body, QUESTION_TIMEOUT_MS);
+    const answers = await this.#exchange(ASK_PATH, body);
     if (answers) this.#announceOwed();
     for (const [key, { onAnswer }] of batch) {
       const answer = answers?.get(key) ?? 'unknown';
@@ -264,7 +285,7 @@ export class PeerLink {
       return { key, claim: { ...claim, ttlMs } };
     });
     const body = formatAnnounce({ from: self, bindings });
-    const answers = await this.#exchange(ANNOUNCE_PATH, body, ANNOUNCEMENT_TIMEOUT_MS);
+    const answers = await this.#exchange(ANNOUNCE_PATH, body);
     const isToldLater = answers && [...answers.values()].includes('unknown');
     // Else it would be told again and again, for as long as its store can't tell.
     if (answers && !isToldLater) this.#announceOwed();
@@ -293,7 +314,6 @@ export class PeerLink {
   async #exchange(
     path: string,
     body: string,
-    timeoutMs: number,
   ): Promise<ReadonlyMap<SessionKey, KeyAnswer> | undefined> {
     const attempt = this.#isClosed ? undefined : this.#breaker.begin();
     if (!attempt) return undefined;
@@ -303,7 +323,7 @@ export class PeerLink {
       return undefined;
     }
     const deadline = new AbortController();
-    const cancelDeadline = this.#options.clock.after(timeoutMs, () => deadline.abort());
+    const cancelDeadline = this.#options.clock.after(EXCHANGE_TIMEOUT_MS, () => deadline.abort());
     try {
       const message = parseAnswer(await this.#client.post(path, body, deadline.signal));
       if (message?.machine !== this.machine) throw new Error('another Machine has answered');

@@ -7,7 +7,12 @@ import { createFairShare, type Source, type TakeFairly } from './fair-share.ts';
 import type { Liveness } from './liveness.ts';
 import { claimOf, type Claim, type PeerStatus } from './messages.ts';
 import type { LoadUndici } from './peer-client.ts';
-import { PeerLink, QUESTION_TIMEOUT_MS, type LinkLiveness } from './peer-link.ts';
+import {
+  EXCHANGE_TIMEOUT_MS,
+  PeerLink,
+  QUESTION_TIMEOUT_MS,
+  type LinkLiveness,
+} from './peer-link.ts';
 import { Question, type OnPeerAnswer, type PeersAnswer, type QuestionOptions } from './question.ts';
 import { createRecentAnnouncements, type RecentAnnouncements } from './recent-announcements.ts';
 
@@ -15,9 +20,9 @@ export type { OnPeerAnswer, PeersAnswer } from './question.ts';
 
 export interface Peers {
   /**
-   * Who of the peers owns the key; within 300 ms, never rejects. `none` only if every Machine of a
-   * directory in good order said no within the last two seconds; `inconclusive` at once for what
-   * is beyond the bounds, which floods meet first (`source`).
+   * Who of the peers owns the key; within 300 ms, or two seconds (`isPatient`), never rejects. `none`
+   * only if every Machine of a directory in good order said no within the last two seconds;
+   * `inconclusive` at once for what is beyond the bounds, which floods meet first (`source`).
    */
   ask(key: SessionKey, how?: Asking): Promise<PeersAnswer>;
   /** That Machine has announced the key: what it had said before is out of date. */
@@ -44,6 +49,8 @@ export interface Asking {
    * them within its share, and are to leave something for new sessions.
    */
   readonly isKnown?: boolean | undefined;
+  /** Whether a peer that is late is waited for, as long as it is not known to be silent. */
+  readonly isPatient?: boolean | undefined;
 }
 
 export interface PeersOptions {
@@ -106,8 +113,9 @@ class FleetPeers implements Peers {
     });
   }
 
-  ask(key: SessionKey, { ours, onEach, source, isKnown }: Asking = {}): Promise<PeersAnswer> {
+  ask(key: SessionKey, how: Asking = {}): Promise<PeersAnswer> {
     if (this.#isStopped) return Promise.resolve(INCONCLUSIVE);
+    const { ours, onEach, source, isKnown } = how;
     const status = this.#options.directory.status().kind;
     if (status === 'off') return Promise.resolve(NONE);
     const asked = this.#questions.get(key);
@@ -119,7 +127,8 @@ class FleetPeers implements Peers {
     if (links.length === 0) return Promise.resolve(areAllPeers ? NONE : INCONCLUSIVE);
     const mayAsk = this.#questions.size < MAX_QUESTIONS && this.#takeToken(source, !isKnown);
     if (!mayAsk) return this.#shed();
-    return this.#open({ key, claim, links, areAllPeers }).answer(onEach);
+    const patienceMs = how.isPatient ? this.#patienceFor(links) : QUESTION_TIMEOUT_MS;
+    return this.#open({ key, claim, links, areAllPeers }, patienceMs).answer(onEach);
   }
 
   announce(binding: Binding, ttlMs: number): void {
@@ -155,13 +164,22 @@ class FleetPeers implements Peers {
     return Promise.resolve(SHED);
   }
 
-  #open(asked: Pick<QuestionOptions, 'key' | 'claim' | 'links' | 'areAllPeers'>): Question {
+  #patienceFor(links: readonly PeerLink[]): number {
+    const { liveness } = this.#options;
+    const mayAnswer = links.every(({ machine }) => liveness.of(machine) !== 'silent');
+    return mayAnswer ? EXCHANGE_TIMEOUT_MS : QUESTION_TIMEOUT_MS;
+  }
+
+  #open(
+    asked: Pick<QuestionOptions, 'key' | 'claim' | 'links' | 'areAllPeers'>,
+    patienceMs: number,
+  ): Question {
     const { self, clock, onQuestion, onOutranked } = this.#options;
     const { key, claim } = asked;
     const question = new Question({
       ...asked,
       self,
-      startDeadline: (onOver) => clock.after(QUESTION_TIMEOUT_MS, onOver),
+      startDeadline: (onOver) => clock.after(patienceMs, onOver),
       onAnswered: (answer, owner) => {
         onQuestion?.(answer.kind);
         if (claim && owner) onOutranked(key, owner);

@@ -247,11 +247,13 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   }
 
   /**
-   * The app here can only say "not found" to an id that another Machine's app has minted, so silence
-   * is asked once more: a connection that had to be made first may have cost the first question.
+   * The app here can only say "not found" to an id that another Machine's app has minted, so late
+   * answers are waited for, and a failure is asked once more: a connection that had just been lost
+   * may have cost the first question.
    */
   async function ask({ protocol }: FoundId, key: SessionKey, asker: Asker): Promise<PeersAnswer> {
-    const answer = await peers.ask(key, { source: asker.source });
+    const isPatient = protocol.mintedBy !== 'client';
+    const answer = await peers.ask(key, { source: asker.source, isPatient });
     if (protocol.mintedBy !== 'app') return answer;
     if (answer.kind === 'inconclusive')
       return answer.isShed ? answer : peers.ask(key, { source: asker.source });

@@ -21,6 +21,7 @@ import {
   closeGate,
   KEY,
   listen,
+  EXCHANGE_MS,
   QUESTION_MS,
   SELF,
   startAsker,
@@ -86,7 +87,9 @@ describe('a question', () => {
     await until(() => peer.requests.length === 1);
     await clock.advance(QUESTION_MS);
     await asked;
-    assert.equal(liveness.isSilent(B), true);
+    assert.equal(liveness.isSilent(B), false);
+    await clock.advance(EXCHANGE_MS - QUESTION_MS);
+    await until(() => liveness.isSilent(B));
     openGate();
     await bind(peer, KEY);
     await ask();

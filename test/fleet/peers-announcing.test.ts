@@ -10,6 +10,7 @@ import {
   bind,
   C,
   closeGate,
+  EXCHANGE_MS,
   createStore,
   INCONCLUSIVE,
   KEY,
@@ -148,14 +149,16 @@ describe('announcements', () => {
     const open = closeGate(b);
     peers.announce(ownBinding(clock), TTL_MS);
     await until(() => b.requests.length === 1);
-    await clock.advance(1_000);
+    await clock.advance(EXCHANGE_MS);
     peers.announce(ownBinding(clock, { key: keyOf('ended') }), 1);
     open();
     await clock.advance(5_000);
     assert.equal(await peers.exchangeStatus(B, STATUS), true);
     await until(async () => typeof (await b.store.lookup(KEY)) === 'object');
     const told = await b.store.lookup(KEY);
-    assert.ok(typeof told === 'object' && told.expiresAt === clock.now() + TTL_MS - 6_000);
+    assert.ok(
+      typeof told === 'object' && told.expiresAt === clock.now() + TTL_MS - EXCHANGE_MS - 5_000,
+    );
     assert.equal(await b.store.lookup(keyOf('ended')), 'absent');
     assert.equal(lost, 0);
   });

@@ -7,6 +7,7 @@ import { keyOf } from '../support/ids.ts';
 import {
   B,
   closeGate,
+  EXCHANGE_MS,
   INCONCLUSIVE,
   KEY,
   listen,
@@ -144,6 +145,7 @@ describe('questions are bounded', () => {
       await until(() => c.requests.length === i);
       await clock.advance(QUESTION_MS);
       assert.deepEqual(await answer, INCONCLUSIVE);
+      await clock.advance(EXCHANGE_MS - QUESTION_MS);
     }
     const before = clock.monotonicMs();
     assert.deepEqual(await peers.ask(keyOf('quick')), INCONCLUSIVE);

@@ -24,6 +24,8 @@ export const KEY = keyOf('one');
 export const NONE = { kind: 'none' };
 export const INCONCLUSIVE = { kind: 'inconclusive' };
 export const QUESTION_MS = 300;
+/** What is not answered by then never is. */
+export const EXCHANGE_MS = 2_000;
 const HOST = '127.0.0.1';
 
 export interface ListeningServer {

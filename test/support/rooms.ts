@@ -7,7 +7,11 @@ import type { SidecarParts } from '../../src/app.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import type { Environment } from '../../src/config/config.ts';
 import type { Claim } from '../../src/fleet/messages.ts';
-import { HEARTBEAT_TIMEOUT_MS, QUESTION_TIMEOUT_MS } from '../../src/fleet/peer-link.ts';
+import {
+  EXCHANGE_TIMEOUT_MS,
+  HEARTBEAT_TIMEOUT_MS,
+  QUESTION_TIMEOUT_MS,
+} from '../../src/fleet/peer-link.ts';
 import { parseReplay, type ReplayInstruction } from '../../src/fly.ts';
 import type { RequestRecord } from '../../src/simulator/records.ts';
 import { startTestEdge } from '../simulator/support.ts';
@@ -105,7 +109,11 @@ export interface RequestLine {
 
 /** So much that only who never answers takes longer, however busy the computer is. In ms. */
 const PATIENCE_MS = 30_000;
-const PEER_TIMEOUTS: readonly number[] = [QUESTION_TIMEOUT_MS, HEARTBEAT_TIMEOUT_MS];
+const PEER_TIMEOUTS: readonly number[] = [
+  QUESTION_TIMEOUT_MS,
+  EXCHANGE_TIMEOUT_MS,
+  HEARTBEAT_TIMEOUT_MS,
+];
 
 /** A peer that is slow on a busy computer is not silent. One that can't be reached is at once. */
 export const patientClock: Clock = {

@@ -41,7 +41,8 @@ export function createRealSocketIoClient({ url }: Target): Client {
 
 async function isConnected(socket: Socket): Promise<boolean> {
   if (socket.connected) return true;
-  socket.connect();
+  // One that is about to connect would ask its server for a second session in the same connection.
+  if (!socket.active) socket.connect();
   return new Promise((resolve) => {
     const onConnect = (): void => {
       clearTimeout(timer);
