@@ -78,6 +78,8 @@ interface World {
 interface Finding {
   readonly find: (id: FoundId, pass?: Pass) => Ownership | Promise<Ownership>;
   readonly asked: SessionKey[];
+  /** Of each question, whether late answers were waited for. */
+  readonly patience: boolean[];
   readonly told: [SessionKey, PeerOwner][];
   readonly disowned: [SessionKey, MachineId][];
   readonly looks: () => number;
@@ -98,6 +100,7 @@ async function finderIn(world: World): Promise<Finding> {
   };
   const answers = [...(world.peers ?? [NONE])];
   const asked: SessionKey[] = [];
+  const patience: boolean[] = [];
   const told: [SessionKey, PeerOwner][] = [];
   const disowned: [SessionKey, MachineId][] = [];
   let looks = 0;
@@ -137,8 +140,9 @@ async function finderIn(world: World): Promise<Finding> {
     },
     isPending: (key) => world.pending?.some((id) => keyOf(id) === key) ?? false,
     peers: {
-      ask: (key) => {
+      ask: (key, { isPatient = false } = {}) => {
         asked.push(key);
+        patience.push(isPatient);
         const { announcing: machine } = world;
         if (machine)
           void memory.upsert({ key, machine, origin: 'copied', generation: 1, ttlMs: TTL_MS });
@@ -157,6 +161,7 @@ async function finderIn(world: World): Promise<Finding> {
     find: (id, pass = FIRST_PASS) =>
       finder.find(id, pass, { source: undefined, placedBy: world.placedBy }),
     asked,
+    patience,
     told,
     disowned,
     looks: () => looks,
@@ -224,6 +229,16 @@ describe('who owns a session', () => {
       assert.deepEqual(asked, Array(questions).fill(keyOf('s')));
     });
   }
+
+  test('is waited for where an app may have minted the id, and what is asked once more is not', async () => {
+    const { find, patience } = await finderIn({ peers: [SILENT] });
+    await find(app('s'));
+    assert.deepEqual(patience.splice(0), [true, false]);
+    await find(client('s'));
+    assert.deepEqual(patience.splice(0), [true]);
+    await find(found(get('/?room=lobby')));
+    assert.deepEqual(patience, [false]);
+  });
 
   test('is who announces the session while others are asked for it', async () => {
     for (const peers of [[NONE], [SILENT]]) {
