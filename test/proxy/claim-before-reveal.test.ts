@@ -61,13 +61,16 @@ async function startSplit(t: TestContext, startStore: StartStore): Promise<Split
 /** The URL of a database that both share. */
 type StartStore = (t: TestContext) => Promise<string>;
 
-describe('with Redis', () => {
+/** They wait for silences, most of the time. */
+const TOGETHER = { concurrency: 3 };
+
+describe('with Redis', TOGETHER, () => {
   skipUnlessFound(neededForRedis, (program) => {
     testClaims(async (t) => (await startRedisServer(t, { program })).url);
   });
 });
 
-describe('with Postgres', () => {
+describe('with Postgres', TOGETHER, () => {
   skipUnlessFound(neededForPostgres, (programs) => {
     testClaims(async (t) => (await startPostgresServer(t, { programs })).url());
   });

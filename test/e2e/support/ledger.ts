@@ -123,9 +123,9 @@ export function createLedger(): Ledger {
   }
 
   /**
-   * The requests that are among these more than once. Not those that the edge has handed to a Machine
-   * more often than it records: after a connection was cut it sends again what is idempotent (RFC
-   * 9110 §9.2.2).
+   * The requests that are among these more than once. Not those that the edge has handed out more
+   * often than it records: after a connection was cut it sends again what is idempotent (RFC 9110
+   * §9.2.2).
    */
   function repeated(items: readonly Identified[]): string[] {
     return [...countById(items)]
@@ -133,14 +133,22 @@ export function createLedger(): Ledger {
       .map(([id]) => id);
   }
 
-  /** By each Machine: one that ended before it could say what it got must not make up for another. */
+  /**
+   * To a Machine that says so itself, or to one that ended before it could, and whose forward has
+   * arrived. Counted by each Machine: what one has not told must not make up for another.
+   */
   function wasSentAgain(requestId: string): boolean {
+    const lines = decisionsOf(requestId);
     const hops = countBy(
       recordsOf(requestId).flatMap((record) => record.hops.map(({ machine }) => machine)),
     );
-    const fromEdge = decisionsOf(requestId).filter(({ why }) => !FROM_PEERS.has(why));
+    const fromEdge = lines.filter(({ why }) => !FROM_PEERS.has(why));
     const handedOut = countBy(fromEdge.map(({ machine }) => machine));
-    return [...handedOut].some(([machine, count]) => count > (hops.get(machine) ?? 0));
+    const isForwarded = fromEdge.length < lines.length;
+    return (
+      (isForwarded && !lines.some(isForward)) ||
+      [...handedOut].some(([machine, count]) => count > (hops.get(machine) ?? 0))
+    );
   }
 
   function recordsOf(requestId: string): readonly RequestRecord[] {

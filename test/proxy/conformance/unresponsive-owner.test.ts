@@ -97,7 +97,10 @@ async function startOwner(
   return child;
 }
 
-describe('a forward ends soon', () => {
+/** They wait, most of the time. */
+const TOGETHER = { concurrency: 4 };
+
+describe('a forward ends soon', TOGETHER, () => {
   type Owner = (t: TestContext, fleet: TestFleet) => Promise<void>;
   const at =
     (serve: (t: TestContext) => Promise<number>): Owner =>
