@@ -136,7 +136,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     peers,
     isPending: (key) => bindings.isPending(key),
     onDisowned: (key, machine) => bindings.drop(key, machine),
-    onOwnerTold: (key, owner) => bindings.copy(key, owner),
+    onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
     // Others may share a database without being a fleet.
     onOwnPast:
       config.fleet.kind === 'off' && !parts.store.isShared
@@ -161,8 +161,11 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     onMoved: (key, machine) => {
       bindings.drop(key, machine);
       // Whoever owns it now is to be known at the next try.
-      void peers.ask(key).then((answer) => {
-        if (answer.kind === 'owner') bindings.copy(key, answer);
+      void peers.ask(key, {
+        onEach: (owner, answer) => {
+          const hasClaim = typeof answer === 'object' && !answer.isPending;
+          if (hasClaim) void keeper.hear(key, owner, answer);
+        },
       });
     },
     removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,

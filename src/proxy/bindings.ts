@@ -10,7 +10,6 @@ import type { Peers } from '../fleet/peers.ts';
 import type { SessionStore } from '../store/store.ts';
 import { HeldSessions } from './held-sessions.ts';
 import type { Release } from './let-go.ts';
-import type { PeerOwner } from './owner.ts';
 
 /** How long an answer waits for its binding at most, in ms: beyond it the store counts as failed. */
 export const COMMIT_TIMEOUT_MS = 2_000;
@@ -36,8 +35,6 @@ export interface Bindings {
   isPending(key: SessionKey): boolean;
   /** What peers are told of a key that is served here and not claimed yet. */
   pendingClaimOf(key: SessionKey): Claim | undefined;
-  /** Keeps what a peer said it owns. */
-  copy(key: SessionKey, owner: PeerOwner): void;
   /** Slides a binding that was used, if enough of its time has passed. */
   slide(binding: Binding): void;
   /** Names this Machine in a binding of its own past. */
@@ -169,10 +166,6 @@ export function createBindings(parts: BindingsParts): Bindings {
     beginClaim,
     isPending: (key) => pending.has(key),
     pendingClaimOf,
-    copy: (key, { machine, generation, ttlMs: remainingMs }) => {
-      const copied = { key, machine, origin: 'copied', generation, ttlMs: remainingMs } as const;
-      void background('copy', store.upsert(copied));
-    },
     slide: ({ key, expiresAt }) => {
       const usedMs = ttlMs - (expiresAt - clock.now());
       if (usedMs < ttlMs * slideAfter(key) || sliding.has(key)) return;

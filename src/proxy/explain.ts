@@ -209,7 +209,7 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
       },
     },
     onDisowned: () => undefined,
-    onOwnerTold: () => undefined,
+    onClaim: () => undefined,
     onOwnPast: parts.onOwnPast && (() => undefined),
   };
 }

@@ -15,10 +15,11 @@ import {
   type SessionId,
   type SessionKey,
 } from '../affinity/session.ts';
+import type { Claimant } from '../fleet/conflict.ts';
 import type { Directory } from '../fleet/directory.ts';
 import type { Source } from '../fleet/fair-share.ts';
 import type { Liveness } from '../fleet/liveness.ts';
-import type { Peers, PeersAnswer } from '../fleet/peers.ts';
+import type { Asking, OnPeerAnswer, Peers, PeersAnswer } from '../fleet/peers.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 
 export interface Ownership {
@@ -62,8 +63,8 @@ export interface OwnerFinderParts {
   readonly isPending: (key: SessionKey) => boolean;
   /** Told that the Machine which a copy names does not have the session. */
   readonly onDisowned: (key: SessionKey, machine: MachineId) => void;
-  /** Told what a peer said it owns, to be kept as a copy. */
-  readonly onOwnerTold: (key: SessionKey, owner: PeerOwner) => void;
+  /** Told what each peer that was asked says it owns, to be kept as a copy if nobody outranks it. */
+  readonly onClaim: (key: SessionKey, claimant: Claimant) => void;
   /**
    * Set where the configuration knows of no other Machine: a binding that was made here and names one
    * is of this Machine's own past, and is to name it again.
@@ -71,18 +72,11 @@ export interface OwnerFinderParts {
   readonly onOwnPast?: ((binding: Binding) => void) | undefined;
 }
 
-export interface PeerOwner {
-  readonly machine: MachineId;
-  readonly generation: number;
-  readonly ttlMs: number;
-  readonly isPending?: true;
-}
-
 const NONE: Owner = { kind: 'none' };
 const BEGUN_HERE: Owner = { kind: 'none', isBegunHere: true };
 
 export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
-  const { self, store, directory, liveness, peers, isPending, onOwnerTold } = parts;
+  const { self, store, directory, liveness, isPending } = parts;
   const keyOf = createKeyCache();
 
   function find(found: FoundId, pass: Pass, asker: Asker): Ownership | Promise<Ownership> {
@@ -153,11 +147,11 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   ): Promise<Ownership> {
     const { key, machine } = copy;
     const isAsked = directory.peer(machine) !== undefined;
-    const answer = await peers.ask(key, { source: asker.source });
+    const answer = await askPeers(key, { source: asker.source });
     const isUnclear = answer.kind === 'inconclusive' || (answer.kind === 'none' && !isAsked);
     if (isUnclear) return ofBinding(found, copy, pass, asker, undefined);
     if (answer.kind === 'none') parts.onDisowned(key, machine);
-    const owner = answer.kind === 'owner' ? ofPeer(key, answer) : NONE;
+    const owner = answer.kind === 'owner' ? ofPeer(answer) : NONE;
     return { key, owner, binding: undefined, wholeId: undefined };
   }
 
@@ -228,7 +222,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     // Clients of one room arrive together: whom the first has brought here the others follow.
     if (isPending(key)) return BEGUN_HERE;
     const answer = await ask(found, key, asker);
-    if (answer.kind === 'owner') return ofPeer(key, answer);
+    if (answer.kind === 'owner') return ofPeer(answer);
     const announced = ofAnnouncement(key);
     if (announced) return announced;
     if (hinted) return { ...hinted, isUncontested: answer.kind === 'none' };
@@ -253,15 +247,15 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
    */
   async function ask({ protocol }: FoundId, key: SessionKey, asker: Asker): Promise<PeersAnswer> {
     const isPatient = protocol.mintedBy !== 'client';
-    const answer = await peers.ask(key, { source: asker.source, isPatient });
+    const answer = await askPeers(key, { source: asker.source, isPatient });
     if (protocol.mintedBy !== 'app') return answer;
     if (answer.kind === 'inconclusive')
-      return answer.isShed ? answer : peers.ask(key, { source: asker.source });
+      return answer.isShed ? answer : askPeers(key, { source: asker.source });
     if (answer.kind !== 'none') return answer;
     // A Machine that has just woken is on nobody's list for an interval, and may be the owner.
     const hasNewcomer = await directory.lookAgain();
     if (hasNewcomer === undefined) return { kind: 'inconclusive' };
-    return hasNewcomer ? peers.ask(key, { source: asker.source }) : answer;
+    return hasNewcomer ? askPeers(key, { source: asker.source }) : answer;
   }
 
   /** What an app has replayed is served here, whoever owns its session: nobody needs to know. */
@@ -276,10 +270,18 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     return { kind: 'machine', machine, knownBy: 'hint', presence };
   }
 
-  function ofPeer(key: SessionKey, answer: PeerOwner): Owner {
-    // What is not accepted yet may be refused.
-    if (!answer.isPending) onOwnerTold(key, answer);
-    return { kind: 'machine', machine: answer.machine, knownBy: 'peers', presence: 'running' };
+  /** What they claim is kept, also where the request has gone by an answer that came before. */
+  function askPeers(key: SessionKey, how: Asking): Promise<PeersAnswer> {
+    const onEach: OnPeerAnswer = (machine, answer) => {
+      // What is not accepted yet may be refused.
+      if (typeof answer === 'object' && !answer.isPending)
+        parts.onClaim(key, { ...answer, machine });
+    };
+    return parts.peers.ask(key, { ...how, onEach });
+  }
+
+  function ofPeer({ machine }: { readonly machine: MachineId }): Owner {
+    return { kind: 'machine', machine, knownBy: 'peers', presence: 'running' };
   }
 
   /**
@@ -307,8 +309,8 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     // It may have been woken since the last reading, and have sessions that nobody here knows of.
     if (liveness.listing(machine) === 'stopped') await directory.lookAgain();
     const asking = { source: asker.source, isKnown: true };
-    const answer = store.isShared ? undefined : await peers.ask(key, asking);
-    if (answer?.kind === 'owner') return { ...ownership, owner: ofPeer(key, answer) };
+    const answer = store.isShared ? undefined : await askPeers(key, asking);
+    if (answer?.kind === 'owner') return { ...ownership, owner: ofPeer(answer) };
     const isUncontested = hasStoreSaid && answer?.kind !== 'inconclusive';
     return { ...ownership, owner: { ...owner, presence: liveness.of(machine), isUncontested } };
   }

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
 import type { SimulatedMachine } from '../../src/simulator/machine.ts';
+import { journalNow } from './apps/journal.ts';
 import { ADMIN_TOKEN, beginFault } from './chaos/faults.ts';
 import { startMeetings, type Meetings } from './chaos/meetings.ts';
 import { planRounds, type Round } from './chaos/plan.ts';
@@ -110,14 +111,15 @@ async function makeChaos(
 ): Promise<void> {
   const startedAt = systemClock.monotonicMs();
   for (const round of planRounds(seed, MACHINES)) {
-    t.diagnostic(nameOf(round));
+    t.diagnostic(`${Math.round(journalNow())}: ${nameOf(round, places)}`);
     await liveThrough(round, fleet, places);
     if (systemClock.monotonicMs() - startedAt > CHAOS_MS) return;
   }
 }
 
-function nameOf({ faults, holdMs }: Round): string {
-  return `${faults.map(({ name, place }) => `${name} ${place}`).join(', ')} for ${holdMs} ms`;
+function nameOf({ faults, holdMs }: Round, places: readonly SimulatedMachine[]): string {
+  const names = faults.map(({ name, place }) => `${name} ${places[place]?.id ?? place}`);
+  return `${names.join(', ')} for ${holdMs} ms`;
 }
 
 async function liveThrough(

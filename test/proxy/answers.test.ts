@@ -39,7 +39,6 @@ class WrittenDown {
     beginClaim: () => assert.fail('a claim begins with its request'),
     isPending: () => assert.fail('an answer asks nobody'),
     pendingClaimOf: () => assert.fail('an answer asks nobody'),
-    copy: () => assert.fail('an answer is no statement of a peer'),
     drop: () => assert.fail('an answer disowns nothing'),
     hold: () => assert.fail('only an open stream is held'),
     endWithStream: () => assert.fail('only the end of a stream ends it'),

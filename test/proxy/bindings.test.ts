@@ -139,15 +139,6 @@ describe('an id that a client has brought', () => {
 });
 
 describe('what a peer says it owns', () => {
-  test('is kept as a copy, for as long as it says', async (t) => {
-    const setting = setUp(t);
-    setting.bindings.copy(KEY, { machine: B, generation: 3, ttlMs: 5_000 });
-    await setting.bindings.stop();
-    const row = setting.row();
-    assert.deepEqual([row?.machine, row?.origin, row?.generation], [B, 'copied', 3]);
-    assert.equal((row?.expiresAt ?? 0) - setting.clock.now(), 5_000);
-  });
-
   test('is dropped when it disowns it, and only then', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B);

@@ -3,12 +3,13 @@ import { describe, test } from 'node:test';
 import type { Owner, Presence } from '../../src/affinity/decide.ts';
 import { createExtractor, type FoundId, type RequestHead } from '../../src/affinity/extract.ts';
 import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
+import type { Claimant } from '../../src/fleet/conflict.ts';
+import type { Claim } from '../../src/fleet/messages.ts';
 import type { PeersAnswer } from '../../src/fleet/peers.ts';
 import {
   createOwnerFinder,
   type OwnerFinderParts,
   type Ownership,
-  type PeerOwner,
   type Pass,
 } from '../../src/proxy/owner.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
@@ -31,6 +32,7 @@ const BACK: Pass = { ...FIRST_PASS, cameBackByFallback: true };
 const FROM_PEER: Pass = { ...FIRST_PASS, from: 'peer' };
 const NONE: PeersAnswer = { kind: 'none' };
 const SILENT: PeersAnswer = { kind: 'inconclusive' };
+const CLAIM: Claim = { generation: 3, ttlMs: 5_000, origin: 'learned', createdAt: 7 };
 const C_OWNS: PeersAnswer = { kind: 'owner', machine: C, generation: 3, ttlMs: 5_000 };
 
 const extract = createExtractor(protocolsOf('mcp,rpc,query:room'), { hints: true });
@@ -58,6 +60,8 @@ interface World {
   readonly isAlone?: boolean;
   /** What the peers answer, one after the other; the last one again and again. */
   readonly peers?: readonly PeersAnswer[];
+  /** Who says as well that it owns each key that is asked for. */
+  readonly alsoClaiming?: MachineId;
   /** Who announces each key that is asked for, before the answer is there. */
   readonly announcing?: MachineId;
   /** Machines that are called so. */
@@ -80,7 +84,7 @@ interface Finding {
   readonly asked: SessionKey[];
   /** Of each question, whether late answers were waited for. */
   readonly patience: boolean[];
-  readonly told: [SessionKey, PeerOwner][];
+  readonly told: [SessionKey, Claimant][];
   readonly disowned: [SessionKey, MachineId][];
   readonly looks: () => number;
 }
@@ -101,7 +105,7 @@ async function finderIn(world: World): Promise<Finding> {
   const answers = [...(world.peers ?? [NONE])];
   const asked: SessionKey[] = [];
   const patience: boolean[] = [];
-  const told: [SessionKey, PeerOwner][] = [];
+  const told: [SessionKey, Claimant][] = [];
   const disowned: [SessionKey, MachineId][] = [];
   let looks = 0;
   const isStopped = (machine: MachineId): boolean =>
@@ -140,13 +144,15 @@ async function finderIn(world: World): Promise<Finding> {
     },
     isPending: (key) => world.pending?.some((id) => keyOf(id) === key) ?? false,
     peers: {
-      ask: (key, { isPatient = false } = {}) => {
+      ask: (key, { isPatient = false, onEach } = {}) => {
         asked.push(key);
         patience.push(isPatient);
         const { announcing: machine } = world;
         if (machine)
           void memory.upsert({ key, machine, origin: 'copied', generation: 1, ttlMs: TTL_MS });
         const [next = NONE] = answers.length > 1 ? answers.splice(0, 1) : answers;
+        if (next.kind === 'owner') onEach?.(next.machine, CLAIM);
+        if (world.alsoClaiming) onEach?.(world.alsoClaiming, CLAIM);
         return Promise.resolve(next);
       },
     },
@@ -154,7 +160,7 @@ async function finderIn(world: World): Promise<Finding> {
       disowned.push([key, machine]);
       void memory.delete(key, machine);
     },
-    onOwnerTold: (key, owner) => told.push([key, owner]),
+    onClaim: (key, claimant) => told.push([key, claimant]),
     onOwnPast: world.isAlone ? () => assert.fail("a copy is of nobody's own past") : undefined,
   });
   return {
@@ -249,10 +255,14 @@ describe('who owns a session', () => {
     }
   });
 
-  test('is kept as the peer has said it', async () => {
-    const { find, told } = await finderIn({ peers: [C_OWNS] });
-    await find(app('s'));
-    assert.deepEqual(told, [[keyOf('s'), C_OWNS]]);
+  test('is kept as all that claim it have said, whoever was first', async () => {
+    const { find, told } = await finderIn({ peers: [C_OWNS], alsoClaiming: B });
+    const { owner } = await find(app('s'));
+    assert.deepEqual(owner, BY_PEERS);
+    assert.deepEqual(told, [
+      [keyOf('s'), { ...CLAIM, machine: C }],
+      [keyOf('s'), { ...CLAIM, machine: B }],
+    ]);
   });
 });
 

@@ -100,6 +100,13 @@ export function createLedger(): Ledger {
     return !wasDoubted(requestId) && !diedUntold(requestId, machine, at);
   }
 
+  function ageOf({ session, at }: Noted<'request'>): string {
+    const opening = openings.get(session);
+    if (!opening) return 'its session';
+    const age = Math.round(at - opening.at);
+    return `its session, which ${opening.machine} had opened ${age} ms before ${Math.round(at)}`;
+  }
+
   /** Where the Machine of a hint is gone, the whole may be an id that a client made up: `user~bob`. */
   function showsHint({ session, at }: Noted<'request'>): boolean {
     const [id = '', hint] = session.split('~', 2);
@@ -194,7 +201,11 @@ export function createLedger(): Ledger {
       ).length,
     faults: (sessions = 'all-live') => {
       const found: (readonly [what: string, requestIds: readonly string[]])[] = [
-        ['reached a Machine without its session', idsOf(requests.filter(isAstray))],
+        ...requests
+          .filter(isAstray)
+          .map(
+            (asked) => [`reached a Machine without ${ageOf(asked)}`, [asked.requestId]] as const,
+          ),
         ['showed the app a hint', idsOf(requests.filter(showsHint))],
         ['reached an app twice', repeated(requests)],
         ['was replayed twice', idsOf(records.filter(({ replays }) => replays > 1))],

@@ -53,6 +53,9 @@ interface Tunnel {
 
 const GOODBYE = 'goodbye';
 
+/** Each has a sidecar of its own, whose drain waits a second. */
+const TOGETHER = { concurrency: 4 };
+
 function endOf(socket: Socket, received: () => string): End {
   let [hasEnded, isClosed] = [false, false];
   socket.allowHalfOpen = true;
@@ -262,7 +265,7 @@ async function assertNothingIsLeft({ sidecar, tunnels }: Scene, metrics: Metrics
 }
 
 for (const moment of MOMENTS) {
-  describe(`${moment.name} nothing is left of a tunnel by`, () => {
+  describe(`${moment.name} nothing is left of a tunnel by`, TOGETHER, () => {
     for (const closing of CLOSINGS) {
       for (const size of [0, 10, 300_000]) {
         test(`${closing.name}, with ${size} bytes on their way`, BOUNDED, async (t) => {
@@ -280,7 +283,7 @@ for (const moment of MOMENTS) {
   });
 }
 
-describe('what both ends of a tunnel get when they close with a FIN', () => {
+describe('what both ends of a tunnel get when they close with a FIN', TOGETHER, () => {
   /** What an end sends in all; who has not closed says goodbye when the other has. */
   function sentBy(moment: Moment, how: Close | undefined, letter: string, size: number): string {
     const greeting = moment.name === 'in the middle of the stream' ? letter : '';
@@ -319,7 +322,7 @@ function storeOnDisk(t: TestContext): Environment {
   return { SESSION_STORE_URL: '', SESSION_STORE_PATH: join(directory, 'sessions.sqlite') };
 }
 
-describe('while a binding is committed nothing is left of a tunnel by', () => {
+describe('while a binding is committed nothing is left of a tunnel by', TOGETHER, () => {
   const moments = MOMENTS.filter(({ name }) => /^right before|^while/.test(name));
   for (const moment of moments) {
     for (const closing of CLOSINGS.filter(({ client, app }) => client !== app)) {
@@ -347,7 +350,7 @@ const FORWARDED = [
 ];
 
 for (const moment of MOMENTS) {
-  describe(`${moment.name} nothing is left of a tunnel that is forwarded by`, () => {
+  describe(`${moment.name} nothing is left of a tunnel that is forwarded by`, TOGETHER, () => {
     for (const closing of CLOSINGS) {
       test(closing.name, BOUNDED, async (t) => {
         const [ofOwner, ofOther] = [openMetrics(t), openMetrics(t)];

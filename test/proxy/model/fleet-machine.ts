@@ -7,7 +7,7 @@ import { createExtractor } from '../../../src/affinity/extract.ts';
 import { createLearner } from '../../../src/affinity/learn.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
 import type { Clock } from '../../../src/clock.ts';
-import { createKeeper } from '../../../src/fleet/keeper.ts';
+import { createKeeper, type Keeper } from '../../../src/fleet/keeper.ts';
 import { Liveness, MISSED_HEARTBEATS } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION, type PeerStatus } from '../../../src/fleet/messages.ts';
 import { createPeerService, type PeerService } from '../../../src/fleet/peer-service.ts';
@@ -129,15 +129,27 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
       status,
     }),
-    handler: handlerOf({ self, store, liveness, peers, bindings, health, hints: parts.hints }),
+    handler: handlerOf({
+      self,
+      store,
+      liveness,
+      peers,
+      keeper,
+      bindings,
+      health,
+      hints: parts.hints,
+    }),
     answers: createAnswers(createLearner(PROTOCOLS, { hints: parts.hints, self, clock }), bindings),
     bindings: {
       ...bindings,
       // As the proxied request does it: whoever owns it now is to be known at the next try.
       drop: (key, machine) => {
         bindings.drop(key, machine);
-        void peers.ask(key).then((answer) => {
-          if (answer.kind === 'owner') bindings.copy(key, answer);
+        void peers.ask(key, {
+          onEach: (owner, answer) => {
+            const hasClaim = typeof answer === 'object' && !answer.isPending;
+            if (hasClaim) void keeper.hear(key, owner, answer);
+          },
         });
       },
     },
@@ -206,12 +218,22 @@ interface RoutingParts {
   readonly store: SessionStore;
   readonly liveness: Liveness;
   readonly peers: Peers;
+  readonly keeper: Keeper;
   readonly bindings: ReturnType<typeof createBindings>;
   readonly health: { readonly isDraining: boolean };
   readonly hints: boolean;
 }
 
-function handlerOf({ self, store, liveness, peers, bindings, health, hints }: RoutingParts) {
+function handlerOf({
+  self,
+  store,
+  liveness,
+  peers,
+  keeper,
+  bindings,
+  health,
+  hints,
+}: RoutingParts) {
   const directory = directoryOf(liveness);
   return createHandler({
     ...{ self, liveness, directory, namedByCookie: undefined },
@@ -220,7 +242,7 @@ function handlerOf({ self, store, liveness, peers, bindings, health, hints }: Ro
       ...{ self, hints, store, directory, liveness, peers, replays: 'resilient' },
       isPending: (key) => bindings.isPending(key),
       onDisowned: (key, machine) => bindings.drop(key, machine),
-      onOwnerTold: (key, owner) => bindings.copy(key, owner),
+      onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
     }),
     place: createPlacement({
       ...{ self, liveness, region: undefined, scope: undefined },

@@ -196,7 +196,7 @@ export async function createModelMachine(
     peers,
     isPending: (key) => bindings.isPending(key),
     onDisowned: (key, machine) => bindings.drop(key, machine),
-    onOwnerTold: (key, owner) => bindings.copy(key, owner),
+    onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
   };
   const decided: Decision[] = [];
   const routing: HandlerParts = {

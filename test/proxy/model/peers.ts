@@ -3,7 +3,7 @@ import type { Binding, MachineId, SessionKey } from '../../../src/affinity/sessi
 import { outranks, type Claimant } from '../../../src/fleet/conflict.ts';
 import type { Keeper } from '../../../src/fleet/keeper.ts';
 import { claimOf, type KeyAnswer } from '../../../src/fleet/messages.ts';
-import type { Peers, PeersAnswer } from '../../../src/fleet/peers.ts';
+import type { OnPeerAnswer, Peers, PeersAnswer } from '../../../src/fleet/peers.ts';
 import type { MachineScript, Surroundings } from './machine.ts';
 
 export interface ModelPeersOptions {
@@ -20,6 +20,9 @@ export interface ModelPeers extends Pick<Peers, 'ask' | 'announce'> {
   settled(): Promise<void>;
 }
 
+/** What is left open where the script says who owns every session. */
+const CLAIMED = { origin: 'learned', createdAt: 0 } as const;
+
 export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): ModelPeers {
   const { machine: self, lists, told } = script;
   const heard: PeersAnswer[] = [];
@@ -30,12 +33,16 @@ export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): 
     return (await reach(self, other)?.keeper.answer(key, self, undefined)) ?? 'unknown';
   }
 
-  async function askAll(key: SessionKey): Promise<PeersAnswer> {
-    if (told) return told;
+  async function askAll(key: SessionKey, onEach?: OnPeerAnswer): Promise<PeersAnswer> {
+    if (told) {
+      if (told.kind === 'owner') onEach?.(told.machine, { ...told, ...CLAIMED });
+      return told;
+    }
     const claimants: Claimant[] = [];
     let isInDoubt = script.isDirectoryFailing;
     for (const machine of lists) {
       const answer = await askOne(key, machine);
+      onEach?.(machine, answer);
       if (answer === 'unknown') isInDoubt = true;
       else if (answer !== 'no') claimants.push({ ...answer, machine });
     }
@@ -56,8 +63,8 @@ export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): 
   return {
     heard,
     announced,
-    ask: async (key) => {
-      const answer = await askAll(key);
+    ask: async (key, { onEach } = {}) => {
+      const answer = await askAll(key, onEach);
       heard.push(answer);
       return answer;
     },

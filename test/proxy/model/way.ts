@@ -28,7 +28,7 @@ export interface Visit {
   readonly machine: MachineId;
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
-  /** The peer that places the session here, and so does not have it itself. */
+  /** The peer that places the session here. */
   readonly placedBy: MachineId | undefined;
   /** How often its wire was answered. */
   answerCount: number;
