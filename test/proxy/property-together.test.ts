@@ -18,9 +18,10 @@ import {
   PRIMARY,
   SILENT,
 } from './model/fleet-worlds.ts';
+import { runsOf } from './model/runs.ts';
 import { Fleet, ownersOf, type FleetWorld, type Went } from './model/together.ts';
 
-const RUNS = { numRuns: 500 };
+const RUNS = runsOf(500);
 
 async function holds(
   worlds: fc.Arbitrary<FleetWorld>,

@@ -11,6 +11,7 @@ import { headerValue, readEdgeFields } from '../../src/proxy/edge-fields.ts';
 import { keyOf } from '../support/ids.ts';
 import { anyWorld, consistentWorld, quietWorld } from './model/arbitraries.ts';
 import { REPLAY_MAX_BODY_BYTES, type ModelMachine } from './model/machine.ts';
+import { runsOf } from './model/runs.ts';
 import { Way } from './model/way.ts';
 import {
   openMachines,
@@ -21,7 +22,7 @@ import {
   type WorldScript,
 } from './model/world.ts';
 
-const RUNS = { numRuns: 2_000 };
+const RUNS = runsOf(2_000);
 
 async function holds(
   worlds: fc.Arbitrary<WorldScript>,
