@@ -54,8 +54,9 @@ export interface Directory {
    * Reads though the interval is not over, but not twice within half a second, and waits 300 ms for
    * it at most: for a Machine that has just started or woken. Says whether there is one that was not
    * known; undefined if no reading begun since has succeeded by then, as then nobody can tell.
+   * `isHurried`: a reading of the last half second will do, and nobody waits for the next.
    */
-  lookAgain(): Promise<boolean | undefined>;
+  lookAgain(isHurried?: boolean): Promise<boolean | undefined>;
   /** Ends the reading under way; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
 }

@@ -135,9 +135,13 @@ class DnsDirectory implements Directory {
     await this.#readingUnderWay;
   }
 
-  async lookAgain(): Promise<boolean | undefined> {
+  async lookAgain(isHurried = false): Promise<boolean | undefined> {
     const known = new Set(this.#liveness.others().map(({ machine }) => machine));
     const arrivedAtMs = this.#options.clock.monotonicMs();
+    const hasJustRead =
+      this.#readingUnderWay === undefined &&
+      this.#succeededFromMs > arrivedAtMs - LOOK_AGAIN_AFTER_MS;
+    if (isHurried && hasJustRead) return false;
     await this.#untilReadSince(arrivedAtMs);
     if (this.#succeededFromMs < arrivedAtMs) return undefined;
     return this.#liveness.others().some(({ machine }) => !known.has(machine));

@@ -181,8 +181,8 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
     },
     directory: {
       peer: (machine) => directory.peer(machine),
-      lookAgain: async () => {
-        const foundNewcomer = await directory.lookAgain();
+      lookAgain: async (isHurried) => {
+        const foundNewcomer = await directory.lookAgain(isHurried);
         tell({ step: 'look-again', foundNewcomer });
         return foundNewcomer;
       },

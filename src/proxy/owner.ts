@@ -246,16 +246,17 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
    * may have cost the first question.
    */
   async function ask({ protocol }: FoundId, key: SessionKey, asker: Asker): Promise<PeersAnswer> {
-    const isPatient = protocol.mintedBy !== 'client';
-    const answer = await askPeers(key, { source: asker.source, isPatient });
-    if (protocol.mintedBy !== 'app') return answer;
-    if (answer.kind === 'inconclusive')
-      return answer.isShed ? answer : askPeers(key, { source: asker.source });
-    if (answer.kind !== 'none') return answer;
+    const { source } = asker;
+    const mayBeOfApp = protocol.mintedBy !== 'client';
+    const isOfApp = protocol.mintedBy === 'app';
+    const answer = await askPeers(key, { source, isPatient: mayBeOfApp });
+    if (answer.kind === 'inconclusive' && isOfApp && !answer.isShed)
+      return askPeers(key, { source });
+    if (answer.kind !== 'none' || !mayBeOfApp) return answer;
     // A Machine that has just woken is on nobody's list for an interval, and may be the owner.
-    const hasNewcomer = await directory.lookAgain();
-    if (hasNewcomer === undefined) return { kind: 'inconclusive' };
-    return hasNewcomer ? askPeers(key, { source: asker.source }) : answer;
+    const hasNewcomer = await directory.lookAgain(!isOfApp);
+    if (hasNewcomer === undefined && isOfApp) return { kind: 'inconclusive' };
+    return hasNewcomer === true ? askPeers(key, { source }) : answer;
   }
 
   /** What an app has replayed is served here, whoever owns its session: nobody needs to know. */
