@@ -19,6 +19,7 @@ import type { Claimant } from '../fleet/conflict.ts';
 import type { Directory } from '../fleet/directory.ts';
 import type { Source } from '../fleet/fair-share.ts';
 import type { Liveness } from '../fleet/liveness.ts';
+import type { KeyAnswer } from '../fleet/messages.ts';
 import type { Asking, OnPeerAnswer, Peers, PeersAnswer } from '../fleet/peers.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 
@@ -123,21 +124,18 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     asker: Asker,
   ): Ownership | Promise<Ownership> {
     if (typeof looked === 'string') return afterMiss(found, key, looked, pass, asker);
-    if (looked.origin === 'copied') {
-      // It has lost what it had: without this the copy would keep its clients away from each other.
-      if (looked.machine === asker.placedBy) {
-        parts.onDisowned(key, looked.machine);
-        return afterMiss(found, key, 'absent', pass, asker);
-      }
-      const isInDoubt = looked.machine === pass.replayedBy && found.protocol.mintedBy !== 'app';
-      if (isInDoubt && !store.isShared) return unlessDisowned(found, looked, pass, asker);
-    }
+    const isDoubtedByReplay =
+      looked.machine === pass.replayedBy && found.protocol.mintedBy !== 'app';
+    const isInDoubt = isDoubtedByReplay || looked.machine === asker.placedBy;
+    if (isInDoubt && looked.origin === 'copied' && !store.isShared)
+      return unlessDisowned(found, looked, pass, asker);
     return ofBinding(found, looked, pass, asker, undefined);
   }
 
   /**
-   * The very Machine that the copy names seems to have sent the request here, as a client may pretend: it
-   * is asked. One that is on no list is not, and what the others say is no word of its.
+   * The very Machine that the copy names has sent the request here, or seems to, as a client may
+   * pretend. If it has lost what it had, the copy would keep its clients away from each other: it is
+   * asked. Its word counts, and not its silence or what others say: its store may just be busy.
    */
   async function unlessDisowned(
     found: FoundId,
@@ -146,13 +144,16 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     asker: Asker,
   ): Promise<Ownership> {
     const { key, machine } = copy;
-    const isAsked = directory.peer(machine) !== undefined;
-    const answer = await askPeers(key, { source: asker.source });
-    const isUnclear = answer.kind === 'inconclusive' || (answer.kind === 'none' && !isAsked);
-    if (isUnclear) return ofBinding(found, copy, pass, asker, undefined);
-    if (answer.kind === 'none') parts.onDisowned(key, machine);
-    const owner = answer.kind === 'owner' ? ofPeer(answer) : NONE;
-    return { key, owner, binding: undefined, wholeId: undefined };
+    let said: KeyAnswer | undefined;
+    const answer = await askPeers(key, { source: asker.source }, (peer, ofPeer) => {
+      if (peer === machine) said = ofPeer;
+    });
+    const unbound = { key, binding: undefined, wholeId: undefined };
+    if (answer.kind === 'owner') return { ...unbound, owner: ofPeer(answer) };
+    if (said !== 'no') return ofBinding(found, copy, pass, asker, undefined);
+    parts.onDisowned(key, machine);
+    const isUnclear = answer.kind === 'inconclusive';
+    return { ...unbound, owner: isUnclear ? { ...answer, mayBeOurs: false } : NONE };
   }
 
   function ofBinding(
@@ -272,8 +273,9 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   }
 
   /** What they claim is kept, also where the request has gone by an answer that came before. */
-  function askPeers(key: SessionKey, how: Asking): Promise<PeersAnswer> {
+  function askPeers(key: SessionKey, how: Asking, onAnswer?: OnPeerAnswer): Promise<PeersAnswer> {
     const onEach: OnPeerAnswer = (machine, answer) => {
+      onAnswer?.(machine, answer);
       // What is not accepted yet may be refused.
       if (typeof answer === 'object' && !answer.isPending)
         parts.onClaim(key, { ...answer, machine });

@@ -60,6 +60,8 @@ interface World {
   readonly isAlone?: boolean;
   /** What the peers answer, one after the other; the last one again and again. */
   readonly peers?: readonly PeersAnswer[];
+  /** Who says no, whatever the others do. */
+  readonly sayingNo?: MachineId;
   /** Who says as well that it owns each key that is asked for. */
   readonly alsoClaiming?: MachineId;
   /** Who announces each key that is asked for, before the answer is there. */
@@ -72,7 +74,7 @@ interface World {
   readonly stopped?: readonly MachineId[];
   readonly ownerStopped?: 'wake' | 'gone';
   readonly replays?: 'resilient' | 'cacheable';
-  readonly placedBy?: MachineId;
+  readonly placedBy?: MachineId | undefined;
   /** Ids of which a request is being served here. */
   readonly pending?: readonly string[];
   /** What a stopped Machine has turned to at another look. */
@@ -152,6 +154,9 @@ async function finderIn(world: World): Promise<Finding> {
           void memory.upsert({ key, machine, origin: 'copied', generation: 1, ttlMs: TTL_MS });
         const [next = NONE] = answers.length > 1 ? answers.splice(0, 1) : answers;
         if (next.kind === 'owner') onEach?.(next.machine, CLAIM);
+        const listed = world.running ?? [B, C];
+        if (next.kind === 'none') for (const machine of listed) onEach?.(machine, 'no');
+        if (world.sayingNo) onEach?.(world.sayingNo, 'no');
         if (world.alsoClaiming) onEach?.(world.alsoClaiming, CLAIM);
         return Promise.resolve(next);
       },
@@ -417,12 +422,29 @@ describe('an id that ends as a hint does', () => {
 describe('the Machine that a copy names', () => {
   const replayed = { ...FIRST_PASS, replayedBy: B };
 
-  test('does not have the session if it has placed it here itself', async () => {
-    const { find, disowned, asked } = await finderIn({ bound: { s: B }, placedBy: B });
-    const { owner } = await find(client('s'), { ...FROM_PEER, isPlaced: true });
-    assert.deepEqual([owner.kind, asked.length], ['none', 1]);
-    assert.deepEqual(disowned, [[keyOf('s'), B]]);
-  });
+  for (const [claim, pass, placedBy] of [
+    ['seems to have replayed the request here', replayed, undefined],
+    ['has placed the session here', { ...FROM_PEER, isPlaced: true }, B],
+  ] as const) {
+    test(`that ${claim} does not have the session if it says so, though another is silent`, async () => {
+      for (const [peers, kind] of [
+        [[NONE], 'none'],
+        [[SILENT], 'inconclusive'],
+      ] as const) {
+        const world = { bound: { s: B }, placedBy, peers, sayingNo: B };
+        const { find, disowned } = await finderIn(world);
+        assert.equal((await find(client('s'), pass)).owner.kind, kind);
+        assert.deepEqual(disowned, [[keyOf('s'), B]]);
+      }
+    });
+
+    test(`that ${claim} has it still where it can not tell`, async () => {
+      const { find, disowned } = await finderIn({ bound: { s: B }, placedBy, peers: [SILENT] });
+      const { owner } = await find(client('s'), pass);
+      assert.equal(owner.kind === 'machine' && owner.machine, B);
+      assert.deepEqual(disowned, []);
+    });
+  }
 
   test('has it still if another Machine has placed it here', async () => {
     const { find, disowned } = await finderIn({ bound: { s: B }, placedBy: C });
@@ -431,16 +453,14 @@ describe('the Machine that a copy names', () => {
     assert.deepEqual(disowned, []);
   });
 
-  test('is asked itself if it seems to have replayed the request here', async () => {
-    const lost = await finderIn({ bound: { s: B }, peers: [NONE] });
-    assert.equal((await lost.find(client('s'), replayed)).owner.kind, 'none');
-    assert.deepEqual(lost.disowned, [[keyOf('s'), B]]);
-    for (const answer of [SILENT, { ...C_OWNS, machine: B }]) {
-      const { find, disowned } = await finderIn({ bound: { s: B }, peers: [answer] });
-      const { owner } = await find(client('s'), replayed);
-      assert.equal(owner.kind === 'machine' && owner.machine, B);
-      assert.deepEqual(disowned, []);
-    }
+  test('has it still if it says so itself', async () => {
+    const { find, disowned } = await finderIn({
+      bound: { s: B },
+      peers: [{ ...C_OWNS, machine: B }],
+    });
+    const { owner } = await find(client('s'), replayed);
+    assert.equal(owner.kind === 'machine' && owner.machine, B);
+    assert.deepEqual(disowned, []);
   });
 
   test('has it still if the others alone were asked, as it is on no list', async () => {

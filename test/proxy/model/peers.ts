@@ -36,6 +36,7 @@ export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): 
   async function askAll(key: SessionKey, onEach?: OnPeerAnswer): Promise<PeersAnswer> {
     if (told) {
       if (told.kind === 'owner') onEach?.(told.machine, { ...told, ...CLAIMED });
+      if (told.kind === 'none') for (const machine of lists) onEach?.(machine, 'no');
       return told;
     }
     const claimants: Claimant[] = [];
