@@ -92,7 +92,11 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   const self = config.identity.machine;
   const olderSessions = createOlderSessions(parts, self);
   const openStreams = createOpenStreams(parts);
-  const letGo = createLetGo({ ...parts, streams: openStreams });
+  const closeStreamsOf = createLetGo({ ...parts, streams: openStreams });
+  const letGo: LetGo = (key, release) => {
+    peers.retract(key);
+    closeStreamsOf(key, release);
+  };
   const keeper = createFleetKeeper(parts, self, {
     letGo,
     isVoid: (binding) => olderSessions.isVoid(binding),

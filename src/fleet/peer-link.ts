@@ -96,6 +96,8 @@ export class PeerLink {
   readonly #questions: Batcher<SessionKey, Waiting>;
   readonly #announcements: Batcher<SessionKey, Announcement>;
   readonly #owed = new Map<SessionKey, Announcement>();
+  /** Announcements under way that are still true. */
+  #announcing = new Map<SessionKey, Announcement>();
   /** Batches of questions under way. */
   readonly #asking = new Set<Promise<void>>();
   #isClosed = false;
@@ -153,6 +155,13 @@ export class PeerLink {
   /** Tells it with the peer's next answer. */
   announceLater(key: SessionKey, announcement: Announcement): void {
     if (!this.#isClosed) this.#owe(key, announcement);
+  }
+
+  /** Tells it nothing more of the key than is on its way. */
+  retract(key: SessionKey): void {
+    this.#owed.delete(key);
+    this.#announcements.remove(key);
+    this.#announcing.delete(key);
   }
 
   #announce(key: SessionKey, announcement: Announcement): void {
@@ -279,6 +288,7 @@ export class PeerLink {
 
   async #sendAnnouncements(batch: ReadonlyMap<SessionKey, Announcement>): Promise<void> {
     const { self, clock, onOutranked } = this.#options;
+    const announcing = (this.#announcing = new Map(batch));
     const now = clock.monotonicMs();
     const bindings = [...batch].map(([key, { claim, endsAtMs }]) => {
       const ttlMs = Math.max(1, Math.floor(endsAtMs - now));
@@ -289,7 +299,7 @@ export class PeerLink {
     const isToldLater = answers && [...answers.values()].includes('unknown');
     // Else it would be told again and again, for as long as its store can't tell.
     if (answers && !isToldLater) this.#announceOwed();
-    for (const [key, announcement] of batch) {
+    for (const [key, announcement] of announcing) {
       if (!answers) {
         // Unless a newer one has been given since.
         if (!this.#isClosed && !this.#owed.has(key)) this.#owe(key, announcement);

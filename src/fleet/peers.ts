@@ -31,6 +31,8 @@ export interface Peers {
   exchangeStatus(machine: MachineId, status: PeerStatus): Promise<boolean>;
   /** Tells every peer, best effort, of a binding of our own (others are ignored). Returns at once. */
   announce(binding: Binding, ttlMs: number): void;
+  /** It is ours no more: what was not told yet of it is told nobody. */
+  retract(key: SessionKey): void;
   /** Whether the sidecar of that Machine answers; within a second, never rejects. */
   ping(machine: MachineId): Promise<boolean>;
   /** Questions under way end inconclusive; no timer or socket is left when it resolves. */
@@ -138,6 +140,11 @@ class FleetPeers implements Peers {
     const announcement = { claim, endsAtMs: this.#options.clock.monotonicMs() + claim.ttlMs };
     for (const link of this.#currentLinks()) link.announce(key, announcement);
     this.#announced.add(key, announcement);
+  }
+
+  retract(key: SessionKey): void {
+    this.#announced.delete(key);
+    for (const link of this.#links.values()) link.retract(key);
   }
 
   onAnnounced(key: SessionKey, machine: MachineId): void {

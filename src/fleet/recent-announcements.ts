@@ -14,6 +14,7 @@ export interface Announcement {
 
 export interface RecentAnnouncements {
   add(key: SessionKey, announcement: Announcement): void;
+  delete(key: SessionKey): void;
   /** The oldest first. */
   entries(): Iterable<readonly [SessionKey, Announcement]>;
 }
@@ -41,6 +42,7 @@ export function createRecentAnnouncements(clock: Pick<Clock, 'monotonicMs'>): Re
       recent.set(key, { ...announcement, atMs: clock.monotonicMs() });
       forgetOld();
     },
+    delete: (key) => void recent.delete(key),
     entries: () => {
       forgetOld();
       return recent;

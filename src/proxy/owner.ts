@@ -256,8 +256,8 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     if (answer.kind !== 'none' || !mayBeOfApp) return answer;
     // A Machine that has just woken is on nobody's list for an interval, and may be the owner.
     const hasNewcomer = await directory.lookAgain(!isOfApp);
-    if (hasNewcomer === undefined && isOfApp) return { kind: 'inconclusive' };
-    return hasNewcomer === true ? askPeers(key, { source }) : answer;
+    if (hasNewcomer === undefined) return { kind: 'inconclusive' };
+    return hasNewcomer ? askPeers(key, { source }) : answer;
   }
 
   /** What an app has replayed is served here, whoever owns its session: nobody needs to know. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Peer } from '../../src/fleet/directory.ts';
+import type { SessionKey } from '../../src/affinity/session.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { formatAnswer, parseAnnounce } from '../../src/fleet/messages.ts';
 import { createTestClock } from '../support/clock.ts';
@@ -161,6 +162,32 @@ describe('announcements', () => {
     );
     assert.equal(await b.store.lookup(keyOf('ended')), 'absent');
     assert.equal(lost, 0);
+  });
+
+  it('that are retracted are told nobody any more', async (t) => {
+    const clock = createTestClock();
+    const told: SessionKey[] = [];
+    let isUp = false;
+    const { port } = await listen(t, (request, response) => {
+      if (!isUp) return void response.writeHead(503).end();
+      void readBody(request).then((text) => {
+        told.push(...(parseAnnounce(text)?.bindings.map(({ key }) => key) ?? []));
+        response.end(formatAnswer({ machine: B, answers: new Map() }));
+      });
+    });
+    const { peers } = await startAsker(t, clock, [{ machine: B, port }]);
+    const [kept, gone] = [keyOf('kept'), keyOf('gone')];
+    for (const key of [kept, gone]) peers.announce(ownBinding(clock, { key }), TTL_MS);
+    await peers.ask(KEY);
+    peers.retract(gone);
+    isUp = true;
+    let asked = 0;
+    // What is owed goes out with the next answer.
+    await until(async () => {
+      await peers.ask(keyOf(`asked-${(asked += 1)}`));
+      return told.length > 0;
+    });
+    assert.deepEqual(told, [kept]);
   });
 
   it('for a peer that stays silent are kept up to a bound, the oldest dropped and counted', async (t) => {

@@ -94,7 +94,10 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     isReady: () => !health.isStoreBusy,
     pendingClaimOf: (key) => bindings.pendingClaimOf(key),
     onConflict: (outcome) => void conflicts.push(outcome),
-    onReleased: (key) => void released.push(key),
+    onReleased: (key) => {
+      peers.retract(key);
+      released.push(key);
+    },
   });
   const peers = createPeers({
     self,
