@@ -140,7 +140,6 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     peers,
     isPending: (key) => bindings.isPending(key),
     onDisowned: (key, machine) => bindings.drop(key, machine),
-    onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
     // Others may share a database without being a fleet.
     onOwnPast:
       config.fleet.kind === 'off' && !parts.store.isShared
@@ -165,12 +164,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     onMoved: (key, machine) => {
       bindings.drop(key, machine);
       // Whoever owns it now is to be known at the next try.
-      void peers.ask(key, {
-        onEach: (owner, answer) => {
-          const hasClaim = typeof answer === 'object' && !answer.isPending;
-          if (hasClaim) void keeper.hear(key, owner, answer);
-        },
-      });
+      void peers.ask(key);
     },
     removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
     removeCookie: (rawHeaders) => cookie?.removeFrom(rawHeaders) ?? rawHeaders,
@@ -385,6 +379,7 @@ function createFleetPeers(parts: RequestPathParts, self: MachineId, keeper: Keep
     clock,
     random,
     liveness,
+    onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
     onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
     onQuestion: metrics.peerQuestion,
     onAnnouncementsLost: metrics.announcementsDropped,

@@ -138,12 +138,15 @@ class DnsDirectory implements Directory {
   async lookAgain(isHurried = false): Promise<boolean | undefined> {
     const known = new Set(this.#liveness.others().map(({ machine }) => machine));
     const arrivedAtMs = this.#options.clock.monotonicMs();
-    const hasJustRead =
-      this.#readingUnderWay === undefined &&
-      this.#succeededFromMs > arrivedAtMs - LOOK_AGAIN_AFTER_MS;
-    if (isHurried && hasJustRead) return false;
-    await this.#untilReadSince(arrivedAtMs);
-    if (this.#succeededFromMs < arrivedAtMs) return undefined;
+    const lastSuccessMs = this.#succeededFromMs;
+    const isRecent = lastSuccessMs > arrivedAtMs - LOOK_AGAIN_AFTER_MS;
+    if (isHurried && isRecent) return false;
+    const hasJustFailed =
+      !this.#readingUnderWay && this.#beganAtMs > arrivedAtMs - LOOK_AGAIN_AFTER_MS;
+    if (isHurried && hasJustFailed) return undefined;
+    await (isHurried ? this.#untilRead(arrivedAtMs) : this.#untilReadSince(arrivedAtMs));
+    const sinceMs = isHurried ? lastSuccessMs + 1 : arrivedAtMs;
+    if (this.#succeededFromMs < sinceMs) return undefined;
     return this.#liveness.others().some(({ machine }) => !known.has(machine));
   }
 
@@ -152,7 +155,13 @@ class DnsDirectory implements Directory {
     const { clock } = this.#options;
     const tooSoonMs = this.#beganAtMs + LOOK_AGAIN_AFTER_MS - arrivedAtMs;
     if (tooSoonMs > 0) await clock.sleep(tooSoonMs, this.#stopping.signal);
-    const hasBegun = this.#beganAtMs > arrivedAtMs || this.#readingUnderWay !== undefined;
+    await this.#untilRead(arrivedAtMs);
+  }
+
+  /** One that is under way, or else a new one, unless one has begun since; 300 ms at most. */
+  async #untilRead(sinceMs: number): Promise<void> {
+    const { clock } = this.#options;
+    const hasBegun = this.#beganAtMs > sinceMs || this.#readingUnderWay !== undefined;
     if (!hasBegun && !this.#isStopped) {
       this.#cancelNext?.();
       this.#read();

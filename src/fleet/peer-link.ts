@@ -98,6 +98,8 @@ export class PeerLink {
   readonly #owed = new Map<SessionKey, Announcement>();
   /** Announcements under way that are still true. */
   #announcing = new Map<SessionKey, Announcement>();
+  /** Of each batch of questions under way, the keys to which a "no" is out of date. */
+  readonly #outdated = new Set<Set<SessionKey>>();
   /** Batches of questions under way. */
   readonly #asking = new Set<Promise<void>>();
   #isClosed = false;
@@ -131,9 +133,10 @@ export class PeerLink {
     return this.#isClosed;
   }
 
-  /** It may own the key now: what it has said before does not count any more. */
+  /** It may own the key now: what it has said before, or is just saying, does not count any more. */
   forgetNo(key: SessionKey): void {
     this.#recentNo.delete(key);
+    for (const outdated of this.#outdated) outdated.add(key);
   }
 
   /** Asks with the next batch. `onAnswer` is called once, at once where the peer is left alone. */
@@ -277,11 +280,19 @@ export class PeerLink {
   async #exchangeQuestions(batch: ReadonlyMap<SessionKey, Waiting>): Promise<void> {
     const questions = [...batch].map(([key, { claim }]) => (claim ? { key, claim } : { key }));
     const body = formatAsk({ from: this.#options.self, questions });
+    const { clock } = this.#options;
+    const sentAtMs = clock.monotonicMs();
+    const outdated = new Set<SessionKey>();
+    this.#outdated.add(outdated);
     const answers = await this.#exchange(ASK_PATH, body);
+    this.#outdated.delete(outdated);
     if (answers) this.#announceOwed();
+    const isLate = clock.monotonicMs() - sentAtMs >= QUESTION_TIMEOUT_MS;
     for (const [key, { onAnswer }] of batch) {
-      const answer = answers?.get(key) ?? 'unknown';
-      if (answer === 'no') this.#recentNo.add(key);
+      const said = answers?.get(key) ?? 'unknown';
+      const answer = said === 'no' && outdated.has(key) ? 'unknown' : said;
+      if (answer === 'no' && !isLate) this.#recentNo.add(key);
+      if (typeof answer === 'object') this.forgetNo(key);
       onAnswer(answer);
     }
   }

@@ -51,8 +51,15 @@ export interface Asking {
    * them within its share, and are to leave something for new sessions.
    */
   readonly isKnown?: boolean | undefined;
-  /** Whether a peer that is late is waited for, as long as it is not known to be silent. */
+  /**
+   * Whether a peer that is late is waited for, as long as none is known to be silent and few questions
+   * are open.
+   */
   readonly isPatient?: boolean | undefined;
+  /** Whether what a peer has said before is asked again. */
+  readonly isFresh?: boolean | undefined;
+  /** Whether nothing is to be kept of what the peers say: somebody only looks. */
+  readonly isLook?: boolean | undefined;
 }
 
 export interface PeersOptions {
@@ -63,6 +70,8 @@ export interface PeersOptions {
   readonly random: () => number;
   /** Told who answers and who does not. */
   readonly liveness: LinkLiveness & Pick<Liveness, 'of'>;
+  /** What a peer says it owns: to be kept as a copy, if nobody outranks it. */
+  readonly onClaim: (key: SessionKey, claimant: Claimant) => void;
   /** Another Machine's claim outranks the one that was sent: the keeper has to hear of it. */
   readonly onOutranked: (key: SessionKey, winner: Claimant) => void;
   /** Called once per question, and for each one that is beyond the bounds (`shed`). */
@@ -125,12 +134,14 @@ class FleetPeers implements Peers {
 
     const areAllPeers = status === 'ok' || status === 'static';
     const claim = this.#claimOf(ours);
-    const links = this.#linksToAsk(key, claim, onEach);
+    const links = this.#linksToAsk(key, claim !== undefined || how.isFresh === true, onEach);
     if (links.length === 0) return Promise.resolve(areAllPeers ? NONE : INCONCLUSIVE);
     const mayAsk = this.#questions.size < MAX_QUESTIONS && this.#takeToken(source, !isKnown);
     if (!mayAsk) return this.#shed();
     const patienceMs = how.isPatient ? this.#patienceFor(links) : QUESTION_TIMEOUT_MS;
-    return this.#open({ key, claim, links, areAllPeers }, patienceMs).answer(onEach);
+    const onClaim = how.isLook ? undefined : this.#options.onClaim;
+    const what = { key, claim, links, areAllPeers, onClaim: onClaim?.bind(undefined, key) };
+    return this.#open(what, patienceMs).answer(onEach);
   }
 
   announce(binding: Binding, ttlMs: number): void {
@@ -174,11 +185,12 @@ class FleetPeers implements Peers {
   #patienceFor(links: readonly PeerLink[]): number {
     const { liveness } = this.#options;
     const mayAnswer = links.every(({ machine }) => liveness.of(machine) !== 'silent');
-    return mayAnswer ? EXCHANGE_TIMEOUT_MS : QUESTION_TIMEOUT_MS;
+    const isCalm = this.#questions.size < MAX_QUESTIONS / 2;
+    return mayAnswer && isCalm ? EXCHANGE_TIMEOUT_MS : QUESTION_TIMEOUT_MS;
   }
 
   #open(
-    asked: Pick<QuestionOptions, 'key' | 'claim' | 'links' | 'areAllPeers'>,
+    asked: Pick<QuestionOptions, 'key' | 'claim' | 'links' | 'areAllPeers' | 'onClaim'>,
     patienceMs: number,
   ): Question {
     const { self, clock, onQuestion, onOutranked } = this.#options;
@@ -210,13 +222,13 @@ class FleetPeers implements Peers {
     return this.#links.get(machine);
   }
 
-  /** With a claim of our own everyone is asked: what a peer said before it knew of it does not count. */
-  #linksToAsk(key: SessionKey, claim: Claim | undefined, onEach?: OnPeerAnswer): PeerLink[] {
+  /** With a claim of our own everyone is asked (`isFresh`): what a peer said before it knew of it does not count. */
+  #linksToAsk(key: SessionKey, isFresh: boolean, onEach?: OnPeerAnswer): PeerLink[] {
     const { liveness } = this.#options;
     return this.#currentLinks().filter((link) => {
       // It has nothing left to say.
       if (liveness.of(link.machine) === 'gone') return false;
-      const isToBeAsked = claim !== undefined || !link.saidNo(key);
+      const isToBeAsked = isFresh || !link.saidNo(key);
       if (!isToBeAsked) onEach?.(link.machine, 'no');
       return isToBeAsked;
     });

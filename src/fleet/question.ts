@@ -32,6 +32,8 @@ export interface QuestionOptions {
   readonly areAllPeers: boolean;
   /** Calls the function when time is up. */
   readonly startDeadline: (onOver: () => void) => Cancel;
+  /** What a peer claims, once for each, also when nobody waits for it any more. */
+  readonly onClaim: ((claimant: Claimant) => void) | undefined;
   /** The first answer to {@link Question.answer} is there; `owner` is the claim behind it. */
   readonly onAnswered: (answer: PeersAnswer, owner: Claimant | undefined) => void;
   /** Nothing more will come. */
@@ -88,6 +90,9 @@ export class Question {
   }
 
   #take(link: PeerLink, answer: KeyAnswer): void {
+    // What is not accepted yet may be refused.
+    const isClaim = typeof answer === 'object' && !answer.isPending;
+    if (isClaim) this.#options.onClaim?.({ ...answer, machine: link.machine });
     if (this.#isClosed) return;
     this.#unanswered.delete(link);
     this.#answers.push([link.machine, answer]);

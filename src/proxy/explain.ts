@@ -202,16 +202,14 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
         const each: Record<string, 'mine' | 'no' | 'unknown'> = {};
         const onEach = (machine: MachineId, said: KeyAnswer): void => {
           each[machine] = typeof said === 'string' ? said : 'mine';
-          // Nobody is told what to keep.
           how?.onEach?.(machine, said);
         };
-        const answer = await peers.ask(key, { ...how, onEach });
+        const answer = await peers.ask(key, { ...how, onEach, isLook: true });
         tell({ step: 'peers', key, each, answer });
         return answer;
       },
     },
     onDisowned: () => undefined,
-    onClaim: () => undefined,
     onOwnPast: parts.onOwnPast && (() => undefined),
   };
 }

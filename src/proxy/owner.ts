@@ -15,12 +15,11 @@ import {
   type SessionId,
   type SessionKey,
 } from '../affinity/session.ts';
-import type { Claimant } from '../fleet/conflict.ts';
 import type { Directory } from '../fleet/directory.ts';
 import type { Source } from '../fleet/fair-share.ts';
 import type { Liveness } from '../fleet/liveness.ts';
 import type { KeyAnswer } from '../fleet/messages.ts';
-import type { Asking, OnPeerAnswer, Peers, PeersAnswer } from '../fleet/peers.ts';
+import type { Peers, PeersAnswer } from '../fleet/peers.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 
 export interface Ownership {
@@ -64,8 +63,6 @@ export interface OwnerFinderParts {
   readonly isPending: (key: SessionKey) => boolean;
   /** Told that the Machine which a copy names does not have the session. */
   readonly onDisowned: (key: SessionKey, machine: MachineId) => void;
-  /** Told what each peer that was asked says it owns, to be kept as a copy if nobody outranks it. */
-  readonly onClaim: (key: SessionKey, claimant: Claimant) => void;
   /**
    * Set where the configuration knows of no other Machine: a binding that was made here and names one
    * is of this Machine's own past, and is to name it again.
@@ -77,7 +74,7 @@ const NONE: Owner = { kind: 'none' };
 const BEGUN_HERE: Owner = { kind: 'none', isBegunHere: true };
 
 export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
-  const { self, store, directory, liveness, isPending } = parts;
+  const { self, store, directory, liveness, peers, isPending } = parts;
   const keyOf = createKeyCache();
 
   function find(found: FoundId, pass: Pass, asker: Asker): Ownership | Promise<Ownership> {
@@ -145,8 +142,14 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   ): Promise<Ownership> {
     const { key, machine } = copy;
     let said: KeyAnswer | undefined;
-    const answer = await askPeers(key, { source: asker.source }, (peer, ofPeer) => {
-      if (peer === machine) said = ofPeer;
+    const answer = await peers.ask(key, {
+      source: asker.source,
+      isFresh: true,
+      // It has just shown that it is there.
+      isPatient: machine === asker.placedBy,
+      onEach: (peer, theirs) => {
+        if (peer === machine) said = theirs;
+      },
     });
     const unbound = { key, binding: undefined, wholeId: undefined };
     if (answer.kind === 'owner') return { ...unbound, owner: ofPeer(answer) };
@@ -250,14 +253,14 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const { source } = asker;
     const mayBeOfApp = protocol.mintedBy !== 'client';
     const isOfApp = protocol.mintedBy === 'app';
-    const answer = await askPeers(key, { source, isPatient: mayBeOfApp });
+    const answer = await peers.ask(key, { source, isPatient: mayBeOfApp });
     if (answer.kind === 'inconclusive' && isOfApp && !answer.isShed)
-      return askPeers(key, { source });
+      return peers.ask(key, { source });
     if (answer.kind !== 'none' || !mayBeOfApp) return answer;
     // A Machine that has just woken is on nobody's list for an interval, and may be the owner.
     const hasNewcomer = await directory.lookAgain(!isOfApp);
     if (hasNewcomer === undefined) return { kind: 'inconclusive' };
-    return hasNewcomer ? askPeers(key, { source }) : answer;
+    return hasNewcomer ? peers.ask(key, { source }) : answer;
   }
 
   /** What an app has replayed is served here, whoever owns its session: nobody needs to know. */
@@ -270,17 +273,6 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     if (machine === undefined) return undefined;
     const presence = machine === self ? 'running' : liveness.of(machine);
     return { kind: 'machine', machine, knownBy: 'hint', presence };
-  }
-
-  /** What they claim is kept, also where the request has gone by an answer that came before. */
-  function askPeers(key: SessionKey, how: Asking, onAnswer?: OnPeerAnswer): Promise<PeersAnswer> {
-    const onEach: OnPeerAnswer = (machine, answer) => {
-      onAnswer?.(machine, answer);
-      // What is not accepted yet may be refused.
-      if (typeof answer === 'object' && !answer.isPending)
-        parts.onClaim(key, { ...answer, machine });
-    };
-    return parts.peers.ask(key, { ...how, onEach });
   }
 
   function ofPeer({ machine }: { readonly machine: MachineId }): Owner {
@@ -312,7 +304,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     // It may have been woken since the last reading, and have sessions that nobody here knows of.
     if (liveness.listing(machine) === 'stopped') await directory.lookAgain();
     const asking = { source: asker.source, isKnown: true };
-    const answer = store.isShared ? undefined : await askPeers(key, asking);
+    const answer = store.isShared ? undefined : await peers.ask(key, asking);
     if (answer?.kind === 'owner') return { ...ownership, owner: ofPeer(answer) };
     const isUncontested = hasStoreSaid && answer?.kind !== 'inconclusive';
     return { ...ownership, owner: { ...owner, presence: liveness.of(machine), isUncontested } };

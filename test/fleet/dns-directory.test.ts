@@ -110,6 +110,17 @@ describe('the DNS directory', () => {
     assert.deepEqual(machinesOf(directory), ['bb', 'cc']);
   });
 
+  it('lets nobody who is in a hurry wait for more than the reading under way', async (t) => {
+    const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
+    listMachines(dns, ['aa', 'bb']);
+    await directory.start();
+    await clock.advance(500);
+    dns.isSilent = true;
+    const looks = [directory.lookAgain(true), directory.lookAgain(true)];
+    await clock.advance(300);
+    assert.deepEqual(await Promise.all(looks), [undefined, undefined]);
+  });
+
   it('can not tell whether there is a newcomer while nobody answers', async (t) => {
     const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
     listMachines(dns, ['aa', 'bb']);

@@ -1,6 +1,7 @@
 /** A peer that is short of processor time answers late: that is no silence, and what it says counts. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { MAX_QUESTIONS } from '../../src/fleet/peers.ts';
 import { keyOf } from '../support/ids.ts';
 import {
   B,
@@ -17,6 +18,23 @@ import {
 } from './support.ts';
 
 const PATIENT = { isPatient: true };
+
+it('what a peer claims is told once a question, and not to who only looks', async (t) => {
+  const { c, claims, peers } = await startFleet(t);
+  await bind(c, KEY);
+  await Promise.all([peers.ask(KEY), peers.ask(KEY), peers.ask(KEY)]);
+  assert.deepEqual(claims.splice(0), [{ key: KEY, machine: C }]);
+  assert.equal((await peers.ask(KEY, { isLook: true })).kind, 'owner');
+  assert.deepEqual(claims, []);
+});
+
+it('what a peer has said a moment ago is asked again where somebody wants to hear it', async (t) => {
+  const { c, peers } = await startFleet(t);
+  await peers.ask(KEY);
+  const said: unknown[] = [];
+  await peers.ask(KEY, { isFresh: true, onEach: (machine, answer) => said.push(machine, answer) });
+  assert.deepEqual([c.requests.length, said.sort()], [2, [B, C, 'no', 'no']]);
+});
 
 describe('an answer that is late', () => {
   it('is waited for by who is patient, for two seconds', async (t) => {
@@ -52,18 +70,46 @@ describe('an answer that is late', () => {
     open();
   });
 
-  it('is remembered though nobody waits for it any more', async (t) => {
-    const { clock, c, liveness, peers } = await startFleet(t);
-    const open = closeGate(c);
+  it('is kept as a claim though nobody waits for it any more, and is not as a no', async (t) => {
+    const { clock, b, c, claims, peers } = await startFleet(t);
+    const opens = [b, c].map(closeGate);
+    await bind(c, KEY);
     const answer = peers.ask(KEY);
-    await until(() => c.requests.length === 1);
+    await until(() => b.requests.length === 1 && c.requests.length === 1);
     await clock.advance(QUESTION_MS);
     assert.deepEqual(await answer, INCONCLUSIVE);
-    liveness.onSilence(C);
+    opens.forEach((open) => open());
+    await until(() => claims.length > 0);
+    assert.deepEqual(claims, [{ key: KEY, machine: C }]);
+    assert.equal((await peers.ask(KEY)).kind, 'owner');
+    assert.deepEqual([b.requests.length, c.requests.length], [2, 2]);
+  });
+
+  it('is no no where the peer has announced the key meanwhile', async (t) => {
+    const { clock, c, peers } = await startFleet(t);
+    const open = closeGate(c);
+    const answer = peers.ask(KEY, PATIENT);
+    await until(() => c.requests.length === 1);
+    peers.onAnnounced(KEY, C);
     open();
-    await until(() => !liveness.isSilent(C));
+    assert.deepEqual(await answer, INCONCLUSIVE);
+    await clock.advance(0);
     assert.deepEqual(await peers.ask(KEY), NONE);
-    assert.equal(c.requests.length, 1);
+    assert.equal(c.requests.length, 2);
+  });
+
+  it('is not waited for by many: who asks while half of the questions are open gets 300 ms', async (t) => {
+    const { clock, c, peers } = await startFleet(t);
+    const open = closeGate(c);
+    const many = Array.from({ length: MAX_QUESTIONS / 2 }, (_, i) =>
+      peers.ask(keyOf(`open-${i}`), PATIENT),
+    );
+    const answer = peers.ask(KEY, PATIENT);
+    await until(() => c.requests.length > 0);
+    await clock.advance(QUESTION_MS);
+    assert.deepEqual(await answer, INCONCLUSIVE);
+    open();
+    await Promise.all(many);
   });
 
   it('keeps one batch of questions behind it from going, and no more than that', async (t) => {

@@ -135,6 +135,7 @@ export interface Asker {
   /** What the hooks were told. */
   readonly outcomes: string[];
   readonly outrankedBy: { key: SessionKey; machine: MachineId }[];
+  readonly claims: { key: SessionKey; machine: MachineId }[];
   lost: number;
 }
 
@@ -154,6 +155,7 @@ export async function startAsker(
       clock,
       random: () => 0.5,
       liveness,
+      onClaim: (key, { machine }) => asker.claims.push({ key, machine }),
       onOutranked: (key, { machine }) => asker.outrankedBy.push({ key, machine }),
       onQuestion: (outcome) => asker.outcomes.push(outcome),
       onAnnouncementsLost: (count) => (asker.lost += count),
@@ -164,6 +166,7 @@ export async function startAsker(
     liveness,
     outcomes: [],
     outrankedBy: [],
+    claims: [],
     lost: 0,
   };
   t.after(() => asker.peers.stop());

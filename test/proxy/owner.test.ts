@@ -3,7 +3,6 @@ import { describe, test } from 'node:test';
 import type { Owner, Presence } from '../../src/affinity/decide.ts';
 import { createExtractor, type FoundId, type RequestHead } from '../../src/affinity/extract.ts';
 import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
-import type { Claimant } from '../../src/fleet/conflict.ts';
 import type { Claim } from '../../src/fleet/messages.ts';
 import type { PeersAnswer } from '../../src/fleet/peers.ts';
 import {
@@ -62,8 +61,6 @@ interface World {
   readonly peers?: readonly PeersAnswer[];
   /** Who says no, whatever the others do. */
   readonly sayingNo?: MachineId;
-  /** Who says as well that it owns each key that is asked for. */
-  readonly alsoClaiming?: MachineId;
   /** Who announces each key that is asked for, before the answer is there. */
   readonly announcing?: MachineId;
   /** Machines that are called so. */
@@ -86,7 +83,6 @@ interface Finding {
   readonly asked: SessionKey[];
   /** Of each question, whether late answers were waited for. */
   readonly patience: boolean[];
-  readonly told: [SessionKey, Claimant][];
   readonly disowned: [SessionKey, MachineId][];
   readonly looks: () => number;
 }
@@ -107,7 +103,6 @@ async function finderIn(world: World): Promise<Finding> {
   const answers = [...(world.peers ?? [NONE])];
   const asked: SessionKey[] = [];
   const patience: boolean[] = [];
-  const told: [SessionKey, Claimant][] = [];
   const disowned: [SessionKey, MachineId][] = [];
   let looks = 0;
   const isStopped = (machine: MachineId): boolean =>
@@ -157,7 +152,6 @@ async function finderIn(world: World): Promise<Finding> {
         const listed = world.running ?? [B, C];
         if (next.kind === 'none') for (const machine of listed) onEach?.(machine, 'no');
         if (world.sayingNo) onEach?.(world.sayingNo, 'no');
-        if (world.alsoClaiming) onEach?.(world.alsoClaiming, CLAIM);
         return Promise.resolve(next);
       },
     },
@@ -165,7 +159,6 @@ async function finderIn(world: World): Promise<Finding> {
       disowned.push([key, machine]);
       void memory.delete(key, machine);
     },
-    onClaim: (key, claimant) => told.push([key, claimant]),
     onOwnPast: world.isAlone ? () => assert.fail("a copy is of nobody's own past") : undefined,
   });
   return {
@@ -173,7 +166,6 @@ async function finderIn(world: World): Promise<Finding> {
       finder.find(id, pass, { source: undefined, placedBy: world.placedBy }),
     asked,
     patience,
-    told,
     disowned,
     looks: () => looks,
   };
@@ -260,16 +252,6 @@ describe('who owns a session', () => {
       const { kind, machine, knownBy } = owner.kind === 'machine' ? owner : assert.fail();
       assert.deepEqual([kind, machine, knownBy], ['machine', C, 'store']);
     }
-  });
-
-  test('is kept as all that claim it have said, whoever was first', async () => {
-    const { find, told } = await finderIn({ peers: [C_OWNS], alsoClaiming: B });
-    const { owner } = await find(app('s'));
-    assert.deepEqual(owner, BY_PEERS);
-    assert.deepEqual(told, [
-      [keyOf('s'), { ...CLAIM, machine: C }],
-      [keyOf('s'), { ...CLAIM, machine: B }],
-    ]);
   });
 });
 
@@ -439,10 +421,13 @@ describe('the Machine that a copy names', () => {
     });
 
     test(`that ${claim} has it still where it can not tell`, async () => {
-      const { find, disowned } = await finderIn({ bound: { s: B }, placedBy, peers: [SILENT] });
+      const world = { bound: { s: B }, placedBy, peers: [SILENT] };
+      const { find, disowned, patience } = await finderIn(world);
       const { owner } = await find(client('s'), pass);
       assert.equal(owner.kind === 'machine' && owner.machine, B);
       assert.deepEqual(disowned, []);
+      // Of a Machine that has just shown itself a late answer is waited for.
+      assert.deepEqual(patience, [placedBy !== undefined]);
     });
   }
 

@@ -59,6 +59,7 @@ async function startTakers(
       clock,
       random: Math.random,
       liveness: createTestLiveness(clock),
+      onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
       onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
     });
     const bindings = createBindings({

@@ -7,7 +7,7 @@ import { createExtractor } from '../../../src/affinity/extract.ts';
 import { createLearner } from '../../../src/affinity/learn.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
 import type { Clock } from '../../../src/clock.ts';
-import { createKeeper, type Keeper } from '../../../src/fleet/keeper.ts';
+import { createKeeper } from '../../../src/fleet/keeper.ts';
 import { Liveness, MISSED_HEARTBEATS } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION, type PeerStatus } from '../../../src/fleet/messages.ts';
 import { createPeerService, type PeerService } from '../../../src/fleet/peer-service.ts';
@@ -105,6 +105,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     clock,
     random: () => 0.5,
     liveness,
+    onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
     onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
     loadUndici: undiciOf(self, parts),
   });
@@ -137,7 +138,6 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
       store,
       liveness,
       peers,
-      keeper,
       bindings,
       health,
       hints: parts.hints,
@@ -148,12 +148,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
       // As the proxied request does it: whoever owns it now is to be known at the next try.
       drop: (key, machine) => {
         bindings.drop(key, machine);
-        void peers.ask(key, {
-          onEach: (owner, answer) => {
-            const hasClaim = typeof answer === 'object' && !answer.isPending;
-            if (hasClaim) void keeper.hear(key, owner, answer);
-          },
-        });
+        void peers.ask(key);
       },
     },
     knowsElsewhere: (key) => {
@@ -221,22 +216,12 @@ interface RoutingParts {
   readonly store: SessionStore;
   readonly liveness: Liveness;
   readonly peers: Peers;
-  readonly keeper: Keeper;
   readonly bindings: ReturnType<typeof createBindings>;
   readonly health: { readonly isDraining: boolean };
   readonly hints: boolean;
 }
 
-function handlerOf({
-  self,
-  store,
-  liveness,
-  peers,
-  keeper,
-  bindings,
-  health,
-  hints,
-}: RoutingParts) {
+function handlerOf({ self, store, liveness, peers, bindings, health, hints }: RoutingParts) {
   const directory = directoryOf(liveness);
   return createHandler({
     ...{ self, liveness, directory, namedByCookie: undefined },
@@ -245,7 +230,6 @@ function handlerOf({
       ...{ self, hints, store, directory, liveness, peers, replays: 'resilient' },
       isPending: (key) => bindings.isPending(key),
       onDisowned: (key, machine) => bindings.drop(key, machine),
-      onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
     }),
     place: createPlacement({
       ...{ self, liveness, region: undefined, scope: undefined },

@@ -196,7 +196,6 @@ export async function createModelMachine(
     peers,
     isPending: (key) => bindings.isPending(key),
     onDisowned: (key, machine) => bindings.drop(key, machine),
-    onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
   };
   const decided: Decision[] = [];
   const routing: HandlerParts = {

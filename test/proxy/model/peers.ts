@@ -3,7 +3,7 @@ import type { Binding, MachineId, SessionKey } from '../../../src/affinity/sessi
 import { outranks, type Claimant } from '../../../src/fleet/conflict.ts';
 import type { Keeper } from '../../../src/fleet/keeper.ts';
 import { claimOf, type KeyAnswer } from '../../../src/fleet/messages.ts';
-import type { OnPeerAnswer, Peers, PeersAnswer } from '../../../src/fleet/peers.ts';
+import type { Asking, OnPeerAnswer, Peers, PeersAnswer } from '../../../src/fleet/peers.ts';
 import type { MachineScript, Surroundings } from './machine.ts';
 
 export interface ModelPeersOptions {
@@ -33,17 +33,25 @@ export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): 
     return (await reach(self, other)?.keeper.answer(key, self, undefined)) ?? 'unknown';
   }
 
-  async function askAll(key: SessionKey, onEach?: OnPeerAnswer): Promise<PeersAnswer> {
+  async function askAll(
+    key: SessionKey,
+    { onEach: tellEach, isLook }: Asking,
+  ): Promise<PeersAnswer> {
+    const onEach: OnPeerAnswer = (machine, answer) => {
+      tellEach?.(machine, answer);
+      const isClaim = typeof answer === 'object' && !answer.isPending;
+      if (isClaim && !isLook) void keeper.hear(key, machine, answer);
+    };
     if (told) {
-      if (told.kind === 'owner') onEach?.(told.machine, { ...told, ...CLAIMED });
-      if (told.kind === 'none') for (const machine of lists) onEach?.(machine, 'no');
+      if (told.kind === 'owner') onEach(told.machine, { ...told, ...CLAIMED });
+      if (told.kind === 'none') for (const machine of lists) onEach(machine, 'no');
       return told;
     }
     const claimants: Claimant[] = [];
     let isInDoubt = script.isDirectoryFailing;
     for (const machine of lists) {
       const answer = await askOne(key, machine);
-      onEach?.(machine, answer);
+      onEach(machine, answer);
       if (answer === 'unknown') isInDoubt = true;
       else if (answer !== 'no') claimants.push({ ...answer, machine });
     }
@@ -64,8 +72,8 @@ export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): 
   return {
     heard,
     announced,
-    ask: async (key, { onEach } = {}) => {
-      const answer = await askAll(key, onEach);
+    ask: async (key, how = {}) => {
+      const answer = await askAll(key, how);
       heard.push(answer);
       return answer;
     },
