@@ -132,7 +132,8 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   /**
    * The very Machine that the copy names has sent the request here, or seems to, as a client may
    * pretend. If it has lost what it had, the copy would keep its clients away from each other: it is
-   * asked. Its word counts, and not its silence or what others say: its store may just be busy.
+   * asked. Its word counts, and not its silence or what others say: its store may just be busy. Where
+   * a client may pretend it, the session may have moved on to one that is silent (invariant 11).
    */
   async function unlessDisowned(
     found: FoundId,
@@ -153,9 +154,10 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     });
     const unbound = { key, binding: undefined, wholeId: undefined };
     if (answer.kind === 'owner') return { ...unbound, owner: ofPeer(answer) };
-    if (said !== 'no') return ofBinding(found, copy, pass, asker, undefined);
-    parts.onDisowned(key, machine);
     const isUnclear = answer.kind === 'inconclusive';
+    const isDisowned = said === 'no' && (!isUnclear || machine === asker.placedBy);
+    if (!isDisowned) return ofBinding(found, copy, pass, asker, undefined);
+    parts.onDisowned(key, machine);
     return { ...unbound, owner: isUnclear ? { ...answer, mayBeOurs: false } : NONE };
   }
 

@@ -404,20 +404,30 @@ describe('an id that ends as a hint does', () => {
 describe('the Machine that a copy names', () => {
   const replayed = { ...FIRST_PASS, replayedBy: B };
 
+  const placed = { ...FROM_PEER, isPlaced: true };
+
+  test('has it still if it says no to what it seems to have replayed, and another is silent', async () => {
+    const { find, disowned } = await finderIn({ bound: { s: B }, peers: [SILENT], sayingNo: B });
+    const { owner } = await find(client('s'), replayed);
+    assert.equal(owner.kind === 'machine' && owner.machine, B);
+    assert.deepEqual(disowned, []);
+  });
+
+  test('does not have it if it says no to what it has placed here, though another is silent', async () => {
+    const world = { bound: { s: B }, placedBy: B, peers: [SILENT], sayingNo: B };
+    const { find, disowned } = await finderIn(world);
+    assert.equal((await find(client('s'), placed)).owner.kind, 'inconclusive');
+    assert.deepEqual(disowned, [[keyOf('s'), B]]);
+  });
+
   for (const [claim, pass, placedBy] of [
     ['seems to have replayed the request here', replayed, undefined],
-    ['has placed the session here', { ...FROM_PEER, isPlaced: true }, B],
+    ['has placed the session here', placed, B],
   ] as const) {
-    test(`that ${claim} does not have the session if it says so, though another is silent`, async () => {
-      for (const [peers, kind] of [
-        [[NONE], 'none'],
-        [[SILENT], 'inconclusive'],
-      ] as const) {
-        const world = { bound: { s: B }, placedBy, peers, sayingNo: B };
-        const { find, disowned } = await finderIn(world);
-        assert.equal((await find(client('s'), pass)).owner.kind, kind);
-        assert.deepEqual(disowned, [[keyOf('s'), B]]);
-      }
+    test(`that ${claim} does not have the session if all say so`, async () => {
+      const { find, disowned } = await finderIn({ bound: { s: B }, placedBy, peers: [NONE] });
+      assert.equal((await find(client('s'), pass)).owner.kind, 'none');
+      assert.deepEqual(disowned, [[keyOf('s'), B]]);
     });
 
     test(`that ${claim} has it still where it can not tell`, async () => {
