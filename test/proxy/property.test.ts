@@ -186,6 +186,10 @@ describe('where every session has one owner', () => {
     await holds(consistentWorld, (travelled) => {
       for (const { on, key, was, is } of changesOfOwner(travelled)) {
         const self = on.script.machine;
+        // Who has placed it here has said that it does not have it.
+        const isDisowned = travelled.way.visits.some(
+          (of) => of.machine === self && of.placedBy !== undefined && of.placedBy === was?.machine,
+        );
         if (is?.machine === self) {
           const isMinted = keyOf(`new-${self}`) === key;
           const isOfClient = travelled.way.served.some(
@@ -194,16 +198,11 @@ describe('where every session has one owner', () => {
           // Named by a forward, it asks nobody: its app's word is enough, whatever it met before.
           const mayAdopt = isOfClient || !hasMetSilence(on) || wasForwardedTo(travelled, self);
           assert.ok(isMinted || mayAdopt, 'adopted');
-          // Who has placed it here has said that it does not have it.
-          const isDisowned = travelled.way.visits.some(
-            (of) =>
-              of.machine === self && of.placedBy !== undefined && of.placedBy === was?.machine,
-          );
           assert.ok(was === undefined || isDisowned || on.isForGone(was.machine), 'moved');
         }
         if (is === undefined && was && was.machine !== self) {
-          // It has disowned the session then.
-          assert.ok(wasForwardedTo(travelled, was.machine), 'given up');
+          // Asked by a forward it has disowned the session then, too.
+          assert.ok(isDisowned || wasForwardedTo(travelled, was.machine), 'given up');
         }
       }
     });
