@@ -160,7 +160,7 @@ export class PeerLink {
     if (!this.#isClosed) this.#owe(key, announcement);
   }
 
-  /** Tells it nothing more of the key than is on its way. */
+  /** Drops announcements of the key that were not sent yet, and does not repeat one that is under way. */
   retract(key: SessionKey): void {
     this.#owed.delete(key);
     this.#announcements.remove(key);

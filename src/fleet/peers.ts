@@ -31,7 +31,7 @@ export interface Peers {
   exchangeStatus(machine: MachineId, status: PeerStatus): Promise<boolean>;
   /** Tells every peer, best effort, of a binding of our own (others are ignored). Returns at once. */
   announce(binding: Binding, ttlMs: number): void;
-  /** It is ours no more: what was not told yet of it is told nobody. */
+  /** The session is no longer ours: announcements of it that were not sent yet are dropped. */
   retract(key: SessionKey): void;
   /** Whether the sidecar of that Machine answers; within a second, never rejects. */
   ping(machine: MachineId): Promise<boolean>;
@@ -139,7 +139,8 @@ class FleetPeers implements Peers {
     const mayAsk = this.#questions.size < MAX_QUESTIONS && this.#takeToken(source, !isKnown);
     if (!mayAsk) return this.#shed();
     const patienceMs = how.isPatient ? this.#patienceFor(links) : QUESTION_TIMEOUT_MS;
-    const onClaim = how.isLook ? undefined : this.#options.onClaim;
+    // A claim that outranks one of our own is told by itself.
+    const onClaim = how.isLook || claim ? undefined : this.#options.onClaim;
     const what = { key, claim, links, areAllPeers, onClaim: onClaim?.bind(undefined, key) };
     return this.#open(what, patienceMs).answer(onEach);
   }

@@ -19,7 +19,7 @@ import {
 
 const PATIENT = { isPatient: true };
 
-it('what a peer claims is told once a question, and not to who only looks', async (t) => {
+it('a claim of a peer is reported once for each question, and not if the question is a look', async (t) => {
   const { c, claims, peers } = await startFleet(t);
   await bind(c, KEY);
   await Promise.all([peers.ask(KEY), peers.ask(KEY), peers.ask(KEY)]);
@@ -28,7 +28,7 @@ it('what a peer claims is told once a question, and not to who only looks', asyn
   assert.deepEqual(claims, []);
 });
 
-it('what a peer has said a moment ago is asked again where somebody wants to hear it', async (t) => {
+it('a fresh question is sent to a peer that has just answered no', async (t) => {
   const { c, peers } = await startFleet(t);
   await peers.ask(KEY);
   const said: unknown[] = [];
@@ -49,26 +49,21 @@ describe('an answer that is late', () => {
     assert.equal(answer.kind === 'owner' && answer.machine, C);
   });
 
-  it('is inconclusive to who is patient after two seconds', async (t) => {
-    const { clock, c, peers } = await startFleet(t);
-    const open = closeGate(c);
-    const answer = peers.ask(KEY, PATIENT);
-    await until(() => c.requests.length === 1);
-    await clock.advance(EXCHANGE_MS);
-    assert.deepEqual(await answer, INCONCLUSIVE);
-    open();
-  });
-
-  it('is not waited for where a peer is known to be silent', async (t) => {
-    const { clock, c, liveness, peers } = await startFleet(t);
-    liveness.onSilence(C);
-    const open = closeGate(c);
-    const answer = peers.ask(KEY, PATIENT);
-    await until(() => c.requests.length === 1);
-    await clock.advance(QUESTION_MS);
-    assert.deepEqual(await answer, INCONCLUSIVE);
-    open();
-  });
+  for (const [claim, isSilent, waitMs] of [
+    ['is inconclusive after two seconds, for a patient question', false, EXCHANGE_MS],
+    ['is not waited for where a peer is known to be silent', true, QUESTION_MS],
+  ] as const) {
+    it(claim, async (t) => {
+      const { clock, c, liveness, peers } = await startFleet(t);
+      if (isSilent) liveness.onSilence(C);
+      const open = closeGate(c);
+      const answer = peers.ask(KEY, PATIENT);
+      await until(() => c.requests.length === 1);
+      await clock.advance(waitMs);
+      assert.deepEqual(await answer, INCONCLUSIVE);
+      open();
+    });
+  }
 
   it('is kept as a claim though nobody waits for it any more, and is not as a no', async (t) => {
     const { clock, b, c, claims, peers } = await startFleet(t);

@@ -98,14 +98,14 @@ describe('an id that a client has brought', () => {
     assert.deepEqual(setting.announced, []);
   });
 
-  test('is told to be another Machine’s by a store in which that one has just claimed it', async (t) => {
+  test('is lost to another Machine whose claim the store has just accepted', async (t) => {
     const claim = (): Promise<Binding> => Promise.resolve({ ...bindingOf(KEY), machine: C });
     const { bindings, announced } = setUp(t, { claim });
     assert.equal(await bindings.adopt(KEY, undefined), C);
     assert.deepEqual(announced, []);
   });
 
-  test('is told once the claim is committed, and not before', async (t) => {
+  test('is reported as claimed once the claim is committed, and not before', async (t) => {
     const commit = Promise.withResolvers<Binding>();
     const { bindings } = setUp(t, { claim: () => commit.promise });
     let isTold = false;

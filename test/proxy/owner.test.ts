@@ -218,7 +218,7 @@ describe('who owns a session', () => {
     { claim: 'is nobody if store and peers say so', world: {}, id: app('s'), owner: { kind: 'none' }, questions: 1 },
     { claim: 'is not known while a peer is silent, asked twice for an id that apps mint', world: { peers: [SILENT] }, id: app('s'), owner: { kind: 'inconclusive', mayBeOurs: false }, questions: 2 },
     { claim: 'is told by a Machine that has just been seen for the first time', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
-    { claim: 'is told by such a Machine where client or app may have minted the id', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: client('s'), owner: BY_PEERS, questions: 2 },
+    { claim: 'is found on such a Machine where client or app may have minted the id', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: client('s'), owner: BY_PEERS, questions: 2 },
     { claim: 'is asked once where only its client can have minted the id', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: found(get('/?room=s')), owner: { kind: 'none' }, questions: 1 },
     { claim: 'is told by a peer that was silent at first', world: { peers: [SILENT, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
     { claim: 'is not known while a peer is silent, asked once for an id that clients mint', world: { peers: [SILENT] }, id: client('s'), owner: { kind: 'inconclusive', mayBeOurs: false }, questions: 1 },
