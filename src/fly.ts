@@ -3,8 +3,7 @@
  * from it (Fly.io, "Dynamic Request Routing"), and the names under `.internal` ("Private Networking").
  * Everything read here may be forged: junk is left out, and nothing throws.
  */
-import { type MachineId, parseMachineId } from './affinity/session.ts';
-import { formatFields, given, oneOf, parseCount, parseFields, separatorOf } from './fly-fields.ts';
+import { type MachineId, parseMachineId } from './session.ts';
 
 export type Fallback = 'force_self' | 'prefer_self';
 
@@ -213,4 +212,78 @@ function parseDuration(text: string): number | undefined {
   const [, count, unit] = /^(\d{1,12})(ms|s)$/.exec(text) ?? [];
   if (count === undefined) return undefined;
   return Number(count) * (unit === 's' ? MS_PER_SECOND : 1);
+}
+
+// The fields of a Fly header: `name=value` separated by `;`, a value with separators in quotes.
+
+type Field = readonly [name: string, value: string | number | undefined];
+
+function formatFields(fields: readonly Field[]): string {
+  return fields
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name}=${formatValue(String(value))}`)
+    .join(';');
+}
+
+/** A list must be quoted: `region="iad,any"`. */
+function formatValue(value: string): string {
+  const safe = value.replace(/[^\x20-\x7e]|["\\]/g, '');
+  return /[;,\s]/.test(safe) ? `"${safe}"` : safe;
+}
+
+/** Names and values around `=`, quotes taken off. The first field of a name counts. */
+function parseFields(text: string, separator: ';' | ','): ReadonlyMap<string, string> {
+  const fields = new Map<string, string>();
+  for (const part of splitOutsideQuotes(text, separator)) {
+    const equals = part.indexOf('=');
+    const name = part.slice(0, equals).trim().toLowerCase();
+    const value = withoutQuotes(part.slice(equals + 1).trim());
+    if (equals > 0 && value !== '' && !fields.has(name)) fields.set(name, value);
+  }
+  return fields;
+}
+
+/** Some of Fly.io's own samples separate by commas. */
+function separatorOf(text: string): ';' | ',' {
+  return text.includes(';') ? ';' : ',';
+}
+
+function splitOutsideQuotes(text: string, separator: ';' | ','): string[] {
+  const parts: string[] = [];
+  let start = 0;
+  let isQuoted = false;
+  for (let at = 0; at < text.length; at += 1) {
+    if (text[at] === '"') isQuoted = !isQuoted;
+    if (text[at] !== separator || isQuoted) continue;
+    parts.push(text.slice(start, at));
+    start = at + 1;
+  }
+  parts.push(text.slice(start));
+  return parts;
+}
+
+function withoutQuotes(value: string): string {
+  return /^".*"$/s.test(value) && value.length >= 2 ? value.slice(1, -1) : value;
+}
+
+/** A whole number that is exact. */
+function parseCount(text: string | undefined): number | undefined {
+  if (text === undefined || !/^\d{1,16}$/.test(text)) return undefined;
+  const count = Number(text);
+  return Number.isSafeInteger(count) ? count : undefined;
+}
+
+function oneOf<Value extends string>(
+  values: readonly Value[],
+  text: string | undefined,
+): Value | undefined {
+  return values.find((value) => value === text);
+}
+
+/** The property if there is a value, else none at all (`exactOptionalPropertyTypes`). */
+function given<Name extends string, Value>(
+  name: Name,
+  value: Value | undefined,
+): Partial<Record<Name, Value>> {
+  return value === undefined ? {} : ({ [name]: value } as Record<Name, Value>);
 }

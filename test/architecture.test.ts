@@ -9,57 +9,40 @@ const SRC = path.join(import.meta.dirname, '../src');
 
 /**
  * Imports go to a lower rank, or stay in one's own folder. A folder's rank is that of its files,
- * except those that are named themselves. The files beside `app.ts` have one each: there, an import
- * may also go to the same rank.
+ * except those that are named themselves. The files at the top of `src` have one each.
  */
 const RANKS: Readonly<Record<string, number>> = {
   'clock.ts': 0,
   'collect-garbage.ts': 0,
+  'session.ts': 0,
   'version.ts': 0,
-  'draining.ts': 0,
-  'node-http.ts': 0,
-  'affinity/session.ts': 0,
-  'affinity/': 1,
-  'await-drained.ts': 1,
-  'await-port.ts': 1,
-  'fly-fields.ts': 1,
   'fly.ts': 1,
-  'listen.ts': 1,
   'resilience.ts': 1,
+  'routing/decide.ts': 1,
   'store/health.ts': 1,
   'store/store.ts': 1,
-  'line-writer.ts': 1,
-  'logger.ts': 1,
-  'request-line.ts': 2,
-  'metrics.ts': 2,
-  'config/': 2,
   'http/': 2,
-  'store/': 2,
-  'store/sqlite/': 3,
-  'store/redis/': 3,
-  'store/postgres/': 3,
-  'store/resilient/': 3,
-  'metrics/': 3,
-  'fleet/': 3,
-  'sessions/': 3,
-  'health/': 3,
-  'capacity/': 3,
-  'proxy/': 4,
-  'admin/': 4,
-  'own-sessions.ts': 4,
-  'lifecycle.ts': 5,
-  'doctor/': 4,
-  'doctor/looks/': 5,
-  'store-adapters.ts': 5,
-  'adapters.ts': 5,
-  'request-path.ts': 5,
-  'simulator/': 5,
-  'app.ts': 6,
-  'cli/exit-codes.ts': 6,
-  'cli/sessions/': 7,
-  'cli/doctor/': 7,
-  'cli/': 8,
-  'main.ts': 9,
+  'observability/': 2,
+  'protocols/': 2,
+  'config/': 3,
+  'store/': 3,
+  'store/sqlite/': 4,
+  'store/redis/': 4,
+  'store/postgres/': 4,
+  'store/resilient/': 4,
+  'fleet/': 4,
+  'sessions/': 4,
+  'routing/': 5,
+  'proxy/': 6,
+  'admin/': 7,
+  'app/': 8,
+  'doctor/': 8,
+  'doctor/probes/': 9,
+  'simulator/': 9,
+  'cli/sessions/': 10,
+  'cli/doctor/': 10,
+  'cli/': 11,
+  'main.ts': 12,
 };
 
 /** What stands behind a port. Only who puts the parts together knows which one it is. */
@@ -71,18 +54,17 @@ const ADAPTERS: readonly string[] = [
   'fleet/dns-directory.ts',
   'fleet/static-directory.ts',
   'fleet/resolver.ts',
-  'metrics/prometheus.ts',
+  'observability/prometheus.ts',
 ];
-const COMPOSITION = /^(app|adapters|store-adapters|request-path)\.ts$|^cli\//;
+const COMPOSITION = /^(app|cli)\//;
 
 /** What `serve` loads by its static imports: what stands behind an `import()` it may never need. */
-const SERVE: readonly string[] = ['main.ts', 'cli/command.ts', 'cli/serve.ts', 'app.ts'];
+const SERVE: readonly string[] = ['main.ts', 'cli/command.ts', 'cli/serve.ts', 'app/app.ts'];
 const WRITER_THREAD: readonly string[] = ['store/sqlite/writer.ts'];
 const NOT_FOR_SERVE =
   /^(simulator|doctor|cli\/doctor|cli\/sessions|store\/redis|store\/postgres)\//;
 /** An import of node:http loads 13 MB more than it needs, see `node-http.ts`; the others load TLS. */
 const HEAVY_BUILT_INS: readonly string[] = ['node:http', 'node:https', 'node:http2'];
-/** The new wire replaces them (issue 9); what they load does not count until then. */
 /** Who may read time, chance and environment; all others are handed them. */
 const WORLDLY = /^(clock|config\/config|main)\.ts$|^cli\//;
 const WORLDLY_NAMES: ReadonlySet<string> = new Set([
@@ -213,8 +195,7 @@ function rankOf(name: string): number {
 function mayImport(importer: string, imported: string): boolean {
   const [from, to] = [rankOf(importer), rankOf(imported)];
   const isInFolder = folderOf(importer) === folderOf(imported) && importer.includes('/');
-  const isBesideApp = !importer.includes('/') && !imported.includes('/');
-  return isInFolder || to < from || (isBesideApp && to === from);
+  return isInFolder || to < from;
 }
 
 /** The files of one circle of imports, the first of them again at the end. */
@@ -294,7 +275,7 @@ test('serve loads nothing of other commands, and no store that is not configured
 
 test('the writer thread loads nothing but its store', () => {
   const loaded = [...loadedWith(WRITER_THREAD, FILES)].filter(isOfProject);
-  const wrong = loaded.filter((name) => !/^(store|affinity|collect-garbage|clock)\b/.test(name));
+  const wrong = loaded.filter((name) => !/^(store|session|collect-garbage|clock)\b/.test(name));
   assert.deepEqual(wrong, []);
 });
 

@@ -20,7 +20,7 @@ import {
   type ReplayInstruction,
   type ReplaySource,
 } from '../src/fly.ts';
-import { machine } from './affinity/heads.ts';
+import { machine } from './protocols/heads.ts';
 
 const M1 = machine('148ed599c14189');
 

@@ -4,11 +4,11 @@ import { JSON_TYPE, respond, TEXT_TYPE } from './answer.ts';
 import type { DrainRoutes } from './drain.ts';
 import type { ExplainRoutes } from './explain.ts';
 import type { SessionRoutes } from './sessions.ts';
-import { listen, type ListenAddress } from '../listen.ts';
-import { createServer } from '../node-http.ts';
-import type { UpstreamStatus } from '../health/upstream-health.ts';
-import type { Logger } from '../logger.ts';
-import type { Metrics } from '../metrics.ts';
+import { listen, type ListenAddress } from '../http/listen.ts';
+import { createServer } from '../http/node-http.ts';
+import type { UpstreamStatus } from '../proxy/upstream-health.ts';
+import type { Logger } from '../observability/log.ts';
+import type { Metrics } from '../observability/metrics.ts';
 import type { StoreHealth } from '../store/health.ts';
 
 /** What `/readyz` says: 200 if ready, else 503, with this as JSON. Never an id or an address. */

@@ -12,7 +12,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { respondJson } from './answer.ts';
 import { createTokenCheck, type TokenCheckOptions } from './token.ts';
-import type { Draining } from '../draining.ts';
+import type { Draining } from '../routing/draining.ts';
 
 export interface DrainRoutesOptions extends TokenCheckOptions {
   readonly draining: Draining;

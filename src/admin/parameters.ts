@@ -1,10 +1,5 @@
 /** What a request about sessions says, checked. All of these throw {@link Refused}. */
-import {
-  parseMachineId,
-  parseSessionKey,
-  type MachineId,
-  type SessionKey,
-} from '../affinity/session.ts';
+import { parseMachineId, parseSessionKey, type MachineId, type SessionKey } from '../session.ts';
 
 /** A request that is not as it should be: the status of its answer, and what is wrong. */
 export class Refused extends Error {

@@ -24,7 +24,7 @@ import {
 } from './parameters.ts';
 import { createTokenCheck } from './token.ts';
 import type { Clock } from '../clock.ts';
-import type { Logger } from '../logger.ts';
+import type { Logger } from '../observability/log.ts';
 import { formatDocument } from '../sessions/document.ts';
 import { formatSession } from '../sessions/format.ts';
 import { importSessions, type ImportResult } from '../sessions/import.ts';

@@ -3,7 +3,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../clock.ts';
 import { createTokenBucket } from '../fleet/token-bucket.ts';
-import type { Logger } from '../logger.ts';
+import type { Logger } from '../observability/log.ts';
 
 export interface TokenCheckOptions {
   readonly token: string;

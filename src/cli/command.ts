@@ -1,8 +1,8 @@
 /** Reads the command line and runs what it names. */
 import { systemClock } from '../clock.ts';
 import { helpText } from './help.ts';
-import { EXIT_USAGE } from './exit-codes.ts';
-import type { Surroundings } from './sidecar-process.ts';
+import { EXIT_USAGE } from '../app/exit-codes.ts';
+import type { Surroundings } from '../app/sidecar-process.ts';
 import { readVersion } from '../version.ts';
 
 export type Command =
@@ -68,14 +68,14 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
     case 'serve': {
       const [{ serve }, { startSidecar }] = await Promise.all([
         import('./serve.ts'),
-        import('../app.ts'),
+        import('../app/app.ts'),
       ]);
       return serve(surroundings(), startSidecar);
     }
     case 'run': {
       const [{ run }, { startSidecar }] = await Promise.all([
         import('./run.ts'),
-        import('../app.ts'),
+        import('../app/app.ts'),
       ]);
       return run(surroundings(), startSidecar, command.command);
     }

@@ -4,7 +4,7 @@ import { formatJson, formatText, hasErrors } from '../doctor/report.ts';
 import { parseDoctorArguments } from './doctor/arguments.ts';
 import { examine, type ExamineParts } from './doctor/examine.ts';
 import { DOCTOR_USAGE } from './doctor/usage.ts';
-import { EXIT_FAILURE, EXIT_USAGE } from './exit-codes.ts';
+import { EXIT_FAILURE, EXIT_USAGE } from '../app/exit-codes.ts';
 
 interface Parts extends ExamineParts {
   readonly stdout: Writable;

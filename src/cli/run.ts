@@ -9,7 +9,7 @@
  *     +--start fails--> SIGTERM to the app --late, or a signal--> app killed --------------> ended
  */
 import { portOf } from '../config/checks.ts';
-import { awaitPort } from '../await-port.ts';
+import { awaitPort } from '../app/await-port.ts';
 import {
   callOffStart,
   isOverWithin,
@@ -17,14 +17,14 @@ import {
   type Ending,
   type Sidecar,
   type Signals,
-} from '../lifecycle.ts';
-import { startApp, type AppProcess } from './app-process.ts';
+} from '../app/lifecycle.ts';
+import { startApp, type AppProcess } from '../app/supervised-app.ts';
 import {
   runSidecarProcess,
   type SidecarProcess,
   type StartSidecar,
   type Surroundings,
-} from './sidecar-process.ts';
+} from '../app/sidecar-process.ts';
 
 /** How long the app has to end after SIGTERM where there is nothing left to serve. */
 const APP_END_TIMEOUT_MS = 5_000;

@@ -1,6 +1,6 @@
 /** `fly-affinity serve`: the sidecar alone. */
-import { serveUntilSignal } from '../lifecycle.ts';
-import { runSidecarProcess, type StartSidecar, type Surroundings } from './sidecar-process.ts';
+import { serveUntilSignal } from '../app/lifecycle.ts';
+import { runSidecarProcess, type StartSidecar, type Surroundings } from '../app/sidecar-process.ts';
 
 /** Resolves to the exit code. */
 export function serve(surroundings: Surroundings, startSidecar: StartSidecar): Promise<number> {

@@ -1,7 +1,7 @@
 /** `fly-affinity sessions`: looks at the sessions of a fleet, and moves them from store to store. */
 import type { Readable } from 'node:stream';
-import { parseSessionId, type SessionKey } from '../affinity/session.ts';
-import { exitCodeOf } from '../lifecycle.ts';
+import { parseSessionId, type SessionKey } from '../session.ts';
+import { exitCodeOf } from '../app/lifecycle.ts';
 import {
   NO_ID,
   parseSessionsArguments,
@@ -17,8 +17,8 @@ import { openPlace } from './sessions/opening.ts';
 import type { SessionPlace } from './sessions/place.ts';
 import { readFirstLine, tell, type Streams } from './sessions/streams.ts';
 import { SESSIONS_USAGE } from './sessions/usage.ts';
-import { EXIT_USAGE } from './exit-codes.ts';
-import type { Surroundings } from './sidecar-process.ts';
+import { EXIT_USAGE } from '../app/exit-codes.ts';
+import type { Surroundings } from '../app/sidecar-process.ts';
 
 type Parts = Pick<Surroundings, 'env' | 'clock' | 'random' | 'events' | 'endBy'> & Streams;
 

@@ -8,7 +8,7 @@ import { requestLine } from '../simulator/records.ts';
 import { MIN_TTL_SECONDS, type ReplayCacheRule } from '../simulator/replay-cache.ts';
 import { startSimulation, type Simulation } from '../simulator/simulation.ts';
 import { parseSpreadName, SPREADS, type SpreadName } from '../simulator/spread.ts';
-import { EXIT_FAILURE, EXIT_USAGE } from './exit-codes.ts';
+import { EXIT_FAILURE, EXIT_USAGE } from '../app/exit-codes.ts';
 import { parseReplayCacheRule, REPLAY_CACHE_FORM } from './replay-cache-option.ts';
 
 export interface SimulateArguments {

@@ -1,7 +1,7 @@
 /** The configuration, parsed once from the environment and frozen. */
-import { parseMachineId, type MachineId } from '../affinity/session.ts';
-import type { Protocol } from '../affinity/protocols.ts';
-import type { LogLevel } from '../logger.ts';
+import { parseMachineId, type MachineId } from '../session.ts';
+import type { Protocol } from '../protocols/presets.ts';
+import type { LogLevel } from '../observability/log.ts';
 import { checkTogether } from './checks.ts';
 import type { PeerAddress, StoreUrl } from './parsers.ts';
 import { findTypos } from './typos.ts';

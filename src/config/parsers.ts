@@ -1,6 +1,6 @@
 /** How the text of a setting becomes a value, or a sentence that says what was expected and what was found. */
 import { isIP } from 'node:net';
-import { parseMachineId, type MachineId } from '../affinity/session.ts';
+import { parseMachineId, type MachineId } from '../session.ts';
 
 /** Each mistake wants the setting's name in front: `must be ..., got "80a"`. */
 export type Parsed<Value> =

@@ -2,8 +2,8 @@
  * Every setting there is, one row each: the parser, `--help` and the README's table come from here.
  * No other file knows the name of an environment variable.
  */
-import { parseProtocols, type Protocol } from '../affinity/protocols.ts';
-import { LOG_LEVELS } from '../logger.ts';
+import { parseProtocols, type Protocol } from '../protocols/presets.ts';
+import { LOG_LEVELS } from '../observability/log.ts';
 import {
   boolean,
   dialedPort,

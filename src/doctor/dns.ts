@@ -1,5 +1,5 @@
 /** Fly's private DNS: whether this Machine finds its fleet, and itself in it. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';
 
 /** One name that was asked for. */

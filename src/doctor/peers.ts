@@ -1,5 +1,5 @@
 /** The other Machines: whether their sidecars can be asked, and agree who they are. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';
 
 export interface PeerFacts {

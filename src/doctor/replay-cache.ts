@@ -2,7 +2,7 @@
  * The edge's replay cache: whether it is keyed on the session, and the section that would be.
  * https://fly.io/docs/networking/dynamic-request-routing/
  */
-import type { IdSource, Protocol } from '../affinity/protocols.ts';
+import type { IdSource, Protocol } from '../protocols/presets.ts';
 import { isNamed } from './named-protocol.ts';
 import type { Config } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';

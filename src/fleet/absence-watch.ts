@@ -1,5 +1,5 @@
 /** Which Machines are gone for certain: the evidence for giving up their sessions. */
-import { detachedCopy, type MachineId } from '../affinity/session.ts';
+import { detachedCopy, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 
 /** Two readings have to be this far apart, from the end of the one to the begin of the other, in ms. */

@@ -10,7 +10,7 @@
  * skips rows whose owner is not named there. A cursor is valid only for the peer that gave it, until
  * that peer forgets the reading.
  */
-import type { MachineId, SessionKey } from '../affinity/session.ts';
+import type { MachineId, SessionKey } from '../session.ts';
 import { PAGE_BINDINGS, ROW_FIELDS, type ToldPage } from '../store/store.ts';
 import { MAX_TOLD_TTL_MS } from '../store/told-rows.ts';
 import { isRecord, isGeneration, isWhole, keyIn, machineIn, parseRecord } from './messages.ts';

@@ -1,5 +1,5 @@
 /** Reads one peer's bindings to the end, page by page, and has each page entered. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { StoreError } from '../store/store.ts';
 import {

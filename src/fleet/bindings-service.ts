@@ -1,5 +1,5 @@
 /** Tells Machines that join what is bound: one page a request, at a rate that costs little. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import { pagesOf } from '../store/joining.ts';
 import type { Owners, SessionStore, ToldPage } from '../store/store.ts';

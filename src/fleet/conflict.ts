@@ -1,5 +1,5 @@
 /** Two Machines own one key: which of them keeps it, and what the other stores then. */
-import type { MachineId, SessionKey } from '../affinity/session.ts';
+import type { MachineId, SessionKey } from '../session.ts';
 import type { SessionStore } from '../store/store.ts';
 import type { Claim } from './messages.ts';
 import { rendezvousRank } from './rendezvous.ts';

@@ -1,5 +1,5 @@
 /** The port: which other Machines are in the fleet, and who is not any more. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 
 /** The sidecar of another Machine. */
 export interface Peer {

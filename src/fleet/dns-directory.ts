@@ -2,7 +2,7 @@
  * The directory out of Fly's private DNS
  * (https://fly.io/docs/networking/private-networking/#fly-io-internal-dns).
  */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import {
   deployedMachinesName,

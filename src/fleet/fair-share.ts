@@ -2,7 +2,7 @@
  * A token bucket that many sources share. A source within its own small share may take the last
  * token; one beyond it only what exceeds the reserve. So a flood costs its sender alone.
  */
-import { detachedCopy } from '../affinity/session.ts';
+import { detachedCopy } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { createTokenBucket, type TakeToken } from './token-bucket.ts';
 

@@ -4,7 +4,7 @@
  *
  *   waiting ─2 s─> its peer is pinged every second ─two pings in a row fail─> the forward fails
  */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 
 export interface ForwardWatchOptions {

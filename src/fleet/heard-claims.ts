@@ -2,7 +2,7 @@
  * What peers have claimed lately. A copy in the store has no origin, so it alone does not say whether
  * its owner outranks another claimant whose announcement comes later than it was sent.
  */
-import type { SessionKey } from '../affinity/session.ts';
+import type { SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Claimant } from './conflict.ts';
 

@@ -6,7 +6,7 @@
  *      ^                                          └─not answered─> waiting, half a second
  *      └──────────────────────────────────────────────────────────────────┘
  */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Directory } from './directory.ts';
 import type { PeerStatus } from './messages.ts';

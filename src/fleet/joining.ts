@@ -1,5 +1,5 @@
 /** A Machine that joins learns what its fleet knows: who owns the sessions of Machines that sleep. */
-import type { Binding, MachineId } from '../affinity/session.ts';
+import type { Binding, MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { enterInto } from '../store/joining.ts';
 import type { SessionStore, ToldCopy } from '../store/store.ts';

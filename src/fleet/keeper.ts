@@ -8,7 +8,7 @@
  *
  * What concerns one key is done in order: each decision sees what the one before it has written.
  */
-import type { Binding, MachineId, SessionKey } from '../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 import { outranks, storeCopy, yieldTo, type Claimant } from './conflict.ts';

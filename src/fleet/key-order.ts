@@ -1,5 +1,5 @@
 /** Does what concerns one session key one after the other, and what concerns others meanwhile. */
-import type { SessionKey } from '../affinity/session.ts';
+import type { SessionKey } from '../session.ts';
 
 export interface KeyOrder {
   /** Begins at once where nothing of the key is under way. `work` must not reject. */

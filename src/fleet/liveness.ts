@@ -18,8 +18,8 @@
  * What a client may have written (a header of the edge, a hint) never is evidence by itself
  * (invariant 4), and silence gives nothing up (invariant 11).
  */
-import { detachedCopy, type MachineId } from '../affinity/session.ts';
-import type { Presence } from '../affinity/decide.ts';
+import { detachedCopy, type MachineId } from '../session.ts';
+import type { Presence } from '../routing/decide.ts';
 import type { Clock } from '../clock.ts';
 import { createAbsenceWatch, MIN_ABSENCE_MS } from './absence-watch.ts';
 import { normalizeAddress } from './address.ts';

@@ -1,5 +1,5 @@
 /** The private addresses of Machines by their names, kept from reading to reading. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import { normalizeAddress } from './address.ts';
 
 export interface MachineAddressesOptions {

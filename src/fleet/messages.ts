@@ -21,7 +21,7 @@ import {
   type Binding,
   type MachineId,
   type SessionKey,
-} from '../affinity/session.ts';
+} from '../session.ts';
 
 export const ASK_PATH = '/v1/ask';
 export const ANNOUNCE_PATH = '/v1/announce';

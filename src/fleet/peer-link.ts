@@ -1,5 +1,5 @@
 /** All that passes between this Machine and one peer: questions, announcements, and when to leave it alone. */
-import type { MachineId, SessionKey } from '../affinity/session.ts';
+import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../resilience.ts';
 import { createBatcher, type Batcher } from './batcher.ts';

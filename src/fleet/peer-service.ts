@@ -1,5 +1,5 @@
 /** Serves the messages of peers that arrive at the peer listener: questions, announcements, status, bindings. */
-import type { MachineId, SessionKey } from '../affinity/session.ts';
+import type { MachineId, SessionKey } from '../session.ts';
 import { BINDINGS_PATH } from './bindings-messages.ts';
 import type { BindingsService } from './bindings-service.ts';
 import type { Directory } from './directory.ts';

@@ -1,5 +1,5 @@
 /** Asking the other Machines who owns a session, and telling them what we own. */
-import type { Binding, MachineId, SessionKey } from '../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Claimant } from './conflict.ts';
 import type { Directory, Peer } from './directory.ts';

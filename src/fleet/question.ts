@@ -1,5 +1,5 @@
 /** One key that the peers are being asked about, until all of them have answered or time is up. */
-import type { MachineId, SessionKey } from '../affinity/session.ts';
+import type { MachineId, SessionKey } from '../session.ts';
 import type { Cancel } from '../clock.ts';
 import { outranks, type Claimant } from './conflict.ts';
 import type { Claim, KeyAnswer } from './messages.ts';

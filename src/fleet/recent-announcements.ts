@@ -2,7 +2,7 @@
  * What this Machine has announced lately. A Machine that comes onto the list was not told, and may have
  * claimed the same keys meanwhile: two that start together do not list each other at first.
  */
-import type { SessionKey } from '../affinity/session.ts';
+import type { SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Claim } from './messages.ts';
 

@@ -1,5 +1,5 @@
 /** A bounded memory of session keys, each for the same short time. */
-import type { SessionKey } from '../affinity/session.ts';
+import type { SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 
 export interface RecentKeys {

@@ -3,7 +3,7 @@
  * without asking anybody, and a Machine that joins or leaves changes only the keys that it wins.
  */
 import { hash } from 'node:crypto';
-import type { MachineId, SessionKey } from '../affinity/session.ts';
+import type { MachineId, SessionKey } from '../session.ts';
 
 /** The higher one wins: the first 48 bits of a SHA-256, so every version computes the same. */
 export function rendezvousRank(key: SessionKey, machine: MachineId): number {

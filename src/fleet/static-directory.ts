@@ -1,5 +1,5 @@
 /** The directory that the configuration lists: for tests, and for fleets outside Fly.io. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import { normalizeAddress } from './address.ts';
 import type { Directory, Peer } from './directory.ts';

@@ -3,7 +3,7 @@
  * response is finished or the client has gone; from then on nothing that is called here does anything,
  * so that no response can end up in that of another request.
  */
-import { STATUS_CODES } from '../node-http.ts';
+import { STATUS_CODES } from './node-http.ts';
 import type { Socket } from 'node:net';
 import { formatFields } from './head-text.ts';
 import type { Malformed, RequestHead } from './request-head.ts';

@@ -1,11 +1,11 @@
 /** The answer's way back: what the app's answer teaches, and how the client may see it. */
-import type { AffinityCookie } from '../affinity/affinity-cookie.ts';
-import type { Decision } from '../affinity/decide.ts';
-import type { RequestHead } from '../affinity/extract.ts';
-import type { BodyTap, Learner, Lesson, ResponseHead } from '../affinity/learn.ts';
-import { statusOfUnknownSession, type Refusal } from '../affinity/refuse.ts';
-import { isReplayAnswer } from '../affinity/replay-answer.ts';
-import { sessionKeyOf, type MachineId, type SessionKey } from '../affinity/session.ts';
+import type { AffinityCookie } from '../protocols/affinity-cookie.ts';
+import type { Decision } from '../routing/decide.ts';
+import type { RequestHead } from '../protocols/request-ids.ts';
+import type { BodyTap, Learner, Lesson, ResponseHead } from '../protocols/discoveries.ts';
+import { statusOfUnknownSession, type Refusal } from '../protocols/error-responses.ts';
+import { isReplayAnswer } from '../protocols/replay-response.ts';
+import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Bindings } from './bindings.ts';
 import type { Routed } from './handler.ts';
 

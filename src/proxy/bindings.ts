@@ -2,8 +2,8 @@
  * What the request path writes to the store: bindings made, slid, moved and ended for this Machine.
  * A failing store is counted and logged here, and fails no request (invariant 7).
  */
-import type { Binding, MachineId, SessionId, SessionKey } from '../affinity/session.ts';
-import { sessionKeyOf } from '../affinity/session.ts';
+import type { Binding, MachineId, SessionId, SessionKey } from '../session.ts';
+import { sessionKeyOf } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Claim } from '../fleet/messages.ts';
 import type { Peers } from '../fleet/peers.ts';

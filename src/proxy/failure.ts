@@ -1,5 +1,5 @@
 /** Which response a client gets when its upstream gave none. */
-import { refusalFor, type Refusal } from '../affinity/refuse.ts';
+import { refusalFor, type Refusal } from '../protocols/error-responses.ts';
 import { UpstreamError } from '../http/upstream-error.ts';
 
 /**

@@ -1,8 +1,8 @@
 /** How one sidecar forwards a request to another: a versioned path, the client's target in a field. */
-import { isHeader } from '../affinity/raw-headers.ts';
-import { parseMachineId, type MachineId } from '../affinity/session.ts';
+import { isHeader } from '../protocols/raw-headers.ts';
+import { parseMachineId, type MachineId } from '../session.ts';
 import { isHostValue, isOriginForm } from '../http/request-head.ts';
-import { headerValue } from './edge-fields.ts';
+import { headerValue } from '../routing/edge-fields.ts';
 
 /** Where a peer takes forwarded requests. */
 export const FORWARD_PATH = '/v1/forward';

@@ -1,14 +1,20 @@
 /** The request's way, top to bottom: facts -> owner -> decision (`route.ts`) -> local, forward or respond. */
-import type { Decision } from '../affinity/decide.ts';
-import type { Refusal } from '../affinity/refuse.ts';
-import type { MachineId } from '../affinity/session.ts';
+import type { Decision } from '../routing/decide.ts';
+import type { Refusal } from '../protocols/error-responses.ts';
+import type { MachineId } from '../session.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
 import { parseReplayFailure, type ReplayFailureReason } from '../fly.ts';
 import type { Malformed } from '../http/request-head.ts';
-import { createReplies, ofDecision, unreachable } from './replies.ts';
-import { createRoute, unrouted, type Arrived, type RouteParts, type Routed } from './route.ts';
+import { createReplies, ofDecision, unreachable } from '../routing/respond.ts';
+import {
+  createRoute,
+  unrouted,
+  type Arrived,
+  type RouteParts,
+  type Routed,
+} from '../routing/route.ts';
 
-export type { Routed } from './route.ts';
+export type { Routed } from '../routing/route.ts';
 
 /** One request, and what can be done with it. */
 export interface RoutedRequest extends Arrived {

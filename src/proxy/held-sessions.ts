@@ -5,7 +5,7 @@
  * is looked up once after its stream was opened, as it may have been lost meanwhile, and when it is
  * due to be touched.
  */
-import type { MachineId, SessionKey } from '../affinity/session.ts';
+import type { MachineId, SessionKey } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 import type { Release } from './let-go.ts';

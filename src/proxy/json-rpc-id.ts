@@ -2,8 +2,8 @@
  * The id of the JSON-RPC request in a body, for a response of the sidecar's own that names it (JSON-RPC
  * 2.0 §5). The body is read for nothing else, and only if it is short and comes soon.
  */
-import { asObject, parseJson } from '../affinity/json.ts';
-import type { JsonRpcId } from '../affinity/refuse.ts';
+import { asObject, parseJson } from '../protocols/json.ts';
+import type { JsonRpcId } from '../protocols/error-responses.ts';
 
 /** Of a longer body no id is read, in bytes (invariant 8). */
 export const MAX_ID_BODY_BYTES = 16_384;

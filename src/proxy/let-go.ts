@@ -1,7 +1,7 @@
 /** What a Machine does when it learns that a session of its own is not its own any more. */
-import type { MachineId, SessionKey } from '../affinity/session.ts';
-import type { Logger } from '../logger.ts';
-import type { Metrics, ReleaseReason } from '../metrics.ts';
+import type { MachineId, SessionKey } from '../session.ts';
+import type { Logger } from '../observability/log.ts';
+import type { Metrics, ReleaseReason } from '../observability/metrics.ts';
 import type { OpenStreams } from './open-streams.ts';
 
 export interface Release {

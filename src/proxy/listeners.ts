@@ -1,6 +1,6 @@
 /** The two listeners: what the edge sends goes to the handler, what peers send is looked at first. */
-import type { RequestHead as RoutedHead } from '../affinity/raw-headers.ts';
-import type { MachineId } from '../affinity/session.ts';
+import type { RequestHead as RoutedHead } from '../protocols/raw-headers.ts';
+import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { MAX_MESSAGE_BYTES } from '../fleet/messages.ts';
 import type { PeerResponse, PeerService } from '../fleet/peer-service.ts';

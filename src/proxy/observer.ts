@@ -1,10 +1,10 @@
 /** What a request tells logs and metrics. */
-import type { Decision } from '../affinity/decide.ts';
-import type { Logger } from '../logger.ts';
-import type { Metrics } from '../metrics.ts';
-import type { RequestLine } from '../request-line.ts';
+import type { Decision } from '../routing/decide.ts';
+import type { Logger } from '../observability/log.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import type { RequestLine } from './access-log.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';
-import type { Routed } from './route.ts';
+import type { Routed } from '../routing/route.ts';
 
 /** Told what happened, for logs and metrics. */
 export interface RequestObserver {

@@ -9,11 +9,11 @@
  * An app says in its own way that it does not know an id; the server of MCP's examples answers 400,
  * with which no client starts anew.
  */
-import type { Binding, MachineId, SessionKey } from '../affinity/session.ts';
-import type { RequestHead } from '../affinity/raw-headers.ts';
-import type { ResponseHead } from '../affinity/learn.ts';
+import type { Binding, MachineId, SessionKey } from '../session.ts';
+import type { RequestHead } from '../protocols/raw-headers.ts';
+import type { ResponseHead } from '../protocols/discoveries.ts';
 import { accepts } from './answers.ts';
-import type { Routed } from './route.ts';
+import type { Routed } from '../routing/route.ts';
 
 export interface OlderSessionsOptions {
   readonly self: MachineId;

@@ -5,9 +5,9 @@
  *     open ─ released ─> closing: within a second, or 30 s if it may be a finite response
  *       └─ ends by itself ─> removed <─┘
  */
-import type { SessionKey } from '../affinity/session.ts';
+import type { SessionKey } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
-import type { ReleaseReason } from '../metrics.ts';
+import type { ReleaseReason } from '../observability/metrics.ts';
 
 /** A response of unknown length, such as a download in chunks, may be finite: it gets time to finish. */
 export type StreamSort = 'endless' | 'maybe-finite';

@@ -1,5 +1,5 @@
 /** Connections for forwards, one pool for each Machine: its address may be another's tomorrow. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
 import type { Liveness } from '../fleet/liveness.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from '../http/upstream-pool.ts';

@@ -9,12 +9,12 @@
  *
  * A client that goes closes it from any state.
  */
-import type { Decision } from '../affinity/decide.ts';
-import type { RemoveHints } from '../affinity/hint.ts';
-import type { BodyTap, Learner, Lesson, TappedChunk } from '../affinity/learn.ts';
-import type { RequestHead } from '../affinity/raw-headers.ts';
-import { statusOfUnknownSession, type Refusal } from '../affinity/refuse.ts';
-import { sessionKeyOf, type MachineId, type SessionKey } from '../affinity/session.ts';
+import type { Decision } from '../routing/decide.ts';
+import type { RemoveHints } from '../protocols/owner-hint.ts';
+import type { BodyTap, Learner, Lesson, TappedChunk } from '../protocols/discoveries.ts';
+import type { RequestHead } from '../protocols/raw-headers.ts';
+import { statusOfUnknownSession, type Refusal } from '../protocols/error-responses.ts';
+import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
 import { formatRequest, withCut, type RequestChanges } from '../http/head-text.ts';
@@ -31,7 +31,7 @@ import type { ResponseHead } from '../http/response-head.ts';
 import type { ExchangeListener, ServerExchange } from '../http/server-exchange.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
-import type { ReleaseReason } from '../metrics.ts';
+import type { ReleaseReason } from '../observability/metrics.ts';
 import type { Activity } from './activity.ts';
 import type { Answers, Revealed } from './answers.ts';
 import type { Bindings } from './bindings.ts';
@@ -42,7 +42,7 @@ import {
   withHeader,
   withoutHeader,
   type EdgeFields,
-} from './edge-fields.ts';
+} from '../routing/edge-fields.ts';
 import { refusalOfFailure, wasRefused } from './failure.ts';
 import {
   FORWARD_PATH,
@@ -57,7 +57,7 @@ import type { FinishedRequest, RequestObserver } from './observer.ts';
 import type { OpenStreams, StreamSort } from './open-streams.ts';
 import { collectBody } from './request-body.ts';
 import type { OlderSessions } from './older-sessions.ts';
-import { ofDecision } from './replies.ts';
+import { ofDecision } from '../routing/respond.ts';
 import { RequestTimes } from './request-times.ts';
 import { SessionStream } from './session-stream.ts';
 import type { Via } from './via.ts';

@@ -2,8 +2,8 @@
  * A stream or socket that is open: it is counted, keeps the sessions of this Machine alive that it
  * belongs to, and is closed when one of them is released.
  */
-import type { SessionKey } from '../affinity/session.ts';
-import type { ReleaseReason } from '../metrics.ts';
+import type { SessionKey } from '../session.ts';
+import type { ReleaseReason } from '../observability/metrics.ts';
 import type { Bindings } from './bindings.ts';
 import type { RequestObserver, StreamKind } from './observer.ts';
 import type { OpenStreams, StreamSort } from './open-streams.ts';

@@ -2,7 +2,7 @@
  * `Via` (RFC 9110 §7.6.3): says that a request has passed this sidecar, and finds loops, which a wrong
  * `UPSTREAM_URL` makes.
  */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 
 export interface Via {
   /** The field line that is added to a request of that minor version, with its line end. */

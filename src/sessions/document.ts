@@ -1,5 +1,5 @@
 /** Whole documents of sessions, written and read in pieces: a million takes no more memory than one. */
-import type { Binding } from '../affinity/session.ts';
+import type { Binding } from '../session.ts';
 import { formatEnd, formatSession, HEAD, parseSessionLine } from './format.ts';
 import { createLineSplitter, type Line } from './lines.ts';
 

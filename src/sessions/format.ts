@@ -18,7 +18,7 @@ import {
   type BindingOrigin,
   type MachineId,
   type SessionKey,
-} from '../affinity/session.ts';
+} from '../session.ts';
 import { EVICTION_ORDER } from '../store/store.ts';
 
 export type SessionLine =

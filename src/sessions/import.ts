@@ -1,5 +1,5 @@
 /** Reads documents of sessions as they come and merges what is in them, in bounded batches. */
-import type { Binding, SessionKey } from '../affinity/session.ts';
+import type { Binding, SessionKey } from '../session.ts';
 import { createDocumentReader, type Finding } from './document.ts';
 import { addCounts, NOTHING_MERGED, type MergeCounts } from './merge.ts';
 

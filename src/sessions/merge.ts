@@ -5,7 +5,7 @@
  * it this session's own, whose life is lengthened if the export knows a later end, or another
  * Machine's. Doing it again changes nothing.
  */
-import type { Binding, MachineId, SessionKey } from '../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { retry } from '../resilience.ts';
 import { EVICTION_ORDER, StoreError, type SessionStore } from '../store/store.ts';

@@ -1,5 +1,5 @@
 /** Some of the sessions of a store. */
-import type { Binding, MachineId } from '../affinity/session.ts';
+import type { Binding, MachineId } from '../session.ts';
 
 export interface Selection {
   readonly owner?: MachineId | undefined;

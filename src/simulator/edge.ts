@@ -5,7 +5,7 @@
 import { Agent, createServer, ServerResponse, type IncomingMessage, type Server } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo, Socket } from 'node:net';
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { ReplayableBody } from './body.ts';
 import type { RetryOptions } from './delivery.ts';

@@ -1,7 +1,7 @@
 /** The Machines of a simulated app: their ids, ports, volumes and environments. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseMachineId, type MachineId } from '../affinity/session.ts';
+import { parseMachineId, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import {
   KILL_TIMEOUT_MS,

@@ -2,7 +2,7 @@
  * The legs of a request's way: to the first Machine or to the one that the replay cache names, on by
  * a replay, back by a fallback. Pure.
  */
-import { parseMachineId } from '../affinity/session.ts';
+import { parseMachineId } from '../session.ts';
 import {
   formatReplayFailure,
   formatReplaySource,

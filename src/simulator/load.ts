@@ -2,7 +2,7 @@
  * How many requests each Machine has at once: `hard_limit` of `[http_service.concurrency]` with
  * `type = "requests"` (https://fly.io/docs/reference/load-balancing/). Open streams and sockets count.
  */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 
 export interface Load {
   isFull(machine: MachineId): boolean;

@@ -1,6 +1,6 @@
 /** One simulated Machine: an app, and the sidecar in front of it, as processes of this computer. */
-import type { MachineId } from '../affinity/session.ts';
-import { awaitPort } from '../await-port.ts';
+import type { MachineId } from '../session.ts';
+import { awaitPort } from '../app/await-port.ts';
 import type { Clock } from '../clock.ts';
 import type { ProcessKeeper, RunningProcess } from './processes.ts';
 import type { EdgeMachine, MachineState } from './targets.ts';

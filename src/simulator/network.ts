@@ -2,7 +2,7 @@
  * What is wrong with the network of a simulation: cut and slow lines, resolvers that fail. Everything
  * can be undone, one by one or all at once.
  */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { WHOLE_LINE, type Line } from './line.ts';
 import type { NetworkMachine } from './zone.ts';

@@ -6,7 +6,7 @@
  */
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { machineName } from '../fly.ts';
 import { arrival, WHOLE_LINE, type Line } from './line.ts';

@@ -1,5 +1,5 @@
 /** What the simulator tells of a request: one record, and one line. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { EdgeErrorCode } from './errors.ts';
 
 /** A Machine that got the request, and how it came there. */

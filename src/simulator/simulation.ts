@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { deploy, type DeployStrategy } from './deploy.ts';
 import { startDnsServer, type DnsServer } from './dns.ts';

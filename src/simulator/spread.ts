@@ -1,5 +1,5 @@
 /** How the simulated edge picks the Machine that gets a request first. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import { createRecentMap } from './recent-map.ts';
 
 export const SPREADS = ['round-robin', 'random', 'never-same'] as const;

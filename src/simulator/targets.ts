@@ -1,5 +1,5 @@
 /** Which Machines may get a request, in the order in which the edge tries them. Pure. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import type { ReplayInstruction } from '../fly.ts';
 import type { EdgeErrorCode } from './errors.ts';
 

@@ -1,5 +1,5 @@
 /** The names in `.internal` (https://fly.io/docs/networking/private-networking/). Pure. */
-import type { MachineId } from '../affinity/session.ts';
+import type { MachineId } from '../session.ts';
 import {
   appName,
   deployedMachinesName,

@@ -3,7 +3,7 @@
  * other processes: whether what it holds may be believed, `sqlite/freshness.ts` tells for the file,
  * and `remote-cache.ts` for a database that a fleet shares.
  */
-import type { SessionKey } from '../affinity/session.ts';
+import type { SessionKey } from '../session.ts';
 
 /** What is held: a binding, or something that has one. */
 export interface Cached {

@@ -3,7 +3,7 @@
  * forgets everything with the process. Writes keep it within its bounds and one percent.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Binding, MachineId } from '../affinity/session.ts';
+import type { Binding, MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { applyCopy, applyWrite } from './rules.ts';
 import type { Outcome, Write } from './rules.ts';

@@ -10,7 +10,7 @@
  * then a stale owner costs one more hop: the Machine that it names knows better. What is absent is
  * never held, for a session that another Machine has just bound must be found.
  */
-import type { Binding, SessionKey } from '../affinity/session.ts';
+import type { Binding, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { createHotCache } from './hot-cache.ts';
 

@@ -5,7 +5,7 @@
  * Applying one write twice leaves what applying it once leaves. The SQLite store rests on that: it
  * may look at a write that is committed already without having heard so.
  */
-import type { Binding, BindingOrigin, MachineId, SessionKey } from '../affinity/session.ts';
+import type { Binding, BindingOrigin, MachineId, SessionKey } from '../session.ts';
 import type { ToldCopy } from './store.ts';
 
 /** A write as it was called, with the moment of the call in whole ms. */

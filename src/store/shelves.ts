@@ -1,6 +1,6 @@
 /** Bindings in memory, and which of them go when there is no more room. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Binding, BindingOrigin, SessionKey } from '../affinity/session.ts';
+import type { Binding, BindingOrigin, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { adoptedCap, EVICTION_ORDER, PAGE_BINDINGS } from './store.ts';
 

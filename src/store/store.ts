@@ -1,5 +1,5 @@
 /** The port behind which every session store stands, its contract in prose, and its errors. */
-import type { Binding, BindingOrigin, MachineId, SessionKey } from '../affinity/session.ts';
+import type { Binding, BindingOrigin, MachineId, SessionKey } from '../session.ts';
 
 /** `absent`: the store knows that nobody owns the key. `unknown`: it can't tell now (busy, failed). */
 export type Lookup = Binding | 'absent' | 'unknown';

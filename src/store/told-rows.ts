@@ -7,7 +7,7 @@
  * `owner` is a number that the page explains. Ages and times left are whole ms, as no two Machines'
  * clocks agree. Nothing in a row needs to be escaped. SQLite makes the same text by itself.
  */
-import type { Binding, MachineId } from '../affinity/session.ts';
+import type { Binding, MachineId } from '../session.ts';
 import type { ToldPage } from './store.ts';
 
 /** Longest time to live that is told, in ms: a year. Longer ones are cut. */

@@ -1,6 +1,6 @@
 /** The writing half of the port on top of one function that performs a {@link Write}, and its counting. */
 import type { Clock } from '../clock.ts';
-import type { Binding } from '../affinity/session.ts';
+import type { Binding } from '../session.ts';
 import type { Outcome, Write } from './rules.ts';
 import type { SessionStore, StoreMetrics } from './store.ts';
 

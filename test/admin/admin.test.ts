@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { startAdmin, type Admin, type Readiness } from '../../src/admin/admin.ts';
-import { listen } from '../../src/listen.ts';
-import { nullLogger } from '../../src/logger.ts';
+import { listen } from '../../src/http/listen.ts';
+import { nullLogger } from '../../src/observability/log.ts';
 import { createServer, connect } from 'node:net';
 import { once } from 'node:events';
 

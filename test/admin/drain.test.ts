@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import type { Environment } from '../../src/config/config.ts';
-import type { Sidecar } from '../../src/lifecycle.ts';
+import type { Sidecar } from '../../src/app/lifecycle.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { createDrainRoutes } from '../../src/admin/drain.ts';
 import { startAdmin, type Admin } from '../../src/admin/admin.ts';
-import { createDraining, type Draining } from '../../src/draining.ts';
-import { createOwnSessionCount } from '../../src/own-sessions.ts';
+import { createDraining, type Draining } from '../../src/routing/draining.ts';
+import { createOwnSessionCount } from '../../src/app/own-sessions.ts';
 import { ADMIN_TOKEN, startBehindEdge, type Called } from '../support/behind-edge.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';

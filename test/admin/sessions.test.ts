@@ -7,7 +7,7 @@ import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createSessionRoutes } from '../../src/admin/sessions.ts';
 import { startAdmin, type Admin } from '../../src/admin/admin.ts';
-import type { Binding } from '../../src/affinity/session.ts';
+import type { Binding } from '../../src/session.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import { StoreError, type SessionStore } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';

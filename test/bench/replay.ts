@@ -10,7 +10,7 @@ import {
   sessionKeyOf,
   type MachineId,
   type SessionId,
-} from '../../src/affinity/session.ts';
+} from '../../src/session.ts';
 import { systemClock } from '../../src/clock.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { REPLAY_PATH } from './answers.ts';

@@ -1,7 +1,7 @@
 /** Bare better-sqlite3 on a file of the store: the floors. Its keys are bytes already. */
 import { Buffer } from 'node:buffer';
 import Database from 'better-sqlite3';
-import type { SessionKey } from '../../src/affinity/session.ts';
+import type { SessionKey } from '../../src/session.ts';
 import type { Stage } from './bench.ts';
 import { HOUR_MS } from './store-sessions.ts';
 

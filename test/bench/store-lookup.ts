@@ -1,5 +1,5 @@
 /** What a lookup in a large SQLite file costs, hot and cold, beside the same read with bare better-sqlite3. */
-import type { SessionKey } from '../../src/affinity/session.ts';
+import type { SessionKey } from '../../src/session.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import type { Bench, Stage } from './bench.ts';

@@ -1,7 +1,7 @@
 /** What a lookup costs in a database on loopback: cold beside a bare round trip of its client library, and hot. */
 import { Pool } from 'pg';
 import { createClient } from 'redis';
-import type { SessionKey } from '../../src/affinity/session.ts';
+import type { SessionKey } from '../../src/session.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import { openPostgresStore } from '../../src/store/postgres/postgres.ts';
 import { openRedisStore } from '../../src/store/redis/redis.ts';

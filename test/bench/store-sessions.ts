@@ -9,7 +9,7 @@ import {
   type MachineId,
   type SessionId,
   type SessionKey,
-} from '../../src/affinity/session.ts';
+} from '../../src/session.ts';
 import { systemClock } from '../../src/clock.ts';
 import { openSqliteStore, type SqliteStoreOptions } from '../../src/store/sqlite/sqlite.ts';
 import { createSessionTable } from '../../src/store/sqlite/table.ts';

@@ -3,7 +3,7 @@
  * clock that does not wait, to the real store and to what decides about touches.
  */
 import { join } from 'node:path';
-import type { SessionId } from '../../src/affinity/session.ts';
+import type { SessionId } from '../../src/session.ts';
 import { createBindings, type Bindings } from '../../src/proxy/bindings.ts';
 import type { Lookup } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';

@@ -1,6 +1,6 @@
 /** New bindings, committed: how many a second the store takes, beside bare better-sqlite3. */
 import type { Buffer } from 'node:buffer';
-import type { SessionKey } from '../../src/affinity/session.ts';
+import type { SessionKey } from '../../src/session.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import type { Bench } from './bench.ts';
 import { ratioOf } from './result.ts';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import { listen } from '../../src/listen.ts';
+import { listen } from '../../src/http/listen.ts';
 import { SPREADS } from '../../src/simulator/spread.ts';
 import { lineThatSays, linesOf, run, start, type Line } from './program.ts';
 

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import type { StartSidecar } from '../../src/cli/sidecar-process.ts';
+import type { StartSidecar } from '../../src/app/sidecar-process.ts';
 import { run } from '../../src/cli/run.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
-import { listen } from '../../src/listen.ts';
+import { listen } from '../../src/http/listen.ts';
 import { freePort } from '../support/free-port.ts';
 
 /** Answers on PORT; SIGTERM ends it with code 7, SIGINT with 8. */

@@ -2,7 +2,7 @@
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
-import { parseSessionId, sessionKeyOf } from '../../src/affinity/session.ts';
+import { parseSessionId, sessionKeyOf } from '../../src/session.ts';
 
 /** What the server's tool answers. */
 interface Counted {

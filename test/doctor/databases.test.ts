@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
-import { lookAtDatabase } from '../../src/doctor/looks/database-look.ts';
+import { lookAtDatabase } from '../../src/doctor/probes/database.ts';
 import { openPostgres } from '../store/postgres-place.ts';
 import { skipUnlessFound } from '../support/needed.ts';
 import {

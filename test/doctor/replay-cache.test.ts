@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Protocol } from '../../src/affinity/protocols.ts';
+import type { Protocol } from '../../src/protocols/presets.ts';
 import { adviseReplayCache, cacheKeys, checkReplayCaches } from '../../src/doctor/replay-cache.ts';
 import { advice, configOf, tomlOf, troubles } from './support.ts';
 

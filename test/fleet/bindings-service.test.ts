@@ -1,7 +1,7 @@
 /** What a Machine that tells its bindings answers to whom, and how long it remembers a reader. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { MachineId } from '../../src/affinity/session.ts';
+import type { MachineId } from '../../src/session.ts';
 import {
   formatBindingsRequest,
   parseBindingsPage,

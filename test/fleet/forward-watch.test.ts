@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { MachineId } from '../../src/affinity/session.ts';
+import type { MachineId } from '../../src/session.ts';
 import { createForwardWatch, type ForwardWatch } from '../../src/fleet/forward-watch.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';

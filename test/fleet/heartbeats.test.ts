@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { MachineId } from '../../src/affinity/session.ts';
+import type { MachineId } from '../../src/session.ts';
 import type { Peer } from '../../src/fleet/directory.ts';
 import {
   createHeartbeats,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
-import type { BindingOrigin, MachineId, SessionKey } from '../../src/affinity/session.ts';
+import type { BindingOrigin, MachineId, SessionKey } from '../../src/session.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import { BINDINGS_PATH } from '../../src/fleet/bindings-messages.ts';
 import { createBindingsService } from '../../src/fleet/bindings-service.ts';

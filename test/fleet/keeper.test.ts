@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import type { Binding, MachineId, SessionKey } from '../../src/affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../src/session.ts';
 import { outranks, type Claimant } from '../../src/fleet/conflict.ts';
 import { createKeeper, type Keeper, type KeeperOptions } from '../../src/fleet/keeper.ts';
 import type { Claim } from '../../src/fleet/messages.ts';

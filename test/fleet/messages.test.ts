@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Binding, SessionKey } from '../../src/affinity/session.ts';
+import type { Binding, SessionKey } from '../../src/session.ts';
 import { outranks, type Claimant } from '../../src/fleet/conflict.ts';
 import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 import {

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
 import { z } from 'zod';
-import type { SessionKey } from '../../src/affinity/session.ts';
+import type { SessionKey } from '../../src/session.ts';
 import { parseReplay } from '../../src/fly.ts';
 import { until as untilNothingIsMissing } from '../e2e/support/until.ts';
 import { openFleet, type TestMachine } from '../support/fleet.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Peer } from '../../src/fleet/directory.ts';
-import type { SessionKey } from '../../src/affinity/session.ts';
+import type { SessionKey } from '../../src/session.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { formatAnswer, parseAnnounce } from '../../src/fleet/messages.ts';
 import { createTestClock } from '../support/clock.ts';

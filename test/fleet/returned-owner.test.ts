@@ -1,6 +1,6 @@
 /** Two Machines whose stores both name their own, and whose announcements were lost: real sidecars. */
 import { test } from 'node:test';
-import type { BindingOrigin } from '../../src/affinity/session.ts';
+import type { BindingOrigin } from '../../src/session.ts';
 import { parseReplay } from '../../src/fly.ts';
 import { until } from '../e2e/support/until.ts';
 import { createPlace } from '../store/place.ts';

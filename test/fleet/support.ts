@@ -2,7 +2,7 @@
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
-import type { Binding, MachineId, SessionKey } from '../../src/affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../src/session.ts';
 import type { Directory } from '../../src/fleet/directory.ts';
 import { formatAnswer, parseAsk, type KeyAnswer } from '../../src/fleet/messages.ts';
 import { createKeeper, type KeeperOptions } from '../../src/fleet/keeper.ts';

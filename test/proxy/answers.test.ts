@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Decision } from '../../src/affinity/decide.ts';
-import { createExtractor, type RequestHead } from '../../src/affinity/extract.ts';
-import { createLearner, type ResponseHead } from '../../src/affinity/learn.ts';
-import { sessionKeyOf, type Binding } from '../../src/affinity/session.ts';
+import type { Decision } from '../../src/routing/decide.ts';
+import { createExtractor, type RequestHead } from '../../src/protocols/request-ids.ts';
+import { createLearner, type ResponseHead } from '../../src/protocols/discoveries.ts';
+import { sessionKeyOf, type Binding } from '../../src/session.ts';
 import { createAnswers, type Answers } from '../../src/proxy/answers.ts';
 import type { Bindings } from '../../src/proxy/bindings.ts';
 import type { Routed } from '../../src/proxy/handler.ts';
-import { answer, get, post, protocolsOf } from '../affinity/heads.ts';
+import { answer, get, post, protocolsOf } from '../protocols/heads.ts';
 import { createTestClock } from '../support/clock.ts';
-import type { MachineId } from '../../src/affinity/session.ts';
+import type { MachineId } from '../../src/session.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
 const [SELF, GONE] = [machineId('aa'), machineId('bb')];

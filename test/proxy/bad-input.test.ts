@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
-import { sessionKeyOf, parseSessionId, parseMachineId } from '../../src/affinity/session.ts';
+import { sessionKeyOf, parseSessionId, parseMachineId } from '../../src/session.ts';
 import { openRawClient } from '../support/raw.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
 

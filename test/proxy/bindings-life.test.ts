@@ -1,7 +1,7 @@
 /** How long a binding lasts: as long as its session is used, and its streams are open. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { parseSessionKey, type SessionKey } from '../../src/affinity/session.ts';
+import { parseSessionKey, type SessionKey } from '../../src/session.ts';
 import { STREAM_GRACE_MS } from '../../src/proxy/bindings.ts';
 import { keyOf } from '../support/ids.ts';
 import { bindHere, KEY, SELF, setUp, TTL_MS } from './bindings-setting.ts';

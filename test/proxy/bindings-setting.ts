@@ -1,6 +1,6 @@
 /** The bindings of one Machine, over a store in memory. */
 import type { TestContext } from 'node:test';
-import type { Binding, MachineId, SessionKey } from '../../src/affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../src/session.ts';
 import { createBindings, type Bindings } from '../../src/proxy/bindings.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { Lookup, SessionStore } from '../../src/store/store.ts';

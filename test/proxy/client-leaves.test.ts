@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
-import { nullMetrics, type Metrics, type RequestTimes } from '../../src/metrics.ts';
+import { nullMetrics, type Metrics, type RequestTimes } from '../../src/observability/metrics.ts';
 import { until } from '../fleet/support.ts';
 import { openRawClient, type RawClient } from '../support/raw.ts';
 import { watchResources } from '../support/resources.ts';

@@ -1,7 +1,7 @@
 /** What a Machine learns of the sessions that have a stream open, by looking at the store. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
+import type { MachineId, SessionKey } from '../../src/session.ts';
 import { createBindings } from '../../src/proxy/bindings.ts';
 import { HeldSessions, LOOK_PERIOD_MS } from '../../src/proxy/held-sessions.ts';
 import type { Release } from '../../src/proxy/let-go.ts';

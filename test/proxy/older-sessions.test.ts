@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Minter } from '../../src/affinity/protocol.ts';
-import { parseProtocols } from '../../src/affinity/protocols.ts';
-import { parseSessionId, type Binding, type BindingOrigin } from '../../src/affinity/session.ts';
+import type { Minter } from '../../src/protocols/protocol.ts';
+import { parseProtocols } from '../../src/protocols/presets.ts';
+import { parseSessionId, type Binding, type BindingOrigin } from '../../src/session.ts';
 import { OlderSessions } from '../../src/proxy/older-sessions.ts';
-import type { Routed } from '../../src/proxy/route.ts';
+import type { Routed } from '../../src/routing/route.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
 const SELF = machineId('m1');

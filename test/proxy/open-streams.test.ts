@@ -5,7 +5,7 @@ import { describe, test, type TestContext } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 import { once } from 'node:events';
 import type { Environment } from '../../src/config/config.ts';
-import { nullMetrics } from '../../src/metrics.ts';
+import { nullMetrics } from '../../src/observability/metrics.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { serve, startTestSidecar } from '../support/sidecar.ts';
 

@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
-import { createMetrics } from '../../src/metrics/prometheus.ts';
+import { createMetrics } from '../../src/observability/prometheus.ts';
 import { until } from '../fleet/support.ts';
 import { openFleet, type TestFleet } from '../support/fleet.ts';
 import { idPlacedOn, placeOf } from '../support/ids.ts';

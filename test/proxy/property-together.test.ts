@@ -5,10 +5,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import type { MachineId, SessionKey } from '../../src/affinity/session.ts';
-import type { RequestHead } from '../../src/affinity/extract.ts';
+import type { MachineId, SessionKey } from '../../src/session.ts';
+import type { RequestHead } from '../../src/protocols/request-ids.ts';
 import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
-import { headerValue } from '../../src/proxy/edge-fields.ts';
+import { headerValue } from '../../src/routing/edge-fields.ts';
 import { MACHINES } from './model/arbitraries.ts';
 import {
   agreedFleet,

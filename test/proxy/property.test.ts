@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import type { Binding, MachineId, SessionKey } from '../../src/affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../src/session.ts';
 import { parseReplaySource, REPLAY_MARK } from '../../src/fly.ts';
-import { headerValue, readEdgeFields } from '../../src/proxy/edge-fields.ts';
+import { headerValue, readEdgeFields } from '../../src/routing/edge-fields.ts';
 import { keyOf } from '../support/ids.ts';
 import { anyWorld, consistentWorld, quietWorld } from './model/arbitraries.ts';
 import { REPLAY_MAX_BODY_BYTES, type ModelMachine } from './model/machine.ts';

@@ -8,7 +8,7 @@ import sockjs from 'sockjs';
 import { Server as SocketIoServer } from 'socket.io';
 import { io } from 'socket.io-client';
 import { WebSocket } from 'ws';
-import { nullLogger } from '../../src/logger.ts';
+import { nullLogger } from '../../src/observability/log.ts';
 import { openFleet, type TestMachine } from '../support/fleet.ts';
 import { idPlacedOn } from '../support/ids.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';

@@ -1,7 +1,7 @@
 /** Machines of this process before apps with rooms, behind the simulated edge: each room is a client's own id. */
 import { createServer, type ServerResponse } from 'node:http';
 import type { TestContext } from 'node:test';
-import type { SidecarParts } from '../../src/app.ts';
+import type { SidecarParts } from '../../src/app/app.ts';
 import type { Environment } from '../../src/config/config.ts';
 import type { RequestRecord } from '../../src/simulator/records.ts';
 import { startTestEdge } from '../simulator/support.ts';

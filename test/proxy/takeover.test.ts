@@ -1,7 +1,7 @@
 /** Two Machines take the session of one that is gone, at once: real stores, real peers. */
 import assert from 'node:assert/strict';
 import { after, describe, test, type TestContext } from 'node:test';
-import type { BindingOrigin, MachineId } from '../../src/affinity/session.ts';
+import type { BindingOrigin, MachineId } from '../../src/session.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import { createKeeper, type Keeper } from '../../src/fleet/keeper.ts';
 import { createPeerService } from '../../src/fleet/peer-service.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, describe, test, type TestContext } from 'node:test';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import type { Environment } from '../../src/config/config.ts';
-import { nullMetrics } from '../../src/metrics.ts';
+import { nullMetrics } from '../../src/observability/metrics.ts';
 import { until } from '../fleet/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
 import { skipUnlessFound } from '../support/needed.ts';

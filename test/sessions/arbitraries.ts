@@ -1,6 +1,6 @@
 /** Bindings made up at random. */
 import fc from 'fast-check';
-import type { Binding } from '../../src/affinity/session.ts';
+import type { Binding } from '../../src/session.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
 const moment = fc.integer({ min: 0, max: 8.64e15 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { Binding } from '../../src/affinity/session.ts';
+import type { Binding } from '../../src/session.ts';
 import { createDocumentReader, formatDocument, type Finding } from '../../src/sessions/document.ts';
 import { formatEnd, formatSession, HEAD } from '../../src/sessions/format.ts';
 import { keyOf, machineId } from '../support/ids.ts';

@@ -10,7 +10,7 @@ import {
 } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import { parseMachineId, type MachineId } from '../../src/affinity/session.ts';
+import { parseMachineId, type MachineId } from '../../src/session.ts';
 import { systemClock } from '../../src/clock.ts';
 import { startEdge, type Edge, type EdgeOptions } from '../../src/simulator/edge.ts';
 import type { RequestRecord } from '../../src/simulator/records.ts';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, test, type TestContext } from 'node:test';
-import type { Binding, BindingOrigin, MachineId } from '../../src/affinity/session.ts';
+import type { Binding, BindingOrigin, MachineId } from '../../src/session.ts';
 import type { Clock } from '../../src/clock.ts';
 import type {
   NewBinding,

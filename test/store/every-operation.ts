@@ -1,6 +1,6 @@
 /** Each operation of a store once, with what it must answer: for stores that something happens to. */
 import assert from 'node:assert/strict';
-import type { Binding } from '../../src/affinity/session.ts';
+import type { Binding } from '../../src/session.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 

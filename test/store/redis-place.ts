@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import type { Binding, MachineId } from '../../src/affinity/session.ts';
+import type { Binding, MachineId } from '../../src/session.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import { openRedisStore, type RedisStoreOptions } from '../../src/store/redis/redis.ts';
 import type { SessionStore, StoreError } from '../../src/store/store.ts';

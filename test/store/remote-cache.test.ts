@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Binding } from '../../src/affinity/session.ts';
+import type { Binding } from '../../src/session.ts';
 import { createRemoteCache } from '../../src/store/remote-cache.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';

@@ -1,7 +1,7 @@
 /** A resilient store round a scripted one, on a clock of the test's, and what tests ask of the two. */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
-import type { SessionKey } from '../../src/affinity/session.ts';
+import type { SessionKey } from '../../src/session.ts';
 import type { ResilientOptions } from '../../src/store/resilient/resilient.ts';
 import type { NewBinding, SessionStore, StatedBinding } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';

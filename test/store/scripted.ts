@@ -2,7 +2,7 @@
  * A store that does what a test tells it: works, fails, hangs, is late, loses what it holds. Behind it
  * is a real one in memory, so what it holds is what a store would.
  */
-import type { Binding, SessionKey } from '../../src/affinity/session.ts';
+import type { Binding, SessionKey } from '../../src/session.ts';
 import type { Clock } from '../../src/clock.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { StoreHooks } from '../../src/store/resilient/mender.ts';

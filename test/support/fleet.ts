@@ -2,10 +2,10 @@
 import { connect, createServer, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
-import type { SidecarParts } from '../../src/app.ts';
+import type { SidecarParts } from '../../src/app/app.ts';
 import type { Environment } from '../../src/config/config.ts';
-import type { Sidecar } from '../../src/lifecycle.ts';
-import { nullMetrics, type Metrics } from '../../src/metrics.ts';
+import type { Sidecar } from '../../src/app/lifecycle.ts';
+import { nullMetrics, type Metrics } from '../../src/observability/metrics.ts';
 import type { StoreMetrics } from '../../src/store/store.ts';
 import { resetSocket } from '../../src/http/reset-socket.ts';
 import { startTestSidecar } from './sidecar.ts';

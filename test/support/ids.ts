@@ -5,7 +5,7 @@ import {
   sessionKeyOf,
   type MachineId,
   type SessionKey,
-} from '../../src/affinity/session.ts';
+} from '../../src/session.ts';
 import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 
 export function machineId(text: string): MachineId {

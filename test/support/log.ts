@@ -1,5 +1,5 @@
 /** A log that is kept in memory. */
-import { nullLogger, type Logger, type LogLevel } from '../../src/logger.ts';
+import { nullLogger, type Logger, type LogLevel } from '../../src/observability/log.ts';
 
 export interface Line {
   readonly level: LogLevel;

@@ -1,5 +1,5 @@
 /** What `/readyz` says of a sidecar. */
-import type { UpstreamStatus } from '../../src/health/upstream-health.ts';
+import type { UpstreamStatus } from '../../src/proxy/upstream-health.ts';
 import type { StoreHealth } from '../../src/store/health.ts';
 
 export interface ReadinessAnswer {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import type { SidecarParts } from '../../src/app.ts';
+import type { SidecarParts } from '../../src/app/app.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import type { Environment } from '../../src/config/config.ts';
 import type { Claim } from '../../src/fleet/messages.ts';

@@ -3,12 +3,12 @@ import assert from 'node:assert/strict';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import { startSidecar, type SidecarParts } from '../../src/app.ts';
+import { startSidecar, type SidecarParts } from '../../src/app/app.ts';
 import { systemClock } from '../../src/clock.ts';
 import { parseConfig, type Environment } from '../../src/config/config.ts';
-import type { Sidecar } from '../../src/lifecycle.ts';
-import { nullLogger } from '../../src/logger.ts';
-import { nullMetrics } from '../../src/metrics.ts';
+import type { Sidecar } from '../../src/app/lifecycle.ts';
+import { nullLogger } from '../../src/observability/log.ts';
+import { nullMetrics } from '../../src/observability/metrics.ts';
 
 /** Listens on a free port of 127.0.0.1 until the test ends; returns the port. */
 export async function serve(t: TestContext, server: Server): Promise<number> {

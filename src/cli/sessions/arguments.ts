@@ -7,7 +7,7 @@ import {
   type MachineId,
   type SessionId,
   type SessionKey,
-} from '../../affinity/session.ts';
+} from '../../session.ts';
 import type { Selection } from '../../sessions/select.ts';
 import { filePath, httpOrigin, integer, storeUrl, type StoreUrl } from '../../config/parsers.ts';
 

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import type { EndedBySignals } from '../../lifecycle.ts';
+import type { EndedBySignals } from '../../app/lifecycle.ts';
 
 export interface FileSurroundings {
   readonly events: EndedBySignals;

@@ -1,7 +1,7 @@
 /** The sessions behind a running sidecar, as its admin listener shows them. */
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { text as readText } from 'node:stream/consumers';
-import type { Binding, MachineId, SessionKey } from '../../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { retry } from '../../resilience.ts';
 import { createDocumentReader, formatDocument, type Finding } from '../../sessions/document.ts';

@@ -1,6 +1,6 @@
 /** Why a command about sessions can't be carried out, for people, and as an exit code. */
 import { StoreError } from '../../store/store.ts';
-import { EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE } from '../exit-codes.ts';
+import { EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE } from '../../app/exit-codes.ts';
 
 export class CommandFailed extends Error {
   override readonly name = 'CommandFailed';

@@ -1,11 +1,11 @@
 /** The sessions in a store, opened without a sidecar, or beside one. */
 import { stat } from 'node:fs/promises';
-import type { SessionKey } from '../../affinity/session.ts';
+import type { SessionKey } from '../../session.ts';
 import type { StoreConfig } from '../../config/config.ts';
 import { retry, type RetryOptions } from '../../resilience.ts';
 import { isPassing, MERGE_RETRIES, mergeSessions } from '../../sessions/merge.ts';
 import { selectSessions } from '../../sessions/select.ts';
-import { limitsOf, openConfiguredStore, type StoreParts } from '../../store-adapters.ts';
+import { limitsOf, openConfiguredStore, type StoreParts } from '../../app/store-adapters.ts';
 import { toStoreError } from '../../store/sqlite/errors.ts';
 import { describeOpenFailure, prepareStorePath } from '../../store/sqlite/path.ts';
 import { openFileStore } from '../../store/sqlite/file-store.ts';

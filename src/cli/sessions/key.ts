@@ -1,6 +1,6 @@
 /** Which sessions somebody means who knows an id. */
-import { splitHint } from '../../affinity/hint.ts';
-import { sessionKeyOf, type SessionId, type SessionKey } from '../../affinity/session.ts';
+import { splitHint } from '../../protocols/owner-hint.ts';
+import { sessionKeyOf, type SessionId, type SessionKey } from '../../session.ts';
 
 /**
  * The key of the id as it is, and of what is before a hint, if it ends like one. A client sees

@@ -1,10 +1,10 @@
 /** `list`, `get` and `delete`. */
-import type { Binding, MachineId, SessionKey } from '../../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { inChunks } from '../../sessions/document.ts';
 import { formatSession } from '../../sessions/format.ts';
 import type { Selection } from '../../sessions/select.ts';
-import { EXIT_FAILURE } from '../exit-codes.ts';
+import { EXIT_FAILURE } from '../../app/exit-codes.ts';
 import type { SessionPlace } from './place.ts';
 import { tell, write, type Streams } from './streams.ts';
 import { TABLE_HEAD, tableRow } from './table.ts';

@@ -1,12 +1,12 @@
 /** `export` and `import`. */
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
-import type { Binding } from '../../affinity/session.ts';
+import type { Binding } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { formatDocument } from '../../sessions/document.ts';
 import { importSessions, type ImportResult, type ImportSummary } from '../../sessions/import.ts';
 import { StoreError } from '../../store/store.ts';
-import { EXIT_FAILURE } from '../exit-codes.ts';
+import { EXIT_FAILURE } from '../../app/exit-codes.ts';
 import { replaceFile, type FileSurroundings } from './atomic-file.ts';
 import { CommandFailed, exitCodeFor } from './failure.ts';
 import type { SessionPlace } from './place.ts';

@@ -1,5 +1,5 @@
 /** Where the sessions are that a command is about: behind a running sidecar, or in the store itself. */
-import type { Binding, MachineId, SessionKey } from '../../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { MergeCounts } from '../../sessions/merge.ts';
 import type { Selection } from '../../sessions/select.ts';

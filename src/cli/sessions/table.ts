@@ -1,5 +1,5 @@
 /** Sessions as lines of a table, for people. */
-import type { Binding } from '../../affinity/session.ts';
+import type { Binding } from '../../session.ts';
 
 /** Fly's own Machine ids have 14 characters; a longer one moves its line. */
 const COLUMNS = [

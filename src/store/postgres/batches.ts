@@ -8,7 +8,7 @@
  * Of each key things happen in the order of their calls, though there are several connections.
  */
 import type { Clock } from '../../clock.ts';
-import type { SessionKey } from '../../affinity/session.ts';
+import type { SessionKey } from '../../session.ts';
 import { startLimit } from './limit.ts';
 import { MAX_CONNECTIONS } from './pool.ts';
 import type { PostgresRow } from './pool.ts';

@@ -1,5 +1,5 @@
 /** How many sessions there may be, and how many may be written before they are counted again. */
-import type { BindingOrigin } from '../../affinity/session.ts';
+import type { BindingOrigin } from '../../session.ts';
 import { adoptedCap, EVICTION_ORDER } from '../store.ts';
 
 /** How many there are of each origin. */

@@ -11,7 +11,7 @@
  * the calls. Time is the database's. A write whose promise has resolved is committed: it survives
  * what the database is set up to survive. One that failed for its time may still take effect.
  */
-import type { Binding, SessionKey } from '../../affinity/session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { describeOpenFailure, describePostgresUrl } from './address.ts';
 import { createAlarm } from './alarm.ts';

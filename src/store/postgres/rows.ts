@@ -1,6 +1,6 @@
 /** Rows of Postgres as bindings and outcomes, in the clock of this process. */
-import { parseMachineId, parseSessionKey } from '../../affinity/session.ts';
-import type { Binding } from '../../affinity/session.ts';
+import { parseMachineId, parseSessionKey } from '../../session.ts';
+import type { Binding } from '../../session.ts';
 import type { PostgresRow } from './pool.ts';
 import { ORIGINS } from './statements.ts';
 import type { Outcome, Write } from '../rules.ts';

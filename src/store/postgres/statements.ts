@@ -9,7 +9,7 @@
  * order of their keys, so that no two sidecars wait for each other.
  */
 import { Buffer } from 'node:buffer';
-import type { BindingOrigin, MachineId, SessionKey } from '../../affinity/session.ts';
+import type { BindingOrigin, MachineId, SessionKey } from '../../session.ts';
 import { wholeTtlMs } from '../rules.ts';
 import type { Write, WriteKind } from '../rules.ts';
 

@@ -12,7 +12,7 @@
  * clean up at once share the work, and none waits for another.
  */
 import { hash } from 'node:crypto';
-import type { BindingOrigin, SessionKey } from '../../affinity/session.ts';
+import type { BindingOrigin, SessionKey } from '../../session.ts';
 import { createAllowance, excessOf } from './bounds.ts';
 import type { Allowance, Counts } from './bounds.ts';
 import type { PostgresPool, Query } from './pool.ts';

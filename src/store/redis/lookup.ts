@@ -1,5 +1,5 @@
 /** The read on the request path: without a round trip where the answer is a second old at most. */
-import type { Binding, SessionKey } from '../../affinity/session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { CallScript } from './calls.ts';
 import type { RedisConnection } from './connection.ts';

@@ -10,7 +10,7 @@
  * their calls. What a binding survives is what the server is set up for: its append-only file, its
  * replicas. A write that failed for its time alone may still take effect.
  */
-import type { Binding } from '../../affinity/session.ts';
+import type { Binding } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { parseRedisUrl } from './address.ts';
 import { createScriptCalls } from './calls.ts';

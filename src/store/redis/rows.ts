@@ -1,6 +1,6 @@
 /** How bindings and writes travel to a Redis server and back: keys, arguments, replies. */
-import { parseMachineId, parseSessionKey } from '../../affinity/session.ts';
-import type { Binding, BindingOrigin, SessionKey } from '../../affinity/session.ts';
+import { parseMachineId, parseSessionKey } from '../../session.ts';
+import type { Binding, BindingOrigin, SessionKey } from '../../session.ts';
 import { wholeTtlMs } from '../rules.ts';
 import type { Outcome, Write } from '../rules.ts';
 import { adoptedCap, EVICTION_ORDER, StoreError } from '../store.ts';

@@ -8,7 +8,7 @@
  * else changes. A Machine has no copies of its own bindings, so one that the journal holds stands for
  * a removal.
  */
-import type { Binding, MachineId, SessionKey } from '../../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { createCircuitBreaker } from '../../resilience.ts';
 import { inTime } from './in-time.ts';

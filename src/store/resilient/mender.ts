@@ -8,7 +8,7 @@
  * Of an open store reads and writes each have a circuit breaker. While one is open no request tries
  * the store: this does, one probe at a time. It runs only while there is something to mend.
  */
-import type { MachineId, SessionKey } from '../../affinity/session.ts';
+import type { MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { Attempt, CircuitBreaker } from '../../resilience.ts';
 import { StoreCondition } from './condition.ts';

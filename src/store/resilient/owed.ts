@@ -5,7 +5,7 @@
  * is stated with its generation: of two owners of one generation a store keeps the one it has.
  * Telling it twice leaves what telling it once leaves, so an answer that was lost does no harm.
  */
-import type { Binding, MachineId, SessionKey } from '../../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import { wholeTtlMs } from '../rules.ts';
 import type { Outcome, Write } from '../rules.ts';
 import type { Lookup, SessionStore } from '../store.ts';

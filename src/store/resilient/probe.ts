@@ -1,5 +1,5 @@
 /** Whether a store works, asked with a key that is nobody's. */
-import type { MachineId, SessionKey } from '../../affinity/session.ts';
+import type { MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { inTime } from './in-time.ts';
 import type { SessionStore } from '../store.ts';

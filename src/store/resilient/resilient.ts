@@ -18,7 +18,7 @@
  * What is not known here may be in the store: `unknown`, until a store that is nobody else's has
  * been away for as long as a binding lives unused. From then on it is `absent`.
  */
-import type { Binding, SessionKey } from '../../affinity/session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { retry } from '../../resilience.ts';
 import type { StoreHealth, WriteBackResult } from '../health.ts';

@@ -2,7 +2,7 @@
  * What this process knows the store to hold: what it has read and written there lately. It answers
  * in the place of a store that fails, and fills one that has forgotten.
  */
-import type { Binding, SessionKey } from '../../affinity/session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { applyWrite } from '../rules.ts';
 import type { Write } from '../rules.ts';

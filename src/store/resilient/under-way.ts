@@ -3,7 +3,7 @@
  * that is tried again, or fails and is accepted elsewhere, still takes effect before those that were
  * called after it.
  */
-import type { SessionKey } from '../../affinity/session.ts';
+import type { SessionKey } from '../../session.ts';
 import type { Write } from '../rules.ts';
 
 export interface WritesUnderWay {

@@ -7,7 +7,7 @@
  *                   ├ no room ─> of the least worth the oldest go: dropped, counted
  *                   └ expired, in the store too ─> gone
  */
-import type { Binding, MachineId, SessionKey } from '../../affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { WriteBackResult } from '../health.ts';
 import { inTime } from './in-time.ts';

@@ -1,5 +1,5 @@
 /** The store on one file, from its opening until it is closed. What is done about damage is `sqlite.ts`'s. */
-import type { Binding, SessionKey } from '../../affinity/session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { backoffDelayMs } from '../../resilience.ts';
 import { createHotCache } from '../hot-cache.ts';

@@ -1,5 +1,5 @@
 /** The read on the request path: synchronous, and never a wait. */
-import type { Binding, SessionKey } from '../../affinity/session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { HotCache } from '../hot-cache.ts';
 import type { PendingWrites } from './pending-writes.ts';

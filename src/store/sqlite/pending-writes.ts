@@ -1,5 +1,5 @@
 /** The writes that are still on their way, by key and in the order of their calls, for reads to see. */
-import type { Binding, SessionKey } from '../../affinity/session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import { applyWrite } from '../rules.ts';
 import type { Write } from '../rules.ts';
 

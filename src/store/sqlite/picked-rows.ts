@@ -4,8 +4,8 @@
  */
 import { Buffer } from 'node:buffer';
 import type { Database } from 'better-sqlite3';
-import { parseSessionKey } from '../../affinity/session.ts';
-import type { MachineId, SessionKey } from '../../affinity/session.ts';
+import { parseSessionKey } from '../../session.ts';
+import type { MachineId, SessionKey } from '../../session.ts';
 import { PAGE_BINDINGS } from '../store.ts';
 import type { Owners, ToldPage } from '../store.ts';
 import { MAX_TOLD_TTL_MS } from '../told-rows.ts';

@@ -1,5 +1,5 @@
 /** What the main thread asks of the thread that writes, and what it answers: one answer a request, in order. */
-import type { Binding, SessionKey } from '../../affinity/session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import type { Outcome, Write } from '../rules.ts';
 import type { Inode, OpenedFiles } from './file.ts';
 import type { Pick, PickedRows } from './picked-rows.ts';

@@ -2,7 +2,7 @@
  * The point read on the main thread: through a connection that can't write and doesn't wait. In
  * WAL mode a reader needs no lock that a writer holds, so that "busy" is rare and means "unknown".
  */
-import type { Binding, SessionKey } from '../../affinity/session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import { openInPlace } from './file.ts';
 import type { Inode } from './file.ts';
 import { createRowReader } from './rows.ts';

@@ -4,8 +4,8 @@
  */
 import { Buffer } from 'node:buffer';
 import type { Database } from 'better-sqlite3';
-import { parseMachineId, parseSessionKey } from '../../affinity/session.ts';
-import type { Binding, BindingOrigin, MachineId, SessionKey } from '../../affinity/session.ts';
+import { parseMachineId, parseSessionKey } from '../../session.ts';
+import type { Binding, BindingOrigin, MachineId, SessionKey } from '../../session.ts';
 import { StoreError } from '../store.ts';
 
 export const KEY_BYTES = 16;

@@ -1,7 +1,7 @@
 /** The sessions table under the writing connection: what a transaction of the writer is made of. */
 import { Buffer } from 'node:buffer';
 import type { Database } from 'better-sqlite3';
-import type { Binding, BindingOrigin, MachineId, SessionKey } from '../../affinity/session.ts';
+import type { Binding, BindingOrigin, MachineId, SessionKey } from '../../session.ts';
 import { createRowReader, foundDamage, ORIGIN_NUMBERS } from './rows.ts';
 import type { RowReader } from './rows.ts';
 

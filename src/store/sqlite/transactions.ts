@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs';
 import { threadId } from 'node:worker_threads';
 import type { Database } from 'better-sqlite3';
-import type { SessionKey } from '../../affinity/session.ts';
+import type { SessionKey } from '../../session.ts';
 import { applyCopy, applyWrite } from '../rules.ts';
 import type { Outcome, Write } from '../rules.ts';
 import { toStoreError } from './errors.ts';

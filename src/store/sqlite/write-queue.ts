@@ -9,7 +9,7 @@
  * Once the writer could not be had for as long as one request is tried, all that waited meanwhile
  * fail with it: so nothing waits much longer than that, however long the queue is.
  */
-import type { SessionKey } from '../../affinity/session.ts';
+import type { SessionKey } from '../../session.ts';
 import type { Outcome, Write } from '../rules.ts';
 import { createPendingWrites } from './pending-writes.ts';
 import type { PendingWrites } from './pending-writes.ts';

@@ -5,7 +5,7 @@ import {
   type SessionsCommand,
 } from '../../../src/cli/sessions/arguments.ts';
 import type { Where } from '../../../src/cli/sessions/arguments.ts';
-import { parseSessionId } from '../../../src/affinity/session.ts';
+import { parseSessionId } from '../../../src/session.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 
 const KEY = keyOf('one');

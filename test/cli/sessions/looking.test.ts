@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { open, readdir, readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { test, type TestContext } from 'node:test';
-import type { Binding } from '../../../src/affinity/session.ts';
+import type { Binding } from '../../../src/session.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 import { createKeptLog } from '../../support/log.ts';

@@ -1,7 +1,7 @@
 /** `fly-affinity sessions` within this process, and what it puts out. */
 import assert from 'node:assert/strict';
 import { Readable, Writable } from 'node:stream';
-import type { Binding } from '../../../src/affinity/session.ts';
+import type { Binding } from '../../../src/session.ts';
 import { sessions } from '../../../src/cli/sessions.ts';
 import { systemClock, type Clock } from '../../../src/clock.ts';
 import type { Environment } from '../../../src/config/config.ts';

@@ -1,5 +1,5 @@
 /** On which Machine the sockets of a room are, by what the room servers themselves have told. */
-import type { MachineId } from '../../../src/affinity/session.ts';
+import type { MachineId } from '../../../src/session.ts';
 import { parseRoomLine, type RoomEntry, type Socket } from './apps/room-journal.ts';
 
 export interface Whereabouts {

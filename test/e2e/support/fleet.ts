@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import type { MachineId } from '../../../src/affinity/session.ts';
+import type { MachineId } from '../../../src/session.ts';
 import { systemClock } from '../../../src/clock.ts';
 import type { ProcessName, SimulatedMachine } from '../../../src/simulator/machine.ts';
 import type { ReplayCacheRule } from '../../../src/simulator/replay-cache.ts';

@@ -2,7 +2,7 @@
  * What is known of each request from three sides, by its `Fly-Request-Id`: the edge's record, the
  * lines of the sidecars, and what the apps have noted.
  */
-import type { MachineId } from '../../../src/affinity/session.ts';
+import type { MachineId } from '../../../src/session.ts';
 import type { ProcessName } from '../../../src/simulator/machine.ts';
 import type { RequestRecord } from '../../../src/simulator/records.ts';
 import { parseJournalLine, type JournalEntry } from '../apps/journal.ts';

@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { parseMachineId } from '../../../src/affinity/session.ts';
+import { parseMachineId } from '../../../src/session.ts';
 import { systemClock } from '../../../src/clock.ts';
 import { BufferBudget } from '../../../src/http/buffer-budget.ts';
 import { DEFAULT_LIMITS } from '../../../src/http/limits.ts';

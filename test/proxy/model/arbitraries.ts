@@ -1,7 +1,7 @@
 /** Worlds and requests for property tests. */
 import fc from 'fast-check';
-import type { RequestHead } from '../../../src/affinity/extract.ts';
-import type { MachineId } from '../../../src/affinity/session.ts';
+import type { RequestHead } from '../../../src/protocols/request-ids.ts';
+import type { MachineId } from '../../../src/session.ts';
 import type { PeersAnswer } from '../../../src/fleet/peers.ts';
 import { machineId } from '../../support/ids.ts';
 import { TTL_MS, type AppScript, type MachineScript, type Row } from './machine.ts';

@@ -2,15 +2,15 @@
  * The edge: delivers a request, follows what a sidecar tells it to replay, and takes the request
  * back where that fails (FLY-FACTS, "fly-replay").
  */
-import type { RequestHead } from '../../../src/affinity/extract.ts';
-import type { MachineId } from '../../../src/affinity/session.ts';
+import type { RequestHead } from '../../../src/protocols/request-ids.ts';
+import type { MachineId } from '../../../src/session.ts';
 import {
   formatReplayFailure,
   formatReplaySource,
   parseReplay,
   type ReplayInstruction,
 } from '../../../src/fly.ts';
-import { headerValue } from '../../../src/proxy/edge-fields.ts';
+import { headerValue } from '../../../src/routing/edge-fields.ts';
 import type { MachineScript } from './machine.ts';
 import type { Answer, Way, WayMachine } from './way.ts';
 

@@ -2,10 +2,10 @@
  * One Machine of a fleet without sockets: the real request path, peers, liveness and claims, between a
  * wire, an app and a network of which each step is taken by hand.
  */
-import type { Decision } from '../../../src/affinity/decide.ts';
-import { createExtractor } from '../../../src/affinity/extract.ts';
-import { createLearner } from '../../../src/affinity/learn.ts';
-import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { Decision } from '../../../src/routing/decide.ts';
+import { createExtractor } from '../../../src/protocols/request-ids.ts';
+import { createLearner } from '../../../src/protocols/discoveries.ts';
+import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
 import type { Clock } from '../../../src/clock.ts';
 import { createKeeper } from '../../../src/fleet/keeper.ts';
 import { Liveness, MISSED_HEARTBEATS } from '../../../src/fleet/liveness.ts';
@@ -15,11 +15,11 @@ import { createPeers, type Peers } from '../../../src/fleet/peers.ts';
 import { createAnswers } from '../../../src/proxy/answers.ts';
 import { createBindings } from '../../../src/proxy/bindings.ts';
 import { createHandler } from '../../../src/proxy/handler.ts';
-import { createOwnerFinder } from '../../../src/proxy/owner.ts';
-import { createPlacement } from '../../../src/proxy/placement.ts';
+import { createOwnerFinder } from '../../../src/routing/find-owner.ts';
+import { createPlacement } from '../../../src/routing/placement.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import type { LocalStore, SessionStore } from '../../../src/store/store.ts';
-import { protocolsOf } from '../../affinity/heads.ts';
+import { protocolsOf } from '../../protocols/heads.ts';
 import type { EdgeMachine } from './edge.ts';
 import { REPLAY_MAX_BODY_BYTES, TTL_MS, type AppScript } from './machine.ts';
 import { addressOf, undiciOf, type NetworkParts } from './network.ts';

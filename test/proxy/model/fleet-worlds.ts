@@ -1,7 +1,7 @@
 /** Fleets and requests that arrive together, for property tests. */
 import fc from 'fast-check';
-import type { RequestHead } from '../../../src/affinity/extract.ts';
-import type { MachineId } from '../../../src/affinity/session.ts';
+import type { RequestHead } from '../../../src/protocols/request-ids.ts';
+import type { MachineId } from '../../../src/session.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 import { MACHINES } from './arbitraries.ts';
 import type { FleetRow, FleetScript, View } from './fleet-machine.ts';

@@ -2,10 +2,10 @@
  * One Machine without a network: the real request path and the real keeper of its bindings, between
  * a wire, an app and peers that do what a few values say.
  */
-import type { Decision, Presence } from '../../../src/affinity/decide.ts';
-import { createExtractor } from '../../../src/affinity/extract.ts';
-import { createLearner } from '../../../src/affinity/learn.ts';
-import type { BindingOrigin, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { Decision, Presence } from '../../../src/routing/decide.ts';
+import { createExtractor } from '../../../src/protocols/request-ids.ts';
+import { createLearner } from '../../../src/protocols/discoveries.ts';
+import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
 import { SIMULTANEOUS_MS } from '../../../src/fleet/conflict.ts';
 import type { Peer } from '../../../src/fleet/directory.ts';
 import type { Candidate } from '../../../src/fleet/liveness.ts';
@@ -14,13 +14,13 @@ import { createKeeper, type Keeper } from '../../../src/fleet/keeper.ts';
 import type { PeersAnswer } from '../../../src/fleet/peers.ts';
 import { createAnswers, type Answers } from '../../../src/proxy/answers.ts';
 import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
-import { createExplain, type Explain } from '../../../src/proxy/explain.ts';
+import { createExplain, type Explain } from '../../../src/routing/trace.ts';
 import { createHandler, type Handler, type HandlerParts } from '../../../src/proxy/handler.ts';
-import { createOwnerFinder, type OwnerFinderParts } from '../../../src/proxy/owner.ts';
-import { createPlacement } from '../../../src/proxy/placement.ts';
+import { createOwnerFinder, type OwnerFinderParts } from '../../../src/routing/find-owner.ts';
+import { createPlacement } from '../../../src/routing/placement.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import type { SessionStore } from '../../../src/store/store.ts';
-import { protocolsOf } from '../../affinity/heads.ts';
+import { protocolsOf } from '../../protocols/heads.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { keyOf } from '../../support/ids.ts';
 import { createModelPeers } from './peers.ts';

@@ -1,5 +1,5 @@
 /** The private network between the sidecars of a model: the real messages, delivered one step at a time. */
-import type { MachineId } from '../../../src/affinity/session.ts';
+import type { MachineId } from '../../../src/session.ts';
 import { ANNOUNCE_PATH } from '../../../src/fleet/messages.ts';
 import type { LoadUndici } from '../../../src/fleet/peer-client.ts';
 import type { PeerResponse, PeerService } from '../../../src/fleet/peer-service.ts';

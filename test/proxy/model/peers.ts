@@ -1,5 +1,5 @@
 /** The peers of one Machine without a network: real keepers answer, or nobody does. */
-import type { Binding, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
 import { outranks, type Claimant } from '../../../src/fleet/conflict.ts';
 import type { Keeper } from '../../../src/fleet/keeper.ts';
 import { claimOf, type KeyAnswer } from '../../../src/fleet/messages.ts';

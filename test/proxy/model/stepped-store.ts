@@ -1,5 +1,5 @@
 /** Stores whose commits, and whose lookups where the fleet shares them, take a step. */
-import type { MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { MachineId, SessionKey } from '../../../src/session.ts';
 import type { LocalStore, SessionStore } from '../../../src/store/store.ts';
 import type { Steps } from './steps.ts';
 

@@ -1,6 +1,6 @@
 /** Several requests that travel through a fleet at the same time, and what is left when all has been delivered. */
-import type { RequestHead } from '../../../src/affinity/extract.ts';
-import type { Binding, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { RequestHead } from '../../../src/protocols/request-ids.ts';
+import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 import { sendThroughEdge } from './edge.ts';

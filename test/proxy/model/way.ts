@@ -1,10 +1,10 @@
 /** The way of one request through sidecars and apps, and what is to be known of it afterwards. */
 import assert from 'node:assert/strict';
-import type { Decision } from '../../../src/affinity/decide.ts';
-import type { RequestHead } from '../../../src/affinity/extract.ts';
-import type { Minter } from '../../../src/affinity/protocols.ts';
-import type { MachineId, SessionKey } from '../../../src/affinity/session.ts';
-import { headerValue, readEdgeFields } from '../../../src/proxy/edge-fields.ts';
+import type { Decision } from '../../../src/routing/decide.ts';
+import type { RequestHead } from '../../../src/protocols/request-ids.ts';
+import type { Minter } from '../../../src/protocols/presets.ts';
+import type { MachineId, SessionKey } from '../../../src/session.ts';
+import { headerValue, readEdgeFields } from '../../../src/routing/edge-fields.ts';
 import type { Routed, RoutedRequest } from '../../../src/proxy/handler.ts';
 import type { MachineScript, ModelMachine } from './machine.ts';
 

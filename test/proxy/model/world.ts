@@ -1,7 +1,7 @@
 /** Several Machines behind the edge, and one request that travels through them. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { RequestHead } from '../../../src/affinity/extract.ts';
-import type { Binding, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { RequestHead } from '../../../src/protocols/request-ids.ts';
+import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
 import { sendThroughEdge, type Edge } from './edge.ts';
 import {
   createModelMachine,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { SessionKey } from '../../../src/affinity/session.ts';
+import type { SessionKey } from '../../../src/session.ts';
 import { createPostgresBatches } from '../../../src/store/postgres/batches.ts';
 import type { PostgresRow } from '../../../src/store/postgres/pool.ts';
 import type { Question } from '../../../src/store/postgres/statements.ts';

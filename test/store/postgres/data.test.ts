@@ -1,7 +1,7 @@
 /** What is in the database, by the server's own clock, and what several sidecars do to it at once. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
-import type { Binding } from '../../../src/affinity/session.ts';
+import type { Binding } from '../../../src/session.ts';
 import { systemClock, type Clock } from '../../../src/clock.ts';
 import { statementOf } from '../../../src/store/postgres/statements.ts';
 import type { SessionStore } from '../../../src/store/store.ts';

@@ -1,7 +1,7 @@
 /** What is in the database, by the server's own clock, and what it costs to ask. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import { parseSessionId, sessionKeyOf } from '../../../src/affinity/session.ts';
+import { parseSessionId, sessionKeyOf } from '../../../src/session.ts';
 import { applyWrite } from '../../../src/store/rules.ts';
 import type { SessionStore } from '../../../src/store/store.ts';
 import { createTestClock } from '../../support/clock.ts';

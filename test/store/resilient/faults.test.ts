@@ -1,7 +1,7 @@
 /** What a failing store costs the request path: nothing but what nobody can know. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { SessionKey } from '../../../src/affinity/session.ts';
+import type { SessionKey } from '../../../src/session.ts';
 import { StoreError } from '../../../src/store/store.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { keyOf } from '../../support/ids.ts';

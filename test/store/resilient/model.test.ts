@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import fc from 'fast-check';
-import type { Binding, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
 import { performWrite } from '../../../src/store/resilient/perform.ts';
 import { applyWrite, type Outcome, type Write } from '../../../src/store/rules.ts';
 import { StoreError } from '../../../src/store/store.ts';

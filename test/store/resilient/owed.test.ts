@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import type { Binding } from '../../../src/affinity/session.ts';
+import type { Binding } from '../../../src/session.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import {
   owedAfter,

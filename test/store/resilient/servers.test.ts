@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test, type TestContext } from 'node:test';
-import type { Binding, MachineId, SessionKey } from '../../../src/affinity/session.ts';
+import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
 import { systemClock } from '../../../src/clock.ts';
 import type { StoreHooks } from '../../../src/store/resilient/mender.ts';
 import { openPostgresStore } from '../../../src/store/postgres/postgres.ts';

@@ -1,7 +1,7 @@
 /** Several Machines on one database that fails, forgets, and falls back to an older state. */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
-import type { MachineId } from '../../../src/affinity/session.ts';
+import type { MachineId } from '../../../src/session.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 import { keyOf } from '../../support/ids.ts';
 import {

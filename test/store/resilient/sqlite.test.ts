@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
-import type { SessionKey } from '../../../src/affinity/session.ts';
+import type { SessionKey } from '../../../src/session.ts';
 import { systemClock } from '../../../src/clock.ts';
 import type { SessionStore } from '../../../src/store/store.ts';
 import { keyOf, machineId } from '../../support/ids.ts';

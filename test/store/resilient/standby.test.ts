@@ -1,7 +1,7 @@
 /** What is known of a store while it can't be asked. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Binding, BindingOrigin, SessionKey } from '../../../src/affinity/session.ts';
+import type { Binding, BindingOrigin, SessionKey } from '../../../src/session.ts';
 import { createStandby, type Standby } from '../../../src/store/resilient/standby.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 import { keyOf } from '../../support/ids.ts';

@@ -1,7 +1,7 @@
 /** The queue by itself: what it tells a store, in which order, and what it gives up. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { SessionKey } from '../../../src/affinity/session.ts';
+import type { SessionKey } from '../../../src/session.ts';
 import type { WriteBackResult } from '../../../src/store/health.ts';
 import { NO_JOURNAL } from '../../../src/store/resilient/journal.ts';
 import type { Write } from '../../../src/store/rules.ts';

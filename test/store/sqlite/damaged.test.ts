@@ -5,7 +5,7 @@ import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { describe, test, type TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import fc from 'fast-check';
-import type { Binding, SessionKey } from '../../../src/affinity/session.ts';
+import type { Binding, SessionKey } from '../../../src/session.ts';
 import { toStoreError } from '../../../src/store/sqlite/errors.ts';
 import { openForWriting } from '../../../src/store/sqlite/connection.ts';
 import { createRowReader } from '../../../src/store/sqlite/rows.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { SessionKey } from '../../../src/affinity/session.ts';
+import type { SessionKey } from '../../../src/session.ts';
 import type { Outcome, Write } from '../../../src/store/rules.ts';
 import type {
   RequestKind,

@@ -1,0 +1,332 @@
+/** Which adapter stands behind each port. */
+import type { MachineId } from '../session.ts';
+import { createCountedStore } from '../store/counted-store.ts';
+import { startRecounts, type Recounts } from '../store/session-counter-resync.ts';
+import { createTally } from '../store/session-counter.ts';
+import type { Clock } from '../clock.ts';
+import type { Config, StoreConfig } from '../config/config.ts';
+import { offDirectory, type Directory, type DirectoryStatus } from '../fleet/directory.ts';
+import { createDnsDirectory, type DnsDirectoryOptions } from '../fleet/dns-directory.ts';
+import { Liveness } from '../fleet/liveness.ts';
+import { lookForBlindness, lookForOthers } from '../fleet/lookout.ts';
+import { startJoining, type Joining, type JoiningOptions } from '../fleet/joining.ts';
+import { loadUndici, type LoadUndici } from '../fleet/peer-client.ts';
+import { createDnsResolver, lookupHost } from '../fleet/resolver.ts';
+import { createStaticDirectory } from '../fleet/static-directory.ts';
+import { createCheckProbe, createConnectProbe } from '../proxy/upstream-probes.ts';
+import { createUpstreamHealth, type UpstreamHealth } from '../proxy/upstream-health.ts';
+import type { Logger } from '../observability/log.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import { limitsOf, openConfiguredStore, openFile, type StoreParts } from './store-adapters.ts';
+import type { StoreHealth } from '../store/health.ts';
+import { createMemoryStore } from '../store/memory.ts';
+import { openResilientStore, type ResilientOptions } from '../store/resilient/resilient.ts';
+import { StoreError, type SessionStore } from '../store/store.ts';
+
+export interface AdapterParts {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+export interface OpenedStore {
+  readonly store: SessionStore;
+  readonly health: () => StoreHealth;
+}
+
+/** Never rejects: a store that can't be opened yet is one that fails at first. */
+export async function openStore(config: Config, parts: AdapterParts): Promise<OpenedStore> {
+  const { store: settings, identity } = config;
+  const { clock, random, logger, metrics } = parts;
+  const { isEnabled, url } = settings;
+  if (!isEnabled || url?.kind === 'memory') {
+    const store = createMemoryStore({ clock, limits: limitsOf(settings) });
+    return { store, health: () => HEALTHY };
+  }
+  const storeParts = { clock, random, onOperation: metrics.storeOperation };
+  const store = await openResilientStore({
+    ...storeParts,
+    kind: url?.kind ?? 'sqlite',
+    isShared: url !== undefined,
+    self: identity.machine,
+    limits: limitsOf(settings),
+    ttlMs: settings.ttlMs,
+    // The file's writer tries again by itself, as only there the order of the writes is kept.
+    retryCount: url === undefined ? 0 : settings.retryCount,
+    retryDelayMs: settings.retryDelayMs,
+    open: (hooks) => openConfiguredStore(settings, { ...storeParts, ...hooks }),
+    ...(url && { openJournal: () => openJournal(settings, { clock, random }) }),
+    ...createStoreReports(logger, metrics),
+  });
+  return { store, health: () => store.health() };
+}
+
+export interface CountedStore extends Recounts {
+  readonly store: SessionStore;
+  /** Whether as many sessions live here as may. */
+  readonly isFull: () => boolean;
+}
+
+/** Nothing is counted where nothing is limited. */
+export function countSessions(
+  { store: settings, identity, maxSessionsPerMachine: limit }: Config,
+  { clock, random, metrics }: AdapterParts,
+  { store, health }: OpenedStore,
+): CountedStore {
+  if (limit === 0) return { store, isFull: () => false, ...NO_RECOUNTS };
+  const { ttlMs, maxAgeMs } = settings;
+  const tally = createTally({ self: identity.machine, clock, limit, ttlMs, maxAgeMs });
+  metrics.watchOwnSessions(() => tally.count());
+  return {
+    store: createCountedStore(store, tally),
+    isFull: () => tally.isFull(),
+    ...startRecounts(store, tally, { clock, random, isWhole: () => isWhole(health()) }),
+  };
+}
+
+/** What memory knows is not all that a store which can't be read holds. */
+function isWhole({ state, failing }: StoreHealth): boolean {
+  return state !== 'recovering' && (failing === 'none' || failing === 'writes');
+}
+
+const NO_RECOUNTS: Recounts = { cancel: () => undefined, ended: () => Promise.resolve() };
+
+/** The file keeps what the database could not be told yet. A fleet without volumes does without. */
+async function openJournal(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {
+  try {
+    return await openFile(settings, parts);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new StoreError('fatal', `${NO_JOURNAL_FILE}: ${reason}`, { cause });
+  }
+}
+
+const NO_JOURNAL_FILE =
+  'what is accepted while the database is away will not outlive a restart of this sidecar';
+
+const HEALTHY: StoreHealth = {
+  ...{ state: 'healthy', failing: 'none', code: undefined, reason: undefined, forMs: 0 },
+  writeBack: { depth: 0, ageMs: 0, isDurable: false },
+};
+
+type StoreReports = Pick<ResilientOptions, 'onHealth' | 'onError' | 'onWrittenBack'>;
+
+/** One line a change, and none a request. */
+function createStoreReports(logger: Logger, metrics: Metrics): StoreReports {
+  return {
+    onHealth: (store) => {
+      if (store.state === 'degraded') logger.warn({ store }, DEGRADED);
+      else logger.info({ store }, store.state === 'healthy' ? HEALTHY_AGAIN : RECOVERING);
+    },
+    onError: (error) => logger.error({ err: error }, 'session store failed'),
+    onWrittenBack: (result, conflict) => {
+      metrics.storeWrittenBack(result);
+      if (!conflict) return;
+      metrics.claimConflict();
+      const { key, accepted, owner } = conflict;
+      logger.warn({ session: key, accepted, owner }, BOUND_ELSEWHERE);
+    },
+  };
+}
+
+const DEGRADED =
+  'the session store fails: memory stands in, and what it accepts is written once the store works';
+const RECOVERING = 'the session store works again, and is told what it has missed';
+const HEALTHY_AGAIN = 'the session store works again, and has all that it had missed';
+const BOUND_ELSEWHERE =
+  'a session accepted while the store failed had been bound elsewhere: that stays';
+
+/** Asks nobody yet. */
+export function watchUpstream(config: Config, parts: AdapterParts): UpstreamHealth {
+  const { upstreamUrl: origin, upstreamCheck } = config;
+  const { clock, logger, metrics } = parts;
+  const health = createUpstreamHealth({
+    clock,
+    check: upstreamCheck && {
+      probe: createCheckProbe({ origin, clock }, upstreamCheck.path, upstreamCheck.host),
+      intervalMs: upstreamCheck.intervalMs,
+    },
+    connect: createConnectProbe({ origin, clock }),
+    onChange: (upstream) => {
+      if (upstream.state === 'down') logger.warn({ upstream }, APP_IS_DOWN);
+      else logger.info({ upstream }, APP_IS_BACK);
+    },
+  });
+  metrics.watchUpstream(() => health.isUp());
+  return health;
+}
+
+const APP_IS_DOWN = 'the app does not answer as it should: new sessions go to other Machines';
+const APP_IS_BACK = 'the app answers again, and gets new sessions';
+
+/** Knows nothing yet. */
+export function createLiveness(config: Config, { clock, logger, metrics }: AdapterParts): Liveness {
+  const { fleet, ownerStopped, fleetGoneAfterMs } = config;
+  const liveness = new Liveness({
+    clock,
+    ownerStopped,
+    goneAfterMs: fleet.kind === 'static' ? fleetGoneAfterMs : 0,
+    onChange: (peer, isSilent) => {
+      if (isSilent) logger.warn({ peer }, PEER_IS_SILENT);
+      else logger.info({ peer }, PEER_ANSWERS);
+    },
+  });
+  metrics.watchFleet(() => {
+    const silent = liveness.unresponsive().length;
+    return { answering: liveness.others().length - silent, silent };
+  });
+  return liveness;
+}
+
+const PEER_IS_SILENT =
+  'a peer does not answer: new sessions are placed on other Machines, its own wait for it';
+const PEER_ANSWERS = 'a peer answers again: new sessions are placed on it';
+
+/** Reads nothing yet. */
+export function createDirectory(
+  config: Config,
+  parts: AdapterParts,
+  liveness: Liveness,
+): Directory {
+  const { fleet, identity } = config;
+  const { clock, logger } = parts;
+  // Before the first of them is to be asked in a hurry: it takes some 100 ms.
+  const onOthers = async (): Promise<void> => {
+    await createUndiciLoader(logger)().catch(() => undefined);
+  };
+  switch (fleet.kind) {
+    case 'off':
+      return offDirectory;
+    case 'static':
+      return createStaticDirectory({
+        self: identity.machine,
+        entries: fleet.peers,
+        lookup: lookupHost,
+        liveness,
+        clock,
+        onOthers,
+      });
+    case 'auto':
+      return createAppDirectory(config, parts, fleet.appName, {
+        liveness,
+        onStatus: (status) => reportFleet(logger, identity.machine, status),
+        onOthers,
+      });
+  }
+}
+
+/** What is read, and into what. */
+interface JoinedFleet {
+  readonly store: SessionStore;
+  readonly directory: Directory;
+  readonly liveness: Liveness;
+  readonly onContested: JoiningOptions['onContested'];
+}
+
+/** Reads in the background what the peers know, unless the fleet shares a store. */
+export function joinFleet(
+  config: Config,
+  { clock, random, logger, metrics }: AdapterParts,
+  { store, directory, liveness, onContested }: JoinedFleet,
+): Joining {
+  const { identity, store: settings, fleet } = config;
+  const isAlone = fleet.kind === 'off' || isSharedStore(settings);
+  return startJoining({
+    self: identity.machine,
+    store,
+    maxSessions: settings.maxSessions,
+    directory: isAlone ? offDirectory : directory,
+    liveness,
+    clock,
+    random,
+    loadUndici: createUndiciLoader(logger),
+    onContested,
+    onEntered: metrics.bindingsRead,
+    onGivenUp: (machine, reason) => logger.warn({ machine, reason }, READING_GIVEN_UP),
+    onEnd: (read) => logger.info({ read }, 'read the bindings of the other Machines'),
+  });
+}
+
+const READING_GIVEN_UP =
+  'stop reading the bindings of a peer: its sessions are asked for one by one';
+
+/** What it holds all Machines see. */
+export function isSharedStore({ url }: StoreConfig): boolean {
+  return url !== undefined && url.kind !== 'memory';
+}
+
+/** Says once why undici can't be loaded, and rejects. */
+export function createUndiciLoader(logger: Pick<Logger, 'error'>): LoadUndici {
+  let isReported = false;
+  return async () => {
+    try {
+      return await loadUndici();
+    } catch (error) {
+      if (!isReported) logger.error({ err: error }, NO_UNDICI);
+      isReported = true;
+      throw error;
+    }
+  };
+}
+
+const NO_UNDICI = 'undici can not be loaded: the other Machines are not asked whose a session is';
+
+function createAppDirectory(
+  config: Config,
+  { clock }: AdapterParts,
+  appName: string,
+  hooks: Pick<DnsDirectoryOptions, 'liveness' | 'onStatus' | 'onOthers'>,
+): Directory {
+  const { identity, fleetResolver, peerDialPort } = config;
+  return createDnsDirectory({
+    self: identity.machine,
+    appName,
+    processGroup: identity.processGroup,
+    resolver: createDnsResolver(fleetResolver === undefined ? {} : { server: fleetResolver }),
+    peerPort: peerDialPort,
+    clock,
+    ...hooks,
+  });
+}
+
+function reportFleet(logger: Logger, self: MachineId, status: DirectoryStatus): void {
+  if (status.kind === 'failing') {
+    const { reason } = status;
+    logger.warn({ self, reason }, 'the list of Machines can not be read: the last one is kept');
+  } else {
+    logger.info({ self, fleet: status.kind }, 'the list of Machines was read');
+  }
+}
+
+/**
+ * Warns, once and in the background, where other Machines run whose sessions can't be known: a
+ * request for one of these would be served by the wrong Machine. Returns what ends the looking.
+ */
+export function startLookout(
+  config: Config,
+  parts: AdapterParts,
+  directory: Directory,
+): () => Promise<void> {
+  const { fleet, identity, hints } = config;
+  const { clock, logger } = parts;
+  if (fleet.kind === 'auto') {
+    return lookForBlindness({
+      directory,
+      clock,
+      onBlind: (status) => logger.warn({ fleet: status, hints }, BLIND_WARNING),
+    });
+  }
+  if (fleet.kind === 'static' || identity.app === undefined) return () => Promise.resolve();
+  return lookForOthers({
+    directory: createAppDirectory(config, parts, identity.app, {
+      liveness: new Liveness({ clock, ownerStopped: 'wake', goneAfterMs: 0 }),
+    }),
+    onOthers: (others) => logger.warn({ others, hints }, OTHERS_WARNING),
+  });
+}
+
+const BLIND_WARNING =
+  'the other Machines are still not known, so they are not asked whose a session is';
+const OTHERS_WARNING =
+  'other Machines of this app run, and with FLEET=off they are not asked whose a session is';

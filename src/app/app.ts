@@ -1,0 +1,278 @@
+/** The composition root: puts the parts of a sidecar together, starts them in order, stops them in reverse. */
+import {
+  countSessions,
+  createDirectory,
+  createLiveness,
+  joinFleet,
+  openStore,
+  startLookout,
+  watchUpstream,
+  type AdapterParts,
+  type OpenedStore,
+} from './adapters.ts';
+import { startAdmin, type Readiness } from '../admin/admin.ts';
+import { createDrainRoutes, type DrainRoutes } from '../admin/drain.ts';
+import { createExplainRoutes, type ExplainRoutes } from '../admin/explain.ts';
+import { createSessionRoutes, type SessionRoutes } from '../admin/sessions.ts';
+import { awaitDrained } from './await-drained.ts';
+import type { Config } from '../config/config.ts';
+import { createDraining } from '../routing/draining.ts';
+import type { Heartbeats } from '../fleet/heartbeats.ts';
+import type { Directory } from '../fleet/directory.ts';
+import type { Liveness } from '../fleet/liveness.ts';
+import type { UpstreamHealth } from '../proxy/upstream-health.ts';
+import type { Sidecar } from './lifecycle.ts';
+import { listen } from '../http/listen.ts';
+import type { HttpListener } from '../http/listener.ts';
+import { createRequestPath, type RequestPath } from './request-path.ts';
+import { startCleanup } from '../store/cleanup.ts';
+import type { OnSessionChanged } from '../sessions/merge.ts';
+import { createOwnSessionCount } from './own-sessions.ts';
+import type { SessionStore } from '../store/store.ts';
+
+export interface SidecarParts extends AdapterParts {
+  /** Awaited before the public port is opened: an app of our own that has to come up first. */
+  readonly untilAppAnswers?: () => Promise<void>;
+  /** When the process of that app was started, in ms since the epoch. */
+  readonly appStartedAt?: number | undefined;
+}
+
+/** How long a start waits for the first reading of the directory at most, in ms. */
+const FIRST_READING_MS = 2_000;
+
+type Phase = 'starting' | 'started';
+
+/**
+ * Starts in this order: store, fleet, peer listener, admin listener, (the app), public listener. A
+ * failure on the way stops what was started and rejects with a sentence for the operator.
+ */
+export async function startSidecar(config: Config, parts: SidecarParts): Promise<Sidecar> {
+  const sidecar = new RunningSidecar(config, parts);
+  try {
+    await sidecar.start();
+    return sidecar;
+  } catch (error) {
+    await sidecar.stop();
+    throw error;
+  }
+}
+
+class RunningSidecar implements Sidecar {
+  readonly #config: Config;
+  readonly #parts: SidecarParts;
+  readonly #liveness: Liveness;
+  readonly #directory: Directory;
+  readonly #draining = createDraining();
+  readonly #upstreamHealth: UpstreamHealth;
+  #phase: Phase = 'starting';
+  #opened: OpenedStore | undefined;
+  #isFull = (): boolean => false;
+  #path: RequestPath | undefined;
+  #ports = { public: 0, peer: 0, admin: 0 };
+  /** In the order of starting; stopped from the end. */
+  readonly #stops: (() => Promise<void> | void)[] = [];
+  #ending: Promise<void> | undefined;
+  /** Aborted when the end of the draining is not waited for any more. */
+  readonly #drained = new AbortController();
+  #stopping: Promise<void> | undefined;
+
+  constructor(config: Config, parts: SidecarParts) {
+    this.#config = config;
+    this.#parts = parts;
+    this.#liveness = createLiveness(config, parts);
+    this.#directory = createDirectory(config, parts, this.#liveness);
+    this.#upstreamHealth = watchUpstream(config, parts);
+  }
+
+  get ports(): Sidecar['ports'] {
+    return this.#ports;
+  }
+
+  async start(): Promise<void> {
+    const opened = await this.#openStore();
+    const path = this.#assemble(opened);
+    const { listeners, explain, heartbeats } = path;
+    await this.#startFleet(heartbeats);
+    this.#joinFleet(opened.store, path);
+    const { host } = this.#config;
+    const peer = await this.#listen(listeners.peer, this.#config.peerPort);
+    const admin = await this.#startAdmin(host, opened.store, explain);
+    await this.#parts.untilAppAnswers?.();
+    const publicPort = await this.#listen(listeners.edge, this.#config.port);
+    this.#ports = { public: publicPort, peer, admin };
+    this.#upstreamHealth.start();
+    this.#phase = 'started';
+    await heartbeats.tell();
+  }
+
+  readiness(): Readiness {
+    const { kind } = this.#directory.status();
+    const silent = this.#liveness.unresponsive().length;
+    const fleet = { kind, others: this.#directory.others().length, silent };
+    const store = { kind: this.#storeKind(), ...this.#opened?.health() };
+    const reason = this.#whyNotReady();
+    const upstream = this.#upstreamHealth.status();
+    return { ready: reason === undefined, reason, store, fleet, upstream };
+  }
+
+  #whyNotReady(): string | undefined {
+    const state = this.#draining.state();
+    if (state === 'ending') return 'draining';
+    if (this.#phase === 'starting') return 'starting';
+    return state === 'drained' ? 'drained' : undefined;
+  }
+
+  drain(): Promise<void> {
+    return (this.#ending ??= this.#untilDrained());
+  }
+
+  stop(): Promise<void> {
+    return (this.#stopping ??= this.#stopAll());
+  }
+
+  #storeKind(): string {
+    return this.#config.store.isEnabled ? (this.#opened?.store.kind ?? 'none') : 'none';
+  }
+
+  async #openStore(): Promise<OpenedStore> {
+    const { clock, logger, metrics } = this.#parts;
+    const uncounted = await openStore(this.#config, this.#parts);
+    const counted = countSessions(this.#config, this.#parts, uncounted);
+    const opened = { ...uncounted, store: counted.store };
+    this.#opened = opened;
+    this.#isFull = counted.isFull;
+    metrics.watchStore({
+      getMetrics: () => opened.store.getMetrics(),
+      health: opened.health,
+    });
+    const cleanups = startCleanup(opened.store, {
+      clock,
+      intervalMs: this.#config.store.cleanupIntervalMs,
+      onError: (error) => logger.warn({ err: error }, 'session store clean-up failed'),
+    });
+    this.#stops.push(
+      () => Promise.all([cleanups.ended(), counted.ended()]).then(() => undefined),
+      () => opened.store.close(),
+      () => cleanups.cancel(),
+      () => counted.cancel(),
+    );
+    return opened;
+  }
+
+  async #startFleet(heartbeats: Heartbeats): Promise<void> {
+    this.#stops.push(() => this.#directory.stop());
+    this.#stops.push(startLookout(this.#config, this.#parts, this.#directory));
+    const abort = new AbortController();
+    const reading = this.#directory.start().finally(() => abort.abort());
+    await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);
+    if (this.#config.fleet.kind !== 'off') await heartbeats.start();
+  }
+
+  #joinFleet(store: SessionStore, { onContested }: RequestPath): void {
+    const fleet = { directory: this.#directory, liveness: this.#liveness };
+    const joining = joinFleet(this.#config, this.#parts, { store, ...fleet, onContested });
+    this.#stops.push(() => joining.stop());
+  }
+
+  async #startAdmin(
+    host: string,
+    store: SessionStore,
+    explain: RequestPath['explain'],
+  ): Promise<number> {
+    const { logger, metrics } = this.#parts;
+    const readiness = (): Readiness => this.readiness();
+    const port = this.#config.adminPort;
+    const sessions = this.#createSessionRoutes(store);
+    const admin = await startAdmin({
+      ...{ host, port, metrics, logger, readiness, sessions },
+      drain: this.#createDrainRoutes(store),
+      explain: this.#createExplainRoutes(explain),
+    });
+    this.#stops.push(() => admin.stop());
+    return admin.port;
+  }
+
+  #createSessionRoutes(store: SessionStore): SessionRoutes | undefined {
+    const token = this.#config.adminToken;
+    if (token === undefined) return undefined;
+    const onSessionChanged: OnSessionChanged = (...change) =>
+      this.#path?.onSessionChanged(...change);
+    return createSessionRoutes({ ...this.#parts, token, store, onSessionChanged });
+  }
+
+  #createDrainRoutes(store: SessionStore): DrainRoutes | undefined {
+    const token = this.#config.adminToken;
+    if (token === undefined) return undefined;
+    return createDrainRoutes({
+      ...this.#parts,
+      token,
+      draining: this.#draining,
+      countOpenRequests: () => this.#path?.busyCount() ?? 0,
+      countOwnSessions: createOwnSessionCount(store, this.#config.identity.machine),
+    });
+  }
+
+  #createExplainRoutes(explain: RequestPath['explain']): ExplainRoutes | undefined {
+    const token = this.#config.adminToken;
+    return token === undefined
+      ? undefined
+      : createExplainRoutes({ ...this.#parts, token, explain });
+  }
+
+  async #listen(listener: HttpListener, port: number): Promise<number> {
+    const opened = await listen(listener.server, { host: this.#config.host, port });
+    this.#stops.push(() => listener.close(STOP_GRACE_MS));
+    return opened;
+  }
+
+  #assemble({ store }: OpenedStore): RequestPath {
+    // Ends after the requests, whose failures it hears of.
+    this.#stops.push(() => this.#upstreamHealth.stop());
+    const path = createRequestPath({
+      ...this.#parts,
+      config: this.#config,
+      store,
+      directory: this.#directory,
+      liveness: this.#liveness,
+      draining: this.#draining,
+      upstreamHealth: this.#upstreamHealth,
+      isFull: this.#isFull,
+      // Of what a store that fails may know, the peers are told "unknown".
+      isReadyForPeers: () => this.#phase !== 'starting',
+      isServing: () => this.#phase !== 'starting',
+    });
+    this.#path = path;
+    this.#stops.push(() => path.stop());
+    return path;
+  }
+
+  /**
+   * Sessions that nobody uses do not hold the end up: what they have in memory ends with the app, now
+   * or later, and every Machine of a rolling deploy would wait for them.
+   */
+  #untilDrained(): Promise<void> {
+    this.#draining.end();
+    return awaitDrained({
+      clock: this.#parts.clock,
+      timeoutMs: this.#config.drainTimeoutMs,
+      signal: this.#drained.signal,
+      msUntilQuiet: () => this.#path?.msUntilQuiet() ?? 0,
+    });
+  }
+
+  async #stopAll(): Promise<void> {
+    this.#draining.end();
+    this.#drained.abort();
+    for (const stop of this.#stops.reverse()) {
+      try {
+        await stop();
+      } catch (error) {
+        this.#parts.logger.error({ err: error }, 'a part did not stop in order');
+      }
+    }
+    await this.#ending;
+  }
+}
+
+/** How long requests that are just being served may go on when a drain is over, in ms. */
+const STOP_GRACE_MS = 500;

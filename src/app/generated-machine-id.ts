@@ -1,0 +1,74 @@
+/**
+ * Keeps a made-up Machine id beside the store file, so that a sidecar off Fly.io that is started again
+ * is the same Machine: its bindings and the hints in its clients' ids name it.
+ *
+ * In a file of its own, not in the database: the id is needed before the store is open, and while the
+ * store is damaged or can't be opened. A copy of the store file alone does not carry the id.
+ */
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { parseMachineId, type MachineId } from '../session.ts';
+import type { Clock } from '../clock.ts';
+import type { Config } from '../config/config.ts';
+import { createDirectory } from '../store/sqlite/path.ts';
+
+/** A disk that hangs must not hang the start, in ms. */
+const TIMEOUT_MS = 1_000;
+const MADE_UP = /^(local\d{9})\n?$/;
+
+export interface Kept {
+  readonly config: Config;
+  /** Why the id could not be kept. */
+  readonly warning?: string;
+}
+
+/** The configuration with the id that an earlier start has made up, or with one that later starts will find. Never rejects. */
+export async function keepMadeUpMachine(config: Config, clock: Clock): Promise<Kept> {
+  const { identity, store } = config;
+  if (!identity.isMadeUp || !store.isEnabled || store.url) return { config };
+  const path = `${store.path}.machine`;
+  const timeout = new AbortController();
+  try {
+    const machine = await Promise.race([
+      readOrWrite(path, identity.machine),
+      clock.sleep(TIMEOUT_MS, timeout.signal).then(() => undefined),
+    ]);
+    if (machine === undefined) return { config, warning: warningOf(path, 'the disk hangs') };
+    return {
+      config: Object.freeze({ ...config, identity: Object.freeze({ ...identity, machine }) }),
+    };
+  } catch (error) {
+    return { config, warning: warningOf(path, (error as NodeJS.ErrnoException).code ?? 'unknown') };
+  } finally {
+    timeout.abort();
+  }
+}
+
+function warningOf(path: string, reason: string): string {
+  return `could not keep the made-up Machine id in ${path} (${reason}): it is new with every start; set FLY_MACHINE_ID`;
+}
+
+async function readOrWrite(path: string, madeUp: MachineId): Promise<MachineId> {
+  const found = MADE_UP.exec(await textOf(path))?.[1];
+  const kept = found === undefined ? undefined : parseMachineId(found);
+  if (kept !== undefined) return kept;
+  await createDirectory(dirname(path));
+  await writeWhole(path, `${madeUp}\n`, `${path}.${madeUp}`);
+  return madeUp;
+}
+
+/** What can't be read may still be replaced. */
+function textOf(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch(() => '');
+}
+
+/** Never half of it: written beside, and put in its place. */
+async function writeWhole(path: string, text: string, besidePath: string): Promise<void> {
+  try {
+    await writeFile(besidePath, text, { mode: 0o600, flush: true });
+    await rename(besidePath, path);
+  } catch (error) {
+    await rm(besidePath, { force: true }).catch(() => undefined);
+    throw error;
+  }
+}

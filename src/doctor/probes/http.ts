@@ -1,0 +1,80 @@
+/** One small request, on a connection of its own, with an end that is sure to come. */
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import type { Clock } from '../../clock.ts';
+import { codeOf, inTime } from './within.ts';
+
+export interface HttpQuestion {
+  /** An address or a name, without brackets. */
+  readonly host: string;
+  readonly port: number;
+  readonly path: string;
+  /** JSON; makes it a POST. */
+  readonly body?: string;
+}
+
+export type HttpAnswer =
+  | { readonly kind: 'failed'; readonly code: string }
+  | {
+      readonly kind: 'answered';
+      readonly status: number;
+      /** Cut off where it gets long. */
+      readonly body: string;
+      /** The `Date` field, in ms since the epoch. */
+      readonly dateMs: number | undefined;
+      /** When it was asked, by our clock. */
+      readonly atMs: number;
+      readonly roundTripMs: number;
+    };
+
+const LIMIT_MS = 3_000;
+const MAX_BODY_CHARACTERS = 65_536;
+
+/** Never rejects. */
+export function ask(question: HttpQuestion, clock: Clock): Promise<HttpAnswer> {
+  const late = { kind: 'failed', code: 'no answer in time' } as const;
+  return inTime(clock, LIMIT_MS, (signal) => askUntil(question, clock, signal), late);
+}
+
+async function askUntil(
+  { host, port, path, body }: HttpQuestion,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<HttpAnswer> {
+  const [atMs, startedMs] = [clock.now(), clock.monotonicMs()];
+  try {
+    const method = body === undefined ? 'GET' : 'POST';
+    const headers = body === undefined ? {} : { 'content-type': 'application/json' };
+    const request = httpRequest({ host, port, path, method, headers, agent: false, signal });
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      request.once('response', resolve);
+      request.on('error', reject);
+      request.end(body);
+    });
+    const roundTripMs = clock.monotonicMs() - startedMs;
+    const dateMs = Date.parse(response.headers.date ?? '');
+    const text = await readSome(response);
+    request.destroy();
+    const { statusCode = 0 } = response;
+    const isDated = !Number.isNaN(dateMs);
+    return {
+      kind: 'answered',
+      status: statusCode,
+      body: text,
+      dateMs: isDated ? dateMs : undefined,
+      atMs,
+      roundTripMs,
+    };
+  } catch (error) {
+    return { kind: 'failed', code: codeOf(error) };
+  }
+}
+
+async function readSome(response: IncomingMessage): Promise<string> {
+  let text = '';
+  response.setEncoding('utf8');
+  for await (const chunk of response) {
+    text += String(chunk);
+    if (text.length > MAX_BODY_CHARACTERS) break;
+  }
+  return text;
+}

@@ -1,0 +1,109 @@
+/**
+ * Log lines as JSON (pino), written in batches off the request path. Nothing secret may reach it:
+ * sessions are named by their key, paths come without their query, errors without what hangs on them.
+ */
+import { pino } from 'pino';
+import type { MachineId } from '../session.ts';
+import type { Clock } from '../clock.ts';
+import { createLineWriter } from './line-writer.ts';
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+type WriteLine = (fields: object, message: string) => void;
+
+/** Every line is one event; its fields come first and its message is a constant sentence. */
+export interface Logger {
+  readonly trace: WriteLine;
+  readonly debug: WriteLine;
+  readonly info: WriteLine;
+  readonly warn: WriteLine;
+  readonly error: WriteLine;
+  readonly fatal: WriteLine;
+  readonly isLevelEnabled: (level: LogLevel) => boolean;
+  /** Whose lines these are, for those who make lines by themselves. */
+  readonly machine: MachineId | undefined;
+  /** Takes a line that its caller has made, with its line break. */
+  readonly writeLine: (line: string) => void;
+  /** Resolves once every line is written; later ones are dropped. The second call waits for the first. */
+  readonly close: () => Promise<void>;
+}
+
+export interface LoggerOptions {
+  readonly level: LogLevel;
+  readonly machine: MachineId;
+  readonly clock: Clock;
+  /** Where the lines go: standard output unless set. It stays open. */
+  readonly fd?: number;
+}
+
+export function createLogger({ level, machine, clock, fd = STDOUT }: LoggerOptions): Logger {
+  const writer = createLineWriter({ fd, clock });
+  const timestamp = (): string => `,"time":${clock.now()}`;
+  const serializers = { err: (error: unknown) => describeError(error) };
+  const lines = pino({ level, base: { machine }, timestamp, serializers }, writer);
+  return {
+    trace: (fields, message) => lines.trace(fields, message),
+    debug: (fields, message) => lines.debug(fields, message),
+    info: (fields, message) => lines.info(fields, message),
+    warn: (fields, message) => lines.warn(fields, message),
+    error: (fields, message) => lines.error(fields, message),
+    fatal: (fields, message) => lines.fatal(fields, message),
+    isLevelEnabled: (asked) => lines.isLevelEnabled(asked),
+    machine,
+    writeLine: (line) => writer.write(line),
+    close: () => writer.close(),
+  };
+}
+
+/** Writes nothing: for tests and tools. */
+export const nullLogger: Logger = {
+  trace: ignore,
+  debug: ignore,
+  info: ignore,
+  warn: ignore,
+  error: ignore,
+  fatal: ignore,
+  isLevelEnabled: () => false,
+  machine: undefined,
+  writeLine: ignore,
+  close: () => Promise.resolve(),
+};
+
+const STDOUT = 1;
+
+function ignore(): void {
+  // Writing nothing is what it is for.
+}
+
+interface DescribedError {
+  readonly type: string;
+  readonly message: string;
+  readonly code?: string;
+  readonly stack?: string;
+  readonly errors?: readonly DescribedError[];
+  readonly cause?: DescribedError;
+}
+
+const MAX_CAUSES = 5;
+
+/**
+ * An error's name, message, code, stack and causes, and nothing that hangs on it: undici's parser
+ * errors carry the bytes they stumbled on, its response errors the headers.
+ */
+function describeError(error: unknown, depth = 0): DescribedError {
+  if (!(error instanceof Error)) return { type: typeof error, message: String(error) };
+  const code = 'code' in error ? String(error.code) : undefined;
+  return {
+    type: error.name,
+    message: error.message,
+    ...(code !== undefined && { code }),
+    // node:net tries every address of a name, and says in the parts alone what went wrong.
+    ...(error instanceof AggregateError && {
+      errors: error.errors.slice(0, MAX_CAUSES).map((part) => describeError(part, MAX_CAUSES)),
+    }),
+    ...(depth === 0 && error.stack !== undefined && { stack: error.stack }),
+    ...(error.cause !== undefined &&
+      depth < MAX_CAUSES && { cause: describeError(error.cause, depth + 1) }),
+  };
+}

@@ -1,0 +1,138 @@
+/**
+ * The affinity cookie: for browsers, and apps without any session id. It names the Machine that
+ * served last, and when it was issued: `NAME=148e21ea7e5689.thz3f1` (seconds since the epoch, base
+ * 36). Which Machine serves is no secret on Fly.io, so it needs no signature: a forged one spoils its
+ * sender's own requests.
+ *
+ *     request ─ names no Machine ─> served by any ─────────> answer sets the cookie
+ *             ├ names this one ──> served here ────────────> set again once a tenth of its time is over
+ *             └ names another ───> taken there; if that one is gone: served here, set anew
+ *
+ * Where the app is not there any more, the cookie is taken back: the next request goes to any.
+ */
+import { findCookieValue } from './cookie.ts';
+import { headerIncludes, isHeader, type RequestHead, type ResponseHead } from './raw-headers.ts';
+import { isReplayAnswer } from './replay-response.ts';
+import { parseMachineId, type MachineId } from '../session.ts';
+import { textAt } from './span.ts';
+
+export interface AffinityCookie {
+  /** The Machine that a request's cookie names. Undefined without a well-formed one, and if there are two. */
+  readonly read: (head: Pick<RequestHead, 'rawHeaders'>) => MachineId | undefined;
+  /** What the app is to see: it has not set this cookie. The very array if there is none. */
+  removeFrom(rawHeaders: readonly string[]): readonly string[];
+  /** The headers of an answer of the app beside us; the very array if the client has a cookie that will do. */
+  addTo(answer: ResponseHead, request: RequestHead): readonly string[];
+  /** The headers that end the cookie, if the request's names this Machine; none else. */
+  takeBack(request: RequestHead): readonly string[];
+}
+
+export interface AffinityCookieOptions {
+  /** A token (RFC 6265 §4.1.1). */
+  readonly name: string;
+  readonly self: MachineId;
+  /** How long the cookie lives if it is not used, in ms. */
+  readonly ttlMs: number;
+  /** Wall time in ms since the epoch. */
+  readonly now: () => number;
+}
+
+interface Issued {
+  readonly machine: MachineId;
+  readonly atSeconds: number;
+}
+
+const SCHEME_HEADER = 'x-forwarded-proto';
+/** What is read of requests, in lower case. */
+export const COOKIE_HEADERS = ['cookie', SCHEME_HEADER];
+/** The part of its time after which a cookie is set again. */
+const RENEWED_AFTER = 0.1;
+const MS_PER_SECOND = 1_000;
+
+export function createAffinityCookie(options: AffinityCookieOptions): AffinityCookie {
+  const { name, self, now } = options;
+  const maxAgeSeconds = Math.max(1, Math.ceil(options.ttlMs / MS_PER_SECOND));
+
+  const isFresh = ({ machine, atSeconds }: Issued): boolean => {
+    const ageSeconds = now() / MS_PER_SECOND - atSeconds;
+    return machine === self && ageSeconds >= -1 && ageSeconds < maxAgeSeconds * RENEWED_AFTER;
+  };
+  const lineOf = (isSecure: boolean): string => {
+    const issued = Math.floor(now() / MS_PER_SECOND).toString(36);
+    const secure = isSecure ? '; Secure' : '';
+    return `${name}=${self}.${issued}; Path=/; Max-Age=${maxAgeSeconds}; HttpOnly${secure}; SameSite=Lax`;
+  };
+
+  return {
+    read: (head) => readIssued(head.rawHeaders, name)?.machine,
+    removeFrom: (rawHeaders) => withoutCookie(rawHeaders, name),
+    addTo: (answer, request) => {
+      const { rawHeaders } = answer;
+      if (!mayCarryCookie(answer, request)) return rawHeaders;
+      const issued = readIssued(request.rawHeaders, name);
+      if (issued && isFresh(issued)) return rawHeaders;
+      return [...rawHeaders, 'set-cookie', lineOf(isEncrypted(request))];
+    },
+    takeBack: ({ rawHeaders }) =>
+      readIssued(rawHeaders, name)?.machine === self
+        ? ['set-cookie', `${name}=; Path=/; Max-Age=0`]
+        : [],
+  };
+}
+
+/** The edge says how the client has come (Fly.io, "Request headers"). */
+function isEncrypted({ rawHeaders }: RequestHead): boolean {
+  return headerIncludes(rawHeaders, SCHEME_HEADER, 'https');
+}
+
+/** `machine.seconds`; what has another form was not set by a sidecar. */
+function readIssued(rawHeaders: readonly string[], name: string): Issued | undefined {
+  let value: string | undefined;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (!isHeader(rawHeaders[i], 'cookie')) continue;
+    const header = rawHeaders[i + 1] ?? '';
+    for (let span = findCookieValue(header, name, 0); span;) {
+      const text = textAt(header, span);
+      if (value !== undefined && value !== text) return undefined;
+      value = text;
+      span = findCookieValue(header, name, span.end);
+    }
+  }
+  const [, machineText = '', seconds = ''] =
+    /^([a-z0-9]+)\.([0-9a-z]{1,10})$/.exec(value ?? '') ?? [];
+  const machine = parseMachineId(machineText);
+  return machine === undefined ? undefined : { machine, atSeconds: parseInt(seconds, 36) };
+}
+
+function withoutCookie(rawHeaders: readonly string[], name: string): readonly string[] {
+  const kept: string[] = [];
+  let isChanged = false;
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const [field = '', value = ''] = [rawHeaders[i], rawHeaders[i + 1]];
+    if (!isHeader(field, 'cookie') || !findCookieValue(value, name, 0)) {
+      kept.push(field, value);
+      continue;
+    }
+    isChanged = true;
+    const others = value.split(';').filter((pair) => !findCookieValue(pair, name, 0));
+    if (others.length > 0) kept.push(field, others.join(';').trimStart());
+  }
+  return isChanged ? kept : rawHeaders;
+}
+
+/**
+ * Not an interim answer, none that the edge throws away, and none that a cache may hand to others (RFC
+ * 9111 §5.2.2): all of them would follow one client's cookie.
+ */
+function mayCarryCookie(answer: ResponseHead, { method }: RequestHead): boolean {
+  const { statusCode, rawHeaders } = answer;
+  const isInterim = statusCode < 200 && statusCode !== 101;
+  if (isInterim || method === 'OPTIONS' || isReplayAnswer(answer)) return false;
+  const says = (directive: string): boolean =>
+    headerIncludes(rawHeaders, 'cache-control', directive);
+  const isForAll = ['public', 's-maxage', 'immutable'].some(says);
+  // Whoever may keep it may share it, unless it says otherwise: static files often have nothing else.
+  const isKept = says('max-age=') && !says('max-age=0');
+  const isForOne = ['private', 'no-store'].some(says);
+  return !isForAll && (!isKept || isForOne);
+}

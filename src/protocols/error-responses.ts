@@ -1,0 +1,137 @@
+/** How each protocol says no. Nothing from inside is shown: no id, no Machine, no error's text. */
+import type { Why } from '../routing/decide.ts';
+import type { Protocol } from './protocol.ts';
+
+export interface Refusal {
+  readonly status: number;
+  /** Name, value, name, value. The length is for the wire to say. */
+  readonly headers: readonly string[];
+  /** Where the answer names the request that it is for: the body for one that names none. */
+  readonly body: string;
+  /** Set where the answer names the JSON-RPC request that it is for: the body for that one. */
+  readonly bodyFor?: (requestId: JsonRpcId) => string;
+}
+
+export type JsonRpcId = string | number;
+
+export type RefusalStatus = 400 | 404 | 421 | 502 | 503 | 504 | 508;
+
+/** Seconds after which trying again makes sense: the owner restarts, the app comes up. */
+const RETRY_AFTER = '1';
+
+const TITLES: Readonly<Record<RefusalStatus, string>> = {
+  400: 'Bad Request',
+  404: 'Session not found',
+  421: 'Misdirected Request',
+  502: 'The app gave no valid response',
+  503: 'The session can not be reached right now',
+  504: 'The app took too long to answer',
+  508: 'The request passes this sidecar again and again',
+};
+
+const OVERLOADED = 'Too much is under way already';
+
+/**
+ * What a client of MCP's own SDKs expects to hear of an unknown session, so that it starts anew (MCP
+ * 2025-11-25, "Session Management": 404).
+ */
+const MCP_SESSION_NOT_FOUND: RpcError = { code: -32001, message: 'Session not found' };
+
+/** SEP-2663, "Protocol Errors", as are code and message. */
+const MCP_TASK_NOT_FOUND: RpcError = {
+  code: -32602,
+  message: 'Failed to retrieve task: Task not found',
+};
+
+/**
+ * As Engine.IO itself says it, to a poll and to an upgrade alike: its clients take any status but 200
+ * for the end of their connection, and a 404 in the face of an upgrade would tell them nothing more.
+ */
+const ENGINE_IO_SESSION_UNKNOWN = { code: 1, message: 'Session ID unknown' };
+const ENGINE_IO_STATUS = 400;
+
+interface RpcError {
+  readonly code: number;
+  readonly message: string;
+}
+
+/**
+ * The response for a request that is refused; `protocol` is the one of its session id, if it has any;
+ * `mayRepeat`: sending the request again does not do it twice, so the client is told when to.
+ * Whether a session never was, was another's or is gone, the answer is the same: who guesses ids
+ * learns nothing from it.
+ */
+export function refusalFor(
+  status: RefusalStatus,
+  why: Why,
+  protocol: Protocol | undefined,
+  mayRepeat = true,
+): Refusal {
+  if (status === 400) return refusal(status, 'text/plain; charset=utf-8', textOf(why));
+  if (status === 404) return sessionNotFound(protocol);
+  const repeated = mayRepeat && (status === 502 || status === 503);
+  return problem(status, repeated ? RETRY_AFTER : undefined, titleOf(status, why));
+}
+
+/** The status by which an app of that protocol says that it does not know a session. HOT PATH. */
+export function statusOfUnknownSession({ refusal: form }: Protocol): number {
+  return form === 'socket.io' ? ENGINE_IO_STATUS : 404;
+}
+
+function sessionNotFound(protocol: Protocol | undefined): Refusal {
+  switch (protocol?.refusal) {
+    case 'mcp':
+      return rpcRefusal(MCP_SESSION_NOT_FOUND);
+    case 'mcp-task':
+      return rpcRefusal(MCP_TASK_NOT_FOUND);
+    case 'socket.io': {
+      const body = JSON.stringify(ENGINE_IO_SESSION_UNKNOWN);
+      return refusal(ENGINE_IO_STATUS, 'application/json', body);
+    }
+    case 'problem':
+    case undefined:
+      return problem(404);
+  }
+}
+
+/** An error of JSON-RPC 2.0 (§5): its `id` is that of the request, or null where that is not known. */
+function rpcRefusal(error: RpcError): Refusal {
+  const bodyOf = (id: JsonRpcId | null): string => JSON.stringify({ jsonrpc: '2.0', error, id });
+  return { ...refusal(404, 'application/json', bodyOf(null)), bodyFor: bodyOf };
+}
+
+function titleOf(status: RefusalStatus, why: Why): string {
+  return why === 'overloaded' ? OVERLOADED : TITLES[status];
+}
+
+function problem(
+  status: RefusalStatus,
+  retryAfterSeconds?: string,
+  title: string = TITLES[status],
+): Refusal {
+  const problemDetails = { type: 'about:blank', title, status };
+  const body = JSON.stringify(problemDetails);
+  return refusal(status, 'application/problem+json', body, retryAfterSeconds);
+}
+
+function refusal(
+  status: RefusalStatus,
+  contentType: string,
+  body: string,
+  retryAfterSeconds?: string,
+): Refusal {
+  const retryAfter = retryAfterSeconds === undefined ? [] : ['retry-after', retryAfterSeconds];
+  const headers = [
+    ...['content-type', contentType],
+    // A 404 may be cached by default (RFC 9110 §15.1), this one must not.
+    ...['cache-control', 'no-store'],
+    ...retryAfter,
+  ];
+  return { status, headers, body };
+}
+
+function textOf(why: Why): string {
+  return why === 'conflicting-ids'
+    ? 'The request carries two different session ids.\n'
+    : 'The request is malformed.\n';
+}

@@ -1,0 +1,164 @@
+/**
+ * How many sessions live on this Machine, known at any moment without asking anybody: a set of their
+ * keys, sorted into slots by the time at which they end. It hears of what this process writes and
+ * reads (`counted-store.ts`); what it could not hear of, a recount puts right.
+ */
+import type { Binding, MachineId, SessionKey } from '../session.ts';
+import type { Clock } from '../clock.ts';
+
+export interface Tally {
+  /** Live sessions of this Machine, late by a six-hundredth of their time to live; at most twice the limit. */
+  count(): number;
+  isFull(): boolean;
+  /** The store has this now, of whichever Machine. */
+  note(binding: Binding): void;
+  /** It lives for `ttlMs` from now, or longer. */
+  slide(key: SessionKey, ttlMs: number): void;
+  /** It ends in `ttlMs`, or earlier. */
+  shorten(key: SessionKey, ttlMs: number): void;
+  /** Nobody has it any more, or not this Machine. */
+  forget(key: SessionKey): void;
+  /**
+   * Every session of the store is noted from now on. Returns what ends that: what was not noted
+   * meanwhile does not live here.
+   */
+  beginRecount(): () => void;
+}
+
+export interface TallyOptions {
+  readonly self: MachineId;
+  readonly clock: Clock;
+  /** So many sessions fill this Machine. */
+  readonly limit: number;
+  readonly ttlMs: number;
+  /** Whole life of a binding, however often it slides; 0 for no bound. */
+  readonly maxAgeMs: number;
+}
+
+/** Where every Machine is full sessions are taken all the same. Their keys are kept, up to this. */
+const KEPT_PER_LIMIT = 2;
+/** A session's time to live is divided into so many slots: few to look through, and fine enough. */
+const SLOTS_PER_TTL = 600;
+
+interface Counted {
+  slot: number;
+  /** Its maximum age: ms since the epoch. */
+  readonly endsBy: number;
+  /** The latest recount in which it was noted. */
+  recount: number;
+}
+
+export function createTally(options: TallyOptions): Tally {
+  return new SlottedTally(options);
+}
+
+class SlottedTally implements Tally {
+  readonly #options: TallyOptions;
+  readonly #slotMs: number;
+  readonly #sessions = new Map<SessionKey, Counted>();
+  readonly #slots = new Map<number, Set<SessionKey>>();
+  #emptiedAt = -Infinity;
+  #recount = 0;
+
+  constructor(options: TallyOptions) {
+    this.#options = options;
+    this.#slotMs = Math.max(1, Math.ceil(options.ttlMs / SLOTS_PER_TTL));
+  }
+
+  count(): number {
+    this.#emptyPastSlots();
+    return this.#sessions.size;
+  }
+
+  isFull(): boolean {
+    return this.count() >= this.#options.limit;
+  }
+
+  note(binding: Binding): void {
+    const { self, clock } = this.#options;
+    const { key, machine, expiresAt } = binding;
+    if (machine !== self || expiresAt <= clock.now()) {
+      this.forget(key);
+      return;
+    }
+    const counted = this.#sessions.get(key);
+    if (counted) {
+      counted.recount = this.#recount;
+      this.#move(key, counted, this.#slotOf(expiresAt));
+    } else this.#add(binding);
+  }
+
+  slide(key: SessionKey, ttlMs: number): void {
+    const counted = this.#sessions.get(key);
+    if (!counted) return;
+    const expiresAt = Math.min(this.#options.clock.now() + ttlMs, counted.endsBy);
+    this.#move(key, counted, Math.max(counted.slot, this.#slotOf(expiresAt)));
+  }
+
+  shorten(key: SessionKey, ttlMs: number): void {
+    const counted = this.#sessions.get(key);
+    if (!counted) return;
+    const expiresAt = this.#options.clock.now() + ttlMs;
+    this.#move(key, counted, Math.min(counted.slot, this.#slotOf(expiresAt)));
+  }
+
+  forget(key: SessionKey): void {
+    const counted = this.#sessions.get(key);
+    if (!counted) return;
+    this.#sessions.delete(key);
+    this.#leaveSlot(key, counted.slot);
+  }
+
+  beginRecount(): () => void {
+    this.#recount += 1;
+    const recount = this.#recount;
+    return () => {
+      for (const [key, counted] of this.#sessions) if (counted.recount < recount) this.forget(key);
+    };
+  }
+
+  /** Beyond what is kept it is left out, until a recount finds room for it. */
+  #add({ key, createdAt, expiresAt }: Binding): void {
+    const { limit, maxAgeMs } = this.#options;
+    if (this.count() >= limit * KEPT_PER_LIMIT) return;
+    const endsBy = maxAgeMs > 0 ? createdAt + maxAgeMs : Infinity;
+    const slot = this.#slotOf(expiresAt);
+    this.#sessions.set(key, { slot, endsBy, recount: this.#recount });
+    this.#enterSlot(key, slot);
+  }
+
+  #move(key: SessionKey, counted: Counted, slot: number): void {
+    if (slot === counted.slot) return;
+    this.#leaveSlot(key, counted.slot);
+    counted.slot = slot;
+    this.#enterSlot(key, slot);
+  }
+
+  #enterSlot(key: SessionKey, slot: number): void {
+    const keys = this.#slots.get(slot);
+    if (keys) keys.add(key);
+    else this.#slots.set(slot, new Set([key]));
+  }
+
+  #leaveSlot(key: SessionKey, slot: number): void {
+    const keys = this.#slots.get(slot);
+    keys?.delete(key);
+    if (keys?.size === 0) this.#slots.delete(slot);
+  }
+
+  #slotOf(moment: number): number {
+    return Math.floor(moment / this.#slotMs);
+  }
+
+  /** Looks once a slot's time at what is one step for most calls. */
+  #emptyPastSlots(): void {
+    const current = this.#slotOf(this.#options.clock.now());
+    if (current === this.#emptiedAt) return;
+    this.#emptiedAt = current;
+    for (const [slot, keys] of this.#slots) {
+      if (slot >= current) continue;
+      this.#slots.delete(slot);
+      for (const key of keys) this.#sessions.delete(key);
+    }
+  }
+}

@@ -1,0 +1,253 @@
+/** Whole sidecars from their start to their end. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { createServer as createTcpServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, test, type TestContext } from 'node:test';
+import { WebSocket, WebSocketServer } from 'ws';
+import { systemClock } from '../../src/clock.ts';
+import { PATIENCE_MS } from '../../src/fleet/lookout.ts';
+import type { Sidecar } from '../../src/app/lifecycle.ts';
+import { createMetrics } from '../../src/observability/prometheus.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
+import { until } from '../fleet/support.ts';
+import { createTestClock } from '../support/clock.ts';
+import { startScriptedDns, type ScriptedDns } from '../support/dns.ts';
+import { freePort } from '../support/free-port.ts';
+import { keyOf } from '../support/ids.ts';
+import { createKeptLog } from '../support/log.ts';
+import { openRawClient } from '../support/raw.ts';
+import { readinessAt } from '../support/readiness.ts';
+import { untilNothingIsLeft, watchResources } from '../support/resources.ts';
+import { serveSessionApp } from '../support/session-app.ts';
+import { serve, startTestSidecar } from '../support/sidecar.ts';
+
+const urlOf = ({ ports }: Sidecar): string => `http://127.0.0.1:${ports.public}`;
+
+function temporaryDirectory(t: TestContext): string {
+  const dir = mkdtempSync(path.join(tmpdir(), 'fly-affinity-app-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+const isListening = async (port: number): Promise<boolean> => {
+  try {
+    (await openRawClient(port)).socket.destroy();
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+describe('a start', () => {
+  test('takes free ports for 0 and names them', async (t) => {
+    const { ports } = await startTestSidecar(t, await serveSessionApp(t));
+    assert.equal(new Set(Object.values(ports)).size, 3);
+    for (const port of Object.values(ports)) assert.ok(await isListening(port));
+  });
+
+  test('opens the public port last, when the app answers, and is not ready before', async (t) => {
+    const [PORT, PEER_PORT, ADMIN_PORT] = [
+      await freePort(),
+      await freePort(),
+      await freePort(),
+    ].map(String);
+    const env = { PORT, PEER_PORT, ADMIN_PORT };
+    let lookedAt = 0;
+    const untilAppAnswers = async (): Promise<void> => {
+      lookedAt += 1;
+      const { status, reason } = await readinessAt(Number(ADMIN_PORT));
+      assert.deepEqual([status, reason], [503, 'starting']);
+      assert.ok(await isListening(Number(PEER_PORT)));
+      assert.ok(!(await isListening(Number(PORT))));
+    };
+    const sidecar = await startTestSidecar(t, await serveSessionApp(t), env, { untilAppAnswers });
+    assert.equal(lookedAt, 1);
+    assert.ok(await isListening(sidecar.ports.public));
+    assert.equal((await readinessAt(sidecar.ports.admin)).status, 200);
+  });
+
+  for (const name of ['PORT', 'PEER_PORT', 'ADMIN_PORT']) {
+    test(`that finds its ${name} taken says so and stops what it has started`, async (t) => {
+      const taker = createTcpServer().listen(0, '127.0.0.1');
+      await once(taker, 'listening');
+      t.after(() => taker.close());
+      const { port } = taker.address() as AddressInfo;
+      const app = await serveSessionApp(t);
+      const dir = temporaryDirectory(t);
+      const watch = watchResources(t);
+      const env = { [name]: String(port), FLEET: 'm2@127.0.0.1:9', ...storeIn(dir) };
+      await assert.rejects(startTestSidecar(t, app, env, { clock: watch.clock }), {
+        message: `cannot listen on 127.0.0.1:${port}: something else listens there`,
+      });
+      await untilNothingIsLeft(watch);
+    });
+  }
+
+  test('whose app does not come up stops what it has started', async (t) => {
+    const watch = watchResources(t);
+    const untilAppAnswers = (): Promise<void> => Promise.reject(new Error('no app'));
+    const parts = { clock: watch.clock, untilAppAnswers };
+    await assert.rejects(startTestSidecar(t, 9, {}, parts), { message: 'no app' });
+    await untilNothingIsLeft(watch);
+  });
+});
+
+function storeIn(dir: string): Record<string, string> {
+  return { SESSION_STORE_URL: '', SESSION_STORE_PATH: path.join(dir, 'sessions.sqlite') };
+}
+
+describe('a store that can not be opened', () => {
+  test('is told of in one warning, replaced by memory, and seen as degraded', async (t) => {
+    const blocker = path.join(temporaryDirectory(t), 'file');
+    writeFileSync(blocker, '');
+    const log = createKeptLog();
+    const metrics = createMetrics({ clock: systemClock, version: 'test' });
+    t.after(() => metrics.close());
+    const parts = { logger: log.logger, metrics };
+    const sidecar = await startTestSidecar(t, await serveSessionApp(t), storeIn(blocker), parts);
+    assert.equal(log.messages('warn').length, 1);
+    assert.match(log.messages('warn')[0] ?? '', /^the session store fails: memory stands in/);
+    const { status, store } = await readinessAt(sidecar.ports.admin);
+    assert.deepEqual([status, store.kind], [200, 'sqlite']);
+    assert.deepEqual([store.state, store.failing, store.code], ['degraded', 'all', 'fatal']);
+    const scrape = await fetch(`http://127.0.0.1:${sidecar.ports.admin}/metrics`);
+    assert.match(await scrape.text(), /^fly_affinity_store_degraded 1$/m);
+    const opened = await fetch(`${urlOf(sidecar)}/open`, { method: 'POST' });
+    assert.equal(opened.headers.get('mcp-session-id'), 'abc~m1');
+    assert.equal((await readinessAt(sidecar.ports.admin)).store.writeBack?.depth, 1);
+  });
+
+  test('is named in its warning, with the reason', async (t) => {
+    const blocker = path.join(temporaryDirectory(t), 'file');
+    writeFileSync(blocker, '');
+    const { logger, lines } = createKeptLog();
+    await startTestSidecar(t, await serveSessionApp(t), storeIn(blocker), { logger });
+    const warning = lines.find(({ level }) => level === 'warn');
+    const { store } = warning?.fields as { store: { reason: string } };
+    assert.ok(store.reason.includes(path.join(blocker, 'sessions.sqlite')));
+    assert.match(store.reason, /its directory can't be created/);
+  });
+
+  test('is opened as soon as it can be, and told what was bound until then', async (t) => {
+    const dir = temporaryDirectory(t);
+    const blocker = path.join(dir, 'file');
+    writeFileSync(blocker, '');
+    const sidecar = await startTestSidecar(t, await serveSessionApp(t), storeIn(blocker));
+    const opened = await fetch(`${urlOf(sidecar)}/open`, { method: 'POST' });
+    assert.equal(opened.headers.get('mcp-session-id'), 'abc~m1');
+    rmSync(blocker);
+    await until(async () => (await readinessAt(sidecar.ports.admin)).store.state === 'healthy');
+    assert.equal(await ownerIn(blocker, 'abc'), 'm1');
+  });
+});
+
+describe('a stop', () => {
+  test('breaks off what is still open, WebSockets too', { timeout: 10_000 }, async (t) => {
+    const app = createServer();
+    const sockets = new WebSocketServer({ server: app });
+    t.after(() => sockets.clients.forEach((socket) => socket.terminate()));
+    const sidecar = await startTestSidecar(t, await serve(t, app));
+    const client = new WebSocket(`ws://127.0.0.1:${sidecar.ports.public}/`);
+    t.after(() => client.terminate());
+    await once(client, 'open');
+    const closed = once(client, 'close') as Promise<[number]>;
+    await sidecar.stop();
+    assert.equal((await closed)[0], 1006);
+  });
+
+  test('writes what was learned, closes every port, and is the same the second time', async (t) => {
+    const dir = temporaryDirectory(t);
+    const sidecar = await startTestSidecar(t, await serveSessionApp(t), storeIn(dir));
+    const opened = await fetch(`${urlOf(sidecar)}/open`, { method: 'POST' });
+    assert.equal(opened.headers.get('mcp-session-id'), 'abc~m1');
+    const stopped = sidecar.stop();
+    assert.equal(sidecar.stop(), stopped);
+    await stopped;
+    for (const port of Object.values(sidecar.ports)) assert.ok(!(await isListening(port)));
+    assert.equal(await ownerIn(dir, 'abc'), 'm1');
+  });
+});
+
+async function ownerIn(dir: string, id: string): Promise<string | undefined> {
+  const store = await openSqliteStore({
+    path: path.join(dir, 'sessions.sqlite'),
+    clock: systemClock,
+    limits: { maxSessions: 100, maxAgeMs: 0 },
+    retryCount: 0,
+    retryDelayMs: 0,
+    random: () => 0.5,
+  });
+  const found = store.lookup(keyOf(id));
+  await store.close();
+  return typeof found === 'string' ? undefined : found.machine;
+}
+
+describe('a Machine of a Fly app', () => {
+  const inApp = ({ server }: ScriptedDns, env: Record<string, string>): Record<string, string> => ({
+    FLY_APP_NAME: 'app',
+    FLEET_RESOLVER: server,
+    PEER_DIAL_PORT: '9',
+    ...env,
+  });
+
+  async function dnsOf(t: TestContext, machines: string): Promise<ScriptedDns> {
+    const dns = await startScriptedDns(t);
+    dns.txt.set('vms.app.internal', machines);
+    dns.txt.set('all.vms.app.internal', machines);
+    return dns;
+  }
+
+  test('warns once, in the background, that others run which FLEET=off does not ask', async (t) => {
+    const dns = await dnsOf(t, 'm1 ams,m2 ams');
+    const log = createKeptLog();
+    const env = inApp(dns, { FLEET: 'off' });
+    await startTestSidecar(t, await serveSessionApp(t), env, { logger: log.logger });
+    await until(() => log.messages('warn').length > 0);
+    assert.equal(log.messages('warn').length, 1);
+    assert.match(
+      log.messages('warn')[0] ?? '',
+      /^other Machines of this app run, and with FLEET=off/,
+    );
+  });
+
+  test('does not warn where it is alone', async (t) => {
+    const dns = await dnsOf(t, 'm1 ams');
+    const clock = createTestClock();
+    const log = createKeptLog();
+    const env = inApp(dns, { FLEET: 'off', SESSION_STORE_CLEANUP_INTERVAL_MS: '0' });
+    await startTestSidecar(t, await serveSessionApp(t), env, { logger: log.logger, clock });
+    await until(() => dns.asked.length === 3 && clock.pendingCount() === 0);
+    assert.deepEqual(log.messages('warn'), []);
+  });
+
+  test('starts at once though the name server is silent, and warns of it after a minute', async (t) => {
+    const dns = await startScriptedDns(t);
+    dns.isSilent = true;
+    for (const [FLEET, warnings] of [
+      ['off', 0],
+      ['auto', 1],
+    ] as const) {
+      const clock = createTestClock();
+      const log = createKeptLog();
+      const parts = { logger: log.logger, clock };
+      const starting = startTestSidecar(t, await serveSessionApp(t), inApp(dns, { FLEET }), parts);
+      await until(async () => {
+        await clock.advance(100);
+        return isSettled(starting);
+      });
+      await clock.advance(PATIENCE_MS);
+      const blind = log.messages('warn').filter((text) => text.includes('still not known'));
+      assert.equal(blind.length, warnings);
+      await (await starting).stop();
+    }
+  });
+});
+
+async function isSettled(work: Promise<unknown>): Promise<boolean> {
+  const pending = Symbol();
+  return (await Promise.race([work, Promise.resolve(pending)])) !== pending;
+}

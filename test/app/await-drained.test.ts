@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { awaitDrained } from '../../src/app/await-drained.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
+
+interface Waiting {
+  readonly clock: TestClock;
+  readonly abort: () => void;
+  readonly isOver: () => boolean;
+}
+
+function wait(msUntilQuiet: () => number): Waiting {
+  const clock = createTestClock();
+  const aborting = new AbortController();
+  const { signal } = aborting;
+  let isOver = false;
+  void awaitDrained({ clock, timeoutMs: 10_000, signal, msUntilQuiet }).then(() => (isOver = true));
+  return { clock, abort: () => aborting.abort(), isOver: () => isOver };
+}
+
+test('is over at once where it is quiet', async () => {
+  const { clock, isOver } = wait(() => 0);
+  await clock.advance(0);
+  assert.deepEqual([isOver(), clock.pendingCount()], [true, 0]);
+});
+
+test('asks again when it may be quiet, and is over when it is', async () => {
+  const answers = [700, 300, 0];
+  const { clock, isOver } = wait(() => answers.shift() ?? 0);
+  await clock.advance(999);
+  assert.deepEqual([answers, isOver()], [[0], false]);
+  await clock.advance(1);
+  assert.deepEqual([answers, isOver(), clock.pendingCount()], [[], true, 0]);
+});
+
+for (const waitMs of [1_000, 60_000]) {
+  test(`is over with its time where it is never quiet, asked every ${waitMs} ms`, async () => {
+    const { clock, isOver } = wait(() => waitMs);
+    await clock.advance(9_999);
+    assert.equal(isOver(), false);
+    await clock.advance(1);
+    assert.deepEqual([isOver(), clock.pendingCount()], [true, 0]);
+  });
+}
+
+test('is over at once when it is not waited for any more', async () => {
+  const { clock, abort, isOver } = wait(() => 1_000);
+  await clock.advance(500);
+  abort();
+  await clock.advance(0);
+  assert.deepEqual([isOver(), clock.pendingCount()], [true, 0]);
+});

@@ -1,0 +1,160 @@
+/** What is found of real disks, files and listeners, and that nothing is left behind. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readdir, writeFile } from 'node:fs/promises';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { systemClock } from '../../src/clock.ts';
+import { lookAtDatabase } from '../../src/doctor/probes/database.ts';
+import { lookAtFile } from '../../src/doctor/probes/sqlite-file.ts';
+import { ask } from '../../src/doctor/probes/http.ts';
+import { lookAtUpstream } from '../../src/doctor/probes/upstream.ts';
+import { lookAtVolume } from '../../src/doctor/probes/volume.ts';
+import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../../src/store/sqlite/schema.ts';
+import { createPlace } from '../store/place.ts';
+import { createTestClock } from '../support/clock.ts';
+import { freePort } from '../support/free-port.ts';
+import { serveApp } from '../support/sidecar.ts';
+
+const random = (): number => 0.5;
+
+test('a directory is tried by writing to it, and nothing is left there', async (t) => {
+  const place = await createPlace(t);
+  const facts = await lookAtVolume(place.path(), random);
+  assert.ok(facts.kind === 'found');
+  assert.equal(facts.directory, place.directory);
+  assert.equal(facts.writeError, undefined);
+  assert.ok(facts.freeBytes > 0);
+  assert.deepEqual(await readdir(place.directory), []);
+});
+
+test("a file of the probe's name is left alone", async (t) => {
+  const place = await createPlace(t);
+  const name = `.fly-affinity-doctor-${random().toString(36).slice(2)}`;
+  await writeFile(join(place.directory, name), 'theirs');
+  const facts = await lookAtVolume(place.path(), random);
+  assert.equal(facts.kind === 'found' && facts.writeError, 'EEXIST');
+  assert.deepEqual(await readdir(place.directory), [name]);
+});
+
+test('a directory that takes no files says so, even to root', async () => {
+  const facts = await lookAtVolume('/proc/self/store.sqlite', random);
+  assert.ok(facts.kind === 'found');
+  assert.match(facts.writeError ?? '', /^E/);
+  assert.equal(facts.isOnRootDisk, false);
+});
+
+test('a missing directory is not made, and a file is none', async (t) => {
+  const place = await createPlace(t);
+  const missing = await lookAtVolume(join(place.path('none'), 'a.sqlite'), random);
+  assert.equal(missing.kind, 'missing');
+  await writeFile(place.path('file'), '');
+  const file = await lookAtVolume(join(place.path('file'), 'a.sqlite'), random);
+  assert.deepEqual([file.kind, file.kind === 'unusable' && file.reason], ['unusable', 'ENOTDIR']);
+  assert.deepEqual(await readdir(place.directory), ['file']);
+});
+
+test('the header of a store is read without a file beside it', async (t) => {
+  const place = await createPlace(t);
+  assert.deepEqual(await lookAtFile(place.path()), { kind: 'absent' });
+  const store = await place.open();
+  await store.close();
+  const before = await readdir(place.directory);
+  assert.deepEqual(await lookAtFile(place.path()), {
+    kind: 'database',
+    applicationId: APPLICATION_ID,
+    version: SQLITE_SCHEMA_VERSION,
+  });
+  assert.deepEqual(await readdir(place.directory), before);
+});
+
+test('what is no database is seen to be none, and an empty file is a new one', async (t) => {
+  const place = await createPlace(t);
+  await writeFile(place.path('text'), 'no database'.repeat(20));
+  await writeFile(place.path('short'), 'SQLite format 3\0');
+  await writeFile(place.path('empty'), '');
+  assert.equal((await lookAtFile(place.path('text'))).kind, 'no-database');
+  assert.equal((await lookAtFile(place.path('short'))).kind, 'no-database');
+  assert.equal((await lookAtFile(place.path('empty'))).kind, 'database');
+  const directory = await lookAtFile(place.directory);
+  assert.equal(directory.kind === 'unreadable' && directory.reason, 'EISDIR');
+});
+
+test('an app on loopback is found there, and one on every address too', async (t) => {
+  const port = await serveApp(t, () => undefined);
+  const url = new URL(`http://127.0.0.1:${port}`);
+  const facts = await lookAtUpstream(url, systemClock);
+  assert.deepEqual(facts, {
+    origin: url.origin,
+    connectError: undefined,
+    listeners: ['127.0.0.1'],
+  });
+});
+
+test('an app that is not there is told with the reason', async () => {
+  const port = await freePort();
+  const facts = await lookAtUpstream(new URL(`http://localhost:${port}`), systemClock);
+  assert.equal(facts.connectError, 'ECONNREFUSED');
+  assert.deepEqual(facts.listeners, []);
+});
+
+/** Takes connections, and says nothing. */
+async function startMute(t: TestContext): Promise<{ port: number; met: Promise<Socket> }> {
+  const server = createServer((socket) => void socket.resume().on('error', () => undefined));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const met = once(server, 'connection').then(([socket]) => socket as Socket);
+  t.after(async () => {
+    server.close();
+    (await met).destroy();
+  });
+  const address = server.address();
+  assert.ok(address && typeof address === 'object');
+  return { port: address.port, met };
+}
+
+test('who does not answer is given up after a few seconds', async (t) => {
+  const { port, met } = await startMute(t);
+  const clock = createTestClock();
+  const asking = ask({ host: '127.0.0.1', port, path: '/' }, clock);
+  const closed = once(await met, 'close');
+  await clock.advance(3_000);
+  assert.deepEqual(await asking, { kind: 'failed', code: 'no answer in time' });
+  await closed;
+  assert.equal(clock.pendingCount(), 0);
+});
+
+test('an answer that never ends is given up as well', async (t) => {
+  const begun = Promise.withResolvers<undefined>();
+  const port = await serveApp(t, (_, response) => {
+    response.write('a', () => begun.resolve(undefined));
+  });
+  const clock = createTestClock();
+  const asking = ask({ host: '127.0.0.1', port, path: '/' }, clock);
+  await begun.promise;
+  await clock.advance(3_000);
+  assert.deepEqual(await asking, { kind: 'failed', code: 'no answer in time' });
+});
+
+test('a long answer is cut off', async (t) => {
+  const port = await serveApp(t, (_, response) => void response.end('a'.repeat(10_000_000)));
+  const answer = await ask({ host: '127.0.0.1', port, path: '/' }, systemClock);
+  assert.ok(answer.kind === 'answered');
+  assert.ok(answer.body.length < 1_000_000);
+});
+
+for (const kind of ['redis', 'postgres'] as const) {
+  test(`a ${kind} that does not answer is given up after a few seconds, without its password`, async (t) => {
+    const { port, met } = await startMute(t);
+    const clock = createTestClock();
+    const href = `${kind}://user:s3cret@127.0.0.1:${port}/0`;
+    const looking = lookAtDatabase({ kind, href }, clock);
+    await met;
+    await clock.advance(8_000);
+    const { facts, clocks } = await looking;
+    assert.ok(facts.kind === 'fails');
+    assert.ok(!facts.reason.includes('s3cret'), facts.reason);
+    assert.deepEqual(clocks, []);
+  });
+}

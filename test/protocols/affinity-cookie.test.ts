@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createAffinityCookie } from '../../src/protocols/affinity-cookie.ts';
+import type { RequestHead } from '../../src/protocols/raw-headers.ts';
+import { machineId } from '../support/ids.ts';
+
+const SELF = machineId('a1');
+const TTL_MS = 600_000;
+const NOW_SECONDS = 1_800_000_000;
+const NOW = NOW_SECONDS.toString(36);
+
+function at(seconds: number): string {
+  return (NOW_SECONDS + seconds).toString(36);
+}
+
+const cookie = createAffinityCookie({
+  ...{ name: 'aff', self: SELF, ttlMs: TTL_MS, now: () => NOW_SECONDS * 1_000 + 700 },
+});
+
+function request(...cookies: string[]): RequestHead {
+  const rawHeaders = ['Host', 'x', ...cookies.flatMap((value) => ['Cookie', value])];
+  return { method: 'GET', target: '/', rawHeaders };
+}
+
+for (const [claim, cookies, machine] of [
+  ['a cookie names its Machine', [`aff=b2.${NOW}`], 'b2'],
+  ['others stand beside it', [`a=1; aff=b2.${NOW}; b=2`], 'b2'],
+  ['it may be in quotes', [`aff="b2.${NOW}"`], 'b2'],
+  ['it may be in a second header line', ['a=1', `aff=b2.${NOW}`], 'b2'],
+  ['the same one twice is one', [`aff=b2.${NOW}; aff=b2.${NOW}`], 'b2'],
+  ['two different ones are none', [`aff=b2.${NOW}; aff=c3.${NOW}`], undefined],
+  ['without any there is none', ['a=1'], undefined],
+  ['an empty one is none', ['aff='], undefined],
+  ['one without its time was not set by a sidecar', ['aff=b2'], undefined],
+  ['a name that no Machine can have is none', [`aff=B2.${NOW}`], undefined],
+  ['what could end a header is none', [`aff=b2;x=1.${NOW}`], undefined],
+  ['another name is another cookie', [`affinity=b2.${NOW}; xaff=b2.${NOW}`], undefined],
+] as const) {
+  test(`read: ${claim}`, () => {
+    assert.equal(cookie.read(request(...cookies)), machine);
+  });
+}
+
+for (const [claim, cookies, left] of [
+  ['alone, its header goes with it', [`aff=b2.${NOW}`], []],
+  ['others stay as they are', [`a=1; aff=b2.${NOW}; b="2"`], ['Cookie', 'a=1; b="2"']],
+  ['at the beginning', [`aff=b2.${NOW}; a=1`], ['Cookie', 'a=1']],
+  ['what is no affinity cookie goes too: the name is ours', ['aff=x; a=1'], ['Cookie', 'a=1']],
+  ['each time it is there', [`aff=1; a=1; aff=2`, 'aff=3'], ['Cookie', 'a=1']],
+] as const) {
+  test(`the app does not see it: ${claim}`, () => {
+    assert.deepEqual(cookie.removeFrom(request(...cookies).rawHeaders), ['Host', 'x', ...left]);
+  });
+}
+
+test('headers without it are passed as they are', () => {
+  const { rawHeaders } = request('a=1');
+  assert.equal(cookie.removeFrom(rawHeaders), rawHeaders);
+});
+
+function setCookies(rawHeaders: readonly string[]): string[] {
+  return rawHeaders.flatMap((name, i) =>
+    i % 2 === 0 && name === 'set-cookie' ? [rawHeaders[i + 1] ?? ''] : [],
+  );
+}
+
+const LINE = `aff=a1.${NOW}; Path=/; Max-Age=600; HttpOnly; SameSite=Lax`;
+
+for (const [claim, sent, lines] of [
+  ['the first answer sets it', [], [LINE]],
+  ['the cookie of another Machine is replaced', [`aff=b2.${NOW}`], [LINE]],
+  ['a fresh one is left alone', [`aff=a1.${at(-59)}`], []],
+  ['it slides: after a tenth of its time it is set again', [`aff=a1.${at(-60)}`], [LINE]],
+  ['one that should have expired is set again', [`aff=a1.${at(-700)}`], [LINE]],
+  ['one from the future is set again', [`aff=a1.${at(3)}`], [LINE]],
+  ['one whose clock is a second ahead is fresh', [`aff=a1.${at(1)}`], []],
+  ['two different ones are replaced', [`aff=a1.${NOW}; aff=b2.${NOW}`], [LINE]],
+] as const) {
+  test(`set: ${claim}`, () => {
+    const answer = { statusCode: 200, rawHeaders: ['x-app', '1'] };
+    const added = cookie.addTo(answer, request(...sent));
+    assert.deepEqual(setCookies(added), lines);
+    assert.deepEqual(added.slice(0, 2), answer.rawHeaders);
+  });
+}
+
+for (const [claim, statusCode, rawHeaders, method, isSet] of [
+  ['an upgrade', 101, [], 'GET', true],
+  ['an error of the app', 500, [], 'GET', true],
+  ['an answer for this client alone', 200, ['cache-control', 'private, max-age=5'], 'GET', true],
+  ['not an interim answer', 103, [], 'GET', false],
+  ['not a preflight', 204, [], 'OPTIONS', false],
+  ['not an answer that the app has replayed', 200, ['fly-replay', 'region=iad'], 'GET', false],
+  ['not an answer for everybody', 200, ['Cache-Control', 'max-age=5, public'], 'GET', false],
+  ['not what any cache may keep', 200, ['Cache-Control', 'max-age=31536000'], 'GET', false],
+  ['what is stale at once', 200, ['Cache-Control', 'max-age=0, must-revalidate'], 'GET', true],
+  ['what nobody may keep', 200, ['Cache-Control', 'no-store, max-age=5'], 'GET', true],
+  ['not what a shared cache keeps', 200, ['cache-control', 's-maxage=5'], 'GET', false],
+] as const) {
+  test(`set on: ${claim}`, () => {
+    const added = cookie.addTo({ statusCode, rawHeaders }, { ...request(), method });
+    assert.equal(setCookies(added).length, isSet ? 1 : 0);
+  });
+}
+
+test('behind https it is Secure', () => {
+  const { rawHeaders, ...rest } = request();
+  const encrypted = { ...rest, rawHeaders: [...rawHeaders, 'X-Forwarded-Proto', 'https'] };
+  const added = cookie.addTo({ statusCode: 200, rawHeaders: [] }, encrypted);
+  assert.match(setCookies(added)[0] ?? '', /; HttpOnly; Secure; SameSite=Lax$/);
+});
+
+test('what a sidecar sets is what it reads', () => {
+  const [line = ''] = setCookies(cookie.addTo({ statusCode: 200, rawHeaders: [] }, request()));
+  assert.equal(cookie.read(request(line.split(';')[0] ?? '')), SELF);
+});

@@ -1,0 +1,175 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { createExtractor } from '../../src/protocols/request-ids.ts';
+import { createHintRemover, splitHint, withHint } from '../../src/protocols/owner-hint.ts';
+import { parseSessionId, type SessionId } from '../../src/session.ts';
+import { get, machine, protocolsOf } from './heads.ts';
+
+const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
+const removeHints = createHintRemover(PROTOCOLS);
+const extract = createExtractor(PROTOCOLS, { hints: true });
+
+const sessionId = (text: string): SessionId => {
+  const id = parseSessionId(text);
+  assert.ok(id, `${text} is a session id`);
+  return id;
+};
+
+// prettier-ignore
+const HINTED: readonly (readonly [text: string, id: string, machine: string])[] = [
+  ['abc~m1', 'abc', 'm1'],
+  ['a~b~m1', 'a~b', 'm1'],
+  ['a~~m1', 'a~', 'm1'],
+  ['~~m1', '~', 'm1'],
+  [`a~${'0'.repeat(32)}`, 'a', '0'.repeat(32)],
+];
+for (const [text, id, hint] of HINTED) {
+  test(`${text} is ${id} with a hint`, () => {
+    assert.deepEqual(splitHint(text), { id, machine: hint });
+  });
+}
+
+// prettier-ignore
+const UNHINTED = [
+  '', '~', 'abc', 'abc~', '~m1', 'abc~M1', 'abc~m_1', 'abc~m1~', 'a b~m1', 'a~m1 ', 'é~m1',
+  `a~${'0'.repeat(33)}`, `${'a'.repeat(513)}~m1`, 'a~m1\n', 'a\n~m1',
+];
+for (const text of UNHINTED) {
+  test(`${JSON.stringify(text)} has no hint`, () => assert.equal(splitHint(text), undefined));
+}
+
+// prettier-ignore
+const TARGETS: readonly (readonly [target: string, cleaned: string])[] = [
+  ['/m?session_id=abc~m1', '/m?session_id=abc'],
+  ['/m?session_id=abc%7Em1', '/m?session_id=abc'],
+  ['/m?session_id=abc%7em1&x=%7E', '/m?session_id=abc&x=%7E'],
+  ['/m?session_id=abc~%6d1#f~m1', '/m?session_id=abc#f~m1'],
+  ['/m?x=a~m1&sessionId=%41bc~m1&y=b~m1', '/m?x=a~m1&sessionId=%41bc&y=b~m1'],
+  ['/m?session%5Fid=abc~m1', '/m?session%5Fid=abc'],
+  ['/m?session_id=a~m1&session_id=a~m1', '/m?session_id=a&session_id=a'],
+  ['/m?session_id=a~m1~m2', '/m?session_id=a~m1'],
+  ['/m?sessionId=b~m2&session_id=a~m1', '/m?sessionId=b&session_id=a'],
+  ['/m?session_id=%%7Em1', '/m?session_id=%'],
+];
+for (const [target, cleaned] of TARGETS) {
+  test(`${target} reaches the app as ${cleaned}`, () => {
+    assert.equal(removeHints(get(target)).target, cleaned);
+  });
+}
+
+// prettier-ignore
+const HEADERS: readonly (readonly [name: string, value: string, cleaned: string])[] = [
+  ['MCP-Session-Id', 'abc~m1', 'abc'],
+  ['x-session-id', 'abc~m1', 'abc'],
+  ['Cookie', 'a=x~m1; sid=abc~m1;b=y~m1', 'a=x~m1; sid=abc;b=y~m1'],
+  ['cookie', 'sid="abc~m1" ; b', 'sid="abc" ; b'],
+  ['cookie', 'sid=abc~m1; sid=abc~m1', 'sid=abc; sid=abc'],
+];
+for (const [name, value, cleaned] of HEADERS) {
+  test(`${name}: ${value} reaches the app as ${cleaned}`, () => {
+    const { rawHeaders } = removeHints(get('/', 'Host', 'a~m1', name, value, 'x', 'y~m1'));
+    assert.deepEqual(rawHeaders, ['Host', 'a~m1', name, cleaned, 'x', 'y~m1']);
+  });
+}
+
+// prettier-ignore
+const UNTOUCHED: readonly (readonly [claim: string, target: string, ...rawHeaders: string[]])[] = [
+  ['no id', '/~m1/a%7Em1', 'host', 'a'],
+  ['an id without a hint', '/?session_id=abc%2f', 'mcp-session-id', 'abc', 'cookie', 'sid=x; a=~m1'],
+  ['a hint at another name', '/?sid=abc~m1&mcp-session-id=a~m1', 'session_id', 'a~m1'],
+  ['a hint in a fragment', '/#?session_id=a~m1'],
+  ['what is no id but for its hint', '/?session_id=a%20b~m1', 'mcp-session-id', 'a b~m1', 'cookie', 'sid=~m1'],
+  ['a value that is no Machine', '/?session_id=a~M1', 'x-session-id', 'a~'],
+];
+for (const [claim, target, ...rawHeaders] of UNTOUCHED) {
+  test(`the very same request reaches the app with ${claim}`, () => {
+    const head = get(target, ...rawHeaders);
+    assert.equal(removeHints(head), head);
+  });
+}
+
+test('an id that is known to end like a hint is left alone, a hint beside it is not', () => {
+  const whole = sessionId('user~bob');
+  const head = get('/?session_id=user%7Ebob', 'x-session-id', 'user~bob', 'cookie', 'sid=a~m1');
+  assert.deepEqual(removeHints(head, whole), {
+    target: '/?session_id=user%7Ebob',
+    rawHeaders: ['x-session-id', 'user~bob', 'cookie', 'sid=a'],
+  });
+});
+
+/** A cookie's id can't hold what ends or quotes a cookie. */
+const anyId = fc
+  .string({
+    unit: fc.integer({ min: 0x21, max: 0x7e }).map((code) => String.fromCharCode(code)),
+    minLength: 1,
+    maxLength: 512,
+  })
+  .filter((text) => !/[;"]/.test(text))
+  .map(sessionId);
+const anyMachine = fc.stringMatching(/^[a-z0-9]{1,32}$/).map(machine);
+
+test('a hint that is added and taken off again leaves every byte as it was', () => {
+  const escapes = fc.constantFrom(encodeURIComponent, (text: string) =>
+    encodeURIComponent(text).replaceAll('~', '%7E'),
+  );
+  fc.assert(
+    fc.property(anyId, anyMachine, escapes, (id, owner, escape) => {
+      const hinted = withHint(id, owner);
+      assert.deepEqual(splitHint(hinted), { id, machine: owner });
+      const requestWith = (text: string) =>
+        get(
+          `/a?x=~m&session_id=${escape(text)}&y#z`,
+          'Mcp-Session-Id',
+          text,
+          'cookie',
+          `a="; sid="${text}"; b=c~d`,
+        );
+      const cleaned = removeHints(requestWith(hinted));
+      const { target, rawHeaders } = requestWith(id);
+      assert.equal(cleaned.target, target);
+      assert.deepEqual(cleaned.rawHeaders, rawHeaders);
+    }),
+  );
+});
+
+test('an id without a hint is never changed', () => {
+  const unhinted = anyId.filter((id) => splitHint(id) === undefined);
+  fc.assert(
+    fc.property(unhinted, (id) => {
+      const head = get(
+        `/?session_id=${encodeURIComponent(id)}`,
+        'x-session-id',
+        id,
+        'cookie',
+        `sid=${id}`,
+      );
+      assert.equal(removeHints(head), head);
+    }),
+  );
+});
+
+test('what is taken off is what was found', () => {
+  const text = fc.string({
+    unit: fc.constantFrom('a', '~', 'm', '1', '%', '7', 'E', '&', '=', 'session_id', ' '),
+  });
+  fc.assert(
+    fc.property(text, (value) => {
+      const head = get(`/?session_id=${value}`);
+      const before = extract(head);
+      const after = createExtractor(PROTOCOLS, { hints: false })({ ...head, ...removeHints(head) });
+      if (before.kind === 'found') assert.equal(after.kind === 'found' && after.id, before.id);
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+test('many equal ids are cleaned in one pass, in the longest head that may be set', () => {
+  const startedAt = performance.now();
+  const many = 100_000;
+  const query = 'session_id=a~m1&'.repeat(many / 4);
+  const { target, rawHeaders } = removeHints(get(`/?${query}`, 'Cookie', 'sid=a~m; '.repeat(many)));
+  assert.equal(target, `/?${'session_id=a&'.repeat(many / 4)}`);
+  assert.deepEqual(rawHeaders, ['Cookie', 'sid=a; '.repeat(many)]);
+  assert.ok(performance.now() - startedAt < 2_000);
+});

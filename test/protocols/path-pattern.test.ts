@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { createExtractor } from '../../src/protocols/request-ids.ts';
+import { createPathMask } from '../../src/protocols/path-mask.ts';
+import { MAX_PATH_CHARACTERS, parsePathPattern } from '../../src/protocols/path-pattern.ts';
+import { get, protocolsOf } from './heads.ts';
+
+function idIn(pattern: string, target: string): string | undefined {
+  const extraction = createExtractor(protocolsOf(`path:${pattern}`), { hints: true })(get(target));
+  return extraction.kind === 'found' ? extraction.id : undefined;
+}
+
+// prettier-ignore
+const FOUND: readonly (readonly [claim: string, pattern: string, target: string, id: string | undefined])[] = [
+  ['SockJS', '^/echo/[^/]+/([^/]+)/', '/echo/000/abc/xhr_streaming', 'abc'],
+  ['SockJS without a session', '^/echo/[^/]+/([^/]+)/', '/echo/info', undefined],
+  ['the query is no path', '^/a/([^/]+)$', '/a/abc?b=/a/def', 'abc'],
+  ['nor is a query alone', '^/a/([^/]+)', '/?x=/a/abc', undefined],
+  ['escapes are decoded', '^/a/([^/]+)', '/a/%61b', 'ab'],
+  ['what is no id is none', '^/a/([^/]+)', '/a/a%20b', undefined],
+  ['what looks like a hint belongs to the id', '^/a/([^/]+)', '/a/b~m1', 'b~m1'],
+  ['the first group counts', '^/(?:a|b)/(?<id>[^/]+)/([^/]+)', '/b/one/two', 'one'],
+  ['a group that is not there is no id', '^/a(?:/(b))?/c', '/a/c', undefined],
+  ['a path has its case', '^/a/([^/]+)', '/A/abc', undefined],
+  ['an id that ends where the looking ends may go on', '^/([^/]+)', `/${'x'.repeat(MAX_PATH_CHARACTERS)}`, undefined],
+  ['an id that begins behind is none', '^/[^/]+/([^/]+)', `/${'x'.repeat(MAX_PATH_CHARACTERS)}/abc`, undefined],
+];
+for (const [claim, pattern, target, id] of FOUND) {
+  test(`an id in a path: ${claim}`, () => assert.equal(idIn(pattern, target), id));
+}
+
+// prettier-ignore
+const TAKEN: readonly string[] = [
+  '^/([^/]+)', '^/([^/]*)/', '^/ws/([0-9a-f]{8,32})$', '^/(\\d+)/', '^/([^/]+?)/x', '^/(.+)$', '^/s-([^/-]+)-\\w+$',
+  '^/(?:chat|game|echo)/([^/]+)/', '^/a/?b/(\\w{4})', '^/([^/]+)(?:/)', '^/((?:ab))[a-c]{3}', '^/([^\\]/]+)/',
+];
+for (const pattern of TAKEN) {
+  test(`${pattern} is taken`, () => assert.equal(parsePathPattern(pattern).mistake, undefined));
+}
+
+// prettier-ignore
+const REFUSED: readonly (readonly [pattern: string, mistake: RegExp])[] = [
+  ['^/(', /^is no regular expression$/],
+  ['^/[^/]+/x', /^has no group/],
+  ['^/(?:a)', /^has no group/],
+  ['/ws/([^/]+)', /^must begin with \^$/],
+  ['^/(a+)+$', /^repeats a group \("\)\+"\)/],
+  ['^/(?:a|a)*(b)', /^repeats a group/],
+  ['^/((?:a?){20})', /^repeats a group/],
+  ['^/([a-z]+)*$', /^repeats a group/],
+  ['^/.*/([^/]+)', /^repeats \. with \/ behind it/],
+  ['^/(\\w+)\\d', /^repeats \\w with \\d behind it/],
+  ['^/([^/]+)[^/]+/', /^repeats \[\^\/\] with \[\^\/\] behind it/],
+  ['^/([^/]+)/*x', /^repeats \[\^\/\] with \/ behind it/],
+  ['^/([^/]+)/?x', /^repeats \[\^\/\] with \/ behind it/],
+  ['^/([^/]+)/{0}[^/]+', /^repeats \[\^\/\] with \/ behind it/],
+  ['^/([^/]+)(?:/|x)', /^repeats \[\^\/\] with \/ behind it/],
+  ['^/([^/]+)(?:/)?[^/]', /^repeats \[\^\/\] with \/ behind it/],
+  ['^/(?:[^/]+/|x)(a)', /^repeats within alternatives/],
+  ['^/(?:[^/]+/)?(a)', /^repeats within alternatives/],
+  ['^/(a)|b', /^has \| outside of a group$/],
+  ['^/(a)?b?c?d?e?f?g?h?i?', /^has more than 8 of \| and \?$/],
+  ['^/(a)\\1', /^may not use "\\\\1"$/],
+  ['^/(a)(?=b)', /^may not use "\(\?="$/],
+  ['^/(a)(?<!b)', /^may not use "\(\?<"$/],
+  ['^/(a)\\b', /^may not use "\\\\b"$/],
+  ['^/(a)$b', /^may not use "\$b"$/],
+];
+for (const [pattern, mistake] of REFUSED) {
+  test(`${pattern} is refused`, () => {
+    assert.match(parsePathPattern(pattern).mistake ?? 'taken', mistake);
+  });
+}
+
+test('a pattern that is taken is tried in no time, whatever path a client makes up', () => {
+  const anyPiece = fc.constantFrom(
+    ...[
+      'a',
+      '/',
+      '[^/]',
+      '\\w',
+      '.',
+      'a+',
+      '[^/]+',
+      '\\w*',
+      '.*',
+      'a{2,}',
+      'a?',
+      '(?:',
+      '(',
+      ')',
+      ')?',
+      ')*',
+      '|',
+    ],
+  );
+  const anyPattern = fc
+    .array(anyPiece, { maxLength: 14 })
+    .map((pieces) => `^/(a)${pieces.join('')}`);
+  const longest = MAX_PATH_CHARACTERS - 2;
+  // prettier-ignore
+  const paths = ['a'.repeat(longest), '/a'.repeat(longest / 2), `${'a'.repeat(longest / 2)}/${'a'.repeat(longest / 2)}`].map((rest) => `/a${rest}\0`);
+  let taken = 0;
+  fc.assert(
+    fc.property(anyPattern, (source) => {
+      const { pattern } = parsePathPattern(`${source}!`);
+      if (!pattern) return;
+      taken += 1;
+      // A backtracking engine would be at this for longer than the test may run.
+      for (const path of paths) pattern.exec(path);
+    }),
+    { numRuns: 5_000 },
+  );
+  assert.ok(taken > 100, `${taken} were taken`);
+});
+
+test('a log shows no id that is in a path', () => {
+  const mask = createPathMask(protocolsOf('mcp,path:^/a/[^/]+/([^/]+)/,path:^/b/([^/]+)'));
+  assert.equal(mask('/a/000/secret/xhr'), '/a/000/******/xhr');
+  assert.equal(mask('/b/%61b'), '/b/****');
+  assert.equal(mask('/c/000/public/xhr'), '/c/000/public/xhr');
+  const long = mask(`/b/${'s'.repeat(2 * MAX_PATH_CHARACTERS)}`);
+  assert.equal(long.slice(0, MAX_PATH_CHARACTERS).replace(/^\/b\/\*+$/, 'masked'), 'masked');
+});

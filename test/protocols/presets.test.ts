@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseProtocols } from '../../src/protocols/presets.ts';
+import { protocolsOf } from './heads.ts';
+
+const EXPECTED =
+  'must be a comma-separated list of mcp, mcp-sse, rpc, socket.io, signalr, cookie:NAME, header:NAME, query:NAME, path:REGEX';
+
+test('protocols keep the order in which they are named', () => {
+  const names = protocolsOf(' rpc, cookie:sid ,mcp-sse,mcp,cookie:__Host-id').map(
+    ({ name }) => name,
+  );
+  assert.deepEqual(names, ['rpc', 'cookie:sid', 'mcp-sse', 'mcp', 'mcp-tasks', 'cookie:__Host-id']);
+});
+
+// prettier-ignore
+const LISTS: readonly (readonly [claim: string, text: string, names: readonly string[]])[] = [
+  ['in a group', 'mcp,path:^/(a,b),rpc', ['mcp', 'mcp-tasks', 'path:^/(a,b)', 'rpc']],
+  ['in a class', 'path:^/([^,/]+),rpc', ['path:^/([^,/]+)', 'rpc']],
+  ['in a class that holds brackets', 'path:^/([^\\](,]+),rpc', ['path:^/([^\\](,]+)', 'rpc']],
+  ['in a count', 'path:^/(a{1,3}),rpc', ['path:^/(a{1,3})', 'rpc']],
+  ['behind a backslash', 'path:^/(a)\\,b,rpc', ['path:^/(a)\\,b', 'rpc']],
+  ['behind an escaped bracket', 'path:^/(a)\\(,rpc', ['path:^/(a)\\(', 'rpc']],
+];
+for (const [claim, text, names] of LISTS) {
+  test(`a comma separates, but not ${claim}`, () => {
+    assert.deepEqual(
+      protocolsOf(text).map(({ name }) => name),
+      names,
+    );
+  });
+}
+
+test('the name of a header has no case', () => {
+  assert.deepEqual(protocolsOf('header:X-Id')[0]?.sources, [
+    { in: 'header', name: 'x-id', readsHint: true },
+  ]);
+});
+
+test('ids of rpc may be minted by app and client', () => {
+  assert.deepEqual(
+    protocolsOf('mcp,mcp-sse,rpc,cookie:sid,socket.io,signalr').map(({ mintedBy }) => mintedBy),
+    ['app', 'app', 'app', 'either', 'app', 'app', 'app'],
+  );
+  assert.deepEqual(
+    protocolsOf('query:a,header:a,path:^/(a)').map(({ mintedBy }) => mintedBy),
+    ['client', 'either', 'client'],
+  );
+});
+
+// prettier-ignore
+const MISTAKES: readonly (readonly [text: string, mistakes: readonly string[]])[] = [
+  ['', [`${EXPECTED}, got ""`]],
+  ['mcp,,rpc', [`${EXPECTED}, got ""`]],
+  ['MCP', [`${EXPECTED}, got "MCP"`]],
+  ['socketio', [`${EXPECTED}, got "socketio"`]],
+  ['header:', [`${EXPECTED}, got "header:"`]],
+  ['header:a b', [`${EXPECTED}, got "header:a b"`]],
+  ['query:', [`${EXPECTED}, got "query:"`]],
+  ['query:a=b', [`${EXPECTED}, got "query:a=b"`]],
+  ['header:X-Id,header:x-id', ['must name each protocol once, got "header:x-id" again']],
+  ['path:', ['holds a pattern that has no group (...) for the id: "path:"']],
+  ['path:^/([^,]+,mcp', ['holds a pattern that is no regular expression: "path:^/([^,]+,mcp"']],
+  ['cookie:', [`${EXPECTED}, got "cookie:"`]],
+  ['cookie:a b', [`${EXPECTED}, got "cookie:a b"`]],
+  ['cookie:a=b', [`${EXPECTED}, got "cookie:a=b"`]],
+  ['toString', [`${EXPECTED}, got "toString"`]],
+  ['mcp,rpc,mcp', ['must name each protocol once, got "mcp" again']],
+  ['one,mcp,two', [`${EXPECTED}, got "one"`, `${EXPECTED}, got "two"`]],
+];
+
+for (const [text, mistakes] of MISTAKES) {
+  test(`"${text}" is no list of protocols`, () => {
+    assert.deepEqual(parseProtocols(text), { mistakes });
+  });
+}

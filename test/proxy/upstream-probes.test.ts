@@ -1,0 +1,138 @@
+/** What of an app passes for being well, asked over real connections. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type Socket } from 'node:net';
+import { describe, test, type TestContext } from 'node:test';
+import {
+  createCheckProbe,
+  createConnectProbe,
+  PROBE_TIMEOUT_MS,
+} from '../../src/proxy/upstream-probes.ts';
+import { createTestClock } from '../support/clock.ts';
+import { freePort } from '../support/free-port.ts';
+import { serveRawApp } from '../support/raw-app.ts';
+import { serveApp } from '../support/sidecar.ts';
+
+const originAt = (port: number): URL => new URL(`http://127.0.0.1:${port}`);
+const NEVER = new AbortController().signal;
+
+function answering(t: TestContext, answer: string): Promise<number> {
+  return serveRawApp(t, (socket) => socket.end(answer));
+}
+
+const NOT_FOLLOWED =
+  '; redirects are not followed: set UPSTREAM_CHECK_PATH to a path that answers 2xx, or UPSTREAM_CHECK_HOST to a host that the app serves';
+
+describe('a check that is redirected fails, and says how to avoid it and where it leads', () => {
+  const rows: readonly (readonly [location: string, lead: string])[] = [
+    ['', ''],
+    ['location: /login?token=secret\r\n', ' to another path'],
+    ['location: https://my-app.fly.dev/up?token=secret\r\n', ' to the same URL'],
+    ['location: https://www.my-app.com/up\r\n', ' to another host'],
+    ['location: http://my-app.fly.dev/up\r\n', ' to another scheme'],
+    ['location: http://me:secret@my-app.com/secret\r\n', ' to another scheme and host and path'],
+    ['location: http://:secret\r\n', ''],
+  ];
+  for (const [location, lead] of rows) {
+    test(`by ${JSON.stringify(location)}`, async (t) => {
+      const answer = `HTTP/1.1 302 Found\r\n${location}content-length: 0\r\n\r\n`;
+      const options = { origin: originAt(await answering(t, answer)), clock: createTestClock() };
+      const outcome = await createCheckProbe(options, '/up', 'my-app.fly.dev')(NEVER);
+      const reason = `the check is answered 302${lead}${NOT_FOLLOWED}`;
+      assert.deepEqual(outcome, { kind: 'failed', reason });
+    });
+  }
+});
+
+describe('a check', () => {
+  const rows: readonly (readonly [answer: string, reason: string | undefined])[] = [
+    ['HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok', undefined],
+    ['HTTP/1.1 204 No Content\r\n\r\n', undefined],
+    ['HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nthe begin', undefined],
+    ['HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n', 'the check is answered 404'],
+    ['HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n', 'the check is answered 503'],
+    [
+      'HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n',
+      'the check is answered 101',
+    ],
+    ['', 'connection broken off'],
+    ['SSH-2.0-secret\r\n', 'the answer is not valid HTTP'],
+  ];
+  for (const [answer, reason] of rows) {
+    test(`that is answered ${JSON.stringify(answer)} ${reason ? 'fails' : 'passes'}`, async (t) => {
+      const clock = createTestClock();
+      const origin = originAt(await answering(t, answer));
+      const outcome = await createCheckProbe({ origin, clock }, '/health')(NEVER);
+      assert.deepEqual(outcome, reason ? { kind: 'failed', reason } : { kind: 'passed' });
+      assert.equal(clock.pendingCount(), 0);
+    });
+  }
+
+  test('asks for its path, once, on a connection of its own', async (t) => {
+    const asked: unknown[] = [];
+    const port = await serveApp(t, ({ method, url, headers }, res) => {
+      asked.push([method, url, headers.host, headers.connection]);
+      res.end();
+    });
+    const probe = createCheckProbe({ origin: originAt(port), clock: createTestClock() }, '/a?b=1');
+    await probe(NEVER);
+    assert.deepEqual(asked, [['GET', '/a?b=1', `127.0.0.1:${port}`, 'close']]);
+  });
+});
+
+test('somebody who listens passes for a connection', async (t) => {
+  const clock = createTestClock();
+  const origin = originAt(await answering(t, ''));
+  assert.deepEqual(await createConnectProbe({ origin, clock })(NEVER), { kind: 'passed' });
+  assert.equal(clock.pendingCount(), 0);
+});
+
+for (const [name, create] of [
+  ['connection', createConnectProbe],
+  ['check', (options: Parameters<typeof createConnectProbe>[0]) => createCheckProbe(options, '/')],
+] as const) {
+  test(`a ${name} fails where nobody listens`, async () => {
+    const clock = createTestClock();
+    const outcome = await create({ origin: originAt(await freePort()), clock })(NEVER);
+    assert.deepEqual(outcome, { kind: 'failed', reason: 'connection refused' });
+    assert.equal(clock.pendingCount(), 0);
+  });
+}
+
+async function serveSilently(t: TestContext): Promise<{ port: number; accepted: Promise<Socket> }> {
+  const server = createServer();
+  const accepted = once(server, 'connection').then(([socket]) => socket as Socket);
+  const port = await new Promise<number>((resolve) =>
+    server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port)),
+  );
+  t.after(() => server.close());
+  return { port, accepted };
+}
+
+test('a check that nobody answers fails in time, and its connection ends', async (t) => {
+  const { port, accepted } = await serveSilently(t);
+  const clock = createTestClock();
+  const checked = createCheckProbe({ origin: originAt(port), clock }, '/')(NEVER);
+  const closed = once(
+    (await accepted).resume().on('error', () => undefined),
+    'close',
+  );
+  await clock.advance(PROBE_TIMEOUT_MS);
+  assert.deepEqual(await checked, { kind: 'failed', reason: 'no answer within 2000 ms' });
+  await closed;
+});
+
+test('a check that is broken off ends at once', async (t) => {
+  const { port, accepted } = await serveSilently(t);
+  const clock = createTestClock();
+  const abort = new AbortController();
+  const checked = createCheckProbe({ origin: originAt(port), clock }, '/')(abort.signal);
+  const closed = once(
+    (await accepted).resume().on('error', () => undefined),
+    'close',
+  );
+  abort.abort();
+  assert.equal((await checked).kind, 'failed');
+  assert.equal(clock.pendingCount(), 0);
+  await closed;
+});

@@ -1,0 +1,46 @@
+/** What the edge says of a request, and how fields are found, set and taken away. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import {
+  headerValue,
+  readEdgeFields,
+  withHeader,
+  withoutHeader,
+  type EdgeFields,
+} from '../../src/routing/edge-fields.ts';
+
+describe('what the edge says', () => {
+  const rows: readonly (readonly [raw: readonly string[], fields: Partial<EdgeFields>])[] = [
+    [['Fly-Request-Id', '01H'], { requestId: '01H' }],
+    [['fly-replay-src', 'instance=m1'], { replaySource: 'instance=m1' }],
+    [['FLY-REPLAY-FAILED', 'reason=timeout'], { replayFailed: 'reason=timeout' }],
+    [['fly-preferred-instance-unavailable', 'm2'], { preferredUnavailable: 'm2' }],
+    [['fly-replay-cache-status', 'hit'], { replayCacheStatus: 'hit' }],
+    [['fly-replay-src', 'a', 'fly-replay-src', 'b'], { replaySource: 'b' }],
+    [['x-request-id-x', 'a', 'fly-replay-srd', 'b'], {}],
+  ];
+  for (const [raw, fields] of rows) {
+    test(`is read out of ${JSON.stringify(raw)}`, () => {
+      const nothing = readEdgeFields([]);
+      assert.deepEqual(readEdgeFields(raw), { ...nothing, ...fields });
+    });
+  }
+});
+
+test('a header is found by its lower-case name, the first of several', () => {
+  assert.equal(headerValue(['A', '1', 'X-A', '2', 'x-a', '3'], 'x-a'), '2');
+  assert.equal(headerValue(['A', 'x-a'], 'x-a'), undefined);
+});
+
+test('a header that is set takes the place of all there are of that name', () => {
+  const raw = ['Accept-Encoding', 'gzip', 'A', '1', 'accept-encoding', 'br'];
+  assert.deepEqual(withHeader(raw, 'accept-encoding', 'identity'), [
+    ...['A', '1', 'accept-encoding', 'identity'],
+  ]);
+});
+
+test('taking away a header that is not there costs no copy', () => {
+  const raw = ['A', '1', 'x-a', '2'];
+  assert.equal(withoutHeader(raw, 'x-b'), raw);
+  assert.deepEqual(withoutHeader(raw, 'x-a'), ['A', '1']);
+});

@@ -1,0 +1,284 @@
+/** What a tally hears through the store, and what the walks through it put right. */
+import assert from 'node:assert/strict';
+import { describe, test, type TestContext } from 'node:test';
+import { createCountedStore } from '../../src/store/counted-store.ts';
+import {
+  RECOUNT_INTERVAL_MS,
+  RECOUNT_RETRY_MS,
+  startRecounts,
+} from '../../src/store/session-counter-resync.ts';
+import { createTally, type Tally } from '../../src/store/session-counter.ts';
+import { createMemoryStore } from '../../src/store/memory.ts';
+import type { SessionStore } from '../../src/store/store.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+
+const SELF = machineId('a1');
+const OTHER = machineId('b2');
+const TTL_MS = 1_800_000;
+const KEY = keyOf('s');
+
+interface Setting {
+  readonly clock: TestClock;
+  readonly tally: Tally;
+  /** What this process uses. */
+  readonly store: SessionStore;
+  /** What others write to without this process. */
+  readonly behind: SessionStore;
+}
+
+function setUp(behindOf: (memory: SessionStore) => SessionStore = (memory) => memory): Setting {
+  const clock = createTestClock();
+  const tally = createTally({ self: SELF, clock, limit: 10, ttlMs: TTL_MS, maxAgeMs: 0 });
+  const limits = { maxSessions: 1_000, maxAgeMs: 0 };
+  const behind = behindOf(createMemoryStore({ clock, limits }));
+  return { clock, tally, store: createCountedStore(behind, tally), behind };
+}
+
+const claimed = (store: SessionStore, machine = SELF, key = KEY): Promise<unknown> =>
+  store.claim({ key, machine, origin: 'learned', ttlMs: TTL_MS });
+
+describe('through the store a tally hears', () => {
+  const rows: readonly (readonly [
+    claim: string,
+    happen: (setting: Setting) => Promise<unknown>,
+    count: number,
+  ])[] = [
+    ['of a claim that won', ({ store }) => claimed(store), 1],
+    [
+      'of a claim that another Machine had won',
+      async ({ store, behind }) => {
+        await claimed(behind, OTHER);
+        await claimed(store);
+      },
+      0,
+    ],
+    [
+      'of a session taken over from another Machine',
+      async ({ store }) => {
+        await claimed(store, OTHER);
+        await store.rebind(KEY, OTHER, SELF, 'adopted', TTL_MS);
+      },
+      1,
+    ],
+    [
+      'of a session given up to another Machine',
+      async ({ store }) => {
+        await claimed(store);
+        await store.rebind(KEY, SELF, OTHER, 'adopted', TTL_MS);
+      },
+      0,
+    ],
+    [
+      'of a statement of another Machine that outranks ours',
+      async ({ store }) => {
+        await claimed(store);
+        const stated = { machine: OTHER, origin: 'copied', generation: 5, ttlMs: TTL_MS } as const;
+        await store.upsert({ key: KEY, ...stated });
+      },
+      0,
+    ],
+    [
+      'of an end',
+      async ({ store }) => {
+        await claimed(store);
+        await store.delete(KEY, SELF);
+      },
+      0,
+    ],
+    [
+      'not of an end that was refused',
+      async ({ store }) => {
+        await claimed(store);
+        await store.delete(KEY, OTHER);
+      },
+      1,
+    ],
+    [
+      'of a use',
+      async ({ store, clock }) => {
+        await claimed(store);
+        await clock.advance(TTL_MS / 2);
+        await store.touch(KEY, TTL_MS);
+        await clock.advance(TTL_MS - 1);
+      },
+      1,
+    ],
+    [
+      'of the end of a stream',
+      async ({ store, clock }) => {
+        await claimed(store);
+        await store.expireWithin(KEY, 60_000);
+        await clock.advance(64_000);
+      },
+      0,
+    ],
+    [
+      'of a use of what is gone meanwhile',
+      async ({ store, behind }) => {
+        await claimed(store);
+        await behind.delete(KEY);
+        await store.touch(KEY, TTL_MS);
+      },
+      0,
+    ],
+    [
+      'of a session from before, when it is looked up',
+      async ({ store, behind }) => {
+        await claimed(behind);
+        await store.lookup(KEY);
+      },
+      1,
+    ],
+    [
+      'of one that another Machine has taken, when it is looked up',
+      async ({ store, behind }) => {
+        await claimed(store);
+        await behind.rebind(KEY, SELF, OTHER, 'adopted', TTL_MS);
+        await store.lookup(KEY);
+      },
+      0,
+    ],
+    [
+      'nothing of a store that can not tell',
+      async ({ store, behind }) => {
+        await claimed(store);
+        await behind.close();
+        assert.equal(await store.lookup(KEY), 'unknown');
+      },
+      1,
+    ],
+  ];
+  for (const [claim, happen, count] of rows) {
+    test(claim, async () => {
+      const setting = setUp();
+      await happen(setting);
+      assert.equal(setting.tally.count(), count);
+    });
+  }
+
+  test('the same of a store whose lookups take their time', async () => {
+    const { store, behind, tally } = setUp((memory) => ({
+      ...memory,
+      isShared: true,
+      lookup: (key) => Promise.resolve(memory.lookup(key)),
+    }));
+    await claimed(behind);
+    assert.equal(store.isShared, true);
+    assert.equal(typeof (await store.lookup(KEY)), 'object');
+    assert.equal(tally.count(), 1);
+  });
+});
+
+test('a counted store is shared as long as the store behind it is, and no longer', () => {
+  let isShared = true;
+  const { store } = setUp((memory) => ({
+    ...memory,
+    get isShared() {
+      return isShared;
+    },
+  }));
+  assert.equal(store.isShared, true);
+  isShared = false;
+  assert.equal(store.isShared, false);
+});
+
+describe('recounts', () => {
+  function begin(
+    t: TestContext,
+    { behind, tally, clock }: Setting,
+    isWhole = (): boolean => true,
+  ): () => Promise<void> {
+    const recounts = startRecounts(behind, tally, { clock, random: () => 0, isWhole });
+    const stop = (): Promise<void> => {
+      recounts.cancel();
+      return recounts.ended();
+    };
+    t.after(stop);
+    return stop;
+  }
+
+  test('count what was there before the start, of this Machine alone', async (t) => {
+    const setting = setUp();
+    for (const name of ['a', 'b', 'c']) await claimed(setting.behind, SELF, keyOf(name));
+    await claimed(setting.behind, OTHER, keyOf('d'));
+    begin(t, setting);
+    await setting.clock.advance(0);
+    assert.equal(setting.tally.count(), 3);
+  });
+
+  test('find in their time what nobody has told', async (t) => {
+    const setting = setUp();
+    await claimed(setting.behind);
+    begin(t, setting);
+    await setting.clock.advance(RECOUNT_INTERVAL_MS - 1);
+    await setting.behind.rebind(KEY, SELF, OTHER, 'adopted', TTL_MS);
+    assert.equal(setting.tally.count(), 1);
+    await setting.clock.advance(1);
+    assert.equal(setting.tally.count(), 0);
+  });
+
+  test('come again soon after a failure, which changes nothing', async (t) => {
+    let isBroken = true;
+    const setting = setUp((memory) => ({
+      ...memory,
+      entries: async function* () {
+        for await (const binding of memory.entries()) {
+          yield binding;
+          if (isBroken) throw new Error('connection lost');
+        }
+      },
+    }));
+    for (const name of ['a', 'b', 'c']) await claimed(setting.store, SELF, keyOf(name));
+    await claimed(setting.behind, SELF, keyOf('d'));
+    begin(t, setting);
+    await setting.clock.advance(0);
+    assert.equal(setting.tally.count(), 3);
+    isBroken = false;
+    await setting.clock.advance(RECOUNT_RETRY_MS);
+    assert.equal(setting.tally.count(), 4);
+  });
+
+  test('wait while memory stands in for the store, and come soon after', async (t) => {
+    const setting = setUp();
+    await claimed(setting.behind, SELF, keyOf('a'));
+    let isWhole = false;
+    begin(t, setting, () => isWhole);
+    await setting.clock.advance(RECOUNT_RETRY_MS);
+    assert.equal(setting.tally.count(), 0);
+    isWhole = true;
+    await setting.clock.advance(RECOUNT_RETRY_MS);
+    assert.equal(setting.tally.count(), 1);
+  });
+
+  test('drop nothing if memory has come to stand in for the store meanwhile', async (t) => {
+    let isWhole = true;
+    const setting = setUp((memory) => ({
+      ...memory,
+      entries: async function* () {
+        isWhole = false;
+        yield* [];
+        await Promise.resolve();
+      },
+    }));
+    await claimed(setting.store);
+    begin(t, setting, () => isWhole);
+    await setting.clock.advance(0);
+    assert.equal(setting.tally.count(), 1);
+  });
+
+  test('end with the store, in the middle of a walk too, and leave no timer', async (t) => {
+    const setting = setUp((memory) => ({
+      ...memory,
+      entries: async function* () {
+        for (;;) yield* memory.entries();
+      },
+    }));
+    await claimed(setting.behind);
+    const stop = begin(t, setting);
+    await setting.clock.advance(0);
+    await stop();
+    assert.equal(setting.tally.count(), 1);
+    assert.equal(setting.clock.pendingCount(), 0);
+  });
+});

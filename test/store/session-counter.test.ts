@@ -1,0 +1,191 @@
+/** What a tally makes of what it hears. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import type { Binding } from '../../src/session.ts';
+import { createTally, type Tally } from '../../src/store/session-counter.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+
+const SELF = machineId('a1');
+const OTHER = machineId('b2');
+const TTL_MS = 600_000;
+/** A six-hundredth of the time to live. */
+const SLOT_MS = 1_000;
+const LIMIT = 3;
+
+interface Setting {
+  readonly tally: Tally;
+  readonly clock: TestClock;
+  readonly binding: (name: string, ttlMs?: number, machine?: typeof SELF) => Binding;
+}
+
+function setUp(maxAgeMs = 0): Setting {
+  const clock = createTestClock();
+  const tally = createTally({ self: SELF, clock, limit: LIMIT, ttlMs: TTL_MS, maxAgeMs });
+  return {
+    tally,
+    clock,
+    binding: (name, ttlMs = TTL_MS, machine = SELF) => {
+      const now = clock.now();
+      const made = { origin: 'learned', generation: 1, createdAt: now } as const;
+      return { key: keyOf(name), machine, ...made, expiresAt: now + ttlMs };
+    },
+  };
+}
+
+/** What happens, in words: `+a` is bound here, `>a` elsewhere, `-a` ends, `~a` slides, `.a` ends in a minute. */
+async function happen({ tally, clock, binding }: Setting, text: string): Promise<void> {
+  for (const word of text.split(' ').filter(Boolean)) {
+    const name = word.slice(1);
+    const key = keyOf(name);
+    if (word.startsWith('+')) tally.note(binding(name));
+    else if (word.startsWith('>')) tally.note(binding(name, TTL_MS, OTHER));
+    else if (word.startsWith('-')) tally.forget(key);
+    else if (word.startsWith('~')) tally.slide(key, TTL_MS);
+    else if (word.startsWith('.')) tally.shorten(key, 60_000);
+    else await clock.advance(Number(word.replace('s', '')) * 1_000);
+  }
+}
+
+describe('the count', () => {
+  const rows: readonly (readonly [claim: string, happened: string, count: number])[] = [
+    ['is 0 at first', '', 0],
+    ['has each session once', '+a +b +a', 2],
+    ['has no session of another Machine', '+a >b', 1],
+    ['loses what another Machine has taken over', '+a +b >a', 1],
+    ['loses what has ended, once', '+a +b -a -a', 1],
+    ['takes an end of what it does not know for nothing', '+a -x ~x .x', 1],
+    ['has what is about to expire', '+a 599s', 1],
+    ['loses what has expired, without anybody asking', '+a 601s', 0],
+    ['has what was used meanwhile', '+a +b 400s ~a 201s', 1],
+    ['loses what was used, in the end', '+a 400s ~a 601s', 0],
+    ['loses what ends with its stream', '+a +b .a 61s', 1],
+    ['keeps what ends with its stream and is used then', '+a .a 30s ~a 61s', 1],
+    ['does not keep longer what would end earlier anyway', '+a 590s .a 11s', 0],
+    ['has what was bound again after it had expired', '+a 601s +a', 1],
+    ['has what came back from another Machine', '+a >a +a', 1],
+  ];
+  for (const [claim, happened, count] of rows) {
+    test(claim, async () => {
+      const setting = setUp();
+      await happen(setting, happened);
+      assert.equal(setting.tally.count(), count);
+    });
+  }
+
+  test('does not let a session slide past its maximum age', async () => {
+    const setting = setUp(700_000);
+    await happen(setting, '+a 400s ~a 299s');
+    assert.equal(setting.tally.count(), 1);
+    await happen(setting, '2s');
+    assert.equal(setting.tally.count(), 0);
+  });
+
+  test('has no session that has expired already', () => {
+    const { tally, binding } = setUp();
+    tally.note(binding('a'));
+    tally.note(binding('a', 0));
+    tally.note(binding('b', -1));
+    assert.equal(tally.count(), 0);
+  });
+
+  test('is full at its limit, and not below', async () => {
+    const setting = setUp();
+    for (const [happened, isFull] of [
+      ['+a +b', false],
+      ['+c', true],
+      ['+d', true],
+      ['-a', true],
+      ['-b', false],
+    ] as const) {
+      await happen(setting, happened);
+      assert.equal(setting.tally.isFull(), isFull, happened);
+    }
+  });
+
+  test('keeps twice its limit and no more', async () => {
+    const setting = setUp();
+    await happen(setting, '+a +b +c +d +e +f +g +h');
+    assert.equal(setting.tally.count(), 2 * LIMIT);
+    await happen(setting, '-a -b +g +h +i');
+    assert.equal(setting.tally.count(), 2 * LIMIT);
+  });
+});
+
+describe('a recount', () => {
+  test('finds what was there before, and drops what is not there any more', async () => {
+    const setting = setUp();
+    await happen(setting, '+a +b');
+    const end = setting.tally.beginRecount();
+    await happen(setting, '+b +c >x');
+    assert.equal(setting.tally.count(), 3);
+    end();
+    assert.equal(setting.tally.count(), 2);
+  });
+
+  test('keeps what came while it was made', async () => {
+    const setting = setUp();
+    const end = setting.tally.beginRecount();
+    await happen(setting, '+new');
+    end();
+    assert.equal(setting.tally.count(), 1);
+  });
+
+  test('that was broken off drops nothing', async () => {
+    const setting = setUp();
+    await happen(setting, '+a');
+    setting.tally.beginRecount();
+    assert.equal(setting.tally.count(), 1);
+    const end = setting.tally.beginRecount();
+    await happen(setting, '+a');
+    end();
+    assert.equal(setting.tally.count(), 1);
+  });
+});
+
+test('whatever happens, the count is that of the sessions that live, within a slot', async () => {
+  const step = fc.oneof(
+    fc.record({
+      kind: fc.constantFrom('note', 'other', 'slide', 'shorten', 'forget'),
+      name: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f'),
+      ttlMs: fc.integer({ min: 1, max: TTL_MS }),
+    }),
+    fc.record({ kind: fc.constant('pass'), ms: fc.integer({ min: 1, max: 200_000 }) }),
+  );
+  const property = fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+    const { tally, clock, binding } = setUp();
+    const ends = new Map<string, number>();
+    const isAlive = (name: string): boolean => (ends.get(name) ?? 0) > clock.now();
+    for (const one of steps) {
+      if ('ms' in one) {
+        await clock.advance(one.ms);
+        // What the tally still has then is late by less than a slot.
+        await clock.advance(SLOT_MS - (clock.now() % SLOT_MS));
+      } else {
+        const { kind, name, ttlMs } = one;
+        const key = keyOf(name);
+        const until = clock.now() + ttlMs;
+        if (kind === 'note') {
+          tally.note(binding(name, ttlMs));
+          ends.set(name, until);
+        } else if (kind === 'other' || kind === 'forget') {
+          if (kind === 'other') tally.note(binding(name, ttlMs, OTHER));
+          else tally.forget(key);
+          ends.delete(name);
+        } else if (isAlive(name)) {
+          // The store says so of a session that is there alone.
+          if (kind === 'slide') tally.slide(key, ttlMs);
+          else tally.shorten(key, ttlMs);
+          const now = ends.get(name) ?? 0;
+          ends.set(name, kind === 'slide' ? Math.max(now, until) : Math.min(now, until));
+        }
+      }
+      const atLeast = [...ends.keys()].filter(isAlive).length;
+      const atMost = [...ends.values()].filter((end) => end + SLOT_MS > clock.now()).length;
+      const count = tally.count();
+      assert.ok(count >= atLeast && count <= atMost, `${atLeast} <= ${count} <= ${atMost}`);
+    }
+  });
+  await fc.assert(property, { numRuns: 300 });
+});
