@@ -1,15 +1,21 @@
 /**
  * Bundles the program into the folder that is named, `dist` by default: a dozen files for `serve`,
  * which load in two thirds of the time of two hundred, and take 7 MB of memory less. Types are tsc's
- * business, and packages stay where they are.
+ * business. Packages that are `dependencies` stay where they are; of valibot, a `devDependency`, only
+ * the functions in use are bundled: the whole of it takes 1.4 MB of memory, and its optional peer
+ * makes `npm ci --omit=dev` install TypeScript.
  */
 import { build } from 'esbuild';
+import { copyFile } from 'node:fs/promises';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import manifest from '../package.json' with { type: 'json' };
 
 const [outdir = 'dist'] = process.argv.slice(2);
+const root = fileURLToPath(new URL('..', import.meta.url));
 
 await build({
-  absWorkingDir: fileURLToPath(new URL('..', import.meta.url)),
+  absWorkingDir: root,
   // What is started by its file name: the program, a thread, two processes of the simulator.
   entryPoints: [
     'src/main.ts',
@@ -25,6 +31,11 @@ await build({
   format: 'esm',
   platform: 'node',
   target: 'node22.19',
-  packages: 'external',
+  external: Object.keys(manifest.dependencies),
   logLevel: 'warning',
 });
+
+await copyFile(
+  path.join(root, 'node_modules/valibot/LICENSE.md'),
+  path.resolve(root, outdir, 'valibot-LICENSE.md'),
+);
