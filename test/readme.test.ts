@@ -1,14 +1,15 @@
-/** What the README promises is tested: each of its promises is the name of a test that runs. */
+/** What the documentation promises is tested: each promise is the name of a test that runs. */
 import assert from 'node:assert/strict';
-import { readdir, readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { test } from 'node:test';
 
 const ROOT = new URL('../', import.meta.url);
 
 async function promises(): Promise<string[]> {
-  const readme = await readFile(new URL('README.md', ROOT), 'utf8');
-  const [, section] = /<!-- promises:begin -->\n([^]*?)\n<!-- promises:end -->/.exec(readme) ?? [];
-  assert.ok(section, 'README.md has a section of promises');
+  const page = await readFile(new URL('src/docs/sessions.md', ROOT), 'utf8');
+  const [, section] = /<!-- promises:begin -->\n([^]*?)\n<!-- promises:end -->/.exec(page) ?? [];
+  assert.ok(section, 'sessions.md has a section of promises');
   const [before, ...items] = `\n${section}`.split(/\n- /);
   assert.equal(before?.trim(), '', 'it is a list and nothing else');
   return items.map((item) => item.trim().replaceAll(/\s+/g, ' '));
@@ -35,7 +36,7 @@ async function namesInTree(): Promise<Set<string>> {
   return names;
 }
 
-test('each promise of the README is one sentence, and the name of a test', async () => {
+test('each promise of the documentation is one sentence, and the name of a test', async () => {
   const names = await namesInTree();
   const promised = await promises();
   assert.ok(promised.length > 0);
@@ -59,4 +60,30 @@ test('a name counts only where its test runs', () => {
     "const seven = 'seven';",
   ].join('\n');
   assert.deepEqual(namesOfTests(source), ['one', "two's", 'three']);
+});
+
+const PAGES = ['README.md', 'src/README.md', '.github/CONTRIBUTING.md'];
+
+async function pages(): Promise<string[]> {
+  const source = await readdir(new URL('src/', ROOT), { recursive: true });
+  const inSource = source.filter((file) => file.endsWith('.md')).map((file) => `src/${file}`);
+  return [...new Set([...PAGES, ...inSource])];
+}
+
+test('each link of the documentation leads to a file', async () => {
+  const missing: string[] = [];
+  for (const page of await pages()) {
+    const text = await readFile(new URL(page, ROOT), 'utf8');
+    for (const [, target = ''] of text.matchAll(/\]\(([^)#\s]+)[^)]*\)/g)) {
+      if (/^[a-z]+:/.test(target)) continue;
+      const isThere = existsSync(new URL(target, new URL(page, ROOT)));
+      if (!isThere) missing.push(`${page} -> ${target}`);
+    }
+  }
+  assert.deepEqual(missing, []);
+});
+
+test('the README has at most 10 KB', async () => {
+  const { size } = await stat(new URL('README.md', ROOT));
+  assert.ok(size <= 10_000, `it has ${size} bytes: move details to src/docs`);
 });

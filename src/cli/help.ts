@@ -1,4 +1,4 @@
-/** What `--help` says, and the README's table of settings: both come from the table of settings. */
+/** What `--help` says, and the table in `docs/settings.md`: both come from the table of settings. */
 import { SETTING_NAMES, SETTINGS, type Setting } from '../config/settings.ts';
 
 const USAGE = `fly-affinity: brings a session's next request to the Machine that has the session.
@@ -29,7 +29,7 @@ export function helpText(): string {
   return `${USAGE}\n${rows.join('')}`;
 }
 
-/** Markdown, as it stands in the README between its two markers. */
+/** Markdown, as it stands in `docs/settings.md` between its two markers. */
 export function settingsTable(): string {
   const rows = SETTING_NAMES.map((name) => {
     const { fallback, shownFallback, summary, isSetByFly }: Setting<unknown> = SETTINGS[name];

@@ -1,5 +1,5 @@
 /**
- * Every setting there is, one row each: the parser, `--help` and the README's table come from here.
+ * Every setting there is, one row each: the parser, `--help` and the table in `docs/settings.md` come from here.
  * No other file knows the name of an environment variable.
  */
 import { parseProtocols, type Protocol } from '../protocols/presets.ts';

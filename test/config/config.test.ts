@@ -401,9 +401,9 @@ test('the help names every setting', () => {
   for (const name of SETTING_NAMES) assert.ok(helpText().includes(`  ${name} (`), name);
 });
 
-test("the README's table of settings is the one in the source", async () => {
-  const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
-  const [, table] = /<!-- settings:begin -->\n([^]*?)\n<!-- settings:end -->/.exec(readme) ?? [];
+test('the table of settings in the documentation is the one in the source', async () => {
+  const page = await readFile(new URL('../../src/docs/settings.md', import.meta.url), 'utf8');
+  const [, table] = /<!-- settings:begin -->\n([^]*?)\n<!-- settings:end -->/.exec(page) ?? [];
   const expected = `\n${settingsTable()}\n`;
-  assert.ok(table === expected, `between its markers, README.md must have:\n${expected}`);
+  assert.ok(table === expected, `between its markers, settings.md must have:\n${expected}`);
 });

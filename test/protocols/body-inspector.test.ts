@@ -13,7 +13,7 @@ import { createTestClock } from '../support/clock.ts';
 import { cutText, passBody } from './bodies.ts';
 import { answer, get, machine, post, protocolsOf } from './heads.ts';
 
-const README = path.join(import.meta.dirname, '../../README.md');
+const README = path.join(import.meta.dirname, '../../src/protocols/README.md');
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,socket.io,signalr,cookie:sid');
 const extract = createExtractor(PROTOCOLS, { hints: true });
 const learner = createLearner(PROTOCOLS, {
@@ -183,7 +183,7 @@ test('however a body is cut, it teaches the same and comes out the same', () => 
   );
 });
 
-test('a protocol of one’s own is a row: the example of the README learns, and is found again', () => {
+test('a protocol of one’s own is a row: the example in the README is discovered, and found again', () => {
   const source = /```ts\n(\/\*\* A PUT reserves[^]*?)```/.exec(readFileSync(README, 'utf8'))?.[1];
   const script = ts.transpile(source ?? '').replace('export const GRAPHQL_SSE =', 'GRAPHQL_SSE =');
   const protocol = runInNewContext(script) as Protocol;

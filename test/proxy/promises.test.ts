@@ -1,5 +1,5 @@
 /**
- * What the README promises of clients' own ids, each sentence a test: real sidecars and apps behind the
+ * What the documentation promises of clients' own ids, each sentence a test: real sidecars and apps behind the
  * simulated edge. `test/readme.test.ts` holds that none of the sentences is without its test.
  */
 import assert from 'node:assert/strict';

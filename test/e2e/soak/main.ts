@@ -1,6 +1,6 @@
 /**
  * `npm run soak`: minutes of mixed load on two sidecars whose apps are killed and restarted, and
- * then a look at what is left of it. Ends with code 1 if a check fails. See the README, "Soak".
+ * then a look at what is left of it. Ends with code 1 if a check fails. See CONTRIBUTING.
  */
 import { createScope, type Scope } from '../../bench/scope.ts';
 import { performRun } from './run.ts';
