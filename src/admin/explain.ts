@@ -11,12 +11,12 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { respondJson } from './answer.ts';
-import { Refused, splitTarget } from './parameters.ts';
+import { HttpError, splitTarget } from './parameters.ts';
 import { createTokenCheck, type TokenCheckOptions } from './token.ts';
-import { watchSource } from '../sessions/stall.ts';
+import { withReadTimeout } from '../sessions/stall.ts';
 
 /** A request as somebody would send it. */
-export interface AskedRequest {
+export interface ExplainedRequest {
   readonly from: 'edge' | 'peer';
   readonly method: string;
   readonly target: string;
@@ -26,7 +26,7 @@ export interface AskedRequest {
 
 export interface ExplainRoutesOptions extends TokenCheckOptions {
   /** Never rejects. */
-  readonly explain: (request: AskedRequest) => Promise<object>;
+  readonly explain: (request: ExplainedRequest) => Promise<object>;
 }
 
 export interface ExplainRoutes {
@@ -49,17 +49,17 @@ export function createExplainRoutes(options: ExplainRoutesOptions): ExplainRoute
       respondJson(response, 200, await options.explain(await asked(request)));
     } catch (error) {
       const { status, message } =
-        error instanceof Refused ? error : { status: 500, message: 'failed' };
+        error instanceof HttpError ? error : { status: 500, message: 'failed' };
       if (status === 405) response.setHeader('allow', 'GET, POST');
       if (!response.destroyed) respondJson(response, status, { error: message });
     }
   }
 
-  async function asked(request: IncomingMessage): Promise<AskedRequest> {
+  async function asked(request: IncomingMessage): Promise<ExplainedRequest> {
     const [, query] = splitTarget(request.url);
     if (request.method === 'GET') return inQuery(new URLSearchParams(query));
     if (request.method === 'POST') return inBody(await readText(request));
-    throw new Refused(405, 'method not allowed');
+    throw new HttpError(405, 'method not allowed');
   }
 
   async function readText(request: IncomingMessage): Promise<string> {
@@ -68,10 +68,10 @@ export function createExplainRoutes(options: ExplainRoutesOptions): ExplainRoute
     const watch = { clock: options.clock, timeoutMs: STALL_TIMEOUT_MS, onStall };
     const chunks: Buffer[] = [];
     let size = 0;
-    for await (const chunk of watchSource(pieces, watch)) {
+    for await (const chunk of withReadTimeout(pieces, watch)) {
       size += chunk.length;
       if (size > MAX_BODY_BYTES)
-        throw new Refused(413, `the body may have ${MAX_BODY_BYTES} bytes`);
+        throw new HttpError(413, `the body may have ${MAX_BODY_BYTES} bytes`);
       chunks.push(chunk);
     }
     return Buffer.concat(chunks).toString();
@@ -98,11 +98,11 @@ export function createExplainRoutes(options: ExplainRoutesOptions): ExplainRoute
 
 const NAMES: ReadonlySet<string> = new Set(['method', 'path', 'header', 'from']);
 
-function inQuery(query: URLSearchParams): AskedRequest {
+function inQuery(query: URLSearchParams): ExplainedRequest {
   const names = [...query.keys()].filter((name) => name !== 'header');
   const isKnown = names.every((name) => NAMES.has(name)) && new Set(names).size === names.length;
   if (!isKnown) {
-    throw new Refused(
+    throw new HttpError(
       400,
       'method, path and from can be given once here, header any number of times',
     );
@@ -113,7 +113,7 @@ function inQuery(query: URLSearchParams): AskedRequest {
     path: query.get('path') ?? undefined,
     headers: query.getAll('header').map((line): [string, string] => {
       const at = line.indexOf(':');
-      if (at < 1) throw new Refused(400, 'a header is written as name: value');
+      if (at < 1) throw new HttpError(400, 'a header is written as name: value');
       return [line.slice(0, at), line.slice(at + 1).trim()];
     }),
   });
@@ -122,12 +122,12 @@ function inQuery(query: URLSearchParams): AskedRequest {
 const BODY_SHAPE =
   'the body is JSON: {"method", "path", "headers": {name: value or values}, "from"}, with a path';
 
-function inBody(text: string): AskedRequest {
+function inBody(text: string): ExplainedRequest {
   const given = parseObject(text);
   const isKnown = Object.keys(given).every((name) => name === 'headers' || NAMES.has(name));
-  if (!isKnown || 'header' in given) throw new Refused(400, BODY_SHAPE);
+  if (!isKnown || 'header' in given) throw new HttpError(400, BODY_SHAPE);
   const { from, method, path, headers = {} } = given;
-  if (typeof headers !== 'object' || headers === null) throw new Refused(400, BODY_SHAPE);
+  if (typeof headers !== 'object' || headers === null) throw new HttpError(400, BODY_SHAPE);
   return checked({
     from,
     method,
@@ -145,7 +145,7 @@ function parseObject(text: string): Readonly<Record<string, unknown>> {
   } catch {
     // The parser's message would repeat what it could not read.
   }
-  throw new Refused(400, BODY_SHAPE);
+  throw new HttpError(400, BODY_SHAPE);
 }
 
 interface Given {
@@ -160,17 +160,17 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 const TARGET = /^[\x21-\x7e]+$/;
 
-function checked({ from = 'edge', method = 'GET', path, headers }: Given): AskedRequest {
-  if (from !== 'edge' && from !== 'peer') throw new Refused(400, 'from must be edge or peer');
+function checked({ from = 'edge', method = 'GET', path, headers }: Given): ExplainedRequest {
+  if (from !== 'edge' && from !== 'peer') throw new HttpError(400, 'from must be edge or peer');
   if (typeof method !== 'string' || !TOKEN.test(method)) {
-    throw new Refused(400, 'method must be the name of one, such as POST');
+    throw new HttpError(400, 'method must be the name of one, such as POST');
   }
   if (typeof path !== 'string' || !TARGET.test(path)) {
-    throw new Refused(400, 'path must be given, with its query, as in a request');
+    throw new HttpError(400, 'path must be given, with its query, as in a request');
   }
   const rawHeaders = headers.flatMap(([name, value]) => {
     if (TOKEN.test(name) && typeof value === 'string' && VALUE.test(value)) return [name, value];
-    throw new Refused(400, 'a header must have a name and a value as in a request');
+    throw new HttpError(400, 'a header must have a name and a value as in a request');
   });
   return { from, method, target: path, rawHeaders };
 }

@@ -1,8 +1,8 @@
-/** What a request about sessions says, checked. All of these throw {@link Refused}. */
+/** What a request about sessions says, checked. All of these throw {@link HttpError}. */
 import { parseMachineId, parseSessionKey, type MachineId, type SessionKey } from '../session.ts';
 
 /** A request that is not as it should be: the status of its answer, and what is wrong. */
-export class Refused extends Error {
+export class HttpError extends Error {
   override readonly name = 'Refused';
   readonly status: number;
 
@@ -22,10 +22,10 @@ export function splitTarget(target = ''): readonly [path: string, query: string]
 }
 
 /** What is there instead of a key is not shown: it may be an id. */
-export function keyIn(text: string): SessionKey {
+export function parseKey(text: string): SessionKey {
   const key = parseSessionKey(text);
   if (!key)
-    throw new Refused(400, 'the path must end with a session key: 32 digits of 0-9 and a-f');
+    throw new HttpError(400, 'the path must end with a session key: 32 digits of 0-9 and a-f');
   return key;
 }
 
@@ -39,7 +39,7 @@ export function parametersOf<Name extends string>(
     const known = names.find((candidate) => candidate === name);
     if (known === undefined || known in given) {
       const expected = names.length === 0 ? 'no parameters' : `each of ${names.join(', ')} once`;
-      throw new Refused(400, `${expected} can be given here`);
+      throw new HttpError(400, `${expected} can be given here`);
     }
     given[known] = value;
   }
@@ -49,18 +49,18 @@ export function parametersOf<Name extends string>(
 export function parseOwner(text: string | undefined): MachineId | undefined {
   if (text === undefined) return undefined;
   const machine = parseMachineId(text);
-  if (!machine) throw new Refused(400, 'a Machine id is 1 to 32 characters of a-z and 0-9');
+  if (!machine) throw new HttpError(400, 'a Machine id is 1 to 32 characters of a-z and 0-9');
   return machine;
 }
 
 export function parseLimit(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  if (!/^\d{1,15}$/.test(text)) throw new Refused(400, 'limit must be a whole number');
+  if (!/^\d{1,15}$/.test(text)) throw new HttpError(400, 'limit must be a whole number');
   return Number(text);
 }
 
 export function parseFlag(text: string | undefined): boolean {
   if (text === undefined || text === 'false') return false;
   if (text === 'true') return true;
-  throw new Refused(400, 'dry-run must be true or false');
+  throw new HttpError(400, 'dry-run must be true or false');
 }

@@ -14,12 +14,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
 import { JSON_TYPE, respond, respondJson } from './answer.ts';
 import {
-  keyIn,
+  parseKey,
   parametersOf,
   parseFlag,
   parseLimit,
   parseOwner,
-  Refused,
+  HttpError,
   splitTarget,
 } from './parameters.ts';
 import { createTokenCheck } from './token.ts';
@@ -30,7 +30,7 @@ import { formatSession } from '../sessions/format.ts';
 import { importSessions, type ImportResult } from '../sessions/import.ts';
 import { mergeSessions, type OnSessionChanged } from '../sessions/merge.ts';
 import { selectSessions } from '../sessions/select.ts';
-import { watchReader, watchSource } from '../sessions/stall.ts';
+import { withWriteTimeout, withReadTimeout } from '../sessions/stall.ts';
 import { StoreError, type SessionStore } from '../store/store.ts';
 
 export interface SessionRoutesOptions {
@@ -115,7 +115,7 @@ const STORE_FAILED = 'the session store failed: the log of the sidecar says how'
 
 /** Nothing from inside is shown. */
 function refusalOf(error: unknown): { readonly status: number; readonly message: string } {
-  if (error instanceof Refused) return error;
+  if (error instanceof HttpError) return error;
   if (error instanceof StoreError) return { status: 503, message: STORE_FAILED };
   return { status: 500, message: 'failed' };
 }
@@ -126,7 +126,7 @@ function route(exchange: Exchange, options: SessionRoutesOptions): Promise<void>
   const found = routes.get(request.method ?? '');
   if (found) return found(exchange, options);
   response.setHeader('allow', [...routes.keys()].join(', '));
-  throw new Refused(405, 'method not allowed');
+  throw new HttpError(405, 'method not allowed');
 }
 
 type Route = (exchange: Exchange, options: SessionRoutesOptions) => Promise<void>;
@@ -151,7 +151,7 @@ async function sendSessions(
   response.writeHead(200, { 'content-type': 'application/x-ndjson', 'cache-control': 'no-store' });
   const onStall = (): void => void response.destroy();
   const watch = { clock, timeoutMs: STALL_TIMEOUT_MS, onStall };
-  await pipeline(watchReader(beginningWith(first, chunks), watch), response);
+  await pipeline(withWriteTimeout(beginningWith(first, chunks), watch), response);
 }
 
 async function* beginningWith(
@@ -191,7 +191,7 @@ async function readToEnd(chunks: AsyncIterable<Buffer>): Promise<void> {
 function bodyOf(request: IncomingMessage, clock: Clock): AsyncIterable<Buffer> {
   const onStall = (): void => void request.destroy();
   const chunks = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
-  return watchSource(chunks, { clock, timeoutMs: STALL_TIMEOUT_MS, onStall });
+  return withReadTimeout(chunks, { clock, timeoutMs: STALL_TIMEOUT_MS, onStall });
 }
 
 function statusOf({ summary, ended }: ImportResult): number {
@@ -210,9 +210,9 @@ async function sendSession(
   { store }: SessionRoutesOptions,
 ): Promise<void> {
   parametersOf(query, []);
-  const found = await store.lookup(keyIn(path.slice('/sessions/'.length)));
+  const found = await store.lookup(parseKey(path.slice('/sessions/'.length)));
   if (found === 'unknown') throw new StoreError('passing', 'the session store can not tell now');
-  if (found === 'absent') throw new Refused(404, 'no such session');
+  if (found === 'absent') throw new HttpError(404, 'no such session');
   respond(response, 200, JSON_TYPE, `${formatSession(found)}\n`);
 }
 
@@ -221,10 +221,10 @@ async function deleteSession(
   { store, logger, onSessionChanged }: SessionRoutesOptions,
 ): Promise<void> {
   const { 'if-owner': ifOwner } = parametersOf(query, ['if-owner']);
-  const key = keyIn(path.slice('/sessions/'.length));
+  const key = parseKey(path.slice('/sessions/'.length));
   const found = await store.lookup(key);
   const isDeleted = await store.delete(key, parseOwner(ifOwner));
-  if (!isDeleted) throw new Refused(404, 'no such session, or another Machine owns it');
+  if (!isDeleted) throw new HttpError(404, 'no such session, or another Machine owns it');
   logger.info({ session: key }, 'session deleted at the admin port');
   onSessionChanged?.(key, typeof found === 'object' ? found.machine : undefined, undefined);
   response.writeHead(204).end();

@@ -25,7 +25,7 @@ export interface Kept {
 /** The configuration with the id that an earlier start has made up, or with one that later starts will find. Never rejects. */
 export async function keepMadeUpMachine(config: Config, clock: Clock): Promise<Kept> {
   const { identity, store } = config;
-  if (!identity.isMadeUp || !store.isEnabled || store.url) return { config };
+  if (!identity.isGenerated || !store.isEnabled || store.url) return { config };
   const path = `${store.path}.machine`;
   const timeout = new AbortController();
   try {

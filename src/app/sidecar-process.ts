@@ -145,14 +145,14 @@ function mistakeReport(mistakes: readonly string[]): string {
 /** The one line that says what this is, where it listens, which store and which fleet it uses. */
 function logStart(logger: Logger, config: Config, sidecar: Sidecar): void {
   const { store, fleet } = sidecar.readiness();
-  const { app, region, isMadeUp } = config.identity;
+  const { app, region, isGenerated } = config.identity;
   logger.info(
     {
       version: readVersion(),
       node: process.version,
       app,
       region,
-      isMadeUp: isMadeUp || undefined,
+      isMadeUp: isGenerated || undefined,
       host: config.host,
       ports: sidecar.ports,
       upstream: config.upstreamUrl.origin,

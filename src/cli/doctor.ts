@@ -2,7 +2,7 @@
 import type { Writable } from 'node:stream';
 import { formatJson, formatText, hasErrors } from '../doctor/report.ts';
 import { parseDoctorArguments } from './doctor/arguments.ts';
-import { examine, type ExamineParts } from './doctor/examine.ts';
+import { diagnose, type ExamineParts } from './doctor/examine.ts';
 import { DOCTOR_USAGE } from './doctor/usage.ts';
 import { EXIT_FAILURE, EXIT_USAGE } from '../app/exit-codes.ts';
 
@@ -26,7 +26,7 @@ export async function doctor(args: readonly string[], parts: Parts): Promise<num
     );
     return EXIT_USAGE;
   }
-  const sections = await examine(parsed.configFile, parts);
+  const sections = await diagnose(parsed.configFile, parts);
   await write(stdout, parsed.isJson ? formatJson(sections) : formatText(sections));
   return hasErrors(sections) ? EXIT_FAILURE : 0;
 }

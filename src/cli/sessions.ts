@@ -13,9 +13,9 @@ import { CommandFailed, exitCodeFor } from './sessions/failure.ts';
 import { keysOf } from './sessions/key.ts';
 import { deleteSession, getSession, listSessions } from './sessions/looking.ts';
 import { exportSessions, importFrom, openSource } from './sessions/moving.ts';
-import { openPlace } from './sessions/opening.ts';
-import type { SessionPlace } from './sessions/place.ts';
-import { readFirstLine, tell, type Streams } from './sessions/streams.ts';
+import { openBackend } from './sessions/opening.ts';
+import type { SessionBackend } from './sessions/place.ts';
+import { readFirstLine, printMessage, type Streams } from './sessions/streams.ts';
 import { SESSIONS_USAGE } from './sessions/usage.ts';
 import { EXIT_USAGE } from '../app/exit-codes.ts';
 import type { Surroundings } from '../app/sidecar-process.ts';
@@ -33,14 +33,14 @@ export async function sessions(args: readonly string[], parts: Parts): Promise<n
     return 0;
   }
   if (parsed.kind === 'mistakes') {
-    tell(parts, `${parsed.mistakes.join('; ')}. See fly-affinity sessions --help.`);
+    printMessage(parts, `${parsed.mistakes.join('; ')}. See fly-affinity sessions --help.`);
     return EXIT_USAGE;
   }
   try {
     return await perform(parsed.command, parsed.where, parts);
   } catch (error) {
     if (isReaderGone(error)) return exitCodeOf('SIGPIPE');
-    tell(parts, error instanceof Error ? error.message : String(error));
+    printMessage(parts, error instanceof Error ? error.message : String(error));
     return exitCodeFor(error);
   }
 }
@@ -54,14 +54,14 @@ async function perform(command: SessionsCommand, where: Where, parts: Parts): Pr
   // What comes from outside is there before a store is touched.
   const performAt = await prepare(command, parts);
   const { env, clock, random } = parts;
-  const place = await openPlace(where, env, {
+  const place = await openBackend(where, env, {
     clock,
     random,
-    tell: (message) => tell(parts, message),
+    tell: (message) => printMessage(parts, message),
     mayCreate: command.kind === 'import' && !command.isDryRun,
   });
   try {
-    tell(parts, `using ${place.name}`);
+    printMessage(parts, `using ${place.name}`);
     return await performAt(place);
   } finally {
     await place.close();
@@ -71,7 +71,7 @@ async function perform(command: SessionsCommand, where: Where, parts: Parts): Pr
 async function prepare(
   command: SessionsCommand,
   parts: Parts,
-): Promise<(place: SessionPlace) => Promise<number>> {
+): Promise<(place: SessionBackend) => Promise<number>> {
   switch (command.kind) {
     case 'list': {
       const { selection, isJson } = command;

@@ -95,7 +95,7 @@ export interface Identity {
   readonly region: string | undefined;
   readonly processGroup: string | undefined;
   /** Neither `FLY_MACHINE_ID` nor `FLY_ALLOC_ID` is set: good for one process without a fleet. */
-  readonly isMadeUp: boolean;
+  readonly isGenerated: boolean;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -210,16 +210,16 @@ function upstreamCheckFrom(values: SettingValues): UpstreamCheckConfig | undefin
 function identityFrom(values: SettingValues, random: () => number): Identity {
   const machine = values.FLY_MACHINE_ID ?? parseMachineId(values.FLY_ALLOC_ID ?? '');
   return {
-    machine: machine ?? makeUpMachineId(random),
+    machine: machine ?? generateMachineId(random),
     app: values.FLY_APP_NAME,
     region: values.FLY_REGION,
     processGroup: values.FLY_PROCESS_GROUP,
-    isMadeUp: machine === undefined,
+    isGenerated: machine === undefined,
   };
 }
 
 /** As long as Fly's own, and told from them by its letters. */
-function makeUpMachineId(random: () => number): MachineId {
+function generateMachineId(random: () => number): MachineId {
   const digits = Array.from({ length: 9 }, () => Math.floor(random() * 10)).join('');
   return `local${digits}` as MachineId;
 }

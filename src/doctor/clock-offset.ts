@@ -13,7 +13,7 @@ export interface ClockFacts {
 /** A claim of two Machines is settled by the earlier one, and a Machine that woke takes a moment. */
 const MAX_OFFSET_MS = 5_000;
 
-export function judgeClocks(clocks: readonly ClockFacts[]): Finding[] {
+export function checkClocks(clocks: readonly ClockFacts[]): Finding[] {
   if (clocks.length === 0) {
     return [note('The clock was not compared.', 'Neither a Machine nor a database has answered.')];
   }

@@ -3,22 +3,22 @@ import type { MachineId } from '../session.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';
 
 /** One name that was asked for. */
-export type Listing<Value> =
+export type DnsListing<Value> =
   | { readonly kind: 'answered'; readonly values: readonly Value[] }
   | { readonly kind: 'failed'; readonly code: string };
 
 export interface DnsFacts {
   readonly app: string;
   readonly self: MachineId;
-  readonly running: Listing<MachineId>;
-  readonly deployed: Listing<MachineId>;
+  readonly running: DnsListing<MachineId>;
+  readonly deployed: DnsListing<MachineId>;
   /** Of this Machine. */
-  readonly addresses: Listing<string>;
+  readonly addresses: DnsListing<string>;
   /** Undefined if no group is set. */
-  readonly group: { readonly name: string; readonly addresses: Listing<string> } | undefined;
+  readonly group: { readonly name: string; readonly addresses: DnsListing<string> } | undefined;
 }
 
-export function judgeDns(facts: DnsFacts): Finding[] {
+export function checkDns(facts: DnsFacts): Finding[] {
   const { app, self, running, deployed } = facts;
   const lists = [
     { name: `vms.${app}.internal`, listing: running },
@@ -37,7 +37,7 @@ export function judgeDns(facts: DnsFacts): Finding[] {
 const UNTRUSTED =
   'Without a list that it can trust, a sidecar asks nobody, and gives no owner up as gone.';
 
-function judgeList(name: string, listing: Listing<MachineId>, self: MachineId): Finding[] {
+function judgeList(name: string, listing: DnsListing<MachineId>, self: MachineId): Finding[] {
   if (listing.kind === 'failed') {
     return [
       error(

@@ -16,8 +16,8 @@ export interface FlyToml {
   readonly mounts: readonly Mount[];
   readonly services: readonly Service[];
   /** Those of no service, with ports of their own. */
-  readonly checks: readonly Check[];
-  readonly metrics: readonly Metrics[];
+  readonly checks: readonly HealthCheck[];
+  readonly metrics: readonly MetricsEndpoint[];
   /** Of the largest Machine. */
   readonly memoryMb: number | undefined;
   /** Values of another type than expected, a sentence each. */
@@ -44,8 +44,8 @@ export interface Service {
   readonly autoStop: 'off' | 'stop' | 'suspend' | undefined;
   readonly autoStart: boolean | undefined;
   readonly minMachinesRunning: number | undefined;
-  readonly checks: readonly Check[];
-  readonly replayCaches: readonly ReplayCache[];
+  readonly checks: readonly HealthCheck[];
+  readonly replayCaches: readonly ReplayCacheSection[];
   /** Empty: every group. */
   readonly processes: readonly string[];
 }
@@ -56,7 +56,7 @@ export interface Concurrency {
   readonly hardLimit: number | undefined;
 }
 
-export interface Check {
+export interface HealthCheck {
   /** Of a top-level one. */
   readonly name: string | undefined;
   readonly type: string | undefined;
@@ -64,13 +64,13 @@ export interface Check {
   readonly path: string | undefined;
 }
 
-export interface ReplayCache {
+export interface ReplayCacheSection {
   readonly type: string | undefined;
   readonly name: string | undefined;
   readonly ttlSeconds: number | undefined;
 }
 
-export interface Metrics {
+export interface MetricsEndpoint {
   readonly port: number | undefined;
   readonly path: string | undefined;
 }
@@ -192,12 +192,12 @@ function autoStopIn(value: string | boolean | undefined): Service['autoStop'] {
   return value === 'suspend' ? 'suspend' : undefined;
 }
 
-function readCheck(table: TomlTable, name?: string): Check {
+function readCheck(table: TomlTable, name?: string): HealthCheck {
   const [type, port, path] = [table.text('type'), table.number('port'), table.text('path')];
   return { name, type, port, path };
 }
 
-function readReplayCache(table: TomlTable): ReplayCache {
+function readReplayCache(table: TomlTable): ReplayCacheSection {
   return {
     type: table.text('type'),
     name: table.text('name'),

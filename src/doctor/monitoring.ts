@@ -1,7 +1,7 @@
 /** Health checks and metrics: who asks the sidecar, and who asks the app by mistake. */
 import type { Config } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';
-import type { Check, FlyToml } from './fly-toml.ts';
+import type { HealthCheck, FlyToml } from './fly-toml.ts';
 import { sidecarServices } from './service.ts';
 
 export function checkMonitoring(toml: FlyToml, config: Config): Finding[] {
@@ -46,7 +46,7 @@ function readinessLines(port: number): string {
 }
 
 /** It goes to the service's port, and so through the sidecar to the app. */
-function checkServiceCheck({ type, path }: Check): Finding[] {
+function checkServiceCheck({ type, path }: HealthCheck): Finding[] {
   if (type !== 'http') return [];
   if (ADMIN_PATHS.has(path)) {
     return [

@@ -19,9 +19,9 @@ export type PeerAnswer =
   | { readonly kind: 'sidecar' };
 
 /** `leftOut`: how many there are beyond those that were asked. */
-export function judgePeers(peers: readonly PeerFacts[], leftOut = 0): Finding[] {
+export function checkPeers(peers: readonly PeerFacts[], leftOut = 0): Finding[] {
   const good = peers.filter(({ answer }) => answer.kind === 'sidecar');
-  const bad = peers.flatMap(judgePeer);
+  const bad = peers.flatMap(checkPeer);
   const greeting =
     good.length === 0
       ? []
@@ -33,7 +33,7 @@ export function judgePeers(peers: readonly PeerFacts[], leftOut = 0): Finding[] 
 
 const UNKNOWN = 'Sessions of that Machine whose ids carry no hint can not be found from here.';
 
-function judgePeer({ machine, port, answer }: PeerFacts): Finding[] {
+function checkPeer({ machine, port, answer }: PeerFacts): Finding[] {
   switch (answer.kind) {
     case 'sidecar':
       return [];

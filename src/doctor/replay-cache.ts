@@ -6,7 +6,7 @@ import type { IdSource, Protocol } from '../protocols/presets.ts';
 import { isNamed } from './named-protocol.ts';
 import type { Config } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';
-import type { FlyToml, ReplayCache, Service } from './fly-toml.ts';
+import type { FlyToml, ReplayCacheSection, Service } from './fly-toml.ts';
 import { sidecarServices } from './service.ts';
 
 /** What a cache can be keyed on. */
@@ -143,7 +143,7 @@ function checkReplays({ isCacheable }: CacheSettings): Finding[] {
 }
 
 function checkCache(
-  { type, name, ttlSeconds }: ReplayCache,
+  { type, name, ttlSeconds }: ReplayCacheSection,
   keys: readonly CacheKey[],
   lines: string,
 ): Finding[] {

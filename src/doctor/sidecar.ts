@@ -19,7 +19,7 @@ export type SidecarFacts =
       };
     };
 
-export function judgeSidecar(facts: SidecarFacts, adminPort: number): Finding[] {
+export function checkSidecar(facts: SidecarFacts, adminPort: number): Finding[] {
   switch (facts.kind) {
     case 'port-unknown':
       return [

@@ -36,7 +36,7 @@ export interface KnownSchema {
   readonly version: number;
 }
 
-export function judgeFile(path: string, facts: FileFacts, known: KnownSchema): Finding[] {
+export function checkFile(path: string, facts: FileFacts, known: KnownSchema): Finding[] {
   switch (facts.kind) {
     case 'absent':
       return [
@@ -91,7 +91,7 @@ function judgeDatabaseFile(
 const SLOW_MS = 250;
 
 /** `name`: without credentials. */
-export function judgeDatabase(name: string, facts: DatabaseFacts): Finding[] {
+export function checkDatabase(name: string, facts: DatabaseFacts): Finding[] {
   if (facts.kind === 'fails') {
     return [
       error(

@@ -10,7 +10,7 @@ export interface UpstreamFacts {
   readonly listeners: readonly string[] | undefined;
 }
 
-export function judgeUpstream({ origin, connectError, listeners }: UpstreamFacts): Finding[] {
+export function checkApp({ origin, connectError, listeners }: UpstreamFacts): Finding[] {
   if (connectError !== undefined) {
     return [
       error(

@@ -18,7 +18,7 @@ const LITTLE_ROOM_BYTES = 200_000_000;
 const BYTES_PER_MB = 1_000_000;
 
 /** `isNeeded`: the store is the file there, and not only what a database could not be told yet. */
-export function judgeVolume(facts: VolumeFacts, isNeeded: boolean): Finding[] {
+export function checkVolume(facts: VolumeFacts, isNeeded: boolean): Finding[] {
   const { directory } = facts;
   const grave = isNeeded ? error : warning;
   const why = isNeeded

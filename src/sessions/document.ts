@@ -1,18 +1,18 @@
 /** Whole documents of sessions, written and read in pieces: a million takes no more memory than one. */
 import type { Binding } from '../session.ts';
 import { formatEnd, formatSession, HEAD, parseSessionLine } from './format.ts';
-import { createLineSplitter, type Line } from './lines.ts';
+import { createLineSplitter, type NumberedLine } from './lines.ts';
 
 /** What reading finds, in order; `line` counts from 1. */
-export type Finding =
+export type DocumentItem =
   | { readonly kind: 'session'; readonly line: number; readonly binding: Binding }
   | { readonly kind: 'bad'; readonly line: number; readonly problem: string }
   /** The document is not what it should be as a whole; nothing behind it is looked at. */
   | { readonly kind: 'broken'; readonly line: number; readonly problem: string };
 
 export interface DocumentReader {
-  push(chunk: Buffer): Finding[];
-  end(): Finding[];
+  push(chunk: Buffer): DocumentItem[];
+  end(): DocumentItem[];
 }
 
 /** Several times the longest one that is ever written. */
@@ -63,11 +63,11 @@ export function createDocumentReader(): DocumentReader {
   let sessionCount = 0;
   let lastLine = 0;
 
-  const broken = (line: number, problem: string): Finding => {
+  const broken = (line: number, problem: string): DocumentItem => {
     state = 'broken';
     return { kind: 'broken', line, problem };
   };
-  const readOutside = ({ number, text = '' }: Line): Finding | undefined => {
+  const readOutside = ({ number, text = '' }: NumberedLine): DocumentItem | undefined => {
     const parsed = parseSessionLine(text);
     if (parsed.kind === 'foreign') return broken(number, parsed.problem);
     if (parsed.kind !== 'head')
@@ -76,7 +76,7 @@ export function createDocumentReader(): DocumentReader {
     sessionCount = 0;
     return undefined;
   };
-  const readInside = ({ number: line, text }: Line): Finding | undefined => {
+  const readInside = ({ number: line, text }: NumberedLine): DocumentItem | undefined => {
     const parsed = text === undefined ? TOO_LONG : parseSessionLine(text);
     switch (parsed.kind) {
       case 'end':
@@ -95,7 +95,7 @@ export function createDocumentReader(): DocumentReader {
         return { kind: 'session', line, binding: parsed.binding };
     }
   };
-  const read = (line: Line): Finding[] => {
+  const read = (line: NumberedLine): DocumentItem[] => {
     lastLine = line.number;
     if (state === 'broken' || line.text?.trim() === '') return [];
     const finding = state === 'in-sessions' ? readInside(line) : readOutside(line);

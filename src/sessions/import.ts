@@ -1,6 +1,6 @@
 /** Reads documents of sessions as they come and merges what is in them, in bounded batches. */
 import type { Binding, SessionKey } from '../session.ts';
-import { createDocumentReader, type Finding } from './document.ts';
+import { createDocumentReader, type DocumentItem } from './document.ts';
 import { addCounts, NOTHING_MERGED, type MergeCounts } from './merge.ts';
 
 /** Merges sessions of which none comes twice; rejects if the store fails. */
@@ -82,7 +82,9 @@ class RunningImport {
   }
 
   /** Returns what ends the reading. */
-  async take(findings: readonly Finding[]): Promise<(Finding & { kind: 'broken' }) | undefined> {
+  async take(
+    findings: readonly DocumentItem[],
+  ): Promise<(DocumentItem & { kind: 'broken' }) | undefined> {
     for (const finding of findings) {
       if (finding.kind === 'broken') {
         await this.mergeBatch();

@@ -1,6 +1,6 @@
 /** Bytes as numbered lines, however they are cut into chunks. */
 
-export interface Line {
+export interface NumberedLine {
   /** From 1. */
   readonly number: number;
   /** Undefined if it is too long; it was thrown away as it came. */
@@ -9,9 +9,9 @@ export interface Line {
 
 export interface LineSplitter {
   /** The lines that the chunk completes. */
-  push(chunk: Buffer): Line[];
+  push(chunk: Buffer): NumberedLine[];
   /** The last line, if it has no line break. */
-  end(): Line[];
+  end(): NumberedLine[];
 }
 
 /** Bytes are read as latin-1: what is expected is ASCII, and no character can be cut in two. */
@@ -24,7 +24,7 @@ export function createLineSplitter(maxLineBytes: number): LineSplitter {
     isTooLong ||= text.length + piece.length > maxLineBytes;
     text = isTooLong ? '' : text + piece;
   };
-  const complete = (): Line => {
+  const complete = (): NumberedLine => {
     const line = { number: ++number, text: isTooLong ? undefined : text };
     text = '';
     isTooLong = false;

@@ -10,7 +10,7 @@ export interface StallOptions {
 }
 
 /** Passes on what comes, and watches that something does. */
-export async function* watchSource<Piece>(
+export async function* withReadTimeout<Piece>(
   pieces: AsyncIterable<Piece>,
   { clock, timeoutMs, onStall }: StallOptions,
 ): AsyncGenerator<Piece> {
@@ -27,7 +27,7 @@ export async function* watchSource<Piece>(
 }
 
 /** Passes on what comes, and watches that it is taken. */
-export async function* watchReader<Piece>(
+export async function* withWriteTimeout<Piece>(
   pieces: AsyncIterable<Piece>,
   { clock, timeoutMs, onStall }: StallOptions,
 ): AsyncGenerator<Piece> {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { startAdmin } from '../../src/admin/admin.ts';
-import { createExplainRoutes, type AskedRequest } from '../../src/admin/explain.ts';
+import { createExplainRoutes, type ExplainedRequest } from '../../src/admin/explain.ts';
 import { createTestClock } from '../support/clock.ts';
 import { createKeptLog, type KeptLog } from '../support/log.ts';
 
@@ -10,7 +10,7 @@ const TOKEN = 'a-token-of-an-operator';
 const SECRET = 'a-session-id';
 
 interface Opened {
-  readonly asked: AskedRequest[];
+  readonly asked: ExplainedRequest[];
   readonly log: KeptLog;
   readonly ask: (target: string, init?: RequestInit) => Promise<Response>;
 }
@@ -18,8 +18,8 @@ interface Opened {
 async function open(t: TestContext, token = TOKEN): Promise<Opened> {
   const log = createKeptLog();
   const { logger } = log;
-  const asked: AskedRequest[] = [];
-  const explain = (request: AskedRequest): Promise<object> => {
+  const asked: ExplainedRequest[] = [];
+  const explain = (request: ExplainedRequest): Promise<object> => {
     asked.push(request);
     return Promise.resolve({ explained: true });
   };
@@ -44,7 +44,7 @@ const post = (body: unknown): RequestInit => ({
 });
 
 // prettier-ignore
-const READ: readonly { readonly claim: string; readonly target: string; readonly init?: RequestInit; readonly asked: AskedRequest }[] = [
+const READ: readonly { readonly claim: string; readonly target: string; readonly init?: RequestInit; readonly asked: ExplainedRequest }[] = [
   { claim: 'a body', target: '/explain', init: post({ method: 'POST', path: '/mcp?a=b', headers: { 'Mcp-Session-Id': SECRET }, from: 'peer' }), asked: { from: 'peer', method: 'POST', target: '/mcp?a=b', rawHeaders: ['Mcp-Session-Id', SECRET] } },
   { claim: 'a body that leaves out what it can', target: '/explain', init: post({ path: '/' }), asked: { from: 'edge', method: 'GET', target: '/', rawHeaders: [] } },
   { claim: 'a body with a header that comes twice', target: '/explain', init: post({ path: '/', headers: { a: ['1', '2'] } }), asked: { from: 'edge', method: 'GET', target: '/', rawHeaders: ['a', '1', 'a', '2'] } },

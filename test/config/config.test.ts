@@ -81,7 +81,7 @@ test('nothing has to be set', () => {
       app: undefined,
       region: undefined,
       processGroup: undefined,
-      isMadeUp: true,
+      isGenerated: true,
     },
   });
 });
@@ -183,8 +183,8 @@ const ACCEPTED: readonly (readonly [
   [{ MAX_SESSIONS_PER_MACHINE: '1000000' }, (c) => c.maxSessionsPerMachine, 1_000_000],
   [{ DRAIN_TIMEOUT_MS: '0' }, (c) => c.drainTimeoutMs, 0],
   [{ LOG_LEVEL: 'silent' }, (c) => c.logLevel, 'silent'],
-  [{ FLY_MACHINE_ID: 'm1' }, (c) => [c.identity.machine, c.identity.isMadeUp], ['m1', false]],
-  [{ FLY_ALLOC_ID: 'm2' }, (c) => [c.identity.machine, c.identity.isMadeUp], ['m2', false]],
+  [{ FLY_MACHINE_ID: 'm1' }, (c) => [c.identity.machine, c.identity.isGenerated], ['m1', false]],
+  [{ FLY_ALLOC_ID: 'm2' }, (c) => [c.identity.machine, c.identity.isGenerated], ['m2', false]],
   [{ FLY_MACHINE_ID: 'm1', FLY_ALLOC_ID: 'm2' }, (c) => c.identity.machine, 'm1'],
   [{ FLY_MACHINE_ID: 'm1', FLY_ALLOC_ID: 'Not-An-Id' }, (c) => c.identity.machine, 'm1'],
   [{ FLY_APP_NAME: 'a', FLY_MACHINE_ID: 'm1' }, (c) => c.fleet, { kind: 'auto', appName: 'a' }],

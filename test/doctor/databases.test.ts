@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
-import { lookAtDatabase } from '../../src/doctor/probes/database.ts';
+import { probeDatabase } from '../../src/doctor/probes/database.ts';
 import { openPostgres } from '../store/postgres-place.ts';
 import { skipUnlessFound } from '../support/needed.ts';
 import {
@@ -17,7 +17,7 @@ const MAX_OFFSET_MS = 60_000;
 skipUnlessFound(neededForRedis, (program) => {
   test('Redis tells its time and how it evicts, and no script or key is in it afterwards', async (t) => {
     const server = await startRedisServer(t, { program });
-    const look = () => lookAtDatabase({ kind: 'redis', href: server.url }, systemClock);
+    const look = () => probeDatabase({ kind: 'redis', href: server.url }, systemClock);
     const { facts, clocks } = await look();
     assert.deepEqual(facts.kind === 'answers' && facts.remarks, []);
     assert.ok(Math.abs(clocks[0]?.offsetMs ?? NaN) < MAX_OFFSET_MS);
@@ -38,7 +38,7 @@ skipUnlessFound(neededForRedis, (program) => {
     const server = await startRedisServer(t, { program });
     await server.command('ACL', 'SETUSER', 'narrow', 'on', '>s3cret', '+time');
     const href = `redis://narrow:s3cret@127.0.0.1:${server.port}`;
-    const { facts } = await lookAtDatabase({ kind: 'redis', href }, systemClock);
+    const { facts } = await probeDatabase({ kind: 'redis', href }, systemClock);
     assert.deepEqual(facts.kind === 'answers' && facts.remarks, []);
   });
 });
@@ -49,7 +49,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     let server: PostgresServer;
     before(async () => void (server = await starting));
 
-    const look = (href: string) => lookAtDatabase({ kind: 'postgres', href }, systemClock);
+    const look = (href: string) => probeDatabase({ kind: 'postgres', href }, systemClock);
     const remarks = async (href: string) => {
       const { facts } = await look(href);
       assert.ok(facts.kind === 'answers', facts.kind === 'fails' ? facts.reason : '');

@@ -1,18 +1,18 @@
 /** What is made of the facts that were found on a Machine. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compareClock, judgeClocks } from '../../src/doctor/clock-offset.ts';
-import { judgeDns, type DnsFacts } from '../../src/doctor/dns.ts';
-import { judgePeers, type PeerAnswer } from '../../src/doctor/peers.ts';
-import { judgeSidecar, type SidecarFacts } from '../../src/doctor/sidecar.ts';
+import { compareClock, checkClocks } from '../../src/doctor/clock-offset.ts';
+import { checkDns, type DnsFacts } from '../../src/doctor/dns.ts';
+import { checkPeers, type PeerAnswer } from '../../src/doctor/peers.ts';
+import { checkSidecar, type SidecarFacts } from '../../src/doctor/sidecar.ts';
 import {
-  judgeDatabase,
-  judgeFile,
+  checkDatabase,
+  checkFile,
   type DatabaseRemark,
   type FileFacts,
 } from '../../src/doctor/store.ts';
-import { judgeUpstream, parseListeners } from '../../src/doctor/upstream.ts';
-import { judgeVolume, type VolumeFacts } from '../../src/doctor/volume.ts';
+import { checkApp, parseListeners } from '../../src/doctor/upstream.ts';
+import { checkVolume, type VolumeFacts } from '../../src/doctor/volume.ts';
 import { machineId } from '../support/ids.ts';
 import { troubles } from './support.ts';
 
@@ -62,7 +62,7 @@ const VOLUMES: readonly [string, VolumeFacts, boolean, string[]][] = [
 
 for (const [name, facts, isNeeded, expected] of VOLUMES) {
   test(`the volume: ${name}`, () => {
-    assert.deepEqual(troubles(judgeVolume(facts, isNeeded)), expected);
+    assert.deepEqual(troubles(checkVolume(facts, isNeeded)), expected);
   });
 }
 
@@ -92,7 +92,7 @@ const FILES: readonly [string, FileFacts, string[]][] = [
 
 for (const [name, facts, expected] of FILES) {
   test(`the file: ${name}`, () => {
-    assert.deepEqual(troubles(judgeFile('/a', facts, KNOWN)), expected);
+    assert.deepEqual(troubles(checkFile('/a', facts, KNOWN)), expected);
   });
 }
 
@@ -113,13 +113,13 @@ const REMARKS: readonly [DatabaseRemark, string][] = [
 for (const [remark, expected] of REMARKS) {
   test(`a database: ${remark.kind}`, () => {
     const facts = { kind: 'answers', roundTripMs: 1, remarks: [remark] } as const;
-    assert.deepEqual(troubles(judgeDatabase('db', facts)), [expected]);
+    assert.deepEqual(troubles(checkDatabase('db', facts)), [expected]);
   });
 }
 
 test('a database that is far away is slow', () => {
   const facts = { kind: 'answers', roundTripMs: 300, remarks: [] } as const;
-  assert.deepEqual(troubles(judgeDatabase('db', facts)), ['warning: db answers in 300 ms.']);
+  assert.deepEqual(troubles(checkDatabase('db', facts)), ['warning: db answers in 300 ms.']);
 });
 
 const [SELF, OTHER] = [machineId('m1'), machineId('m2')];
@@ -163,7 +163,7 @@ const NAMES: readonly [string, Partial<DnsFacts>, string[]][] = [
 
 for (const [name, facts, expected] of NAMES) {
   test(`the names: ${name}`, () => {
-    assert.deepEqual(troubles(judgeDns({ ...DNS, ...facts })), expected);
+    assert.deepEqual(troubles(checkDns({ ...DNS, ...facts })), expected);
   });
 }
 
@@ -187,12 +187,12 @@ const PEERS: readonly [PeerAnswer, string[]][] = [
 
 for (const [answer, expected] of PEERS) {
   test(`a Machine: ${answer.kind}`, () => {
-    assert.deepEqual(troubles(judgePeers([{ machine: OTHER, port: 8081, answer }])), expected);
+    assert.deepEqual(troubles(checkPeers([{ machine: OTHER, port: 8081, answer }])), expected);
   });
 }
 
 test('how many Machines were not asked is said', () => {
-  assert.deepEqual(troubles(judgePeers([], 3)), ['note: 3 more Machines were not asked.']);
+  assert.deepEqual(troubles(checkPeers([], 3)), ['note: 3 more Machines were not asked.']);
 });
 
 const ADMIN = 9091;
@@ -251,7 +251,7 @@ const SIDECARS: readonly [string, SidecarFacts, string[]][] = [
 
 for (const [name, facts, expected] of SIDECARS) {
   test(`the sidecar: ${name}`, () => {
-    assert.deepEqual(troubles(judgeSidecar(facts, ADMIN)), expected);
+    assert.deepEqual(troubles(checkSidecar(facts, ADMIN)), expected);
   });
 }
 
@@ -268,14 +268,14 @@ const CLOCKS: readonly [string, number, number, string[]][] = [
 for (const [name, theirMs, precisionMs, expected] of CLOCKS) {
   test(`the clock of another: ${name}`, () => {
     assert.deepEqual(
-      troubles(judgeClocks([compareClock('m2', theirMs, precisionMs, asked)])),
+      troubles(checkClocks([compareClock('m2', theirMs, precisionMs, asked)])),
       expected,
     );
   });
 }
 
 test('a clock that was compared with nothing is said to be so', () => {
-  assert.deepEqual(troubles(judgeClocks([])), ['note: The clock was not compared.']);
+  assert.deepEqual(troubles(checkClocks([])), ['note: The clock was not compared.']);
 });
 
 const ORIGIN = 'http://127.0.0.1:3000';
@@ -303,10 +303,7 @@ const UPSTREAMS: readonly [string, string | undefined, string[] | undefined, str
 
 for (const [name, connectError, listeners, expected] of UPSTREAMS) {
   test(`the app: ${name}`, () => {
-    assert.deepEqual(
-      troubles(judgeUpstream({ origin: ORIGIN, connectError, listeners })),
-      expected,
-    );
+    assert.deepEqual(troubles(checkApp({ origin: ORIGIN, connectError, listeners })), expected);
   });
 }
 

@@ -6,11 +6,11 @@ import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
-import { lookAtDatabase } from '../../src/doctor/probes/database.ts';
-import { lookAtFile } from '../../src/doctor/probes/sqlite-file.ts';
+import { probeDatabase } from '../../src/doctor/probes/database.ts';
+import { probeFile } from '../../src/doctor/probes/sqlite-file.ts';
 import { ask } from '../../src/doctor/probes/http.ts';
-import { lookAtUpstream } from '../../src/doctor/probes/upstream.ts';
-import { lookAtVolume } from '../../src/doctor/probes/volume.ts';
+import { probeApp } from '../../src/doctor/probes/upstream.ts';
+import { probeVolume } from '../../src/doctor/probes/volume.ts';
 import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../../src/store/sqlite/schema.ts';
 import { createPlace } from '../store/place.ts';
 import { createTestClock } from '../support/clock.ts';
@@ -21,7 +21,7 @@ const random = (): number => 0.5;
 
 test('a directory is tried by writing to it, and nothing is left there', async (t) => {
   const place = await createPlace(t);
-  const facts = await lookAtVolume(place.path(), random);
+  const facts = await probeVolume(place.path(), random);
   assert.ok(facts.kind === 'found');
   assert.equal(facts.directory, place.directory);
   assert.equal(facts.writeError, undefined);
@@ -33,13 +33,13 @@ test("a file of the probe's name is left alone", async (t) => {
   const place = await createPlace(t);
   const name = `.fly-affinity-doctor-${random().toString(36).slice(2)}`;
   await writeFile(join(place.directory, name), 'theirs');
-  const facts = await lookAtVolume(place.path(), random);
+  const facts = await probeVolume(place.path(), random);
   assert.equal(facts.kind === 'found' && facts.writeError, 'EEXIST');
   assert.deepEqual(await readdir(place.directory), [name]);
 });
 
 test('a directory that takes no files says so, even to root', async () => {
-  const facts = await lookAtVolume('/proc/self/store.sqlite', random);
+  const facts = await probeVolume('/proc/self/store.sqlite', random);
   assert.ok(facts.kind === 'found');
   assert.match(facts.writeError ?? '', /^E/);
   assert.equal(facts.isOnRootDisk, false);
@@ -47,21 +47,21 @@ test('a directory that takes no files says so, even to root', async () => {
 
 test('a missing directory is not made, and a file is none', async (t) => {
   const place = await createPlace(t);
-  const missing = await lookAtVolume(join(place.path('none'), 'a.sqlite'), random);
+  const missing = await probeVolume(join(place.path('none'), 'a.sqlite'), random);
   assert.equal(missing.kind, 'missing');
   await writeFile(place.path('file'), '');
-  const file = await lookAtVolume(join(place.path('file'), 'a.sqlite'), random);
+  const file = await probeVolume(join(place.path('file'), 'a.sqlite'), random);
   assert.deepEqual([file.kind, file.kind === 'unusable' && file.reason], ['unusable', 'ENOTDIR']);
   assert.deepEqual(await readdir(place.directory), ['file']);
 });
 
 test('the header of a store is read without a file beside it', async (t) => {
   const place = await createPlace(t);
-  assert.deepEqual(await lookAtFile(place.path()), { kind: 'absent' });
+  assert.deepEqual(await probeFile(place.path()), { kind: 'absent' });
   const store = await place.open();
   await store.close();
   const before = await readdir(place.directory);
-  assert.deepEqual(await lookAtFile(place.path()), {
+  assert.deepEqual(await probeFile(place.path()), {
     kind: 'database',
     applicationId: APPLICATION_ID,
     version: SQLITE_SCHEMA_VERSION,
@@ -74,17 +74,17 @@ test('what is no database is seen to be none, and an empty file is a new one', a
   await writeFile(place.path('text'), 'no database'.repeat(20));
   await writeFile(place.path('short'), 'SQLite format 3\0');
   await writeFile(place.path('empty'), '');
-  assert.equal((await lookAtFile(place.path('text'))).kind, 'no-database');
-  assert.equal((await lookAtFile(place.path('short'))).kind, 'no-database');
-  assert.equal((await lookAtFile(place.path('empty'))).kind, 'database');
-  const directory = await lookAtFile(place.directory);
+  assert.equal((await probeFile(place.path('text'))).kind, 'no-database');
+  assert.equal((await probeFile(place.path('short'))).kind, 'no-database');
+  assert.equal((await probeFile(place.path('empty'))).kind, 'database');
+  const directory = await probeFile(place.directory);
   assert.equal(directory.kind === 'unreadable' && directory.reason, 'EISDIR');
 });
 
 test('an app on loopback is found there, and one on every address too', async (t) => {
   const port = await serveApp(t, () => undefined);
   const url = new URL(`http://127.0.0.1:${port}`);
-  const facts = await lookAtUpstream(url, systemClock);
+  const facts = await probeApp(url, systemClock);
   assert.deepEqual(facts, {
     origin: url.origin,
     connectError: undefined,
@@ -94,7 +94,7 @@ test('an app on loopback is found there, and one on every address too', async (t
 
 test('an app that is not there is told with the reason', async () => {
   const port = await freePort();
-  const facts = await lookAtUpstream(new URL(`http://localhost:${port}`), systemClock);
+  const facts = await probeApp(new URL(`http://localhost:${port}`), systemClock);
   assert.equal(facts.connectError, 'ECONNREFUSED');
   assert.deepEqual(facts.listeners, []);
 });
@@ -149,7 +149,7 @@ for (const kind of ['redis', 'postgres'] as const) {
     const { port, met } = await startMute(t);
     const clock = createTestClock();
     const href = `${kind}://user:s3cret@127.0.0.1:${port}/0`;
-    const looking = lookAtDatabase({ kind, href }, clock);
+    const looking = probeDatabase({ kind, href }, clock);
     await met;
     await clock.advance(8_000);
     const { facts, clocks } = await looking;

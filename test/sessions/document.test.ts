@@ -2,7 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Binding } from '../../src/session.ts';
-import { createDocumentReader, formatDocument, type Finding } from '../../src/sessions/document.ts';
+import {
+  createDocumentReader,
+  formatDocument,
+  type DocumentItem,
+} from '../../src/sessions/document.ts';
 import { formatEnd, formatSession, HEAD } from '../../src/sessions/format.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { anyBinding } from './arbitraries.ts';
@@ -27,10 +31,10 @@ async function* each(bindings: readonly Binding[]): AsyncGenerator<Binding> {
 }
 
 /** What reading finds, the text coming in pieces of so many bytes. */
-function read(text: string, pieceBytes = text.length + 1): Finding[] {
+function read(text: string, pieceBytes = text.length + 1): DocumentItem[] {
   const reader = createDocumentReader();
   const bytes = Buffer.from(text);
-  const findings: Finding[] = [];
+  const findings: DocumentItem[] = [];
   for (let at = 0; at < bytes.length; at += pieceBytes) {
     findings.push(...reader.push(bytes.subarray(at, at + pieceBytes)));
   }
@@ -38,7 +42,7 @@ function read(text: string, pieceBytes = text.length + 1): Finding[] {
 }
 
 /** Each finding as one text. */
-function told(findings: readonly Finding[]): string[] {
+function told(findings: readonly DocumentItem[]): string[] {
   return findings.map((finding) =>
     finding.kind === 'session'
       ? `${finding.line} session`

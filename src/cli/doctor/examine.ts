@@ -1,28 +1,33 @@
 /** Looks at everything in turn, and has it judged. */
 import type { Clock } from '../../clock.ts';
 import type { Config, Environment } from '../../config/config.ts';
-import { judgeClocks, type ClockFacts } from '../../doctor/clock-offset.ts';
+import { checkClocks, type ClockFacts } from '../../doctor/clock-offset.ts';
 import { checkDeployment } from '../../doctor/deployment.ts';
-import { judgeDns } from '../../doctor/dns.ts';
+import { checkDns } from '../../doctor/dns.ts';
 import { checkSettings } from '../../doctor/environment.ts';
 import { note, type Finding, type Section } from '../../doctor/finding.ts';
 import type { FlyToml } from '../../doctor/fly-toml.ts';
-import { lookAtDatabase, nameOfDatabase } from '../../doctor/probes/database.ts';
-import { lookAtFile } from '../../doctor/probes/sqlite-file.ts';
-import { lookAtDns, lookAtPeers, placesIn, type PeerPlace } from '../../doctor/probes/fleet.ts';
-import { inTime } from '../../doctor/probes/within.ts';
-import { lookAtSidecar } from '../../doctor/probes/sidecar.ts';
-import { lookAtUpstream } from '../../doctor/probes/upstream.ts';
-import { lookAtVolume } from '../../doctor/probes/volume.ts';
+import { probeDatabase, nameOfDatabase } from '../../doctor/probes/database.ts';
+import { probeFile } from '../../doctor/probes/sqlite-file.ts';
+import {
+  probeDns,
+  probePeers,
+  peerEndpoints,
+  type PeerEndpoint,
+} from '../../doctor/probes/fleet.ts';
+import { withTimeout } from '../../doctor/probes/within.ts';
+import { probeSidecar } from '../../doctor/probes/sidecar.ts';
+import { probeApp } from '../../doctor/probes/upstream.ts';
+import { probeVolume } from '../../doctor/probes/volume.ts';
 import { checkMonitoring } from '../../doctor/monitoring.ts';
-import { judgePeers } from '../../doctor/peers.ts';
+import { checkPeers } from '../../doctor/peers.ts';
 import { adviseReplayCache, checkReplayCaches } from '../../doctor/replay-cache.ts';
 import { checkServices } from '../../doctor/service.ts';
-import { judgeSidecar } from '../../doctor/sidecar.ts';
+import { checkSidecar } from '../../doctor/sidecar.ts';
 import { checkStopping } from '../../doctor/stopping.ts';
-import { judgeDatabase, judgeFile } from '../../doctor/store.ts';
-import { judgeUpstream } from '../../doctor/upstream.ts';
-import { judgeVolume } from '../../doctor/volume.ts';
+import { checkDatabase, checkFile } from '../../doctor/store.ts';
+import { checkApp } from '../../doctor/upstream.ts';
+import { checkVolume } from '../../doctor/volume.ts';
 import { createDnsResolver, lookupHost } from '../../fleet/resolver.ts';
 import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../../store/sqlite/schema.ts';
 import { readFlyToml } from './file.ts';
@@ -35,7 +40,7 @@ export interface ExamineParts {
 }
 
 /** `configFile`: as {@link readFlyToml} takes it. Never rejects for what it finds. */
-export async function examine(
+export async function diagnose(
   configFile: string | undefined,
   { env, clock, random }: ExamineParts,
 ): Promise<Section[]> {
@@ -48,7 +53,7 @@ export async function examine(
   };
   const file = {
     title: 'fly.toml',
-    findings: [...findings, ...(toml && config ? checkFile(toml, config, settings) : [])],
+    findings: [...findings, ...(toml && config ? checkFlyToml(toml, config, settings) : [])],
   };
   if (!config) return [own, file];
   const cache = {
@@ -59,7 +64,7 @@ export async function examine(
   return [own, file, cache, ...machine];
 }
 
-function checkFile(toml: FlyToml, config: Config, { cache }: DoctorSettings): Finding[] {
+function checkFlyToml(toml: FlyToml, config: Config, { cache }: DoctorSettings): Finding[] {
   return [
     ...checkDeployment(toml, config),
     ...checkServices(toml, config),
@@ -77,15 +82,15 @@ async function examineMachine(
   const [store, fleet, upstream, sidecar] = await Promise.all([
     examineStore(config, clock, random),
     examineFleet(config, clock),
-    lookAtUpstream(config.upstreamUrl, clock),
-    lookAtSidecar(config, clock),
+    probeApp(config.upstreamUrl, clock),
+    probeSidecar(config, clock),
   ]);
   return [
     { title: 'Store', findings: store.findings },
     { title: 'Fleet', findings: fleet.findings },
-    { title: 'Clock', findings: judgeClocks([...fleet.clocks, ...store.clocks]) },
-    { title: 'App', findings: judgeUpstream(upstream) },
-    { title: 'Sidecar', findings: judgeSidecar(sidecar, config.adminPort) },
+    { title: 'Clock', findings: checkClocks([...fleet.clocks, ...store.clocks]) },
+    { title: 'App', findings: checkApp(upstream) },
+    { title: 'Sidecar', findings: checkSidecar(sidecar, config.adminPort) },
   ];
 }
 
@@ -107,13 +112,13 @@ async function examineStore(
       clocks: [],
     };
   }
-  const volume = judgeVolume(await lookAtVolume(path, random), url === undefined);
+  const volume = checkVolume(await probeVolume(path, random), url === undefined);
   if (url) {
-    const { facts, clocks } = await lookAtDatabase(url, clock);
-    return { findings: [...judgeDatabase(nameOfDatabase(url), facts), ...volume], clocks };
+    const { facts, clocks } = await probeDatabase(url, clock);
+    return { findings: [...checkDatabase(nameOfDatabase(url), facts), ...volume], clocks };
   }
   const known = { applicationId: APPLICATION_ID, version: SQLITE_SCHEMA_VERSION };
-  const file = judgeFile(path, await lookAtFile(path), known);
+  const file = checkFile(path, await probeFile(path), known);
   return { findings: [...volume, ...file], clocks: [] };
 }
 
@@ -139,11 +144,11 @@ async function examineFleet(config: Config, clock: Clock): Promise<Examined> {
       const resolver = createDnsResolver(
         fleetResolver === undefined ? {} : { server: fleetResolver },
       );
-      const facts = await lookAtDns(fleet.appName, identity, resolver, clock);
-      const places = await placesIn(facts, peerDialPort, resolver, clock);
+      const facts = await probeDns(fleet.appName, identity, resolver, clock);
+      const places = await peerEndpoints(facts, peerDialPort, resolver, clock);
       resolver.cancel();
       const { findings, clocks } = await askPeers(places, config, clock);
-      return { findings: [...judgeDns(facts), ...findings], clocks };
+      return { findings: [...checkDns(facts), ...findings], clocks };
     }
   }
 }
@@ -156,18 +161,18 @@ function addressOf(host: string, clock: Clock): Promise<string | undefined> {
       ([address]) => address,
       () => undefined,
     );
-  return inTime(clock, LOOKUP_LIMIT_MS, look, undefined);
+  return withTimeout(clock, LOOKUP_LIMIT_MS, look, undefined);
 }
 
 /** All are asked at once. */
 const MAX_PEERS = 50;
 
 async function askPeers(
-  places: readonly PeerPlace[],
+  places: readonly PeerEndpoint[],
   { identity }: Config,
   clock: Clock,
 ): Promise<Examined> {
   const asked = places.slice(0, MAX_PEERS);
-  const { peers, clocks } = await lookAtPeers(asked, identity.machine, clock);
-  return { findings: judgePeers(peers, places.length - asked.length), clocks };
+  const { peers, clocks } = await probePeers(asked, identity.machine, clock);
+  return { findings: checkPeers(peers, places.length - asked.length), clocks };
 }

@@ -4,13 +4,17 @@ import { text as readText } from 'node:stream/consumers';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { retry } from '../../resilience.ts';
-import { createDocumentReader, formatDocument, type Finding } from '../../sessions/document.ts';
+import {
+  createDocumentReader,
+  formatDocument,
+  type DocumentItem,
+} from '../../sessions/document.ts';
 import { parseSessionLine } from '../../sessions/format.ts';
 import { MERGE_RETRIES, NOTHING_MERGED, type MergeCounts } from '../../sessions/merge.ts';
-import { watchSource } from '../../sessions/stall.ts';
+import { withReadTimeout } from '../../sessions/stall.ts';
 import type { Selection } from '../../sessions/select.ts';
 import { CommandFailed } from './failure.ts';
-import type { PlaceParts, SessionPlace } from './place.ts';
+import type { BackendParts, SessionBackend } from './place.ts';
 
 /** What answers at a URL: the sessions, a sidecar that wants another token, something else, nothing. */
 export type FoundAt = 'shown' | 'refused' | 'not-shown' | 'nobody-there';
@@ -37,11 +41,11 @@ export async function findSessionsAt(url: URL, token: string, clock: Clock): Pro
   }
 }
 
-export function openSidecarPlace(
+export function openSidecarBackend(
   url: URL,
   token: string,
-  { clock, random }: PlaceParts,
-): SessionPlace {
+  { clock, random }: BackendParts,
+): SessionBackend {
   const client = createClient(url, token, clock);
   const explained = async <Result>(ask: () => Promise<Result>): Promise<Result> => {
     try {
@@ -120,7 +124,7 @@ async function* readEntries(
     const onStall = (): void => void response.destroy(new Error('nothing more came'));
     const watch = { clock, timeoutMs: ANSWER_TIMEOUT_MS, onStall };
     const reader = createDocumentReader();
-    for await (const chunk of watchSource(response as AsyncIterable<Buffer>, watch)) {
+    for await (const chunk of withReadTimeout(response as AsyncIterable<Buffer>, watch)) {
       for (const finding of reader.push(chunk)) yield bindingOf(finding);
     }
     for (const finding of reader.end()) yield bindingOf(finding);
@@ -130,7 +134,7 @@ async function* readEntries(
 }
 
 /** Nothing else may come from a sidecar. */
-function bindingOf(finding: Finding): Binding {
+function bindingOf(finding: DocumentItem): Binding {
   if (finding.kind === 'session') return finding.binding;
   const { line, problem } = finding;
   throw CommandFailed.unavailable(`what the sidecar sent can not be read: line ${line} ${problem}`);

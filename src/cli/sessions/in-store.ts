@@ -11,15 +11,15 @@ import { describeOpenFailure, prepareStorePath } from '../../store/sqlite/path.t
 import { openFileStore } from '../../store/sqlite/file-store.ts';
 import { StoreError, type SessionStore } from '../../store/store.ts';
 import { CommandFailed } from './failure.ts';
-import type { PlaceParts, SessionPlace } from './place.ts';
+import type { BackendParts, SessionBackend } from './place.ts';
 
 /** What Postgres takes along in two round trips: a lookup may take half a second, also far away. */
 const MERGED_AT_ONCE = 400;
 
-export async function openStorePlace(
+export async function openStoreBackend(
   settings: StoreConfig,
-  parts: PlaceParts,
-): Promise<SessionPlace> {
+  parts: BackendParts,
+): Promise<SessionBackend> {
   await assertThere(settings, parts.mayCreate);
   const { clock, random, tell } = parts;
   const onError = (error: StoreError): void => tell(error.message);

@@ -5,12 +5,12 @@ import { inChunks } from '../../sessions/document.ts';
 import { formatSession } from '../../sessions/format.ts';
 import type { Selection } from '../../sessions/select.ts';
 import { EXIT_FAILURE } from '../../app/exit-codes.ts';
-import type { SessionPlace } from './place.ts';
-import { tell, write, type Streams } from './streams.ts';
+import type { SessionBackend } from './place.ts';
+import { printMessage, write, type Streams } from './streams.ts';
 import { TABLE_HEAD, tableRow } from './table.ts';
 
 export interface LookingParts extends Streams {
-  readonly place: SessionPlace;
+  readonly place: SessionBackend;
   readonly clock: Clock;
 }
 
@@ -33,7 +33,7 @@ export async function getSession(
 ): Promise<number> {
   const found = await findAll(parts.place, keys);
   if (found.length === 0) {
-    tell(parts, NOT_FOUND);
+    printMessage(parts, NOT_FOUND);
     return EXIT_FAILURE;
   }
   await print(found, isJson, parts);
@@ -48,7 +48,7 @@ export async function deleteSession(
   const { place, stdout } = parts;
   const found = await findAll(place, keys);
   if (found.length > 1) {
-    tell(
+    printMessage(
       parts,
       `two sessions fit: delete one of them with --key\n${found.map(formatSession).join('\n')}`,
     );
@@ -56,14 +56,17 @@ export async function deleteSession(
   }
   const [binding] = found;
   if (binding === undefined || !(await place.remove(binding.key, ifOwner))) {
-    tell(parts, ifOwner === undefined ? NOT_FOUND : `${NOT_FOUND}, or another Machine owns it`);
+    printMessage(
+      parts,
+      ifOwner === undefined ? NOT_FOUND : `${NOT_FOUND}, or another Machine owns it`,
+    );
     return EXIT_FAILURE;
   }
   await write(stdout, `deleted ${binding.key}\n`);
   return 0;
 }
 
-async function findAll(place: SessionPlace, keys: readonly SessionKey[]): Promise<Binding[]> {
+async function findAll(place: SessionBackend, keys: readonly SessionKey[]): Promise<Binding[]> {
   const found = await Promise.all(keys.map((key) => place.find(key)));
   return found.filter((binding) => binding !== undefined);
 }

@@ -9,12 +9,12 @@ import { StoreError } from '../../store/store.ts';
 import { EXIT_FAILURE } from '../../app/exit-codes.ts';
 import { replaceFile, type FileSurroundings } from './atomic-file.ts';
 import { CommandFailed, exitCodeFor } from './failure.ts';
-import type { SessionPlace } from './place.ts';
+import type { SessionBackend } from './place.ts';
 import { startProgress } from './progress.ts';
-import { tell, write, type Streams } from './streams.ts';
+import { printMessage, write, type Streams } from './streams.ts';
 
 export interface MovingParts extends Streams, FileSurroundings {
-  readonly place: SessionPlace;
+  readonly place: SessionBackend;
   readonly clock: Clock;
 }
 
@@ -39,7 +39,7 @@ export async function exportSessions(
   } finally {
     progress.end();
   }
-  tell(parts, `${count} sessions exported`);
+  printMessage(parts, `${count} sessions exported`);
   return 0;
 }
 
@@ -82,7 +82,7 @@ export async function importFrom(
   progress.end();
   const { summary, ended } = result;
   stderr.write(describeBadLines(summary));
-  if (ended.kind !== 'complete') tell(parts, describeEnd(ended));
+  if (ended.kind !== 'complete') printMessage(parts, describeEnd(ended));
   await write(stdout, `${isDryRun ? 'dry run: ' : ''}${describeCounts(summary)}\n`);
   if (ended.kind === 'failed') return exitCodeFor(ended.cause);
   return ended.kind === 'complete' && summary.bad === 0 ? 0 : EXIT_FAILURE;

@@ -1,27 +1,27 @@
 /** Which sessions a command is about: those behind a sidecar that runs here, or those of a store. */
 import { parseToolConfig, type Environment, type ToolConfig } from '../../config/config.ts';
 import type { Where } from './arguments.ts';
-import { findSessionsAt, openSidecarPlace } from './behind-sidecar.ts';
+import { findSessionsAt, openSidecarBackend } from './behind-sidecar.ts';
 import { CommandFailed } from './failure.ts';
-import { openStorePlace } from './in-store.ts';
-import type { PlaceParts, SessionPlace } from './place.ts';
+import { openStoreBackend } from './in-store.ts';
+import type { BackendParts, SessionBackend } from './place.ts';
 
 /** Rejects with a sentence for the operator. */
-export async function openPlace(
+export async function openBackend(
   where: Where,
   env: Environment,
-  parts: PlaceParts,
-): Promise<SessionPlace> {
+  parts: BackendParts,
+): Promise<SessionBackend> {
   const config = readConfig(env);
   switch (where.kind) {
     case 'near':
       return openNear(config, parts);
     case 'configured':
-      return openStorePlace(config.store, parts);
+      return openStoreBackend(config.store, parts);
     case 'file':
-      return openStorePlace({ ...config.store, ...NAMED, path: where.path }, parts);
+      return openStoreBackend({ ...config.store, ...NAMED, path: where.path }, parts);
     case 'database':
-      return openStorePlace({ ...config.store, ...NAMED, url: where.url }, parts);
+      return openStoreBackend({ ...config.store, ...NAMED, url: where.url }, parts);
     case 'sidecar':
       return openAt(where.url, config, parts);
   }
@@ -35,26 +35,26 @@ function readConfig(env: Environment): ToolConfig {
   throw CommandFailed.settings(parsed.mistakes.join('; '));
 }
 
-async function openNear(config: ToolConfig, parts: PlaceParts): Promise<SessionPlace> {
+async function openNear(config: ToolConfig, parts: BackendParts): Promise<SessionBackend> {
   const { adminToken, adminPort, host, store } = config;
-  if (adminToken === undefined || adminPort === 0) return openStorePlace(store, parts);
+  if (adminToken === undefined || adminPort === 0) return openStoreBackend(store, parts);
   const url = new URL(`http://${dialableHost(host)}:${adminPort}`);
   const found = await findSessionsAt(url, adminToken, parts.clock);
-  if (found === 'shown') return openSidecarPlace(url, adminToken, parts);
+  if (found === 'shown') return openSidecarBackend(url, adminToken, parts);
   if (found === 'refused') {
     const message = `the sidecar at ${url.origin} has another ADMIN_TOKEN; --direct asks the store itself`;
     throw CommandFailed.unavailable(message);
   }
   if (found === 'not-shown')
     parts.tell(`${url.origin} shows no sessions: no sidecar with ADMIN_TOKEN`);
-  return openStorePlace(store, parts);
+  return openStoreBackend(store, parts);
 }
 
-async function openAt(url: URL, config: ToolConfig, parts: PlaceParts): Promise<SessionPlace> {
+async function openAt(url: URL, config: ToolConfig, parts: BackendParts): Promise<SessionBackend> {
   const { adminToken } = config;
   if (adminToken === undefined) throw CommandFailed.settings('ADMIN_TOKEN must be set for --admin');
   const found = await findSessionsAt(url, adminToken, parts.clock);
-  if (found === 'shown') return openSidecarPlace(url, adminToken, parts);
+  if (found === 'shown') return openSidecarBackend(url, adminToken, parts);
   throw CommandFailed.unavailable(`${url.origin} ${WHY_NOT[found]}`);
 }
 

@@ -5,7 +5,7 @@ import type { MergeCounts } from '../../sessions/merge.ts';
 import type { Selection } from '../../sessions/select.ts';
 
 /** Every method rejects with a sentence for the operator. */
-export interface SessionPlace {
+export interface SessionBackend {
   /** For people: without credentials. */
   readonly name: string;
   readonly entries: (selection: Selection) => AsyncIterable<Binding>;
@@ -18,7 +18,7 @@ export interface SessionPlace {
   readonly close: () => Promise<void>;
 }
 
-export interface PlaceParts {
+export interface BackendParts {
   readonly clock: Clock;
   readonly random: () => number;
   /** For the operator, a sentence. */

@@ -18,7 +18,7 @@ export function write(stream: Writable, text: string): Promise<void> {
 }
 
 /** For the operator, beside what the command puts out. */
-export function tell({ stderr }: Pick<Streams, 'stderr'>, message: string): void {
+export function printMessage({ stderr }: Pick<Streams, 'stderr'>, message: string): void {
   stderr.write(`fly-affinity sessions: ${message}\n`);
 }
 

@@ -3,13 +3,13 @@ import type { Clock } from '../../clock.ts';
 import type { StoreUrl } from '../../config/parsers.ts';
 import { StoreError } from '../../store/store.ts';
 import type { DatabaseLook } from '../store.ts';
-import { codeOf, inTime } from './within.ts';
+import { errorCodeOf, withTimeout } from './within.ts';
 
 /** Each step has a shorter limit of its own; this is for what they do not foresee. */
 const LIMIT_MS = 8_000;
 
 /** Never rejects. */
-export function lookAtDatabase(url: StoreUrl, clock: Clock): Promise<DatabaseLook> {
+export function probeDatabase(url: StoreUrl, clock: Clock): Promise<DatabaseLook> {
   const late = failed('no answer in time');
   const look = async (signal: AbortSignal): Promise<DatabaseLook> => {
     try {
@@ -18,7 +18,7 @@ export function lookAtDatabase(url: StoreUrl, clock: Clock): Promise<DatabaseLoo
       return failed(reasonOf(error));
     }
   };
-  return inTime(clock, LIMIT_MS, look, late);
+  return withTimeout(clock, LIMIT_MS, look, late);
 }
 
 /** Loaded only where it is used, as for the store itself. */
@@ -29,11 +29,11 @@ async function lookThrough(
 ): Promise<DatabaseLook> {
   switch (kind) {
     case 'redis': {
-      const { lookAtRedis } = await import('./redis.ts');
+      const { probeRedis: lookAtRedis } = await import('./redis.ts');
       return lookAtRedis(href, clock, signal);
     }
     case 'postgres': {
-      const [{ lookAtPostgres }, { toStoreError }] = await Promise.all([
+      const [{ probePostgres: lookAtPostgres }, { toStoreError }] = await Promise.all([
         import('./postgres.ts'),
         import('../../store/postgres/errors.ts'),
       ]);
@@ -54,7 +54,7 @@ function failed(reason: string): DatabaseLook {
 
 /** The sentences of StoreErrors show no credentials; what others say is not known. */
 function reasonOf(error: unknown): string {
-  return error instanceof StoreError ? error.message : codeOf(error);
+  return error instanceof StoreError ? error.message : errorCodeOf(error);
 }
 
 /** A user name, a password or a query may be in the URL. */

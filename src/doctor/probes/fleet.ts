@@ -12,10 +12,10 @@ import {
   runningMachinesName,
 } from '../../fly.ts';
 import { compareClock, type ClockFacts } from '../clock-offset.ts';
-import type { DnsFacts, Listing } from '../dns.ts';
+import type { DnsFacts, DnsListing } from '../dns.ts';
 import type { PeerAnswer, PeerFacts } from '../peers.ts';
 import { ask, type HttpAnswer } from './http.ts';
-import { codeOf, inTime } from './within.ts';
+import { errorCodeOf, withTimeout } from './within.ts';
 
 /** Both reject when there is no answer. */
 export interface Names {
@@ -26,15 +26,16 @@ export interface Names {
 /** A resolver has limits of its own; this is for one that does not keep them. */
 const NAME_LIMIT_MS = 5_000;
 
-export async function lookAtDns(
+export async function probeDns(
   app: string,
   { machine, processGroup }: Identity,
   resolver: Names,
   clock: Clock,
 ): Promise<DnsFacts> {
-  const machines = (name: string): Promise<Listing<MachineId>> =>
+  const machines = (name: string): Promise<DnsListing<MachineId>> =>
     listing(clock, async () => parseMachinesTxt(await resolver.txt(name)).map(({ id }) => id));
-  const addresses = (name: string): Promise<Listing<string>> => addressesOf(name, resolver, clock);
+  const addresses = (name: string): Promise<DnsListing<string>> =>
+    addressesOf(name, resolver, clock);
   const [running, deployed, own, ofGroup] = await Promise.all([
     machines(runningMachinesName(app)),
     machines(deployedMachinesName(app)),
@@ -46,25 +47,25 @@ export async function lookAtDns(
   return { app, self: machine, running, deployed, addresses: own, group };
 }
 
-function addressesOf(name: string, resolver: Names, clock: Clock): Promise<Listing<string>> {
+function addressesOf(name: string, resolver: Names, clock: Clock): Promise<DnsListing<string>> {
   return listing(clock, async () =>
     (await resolver.aaaa(name)).flatMap((address) => normalizeAddress(address) ?? []),
   );
 }
 
-function listing<Value>(clock: Clock, read: () => Promise<Value[]>): Promise<Listing<Value>> {
-  const look = async (): Promise<Listing<Value>> => {
+function listing<Value>(clock: Clock, read: () => Promise<Value[]>): Promise<DnsListing<Value>> {
+  const look = async (): Promise<DnsListing<Value>> => {
     try {
       return { kind: 'answered', values: await read() };
     } catch (error) {
-      return { kind: 'failed', code: codeOf(error) };
+      return { kind: 'failed', code: errorCodeOf(error) };
     }
   };
-  return inTime(clock, NAME_LIMIT_MS, look, { kind: 'failed', code: 'no answer in time' });
+  return withTimeout(clock, NAME_LIMIT_MS, look, { kind: 'failed', code: 'no answer in time' });
 }
 
 /** Where a Machine's sidecar is to be asked. */
-export interface PeerPlace {
+export interface PeerEndpoint {
   readonly machine: MachineId;
   /** Undefined: there is none. */
   readonly address: string | undefined;
@@ -72,12 +73,12 @@ export interface PeerPlace {
 }
 
 /** Of the running Machines of our process group, us left out. */
-export async function placesIn(
+export async function peerEndpoints(
   { app, self, running, group }: DnsFacts,
   port: number,
   resolver: Names,
   clock: Clock,
-): Promise<PeerPlace[]> {
+): Promise<PeerEndpoint[]> {
   const others = running.kind === 'answered' ? running.values.filter((id) => id !== self) : [];
   const ofGroup = group?.addresses.kind === 'answered' ? group.addresses.values : undefined;
   const places = await Promise.all(
@@ -95,8 +96,8 @@ export interface PeersLook {
   readonly clocks: readonly ClockFacts[];
 }
 
-export async function lookAtPeers(
-  places: readonly PeerPlace[],
+export async function probePeers(
+  places: readonly PeerEndpoint[],
   self: MachineId,
   clock: Clock,
 ): Promise<PeersLook> {

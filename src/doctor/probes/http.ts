@@ -1,7 +1,7 @@
 /** One small request, on a connection of its own, with an end that is sure to come. */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import type { Clock } from '../../clock.ts';
-import { codeOf, inTime } from './within.ts';
+import { errorCodeOf, withTimeout } from './within.ts';
 
 export interface HttpQuestion {
   /** An address or a name, without brackets. */
@@ -32,7 +32,7 @@ const MAX_BODY_CHARACTERS = 65_536;
 /** Never rejects. */
 export function ask(question: HttpQuestion, clock: Clock): Promise<HttpAnswer> {
   const late = { kind: 'failed', code: 'no answer in time' } as const;
-  return inTime(clock, LIMIT_MS, (signal) => askUntil(question, clock, signal), late);
+  return withTimeout(clock, LIMIT_MS, (signal) => askUntil(question, clock, signal), late);
 }
 
 async function askUntil(
@@ -65,7 +65,7 @@ async function askUntil(
       roundTripMs,
     };
   } catch (error) {
-    return { kind: 'failed', code: codeOf(error) };
+    return { kind: 'failed', code: errorCodeOf(error) };
   }
 }
 

@@ -20,7 +20,7 @@ const LATEST = 'SELECT max(version)::int AS version FROM fly_affinity_migrations
 const STATEMENT_LIMIT_MS = 2_000;
 
 /** Rejects with pg's errors. */
-export async function lookAtPostgres(url: string, clock: Clock): Promise<DatabaseLook> {
+export async function probePostgres(url: string, clock: Clock): Promise<DatabaseLook> {
   const pool = await openPostgresPool(url, clock, () => undefined);
   try {
     const [atMs, startedMs] = [clock.now(), clock.monotonicMs()];

@@ -6,7 +6,7 @@ import { compareClock } from '../clock-offset.ts';
 import type { DatabaseLook, DatabaseRemark } from '../store.ts';
 
 /** Rejects with a StoreError that shows no credentials. */
-export async function lookAtRedis(
+export async function probeRedis(
   url: string,
   clock: Clock,
   signal: AbortSignal,

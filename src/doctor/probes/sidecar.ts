@@ -5,7 +5,7 @@ import type { SidecarFacts } from '../sidecar.ts';
 import { ask } from './http.ts';
 
 /** Never rejects. */
-export async function lookAtSidecar(
+export async function probeSidecar(
   { host, adminPort }: Pick<Config, 'host' | 'adminPort'>,
   clock: Clock,
 ): Promise<SidecarFacts> {

@@ -4,7 +4,7 @@
  */
 import { open } from 'node:fs/promises';
 import type { FileFacts } from '../store.ts';
-import { codeOf } from './within.ts';
+import { errorCodeOf } from './within.ts';
 
 const HEADER_BYTES = 100;
 const MAGIC = 'SQLite format 3\0';
@@ -12,7 +12,7 @@ const USER_VERSION_AT = 60;
 const APPLICATION_ID_AT = 68;
 
 /** Never rejects. */
-export async function lookAtFile(path: string): Promise<FileFacts> {
+export async function probeFile(path: string): Promise<FileFacts> {
   try {
     const header = await readHeader(path);
     // An empty file is a new database.
@@ -26,7 +26,7 @@ export async function lookAtFile(path: string): Promise<FileFacts> {
       version: header.readUInt32BE(USER_VERSION_AT),
     };
   } catch (error) {
-    const reason = codeOf(error);
+    const reason = errorCodeOf(error);
     return reason === 'ENOENT' ? { kind: 'absent' } : { kind: 'unreadable', reason };
   }
 }

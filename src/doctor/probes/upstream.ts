@@ -4,17 +4,17 @@ import { connect } from 'node:net';
 import type { Clock } from '../../clock.ts';
 import { isLoopback } from '../environment.ts';
 import { parseListeners, type UpstreamFacts } from '../upstream.ts';
-import { codeOf, inTime } from './within.ts';
+import { errorCodeOf, withTimeout } from './within.ts';
 
 const LIMIT_MS = 3_000;
 const DEFAULT_HTTP_PORT = 80;
 
 /** Never rejects. */
-export async function lookAtUpstream(url: URL, clock: Clock): Promise<UpstreamFacts> {
+export async function probeApp(url: URL, clock: Clock): Promise<UpstreamFacts> {
   const port = url.port === '' ? DEFAULT_HTTP_PORT : Number(url.port);
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   const [connectError, listeners] = await Promise.all([
-    inTime(clock, LIMIT_MS, (signal) => tryToConnect(host, port, signal), 'no answer in time'),
+    withTimeout(clock, LIMIT_MS, (signal) => tryToConnect(host, port, signal), 'no answer in time'),
     isLoopback(url) ? listenersOn(port) : undefined,
   ]);
   return { origin: url.origin, connectError, listeners };
@@ -31,7 +31,7 @@ function tryToConnect(
       socket.destroy();
       resolve(undefined);
     });
-    socket.on('error', (error) => resolve(codeOf(error)));
+    socket.on('error', (error) => resolve(errorCodeOf(error)));
   });
 }
 

@@ -2,10 +2,10 @@
 import { stat, statfs, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { VolumeFacts } from '../volume.ts';
-import { codeOf } from './within.ts';
+import { errorCodeOf } from './within.ts';
 
 /** `path`: of the store's file. Never rejects. */
-export async function lookAtVolume(path: string, random: () => number): Promise<VolumeFacts> {
+export async function probeVolume(path: string, random: () => number): Promise<VolumeFacts> {
   const directory = dirname(resolve(path));
   try {
     const [found, root, room] = await Promise.all([stat(directory), stat('/'), statfs(directory)]);
@@ -18,7 +18,7 @@ export async function lookAtVolume(path: string, random: () => number): Promise<
       writeError: await tryToWrite(directory, random),
     };
   } catch (error) {
-    const reason = codeOf(error);
+    const reason = errorCodeOf(error);
     if (reason === 'ENOENT') return { kind: 'missing', directory };
     return { kind: 'unusable', directory, reason };
   }
@@ -32,13 +32,13 @@ async function tryToWrite(directory: string, random: () => number): Promise<stri
     // Fails if there is such a file: it would not be ours to delete.
     await writeFile(probe, 'fly-affinity doctor\n', { flag: 'wx' });
   } catch (error) {
-    const code = codeOf(error);
+    const code = errorCodeOf(error);
     // A disk that is full takes the name, and not the text.
     if (code !== 'EEXIST') await unlink(probe).catch(() => undefined);
     return code;
   }
   return unlink(probe).then(
     () => undefined,
-    (error: unknown) => codeOf(error),
+    (error: unknown) => errorCodeOf(error),
   );
 }

@@ -5,7 +5,7 @@ import type { Clock } from '../../clock.ts';
  * What `look` resolves to, or `late` if that takes longer; its signal aborts then. What it goes on
  * with after that is nobody's concern: it must not reject alone.
  */
-export async function inTime<Result>(
+export async function withTimeout<Result>(
   clock: Clock,
   limitMs: number,
   look: (signal: AbortSignal) => Promise<Result>,
@@ -28,7 +28,7 @@ export async function inTime<Result>(
 }
 
 /** What says why something failed, and nothing else of it: a code of Node.js. */
-export function codeOf(error: unknown): string {
+export function errorCodeOf(error: unknown): string {
   const isCoded = error instanceof Error && 'code' in error && typeof error.code === 'string';
   return isCoded ? String(error.code) : 'no answer';
 }

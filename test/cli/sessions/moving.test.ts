@@ -8,7 +8,7 @@ import { Readable, Writable } from 'node:stream';
 import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises';
 import { test, type TestContext } from 'node:test';
 import { exportSessions } from '../../../src/cli/sessions/moving.ts';
-import type { SessionPlace } from '../../../src/cli/sessions/place.ts';
+import type { SessionBackend } from '../../../src/cli/sessions/place.ts';
 import { systemClock } from '../../../src/clock.ts';
 import { HEAD } from '../../../src/sessions/format.ts';
 import { createTestClock } from '../../support/clock.ts';
@@ -298,7 +298,7 @@ test('a reader that has had enough ends it without a word', async (t) => {
 
 test('an export takes from the store no more than its reader takes', async () => {
   let given = 0;
-  const place: SessionPlace = {
+  const place: SessionBackend = {
     name: 'a store without end',
     entries: async function* () {
       for (;;) {
