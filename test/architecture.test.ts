@@ -18,7 +18,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'version.ts': 0,
   'fly.ts': 1,
   'resilience.ts': 1,
-  'routing/decide.ts': 1,
+  'routing/decision.ts': 1,
   'store/health.ts': 1,
   'store/store.ts': 1,
   'http/': 2,

@@ -16,14 +16,17 @@ import { createDirectory } from '../store/sqlite/path.ts';
 const TIMEOUT_MS = 1_000;
 const MADE_UP = /^(local\d{9})\n?$/;
 
-export interface Kept {
+export interface PersistedId {
   readonly config: Config;
   /** Why the id could not be kept. */
   readonly warning?: string;
 }
 
 /** The configuration with the id that an earlier start has made up, or with one that later starts will find. Never rejects. */
-export async function keepMadeUpMachine(config: Config, clock: Clock): Promise<Kept> {
+export async function persistGeneratedMachineId(
+  config: Config,
+  clock: Clock,
+): Promise<PersistedId> {
   const { identity, store } = config;
   if (!identity.isGenerated || !store.isEnabled || store.url) return { config };
   const path = `${store.path}.machine`;

@@ -27,7 +27,7 @@ export interface Sidecar {
 }
 
 /** A process, as far as its end is concerned. */
-export type EndedBySignals = Pick<NodeJS.EventEmitter, 'on' | 'off'>;
+export type SignalSource = Pick<NodeJS.EventEmitter, 'on' | 'off'>;
 
 export interface Signals {
   /** Resolves to the first, second, ... signal: at once if it has come already. */
@@ -84,7 +84,7 @@ async function serveInOrder(
   const signal = await signals.nth(1);
   if (!sidecar) {
     logger.info({ signal }, 'the start is called off');
-    return (await callOffStart(starting, parts)) ? 0 : signal;
+    return (await abortStart(starting, parts)) ? 0 : signal;
   }
   logger.info({ signal }, 'draining');
   await sidecar.drain();
@@ -93,7 +93,7 @@ async function serveInOrder(
 }
 
 /** Stops what comes of a start that nobody wants any more. Resolves to false if the start hangs. */
-export async function callOffStart(
+export async function abortStart(
   starting: Promise<Sidecar | undefined>,
   { logger, clock }: EndingParts,
 ): Promise<boolean> {
@@ -131,7 +131,7 @@ export function exitCodeOf(signal: NodeJS.Signals): number {
 }
 
 /** From now on signals end nothing by themselves. */
-export function collectSignals(source: EndedBySignals): Signals {
+export function collectSignals(source: SignalSource): Signals {
   const received: NodeJS.Signals[] = [];
   const waiting: { readonly count: number; readonly resolve: (signal: NodeJS.Signals) => void }[] =
     [];
@@ -186,7 +186,7 @@ const CRASHES = ['uncaughtException', 'unhandledRejection'] as const;
  * and the process ends. `end` is called once, when the line is written. Returns what undoes it.
  */
 export function endOnCrash(
-  source: EndedBySignals,
+  source: SignalSource,
   { logger, clock, end }: EndingParts & { readonly end: () => void },
 ): () => void {
   let hasCrashed = false;

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { createUndiciLoader, isSharedStore, type AdapterParts } from './adapters.ts';
 import { createAffinityCookie, type AffinityCookie } from '../protocols/affinity-cookie.ts';
-import type { NotTaking } from '../routing/decide.ts';
+import type { NotAccepting } from '../routing/decision.ts';
 import { createExtractor } from '../protocols/request-ids.ts';
 import { createHintRemover } from '../protocols/owner-hint.ts';
 import { createLearner } from '../protocols/discoveries.ts';
@@ -431,7 +431,7 @@ function createHandlerParts(
       takesSessions: () => statusOf(parts).takesSessions,
     }),
     directory,
-    notTaking: () => whyNotTaking(parts),
+    notAccepting: () => whyNotTaking(parts),
     policy: {
       ownerGone: config.ownerGone,
       unknownSession: config.unknownSession,
@@ -454,7 +454,7 @@ function statusOf(parts: RequestPathParts): PeerStatus {
 }
 
 /** An operator's drain takes precedence over capacity and health. */
-function whyNotTaking(parts: RequestPathParts): NotTaking | undefined {
+function whyNotTaking(parts: RequestPathParts): NotAccepting | undefined {
   const { draining, isFull, upstreamHealth } = parts;
   if (draining.state() !== 'taking') return 'draining';
   if (isFull()) return 'full';

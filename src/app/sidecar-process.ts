@@ -8,7 +8,7 @@ import {
   collectSignals,
   endOnCrash,
   exitCodeOf,
-  type EndedBySignals,
+  type SignalSource,
   type Ending,
   type EndingParts,
   type Sidecar,
@@ -17,15 +17,15 @@ import {
 import { createLogger, type Logger } from '../observability/log.ts';
 import { createMetrics } from '../observability/prometheus.ts';
 import { readVersion } from '../version.ts';
-import { keepMadeUpMachine } from './generated-machine-id.ts';
+import { persistGeneratedMachineId } from './generated-machine-id.ts';
 import { EXIT_CONFIG, EXIT_FAILURE } from './exit-codes.ts';
 
 /** The process and what surrounds it. */
-export interface Surroundings {
+export interface ProcessContext {
   readonly env: Environment;
   readonly clock: Clock;
   readonly random: () => number;
-  readonly events: EndedBySignals;
+  readonly events: SignalSource;
   readonly printError: (text: string) => void;
   /** Ends the process where it stands. */
   readonly exit: (code: number) => void;
@@ -54,7 +54,7 @@ export interface SidecarProcess extends EndingParts {
 
 /** Resolves to the exit code. */
 export async function runSidecarProcess(
-  surroundings: Surroundings,
+  surroundings: ProcessContext,
   startSidecar: StartSidecar,
   main: (process: SidecarProcess) => Promise<Ending>,
 ): Promise<number> {
@@ -74,13 +74,13 @@ export async function runSidecarProcess(
 async function runConfigured(
   parsed: Config,
   warnings: readonly string[],
-  surroundings: Surroundings,
+  surroundings: ProcessContext,
   startSidecar: StartSidecar,
   main: (process: SidecarProcess) => Promise<Ending>,
 ): Promise<Ending> {
   const { clock, random, events, printError } = surroundings;
   const signals = collectSignals(events);
-  const { config, warning: notKept } = await keepMadeUpMachine(parsed, clock);
+  const { config, warning: notKept } = await persistGeneratedMachineId(parsed, clock);
   const logger = createLogger({ level: config.logLevel, machine: config.identity.machine, clock });
   for (const warning of warnings) logger.warn({}, warning);
   if (notKept !== undefined) logger.warn({}, notKept);

@@ -2,7 +2,7 @@
 import { systemClock } from '../clock.ts';
 import { helpText } from './help.ts';
 import { EXIT_USAGE } from '../app/exit-codes.ts';
-import type { Surroundings } from '../app/sidecar-process.ts';
+import type { ProcessContext } from '../app/sidecar-process.ts';
 import { readVersion } from '../version.ts';
 
 export type Command =
@@ -82,7 +82,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
   }
 }
 
-function surroundings(): Surroundings {
+function surroundings(): ProcessContext {
   return {
     env: process.env,
     clock: systemClock,

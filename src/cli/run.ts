@@ -11,7 +11,7 @@
 import { portOf } from '../config/checks.ts';
 import { awaitPort } from '../app/await-port.ts';
 import {
-  callOffStart,
+  abortStart,
   isOverWithin,
   stopSidecar,
   type Ending,
@@ -23,7 +23,7 @@ import {
   runSidecarProcess,
   type SidecarProcess,
   type StartSidecar,
-  type Surroundings,
+  type ProcessContext,
 } from '../app/sidecar-process.ts';
 
 /** How long the app has to end after SIGTERM where there is nothing left to serve. */
@@ -31,7 +31,7 @@ const APP_END_TIMEOUT_MS = 5_000;
 
 /** Resolves to the app's exit code. */
 export function run(
-  surroundings: Surroundings,
+  surroundings: ProcessContext,
   startSidecar: StartSidecar,
   command: readonly string[],
 ): Promise<number> {
@@ -98,7 +98,7 @@ async function endBeforeServing(
 ): Promise<Ending> {
   const [code, isStopped] = await Promise.all([
     relaySignals(app, own.signals, 1),
-    callOffStart(starting, own),
+    abortStart(starting, own),
   ]);
   // An exit would wait for what hangs.
   return isStopped ? code : 'SIGTERM';

@@ -18,9 +18,9 @@ import type { SessionBackend } from './sessions/place.ts';
 import { readFirstLine, printMessage, type Streams } from './sessions/streams.ts';
 import { SESSIONS_USAGE } from './sessions/usage.ts';
 import { EXIT_USAGE } from '../app/exit-codes.ts';
-import type { Surroundings } from '../app/sidecar-process.ts';
+import type { ProcessContext } from '../app/sidecar-process.ts';
 
-type Parts = Pick<Surroundings, 'env' | 'clock' | 'random' | 'events' | 'endBy'> & Streams;
+type Parts = Pick<ProcessContext, 'env' | 'clock' | 'random' | 'events' | 'endBy'> & Streams;
 
 /** Resolves to the exit code. */
 export async function sessions(args: readonly string[], parts: Parts): Promise<number> {

@@ -8,10 +8,10 @@
  * | the same in all readings of 10 s, list readable    | readings                   | `gone`, if `OWNER_STOPPED=gone`    | until a reading lists it as running |
  * | absent from two readings 10 s apart                | readings                   | `gone`                             | until a reading lists it            |
  * | refuses every connection for `FLEET_GONE_AFTER_MS` | this Machine, static list  | `gone`                             | until it takes a connection         |
- * | no answer to a question, no connection             | this Machine               | `silent`                           | 5 s, or until it answers anything   |
- * | two heartbeats in a row without an answer          | this Machine               | `silent`, and no candidate         | until it answers anything           |
+ * | no answer to a question, no connection             | this Machine               | `unresponsive`                     | 5 s, or until it answers anything   |
+ * | two heartbeats in a row without an answer          | this Machine               | `unresponsive`, and no candidate   | until it answers anything           |
  * | answers for 10 s that it does not know us          | this Machine               | the same                           | until it answers anything           |
- * | undelivered by the edge, then answered a forward   | the edge, this Machine     | `detoured`: forward at once        | 10 s                                |
+ * | undelivered by the edge, then answered a forward   | the edge, this Machine     | `unreachable-from-edge`: forward  | 10 s                                |
  * | takes new sessions or not, region, version         | its own status message     | whether it is a candidate          | until its next status message       |
  * | nothing of all that                                |                            | `unlisted`                         |                                     |
  *
@@ -19,12 +19,33 @@
  * (invariant 4), and silence gives nothing up (invariant 11).
  */
 import { detachedCopy, type MachineId } from '../session.ts';
-import type { Presence } from '../routing/decide.ts';
 import type { Clock } from '../clock.ts';
 import { createAbsenceWatch, MIN_ABSENCE_MS } from './absence-watch.ts';
 import { normalizeAddress } from './address.ts';
 import type { Listing, Peer } from './directory.ts';
 import type { PeerStatus } from './messages.ts';
+
+/**
+ * What is known of a Machine, without waiting for it:
+ * - `running`: the directory lists it.
+ * - `unreachable-from-edge`: it does too, but the edge could not deliver to it just now, and the private network could.
+ * - `unresponsive`: it does too, but it has just not answered this Machine, or does not answer its heartbeats.
+ * - `stopped`: deployed and not running. A replay wakes it, which takes longer than one try.
+ * - `unlisted`: nobody knows, which proves nothing.
+ * - `gone`: two readings of the directory, ten seconds apart or more, listed us and not that one;
+ *   or, where `OWNER_STOPPED=gone` says so, had it stopped. With a static list: it has refused every
+ *   connection for `FLEET_GONE_AFTER_MS`.
+ */
+export type LivenessState =
+  'running' | 'unreachable-from-edge' | 'unresponsive' | 'stopped' | 'unlisted' | 'gone';
+export const LIVENESS_STATES = [
+  'running',
+  'unreachable-from-edge',
+  'unresponsive',
+  'stopped',
+  'unlisted',
+  'gone',
+] as const;
 
 /** A peer with all of its addresses, in their canonical spelling. */
 export interface ListedPeer {
@@ -227,11 +248,11 @@ export class Liveness {
   // What follows from it
 
   /** HOT PATH. */
-  of(machine: MachineId): Presence {
+  of(machine: MachineId): LivenessState {
     if (this.#entryOf.has(machine)) {
       if (this.#refusesForLong(machine)) return 'gone';
-      if (this.isSilent(machine)) return 'silent';
-      return this.#detours.has(machine) ? 'detoured' : 'running';
+      if (this.isSilent(machine)) return 'unresponsive';
+      return this.#detours.has(machine) ? 'unreachable-from-edge' : 'running';
     }
     if (this.#stoppedSinceMs.has(machine)) {
       // Whether it was silent before says nothing now: nobody has tried to wake it.

@@ -185,7 +185,7 @@ class FleetPeers implements Peers {
 
   #patienceFor(links: readonly PeerLink[]): number {
     const { liveness } = this.#options;
-    const mayAnswer = links.every(({ machine }) => liveness.of(machine) !== 'silent');
+    const mayAnswer = links.every(({ machine }) => liveness.of(machine) !== 'unresponsive');
     const isCalm = this.#questions.size < MAX_QUESTIONS / 2;
     return mayAnswer && isCalm ? EXCHANGE_TIMEOUT_MS : QUESTION_TIMEOUT_MS;
   }

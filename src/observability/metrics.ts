@@ -1,5 +1,5 @@
 /** What is measured, as the rest of the program says it. `metrics/prometheus.ts` stands behind it. */
-import type { DecisionKind, Why } from '../routing/decide.ts';
+import type { DecisionKind, Why } from '../routing/decision.ts';
 import type { ReplayFailureReason } from '../fly.ts';
 import type { StoreHealth, WriteBackResult } from '../store/health.ts';
 import type { StoreMetrics, StoreOperation } from '../store/store.ts';

@@ -1,6 +1,6 @@
 /** The measurements as Prometheus reads them. */
 import { Counter, Gauge, Registry } from 'prom-client';
-import { DECISION_KINDS, WHYS } from '../routing/decide.ts';
+import { DECISION_KINDS, WHYS } from '../routing/decision.ts';
 import type { Clock } from '../clock.ts';
 import { REPLAY_FAILURE_REASONS } from '../fly.ts';
 import {

@@ -1,5 +1,5 @@
 /** How each protocol says no. Nothing from inside is shown: no id, no Machine, no error's text. */
-import type { Why } from '../routing/decide.ts';
+import type { Why } from '../routing/decision.ts';
 import type { Protocol } from './protocol.ts';
 
 export interface Refusal {

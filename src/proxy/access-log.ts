@@ -2,7 +2,7 @@
  * The one log line that every request ends with, in pino's shape. It is put together by hand: with
  * pino it was the costliest part of a request that is passed through. HOT PATH.
  */
-import { DECISION_KINDS, WHYS, type DecisionKind, type Why } from '../routing/decide.ts';
+import { DECISION_KINDS, WHYS, type DecisionKind, type Why } from '../routing/decision.ts';
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';

@@ -1,6 +1,6 @@
 /** The answer's way back: what the app's answer teaches, and how the client may see it. */
 import type { AffinityCookie } from '../protocols/affinity-cookie.ts';
-import type { Decision } from '../routing/decide.ts';
+import type { Decision } from '../routing/decision.ts';
 import type { RequestHead } from '../protocols/request-ids.ts';
 import type { BodyTap, Learner, Lesson, ResponseHead } from '../protocols/discoveries.ts';
 import { statusOfUnknownSession, type Refusal } from '../protocols/error-responses.ts';
@@ -90,11 +90,11 @@ export function createAnswers(
     response: ResponseHead,
     hasEnded: boolean,
   ): Promise<MachineId | undefined> | undefined {
-    if (key === undefined || decision.kind !== 'local' || !decision.mayAdopt || hasEnded)
+    if (key === undefined || decision.kind !== 'local' || !decision.mayClaim || hasEnded)
       return undefined;
-    const isOurs = binding !== undefined && decision.adoptFrom === undefined;
+    const isOurs = binding !== undefined && decision.takeOverFrom === undefined;
     if (isOurs || !accepts(request, response)) return undefined;
-    return bindings.adopt(key, decision.adoptFrom);
+    return bindings.adopt(key, decision.takeOverFrom);
   }
 
   /** What an answer says of the session that the request named: its key if it is in use here. */
@@ -130,7 +130,7 @@ export function createAnswers(
 
 /** Whether what is served here may be the session of another Machine. */
 function isOthers(decision: Decision & { readonly kind: 'local' }): boolean {
-  return decision.adoptFrom !== undefined || decision.why === 'app-replay';
+  return decision.takeOverFrom !== undefined || decision.why === 'app-replay';
 }
 
 /** Most answers belong to no session or to one, and are to cost little. */

@@ -1,5 +1,5 @@
 /** The request's way, top to bottom: facts -> owner -> decision (`route.ts`) -> local, forward or respond. */
-import type { Decision } from '../routing/decide.ts';
+import type { Decision } from '../routing/decision.ts';
 import type { Refusal } from '../protocols/error-responses.ts';
 import type { MachineId } from '../session.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
@@ -9,7 +9,7 @@ import { createReplies, ofDecision, unreachable } from '../routing/respond.ts';
 import {
   createRoute,
   unrouted,
-  type Arrived,
+  type ArrivedRequest,
   type RouteParts,
   type Routed,
 } from '../routing/route.ts';
@@ -17,7 +17,7 @@ import {
 export type { Routed } from '../routing/route.ts';
 
 /** One request, and what can be done with it. */
-export interface RoutedRequest extends Arrived {
+export interface RoutedRequest extends ArrivedRequest {
   /** Responds in the sidecar's own name. */
   respond(refusal: Refusal, routed: Routed): void;
   /** Responds to a request that can't be understood, and ends its connection. */
@@ -128,8 +128,8 @@ export function createHandler(parts: HandlerParts): Handler {
     }
     const isTakenOver = owner !== undefined && owner !== self;
     const decision: Decision = {
-      ...{ kind: 'local', why: 'placed', mayAdopt: true },
-      ...(isTakenOver ? { adoptFrom: owner } : { isInDoubt: true }),
+      ...{ kind: 'local', why: 'placed', mayClaim: true },
+      ...(isTakenOver ? { takeOverFrom: owner } : { isInDoubt: true }),
     };
     act(request, { ...routed, decision });
   }

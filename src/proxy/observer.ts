@@ -1,5 +1,5 @@
 /** What a request tells logs and metrics. */
-import type { Decision } from '../routing/decide.ts';
+import type { Decision } from '../routing/decision.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { RequestLine } from './access-log.ts';

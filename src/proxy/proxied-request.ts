@@ -9,7 +9,7 @@
  *
  * A client that goes closes it from any state.
  */
-import type { Decision } from '../routing/decide.ts';
+import type { Decision } from '../routing/decision.ts';
 import type { RemoveHints } from '../protocols/owner-hint.ts';
 import type { BodyTap, Learner, Lesson, TappedChunk } from '../protocols/discoveries.ts';
 import type { RequestHead } from '../protocols/raw-headers.ts';
@@ -248,7 +248,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     const fields = this.#fieldsForApp(routed);
     const { rawHeaders = [] } = fields;
     const { decision, key } = routed;
-    if (decision.kind === 'local' && decision.mayAdopt && key !== undefined)
+    if (decision.kind === 'local' && decision.mayClaim && key !== undefined)
       this.#endClaim ??= this.#parts.bindings.beginClaim(key);
     const named = this.from === 'edge' ? host : headerValue(rawHeaders, 'host');
     const hostLine = named === undefined ? `Host: ${authority ?? upstreamHost}\r\n` : '';
@@ -515,7 +515,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     if (state.kind !== 'relaying' || !routed) return;
     this.#state = ROUTING;
     this.#exchange.listen(this);
-    if (this.#isBegunHere(error, routed, state.relay)) return;
+    if (this.#isInFlightHere(error, routed, state.relay)) return;
     // Whether the client may send it again without doing it twice. A peer says at once that it has taken
     // a forward, before its app sees anything of it.
     const isUntaken = state.to === 'peer' && error.code === 'connection-lost' && !error.wasHeard;
@@ -529,7 +529,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 
   /** The Machine on which a new session was placed can't be reached: nobody has it, so it begins here. */
-  #isBegunHere(error: UpstreamError, routed: Routed, relay: Relay): boolean {
+  #isInFlightHere(error: UpstreamError, routed: Routed, relay: Relay): boolean {
     const { decision } = routed;
     const isPlaced = decision.kind === 'forward' && decision.why === 'placed';
     if (!isPlaced || !error.wasNotSent) return false;

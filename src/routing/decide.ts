@@ -1,35 +1,7 @@
 /** Where a request goes: the decision table of the design, a pure function of what is known. */
+import type { LivenessState } from '../fleet/liveness.ts';
 import type { MachineId } from '../session.ts';
-
-/** Every reason there is: log field, metric label and test expectation at once. */
-export const WHYS = [
-  'moved',
-  'peer-hop',
-  'draining',
-  'full',
-  'upstream-down',
-  'no-session',
-  'owner',
-  'owner-unreachable',
-  'owner-gone',
-  'moved-since-replay',
-  'too-large-to-replay',
-  'detour',
-  'not-owner',
-  'unknown-session',
-  'placed',
-  'claim-lost',
-  'app-replay',
-  'peers-inconclusive',
-  'conflicting-ids',
-  'malformed-request',
-  'loop-detected',
-  'overloaded',
-] as const;
-export type Why = (typeof WHYS)[number];
-
-/** Why this Machine takes no new sessions. */
-export type NotTaking = 'draining' | 'full' | 'upstream-down';
+import type { Decision, NotAccepting, ReplayForm, Why } from './decision.ts';
 
 /** What a request says of its way so far, and of itself. All of it could have been written by a client. */
 export interface RoutingFacts {
@@ -57,20 +29,6 @@ export interface RoutingFacts {
   readonly isReplayable: boolean;
 }
 
-/**
- * What is known of a Machine, without waiting for it:
- * - `running`: the directory lists it.
- * - `detoured`: it does too, but the edge could not deliver to it just now, and the private network could.
- * - `silent`: it does too, but it has just not answered this Machine, or does not answer its heartbeats.
- * - `stopped`: deployed and not running. A replay wakes it, which takes longer than one try.
- * - `unlisted`: nobody knows, which proves nothing.
- * - `gone`: two readings of the directory, ten seconds apart or more, listed us and not that one;
- *   or, where `OWNER_STOPPED=gone` says so, had it stopped. With a static list: it has refused every
- *   connection for `FLEET_GONE_AFTER_MS`.
- */
-export type Presence = 'running' | 'detoured' | 'silent' | 'stopped' | 'unlisted' | 'gone';
-export const PRESENCES = ['running', 'detoured', 'silent', 'stopped', 'unlisted', 'gone'] as const;
-
 /** Who owns the session, by store, hint and peers. */
 export type Owner =
   | {
@@ -80,15 +38,15 @@ export type Owner =
       readonly knownBy: 'store' | 'hint' | 'peers' | 'cookie';
       /** How the id came to its owner, where the store knows. */
       readonly origin?: 'learned' | 'adopted' | 'copied';
-      readonly presence: Presence;
+      readonly liveness: LivenessState;
       /** All the peers have said that the session is not theirs; one that is silent may have it. */
       readonly isUncontested?: boolean;
     }
   /**
-   * Everyone who could know has said no. `isBegunHere`: a request of that session is being served here,
+   * Everyone who could know has said no. `isInFlightHere`: a request of that session is being served here,
    * and its app has not accepted it yet.
    */
-  | { readonly kind: 'none'; readonly isBegunHere?: true }
+  | { readonly kind: 'none'; readonly isInFlightHere?: true }
   /**
    * Somebody who could know has not answered. `mayBeOurs`: our own store is among them; `isShed`:
    * nobody was asked, as the source of the request asks too much.
@@ -100,7 +58,7 @@ export type KnownOwner = Owner & { readonly kind: 'machine' };
 export interface MachineState {
   readonly self: MachineId;
   /** Set while this Machine takes no new sessions. */
-  readonly notTaking: NotTaking | undefined;
+  readonly notAccepting: NotAccepting | undefined;
   readonly hasOtherMachines: boolean;
   readonly ownerGone: 'reject' | 'adopt';
   readonly unknownSession: 'serve' | 'reject';
@@ -109,43 +67,8 @@ export interface MachineState {
   /** The Machine on which a new session of the request's id is placed; undefined: there is no id. */
   readonly placedOn: MachineId | undefined;
   /** Whether of each peer it is known that it answers, or that it does not. */
-  readonly isFleetSettled: boolean;
+  readonly isFleetProbed: boolean;
 }
-
-/**
- * How the edge is told to replay:
- * - `resilient`: it tries for a moment, and then brings the request back.
- * - `waking`: the same, for as long as a Machine may take to start.
- * - `brief`: the same, and not for long.
- * - `bare`: without a word that its replay cache does not take; what fails there does not come back.
- */
-export type ReplayForm = 'resilient' | 'waking' | 'brief' | 'bare';
-
-export type Decision =
-  /**
-   * `mayAdopt`: if the app accepts the id, it becomes ours; `adoptFrom`: taken over from a Machine that is
-   * gone; `isInDoubt`: a Machine that may own the session has not answered.
-   */
-  | {
-      readonly kind: 'local';
-      readonly why: Why;
-      readonly mayAdopt: boolean;
-      readonly adoptFrom?: MachineId;
-      readonly isInDoubt?: true;
-    }
-  | {
-      readonly kind: 'replay';
-      readonly to: MachineId;
-      readonly why: Why;
-      readonly form: ReplayForm;
-      readonly invalidatesCache: boolean;
-    }
-  | { readonly kind: 'elsewhere'; readonly why: Why }
-  | { readonly kind: 'forward'; readonly to: MachineId; readonly why: Why }
-  | { readonly kind: 'refuse'; readonly status: 400 | 404 | 421 | 503 | 508; readonly why: Why };
-
-export type DecisionKind = Decision['kind'];
-export const DECISION_KINDS = ['local', 'replay', 'elsewhere', 'forward', 'refuse'] as const;
 
 /** The first line that matches decides; the rows are those of the design's table. */
 export function decide(known: RoutingFacts, owner: Owner, state: MachineState): Decision {
@@ -156,12 +79,12 @@ export function decide(known: RoutingFacts, owner: Owner, state: MachineState): 
   if (owner.kind !== 'machine') return decideUnowned(facts, owner, state);
   if (owner.machine === state.self) return decideOwn(facts, owner);
   if (wasUndelivered(facts, owner.machine)) return decideUndelivered(facts, owner, state);
-  if (owner.presence === 'gone') return decideGone(facts, owner, state);
+  if (owner.liveness === 'gone') return decideGone(facts, owner, state);
   return bringTo(facts, owner, state);
 }
 
 /** Its app named this Machine, or any: served here, and nothing that the request carries is claimed. */
-const APP_REPLAY: Decision = { kind: 'local', why: 'app-replay', mayAdopt: false };
+const APP_REPLAY: Decision = { kind: 'local', why: 'app-replay', mayClaim: false };
 
 /**
  * Sidecars mark their replays, so an unmarked one is its app's (LiteFS, fly-ruby). Only replays for the
@@ -182,7 +105,7 @@ function isReplayOfApp(
 function bringTo(facts: RoutingFacts, owner: KnownOwner, state: MachineState): Decision {
   if (facts.wasReplayed || facts.cameBackByFallback) return forward(owner, 'moved-since-replay');
   if (!facts.isReplayable) return forward(owner, 'too-large-to-replay');
-  if (owner.presence === 'detoured') return forward(owner, 'detour');
+  if (owner.liveness === 'unreachable-from-edge') return forward(owner, 'detour');
   return replay(facts, owner, state);
 }
 
@@ -210,16 +133,16 @@ function decideForPeer(facts: RoutingFacts, owner: Owner, state: MachineState): 
     (owner.knownBy === 'store' || facts.isPlaced);
   if (isElsewhere) return { kind: 'refuse', status: 421, why: 'moved' };
   if (facts.isPlaced && owner.kind !== 'machine') return serveNew(owner, state, 'peer-hop');
-  return { kind: 'local', why: 'peer-hop', mayAdopt: facts.mintedBy === 'app' };
+  return { kind: 'local', why: 'peer-hop', mayClaim: facts.mintedBy === 'app' };
 }
 
 /** Rows 3 and 4, and what an affinity cookie makes of them. */
 function decideWithoutId(facts: RoutingFacts, owner: Owner, state: MachineState): Decision {
   const named = owner.kind === 'machine' && !isLost(facts, owner) ? owner : undefined;
   if (!named) {
-    return sendElsewhere(facts, state) ?? { kind: 'local', why: 'no-session', mayAdopt: false };
+    return sendElsewhere(facts, state) ?? { kind: 'local', why: 'no-session', mayClaim: false };
   }
-  if (named.machine === state.self) return { kind: 'local', why: 'owner', mayAdopt: false };
+  if (named.machine === state.self) return { kind: 'local', why: 'owner', mayClaim: false };
   if (wasUndelivered(facts, named.machine)) return forward(named, 'owner-unreachable');
   return bringTo(facts, named, state);
 }
@@ -229,7 +152,7 @@ function decideWithoutId(facts: RoutingFacts, owner: Owner, state: MachineState)
  * by the directory, and the edge could not reach it, or another Machine has sent the request on; or
  * nobody knows it, and no replay can be tried. One that runs and is silent is not lost (invariant 11).
  */
-function isLost(facts: RoutingFacts, { machine, presence }: KnownOwner): boolean {
+function isLost(facts: RoutingFacts, { machine, liveness: presence }: KnownOwner): boolean {
   if (presence === 'gone') return true;
   if (presence !== 'stopped' && presence !== 'unlisted') return false;
   const wasTried = facts.wasReplayed || wasUndelivered(facts, machine);
@@ -243,8 +166,8 @@ function isLost(facts: RoutingFacts, { machine, presence }: KnownOwner): boolean
  */
 function decideOwn(facts: RoutingFacts, owner: KnownOwner): Decision {
   const isNobodyElses = facts.mintedBy === 'app' || owner.isUncontested === true;
-  const mayAdopt = owner.knownBy === 'hint' && isNobodyElses;
-  return { kind: 'local', why: 'owner', mayAdopt };
+  const mayClaim = owner.knownBy === 'hint' && isNobodyElses;
+  return { kind: 'local', why: 'owner', mayClaim: mayClaim };
 }
 
 /**
@@ -255,11 +178,11 @@ function decideUndelivered(facts: RoutingFacts, owner: KnownOwner, state: Machin
   if (owner.knownBy === 'peers') {
     return { kind: 'forward', to: owner.machine, why: 'owner-unreachable' };
   }
-  if (owner.presence === 'gone') return decideGone(facts, owner, state);
-  const isListed = owner.presence === 'running' || owner.presence === 'detoured';
+  if (owner.liveness === 'gone') return decideGone(facts, owner, state);
+  const isListed = owner.liveness === 'running' || owner.liveness === 'unreachable-from-edge';
   if (isListed) return forward(owner, 'owner-unreachable');
   // A preference wakes nobody, and the one replay, which does, has not been made.
-  const isToBeWoken = owner.presence !== 'silent' && !facts.cameBackByFallback;
+  const isToBeWoken = owner.liveness !== 'unresponsive' && !facts.cameBackByFallback;
   return isToBeWoken ? bringTo(facts, owner, state) : UNREACHABLE;
 }
 
@@ -274,16 +197,16 @@ function decideGone(facts: RoutingFacts, owner: KnownOwner, state: MachineState)
   if (!goesOn) return { kind: 'refuse', status: 404, why: 'owner-gone' };
   // All its clients meet again where a new session of that id would be placed.
   if (!isPlacedHere(state)) return bringToPlace(facts, state);
-  const local = { kind: 'local', why: 'owner-gone', mayAdopt: true } as const;
+  const local = { kind: 'local', why: 'owner-gone', mayClaim: true } as const;
   // An owner known by its hint alone has no row here that could be moved: the id is claimed anew.
-  return owner.knownBy === 'store' ? { ...local, adoptFrom: owner.machine } : local;
+  return owner.knownBy === 'store' ? { ...local, takeOverFrom: owner.machine } : local;
 }
 
 const UNREACHABLE: Decision = { kind: 'refuse', status: 503, why: 'owner-unreachable' };
 
 /** Whoever has just met its silence need not wait for it again. */
-function forward({ machine, presence }: KnownOwner, why: Why): Decision {
-  return presence === 'silent' ? UNREACHABLE : { kind: 'forward', to: machine, why };
+function forward({ machine, liveness: presence }: KnownOwner, why: Why): Decision {
+  return presence === 'unresponsive' ? UNREACHABLE : { kind: 'forward', to: machine, why };
 }
 
 /**
@@ -293,7 +216,7 @@ function forward({ machine, presence }: KnownOwner, why: Why): Decision {
  */
 function replay(
   { isFromReplayCache: invalidatesCache, hasReplaySource }: RoutingFacts,
-  { machine: to, presence, knownBy }: KnownOwner,
+  { machine: to, liveness: presence, knownBy }: KnownOwner,
   { replays }: MachineState,
 ): Decision {
   // A bare replay tells nobody that it was made: of what was replayed before it could be a loop.
@@ -308,10 +231,10 @@ function replay(
 }
 
 /** One that runs answers at once or not at all; one that does not has to be woken first. */
-const FORMS: Readonly<Record<Presence, ReplayForm>> = {
+const FORMS: Readonly<Record<LivenessState, ReplayForm>> = {
   running: 'resilient',
-  detoured: 'resilient',
-  silent: 'brief',
+  'unreachable-from-edge': 'resilient',
+  unresponsive: 'brief',
   stopped: 'waking',
   unlisted: 'waking',
   gone: 'waking',
@@ -345,11 +268,11 @@ function reject({ kind }: Unowned): Decision {
  * claims are compared once it is back.
  */
 function decidePlaced(facts: RoutingFacts, owner: Unowned, state: MachineState): Decision {
-  const isUnclear = owner.kind === 'inconclusive' && !state.isFleetSettled;
+  const isUnclear = owner.kind === 'inconclusive' && !state.isFleetProbed;
   if (isUnclear) return { kind: 'refuse', status: 503, why: 'peers-inconclusive' };
   // Peers bring its clients here: they would be sent in circles while this Machine drains.
-  const isBegunHere = owner.kind === 'none' && owner.isBegunHere === true;
-  if (isBegunHere || isPlacedHere(state)) return serveNew(owner, state);
+  const isInFlightHere = owner.kind === 'none' && owner.isInFlightHere === true;
+  if (isInFlightHere || isPlacedHere(state)) return serveNew(owner, state);
   if (isShed(owner)) return OVERLOADED;
   return bringToPlace(facts, state);
 }
@@ -371,9 +294,9 @@ function serveNew(owner: Unowned, state: MachineState, why?: Why): Decision {
   return serveUnknown(owner, true, why);
 }
 
-function serveUnknown({ kind }: Unowned, mayAdopt: boolean, why?: Why): Decision {
-  if (kind === 'none') return { kind: 'local', why: why ?? 'unknown-session', mayAdopt };
-  return { kind: 'local', why: why ?? 'peers-inconclusive', mayAdopt, isInDoubt: true };
+function serveUnknown({ kind }: Unowned, mayClaim: boolean, why?: Why): Decision {
+  if (kind === 'none') return { kind: 'local', why: why ?? 'unknown-session', mayClaim: mayClaim };
+  return { kind: 'local', why: why ?? 'peers-inconclusive', mayClaim: mayClaim, isInDoubt: true };
 }
 
 /** By a replay, or by one forward where the replay is used up or can't be made. Never for the edge's cache. */
@@ -389,7 +312,7 @@ function bringToPlace(facts: RoutingFacts, { placedOn: to, self }: MachineState)
 /** A new session goes to another Machine while this one takes none: once, and only if there is one. */
 function sendElsewhere(facts: RoutingFacts, state: MachineState): Decision | undefined {
   const isFirstPass = !facts.wasReplayed && !facts.cameBackByFallback;
-  if (state.notTaking === undefined || !isFirstPass) return undefined;
+  if (state.notAccepting === undefined || !isFirstPass) return undefined;
   if (!facts.isReplayable || !state.hasOtherMachines) return undefined;
-  return { kind: 'elsewhere', why: state.notTaking };
+  return { kind: 'elsewhere', why: state.notAccepting };
 }

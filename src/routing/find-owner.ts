@@ -66,7 +66,7 @@ export interface OwnerFinderParts {
 }
 
 const NONE: Owner = { kind: 'none' };
-const BEGUN_HERE: Owner = { kind: 'none', isBegunHere: true };
+const BEGUN_HERE: Owner = { kind: 'none', isInFlightHere: true };
 
 export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   const { self, store, directory, liveness, peers, isPending } = parts;
@@ -174,7 +174,13 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const origin = isCopied && isClientsOwn ? 'adopted' : binding.origin;
     const isOurs = machine === self;
     const presence = isOurs ? 'running' : liveness.of(machine);
-    const owner: KnownOwner = { kind: 'machine', machine, knownBy: 'store', origin, presence };
+    const owner: KnownOwner = {
+      kind: 'machine',
+      machine,
+      knownBy: 'store',
+      origin,
+      liveness: presence,
+    };
     const ownership = { key, owner, binding, wholeId };
     return isOurs || !asksPeers(pass) ? ownership : orMovedOn(ownership, pass, asker, true);
   }
@@ -238,7 +244,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     if (looked instanceof Promise || typeof looked === 'string') return undefined;
     const { machine, origin } = looked;
     const presence = machine === self ? 'running' : liveness.of(machine);
-    return { kind: 'machine', machine, knownBy: 'store', origin, presence };
+    return { kind: 'machine', machine, knownBy: 'store', origin, liveness: presence };
   }
 
   /**
@@ -269,11 +275,11 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
   function ofHint({ hint: machine }: FoundId): KnownOwner | undefined {
     if (machine === undefined) return undefined;
     const presence = machine === self ? 'running' : liveness.of(machine);
-    return { kind: 'machine', machine, knownBy: 'hint', presence };
+    return { kind: 'machine', machine, knownBy: 'hint', liveness: presence };
   }
 
   function ofPeer({ machine }: { readonly machine: MachineId }): Owner {
-    return { kind: 'machine', machine, knownBy: 'peers', presence: 'running' };
+    return { kind: 'machine', machine, knownBy: 'peers', liveness: 'running' };
   }
 
   /**
@@ -286,8 +292,9 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     asker: Asker,
     hasStoreSaid: boolean,
   ): Ownership | Promise<Ownership> {
-    const { machine, presence } = ownership.owner;
-    const isInDoubt = presence === 'gone' || presence === 'silent' || wasUndelivered(pass, machine);
+    const { machine, liveness: presence } = ownership.owner;
+    const isInDoubt =
+      presence === 'gone' || presence === 'unresponsive' || wasUndelivered(pass, machine);
     return isInDoubt ? askedAgain(ownership, hasStoreSaid, asker) : ownership;
   }
 
@@ -304,7 +311,7 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const answer = store.isShared ? undefined : await peers.ask(key, asking);
     if (answer?.kind === 'owner') return { ...ownership, owner: ofPeer(answer) };
     const isUncontested = hasStoreSaid && answer?.kind !== 'inconclusive';
-    return { ...ownership, owner: { ...owner, presence: liveness.of(machine), isUncontested } };
+    return { ...ownership, owner: { ...owner, liveness: liveness.of(machine), isUncontested } };
   }
 
   return { find };

@@ -1,5 +1,5 @@
 /** What this Machine answers in its own name: replays for the edge, refusals for the client. */
-import type { ReplayForm, Why } from './decide.ts';
+import type { ReplayForm, Why } from './decision.ts';
 import type { Extraction } from '../protocols/request-ids.ts';
 import { refusalFor, type Refusal, type RefusalStatus } from '../protocols/error-responses.ts';
 import type { MachineId } from '../session.ts';

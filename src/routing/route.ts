@@ -1,13 +1,7 @@
 /** Where a request goes: facts -> owner -> decision. Nothing is done here, so it can be explained too. */
-import {
-  decide,
-  type Decision,
-  type MachineState,
-  type NotTaking,
-  type Owner,
-  type Presence,
-  type RoutingFacts,
-} from './decide.ts';
+import { decide, type MachineState, type Owner, type RoutingFacts } from './decide.ts';
+import { type Decision, type NotAccepting } from './decision.ts';
+import { type LivenessState } from '../fleet/liveness.ts';
 import type { Extract, Extraction, RequestHead } from '../protocols/request-ids.ts';
 import { parseMachineId, type Binding, type MachineId } from '../session.ts';
 import type { SessionId, SessionKey } from '../session.ts';
@@ -26,7 +20,7 @@ import type { OwnerFinder, Ownership } from './find-owner.ts';
 import type { Place } from './placement.ts';
 
 /** A request that has arrived. */
-export interface Arrived {
+export interface ArrivedRequest {
   readonly from: 'edge' | 'peer';
   /** As the client sent it, hints included. */
   readonly head: RequestHead;
@@ -70,7 +64,7 @@ export interface RouteParts {
   readonly place: Place;
   readonly directory: Pick<Directory, 'others' | 'lookAgain'>;
   /** Why new sessions are to go elsewhere just now, if they are. */
-  readonly notTaking: () => NotTaking | undefined;
+  readonly notAccepting: () => NotAccepting | undefined;
   readonly policy: Pick<MachineState, 'ownerGone' | 'unknownSession' | 'replays'>;
   readonly replayMaxBodyBytes: number;
   /** Told what a decision is about to be made of. */
@@ -78,7 +72,7 @@ export interface RouteParts {
 }
 
 /** Synchronous where this Machine's store knows the owner; never rejects. */
-export type Route = (request: Arrived) => Routed | Promise<Routed>;
+export type Route = (request: ArrivedRequest) => Routed | Promise<Routed>;
 
 /** All that is known, where there is a session; else only whom the request names, if anybody. */
 type Known = Pick<Ownership, 'owner'> & Partial<Ownership>;
@@ -87,14 +81,14 @@ const NOBODY: Known = { owner: { kind: 'none' } };
 /** What went wrong on the way to an answer is no answer (invariant 11). */
 const UNCERTAIN: Known = { owner: { kind: 'inconclusive', mayBeOurs: true } };
 
-function ofCookie(machine: MachineId, presence: Presence): Known {
-  return { owner: { kind: 'machine', machine, knownBy: 'cookie', presence } };
+function ofCookie(machine: MachineId, presence: LivenessState): Known {
+  return { owner: { kind: 'machine', machine, knownBy: 'cookie', liveness: presence } };
 }
 
 export function createRoute(parts: RouteParts): Route {
   const { self, extract, owners, directory, liveness, policy, namedByCookie, onBasis } = parts;
 
-  function route(request: Arrived): Routed | Promise<Routed> {
+  function route(request: ArrivedRequest): Routed | Promise<Routed> {
     const extraction = extract(request.head);
     if (extraction.kind === 'conflict') {
       return unrouted({ kind: 'refuse', status: 400, why: 'conflicting-ids' });
@@ -107,7 +101,7 @@ export function createRoute(parts: RouteParts): Route {
     return ownership.then(onFound, () => onFound(UNCERTAIN));
   }
 
-  function named({ head }: Arrived): Known | Promise<Known> {
+  function named({ head }: ArrivedRequest): Known | Promise<Known> {
     const machine = namedByCookie?.(head);
     if (machine === undefined) return NOBODY;
     if (machine === self) return ofCookie(machine, 'running');
@@ -119,7 +113,7 @@ export function createRoute(parts: RouteParts): Route {
   }
 
   function factsOf(
-    { from, fields, bodyLength, placedBy }: Arrived,
+    { from, fields, bodyLength, placedBy }: ArrivedRequest,
     extraction: Extraction,
   ): RoutingFacts {
     const isFound = extraction.kind === 'found';
@@ -166,7 +160,7 @@ export function createRoute(parts: RouteParts): Route {
     facts: RoutingFacts,
     { owner, key, binding, wholeId }: Known,
   ): Routed {
-    const isNobodys = owner.kind !== 'machine' || owner.presence === 'gone';
+    const isNobodys = owner.kind !== 'machine' || owner.liveness === 'gone';
     const state = stateNow(isNobodys ? extraction : undefined, key);
     onBasis?.({ facts, owner, state });
     return {
@@ -185,9 +179,9 @@ export function createRoute(parts: RouteParts): Route {
     const isPlaceable = key !== undefined && extraction?.kind === 'found';
     return {
       self,
-      notTaking: parts.notTaking(),
+      notAccepting: parts.notAccepting(),
       placedOn: isPlaceable ? parts.place(key, extraction.protocol.mintedBy) : undefined,
-      isFleetSettled: !isPlaceable || liveness.isSettled(),
+      isFleetProbed: !isPlaceable || liveness.isSettled(),
       hasOtherMachines: directory.others().length > 0,
       ownerGone: policy.ownerGone,
       unknownSession: policy.unknownSession,

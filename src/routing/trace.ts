@@ -3,7 +3,9 @@
  * gone, each of them watched, and nothing is written, adopted, kept alive or handed on. Other
  * Machines are really asked, as the answer depends on theirs.
  */
-import type { Decision, Owner, Presence, RoutingFacts } from './decide.ts';
+import type { Owner, RoutingFacts } from './decide.ts';
+import type { Decision } from './decision.ts';
+import type { LivenessState } from '../fleet/liveness.ts';
 import type { FoundId, RequestHead } from '../protocols/request-ids.ts';
 import { createPlaces } from '../protocols/id-locations.ts';
 import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
@@ -17,7 +19,13 @@ import { RequestParser } from '../http/request-head.ts';
 import { headerValue, readEdgeFields } from './edge-fields.ts';
 import { createOwnerFinder, type OwnerFinderParts } from './find-owner.ts';
 import { createReplies, type RepliesParts, type Reply } from './respond.ts';
-import { createRoute, unrouted, type Arrived, type RouteParts, type Routed } from './route.ts';
+import {
+  createRoute,
+  unrouted,
+  type ArrivedRequest,
+  type RouteParts,
+  type Routed,
+} from './route.ts';
 
 export interface ExplainedRequest extends RequestHead {
   readonly from: 'edge' | 'peer';
@@ -47,7 +55,7 @@ export type Step =
       readonly each: Readonly<Record<string, 'mine' | 'no' | 'unknown'>>;
       readonly answer: PeersAnswer;
     }
-  | { readonly step: 'directory'; readonly machine: MachineId; readonly presence: Presence }
+  | { readonly step: 'directory'; readonly machine: MachineId; readonly liveness: LivenessState }
   | { readonly step: 'look-again'; readonly foundNewcomer: boolean | undefined }
   | { readonly step: 'owner'; readonly owner: Owner }
   | { readonly step: 'facts'; readonly facts: RoutingFacts }
@@ -121,7 +129,7 @@ export function createExplain({ routing, owners, clock, protectedNames }: Explai
 function arrivedAs(
   { from, method, target, rawHeaders }: ExplainedRequest,
   protectedNames: ReadonlySet<string>,
-): Arrived | undefined {
+): ArrivedRequest | undefined {
   const parser = new RequestParser({ ...DEFAULT_LIMITS, protectedNames });
   const host = headerValue(rawHeaders, 'host') === undefined ? 'Host: localhost\r\n' : '';
   const text = `${method} ${target} HTTP/1.1\r\n${host}${formatFields(rawHeaders)}\r\n`;
@@ -191,9 +199,9 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
       isConfirmedGone: (machine) => liveness.isConfirmedGone(machine),
       listing: (machine) => liveness.listing(machine),
       of: (machine) => {
-        const presence = liveness.of(machine);
-        tell({ step: 'directory', machine, presence });
-        return presence;
+        const state = liveness.of(machine);
+        tell({ step: 'directory', machine, liveness: state });
+        return state;
       },
     },
     isPending: parts.isPending,

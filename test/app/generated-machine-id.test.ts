@@ -5,7 +5,7 @@ import { mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
-import { keepMadeUpMachine } from '../../src/app/generated-machine-id.ts';
+import { persistGeneratedMachineId } from '../../src/app/generated-machine-id.ts';
 import { systemClock } from '../../src/clock.ts';
 import { parseConfig, type Config, type Environment } from '../../src/config/config.ts';
 import { serveApp } from '../support/sidecar.ts';
@@ -25,7 +25,7 @@ function configOf(env: Environment, digit: number): Config {
 
 /** The id of a start that would make up `local` and nine times this digit. */
 async function idOf(env: Environment, digit: number): Promise<string> {
-  const { config, warning } = await keepMadeUpMachine(configOf(env, digit), systemClock);
+  const { config, warning } = await persistGeneratedMachineId(configOf(env, digit), systemClock);
   assert.equal(warning, undefined);
   return config.identity.machine;
 }
@@ -59,7 +59,7 @@ describe('nothing is kept', () => {
     test(`with ${JSON.stringify(env)}`, async (t) => {
       const folder = await createFolder(t);
       const config = configOf({ SESSION_STORE_PATH: join(folder, 's.sqlite'), ...env }, 5);
-      assert.equal((await keepMadeUpMachine(config, systemClock)).config, config);
+      assert.equal((await persistGeneratedMachineId(config, systemClock)).config, config);
       assert.deepEqual(await readdir(folder), []);
     });
   }
@@ -69,7 +69,7 @@ test('where it can not be kept, one warning says so and what to do', async (t) =
   const file = join(await createFolder(t), 'file');
   await writeFile(file, '');
   const config = configOf({ SESSION_STORE_PATH: join(file, 's.sqlite') }, 6);
-  const kept = await keepMadeUpMachine(config, systemClock);
+  const kept = await persistGeneratedMachineId(config, systemClock);
   assert.equal(kept.config, config);
   assert.match(
     kept.warning ?? '',

@@ -189,7 +189,7 @@ describe('what is known of a Machine', () => {
     liveness.onList(listed(B));
     liveness.onDetour(B);
     await clock.advance(DETOUR_MS - 1);
-    assert.equal(liveness.of(B), 'detoured');
+    assert.equal(liveness.of(B), 'unreachable-from-edge');
     await clock.advance(1);
     assert.equal(liveness.of(B), 'running');
   });
@@ -199,7 +199,7 @@ describe('what is known of a Machine', () => {
     liveness.onList(listed(B));
     liveness.onDetour(B);
     liveness.onSilence(B);
-    assert.equal(liveness.of(B), 'silent');
+    assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('that is stopped is gone only where its app has lost its memory with that', () => {
@@ -245,7 +245,7 @@ describe('heartbeats', () => {
     liveness.onMissedHeartbeat(B);
     assert.deepEqual([liveness.of(B), liveness.candidates().length], ['running', 1]);
     liveness.onMissedHeartbeat(B);
-    assert.deepEqual([liveness.of(B), liveness.candidates().length], ['silent', 0]);
+    assert.deepEqual([liveness.of(B), liveness.candidates().length], ['unresponsive', 0]);
     assert.deepEqual(liveness.unresponsive(), [B]);
     liveness.onAnswer(B);
     assert.deepEqual([liveness.of(B), liveness.candidates().length], ['running', 1]);
@@ -261,7 +261,7 @@ describe('heartbeats', () => {
     assert.equal(liveness.of(B), 'running');
     await clock.advance(HEARD_MS);
     for (let i = 0; i < 2; i += 1) liveness.onMissedHeartbeat(B);
-    assert.equal(liveness.of(B), 'silent');
+    assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('do not forget a silent Machine after a while, as one question does', async () => {
@@ -270,7 +270,7 @@ describe('heartbeats', () => {
     liveness.onList(listed(B));
     for (let i = 0; i < 2; i += 1) liveness.onMissedHeartbeat(B);
     await clock.advance(60 * SILENCE_MS);
-    assert.equal(liveness.of(B), 'silent');
+    assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('of a peer that does not know us yet say nothing, for as long as it may take to read a list', async () => {
@@ -281,7 +281,7 @@ describe('heartbeats', () => {
     assert.deepEqual([liveness.of(B), liveness.isSettled()], ['running', false]);
     await clock.advance(STRANGER_MS);
     for (let i = 0; i < 2; i += 1) liveness.onStranger(B);
-    assert.deepEqual([liveness.of(B), liveness.isSettled()], ['silent', true]);
+    assert.deepEqual([liveness.of(B), liveness.isSettled()], ['unresponsive', true]);
   });
 
   it('settle the fleet once each peer has answered or is silent', () => {
@@ -336,7 +336,7 @@ describe('a Machine of a static list that refuses connections', () => {
   }
 
   it('is gone once it has done so for the stated time, and not before', async () => {
-    assert.equal((await refuseFor(GONE_AFTER_MS - 1)).liveness.of(B), 'silent');
+    assert.equal((await refuseFor(GONE_AFTER_MS - 1)).liveness.of(B), 'unresponsive');
     assert.equal((await refuseFor(GONE_AFTER_MS)).liveness.of(B), 'gone');
   });
 
@@ -351,7 +351,7 @@ describe('a Machine of a static list that refuses connections', () => {
 
   it('is never gone where the setting says so', async () => {
     const { liveness } = await refuseFor(GONE_AFTER_MS, { goneAfterMs: 0 });
-    assert.equal(liveness.of(B), 'silent');
+    assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('is back with the first connection that it takes', async () => {
@@ -367,7 +367,7 @@ describe('a Machine of a static list that refuses connections', () => {
     liveness.onNotConnected(B, false);
     await clock.advance(GONE_AFTER_MS);
     liveness.onNotConnected(B, false);
-    assert.equal(liveness.of(B), 'silent');
+    assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('is not gone where a connection timed out in between', async () => {
@@ -375,14 +375,14 @@ describe('a Machine of a static list that refuses connections', () => {
     liveness.onNotConnected(B, false);
     await clock.advance(1);
     liveness.onNotConnected(B, true);
-    assert.equal(liveness.of(B), 'silent');
+    assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('is not gone where nobody has tried for a while: this Machine was suspended', async () => {
     const { clock, liveness } = await refuseFor(1_000);
     await clock.advance(GONE_AFTER_MS);
     liveness.onNotConnected(B, true);
-    assert.equal(liveness.of(B), 'silent');
+    assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('has to refuse again after it has answered', async () => {
@@ -390,6 +390,6 @@ describe('a Machine of a static list that refuses connections', () => {
     liveness.onAnswer(B);
     await clock.advance(1);
     liveness.onNotConnected(B, true);
-    assert.equal(liveness.of(B), 'silent');
+    assert.equal(liveness.of(B), 'unresponsive');
   });
 });

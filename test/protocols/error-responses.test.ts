@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { WHYS } from '../../src/routing/decide.ts';
+import { WHYS } from '../../src/routing/decision.ts';
 import { refusalFor, statusOfUnknownSession } from '../../src/protocols/error-responses.ts';
 import type { Protocol } from '../../src/protocols/protocol.ts';
 import { protocolsOf } from './heads.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Decision } from '../../src/routing/decide.ts';
+import type { Decision } from '../../src/routing/decision.ts';
 import { createExtractor, type RequestHead } from '../../src/protocols/request-ids.ts';
 import { createLearner, type ResponseHead } from '../../src/protocols/discoveries.ts';
 import { sessionKeyOf, type Binding } from '../../src/session.ts';
@@ -62,13 +62,13 @@ function setUp(): Told {
 }
 
 const REST = { wholeId: undefined, mayReplay: true };
-const LOCAL: Decision = { kind: 'local', why: 'owner', mayAdopt: false };
-const MAY_ADOPT: Decision = { kind: 'local', why: 'unknown-session', mayAdopt: true };
+const LOCAL: Decision = { kind: 'local', why: 'owner', mayClaim: false };
+const MAY_ADOPT: Decision = { kind: 'local', why: 'unknown-session', mayClaim: true };
 const MAY_TAKE_OVER: Decision = {
   kind: 'local',
   why: 'owner-gone',
-  mayAdopt: true,
-  adoptFrom: GONE,
+  mayClaim: true,
+  takeOverFrom: GONE,
 };
 
 function routed(head: RequestHead, decision: Decision, isBound: boolean): Routed {

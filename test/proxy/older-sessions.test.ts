@@ -28,7 +28,7 @@ function routedTo(binding: Binding | undefined, mintedBy: Minter = 'app'): Route
   assert.ok(id && mcp);
   const protocol = { ...mcp, mintedBy };
   return {
-    decision: { kind: 'local', why: 'owner', mayAdopt: false },
+    decision: { kind: 'local', why: 'owner', mayClaim: false },
     extraction: { kind: 'found', id, hintedId: undefined, hint: undefined, protocol },
     ...{ key: KEY, owner: SELF, binding, wholeId: undefined, mayReplay: true },
   };

@@ -70,7 +70,7 @@ describe('requests that arrive together', () => {
         assert.ok(way.served.length <= 3, 'served four times');
         assert.ok(new Set(way.served.map(({ machine }) => machine)).size <= 2, 'by three apps');
         for (const { decision } of way.served.slice(0, -1)) {
-          assert.ok(decision.kind === 'local' && decision.mayAdopt, 'no claim');
+          assert.ok(decision.kind === 'local' && decision.mayClaim, 'no claim');
           assert.ok(isRepeatable(sent.head), 'not repeatable');
         }
       }
@@ -176,7 +176,7 @@ describe('requests that apps replay', () => {
         const last = way.served.at(-1);
         if (way.replayedByApps.length === 0) continue;
         assert.equal(last?.decision.why, 'app-replay');
-        assert.ok(last.decision.kind === 'local' && !last.decision.mayAdopt);
+        assert.ok(last.decision.kind === 'local' && !last.decision.mayClaim);
       }
     });
   });

@@ -139,7 +139,7 @@ describe('in any world, any request', () => {
         if (is?.machine !== self || isMinted) continue;
         const served = travelled.way.served.find((of) => of.machine === self && of.key === key);
         if (served?.mintedBy === 'app') continue;
-        assert.ok(served?.decision.kind === 'local' && served.decision.mayAdopt, 'not placed here');
+        assert.ok(served?.decision.kind === 'local' && served.decision.mayClaim, 'not placed here');
         assert.equal(on.heard.at(-1)?.kind === 'owner', false, 'a peer owns it');
       }
     });
@@ -196,8 +196,8 @@ describe('where every session has one owner', () => {
             (of) => of.machine === self && of.key === key && of.mintedBy !== 'app',
           );
           // Named by a forward, it asks nobody: its app's word is enough, whatever it met before.
-          const mayAdopt = isOfClient || !hasMetSilence(on) || wasForwardedTo(travelled, self);
-          assert.ok(isMinted || mayAdopt, 'adopted');
+          const mayClaim = isOfClient || !hasMetSilence(on) || wasForwardedTo(travelled, self);
+          assert.ok(isMinted || mayClaim, 'adopted');
           assert.ok(was === undefined || isDisowned || on.isForGone(was.machine), 'moved');
         }
         if (is === undefined && was && was.machine !== self) {

@@ -3,15 +3,17 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import {
   decide,
-  WHYS,
-  type Decision,
   type MachineState,
-  type NotTaking,
-  PRESENCES,
   type Owner,
-  type ReplayForm,
   type RoutingFacts,
 } from '../../src/routing/decide.ts';
+import {
+  WHYS,
+  type Decision,
+  type NotAccepting,
+  type ReplayForm,
+} from '../../src/routing/decision.ts';
+import { LIVENESS_STATES } from '../../src/fleet/liveness.ts';
 import type { MachineId } from '../../src/session.ts';
 
 const SELF = 'aaaa' as MachineId;
@@ -44,21 +46,21 @@ const EITHERS = { mintedBy: 'either' } as const;
 
 const TAKING: MachineState = {
   self: SELF,
-  notTaking: undefined,
+  notAccepting: undefined,
   hasOtherMachines: true,
   ownerGone: 'reject',
   unknownSession: 'serve',
   replays: 'resilient',
   placedOn: SELF,
-  isFleetSettled: true,
+  isFleetProbed: true,
 };
-const DRAINING = { notTaking: 'draining' } as const;
+const DRAINING = { notAccepting: 'draining' } as const;
 const ALONE = { hasOtherMachines: false };
 const REJECT = { unknownSession: 'reject' } as const;
 const CACHEABLE = { replays: 'cacheable' } as const;
 const ADOPT = { ownerGone: 'adopt' } as const;
 const ON_OTHER = { placedOn: OTHER };
-const UNSETTLED = { isFleetSettled: false };
+const UNSETTLED = { isFleetProbed: false };
 const PLACED = { ...PEER, isPlaced: true } as const;
 const BY_APP_OF_OTHER = { unmarkedFrom: OTHER };
 const BY_APP_OF_THIRD = { unmarkedFrom: THIRD };
@@ -68,11 +70,11 @@ const known = (machine: MachineId, more: Partial<Known> = {}): Known => ({
   kind: 'machine',
   machine,
   knownBy: 'store',
-  presence: 'running',
+  liveness: 'running',
   ...more,
 });
 const NONE: Owner = { kind: 'none' };
-const BEGUN_HERE: Owner = { kind: 'none', isBegunHere: true };
+const BEGUN_HERE: Owner = { kind: 'none', isInFlightHere: true };
 const SILENT: Owner = { kind: 'inconclusive', mayBeOurs: true };
 /** Our own store has said no. */
 const ANOTHERS_SILENT: Owner = { kind: 'inconclusive', mayBeOurs: false };
@@ -84,23 +86,23 @@ const MY_COOKIE = known(SELF, { knownBy: 'cookie' });
 const THEIR_COOKIE = known(OTHER, { knownBy: 'cookie' });
 const THEIR_HINT = known(OTHER, { knownBy: 'hint' });
 const BY_PEERS = known(OTHER, { knownBy: 'peers' });
-const LOST = { presence: 'gone', isUncontested: true } as const;
+const LOST = { liveness: 'gone', isUncontested: true } as const;
 const GONE = known(OTHER, { ...LOST, origin: 'learned' });
 const GONE_COPY = known(OTHER, { ...LOST, origin: 'copied' });
 const GONE_ADOPTED = known(OTHER, { ...LOST, origin: 'adopted' });
 const GONE_HINT = known(OTHER, { ...LOST, knownBy: 'hint' });
-const MUTE = known(OTHER, { presence: 'silent', isUncontested: true });
-const STOPPED = known(OTHER, { presence: 'stopped' });
-const DETOURED = known(OTHER, { presence: 'detoured' });
-const UNLISTED = known(OTHER, { presence: 'unlisted', isUncontested: true });
-const GONE_CONTESTED = known(OTHER, { presence: 'gone', origin: 'adopted' });
+const MUTE = known(OTHER, { liveness: 'unresponsive', isUncontested: true });
+const STOPPED = known(OTHER, { liveness: 'stopped' });
+const DETOURED = known(OTHER, { liveness: 'unreachable-from-edge' });
+const UNLISTED = known(OTHER, { liveness: 'unlisted', isUncontested: true });
+const GONE_CONTESTED = known(OTHER, { liveness: 'gone', origin: 'adopted' });
 
-const local = (why: Decision['why'], mayAdopt = false, adoptFrom?: MachineId): Decision => ({
-  ...{ kind: 'local', why, mayAdopt },
-  ...(adoptFrom && { adoptFrom }),
+const local = (why: Decision['why'], mayClaim = false, takeOverFrom?: MachineId): Decision => ({
+  ...{ kind: 'local', why, mayClaim: mayClaim },
+  ...(takeOverFrom && { takeOverFrom: takeOverFrom }),
   ...(why === 'peers-inconclusive' && { isInDoubt: true }),
 });
-const elsewhere = (why: NotTaking): Decision => ({ kind: 'elsewhere', why });
+const elsewhere = (why: NotAccepting): Decision => ({ kind: 'elsewhere', why });
 const forward = (why: Decision['why']): Decision => ({ kind: 'forward', to: OTHER, why });
 const refuse = (status: 404 | 421 | 503, why: Decision['why']): Decision => ({
   kind: 'refuse',
@@ -142,8 +144,8 @@ const TABLE: readonly Row[] = [
   { row: 2, claim: 'what a peer sends stays here though unknown sessions are rejected', facts: PEER, owner: NONE, state: REJECT, gives: local('peer-hop', true) },
   { row: 2, claim: 'what a peer sends without an id stays here', facts: { ...PEER, ...NO_ID }, owner: NONE, state: DRAINING, gives: local('peer-hop', true) },
   { row: 3, claim: 'a new session goes elsewhere from a draining Machine', facts: NO_ID, owner: NONE, state: DRAINING, gives: elsewhere('draining') },
-  { row: 3, claim: 'a new session goes elsewhere from a full Machine', facts: NO_ID, owner: NONE, state: { notTaking: 'full' }, gives: elsewhere('full') },
-  { row: 3, claim: 'a new session goes elsewhere when the app is down', facts: NO_ID, owner: NONE, state: { notTaking: 'upstream-down' }, gives: elsewhere('upstream-down') },
+  { row: 3, claim: 'a new session goes elsewhere from a full Machine', facts: NO_ID, owner: NONE, state: { notAccepting: 'full' }, gives: elsewhere('full') },
+  { row: 3, claim: 'a new session goes elsewhere when the app is down', facts: NO_ID, owner: NONE, state: { notAccepting: 'upstream-down' }, gives: elsewhere('upstream-down') },
   { row: 3, claim: 'a request out of the replay cache may still go elsewhere', facts: { ...NO_ID, isFromReplayCache: true }, owner: NONE, state: DRAINING, gives: elsewhere('draining') },
   { row: 4, claim: 'a request without an id is served here', facts: NO_ID, owner: NONE, gives: local('no-session') },
   { row: 4, claim: 'a draining Machine that is alone serves on', facts: NO_ID, owner: NONE, state: { ...DRAINING, ...ALONE }, gives: local('no-session') },
@@ -154,16 +156,16 @@ const TABLE: readonly Row[] = [
   { row: 4, claim: 'the Machine that a cookie names serves while draining', facts: NO_ID, owner: MY_COOKIE, state: DRAINING, gives: local('owner') },
   { row: 4, claim: 'a cookie for another Machine is followed', facts: NO_ID, owner: THEIR_COOKIE, gives: replay() },
   { row: 4, claim: 'a cookie for another Machine is followed while draining', facts: NO_ID, owner: THEIR_COOKIE, state: DRAINING, gives: replay() },
-  { row: 4, claim: 'a cookie wakes its Machine', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'stopped' }, gives: replay('waking') },
-  { row: 4, claim: 'a cookie for a Machine that nobody lists is tried once', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: replay('waking') },
-  { row: 4, claim: 'where it could not be had, anybody serves', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
-  { row: 4, claim: 'where it could not be woken, anybody serves', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'stopped' }, gives: local('no-session') },
-  { row: 4, claim: 'what another Machine has sent on is served', facts: { ...NO_ID, ...REPLAYED }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
-  { row: 4, claim: 'an upload for a Machine that nobody lists is served', facts: { ...NO_ID, ...TOO_LARGE }, owner: { ...THEIR_COOKIE, presence: 'unlisted' }, gives: local('no-session') },
-  { row: 4, claim: 'a cookie of a Machine that is gone is none', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'gone' }, gives: local('no-session') },
-  { row: 3, claim: 'a cookie of a Machine that is gone keeps nobody from going elsewhere', facts: NO_ID, owner: { ...THEIR_COOKIE, presence: 'gone' }, state: DRAINING, gives: elsewhere('draining') },
+  { row: 4, claim: 'a cookie wakes its Machine', facts: NO_ID, owner: { ...THEIR_COOKIE, liveness: 'stopped' }, gives: replay('waking') },
+  { row: 4, claim: 'a cookie for a Machine that nobody lists is tried once', facts: NO_ID, owner: { ...THEIR_COOKIE, liveness: 'unlisted' }, gives: replay('waking') },
+  { row: 4, claim: 'where it could not be had, anybody serves', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, liveness: 'unlisted' }, gives: local('no-session') },
+  { row: 4, claim: 'where it could not be woken, anybody serves', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, liveness: 'stopped' }, gives: local('no-session') },
+  { row: 4, claim: 'what another Machine has sent on is served', facts: { ...NO_ID, ...REPLAYED }, owner: { ...THEIR_COOKIE, liveness: 'unlisted' }, gives: local('no-session') },
+  { row: 4, claim: 'an upload for a Machine that nobody lists is served', facts: { ...NO_ID, ...TOO_LARGE }, owner: { ...THEIR_COOKIE, liveness: 'unlisted' }, gives: local('no-session') },
+  { row: 4, claim: 'a cookie of a Machine that is gone is none', facts: NO_ID, owner: { ...THEIR_COOKIE, liveness: 'gone' }, gives: local('no-session') },
+  { row: 3, claim: 'a cookie of a Machine that is gone keeps nobody from going elsewhere', facts: NO_ID, owner: { ...THEIR_COOKIE, liveness: 'gone' }, state: DRAINING, gives: elsewhere('draining') },
   { row: 4, claim: 'a cookie of a Machine that runs is followed by the private network', facts: { ...NO_ID, ...BACK }, owner: THEIR_COOKIE, gives: forward('owner-unreachable') },
-  { row: 4, claim: 'a cookie of a Machine that is silent is kept', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, presence: 'silent' }, gives: refuse(503, 'owner-unreachable') },
+  { row: 4, claim: 'a cookie of a Machine that is silent is kept', facts: { ...NO_ID, ...BACK }, owner: { ...THEIR_COOKIE, liveness: 'unresponsive' }, gives: refuse(503, 'owner-unreachable') },
   { row: 4, claim: 'an upload with a cookie for another Machine is forwarded', facts: { ...NO_ID, ...TOO_LARGE }, owner: THEIR_COOKIE, gives: forward('too-large-to-replay') },
   { row: 2, claim: 'what a peer sends for its cookie stays here', facts: { ...PEER, ...NO_ID }, owner: THEIR_COOKIE, gives: local('peer-hop', true) },
   { row: 5, claim: 'the owner serves its session', facts: {}, owner: MINE, gives: local('owner') },
@@ -235,7 +237,7 @@ const TABLE: readonly Row[] = [
   { row: 9, claim: 'a wrong entry of the replay cache is undone', facts: { isFromReplayCache: true }, owner: THEIRS, gives: replay('resilient', true) },
   { row: 9, claim: 'what undoes an entry of the replay cache comes back if it fails', facts: { isFromReplayCache: true }, owner: THEIRS, state: CACHEABLE, gives: replay('resilient', true) },
   { row: 10, claim: 'an unknown session goes elsewhere from a draining Machine', facts: {}, owner: NONE, state: DRAINING, gives: elsewhere('draining') },
-  { row: 10, claim: 'a session that nobody can tell of goes elsewhere from a full Machine', facts: {}, owner: SILENT, state: { notTaking: 'full' }, gives: elsewhere('full') },
+  { row: 10, claim: 'a session that nobody can tell of goes elsewhere from a full Machine', facts: {}, owner: SILENT, state: { notAccepting: 'full' }, gives: elsewhere('full') },
   { row: 10, claim: 'an unknown session goes elsewhere before it is rejected', facts: {}, owner: NONE, state: { ...DRAINING, ...REJECT }, gives: elsewhere('draining') },
   { row: 11, claim: 'an unknown session is served here', facts: {}, owner: NONE, gives: local('unknown-session') },
   { row: 11, claim: 'an unknown session that was replayed here may be adopted', facts: REPLAYED, owner: NONE, gives: local('unknown-session', true) },
@@ -273,7 +275,7 @@ const TABLE: readonly Row[] = [
   { row: 12, claim: 'what the policy adopts is adopted at its place', facts: {}, owner: GONE, state: { ...ADOPT, ...ON_OTHER }, gives: replay('resilient', false, 'placed') },
   { row: 2, claim: 'what a peer has placed here is served and claimed', facts: { ...PLACED, ...CLIENTS }, owner: NONE, gives: local('peer-hop', true) },
   { row: 2, claim: 'what a peer has placed here stays here, whatever this Machine computes', facts: { ...PLACED, ...CLIENTS }, owner: NONE, state: ON_OTHER, gives: local('peer-hop', true) },
-  { row: 2, claim: 'what a peer has placed here is claimed though another peer is silent', facts: { ...PLACED, ...CLIENTS }, owner: ANOTHERS_SILENT, gives: { kind: 'local', why: 'peer-hop', mayAdopt: true, isInDoubt: true } },
+  { row: 2, claim: 'what a peer has placed here is claimed though another peer is silent', facts: { ...PLACED, ...CLIENTS }, owner: ANOTHERS_SILENT, gives: { kind: 'local', why: 'peer-hop', mayClaim: true, isInDoubt: true } },
   { row: 1, claim: 'what a peer has placed here and another peer owns is refused', facts: { ...PLACED, ...CLIENTS }, owner: BY_PEERS, gives: refuse(421, 'moved') },
   { row: 13, claim: 'what an app has replayed is served where it arrives', facts: BY_APP_OF_OTHER, owner: THEIRS, gives: local('app-replay') },
   { row: 13, claim: 'whoever owns its session', facts: BY_APP_OF_THIRD, owner: THEIRS, gives: local('app-replay') },
@@ -321,7 +323,7 @@ const anyKnown: fc.Arbitrary<Owner> = fc
     machine: fc.constantFrom(SELF, OTHER),
     knownBy: fc.constantFrom('store', 'hint', 'peers', 'cookie'),
     origin: fc.option(fc.constantFrom('learned', 'adopted', 'copied'), { nil: undefined }),
-    presence: fc.constantFrom(...PRESENCES),
+    liveness: fc.constantFrom(...LIVENESS_STATES),
     isUncontested: fc.boolean(),
   })
   .map(({ origin, ...owner }) => ({ kind: 'machine', ...owner, ...(origin && { origin }) }));
@@ -331,13 +333,13 @@ const anyOwner: fc.Arbitrary<Owner> = fc.oneof(
 );
 const anyState: fc.Arbitrary<MachineState> = fc.record({
   self: fc.constant(SELF),
-  notTaking: fc.constantFrom(undefined, 'draining', 'full', 'upstream-down'),
+  notAccepting: fc.constantFrom(undefined, 'draining', 'full', 'upstream-down'),
   hasOtherMachines: fc.boolean(),
   ownerGone: fc.constantFrom('reject', 'adopt'),
   unknownSession: fc.constantFrom('serve', 'reject'),
   replays: fc.constantFrom('resilient', 'cacheable'),
   placedOn: fc.constantFrom(undefined, SELF, OTHER, THIRD),
-  isFleetSettled: fc.boolean(),
+  isFleetProbed: fc.boolean(),
 });
 
 function always(
@@ -361,7 +363,7 @@ always('what was replayed, came back or is too large is never replayed', (facts,
 always('what the cache may keep is bare, and everything else comes back', (facts, owner, state) => {
   const decision = decide(facts, owner, state);
   if (decision.kind !== 'replay' || decision.form !== 'bare') return true;
-  const isRunning = owner.kind === 'machine' && owner.presence === 'running';
+  const isRunning = owner.kind === 'machine' && owner.liveness === 'running';
   const isFirst = !facts.hasReplaySource && !decision.invalidatesCache;
   return state.replays === 'cacheable' && isRunning && isFirst;
 });
@@ -372,7 +374,7 @@ always(
     const decision = decide(...all);
     if (decision.kind !== 'refuse' || decision.status !== 404) return true;
     const [, owner] = all;
-    return owner.kind === 'none' || (owner.kind === 'machine' && owner.presence === 'gone');
+    return owner.kind === 'none' || (owner.kind === 'machine' && owner.liveness === 'gone');
   },
 );
 
@@ -389,12 +391,12 @@ always('nothing is sent to this Machine itself', (facts, owner, state) => {
 always('silence gives nothing up, and adopts no id of an app', (facts, _, state) => {
   const decision = decide({ ...facts, from: 'edge', hasId: true }, SILENT, state);
   if (decision.kind === 'refuse') return decision.status !== 404;
-  return decision.kind !== 'local' || !decision.mayAdopt || facts.mintedBy !== 'app';
+  return decision.kind !== 'local' || !decision.mayClaim || facts.mintedBy !== 'app';
 });
 
 always('what an app has replayed is claimed by nobody', (facts, owner, state) => {
   const decision = decide(facts, owner, state);
-  return decision.why !== 'app-replay' || (decision.kind === 'local' && !decision.mayAdopt);
+  return decision.why !== 'app-replay' || (decision.kind === 'local' && !decision.mayClaim);
 });
 
 always('a new session is placed where it was computed, or stays here', (facts, owner, state) => {
@@ -406,8 +408,8 @@ always(
   'a session is taken over only from an owner that is confirmed gone',
   (facts, owner, state) => {
     const decision = decide(facts, owner, state);
-    if (decision.kind !== 'local' || decision.adoptFrom === undefined) return true;
-    return owner.kind === 'machine' && owner.presence === 'gone' && owner.knownBy === 'store';
+    if (decision.kind !== 'local' || decision.takeOverFrom === undefined) return true;
+    return owner.kind === 'machine' && owner.liveness === 'gone' && owner.knownBy === 'store';
   },
 );
 

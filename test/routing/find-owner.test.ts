@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Owner, Presence } from '../../src/routing/decide.ts';
+import type { Owner } from '../../src/routing/decide.ts';
+import type { LivenessState } from '../../src/fleet/liveness.ts';
 import {
   createExtractor,
   type FoundId,
@@ -123,10 +124,10 @@ async function finderIn(world: World): Promise<Finding> {
     },
     peer: (machine) => (isRunning(machine) ? { machine, host: machine, port: 1 } : undefined),
   };
-  const presenceOf = (machine: MachineId): Presence => {
+  const livenessOf = (machine: MachineId): LivenessState => {
     if (isRunning(machine)) {
-      if (world.silent?.includes(machine)) return 'silent';
-      return world.detoured?.includes(machine) ? 'detoured' : 'running';
+      if (world.silent?.includes(machine)) return 'unresponsive';
+      return world.detoured?.includes(machine) ? 'unreachable-from-edge' : 'running';
     }
     if (isStopped(machine)) return world.ownerStopped === 'gone' ? 'gone' : 'stopped';
     return world.gone?.includes(machine) ? 'gone' : 'unlisted';
@@ -138,7 +139,7 @@ async function finderIn(world: World): Promise<Finding> {
     directory,
     replays: world.replays ?? 'resilient',
     liveness: {
-      of: presenceOf,
+      of: livenessOf,
       listing: (machine) =>
         isRunning(machine) ? 'running' : isStopped(machine) ? 'stopped' : 'none',
       isConfirmedGone: (machine) => world.gone?.includes(machine) ?? false,
@@ -181,7 +182,7 @@ const hinted = (machine: MachineId, more: Partial<Known> = {}): Known => ({
   kind: 'machine',
   machine,
   knownBy: 'hint',
-  presence: 'running',
+  liveness: 'running',
   ...more,
 });
 const BY_PEERS = hinted(C, { knownBy: 'peers' });
@@ -268,13 +269,13 @@ describe('a request that the edge could not deliver', () => {
     readonly pass?: Pass;
     readonly owner: object;
   }[] = [
-    { claim: 'follows a session that has moved', world: { bound: { s: B }, peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', presence: 'running' } },
-    { claim: 'finds its owner where it was, if nobody has it', world: { bound: { s: B } }, owner: { machine: B, knownBy: 'store', presence: 'running', isUncontested: true } },
-    { claim: 'finds its owner gone', world: { bound: { s: B }, gone: [B] }, owner: { machine: B, knownBy: 'store', presence: 'gone', isUncontested: true } },
-    { claim: 'finds a hinted owner gone', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', presence: 'gone', isUncontested: true } },
-    { claim: 'is not sure of an owner that is gone while a peer is silent', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, presence: 'gone', isUncontested: false } },
-    { claim: 'is not sure of a hinted owner that is gone while the own store can not tell', world: { gone: [B], isStoreBusy: true }, id: app('s~bb'), owner: { machine: B, presence: 'gone', isUncontested: false } },
-    { claim: 'believes a shared store alone', world: { bound: { s: B }, gone: [B], isStoreShared: true, peers: [SILENT] }, owner: { machine: B, presence: 'gone', isUncontested: true } },
+    { claim: 'follows a session that has moved', world: { bound: { s: B }, peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', liveness: 'running' } },
+    { claim: 'finds its owner where it was, if nobody has it', world: { bound: { s: B } }, owner: { machine: B, knownBy: 'store', liveness: 'running', isUncontested: true } },
+    { claim: 'finds its owner gone', world: { bound: { s: B }, gone: [B] }, owner: { machine: B, knownBy: 'store', liveness: 'gone', isUncontested: true } },
+    { claim: 'finds a hinted owner gone', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', liveness: 'gone', isUncontested: true } },
+    { claim: 'is not sure of an owner that is gone while a peer is silent', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, liveness: 'gone', isUncontested: false } },
+    { claim: 'is not sure of a hinted owner that is gone while the own store can not tell', world: { gone: [B], isStoreBusy: true }, id: app('s~bb'), owner: { machine: B, liveness: 'gone', isUncontested: false } },
+    { claim: 'believes a shared store alone', world: { bound: { s: B }, gone: [B], isStoreShared: true, peers: [SILENT] }, owner: { machine: B, liveness: 'gone', isUncontested: true } },
     { claim: 'is told of by a preference for its owner, too', world: { bound: { s: B }, peers: [C_OWNS] }, pass: { ...FIRST_PASS, undeliveredTo: B }, owner: { machine: C, knownBy: 'peers' } },
     { claim: 'is served where it has come back to, if that is the owner', world: { bound: { s: SELF }, peers: [C_OWNS] }, owner: { machine: SELF, knownBy: 'store' } },
   ];
@@ -296,7 +297,7 @@ describe('a request that the edge could not deliver', () => {
   test('finds an owner that was waking meanwhile', async () => {
     const { find, looks } = await finderIn({ bound: { s: B }, stopped: [B], wokenAtLook: [B] });
     const { owner } = await find(app('s'), BACK);
-    assert.deepEqual([owner.kind === 'machine' && owner.presence, looks()], ['running', 1]);
+    assert.deepEqual([owner.kind === 'machine' && owner.liveness, looks()], ['running', 1]);
   });
 });
 
@@ -328,19 +329,19 @@ describe('on the first pass', () => {
     readonly owner: object;
     readonly questions: number;
   }[] = [
-    { claim: 'a stopped owner is left to the replay that wakes it', world: { bound: { s: B }, stopped: [B] }, owner: { machine: B, presence: 'stopped' }, questions: 0 },
-    { claim: 'a silence from before it was stopped counts for nothing', world: { bound: { s: B }, stopped: [B], silent: [B] }, owner: { machine: B, presence: 'stopped' }, questions: 0 },
+    { claim: 'a stopped owner is left to the replay that wakes it', world: { bound: { s: B }, stopped: [B] }, owner: { machine: B, liveness: 'stopped' }, questions: 0 },
+    { claim: 'a silence from before it was stopped counts for nothing', world: { bound: { s: B }, stopped: [B], silent: [B] }, owner: { machine: B, liveness: 'stopped' }, questions: 0 },
     { claim: 'a stopped owner that counts as gone may have lost its session to a peer', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone', peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers' }, questions: 1 },
-    { claim: 'a stopped owner counts as gone if the peers say no', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone' }, owner: { machine: B, presence: 'gone', isUncontested: true }, questions: 1 },
-    { claim: 'a stopped owner does not count as gone if it has been woken since the last reading', world: { bound: { s: B }, stopped: [B], wokenAtLook: [B], ownerStopped: 'gone' }, owner: { machine: B, presence: 'running' }, questions: 1 },
-    { claim: 'a stopped owner counts as gone in a shared store, and nobody is asked', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone', isStoreShared: true }, owner: { machine: B, presence: 'gone', isUncontested: true }, questions: 0 },
-    { claim: 'an owner that is gone may have lost its session to a peer', world: { bound: { s: B }, gone: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', presence: 'running' }, questions: 1 },
-    { claim: 'a hinted owner that is gone is gone if the peers say no', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', presence: 'gone', isUncontested: true }, questions: 1 },
-    { claim: 'an owner that is gone is contested by a silent peer', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, presence: 'gone', isUncontested: false }, questions: 1 },
-    { claim: 'an owner that the edge could not reach just now is not asked for', world: { bound: { s: B }, detoured: [B] }, owner: { machine: B, presence: 'detoured' }, questions: 0 },
-    { claim: 'an owner that has been silent since counts as silent', world: { bound: { s: B }, detoured: [B], silent: [B], peers: [SILENT] }, owner: { machine: B, presence: 'silent' }, questions: 1 },
+    { claim: 'a stopped owner counts as gone if the peers say no', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone' }, owner: { machine: B, liveness: 'gone', isUncontested: true }, questions: 1 },
+    { claim: 'a stopped owner does not count as gone if it has been woken since the last reading', world: { bound: { s: B }, stopped: [B], wokenAtLook: [B], ownerStopped: 'gone' }, owner: { machine: B, liveness: 'running' }, questions: 1 },
+    { claim: 'a stopped owner counts as gone in a shared store, and nobody is asked', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone', isStoreShared: true }, owner: { machine: B, liveness: 'gone', isUncontested: true }, questions: 0 },
+    { claim: 'an owner that is gone may have lost its session to a peer', world: { bound: { s: B }, gone: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', liveness: 'running' }, questions: 1 },
+    { claim: 'a hinted owner that is gone is gone if the peers say no', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', liveness: 'gone', isUncontested: true }, questions: 1 },
+    { claim: 'an owner that is gone is contested by a silent peer', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, liveness: 'gone', isUncontested: false }, questions: 1 },
+    { claim: 'an owner that the edge could not reach just now is not asked for', world: { bound: { s: B }, detoured: [B] }, owner: { machine: B, liveness: 'unreachable-from-edge' }, questions: 0 },
+    { claim: 'an owner that has been silent since counts as silent', world: { bound: { s: B }, detoured: [B], silent: [B], peers: [SILENT] }, owner: { machine: B, liveness: 'unresponsive' }, questions: 1 },
     { claim: 'an owner that has just been silent is asked for again', world: { bound: { s: B }, silent: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers' }, questions: 1 },
-    { claim: 'an owner that is still silent is known to be', world: { bound: { s: B }, silent: [B], peers: [SILENT] }, owner: { machine: B, presence: 'silent' }, questions: 1 },
+    { claim: 'an owner that is still silent is known to be', world: { bound: { s: B }, silent: [B], peers: [SILENT] }, owner: { machine: B, liveness: 'unresponsive' }, questions: 1 },
   ];
   for (const { claim, world, id = app('s'), owner, questions } of rows) {
     test(claim, async () => {
@@ -373,7 +374,7 @@ describe('an id that ends as a hint does', () => {
     const { find } = await finderIn({ bound: { user: B }, gone: [B] });
     const { key, wholeId, owner } = await find(client('user~bb'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
-    assert.equal(owner.kind === 'machine' && owner.presence, 'gone');
+    assert.equal(owner.kind === 'machine' && owner.liveness, 'gone');
   });
 
   test('is a hint still if the session of the Machine that is gone has moved here since', async () => {
@@ -401,7 +402,7 @@ describe('an id that ends as a hint does', () => {
     const { find } = await finderIn({});
     const { key, wholeId, owner } = await find(client('user~bob'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
-    assert.deepEqual(owner, hinted(machineId('bob'), { presence: 'unlisted' }));
+    assert.deepEqual(owner, hinted(machineId('bob'), { liveness: 'unlisted' }));
   });
 });
 

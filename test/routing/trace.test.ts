@@ -99,7 +99,7 @@ test('a hint, what the directory says of its Machine, and the reason are shown',
   assert.ok(session?.found === 'id');
   assert.deepEqual([session.protocol, session.in, session.hint], ['mcp-sse', 'query', 'm1']);
   assert.deepEqual(named(explained, 'directory'), [
-    { step: 'directory', machine: 'm1', presence: 'running' },
+    { step: 'directory', machine: 'm1', liveness: 'running' },
   ]);
   assert.equal(named(explained, 'decision')[0]?.decision.why, 'not-owner');
 });
@@ -135,7 +135,7 @@ test('an owner that has just not answered is shown to be silent', async (t) => {
   assert.equal((await fetch(m2.url, { ...upload, headers })).status, 503);
   await until(async () => {
     const explained = await explain({ headers });
-    return named(explained, 'directory').at(-1)?.presence === 'silent';
+    return named(explained, 'directory').at(-1)?.liveness === 'unresponsive';
   });
   const { answer } = await explain({ headers });
   assert.ok(answer.by === 'sidecar');

@@ -3,10 +3,10 @@ import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import type { EndedBySignals } from '../../app/lifecycle.ts';
+import type { SignalSource } from '../../app/lifecycle.ts';
 
 export interface FileSurroundings {
-  readonly events: EndedBySignals;
+  readonly events: SignalSource;
   /** Ends the process as that signal does by default. */
   readonly endBy: (signal: NodeJS.Signals) => void;
 }

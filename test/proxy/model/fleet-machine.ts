@@ -2,7 +2,7 @@
  * One Machine of a fleet without sockets: the real request path, peers, liveness and claims, between a
  * wire, an app and a network of which each step is taken by hand.
  */
-import type { Decision } from '../../../src/routing/decide.ts';
+import type { Decision } from '../../../src/routing/decision.ts';
 import { createExtractor } from '../../../src/protocols/request-ids.ts';
 import { createLearner } from '../../../src/protocols/discoveries.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
@@ -235,7 +235,7 @@ function handlerOf({ self, store, liveness, peers, bindings, health, hints }: Ro
       ...{ self, liveness, region: undefined, scope: undefined },
       takesSessions: () => !health.isDraining,
     }),
-    notTaking: () => (health.isDraining ? 'draining' : undefined),
+    notAccepting: () => (health.isDraining ? 'draining' : undefined),
     policy: { ownerGone: 'reject', unknownSession: 'serve', replays: 'resilient' },
     replayTimeoutMs: 10_000,
     replayMaxBodyBytes: REPLAY_MAX_BODY_BYTES,

@@ -2,7 +2,8 @@
  * One Machine without a network: the real request path and the real keeper of its bindings, between
  * a wire, an app and peers that do what a few values say.
  */
-import type { Decision, Presence } from '../../../src/routing/decide.ts';
+import type { Decision } from '../../../src/routing/decision.ts';
+import type { LivenessState } from '../../../src/fleet/liveness.ts';
 import { createExtractor } from '../../../src/protocols/request-ids.ts';
 import { createLearner } from '../../../src/protocols/discoveries.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
@@ -142,10 +143,10 @@ export async function createModelMachine(
   };
   const isConfirmedGone = (machine: MachineId): boolean =>
     script.hasConfirmedTheGone && isGone(machine);
-  const of = (machine: MachineId): Presence => {
+  const of = (machine: MachineId): LivenessState => {
     if (lists.includes(machine)) {
-      if (script.silent.includes(machine)) return 'silent';
-      return script.detoured.includes(machine) ? 'detoured' : 'running';
+      if (script.silent.includes(machine)) return 'unresponsive';
+      return script.detoured.includes(machine) ? 'unreachable-from-edge' : 'running';
     }
     if (script.stopped.includes(machine)) return ownerStopped === 'gone' ? 'gone' : 'stopped';
     return isConfirmedGone(machine) ? 'gone' : 'unlisted';
@@ -212,7 +213,7 @@ export async function createModelMachine(
       takesSessions: () => !script.isDraining,
     }),
     directory,
-    notTaking: () => (script.isDraining ? 'draining' : undefined),
+    notAccepting: () => (script.isDraining ? 'draining' : undefined),
     policy: { ownerGone, unknownSession, replays },
     replayTimeoutMs: 10_000,
     replayMaxBodyBytes: REPLAY_MAX_BODY_BYTES,

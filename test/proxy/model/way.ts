@@ -1,6 +1,6 @@
 /** The way of one request through sidecars and apps, and what is to be known of it afterwards. */
 import assert from 'node:assert/strict';
-import type { Decision } from '../../../src/routing/decide.ts';
+import type { Decision } from '../../../src/routing/decision.ts';
 import type { RequestHead } from '../../../src/protocols/request-ids.ts';
 import type { Minter } from '../../../src/protocols/presets.ts';
 import type { MachineId, SessionKey } from '../../../src/session.ts';
@@ -144,7 +144,7 @@ export class Way {
         ...(app.replays === undefined ? [] : ['fly-replay', app.replays]),
       ],
     };
-    const mayClaim = decision.kind === 'local' && decision.mayAdopt && key !== undefined;
+    const mayClaim = decision.kind === 'local' && decision.mayClaim && key !== undefined;
     const endClaim = mayClaim ? bindings.beginClaim(key) : undefined;
     await this.#step?.(`the app of ${machine} responds`);
     const revealed = await answers.fromHead(head, routed, response);
