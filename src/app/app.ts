@@ -99,12 +99,12 @@ class RunningSidecar implements Sidecar {
     this.#ports = { public: publicPort, peer, admin };
     this.#upstreamHealth.start();
     this.#phase = 'started';
-    await heartbeats.tell();
+    await heartbeats.sendNow();
   }
 
   readiness(): Readiness {
     const { kind } = this.#directory.status();
-    const silent = this.#liveness.unresponsive().length;
+    const silent = this.#liveness.missingHeartbeats().length;
     const fleet = { kind, others: this.#directory.others().length, silent };
     const store = { kind: this.#storeKind(), ...this.#opened?.health() };
     const reason = this.#whyNotReady();
