@@ -75,7 +75,7 @@ export type BreakerState =
   | { readonly kind: 'half-open'; readonly timesOpened: number };
 
 /** One try that the breaker let through. Only the first call counts, and one of them must be made. */
-export interface Attempt {
+export interface BreakerAttempt {
   succeeded(): void;
   failed(): void;
   /** It ended without saying anything about the other side (stopped, not needed any more). */
@@ -87,7 +87,7 @@ export interface CircuitBreaker {
   /** Whether {@link CircuitBreaker.begin} would let a try through now; claims nothing. */
   mayBegin(): boolean;
   /** Lets a try through, or not (`undefined`). */
-  begin(): Attempt | undefined;
+  begin(): BreakerAttempt | undefined;
 }
 
 export interface CircuitBreakerOptions {
@@ -128,13 +128,13 @@ export function createCircuitBreaker(options: CircuitBreakerOptions): CircuitBre
     return state.kind === 'closed';
   }
 
-  function begin(): Attempt | undefined {
+  function begin(): BreakerAttempt | undefined {
     if (!mayBegin()) return undefined;
     if (state.kind === 'open') change({ kind: 'half-open', timesOpened: state.timesOpened });
     return attemptOf(era);
   }
 
-  function attemptOf(ownEra: number): Attempt {
+  function attemptOf(ownEra: number): BreakerAttempt {
     let isSettled = false;
     const settle = (next: () => BreakerState): void => {
       if (isSettled) return;

@@ -16,6 +16,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'collect-garbage.ts': 0,
   'session.ts': 0,
   'version.ts': 0,
+  'json.ts': 0,
   'fly.ts': 1,
   'resilience.ts': 1,
   'routing/decision.ts': 1,
@@ -31,7 +32,6 @@ const RANKS: Readonly<Record<string, number>> = {
   'store/postgres/': 4,
   'store/resilient/': 4,
   'fleet/': 4,
-  'fleet/join/': 5,
   'sessions/': 4,
   'routing/': 5,
   'proxy/': 6,
@@ -54,7 +54,7 @@ const ADAPTERS: readonly string[] = [
   'store/sqlite/sqlite.ts',
   'fleet/dns-directory.ts',
   'fleet/static-directory.ts',
-  'fleet/dns-resolver.ts',
+  'fleet/resolver.ts',
   'observability/prometheus.ts',
 ];
 const COMPOSITION = /^(app|cli)\//;

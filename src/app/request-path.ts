@@ -1,37 +1,30 @@
 /** Assembles the request path: everything between the listeners and the store. */
+import { BufferBudget, ReadBuffers } from '../http/buffers.ts';
+import { createPathMask } from '../protocols/id-locations.ts';
 import { randomUUID } from 'node:crypto';
 import { createUndiciLoader, isSharedStore, type AdapterParts } from './adapters.ts';
 import { createAffinityCookie, type AffinityCookie } from '../protocols/affinity-cookie.ts';
 import type { NotAccepting } from '../routing/decision.ts';
-import { createExtractor } from '../protocols/request-ids.ts';
-import { createHintRemover } from '../protocols/owner-hint.ts';
-import { createLearner } from '../protocols/discoveries.ts';
-import { namesReadOfRequests } from '../protocols/request-names.ts';
-import { createPathMask } from '../protocols/path-mask.ts';
+import { createRequestIdReader } from '../protocols/request-ids.ts';
+import { createOwnerHintRemover } from '../protocols/owner-hint.ts';
+import { createDiscoverer, headersReadFromRequests } from '../protocols/discoveries.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { Draining } from '../routing/draining.ts';
 import type { Directory } from '../fleet/directory.ts';
-import {
-  createClaimResolver,
-  type ClaimResolver,
-  type ClaimResolverOptions,
-} from '../fleet/claim-resolver.ts';
-import { createJoinService } from '../fleet/join/service.ts';
-import { BINDINGS_PATH } from '../fleet/join/messages.ts';
+import { createKeeper, type Keeper, type KeeperOptions } from '../fleet/keeper.ts';
+import { createBindingsService } from '../fleet/bindings-service.ts';
 import { createPeerService } from '../fleet/peer-service.ts';
 import { createPeers, type Peers } from '../fleet/peers.ts';
 import type { UpstreamHealth } from '../proxy/upstream-health.ts';
-import { createForwardWatchdog } from '../fleet/forward-watchdog.ts';
+import { createForwardWatch } from '../fleet/forward-watch.ts';
 import { createHeartbeats, type Heartbeats } from '../fleet/heartbeats.ts';
-import type { JoinOptions } from '../fleet/join/join.ts';
+import type { JoiningOptions } from '../fleet/joining.ts';
 import type { Liveness } from '../fleet/liveness.ts';
 import { PROTOCOL_VERSION, type PeerStatus } from '../fleet/messages.ts';
-import { BufferBudget } from '../http/buffer-budget.ts';
 import { DEFAULT_LIMITS, FORWARD_BYTES, FORWARD_FIELDS, type Limits } from '../http/limits.ts';
-import { ReadBuffers } from '../http/read-buffers.ts';
 import { Sweep } from '../http/sweep.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from '../http/upstream-pool.ts';
 import { Activity, QUIET_MS } from '../proxy/activity.ts';
@@ -80,7 +73,7 @@ export interface RequestPath {
   /** An operator has deleted a session, or moved it from one Machine to another. */
   readonly onSessionChanged: OnSessionChanged;
   /** A peer owns what is bound to this Machine too. */
-  readonly onContested: JoinOptions['onConflict'];
+  readonly onContested: JoiningOptions['onContested'];
   /** Requests and tunnels under way. */
   busyCount(): number;
   /** 0: no request is open, and none was for a second. Else the time, in ms, after which to ask again. */
@@ -116,11 +109,11 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     },
   });
   const engine = createEngine(parts);
-  const learner = createLearner(config.protocols, { hints: config.hints, self, clock });
+  const learner = createDiscoverer(config.protocols, { hints: config.hints, self, clock });
   const upstream = new UpstreamPool({
     ...engine.pool,
     address: () => engine.upstreamAddress,
-    selectedNames: learner.teachingNames,
+    selectedNames: learner.revealingHeaders,
     headTimeoutMs: config.upstreamHeadTimeoutMs,
   });
   const peerUpstreams = createPeerUpstreams({
@@ -134,7 +127,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       headTimeoutMs: 0,
     },
   });
-  const forwards = createForwardWatchdog({ clock, ping: (machine) => peers.ping(machine) });
+  const forwards = createForwardWatch({ clock, ping: (machine) => peers.ping(machine) });
   const owners = {
     self,
     hints: config.hints,
@@ -171,14 +164,14 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       // Whoever owns it now is to be known at the next try.
       void peers.ask(key);
     },
-    removeHints: config.hints ? createHintRemover(config.protocols) : (head) => head,
+    removeHints: config.hints ? createOwnerHintRemover(config.protocols) : (head) => head,
     removeCookie: (rawHeaders) => cookie?.removeFrom(rawHeaders) ?? rawHeaders,
     upstream,
     onRefused: () => parts.upstreamHealth.noteRefused(),
     onForwarded: (decision) => {
       // Not of a detour itself: it would never end while there are requests.
       if (decision.kind === 'forward' && decision.why === 'owner-unreachable')
-        liveness.onUnreachableFromEdge(decision.to);
+        liveness.onDetour(decision.to);
     },
     peers: peerUpstreams,
     watchForward: (machine, onUnresponsive) => forwards.begin(machine, onUnresponsive),
@@ -189,27 +182,27 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     observer: createRequestObserver(parts),
     onFault: engine.pool.onFault,
   };
-  const joinService = createJoinService({ ...parts, self });
+  const told = createBindingsService({ ...parts, self });
   const listeners = createListeners({
     self,
     proxy,
     via,
     budget: engine.pool.budget,
     limits: engine.limits,
-    namesRead: [...namesReadOfRequests(config.protocols), ...EDGE_NAMES],
+    namesRead: [...headersReadFromRequests(config.protocols), ...EDGE_NAMES],
     peerService: createPeerService({
       self,
-      claimResolver: keeper,
+      keeper,
       directory,
-      onRequestFrom: (machine) => liveness.onRequestFrom(machine),
+      onHeard: (machine) => liveness.onHeard(machine),
       onStatus: (machine, status) => liveness.onStatus(machine, status),
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
       status: () => statusOf(parts),
-      handlers: isSharedStore(config.store) ? {} : { [BINDINGS_PATH]: joinService.respond },
+      ...(!isSharedStore(config.store) && { bindings: told }),
     }),
-    isPeerAddress: (address) => directory.isPeerAddress(address),
+    isPeerAddress: (address) => directory.lists(address),
     isAddressOf: (machine, address) => directory.isAddressOf(machine, address),
-    lookForNewPeers: () => directory.findNewMachines(),
+    lookForNewPeers: () => directory.lookAgain(),
     http: {
       protectedNames: engine.protectedNames,
       trailers: engine.pool.trailers,
@@ -229,12 +222,12 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     listeners.peer.destroyAll();
     forwards.stop();
     const beaten = heartbeats.stop();
-    joinService.stop();
+    told.stop();
     await Promise.all([upstream.close(), peerUpstreams.close()]);
     await bindings.stop();
     await peers.stop();
     await beaten;
-    await keeper.idle();
+    await keeper.ended();
   }
 
   const explain = createExplain({
@@ -248,10 +241,10 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     const isOurs = from === undefined ? openStreams.count(key) > 0 : from === self;
     if (isOurs && to !== self) letGo(key, { to, why: to === undefined ? 'deleted' : 'moved' });
   };
-  const onContested: JoinOptions['onConflict'] = (ours, { key, machine, ...theirs }) => {
+  const onContested: JoiningOptions['onContested'] = (ours, { key, machine, ...theirs }) => {
     // Whoever owns it by its claim says so, and the other one gives it up.
     if (!olderSessions.isVoid(ours)) peers.announce(ours, ours.expiresAt - clock.now());
-    else void keeper.onAnnouncement(key, machine, { ...theirs, origin: 'adopted' });
+    else void keeper.hear(key, machine, { ...theirs, origin: 'adopted' });
   };
   // The end of a response may be on its way still.
   const msUntilQuiet = (): number =>
@@ -362,9 +355,9 @@ function createFleetKeeper(
   parts: RequestPathParts,
   self: MachineId,
   { letGo, ...hooks }: KeeperHooks,
-): ClaimResolver {
+): Keeper {
   const { store, clock, logger, metrics, isReadyForPeers: isReady } = parts;
-  return createClaimResolver({
+  return createKeeper({
     ...{ self, store, clock, isReady, ...hooks },
     onConflict: metrics.claimConflict,
     onReleased: (key, to) => letGo(key, { to, why: 'outranked' }),
@@ -372,11 +365,11 @@ function createFleetKeeper(
   });
 }
 
-interface KeeperHooks extends Required<Pick<ClaimResolverOptions, 'pendingClaimOf' | 'isVoid'>> {
+interface KeeperHooks extends Required<Pick<KeeperOptions, 'pendingClaimOf' | 'isVoid'>> {
   readonly letGo: LetGo;
 }
 
-function createFleetPeers(parts: RequestPathParts, self: MachineId, keeper: ClaimResolver): Peers {
+function createFleetPeers(parts: RequestPathParts, self: MachineId, keeper: Keeper): Peers {
   const { directory, liveness, clock, random, logger, metrics } = parts;
   return createPeers({
     self,
@@ -384,9 +377,9 @@ function createFleetPeers(parts: RequestPathParts, self: MachineId, keeper: Clai
     clock,
     random,
     liveness,
-    onClaim: (key, claimant) => void keeper.onAnnouncement(key, claimant.machine, claimant),
-    onOutranked: (key, winner) => void keeper.onAnnouncement(key, winner.machine, winner),
-    onQuery: metrics.peerQuestion,
+    onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
+    onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
+    onQuestion: metrics.peerQuestion,
     onAnnouncementsLost: metrics.announcementsDropped,
     loadUndici: createUndiciLoader(logger),
   });
@@ -424,7 +417,7 @@ function createHandlerParts(
   const { machine: self, region } = config.identity;
   return {
     self,
-    extract: createExtractor(config.protocols, { hints: config.hints }),
+    extract: createRequestIdReader(config.protocols, { hints: config.hints }),
     owners: createOwnerFinder(owners),
     namedByCookie: cookie?.read,
     liveness,
@@ -478,7 +471,7 @@ function createRequestObserver({
 
 /** The fields that carry ids, in requests or in responses. */
 function sessionHeadersOf(protocols: readonly Protocol[]): ReadonlySet<string> {
-  const names = protocols.flatMap(({ sources, lessons }) => [
+  const names = protocols.flatMap(({ idLocations: sources, discoveries: lessons }) => [
     ...sources.flatMap((source) => (source.in === 'header' ? [source.name] : [])),
     ...lessons.flatMap((lesson) => (lesson.from === 'header' ? [lesson.name] : [])),
   ]);

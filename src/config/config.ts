@@ -1,6 +1,6 @@
 /** The configuration, parsed once from the environment and frozen. */
+import type { Protocol } from '../protocols/protocol.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
-import type { Protocol } from '../protocols/presets.ts';
 import type { LogLevel } from '../observability/log.ts';
 import { checkTogether } from './checks.ts';
 import type { PeerAddress, StoreUrl } from './parsers.ts';

@@ -2,7 +2,8 @@
  * Every setting there is, one row each: the parser, `--help` and the table in `docs/settings.md` come from here.
  * No other file knows the name of an environment variable.
  */
-import { parseProtocols, type Protocol } from '../protocols/presets.ts';
+import type { Protocol } from '../protocols/protocol.ts';
+import { parseProtocols } from '../protocols/presets.ts';
 import { LOG_LEVELS } from '../observability/log.ts';
 import {
   boolean,

@@ -81,7 +81,7 @@ function checkKnowledge({ fleet, hints, store, ...config }: Config): Finding[] {
   if (fleet.kind !== 'off' || isShared) return [];
   const protocols = config.protocols.filter(isNamed);
   const unhinted = protocols.filter(
-    ({ sources, mintedBy }) =>
+    ({ idLocations: sources, mintedBy }) =>
       mintedBy !== 'app' || !sources.some((source) => 'readsHint' in source && source.readsHint),
   );
   const hidden = hints ? unhinted.map(({ name }) => name) : protocols.map(({ name }) => name);

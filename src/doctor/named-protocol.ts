@@ -1,6 +1,6 @@
 /** Which protocols a person has named in `SESSION_PROTOCOLS`. */
-import { MCP_TASKS } from '../protocols/mcp-tasks.ts';
-import type { Protocol } from '../protocols/presets.ts';
+import { MCP_TASKS } from '../protocols/mcp.ts';
+import type { Protocol } from '../protocols/protocol.ts';
 
 /** Not the tasks of newer revisions: they come with `mcp`, and nobody knows them by their name. */
 export function isNamed(protocol: Protocol): boolean {

@@ -2,7 +2,7 @@
  * The edge's replay cache: whether it is keyed on the session, and the section that would be.
  * https://fly.io/docs/networking/dynamic-request-routing/
  */
-import type { IdSource, Protocol } from '../protocols/presets.ts';
+import type { IdLocation, Protocol } from '../protocols/protocol.ts';
 import { isNamed } from './named-protocol.ts';
 import type { Config } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './finding.ts';
@@ -41,7 +41,9 @@ export function cacheKeys(
   protocols: readonly Protocol[],
   affinityCookie: string | undefined,
 ): CacheKey[] {
-  const ofProtocols = protocols.flatMap(({ sources }) => sources.flatMap((s) => keyOf(s) ?? []));
+  const ofProtocols = protocols.flatMap(({ idLocations: sources }) =>
+    sources.flatMap((s) => keyOf(s) ?? []),
+  );
   const all: CacheKey[] =
     affinityCookie === undefined
       ? ofProtocols
@@ -50,7 +52,7 @@ export function cacheKeys(
 }
 
 /** The cache has no type for a query or a path. */
-function keyOf(source: IdSource): CacheKey | undefined {
+function keyOf(source: IdLocation): CacheKey | undefined {
   switch (source.in) {
     case 'header':
     case 'cookie':
@@ -78,7 +80,7 @@ export function adviseReplayCache(
 ): Finding {
   const keys = cacheKeys(protocols, settings.affinityCookie);
   const without = protocols
-    .filter((protocol) => isNamed(protocol) && !protocol.sources.some(keyOf))
+    .filter((protocol) => isNamed(protocol) && !protocol.idLocations.some(keyOf))
     .map(({ name }) => name);
   const rest =
     without.length === 0

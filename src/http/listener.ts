@@ -2,12 +2,17 @@
  * A listener of the engine: accepts connections up to a limit, hands their requests to a handler, and
  * closes in order.
  */
+import type { BufferBudget } from './buffers.ts';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
-import type { BufferBudget } from './buffer-budget.ts';
 import type { Limits } from './limits.ts';
 import { RequestParser } from './request-head.ts';
-import { ServerConnection, type RequestHandler, type ServerParts } from './server-connection.ts';
+import {
+  ClientConnection,
+  type RequestHandler,
+  type ListenerContext,
+} from './client-connection.ts';
+import { TCP_KEEP_ALIVE_MS } from './socket.ts';
 import type { Sweep } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';
 
@@ -43,16 +48,15 @@ export interface HttpListener {
 /** Above this, 'drain' follows every write that the kernel does not take whole. In bytes. */
 const HIGH_WATER_MARK = 16_384;
 const CLOSE_CHECK_MS = 20;
-const TCP_KEEP_ALIVE_MS = 60_000;
 const TOO_MANY =
   'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n';
 
 export function createHttpListener(options: HttpListenerOptions): HttpListener {
   const { limits, clock, protectedNames, selectedNames = [] } = options;
-  const connections = new Set<ServerConnection>();
+  const connections = new Set<ClientConnection>();
   const allClosed = Promise.withResolvers<undefined>();
   let isClosing = false;
-  const parts: ServerParts = {
+  const parts: ListenerContext = {
     ...options,
     connections,
     parser: new RequestParser({ ...limits, protectedNames, selectedNames }),
@@ -76,7 +80,7 @@ export function createHttpListener(options: HttpListenerOptions): HttpListener {
 
   function accept(socket: Socket): void {
     if (connections.size < limits.connections) {
-      new ServerConnection(socket, parts);
+      new ClientConnection(socket, parts);
       return;
     }
     options.onRefusedConnection();

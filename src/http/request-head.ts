@@ -19,7 +19,7 @@ import {
 import { HeadText, type CutText } from './head-text.ts';
 import type { Limits } from './limits.ts';
 
-export interface RequestHead {
+export interface ParsedRequestHead {
   /** As it came, one character a byte, from the request line to the empty line. */
   readonly text: string;
   readonly method: string;
@@ -61,13 +61,13 @@ export interface RequestHead {
 export type MalformedStatus = 400 | 408 | 414 | 417 | 431 | 501 | 503 | 505;
 
 /** Why a request is refused. `reason` is a constant sentence for the log. */
-export interface Malformed {
+export interface MalformedRequest {
   readonly status: MalformedStatus;
   readonly reason: string;
 }
 
 export interface ParsedRequest {
-  readonly head: RequestHead;
+  readonly head: ParsedRequestHead;
   /** The position behind the head. */
   readonly end: number;
 }
@@ -114,7 +114,7 @@ export class RequestParser {
   }
 
   /** Reads the head that begins at `from`; undefined as long as it may still go on behind `end`. */
-  parse(bytes: Buffer, from: number, end: number): ParsedRequest | Malformed | undefined {
+  parse(bytes: Buffer, from: number, end: number): ParsedRequest | MalformedRequest | undefined {
     const { headBytes, targetBytes } = this.#options;
     let at = from;
     for (let lines = 0; at < end && bytes[at] === CR; lines += 1) {
@@ -154,7 +154,7 @@ export class RequestParser {
     return 'status' in head ? head : { head, end: scanned };
   }
 
-  #interpret(line: RequestLine): RequestHead | Malformed {
+  #interpret(line: RequestLine): ParsedRequestHead | MalformedRequest {
     const { bytes, start, text, method, target, version, fieldsStart } = line;
     const scan = this.#scan;
     const selected: string[] = [];
@@ -238,7 +238,7 @@ export class RequestParser {
     const effective = effectiveTarget(method, target, host);
     if (effective === undefined) return method === 'CONNECT' ? NO_CONNECT : INVALID_TARGET;
     const hasBody = isChunked || (contentLength ?? 0) > 0;
-    const head = new ParsedHead(text, selected, selectedAt);
+    const head = new RequestHeadText(text, selected, selectedAt);
     head.method = method;
     head.target = effective.target;
     head.authority = effective.authority;
@@ -305,7 +305,7 @@ interface RequestLine {
 
 const NO_VIA: readonly string[] = [];
 
-class ParsedHead extends HeadText implements RequestHead {
+class RequestHeadText extends HeadText implements ParsedRequestHead {
   selected: readonly string[];
   selectedAt: readonly number[];
   method = '';
@@ -358,7 +358,11 @@ const ORIGIN_FORM = /^(?:\*|\/[!"$-~\x80-\xff]*)$/;
 const VERSION_LINE_BYTES = 11;
 
 /** The minor version, if the line ends behind it; undefined if more bytes are needed. */
-function readVersion(bytes: Buffer, from: number, end: number): 0 | 1 | Malformed | undefined {
+function readVersion(
+  bytes: Buffer,
+  from: number,
+  end: number,
+): 0 | 1 | MalformedRequest | undefined {
   const available = Math.min(end - from, VERSION.length);
   for (let i = 0; i < available; i += 1) {
     if (bytes[from + i] !== VERSION[i]) return INVALID_LINE;
@@ -456,7 +460,7 @@ function withoutDefaultPort(authority: string, scheme: string): string {
   return lower.endsWith(':') ? lower.slice(0, -1) : lower;
 }
 
-function refused(status: MalformedStatus, reason: string): Malformed {
+function refused(status: MalformedStatus, reason: string): MalformedRequest {
   return { status, reason };
 }
 

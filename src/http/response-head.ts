@@ -17,7 +17,7 @@ import {
 } from './fields.ts';
 import { HeadText } from './head-text.ts';
 
-export interface ResponseHead {
+export interface ParsedResponseHead {
   /** As it came, one character a byte, from the status line to the empty line. */
   readonly text: string;
   readonly statusCode: number;
@@ -44,13 +44,13 @@ export interface ResponseHead {
 }
 
 export interface ParsedResponse {
-  readonly head: ResponseHead;
+  readonly head: ParsedResponseHead;
   /** The position behind the head. */
   readonly end: number;
 }
 
 /** Why a response can't be passed on; a constant sentence for the log. */
-export interface BrokenResponse {
+export interface MalformedResponse {
   readonly reason: string;
 }
 
@@ -94,7 +94,7 @@ export class ResponseParser {
   }
 
   /** Reads the head that begins at `from`; undefined as long as it may still go on behind `end`. */
-  parse(bytes: Buffer, from: number, end: number): ParsedResponse | BrokenResponse | undefined {
+  parse(bytes: Buffer, from: number, end: number): ParsedResponse | MalformedResponse | undefined {
     const { headBytes } = this.#options;
     const lineEnd = scanStatusLine(bytes, from, end);
     if (typeof lineEnd === 'object') return lineEnd;
@@ -113,7 +113,7 @@ export class ResponseParser {
     start: number,
     text: string,
     fieldsStart: number,
-  ): ResponseHead | BrokenResponse {
+  ): ParsedResponseHead | MalformedResponse {
     const scan = this.#scan;
     const { hasBlankBeforeColon } = scan;
     const statusCode = Number(text.slice(CODE_AT, CODE_END));
@@ -187,7 +187,7 @@ export class ResponseParser {
     const connection =
       connectionText === undefined ? NO_CONNECTION_OPTIONS : parseConnection(connectionText);
     if (isChunked && minorVersion === 0) return CHUNKS_IN_OLD_VERSION;
-    const head = new ParsedHead(text, statusCode, minorVersion);
+    const head = new ResponseHeadText(text, statusCode, minorVersion);
     head.selected = selected;
     head.fieldsStart = fieldsStart;
     head.fieldsEnd = text.length - 2;
@@ -209,7 +209,7 @@ function scanStatusLine(
   bytes: Buffer,
   from: number,
   end: number,
-): number | BrokenResponse | undefined {
+): number | MalformedResponse | undefined {
   const available = Math.min(end - from, VERSION.length);
   for (let i = 0; i < available; i += 1) if (bytes[from + i] !== VERSION[i]) return INVALID_LINE;
   if (end - from <= CODE_END) return undefined;
@@ -239,7 +239,7 @@ function cut(cuts: number[], from: number, to: number): void {
   else cuts.push(from, to);
 }
 
-class ParsedHead extends HeadText implements ResponseHead {
+class ResponseHeadText extends HeadText implements ParsedResponseHead {
   readonly statusCode: number;
   readonly minorVersion: 0 | 1;
   selected: readonly string[] = [];
@@ -286,7 +286,7 @@ function merged(cuts: readonly number[]): number[] {
   return result;
 }
 
-function broken(reason: string): BrokenResponse {
+function broken(reason: string): MalformedResponse {
   return { reason };
 }
 

@@ -4,14 +4,14 @@
  */
 import type { Cancel, Clock } from '../clock.ts';
 
-export interface Swept {
+export interface Sweepable {
   /** Kept by the sweep. */
-  sweepPlace: number;
+  sweepIndex: number;
   /**
    * Ends what has taken too long. `nowMs` is one interval behind the clock: what began at some
    * {@link Sweep.nowMs} may have begun that much later, and nothing is to be ended early.
    */
-  sweep(nowMs: number): void;
+  checkTimeouts(nowMs: number): void;
 }
 
 const INTERVAL_MS = 250;
@@ -20,7 +20,7 @@ export class Sweep {
   /** Monotonic time in ms, as of the last look: late by a quarter of a second at most. */
   nowMs: number;
   readonly #clock: Clock;
-  readonly #items: Swept[] = [];
+  readonly #items: Sweepable[] = [];
   #cancel: Cancel | undefined;
 
   constructor(clock: Clock) {
@@ -32,24 +32,24 @@ export class Sweep {
     return this.#items.length;
   }
 
-  add(item: Swept): void {
+  add(item: Sweepable): void {
     if (this.#items.length === 0) {
       this.nowMs = this.#clock.monotonicMs();
       this.#cancel ??= this.#clock.every(INTERVAL_MS, () => this.#look());
     }
-    item.sweepPlace = this.#items.length;
+    item.sweepIndex = this.#items.length;
     this.#items.push(item);
   }
 
   /** The last item takes its place. */
-  remove(item: Swept): void {
-    if (item.sweepPlace < 0) return;
+  remove(item: Sweepable): void {
+    if (item.sweepIndex < 0) return;
     const last = this.#items.pop();
     if (last !== undefined && last !== item) {
-      last.sweepPlace = item.sweepPlace;
-      this.#items[item.sweepPlace] = last;
+      last.sweepIndex = item.sweepIndex;
+      this.#items[item.sweepIndex] = last;
     }
-    item.sweepPlace = -1;
+    item.sweepIndex = -1;
     if (this.#items.length > 0) return;
     this.#cancel?.();
     this.#cancel = undefined;
@@ -59,6 +59,6 @@ export class Sweep {
   #look(): void {
     this.nowMs = this.#clock.monotonicMs();
     const nowMs = this.nowMs - INTERVAL_MS;
-    for (let i = this.#items.length - 1; i >= 0; i -= 1) this.#items[i]?.sweep(nowMs);
+    for (let i = this.#items.length - 1; i >= 0; i -= 1) this.#items[i]?.checkTimeouts(nowMs);
   }
 }

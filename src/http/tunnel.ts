@@ -6,12 +6,12 @@
  *
  * When one side has ended and the other is silent for too long, both are closed.
  */
-import type { Ownership } from './socket-writer.ts';
+import type { BufferOwnership } from './socket.ts';
 
 /** One side of a tunnel: what the other side can do to it. */
 export interface TunnelEnd {
   /** Whether it may be sent more now. */
-  write(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean;
+  write(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean;
   /** It can take more again: the side that was read from goes on. */
   resume(): void;
   /** The other side has ended. */

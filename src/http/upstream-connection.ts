@@ -9,22 +9,25 @@
  *
  * It goes to IDLE only if the response allows it, the request was sent whole and no bytes are left.
  */
+import {
+  resetSocket,
+  writeBytes,
+  type BufferOwnership,
+  UpstreamSocket,
+  type SocketOwner,
+} from './socket.ts';
+import type { BufferAccount, BufferBudget, ReadBuffers } from './buffers.ts';
 import { BodyReader, BROKEN_BODY, type BodySink, type Framing } from './body-reader.ts';
-import type { BufferAccount, BufferBudget } from './buffer-budget.ts';
 import { LF } from './characters.ts';
 import { MAX_INTERIM_RESPONSES } from './limits.ts';
-import type { ReadBuffers } from './read-buffers.ts';
-import { resetSocket } from './reset-socket.ts';
-import type { ResponseHead, ResponseParser } from './response-head.ts';
-import { writeBytes, type Ownership } from './socket-writer.ts';
-import type { Sweep, Swept } from './sweep.ts';
+import type { ParsedResponseHead, ResponseParser } from './response-head.ts';
+import type { Sweep, Sweepable } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';
 import type { TunnelEnd } from './tunnel.ts';
 import { UpstreamError, type UpstreamErrorCode } from './upstream-error.ts';
-import { UpstreamSocket, type SocketOwner } from './upstream-socket.ts';
 
 /** A request as it goes out. */
-export interface OutgoingRequest {
+export interface SerializedRequest {
   readonly method: string;
   /** The whole head. It and `body` are forgotten with the response's head: a stream may be long. */
   head: string;
@@ -42,16 +45,16 @@ export interface OutgoingRequest {
  * follows it. `onError` may come at any point and is the last call. `onReadDone` follows each read in
  * which one of the first four was called.
  */
-export interface ResponseSink {
+export interface ResponseHandler {
   /** 1xx, but not 101. */
-  onInterim(head: ResponseHead): void;
-  onHead(head: ResponseHead): void;
+  onInterim(head: ParsedResponseHead): void;
+  onHead(head: ParsedResponseHead): void;
   /** Bytes of the body, framed as they came unless the call decodes. Whether more may come. */
-  onResponseBody(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean;
+  onResponseBody(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean;
   onResponseEnd(): void;
   onReadDone(): void;
   /** The upstream has switched protocols: it is one end of a tunnel now. `rest` came behind the head. */
-  onUpgrade(head: ResponseHead, tunnel: UpstreamTunnel, rest: Buffer): void;
+  onUpgrade(head: ParsedResponseHead, tunnel: UpstreamTunnel, rest: Buffer): void;
   /** The upstream takes the request's body, or more of it. */
   onUpstreamWritable(): void;
   /** The upstream takes no more of the body, though a response may still come. */
@@ -68,7 +71,7 @@ export interface UpstreamTunnel extends TunnelEnd {
 }
 
 /** What the connections of one pool share. */
-export interface UpstreamParts {
+export interface PoolContext {
   readonly parser: ResponseParser;
   readonly buffers: ReadBuffers;
   readonly trailers: TrailerOptions;
@@ -94,19 +97,19 @@ export interface ConnectionPool {
 
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'sending' | 'tunnel' | 'closed';
 
-export class UpstreamConnection implements SocketOwner, BodySink, Swept, UpstreamTunnel {
-  sweepPlace = -1;
+export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, UpstreamTunnel {
+  sweepIndex = -1;
   /** When it became idle, and until when it may be used again, in ms. */
   idleSince = 0;
   idleUntil = 0;
   keepAlive: string | undefined;
-  readonly #parts: UpstreamParts;
+  readonly #parts: PoolContext;
   readonly #pool: ConnectionPool;
   readonly #socket: UpstreamSocket;
   readonly #body: BodyReader;
   #account: BufferAccount | undefined;
   #state: State = 'connecting';
-  #call: UpstreamCall | undefined;
+  #call: UpstreamRequest | undefined;
   /** The beginning of a head that has not come whole. */
   #partial: Buffer | undefined;
   #partialLength = 0;
@@ -121,14 +124,14 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   #interimCount = 0;
   #error: Error | undefined;
   #since: number;
-  #ownership: Ownership = 'shared';
+  #ownership: BufferOwnership = 'shared';
   #tunnel: TunnelEnd | undefined;
   #hasTunnelEnded = false;
   /** The tunnel is over; what is written already may still go out. */
   #isClosing = false;
 
   /** Connects, and sends the call's request as soon as that is done. */
-  constructor(call: UpstreamCall, parts: UpstreamParts, pool: ConnectionPool) {
+  constructor(call: UpstreamRequest, parts: PoolContext, pool: ConnectionPool) {
     this.#parts = parts;
     this.#pool = pool;
     this.#body = new BodyReader(parts.trailers);
@@ -157,7 +160,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   }
 
   /** Takes the connection for a call; {@link send} sends its request. */
-  assign(call: UpstreamCall): void {
+  assign(call: UpstreamRequest): void {
     this.#call = call;
     call.connection = this;
     this.#state = 'head';
@@ -193,7 +196,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
   }
 
   /** `call` was under way when the step began that has thrown: it may have been let go of since. */
-  #fault(error: unknown, call: UpstreamCall | undefined): void {
+  #fault(error: unknown, call: UpstreamRequest | undefined): void {
     this.#parts.onFault(error);
     this.#detach();
     this.#destroy();
@@ -365,7 +368,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     return partial;
   }
 
-  #startBody(head: ResponseHead): void {
+  #startBody(head: ParsedResponseHead): void {
     const call = this.#call;
     if (!call) return;
     call.forgetRequest();
@@ -449,7 +452,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     this.#pool.onFree(this);
   }
 
-  #switchProtocols(head: ResponseHead, rest: Buffer): void {
+  #switchProtocols(head: ParsedResponseHead, rest: Buffer): void {
     const call = this.#call;
     if (!call?.isBodySent || !isAskedFor(head.upgrade, call.request.upgrade)) {
       this.#fail('malformed-response', 'the upstream switched protocols unasked');
@@ -472,7 +475,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     else this.resume();
   }
 
-  write(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean {
+  write(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
     this.#since = this.#parts.sweep.nowMs;
     return writeBytes(this.#socket, '', bytes, start, end, ownership);
   }
@@ -618,7 +621,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
     );
   }
 
-  #detach(): UpstreamCall | undefined {
+  #detach(): UpstreamRequest | undefined {
     const call = this.#call;
     this.#call = undefined;
     if (call) call.connection = undefined;
@@ -645,7 +648,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Swept, Upstrea
 
   // Timeouts
 
-  sweep(nowMs: number): void {
+  checkTimeouts(nowMs: number): void {
     this.#guarded(lookAtTime, nowMs);
   }
 
@@ -698,9 +701,9 @@ const FAILED_WRITE_MS = 1_000;
 const REST_MS = 30_000;
 
 /** One request under way. Its connection lets go of it at its end; from then on it does nothing. */
-export class UpstreamCall {
-  readonly request: OutgoingRequest;
-  readonly sink: ResponseSink;
+export class UpstreamRequest {
+  readonly request: SerializedRequest;
+  readonly sink: ResponseHandler;
   connection: UpstreamConnection | undefined;
   wasSent = false;
   wasWritable = false;
@@ -708,7 +711,7 @@ export class UpstreamCall {
   /** The response is over, and its connection is gone: nobody takes the rest of the body. */
   isUpstreamGone = false;
 
-  constructor(request: OutgoingRequest, sink: ResponseSink) {
+  constructor(request: SerializedRequest, sink: ResponseHandler) {
     this.request = request;
     this.sink = sink;
     this.isBodySent = request.isComplete;
@@ -790,7 +793,7 @@ function isAskedFor(chosen: string | undefined, asked: string | undefined): bool
 }
 
 /** RFC 9112 §6.3. */
-export function framingOf(head: ResponseHead, method: string): Framing {
+export function framingOf(head: ParsedResponseHead, method: string): Framing {
   const { statusCode } = head;
   if (method === 'HEAD' || statusCode === 204 || statusCode === 304) return 'none';
   if (head.isChunked) return 'chunked';

@@ -22,7 +22,7 @@ export class UpstreamError extends Error {
   /** The connection had served an earlier request: the server may just have closed it as idle. */
   readonly wasReused: boolean;
   /** Something has come back for the request: an interim response, or part of a head. */
-  readonly wasHeard: boolean;
+  readonly hasReceivedBytes: boolean;
 
   constructor(
     code: UpstreamErrorCode,
@@ -38,6 +38,6 @@ export class UpstreamError extends Error {
     this.code = code;
     this.wasNotSent = details.wasNotSent ?? false;
     this.wasReused = details.wasReused ?? false;
-    this.wasHeard = details.wasHeard ?? false;
+    this.hasReceivedBytes = details.wasHeard ?? false;
   }
 }

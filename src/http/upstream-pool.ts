@@ -8,25 +8,23 @@
  * A connection becomes idle a turn after its response: a response that is longer than its length says
  * shows within that time, and its rest must not be taken for the next response.
  */
-import type { BufferBudget } from './buffer-budget.ts';
-import { createKeepAliveRule, DEFAULT_KEEP_ALIVE_MS } from './keep-alive.ts';
-import type { ReadBuffers } from './read-buffers.ts';
+import type { BufferBudget, ReadBuffers } from './buffers.ts';
 import { ResponseParser } from './response-head.ts';
 import type { Sweep } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';
 import {
-  UpstreamCall,
+  UpstreamRequest,
   UpstreamConnection,
   type ConnectionPool,
-  type OutgoingRequest,
-  type ResponseSink,
-  type UpstreamParts,
+  type SerializedRequest,
+  type ResponseHandler,
+  type PoolContext,
 } from './upstream-connection.ts';
 import { UpstreamError } from './upstream-error.ts';
 
 export interface UpstreamPoolOptions {
   /** Where to connect to, asked at each connection; undefined while nobody knows. */
-  readonly address: UpstreamParts['address'];
+  readonly address: PoolContext['address'];
   readonly headBytes: number;
   readonly fields: number;
   /** Names, in lower case, of the fields that `selected` of a response's head contains. */
@@ -40,8 +38,8 @@ export interface UpstreamPoolOptions {
   readonly buffers: ReadBuffers;
   readonly budget: BufferBudget;
   readonly sweep: Sweep;
-  readonly onDialled?: UpstreamParts['onDialled'];
-  readonly onFault: UpstreamParts['onFault'];
+  readonly onDialled?: PoolContext['onDialled'];
+  readonly onFault: PoolContext['onFault'];
   /** How long an idle connection is kept if the server does not say, in ms. */
   readonly keepAliveMs?: number;
 }
@@ -54,7 +52,7 @@ const DOUBTFUL_IDLE_MS = 250;
 
 export class UpstreamPool implements ConnectionPool {
   readonly #options: UpstreamPoolOptions;
-  readonly #parts: UpstreamParts;
+  readonly #parts: PoolContext;
   readonly #keepAliveMsOf: (keepAlive: string | undefined) => number;
   readonly #connections = new Set<UpstreamConnection>();
   readonly #idle: UpstreamConnection[] = [];
@@ -85,8 +83,8 @@ export class UpstreamPool implements ConnectionPool {
    * `wasSent` of the returned call says so; otherwise `onUpstreamWritable` of the sink tells when it was.
    * Nothing but that is called within the call, except an immediate `onError` in the next microtask.
    */
-  send(request: OutgoingRequest, sink: ResponseSink, isFresh = false): UpstreamCall {
-    const call = new UpstreamCall(request, sink);
+  send(request: SerializedRequest, sink: ResponseHandler, isFresh = false): UpstreamRequest {
+    const call = new UpstreamRequest(request, sink);
     if (this.#closing) {
       this.#failLater(
         call,
@@ -102,7 +100,7 @@ export class UpstreamPool implements ConnectionPool {
     return call;
   }
 
-  #failLater({ sink }: UpstreamCall, error: UpstreamError): void {
+  #failLater({ sink }: UpstreamRequest, error: UpstreamError): void {
     queueMicrotask(() => {
       try {
         sink.onError(error);
@@ -114,7 +112,7 @@ export class UpstreamPool implements ConnectionPool {
     });
   }
 
-  #sendOn(connection: UpstreamConnection, call: UpstreamCall): void {
+  #sendOn(connection: UpstreamConnection, call: UpstreamRequest): void {
     const { nowMs } = this.#options.sweep;
     const { idleSince } = connection;
     const isInDoubt = nowMs - idleSince >= DOUBTFUL_IDLE_MS || idleSince <= this.#doubtedAt;
@@ -124,7 +122,7 @@ export class UpstreamPool implements ConnectionPool {
   }
 
   /** A turn later: if the connection was closed meanwhile, nothing was sent, and another one carries the call. */
-  sendDoubted(connection: UpstreamConnection, call: UpstreamCall): void {
+  sendDoubted(connection: UpstreamConnection, call: UpstreamRequest): void {
     if (call.connection === connection) connection.sendSafely();
   }
 
@@ -191,7 +189,11 @@ const TOO_MANY = new UpstreamError(
   { wasNotSent: true },
 );
 
-function sendDoubted(pool: UpstreamPool, connection: UpstreamConnection, call: UpstreamCall): void {
+function sendDoubted(
+  pool: UpstreamPool,
+  connection: UpstreamConnection,
+  call: UpstreamRequest,
+): void {
   pool.sendDoubted(connection, call);
 }
 
@@ -201,4 +203,32 @@ function cool(pool: UpstreamPool): void {
 
 function ignore(): void {
   // Nobody wants to know.
+}
+
+/**
+ * How long an idle connection to an upstream may be used again (RFC 9112 §9.8). The server may close it
+ * first, and a request that is sent into that is lost. Less than the 5 s after which a node:http server
+ * closes, the shortest of the usual ones. In ms.
+ */
+export const DEFAULT_KEEP_ALIVE_MS = 4_000;
+/** The server counts from earlier on, so what it says is believed less this margin, in ms. */
+const MARGIN_MS = 1_000;
+/** Whatever the server says: an idle connection costs both sides memory. */
+const MAX_KEEP_ALIVE_MS = 60_000;
+
+const TIMEOUT = /(?:^|[,;\s])timeout=(\d{1,9})(?:$|[,;\s])/i;
+
+/** From the value of `Keep-Alive` to ms, 0 or less for not at all; remembers the last one. */
+export function createKeepAliveRule(defaultMs: number): (keepAlive: string | undefined) => number {
+  let lastText: string | undefined;
+  let lastMs = defaultMs;
+  return (keepAlive) => {
+    // One server says the same each time.
+    if (keepAlive === lastText) return lastMs;
+    const seconds = keepAlive === undefined ? undefined : TIMEOUT.exec(keepAlive)?.[1];
+    lastText = keepAlive;
+    lastMs = seconds === undefined ? defaultMs : Number(seconds) * 1000 - MARGIN_MS;
+    lastMs = Math.min(lastMs, MAX_KEEP_ALIVE_MS);
+    return lastMs;
+  };
 }

@@ -11,10 +11,15 @@
  * Where the app is not there any more, the cookie is taken back: the next request goes to any.
  */
 import { findCookieValue } from './cookie.ts';
-import { headerIncludes, isHeader, type RequestHead, type ResponseHead } from './raw-headers.ts';
-import { isReplayAnswer } from './replay-response.ts';
+import {
+  headerIncludes,
+  isHeader,
+  type RequestHead,
+  type ResponseHead,
+  isReplayResponse,
+  textAt,
+} from './heads.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
-import { textAt } from './span.ts';
 
 export interface AffinityCookie {
   /** The Machine that a request's cookie names. Undefined without a well-formed one, and if there are two. */
@@ -24,7 +29,7 @@ export interface AffinityCookie {
   /** The headers of an answer of the app beside us; the very array if the client has a cookie that will do. */
   addTo(answer: ResponseHead, request: RequestHead): readonly string[];
   /** The headers that end the cookie, if the request's names this Machine; none else. */
-  takeBack(request: RequestHead): readonly string[];
+  expire(request: RequestHead): readonly string[];
 }
 
 export interface AffinityCookieOptions {
@@ -73,7 +78,7 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
       if (issued && isFresh(issued)) return rawHeaders;
       return [...rawHeaders, 'set-cookie', lineOf(isEncrypted(request))];
     },
-    takeBack: ({ rawHeaders }) =>
+    expire: ({ rawHeaders }) =>
       readIssued(rawHeaders, name)?.machine === self
         ? ['set-cookie', `${name}=; Path=/; Max-Age=0`]
         : [],
@@ -127,7 +132,7 @@ function withoutCookie(rawHeaders: readonly string[], name: string): readonly st
 function mayCarryCookie(answer: ResponseHead, { method }: RequestHead): boolean {
   const { statusCode, rawHeaders } = answer;
   const isInterim = statusCode < 200 && statusCode !== 101;
-  if (isInterim || method === 'OPTIONS' || isReplayAnswer(answer)) return false;
+  if (isInterim || method === 'OPTIONS' || isReplayResponse(answer)) return false;
   const says = (directive: string): boolean =>
     headerIncludes(rawHeaders, 'cache-control', directive);
   const isForAll = ['public', 's-maxage', 'immutable'].some(says);

@@ -1,24 +1,24 @@
 /** Which answers teach by their bodies, and the tap that looks at each. */
-import { createWholeBodyTap, type BodyTap } from './body-inspector.ts';
-import { createEndpointTap } from './endpoint-inspector.ts';
-import type { Extraction } from './request-ids.ts';
-import { createMessageTap } from './message-inspector.ts';
-import type { LessonSource, Protocol } from './protocol.ts';
-import { headerIncludes, type RequestHead, type ResponseHead } from './raw-headers.ts';
+import { createBodyInspector, type BodyInspector } from './body-inspector.ts';
+import { createSseEndpointInspector } from './sse-endpoint-discovery.ts';
+import type { RequestIds } from './request-ids.ts';
+import { createSseMessageInspector } from './sse-message-discovery.ts';
+import type { Discovery, Protocol } from './protocol.ts';
+import { headerIncludes, type RequestHead, type ResponseHead } from './heads.ts';
 import type { MachineId } from '../session.ts';
 
 /** One place in bodies where a protocol's ids are. */
-export interface BodyLesson {
+export interface BodyDiscoverer {
   /** Whether the answer to this request may teach. */
-  mayAnswer(request: RequestHead, found: Extraction): boolean;
+  mayAnswer(request: RequestHead, found: RequestIds): boolean;
   /** Whether it is worth to ask for that answer uncompressed: a tap can't read compressed bytes. */
   asksPlain(request: RequestHead): boolean;
   /** A tap for this answer, if its body may teach. */
-  open(response: ResponseHead): OpenBody | undefined;
+  open(response: ResponseHead): OpenedInspector | undefined;
 }
 
-export interface OpenBody {
-  readonly tap: BodyTap;
+export interface OpenedInspector {
+  readonly inspector: BodyInspector;
   /** What goes out is longer than what came, by a hint. */
   readonly isLonger: boolean;
 }
@@ -28,20 +28,20 @@ const EVENT_STREAM = 'text/event-stream';
 export const STREAM_HEADER = 'accept';
 
 /** `hint`: the Machine whose hint new ids go out with, if any. */
-export function createBodyLessons(
+export function createBodyDiscoverers(
   protocols: readonly Protocol[],
   hint: MachineId | undefined,
-): readonly BodyLesson[] {
+): readonly BodyDiscoverer[] {
   return protocols.flatMap((protocol) =>
-    protocol.lessons.flatMap((source) => createBodyLesson(protocol, source, hint) ?? []),
+    protocol.discoveries.flatMap((source) => createBodyDiscoverer(protocol, source, hint) ?? []),
   );
 }
 
-function createBodyLesson(
+function createBodyDiscoverer(
   protocol: Protocol,
-  source: LessonSource,
+  source: Discovery,
   hint: MachineId | undefined,
-): BodyLesson | undefined {
+): BodyDiscoverer | undefined {
   switch (source.from) {
     case 'header':
     case 'set-cookie':
@@ -53,7 +53,7 @@ function createBodyLesson(
         open: (response) =>
           isReadable(response, [EVENT_STREAM])
             ? {
-                tap: createEndpointTap({ protocol, names: source.names, hint }),
+                inspector: createSseEndpointInspector({ protocol, names: source.names, hint }),
                 isLonger: hint !== undefined,
               }
             : undefined,
@@ -64,7 +64,7 @@ function createBodyLesson(
         asksPlain: () => true,
         open: (response) =>
           isReadable(response, source.contentTypes)
-            ? { tap: createWholeBodyTap(protocol, source), isLonger: false }
+            ? { inspector: createBodyInspector(protocol, source), isLonger: false }
             : undefined,
       };
     case 'sse-message':
@@ -73,14 +73,14 @@ function createBodyLesson(
         asksPlain: () => true,
         open: (response) =>
           isReadable(response, [EVENT_STREAM])
-            ? { tap: createMessageTap(protocol, source), isLonger: false }
+            ? { inspector: createSseMessageInspector(protocol, source), isLonger: false }
             : undefined,
       };
   }
 }
 
 /** A session is not begun within one of its own kind. */
-function isWithin(protocol: Protocol, found: Extraction): boolean {
+function isWithin(protocol: Protocol, found: RequestIds): boolean {
   return found.kind === 'found' && found.protocol.name === protocol.name;
 }
 
@@ -88,7 +88,7 @@ function isWithin(protocol: Protocol, found: Extraction): boolean {
  * The stream of a request that names an MCP session opens none. An id of another protocol, a cookie
  * say, does not count: an MCP session may begin within that one.
  */
-function mayOpenStream(request: RequestHead, found: Extraction): boolean {
+function mayOpenStream(request: RequestHead, found: RequestIds): boolean {
   const namesMcpSession = found.kind === 'found' && found.protocol.isMcp;
   return request.method === 'GET' && !namesMcpSession;
 }

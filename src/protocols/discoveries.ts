@@ -4,63 +4,64 @@
  * their headers tells.
  */
 import type { Clock } from '../clock.ts';
-import { createBodyLessons, type OpenBody } from './body-discoveries.ts';
-import type { BodyTap } from './body-inspector.ts';
-import type { Extraction } from './request-ids.ts';
-import { createHeaderReader } from './header-discoveries.ts';
-import type { Lesson, Protocol } from './protocol.ts';
+import { COOKIE_HEADERS } from './affinity-cookie.ts';
+import { createBodyDiscoverers, STREAM_HEADER, type OpenedInspector } from './body-discoveries.ts';
+import type { BodyInspector } from './body-inspector.ts';
+import type { RequestIds } from './request-ids.ts';
+import { createHeaderDiscoverer } from './header-discoveries.ts';
+import { REVISION_HEADER, TASK_HEADERS } from './mcp.ts';
+import type { DiscoveredId, Protocol } from './protocol.ts';
 import {
   createHeaderSpotter,
   isHeader,
   type RequestHead,
   type ResponseHead,
-} from './raw-headers.ts';
-import { isReplayAnswer } from './replay-response.ts';
+  isReplayResponse,
+} from './heads.ts';
 import type { MachineId } from '../session.ts';
 
-export type { BodyTap, TappedChunk } from './body-inspector.ts';
-export type { Lesson } from './protocol.ts';
-export type { ResponseHead } from './raw-headers.ts';
-
-export interface HeadLessons {
+export interface HeadDiscoveries {
   /** Ids that the request did not carry, each once. To be bound before the answer goes out. */
-  readonly learned: readonly Lesson[];
+  readonly discovered: readonly DiscoveredId[];
   /** The app has ended the session of the request. */
   readonly hasEnded: boolean;
   /** What the client may see if hints were added; undefined: the fields of the answer as they came. */
   readonly rawHeaders: readonly string[] | undefined;
   /** The body may teach: it is to be sent through this tap. */
-  readonly tap: BodyTap | undefined;
+  readonly inspector: BodyInspector | undefined;
 }
 
-export interface Learner {
+export interface Discoverer {
   /** Names, in lower case, of the response fields that may hold a session id. */
-  readonly teachingNames: readonly string[];
+  readonly revealingHeaders: readonly string[];
   /**
    * Whether the body of the answer may teach. Such a request goes upstream with `accept-encoding:
    * identity`, as an id can't be found in compressed bytes.
    */
-  mayTeachByBody(head: RequestHead, found: Extraction): boolean;
+  mayRevealInBody(head: RequestHead, found: RequestIds): boolean;
   /** Looks at the head of an answer of the app beside us. Never throws. */
-  fromHead(request: RequestHead, found: Extraction, response: ResponseHead): HeadLessons;
+  inspectHead(request: RequestHead, found: RequestIds, response: ResponseHead): HeadDiscoveries;
 }
 
-export interface LearnerOptions {
+export interface DiscovererOptions {
   /** Whether ids go out with the hint of `self`. */
   readonly hints: boolean;
   readonly self: MachineId;
   readonly clock: Clock;
 }
 
-const NO_LESSONS: readonly Lesson[] = [];
+const NO_LESSONS: readonly DiscoveredId[] = [];
 
-export function createLearner(protocols: readonly Protocol[], options: LearnerOptions): Learner {
+export function createDiscoverer(
+  protocols: readonly Protocol[],
+  options: DiscovererOptions,
+): Discoverer {
   const hint = options.hints ? options.self : undefined;
-  const headers = createHeaderReader(protocols, { hint, clock: options.clock });
+  const headers = createHeaderDiscoverer(protocols, { hint, clock: options.clock });
   const spotsTeacher = createHeaderSpotter(headers.names);
-  const bodies = createBodyLessons(protocols, hint);
+  const bodies = createBodyDiscoverers(protocols, hint);
 
-  const fromHead: Learner['fromHead'] = (request, found, response) => {
+  const fromHead: Discoverer['inspectHead'] = (request, found, response) => {
     const mayTeach = spotsTeacher(response.selected ?? response.rawHeaders);
     const mayEnd = asksToDelete(request, found);
     const mayTeachByBody = bodies.some((body) => body.mayAnswer(request, found));
@@ -70,19 +71,19 @@ export function createLearner(protocols: readonly Protocol[], options: LearnerOp
     const body = mayTeachByBody ? openTap(request, found, response) : undefined;
     const shown = lessons.rawHeaders;
     return {
-      learned: lessons.learned,
+      discovered: lessons.discovered,
       hasEnded: lessons.hasEnded || (mayEnd && isSuccess(response)),
       rawHeaders: body?.isLonger ? withoutLength(shown ?? response.rawHeaders) : shown,
-      tap: body?.tap,
+      inspector: body?.inspector,
     };
   };
 
   /** The head of the answer tells which of the lessons it may be that the request may get. */
   const openTap = (
     request: RequestHead,
-    found: Extraction,
+    found: RequestIds,
     response: ResponseHead,
-  ): OpenBody | undefined => {
+  ): OpenedInspector | undefined => {
     for (const body of bodies) {
       const open = body.mayAnswer(request, found) ? body.open(response) : undefined;
       if (open) return open;
@@ -91,22 +92,22 @@ export function createLearner(protocols: readonly Protocol[], options: LearnerOp
   };
 
   return {
-    teachingNames: headers.names,
-    mayTeachByBody: (head, found) =>
+    revealingHeaders: headers.names,
+    mayRevealInBody: (head, found) =>
       bodies.some((body) => body.mayAnswer(head, found) && body.asksPlain(head)),
-    fromHead,
+    inspectHead: fromHead,
   };
 }
 
-const NOTHING: HeadLessons = {
-  learned: NO_LESSONS,
+const NOTHING: HeadDiscoveries = {
+  discovered: NO_LESSONS,
   hasEnded: false,
   rawHeaders: undefined,
-  tap: undefined,
+  inspector: undefined,
 };
 
 /** MCP 2025-11-25, "Session Management": a client ends its session by a DELETE. */
-function asksToDelete(request: RequestHead, found: Extraction): boolean {
+function asksToDelete(request: RequestHead, found: RequestIds): boolean {
   return (
     request.method === 'DELETE' && found.kind === 'found' && found.protocol.endsBy === 'delete'
   );
@@ -118,7 +119,7 @@ function asksToDelete(request: RequestHead, found: Extraction): boolean {
  */
 function isWithoutLessons(response: ResponseHead): boolean {
   const isInterim = response.statusCode < 200 && response.statusCode !== 101;
-  return isInterim || isReplayAnswer(response);
+  return isInterim || isReplayResponse(response);
 }
 
 function isSuccess({ statusCode }: ResponseHead): boolean {
@@ -129,4 +130,18 @@ function isSuccess({ statusCode }: ResponseHead): boolean {
 function withoutLength(rawHeaders: readonly string[]): readonly string[] {
   const isLength = (i: number): boolean => isHeader(rawHeaders[i], 'content-length');
   return rawHeaders.filter((_, i) => !isLength(i - (i % 2)));
+}
+
+/**
+ * Names, in lower case, of the request headers that this folder reads: the parser keeps only their values at
+ * hand.
+ */
+export function headersReadFromRequests(protocols: readonly Protocol[]): readonly string[] {
+  const ofSources = protocols.flatMap(({ idLocations: sources }) =>
+    sources.flatMap((source) => {
+      if (source.in === 'header') return [source.name];
+      return source.in === 'head' ? [source.header] : [];
+    }),
+  );
+  return [...ofSources, ...COOKIE_HEADERS, STREAM_HEADER, REVISION_HEADER, ...TASK_HEADERS];
 }

@@ -2,7 +2,7 @@
 import type { Why } from '../routing/decision.ts';
 import type { Protocol } from './protocol.ts';
 
-export interface Refusal {
+export interface ErrorResponse {
   readonly status: number;
   /** Name, value, name, value. The length is for the wire to say. */
   readonly headers: readonly string[];
@@ -14,12 +14,12 @@ export interface Refusal {
 
 export type JsonRpcId = string | number;
 
-export type RefusalStatus = 400 | 404 | 421 | 502 | 503 | 504 | 508;
+export type ErrorStatus = 400 | 404 | 421 | 502 | 503 | 504 | 508;
 
 /** Seconds after which trying again makes sense: the owner restarts, the app comes up. */
 const RETRY_AFTER = '1';
 
-const TITLES: Readonly<Record<RefusalStatus, string>> = {
+const TITLES: Readonly<Record<ErrorStatus, string>> = {
   400: 'Bad Request',
   404: 'Session not found',
   421: 'Misdirected Request',
@@ -61,12 +61,12 @@ interface RpcError {
  * Whether a session never was, was another's or is gone, the answer is the same: who guesses ids
  * learns nothing from it.
  */
-export function refusalFor(
-  status: RefusalStatus,
+export function errorResponseFor(
+  status: ErrorStatus,
   why: Why,
   protocol: Protocol | undefined,
   mayRepeat = true,
-): Refusal {
+): ErrorResponse {
   if (status === 400) return refusal(status, 'text/plain; charset=utf-8', textOf(why));
   if (status === 404) return sessionNotFound(protocol);
   const repeated = mayRepeat && (status === 502 || status === 503);
@@ -74,12 +74,12 @@ export function refusalFor(
 }
 
 /** The status by which an app of that protocol says that it does not know a session. HOT PATH. */
-export function statusOfUnknownSession({ refusal: form }: Protocol): number {
+export function unknownSessionStatus({ errorForm: form }: Protocol): number {
   return form === 'socket.io' ? ENGINE_IO_STATUS : 404;
 }
 
-function sessionNotFound(protocol: Protocol | undefined): Refusal {
-  switch (protocol?.refusal) {
+function sessionNotFound(protocol: Protocol | undefined): ErrorResponse {
+  switch (protocol?.errorForm) {
     case 'mcp':
       return rpcRefusal(MCP_SESSION_NOT_FOUND);
     case 'mcp-task':
@@ -95,31 +95,31 @@ function sessionNotFound(protocol: Protocol | undefined): Refusal {
 }
 
 /** An error of JSON-RPC 2.0 (§5): its `id` is that of the request, or null where that is not known. */
-function rpcRefusal(error: RpcError): Refusal {
+function rpcRefusal(error: RpcError): ErrorResponse {
   const bodyOf = (id: JsonRpcId | null): string => JSON.stringify({ jsonrpc: '2.0', error, id });
   return { ...refusal(404, 'application/json', bodyOf(null)), bodyFor: bodyOf };
 }
 
-function titleOf(status: RefusalStatus, why: Why): string {
+function titleOf(status: ErrorStatus, why: Why): string {
   return why === 'overloaded' ? OVERLOADED : TITLES[status];
 }
 
 function problem(
-  status: RefusalStatus,
+  status: ErrorStatus,
   retryAfterSeconds?: string,
   title: string = TITLES[status],
-): Refusal {
+): ErrorResponse {
   const problemDetails = { type: 'about:blank', title, status };
   const body = JSON.stringify(problemDetails);
   return refusal(status, 'application/problem+json', body, retryAfterSeconds);
 }
 
 function refusal(
-  status: RefusalStatus,
+  status: ErrorStatus,
   contentType: string,
   body: string,
   retryAfterSeconds?: string,
-): Refusal {
+): ErrorResponse {
   const retryAfter = retryAfterSeconds === undefined ? [] : ['retry-after', retryAfterSeconds];
   const headers = [
     ...['content-type', contentType],

@@ -1,25 +1,31 @@
 /** What the header lines of an answer teach, and how the client may see them. */
 import type { Clock } from '../clock.ts';
 import { findSetCookieValue, isExpiringSetCookie } from './cookie.ts';
-import type { Extraction } from './request-ids.ts';
-import { splitHint, withHint } from './owner-hint.ts';
-import { createPlaces, type Place } from './id-locations.ts';
-import type { Lesson, LessonSource, Protocol } from './protocol.ts';
-import { isHeader, type RequestHead, type ResponseHead } from './raw-headers.ts';
+import type { RequestIds } from './request-ids.ts';
+import { splitOwnerHint, withOwnerHint } from './owner-hint.ts';
+import { createIdReaders, type IdReader } from './id-locations.ts';
+import type { DiscoveredId, Discovery, Protocol } from './protocol.ts';
+import {
+  isHeader,
+  type RequestHead,
+  type ResponseHead,
+  replaceAt,
+  type Span,
+  textAt,
+} from './heads.ts';
 import { type MachineId, parseSessionId, type SessionId } from '../session.ts';
-import { replaceAt, type Span, textAt } from './span.ts';
 
-export interface HeaderLessons {
-  readonly learned: readonly Lesson[];
+export interface HeaderDiscoveries {
+  readonly discovered: readonly DiscoveredId[];
   /** A cookie that held the request's session expires, and is not set anew in the same answer. */
   readonly hasEnded: boolean;
   readonly rawHeaders: readonly string[];
 }
 
-export interface HeaderReader {
+export interface HeaderDiscoverer {
   /** The headers that may teach, in lower case. */
   readonly names: readonly string[];
-  read(request: RequestHead, found: Extraction, response: ResponseHead): HeaderLessons;
+  read(request: RequestHead, found: RequestIds, response: ResponseHead): HeaderDiscoveries;
 }
 
 /** What one line says: an id and where in the line it is, or that its cookie ends. */
@@ -33,15 +39,15 @@ interface Teacher {
 }
 
 /** `hint`: the Machine whose hint new ids go out with, if any. */
-export function createHeaderReader(
+export function createHeaderDiscoverer(
   protocols: readonly Protocol[],
   options: { readonly hint: MachineId | undefined; readonly clock: Clock },
-): HeaderReader {
+): HeaderDiscoverer {
   const teachers = createTeachers(protocols, options.clock);
-  const places = createPlaces(protocols);
+  const places = createIdReaders(protocols);
 
-  const read: HeaderReader['read'] = (request, found, response) => {
-    const learned = new Map<SessionId, Lesson>();
+  const read: HeaderDiscoverer['read'] = (request, found, response) => {
+    const learned = new Map<SessionId, DiscoveredId>();
     const rawHeaders = [...response.rawHeaders];
     let isExpired = false;
     let isRenewed = false;
@@ -56,10 +62,10 @@ export function createHeaderReader(
       isRenewed ||= isOwn && id === found.id;
       const carried = findCarried(request, places, id, options.hint !== undefined);
       if (carried === undefined) learned.set(id, { id, protocol });
-      const outgoing = carried ?? (options.hint ? withHint(id, options.hint) : id);
+      const outgoing = carried ?? (options.hint ? withOwnerHint(id, options.hint) : id);
       rawHeaders[at] = replaceAt(rawHeaders[at] ?? '', span, outgoing);
     }
-    return { learned: [...learned.values()], hasEnded: isExpired && !isRenewed, rawHeaders };
+    return { discovered: [...learned.values()], hasEnded: isExpired && !isRenewed, rawHeaders };
   };
 
   return { names: teachers.map(({ header }) => header), read };
@@ -93,7 +99,7 @@ function findStatements(
  */
 function findCarried(
   request: RequestHead,
-  places: readonly Place[],
+  places: readonly IdReader[],
   id: SessionId,
   hints: boolean,
 ): string | undefined {
@@ -101,21 +107,21 @@ function findCarried(
     const reading = read(request);
     if (typeof reading !== 'string') continue;
     if (reading === id) return reading;
-    if (hints && readsHint && splitHint(reading)?.id === id) return reading;
+    if (hints && readsHint && splitOwnerHint(reading)?.id === id) return reading;
   }
   return undefined;
 }
 
 function createTeachers(protocols: readonly Protocol[], clock: Clock): readonly Teacher[] {
   return protocols.flatMap((protocol) =>
-    protocol.lessons.flatMap((source): Teacher[] => {
+    protocol.discoveries.flatMap((source): Teacher[] => {
       const teacher = createTeacher(source, clock);
       return teacher ? [{ ...teacher, protocol }] : [];
     }),
   );
 }
 
-function createTeacher(source: LessonSource, clock: Clock): Omit<Teacher, 'protocol'> | undefined {
+function createTeacher(source: Discovery, clock: Clock): Omit<Teacher, 'protocol'> | undefined {
   switch (source.from) {
     case 'header':
       return { header: source.name, readLine: readWholeLine };

@@ -5,24 +5,27 @@
  */
 import { findCookieValue } from './cookie.ts';
 import { MAX_PATH_CHARACTERS } from './path-pattern.ts';
-import { CONFLICT, type IdSource, type Minter, type Protocol, type Reading } from './protocol.ts';
+import {
+  CONFLICT,
+  type IdLocation,
+  type Minter,
+  type Protocol,
+  type IdReading,
+} from './protocol.ts';
 import { decodeQueryText, findQuery, findQueryValue } from './query.ts';
-import { isHeader, type RequestHead } from './raw-headers.ts';
-import { type Span, textAt } from './span.ts';
+import { isHeader, replaceAt, type RequestHead, type Span, textAt } from './heads.ts';
 
-export { CONFLICT, type Reading } from './protocol.ts';
-
-export interface Place {
-  readonly source: IdSource;
+export interface IdReader {
+  readonly location: IdLocation;
   readonly protocol: Protocol;
   readonly readsHint: boolean;
-  readonly read: (head: RequestHead) => Reading;
+  readonly read: (head: RequestHead) => IdReading;
 }
 
-export function createPlaces(protocols: readonly Protocol[]): readonly Place[] {
-  const places = new Map<string, Place>();
+export function createIdReaders(protocols: readonly Protocol[]): readonly IdReader[] {
+  const places = new Map<string, IdReader>();
   for (const protocol of protocols) {
-    for (const source of protocol.sources) {
+    for (const source of protocol.idLocations) {
       const key = keyOf(source);
       places.set(key, addClaim(places.get(key), source, protocol));
     }
@@ -31,7 +34,7 @@ export function createPlaces(protocols: readonly Protocol[]): readonly Place[] {
 }
 
 /** The one value of that header. */
-export function createHeaderReader(name: string): Place['read'] {
+export function createHeaderReader(name: string): IdReader['read'] {
   return ({ rawHeaders }) => {
     let reading: string | undefined;
     for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -44,12 +47,12 @@ export function createHeaderReader(name: string): Place['read'] {
   };
 }
 
-function keyOf(source: IdSource): string {
+function keyOf(source: IdLocation): string {
   return source.in === 'path' ? `path ${source.pattern.source}` : `${source.in} ${nameOf(source)}`;
 }
 
 /** As a client may be told what it has said twice. */
-export function nameOf(source: IdSource): string {
+export function nameOf(source: IdLocation): string {
   switch (source.in) {
     case 'path':
       return 'path';
@@ -60,9 +63,9 @@ export function nameOf(source: IdSource): string {
   }
 }
 
-function addClaim(place: Place | undefined, source: IdSource, protocol: Protocol): Place {
+function addClaim(place: IdReader | undefined, source: IdLocation, protocol: Protocol): IdReader {
   const readsHint = 'readsHint' in source && source.readsHint;
-  if (!place) return { source, protocol, readsHint, read: createReader(source) };
+  if (!place) return { location: source, protocol, readsHint, read: createReader(source) };
   const mintedBy = eitherOf(place.protocol.mintedBy, protocol.mintedBy);
   return {
     ...place,
@@ -75,7 +78,7 @@ function eitherOf(one: Minter, other: Minter): Minter {
   return one === other ? one : 'either';
 }
 
-function createReader(source: IdSource): Place['read'] {
+function createReader(source: IdLocation): IdReader['read'] {
   switch (source.in) {
     case 'header':
       return createHeaderReader(source.name);
@@ -91,7 +94,7 @@ function createReader(source: IdSource): Place['read'] {
 }
 
 /** Values are compared unescaped: `%61` and `a` are the same id to every app. */
-function createQueryReader(name: string): Place['read'] {
+function createQueryReader(name: string): IdReader['read'] {
   return ({ target }) => {
     const query = findQuery(target);
     let reading: string | undefined;
@@ -106,7 +109,7 @@ function createQueryReader(name: string): Place['read'] {
   };
 }
 
-function createCookieReader(name: string): Place['read'] {
+function createCookieReader(name: string): IdReader['read'] {
   return ({ rawHeaders }) => {
     let reading: string | undefined;
     for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -124,7 +127,7 @@ function createCookieReader(name: string): Place['read'] {
 }
 
 /** Unescaped, as a query's: `%61` and `a` are the same id to the app. */
-function createPathReader(pattern: RegExp): Place['read'] {
+function createPathReader(pattern: RegExp): IdReader['read'] {
   return ({ target }) => {
     const path = pathOf(target);
     const span = findPathId(path, pattern);
@@ -135,7 +138,7 @@ function createPathReader(pattern: RegExp): Place['read'] {
 }
 
 /** Where the id is, in the beginning of a path that is looked at. */
-export function findPathId(path: string, pattern: RegExp): Span | undefined {
+function findPathId(path: string, pattern: RegExp): Span | undefined {
   const [start, end] = pattern.exec(path.slice(0, MAX_PATH_CHARACTERS))?.indices?.[1] ?? [];
   return start === undefined || end === undefined ? undefined : { start, end };
 }
@@ -143,4 +146,22 @@ export function findPathId(path: string, pattern: RegExp): Span | undefined {
 function pathOf(target: string): string {
   const end = target.search(/[?#]/);
   return end === -1 ? target : target.slice(0, end);
+}
+
+const MASK = '*';
+
+/**
+ * Masks the session ids in paths that are logged: an id is a credential (invariant 5). For a path without its query. Paths are the same text where no
+ * protocol reads ids in them.
+ */
+export function createPathMask(protocols: readonly Protocol[]): (path: string) => string {
+  const patterns = protocols.flatMap(({ idLocations: sources }) =>
+    sources.flatMap((source) => (source.in === 'path' ? [source.pattern] : [])),
+  );
+  if (patterns.length === 0) return (path) => path;
+  return (path) =>
+    patterns.reduce((masked, pattern) => {
+      const span = findPathId(path, pattern);
+      return span ? replaceAt(masked, span, MASK.repeat(span.end - span.start)) : masked;
+    }, path);
 }

@@ -3,17 +3,16 @@
  * which Machine to ask first; a forged one spoils its sender's own request and nothing else.
  */
 import { findCookieValue } from './cookie.ts';
-import { createPlaces, type Place } from './id-locations.ts';
+import { createIdReaders, type IdReader } from './id-locations.ts';
 import type { Protocol } from './protocol.ts';
 import { decodeQueryText, findQuery, findQueryValue, startOfLastCharacters } from './query.ts';
-import { createHeaderSpotter, isHeader, type RequestHead } from './raw-headers.ts';
+import { createHeaderSpotter, isHeader, type RequestHead, textAt } from './heads.ts';
 import { type MachineId, parseMachineId, parseSessionId, type SessionId } from '../session.ts';
-import { textAt } from './span.ts';
 
 const HINT_MARK = '~';
 
 /** The parts of a hinted id; `undefined` if there is no hint or what is before it is no id. */
-export function splitHint(text: string): { id: SessionId; machine: MachineId } | undefined {
+export function splitOwnerHint(text: string): { id: SessionId; machine: MachineId } | undefined {
   const mark = text.lastIndexOf(HINT_MARK);
   if (mark <= 0) return undefined;
   const machine = parseMachineId(text.slice(mark + 1));
@@ -24,7 +23,7 @@ export function splitHint(text: string): { id: SessionId; machine: MachineId } |
 /**
  * The id as a client sees it, escaped or not. The app's own `~` is left alone: the last one counts.
  */
-export function withHint(id: string, machine: MachineId): string {
+export function withOwnerHint(id: string, machine: MachineId): string {
   return id + HINT_MARK + machine;
 }
 
@@ -36,13 +35,13 @@ type Hintable = Pick<RequestHead, 'target' | 'rawHeaders'>;
  * same otherwise; what had none is returned as it is. An id equal to `whole` is left alone: the
  * caller knows that its hint-like end belongs to it.
  */
-export type RemoveHints = (head: RequestHead, whole?: SessionId) => Hintable;
+export type RemoveOwnerHints = (head: RequestHead, whole?: SessionId) => Hintable;
 
 /** Rewrites one text of a request; returns the same one if it holds no hint. */
 type Clean = (text: string, whole: SessionId | undefined) => string;
 
-export function createHintRemover(protocols: readonly Protocol[]): RemoveHints {
-  const places = createPlaces(protocols).filter((place) => place.readsHint);
+export function createOwnerHintRemover(protocols: readonly Protocol[]): RemoveOwnerHints {
+  const places = createIdReaders(protocols).filter((place) => place.readsHint);
   const cleanTarget = createTargetCleaner(places);
   const headerCleaners = createHeaderCleaners(places);
   const spotsHeader = createHeaderSpotter(headerCleaners.map(([name]) => name));
@@ -57,8 +56,10 @@ export function createHintRemover(protocols: readonly Protocol[]): RemoveHints {
   };
 }
 
-function createTargetCleaner(places: readonly Place[]): Clean {
-  const names = places.flatMap(({ source }) => (source.in === 'query' ? [source.name] : []));
+function createTargetCleaner(places: readonly IdReader[]): Clean {
+  const names = places.flatMap(({ location: source }) =>
+    source.in === 'query' ? [source.name] : [],
+  );
   return (target, whole) => {
     // Without a mark, escaped or not, there can be no hint: the usual case is over here.
     if (!target.includes(HINT_MARK) && !target.includes('%')) return target;
@@ -84,8 +85,8 @@ function cleanQuery(target: string, name: string, whole: SessionId | undefined):
 
 type HeaderCleaner = readonly [name: string, clean: Clean];
 
-function createHeaderCleaners(places: readonly Place[]): readonly HeaderCleaner[] {
-  return places.flatMap(({ source }): HeaderCleaner[] => {
+function createHeaderCleaners(places: readonly IdReader[]): readonly HeaderCleaner[] {
+  return places.flatMap(({ location: source }): HeaderCleaner[] => {
     if (source.in === 'header') return [[source.name, cleanValue]];
     if (source.in !== 'cookie') return [];
     return [['cookie', (header, whole) => cleanCookies(header, source.name, whole)]];
@@ -129,6 +130,6 @@ function cleanCookies(header: string, name: string, whole: SessionId | undefined
 
 function lengthOfHint(text: string, whole: SessionId | undefined): number {
   if (text === whole) return 0;
-  const hinted = splitHint(text);
+  const hinted = splitOwnerHint(text);
   return hinted ? text.length - hinted.id.length : 0;
 }

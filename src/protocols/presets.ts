@@ -3,57 +3,55 @@
  * and how a refusal looks. A new protocol is a new row here, or a file of its own where it has to be
  * read in a way of its own.
  */
-import { MCP_TASKS } from './mcp-tasks.ts';
+import { MCP_TASKS } from './mcp.ts';
 import { parsePathPattern } from './path-pattern.ts';
 import type { Protocol } from './protocol.ts';
 import { SIGNALR } from './signalr.ts';
 import { SOCKET_IO } from './socket-io.ts';
 
-export type { IdSource, Lesson, LessonSource, Minter, Protocol } from './protocol.ts';
-
 const MCP: Protocol = {
   name: 'mcp',
-  sources: [{ in: 'header', name: 'mcp-session-id', readsHint: true }],
+  idLocations: [{ in: 'header', name: 'mcp-session-id', readsHint: true }],
   mintedBy: 'app',
-  lessons: [{ from: 'header', name: 'mcp-session-id' }],
-  refusal: 'mcp',
+  discoveries: [{ from: 'header', name: 'mcp-session-id' }],
+  errorForm: 'mcp',
   endsBy: 'delete',
   isMcp: true,
 };
 
 const MCP_SSE: Protocol = {
   name: 'mcp-sse',
-  sources: [
+  idLocations: [
     { in: 'query', name: 'session_id', readsHint: true },
     { in: 'query', name: 'sessionId', readsHint: true },
   ],
   mintedBy: 'app',
-  lessons: [{ from: 'sse-endpoint', names: ['session_id', 'sessionId'] }],
-  refusal: 'mcp',
+  discoveries: [{ from: 'sse-endpoint', names: ['session_id', 'sessionId'] }],
+  errorForm: 'mcp',
   endsBy: 'stream-end',
   isMcp: true,
 };
 
 const RPC: Protocol = {
   name: 'rpc',
-  sources: [
+  idLocations: [
     // Only the header is given a hint, but a client may carry the header's id on in its queries.
     { in: 'query', name: 'session_id', readsHint: true },
     { in: 'header', name: 'x-session-id', readsHint: true },
   ],
   mintedBy: 'either',
-  lessons: [{ from: 'header', name: 'x-session-id' }],
-  refusal: 'problem',
+  discoveries: [{ from: 'header', name: 'x-session-id' }],
+  errorForm: 'problem',
   endsBy: 'expiry',
   isMcp: false,
 };
 
 const cookieProtocol = (cookie: string): Protocol => ({
   name: `cookie:${cookie}`,
-  sources: [{ in: 'cookie', name: cookie, readsHint: true }],
+  idLocations: [{ in: 'cookie', name: cookie, readsHint: true }],
   mintedBy: 'app',
-  lessons: [{ from: 'set-cookie', name: cookie }],
-  refusal: 'problem',
+  discoveries: [{ from: 'set-cookie', name: cookie }],
+  errorForm: 'problem',
   endsBy: 'expiring-cookie',
   isMcp: false,
 });
@@ -61,30 +59,30 @@ const cookieProtocol = (cookie: string): Protocol => ({
 /** The same name in a query: nothing there has been given a hint, so the text is the id as it is. */
 const queryProtocol = (name: string): Protocol => ({
   name: `query:${name}`,
-  sources: [{ in: 'query', name, readsHint: false }],
+  idLocations: [{ in: 'query', name, readsHint: false }],
   mintedBy: 'client',
-  lessons: [],
-  refusal: 'problem',
+  discoveries: [],
+  errorForm: 'problem',
   endsBy: 'expiry',
   isMcp: false,
 });
 
 const headerProtocol = (name: string): Protocol => ({
   name: `header:${name}`,
-  sources: [{ in: 'header', name, readsHint: true }],
+  idLocations: [{ in: 'header', name, readsHint: true }],
   mintedBy: 'either',
-  lessons: [{ from: 'header', name }],
-  refusal: 'problem',
+  discoveries: [{ from: 'header', name }],
+  errorForm: 'problem',
   endsBy: 'expiry',
   isMcp: false,
 });
 
 const pathProtocol = (source: string, pattern: RegExp): Protocol => ({
   name: `path:${source}`,
-  sources: [{ in: 'path', pattern }],
+  idLocations: [{ in: 'path', pattern }],
   mintedBy: 'client',
-  lessons: [],
-  refusal: 'problem',
+  discoveries: [],
+  errorForm: 'problem',
   endsBy: 'expiry',
   isMcp: false,
 });

@@ -2,11 +2,11 @@
  * What a protocol is: where it keeps its session id, who mints it, what teaches it, what ends it and
  * how a refusal looks. A protocol is data and pure functions; the presets are in `protocols.ts`.
  */
-import type { RequestHead } from './raw-headers.ts';
+import type { RequestHead } from './heads.ts';
 import type { SessionId } from '../session.ts';
 
 /** Where a request may carry an id. `readsHint`: a `~<machine>` at its end may be ours. */
-export type IdSource =
+export type IdLocation =
   /** The name is in lower case. */
   | { readonly in: 'header'; readonly name: string; readonly readsHint: boolean }
   | { readonly in: 'query'; readonly name: string; readonly readsHint: boolean }
@@ -17,28 +17,28 @@ export type IdSource =
   | {
       readonly in: 'head';
       readonly header: string;
-      readonly read: (head: RequestHead) => Reading;
+      readonly read: (head: RequestHead) => IdReading;
     };
 
 /** One name with two different values: nobody can tell which one the app would take. */
 export const CONFLICT: unique symbol = Symbol('conflict');
 
 /** The text as it stands there, unescaped, its hint still on it; `undefined` if there is none. */
-export type Reading = string | typeof CONFLICT | undefined;
+export type IdReading = string | typeof CONFLICT | undefined;
 
 /** Where an answer reveals an id that the app has minted. */
-export type LessonSource =
+export type Discovery =
   /** The name is in lower case. What goes out there gets a hint. */
   | { readonly from: 'header'; readonly name: string }
   /** What goes out there gets a hint. */
   | { readonly from: 'set-cookie'; readonly name: string }
   /** The query of the URL in a stream's first event, which is called `endpoint`. It gets a hint. */
   | { readonly from: 'sse-endpoint'; readonly names: readonly string[] }
-  | BodySource
-  | MessageSource;
+  | BodyDiscovery
+  | MessageDiscovery;
 
 /** A body that is no stream: its beginning is held until it has ended or is longer than 16 KB. */
-export interface BodySource {
+export interface BodyDiscovery {
   readonly from: 'body';
   /** Whether the answer to this request may teach. It is asked for uncompressed. */
   readonly mayAnswer: (request: RequestHead) => boolean;
@@ -51,7 +51,7 @@ export interface BodySource {
 }
 
 /** The messages of an event stream: as many of them as begin it and fit into 16 KB. */
-export interface MessageSource {
+export interface MessageDiscovery {
   readonly from: 'sse-message';
   /** Whether the answer to this request may teach. It is asked for uncompressed. */
   readonly mayAnswer: (request: RequestHead) => boolean;
@@ -66,11 +66,11 @@ export interface Protocol {
   /** As configured: `mcp`, `cookie:sid`. */
   readonly name: string;
   /** In the order in which they are looked at. */
-  readonly sources: readonly IdSource[];
+  readonly idLocations: readonly IdLocation[];
   readonly mintedBy: Minter;
-  readonly lessons: readonly LessonSource[];
+  readonly discoveries: readonly Discovery[];
   /** How its clients are told that a session is unknown; see `refuse.ts`. */
-  readonly refusal: RefusalForm;
+  readonly errorForm: ErrorForm;
   /**
    * What ends a session before it expires: a DELETE that the app answers 2xx, a `set-cookie` that
    * expires, or the end of the stream that has taught the id.
@@ -84,10 +84,10 @@ export interface Protocol {
  * `mcp`, `mcp-task`: a JSON-RPC error; `socket.io`: the error of Engine.IO; `problem`: `application/problem+json`
  * (RFC 9457).
  */
-export type RefusalForm = 'mcp' | 'mcp-task' | 'socket.io' | 'problem';
+export type ErrorForm = 'mcp' | 'mcp-task' | 'socket.io' | 'problem';
 
 /** What an answer teaches: an id that the app has minted. */
-export interface Lesson {
+export interface DiscoveredId {
   readonly id: SessionId;
   readonly protocol: Protocol;
 }

@@ -3,7 +3,7 @@
  * stay as they are. Pairs are separated by `&` (URL standard, "urlencoded parsing"); a `+` stands
  * for itself, since a session id has no spaces and unescaped base64 does have plus signs.
  */
-import type { Span } from './span.ts';
+import type { Span } from './heads.ts';
 
 const ESCAPE = /%[0-9a-f]{2}/gi;
 const ONE_ESCAPE = /^%[0-9a-f]{2}$/i;

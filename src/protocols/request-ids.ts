@@ -2,14 +2,12 @@
  * The session id of a request. This runs on every request: most have no id, and those are told by
  * the lengths of their header names and the lack of a query, with nothing allocated.
  */
-import { splitHint } from './owner-hint.ts';
-import { isMcpWithoutSessions } from './mcp-revision.ts';
-import { CONFLICT, createPlaces, nameOf, type Place } from './id-locations.ts';
-import type { Protocol } from './protocol.ts';
-import { createHeaderSpotter, type RequestHead } from './raw-headers.ts';
+import { isMcpWithoutSessions } from './mcp.ts';
+import { splitOwnerHint } from './owner-hint.ts';
+import { createIdReaders, nameOf, type IdReader } from './id-locations.ts';
+import { type Protocol, CONFLICT } from './protocol.ts';
+import { createHeaderSpotter, type RequestHead } from './heads.ts';
 import { type MachineId, parseSessionId, type SessionId } from '../session.ts';
-
-export type { RequestHead } from './raw-headers.ts';
 
 export interface FoundId {
   /** Without its hint, as the app knows it. */
@@ -20,24 +18,24 @@ export interface FoundId {
   readonly protocol: Protocol;
 }
 
-export type Extraction =
+export type RequestIds =
   | { readonly kind: 'none' }
   /** Two different values under one name, which is a configured one. */
   | { readonly kind: 'conflict'; readonly name: string }
   | ({ readonly kind: 'found' } & FoundId);
 
 /** Never throws: what is malformed counts as no id. */
-export type Extract = (head: RequestHead) => Extraction;
+export type ReadRequestIds = (head: RequestHead) => RequestIds;
 
-const NONE: Extraction = { kind: 'none' };
+const NONE: RequestIds = { kind: 'none' };
 
 /** The first well-formed id in the order of the protocols and of their sources is the session's. */
-export function createExtractor(
+export function createRequestIdReader(
   protocols: readonly Protocol[],
   options: { readonly hints: boolean },
-): Extract {
-  const places = createPlaces(protocols);
-  const placesOfNewMcp = createPlaces(protocols.filter((protocol) => !protocol.isMcp));
+): ReadRequestIds {
+  const places = createIdReaders(protocols);
+  const placesOfNewMcp = createIdReaders(protocols.filter((protocol) => !protocol.isMcp));
   const mayHoldId = createFirstLook(places);
 
   return (head) => {
@@ -51,11 +49,11 @@ export function createExtractor(
 }
 
 /** Whether it is worth a second look: an id's header is there, or a query, or the path counts. */
-function createFirstLook(places: readonly Place[]): (head: RequestHead) => boolean {
-  const readsQuery = places.some(({ source }) => source.in === 'query');
-  const readsPath = places.some(({ source }) => source.in === 'path');
+function createFirstLook(places: readonly IdReader[]): (head: RequestHead) => boolean {
+  const readsQuery = places.some(({ location: source }) => source.in === 'query');
+  const readsPath = places.some(({ location: source }) => source.in === 'path');
   const spotsHeader = createHeaderSpotter(
-    places.flatMap(({ source }) => {
+    places.flatMap(({ location: source }) => {
       if (source.in === 'header') return [source.name];
       if (source.in === 'head') return [source.header];
       return source.in === 'cookie' ? ['cookie'] : [];
@@ -65,15 +63,15 @@ function createFirstLook(places: readonly Place[]): (head: RequestHead) => boole
     readsPath || (readsQuery && target.includes('?')) || spotsHeader(rawHeaders);
 }
 
-function extractFrom(place: Place, head: RequestHead, hints: boolean): Extraction | undefined {
+function extractFrom(place: IdReader, head: RequestHead, hints: boolean): RequestIds | undefined {
   const reading = place.read(head);
   if (reading === undefined) return undefined;
-  const { source, protocol } = place;
+  const { location: source, protocol } = place;
   if (reading === CONFLICT) {
     return { kind: 'conflict', name: nameOf(source) };
   }
   const wholeId = parseSessionId(reading);
-  const hinted = hints && place.readsHint ? splitHint(reading) : undefined;
+  const hinted = hints && place.readsHint ? splitOwnerHint(reading) : undefined;
   if (hinted) {
     return { kind: 'found', id: hinted.id, hintedId: wholeId, hint: hinted.machine, protocol };
   }

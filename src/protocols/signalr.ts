@@ -3,10 +3,10 @@
  * the client names as the query's `id` from then on, whatever its transport; a DELETE of long polling
  * ends it. The answer may send the client to another server instead, which teaches nothing.
  */
-import { asObject, asText, parseJson } from './json.ts';
-import type { BodySource, Protocol } from './protocol.ts';
+import { asObject, asText, parseJson } from '../json.ts';
+import type { BodyDiscovery, Protocol } from './protocol.ts';
 
-const negotiation: BodySource = {
+const negotiation: BodyDiscovery = {
   from: 'body',
   mayAnswer: ({ method, target }) =>
     method === 'POST' && /^[^?#]*\/negotiate\/?(?:[?#]|$)/.test(target),
@@ -17,10 +17,10 @@ const negotiation: BodySource = {
 
 export const SIGNALR: Protocol = {
   name: 'signalr',
-  sources: [{ in: 'query', name: 'id', readsHint: false }],
+  idLocations: [{ in: 'query', name: 'id', readsHint: false }],
   mintedBy: 'app',
-  lessons: [negotiation],
-  refusal: 'problem',
+  discoveries: [negotiation],
+  errorForm: 'problem',
   endsBy: 'delete',
   isMcp: false,
 };

@@ -4,11 +4,10 @@
  * an answer, and is learned; a connection that begins as a WebSocket needs no id, as it is all there
  * is. The id can't carry a hint: the app would find it in no message of its own.
  */
-import { asObject, asText, parseJson } from './json.ts';
-import type { BodySource, Protocol } from './protocol.ts';
+import { asObject, asText, parseJson } from '../json.ts';
+import type { BodyDiscovery, Protocol } from './protocol.ts';
 import { findQuery, findQueryValue } from './query.ts';
-import type { RequestHead } from './raw-headers.ts';
-import { textAt } from './span.ts';
+import { type RequestHead, textAt } from './heads.ts';
 
 /**
  * The first packet of a payload: alone or with others behind it (Engine.IO 4: separated by U+001E), or
@@ -18,7 +17,7 @@ const OPEN_PACKET = /^(?:\d+:|\x00[\x00-\x09]+\xff)?0(\{[^{}]*\})/;
 /** The same, in the call of a function (JSONP). */
 const JSONP = /^___eio\[\d+\]\((".*")\);$/s;
 
-const firstPollingAnswer: BodySource = {
+const firstPollingAnswer: BodyDiscovery = {
   from: 'body',
   mayAnswer: isHandshakeByPolling,
   contentTypes: ['text/plain', 'application/octet-stream', 'text/javascript'],
@@ -28,10 +27,10 @@ const firstPollingAnswer: BodySource = {
 
 export const SOCKET_IO: Protocol = {
   name: 'socket.io',
-  sources: [{ in: 'query', name: 'sid', readsHint: false }],
+  idLocations: [{ in: 'query', name: 'sid', readsHint: false }],
   mintedBy: 'app',
-  lessons: [firstPollingAnswer],
-  refusal: 'socket.io',
+  discoveries: [firstPollingAnswer],
+  errorForm: 'socket.io',
   endsBy: 'expiry',
   isMcp: false,
 };

@@ -1,10 +1,11 @@
 /** The answer's way back: what the app's answer teaches, and how the client may see it. */
+import type { DiscoveredId } from '../protocols/protocol.ts';
+import type { BodyInspector } from '../protocols/body-inspector.ts';
+import { type RequestHead, type ResponseHead, isReplayResponse } from '../protocols/heads.ts';
 import type { AffinityCookie } from '../protocols/affinity-cookie.ts';
 import type { Decision } from '../routing/decision.ts';
-import type { RequestHead } from '../protocols/request-ids.ts';
-import type { BodyTap, Learner, Lesson, ResponseHead } from '../protocols/discoveries.ts';
-import { statusOfUnknownSession, type Refusal } from '../protocols/error-responses.ts';
-import { isReplayAnswer } from '../protocols/replay-response.ts';
+import type { Discoverer } from '../protocols/discoveries.ts';
+import { unknownSessionStatus, type ErrorResponse } from '../protocols/error-responses.ts';
 import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Bindings } from './bindings.ts';
 import type { Routed } from './handler.ts';
@@ -14,7 +15,7 @@ export interface Revealed {
   /** With what was added to them; undefined: the fields of the answer as they came. */
   readonly rawHeaders: readonly string[] | undefined;
   /** Watches the body for the id that it teaches. */
-  readonly tap: BodyTap | undefined;
+  readonly tap: BodyInspector | undefined;
   /** Sessions of this Machine that the answer belongs to, bound before or by it. */
   readonly sessions: readonly SessionKey[];
   /** The session was claimed for this Machine, and this one has it instead. */
@@ -29,14 +30,14 @@ export interface Answers {
     response: ResponseHead,
   ): Revealed | Promise<Revealed>;
   /** Nobody listens at the app's port: the client's cookie is not to bring it here again. */
-  ofNobody(answer: Refusal, request: RequestHead, routed: Routed): Refusal;
+  ofNobody(answer: ErrorResponse, request: RequestHead, routed: Routed): ErrorResponse;
   /** A body taught an id. Resolves when what reveals it may go out. */
-  fromBody(lesson: Lesson): Promise<void>;
+  fromBody(lesson: DiscoveredId): Promise<void>;
 }
 
 /** `cookie`: what clients without a session id are to come back by, if there is such a thing. */
 export function createAnswers(
-  learner: Learner,
+  learner: Discoverer,
   bindings: Bindings,
   cookie?: AffinityCookie,
 ): Answers {
@@ -45,23 +46,23 @@ export function createAnswers(
     routed: Routed,
     response: ResponseHead,
   ): Revealed | Promise<Revealed> {
-    const lessons = learner.fromHead(request, routed.extraction, response);
+    const lessons = learner.inspectHead(request, routed.extraction, response);
     const claim = claimBy(request, routed, response, lessons.hasEnded);
     const used = claim ? routed.key : noteUse(routed, response, lessons.hasEnded);
     const revealed: Revealed = {
       rawHeaders: withCookie(request, routed, response, lessons.rawHeaders),
-      tap: lessons.tap,
-      sessions: sessionsOf(used, lessons.learned),
+      tap: lessons.inspector,
+      sessions: sessionsOf(used, lessons.discovered),
       lostTo: undefined,
     };
-    if (!claim && lessons.learned.length === 0) return revealed;
-    return onceCommitted(revealed, lessons.learned, claim);
+    if (!claim && lessons.discovered.length === 0) return revealed;
+    return onceCommitted(revealed, lessons.discovered, claim);
   }
 
   /** Nothing is revealed before it is committed (invariant 1). */
   async function onceCommitted(
     revealed: Revealed,
-    learned: readonly Lesson[],
+    learned: readonly DiscoveredId[],
     claim: Promise<MachineId | undefined> | undefined,
   ): Promise<Revealed> {
     const [lostTo] = await Promise.all([claim, ...learned.map(({ id }) => bindings.learn(id))]);
@@ -111,14 +112,18 @@ export function createAnswers(
     const isOurs = binding !== undefined && decision.kind === 'local' && !isOthers(decision);
     if (!isOurs) return undefined;
     // "Unknown" unbinds nothing, and is no use either: the row just does not slide.
-    const isUnknown = response.statusCode === statusOfUnknownSession(extraction.protocol);
+    const isUnknown = response.statusCode === unknownSessionStatus(extraction.protocol);
     if (!isUnknown) bindings.slide(binding);
     return response.statusCode < 400 ? key : undefined;
   }
 
-  function ofNobody(answer: Refusal, request: RequestHead, { extraction }: Routed): Refusal {
+  function ofNobody(
+    answer: ErrorResponse,
+    request: RequestHead,
+    { extraction }: Routed,
+  ): ErrorResponse {
     if (!cookie || extraction.kind !== 'none') return answer;
-    return { ...answer, headers: [...answer.headers, ...cookie.takeBack(request)] };
+    return { ...answer, headers: [...answer.headers, ...cookie.expire(request)] };
   }
 
   return {
@@ -136,7 +141,7 @@ function isOthers(decision: Decision & { readonly kind: 'local' }): boolean {
 /** Most answers belong to no session or to one, and are to cost little. */
 function sessionsOf(
   used: SessionKey | undefined,
-  learned: readonly Lesson[],
+  learned: readonly DiscoveredId[],
 ): readonly SessionKey[] {
   const inUse = used === undefined ? NO_SESSIONS : [used];
   return learned.length === 0 ? inUse : [...inUse, ...learned.map(({ id }) => sessionKeyOf(id))];
@@ -149,5 +154,5 @@ export function accepts(request: RequestHead, response: ResponseHead): boolean {
   if (request.method === 'OPTIONS' || request.method === 'HEAD') return false;
   const { statusCode } = response;
   const isAccepted = (statusCode >= 200 && statusCode < 300) || statusCode === 101;
-  return isAccepted && !isReplayAnswer(response);
+  return isAccepted && !isReplayResponse(response);
 }

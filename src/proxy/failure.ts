@@ -1,5 +1,5 @@
 /** Which response a client gets when its upstream gave none. */
-import { refusalFor, type Refusal } from '../protocols/error-responses.ts';
+import { errorResponseFor, type ErrorResponse } from '../protocols/error-responses.ts';
 import { UpstreamError } from '../http/upstream-error.ts';
 
 /**
@@ -7,16 +7,16 @@ import { UpstreamError } from '../http/upstream-error.ts';
  * there or broke off. `mayRepeat`: the client may send the request again without doing it twice; only
  * then is it told when (RFC 9110 §10.2.3).
  */
-export function refusalOfFailure(error: UpstreamError, mayRepeat: boolean): Refusal {
+export function refusalOfFailure(error: UpstreamError, mayRepeat: boolean): ErrorResponse {
   switch (error.code) {
     case 'head-timeout':
     case 'connect-timeout':
     case 'peer-unresponsive':
-      return refusalFor(504, 'upstream-down', undefined, mayRepeat);
+      return errorResponseFor(504, 'upstream-down', undefined, mayRepeat);
     case 'too-many-connections':
-      return refusalFor(503, 'overloaded', undefined, mayRepeat);
+      return errorResponseFor(503, 'overloaded', undefined, mayRepeat);
     default:
-      return refusalFor(502, 'upstream-down', undefined, mayRepeat);
+      return errorResponseFor(502, 'upstream-down', undefined, mayRepeat);
   }
 }
 

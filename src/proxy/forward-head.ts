@@ -1,5 +1,5 @@
 /** How one sidecar forwards a request to another: a versioned path, the client's target in a field. */
-import { isHeader } from '../protocols/raw-headers.ts';
+import { isHeader } from '../protocols/heads.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 import { isHostValue, isOriginForm } from '../http/request-head.ts';
 import { headerValue } from '../routing/edge-fields.ts';

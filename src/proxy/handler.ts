@@ -1,10 +1,10 @@
 /** The request's way, top to bottom: facts -> owner -> decision (`route.ts`) -> local, forward or respond. */
 import type { Decision } from '../routing/decision.ts';
-import type { Refusal } from '../protocols/error-responses.ts';
+import type { ErrorResponse } from '../protocols/error-responses.ts';
 import type { MachineId } from '../session.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
 import { parseReplayFailure, type ReplayFailureReason } from '../fly.ts';
-import type { Malformed } from '../http/request-head.ts';
+import type { MalformedRequest } from '../http/request-head.ts';
 import { createReplies, ofDecision, unreachable } from '../routing/respond.ts';
 import {
   createRoute,
@@ -19,9 +19,9 @@ export type { Routed } from '../routing/route.ts';
 /** One request, and what can be done with it. */
 export interface RoutedRequest extends ArrivedRequest {
   /** Responds in the sidecar's own name. */
-  respond(refusal: Refusal, routed: Routed): void;
+  respond(refusal: ErrorResponse, routed: Routed): void;
   /** Responds to a request that can't be understood, and ends its connection. */
-  refuseMalformed(why: Malformed, routed: Routed): void;
+  refuseMalformed(why: MalformedRequest, routed: Routed): void;
   /** Hands the request to the app. */
   toUpstream(routed: Routed): void;
   /** Hands the request to the sidecar of another Machine, hints and all. */
@@ -31,7 +31,7 @@ export interface RoutedRequest extends ArrivedRequest {
 }
 
 export interface HandlerParts extends RouteParts {
-  readonly directory: Pick<Directory, 'others' | 'peer' | 'findNewMachines'>;
+  readonly directory: Pick<Directory, 'others' | 'peer' | 'lookAgain'>;
   readonly replayTimeoutMs: number;
   /** A request has come back undelivered, or pretends to. */
   readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;
@@ -43,7 +43,7 @@ export type EarlyRefusal = 'loop-detected' | 'overloaded';
 export interface Handler {
   handle(request: RoutedRequest): void;
   /** Refuses a request that can't be understood. */
-  refuse(request: RoutedRequest, why: Malformed): void;
+  refuse(request: RoutedRequest, why: MalformedRequest): void;
   refuseEarly(request: RoutedRequest, why: EarlyRefusal): void;
   /** A forward found nobody: 503, the binding untouched, as silence proves nothing (invariant 11). */
   unreachable(request: RoutedRequest, routed: Routed): void;
@@ -95,7 +95,7 @@ export function createHandler(parts: HandlerParts): Handler {
     }
   }
 
-  function refuse(request: RoutedRequest, why: Malformed): void {
+  function refuse(request: RoutedRequest, why: MalformedRequest): void {
     const routed = unrouted({ kind: 'refuse', status: 400, why: 'malformed-request' });
     request.refuseMalformed(why, routed);
   }

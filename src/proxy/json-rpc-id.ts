@@ -2,7 +2,7 @@
  * The id of the JSON-RPC request in a body, for a response of the sidecar's own that names it (JSON-RPC
  * 2.0 §5). The body is read for nothing else, and only if it is short and comes soon.
  */
-import { asObject, parseJson } from '../protocols/json.ts';
+import { asObject, parseJson } from '../json.ts';
 import type { JsonRpcId } from '../protocols/error-responses.ts';
 
 /** Of a longer body no id is read, in bytes (invariant 8). */

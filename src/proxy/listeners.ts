@@ -1,19 +1,19 @@
 /** The two listeners: what the edge sends goes to the handler, what peers send is looked at first. */
-import type { RequestHead as RoutedHead } from '../protocols/raw-headers.ts';
+import type { BufferBudget } from '../http/buffers.ts';
+import type { RequestHead as RoutedHead } from '../protocols/heads.ts';
 import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { MAX_MESSAGE_BYTES } from '../fleet/messages.ts';
 import type { PeerResponse, PeerService } from '../fleet/peer-service.ts';
-import type { BufferBudget } from '../http/buffer-budget.ts';
 import { FORWARD_BYTES, FORWARD_FIELDS, type Limits } from '../http/limits.ts';
 import {
   createHttpListener,
   type HttpListener,
   type HttpListenerOptions,
 } from '../http/listener.ts';
-import type { Malformed, RequestHead } from '../http/request-head.ts';
-import type { RequestHandler } from '../http/server-connection.ts';
-import type { ServerExchange } from '../http/server-exchange.ts';
+import type { MalformedRequest, ParsedRequestHead } from '../http/request-head.ts';
+import type { RequestHandler } from '../http/client-connection.ts';
+import type { IncomingRequest } from '../http/incoming-request.ts';
 import {
   FORWARD_PATH,
   REFUSED_HEADER,
@@ -85,19 +85,19 @@ function createEdgeHandler({ proxy, via, budget }: ListenersParts): RequestHandl
       else if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
       else proxy.handler.handle(request);
     },
-    refuse: (exchange, why) => refuse(exchange, 'edge', why, proxy),
+    handleMalformed: (exchange, why) => refuse(exchange, 'edge', why, proxy),
   };
 }
 
 /** What routing reads of a head: of its fields only the selected ones. */
-function selectedOf({ method, target, selected }: RequestHead): RoutedHead {
+function selectedOf({ method, target, selected }: ParsedRequestHead): RoutedHead {
   return { method, target, rawHeaders: selected };
 }
 
 function refuse(
-  exchange: ServerExchange,
+  exchange: IncomingRequest,
   from: 'edge' | 'peer',
-  why: Malformed,
+  why: MalformedRequest,
   proxy: ProxyParts,
 ): void {
   proxy.handler.refuse(new ProxiedRequest(exchange, from, exchange.head, proxy), why);
@@ -107,7 +107,7 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
   const { isPeerAddress, lookForNewPeers, budget } = parts;
 
   /** A Machine that has just started is on the list after one more look. */
-  async function meetStranger(exchange: ServerExchange): Promise<void> {
+  async function meetStranger(exchange: IncomingRequest): Promise<void> {
     await lookForNewPeers();
     // Nobody would tell whoever served it that it has gone.
     if (!exchange.isOpen) return;
@@ -115,14 +115,14 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
     else refuseShortly(exchange, 403, 'Only the sidecars of this app may ask here.\n', 'stranger');
   }
 
-  function servePeer(exchange: ServerExchange): void {
+  function servePeer(exchange: IncomingRequest): void {
     const { head } = exchange;
     if (head.target === FORWARD_PATH) takeForward(exchange);
     else if (!answerPeer(exchange))
       refuseShortly(exchange, 404, 'There is nothing at this path.\n');
   }
 
-  function takeForward(exchange: ServerExchange): void {
+  function takeForward(exchange: IncomingRequest): void {
     const { method, rawHeaders } = exchange.head;
     const received = unwrapHead(rawHeaders);
     const isAsterisk = received?.target === '*' && method !== 'OPTIONS';
@@ -148,13 +148,13 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
   }
 
   /** The Machine that has placed a new session here, if it is the one that it says. */
-  function senderOf({ placedBy }: ReceivedHead, exchange: ServerExchange): MachineId | undefined {
+  function senderOf({ placedBy }: ReceivedHead, exchange: IncomingRequest): MachineId | undefined {
     const isIt = placedBy !== undefined && parts.isAddressOf(placedBy, exchange.remoteAddress);
     return isIt ? placedBy : undefined;
   }
 
   /** False: the path is none of the peer service. */
-  function answerPeer(exchange: ServerExchange): boolean {
+  function answerPeer(exchange: IncomingRequest): boolean {
     const { method, target } = exchange.head;
     const response = parts.peerService({
       method,
@@ -181,12 +181,12 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
           exchange.destroy();
         });
     },
-    refuse: (exchange, { status, reason }) =>
+    handleMalformed: (exchange, { status, reason }) =>
       refuseShortly(exchange, status, `The request is refused: ${reason}.\n`),
   };
 }
 
-function readText(exchange: ServerExchange, { clock }: ProxyParts): Promise<string | undefined> {
+function readText(exchange: IncomingRequest, { clock }: ProxyParts): Promise<string | undefined> {
   const options = { maxBytes: MAX_MESSAGE_BYTES, timeoutMs: PEER_BODY_TIMEOUT_MS, clock };
   return new Promise((resolve, reject) => {
     collectBody(
@@ -203,7 +203,7 @@ function readText(exchange: ServerExchange, { clock }: ProxyParts): Promise<stri
 }
 
 /** `Date` tells an operator's `doctor` how far the clocks of the Machines are apart. */
-function respondToPeer(exchange: ServerExchange, response: PeerResponse, clock: Clock): void {
+function respondToPeer(exchange: IncomingRequest, response: PeerResponse, clock: Clock): void {
   const date = ['date', new Date(clock.now()).toUTCString()];
   if ('body' in response) {
     const headers = ['content-type', 'application/json', ...date];
@@ -217,7 +217,7 @@ function respondToPeer(exchange: ServerExchange, response: PeerResponse, clock: 
 }
 
 function refuseShortly(
-  exchange: ServerExchange,
+  exchange: IncomingRequest,
   status: number,
   body: string,
   refusal?: PeerRefusal,

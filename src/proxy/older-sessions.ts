@@ -10,8 +10,7 @@
  * with which no client starts anew.
  */
 import type { Binding, MachineId, SessionKey } from '../session.ts';
-import type { RequestHead } from '../protocols/raw-headers.ts';
-import type { ResponseHead } from '../protocols/discoveries.ts';
+import type { RequestHead, ResponseHead } from '../protocols/heads.ts';
 import { accepts } from './answers.ts';
 import type { Routed } from '../routing/route.ts';
 

@@ -9,26 +9,28 @@
  *
  * A client that goes closes it from any state.
  */
+import type { DiscoveredId } from '../protocols/protocol.ts';
+import type { BodyInspector, InspectedChunk } from '../protocols/body-inspector.ts';
 import type { Decision } from '../routing/decision.ts';
-import type { RemoveHints } from '../protocols/owner-hint.ts';
-import type { BodyTap, Learner, Lesson, TappedChunk } from '../protocols/discoveries.ts';
-import type { RequestHead } from '../protocols/raw-headers.ts';
-import { statusOfUnknownSession, type Refusal } from '../protocols/error-responses.ts';
+import type { RemoveOwnerHints } from '../protocols/owner-hint.ts';
+import type { Discoverer } from '../protocols/discoveries.ts';
+import type { RequestHead } from '../protocols/heads.ts';
+import { unknownSessionStatus, type ErrorResponse } from '../protocols/error-responses.ts';
 import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
 import { formatRequest, withCut, type RequestChanges } from '../http/head-text.ts';
 import {
   isIdempotent,
-  Relay,
-  type Inspected,
-  type Inspector,
-  type Passage,
-  type RelayOwner,
-} from '../http/relay.ts';
-import type { Malformed, RequestHead as ReceivedHead } from '../http/request-head.ts';
-import type { ResponseHead } from '../http/response-head.ts';
-import type { ExchangeListener, ServerExchange } from '../http/server-exchange.ts';
+  ResponsePipe,
+  type FilteredBytes,
+  type BodyFilter,
+  type OutgoingResponse,
+  type PipeOwner,
+} from '../http/response-pipe.ts';
+import type { MalformedRequest, ParsedRequestHead as ReceivedHead } from '../http/request-head.ts';
+import type { ParsedResponseHead } from '../http/response-head.ts';
+import type { IncomingRequestListener, IncomingRequest } from '../http/incoming-request.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
 import type { ReleaseReason } from '../observability/metrics.ts';
@@ -70,8 +72,8 @@ export interface ProxyParts {
   readonly bindings: Bindings;
   readonly openStreams: OpenStreams;
   readonly olderSessions: Pick<OlderSessions, 'isDead'>;
-  readonly learner: Pick<Learner, 'mayTeachByBody'>;
-  readonly removeHints: RemoveHints;
+  readonly learner: Pick<Discoverer, 'mayRevealInBody'>;
+  readonly removeHints: RemoveOwnerHints;
   /** Takes the affinity cookie out of a request's fields; the very array if it is not there. */
   readonly removeCookie: (rawHeaders: readonly string[]) => readonly string[];
   readonly upstream: UpstreamPool;
@@ -105,7 +107,7 @@ const NO_SESSIONS: readonly SessionKey[] = [];
 /** RFC 9110 §9.2.1. Upgrades are GETs. */
 const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 const IPV4_MAPPED = '::ffff:';
-const AS_IT_CAME: Passage = { rawHeaders: undefined };
+const AS_IT_CAME: OutgoingResponse = { rawHeaders: undefined };
 
 /** What goes out of a request: its own fields less more cuts, or others. */
 type SentFields = Pick<RequestChanges, 'target' | 'cuts'> &
@@ -113,7 +115,7 @@ type SentFields = Pick<RequestChanges, 'target' | 'cuts'> &
 
 type State =
   | { readonly kind: 'routing' }
-  | { readonly kind: 'relaying'; readonly relay: Relay; readonly to: 'app' | 'peer' }
+  | { readonly kind: 'relaying'; readonly relay: ResponsePipe; readonly to: 'app' | 'peer' }
   | { readonly kind: 'responding' }
   | { readonly kind: 'closed' };
 
@@ -121,12 +123,12 @@ const ROUTING: State = { kind: 'routing' };
 const RESPONDING: State = { kind: 'responding' };
 const CLOSED: State = { kind: 'closed' };
 
-export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListener {
+export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequestListener {
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
   readonly fields: EdgeFields;
   readonly placedBy: MachineId | undefined;
-  readonly #exchange: ServerExchange;
+  readonly #exchange: IncomingRequest;
   readonly #parts: ProxyParts;
   readonly #times: RequestTimes;
   #state: State = ROUTING;
@@ -150,7 +152,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   #stopWatching: Cancel | undefined;
 
   constructor(
-    exchange: ServerExchange,
+    exchange: IncomingRequest,
     from: 'edge' | 'peer',
     head: RequestHead,
     parts: ProxyParts,
@@ -186,7 +188,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
 
   // What the handler decides
 
-  respond(refusal: Refusal, routed: Routed): void {
+  respond(refusal: ErrorResponse, routed: Routed): void {
     // The client may have disconnected during the owner lookup.
     if (this.#state.kind === 'closed') return;
     this.#routed = routed;
@@ -210,14 +212,14 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
         this.#guarded(() => {
           const requestId = typeof body === 'string' ? undefined : requestIdIn(body);
           const text = requestId === undefined ? refusal.body : bodyFor(requestId);
-          if (body === 'broken') this.onRequestBroken(BROKEN);
+          if (body === 'broken') this.onMalformedBody(BROKEN);
           else this.#write({ ...refusal, body: text }, routed);
         }),
-      () => this.onClientGone(),
+      () => this.onClientDisconnected(),
     );
   }
 
-  #write({ status, headers, body }: Refusal, { decision }: Routed, closes = false): void {
+  #write({ status, headers, body }: ErrorResponse, { decision }: Routed, closes = false): void {
     const isRefusedMove = decision.kind === 'refuse' && decision.status === 421;
     this.#statusCode = status;
     this.#times.noteWritten();
@@ -231,7 +233,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 
   /** Responds to a request that can't be understood, and ends its connection. */
-  refuseMalformed({ status, reason }: Malformed, routed: Routed): void {
+  refuseMalformed({ status, reason }: MalformedRequest, routed: Routed): void {
     this.#routed = routed;
     this.#reason = reason;
     this.#state = RESPONDING;
@@ -260,7 +262,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     const { removeHints, removeCookie, learner } = this.#parts;
     const { head } = this;
     const clean = removeHints(head, wholeId);
-    const isToBePlain = learner.mayTeachByBody(head, extraction);
+    const isToBePlain = learner.mayRevealInBody(head, extraction);
     if (this.from === 'edge' && !isToBePlain && removeCookie(head.rawHeaders) === head.rawHeaders) {
       const { target } = clean;
       if (clean.rawHeaders === head.rawHeaders) return { target };
@@ -317,7 +319,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
       isComplete: exchange.isBodyComplete,
       upgrade: exchange.head.upgrade,
     };
-    const relay = new Relay(exchange, pool, request, this);
+    const relay = new ResponsePipe(exchange, pool, request, this);
     this.#state = { kind: 'relaying', relay, to };
     this.#times.noteSent();
     relay.start();
@@ -352,7 +354,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
 
   // What the upstream responds
 
-  onInterim({ statusCode, rawHeaders }: ResponseHead): readonly string[] | undefined {
+  onInterim({ statusCode, rawHeaders }: ParsedResponseHead): readonly string[] | undefined {
     // A peer's word that it has taken the forward, which is for this sidecar alone.
     const isToPeer = this.#state.kind === 'relaying' && this.#state.to === 'peer';
     if (isToPeer && statusCode === PROCESSING && !this.#isTaken) {
@@ -369,7 +371,9 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     return passed;
   }
 
-  onResponse(head: ResponseHead): Passage | Promise<Passage | undefined> | undefined {
+  onResponse(
+    head: ParsedResponseHead,
+  ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined {
     this.#stopWatching?.();
     this.#times.noteResponse();
     const state = this.#state;
@@ -378,11 +382,16 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     return state.to === 'peer' ? this.#ofPeer(head, routed) : this.#ofApp(head, routed);
   }
 
-  onSwitching(head: ResponseHead): Passage | Promise<Passage | undefined> | undefined {
+  onUpgradeResponse(
+    head: ParsedResponseHead,
+  ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined {
     return this.onResponse(head);
   }
 
-  #ofApp(head: ResponseHead, routed: Routed): Passage | Promise<Passage | undefined> | undefined {
+  #ofApp(
+    head: ParsedResponseHead,
+    routed: Routed,
+  ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined {
     const { statusCode } = head;
     if (isFalseNotFound(routed, statusCode)) {
       this.#takeOver(() => this.#parts.handler.unreachable(this, routed));
@@ -413,7 +422,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     revealed: Revealed,
     own: readonly string[] | undefined,
     routed: Routed,
-  ): Passage | undefined {
+  ): OutgoingResponse | undefined {
     this.#endClaim?.();
     const { lostTo } = revealed;
     if (lostTo === undefined || !this.#mayRepeat()) return this.#passageOf(revealed, own);
@@ -428,7 +437,10 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     return SAFE.has(this.head.method) && !this.#exchange.hasBody;
   }
 
-  #passageOf({ rawHeaders, tap, sessions }: Revealed, own: readonly string[] | undefined): Passage {
+  #passageOf(
+    { rawHeaders, tap, sessions }: Revealed,
+    own: readonly string[] | undefined,
+  ): OutgoingResponse {
     this.#sessions = sessions;
     if (!tap && rawHeaders === undefined && own === undefined) return AS_IT_CAME;
     const shown = rawHeaders ?? own;
@@ -436,7 +448,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 
   /** A forwarded response is never inspected, as its owner has done that; a peer's own refusal is. */
-  #ofPeer(head: ResponseHead, routed: Routed): Passage | undefined {
+  #ofPeer(head: ParsedResponseHead, routed: Routed): OutgoingResponse | undefined {
     const { onMoved, onForwarded, handler } = this.#parts;
     const refusal = readPeerRefusal(head.statusCode, head.rawHeaders);
     if (!refusal) {
@@ -460,8 +472,8 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     respond();
   }
 
-  #inspectorOf(tap: BodyTap): Inspector {
-    const inspected = ({ out, lesson, isDone }: TappedChunk): Inspected => ({
+  #inspectorOf(tap: BodyInspector): BodyFilter {
+    const inspected = ({ out, discovered: lesson, isDone }: InspectedChunk): FilteredBytes => ({
       out,
       until: lesson && this.#bind(lesson),
       isDone,
@@ -469,14 +481,14 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     return { push: (bytes) => inspected(tap.push(bytes)), end: () => inspected(tap.end()) };
   }
 
-  #bind(lesson: Lesson): Promise<void> {
+  #bind(lesson: DiscoveredId): Promise<void> {
     const key = sessionKeyOf(lesson.id);
     return this.#parts.answers.fromBody(lesson).then(() => {
       if (lesson.protocol.endsBy === 'stream-end') this.#openStream().carry(key);
     });
   }
 
-  onFlowing(statusCode: number, isStream: boolean, head: ResponseHead): void {
+  onResponseStarted(statusCode: number, isStream: boolean, head: ParsedResponseHead): void {
     this.#statusCode = statusCode;
     this.#count();
     this.#times.noteWritten(this.#isHeld);
@@ -501,7 +513,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     const state = this.#state;
     if (state.kind !== 'relaying') return;
     this.#reason = REASONS_OF_RELEASE[why];
-    state.relay.breakOff();
+    state.relay.abortBoth();
     this.#close();
   }
 
@@ -518,7 +530,8 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     if (this.#isInFlightHere(error, routed, state.relay)) return;
     // Whether the client may send it again without doing it twice. A peer says at once that it has taken
     // a forward, before its app sees anything of it.
-    const isUntaken = state.to === 'peer' && error.code === 'connection-lost' && !error.wasHeard;
+    const isUntaken =
+      state.to === 'peer' && error.code === 'connection-lost' && !error.hasReceivedBytes;
     const mayRepeat = error.wasNotSent || isUntaken || isIdempotent(this.head.method);
     if (state.to === 'peer' && mayRepeat) handler.unreachable(this, routed);
     else if (state.to === 'peer' || !this.#goesElsewhere(error, routed)) {
@@ -529,7 +542,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 
   /** The Machine on which a new session was placed can't be reached: nobody has it, so it begins here. */
-  #isInFlightHere(error: UpstreamError, routed: Routed, relay: Relay): boolean {
+  #isInFlightHere(error: UpstreamError, routed: Routed, relay: ResponsePipe): boolean {
     const { decision } = routed;
     const isPlaced = decision.kind === 'forward' && decision.why === 'placed';
     if (!isPlaced || !error.wasNotSent) return false;
@@ -547,7 +560,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     return this.#parts.handler.sendElsewhere(this, routed);
   }
 
-  onCut(error: UpstreamError): void {
+  onResponseAborted(error: UpstreamError): void {
     this.#parts.observer.onUpstreamFailure(error, this.#finished());
     this.#close();
   }
@@ -584,7 +597,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 
   /** What follows the head is no HTTP/1.1: the one response that is due says so. */
-  onRequestBroken(why: Malformed): void {
+  onMalformedBody(why: MalformedRequest): void {
     if (this.#state.kind === 'closed') return;
     this.#stopWatching?.();
     this.#parts.handler.refuse(this, why);
@@ -594,7 +607,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
     // Nothing is held back for it.
   }
 
-  onClientGone(): void {
+  onClientDisconnected(): void {
     if (this.#state.kind === 'closed') return;
     this.#statusCode = CLIENT_LEFT;
     this.#close();
@@ -635,7 +648,7 @@ export class ProxiedRequest implements RoutedRequest, RelayOwner, ExchangeListen
   }
 }
 
-const BROKEN: Malformed = { status: 400, reason: 'the body is not framed as its head says' };
+const BROKEN: MalformedRequest = { status: 400, reason: 'the body is not framed as its head says' };
 
 /** In the access log. */
 const REASONS_OF_RELEASE: Readonly<Record<ReleaseReason, string>> = {
@@ -645,7 +658,7 @@ const REASONS_OF_RELEASE: Readonly<Record<ReleaseReason, string>> = {
 };
 
 /** Of a response whose length is not known. */
-function sortOf({ rawHeaders }: ResponseHead): StreamSort {
+function sortOf({ rawHeaders }: ParsedResponseHead): StreamSort {
   const type = headerValue(rawHeaders, 'content-type');
   return type !== undefined && ENDLESS_TYPES.test(type) ? 'endless' : 'maybe-finite';
 }
@@ -659,7 +672,7 @@ const ENDLESS_TYPES = /^\s*(text\/event-stream|multipart\/x-mixed-replace)\b/i;
 function isFalseNotFound({ decision, extraction }: Routed, statusCode: number): boolean {
   const isInDoubt = decision.kind === 'local' && decision.isInDoubt === true;
   if (!isInDoubt || extraction.kind !== 'found') return false;
-  return statusCode === statusOfUnknownSession(extraction.protocol);
+  return statusCode === unknownSessionStatus(extraction.protocol);
 }
 
 /** The cuts that make these of the selected fields; undefined if more than their ends is to go. */

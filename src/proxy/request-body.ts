@@ -1,7 +1,7 @@
 /** Collects the body of a request that the sidecar reads itself: short ones only (invariant 8). */
 import type { Cancel, Clock } from '../clock.ts';
 import { BodyReader, BROKEN_BODY, type BodySink } from '../http/body-reader.ts';
-import type { ExchangeListener, ServerExchange } from '../http/server-exchange.ts';
+import type { IncomingRequestListener, IncomingRequest } from '../http/incoming-request.ts';
 
 export interface CollectOptions {
   readonly maxBytes: number;
@@ -20,7 +20,7 @@ const NO_TRAILERS = { maxBytes: 8_192, maxFields: 64, forbidden: new Set<string>
  * then; its listener is the caller's to set again.
  */
 export function collectBody(
-  exchange: ServerExchange,
+  exchange: IncomingRequest,
   options: CollectOptions,
   onBody: (body: Collected) => void,
   onGone: () => void,
@@ -28,8 +28,8 @@ export function collectBody(
   new BodyCollector(exchange, options, onBody, onGone).start();
 }
 
-class BodyCollector implements ExchangeListener, BodySink {
-  readonly #exchange: ServerExchange;
+class BodyCollector implements IncomingRequestListener, BodySink {
+  readonly #exchange: IncomingRequest;
   readonly #options: CollectOptions;
   readonly #onBody: (body: Collected) => void;
   readonly #onGone: () => void;
@@ -40,7 +40,7 @@ class BodyCollector implements ExchangeListener, BodySink {
   #cancelTimer: Cancel | undefined;
 
   constructor(
-    exchange: ServerExchange,
+    exchange: IncomingRequest,
     options: CollectOptions,
     onBody: (body: Collected) => void,
     onGone: () => void,
@@ -85,7 +85,7 @@ class BodyCollector implements ExchangeListener, BodySink {
     this.#finish(Buffer.concat(this.#chunks));
   }
 
-  onRequestBroken(): void {
+  onMalformedBody(): void {
     this.#finish('broken');
   }
 
@@ -93,7 +93,7 @@ class BodyCollector implements ExchangeListener, BodySink {
     // Nothing is being written yet.
   }
 
-  onClientGone(): void {
+  onClientDisconnected(): void {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#cancelTimer?.();

@@ -1,5 +1,5 @@
 /** What the edge says of a request in fields of its own (Fly.io, "Request headers"). A client may forge each. */
-import { isHeader } from '../protocols/raw-headers.ts';
+import { isHeader } from '../protocols/heads.ts';
 
 export interface EdgeFields {
   readonly requestId: string | undefined;

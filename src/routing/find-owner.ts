@@ -11,10 +11,10 @@ import { createKeyCache } from './key-cache.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { type Binding, type MachineId, type SessionId, type SessionKey } from '../session.ts';
 import type { Directory } from '../fleet/directory.ts';
-import type { Source } from '../fleet/rate-limits.ts';
+import type { Source } from '../fleet/fair-share.ts';
 import type { Liveness } from '../fleet/liveness.ts';
-import type { KeyResponse } from '../fleet/messages.ts';
-import type { Peers, PeerLookup } from '../fleet/peers.ts';
+import type { KeyAnswer } from '../fleet/messages.ts';
+import type { Peers, PeersAnswer } from '../fleet/peers.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 
 export interface Ownership {
@@ -51,7 +51,7 @@ export interface OwnerFinderParts {
   readonly hints: boolean;
   readonly replays: MachineState['replays'];
   readonly store: Pick<SessionStore, 'lookup' | 'isShared'>;
-  readonly directory: Pick<Directory, 'findNewMachines' | 'peer'>;
+  readonly directory: Pick<Directory, 'lookAgain' | 'peer'>;
   readonly liveness: Pick<Liveness, 'of' | 'listing' | 'isConfirmedGone'>;
   readonly peers: Pick<Peers, 'ask'>;
   /** Whether a request of that session is being served here which its app has not accepted yet. */
@@ -137,13 +137,13 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     asker: Asker,
   ): Promise<Ownership> {
     const { key, machine } = copy;
-    let said: KeyResponse | undefined;
+    let said: KeyAnswer | undefined;
     const answer = await peers.ask(key, {
       source: asker.source,
-      skipsCache: true,
+      isFresh: true,
       // It has just shown that it is there.
-      waitsForSlowPeers: machine === asker.placedBy,
-      onResponse: (peer, theirs) => {
+      isPatient: machine === asker.placedBy,
+      onEach: (peer, theirs) => {
         if (peer === machine) said = theirs;
       },
     });
@@ -252,16 +252,16 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
    * answers are waited for, and a failure is asked once more: a connection that had just been lost
    * may have cost the first question.
    */
-  async function ask({ protocol }: FoundId, key: SessionKey, asker: Asker): Promise<PeerLookup> {
+  async function ask({ protocol }: FoundId, key: SessionKey, asker: Asker): Promise<PeersAnswer> {
     const { source } = asker;
     const mayBeOfApp = protocol.mintedBy !== 'client';
     const isOfApp = protocol.mintedBy === 'app';
-    const answer = await peers.ask(key, { source, waitsForSlowPeers: mayBeOfApp });
+    const answer = await peers.ask(key, { source, isPatient: mayBeOfApp });
     if (answer.kind === 'inconclusive' && isOfApp && !answer.isShed)
       return peers.ask(key, { source });
     if (answer.kind !== 'none' || !mayBeOfApp) return answer;
     // A Machine that has just woken is on nobody's list for an interval, and may be the owner.
-    const hasNewcomer = await directory.findNewMachines(!isOfApp);
+    const hasNewcomer = await directory.lookAgain(!isOfApp);
     if (hasNewcomer === undefined) return { kind: 'inconclusive' };
     return hasNewcomer ? peers.ask(key, { source }) : answer;
   }
@@ -306,8 +306,8 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const { owner, key } = ownership;
     const { machine } = owner;
     // It may have been woken since the last reading, and have sessions that nobody here knows of.
-    if (liveness.listing(machine) === 'stopped') await directory.findNewMachines();
-    const asking = { source: asker.source, hasKnownOwner: true };
+    if (liveness.listing(machine) === 'stopped') await directory.lookAgain();
+    const asking = { source: asker.source, isKnown: true };
     const answer = store.isShared ? undefined : await peers.ask(key, asking);
     if (answer?.kind === 'owner') return { ...ownership, owner: ofPeer(answer) };
     const isUncontested = hasStoreSaid && answer?.kind !== 'inconclusive';
@@ -326,7 +326,10 @@ function hasHadOwner(looked: Lookup, machine: MachineId | undefined): boolean {
 }
 
 /** Whether an id without a hint was minted by its client for certain: no answer teaches one. */
-function isTheClientsWithoutHint({ mintedBy, lessons }: Protocol, hints: boolean): boolean {
+function isTheClientsWithoutHint(
+  { mintedBy, discoveries: lessons }: Protocol,
+  hints: boolean,
+): boolean {
   if (mintedBy === 'app') return false;
   return lessons.every(({ from }) => hints && from !== 'body' && from !== 'sse-message');
 }

@@ -1,7 +1,11 @@
 /** What this Machine answers in its own name: replays for the edge, refusals for the client. */
 import type { ReplayForm, Why } from './decision.ts';
-import type { Extraction } from '../protocols/request-ids.ts';
-import { refusalFor, type Refusal, type RefusalStatus } from '../protocols/error-responses.ts';
+import type { RequestIds } from '../protocols/request-ids.ts';
+import {
+  errorResponseFor,
+  type ErrorResponse,
+  type ErrorStatus,
+} from '../protocols/error-responses.ts';
 import type { MachineId } from '../session.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
 import { formatReplay, REPLAY_MARK, type ReplayInstruction } from '../fly.ts';
@@ -24,7 +28,7 @@ export interface RepliesParts {
 export type Reply =
   | { readonly kind: 'upstream' }
   | { readonly kind: 'peer'; readonly peer: Peer }
-  | { readonly kind: 'answer'; readonly answer: Refusal };
+  | { readonly kind: 'answer'; readonly answer: ErrorResponse };
 
 export interface Replies {
   to(routed: Routed): Reply;
@@ -45,7 +49,7 @@ export function createReplies({ directory, replayTimeoutMs }: RepliesParts): Rep
     bare: {},
   };
   const elsewhere = replay({ ...forms.waking, isElsewhere: true, fallback: 'force_self' });
-  const kept = new Map<string, Refusal>();
+  const kept = new Map<string, ErrorResponse>();
 
   function to(routed: Routed): Reply {
     const { decision } = routed;
@@ -68,7 +72,7 @@ export function createReplies({ directory, replayTimeoutMs }: RepliesParts): Rep
   }
 
   /** The same few texts again and again; a client may name any Machine, so not all are kept. */
-  function replayTo(instance: MachineId, form: ReplayForm): Refusal {
+  function replayTo(instance: MachineId, form: ReplayForm): ErrorResponse {
     const name = `${form} ${instance}`;
     const known = kept.get(name);
     if (known) return known;
@@ -80,16 +84,16 @@ export function createReplies({ directory, replayTimeoutMs }: RepliesParts): Rep
   return { to };
 }
 
-function answerWith(answer: Refusal): Reply {
+function answerWith(answer: ErrorResponse): Reply {
   return { kind: 'answer', answer };
 }
 
 /** A forward found nobody: 503, the binding untouched, as silence proves nothing (invariant 11). */
-export function unreachable({ decision, extraction }: Routed): Refusal {
+export function unreachable({ decision, extraction }: Routed): ErrorResponse {
   return ofDecision(503, decision.why, extraction);
 }
 
-function replay(instruction: ReplayInstruction): Refusal {
+function replay(instruction: ReplayInstruction): ErrorResponse {
   return { status: REPLAY_STATUS, headers: ['fly-replay', formatReplay(instruction)], body: '' };
 }
 
@@ -97,11 +101,15 @@ function replay(instruction: ReplayInstruction): Refusal {
  * Undoes the entry of the edge's cache that has brought the request here. Only the answer to such a
  * request can: a session that ends or moves stays cached until the next one comes, or its time is up.
  */
-function invalidating({ headers, ...answer }: Refusal): Refusal {
+function invalidating({ headers, ...answer }: ErrorResponse): ErrorResponse {
   return { ...answer, headers: [...headers, 'fly-replay-cache', 'invalidate'] };
 }
 
 /** The response that refuses a request, in the form of its session's protocol. */
-export function ofDecision(status: RefusalStatus, why: Why, extraction: Extraction): Refusal {
-  return refusalFor(status, why, extraction.kind === 'found' ? extraction.protocol : undefined);
+export function ofDecision(status: ErrorStatus, why: Why, extraction: RequestIds): ErrorResponse {
+  return errorResponseFor(
+    status,
+    why,
+    extraction.kind === 'found' ? extraction.protocol : undefined,
+  );
 }

@@ -1,12 +1,13 @@
 /** Where a request goes: facts -> owner -> decision. Nothing is done here, so it can be explained too. */
+import type { RequestHead } from '../protocols/heads.ts';
 import { decide, type MachineState, type Owner, type RoutingFacts } from './decide.ts';
 import { type Decision, type NotAccepting } from './decision.ts';
 import { type LivenessState } from '../fleet/liveness.ts';
-import type { Extract, Extraction, RequestHead } from '../protocols/request-ids.ts';
+import type { ReadRequestIds, RequestIds } from '../protocols/request-ids.ts';
 import { parseMachineId, type Binding, type MachineId } from '../session.ts';
 import type { SessionId, SessionKey } from '../session.ts';
 import type { Directory } from '../fleet/directory.ts';
-import type { Source } from '../fleet/rate-limits.ts';
+import type { Source } from '../fleet/fair-share.ts';
 import type { Liveness } from '../fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../fleet/messages.ts';
 import {
@@ -36,7 +37,7 @@ export interface ArrivedRequest {
 /** Where a request goes and why, and what its answer may teach. */
 export interface Routed {
   readonly decision: Decision;
-  readonly extraction: Extraction;
+  readonly extraction: RequestIds;
   readonly key: SessionKey | undefined;
   /** Whose session it is, where that is known. */
   readonly owner: MachineId | undefined;
@@ -56,13 +57,13 @@ export interface Basis {
 
 export interface RouteParts {
   readonly self: MachineId;
-  readonly extract: Extract;
+  readonly extract: ReadRequestIds;
   readonly owners: OwnerFinder;
   /** Whom a request without a session id names by its affinity cookie; undefined: there is none. */
   readonly namedByCookie: ((head: RequestHead) => MachineId | undefined) | undefined;
-  readonly liveness: Pick<Liveness, 'of' | 'listing' | 'peer' | 'versionOf' | 'isFleetProbed'>;
+  readonly liveness: Pick<Liveness, 'of' | 'listing' | 'peer' | 'versionOf' | 'isSettled'>;
   readonly place: Place;
-  readonly directory: Pick<Directory, 'others' | 'findNewMachines'>;
+  readonly directory: Pick<Directory, 'others' | 'lookAgain'>;
   /** Why new sessions are to go elsewhere just now, if they are. */
   readonly notAccepting: () => NotAccepting | undefined;
   readonly policy: Pick<MachineState, 'ownerGone' | 'unknownSession' | 'replays'>;
@@ -109,12 +110,12 @@ export function createRoute(parts: RouteParts): Route {
     // One that counts as gone because it had stopped may have been woken since the last reading.
     const isInDoubt = presence === 'gone' && liveness.listing(machine) === 'stopped';
     if (!isInDoubt) return ofCookie(machine, presence);
-    return directory.findNewMachines().then(() => ofCookie(machine, liveness.of(machine)));
+    return directory.lookAgain().then(() => ofCookie(machine, liveness.of(machine)));
   }
 
   function factsOf(
     { from, fields, bodyLength, placedBy }: ArrivedRequest,
-    extraction: Extraction,
+    extraction: RequestIds,
   ): RoutingFacts {
     const isFound = extraction.kind === 'found';
     const { wasReplayed, replayedBy, unmarkedFrom } = replayOf(fields.replaySource);
@@ -156,7 +157,7 @@ export function createRoute(parts: RouteParts): Route {
   }
 
   function settle(
-    extraction: Extraction,
+    extraction: RequestIds,
     facts: RoutingFacts,
     { owner, key, binding, wholeId }: Known,
   ): Routed {
@@ -175,13 +176,13 @@ export function createRoute(parts: RouteParts): Route {
   }
 
   /** `extraction`: of a request whose session is nobody's, and may have to be placed. */
-  function stateNow(extraction: Extraction | undefined, key: SessionKey | undefined): MachineState {
+  function stateNow(extraction: RequestIds | undefined, key: SessionKey | undefined): MachineState {
     const isPlaceable = key !== undefined && extraction?.kind === 'found';
     return {
       self,
       notAccepting: parts.notAccepting(),
       placedOn: isPlaceable ? parts.place(key, extraction.protocol.mintedBy) : undefined,
-      isFleetProbed: !isPlaceable || liveness.isFleetProbed(),
+      isFleetProbed: !isPlaceable || liveness.isSettled(),
       hasOtherMachines: directory.others().length > 0,
       ownerGone: policy.ownerGone,
       unknownSession: policy.unknownSession,

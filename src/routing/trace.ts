@@ -3,15 +3,16 @@
  * gone, each of them watched, and nothing is written, adopted, kept alive or handed on. Other
  * Machines are really asked, as the answer depends on theirs.
  */
+import type { RequestHead } from '../protocols/heads.ts';
 import type { Owner, RoutingFacts } from './decide.ts';
 import type { Decision } from './decision.ts';
 import type { LivenessState } from '../fleet/liveness.ts';
-import type { FoundId, RequestHead } from '../protocols/request-ids.ts';
-import { createPlaces } from '../protocols/id-locations.ts';
+import type { FoundId } from '../protocols/request-ids.ts';
+import { createIdReaders } from '../protocols/id-locations.ts';
 import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
-import type { KeyResponse } from '../fleet/messages.ts';
-import type { Peers, PeerLookup } from '../fleet/peers.ts';
+import type { KeyAnswer } from '../fleet/messages.ts';
+import type { Peers, PeersAnswer } from '../fleet/peers.ts';
 import type { Lookup } from '../store/store.ts';
 import { formatFields } from '../http/head-text.ts';
 import { DEFAULT_LIMITS } from '../http/limits.ts';
@@ -53,7 +54,7 @@ export type Step =
       readonly step: 'peers';
       readonly key: SessionKey;
       readonly each: Readonly<Record<string, 'mine' | 'no' | 'unknown'>>;
-      readonly answer: PeerLookup;
+      readonly answer: PeersAnswer;
     }
   | { readonly step: 'directory'; readonly machine: MachineId; readonly liveness: LivenessState }
   | { readonly step: 'look-again'; readonly foundNewcomer: boolean | undefined }
@@ -148,8 +149,8 @@ function arrivedAs(
 }
 
 function sessionStep(head: RequestHead, { id, hint, protocol }: FoundId): Step {
-  const place = createPlaces([protocol]).find(({ read }) => read(head) !== undefined);
-  const source = place?.source ?? { in: 'unknown' };
+  const place = createIdReaders([protocol]).find(({ read }) => read(head) !== undefined);
+  const source = place?.location ?? { in: 'unknown' };
   return {
     step: 'session',
     found: 'id',
@@ -189,8 +190,8 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
     },
     directory: {
       peer: (machine) => directory.peer(machine),
-      findNewMachines: async (isHurried) => {
-        const foundNewcomer = await directory.findNewMachines(isHurried);
+      lookAgain: async (isHurried) => {
+        const foundNewcomer = await directory.lookAgain(isHurried);
         tell({ step: 'look-again', foundNewcomer });
         return foundNewcomer;
       },
@@ -208,11 +209,11 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
     peers: {
       ask: async (key, how) => {
         const each: Record<string, 'mine' | 'no' | 'unknown'> = {};
-        const onEach = (machine: MachineId, said: KeyResponse): void => {
+        const onEach = (machine: MachineId, said: KeyAnswer): void => {
           each[machine] = typeof said === 'string' ? said : 'mine';
-          how?.onResponse?.(machine, said);
+          how?.onEach?.(machine, said);
         };
-        const answer = await peers.ask(key, { ...how, onResponse: onEach, isDryRun: true });
+        const answer = await peers.ask(key, { ...how, onEach, isLook: true });
         tell({ step: 'peers', key, each, answer });
         return answer;
       },

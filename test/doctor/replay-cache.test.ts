@@ -1,6 +1,6 @@
+import type { Protocol } from '../../src/protocols/protocol.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Protocol } from '../../src/protocols/presets.ts';
 import { adviseReplayCache, cacheKeys, checkReplayCaches } from '../../src/doctor/replay-cache.ts';
 import { advice, configOf, tomlOf, troubles } from './support.ts';
 
@@ -120,7 +120,7 @@ test('a protocol that nobody knew of when this was written is mapped by its sour
   const added: Protocol = {
     ...protocol,
     name: 'added',
-    sources: [
+    idLocations: [
       { in: 'path', pattern: /^\/rooms\/(\w+)/ },
       { in: 'header', name: 'x-room', readsHint: true },
       { in: 'header', name: 'X-Room', readsHint: true },

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DEFAULT_LIMITS } from '../../src/http/limits.ts';
 import { RequestParser } from '../../src/http/request-head.ts';
-import { startListener } from './server-support.ts';
+import { startListener } from './client-support.ts';
 import { eventually, RecordingEnd } from './support.ts';
 
 /** So much that anything quadratic takes minutes. */

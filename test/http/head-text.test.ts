@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { formatFields, formatRequest, type RequestChanges } from '../../src/http/head-text.ts';
-import { RequestParser, type RequestHead } from '../../src/http/request-head.ts';
+import { RequestParser, type ParsedRequestHead } from '../../src/http/request-head.ts';
 
-function headOf(text: string): RequestHead {
+function headOf(text: string): ParsedRequestHead {
   const limits = { headBytes: 10_000, fields: 100, targetBytes: 1_000 };
   const parser = new RequestParser({ ...limits, protectedNames: new Set() });
   const parsed = parser.parse(Buffer.from(text, 'latin1'), 0, text.length);

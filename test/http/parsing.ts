@@ -1,6 +1,6 @@
 /** What the parsers make of a response that comes in pieces. */
 import { BodyReader, BROKEN_BODY } from '../../src/http/body-reader.ts';
-import { ResponseParser, type ResponseHead } from '../../src/http/response-head.ts';
+import { ResponseParser, type ParsedResponseHead } from '../../src/http/response-head.ts';
 import { framingOf } from '../../src/http/upstream-connection.ts';
 
 export interface Parsed {
@@ -102,7 +102,7 @@ class ParserRun {
     return false;
   }
 
-  #beginBody(head: ResponseHead): void {
+  #beginBody(head: ParsedResponseHead): void {
     const framing = framingOf(head, this.#method);
     this.#noteHead(head);
     this.#parsed.isPersistent = head.isPersistent && framing !== 'until-close';
@@ -113,7 +113,7 @@ class ParserRun {
     }
   }
 
-  #noteHead({ statusCode, rawHeaders }: ResponseHead): void {
+  #noteHead({ statusCode, rawHeaders }: ParsedResponseHead): void {
     this.#parsed.statusCode = statusCode;
     this.#parsed.rawHeaders = rawHeaders;
   }

@@ -6,9 +6,9 @@ import {
   isHostValue,
   isOriginForm,
   RequestParser,
-  type Malformed,
+  type MalformedRequest,
   type MalformedStatus,
-  type RequestHead,
+  type ParsedRequestHead,
   type RequestParserOptions,
 } from '../../src/http/request-head.ts';
 import { partOf } from './part-of.ts';
@@ -25,7 +25,10 @@ function parserOf(options: Partial<RequestParserOptions> = {}): RequestParser {
 }
 
 /** A text somewhere in a larger buffer. */
-function parse(text: string, parser = parserOf()): RequestHead | Malformed | undefined {
+function parse(
+  text: string,
+  parser = parserOf(),
+): ParsedRequestHead | MalformedRequest | undefined {
   const bytes = Buffer.from(`<<${text}>>`, 'latin1');
   const parsed = parser.parse(bytes, 2, bytes.length - 2);
   if (parsed === undefined || 'status' in parsed) return parsed;
@@ -34,14 +37,14 @@ function parse(text: string, parser = parserOf()): RequestHead | Malformed | und
   return parsed.head;
 }
 
-function accepted(text: string, parser = parserOf()): RequestHead {
+function accepted(text: string, parser = parserOf()): ParsedRequestHead {
   const head = parse(text, parser);
   assert.ok(head && 'text' in head, JSON.stringify([text, head]));
   return head;
 }
 
 /** Reads it byte by byte, as it grows: undefined until it is what it is. */
-function drip(text: string, parser = parserOf()): RequestHead | Malformed | undefined {
+function drip(text: string, parser = parserOf()): ParsedRequestHead | MalformedRequest | undefined {
   for (let end = 0; end <= text.length; end += 1) {
     const result = parse(text.slice(0, end), parser);
     if (result !== undefined) return result;
@@ -53,7 +56,7 @@ const LINE = 'GET / HTTP/1.1\r\n';
 const HOST = 'Host: a\r\n';
 
 describe('a head that is accepted', () => {
-  const PLAIN: Partial<RequestHead> = {
+  const PLAIN: Partial<ParsedRequestHead> = {
     method: 'GET',
     target: '/',
     minorVersion: 1,
@@ -69,7 +72,7 @@ describe('a head that is accepted', () => {
     via: [],
   };
   // prettier-ignore
-  const rows: readonly (readonly [name: string, text: string, head: Partial<RequestHead>])[] = [
+  const rows: readonly (readonly [name: string, text: string, head: Partial<ParsedRequestHead>])[] = [
     ['a plain GET', `${LINE}${HOST}\r\n`, { rawHeaders: ['Host', 'a'], cuts: [] }],
     ['an unknown method', `FOO-bar! / HTTP/1.1\r\n${HOST}\r\n`, { method: 'FOO-bar!' }],
     ['a method of 64 bytes', `${'M'.repeat(64)} / HTTP/1.1\r\n${HOST}\r\n`, { method: 'M'.repeat(64) }],

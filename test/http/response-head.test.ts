@@ -4,8 +4,8 @@ import fc from 'fast-check';
 import { passedFields } from '../../src/http/head-text.ts';
 import {
   ResponseParser,
-  type BrokenResponse,
-  type ResponseHead,
+  type MalformedResponse,
+  type ParsedResponseHead,
   type ResponseParserOptions,
 } from '../../src/http/response-head.ts';
 import { partOf } from './part-of.ts';
@@ -15,7 +15,10 @@ function parserOf(options: Partial<ResponseParserOptions> = {}): ResponseParser 
 }
 
 /** A text somewhere in a larger buffer. */
-function parse(text: string, parser = parserOf()): ResponseHead | BrokenResponse | undefined {
+function parse(
+  text: string,
+  parser = parserOf(),
+): ParsedResponseHead | MalformedResponse | undefined {
   const bytes = Buffer.from(`<<${text}>>`, 'latin1');
   const parsed = parser.parse(bytes, 2, bytes.length - 2);
   if (parsed === undefined || 'reason' in parsed) return parsed;
@@ -23,14 +26,17 @@ function parse(text: string, parser = parserOf()): ResponseHead | BrokenResponse
   return parsed.head;
 }
 
-function accepted(text: string): ResponseHead {
+function accepted(text: string): ParsedResponseHead {
   const head = parse(text);
   assert.ok(head && 'text' in head, JSON.stringify([text, head]));
   return head;
 }
 
 /** Reads it byte by byte, as it grows: undefined until it is what it is. */
-function drip(text: string, parser = parserOf()): ResponseHead | BrokenResponse | undefined {
+function drip(
+  text: string,
+  parser = parserOf(),
+): ParsedResponseHead | MalformedResponse | undefined {
   for (let end = 0; end <= text.length; end += 1) {
     const result = parse(text.slice(0, end), parser);
     if (result !== undefined) return result;
@@ -41,7 +47,7 @@ function drip(text: string, parser = parserOf()): ResponseHead | BrokenResponse 
 const OK = 'HTTP/1.1 200 OK\r\n';
 
 describe('a head of a response that is accepted', () => {
-  const PLAIN: Partial<ResponseHead> = {
+  const PLAIN: Partial<ParsedResponseHead> = {
     statusCode: 200,
     minorVersion: 1,
     rawHeaders: [],
@@ -53,7 +59,7 @@ describe('a head of a response that is accepted', () => {
     upgrade: undefined,
   };
   // prettier-ignore
-  const rows: readonly (readonly [name: string, text: string, head: Partial<ResponseHead>])[] = [
+  const rows: readonly (readonly [name: string, text: string, head: Partial<ParsedResponseHead>])[] = [
     ['no fields', `${OK}\r\n`, {}],
     ['no reason', 'HTTP/1.1 200 \r\n\r\n', {}],
     ['no reason and no blank', 'HTTP/1.1 200\r\n\r\n', {}],

@@ -1,22 +1,21 @@
 /** Servers on bare sockets, whose every byte the test decides, and a receiver that writes down what it is given. */
+import type { BufferOwnership } from '../../src/http/socket.ts';
+import { BufferBudget, ReadBuffers } from '../../src/http/buffers.ts';
 import { once } from 'node:events';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import type { TestContext } from 'node:test';
 import { systemClock, type Clock } from '../../src/clock.ts';
-import { BufferBudget } from '../../src/http/buffer-budget.ts';
 import { formatFields } from '../../src/http/head-text.ts';
-import { ReadBuffers } from '../../src/http/read-buffers.ts';
-import type { ResponseHead } from '../../src/http/response-head.ts';
-import type { Ownership } from '../../src/http/socket-writer.ts';
+import type { ParsedResponseHead } from '../../src/http/response-head.ts';
 import { Sweep } from '../../src/http/sweep.ts';
 import type { TrailerOptions } from '../../src/http/trailers.ts';
 import type { TunnelEnd } from '../../src/http/tunnel.ts';
 import type {
-  OutgoingRequest,
-  ResponseSink,
-  UpstreamCall,
+  SerializedRequest,
+  ResponseHandler,
+  UpstreamRequest,
   UpstreamTunnel,
 } from '../../src/http/upstream-connection.ts';
 import { UpstreamError } from '../../src/http/upstream-error.ts';
@@ -107,7 +106,7 @@ export const GET: SentRequest = {
 export interface TestUpstream {
   readonly pool: UpstreamPool;
   readonly sweep: Sweep;
-  send(request: SentRequest, recorder: Recorder): UpstreamCall;
+  send(request: SentRequest, recorder: Recorder): UpstreamRequest;
   close(): Promise<void>;
 }
 
@@ -140,7 +139,7 @@ export function openUpstream(
     ...options,
   });
   t.after(() => pool.close());
-  const send = (request: SentRequest, recorder: Recorder): UpstreamCall => {
+  const send = (request: SentRequest, recorder: Recorder): UpstreamRequest => {
     const call = pool.send(outgoing(request), recorder);
     recorder.begin(call, request);
     return call;
@@ -149,7 +148,7 @@ export function openUpstream(
 }
 
 /** The head of a request, and what of its body is there already. */
-function outgoing({ method, path, headers, body, upgrade }: SentRequest): OutgoingRequest {
+function outgoing({ method, path, headers, body, upgrade }: SentRequest): SerializedRequest {
   let fields = formatFields(headers);
   if (isChunked({ headers, body })) fields += 'Transfer-Encoding: chunked\r\n';
   if (Buffer.isBuffer(body) && !hasLength(headers)) fields += `Content-Length: ${body.length}\r\n`;
@@ -173,12 +172,12 @@ function hasLength(headers: readonly string[]): boolean {
 
 /** Sends a body from a stream, no faster than the connection takes it. */
 class Upload {
-  readonly #call: UpstreamCall;
+  readonly #call: UpstreamRequest;
   readonly #body: Readable;
   readonly #isChunked: boolean;
   #hasStarted = false;
 
-  constructor(call: UpstreamCall, body: Readable, isInChunks: boolean) {
+  constructor(call: UpstreamRequest, body: Readable, isInChunks: boolean) {
     this.#call = call;
     this.#body = body;
     this.#isChunked = isInChunks;
@@ -219,13 +218,13 @@ export type Failure = Pick<UpstreamError, 'code' | 'wasNotSent' | 'wasReused'>;
 
 type CallName = 'interim' | 'head' | 'body' | 'end' | 'upgrade' | 'error' | 'fault';
 
-/** Writes down everything, and checks the order that {@link ResponseSink} promises. */
-export class Recorder implements ResponseSink {
-  call: UpstreamCall | undefined;
+/** Writes down everything, and checks the order that {@link ResponseHandler} promises. */
+export class Recorder implements ResponseHandler {
+  call: UpstreamRequest | undefined;
   /** Chunks are decoded; else the body is kept as it was framed. */
   decodes = true;
   readonly interims: Interim[] = [];
-  head: ResponseHead | undefined;
+  head: ParsedResponseHead | undefined;
   readonly chunks: Buffer[] = [];
   tunnel: UpstreamTunnel | undefined;
   /** What came behind the head that has switched protocols. */
@@ -237,7 +236,7 @@ export class Recorder implements ResponseSink {
   readonly calls: CallName[] = [];
   onCall: (name: CallName) => void = () => undefined;
   /** Keeps the bytes itself, if they may be kept, and says whether more may come. */
-  onBytes: ((bytes: Buffer, ownership: Ownership) => boolean) | undefined;
+  onBytes: ((bytes: Buffer, ownership: BufferOwnership) => boolean) | undefined;
   #upload: Upload | undefined;
   readonly #waiting = new Set<() => void>();
 
@@ -268,7 +267,7 @@ export class Recorder implements ResponseSink {
     return { code, wasNotSent, wasReused };
   }
 
-  begin(call: UpstreamCall, { headers, body }: SentRequest): void {
+  begin(call: UpstreamRequest, { headers, body }: SentRequest): void {
     this.call = call;
     if (body === null || Buffer.isBuffer(body)) return;
     this.#upload = new Upload(call, body, isChunked({ headers, body }));
@@ -293,18 +292,18 @@ export class Recorder implements ResponseSink {
     return this.until(() => this.isOver);
   }
 
-  onInterim({ statusCode, rawHeaders }: ResponseHead): void {
+  onInterim({ statusCode, rawHeaders }: ParsedResponseHead): void {
     this.interims.push({ statusCode, rawHeaders });
     this.#note('interim');
   }
 
-  onHead(head: ResponseHead): void {
+  onHead(head: ParsedResponseHead): void {
     this.head = head;
     if (this.decodes) this.call?.decodeBody();
     this.#note('head');
   }
 
-  onResponseBody(bytes: Buffer, start: number, end: number, ownership: Ownership): boolean {
+  onResponseBody(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
     const part = bytes.subarray(start, end);
     const mayGoOn = this.onBytes?.(part, ownership);
     if (mayGoOn === undefined) this.chunks.push(ownership === 'kept' ? part : Buffer.from(part));
@@ -320,7 +319,7 @@ export class Recorder implements ResponseSink {
     // Only who holds heads back needs to know.
   }
 
-  onUpgrade(head: ResponseHead, tunnel: UpstreamTunnel, rest: Buffer): void {
+  onUpgrade(head: ParsedResponseHead, tunnel: UpstreamTunnel, rest: Buffer): void {
     this.head = head;
     this.tunnel = tunnel;
     this.rest = rest.toString('latin1');

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Sweep, type Swept } from '../../src/http/sweep.ts';
+import { Sweep, type Sweepable } from '../../src/http/sweep.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 
 /** Ends itself when `timeoutMs` have passed since it was opened, as connections do. */
-class Timed implements Swept {
-  sweepPlace = -1;
+class Timed implements Sweepable {
+  sweepIndex = -1;
   endedAt: number | undefined;
   lookCount = 0;
   onLook: () => void = () => undefined;
@@ -22,7 +22,7 @@ class Timed implements Swept {
     this.#timeoutMs = timeoutMs;
   }
 
-  sweep(nowMs: number): void {
+  checkTimeouts(nowMs: number): void {
     this.lookCount += 1;
     this.onLook();
     if (nowMs - this.#since < this.#timeoutMs) return;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createAffinityCookie } from '../../src/protocols/affinity-cookie.ts';
-import type { RequestHead } from '../../src/protocols/raw-headers.ts';
+import type { RequestHead } from '../../src/protocols/heads.ts';
 import { machineId } from '../support/ids.ts';
 
 const SELF = machineId('a1');

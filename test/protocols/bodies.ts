@@ -1,6 +1,6 @@
 /** Sends a body through a tap, as the wire does. */
+import type { BodyInspector } from '../../src/protocols/body-inspector.ts';
 import assert from 'node:assert/strict';
-import type { BodyTap } from '../../src/protocols/discoveries.ts';
 
 export interface PassedBody {
   /** All that went out, in the end. */
@@ -11,10 +11,10 @@ export interface PassedBody {
 }
 
 /** Latin-1 for bytes. */
-export function passBody(tap: BodyTap, chunks: readonly string[]): PassedBody {
+export function passBody(tap: BodyInspector, chunks: readonly string[]): PassedBody {
   let [out, early] = ['', ''];
   let id: string | undefined;
-  const take = ({ out: bytes, lesson }: ReturnType<BodyTap['end']>): void => {
+  const take = ({ out: bytes, discovered: lesson }: ReturnType<BodyInspector['end']>): void => {
     assert.ok(id === undefined || lesson === undefined, 'one lesson a body');
     if (lesson) early = out;
     out += Buffer.from(bytes ?? []).toString('latin1');

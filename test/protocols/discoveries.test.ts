@@ -1,11 +1,8 @@
+import type { RequestHead, ResponseHead } from '../../src/protocols/heads.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createExtractor, type RequestHead } from '../../src/protocols/request-ids.ts';
-import {
-  createLearner,
-  type HeadLessons,
-  type ResponseHead,
-} from '../../src/protocols/discoveries.ts';
+import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
+import { createDiscoverer, type HeadDiscoveries } from '../../src/protocols/discoveries.ts';
 import { createTestClock } from '../support/clock.ts';
 import { answer, get, machine, post, protocolsOf } from './heads.ts';
 
@@ -13,13 +10,17 @@ const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
 const clock = createTestClock(Date.UTC(2026, 5, 1));
 
 /** A sidecar's reading of one exchange, on Machine `me`. */
-function exchange(request: RequestHead, response: ResponseHead, hints = true): HeadLessons {
-  const learner = createLearner(PROTOCOLS, { hints, self: machine('me'), clock });
-  return learner.fromHead(request, createExtractor(PROTOCOLS, { hints })(request), response);
+function exchange(request: RequestHead, response: ResponseHead, hints = true): HeadDiscoveries {
+  const learner = createDiscoverer(PROTOCOLS, { hints, self: machine('me'), clock });
+  return learner.inspectHead(
+    request,
+    createRequestIdReader(PROTOCOLS, { hints })(request),
+    response,
+  );
 }
 
-const learnedIn = (lessons: HeadLessons): string[] =>
-  lessons.learned.map(({ id, protocol }) => `${protocol.name} ${id}`);
+const learnedIn = (lessons: HeadDiscoveries): string[] =>
+  lessons.discovered.map(({ id, protocol }) => `${protocol.name} ${id}`);
 
 const INITIALIZE = post('/mcp', 'content-type', 'application/json');
 const WITH_COOKIE = get('/', 'cookie', 'sid=abc~me');
@@ -88,7 +89,7 @@ for (const { claim, request, response, learns = [], reveals, ends = false } of T
     assert.deepEqual(learnedIn(lessons), learns);
     assert.deepEqual(lessons.rawHeaders ?? before, reveals ?? before);
     assert.equal(lessons.hasEnded, ends);
-    assert.equal(lessons.tap, undefined);
+    assert.equal(lessons.inspector, undefined);
     assert.deepEqual(response.rawHeaders, before, 'the answer itself is not changed');
   });
 }
@@ -122,7 +123,7 @@ const STREAMS: readonly (readonly [claim: string, request: RequestHead, response
 ];
 for (const [claim, request, response, isTapped] of STREAMS) {
   test(`streams: ${claim}`, () => {
-    assert.equal(exchange(request, response).tap !== undefined, isTapped);
+    assert.equal(exchange(request, response).inspector !== undefined, isTapped);
   });
 }
 
@@ -133,9 +134,9 @@ test('streams: a hint makes them longer, so a length that was announced is dropp
 });
 
 test('streams: only one that was asked for may be wanted uncompressed', () => {
-  const learner = createLearner(PROTOCOLS, { hints: true, self: machine('me'), clock });
-  const extract = createExtractor(PROTOCOLS, { hints: true });
-  const may = (head: RequestHead): boolean => learner.mayTeachByBody(head, extract(head));
+  const learner = createDiscoverer(PROTOCOLS, { hints: true, self: machine('me'), clock });
+  const extract = createRequestIdReader(PROTOCOLS, { hints: true });
+  const may = (head: RequestHead): boolean => learner.mayRevealInBody(head, extract(head));
   assert.equal(may(get('/sse', 'Accept', 'text/html, Text/Event-Stream;q=0.9')), true);
   assert.equal(may(get('/sse', 'accept', 'text/html', 'accept', 'text/event-stream')), true);
   assert.equal(may(get('/', 'accept', '*/*')), false);
@@ -146,9 +147,9 @@ test('streams: only one that was asked for may be wanted uncompressed', () => {
 
 test('streams: nobody asks or taps where no protocol learns by them', () => {
   const protocols = protocolsOf('mcp,rpc');
-  const learner = createLearner(protocols, { hints: true, self: machine('me'), clock });
+  const learner = createDiscoverer(protocols, { hints: true, self: machine('me'), clock });
   const request = get('/sse', 'accept', 'text/event-stream');
-  assert.equal(learner.mayTeachByBody(request, { kind: 'none' }), false);
-  const lessons = learner.fromHead(request, { kind: 'none' }, answer(200, ...EVENT_STREAM));
-  assert.equal(lessons.tap, undefined);
+  assert.equal(learner.mayRevealInBody(request, { kind: 'none' }), false);
+  const lessons = learner.inspectHead(request, { kind: 'none' }, answer(200, ...EVENT_STREAM));
+  assert.equal(lessons.inspector, undefined);
 });

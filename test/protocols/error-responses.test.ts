@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { WHYS } from '../../src/routing/decision.ts';
-import { refusalFor, statusOfUnknownSession } from '../../src/protocols/error-responses.ts';
+import { errorResponseFor, unknownSessionStatus } from '../../src/protocols/error-responses.ts';
 import type { Protocol } from '../../src/protocols/protocol.ts';
 import { protocolsOf } from './heads.ts';
 
@@ -19,7 +19,7 @@ function headerOf(headers: readonly string[], name: string): string | undefined 
 
 test('an unknown session of MCP is what its clients take for the sign to start anew', () => {
   for (const protocol of [mcp, mcpSse]) {
-    const { status, headers, body } = refusalFor(404, 'owner-gone', protocol);
+    const { status, headers, body } = errorResponseFor(404, 'owner-gone', protocol);
     assert.equal(status, 404);
     assert.equal(headerOf(headers, 'content-type'), 'application/json');
     assert.deepEqual(JSON.parse(body), {
@@ -32,7 +32,7 @@ test('an unknown session of MCP is what its clients take for the sign to start a
 
 test('an unknown session of MCP is told in an error that names its request', () => {
   for (const id of [7, 'seven', '"\n']) {
-    const { bodyFor } = refusalFor(404, 'owner-gone', mcp);
+    const { bodyFor } = errorResponseFor(404, 'owner-gone', mcp);
     assert.deepEqual(JSON.parse(bodyFor?.(id) ?? ''), {
       jsonrpc: '2.0',
       error: { code: -32001, message: 'Session not found' },
@@ -42,7 +42,7 @@ test('an unknown session of MCP is told in an error that names its request', () 
 });
 
 test('an unknown task of MCP is told as its extension says', () => {
-  const { status, bodyFor } = refusalFor(404, 'owner-gone', byName('mcp-tasks'));
+  const { status, bodyFor } = errorResponseFor(404, 'owner-gone', byName('mcp-tasks'));
   assert.equal(status, 404);
   assert.deepEqual(JSON.parse(bodyFor?.(70) ?? ''), {
     jsonrpc: '2.0',
@@ -52,7 +52,7 @@ test('an unknown task of MCP is told as its extension says', () => {
 });
 
 test('an unknown session of Socket.IO is what Engine.IO itself says', () => {
-  const { status, headers, body } = refusalFor(404, 'owner-gone', byName('socket.io'));
+  const { status, headers, body } = errorResponseFor(404, 'owner-gone', byName('socket.io'));
   assert.equal(status, 400);
   assert.equal(headerOf(headers, 'content-type'), 'application/json');
   assert.equal(body, '{"code":1,"message":"Session ID unknown"}');
@@ -61,7 +61,7 @@ test('an unknown session of Socket.IO is what Engine.IO itself says', () => {
 test('the answer is the same for a session that never was, is another Machine’s, or is gone', () => {
   for (const protocol of [undefined, ...PROTOCOLS]) {
     const [one, ...others] = WHYS.map((why) => {
-      const { bodyFor, ...refusal } = refusalFor(404, why, protocol);
+      const { bodyFor, ...refusal } = errorResponseFor(404, why, protocol);
       return JSON.stringify([refusal, bodyFor?.(1)]);
     });
     for (const other of others) assert.equal(other, one);
@@ -70,7 +70,7 @@ test('the answer is the same for a session that never was, is another Machine’
 
 test('an app of Socket.IO says 400 to a session that it does not know, all others say 404', () => {
   for (const protocol of PROTOCOLS) {
-    assert.equal(statusOfUnknownSession(protocol), protocol.name === 'socket.io' ? 400 : 404);
+    assert.equal(unknownSessionStatus(protocol), protocol.name === 'socket.io' ? 400 : 404);
   }
 });
 
@@ -79,7 +79,7 @@ test('an unknown session of other protocols is a problem document', () => {
     ...['rpc', 'cookie:sid', 'signalr', 'path:^/(a)'].map(byName),
     undefined,
   ]) {
-    const { headers, body } = refusalFor(404, 'unknown-session', protocol);
+    const { headers, body } = errorResponseFor(404, 'unknown-session', protocol);
     assert.equal(headerOf(headers, 'content-type'), 'application/problem+json');
     assert.deepEqual(JSON.parse(body), {
       type: 'about:blank',
@@ -92,18 +92,21 @@ test('an unknown session of other protocols is a problem document', () => {
 test('what passes is worth another try', () => {
   for (const status of [502, 503] as const) {
     assert.equal(
-      headerOf(refusalFor(status, 'owner-unreachable', mcp).headers, 'retry-after'),
+      headerOf(errorResponseFor(status, 'owner-unreachable', mcp).headers, 'retry-after'),
       '1',
     );
   }
   for (const status of [400, 404, 421, 504] as const) {
-    assert.equal(headerOf(refusalFor(status, 'moved', mcp).headers, 'retry-after'), undefined);
+    assert.equal(
+      headerOf(errorResponseFor(status, 'moved', mcp).headers, 'retry-after'),
+      undefined,
+    );
   }
 });
 
 test('a bad request gets a short text', () => {
   for (const why of ['conflicting-ids', 'malformed-request'] as const) {
-    const { headers, body } = refusalFor(400, why, undefined);
+    const { headers, body } = errorResponseFor(400, why, undefined);
     assert.equal(headerOf(headers, 'content-type'), 'text/plain; charset=utf-8');
     assert.match(body, /^The request [a-z ]{10,50}\.\n$/);
   }
@@ -112,7 +115,7 @@ test('a bad request gets a short text', () => {
 test('no refusal is kept by a cache or shows a reason from inside', () => {
   for (const status of [400, 404, 421, 502, 503, 504] as const) {
     for (const why of WHYS) {
-      const { headers, body } = refusalFor(status, why, rpc);
+      const { headers, body } = errorResponseFor(status, why, rpc);
       assert.equal(headerOf(headers, 'cache-control'), 'no-store');
       assert.ok(!body.includes(why));
     }

@@ -1,7 +1,8 @@
 /** Short ways to say what a request, an answer and a configuration look like. */
+import type { Protocol } from '../../src/protocols/protocol.ts';
 import assert from 'node:assert/strict';
-import { parseProtocols, type Protocol } from '../../src/protocols/presets.ts';
-import type { RequestHead, ResponseHead } from '../../src/protocols/raw-headers.ts';
+import { parseProtocols } from '../../src/protocols/presets.ts';
+import type { RequestHead, ResponseHead } from '../../src/protocols/heads.ts';
 import { type MachineId, parseMachineId } from '../../src/session.ts';
 
 export function protocolsOf(text: string): readonly Protocol[] {

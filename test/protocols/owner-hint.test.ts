@@ -1,14 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { createExtractor } from '../../src/protocols/request-ids.ts';
-import { createHintRemover, splitHint, withHint } from '../../src/protocols/owner-hint.ts';
+import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
+import {
+  createOwnerHintRemover,
+  splitOwnerHint,
+  withOwnerHint,
+} from '../../src/protocols/owner-hint.ts';
 import { parseSessionId, type SessionId } from '../../src/session.ts';
 import { get, machine, protocolsOf } from './heads.ts';
 
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
-const removeHints = createHintRemover(PROTOCOLS);
-const extract = createExtractor(PROTOCOLS, { hints: true });
+const removeHints = createOwnerHintRemover(PROTOCOLS);
+const extract = createRequestIdReader(PROTOCOLS, { hints: true });
 
 const sessionId = (text: string): SessionId => {
   const id = parseSessionId(text);
@@ -26,7 +30,7 @@ const HINTED: readonly (readonly [text: string, id: string, machine: string])[] 
 ];
 for (const [text, id, hint] of HINTED) {
   test(`${text} is ${id} with a hint`, () => {
-    assert.deepEqual(splitHint(text), { id, machine: hint });
+    assert.deepEqual(splitOwnerHint(text), { id, machine: hint });
   });
 }
 
@@ -36,7 +40,7 @@ const UNHINTED = [
   `a~${'0'.repeat(33)}`, `${'a'.repeat(513)}~m1`, 'a~m1\n', 'a\n~m1',
 ];
 for (const text of UNHINTED) {
-  test(`${JSON.stringify(text)} has no hint`, () => assert.equal(splitHint(text), undefined));
+  test(`${JSON.stringify(text)} has no hint`, () => assert.equal(splitOwnerHint(text), undefined));
 }
 
 // prettier-ignore
@@ -115,8 +119,8 @@ test('a hint that is added and taken off again leaves every byte as it was', () 
   );
   fc.assert(
     fc.property(anyId, anyMachine, escapes, (id, owner, escape) => {
-      const hinted = withHint(id, owner);
-      assert.deepEqual(splitHint(hinted), { id, machine: owner });
+      const hinted = withOwnerHint(id, owner);
+      assert.deepEqual(splitOwnerHint(hinted), { id, machine: owner });
       const requestWith = (text: string) =>
         get(
           `/a?x=~m&session_id=${escape(text)}&y#z`,
@@ -134,7 +138,7 @@ test('a hint that is added and taken off again leaves every byte as it was', () 
 });
 
 test('an id without a hint is never changed', () => {
-  const unhinted = anyId.filter((id) => splitHint(id) === undefined);
+  const unhinted = anyId.filter((id) => splitOwnerHint(id) === undefined);
   fc.assert(
     fc.property(unhinted, (id) => {
       const head = get(
@@ -157,7 +161,10 @@ test('what is taken off is what was found', () => {
     fc.property(text, (value) => {
       const head = get(`/?session_id=${value}`);
       const before = extract(head);
-      const after = createExtractor(PROTOCOLS, { hints: false })({ ...head, ...removeHints(head) });
+      const after = createRequestIdReader(PROTOCOLS, { hints: false })({
+        ...head,
+        ...removeHints(head),
+      });
       if (before.kind === 'found') assert.equal(after.kind === 'found' && after.id, before.id);
     }),
     { numRuns: 2_000 },

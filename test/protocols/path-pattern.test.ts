@@ -1,13 +1,15 @@
+import { createPathMask } from '../../src/protocols/id-locations.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { createExtractor } from '../../src/protocols/request-ids.ts';
-import { createPathMask } from '../../src/protocols/path-mask.ts';
+import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
 import { MAX_PATH_CHARACTERS, parsePathPattern } from '../../src/protocols/path-pattern.ts';
 import { get, protocolsOf } from './heads.ts';
 
 function idIn(pattern: string, target: string): string | undefined {
-  const extraction = createExtractor(protocolsOf(`path:${pattern}`), { hints: true })(get(target));
+  const extraction = createRequestIdReader(protocolsOf(`path:${pattern}`), { hints: true })(
+    get(target),
+  );
   return extraction.kind === 'found' ? extraction.id : undefined;
 }
 

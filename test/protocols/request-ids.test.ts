@@ -1,23 +1,20 @@
+import type { RequestHead } from '../../src/protocols/heads.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import {
-  createExtractor,
-  type Extraction,
-  type RequestHead,
-} from '../../src/protocols/request-ids.ts';
+import { createRequestIdReader, type RequestIds } from '../../src/protocols/request-ids.ts';
 import { DEFAULT_PROTOCOLS, get, post, protocolsOf } from './heads.ts';
 
 /** What an extraction says, in one line: `mcp abc`, `mcp abc ~m1`, `conflict session_id`, `none`. */
-function say(extraction: Extraction): string {
+function say(extraction: RequestIds): string {
   if (extraction.kind === 'none') return 'none';
   if (extraction.kind === 'conflict') return `conflict ${extraction.name}`;
   const { protocol, id, hint } = extraction;
   return `${protocol.name} ${id}${hint === undefined ? '' : ` ~${hint}`}`;
 }
 
-const byDefault = createExtractor(DEFAULT_PROTOCOLS, { hints: true });
-const byCookie = createExtractor(protocolsOf('cookie:sid'), { hints: true });
+const byDefault = createRequestIdReader(DEFAULT_PROTOCOLS, { hints: true });
+const byCookie = createRequestIdReader(protocolsOf('cookie:sid'), { hints: true });
 
 const LONGEST = 'x'.repeat(512);
 const TOO_LONG = `${LONGEST}x`;
@@ -149,7 +146,7 @@ for (const [claim, head, says] of REVISIONS) {
 
 test('a place that rpc shares with mcp-sse is one where a client may mint', () => {
   for (const names of ['mcp-sse,rpc', 'rpc,mcp-sse']) {
-    const extract = createExtractor(protocolsOf(names), { hints: true });
+    const extract = createRequestIdReader(protocolsOf(names), { hints: true });
     const shared = extract(get('/?session_id=abc~m1'));
     assert.ok(shared.kind === 'found');
     assert.equal(shared.protocol.mintedBy, 'either');
@@ -169,25 +166,25 @@ test('the whole text comes along, as a client may have minted an id that ends li
 });
 
 test('without hints an id is what it is', () => {
-  const extract = createExtractor(DEFAULT_PROTOCOLS, { hints: false });
+  const extract = createRequestIdReader(DEFAULT_PROTOCOLS, { hints: false });
   assert.equal(say(extract(post('/', 'mcp-session-id', 'abc~m1'))), 'mcp abc~m1');
 });
 
 test('an id may be part of the path', () => {
-  const extract = createExtractor(protocolsOf('path:^/ws/([^/]+)/'), { hints: true });
+  const extract = createRequestIdReader(protocolsOf('path:^/ws/([^/]+)/'), { hints: true });
   assert.equal(say(extract(get('/ws/abc~m1/xhr?a=/ws/b/'))), 'path:^/ws/([^/]+)/ abc~m1');
   assert.equal(say(extract(get('/x?/ws/b/'))), 'none');
 });
 
 test('an id may be in a query or a header of any name', () => {
-  const extract = createExtractor(protocolsOf('query:hash[],header:X-Id'), { hints: true });
+  const extract = createRequestIdReader(protocolsOf('query:hash[],header:X-Id'), { hints: true });
   assert.equal(say(extract(get('/?hash%5B%5D=abc~m1'))), 'query:hash[] abc~m1');
   assert.equal(say(extract(get('/', 'x-id', 'abc~m1'))), 'header:x-id abc ~m1');
   assert.equal(say(extract(get('/?hash[]=a&hash[]=b'))), 'conflict hash[]');
 });
 
 test('an id of Socket.IO and SignalR has no hint, so that it is what it is', () => {
-  const extract = createExtractor(protocolsOf('socket.io,signalr'), { hints: true });
+  const extract = createRequestIdReader(protocolsOf('socket.io,signalr'), { hints: true });
   assert.equal(say(extract(get('/socket.io/?EIO=4&sid=a~m1'))), 'socket.io a~m1');
   assert.equal(say(extract(post('/hub?id=a~m1'))), 'signalr a~m1');
 });
@@ -199,7 +196,7 @@ test('a request without an id gives one and the same answer: nothing is made for
 test('any bytes give an answer', () => {
   const text = fc.string({ unit: 'binary-ascii' });
   const name = fc.constantFrom('mcp-session-id', 'cookie', 'Cookie', 'x-session-id', 'host');
-  const extract = createExtractor(protocolsOf('mcp,mcp-sse,rpc,cookie:s'), { hints: true });
+  const extract = createRequestIdReader(protocolsOf('mcp,mcp-sse,rpc,cookie:s'), { hints: true });
   fc.assert(
     fc.property(text, fc.array(fc.tuple(name, text)), (target, headers) => {
       const { kind } = extract(get(`/?session_id=${target}&s${target}`, ...headers.flat()));

@@ -1,9 +1,10 @@
+import type { RequestHead, ResponseHead } from '../../src/protocols/heads.ts';
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Decision } from '../../src/routing/decision.ts';
-import { createExtractor, type RequestHead } from '../../src/protocols/request-ids.ts';
-import { createLearner, type ResponseHead } from '../../src/protocols/discoveries.ts';
+import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
+import { createDiscoverer } from '../../src/protocols/discoveries.ts';
 import { sessionKeyOf, type Binding } from '../../src/session.ts';
 import { createAnswers, type Answers } from '../../src/proxy/answers.ts';
 import type { Bindings } from '../../src/proxy/bindings.ts';
@@ -15,7 +16,7 @@ import { keyOf, machineId } from '../support/ids.ts';
 
 const [SELF, GONE] = [machineId('aa'), machineId('bb')];
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid,socket.io');
-const extract = createExtractor(PROTOCOLS, { hints: true });
+const extract = createRequestIdReader(PROTOCOLS, { hints: true });
 
 /** What the store was told to do, each as one line. */
 class WrittenDown {
@@ -57,7 +58,11 @@ interface Told extends WrittenDown {
 
 function setUp(): Told {
   const written = new WrittenDown();
-  const learner = createLearner(PROTOCOLS, { hints: true, self: SELF, clock: createTestClock() });
+  const learner = createDiscoverer(PROTOCOLS, {
+    hints: true,
+    self: SELF,
+    clock: createTestClock(),
+  });
   return Object.assign(written, { answers: createAnswers(learner, written.bindings) });
 }
 

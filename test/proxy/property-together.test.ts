@@ -2,11 +2,11 @@
  * Several requests of a few sessions that arrive at the same time at different Machines of a fleet:
  * the real request paths, claims, questions and announcements, in any order of their steps.
  */
+import type { RequestHead } from '../../src/protocols/heads.ts';
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { MachineId, SessionKey } from '../../src/session.ts';
-import type { RequestHead } from '../../src/protocols/request-ids.ts';
 import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 import { headerValue } from '../../src/routing/edge-fields.ts';
 import { MACHINES } from './model/arbitraries.ts';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
-import type { ServerExchange } from '../../src/http/server-exchange.ts';
+import type { IncomingRequest } from '../../src/http/incoming-request.ts';
 import { collectBody } from '../../src/proxy/request-body.ts';
 import { cuts } from '../http/parsing.ts';
-import { createExchange } from '../http/server-support.ts';
+import { createExchange } from '../http/client-support.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { openRawClient, type RawClient } from '../support/raw.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
@@ -47,7 +47,7 @@ const MAX_BYTES = 10;
 const TIMEOUT_MS = 1_000;
 
 interface Collecting {
-  readonly exchange: ServerExchange;
+  readonly exchange: IncomingRequest;
   readonly clock: TestClock;
   /** What it was called with. */
   readonly bodies: string[];

@@ -7,7 +7,7 @@ import type { Environment } from '../../src/config/config.ts';
 import type { Sidecar } from '../../src/app/lifecycle.ts';
 import { nullMetrics, type Metrics } from '../../src/observability/metrics.ts';
 import type { StoreMetrics } from '../../src/store/store.ts';
-import { resetSocket } from '../../src/http/reset-socket.ts';
+import { resetSocket } from '../../src/http/socket.ts';
 import { startTestSidecar } from './sidecar.ts';
 
 /**

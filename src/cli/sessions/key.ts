@@ -1,5 +1,5 @@
 /** Which sessions somebody means who knows an id. */
-import { splitHint } from '../../protocols/owner-hint.ts';
+import { splitOwnerHint } from '../../protocols/owner-hint.ts';
 import { sessionKeyOf, type SessionId, type SessionKey } from '../../session.ts';
 
 /**
@@ -8,6 +8,6 @@ import { sessionKeyOf, type SessionId, type SessionKey } from '../../session.ts'
  * view of the fleet nobody can tell.
  */
 export function keysOf(id: SessionId): readonly SessionKey[] {
-  const hinted = splitHint(id);
+  const hinted = splitOwnerHint(id);
   return hinted ? [sessionKeyOf(id), sessionKeyOf(hinted.id)] : [sessionKeyOf(id)];
 }

@@ -10,7 +10,7 @@
  */
 import type { MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
-import type { Attempt, CircuitBreaker } from '../../resilience.ts';
+import type { BreakerAttempt, CircuitBreaker } from '../../resilience.ts';
 import { StoreCondition } from './condition.ts';
 import type { StoreHealth } from '../health.ts';
 import { inTime } from './in-time.ts';
@@ -173,7 +173,7 @@ class StoreMender implements Mender {
     this.#readable = undefined;
   }
 
-  #createUse(opened: OpenedStore, access: Access, attempt: Attempt): StoreUse {
+  #createUse(opened: OpenedStore, access: Access, attempt: BreakerAttempt): StoreUse {
     return {
       store: opened.store,
       isAllowed: () => this.#opened === opened && works(opened, access),

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Inspector, RelayOwner } from '../../../src/http/relay.ts';
+import type { BodyFilter, PipeOwner } from '../../../src/http/response-pipe.ts';
 import { until } from '../../e2e/support/until.ts';
 import { watchResources } from '../../support/resources.ts';
 import { casesOf, FUZZ_SEED } from './campaign.ts';
@@ -67,7 +67,7 @@ async function runScripts(t: TestContext, isTame: boolean): Promise<void> {
   await until(() => watch.left().filter((line) => line.startsWith('socket')));
 }
 
-function hooksOf(plan: OwnerPlan | undefined): Partial<RelayOwner> {
+function hooksOf(plan: OwnerPlan | undefined): Partial<PipeOwner> {
   if (!plan) return {};
   const inspector = plan.inspects === 'nothing' ? {} : { inspector: inspectorOf(plan) };
   return {
@@ -75,12 +75,13 @@ function hooksOf(plan: OwnerPlan | undefined): Partial<RelayOwner> {
       const passage = { rawHeaders, ...inspector };
       return plan.holdsHead ? nextTurn(passage) : passage;
     },
-    onSwitching: ({ rawHeaders }) => (plan.holdsHead ? nextTurn({ rawHeaders }) : { rawHeaders }),
+    onUpgradeResponse: ({ rawHeaders }) =>
+      plan.holdsHead ? nextTurn({ rawHeaders }) : { rawHeaders },
   };
 }
 
 /** Passes everything, and stops looking at some point. */
-function inspectorOf({ inspects }: OwnerPlan): Inspector {
+function inspectorOf({ inspects }: OwnerPlan): BodyFilter {
   let count = 0;
   return {
     push: (bytes) => {

@@ -2,18 +2,17 @@
  * The smallest proxy that the engine makes: a listener, a pool and a relay for each request. It passes
  * everything on, and counts how its requests end.
  */
+import { BufferBudget, ReadBuffers } from '../../../src/http/buffers.ts';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { systemClock, type Clock } from '../../../src/clock.ts';
-import { BufferBudget } from '../../../src/http/buffer-budget.ts';
 import { formatRequest } from '../../../src/http/head-text.ts';
 import { DEFAULT_LIMITS, type Limits } from '../../../src/http/limits.ts';
 import { createHttpListener, type HttpListener } from '../../../src/http/listener.ts';
-import { ReadBuffers } from '../../../src/http/read-buffers.ts';
-import { Relay, type RelayOwner } from '../../../src/http/relay.ts';
-import type { Malformed } from '../../../src/http/request-head.ts';
-import type { RequestHandler } from '../../../src/http/server-connection.ts';
-import type { ServerExchange } from '../../../src/http/server-exchange.ts';
+import { ResponsePipe, type PipeOwner } from '../../../src/http/response-pipe.ts';
+import type { MalformedRequest } from '../../../src/http/request-head.ts';
+import type { RequestHandler } from '../../../src/http/client-connection.ts';
+import type { IncomingRequest } from '../../../src/http/incoming-request.ts';
 import { Sweep } from '../../../src/http/sweep.ts';
 import { UpstreamPool } from '../../../src/http/upstream-pool.ts';
 import { TRAILER_OPTIONS } from './request-reader.ts';
@@ -31,7 +30,7 @@ export interface ForwarderOptions {
   /** Replaces the pool's. */
   readonly send?: UpstreamPool['send'];
   /** Replaces what the owner of a request does, in part. `abort` is what an owner can do to its relay. */
-  readonly hooks?: (exchange: ServerExchange, abort: () => void) => Partial<RelayOwner>;
+  readonly hooks?: (exchange: IncomingRequest, abort: () => void) => Partial<PipeOwner>;
   /** Replaces what is done with a request, in part. */
   readonly handler?: (handler: RequestHandler) => Partial<RequestHandler>;
 }
@@ -77,7 +76,7 @@ export async function startForwarder(
 
   if (options.send) pool.send = options.send;
 
-  function handle(exchange: ServerExchange): void {
+  function handle(exchange: IncomingRequest): void {
     begun += 1;
     const owner = createOwner(exchange, { onFault, onEnd: (ending) => endings.push(ending) });
     const hooks = options.hooks?.(exchange, () => relay.abort());
@@ -85,7 +84,10 @@ export async function startForwarder(
     relay.start();
   }
 
-  const handler: RequestHandler = { handle, refuse: (exchange, why) => refuse(exchange, why) };
+  const handler: RequestHandler = {
+    handle,
+    handleMalformed: (exchange, why) => refuse(exchange, why),
+  };
   const listener = createHttpListener({
     ...{ ...shared, limits, clock, protectedNames: new Set() },
     handler: { ...handler, ...options.handler?.(handler) },
@@ -109,7 +111,11 @@ export async function startForwarder(
 }
 
 /** Passes a request on to the app, once it is started. */
-function createRelay(exchange: ServerExchange, pool: UpstreamPool, owner: RelayOwner): Relay {
+function createRelay(
+  exchange: IncomingRequest,
+  pool: UpstreamPool,
+  owner: PipeOwner,
+): ResponsePipe {
   const { head } = exchange;
   const asksForUpgrade = head.upgrade !== undefined;
   const text = formatRequest(head, {
@@ -120,7 +126,7 @@ function createRelay(exchange: ServerExchange, pool: UpstreamPool, owner: RelayO
   const isComplete = exchange.isBodyComplete;
   const { method, upgrade } = head;
   const request = { method, head: text, body, isComplete, upgrade };
-  return new Relay(exchange, pool, request, owner);
+  return new ResponsePipe(exchange, pool, request, owner);
 }
 
 interface OwnerParts {
@@ -128,23 +134,23 @@ interface OwnerParts {
   readonly onEnd: (ending: Ending) => void;
 }
 
-function createOwner(exchange: ServerExchange, { onFault, onEnd }: OwnerParts): RelayOwner {
+function createOwner(exchange: IncomingRequest, { onFault, onEnd }: OwnerParts): PipeOwner {
   return {
     onInterim: ({ rawHeaders }) => rawHeaders,
     onResponse: ({ rawHeaders }) => ({ rawHeaders }),
-    onFlowing: () => undefined,
-    onSwitching: ({ rawHeaders }) => ({ rawHeaders }),
+    onResponseStarted: () => undefined,
+    onUpgradeResponse: ({ rawHeaders }) => ({ rawHeaders }),
     onTunnel: () => undefined,
     onFailed: ({ code }) => {
       onEnd('failed');
       respond(exchange, 502, code);
     },
-    onCut: () => onEnd('cut'),
-    onRequestBroken: ({ status, reason }) => {
+    onResponseAborted: () => onEnd('cut'),
+    onMalformedBody: ({ status, reason }) => {
       onEnd('broken');
       respond(exchange, status, reason);
     },
-    onClientGone: () => onEnd('client-gone'),
+    onClientDisconnected: () => onEnd('client-gone'),
     onFinished: () => onEnd('finished'),
     onFault: (error) => {
       if (error === undefined) onEnd('fault');
@@ -154,12 +160,12 @@ function createOwner(exchange: ServerExchange, { onFault, onEnd }: OwnerParts): 
   };
 }
 
-function refuse(exchange: ServerExchange, { status, reason }: Malformed): void {
+function refuse(exchange: IncomingRequest, { status, reason }: MalformedRequest): void {
   respond(exchange, status, reason);
 }
 
 /** In the forwarder's own name; says whose response it is, as the app does. */
-function respond(exchange: ServerExchange, status: number, body: string): void {
+function respond(exchange: IncomingRequest, status: number, body: string): void {
   const { rawHeaders } = exchange.head;
   const at = rawHeaders.findIndex((text, index) => index % 2 === 0 && text === 'X-Nonce');
   const nonce = at === -1 ? [] : ['X-Nonce', rawHeaders[at + 1] ?? ''];

@@ -4,9 +4,12 @@ import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock, type Clock } from '../../../src/clock.ts';
-import type { Inspected } from '../../../src/http/relay.ts';
-import type { ExchangeListener, ServerExchange } from '../../../src/http/server-exchange.ts';
-import { UpstreamCall } from '../../../src/http/upstream-connection.ts';
+import type { FilteredBytes } from '../../../src/http/response-pipe.ts';
+import type {
+  IncomingRequestListener,
+  IncomingRequest,
+} from '../../../src/http/incoming-request.ts';
+import { UpstreamRequest } from '../../../src/http/upstream-connection.ts';
 import { UpstreamError } from '../../../src/http/upstream-error.ts';
 import { until } from '../../e2e/support/until.ts';
 import { createTestClock } from '../../support/clock.ts';
@@ -166,7 +169,7 @@ test('a request that comes on a connection which is being closed is not begun', 
 
 test('a request that waits in a connection which has been destroyed is not begun', async (t) => {
   const targets: string[] = [];
-  const handle = (exchange: ServerExchange): void => {
+  const handle = (exchange: IncomingRequest): void => {
     targets.push(exchange.head.target);
     exchange.respond({ status: 200, headers: [], body: '' });
     forwarder.listener.destroyAll();
@@ -181,7 +184,7 @@ test('a request that waits in a connection which has been destroyed is not begun
 test('a request whose body will not come, as its client has ended its side, is not begun', async (t) => {
   const responding = Promise.withResolvers<undefined>();
   const targets: string[] = [];
-  const handle = (exchange: ServerExchange): void => {
+  const handle = (exchange: IncomingRequest): void => {
     targets.push(exchange.head.target);
     void responding.promise.then(() => exchange.respond({ status: 200, headers: [], body: '' }));
   };
@@ -219,7 +222,7 @@ for (const { what, body, end } of [
   test(`a client that ${what} still gets the response before it`, async (t) => {
     const gone = Promise.withResolvers<undefined>();
     const full = await startFullSocket(t, systemClock, (exchange) => {
-      exchange.listen({ ...deaf, onClientGone: () => gone.resolve(undefined) });
+      exchange.listen({ ...deaf, onClientDisconnected: () => gone.resolve(undefined) });
       exchange.writeHead('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n', false, false);
       exchange.readBody();
     });
@@ -236,12 +239,12 @@ for (const { what, body, end } of [
   });
 }
 
-const deaf: ExchangeListener = {
+const deaf: IncomingRequestListener = {
   onRequestBody: () => undefined,
   onRequestEnd: () => undefined,
-  onRequestBroken: () => undefined,
+  onMalformedBody: () => undefined,
   onClientWritable: () => undefined,
-  onClientGone: () => undefined,
+  onClientDisconnected: () => undefined,
 };
 
 test('a request that is sent again after a failed write has its whole body', async (t) => {
@@ -271,7 +274,7 @@ test('a request of whose body a part has been dropped is not sent again', async 
 });
 
 /** What a relay sends, without an app. */
-class RecordedCall extends UpstreamCall {
+class RecordedCall extends UpstreamRequest {
   written = '';
 
   override write(bytes: Buffer): boolean {
@@ -325,7 +328,7 @@ for (const version of ['1.1', '1.0']) {
   });
 }
 
-function passBytes(bytes: Uint8Array): Inspected {
+function passBytes(bytes: Uint8Array): FilteredBytes {
   return { out: bytes, until: undefined, isDone: false };
 }
 
@@ -343,13 +346,13 @@ interface FullSocket {
 async function startFullSocket(
   t: TestContext,
   clock: Clock,
-  onLater?: (exchange: ServerExchange) => void,
+  onLater?: (exchange: IncomingRequest) => void,
 ): Promise<FullSocket> {
   const given = Promise.withResolvers<undefined>();
   let written = 0;
   let requests = 0;
   let socket: Socket | undefined;
-  const handle = (exchange: ServerExchange): void => {
+  const handle = (exchange: IncomingRequest): void => {
     const part = Buffer.alloc(4_096, 'x');
     requests += 1;
     if (requests > 1 && onLater) {

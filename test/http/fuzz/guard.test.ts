@@ -6,9 +6,12 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { Limits } from '../../../src/http/limits.ts';
-import type { Inspector, Passage, RelayOwner } from '../../../src/http/relay.ts';
-import type { RequestHandler } from '../../../src/http/server-connection.ts';
-import type { ExchangeListener, ServerExchange } from '../../../src/http/server-exchange.ts';
+import type { BodyFilter, OutgoingResponse, PipeOwner } from '../../../src/http/response-pipe.ts';
+import type { RequestHandler } from '../../../src/http/client-connection.ts';
+import type {
+  IncomingRequestListener,
+  IncomingRequest,
+} from '../../../src/http/incoming-request.ts';
 import { until } from '../../e2e/support/until.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { openRawClient, type RawClient } from '../../support/raw.ts';
@@ -51,13 +54,13 @@ function throwFault(): never {
   throw FAULT;
 }
 
-type OwnerPart = Partial<RelayOwner> | ((abort: () => void) => Partial<RelayOwner>);
+type OwnerPart = Partial<PipeOwner> | ((abort: () => void) => Partial<PipeOwner>);
 
 interface Row {
   readonly hook: string;
   readonly target: keyof typeof APP;
   readonly owner?: OwnerPart;
-  readonly listener?: Partial<ExchangeListener>;
+  readonly listener?: Partial<IncomingRequestListener>;
   readonly handler?: Partial<RequestHandler>;
   /** Behind the request line. */
   readonly head?: string;
@@ -70,17 +73,17 @@ interface Row {
   readonly then?: (client: RawClient, forwarder: Forwarder) => void;
 }
 
-const passage = (inspector: Inspector): Passage => ({
+const passage = (inspector: BodyFilter): OutgoingResponse => ({
   rawHeaders: ['Content-Length', '2'],
   inspector,
 });
-const inspectorWith = (part: Partial<Inspector>): Partial<RelayOwner> => {
+const inspectorWith = (part: Partial<BodyFilter>): Partial<PipeOwner> => {
   const nothing = { out: undefined, until: undefined, isDone: false };
   return { onResponse: () => passage({ push: () => nothing, end: () => nothing, ...part }) };
 };
 const rejected = (): Promise<never> => Promise.reject(FAULT);
 
-const abortAndThrow = (abort: () => void): Partial<RelayOwner> => ({
+const abortAndThrow = (abort: () => void): Partial<PipeOwner> => ({
   onResponse: () => {
     abort();
     throw FAULT;
@@ -115,9 +118,9 @@ const ROWS: readonly Row[] = [
   },
   { hook: 'handler.handle', target: '/respond', handler: { handle: throwFault } },
   {
-    hook: 'handler.refuse',
+    hook: 'handler.handleMalformed',
     target: '/respond',
-    handler: { refuse: throwFault },
+    handler: { handleMalformed: throwFault },
     head: 'a b\r\n\r\n',
   },
   {
@@ -135,9 +138,9 @@ const ROWS: readonly Row[] = [
     then: send('abcd'),
   },
   {
-    hook: 'listener.onRequestBroken',
+    hook: 'listener.onMalformedBody',
     target: '/silent',
-    listener: { onRequestBroken: throwFault },
+    listener: { onMalformedBody: throwFault },
     head: CHUNKED,
     then: send('x'),
   },
@@ -152,21 +155,21 @@ const ROWS: readonly Row[] = [
   { hook: 'owner.onResponse', target: '/respond', owner: { onResponse: throwFault } },
   { hook: 'owner.onResponse, by a promise', target: '/stream', owner: { onResponse: rejected } },
   {
-    hook: 'owner.onResponse, behind an abort of the relay',
+    hook: 'owner.onResponse, behind an abort of the pipe',
     target: '/respond',
     owner: abortAndThrow,
   },
-  { hook: 'owner.onFlowing', target: '/stream', owner: { onFlowing: throwFault } },
+  { hook: 'owner.onResponseStarted', target: '/stream', owner: { onResponseStarted: throwFault } },
   {
-    hook: 'owner.onSwitching',
+    hook: 'owner.onUpgradeResponse',
     target: '/switch',
-    owner: { onSwitching: throwFault },
+    owner: { onUpgradeResponse: throwFault },
     head: UPGRADE,
   },
   {
-    hook: 'owner.onSwitching, by a promise',
+    hook: 'owner.onUpgradeResponse, by a promise',
     target: '/switch',
-    owner: { onSwitching: rejected },
+    owner: { onUpgradeResponse: rejected },
     head: UPGRADE,
   },
   { hook: 'owner.onTunnel', target: '/switch', owner: { onTunnel: throwFault }, head: UPGRADE },
@@ -183,18 +186,18 @@ const ROWS: readonly Row[] = [
     owner: { onFailed: throwFault },
     limits: { upstreamConnections: 1 },
   },
-  { hook: 'owner.onCut', target: '/cut', owner: { onCut: throwFault } },
+  { hook: 'owner.onResponseAborted', target: '/cut', owner: { onResponseAborted: throwFault } },
   {
-    hook: 'owner.onRequestBroken',
+    hook: 'owner.onMalformedBody',
     target: '/silent',
-    owner: { onRequestBroken: throwFault },
+    owner: { onMalformedBody: throwFault },
     head: CHUNKED,
     then: send('x'),
   },
   {
-    hook: 'owner.onClientGone',
+    hook: 'owner.onClientDisconnected',
     target: '/silent',
-    owner: { onClientGone: throwFault },
+    owner: { onClientDisconnected: throwFault },
     then: leave,
   },
   { hook: 'inspector.push', target: '/stream', owner: inspectorWith({ push: throwFault }) },
@@ -274,7 +277,7 @@ async function startGuarded(
     appSockets.set(target, socket);
     respond(socket);
   });
-  const isMeant = (exchange: ServerExchange): boolean => exchange.head.target !== '/bystander';
+  const isMeant = (exchange: IncomingRequest): boolean => exchange.head.target !== '/bystander';
   let connections = 0;
   return startForwarder(t, {
     appPort,
@@ -295,22 +298,22 @@ async function startGuarded(
       const ofRow = { ...handler, ...row.handler };
       return {
         handle: (exchange) => (isMeant(exchange) ? ofRow : handler).handle(exchange),
-        refuse: (exchange, why) => ofRow.refuse(exchange, why),
+        handleMalformed: (exchange, why) => ofRow.handleMalformed(exchange, why),
       };
     },
   });
 }
 
 /** Whoever listens to the exchange from now on has these methods instead of its own. */
-function listenTo(exchange: ServerExchange, part: Partial<ExchangeListener>): void {
+function listenTo(exchange: IncomingRequest, part: Partial<IncomingRequestListener>): void {
   const listen = exchange.listen.bind(exchange);
   exchange.listen = (listener) => {
-    const whole: ExchangeListener = {
+    const whole: IncomingRequestListener = {
       onRequestBody: (bytes) => listener.onRequestBody(bytes),
       onRequestEnd: () => listener.onRequestEnd(),
-      onRequestBroken: (why) => listener.onRequestBroken(why),
+      onMalformedBody: (why) => listener.onMalformedBody(why),
       onClientWritable: () => listener.onClientWritable(),
-      onClientGone: () => listener.onClientGone(),
+      onClientDisconnected: () => listener.onClientDisconnected(),
       ...part,
     };
     listen(whole);

@@ -1,6 +1,6 @@
 /** Compares what the engine reads of requests, and what it sends on, with what Node's server reads. */
 import { formatRequest, passedFields } from '../../../src/http/head-text.ts';
-import type { RequestHead } from '../../../src/http/request-head.ts';
+import type { ParsedRequestHead } from '../../../src/http/request-head.ts';
 import {
   fieldsOf,
   methodForNode,
@@ -49,7 +49,7 @@ export function findOtherReading(
 }
 
 /** As llhttp understands it. */
-function isUpgrade({ text }: RequestHead): boolean {
+function isUpgrade({ text }: ParsedRequestHead): boolean {
   return /^upgrade[ \t]*:/im.test(text);
 }
 
@@ -155,7 +155,7 @@ const HOP_BY_HOP =
 const OF_THE_EDGE = /^(?:fly-|x-forwarded-|x-fly-affinity-|forwarded$|via$)/;
 
 /** What is to be passed on, by rules written down once more. */
-function passedOf({ text }: RequestHead): string[] {
+function passedOf({ text }: ParsedRequestHead): string[] {
   const fields = fieldsOf(text);
   const named = new Set<string>();
   forEachField(fields, (name, value) => {

@@ -3,7 +3,7 @@
  * ends. It reads as a connection does, but looks at every packet at once.
  */
 import { BodyReader, BROKEN_BODY, type BodySink } from '../../../src/http/body-reader.ts';
-import { RequestParser, type RequestHead } from '../../../src/http/request-head.ts';
+import { RequestParser, type ParsedRequestHead } from '../../../src/http/request-head.ts';
 
 export const PARSER_OPTIONS = {
   headBytes: 65_536,
@@ -19,7 +19,7 @@ export const TRAILER_OPTIONS = {
 
 /** A request that was accepted. Positions are those in all bytes. */
 export interface ReadRequest {
-  readonly head: RequestHead;
+  readonly head: ParsedRequestHead;
   readonly headEnd: number;
   /** Without framing. */
   body: string;

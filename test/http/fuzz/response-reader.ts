@@ -1,11 +1,11 @@
 /** What the parsers of the engine make of an app's bytes, as an upstream connection reads them. */
 import { BodyReader, BROKEN_BODY, type Framing } from '../../../src/http/body-reader.ts';
-import { ResponseParser, type ResponseHead } from '../../../src/http/response-head.ts';
+import { ResponseParser, type ParsedResponseHead } from '../../../src/http/response-head.ts';
 import { sinkTo, TRAILER_OPTIONS } from './request-reader.ts';
 
 export interface ResponseRead {
-  readonly interim: readonly ResponseHead[];
-  readonly head: ResponseHead | undefined;
+  readonly interim: readonly ParsedResponseHead[];
+  readonly head: ParsedResponseHead | undefined;
   readonly framing: Framing;
   /** Without framing. */
   readonly body: string;
@@ -28,7 +28,7 @@ export function readResponse(pieces: readonly Buffer[], method: string): Respons
 
 /** Reads one response. */
 export class ResponseReader {
-  readonly #interim: ResponseHead[] = [];
+  readonly #interim: ParsedResponseHead[] = [];
   readonly #method: string;
   readonly read: { -readonly [Key in keyof ResponseRead]: ResponseRead[Key] } = {
     ...{ interim: this.#interim, head: undefined, framing: 'none', body: '', passed: '' },
@@ -112,12 +112,12 @@ export class ResponseReader {
 }
 
 /** RFC 9112 §6.3, written down once more. */
-function framingOf(head: ResponseHead, method: string): Framing {
+function framingOf(head: ParsedResponseHead, method: string): Framing {
   if (method === 'HEAD' || head.statusCode === 204 || head.statusCode === 304) return 'none';
   if (head.isChunked) return 'chunked';
   return head.contentLength === undefined ? 'until-close' : 'length';
 }
 
-function isFalseSwitch({ statusCode, upgrade }: ResponseHead): boolean {
+function isFalseSwitch({ statusCode, upgrade }: ParsedResponseHead): boolean {
   return statusCode === 101 && upgrade === undefined;
 }

@@ -2,6 +2,7 @@
  * A Machine that is not on the list yet, and disconnects while the list is read again: its forward was
  * served for nobody, so a stream of the app, or an upload that never ended, stayed open for ever.
  */
+import { BufferBudget } from '../../../src/http/buffers.ts';
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
@@ -9,7 +10,6 @@ import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseMachineId } from '../../../src/session.ts';
 import { systemClock } from '../../../src/clock.ts';
-import { BufferBudget } from '../../../src/http/buffer-budget.ts';
 import { DEFAULT_LIMITS } from '../../../src/http/limits.ts';
 import { Sweep } from '../../../src/http/sweep.ts';
 import { Activity } from '../../../src/proxy/activity.ts';

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { get, startListener } from '../../http/server-support.ts';
+import { get, startListener } from '../../http/client-support.ts';
 import { eventually } from '../../http/support.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { BOUNDED } from './support.ts';

@@ -2,7 +2,7 @@
  * The edge: delivers a request, follows what a sidecar tells it to replay, and takes the request
  * back where that fails (FLY-FACTS, "fly-replay").
  */
-import type { RequestHead } from '../../../src/protocols/request-ids.ts';
+import type { RequestHead } from '../../../src/protocols/heads.ts';
 import type { MachineId } from '../../../src/session.ts';
 import {
   formatReplayFailure,

@@ -3,11 +3,11 @@
  * wire, an app and a network of which each step is taken by hand.
  */
 import type { Decision } from '../../../src/routing/decision.ts';
-import { createExtractor } from '../../../src/protocols/request-ids.ts';
-import { createLearner } from '../../../src/protocols/discoveries.ts';
+import { createRequestIdReader } from '../../../src/protocols/request-ids.ts';
+import { createDiscoverer } from '../../../src/protocols/discoveries.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
 import type { Clock } from '../../../src/clock.ts';
-import { createClaimResolver } from '../../../src/fleet/claim-resolver.ts';
+import { createKeeper } from '../../../src/fleet/keeper.ts';
 import { Liveness, MISSED_HEARTBEATS } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION, type PeerStatus } from '../../../src/fleet/messages.ts';
 import { createPeerService, type PeerService } from '../../../src/fleet/peer-service.ts';
@@ -89,7 +89,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     : createOwnStore({ self, memory, steps, isBusy, onLost: (key) => void lost.push(key) });
   const liveness = new Liveness({ clock, ownerStopped: 'wake', goneAfterMs: 0 });
   teach(liveness, script);
-  const keeper = createClaimResolver({
+  const keeper = createKeeper({
     ...{ self, store, clock },
     isReady: () => !health.isStoreBusy,
     pendingClaimOf: (key) => bindings.pendingClaimOf(key),
@@ -105,8 +105,8 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     clock,
     random: () => 0.5,
     liveness,
-    onClaim: (key, claimant) => void keeper.onAnnouncement(key, claimant.machine, claimant),
-    onOutranked: (key, winner) => void keeper.onAnnouncement(key, winner.machine, winner),
+    onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
+    onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
     loadUndici: undiciOf(self, parts),
   });
   const bindings = createBindings({
@@ -126,9 +126,9 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     ...{ script, memory, liveness, peers, decided, lost, released, conflicts, status },
     service: createPeerService({
       self,
-      claimResolver: keeper,
+      keeper,
       directory: { ...directoryOf(liveness), refresh: () => Promise.resolve() },
-      onRequestFrom: (machine) => liveness.onResponse(machine),
+      onHeard: (machine) => liveness.onAnswer(machine),
       onStatus: (machine, told) => liveness.onStatus(machine, told),
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
       status,
@@ -142,7 +142,10 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
       health,
       hints: parts.hints,
     }),
-    answers: createAnswers(createLearner(PROTOCOLS, { hints: parts.hints, self, clock }), bindings),
+    answers: createAnswers(
+      createDiscoverer(PROTOCOLS, { hints: parts.hints, self, clock }),
+      bindings,
+    ),
     bindings: {
       ...bindings,
       // As the proxied request does it: whoever owns it now is to be known at the next try.
@@ -163,7 +166,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     settled: async () => {
       await bindings.stop();
       await peers.stop();
-      await keeper.idle();
+      await keeper.ended();
     },
   };
 }
@@ -204,10 +207,10 @@ function directoryOf(liveness: Liveness) {
   return {
     others: () => liveness.others(),
     peer: (machine: MachineId) => liveness.peer(machine),
-    isPeerAddress: (address: string) => liveness.isPeerAddress(address),
+    lists: (address: string) => liveness.lists(address),
     isAddressOf: (machine: MachineId, address: string) => liveness.isAddressOf(machine, address),
     status: () => ({ kind: 'ok', readAt: 0 }) as const,
-    findNewMachines: () => Promise.resolve(false),
+    lookAgain: () => Promise.resolve(false),
   };
 }
 
@@ -225,7 +228,7 @@ function handlerOf({ self, store, liveness, peers, bindings, health, hints }: Ro
   const directory = directoryOf(liveness);
   return createHandler({
     ...{ self, liveness, directory, namedByCookie: undefined },
-    extract: createExtractor(PROTOCOLS, { hints }),
+    extract: createRequestIdReader(PROTOCOLS, { hints }),
     owners: createOwnerFinder({
       ...{ self, hints, store, directory, liveness, peers, replays: 'resilient' },
       isPending: (key) => bindings.isPending(key),

@@ -1,6 +1,6 @@
 /** Fleets and requests that arrive together, for property tests. */
+import type { RequestHead } from '../../../src/protocols/heads.ts';
 import fc from 'fast-check';
-import type { RequestHead } from '../../../src/protocols/request-ids.ts';
 import type { MachineId } from '../../../src/session.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 import { MACHINES } from './arbitraries.ts';

@@ -4,15 +4,15 @@
  */
 import type { Decision } from '../../../src/routing/decision.ts';
 import type { LivenessState } from '../../../src/fleet/liveness.ts';
-import { createExtractor } from '../../../src/protocols/request-ids.ts';
-import { createLearner } from '../../../src/protocols/discoveries.ts';
+import { createRequestIdReader } from '../../../src/protocols/request-ids.ts';
+import { createDiscoverer } from '../../../src/protocols/discoveries.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
-import { SIMULTANEOUS_MS } from '../../../src/fleet/claims.ts';
+import { SIMULTANEOUS_MS } from '../../../src/fleet/conflict.ts';
 import type { Peer } from '../../../src/fleet/directory.ts';
 import type { Candidate } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../../../src/fleet/messages.ts';
-import { createClaimResolver, type ClaimResolver } from '../../../src/fleet/claim-resolver.ts';
-import type { PeerLookup } from '../../../src/fleet/peers.ts';
+import { createKeeper, type Keeper } from '../../../src/fleet/keeper.ts';
+import type { PeersAnswer } from '../../../src/fleet/peers.ts';
 import { createAnswers, type Answers } from '../../../src/proxy/answers.ts';
 import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
 import { createExplain, type Explain } from '../../../src/routing/trace.ts';
@@ -75,7 +75,7 @@ export interface MachineScript {
   /** Each peer has answered it, or counts as silent. */
   readonly isSettled: boolean;
   /** What peers answer in place of what they know: for worlds in which nothing fits together. */
-  readonly told: PeerLookup | undefined;
+  readonly told: PeersAnswer | undefined;
 }
 
 /** What the Machines of a world share. */
@@ -100,9 +100,9 @@ export interface ModelMachine {
   readonly explain: Explain;
   readonly answers: Answers;
   readonly bindings: Bindings;
-  readonly keeper: ClaimResolver;
+  readonly keeper: Keeper;
   /** What its peers have answered, in order. */
-  readonly heard: readonly PeerLookup[];
+  readonly heard: readonly PeersAnswer[];
   /** What it has told its peers to be its own. */
   readonly announced: ReadonlySet<SessionKey>;
   /** It takes that Machine for gone. */
@@ -139,7 +139,7 @@ export async function createModelMachine(
   const directory = {
     others: () => lists.map(peerNamed),
     peer,
-    findNewMachines: () => Promise.resolve(false),
+    lookAgain: () => Promise.resolve(false),
   };
   const isConfirmedGone = (machine: MachineId): boolean =>
     script.hasConfirmedTheGone && isGone(machine);
@@ -160,7 +160,7 @@ export async function createModelMachine(
       return script.stopped.includes(machine) ? 'stopped' : 'none';
     },
     versionOf: (machine) => (script.old.includes(machine) ? 1 : PROTOCOL_VERSION),
-    isFleetProbed: () => script.isSettled,
+    isSettled: () => script.isSettled,
   };
   const candidates = (): Candidate[] =>
     lists
@@ -170,7 +170,7 @@ export async function createModelMachine(
         region: undefined,
         takesSessions: !surroundings.isDraining(machine),
       }));
-  const keeper = createClaimResolver({
+  const keeper = createKeeper({
     self,
     store,
     clock,
@@ -201,7 +201,7 @@ export async function createModelMachine(
   const decided: Decision[] = [];
   const routing: HandlerParts = {
     self,
-    extract: createExtractor(PROTOCOLS, { hints }),
+    extract: createRequestIdReader(PROTOCOLS, { hints }),
     owners: createOwnerFinder(ownerParts),
     namedByCookie: undefined,
     liveness,
@@ -231,7 +231,7 @@ export async function createModelMachine(
       clock,
       protectedNames: new Set(),
     }),
-    answers: createAnswers(createLearner(PROTOCOLS, { hints, self, clock }), bindings),
+    answers: createAnswers(createDiscoverer(PROTOCOLS, { hints, self, clock }), bindings),
     bindings,
     keeper,
     heard: peers.heard,

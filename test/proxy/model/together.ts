@@ -1,5 +1,5 @@
 /** Several requests that travel through a fleet at the same time, and what is left when all has been delivered. */
-import type { RequestHead } from '../../../src/protocols/request-ids.ts';
+import type { RequestHead } from '../../../src/protocols/heads.ts';
 import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
@@ -115,7 +115,7 @@ export class Fleet {
       for (const [machine, of] of this.machines)
         for (const other of ids)
           if (other !== machine)
-            void of.peers.sendHeartbeat(other, of.status()).then(() => (unanswered -= 1));
+            void of.peers.exchangeStatus(other, of.status()).then(() => (unanswered -= 1));
       await this.steps.run(() => unanswered === 0);
     }
   }

@@ -1,8 +1,8 @@
 /** The way of one request through sidecars and apps, and what is to be known of it afterwards. */
+import type { Minter } from '../../../src/protocols/protocol.ts';
+import type { RequestHead } from '../../../src/protocols/heads.ts';
 import assert from 'node:assert/strict';
 import type { Decision } from '../../../src/routing/decision.ts';
-import type { RequestHead } from '../../../src/protocols/request-ids.ts';
-import type { Minter } from '../../../src/protocols/presets.ts';
 import type { MachineId, SessionKey } from '../../../src/session.ts';
 import { headerValue, readEdgeFields } from '../../../src/routing/edge-fields.ts';
 import type { Routed, RoutedRequest } from '../../../src/proxy/handler.ts';

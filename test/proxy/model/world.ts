@@ -1,6 +1,6 @@
 /** Several Machines behind the edge, and one request that travels through them. */
+import type { RequestHead } from '../../../src/protocols/heads.ts';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { RequestHead } from '../../../src/protocols/request-ids.ts';
 import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
 import { sendThroughEdge, type Edge } from './edge.ts';
 import {

@@ -1,0 +1,91 @@
+/**
+ * Watches forwards that wait for the first byte of their response. A slow app is no fault; a sidecar
+ * that does not answer its peers either is: its process is stopped, or its Machine is gone.
+ *
+ *   waiting ─2 s─> its peer is pinged every second ─two pings in a row fail─> the forward fails
+ */
+import type { MachineId } from '../session.ts';
+import type { Cancel, Clock } from '../clock.ts';
+
+export interface ForwardWatchOptions {
+  readonly clock: Clock;
+  /** Whether the sidecar of that Machine answers; never rejects. */
+  readonly ping: (machine: MachineId) => Promise<boolean>;
+}
+
+export interface ForwardWatch {
+  /** Calls `onUnresponsive` once, unless the returned function is called first. */
+  begin(machine: MachineId, onUnresponsive: () => void): Cancel;
+  /** How many are watched. */
+  size(): number;
+  stop(): void;
+}
+
+const INTERVAL_MS = 1_000;
+/** How long a response may take before anybody asks, in ms. */
+const PATIENCE_MS = 2_000;
+const FAILED_PINGS = 2;
+
+interface Waiting {
+  readonly machine: MachineId;
+  readonly since: number;
+  readonly onUnresponsive: () => void;
+}
+
+export function createForwardWatch({ clock, ping }: ForwardWatchOptions): ForwardWatch {
+  const waiting = new Set<Waiting>();
+  const failedPings = new Map<MachineId, number>();
+  const pinging = new Set<MachineId>();
+  let cancelTimer: Cancel | undefined;
+
+  function look(): void {
+    const now = clock.monotonicMs();
+    const late = [...waiting].filter(({ since }) => now - since >= PATIENCE_MS);
+    const machines = new Set(late.map(({ machine }) => machine));
+    for (const machine of failedPings.keys())
+      if (!machines.has(machine)) failedPings.delete(machine);
+    for (const machine of machines) if (!pinging.has(machine)) void check(machine);
+  }
+
+  async function check(machine: MachineId): Promise<void> {
+    pinging.add(machine);
+    const isThere = await ping(machine);
+    pinging.delete(machine);
+    const failed = isThere ? 0 : (failedPings.get(machine) ?? 0) + 1;
+    failedPings.set(machine, failed);
+    if (failed >= FAILED_PINGS) giveUp(machine);
+  }
+
+  /** Those that have waited as long as the pings took, and longer. */
+  function giveUp(machine: MachineId): void {
+    const now = clock.monotonicMs();
+    for (const one of waiting) {
+      if (one.machine !== machine || now - one.since < PATIENCE_MS) continue;
+      remove(one);
+      one.onUnresponsive();
+    }
+  }
+
+  function remove(one: Waiting): void {
+    waiting.delete(one);
+    if (waiting.size > 0) return;
+    cancelTimer?.();
+    cancelTimer = undefined;
+    failedPings.clear();
+  }
+
+  return {
+    begin: (machine, onUnresponsive) => {
+      const one = { machine, since: clock.monotonicMs(), onUnresponsive };
+      waiting.add(one);
+      cancelTimer ??= clock.every(INTERVAL_MS, look);
+      return () => remove(one);
+    },
+    size: () => waiting.size,
+    stop: () => {
+      cancelTimer?.();
+      cancelTimer = undefined;
+      waiting.clear();
+    },
+  };
+}

@@ -1,0 +1,73 @@
+/** Memory for bytes in transit: where upstream connections read to, and how much all connections hold. */
+
+/** Size of the shared buffer: what a slow client can leave behind in memory at most. */
+const SHARED_BYTES = 65_536;
+const OWN_BYTES = 131_072;
+/** How many connections may have a buffer of their own at one time. */
+const MAX_OWN = 64;
+/** Buffers that are kept for later. */
+const MAX_KEPT = 16;
+
+/**
+ * Where upstream connections read to. Small reads share one buffer, whose bytes are copied out before
+ * the next read. A connection that carries a large body gets a buffer of its own from a capped pool:
+ * it is written to the client as it is, and read into again once the client's socket has written all.
+ *
+ *   shared ─a full read, and more to come─> own ─the body has ended─> pool
+ */
+export class ReadBuffers {
+  readonly shared = Buffer.allocUnsafeSlow(SHARED_BYTES);
+  readonly #kept: Buffer[] = [];
+  #ownCount = 0;
+
+  /** A buffer for one connection; undefined if there are too many already. */
+  take(): Buffer | undefined {
+    if (this.#ownCount === MAX_OWN) return undefined;
+    this.#ownCount += 1;
+    return this.#kept.pop() ?? Buffer.allocUnsafeSlow(OWN_BYTES);
+  }
+
+  /** `isInUse`: a socket has not written all of it yet, so it is left to the garbage collector. */
+  giveBack(buffer: Buffer, isInUse: boolean): void {
+    this.#ownCount -= 1;
+    if (!isInUse && this.#kept.length < MAX_KEPT) this.#kept.push(buffer);
+  }
+}
+
+/**
+ * Counts the bytes that all connections hold: those that nobody has taken yet, and those that a slow
+ * peer has not read. Over the limit, new requests get a 503, so that slow peers can't use up the memory.
+ */
+export class BufferBudget {
+  readonly #limitBytes: number;
+  #heldBytes = 0;
+
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes;
+  }
+
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  get isExhausted(): boolean {
+    return this.#heldBytes > this.#limitBytes;
+  }
+
+  /** Opens an account for one connection. */
+  open(): BufferAccount {
+    let held = 0;
+    return {
+      set: (bytes) => {
+        if (bytes === held) return;
+        this.#heldBytes += bytes - held;
+        held = bytes;
+      },
+    };
+  }
+}
+
+export interface BufferAccount {
+  /** What the connection holds now, in bytes. */
+  set(bytes: number): void;
+}

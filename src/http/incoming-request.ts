@@ -1,0 +1,329 @@
+/**
+ * One request of a client, and the only way to respond to it. Its connection lets go of it when the
+ * response is finished or the client has gone; from then on nothing that is called here does anything,
+ * so that no response can end up in that of another request.
+ */
+import { MAX_WAITING_BYTES, writeBytes, writeText, type BufferOwnership } from './socket.ts';
+import { STATUS_CODES } from './node-http.ts';
+import type { Socket } from 'node:net';
+import { formatFields } from './head-text.ts';
+import type { MalformedRequest, ParsedRequestHead } from './request-head.ts';
+import type { TunnelEnd } from './tunnel.ts';
+
+/** Who serves a request; told what comes from the client after the head. */
+export interface IncomingRequestListener {
+  /** Bytes of the body, framed as they came. They may be kept. */
+  onRequestBody(bytes: Buffer): void;
+  onRequestEnd(): void;
+  /** The body is not framed as the head says, or has stopped: there is still a response to give. */
+  onMalformedBody(why: MalformedRequest): void;
+  /** The client takes more of the response now. */
+  onClientWritable(): void;
+  /** The client has gone. Nothing is called after it. */
+  onClientDisconnected(): void;
+}
+
+/** What the exchange needs of its connection. */
+export interface RequestConnection {
+  readonly socket: Socket;
+  /** The listener is closing: the client is to use another connection next time. */
+  readonly isEnding: boolean;
+  setBodyPaused(isPaused: boolean): void;
+  /** Whether what is left of the body is short enough to be read and dropped. */
+  mayDrainBody(): boolean;
+  /** The response is complete: `closes` if the connection must not be used again. */
+  finish(closes: boolean): void;
+  /** Ends the connection, by a reset if the client would else take what it has got for complete. */
+  destroy(resets: boolean): void;
+  /** The connection belongs to the tunnel from now on. */
+  openTunnel(tunnel: TunnelEnd): TunnelEnd;
+  account(): void;
+}
+
+/** A response that the sidecar gives itself. */
+export interface LocalResponse {
+  readonly status: number;
+  /** Name, value, name, value; without those of framing. */
+  readonly headers: readonly string[];
+  readonly body: string;
+}
+
+const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n';
+/** RFC 2518 §10.1. */
+const PROCESSING = 'HTTP/1.1 102 Processing\r\n\r\n';
+
+export class IncomingRequest {
+  readonly head: ParsedRequestHead;
+  /** The address of the client, as the socket has it. */
+  readonly remoteAddress: string;
+  /** The body has been received whole. */
+  isBodyComplete: boolean;
+  /** A final head was given. */
+  isResponding = false;
+  /** Body bytes go to the listener; until then they wait here, and beyond a bound in the kernel. */
+  isReadingBody = false;
+  /** The response is complete, but the connection waits for the rest of the request's body. */
+  isAwaitingBody = false;
+  /** The response ends with the stream of its upstream, and not after a known number of bytes. */
+  isOpenEnded = false;
+  /** Bytes of the body that came with the head or since, and were not delivered. */
+  earlyBytes = 0;
+  #connection: RequestConnection | undefined;
+  #listener: IncomingRequestListener | undefined;
+  /** Body bytes that came before anybody listened. */
+  #early: Buffer[] = [];
+  #unsentHead = '';
+  #closes = false;
+  /** Only the end of the connection ends the body. */
+  #endsByClose = false;
+  #hasContinued = false;
+
+  constructor(connection: RequestConnection, head: ParsedRequestHead, isBodyComplete: boolean) {
+    this.#connection = connection;
+    this.head = head;
+    this.isBodyComplete = isBodyComplete;
+    this.remoteAddress = connection.socket.remoteAddress ?? '';
+    this.#closes = head.wantsClose;
+  }
+
+  /** One text for each connection that is open. */
+  get connectionName(): string {
+    return `${this.remoteAddress} ${this.#connection?.socket.remotePort ?? ''}`;
+  }
+
+  /** The client's connection is still ours to respond on. */
+  get isOpen(): boolean {
+    return this.#connection !== undefined;
+  }
+
+  get hasBody(): boolean {
+    const { isChunked, contentLength } = this.head;
+    return isChunked || (contentLength ?? 0) > 0;
+  }
+
+  get isListenedTo(): boolean {
+    return this.#listener !== undefined;
+  }
+
+  /** From now on the listener is told what comes. */
+  listen(listener: IncomingRequestListener): void {
+    this.#listener = listener;
+  }
+
+  /** The body bytes that are here already, in one piece; they are not delivered again. */
+  takeEarly(): Buffer | undefined {
+    const early = this.#early;
+    if (early.length === 0) return undefined;
+    this.#early = [];
+    this.earlyBytes = 0;
+    return early.length === 1 ? early[0] : Buffer.concat(early);
+  }
+
+  readBody(): void {
+    this.isReadingBody = true;
+    this.#connection?.setBodyPaused(false);
+  }
+
+  pauseBody(): void {
+    this.#connection?.setBodyPaused(true);
+  }
+
+  resumeBody(): void {
+    this.#connection?.setBodyPaused(false);
+  }
+
+  /** Tells a client that waits for it to send its body. */
+  writeContinue(): void {
+    if (!this.head.expectsContinue || this.#hasContinued || this.isResponding) return;
+    this.#hasContinued = true;
+    this.writeInterim(CONTINUE);
+  }
+
+  /**
+   * Says that the request is being worked at. If the client has gone its kernel resets the connection.
+   * Not by a 100 (Continue): some clients take one that they have not asked for as an error.
+   */
+  writeProcessing(): void {
+    this.writeInterim(PROCESSING);
+  }
+
+  /**
+   * A whole interim head. HTTP/1.0 knows none (RFC 9110 §15.2). A client that reads nothing gets no more
+   * of them than fit: they may be left out, and nothing else bounds what an upstream sends of them.
+   */
+  writeInterim(text: string): void {
+    const connection = this.#connection;
+    if (!connection || this.isResponding || this.head.minorVersion === 0) return;
+    if (connection.socket.writableLength >= MAX_WAITING_BYTES) return;
+    writeText(connection.socket, text);
+  }
+
+  /**
+   * The upstream takes no more of the body: if the rest is too long to be dropped, the connection ends
+   * with the response, whose head says so (RFC 9112 §9.6).
+   */
+  endBodyEarly(): void {
+    const connection = this.#connection;
+    if (connection && !this.#keepsInStep(connection)) this.#closes = true;
+  }
+
+  /**
+   * Begins the response: `text` is the status line and the fields, without those of the connection and
+   * without the empty line. It leaves with the first bytes of the body, or with {@link flush}.
+   */
+  writeHead(text: string, isOpenEnded: boolean, endsByClose: boolean): void {
+    const connection = this.#connection;
+    if (!connection) return;
+    this.isResponding = true;
+    this.isOpenEnded = isOpenEnded;
+    this.#endsByClose = endsByClose;
+    // A client that was refused an upgrade may have sent what belongs to the other protocol already.
+    const isRefusedUpgrade = this.head.upgrade !== undefined;
+    if (endsByClose || isRefusedUpgrade || connection.isEnding || this.#isOutOfStep()) {
+      this.#closes = true;
+    }
+    let options = '';
+    if (this.#closes) options = 'Connection: close\r\n';
+    else if (this.head.minorVersion === 0) options = 'Connection: keep-alive\r\n';
+    this.#unsentHead = `${text}${options}\r\n`;
+  }
+
+  /** Sends the head if it has not left yet. */
+  flush(): void {
+    const connection = this.#connection;
+    if (!connection || this.#unsentHead === '') return;
+    const text = this.#unsentHead;
+    this.#unsentHead = '';
+    if (!writeText(connection.socket, text)) connection.account();
+  }
+
+  /** Whether more may be written now; if not, the listener is told when it may. */
+  write(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
+    const connection = this.#connection;
+    if (!connection) return true;
+    const prefix = this.#unsentHead;
+    this.#unsentHead = '';
+    const mayGoOn = writeBytes(connection.socket, prefix, bytes, start, end, ownership);
+    if (!mayGoOn) connection.account();
+    return mayGoOn;
+  }
+
+  /** Text around bodies that are framed anew. */
+  writeText(text: string): void {
+    const connection = this.#connection;
+    if (!connection) return;
+    const prefix = this.#unsentHead;
+    this.#unsentHead = '';
+    writeText(connection.socket, prefix + text);
+  }
+
+  /** The response is complete; {@link end} follows behind the request's body. */
+  awaitBody(): void {
+    this.isAwaitingBody = true;
+    this.flush();
+  }
+
+  /**
+   * The response is complete. What is left of the request's body is dropped: a client that has been told
+   * nothing else may send its next request on this connection.
+   */
+  end(): void {
+    this.flush();
+    const connection = this.#detach();
+    connection?.finish(this.#closes || !this.#keepsInStep(connection));
+  }
+
+  /** The client must not take what it has got for a complete response. */
+  cut(): void {
+    const connection = this.#detach();
+    // Without a length and without chunks only a reset tells a break from an end. Otherwise what is on
+    // its way arrives, which may be the end of an earlier response.
+    if (this.#endsByClose) connection?.destroy(true);
+    else connection?.finish(true);
+  }
+
+  /** Responds in the sidecar's own name. `closes`: nothing that follows is to be read. */
+  respond({ status, headers, body }: LocalResponse, closes = false): void {
+    const connection = this.#connection;
+    if (!connection || this.isResponding) return;
+    if (closes || !this.#keepsInStep(connection)) this.#closes = true;
+    const length = Buffer.byteLength(body);
+    const head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${formatFields(headers)}`;
+    this.writeHead(`${head}Content-Length: ${length}\r\n`, false, false);
+    if (this.head.method !== 'HEAD' && body !== '') this.#unsentHead += latin1OfUtf8(body);
+    this.flush();
+    this.#detach()?.finish(this.#closes);
+  }
+
+  /** Switches protocols: `text` is the whole head. The client's bytes are the tunnel's from now on. */
+  openTunnel(text: string, upstream: TunnelEnd): TunnelEnd | undefined {
+    const connection = this.#connection;
+    if (!connection) return undefined;
+    this.isResponding = true;
+    writeText(connection.socket, text);
+    return connection.openTunnel(upstream);
+  }
+
+  /** Ends the client's connection. */
+  destroy(): void {
+    this.#connection?.destroy(false);
+  }
+
+  // What follows is the connection's to call.
+
+  deliver(bytes: Buffer): void {
+    if (this.isReadingBody) this.#listener?.onRequestBody(bytes);
+    else {
+      this.#early.push(bytes);
+      this.earlyBytes += bytes.length;
+    }
+  }
+
+  deliverEnd(): void {
+    this.isBodyComplete = true;
+    if (this.isOpen && this.isReadingBody) this.#listener?.onRequestEnd();
+  }
+
+  deliverBroken(why: MalformedRequest): void {
+    // Where the next request would begin is not known.
+    this.#closes = true;
+    if (this.isResponding || !this.#listener) this.breakOff();
+    else this.#listener.onMalformedBody(why);
+  }
+
+  /** Nothing that can be read follows of the request, and there is no response to give. */
+  breakOff(): void {
+    this.cut();
+    this.#listener?.onClientDisconnected();
+  }
+
+  deliverWritable(): void {
+    this.#listener?.onClientWritable();
+  }
+
+  deliverGone(): void {
+    this.#connection = undefined;
+    this.#listener?.onClientDisconnected();
+  }
+
+  /** Where the next request begins will be known, though not all of this one was read. */
+  #keepsInStep(connection: RequestConnection): boolean {
+    return this.isBodyComplete || (!this.#isOutOfStep() && connection.mayDrainBody());
+  }
+
+  /** The client was not told to go on, so what it sends next may be the body or a new request. */
+  #isOutOfStep(): boolean {
+    return this.head.expectsContinue && !this.#hasContinued && !this.isBodyComplete;
+  }
+
+  #detach(): RequestConnection | undefined {
+    const connection = this.#connection;
+    this.#connection = undefined;
+    return connection;
+  }
+}
+
+/** One character a byte, as everything else that is written. */
+function latin1OfUtf8(text: string): string {
+  return Buffer.from(text).toString('latin1');
+}

@@ -1,0 +1,593 @@
+/**
+ * Hands one request to an upstream and its response to the client, both at the same time, with
+ * backpressure and aborts both ways. It knows no sessions: what goes out, and when, its owner says.
+ *
+ *   SENDING ─head─> HOLDING (the owner commits something) ─committed─> FLOWING ─both complete─> DONE
+ *      │  └─────────────────────────────────────────────────────────────^ │ └─body was inspected
+ *      │                                                                  │    and holds again
+ *      └─ error ─> the owner responds, or sends it again                  └─ error ─> cut: DONE
+ *      └─ 101 ─> TUNNEL
+ */
+import type { BufferOwnership } from './socket.ts';
+import { ChunkScanner } from './chunks.ts';
+import { changedFields, formatFields, passedFields } from './head-text.ts';
+import type { MalformedRequest } from './request-head.ts';
+import type { ParsedResponseHead } from './response-head.ts';
+import type { IncomingRequestListener, IncomingRequest } from './incoming-request.ts';
+import type { TunnelEnd } from './tunnel.ts';
+import type {
+  SerializedRequest,
+  ResponseHandler,
+  UpstreamRequest,
+  UpstreamTunnel,
+} from './upstream-connection.ts';
+import { UpstreamError, type UpstreamErrorCode } from './upstream-error.ts';
+import type { UpstreamPool } from './upstream-pool.ts';
+
+/** How the head of a response goes out. */
+export interface OutgoingResponse {
+  /** Undefined, or the very array of the head, if the fields are passed on as they came. */
+  readonly rawHeaders: readonly string[] | undefined;
+  /** Looks at the body on its way. */
+  readonly inspector?: BodyFilter | undefined;
+}
+
+/** Looks at the beginning of a body, and may change it. */
+export interface BodyFilter {
+  /** Takes the next bytes, cut anywhere. Keeps no reference to them. */
+  push(bytes: Uint8Array): FilteredBytes;
+  /** The body has ended: what was still held goes out. */
+  end(): FilteredBytes;
+}
+
+export interface FilteredBytes {
+  /** What may go out, once `until` has resolved if it is set. */
+  readonly out: Uint8Array | undefined;
+  readonly until: Promise<void> | undefined;
+  /** The rest of the body is of no interest: it passes unseen. */
+  readonly isDone: boolean;
+}
+
+/** Who has the request served; asked what only it can know. */
+export interface PipeOwner {
+  /** An interim head has come: the fields that are passed on, or undefined if the head is not. */
+  onInterim(head: ParsedResponseHead): readonly string[] | undefined;
+  /** The final head has come; a promise holds it back. Undefined: the owner responds by itself. */
+  onResponse(
+    head: ParsedResponseHead,
+  ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined;
+  /** The head goes out. `isStream`: its length is not known. */
+  onResponseStarted(statusCode: number, isStream: boolean, head: ParsedResponseHead): void;
+  /** As {@link onResponse}, for a switch of protocols. */
+  onUpgradeResponse(
+    head: ParsedResponseHead,
+  ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined;
+  onTunnel(statusCode: number): void;
+  /** No head has come: there is still a response to give. */
+  onFailed(error: UpstreamError): void;
+  /** The head is out, the rest will not come: the client's response was broken off. */
+  onResponseAborted(error: UpstreamError): void;
+  /** The body that the client sends is broken, and nothing was responded yet. */
+  onMalformedBody(why: MalformedRequest): void;
+  /** The client has gone. */
+  onClientDisconnected(): void;
+  /** The response is complete, or the tunnel is closed. */
+  onFinished(): void;
+  /** An exception, maybe of the owner's own; the connections are being ended. It may come more than once. */
+  onFault(error?: unknown): void;
+}
+
+type State = 'sending' | 'holding' | 'flowing' | 'tunnel' | 'done';
+
+/** How the body goes out: as it came, in chunks of ours, or as it is until the connection closes. */
+type BodyForm = 'as-it-came' | 'chunks' | 'plain';
+
+const LAST_CHUNK = '0\r\n\r\n';
+const NOTHING = Buffer.alloc(0);
+
+/** RFC 9110 §9.2.2: sending one of these twice is as good as once. */
+const IDEMPOTENT: ReadonlySet<string> = new Set([
+  ...['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'],
+]);
+
+export function isIdempotent(method: string): boolean {
+  return IDEMPOTENT.has(method);
+}
+
+export class ResponsePipe implements ResponseHandler, IncomingRequestListener, TunnelEnd {
+  readonly #exchange: IncomingRequest;
+  readonly #owner: PipeOwner;
+  readonly #pool: UpstreamPool;
+  readonly #request: SerializedRequest;
+  #state: State = 'sending';
+  #call: UpstreamRequest | undefined;
+  #form: BodyForm = 'as-it-came';
+  #inspector: BodyFilter | undefined;
+  /** Body bytes that came while the head, or what the inspector found, was held. */
+  #held: Buffer[] | undefined;
+  #hasEndedWhileHeld = false;
+  /** They are chunks as they came: it was not known yet in which form they go out. */
+  #isHeldFramed = false;
+  /** What of the request's body was not taken by the upstream yet. */
+  #unsent: Buffer[] | undefined;
+  #isUpstreamReady = false;
+  #isResponseComplete = false;
+  /** The upstream takes no more of the body: it is read and dropped. */
+  #isBodyUnwanted = false;
+  #mayTryAgain = true;
+  /** Nothing of the body was written or dropped. */
+  #isBodyWhole = true;
+  /** A first try may have reached the upstream. */
+  #mayHaveArrived = false;
+  #upstream: UpstreamTunnel | undefined;
+  /** The client's end of the tunnel. */
+  #client: TunnelEnd | undefined;
+
+  constructor(
+    exchange: IncomingRequest,
+    pool: UpstreamPool,
+    request: SerializedRequest,
+    owner: PipeOwner,
+  ) {
+    this.#exchange = exchange;
+    this.#pool = pool;
+    this.#request = request;
+    this.#owner = owner;
+  }
+
+  /** Begins. The exchange is listened to from now on. */
+  start(): void {
+    this.#exchange.listen(this);
+    this.#exchange.writeContinue();
+    this.#send(false);
+  }
+
+  /** Nobody wants the response any more. The owner hears nothing of it. */
+  abort(): void {
+    this.#state = 'done';
+    this.#held = undefined;
+    this.#unsent = undefined;
+    this.#call?.abort();
+    this.#upstream?.closeTunnel(false);
+  }
+
+  /**
+   * After a failure before a byte was sent: what was read of the body so far, for another upstream.
+   * Undefined if some of it is lost.
+   */
+  takeBody(): Buffer | undefined {
+    if (!this.#isBodyWhole || this.#mayHaveArrived) return undefined;
+    const { body } = this.#request;
+    const unsent = this.#unsent ?? [];
+    this.#unsent = undefined;
+    return Buffer.concat(body ? [body, ...unsent] : unsent);
+  }
+
+  /**
+   * Ends a response or a tunnel that is under way on both sides, and never as if it were complete. The
+   * owner hears nothing of it.
+   */
+  abortBoth(): void {
+    const client = this.#client;
+    this.abort();
+    if (client) client.closeTunnel(false);
+    else {
+      this.#exchange.flush();
+      this.#exchange.cut();
+    }
+  }
+
+  /** Ends the call as if the upstream had failed. */
+  fail(code: UpstreamErrorCode, message: string): void {
+    if (this.#state !== 'sending') return;
+    const wasNotSent = this.#call?.wasSent !== true;
+    this.#call?.abort();
+    this.onError(new UpstreamError(code, message, { wasNotSent }));
+  }
+
+  #send(isFresh: boolean): void {
+    this.#isUpstreamReady = false;
+    this.#isBodyUnwanted = false;
+    const call = this.#pool.send(this.#request, this, isFresh);
+    this.#call = call;
+    if (call.wasSent && call.wasWritable) this.#isUpstreamReady = true;
+    if (!this.#request.isComplete && !this.#exchange.isReadingBody) {
+      this.#exchange.readBody();
+    }
+    this.#updateBodyFlow();
+  }
+
+  // From the client
+
+  onRequestBody(bytes: Buffer): void {
+    if (this.#isBodyUnwanted) {
+      // What has been dropped could not be sent a second time.
+      this.#mayTryAgain = false;
+      this.#isBodyWhole = false;
+      return;
+    }
+    if (!this.#isUpstreamReady || this.#unsent !== undefined) {
+      (this.#unsent ??= []).push(bytes);
+      this.#exchange.pauseBody();
+      return;
+    }
+    if (!this.#writeBody(bytes)) {
+      this.#isUpstreamReady = false;
+      this.#exchange.pauseBody();
+    }
+  }
+
+  /** What was written can't be written again: it is not kept. */
+  #writeBody(bytes: Buffer): boolean {
+    this.#mayTryAgain = false;
+    this.#isBodyWhole = false;
+    return this.#call?.write(bytes) ?? true;
+  }
+
+  onRequestEnd(): void {
+    if (this.#unsent === undefined) this.#endBody();
+  }
+
+  #endBody(): void {
+    this.#call?.endBody();
+    if (this.#isResponseComplete) this.#finish();
+  }
+
+  onMalformedBody(why: MalformedRequest): void {
+    this.abort();
+    this.#owner.onMalformedBody(why);
+  }
+
+  onClientWritable(): void {
+    if (this.#state === 'flowing' && !this.#inspectorHolds) this.#call?.resume();
+  }
+
+  get #inspectorHolds(): boolean {
+    return this.#held !== undefined;
+  }
+
+  onClientDisconnected(): void {
+    const isOver = this.#state === 'done';
+    const hasResponse = this.#isResponseComplete;
+    this.abort();
+    if (isOver) return;
+    // It has all that it asked for, and only the rest of its own body is missing.
+    if (hasResponse) this.#owner.onFinished();
+    else this.#owner.onClientDisconnected();
+  }
+
+  // From the upstream
+
+  onUpstreamWritable(): void {
+    this.#isUpstreamReady = true;
+    this.#updateBodyFlow();
+  }
+
+  #updateBodyFlow(): void {
+    if (this.#request.isComplete || !this.#isUpstreamReady) return;
+    const unsent = this.#unsent;
+    this.#unsent = undefined;
+    for (const bytes of unsent ?? []) {
+      if (!this.#writeBody(bytes)) this.#isUpstreamReady = false;
+    }
+    if (unsent && this.#exchange.isBodyComplete) this.#endBody();
+    else if (this.#isUpstreamReady) this.#exchange.resumeBody();
+  }
+
+  onInterim(head: ParsedResponseHead): void {
+    if (this.#state !== 'sending') return;
+    // A client that waits for it has been told to go on already.
+    if (head.statusCode === 100) return;
+    const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
+    const fields = this.#owner.onInterim(head);
+    if (fields) this.#exchange.writeInterim(`HTTP/1.1${line}${formatFields(fields)}\r\n`);
+  }
+
+  onHead(head: ParsedResponseHead): void {
+    this.#mayTryAgain = false;
+    const passage = this.#owner.onResponse(head);
+    if (passage === undefined) {
+      this.abort();
+    } else if (passage instanceof Promise) {
+      this.#hold();
+      this.#isHeldFramed = head.isChunked;
+      this.#release(passage, (settled) => {
+        if (settled) this.#flow(head, settled);
+        else this.abort();
+      });
+    } else this.#flow(head, passage);
+  }
+
+  #hold(): void {
+    if (this.#state === 'sending') this.#state = 'holding';
+    this.#held = [];
+    this.#call?.pause();
+  }
+
+  /** Goes on once the promise has settled, if there is still somebody to go on for. */
+  #release<Value>(until: Promise<Value>, goOn: (value: Value) => void): void {
+    until
+      .then((value) => {
+        if (this.#state === 'done') return;
+        const held = this.#held ?? [];
+        this.#held = undefined;
+        goOn(value);
+        this.#deliverHeld(held);
+      })
+      .catch((error: unknown) => {
+        this.#owner.onFault(error);
+        this.onFault();
+      });
+  }
+
+  /** What came meanwhile; it may hold again. */
+  #deliverHeld(held: readonly Buffer[]): void {
+    const isToDecode = this.#isHeldFramed && this.#form !== 'as-it-came';
+    this.#isHeldFramed = false;
+    for (const bytes of isToDecode ? dataOf(held) : held)
+      this.onResponseBody(bytes, 0, bytes.length, 'kept');
+    if (this.#inspectorHolds) return;
+    if (this.#hasEndedWhileHeld) {
+      this.#hasEndedWhileHeld = false;
+      this.onResponseEnd();
+    } else {
+      this.#exchange.flush();
+      this.#call?.resume();
+    }
+  }
+
+  #flow(head: ParsedResponseHead, { rawHeaders, inspector }: OutgoingResponse): void {
+    const exchange = this.#exchange;
+    const { statusCode } = head;
+    const isBodiless = hasNoBody(exchange.head.method, statusCode);
+    const hasLength =
+      head.contentLength !== undefined &&
+      (rawHeaders === undefined || hasField(rawHeaders, 'content-length'));
+    const isStream = !isBodiless && !hasLength;
+    this.#state = 'flowing';
+    this.#inspector = isBodiless ? undefined : inspector;
+    this.#form = formOf(head, { isStream, isOld: exchange.head.minorVersion === 0, inspector });
+    if (this.#form !== 'as-it-came' && head.isChunked) this.#call?.decodeBody();
+    const isUntilClose = isStream && this.#form === 'plain';
+    const isChunked = isBodiless
+      ? head.isChunked && statusCode !== 204 && exchange.head.minorVersion === 1
+      : isStream && !isUntilClose;
+    const fields = fieldsOf(head, rawHeaders, isChunked && !isBodiless);
+    const framing = isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
+    const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
+    this.#owner.onResponseStarted(statusCode, isStream, head);
+    if (!head.isPersistent) exchange.endBodyEarly();
+    exchange.writeHead(`HTTP/1.1${line}${fields}${framing}`, isStream, isUntilClose);
+  }
+
+  onResponseBody(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
+    if (this.#state === 'done') return true;
+    if (this.#held !== undefined) {
+      this.#held.push(Buffer.from(bytes.subarray(start, end)));
+      return false;
+    }
+    if (this.#inspector !== undefined)
+      return this.#inspect(this.#inspector, bytes.subarray(start, end));
+    return this.#write(bytes, start, end, ownership);
+  }
+
+  #write(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
+    if (this.#form !== 'chunks') return this.#exchange.write(bytes, start, end, ownership);
+    if (end === start) return true;
+    this.#exchange.writeText(`${(end - start).toString(16)}\r\n`);
+    // The line end behind it is written at once, so a lent buffer would be waited for in vain.
+    const mayGoOn = this.#exchange.write(
+      bytes,
+      start,
+      end,
+      ownership === 'lent' ? 'shared' : ownership,
+    );
+    this.#exchange.writeText('\r\n');
+    return mayGoOn;
+  }
+
+  #inspect(inspector: BodyFilter, bytes: Uint8Array): boolean {
+    return this.#passInspected(inspector.push(bytes));
+  }
+
+  #passInspected({ out, until, isDone }: FilteredBytes): boolean {
+    if (isDone) this.#inspector = undefined;
+    const bytes = out === undefined ? NOTHING : asBuffer(out);
+    if (until === undefined)
+      return bytes.length === 0 || this.#write(bytes, 0, bytes.length, 'shared');
+    // It is kept for longer than its memory may be.
+    const kept = Buffer.from(bytes);
+    this.#hold();
+    this.#release(until, () => void this.#write(kept, 0, kept.length, 'kept'));
+    return false;
+  }
+
+  onResponseEnd(): void {
+    if (this.#state === 'done') return;
+    if (this.#held !== undefined) {
+      this.#hasEndedWhileHeld = true;
+      return;
+    }
+    const rest = this.#inspector?.end();
+    this.#inspector = undefined;
+    if (rest) {
+      this.#passInspected({ ...rest, isDone: true });
+      if (this.#inspectorHolds) {
+        this.#hasEndedWhileHeld = true;
+        return;
+      }
+    }
+    this.#isResponseComplete = true;
+    if (this.#form === 'chunks') this.#exchange.writeText(LAST_CHUNK);
+    const isBodyOver = this.#exchange.isBodyComplete && this.#unsent === undefined;
+    if (isBodyOver || this.#isBodyUnwanted || this.#call?.isUpstreamGone === true) this.#finish();
+    else this.#exchange.awaitBody();
+  }
+
+  #finish(): void {
+    this.#state = 'done';
+    this.#unsent = undefined;
+    this.#exchange.end();
+    this.#owner.onFinished();
+  }
+
+  onReadDone(): void {
+    if (this.#state === 'flowing' && !this.#inspectorHolds) this.#exchange.flush();
+  }
+
+  onBodyUnwanted(): void {
+    this.#isBodyUnwanted = true;
+    this.#unsent = undefined;
+    this.#exchange.resumeBody();
+    if (this.#isResponseComplete && this.#state !== 'done') this.#finish();
+  }
+
+  onError(error: UpstreamError): void {
+    if (this.#state === 'done') return;
+    if (this.#state === 'sending' || this.#state === 'holding') {
+      if (this.#triesAgain(error)) return;
+      this.#state = 'done';
+      this.#held = undefined;
+      this.#owner.onFailed(error);
+      this.#unsent = undefined;
+      return;
+    }
+    this.#state = 'done';
+    // The response must not end as if it were complete (RFC 9112 §8).
+    this.#exchange.flush();
+    this.#exchange.cut();
+    this.#owner.onResponseAborted(error);
+  }
+
+  /** Once: if nothing was written, or if doing it twice is as good as once and an idle connection was just closing. */
+  #triesAgain(error: UpstreamError): boolean {
+    if (!this.#mayTryAgain || this.#state !== 'sending' || error.code !== 'connection-lost')
+      return false;
+    const isHarmless = error.wasReused && isIdempotent(this.#request.method);
+    if (!error.wasNotSent && !isHarmless) return false;
+    this.#mayTryAgain = false;
+    this.#mayHaveArrived ||= !error.wasNotSent;
+    this.#send(true);
+    return true;
+  }
+
+  onFault(): void {
+    this.abort();
+    this.#exchange.destroy();
+    this.#owner.onFault();
+  }
+
+  // Switching protocols
+
+  onUpgrade(head: ParsedResponseHead, upstream: UpstreamTunnel, rest: Buffer): void {
+    this.#upstream = upstream;
+    this.#mayTryAgain = false;
+    const passage = this.#owner.onUpgradeResponse(head);
+    if (passage instanceof Promise) {
+      this.#state = 'holding';
+      this.#release(passage, (settled) => {
+        if (settled) this.#openTunnel(head, settled, upstream, rest);
+        else this.abort();
+      });
+    } else if (passage) this.#openTunnel(head, passage, upstream, rest);
+    else this.abort();
+  }
+
+  #openTunnel(
+    head: ParsedResponseHead,
+    { rawHeaders }: OutgoingResponse,
+    upstream: UpstreamTunnel,
+    rest: Buffer,
+  ): void {
+    const fields = changedFields(head, rawHeaders) ?? passedFields(head);
+    const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
+    const upgrade = `Connection: Upgrade\r\nUpgrade: ${head.upgrade ?? ''}\r\n`;
+    this.#state = 'tunnel';
+    this.#owner.onTunnel(head.statusCode);
+    const client = this.#exchange.openTunnel(`HTTP/1.1${line}${fields}${upgrade}\r\n`, this);
+    if (!client) {
+      this.closeTunnel(false);
+      return;
+    }
+    this.#client = client;
+    if (rest.length > 0) client.write(rest, 0, rest.length, 'kept');
+    upstream.join(client);
+  }
+
+  // As the end of the tunnel that the client's connection writes to
+
+  write(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
+    return this.#upstream?.write(bytes, start, end, ownership) ?? true;
+  }
+
+  resume(): void {
+    this.#upstream?.resume();
+  }
+
+  end(): void {
+    this.#upstream?.end();
+  }
+
+  /** The client's connection is closed. */
+  closeTunnel(resets: boolean): void {
+    if (this.#state !== 'tunnel') return;
+    this.#state = 'done';
+    this.#upstream?.closeTunnel(resets);
+    this.#owner.onFinished();
+  }
+}
+
+/** Whether no body follows at all (RFC 9112 §6.3). */
+function hasNoBody(method: string, statusCode: number): boolean {
+  return method === 'HEAD' || statusCode === 204 || statusCode === 304;
+}
+
+function formOf(
+  head: ParsedResponseHead,
+  client: { isStream: boolean; isOld: boolean; inspector: BodyFilter | undefined },
+): BodyForm {
+  if (!client.isStream) return 'as-it-came';
+  // HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+  if (client.isOld) return 'plain';
+  return head.isChunked && client.inspector === undefined ? 'as-it-came' : 'chunks';
+}
+
+/** Only chunks have trailers, so nothing else announces them. */
+function fieldsOf(
+  head: ParsedResponseHead,
+  rawHeaders: readonly string[] | undefined,
+  mayHaveTrailers: boolean,
+): string {
+  if (!head.announcesTrailers || mayHaveTrailers) {
+    return changedFields(head, rawHeaders) ?? passedFields(head);
+  }
+  const fields = rawHeaders ?? head.rawHeaders;
+  return formatFields(fields.filter((_, i) => !isTrailer(fields[i - (i % 2)])));
+}
+
+function isTrailer(name: string | undefined): boolean {
+  return name?.toLowerCase() === 'trailer';
+}
+
+/** The data of chunks, from the first one on. */
+function dataOf(chunks: readonly Buffer[]): Buffer[] {
+  const scanner = new ChunkScanner();
+  const data: Buffer[] = [];
+  for (const bytes of chunks) {
+    if (scanner.isDone || scanner.isInTrailers) break;
+    scanner.scan(bytes, 0, bytes.length, (start, end) => data.push(bytes.subarray(start, end)));
+  }
+  return data;
+}
+
+function hasField(rawHeaders: readonly string[], lowerName: string): boolean {
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i];
+    if (name?.length === lowerName.length && name.toLowerCase() === lowerName) return true;
+  }
+  return false;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,129 @@
+/**
+ * Reads, writes and resets sockets of node:net at less cost, and with more care, than their streams do by
+ * themselves.
+ */
+import { Socket } from 'node:net';
+
+/**
+ * Passes each read to `onRead`, without the stream's buffer, its 'data' event and the `process.nextTick()`
+ * that each read costs there: together they take as long as parsing a head. If `onRead` returns false,
+ * reading pauses until {@link resumeReads}. 'data' is not emitted any more, the other events are.
+ */
+export function readDirectly(socket: Socket, onRead: (bytes: Buffer) => boolean): void {
+  // node:net calls `push` with each read, and with null at the end. It pauses when that returns false.
+  socket.push = (chunk: Buffer | null): boolean =>
+    chunk === null ? Socket.prototype.push.call(socket, null) : onRead(chunk);
+  // 'end' is only emitted by a stream that flows.
+  socket.resume();
+}
+
+/** Resumes the reads of {@link readDirectly}, if they are paused. */
+export function resumeReads(socket: Socket): void {
+  if (!socket.destroyed) socket._read(0);
+}
+
+/** Up to this size a copy into a string is cheaper than a second write. In bytes. */
+const MAX_TEXT_BYTES = 16_384;
+/** How many bytes may wait in a socket before their source is paused. */
+export const MAX_WAITING_BYTES = 65_536;
+
+/**
+ * Whose memory the bytes are in: `kept` belongs to the socket, `shared` is read into again right after the
+ * call, `lent` is not read into before the socket has written all of it.
+ */
+export type BufferOwnership = 'kept' | 'shared' | 'lent';
+
+/**
+ * Writes in as few system calls as possible: short bytes leave together with the text before them as one
+ * latin-1 string, which node:net writes at once and without a buffer. Returns whether the source may go
+ * on; if not, the socket emits 'drain' later.
+ */
+export function writeBytes(
+  socket: Socket,
+  prefix: string,
+  bytes: Buffer,
+  start: number,
+  end: number,
+  ownership: BufferOwnership,
+): boolean {
+  const length = end - start;
+  if (length <= MAX_TEXT_BYTES) {
+    return writeText(socket, prefix + bytes.toString('latin1', start, end));
+  }
+  if (prefix !== '') socket.write(prefix, 'latin1');
+  const part = start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
+  // What the kernel does not take at once is read from this memory later.
+  const isTaken = socket.write(ownership === 'shared' ? Buffer.from(part) : part);
+  if (ownership === 'lent') return socket.writableLength === 0;
+  return isTaken || socket.writableLength < MAX_WAITING_BYTES;
+}
+
+export function writeText(socket: Socket, text: string): boolean {
+  return socket.write(text, 'latin1') || socket.writableLength < MAX_WAITING_BYTES;
+}
+
+/**
+ * Ends a connection by a reset, so that the other side does not take it for a proper end. Bytes that the
+ * other side has not received yet are lost. Closes without a reset where it is too late for one.
+ */
+export function resetSocket(socket: Socket): void {
+  if (socket.destroyed) return;
+  // libuv resets no socket that is just being shut down, and Node.js then leaves it open for ever. So
+  // `resetAndDestroy` is of no use here: it begins with a shutdown, and a `destroy` may come before its end.
+  const isShuttingDown = socket.writableEnded && !socket.writableFinished;
+  (socket as { resetAndClosing?: boolean }).resetAndClosing = !isShuttingDown;
+  socket.destroy();
+}
+
+export interface SocketOwner {
+  /** Where the next read goes. */
+  nextBuffer(): Buffer;
+  /** The bytes are valid during the call only. Returns whether to read on. */
+  onRead(length: number, bytes: Buffer): boolean;
+  /** The other side has ended. */
+  onReadEnd(): void;
+  /** A write has failed. Returns whether to read on all the same; else the socket is destroyed. */
+  onWriteFailed(): boolean;
+}
+
+/** Finds a peer that has vanished without a FIN, however silent a stream is. In ms. */
+export const TCP_KEEP_ALIVE_MS = 60_000;
+
+/**
+ * A socket to an upstream. It reads into buffers of its owner, and it survives a failed write: an app that
+ * responds before it has read the whole request, and closes, makes the next write fail while its response
+ * is already there to be read.
+ */
+export class UpstreamSocket extends Socket {
+  readonly #owner: SocketOwner;
+
+  constructor(owner: SocketOwner) {
+    super({
+      // The owner decides what an end means.
+      allowHalfOpen: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
+      onread: {
+        buffer: () => owner.nextBuffer(),
+        callback: (length, bytes) => owner.onRead(length, bytes as Buffer),
+      },
+    });
+    this.#owner = owner;
+  }
+
+  /** With `onread` nothing is pushed but the end. */
+  override push(chunk: unknown, encoding?: BufferEncoding): boolean {
+    if (chunk === null) this.#owner.onReadEnd();
+    return super.push(chunk, encoding);
+  }
+
+  override destroy(error?: Error): this {
+    if (isWriteFailure(error) && !this.destroyed && this.#owner.onWriteFailed()) return this;
+    return super.destroy(error);
+  }
+}
+
+function isWriteFailure(error: Error | undefined): boolean {
+  return error !== undefined && 'syscall' in error && error.syscall === 'write';
+}

@@ -1,0 +1,137 @@
+/** What a Machine that tells its bindings answers to whom, and how long it remembers a reader. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { MachineId } from '../../src/session.ts';
+import {
+  formatBindingsRequest,
+  parseBindingsPage,
+  type BindingsScope,
+} from '../../src/fleet/bindings-messages.ts';
+import { createBindingsService } from '../../src/fleet/bindings-service.ts';
+import { createMemoryStore } from '../../src/store/memory.ts';
+import { PAGE_BINDINGS } from '../../src/store/store.ts';
+import { createTestClock } from '../support/clock.ts';
+import { keyOf, machineId } from '../support/ids.ts';
+
+const [SELF, READER, OTHER, GONE] = ['aa', 'bb', 'cc', 'dd'].map(machineId) as [
+  MachineId,
+  MachineId,
+  MachineId,
+  MachineId,
+];
+const TTL_MS = 3_600_000;
+
+/** Two pages of its own, and a binding of each of two Machines that do not run. */
+async function openScene() {
+  const clock = createTestClock();
+  const limits = { maxSessions: 10_000, maxAgeMs: 0 };
+  const store = createMemoryStore({ clock, limits });
+  const bind = (name: string, machine: MachineId) =>
+    store.upsert({
+      ...{ key: keyOf(name), machine, origin: 'copied', generation: 1, ttlMs: TTL_MS },
+    });
+  for (let index = 0; index <= PAGE_BINDINGS; index += 1) await bind(`own-${index}`, SELF);
+  await bind('asleep', OTHER);
+  await bind('gone', GONE);
+  const isConfirmedGone = (machine: MachineId): boolean => machine === GONE;
+  const liveness = { others: () => [], isConfirmedGone };
+  const service = createBindingsService({ self: SELF, store, liveness, clock, random: () => 0.5 });
+  const ask = (after?: string, of: BindingsScope = 'own', from = READER) =>
+    service.respond(formatBindingsRequest({ from, of, after }), (machine) => machine !== OTHER);
+  const read = async (after?: string, of?: BindingsScope) => {
+    const text = await ask(after, of);
+    const page = typeof text === 'string' ? parseBindingsPage(text) : undefined;
+    assert.ok(page, `answered ${text}`);
+    return page;
+  };
+  return { clock, service, ask, read };
+}
+
+describe('a Machine that tells its bindings', () => {
+  it('tells each once, page by page', async () => {
+    const { read } = await openScene();
+    const keys: string[] = [];
+    let after: string | undefined;
+    do {
+      const page = await read(after);
+      keys.push(...page.bindings.map(({ key }) => key));
+      after = page.next;
+    } while (after !== undefined);
+    assert.equal(keys.length, PAGE_BINDINGS + 1);
+    assert.equal(new Set(keys).size, keys.length);
+  });
+
+  it('tells nothing of Machines that are gone', async () => {
+    const { read } = await openScene();
+    const { bindings } = await read(undefined, 'copies');
+    assert.deepEqual(
+      bindings.map(({ owner }) => owner),
+      [OTHER],
+    );
+  });
+
+  it('answers 403 to whoever is not the Machine it says', async () => {
+    const { ask } = await openScene();
+    assert.equal(await ask(undefined, 'own', OTHER), 403);
+  });
+
+  it('answers 400 to what is no question', async () => {
+    const { service } = await openScene();
+    assert.equal(await service.respond('{}', () => true), 400);
+  });
+
+  it('answers 410 for a cursor that it has not given, or of another question', async () => {
+    const { ask, read } = await openScene();
+    assert.equal(await ask('x-1'), 410);
+    const { next } = await read();
+    assert.equal(await ask('x-1'), 410);
+    assert.equal(await ask(next, 'copies'), 410);
+    assert.equal(typeof (await ask(next)), 'string');
+  });
+
+  it('gives the page again that it gave last', async () => {
+    const { ask } = await openScene();
+    const first = await ask();
+    const { next } = (typeof first === 'string' ? parseBindingsPage(first) : undefined) ?? {};
+    const second = await ask(next);
+    assert.equal(typeof second, 'string');
+    assert.equal(await ask(next), second);
+  });
+
+  it('answers 503 beyond its rate, and goes on a second later', async () => {
+    const { clock, ask, read } = await openScene();
+    const { next } = await read();
+    let asked = 1;
+    while (typeof (await ask(next)) === 'string') asked += 1;
+    assert.equal(await ask(next), 503);
+    assert.ok(asked < 100, `${asked} pages at once`);
+    await clock.advance(1_000);
+    assert.equal(typeof (await ask(next)), 'string');
+  });
+
+  it('answers 503 to more readers than it can remember', async () => {
+    const { ask } = await openScene();
+    const readers = Array.from({ length: 9 }, (_, index) => machineId(`reader${index}`));
+    const answers: unknown[] = [];
+    for (const reader of readers) answers.push(await ask(undefined, 'own', reader));
+    assert.deepEqual(
+      answers.map((answer) => (typeof answer === 'string' ? 'page' : answer)),
+      [...Array.from({ length: 8 }, () => 'page'), 503],
+    );
+  });
+
+  it('forgets a reader that has not gone on for 30 s', async () => {
+    const { clock, ask, read } = await openScene();
+    const { next } = await read();
+    await clock.advance(30_000);
+    assert.equal(await ask(next), 410);
+    assert.equal(clock.pendingCount(), 0);
+  });
+
+  it('leaves no timer when it stops', async () => {
+    const { clock, service, read } = await openScene();
+    await read();
+    service.stop();
+    assert.equal(clock.pendingCount(), 0);
+  });
+});

@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { MachineId } from '../../src/session.ts';
+import { createForwardWatch, type ForwardWatch } from '../../src/fleet/forward-watch.ts';
+import { createTestClock, type TestClock } from '../support/clock.ts';
+import { machineId } from '../support/ids.ts';
+
+const [M2, M3] = [machineId('m2'), machineId('m3')];
+
+interface World {
+  readonly clock: TestClock;
+  readonly watch: ForwardWatch;
+  /** Which Machines were pinged, in order. */
+  readonly pinged: MachineId[];
+  /** Those that answer. */
+  readonly alive: Set<MachineId>;
+  /** Begins a forward; its name is written down when it fails. */
+  readonly begin: (machine: MachineId, name: string) => () => void;
+  readonly failed: string[];
+}
+
+function createWorld(ping?: (machine: MachineId) => Promise<boolean>): World {
+  const clock = createTestClock();
+  const pinged: MachineId[] = [];
+  const alive = new Set<MachineId>();
+  const failed: string[] = [];
+  const watch = createForwardWatch({
+    clock,
+    ping: (machine) => {
+      pinged.push(machine);
+      return ping ? ping(machine) : Promise.resolve(alive.has(machine));
+    },
+  });
+  const begin = (machine: MachineId, name: string): (() => void) =>
+    watch.begin(machine, () => failed.push(name));
+  return { clock, watch, pinged, alive, begin, failed };
+}
+
+describe('a forward', () => {
+  test('whose peer does not answer fails after the second ping, within 4 s', async () => {
+    const { clock, watch, pinged, begin, failed } = createWorld();
+    begin(M2, 'a');
+    await clock.advance(1_999);
+    assert.deepEqual([pinged, failed], [[], []]);
+    await clock.advance(1);
+    assert.deepEqual([pinged, failed], [[M2], []]);
+    await clock.advance(999);
+    assert.deepEqual([pinged, failed], [[M2], []]);
+    await clock.advance(1);
+    assert.deepEqual([pinged, failed], [[M2, M2], ['a']]);
+    assert.deepEqual([watch.size(), clock.pendingCount()], [0, 0]);
+  });
+
+  test('may take as long as its app does while its peer answers', async () => {
+    const { clock, watch, pinged, alive, begin, failed } = createWorld();
+    alive.add(M2);
+    const end = begin(M2, 'a');
+    await clock.advance(3_600_000);
+    assert.deepEqual([failed, watch.size(), pinged.length], [[], 1, 3_599]);
+    end();
+    assert.deepEqual([watch.size(), clock.pendingCount()], [0, 0]);
+  });
+
+  test('whose peer misses one ping does not fail, nor does one that misses every other', async () => {
+    const { clock, pinged, alive, begin, failed } = createWorld();
+    begin(M2, 'a');
+    for (let i = 0; i < 10; i += 1) {
+      if (i % 2 === 0) alive.delete(M2);
+      else alive.add(M2);
+      await clock.advance(i === 0 ? 2_000 : 1_000);
+    }
+    assert.deepEqual([pinged.length, failed], [10, []]);
+    alive.delete(M2);
+    await clock.advance(2_000);
+    assert.deepEqual(failed, ['a']);
+  });
+
+  test('that has got its response is watched no more', async () => {
+    const { clock, watch, pinged, begin, failed } = createWorld();
+    const end = begin(M2, 'a');
+    await clock.advance(2_000);
+    end();
+    end();
+    await clock.advance(10_000);
+    assert.deepEqual([pinged, failed, watch.size(), clock.pendingCount()], [[M2], [], 0, 0]);
+  });
+
+  test('that is young is not pinged for, and does not fail with an older one', async () => {
+    const { clock, begin, failed } = createWorld();
+    begin(M2, 'old');
+    await clock.advance(1_500);
+    begin(M2, 'young');
+    await clock.advance(1_500);
+    assert.deepEqual(failed, ['old']);
+    await clock.advance(5_000);
+    assert.deepEqual(failed, ['old', 'young']);
+  });
+
+  test('is judged by its own peer alone', async () => {
+    const { clock, alive, begin, failed } = createWorld();
+    alive.add(M3);
+    begin(M2, 'to m2');
+    begin(M3, 'to m3');
+    begin(M2, 'to m2 too');
+    await clock.advance(10_000);
+    assert.deepEqual(failed, ['to m2', 'to m2 too']);
+  });
+
+  test('of many to one peer costs one ping at a time', async () => {
+    const { clock, pinged, begin, failed } = createWorld();
+    for (let i = 0; i < 100; i += 1) begin(M2, String(i));
+    await clock.advance(3_000);
+    assert.deepEqual([pinged.length, failed.length], [2, 100]);
+  });
+
+  test('begins anew with a peer that has failed before', async () => {
+    const { clock, pinged, begin, failed } = createWorld();
+    begin(M2, 'first');
+    await clock.advance(3_000);
+    begin(M2, 'second');
+    await clock.advance(2_999);
+    assert.deepEqual([failed, pinged.length], [['first'], 3]);
+    await clock.advance(1);
+    assert.deepEqual(failed, ['first', 'second']);
+  });
+});
+
+describe('a ping', () => {
+  test('that takes long is waited for, and no other is sent meanwhile', async () => {
+    const pings: ((isThere: boolean) => void)[] = [];
+    const { clock, pinged, begin, failed } = createWorld(
+      () => new Promise((resolve) => pings.push(resolve)),
+    );
+    begin(M2, 'a');
+    await clock.advance(10_000);
+    assert.equal(pinged.length, 1);
+    pings[0]?.(false);
+    await clock.advance(1_000);
+    assert.deepEqual([pinged.length, failed], [2, []]);
+    pings[1]?.(false);
+    await clock.advance(0);
+    assert.deepEqual(failed, ['a']);
+  });
+
+  test('that comes back after all is over touches nobody', async () => {
+    for (const isStopped of [true, false]) {
+      const pings: ((isThere: boolean) => void)[] = [];
+      const { clock, watch, begin, failed } = createWorld(
+        () => new Promise((resolve) => pings.push(resolve)),
+      );
+      const end = begin(M2, 'a');
+      await clock.advance(2_000);
+      if (isStopped) watch.stop();
+      else end();
+      pings[0]?.(false);
+      await clock.advance(10_000);
+      assert.deepEqual([failed, watch.size(), clock.pendingCount()], [[], 0, 0]);
+    }
+  });
+});
+
+test('a watch that is stopped watches nobody, and leaves no timer', async () => {
+  const { clock, watch, pinged, begin, failed } = createWorld();
+  begin(M2, 'a');
+  begin(M3, 'b');
+  watch.stop();
+  await clock.advance(10_000);
+  assert.deepEqual([pinged, failed, watch.size(), clock.pendingCount()], [[], [], 0, 0]);
+});

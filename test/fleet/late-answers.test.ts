@@ -1,0 +1,138 @@
+/** A peer that is short of processor time answers late: that is no silence, and what it says counts. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { MAX_QUESTIONS } from '../../src/fleet/peers.ts';
+import { keyOf } from '../support/ids.ts';
+import {
+  B,
+  bind,
+  C,
+  closeGate,
+  EXCHANGE_MS,
+  INCONCLUSIVE,
+  KEY,
+  NONE,
+  QUESTION_MS,
+  startFleet,
+  until,
+} from './support.ts';
+
+const PATIENT = { isPatient: true };
+
+it('a claim of a peer is reported once for each question, and not if the question is a look', async (t) => {
+  const { c, claims, peers } = await startFleet(t);
+  await bind(c, KEY);
+  await Promise.all([peers.ask(KEY), peers.ask(KEY), peers.ask(KEY)]);
+  assert.deepEqual(claims.splice(0), [{ key: KEY, machine: C }]);
+  assert.equal((await peers.ask(KEY, { isLook: true })).kind, 'owner');
+  assert.deepEqual(claims, []);
+});
+
+it('a fresh question is sent to a peer that has just answered no', async (t) => {
+  const { c, peers } = await startFleet(t);
+  await peers.ask(KEY);
+  const said: unknown[] = [];
+  await peers.ask(KEY, { isFresh: true, onEach: (machine, answer) => said.push(machine, answer) });
+  assert.deepEqual([c.requests.length, said.sort()], [2, [B, C, 'no', 'no']]);
+});
+
+describe('an answer that is late', () => {
+  it('is waited for by who is patient, for two seconds', async (t) => {
+    const { clock, c, peers } = await startFleet(t);
+    const open = closeGate(c);
+    await bind(c, KEY);
+    const owner = peers.ask(KEY, PATIENT);
+    await until(() => c.requests.length === 1);
+    await clock.advance(EXCHANGE_MS - 1);
+    open();
+    const answer = await owner;
+    assert.equal(answer.kind === 'owner' && answer.machine, C);
+  });
+
+  for (const [claim, isSilent, waitMs] of [
+    ['is inconclusive after two seconds, for a patient question', false, EXCHANGE_MS],
+    ['is not waited for where a peer is known to be silent', true, QUESTION_MS],
+  ] as const) {
+    it(claim, async (t) => {
+      const { clock, c, liveness, peers } = await startFleet(t);
+      if (isSilent) liveness.onSilence(C);
+      const open = closeGate(c);
+      const answer = peers.ask(KEY, PATIENT);
+      await until(() => c.requests.length === 1);
+      await clock.advance(waitMs);
+      assert.deepEqual(await answer, INCONCLUSIVE);
+      open();
+    });
+  }
+
+  it('is kept as a claim though nobody waits for it any more, and is not as a no', async (t) => {
+    const { clock, b, c, claims, peers } = await startFleet(t);
+    const opens = [b, c].map(closeGate);
+    await bind(c, KEY);
+    const answer = peers.ask(KEY);
+    await until(() => b.requests.length === 1 && c.requests.length === 1);
+    await clock.advance(QUESTION_MS);
+    assert.deepEqual(await answer, INCONCLUSIVE);
+    opens.forEach((open) => open());
+    await until(() => claims.length > 0);
+    assert.deepEqual(claims, [{ key: KEY, machine: C }]);
+    assert.equal((await peers.ask(KEY)).kind, 'owner');
+    assert.deepEqual([b.requests.length, c.requests.length], [2, 2]);
+  });
+
+  it('is no no where the peer has announced the key meanwhile', async (t) => {
+    const { clock, c, peers } = await startFleet(t);
+    const open = closeGate(c);
+    const answer = peers.ask(KEY, PATIENT);
+    await until(() => c.requests.length === 1);
+    peers.onAnnounced(KEY, C);
+    open();
+    assert.deepEqual(await answer, INCONCLUSIVE);
+    await clock.advance(0);
+    assert.deepEqual(await peers.ask(KEY), NONE);
+    assert.equal(c.requests.length, 2);
+  });
+
+  it('is not waited for by many: who asks while half of the questions are open gets 300 ms', async (t) => {
+    const { clock, c, peers } = await startFleet(t);
+    const open = closeGate(c);
+    const many = Array.from({ length: MAX_QUESTIONS / 2 }, (_, i) =>
+      peers.ask(keyOf(`open-${i}`), PATIENT),
+    );
+    const answer = peers.ask(KEY, PATIENT);
+    await until(() => c.requests.length > 0);
+    await clock.advance(QUESTION_MS);
+    assert.deepEqual(await answer, INCONCLUSIVE);
+    open();
+    await Promise.all(many);
+  });
+
+  it('keeps one batch of questions behind it from going, and no more than that', async (t) => {
+    const { clock, c, peers } = await startFleet(t);
+    const open = closeGate(c);
+    const first = peers.ask(KEY, PATIENT);
+    await until(() => c.requests.length === 1);
+    const second = peers.ask(keyOf('second'), PATIENT);
+    await clock.advance(QUESTION_MS);
+    await until(() => c.requests.length === 2);
+    const third = peers.ask(keyOf('third'), PATIENT);
+    await clock.advance(QUESTION_MS);
+    assert.equal(c.requests.length, 2);
+    open();
+    assert.deepEqual(await Promise.all([first, second, third]), [NONE, NONE, NONE]);
+    assert.equal(c.requests.length, 3);
+  });
+
+  it('makes its Machine neither silent nor left alone', async (t) => {
+    const { clock, b, c, liveness, peers } = await startFleet(t);
+    for (let i = 0; i < 5; i += 1) {
+      const opens = [b, c].map(closeGate);
+      const answer = peers.ask(keyOf(`slow-${i}`), PATIENT);
+      await until(() => b.requests.length === i + 1 && c.requests.length === i + 1);
+      await clock.advance(EXCHANGE_MS - 1);
+      for (const open of opens) open();
+      assert.deepEqual(await answer, NONE);
+    }
+    assert.deepEqual([liveness.isSilent(B), liveness.isSilent(C)], [false, false]);
+  });
+});

@@ -1,0 +1,203 @@
+import type { BodyInspector } from '../../src/protocols/body-inspector.ts';
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { runInNewContext } from 'node:vm';
+import fc from 'fast-check';
+import ts from 'typescript';
+import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
+import { createDiscoverer } from '../../src/protocols/discoveries.ts';
+import type { Protocol } from '../../src/protocols/protocol.ts';
+import type { RequestHead, ResponseHead } from '../../src/protocols/heads.ts';
+import { createTestClock } from '../support/clock.ts';
+import { cutText, passBody } from './bodies.ts';
+import { answer, get, machine, post, protocolsOf } from './heads.ts';
+
+const README = path.join(import.meta.dirname, '../../src/protocols/README.md');
+const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,socket.io,signalr,cookie:sid');
+const extract = createRequestIdReader(PROTOCOLS, { hints: true });
+const learner = createDiscoverer(PROTOCOLS, {
+  hints: true,
+  self: machine('me'),
+  clock: createTestClock(),
+});
+
+const POLL = get('/socket.io/?EIO=4&transport=polling&t=abc');
+const POLLED = answer(200, 'Content-Type', 'text/plain; charset=UTF-8');
+const NEGOTIATE = post('/hub/negotiate?negotiateVersion=1');
+const NEGOTIATED = answer(200, 'content-type', 'application/json');
+
+function tapFor(request: RequestHead, response: ResponseHead): BodyInspector | undefined {
+  return learner.inspectHead(request, extract(request), response).inspector;
+}
+
+function openTap(request: RequestHead, response: ResponseHead): BodyInspector {
+  const tap = tapFor(request, response);
+  assert.ok(tap);
+  return tap;
+}
+
+const OPEN =
+  '0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000}';
+const SID = 'lv_VI97HAXpY6yYWAAAC';
+const BINARY_LENGTH = String.fromCharCode(0, 1, 0, 0, 255);
+
+// prettier-ignore
+const ENGINE_IO: readonly (readonly [claim: string, body: string, id: string | undefined])[] = [
+  ['alone', OPEN, SID],
+  ['with other packets behind it (4)', `${OPEN}\x1e40{"sid":"other"}`, SID],
+  ['behind its length (3)', `${OPEN.length}:${OPEN}2:40`, SID],
+  ['behind its length in bytes (3)', `\x00${BINARY_LENGTH.slice(1)}${OPEN}`, SID],
+  ['in the call of a function (JSONP)', `___eio[0](${JSON.stringify(`${OPEN.length}:${OPEN}2:40`)});`, SID],
+  ['with 20 KB behind it', `${OPEN}\x1e4${'x'.repeat(20_000)}`, SID],
+  ['but another packet is none', '40{"sid":"abc"}', undefined],
+  ['but behind another packet it is none', `6\x1e${OPEN}`, undefined],
+  ['but an error is none', '{"code":1,"message":"Session ID unknown"}', undefined],
+  ['but a handshake without an id is none', '0{"upgrades":[]}', undefined],
+  ['but an id that is no text is none', '0{"sid":5}', undefined],
+  ['but a malformed id is none', '0{"sid":"a b"}', undefined],
+  ['but what is cut off is none', OPEN.slice(0, -1), undefined],
+  ['but other text is none', 'hello', undefined],
+  ['but digits without end are none', '1'.repeat(40_000), undefined],
+  ['but nothing is none', '', undefined],
+];
+for (const [claim, body, id] of ENGINE_IO) {
+  test(`the open packet of Engine.IO teaches: ${claim}`, () => {
+    for (const chunks of [[body], body.split('')]) {
+      const passed = passBody(openTap(POLL, POLLED), chunks);
+      assert.equal(passed.id, id);
+      assert.equal(passed.out, body);
+      if (id !== undefined) assert.equal(passed.early, '', 'nothing goes out before it is learned');
+    }
+  });
+}
+
+const TOKEN = 'zP3NrZ9eqOVhWvSpsNfHXg';
+// prettier-ignore
+const SIGNALR: readonly (readonly [claim: string, body: string, id: string | undefined])[] = [
+  ['the token of version 1', `{"negotiateVersion":1,"connectionId":"public","connectionToken":"${TOKEN}","availableTransports":[{"transport":"WebSockets","transferFormats":["Text"]}]}`, TOKEN],
+  ['the id of version 0', `{"connectionId":"${TOKEN}","availableTransports":[]}`, TOKEN],
+  ['the id of version 0 that says so', `{"negotiateVersion":0,"connectionId":"${TOKEN}","connectionToken":"x"}`, TOKEN],
+  ['but no id where version 1 gives no token', `{"negotiateVersion":1,"connectionId":"${TOKEN}"}`, undefined],
+  ['but nothing from a redirect', `{"url":"https://other/hub","accessToken":"${TOKEN}","connectionToken":"${TOKEN}","negotiateVersion":1}`, undefined],
+  ['but nothing from an error', '{"negotiateVersion":1,"error":"no"}', undefined],
+  ['but nothing from a list', `[{"connectionId":"${TOKEN}"}]`, undefined],
+  ['but nothing from half an answer', `{"connectionId":"${TOKEN}"`, undefined],
+  ['but nothing from more than 16 KB', `{"connectionId":"${TOKEN}","x":"${'x'.repeat(20_000)}"}`, undefined],
+];
+for (const [claim, body, id] of SIGNALR) {
+  test(`a negotiation of SignalR teaches ${claim}`, () => {
+    for (const chunks of [[body], body.split('')]) {
+      const passed = passBody(openTap(NEGOTIATE, NEGOTIATED), chunks);
+      assert.equal(passed.id, id);
+      assert.equal(passed.out, body);
+    }
+  });
+}
+
+const JSON_TYPE = ['content-type', 'application/json'];
+// prettier-ignore
+const TAPPED: readonly (readonly [claim: string, request: RequestHead, response: ResponseHead, isTapped: boolean])[] = [
+  ['a handshake by polling', POLL, POLLED, true],
+  ['a handshake by polling whose query is in another order', get('/x/?transport=polling&EIO=3'), answer(200, 'content-type', 'application/octet-stream'), true],
+  ['not a poll of a session', get('/socket.io/?EIO=4&transport=polling&sid=abc'), POLLED, false],
+  ['a handshake within a session of another protocol', get('/socket.io/?EIO=4&transport=polling', 'cookie', 'sid=a'), POLLED, true],
+  ['not a handshake by WebSocket', get('/socket.io/?EIO=4&transport=websocket'), POLLED, false],
+  ['not what only says that it polls', get('/?transport=polling'), POLLED, false],
+  ['not a POST', post('/socket.io/?EIO=4&transport=polling'), POLLED, false],
+  ['not an error', POLL, answer(400, 'content-type', 'text/plain'), false],
+  ['not another type', POLL, answer(200, 'content-type', 'text/html'), false],
+  ['not compressed', POLL, answer(200, 'content-type', 'text/plain', 'content-encoding', 'gzip'), false],
+  ['not a replay', POLL, answer(200, 'content-type', 'text/plain', 'fly-replay', 'instance=a'), false],
+  ['a negotiation', NEGOTIATE, NEGOTIATED, true],
+  ['a negotiation without a query', post('/negotiate'), NEGOTIATED, true],
+  ['not a negotiation in the query alone', post('/hub?/negotiate'), NEGOTIATED, false],
+  ['not what begins like one', post('/hub/negotiated'), NEGOTIATED, false],
+  ['not a GET of it', get('/hub/negotiate'), NEGOTIATED, false],
+  ['not any JSON', post('/api'), answer(200, ...JSON_TYPE), false],
+];
+for (const [claim, request, response, isTapped] of TAPPED) {
+  test(`a body is looked at: ${claim}`, () => {
+    assert.equal(tapFor(request, response) !== undefined, isTapped);
+  });
+}
+
+test('what may teach by its body is asked for uncompressed, and nothing else is', () => {
+  const asks = (head: RequestHead): boolean => learner.mayRevealInBody(head, extract(head));
+  assert.ok(asks(POLL));
+  assert.ok(asks(NEGOTIATE));
+  assert.ok(!asks(get('/socket.io/?EIO=4&transport=polling&sid=abc')));
+  assert.ok(!asks(post('/api')));
+});
+
+test('a length that was announced stays, as nothing is rewritten', () => {
+  const response = answer(200, 'content-type', 'text/plain', 'content-length', '97');
+  assert.equal(learner.inspectHead(POLL, extract(POLL), response).rawHeaders, undefined);
+});
+
+test('a body that can not begin so passes at once, as the very chunks that came', () => {
+  const tap = openTap(NEGOTIATE, NEGOTIATED);
+  const chunk = Buffer.from('not JSON');
+  const { out, isDone } = tap.push(chunk);
+  assert.equal(out, chunk);
+  assert.ok(isDone);
+});
+
+test('no more than 16 KB are held', () => {
+  const tap = openTap(NEGOTIATE, NEGOTIATED);
+  assert.equal(tap.push(Buffer.from('{'.padEnd(16_384))).out, undefined);
+  assert.equal(tap.push(Buffer.from(' ')).out?.length, 16_385);
+});
+
+test('however a body is cut, it teaches the same and comes out the same', () => {
+  const anyPiece = fc.constantFrom(
+    ...[
+      '0',
+      '{"sid":"',
+      'abc',
+      '"}',
+      ':',
+      '96',
+      '\x00',
+      '\x01',
+      '\xff',
+      '\x1e',
+      '{',
+      '}',
+      '"',
+      '\\',
+      ' ',
+      '4',
+    ],
+  );
+  const anyBody = fc.array(anyPiece, { maxLength: 12 }).map((pieces) => pieces.join(''));
+  const anyCuts = fc.array(fc.nat(), { maxLength: 12 });
+  fc.assert(
+    fc.property(fc.oneof(anyBody, fc.constant(OPEN)), anyCuts, (body, cuts) => {
+      const whole = passBody(openTap(POLL, POLLED), [body]);
+      const inPieces = passBody(openTap(POLL, POLLED), cutText(body, cuts));
+      assert.equal(whole.out, body);
+      assert.deepEqual({ ...inPieces, early: '' }, { ...whole, early: '' });
+    }),
+    { numRuns: 2_000 },
+  );
+});
+
+test('a protocol of one’s own is a row: the example in the README is discovered, and found again', () => {
+  const source = /```ts\n(\/\*\* A PUT reserves[^]*?)```/.exec(readFileSync(README, 'utf8'))?.[1];
+  const script = ts.transpile(source ?? '').replace('export const GRAPHQL_SSE =', 'GRAPHQL_SSE =');
+  const protocol = runInNewContext(script) as Protocol;
+  const options = { hints: true, self: machine('me'), clock: createTestClock() };
+  const request: RequestHead = { ...get('/graphql/stream'), method: 'PUT' };
+  const response = answer(201, 'content-type', 'text/plain; charset=utf-8');
+  const { inspector: tap } = createDiscoverer([protocol], options).inspectHead(
+    request,
+    { kind: 'none' },
+    response,
+  );
+  assert.ok(tap);
+  assert.equal(passBody(tap, ['b1f8', '7e1a']).id, 'b1f87e1a');
+  const found = createRequestIdReader([protocol], options)(get('/graphql/stream?token=b1f87e1a'));
+  assert.equal(found.kind === 'found' && found.id, 'b1f87e1a');
+});

@@ -1,0 +1,212 @@
+import type { BodyInspector } from '../../src/protocols/body-inspector.ts';
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
+import { createDiscoverer } from '../../src/protocols/discoveries.ts';
+import type { RequestHead, ResponseHead } from '../../src/protocols/heads.ts';
+import { createTestClock } from '../support/clock.ts';
+import { cutText, passBody } from './bodies.ts';
+import { answer, get, machine, post, protocolsOf } from './heads.ts';
+
+const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc');
+const extract = createRequestIdReader(PROTOCOLS, { hints: true });
+const learner = createDiscoverer(PROTOCOLS, {
+  hints: true,
+  self: machine('me'),
+  clock: createTestClock(),
+});
+
+const NEW = ['MCP-Protocol-Version', '2026-07-28'];
+const asks = (method: string, ...more: string[]): RequestHead =>
+  post('/mcp', ...NEW, 'Mcp-Method', method, ...more);
+const CALL = asks('tools/call', 'Mcp-Name', 'hello_world');
+const JSON_ANSWER = answer(200, 'content-type', 'application/json', 'content-length', '5');
+const STREAM = answer(200, 'content-type', 'text/event-stream');
+
+// prettier-ignore
+const REQUESTS: readonly (readonly [claim: string, head: RequestHead, says: string])[] = [
+  ['tasks/get names its task', asks('tasks/get', 'Mcp-Name', 'abc'), 'abc'],
+  ['tasks/update does', asks('tasks/update', 'mcp-name', 'abc'), 'abc'],
+  ['tasks/cancel does', asks('tasks/cancel', 'Mcp-Name', 'abc'), 'abc'],
+  ['tools/call names a tool', CALL, 'none'],
+  ['tasks/list is none of them', asks('tasks/list', 'Mcp-Name', 'abc'), 'none'],
+  ['methods have their case', asks('Tasks/Get', 'Mcp-Name', 'abc'), 'none'],
+  ['a GET asks for no task', { ...asks('tasks/get', 'Mcp-Name', 'abc'), method: 'GET' }, 'none'],
+  ['a newer revision has tasks too', post('/', 'mcp-protocol-version', '2027-01-01', 'mcp-method', 'tasks/get', 'mcp-name', 'a'), 'a'],
+  ['an older revision has them in its session', post('/', 'mcp-protocol-version', '2025-11-25', 'mcp-method', 'tasks/get', 'mcp-name', 'a', 'mcp-session-id', 's'), 's'],
+  ['no revision is an older one', post('/', 'mcp-method', 'tasks/get', 'mcp-name', 'a'), 'none'],
+  ['a session id means nothing', asks('tasks/get', 'Mcp-Name', 'abc', 'mcp-session-id', 's'), 'abc'],
+  ['an encoded name is decoded', asks('tasks/get', 'Mcp-Name', '=?base64?PT9hP2I/Yz89?='), '=?a?b?c?='],
+  ['an encoding in capitals is a name', asks('tasks/get', 'Mcp-Name', '=?BASE64?YWJj?='), '=?BASE64?YWJj?='],
+  ['what is no base64 is a name', asks('tasks/get', 'Mcp-Name', '=?base64?!?='), '=?base64?!?='],
+  ['what is not ASCII is none', asks('tasks/get', 'Mcp-Name', '=?base64?w6k=?='), 'none'],
+  ['an empty name is none', asks('tasks/get', 'Mcp-Name', ''), 'none'],
+  ['what looks like a hint belongs to it', asks('tasks/get', 'Mcp-Name', 'a~m1'), 'a~m1'],
+  ['two different names are a conflict', asks('tasks/get', 'Mcp-Name', 'a', 'Mcp-Name', 'b'), 'conflict mcp-name'],
+  ['two different methods are none', asks('tasks/get', 'Mcp-Method', 'tasks/cancel', 'Mcp-Name', 'a'), 'none'],
+];
+for (const [claim, head, says] of REQUESTS) {
+  test(`a task of MCP: ${claim}`, () => {
+    const extraction = extract(head);
+    const said = extraction.kind === 'found' ? extraction.id : extraction.kind;
+    assert.equal(extraction.kind === 'conflict' ? `conflict ${extraction.name}` : said, says);
+  });
+}
+
+function openTap(response: ResponseHead, request = CALL): BodyInspector {
+  const { inspector: tap } = learner.inspectHead(request, extract(request), response);
+  assert.ok(tap);
+  return tap;
+}
+
+const TASK =
+  '{"jsonrpc":"2.0","id":1,"result":{"resultType":"task","taskId":"786512e2","status":"working","ttlMs":60000}}';
+const PROGRESS =
+  '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}';
+
+// prettier-ignore
+const MESSAGES: readonly (readonly [claim: string, message: string, id: string | undefined])[] = [
+  ['a task', TASK, '786512e2'],
+  ['a task among other fields', `{"result":{"_meta":{},"taskId":"t-1","resultType":"task"}}`, 't-1'],
+  ['not what a task says later', TASK.replace('"task"', '"complete"'), undefined],
+  ['not a notification of a task', '{"method":"notifications/tasks","params":{"resultType":"task","taskId":"a"}}', undefined],
+  ['not an error', '{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"task"}}', undefined],
+  ['not a task of 2025-11-25', '{"result":{"task":{"taskId":"a"}}}', undefined],
+  ['not a task within a content', '{"result":{"content":[{"resultType":"task","taskId":"a"}]}}', undefined],
+  ['not an id that is no text', '{"result":{"resultType":"task","taskId":5}}', undefined],
+  ['not a malformed id', '{"result":{"resultType":"task","taskId":"a b"}}', undefined],
+  ['not a list', `[${TASK}]`, undefined],
+  ['not half a message', TASK.slice(0, -1), undefined],
+  ['nothing from nothing', '', undefined],
+];
+for (const [claim, message, id] of MESSAGES) {
+  test(`a call of MCP is answered by ${claim}, as JSON or in a stream`, () => {
+    const stream = `event: message\ndata: ${message}\n\n`;
+    for (const [body, response] of [
+      [message, JSON_ANSWER],
+      [stream, STREAM],
+    ] as const) {
+      for (const chunks of [[body], body.split('')]) {
+        const passed = passBody(openTap(response), chunks);
+        assert.equal(passed.id, id);
+        assert.equal(passed.out, body);
+        assert.ok(id === undefined || !passed.early.includes(id), 'no id goes out before');
+      }
+    }
+  });
+}
+
+// prettier-ignore
+const STREAMS: readonly (readonly [claim: string, stream: string, id: string | undefined])[] = [
+  ['behind progress', `data: ${PROGRESS}\n\n`.repeat(20) + `data: ${TASK}\n\n`, '786512e2'],
+  ['behind comments and other fields', `: ping\n\nretry: 5\nid: 1\nevent: message\ndata: ${TASK}\n\n`, '786512e2'],
+  ['behind an event without data, which primes a reconnect', `id: 1\ndata: \n\ndata: ${TASK}\n\n`, '786512e2'],
+  ['with a byte order mark', `\xef\xbb\xbfdata: ${TASK}\n\n`, '786512e2'],
+  ['without a space', `data:${TASK}\n\n`, '786512e2'],
+  ['over several lines', `data: {"result":{"resultType":"task",\ndata: "taskId":"a"}}\n\n`, 'a'],
+  ['at the end of a stream that breaks off behind its line', `data: ${TASK}\n`, '786512e2'],
+  ['at the end of a stream that breaks off before its line ends', `data: ${TASK}`, '786512e2'],
+  ['but not in another field', `event: ${TASK}\n\n`, undefined],
+  ['but not in a field that begins like data', `data2: ${TASK}\n\n`, undefined],
+  ['but not behind 16 KB', `data: ${PROGRESS}\n\n`.repeat(200) + `data: ${TASK}\n\n`, undefined],
+];
+for (const end of ['\n', '\r\n', '\r']) {
+  for (const [claim, written, id] of STREAMS) {
+    test(`a task in a stream with lines that end in ${JSON.stringify(end)} is learned: ${claim}`, () => {
+      const stream = written.replaceAll('\n', end);
+      for (const chunks of [[stream], stream.split('')]) {
+        const passed = passBody(openTap(STREAM), chunks);
+        assert.equal(passed.id, id);
+        assert.equal(passed.out, stream);
+      }
+    });
+  }
+}
+
+test('what teaches nothing goes out as soon as it is whole', () => {
+  const tap = openTap(STREAM);
+  for (const chunk of [
+    ': ping\n',
+    '\n',
+    'event: message\n',
+    `data: ${PROGRESS}\n\n`,
+    'id: 1\r\n',
+  ]) {
+    assert.equal(Buffer.from(tap.push(Buffer.from(chunk)).out ?? []).toString(), chunk);
+  }
+  assert.equal(tap.push(Buffer.from('data: {')).out, undefined);
+});
+
+test('no more than 16 KB of a stream are held, and what follows passes as it came', () => {
+  const tap = openTap(STREAM);
+  assert.equal(tap.push(Buffer.from('data: '.padEnd(16_384, 'x'))).out, undefined);
+  const { out, isDone } = tap.push(Buffer.from('y'));
+  assert.equal(out?.length, 16_385);
+  assert.ok(isDone);
+  const chunk = Buffer.from('z');
+  assert.equal(tap.push(chunk).out, chunk);
+});
+
+// prettier-ignore
+const TAPPED: readonly (readonly [claim: string, request: RequestHead, response: ResponseHead, isTapped: boolean])[] = [
+  ['a call', CALL, JSON_ANSWER, true],
+  ['a call that is answered by a stream', CALL, STREAM, true],
+  ['not a call of an older revision', post('/mcp', 'mcp-protocol-version', '2025-11-25', 'mcp-method', 'tools/call'), JSON_ANSWER, false],
+  ['not what is asked of a task', asks('tasks/get', 'Mcp-Name', 'a'), JSON_ANSWER, false],
+  ['not a list', asks('tools/list'), JSON_ANSWER, false],
+  ['not a stream of notifications', asks('subscriptions/listen'), STREAM, false],
+  ['not a GET', get('/mcp', ...NEW, 'mcp-method', 'tools/call'), JSON_ANSWER, false],
+  ['not an error', CALL, answer(400, 'content-type', 'application/json'), false],
+  ['not compressed', CALL, answer(200, 'content-type', 'application/json', 'content-encoding', 'br'), false],
+];
+for (const [claim, request, response, isTapped] of TAPPED) {
+  test(`the answer is looked at for a task: ${claim}`, () => {
+    const { inspector: tap, rawHeaders } = learner.inspectHead(request, extract(request), response);
+    assert.equal(tap !== undefined, isTapped);
+    assert.equal(rawHeaders, undefined);
+  });
+}
+
+test('only a call is asked for uncompressed', () => {
+  assert.ok(learner.mayRevealInBody(CALL, extract(CALL)));
+  for (const other of [asks('tools/list'), asks('tasks/get', 'mcp-name', 'a')]) {
+    assert.ok(!learner.mayRevealInBody(other, extract(other)));
+  }
+});
+
+test('however a stream is cut, it teaches the same and comes out the same', () => {
+  const anyPiece = fc.constantFrom(
+    ...[
+      'data',
+      ':',
+      ' ',
+      TASK,
+      PROGRESS,
+      '\n',
+      '\r',
+      '\r\n',
+      '\n\n',
+      ': ping',
+      'event: message',
+      '\xef\xbb\xbf',
+      '{',
+      'x',
+    ],
+  );
+  fc.assert(
+    fc.property(
+      fc.array(anyPiece, { maxLength: 24 }),
+      fc.array(fc.nat(), { maxLength: 24 }),
+      (pieces, cuts) => {
+        const stream = pieces.join('');
+        const whole = passBody(openTap(STREAM), [stream]);
+        const inPieces = passBody(openTap(STREAM), cutText(stream, cuts));
+        assert.equal(whole.out, stream);
+        assert.equal(inPieces.out, stream);
+        assert.equal(inPieces.id, whole.id);
+      },
+    ),
+    { numRuns: 3_000 },
+  );
+});

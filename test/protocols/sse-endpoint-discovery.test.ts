@@ -1,0 +1,286 @@
+import type { BodyInspector } from '../../src/protocols/body-inspector.ts';
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { createDiscoverer } from '../../src/protocols/discoveries.ts';
+import { createTestClock } from '../support/clock.ts';
+import { answer, get, machine, protocolsOf } from './heads.ts';
+
+const clock = createTestClock();
+
+function openTap(hints = true): BodyInspector {
+  const options = { hints, self: machine('me'), clock };
+  const learner = createDiscoverer(protocolsOf('mcp,mcp-sse,rpc'), options);
+  const stream = answer(200, 'content-type', 'text/event-stream');
+  const { inspector: tap } = learner.inspectHead(get('/sse'), { kind: 'none' }, stream);
+  assert.ok(tap);
+  return tap;
+}
+
+interface Passed {
+  /** All that went out, in the end. */
+  readonly out: string;
+  readonly id: string | undefined;
+  /** What could go out before the lesson was learned or the looking ended, chunk by chunk. */
+  readonly early: readonly string[];
+  readonly isDone: boolean;
+}
+
+/** Sends the chunks through a tap, latin-1 for bytes, and ends the stream. */
+function pass(chunks: readonly string[], tap = openTap()): Passed {
+  let out = '';
+  let id: string | undefined;
+  let isDone = false;
+  const early: string[] = [];
+  for (const chunk of chunks) {
+    const bytes = Buffer.from(chunk, 'latin1');
+    const pushed = tap.push(bytes);
+    const text = Buffer.from(pushed.out ?? []).toString('latin1');
+    // The wire may use the memory of a chunk again once it was taken.
+    bytes.fill(0);
+    if (!pushed.isDone) early.push(text);
+    out += text;
+    assert.ok(id === undefined || pushed.discovered === undefined, 'one lesson a stream');
+    id = pushed.discovered?.id ?? id;
+    isDone = pushed.isDone;
+  }
+  out += Buffer.from(tap.end().out ?? []).toString('latin1');
+  return { out, id, early, isDone };
+}
+
+interface Taught {
+  readonly claim: string;
+  readonly stream: string;
+  readonly id: string;
+  readonly out: string;
+}
+
+// prettier-ignore
+const TAUGHT: readonly Taught[] = [
+  { claim: 'Python’s SDK', stream: 'event: endpoint\r\ndata: /messages/?session_id=abc\r\n\r\n', id: 'abc', out: 'event: endpoint\r\ndata: /messages/?session_id=abc~me\r\n\r\n' },
+  { claim: 'TypeScript’s SDK', stream: 'event: endpoint\ndata: /messages?sessionId=abc\n\n', id: 'abc', out: 'event: endpoint\ndata: /messages?sessionId=abc~me\n\n' },
+  { claim: 'CR alone', stream: 'event: endpoint\rdata: /m?sessionId=abc\r\r', id: 'abc', out: 'event: endpoint\rdata: /m?sessionId=abc~me\r\r' },
+  { claim: 'all line ends mixed', stream: 'event:endpoint\rdata:/m?sessionId=abc\r\n\nrest', id: 'abc', out: 'event:endpoint\rdata:/m?sessionId=abc~me\r\n\nrest' },
+  { claim: 'a byte order mark', stream: '\xef\xbb\xbfevent: endpoint\ndata: /m?sessionId=abc\n\n', id: 'abc', out: '\xef\xbb\xbfevent: endpoint\ndata: /m?sessionId=abc~me\n\n' },
+  { claim: 'no space after the colon', stream: 'event:endpoint\ndata:/m?sessionId=abc\n\n', id: 'abc', out: 'event:endpoint\ndata:/m?sessionId=abc~me\n\n' },
+  { claim: 'comments, retry, id and empty lines before', stream: ': ping\n\n:\nretry: 5\n\nid: 1\nevent: endpoint\nid: 2\ndata: /m?sessionId=abc\n: x\nretry: 1\n\n', id: 'abc', out: ': ping\n\n:\nretry: 5\n\nid: 1\nevent: endpoint\nid: 2\ndata: /m?sessionId=abc~me\n: x\nretry: 1\n\n' },
+  { claim: 'a comment longer than all that may be held', stream: `:${' '.repeat(40_000)}\nevent: endpoint\ndata: /m?sessionId=abc\n\n`, id: 'abc', out: `:${' '.repeat(40_000)}\nevent: endpoint\ndata: /m?sessionId=abc~me\n\n` },
+  { claim: 'fields that nobody knows', stream: 'foo: bar\nfoo\nevent: endpoint\ndatabase: 1\ndata: /m?sessionId=abc\n\n', id: 'abc', out: 'foo: bar\nfoo\nevent: endpoint\ndatabase: 1\ndata: /m?sessionId=abc~me\n\n' },
+  { claim: 'data before its event', stream: 'data: /m?sessionId=abc\nevent: endpoint\n\n', id: 'abc', out: 'data: /m?sessionId=abc~me\nevent: endpoint\n\n' },
+  { claim: 'an absolute URL', stream: 'event: endpoint\ndata: https://a.b:1/m?x=1&sessionId=abc&y=2#f\n\n', id: 'abc', out: 'event: endpoint\ndata: https://a.b:1/m?x=1&sessionId=abc~me&y=2#f\n\n' },
+  { claim: 'a fragment that looks like a query', stream: 'event: endpoint\ndata: /m?sessionId=abc#&sessionId=def\n\n', id: 'abc', out: 'event: endpoint\ndata: /m?sessionId=abc~me#&sessionId=def\n\n' },
+  { claim: 'an escaped id', stream: 'event: endpoint\ndata: /m?sessionId=a%2Fb%3d\n\n', id: 'a/b=', out: 'event: endpoint\ndata: /m?sessionId=a%2Fb%3d~me\n\n' },
+  { claim: 'an id that ends like a hint', stream: 'event: endpoint\ndata: /m?sessionId=a~b\n\n', id: 'a~b', out: 'event: endpoint\ndata: /m?sessionId=a~b~me\n\n' },
+  { claim: 'an id said twice', stream: 'event: endpoint\ndata: /m?sessionId=a&sessionId=a\n\n', id: 'a', out: 'event: endpoint\ndata: /m?sessionId=a~me&sessionId=a~me\n\n' },
+  { claim: 'an id under both names', stream: 'event: endpoint\ndata: /m?sessionId=b&session_id=a\n\n', id: 'a', out: 'event: endpoint\ndata: /m?sessionId=b&session_id=a~me\n\n' },
+  { claim: 'an event without data before', stream: 'event: endpoint\n\nevent: endpoint\ndata: /m?sessionId=a\n\n', id: 'a', out: 'event: endpoint\n\nevent: endpoint\ndata: /m?sessionId=a~me\n\n' },
+  { claim: 'UTF-8 elsewhere in the URL', stream: 'event: endpoint\ndata: /caf\xc3\xa9?sessionId=a\n\n', id: 'a', out: 'event: endpoint\ndata: /caf\xc3\xa9?sessionId=a~me\n\n' },
+  { claim: 'a second endpoint after it', stream: 'event: endpoint\ndata: /m?sessionId=a\n\nevent: endpoint\ndata: /m?sessionId=b\n\n', id: 'a', out: 'event: endpoint\ndata: /m?sessionId=a~me\n\nevent: endpoint\ndata: /m?sessionId=b\n\n' },
+];
+
+for (const { claim, stream, id, out } of TAUGHT) {
+  test(`an endpoint is learned and hinted: ${claim}`, () => {
+    const passed = pass([stream]);
+    assert.equal(passed.id, id);
+    assert.equal(passed.out, out);
+    assert.ok(passed.isDone);
+  });
+  test(`an endpoint is learned one byte at a time: ${claim}`, () => {
+    const passed = pass(stream.split(''));
+    assert.equal(passed.id, id);
+    assert.equal(passed.out, out);
+    assert.ok(!passed.early.join('').includes('ession'), 'nothing of the URL goes out before');
+  });
+}
+
+// prettier-ignore
+const UNTAUGHT: readonly (readonly [claim: string, stream: string])[] = [
+  ['another event', 'event: message\ndata: /m?sessionId=a\n\n'],
+  ['another event first', 'data: hello\n\nevent: endpoint\ndata: /m?sessionId=a\n\n'],
+  ['a URL without an event name', 'data: /m?sessionId=a\n\nevent: endpoint\ndata: /m?sessionId=b\n\n'],
+  ['a name that is forgotten with its event', 'event: endpoint\n\ndata: /m?sessionId=a\n\n'],
+  ['two names for one event', 'event: endpoint\nevent: message\ndata: /m?sessionId=a\n\n'],
+  ['a field name in capitals', 'Event: endpoint\nData: /m?sessionId=a\n\n'],
+  ['a name with a space before', 'event:  endpoint\ndata: /m?sessionId=a\n\n'],
+  ['an indented field', ' event: endpoint\ndata: /m?sessionId=a\n\n'],
+  ['data over two lines', 'event: endpoint\ndata: /m?sessionId=a\ndata: b\n\n'],
+  ['data over two lines, the second empty', 'event: endpoint\ndata: /m?sessionId=a\ndata\n\n'],
+  ['data over two lines, the first empty', 'event: endpoint\ndata:\ndata: /m?sessionId=a\n\n'],
+  ['no id in the URL', 'event: endpoint\ndata: /messages\n\n'],
+  ['an id in the path', 'event: endpoint\ndata: /m/sessionId=a\n\n'],
+  ['an id in the fragment', 'event: endpoint\ndata: /m#?sessionId=a\n\n'],
+  ['an empty id', 'event: endpoint\ndata: /m?sessionId=\n\n'],
+  ['a malformed id', 'event: endpoint\ndata: /m?sessionId=a%20b\n\n'],
+  ['two different ids', 'event: endpoint\ndata: /m?sessionId=a&sessionId=b\n\n'],
+  ['JSON with a URL in it', 'event: endpoint\ndata: {"uri":"/m?sessionId=a"}\n\n'],
+  ['a space in the URL', 'event: endpoint\ndata: /m m?sessionId=a\n\n'],
+  ['an event that never ends', 'event: endpoint\ndata: /m?sessionId=a\n'],
+  ['a line that never ends', 'event: endpoint\ndata: /m?sessionId=a'],
+  ['a second byte order mark', '\xef\xbb\xbf\xef\xbb\xbfevent: endpoint\ndata: /m?sessionId=a\n\n'],
+  ['a line of 20,000 bytes', `event: endpoint\ndata: /${'m'.repeat(20_000)}?sessionId=a\n\n`],
+  ['20,000 bytes after the URL', `event: endpoint\ndata: /m?sessionId=a\n${'id: x\n'.repeat(4_000)}\n`],
+  ['no event stream at all', '\x1f\x8b\x08\0\0\0\0\0'],
+  ['nothing', ''],
+];
+
+for (const [claim, stream] of UNTAUGHT) {
+  test(`a stream passes untouched: ${claim}`, () => {
+    for (const chunks of [[stream], stream.split('')]) {
+      const passed = pass(chunks);
+      assert.equal(passed.id, undefined);
+      assert.equal(passed.out, stream);
+    }
+  });
+}
+
+test('without hints the event is learned and passes as it is', () => {
+  const stream = 'event: endpoint\ndata: /m?sessionId=abc\n\n';
+  assert.deepEqual(pass([stream], openTap(false)), {
+    out: stream,
+    id: 'abc',
+    early: [],
+    isDone: true,
+  });
+});
+
+test('an ordinary stream waits for nothing: what can not be the URL goes out with its chunk', () => {
+  // prettier-ignore
+  const chunks = [': ping\n', '\n', 'ret', 'ry: 5\n', 'id: 7\n', 'eve', 'nt: end', 'point\n', 'dat', 'a:', ' ', '{'];
+  const tap = openTap();
+  for (const chunk of chunks.slice(0, -2)) {
+    const { out, isDone } = tap.push(Buffer.from(chunk));
+    assert.equal(Buffer.from(out ?? []).toString(), chunk);
+    assert.equal(isDone, false);
+  }
+  assert.equal(tap.push(Buffer.from(' ')).out, undefined);
+  assert.equal(Buffer.from(tap.push(Buffer.from('{')).out ?? []).toString(), ' {');
+});
+
+test('an ordinary stream is passed on unseen from its first line on', () => {
+  // prettier-ignore
+  for (const first of ['event: message\n', 'data: {', 'data: [1', 'data: "x', 'data: two words', 'data: x\n', 'data\n', 'event\n']) {
+    const { isDone, out } = openTap().push(Buffer.from(first));
+    assert.ok(isDone, first);
+    assert.equal(Buffer.from(out ?? []).toString(), first);
+  }
+});
+
+test('what follows goes out as the very chunk that came', () => {
+  const tap = openTap();
+  tap.push(Buffer.from('event: message\n'));
+  const chunk = Buffer.from('data: x\n\n');
+  assert.equal(tap.push(chunk).out, chunk);
+  assert.equal(tap.end().out, undefined);
+});
+
+test('no more than 16 KB are held', () => {
+  const tap = openTap();
+  tap.push(Buffer.from('event: endpoint\ndata: /'));
+  let heldBytes = ' /'.length;
+  for (;;) {
+    const { out, isDone } = tap.push(Buffer.alloc(1_000, 'm'));
+    heldBytes += 1_000;
+    if (isDone) {
+      assert.equal(out?.length, heldBytes);
+      break;
+    }
+    assert.ok(heldBytes <= 16_384);
+  }
+});
+
+test('the event goes out with its lesson and all that came with it', () => {
+  const tap = openTap();
+  assert.equal(
+    tap.push(Buffer.from('event: endpoint\ndata: /m?sessionId=a\n')).discovered,
+    undefined,
+  );
+  const {
+    out,
+    discovered: lesson,
+    isDone,
+  } = tap.push(Buffer.from('\nevent: message\ndata: b\n\n'));
+  assert.equal(lesson?.id, 'a');
+  assert.equal(lesson.protocol.name, 'mcp-sse');
+  assert.equal(
+    Buffer.from(out ?? []).toString(),
+    ' /m?sessionId=a~me\n\nevent: message\ndata: b\n\n',
+  );
+  assert.ok(isDone);
+});
+
+const anyLineEnd = fc.constantFrom('\n', '\r\n', '\r');
+/** Lines that neither make an endpoint event nor rule it out. */
+const anyFiller = fc.array(
+  fc.constantFrom(': comment', ':', 'retry: 1', 'id: 2', 'id', 'unknown: x', ''),
+  { maxLength: 4 },
+);
+const anyId = fc.stringMatching(/^[A-Za-z0-9_.~-]{1,40}$/);
+
+/** Cuts a text at any places. */
+function cut(text: string, places: readonly number[]): string[] {
+  const at = [...new Set(places.map((place) => place % (text.length + 1)))].sort((a, b) => a - b);
+  return [...at, text.length].map((end, i) => text.slice(at[i - 1] ?? 0, end));
+}
+
+test('however a stream is cut and its lines end, its endpoint is learned and nothing else changes', () => {
+  fc.assert(
+    fc.property(
+      anyId,
+      anyFiller,
+      anyFiller.map((lines) => lines.filter((line) => line !== '')),
+      anyLineEnd,
+      anyLineEnd,
+      fc.constantFrom('', '\xef\xbb\xbf'),
+      fc.string({ unit: 'binary-ascii' }),
+      fc.array(fc.nat(), { maxLength: 40 }),
+      (id, before, within, one, other, mark, rest, cuts) => {
+        const write = (text: string): string =>
+          mark +
+          [...before, 'event: endpoint'].map((line) => line + one).join('') +
+          [`data: /m?a=~b&session_id=${text}&c`, ...within].map((line) => line + other).join('') +
+          // After a CR this would be the second half of one line's end.
+          (other === '\r' ? '\r' : '\n') +
+          rest;
+        const passed = pass(cut(write(id), cuts));
+        assert.equal(passed.id, id);
+        assert.equal(passed.out, write(`${id}~me`));
+      },
+    ),
+    { numRuns: 1_000 },
+  );
+});
+
+test('however it is cut, a stream of any bytes teaches the same and comes out the same', () => {
+  const anyPiece = fc.constantFrom(
+    ...[
+      'event',
+      'data',
+      ':',
+      ' ',
+      'endpoint',
+      '/m?sessionId=a',
+      '&',
+      'b',
+      '\n',
+      '\r',
+      '\r\n',
+      '\xef\xbb\xbf',
+      '{',
+    ],
+  );
+  fc.assert(
+    fc.property(
+      fc.array(anyPiece, { maxLength: 30 }),
+      fc.array(fc.nat(), { maxLength: 30 }),
+      (pieces, cuts) => {
+        const stream = pieces.join('');
+        const whole = pass([stream]);
+        const inPieces = pass(cut(stream, cuts));
+        assert.equal(inPieces.out, whole.out);
+        assert.equal(inPieces.id, whole.id);
+        assert.equal(whole.out.replace('~me', ''), stream);
+      },
+    ),
+    { numRuns: 3_000 },
+  );
+});
