@@ -32,6 +32,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'store/postgres/': 4,
   'store/resilient/': 4,
   'fleet/': 4,
+  'fleet/join/': 5,
   'sessions/': 4,
   'routing/': 5,
   'proxy/': 6,
@@ -54,7 +55,7 @@ const ADAPTERS: readonly string[] = [
   'store/sqlite/sqlite.ts',
   'fleet/dns-directory.ts',
   'fleet/static-directory.ts',
-  'fleet/resolver.ts',
+  'fleet/dns-resolver.ts',
   'observability/prometheus.ts',
 ];
 const COMPOSITION = /^(app|cli)\//;

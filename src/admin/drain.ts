@@ -1,112 +1,79 @@
 /**
- * `/drain` of the admin listener, for those who bring `ADMIN_TOKEN`: an operator empties this
- * Machine without ending it.
+ * `/drain` and `/undrain`: an operator empties this Machine without stopping it.
  *
  * ```
- * GET  /drain      how it stands, and how much is left
- * POST /drain      takes no new sessions from now on; those that live here are served
- * POST /undrain    takes new sessions again; 409 once a signal has told this Machine to end
+ * GET  /drain      the drain state, and how much is left
+ * POST /drain      take no new sessions; the sessions of this Machine are still served
+ * POST /undrain    take new sessions again; 409 once a signal is stopping this Machine
  * ```
- * Each may be said twice. What was said is forgotten with the process.
+ * Each may be repeated. The state ends with the process.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { respondJson } from './answer.ts';
-import { createTokenCheck, type TokenCheckOptions } from './token.ts';
+import type { ServerResponse } from 'node:http';
+import { respondJson } from './respond.ts';
+import type { AdminCall } from './router.ts';
+import type { Clock } from '../clock.ts';
+import type { Logger } from '../observability/log.ts';
 import type { Draining } from '../routing/draining.ts';
 
-export interface DrainRoutesOptions extends TokenCheckOptions {
+export interface DrainParts {
   readonly draining: Draining;
-  /** Requests under way, streams and WebSockets among them. */
+  /** Requests in flight, streams and WebSockets included. */
   readonly countOpenRequests: () => number;
-  /** Sessions that live here; undefined where the store can't say. Never rejects; may take its time. */
+  /** Sessions that this Machine owns; undefined if the store fails. Never rejects; may take long. */
   readonly countOwnSessions: () => Promise<number | undefined>;
+  readonly clock: Clock;
+  readonly logger: Logger;
 }
 
-export interface DrainRoutes {
-  /** Whether the path is one of these; then the request is answered. */
-  answer(request: IncomingMessage, response: ServerResponse): boolean;
-  /** Resolves once nothing is under way. */
-  ended(): Promise<void>;
+export function drainStatus({ response }: AdminCall, parts: DrainParts): Promise<void> {
+  return respondStatus(response, parts);
 }
 
-type Action = 'look' | 'drain' | 'undrain';
-
-const PATHS: ReadonlyMap<string, ReadonlyMap<string, Action>> = new Map([
-  [
-    '/drain',
-    new Map<string, Action>([
-      ['GET', 'look'],
-      ['HEAD', 'look'],
-      ['POST', 'drain'],
-    ]),
-  ],
-  ['/undrain', new Map<string, Action>([['POST', 'undrain']])],
-]);
-
-/** A million sessions are counted in this time; a store that hangs must not keep the answer, in ms. */
-const COUNT_LIMIT_MS = 10_000;
-
-const IS_ENDING = 'a signal has told this Machine to end: it takes no new sessions any more';
-
-export function createDrainRoutes(options: DrainRoutesOptions): DrainRoutes {
-  const { draining, logger, clock } = options;
-  const isAuthorized = createTokenCheck(options);
-  const running = new Set<Promise<void>>();
-
-  function answer(request: IncomingMessage, response: ServerResponse): boolean {
-    const [path = ''] = (request.url ?? '').split('?', 1);
-    const actions = PATHS.get(path);
-    if (!actions) return false;
-    if (!isAuthorized(request)) {
-      response.setHeader('www-authenticate', 'Bearer');
-      respondJson(response, 401, { error: 'wants Authorization: Bearer ADMIN_TOKEN' });
-      return true;
-    }
-    const action = actions.get(request.method ?? '');
-    if (action) {
-      const answering = carryOut(action, response).finally(() => running.delete(answering));
-      running.add(answering);
-    } else {
-      response.setHeader('allow', [...actions.keys()].join(', '));
-      respondJson(response, 405, { error: 'method not allowed' });
-    }
-    return true;
+export function drain({ response }: AdminCall, parts: DrainParts): Promise<void> {
+  if (parts.draining.drain()) {
+    parts.logger.info({}, 'drained by the operator: new sessions go to other Machines');
   }
+  return respondStatus(response, parts);
+}
 
-  async function carryOut(action: Action, response: ServerResponse): Promise<void> {
-    if (action === 'drain' && draining.drain()) {
-      logger.info({}, 'drained by the operator: new sessions go elsewhere');
-    }
-    if (action === 'undrain' && draining.undrain()) {
-      logger.info({}, 'the operator has ended the drain: new sessions are taken again');
-    }
-    const isRefused = action === 'undrain' && draining.state() === 'ending';
-    const ownSessions = await countInTime(response);
-    respondJson(response, isRefused ? 409 : 200, {
-      ...(isRefused && { error: IS_ENDING }),
-      state: draining.state(),
-      ownSessions,
-      openRequests: options.countOpenRequests(),
-    });
+export function undrain({ response }: AdminCall, parts: DrainParts): Promise<void> {
+  if (parts.draining.undrain()) {
+    parts.logger.info({}, 'drain ended by the operator: this Machine takes new sessions again');
   }
+  return respondStatus(response, parts, parts.draining.state() === 'ending');
+}
 
-  /** Undefined if it takes too long, or nobody waits any more. A walk under way ends with the store. */
-  function countInTime(response: ServerResponse): Promise<number | undefined> {
-    return new Promise((resolve) => {
-      const end = (count?: number): void => {
-        cancel();
-        resolve(count);
-      };
-      const cancel = clock.after(COUNT_LIMIT_MS, () => end());
-      response.once('close', () => end());
-      void options.countOwnSessions().then(end);
-    });
-  }
+const IS_STOPPING = 'a signal is stopping this Machine: it takes no new sessions';
 
-  return {
-    answer,
-    ended: async () => {
-      await Promise.all(running);
-    },
-  };
+async function respondStatus(
+  response: ServerResponse,
+  parts: DrainParts,
+  isConflict = false,
+): Promise<void> {
+  const ownSessions = await countInTime(response, parts);
+  respondJson(response, isConflict ? 409 : 200, {
+    ...(isConflict && { error: IS_STOPPING }),
+    state: parts.draining.state(),
+    ownSessions,
+    openRequests: parts.countOpenRequests(),
+  });
+}
+
+/** Enough to count a million sessions. A store that hangs must not delay the response longer, in ms. */
+const COUNT_TIMEOUT_MS = 10_000;
+
+/** Undefined if it takes too long or the client disconnects. */
+function countInTime(
+  response: ServerResponse,
+  { clock, countOwnSessions }: DrainParts,
+): Promise<number | undefined> {
+  return new Promise((resolve) => {
+    const end = (count?: number): void => {
+      cancel();
+      resolve(count);
+    };
+    const cancel = clock.after(COUNT_TIMEOUT_MS, () => end());
+    response.once('close', () => end());
+    void countOwnSessions().then(end);
+  });
 }

@@ -1,21 +1,19 @@
 /**
- * `/explain` of the admin listener, for those who bring `ADMIN_TOKEN`: what would be done with a
- * request, and why.
+ * `/explain`: what the sidecar would do with a request, and why.
  *
  * ```
  * POST /explain                                       {"method","path","headers","from"} as JSON
  * GET  /explain?method=POST&path=/mcp&header=a:%20b   the same; `header` any number of times
  * ```
  * A session id is a credential, and URLs end up in histories and logs: that is what the body is for.
- * Nothing of what was asked is logged, and no complaint about it repeats it.
+ * The request in question is never logged, and no error message repeats any of it.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { respondJson } from './answer.ts';
-import { HttpError, splitTarget } from './parameters.ts';
-import { createTokenCheck, type TokenCheckOptions } from './token.ts';
-import { withReadTimeout } from '../sessions/stall.ts';
+import { readText } from './body.ts';
+import { HttpError, respondJson } from './respond.ts';
+import type { AdminCall } from './router.ts';
+import type { Clock } from '../clock.ts';
 
-/** A request as somebody would send it. */
+/** A request as a client or a peer would send it. */
 export interface ExplainedRequest {
   readonly from: 'edge' | 'peer';
   readonly method: string;
@@ -24,81 +22,33 @@ export interface ExplainedRequest {
   readonly rawHeaders: readonly string[];
 }
 
-export interface ExplainRoutesOptions extends TokenCheckOptions {
+export interface ExplainParts {
   /** Never rejects. */
   readonly explain: (request: ExplainedRequest) => Promise<object>;
+  readonly clock: Clock;
 }
 
-export interface ExplainRoutes {
-  /** Whether the path is this one; then the request is answered. */
-  answer(request: IncomingMessage, response: ServerResponse): boolean;
-  /** Resolves once nothing is under way. */
-  ended(): Promise<void>;
-}
-
-/** More than a request's head may have (`http.ts`), written as JSON. */
+/** More than the head of a request may have (http/limits.ts), written as JSON. */
 const MAX_BODY_BYTES = 131_072;
-const STALL_TIMEOUT_MS = 10_000;
 
-export function createExplainRoutes(options: ExplainRoutesOptions): ExplainRoutes {
-  const isAuthorized = createTokenCheck(options);
-  const running = new Set<Promise<void>>();
+export async function explainQuery(
+  { query, response }: AdminCall,
+  { explain }: ExplainParts,
+): Promise<void> {
+  respondJson(response, 200, await explain(parseQuery(query)));
+}
 
-  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    try {
-      respondJson(response, 200, await options.explain(await asked(request)));
-    } catch (error) {
-      const { status, message } =
-        error instanceof HttpError ? error : { status: 500, message: 'failed' };
-      if (status === 405) response.setHeader('allow', 'GET, POST');
-      if (!response.destroyed) respondJson(response, status, { error: message });
-    }
-  }
-
-  async function asked(request: IncomingMessage): Promise<ExplainedRequest> {
-    const [, query] = splitTarget(request.url);
-    if (request.method === 'GET') return inQuery(new URLSearchParams(query));
-    if (request.method === 'POST') return inBody(await readText(request));
-    throw new HttpError(405, 'method not allowed');
-  }
-
-  async function readText(request: IncomingMessage): Promise<string> {
-    const onStall = (): void => void request.destroy();
-    const pieces = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>;
-    const watch = { clock: options.clock, timeoutMs: STALL_TIMEOUT_MS, onStall };
-    const chunks: Buffer[] = [];
-    let size = 0;
-    for await (const chunk of withReadTimeout(pieces, watch)) {
-      size += chunk.length;
-      if (size > MAX_BODY_BYTES)
-        throw new HttpError(413, `the body may have ${MAX_BODY_BYTES} bytes`);
-      chunks.push(chunk);
-    }
-    return Buffer.concat(chunks).toString();
-  }
-
-  return {
-    answer: (request, response) => {
-      const [path] = splitTarget(request.url);
-      if (path !== '/explain') return false;
-      if (!isAuthorized(request)) {
-        response.setHeader('www-authenticate', 'Bearer');
-        respondJson(response, 401, { error: 'wants Authorization: Bearer ADMIN_TOKEN' });
-        return true;
-      }
-      const answering = answer(request, response).finally(() => running.delete(answering));
-      running.add(answering);
-      return true;
-    },
-    ended: async () => {
-      await Promise.all(running);
-    },
-  };
+export async function explainBody(
+  { request, response }: AdminCall,
+  { explain, clock }: ExplainParts,
+): Promise<void> {
+  const body = await readText(request, clock, MAX_BODY_BYTES);
+  respondJson(response, 200, await explain(parseBody(body)));
 }
 
 const NAMES: ReadonlySet<string> = new Set(['method', 'path', 'header', 'from']);
 
-function inQuery(query: URLSearchParams): ExplainedRequest {
+function parseQuery(query: URLSearchParams): ExplainedRequest {
   const names = [...query.keys()].filter((name) => name !== 'header');
   const isKnown = names.every((name) => NAMES.has(name)) && new Set(names).size === names.length;
   if (!isKnown) {
@@ -122,7 +72,7 @@ function inQuery(query: URLSearchParams): ExplainedRequest {
 const BODY_SHAPE =
   'the body is JSON: {"method", "path", "headers": {name: value or values}, "from"}, with a path';
 
-function inBody(text: string): ExplainedRequest {
+function parseBody(text: string): ExplainedRequest {
   const given = parseObject(text);
   const isKnown = Object.keys(given).every((name) => name === 'headers' || NAMES.has(name));
   if (!isKnown || 'header' in given) throw new HttpError(400, BODY_SHAPE);

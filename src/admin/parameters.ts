@@ -1,25 +1,6 @@
 /** What a request about sessions says, checked. All of these throw {@link HttpError}. */
+import { HttpError } from './respond.ts';
 import { parseMachineId, parseSessionKey, type MachineId, type SessionKey } from '../session.ts';
-
-/** A request that is not as it should be: the status of its answer, and what is wrong. */
-export class HttpError extends Error {
-  override readonly name = 'Refused';
-  readonly status: number;
-
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
-  }
-}
-
-/**
- * The path and the query of a request's target. All after the first `?` is the query: it may hold
- * more of them (RFC 3986 §3.4), as a path that is asked about does.
- */
-export function splitTarget(target = ''): readonly [path: string, query: string] {
-  const at = target.indexOf('?');
-  return at === -1 ? [target, ''] : [target.slice(0, at), target.slice(at + 1)];
-}
 
 /** What is there instead of a key is not shown: it may be an id. */
 export function parseKey(text: string): SessionKey {

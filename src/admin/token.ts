@@ -1,4 +1,4 @@
-/** Whether a request to the admin listener may see sessions, or drain: it brings `ADMIN_TOKEN`. */
+/** Checks whether a request to the admin listener carries `ADMIN_TOKEN`. */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../clock.ts';
@@ -11,9 +11,9 @@ export interface TokenCheckOptions {
   readonly logger: Logger;
 }
 
-/** One who guesses gets a line a minute, whatever they try. */
+/** Someone who guesses tokens causes one log line a minute, however often they try. */
 const LOGGED_PER_SECOND = 1 / 60;
-/** RFC 6750 §2.1; the scheme's name has no case (RFC 9110 §11.1). */
+/** RFC 6750 §2.1; the name of the scheme is case-insensitive (RFC 9110 §11.1). */
 const BEARER = /^bearer +(\S+) *$/i;
 
 export function createTokenCheck({
@@ -27,15 +27,12 @@ export function createTokenCheck({
 
   return ({ headers, socket }) => {
     const [, given = ''] = BEARER.exec(headers.authorization ?? '') ?? [];
-    // Digests are equally long, and how far they agree says nothing about the token.
+    // Digests have the same length, and how far they agree says nothing about the token.
     if (timingSafeEqual(digest(given), expected)) return true;
     refusedCount += 1;
     if (mayLog()) {
       const address = socket.remoteAddress;
-      logger.warn(
-        { address, refusedCount },
-        'asked at the admin port without the right ADMIN_TOKEN',
-      );
+      logger.warn({ address, refusedCount }, 'admin request without the right ADMIN_TOKEN');
     }
     return false;
   };

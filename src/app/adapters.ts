@@ -8,10 +8,10 @@ import type { Config, StoreConfig } from '../config/config.ts';
 import { offDirectory, type Directory, type DirectoryStatus } from '../fleet/directory.ts';
 import { createDnsDirectory, type DnsDirectoryOptions } from '../fleet/dns-directory.ts';
 import { Liveness } from '../fleet/liveness.ts';
-import { lookForBlindness, lookForOthers } from '../fleet/lookout.ts';
-import { startJoining, type Joining, type JoiningOptions } from '../fleet/joining.ts';
+import { watchForUnreadableFleet, watchForOtherMachines } from '../fleet/fleet-warnings.ts';
+import { startFleetJoin, type FleetJoin, type JoinOptions } from '../fleet/join/join.ts';
 import { loadUndici, type LoadUndici } from '../fleet/peer-client.ts';
-import { createDnsResolver, lookupHost } from '../fleet/resolver.ts';
+import { createDnsResolver, lookupHost } from '../fleet/dns-resolver.ts';
 import { createStaticDirectory } from '../fleet/static-directory.ts';
 import { createCheckProbe, createConnectProbe } from '../proxy/upstream-probes.ts';
 import { createUpstreamHealth, type UpstreamHealth } from '../proxy/upstream-health.ts';
@@ -173,7 +173,7 @@ export function createLiveness(config: Config, { clock, logger, metrics }: Adapt
     },
   });
   metrics.watchFleet(() => {
-    const silent = liveness.unresponsive().length;
+    const silent = liveness.missingHeartbeats().length;
     return { answering: liveness.others().length - silent, silent };
   });
   return liveness;
@@ -221,7 +221,7 @@ interface JoinedFleet {
   readonly store: SessionStore;
   readonly directory: Directory;
   readonly liveness: Liveness;
-  readonly onContested: JoiningOptions['onContested'];
+  readonly onContested: JoinOptions['onConflict'];
 }
 
 /** Reads in the background what the peers know, unless the fleet shares a store. */
@@ -229,10 +229,10 @@ export function joinFleet(
   config: Config,
   { clock, random, logger, metrics }: AdapterParts,
   { store, directory, liveness, onContested }: JoinedFleet,
-): Joining {
+): FleetJoin {
   const { identity, store: settings, fleet } = config;
   const isAlone = fleet.kind === 'off' || isSharedStore(settings);
-  return startJoining({
+  return startFleetJoin({
     self: identity.machine,
     store,
     maxSessions: settings.maxSessions,
@@ -241,9 +241,9 @@ export function joinFleet(
     clock,
     random,
     loadUndici: createUndiciLoader(logger),
-    onContested,
-    onEntered: metrics.bindingsRead,
-    onGivenUp: (machine, reason) => logger.warn({ machine, reason }, READING_GIVEN_UP),
+    onConflict: onContested,
+    onImported: metrics.bindingsRead,
+    onReadFailed: (machine, reason) => logger.warn({ machine, reason }, READING_GIVEN_UP),
     onEnd: (read) => logger.info({ read }, 'read the bindings of the other Machines'),
   });
 }
@@ -311,14 +311,14 @@ export function startLookout(
   const { fleet, identity, hints } = config;
   const { clock, logger } = parts;
   if (fleet.kind === 'auto') {
-    return lookForBlindness({
+    return watchForUnreadableFleet({
       directory,
       clock,
       onBlind: (status) => logger.warn({ fleet: status, hints }, BLIND_WARNING),
     });
   }
   if (fleet.kind === 'static' || identity.app === undefined) return () => Promise.resolve();
-  return lookForOthers({
+  return watchForOtherMachines({
     directory: createAppDirectory(config, parts, identity.app, {
       liveness: new Liveness({ clock, ownerStopped: 'wake', goneAfterMs: 0 }),
     }),

@@ -10,10 +10,8 @@ import {
   type AdapterParts,
   type OpenedStore,
 } from './adapters.ts';
-import { startAdmin, type Readiness } from '../admin/admin.ts';
-import { createDrainRoutes, type DrainRoutes } from '../admin/drain.ts';
-import { createExplainRoutes, type ExplainRoutes } from '../admin/explain.ts';
-import { createSessionRoutes, type SessionRoutes } from '../admin/sessions.ts';
+import { startAdmin } from '../admin/admin.ts';
+import type { Readiness } from '../admin/health.ts';
 import { awaitDrained } from './await-drained.ts';
 import type { Config } from '../config/config.ts';
 import { createDraining } from '../routing/draining.ts';
@@ -26,7 +24,6 @@ import { listen } from '../http/listen.ts';
 import type { HttpListener } from '../http/listener.ts';
 import { createRequestPath, type RequestPath } from './request-path.ts';
 import { startCleanup } from '../store/cleanup.ts';
-import type { OnSessionChanged } from '../sessions/merge.ts';
 import { createOwnSessionCount } from './own-sessions.ts';
 import type { SessionStore } from '../store/store.ts';
 
@@ -102,12 +99,12 @@ class RunningSidecar implements Sidecar {
     this.#ports = { public: publicPort, peer, admin };
     this.#upstreamHealth.start();
     this.#phase = 'started';
-    await heartbeats.tell();
+    await heartbeats.sendNow();
   }
 
   readiness(): Readiness {
     const { kind } = this.#directory.status();
-    const silent = this.#liveness.unresponsive().length;
+    const silent = this.#liveness.missingHeartbeats().length;
     const fleet = { kind, others: this.#directory.others().length, silent };
     const store = { kind: this.#storeKind(), ...this.#opened?.health() };
     const reason = this.#whyNotReady();
@@ -179,44 +176,18 @@ class RunningSidecar implements Sidecar {
     store: SessionStore,
     explain: RequestPath['explain'],
   ): Promise<number> {
-    const { logger, metrics } = this.#parts;
-    const readiness = (): Readiness => this.readiness();
-    const port = this.#config.adminPort;
-    const sessions = this.#createSessionRoutes(store);
+    const { adminPort, adminToken, identity } = this.#config;
     const admin = await startAdmin({
-      ...{ host, port, metrics, logger, readiness, sessions },
-      drain: this.#createDrainRoutes(store),
-      explain: this.#createExplainRoutes(explain),
+      ...this.#parts,
+      ...{ host, port: adminPort, token: adminToken, store, explain },
+      draining: this.#draining,
+      readiness: () => this.readiness(),
+      onSessionChanged: (...change) => this.#path?.onSessionChanged(...change),
+      countOpenRequests: () => this.#path?.busyCount() ?? 0,
+      countOwnSessions: createOwnSessionCount(store, identity.machine),
     });
     this.#stops.push(() => admin.stop());
     return admin.port;
-  }
-
-  #createSessionRoutes(store: SessionStore): SessionRoutes | undefined {
-    const token = this.#config.adminToken;
-    if (token === undefined) return undefined;
-    const onSessionChanged: OnSessionChanged = (...change) =>
-      this.#path?.onSessionChanged(...change);
-    return createSessionRoutes({ ...this.#parts, token, store, onSessionChanged });
-  }
-
-  #createDrainRoutes(store: SessionStore): DrainRoutes | undefined {
-    const token = this.#config.adminToken;
-    if (token === undefined) return undefined;
-    return createDrainRoutes({
-      ...this.#parts,
-      token,
-      draining: this.#draining,
-      countOpenRequests: () => this.#path?.busyCount() ?? 0,
-      countOwnSessions: createOwnSessionCount(store, this.#config.identity.machine),
-    });
-  }
-
-  #createExplainRoutes(explain: RequestPath['explain']): ExplainRoutes | undefined {
-    const token = this.#config.adminToken;
-    return token === undefined
-      ? undefined
-      : createExplainRoutes({ ...this.#parts, token, explain });
   }
 
   async #listen(listener: HttpListener, port: number): Promise<number> {

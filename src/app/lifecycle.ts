@@ -9,7 +9,7 @@
  *                       +---hangs----------------------------------> ended by the first signal
  */
 import { constants } from 'node:os';
-import type { Readiness } from '../admin/admin.ts';
+import type { Readiness } from '../admin/health.ts';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
 

@@ -14,14 +14,19 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { Draining } from '../routing/draining.ts';
 import type { Directory } from '../fleet/directory.ts';
-import { createKeeper, type Keeper, type KeeperOptions } from '../fleet/keeper.ts';
-import { createBindingsService } from '../fleet/bindings-service.ts';
+import {
+  createClaimResolver,
+  type ClaimResolver,
+  type ClaimResolverOptions,
+} from '../fleet/claim-resolver.ts';
+import { createJoinService } from '../fleet/join/service.ts';
+import { BINDINGS_PATH } from '../fleet/join/messages.ts';
 import { createPeerService } from '../fleet/peer-service.ts';
 import { createPeers, type Peers } from '../fleet/peers.ts';
 import type { UpstreamHealth } from '../proxy/upstream-health.ts';
-import { createForwardWatch } from '../fleet/forward-watch.ts';
+import { createForwardWatchdog } from '../fleet/forward-watchdog.ts';
 import { createHeartbeats, type Heartbeats } from '../fleet/heartbeats.ts';
-import type { JoiningOptions } from '../fleet/joining.ts';
+import type { JoinOptions } from '../fleet/join/join.ts';
 import type { Liveness } from '../fleet/liveness.ts';
 import { PROTOCOL_VERSION, type PeerStatus } from '../fleet/messages.ts';
 import { DEFAULT_LIMITS, FORWARD_BYTES, FORWARD_FIELDS, type Limits } from '../http/limits.ts';
@@ -73,7 +78,7 @@ export interface RequestPath {
   /** An operator has deleted a session, or moved it from one Machine to another. */
   readonly onSessionChanged: OnSessionChanged;
   /** A peer owns what is bound to this Machine too. */
-  readonly onContested: JoiningOptions['onContested'];
+  readonly onContested: JoinOptions['onConflict'];
   /** Requests and tunnels under way. */
   busyCount(): number;
   /** 0: no request is open, and none was for a second. Else the time, in ms, after which to ask again. */
@@ -127,7 +132,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
       headTimeoutMs: 0,
     },
   });
-  const forwards = createForwardWatch({ clock, ping: (machine) => peers.ping(machine) });
+  const forwards = createForwardWatchdog({ clock, ping: (machine) => peers.ping(machine) });
   const owners = {
     self,
     hints: config.hints,
@@ -171,7 +176,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     onForwarded: (decision) => {
       // Not of a detour itself: it would never end while there are requests.
       if (decision.kind === 'forward' && decision.why === 'owner-unreachable')
-        liveness.onDetour(decision.to);
+        liveness.onUnreachableFromEdge(decision.to);
     },
     peers: peerUpstreams,
     watchForward: (machine, onUnresponsive) => forwards.begin(machine, onUnresponsive),
@@ -182,7 +187,7 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     observer: createRequestObserver(parts),
     onFault: engine.pool.onFault,
   };
-  const told = createBindingsService({ ...parts, self });
+  const joinService = createJoinService({ ...parts, self });
   const listeners = createListeners({
     self,
     proxy,
@@ -192,17 +197,17 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     namesRead: [...headersReadFromRequests(config.protocols), ...EDGE_NAMES],
     peerService: createPeerService({
       self,
-      keeper,
+      claimResolver: keeper,
       directory,
-      onHeard: (machine) => liveness.onHeard(machine),
+      onRequestFrom: (machine) => liveness.onRequestFrom(machine),
       onStatus: (machine, status) => liveness.onStatus(machine, status),
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
       status: () => statusOf(parts),
-      ...(!isSharedStore(config.store) && { bindings: told }),
+      handlers: isSharedStore(config.store) ? {} : { [BINDINGS_PATH]: joinService.respond },
     }),
-    isPeerAddress: (address) => directory.lists(address),
+    isPeerAddress: (address) => directory.isPeerAddress(address),
     isAddressOf: (machine, address) => directory.isAddressOf(machine, address),
-    lookForNewPeers: () => directory.lookAgain(),
+    lookForNewPeers: () => directory.findNewMachines(),
     http: {
       protectedNames: engine.protectedNames,
       trailers: engine.pool.trailers,
@@ -222,12 +227,12 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     listeners.peer.destroyAll();
     forwards.stop();
     const beaten = heartbeats.stop();
-    told.stop();
+    joinService.stop();
     await Promise.all([upstream.close(), peerUpstreams.close()]);
     await bindings.stop();
     await peers.stop();
     await beaten;
-    await keeper.ended();
+    await keeper.idle();
   }
 
   const explain = createExplain({
@@ -241,10 +246,10 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     const isOurs = from === undefined ? openStreams.count(key) > 0 : from === self;
     if (isOurs && to !== self) letGo(key, { to, why: to === undefined ? 'deleted' : 'moved' });
   };
-  const onContested: JoiningOptions['onContested'] = (ours, { key, machine, ...theirs }) => {
+  const onContested: JoinOptions['onConflict'] = (ours, { key, machine, ...theirs }) => {
     // Whoever owns it by its claim says so, and the other one gives it up.
     if (!olderSessions.isVoid(ours)) peers.announce(ours, ours.expiresAt - clock.now());
-    else void keeper.hear(key, machine, { ...theirs, origin: 'adopted' });
+    else void keeper.onAnnouncement(key, machine, { ...theirs, origin: 'adopted' });
   };
   // The end of a response may be on its way still.
   const msUntilQuiet = (): number =>
@@ -355,9 +360,9 @@ function createFleetKeeper(
   parts: RequestPathParts,
   self: MachineId,
   { letGo, ...hooks }: KeeperHooks,
-): Keeper {
+): ClaimResolver {
   const { store, clock, logger, metrics, isReadyForPeers: isReady } = parts;
-  return createKeeper({
+  return createClaimResolver({
     ...{ self, store, clock, isReady, ...hooks },
     onConflict: metrics.claimConflict,
     onReleased: (key, to) => letGo(key, { to, why: 'outranked' }),
@@ -365,11 +370,11 @@ function createFleetKeeper(
   });
 }
 
-interface KeeperHooks extends Required<Pick<KeeperOptions, 'pendingClaimOf' | 'isVoid'>> {
+interface KeeperHooks extends Required<Pick<ClaimResolverOptions, 'pendingClaimOf' | 'isVoid'>> {
   readonly letGo: LetGo;
 }
 
-function createFleetPeers(parts: RequestPathParts, self: MachineId, keeper: Keeper): Peers {
+function createFleetPeers(parts: RequestPathParts, self: MachineId, keeper: ClaimResolver): Peers {
   const { directory, liveness, clock, random, logger, metrics } = parts;
   return createPeers({
     self,
@@ -377,9 +382,9 @@ function createFleetPeers(parts: RequestPathParts, self: MachineId, keeper: Keep
     clock,
     random,
     liveness,
-    onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
-    onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
-    onQuestion: metrics.peerQuestion,
+    onClaim: (key, claimant) => void keeper.onAnnouncement(key, claimant.machine, claimant),
+    onOutranked: (key, winner) => void keeper.onAnnouncement(key, winner.machine, winner),
+    onQuery: metrics.peerQuestion,
     onAnnouncementsLost: metrics.announcementsDropped,
     loadUndici: createUndiciLoader(logger),
   });

@@ -42,7 +42,7 @@ export interface Directory {
   others(): readonly Peer[];
   peer(machine: MachineId): Peer | undefined;
   /** Whether a socket's remote address belongs to another Machine of the fleet. */
-  lists(address: string): boolean;
+  isPeerAddress(address: string): boolean;
   /** Whether a socket's remote address belongs to that very Machine, another one of the fleet. */
   isAddressOf(machine: MachineId, address: string): boolean;
   status(): DirectoryStatus;
@@ -56,7 +56,7 @@ export interface Directory {
    * known; undefined if no reading begun since has succeeded by then, as then nobody can tell.
    * `isHurried`: a reading of the last half second will do, and nobody waits for the next.
    */
-  lookAgain(isHurried?: boolean): Promise<boolean | undefined>;
+  findNewMachines(isHurried?: boolean): Promise<boolean | undefined>;
   /** Ends the reading under way; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
 }
@@ -65,8 +65,8 @@ export interface Directory {
 export const offDirectory: Directory = {
   others: () => [],
   peer: () => undefined,
-  lookAgain: () => Promise.resolve(false),
-  lists: () => false,
+  findNewMachines: () => Promise.resolve(false),
+  isPeerAddress: () => false,
   isAddressOf: () => false,
   status: () => ({ kind: 'off' }),
   start: () => Promise.resolve(),

@@ -11,11 +11,11 @@ import {
   processGroupName,
   runningMachinesName,
 } from '../fly.ts';
-import { normalizeAddress } from './address.ts';
+import { normalizeAddress } from './addresses.ts';
 import type { Directory, DirectoryStatus, Peer } from './directory.ts';
 import type { ListedPeer, Liveness } from './liveness.ts';
 import { createMachineAddresses, type MachineAddresses } from './machine-addresses.ts';
-import type { NameResolver } from './resolver.ts';
+import type { NameResolver } from './dns-resolver.ts';
 
 export interface DnsDirectoryOptions {
   readonly self: MachineId;
@@ -90,7 +90,7 @@ class DnsDirectory implements Directory {
     this.#options = options;
     this.#intervalMs = options.intervalMs ?? INTERVAL_MS;
     this.#liveness = liveness;
-    liveness.onReadable(() => this.status().kind === 'ok' && !this.#isReadingLate());
+    liveness.setListReadable(() => this.status().kind === 'ok' && !this.#isReadingLate());
     this.#addresses = createMachineAddresses({
       resolve: (machine) => resolver.aaaa(machineName(appName, machine)),
     });
@@ -104,8 +104,8 @@ class DnsDirectory implements Directory {
     return this.#liveness.peer(machine);
   }
 
-  lists(address: string): boolean {
-    return this.#liveness.lists(address);
+  isPeerAddress(address: string): boolean {
+    return this.#liveness.isPeerAddress(address);
   }
 
   isAddressOf(machine: MachineId, address: string): boolean {
@@ -135,7 +135,7 @@ class DnsDirectory implements Directory {
     await this.#readingUnderWay;
   }
 
-  async lookAgain(isHurried = false): Promise<boolean | undefined> {
+  async findNewMachines(isHurried = false): Promise<boolean | undefined> {
     const known = new Set(this.#liveness.others().map(({ machine }) => machine));
     const arrivedAtMs = this.#options.clock.monotonicMs();
     const lastSuccessMs = this.#succeededFromMs;

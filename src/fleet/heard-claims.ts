@@ -4,7 +4,7 @@
  */
 import type { SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
-import type { Claimant } from './conflict.ts';
+import type { Claimant } from './claims.ts';
 
 export interface HeardClaims {
   /** Replaces what was heard of the key before. */

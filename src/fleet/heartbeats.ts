@@ -14,7 +14,7 @@ import type { Peers } from './peers.ts';
 
 export interface HeartbeatsOptions {
   readonly directory: Pick<Directory, 'others'>;
-  readonly peers: Pick<Peers, 'exchangeStatus'>;
+  readonly peers: Pick<Peers, 'sendHeartbeat'>;
   readonly clock: Clock;
   /** What we tell of ourselves now. */
   readonly status: () => PeerStatus;
@@ -24,7 +24,7 @@ export interface Heartbeats {
   /** Resolves once every peer that is listed now has answered or failed to. Never rejects. */
   start(): Promise<void>;
   /** Tells our status at once; resolves as {@link start} does. */
-  tell(): Promise<void>;
+  sendNow(): Promise<void>;
   /** Resolves once nothing is under way. */
   stop(): Promise<void>;
 }
@@ -71,7 +71,7 @@ export function createHeartbeats(options: HeartbeatsOptions): Heartbeats {
   function send(machine: MachineId, beat: Beat, ours: PeerStatus): void {
     beat.isUnderWay = true;
     beat.dueAtMs = Infinity;
-    const sent = peers.exchangeStatus(machine, ours).then((isAnswered) => {
+    const sent = peers.sendHeartbeat(machine, ours).then((isAnswered) => {
       beat.isUnderWay = false;
       const waitMs = isAnswered ? HEARTBEAT_MS : HEARTBEAT_RETRY_MS;
       // It may have become due while it was under way.
@@ -93,7 +93,7 @@ export function createHeartbeats(options: HeartbeatsOptions): Heartbeats {
       cancelTimer = clock.every(TICK_MS, tick);
       await tell();
     },
-    tell,
+    sendNow: tell,
     stop: async () => {
       cancelTimer?.();
       cancelTimer = undefined;

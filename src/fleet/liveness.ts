@@ -20,8 +20,8 @@
  */
 import { detachedCopy, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
-import { createAbsenceWatch, MIN_ABSENCE_MS } from './absence-watch.ts';
-import { normalizeAddress } from './address.ts';
+import { createAbsenceWatch, MIN_ABSENCE_MS } from './gone-machines.ts';
+import { normalizeAddress } from './addresses.ts';
 import type { Listing, Peer } from './directory.ts';
 import type { PeerStatus } from './messages.ts';
 
@@ -83,17 +83,17 @@ export interface Candidate {
 }
 
 /** Longer than a client waits that is told `Retry-After: 1`, in ms. */
-export const SILENCE_MS = 5_000;
+export const UNRESPONSIVE_MS = 5_000;
 /** How long a Machine is forwarded to that the edge could not reach, in ms. */
-export const DETOUR_MS = 10_000;
+export const UNREACHABLE_FROM_EDGE_MS = 10_000;
 /** One heartbeat may be lost to a pause for garbage; so many in a row are not. */
 export const MISSED_HEARTBEATS = 2;
 /** A little longer than from one heartbeat of a peer to its next, in ms. */
-export const HEARD_MS = 2_500;
+export const RECENT_REQUEST_MS = 2_500;
 /** A peer reads its list every few seconds: so long it may not know this Machine yet, in ms. */
-export const STRANGER_MS = 10_000;
+export const NOT_LISTED_MS = 10_000;
 /** So long new sessions wait for it, in ms: it reads its list at once when a stranger asks. */
-export const STRANGER_WAIT_MS = 2_000;
+export const NOT_LISTED_WAIT_MS = 2_000;
 /**
  * It is tried at least every two seconds. Where nobody has tried for longer, in ms, this Machine was
  * suspended, and knows nothing of the time in between.
@@ -134,8 +134,8 @@ export class Liveness {
     const { clock, maxMachines = MAX_MACHINES } = options;
     this.#options = options;
     this.#absences = createAbsenceWatch(clock);
-    this.#silences = new RecentMachines(clock, SILENCE_MS, maxMachines);
-    this.#detours = new RecentMachines(clock, DETOUR_MS, maxMachines);
+    this.#silences = new RecentMachines(clock, UNRESPONSIVE_MS, maxMachines);
+    this.#detours = new RecentMachines(clock, UNREACHABLE_FROM_EDGE_MS, maxMachines);
   }
 
   // Evidence
@@ -164,19 +164,19 @@ export class Liveness {
   }
 
   /** A stopped Machine may come back unseen by a list that can't be read. */
-  onReadable(isListReadable: () => boolean): void {
+  setListReadable(isListReadable: () => boolean): void {
     this.#isListReadable = isListReadable;
   }
 
   /** It has asked or told something by itself. */
-  onHeard(machine: MachineId): void {
+  onRequestFrom(machine: MachineId): void {
     const heart = this.#heartOf(machine);
     if (heart) heart.heardAtMs = this.#options.clock.monotonicMs();
-    this.onAnswer(machine);
+    this.onResponse(machine);
   }
 
   /** It has answered something. */
-  onAnswer(machine: MachineId): void {
+  onResponse(machine: MachineId): void {
     this.#silences.forget(machine);
     this.#refusals.delete(machine);
     const heart = this.#heartOf(machine);
@@ -194,7 +194,7 @@ export class Liveness {
   }
 
   /** A question, an announcement or a ping stayed without an answer. */
-  onSilence(machine: MachineId): void {
+  onNoResponse(machine: MachineId): void {
     this.#silences.note(machine);
   }
 
@@ -210,16 +210,16 @@ export class Liveness {
 
   /** One that reaches this Machine is there, though this Machine may not reach it. */
   #wasHeardJustNow({ heardAtMs }: Heart): boolean {
-    return this.#options.clock.monotonicMs() - heardAtMs < HEARD_MS;
+    return this.#options.clock.monotonicMs() - heardAtMs < RECENT_REQUEST_MS;
   }
 
   /** It does not know this Machine yet. */
-  onStranger(machine: MachineId): void {
+  onNotListed(machine: MachineId): void {
     const heart = this.#heartOf(machine);
     if (!heart) return;
     const now = this.#options.clock.monotonicMs();
     heart.strangerSinceMs ??= now;
-    if (now - heart.strangerSinceMs >= STRANGER_MS) this.onMissedHeartbeat(machine);
+    if (now - heart.strangerSinceMs >= NOT_LISTED_MS) this.onMissedHeartbeat(machine);
   }
 
   /** It has taken a connection: its process may stand still all the same. */
@@ -228,7 +228,7 @@ export class Liveness {
   }
 
   /** No connection could be made; `refused`: nobody listens there. */
-  onNotConnected(machine: MachineId, refused: boolean): void {
+  onConnectFailed(machine: MachineId, refused: boolean): void {
     this.#silences.note(machine);
     // What timed out in between was no refusal: it may have been there, and cut off.
     if (!refused) this.#refusals.delete(machine);
@@ -241,7 +241,7 @@ export class Liveness {
   }
 
   /** The edge could not deliver to it, and it has answered a forward. */
-  onDetour(machine: MachineId): void {
+  onUnreachableFromEdge(machine: MachineId): void {
     this.#detours.note(machine);
   }
 
@@ -251,7 +251,7 @@ export class Liveness {
   of(machine: MachineId): LivenessState {
     if (this.#entryOf.has(machine)) {
       if (this.#refusesForLong(machine)) return 'gone';
-      if (this.isSilent(machine)) return 'unresponsive';
+      if (this.isUnresponsive(machine)) return 'unresponsive';
       return this.#detours.has(machine) ? 'unreachable-from-edge' : 'running';
     }
     if (this.#stoppedSinceMs.has(machine)) {
@@ -268,12 +268,12 @@ export class Liveness {
   }
 
   /** Whether nobody needs to wait for it: it has just not answered. */
-  isSilent(machine: MachineId): boolean {
-    return this.#silences.has(machine) || this.isUnresponsive(machine);
+  isUnresponsive(machine: MachineId): boolean {
+    return this.#silences.has(machine) || this.missesHeartbeats(machine);
   }
 
   /** Whether its heartbeats stay without an answer. */
-  isUnresponsive(machine: MachineId): boolean {
+  missesHeartbeats(machine: MachineId): boolean {
     const heart = this.#hearts.get(machine);
     return heart !== undefined && heart.missed >= MISSED_HEARTBEATS;
   }
@@ -320,18 +320,18 @@ export class Liveness {
   }
 
   /** Whether of each of the others it is known that it answers, or that it does not, or not to this Machine. */
-  isSettled(): boolean {
-    const strangerUntilMs = this.#options.clock.monotonicMs() - STRANGER_WAIT_MS;
+  isFleetProbed(): boolean {
+    const strangerUntilMs = this.#options.clock.monotonicMs() - NOT_LISTED_WAIT_MS;
     return this.#others.every(({ machine }) => {
       const { hasAnswered = false, strangerSinceMs = Infinity } = this.#hearts.get(machine) ?? {};
-      const isKnown = hasAnswered || this.isUnresponsive(machine);
+      const isKnown = hasAnswered || this.missesHeartbeats(machine);
       return isKnown || strangerSinceMs <= strangerUntilMs;
     });
   }
 
   /** Those of the fleet that do not answer their heartbeats. */
-  unresponsive(): MachineId[] {
-    return this.#others.flatMap(({ machine }) => (this.isUnresponsive(machine) ? [machine] : []));
+  missingHeartbeats(): MachineId[] {
+    return this.#others.flatMap(({ machine }) => (this.missesHeartbeats(machine) ? [machine] : []));
   }
 
   // The last list
@@ -345,7 +345,7 @@ export class Liveness {
     return this.#entryOf.get(machine)?.peer;
   }
 
-  lists(address: string): boolean {
+  isPeerAddress(address: string): boolean {
     const normalized = normalizeAddress(address);
     return normalized !== undefined && this.#addresses.has(normalized);
   }

@@ -1,6 +1,6 @@
 /** The private addresses of Machines by their names, kept from reading to reading. */
 import type { MachineId } from '../session.ts';
-import { normalizeAddress } from './address.ts';
+import { normalizeAddress } from './addresses.ts';
 
 export interface MachineAddressesOptions {
   /** Addresses of one Machine, in any spelling; rejects if there are none. */

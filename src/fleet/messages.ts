@@ -67,7 +67,7 @@ export interface StatusMessage {
   readonly status: PeerStatus;
 }
 
-export interface KeyQuestion {
+export interface KeyQuery {
   readonly key: SessionKey;
   /** The asker's own claim to the key, if it has one. */
   readonly claim?: Claim;
@@ -75,20 +75,20 @@ export interface KeyQuestion {
 
 export interface AskMessage {
   readonly from: MachineId;
-  readonly questions: readonly KeyQuestion[];
+  readonly questions: readonly KeyQuery[];
 }
 
 export interface AnnounceMessage {
   readonly from: MachineId;
-  readonly bindings: readonly Required<KeyQuestion>[];
+  readonly bindings: readonly Required<KeyQuery>[];
 }
 
 /** A claim: the answering Machine owns the key. `unknown`: it can't tell (starting, degraded). */
-export type KeyAnswer = Claim | 'no' | 'unknown';
+export type KeyResponse = Claim | 'no' | 'unknown';
 
-export interface AnswerMessage {
+export interface ResponseMessage {
   readonly machine: MachineId;
-  readonly answers: ReadonlyMap<SessionKey, KeyAnswer>;
+  readonly answers: ReadonlyMap<SessionKey, KeyResponse>;
 }
 
 /** The claim of a Machine to a binding of its own, with the time to live left. */
@@ -111,7 +111,7 @@ export function formatAnnounce({ from, bindings }: AnnounceMessage): string {
   return JSON.stringify({ from, bindings });
 }
 
-export function formatAnswer({ machine, answers }: AnswerMessage): string {
+export function formatResponse({ machine, answers }: ResponseMessage): string {
   return JSON.stringify({ machine, answers: Object.fromEntries(answers) });
 }
 
@@ -119,7 +119,7 @@ export function formatStatus({ from, status }: StatusMessage): string {
   return JSON.stringify({ from, status });
 }
 
-export function formatStatusAnswer(machine: MachineId, status: PeerStatus): string {
+export function formatStatusResponse(machine: MachineId, status: PeerStatus): string {
   return JSON.stringify({ machine, status });
 }
 
@@ -138,7 +138,7 @@ export function parseAnnounce(text: string): AnnounceMessage | undefined {
   return from && bindings ? { from, bindings } : undefined;
 }
 
-export function parseAnswer(text: string): AnswerMessage | undefined {
+export function parseResponse(text: string): ResponseMessage | undefined {
   const message = parseRecord(text);
   const machine = machineIn(message?.machine);
   const answers = message?.answers;
@@ -154,7 +154,7 @@ export function parseStatus(text: string): StatusMessage | undefined {
   return from && status ? { from, status } : undefined;
 }
 
-export function parseStatusAnswer(
+export function parseStatusResponse(
   text: string,
 ): { readonly machine: MachineId; readonly status: PeerStatus } | undefined {
   const message = parseRecord(text);
@@ -174,7 +174,7 @@ function statusIn(value: unknown): PeerStatus | undefined {
 
 const REGION = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/;
 
-function questionIn(value: unknown): KeyQuestion | undefined {
+function questionIn(value: unknown): KeyQuery | undefined {
   if (!isRecord(value)) return undefined;
   const key = keyIn(value.key);
   if (!key || value.claim === undefined) return key && { key };
@@ -182,12 +182,12 @@ function questionIn(value: unknown): KeyQuestion | undefined {
   return claim && { key, claim };
 }
 
-function bindingIn(value: unknown): Required<KeyQuestion> | undefined {
+function bindingIn(value: unknown): Required<KeyQuery> | undefined {
   const { key, claim } = questionIn(value) ?? {};
   return key && claim && { key, claim };
 }
 
-function answerIn(entry: unknown): readonly [SessionKey, KeyAnswer] | undefined {
+function answerIn(entry: unknown): readonly [SessionKey, KeyResponse] | undefined {
   const [text, value] = entry as [string, unknown];
   const key = keyIn(text);
   const answer = value === 'no' || value === 'unknown' ? value : claimIn(value);

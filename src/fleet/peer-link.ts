@@ -3,7 +3,7 @@ import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../resilience.ts';
 import { createBatcher, type Batcher } from './batcher.ts';
-import { outranks } from './conflict.ts';
+import { outranks } from './claims.ts';
 import type { DialOutcome } from './dial.ts';
 import type { Peer } from './directory.ts';
 import type { Liveness } from './liveness.ts';
@@ -14,11 +14,11 @@ import {
   formatAsk,
   formatStatus,
   MAX_KEYS,
-  parseAnswer,
-  parseStatusAnswer,
+  parseResponse,
+  parseStatusResponse,
   STATUS_PATH,
   type Claim,
-  type KeyAnswer,
+  type KeyResponse,
   type PeerStatus,
 } from './messages.ts';
 import {
@@ -33,13 +33,13 @@ import { createRecentKeys, type RecentKeys } from './recent-keys.ts';
 /** What a link tells of its peer, and whether it need not ask it. */
 export type LinkLiveness = Pick<
   Liveness,
-  | 'onAnswer'
+  | 'onResponse'
   | 'onStatus'
-  | 'onSilence'
+  | 'onNoResponse'
   | 'onMissedHeartbeat'
-  | 'onStranger'
+  | 'onNotListed'
   | 'onConnected'
-  | 'onNotConnected'
+  | 'onConnectFailed'
 >;
 
 export interface PeerLinkOptions {
@@ -58,12 +58,12 @@ export interface PeerLinkOptions {
 }
 
 /** After so long, in ms, the next questions no longer wait for the answer to the last ones. */
-export const QUESTION_TIMEOUT_MS = 300;
+export const QUERY_TIMEOUT_MS = 300;
 /**
  * What is not answered for so long, in ms, never is. A peer that is short of processor time takes its
  * time: to count that as silence would make its fleet ask more, and answer still later.
  */
-export const EXCHANGE_TIMEOUT_MS = 2_000;
+export const RESPONSE_TIMEOUT_MS = 2_000;
 /** So many batches of questions may be late while the next one is under way. */
 const MAX_LATE = 1;
 const PING_TIMEOUT_MS = 1_000;
@@ -79,7 +79,7 @@ const BREAKER = { failureThreshold: 3, openMs: 1_000, maxOpenMs: 5_000 };
 
 interface Waiting {
   readonly claim: Claim | undefined;
-  readonly onAnswer: (answer: KeyAnswer) => void;
+  readonly onAnswer: (answer: KeyResponse) => void;
 }
 
 /**
@@ -140,7 +140,7 @@ export class PeerLink {
   }
 
   /** Asks with the next batch. `onAnswer` is called once, at once where the peer is left alone. */
-  ask(key: SessionKey, claim: Claim | undefined, onAnswer: (answer: KeyAnswer) => void): void {
+  ask(key: SessionKey, claim: Claim | undefined, onAnswer: (answer: KeyResponse) => void): void {
     if (this.#isClosed || !this.#breaker.mayBegin()) onAnswer('unknown');
     else this.#questions.add(key, { claim, onAnswer });
   }
@@ -207,11 +207,11 @@ export class PeerLink {
     const cancelDeadline = clock.after(PING_TIMEOUT_MS, () => deadline.abort());
     try {
       const body = formatAsk({ from: self, questions: [] });
-      const message = parseAnswer(await this.#client.post(ASK_PATH, body, deadline.signal));
+      const message = parseResponse(await this.#client.post(ASK_PATH, body, deadline.signal));
       return message?.machine === this.machine;
     } catch {
       // Whatever the cause: the caller counts how often.
-      if (deadline.signal.aborted) liveness.onSilence(this.machine);
+      if (deadline.signal.aborted) liveness.onNoResponse(this.machine);
       return false;
     } finally {
       cancelDeadline();
@@ -229,7 +229,7 @@ export class PeerLink {
     const cancelDeadline = clock.after(HEARTBEAT_TIMEOUT_MS, () => deadline.abort());
     try {
       const body = formatStatus({ from: self, status });
-      const message = parseStatusAnswer(
+      const message = parseStatusResponse(
         await this.#client.post(STATUS_PATH, body, deadline.signal),
       );
       if (message?.machine !== this.machine) throw new Error('another Machine has answered');
@@ -242,7 +242,7 @@ export class PeerLink {
       if (status === 404) {
         liveness.onStatus(this.machine, STATUS_OF_OLD_VERSION);
         this.#announceOwed();
-      } else if (status === 403) liveness.onStranger(this.machine);
+      } else if (status === 403) liveness.onNotListed(this.machine);
       else liveness.onMissedHeartbeat(this.machine);
       return status === 404;
     } finally {
@@ -253,7 +253,7 @@ export class PeerLink {
   #onDialled(outcome: DialOutcome): void {
     const { liveness } = this.#options;
     if (outcome === 'connected') liveness.onConnected(this.machine);
-    else liveness.onNotConnected(this.machine, outcome === 'refused');
+    else liveness.onConnectFailed(this.machine, outcome === 'refused');
   }
 
   /** Questions under way end unanswered. */
@@ -272,7 +272,7 @@ export class PeerLink {
     this.#asking.add(answered);
     if (this.#asking.size > MAX_LATE) return answered;
     const isLate = Promise.withResolvers<undefined>();
-    const cancel = this.#options.clock.after(QUESTION_TIMEOUT_MS, () => isLate.resolve(undefined));
+    const cancel = this.#options.clock.after(QUERY_TIMEOUT_MS, () => isLate.resolve(undefined));
     await Promise.race([answered, isLate.promise]);
     cancel();
   }
@@ -287,7 +287,7 @@ export class PeerLink {
     const answers = await this.#exchange(ASK_PATH, body);
     this.#outdated.delete(outdated);
     if (answers) this.#announceOwed();
-    const isLate = clock.monotonicMs() - sentAtMs >= QUESTION_TIMEOUT_MS;
+    const isLate = clock.monotonicMs() - sentAtMs >= QUERY_TIMEOUT_MS;
     for (const [key, { onAnswer }] of batch) {
       const said = answers?.get(key) ?? 'unknown';
       const answer = said === 'no' && outdated.has(key) ? 'unknown' : said;
@@ -335,7 +335,7 @@ export class PeerLink {
   async #exchange(
     path: string,
     body: string,
-  ): Promise<ReadonlyMap<SessionKey, KeyAnswer> | undefined> {
+  ): Promise<ReadonlyMap<SessionKey, KeyResponse> | undefined> {
     const attempt = this.#isClosed ? undefined : this.#breaker.begin();
     if (!attempt) return undefined;
     // Before the deadline: how long we take ourselves says nothing of the peer.
@@ -344,18 +344,18 @@ export class PeerLink {
       return undefined;
     }
     const deadline = new AbortController();
-    const cancelDeadline = this.#options.clock.after(EXCHANGE_TIMEOUT_MS, () => deadline.abort());
+    const cancelDeadline = this.#options.clock.after(RESPONSE_TIMEOUT_MS, () => deadline.abort());
     try {
-      const message = parseAnswer(await this.#client.post(path, body, deadline.signal));
+      const message = parseResponse(await this.#client.post(path, body, deadline.signal));
       if (message?.machine !== this.machine) throw new Error('another Machine has answered');
       attempt.succeeded();
-      this.#options.liveness.onAnswer(this.machine);
+      this.#options.liveness.onResponse(this.machine);
       return message.answers;
     } catch {
       // Silence, whatever its cause: the breaker counts it, and the questions stay unanswered.
       attempt.failed();
       // A refusal, or another's answer, says nothing of whether the one that was meant is there.
-      if (deadline.signal.aborted) this.#options.liveness.onSilence(this.machine);
+      if (deadline.signal.aborted) this.#options.liveness.onNoResponse(this.machine);
       return undefined;
     } finally {
       cancelDeadline();
@@ -369,7 +369,7 @@ export class PeerLink {
       return true;
     } catch {
       // Whoever hands `loadUndici` in reports it.
-      if (!this.#isClosed) this.#options.liveness.onSilence(this.machine);
+      if (!this.#isClosed) this.#options.liveness.onNoResponse(this.machine);
       return false;
     }
   }

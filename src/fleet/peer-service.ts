@@ -1,36 +1,34 @@
 /** Serves the messages of peers that arrive at the peer listener: questions, announcements, status, bindings. */
 import type { MachineId, SessionKey } from '../session.ts';
-import { BINDINGS_PATH } from './bindings-messages.ts';
-import type { BindingsService } from './bindings-service.ts';
 import type { Directory } from './directory.ts';
-import type { Keeper } from './keeper.ts';
+import type { ClaimResolver } from './claim-resolver.ts';
 import {
   ANNOUNCE_PATH,
   ASK_PATH,
-  formatAnswer,
-  formatStatusAnswer,
+  formatResponse,
+  formatStatusResponse,
   parseAnnounce,
   parseAsk,
   parseStatus,
   STATUS_PATH,
-  type KeyAnswer,
+  type KeyResponse,
   type PeerStatus,
 } from './messages.ts';
 
 export interface PeerServiceOptions {
   readonly self: MachineId;
-  readonly keeper: Keeper;
-  readonly directory: Pick<Directory, 'lists' | 'isAddressOf' | 'refresh'>;
+  readonly claimResolver: ClaimResolver;
+  readonly directory: Pick<Directory, 'isPeerAddress' | 'isAddressOf' | 'refresh'>;
   /** That Machine has asked or told us something: it is there. */
-  readonly onHeard?: (machine: MachineId) => void;
+  readonly onRequestFrom?: (machine: MachineId) => void;
   /** That Machine has told its status. */
   readonly onStatus?: (machine: MachineId, status: PeerStatus) => void;
   /** What we tell of ourselves. */
   readonly status: () => PeerStatus;
   /** That Machine has announced the key as its own. */
   readonly onAnnounced?: (key: SessionKey, machine: MachineId) => void;
-  /** Tells Machines that join what is bound; absent: there is nothing at its path. */
-  readonly bindings?: Pick<BindingsService, 'respond'>;
+  /** Messages of other kinds, by path. */
+  readonly handlers?: Readonly<Record<string, HandleMessage>>;
 }
 
 /** A request to the peer listener. */
@@ -50,11 +48,11 @@ export type PeerResponse =
 /** Undefined if nothing is at the path. Rejects only if the peer breaks off, or on a defect. */
 export type PeerService = (request: PeerRequest) => Promise<PeerResponse> | undefined;
 
-type Answers = ReadonlyMap<SessionKey, KeyAnswer>;
+type Answers = ReadonlyMap<SessionKey, KeyResponse>;
 
 /** The body that the message is answered with, or the status that refuses it. */
-type Verdict = string | 400 | 403 | 410 | 503;
-type Respond = (text: string, isFrom: IsFrom) => Promise<Verdict>;
+export type MessageResponse = string | 400 | 403 | 410 | 503;
+export type HandleMessage = (text: string, isFrom: IsFrom) => Promise<MessageResponse>;
 /** Whether the message comes from where that Machine is. */
 export type IsFrom = (machine: MachineId) => boolean;
 
@@ -71,49 +69,51 @@ export type IsFrom = (machine: MachineId) => boolean;
  * hears of the conflict first.
  */
 export function createPeerService(options: PeerServiceOptions): PeerService {
-  const { directory, self, keeper } = options;
+  const { directory, self, claimResolver: keeper } = options;
 
-  const respondTo = new Map<string, Respond>([
+  const handlers = new Map<string, HandleMessage>([
     [ASK_PATH, respondToQuestions],
     [ANNOUNCE_PATH, respondToAnnouncements],
     [STATUS_PATH, (text, isFrom) => Promise.resolve(respondToStatus(text, isFrom))],
+    ...Object.entries(options.handlers ?? {}),
   ]);
-  if (options.bindings) respondTo.set(BINDINGS_PATH, options.bindings.respond);
 
-  async function respondToQuestions(text: string, isFrom: IsFrom): Promise<Verdict> {
+  async function respondToQuestions(text: string, isFrom: IsFrom): Promise<MessageResponse> {
     const message = parseAsk(text);
     if (!message) return 400;
     if (!isFrom(message.from)) return 403;
     const { from, questions } = message;
-    const answers = await answersTo(questions, ({ key, claim }) => keeper.answer(key, from, claim));
-    return formatAnswer({ machine: self, answers });
+    const answers = await answersTo(questions, ({ key, claim }) =>
+      keeper.answerQuery(key, from, claim),
+    );
+    return formatResponse({ machine: self, answers });
   }
 
-  async function respondToAnnouncements(text: string, isFrom: IsFrom): Promise<Verdict> {
+  async function respondToAnnouncements(text: string, isFrom: IsFrom): Promise<MessageResponse> {
     const message = parseAnnounce(text);
     if (!message) return 400;
     if (!isFrom(message.from)) return 403;
     const { from, bindings } = message;
     const answers = await answersTo(bindings, ({ key, claim }) => {
       options.onAnnounced?.(key, from);
-      return keeper.hear(key, from, claim);
+      return keeper.onAnnouncement(key, from, claim);
     });
-    return formatAnswer({ machine: self, answers });
+    return formatResponse({ machine: self, answers });
   }
 
-  function respondToStatus(text: string, isFrom: IsFrom): Verdict {
+  function respondToStatus(text: string, isFrom: IsFrom): MessageResponse {
     const message = parseStatus(text);
     if (!message) return 400;
     if (!isFrom(message.from)) return 403;
     options.onStatus?.(message.from, message.status);
-    return formatStatusAnswer(self, options.status());
+    return formatStatusResponse(self, options.status());
   }
 
   async function verdictOn(
     { method, address, readText }: PeerRequest,
-    respond: Respond,
-  ): Promise<Verdict | 405 | 413> {
-    if (!directory.lists(address)) {
+    respond: HandleMessage,
+  ): Promise<MessageResponse | 405 | 413> {
+    if (!directory.isPeerAddress(address)) {
       // It may have started after the last reading.
       void directory.refresh();
       return 403;
@@ -123,27 +123,27 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
     if (text === undefined) return 413;
     return respond(text, (machine) => {
       const isFrom = directory.isAddressOf(machine, address);
-      if (isFrom) options.onHeard?.(machine);
+      if (isFrom) options.onRequestFrom?.(machine);
       return isFrom;
     });
   }
 
-  async function serve(request: PeerRequest, respond: Respond): Promise<PeerResponse> {
+  async function serve(request: PeerRequest, respond: HandleMessage): Promise<PeerResponse> {
     const verdict = await verdictOn(request, respond);
     return typeof verdict === 'number' ? { status: verdict } : { body: verdict };
   }
 
   return (request) => {
-    const respond = respondTo.get(request.path);
+    const respond = handlers.get(request.path);
     return respond && serve(request, respond);
   };
 }
 
 async function answersTo<Item extends { readonly key: SessionKey }>(
   items: readonly Item[],
-  answerTo: (item: Item) => Promise<KeyAnswer | undefined>,
+  answerTo: (item: Item) => Promise<KeyResponse | undefined>,
 ): Promise<Answers> {
-  const answers = new Map<SessionKey, KeyAnswer>();
+  const answers = new Map<SessionKey, KeyResponse>();
   await Promise.all(
     items.map(async (item) => {
       const answer = await answerTo(item);

@@ -1,22 +1,22 @@
 /** Asking the other Machines who owns a session, and telling them what we own. */
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
-import type { Claimant } from './conflict.ts';
+import type { Claimant } from './claims.ts';
 import type { Directory, Peer } from './directory.ts';
-import { createFairShare, type Source, type TakeFairly } from './fair-share.ts';
+import { createFairShare, type Source, type TakeFairToken } from './rate-limits.ts';
 import type { Liveness } from './liveness.ts';
 import { claimOf, type Claim, type PeerStatus } from './messages.ts';
 import type { LoadUndici } from './peer-client.ts';
+import { RESPONSE_TIMEOUT_MS, PeerLink, QUERY_TIMEOUT_MS, type LinkLiveness } from './peer-link.ts';
 import {
-  EXCHANGE_TIMEOUT_MS,
-  PeerLink,
-  QUESTION_TIMEOUT_MS,
-  type LinkLiveness,
-} from './peer-link.ts';
-import { Question, type OnPeerAnswer, type PeersAnswer, type QuestionOptions } from './question.ts';
+  OwnerQuery,
+  type OnPeerResponse,
+  type PeerLookup,
+  type OwnerQueryOptions,
+} from './owner-query.ts';
 import { createRecentAnnouncements, type RecentAnnouncements } from './recent-announcements.ts';
 
-export type { OnPeerAnswer, PeersAnswer } from './question.ts';
+export type { OnPeerResponse, PeerLookup } from './owner-query.ts';
 
 export interface Peers {
   /**
@@ -24,11 +24,11 @@ export interface Peers {
    * only if every Machine of a directory in good order said no within the last two seconds;
    * `inconclusive` at once for what is beyond the bounds, which floods meet first (`source`).
    */
-  ask(key: SessionKey, how?: Asking): Promise<PeersAnswer>;
+  ask(key: SessionKey, how?: AskOptions): Promise<PeerLookup>;
   /** That Machine has announced the key: what it had said before is out of date. */
   onAnnounced(key: SessionKey, machine: MachineId): void;
   /** Sends one heartbeat. Resolves to whether it was answered; never rejects. */
-  exchangeStatus(machine: MachineId, status: PeerStatus): Promise<boolean>;
+  sendHeartbeat(machine: MachineId, status: PeerStatus): Promise<boolean>;
   /** Tells every peer, best effort, of a binding of our own (others are ignored). Returns at once. */
   announce(binding: Binding, ttlMs: number): void;
   /** The session is no longer ours: announcements of it that were not sent yet are dropped. */
@@ -39,27 +39,27 @@ export interface Peers {
   stop(): Promise<void>;
 }
 
-export interface Asking {
+export interface AskOptions {
   /** The binding that we hold ourselves: an owner is then one that outranks us, and `onOutranked` was called. */
-  readonly ours?: Binding | undefined;
+  readonly ownBinding?: Binding | undefined;
   /** Told what each peer has said until the answer is there, and what it had said before. */
-  readonly onEach?: OnPeerAnswer | undefined;
+  readonly onResponse?: OnPeerResponse | undefined;
   /** Whose request it is for. */
   readonly source?: Source | undefined;
   /**
    * Its owner is known, and can't be had just now: all its clients try again every second, each of
    * them within its share, and are to leave something for new sessions.
    */
-  readonly isKnown?: boolean | undefined;
+  readonly hasKnownOwner?: boolean | undefined;
   /**
    * Whether a peer that is late is waited for, as long as none is known to be silent and few questions
    * are open.
    */
-  readonly isPatient?: boolean | undefined;
+  readonly waitsForSlowPeers?: boolean | undefined;
   /** Whether what a peer has said before is asked again. */
-  readonly isFresh?: boolean | undefined;
+  readonly skipsCache?: boolean | undefined;
   /** Whether nothing is to be kept of what the peers say: somebody only looks. */
-  readonly isLook?: boolean | undefined;
+  readonly isDryRun?: boolean | undefined;
 }
 
 export interface PeersOptions {
@@ -75,7 +75,7 @@ export interface PeersOptions {
   /** Another Machine's claim outranks the one that was sent: the keeper has to hear of it. */
   readonly onOutranked: (key: SessionKey, winner: Claimant) => void;
   /** Called once per question, and for each one that is beyond the bounds (`shed`). */
-  readonly onQuestion?: (outcome: 'owner' | 'none' | 'inconclusive' | 'shed') => void;
+  readonly onQuery?: (outcome: 'owner' | 'none' | 'inconclusive' | 'shed') => void;
   /** Announcements for which there was no room in the queue to a peer. */
   readonly onAnnouncementsLost?: (count: number) => void;
   /** Called when the first peer is asked or told; while it rejects, the peers count as silent. */
@@ -83,18 +83,18 @@ export interface PeersOptions {
 }
 
 /** Keys being asked about at once. */
-export const MAX_QUESTIONS = 1_024;
+export const MAX_QUERIES = 1_024;
 /** What a flood of made-up ids may cost: so many questions a second, each put to every peer. */
-export const QUESTIONS_PER_SECOND = 500;
-export const QUESTION_BURST = 1_000;
+export const QUERIES_PER_SECOND = 500;
+export const QUERY_BURST = 1_000;
 /** What one source may have of it though others have used up the rest. */
 export const SOURCE_SHARE = { ratePerSecond: 50, burst: 100 };
 /** Kept for sources within their share. */
-export const QUESTION_RESERVE = QUESTION_BURST / 2;
+export const QUERY_RESERVE = QUERY_BURST / 2;
 
-const NONE: PeersAnswer = { kind: 'none' };
-const INCONCLUSIVE: PeersAnswer = { kind: 'inconclusive' };
-const SHED: PeersAnswer = { kind: 'inconclusive', isShed: true };
+const NONE: PeerLookup = { kind: 'none' };
+const INCONCLUSIVE: PeerLookup = { kind: 'inconclusive' };
+const SHED: PeerLookup = { kind: 'inconclusive', isShed: true };
 
 export function createPeers(options: PeersOptions): Peers {
   return new FleetPeers(options);
@@ -103,8 +103,8 @@ export function createPeers(options: PeersOptions): Peers {
 /** Has a link to each Machine that the directory lists; a Machine that leaves takes its link along. */
 class FleetPeers implements Peers {
   readonly #options: PeersOptions;
-  readonly #takeToken: TakeFairly;
-  readonly #questions = new Map<SessionKey, Question>();
+  readonly #takeToken: TakeFairToken;
+  readonly #questions = new Map<SessionKey, OwnerQuery>();
   readonly #links = new Map<MachineId, PeerLink>();
   readonly #closing = new Set<Promise<void>>();
   readonly #announced: RecentAnnouncements;
@@ -116,17 +116,17 @@ class FleetPeers implements Peers {
     this.#options = options;
     this.#announced = createRecentAnnouncements(options.clock);
     this.#takeToken = createFairShare({
-      ratePerSecond: QUESTIONS_PER_SECOND,
-      burst: QUESTION_BURST,
+      ratePerSecond: QUERIES_PER_SECOND,
+      burst: QUERY_BURST,
       share: SOURCE_SHARE,
-      reserve: QUESTION_RESERVE,
+      reserve: QUERY_RESERVE,
       clock: options.clock,
     });
   }
 
-  ask(key: SessionKey, how: Asking = {}): Promise<PeersAnswer> {
+  ask(key: SessionKey, how: AskOptions = {}): Promise<PeerLookup> {
     if (this.#isStopped) return Promise.resolve(INCONCLUSIVE);
-    const { ours, onEach, source, isKnown } = how;
+    const { ownBinding: ours, onResponse: onEach, source, hasKnownOwner: isKnown } = how;
     const status = this.#options.directory.status().kind;
     if (status === 'off') return Promise.resolve(NONE);
     const asked = this.#questions.get(key);
@@ -134,13 +134,13 @@ class FleetPeers implements Peers {
 
     const areAllPeers = status === 'ok' || status === 'static';
     const claim = this.#claimOf(ours);
-    const links = this.#linksToAsk(key, claim !== undefined || how.isFresh === true, onEach);
+    const links = this.#linksToAsk(key, claim !== undefined || how.skipsCache === true, onEach);
     if (links.length === 0) return Promise.resolve(areAllPeers ? NONE : INCONCLUSIVE);
-    const mayAsk = this.#questions.size < MAX_QUESTIONS && this.#takeToken(source, !isKnown);
+    const mayAsk = this.#questions.size < MAX_QUERIES && this.#takeToken(source, !isKnown);
     if (!mayAsk) return this.#shed();
-    const patienceMs = how.isPatient ? this.#patienceFor(links) : QUESTION_TIMEOUT_MS;
+    const patienceMs = how.waitsForSlowPeers ? this.#patienceFor(links) : QUERY_TIMEOUT_MS;
     // A claim that outranks one of our own is told by itself.
-    const onClaim = how.isLook || claim ? undefined : this.#options.onClaim;
+    const onClaim = how.isDryRun || claim ? undefined : this.#options.onClaim;
     const what = { key, claim, links, areAllPeers, onClaim: onClaim?.bind(undefined, key) };
     return this.#open(what, patienceMs).answer(onEach);
   }
@@ -163,7 +163,7 @@ class FleetPeers implements Peers {
     this.#linkOf(machine)?.forgetNo(key);
   }
 
-  async exchangeStatus(machine: MachineId, status: PeerStatus): Promise<boolean> {
+  async sendHeartbeat(machine: MachineId, status: PeerStatus): Promise<boolean> {
     return (await this.#linkOf(machine)?.exchangeStatus(status)) ?? false;
   }
 
@@ -178,25 +178,25 @@ class FleetPeers implements Peers {
     await Promise.all(this.#closing);
   }
 
-  #shed(): Promise<PeersAnswer> {
-    this.#options.onQuestion?.('shed');
+  #shed(): Promise<PeerLookup> {
+    this.#options.onQuery?.('shed');
     return Promise.resolve(SHED);
   }
 
   #patienceFor(links: readonly PeerLink[]): number {
     const { liveness } = this.#options;
     const mayAnswer = links.every(({ machine }) => liveness.of(machine) !== 'unresponsive');
-    const isCalm = this.#questions.size < MAX_QUESTIONS / 2;
-    return mayAnswer && isCalm ? EXCHANGE_TIMEOUT_MS : QUESTION_TIMEOUT_MS;
+    const isCalm = this.#questions.size < MAX_QUERIES / 2;
+    return mayAnswer && isCalm ? RESPONSE_TIMEOUT_MS : QUERY_TIMEOUT_MS;
   }
 
   #open(
-    asked: Pick<QuestionOptions, 'key' | 'claim' | 'links' | 'areAllPeers' | 'onClaim'>,
+    asked: Pick<OwnerQueryOptions, 'key' | 'claim' | 'links' | 'areAllPeers' | 'onClaim'>,
     patienceMs: number,
-  ): Question {
-    const { self, clock, onQuestion, onOutranked } = this.#options;
+  ): OwnerQuery {
+    const { self, clock, onQuery: onQuestion, onOutranked } = this.#options;
     const { key, claim } = asked;
-    const question = new Question({
+    const question = new OwnerQuery({
       ...asked,
       self,
       startDeadline: (onOver) => clock.after(patienceMs, onOver),
@@ -224,7 +224,7 @@ class FleetPeers implements Peers {
   }
 
   /** With a claim of our own everyone is asked (`isFresh`): what a peer said before it knew of it does not count. */
-  #linksToAsk(key: SessionKey, isFresh: boolean, onEach?: OnPeerAnswer): PeerLink[] {
+  #linksToAsk(key: SessionKey, isFresh: boolean, onEach?: OnPeerResponse): PeerLink[] {
     const { liveness } = this.#options;
     return this.#currentLinks().filter((link) => {
       // It has nothing left to say.

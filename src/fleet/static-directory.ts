@@ -1,7 +1,7 @@
 /** The directory that the configuration lists: for tests, and for fleets outside Fly.io. */
 import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
-import { normalizeAddress } from './address.ts';
+import { normalizeAddress } from './addresses.ts';
 import type { Directory, Peer } from './directory.ts';
 import type { ListedPeer, Liveness } from './liveness.ts';
 import { createMachineAddresses } from './machine-addresses.ts';
@@ -73,9 +73,9 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
   return {
     others: () => liveness.others(),
     peer: (machine) => liveness.peer(machine),
-    lists: (address) => liveness.lists(address),
+    isPeerAddress: (address) => liveness.isPeerAddress(address),
     isAddressOf: (machine, address) => liveness.isAddressOf(machine, address),
-    lookAgain: () => Promise.resolve(false),
+    findNewMachines: () => Promise.resolve(false),
     status: () => ({ kind: 'static' }),
     start: refresh,
     refresh,

@@ -31,7 +31,7 @@ export interface RoutedRequest extends ArrivedRequest {
 }
 
 export interface HandlerParts extends RouteParts {
-  readonly directory: Pick<Directory, 'others' | 'peer' | 'lookAgain'>;
+  readonly directory: Pick<Directory, 'others' | 'peer' | 'findNewMachines'>;
   readonly replayTimeoutMs: number;
   /** A request has come back undelivered, or pretends to. */
   readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;

@@ -12,7 +12,7 @@ export interface PeerUpstreams {
 export interface PeerUpstreamsOptions {
   readonly directory: Pick<Directory, 'peer'>;
   /** Told who takes a connection and who does not. */
-  readonly liveness: Pick<Liveness, 'onConnected' | 'onSilence'>;
+  readonly liveness: Pick<Liveness, 'onConnected' | 'onNoResponse'>;
   readonly pool: Omit<UpstreamPoolOptions, 'address' | 'onDialled'>;
 }
 
@@ -35,7 +35,7 @@ export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstream
       onDialled: (outcome) => {
         if (outcome === 'connected') liveness.onConnected(machine);
         // Whether it was refused is for the heartbeats to say.
-        else liveness.onSilence(machine);
+        else liveness.onNoResponse(machine);
       },
     });
     pools.set(machine, pool);

@@ -11,10 +11,10 @@ import { createKeyCache } from './key-cache.ts';
 import type { Protocol } from '../protocols/protocol.ts';
 import { type Binding, type MachineId, type SessionId, type SessionKey } from '../session.ts';
 import type { Directory } from '../fleet/directory.ts';
-import type { Source } from '../fleet/fair-share.ts';
+import type { Source } from '../fleet/rate-limits.ts';
 import type { Liveness } from '../fleet/liveness.ts';
-import type { KeyAnswer } from '../fleet/messages.ts';
-import type { Peers, PeersAnswer } from '../fleet/peers.ts';
+import type { KeyResponse } from '../fleet/messages.ts';
+import type { Peers, PeerLookup } from '../fleet/peers.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 
 export interface Ownership {
@@ -51,7 +51,7 @@ export interface OwnerFinderParts {
   readonly hints: boolean;
   readonly replays: MachineState['replays'];
   readonly store: Pick<SessionStore, 'lookup' | 'isShared'>;
-  readonly directory: Pick<Directory, 'lookAgain' | 'peer'>;
+  readonly directory: Pick<Directory, 'findNewMachines' | 'peer'>;
   readonly liveness: Pick<Liveness, 'of' | 'listing' | 'isConfirmedGone'>;
   readonly peers: Pick<Peers, 'ask'>;
   /** Whether a request of that session is being served here which its app has not accepted yet. */
@@ -137,13 +137,13 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     asker: Asker,
   ): Promise<Ownership> {
     const { key, machine } = copy;
-    let said: KeyAnswer | undefined;
+    let said: KeyResponse | undefined;
     const answer = await peers.ask(key, {
       source: asker.source,
-      isFresh: true,
+      skipsCache: true,
       // It has just shown that it is there.
-      isPatient: machine === asker.placedBy,
-      onEach: (peer, theirs) => {
+      waitsForSlowPeers: machine === asker.placedBy,
+      onResponse: (peer, theirs) => {
         if (peer === machine) said = theirs;
       },
     });
@@ -252,16 +252,16 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
    * answers are waited for, and a failure is asked once more: a connection that had just been lost
    * may have cost the first question.
    */
-  async function ask({ protocol }: FoundId, key: SessionKey, asker: Asker): Promise<PeersAnswer> {
+  async function ask({ protocol }: FoundId, key: SessionKey, asker: Asker): Promise<PeerLookup> {
     const { source } = asker;
     const mayBeOfApp = protocol.mintedBy !== 'client';
     const isOfApp = protocol.mintedBy === 'app';
-    const answer = await peers.ask(key, { source, isPatient: mayBeOfApp });
+    const answer = await peers.ask(key, { source, waitsForSlowPeers: mayBeOfApp });
     if (answer.kind === 'inconclusive' && isOfApp && !answer.isShed)
       return peers.ask(key, { source });
     if (answer.kind !== 'none' || !mayBeOfApp) return answer;
     // A Machine that has just woken is on nobody's list for an interval, and may be the owner.
-    const hasNewcomer = await directory.lookAgain(!isOfApp);
+    const hasNewcomer = await directory.findNewMachines(!isOfApp);
     if (hasNewcomer === undefined) return { kind: 'inconclusive' };
     return hasNewcomer ? peers.ask(key, { source }) : answer;
   }
@@ -306,8 +306,8 @@ export function createOwnerFinder(parts: OwnerFinderParts): OwnerFinder {
     const { owner, key } = ownership;
     const { machine } = owner;
     // It may have been woken since the last reading, and have sessions that nobody here knows of.
-    if (liveness.listing(machine) === 'stopped') await directory.lookAgain();
-    const asking = { source: asker.source, isKnown: true };
+    if (liveness.listing(machine) === 'stopped') await directory.findNewMachines();
+    const asking = { source: asker.source, hasKnownOwner: true };
     const answer = store.isShared ? undefined : await peers.ask(key, asking);
     if (answer?.kind === 'owner') return { ...ownership, owner: ofPeer(answer) };
     const isUncontested = hasStoreSaid && answer?.kind !== 'inconclusive';

@@ -7,7 +7,7 @@ import type { ReadRequestIds, RequestIds } from '../protocols/request-ids.ts';
 import { parseMachineId, type Binding, type MachineId } from '../session.ts';
 import type { SessionId, SessionKey } from '../session.ts';
 import type { Directory } from '../fleet/directory.ts';
-import type { Source } from '../fleet/fair-share.ts';
+import type { Source } from '../fleet/rate-limits.ts';
 import type { Liveness } from '../fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../fleet/messages.ts';
 import {
@@ -61,9 +61,9 @@ export interface RouteParts {
   readonly owners: OwnerFinder;
   /** Whom a request without a session id names by its affinity cookie; undefined: there is none. */
   readonly namedByCookie: ((head: RequestHead) => MachineId | undefined) | undefined;
-  readonly liveness: Pick<Liveness, 'of' | 'listing' | 'peer' | 'versionOf' | 'isSettled'>;
+  readonly liveness: Pick<Liveness, 'of' | 'listing' | 'peer' | 'versionOf' | 'isFleetProbed'>;
   readonly place: Place;
-  readonly directory: Pick<Directory, 'others' | 'lookAgain'>;
+  readonly directory: Pick<Directory, 'others' | 'findNewMachines'>;
   /** Why new sessions are to go elsewhere just now, if they are. */
   readonly notAccepting: () => NotAccepting | undefined;
   readonly policy: Pick<MachineState, 'ownerGone' | 'unknownSession' | 'replays'>;
@@ -110,7 +110,7 @@ export function createRoute(parts: RouteParts): Route {
     // One that counts as gone because it had stopped may have been woken since the last reading.
     const isInDoubt = presence === 'gone' && liveness.listing(machine) === 'stopped';
     if (!isInDoubt) return ofCookie(machine, presence);
-    return directory.lookAgain().then(() => ofCookie(machine, liveness.of(machine)));
+    return directory.findNewMachines().then(() => ofCookie(machine, liveness.of(machine)));
   }
 
   function factsOf(
@@ -182,7 +182,7 @@ export function createRoute(parts: RouteParts): Route {
       self,
       notAccepting: parts.notAccepting(),
       placedOn: isPlaceable ? parts.place(key, extraction.protocol.mintedBy) : undefined,
-      isFleetProbed: !isPlaceable || liveness.isSettled(),
+      isFleetProbed: !isPlaceable || liveness.isFleetProbed(),
       hasOtherMachines: directory.others().length > 0,
       ownerGone: policy.ownerGone,
       unknownSession: policy.unknownSession,

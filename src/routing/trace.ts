@@ -11,8 +11,8 @@ import type { FoundId } from '../protocols/request-ids.ts';
 import { createIdReaders } from '../protocols/id-locations.ts';
 import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
-import type { KeyAnswer } from '../fleet/messages.ts';
-import type { Peers, PeersAnswer } from '../fleet/peers.ts';
+import type { KeyResponse } from '../fleet/messages.ts';
+import type { Peers, PeerLookup } from '../fleet/peers.ts';
 import type { Lookup } from '../store/store.ts';
 import { formatFields } from '../http/head-text.ts';
 import { DEFAULT_LIMITS } from '../http/limits.ts';
@@ -54,7 +54,7 @@ export type Step =
       readonly step: 'peers';
       readonly key: SessionKey;
       readonly each: Readonly<Record<string, 'mine' | 'no' | 'unknown'>>;
-      readonly answer: PeersAnswer;
+      readonly answer: PeerLookup;
     }
   | { readonly step: 'directory'; readonly machine: MachineId; readonly liveness: LivenessState }
   | { readonly step: 'look-again'; readonly foundNewcomer: boolean | undefined }
@@ -190,8 +190,8 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
     },
     directory: {
       peer: (machine) => directory.peer(machine),
-      lookAgain: async (isHurried) => {
-        const foundNewcomer = await directory.lookAgain(isHurried);
+      findNewMachines: async (isHurried) => {
+        const foundNewcomer = await directory.findNewMachines(isHurried);
         tell({ step: 'look-again', foundNewcomer });
         return foundNewcomer;
       },
@@ -209,11 +209,11 @@ function watched(parts: ExplainParts['owners'], clock: Clock, tell: Tell): Owner
     peers: {
       ask: async (key, how) => {
         const each: Record<string, 'mine' | 'no' | 'unknown'> = {};
-        const onEach = (machine: MachineId, said: KeyAnswer): void => {
+        const onEach = (machine: MachineId, said: KeyResponse): void => {
           each[machine] = typeof said === 'string' ? said : 'mine';
-          how?.onEach?.(machine, said);
+          how?.onResponse?.(machine, said);
         };
-        const answer = await peers.ask(key, { ...how, onEach, isLook: true });
+        const answer = await peers.ask(key, { ...how, onResponse: onEach, isDryRun: true });
         tell({ step: 'peers', key, each, answer });
         return answer;
       },

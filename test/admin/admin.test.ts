@@ -1,36 +1,13 @@
+/** The admin listener: health endpoints, and what the router does for every endpoint. */
 import assert from 'node:assert/strict';
-import { test, type TestContext } from 'node:test';
-import { startAdmin, type Admin, type Readiness } from '../../src/admin/admin.ts';
-import { listen } from '../../src/http/listen.ts';
-import { nullLogger } from '../../src/observability/log.ts';
-import { createServer, connect } from 'node:net';
 import { once } from 'node:events';
+import { createServer, connect } from 'node:net';
+import { test } from 'node:test';
+import type { Readiness } from '../../src/admin/health.ts';
+import { listen } from '../../src/http/listen.ts';
+import { AUTHORIZED, openAdmin, READY } from './support.ts';
 
-const READY: Readiness = { ready: true, store: { kind: 'sqlite' }, fleet: { kind: 'off' } };
 const DRAINING: Readiness = { ...READY, ready: false, reason: 'draining' };
-
-interface Given {
-  readonly readiness?: Readiness;
-  readonly render?: () => Promise<string>;
-}
-
-async function openAdmin(
-  t: TestContext,
-  given: Given = {},
-): Promise<{ admin: Admin; url: string }> {
-  const admin = await startAdmin({
-    host: '127.0.0.1',
-    port: 0,
-    logger: nullLogger,
-    readiness: () => given.readiness ?? READY,
-    metrics: {
-      render: given.render ?? (() => Promise.resolve('up 1\n')),
-      contentType: 'text/x-metrics',
-    },
-  });
-  t.after(() => admin.stop());
-  return { admin, url: `http://127.0.0.1:${admin.port}` };
-}
 
 for (const [method, target, status, body] of [
   ['GET', '/livez', 200, 'ok\n'],
@@ -44,37 +21,44 @@ for (const [method, target, status, body] of [
   ['GET', '/sessions', 404, 'not found\n'],
   ['POST', '/livez/', 404, 'not found\n'],
 ] as const) {
-  test(`${method} ${target} is answered ${status}`, async (t) => {
-    const { url } = await openAdmin(t);
+  test(`${method} ${target} without a token setting gets ${status}`, async (t) => {
+    const { url } = await openAdmin(t, { token: undefined });
     const response = await fetch(url + target, { method });
     assert.equal(response.status, status);
     assert.equal(await response.text(), body);
   });
 }
 
-test('metrics come in the type that Prometheus expects', async (t) => {
+test('/metrics has the content type that Prometheus expects', async (t) => {
   const { url } = await openAdmin(t);
   const response = await fetch(`${url}/metrics`);
   assert.equal(response.headers.get('content-type'), 'text/x-metrics');
   assert.equal(response.headers.get('content-length'), '5');
 });
 
-test('a sidecar that is not ready says why, with 503', async (t) => {
-  const { url } = await openAdmin(t, { readiness: DRAINING });
+test('/readyz is 503 with a reason while the sidecar is not ready', async (t) => {
+  const { url } = await openAdmin(t, { readiness: () => DRAINING });
   const response = await fetch(`${url}/readyz`);
   assert.equal(response.status, 503);
   assert.deepEqual(await response.json(), DRAINING);
   assert.equal((await fetch(`${url}/livez`)).status, 200);
 });
 
-test('metrics that fail are a 500 without a word from inside', async (t) => {
-  const { url } = await openAdmin(t, { render: () => Promise.reject(new Error('inside')) });
-  const response = await fetch(`${url}/metrics`);
-  assert.equal(response.status, 500);
-  assert.equal(await response.text(), 'failed\n');
-});
+for (const [path, body] of [
+  ['/metrics', 'failed\n'],
+  ['/explain?path=/', '{"error":"failed"}\n'],
+] as const) {
+  test(`an unexpected error of ${path} is a 500 that shows nothing of it, and a log line`, async (t) => {
+    const fail = (): Promise<never> => Promise.reject(new Error('inside'));
+    const metrics = { render: fail, contentType: 'text/plain' };
+    const { url, log } = await openAdmin(t, { metrics, explain: fail });
+    const response = await fetch(url + path, { headers: AUTHORIZED });
+    assert.deepEqual([response.status, await response.text()], [500, body]);
+    assert.deepEqual(log.messages('error'), ['admin request failed']);
+  });
+}
 
-test('stopping does not wait for those who are connected', async (t) => {
+test('stop closes idle connections', async (t) => {
   const { admin } = await openAdmin(t);
   const socket = connect(admin.port, '127.0.0.1');
   await once(socket, 'connect');

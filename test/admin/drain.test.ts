@@ -4,18 +4,18 @@ import { describe, test, type TestContext } from 'node:test';
 import type { Environment } from '../../src/config/config.ts';
 import type { Sidecar } from '../../src/app/lifecycle.ts';
 import type { SessionStore } from '../../src/store/store.ts';
-import { createDrainRoutes } from '../../src/admin/drain.ts';
-import { startAdmin, type Admin } from '../../src/admin/admin.ts';
+import type { Admin } from '../../src/admin/admin.ts';
 import { createDraining, type Draining } from '../../src/routing/draining.ts';
 import { createOwnSessionCount } from '../../src/app/own-sessions.ts';
 import { ADMIN_TOKEN, startBehindEdge, type Called } from '../support/behind-edge.ts';
-import { createTestClock, type TestClock } from '../support/clock.ts';
+import type { TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 import { createKeptLog } from '../support/log.ts';
 import { openRawClient } from '../support/raw.ts';
 import { readinessAt } from '../support/readiness.ts';
 import { serveSessionApp, SESSION } from '../support/session-app.ts';
 import { startTestSidecar } from '../support/sidecar.ts';
+import { openAdmin } from './support.ts';
 
 const AUTHORIZED = { authorization: `Bearer ${ADMIN_TOKEN}` };
 const FLEET = { FLEET: 'm2@127.0.0.1:9', DRAIN_TIMEOUT_MS: '10000' };
@@ -119,19 +119,10 @@ describe('/drain', () => {
     countOwnSessions: () => Promise<number | undefined>,
   ): Promise<{ admin: Admin; url: string; draining: Draining; clock: TestClock }> {
     const draining = createDraining();
-    const clock = createTestClock();
-    const { logger } = createKeptLog();
-    const admin = await startAdmin({
-      ...{ host: '127.0.0.1', port: 0, logger },
-      readiness: () => ({ ready: true, store: { kind: 'memory' }, fleet: { kind: 'off' } }),
-      metrics: { render: () => Promise.resolve(''), contentType: 'text/plain' },
-      drain: createDrainRoutes({
-        ...{ token: ADMIN_TOKEN, clock, logger, draining, countOwnSessions },
-        countOpenRequests: () => 3,
-      }),
+    const { admin, url, clock } = await openAdmin(t, {
+      ...{ draining, countOwnSessions, countOpenRequests: () => 3 },
     });
-    t.after(() => admin.stop());
-    return { admin, url: `http://127.0.0.1:${admin.port}/drain`, draining, clock };
+    return { admin, url: `${url}/drain`, draining, clock };
   }
 
   test('counts no sessions where the store can not say, and drains all the same', async (t) => {
@@ -189,8 +180,8 @@ describe('a Machine drained by its operator', () => {
     const again = await fetch(`${url}/open`, { method: 'POST', redirect: 'manual' });
     assert.equal(again.headers.get('mcp-session-id'), SESSION['mcp-session-id']);
     assert.deepEqual(messages(), [
-      'drained by the operator: new sessions go elsewhere',
-      'the operator has ended the drain: new sessions are taken again',
+      'drained by the operator: new sessions go to other Machines',
+      'drain ended by the operator: this Machine takes new sessions again',
     ]);
   });
 

@@ -5,18 +5,16 @@ import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { createSessionRoutes } from '../../src/admin/sessions.ts';
-import { startAdmin, type Admin } from '../../src/admin/admin.ts';
+import type { Admin } from '../../src/admin/admin.ts';
 import type { Binding } from '../../src/session.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import { StoreError, type SessionStore } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
-import { createKeptLog, type KeptLog } from '../support/log.ts';
+import type { KeptLog } from '../support/log.ts';
 import { openRawClient } from '../support/raw.ts';
+import { AUTHORIZED, openAdmin, TOKEN } from './support.ts';
 
-const TOKEN = 'a-token-of-an-operator';
-const AUTHORIZED = { authorization: `Bearer ${TOKEN}` };
 const A = machineId('a1');
 const B = machineId('b2');
 const HEAD = '{"format":"fly-affinity-sessions","version":1}';
@@ -37,18 +35,7 @@ async function open(t: TestContext, changes: Partial<SessionStore> = {}): Promis
   const limits = { maxSessions: 1_000_000, maxAgeMs: 0 };
   const memory = createMemoryStore({ clock, limits });
   const store = { ...memory, ...changes };
-  const log = createKeptLog();
-  const { logger } = log;
-  const admin = await startAdmin({
-    host: '127.0.0.1',
-    port: 0,
-    logger,
-    readiness: () => ({ ready: true, store: { kind: 'memory' }, fleet: { kind: 'off' } }),
-    metrics: { render: () => Promise.resolve(''), contentType: 'text/plain' },
-    sessions: createSessionRoutes({ token: TOKEN, store, clock, random: () => 0.5, logger }),
-  });
-  t.after(() => admin.stop());
-  const url = `http://127.0.0.1:${admin.port}`;
+  const { admin, url, log } = await openAdmin(t, { store, clock });
   const ask: Opened['ask'] = (target, init = {}) =>
     fetch(url + target, { ...init, headers: AUTHORIZED });
   return { admin, url, clock, store, log, ask };

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { Directory, DirectoryStatus } from '../../src/fleet/directory.ts';
 import { createDnsDirectory } from '../../src/fleet/dns-directory.ts';
-import { createDnsResolver } from '../../src/fleet/resolver.ts';
+import { createDnsResolver } from '../../src/fleet/dns-resolver.ts';
 import { startDnsServer } from '../../src/simulator/dns.ts';
 import type { Liveness } from '../../src/fleet/liveness.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
@@ -88,14 +88,14 @@ describe('the DNS directory', () => {
     await directory.start();
     listMachines(dns, ['aa', 'bb', 'cc']);
     // What has started since the last reading began can't be in it: another one is waited for.
-    const looks = [directory.lookAgain(), directory.lookAgain()];
+    const looks = [directory.findNewMachines(), directory.findNewMachines()];
     await clock.advance(499);
     assert.deepEqual(machinesOf(directory), ['bb']);
     await clock.advance(1);
     assert.deepEqual(await Promise.all(looks), [true, true]);
     assert.deepEqual(machinesOf(directory), ['bb', 'cc']);
     await clock.advance(500);
-    assert.equal(await directory.lookAgain(), false);
+    assert.equal(await directory.findNewMachines(), false);
   });
 
   it('is content with a reading of the last half second where somebody is in a hurry', async (t) => {
@@ -104,9 +104,9 @@ describe('the DNS directory', () => {
     await directory.start();
     listMachines(dns, ['aa', 'bb', 'cc']);
     await clock.advance(499);
-    assert.equal(await directory.lookAgain(true), false);
+    assert.equal(await directory.findNewMachines(true), false);
     await clock.advance(1);
-    assert.equal(await directory.lookAgain(true), true);
+    assert.equal(await directory.findNewMachines(true), true);
     assert.deepEqual(machinesOf(directory), ['bb', 'cc']);
   });
 
@@ -116,7 +116,7 @@ describe('the DNS directory', () => {
     await directory.start();
     await clock.advance(500);
     dns.isSilent = true;
-    const looks = [directory.lookAgain(true), directory.lookAgain(true)];
+    const looks = [directory.findNewMachines(true), directory.findNewMachines(true)];
     await clock.advance(300);
     assert.deepEqual(await Promise.all(looks), [undefined, undefined]);
   });
@@ -127,7 +127,7 @@ describe('the DNS directory', () => {
     await directory.start();
     await clock.advance(500);
     dns.isSilent = true;
-    const look = directory.lookAgain();
+    const look = directory.findNewMachines();
     await clock.advance(300);
     assert.equal(await look, undefined);
   });
@@ -137,7 +137,7 @@ describe('the DNS directory', () => {
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
     const before = clock.pendingCount();
-    const look = directory.lookAgain();
+    const look = directory.findNewMachines();
     await clock.advance(500);
     await look;
     assert.equal(clock.pendingCount(), before);
@@ -151,7 +151,7 @@ describe('the DNS directory', () => {
     assert.equal(liveness.isConfirmedStopped(B), true);
     await clock.advance(500);
     dns.isSilent = true;
-    const look = directory.lookAgain();
+    const look = directory.findNewMachines();
     await clock.advance(300);
     await look;
     assert.equal(directory.status().kind, 'ok');
@@ -197,7 +197,7 @@ describe('the DNS directory', () => {
     t.after(() => directory.stop());
     await directory.start();
     assert.deepEqual(machinesOf(directory), ['bb']);
-    assert.equal(directory.lists('127.0.0.1'), true);
+    assert.equal(directory.isPeerAddress('127.0.0.1'), true);
   });
 
   it('reads once per interval, however often it is asked to', async (t) => {
@@ -315,7 +315,7 @@ describe('addresses', () => {
       ['no address', false, false],
     ];
     for (const [address, isListed, isOfB] of rows) {
-      assert.equal(directory.lists(address), isListed, address);
+      assert.equal(directory.isPeerAddress(address), isListed, address);
       assert.equal(directory.isAddressOf(B, address), isOfB, address);
     }
     assert.equal(directory.isAddressOf(SELF, 'fdaa::aa'), false);
@@ -331,7 +331,7 @@ describe('addresses', () => {
     await readNext();
     await readNext();
     assert.equal(directory.peer(B)?.address, 'fdaa::b2');
-    assert.equal(directory.lists('fdaa::bb'), false);
+    assert.equal(directory.isPeerAddress('fdaa::bb'), false);
   });
 
   it('are asked for anew when a Machine was away', async (t) => {
@@ -370,7 +370,7 @@ describe('the process group', () => {
     dns.aaaa.set(WEB, ['fdaa::aa', 'fdaa:0::cc']);
     await directory.start();
     assert.deepEqual(machinesOf(directory), ['cc']);
-    assert.equal(directory.lists('fdaa::bb'), false);
+    assert.equal(directory.isPeerAddress('fdaa::bb'), false);
   });
 
   it('keeps a Machine of which no address is known: it may be one of ours', async (t) => {

@@ -42,7 +42,7 @@ function createScene(): Scene {
         others: (): Peer[] => scene.listed.map((machine) => ({ machine, host: machine, port: 1 })),
       },
       peers: {
-        exchangeStatus: async (machine, { takesSessions }) => {
+        sendHeartbeat: async (machine, { takesSessions }) => {
           scene.sent.push([clock.monotonicMs(), machine, takesSessions]);
           await scene.gate;
           return !scene.silent.has(machine);
@@ -97,7 +97,7 @@ describe('heartbeats', () => {
       [500, C, false],
     ]);
     scene.status = STATUS;
-    await scene.heartbeats.tell();
+    await scene.heartbeats.sendNow();
     assert.deepEqual(scene.sent.slice(4), [
       [550, B, true],
       [550, C, true],

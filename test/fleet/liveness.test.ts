@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
-import { MIN_ABSENCE_MS } from '../../src/fleet/absence-watch.ts';
+import { MIN_ABSENCE_MS } from '../../src/fleet/gone-machines.ts';
 import {
-  DETOUR_MS,
-  HEARD_MS,
+  UNREACHABLE_FROM_EDGE_MS,
+  RECENT_REQUEST_MS,
   REFUSALS_IN_ROW_MS,
-  SILENCE_MS,
-  STRANGER_MS,
-  STRANGER_WAIT_MS,
+  UNRESPONSIVE_MS,
+  NOT_LISTED_MS,
+  NOT_LISTED_WAIT_MS,
   type ListedPeer,
   type Liveness,
 } from '../../src/fleet/liveness.ts';
@@ -33,26 +33,26 @@ describe('a Machine that has not answered', () => {
   it('is known to be silent for a few seconds, counted from the last time', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
-    liveness.onSilence(B);
-    await clock.advance(SILENCE_MS - 1);
-    liveness.onSilence(B);
-    await clock.advance(SILENCE_MS - 1);
-    assert.equal(liveness.isSilent(B), true);
+    liveness.onNoResponse(B);
+    await clock.advance(UNRESPONSIVE_MS - 1);
+    liveness.onNoResponse(B);
+    await clock.advance(UNRESPONSIVE_MS - 1);
+    assert.equal(liveness.isUnresponsive(B), true);
     await clock.advance(1);
-    assert.equal(liveness.isSilent(B), false);
+    assert.equal(liveness.isUnresponsive(B), false);
   });
 
   it('is not silent any more at the first sign of life', () => {
     const liveness = createTestLiveness(createTestClock());
-    liveness.onSilence(B);
-    liveness.onAnswer(B);
-    assert.equal(liveness.isSilent(B), false);
+    liveness.onNoResponse(B);
+    liveness.onResponse(B);
+    assert.equal(liveness.isUnresponsive(B), false);
   });
 
   it('is one of a bounded number, the longest ago forgotten first', () => {
     const liveness = createTestLiveness(createTestClock(), { maxMachines: 2 });
-    for (const name of ['x1', 'x2', 'x1', 'x3']) liveness.onSilence(machineId(name));
-    const silent = ['x1', 'x2', 'x3'].filter((name) => liveness.isSilent(machineId(name)));
+    for (const name of ['x1', 'x2', 'x1', 'x3']) liveness.onNoResponse(machineId(name));
+    const silent = ['x1', 'x2', 'x3'].filter((name) => liveness.isUnresponsive(machineId(name)));
     assert.deepEqual(silent, ['x1', 'x3']);
   });
 });
@@ -75,7 +75,7 @@ describe('a question', () => {
     await gone.close();
     const { liveness, ask } = await askerOf(t, gone.port);
     await ask();
-    assert.equal(liveness.isSilent(B), true);
+    assert.equal(liveness.isUnresponsive(B), true);
   });
 
   it('that stays unanswered shows its Machine to be silent, until it answers', async (t) => {
@@ -87,27 +87,27 @@ describe('a question', () => {
     await until(() => peer.requests.length === 1);
     await clock.advance(QUESTION_MS);
     await asked;
-    assert.equal(liveness.isSilent(B), false);
+    assert.equal(liveness.isUnresponsive(B), false);
     await clock.advance(EXCHANGE_MS - QUESTION_MS);
-    await until(() => liveness.isSilent(B));
+    await until(() => liveness.isUnresponsive(B));
     openGate();
     await bind(peer, KEY);
     await ask();
-    assert.equal(liveness.isSilent(B), false);
+    assert.equal(liveness.isUnresponsive(B), false);
   });
 
   it('that is refused says nothing: somebody is there, but may be another', async (t) => {
     const stranger = await listen(t, (_, response) => response.writeHead(403).end());
     const { liveness, ask } = await askerOf(t, stranger.port);
     await ask();
-    assert.equal(liveness.isSilent(B), false);
+    assert.equal(liveness.isUnresponsive(B), false);
   });
 });
 
 it('a Machine that asks or tells us something is there', async (t) => {
   const clock = createTestClock();
   const heard: string[] = [];
-  const peer = await startPeer(t, clock, B, { onHeard: (machine) => heard.push(machine) });
+  const peer = await startPeer(t, clock, B, { onRequestFrom: (machine) => heard.push(machine) });
   const { peers } = await startAsker(t, clock, [peer]);
   await peers.ask(KEY);
   assert.deepEqual(heard, [SELF]);
@@ -170,7 +170,7 @@ describe('a Machine is confirmed to be stopped', () => {
   it('only while the list can be read', () => {
     const liveness = createTestLiveness(createTestClock());
     for (const ms of [0, MIN_ABSENCE_MS]) read(liveness, { ms });
-    liveness.onReadable(() => false);
+    liveness.setListReadable(() => false);
     assert.equal(liveness.isConfirmedStopped(B), false);
   });
 });
@@ -187,8 +187,8 @@ describe('what is known of a Machine', () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
-    liveness.onDetour(B);
-    await clock.advance(DETOUR_MS - 1);
+    liveness.onUnreachableFromEdge(B);
+    await clock.advance(UNREACHABLE_FROM_EDGE_MS - 1);
     assert.equal(liveness.of(B), 'unreachable-from-edge');
     await clock.advance(1);
     assert.equal(liveness.of(B), 'running');
@@ -197,8 +197,8 @@ describe('what is known of a Machine', () => {
   it('that does not answer is silent before all else', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onList(listed(B));
-    liveness.onDetour(B);
-    liveness.onSilence(B);
+    liveness.onUnreachableFromEdge(B);
+    liveness.onNoResponse(B);
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
@@ -229,10 +229,10 @@ describe('heartbeats', () => {
   it('are not needed by one that has answered something else to be a candidate', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onList(listed(B));
-    liveness.onAnswer(B);
+    liveness.onResponse(B);
     const [candidate] = liveness.candidates();
     assert.deepEqual(candidate, { machine: B, region: undefined, takesSessions: true });
-    assert.equal(liveness.isSettled(), true);
+    assert.equal(liveness.isFleetProbed(), true);
   });
 
   it('that two in a row miss make it silent, until it answers anything', () => {
@@ -246,8 +246,8 @@ describe('heartbeats', () => {
     assert.deepEqual([liveness.of(B), liveness.candidates().length], ['running', 1]);
     liveness.onMissedHeartbeat(B);
     assert.deepEqual([liveness.of(B), liveness.candidates().length], ['unresponsive', 0]);
-    assert.deepEqual(liveness.unresponsive(), [B]);
-    liveness.onAnswer(B);
+    assert.deepEqual(liveness.missingHeartbeats(), [B]);
+    liveness.onResponse(B);
     assert.deepEqual([liveness.of(B), liveness.candidates().length], ['running', 1]);
     assert.deepEqual(changes, [true, false]);
   });
@@ -256,10 +256,10 @@ describe('heartbeats', () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
-    liveness.onHeard(B);
+    liveness.onRequestFrom(B);
     for (let i = 0; i < 3; i += 1) liveness.onMissedHeartbeat(B);
     assert.equal(liveness.of(B), 'running');
-    await clock.advance(HEARD_MS);
+    await clock.advance(RECENT_REQUEST_MS);
     for (let i = 0; i < 2; i += 1) liveness.onMissedHeartbeat(B);
     assert.equal(liveness.of(B), 'unresponsive');
   });
@@ -269,7 +269,7 @@ describe('heartbeats', () => {
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
     for (let i = 0; i < 2; i += 1) liveness.onMissedHeartbeat(B);
-    await clock.advance(60 * SILENCE_MS);
+    await clock.advance(60 * UNRESPONSIVE_MS);
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
@@ -277,21 +277,21 @@ describe('heartbeats', () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
-    for (let i = 0; i < 3; i += 1) liveness.onStranger(B);
-    assert.deepEqual([liveness.of(B), liveness.isSettled()], ['running', false]);
-    await clock.advance(STRANGER_MS);
-    for (let i = 0; i < 2; i += 1) liveness.onStranger(B);
-    assert.deepEqual([liveness.of(B), liveness.isSettled()], ['unresponsive', true]);
+    for (let i = 0; i < 3; i += 1) liveness.onNotListed(B);
+    assert.deepEqual([liveness.of(B), liveness.isFleetProbed()], ['running', false]);
+    await clock.advance(NOT_LISTED_MS);
+    for (let i = 0; i < 2; i += 1) liveness.onNotListed(B);
+    assert.deepEqual([liveness.of(B), liveness.isFleetProbed()], ['unresponsive', true]);
   });
 
   it('settle the fleet once each peer has answered or is silent', () => {
     const liveness = createTestLiveness(createTestClock());
-    assert.equal(liveness.isSettled(), true);
+    assert.equal(liveness.isFleetProbed(), true);
     liveness.onList(listed(B, C));
     liveness.onStatus(B, STATUS);
-    assert.equal(liveness.isSettled(), false);
+    assert.equal(liveness.isFleetProbed(), false);
     for (let i = 0; i < 2; i += 1) liveness.onMissedHeartbeat(C);
-    assert.equal(liveness.isSettled(), true);
+    assert.equal(liveness.isFleetProbed(), true);
   });
 
   it('of a Machine that is not listed are not kept', () => {
@@ -311,11 +311,11 @@ describe('a Machine that answers that it does not know this one', () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
-    liveness.onStranger(B);
-    assert.equal(liveness.isSettled(), false);
-    await clock.advance(STRANGER_WAIT_MS);
-    liveness.onStranger(B);
-    assert.equal(liveness.isSettled(), true);
+    liveness.onNotListed(B);
+    assert.equal(liveness.isFleetProbed(), false);
+    await clock.advance(NOT_LISTED_WAIT_MS);
+    liveness.onNotListed(B);
+    assert.equal(liveness.isFleetProbed(), true);
     assert.deepEqual(liveness.candidates(), []);
   });
 });
@@ -327,10 +327,10 @@ describe('a Machine of a static list that refuses connections', () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock, { goneAfterMs: GONE_AFTER_MS, ...more });
     liveness.onList(listed(B));
-    liveness.onNotConnected(B, true);
+    liveness.onConnectFailed(B, true);
     for (let leftMs = ms; leftMs > 0; leftMs -= REFUSALS_IN_ROW_MS) {
       await clock.advance(Math.min(leftMs, REFUSALS_IN_ROW_MS));
-      liveness.onNotConnected(B, true);
+      liveness.onConnectFailed(B, true);
     }
     return { clock, liveness };
   }
@@ -343,8 +343,8 @@ describe('a Machine of a static list that refuses connections', () => {
   it('is no candidate, however lately it was heard of', () => {
     const liveness = createTestLiveness(createTestClock(), { goneAfterMs: GONE_AFTER_MS });
     liveness.onList(listed(B));
-    liveness.onHeard(B);
-    liveness.onNotConnected(B, true);
+    liveness.onRequestFrom(B);
+    liveness.onConnectFailed(B, true);
     for (let i = 0; i < 2; i += 1) liveness.onMissedHeartbeat(B);
     assert.deepEqual(liveness.candidates(), []);
   });
@@ -364,32 +364,32 @@ describe('a Machine of a static list that refuses connections', () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock, { goneAfterMs: GONE_AFTER_MS });
     liveness.onList(listed(B));
-    liveness.onNotConnected(B, false);
+    liveness.onConnectFailed(B, false);
     await clock.advance(GONE_AFTER_MS);
-    liveness.onNotConnected(B, false);
+    liveness.onConnectFailed(B, false);
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('is not gone where a connection timed out in between', async () => {
     const { clock, liveness } = await refuseFor(GONE_AFTER_MS - 1);
-    liveness.onNotConnected(B, false);
+    liveness.onConnectFailed(B, false);
     await clock.advance(1);
-    liveness.onNotConnected(B, true);
+    liveness.onConnectFailed(B, true);
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('is not gone where nobody has tried for a while: this Machine was suspended', async () => {
     const { clock, liveness } = await refuseFor(1_000);
     await clock.advance(GONE_AFTER_MS);
-    liveness.onNotConnected(B, true);
+    liveness.onConnectFailed(B, true);
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('has to refuse again after it has answered', async () => {
     const { clock, liveness } = await refuseFor(GONE_AFTER_MS - 1);
-    liveness.onAnswer(B);
+    liveness.onResponse(B);
     await clock.advance(1);
-    liveness.onNotConnected(B, true);
+    liveness.onConnectFailed(B, true);
     assert.equal(liveness.of(B), 'unresponsive');
   });
 });

@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Binding, SessionKey } from '../../src/session.ts';
-import { outranks, type Claimant } from '../../src/fleet/conflict.ts';
+import { outranks, type Claimant } from '../../src/fleet/claims.ts';
 import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 import {
   claimOf,
   formatAnnounce,
-  formatAnswer,
+  formatResponse,
   formatAsk,
   MAX_KEYS,
   MAX_MESSAGE_BYTES,
   parseAnnounce,
-  parseAnswer,
+  parseResponse,
   parseAsk,
   type Claim,
-  type KeyAnswer,
+  type KeyResponse,
 } from '../../src/fleet/messages.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
@@ -28,12 +28,15 @@ describe('messages', () => {
     assert.deepEqual(parseAsk(formatAsk(ask)), ask);
     const announce = { from: A, bindings: [{ key: KEY, claim: CLAIM }] };
     assert.deepEqual(parseAnnounce(formatAnnounce(announce)), announce);
-    const answers = new Map<SessionKey, KeyAnswer>([
+    const answers = new Map<SessionKey, KeyResponse>([
       [KEY, CLAIM],
       [keyOf('two'), 'no'],
       [keyOf('three'), 'unknown'],
     ]);
-    assert.deepEqual(parseAnswer(formatAnswer({ machine: B, answers })), { machine: B, answers });
+    assert.deepEqual(parseResponse(formatResponse({ machine: B, answers })), {
+      machine: B,
+      answers,
+    });
   });
 
   it('fit their bounds with the most keys and the longest claims', () => {
@@ -44,7 +47,7 @@ describe('messages', () => {
     assert.ok(formatAsk({ from, questions: bindings }).length < MAX_MESSAGE_BYTES);
     assert.ok(formatAnnounce({ from, bindings }).length < MAX_MESSAGE_BYTES);
     const answers = new Map(keys.map((key) => [key, claim]));
-    assert.ok(formatAnswer({ machine: from, answers }).length < MAX_MESSAGE_BYTES);
+    assert.ok(formatResponse({ machine: from, answers }).length < MAX_MESSAGE_BYTES);
   });
 
   const junk: [string, unknown][] = [
@@ -82,7 +85,7 @@ describe('messages', () => {
       const text = value === undefined ? '{"from":' : JSON.stringify(value);
       assert.equal(parseAsk(text), undefined);
       assert.equal(parseAnnounce(text), undefined);
-      assert.equal(parseAnswer(text), undefined);
+      assert.equal(parseResponse(text), undefined);
     });
   }
 

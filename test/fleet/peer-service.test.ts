@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { describe, it, type TestContext } from 'node:test';
-import { parseAnswer, type Claim } from '../../src/fleet/messages.ts';
-import { createKeeper } from '../../src/fleet/keeper.ts';
+import { parseResponse, type Claim } from '../../src/fleet/messages.ts';
+import { createClaimResolver } from '../../src/fleet/claim-resolver.ts';
 import { createPeerService } from '../../src/fleet/peer-service.ts';
 import { StoreError, type SessionStore } from '../../src/store/store.ts';
 import { servePeers } from '../support/peer-service.ts';
@@ -69,7 +69,7 @@ const announce = (from: string, claim: Claim = CLAIM): string =>
 async function answerOf(peer: TestPeer, body: string, path = '/v1/ask'): Promise<unknown> {
   const { status, text } = await send(peer, path, body);
   assert.equal(status, 200);
-  const message = parseAnswer(text);
+  const message = parseResponse(text);
   assert.equal(message?.machine, B);
   return message.answers.get(KEY);
 }
@@ -131,8 +131,13 @@ describe('the peer service', () => {
     const clock = createTestClock();
     const directory = await startDirectory(t, clock, B, [{ machine: SELF, port: 1 }]);
     const store = createStore(clock);
-    const keeper = createKeeper({ self: B, store, clock, isReady: () => true });
-    const service = createPeerService({ self: B, keeper, directory, status: () => STATUS });
+    const keeper = createClaimResolver({ self: B, store, clock, isReady: () => true });
+    const service = createPeerService({
+      self: B,
+      claimResolver: keeper,
+      directory,
+      status: () => STATUS,
+    });
     const server = await listen(t, (request, response) => {
       if (!servePeers(service, request, response)) response.writeHead(418).end();
     });

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import type { Peer } from '../../src/fleet/directory.ts';
 import type { SessionKey } from '../../src/session.ts';
 import type { SessionStore } from '../../src/store/store.ts';
-import { formatAnswer, parseAnnounce } from '../../src/fleet/messages.ts';
+import { formatResponse, parseAnnounce } from '../../src/fleet/messages.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import {
@@ -57,7 +57,7 @@ describe('two owners of one key', () => {
     const ours = ownBinding(clock);
     await clock.advance(10_000);
     await bind(b, KEY);
-    assert.deepEqual(await peers.ask(KEY, { ours }), NONE);
+    assert.deepEqual(await peers.ask(KEY, { ownBinding: ours }), NONE);
     assert.deepEqual(b.conflicts, ['yielded']);
     assert.deepEqual(outrankedBy, []);
     const left = await b.store.lookup(KEY);
@@ -68,7 +68,7 @@ describe('two owners of one key', () => {
     const { clock, b, peers, outrankedBy } = await startFleet(t);
     await bind(b, KEY);
     await clock.advance(10_000);
-    const answer = await peers.ask(KEY, { ours: ownBinding(clock) });
+    const answer = await peers.ask(KEY, { ownBinding: ownBinding(clock) });
     assert.ok(answer.kind === 'owner' && answer.machine === B);
     assert.deepEqual(b.conflicts, ['kept']);
     assert.deepEqual(outrankedBy, [{ key: KEY, machine: B }]);
@@ -79,14 +79,14 @@ describe('two owners of one key', () => {
     await peers.ask(KEY);
     await bind(b, KEY);
     await clock.advance(10_000);
-    assert.equal((await peers.ask(KEY, { ours: ownBinding(clock) })).kind, 'owner');
+    assert.equal((await peers.ask(KEY, { ownBinding: ownBinding(clock) })).kind, 'owner');
   });
 
   it('never make us yield to a claim that ours outranks, whatever a peer answers', async (t) => {
     const clock = createTestClock();
     const { port } = await startScriptedPeer(t, B, () => ({ ...claim, origin: 'adopted' }));
     const { peers, outrankedBy } = await startAsker(t, clock, [{ machine: B, port }]);
-    assert.deepEqual(await peers.ask(KEY, { ours: ownBinding(clock) }), NONE);
+    assert.deepEqual(await peers.ask(KEY, { ownBinding: ownBinding(clock) }), NONE);
     assert.deepEqual(outrankedBy, []);
   });
 });
@@ -154,7 +154,7 @@ describe('announcements', () => {
     peers.announce(ownBinding(clock, { key: keyOf('ended') }), 1);
     open();
     await clock.advance(5_000);
-    assert.equal(await peers.exchangeStatus(B, STATUS), true);
+    assert.equal(await peers.sendHeartbeat(B, STATUS), true);
     await until(async () => typeof (await b.store.lookup(KEY)) === 'object');
     const told = await b.store.lookup(KEY);
     assert.ok(
@@ -172,7 +172,7 @@ describe('announcements', () => {
       if (!isUp) return void response.writeHead(503).end();
       void readBody(request).then((text) => {
         told.push(...(parseAnnounce(text)?.bindings.map(({ key }) => key) ?? []));
-        response.end(formatAnswer({ machine: B, answers: new Map() }));
+        response.end(formatResponse({ machine: B, answers: new Map() }));
       });
     });
     const { peers } = await startAsker(t, clock, [{ machine: B, port }]);
@@ -216,7 +216,7 @@ describe('announcements', () => {
     });
     peers.announce(ownBinding(clock), TTL_MS);
     others = [{ machine: B, host: '127.0.0.1', address: '127.0.0.1', port: b.port }];
-    assert.equal(await peers.exchangeStatus(B, STATUS), true);
+    assert.equal(await peers.sendHeartbeat(B, STATUS), true);
     await until(async () => typeof (await b.store.lookup(KEY)) === 'object');
   });
 
@@ -236,7 +236,7 @@ describe('announcements', () => {
     await until(async () => {
       isBusy = beats < 2;
       beats += 1;
-      assert.equal(await peers.exchangeStatus(B, STATUS), true);
+      assert.equal(await peers.sendHeartbeat(B, STATUS), true);
       return (await store.getMetrics()).total === 2;
     });
     assert.ok(announcements() <= 2 + 2 * beats, `announced ${announcements()} times`);
@@ -260,7 +260,7 @@ describe('announcements', () => {
     const { port } = await listen(t, (request, response) => {
       void readBody(request).then((text) => {
         announced += parseAnnounce(text)?.bindings.length ?? 0;
-        response.end(formatAnswer({ machine: B, answers: new Map([[keyOf('two'), mine]]) }));
+        response.end(formatResponse({ machine: B, answers: new Map([[keyOf('two'), mine]]) }));
       });
     });
     const { peers, outrankedBy } = await startAsker(t, clock, [{ machine: B, port }]);

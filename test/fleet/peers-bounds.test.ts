@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { formatAnswer, parseAsk } from '../../src/fleet/messages.ts';
-import { QUESTION_BURST, QUESTIONS_PER_SECOND } from '../../src/fleet/peers.ts';
+import { formatResponse, parseAsk } from '../../src/fleet/messages.ts';
+import { QUERY_BURST, QUERIES_PER_SECOND } from '../../src/fleet/peers.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf } from '../support/ids.ts';
 import {
@@ -67,12 +67,12 @@ describe('questions are bounded', () => {
     assert.equal(clock.monotonicMs(), before);
 
     const count = (kind: string): number => answers.filter((answer) => answer.kind === kind).length;
-    assert.equal(count('none'), QUESTION_BURST);
-    assert.equal(count('inconclusive'), 20_000 - QUESTION_BURST);
-    assert.equal(outcomes.filter((outcome) => outcome === 'shed').length, 20_000 - QUESTION_BURST);
+    assert.equal(count('none'), QUERY_BURST);
+    assert.equal(count('inconclusive'), 20_000 - QUERY_BURST);
+    assert.equal(outcomes.filter((outcome) => outcome === 'shed').length, 20_000 - QUERY_BURST);
     for (const peer of [b, c]) {
       assert.ok(peer.requests.length <= 4, `${peer.requests.length} requests`);
-      assert.equal((await peer.store.getMetrics()).lookups, QUESTION_BURST);
+      assert.equal((await peer.store.getMetrics()).lookups, QUERY_BURST);
       assert.ok((await peer.connections()) <= 2);
     }
   });
@@ -80,7 +80,7 @@ describe('questions are bounded', () => {
   it('so that what is beyond the bounds is inconclusive at once, before any peer has answered', async (t) => {
     const { clock, b, c, peers } = await startFleet(t);
     const opens = [b, c].map(closeGate);
-    const flood = Array.from({ length: QUESTION_BURST }, (_, i) => peers.ask(keyOf(`k${i}`)));
+    const flood = Array.from({ length: QUERY_BURST }, (_, i) => peers.ask(keyOf(`k${i}`)));
     assert.deepEqual(await peers.ask(KEY), { kind: 'inconclusive', isShed: true });
     opens.forEach((open) => open());
     await Promise.all(flood);
@@ -91,7 +91,7 @@ describe('questions are bounded', () => {
   it('so that the clients of a silent Machine, however many, leave half of them to new sessions', async (t) => {
     const { peers } = await startFleet(t);
     const clients = Array.from({ length: 20_000 }, (_, i) =>
-      peers.ask(keyOf(`known-${i}`), { source: `client ${i}`, isKnown: true }),
+      peers.ask(keyOf(`known-${i}`), { source: `client ${i}`, hasKnownOwner: true }),
     );
     assert.deepEqual(await peers.ask(KEY, { source: 'somebody' }), NONE);
     await Promise.all(clients);
@@ -107,7 +107,7 @@ describe('questions are bounded', () => {
       await clock.advance(1_000);
       await flood(round);
     }
-    const expected = QUESTION_BURST + 2 * QUESTIONS_PER_SECOND;
+    const expected = QUERY_BURST + 2 * QUERIES_PER_SECOND;
     assert.equal((await b.store.getMetrics()).lookups, expected);
   });
 
@@ -121,7 +121,7 @@ describe('questions are bounded', () => {
       void readBody(request).then((text) => {
         const keys = parseAsk(text)?.questions.map(({ key }) => key) ?? [];
         const answers = new Map(keys.map((key) => [key, 'no' as const]));
-        response.end(formatAnswer({ machine: B, answers }));
+        response.end(formatResponse({ machine: B, answers }));
       });
     });
     const { peers } = await startAsker(t, clock, [{ machine: B, port }]);

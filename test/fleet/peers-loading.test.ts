@@ -40,11 +40,11 @@ describe('undici', () => {
       isThere ? loadUndici() : Promise.reject(new Error('no such file'));
     const asker = await startAsker(t, clock, [b], { loadUndici: load });
     assert.deepEqual(await asker.peers.ask(KEY), INCONCLUSIVE);
-    assert.equal(asker.liveness.isSilent(B), true);
+    assert.equal(asker.liveness.isUnresponsive(B), true);
     asker.peers.announce(ownBinding(clock), TTL_MS);
     isThere = true;
     assert.deepEqual(await asker.peers.ask(KEY), NONE);
-    assert.equal(asker.liveness.isSilent(B), false);
+    assert.equal(asker.liveness.isUnresponsive(B), false);
     await until(async () => typeof (await b.store.lookup(KEY)) === 'object');
   });
 
@@ -57,7 +57,7 @@ describe('undici', () => {
     const answer = peers.ask(KEY);
     await clock.advance(QUESTION_MS);
     assert.deepEqual(await answer, INCONCLUSIVE);
-    assert.equal(liveness.isSilent(B), false);
+    assert.equal(liveness.isUnresponsive(B), false);
     gate.resolve(undefined);
     await until(() => b.requests.length === 1);
   });
@@ -76,6 +76,6 @@ describe('undici', () => {
     assert.deepEqual(await answer, INCONCLUSIVE);
     assert.deepEqual(b.requests, []);
     assert.equal(await b.connections(), 0);
-    assert.equal(liveness.isSilent(B), false);
+    assert.equal(liveness.isUnresponsive(B), false);
   });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { offDirectory, type DirectoryStatus } from '../../src/fleet/directory.ts';
-import { formatAnswer } from '../../src/fleet/messages.ts';
+import { formatResponse } from '../../src/fleet/messages.ts';
 import { createTestClock } from '../support/clock.ts';
 import { keyOf } from '../support/ids.ts';
 import {
@@ -36,7 +36,7 @@ describe('asking the peers', () => {
     const hosts: (string | undefined)[] = [];
     const { port } = await listen(t, (request, response) => {
       hosts.push(request.headers.host);
-      response.end(formatAnswer({ machine: B, answers: new Map([[KEY, 'no']]) }));
+      response.end(formatResponse({ machine: B, answers: new Map([[KEY, 'no']]) }));
     });
     const peer = { machine: B, host: 'bb.vm.app.internal', port, address: '127.0.0.1' };
     const { peers } = await startAsker(t, clock, [], {
@@ -56,7 +56,7 @@ describe('asking the peers', () => {
     const heard: string[][] = [[], [], []];
     const ask = (nth: number): Promise<unknown> =>
       peers.ask(KEY, {
-        onEach: (machine, answer) =>
+        onResponse: (machine, answer) =>
           heard[nth]?.push(`${machine} ${typeof answer === 'string' ? answer : 'mine'}`),
       });
     const first = ask(0);
@@ -165,7 +165,7 @@ describe('asking the peers', () => {
     const { port } = await listen(t, (request, response) => {
       requests += 1;
       if (requests === 2) request.socket.resetAndDestroy();
-      else response.end(formatAnswer({ machine: B, answers: new Map([[KEY, 'no']]) }));
+      else response.end(formatResponse({ machine: B, answers: new Map([[KEY, 'no']]) }));
     });
     const { peers } = await startAsker(t, clock, [{ machine: B, port }]);
     assert.deepEqual(await peers.ask(KEY), NONE);

@@ -109,8 +109,8 @@ describe('the static directory', () => {
     assert.equal(directory.isAddressOf(C, 'fdaa::3'), true);
     assert.equal(directory.isAddressOf(C, '::ffff:10.0.0.3'), true);
     assert.equal(directory.isAddressOf(B, '10.0.0.3'), false);
-    assert.equal(directory.lists('10.0.0.1'), false);
-    assert.equal(directory.lists('10.0.0.2'), true);
+    assert.equal(directory.isPeerAddress('10.0.0.1'), false);
+    assert.equal(directory.isPeerAddress('10.0.0.2'), true);
   });
 
   it('looks names up again, once per interval, and keeps the last address of one not found', async (t) => {

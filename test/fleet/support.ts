@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { Binding, MachineId, SessionKey } from '../../src/session.ts';
 import type { Directory } from '../../src/fleet/directory.ts';
-import { formatAnswer, parseAsk, type KeyAnswer } from '../../src/fleet/messages.ts';
-import { createKeeper, type KeeperOptions } from '../../src/fleet/keeper.ts';
+import { formatResponse, parseAsk, type KeyResponse } from '../../src/fleet/messages.ts';
+import { createClaimResolver, type ClaimResolverOptions } from '../../src/fleet/claim-resolver.ts';
 import { createPeerService, type PeerServiceOptions } from '../../src/fleet/peer-service.ts';
 import { createPeers, type Peers, type PeersOptions } from '../../src/fleet/peers.ts';
 import type { Liveness } from '../../src/fleet/liveness.ts';
@@ -64,7 +64,7 @@ export interface TestPeer extends ListeningServer {
   conflicts: string[];
 }
 
-export type PeerOptions = Partial<KeeperOptions & PeerServiceOptions> & {
+export type PeerOptions = Partial<ClaimResolverOptions & PeerServiceOptions> & {
   readonly others?: readonly MachineId[];
 };
 
@@ -79,7 +79,7 @@ export async function startPeer(
   const others = (options.others ?? [SELF]).map((other) => ({ machine: other, port: 1 }));
   const directory = await startDirectory(t, clock, machine, others);
   const conflicts: string[] = [];
-  const keeper = createKeeper({
+  const keeper = createClaimResolver({
     self: machine,
     store,
     clock,
@@ -88,7 +88,13 @@ export async function startPeer(
     ...options,
   });
   const status = () => STATUS;
-  const service = createPeerService({ self: machine, keeper, directory, status, ...options });
+  const service = createPeerService({
+    self: machine,
+    claimResolver: keeper,
+    directory,
+    status,
+    ...options,
+  });
   const server = await listen(t, (request, response) => {
     peer.requests.push(request.url ?? '');
     void Promise.resolve(peer.gate).then(() => servePeers(service, request, response));
@@ -157,7 +163,7 @@ export async function startAsker(
       liveness,
       onClaim: (key, { machine }) => asker.claims.push({ key, machine }),
       onOutranked: (key, { machine }) => asker.outrankedBy.push({ key, machine }),
-      onQuestion: (outcome) => asker.outcomes.push(outcome),
+      onQuery: (outcome) => asker.outcomes.push(outcome),
       onAnnouncementsLost: (count) => (asker.lost += count),
       ...options,
     }),
@@ -229,13 +235,13 @@ export function closeGate(peer: TestPeer): () => void {
 export function startScriptedPeer(
   t: TestContext,
   machine: MachineId,
-  answer: (key: SessionKey) => KeyAnswer,
+  answer: (key: SessionKey) => KeyResponse,
 ): Promise<ListeningServer> {
   return listen(t, (request, response) => {
     void readBody(request).then((text) => {
       const { questions } = parseAsk(text) ?? { questions: [] };
       const answers = new Map(questions.map(({ key }) => [key, answer(key)]));
-      response.end(formatAnswer({ machine, answers }));
+      response.end(formatResponse({ machine, answers }));
     });
   });
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { Agent, request, type IncomingMessage } from 'node:http';
 import type { Environment } from '../../src/config/config.ts';
-import { QUESTION_BURST, QUESTION_RESERVE } from '../../src/fleet/peers.ts';
+import { QUERY_BURST, QUERY_RESERVE } from '../../src/fleet/peers.ts';
 import { patientClock, startRooms, type RoomMachine } from '../support/rooms.ts';
 
 const IDS = ['m1', 'm2'];
@@ -50,7 +50,7 @@ function openClient(t: TestContext, { url }: RoomMachine, headers: Record<string
 test('a connection that asks for 2,000 made-up ids is refused beyond what is not reserved for others, who are served', async (t) => {
   const m1 = await startFlooded(t);
   const taken = await openClient(t, m1).flood('flood', FLOOD);
-  assert.equal(taken, QUESTION_BURST - QUESTION_RESERVE);
+  assert.equal(taken, QUERY_BURST - QUERY_RESERVE);
   const shed = m1.requests.filter(({ status }) => status === 503);
   assert.deepEqual(
     [shed.length, new Set(shed.map(({ why }) => why))],
@@ -71,7 +71,7 @@ test('behind the edge it is the address of the client that counts, and of IPv6 t
     of('2001:db8::1').flood('one', FLOOD / 2),
     of('2001:db8:0:0:ffff::2').flood('two', FLOOD / 2),
   ]);
-  assert.equal(both[0] + both[1], QUESTION_BURST - QUESTION_RESERVE);
+  assert.equal(both[0] + both[1], QUERY_BURST - QUERY_RESERVE);
   assert.equal((await of('2001:db8::3').ask('three')).status, 503);
   assert.notEqual((await of('2001:db8:0:1::1').ask('four')).status, 503);
   assert.notEqual((await of('192.0.2.1').ask('five')).status, 503);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type IncomingMessage, type RequestListener } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
-import { BINDINGS_PATH } from '../../src/fleet/bindings-messages.ts';
+import { BINDINGS_PATH } from '../../src/fleet/join/messages.ts';
 import { STATUS_PATH } from '../../src/fleet/messages.ts';
 import { until } from '../fleet/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';

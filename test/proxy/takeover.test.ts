@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, describe, test, type TestContext } from 'node:test';
 import type { BindingOrigin, MachineId } from '../../src/session.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
-import { createKeeper, type Keeper } from '../../src/fleet/keeper.ts';
+import { createClaimResolver, type ClaimResolver } from '../../src/fleet/claim-resolver.ts';
 import { createPeerService } from '../../src/fleet/peer-service.ts';
 import { createPeers } from '../../src/fleet/peers.ts';
 import { createBindings, type Bindings } from '../../src/proxy/bindings.ts';
@@ -37,16 +37,16 @@ async function startTakers(
   closeAfterwards: (closeable: { close(): unknown }) => void,
 ): Promise<readonly Taker[]> {
   const clock = patientClock;
-  const stores = new Map<MachineId, { store: SessionStore; keeper: Keeper }>();
+  const stores = new Map<MachineId, { store: SessionStore; keeper: ClaimResolver }>();
   const listening: { machine: MachineId; port: number }[] = [];
   for (const machine of TAKERS) {
     const store = await open(machine);
     const others = TAKERS.filter((other) => other !== machine);
     const entries = others.map((other) => ({ machine: other, port: 1 }));
     const directory = await startDirectory(t, createTestClock(), machine, entries);
-    const keeper = createKeeper({ self: machine, store, clock, isReady: () => true });
+    const keeper = createClaimResolver({ self: machine, store, clock, isReady: () => true });
     const status = () => ({ version: 2, takesSessions: true, region: undefined });
-    const service = createPeerService({ self: machine, keeper, directory, status });
+    const service = createPeerService({ self: machine, claimResolver: keeper, directory, status });
     const { port } = await listen(t, (request, response) => servePeers(service, request, response));
     stores.set(machine, { store, keeper });
     listening.push({ machine, port });
@@ -59,8 +59,8 @@ async function startTakers(
       clock,
       random: Math.random,
       liveness: createTestLiveness(clock),
-      onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
-      onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
+      onClaim: (key, claimant) => void keeper.onAnnouncement(key, claimant.machine, claimant),
+      onOutranked: (key, winner) => void keeper.onAnnouncement(key, winner.machine, winner),
     });
     const bindings = createBindings({
       ...{ self: machine, store, peers, clock, ttlMs: TTL_MS },
@@ -71,7 +71,7 @@ async function startTakers(
       close: async () => {
         await bindings.stop();
         await peers.stop();
-        await keeper.ended();
+        await keeper.idle();
       },
     });
     takers.push({ machine, store, bindings });

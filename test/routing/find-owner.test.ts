@@ -6,7 +6,7 @@ import type { LivenessState } from '../../src/fleet/liveness.ts';
 import { createRequestIdReader, type FoundId } from '../../src/protocols/request-ids.ts';
 import type { MachineId, SessionKey } from '../../src/session.ts';
 import type { Claim } from '../../src/fleet/messages.ts';
-import type { PeersAnswer } from '../../src/fleet/peers.ts';
+import type { PeerLookup } from '../../src/fleet/peers.ts';
 import {
   createOwnerFinder,
   type OwnerFinderParts,
@@ -31,10 +31,10 @@ const FIRST_PASS: Pass = {
 };
 const BACK: Pass = { ...FIRST_PASS, cameBackByFallback: true };
 const FROM_PEER: Pass = { ...FIRST_PASS, from: 'peer' };
-const NONE: PeersAnswer = { kind: 'none' };
-const SILENT: PeersAnswer = { kind: 'inconclusive' };
+const NONE: PeerLookup = { kind: 'none' };
+const SILENT: PeerLookup = { kind: 'inconclusive' };
 const CLAIM: Claim = { generation: 3, ttlMs: 5_000, origin: 'learned', createdAt: 7 };
-const C_OWNS: PeersAnswer = { kind: 'owner', machine: C, generation: 3, ttlMs: 5_000 };
+const C_OWNS: PeerLookup = { kind: 'owner', machine: C, generation: 3, ttlMs: 5_000 };
 
 const extract = createRequestIdReader(protocolsOf('mcp,rpc,query:room'), { hints: true });
 
@@ -60,7 +60,7 @@ interface World {
   /** No other Machine is known to the configuration. */
   readonly isAlone?: boolean;
   /** What the peers answer, one after the other; the last one again and again. */
-  readonly peers?: readonly PeersAnswer[];
+  readonly peers?: readonly PeerLookup[];
   /** Who says no, whatever the others do. */
   readonly sayingNo?: MachineId;
   /** Who announces each key that is asked for, before the answer is there. */
@@ -115,7 +115,7 @@ async function finderIn(world: World): Promise<Finding> {
     !isStopped(machine) &&
     !world.gone?.includes(machine);
   const directory: OwnerFinderParts['directory'] = {
-    lookAgain: () => {
+    findNewMachines: () => {
       looks += 1;
       return Promise.resolve(world.hasNewcomer ?? false);
     },
@@ -143,17 +143,17 @@ async function finderIn(world: World): Promise<Finding> {
     },
     isPending: (key) => world.pending?.some((id) => keyOf(id) === key) ?? false,
     peers: {
-      ask: (key, { isPatient = false, onEach } = {}) => {
+      ask: (key, { waitsForSlowPeers = false, onResponse } = {}) => {
         asked.push(key);
-        patience.push(isPatient);
+        patience.push(waitsForSlowPeers);
         const { announcing: machine } = world;
         if (machine)
           void memory.upsert({ key, machine, origin: 'copied', generation: 1, ttlMs: TTL_MS });
         const [next = NONE] = answers.length > 1 ? answers.splice(0, 1) : answers;
-        if (next.kind === 'owner') onEach?.(next.machine, CLAIM);
+        if (next.kind === 'owner') onResponse?.(next.machine, CLAIM);
         const listed = world.running ?? [B, C];
-        if (next.kind === 'none') for (const machine of listed) onEach?.(machine, 'no');
-        if (world.sayingNo) onEach?.(world.sayingNo, 'no');
+        if (next.kind === 'none') for (const machine of listed) onResponse?.(machine, 'no');
+        if (world.sayingNo) onResponse?.(world.sayingNo, 'no');
         return Promise.resolve(next);
       },
     },

@@ -8,9 +8,9 @@ import { systemClock, type Clock } from '../../src/clock.ts';
 import type { Environment } from '../../src/config/config.ts';
 import type { Claim } from '../../src/fleet/messages.ts';
 import {
-  EXCHANGE_TIMEOUT_MS,
+  RESPONSE_TIMEOUT_MS,
   HEARTBEAT_TIMEOUT_MS,
-  QUESTION_TIMEOUT_MS,
+  QUERY_TIMEOUT_MS,
 } from '../../src/fleet/peer-link.ts';
 import { parseReplay, type ReplayInstruction } from '../../src/fly.ts';
 import type { RequestRecord } from '../../src/simulator/records.ts';
@@ -110,8 +110,8 @@ export interface RequestLine {
 /** So much that only who never answers takes longer, however busy the computer is. In ms. */
 const PATIENCE_MS = 30_000;
 const PEER_TIMEOUTS: readonly number[] = [
-  QUESTION_TIMEOUT_MS,
-  EXCHANGE_TIMEOUT_MS,
+  QUERY_TIMEOUT_MS,
+  RESPONSE_TIMEOUT_MS,
   HEARTBEAT_TIMEOUT_MS,
 ];
 

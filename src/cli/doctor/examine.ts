@@ -28,7 +28,7 @@ import { checkStopping } from '../../doctor/stopping.ts';
 import { checkDatabase, checkFile } from '../../doctor/store.ts';
 import { checkApp } from '../../doctor/upstream.ts';
 import { checkVolume } from '../../doctor/volume.ts';
-import { createDnsResolver, lookupHost } from '../../fleet/resolver.ts';
+import { createDnsResolver, lookupHost } from '../../fleet/dns-resolver.ts';
 import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../../store/sqlite/schema.ts';
 import { readFlyToml } from './file.ts';
 import { readSettings, type DoctorSettings } from './settings.ts';

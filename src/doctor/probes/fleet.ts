@@ -2,8 +2,8 @@
 import type { MachineId } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { Identity } from '../../config/config.ts';
-import { normalizeAddress } from '../../fleet/address.ts';
-import { ASK_PATH, formatAsk, parseAnswer } from '../../fleet/messages.ts';
+import { normalizeAddress } from '../../fleet/addresses.ts';
+import { ASK_PATH, formatAsk, parseResponse } from '../../fleet/messages.ts';
 import {
   deployedMachinesName,
   machineName,
@@ -120,7 +120,7 @@ export async function probePeers(
 function answerIn(heard: HttpAnswer, machine: MachineId): PeerAnswer {
   if (heard.kind === 'failed') return { kind: 'silent', code: heard.code };
   if (heard.status === 403) return { kind: 'refused' };
-  const answer = heard.status === 200 ? parseAnswer(heard.body) : undefined;
+  const answer = heard.status === 200 ? parseResponse(heard.body) : undefined;
   if (!answer) return { kind: 'stranger', status: heard.status };
   return answer.machine === machine
     ? { kind: 'sidecar' }

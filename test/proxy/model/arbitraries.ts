@@ -2,7 +2,7 @@
 import type { RequestHead } from '../../../src/protocols/heads.ts';
 import fc from 'fast-check';
 import type { MachineId } from '../../../src/session.ts';
-import type { PeersAnswer } from '../../../src/fleet/peers.ts';
+import type { PeerLookup } from '../../../src/fleet/peers.ts';
 import { machineId } from '../../support/ids.ts';
 import { TTL_MS, type AppScript, type MachineScript, type Row } from './machine.ts';
 import type { WorldScript } from './world.ts';
@@ -121,7 +121,7 @@ const anyApp: fc.Arbitrary<AppScript> = fc.record({
   replays: seldom.map((replays) => (replays ? 'elsewhere=true' : undefined)),
 });
 
-const anyTold = (self: MachineId): fc.Arbitrary<PeersAnswer> =>
+const anyTold = (self: MachineId): fc.Arbitrary<PeerLookup> =>
   fc.oneof(
     fc.constant({ kind: 'none' } as const),
     fc.constant({ kind: 'inconclusive' } as const),

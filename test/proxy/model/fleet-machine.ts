@@ -7,7 +7,7 @@ import { createRequestIdReader } from '../../../src/protocols/request-ids.ts';
 import { createDiscoverer } from '../../../src/protocols/discoveries.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
 import type { Clock } from '../../../src/clock.ts';
-import { createKeeper } from '../../../src/fleet/keeper.ts';
+import { createClaimResolver } from '../../../src/fleet/claim-resolver.ts';
 import { Liveness, MISSED_HEARTBEATS } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION, type PeerStatus } from '../../../src/fleet/messages.ts';
 import { createPeerService, type PeerService } from '../../../src/fleet/peer-service.ts';
@@ -89,7 +89,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     : createOwnStore({ self, memory, steps, isBusy, onLost: (key) => void lost.push(key) });
   const liveness = new Liveness({ clock, ownerStopped: 'wake', goneAfterMs: 0 });
   teach(liveness, script);
-  const keeper = createKeeper({
+  const keeper = createClaimResolver({
     ...{ self, store, clock },
     isReady: () => !health.isStoreBusy,
     pendingClaimOf: (key) => bindings.pendingClaimOf(key),
@@ -105,8 +105,8 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     clock,
     random: () => 0.5,
     liveness,
-    onClaim: (key, claimant) => void keeper.hear(key, claimant.machine, claimant),
-    onOutranked: (key, winner) => void keeper.hear(key, winner.machine, winner),
+    onClaim: (key, claimant) => void keeper.onAnnouncement(key, claimant.machine, claimant),
+    onOutranked: (key, winner) => void keeper.onAnnouncement(key, winner.machine, winner),
     loadUndici: undiciOf(self, parts),
   });
   const bindings = createBindings({
@@ -126,9 +126,9 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     ...{ script, memory, liveness, peers, decided, lost, released, conflicts, status },
     service: createPeerService({
       self,
-      keeper,
+      claimResolver: keeper,
       directory: { ...directoryOf(liveness), refresh: () => Promise.resolve() },
-      onHeard: (machine) => liveness.onAnswer(machine),
+      onRequestFrom: (machine) => liveness.onResponse(machine),
       onStatus: (machine, told) => liveness.onStatus(machine, told),
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
       status,
@@ -166,7 +166,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     settled: async () => {
       await bindings.stop();
       await peers.stop();
-      await keeper.ended();
+      await keeper.idle();
     },
   };
 }
@@ -207,10 +207,10 @@ function directoryOf(liveness: Liveness) {
   return {
     others: () => liveness.others(),
     peer: (machine: MachineId) => liveness.peer(machine),
-    lists: (address: string) => liveness.lists(address),
+    isPeerAddress: (address: string) => liveness.isPeerAddress(address),
     isAddressOf: (machine: MachineId, address: string) => liveness.isAddressOf(machine, address),
     status: () => ({ kind: 'ok', readAt: 0 }) as const,
-    lookAgain: () => Promise.resolve(false),
+    findNewMachines: () => Promise.resolve(false),
   };
 }
 

@@ -7,12 +7,12 @@ import type { LivenessState } from '../../../src/fleet/liveness.ts';
 import { createRequestIdReader } from '../../../src/protocols/request-ids.ts';
 import { createDiscoverer } from '../../../src/protocols/discoveries.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
-import { SIMULTANEOUS_MS } from '../../../src/fleet/conflict.ts';
+import { SIMULTANEOUS_MS } from '../../../src/fleet/claims.ts';
 import type { Peer } from '../../../src/fleet/directory.ts';
 import type { Candidate } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../../../src/fleet/messages.ts';
-import { createKeeper, type Keeper } from '../../../src/fleet/keeper.ts';
-import type { PeersAnswer } from '../../../src/fleet/peers.ts';
+import { createClaimResolver, type ClaimResolver } from '../../../src/fleet/claim-resolver.ts';
+import type { PeerLookup } from '../../../src/fleet/peers.ts';
 import { createAnswers, type Answers } from '../../../src/proxy/answers.ts';
 import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
 import { createExplain, type Explain } from '../../../src/routing/trace.ts';
@@ -75,7 +75,7 @@ export interface MachineScript {
   /** Each peer has answered it, or counts as silent. */
   readonly isSettled: boolean;
   /** What peers answer in place of what they know: for worlds in which nothing fits together. */
-  readonly told: PeersAnswer | undefined;
+  readonly told: PeerLookup | undefined;
 }
 
 /** What the Machines of a world share. */
@@ -100,9 +100,9 @@ export interface ModelMachine {
   readonly explain: Explain;
   readonly answers: Answers;
   readonly bindings: Bindings;
-  readonly keeper: Keeper;
+  readonly keeper: ClaimResolver;
   /** What its peers have answered, in order. */
-  readonly heard: readonly PeersAnswer[];
+  readonly heard: readonly PeerLookup[];
   /** What it has told its peers to be its own. */
   readonly announced: ReadonlySet<SessionKey>;
   /** It takes that Machine for gone. */
@@ -139,7 +139,7 @@ export async function createModelMachine(
   const directory = {
     others: () => lists.map(peerNamed),
     peer,
-    lookAgain: () => Promise.resolve(false),
+    findNewMachines: () => Promise.resolve(false),
   };
   const isConfirmedGone = (machine: MachineId): boolean =>
     script.hasConfirmedTheGone && isGone(machine);
@@ -160,7 +160,7 @@ export async function createModelMachine(
       return script.stopped.includes(machine) ? 'stopped' : 'none';
     },
     versionOf: (machine) => (script.old.includes(machine) ? 1 : PROTOCOL_VERSION),
-    isSettled: () => script.isSettled,
+    isFleetProbed: () => script.isSettled,
   };
   const candidates = (): Candidate[] =>
     lists
@@ -170,7 +170,7 @@ export async function createModelMachine(
         region: undefined,
         takesSessions: !surroundings.isDraining(machine),
       }));
-  const keeper = createKeeper({
+  const keeper = createClaimResolver({
     self,
     store,
     clock,

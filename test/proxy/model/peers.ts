@@ -1,20 +1,20 @@
 /** The peers of one Machine without a network: real keepers answer, or nobody does. */
 import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
-import { outranks, type Claimant } from '../../../src/fleet/conflict.ts';
-import type { Keeper } from '../../../src/fleet/keeper.ts';
-import { claimOf, type KeyAnswer } from '../../../src/fleet/messages.ts';
-import type { Asking, OnPeerAnswer, Peers, PeersAnswer } from '../../../src/fleet/peers.ts';
+import { outranks, type Claimant } from '../../../src/fleet/claims.ts';
+import type { ClaimResolver } from '../../../src/fleet/claim-resolver.ts';
+import { claimOf, type KeyResponse } from '../../../src/fleet/messages.ts';
+import type { AskOptions, OnPeerResponse, Peers, PeerLookup } from '../../../src/fleet/peers.ts';
 import type { MachineScript, Surroundings } from './machine.ts';
 
 export interface ModelPeersOptions {
   readonly script: MachineScript;
   /** Of this Machine. */
-  readonly keeper: Keeper;
+  readonly keeper: ClaimResolver;
   readonly reach: Surroundings['reach'];
 }
 
 export interface ModelPeers extends Pick<Peers, 'ask' | 'announce'> {
-  readonly heard: readonly PeersAnswer[];
+  readonly heard: readonly PeerLookup[];
   readonly announced: ReadonlySet<SessionKey>;
   /** Every announcement was heard, and what came of it is written. */
   settled(): Promise<void>;
@@ -25,22 +25,22 @@ const CLAIMED = { origin: 'learned', createdAt: 0 } as const;
 
 export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): ModelPeers {
   const { machine: self, lists, told } = script;
-  const heard: PeersAnswer[] = [];
+  const heard: PeerLookup[] = [];
   const announced = new Set<SessionKey>();
   const announcing: Promise<void>[] = [];
 
-  async function askOne(key: SessionKey, other: MachineId): Promise<KeyAnswer> {
-    return (await reach(self, other)?.keeper.answer(key, self, undefined)) ?? 'unknown';
+  async function askOne(key: SessionKey, other: MachineId): Promise<KeyResponse> {
+    return (await reach(self, other)?.keeper.answerQuery(key, self, undefined)) ?? 'unknown';
   }
 
   async function askAll(
     key: SessionKey,
-    { onEach: tellEach, isLook }: Asking,
-  ): Promise<PeersAnswer> {
-    const onEach: OnPeerAnswer = (machine, answer) => {
+    { onResponse: tellEach, isDryRun: isLook }: AskOptions,
+  ): Promise<PeerLookup> {
+    const onEach: OnPeerResponse = (machine, answer) => {
       tellEach?.(machine, answer);
       const isClaim = typeof answer === 'object' && !answer.isPending;
-      if (isClaim && !isLook) void keeper.hear(key, machine, answer);
+      if (isClaim && !isLook) void keeper.onAnnouncement(key, machine, answer);
     };
     if (told) {
       if (told.kind === 'owner') onEach(told.machine, { ...told, ...CLAIMED });
@@ -62,10 +62,10 @@ export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): 
 
   async function tell(other: MachineId, binding: Binding, ttlMs: number): Promise<void> {
     const ours = claimOf(binding, ttlMs);
-    const theirs = await reach(self, other)?.keeper.hear(binding.key, self, ours);
+    const theirs = await reach(self, other)?.keeper.onAnnouncement(binding.key, self, ours);
     const winner = typeof theirs === 'object' && { ...theirs, machine: other };
     if (winner && outranks(binding.key, winner, { ...ours, machine: self })) {
-      await keeper.hear(binding.key, other, winner);
+      await keeper.onAnnouncement(binding.key, other, winner);
     }
   }
 

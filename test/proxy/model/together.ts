@@ -115,7 +115,7 @@ export class Fleet {
       for (const [machine, of] of this.machines)
         for (const other of ids)
           if (other !== machine)
-            void of.peers.exchangeStatus(other, of.status()).then(() => (unanswered -= 1));
+            void of.peers.sendHeartbeat(other, of.status()).then(() => (unanswered -= 1));
       await this.steps.run(() => unanswered === 0);
     }
   }

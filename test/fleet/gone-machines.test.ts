@@ -5,7 +5,7 @@ import {
   createAbsenceWatch,
   MIN_ABSENCE_MS,
   type AbsenceWatch,
-} from '../../src/fleet/absence-watch.ts';
+} from '../../src/fleet/gone-machines.ts';
 import { createTestClock } from '../support/clock.ts';
 import { heldAfter } from '../support/held-bytes.ts';
 import { machineId } from '../support/ids.ts';

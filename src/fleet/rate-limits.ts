@@ -25,12 +25,12 @@ export type Source = string | object;
  * Takes a token if the source may have one. Who names no source has no share of its own. Without
  * `mayTakeReserve` it takes nothing of a share and leaves the reserve to others.
  */
-export type TakeFairly = (source: Source | undefined, mayTakeReserve?: boolean) => boolean;
+export type TakeFairToken = (source: Source | undefined, mayTakeReserve?: boolean) => boolean;
 
 /** Beyond it the source seen longest ago starts anew with a full share. */
 const MAX_SOURCES = 10_000;
 
-export function createFairShare(options: FairShareOptions): TakeFairly {
+export function createFairShare(options: FairShareOptions): TakeFairToken {
   const { clock, share, reserve, maxSources = MAX_SOURCES } = options;
   const takeOfAll = createTokenBucket(options);
   const shares = new Map<Source, TakeToken>();

@@ -49,7 +49,7 @@ function periodOf({ createdAt }: Claimant): number {
  * kept as a copy with its generation, age and remaining life. Rejects with the store's error; the
  * loser's binding may then still be there.
  */
-export async function yieldTo(
+export async function releaseTo(
   store: Pick<SessionStore, 'delete' | 'upsert'>,
   loser: MachineId,
   key: SessionKey,

@@ -1,15 +1,15 @@
 /** Reads one peer's bindings to the end, page by page, and has each page entered. */
-import type { MachineId } from '../session.ts';
-import type { Clock } from '../clock.ts';
-import { StoreError } from '../store/store.ts';
+import type { MachineId } from '../../session.ts';
+import type { Clock } from '../../clock.ts';
+import { StoreError } from '../../store/store.ts';
 import {
   BINDINGS_PATH,
   formatBindingsRequest,
   parseBindingsPage,
   type BindingsPage,
   type BindingsScope,
-} from './bindings-messages.ts';
-import { PeerStatusError, type PeerClient } from './peer-client.ts';
+} from './messages.ts';
+import { PeerStatusError, type PeerClient } from '../peer-client.ts';
 
 /** From the begin of a page to the begin of the next, in ms: a million bindings in about a minute. */
 const PAGE_MS = 60;

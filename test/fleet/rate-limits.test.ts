@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createFairShare, type FairShareOptions, type Source } from '../../src/fleet/fair-share.ts';
+import {
+  createFairShare,
+  type FairShareOptions,
+  type Source,
+} from '../../src/fleet/rate-limits.ts';
 import { createTestClock } from '../support/clock.ts';
 import { heldAfter } from '../support/held-bytes.ts';
 

@@ -1,20 +1,20 @@
 /** A Machine that joins learns what its fleet knows: who owns the sessions of Machines that sleep. */
-import type { Binding, MachineId } from '../session.ts';
-import type { Clock } from '../clock.ts';
-import { enterInto } from '../store/joining.ts';
-import type { SessionStore, ToldCopy } from '../store/store.ts';
+import type { Binding, MachineId } from '../../session.ts';
+import type { Clock } from '../../clock.ts';
+import { enterInto } from '../../store/joining.ts';
+import type { SessionStore, ToldCopy } from '../../store/store.ts';
 import {
   MAX_PAGE_BYTES,
   type BindingsPage,
   type BindingsScope,
-  type StatedRow,
-} from './bindings-messages.ts';
-import { readBindings, type ReadOutcome } from './bindings-reader.ts';
-import type { Directory, Peer } from './directory.ts';
-import type { Liveness } from './liveness.ts';
-import { createPeerClient, type LoadUndici, type PeerClient } from './peer-client.ts';
+  type BindingRow,
+} from './messages.ts';
+import { readBindings, type ReadOutcome } from './reader.ts';
+import type { Directory, Peer } from '../directory.ts';
+import type { Liveness } from '../liveness.ts';
+import { createPeerClient, type LoadUndici, type PeerClient } from '../peer-client.ts';
 
-export interface JoiningOptions {
+export interface JoinOptions {
   readonly self: MachineId;
   readonly store: SessionStore;
   /** Bindings that the store may hold; half of that is filled at most. */
@@ -25,15 +25,15 @@ export interface JoiningOptions {
   readonly random: () => number;
   readonly loadUndici?: LoadUndici;
   /** A peer says that it owns what is bound to this Machine too: one of them is to give it up. */
-  readonly onContested: (ours: Binding, theirs: ToldCopy) => void;
+  readonly onConflict: (ours: Binding, theirs: ToldCopy) => void;
   /** So many bindings of a page are new here. */
-  readonly onEntered: (count: number) => void;
-  readonly onGivenUp: (machine: MachineId, reason: string) => void;
+  readonly onImported: (count: number) => void;
+  readonly onReadFailed: (machine: MachineId, reason: string) => void;
   /** Called once, unless there is no other Machine or it was stopped before. */
-  readonly onEnd: (summary: JoiningSummary) => void;
+  readonly onEnd: (summary: JoinSummary) => void;
 }
 
-export interface JoiningSummary {
+export interface JoinSummary {
   /** New here. */
   readonly bindings: number;
   /** Read to the end, or until there was no more room. */
@@ -43,7 +43,7 @@ export interface JoiningSummary {
   readonly isFull: boolean;
 }
 
-export interface Joining {
+export interface FleetJoin {
   /** Ends what is under way; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
 }
@@ -53,7 +53,7 @@ const FLEET_WAIT_MS = 1_000;
 /** What others write meanwhile is counted after so many pages. */
 const PAGES_PER_MEASURE = 125;
 
-export function startJoining(options: JoiningOptions): Joining {
+export function startFleetJoin(options: JoinOptions): FleetJoin {
   const stopping = new AbortController();
   const running = new FleetReading(options, stopping.signal).run();
   return {
@@ -66,7 +66,7 @@ export function startJoining(options: JoiningOptions): Joining {
 
 /** First what each Machine owns itself, one after the other, then what they know of others. */
 class FleetReading {
-  readonly #options: JoiningOptions;
+  readonly #options: JoinOptions;
   readonly #signal: AbortSignal;
   readonly #finished = new Set<MachineId>();
   readonly #skipped = new Set<MachineId>();
@@ -75,7 +75,7 @@ class FleetReading {
   #room = 0;
   #pagesToMeasure = 0;
 
-  constructor(options: JoiningOptions, signal: AbortSignal) {
+  constructor(options: JoinOptions, signal: AbortSignal) {
     this.#options = options;
     this.#signal = signal;
   }
@@ -141,14 +141,14 @@ class FleetReading {
     if (outcome.kind === 'read' || outcome.kind === 'full') this.#finished.add(machine);
     else this.#skipped.add(machine);
     if (outcome.kind === 'full') this.#isFull = true;
-    if (outcome.kind === 'failed') this.#options.onGivenUp(machine, outcome.reason);
+    if (outcome.kind === 'failed') this.#options.onReadFailed(machine, outcome.reason);
   }
 
   async #enter(
     { machine, bindings }: BindingsPage,
     of: BindingsScope,
   ): Promise<'entered' | 'full'> {
-    const { store, onEntered } = this.#options;
+    const { store, onImported: onEntered } = this.#options;
     await this.#measure();
     const copies = of === 'own' ? this.#ofOwner(machine, bindings) : this.#hearsay(bindings);
     const fitting = copies.slice(0, Math.max(this.#room, 0));
@@ -167,7 +167,7 @@ class FleetReading {
    * of it: both would serve it for good (invariant 13).
    */
   async #contest(copies: readonly ToldCopy[]): Promise<void> {
-    const { self, store, onContested } = this.#options;
+    const { self, store, onConflict: onContested } = this.#options;
     for (const copy of copies) {
       const found = await store.lookup(copy.key);
       if (typeof found === 'object' && found.machine === self) onContested(found, copy);
@@ -184,12 +184,12 @@ class FleetReading {
   }
 
   /** A Machine's word of itself. */
-  #ofOwner(machine: MachineId, rows: readonly StatedRow[]): ToldCopy[] {
+  #ofOwner(machine: MachineId, rows: readonly BindingRow[]): ToldCopy[] {
     return rows.filter(({ owner }) => owner === machine).map((row) => this.#copyOf(row, true));
   }
 
   /** A Machine's word of another: believed where that one can't speak for itself. */
-  #hearsay(rows: readonly StatedRow[]): ToldCopy[] {
+  #hearsay(rows: readonly BindingRow[]): ToldCopy[] {
     const owners = new Set(rows.map(({ owner }) => owner));
     const silent = new Set([...owners].filter((owner) => this.#isAsleep(owner)));
     return rows.filter(({ owner }) => silent.has(owner)).map((row) => this.#copyOf(row, false));
@@ -201,7 +201,7 @@ class FleetReading {
     return !liveness.isConfirmedGone(machine);
   }
 
-  #copyOf(row: StatedRow, isFromOwner: boolean): ToldCopy {
+  #copyOf(row: BindingRow, isFromOwner: boolean): ToldCopy {
     const { key, owner: machine, generation, ageMs, ttlMs } = row;
     const createdAt = Math.floor(this.#options.clock.now()) - ageMs;
     return { key, machine, generation, createdAt, ttlMs, isFromOwner };

@@ -1,7 +1,7 @@
 /** A peer that is short of processor time answers late: that is no silence, and what it says counts. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { MAX_QUESTIONS } from '../../src/fleet/peers.ts';
+import { MAX_QUERIES } from '../../src/fleet/peers.ts';
 import { keyOf } from '../support/ids.ts';
 import {
   B,
@@ -17,14 +17,14 @@ import {
   until,
 } from './support.ts';
 
-const PATIENT = { isPatient: true };
+const WAITING = { waitsForSlowPeers: true };
 
 it('a claim of a peer is reported once for each question, and not if the question is a look', async (t) => {
   const { c, claims, peers } = await startFleet(t);
   await bind(c, KEY);
   await Promise.all([peers.ask(KEY), peers.ask(KEY), peers.ask(KEY)]);
   assert.deepEqual(claims.splice(0), [{ key: KEY, machine: C }]);
-  assert.equal((await peers.ask(KEY, { isLook: true })).kind, 'owner');
+  assert.equal((await peers.ask(KEY, { isDryRun: true })).kind, 'owner');
   assert.deepEqual(claims, []);
 });
 
@@ -32,7 +32,10 @@ it('a fresh question is sent to a peer that has just answered no', async (t) => 
   const { c, peers } = await startFleet(t);
   await peers.ask(KEY);
   const said: unknown[] = [];
-  await peers.ask(KEY, { isFresh: true, onEach: (machine, answer) => said.push(machine, answer) });
+  await peers.ask(KEY, {
+    skipsCache: true,
+    onResponse: (machine, answer) => said.push(machine, answer),
+  });
   assert.deepEqual([c.requests.length, said.sort()], [2, [B, C, 'no', 'no']]);
 });
 
@@ -41,7 +44,7 @@ describe('an answer that is late', () => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
     await bind(c, KEY);
-    const owner = peers.ask(KEY, PATIENT);
+    const owner = peers.ask(KEY, WAITING);
     await until(() => c.requests.length === 1);
     await clock.advance(EXCHANGE_MS - 1);
     open();
@@ -55,9 +58,9 @@ describe('an answer that is late', () => {
   ] as const) {
     it(claim, async (t) => {
       const { clock, c, liveness, peers } = await startFleet(t);
-      if (isSilent) liveness.onSilence(C);
+      if (isSilent) liveness.onNoResponse(C);
       const open = closeGate(c);
-      const answer = peers.ask(KEY, PATIENT);
+      const answer = peers.ask(KEY, WAITING);
       await until(() => c.requests.length === 1);
       await clock.advance(waitMs);
       assert.deepEqual(await answer, INCONCLUSIVE);
@@ -83,7 +86,7 @@ describe('an answer that is late', () => {
   it('is no no where the peer has announced the key meanwhile', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
-    const answer = peers.ask(KEY, PATIENT);
+    const answer = peers.ask(KEY, WAITING);
     await until(() => c.requests.length === 1);
     peers.onAnnounced(KEY, C);
     open();
@@ -96,10 +99,10 @@ describe('an answer that is late', () => {
   it('is not waited for by many: who asks while half of the questions are open gets 300 ms', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
-    const many = Array.from({ length: MAX_QUESTIONS / 2 }, (_, i) =>
-      peers.ask(keyOf(`open-${i}`), PATIENT),
+    const many = Array.from({ length: MAX_QUERIES / 2 }, (_, i) =>
+      peers.ask(keyOf(`open-${i}`), WAITING),
     );
-    const answer = peers.ask(KEY, PATIENT);
+    const answer = peers.ask(KEY, WAITING);
     await until(() => c.requests.length > 0);
     await clock.advance(QUESTION_MS);
     assert.deepEqual(await answer, INCONCLUSIVE);
@@ -110,12 +113,12 @@ describe('an answer that is late', () => {
   it('keeps one batch of questions behind it from going, and no more than that', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
-    const first = peers.ask(KEY, PATIENT);
+    const first = peers.ask(KEY, WAITING);
     await until(() => c.requests.length === 1);
-    const second = peers.ask(keyOf('second'), PATIENT);
+    const second = peers.ask(keyOf('second'), WAITING);
     await clock.advance(QUESTION_MS);
     await until(() => c.requests.length === 2);
-    const third = peers.ask(keyOf('third'), PATIENT);
+    const third = peers.ask(keyOf('third'), WAITING);
     await clock.advance(QUESTION_MS);
     assert.equal(c.requests.length, 2);
     open();
@@ -127,12 +130,12 @@ describe('an answer that is late', () => {
     const { clock, b, c, liveness, peers } = await startFleet(t);
     for (let i = 0; i < 5; i += 1) {
       const opens = [b, c].map(closeGate);
-      const answer = peers.ask(keyOf(`slow-${i}`), PATIENT);
+      const answer = peers.ask(keyOf(`slow-${i}`), WAITING);
       await until(() => b.requests.length === i + 1 && c.requests.length === i + 1);
       await clock.advance(EXCHANGE_MS - 1);
       for (const open of opens) open();
       assert.deepEqual(await answer, NONE);
     }
-    assert.deepEqual([liveness.isSilent(B), liveness.isSilent(C)], [false, false]);
+    assert.deepEqual([liveness.isUnresponsive(B), liveness.isUnresponsive(C)], [false, false]);
   });
 });

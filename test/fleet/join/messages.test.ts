@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Binding } from '../../src/session.ts';
+import type { Binding } from '../../../src/session.ts';
 import {
   formatBindingsPage,
   formatBindingsRequest,
   MAX_PAGE_BYTES,
   parseBindingsPage,
   parseBindingsRequest,
-} from '../../src/fleet/bindings-messages.ts';
-import { PAGE_BINDINGS } from '../../src/store/store.ts';
-import { toldPageOf } from '../../src/store/told-rows.ts';
-import { keyOf, machineId } from '../support/ids.ts';
+} from '../../../src/fleet/join/messages.ts';
+import { PAGE_BINDINGS } from '../../../src/store/store.ts';
+import { toldPageOf } from '../../../src/store/told-rows.ts';
+import { keyOf, machineId } from '../../support/ids.ts';
 
 const [A, B] = [machineId('aa'), machineId('bb')];
 const KEY = keyOf('one');

@@ -2,8 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { offDirectory, type Directory, type DirectoryStatus } from '../../src/fleet/directory.ts';
 import { createDnsDirectory } from '../../src/fleet/dns-directory.ts';
-import { lookForBlindness, lookForOthers, PATIENCE_MS } from '../../src/fleet/lookout.ts';
-import { createDnsResolver } from '../../src/fleet/resolver.ts';
+import {
+  watchForUnreadableFleet,
+  watchForOtherMachines,
+  PATIENCE_MS,
+} from '../../src/fleet/fleet-warnings.ts';
+import { createDnsResolver } from '../../src/fleet/dns-resolver.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { startScriptedDns, type ScriptedDns } from '../support/dns.ts';
 import { machineId } from '../support/ids.ts';
@@ -45,7 +49,7 @@ async function othersFound({ directory, clock }: Look): Promise<number[]> {
     others: () => directory.others(),
     stop: () => directory.stop().then(() => over.resolve(undefined)),
   };
-  const end = lookForOthers({ directory: watched, onOthers: (count) => found.push(count) });
+  const end = watchForOtherMachines({ directory: watched, onOthers: (count) => found.push(count) });
   await over.promise;
   await end();
   assert.equal(clock.pendingCount(), 0);
@@ -75,7 +79,7 @@ describe('a Machine that is alone by configuration', () => {
     const look = await setUp(t);
     listMachines(look, 'aa ams,bb ams');
     look.dns.isSilent = true;
-    const end = lookForOthers({
+    const end = watchForOtherMachines({
       directory: look.directory,
       onOthers: () => assert.fail('it was told to stop'),
     });
@@ -95,7 +99,7 @@ describe('a Machine with a fleet', () => {
     it(`${isBlind ? 'says once' : 'does not say'} that it is blind if its list is ${status.kind} a minute after the start`, async () => {
       const clock = createTestClock();
       const said: DirectoryStatus[] = [];
-      lookForBlindness({
+      watchForUnreadableFleet({
         directory: { status: () => status },
         clock,
         onBlind: (now) => said.push(now),
@@ -110,7 +114,7 @@ describe('a Machine with a fleet', () => {
 
   it('says nothing once it was stopped', async () => {
     const clock = createTestClock();
-    const end = lookForBlindness({
+    const end = watchForUnreadableFleet({
       directory: { status: () => ({ kind: 'starting' }) },
       clock,
       onBlind: () => assert.fail('it was stopped'),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { MachineId } from '../../src/session.ts';
-import { createForwardWatch, type ForwardWatch } from '../../src/fleet/forward-watch.ts';
+import { createForwardWatchdog, type ForwardWatchdog } from '../../src/fleet/forward-watchdog.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 
@@ -9,7 +9,7 @@ const [M2, M3] = [machineId('m2'), machineId('m3')];
 
 interface World {
   readonly clock: TestClock;
-  readonly watch: ForwardWatch;
+  readonly watch: ForwardWatchdog;
   /** Which Machines were pinged, in order. */
   readonly pinged: MachineId[];
   /** Those that answer. */
@@ -24,7 +24,7 @@ function createWorld(ping?: (machine: MachineId) => Promise<boolean>): World {
   const pinged: MachineId[] = [];
   const alive = new Set<MachineId>();
   const failed: string[] = [];
-  const watch = createForwardWatch({
+  const watch = createForwardWatchdog({
     clock,
     ping: (machine) => {
       pinged.push(machine);

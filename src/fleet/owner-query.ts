@@ -1,12 +1,12 @@
 /** One key that the peers are being asked about, until all of them have answered or time is up. */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Cancel } from '../clock.ts';
-import { outranks, type Claimant } from './conflict.ts';
-import type { Claim, KeyAnswer } from './messages.ts';
+import { outranks, type Claimant } from './claims.ts';
+import type { Claim, KeyResponse } from './messages.ts';
 import type { PeerLink } from './peer-link.ts';
 
 /** `none`: every peer said that it does not own the key. `inconclusive`: somebody has not said. */
-export type PeersAnswer =
+export type PeerLookup =
   | {
       readonly kind: 'owner';
       readonly machine: MachineId;
@@ -20,9 +20,9 @@ export type PeersAnswer =
   /** `isShed`: nobody was asked, as its source asks too much. */
   | { readonly kind: 'inconclusive'; readonly isShed?: true };
 
-export type OnPeerAnswer = (machine: MachineId, answer: KeyAnswer) => void;
+export type OnPeerResponse = (machine: MachineId, answer: KeyResponse) => void;
 
-export interface QuestionOptions {
+export interface OwnerQueryOptions {
   readonly key: SessionKey;
   readonly self: MachineId;
   /** This Machine's own claim, if it has one: then only a claim that outranks it is an owner. */
@@ -34,8 +34,8 @@ export interface QuestionOptions {
   readonly startDeadline: (onOver: () => void) => Cancel;
   /** What a peer claims, once for each, also when nobody waits for it any more. */
   readonly onClaim: ((claimant: Claimant) => void) | undefined;
-  /** The first answer to {@link Question.answer} is there; `owner` is the claim behind it. */
-  readonly onAnswered: (answer: PeersAnswer, owner: Claimant | undefined) => void;
+  /** The first answer to {@link OwnerQuery.answer} is there; `owner` is the claim behind it. */
+  readonly onAnswered: (answer: PeerLookup, owner: Claimant | undefined) => void;
   /** Nothing more will come. */
   readonly onClosed: () => void;
 }
@@ -49,18 +49,18 @@ export interface QuestionOptions {
  * other answers are still under way get the best owner so far, so that two Machines that both own
  * the key do not both go on being found.
  */
-export class Question {
-  readonly #options: QuestionOptions;
+export class OwnerQuery {
+  readonly #options: OwnerQueryOptions;
   readonly #unanswered: Set<PeerLink>;
-  readonly #answer = Promise.withResolvers<PeersAnswer>();
+  readonly #answer = Promise.withResolvers<PeerLookup>();
   readonly #cancelDeadline: Cancel;
   #isInDoubt: boolean;
   #owner: Claimant | undefined;
-  readonly #answers: [MachineId, KeyAnswer][] = [];
-  readonly #watchers: OnPeerAnswer[] = [];
+  readonly #answers: [MachineId, KeyResponse][] = [];
+  readonly #watchers: OnPeerResponse[] = [];
   #isClosed = false;
 
-  constructor(options: QuestionOptions) {
+  constructor(options: OwnerQueryOptions) {
     this.#options = options;
     this.#isInDoubt = !options.areAllPeers;
     this.#unanswered = new Set(options.links);
@@ -70,7 +70,7 @@ export class Question {
     }
   }
 
-  answer(onEach?: OnPeerAnswer): Promise<PeersAnswer> {
+  answer(onEach?: OnPeerResponse): Promise<PeerLookup> {
     if (onEach) {
       for (const [machine, answer] of this.#answers) onEach(machine, answer);
       this.#watchers.push(onEach);
@@ -89,7 +89,7 @@ export class Question {
     this.#close();
   }
 
-  #take(link: PeerLink, answer: KeyAnswer): void {
+  #take(link: PeerLink, answer: KeyResponse): void {
     // What is not accepted yet may be refused.
     const isClaim = typeof answer === 'object' && !answer.isPending;
     if (isClaim) this.#options.onClaim?.({ ...answer, machine: link.machine });
@@ -126,13 +126,13 @@ export class Question {
     this.#options.onClosed();
   }
 
-  #settle(answer: PeersAnswer): void {
+  #settle(answer: PeerLookup): void {
     this.#options.onAnswered(answer, this.#owner);
     this.#answer.resolve(answer);
   }
 }
 
-function ownerAnswer({ machine, generation, ttlMs, isPending }: Claimant): PeersAnswer {
+function ownerAnswer({ machine, generation, ttlMs, isPending }: Claimant): PeerLookup {
   const answer = { kind: 'owner', machine, generation, ttlMs } as const;
   return isPending ? { ...answer, isPending } : answer;
 }

@@ -11,12 +11,12 @@
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
-import { outranks, storeCopy, yieldTo, type Claimant } from './conflict.ts';
+import { outranks, storeCopy, releaseTo, type Claimant } from './claims.ts';
 import { createHeardClaims, type HeardClaims } from './heard-claims.ts';
 import { createKeyOrder } from './key-order.ts';
-import { claimOf, type Claim, type KeyAnswer } from './messages.ts';
+import { claimOf, type Claim, type KeyResponse } from './messages.ts';
 
-export interface KeeperOptions {
+export interface ClaimResolverOptions {
   readonly self: MachineId;
   readonly store: SessionStore;
   readonly clock: Clock;
@@ -37,22 +37,22 @@ export interface KeeperOptions {
   readonly onError?: (error: unknown) => void;
 }
 
-export interface Keeper {
+export interface ClaimResolver {
   /** What we say of the key to a peer that may claim it. Never rejects. */
-  answer(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyAnswer>;
+  answerQuery(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyResponse>;
   /**
    * Takes note of what a peer owns; returns our claim if we keep the key, and `unknown` where the store
    * can't tell now: the peer has to say it again. Never rejects.
    */
-  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Heard>;
+  onAnnouncement(key: SessionKey, from: MachineId, claim: Claim): Promise<AnnouncementResponse>;
   /** Waits for what is under way. */
-  ended(): Promise<void>;
+  idle(): Promise<void>;
 }
 
-export type Heard = Claim | 'unknown' | undefined;
+export type AnnouncementResponse = Claim | 'unknown' | undefined;
 
-export function createKeeper(options: KeeperOptions): Keeper {
-  return new ClaimKeeper(options);
+export function createClaimResolver(options: ClaimResolverOptions): ClaimResolver {
+  return new StoreClaimResolver(options);
 }
 
 /** Our claim to a key; `isPending`: the store does not have it yet. */
@@ -61,19 +61,19 @@ interface OwnClaim {
   readonly isPending: boolean;
 }
 
-class ClaimKeeper implements Keeper {
-  readonly #options: KeeperOptions;
+class StoreClaimResolver implements ClaimResolver {
+  readonly #options: ClaimResolverOptions;
   readonly #heard: HeardClaims;
   readonly #order = createKeyOrder();
 
-  constructor(options: KeeperOptions) {
+  constructor(options: ClaimResolverOptions) {
     this.#options = options;
     this.#heard = createHeardClaims(options.clock);
   }
 
-  answer(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyAnswer> {
+  answerQuery(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyResponse> {
     if (!this.#options.isReady()) return Promise.resolve('unknown');
-    return this.#inOrder<KeyAnswer>(key, 'unknown', (found) => {
+    return this.#inOrder<KeyResponse>(key, 'unknown', (found) => {
       const own = this.#ownClaim(key, found);
       if (!own) return found === 'unknown' ? 'unknown' : 'no';
       if (!claim) return own.claim;
@@ -81,9 +81,9 @@ class ClaimKeeper implements Keeper {
     });
   }
 
-  hear(key: SessionKey, from: MachineId, claim: Claim): Promise<Heard> {
+  onAnnouncement(key: SessionKey, from: MachineId, claim: Claim): Promise<AnnouncementResponse> {
     const theirs = { ...claim, machine: from };
-    return this.#inOrder<Heard>(key, 'unknown', (found) => {
+    return this.#inOrder<AnnouncementResponse>(key, 'unknown', (found) => {
       if (found === 'unknown') return 'unknown';
       const own = this.#ownClaim(key, found);
       if (own) return this.#resolve(key, own, theirs);
@@ -92,7 +92,7 @@ class ClaimKeeper implements Keeper {
     });
   }
 
-  ended(): Promise<void> {
+  idle(): Promise<void> {
     return this.#order.ended();
   }
 
@@ -130,7 +130,7 @@ class ClaimKeeper implements Keeper {
   async #yieldVoid(key: SessionKey, theirs: Claimant): Promise<void> {
     const { self, store } = this.#options;
     this.#heard.add(key, theirs);
-    await yieldTo(store, self, key, theirs);
+    await releaseTo(store, self, key, theirs);
   }
 
   /** Our claim if the key stays ours; else theirs is stored. */
@@ -146,7 +146,7 @@ class ClaimKeeper implements Keeper {
       return claim;
     }
     this.#heard.add(key, theirs);
-    await (isPending ? storeCopy(store, key, theirs) : yieldTo(store, self, key, theirs));
+    await (isPending ? storeCopy(store, key, theirs) : releaseTo(store, self, key, theirs));
     onConflict?.('yielded');
     if (!isPending) onReleased?.(key, theirs.machine);
     return undefined;
@@ -167,6 +167,6 @@ class ClaimKeeper implements Keeper {
     const isOutranked = heard?.machine === found.machine && outranks(key, heard, theirs);
     if (isOutranked && heard.generation === found.generation) return;
     this.#heard.add(key, theirs);
-    await yieldTo(store, found.machine, key, theirs);
+    await releaseTo(store, found.machine, key, theirs);
   }
 }

@@ -1,16 +1,17 @@
 /** Tells Machines that join what is bound: one page a request, at a rate that costs little. */
-import type { MachineId } from '../session.ts';
-import type { Cancel, Clock } from '../clock.ts';
-import { pagesOf } from '../store/joining.ts';
-import type { Owners, SessionStore, ToldPage } from '../store/store.ts';
+import type { MachineId } from '../../session.ts';
+import type { Cancel, Clock } from '../../clock.ts';
+import { pagesOf } from '../../store/joining.ts';
+import type { Owners, SessionStore, ToldPage } from '../../store/store.ts';
 import {
   formatBindingsPage,
   parseBindingsRequest,
   type BindingsRequest,
   type BindingsScope,
-} from './bindings-messages.ts';
-import type { Liveness } from './liveness.ts';
-import { createTokenBucket } from './token-bucket.ts';
+} from './messages.ts';
+import type { Liveness } from '../liveness.ts';
+import type { HandleMessage, IsFrom, MessageResponse } from '../peer-service.ts';
+import { createTokenBucket } from '../token-bucket.ts';
 
 /** For all readers together: however many Machines join at once, this is what they cost. */
 const PAGES_PER_SECOND = 17;
@@ -20,7 +21,7 @@ const MAX_READINGS = 8;
 /** A reading that nobody goes on with is forgotten after so many ms. */
 const IDLE_MS = 30_000;
 
-export interface BindingsServiceOptions {
+export interface JoinServiceOptions {
   readonly self: MachineId;
   readonly store: SessionStore;
   readonly liveness: Pick<Liveness, 'others' | 'isConfirmedGone'>;
@@ -29,12 +30,9 @@ export interface BindingsServiceOptions {
   readonly random: () => number;
 }
 
-/** 410: the cursor is not known (any more). 503: not just now. */
-export type BindingsResponse = string | 400 | 403 | 410 | 503;
-
-export interface BindingsService {
-  /** Answers a message that a peer has sent; never rejects. */
-  respond(text: string, isFrom: (machine: MachineId) => boolean): Promise<BindingsResponse>;
+export interface JoinService {
+  /** Responds 410 to an unknown cursor, 503 where the reader is to try again later. Never rejects. */
+  readonly respond: HandleMessage;
   /** Forgets all readings; no timer is left. */
   stop(): void;
 }
@@ -51,7 +49,7 @@ interface Reading {
   usedAtMs: number;
 }
 
-export function createBindingsService(options: BindingsServiceOptions): BindingsService {
+export function createJoinService(options: JoinServiceOptions): JoinService {
   return new ReadingsOfPeers(options);
 }
 
@@ -64,22 +62,19 @@ export function createBindingsService(options: BindingsServiceOptions): Bindings
  *                            ^--the same page again, as it was--'
  * ```
  */
-class ReadingsOfPeers implements BindingsService {
-  readonly #options: BindingsServiceOptions;
+class ReadingsOfPeers implements JoinService {
+  readonly #options: JoinServiceOptions;
   readonly #takeToken;
   readonly #readings = new Map<MachineId, Reading>();
   #cancelForgetting: Cancel | undefined;
 
-  constructor(options: BindingsServiceOptions) {
+  constructor(options: JoinServiceOptions) {
     this.#options = options;
     const rate = { ratePerSecond: PAGES_PER_SECOND, burst: PAGE_BURST };
     this.#takeToken = createTokenBucket({ ...rate, clock: options.clock });
   }
 
-  readonly respond = async (
-    text: string,
-    isFrom: (machine: MachineId) => boolean,
-  ): Promise<BindingsResponse> => {
+  readonly respond = async (text: string, isFrom: IsFrom): Promise<MessageResponse> => {
     const request = parseBindingsRequest(text);
     if (!request) return 400;
     if (!isFrom(request.from)) return 403;
@@ -97,7 +92,7 @@ class ReadingsOfPeers implements BindingsService {
     for (const machine of [...this.#readings.keys()]) this.#forget(machine);
   }
 
-  async #begin(request: BindingsRequest): Promise<BindingsResponse> {
+  async #begin(request: BindingsRequest): Promise<MessageResponse> {
     this.#forget(request.from);
     if (this.#readings.size >= MAX_READINGS) return 503;
     const { store, random, clock } = this.#options;
@@ -120,7 +115,7 @@ class ReadingsOfPeers implements BindingsService {
     }
   }
 
-  async #goOn({ from, after }: BindingsRequest, reading: Reading): Promise<BindingsResponse> {
+  async #goOn({ from, after }: BindingsRequest, reading: Reading): Promise<MessageResponse> {
     const { self, clock } = this.#options;
     reading.isBusy = true;
     try {

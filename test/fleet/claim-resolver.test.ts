@@ -3,8 +3,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { Binding, MachineId, SessionKey } from '../../src/session.ts';
-import { outranks, type Claimant } from '../../src/fleet/conflict.ts';
-import { createKeeper, type Keeper, type KeeperOptions } from '../../src/fleet/keeper.ts';
+import { outranks, type Claimant } from '../../src/fleet/claims.ts';
+import {
+  createClaimResolver,
+  type ClaimResolver,
+  type ClaimResolverOptions,
+} from '../../src/fleet/claim-resolver.ts';
 import type { Claim } from '../../src/fleet/messages.ts';
 import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
@@ -20,7 +24,7 @@ const TTL_MS = 600_000;
 interface Machine {
   readonly id: MachineId;
   readonly store: SessionStore;
-  readonly keeper: Keeper;
+  readonly keeper: ClaimResolver;
   readonly released: [SessionKey, MachineId][];
   readonly conflicts: string[];
 }
@@ -28,14 +32,14 @@ interface Machine {
 function createMachine(
   clock: TestClock,
   id: MachineId,
-  options: Partial<KeeperOptions> = {},
+  options: Partial<ClaimResolverOptions> = {},
   looked: (found: Lookup) => Lookup | Promise<Lookup> = (found) => found,
 ): Machine {
   const memory = createMemoryStore({ clock, limits: { maxSessions: 100, maxAgeMs: 0 } });
   const store = { ...memory, lookup: (key: SessionKey) => looked(memory.lookup(key)) };
   const released: [SessionKey, MachineId][] = [];
   const conflicts: string[] = [];
-  const keeper = createKeeper({
+  const keeper = createClaimResolver({
     ...{ self: id, store, clock, isReady: () => true },
     onReleased: (key, winner) => void released.push([key, winner]),
     onConflict: (outcome) => void conflicts.push(outcome),
@@ -89,14 +93,14 @@ async function deliver(
   const claim = claims.get(from);
   if (!claim || from === to) return;
   const theirs = await (how.isQuestion
-    ? to.keeper.answer(KEY, from.id, claim)
-    : to.keeper.hear(KEY, from.id, claim));
+    ? to.keeper.answerQuery(KEY, from.id, claim)
+    : to.keeper.onAnnouncement(KEY, from.id, claim));
   if (!how.isAnswered || typeof theirs !== 'object') return;
   const [one, other] = [
     { ...theirs, machine: to.id },
     { ...claim, machine: from.id },
   ];
-  if (outranks(KEY, one, other)) await from.keeper.hear(KEY, to.id, theirs);
+  if (outranks(KEY, one, other)) await from.keeper.onAnnouncement(KEY, to.id, theirs);
 }
 
 describe('three Machines that may all own one key', () => {
@@ -185,7 +189,7 @@ describe('the loser of a conflict', () => {
     const machine = createMachine(clock, A);
     await own(machine, KEY, claimOn(clock, { ttlMs: 10 * TTL_MS }));
     const claim = claimOn(clock, { generation: 3, createdAt: clock.now() - 50_000, ttlMs: 7_000 });
-    assert.equal(await machine.keeper.hear(KEY, B, claim), undefined);
+    assert.equal(await machine.keeper.onAnnouncement(KEY, B, claim), undefined);
     const { generation, createdAt, expiresAt } = rowOf(machine);
     assert.deepEqual(
       { generation, createdAt, leftMs: expiresAt - clock.now() },
@@ -197,7 +201,7 @@ describe('the loser of a conflict', () => {
     const clock = createTestClock();
     const machine = createMachine(clock, A);
     await own(machine, KEY, claimOn(clock));
-    await machine.keeper.hear(
+    await machine.keeper.onAnnouncement(
       KEY,
       B,
       claimOn(clock, { generation: 2, createdAt: clock.now() + 9e6 }),
@@ -210,12 +214,12 @@ describe('the loser of a conflict', () => {
     const errors: unknown[] = [];
     const machine = createMachine(clock, A, { onError: (error) => void errors.push(error) });
     await own(machine, KEY, claimOn(clock));
-    const failing = createKeeper({
+    const failing = createClaimResolver({
       ...{ self: A, clock, isReady: () => true, onError: (error) => void errors.push(error) },
       store: { ...machine.store, delete: () => Promise.reject(new Error('busy')) },
       onReleased: () => assert.fail('released'),
     });
-    assert.equal(await failing.answer(KEY, B, claimOn(clock, { generation: 2 })), 'unknown');
+    assert.equal(await failing.answerQuery(KEY, B, claimOn(clock, { generation: 2 })), 'unknown');
     assert.equal(errors.length, 1);
   });
 });
@@ -224,7 +228,10 @@ test('a claim that is announced while the store can not tell is to be announced 
   const clock = createTestClock();
   const machine = createMachine(clock, A, {}, () => 'unknown');
   await own(machine, KEY, claimOn(clock));
-  assert.equal(await machine.keeper.hear(KEY, B, claimOn(clock, { generation: 2 })), 'unknown');
+  assert.equal(
+    await machine.keeper.onAnnouncement(KEY, B, claimOn(clock, { generation: 2 })),
+    'unknown',
+  );
   assert.equal(rowOf(machine).machine, A);
   assert.deepEqual([machine.conflicts, machine.released], [[], []]);
 });
@@ -233,17 +240,17 @@ describe('a copy of what one peer owns', () => {
   test('stays when the announcement of a claim that it outranks comes late', async () => {
     const clock = createTestClock();
     const machine = createMachine(clock, A);
-    await machine.keeper.hear(KEY, B, claimOn(clock, { origin: 'learned' }));
-    await machine.keeper.hear(KEY, C, claimOn(clock));
+    await machine.keeper.onAnnouncement(KEY, B, claimOn(clock, { origin: 'learned' }));
+    await machine.keeper.onAnnouncement(KEY, C, claimOn(clock));
     assert.equal(rowOf(machine).machine, B);
   });
 
   test('gives way to a later claim of another once no announcement can be on its way', async () => {
     const clock = createTestClock();
     const machine = createMachine(clock, A);
-    await machine.keeper.hear(KEY, B, claimOn(clock, { origin: 'learned' }));
+    await machine.keeper.onAnnouncement(KEY, B, claimOn(clock, { origin: 'learned' }));
     await clock.advance(10_000);
-    await machine.keeper.hear(KEY, C, claimOn(clock));
+    await machine.keeper.onAnnouncement(KEY, C, claimOn(clock));
     assert.equal(rowOf(machine).machine, C);
   });
 });
@@ -256,7 +263,7 @@ describe('a key that is served here and not claimed yet', () => {
     const clock = createTestClock();
     const pending = { ...claimOn(clock), isPending: true } as const;
     const { keeper } = createMachine(clock, A, { pendingClaimOf: () => pending });
-    assert.deepEqual(await keeper.answer(KEY, B, undefined), pending);
+    assert.deepEqual(await keeper.answerQuery(KEY, B, undefined), pending);
   });
 
   test('is lost to a claim that was accepted, even one that it would outrank, as our app may refuse', async () => {
@@ -264,8 +271,8 @@ describe('a key that is served here and not claimed yet', () => {
     const pending = { ...claimOn(clock), isPending: true } as const;
     await clock.advance(60_000);
     const machine = createMachine(clock, winner, { pendingClaimOf: () => pending });
-    assert.equal(await machine.keeper.hear(KEY, other, claimOn(clock)), undefined);
-    assert.equal(await machine.keeper.answer(KEY, other, claimOn(clock)), 'no');
+    assert.equal(await machine.keeper.onAnnouncement(KEY, other, claimOn(clock)), undefined);
+    assert.equal(await machine.keeper.answerQuery(KEY, other, claimOn(clock)), 'no');
     assert.equal(rowOf(machine).machine, other);
     assert.deepEqual([machine.conflicts, machine.released], [['yielded'], []]);
   });
@@ -274,7 +281,7 @@ describe('a key that is served here and not claimed yet', () => {
     const clock = createTestClock();
     const pending = { ...claimOn(clock), isPending: true } as const;
     const machine = createMachine(clock, other, { pendingClaimOf: () => pending });
-    assert.equal(await machine.keeper.hear(KEY, winner, claimOn(clock)), undefined);
+    assert.equal(await machine.keeper.onAnnouncement(KEY, winner, claimOn(clock)), undefined);
     const ours = { key: KEY, machine: other, origin: 'adopted' as const, ttlMs: TTL_MS };
     assert.equal((await machine.store.claim(ours)).machine, winner);
     assert.deepEqual([machine.conflicts, machine.released], [['yielded'], []]);
@@ -286,6 +293,6 @@ describe('a key that is served here and not claimed yet', () => {
       pendingClaimOf: () => ({ ...claimOn(clock), isPending: true }),
     });
     await machine.store.upsert({ key: KEY, machine: C, ...claimOn(clock), origin: 'copied' });
-    assert.equal(await machine.keeper.answer(KEY, B, undefined), 'no');
+    assert.equal(await machine.keeper.answerQuery(KEY, B, undefined), 'no');
   });
 });

@@ -1,16 +1,20 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
-import type { BindingOrigin, MachineId, SessionKey } from '../../src/session.ts';
-import { systemClock, type Clock } from '../../src/clock.ts';
-import { BINDINGS_PATH } from '../../src/fleet/bindings-messages.ts';
-import { createBindingsService } from '../../src/fleet/bindings-service.ts';
-import type { Listing } from '../../src/fleet/directory.ts';
-import { startJoining, type JoiningOptions, type JoiningSummary } from '../../src/fleet/joining.ts';
-import { createMemoryStore } from '../../src/store/memory.ts';
-import type { SessionStore, StatedBinding, ToldCopy } from '../../src/store/store.ts';
-import { createTestClock, type TestClock } from '../support/clock.ts';
-import { keyOf, machineId } from '../support/ids.ts';
-import { createPlace } from '../store/place.ts';
+import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
+import { systemClock, type Clock } from '../../../src/clock.ts';
+import { BINDINGS_PATH } from '../../../src/fleet/join/messages.ts';
+import { createJoinService } from '../../../src/fleet/join/service.ts';
+import type { Listing } from '../../../src/fleet/directory.ts';
+import {
+  startFleetJoin,
+  type JoinOptions,
+  type JoinSummary,
+} from '../../../src/fleet/join/join.ts';
+import { createMemoryStore } from '../../../src/store/memory.ts';
+import type { SessionStore, StatedBinding, ToldCopy } from '../../../src/store/store.ts';
+import { createTestClock, type TestClock } from '../../support/clock.ts';
+import { keyOf, machineId } from '../../support/ids.ts';
+import { createPlace } from '../../store/place.ts';
 import {
   B,
   C,
@@ -24,7 +28,7 @@ import {
   until,
   type ListeningServer,
   type TestPeer,
-} from './support.ts';
+} from '../support.ts';
 
 const ASLEEP = machineId('dd');
 const KEY = keyOf('one');
@@ -39,9 +43,12 @@ async function startTeller(
   { store = createStore(createTestClock()), clock = createTestClock() } = {},
 ): Promise<TestPeer> {
   const liveness = { others: () => [], isConfirmedGone: () => false };
-  const bindings = createBindingsService({ self: machine, store, liveness, clock, random });
+  const bindings = createJoinService({ self: machine, store, liveness, clock, random });
   t.after(() => bindings.stop());
-  return startPeer(t, clock, machine, { store, bindings });
+  return startPeer(t, clock, machine, {
+    store,
+    handlers: { [BINDINGS_PATH]: bindings.respond },
+  });
 }
 
 const random = (): number => 0.5;
@@ -57,7 +64,7 @@ const hurriedClock: Clock = {
 interface Newcomer {
   readonly store: SessionStore;
   readonly givenUp: string[];
-  readonly summary: Promise<JoiningSummary>;
+  readonly summary: Promise<JoinSummary>;
   readonly stop: () => Promise<void>;
 }
 
@@ -65,7 +72,7 @@ interface Newcomer {
 async function join(
   t: TestContext,
   peers: readonly { machine: MachineId; port: number }[],
-  options: Partial<JoiningOptions> = {},
+  options: Partial<JoinOptions> = {},
 ): Promise<Newcomer> {
   const clock = options.clock ?? systemClock;
   const directory = await startDirectory(t, createTestClock(), SELF, peers);
@@ -73,8 +80,8 @@ async function join(
     directory.peer(machine) ? 'running' : 'stopped';
   const store = options.store ?? createMemoryStore({ clock, limits: LIMITS });
   const givenUp: string[] = [];
-  const ended = Promise.withResolvers<JoiningSummary>();
-  const joining = startJoining({
+  const ended = Promise.withResolvers<JoinSummary>();
+  const joining = startFleetJoin({
     self: SELF,
     store,
     maxSessions: MAX_SESSIONS,
@@ -82,9 +89,9 @@ async function join(
     liveness: { listing, isConfirmedGone: () => false },
     clock,
     random,
-    onContested: () => undefined,
-    onEntered: () => undefined,
-    onGivenUp: (machine) => givenUp.push(machine),
+    onConflict: () => undefined,
+    onImported: () => undefined,
+    onReadFailed: (machine) => givenUp.push(machine),
     onEnd: ended.resolve,
     ...options,
   });

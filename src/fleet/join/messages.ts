@@ -10,10 +10,10 @@
  * skips rows whose owner is not named there. A cursor is valid only for the peer that gave it, until
  * that peer forgets the reading.
  */
-import type { MachineId, SessionKey } from '../session.ts';
-import { PAGE_BINDINGS, ROW_FIELDS, type ToldPage } from '../store/store.ts';
-import { MAX_TOLD_TTL_MS } from '../store/told-rows.ts';
-import { isRecord, isGeneration, isWhole, keyIn, machineIn, parseRecord } from './messages.ts';
+import type { MachineId, SessionKey } from '../../session.ts';
+import { PAGE_BINDINGS, ROW_FIELDS, type ToldPage } from '../../store/store.ts';
+import { MAX_TOLD_TTL_MS } from '../../store/told-rows.ts';
+import { isRecord, isGeneration, isWhole, keyIn, machineIn, parseRecord } from '../messages.ts';
 
 export const BINDINGS_PATH = '/v1/bindings';
 
@@ -29,7 +29,7 @@ export interface BindingsRequest {
   readonly after: string | undefined;
 }
 
-export interface StatedRow {
+export interface BindingRow {
   readonly key: SessionKey;
   readonly generation: number;
   /** Since it was bound first, in ms. */
@@ -41,7 +41,7 @@ export interface StatedRow {
 
 export interface BindingsPage {
   readonly machine: MachineId;
-  readonly bindings: readonly StatedRow[];
+  readonly bindings: readonly BindingRow[];
   /** Undefined in the last page. */
   readonly next: string | undefined;
 }
@@ -98,11 +98,11 @@ function ownersIn(value: unknown): Map<number, MachineId> | undefined {
 function rowsIn(
   value: unknown,
   owners: ReadonlyMap<number, MachineId>,
-): readonly StatedRow[] | undefined {
+): readonly BindingRow[] | undefined {
   if (!Array.isArray(value) || value.length > PAGE_BINDINGS * ROW_FIELDS) return undefined;
   const fields = value as unknown[];
   if (fields.length % ROW_FIELDS > 0) return undefined;
-  const rows: StatedRow[] = [];
+  const rows: BindingRow[] = [];
   for (let at = 0; at < fields.length; at += ROW_FIELDS) {
     const key = keyIn(fields[at]);
     const [number, generation, ageMs, ttlMs] = fields.slice(at + 1, at + ROW_FIELDS);

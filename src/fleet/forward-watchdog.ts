@@ -7,13 +7,13 @@
 import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 
-export interface ForwardWatchOptions {
+export interface ForwardWatchdogOptions {
   readonly clock: Clock;
   /** Whether the sidecar of that Machine answers; never rejects. */
   readonly ping: (machine: MachineId) => Promise<boolean>;
 }
 
-export interface ForwardWatch {
+export interface ForwardWatchdog {
   /** Calls `onUnresponsive` once, unless the returned function is called first. */
   begin(machine: MachineId, onUnresponsive: () => void): Cancel;
   /** How many are watched. */
@@ -32,7 +32,7 @@ interface Waiting {
   readonly onUnresponsive: () => void;
 }
 
-export function createForwardWatch({ clock, ping }: ForwardWatchOptions): ForwardWatch {
+export function createForwardWatchdog({ clock, ping }: ForwardWatchdogOptions): ForwardWatchdog {
   const waiting = new Set<Waiting>();
   const failedPings = new Map<MachineId, number>();
   const pinging = new Set<MachineId>();

@@ -1,10 +1,21 @@
-/** Answers of the admin listener. */
+/** Responses of the admin listener. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
 export const TEXT_TYPE = 'text/plain; charset=utf-8';
 export const JSON_TYPE = 'application/json; charset=utf-8';
 
-/** For HEAD, node leaves the body out. */
+/** A request that can't be served as it is: thrown by handlers, turned into a response by the router. */
+export class HttpError extends Error {
+  override readonly name = 'HttpError';
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** For HEAD, node:http leaves out the body. */
 export function respond(
   response: ServerResponse,
   status: number,
@@ -12,7 +23,7 @@ export function respond(
   body: string,
 ): void {
   const { req: request } = response;
-  // Nobody waits for a body that is not wanted: the connection ends with the answer.
+  // Do not wait for a request body that nothing reads: close the connection after the response.
   if (!request.complete && hasBody(request)) response.setHeader('connection', 'close');
   response.writeHead(status, {
     'content-type': type,

@@ -1,17 +1,17 @@
 /** What a Machine that tells its bindings answers to whom, and how long it remembers a reader. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { MachineId } from '../../src/session.ts';
+import type { MachineId } from '../../../src/session.ts';
 import {
   formatBindingsRequest,
   parseBindingsPage,
   type BindingsScope,
-} from '../../src/fleet/bindings-messages.ts';
-import { createBindingsService } from '../../src/fleet/bindings-service.ts';
-import { createMemoryStore } from '../../src/store/memory.ts';
-import { PAGE_BINDINGS } from '../../src/store/store.ts';
-import { createTestClock } from '../support/clock.ts';
-import { keyOf, machineId } from '../support/ids.ts';
+} from '../../../src/fleet/join/messages.ts';
+import { createJoinService } from '../../../src/fleet/join/service.ts';
+import { createMemoryStore } from '../../../src/store/memory.ts';
+import { PAGE_BINDINGS } from '../../../src/store/store.ts';
+import { createTestClock } from '../../support/clock.ts';
+import { keyOf, machineId } from '../../support/ids.ts';
 
 const [SELF, READER, OTHER, GONE] = ['aa', 'bb', 'cc', 'dd'].map(machineId) as [
   MachineId,
@@ -35,7 +35,7 @@ async function openScene() {
   await bind('gone', GONE);
   const isConfirmedGone = (machine: MachineId): boolean => machine === GONE;
   const liveness = { others: () => [], isConfirmedGone };
-  const service = createBindingsService({ self: SELF, store, liveness, clock, random: () => 0.5 });
+  const service = createJoinService({ self: SELF, store, liveness, clock, random: () => 0.5 });
   const ask = (after?: string, of: BindingsScope = 'own', from = READER) =>
     service.respond(formatBindingsRequest({ from, of, after }), (machine) => machine !== OTHER);
   const read = async (after?: string, of?: BindingsScope) => {

@@ -6,9 +6,9 @@ import type { Directory, DirectoryStatus } from './directory.ts';
 export const PATIENCE_MS = 60_000;
 
 /** Ends a look; one that is over is not affected. */
-export type EndLook = () => Promise<void>;
+export type StopWatching = () => Promise<void>;
 
-export interface OthersLookout {
+export interface OtherMachinesWatch {
   /** Of the fleet that this Machine would be part of; it is read once. */
   readonly directory: Directory;
   /** Called once if other Machines run, and how many. */
@@ -19,7 +19,7 @@ export interface OthersLookout {
  * For a Machine that is alone by configuration: looks once, in the background, whether it really
  * is. A reading that fails says nothing. Returns what ends the look.
  */
-export function lookForOthers({ directory, onOthers }: OthersLookout): EndLook {
+export function watchForOtherMachines({ directory, onOthers }: OtherMachinesWatch): StopWatching {
   async function look(): Promise<void> {
     await directory.start();
     const count = directory.others().length;
@@ -35,17 +35,17 @@ export function lookForOthers({ directory, onOthers }: OthersLookout): EndLook {
 }
 
 /** The list of Machines can't be read, or was never answered. */
-export type Blindness = DirectoryStatus & { readonly kind: 'failing' | 'starting' };
+export type UnreadableFleet = DirectoryStatus & { readonly kind: 'failing' | 'starting' };
 
-export interface BlindnessLookout {
+export interface UnreadableFleetWatch {
   readonly directory: Pick<Directory, 'status'>;
   readonly clock: Clock;
   /** Called once if a minute after the start the list can't be read. */
-  readonly onBlind: (status: Blindness) => void;
+  readonly onBlind: (status: UnreadableFleet) => void;
 }
 
 /** For a Machine with a fleet: looks once whether it has found it. Returns what ends the look. */
-export function lookForBlindness(lookout: BlindnessLookout): EndLook {
+export function watchForUnreadableFleet(lookout: UnreadableFleetWatch): StopWatching {
   const { directory, clock, onBlind } = lookout;
   const cancel = clock.after(PATIENCE_MS, () => {
     const status = directory.status();

@@ -1,0 +1,39 @@
+/** `/livez`, `/readyz` and `/metrics`: what health checks and Prometheus ask for. */
+import { respond, respondJson, TEXT_TYPE } from './respond.ts';
+import type { AdminCall } from './router.ts';
+import type { UpstreamStatus } from '../proxy/upstream-health.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import type { StoreHealth } from '../store/health.ts';
+
+/** The body of `/readyz`: 200 if ready, else 503. Never contains an id or an address. */
+export interface Readiness {
+  readonly ready: boolean;
+  /** Why not: `starting`, `draining` (after a signal) or `drained` (by the operator). */
+  readonly reason?: string | undefined;
+  readonly store: { readonly kind: string } & Partial<StoreHealth>;
+  /** `silent`: how many of the other Machines are unresponsive. */
+  readonly fleet: { readonly kind: string; readonly others?: number; readonly silent?: number };
+  /** A Machine whose app is down stays ready: its sessions must still reach it. */
+  readonly upstream?: UpstreamStatus | undefined;
+}
+
+export interface HealthParts {
+  readonly metrics: Pick<Metrics, 'render' | 'contentType'>;
+  readonly readiness: () => Readiness;
+}
+
+export function livez({ response }: AdminCall): void {
+  respond(response, 200, TEXT_TYPE, 'ok\n');
+}
+
+export function readyz({ response }: AdminCall, { readiness }: HealthParts): void {
+  const now = readiness();
+  respondJson(response, now.ready ? 200 : 503, now);
+}
+
+export async function renderMetrics(
+  { response }: AdminCall,
+  { metrics }: HealthParts,
+): Promise<void> {
+  respond(response, 200, metrics.contentType, await metrics.render());
+}

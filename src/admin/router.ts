@@ -1,0 +1,149 @@
+/**
+ * Dispatches the requests of the admin listener by a table of routes. What is the same for all of
+ * them is here: the token, 401, 404, 405, what an error becomes, and which requests are in flight.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { HttpError, respond, respondJson, TEXT_TYPE } from './respond.ts';
+import { createTokenCheck } from './token.ts';
+import type { Clock } from '../clock.ts';
+import type { Logger } from '../observability/log.ts';
+import { StoreError } from '../store/store.ts';
+
+export interface Route<Parts> {
+  readonly methods: readonly ('GET' | 'HEAD' | 'POST' | 'DELETE')[];
+  /** Exact, or with `/*` at its end for every path that begins so. */
+  readonly path: string;
+  /** `token`: for those who send `ADMIN_TOKEN`; without that setting the route is not there. */
+  readonly auth: 'none' | 'token';
+  /** Responds. What it throws becomes an error response: see {@link HttpError}. */
+  readonly handle: (call: AdminCall, parts: Parts) => Promise<void> | void;
+}
+
+/** A request of the admin listener and its response. */
+export interface AdminCall {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly path: string;
+  /** The part of the path that `/*` stands for. */
+  readonly rest: string;
+  readonly query: URLSearchParams;
+  /** Aborts when the response is finished, or when the client disconnects before. */
+  readonly closed: AbortSignal;
+}
+
+export interface RouterOptions<Parts> {
+  readonly routes: readonly Route<Parts>[];
+  readonly parts: Parts;
+  readonly token: string | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export class Router<Parts> {
+  readonly #routes: readonly Route<Parts>[];
+  readonly #parts: Parts;
+  readonly #logger: Logger;
+  readonly #isAuthorized: (request: IncomingMessage) => boolean;
+  readonly #inFlight = new Set<Promise<void>>();
+
+  constructor({ routes, parts, token, clock, logger }: RouterOptions<Parts>) {
+    this.#routes = token === undefined ? routes.filter(({ auth }) => auth === 'none') : routes;
+    this.#parts = parts;
+    this.#logger = logger;
+    this.#isAuthorized =
+      token === undefined ? () => false : createTokenCheck({ token, clock, logger });
+  }
+
+  /** Responds to every request. Never throws. */
+  handle(request: IncomingMessage, response: ServerResponse): void {
+    const handling = this.#dispatch(request, response).finally(() => {
+      this.#inFlight.delete(handling);
+    });
+    this.#inFlight.add(handling);
+  }
+
+  /** Resolves when no request is in flight. Requests end by themselves once their connections are closed. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#inFlight);
+  }
+
+  async #dispatch(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const [path, query] = splitTarget(request.url);
+    const matches = this.#routes.filter((route) => restOf(route, path) !== undefined);
+    const [first] = matches;
+    if (!first) return respondError(response, 'none', 404, 'not found');
+    if (first.auth === 'token' && !this.#isAuthorized(request)) {
+      response.setHeader('www-authenticate', 'Bearer');
+      return respondError(response, first.auth, 401, 'needs Authorization: Bearer ADMIN_TOKEN');
+    }
+    const route = matches.find(({ methods }) =>
+      methods.some((method) => method === request.method),
+    );
+    if (!route) {
+      response.setHeader('allow', matches.flatMap(({ methods }) => methods).join(', '));
+      return respondError(response, first.auth, 405, 'method not allowed');
+    }
+    const rest = restOf(route, path) ?? '';
+    const closed = closeSignalOf(response);
+    const call = { request, response, path, rest, query: new URLSearchParams(query), closed };
+    try {
+      await route.handle(call, this.#parts);
+    } catch (error) {
+      this.#handleError(error, route, response);
+    }
+  }
+
+  #handleError(error: unknown, route: Route<Parts>, response: ServerResponse): void {
+    const { status, message } = describe(error);
+    const isStoreFailure = error instanceof StoreError;
+    // A client that disconnects aborts its own request, which is nobody's failure.
+    if (status >= 500 && (isStoreFailure || !response.destroyed)) {
+      const level = isStoreFailure ? 'warn' : 'error';
+      this.#logger[level]({ err: error, path: route.path }, 'admin request failed');
+    }
+    if (response.headersSent) response.destroy();
+    else if (!response.destroyed) respondError(response, route.auth, status, message);
+  }
+}
+
+/**
+ * The path and the query of a request target. Everything after the first `?` is the query: it may
+ * contain more of them (RFC 3986 §3.4), for example in the path that `/explain` asks about.
+ */
+function splitTarget(target = ''): readonly [path: string, query: string] {
+  const at = target.indexOf('?');
+  return at === -1 ? [target, ''] : [target.slice(0, at), target.slice(at + 1)];
+}
+
+/** Undefined if the route is not for this path. */
+function restOf({ path: pattern }: Route<never>, path: string): string | undefined {
+  if (!pattern.endsWith('/*')) return path === pattern ? '' : undefined;
+  const prefix = pattern.slice(0, -1);
+  return path.startsWith(prefix) ? path.slice(prefix.length) : undefined;
+}
+
+function closeSignalOf(response: ServerResponse): AbortSignal {
+  const closed = new AbortController();
+  response.once('close', () => closed.abort());
+  return closed.signal;
+}
+
+export const STORE_FAILED = 'the session store failed: see the log of the sidecar';
+
+/** Nothing from inside is shown. */
+function describe(error: unknown): { readonly status: number; readonly message: string } {
+  if (error instanceof HttpError) return error;
+  if (error instanceof StoreError) return { status: 503, message: STORE_FAILED };
+  return { status: 500, message: 'failed' };
+}
+
+/** Endpoints for programs with the token get JSON, those for probes plain text. */
+function respondError(
+  response: ServerResponse,
+  auth: Route<never>['auth'],
+  status: number,
+  message: string,
+): void {
+  if (auth === 'none') respond(response, status, TEXT_TYPE, `${message}\n`);
+  else respondJson(response, status, { error: message });
+}
