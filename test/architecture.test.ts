@@ -252,7 +252,8 @@ test('time, chance and environment are handed in', () => {
 });
 
 for (const [what, roots, needed] of [
-  ['serve', SERVE, ['better-sqlite3', 'pino', 'prom-client']],
+  // valibot is bundled: of it only the functions in use are loaded, some 20 kB.
+  ['serve', SERVE, ['better-sqlite3', 'pino', 'prom-client', 'valibot']],
   ['the writer thread', WRITER_THREAD, ['better-sqlite3']],
 ] as const) {
   test(`of packages, ${what} loads ${needed.join(', ')} alone; the others wait until they are needed`, () => {

@@ -11,10 +11,10 @@
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
-import { outranks, storeCopy, releaseTo, type Claimant } from './claims.ts';
+import { claimOf, outranks, releaseTo, storeCopy, type Claimant } from './claims.ts';
 import { createHeardClaims, type HeardClaims } from './heard-claims.ts';
 import { createKeyOrder } from './key-order.ts';
-import { claimOf, type Claim, type KeyResponse } from './messages.ts';
+import type { Claim, KeyResponse } from './messages.ts';
 
 export interface ClaimResolverOptions {
   readonly self: MachineId;

@@ -1,243 +1,160 @@
 /**
- * What sidecars say to each other on the peer listener, as JSON, checked by hand on both sides.
+ * The messages between sidecars on the peer listener, as JSON:
  *
  * ```
  * POST /v1/ask       {from, questions: [{key, claim?}]}  ->  {machine, answers: {<key>: claim | "no" | "unknown"}}
- * POST /v1/announce  {from, bindings: [{key, claim}]} ->  {machine, answers: {<key>: claim | "unknown"}}
- * POST /v1/bindings  see `bindings-messages.ts`
- * POST /v1/status    {from, status}                   ->  {machine, status}
+ * POST /v1/announce  {from, bindings: [{key, claim}]}    ->  {machine, answers: {<key>: claim | "unknown"}}
+ * POST /v1/status    {from, status}                      ->  {machine, status}
+ * POST /v1/bindings  see `join/messages.ts`
  * claim              {generation, origin, createdAt, ttlMs, isPending?}
  * status             {version, takesSessions, region?}
  * ```
- * A claim is always about its sender: there is no way to say what a third Machine owns. The answer
- * to an announcement names the keys that the announcer has lost, with the claims that outrank its own,
- * and those that have to be announced again, as the peer's store can't tell now whether it has them too.
- * A status is the heartbeat between two sidecars. A version without it answers 404, so it has told no
- * version.
+ * A claim is always about its sender: no message says what a third Machine owns. The response to an
+ * announcement has the claims that outrank the sender's own. `unknown` there means that the store can't
+ * tell now and the sender repeats the announcement.
+ *
+ * Unknown fields are ignored, so sidecars of two versions understand each other. A version without
+ * status messages responds 404 to them.
  */
-import {
-  parseMachineId,
-  parseSessionKey,
-  type Binding,
-  type MachineId,
-  type SessionKey,
-} from '../session.ts';
+import * as v from 'valibot';
+import { parseMachineId, parseSessionKey, type MachineId, type SessionKey } from '../session.ts';
 
 export const ASK_PATH = '/v1/ask';
 export const ANNOUNCE_PATH = '/v1/announce';
 export const STATUS_PATH = '/v1/status';
 
-/** Told in each status: from this version on replays are marked and new sessions placed. */
+/** Sent in each status. Sidecars of this version and later mark replays and place new sessions. */
 export const PROTOCOL_VERSION = 2;
 
-/** Keys in one message at most. */
+/** Most keys in one message. */
 export const MAX_KEYS = 256;
 
-/** Bytes of one message at most; 256 keys with their claims take half of it. */
+/** Most bytes of one message; 256 keys with their claims take half of it. */
 export const MAX_MESSAGE_BYTES = 65_536;
 
-/** Longest time to live that is believed, in ms: a year. Longer ones are cut when sent. */
+/** Longest time to live that is accepted, in ms: a year. The sender cuts longer ones. */
 export const MAX_TTL_MS = 366 * 24 * 3_600_000;
 
-/** No session changes its owner so often: beyond it a generation is refused, as it could not be raised. */
+/** No session changes its owner so often. A higher generation is rejected, as it could not be raised. */
 export const MAX_GENERATION = 2 ** 40;
 
+export const MachineIdSchema = v.custom<MachineId>(
+  (value) => typeof value === 'string' && parseMachineId(value) !== undefined,
+);
+export const SessionKeySchema = v.custom<SessionKey>(
+  (value) => typeof value === 'string' && parseSessionKey(value) !== undefined,
+);
+const WholeSchema = v.custom<number>(isWhole);
+
+const ClaimSchema = v.object({
+  generation: v.custom<number>(isGeneration),
+  origin: v.picklist(['learned', 'adopted']),
+  /** By the clock of the claimant, in ms since the epoch. */
+  createdAt: WholeSchema,
+  /** Time to live left. */
+  ttlMs: v.custom<number>((value) => isTtl(value, MAX_TTL_MS)),
+  /** A request of the session is in flight and the app has not accepted it yet. */
+  isPending: v.exactOptional(v.fallback(v.optional(v.literal(true)), undefined)),
+});
+
 /** What a Machine says of its own binding. */
-export interface Claim {
-  readonly generation: number;
-  readonly origin: 'learned' | 'adopted';
-  /** By the claimant's clock, ms since the epoch. */
-  readonly createdAt: number;
-  /** Time to live left, in ms. */
-  readonly ttlMs: number;
-  /** A request of that session is being served, and its app has not accepted it yet. */
-  readonly isPending?: true;
-}
+export type Claim = Readonly<v.InferOutput<typeof ClaimSchema>>;
+
+const StatusSchema = v.object({
+  version: v.pipe(WholeSchema, v.minValue(1)),
+  /** False while the Machine drains, is full, or its app is down. */
+  takesSessions: v.boolean(),
+  region: v.optional(
+    v.pipe(v.string(), v.regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/)),
+    () => undefined,
+  ),
+});
 
 /** What a Machine says of itself. */
-export interface PeerStatus {
-  readonly version: number;
-  /** Not while it drains, is full, or its app is down. */
-  readonly takesSessions: boolean;
-  readonly region: string | undefined;
+export type PeerStatus = Readonly<v.InferOutput<typeof StatusSchema>>;
+
+const KeyResponseSchema = v.union([v.picklist(['no', 'unknown']), ClaimSchema]);
+
+/** A claim: the responding Machine owns the key. `unknown`: its store can't tell (starting, degraded). */
+export type KeyResponse = 'no' | 'unknown' | Claim;
+
+function keysOf<const Item extends v.GenericSchema>(item: Item) {
+  return v.pipe(v.array(item), v.maxLength(MAX_KEYS));
 }
 
-export interface StatusMessage {
-  readonly from: MachineId;
-  readonly status: PeerStatus;
-}
+const AskSchema = v.object({
+  from: MachineIdSchema,
+  /** The claim is the sender's own, if it has one. */
+  questions: keysOf(v.object({ key: SessionKeySchema, claim: v.exactOptional(ClaimSchema) })),
+});
 
-export interface KeyQuery {
-  readonly key: SessionKey;
-  /** The asker's own claim to the key, if it has one. */
-  readonly claim?: Claim;
-}
+const AnnounceSchema = v.object({
+  from: MachineIdSchema,
+  bindings: keysOf(v.object({ key: SessionKeySchema, claim: ClaimSchema })),
+});
 
-export interface AskMessage {
-  readonly from: MachineId;
-  readonly questions: readonly KeyQuery[];
-}
+const ResponseSchema = v.object({
+  machine: MachineIdSchema,
+  answers: v.pipe(
+    v.custom<object>((value) => !Array.isArray(value)),
+    v.record(SessionKeySchema, KeyResponseSchema),
+    v.maxEntries(MAX_KEYS),
+    v.transform((answers) => new Map(Object.entries(answers) as [SessionKey, KeyResponse][])),
+  ),
+});
 
-export interface AnnounceMessage {
-  readonly from: MachineId;
-  readonly bindings: readonly Required<KeyQuery>[];
-}
+const StatusMessageSchema = v.object({ from: MachineIdSchema, status: StatusSchema });
+const StatusResponseSchema = v.object({ machine: MachineIdSchema, status: StatusSchema });
 
-/** A claim: the answering Machine owns the key. `unknown`: it can't tell (starting, degraded). */
-export type KeyResponse = Claim | 'no' | 'unknown';
-
+export type AskMessage = v.InferOutput<typeof AskSchema>;
+export type AnnounceMessage = v.InferOutput<typeof AnnounceSchema>;
+export type StatusMessage = v.InferOutput<typeof StatusMessageSchema>;
+export type StatusResponse = v.InferOutput<typeof StatusResponseSchema>;
 export interface ResponseMessage {
   readonly machine: MachineId;
   readonly answers: ReadonlyMap<SessionKey, KeyResponse>;
 }
 
-/** The claim of a Machine to a binding of its own, with the time to live left. */
-export function claimOf(binding: Binding, ttlMs: number): Claim {
-  const { generation, createdAt } = binding;
-  const origin = binding.origin === 'learned' ? 'learned' : 'adopted';
-  return {
-    generation,
-    origin,
-    createdAt,
-    ttlMs: Math.min(Math.max(Math.ceil(ttlMs), 1), MAX_TTL_MS),
+/** Each returns undefined for text that is not wholly as its schema has it. */
+export const parseAsk = parserOf(AskSchema);
+export const parseAnnounce = parserOf(AnnounceSchema);
+export const parseStatus = parserOf(StatusMessageSchema);
+export const parseResponse = parserOf(ResponseSchema);
+export const parseStatusResponse = parserOf(StatusResponseSchema);
+
+export function parserOf<const Schema extends v.GenericSchema>(
+  schema: Schema,
+): (text: string) => v.InferOutput<Schema> | undefined {
+  return (text) => {
+    const parsed = v.safeParse(schema, parseJson(text), { abortEarly: true });
+    return parsed.success ? parsed.output : undefined;
   };
 }
 
-export function formatAsk({ from, questions }: AskMessage): string {
-  return JSON.stringify({ from, questions });
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // No schema accepts undefined, so the sender gets 400, or counts as unresponsive.
+    return undefined;
+  }
 }
 
-export function formatAnnounce({ from, bindings }: AnnounceMessage): string {
-  return JSON.stringify({ from, bindings });
-}
+export const formatAsk: (message: AskMessage) => string = JSON.stringify;
+export const formatAnnounce: (message: AnnounceMessage) => string = JSON.stringify;
+export const formatStatus: (message: StatusMessage) => string = JSON.stringify;
+export const formatStatusResponse: (message: StatusResponse) => string = JSON.stringify;
 
 export function formatResponse({ machine, answers }: ResponseMessage): string {
   return JSON.stringify({ machine, answers: Object.fromEntries(answers) });
 }
 
-export function formatStatus({ from, status }: StatusMessage): string {
-  return JSON.stringify({ from, status });
-}
-
-export function formatStatusResponse(machine: MachineId, status: PeerStatus): string {
-  return JSON.stringify({ machine, status });
-}
-
-/** All parsers: undefined for anything that isn't wholly as it should be. */
-export function parseAsk(text: string): AskMessage | undefined {
-  const message = parseRecord(text);
-  const from = machineIn(message?.from);
-  const questions = listOf(message?.questions, questionIn);
-  return from && questions ? { from, questions } : undefined;
-}
-
-export function parseAnnounce(text: string): AnnounceMessage | undefined {
-  const message = parseRecord(text);
-  const from = machineIn(message?.from);
-  const bindings = listOf(message?.bindings, bindingIn);
-  return from && bindings ? { from, bindings } : undefined;
-}
-
-export function parseResponse(text: string): ResponseMessage | undefined {
-  const message = parseRecord(text);
-  const machine = machineIn(message?.machine);
-  const answers = message?.answers;
-  if (!machine || !isRecord(answers)) return undefined;
-  const entries = listOf(Object.entries(answers), answerIn);
-  return entries && { machine, answers: new Map(entries) };
-}
-
-export function parseStatus(text: string): StatusMessage | undefined {
-  const message = parseRecord(text);
-  const from = machineIn(message?.from);
-  const status = statusIn(message?.status);
-  return from && status ? { from, status } : undefined;
-}
-
-export function parseStatusResponse(
-  text: string,
-): { readonly machine: MachineId; readonly status: PeerStatus } | undefined {
-  const message = parseRecord(text);
-  const machine = machineIn(message?.machine);
-  const status = statusIn(message?.status);
-  return machine && status ? { machine, status } : undefined;
-}
-
-function statusIn(value: unknown): PeerStatus | undefined {
-  if (!isRecord(value)) return undefined;
-  const { version, takesSessions, region } = value;
-  if (!isWhole(version) || version < 1 || typeof takesSessions !== 'boolean') return undefined;
-  if (region !== undefined && !(typeof region === 'string' && REGION.test(region)))
-    return undefined;
-  return { version, takesSessions, region };
-}
-
-const REGION = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/;
-
-function questionIn(value: unknown): KeyQuery | undefined {
-  if (!isRecord(value)) return undefined;
-  const key = keyIn(value.key);
-  if (!key || value.claim === undefined) return key && { key };
-  const claim = claimIn(value.claim);
-  return claim && { key, claim };
-}
-
-function bindingIn(value: unknown): Required<KeyQuery> | undefined {
-  const { key, claim } = questionIn(value) ?? {};
-  return key && claim && { key, claim };
-}
-
-function answerIn(entry: unknown): readonly [SessionKey, KeyResponse] | undefined {
-  const [text, value] = entry as [string, unknown];
-  const key = keyIn(text);
-  const answer = value === 'no' || value === 'unknown' ? value : claimIn(value);
-  return key && answer && [key, answer];
-}
-
-function claimIn(value: unknown): Claim | undefined {
-  if (!isRecord(value)) return undefined;
-  const { generation, origin, createdAt, ttlMs, isPending } = value;
-  if (origin !== 'learned' && origin !== 'adopted') return undefined;
-  if (!isGeneration(generation) || !isWhole(createdAt)) return undefined;
-  if (!isWhole(ttlMs) || ttlMs < 1 || ttlMs > MAX_TTL_MS) return undefined;
-  const claim = { generation, origin, createdAt, ttlMs } as const;
-  return isPending === true ? { ...claim, isPending } : claim;
-}
-
-export function keyIn(value: unknown): SessionKey | undefined {
-  return typeof value === 'string' ? parseSessionKey(value) : undefined;
-}
-
-export function machineIn(value: unknown): MachineId | undefined {
-  return typeof value === 'string' ? parseMachineId(value) : undefined;
-}
-
-/** A list within the bound whose members are all well-formed. */
-export function listOf<One>(
-  value: unknown,
-  parse: (one: unknown) => One | undefined,
-): One[] | undefined {
-  if (!Array.isArray(value) || value.length > MAX_KEYS) return undefined;
-  const parsed = value.map(parse);
-  return parsed.every((one) => one !== undefined) ? parsed : undefined;
-}
-
-export function parseRecord(text: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return isRecord(value) ? value : undefined;
-  } catch {
-    // Whoever sent this gets told, or counts as silent; there is nothing more to know about it.
-    return undefined;
-  }
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 export function isGeneration(value: unknown): value is number {
   return isWhole(value) && value >= 1 && value <= MAX_GENERATION;
+}
+
+export function isTtl(value: unknown, maxMs: number): value is number {
+  return isWhole(value) && value >= 1 && value <= maxMs;
 }
 
 export function isWhole(value: unknown): value is number {

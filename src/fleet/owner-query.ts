@@ -14,7 +14,7 @@ export type PeerLookup =
       /** Time to live left, in ms. */
       readonly ttlMs: number;
       /** A request of it is being served there, and the app has not accepted it yet. */
-      readonly isPending?: true;
+      readonly isPending?: true | undefined;
     }
   | { readonly kind: 'none' }
   /** `isShed`: nobody was asked, as its source asks too much. */

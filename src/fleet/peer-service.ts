@@ -106,7 +106,7 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
     if (!message) return 400;
     if (!isFrom(message.from)) return 403;
     options.onStatus?.(message.from, message.status);
-    return formatStatusResponse(self, options.status());
+    return formatStatusResponse({ machine: self, status: options.status() });
   }
 
   async function verdictOn(

@@ -1,11 +1,11 @@
 /** Asking the other Machines who owns a session, and telling them what we own. */
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
-import type { Claimant } from './claims.ts';
+import { claimOf, type Claimant } from './claims.ts';
 import type { Directory, Peer } from './directory.ts';
 import { createFairShare, type Source, type TakeFairToken } from './rate-limits.ts';
 import type { Liveness } from './liveness.ts';
-import { claimOf, type Claim, type PeerStatus } from './messages.ts';
+import type { Claim, PeerStatus } from './messages.ts';
 import type { LoadUndici } from './peer-client.ts';
 import { RESPONSE_TIMEOUT_MS, PeerLink, QUERY_TIMEOUT_MS, type LinkLiveness } from './peer-link.ts';
 import {

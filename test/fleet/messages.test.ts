@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Binding, SessionKey } from '../../src/session.ts';
-import { outranks, type Claimant } from '../../src/fleet/claims.ts';
+import { claimOf, outranks, type Claimant } from '../../src/fleet/claims.ts';
 import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 import {
-  claimOf,
   formatAnnounce,
   formatResponse,
   formatAsk,
@@ -13,6 +12,7 @@ import {
   parseAnnounce,
   parseResponse,
   parseAsk,
+  parseStatus,
   type Claim,
   type KeyResponse,
 } from '../../src/fleet/messages.ts';
@@ -36,6 +36,22 @@ describe('messages', () => {
     assert.deepEqual(parseResponse(formatResponse({ machine: B, answers })), {
       machine: B,
       answers,
+    });
+  });
+
+  it('of other versions are accepted: what a schema does not name is ignored', () => {
+    const claim = { ...CLAIM, isPending: 'later', mood: 'good' };
+    const one = [{ key: KEY, claim, also: 1 }];
+    const text = JSON.stringify(
+      message({ questions: one, bindings: one, answers: { [KEY]: claim } }),
+    );
+    assert.equal(parseAsk(text)?.questions[0]?.claim?.isPending, undefined);
+    assert.equal(parseAnnounce(text)?.bindings[0]?.key, KEY);
+    const answer = parseResponse(text)?.answers.get(KEY);
+    assert.equal(typeof answer === 'object' && answer.ttlMs, CLAIM.ttlMs);
+    const status = { version: 3, takesSessions: false, load: 0.5 };
+    assert.deepEqual(parseStatus(JSON.stringify(message({ status, to: B })))?.status, {
+      ...{ version: 3, takesSessions: false, region: undefined },
     });
   });
 

@@ -1,5 +1,5 @@
 /**
- * What a Machine that joins reads of its peers, page by page:
+ * The messages by which a Machine that joins reads the bindings of a peer, page by page:
  *
  * ```
  * POST /v1/bindings  {from, of: "own" | "copies", after?: cursor}
@@ -8,26 +8,30 @@
  * `own`: the peer's own bindings. `copies`: its copies of bindings whose owners do not run; no owner has
  * confirmed them. All rows are one flat list. A row names its owner by a key of `owners`; the reader
  * skips rows whose owner is not named there. A cursor is valid only for the peer that gave it, until
- * that peer forgets the reading.
+ * that peer drops the reading.
  */
-import type { MachineId, SessionKey } from '../../session.ts';
+import * as v from 'valibot';
+import { parseSessionKey, type MachineId, type SessionKey } from '../../session.ts';
 import { PAGE_BINDINGS, ROW_FIELDS, type ToldPage } from '../../store/store.ts';
 import { MAX_TOLD_TTL_MS } from '../../store/told-rows.ts';
-import { isRecord, isGeneration, isWhole, keyIn, machineIn, parseRecord } from '../messages.ts';
+import { isGeneration, isTtl, isWhole, MachineIdSchema, parserOf } from '../messages.ts';
 
 export const BINDINGS_PATH = '/v1/bindings';
 
 /** Bytes of one page at most: as many rows as it may have, as long as they may be, each of another owner. */
 export const MAX_PAGE_BYTES = 160 * 1_024;
 
-export type BindingsScope = 'own' | 'copies';
+const CursorSchema = v.pipe(v.string(), v.regex(/^[0-9a-z-]{1,64}$/));
 
-export interface BindingsRequest {
-  readonly from: MachineId;
-  readonly of: BindingsScope;
-  /** Where to go on; undefined for the first page. */
-  readonly after: string | undefined;
-}
+const RequestSchema = v.object({
+  from: MachineIdSchema,
+  of: v.picklist(['own', 'copies']),
+  /** Where to continue; undefined for the first page. */
+  after: v.optional(CursorSchema, () => undefined),
+});
+
+export type BindingsRequest = Readonly<v.InferOutput<typeof RequestSchema>>;
+export type BindingsScope = BindingsRequest['of'];
 
 export interface BindingRow {
   readonly key: SessionKey;
@@ -46,13 +50,24 @@ export interface BindingsPage {
   readonly next: string | undefined;
 }
 
-const CURSOR = /^[0-9a-z-]{1,64}$/;
+const PageSchema = v.object({
+  machine: MachineIdSchema,
+  owners: v.pipe(
+    v.custom<object>((value) => !Array.isArray(value)),
+    v.record(v.pipe(v.string(), v.digits()), MachineIdSchema),
+    v.maxEntries(PAGE_BINDINGS),
+  ),
+  /** Checked by {@link parseRows}. */
+  rows: v.custom<readonly unknown[]>(Array.isArray),
+  next: v.optional(CursorSchema, () => undefined),
+});
 
-export function formatBindingsRequest({ from, of, after }: BindingsRequest): string {
-  return JSON.stringify({ from, of, after });
-}
+export const parseBindingsRequest = parserOf(RequestSchema);
+const parsePage = parserOf(PageSchema);
 
-/** By hand: the rows are JSON already, and no Machine id or number needs to be escaped. */
+export const formatBindingsRequest: (request: BindingsRequest) => string = JSON.stringify;
+
+/** Concatenated: the rows are JSON already, and no Machine id or number needs to be escaped. */
 export function formatBindingsPage({
   machine,
   told: { rows, owners },
@@ -63,58 +78,31 @@ export function formatBindingsPage({
   return `{"machine":"${machine}","owners":{${names}},"rows":[${rows}]${cursor}}`;
 }
 
-/** Both parsers: undefined for anything that isn't wholly as it should be. */
-export function parseBindingsRequest(text: string): BindingsRequest | undefined {
-  const message = parseRecord(text);
-  const from = machineIn(message?.from);
-  const of = message?.of;
-  if (!message || !from || (of !== 'own' && of !== 'copies')) return undefined;
-  const { after } = message;
-  return isCursor(after) ? { from, of, after } : undefined;
-}
-
+/** Undefined for text that is not wholly as {@link PageSchema} and {@link parseRows} have it. */
 export function parseBindingsPage(text: string): BindingsPage | undefined {
-  const message = parseRecord(text);
-  const machine = machineIn(message?.machine);
-  const owners = ownersIn(message?.owners);
-  const bindings = owners && rowsIn(message?.rows, owners);
-  const next = message?.next;
-  return machine && bindings && isCursor(next) ? { machine, bindings, next } : undefined;
+  const page = parsePage(text);
+  const bindings = page && parseRows(page.rows, page.owners);
+  return bindings && { machine: page.machine, bindings, next: page.next };
 }
 
-function ownersIn(value: unknown): Map<number, MachineId> | undefined {
-  if (!isRecord(value)) return undefined;
-  const owners = new Map<number, MachineId>();
-  for (const [name, text] of Object.entries(value)) {
-    const number = Number(name);
-    const owner = machineIn(text);
-    if (!owner || !isWhole(number) || owners.size === PAGE_BINDINGS) return undefined;
-    owners.set(number, owner);
-  }
-  return owners;
-}
-
-/** Those of owners that are named. */
-function rowsIn(
-  value: unknown,
-  owners: ReadonlyMap<number, MachineId>,
+/**
+ * The rows whose owner is named, or undefined if one is malformed. A loop and no schema: a schema would
+ * need a list per row, and a page has a thousand rows.
+ */
+function parseRows(
+  fields: readonly unknown[],
+  owners: Readonly<Record<string, MachineId>>,
 ): readonly BindingRow[] | undefined {
-  if (!Array.isArray(value) || value.length > PAGE_BINDINGS * ROW_FIELDS) return undefined;
-  const fields = value as unknown[];
-  if (fields.length % ROW_FIELDS > 0) return undefined;
+  if (fields.length > PAGE_BINDINGS * ROW_FIELDS || fields.length % ROW_FIELDS > 0)
+    return undefined;
   const rows: BindingRow[] = [];
   for (let at = 0; at < fields.length; at += ROW_FIELDS) {
-    const key = keyIn(fields[at]);
-    const [number, generation, ageMs, ttlMs] = fields.slice(at + 1, at + ROW_FIELDS);
-    if (!key || !isWhole(number) || !isWhole(ageMs)) return undefined;
-    if (!isGeneration(generation)) return undefined;
-    if (!isWhole(ttlMs) || ttlMs < 1 || ttlMs > MAX_TOLD_TTL_MS) return undefined;
-    const owner = owners.get(number);
+    const [text, number, generation, ageMs, ttlMs] = fields.slice(at, at + ROW_FIELDS);
+    const key = typeof text === 'string' ? parseSessionKey(text) : undefined;
+    if (!key || !isWhole(number) || !isGeneration(generation) || !isWhole(ageMs)) return undefined;
+    if (!isTtl(ttlMs, MAX_TOLD_TTL_MS)) return undefined;
+    const owner = owners[number];
     if (owner) rows.push({ key, generation, ageMs, ttlMs, owner });
   }
   return rows;
-}
-
-function isCursor(value: unknown): value is string | undefined {
-  return value === undefined || (typeof value === 'string' && CURSOR.test(value));
 }

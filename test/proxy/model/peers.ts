@@ -1,8 +1,8 @@
 /** The peers of one Machine without a network: real keepers answer, or nobody does. */
 import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
-import { outranks, type Claimant } from '../../../src/fleet/claims.ts';
+import { claimOf, outranks, type Claimant } from '../../../src/fleet/claims.ts';
 import type { ClaimResolver } from '../../../src/fleet/claim-resolver.ts';
-import { claimOf, type KeyResponse } from '../../../src/fleet/messages.ts';
+import type { KeyResponse } from '../../../src/fleet/messages.ts';
 import type { AskOptions, OnPeerResponse, Peers, PeerLookup } from '../../../src/fleet/peers.ts';
 import type { MachineScript, Surroundings } from './machine.ts';
 
