@@ -9,10 +9,15 @@
  * the only write under way. The caller hears what is true of the file: a binding as it is there.
  * Only what was removed, or expired on the spot, by the thread that died is then reported as not
  * there, for nobody knows any more who did it.
+ *
+ * Damage is believed only when a fresh connection confirms it: a thread that is being ended reads
+ * nonsense from a sound file. So a thread that reports damage is closed, and the request goes to the
+ * next one. What a thread reported that did not close in order counts for nothing.
  */
 import { Worker } from 'node:worker_threads';
 import type { Clock } from '../../clock.ts';
 import { StaleFileError } from './errors.ts';
+import { haveMoved } from './file.ts';
 import type { OpenedFiles } from './file.ts';
 import type {
   Refusal,
@@ -75,19 +80,26 @@ export function createWriterThread(options: WriterThreadOptions): WriterThread {
   let restartedAt = -Infinity;
   let isStopped = false;
 
+  /** What the thread found damaged as it opened it, the next one has to find damaged, too. */
   const begin = async (): Promise<Life> => {
+    const begun = await tryToBegin();
+    if (!(begun instanceof StoreError)) return begun;
+    const again = begun.code === 'damaged' ? await tryToBegin() : begun;
+    if (again instanceof StoreError) throw again;
+    return again;
+  };
+  const tryToBegin = async (): Promise<Life | StoreError> => {
     const begun = beginLife({ path, database: files?.database, limits });
     const started = await begun.started;
     // Whoever asks it is told so.
     if (started === 'died') return begun;
     if (started.kind !== 'opened') {
-      await begun.ended;
-      throw errorOf(started);
+      return (await endsInOrder(begun)) ? errorOf(started) : begun;
     }
     files = started.files;
     life = begun;
-    void begun.ended.then((cause) => {
-      if (!isStopped) onDeath(diedOf(cause));
+    void begun.ended.then(({ isInOrder, cause }) => {
+      if (!isStopped && !isInOrder) onDeath(diedOf(cause));
     });
     return begun;
   };
@@ -98,7 +110,7 @@ export function createWriterThread(options: WriterThreadOptions): WriterThread {
     restartedAt = clock.monotonicMs();
     return begin();
   };
-  const living = (): Life | Promise<Life> => {
+  const living = async (): Promise<Life> => {
     if (life && !life.hasEnded()) return life;
     restarting ??= restart().finally(() => (restarting = undefined));
     return restarting;
@@ -107,14 +119,24 @@ export function createWriterThread(options: WriterThreadOptions): WriterThread {
   return {
     start: async () => {
       const begun = await begin();
-      if (files === undefined) throw diedOf(await begun.ended);
+      if (files === undefined) throw diedOf((await begun.ended).cause);
       return files;
     },
     ask: async <Kind extends RequestKind>(request: RequestOf<Kind>) => {
+      let report: StoreError | undefined;
       for (let count = 0; count < MAX_THREADS_PER_REQUEST; count += 1) {
-        const reply = await (await living()).post(request);
+        const asked = await living().catch((error: unknown) => {
+          throw report && isUnusable(error) ? report : error;
+        });
+        const reply = await asked.post(request);
+        if (reply === 'died') continue;
         // The thread answers each request with the answer of its kind.
-        if (reply !== 'died') return answerOf(reply) as WriterAnswers[Kind] | 'busy';
+        if (!reportsDamage(reply)) return answerOf(reply) as WriterAnswers[Kind] | 'busy';
+        if (files && haveMoved(path, files)) throw errorOf(reply);
+        void asked.post({ kind: 'close' });
+        if (!(await endsInOrder(asked))) continue;
+        if (report) throw report;
+        report = errorOf(reply);
       }
       return 'dead';
     },
@@ -133,8 +155,19 @@ interface Life {
   readonly started: Promise<WriterStart | 'died'>;
   post(request: WriterRequest): Promise<WriterReply | 'died'>;
   hasEnded(): boolean;
-  /** Resolves once it is gone, with the error it died of, if any. */
-  readonly ended: Promise<unknown>;
+  /** Resolves once it is gone. */
+  readonly ended: Promise<Ending>;
+}
+
+interface Ending {
+  /** It ended by itself, all its work done. */
+  readonly isInOrder: boolean;
+  /** The error it died of, if any. */
+  readonly cause: unknown;
+}
+
+async function endsInOrder({ ended }: Life): Promise<boolean> {
+  return (await ended).isInOrder;
 }
 
 type Message = WriterStart | WriterReply;
@@ -157,11 +190,11 @@ function beginLife(settings: WriterSettings): Life {
   worker.on('error', (error: unknown) => {
     cause = error;
   });
-  const ended = new Promise<unknown>((resolve) => {
-    worker.once('exit', () => {
+  const ended = new Promise<Ending>((resolve) => {
+    worker.once('exit', (exitCode: number) => {
       hasEnded = true;
       for (const hear of waiting.splice(0)) hear('died');
-      resolve(cause);
+      resolve({ isInOrder: exitCode === 0, cause });
     });
   });
 
@@ -183,6 +216,15 @@ function answerOf(reply: WriterReply): WriterAnswers[RequestKind] | 'busy' {
   if (reply.kind === 'answer') return reply.answer;
   if (reply.kind === 'busy') return 'busy';
   throw errorOf(reply);
+}
+
+function isUnusable(error: unknown): boolean {
+  return error instanceof StoreError && (error.code === 'damaged' || error.code === 'fatal');
+}
+
+function reportsDamage(reply: WriterReply): reply is Refusal {
+  if (reply.kind === 'stale') return true;
+  return reply.kind === 'failed' && reply.failure.code === 'damaged';
 }
 
 function errorOf(refusal: Refusal): StoreError {

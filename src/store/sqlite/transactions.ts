@@ -130,7 +130,9 @@ function commitAlone(
   try {
     return commit([write]);
   } catch (error) {
-    return { results: [failedResult(write, error)], evicted: [] };
+    const result = failedResult(write, error);
+    if (result.failure.code === 'damaged') throw error;
+    return { results: [result], evicted: [] };
   }
 }
 
