@@ -1,8 +1,8 @@
 /** Which adapter stands behind each port. */
 import type { MachineId } from '../session.ts';
 import { createCountedStore } from '../store/counted-store.ts';
-import { startRecounts, type Recounts } from '../store/session-counter-resync.ts';
-import { createTally } from '../store/session-counter.ts';
+import { startResync, type Resync } from '../store/session-counter-resync.ts';
+import { createSessionCounter } from '../store/session-counter.ts';
 import type { Clock } from '../clock.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { offDirectory, type Directory, type DirectoryStatus } from '../fleet/directory.ts';
@@ -20,7 +20,7 @@ import type { Metrics } from '../observability/metrics.ts';
 import { limitsOf, openConfiguredStore, openFile, type StoreParts } from './store-adapters.ts';
 import type { StoreHealth } from '../store/health.ts';
 import { createMemoryStore } from '../store/memory.ts';
-import { openResilientStore, type ResilientOptions } from '../store/resilient/resilient.ts';
+import { openResilientStore, type ResilientOptions } from '../store/resilient/resilient-store.ts';
 import { StoreError, type SessionStore } from '../store/store.ts';
 
 export interface AdapterParts {
@@ -62,7 +62,7 @@ export async function openStore(config: Config, parts: AdapterParts): Promise<Op
   return { store, health: () => store.health() };
 }
 
-export interface CountedStore extends Recounts {
+export interface CountedStore extends Resync {
   readonly store: SessionStore;
   /** Whether as many sessions live here as may. */
   readonly isFull: () => boolean;
@@ -74,14 +74,14 @@ export function countSessions(
   { clock, random, metrics }: AdapterParts,
   { store, health }: OpenedStore,
 ): CountedStore {
-  if (limit === 0) return { store, isFull: () => false, ...NO_RECOUNTS };
+  if (limit === 0) return { store, isFull: () => false, ...NO_RESYNC };
   const { ttlMs, maxAgeMs } = settings;
-  const tally = createTally({ self: identity.machine, clock, limit, ttlMs, maxAgeMs });
-  metrics.watchOwnSessions(() => tally.count());
+  const counter = createSessionCounter({ self: identity.machine, clock, limit, ttlMs, maxAgeMs });
+  metrics.watchOwnSessions(() => counter.count());
   return {
-    store: createCountedStore(store, tally),
-    isFull: () => tally.isFull(),
-    ...startRecounts(store, tally, { clock, random, isWhole: () => isWhole(health()) }),
+    store: createCountedStore(store, counter),
+    isFull: () => counter.isFull(),
+    ...startResync(store, counter, { clock, random, isWhole: () => isWhole(health()) }),
   };
 }
 
@@ -90,7 +90,7 @@ function isWhole({ state, failing }: StoreHealth): boolean {
   return state !== 'recovering' && (failing === 'none' || failing === 'writes');
 }
 
-const NO_RECOUNTS: Recounts = { cancel: () => undefined, ended: () => Promise.resolve() };
+const NO_RESYNC: Resync = { cancel: () => undefined, ended: () => Promise.resolve() };
 
 /** The file keeps what the database could not be told yet. A fleet without volumes does without. */
 async function openJournal(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {

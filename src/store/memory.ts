@@ -8,24 +8,24 @@ import type { Clock } from '../clock.ts';
 import { applyCopy, applyWrite } from './rules.ts';
 import type { Outcome, Write } from './rules.ts';
 import {
-  createShelves,
+  createEvictionQueues,
   evictAllExcess,
   evictExcess,
   removeExpired,
   visitAll,
   walk,
   walkInPages,
-} from './shelves.ts';
-import type { Shelves } from './shelves.ts';
+} from './eviction-queues.ts';
+import type { EvictionQueues } from './eviction-queues.ts';
 import { StoreError } from './store.ts';
-import type { LocalStore, Owners, StoreLimits, StoreMetrics, ToldCopy } from './store.ts';
-import { toldPageOf } from './told-rows.ts';
+import type { LocalStore, Owners, StoreLimits, StoreMetrics, PeerCopy } from './store.ts';
+import { peerPageOf } from './peer-pages.ts';
 import { createStoreCounters, createWriteMethods } from './write-methods.ts';
 import type { StoreCounters } from './write-methods.ts';
 
 export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }): LocalStore {
   const { clock, limits } = options;
-  const shelves = createShelves();
+  const queues = createEvictionQueues();
   const counters = createStoreCounters();
   let isClosed = false;
 
@@ -34,12 +34,12 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
   };
   const perform = (write: Write): Outcome => {
     assertOpen();
-    const found = shelves.find(write.key);
+    const found = queues.find(write.key);
     const outcome = applyWrite(write, found, limits.maxAgeMs);
-    if (outcome.after === undefined) shelves.remove(write.key);
+    if (outcome.after === undefined) queues.remove(write.key);
     else if (outcome.after !== found) {
-      shelves.put(outcome.after, write.kind === 'expireWithin' ? undefined : found);
-      evictExcess(shelves, limits.maxSessions, 'roughly');
+      queues.put(outcome.after, write.kind === 'expireWithin' ? undefined : found);
+      evictExcess(queues, limits.maxSessions, 'roughly');
     }
     return outcome;
   };
@@ -50,19 +50,19 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
     lookup: (key) => {
       if (isClosed) return 'unknown';
       counters.lookups += 1;
-      const found = shelves.find(key);
+      const found = queues.find(key);
       return found && found.expiresAt > clock.now() ? found : 'absent';
     },
     ...createWriteMethods(clock, counters, perform),
     cleanup: async () => {
       assertOpen();
-      const expired = await removeExpired(shelves, clock);
+      const expired = await removeExpired(queues, clock);
       counters.lastCleanupAt = clock.now();
-      return expired + (await evictAllExcess(shelves, limits.maxSessions));
+      return expired + (await evictAllExcess(queues, limits.maxSessions));
     },
     entries: async function* () {
       assertOpen();
-      for await (const binding of walk(shelves)) {
+      for await (const binding of walk(queues)) {
         assertOpen();
         if (binding.expiresAt > clock.now()) yield binding;
       }
@@ -73,47 +73,47 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
       const matches = ({ machine, expiresAt }: Binding): boolean =>
         expiresAt > clock.now() && isOwner(machine);
       assertOpen();
-      for (const page of walkInPages(shelves, matches)) {
-        yield toldPageOf(page, Math.floor(clock.now()));
+      for (const page of walkInPages(queues, matches)) {
+        yield peerPageOf(page, Math.floor(clock.now()));
         await nextTurn();
         assertOpen();
       }
     },
-    enter: (copies) =>
+    addCopies: (copies) =>
       new Promise((resolve) => {
         // What it throws rejects.
         assertOpen();
-        resolve(enterAll(shelves, copies, clock, limits));
+        resolve(enterAll(queues, copies, clock, limits));
       }),
     getMetrics: async () => {
       assertOpen();
-      return measure(shelves, counters, clock);
+      return measure(queues, counters, clock);
     },
     close: () => {
       isClosed = true;
-      shelves.clear();
+      queues.clear();
       return Promise.resolve();
     },
   };
 }
 
-/** Behind all others of its shelf is where a copy goes that was used last, but there is no colder place. */
+/** Behind all others of its queue is where a copy goes that was used last, but there is no colder place. */
 function enterAll(
-  shelves: Shelves,
-  copies: readonly ToldCopy[],
+  queues: EvictionQueues,
+  copies: readonly PeerCopy[],
   clock: Clock,
   { maxAgeMs, maxSessions }: StoreLimits,
 ): number {
   let entered = 0;
   const now = Math.floor(clock.now());
   for (const copy of copies) {
-    const found = shelves.find(copy.key);
+    const found = queues.find(copy.key);
     const after = applyCopy(copy, now, found, maxAgeMs);
     if (after === undefined) continue;
-    shelves.put(after, found);
+    queues.put(after, found);
     entered += 1;
   }
-  evictExcess(shelves, maxSessions, 'roughly');
+  evictExcess(queues, maxSessions, 'roughly');
   return entered;
 }
 
@@ -124,13 +124,13 @@ function ownerFilter(owners: Owners): (machine: MachineId) => boolean {
 }
 
 async function measure(
-  shelves: Shelves,
+  queues: EvictionQueues,
   counters: StoreCounters,
   clock: Clock,
 ): Promise<StoreMetrics> {
   let expired = 0;
-  await visitAll(shelves, ({ expiresAt }) => {
+  await visitAll(queues, ({ expiresAt }) => {
     if (expiresAt <= clock.now()) expired += 1;
   });
-  return { total: shelves.count(), expired, sizeBytes: 0, ...counters };
+  return { total: queues.count(), expired, sizeBytes: 0, ...counters };
 }

@@ -6,7 +6,7 @@
  * may look at a write that is committed already without having heard so.
  */
 import type { Binding, BindingOrigin, MachineId, SessionKey } from '../session.ts';
-import type { ToldCopy } from './store.ts';
+import type { PeerCopy } from './store.ts';
 
 /** A write as it was called, with the moment of the call in whole ms. */
 export type Write = { readonly key: SessionKey; readonly now: number } & (
@@ -108,7 +108,7 @@ function upsert(write: Of<'upsert'>, current: Binding | undefined, maxAgeMs: num
 
 /** What is bound once a peer's copy has entered; undefined if it changes nothing. */
 export function applyCopy(
-  copy: ToldCopy,
+  copy: PeerCopy,
   now: number,
   found: Binding | undefined,
   maxAgeMs: number,

@@ -1,12 +1,12 @@
 /**
  * How many sessions live on this Machine, known at any moment without asking anybody: a set of their
- * keys, sorted into slots by the time at which they end. It hears of what this process writes and
- * reads (`counted-store.ts`); what it could not hear of, a recount puts right.
+ * keys, sorted into slots by the time at which they end. `counted-store.ts` reports what this process
+ * writes and reads; a resync finds the rest.
  */
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 
-export interface Tally {
+export interface SessionCounter {
   /** Live sessions of this Machine, late by a six-hundredth of their time to live; at most twice the limit. */
   count(): number;
   isFull(): boolean;
@@ -22,10 +22,10 @@ export interface Tally {
    * Every session of the store is noted from now on. Returns what ends that: what was not noted
    * meanwhile does not live here.
    */
-  beginRecount(): () => void;
+  beginResync(): () => void;
 }
 
-export interface TallyOptions {
+export interface SessionCounterOptions {
   readonly self: MachineId;
   readonly clock: Clock;
   /** So many sessions fill this Machine. */
@@ -44,23 +44,23 @@ interface Counted {
   slot: number;
   /** Its maximum age: ms since the epoch. */
   readonly endsBy: number;
-  /** The latest recount in which it was noted. */
-  recount: number;
+  /** The latest resync in which it was noted. */
+  resync: number;
 }
 
-export function createTally(options: TallyOptions): Tally {
-  return new SlottedTally(options);
+export function createSessionCounter(options: SessionCounterOptions): SessionCounter {
+  return new SlottedCounter(options);
 }
 
-class SlottedTally implements Tally {
-  readonly #options: TallyOptions;
+class SlottedCounter implements SessionCounter {
+  readonly #options: SessionCounterOptions;
   readonly #slotMs: number;
   readonly #sessions = new Map<SessionKey, Counted>();
   readonly #slots = new Map<number, Set<SessionKey>>();
   #emptiedAt = -Infinity;
-  #recount = 0;
+  #resync = 0;
 
-  constructor(options: TallyOptions) {
+  constructor(options: SessionCounterOptions) {
     this.#options = options;
     this.#slotMs = Math.max(1, Math.ceil(options.ttlMs / SLOTS_PER_TTL));
   }
@@ -83,7 +83,7 @@ class SlottedTally implements Tally {
     }
     const counted = this.#sessions.get(key);
     if (counted) {
-      counted.recount = this.#recount;
+      counted.resync = this.#resync;
       this.#move(key, counted, this.#slotOf(expiresAt));
     } else this.#add(binding);
   }
@@ -109,21 +109,21 @@ class SlottedTally implements Tally {
     this.#leaveSlot(key, counted.slot);
   }
 
-  beginRecount(): () => void {
-    this.#recount += 1;
-    const recount = this.#recount;
+  beginResync(): () => void {
+    this.#resync += 1;
+    const begun = this.#resync;
     return () => {
-      for (const [key, counted] of this.#sessions) if (counted.recount < recount) this.forget(key);
+      for (const [key, counted] of this.#sessions) if (counted.resync < begun) this.forget(key);
     };
   }
 
-  /** Beyond what is kept it is left out, until a recount finds room for it. */
+  /** Beyond what is kept it is left out, until a resync finds room for it. */
   #add({ key, createdAt, expiresAt }: Binding): void {
     const { limit, maxAgeMs } = this.#options;
     if (this.count() >= limit * KEPT_PER_LIMIT) return;
     const endsBy = maxAgeMs > 0 ? createdAt + maxAgeMs : Infinity;
     const slot = this.#slotOf(expiresAt);
-    this.#sessions.set(key, { slot, endsBy, recount: this.#recount });
+    this.#sessions.set(key, { slot, endsBy, resync: this.#resync });
     this.#enterSlot(key, slot);
   }
 

@@ -26,15 +26,15 @@ export type Owners = { readonly only: MachineId } | { readonly except: readonly 
  * Bindings for a peer as one text, made where they are stored and passed on unread: an object for
  * each of a million costs more than everything else about them.
  */
-export interface ToldPage {
-  /** Members of a JSON list, {@link ROW_FIELDS} for each binding: see `told-rows.ts`. */
+export interface PeerPage {
+  /** Members of a JSON list, {@link ROW_FIELDS} for each binding: see `peer-pages.ts`. */
   readonly rows: string;
   /** Whom the numbers in the rows stand for; those of another page mean nothing here. */
   readonly owners: ReadonlyMap<number, MachineId>;
 }
 
 /** What a peer has told of a binding at a join: it enters as `copied`, and only where that takes nothing away. */
-export interface ToldCopy {
+export interface PeerCopy {
   readonly key: SessionKey;
   readonly machine: MachineId;
   readonly generation: number;
@@ -115,12 +115,12 @@ export interface SessionStore {
    * of them empty: each page costs little, however few bindings match. For the peers of a Machine
    * that joins; a store without it, as those that a fleet shares, has nothing to tell them.
    */
-  pages?(owners: Owners): AsyncIterable<ToldPage>;
+  pages?(owners: Owners): AsyncIterable<PeerPage>;
   /**
    * Writes copies where nothing is bound. They enter cold: no cache takes them in, and what is in
    * use keeps its place. The caller sees to the room. Returns how many were written.
    */
-  enter?(copies: readonly ToldCopy[]): Promise<number>;
+  addCopies?(copies: readonly PeerCopy[]): Promise<number>;
   getMetrics(): Promise<StoreMetrics>;
   /** Finishes the writes under way and frees everything. The second call waits for the first. */
   close(): Promise<void>;

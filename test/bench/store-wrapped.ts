@@ -4,7 +4,7 @@ import {
   openResilientStore,
   type ResilientOptions,
   type ResilientStore,
-} from '../../src/store/resilient/resilient.ts';
+} from '../../src/store/resilient/resilient-store.ts';
 import { HOUR_MS, LIMITS, MACHINE } from './store-sessions.ts';
 
 /** Sessions that a healthy store knows by itself, at most. */

@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import { createCountedStore } from '../../src/store/counted-store.ts';
 import {
-  RECOUNT_INTERVAL_MS,
-  RECOUNT_RETRY_MS,
-  startRecounts,
+  RESYNC_INTERVAL_MS,
+  RESYNC_RETRY_MS,
+  startResync,
 } from '../../src/store/session-counter-resync.ts';
-import { createTally, type Tally } from '../../src/store/session-counter.ts';
+import { createSessionCounter, type SessionCounter } from '../../src/store/session-counter.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
@@ -20,7 +20,7 @@ const KEY = keyOf('s');
 
 interface Setting {
   readonly clock: TestClock;
-  readonly tally: Tally;
+  readonly tally: SessionCounter;
   /** What this process uses. */
   readonly store: SessionStore;
   /** What others write to without this process. */
@@ -29,7 +29,7 @@ interface Setting {
 
 function setUp(behindOf: (memory: SessionStore) => SessionStore = (memory) => memory): Setting {
   const clock = createTestClock();
-  const tally = createTally({ self: SELF, clock, limit: 10, ttlMs: TTL_MS, maxAgeMs: 0 });
+  const tally = createSessionCounter({ self: SELF, clock, limit: 10, ttlMs: TTL_MS, maxAgeMs: 0 });
   const limits = { maxSessions: 1_000, maxAgeMs: 0 };
   const behind = behindOf(createMemoryStore({ clock, limits }));
   return { clock, tally, store: createCountedStore(behind, tally), behind };
@@ -189,7 +189,7 @@ describe('recounts', () => {
     { behind, tally, clock }: Setting,
     isWhole = (): boolean => true,
   ): () => Promise<void> {
-    const recounts = startRecounts(behind, tally, { clock, random: () => 0, isWhole });
+    const recounts = startResync(behind, tally, { clock, random: () => 0, isWhole });
     const stop = (): Promise<void> => {
       recounts.cancel();
       return recounts.ended();
@@ -211,7 +211,7 @@ describe('recounts', () => {
     const setting = setUp();
     await claimed(setting.behind);
     begin(t, setting);
-    await setting.clock.advance(RECOUNT_INTERVAL_MS - 1);
+    await setting.clock.advance(RESYNC_INTERVAL_MS - 1);
     await setting.behind.rebind(KEY, SELF, OTHER, 'adopted', TTL_MS);
     assert.equal(setting.tally.count(), 1);
     await setting.clock.advance(1);
@@ -235,7 +235,7 @@ describe('recounts', () => {
     await setting.clock.advance(0);
     assert.equal(setting.tally.count(), 3);
     isBroken = false;
-    await setting.clock.advance(RECOUNT_RETRY_MS);
+    await setting.clock.advance(RESYNC_RETRY_MS);
     assert.equal(setting.tally.count(), 4);
   });
 
@@ -244,10 +244,10 @@ describe('recounts', () => {
     await claimed(setting.behind, SELF, keyOf('a'));
     let isWhole = false;
     begin(t, setting, () => isWhole);
-    await setting.clock.advance(RECOUNT_RETRY_MS);
+    await setting.clock.advance(RESYNC_RETRY_MS);
     assert.equal(setting.tally.count(), 0);
     isWhole = true;
-    await setting.clock.advance(RECOUNT_RETRY_MS);
+    await setting.clock.advance(RESYNC_RETRY_MS);
     assert.equal(setting.tally.count(), 1);
   });
 

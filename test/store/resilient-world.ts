@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { SessionKey } from '../../src/session.ts';
-import type { ResilientOptions } from '../../src/store/resilient/resilient.ts';
+import type { ResilientOptions } from '../../src/store/resilient/resilient-store.ts';
 import type { NewBinding, SessionStore, StatedBinding } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { Binding } from '../../src/session.ts';
-import { createTally, type Tally } from '../../src/store/session-counter.ts';
+import { createSessionCounter, type SessionCounter } from '../../src/store/session-counter.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
@@ -15,14 +15,14 @@ const SLOT_MS = 1_000;
 const LIMIT = 3;
 
 interface Setting {
-  readonly tally: Tally;
+  readonly tally: SessionCounter;
   readonly clock: TestClock;
   readonly binding: (name: string, ttlMs?: number, machine?: typeof SELF) => Binding;
 }
 
 function setUp(maxAgeMs = 0): Setting {
   const clock = createTestClock();
-  const tally = createTally({ self: SELF, clock, limit: LIMIT, ttlMs: TTL_MS, maxAgeMs });
+  const tally = createSessionCounter({ self: SELF, clock, limit: LIMIT, ttlMs: TTL_MS, maxAgeMs });
   return {
     tally,
     clock,
@@ -117,7 +117,7 @@ describe('a recount', () => {
   test('finds what was there before, and drops what is not there any more', async () => {
     const setting = setUp();
     await happen(setting, '+a +b');
-    const end = setting.tally.beginRecount();
+    const end = setting.tally.beginResync();
     await happen(setting, '+b +c >x');
     assert.equal(setting.tally.count(), 3);
     end();
@@ -126,7 +126,7 @@ describe('a recount', () => {
 
   test('keeps what came while it was made', async () => {
     const setting = setUp();
-    const end = setting.tally.beginRecount();
+    const end = setting.tally.beginResync();
     await happen(setting, '+new');
     end();
     assert.equal(setting.tally.count(), 1);
@@ -135,9 +135,9 @@ describe('a recount', () => {
   test('that was broken off drops nothing', async () => {
     const setting = setUp();
     await happen(setting, '+a');
-    setting.tally.beginRecount();
+    setting.tally.beginResync();
     assert.equal(setting.tally.count(), 1);
-    const end = setting.tally.beginRecount();
+    const end = setting.tally.beginResync();
     await happen(setting, '+a');
     end();
     assert.equal(setting.tally.count(), 1);

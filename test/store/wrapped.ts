@@ -6,8 +6,8 @@ import {
   openResilientStore,
   type ResilientOptions,
   type ResilientStore,
-} from '../../src/store/resilient/resilient.ts';
-import type { Conflict } from '../../src/store/resilient/write-back.ts';
+} from '../../src/store/resilient/resilient-store.ts';
+import type { Conflict } from '../../src/store/resilient/outbox.ts';
 import type { TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 

@@ -6,8 +6,8 @@ import { retry, type RetryOptions } from '../../resilience.ts';
 import { isPassing, MERGE_RETRIES, mergeSessions } from '../../sessions/merge.ts';
 import { selectSessions } from '../../sessions/select.ts';
 import { limitsOf, openConfiguredStore, type StoreParts } from '../../app/store-adapters.ts';
-import { toStoreError } from '../../store/sqlite/errors.ts';
-import { describeOpenFailure, prepareStorePath } from '../../store/sqlite/path.ts';
+import { toSqliteStoreError } from '../../store/sqlite/errors.ts';
+import { describeSqliteOpenFailure, prepareStorePath } from '../../store/sqlite/path.ts';
 import { openFileStore } from '../../store/sqlite/file-store.ts';
 import { StoreError, type SessionStore } from '../../store/store.ts';
 import { CommandFailed } from './failure.ts';
@@ -58,7 +58,7 @@ async function openFile(settings: StoreConfig, parts: StoreParts): Promise<Sessi
       ...parts,
     });
   } catch (error) {
-    throw describeOpenFailure(path, toStoreError('opening', error));
+    throw describeSqliteOpenFailure(path, toSqliteStoreError('opening', error));
   }
 }
 

@@ -33,10 +33,8 @@ async function lookThrough(
       return lookAtRedis(href, clock, signal);
     }
     case 'postgres': {
-      const [{ probePostgres: lookAtPostgres }, { toStoreError }] = await Promise.all([
-        import('./postgres.ts'),
-        import('../../store/postgres/errors.ts'),
-      ]);
+      const [{ probePostgres: lookAtPostgres }, { toPostgresStoreError: toStoreError }] =
+        await Promise.all([import('./postgres.ts'), import('../../store/postgres/errors.ts')]);
       try {
         return await lookAtPostgres(href, clock);
       } catch (error) {

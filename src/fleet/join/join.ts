@@ -1,8 +1,8 @@
 /** A Machine that joins learns what its fleet knows: who owns the sessions of Machines that sleep. */
 import type { Binding, MachineId } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
-import { enterInto } from '../../store/joining.ts';
-import type { SessionStore, ToldCopy } from '../../store/store.ts';
+import { addCopiesTo } from '../../store/joining.ts';
+import type { SessionStore, PeerCopy } from '../../store/store.ts';
 import {
   MAX_PAGE_BYTES,
   type BindingsPage,
@@ -25,7 +25,7 @@ export interface JoinOptions {
   readonly random: () => number;
   readonly loadUndici?: LoadUndici;
   /** A peer says that it owns what is bound to this Machine too: one of them is to give it up. */
-  readonly onConflict: (ours: Binding, theirs: ToldCopy) => void;
+  readonly onConflict: (ours: Binding, theirs: PeerCopy) => void;
   /** So many bindings of a page are new here. */
   readonly onImported: (count: number) => void;
   readonly onReadFailed: (machine: MachineId, reason: string) => void;
@@ -153,7 +153,7 @@ class FleetReading {
     const copies = of === 'own' ? this.#ofOwner(machine, bindings) : this.#hearsay(bindings);
     const fitting = copies.slice(0, Math.max(this.#room, 0));
     if (fitting.length > 0) {
-      const entered = await enterInto(store, fitting);
+      const entered = await addCopiesTo(store, fitting);
       this.#entered += entered;
       this.#room -= entered;
       onEntered(entered);
@@ -166,7 +166,7 @@ class FleetReading {
    * Another Machine has taken a session over while this one was down, and may have nobody left to tell
    * of it: both would serve it for good (invariant 13).
    */
-  async #contest(copies: readonly ToldCopy[]): Promise<void> {
+  async #contest(copies: readonly PeerCopy[]): Promise<void> {
     const { self, store, onConflict: onContested } = this.#options;
     for (const copy of copies) {
       const found = await store.lookup(copy.key);
@@ -184,12 +184,12 @@ class FleetReading {
   }
 
   /** A Machine's word of itself. */
-  #ofOwner(machine: MachineId, rows: readonly BindingRow[]): ToldCopy[] {
+  #ofOwner(machine: MachineId, rows: readonly BindingRow[]): PeerCopy[] {
     return rows.filter(({ owner }) => owner === machine).map((row) => this.#copyOf(row, true));
   }
 
   /** A Machine's word of another: believed where that one can't speak for itself. */
-  #hearsay(rows: readonly BindingRow[]): ToldCopy[] {
+  #hearsay(rows: readonly BindingRow[]): PeerCopy[] {
     const owners = new Set(rows.map(({ owner }) => owner));
     const silent = new Set([...owners].filter((owner) => this.#isAsleep(owner)));
     return rows.filter(({ owner }) => silent.has(owner)).map((row) => this.#copyOf(row, false));
@@ -201,7 +201,7 @@ class FleetReading {
     return !liveness.isConfirmedGone(machine);
   }
 
-  #copyOf(row: BindingRow, isFromOwner: boolean): ToldCopy {
+  #copyOf(row: BindingRow, isFromOwner: boolean): PeerCopy {
     const { key, owner: machine, generation, ageMs, ttlMs } = row;
     const createdAt = Math.floor(this.#options.clock.now()) - ageMs;
     return { key, machine, generation, createdAt, ttlMs, isFromOwner };

@@ -12,8 +12,8 @@
  */
 import * as v from 'valibot';
 import { parseSessionKey, type MachineId, type SessionKey } from '../../session.ts';
-import { PAGE_BINDINGS, ROW_FIELDS, type ToldPage } from '../../store/store.ts';
-import { MAX_TOLD_TTL_MS } from '../../store/told-rows.ts';
+import { PAGE_BINDINGS, ROW_FIELDS, type PeerPage } from '../../store/store.ts';
+import { MAX_PAGE_TTL_MS } from '../../store/peer-pages.ts';
 import { isGeneration, isTtl, isWhole, MachineIdSchema, parserOf } from '../messages.ts';
 
 export const BINDINGS_PATH = '/v1/bindings';
@@ -72,7 +72,7 @@ export function formatBindingsPage({
   machine,
   told: { rows, owners },
   next,
-}: Omit<BindingsPage, 'bindings'> & { readonly told: ToldPage }): string {
+}: Omit<BindingsPage, 'bindings'> & { readonly told: PeerPage }): string {
   const names = [...owners].map(([number, owner]) => `"${number}":"${owner}"`).join();
   const cursor = next === undefined ? '' : `,"next":"${next}"`;
   return `{"machine":"${machine}","owners":{${names}},"rows":[${rows}]${cursor}}`;
@@ -100,7 +100,7 @@ function parseRows(
     const [text, number, generation, ageMs, ttlMs] = fields.slice(at, at + ROW_FIELDS);
     const key = typeof text === 'string' ? parseSessionKey(text) : undefined;
     if (!key || !isWhole(number) || !isGeneration(generation) || !isWhole(ageMs)) return undefined;
-    if (!isTtl(ttlMs, MAX_TOLD_TTL_MS)) return undefined;
+    if (!isTtl(ttlMs, MAX_PAGE_TTL_MS)) return undefined;
     const owner = owners[number];
     if (owner) rows.push({ key, generation, ageMs, ttlMs, owner });
   }

@@ -2,7 +2,7 @@
 import type { MachineId } from '../../session.ts';
 import type { Cancel, Clock } from '../../clock.ts';
 import { pagesOf } from '../../store/joining.ts';
-import type { Owners, SessionStore, ToldPage } from '../../store/store.ts';
+import type { Owners, SessionStore, PeerPage } from '../../store/store.ts';
 import {
   formatBindingsPage,
   parseBindingsRequest,
@@ -41,7 +41,7 @@ export interface JoinService {
 interface Reading {
   readonly id: string;
   readonly of: BindingsScope;
-  readonly pages: AsyncIterator<ToldPage>;
+  readonly pages: AsyncIterator<PeerPage>;
   pageCount: number;
   /** The cursor that was answered last, and the answer: it may be asked for again. */
   answered: { readonly after: string | undefined; readonly text: string } | undefined;
@@ -146,7 +146,7 @@ class ReadingsOfPeers implements JoinService {
   }
 
   /** Drops the owners that are gone: the reader skips rows of an owner that is not named. */
-  #withoutGone({ rows, owners }: ToldPage): ToldPage {
+  #withoutGone({ rows, owners }: PeerPage): PeerPage {
     const { liveness } = this.#options;
     const there = [...owners].filter(([, machine]) => !liveness.isConfirmedGone(machine));
     return { rows, owners: new Map(there) };
@@ -177,7 +177,7 @@ class ReadingsOfPeers implements JoinService {
 }
 
 const ID_RANGE = 2 ** 48;
-const NOTHING: ToldPage = { rows: '', owners: new Map() };
+const NOTHING: PeerPage = { rows: '', owners: new Map() };
 
 function cursorOf({ id, pageCount }: Reading): string {
   return `${id}-${pageCount}`;

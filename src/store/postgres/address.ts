@@ -1,6 +1,6 @@
 /** Where the Postgres database is, in words that may be logged: a URL holds a password. */
 import { StoreError } from '../store.ts';
-import { codeOf } from './errors.ts';
+import { postgresCodeOf } from './errors.ts';
 
 /** Neither user nor password nor parameters. Throws a `fatal` {@link StoreError} that repeats nothing of it. */
 export function describePostgresUrl(url: string): string {
@@ -16,7 +16,7 @@ export function describePostgresUrl(url: string): string {
 }
 
 /** What was found, with the address and what to do. Keeps the code. */
-export function describeOpenFailure(address: string, error: StoreError): StoreError {
+export function describePostgresOpenFailure(address: string, error: StoreError): StoreError {
   return new StoreError(
     error.code,
     `session store ${address}: ${error.message}; ${adviceOn(error)}`,
@@ -27,7 +27,7 @@ export function describeOpenFailure(address: string, error: StoreError): StoreEr
 function adviceOn({ code, cause }: StoreError): string {
   if (code === 'passing') return 'try again';
   if (code === 'full') return 'give the server more room';
-  const sqlState = codeOf(cause);
+  const sqlState = postgresCodeOf(cause);
   if (sqlState.startsWith('28')) return 'set another user and password in SESSION_STORE_URL';
   if (sqlState === '3D000') return 'create it, or name another in SESSION_STORE_URL';
   if (sqlState === '42501' || sqlState === '3F000')

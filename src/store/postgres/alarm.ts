@@ -1,8 +1,8 @@
 /** Tells of failures once when they begin, not of every one and not of every connection. */
-import { toStoreError } from './errors.ts';
+import { toPostgresStoreError } from './errors.ts';
 import type { StoreError } from '../store.ts';
 
-export interface Alarm {
+export interface FailureReporter {
   /** A connection that was up is lost. */
   broken(error: unknown): void;
   /** Something failed that no caller hears of. */
@@ -11,12 +11,15 @@ export interface Alarm {
   worked(): void;
 }
 
-export interface AlarmOptions {
+export interface FailureReporterOptions {
   readonly onError?: (error: StoreError) => void;
   readonly onDisrupted?: () => void;
 }
 
-export function createAlarm({ onError, onDisrupted }: AlarmOptions): Alarm {
+export function createFailureReporter({
+  onError,
+  onDisrupted,
+}: FailureReporterOptions): FailureReporter {
   let isFailing = false;
   let isDisrupted = false;
   const failed = (error: StoreError): void => {
@@ -26,7 +29,7 @@ export function createAlarm({ onError, onDisrupted }: AlarmOptions): Alarm {
   };
   return {
     broken: (error) => {
-      failed(toStoreError('the connection', error));
+      failed(toPostgresStoreError('the connection', error));
       if (isDisrupted) return;
       isDisrupted = true;
       onDisrupted?.();

@@ -55,7 +55,7 @@ const REFUSED = { category: 'fatal', why: 'SESSION_STORE_URL does not fit the se
 const UNEXPECTED = { category: 'fatal', why: 'that is not expected' } as const;
 
 /** `doing` says what failed, as in `store claim`. A {@link StoreError} says so itself. */
-export function toStoreError(doing: string, error: unknown): StoreError {
+export function toPostgresStoreError(doing: string, error: unknown): StoreError {
   if (error instanceof StoreError) return error;
   const { category, why } = entryOf(error);
   return new StoreError(category, `${doing} failed: ${reasonOf(error)} (${why})`, { cause: error });
@@ -64,19 +64,19 @@ export function toStoreError(doing: string, error: unknown): StoreError {
 /** Whether the error says that a connection which was up is lost, not that a statement failed. */
 export function isConnectionLost(error: unknown): boolean {
   if (error instanceof StoreError) return false;
-  const code = codeOf(error);
+  const code = postgresCodeOf(error);
   // A server that ends a session which was idle for long (57P05) loses nothing.
   return code === '' || !isSqlState(code) || /^08|^57P0[1-4]/.test(code);
 }
 
 /** The SQLSTATE, or Node's code; empty if there is none. */
-export function codeOf(error: unknown): string {
+export function postgresCodeOf(error: unknown): string {
   const isCoded = error instanceof Error && 'code' in error && typeof error.code === 'string';
   return isCoded ? String(error.code) : '';
 }
 
 function entryOf(error: unknown): { readonly category: StoreErrorCode; readonly why: string } {
-  const code = codeOf(error);
+  const code = postgresCodeOf(error);
   if (code === '') return REFUSALS.test(reasonOf(error)) ? REFUSED : BROKEN;
   const ofClass = isSqlState(code) ? ENTRIES.get(code.slice(0, 2)) : undefined;
   return ENTRIES.get(code) ?? ofClass ?? UNEXPECTED;
@@ -90,5 +90,5 @@ function isSqlState(code: string): boolean {
 /** Several addresses that all fail are one error without a message. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  return error.message === '' ? codeOf(error) : error.message;
+  return error.message === '' ? postgresCodeOf(error) : error.message;
 }

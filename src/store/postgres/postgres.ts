@@ -13,13 +13,13 @@
  */
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
-import { describeOpenFailure, describePostgresUrl } from './address.ts';
-import { createAlarm } from './alarm.ts';
-import type { Alarm } from './alarm.ts';
+import { describePostgresOpenFailure, describePostgresUrl } from './address.ts';
+import { createFailureReporter } from './alarm.ts';
+import type { FailureReporter } from './alarm.ts';
 import { sumOf } from './bounds.ts';
 import { createPostgresBatches } from './batches.ts';
 import type { PostgresBatches } from './batches.ts';
-import { toStoreError } from './errors.ts';
+import { toPostgresStoreError } from './errors.ts';
 import { openPostgresPool, TRANSACTION_LIMIT_MS } from './pool.ts';
 import type { PostgresPool } from './pool.ts';
 import { leftBy, toBinding, toOutcome } from './rows.ts';
@@ -27,7 +27,7 @@ import { migratePostgres } from './schema.ts';
 import { PAGE_ROWS, pageStatement, SIZE, statementOf } from './statements.ts';
 import type { StatementSettings } from './statements.ts';
 import { PostgresUpkeep } from './upkeep.ts';
-import type { Census } from './upkeep.ts';
+import type { BindingCounts } from './upkeep.ts';
 import { createRemoteCache } from '../remote-cache.ts';
 import type { RemoteCache } from '../remote-cache.ts';
 import type { Outcome, Write, WriteKind } from '../rules.ts';
@@ -83,20 +83,20 @@ interface Parts {
   readonly clock: Clock;
   readonly counters: StoreCounters;
   readonly timed: Timed;
-  readonly alarm: Alarm;
+  readonly alarm: FailureReporter;
 }
 
 /** Rejects with a {@link StoreError} that names the server, what was found and what to do. */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<SessionStore> {
   const { url, clock } = options;
   const address = describePostgresUrl(url);
-  const alarm = createAlarm(options);
+  const alarm = createFailureReporter(options);
   try {
     const pool = await openPostgresPool(url, clock, (error) => alarm.broken(error));
     await migrateOrClose(pool);
     return createPostgresStore(createParts(pool, alarm, options));
   } catch (error) {
-    throw describeOpenFailure(address, toStoreError('opening', error));
+    throw describePostgresOpenFailure(address, toPostgresStoreError('opening', error));
   }
 }
 
@@ -109,7 +109,11 @@ async function migrateOrClose(pool: PostgresPool): Promise<void> {
   }
 }
 
-function createParts(pool: PostgresPool, alarm: Alarm, options: PostgresStoreOptions): Parts {
+function createParts(
+  pool: PostgresPool,
+  alarm: FailureReporter,
+  options: PostgresStoreOptions,
+): Parts {
   const { clock, limits, namespace, onOperation, serverTime } = options;
   const settings = { namespace, maxAgeMs: limits.maxAgeMs, serverTime };
   const counters = createStoreCounters();
@@ -128,7 +132,7 @@ function createParts(pool: PostgresPool, alarm: Alarm, options: PostgresStoreOpt
     settings,
     maxSessions: limits.maxSessions,
     onEvicted: (keys) => keys.forEach((key) => cache.delete(key)),
-    onError: (error) => alarm.failed(toStoreError('store eviction', error)),
+    onError: (error) => alarm.failed(toPostgresStoreError('store eviction', error)),
   });
   const timed = createTimed(clock, counters, onOperation);
   return { pool, settings, batches, upkeep, cache, clock, counters, timed, alarm };
@@ -201,7 +205,7 @@ async function ask(
     return found;
   } catch (error) {
     end('absent');
-    alarm.failed(toStoreError('store lookup', error));
+    alarm.failed(toPostgresStoreError('store lookup', error));
     return 'unknown';
   }
 }
@@ -220,7 +224,7 @@ async function performWrite(
     return outcome;
   } catch (error) {
     end('unknown');
-    throw toStoreError(`store ${write.kind}`, error);
+    throw toPostgresStoreError(`store ${write.kind}`, error);
   }
 }
 
@@ -236,7 +240,7 @@ async function cleanUp({ upkeep, counters, clock }: Parts): Promise<number> {
     counters.lastCleanupAt = clock.now();
     return removed;
   } catch (error) {
-    throw toStoreError('store cleanup', error);
+    throw toPostgresStoreError('store cleanup', error);
   }
 }
 
@@ -250,7 +254,7 @@ async function* pageThrough(
     await settled();
     const { text, values } = pageStatement(after, settings);
     const rows = await pool.query(text, values, TRANSACTION_LIMIT_MS).catch((error: unknown) => {
-      throw toStoreError('listing the store', error);
+      throw toPostgresStoreError('listing the store', error);
     });
     const now = clock.now();
     const page = rows.map((row) => toBinding(row, now));
@@ -261,7 +265,7 @@ async function* pageThrough(
 
 async function measure(
   { pool, counters }: Parts,
-  count: () => Promise<Census>,
+  count: () => Promise<BindingCounts>,
 ): Promise<StoreMetrics> {
   try {
     const { all, alive } = await count();
@@ -269,7 +273,7 @@ async function measure(
     const total = sumOf(all);
     return { total, expired: total - sumOf(alive), sizeBytes: Number(size?.bytes), ...counters };
   } catch (error) {
-    throw toStoreError('measuring the store', error);
+    throw toPostgresStoreError('measuring the store', error);
   }
 }
 

@@ -10,7 +10,7 @@
  * Either way no session is relied on for anything else: no locks, no SET but SET LOCAL.
  */
 import { hash } from 'node:crypto';
-import { codeOf } from './errors.ts';
+import { postgresCodeOf } from './errors.ts';
 
 /**
  * How long the server works on a statement, in ms: less than its caller waits, so that it hears of
@@ -34,12 +34,12 @@ export function withSettings(url: string): string {
 
 /** All of PgBouncer's own errors have this code, so that the message has to tell (https://github.com/pgbouncer/pgbouncer/issues/907). */
 export function areSettingsRefused(error: unknown): boolean {
-  return codeOf(error) === '08P01' && String(error).includes('startup parameter');
+  return postgresCodeOf(error) === '08P01' && String(error).includes('startup parameter');
 }
 
 /** What was prepared is not there, or was prepared by another: the session is not ours after all. */
 export function isSessionShared(error: unknown): boolean {
-  return codeOf(error) === '26000' || codeOf(error) === '42P05';
+  return postgresCodeOf(error) === '26000' || postgresCodeOf(error) === '42P05';
 }
 
 /** The same for the same text only, so that a statement of another version is never taken for it. */

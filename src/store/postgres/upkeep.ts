@@ -20,7 +20,7 @@ import { LOCK_CLASS } from './schema.ts';
 import { commonValues, NOW, ORIGINS } from './statements.ts';
 import type { StatementSettings } from './statements.ts';
 
-export interface Census {
+export interface BindingCounts {
   /** Expired ones included. */
   readonly all: Counts;
   readonly alive: Counts;
@@ -79,7 +79,7 @@ export class PostgresUpkeep {
     return this.#inTurn(() => this.#removeAll());
   }
 
-  count(): Promise<Census> {
+  count(): Promise<BindingCounts> {
     const { pool, settings } = this.#options;
     return pool.transaction((query) => countIn(query, settings));
   }
@@ -153,7 +153,7 @@ export class PostgresUpkeep {
   }
 }
 
-async function countIn(query: Query, settings: StatementSettings): Promise<Census> {
+async function countIn(query: Query, settings: StatementSettings): Promise<BindingCounts> {
   const rows = await query(COUNT, commonValues(settings));
   const column = (name: 'all' | 'alive'): Counts => {
     const countOf = (origin: BindingOrigin): number =>

@@ -1,7 +1,7 @@
 /** The scripts of the store, each called in one round trip. */
 import type { Clock } from '../../clock.ts';
 import type { RedisConnection } from './connection.ts';
-import { codeOf } from './errors.ts';
+import { redisCodeOf } from './errors.ts';
 import type { Script } from './scripts.ts';
 import { StoreError } from '../store.ts';
 
@@ -30,7 +30,7 @@ export function createScriptCalls(
     try {
       return listOf(await connection.ask(['EVALSHA', script.sha, ...rest], limitMs));
     } catch (error) {
-      if (codeOf(error) !== 'NOSCRIPT') throw error;
+      if (redisCodeOf(error) !== 'NOSCRIPT') throw error;
       const leftMs = Math.max(0, startedAt + limitMs - clock.monotonicMs());
       return listOf(await connection.ask(['EVAL', script.text, ...rest], leftMs));
     }

@@ -14,7 +14,7 @@ import { DisconnectsClientError } from 'redis';
 import type { Cancel, Clock } from '../../clock.ts';
 import { backoffDelayMs } from '../../resilience.ts';
 import type { RedisAddress } from './address.ts';
-import { codeOf, isReply, toStoreError } from './errors.ts';
+import { redisCodeOf, isReply, toRedisStoreError } from './errors.ts';
 import { dialRedis } from './link.ts';
 import type { RedisLink } from './link.ts';
 import { StoreError } from '../store.ts';
@@ -104,7 +104,7 @@ export class RedisConnection {
           cancel();
           if (isReply(error)) this.#heard += 1;
           reject(this.#explain(error));
-          if (codeOf(error) === 'READONLY') this.#renew(link, error);
+          if (redisCodeOf(error) === 'READONLY') this.#renew(link, error);
         },
       );
     });
@@ -124,7 +124,7 @@ export class RedisConnection {
     const link: RedisLink = await dialRedis(address, {
       clock: this.#clock,
       signal: this.#closing.signal,
-      onBroken: (error) => this.#lose(link, toStoreError('the connection', error)),
+      onBroken: (error) => this.#lose(link, toRedisStoreError('the connection', error)),
     });
     // A close in between has closed it.
     if (this.#state.kind !== 'closed') this.#state = { kind: 'up', link };
@@ -152,7 +152,7 @@ export class RedisConnection {
     const now = this.#clock.monotonicMs();
     if (now - this.#renewedAtMs < RENEWAL_MS) return;
     this.#renewedAtMs = now;
-    this.#giveUp(link, toStoreError('writing', error));
+    this.#giveUp(link, toRedisStoreError('writing', error));
   }
 
   #lose(link: RedisLink, why: StoreError): void {
@@ -183,7 +183,8 @@ export class RedisConnection {
       try {
         await this.#dial();
       } catch (error) {
-        if (this.#isDown()) this.#state = { kind: 'down', why: toStoreError('connecting', error) };
+        if (this.#isDown())
+          this.#state = { kind: 'down', why: toRedisStoreError('connecting', error) };
       }
     }
   }

@@ -66,7 +66,7 @@ const MESSAGES: readonly (readonly [message: RegExp, category: StoreErrorCode, w
 const CATEGORY_BY_CODE = new Map(CATEGORIES.map(([code, category]) => [code, category]));
 
 /** `doing` says what failed, as in `store claim`. A {@link StoreError} says so itself. */
-export function toStoreError(doing: string, error: unknown): StoreError {
+export function toRedisStoreError(doing: string, error: unknown): StoreError {
   if (error instanceof StoreError) return error;
   const reason = reasonOf(error);
   const cause = QUOTED_COMMAND.test(messageOf(error)) ? undefined : { cause: error };
@@ -79,7 +79,7 @@ export function isReply(error: unknown): boolean {
 }
 
 /** How the table calls the error; empty if nothing about it says so. */
-export function codeOf(error: unknown): string {
+export function redisCodeOf(error: unknown): string {
   if (!(error instanceof Error)) return '';
   if (isReply(error)) return firstWord(error.message);
   if ('code' in error && typeof error.code === 'string') return error.code;
@@ -91,7 +91,7 @@ function firstWord(message: string): string {
 }
 
 function categoryOf(error: unknown): StoreErrorCode {
-  const category = CATEGORY_BY_CODE.get(codeOf(error));
+  const category = CATEGORY_BY_CODE.get(redisCodeOf(error));
   if (category) return category;
   const message = messageOf(error);
   return MESSAGES.find(([pattern]) => pattern.test(message))?.[1] ?? 'fatal';
@@ -103,7 +103,7 @@ function reasonOf(error: unknown): string {
   // A name with several addresses that all fail: the error itself says nothing.
   const [first] = error instanceof AggregateError ? (error.errors as unknown[]) : [];
   if (first !== undefined) return reasonOf(first);
-  return withoutPlace(messageOf(error)).replace(QUOTED_COMMAND, '') || codeOf(error);
+  return withoutPlace(messageOf(error)).replace(QUOTED_COMMAND, '') || redisCodeOf(error);
 }
 
 /** `OOM command not allowed …. script: 3f5a…, on @user_script:24.` */

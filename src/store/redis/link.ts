@@ -7,7 +7,7 @@ import { isIP } from 'node:net';
 import { createClient } from 'redis';
 import type { Clock } from '../../clock.ts';
 import type { RedisAddress } from './address.ts';
-import { toStoreError } from './errors.ts';
+import { toRedisStoreError } from './errors.ts';
 import { ALL_SCRIPTS } from './scripts.ts';
 import { StoreError } from '../store.ts';
 
@@ -76,7 +76,7 @@ async function dial(
     return { send: (command) => client.sendCommand(command), close };
   } catch (error) {
     close();
-    throw toStoreError('connecting', error);
+    throw toRedisStoreError('connecting', error);
   }
 }
 

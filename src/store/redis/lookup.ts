@@ -3,7 +3,7 @@ import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { CallScript } from './calls.ts';
 import type { RedisConnection } from './connection.ts';
-import { toStoreError } from './errors.ts';
+import { toRedisStoreError } from './errors.ts';
 import { parseStored } from './rows.ts';
 import type { RedisKeys } from './rows.ts';
 import { LOOKUP } from './scripts.ts';
@@ -44,7 +44,7 @@ export function createRedisLookup(
       return found;
     } catch (error) {
       end('absent');
-      if (!isFailing) onFailing(toStoreError('store lookup', error));
+      if (!isFailing) onFailing(toRedisStoreError('store lookup', error));
       isFailing = true;
       return 'unknown';
     }

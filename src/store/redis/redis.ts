@@ -16,7 +16,7 @@ import { parseRedisUrl } from './address.ts';
 import { createScriptCalls } from './calls.ts';
 import type { CallScript } from './calls.ts';
 import { RedisConnection } from './connection.ts';
-import { isReply, toStoreError } from './errors.ts';
+import { isReply, toRedisStoreError } from './errors.ts';
 import { createRedisLookup } from './lookup.ts';
 import { keysIn, limitArguments, parseOutcome, parseRow, writeArguments } from './rows.ts';
 import type { RedisKeys } from './rows.ts';
@@ -73,7 +73,7 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<Sessio
     });
     return createRedisStore(connection, options);
   } catch (error) {
-    throw describeOpenFailure(address.shown, toStoreError('opening', error));
+    throw describeOpenFailure(address.shown, toRedisStoreError('opening', error));
   }
 }
 
@@ -227,7 +227,7 @@ async function ask(
   try {
     return await call({ ...question, limitMs: WRITE_LIMIT_MS });
   } catch (error) {
-    throw toStoreError(doing, error);
+    throw toRedisStoreError(doing, error);
   }
 }
 

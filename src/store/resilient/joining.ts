@@ -1,48 +1,48 @@
 /** What a Machine that joins reads and writes: only while the store is in order, as it may come back later. */
-import { enterInto, pagesOf } from '../joining.ts';
-import { StoreError, type Owners, type ToldCopy, type ToldPage } from '../store.ts';
-import type { Mender } from './mender.ts';
-import type { Standby } from './standby.ts';
-import type { WriteBack } from './write-back.ts';
+import { addCopiesTo, pagesOf } from '../joining.ts';
+import { StoreError, type Owners, type PeerCopy, type PeerPage } from '../store.ts';
+import type { StoreSupervisor } from './supervisor.ts';
+import type { LocalCopy } from './local-copy.ts';
+import type { Outbox } from './outbox.ts';
 
 export interface JoiningParts {
-  readonly mender: Mender;
-  readonly writeBack: WriteBack;
-  readonly standby: Standby;
+  readonly supervisor: StoreSupervisor;
+  readonly outbox: Outbox;
+  readonly localCopy: LocalCopy;
 }
 
 /** Throws while the store does not hold all that was accepted. */
 export function readPages(
-  { mender, writeBack }: JoiningParts,
+  { supervisor: supervisor, outbox: outbox }: JoiningParts,
   owners: Owners,
-): AsyncIterable<ToldPage> {
-  const store = mender.readable;
-  if (store === undefined || writeBack.depth > 0) throw notNow();
+): AsyncIterable<PeerPage> {
+  const store = supervisor.readable;
+  if (store === undefined || outbox.depth > 0) throw notNow();
   return pagesOf(store, owners);
 }
 
 /** The local copy takes none of them in: it is for what is in use. */
 export async function enterCopies(
-  { mender, writeBack, standby }: JoiningParts,
-  copies: readonly ToldCopy[],
+  { supervisor: supervisor, outbox: outbox, localCopy: localCopy }: JoiningParts,
+  copies: readonly PeerCopy[],
 ): Promise<number> {
-  const use = writeBack.depth > 0 ? undefined : mender.beginUse('writes');
+  const use = outbox.depth > 0 ? undefined : supervisor.begin('writes');
   if (use === undefined) throw notNow();
   try {
-    const entered = await enterInto(use.store, copies);
+    const entered = await addCopiesTo(use.store, copies);
     use.succeeded();
-    for (const copy of copies) forgetOlder(standby, copy);
+    for (const copy of copies) forgetOlder(localCopy, copy);
     return entered;
   } catch (error) {
     // It may just have been too much at once: the other writes say whether writes work.
-    use.complained(error);
+    use.failedAlone(error);
     throw error;
   }
 }
 
-function forgetOlder(standby: Standby, { key, generation, isFromOwner }: ToldCopy): void {
-  const known = isFromOwner ? standby.find(key) : undefined;
-  if (known?.origin === 'copied' && known.generation < generation) standby.forget(key);
+function forgetOlder(localCopy: LocalCopy, { key, generation, isFromOwner }: PeerCopy): void {
+  const known = isFromOwner ? localCopy.find(key) : undefined;
+  if (known?.origin === 'copied' && known.generation < generation) localCopy.forget(key);
 }
 
 function notNow(): StoreError {

@@ -11,18 +11,18 @@
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { createCircuitBreaker } from '../../resilience.ts';
-import { inTime } from './in-time.ts';
-import { owedBinding, owedRemoval } from './owed.ts';
-import type { Owed } from './owed.ts';
+import { withinTime } from '../time-limit.ts';
+import { changeToBinding, changeToRemoval } from './pending-change.ts';
+import type { PendingChange } from './pending-change.ts';
 import type { SessionStore, StatedBinding } from '../store.ts';
 
 export interface Journal {
   /** Whether what is accepted now outlives a restart. */
   readonly isDurable: boolean;
   /** Opens it and tells what is left from before. Never rejects. */
-  load(take: (key: SessionKey, owed: Owed) => void): Promise<void>;
+  load(take: (key: SessionKey, change: PendingChange) => void): Promise<void>;
   /** Resolves once it is kept, or can't be. Never rejects. */
-  keep(key: SessionKey, owed: Owed): Promise<void>;
+  keep(key: SessionKey, change: PendingChange): Promise<void>;
   erase(key: SessionKey): Promise<void>;
   /** Erases what could not be erased before, and what has expired. */
   tidy(): Promise<void>;
@@ -81,7 +81,7 @@ class StoredJournal implements Journal {
     return this.#store !== undefined && this.#breaker.state().kind === 'closed';
   }
 
-  async load(take: (key: SessionKey, owed: Owed) => void): Promise<void> {
+  async load(take: (key: SessionKey, change: PendingChange) => void): Promise<void> {
     let store: SessionStore | undefined;
     try {
       store = await this.#options.open();
@@ -93,8 +93,8 @@ class StoredJournal implements Journal {
     if (this.#store === undefined) await store?.close();
   }
 
-  async keep(key: SessionKey, owed: Owed): Promise<void> {
-    const row = this.#rowOf(key, owed);
+  async keep(key: SessionKey, change: PendingChange): Promise<void> {
+    const row = this.#rowOf(key, change);
     if (row === undefined) return this.erase(key);
     this.#outdated.delete(key);
     await this.#attempt((store) => this.#put(store, row));
@@ -119,14 +119,17 @@ class StoredJournal implements Journal {
     await this.#store?.close();
   }
 
-  async #takeRows(store: SessionStore, take: (key: SessionKey, owed: Owed) => void): Promise<void> {
+  async #takeRows(
+    store: SessionStore,
+    take: (key: SessionKey, change: PendingChange) => void,
+  ): Promise<void> {
     const { self, maxKeys } = this.#options;
     for await (const row of store.entries()) {
       if (this.#isClosed || this.#kept.size >= maxKeys) return;
       // A file that was the store itself has bindings of other Machines too.
       if (row.machine !== self) continue;
       this.#kept.set(row.key, undefined);
-      take(row.key, row.origin === 'copied' ? owedRemoval(row) : owedBinding(row));
+      take(row.key, row.origin === 'copied' ? changeToRemoval(row) : changeToBinding(row));
     }
   }
 
@@ -158,7 +161,7 @@ class StoredJournal implements Journal {
   }
 
   /** Only what this Machine owns, or has removed: the others tell of theirs themselves. */
-  #rowOf(key: SessionKey, { then, removed, until }: Owed): Binding | undefined {
+  #rowOf(key: SessionKey, { then, removed, until }: PendingChange): Binding | undefined {
     const { self, clock } = this.#options;
     if (then.kind === 'bind') {
       const { binding } = then;
@@ -177,7 +180,7 @@ class StoredJournal implements Journal {
     const attempt = store && this.#breaker.begin();
     if (!attempt) return;
     try {
-      await inTime(clock, LIMIT_MS, work(store), 'the journal of the session store');
+      await withinTime(clock, LIMIT_MS, work(store), 'the journal of the session store');
       attempt.succeeded();
     } catch (error) {
       const isNew = this.#breaker.state().kind === 'closed';

@@ -1,7 +1,7 @@
 /** Whether a store works, asked with a key that is nobody's. */
 import type { MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
-import { inTime } from './in-time.ts';
+import { withinTime } from '../time-limit.ts';
 import type { SessionStore } from '../store.ts';
 
 /** The hash of no id is all zeros. */
@@ -12,7 +12,7 @@ const LIMIT_MS = 10_000;
 /** Never rejects. */
 export async function probeReads(store: SessionStore, clock: Clock): Promise<boolean> {
   try {
-    const found = await inTime(clock, LIMIT_MS, lookup(store), 'a probe of the session store');
+    const found = await withinTime(clock, LIMIT_MS, lookup(store), 'a probe of the session store');
     return found !== 'unknown';
   } catch {
     // Late, or it throws against its contract: it can't be read.
@@ -31,5 +31,5 @@ export async function probeWrites(
   clock: Clock,
 ): Promise<void> {
   const probe = { key: PROBE_KEY, machine: self, origin: 'copied', ttlMs: 1 } as const;
-  await inTime(clock, LIMIT_MS, store.claim(probe), 'a probe of the session store');
+  await withinTime(clock, LIMIT_MS, store.claim(probe), 'a probe of the session store');
 }

@@ -5,7 +5,7 @@
 import type { StoreMetrics } from '../store.ts';
 import type { StoreCounters } from '../write-methods.ts';
 
-export interface SteadyCounts {
+export interface CumulativeCounts {
   /**
    * With what was done beside the store. `held` is what the store says, undefined if it was not
    * asked: then it has said nothing new.
@@ -22,7 +22,7 @@ type Counts = Record<(typeof COUNTED)[number], number>;
 
 const NONE: Counts = { lookups: 0, upserts: 0, deletes: 0, errors: 0 };
 
-export function createSteadyCounts(): SteadyCounts {
+export function createCumulativeCounts(): CumulativeCounts {
   let ofFormer = NONE;
   let ofLast: StoreMetrics | undefined;
   let last: object | undefined;

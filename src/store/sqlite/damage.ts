@@ -2,7 +2,7 @@
  * What is found wrong with the open file: told once, and from then on the file is neither believed
  * nor written. Opening the path anew mends it.
  */
-import { toStoreError } from './errors.ts';
+import { toSqliteStoreError } from './errors.ts';
 import { fileMoved, haveMoved } from './file.ts';
 import type { OpenedFiles } from './file.ts';
 import type { RequestKind, RequestOf } from './protocol.ts';
@@ -12,9 +12,9 @@ import type { Ask } from './write-queue.ts';
 export interface DamageWatch {
   readonly found: () => StoreError | undefined;
   /** Passes an error on of which no caller hears; of several that tell of damage, the first. */
-  readonly tell: (error: StoreError) => void;
+  readonly report: (error: StoreError) => void;
   /** Looks whether the file is still where it was opened. */
-  readonly look: () => void;
+  readonly checkFiles: () => void;
   /** Asks the writer. Once there is damage all is rejected: what is written now goes with the file. */
   readonly ask: Ask;
 }
@@ -40,8 +40,8 @@ export function watchForDamage({ path, files, ask, onError }: DamageWatchOptions
   };
   return {
     found: () => damage,
-    tell,
-    look: () => {
+    report: tell,
+    checkFiles: () => {
       if (!damage && haveMoved(path, files)) tell(fileMoved(path));
     },
     ask: async <Kind extends RequestKind>(request: RequestOf<Kind>) => {
@@ -52,7 +52,7 @@ export function watchForDamage({ path, files, ask, onError }: DamageWatchOptions
         refuse();
         return answer;
       } catch (error) {
-        const failure = toStoreError(`store ${request.kind}`, error);
+        const failure = toSqliteStoreError(`store ${request.kind}`, error);
         // Any other is the caller's to tell.
         if (failure.code === 'damaged') tell(failure);
         throw failure;

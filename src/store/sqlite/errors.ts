@@ -40,7 +40,7 @@ export class StaleFileError extends StoreError {
 }
 
 /** `doing` says what failed, as in `store claim`. A {@link StoreError} says so itself. */
-export function toStoreError(doing: string, error: unknown): StoreError {
+export function toSqliteStoreError(doing: string, error: unknown): StoreError {
   if (error instanceof StoreError) return error;
   const reason = error instanceof Error ? error.message : String(error);
   const message = `${doing} failed: ${reason}`;

@@ -6,7 +6,7 @@ import { createHotCache } from '../hot-cache.ts';
 import type { HotCache } from '../hot-cache.ts';
 import { watchForDamage } from './damage.ts';
 import type { DamageWatch } from './damage.ts';
-import { toStoreError } from './errors.ts';
+import { toSqliteStoreError } from './errors.ts';
 import type { OpenedFiles } from './file.ts';
 import { createFreshness } from './freshness.ts';
 import { createLookup } from './lookup.ts';
@@ -20,7 +20,7 @@ import type {
   Owners,
   StoreError,
   StoreLimits,
-  ToldPage,
+  PeerPage,
 } from '../store.ts';
 import { createTimed } from '../timed.ts';
 import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
@@ -102,14 +102,14 @@ function createFileStore(opened: Opened, options: FileStoreOptions): LocalStore 
   const freshness = createFreshness({
     clock,
     askForStamp: () => {
-      damage.look();
+      damage.checkFiles();
       return damage.ask({ kind: 'stamp' });
     },
     onForeignWrite: () => hot.clear(),
   });
   const lookup = createLookup({
     ...{ reader, hot, freshness, pending: queue.pending, counters, clock, onOperation },
-    onError: damage.tell,
+    onError: damage.report,
     isDamaged: () => damage.found() !== undefined,
   });
   const timed = createTimed(clock, counters, onOperation);
@@ -123,7 +123,7 @@ function createFileStore(opened: Opened, options: FileStoreOptions): LocalStore 
     cleanup: () => timed('cleanup', () => cleanUp(queue, hot, counters, clock)),
     entries: () => pageThrough(queue, clock),
     pages: (owners) => pick(queue, owners, clock),
-    enter: async (copies) => {
+    addCopies: async (copies) => {
       const now = Math.floor(clock.now());
       const { entered, replaced } = await queue.ask({ kind: 'enter', copies, now });
       forgetAll(hot, replaced);
@@ -147,7 +147,7 @@ async function close(
   closing.abort();
   await queue.close();
   // Before the files are closed: the last one to close takes the log with it.
-  damage.look();
+  damage.checkFiles();
   // Before the writer, so that the last one to close is one that can empty the log file.
   reader.close();
   await thread.stop();
@@ -156,7 +156,7 @@ async function close(
   try {
     onClosedDamaged(files, why);
   } catch (error) {
-    onError?.(toStoreError('closing', error));
+    onError?.(toSqliteStoreError('closing', error));
   }
 }
 
@@ -195,7 +195,7 @@ async function* pageThrough(queue: WriteQueue, clock: Clock): AsyncGenerator<Bin
   } while (after !== undefined);
 }
 
-async function* pick(queue: WriteQueue, owners: Owners, clock: Clock): AsyncGenerator<ToldPage> {
+async function* pick(queue: WriteQueue, owners: Owners, clock: Clock): AsyncGenerator<PeerPage> {
   let after: SessionKey | undefined;
   do {
     const now = Math.floor(clock.now());

@@ -3,7 +3,7 @@ import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { HotCache } from '../hot-cache.ts';
 import type { PendingWrites } from './pending-writes.ts';
-import { isBusy, toStoreError } from './errors.ts';
+import { isBusy, toSqliteStoreError } from './errors.ts';
 import type { Freshness } from './freshness.ts';
 import type { SqliteReader } from './reader.ts';
 import type { Lookup, OnStoreOperation, StoreError } from '../store.ts';
@@ -64,7 +64,7 @@ function createRead({
       onOperation?.('lookup', 'error', clock.monotonicMs() - startedAt);
       if (!isBusy(error) && !isFailing) {
         isFailing = true;
-        onError(toStoreError('store lookup', error));
+        onError(toSqliteStoreError('store lookup', error));
       }
       return 'unknown';
     }

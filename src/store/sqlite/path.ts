@@ -50,7 +50,7 @@ async function isDirectory(path: string): Promise<boolean> {
 }
 
 /** What SQLite said about the file, with the path and what to do. Keeps the code. */
-export function describeOpenFailure(path: string, error: StoreError): StoreError {
+export function describeSqliteOpenFailure(path: string, error: StoreError): StoreError {
   const advice =
     error.code === 'fatal' || error.code === 'damaged'
       ? 'move it away or set SESSION_STORE_PATH to another file'
@@ -59,7 +59,7 @@ export function describeOpenFailure(path: string, error: StoreError): StoreError
 }
 
 /** That a damaged file was set aside, and what to do with it. */
-export function describeAside(path: string, aside: string, why: StoreError): StoreError {
+export function describeQuarantined(path: string, aside: string, why: StoreError): StoreError {
   return unusable(
     path,
     `it was damaged (${why.message}) and is now ${JSON.stringify(aside)}`,

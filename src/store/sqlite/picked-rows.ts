@@ -7,18 +7,18 @@ import type { Database } from 'better-sqlite3';
 import { parseSessionKey } from '../../session.ts';
 import type { MachineId, SessionKey } from '../../session.ts';
 import { PAGE_BINDINGS } from '../store.ts';
-import type { Owners, ToldPage } from '../store.ts';
-import { MAX_TOLD_TTL_MS } from '../told-rows.ts';
+import type { Owners, PeerPage } from '../store.ts';
+import { MAX_PAGE_TTL_MS } from '../peer-pages.ts';
 import { createMachineNames, foundDamage } from './rows.ts';
 
-export interface PickedRows {
+export interface PeerPageRows {
   /** What has not expired. */
-  readonly page: ToldPage;
+  readonly page: PeerPage;
   /** Behind which row to go on; undefined after the last one. */
   readonly next: SessionKey | undefined;
 }
 
-export interface Pick {
+export interface PeerPageQuery {
   readonly owners: Owners;
   readonly after: SessionKey | undefined;
   /** Rows that are looked at, at most. */
@@ -43,7 +43,7 @@ const SELECT_PAGE = `
   FROM (
     SELECT key, machine, '"' || hex(key) || '",' || machine || ',' || generation || ',' ||
       max(moment - expires_at + lifetime_ms, 0) || ',' ||
-      min(expires_at - moment, ${MAX_TOLD_TTL_MS}) AS row
+      min(expires_at - moment, ${MAX_PAGE_TTL_MS}) AS row
     FROM (SELECT CAST(:now AS INTEGER) AS moment, * FROM sessions WHERE key > :from
       ORDER BY key LIMIT :maxScanned)
     WHERE expires_at > moment AND :isOnly = (machine IN
@@ -51,7 +51,7 @@ const SELECT_PAGE = `
     LIMIT ${PAGE_BINDINGS})`;
 
 /** Throws SQLite's errors, and `damaged` ones. */
-export function createRowPicker(db: Database): (pick: Pick) => PickedRows {
+export function createPeerPageQuery(db: Database): (pick: PeerPageQuery) => PeerPageRows {
   const select = db.prepare<[Parameters], Found>(SELECT_PAGE).raw(true);
   const keyOfRow = db
     .prepare<[Buffer, number], string>(

@@ -2,8 +2,8 @@
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Outcome, Write } from '../rules.ts';
 import type { Inode, OpenedFiles } from './file.ts';
-import type { Pick, PickedRows } from './picked-rows.ts';
-import type { StoreErrorCode, StoreLimits, ToldCopy } from '../store.ts';
+import type { PeerPageQuery, PeerPageRows } from './picked-rows.ts';
+import type { StoreErrorCode, StoreLimits, PeerCopy } from '../store.ts';
 
 /** What the thread is started with. */
 export interface WriterSettings {
@@ -27,9 +27,9 @@ export type WriterRequest =
       readonly now: number;
       readonly maxRows: number;
     }
-  | ({ readonly kind: 'pick' } & Pick)
+  | ({ readonly kind: 'pick' } & PeerPageQuery)
   /** One transaction. */
-  | { readonly kind: 'enter'; readonly copies: readonly ToldCopy[]; readonly now: number }
+  | { readonly kind: 'enter'; readonly copies: readonly PeerCopy[]; readonly now: number }
   | { readonly kind: 'stamp' }
   | { readonly kind: 'close' };
 
@@ -50,7 +50,7 @@ export interface WriterAnswers {
     /** Where the next page goes on; undefined after the last one. */
     readonly next: SessionKey | undefined;
   };
-  pick: PickedRows;
+  pick: PeerPageRows;
   enter: {
     readonly entered: number;
     /** Those in whose place another binding was. */
@@ -69,10 +69,10 @@ export interface Stamp {
 
 export type WriteResult =
   | { readonly kind: 'done'; readonly outcome: Outcome }
-  | { readonly kind: 'failed'; readonly failure: Failure };
+  | { readonly kind: 'failed'; readonly failure: WriterFailure };
 
 /** A StoreError as it crosses threads. */
-export interface Failure {
+export interface WriterFailure {
   readonly code: StoreErrorCode;
   readonly message: string;
 }
@@ -85,4 +85,4 @@ export type Refusal =
   | { readonly kind: 'busy' }
   /** A {@link StaleFileError}: the path must be opened anew, and what was written is lost. */
   | { readonly kind: 'stale'; readonly message: string }
-  | { readonly kind: 'failed'; readonly failure: Failure };
+  | { readonly kind: 'failed'; readonly failure: WriterFailure };

@@ -3,7 +3,7 @@
  * WAL mode a reader needs no lock that a writer holds, so that "busy" is rare and means "unknown".
  */
 import type { Binding, SessionKey } from '../../session.ts';
-import { toStoreError } from './errors.ts';
+import { toSqliteStoreError } from './errors.ts';
 import { openInPlace } from './file.ts';
 import type { Inode } from './file.ts';
 import { createRowReader } from './rows.ts';
@@ -52,7 +52,7 @@ function unlessDamaged<Result>(read: () => Result, readAfresh: () => Result): Re
   try {
     return read();
   } catch (error) {
-    if (toStoreError('reading', error).code !== 'damaged') throw error;
+    if (toSqliteStoreError('reading', error).code !== 'damaged') throw error;
     return readAfresh();
   }
 }

@@ -20,11 +20,11 @@
  * A file that was moved, replaced or deleted while it was open is damaged to this store, and is not
  * touched any more: whoever opens the path next gets what is there.
  */
-import { setAside, setLogAside, wasOurs } from './aside.ts';
-import { StaleFileError, toStoreError } from './errors.ts';
+import { quarantineFile, quarantineLog, wasOurs } from './quarantine.ts';
+import { StaleFileError, toSqliteStoreError } from './errors.ts';
 import { inodeOf, logOf } from './file.ts';
 import type { OpenedFiles } from './file.ts';
-import { describeAside, describeOpenFailure, prepareStorePath } from './path.ts';
+import { describeQuarantined, describeSqliteOpenFailure, prepareStorePath } from './path.ts';
 import { openFileStore } from './file-store.ts';
 import type { FileStoreOptions } from './file-store.ts';
 import { StoreError } from '../store.ts';
@@ -49,14 +49,14 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Loca
     const database = inodeOf(path);
     const log = inodeOf(logOf(path));
     return await open(path, options).catch((error: unknown) => {
-      const why = toStoreError('opening', error);
+      const why = toSqliteStoreError('opening', error);
       refuseUnlessMendable(path, why);
       // Where there was none, there may be another one's by now.
       if (database !== undefined) makeWay(path, { database, log }, why, options);
       return open(path, options);
     });
   } catch (error) {
-    throw describeOpenFailure(path, toStoreError('opening', error));
+    throw describeSqliteOpenFailure(path, toSqliteStoreError('opening', error));
   }
 }
 
@@ -81,11 +81,11 @@ function makeWay(
 ): void {
   try {
     if (why instanceof StaleFileError) {
-      setLogAside(path, files, clock.now());
+      quarantineLog(path, files, clock.now());
       return;
     }
-    const aside = setAside(path, files, clock.now());
-    if (aside !== undefined) onError?.(describeAside(path, aside, why));
+    const aside = quarantineFile(path, files, clock.now());
+    if (aside !== undefined) onError?.(describeQuarantined(path, aside, why));
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new StoreError('fatal', `${why.message}, and to set it aside failed: ${reason}`, {

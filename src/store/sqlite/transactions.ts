@@ -5,8 +5,8 @@ import type { Database } from 'better-sqlite3';
 import type { SessionKey } from '../../session.ts';
 import { applyCopy, applyWrite } from '../rules.ts';
 import type { Outcome, Write } from '../rules.ts';
-import { toStoreError } from './errors.ts';
-import { createRowPicker } from './picked-rows.ts';
+import { toSqliteStoreError } from './errors.ts';
+import { createPeerPageQuery } from './picked-rows.ts';
 import type {
   RequestKind,
   RequestOf,
@@ -18,7 +18,7 @@ import { foundDamage } from './rows.ts';
 import { createSessionTable } from './table.ts';
 import type { SessionTable } from './table.ts';
 import { adoptedCap, EVICTION_ORDER } from '../store.ts';
-import type { StoreLimits, ToldCopy } from '../store.ts';
+import type { StoreLimits, PeerCopy } from '../store.ts';
 
 /** More than a batch can add, and still a short commit when the bound was lowered by a million. */
 const MAX_EVICTED_PER_COMMIT = 2_000;
@@ -53,7 +53,7 @@ export function createTransactions(
       const bindings = rows.filter((binding) => binding.expiresAt > now);
       return { bindings, next: rows.length < maxRows ? undefined : rows.at(-1)?.key };
     },
-    pick: createRowPicker(db),
+    pick: createPeerPageQuery(db),
     enter: createEntrance(db, table, limits),
     stamp: () => ({ threadId, dataVersion: Number(dataVersion.get()) }),
     close: () => {
@@ -88,7 +88,8 @@ function createBatchWriter(
     try {
       return commit(writes);
     } catch (error) {
-      if (writes.length === 1 || toStoreError('store write', error).code !== 'full') throw error;
+      if (writes.length === 1 || toSqliteStoreError('store write', error).code !== 'full')
+        throw error;
       return mergeAnswers(writes.map((write) => commitAlone(commit, write)));
     }
   };
@@ -100,7 +101,7 @@ function createEntrance(
   table: SessionTable,
   { maxAgeMs }: StoreLimits,
 ): Transactions['enter'] {
-  const enterAll = db.transaction((copies: readonly ToldCopy[], now: number) => {
+  const enterAll = db.transaction((copies: readonly PeerCopy[], now: number) => {
     let entered = 0;
     const replaced: SessionKey[] = [];
     for (const copy of copies) {
@@ -169,7 +170,7 @@ function perform(table: SessionTable, write: Write, maxAgeMs: number): Outcome {
 }
 
 function failedResult(write: Write, error: unknown): Extract<WriteResult, { kind: 'failed' }> {
-  const { code, message } = toStoreError(`store ${write.kind}`, error);
+  const { code, message } = toSqliteStoreError(`store ${write.kind}`, error);
   return { kind: 'failed', failure: { code, message } };
 }
 

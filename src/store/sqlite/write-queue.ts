@@ -14,7 +14,7 @@ import type { Outcome, Write } from '../rules.ts';
 import { createPendingWrites } from './pending-writes.ts';
 import type { PendingWrites } from './pending-writes.ts';
 import type { RequestKind, RequestOf, WriteResult, WriterAnswers } from './protocol.ts';
-import { toStoreError } from './errors.ts';
+import { toSqliteStoreError } from './errors.ts';
 import type { Answer } from './thread.ts';
 import { StoreError } from '../store.ts';
 
@@ -89,7 +89,7 @@ export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
       try {
         await (Array.isArray(batch) ? performBatch(batch, pending, options) : batch.perform());
       } catch (error) {
-        const failure = toStoreError('store write', error);
+        const failure = toSqliteStoreError('store write', error);
         const isAway = failure instanceof WriterAwayError;
         for (const job of [batch, isAway ? jobs.splice(0) : []].flat()) fail(job, failure);
       }

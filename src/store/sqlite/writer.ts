@@ -7,7 +7,7 @@ import { accessSync, constants } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import { collectGarbage } from '../../collect-garbage.ts';
-import { isBusy, isIoError, StaleFileError, toStoreError } from './errors.ts';
+import { isBusy, isIoError, StaleFileError, toSqliteStoreError } from './errors.ts';
 import { fileMoved, haveMoved, logOf } from './file.ts';
 import { openForWriting } from './connection.ts';
 import type { OpenedForWriting } from './connection.ts';
@@ -84,7 +84,7 @@ function perform(request: WriterRequest, transactions: Transactions): WriterAnsw
 
 function refusalOf(doing: string, error: unknown, path: string): Refusal {
   if (isBusy(error)) return { kind: 'busy' };
-  const failure = explain(toStoreError(doing, error), path);
+  const failure = explain(toSqliteStoreError(doing, error), path);
   const { code, message } = failure;
   if (failure instanceof StaleFileError) return { kind: 'stale', message };
   return { kind: 'failed', failure: { code, message } };

@@ -11,7 +11,7 @@ import {
   type JoinSummary,
 } from '../../../src/fleet/join/join.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
-import type { SessionStore, StatedBinding, ToldCopy } from '../../../src/store/store.ts';
+import type { SessionStore, StatedBinding, PeerCopy } from '../../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 import { createPlace } from '../../store/place.ts';
@@ -101,7 +101,7 @@ async function join(
 
 const LIMITS = { maxSessions: MAX_SESSIONS, maxAgeMs: 0 };
 
-function copyOf(key: SessionKey, machine: MachineId, fields: Partial<ToldCopy> = {}): ToldCopy {
+function copyOf(key: SessionKey, machine: MachineId, fields: Partial<PeerCopy> = {}): PeerCopy {
   return {
     ...{ key, machine, generation: 1, createdAt: 0, ttlMs: TTL_MS, isFromOwner: false },
     ...fields,
@@ -119,7 +119,7 @@ function bind(
 async function fill(store: SessionStore, machine: MachineId, count: number): Promise<void> {
   const copies = Array.from({ length: count }, (_, index) => copyOf(keyOf(`s${index}`), machine));
   for (let start = 0; start < count; start += FILLED_AT_ONCE) {
-    await store.enter?.(copies.slice(start, start + FILLED_AT_ONCE));
+    await store.addCopies?.(copies.slice(start, start + FILLED_AT_ONCE));
   }
 }
 

@@ -9,7 +9,7 @@ import {
   parseBindingsRequest,
 } from '../../../src/fleet/join/messages.ts';
 import { PAGE_BINDINGS } from '../../../src/store/store.ts';
-import { toldPageOf } from '../../../src/store/told-rows.ts';
+import { peerPageOf } from '../../../src/store/peer-pages.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 
 const [A, B] = [machineId('aa'), machineId('bb')];
@@ -35,7 +35,7 @@ describe('messages at a join', () => {
       assert.deepEqual(parseBindingsRequest(formatBindingsRequest(request)), request);
     }
     const row = { key: KEY, generation: 2, ageMs: 500, ttlMs: 60_000 };
-    const told = toldPageOf([BINDING, { ...BINDING, machine: A }, BINDING], NOW);
+    const told = peerPageOf([BINDING, { ...BINDING, machine: A }, BINDING], NOW);
     const bindings = [B, A, B].map((owner) => ({ ...row, owner }));
     for (const next of [undefined, 'x1-3']) {
       const text = formatBindingsPage({ machine: A, told, next });
@@ -44,7 +44,7 @@ describe('messages at a join', () => {
   });
 
   it('tell nothing of an owner that is not named', () => {
-    const { rows, owners } = toldPageOf([BINDING, { ...BINDING, machine: A }], NOW);
+    const { rows, owners } = peerPageOf([BINDING, { ...BINDING, machine: A }], NOW);
     const named = new Map([...owners].filter(([, owner]) => owner === A));
     const text = formatBindingsPage({ machine: A, told: { rows, owners: named }, next: undefined });
     assert.deepEqual(
@@ -59,7 +59,7 @@ describe('messages at a join', () => {
       const machine = machineId(`${index}`.padStart(32, 'a'));
       return { ...most, machine, expiresAt: 1e17 };
     });
-    const { rows, owners } = toldPageOf(bindings, 1e15);
+    const { rows, owners } = peerPageOf(bindings, 1e15);
     const numbered = [...owners].map(([number, owner]) => [2 ** 40 + number, owner] as const);
     const told = {
       rows: rows.replace(/",(\d+)/g, (_, number) => `",${2 ** 40 + Number(number)}`),

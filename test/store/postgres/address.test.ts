@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeOpenFailure, describePostgresUrl } from '../../../src/store/postgres/address.ts';
-import { toStoreError } from '../../../src/store/postgres/errors.ts';
+import {
+  describePostgresOpenFailure,
+  describePostgresUrl,
+} from '../../../src/store/postgres/address.ts';
+import { toPostgresStoreError } from '../../../src/store/postgres/errors.ts';
 
 const shown: [url: string, address: string][] = [
   ['postgres://h/db', 'postgres://h/db'],
@@ -48,8 +51,8 @@ const advice: [code: string, advice: RegExp][] = [
 ];
 for (const [code, pattern] of advice) {
   test(`an opening that failed with ${code} says where, why, and what to do`, () => {
-    const error = toStoreError('opening', Object.assign(new Error('no'), { code }));
-    const described = describeOpenFailure('postgres://h/db', error);
+    const error = toPostgresStoreError('opening', Object.assign(new Error('no'), { code }));
+    const described = describePostgresOpenFailure('postgres://h/db', error);
     assert.equal(described.code, error.code);
     assert.match(described.message, /^session store postgres:\/\/h\/db: opening failed: no \(/);
     assert.match(described.message, pattern);

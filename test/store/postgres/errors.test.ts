@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { isConnectionLost, toStoreError } from '../../../src/store/postgres/errors.ts';
+import { isConnectionLost, toPostgresStoreError } from '../../../src/store/postgres/errors.ts';
 import { StoreError, type StoreErrorCode } from '../../../src/store/store.ts';
 
 function failure(code: string | undefined, message = 'so says pg'): Error {
@@ -46,7 +46,7 @@ describe('an error of Postgres or of the way to it', () => {
   for (const [code, category, isLost] of cases) {
     test(`${code} is ${category}${isLost ? ', and the connection is lost' : ''}`, () => {
       const error = failure(code);
-      assert.equal(toStoreError('store claim', error).code, category);
+      assert.equal(toPostgresStoreError('store claim', error).code, category);
       assert.equal(isConnectionLost(error), isLost);
     });
   }
@@ -60,23 +60,26 @@ describe('an error of Postgres or of the way to it', () => {
   ];
   for (const [message, category] of uncoded) {
     test(`without a code, "${message}" is ${category}`, () => {
-      assert.equal(toStoreError('opening', failure(undefined, message)).code, category);
+      assert.equal(toPostgresStoreError('opening', failure(undefined, message)).code, category);
     });
   }
 });
 
 test('the message says what was done, what Postgres said, and what that means', () => {
-  const { message } = toStoreError('store claim', failure('25006', 'cannot execute INSERT'));
+  const { message } = toPostgresStoreError(
+    'store claim',
+    failure('25006', 'cannot execute INSERT'),
+  );
   assert.match(message, /^store claim failed: cannot execute INSERT \(the server may only be read/);
 });
 
 test('of several addresses that all fail the code is told', () => {
   const error = Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' });
-  assert.match(toStoreError('opening', error).message, /^opening failed: ECONNREFUSED/);
+  assert.match(toPostgresStoreError('opening', error).message, /^opening failed: ECONNREFUSED/);
 });
 
 test('an error of the store stays what it is', () => {
   const error = new StoreError('full', 'no room');
-  assert.equal(toStoreError('store claim', error), error);
+  assert.equal(toPostgresStoreError('store claim', error), error);
   assert.equal(isConnectionLost(error), false);
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DisconnectsClientError, ErrorReply, SocketClosedUnexpectedlyError } from 'redis';
-import { codeOf, isReply, toStoreError } from '../../../src/store/redis/errors.ts';
+import { redisCodeOf, isReply, toRedisStoreError } from '../../../src/store/redis/errors.ts';
 import { StoreError } from '../../../src/store/store.ts';
 
 const IN_SCRIPT = 'script: 3f5a0c4b2d1e3f5a0c4b2d1e3f5a0c4b2d1e3f5a, on @user_script:24.';
@@ -38,7 +38,7 @@ for (const [reply, category] of replies) {
   test(`the reply "${reply}" is ${category}`, () => {
     const cause = new ErrorReply(reply);
     assert.equal(isReply(cause), true);
-    assert.equal(toStoreError('store claim', cause).code, category);
+    assert.equal(toRedisStoreError('store claim', cause).code, category);
   });
 }
 
@@ -54,7 +54,7 @@ const others: [what: string, error: unknown, category: string][] = [
 ];
 for (const [what, error, category] of others) {
   test(`${what} is ${category}, and is no reply`, () => {
-    assert.equal(toStoreError('store claim', error).code, category);
+    assert.equal(toRedisStoreError('store claim', error).code, category);
     assert.equal(isReply(error), false);
   });
 }
@@ -66,7 +66,7 @@ function coded(code: string): Error {
 test('an error says what failed and why, and not where in a script', () => {
   for (const message of [`OOM no room. ${IN_SCRIPT}`, `${BEFORE_7} -OOM no room.`]) {
     const cause = new ErrorReply(message);
-    const error = toStoreError('store claim', cause);
+    const error = toRedisStoreError('store claim', cause);
     assert.equal(error.message, 'store claim failed: OOM no room.');
     assert.equal(error.cause, cause);
   }
@@ -74,13 +74,13 @@ test('an error says what failed and why, and not where in a script', () => {
 
 test('of an address that fails in several ways the first is told', () => {
   const all = new AggregateError([coded('ECONNREFUSED'), coded('ENETUNREACH')], '');
-  const error = toStoreError('connecting', Object.assign(all, { code: 'ECONNREFUSED' }));
+  const error = toRedisStoreError('connecting', Object.assign(all, { code: 'ECONNREFUSED' }));
   assert.equal(error.message, 'connecting failed: connect ECONNREFUSED');
   assert.equal(error.code, 'passing');
 });
 
 test('a command that the server quotes, with a password in it, is not passed on', () => {
-  const error = toStoreError(
+  const error = toRedisStoreError(
     'connecting',
     new ErrorReply("ERR unknown command 'AUTH', with args beginning with: 'me' 'secret' "),
   );
@@ -90,6 +90,6 @@ test('a command that the server quotes, with a password in it, is not passed on'
 
 test('an error of the store stays as it is', () => {
   const known = new StoreError('full', 'no room');
-  assert.equal(toStoreError('store claim', known), known);
-  assert.equal(codeOf(new ErrorReply('READONLY no')), 'READONLY');
+  assert.equal(toRedisStoreError('store claim', known), known);
+  assert.equal(redisCodeOf(new ErrorReply('READONLY no')), 'READONLY');
 });

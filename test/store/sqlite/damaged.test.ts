@@ -6,7 +6,7 @@ import { describe, test, type TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import fc from 'fast-check';
 import type { Binding, SessionKey } from '../../../src/session.ts';
-import { toStoreError } from '../../../src/store/sqlite/errors.ts';
+import { toSqliteStoreError } from '../../../src/store/sqlite/errors.ts';
 import { openForWriting } from '../../../src/store/sqlite/connection.ts';
 import { createRowReader } from '../../../src/store/sqlite/rows.ts';
 import { openSqliteReader } from '../../../src/store/sqlite/reader.ts';
@@ -120,7 +120,8 @@ function attempt<Result>(run: () => Result): Result | undefined {
     return run();
   } catch (error) {
     if (error instanceof assert.AssertionError) throw error;
-    const isKnown = error instanceof Database.SqliteError || toStoreError('', error) === error;
+    const isKnown =
+      error instanceof Database.SqliteError || toSqliteStoreError('', error) === error;
     assert.ok(isKnown, String(error));
     return undefined;
   }
@@ -521,7 +522,7 @@ async function worksOrIsRefused(place: Place, path: string): Promise<boolean> {
     await store.close();
     return isSound && results.every(({ status }) => status === 'fulfilled');
   } catch (error) {
-    assert.equal(toStoreError('', error).code, 'fatal');
+    assert.equal(toSqliteStoreError('', error).code, 'fatal');
     return true;
   }
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import Database from 'better-sqlite3';
-import { isBusy, toStoreError } from '../../../src/store/sqlite/errors.ts';
+import { isBusy, toSqliteStoreError } from '../../../src/store/sqlite/errors.ts';
 import { StoreError } from '../../../src/store/store.ts';
 
 const cases: [code: string, category: string][] = [
@@ -26,7 +26,7 @@ const cases: [code: string, category: string][] = [
 for (const [code, category] of cases) {
   test(`${code} is ${category}`, () => {
     const cause = new Database.SqliteError('what SQLite says', code);
-    const error = toStoreError('store claim', cause);
+    const error = toSqliteStoreError('store claim', cause);
     assert.equal(error.code, category);
     assert.equal(error.message, 'store claim failed: what SQLite says');
     assert.equal(error.cause, cause);
@@ -36,7 +36,7 @@ for (const [code, category] of cases) {
 
 test('an error of the store stays as it is, any other is fatal', () => {
   const known = new StoreError('full', 'no room');
-  assert.equal(toStoreError('store claim', known), known);
-  assert.equal(toStoreError('store claim', new TypeError('odd')).code, 'fatal');
+  assert.equal(toSqliteStoreError('store claim', known), known);
+  assert.equal(toSqliteStoreError('store claim', new TypeError('odd')).code, 'fatal');
   assert.equal(isBusy(new TypeError('odd')), false);
 });

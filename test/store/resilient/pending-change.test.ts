@@ -5,12 +5,12 @@ import fc from 'fast-check';
 import type { Binding } from '../../../src/session.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import {
-  owedAfter,
-  owedBinding,
+  changeAfter,
+  changeToBinding,
   seenThrough,
-  tell,
-  type Owed,
-} from '../../../src/store/resilient/owed.ts';
+  flushChange,
+  type PendingChange,
+} from '../../../src/store/resilient/pending-change.ts';
 import { applyWrite, type Write } from '../../../src/store/rules.ts';
 import type { Lookup, SessionStore } from '../../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
@@ -29,7 +29,7 @@ interface Called {
 }
 
 interface Debt {
-  readonly owed: Owed | undefined;
+  readonly owed: PendingChange | undefined;
   /** What is bound by now, as far as it is known. */
   readonly known: Binding | undefined;
 }
@@ -40,18 +40,22 @@ async function incur(
   base: Binding | undefined,
   sequence: readonly Called[],
 ): Promise<Debt> {
-  let owed: Owed | undefined;
+  let owed: PendingChange | undefined;
   for (const { afterMs, write } of sequence) {
     await clock.advance(afterMs);
     const called = write(clock.now());
     const found = bound(lookup(owed, base, clock));
     const outcome = applyWrite(called, found, 0);
-    owed = owedAfter(owed, { write: called, found, outcome }, TTL_MS);
+    owed = changeAfter(owed, { write: called, found, outcome }, TTL_MS);
   }
   return { owed, known: bound(lookup(owed, base, clock)) };
 }
 
-function lookup(owed: Owed | undefined, base: Binding | undefined, clock: TestClock): Lookup {
+function lookup(
+  owed: PendingChange | undefined,
+  base: Binding | undefined,
+  clock: TestClock,
+): Lookup {
   const known = base && base.expiresAt > clock.now() ? base : 'unknown';
   return owed ? seenThrough(owed, known, clock.now()) : known;
 }
@@ -60,8 +64,12 @@ function bound(found: Lookup): Binding | undefined {
   return typeof found === 'string' ? undefined : found;
 }
 
-async function tellAll(store: SessionStore, owed: Owed | undefined, now: number): Promise<void> {
-  if (owed && owed.until > now) await tell(store, KEY, owed, now, () => true);
+async function tellAll(
+  store: SessionStore,
+  owed: PendingChange | undefined,
+  now: number,
+): Promise<void> {
+  if (owed && owed.until > now) await flushChange(store, KEY, owed, now, () => true);
 }
 
 function createStore(clock: TestClock): SessionStore {
@@ -204,11 +212,11 @@ describe('what is owed', () => {
     const clock = createTestClock();
     const store = createStore(clock);
     const base = await store.claim({ key: KEY, machine: A, origin: 'learned', ttlMs: TTL_MS });
-    const bind = owedBinding({ ...base, machine: B }, undefined, {
+    const bind = changeToBinding({ ...base, machine: B }, undefined, {
       ...{ removed: [A], then: { kind: 'nothing' }, isCertain: true, until: Infinity },
     });
     let asked = 0;
-    await tell(store, KEY, bind, clock.now(), () => (asked += 1) === 1);
+    await flushChange(store, KEY, bind, clock.now(), () => (asked += 1) === 1);
     assert.equal(await store.lookup(KEY), 'absent');
   });
 });

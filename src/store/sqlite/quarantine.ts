@@ -29,7 +29,7 @@ const SUFFIXES = [...LOG_SUFFIXES, ''];
  * process finds it moved. Synchronous, so that hardly anything comes between the look and the
  * renaming. Throws the file system's errors.
  */
-export function setAside(path: string, opened: OpenedFiles, now: number): string | undefined {
+export function quarantineFile(path: string, opened: OpenedFiles, now: number): string | undefined {
   if (isElsewhere(path, opened.database)) return undefined;
   return rename(path, SUFFIXES, now);
 }
@@ -38,7 +38,7 @@ export function setAside(path: string, opened: OpenedFiles, now: number): string
  * The same for the log that a file left behind which is no longer there: whatever takes the place of
  * the file would take the log for its own.
  */
-export function setLogAside(path: string, opened: OpenedFiles, now: number): void {
+export function quarantineLog(path: string, opened: OpenedFiles, now: number): void {
   const isOrphan = isElsewhere(path, opened.database) && !isElsewhere(logOf(path), opened.log);
   if (isOrphan) rename(path, LOG_SUFFIXES, now);
 }

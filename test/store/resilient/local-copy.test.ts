@@ -2,16 +2,16 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Binding, BindingOrigin, SessionKey } from '../../../src/session.ts';
-import { createStandby, type Standby } from '../../../src/store/resilient/standby.ts';
+import { createLocalCopy, type LocalCopy } from '../../../src/store/resilient/local-copy.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 import { keyOf } from '../../support/ids.ts';
 import { A, B, KEY, keys, TTL_MS } from '../resilient-world.ts';
 
 const LIMITS = { maxSessions: 1_000_000, maxAgeMs: 0 };
 
-function start(room = 1_000, limits = LIMITS): { clock: TestClock; standby: Standby } {
+function start(room = 1_000, limits = LIMITS): { clock: TestClock; standby: LocalCopy } {
   const clock = createTestClock();
-  return { clock, standby: createStandby(clock, limits, room) };
+  return { clock, standby: createLocalCopy(clock, limits, room) };
 }
 
 function binding(
@@ -23,7 +23,7 @@ function binding(
   return { key, machine: A, origin, generation: 1, createdAt: now, expiresAt: now + TTL_MS };
 }
 
-async function listed(standby: Standby): Promise<SessionKey[]> {
+async function listed(standby: LocalCopy): Promise<SessionKey[]> {
   const found: SessionKey[] = [];
   for await (const { key } of standby.entries()) found.push(key);
   return found;
@@ -61,15 +61,15 @@ describe('the standby', () => {
     standby.remember(binding(clock));
     await clock.advance(1_000);
     const now = clock.now();
-    standby.follow({ kind: 'touch', key: KEY, now, ttlMs: TTL_MS });
+    standby.apply({ kind: 'touch', key: KEY, now, ttlMs: TTL_MS });
     assert.equal(standby.find(KEY)?.expiresAt, now + TTL_MS);
-    standby.follow({ kind: 'expireWithin', key: KEY, now, ttlMs: 10 });
+    standby.apply({ kind: 'expireWithin', key: KEY, now, ttlMs: 10 });
     assert.equal(standby.find(KEY)?.expiresAt, now + 10);
-    standby.follow({ kind: 'delete', key: KEY, now, ifMachine: B });
+    standby.apply({ kind: 'delete', key: KEY, now, ifMachine: B });
     assert.equal(standby.find(KEY)?.machine, A);
-    standby.follow({ kind: 'delete', key: KEY, now, ifMachine: A });
+    standby.apply({ kind: 'delete', key: KEY, now, ifMachine: A });
     assert.equal(standby.find(KEY), undefined);
-    standby.follow({ kind: 'touch', key: KEY, now, ttlMs: TTL_MS });
+    standby.apply({ kind: 'touch', key: KEY, now, ttlMs: TTL_MS });
     assert.equal(standby.find(KEY), undefined);
   });
 

@@ -2,7 +2,7 @@
  * What was accepted here and the store has still to be told, by key and in the order in which the
  * keys came. Until it is told, this is what lookups see.
  *
- *     accepted ─> queued (and in the journal, where there is one) ─ told ─> known to the standby
+ *     accepted ─> queued (and in the journal, where there is one) ─ told ─> known to the localCopy
  *                   │                                             └ fails ─> stays, told again
  *                   ├ no room ─> of the least worth the oldest go: dropped, counted
  *                   └ expired, in the store too ─> gone
@@ -10,25 +10,25 @@
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { WriteBackResult } from '../health.ts';
-import { inTime } from './in-time.ts';
+import { withinTime } from '../time-limit.ts';
 import type { Journal } from './journal.ts';
-import { owedAfter, owedBinding, seenThrough, tell } from './owed.ts';
-import type { Owed } from './owed.ts';
+import { changeAfter, changeToBinding, seenThrough, flushChange } from './pending-change.ts';
+import type { PendingChange } from './pending-change.ts';
 import { applyWrite } from '../rules.ts';
 import type { Outcome, Write } from '../rules.ts';
-import type { Standby } from './standby.ts';
+import type { LocalCopy } from './local-copy.ts';
 import { EVICTION_ORDER, StoreError } from '../store.ts';
 import type { Lookup, SessionStore } from '../store.ts';
 
-export interface WriteBack {
+export interface Outbox {
   /** Keys queued. */
   readonly depth: number;
   /** Whether what is accepted now outlives a restart. */
   readonly isDurable: boolean;
   /** How long the oldest one has waited, in ms; 0 if none. */
   ageMs(): number;
-  /** What the store is owed of the key: an object that never changes. */
-  find(key: SessionKey): Owed | undefined;
+  /** What the store is change of the key: an object that never changes. */
+  find(key: SessionKey): PendingChange | undefined;
   /** Those queued that have not expired. */
   bindings(): IterableIterator<Binding>;
   /** Performs the write here, at once, and queues what comes of it. */
@@ -41,7 +41,7 @@ export interface WriteBack {
    * Tells the store of the oldest ones, `maxCount` at most at once, and returns how many are
    * settled. Rejects with an error of the store; what failed stays queued.
    */
-  drain(store: SessionStore, maxCount: number): Promise<number>;
+  flush(store: SessionStore, maxCount: number): Promise<number>;
   /** Forgets what has expired. Never rejects. */
   cleanup(): Promise<void>;
   /** Never rejects. */
@@ -51,22 +51,22 @@ export interface WriteBack {
 export interface Accepted {
   readonly outcome: Outcome;
   /** Resolves once the journal has it, or can't have it; never rejects. */
-  readonly kept: Promise<void>;
+  readonly journaled: Promise<void>;
 }
 
-export interface WriteBackOptions {
-  readonly standby: Standby;
+export interface OutboxOptions {
+  readonly localCopy: LocalCopy;
   readonly journal: Journal;
   readonly clock: Clock;
   readonly maxAgeMs: number;
   /** How long a binding lives that is not used, in ms. */
   readonly lifeMs: number;
   readonly maxKeys: number;
-  readonly onWritten: (result: WriteBackResult, conflict?: Conflict) => void;
+  readonly onFlushed: (result: WriteBackResult, conflict?: Conflict) => void;
   /** Whether the store takes writes at all: rejects if not. */
   readonly probe: (store: SessionStore) => Promise<unknown>;
   /** The store takes others, and has refused this one again and again: it is dropped. */
-  readonly onRefused: (error: unknown) => void;
+  readonly onRejected: (error: unknown) => void;
 }
 
 export interface Conflict {
@@ -78,7 +78,7 @@ export interface Conflict {
 }
 
 interface Entry {
-  readonly owed: Owed;
+  readonly change: PendingChange;
   readonly queuedAt: number;
 }
 
@@ -88,23 +88,23 @@ interface Failure {
 }
 
 /** Much longer than a store takes to give up by itself: what takes longer hangs. */
-const TELL_LIMIT_MS = 10_000;
+const FLUSH_LIMIT_MS = 10_000;
 /** The part of the bound by which it may be exceeded: to find the oldest of few worth means to look at all. */
 const SLACK = 1 / 100;
 /** Somebody may just be mending what is wrong. */
 const MAX_REFUSALS = 3;
 
-export function createWriteBack(options: WriteBackOptions): WriteBack {
-  return new QueuedWriteBack(options);
+export function createOutbox(options: OutboxOptions): Outbox {
+  return new StoreOutbox(options);
 }
 
-class QueuedWriteBack implements WriteBack {
-  readonly #options: WriteBackOptions;
+class StoreOutbox implements Outbox {
+  readonly #options: OutboxOptions;
   readonly #entries = new Map<SessionKey, Entry>();
   /** How often the store has refused them for good, and has taken others. */
   readonly #refusals = new Map<SessionKey, number>();
 
-  constructor(options: WriteBackOptions) {
+  constructor(options: OutboxOptions) {
     this.#options = options;
   }
 
@@ -121,13 +121,13 @@ class QueuedWriteBack implements WriteBack {
     return oldest ? this.#options.clock.monotonicMs() - oldest.queuedAt : 0;
   }
 
-  find(key: SessionKey): Owed | undefined {
-    return this.#entries.size === 0 ? undefined : this.#entries.get(key)?.owed;
+  find(key: SessionKey): PendingChange | undefined {
+    return this.#entries.size === 0 ? undefined : this.#entries.get(key)?.change;
   }
 
   *bindings(): IterableIterator<Binding> {
-    for (const { owed } of this.#entries.values()) {
-      const { then } = owed;
+    for (const { change: change } of this.#entries.values()) {
+      const { then } = change;
       if (then.kind === 'bind' && then.binding.expiresAt > this.#options.clock.now()) {
         yield then.binding;
       }
@@ -139,29 +139,29 @@ class QueuedWriteBack implements WriteBack {
     const before = this.find(write.key);
     const found = this.#knownHere(write, before);
     const outcome = applyWrite(write, found, maxAgeMs);
-    const owed = owedAfter(before, { write, found, outcome }, lifeMs);
-    if (owed === undefined || owed === before) return { outcome, kept: Promise.resolve() };
-    this.#put(write.key, owed);
-    return { outcome, kept: journal.keep(write.key, owed) };
+    const change = changeAfter(before, { write, found, outcome }, lifeMs);
+    if (change === undefined || change === before) return { outcome, journaled: Promise.resolve() };
+    this.#put(write.key, change);
+    return { outcome, journaled: journal.keep(write.key, change) };
   }
 
   restore(binding: Binding): void {
-    if (!this.#entries.has(binding.key)) this.#put(binding.key, owedBinding(binding));
+    if (!this.#entries.has(binding.key)) this.#put(binding.key, changeToBinding(binding));
   }
 
   load(): Promise<void> {
-    return this.#options.journal.load((key, owed) => {
-      if (!this.#entries.has(key)) this.#put(key, owed);
+    return this.#options.journal.load((key, change) => {
+      if (!this.#entries.has(key)) this.#put(key, change);
     });
   }
 
-  async drain(store: SessionStore, maxCount: number): Promise<number> {
+  async flush(store: SessionStore, maxCount: number): Promise<number> {
     const { clock } = this.#options;
     const chosen = this.#oldest(maxCount);
     let isOver = false;
-    const telling = chosen.map(([key, entry]) => this.#tell(store, key, entry, () => !isOver));
+    const telling = chosen.map(([key, entry]) => this.#flushOne(store, key, entry, () => !isOver));
     try {
-      const results = await inTime(clock, TELL_LIMIT_MS, Promise.all(telling), TELLING);
+      const results = await withinTime(clock, FLUSH_LIMIT_MS, Promise.all(telling), FLUSHING);
       const failures = results.filter((failure) => failure !== undefined);
       if (failures.length > 0) await this.#judge(store, failures);
       return chosen.length - failures.length;
@@ -171,7 +171,8 @@ class QueuedWriteBack implements WriteBack {
   }
 
   async cleanup(): Promise<void> {
-    for (const [key, { owed }] of this.#entries) if (this.#isOutdated(owed)) this.#remove(key);
+    for (const [key, { change: change }] of this.#entries)
+      if (this.#isOutdated(change)) this.#remove(key);
     await this.#options.journal.tidy();
   }
 
@@ -179,15 +180,15 @@ class QueuedWriteBack implements WriteBack {
     return this.#options.journal.close();
   }
 
-  #knownHere({ key, now }: Write, owed: Owed | undefined): Binding | undefined {
-    const known: Lookup = this.#options.standby.find(key) ?? 'unknown';
-    const seen = owed ? seenThrough(owed, known, now) : known;
+  #knownHere({ key, now }: Write, change: PendingChange | undefined): Binding | undefined {
+    const known: Lookup = this.#options.localCopy.find(key) ?? 'unknown';
+    const seen = change ? seenThrough(change, known, now) : known;
     return typeof seen === 'string' ? undefined : seen;
   }
 
-  #put(key: SessionKey, owed: Owed): void {
+  #put(key: SessionKey, change: PendingChange): void {
     const queuedAt = this.#entries.get(key)?.queuedAt ?? this.#options.clock.monotonicMs();
-    this.#entries.set(key, { owed, queuedAt });
+    this.#entries.set(key, { change: change, queuedAt });
     const { maxKeys } = this.#options;
     if (this.#entries.size > Math.floor(maxKeys * (1 + SLACK))) this.#dropExcess();
   }
@@ -203,54 +204,54 @@ class QueuedWriteBack implements WriteBack {
     const excess = this.#entries.size - this.#options.maxKeys;
     const now = this.#options.clock.now();
     const ranked: SessionKey[][] = Array.from({ length: EVICTION_ORDER.length + 1 }, () => []);
-    for (const [key, { owed }] of this.#entries) {
-      const alike = ranked[owed.until <= now ? 0 : 1 + worthOf(owed)];
+    for (const [key, { change: change }] of this.#entries) {
+      const alike = ranked[change.until <= now ? 0 : 1 + worthOf(change)];
       if (alike && alike.length < excess) alike.push(key);
     }
     for (const key of ranked.flat().slice(0, excess)) this.#drop(key);
   }
 
   #drop(key: SessionKey): void {
-    const owed = this.find(key);
+    const change = this.find(key);
     this.#remove(key);
-    if (!owed || this.#isOutdated(owed)) return;
+    if (!change || this.#isOutdated(change)) return;
     // It is bound here as long as the store can't be asked.
-    if (owed.then.kind === 'bind') this.#options.standby.remember(owed.then.binding);
-    this.#options.onWritten('dropped');
+    if (change.then.kind === 'bind') this.#options.localCopy.remember(change.then.binding);
+    this.#options.onFlushed('dropped');
   }
 
   #oldest(maxCount: number): [SessionKey, Entry][] {
     const oldest: [SessionKey, Entry][] = [];
     for (const [key, entry] of this.#entries) {
       if (oldest.length >= maxCount) break;
-      if (this.#isOutdated(entry.owed)) this.#remove(key);
+      if (this.#isOutdated(entry.change)) this.#remove(key);
       else oldest.push([key, entry]);
     }
     return oldest;
   }
 
-  async #tell(
+  async #flushOne(
     store: SessionStore,
     key: SessionKey,
     entry: Entry,
     mayGoOn: () => boolean,
   ): Promise<Failure | undefined> {
     try {
-      const held = await tell(store, key, entry.owed, this.#options.clock.now(), mayGoOn);
+      const held = await flushChange(store, key, entry.change, this.#options.clock.now(), mayGoOn);
       // What has come meanwhile is still to be told, and what is late is told again.
       if (this.#entries.get(key) !== entry || !mayGoOn()) return undefined;
       this.#remove(key);
-      this.#learn(key, entry.owed, held);
+      this.#onFlushed(key, entry.change, held);
       return undefined;
     } catch (error) {
       return { key, error };
     }
   }
 
-  #learn(key: SessionKey, { then }: Owed, held: Binding | undefined): void {
-    const { standby, onWritten } = this.#options;
-    if (held) standby.remember(held);
-    else standby.forget(key);
+  #onFlushed(key: SessionKey, { then }: PendingChange, held: Binding | undefined): void {
+    const { localCopy: localCopy, onFlushed: onWritten } = this.#options;
+    if (held) localCopy.remember(held);
+    else localCopy.forget(key);
     if (then.kind !== 'bind' || !held || held.machine === then.binding.machine) {
       onWritten('written');
       return;
@@ -260,10 +261,10 @@ class QueuedWriteBack implements WriteBack {
 
   /** A store that refuses one binding for good, and takes others, must not be kept from the others. */
   async #judge(store: SessionStore, failures: readonly Failure[]): Promise<void> {
-    const { clock, probe, onRefused } = this.#options;
+    const { clock, probe, onRejected: onRefused } = this.#options;
     const failing = failures.find(({ error }) => !isRefusal(error));
     if (failing) throw failing.error;
-    await inTime(clock, TELL_LIMIT_MS, probe(store), TELLING);
+    await withinTime(clock, FLUSH_LIMIT_MS, probe(store), FLUSHING);
     for (const { key, error } of failures) {
       const refusals = (this.#refusals.get(key) ?? 0) + 1;
       this.#refusals.set(key, refusals);
@@ -273,14 +274,14 @@ class QueuedWriteBack implements WriteBack {
     }
   }
 
-  #isOutdated({ until }: Owed): boolean {
+  #isOutdated({ until }: PendingChange): boolean {
     return until <= this.#options.clock.now();
   }
 }
 
-const TELLING = 'telling the session store what it has missed';
+const FLUSHING = 'telling the session store what it has missed';
 
-function worthOf({ then }: Owed): number {
+function worthOf({ then }: PendingChange): number {
   return EVICTION_ORDER.indexOf(then.kind === 'bind' ? then.binding.origin : 'adopted');
 }
 

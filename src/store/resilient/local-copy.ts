@@ -6,16 +6,22 @@ import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { applyWrite } from '../rules.ts';
 import type { Write } from '../rules.ts';
-import { createShelves, evictAllExcess, evictExcess, removeExpired, walk } from '../shelves.ts';
+import {
+  createEvictionQueues,
+  evictAllExcess,
+  evictExcess,
+  removeExpired,
+  walk,
+} from '../eviction-queues.ts';
 import type { StoreLimits } from '../store.ts';
 
-export interface Standby {
+export interface LocalCopy {
   /** What is known of the key and has not expired. */
   find(key: SessionKey): Binding | undefined;
   remember(binding: Binding): void;
   forget(key: SessionKey): void;
   /** Takes note of a write that the store has performed, if the binding is known. */
-  follow(write: Write): void;
+  apply(write: Write): void;
   entries(): AsyncGenerator<Binding>;
   /** Bindings held, expired ones that were not cleaned up yet included. */
   count(): number;
@@ -26,46 +32,46 @@ export interface Standby {
   clear(): void;
 }
 
-export function createStandby(clock: Clock, limits: StoreLimits, room: number): Standby {
-  const shelves = createShelves();
+export function createLocalCopy(clock: Clock, limits: StoreLimits, room: number): LocalCopy {
+  const queues = createEvictionQueues();
   let maxBindings = room;
 
   const find = (key: SessionKey): Binding | undefined => {
-    const found = shelves.find(key);
+    const found = queues.find(key);
     return found && found.expiresAt > clock.now() ? found : undefined;
   };
   const put = (binding: Binding, held: Binding | undefined): void => {
-    shelves.put(binding, held);
-    evictExcess(shelves, maxBindings, 'roughly');
+    queues.put(binding, held);
+    evictExcess(queues, maxBindings, 'roughly');
   };
 
   return {
     find,
     remember: (binding) => {
-      const held = shelves.find(binding.key);
+      const held = queues.find(binding.key);
       // The very object, mostly: stores have caches of their own.
       if (held !== binding) put(binding, held);
     },
     forget: (key) => {
-      if (shelves.find(key)) shelves.remove(key);
+      if (queues.find(key)) queues.remove(key);
     },
-    follow: (write) => {
+    apply: (write) => {
       const found = find(write.key);
       const { after } = applyWrite(write, found, limits.maxAgeMs);
-      if (after === undefined) shelves.remove(write.key);
-      else if (after !== found) put(after, shelves.find(write.key));
+      if (after === undefined) queues.remove(write.key);
+      else if (after !== found) put(after, queues.find(write.key));
     },
     entries: async function* () {
-      for await (const binding of walk(shelves)) if (binding.expiresAt > clock.now()) yield binding;
+      for await (const binding of walk(queues)) if (binding.expiresAt > clock.now()) yield binding;
     },
-    count: () => shelves.count(),
+    count: () => queues.count(),
     cleanup: async () => {
-      const expired = await removeExpired(shelves, clock);
-      return expired + (await evictAllExcess(shelves, maxBindings));
+      const expired = await removeExpired(queues, clock);
+      return expired + (await evictAllExcess(queues, maxBindings));
     },
     setRoom: (max) => {
       maxBindings = max;
     },
-    clear: () => shelves.clear(),
+    clear: () => queues.clear(),
   };
 }

@@ -5,9 +5,9 @@ import type { SessionKey } from '../../../src/session.ts';
 import type { WriteBackResult } from '../../../src/store/health.ts';
 import { NO_JOURNAL } from '../../../src/store/resilient/journal.ts';
 import type { Write } from '../../../src/store/rules.ts';
-import { createStandby, type Standby } from '../../../src/store/resilient/standby.ts';
+import { createLocalCopy, type LocalCopy } from '../../../src/store/resilient/local-copy.ts';
 import { StoreError, type SessionStore } from '../../../src/store/store.ts';
-import { createWriteBack, type WriteBack } from '../../../src/store/resilient/write-back.ts';
+import { createOutbox, type Outbox } from '../../../src/store/resilient/outbox.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 import { keyOf } from '../../support/ids.ts';
 import { A, B, countOf, keys, TTL_MS } from '../resilient-world.ts';
@@ -18,8 +18,8 @@ const LIMITS = { maxSessions: 1_000_000, maxAgeMs: 0 };
 
 interface Queue {
   readonly clock: TestClock;
-  readonly standby: Standby;
-  readonly writeBack: WriteBack;
+  readonly standby: LocalCopy;
+  readonly writeBack: Outbox;
   readonly scripted: ScriptedStore;
   readonly store: SessionStore;
   readonly results: WriteBackResult[];
@@ -29,16 +29,16 @@ interface Queue {
 async function start(options: { maxKeys?: number; canProbe?: () => boolean } = {}): Promise<Queue> {
   const { maxKeys = 1_000, canProbe = () => true } = options;
   const clock = createTestClock();
-  const standby = createStandby(clock, LIMITS, 1_000);
+  const standby = createLocalCopy(clock, LIMITS, 1_000);
   const results: WriteBackResult[] = [];
   const refused: unknown[] = [];
   const scripted = createScriptedStore({ clock });
-  const writeBack = createWriteBack({
-    ...{ standby, clock, maxKeys, journal: NO_JOURNAL, maxAgeMs: 0, lifeMs: TTL_MS },
+  const writeBack = createOutbox({
+    ...{ localCopy: standby, clock, maxKeys, journal: NO_JOURNAL, maxAgeMs: 0, lifeMs: TTL_MS },
     probe: () =>
       canProbe() ? Promise.resolve() : Promise.reject(new StoreError('fatal', 'the probe too')),
-    onWritten: (result) => results.push(result),
-    onRefused: (error) => refused.push(error),
+    onFlushed: (result) => results.push(result),
+    onRejected: (error) => refused.push(error),
   });
   const store = await scripted.open({ onError: () => undefined, onDisrupted: () => undefined });
   return { clock, standby, writeBack, scripted, store, results, refused };
@@ -62,11 +62,11 @@ describe('draining', () => {
     const queue = await start();
     const several = keys('k', 25);
     for (const key of several) claim(queue, key);
-    assert.equal(await queue.writeBack.drain(queue.store, 10), 10);
+    assert.equal(await queue.writeBack.flush(queue.store, 10), 10);
     assert.deepEqual([...(await queue.scripted.held()).keys()], several.slice(0, 10));
     assert.equal(queue.writeBack.depth, 15);
-    assert.equal(await queue.writeBack.drain(queue.store, 100), 15);
-    assert.equal(await queue.writeBack.drain(queue.store, 100), 0);
+    assert.equal(await queue.writeBack.flush(queue.store, 100), 15);
+    assert.equal(await queue.writeBack.flush(queue.store, 100), 0);
     assert.equal(queue.results.length, 25);
     for (const key of several) assert.equal(queue.standby.find(key)?.machine, A);
   });
@@ -75,9 +75,9 @@ describe('draining', () => {
     const queue = await start();
     for (const key of keys('k', 5)) claim(queue, key);
     queue.scripted.tell({ writes: fails('full', 2) });
-    await assert.rejects(queue.writeBack.drain(queue.store, 100), { code: 'full' });
+    await assert.rejects(queue.writeBack.flush(queue.store, 100), { code: 'full' });
     assert.equal(queue.writeBack.depth, 2);
-    assert.equal(await queue.writeBack.drain(queue.store, 100), 2);
+    assert.equal(await queue.writeBack.flush(queue.store, 100), 2);
   });
 
   test('keeps what has come while it told an older state', async () => {
@@ -85,14 +85,14 @@ describe('draining', () => {
     const key = keyOf('k');
     claim(queue, key);
     queue.scripted.tell({ writes: hangs });
-    const draining = queue.writeBack.drain(queue.store, 100);
+    const draining = queue.writeBack.flush(queue.store, 100);
     await queue.clock.advance(1);
     remove(queue, key);
     queue.scripted.tell({ writes: works });
     await draining;
     assert.equal(queue.writeBack.depth, 1);
     assert.equal((await queue.scripted.held()).size, 1);
-    await queue.writeBack.drain(queue.store, 100);
+    await queue.writeBack.flush(queue.store, 100);
     assert.equal((await queue.scripted.held()).size, 0);
     assert.deepEqual(queue.results, ['written']);
     assert.equal(queue.standby.find(key), undefined);
@@ -107,7 +107,7 @@ describe('draining', () => {
     remove(queue, key);
     claim(queue, key);
     queue.scripted.tell({ writes: hangs });
-    const draining = assert.rejects(queue.writeBack.drain(queue.store, 100), { code: 'passing' });
+    const draining = assert.rejects(queue.writeBack.flush(queue.store, 100), { code: 'passing' });
     await queue.clock.advance(10_000);
     await draining;
     queue.scripted.tell({ writes: works });
@@ -115,7 +115,7 @@ describe('draining', () => {
     // The removal was under way.
     assert.equal(countOf(queue.scripted, 'delete'), 1);
     assert.equal(countOf(queue.scripted, 'upsert'), 0);
-    await passing(queue.clock, queue.writeBack.drain(queue.store, 100));
+    await passing(queue.clock, queue.writeBack.flush(queue.store, 100));
     assert.equal((await queue.scripted.held()).size, 1);
     assert.equal(queue.clock.pendingCount(), 0);
   });
@@ -124,7 +124,7 @@ describe('draining', () => {
     const queue = await start();
     claim(queue, keyOf('k'));
     await queue.clock.advance(TTL_MS);
-    assert.equal(await queue.writeBack.drain(queue.store, 100), 0);
+    assert.equal(await queue.writeBack.flush(queue.store, 100), 0);
     assert.equal(queue.writeBack.depth, 0);
     assert.deepEqual(queue.scripted.calls, []);
     assert.deepEqual(queue.results, []);
@@ -136,11 +136,11 @@ describe('one that the store refuses for good', () => {
     const queue = await start();
     claim(queue, keyOf('k'));
     queue.scripted.tell({ writes: fails('fatal') });
-    assert.equal(await queue.writeBack.drain(queue.store, 100), 0);
-    assert.equal(await queue.writeBack.drain(queue.store, 100), 0);
+    assert.equal(await queue.writeBack.flush(queue.store, 100), 0);
+    assert.equal(await queue.writeBack.flush(queue.store, 100), 0);
     assert.equal(queue.writeBack.depth, 1);
     assert.deepEqual(queue.refused, []);
-    assert.equal(await queue.writeBack.drain(queue.store, 100), 0);
+    assert.equal(await queue.writeBack.flush(queue.store, 100), 0);
     assert.equal(queue.writeBack.depth, 0);
     assert.equal(queue.refused.length, 1);
     assert.deepEqual(queue.results, ['dropped']);
@@ -151,7 +151,7 @@ describe('one that the store refuses for good', () => {
     claim(queue, keyOf('k'));
     queue.scripted.tell({ writes: fails('fatal') });
     for (let count = 0; count < 10; count += 1) {
-      await assert.rejects(queue.writeBack.drain(queue.store, 100), /the probe too/);
+      await assert.rejects(queue.writeBack.flush(queue.store, 100), /the probe too/);
     }
     assert.equal(queue.writeBack.depth, 1);
   });
@@ -162,9 +162,9 @@ describe('one that the store refuses for good', () => {
     for (let count = 0; count < 3; count += 1) {
       claim(queue, key);
       queue.scripted.tell({ writes: fails('fatal', 2) });
-      await queue.writeBack.drain(queue.store, 100);
-      await queue.writeBack.drain(queue.store, 100);
-      assert.equal(await queue.writeBack.drain(queue.store, 100), 1);
+      await queue.writeBack.flush(queue.store, 100);
+      await queue.writeBack.flush(queue.store, 100);
+      assert.equal(await queue.writeBack.flush(queue.store, 100), 1);
     }
     assert.deepEqual(queue.refused, []);
   });
@@ -212,6 +212,6 @@ test('what is restored does not take the place of what was accepted', async () =
   const { after } = claim(queue, key);
   assert.ok(after);
   queue.writeBack.restore({ ...after, machine: B });
-  await queue.writeBack.drain(queue.store, 100);
+  await queue.writeBack.flush(queue.store, 100);
   assert.equal((await queue.scripted.held()).get(key)?.machine, A);
 });

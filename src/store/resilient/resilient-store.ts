@@ -4,15 +4,15 @@
  *
  *     lookup ─ accepted here, not told yet ─ yes ─> what was accepted
  *              └ no ─ reads work ─> store ─ knows ─> answer
- *                     │                   └ can't tell ─> standby
- *                     └ they don't ────────────────────> standby
+ *                     │                   └ can't tell ─> localCopy
+ *                     └ they don't ────────────────────> localCopy
  *     write ── writes work, key not queued ─> store ─ written within a second ─> done
  *              │                                    └ failed, or too slow ┐
  *              └ they don't ──────────────────────────────────────────────┴> accepted, queued
  *
- * The standby is what this process knows the store to hold (`standby.ts`); what is accepted here is
- * told to the store once that works again (`write-back.ts`). Two circuit breakers, one for reads and
- * one for writes, keep a dead store from costing a request anything; `mender.ts` alone tries it then,
+ * The local copy is what this process knows the store to hold (`local-copy.ts`); what is accepted here is
+ * told to the store once that works again (`outbox.ts`). Two circuit breakers, one for reads and
+ * one for writes, keep a dead store from costing a request anything; `supervisor.ts` alone tries it then,
  * with growing pauses.
  *
  * What is not known here may be in the store: `unknown`, until a store that is nobody else's has
@@ -22,23 +22,23 @@ import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { retry } from '../../resilience.ts';
 import type { StoreHealth, WriteBackResult } from '../health.ts';
-import { createTimeLimit, inTime } from './in-time.ts';
-import type { TimeLimit } from './in-time.ts';
+import { createTimeLimit, withinTime } from '../time-limit.ts';
+import type { TimeLimit } from '../time-limit.ts';
 import { enterCopies, readPages } from './joining.ts';
 import type { JoiningParts } from './joining.ts';
 import { createJournal, NO_JOURNAL } from './journal.ts';
 import type { Journal } from './journal.ts';
-import { createMender } from './mender.ts';
-import type { Mender, MenderOptions, StoreUse } from './mender.ts';
-import { seenThrough } from './owed.ts';
-import type { Owed } from './owed.ts';
+import { createStoreSupervisor } from './supervisor.ts';
+import type { StoreSupervisor, StoreSupervisorOptions, StoreAttempt } from './supervisor.ts';
+import { seenThrough } from './pending-change.ts';
+import type { PendingChange } from './pending-change.ts';
 import { performWrite } from './perform.ts';
 import { probeWrites } from './probe.ts';
 import { applyWrite } from '../rules.ts';
 import type { Outcome, Write } from '../rules.ts';
-import { createStandby } from './standby.ts';
-import type { Standby } from './standby.ts';
-import { createSteadyCounts } from './steady-counts.ts';
+import { createLocalCopy } from './local-copy.ts';
+import type { LocalCopy } from './local-copy.ts';
+import { createCumulativeCounts } from './steady-counts.ts';
 import { StoreError } from '../store.ts';
 import type {
   Lookup,
@@ -46,13 +46,13 @@ import type {
   SessionStore,
   StoreLimits,
   StoreMetrics,
-  ToldCopy,
-  ToldPage,
+  PeerCopy,
+  PeerPage,
 } from '../store.ts';
-import { createWritesUnderWay } from './under-way.ts';
-import type { WritesUnderWay } from './under-way.ts';
-import { createWriteBack } from './write-back.ts';
-import type { Conflict, WriteBack } from './write-back.ts';
+import { createWritesInFlight } from './in-flight.ts';
+import type { WritesInFlight } from './in-flight.ts';
+import { createOutbox } from './outbox.ts';
+import type { Conflict, Outbox } from './outbox.ts';
 import { countWrite, createStoreCounters, createWriteMethods } from '../write-methods.ts';
 
 export interface ResilientStore extends SessionStore {
@@ -60,8 +60,8 @@ export interface ResilientStore extends SessionStore {
 }
 
 export interface ResilientOptions extends Omit<
-  MenderOptions,
-  'standby' | 'writeBack' | 'isBeingWritten'
+  StoreSupervisorOptions,
+  'localCopy' | 'outbox' | 'isBeingWritten'
 > {
   readonly kind: SessionStore['kind'];
   readonly isShared: boolean;
@@ -91,32 +91,32 @@ const MAX_QUEUED_KEYS = 100_000;
 export async function openResilientStore(options: ResilientOptions): Promise<ResilientStore> {
   const { clock, limits } = options;
   const room = Math.min(limits.maxSessions, MAX_KNOWN_WHEN_HEALTHY);
-  const standby = createStandby(clock, limits, room);
-  const writeBack = openWriteBack(options, standby);
-  const underWay = createWritesUnderWay();
-  const mender = createMender({
+  const localCopy = createLocalCopy(clock, limits, room);
+  const outbox = openWriteBack(options, localCopy);
+  const inFlight = createWritesInFlight();
+  const supervisor = createStoreSupervisor({
     ...options,
-    standby,
-    writeBack,
-    isBeingWritten: (key) => underWay.of(key) !== undefined,
+    localCopy: localCopy,
+    outbox: outbox,
+    isBeingWritten: (key) => inFlight.of(key) !== undefined,
     onHealth: (health) => {
-      standby.setRoom(health.state === 'healthy' ? room : limits.maxSessions);
+      localCopy.setRoom(health.state === 'healthy' ? room : limits.maxSessions);
       options.onHealth(health);
     },
   });
-  await mender.start();
-  return new Resilient(options, { standby, writeBack, underWay, mender });
+  await supervisor.start();
+  return new Resilient(options, { localCopy, outbox, inFlight, supervisor });
 }
 
-function openWriteBack(options: ResilientOptions, standby: Standby): WriteBack {
+function openWriteBack(options: ResilientOptions, localCopy: LocalCopy): Outbox {
   const { self, clock, limits, ttlMs, onWrittenBack, onError } = options;
   const maxKeys = Math.min(MAX_QUEUED_KEYS, limits.maxSessions);
-  return createWriteBack({
-    ...{ standby, clock, maxKeys, maxAgeMs: limits.maxAgeMs, lifeMs: ttlMs },
+  return createOutbox({
+    ...{ localCopy: localCopy, clock, maxKeys, maxAgeMs: limits.maxAgeMs, lifeMs: ttlMs },
     journal: journalOf(options, maxKeys),
     probe: (store) => probeWrites(store, self, clock),
-    onWritten: onWrittenBack,
-    onRefused: onError,
+    onFlushed: onWrittenBack,
+    onRejected: onError,
   });
 }
 
@@ -126,10 +126,10 @@ function journalOf(options: ResilientOptions, maxKeys: number): Journal {
 }
 
 interface Parts {
-  readonly standby: Standby;
-  readonly writeBack: WriteBack;
-  readonly underWay: WritesUnderWay;
-  readonly mender: Mender;
+  readonly localCopy: LocalCopy;
+  readonly outbox: Outbox;
+  readonly inFlight: WritesInFlight;
+  readonly supervisor: StoreSupervisor;
 }
 
 class Resilient implements ResilientStore {
@@ -142,32 +142,32 @@ class Resilient implements ResilientStore {
   readonly delete: SessionStore['delete'];
   readonly #clock: Clock;
   readonly #options: ResilientOptions;
-  readonly #standby: Standby;
-  readonly #writeBack: WriteBack;
-  readonly #underWay: WritesUnderWay;
-  readonly #mender: Mender;
+  readonly #localCopy: LocalCopy;
+  readonly #outbox: Outbox;
+  readonly #inFlight: WritesInFlight;
+  readonly #supervisor: StoreSupervisor;
   readonly #joining: JoiningParts;
   /** Of what was done here; the store counts for itself. */
   readonly #counters = createStoreCounters();
-  readonly #steadyCounts = createSteadyCounts();
+  readonly #steadyCounts = createCumulativeCounts();
   readonly #writeLimit: TimeLimit;
   readonly #readLimit: TimeLimit;
   #closing: Promise<void> | undefined;
 
-  constructor(options: ResilientOptions, { standby, writeBack, underWay, mender }: Parts) {
+  constructor(options: ResilientOptions, { localCopy, outbox, inFlight, supervisor }: Parts) {
     this.kind = options.kind;
     this.#clock = options.clock;
     this.#options = options;
-    this.#standby = standby;
-    this.#writeBack = writeBack;
-    this.#underWay = underWay;
-    this.#mender = mender;
-    this.#joining = { mender, writeBack, standby };
+    this.#localCopy = localCopy;
+    this.#outbox = outbox;
+    this.#inFlight = inFlight;
+    this.#supervisor = supervisor;
+    this.#joining = { supervisor: supervisor, outbox: outbox, localCopy: localCopy };
     this.#writeLimit = createTimeLimit(this.#clock, WRITE_BUDGET_MS, 'a write');
     this.#readLimit = createTimeLimit(this.#clock, READ_LIMIT_MS, 'a lookup');
     const methods = createWriteMethods(this.#clock, createStoreCounters(), (write) => {
       this.#assertOpen();
-      return underWay.run(write, () => this.#write(write));
+      return inFlight.run(write, () => this.#write(write));
     });
     this.claim = methods.claim;
     this.upsert = methods.upsert;
@@ -179,80 +179,80 @@ class Resilient implements ResilientStore {
 
   /** Not while it fails or may have forgotten something: then the owners themselves are asked. */
   get isShared(): boolean {
-    return this.#options.isShared && this.#mender.condition.isTrusted();
+    return this.#options.isShared && this.#supervisor.status.isTrusted();
   }
 
   health(): StoreHealth {
-    return this.#mender.condition.health();
+    return this.#supervisor.status.health();
   }
 
   lookup(key: SessionKey): Lookup | Promise<Lookup> {
     if (this.#closing) return 'unknown';
-    const owed = this.#writeBack.find(key);
-    const store = this.#mender.readable;
-    if (store === undefined || owed?.then.kind === 'bind') return this.#lookupHere(key);
-    const writes = this.#underWay.of(key);
+    const change = this.#outbox.find(key);
+    const store = this.#supervisor.readable;
+    if (store === undefined || change?.then.kind === 'bind') return this.#lookupHere(key);
+    const writes = this.#inFlight.of(key);
     const found = store.lookup(key);
-    if (found instanceof Promise) return this.#awaitLookup({ key, owed, writes }, found);
-    this.#mender.noteRead(found !== 'unknown');
+    if (found instanceof Promise) return this.#awaitLookup({ key, change, writes }, found);
+    this.#supervisor.onRead(found !== 'unknown');
     if (found === 'unknown') return this.#lookupHere(key);
-    if (owed || writes) return this.#seeThrough({ key, owed, writes }, found);
-    return this.#learn(key, found);
+    if (change || writes) return this.#seeThrough({ key, change, writes }, found);
+    return this.#onFound(key, found);
   }
 
   async cleanup(): Promise<number> {
     this.#assertOpen();
-    await this.#underWay.ended();
-    const forgotten = await this.#standby.cleanup();
-    await this.#writeBack.cleanup();
+    await this.#inFlight.ended();
+    const forgotten = await this.#localCopy.cleanup();
+    await this.#outbox.cleanup();
     this.#counters.lastCleanupAt = this.#clock.now();
-    const use = this.#mender.beginUse('writes');
+    const use = this.#supervisor.begin('writes');
     try {
       if (!use) return forgotten;
-      return await inTime(this.#clock, CLEANUP_LIMIT_MS, use.store.cleanup(), 'a clean-up');
+      return await withinTime(this.#clock, CLEANUP_LIMIT_MS, use.store.cleanup(), 'a clean-up');
     } catch (error) {
       // It may just have had too much to do: the writes say whether writes work.
-      use?.complained(error);
+      use?.failedAlone(error);
       throw error;
     }
   }
 
   async *entries(): AsyncGenerator<Binding> {
     this.#assertOpen();
-    await this.#underWay.ended();
+    await this.#inFlight.ended();
     const listed = new Set<SessionKey>();
-    for (const binding of [...this.#writeBack.bindings()]) {
+    for (const binding of [...this.#outbox.bindings()]) {
       listed.add(binding.key);
       yield binding;
     }
-    const held = this.#mender.readable ?? this.#standby;
+    const held = this.#supervisor.readable ?? this.#localCopy;
     for await (const binding of held.entries()) {
       const { key } = binding;
-      const owed = this.#writeBack.find(key);
-      const seen = owed ? seenThrough(owed, binding, this.#clock.now()) : binding;
+      const change = this.#outbox.find(key);
+      const seen = change ? seenThrough(change, binding, this.#clock.now()) : binding;
       if (typeof seen !== 'string' && !listed.has(key)) yield seen;
     }
     this.#assertOpen();
   }
 
-  pages(owners: Owners): AsyncIterable<ToldPage> {
+  pages(owners: Owners): AsyncIterable<PeerPage> {
     this.#assertOpen();
     return readPages(this.#joining, owners);
   }
 
-  async enter(copies: readonly ToldCopy[]): Promise<number> {
+  async addCopies(copies: readonly PeerCopy[]): Promise<number> {
     this.#assertOpen();
     return enterCopies(this.#joining, copies);
   }
 
   async getMetrics(): Promise<StoreMetrics> {
     this.#assertOpen();
-    await this.#underWay.ended();
-    const store = this.#mender.readable;
+    await this.#inFlight.ended();
+    const store = this.#supervisor.readable;
     const held = store
-      ? await inTime(this.#clock, METRICS_LIMIT_MS, store.getMetrics(), 'counting')
+      ? await withinTime(this.#clock, METRICS_LIMIT_MS, store.getMetrics(), 'counting')
       : undefined;
-    const here = { total: this.#standby.count() + this.#writeBack.depth, expired: 0, sizeBytes: 0 };
+    const here = { total: this.#localCopy.count() + this.#outbox.depth, expired: 0, sizeBytes: 0 };
     return { ...(held ?? here), ...this.#steadyCounts.add(store, held, this.#counters) };
   }
 
@@ -261,17 +261,17 @@ class Resilient implements ResilientStore {
   }
 
   async #close(): Promise<void> {
-    // Within their time they are written, or accepted and told by the mender.
-    await this.#underWay.ended();
-    await this.#mender.stop();
-    this.#standby.clear();
+    // Within their time they are written, or accepted and told by the supervisor.
+    await this.#inFlight.ended();
+    await this.#supervisor.stop();
+    this.#localCopy.clear();
   }
 
   /** What comes back late, or not at all, is answered from here. */
   async #awaitLookup(before: Before, asked: Promise<Lookup>): Promise<Lookup> {
-    const { key, owed, writes } = before;
-    const use = this.#mender.beginUse('reads');
-    const endRead = this.#underWay.beginRead(key);
+    const { key, change, writes } = before;
+    const use = this.#supervisor.begin('reads');
+    const endRead = this.#inFlight.beginRead(key);
     const found = await this.#inTime(asked);
     const isCrossed = endRead();
     if (found === 'unknown') {
@@ -279,8 +279,8 @@ class Resilient implements ResilientStore {
       return this.#lookupHere(key);
     }
     use?.succeeded();
-    if (owed || writes || isCrossed) return this.#seeThrough(before, found);
-    return this.#learn(key, found);
+    if (change || writes || isCrossed) return this.#seeThrough(before, found);
+    return this.#onFound(key, found);
   }
 
   async #inTime(asked: Promise<Lookup>): Promise<Lookup> {
@@ -295,9 +295,9 @@ class Resilient implements ResilientStore {
   #lookupHere(key: SessionKey): Lookup {
     this.#counters.lookups += 1;
     const unknown = this.#hasOutlivedAll() ? 'absent' : 'unknown';
-    const known = this.#standby.find(key) ?? unknown;
-    const owed = this.#writeBack.find(key);
-    return this.#seeThrough({ key, owed, writes: this.#underWay.of(key) }, known);
+    const known = this.#localCopy.find(key) ?? unknown;
+    const change = this.#outbox.find(key);
+    return this.#seeThrough({ key, change, writes: this.#inFlight.of(key) }, known);
   }
 
   /**
@@ -305,13 +305,13 @@ class Resilient implements ResilientStore {
    * shared one others go on binding.
    */
   #hasOutlivedAll(): boolean {
-    return !this.#options.isShared && this.#mender.condition.awayMs() >= this.#options.ttlMs;
+    return !this.#options.isShared && this.#supervisor.status.awayMs() >= this.#options.ttlMs;
   }
 
   /** What `found` is once what was called before has been written: writing it twice changes nothing. */
-  #seeThrough({ owed, writes }: Before, found: Lookup): Lookup {
+  #seeThrough({ change, writes }: Before, found: Lookup): Lookup {
     const now = this.#clock.now();
-    const seen = owed ? seenThrough(owed, found, now) : found;
+    const seen = change ? seenThrough(change, found, now) : found;
     if (!writes) return seen;
     const { maxAgeMs } = this.#options.limits;
     const before = typeof seen === 'string' ? undefined : seen;
@@ -324,24 +324,26 @@ class Resilient implements ResilientStore {
   }
 
   /** Of a key that has nothing still to be written. What the store may have forgotten is told to it first. */
-  #learn(key: SessionKey, found: Exclude<Lookup, 'unknown'>): Lookup {
-    const known = this.#mender.condition.mayHaveForgotten() ? this.#standby.find(key) : undefined;
+  #onFound(key: SessionKey, found: Exclude<Lookup, 'unknown'>): Lookup {
+    const known = this.#supervisor.status.mayHaveForgotten()
+      ? this.#localCopy.find(key)
+      : undefined;
     if (known) return found === 'absent' || known.generation > found.generation ? known : found;
-    if (found === 'absent') this.#standby.forget(key);
-    else this.#standby.remember(found);
+    if (found === 'absent') this.#localCopy.forget(key);
+    else this.#localCopy.remember(found);
     return found;
   }
 
   async #write(write: Write): Promise<Outcome> {
     // What is queued goes on there, so that the writes of one key keep their order.
-    const use = this.#writeBack.find(write.key) ? undefined : this.#mender.beginUse('writes');
+    const use = this.#outbox.find(write.key) ? undefined : this.#supervisor.begin('writes');
     const outcome = use && (await this.#writeInTime(use, write));
-    if (!outcome || !this.#follow(write, outcome)) return this.#accept(write);
+    if (!outcome || !this.#onWritten(write, outcome)) return this.#accept(write);
     return outcome;
   }
 
   /** Undefined if it failed, or was not done within its time: what comes of it then is no matter. */
-  async #writeInTime(use: StoreUse, write: Write): Promise<Outcome | undefined> {
+  async #writeInTime(use: StoreAttempt, write: Write): Promise<Outcome | undefined> {
     try {
       return await this.#writeLimit(this.#writePatiently(use, write));
     } catch (error) {
@@ -350,7 +352,7 @@ class Resilient implements ResilientStore {
     }
   }
 
-  #writePatiently(use: StoreUse, write: Write): Promise<Outcome> {
+  #writePatiently(use: StoreAttempt, write: Write): Promise<Outcome> {
     const { clock, random, retryCount, retryDelayMs } = this.#options;
     const perform = (attempt: number): Promise<Outcome> => {
       const isFirst = attempt === 0;
@@ -364,29 +366,29 @@ class Resilient implements ResilientStore {
   }
 
   /** Takes note of what the store has done. False if it should have known the binding, and did not. */
-  #follow(write: Write, { after, hasTakenEffect }: Outcome): boolean {
+  #onWritten(write: Write, { after, hasTakenEffect }: Outcome): boolean {
     if (after) {
-      this.#standby.remember(after);
+      this.#localCopy.remember(after);
       return true;
     }
-    const known = this.#standby.find(write.key);
+    const known = this.#localCopy.find(write.key);
     if (!known) return true;
     if (hasTakenEffect) {
-      this.#standby.follow(write);
+      this.#localCopy.apply(write);
       return true;
     }
     const isOfOther =
       write.kind === 'delete' && (write.ifMachine ?? known.machine) !== known.machine;
     if (isOfOther) return true;
-    if (this.#mender.condition.mayHaveForgotten()) return false;
-    this.#standby.forget(write.key);
+    if (this.#supervisor.status.mayHaveForgotten()) return false;
+    this.#localCopy.forget(write.key);
     return true;
   }
 
   async #accept(write: Write): Promise<Outcome> {
-    const { outcome, kept } = this.#writeBack.accept(write);
+    const { outcome, journaled: kept } = this.#outbox.accept(write);
     countWrite(this.#counters, write, outcome);
-    this.#mender.noticeQueued();
+    this.#supervisor.onQueued();
     await kept;
     return outcome;
   }
@@ -399,7 +401,7 @@ class Resilient implements ResilientStore {
 /** A key, and what was still to be written of it when it was looked up. */
 interface Before {
   readonly key: SessionKey;
-  readonly owed: Owed | undefined;
+  readonly change: PendingChange | undefined;
   readonly writes: readonly Write[] | undefined;
 }
 

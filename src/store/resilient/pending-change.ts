@@ -10,7 +10,7 @@ import { wholeTtlMs } from '../rules.ts';
 import type { Outcome, Write } from '../rules.ts';
 import type { Lookup, SessionStore } from '../store.ts';
 
-export interface Owed {
+export interface PendingChange {
   /** To be removed first: what any of these has there, or whatever is there. */
   readonly removed: readonly MachineId[] | 'any';
   readonly then: Then;
@@ -38,19 +38,19 @@ export interface Performed {
 }
 
 /** `lifeMs`: how long a binding lives that is not used. The very object if nothing has changed. */
-export function owedAfter(
-  owed: Owed | undefined,
+export function changeAfter(
+  change: PendingChange | undefined,
   { write, found, outcome }: Performed,
   lifeMs: number,
-): Owed | undefined {
+): PendingChange | undefined {
   const { after, hasTakenEffect } = outcome;
-  const before = withoutExpired(owed, write.now);
+  const before = withoutExpired(change, write.now);
   if (after) {
-    return hasTakenEffect && after !== found ? owedBinding(after, found, before) : owed;
+    return hasTakenEffect && after !== found ? changeToBinding(after, found, before) : change;
   }
-  if (found) return owedRemoval(found, before);
+  if (found) return changeToRemoval(found, before);
   // What is known to be absent neither slides nor goes.
-  if (before?.isCertain) return owed;
+  if (before?.isCertain) return change;
   const until = Math.max(before?.until ?? 0, write.now + lifeMs);
   switch (write.kind) {
     case 'touch':
@@ -59,13 +59,13 @@ export function owedAfter(
     case 'delete':
       return removalOfUnknown(write.ifMachine, before, until);
     default:
-      return owed;
+      return change;
   }
 }
 
 /** What a lookup says, if `found` is what the store says or was known to hold. */
-export function seenThrough(owed: Owed, found: Lookup, now: number): Lookup {
-  const { removed, then, isCertain } = owed;
+export function seenThrough(change: PendingChange, found: Lookup, now: number): Lookup {
+  const { removed, then, isCertain } = change;
   if (then.kind === 'bind') return then.binding.expiresAt > now ? then.binding : 'absent';
   if (found === 'unknown') return isCertain ? 'absent' : 'unknown';
   if (found === 'absent') return 'absent';
@@ -79,14 +79,14 @@ export function seenThrough(owed: Owed, found: Lookup, now: number): Lookup {
  * Tells `store`. Resolves to what it holds of the key then, as far as it says so. `mayGoOn` is asked
  * before each write: once something newer may have been told, this one must not come after it.
  */
-export async function tell(
+export async function flushChange(
   store: SessionStore,
   key: SessionKey,
-  owed: Owed,
+  change: PendingChange,
   now: number,
   mayGoOn: () => boolean,
 ): Promise<Binding | undefined> {
-  const { removed, then } = withoutExpired(owed, now) ?? owed;
+  const { removed, then } = withoutExpired(change, now) ?? change;
   for (const owner of removed === 'any' ? [undefined] : removed) {
     if (mayGoOn()) await store.delete(key, owner);
   }
@@ -100,7 +100,11 @@ export async function tell(
 }
 
 /** `found`: in whose place it comes. Alone: a binding that the store may have lost. */
-export function owedBinding(binding: Binding, found?: Binding, before?: Owed): Owed {
+export function changeToBinding(
+  binding: Binding,
+  found?: Binding,
+  before?: PendingChange,
+): PendingChange {
   const former = before?.then.kind === 'bind' ? before.then.owners : [];
   const owners = union(former, found ? [found.machine, binding.machine] : [binding.machine]);
   return {
@@ -112,7 +116,7 @@ export function owedBinding(binding: Binding, found?: Binding, before?: Owed): O
 }
 
 /** Alone: of a binding that the store may not have removed. */
-export function owedRemoval(found: Binding, before?: Owed): Owed {
+export function changeToRemoval(found: Binding, before?: PendingChange): PendingChange {
   const former = before?.then.kind === 'bind' ? before.then.owners : [];
   return {
     removed: withRemoved(before, [...former, found.machine]),
@@ -123,16 +127,16 @@ export function owedRemoval(found: Binding, before?: Owed): Owed {
 }
 
 /** What has expired here may be alive in the store, which has not heard of its early expiry. */
-function withoutExpired(owed: Owed | undefined, now: number): Owed | undefined {
-  if (owed?.then.kind !== 'bind' || owed.then.binding.expiresAt > now) return owed;
-  return owedRemoval(owed.then.binding, owed);
+function withoutExpired(change: PendingChange | undefined, now: number): PendingChange | undefined {
+  if (change?.then.kind !== 'bind' || change.then.binding.expiresAt > now) return change;
+  return changeToRemoval(change.then.binding, change);
 }
 
 function slideOfUnknown(
   { kind, now, ttlMs }: Extract<Write, { kind: 'touch' | 'expireWithin' }>,
-  before: Owed | undefined,
+  before: PendingChange | undefined,
   until: number,
-): Owed {
+): PendingChange {
   const expiresAt = now + wholeTtlMs(ttlMs);
   return {
     removed: before?.removed ?? [],
@@ -144,14 +148,17 @@ function slideOfUnknown(
 
 function removalOfUnknown(
   ifMachine: MachineId | undefined,
-  before: Owed | undefined,
+  before: PendingChange | undefined,
   until: number,
-): Owed {
+): PendingChange {
   const removed = ifMachine === undefined ? 'any' : withRemoved(before, [ifMachine]);
   return { removed, then: NOTHING, isCertain: removed === 'any', until };
 }
 
-function withRemoved(before: Owed | undefined, machines: readonly MachineId[]): Owed['removed'] {
+function withRemoved(
+  before: PendingChange | undefined,
+  machines: readonly MachineId[],
+): PendingChange['removed'] {
   return before?.removed === 'any' ? 'any' : union(before?.removed ?? [], machines);
 }
 

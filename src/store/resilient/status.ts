@@ -3,12 +3,12 @@ import type { Clock } from '../../clock.ts';
 import type { StoreHealth } from '../health.ts';
 import { MAX_PAUSE_MS } from './opened-store.ts';
 import { StoreError } from '../store.ts';
-import type { WriteBack } from './write-back.ts';
+import type { Outbox } from './outbox.ts';
 
-export interface ConditionOptions {
+export interface StoreStatusOptions {
   readonly isShared: boolean;
   readonly clock: Clock;
-  readonly writeBack: Pick<WriteBack, 'depth' | 'ageMs' | 'isDurable'>;
+  readonly outbox: Pick<Outbox, 'depth' | 'ageMs' | 'isDurable'>;
   readonly onHealth: (health: StoreHealth) => void;
 }
 
@@ -22,8 +22,8 @@ const SETTLED = -Infinity;
 const NOT_OPEN = new StoreError('passing', 'the session store is not open yet');
 const UNREADABLE = new StoreError('passing', 'the session store does not answer');
 
-export class StoreCondition {
-  readonly #options: ConditionOptions;
+export class StoreStatus {
+  readonly #options: StoreStatusOptions;
   readonly #clock: Clock;
   #failing: StoreHealth['failing'] = 'all';
   /** How often the store may have forgotten what this Machine knows, and of which of them it was told. */
@@ -37,7 +37,7 @@ export class StoreCondition {
   /** Nobody is told of a store that is there from the start. */
   #reported = 'healthy none';
 
-  constructor(options: ConditionOptions) {
+  constructor(options: StoreStatusOptions) {
     this.#options = options;
     this.#clock = options.clock;
     this.#awaySinceMs = options.clock.monotonicMs();
@@ -53,14 +53,12 @@ export class StoreCondition {
 
   state(): StoreHealth['state'] {
     if (this.#failing !== 'none') return 'degraded';
-    return this.#options.writeBack.depth > 0 || this.needsRefill() ? 'recovering' : 'healthy';
+    return this.#options.outbox.depth > 0 || this.needsRefill() ? 'recovering' : 'healthy';
   }
 
   /** Whether the store has all that was accepted here or acknowledged by it, as far as can be told. */
   isTrusted(): boolean {
-    return (
-      this.#failing === 'none' && this.#options.writeBack.depth === 0 && !this.mayHaveForgotten()
-    );
+    return this.#failing === 'none' && this.#options.outbox.depth === 0 && !this.mayHaveForgotten();
   }
 
   /** Whether it may lack what it had acknowledged. */
@@ -115,14 +113,14 @@ export class StoreCondition {
   }
 
   health(): StoreHealth {
-    const { depth, isDurable } = this.#options.writeBack;
+    const { depth, isDurable } = this.#options.outbox;
     const failing = this.#failing;
     const since = this.#unhealthySinceMs;
     const error = failing === 'none' ? undefined : (this.#lastError ?? UNREADABLE);
     return {
       ...{ state: this.state(), failing, code: error?.code, reason: error?.message },
       forMs: since === undefined ? 0 : this.#clock.monotonicMs() - since,
-      writeBack: { depth, ageMs: this.#options.writeBack.ageMs(), isDurable },
+      writeBack: { depth, ageMs: this.#options.outbox.ageMs(), isDurable },
     };
   }
 }

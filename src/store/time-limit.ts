@@ -1,12 +1,12 @@
 /** Waiting, but not for ever. */
-import type { Cancel, Clock } from '../../clock.ts';
-import { StoreError } from '../store.ts';
+import type { Cancel, Clock } from '../clock.ts';
+import { StoreError } from './store.ts';
 
 /**
  * Settles as `work` does, or rejects after `limitMs`: what comes of the work then is nobody's any
  * more. `doing` begins the sentence of the error.
  */
-export function inTime<Result>(
+export function withinTime<Result>(
   clock: Clock,
   limitMs: number,
   work: Promise<Result>,
@@ -16,7 +16,7 @@ export function inTime<Result>(
 }
 
 /**
- * {@link inTime} for many works: a timer for each would cost more than most of them take. There is
+ * {@link withinTime} for many works: a timer for each would cost more than most of them take. There is
  * none while nothing is waited for.
  */
 export type TimeLimit = <Result>(work: Promise<Result>) => Promise<Result>;

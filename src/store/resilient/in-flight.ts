@@ -6,7 +6,7 @@
 import type { SessionKey } from '../../session.ts';
 import type { Write } from '../rules.ts';
 
-export interface WritesUnderWay {
+export interface WritesInFlight {
   /** Those of the key in the order of their calls, for reads to see: the list itself never changes. */
   of(key: SessionKey): readonly Write[] | undefined;
   /**
@@ -34,7 +34,7 @@ interface Reads {
   isCrossed: boolean;
 }
 
-export function createWritesUnderWay(): WritesUnderWay {
+export function createWritesInFlight(): WritesInFlight {
   const byKey = new Map<SessionKey, OfKey>();
   const reading = new Map<SessionKey, Reads>();
 

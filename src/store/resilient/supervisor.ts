@@ -2,7 +2,7 @@
  * Keeps a store in use, or mends it: opens it, notices when it fails, tries it with growing pauses,
  * and tells it what it has missed.
  *
- *     none ─ opened ─> open ─ damaged ─> closed, opened anew ─> open, filled from the standby
+ *     none ─ opened ─> open ─ damaged ─> closed, opened anew ─> open, filled from the localCopy
  *      └ fails: tried again                └ fails: none
  *
  * Of an open store reads and writes each have a circuit breaker. While one is open no request tries
@@ -11,9 +11,9 @@
 import type { MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { BreakerAttempt, CircuitBreaker } from '../../resilience.ts';
-import { StoreCondition } from './condition.ts';
+import { StoreStatus } from './status.ts';
 import type { StoreHealth } from '../health.ts';
-import { inTime } from './in-time.ts';
+import { withinTime } from '../time-limit.ts';
 import {
   createOpenedStore,
   createStoreBreaker,
@@ -26,10 +26,10 @@ import {
 } from './opened-store.ts';
 import type { Access, OpenedStore } from './opened-store.ts';
 import { probeReads, probeWrites } from './probe.ts';
-import type { Standby } from './standby.ts';
+import type { LocalCopy } from './local-copy.ts';
 import { StoreError } from '../store.ts';
 import type { SessionStore } from '../store.ts';
-import type { WriteBack } from './write-back.ts';
+import type { Outbox } from './outbox.ts';
 
 /** What an opened store tells of itself. */
 export interface StoreHooks {
@@ -39,13 +39,13 @@ export interface StoreHooks {
   readonly onDisrupted: () => void;
 }
 
-export interface MenderOptions {
+export interface StoreSupervisorOptions {
   readonly self: MachineId;
   readonly isShared: boolean;
   /** Rejects with a {@link StoreError}. Called again until it succeeds, and after damage. */
   readonly open: (hooks: StoreHooks) => Promise<SessionStore>;
-  readonly standby: Standby;
-  readonly writeBack: WriteBack;
+  readonly localCopy: LocalCopy;
+  readonly outbox: Outbox;
   /** Of a key that is being written, the store itself will say what it holds. */
   readonly isBeingWritten: (key: SessionKey) => boolean;
   readonly clock: Clock;
@@ -57,29 +57,29 @@ export interface MenderOptions {
 }
 
 /** One use of the store by a request. What it says of a store that was given up since is no matter. */
-export interface StoreUse {
+export interface StoreAttempt {
   readonly store: SessionStore;
   /** Whether a request may still use the store in that way. */
   isAllowed(): boolean;
   succeeded(): void;
   failed(error?: unknown): void;
   /** It failed, which says nothing of others. */
-  complained(error: unknown): void;
+  failedAlone(error: unknown): void;
 }
 
-export interface Mender {
+export interface StoreSupervisor {
   /** The store, unless its reads fail. */
   readonly readable: SessionStore | undefined;
-  readonly condition: Pick<
-    StoreCondition,
+  readonly status: Pick<
+    StoreStatus,
     'isTrusted' | 'mayHaveForgotten' | 'awayMs' | 'health' | 'state'
   >;
   /** Undefined if they fail. */
-  beginUse(access: Access): StoreUse | undefined;
+  begin(access: Access): StoreAttempt | undefined;
   /** The same for a read that was answered at once. */
-  noteRead(hasSucceeded: boolean): void;
+  onRead(hasSucceeded: boolean): void;
   /** Something was queued for write-back. */
-  noticeQueued(): void;
+  onQueued(): void;
   /** Resolves after the first attempt to open the store, or after a few seconds. Never rejects. */
   start(): Promise<void>;
   /** Tells the store what it can still be told, and closes it. Never rejects. */
@@ -94,16 +94,16 @@ const MAX_DAMAGE_PAUSE_MS = 300_000;
 const BATCH = 200;
 /** What a stop spends on a probe under way, on telling the store what it has missed, on its close. */
 const LAST_PROBE_MS = 500;
-const LAST_DRAIN_MS = 1_000;
+const LAST_FLUSH_MS = 1_000;
 const CLOSE_MS = 3_000;
 
-export function createMender(options: MenderOptions): Mender {
-  return new StoreMender(options);
+export function createStoreSupervisor(options: StoreSupervisorOptions): StoreSupervisor {
+  return new Supervisor(options);
 }
 
-class StoreMender implements Mender {
-  readonly condition: StoreCondition;
-  readonly #options: MenderOptions;
+class Supervisor implements StoreSupervisor {
+  readonly status: StoreStatus;
+  readonly #options: StoreSupervisorOptions;
   readonly #clock: Clock;
   readonly #opening: CircuitBreaker;
   #opened: OpenedStore | undefined;
@@ -113,32 +113,32 @@ class StoreMender implements Mender {
   #damagedAtMs = -Infinity;
   /** Nothing is tried before. */
   #notBeforeMs = -Infinity;
-  #mending: Promise<void> | undefined;
+  #recovering: Promise<void> | undefined;
   /** Ends a pause. */
-  #alarm = new AbortController();
+  #wakeUp = new AbortController();
   #isStopped = false;
 
-  constructor(options: MenderOptions) {
+  constructor(options: StoreSupervisorOptions) {
     this.#options = options;
     this.#clock = options.clock;
     this.#opening = createStoreBreaker(options);
-    this.condition = new StoreCondition(options);
+    this.status = new StoreStatus(options);
   }
 
   get readable(): SessionStore | undefined {
     return this.#readable;
   }
 
-  beginUse(access: Access): StoreUse | undefined {
+  begin(access: Access): StoreAttempt | undefined {
     const opened = this.#opened;
     if (!works(opened, access)) return undefined;
     const attempt = opened[access].begin();
-    return attempt && this.#createUse(opened, access, attempt);
+    return attempt && this.#createAttempt(opened, access, attempt);
   }
 
-  noteRead(hasSucceeded: boolean): void {
+  onRead(hasSucceeded: boolean): void {
     if (hasSucceeded && !this.#hasReadFailures) return;
-    const use = this.beginUse('reads');
+    const use = this.begin('reads');
     if (!hasSucceeded) {
       use?.failed();
       return;
@@ -147,92 +147,92 @@ class StoreMender implements Mender {
     this.#hasReadFailures = false;
   }
 
-  noticeQueued(): void {
-    this.#noticeChange();
+  onQueued(): void {
+    this.#onChange();
   }
 
   async start(): Promise<void> {
     const opening = this.#open();
-    this.#mend(opening);
-    const started = Promise.all([opening, this.#options.writeBack.load()]);
-    await inTime(this.#clock, START_WAIT_MS, started, 'the start').catch(() => undefined);
-    this.#noticeChange();
+    this.#recover(opening);
+    const started = Promise.all([opening, this.#options.outbox.load()]);
+    await withinTime(this.#clock, START_WAIT_MS, started, 'the start').catch(() => undefined);
+    this.#onChange();
   }
 
   async stop(): Promise<void> {
-    const { writeBack, onError } = this.#options;
+    const { outbox: outbox, onError } = this.#options;
     this.#isStopped = true;
-    this.#alarm.abort();
-    const mending = this.#mending ?? Promise.resolve();
+    this.#wakeUp.abort();
+    const mending = this.#recovering ?? Promise.resolve();
     // What hangs is left to itself.
-    await inTime(this.#clock, LAST_PROBE_MS, mending, 'mending').catch(() => undefined);
-    await this.#drainLast();
-    const closing = inTime(this.#clock, CLOSE_MS, writeBack.close(), 'closing the journal');
+    await withinTime(this.#clock, LAST_PROBE_MS, mending, 'mending').catch(() => undefined);
+    await this.#flushLast();
+    const closing = withinTime(this.#clock, CLOSE_MS, outbox.close(), 'closing the journal');
     await Promise.all([this.#opened && this.#close(this.#opened.store), closing.catch(onError)]);
     this.#opened = undefined;
     this.#readable = undefined;
   }
 
-  #createUse(opened: OpenedStore, access: Access, attempt: BreakerAttempt): StoreUse {
+  #createAttempt(opened: OpenedStore, access: Access, attempt: BreakerAttempt): StoreAttempt {
     return {
       store: opened.store,
       isAllowed: () => this.#opened === opened && works(opened, access),
       succeeded: () => attempt.succeeded(),
       failed: (error) => {
         if (access === 'reads') this.#hasReadFailures = true;
-        if (error !== undefined) this.#notice(error, opened);
+        if (error !== undefined) this.#noteError(error, opened);
         attempt.failed();
-        this.#noticeChange();
+        this.#onChange();
       },
-      complained: (error) => {
-        this.#notice(error, opened);
+      failedAlone: (error) => {
+        this.#noteError(error, opened);
         attempt.abandoned();
-        this.#noticeChange();
+        this.#onChange();
       },
     };
   }
 
   /** Takes note of what an error says of the store; its effect on a breaker is the caller's. */
-  #notice(error: unknown, opened: OpenedStore | undefined): void {
+  #noteError(error: unknown, opened: OpenedStore | undefined): void {
     if (opened !== this.#opened) return;
     const failure = asStoreError(error);
-    this.condition.hasFailed(failure);
+    this.status.hasFailed(failure);
     // Nobody here has closed it, so something is wrong that opening it anew may mend.
     const isLost = failure.code === 'damaged' || failure.code === 'closed';
     if (isLost && opened) opened.isDamaged = true;
   }
 
   /** To be called after anything that may have changed the state. */
-  #noticeChange(): void {
+  #onChange(): void {
     if (this.#isStopped) return;
     const canRead = works(this.#opened, 'reads');
     const canWrite = works(this.#opened, 'writes');
     this.#readable = canRead ? this.#opened?.store : undefined;
     const failing = canRead ? (canWrite ? 'none' : 'writes') : canWrite ? 'reads' : 'all';
-    const isChanged = this.condition.update(failing);
-    if (isChanged || this.#opened?.isDamaged) this.#alarm.abort();
-    if (this.#hasWork()) this.#mend(Promise.resolve());
+    const isChanged = this.status.update(failing);
+    if (isChanged || this.#opened?.isDamaged) this.#wakeUp.abort();
+    if (this.#hasWork()) this.#recover(Promise.resolve());
   }
 
   #hasWork(): boolean {
-    return !this.#isStopped && this.condition.state() !== 'healthy';
+    return !this.#isStopped && this.status.state() !== 'healthy';
   }
 
-  #mend(after: Promise<void>): void {
-    this.#mending ??= after
-      .then(() => this.#mendAll())
+  #recover(after: Promise<void>): void {
+    this.#recovering ??= after
+      .then(() => this.#recoverAll())
       .finally(() => {
-        this.#mending = undefined;
+        this.#recovering = undefined;
         // Something may have broken after the last look.
-        if (this.#hasWork()) this.#mend(Promise.resolve());
+        if (this.#hasWork()) this.#recover(Promise.resolve());
       });
   }
 
-  async #mendAll(): Promise<void> {
+  async #recoverAll(): Promise<void> {
     while (this.#hasWork()) {
       const pauseMs = this.#pauseMs();
       if (pauseMs > 0) await this.#pause(pauseMs);
-      else await this.#mendOnce();
+      else await this.#recoverOnce();
     }
   }
 
@@ -245,11 +245,11 @@ class StoreMender implements Mender {
 
   /** Ends early when something has changed. */
   async #pause(ms: number): Promise<void> {
-    this.#alarm = new AbortController();
-    await this.#clock.sleep(ms, this.#alarm.signal);
+    this.#wakeUp = new AbortController();
+    await this.#clock.sleep(ms, this.#wakeUp.signal);
   }
 
-  async #mendOnce(): Promise<void> {
+  async #recoverOnce(): Promise<void> {
     // Between two batches requests have their turn.
     await this.#clock.sleep(0);
     const opened = this.#opened;
@@ -262,7 +262,7 @@ class StoreMender implements Mender {
       this.#options.onError(error);
       this.#notBeforeMs = this.#clock.monotonicMs() + MAX_PAUSE_MS;
     }
-    this.#noticeChange();
+    this.#onChange();
   }
 
   async #open(): Promise<void> {
@@ -273,16 +273,16 @@ class StoreMender implements Mender {
     try {
       const store = await this.#options.open({
         // What it tells before it is open, such as a damaged file set aside, is mended by then.
-        onError: (error) => this.#hear(error, opened),
+        onError: (error) => this.#onStoreError(error, opened),
         onDisrupted: () => isInUse() && this.#distrust(),
       });
       attempt.succeeded();
       opened = this.#take(store);
     } catch (error) {
-      this.#notice(error, undefined);
+      this.#noteError(error, undefined);
       attempt.failed();
     }
-    this.#noticeChange();
+    this.#onChange();
   }
 
   #take(store: SessionStore): OpenedStore | undefined {
@@ -293,18 +293,18 @@ class StoreMender implements Mender {
     return (this.#opened = createOpenedStore(store, this.#options));
   }
 
-  #hear(error: StoreError, opened: OpenedStore | undefined): void {
+  #onStoreError(error: StoreError, opened: OpenedStore | undefined): void {
     if (this.#isStopped) return;
     this.#options.onError(error);
     // What one says that is being given up, such as where its file was set aside, is no news of the next.
     if (!opened || opened !== this.#opened) return;
-    this.#notice(error, opened);
-    this.#noticeChange();
+    this.#noteError(error, opened);
+    this.#onChange();
   }
 
   #distrust(): void {
-    this.condition.hasForgotten();
-    this.#noticeChange();
+    this.status.hasForgotten();
+    this.#onChange();
   }
 
   /** Closes what is damaged; opening it again sets it aside. */
@@ -323,8 +323,8 @@ class StoreMender implements Mender {
     // What can't be read is not written to: the reads are tried first.
     if (!isClosed(opened.reads)) await this.#tryReads(opened);
     else if (!isClosed(opened.writes)) await this.#tryWrites(opened);
-    else if (this.condition.needsRefill()) await this.#refill(opened);
-    else await this.#drain(opened);
+    else if (this.status.needsRefill()) await this.#refill(opened);
+    else await this.#flush(opened);
   }
 
   async #tryReads({ store, reads }: OpenedStore): Promise<void> {
@@ -338,15 +338,15 @@ class StoreMender implements Mender {
   async #tryWrites(opened: OpenedStore): Promise<void> {
     const attempt = opened.writes.begin();
     if (!attempt) return;
-    const { writeBack, self } = this.#options;
+    const { outbox: outbox, self } = this.#options;
     try {
-      const isFull = this.condition.lastError?.code === 'full';
+      const isFull = this.status.lastError?.code === 'full';
       if (isFull) await this.#makeRoom(opened.store);
-      const told = isFull ? 0 : await writeBack.drain(opened.store, 1);
+      const told = isFull ? 0 : await outbox.flush(opened.store, 1);
       if (told === 0) await probeWrites(opened.store, self, this.#clock);
       attempt.succeeded();
     } catch (error) {
-      this.#notice(error, opened);
+      this.#noteError(error, opened);
       attempt.failed();
     }
   }
@@ -354,55 +354,55 @@ class StoreMender implements Mender {
   /** What has expired may be all that a full disk can spare. */
   async #makeRoom(store: SessionStore): Promise<void> {
     const cleanup = store.cleanup();
-    await inTime(this.#clock, MAX_PAUSE_MS, cleanup, 'cleaning up').catch(() => undefined);
+    await withinTime(this.#clock, MAX_PAUSE_MS, cleanup, 'cleaning up').catch(() => undefined);
   }
 
   /** A shared store is told by each Machine what is its own; a file has nobody else. */
   async #refill(opened: OpenedStore): Promise<void> {
-    const { standby, writeBack, self, isShared, isBeingWritten } = this.#options;
-    const { losses } = this.condition;
-    for await (const binding of standby.entries()) {
+    const { localCopy: localCopy, outbox: outbox, self, isShared, isBeingWritten } = this.#options;
+    const { losses } = this.status;
+    for await (const binding of localCopy.entries()) {
       const isOthers = isShared && binding.machine !== self;
       if (isOthers || isBeingWritten(binding.key)) continue;
-      writeBack.restore(binding);
-      while (writeBack.depth >= BATCH) if (!(await this.#drain(opened))) return;
+      outbox.restore(binding);
+      while (outbox.depth >= BATCH) if (!(await this.#flush(opened))) return;
     }
-    this.condition.wasRefilled(losses);
+    this.status.wasRefilled(losses);
   }
 
   /** Whether the store takes what it is told. */
-  async #drain(opened: OpenedStore): Promise<boolean> {
+  async #flush(opened: OpenedStore): Promise<boolean> {
     if (this.#isStopped || this.#opened !== opened || !works(opened, 'writes')) return false;
     const attempt = opened.writes.begin();
-    const { writeBack } = this.#options;
+    const { outbox: outbox } = this.#options;
     try {
-      const told = await writeBack.drain(opened.store, BATCH);
+      const told = await outbox.flush(opened.store, BATCH);
       // What is left it has refused.
-      if (told === 0 && writeBack.depth > 0) {
+      if (told === 0 && outbox.depth > 0) {
         this.#notBeforeMs = this.#clock.monotonicMs() + FIRST_PAUSE_MS;
       }
       return true;
     } catch (error) {
-      this.#notice(error, opened);
+      this.#noteError(error, opened);
       attempt?.failed();
       return false;
     }
   }
 
-  async #drainLast(): Promise<void> {
+  async #flushLast(): Promise<void> {
     const store = this.#opened?.store;
-    const { writeBack } = this.#options;
-    const untilMs = this.#clock.monotonicMs() + LAST_DRAIN_MS;
+    const { outbox: outbox } = this.#options;
+    const untilMs = this.#clock.monotonicMs() + LAST_FLUSH_MS;
     let failure: unknown;
     try {
-      while (store && writeBack.depth > 0 && this.#clock.monotonicMs() < untilMs) {
+      while (store && outbox.depth > 0 && this.#clock.monotonicMs() < untilMs) {
         const leftMs = untilMs - this.#clock.monotonicMs();
-        await inTime(this.#clock, leftMs, writeBack.drain(store, BATCH), 'the end');
+        await withinTime(this.#clock, leftMs, outbox.flush(store, BATCH), 'the end');
       }
     } catch (error) {
       failure = error;
     }
-    const { depth, isDurable } = writeBack;
+    const { depth, isDurable } = outbox;
     if (depth === 0) return;
     const fate = isDurable ? 'is told after the next start' : 'is lost';
     const text = `the session store was not told of ${depth} of its bindings: that ${fate}`;
@@ -411,7 +411,7 @@ class StoreMender implements Mender {
 
   async #close(store: SessionStore): Promise<void> {
     try {
-      await inTime(this.#clock, CLOSE_MS, store.close(), 'closing the session store');
+      await withinTime(this.#clock, CLOSE_MS, store.close(), 'closing the session store');
     } catch (error) {
       this.#options.onError(error);
     }

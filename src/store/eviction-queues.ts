@@ -5,12 +5,12 @@ import type { Clock } from '../clock.ts';
 import { adoptedCap, EVICTION_ORDER, PAGE_BINDINGS } from './store.ts';
 
 /**
- * The bindings by origin, on each shelf the least recently written first: a map keeps the order of
+ * The bindings by origin, on each queue the least recently written first: a map keeps the order of
  * insertion, so the next to be evicted is found at once.
  */
-export interface Shelves {
+export interface EvictionQueues {
   find(key: SessionKey): Binding | undefined;
-  /** In its place; with `moved`, what is held of the key by now, behind all others of its shelf: it was used. */
+  /** In its place; with `moved`, what is held of the key by now, behind all others of its queue: it was used. */
   put(binding: Binding, moved: Binding | undefined): void;
   remove(key: SessionKey): void;
   /** Returns how many there were to remove, `count` at most. */
@@ -21,14 +21,14 @@ export interface Shelves {
   clear(): void;
 }
 
-export function createShelves(): Shelves {
+export function createEvictionQueues(): EvictionQueues {
   const learned = new Map<SessionKey, Binding>();
   const adopted = new Map<SessionKey, Binding>();
   const copied = new Map<SessionKey, Binding>();
   const byOrigin = { learned, adopted, copied };
   const all = [learned, adopted, copied];
   const remove = (key: SessionKey): void => {
-    for (const shelf of all) shelf.delete(key);
+    for (const queue of all) queue.delete(key);
   };
   return {
     find: (key) => learned.get(key) ?? adopted.get(key) ?? copied.get(key),
@@ -38,19 +38,19 @@ export function createShelves(): Shelves {
     },
     remove,
     removeOldest: (origin, count) => {
-      const shelf = byOrigin[origin];
-      const countBefore = shelf.size;
-      for (const key of shelf.keys()) {
-        if (countBefore - shelf.size >= count) break;
-        shelf.delete(key);
+      const queue = byOrigin[origin];
+      const countBefore = queue.size;
+      for (const key of queue.keys()) {
+        if (countBefore - queue.size >= count) break;
+        queue.delete(key);
       }
-      return countBefore - shelf.size;
+      return countBefore - queue.size;
     },
     count: (origin) =>
       origin === undefined ? learned.size + adopted.size + copied.size : byOrigin[origin].size,
-    keys: () => all.flatMap((shelf) => [...shelf.keys()]),
+    keys: () => all.flatMap((queue) => [...queue.keys()]),
     clear: () => {
-      for (const shelf of all) shelf.clear();
+      for (const queue of all) queue.clear();
     },
   };
 }
@@ -69,22 +69,22 @@ const MAX_EVICTED_AT_ONCE = 20_000;
  * many had to go.
  */
 export function evictExcess(
-  shelves: Shelves,
+  queues: EvictionQueues,
   maxSessions: number,
   precision: 'exactly' | 'roughly',
 ): number {
   const slack = precision === 'exactly' ? 0 : SLACK;
   const maxAdopted = adoptedCap(maxSessions);
-  const adoptedExcess = shelves.count('adopted') - maxAdopted;
+  const adoptedExcess = queues.count('adopted') - maxAdopted;
   let removed = 0;
   if (adoptedExcess > Math.floor(maxAdopted * slack)) {
-    removed += shelves.removeOldest('adopted', Math.min(adoptedExcess, MAX_EVICTED_AT_ONCE));
+    removed += queues.removeOldest('adopted', Math.min(adoptedExcess, MAX_EVICTED_AT_ONCE));
   }
-  const excess = shelves.count() - maxSessions;
+  const excess = queues.count() - maxSessions;
   if (excess <= Math.floor(maxSessions * slack)) return removed;
   let left = Math.min(excess, MAX_EVICTED_AT_ONCE);
   for (const origin of EVICTION_ORDER) {
-    const gone = shelves.removeOldest(origin, left);
+    const gone = queues.removeOldest(origin, left);
     removed += gone;
     left -= gone;
   }
@@ -92,10 +92,10 @@ export function evictExcess(
 }
 
 /** Down to the bounds exactly, the event loop turning in between. */
-export async function evictAllExcess(shelves: Shelves, maxSessions: number): Promise<number> {
+export async function evictAllExcess(queues: EvictionQueues, maxSessions: number): Promise<number> {
   let total = 0;
   for (;;) {
-    const evicted = evictExcess(shelves, maxSessions, 'exactly');
+    const evicted = evictExcess(queues, maxSessions, 'exactly');
     if (evicted === 0) return total;
     total += evicted;
     await nextTurn();
@@ -103,11 +103,11 @@ export async function evictAllExcess(shelves: Shelves, maxSessions: number): Pro
 }
 
 /** Returns how many had expired. */
-export async function removeExpired(shelves: Shelves, clock: Clock): Promise<number> {
+export async function removeExpired(queues: EvictionQueues, clock: Clock): Promise<number> {
   let removed = 0;
-  await visitAll(shelves, ({ key, expiresAt }) => {
+  await visitAll(queues, ({ key, expiresAt }) => {
     if (expiresAt > clock.now()) return;
-    shelves.remove(key);
+    queues.remove(key);
     removed += 1;
   });
   return removed;
@@ -117,12 +117,15 @@ export async function removeExpired(shelves: Shelves, clock: Clock): Promise<num
 const STRIDE = 5_000;
 
 /** What was there at the start and still is when its turn comes, expired or not: the first ones at once. */
-export async function visitAll(shelves: Shelves, visit: (binding: Binding) => void): Promise<void> {
-  const keys = shelves.keys();
+export async function visitAll(
+  queues: EvictionQueues,
+  visit: (binding: Binding) => void,
+): Promise<void> {
+  const keys = queues.keys();
   for (let start = 0; start < keys.length; start += STRIDE) {
     if (start > 0) await nextTurn();
     for (const key of keys.slice(start, start + STRIDE)) {
-      const binding = shelves.find(key);
+      const binding = queues.find(key);
       if (binding) visit(binding);
     }
   }
@@ -130,13 +133,13 @@ export async function visitAll(shelves: Shelves, visit: (binding: Binding) => vo
 
 /** What was there at the start, in pages; between two of them the event loop may turn. */
 export function* walkInPages(
-  shelves: Shelves,
+  queues: EvictionQueues,
   matches: (binding: Binding) => boolean,
 ): Generator<readonly Binding[]> {
-  const keys = shelves.keys();
+  const keys = queues.keys();
   let page: Binding[] = [];
   for (const [index, key] of keys.entries()) {
-    const binding = shelves.find(key);
+    const binding = queues.find(key);
     if (binding && matches(binding)) page.push(binding);
     const isOver = page.length === PAGE_BINDINGS || (index + 1) % STRIDE === 0;
     if (!isOver) continue;
@@ -147,10 +150,10 @@ export function* walkInPages(
 }
 
 /** As `visitAll`, for a reader with a pace of its own. */
-export async function* walk(shelves: Shelves): AsyncGenerator<Binding> {
-  for (const [index, key] of shelves.keys().entries()) {
+export async function* walk(queues: EvictionQueues): AsyncGenerator<Binding> {
+  for (const [index, key] of queues.keys().entries()) {
     if (index % STRIDE === 0) await nextTurn();
-    const binding = shelves.find(key);
+    const binding = queues.find(key);
     if (binding) yield binding;
   }
 }

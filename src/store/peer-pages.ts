@@ -8,20 +8,20 @@
  * clocks agree. Nothing in a row needs to be escaped. SQLite makes the same text by itself.
  */
 import type { Binding, MachineId } from '../session.ts';
-import type { ToldPage } from './store.ts';
+import type { PeerPage } from './store.ts';
 
 /** Longest time to live that is told, in ms: a year. Longer ones are cut. */
-export const MAX_TOLD_TTL_MS = 366 * 24 * 3_600_000;
+export const MAX_PAGE_TTL_MS = 366 * 24 * 3_600_000;
 
 /** `now` is whole, and none of them has expired by then. */
-export function toldPageOf(bindings: readonly Binding[], now: number): ToldPage {
+export function peerPageOf(bindings: readonly Binding[], now: number): PeerPage {
   const numbers = new Map<MachineId, number>();
   let rows = '';
   for (const { key, machine, generation, createdAt, expiresAt } of bindings) {
     const owner = numbers.get(machine) ?? numbers.size;
     numbers.set(machine, owner);
     const ageMs = Math.max(now - createdAt, 0);
-    const ttlMs = Math.min(expiresAt - now, MAX_TOLD_TTL_MS);
+    const ttlMs = Math.min(expiresAt - now, MAX_PAGE_TTL_MS);
     const comma = rows === '' ? '' : ',';
     rows += `${comma}"${key}",${owner},${generation},${ageMs},${ttlMs}`;
   }
