@@ -35,6 +35,7 @@ COPY --from=base /usr/local/bin/node bin/node
 COPY --from=dependencies /build/node_modules node_modules
 COPY --from=compiled /build/dist dist
 COPY package.json LICENSE ./
+COPY src/docs src/docs
 COPY --chmod=755 <<'START' start
 #!/bin/sh
 # A fresh volume belongs to root: hand the store's folder over, then give up root for good. The last

@@ -15,7 +15,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'clock.ts': 0,
   'collect-garbage.ts': 0,
   'session.ts': 0,
-  'version.ts': 0,
+  'package.ts': 0,
   'json.ts': 0,
   'fly.ts': 1,
   'resilience.ts': 1,
@@ -40,9 +40,9 @@ const RANKS: Readonly<Record<string, number>> = {
   'app/': 8,
   'doctor/': 8,
   'doctor/probes/': 9,
+  'doctor/diagnose.ts': 10,
   'simulator/': 9,
   'cli/sessions/': 10,
-  'cli/doctor/': 10,
   'cli/': 11,
   'main.ts': 12,
 };
@@ -58,13 +58,13 @@ const ADAPTERS: readonly string[] = [
   'fleet/dns-resolver.ts',
   'observability/prometheus.ts',
 ];
-const COMPOSITION = /^(app|cli)\//;
+const COMPOSITION = /^(app|cli|doctor)\//;
 
 /** What `serve` loads by its static imports: what stands behind an `import()` it may never need. */
-const SERVE: readonly string[] = ['main.ts', 'cli/command.ts', 'cli/serve.ts', 'app/app.ts'];
+const SERVE: readonly string[] = ['main.ts', 'cli/commands.ts', 'cli/serve.ts', 'app/app.ts'];
 const WRITER_THREAD: readonly string[] = ['store/sqlite/writer.ts'];
 const NOT_FOR_SERVE =
-  /^(simulator|doctor|cli\/doctor|cli\/sessions|store\/redis|store\/postgres)\//;
+  /^(simulator|doctor|store\/redis|store\/postgres)\/|^cli\/(?!commands?\.ts$|serve\.ts$)/;
 /** An import of node:http loads 13 MB more than it needs, see `node-http.ts`; the others load TLS. */
 const HEAVY_BUILT_INS: readonly string[] = ['node:http', 'node:https', 'node:http2'];
 /** Who may read time, chance and environment; all others are handed them. */

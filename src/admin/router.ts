@@ -71,17 +71,17 @@ export class Router<Parts> {
     const [path, query] = splitTarget(request.url);
     const matches = this.#routes.filter((route) => restOf(route, path) !== undefined);
     const [first] = matches;
-    if (!first) return respondError(response, 'none', 404, 'not found');
+    if (!first) { respondError(response, 'none', 404, 'not found'); return; }
     if (first.auth === 'token' && !this.#isAuthorized(request)) {
       response.setHeader('www-authenticate', 'Bearer');
-      return respondError(response, first.auth, 401, 'needs Authorization: Bearer ADMIN_TOKEN');
+      respondError(response, first.auth, 401, 'needs Authorization: Bearer ADMIN_TOKEN'); return;
     }
     const route = matches.find(({ methods }) =>
       methods.some((method) => method === request.method),
     );
     if (!route) {
       response.setHeader('allow', matches.flatMap(({ methods }) => methods).join(', '));
-      return respondError(response, first.auth, 405, 'method not allowed');
+      respondError(response, first.auth, 405, 'method not allowed'); return;
     }
     const rest = restOf(route, path) ?? '';
     const closed = closeSignalOf(response);

@@ -16,7 +16,7 @@ import {
 } from './lifecycle.ts';
 import { createLogger, type Logger } from '../observability/log.ts';
 import { createMetrics } from '../observability/prometheus.ts';
-import { readVersion } from '../version.ts';
+import { readVersion } from '../package.ts';
 import { persistGeneratedMachineId } from './generated-machine-id.ts';
 import { EXIT_CONFIG, EXIT_FAILURE } from './exit-codes.ts';
 

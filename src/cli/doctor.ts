@@ -1,40 +1,70 @@
-/** `fly-affinity doctor`: looks at settings, fly.toml and Machine, and says what is wrong and why. */
-import type { Writable } from 'node:stream';
+/** `fly-affinity doctor`: checks settings, fly.toml and Machine, and explains what is wrong. */
+import { parseArgs } from 'node:util';
+import { print, reportMistake, type CommandContext } from './command.ts';
+import { EXIT_FAILURE } from '../app/exit-codes.ts';
+import { diagnose, type DiagnoseParts } from '../doctor/diagnose.ts';
 import { formatJson, formatText, hasErrors } from '../doctor/report.ts';
-import { parseDoctorArguments } from './doctor/arguments.ts';
-import { diagnose, type ExamineParts } from './doctor/examine.ts';
-import { DOCTOR_USAGE } from './doctor/usage.ts';
-import { EXIT_FAILURE, EXIT_USAGE } from '../app/exit-codes.ts';
 
-interface Parts extends ExamineParts {
-  readonly stdout: Writable;
-  readonly stderr: Writable;
-}
+export const USAGE = `Usage: fly-affinity doctor [--config fly.toml] [--json]
 
-/** Resolves to the exit code, once all is written. */
-export async function doctor(args: readonly string[], parts: Parts): Promise<number> {
-  const { stdout, stderr } = parts;
+Checks the settings, fly.toml and, on a Fly.io Machine, the volume, the store, the DNS, the other
+Machines, the clock, the app and the sidecar that runs there. Says what is wrong, why it matters, and
+what to write instead. Changes nothing.
+
+  --config FILE   the fly.toml; the default is the one in this directory, if it exists
+  --json          the findings as one JSON object: {ok, counts, findings: [{group, level, what, why,
+                  instead}]}
+
+On any other computer the settings are those of [env] in fly.toml; variables of this shell take
+precedence, as secrets do.
+
+Exit code: 0; 1 if there is an error (warnings do not count); 64 for a mistake in the command.
+`;
+
+/** Resolves to the exit code. */
+export async function execute(
+  args: readonly string[],
+  parts: DiagnoseParts & Pick<CommandContext, 'stdout' | 'stderr'>,
+): Promise<number> {
   const parsed = parseDoctorArguments(args);
-  if (parsed.kind === 'help') {
-    await write(stdout, DOCTOR_USAGE);
-    return 0;
+  switch (parsed.kind) {
+    case 'help':
+      await print(parts.stdout, USAGE);
+      return 0;
+    case 'mistake':
+      return reportMistake(parts, parsed.message, 'doctor');
+    case 'diagnose': {
+      const sections = await diagnose(parsed.configFile, parts);
+      await print(parts.stdout, parsed.isJson ? formatJson(sections) : formatText(sections));
+      return hasErrors(sections) ? EXIT_FAILURE : 0;
+    }
   }
-  if (parsed.kind === 'mistake') {
-    await write(
-      stderr,
-      `fly-affinity doctor: ${parsed.message}. See fly-affinity doctor --help.\n`,
-    );
-    return EXIT_USAGE;
-  }
-  const sections = await diagnose(parsed.configFile, parts);
-  await write(stdout, parsed.isJson ? formatJson(sections) : formatText(sections));
-  return hasErrors(sections) ? EXIT_FAILURE : 0;
 }
 
-/** A reader that has enough, as `head` has, is no failure. */
-function write(stream: Writable, text: string): Promise<void> {
-  stream.once('error', () => undefined);
-  return new Promise((resolve) => {
-    stream.write(text, () => resolve());
-  });
+type DoctorArguments =
+  | { readonly kind: 'help' }
+  | { readonly kind: 'mistake'; readonly message: string }
+  | {
+      readonly kind: 'diagnose';
+      /** Undefined: the one in this directory, if it exists. */
+      readonly configFile: string | undefined;
+      readonly isJson: boolean;
+    };
+
+function parseDoctorArguments(args: readonly string[]): DoctorArguments {
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        config: { type: 'string', short: 'c' },
+        json: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+    if (values.help) return { kind: 'help' };
+    if (values.config === '') return { kind: 'mistake', message: '--config needs a file' };
+    return { kind: 'diagnose', configFile: values.config, isJson: values.json };
+  } catch (error) {
+    return { kind: 'mistake', message: error instanceof Error ? error.message : String(error) };
+  }
 }

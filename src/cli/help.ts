@@ -1,44 +1,56 @@
-/** What `--help` says, and the table in `docs/settings.md`: both come from the table of settings. */
+/** `fly-affinity help`: the commands and the topics, or a page of `src/docs`. */
+import { print, reportMistake, type Command, type CommandModule } from './command.ts';
 import { SETTING_NAMES, SETTINGS, type Setting } from '../config/settings.ts';
+import { listPages, readPage } from '../package.ts';
 
-const USAGE = `fly-affinity: brings a session's next request to the Machine that has the session.
+export const USAGE = `Usage: fly-affinity help [TOPIC]
 
-Usage
-  fly-affinity [serve]            the sidecar, in front of the app at UPSTREAM_URL
-  fly-affinity run -- CMD ARGS    the same, and starts the app as a child, with PORT set to
-                                  UPSTREAM_URL's port. Opens its own port when the app's answers.
-                                  The first signal drains and then reaches the app, the second
-                                  at once. Ends with the app's exit code.
-  fly-affinity simulate [--machines 3] [--port 8080] [--spread round-robin|random|never-same]
-                        [-- CMD ARGS]
-                                  several Machines behind a simulated Fly Proxy, on this computer
-  fly-affinity sessions list|get|delete|export|import
-                                  looks at sessions, and moves them to another store
-  fly-affinity doctor [--config fly.toml] [--json]
-                                  says what is wrong with settings, fly.toml and Machine, and why
-  fly-affinity --help | --version
-
-Settings are environment variables; an empty one counts as unset.
+Prints the commands and the topics, or the page about a topic.
 `;
 
-export function helpText(): string {
+export const execute: CommandModule['execute'] = async ([topic, ...others], context) => {
+  const topics = listPages();
+  if (topic === undefined) {
+    await print(context.stdout, overview(context.commands, topics));
+    return 0;
+  }
+  if (others.length > 0) return reportMistake(context, 'one topic is expected', 'help');
+  if (!topics.includes(topic)) {
+    const message = `unknown topic ${JSON.stringify(topic)}, the topics are ${topics.join(', ')}`;
+    return reportMistake(context, message, 'help');
+  }
+  await print(context.stdout, textOf(readPage(topic)));
+  return 0;
+};
+
+function overview(commands: readonly Command[], topics: readonly string[]): string {
+  const lines = commands.map(({ name, summary }) => `  ${name.padEnd(10)}${summary}\n`);
+  return `fly-affinity routes each request of a session to the Machine that has the session.
+
+Usage: fly-affinity [COMMAND]
+
+Commands (fly-affinity COMMAND --help)
+${lines.join('')}
+Topics (fly-affinity help TOPIC)
+  ${topics.join(', ')}
+
+Settings are environment variables: see fly-affinity help settings.
+fly-affinity --version prints the version.
+`;
+}
+
+const SETTINGS_TABLE = /<!-- settings:begin -->[^]*<!-- settings:end -->/;
+const COMMENT_LINES = /^<!--.*-->\n/gm;
+
+/** A page for the terminal. The table of settings is wider than any terminal, so it becomes a list. */
+export function textOf(page: string): string {
+  return page.replace(SETTINGS_TABLE, listSettings).replace(COMMENT_LINES, '');
+}
+
+function listSettings(): string {
   const rows = SETTING_NAMES.map((name) => {
     const { shownFallback, summary }: Setting<unknown> = SETTINGS[name];
-    return `  ${name} (${shownFallback})\n      ${plain(summary)}\n`;
+    return `  ${name} (${shownFallback})\n      ${summary}`.replaceAll('`', '');
   });
-  return `${USAGE}\n${rows.join('')}`;
-}
-
-/** Markdown, as it stands in `docs/settings.md` between its two markers. */
-export function settingsTable(): string {
-  const rows = SETTING_NAMES.map((name) => {
-    const { fallback, shownFallback, summary, isSetByFly }: Setting<unknown> = SETTINGS[name];
-    const shown = fallback === undefined ? shownFallback : `\`${fallback}\``;
-    return `| \`${name}\` | ${shown} | ${summary}${isSetByFly ? ' Set by Fly.io.' : ''} |`;
-  });
-  return ['| variable | default | meaning |', '| --- | --- | --- |', ...rows].join('\n');
-}
-
-function plain(markdown: string): string {
-  return markdown.replaceAll('`', '');
+  return rows.join('\n');
 }

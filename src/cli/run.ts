@@ -1,14 +1,15 @@
 /**
- * `fly-affinity run -- CMD ARGS`: the sidecar, and the app as its child.
+ * `fly-affinity run -- CMD ARGS`: the sidecar, and the app as its child process.
  *
  *   app started --its port answers--> serving --1st signal--> draining --drained--> signal to the app
  *     |      |                           |                        |                      |
- *     |  1st signal: start called off,   |                        +--2nd signal--> that to the app
+ *     |  1st signal: start aborted,      |                        +--2nd signal--> that to the app
  *     |  signal to the app               |                        |                      |
- *     |      +--------- app ends --------+------------------------+----------------------+--> ended
- *     +--start fails--> SIGTERM to the app --late, or a signal--> app killed --------------> ended
+ *     |      +--------- app exits -------+------------------------+----------------------+--> ended
+ *     +--start fails--> SIGTERM to the app --timeout, or a signal--> app killed -----------> ended
  */
 import { portOf } from '../config/checks.ts';
+import { startSidecar } from '../app/app.ts';
 import { awaitPort } from '../app/await-port.ts';
 import {
   abortStart,
@@ -21,37 +22,51 @@ import {
 import { startApp, type AppProcess } from '../app/supervised-app.ts';
 import {
   runSidecarProcess,
+  type ProcessContext,
   type SidecarProcess,
   type StartSidecar,
-  type ProcessContext,
 } from '../app/sidecar-process.ts';
+import { reportMistake, type CommandModule } from './command.ts';
 
-/** How long the app has to end after SIGTERM where there is nothing left to serve. */
-const APP_END_TIMEOUT_MS = 5_000;
+export const USAGE = `Usage: fly-affinity run -- CMD ARGS
+
+Starts the app as a child process, with PORT set to the port of UPSTREAM_URL, and runs the sidecar in
+front of it. The public port opens when the app's port answers. The first signal drains, and then
+reaches the app; the second reaches it at once. Ends with the exit code of the app.
+`;
+
+export const execute: CommandModule['execute'] = ([dashes, ...command], context) => {
+  if (dashes === '--' && command.length > 0) return runWithApp(context, startSidecar, command);
+  const message = 'it needs the command of the app: fly-affinity run -- CMD ARGS';
+  return Promise.resolve(reportMistake(context, message, 'run'));
+};
+
+/** How long the app has to exit after SIGTERM when nothing is left to serve, in ms. */
+const APP_EXIT_TIMEOUT_MS = 5_000;
 
 /** Resolves to the app's exit code. */
-export function run(
-  surroundings: ProcessContext,
-  startSidecar: StartSidecar,
+export function runWithApp(
+  context: ProcessContext,
+  start: StartSidecar,
   command: readonly string[],
 ): Promise<number> {
-  return runSidecarProcess(surroundings, startSidecar, async (own) => {
-    // PORT is ours: the app would take it away from us.
+  return runSidecarProcess(context, start, async (own) => {
+    // PORT is the sidecar's own: the app would take that port.
     const port = String(portOf(own.config.upstreamUrl));
     const startedAt = own.clock.now();
-    const app = await startApp(command, { ...surroundings.env, PORT: port });
+    const app = await startApp(command, { ...context.env, PORT: port });
     const onExit = (): void => app.signal('SIGTERM');
-    // However we end, the app must not be left behind: it has a process group of its own.
-    surroundings.events.on('exit', onExit);
+    // The app has a process group of its own: it would outlive the sidecar.
+    context.events.on('exit', onExit);
     own.logger.info({ port }, 'app started');
     try {
       return await superviseApp(app, startedAt, own);
     } catch (error) {
-      // Told before the app is waited for, which may take its time.
+      // Reported before waiting for the app, which may take long.
       return own.fail(error);
     } finally {
       await endApp(app, own);
-      surroundings.events.off('exit', onExit);
+      context.events.off('exit', onExit);
     }
   });
 }
@@ -63,23 +78,23 @@ async function superviseApp(
 ): Promise<Ending> {
   const { signals, logger } = own;
   const starting = own.start(() => isServing(app, own), startedAt);
-  const isCalledOff = Promise.race([signals.nth(1), app.ended]).then(() => undefined);
-  const sidecar = await Promise.race([starting, isCalledOff]);
+  const isAborted = Promise.race([signals.nth(1), app.ended]).then(() => undefined);
+  const sidecar = await Promise.race([starting, isAborted]);
   if (!sidecar) return endBeforeServing(app, starting, own);
   const code = await superviseBoth(app, sidecar, own);
   await stopSidecar(sidecar, logger);
   return code;
 }
 
-/** False if the app has ended, or a signal has come, before its port answered. */
+/** False if the app exits, or a signal arrives, before the port of the app answers. */
 function isServing(
   app: AppProcess,
   { config, logger, clock, signals }: SidecarProcess,
 ): Promise<boolean> {
   const waiting = new AbortController();
-  const giveUp = (): void => waiting.abort();
-  void app.ended.then(giveUp);
-  void signals.nth(1).then(giveUp);
+  const stopWaiting = (): void => waiting.abort();
+  void app.ended.then(stopWaiting);
+  void signals.nth(1).then(stopWaiting);
   return awaitPort({
     host: config.upstreamUrl.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: portOf(config.upstreamUrl),
@@ -90,17 +105,17 @@ function isServing(
   });
 }
 
-/** Nothing has to be drained: the app gets each signal at once, while the sidecar is stopped. */
+/** Nothing has to be drained: each signal goes to the app at once, while the sidecar stops. */
 async function endBeforeServing(
   app: AppProcess,
   starting: Promise<Sidecar | undefined>,
   own: SidecarProcess,
 ): Promise<Ending> {
   const [code, isStopped] = await Promise.all([
-    relaySignals(app, own.signals, 1),
+    forwardSignals(app, own.signals, 1),
     abortStart(starting, own),
   ]);
-  // An exit would wait for what hangs.
+  // An exit would wait for the start that hangs.
   return isStopped ? code : 'SIGTERM';
 }
 
@@ -111,28 +126,28 @@ async function superviseBoth(
 ): Promise<number> {
   const first = await Promise.race([signals.nth(1), app.ended]);
   if (typeof first === 'number') {
-    logger.error({ code: first }, 'the app has ended');
+    logger.error({ code: first }, 'the app exited');
     return first;
   }
   logger.info({ signal: first }, 'draining');
   const isDrained = sidecar.drain().then(() => true);
-  const isCutShort = Promise.race([signals.nth(2), app.ended]).then(() => false);
-  if (await Promise.race([isDrained, isCutShort])) app.signal(first);
-  return relaySignals(app, signals, 2);
+  const isEndedEarly = Promise.race([signals.nth(2), app.ended]).then(() => false);
+  if (await Promise.race([isDrained, isEndedEarly])) app.signal(first);
+  return forwardSignals(app, signals, 2);
 }
 
-/** Passes every signal on at once, from the `count`th on, until the app has ended. */
-async function relaySignals(app: AppProcess, signals: Signals, count: number): Promise<number> {
+/** Forwards every signal at once, from the `count`th on, until the app exits. */
+async function forwardSignals(app: AppProcess, signals: Signals, count: number): Promise<number> {
   const next = await Promise.race([app.ended, signals.nth(count)]);
   if (typeof next === 'number') return next;
   app.signal(next);
-  return relaySignals(app, signals, count + 1);
+  return forwardSignals(app, signals, count + 1);
 }
 
-/** An app that ignores SIGTERM is killed: at the next signal, or when its time is over. */
+/** Kills an app that ignores SIGTERM, at the next signal or after the timeout. */
 async function endApp(app: AppProcess, { signals, logger, clock }: SidecarProcess): Promise<void> {
   app.signal('SIGTERM');
-  await isOverWithin(APP_END_TIMEOUT_MS, Promise.race([app.ended, signals.next()]), clock);
-  if (app.kill()) logger.warn({}, 'the app ignores SIGTERM: killed');
+  await isOverWithin(APP_EXIT_TIMEOUT_MS, Promise.race([app.ended, signals.next()]), clock);
+  if (app.kill()) logger.warn({}, 'killed the app, which ignored SIGTERM');
   await app.ended;
 }

@@ -1,40 +1,47 @@
-/** `fly-affinity sessions`: looks at the sessions of a fleet, and moves them from store to store. */
+/** `fly-affinity sessions`: shows the sessions of a fleet, and copies them from store to store. */
 import type { Readable } from 'node:stream';
-import { parseSessionId, type SessionKey } from '../session.ts';
-import { exitCodeOf } from '../app/lifecycle.ts';
+import { reportMistake } from './command.ts';
 import {
-  NO_ID,
+  INVALID_ID,
   parseSessionsArguments,
+  USAGE,
   type NamedSession,
   type SessionsCommand,
   type Where,
 } from './sessions/arguments.ts';
-import { CommandFailed, exitCodeFor } from './sessions/failure.ts';
-import { keysOf } from './sessions/key.ts';
-import { deleteSession, getSession, listSessions } from './sessions/looking.ts';
-import { exportSessions, importFrom, openSource } from './sessions/moving.ts';
-import { openBackend } from './sessions/opening.ts';
-import type { SessionBackend } from './sessions/place.ts';
-import { readFirstLine, printMessage, type Streams } from './sessions/streams.ts';
-import { SESSIONS_USAGE } from './sessions/usage.ts';
-import { EXIT_USAGE } from '../app/exit-codes.ts';
+import {
+  CommandFailed,
+  exitCodeFor,
+  type BackendParts,
+  type SessionBackend,
+} from './sessions/backend.ts';
+import { deleteSession, getSession, listSessions } from './sessions/inspect.ts';
+import { openSidecarBackend, probeSidecarSessions } from './sessions/sidecar-backend.ts';
+import { openStoreBackend } from './sessions/store-backend.ts';
+import { printMessage, readFirstLine, type Streams } from './sessions/streams.ts';
+import { exportSessions, importFrom, openSource } from './sessions/transfer.ts';
+import { exitCodeOf } from '../app/lifecycle.ts';
 import type { ProcessContext } from '../app/sidecar-process.ts';
+import { parseToolConfig, type Environment, type ToolConfig } from '../config/config.ts';
+import { splitOwnerHint } from '../protocols/owner-hint.ts';
+import { parseSessionId, sessionKeyOf, type SessionId, type SessionKey } from '../session.ts';
+
+export { USAGE };
 
 type Parts = Pick<ProcessContext, 'env' | 'clock' | 'random' | 'events' | 'endBy'> & Streams;
 
 /** Resolves to the exit code. */
-export async function sessions(args: readonly string[], parts: Parts): Promise<number> {
+export async function execute(args: readonly string[], parts: Parts): Promise<number> {
   const { stdout, stderr } = parts;
-  // Whoever writes hears of it by itself.
+  // Each write reports its own error.
   for (const stream of [stdout, stderr]) stream.on('error', () => undefined);
   const parsed = parseSessionsArguments(args);
   if (parsed.kind === 'help') {
-    stdout.write(SESSIONS_USAGE);
+    stdout.write(USAGE);
     return 0;
   }
   if (parsed.kind === 'mistakes') {
-    printMessage(parts, `${parsed.mistakes.join('; ')}. See fly-affinity sessions --help.`);
-    return EXIT_USAGE;
+    return reportMistake(parts, parsed.mistakes.join('; '), 'sessions');
   }
   try {
     return await perform(parsed.command, parsed.where, parts);
@@ -45,51 +52,51 @@ export async function sessions(args: readonly string[], parts: Parts): Promise<n
   }
 }
 
-/** As with `head`, which has enough after some lines. */
+/** As with `head`, which closes its input after some lines. */
 function isReaderGone(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'EPIPE';
 }
 
 async function perform(command: SessionsCommand, where: Where, parts: Parts): Promise<number> {
-  // What comes from outside is there before a store is touched.
-  const performAt = await prepare(command, parts);
+  // Input is read before a store is opened.
+  const performWith = await prepare(command, parts);
   const { env, clock, random } = parts;
-  const place = await openBackend(where, env, {
+  const backend = await openBackend(where, env, {
     clock,
     random,
-    tell: (message) => printMessage(parts, message),
+    notify: (message) => printMessage(parts, message),
     mayCreate: command.kind === 'import' && !command.isDryRun,
   });
   try {
-    printMessage(parts, `using ${place.name}`);
-    return await performAt(place);
+    printMessage(parts, `using ${backend.name}`);
+    return await performWith(backend);
   } finally {
-    await place.close();
+    await backend.close();
   }
 }
 
 async function prepare(
   command: SessionsCommand,
   parts: Parts,
-): Promise<(place: SessionBackend) => Promise<number>> {
+): Promise<(backend: SessionBackend) => Promise<number>> {
   switch (command.kind) {
     case 'list': {
       const { selection, isJson } = command;
-      return (place) => listSessions(selection, isJson, { ...parts, place });
+      return (backend) => listSessions(selection, isJson, { ...parts, backend });
     }
     case 'get': {
       const keys = await keysNamedBy(command.session, parts.stdin);
-      return (place) => getSession(keys, command.isJson, { ...parts, place });
+      return (backend) => getSession(keys, command.isJson, { ...parts, backend });
     }
     case 'delete': {
       const keys = await keysNamedBy(command.session, parts.stdin);
-      return (place) => deleteSession(keys, command.ifOwner, { ...parts, place });
+      return (backend) => deleteSession(keys, command.ifOwner, { ...parts, backend });
     }
     case 'export':
-      return (place) => exportSessions(command.file, { ...parts, place });
+      return (backend) => exportSessions(command.file, { ...parts, backend });
     case 'import': {
       const source = await openSource(command.file, parts.stdin);
-      return (place) => importFrom(source, command.isDryRun, { ...parts, place });
+      return (backend) => importFrom(source, command.isDryRun, { ...parts, backend });
     }
   }
 }
@@ -98,6 +105,82 @@ async function keysNamedBy(session: NamedSession, stdin: Readable): Promise<read
   if (session.kind === 'key') return [session.key];
   if (session.kind === 'id') return keysOf(session.id);
   const id = parseSessionId(await readFirstLine(stdin));
-  if (!id) throw CommandFailed.usage(NO_ID);
+  if (!id) throw CommandFailed.usage(INVALID_ID);
   return keysOf(id);
+}
+
+/**
+ * The key of the whole id, and of the part before an owner hint if the id ends like one. A client has
+ * `id~machine` where the app has `id`, but an app's own id may also end like that: without the
+ * sidecar's view of the fleet nobody can tell.
+ */
+function keysOf(id: SessionId): readonly SessionKey[] {
+  const hinted = splitOwnerHint(id);
+  return hinted ? [sessionKeyOf(id), sessionKeyOf(hinted.id)] : [sessionKeyOf(id)];
+}
+
+/** Rejects with a message for the operator. */
+async function openBackend(
+  where: Where,
+  env: Environment,
+  parts: BackendParts,
+): Promise<SessionBackend> {
+  const config = readConfig(env);
+  switch (where.kind) {
+    case 'default':
+      return openDefault(config, parts);
+    case 'configured':
+      return openStoreBackend(config.store, parts);
+    case 'file':
+      return openStoreBackend({ ...config.store, ...NAMED, path: where.path }, parts);
+    case 'database':
+      return openStoreBackend({ ...config.store, ...NAMED, url: where.url }, parts);
+    case 'sidecar':
+      return openSidecar(where.url, config, parts);
+  }
+}
+
+const NAMED = { isEnabled: true, url: undefined } as const;
+
+function readConfig(env: Environment): ToolConfig {
+  const parsed = parseToolConfig(env);
+  if ('config' in parsed) return parsed.config;
+  throw CommandFailed.settings(parsed.mistakes.join('; '));
+}
+
+async function openDefault(config: ToolConfig, parts: BackendParts): Promise<SessionBackend> {
+  const { adminToken, adminPort, host, store } = config;
+  if (adminToken === undefined || adminPort === 0) return openStoreBackend(store, parts);
+  const url = new URL(`http://${dialableHost(host)}:${adminPort}`);
+  const status = await probeSidecarSessions(url, adminToken, parts.clock);
+  if (status === 'available') return openSidecarBackend(url, adminToken, parts);
+  if (status === 'unauthorized') {
+    const message = `the sidecar at ${url.origin} ${PROBLEMS[status]}; --direct reads the store itself`;
+    throw CommandFailed.unavailable(message);
+  }
+  if (status === 'unavailable') parts.notify(`${url.origin} ${PROBLEMS[status]}`);
+  return openStoreBackend(store, parts);
+}
+
+async function openSidecar(
+  url: URL,
+  { adminToken }: ToolConfig,
+  parts: BackendParts,
+): Promise<SessionBackend> {
+  if (adminToken === undefined) throw CommandFailed.settings('ADMIN_TOKEN must be set for --admin');
+  const status = await probeSidecarSessions(url, adminToken, parts.clock);
+  if (status === 'available') return openSidecarBackend(url, adminToken, parts);
+  throw CommandFailed.unavailable(`${url.origin} ${PROBLEMS[status]}`);
+}
+
+const PROBLEMS = {
+  unauthorized: 'has another ADMIN_TOKEN',
+  unavailable: 'shows no sessions: it is not a sidecar, or has no ADMIN_TOKEN',
+  'not-listening': 'can not be reached: nothing listens there',
+} as const;
+
+/** A listener on every address can be reached at this one. */
+function dialableHost(host: string): string {
+  if (host === '::' || host === '0.0.0.0') return '127.0.0.1';
+  return host.includes(':') ? `[${host}]` : host;
 }

@@ -8,6 +8,16 @@ export type Parsed<Value> =
   | { readonly value?: never; readonly mistakes: readonly string[] };
 export type Parse<Value> = (text: string) => Parsed<Value>;
 
+/** The value; or undefined, and its mistakes are added to `mistakes` with the name in front. */
+export function valueOf<Value>(
+  name: string,
+  parsed: Parsed<Value>,
+  mistakes: string[],
+): Value | undefined {
+  for (const mistake of parsed.mistakes ?? []) mistakes.push(`${name} ${mistake}`);
+  return parsed.value;
+}
+
 /** Where a peer's sidecar listens. */
 export interface PeerAddress {
   readonly machine: MachineId;

@@ -21,7 +21,9 @@ export async function createWorkspace({ after }: Pick<Scope, 'after'>): Promise<
   after(() => rm(directory, { recursive: true, force: true }));
   const packageDirectory = join(directory, 'package');
   await mkdir(packageDirectory);
-  await cp(join(ROOT, 'package.json'), join(packageDirectory, 'package.json'));
+  for (const name of ['package.json', 'src/docs']) {
+    await cp(join(ROOT, name), join(packageDirectory, name), { recursive: true });
+  }
   await symlink(join(ROOT, 'node_modules'), join(packageDirectory, 'node_modules'));
   const outDir = join(packageDirectory, 'dist');
   // Whether the types are right is another command's business.

@@ -4,6 +4,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { createWorkspace } from '../bench/compiled.ts';
 import { createScope } from '../bench/scope.ts';
@@ -57,6 +58,12 @@ describe('the built program', () => {
     await lineThatSays(lines, 'serving');
     child.kill('SIGTERM');
     assert.deepEqual(await lineThatSays(lines, 'loaded'), { msg: 'loaded', undici: false });
+  });
+
+  test('help finds the pages of the documentation', async (t) => {
+    const child = startBuilt(t, ['help', 'stores']);
+    assert.ok(child.stdout);
+    assert.match(await text(child.stdout), /^# .*store/i);
   });
 
   test('simulates: the demo app and the guardian are found', async (t) => {

@@ -4,7 +4,6 @@ import { createServer, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { listen } from '../../src/http/listen.ts';
-import { SPREADS } from '../../src/simulator/spread.ts';
 import { lineThatSays, linesOf, run, start, type Line } from './program.ts';
 
 async function serveApp(t: TestContext): Promise<{ app: Server; url: string }> {
@@ -17,19 +16,18 @@ async function serveApp(t: TestContext): Promise<{ app: Server; url: string }> {
   return { app, url: `http://127.0.0.1:${port}` };
 }
 
-test('--version is the version, --help the help', async (t) => {
+test('--version prints the version, --help the overview', async (t) => {
   const [version, help] = await Promise.all([
     run(t, { args: ['--version'] }),
     run(t, { args: ['--help'] }),
   ]);
   assert.match(version.output, /^\d+\.\d+\.\d+\n$/);
   assert.equal(version.code, 0);
-  assert.match(help.output, /Usage\n {2}fly-affinity \[serve\]/);
-  assert.ok(help.output.includes(`[--spread ${SPREADS.join('|')}]`));
+  assert.match(help.output, /^Usage: fly-affinity \[COMMAND\]$/m);
   assert.equal(help.code, 0);
 });
 
-test('an unknown command ends with one sentence and code 64', async (t) => {
+test('an unknown command ends with one line and code 64', async (t) => {
   const { code, output, errors } = await run(t, { args: ['sevre'] });
   assert.equal(code, 64);
   assert.equal(output, '');
@@ -43,17 +41,17 @@ for (const [version, isOldEnough] of [
   ['22.19.0', true],
   ['24.0.0', true],
 ] as const) {
-  test(`Node ${version} is ${isOldEnough ? 'good' : 'refused in one sentence, with code 1'}`, async (t) => {
+  test(`Node ${version} is ${isOldEnough ? 'supported' : 'rejected in one line, with code 1'}`, async (t) => {
     const before = `Object.defineProperty(process.versions, 'node', { value: '${version}' });
       Object.defineProperty(process, 'version', { value: 'v${version}' });`;
     const { code, errors } = await run(t, { args: ['--version'], before });
     assert.equal(code, isOldEnough ? 0 : 1);
-    const sentence = `fly-affinity needs Node.js 22.19 or newer, and this is v${version}.\n`;
+    const sentence = `fly-affinity needs Node.js 22.19 or newer, but this is v${version}.\n`;
     assert.equal(errors, isOldEnough ? '' : sentence);
   });
 }
 
-test('mistakes in the configuration are all told, with code 78, and no port is opened', async (t) => {
+test('every mistake in the settings is reported, with code 78, and no port is opened', async (t) => {
   const { code, output, errors } = await run(t, {
     env: {
       PORT: '99999',
@@ -70,7 +68,7 @@ test('mistakes in the configuration are all told, with code 78, and no port is o
   assert.ok(!errors.includes('s3cret'));
 });
 
-test('a port that is taken ends with a sentence that names it, with code 1', async (t) => {
+test('a port in use ends with a message that names it, with code 1', async (t) => {
   const { url } = await serveApp(t);
   const taken = new URL(url).port;
   const { code, errors } = await run(t, { env: { ADMIN_PORT: taken, LOG_LEVEL: 'silent' } });
@@ -81,7 +79,7 @@ test('a port that is taken ends with a sentence that names it, with code 1', asy
   );
 });
 
-test('serve says in one line what it is, serves, and ends with code 0 on a signal', async (t) => {
+test('serve logs one line when it serves, and ends with code 0 after a signal', async (t) => {
   const { url } = await serveApp(t);
   const child = start(t, { args: ['serve'], env: { UPSTREAM_URL: url, FLY_MACHINE_ID: 'm1' } });
   const lines = linesOf(child);
@@ -125,7 +123,7 @@ test('a second signal ends serve at once', async (t) => {
   assert.deepEqual(await once(child, 'exit'), [null, 'SIGTERM']);
 });
 
-test('run starts the app beside, serves it, and ends with its code', async (t) => {
+test('run starts the app, serves it, and ends with its exit code', async (t) => {
   const { app, url } = await serveApp(t);
   await new Promise((resolve) => app.close(resolve));
   const script = `require('node:http').createServer((_, response) => response.end('child'))

@@ -3,7 +3,7 @@ import { EventEmitter, once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { StartSidecar } from '../../src/app/sidecar-process.ts';
-import { run } from '../../src/cli/run.ts';
+import { runWithApp } from '../../src/cli/run.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import { listen } from '../../src/http/listen.ts';
 import { freePort } from '../support/free-port.ts';
@@ -78,7 +78,7 @@ async function runApp(
       },
     };
   };
-  const ended = run(
+  const ended = runWithApp(
     {
       env: {
         ...process.env,

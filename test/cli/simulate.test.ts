@@ -4,8 +4,7 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { parseReplayCacheRule } from '../../src/cli/replay-cache-option.ts';
-import { parseSimulateArguments } from '../../src/cli/simulate.ts';
+import { parseSimulateArguments, replayCacheRule } from '../../src/cli/simulate.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
@@ -80,16 +79,16 @@ test('arguments have defaults, and the app comes after --', () => {
   });
 });
 
-test('all mistakes are told at once, with what was found and what is expected', () => {
+test('every mistake is reported at once, with what was found and what is expected', () => {
   const args = ['--machines', '0', '--port', '80a', '--spread', 'evenly'];
   args.push('--replay-cache', 'query:sid', '--hard-limit', '0', '--');
   assert.deepEqual(parseSimulateArguments(args).mistakes, [
-    '--machines must be a number from 1 to 20, got "0"',
-    '--port must be a number from 0 to 65535, got "80a"',
+    '--machines must be a whole number from 1 to 20, got "0"',
+    '--port must be a port number from 0 to 65535, got "80a"',
     '--spread must be one of round-robin, random, never-same, got "evenly"',
     '--replay-cache must be [PATH=]header|cookie:NAME[:SECONDS] with 10 seconds or more, got "query:sid"',
-    '--hard-limit must be a number from 1 to 99999, got "0"',
-    'after -- the command of the app is expected',
+    '--hard-limit must be a whole number from 1 to 99999, got "0"',
+    'the command of the app must follow after --',
   ]);
   assert.match(parseSimulateArguments(['--ports', '1']).mistakes?.[0] ?? '', /--ports/);
   assert.match(parseSimulateArguments(['npm']).mistakes?.[0] ?? '', /npm/);
@@ -108,13 +107,13 @@ const NO_RULES = [
 ];
 
 for (const text of NO_RULES) {
-  test(`"${text}" is no rule of a replay cache`, () => {
-    assert.equal(parseReplayCacheRule(text), undefined);
+  test(`"${text}" is not a replay cache rule`, () => {
+    assert.equal(replayCacheRule(text).value, undefined);
   });
 }
 
-test('a rule of a replay cache may name a host, and lasts ten seconds at least', () => {
-  assert.deepEqual(parseReplayCacheRule('api.example.com/api=header:Authorization:10'), {
+test('a replay cache rule may name a host, and lasts ten seconds or more', () => {
+  assert.deepEqual(replayCacheRule('api.example.com/api=header:Authorization:10').value, {
     pathPrefix: 'api.example.com/api',
     ttlSeconds: 10,
     type: 'header',
@@ -128,7 +127,7 @@ test('a mistake ends with code 64 and the usage', async (t) => {
   assert.deepEqual(await command.ended, [64, null]);
 });
 
-test('a port that is taken ends with code 1 and says so', async (t) => {
+test('a port in use ends with code 1 and a message', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   t.after(() => taken.close());
@@ -138,7 +137,7 @@ test('a port that is taken ends with code 1 and says so', async (t) => {
   assert.deepEqual(await command.ended, [1, null]);
 });
 
-test('it says where it listens, one line a request, and ends with everything at a Ctrl-C', async (t) => {
+test('simulate prints its address and one line a request, and stops everything at Ctrl-C', async (t) => {
   const command = startCommand(t, ['--machines', '1', '--port', '0']);
   const [, url = '', machine = ''] = await command.output(
     /Fly Proxy on (http:\S+),[^]*Machine ([0-9a-f]{14}) [^]*Ctrl-C/,

@@ -1,14 +1,11 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { helpText, settingsTable } from '../../src/cli/help.ts';
 import {
   parseConfig,
   parseToolConfig,
   type Config,
   type Environment,
 } from '../../src/config/config.ts';
-import { SETTING_NAMES } from '../../src/config/settings.ts';
 
 const random = (): number => 0.5;
 
@@ -395,15 +392,4 @@ test('a look at a store finds the mistakes in what it needs, all at once', () =>
     parsed.mistakes.map((mistake) => mistake.split(' ', 1)[0]),
     ['SESSION_STORE_URL', 'ADMIN_TOKEN'],
   );
-});
-
-test('the help names every setting', () => {
-  for (const name of SETTING_NAMES) assert.ok(helpText().includes(`  ${name} (`), name);
-});
-
-test('the table of settings in the documentation is the one in the source', async () => {
-  const page = await readFile(new URL('../../src/docs/settings.md', import.meta.url), 'utf8');
-  const [, table] = /<!-- settings:begin -->\n([^]*?)\n<!-- settings:end -->/.exec(page) ?? [];
-  const expected = `\n${settingsTable()}\n`;
-  assert.ok(table === expected, `between its markers, settings.md must have:\n${expected}`);
 });

@@ -1,4 +1,4 @@
-/** What the arguments of `fly-affinity sessions` ask for. */
+/** The arguments of `fly-affinity sessions`. */
 import { parseArgs } from 'node:util';
 import {
   parseMachineId,
@@ -9,7 +9,46 @@ import {
   type SessionKey,
 } from '../../session.ts';
 import type { Selection } from '../../sessions/select.ts';
-import { filePath, httpOrigin, integer, storeUrl, type StoreUrl } from '../../config/parsers.ts';
+import {
+  filePath,
+  httpOrigin,
+  integer,
+  storeUrl,
+  valueOf,
+  type StoreUrl,
+} from '../../config/parsers.ts';
+
+export const USAGE = `Usage: fly-affinity sessions COMMAND [OPTIONS]
+
+  list [--owner MACHINE] [--limit N] [--json]
+                    all sessions: key, owner, origin, generation, age, time left
+  get ID | --key KEY [--json]
+                    one session
+  delete ID | --key KEY [--if-owner MACHINE]
+                    removes one session from the store. The app keeps it, and an owner hint in the id
+                    still leads to its Machine
+  export [FILE]     writes all sessions as JSON lines. FILE is written as a whole or not at all
+  import [FILE] [--dry-run]
+                    merges such lines into a store. It shortens or takes over no live session, so it
+                    can be repeated. It reports every bad line, and imports the others
+
+  ID        the session id as the client has it, with or without its owner hint; "-" reads it from
+            standard input. An id is a credential, and other users and the shell history see a command
+            line: prefer "-". Only the key of the id is used.
+  FILE      "-" or none: standard output or input
+
+Which sessions: if ADMIN_TOKEN is set, those of the sidecar on this Machine; else those in the store
+of the environment, as with serve (SESSION_STORE_URL, SESSION_STORE_PATH).
+  --admin URL       those of the sidecar whose admin listener is at URL; needs ADMIN_TOKEN
+  --direct          those in the store of the environment, even if a sidecar runs
+  --store STORE     those in sqlite:PATH, redis://HOST, rediss://HOST or postgres://HOST/NAME. Put a
+                    password into SESSION_STORE_URL instead. SESSION_STORE_NAMESPACE, or else
+                    FLY_APP_NAME, selects the fleet in a shared database.
+
+Exit code: 0; 1 if the session does not exist, a line is bad, or a file can not be read or written;
+64 for a mistake in the command; 69 if the store or the sidecar is not reachable, or fails; 78 for a
+mistake in the settings.
+`;
 
 export type SessionsCommand =
   | { readonly kind: 'list'; readonly selection: Selection; readonly isJson: boolean }
@@ -19,7 +58,7 @@ export type SessionsCommand =
       readonly session: NamedSession;
       readonly ifOwner: MachineId | undefined;
     }
-  /** Undefined: standard output, or input. */
+  /** `file`: undefined for standard output or input. */
   | { readonly kind: 'export'; readonly file: string | undefined }
   | { readonly kind: 'import'; readonly file: string | undefined; readonly isDryRun: boolean };
 
@@ -30,8 +69,8 @@ export type NamedSession =
 
 /** Where the sessions are. */
 export type Where =
-  /** With a sidecar that runs here, or else in the store that the environment names. */
-  | { readonly kind: 'near' }
+  /** Behind the sidecar of this Machine if it shows them, else in the store of the environment. */
+  | { readonly kind: 'default' }
   | { readonly kind: 'configured' }
   | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'database'; readonly url: StoreUrl }
@@ -57,7 +96,7 @@ const OPTIONS = {
 type OptionName = keyof typeof OPTIONS;
 const WHERE_OPTIONS = ['admin', 'direct', 'store'] as const satisfies readonly OptionName[];
 
-/** What was given, and where mistakes in it go. */
+/** The parsed options and operands, and the list that mistakes are added to. */
 interface Given {
   readonly options: ReturnType<typeof parseOptions>['values'];
   readonly operands: readonly string[];
@@ -77,19 +116,20 @@ const GRAMMARS = new Map<string, Grammar>([
   ['import', { options: ['dry-run'], read: readImport }],
 ]);
 
-/** All mistakes at once. None of them quotes an operand: it may be an id. */
+/** Reports every mistake at once. None quotes an operand: it may be a session id. */
 export function parseSessionsArguments([name, ...args]: readonly string[]): ParsedArguments {
   if (name === '--help' || name === '-h') return { kind: 'help' };
   const grammar = GRAMMARS.get(name ?? '');
   if (!grammar) {
-    return mistaken([`one of ${[...GRAMMARS.keys()].join(', ')} is expected first`]);
+    return mistaken([`one of ${[...GRAMMARS.keys()].join(', ')} must come first`]);
   }
   try {
     const { values, positionals } = parseOptions(args);
     if (values.help) return { kind: 'help' };
     const mistakes = misplacedOptions(values, grammar);
     const given = { options: values, operands: positionals, mistakes };
-    const [where, command] = [readWhere(given), grammar.read(given)];
+    const where = readWhere(given);
+    const command = grammar.read(given);
     return where && command && mistakes.length === 0
       ? { kind: 'command', command, where }
       : mistaken(mistakes);
@@ -106,11 +146,11 @@ function parseOptions(args: readonly string[]) {
   return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
 }
 
-/** What node says about an option that it does not know quotes it, and it may be an id. */
+/** Node's message about an unknown option quotes it, and it may be a session id. */
 function describeParseError(error: unknown): string {
   if (!(error instanceof Error && 'code' in error)) throw error;
   return error.code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION'
-    ? 'there is an option that is not known (an id that begins with "-" goes behind "--")'
+    ? 'unknown option (put "--" before an id that begins with "-")'
     : error.message;
 }
 
@@ -118,7 +158,7 @@ function misplacedOptions(values: Given['options'], { options }: Grammar): strin
   const allowed: readonly string[] = [...options, ...WHERE_OPTIONS];
   return Object.keys(values)
     .filter((option) => !allowed.includes(option))
-    .map((option) => `--${option} has no meaning here`);
+    .map((option) => `--${option} can not be used with this command`);
 }
 
 function readWhere({ options, mistakes }: Given): Where | undefined {
@@ -126,8 +166,8 @@ function readWhere({ options, mistakes }: Given): Where | undefined {
   if (given.length > 1) mistakes.push('only one of --admin, --direct and --store can be given');
   if (options.direct) return { kind: 'configured' };
   if (options.store !== undefined) return readStore(options.store, mistakes);
-  if (options.admin === undefined) return { kind: 'near' };
-  const url = checked('--admin', httpOrigin(options.admin), mistakes);
+  if (options.admin === undefined) return { kind: 'default' };
+  const url = valueOf('--admin', httpOrigin(options.admin), mistakes);
   return url && { kind: 'sidecar', url };
 }
 
@@ -135,7 +175,7 @@ const FILE_SCHEME = 'sqlite:';
 
 function readStore(text: string, mistakes: string[]): Where | undefined {
   if (text.startsWith(FILE_SCHEME) && text !== FILE_SCHEME) {
-    const path = checked('--store sqlite:', filePath(text.slice(FILE_SCHEME.length)), mistakes);
+    const path = valueOf('--store sqlite:', filePath(text.slice(FILE_SCHEME.length)), mistakes);
     return path === undefined ? undefined : { kind: 'file', path };
   }
   const url = storeUrl(text);
@@ -145,12 +185,12 @@ function readStore(text: string, mistakes: string[]): Where | undefined {
 }
 
 function readList({ options, operands, mistakes }: Given): SessionsCommand {
-  if (operands.length > 0) mistakes.push('list takes options only');
+  if (operands.length > 0) mistakes.push('list takes no arguments but options');
   const owner = readOwner('--owner', options.owner, mistakes);
   const limit =
     options.limit === undefined
       ? undefined
-      : checked('--limit', integer(1, Number.MAX_SAFE_INTEGER)(options.limit), mistakes);
+      : valueOf('--limit', integer(1, Number.MAX_SAFE_INTEGER)(options.limit), mistakes);
   return { kind: 'list', selection: { owner, limit }, isJson: options.json ?? false };
 }
 
@@ -202,12 +242,12 @@ function readKey(text: string, mistakes: string[]): NamedSession | undefined {
 function readId(text: string, mistakes: string[]): NamedSession | undefined {
   const id = parseSessionId(text);
   if (id) return { kind: 'id', id };
-  mistakes.push(NO_ID);
+  mistakes.push(INVALID_ID);
   return undefined;
 }
 
-/** Of any text that is none; it is not shown. */
-export const NO_ID = 'the id must be 1 to 512 visible ASCII characters';
+/** Does not quote the text: it may be a credential. */
+export const INVALID_ID = 'the id must be 1 to 512 visible ASCII characters';
 
 function readOwner(
   option: string,
@@ -218,13 +258,4 @@ function readOwner(
   const machine = parseMachineId(text);
   if (!machine) mistakes.push(`${option} must be a Machine id, 1 to 32 characters of a-z and 0-9`);
   return machine;
-}
-
-function checked<Value>(
-  name: string,
-  parsed: { readonly value?: Value; readonly mistakes?: readonly string[] },
-  mistakes: string[],
-): Value | undefined {
-  for (const mistake of parsed.mistakes ?? []) mistakes.push(`${name} ${mistake}`);
-  return parsed.value;
 }

@@ -1,4 +1,4 @@
-/** Standard input and output as a command uses them. */
+/** Standard input and output as the command uses them. */
 import type { Readable, Writable } from 'node:stream';
 
 export interface Streams {
@@ -7,7 +7,7 @@ export interface Streams {
   readonly stderr: Writable & { readonly isTTY?: boolean };
 }
 
-/** Takes no more than the reader does: resolves once that is written, rejects if it can't be. */
+/** Resolves when the text is written, so that a slow reader slows the writer; rejects if that fails. */
 export function write(stream: Writable, text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.write(text, (error) => {
@@ -17,12 +17,12 @@ export function write(stream: Writable, text: string): Promise<void> {
   });
 }
 
-/** For the operator, beside what the command puts out. */
+/** A message for the operator, apart from the output of the command. */
 export function printMessage({ stderr }: Pick<Streams, 'stderr'>, message: string): void {
   stderr.write(`fly-affinity sessions: ${message}\n`);
 }
 
-/** Far more than an id can have. */
+/** Several times the longest session id. */
 const MAX_LINE_CHARACTERS = 4_096;
 
 /** Without its line break. */

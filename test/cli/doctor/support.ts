@@ -1,6 +1,6 @@
 /** `fly-affinity doctor` within this process, and what it puts out. */
 import { Writable } from 'node:stream';
-import { doctor } from '../../../src/cli/doctor.ts';
+import { execute } from '../../../src/cli/doctor.ts';
 import { systemClock } from '../../../src/clock.ts';
 import type { Environment } from '../../../src/config/config.ts';
 
@@ -13,7 +13,7 @@ export interface Ran {
 export async function runDoctor(args: readonly string[], env: Environment): Promise<Ran> {
   const [stdout, stderr] = [createSink(), createSink()];
   const parts = { env, clock: systemClock, random: Math.random };
-  const code = await doctor(args, { ...parts, stdout, stderr });
+  const code = await execute(args, { ...parts, stdout, stderr });
   return { code, output: stdout.text(), errors: stderr.text() };
 }
 

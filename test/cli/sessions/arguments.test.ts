@@ -44,16 +44,16 @@ const COMMANDS: readonly (readonly [args: readonly string[], command: SessionsCo
 ];
 
 for (const [args, command] of COMMANDS) {
-  test(`"sessions ${args.join(' ')}" is understood`, () => {
+  test(`"sessions ${args.join(' ')}" is accepted`, () => {
     assert.deepEqual(parseSessionsArguments(args), {
       kind: 'command',
       command,
-      where: { kind: 'near' },
+      where: { kind: 'default' },
     });
   });
 }
 
-const PLACES: readonly (readonly [args: readonly string[], where: Where])[] = [
+const WHERE: readonly (readonly [args: readonly string[], where: Where])[] = [
   [['--direct'], { kind: 'configured' }],
   [['--store', 'sqlite:/data/a.sqlite'], { kind: 'file', path: '/data/a.sqlite' }],
   [['--store', 'sqlite:a.sqlite'], { kind: 'file', path: 'a.sqlite' }],
@@ -64,8 +64,8 @@ const PLACES: readonly (readonly [args: readonly string[], where: Where])[] = [
   [['--admin', 'http://host:9091'], { kind: 'sidecar', url: new URL('http://host:9091') }],
 ];
 
-for (const [args, where] of PLACES) {
-  test(`"sessions export ${args.join(' ')}" says where`, () => {
+for (const [args, where] of WHERE) {
+  test(`"sessions export ${args.join(' ')}" selects where the sessions are`, () => {
     const command = { kind: 'export', file: undefined };
     assert.deepEqual(parseSessionsArguments(['export', ...args]), {
       kind: 'command',
@@ -83,14 +83,14 @@ for (const args of [['--help'], ['-h'], ['list', '--help'], ['get', '-h']]) {
 
 const ONE_SESSION = /^one session is expected: its id, "-" to read .*, or --key$/;
 const MISTAKES: readonly (readonly [args: readonly string[], message: RegExp])[] = [
-  [[], /^one of list, get, delete, export, import is expected first$/],
-  [['show'], /is expected first/],
-  [['list', 'one'], /^list takes options only$/],
+  [[], /^one of list, get, delete, export, import must come first$/],
+  [['show'], /must come first/],
+  [['list', 'one'], /^list takes no arguments but options$/],
   [['list', '--limit', '0'], /^--limit must be a whole number from 1 to \d+, got "0"$/],
   [['list', '--owner', 'A1'], /^--owner must be a Machine id/],
-  [['list', '--dry-run'], /^--dry-run has no meaning here$/],
+  [['list', '--dry-run'], /^--dry-run can not be used with this command$/],
   [['list', '--owner'], /'--owner <value>' argument missing/],
-  [['list', '--onwer', 'a1'], /^there is an option that is not known \(an id/],
+  [['list', '--onwer', 'a1'], /^unknown option \(put "--" before an id/],
   [['get'], ONE_SESSION],
   [['get', ''], ONE_SESSION],
   [['get', 'one', 'two'], ONE_SESSION],
@@ -99,7 +99,7 @@ const MISTAKES: readonly (readonly [args: readonly string[], message: RegExp])[]
   [['get', '--key', 'one'], /^--key must be 32 digits of 0-9 and a-f, as "list" shows them$/],
   [['delete', 'one', '--if-owner', '?'], /^--if-owner must be a Machine id/],
   [['export', 'a', 'b'], /^only one file can be given$/],
-  [['import', '--json'], /^--json has no meaning here$/],
+  [['import', '--json'], /^--json can not be used with this command$/],
   [['list', '--direct', '--store', 'sqlite:a'], /^only one of --admin, --direct and --store/],
   [['list', '--store', 'memory:'], /^--store must be sqlite:PATH, redis:\/\/HOST/],
   [['list', '--store', 'sqlite:'], /^--store must be sqlite:PATH/],
@@ -117,7 +117,7 @@ for (const [args, message] of MISTAKES) {
   });
 }
 
-test('all mistakes are told at once', () => {
+test('every mistake is reported at once', () => {
   const parsed = parseSessionsArguments(['list', 'x', '--limit', 'y', '--owner', 'Z', '--dry-run']);
   assert.equal(parsed.kind === 'mistakes' && parsed.mistakes.length, 4);
 });

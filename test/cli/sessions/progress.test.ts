@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
-import { startProgress } from '../../../src/cli/sessions/progress.ts';
+import { startProgress } from '../../../src/cli/sessions/transfer.ts';
 import { createTestClock } from '../../support/clock.ts';
 
 function setUp(isTTY: boolean) {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { Readable, Writable } from 'node:stream';
 import type { Binding } from '../../../src/session.ts';
-import { sessions } from '../../../src/cli/sessions.ts';
+import { execute } from '../../../src/cli/sessions.ts';
 import { systemClock, type Clock } from '../../../src/clock.ts';
 import type { Environment } from '../../../src/config/config.ts';
 import { formatEnd, formatSession, HEAD, parseSessionLine } from '../../../src/sessions/format.ts';
@@ -25,7 +25,7 @@ export async function runSessions(
   { env = {}, input = '', clock = systemClock }: Given = {},
 ): Promise<Ran> {
   const [stdout, stderr] = [createSink(), createSink()];
-  const code = await sessions(args, {
+  const code = await execute(args, {
     env,
     clock,
     random: Math.random,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatDuration, TABLE_HEAD, tableRow } from '../../../src/cli/sessions/table.ts';
+import { formatDuration, TABLE_HEAD, tableRow } from '../../../src/cli/sessions/inspect.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 
 const SECOND_MS = 1_000;

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import { setImmediate as nextTurn, setTimeout as pause } from 'node:timers/promises';
 import { test, type TestContext } from 'node:test';
-import { exportSessions } from '../../../src/cli/sessions/moving.ts';
-import type { SessionBackend } from '../../../src/cli/sessions/place.ts';
+import { exportSessions } from '../../../src/cli/sessions/transfer.ts';
+import type { SessionBackend } from '../../../src/cli/sessions/backend.ts';
 import { systemClock } from '../../../src/clock.ts';
 import { HEAD } from '../../../src/sessions/format.ts';
 import { createTestClock } from '../../support/clock.ts';
@@ -106,7 +106,7 @@ for (const [name, input, message] of [
   [
     'an export of a newer version',
     documentOf([bindingOf('one')]).replace('"version":1', '"version":2'),
-    /line 1 is of version 2, and this fly-affinity reads version 1: use a newer one; what/,
+    /line 1 is of version 2, and this fly-affinity reads version 1: use a newer one; the lines before/,
   ],
   ['what is no export', 'key,owner\n', /line 1 must be the first line of an export: \{"format"/],
   [
@@ -115,7 +115,7 @@ for (const [name, input, message] of [
       .split('\n')
       .slice(0, 2)
       .join('\n'),
-    /line 2 the export was cut short.*; what stands before it has been dealt with/,
+    /line 2 the export was cut short.*; the lines before it are done/,
   ],
 ] as const) {
   test(`${name} ends an import with a sentence, and code 1`, async (t) => {
@@ -145,7 +145,7 @@ test('an import whose input fails says how far it came', async (t) => {
   }
   const { code, errors } = await run(['import'], { input: Readable.from(failing()) });
   assert.equal(code, 1);
-  assert.match(errors, /stopped at line 1: the disk is gone; import it again/);
+  assert.match(errors, /stopped at line 1: the disk is gone; import again/);
 });
 
 test('a file that is not there is told before a store is touched', async (t) => {
@@ -182,7 +182,7 @@ test('an export writes over nothing that is no file', async (t) => {
   for (const path of [place.directory, '/dev/null', join(place.directory, 'none', 'x.jsonl')]) {
     const { code, errors } = await run(['export', path]);
     assert.equal(code, 1);
-    assert.match(errors, /can not write "\S+": (it is there, and is no file|ENOENT)/);
+    assert.match(errors, /can not write "\S+": (it exists and is not a file|ENOENT)/);
   }
   assert.deepEqual(await readdir(place.directory), []);
 });
@@ -215,7 +215,7 @@ test('an export that breaks off leaves the earlier file as it was', async (t) =>
     assert.equal(code, 69);
     assert.match(
       errors,
-      /the sidecar at \S+ does not answer|what the sidecar sent can not be read/,
+      /the sidecar at \S+ does not respond|can not read the response of the sidecar/,
     );
     assert.equal(await readFile(path, 'utf8'), 'earlier');
     assert.deepEqual(await readdir(place.directory), ['sessions.jsonl']);
@@ -233,7 +233,7 @@ test('an export from a sidecar that falls silent ends after a minute', async (t)
   while ((await Promise.race([running, clock.advance(30_000)])) === undefined) await nextTurn();
   const { code, errors } = await running;
   assert.equal(code, 69);
-  assert.match(errors, /the sidecar at \S+ does not answer \(nothing more came\)/);
+  assert.match(errors, /the sidecar at \S+ does not respond \(the response stalled\)/);
   assert.deepEqual(await readdir(place.directory), []);
 });
 
@@ -298,7 +298,7 @@ test('a reader that has had enough ends it without a word', async (t) => {
 
 test('an export takes from the store no more than its reader takes', async () => {
   let given = 0;
-  const place: SessionBackend = {
+  const backend: SessionBackend = {
     name: 'a store without end',
     entries: async function* () {
       for (;;) {
@@ -310,7 +310,7 @@ test('an export takes from the store no more than its reader takes', async () =>
     find: () => Promise.resolve(undefined),
     remove: () => Promise.resolve(false),
     merge: () => Promise.reject(new Error('not asked')),
-    mergedAtOnce: 1,
+    mergeBatchSize: 1,
     close: () => Promise.resolve(),
   };
   let taken = 0;
@@ -323,7 +323,13 @@ test('an export takes from the store no more than its reader takes', async () =>
   });
   const stderr = new Writable({ write: (_chunk, _encoding, done) => done() });
   const streams = { stdin: Readable.from([]), stdout, stderr };
-  const parts = { ...streams, place, clock: systemClock, events: process, endBy: () => undefined };
+  const parts = {
+    ...streams,
+    backend,
+    clock: systemClock,
+    events: process,
+    endBy: () => undefined,
+  };
   const exporting = exportSessions(undefined, parts);
   for (let round = 1; round <= 5; round += 1) {
     const before = taken;

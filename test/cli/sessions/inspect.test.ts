@@ -136,7 +136,7 @@ for (const [where, open] of [
     await fill(opened, bindingOf('one'), bindingOf('one~a1'));
     const { code, errors } = await opened.run(['delete', 'one~a1']);
     assert.equal(code, 1);
-    assert.match(errors, /two sessions fit: delete one of them with --key/);
+    assert.match(errors, /two sessions match: delete one of them with --key/);
     assert.ok(errors.includes(keyOf('one')) && errors.includes(keyOf('one~a1')));
     assert.equal((await opened.run(['delete', '--key', keyOf('one~a1')])).code, 0);
     assert.equal((await opened.run(['get', 'one'])).code, 0);
@@ -198,7 +198,7 @@ test('something else at the admin port is said, and the store itself is asked', 
   assert.equal(code, 0);
   assert.match(
     errors,
-    /:\d+ shows no sessions: no sidecar with ADMIN_TOKEN\n.*using the SQLite file/,
+    /:\d+ shows no sessions: it is not a sidecar, or has no ADMIN_TOKEN\n.*using the SQLite file/,
   );
 });
 
@@ -213,7 +213,7 @@ test('a sidecar with another token ends it, unless the store is named', async (t
   };
   const { code, errors } = await runSessions(['list'], { env });
   assert.equal(code, 69);
-  assert.match(errors, /has another ADMIN_TOKEN; --direct asks the store itself/);
+  assert.match(errors, /has another ADMIN_TOKEN; --direct reads the store itself/);
   assert.equal((await runSessions(['list', '--direct'], { env })).code, 0);
   assert.equal((await runSessions(['list', '--store', `sqlite:${place.path()}`], { env })).code, 0);
 });
@@ -227,8 +227,8 @@ test('--admin asks that sidecar or nobody', async (t) => {
   assert.match(found.errors, /using the sidecar at http:\/\/127\.0\.0\.1:\d+\n$/);
   for (const [args, settings, code, message] of [
     [at(1), env, 69, /can not be reached: nothing listens there/],
-    [at(await listenAs(t, 404)), env, 69, /shows no sessions: it is no sidecar/],
-    [at(sidecar.ports.public), env, 69, /shows no sessions: it is no sidecar/],
+    [at(await listenAs(t, 404)), env, 69, /shows no sessions: it is not a sidecar/],
+    [at(sidecar.ports.public), env, 69, /shows no sessions: it is not a sidecar/],
     [at(sidecar.ports.admin), { ADMIN_TOKEN: `${TOKEN}!` }, 69, /has another ADMIN_TOKEN/],
     [at(sidecar.ports.admin), {}, 78, /ADMIN_TOKEN must be set for --admin/],
   ] as const) {
@@ -243,7 +243,7 @@ test('a sidecar that hears and says nothing is not taken for none', async (t) =>
   const ADMIN_PORT = String(await serve(t, server));
   const { code, errors } = await runSessions(['list'], { env: { ADMIN_TOKEN: TOKEN, ADMIN_PORT } });
   assert.equal(code, 69);
-  assert.match(errors, /the sidecar at \S+ does not answer \(ECONNRESET\)/);
+  assert.match(errors, /the sidecar at \S+ does not respond \(ECONNRESET\)/);
 });
 
 test('a sidecar that does not answer is not waited for longer than a minute', async (t) => {
@@ -256,7 +256,7 @@ test('a sidecar that does not answer is not waited for longer than a minute', as
   await clock.advance(60_000);
   const { code, errors } = await running;
   assert.equal(code, 69);
-  assert.match(errors, /the sidecar at \S+ does not answer \(no answer\)/);
+  assert.match(errors, /the sidecar at \S+ does not respond \(no response\)/);
 });
 
 test('sessions in the memory of a sidecar are shown by it alone', async () => {

@@ -1,11 +1,11 @@
 /** Which settings doctor goes by: those of this Machine, or those that `fly.toml` gives a Machine. */
-import { parseConfig, type Environment } from '../../config/config.ts';
-import { SETTING_NAMES } from '../../config/settings.ts';
-import { compareWithFile, type ReadSettings } from '../../doctor/environment.ts';
-import { note, type Finding } from '../../doctor/finding.ts';
-import type { FlyToml } from '../../doctor/fly-toml.ts';
-import type { CacheSettings } from '../../doctor/replay-cache.ts';
-import { sidecarServices } from '../../doctor/service.ts';
+import { parseConfig, type Environment } from '../config/config.ts';
+import { SETTING_NAMES } from '../config/settings.ts';
+import { compareWithFile, type ReadSettings } from './environment.ts';
+import { note, type Finding } from './finding.ts';
+import type { FlyToml } from './fly-toml.ts';
+import type { CacheSettings } from './replay-cache.ts';
+import { sidecarServices } from './service.ts';
 
 export interface DoctorSettings {
   /** Whether this is a Machine of Fly.io, whose network and disk can be looked at. */

@@ -1,4 +1,4 @@
-/** The sessions behind a running sidecar, as its admin listener shows them. */
+/** The sessions of a running sidecar, through `/sessions` of its admin listener. */
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { text as readText } from 'node:stream/consumers';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
@@ -13,28 +13,31 @@ import { parseSessionLine } from '../../sessions/format.ts';
 import { MERGE_RETRIES, NOTHING_MERGED, type MergeCounts } from '../../sessions/merge.ts';
 import { withReadTimeout } from '../../sessions/stall.ts';
 import type { Selection } from '../../sessions/select.ts';
-import { CommandFailed } from './failure.ts';
-import type { BackendParts, SessionBackend } from './place.ts';
+import { CommandFailed, type BackendParts, type SessionBackend } from './backend.ts';
 
-/** What answers at a URL: the sessions, a sidecar that wants another token, something else, nothing. */
-export type FoundAt = 'shown' | 'refused' | 'not-shown' | 'nobody-there';
+/** `unavailable`: something answers, but not with sessions. */
+export type SidecarStatus = 'available' | 'unauthorized' | 'unavailable' | 'not-listening';
 
-/** Less than a store that fails over takes, or somebody thinks that nothing happens. */
-const ANSWER_TIMEOUT_MS = 60_000;
-/** Each is a request of its own. */
-const MERGED_AT_ONCE = 1_000;
+/** More than a store takes to fail over; less, and an operator would not know that it is waiting. */
+const RESPONSE_TIMEOUT_MS = 60_000;
+/** Each batch is a request of its own. */
+const MERGE_BATCH_SIZE = 1_000;
 
-/** Rejects if something is there and does not answer. */
-export async function findSessionsAt(url: URL, token: string, clock: Clock): Promise<FoundAt> {
+/** Rejects if something listens there and does not respond. */
+export async function probeSidecarSessions(
+  url: URL,
+  token: string,
+  clock: Clock,
+): Promise<SidecarStatus> {
   const client = createClient(url, token, clock);
   try {
-    const response = await client.ask('GET', '/sessions?limit=0');
+    const response = await client.send('GET', '/sessions?limit=0');
     response.resume();
-    if (response.statusCode === 401) return 'refused';
-    const isShown = response.headers['content-type'] === 'application/x-ndjson';
-    return response.statusCode === 200 && isShown ? 'shown' : 'not-shown';
+    if (response.statusCode === 401) return 'unauthorized';
+    const isExport = response.headers['content-type'] === 'application/x-ndjson';
+    return response.statusCode === 200 && isExport ? 'available' : 'unavailable';
   } catch (error) {
-    if (codeOf(error) === 'ECONNREFUSED') return 'nobody-there';
+    if (codeOf(error) === 'ECONNREFUSED') return 'not-listening';
     throw client.explain(error);
   } finally {
     client.close();
@@ -47,14 +50,14 @@ export function openSidecarBackend(
   { clock, random }: BackendParts,
 ): SessionBackend {
   const client = createClient(url, token, clock);
-  const explained = async <Result>(ask: () => Promise<Result>): Promise<Result> => {
+  const explained = async <Result>(send: () => Promise<Result>): Promise<Result> => {
     try {
-      return await ask();
+      return await send();
     } catch (error) {
       throw client.explain(error);
     }
   };
-  // A connection that the sidecar has just closed; doing it twice is doing it once.
+  // The sidecar may just have closed the connection. A merge can be repeated: it is idempotent.
   const isRetryable = (error: unknown): boolean => BROKEN_CONNECTION.has(codeOf(error));
   const retries = { ...MERGE_RETRIES, isRetryable, clock, random };
   return {
@@ -64,7 +67,7 @@ export function openSidecarBackend(
     remove: (key, ifOwner) => explained(() => remove(client, key, ifOwner)),
     merge: (bindings, isDryRun) =>
       explained(() => retry(() => merge(client, bindings, isDryRun), retries)),
-    mergedAtOnce: MERGED_AT_ONCE,
+    mergeBatchSize: MERGE_BATCH_SIZE,
     close: () => {
       client.close();
       return Promise.resolve();
@@ -75,8 +78,8 @@ export function openSidecarBackend(
 const BROKEN_CONNECTION: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'ECONNREFUSED']);
 
 interface Client {
-  /** Resolves to the head of the answer. */
-  ask(method: string, target: string, body?: string): Promise<IncomingMessage>;
+  /** Resolves when the head of the response arrives. */
+  send(method: string, target: string, body?: string): Promise<IncomingMessage>;
   explain(error: unknown): Error;
   close(): void;
 }
@@ -84,12 +87,12 @@ interface Client {
 function createClient(url: URL, token: string, clock: Clock): Client {
   const agent = new Agent({ keepAlive: true });
   return {
-    ask: (method, target, body) =>
+    send: (method, target, body) =>
       new Promise((resolve, reject) => {
         const headers = { authorization: `Bearer ${token}` };
         const request = httpRequest(new URL(target, url), { method, headers, agent });
-        const cancel = clock.after(ANSWER_TIMEOUT_MS, () =>
-          request.destroy(new Error('no answer')),
+        const cancel = clock.after(RESPONSE_TIMEOUT_MS, () =>
+          request.destroy(new Error('no response')),
         );
         request.on('error', reject);
         request.once('close', cancel);
@@ -107,7 +110,7 @@ function createClient(url: URL, token: string, clock: Clock): Client {
 function explain({ origin }: URL, error: unknown): Error {
   if (error instanceof CommandFailed) return error;
   const reason = codeOf(error) || (error instanceof Error ? error.message : String(error));
-  return CommandFailed.unavailable(`the sidecar at ${origin} does not answer (${reason})`, error);
+  return CommandFailed.unavailable(`the sidecar at ${origin} does not respond (${reason})`, error);
 }
 
 async function* readEntries(
@@ -119,10 +122,10 @@ async function* readEntries(
   if (owner !== undefined) query.set('owner', owner);
   if (limit !== undefined) query.set('limit', String(limit));
   try {
-    const response = await client.ask('GET', `/sessions?${query.toString()}`);
-    if (response.statusCode !== 200) throw await refusalOf(response);
-    const onStall = (): void => void response.destroy(new Error('nothing more came'));
-    const watch = { clock, timeoutMs: ANSWER_TIMEOUT_MS, onStall };
+    const response = await client.send('GET', `/sessions?${query.toString()}`);
+    if (response.statusCode !== 200) throw await failureOf(response);
+    const onStall = (): void => void response.destroy(new Error('the response stalled'));
+    const watch = { clock, timeoutMs: RESPONSE_TIMEOUT_MS, onStall };
     const reader = createDocumentReader();
     for await (const chunk of withReadTimeout(response as AsyncIterable<Buffer>, watch)) {
       for (const finding of reader.push(chunk)) yield bindingOf(finding);
@@ -133,29 +136,31 @@ async function* readEntries(
   }
 }
 
-/** Nothing else may come from a sidecar. */
+/** A sidecar sends nothing else. */
 function bindingOf(finding: DocumentItem): Binding {
   if (finding.kind === 'session') return finding.binding;
   const { line, problem } = finding;
-  throw CommandFailed.unavailable(`what the sidecar sent can not be read: line ${line} ${problem}`);
+  throw CommandFailed.unavailable(
+    `can not read the response of the sidecar: line ${line} ${problem}`,
+  );
 }
 
 async function find(client: Client, key: SessionKey): Promise<Binding | undefined> {
-  const response = await client.ask('GET', `/sessions/${key}`);
+  const response = await client.send('GET', `/sessions/${key}`);
   if (response.statusCode === 200) {
     const line = parseSessionLine(await readText(response));
     if (line.kind === 'session') return line.binding;
-    throw CommandFailed.unavailable('what the sidecar sent is no session');
+    throw CommandFailed.unavailable('the response of the sidecar is not a session');
   }
-  if (response.statusCode !== 404) throw await refusalOf(response);
+  if (response.statusCode !== 404) throw await failureOf(response);
   response.resume();
   return undefined;
 }
 
 async function remove(client: Client, key: SessionKey, ifOwner?: MachineId): Promise<boolean> {
   const query = ifOwner === undefined ? '' : `?if-owner=${ifOwner}`;
-  const response = await client.ask('DELETE', `/sessions/${key}${query}`);
-  if (response.statusCode !== 204 && response.statusCode !== 404) throw await refusalOf(response);
+  const response = await client.send('DELETE', `/sessions/${key}${query}`);
+  if (response.statusCode !== 204 && response.statusCode !== 404) throw await failureOf(response);
   response.resume();
   return response.statusCode === 204;
 }
@@ -167,34 +172,27 @@ async function merge(
 ): Promise<MergeCounts> {
   let body = '';
   for await (const chunk of formatDocument(bindings)) body += chunk;
-  const response = await client.ask('POST', `/sessions?dry-run=${isDryRun}`, body);
-  if (response.statusCode !== 200) throw await refusalOf(response);
+  const response = await client.send('POST', `/sessions?dry-run=${isDryRun}`, body);
+  if (response.statusCode !== 200) throw await failureOf(response);
   return countsIn(JSON.parse(await readText(response)));
 }
 
 function countsIn(summary: unknown): MergeCounts {
   const given = Object(summary) as Partial<Record<string, unknown>>;
-  const count = (name: keyof MergeCounts): number => {
-    const value = given[name];
-    if (typeof value === 'number') return value;
-    throw CommandFailed.unavailable('what the sidecar answers is no summary of an import');
-  };
-  const [imported, alreadyThere] = [count('imported'), count('alreadyThere')];
-  return {
-    ...NOTHING_MERGED,
-    imported,
-    alreadyThere,
-    expired: count('expired'),
-    conflicts: count('conflicts'),
-  };
+  const counts = Object.keys(NOTHING_MERGED).map((name) => {
+    const count = given[name];
+    if (typeof count === 'number') return [name, count] as const;
+    throw CommandFailed.unavailable('the response of the sidecar is not an import summary');
+  });
+  return { ...NOTHING_MERGED, ...Object.fromEntries(counts) };
 }
 
-async function refusalOf(response: IncomingMessage): Promise<CommandFailed> {
+async function failureOf(response: IncomingMessage): Promise<CommandFailed> {
   const text = await readText(response);
-  // A sidecar's own sentences are no more than that, and nothing else is shown on a terminal.
-  const [, said = ''] = /"(?:error|problem)":"([\w .:;,()/-]{1,200})"/.exec(text) ?? [];
-  const why = said === '' ? '' : `: ${said}`;
-  return CommandFailed.unavailable(`the sidecar answers ${response.statusCode}${why}`);
+  // Messages of a sidecar have only such characters; nothing else is shown on a terminal.
+  const [, message = ''] = /"(?:error|problem)":"([\w .:;,()/-]{1,200})"/.exec(text) ?? [];
+  const why = message === '' ? '' : `: ${message}`;
+  return CommandFailed.unavailable(`the sidecar responds ${response.statusCode}${why}`);
 }
 
 function codeOf(error: unknown): string {

@@ -1,7 +1,7 @@
 /** Reads the `fly.toml` that is to be looked at. */
 import { readFile } from 'node:fs/promises';
-import { error, note, ok, type Finding } from '../../doctor/finding.ts';
-import { parseFlyToml, type FlyToml } from '../../doctor/fly-toml.ts';
+import { error, note, ok, type Finding } from './finding.ts';
+import { parseFlyToml, type FlyToml } from './fly-toml.ts';
 
 export interface ReadFlyToml {
   /** Undefined: there is none, or it can't be read. */

@@ -1,39 +1,34 @@
 /** Looks at everything in turn, and has it judged. */
-import type { Clock } from '../../clock.ts';
-import type { Config, Environment } from '../../config/config.ts';
-import { checkClocks, type ClockFacts } from '../../doctor/clock-offset.ts';
-import { checkDeployment } from '../../doctor/deployment.ts';
-import { checkDns } from '../../doctor/dns.ts';
-import { checkSettings } from '../../doctor/environment.ts';
-import { note, type Finding, type Section } from '../../doctor/finding.ts';
-import type { FlyToml } from '../../doctor/fly-toml.ts';
-import { probeDatabase, nameOfDatabase } from '../../doctor/probes/database.ts';
-import { probeFile } from '../../doctor/probes/sqlite-file.ts';
-import {
-  probeDns,
-  probePeers,
-  peerEndpoints,
-  type PeerEndpoint,
-} from '../../doctor/probes/fleet.ts';
-import { withTimeout } from '../../doctor/probes/within.ts';
-import { probeSidecar } from '../../doctor/probes/sidecar.ts';
-import { probeApp } from '../../doctor/probes/upstream.ts';
-import { probeVolume } from '../../doctor/probes/volume.ts';
-import { checkMonitoring } from '../../doctor/monitoring.ts';
-import { checkPeers } from '../../doctor/peers.ts';
-import { adviseReplayCache, checkReplayCaches } from '../../doctor/replay-cache.ts';
-import { checkServices } from '../../doctor/service.ts';
-import { checkSidecar } from '../../doctor/sidecar.ts';
-import { checkStopping } from '../../doctor/stopping.ts';
-import { checkDatabase, checkFile } from '../../doctor/store.ts';
-import { checkApp } from '../../doctor/upstream.ts';
-import { checkVolume } from '../../doctor/volume.ts';
-import { createDnsResolver, lookupHost } from '../../fleet/dns-resolver.ts';
-import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../../store/sqlite/schema.ts';
-import { readFlyToml } from './file.ts';
+import type { Clock } from '../clock.ts';
+import type { Config, Environment } from '../config/config.ts';
+import { checkClocks, type ClockFacts } from './clock-offset.ts';
+import { checkDeployment } from './deployment.ts';
+import { checkDns } from './dns.ts';
+import { checkSettings } from './environment.ts';
+import { note, type Finding, type Section } from './finding.ts';
+import type { FlyToml } from './fly-toml.ts';
+import { probeDatabase, nameOfDatabase } from './probes/database.ts';
+import { probeFile } from './probes/sqlite-file.ts';
+import { probeDns, probePeers, peerEndpoints, type PeerEndpoint } from './probes/fleet.ts';
+import { withTimeout } from './probes/within.ts';
+import { probeSidecar } from './probes/sidecar.ts';
+import { probeApp } from './probes/upstream.ts';
+import { probeVolume } from './probes/volume.ts';
+import { checkMonitoring } from './monitoring.ts';
+import { checkPeers } from './peers.ts';
+import { adviseReplayCache, checkReplayCaches } from './replay-cache.ts';
+import { checkServices } from './service.ts';
+import { checkSidecar } from './sidecar.ts';
+import { checkStopping } from './stopping.ts';
+import { checkDatabase, checkFile } from './store.ts';
+import { checkApp } from './upstream.ts';
+import { checkVolume } from './volume.ts';
+import { createDnsResolver, lookupHost } from '../fleet/dns-resolver.ts';
+import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../store/sqlite/schema.ts';
+import { readFlyToml } from './fly-toml-file.ts';
 import { readSettings, type DoctorSettings } from './settings.ts';
 
-export interface ExamineParts {
+export interface DiagnoseParts {
   readonly env: Environment;
   readonly clock: Clock;
   readonly random: () => number;
@@ -42,7 +37,7 @@ export interface ExamineParts {
 /** `configFile`: as {@link readFlyToml} takes it. Never rejects for what it finds. */
 export async function diagnose(
   configFile: string | undefined,
-  { env, clock, random }: ExamineParts,
+  { env, clock, random }: DiagnoseParts,
 ): Promise<Section[]> {
   const { toml, findings } = await readFlyToml(configFile);
   const settings = readSettings(env, toml, random);

@@ -1,4 +1,4 @@
-/** The sessions in a store, opened without a sidecar, or beside one. */
+/** The sessions of a store, which the command opens itself: no sidecar is needed. */
 import { stat } from 'node:fs/promises';
 import type { SessionKey } from '../../session.ts';
 import type { StoreConfig } from '../../config/config.ts';
@@ -10,20 +10,19 @@ import { toSqliteStoreError } from '../../store/sqlite/errors.ts';
 import { describeSqliteOpenFailure, prepareStorePath } from '../../store/sqlite/path.ts';
 import { openFileStore } from '../../store/sqlite/file-store.ts';
 import { StoreError, type SessionStore } from '../../store/store.ts';
-import { CommandFailed } from './failure.ts';
-import type { BackendParts, SessionBackend } from './place.ts';
+import { CommandFailed, type BackendParts, type SessionBackend } from './backend.ts';
 
-/** What Postgres takes along in two round trips: a lookup may take half a second, also far away. */
-const MERGED_AT_ONCE = 400;
+/** As many as Postgres takes in two round trips: a lookup must not take longer than half a second. */
+const MERGE_BATCH_SIZE = 400;
 
 export async function openStoreBackend(
   settings: StoreConfig,
   parts: BackendParts,
 ): Promise<SessionBackend> {
-  await assertThere(settings, parts.mayCreate);
-  const { clock, random, tell } = parts;
-  const onError = (error: StoreError): void => tell(error.message);
-  // How many there may be is the sidecars' business: nothing is evicted from here.
+  await assertExists(settings, parts.mayCreate);
+  const { clock, random, notify } = parts;
+  const onError = (error: StoreError): void => notify(error.message);
+  // The limit is for the sidecars to enforce: this command evicts nothing.
   const unbounded = { ...settings, maxSessions: Number.MAX_SAFE_INTEGER };
   const store = await openStore(unbounded, { clock, random, onError });
   const retries: RetryOptions = { ...MERGE_RETRIES, isRetryable: isPassing, clock, random };
@@ -33,7 +32,7 @@ export async function openStoreBackend(
     find: (key) => retry(() => find(store, key), retries),
     remove: (key, ifOwner) => retry(() => store.delete(key, ifOwner), retries),
     merge: (bindings, isDryRun) => mergeSessions(bindings, { store, clock, random, isDryRun }),
-    mergedAtOnce: MERGED_AT_ONCE,
+    mergeBatchSize: MERGE_BATCH_SIZE,
     close: () => store.close(),
   };
 }
@@ -42,7 +41,7 @@ function openStore(settings: StoreConfig, parts: StoreParts): Promise<SessionSto
   return settings.url ? openConfiguredStore(settings, parts) : openFile(settings, parts);
 }
 
-/** A damaged one is left where it is: to replace it is the sidecars' business too. */
+/** A damaged file stays where it is: only a sidecar moves it to quarantine. */
 async function openFile(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {
   const { retryCount, retryDelayMs } = settings;
   const path = await prepareStorePath(settings.path);
@@ -64,11 +63,11 @@ async function openFile(settings: StoreConfig, parts: StoreParts): Promise<Sessi
 
 async function find(store: SessionStore, key: SessionKey) {
   const found = await store.lookup(key);
-  if (found === 'unknown') throw new StoreError('passing', 'the session store can not tell now');
+  if (found === 'unknown') throw new StoreError('passing', 'the session store is not available');
   return found === 'absent' ? undefined : found;
 }
 
-async function assertThere(
+async function assertExists(
   { isEnabled, url, path }: StoreConfig,
   mayCreate: boolean,
 ): Promise<void> {
@@ -86,11 +85,11 @@ async function assertThere(
 }
 
 const IN_MEMORY =
-  'the sessions are in the memory of the sidecar, which shows them at its admin port alone: ' +
+  'the sessions are in the memory of the sidecar, and only its admin listener shows them: ' +
   'set ADMIN_TOKEN for both';
 const NAME_ANOTHER = 'name another with --store, SESSION_STORE_PATH or SESSION_STORE_URL';
 
-/** A user name, a password or a query may be in the URL. */
+/** Without the user name, the password and the query of the URL. */
 function nameOf({ url, path, namespace }: StoreConfig): string {
   if (!url) return `the SQLite file ${JSON.stringify(path)}`;
   const { protocol, host, pathname } = new URL(url.href);

@@ -1,32 +1,32 @@
-/** A file that appears under its name whole, or not at all. */
+/** Replaces a file as a whole, or not at all. */
 import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { SignalSource } from '../../app/lifecycle.ts';
 
-export interface FileSurroundings {
+export interface SignalHandling {
   readonly events: SignalSource;
   /** Ends the process as that signal does by default. */
   readonly endBy: (signal: NodeJS.Signals) => void;
 }
 
-/** For its owner alone: it tells who serves whom. */
+/** Readable by its owner alone: it says which Machine has which session. */
 const MODE = 0o600;
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
- * Writes beside the file and takes its place at the end, once all is on the disk. Whatever goes wrong
- * before, be it a signal, leaves nothing; only SIGKILL leaves what was written under another name.
+ * Writes a temporary file in the same directory, and renames it once everything is on the disk. A
+ * failure or a signal before that leaves nothing behind; only SIGKILL leaves the temporary file.
  */
 export async function replaceFile(
   path: string,
   chunks: AsyncIterable<string>,
-  surroundings: FileSurroundings,
+  signals: SignalHandling,
 ): Promise<void> {
   const target = await findTarget(path);
   const temporary = join(dirname(target), `.${basename(target)}.${randomUUID()}.tmp`);
-  const stopWatching = removeOnSignal(temporary, surroundings);
+  const stopWatching = removeOnSignal(temporary, signals);
   try {
     await writeToDisk(temporary, chunks);
     await rename(temporary, target);
@@ -39,11 +39,11 @@ export async function replaceFile(
   await syncDirectory(dirname(target));
 }
 
-/** What a link leads to is replaced, and not the link; what is no file is not replaced. */
+/** Replaces the target of a symbolic link, not the link. Only files are replaced. */
 async function findTarget(path: string): Promise<string> {
   const found = await stat(path).catch(() => undefined);
   if (!found) return resolve(path);
-  if (!found.isFile()) throw new Error('it is there, and is no file');
+  if (!found.isFile()) throw new Error('it exists and is not a file');
   return realpath(path);
 }
 
@@ -57,7 +57,7 @@ async function writeToDisk(path: string, chunks: AsyncIterable<string>): Promise
   }
 }
 
-/** Or a power cut could take the new name away again. */
+/** Without this a power failure could undo the rename. */
 async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {
@@ -67,7 +67,7 @@ async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-function removeOnSignal(path: string, { events, endBy }: FileSurroundings): () => void {
+function removeOnSignal(path: string, { events, endBy }: SignalHandling): () => void {
   const stop = (): void => {
     for (const name of SIGNALS) events.off(name, end);
   };

@@ -1,0 +1,47 @@
+/** The commands of `fly-affinity`: a new one is a file (see command.ts) and a line in this table. */
+import { print, reportMistake, type Command, type CommandContext } from './command.ts';
+import { systemClock } from '../clock.ts';
+import { readVersion } from '../package.ts';
+
+// prettier-ignore
+export const COMMANDS: readonly Command[] = [
+  { name: 'serve', summary: 'run the sidecar in front of the app at UPSTREAM_URL; the default', load: () => import('./serve.ts') },
+  { name: 'run', summary: 'start the app as a child process, and run the sidecar in front of it', load: () => import('./run.ts') },
+  { name: 'simulate', summary: 'run several Machines behind a simulated Fly Proxy on this computer', load: () => import('./simulate.ts') },
+  { name: 'sessions', summary: 'list, delete, export and import sessions', load: () => import('./sessions.ts') },
+  { name: 'doctor', summary: 'check settings, fly.toml and this Machine, and explain what is wrong', load: () => import('./doctor.ts') },
+  { name: 'help', summary: 'print this overview, or with a topic a page of the documentation', load: () => import('./help.ts') },
+];
+
+const HELP_OPTIONS: ReadonlySet<string | undefined> = new Set(['--help', '-h']);
+const VERSION_OPTIONS: ReadonlySet<string | undefined> = new Set(['--version', '-v']);
+
+/** Resolves to the exit code. `argv`: without node and the script. */
+export async function runCommand(
+  argv: readonly string[],
+  context: CommandContext = contextOf(process),
+): Promise<number> {
+  const [name = 'serve', ...args] = argv;
+  if (VERSION_OPTIONS.has(name)) {
+    await print(context.stdout, `${readVersion()}\n`);
+    return 0;
+  }
+  const wanted = HELP_OPTIONS.has(name) ? 'help' : name;
+  const command = context.commands.find((candidate) => candidate.name === wanted);
+  if (!command) return reportMistake(context, `unknown command ${JSON.stringify(name)}`);
+  const { USAGE, execute } = await command.load();
+  if (!HELP_OPTIONS.has(args[0])) return execute(args, context);
+  await print(context.stdout, USAGE);
+  return 0;
+}
+
+function contextOf(process: NodeJS.Process): CommandContext {
+  const { env, stdin, stdout, stderr } = process;
+  return {
+    ...{ env, stdin, stdout, stderr, commands: COMMANDS, clock: systemClock, events: process },
+    random: () => Math.random(),
+    printError: (text) => void stderr.write(text),
+    exit: (code) => process.exit(code),
+    endBy: (signal) => void process.kill(process.pid, signal),
+  };
+}

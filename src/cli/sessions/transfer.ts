@@ -1,0 +1,151 @@
+/** `export` and `import`. */
+import { open } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { CommandFailed, exitCodeFor, type SessionBackend } from './backend.ts';
+import { replaceFile, type SignalHandling } from './replace-file.ts';
+import { printMessage, write, type Streams } from './streams.ts';
+import { EXIT_FAILURE } from '../../app/exit-codes.ts';
+import type { Clock } from '../../clock.ts';
+import type { Binding } from '../../session.ts';
+import { formatDocument } from '../../sessions/document.ts';
+import { importSessions, type ImportResult, type ImportSummary } from '../../sessions/import.ts';
+import { StoreError } from '../../store/store.ts';
+
+export interface TransferParts extends Streams, SignalHandling {
+  readonly backend: SessionBackend;
+  readonly clock: Clock;
+}
+
+/** Resolves to the exit code. `file`: undefined for standard output. */
+export async function exportSessions(
+  file: string | undefined,
+  parts: TransferParts,
+): Promise<number> {
+  const { backend, stdout, stderr, clock } = parts;
+  const progress = startProgress({ terminal: stderr, clock, things: 'sessions exported' });
+  let count = 0;
+  async function* counted(): AsyncGenerator<Binding> {
+    for await (const binding of backend.entries({})) {
+      progress.update((count += 1));
+      yield binding;
+    }
+  }
+  try {
+    const chunks = formatDocument(counted());
+    if (file !== undefined) await writeFile(file, chunks, parts);
+    else for await (const chunk of chunks) await write(stdout, chunk);
+  } finally {
+    progress.end();
+  }
+  printMessage(parts, `${count} sessions exported`);
+  return 0;
+}
+
+async function writeFile(
+  file: string,
+  chunks: AsyncIterable<string>,
+  parts: TransferParts,
+): Promise<void> {
+  try {
+    await replaceFile(file, chunks, parts);
+  } catch (error) {
+    if (error instanceof StoreError || error instanceof CommandFailed) throw error;
+    throw CommandFailed.file(`can not write ${JSON.stringify(file)}: ${reasonOf(error)}`, error);
+  }
+}
+
+/** `file`: undefined for standard input. Rejects if it can't be opened, before a store is opened. */
+export async function openSource(file: string | undefined, stdin: Readable): Promise<Readable> {
+  if (file === undefined) return stdin;
+  try {
+    return (await open(file)).createReadStream();
+  } catch (error) {
+    throw CommandFailed.file(`can not read ${JSON.stringify(file)}: ${reasonOf(error)}`, error);
+  }
+}
+
+/** Resolves to the exit code. */
+export async function importFrom(
+  source: Readable,
+  isDryRun: boolean,
+  parts: TransferParts,
+): Promise<number> {
+  const { backend, stdout, stderr, clock } = parts;
+  const progress = startProgress({ terminal: stderr, clock, things: 'sessions read' });
+  const { summary, ended } = await importSessions(source as AsyncIterable<Buffer>, {
+    merge: (bindings) => backend.merge(bindings, isDryRun),
+    batchSize: backend.mergeBatchSize,
+    onProgress: progress.update,
+  });
+  progress.end();
+  stderr.write(describeBadLines(summary));
+  if (ended.kind !== 'complete') printMessage(parts, describeEnd(ended));
+  await write(stdout, `${isDryRun ? 'dry run: ' : ''}${describeCounts(summary)}\n`);
+  if (ended.kind === 'failed') return exitCodeFor(ended.cause);
+  return ended.kind === 'complete' && summary.bad === 0 ? 0 : EXIT_FAILURE;
+}
+
+function describeBadLines({ bad, badLines }: ImportSummary): string {
+  const lines = badLines.map(({ line, problem }) => `line ${line} ${problem}\n`);
+  const restCount = bad - badLines.length;
+  return lines.join('') + (restCount > 0 ? `and ${restCount} more bad lines\n` : '');
+}
+
+function describeEnd(ended: Exclude<ImportResult['ended'], { kind: 'complete' }>): string {
+  const { line } = ended;
+  if (ended.kind === 'broken') return `line ${line} ${ended.problem}; the lines before it are done`;
+  const next = 'import again: sessions that are already there stay as they are';
+  return `stopped at line ${line}: ${reasonOf(ended.cause)}; ${next}`;
+}
+
+function describeCounts(summary: ImportSummary): string {
+  return [
+    `${summary.imported} imported`,
+    `${summary.alreadyThere} already there`,
+    `${summary.expired} expired`,
+    `${summary.conflicts} owned by another Machine`,
+    `${summary.bad} bad lines`,
+  ].join(', ');
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+export interface ProgressOptions {
+  readonly terminal: NodeJS.WritableStream & { readonly isTTY?: boolean };
+  readonly clock: Clock;
+  /** What is counted, in the plural. */
+  readonly things: string;
+}
+
+interface Progress {
+  readonly update: (count: number) => void;
+  /** Removes the progress line. */
+  readonly end: () => void;
+}
+
+const PROGRESS_INTERVAL_MS = 250;
+/** Moves to the start of the line and erases it (ECMA-48, EL). */
+const CLEAR_LINE = '\r\u001b[K';
+
+/** Shows a count and its rate; nothing, if the stream is no terminal. */
+export function startProgress({ terminal, clock, things }: ProgressOptions): Progress {
+  if (terminal.isTTY !== true) return { update: () => undefined, end: () => undefined };
+  const startedAt = clock.monotonicMs();
+  let done = 0;
+  const cancel = clock.every(PROGRESS_INTERVAL_MS, () => {
+    const seconds = (clock.monotonicMs() - startedAt) / 1_000;
+    const rate = Math.round(done / seconds).toLocaleString('en');
+    terminal.write(`${CLEAR_LINE}${done.toLocaleString('en')} ${things}, ${rate} a second`);
+  });
+  return {
+    update: (count) => {
+      done = count;
+    },
+    end: () => {
+      cancel();
+      terminal.write(CLEAR_LINE);
+    },
+  };
+}
