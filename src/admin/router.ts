@@ -71,17 +71,22 @@ export class Router<Parts> {
     const [path, query] = splitTarget(request.url);
     const matches = this.#routes.filter((route) => restOf(route, path) !== undefined);
     const [first] = matches;
-    if (!first) { respondError(response, 'none', 404, 'not found'); return; }
+    if (!first) {
+      respondError(response, 'none', 404, 'not found');
+      return;
+    }
     if (first.auth === 'token' && !this.#isAuthorized(request)) {
       response.setHeader('www-authenticate', 'Bearer');
-      respondError(response, first.auth, 401, 'needs Authorization: Bearer ADMIN_TOKEN'); return;
+      respondError(response, first.auth, 401, 'needs Authorization: Bearer ADMIN_TOKEN');
+      return;
     }
     const route = matches.find(({ methods }) =>
       methods.some((method) => method === request.method),
     );
     if (!route) {
       response.setHeader('allow', matches.flatMap(({ methods }) => methods).join(', '));
-      respondError(response, first.auth, 405, 'method not allowed'); return;
+      respondError(response, first.auth, 405, 'method not allowed');
+      return;
     }
     const rest = restOf(route, path) ?? '';
     const closed = closeSignalOf(response);
