@@ -1,16 +1,16 @@
-/** JSON of others, which may be anything. */
+/** Reads JSON from outside the project, which may be anything. */
 
-/** `undefined`, which no JSON says, if it is none. */
+/** `undefined` if the text is no JSON. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // Whoever asks wants to know whether it says something to them.
+    // The caller only needs to know that it is none.
     return undefined;
   }
 }
 
-/** An object that is no list; `undefined` for all else. */
+/** An object that is no array; `undefined` for any other value. */
 export function asObject(value: unknown): Readonly<Record<string, unknown>> | undefined {
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
   return isObject ? (value as Record<string, unknown>) : undefined;

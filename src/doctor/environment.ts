@@ -82,7 +82,8 @@ function checkKnowledge({ fleet, hints, store, ...config }: Config): Finding[] {
   const protocols = config.protocols.filter(isNamed);
   const unhinted = protocols.filter(
     ({ idLocations: sources, mintedBy }) =>
-      mintedBy !== 'app' || !sources.some((source) => 'readsHint' in source && source.readsHint),
+      mintedBy !== 'app' ||
+      !sources.some((source) => 'mayCarryHint' in source && source.mayCarryHint),
   );
   const hidden = hints ? unhinted.map(({ name }) => name) : protocols.map(({ name }) => name);
   if (hidden.length === 0) {

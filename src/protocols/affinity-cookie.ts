@@ -1,14 +1,13 @@
 /**
- * The affinity cookie: for browsers, and apps without any session id. It names the Machine that
- * served last, and when it was issued: `NAME=148e21ea7e5689.thz3f1` (seconds since the epoch, base
- * 36). Which Machine serves is no secret on Fly.io, so it needs no signature: a forged one spoils its
- * sender's own requests.
+ * The affinity cookie: for browsers, and apps without any session id. It names the Machine that served last,
+ * and when it was issued: `NAME=148e21ea7e5689.thz3f1` (seconds since the epoch, base 36). Which Machine serves
+ * is no secret on Fly.io, so it needs no signature: a forged one spoils its sender's own requests.
  *
- *     request ─ names no Machine ─> served by any ─────────> answer sets the cookie
+ *     request ─ names no Machine ─> served by any ─────────> the response sets the cookie
  *             ├ names this one ──> served here ────────────> set again once a tenth of its time is over
- *             └ names another ───> taken there; if that one is gone: served here, set anew
+ *             └ names another ───> sent there; if that one is gone: served here, set again
  *
- * Where the app is not there any more, the cookie is taken back: the next request goes to any.
+ * Where the app has stopped, the cookie is expired: the next request goes to any Machine.
  */
 import { findCookieValue } from './cookie.ts';
 import {
@@ -24,11 +23,11 @@ import { parseMachineId, type MachineId } from '../session.ts';
 export interface AffinityCookie {
   /** The Machine that a request's cookie names. Undefined without a well-formed one, and if there are two. */
   readonly read: (head: Pick<RequestHead, 'rawHeaders'>) => MachineId | undefined;
-  /** What the app is to see: it has not set this cookie. The very array if there is none. */
+  /** The headers for the app, which has not set this cookie. The given array if it is not there. */
   removeFrom(rawHeaders: readonly string[]): readonly string[];
-  /** The headers of an answer of the app beside us; the very array if the client has a cookie that will do. */
-  addTo(answer: ResponseHead, request: RequestHead): readonly string[];
-  /** The headers that end the cookie, if the request's names this Machine; none else. */
+  /** The headers of a response of the local app; the given array if the client's cookie is fresh enough. */
+  addTo(response: ResponseHead, request: RequestHead): readonly string[];
+  /** The headers that expire the cookie, if the request's names this Machine; else none. */
   expire(request: RequestHead): readonly string[];
 }
 
@@ -48,7 +47,7 @@ interface Issued {
 }
 
 const SCHEME_HEADER = 'x-forwarded-proto';
-/** What is read of requests, in lower case. */
+/** Read from requests; in lower case. */
 export const COOKIE_HEADERS = ['cookie', SCHEME_HEADER];
 /** The part of its time after which a cookie is set again. */
 const RENEWED_AFTER = 0.1;
@@ -71,9 +70,9 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
   return {
     read: (head) => readIssued(head.rawHeaders, name)?.machine,
     removeFrom: (rawHeaders) => withoutCookie(rawHeaders, name),
-    addTo: (answer, request) => {
-      const { rawHeaders } = answer;
-      if (!mayCarryCookie(answer, request)) return rawHeaders;
+    addTo: (response, request) => {
+      const { rawHeaders } = response;
+      if (!mayCarryCookie(response, request)) return rawHeaders;
       const issued = readIssued(request.rawHeaders, name);
       if (issued && isFresh(issued)) return rawHeaders;
       return [...rawHeaders, 'set-cookie', lineOf(isEncrypted(request))];
@@ -85,12 +84,12 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
   };
 }
 
-/** The edge says how the client has come (Fly.io, "Request headers"). */
+/** The edge says which scheme the client uses (Fly.io, "Request headers"). */
 function isEncrypted({ rawHeaders }: RequestHead): boolean {
   return headerIncludes(rawHeaders, SCHEME_HEADER, 'https');
 }
 
-/** `machine.seconds`; what has another form was not set by a sidecar. */
+/** `machine.seconds`; no sidecar sets a value of another form. */
 function readIssued(rawHeaders: readonly string[], name: string): Issued | undefined {
   let value: string | undefined;
   for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -126,17 +125,17 @@ function withoutCookie(rawHeaders: readonly string[], name: string): readonly st
 }
 
 /**
- * Not an interim answer, none that the edge throws away, and none that a cache may hand to others (RFC
- * 9111 §5.2.2): all of them would follow one client's cookie.
+ * Not an interim response, none that the edge discards, and none that a cache may serve to others (RFC 9111
+ * §5.2.2): all of them would follow one client's cookie.
  */
-function mayCarryCookie(answer: ResponseHead, { method }: RequestHead): boolean {
-  const { statusCode, rawHeaders } = answer;
+function mayCarryCookie(response: ResponseHead, { method }: RequestHead): boolean {
+  const { statusCode, rawHeaders } = response;
   const isInterim = statusCode < 200 && statusCode !== 101;
-  if (isInterim || method === 'OPTIONS' || isReplayResponse(answer)) return false;
+  if (isInterim || method === 'OPTIONS' || isReplayResponse(response)) return false;
   const says = (directive: string): boolean =>
     headerIncludes(rawHeaders, 'cache-control', directive);
   const isForAll = ['public', 's-maxage', 'immutable'].some(says);
-  // Whoever may keep it may share it, unless it says otherwise: static files often have nothing else.
+  // A cache that may keep it may share it, unless it says otherwise: static files often have nothing else.
   const isKept = says('max-age=') && !says('max-age=0');
   const isForOne = ['private', 'no-store'].some(says);
   return !isForAll && (!isKept || isForOne);

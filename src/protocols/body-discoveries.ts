@@ -1,99 +1,115 @@
-/** Which answers teach by their bodies, and the tap that looks at each. */
-import { createBodyInspector, type BodyInspector } from './body-inspector.ts';
-import { createSseEndpointInspector } from './sse-endpoint-discovery.ts';
-import type { RequestIds } from './request-ids.ts';
-import { createSseMessageInspector } from './sse-message-discovery.ts';
-import type { Discovery, Protocol } from './protocol.ts';
+/** Which responses may reveal an id in their body, and the inspector that each gets. */
+import { WholeBodyInspector, type BodyInspector } from './body-inspector.ts';
 import { headerIncludes, type RequestHead, type ResponseHead } from './heads.ts';
+import type { RequestIds } from './request-ids.ts';
+import { SseEndpointInspector } from './sse-endpoint-discovery.ts';
+import { SseMessageInspector } from './sse-message-discovery.ts';
+import type { BodyDiscovery, Discovery, MessageDiscovery, Protocol } from './protocol.ts';
 import type { MachineId } from '../session.ts';
 
-/** One place in bodies where a protocol's ids are. */
+/** One way in which bodies reveal the ids of a protocol. */
 export interface BodyDiscoverer {
-  /** Whether the answer to this request may teach. */
-  mayAnswer(request: RequestHead, found: RequestIds): boolean;
-  /** Whether it is worth to ask for that answer uncompressed: a tap can't read compressed bytes. */
-  asksPlain(request: RequestHead): boolean;
-  /** A tap for this answer, if its body may teach. */
+  /** Whether the response to this request may reveal an id. */
+  mayRevealId(request: RequestHead, ids: RequestIds): boolean;
+  /** Whether to ask for that response uncompressed: an inspector can't read compressed bytes. */
+  needsPlainBody(request: RequestHead): boolean;
+  /** An inspector for this response, if its body may reveal an id. */
   open(response: ResponseHead): OpenedInspector | undefined;
 }
 
 export interface OpenedInspector {
   readonly inspector: BodyInspector;
-  /** What goes out is longer than what came, by a hint. */
-  readonly isLonger: boolean;
+  /** The outgoing body is longer than the app's, by an owner hint. */
+  readonly addsHint: boolean;
 }
 
-const EVENT_STREAM = 'text/event-stream';
-/** What is read of requests, in lower case. */
+const EVENT_STREAM = ['text/event-stream'];
+/** Read from requests; in lower case. */
 export const STREAM_HEADER = 'accept';
 
-/** `hint`: the Machine whose hint new ids go out with, if any. */
+/** `hint`: the Machine whose hint new ids get, if any. */
 export function createBodyDiscoverers(
   protocols: readonly Protocol[],
   hint: MachineId | undefined,
 ): readonly BodyDiscoverer[] {
   return protocols.flatMap((protocol) =>
-    protocol.discoveries.flatMap((source) => createBodyDiscoverer(protocol, source, hint) ?? []),
+    protocol.discoveries.flatMap(
+      (discovery) => createBodyDiscoverer(protocol, discovery, hint) ?? [],
+    ),
   );
 }
 
 function createBodyDiscoverer(
   protocol: Protocol,
-  source: Discovery,
+  discovery: Discovery,
   hint: MachineId | undefined,
 ): BodyDiscoverer | undefined {
-  switch (source.from) {
+  switch (discovery.from) {
     case 'header':
     case 'set-cookie':
       return undefined;
-    case 'sse-endpoint':
+    case 'sse-endpoint': {
+      const { names } = discovery;
       return {
-        mayAnswer: mayOpenStream,
-        asksPlain: ({ rawHeaders }) => headerIncludes(rawHeaders, STREAM_HEADER, EVENT_STREAM),
-        open: (response) =>
-          isReadable(response, [EVENT_STREAM])
-            ? {
-                inspector: createSseEndpointInspector({ protocol, names: source.names, hint }),
-                isLonger: hint !== undefined,
-              }
-            : undefined,
+        mayRevealId: mayOpenStream,
+        needsPlainBody: ({ rawHeaders }) =>
+          headerIncludes(rawHeaders, STREAM_HEADER, 'text/event-stream'),
+        open: opener(
+          EVENT_STREAM,
+          () => new SseEndpointInspector({ protocol, names, hint }),
+          hint !== undefined,
+        ),
       };
+    }
     case 'body':
-      return {
-        mayAnswer: (request, found) => !isWithin(protocol, found) && source.mayAnswer(request),
-        asksPlain: () => true,
-        open: (response) =>
-          isReadable(response, source.contentTypes)
-            ? { inspector: createBodyInspector(protocol, source), isLonger: false }
-            : undefined,
-      };
+      return revealedByRequest(protocol, discovery, discovery.contentTypes, () => {
+        return new WholeBodyInspector(protocol, discovery);
+      });
     case 'sse-message':
-      return {
-        mayAnswer: (request, found) => !isWithin(protocol, found) && source.mayAnswer(request),
-        asksPlain: () => true,
-        open: (response) =>
-          isReadable(response, [EVENT_STREAM])
-            ? { inspector: createSseMessageInspector(protocol, source), isLonger: false }
-            : undefined,
-      };
+      return revealedByRequest(protocol, discovery, EVENT_STREAM, () => {
+        return new SseMessageInspector(protocol, discovery);
+      });
   }
 }
 
-/** A session is not begun within one of its own kind. */
-function isWithin(protocol: Protocol, found: RequestIds): boolean {
-  return found.kind === 'found' && found.protocol.name === protocol.name;
+/** A discovery that says by itself which requests' responses may reveal an id. */
+function revealedByRequest(
+  protocol: Protocol,
+  { mayRevealId }: BodyDiscovery | MessageDiscovery,
+  contentTypes: readonly string[],
+  createInspector: () => BodyInspector,
+): BodyDiscoverer {
+  return {
+    mayRevealId: (request, ids) => !hasIdOf(protocol, ids) && mayRevealId(request),
+    needsPlainBody: () => true,
+    open: opener(contentTypes, createInspector, false),
+  };
+}
+
+function opener(
+  contentTypes: readonly string[],
+  createInspector: () => BodyInspector,
+  addsHint: boolean,
+): BodyDiscoverer['open'] {
+  return (response) =>
+    isReadable(response, contentTypes) ? { inspector: createInspector(), addsHint } : undefined;
+}
+
+/** A session does not begin within another session of its own protocol. */
+function hasIdOf(protocol: Protocol, ids: RequestIds): boolean {
+  return ids.kind === 'found' && ids.protocol.name === protocol.name;
 }
 
 /**
- * The stream of a request that names an MCP session opens none. An id of another protocol, a cookie
- * say, does not count: an MCP session may begin within that one.
+ * A stream of a request that names an MCP session begins no session. An id of another protocol, a cookie
+ * for example, does not count: an MCP session may begin within that one.
  */
-function mayOpenStream(request: RequestHead, found: RequestIds): boolean {
-  const namesMcpSession = found.kind === 'found' && found.protocol.isMcp;
+function mayOpenStream(request: RequestHead, ids: RequestIds): boolean {
+  const namesMcpSession = ids.kind === 'found' && ids.protocol.isMcp;
   return request.method === 'GET' && !namesMcpSession;
 }
 
-/** An app that compresses what was asked for plain is left alone. */
+/** A response that the app compresses, though it was asked not to, is not inspected. */
 function isReadable(
   { statusCode, rawHeaders }: ResponseHead,
   contentTypes: readonly string[],

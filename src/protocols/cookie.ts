@@ -1,4 +1,4 @@
-/** Cookies read in place: where a value is, so that the bytes around it stay as they are. */
+/** Cookies read in place: finds where a value is, so that the bytes around it stay as they are. */
 import type { Span } from './heads.ts';
 import type { Clock } from '../clock.ts';
 
@@ -23,7 +23,7 @@ export function findSetCookieValue(line: string, name: string): Span | undefined
 
 /**
  * Whether a `Set-Cookie` line removes its cookie: `Max-Age` of zero or less, else `Expires` in the
- * past. The last attribute of a name counts, a malformed one does not (RFC 6265 §5.2, §5.3).
+ * past. The last attribute of a name counts; a malformed one does not (RFC 6265 §5.2, §5.3).
  */
 export function isExpiringSetCookie(line: string, clock: Clock): boolean {
   let maxAge: string | undefined;

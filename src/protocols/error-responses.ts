@@ -1,14 +1,14 @@
-/** How each protocol says no. Nothing from inside is shown: no id, no Machine, no error's text. */
+/** The error response of each protocol. It shows nothing internal: no id, no Machine, no error's text. */
 import type { Why } from '../routing/decision.ts';
 import type { Protocol } from './protocol.ts';
 
 export interface ErrorResponse {
   readonly status: number;
-  /** Name, value, name, value. The length is for the wire to say. */
+  /** Name, value, name, value; without `Content-Length`, which the engine adds. */
   readonly headers: readonly string[];
-  /** Where the answer names the request that it is for: the body for one that names none. */
+  /** The body where the JSON-RPC id of the request is not known. */
   readonly body: string;
-  /** Set where the answer names the JSON-RPC request that it is for: the body for that one. */
+  /** The body with the JSON-RPC id of the request; only where the error response names it. */
   readonly bodyFor?: (requestId: JsonRpcId) => string;
 }
 
@@ -16,7 +16,7 @@ export type JsonRpcId = string | number;
 
 export type ErrorStatus = 400 | 404 | 421 | 502 | 503 | 504 | 508;
 
-/** Seconds after which trying again makes sense: the owner restarts, the app comes up. */
+/** In seconds. A retry makes sense then: the owner restarts, the app comes up. */
 const RETRY_AFTER = '1';
 
 const TITLES: Readonly<Record<ErrorStatus, string>> = {
@@ -32,8 +32,8 @@ const TITLES: Readonly<Record<ErrorStatus, string>> = {
 const OVERLOADED = 'Too much is under way already';
 
 /**
- * What a client of MCP's own SDKs expects to hear of an unknown session, so that it starts anew (MCP
- * 2025-11-25, "Session Management": 404).
+ * What clients of MCP's own SDKs expect for an unknown session, so that they start a new one (MCP 2025-11-25,
+ * "Session Management": 404).
  */
 const MCP_SESSION_NOT_FOUND: RpcError = { code: -32001, message: 'Session not found' };
 
@@ -44,8 +44,8 @@ const MCP_TASK_NOT_FOUND: RpcError = {
 };
 
 /**
- * As Engine.IO itself says it, to a poll and to an upgrade alike: its clients take any status but 200
- * for the end of their connection, and a 404 in the face of an upgrade would tell them nothing more.
+ * Engine.IO's own error, for a poll and for an upgrade alike: its clients take any status but 200 for the end
+ * of their connection, and a 404 in response to an upgrade would tell them nothing more.
  */
 const ENGINE_IO_SESSION_UNKNOWN = { code: 1, message: 'Session ID unknown' };
 const ENGINE_IO_STATUS = 400;
@@ -56,10 +56,9 @@ interface RpcError {
 }
 
 /**
- * The response for a request that is refused; `protocol` is the one of its session id, if it has any;
- * `mayRepeat`: sending the request again does not do it twice, so the client is told when to.
- * Whether a session never was, was another's or is gone, the answer is the same: who guesses ids
- * learns nothing from it.
+ * `protocol` is the one of the request's session id, if it has any. `mayRepeat`: the client may send the
+ * request again without doing it twice, so the response says when. A session that never existed, that is
+ * another client's and that has ended get the same response: guessing ids reveals nothing.
  */
 export function errorResponseFor(
   status: ErrorStatus,
@@ -67,26 +66,26 @@ export function errorResponseFor(
   protocol: Protocol | undefined,
   mayRepeat = true,
 ): ErrorResponse {
-  if (status === 400) return refusal(status, 'text/plain; charset=utf-8', textOf(why));
+  if (status === 400) return errorResponse(status, 'text/plain; charset=utf-8', textOf(why));
   if (status === 404) return sessionNotFound(protocol);
-  const repeated = mayRepeat && (status === 502 || status === 503);
-  return problem(status, repeated ? RETRY_AFTER : undefined, titleOf(status, why));
+  const saysWhen = mayRepeat && (status === 502 || status === 503);
+  return problem(status, saysWhen ? RETRY_AFTER : undefined, titleOf(status, why));
 }
 
-/** The status by which an app of that protocol says that it does not know a session. HOT PATH. */
-export function unknownSessionStatus({ errorForm: form }: Protocol): number {
-  return form === 'socket.io' ? ENGINE_IO_STATUS : 404;
+/** The status with which an app of that protocol responds to an unknown session. HOT PATH. */
+export function unknownSessionStatus({ errorForm }: Protocol): number {
+  return errorForm === 'socket.io' ? ENGINE_IO_STATUS : 404;
 }
 
 function sessionNotFound(protocol: Protocol | undefined): ErrorResponse {
   switch (protocol?.errorForm) {
     case 'mcp':
-      return rpcRefusal(MCP_SESSION_NOT_FOUND);
+      return rpcError(MCP_SESSION_NOT_FOUND);
     case 'mcp-task':
-      return rpcRefusal(MCP_TASK_NOT_FOUND);
+      return rpcError(MCP_TASK_NOT_FOUND);
     case 'socket.io': {
       const body = JSON.stringify(ENGINE_IO_SESSION_UNKNOWN);
-      return refusal(ENGINE_IO_STATUS, 'application/json', body);
+      return errorResponse(ENGINE_IO_STATUS, 'application/json', body);
     }
     case 'problem':
     case undefined:
@@ -95,9 +94,9 @@ function sessionNotFound(protocol: Protocol | undefined): ErrorResponse {
 }
 
 /** An error of JSON-RPC 2.0 (§5): its `id` is that of the request, or null where that is not known. */
-function rpcRefusal(error: RpcError): ErrorResponse {
+function rpcError(error: RpcError): ErrorResponse {
   const bodyOf = (id: JsonRpcId | null): string => JSON.stringify({ jsonrpc: '2.0', error, id });
-  return { ...refusal(404, 'application/json', bodyOf(null)), bodyFor: bodyOf };
+  return { ...errorResponse(404, 'application/json', bodyOf(null)), bodyFor: bodyOf };
 }
 
 function titleOf(status: ErrorStatus, why: Why): string {
@@ -111,10 +110,10 @@ function problem(
 ): ErrorResponse {
   const problemDetails = { type: 'about:blank', title, status };
   const body = JSON.stringify(problemDetails);
-  return refusal(status, 'application/problem+json', body, retryAfterSeconds);
+  return errorResponse(status, 'application/problem+json', body, retryAfterSeconds);
 }
 
-function refusal(
+function errorResponse(
   status: ErrorStatus,
   contentType: string,
   body: string,

@@ -1,132 +1,136 @@
-/** What the header lines of an answer teach, and how the client may see them. */
+/** What the header lines of a response reveal, and how the client may see them. */
 import type { Clock } from '../clock.ts';
 import { findSetCookieValue, isExpiringSetCookie } from './cookie.ts';
-import type { RequestIds } from './request-ids.ts';
-import { splitOwnerHint, withOwnerHint } from './owner-hint.ts';
+import { isHeader, replaceAt, textAt } from './heads.ts';
+import type { RequestHead, ResponseHead, Span } from './heads.ts';
 import { createIdReaders, type IdReader } from './id-locations.ts';
+import { splitOwnerHint, withOwnerHint } from './owner-hint.ts';
 import type { DiscoveredId, Discovery, Protocol } from './protocol.ts';
-import {
-  isHeader,
-  type RequestHead,
-  type ResponseHead,
-  replaceAt,
-  type Span,
-  textAt,
-} from './heads.ts';
-import { type MachineId, parseSessionId, type SessionId } from '../session.ts';
+import type { RequestIds } from './request-ids.ts';
+import { parseSessionId, type MachineId, type SessionId } from '../session.ts';
 
 export interface HeaderDiscoveries {
   readonly discovered: readonly DiscoveredId[];
-  /** A cookie that held the request's session expires, and is not set anew in the same answer. */
+  /** A cookie that held the request's session expires, and the same response does not set it again. */
   readonly hasEnded: boolean;
   readonly rawHeaders: readonly string[];
 }
 
 export interface HeaderDiscoverer {
-  /** The headers that may teach, in lower case. */
+  /** The headers that may reveal an id, in lower case. */
   readonly names: readonly string[];
-  read(request: RequestHead, found: RequestIds, response: ResponseHead): HeaderDiscoveries;
+  inspect(request: RequestHead, ids: RequestIds, response: ResponseHead): HeaderDiscoveries;
 }
 
-/** What one line says: an id and where in the line it is, or that its cookie ends. */
-type Statement =
+/** What one line reveals: an id and where in the line it is, or the end of its cookie. */
+type LineContent =
   { readonly kind: 'id'; readonly id: SessionId; readonly span: Span } | { readonly kind: 'end' };
 
-interface Teacher {
+interface RevealingHeader {
   readonly header: string;
   readonly protocol: Protocol;
-  readonly readLine: (value: string) => Statement | undefined;
+  readonly readLine: (value: string) => LineContent | undefined;
 }
 
-/** `hint`: the Machine whose hint new ids go out with, if any. */
+/** `hint`: the Machine whose hint new ids get, if any. */
 export function createHeaderDiscoverer(
   protocols: readonly Protocol[],
   options: { readonly hint: MachineId | undefined; readonly clock: Clock },
 ): HeaderDiscoverer {
-  const teachers = createTeachers(protocols, options.clock);
-  const places = createIdReaders(protocols);
+  const headers = createRevealingHeaders(protocols, options.clock);
+  const idReaders = createIdReaders(protocols);
 
-  const read: HeaderDiscoverer['read'] = (request, found, response) => {
-    const learned = new Map<SessionId, DiscoveredId>();
+  const inspect: HeaderDiscoverer['inspect'] = (request, ids, response) => {
+    const discovered = new Map<SessionId, DiscoveredId>();
     const rawHeaders = [...response.rawHeaders];
     let isExpired = false;
     let isRenewed = false;
 
-    for (const { statement, at, protocol } of findStatements(rawHeaders, teachers)) {
-      const isOwn = found.kind === 'found' && found.protocol.name === protocol.name;
-      if (statement.kind === 'end') {
+    for (const { content, at, protocol } of findRevealingLines(rawHeaders, headers)) {
+      const isOwn = ids.kind === 'found' && ids.protocol.name === protocol.name;
+      if (content.kind === 'end') {
         isExpired ||= isOwn;
         continue;
       }
-      const { id, span } = statement;
-      isRenewed ||= isOwn && id === found.id;
-      const carried = findCarried(request, places, id, options.hint !== undefined);
-      if (carried === undefined) learned.set(id, { id, protocol });
+      const { id, span } = content;
+      isRenewed ||= isOwn && id === ids.id;
+      const carried = findCarried(request, idReaders, id, options.hint !== undefined);
+      if (carried === undefined) discovered.set(id, { id, protocol });
       const outgoing = carried ?? (options.hint ? withOwnerHint(id, options.hint) : id);
       rawHeaders[at] = replaceAt(rawHeaders[at] ?? '', span, outgoing);
     }
-    return { discovered: [...learned.values()], hasEnded: isExpired && !isRenewed, rawHeaders };
+    return {
+      discovered: [...discovered.values()],
+      hasEnded: isExpired && !isRenewed,
+      rawHeaders,
+    };
   };
 
-  return { names: teachers.map(({ header }) => header), read };
+  return { names: headers.map(({ header }) => header), inspect };
 }
 
-interface FoundStatement {
-  readonly statement: Statement;
-  /** Where the line's value is in the raw headers. */
+interface RevealingLine {
+  readonly content: LineContent;
+  /** Index of the line's value in the raw headers. */
   readonly at: number;
   readonly protocol: Protocol;
 }
 
-function findStatements(
+function findRevealingLines(
   rawHeaders: readonly string[],
-  teachers: readonly Teacher[],
-): readonly FoundStatement[] {
-  const statements: FoundStatement[] = [];
+  headers: readonly RevealingHeader[],
+): readonly RevealingLine[] {
+  const lines: RevealingLine[] = [];
   for (let at = 1; at < rawHeaders.length; at += 2) {
-    for (const { header, protocol, readLine } of teachers) {
+    for (const { header, protocol, readLine } of headers) {
       if (!isHeader(rawHeaders[at - 1], header)) continue;
-      const statement = readLine(rawHeaders[at] ?? '');
-      if (statement) statements.push({ statement, at, protocol });
+      const content = readLine(rawHeaders[at] ?? '');
+      if (content) lines.push({ content, at, protocol });
     }
   }
-  return statements;
+  return lines;
 }
 
 /**
- * The text by which the request has carried that id, hint and all: an id that comes back is not
- * learned, whichever place it was in, and goes out in the form in which the client knows it.
+ * The text of that id in the request, with its hint: an id that comes back is not new, whatever its location
+ * was, and goes out in the form in which the client knows it.
  */
 function findCarried(
   request: RequestHead,
-  places: readonly IdReader[],
+  idReaders: readonly IdReader[],
   id: SessionId,
   hints: boolean,
 ): string | undefined {
-  for (const { read, readsHint } of places) {
+  for (const { read, mayCarryHint } of idReaders) {
     const reading = read(request);
     if (typeof reading !== 'string') continue;
     if (reading === id) return reading;
-    if (hints && readsHint && splitOwnerHint(reading)?.id === id) return reading;
+    if (hints && mayCarryHint && splitOwnerHint(reading)?.id === id) return reading;
   }
   return undefined;
 }
 
-function createTeachers(protocols: readonly Protocol[], clock: Clock): readonly Teacher[] {
+function createRevealingHeaders(
+  protocols: readonly Protocol[],
+  clock: Clock,
+): readonly RevealingHeader[] {
   return protocols.flatMap((protocol) =>
-    protocol.discoveries.flatMap((source): Teacher[] => {
-      const teacher = createTeacher(source, clock);
-      return teacher ? [{ ...teacher, protocol }] : [];
+    protocol.discoveries.flatMap((discovery): RevealingHeader[] => {
+      const header = createRevealingHeader(discovery, clock);
+      return header ? [{ ...header, protocol }] : [];
     }),
   );
 }
 
-function createTeacher(source: Discovery, clock: Clock): Omit<Teacher, 'protocol'> | undefined {
-  switch (source.from) {
+function createRevealingHeader(
+  discovery: Discovery,
+  clock: Clock,
+): Omit<RevealingHeader, 'protocol'> | undefined {
+  switch (discovery.from) {
     case 'header':
-      return { header: source.name, readLine: readWholeLine };
+      return { header: discovery.name, readLine: readWholeLine };
     case 'set-cookie':
-      return { header: 'set-cookie', readLine: createSetCookieLine(source.name, clock) };
+      return { header: 'set-cookie', readLine: createSetCookieReader(discovery.name, clock) };
     case 'sse-endpoint':
     case 'body':
     case 'sse-message':
@@ -134,11 +138,11 @@ function createTeacher(source: Discovery, clock: Clock): Omit<Teacher, 'protocol
   }
 }
 
-function readWholeLine(value: string): Statement | undefined {
+function readWholeLine(value: string): LineContent | undefined {
   return idAt(value, { start: 0, end: value.length });
 }
 
-function createSetCookieLine(name: string, clock: Clock): Teacher['readLine'] {
+function createSetCookieReader(name: string, clock: Clock): RevealingHeader['readLine'] {
   return (value) => {
     const span = findSetCookieValue(value, name);
     if (!span) return undefined;
@@ -146,8 +150,8 @@ function createSetCookieLine(name: string, clock: Clock): Teacher['readLine'] {
   };
 }
 
-/** What is no well-formed id is none of ours: it passes as it is. */
-function idAt(value: string, span: Span): Statement | undefined {
+/** A malformed id passes as it is. */
+function idAt(value: string, span: Span): LineContent | undefined {
   const id = parseSessionId(textAt(value, span));
   return id === undefined ? undefined : { kind: 'id', id, span };
 }

@@ -1,18 +1,19 @@
 /**
- * Header lines as they came: name, value, name, value, in order and case. These functions run on
- * every request and answer, so they look at a name's length before they look at its letters.
+ * The heads of requests and responses, as far as protocols read them. Header lines are name, value, name,
+ * value, in order and case as received. These functions run on every request and response, so they compare
+ * a name's length before its letters.
  */
 
-/** What is known of a request before its body. */
+/** A request, as far as it is known before its body. */
 export interface RequestHead {
   readonly method: string;
   /** The request-target as received (RFC 9112 §3.2). */
   readonly target: string;
-  /** Of all fields at least those of {@link namesReadOfRequests}. */
+  /** Of all fields at least those of {@link headersReadFromRequests}. */
   readonly rawHeaders: readonly string[];
 }
 
-/** What is known of an answer before its body. */
+/** A response, as far as it is known before its body. */
 export interface ResponseHead {
   readonly statusCode: number;
   readonly rawHeaders: readonly string[];
@@ -29,7 +30,7 @@ export function isHeader(rawName: string | undefined, lowerName: string): boolea
   return rawName === lowerName || rawName.toLowerCase() === lowerName;
 }
 
-/** Says whether any of these headers, named in lower case, is there at all. */
+/** Tells whether any header of these names, given in lower case, is there at all. */
 export function createHeaderSpotter(
   lowerNames: Iterable<string>,
 ): (rawHeaders: readonly string[]) => boolean {
@@ -46,7 +47,7 @@ export function createHeaderSpotter(
   };
 }
 
-/** Whether any line of that header holds the text, which is given in lower case. */
+/** Whether any line of that header contains the text, which is given in lower case. */
 export function headerIncludes(
   rawHeaders: readonly string[],
   lowerName: string,
@@ -59,10 +60,10 @@ export function headerIncludes(
   return false;
 }
 
-/** A replay may be told in a body of this type too (Fly.io, "Dynamic Request Routing"). */
+/** The media type of a body that asks for a replay (Fly.io, "Dynamic Request Routing"). */
 const REPLAY_BODY_TYPE = 'application/vnd.fly.replay+json';
 
-/** The app routes by itself: its response tells the edge to replay the request, in either form. */
+/** Whether the app asks the edge to replay the request, by a header or by a body. */
 export function isReplayResponse({ rawHeaders }: ResponseHead): boolean {
   return (
     headerIncludes(rawHeaders, 'fly-replay', '') ||

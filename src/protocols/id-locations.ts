@@ -1,7 +1,7 @@
 /**
- * The places of a request where ids are looked for, in configured order, each once. Where several
- * protocols look at the same place the first one has it, but a client may bring its own id if any
- * of them lets it: `session_id` in a query is MCP's and also any RPC's.
+ * Where a request may carry a session id: one reader for each location, in configured order. A location that
+ * several protocols share belongs to the first of them, but a client may bring its own id if any of them
+ * lets it: `session_id` in a query is MCP's and also any RPC's.
  */
 import { findCookieValue } from './cookie.ts';
 import { MAX_PATH_CHARACTERS } from './path-pattern.ts';
@@ -18,19 +18,19 @@ import { isHeader, replaceAt, type RequestHead, type Span, textAt } from './head
 export interface IdReader {
   readonly location: IdLocation;
   readonly protocol: Protocol;
-  readonly readsHint: boolean;
+  readonly mayCarryHint: boolean;
   readonly read: (head: RequestHead) => IdReading;
 }
 
 export function createIdReaders(protocols: readonly Protocol[]): readonly IdReader[] {
-  const places = new Map<string, IdReader>();
+  const readers = new Map<string, IdReader>();
   for (const protocol of protocols) {
-    for (const source of protocol.idLocations) {
-      const key = keyOf(source);
-      places.set(key, addClaim(places.get(key), source, protocol));
+    for (const location of protocol.idLocations) {
+      const key = keyOf(location);
+      readers.set(key, addProtocol(readers.get(key), location, protocol));
     }
   }
-  return [...places.values()];
+  return [...readers.values()];
 }
 
 /** The one value of that header. */
@@ -47,30 +47,36 @@ export function createHeaderReader(name: string): IdReader['read'] {
   };
 }
 
-function keyOf(source: IdLocation): string {
-  return source.in === 'path' ? `path ${source.pattern.source}` : `${source.in} ${nameOf(source)}`;
+function keyOf(location: IdLocation): string {
+  return location.in === 'path'
+    ? `path ${location.pattern.source}`
+    : `${location.in} ${locationName(location)}`;
 }
 
-/** As a client may be told what it has said twice. */
-export function nameOf(source: IdLocation): string {
-  switch (source.in) {
+/** For the error response to a request with two ids under one name. */
+export function locationName(location: IdLocation): string {
+  switch (location.in) {
     case 'path':
       return 'path';
     case 'head':
-      return source.header;
+      return location.header;
     default:
-      return source.name;
+      return location.name;
   }
 }
 
-function addClaim(place: IdReader | undefined, source: IdLocation, protocol: Protocol): IdReader {
-  const readsHint = 'readsHint' in source && source.readsHint;
-  if (!place) return { location: source, protocol, readsHint, read: createReader(source) };
-  const mintedBy = eitherOf(place.protocol.mintedBy, protocol.mintedBy);
+function addProtocol(
+  reader: IdReader | undefined,
+  location: IdLocation,
+  protocol: Protocol,
+): IdReader {
+  const mayCarryHint = 'mayCarryHint' in location && location.mayCarryHint;
+  if (!reader) return { location, protocol, mayCarryHint, read: createReader(location) };
+  const mintedBy = eitherOf(reader.protocol.mintedBy, protocol.mintedBy);
   return {
-    ...place,
-    protocol: { ...place.protocol, mintedBy },
-    readsHint: place.readsHint || readsHint,
+    ...reader,
+    protocol: { ...reader.protocol, mintedBy },
+    mayCarryHint: reader.mayCarryHint || mayCarryHint,
   };
 }
 
@@ -78,18 +84,18 @@ function eitherOf(one: Minter, other: Minter): Minter {
   return one === other ? one : 'either';
 }
 
-function createReader(source: IdLocation): IdReader['read'] {
-  switch (source.in) {
+function createReader(location: IdLocation): IdReader['read'] {
+  switch (location.in) {
     case 'header':
-      return createHeaderReader(source.name);
+      return createHeaderReader(location.name);
     case 'query':
-      return createQueryReader(source.name);
+      return createQueryReader(location.name);
     case 'cookie':
-      return createCookieReader(source.name);
+      return createCookieReader(location.name);
     case 'path':
-      return createPathReader(source.pattern);
+      return createPathReader(location.pattern);
     case 'head':
-      return source.read;
+      return location.read;
   }
 }
 
@@ -126,18 +132,18 @@ function createCookieReader(name: string): IdReader['read'] {
   };
 }
 
-/** Unescaped, as a query's: `%61` and `a` are the same id to the app. */
+/** Unescaped, as in a query: `%61` and `a` are the same id to the app. */
 function createPathReader(pattern: RegExp): IdReader['read'] {
   return ({ target }) => {
     const path = pathOf(target);
     const span = findPathId(path, pattern);
-    // What ends where the looking ends may go on behind it.
+    // An id that ends where the search ends may go on behind it.
     if (!span || (span.end === MAX_PATH_CHARACTERS && path.length > span.end)) return undefined;
     return decodeQueryText(textAt(path, span));
   };
 }
 
-/** Where the id is, in the beginning of a path that is looked at. */
+/** Where the id is, in the part of a path that is searched. */
 function findPathId(path: string, pattern: RegExp): Span | undefined {
   const [start, end] = pattern.exec(path.slice(0, MAX_PATH_CHARACTERS))?.indices?.[1] ?? [];
   return start === undefined || end === undefined ? undefined : { start, end };
@@ -151,12 +157,12 @@ function pathOf(target: string): string {
 const MASK = '*';
 
 /**
- * Masks the session ids in paths that are logged: an id is a credential (invariant 5). For a path without its query. Paths are the same text where no
- * protocol reads ids in them.
+ * Masks the session ids in a path, without its query, for the log: an id is a credential (invariant 5).
+ * Returns paths unchanged if no protocol reads ids from them.
  */
 export function createPathMask(protocols: readonly Protocol[]): (path: string) => string {
-  const patterns = protocols.flatMap(({ idLocations: sources }) =>
-    sources.flatMap((source) => (source.in === 'path' ? [source.pattern] : [])),
+  const patterns = protocols.flatMap(({ idLocations }) =>
+    idLocations.flatMap((location) => (location.in === 'path' ? [location.pattern] : [])),
   );
   if (patterns.length === 0) return (path) => path;
   return (path) =>

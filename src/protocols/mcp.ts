@@ -1,30 +1,40 @@
 /**
- * The tasks of MCP 2026-07-28, which has no sessions: a call may be answered by a task, and what is
- * asked of that task later has to reach the Machine that has it (extension `io.modelcontextprotocol/
- * tasks`, SEP-2663, "Streamable HTTP: Routing Headers"). The tasks of 2025-11-25 live in a session.
- *
- *     { "jsonrpc": "2.0", "id": 1, "result": { "resultType": "task", "taskId": "786512e2", ... } }
- *
- * A task ends by expiry: one that is cancelled may still be asked for.
+ * MCP beyond its two presets: which revision a request speaks, and the tasks of 2026-07-28. That revision has
+ * no sessions: the response to a call may be a task, and later requests about the task have to reach the
+ * Machine that has it (extension `io.modelcontextprotocol/tasks`, SEP-2663, "Streamable HTTP: Routing
+ * Headers"). The tasks of 2025-11-25 live in a session.
  */
 import { asObject, asText, parseJson } from '../json.ts';
-import { createHeaderReader } from './id-locations.ts';
-import { type Protocol, type IdReading, CONFLICT } from './protocol.ts';
 import type { RequestHead } from './heads.ts';
+import { createHeaderReader } from './id-locations.ts';
+import { CONFLICT, type IdReading, type Protocol } from './protocol.ts';
+
+/** The first MCP revision without sessions (changelog of 2026-07-28, SEP-2567). Revisions are dates. */
+const FIRST_WITHOUT_SESSIONS = '2026-07-28';
+const REVISION = /^\d{4}-\d{2}-\d{2}$/;
 
 const TASK_METHODS: ReadonlySet<string> = new Set(['tasks/get', 'tasks/update', 'tasks/cancel']);
-/** What may be answered by a task ("Supported Methods"). */
-const MAKES_TASKS: ReadonlySet<string> = new Set(['tools/call']);
+/** Methods whose response may be a task ("Supported Methods"). */
+const TASK_CREATING_METHODS: ReadonlySet<string> = new Set(['tools/call']);
 const NAME_HEADER = 'mcp-name';
 const METHOD_HEADER = 'mcp-method';
-/** What is read of requests, in lower case. */
+/** Read from requests; in lower case. */
+export const REVISION_HEADER = 'mcp-protocol-version';
 export const TASK_HEADERS = [NAME_HEADER, METHOD_HEADER];
-/** How a header holds what is no plain text (SEP-2243, "Value Encoding"); the marks have their case. */
+/** How a header holds a value that is no plain text (SEP-2243, "Value Encoding"); the marks have their case. */
 const ENCODED = /^=\?base64\?([A-Za-z0-9+/]*={0,2})\?=$/;
 
+const readRevision = createHeaderReader(REVISION_HEADER);
 const readMethod = createHeaderReader(METHOD_HEADER);
 const readName = createHeaderReader(NAME_HEADER);
 
+/**
+ * The id of a task is in the result of a call:
+ *
+ *     { "jsonrpc": "2.0", "id": 1, "result": { "resultType": "task", "taskId": "786512e2", ... } }
+ *
+ * A task ends by expiry: clients may still ask for one that is cancelled.
+ */
 export const MCP_TASKS: Protocol = {
   name: 'mcp-tasks',
   idLocations: [{ in: 'head', header: NAME_HEADER, read: readTaskOfRequest }],
@@ -32,27 +42,33 @@ export const MCP_TASKS: Protocol = {
   discoveries: [
     {
       from: 'body',
-      mayAnswer: mayMakeTask,
+      mayRevealId: mayCreateTask,
       contentTypes: ['application/json'],
       begin: /[\s{]/,
       read: readTaskOfMessage,
     },
-    { from: 'sse-message', mayAnswer: mayMakeTask, read: readTaskOfMessage },
+    { from: 'sse-message', mayRevealId: mayCreateTask, read: readTaskOfMessage },
   ],
   errorForm: 'mcp-task',
   endsBy: 'expiry',
   isMcp: false,
 };
 
+export function isMcpWithoutSessions(head: RequestHead): boolean {
+  const revision = readRevision(head);
+  if (revision === undefined || revision === CONFLICT) return false;
+  return REVISION.test(revision) && revision >= FIRST_WITHOUT_SESSIONS;
+}
+
 function hasMethodOf(methods: ReadonlySet<string>, head: RequestHead): boolean {
-  // Asked of every request, so what is told without a look at its headers comes first.
+  // Runs on every request, so the check that reads no header comes first.
   if (head.method !== 'POST') return false;
   const method = readMethod(head);
   return typeof method === 'string' && methods.has(method) && isMcpWithoutSessions(head);
 }
 
-function mayMakeTask(head: RequestHead): boolean {
-  return hasMethodOf(MAKES_TASKS, head);
+function mayCreateTask(head: RequestHead): boolean {
+  return hasMethodOf(TASK_CREATING_METHODS, head);
 }
 
 function readTaskOfRequest(head: RequestHead): IdReading {
@@ -66,19 +82,4 @@ function readTaskOfRequest(head: RequestHead): IdReading {
 function readTaskOfMessage(message: string): string | undefined {
   const result = asObject(asObject(parseJson(message))?.result);
   return result?.resultType === 'task' ? asText(result.taskId) : undefined;
-}
-
-/** The first MCP revision without sessions (changelog of 2026-07-28, SEP-2567). Revisions are dates. */
-const FIRST_WITHOUT_SESSIONS = '2026-07-28';
-const REVISION = /^\d{4}-\d{2}-\d{2}$/;
-
-/** In lower case. */
-export const REVISION_HEADER = 'mcp-protocol-version';
-
-const readVersion = createHeaderReader(REVISION_HEADER);
-
-export function isMcpWithoutSessions(head: RequestHead): boolean {
-  const version = readVersion(head);
-  if (version === undefined || version === CONFLICT) return false;
-  return REVISION.test(version) && version >= FIRST_WITHOUT_SESSIONS;
 }

@@ -1,5 +1,5 @@
 /**
- * The hint: `~<machine>` at the end of an id that an app has minted, as the client sees it. It says
+ * The owner hint: `~<machine>` at the end of an id that an app has minted, as the client sees it. It says
  * which Machine to ask first; a forged one spoils its sender's own request and nothing else.
  */
 import { findCookieValue } from './cookie.ts';
@@ -20,35 +20,33 @@ export function splitOwnerHint(text: string): { id: SessionId; machine: MachineI
   return machine && id && { id, machine };
 }
 
-/**
- * The id as a client sees it, escaped or not. The app's own `~` is left alone: the last one counts.
- */
+/** The id as a client sees it, escaped or not. A `~` of the app's own does no harm: the last one counts. */
 export function withOwnerHint(id: string, machine: MachineId): string {
   return id + HINT_MARK + machine;
 }
 
-/** What of a request a hint may be in. */
+/** The parts of a request that may carry a hint. */
 type Hintable = Pick<RequestHead, 'target' | 'rawHeaders'>;
 
 /**
- * Takes the hints off a request before the app sees it, at every configured place, byte for byte the
- * same otherwise; what had none is returned as it is. An id equal to `whole` is left alone: the
+ * Removes the hints from a request before the app sees it, at every configured location, byte for byte the
+ * same otherwise. Returns the given object if there was none. An id equal to `whole` stays as it is: the
  * caller knows that its hint-like end belongs to it.
  */
 export type RemoveOwnerHints = (head: RequestHead, whole?: SessionId) => Hintable;
 
-/** Rewrites one text of a request; returns the same one if it holds no hint. */
+/** Removes the hints from one text of a request; returns the same text if it has none. */
 type Clean = (text: string, whole: SessionId | undefined) => string;
 
 export function createOwnerHintRemover(protocols: readonly Protocol[]): RemoveOwnerHints {
-  const places = createIdReaders(protocols).filter((place) => place.readsHint);
-  const cleanTarget = createTargetCleaner(places);
-  const headerCleaners = createHeaderCleaners(places);
-  const spotsHeader = createHeaderSpotter(headerCleaners.map(([name]) => name));
+  const readers = createIdReaders(protocols).filter(({ mayCarryHint }) => mayCarryHint);
+  const cleanTarget = createTargetCleaner(readers);
+  const headerCleaners = createHeaderCleaners(readers);
+  const hasHintableHeader = createHeaderSpotter(headerCleaners.map(([name]) => name));
 
   return (head, whole) => {
     const target = cleanTarget(head.target, whole);
-    const rawHeaders = spotsHeader(head.rawHeaders)
+    const rawHeaders = hasHintableHeader(head.rawHeaders)
       ? cleanHeaders(head.rawHeaders, headerCleaners, whole)
       : head.rawHeaders;
     const isSame = target === head.target && rawHeaders === head.rawHeaders;
@@ -56,12 +54,10 @@ export function createOwnerHintRemover(protocols: readonly Protocol[]): RemoveOw
   };
 }
 
-function createTargetCleaner(places: readonly IdReader[]): Clean {
-  const names = places.flatMap(({ location: source }) =>
-    source.in === 'query' ? [source.name] : [],
-  );
+function createTargetCleaner(readers: readonly IdReader[]): Clean {
+  const names = readers.flatMap(({ location }) => (location.in === 'query' ? [location.name] : []));
   return (target, whole) => {
-    // Without a mark, escaped or not, there can be no hint: the usual case is over here.
+    // Without a mark, escaped or not, there can be no hint: the usual case ends here.
     if (!target.includes(HINT_MARK) && !target.includes('%')) return target;
     return names.reduce((text, name) => cleanQuery(text, name, whole), target);
   };
@@ -85,11 +81,11 @@ function cleanQuery(target: string, name: string, whole: SessionId | undefined):
 
 type HeaderCleaner = readonly [name: string, clean: Clean];
 
-function createHeaderCleaners(places: readonly IdReader[]): readonly HeaderCleaner[] {
-  return places.flatMap(({ location: source }): HeaderCleaner[] => {
-    if (source.in === 'header') return [[source.name, cleanValue]];
-    if (source.in !== 'cookie') return [];
-    return [['cookie', (header, whole) => cleanCookies(header, source.name, whole)]];
+function createHeaderCleaners(readers: readonly IdReader[]): readonly HeaderCleaner[] {
+  return readers.flatMap(({ location }): HeaderCleaner[] => {
+    if (location.in === 'header') return [[location.name, cleanValue]];
+    if (location.in !== 'cookie') return [];
+    return [['cookie', (header, whole) => cleanCookies(header, location.name, whole)]];
   });
 }
 

@@ -1,21 +1,21 @@
 /**
- * The pattern of `path:REGEX`. Clients write paths, and a pattern with two ways to match the same text
- * may take for ever to find that neither does. So only patterns are taken that are tried in a time
- * linear in the path's length:
+ * The pattern of `path:REGEX`. Clients choose the path, and a pattern with two ways to match the same text may
+ * take for ever to find that neither does. So only patterns are accepted whose matching takes a time linear in
+ * the path's length:
  *
  * - They begin with `^`, and what may be repeated is one character or class, never a group.
- * - A repetition ends at a character that it can't take itself: `[^/]+/`. So there is one way to match
- *   it, and none to try when what follows does not fit.
+ * - A repetition ends at a character that it can't match itself: `[^/]+/`. So there is one way to match it,
+ *   and no other to try when the rest does not match.
  * - Alternatives and optional parts, which do multiply, are few, and hold no repetitions.
  */
 
-/** Longer paths are looked at up to here: what begins later is no session of theirs. */
+/** Longer paths are searched up to here: an id that begins later does not count. */
 export const MAX_PATH_CHARACTERS = 4_096;
-/** `|` and `?`: each doubles the work at most. */
+/** Limit on `|` and `?`: each doubles the work at most. */
 const MAX_CHOICES = 8;
 const LATIN_1 = Array.from({ length: 256 }, (_, code) => String.fromCharCode(code));
 
-/** One piece of a pattern's source; `text` is what stands there. */
+/** One piece of a pattern's source. */
 type Token =
   | { readonly kind: 'one'; readonly text: string; readonly quantifier: Quantifier }
   | { readonly kind: 'open' | 'bar' | 'end'; readonly text: string }
@@ -46,12 +46,12 @@ export function parsePathPattern(source: string): ParsedPattern {
   return mistake === undefined ? { pattern } : { mistake };
 }
 
-/** `d`: where the group is has to be known, as logs mask it. */
+/** `d`: the log masks the group, so its position must be known. */
 function compile(source: string): RegExp | undefined {
   try {
     return new RegExp(source, 'd');
   } catch {
-    // The message of V8 says little that the pattern itself does not.
+    // The message of V8 adds little to the pattern itself.
     return undefined;
   }
 }
@@ -61,7 +61,7 @@ function countGroups(source: string): number {
   return (new RegExp(`${source}|`).exec('')?.length ?? 1) - 1;
 }
 
-/** The tokens, or the text that is none: a look-around, a back-reference, an anchor in the middle. */
+/** The tokens, or the text that can't be one: a look-around, a back-reference, an anchor in the middle. */
 function readTokens(text: string): readonly Token[] | string {
   const tokens: Token[] = [];
   for (let at = 0; at < text.length;) {
@@ -124,7 +124,7 @@ function findSlowPart(tokens: readonly Token[]): string | undefined {
   return undefined;
 }
 
-/** What follows a repetition must be a character that it can't take, or the end. */
+/** After a repetition must come a character that it can't match, or the end. */
 function findOverlap(repeated: string, tokens: readonly Token[], at: number): string | undefined {
   const nextAt = tokens.findIndex(({ kind }, i) => i > at && kind !== 'open' && kind !== 'close');
   const next = tokens[nextAt];

@@ -1,7 +1,7 @@
 /**
- * The presets: where each protocol keeps its session id, who mints it, what teaches it, what ends it
- * and how a refusal looks. A new protocol is a new row here, or a file of its own where it has to be
- * read in a way of its own.
+ * The presets, one row each: where a protocol keeps its session id, who mints it, what reveals it, what ends
+ * it and what an unknown session gets. A new protocol is a new row. Functions that a row needs stand in a file
+ * of its own, such as `signalr.ts`.
  */
 import { MCP_TASKS } from './mcp.ts';
 import { parsePathPattern } from './path-pattern.ts';
@@ -9,46 +9,57 @@ import type { Protocol } from './protocol.ts';
 import { SIGNALR } from './signalr.ts';
 import { SOCKET_IO } from './socket-io.ts';
 
-const MCP: Protocol = {
-  name: 'mcp',
-  idLocations: [{ in: 'header', name: 'mcp-session-id', readsHint: true }],
-  mintedBy: 'app',
-  discoveries: [{ from: 'header', name: 'mcp-session-id' }],
-  errorForm: 'mcp',
-  endsBy: 'delete',
-  isMcp: true,
-};
-
-const MCP_SSE: Protocol = {
-  name: 'mcp-sse',
-  idLocations: [
-    { in: 'query', name: 'session_id', readsHint: true },
-    { in: 'query', name: 'sessionId', readsHint: true },
+/** By the name in `SESSION_PROTOCOLS`. */
+const PRESETS: Readonly<Record<string, readonly Protocol[]>> = {
+  /** It has sessions, and in later revisions tasks. */
+  mcp: [
+    {
+      name: 'mcp',
+      idLocations: [{ in: 'header', name: 'mcp-session-id', mayCarryHint: true }],
+      mintedBy: 'app',
+      discoveries: [{ from: 'header', name: 'mcp-session-id' }],
+      errorForm: 'mcp',
+      endsBy: 'delete',
+      isMcp: true,
+    },
+    MCP_TASKS,
   ],
-  mintedBy: 'app',
-  discoveries: [{ from: 'sse-endpoint', names: ['session_id', 'sessionId'] }],
-  errorForm: 'mcp',
-  endsBy: 'stream-end',
-  isMcp: true,
-};
-
-const RPC: Protocol = {
-  name: 'rpc',
-  idLocations: [
-    // Only the header is given a hint, but a client may carry the header's id on in its queries.
-    { in: 'query', name: 'session_id', readsHint: true },
-    { in: 'header', name: 'x-session-id', readsHint: true },
+  'mcp-sse': [
+    {
+      name: 'mcp-sse',
+      idLocations: [
+        { in: 'query', name: 'session_id', mayCarryHint: true },
+        { in: 'query', name: 'sessionId', mayCarryHint: true },
+      ],
+      mintedBy: 'app',
+      discoveries: [{ from: 'sse-endpoint', names: ['session_id', 'sessionId'] }],
+      errorForm: 'mcp',
+      endsBy: 'stream-end',
+      isMcp: true,
+    },
   ],
-  mintedBy: 'either',
-  discoveries: [{ from: 'header', name: 'x-session-id' }],
-  errorForm: 'problem',
-  endsBy: 'expiry',
-  isMcp: false,
+  rpc: [
+    {
+      name: 'rpc',
+      idLocations: [
+        // Only the header gets a hint, but a client may repeat the header's id in its queries.
+        { in: 'query', name: 'session_id', mayCarryHint: true },
+        { in: 'header', name: 'x-session-id', mayCarryHint: true },
+      ],
+      mintedBy: 'either',
+      discoveries: [{ from: 'header', name: 'x-session-id' }],
+      errorForm: 'problem',
+      endsBy: 'expiry',
+      isMcp: false,
+    },
+  ],
+  'socket.io': [SOCKET_IO],
+  signalr: [SIGNALR],
 };
 
 const cookieProtocol = (cookie: string): Protocol => ({
   name: `cookie:${cookie}`,
-  idLocations: [{ in: 'cookie', name: cookie, readsHint: true }],
+  idLocations: [{ in: 'cookie', name: cookie, mayCarryHint: true }],
   mintedBy: 'app',
   discoveries: [{ from: 'set-cookie', name: cookie }],
   errorForm: 'problem',
@@ -56,20 +67,9 @@ const cookieProtocol = (cookie: string): Protocol => ({
   isMcp: false,
 });
 
-/** The same name in a query: nothing there has been given a hint, so the text is the id as it is. */
-const queryProtocol = (name: string): Protocol => ({
-  name: `query:${name}`,
-  idLocations: [{ in: 'query', name, readsHint: false }],
-  mintedBy: 'client',
-  discoveries: [],
-  errorForm: 'problem',
-  endsBy: 'expiry',
-  isMcp: false,
-});
-
 const headerProtocol = (name: string): Protocol => ({
   name: `header:${name}`,
-  idLocations: [{ in: 'header', name, readsHint: true }],
+  idLocations: [{ in: 'header', name, mayCarryHint: true }],
   mintedBy: 'either',
   discoveries: [{ from: 'header', name }],
   errorForm: 'problem',
@@ -77,9 +77,10 @@ const headerProtocol = (name: string): Protocol => ({
   isMcp: false,
 });
 
-const pathProtocol = (source: string, pattern: RegExp): Protocol => ({
-  name: `path:${source}`,
-  idLocations: [{ in: 'path', pattern }],
+/** No response reveals these ids, so none has a hint: the text is the id as it is. */
+const clientProtocol = (name: string, location: Protocol['idLocations'][number]): Protocol => ({
+  name,
+  idLocations: [location],
   mintedBy: 'client',
   discoveries: [],
   errorForm: 'problem',
@@ -87,46 +88,37 @@ const pathProtocol = (source: string, pattern: RegExp): Protocol => ({
   isMcp: false,
 });
 
-/** What each name stands for: MCP has sessions, and in later revisions tasks. */
-const PRESETS: ReadonlyMap<string, readonly Protocol[]> = new Map([
-  ['mcp', [MCP, MCP_TASKS]],
-  ['mcp-sse', [MCP_SSE]],
-  ['rpc', [RPC]],
-  ['socket.io', [SOCKET_IO]],
-  ['signalr', [SIGNALR]],
-]);
-
 /** The name of a cookie and of a header is a token (RFC 6265 §4.1.1, RFC 9110 §5.1, §5.6.2). */
 const TOKEN_PRESET = /^(cookie|header):([!#$%&'*+\-.^_`|~0-9A-Za-z]+)$/;
-/** As it is once escapes are decoded; what separates pairs is in no name. */
+/** A name without its escapes; the separators of pairs are in no name. */
 const QUERY_PRESET = /^query:([^\s&=#,]+)$/;
 
-const EXPECTED = `must be a comma-separated list of ${[...PRESETS.keys()].join(', ')}, cookie:NAME, header:NAME, query:NAME, path:REGEX`;
+const EXPECTED = `must be a comma-separated list of ${Object.keys(PRESETS).join(', ')}, cookie:NAME, header:NAME, query:NAME, path:REGEX`;
 
 type Parsed<Value> =
   | { readonly value: Value; readonly mistake?: never }
   | { readonly value?: never; readonly mistake: string };
 
-/** Reads `SESSION_PROTOCOLS`. Each mistake is a sentence that wants the setting's name in front. */
+/** Parses `SESSION_PROTOCOLS`. Each mistake is a sentence without its subject, the setting's name. */
 export function parseProtocols(
   text: string,
 ): { protocols: Protocol[]; mistakes?: never } | { protocols?: never; mistakes: string[] } {
   const protocols: Protocol[] = [];
   const mistakes: string[] = [];
   for (const entry of splitList(text)) {
-    const { value: meant = [], mistake } = parsePreset(entry);
-    const isNamedBefore = protocols.some(({ name }) => name === meant[0]?.name);
+    const { value: named = [], mistake } = parsePreset(entry);
+    const isNamedBefore = protocols.some(({ name }) => name === named[0]?.name);
     if (mistake !== undefined) mistakes.push(mistake);
     else if (isNamedBefore) {
       mistakes.push(`must name each protocol once, got ${JSON.stringify(entry)} again`);
-    } else protocols.push(...meant);
+    } else protocols.push(...named);
   }
   return mistakes.length > 0 ? { mistakes } : { protocols };
 }
 
 /**
- * At the commas, but for those of a pattern: within `()`, `[]` and `{}`, and behind a backslash. In a
- * class every bracket but its own end is a character as any other.
+ * Splits at commas, but not at those of a pattern: within `()`, `[]` and `{}`, and behind a backslash. In a
+ * class every bracket but its own end is an ordinary character.
  */
 function splitList(text: string): readonly string[] {
   const entries = [''];
@@ -153,16 +145,18 @@ function splitList(text: string): readonly string[] {
 function parsePreset(entry: string): Parsed<readonly Protocol[]> {
   if (entry.startsWith('path:')) return parsePathPreset(entry.slice('path:'.length));
   const query = QUERY_PRESET.exec(entry)?.[1];
-  if (query !== undefined) return { value: [queryProtocol(query)] };
-  const [, place, name = ''] = TOKEN_PRESET.exec(entry) ?? [];
-  if (place === 'cookie') return { value: [cookieProtocol(name)] };
-  if (place === 'header') return { value: [headerProtocol(name.toLowerCase())] };
-  const preset = PRESETS.get(entry);
+  if (query !== undefined) {
+    return { value: [clientProtocol(entry, { in: 'query', name: query, mayCarryHint: false })] };
+  }
+  const [, location, name = ''] = TOKEN_PRESET.exec(entry) ?? [];
+  if (location === 'cookie') return { value: [cookieProtocol(name)] };
+  if (location === 'header') return { value: [headerProtocol(name.toLowerCase())] };
+  const preset = Object.hasOwn(PRESETS, entry) ? PRESETS[entry] : undefined;
   return preset ? { value: preset } : { mistake: `${EXPECTED}, got ${JSON.stringify(entry)}` };
 }
 
 function parsePathPreset(source: string): Parsed<readonly Protocol[]> {
   const { pattern, mistake } = parsePathPattern(source);
-  if (pattern) return { value: [pathProtocol(source, pattern)] };
+  if (pattern) return { value: [clientProtocol(`path:${source}`, { in: 'path', pattern })] };
   return { mistake: `holds a pattern that ${mistake}: ${JSON.stringify(`path:${source}`)}` };
 }

@@ -1,19 +1,19 @@
 /**
- * What a protocol is: where it keeps its session id, who mints it, what teaches it, what ends it and
- * how a refusal looks. A protocol is data and pure functions; the presets are in `protocols.ts`.
+ * What a protocol is: where requests carry its session id, who mints it, what reveals it, what ends it and
+ * what an unknown session gets. A protocol is data and pure functions; the rows are in `presets.ts`.
  */
 import type { RequestHead } from './heads.ts';
 import type { SessionId } from '../session.ts';
 
-/** Where a request may carry an id. `readsHint`: a `~<machine>` at its end may be ours. */
+/** Where a request may carry an id. `mayCarryHint`: a `~<machine>` at its end may be an owner hint. */
 export type IdLocation =
   /** The name is in lower case. */
-  | { readonly in: 'header'; readonly name: string; readonly readsHint: boolean }
-  | { readonly in: 'query'; readonly name: string; readonly readsHint: boolean }
-  | { readonly in: 'cookie'; readonly name: string; readonly readsHint: boolean }
+  | { readonly in: 'header'; readonly name: string; readonly mayCarryHint: boolean }
+  | { readonly in: 'query'; readonly name: string; readonly mayCarryHint: boolean }
+  | { readonly in: 'cookie'; readonly name: string; readonly mayCarryHint: boolean }
   /** The pattern's first group; matched against the path without the query. With the flag `d`. */
   | { readonly in: 'path'; readonly pattern: RegExp }
-  /** In a way of its own. Each request that has one carries this header, whose name is in lower case. */
+  /** Read by a function. Each request that has such an id carries this header; its name is in lower case. */
   | {
       readonly in: 'head';
       readonly header: string;
@@ -23,16 +23,19 @@ export type IdLocation =
 /** One name with two different values: nobody can tell which one the app would take. */
 export const CONFLICT: unique symbol = Symbol('conflict');
 
-/** The text as it stands there, unescaped, its hint still on it; `undefined` if there is none. */
+/** The text at an id location, unescaped, with its hint; `undefined` if there is none. */
 export type IdReading = string | typeof CONFLICT | undefined;
 
-/** Where an answer reveals an id that the app has minted. */
+/** Where a response reveals an id that the app has minted. */
 export type Discovery =
-  /** The name is in lower case. What goes out there gets a hint. */
+  /** The name is in lower case. The id goes out with an owner hint. */
   | { readonly from: 'header'; readonly name: string }
-  /** What goes out there gets a hint. */
+  /** The id goes out with an owner hint. */
   | { readonly from: 'set-cookie'; readonly name: string }
-  /** The query of the URL in a stream's first event, which is called `endpoint`. It gets a hint. */
+  /**
+   * The query of the URL in a stream's first event, whose name is `endpoint`. The id goes out with an owner
+   * hint.
+   */
   | { readonly from: 'sse-endpoint'; readonly names: readonly string[] }
   | BodyDiscovery
   | MessageDiscovery;
@@ -40,11 +43,11 @@ export type Discovery =
 /** A body that is no stream: its beginning is held until it has ended or is longer than 16 KB. */
 export interface BodyDiscovery {
   readonly from: 'body';
-  /** Whether the answer to this request may teach. It is asked for uncompressed. */
-  readonly mayAnswer: (request: RequestHead) => boolean;
-  /** In lower case; other types pass unseen. */
+  /** Whether the response to this request may reveal an id. The app is asked for it uncompressed. */
+  readonly mayRevealId: (request: RequestHead) => boolean;
+  /** In lower case; bodies of other types are not inspected. */
   readonly contentTypes: readonly string[];
-  /** What the body must begin with; any other passes at once. Tried on one character. */
+  /** What the body must begin with; any other passes at once. Tested on one character. */
   readonly begin: RegExp;
   /** The id, if there is one. One character a byte; cut off at 16 KB. Must not throw. */
   readonly read: (body: string) => string | undefined;
@@ -53,30 +56,30 @@ export interface BodyDiscovery {
 /** The messages of an event stream: as many of them as begin it and fit into 16 KB. */
 export interface MessageDiscovery {
   readonly from: 'sse-message';
-  /** Whether the answer to this request may teach. It is asked for uncompressed. */
-  readonly mayAnswer: (request: RequestHead) => boolean;
+  /** Whether the response to this request may reveal an id. The app is asked for it uncompressed. */
+  readonly mayRevealId: (request: RequestHead) => boolean;
   /** The id in the data of one event, if there is one. One character a byte. Must not throw. */
   readonly read: (data: string) => string | undefined;
 }
 
-/** Whose ids these are: `either` if an app may mint them and a client may bring its own. */
+/** Who mints the ids: `either` if the app may mint them and a client may bring its own. */
 export type Minter = 'app' | 'client' | 'either';
 
 export interface Protocol {
   /** As configured: `mcp`, `cookie:sid`. */
   readonly name: string;
-  /** In the order in which they are looked at. */
+  /** In the order in which they are read. */
   readonly idLocations: readonly IdLocation[];
   readonly mintedBy: Minter;
   readonly discoveries: readonly Discovery[];
-  /** How its clients are told that a session is unknown; see `refuse.ts`. */
+  /** The error response for an unknown session; see `error-responses.ts`. */
   readonly errorForm: ErrorForm;
   /**
-   * What ends a session before it expires: a DELETE that the app answers 2xx, a `set-cookie` that
-   * expires, or the end of the stream that has taught the id.
+   * What ends a session before it expires: a DELETE with a 2xx response of the app, a `set-cookie` that
+   * expires, or the end of the stream that has revealed the id.
    */
   readonly endsBy: 'delete' | 'expiring-cookie' | 'stream-end' | 'expiry';
-  /** Has no sessions in a request of MCP revision 2026-07-28 or newer. */
+  /** A request of MCP revision 2026-07-28 or newer has no such session. */
   readonly isMcp: boolean;
 }
 
@@ -86,7 +89,7 @@ export interface Protocol {
  */
 export type ErrorForm = 'mcp' | 'mcp-task' | 'socket.io' | 'problem';
 
-/** What an answer teaches: an id that the app has minted. */
+/** An id that the app has minted and a response reveals. */
 export interface DiscoveredId {
   readonly id: SessionId;
   readonly protocol: Protocol;

@@ -1,7 +1,7 @@
 /**
- * The query of a request-target or URL, read in place: no URL object, and the bytes around a value
- * stay as they are. Pairs are separated by `&` (URL standard, "urlencoded parsing"); a `+` stands
- * for itself, since a session id has no spaces and unescaped base64 does have plus signs.
+ * The query of a request-target or URL, read in place: no URL object, and the bytes around a value stay as
+ * they are. `&` separates pairs (URL standard, "urlencoded parsing"). A `+` stands for itself, since a session
+ * id has no spaces and unescaped base64 does have plus signs.
  */
 import type { Span } from './heads.ts';
 
@@ -28,17 +28,29 @@ export function findQueryValue(target: string, name: string, query: Span): Span 
   return undefined;
 }
 
+/** Where all values of that name are, still escaped. */
+export function findQueryValues(target: string, name: string): readonly Span[] {
+  const spans: Span[] = [];
+  const query = findQuery(target);
+  let span = query && findQueryValue(target, name, query);
+  while (query && span) {
+    spans.push(span);
+    span = findQueryValue(target, name, { start: span.end + 1, end: query.end });
+  }
+  return spans;
+}
+
 /**
- * The text that a part of a query stands for, one character a byte: what is not ASCII is no part of
- * a session id in any encoding. A malformed escape stands for itself (URL standard, "percent-decode").
+ * Unescapes a part of a query, one character a byte: a session id has only ASCII characters in any encoding.
+ * A malformed escape stands for itself (URL standard, "percent-decode").
  */
 export function decodeQueryText(raw: string): string {
   return raw.includes('%') ? raw.replace(ESCAPE, decodeEscape) : raw;
 }
 
 /**
- * Where the last `count` characters of the text begin that a part of a query stands for. Its end is
- * `end`; every `%` with two hexadecimal digits is an escape, so walking back is not ambiguous.
+ * Where the last `count` characters of a value begin, which ends at `end` and is still escaped. Every `%` with
+ * two hexadecimal digits is an escape, so walking back is not ambiguous.
  */
 export function startOfLastCharacters(target: string, end: number, count: number): number {
   let at = end;
@@ -68,7 +80,7 @@ function startOfValue(target: string, name: string, pair: Span): number | undefi
 
 /** Names may be escaped as well: the app reads `session%5Fid` as `session_id`. */
 function startOfEscapedValue(target: string, name: string, pair: Span): number | undefined {
-  // The shortest escape is three times as long, so short pairs need no second look.
+  // The shortest escape is three times as long, so a shorter pair has no escaped name.
   if (pair.end - pair.start < name.length + 2) return undefined;
   const text = target.slice(pair.start, pair.end);
   const equals = text.indexOf('=');

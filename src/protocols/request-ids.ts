@@ -1,18 +1,18 @@
 /**
- * The session id of a request. This runs on every request: most have no id, and those are told by
- * the lengths of their header names and the lack of a query, with nothing allocated.
+ * The session id of a request. This runs on every request: most have none, which the lengths of their header
+ * names and the lack of a query tell without an allocation.
  */
+import { createHeaderSpotter, type RequestHead } from './heads.ts';
+import { createIdReaders, locationName, type IdReader } from './id-locations.ts';
 import { isMcpWithoutSessions } from './mcp.ts';
 import { splitOwnerHint } from './owner-hint.ts';
-import { createIdReaders, nameOf, type IdReader } from './id-locations.ts';
-import { type Protocol, CONFLICT } from './protocol.ts';
-import { createHeaderSpotter, type RequestHead } from './heads.ts';
-import { type MachineId, parseSessionId, type SessionId } from '../session.ts';
+import { CONFLICT, type Protocol } from './protocol.ts';
+import { parseSessionId, type MachineId, type SessionId } from '../session.ts';
 
 export interface FoundId {
-  /** Without its hint, as the app knows it. */
+  /** Without its owner hint, as the app knows it. */
   readonly id: SessionId;
-  /** The whole text, if its end looks like a hint: a client's own id may happen to look so. */
+  /** The whole text, if its end looks like a hint: a client's own id may look like that too. */
   readonly hintedId: SessionId | undefined;
   readonly hint: MachineId | undefined;
   readonly protocol: Protocol;
@@ -20,58 +20,56 @@ export interface FoundId {
 
 export type RequestIds =
   | { readonly kind: 'none' }
-  /** Two different values under one name, which is a configured one. */
+  /** Two different values under one configured name. */
   | { readonly kind: 'conflict'; readonly name: string }
   | ({ readonly kind: 'found' } & FoundId);
 
-/** Never throws: what is malformed counts as no id. */
+/** Never throws: a malformed id counts as none. */
 export type ReadRequestIds = (head: RequestHead) => RequestIds;
 
 const NONE: RequestIds = { kind: 'none' };
 
-/** The first well-formed id in the order of the protocols and of their sources is the session's. */
+/** The session id is the first well-formed one, in the order of the protocols and of their locations. */
 export function createRequestIdReader(
   protocols: readonly Protocol[],
   options: { readonly hints: boolean },
 ): ReadRequestIds {
-  const places = createIdReaders(protocols);
-  const placesOfNewMcp = createIdReaders(protocols.filter((protocol) => !protocol.isMcp));
-  const mayHoldId = createFirstLook(places);
+  const readers = createIdReaders(protocols);
+  const readersWithoutMcp = createIdReaders(protocols.filter((protocol) => !protocol.isMcp));
+  const mayHoldId = createQuickCheck(readers);
 
   return (head) => {
     if (!mayHoldId(head)) return NONE;
-    for (const place of isMcpWithoutSessions(head) ? placesOfNewMcp : places) {
-      const extraction = extractFrom(place, head, options.hints);
-      if (extraction) return extraction;
+    for (const reader of isMcpWithoutSessions(head) ? readersWithoutMcp : readers) {
+      const ids = readIds(reader, head, options.hints);
+      if (ids) return ids;
     }
     return NONE;
   };
 }
 
-/** Whether it is worth a second look: an id's header is there, or a query, or the path counts. */
-function createFirstLook(places: readonly IdReader[]): (head: RequestHead) => boolean {
-  const readsQuery = places.some(({ location: source }) => source.in === 'query');
-  const readsPath = places.some(({ location: source }) => source.in === 'path');
-  const spotsHeader = createHeaderSpotter(
-    places.flatMap(({ location: source }) => {
-      if (source.in === 'header') return [source.name];
-      if (source.in === 'head') return [source.header];
-      return source.in === 'cookie' ? ['cookie'] : [];
+/** Whether a request may have an id at all: it has the header of one, or a query, or the path counts. */
+function createQuickCheck(readers: readonly IdReader[]): (head: RequestHead) => boolean {
+  const readsQuery = readers.some(({ location }) => location.in === 'query');
+  const readsPath = readers.some(({ location }) => location.in === 'path');
+  const hasIdHeader = createHeaderSpotter(
+    readers.flatMap(({ location }) => {
+      if (location.in === 'header') return [location.name];
+      if (location.in === 'head') return [location.header];
+      return location.in === 'cookie' ? ['cookie'] : [];
     }),
   );
   return ({ target, rawHeaders }) =>
-    readsPath || (readsQuery && target.includes('?')) || spotsHeader(rawHeaders);
+    readsPath || (readsQuery && target.includes('?')) || hasIdHeader(rawHeaders);
 }
 
-function extractFrom(place: IdReader, head: RequestHead, hints: boolean): RequestIds | undefined {
-  const reading = place.read(head);
+function readIds(reader: IdReader, head: RequestHead, hints: boolean): RequestIds | undefined {
+  const { location, protocol } = reader;
+  const reading = reader.read(head);
   if (reading === undefined) return undefined;
-  const { location: source, protocol } = place;
-  if (reading === CONFLICT) {
-    return { kind: 'conflict', name: nameOf(source) };
-  }
+  if (reading === CONFLICT) return { kind: 'conflict', name: locationName(location) };
   const wholeId = parseSessionId(reading);
-  const hinted = hints && place.readsHint ? splitOwnerHint(reading) : undefined;
+  const hinted = hints && reader.mayCarryHint ? splitOwnerHint(reading) : undefined;
   if (hinted) {
     return { kind: 'found', id: hinted.id, hintedId: wholeId, hint: hinted.machine, protocol };
   }

@@ -1,14 +1,14 @@
 /**
- * SignalR (ASP.NET Core, "SignalR Transport Protocols"): a POST of `.../negotiate` mints an id, which
- * the client names as the query's `id` from then on, whatever its transport; a DELETE of long polling
- * ends it. The answer may send the client to another server instead, which teaches nothing.
+ * SignalR (ASP.NET Core, "SignalR Transport Protocols"): a POST of `.../negotiate` mints an id, and the client
+ * names it as `id` in the query from then on, whatever its transport. A DELETE of long polling ends the
+ * session. A response that sends the client to another server reveals no id.
  */
 import { asObject, asText, parseJson } from '../json.ts';
 import type { BodyDiscovery, Protocol } from './protocol.ts';
 
 const negotiation: BodyDiscovery = {
   from: 'body',
-  mayAnswer: ({ method, target }) =>
+  mayRevealId: ({ method, target }) =>
     method === 'POST' && /^[^?#]*\/negotiate\/?(?:[?#]|$)/.test(target),
   contentTypes: ['application/json', 'text/plain'],
   begin: /[\s{]/,
@@ -17,7 +17,7 @@ const negotiation: BodyDiscovery = {
 
 export const SIGNALR: Protocol = {
   name: 'signalr',
-  idLocations: [{ in: 'query', name: 'id', readsHint: false }],
+  idLocations: [{ in: 'query', name: 'id', mayCarryHint: false }],
   mintedBy: 'app',
   discoveries: [negotiation],
   errorForm: 'problem',
@@ -27,8 +27,8 @@ export const SIGNALR: Protocol = {
 
 /** In version 0 the public id is the only one; from 1 on the client names the token. */
 function readConnectionToken(body: string): string | undefined {
-  const answer = asObject(parseJson(body));
-  if (!answer || 'url' in answer) return undefined;
-  const isFirstVersion = !Number(answer.negotiateVersion ?? 0);
-  return asText(isFirstVersion ? answer.connectionId : answer.connectionToken);
+  const response = asObject(parseJson(body));
+  if (!response || 'url' in response) return undefined;
+  const isFirstVersion = !Number(response.negotiateVersion ?? 0);
+  return asText(isFirstVersion ? response.connectionId : response.connectionToken);
 }

@@ -1,8 +1,8 @@
 /**
- * Socket.IO, which is Engine.IO underneath: the app mints an id in the first packet of a connection,
- * and the client names it in the query of what follows. Over long polling that packet is the body of
- * an answer, and is learned; a connection that begins as a WebSocket needs no id, as it is all there
- * is. The id can't carry a hint: the app would find it in no message of its own.
+ * Socket.IO, which is Engine.IO underneath: the app mints an id in the first packet of a connection, and the
+ * client names it in the query of later requests. Over long polling that packet is the body of a response,
+ * which reveals the id. A connection that begins as a WebSocket is the whole session and needs no id. The id
+ * can't carry an owner hint: the app would not find it in any message of its own.
  */
 import { asObject, asText, parseJson } from '../json.ts';
 import type { BodyDiscovery, Protocol } from './protocol.ts';
@@ -14,12 +14,12 @@ import { type RequestHead, textAt } from './heads.ts';
  * with its length before it, in digits (Engine.IO 3) or in bytes (Engine.IO 3 with binary data).
  */
 const OPEN_PACKET = /^(?:\d+:|\x00[\x00-\x09]+\xff)?0(\{[^{}]*\})/;
-/** The same, in the call of a function (JSONP). */
+/** The same in a function call (JSONP). */
 const JSONP = /^___eio\[\d+\]\((".*")\);$/s;
 
-const firstPollingAnswer: BodyDiscovery = {
+const firstPollingResponse: BodyDiscovery = {
   from: 'body',
-  mayAnswer: isHandshakeByPolling,
+  mayRevealId: isHandshakeByPolling,
   contentTypes: ['text/plain', 'application/octet-stream', 'text/javascript'],
   begin: /[\d\x00_]/,
   read: readSid,
@@ -27,9 +27,9 @@ const firstPollingAnswer: BodyDiscovery = {
 
 export const SOCKET_IO: Protocol = {
   name: 'socket.io',
-  idLocations: [{ in: 'query', name: 'sid', readsHint: false }],
+  idLocations: [{ in: 'query', name: 'sid', mayCarryHint: false }],
   mintedBy: 'app',
-  discoveries: [firstPollingAnswer],
+  discoveries: [firstPollingResponse],
   errorForm: 'socket.io',
   endsBy: 'expiry',
   isMcp: false,

@@ -1,69 +1,149 @@
 /**
- * Learns the session id from the `endpoint` event at the beginning of an event stream, and puts the
- * hint on it. Only what may be that event's URL is held; an ordinary stream waits for nothing.
+ * Discovers the session id in the `endpoint` event at the beginning of an event stream (MCP revision
+ * 2024-11-05, "HTTP with SSE"), and puts the owner hint on it. Only what may be that event's URL is held;
+ * any other stream passes without a delay.
+ *
+ *     reading --blank line after event 'endpoint' and its URL--> complete
+ *        '----any line that such an event can't have----------> ruled-out
  */
-import { replaceAt, type Span, textAt } from './heads.ts';
-import { MAX_HELD_BYTES, type BodyInspector, type InspectedChunk } from './body-inspector.ts';
-import { createEndpointEventReader } from './endpoint-event.ts';
+import { inspected, MAX_HELD_BYTES, NO_BYTES } from './body-inspector.ts';
+import type { BodyInspector, InspectedChunk } from './body-inspector.ts';
+import { replaceAt, textAt, type Span } from './heads.ts';
 import { withOwnerHint } from './owner-hint.ts';
 import type { DiscoveredId, Protocol } from './protocol.ts';
-import { decodeQueryText, findQuery, findQueryValue } from './query.ts';
-import { type MachineId, parseSessionId, type SessionId } from '../session.ts';
+import { decodeQueryText, findQueryValues } from './query.ts';
+import { parseSessionId, type MachineId, type SessionId } from '../session.ts';
+import { parseSseField, SseLineReader } from './sse-lines.ts';
 
 const SPACE = 0x20;
-const NOTHING = new Uint8Array(0);
+const DELETE = 0x7f;
+const DATA_FIELD = 'data:';
+/** No URL begins like this, but JSON does: it rules out most other streams at once. */
+const JSON_DATA = /^data: ?[{["]/;
 
-/** With a `hint`, the client gets the URL with that Machine's hint on the id. */
-export function createSseEndpointInspector(options: {
+export interface SseEndpointOptions {
   readonly protocol: Protocol;
+  /** Names of the query parameter that holds the id. */
   readonly names: readonly string[];
+  /** The Machine whose hint the id gets in the URL that the client sees, if any. */
   readonly hint: MachineId | undefined;
-}): BodyInspector {
-  const reader = createEndpointEventReader({
-    mayBeEndpoint: (url) => findId(url, options.names) !== undefined,
-    maxBytes: MAX_HELD_BYTES,
-  });
-  let held = NOTHING;
-  let isDone = false;
+}
 
-  const pushWhileLooking = (chunk: Uint8Array): InspectedChunk => {
+export class SseEndpointInspector implements BodyInspector {
+  readonly #options: SseEndpointOptions;
+  readonly #event: EndpointEvent;
+  #held = NO_BYTES;
+  #isDone = false;
+
+  constructor(options: SseEndpointOptions) {
+    this.#options = options;
+    this.#event = new EndpointEvent((url) => findId(url, options.names) !== undefined);
+  }
+
+  push(chunk: Uint8Array): InspectedChunk {
+    if (this.#isDone) return this.#finish(chunk);
+    const held = this.#held;
     const bytes = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
     let holdFrom = held.length === 0 ? bytes.length : 0;
     for (let at = held.length; at < bytes.length; at += 1) {
-      const verdict = reader.read(bytes[at] ?? 0);
-      if (verdict === 'ruled-out') return finish(bytes);
-      if (verdict === 'complete') return teach(bytes, holdFrom);
+      const verdict = this.#event.read(bytes[at] ?? 0);
+      if (verdict === 'ruled-out') return this.#finish(bytes);
+      if (verdict === 'complete') return this.#discover(bytes, holdFrom);
       if (verdict === 'hold') holdFrom = Math.min(holdFrom, at);
-      if (at - holdFrom >= MAX_HELD_BYTES) return finish(bytes);
+      if (at - holdFrom >= MAX_HELD_BYTES) return this.#finish(bytes);
     }
-    held = new Uint8Array(bytes.subarray(holdFrom));
-    return { out: nonEmpty(bytes.subarray(0, holdFrom)), discovered: undefined, isDone: false };
-  };
+    this.#held = new Uint8Array(bytes.subarray(holdFrom));
+    return inspected(bytes.subarray(0, holdFrom), undefined, false);
+  }
 
-  const finish = (out: Uint8Array, lesson?: DiscoveredId): InspectedChunk => {
-    isDone = true;
-    held = NOTHING;
-    return { out: nonEmpty(out), discovered: lesson, isDone };
-  };
+  end(): InspectedChunk {
+    return this.#finish(this.#held);
+  }
 
-  /** The value of the data field begins where the holding began, but for its one space. */
-  const teach = (bytes: Uint8Array, holdFrom: number): InspectedChunk => {
-    const { protocol, names, hint } = options;
-    const url = reader.url();
+  /** The value of the data field begins at `holdFrom`, or one space after it. */
+  #discover(bytes: Uint8Array, holdFrom: number): InspectedChunk {
+    const { protocol, names, hint } = this.#options;
+    const { url } = this.#event;
     const found = findId(url, names);
-    if (!found) return finish(bytes);
-    const lesson = { id: found.id, protocol };
-    if (hint === undefined) return finish(bytes, lesson);
+    if (!found) return this.#finish(bytes);
+    const discovered = { id: found.id, protocol };
+    if (hint === undefined) return this.#finish(bytes, discovered);
     const start = bytes[holdFrom] === SPACE ? holdFrom + 1 : holdFrom;
     const hinted = Buffer.from(addHint(url, found.spans, hint), 'latin1');
     const rest = bytes.subarray(start + url.length);
-    return finish(Buffer.concat([bytes.subarray(0, start), hinted, rest]), lesson);
-  };
+    return this.#finish(Buffer.concat([bytes.subarray(0, start), hinted, rest]), discovered);
+  }
 
-  return {
-    push: (chunk) => (isDone ? finish(chunk) : pushWhileLooking(chunk)),
-    end: () => finish(held),
-  };
+  #finish(out: Uint8Array, discovered?: DiscoveredId): InspectedChunk {
+    this.#isDone = true;
+    this.#held = NO_BYTES;
+    return inspected(out, discovered, true);
+  }
+}
+
+/** `skip`: may go out; `hold`: may be the URL, or comes after it. */
+type Verdict = 'skip' | 'hold' | 'ruled-out' | 'complete';
+
+/** Reads the first event byte by byte. Comments and unknown fields do not count. */
+class EndpointEvent {
+  readonly #mayBeEndpoint: (url: string) => boolean;
+  readonly #lines = new SseLineReader();
+  /** The current line is a data field. */
+  #isData = false;
+  /** The event has the name `endpoint`. */
+  #isNamed = false;
+  /** The event's data, one character a byte. Empty until its line has ended. */
+  url = '';
+
+  constructor(mayBeEndpoint: (url: string) => boolean) {
+    this.#mayBeEndpoint = mayBeEndpoint;
+  }
+
+  /** Not to be called again after `ruled-out` and `complete`. */
+  read(byte: number): Verdict {
+    const ended = this.#lines.read(byte);
+    if (ended === undefined) return this.#readWithinLine(byte, this.#lines.line);
+    this.#isData = false;
+    return this.#endLine(ended);
+  }
+
+  #readWithinLine(byte: number, line: string): Verdict {
+    if (line.length > MAX_HELD_BYTES) return 'ruled-out';
+    if (this.url) return 'hold';
+    if (this.#isData) return mayBeInUrl(byte, line) ? 'hold' : 'ruled-out';
+    this.#isData = line === DATA_FIELD;
+    return 'skip';
+  }
+
+  #endLine(line: string): Verdict {
+    if (line === '') return this.#endEvent();
+    const { field, value } = parseSseField(line);
+    if (field === 'data') return this.#readData(value);
+    if (field === 'event' && value !== 'endpoint') return 'ruled-out';
+    if (field === 'event') this.#isNamed = true;
+    return this.url ? 'hold' : 'skip';
+  }
+
+  #readData(value: string): Verdict {
+    // Several data lines are joined by line feeds, and no URL has any.
+    if (this.url || !this.#mayBeEndpoint(value)) return 'ruled-out';
+    this.url = value;
+    return 'hold';
+  }
+
+  #endEvent(): Verdict {
+    if (this.url) return this.#isNamed ? 'complete' : 'ruled-out';
+    // A client never dispatches an event without data, and forgets its name.
+    this.#isNamed = false;
+    return 'skip';
+  }
+}
+
+function mayBeInUrl(byte: number, line: string): boolean {
+  const length = line.length - DATA_FIELD.length;
+  if (byte === SPACE) return length === 1;
+  if (byte < SPACE || byte === DELETE) return false;
+  return length > 2 || !JSON_DATA.test(line);
 }
 
 /** The id in a URL's query and where it is, under the first of the names that is there. */
@@ -72,7 +152,7 @@ function findId(
   names: readonly string[],
 ): { id: SessionId; spans: readonly Span[] } | undefined {
   for (const name of names) {
-    const spans = findAll(url, name);
+    const spans = findQueryValues(url, name);
     const [text, ...others] = new Set(spans.map((span) => decodeQueryText(textAt(url, span))));
     // Two different ids under one name: nobody can tell which one the client's request will mean.
     if (text === undefined || others.length > 0) continue;
@@ -82,28 +162,13 @@ function findId(
   return undefined;
 }
 
-function findAll(url: string, name: string): Span[] {
-  const spans: Span[] = [];
-  const query = findQuery(url);
-  let span = query && findQueryValue(url, name, query);
-  while (query && span) {
-    spans.push(span);
-    span = findQueryValue(url, name, { start: span.end + 1, end: query.end });
-  }
-  return spans;
-}
-
 /**
- * From the last one on, so that the earlier ones stay where they are. `~` needs no escape in a query
- * (RFC 3986 §2.3).
+ * From the last span on, so that the positions of the earlier ones stay valid. `~` needs no escape in a
+ * query (RFC 3986 §2.3).
  */
 function addHint(url: string, spans: readonly Span[], machine: MachineId): string {
   return spans.reduceRight(
     (text, span) => replaceAt(text, span, withOwnerHint(textAt(text, span), machine)),
     url,
   );
-}
-
-function nonEmpty(bytes: Uint8Array): Uint8Array | undefined {
-  return bytes.length > 0 ? bytes : undefined;
 }

@@ -1,92 +1,71 @@
 /**
- * Looks at the messages at the beginning of an event stream. Each is held from its data on until it is
- * whole, and goes out if it teaches nothing; what holds no data waits for the end of its line alone.
+ * Discovers a session id in the messages at the beginning of an event stream. Each message is held from its
+ * data on until it is complete, and goes out if it reveals no id. Lines without data are held only until
+ * they end.
  */
-import { MAX_HELD_BYTES, type BodyInspector, type InspectedChunk } from './body-inspector.ts';
+import {
+  discoverId,
+  inspected,
+  MAX_HELD_BYTES,
+  NO_BYTES,
+  type BodyInspector,
+  type InspectedChunk,
+} from './body-inspector.ts';
 import type { DiscoveredId, MessageDiscovery, Protocol } from './protocol.ts';
-import { parseSessionId } from '../session.ts';
+import { parseSseField, SseLineReader } from './sse-lines.ts';
 
-const LF = 0x0a;
-const CR = 0x0d;
-const BYTE_ORDER_MARK = '\xef\xbb\xbf';
-/** One space after the colon is not part of the value (HTML standard, "Parsing an event stream"). */
-const DATA_LINE = /^data(?::\x20?(.*))?$/s;
-const NOTHING = new Uint8Array(0);
+export class SseMessageInspector implements BodyInspector {
+  readonly #protocol: Protocol;
+  readonly #read: MessageDiscovery['read'];
+  readonly #lines = new SseLineReader();
+  #held = NO_BYTES;
+  #inspectedBytes = 0;
+  #data: string[] = [];
+  #isDone = false;
 
-export function createSseMessageInspector(
-  protocol: Protocol,
-  { read }: Pick<MessageDiscovery, 'read'>,
-): BodyInspector {
-  let held = NOTHING;
-  let lookedAtBytes = 0;
-  let line = '';
-  let data: string[] = [];
-  let isAfterCr = false;
-  let mayBeginWithMark = true;
-  let isDone = false;
+  constructor(protocol: Protocol, { read }: Pick<MessageDiscovery, 'read'>) {
+    this.#protocol = protocol;
+    this.#read = read;
+  }
 
-  const push = (chunk: Uint8Array): InspectedChunk => {
-    if (isDone) return finish(chunk, undefined);
-    const bytes = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
+  push(chunk: Uint8Array): InspectedChunk {
+    if (this.#isDone) return this.#finish(chunk);
+    const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
     let outUntil = 0;
-    for (let at = held.length; at < bytes.length; at += 1) {
-      if (lookedAtBytes === MAX_HELD_BYTES) return finish(bytes, undefined);
-      lookedAtBytes += 1;
-      const lesson = readByte(bytes[at] ?? 0);
-      if (lesson) return finish(bytes, lesson);
-      if (line === '' && data.length === 0) outUntil = at + 1;
+    for (let at = this.#held.length; at < bytes.length; at += 1) {
+      if (this.#inspectedBytes === MAX_HELD_BYTES) return this.#finish(bytes);
+      this.#inspectedBytes += 1;
+      const line = this.#lines.read(bytes[at] ?? 0);
+      const discovered = line === undefined ? undefined : this.#endLine(line);
+      if (discovered) return this.#finish(bytes, discovered);
+      if (this.#lines.line === '' && this.#data.length === 0) outUntil = at + 1;
     }
-    held = Uint8Array.from(bytes.subarray(outUntil));
-    return { out: nonEmpty(bytes.subarray(0, outUntil)), discovered: undefined, isDone: false };
-  };
+    this.#held = Uint8Array.from(bytes.subarray(outUntil));
+    return inspected(bytes.subarray(0, outUntil), undefined, false);
+  }
 
-  /** LF, CR and CRLF end a line. */
-  const readByte = (byte: number): DiscoveredId | undefined => {
-    const isSecondHalfOfCrlf = isAfterCr && byte === LF;
-    isAfterCr = byte === CR;
-    if (isSecondHalfOfCrlf) return undefined;
-    if (byte === LF || byte === CR) return endLine();
-    line += String.fromCharCode(byte);
-    if (mayBeginWithMark && line === BYTE_ORDER_MARK) {
-      line = '';
-      mayBeginWithMark = false;
-    }
+  /** A client that is less strict than the standard may accept an event that has not ended. */
+  end(): InspectedChunk {
+    if (this.#isDone) return this.#finish(NO_BYTES);
+    return this.#finish(this.#held, this.#endLine(this.#lines.end()) ?? this.#endEvent());
+  }
+
+  #endLine(line: string): DiscoveredId | undefined {
+    if (line === '') return this.#endEvent();
+    const { field, value } = parseSseField(line);
+    if (field === 'data') this.#data.push(value);
     return undefined;
-  };
+  }
 
-  const endLine = (): DiscoveredId | undefined => {
-    const ended = line;
-    line = '';
-    mayBeginWithMark = false;
-    if (ended === '') return endEvent();
-    const value = DATA_LINE.exec(ended);
-    if (value) data.push(value[1] ?? '');
-    return undefined;
-  };
+  #endEvent(): DiscoveredId | undefined {
+    const data = this.#data;
+    this.#data = [];
+    return data.length === 0 ? undefined : discoverId(this.#protocol, this.#read(data.join('\n')));
+  }
 
-  const endEvent = (): DiscoveredId | undefined => {
-    const text = data.length === 0 ? undefined : read(data.join('\n'));
-    data = [];
-    const id = text === undefined ? undefined : parseSessionId(text);
-    return id && { id, protocol };
-  };
-
-  /** A client that is less strict than the standard may take an event that has not ended for one. */
-  const end = (): InspectedChunk => {
-    if (isDone) return finish(NOTHING, undefined);
-    const lesson = endLine() ?? endEvent();
-    return finish(held, lesson);
-  };
-
-  const finish = (out: Uint8Array, lesson: DiscoveredId | undefined): InspectedChunk => {
-    isDone = true;
-    held = NOTHING;
-    return { out: nonEmpty(out), discovered: lesson, isDone };
-  };
-
-  return { push, end };
-}
-
-function nonEmpty(bytes: Uint8Array): Uint8Array | undefined {
-  return bytes.length > 0 ? bytes : undefined;
+  #finish(out: Uint8Array, discovered?: DiscoveredId): InspectedChunk {
+    this.#isDone = true;
+    this.#held = NO_BYTES;
+    return inspected(out, discovered, true);
+  }
 }

@@ -122,8 +122,8 @@ test('a protocol that nobody knew of when this was written is mapped by its sour
     name: 'added',
     idLocations: [
       { in: 'path', pattern: /^\/rooms\/(\w+)/ },
-      { in: 'header', name: 'x-room', readsHint: true },
-      { in: 'header', name: 'X-Room', readsHint: true },
+      { in: 'header', name: 'x-room', mayCarryHint: true },
+      { in: 'header', name: 'X-Room', mayCarryHint: true },
     ],
   };
   assert.deepEqual(cacheKeys([added], undefined), [{ type: 'header', name: 'x-room' }]);

@@ -185,9 +185,10 @@ test('however a body is cut, it teaches the same and comes out the same', () => 
 });
 
 test('a protocol of one’s own is a row: the example in the README is discovered, and found again', () => {
-  const source = /```ts\n(\/\*\* A PUT reserves[^]*?)```/.exec(readFileSync(README, 'utf8'))?.[1];
-  const script = ts.transpile(source ?? '').replace('export const GRAPHQL_SSE =', 'GRAPHQL_SSE =');
-  const protocol = runInNewContext(script) as Protocol;
+  const row = /```ts\n(\/\*\* A PUT reserves[^]*?)```/.exec(readFileSync(README, 'utf8'))?.[1];
+  const presets = runInNewContext(ts.transpile(`({${row ?? ''}})`)) as Record<string, Protocol[]>;
+  const protocol = presets['graphql-sse']?.[0];
+  assert.ok(protocol);
   const options = { hints: true, self: machine('me'), clock: createTestClock() };
   const request: RequestHead = { ...get('/graphql/stream'), method: 'PUT' };
   const response = answer(201, 'content-type', 'text/plain; charset=utf-8');

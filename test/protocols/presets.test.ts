@@ -33,7 +33,7 @@ for (const [claim, text, names] of LISTS) {
 
 test('the name of a header has no case', () => {
   assert.deepEqual(protocolsOf('header:X-Id')[0]?.idLocations, [
-    { in: 'header', name: 'x-id', readsHint: true },
+    { in: 'header', name: 'x-id', mayCarryHint: true },
   ]);
 });
 
