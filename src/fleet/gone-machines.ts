@@ -1,79 +1,178 @@
-/** Which Machines are gone for certain: the evidence for giving up their sessions. */
+/**
+ * Decides which Machines are gone for certain, which is the only reason to give their sessions to
+ * another Machine (invariant 11). There are three kinds of evidence, and each has to last:
+ *
+ * - absent: two readings of the directory, 10 s apart, list it neither as running nor as deployed.
+ * - stopped: all readings of 10 s have it deployed and not running. The caller decides whether a stopped
+ *   Machine counts as gone (`OWNER_STOPPED`).
+ * - refusing: it has refused every connection for `FLEET_GONE_AFTER_MS`. For Machines of a static list.
+ */
 import { detachedCopy, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 
-/** Two readings have to be this far apart, from the end of the one to the begin of the other, in ms. */
+/** Two readings have to be this far apart, from the end of the one to the start of the other, in ms. */
 export const MIN_ABSENCE_MS = 10_000;
 
 /**
- * Machines watched at most. Whoever sends made-up hints can fill it, so the one not asked for
- * longest leaves first: to push out a Machine whose clients try again every second takes ten
- * thousand made-up names a second, and then that Machine is merely confirmed later.
+ * A Machine is called at least every two seconds. A longer gap between refusals, in ms, means that this
+ * Machine was suspended and knows nothing of the time in between.
+ */
+export const REFUSALS_IN_ROW_MS = 10_000;
+
+/**
+ * Machines watched at most. Clients can fill it with generated owner hints, so the one not asked about
+ * for longest leaves first. To push out a Machine whose clients retry every second takes ten thousand
+ * generated ids a second, and only delays the confirmation.
  */
 const MAX_WATCHED = 10_000;
 
-/** A successful reading of every deployed Machine that listed this one. Monotonic times in ms. */
-export interface AbsenceReading {
+/** A successful reading of the directory that listed this Machine. Monotonic times in ms. */
+export interface DirectoryReading {
   readonly startedAtMs: number;
   readonly endedAtMs: number;
+  readonly running: ReadonlySet<MachineId>;
+  /** Stopped and suspended ones too. */
+  readonly deployed: ReadonlySet<MachineId>;
+}
+
+export interface GoneMachinesOptions {
+  readonly clock: Clock;
+  /** How long a Machine has to refuse connections, in ms; 0: refusals are no evidence. */
+  readonly goneAfterMs: number;
+  readonly maxWatched?: number;
+}
+
+export class GoneMachines {
+  readonly #options: GoneMachinesOptions;
+  readonly #absent: AbsentMachines;
+  /** The end of the first of the readings in a row that have the Machine stopped, in monotonic ms. */
+  #stoppedSinceMs: ReadonlyMap<MachineId, number> = new Map();
+  #lastReadingMs = -Infinity;
+  readonly #refusals = new Map<MachineId, { readonly firstMs: number; readonly lastMs: number }>();
+
+  constructor(options: GoneMachinesOptions) {
+    this.#options = options;
+    this.#absent = new AbsentMachines(options.clock, options.maxWatched ?? MAX_WATCHED);
+  }
+
+  onReading({ startedAtMs, endedAtMs, running, deployed }: DirectoryReading): void {
+    this.#absent.onReading({
+      startedAtMs,
+      endedAtMs,
+      machines: new Set([...running, ...deployed]),
+    });
+    const before = this.#stoppedSinceMs;
+    const stopped = [...deployed].filter((machine) => !running.has(machine));
+    this.#stoppedSinceMs = new Map(
+      stopped.map((machine) => [machine, before.get(machine) ?? endedAtMs]),
+    );
+    this.#lastReadingMs = startedAtMs;
+  }
+
+  onConnectionRefused(machine: MachineId): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    const { firstMs, lastMs } = this.#refusals.get(machine) ?? { firstMs: nowMs, lastMs: nowMs };
+    const isInRow = nowMs - lastMs <= REFUSALS_IN_ROW_MS;
+    this.#refusals.set(machine, { firstMs: isInRow ? firstMs : nowMs, lastMs: nowMs });
+  }
+
+  /** It has taken a connection, or the connection failed otherwise: then it may only be cut off. */
+  resetRefusals(machine: MachineId): void {
+    this.#refusals.delete(machine);
+  }
+
+  /** Machines that the directory does not list have no refusals. */
+  keepRefusalsOf(isListed: (machine: MachineId) => boolean): void {
+    for (const machine of this.#refusals.keys())
+      if (!isListed(machine)) this.#refusals.delete(machine);
+  }
+
+  /** Whether the last attempt to connect was refused. */
+  isRefusing(machine: MachineId): boolean {
+    return this.#refusals.has(machine);
+  }
+
+  hasRefusedForLong(machine: MachineId): boolean {
+    const { goneAfterMs } = this.#options;
+    const refusals = this.#refusals.get(machine);
+    if (goneAfterMs === 0 || refusals === undefined) return false;
+    return refusals.lastMs - refusals.firstMs >= goneAfterMs;
+  }
+
+  /** Whether the last reading has it deployed and not running. */
+  isStopped(machine: MachineId): boolean {
+    return this.#stoppedSinceMs.has(machine);
+  }
+
+  /** Whether all readings of ten seconds or more had it deployed and not running. */
+  isStoppedForLong(machine: MachineId): boolean {
+    const sinceMs = this.#stoppedSinceMs.get(machine);
+    return sinceMs !== undefined && this.#lastReadingMs - sinceMs >= MIN_ABSENCE_MS;
+  }
+
+  /** The first call for a Machine that was never listed is false and begins the watch. */
+  isAbsentForLong(machine: MachineId): boolean {
+    return this.#absent.isConfirmed(machine);
+  }
+}
+
+interface AbsenceReading extends Pick<DirectoryReading, 'startedAtMs' | 'endedAtMs'> {
   readonly machines: ReadonlySet<MachineId>;
 }
 
-export interface AbsenceWatch {
-  record(reading: AbsenceReading): void;
-  /** Whether the Machine is gone; one that was never listed is watched from now on. */
-  isConfirmedGone(machine: MachineId): boolean;
-}
-
-/** `missedSinceMs`: end of the first reading without it; undefined while there was none yet. */
-interface Watch {
-  readonly watchedFromMs: number;
-  readonly missedSinceMs: number | undefined;
-}
+/** `missed`: since the end of the first reading without the Machine. */
+type Watch =
+  | { readonly kind: 'watched'; readonly fromMs: number }
+  | { readonly kind: 'missed'; readonly sinceMs: number };
 
 /**
- * Watches each Machine that a reading no longer lists, or that is asked for and was not listed:
+ * Watches each Machine that a reading no longer lists, or that is asked about and was not listed:
  *
  * ```
- * asked for -> watched --a reading begun since lacks it--> missed --one begun 10 s later too--> gone
- * listed --a reading lacks it------------------------------^          any reading lists it -> not watched
+ * asked about -> watched --a reading started since lacks it--> missed --one started 10 s later too--> gone
+ * listed --a reading lacks it----------------------------------^          any reading lists it -> not watched
  * ```
- * A reading from before the question counts for nothing where a Machine was never listed: it may
- * have been created since, be listed by the next reading, and have sessions all the same.
+ * A reading from before the question counts for nothing where a Machine was never listed: the Machine
+ * may have been created since, appear in the next reading, and have sessions.
  */
-export function createAbsenceWatch(clock: Clock, maxWatched = MAX_WATCHED): AbsenceWatch {
-  /** In the order in which they were last asked for. */
-  const watches = new Map<MachineId, Watch>();
-  let last: AbsenceReading | undefined;
+class AbsentMachines {
+  readonly #clock: Clock;
+  readonly #maxWatched: number;
+  /** In the order in which they were last asked about. */
+  readonly #watches = new Map<MachineId, Watch>();
+  #last: AbsenceReading | undefined;
 
-  function record(reading: AbsenceReading): void {
-    for (const machine of last?.machines ?? []) {
+  constructor(clock: Clock, maxWatched: number) {
+    this.#clock = clock;
+    this.#maxWatched = maxWatched;
+  }
+
+  onReading(reading: AbsenceReading): void {
+    for (const machine of this.#last?.machines ?? []) {
       if (reading.machines.has(machine)) continue;
-      watch(machine, { watchedFromMs: reading.startedAtMs, missedSinceMs: undefined });
+      this.#watch(machine, { kind: 'watched', fromMs: reading.startedAtMs });
     }
-    for (const [machine, { watchedFromMs, missedSinceMs }] of watches) {
-      if (reading.machines.has(machine)) watches.delete(machine);
-      else if (missedSinceMs === undefined && reading.startedAtMs >= watchedFromMs)
-        watches.set(machine, { watchedFromMs, missedSinceMs: reading.endedAtMs });
+    for (const [machine, watch] of this.#watches) {
+      if (reading.machines.has(machine)) this.#watches.delete(machine);
+      else if (watch.kind === 'watched' && reading.startedAtMs >= watch.fromMs)
+        this.#watches.set(machine, { kind: 'missed', sinceMs: reading.endedAtMs });
     }
-    last = reading;
+    this.#last = reading;
   }
 
-  function isConfirmedGone(machine: MachineId): boolean {
-    if (last?.machines.has(machine)) return false;
-    const watched = watches.get(machine);
-    watches.delete(machine);
-    watch(machine, watched ?? { watchedFromMs: clock.monotonicMs(), missedSinceMs: undefined });
-    if (last === undefined || watched?.missedSinceMs === undefined) return false;
-    return last.startedAtMs - watched.missedSinceMs >= MIN_ABSENCE_MS;
+  isConfirmed(machine: MachineId): boolean {
+    if (this.#last?.machines.has(machine)) return false;
+    const watch = this.#watches.get(machine);
+    this.#watches.delete(machine);
+    this.#watch(machine, watch ?? { kind: 'watched', fromMs: this.#clock.monotonicMs() });
+    if (this.#last === undefined || watch?.kind !== 'missed') return false;
+    return this.#last.startedAtMs - watch.sinceMs >= MIN_ABSENCE_MS;
   }
 
-  function watch(machine: MachineId, entry: Watch): void {
-    watches.set(detachedCopy(machine), entry);
-    if (watches.size <= maxWatched) return;
-    const [longestUnasked] = watches.keys();
-    if (longestUnasked !== undefined) watches.delete(longestUnasked);
+  #watch(machine: MachineId, watch: Watch): void {
+    this.#watches.set(detachedCopy(machine), watch);
+    if (this.#watches.size <= this.#maxWatched) return;
+    const [longestUnasked] = this.#watches.keys();
+    if (longestUnasked !== undefined) this.#watches.delete(longestUnasked);
   }
-
-  return { record, isConfirmedGone };
 }

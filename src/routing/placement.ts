@@ -8,7 +8,7 @@
  */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Minter } from '../protocols/protocol.ts';
-import type { Candidate, Liveness } from '../fleet/liveness.ts';
+import type { PlacementCandidate, Liveness } from '../fleet/liveness.ts';
 import { rendezvousWinner } from '../fleet/rendezvous.ts';
 
 /**
@@ -31,7 +31,10 @@ export interface PlacementParts {
 export function createPlacement(parts: PlacementParts): Place {
   const { self, region, scope, liveness, takesSessions } = parts;
 
-  function inScope(candidates: readonly Candidate[], mintedBy: Minter): readonly Candidate[] {
+  function inScope(
+    candidates: readonly PlacementCandidate[],
+    mintedBy: Minter,
+  ): readonly PlacementCandidate[] {
     const applied = scope ?? (mintedBy === 'either' ? 'region' : 'fleet');
     if (applied === 'fleet' || region === undefined) return candidates;
     const near = candidates.filter((candidate) => candidate.region === region);

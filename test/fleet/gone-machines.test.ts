@@ -1,89 +1,93 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { MachineId } from '../../src/session.ts';
-import {
-  createAbsenceWatch,
-  MIN_ABSENCE_MS,
-  type AbsenceWatch,
-} from '../../src/fleet/gone-machines.ts';
+import { GoneMachines, MIN_ABSENCE_MS } from '../../src/fleet/gone-machines.ts';
 import { createTestClock } from '../support/clock.ts';
 import { heldAfter } from '../support/held-bytes.ts';
 import { machineId } from '../support/ids.ts';
 
 const [SELF, B] = [machineId('aa'), machineId('bb')];
 
-function record(
-  absences: AbsenceWatch,
-  startedAtMs: number,
-  tookMs = 0,
-  machines: MachineId[] = [SELF],
-) {
-  absences.record({ startedAtMs, endedAtMs: startedAtMs + tookMs, machines: new Set(machines) });
+function createGone(clock = createTestClock(), maxWatched?: number): GoneMachines {
+  return new GoneMachines({
+    clock,
+    goneAfterMs: 0,
+    ...(maxWatched !== undefined && { maxWatched }),
+  });
 }
 
-describe('absences', () => {
-  it('count from the end of the first reading to the begin of the last', () => {
-    const absences = createAbsenceWatch(createTestClock());
-    absences.isConfirmedGone(B);
-    record(absences, 0, 2_000);
-    record(absences, MIN_ABSENCE_MS);
-    assert.equal(absences.isConfirmedGone(B), false);
-    record(absences, MIN_ABSENCE_MS + 2_000);
-    assert.equal(absences.isConfirmedGone(B), true);
+function read(gone: GoneMachines, startedAtMs: number, tookMs = 0, machines: MachineId[] = [SELF]) {
+  gone.onReading({
+    startedAtMs,
+    endedAtMs: startedAtMs + tookMs,
+    running: new Set(machines),
+    deployed: new Set(),
+  });
+}
+
+describe('an absent Machine', () => {
+  it('is gone after ten seconds, from the end of the first reading to the start of the last', () => {
+    const gone = createGone();
+    gone.isAbsentForLong(B);
+    read(gone, 0, 2_000);
+    read(gone, MIN_ABSENCE_MS);
+    assert.equal(gone.isAbsentForLong(B), false);
+    read(gone, MIN_ABSENCE_MS + 2_000);
+    assert.equal(gone.isAbsentForLong(B), true);
   });
 
-  it('do not begin with a reading that was under way when the Machine was first asked for', async () => {
+  it('is not absent from a reading that was in flight when it was first asked about', async () => {
     const clock = createTestClock();
-    const absences = createAbsenceWatch(clock);
+    const gone = createGone(clock);
     await clock.advance(1);
-    absences.isConfirmedGone(B);
-    record(absences, 0, 2);
-    record(absences, 5_000);
-    record(absences, 10_002);
-    assert.equal(absences.isConfirmedGone(B), false);
-    record(absences, 15_000);
-    assert.equal(absences.isConfirmedGone(B), true);
+    gone.isAbsentForLong(B);
+    read(gone, 0, 2);
+    read(gone, 5_000);
+    read(gone, 10_002);
+    assert.equal(gone.isAbsentForLong(B), false);
+    read(gone, 15_000);
+    assert.equal(gone.isAbsentForLong(B), true);
   });
 
-  it('begin with the reading that misses a Machine listed before', () => {
-    const absences = createAbsenceWatch(createTestClock());
-    record(absences, 0, 0, [SELF, B]);
-    record(absences, 5_000);
-    record(absences, 15_000);
-    assert.equal(absences.isConfirmedGone(B), true);
+  it('that was listed is absent from the first reading that lacks it', () => {
+    const gone = createGone();
+    read(gone, 0, 0, [SELF, B]);
+    read(gone, 5_000);
+    read(gone, 15_000);
+    assert.equal(gone.isAbsentForLong(B), true);
   });
 
-  it('end with a reading that lists the Machine', () => {
-    const absences = createAbsenceWatch(createTestClock());
-    absences.isConfirmedGone(B);
-    for (const startedAtMs of [0, 10_000]) record(absences, startedAtMs);
-    assert.equal(absences.isConfirmedGone(B), true);
-    record(absences, 20_000, 0, [SELF, B]);
-    assert.equal(absences.isConfirmedGone(B), false);
-    record(absences, 25_000);
-    assert.equal(absences.isConfirmedGone(B), false);
+  it('is no longer gone after a reading that lists it', () => {
+    const gone = createGone();
+    gone.isAbsentForLong(B);
+    for (const startedAtMs of [0, 10_000]) read(gone, startedAtMs);
+    assert.equal(gone.isAbsentForLong(B), true);
+    read(gone, 20_000, 0, [SELF, B]);
+    assert.equal(gone.isAbsentForLong(B), false);
+    read(gone, 25_000);
+    assert.equal(gone.isAbsentForLong(B), false);
   });
 
-  it('are watched for a bounded number of Machines, the one not asked for longest leaving first', () => {
-    const absences = createAbsenceWatch(createTestClock(), 2);
-    absences.isConfirmedGone(B);
+  it('is one of a bounded number that are watched, the one not asked about for longest leaves first', () => {
+    const gone = createGone(createTestClock(), 2);
+    gone.isAbsentForLong(B);
     for (const made of ['x1', 'x2', 'x3', 'x4']) {
-      absences.isConfirmedGone(machineId(made));
-      absences.isConfirmedGone(B);
+      gone.isAbsentForLong(machineId(made));
+      gone.isAbsentForLong(B);
     }
-    record(absences, 0);
-    record(absences, 10_000);
-    assert.equal(absences.isConfirmedGone(B), true);
-    assert.equal(absences.isConfirmedGone(machineId('x4')), true);
-    assert.equal(absences.isConfirmedGone(machineId('x3')), false);
+    read(gone, 0);
+    read(gone, 10_000);
+    assert.equal(gone.isAbsentForLong(B), true);
+    assert.equal(gone.isAbsentForLong(machineId('x4')), true);
+    assert.equal(gone.isAbsentForLong(machineId('x3')), false);
   });
 
-  it('keep the names of made-up Machines, and not the heads that these were read from', () => {
-    const absences = createAbsenceWatch(createTestClock());
+  it('does not keep the request head in memory that its name was read from', () => {
+    const gone = createGone();
     const heldBytes = heldAfter(() => {
       for (let i = 0; i < 1_000; i += 1) {
         const head = Buffer.alloc(30_000, `machinenumber${i},`).toString('latin1');
-        absences.isConfirmedGone(machineId(head.slice(0, head.indexOf(','))));
+        gone.isAbsentForLong(machineId(head.slice(0, head.indexOf(','))));
       }
     });
     assert.ok(heldBytes < 3_000_000, `${heldBytes} bytes`);

@@ -1,16 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
-import { MIN_ABSENCE_MS } from '../../src/fleet/gone-machines.ts';
+import { MIN_ABSENCE_MS, REFUSALS_IN_ROW_MS } from '../../src/fleet/gone-machines.ts';
 import {
   UNREACHABLE_FROM_EDGE_MS,
-  RECENT_REQUEST_MS,
-  REFUSALS_IN_ROW_MS,
-  UNRESPONSIVE_MS,
-  NOT_LISTED_MS,
-  NOT_LISTED_WAIT_MS,
   type ListedPeer,
   type Liveness,
 } from '../../src/fleet/liveness.ts';
+import {
+  NOT_LISTED_MS,
+  NOT_LISTED_WAIT_MS,
+  RECENT_REQUEST_MS,
+  UNRESPONSIVE_MS,
+} from '../../src/fleet/responsiveness.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 import { createTestLiveness } from '../support/liveness.ts';
@@ -29,8 +30,8 @@ import {
   until,
 } from './support.ts';
 
-describe('a Machine that has not answered', () => {
-  it('is known to be silent for a few seconds, counted from the last time', async () => {
+describe('a Machine that has not responded', () => {
+  it('is unresponsive for a few seconds, counted from the last failed call', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onNoResponse(B);
@@ -42,18 +43,20 @@ describe('a Machine that has not answered', () => {
     assert.equal(liveness.isUnresponsive(B), false);
   });
 
-  it('is not silent any more at the first sign of life', () => {
+  it('is responsive again with its first response', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onNoResponse(B);
     liveness.onResponse(B);
     assert.equal(liveness.isUnresponsive(B), false);
   });
 
-  it('is one of a bounded number, the longest ago forgotten first', () => {
+  it('is one of a bounded number, of which the oldest is dropped first', () => {
     const liveness = createTestLiveness(createTestClock(), { maxMachines: 2 });
     for (const name of ['x1', 'x2', 'x1', 'x3']) liveness.onNoResponse(machineId(name));
-    const silent = ['x1', 'x2', 'x3'].filter((name) => liveness.isUnresponsive(machineId(name)));
-    assert.deepEqual(silent, ['x1', 'x3']);
+    const unresponsive = ['x1', 'x2', 'x3'].filter((name) =>
+      liveness.isUnresponsive(machineId(name)),
+    );
+    assert.deepEqual(unresponsive, ['x1', 'x3']);
   });
 });
 
@@ -69,8 +72,8 @@ async function askerOf(t: TestContext, port: number): Promise<Asking> {
   return { clock, liveness, ask: () => peers.ask(KEY) };
 }
 
-describe('a question', () => {
-  it('that nobody takes shows its Machine to be silent', async (t) => {
+describe('a query', () => {
+  it('to a closed port makes its Machine unresponsive', async (t) => {
     const gone = await listen(t, () => undefined);
     await gone.close();
     const { liveness, ask } = await askerOf(t, gone.port);
@@ -78,7 +81,7 @@ describe('a question', () => {
     assert.equal(liveness.isUnresponsive(B), true);
   });
 
-  it('that stays unanswered shows its Machine to be silent, until it answers', async (t) => {
+  it('without a response makes its Machine unresponsive, until it responds', async (t) => {
     const peerClock = createTestClock();
     const peer = await startPeer(t, peerClock, B);
     const { clock, liveness, ask } = await askerOf(t, peer.port);
@@ -96,7 +99,7 @@ describe('a question', () => {
     assert.equal(liveness.isUnresponsive(B), false);
   });
 
-  it('that is refused says nothing: somebody is there, but may be another', async (t) => {
+  it('that gets an error response says nothing: another Machine may have sent it', async (t) => {
     const stranger = await listen(t, (_, response) => response.writeHead(403).end());
     const { liveness, ask } = await askerOf(t, stranger.port);
     await ask();
@@ -104,13 +107,13 @@ describe('a question', () => {
   });
 });
 
-it('a Machine that asks or tells us something is there', async (t) => {
+it('a request from a Machine is reported', async (t) => {
   const clock = createTestClock();
-  const heard: string[] = [];
-  const peer = await startPeer(t, clock, B, { onRequestFrom: (machine) => heard.push(machine) });
+  const senders: string[] = [];
+  const peer = await startPeer(t, clock, B, { onRequestFrom: (machine) => senders.push(machine) });
   const { peers } = await startAsker(t, clock, [peer]);
   await peers.ask(KEY);
-  assert.deepEqual(heard, [SELF]);
+  assert.deepEqual(senders, [SELF]);
 });
 
 /** A peer of the list, at an address of its own. */
@@ -159,7 +162,7 @@ describe('a Machine is confirmed to be stopped', () => {
     });
   }
 
-  it('later than it is listed as such', () => {
+  it('later than it is listed as stopped', () => {
     const liveness = createTestLiveness(createTestClock());
     read(liveness, { ms: 0, running: true });
     assert.equal(liveness.listing(B), 'running');
@@ -167,7 +170,7 @@ describe('a Machine is confirmed to be stopped', () => {
     assert.deepEqual([liveness.listing(B), liveness.isConfirmedStopped(B)], ['stopped', false]);
   });
 
-  it('only while the list can be read', () => {
+  it('only while the directory can be read', () => {
     const liveness = createTestLiveness(createTestClock());
     for (const ms of [0, MIN_ABSENCE_MS]) read(liveness, { ms });
     liveness.setListReadable(() => false);
@@ -175,15 +178,15 @@ describe('a Machine is confirmed to be stopped', () => {
   });
 });
 
-describe('what is known of a Machine', () => {
-  it('that the list names is that it runs', () => {
+describe('the liveness of a Machine', () => {
+  it('that is listed is running', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onList(listed(B));
     assert.equal(liveness.of(B), 'running');
     assert.equal(liveness.of(C), 'unlisted');
   });
 
-  it('that the edge could not reach and that answered a forward is forgotten after a while', async () => {
+  it('that the edge could not reach and that answered a forward ends after ten seconds', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
@@ -194,7 +197,7 @@ describe('what is known of a Machine', () => {
     assert.equal(liveness.of(B), 'running');
   });
 
-  it('that does not answer is silent before all else', () => {
+  it('that does not respond is unresponsive, wherever the edge can reach it', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onList(listed(B));
     liveness.onUnreachableFromEdge(B);
@@ -202,7 +205,7 @@ describe('what is known of a Machine', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('that is stopped is gone only where its app has lost its memory with that', () => {
+  it('that is stopped is gone only with OWNER_STOPPED=gone', () => {
     for (const [ownerStopped, expected] of [
       ['wake', 'stopped'],
       ['gone', 'gone'],
@@ -217,7 +220,7 @@ describe('what is known of a Machine', () => {
 describe('heartbeats', () => {
   const STATUS = { version: 2, takesSessions: true, region: 'ams' };
 
-  it('make a Machine a candidate once it has told its status', () => {
+  it('make a Machine a candidate once it has sent its status', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onList(listed(B, C));
     assert.deepEqual(liveness.candidates(), []);
@@ -226,7 +229,7 @@ describe('heartbeats', () => {
     assert.equal(liveness.versionOf(B), 2);
   });
 
-  it('are not needed by one that has answered something else to be a candidate', () => {
+  it('are not needed for a candidate that has responded to something else', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onList(listed(B));
     liveness.onResponse(B);
@@ -235,10 +238,10 @@ describe('heartbeats', () => {
     assert.equal(liveness.isFleetProbed(), true);
   });
 
-  it('that two in a row miss make it silent, until it answers anything', () => {
+  it('missed twice in a row make a Machine unresponsive, until it responds', () => {
     const changes: boolean[] = [];
     const liveness = createTestLiveness(createTestClock(), {
-      onChange: (_, isSilent) => changes.push(isSilent),
+      onChange: (_, isUnresponsive) => changes.push(isUnresponsive),
     });
     liveness.onList(listed(B));
     liveness.onStatus(B, STATUS);
@@ -252,7 +255,7 @@ describe('heartbeats', () => {
     assert.deepEqual(changes, [true, false]);
   });
 
-  it('that stay without an answer say nothing of a Machine that is heard of meanwhile', async () => {
+  it('missed say nothing of a Machine that sends requests meanwhile', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
@@ -264,7 +267,7 @@ describe('heartbeats', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('do not forget a silent Machine after a while, as one question does', async () => {
+  it('missed count until the Machine responds, unlike a failed call', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
@@ -273,7 +276,7 @@ describe('heartbeats', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('of a peer that does not know us yet say nothing, for as long as it may take to read a list', async () => {
+  it('to a peer that does not list this Machine say nothing for ten seconds', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
@@ -284,7 +287,7 @@ describe('heartbeats', () => {
     assert.deepEqual([liveness.of(B), liveness.isFleetProbed()], ['unresponsive', true]);
   });
 
-  it('settle the fleet once each peer has answered or is silent', () => {
+  it('have probed the fleet once each peer has responded or is unresponsive', () => {
     const liveness = createTestLiveness(createTestClock());
     assert.equal(liveness.isFleetProbed(), true);
     liveness.onList(listed(B, C));
@@ -294,7 +297,7 @@ describe('heartbeats', () => {
     assert.equal(liveness.isFleetProbed(), true);
   });
 
-  it('of a Machine that is not listed are not kept', () => {
+  it('of a Machine that is not listed are not recorded', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onStatus(B, STATUS);
     liveness.onList(listed(B));
@@ -306,8 +309,8 @@ describe('heartbeats', () => {
   });
 });
 
-describe('a Machine that answers that it does not know this one', () => {
-  it('holds up new sessions for two seconds, and takes none', async () => {
+describe('a Machine that does not list this one', () => {
+  it('delays new sessions for two seconds, and gets none', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
@@ -335,12 +338,12 @@ describe('a Machine of a static list that refuses connections', () => {
     return { clock, liveness };
   }
 
-  it('is gone once it has done so for the stated time, and not before', async () => {
+  it('is gone after FLEET_GONE_AFTER_MS, and not before', async () => {
     assert.equal((await refuseFor(GONE_AFTER_MS - 1)).liveness.of(B), 'unresponsive');
     assert.equal((await refuseFor(GONE_AFTER_MS)).liveness.of(B), 'gone');
   });
 
-  it('is no candidate, however lately it was heard of', () => {
+  it('is no candidate, however recent its last request is', () => {
     const liveness = createTestLiveness(createTestClock(), { goneAfterMs: GONE_AFTER_MS });
     liveness.onList(listed(B));
     liveness.onRequestFrom(B);
@@ -349,18 +352,18 @@ describe('a Machine of a static list that refuses connections', () => {
     assert.deepEqual(liveness.candidates(), []);
   });
 
-  it('is never gone where the setting says so', async () => {
+  it('is never gone with FLEET_GONE_AFTER_MS=0', async () => {
     const { liveness } = await refuseFor(GONE_AFTER_MS, { goneAfterMs: 0 });
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('is back with the first connection that it takes', async () => {
+  it('is not gone any more once it takes a connection', async () => {
     const { liveness } = await refuseFor(GONE_AFTER_MS);
     liveness.onConnected(B);
     assert.notEqual(liveness.of(B), 'gone');
   });
 
-  it('is not gone for connections that time out: that is silence', async () => {
+  it('is not gone for connections that time out', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock, { goneAfterMs: GONE_AFTER_MS });
     liveness.onList(listed(B));
@@ -370,7 +373,7 @@ describe('a Machine of a static list that refuses connections', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('is not gone where a connection timed out in between', async () => {
+  it('is not gone if a connection timed out in between', async () => {
     const { clock, liveness } = await refuseFor(GONE_AFTER_MS - 1);
     liveness.onConnectFailed(B, false);
     await clock.advance(1);
@@ -378,14 +381,14 @@ describe('a Machine of a static list that refuses connections', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('is not gone where nobody has tried for a while: this Machine was suspended', async () => {
+  it('is not gone if nothing was tried for a while: this Machine was suspended', async () => {
     const { clock, liveness } = await refuseFor(1_000);
     await clock.advance(GONE_AFTER_MS);
     liveness.onConnectFailed(B, true);
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('has to refuse again after it has answered', async () => {
+  it('has to refuse again after it has responded', async () => {
     const { clock, liveness } = await refuseFor(GONE_AFTER_MS - 1);
     liveness.onResponse(B);
     await clock.advance(1);

@@ -9,7 +9,7 @@ import { createDiscoverer } from '../../../src/protocols/discoveries.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
 import { SIMULTANEOUS_MS } from '../../../src/fleet/claims.ts';
 import type { Peer } from '../../../src/fleet/directory.ts';
-import type { Candidate } from '../../../src/fleet/liveness.ts';
+import type { PlacementCandidate } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../../../src/fleet/messages.ts';
 import { createClaimResolver, type ClaimResolver } from '../../../src/fleet/claim-resolver.ts';
 import type { PeerLookup } from '../../../src/fleet/peers.ts';
@@ -162,7 +162,7 @@ export async function createModelMachine(
     versionOf: (machine) => (script.old.includes(machine) ? 1 : PROTOCOL_VERSION),
     isFleetProbed: () => script.isSettled,
   };
-  const candidates = (): Candidate[] =>
+  const candidates = (): PlacementCandidate[] =>
     lists
       .filter((machine) => !script.unresponsive.includes(machine))
       .map((machine) => ({
