@@ -67,7 +67,7 @@ function setCookies(rawHeaders: readonly string[]): string[] {
 const LINE = `aff=a1.${NOW}; Path=/; Max-Age=600; HttpOnly; SameSite=Lax`;
 
 for (const [claim, sent, lines] of [
-  ['the first answer sets it', [], [LINE]],
+  ['the first response sets it', [], [LINE]],
   ['the cookie of another Machine is replaced', [`aff=b2.${NOW}`], [LINE]],
   ['a fresh one is left alone', [`aff=a1.${at(-59)}`], []],
   ['it slides: after a tenth of its time it is set again', [`aff=a1.${at(-60)}`], [LINE]],
@@ -77,21 +77,21 @@ for (const [claim, sent, lines] of [
   ['two different ones are replaced', [`aff=a1.${NOW}; aff=b2.${NOW}`], [LINE]],
 ] as const) {
   test(`set: ${claim}`, () => {
-    const answer = { statusCode: 200, rawHeaders: ['x-app', '1'] };
-    const added = cookie.addTo(answer, request(...sent));
+    const response = { statusCode: 200, rawHeaders: ['x-app', '1'] };
+    const added = cookie.addTo(response, request(...sent));
     assert.deepEqual(setCookies(added), lines);
-    assert.deepEqual(added.slice(0, 2), answer.rawHeaders);
+    assert.deepEqual(added.slice(0, 2), response.rawHeaders);
   });
 }
 
 for (const [claim, statusCode, rawHeaders, method, isSet] of [
   ['an upgrade', 101, [], 'GET', true],
   ['an error of the app', 500, [], 'GET', true],
-  ['an answer for this client alone', 200, ['cache-control', 'private, max-age=5'], 'GET', true],
-  ['not an interim answer', 103, [], 'GET', false],
+  ['a response for this client alone', 200, ['cache-control', 'private, max-age=5'], 'GET', true],
+  ['not an interim response', 103, [], 'GET', false],
   ['not a preflight', 204, [], 'OPTIONS', false],
-  ['not an answer that the app has replayed', 200, ['fly-replay', 'region=iad'], 'GET', false],
-  ['not an answer for everybody', 200, ['Cache-Control', 'max-age=5, public'], 'GET', false],
+  ['not a response that the app has replayed', 200, ['fly-replay', 'region=iad'], 'GET', false],
+  ['not a response for everybody', 200, ['Cache-Control', 'max-age=5, public'], 'GET', false],
   ['not what any cache may keep', 200, ['Cache-Control', 'max-age=31536000'], 'GET', false],
   ['what is stale at once', 200, ['Cache-Control', 'max-age=0, must-revalidate'], 'GET', true],
   ['what nobody may keep', 200, ['Cache-Control', 'no-store, max-age=5'], 'GET', true],

@@ -12,30 +12,30 @@ import type { Protocol } from '../../src/protocols/protocol.ts';
 import type { RequestHead, ResponseHead } from '../../src/protocols/heads.ts';
 import { createTestClock } from '../support/clock.ts';
 import { cutText, passBody } from './bodies.ts';
-import { answer, get, machine, post, protocolsOf } from './heads.ts';
+import { responseWith, get, machine, post, protocolsOf } from './heads.ts';
 
 const README = path.join(import.meta.dirname, '../../src/protocols/README.md');
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,socket.io,signalr,cookie:sid');
-const extract = createRequestIdReader(PROTOCOLS, { hints: true });
-const learner = createDiscoverer(PROTOCOLS, {
+const readIds = createRequestIdReader(PROTOCOLS, { hints: true });
+const discoverer = createDiscoverer(PROTOCOLS, {
   hints: true,
   self: machine('me'),
   clock: createTestClock(),
 });
 
 const POLL = get('/socket.io/?EIO=4&transport=polling&t=abc');
-const POLLED = answer(200, 'Content-Type', 'text/plain; charset=UTF-8');
+const POLLED = responseWith(200, 'Content-Type', 'text/plain; charset=UTF-8');
 const NEGOTIATE = post('/hub/negotiate?negotiateVersion=1');
-const NEGOTIATED = answer(200, 'content-type', 'application/json');
+const NEGOTIATED = responseWith(200, 'content-type', 'application/json');
 
-function tapFor(request: RequestHead, response: ResponseHead): BodyInspector | undefined {
-  return learner.inspectHead(request, extract(request), response).inspector;
+function inspectorFor(request: RequestHead, response: ResponseHead): BodyInspector | undefined {
+  return discoverer.inspectHead(request, readIds(request), response).inspector;
 }
 
-function openTap(request: RequestHead, response: ResponseHead): BodyInspector {
-  const tap = tapFor(request, response);
-  assert.ok(tap);
-  return tap;
+function openInspector(request: RequestHead, response: ResponseHead): BodyInspector {
+  const inspector = inspectorFor(request, response);
+  assert.ok(inspector);
+  return inspector;
 }
 
 const OPEN =
@@ -63,12 +63,13 @@ const ENGINE_IO: readonly (readonly [claim: string, body: string, id: string | u
   ['but nothing is none', '', undefined],
 ];
 for (const [claim, body, id] of ENGINE_IO) {
-  test(`the open packet of Engine.IO teaches: ${claim}`, () => {
+  test(`the open packet of Engine.IO reveals: ${claim}`, () => {
     for (const chunks of [[body], body.split('')]) {
-      const passed = passBody(openTap(POLL, POLLED), chunks);
+      const passed = passBody(openInspector(POLL, POLLED), chunks);
       assert.equal(passed.id, id);
       assert.equal(passed.out, body);
-      if (id !== undefined) assert.equal(passed.early, '', 'nothing goes out before it is learned');
+      if (id !== undefined)
+        assert.equal(passed.early, '', 'nothing goes out before it is discovered');
     }
   });
 }
@@ -83,13 +84,13 @@ const SIGNALR: readonly (readonly [claim: string, body: string, id: string | und
   ['but nothing from a redirect', `{"url":"https://other/hub","accessToken":"${TOKEN}","connectionToken":"${TOKEN}","negotiateVersion":1}`, undefined],
   ['but nothing from an error', '{"negotiateVersion":1,"error":"no"}', undefined],
   ['but nothing from a list', `[{"connectionId":"${TOKEN}"}]`, undefined],
-  ['but nothing from half an answer', `{"connectionId":"${TOKEN}"`, undefined],
+  ['but nothing from half a response', `{"connectionId":"${TOKEN}"`, undefined],
   ['but nothing from more than 16 KB', `{"connectionId":"${TOKEN}","x":"${'x'.repeat(20_000)}"}`, undefined],
 ];
 for (const [claim, body, id] of SIGNALR) {
-  test(`a negotiation of SignalR teaches ${claim}`, () => {
+  test(`a negotiation of SignalR reveals ${claim}`, () => {
     for (const chunks of [[body], body.split('')]) {
-      const passed = passBody(openTap(NEGOTIATE, NEGOTIATED), chunks);
+      const passed = passBody(openInspector(NEGOTIATE, NEGOTIATED), chunks);
       assert.equal(passed.id, id);
       assert.equal(passed.out, body);
     }
@@ -98,33 +99,33 @@ for (const [claim, body, id] of SIGNALR) {
 
 const JSON_TYPE = ['content-type', 'application/json'];
 // prettier-ignore
-const TAPPED: readonly (readonly [claim: string, request: RequestHead, response: ResponseHead, isTapped: boolean])[] = [
+const TAPPED: readonly (readonly [claim: string, request: RequestHead, response: ResponseHead, isInspected: boolean])[] = [
   ['a handshake by polling', POLL, POLLED, true],
-  ['a handshake by polling whose query is in another order', get('/x/?transport=polling&EIO=3'), answer(200, 'content-type', 'application/octet-stream'), true],
+  ['a handshake by polling whose query is in another order', get('/x/?transport=polling&EIO=3'), responseWith(200, 'content-type', 'application/octet-stream'), true],
   ['not a poll of a session', get('/socket.io/?EIO=4&transport=polling&sid=abc'), POLLED, false],
   ['a handshake within a session of another protocol', get('/socket.io/?EIO=4&transport=polling', 'cookie', 'sid=a'), POLLED, true],
   ['not a handshake by WebSocket', get('/socket.io/?EIO=4&transport=websocket'), POLLED, false],
   ['not what only says that it polls', get('/?transport=polling'), POLLED, false],
   ['not a POST', post('/socket.io/?EIO=4&transport=polling'), POLLED, false],
-  ['not an error', POLL, answer(400, 'content-type', 'text/plain'), false],
-  ['not another type', POLL, answer(200, 'content-type', 'text/html'), false],
-  ['not compressed', POLL, answer(200, 'content-type', 'text/plain', 'content-encoding', 'gzip'), false],
-  ['not a replay', POLL, answer(200, 'content-type', 'text/plain', 'fly-replay', 'instance=a'), false],
+  ['not an error', POLL, responseWith(400, 'content-type', 'text/plain'), false],
+  ['not another type', POLL, responseWith(200, 'content-type', 'text/html'), false],
+  ['not compressed', POLL, responseWith(200, 'content-type', 'text/plain', 'content-encoding', 'gzip'), false],
+  ['not a replay', POLL, responseWith(200, 'content-type', 'text/plain', 'fly-replay', 'instance=a'), false],
   ['a negotiation', NEGOTIATE, NEGOTIATED, true],
   ['a negotiation without a query', post('/negotiate'), NEGOTIATED, true],
   ['not a negotiation in the query alone', post('/hub?/negotiate'), NEGOTIATED, false],
   ['not what begins like one', post('/hub/negotiated'), NEGOTIATED, false],
   ['not a GET of it', get('/hub/negotiate'), NEGOTIATED, false],
-  ['not any JSON', post('/api'), answer(200, ...JSON_TYPE), false],
+  ['not any JSON', post('/api'), responseWith(200, ...JSON_TYPE), false],
 ];
-for (const [claim, request, response, isTapped] of TAPPED) {
+for (const [claim, request, response, isInspected] of TAPPED) {
   test(`a body is looked at: ${claim}`, () => {
-    assert.equal(tapFor(request, response) !== undefined, isTapped);
+    assert.equal(inspectorFor(request, response) !== undefined, isInspected);
   });
 }
 
-test('what may teach by its body is asked for uncompressed, and nothing else is', () => {
-  const asks = (head: RequestHead): boolean => learner.mayRevealInBody(head, extract(head));
+test('what may reveal an id by its body is asked for uncompressed, and nothing else is', () => {
+  const asks = (head: RequestHead): boolean => discoverer.mayRevealInBody(head, readIds(head));
   assert.ok(asks(POLL));
   assert.ok(asks(NEGOTIATE));
   assert.ok(!asks(get('/socket.io/?EIO=4&transport=polling&sid=abc')));
@@ -132,25 +133,25 @@ test('what may teach by its body is asked for uncompressed, and nothing else is'
 });
 
 test('a length that was announced stays, as nothing is rewritten', () => {
-  const response = answer(200, 'content-type', 'text/plain', 'content-length', '97');
-  assert.equal(learner.inspectHead(POLL, extract(POLL), response).rawHeaders, undefined);
+  const response = responseWith(200, 'content-type', 'text/plain', 'content-length', '97');
+  assert.equal(discoverer.inspectHead(POLL, readIds(POLL), response).rawHeaders, undefined);
 });
 
 test('a body that can not begin so passes at once, as the very chunks that came', () => {
-  const tap = openTap(NEGOTIATE, NEGOTIATED);
+  const inspector = openInspector(NEGOTIATE, NEGOTIATED);
   const chunk = Buffer.from('not JSON');
-  const { out, isDone } = tap.push(chunk);
+  const { out, isDone } = inspector.push(chunk);
   assert.equal(out, chunk);
   assert.ok(isDone);
 });
 
 test('no more than 16 KB are held', () => {
-  const tap = openTap(NEGOTIATE, NEGOTIATED);
-  assert.equal(tap.push(Buffer.from('{'.padEnd(16_384))).out, undefined);
-  assert.equal(tap.push(Buffer.from(' ')).out?.length, 16_385);
+  const inspector = openInspector(NEGOTIATE, NEGOTIATED);
+  assert.equal(inspector.push(Buffer.from('{'.padEnd(16_384))).out, undefined);
+  assert.equal(inspector.push(Buffer.from(' ')).out?.length, 16_385);
 });
 
-test('however a body is cut, it teaches the same and comes out the same', () => {
+test('however a body is cut, it reveals the same and comes out the same', () => {
   const anyPiece = fc.constantFrom(
     ...[
       '0',
@@ -175,8 +176,8 @@ test('however a body is cut, it teaches the same and comes out the same', () => 
   const anyCuts = fc.array(fc.nat(), { maxLength: 12 });
   fc.assert(
     fc.property(fc.oneof(anyBody, fc.constant(OPEN)), anyCuts, (body, cuts) => {
-      const whole = passBody(openTap(POLL, POLLED), [body]);
-      const inPieces = passBody(openTap(POLL, POLLED), cutText(body, cuts));
+      const whole = passBody(openInspector(POLL, POLLED), [body]);
+      const inPieces = passBody(openInspector(POLL, POLLED), cutText(body, cuts));
       assert.equal(whole.out, body);
       assert.deepEqual({ ...inPieces, early: '' }, { ...whole, early: '' });
     }),
@@ -191,14 +192,14 @@ test('a protocol of one’s own is a row: the example in the README is discovere
   assert.ok(protocol);
   const options = { hints: true, self: machine('me'), clock: createTestClock() };
   const request: RequestHead = { ...get('/graphql/stream'), method: 'PUT' };
-  const response = answer(201, 'content-type', 'text/plain; charset=utf-8');
-  const { inspector: tap } = createDiscoverer([protocol], options).inspectHead(
+  const response = responseWith(201, 'content-type', 'text/plain; charset=utf-8');
+  const { inspector } = createDiscoverer([protocol], options).inspectHead(
     request,
     { kind: 'none' },
     response,
   );
-  assert.ok(tap);
-  assert.equal(passBody(tap, ['b1f8', '7e1a']).id, 'b1f87e1a');
+  assert.ok(inspector);
+  assert.equal(passBody(inspector, ['b1f8', '7e1a']).id, 'b1f87e1a');
   const found = createRequestIdReader([protocol], options)(get('/graphql/stream?token=b1f87e1a'));
   assert.equal(found.kind === 'found' && found.id, 'b1f87e1a');
 });

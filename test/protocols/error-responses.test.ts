@@ -17,7 +17,7 @@ function headerOf(headers: readonly string[], name: string): string | undefined 
   return at === -1 ? undefined : headers[at + 1];
 }
 
-test('an unknown session of MCP is what its clients take for the sign to start anew', () => {
+test('an unknown session of MCP gets the error on which its clients start a new session', () => {
   for (const protocol of [mcp, mcpSse]) {
     const { status, headers, body } = errorResponseFor(404, 'owner-gone', protocol);
     assert.equal(status, 404);
@@ -30,7 +30,7 @@ test('an unknown session of MCP is what its clients take for the sign to start a
   }
 });
 
-test('an unknown session of MCP is told in an error that names its request', () => {
+test('an unknown session of MCP gets an error that names its request', () => {
   for (const id of [7, 'seven', '"\n']) {
     const { bodyFor } = errorResponseFor(404, 'owner-gone', mcp);
     assert.deepEqual(JSON.parse(bodyFor?.(id) ?? ''), {
@@ -41,7 +41,7 @@ test('an unknown session of MCP is told in an error that names its request', () 
   }
 });
 
-test('an unknown task of MCP is told as its extension says', () => {
+test('an unknown task of MCP gets the error of its extension', () => {
   const { status, bodyFor } = errorResponseFor(404, 'owner-gone', byName('mcp-tasks'));
   assert.equal(status, 404);
   assert.deepEqual(JSON.parse(bodyFor?.(70) ?? ''), {
@@ -51,24 +51,24 @@ test('an unknown task of MCP is told as its extension says', () => {
   });
 });
 
-test('an unknown session of Socket.IO is what Engine.IO itself says', () => {
+test('an unknown session of Socket.IO gets the error of Engine.IO', () => {
   const { status, headers, body } = errorResponseFor(404, 'owner-gone', byName('socket.io'));
   assert.equal(status, 400);
   assert.equal(headerOf(headers, 'content-type'), 'application/json');
   assert.equal(body, '{"code":1,"message":"Session ID unknown"}');
 });
 
-test('the answer is the same for a session that never was, is another Machine’s, or is gone', () => {
+test('the response is the same for a session that never existed, is another Machine’s, or has ended', () => {
   for (const protocol of [undefined, ...PROTOCOLS]) {
     const [one, ...others] = WHYS.map((why) => {
-      const { bodyFor, ...refusal } = errorResponseFor(404, why, protocol);
-      return JSON.stringify([refusal, bodyFor?.(1)]);
+      const { bodyFor, ...errorResponse } = errorResponseFor(404, why, protocol);
+      return JSON.stringify([errorResponse, bodyFor?.(1)]);
     });
     for (const other of others) assert.equal(other, one);
   }
 });
 
-test('an app of Socket.IO says 400 to a session that it does not know, all others say 404', () => {
+test('an app of Socket.IO responds 400 to an unknown session, all others 404', () => {
   for (const protocol of PROTOCOLS) {
     assert.equal(unknownSessionStatus(protocol), protocol.name === 'socket.io' ? 400 : 404);
   }
@@ -89,7 +89,7 @@ test('an unknown session of other protocols is a problem document', () => {
   }
 });
 
-test('what passes is worth another try', () => {
+test('a temporary error says when to retry', () => {
   for (const status of [502, 503] as const) {
     assert.equal(
       headerOf(errorResponseFor(status, 'owner-unreachable', mcp).headers, 'retry-after'),
@@ -112,7 +112,7 @@ test('a bad request gets a short text', () => {
   }
 });
 
-test('no refusal is kept by a cache or shows a reason from inside', () => {
+test('a cache keeps no error response, and none shows an internal reason', () => {
   for (const status of [400, 404, 421, 502, 503, 504] as const) {
     for (const why of WHYS) {
       const { headers, body } = errorResponseFor(status, why, rpc);

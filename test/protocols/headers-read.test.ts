@@ -8,7 +8,7 @@ import { createDiscoverer, headersReadFromRequests } from '../../src/protocols/d
 import { isHeader, type RequestHead } from '../../src/protocols/heads.ts';
 import { systemClock } from '../../src/clock.ts';
 import { EDGE_NAMES, readEdgeFields } from '../../src/routing/edge-fields.ts';
-import { answer, machine, protocolsOf } from './heads.ts';
+import { responseWith, machine, protocolsOf } from './heads.ts';
 
 const SELF = machine('aa');
 const PROTOCOLS = protocolsOf(
@@ -54,18 +54,18 @@ const ALL = [
 
 /** All that is done with a request's fields before it is sent on. */
 function read(head: RequestHead): unknown {
-  const extraction = createRequestIdReader(PROTOCOLS, { hints: true })(head);
+  const ids = createRequestIdReader(PROTOCOLS, { hints: true })(head);
   const clock = systemClock;
-  const learner = createDiscoverer(PROTOCOLS, { hints: true, self: SELF, clock });
+  const discoverer = createDiscoverer(PROTOCOLS, { hints: true, self: SELF, clock });
   const options = { name: 'lb', self: SELF, ttlMs: 1_000, now: () => 0 };
   const cookie = createAffinityCookie(options);
   return {
-    extraction,
+    ids,
     edge: readEdgeFields(head.rawHeaders),
-    mayTeach: learner.mayRevealInBody(head, extraction),
-    lessons: learner.inspectHead(head, extraction, answer(200, 'Mcp-Session-Id', 'abc')),
+    mayReveal: discoverer.mayRevealInBody(head, ids),
+    discoveries: discoverer.inspectHead(head, ids, responseWith(200, 'Mcp-Session-Id', 'abc')),
     named: cookie.read(head),
-    added: cookie.addTo(answer(200), head),
+    added: cookie.addTo(responseWith(200), head),
     taken: cookie.expire(head),
   };
 }

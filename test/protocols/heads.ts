@@ -1,4 +1,4 @@
-/** Short ways to say what a request, an answer and a configuration look like. */
+/** Short ways to say what a request, a response and a configuration look like. */
 import type { Protocol } from '../../src/protocols/protocol.ts';
 import assert from 'node:assert/strict';
 import { parseProtocols } from '../../src/protocols/presets.ts';
@@ -27,6 +27,6 @@ export function post(target: string, ...rawHeaders: string[]): RequestHead {
   return { method: 'POST', target, rawHeaders };
 }
 
-export function answer(statusCode: number, ...rawHeaders: string[]): ResponseHead {
+export function responseWith(statusCode: number, ...rawHeaders: string[]): ResponseHead {
   return { statusCode, rawHeaders };
 }

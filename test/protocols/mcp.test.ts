@@ -7,11 +7,11 @@ import { createDiscoverer } from '../../src/protocols/discoveries.ts';
 import type { RequestHead, ResponseHead } from '../../src/protocols/heads.ts';
 import { createTestClock } from '../support/clock.ts';
 import { cutText, passBody } from './bodies.ts';
-import { answer, get, machine, post, protocolsOf } from './heads.ts';
+import { responseWith, get, machine, post, protocolsOf } from './heads.ts';
 
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc');
-const extract = createRequestIdReader(PROTOCOLS, { hints: true });
-const learner = createDiscoverer(PROTOCOLS, {
+const readIds = createRequestIdReader(PROTOCOLS, { hints: true });
+const discoverer = createDiscoverer(PROTOCOLS, {
   hints: true,
   self: machine('me'),
   clock: createTestClock(),
@@ -21,8 +21,8 @@ const NEW = ['MCP-Protocol-Version', '2026-07-28'];
 const asks = (method: string, ...more: string[]): RequestHead =>
   post('/mcp', ...NEW, 'Mcp-Method', method, ...more);
 const CALL = asks('tools/call', 'Mcp-Name', 'hello_world');
-const JSON_ANSWER = answer(200, 'content-type', 'application/json', 'content-length', '5');
-const STREAM = answer(200, 'content-type', 'text/event-stream');
+const JSON_RESPONSE = responseWith(200, 'content-type', 'application/json', 'content-length', '5');
+const STREAM = responseWith(200, 'content-type', 'text/event-stream');
 
 // prettier-ignore
 const REQUESTS: readonly (readonly [claim: string, head: RequestHead, says: string])[] = [
@@ -48,16 +48,16 @@ const REQUESTS: readonly (readonly [claim: string, head: RequestHead, says: stri
 ];
 for (const [claim, head, says] of REQUESTS) {
   test(`a task of MCP: ${claim}`, () => {
-    const extraction = extract(head);
-    const said = extraction.kind === 'found' ? extraction.id : extraction.kind;
-    assert.equal(extraction.kind === 'conflict' ? `conflict ${extraction.name}` : said, says);
+    const ids = readIds(head);
+    const said = ids.kind === 'found' ? ids.id : ids.kind;
+    assert.equal(ids.kind === 'conflict' ? `conflict ${ids.name}` : said, says);
   });
 }
 
-function openTap(response: ResponseHead, request = CALL): BodyInspector {
-  const { inspector: tap } = learner.inspectHead(request, extract(request), response);
-  assert.ok(tap);
-  return tap;
+function openInspector(response: ResponseHead, request = CALL): BodyInspector {
+  const { inspector } = discoverer.inspectHead(request, readIds(request), response);
+  assert.ok(inspector);
+  return inspector;
 }
 
 const TASK =
@@ -81,14 +81,14 @@ const MESSAGES: readonly (readonly [claim: string, message: string, id: string |
   ['nothing from nothing', '', undefined],
 ];
 for (const [claim, message, id] of MESSAGES) {
-  test(`a call of MCP is answered by ${claim}, as JSON or in a stream`, () => {
+  test(`a call of MCP gets ${claim}, as JSON or in a stream`, () => {
     const stream = `event: message\ndata: ${message}\n\n`;
     for (const [body, response] of [
-      [message, JSON_ANSWER],
+      [message, JSON_RESPONSE],
       [stream, STREAM],
     ] as const) {
       for (const chunks of [[body], body.split('')]) {
-        const passed = passBody(openTap(response), chunks);
+        const passed = passBody(openInspector(response), chunks);
         assert.equal(passed.id, id);
         assert.equal(passed.out, body);
         assert.ok(id === undefined || !passed.early.includes(id), 'no id goes out before');
@@ -113,10 +113,10 @@ const STREAMS: readonly (readonly [claim: string, stream: string, id: string | u
 ];
 for (const end of ['\n', '\r\n', '\r']) {
   for (const [claim, written, id] of STREAMS) {
-    test(`a task in a stream with lines that end in ${JSON.stringify(end)} is learned: ${claim}`, () => {
+    test(`a task in a stream with lines that end in ${JSON.stringify(end)} is discovered: ${claim}`, () => {
       const stream = written.replaceAll('\n', end);
       for (const chunks of [[stream], stream.split('')]) {
-        const passed = passBody(openTap(STREAM), chunks);
+        const passed = passBody(openInspector(STREAM), chunks);
         assert.equal(passed.id, id);
         assert.equal(passed.out, stream);
       }
@@ -124,8 +124,8 @@ for (const end of ['\n', '\r\n', '\r']) {
   }
 }
 
-test('what teaches nothing goes out as soon as it is whole', () => {
-  const tap = openTap(STREAM);
+test('what reveals no id goes out as soon as it is whole', () => {
+  const inspector = openInspector(STREAM);
   for (const chunk of [
     ': ping\n',
     '\n',
@@ -133,49 +133,49 @@ test('what teaches nothing goes out as soon as it is whole', () => {
     `data: ${PROGRESS}\n\n`,
     'id: 1\r\n',
   ]) {
-    assert.equal(Buffer.from(tap.push(Buffer.from(chunk)).out ?? []).toString(), chunk);
+    assert.equal(Buffer.from(inspector.push(Buffer.from(chunk)).out ?? []).toString(), chunk);
   }
-  assert.equal(tap.push(Buffer.from('data: {')).out, undefined);
+  assert.equal(inspector.push(Buffer.from('data: {')).out, undefined);
 });
 
 test('no more than 16 KB of a stream are held, and what follows passes as it came', () => {
-  const tap = openTap(STREAM);
-  assert.equal(tap.push(Buffer.from('data: '.padEnd(16_384, 'x'))).out, undefined);
-  const { out, isDone } = tap.push(Buffer.from('y'));
+  const inspector = openInspector(STREAM);
+  assert.equal(inspector.push(Buffer.from('data: '.padEnd(16_384, 'x'))).out, undefined);
+  const { out, isDone } = inspector.push(Buffer.from('y'));
   assert.equal(out?.length, 16_385);
   assert.ok(isDone);
   const chunk = Buffer.from('z');
-  assert.equal(tap.push(chunk).out, chunk);
+  assert.equal(inspector.push(chunk).out, chunk);
 });
 
 // prettier-ignore
-const TAPPED: readonly (readonly [claim: string, request: RequestHead, response: ResponseHead, isTapped: boolean])[] = [
-  ['a call', CALL, JSON_ANSWER, true],
-  ['a call that is answered by a stream', CALL, STREAM, true],
-  ['not a call of an older revision', post('/mcp', 'mcp-protocol-version', '2025-11-25', 'mcp-method', 'tools/call'), JSON_ANSWER, false],
-  ['not what is asked of a task', asks('tasks/get', 'Mcp-Name', 'a'), JSON_ANSWER, false],
-  ['not a list', asks('tools/list'), JSON_ANSWER, false],
+const TAPPED: readonly (readonly [claim: string, request: RequestHead, response: ResponseHead, isInspected: boolean])[] = [
+  ['a call', CALL, JSON_RESPONSE, true],
+  ['a call with a stream as its response', CALL, STREAM, true],
+  ['not a call of an older revision', post('/mcp', 'mcp-protocol-version', '2025-11-25', 'mcp-method', 'tools/call'), JSON_RESPONSE, false],
+  ['not what is asked of a task', asks('tasks/get', 'Mcp-Name', 'a'), JSON_RESPONSE, false],
+  ['not a list', asks('tools/list'), JSON_RESPONSE, false],
   ['not a stream of notifications', asks('subscriptions/listen'), STREAM, false],
-  ['not a GET', get('/mcp', ...NEW, 'mcp-method', 'tools/call'), JSON_ANSWER, false],
-  ['not an error', CALL, answer(400, 'content-type', 'application/json'), false],
-  ['not compressed', CALL, answer(200, 'content-type', 'application/json', 'content-encoding', 'br'), false],
+  ['not a GET', get('/mcp', ...NEW, 'mcp-method', 'tools/call'), JSON_RESPONSE, false],
+  ['not an error', CALL, responseWith(400, 'content-type', 'application/json'), false],
+  ['not compressed', CALL, responseWith(200, 'content-type', 'application/json', 'content-encoding', 'br'), false],
 ];
-for (const [claim, request, response, isTapped] of TAPPED) {
-  test(`the answer is looked at for a task: ${claim}`, () => {
-    const { inspector: tap, rawHeaders } = learner.inspectHead(request, extract(request), response);
-    assert.equal(tap !== undefined, isTapped);
+for (const [claim, request, response, isInspected] of TAPPED) {
+  test(`the response is inspected for a task: ${claim}`, () => {
+    const { inspector, rawHeaders } = discoverer.inspectHead(request, readIds(request), response);
+    assert.equal(inspector !== undefined, isInspected);
     assert.equal(rawHeaders, undefined);
   });
 }
 
 test('only a call is asked for uncompressed', () => {
-  assert.ok(learner.mayRevealInBody(CALL, extract(CALL)));
+  assert.ok(discoverer.mayRevealInBody(CALL, readIds(CALL)));
   for (const other of [asks('tools/list'), asks('tasks/get', 'mcp-name', 'a')]) {
-    assert.ok(!learner.mayRevealInBody(other, extract(other)));
+    assert.ok(!discoverer.mayRevealInBody(other, readIds(other)));
   }
 });
 
-test('however a stream is cut, it teaches the same and comes out the same', () => {
+test('however a stream is cut, it reveals the same and comes out the same', () => {
   const anyPiece = fc.constantFrom(
     ...[
       'data',
@@ -200,8 +200,8 @@ test('however a stream is cut, it teaches the same and comes out the same', () =
       fc.array(fc.nat(), { maxLength: 24 }),
       (pieces, cuts) => {
         const stream = pieces.join('');
-        const whole = passBody(openTap(STREAM), [stream]);
-        const inPieces = passBody(openTap(STREAM), cutText(stream, cuts));
+        const whole = passBody(openInspector(STREAM), [stream]);
+        const inPieces = passBody(openInspector(STREAM), cutText(stream, cuts));
         assert.equal(whole.out, stream);
         assert.equal(inPieces.out, stream);
         assert.equal(inPieces.id, whole.id);

@@ -12,7 +12,7 @@ import { get, machine, protocolsOf } from './heads.ts';
 
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
 const removeHints = createOwnerHintRemover(PROTOCOLS);
-const extract = createRequestIdReader(PROTOCOLS, { hints: true });
+const readIds = createRequestIdReader(PROTOCOLS, { hints: true });
 
 const sessionId = (text: string): SessionId => {
   const id = parseSessionId(text);
@@ -93,7 +93,7 @@ for (const [claim, target, ...rawHeaders] of UNTOUCHED) {
   });
 }
 
-test('an id that is known to end like a hint is left alone, a hint beside it is not', () => {
+test('an id that is known to end like a hint stays, a hint beside it does not', () => {
   const whole = sessionId('user~bob');
   const head = get('/?session_id=user%7Ebob', 'x-session-id', 'user~bob', 'cookie', 'sid=a~m1');
   assert.deepEqual(removeHints(head, whole), {
@@ -113,7 +113,7 @@ const anyId = fc
   .map(sessionId);
 const anyMachine = fc.stringMatching(/^[a-z0-9]{1,32}$/).map(machine);
 
-test('a hint that is added and taken off again leaves every byte as it was', () => {
+test('a hint that is added and removed again leaves every byte as it was', () => {
   const escapes = fc.constantFrom(encodeURIComponent, (text: string) =>
     encodeURIComponent(text).replaceAll('~', '%7E'),
   );
@@ -153,14 +153,14 @@ test('an id without a hint is never changed', () => {
   );
 });
 
-test('what is taken off is what was found', () => {
+test('the removed hint is the one that was read', () => {
   const text = fc.string({
     unit: fc.constantFrom('a', '~', 'm', '1', '%', '7', 'E', '&', '=', 'session_id', ' '),
   });
   fc.assert(
     fc.property(text, (value) => {
       const head = get(`/?session_id=${value}`);
-      const before = extract(head);
+      const before = readIds(head);
       const after = createRequestIdReader(PROTOCOLS, { hints: false })({
         ...head,
         ...removeHints(head),

@@ -7,10 +7,8 @@ import { MAX_PATH_CHARACTERS, parsePathPattern } from '../../src/protocols/path-
 import { get, protocolsOf } from './heads.ts';
 
 function idIn(pattern: string, target: string): string | undefined {
-  const extraction = createRequestIdReader(protocolsOf(`path:${pattern}`), { hints: true })(
-    get(target),
-  );
-  return extraction.kind === 'found' ? extraction.id : undefined;
+  const ids = createRequestIdReader(protocolsOf(`path:${pattern}`), { hints: true })(get(target));
+  return ids.kind === 'found' ? ids.id : undefined;
 }
 
 // prettier-ignore
@@ -70,7 +68,7 @@ const REFUSED: readonly (readonly [pattern: string, mistake: RegExp])[] = [
   ['^/(a)$b', /^may not use "\$b"$/],
 ];
 for (const [pattern, mistake] of REFUSED) {
-  test(`${pattern} is refused`, () => {
+  test(`${pattern} is rejected`, () => {
     assert.match(parsePathPattern(pattern).mistake ?? 'taken', mistake);
   });
 }

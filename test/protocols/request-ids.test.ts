@@ -5,11 +5,11 @@ import fc from 'fast-check';
 import { createRequestIdReader, type RequestIds } from '../../src/protocols/request-ids.ts';
 import { DEFAULT_PROTOCOLS, get, post, protocolsOf } from './heads.ts';
 
-/** What an extraction says, in one line: `mcp abc`, `mcp abc ~m1`, `conflict session_id`, `none`. */
-function say(extraction: RequestIds): string {
-  if (extraction.kind === 'none') return 'none';
-  if (extraction.kind === 'conflict') return `conflict ${extraction.name}`;
-  const { protocol, id, hint } = extraction;
+/** The ids in one line: `mcp abc`, `mcp abc ~m1`, `conflict session_id`, `none`. */
+function describeIds(ids: RequestIds): string {
+  if (ids.kind === 'none') return 'none';
+  if (ids.kind === 'conflict') return `conflict ${ids.name}`;
+  const { protocol, id, hint } = ids;
   return `${protocol.name} ${id}${hint === undefined ? '' : ` ~${hint}`}`;
 }
 
@@ -19,7 +19,7 @@ const byCookie = createRequestIdReader(protocolsOf('cookie:sid'), { hints: true 
 const LONGEST = 'x'.repeat(512);
 const TOO_LONG = `${LONGEST}x`;
 
-type Row = readonly [claim: string, head: RequestHead, says: string];
+type Row = readonly [claim: string, head: RequestHead, expected: string];
 
 // prettier-ignore
 const HEADERS: readonly Row[] = [
@@ -47,7 +47,7 @@ const HEADERS: readonly Row[] = [
   ['two different ones are a conflict', post('/mcp', 'mcp-session-id', 'abc', 'Mcp-Session-Id', 'abd'), 'conflict mcp-session-id'],
   ['two different hints are a conflict', post('/mcp', 'mcp-session-id', 'a~m1', 'mcp-session-id', 'a~m2'), 'conflict mcp-session-id'],
   ['a malformed second one is a conflict', post('/mcp', 'mcp-session-id', 'abc', 'mcp-session-id', ''), 'conflict mcp-session-id'],
-  ['a malformed one makes way for the next place', post('/?session_id=q', 'mcp-session-id', 'a b'), 'mcp-sse q'],
+  ['a malformed one makes way for the next location', post('/?session_id=q', 'mcp-session-id', 'a b'), 'mcp-sse q'],
   ['the first protocol has the first word', post('/?session_id=q', 'x-session-id', 'x', 'mcp-session-id', 'abc'), 'mcp abc'],
   ['a query comes before the header of rpc', post('/?session_id=q', 'x-session-id', 'x'), 'mcp-sse q'],
 ];
@@ -119,11 +119,11 @@ const COOKIES: readonly Row[] = [
   ['a query is none', get('/?sid=abc'), 'none'],
 ];
 
-for (const [claim, head, says] of [...HEADERS, ...QUERIES]) {
-  test(`by default: ${claim}`, () => assert.equal(say(byDefault(head)), says));
+for (const [claim, head, expected] of [...HEADERS, ...QUERIES]) {
+  test(`by default: ${claim}`, () => assert.equal(describeIds(byDefault(head)), expected));
 }
-for (const [claim, head, says] of COOKIES) {
-  test(`cookie:sid: ${claim}`, () => assert.equal(say(byCookie(head)), says));
+for (const [claim, head, expected] of COOKIES) {
+  test(`cookie:sid: ${claim}`, () => assert.equal(describeIds(byCookie(head)), expected));
 }
 
 // prettier-ignore
@@ -140,18 +140,18 @@ const REVISIONS: readonly Row[] = [
   ['two different ids are no conflict where they mean nothing', post('/', 'mcp-protocol-version', '2026-07-28', 'mcp-session-id', 'a', 'mcp-session-id', 'b'), 'none'],
 ];
 
-for (const [claim, head, says] of REVISIONS) {
-  test(`MCP revisions: ${claim}`, () => assert.equal(say(byDefault(head)), says));
+for (const [claim, head, expected] of REVISIONS) {
+  test(`MCP revisions: ${claim}`, () => assert.equal(describeIds(byDefault(head)), expected));
 }
 
-test('a place that rpc shares with mcp-sse is one where a client may mint', () => {
+test('a location that rpc shares with mcp-sse is one where a client may mint', () => {
   for (const names of ['mcp-sse,rpc', 'rpc,mcp-sse']) {
-    const extract = createRequestIdReader(protocolsOf(names), { hints: true });
-    const shared = extract(get('/?session_id=abc~m1'));
+    const readIds = createRequestIdReader(protocolsOf(names), { hints: true });
+    const shared = readIds(get('/?session_id=abc~m1'));
     assert.ok(shared.kind === 'found');
     assert.equal(shared.protocol.mintedBy, 'either');
     assert.equal(shared.hint, 'm1');
-    const own = extract(get('/?sessionId=abc'));
+    const own = readIds(get('/?sessionId=abc'));
     assert.equal(own.kind === 'found' && own.protocol.mintedBy, 'app');
   }
 });
@@ -166,40 +166,40 @@ test('the whole text comes along, as a client may have minted an id that ends li
 });
 
 test('without hints an id is what it is', () => {
-  const extract = createRequestIdReader(DEFAULT_PROTOCOLS, { hints: false });
-  assert.equal(say(extract(post('/', 'mcp-session-id', 'abc~m1'))), 'mcp abc~m1');
+  const readIds = createRequestIdReader(DEFAULT_PROTOCOLS, { hints: false });
+  assert.equal(describeIds(readIds(post('/', 'mcp-session-id', 'abc~m1'))), 'mcp abc~m1');
 });
 
 test('an id may be part of the path', () => {
-  const extract = createRequestIdReader(protocolsOf('path:^/ws/([^/]+)/'), { hints: true });
-  assert.equal(say(extract(get('/ws/abc~m1/xhr?a=/ws/b/'))), 'path:^/ws/([^/]+)/ abc~m1');
-  assert.equal(say(extract(get('/x?/ws/b/'))), 'none');
+  const readIds = createRequestIdReader(protocolsOf('path:^/ws/([^/]+)/'), { hints: true });
+  assert.equal(describeIds(readIds(get('/ws/abc~m1/xhr?a=/ws/b/'))), 'path:^/ws/([^/]+)/ abc~m1');
+  assert.equal(describeIds(readIds(get('/x?/ws/b/'))), 'none');
 });
 
 test('an id may be in a query or a header of any name', () => {
-  const extract = createRequestIdReader(protocolsOf('query:hash[],header:X-Id'), { hints: true });
-  assert.equal(say(extract(get('/?hash%5B%5D=abc~m1'))), 'query:hash[] abc~m1');
-  assert.equal(say(extract(get('/', 'x-id', 'abc~m1'))), 'header:x-id abc ~m1');
-  assert.equal(say(extract(get('/?hash[]=a&hash[]=b'))), 'conflict hash[]');
+  const readIds = createRequestIdReader(protocolsOf('query:hash[],header:X-Id'), { hints: true });
+  assert.equal(describeIds(readIds(get('/?hash%5B%5D=abc~m1'))), 'query:hash[] abc~m1');
+  assert.equal(describeIds(readIds(get('/', 'x-id', 'abc~m1'))), 'header:x-id abc ~m1');
+  assert.equal(describeIds(readIds(get('/?hash[]=a&hash[]=b'))), 'conflict hash[]');
 });
 
 test('an id of Socket.IO and SignalR has no hint, so that it is what it is', () => {
-  const extract = createRequestIdReader(protocolsOf('socket.io,signalr'), { hints: true });
-  assert.equal(say(extract(get('/socket.io/?EIO=4&sid=a~m1'))), 'socket.io a~m1');
-  assert.equal(say(extract(post('/hub?id=a~m1'))), 'signalr a~m1');
+  const readIds = createRequestIdReader(protocolsOf('socket.io,signalr'), { hints: true });
+  assert.equal(describeIds(readIds(get('/socket.io/?EIO=4&sid=a~m1'))), 'socket.io a~m1');
+  assert.equal(describeIds(readIds(post('/hub?id=a~m1'))), 'signalr a~m1');
 });
 
-test('a request without an id gives one and the same answer: nothing is made for it', () => {
+test('a request without an id gives one and the same result: nothing is allocated for it', () => {
   assert.equal(byDefault(get('/', 'accept', 'a')), byDefault(post('/b?c=1')));
 });
 
-test('any bytes give an answer', () => {
+test('any bytes give a response', () => {
   const text = fc.string({ unit: 'binary-ascii' });
   const name = fc.constantFrom('mcp-session-id', 'cookie', 'Cookie', 'x-session-id', 'host');
-  const extract = createRequestIdReader(protocolsOf('mcp,mcp-sse,rpc,cookie:s'), { hints: true });
+  const readIds = createRequestIdReader(protocolsOf('mcp,mcp-sse,rpc,cookie:s'), { hints: true });
   fc.assert(
     fc.property(text, fc.array(fc.tuple(name, text)), (target, headers) => {
-      const { kind } = extract(get(`/?session_id=${target}&s${target}`, ...headers.flat()));
+      const { kind } = readIds(get(`/?session_id=${target}&s${target}`, ...headers.flat()));
       return ['none', 'conflict', 'found'].includes(kind);
     }),
   );
@@ -208,6 +208,6 @@ test('any bytes give an answer', () => {
 test('a long query of short pairs is read once, not once a pair', () => {
   const target = `/?${'a&'.repeat(500_000)}%`;
   const startedAt = performance.now();
-  assert.equal(say(byDefault(get(target))), 'none');
+  assert.equal(describeIds(byDefault(get(target))), 'none');
   assert.ok(performance.now() - startedAt < 2_000);
 });

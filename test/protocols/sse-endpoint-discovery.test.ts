@@ -4,47 +4,48 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { createDiscoverer } from '../../src/protocols/discoveries.ts';
 import { createTestClock } from '../support/clock.ts';
-import { answer, get, machine, protocolsOf } from './heads.ts';
+import { cutText } from './bodies.ts';
+import { responseWith, get, machine, protocolsOf } from './heads.ts';
 
 const clock = createTestClock();
 
-function openTap(hints = true): BodyInspector {
+function openInspector(hints = true): BodyInspector {
   const options = { hints, self: machine('me'), clock };
-  const learner = createDiscoverer(protocolsOf('mcp,mcp-sse,rpc'), options);
-  const stream = answer(200, 'content-type', 'text/event-stream');
-  const { inspector: tap } = learner.inspectHead(get('/sse'), { kind: 'none' }, stream);
-  assert.ok(tap);
-  return tap;
+  const discoverer = createDiscoverer(protocolsOf('mcp,mcp-sse,rpc'), options);
+  const stream = responseWith(200, 'content-type', 'text/event-stream');
+  const { inspector } = discoverer.inspectHead(get('/sse'), { kind: 'none' }, stream);
+  assert.ok(inspector);
+  return inspector;
 }
 
 interface Passed {
   /** All that went out, in the end. */
   readonly out: string;
   readonly id: string | undefined;
-  /** What could go out before the lesson was learned or the looking ended, chunk by chunk. */
+  /** What could go out before the id was discovered or the inspection ended, chunk by chunk. */
   readonly early: readonly string[];
   readonly isDone: boolean;
 }
 
-/** Sends the chunks through a tap, latin-1 for bytes, and ends the stream. */
-function pass(chunks: readonly string[], tap = openTap()): Passed {
+/** Sends the chunks through a inspector, latin-1 for bytes, and ends the stream. */
+function pass(chunks: readonly string[], inspector = openInspector()): Passed {
   let out = '';
   let id: string | undefined;
   let isDone = false;
   const early: string[] = [];
   for (const chunk of chunks) {
     const bytes = Buffer.from(chunk, 'latin1');
-    const pushed = tap.push(bytes);
+    const pushed = inspector.push(bytes);
     const text = Buffer.from(pushed.out ?? []).toString('latin1');
-    // The wire may use the memory of a chunk again once it was taken.
+    // The engine may use the memory of a chunk again once it was taken.
     bytes.fill(0);
     if (!pushed.isDone) early.push(text);
     out += text;
-    assert.ok(id === undefined || pushed.discovered === undefined, 'one lesson a stream');
+    assert.ok(id === undefined || pushed.discovered === undefined, 'one discovered id a stream');
     id = pushed.discovered?.id ?? id;
     isDone = pushed.isDone;
   }
-  out += Buffer.from(tap.end().out ?? []).toString('latin1');
+  out += Buffer.from(inspector.end().out ?? []).toString('latin1');
   return { out, id, early, isDone };
 }
 
@@ -79,13 +80,13 @@ const TAUGHT: readonly Taught[] = [
 ];
 
 for (const { claim, stream, id, out } of TAUGHT) {
-  test(`an endpoint is learned and hinted: ${claim}`, () => {
+  test(`an endpoint is discovered and hinted: ${claim}`, () => {
     const passed = pass([stream]);
     assert.equal(passed.id, id);
     assert.equal(passed.out, out);
     assert.ok(passed.isDone);
   });
-  test(`an endpoint is learned one byte at a time: ${claim}`, () => {
+  test(`an endpoint is discovered one byte at a time: ${claim}`, () => {
     const passed = pass(stream.split(''));
     assert.equal(passed.id, id);
     assert.equal(passed.out, out);
@@ -133,9 +134,9 @@ for (const [claim, stream] of UNTAUGHT) {
   });
 }
 
-test('without hints the event is learned and passes as it is', () => {
+test('without hints the event is discovered and passes as it is', () => {
   const stream = 'event: endpoint\ndata: /m?sessionId=abc\n\n';
-  assert.deepEqual(pass([stream], openTap(false)), {
+  assert.deepEqual(pass([stream], openInspector(false)), {
     out: stream,
     id: 'abc',
     early: [],
@@ -146,39 +147,39 @@ test('without hints the event is learned and passes as it is', () => {
 test('an ordinary stream waits for nothing: what can not be the URL goes out with its chunk', () => {
   // prettier-ignore
   const chunks = [': ping\n', '\n', 'ret', 'ry: 5\n', 'id: 7\n', 'eve', 'nt: end', 'point\n', 'dat', 'a:', ' ', '{'];
-  const tap = openTap();
+  const inspector = openInspector();
   for (const chunk of chunks.slice(0, -2)) {
-    const { out, isDone } = tap.push(Buffer.from(chunk));
+    const { out, isDone } = inspector.push(Buffer.from(chunk));
     assert.equal(Buffer.from(out ?? []).toString(), chunk);
     assert.equal(isDone, false);
   }
-  assert.equal(tap.push(Buffer.from(' ')).out, undefined);
-  assert.equal(Buffer.from(tap.push(Buffer.from('{')).out ?? []).toString(), ' {');
+  assert.equal(inspector.push(Buffer.from(' ')).out, undefined);
+  assert.equal(Buffer.from(inspector.push(Buffer.from('{')).out ?? []).toString(), ' {');
 });
 
 test('an ordinary stream is passed on unseen from its first line on', () => {
   // prettier-ignore
   for (const first of ['event: message\n', 'data: {', 'data: [1', 'data: "x', 'data: two words', 'data: x\n', 'data\n', 'event\n']) {
-    const { isDone, out } = openTap().push(Buffer.from(first));
+    const { isDone, out } = openInspector().push(Buffer.from(first));
     assert.ok(isDone, first);
     assert.equal(Buffer.from(out ?? []).toString(), first);
   }
 });
 
 test('what follows goes out as the very chunk that came', () => {
-  const tap = openTap();
-  tap.push(Buffer.from('event: message\n'));
+  const inspector = openInspector();
+  inspector.push(Buffer.from('event: message\n'));
   const chunk = Buffer.from('data: x\n\n');
-  assert.equal(tap.push(chunk).out, chunk);
-  assert.equal(tap.end().out, undefined);
+  assert.equal(inspector.push(chunk).out, chunk);
+  assert.equal(inspector.end().out, undefined);
 });
 
 test('no more than 16 KB are held', () => {
-  const tap = openTap();
-  tap.push(Buffer.from('event: endpoint\ndata: /'));
+  const inspector = openInspector();
+  inspector.push(Buffer.from('event: endpoint\ndata: /'));
   let heldBytes = ' /'.length;
   for (;;) {
-    const { out, isDone } = tap.push(Buffer.alloc(1_000, 'm'));
+    const { out, isDone } = inspector.push(Buffer.alloc(1_000, 'm'));
     heldBytes += 1_000;
     if (isDone) {
       assert.equal(out?.length, heldBytes);
@@ -188,19 +189,15 @@ test('no more than 16 KB are held', () => {
   }
 });
 
-test('the event goes out with its lesson and all that came with it', () => {
-  const tap = openTap();
+test('the event goes out with its discovered id and all that came with it', () => {
+  const inspector = openInspector();
   assert.equal(
-    tap.push(Buffer.from('event: endpoint\ndata: /m?sessionId=a\n')).discovered,
+    inspector.push(Buffer.from('event: endpoint\ndata: /m?sessionId=a\n')).discovered,
     undefined,
   );
-  const {
-    out,
-    discovered: lesson,
-    isDone,
-  } = tap.push(Buffer.from('\nevent: message\ndata: b\n\n'));
-  assert.equal(lesson?.id, 'a');
-  assert.equal(lesson.protocol.name, 'mcp-sse');
+  const { out, discovered, isDone } = inspector.push(Buffer.from('\nevent: message\ndata: b\n\n'));
+  assert.equal(discovered?.id, 'a');
+  assert.equal(discovered.protocol.name, 'mcp-sse');
   assert.equal(
     Buffer.from(out ?? []).toString(),
     ' /m?sessionId=a~me\n\nevent: message\ndata: b\n\n',
@@ -216,13 +213,7 @@ const anyFiller = fc.array(
 );
 const anyId = fc.stringMatching(/^[A-Za-z0-9_.~-]{1,40}$/);
 
-/** Cuts a text at any places. */
-function cut(text: string, places: readonly number[]): string[] {
-  const at = [...new Set(places.map((place) => place % (text.length + 1)))].sort((a, b) => a - b);
-  return [...at, text.length].map((end, i) => text.slice(at[i - 1] ?? 0, end));
-}
-
-test('however a stream is cut and its lines end, its endpoint is learned and nothing else changes', () => {
+test('however a stream is cut and its lines end, its endpoint is discovered and nothing else changes', () => {
   fc.assert(
     fc.property(
       anyId,
@@ -241,7 +232,7 @@ test('however a stream is cut and its lines end, its endpoint is learned and not
           // After a CR this would be the second half of one line's end.
           (other === '\r' ? '\r' : '\n') +
           rest;
-        const passed = pass(cut(write(id), cuts));
+        const passed = pass(cutText(write(id), cuts));
         assert.equal(passed.id, id);
         assert.equal(passed.out, write(`${id}~me`));
       },
@@ -250,7 +241,7 @@ test('however a stream is cut and its lines end, its endpoint is learned and not
   );
 });
 
-test('however it is cut, a stream of any bytes teaches the same and comes out the same', () => {
+test('however it is cut, a stream of any bytes reveals the same and comes out the same', () => {
   const anyPiece = fc.constantFrom(
     ...[
       'event',
@@ -275,7 +266,7 @@ test('however it is cut, a stream of any bytes teaches the same and comes out th
       (pieces, cuts) => {
         const stream = pieces.join('');
         const whole = pass([stream]);
-        const inPieces = pass(cut(stream, cuts));
+        const inPieces = pass(cutText(stream, cuts));
         assert.equal(inPieces.out, whole.out);
         assert.equal(inPieces.id, whole.id);
         assert.equal(whole.out.replace('~me', ''), stream);

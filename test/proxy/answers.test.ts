@@ -9,7 +9,7 @@ import { sessionKeyOf, type Binding } from '../../src/session.ts';
 import { createAnswers, type Answers } from '../../src/proxy/answers.ts';
 import type { Bindings } from '../../src/proxy/bindings.ts';
 import type { Routed } from '../../src/proxy/handler.ts';
-import { answer, get, post, protocolsOf } from '../protocols/heads.ts';
+import { responseWith, get, post, protocolsOf } from '../protocols/heads.ts';
 import { createTestClock } from '../support/clock.ts';
 import type { MachineId } from '../../src/session.ts';
 import { keyOf, machineId } from '../support/ids.ts';
@@ -88,7 +88,7 @@ function routed(head: RequestHead, decision: Decision, isBound: boolean): Routed
 
 const SESSION = ['mcp-session-id', 's'];
 const CALL = post('/', ...SESSION);
-const OK = answer(200);
+const OK = responseWith(200);
 
 describe('an answer within a session', () => {
   // prettier-ignore
@@ -101,32 +101,32 @@ describe('an answer within a session', () => {
     readonly writes: readonly string[];
   }[] = [
     { claim: 'slides it', isBound: true, response: OK, writes: ['slide s'] },
-    { claim: 'does not slide it if Engine.IO does not know it', isBound: true, request: get('/?sid=s'), response: answer(400), writes: [] },
-    { claim: 'slides it with a 400 of any other protocol', isBound: true, response: answer(400), writes: ['slide s'] },
-    { claim: 'slides it though the app fails', isBound: true, response: answer(500), writes: ['slide s'] },
-    { claim: 'slides it with a 304', isBound: true, request: get('/', ...SESSION), response: answer(304), writes: ['slide s'] },
-    { claim: 'does not slide it with a 404, and does not end it', isBound: true, response: answer(404), writes: [] },
-    { claim: 'does not end it with a 404 to a DELETE', isBound: true, request: { ...CALL, method: 'DELETE' }, response: answer(404), writes: [] },
-    { claim: 'ends it with a 2xx to a DELETE', isBound: true, request: { ...CALL, method: 'DELETE' }, response: answer(204), writes: ['end s'] },
-    { claim: 'slides it with a 405 to a DELETE, as the app lets nobody end it', isBound: true, request: { ...CALL, method: 'DELETE' }, response: answer(405), writes: ['slide s'] },
+    { claim: 'does not slide it if Engine.IO does not know it', isBound: true, request: get('/?sid=s'), response: responseWith(400), writes: [] },
+    { claim: 'slides it with a 400 of any other protocol', isBound: true, response: responseWith(400), writes: ['slide s'] },
+    { claim: 'slides it though the app fails', isBound: true, response: responseWith(500), writes: ['slide s'] },
+    { claim: 'slides it with a 304', isBound: true, request: get('/', ...SESSION), response: responseWith(304), writes: ['slide s'] },
+    { claim: 'does not slide it with a 404, and does not end it', isBound: true, response: responseWith(404), writes: [] },
+    { claim: 'does not end it with a 404 to a DELETE', isBound: true, request: { ...CALL, method: 'DELETE' }, response: responseWith(404), writes: [] },
+    { claim: 'ends it with a 2xx to a DELETE', isBound: true, request: { ...CALL, method: 'DELETE' }, response: responseWith(204), writes: ['end s'] },
+    { claim: 'slides it with a 405 to a DELETE, as the app lets nobody end it', isBound: true, request: { ...CALL, method: 'DELETE' }, response: responseWith(405), writes: ['slide s'] },
     { claim: 'does not end it with a DELETE where the protocol does not end so', isBound: true, request: { method: 'DELETE', target: '/', rawHeaders: ['x-session-id', 's'] }, response: OK, writes: ['slide s'] },
-    { claim: 'ends it with a cookie that expires', isBound: true, request: get('/', 'cookie', 'sid=s'), response: answer(200, 'set-cookie', 'sid=; Max-Age=0'), writes: ['end s'] },
+    { claim: 'ends it with a cookie that expires', isBound: true, request: get('/', 'cookie', 'sid=s'), response: responseWith(200, 'set-cookie', 'sid=; Max-Age=0'), writes: ['end s'] },
     { claim: 'adopts it with a 200 where that is allowed', decision: MAY_ADOPT, response: OK, writes: ['adopt s from nobody'] },
-    { claim: 'adopts it with a 204', decision: MAY_ADOPT, response: answer(204), writes: ['adopt s from nobody'] },
-    { claim: 'adopts it with a 101', decision: MAY_ADOPT, request: get('/', ...SESSION), response: answer(101), writes: ['adopt s from nobody'] },
+    { claim: 'adopts it with a 204', decision: MAY_ADOPT, response: responseWith(204), writes: ['adopt s from nobody'] },
+    { claim: 'adopts it with a 101', decision: MAY_ADOPT, request: get('/', ...SESSION), response: responseWith(101), writes: ['adopt s from nobody'] },
     { claim: 'takes it over from the Machine that is gone', decision: MAY_TAKE_OVER, response: OK, writes: ['adopt s from bb'] },
     { claim: 'takes it over though the store has a row of that Machine', decision: MAY_TAKE_OVER, isBound: true, response: OK, writes: ['adopt s from bb'] },
     { claim: 'does not adopt it where that is not allowed', decision: LOCAL, response: OK, writes: [] },
     { claim: 'does not adopt what is bound', decision: MAY_ADOPT, isBound: true, response: OK, writes: ['slide s'] },
-    { claim: 'does not adopt it with a 302', decision: MAY_ADOPT, response: answer(302), writes: [] },
-    { claim: 'does not adopt it with a 400', decision: MAY_ADOPT, response: answer(400), writes: [] },
-    { claim: 'does not adopt it with a 404', decision: MAY_ADOPT, response: answer(404), writes: [] },
-    { claim: 'does not adopt it with a 500', decision: MAY_ADOPT, response: answer(500), writes: [] },
+    { claim: 'does not adopt it with a 302', decision: MAY_ADOPT, response: responseWith(302), writes: [] },
+    { claim: 'does not adopt it with a 400', decision: MAY_ADOPT, response: responseWith(400), writes: [] },
+    { claim: 'does not adopt it with a 404', decision: MAY_ADOPT, response: responseWith(404), writes: [] },
+    { claim: 'does not adopt it with a 500', decision: MAY_ADOPT, response: responseWith(500), writes: [] },
     { claim: 'does not adopt it with the answer to OPTIONS', decision: MAY_ADOPT, request: { ...CALL, method: 'OPTIONS' }, response: OK, writes: [] },
     { claim: 'does not adopt it with the answer to HEAD', decision: MAY_ADOPT, request: { ...CALL, method: 'HEAD' }, response: OK, writes: [] },
     { claim: 'does not adopt it with a DELETE that ends it', decision: MAY_ADOPT, request: { ...CALL, method: 'DELETE' }, response: OK, writes: ['end s'] },
-    { claim: 'does not adopt it where the app itself replays', decision: MAY_ADOPT, response: answer(200, 'fly-replay', 'instance=cc'), writes: [] },
-    { claim: 'does not adopt it where the app itself replays in a body', decision: MAY_ADOPT, response: answer(200, 'Content-Type', 'application/vnd.fly.replay+json'), writes: [] },
+    { claim: 'does not adopt it where the app itself replays', decision: MAY_ADOPT, response: responseWith(200, 'fly-replay', 'instance=cc'), writes: [] },
+    { claim: 'does not adopt it where the app itself replays in a body', decision: MAY_ADOPT, response: responseWith(200, 'Content-Type', 'application/vnd.fly.replay+json'), writes: [] },
   ];
   for (const { claim, request = CALL, decision = LOCAL, isBound = false, ...row } of rows) {
     test(claim, async () => {
@@ -139,7 +139,7 @@ describe('an answer within a session', () => {
   test('without a session writes nothing and goes out as it is', () => {
     const { answers, lines } = setUp();
     const request = post('/');
-    const response = answer(200, 'content-type', 'text/plain');
+    const response = responseWith(200, 'content-type', 'text/plain');
     const revealed = answers.fromHead(request, routed(request, LOCAL, false), response);
     assert.ok(!(revealed instanceof Promise));
     assert.equal(revealed.rawHeaders, undefined);
@@ -148,7 +148,7 @@ describe('an answer within a session', () => {
 });
 
 describe('an answer with a new id', () => {
-  const MINTED = answer(200, 'Mcp-Session-Id', 'new');
+  const MINTED = responseWith(200, 'Mcp-Session-Id', 'new');
 
   test('goes out once the id is bound, and not before', async () => {
     const told = setUp();
@@ -168,7 +168,7 @@ describe('an answer with a new id', () => {
   test('waits for every id it has', async () => {
     const { answers, lines } = setUp();
     const request = post('/');
-    const response = answer(200, ...MINTED.rawHeaders, 'set-cookie', 'sid=cake; Path=/');
+    const response = responseWith(200, ...MINTED.rawHeaders, 'set-cookie', 'sid=cake; Path=/');
     const revealed = await answers.fromHead(request, routed(request, LOCAL, false), response);
     assert.deepEqual(lines, ['learn new', 'learn cake']);
     assert.deepEqual(revealed.rawHeaders, [
@@ -185,7 +185,7 @@ describe('an answer with a new id', () => {
   test('teaches nothing if the app itself replays', async () => {
     const { answers, lines } = setUp();
     const request = post('/');
-    const response = answer(200, ...MINTED.rawHeaders, 'fly-replay', 'instance=cc');
+    const response = responseWith(200, ...MINTED.rawHeaders, 'fly-replay', 'instance=cc');
     const revealed = await answers.fromHead(request, routed(request, LOCAL, false), response);
     assert.deepEqual(lines, []);
     assert.equal(revealed.rawHeaders, undefined);
@@ -193,7 +193,7 @@ describe('an answer with a new id', () => {
 });
 
 describe('a stream that may teach', () => {
-  const STREAM = answer(200, 'content-type', 'text/event-stream');
+  const STREAM = responseWith(200, 'content-type', 'text/event-stream');
 
   test('is watched if no session is known yet', async () => {
     const { answers } = setUp();
