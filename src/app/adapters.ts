@@ -21,7 +21,7 @@ import { limitsOf, openConfiguredStore, openFile, type StoreParts } from './stor
 import type { StoreHealth } from '../store/health.ts';
 import { createMemoryStore } from '../store/memory.ts';
 import { openResilientStore, type ResilientOptions } from '../store/resilient/resilient-store.ts';
-import { StoreError, type SessionStore } from '../store/store.ts';
+import { StoreError, type OnStoreOperation, type SessionStore } from '../store/store.ts';
 
 export interface AdapterParts {
   readonly clock: Clock;
@@ -44,7 +44,11 @@ export async function openStore(config: Config, parts: AdapterParts): Promise<Op
     const store = createMemoryStore({ clock, limits: limitsOf(settings) });
     return { store, health: () => HEALTHY };
   }
-  const storeParts = { clock, random, onOperation: metrics.storeOperation };
+  const onOperation: OnStoreOperation = (operation, outcome, durationMs) => {
+    metrics.storeOperation(operation, outcome);
+    metrics.storeOperationTime(durationMs, operation);
+  };
+  const storeParts = { clock, random, onOperation };
   const store = await openResilientStore({
     ...storeParts,
     kind: url?.kind ?? 'sqlite',
@@ -77,7 +81,7 @@ export function countSessions(
   if (limit === 0) return { store, isFull: () => false, ...NO_RESYNC };
   const { ttlMs, maxAgeMs } = settings;
   const counter = createSessionCounter({ self: identity.machine, clock, limit, ttlMs, maxAgeMs });
-  metrics.watchOwnSessions(() => counter.count());
+  metrics.ownSessions(() => counter.count());
   return {
     store: createCountedStore(store, counter),
     isFull: () => counter.isFull(),
@@ -121,7 +125,7 @@ function createStoreReports(logger: Logger, metrics: Metrics): StoreReports {
     },
     onError: (error) => logger.error({ err: error }, 'session store failed'),
     onWrittenBack: (result, conflict) => {
-      metrics.storeWrittenBack(result);
+      metrics.storeChangeFlushed(result);
       if (!conflict) return;
       metrics.claimConflict();
       const { key, accepted, owner } = conflict;
@@ -153,7 +157,7 @@ export function watchUpstream(config: Config, parts: AdapterParts): UpstreamHeal
       else logger.info({ upstream }, APP_IS_BACK);
     },
   });
-  metrics.watchUpstream(() => health.isUp());
+  metrics.upstreamUp(() => (health.isUp() ? 1 : 0));
   return health;
 }
 
@@ -172,7 +176,7 @@ export function createLiveness(config: Config, { clock, logger, metrics }: Adapt
       else logger.info({ peer }, PEER_ANSWERS);
     },
   });
-  metrics.watchFleet(() => {
+  metrics.peers(() => {
     const silent = liveness.missingHeartbeats().length;
     return { answering: liveness.others().length - silent, silent };
   });
@@ -242,7 +246,7 @@ export function joinFleet(
     random,
     loadUndici: createUndiciLoader(logger),
     onConflict: onContested,
-    onImported: metrics.bindingsRead,
+    onImported: metrics.bindingImported,
     onReadFailed: (machine, reason) => logger.warn({ machine, reason }, READING_GIVEN_UP),
     onEnd: (read) => logger.info({ read }, 'read the bindings of the other Machines'),
   });

@@ -364,7 +364,7 @@ function createFleetKeeper(
   const { store, clock, logger, metrics, isReadyForPeers: isReady } = parts;
   return createClaimResolver({
     ...{ self, store, clock, isReady, ...hooks },
-    onConflict: metrics.claimConflict,
+    onConflict: () => metrics.claimConflict(),
     onReleased: (key, to) => letGo(key, { to, why: 'outranked' }),
     onError: (error) => logger.warn({ err: error }, 'could not weigh the claim of a peer'),
   });
@@ -384,8 +384,8 @@ function createFleetPeers(parts: RequestPathParts, self: MachineId, keeper: Clai
     liveness,
     onClaim: (key, claimant) => void keeper.onAnnouncement(key, claimant.machine, claimant),
     onOutranked: (key, winner) => void keeper.onAnnouncement(key, winner.machine, winner),
-    onQuery: metrics.peerQuestion,
-    onAnnouncementsLost: metrics.announcementsDropped,
+    onQuery: metrics.peerQuery,
+    onAnnouncementsLost: metrics.announcementDropped,
     loadUndici: createUndiciLoader(logger),
   });
 }

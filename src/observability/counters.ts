@@ -1,110 +1,92 @@
 /**
- * Counters and histograms for the request path: plain numbers in arrays, handed to prom-client when
- * a scrape asks for them. prom-client's own hash the labels of every increment.
+ * Counters and histograms for the request path: plain numbers in arrays, handed to prom-client at a
+ * scrape. prom-client's own counters hash their labels at every increment.
  */
-import { Counter, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type { CounterRow, HistogramRow, Label } from './metrics.ts';
 
-/** A label and all the values it can take; anything else is counted as `other`. */
-export interface Label {
-  readonly name: string;
-  readonly values: readonly string[];
-}
-
-export interface Description {
-  readonly name: string;
-  readonly help: string;
-}
-
-/** A counter with one label. */
-export function registerCounts(
-  registry: Registry,
-  description: Description,
-  label: Label,
-): (value: string, by?: number) => void {
-  const values = [...label.values, OTHER];
-  const indexOf = indexTable(values);
-  const counts = new Float64Array(values.length);
-  new Counter({
-    ...description,
-    labelNames: [label.name],
-    registers: [registry],
-    collect() {
-      this.reset();
-      values.forEach((value, index) => {
-        const isShown = value !== OTHER || counts[index] !== 0;
-        if (isShown) this.inc({ [label.name]: value }, counts[index] ?? 0);
-      });
-    },
-  });
-  return (value, by = 1) => {
-    const index = indexOf[value] ?? values.length - 1;
-    counts[index] = (counts[index] ?? 0) + by;
-  };
-}
-
-/** A counter with two labels. Pairs that never happened are not shown: most never can. */
-export function registerCountPairs(
-  registry: Registry,
-  description: Description,
-  row: Label,
-  column: Label,
-): (rowValue: string, columnValue: string) => void {
-  const rows = [...row.values, OTHER];
-  const columns = [...column.values, OTHER];
-  const rowIndexOf = indexTable(rows);
-  const columnIndexOf = indexTable(columns);
-  const counts = new Float64Array(rows.length * columns.length);
-  new Counter({
-    ...description,
-    labelNames: [row.name, column.name],
-    registers: [registry],
-    collect() {
-      this.reset();
-      counts.forEach((count, index) => {
-        if (count === 0) return;
-        const rowValue = rows[Math.floor(index / columns.length)] ?? OTHER;
-        const columnValue = columns[index % columns.length] ?? OTHER;
-        this.inc({ [row.name]: rowValue, [column.name]: columnValue }, count);
-      });
-    },
-  });
-  return (rowValue, columnValue) => {
-    const rowIndex = rowIndexOf[rowValue] ?? rows.length - 1;
-    const index = rowIndex * columns.length + (columnIndexOf[columnValue] ?? columns.length - 1);
-    counts[index] = (counts[index] ?? 0) + 1;
-  };
-}
-
-/** A histogram, one for each value of `label` or just one. Observes milliseconds, shows seconds. */
-export function registerDurations(
-  registry: Registry,
-  description: Description,
-  bucketsMs: readonly number[],
-  label?: Label,
-): (durationMs: number, value?: string) => void {
-  const values = label ? [...label.values, OTHER] : [OTHER];
-  const indexOf = indexTable(values);
-  const series = values.map(() => createBuckets(bucketsMs));
-  new HandedOverHistogram(registry, description, bucketsMs, () =>
-    series.flatMap((buckets, index) => {
-      if (label && buckets.isEmpty()) return [];
-      return buckets.samples(
-        description.name,
-        label ? { [label.name]: values[index] ?? OTHER } : {},
-      );
-    }),
-  );
-  return (durationMs, value = OTHER) => {
-    series[indexOf[value] ?? values.length - 1]?.observe(durationMs);
-  };
-}
+type Value = string & number;
+type AnyLabel = Label<never>;
 
 const OTHER = 'other';
 
-function indexTable(values: readonly string[]): Readonly<Record<string, number | undefined>> {
-  const table = Object.create(null) as Record<string, number>;
+/** Counts for each combination of at most two labels. Returns the function that counts. */
+export function registerCounter(
+  registry: Registry,
+  { kind, name, help, labels }: CounterRow,
+): (...args: never[]) => void {
+  const [first, second] = labels;
+  const rows = first ? valuesOf(first) : [''];
+  const columns = second ? valuesOf(second) : [''];
+  const counts = new Float64Array(rows.length * columns.length);
+  const Metric: typeof Gauge | typeof Counter = kind === 'gauge' ? Gauge : Counter;
+  new Metric({
+    ...{ name, help, registers: [registry], labelNames: labels.map((label) => label.name) },
+    collect() {
+      this.reset();
+      counts.forEach((count, index) => {
+        const row = rows[Math.floor(index / columns.length)] ?? OTHER;
+        const column = columns[index % columns.length] ?? OTHER;
+        // Most pairs can never happen, and `other` seldom does.
+        if (count === 0 && (second || row === OTHER)) return;
+        this.inc(
+          { ...(first && { [first.name]: row }), ...(second && { [second.name]: column }) },
+          count,
+        );
+      });
+    },
+  });
+  return createCount(counts, first, second);
+}
+
+function createCount(
+  counts: Float64Array,
+  first: AnyLabel | undefined,
+  second: AnyLabel | undefined,
+): (...args: never[]) => void {
+  const add = (index: number, by: number): void => {
+    counts[index] = (counts[index] ?? 0) + by;
+  };
+  if (!first) return (by = 1) => add(0, by);
+  const rowOf = createIndex(first);
+  if (!second) return (value: Value, by = 1) => add(rowOf(value), by);
+  const columnOf = createIndex(second);
+  const width = valuesOf(second).length;
+  return (row: Value, column: Value, by = 1) => add(rowOf(row) * width + columnOf(column), by);
+}
+
+/** Observes milliseconds and shows seconds, for each value of at most one label. Returns the function that observes. */
+export function registerHistogram(
+  registry: Registry,
+  row: HistogramRow,
+): (...args: never[]) => void {
+  const { bucketsMs, labels } = row;
+  const [label] = labels;
+  const values = label ? valuesOf(label) : [''];
+  const series = values.map(() => new Buckets(bucketsMs));
+  new ExternalHistogram(registry, row, () =>
+    series.flatMap((buckets, index) => {
+      if (!label) return buckets.samples(row.name, {});
+      return buckets.isEmpty()
+        ? []
+        : buckets.samples(row.name, { [label.name]: values[index] ?? OTHER });
+    }),
+  );
+  const indexOf = label ? createIndex(label) : () => 0;
+  return (durationMs: number, value: Value) => series[indexOf(value)]?.observe(durationMs);
+}
+
+function valuesOf({ values }: AnyLabel): readonly string[] {
+  return [...values, OTHER];
+}
+
+/** The index in {@link valuesOf} of what the program records. */
+function createIndex(label: AnyLabel): (recorded: Value) => number {
+  const { values, classify } = label;
+  const table = Object.create(null) as Record<string, number | undefined>;
   values.forEach((value, index) => (table[value] = index));
-  return table;
+  if (classify) return (recorded) => table[classify(recorded)] ?? values.length;
+  return (recorded) => table[recorded] ?? values.length;
 }
 
 interface Sample {
@@ -113,61 +95,62 @@ interface Sample {
   readonly value: number;
 }
 
-/** prom-client's histogram with its counting taken out: it shows what it is handed. */
-class HandedOverHistogram extends Histogram {
-  readonly #description: Description;
+/** prom-client's histogram without its counting: it shows the samples that it is given. */
+class ExternalHistogram extends Histogram {
+  readonly #row: HistogramRow;
   readonly #samples: () => Sample[];
 
-  constructor(
-    registry: Registry,
-    description: Description,
-    bucketsMs: readonly number[],
-    samples: () => Sample[],
-  ) {
-    super({ ...description, buckets: bucketsMs.map(toSeconds), registers: [registry] });
-    this.#description = description;
+  constructor(registry: Registry, row: HistogramRow, samples: () => Sample[]) {
+    const { name, help, bucketsMs } = row;
+    super({ name, help, buckets: bucketsMs.map(toSeconds), registers: [registry] });
+    this.#row = row;
     this.#samples = samples;
   }
 
-  /** What both `get` and the registry ask (prom-client 15, lib/histogram.js and lib/registry.js). */
+  /** What both `get` and the registry call (prom-client 15, lib/histogram.js and lib/registry.js). */
   getForPromString(): Promise<object> {
+    const { name, help } = this.#row;
     const values = this.#samples();
-    return Promise.resolve({ ...this.#description, type: 'histogram', aggregator: 'sum', values });
+    return Promise.resolve({ name, help, type: 'histogram', aggregator: 'sum', values });
   }
 }
 
-interface Buckets {
-  observe(durationMs: number): void;
-  isEmpty(): boolean;
-  samples(name: string, labels: Record<string, string>): Sample[];
-}
+class Buckets {
+  readonly #boundsMs: readonly number[];
+  readonly #counts: Float64Array;
+  #sumMs = 0;
 
-function createBuckets(bucketsMs: readonly number[]): Buckets {
-  const counts = new Float64Array(bucketsMs.length + 1);
-  let sumMs = 0;
-  return {
-    observe: (durationMs) => {
-      let index = 0;
-      while (index < bucketsMs.length && durationMs > (bucketsMs[index] ?? 0)) index++;
-      counts[index] = (counts[index] ?? 0) + 1;
-      sumMs += durationMs;
-    },
-    isEmpty: () => counts.every((count) => count === 0),
-    samples: (name, labels) => {
-      let total = 0;
-      const buckets = Array.from(counts, (count, index) => {
-        total += count;
-        const bound = bucketsMs[index];
-        const le = bound === undefined ? '+Inf' : toSeconds(bound);
-        return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: total };
-      });
-      return [
-        ...buckets,
-        { metricName: `${name}_sum`, labels, value: toSeconds(sumMs) },
-        { metricName: `${name}_count`, labels, value: total },
-      ];
-    },
-  };
+  constructor(boundsMs: readonly number[]) {
+    this.#boundsMs = boundsMs;
+    this.#counts = new Float64Array(boundsMs.length + 1);
+  }
+
+  observe(durationMs: number): void {
+    const boundsMs = this.#boundsMs;
+    let index = 0;
+    while (index < boundsMs.length && durationMs > (boundsMs[index] ?? 0)) index++;
+    this.#counts[index] = (this.#counts[index] ?? 0) + 1;
+    this.#sumMs += durationMs;
+  }
+
+  isEmpty(): boolean {
+    return this.#counts.every((count) => count === 0);
+  }
+
+  samples(name: string, labels: Record<string, string>): Sample[] {
+    let total = 0;
+    const buckets = Array.from(this.#counts, (count, index) => {
+      total += count;
+      const bound = this.#boundsMs[index];
+      const le = bound === undefined ? '+Inf' : toSeconds(bound);
+      return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: total };
+    });
+    return [
+      ...buckets,
+      { metricName: `${name}_sum`, labels, value: toSeconds(this.#sumMs) },
+      { metricName: `${name}_count`, labels, value: total },
+    ];
+  }
 }
 
 function toSeconds(ms: number): number {

@@ -1,6 +1,6 @@
 /**
  * Writes lines to a file descriptor in batches, off the event loop. pino's own destination (sonic-boom)
- * measures all that waits anew with every line, which costs three times as much as making the line.
+ * measures everything that waits with each line, which costs three times as much as making the line.
  */
 import { write as writeToFile } from 'node:fs';
 import type { Cancel, Clock } from '../clock.ts';
@@ -8,7 +8,7 @@ import type { Cancel, Clock } from '../clock.ts';
 export interface LineWriter {
   /** Takes a line with its line break. Never throws, never waits; after `close` it is dropped. */
   write(line: string): void;
-  /** Resolves once all is written, or can't be. Leaves the descriptor open: it is its owner's. */
+  /** Resolves when everything is written, or can't be. Leaves the file descriptor open. */
   close(): Promise<void>;
 }
 
@@ -17,19 +17,19 @@ export interface LineWriterOptions {
   readonly clock: Clock;
 }
 
-/** Large, as each batch wakes a thread of the pool, which costs more than the writing. */
+/** Large, because waking a thread of the pool for each batch costs more than writing it. */
 const BATCH_BYTES = 65_536;
-/** How long a line waits for others, in ms. */
+/** How long a line waits for more lines, in ms. */
 const BATCH_WAIT_MS = 200;
-/** What a reader that reads nothing can cost; beyond it lines are dropped rather than memory filled. */
+/** The memory that a reader that does not read can cost; beyond it lines are dropped. */
 const MAX_WAITING_BYTES = 8_388_608;
 const RETRY_MS = 20;
-/** Of one UTF-16 unit in UTF-8. */
+/** Of one UTF-16 code unit in UTF-8. */
 const MAX_BYTES_PER_UNIT = 3;
 
 /**
- * One write is under way at a time; lines that arrive meanwhile are the next one. A reader that is
- * gone (EPIPE) or a full disk costs the lines and nothing else.
+ * One write is in flight at a time; lines that arrive meanwhile are the next batch. If the reader is
+ * gone (EPIPE) or the disk is full, the lines are lost and nothing else happens.
  */
 export function createLineWriter({ fd, clock }: LineWriterOptions): LineWriter {
   const waiting = createBatches();
@@ -88,12 +88,12 @@ export function createLineWriter({ fd, clock }: LineWriterOptions): LineWriter {
 interface Batches {
   add(line: string): void;
   bytes(): number;
-  /** The oldest ones; not to be called when there are none. */
+  /** The oldest batch. Must not be called when nothing waits. */
   take(): Buffer;
   drop(): void;
 }
 
-/** Each line is encoded as it comes, into a buffer that is there: no long text is ever put together. */
+/** Encodes each line at once, into a buffer that exists already: no long string is ever built. */
 function createBatches(): Batches {
   let full: Buffer[] = [];
   let fullBytes = 0;

@@ -1,6 +1,6 @@
 /**
- * Log lines as JSON (pino), written in batches off the request path. Nothing secret may reach it:
- * sessions are named by their key, paths come without their query, errors without what hangs on them.
+ * Log lines as JSON (pino), written in batches off the request path. Nothing secret may be logged:
+ * sessions are named by their key, paths come without their query, errors without extra properties.
  */
 import { pino } from 'pino';
 import type { MachineId } from '../session.ts';
@@ -12,7 +12,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 
 type WriteLine = (fields: object, message: string) => void;
 
-/** Every line is one event; its fields come first and its message is a constant sentence. */
+/** A line is one event: its data in fields, and a constant message. */
 export interface Logger {
   readonly trace: WriteLine;
   readonly debug: WriteLine;
@@ -21,11 +21,11 @@ export interface Logger {
   readonly error: WriteLine;
   readonly fatal: WriteLine;
   readonly isLevelEnabled: (level: LogLevel) => boolean;
-  /** Whose lines these are, for those who make lines by themselves. */
+  /** The Machine in every line, for callers that make lines by themselves. */
   readonly machine: MachineId | undefined;
-  /** Takes a line that its caller has made, with its line break. */
+  /** Writes a line that the caller has made, with its line break. */
   readonly writeLine: (line: string) => void;
-  /** Resolves once every line is written; later ones are dropped. The second call waits for the first. */
+  /** Resolves when every line is written; later lines are dropped. A second call waits for the first. */
   readonly close: () => Promise<void>;
 }
 
@@ -33,7 +33,7 @@ export interface LoggerOptions {
   readonly level: LogLevel;
   readonly machine: MachineId;
   readonly clock: Clock;
-  /** Where the lines go: standard output unless set. It stays open. */
+  /** Where the lines go, standard output by default. It stays open. */
   readonly fd?: number;
 }
 
@@ -73,7 +73,7 @@ export const nullLogger: Logger = {
 const STDOUT = 1;
 
 function ignore(): void {
-  // Writing nothing is what it is for.
+  // nullLogger writes nothing.
 }
 
 interface DescribedError {
@@ -88,8 +88,8 @@ interface DescribedError {
 const MAX_CAUSES = 5;
 
 /**
- * An error's name, message, code, stack and causes, and nothing that hangs on it: undici's parser
- * errors carry the bytes they stumbled on, its response errors the headers.
+ * An error's name, message, code, stack and causes, and no other property: undici's parser errors
+ * carry the bytes that they failed on, its response errors the headers.
  */
 function describeError(error: unknown, depth = 0): DescribedError {
   if (!(error instanceof Error)) return { type: typeof error, message: String(error) };
@@ -98,7 +98,7 @@ function describeError(error: unknown, depth = 0): DescribedError {
     type: error.name,
     message: error.message,
     ...(code !== undefined && { code }),
-    // node:net tries every address of a name, and says in the parts alone what went wrong.
+    // node:net tries every address of a name: only the parts say what went wrong.
     ...(error instanceof AggregateError && {
       errors: error.errors.slice(0, MAX_CAUSES).map((part) => describeError(part, MAX_CAUSES)),
     }),

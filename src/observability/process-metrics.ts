@@ -1,14 +1,20 @@
 /**
- * What Prometheus expects of every process, under the usual names. prom-client has it too, but
- * starts an event-loop monitor and a garbage-collection observer which nothing can stop
- * (siimon/prom-client, lib/metrics/eventLoopLag.js and gc.js): `close` here leaves nothing running.
+ * The metrics that Prometheus expects of every process, under their usual names. prom-client has them
+ * too, but starts an event-loop monitor and a garbage-collection observer that can't be stopped
+ * (siimon/prom-client, lib/metrics/eventLoopLag.js and gc.js).
  */
 import { readFile, readdir } from 'node:fs/promises';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, type Registry } from 'prom-client';
 
-/** Registers them all; the returned function stops what measures in the background. */
-export function registerProcessMetrics(registry: Registry): () => void {
+/** Registers all of them. The returned function stops what measures in the background. */
+export function registerProcessMetrics(registry: Registry, version: string): () => void {
+  new Gauge({
+    name: 'fly_affinity_build_info',
+    help: 'Always 1; the labels are the versions that run.',
+    labelNames: ['version', 'node'],
+    registers: [registry],
+  }).set({ version, node: process.version }, 1);
   registerCpu(registry);
   registerMemory(registry);
   registerFileDescriptors(registry);
@@ -20,7 +26,7 @@ export function registerProcessMetrics(registry: Registry): () => void {
   return registerEventLoopDelay(registry);
 }
 
-/** A timer of this resolution measures how late it fires. */
+/** The monitor measures how late a timer of this resolution fires. */
 const EVENT_LOOP_RESOLUTION_MS = 10;
 const EVENT_LOOP_QUANTILES = ['0.5', '0.9', '0.99', '0.999', '1'];
 
@@ -29,7 +35,7 @@ function registerEventLoopDelay(registry: Registry): () => void {
   delay.enable();
   new Gauge({
     name: 'nodejs_eventloop_delay_seconds',
-    help: 'How late the event loop was since the last scrape; an idle one shows the resolution of 0.01.',
+    help: 'Delay of the event loop since the last scrape; 0.01 if it is idle.',
     labelNames: ['quantile'],
     registers: [registry],
     collect() {
@@ -79,7 +85,7 @@ function registerMemory(registry: Registry): void {
   });
 }
 
-/** Linux only: /proc has them. Elsewhere the two are not shown. */
+/** Linux only: they are read from /proc. */
 function registerFileDescriptors(registry: Registry): void {
   if (process.platform !== 'linux') return;
   new Gauge({
@@ -87,13 +93,13 @@ function registerFileDescriptors(registry: Registry): void {
     help: 'Number of open file descriptors.',
     registers: [registry],
     async collect() {
-      // One of them is the folder being read.
+      // One of them is the directory that is being read.
       this.set((await readdir('/proc/self/fd')).length - 1);
     },
   });
   new Gauge({
     name: 'process_max_fds',
-    help: 'Most file descriptors that may be open.',
+    help: 'Maximum number of open file descriptors.',
     registers: [registry],
     async collect() {
       const limits = await readFile('/proc/self/limits', 'utf8');

@@ -45,7 +45,9 @@ export function createObserver(parts: ObserverParts): RequestObserver {
   const { logger, logRequest, metrics } = parts;
 
   function onFinished(request: FinishedRequest): void {
-    metrics.requestAnswered(request);
+    metrics.responseSent(request.statusCode);
+    metrics.sidecarTime(request.sidecarMs);
+    if (request.upstreamMs !== undefined) metrics.upstreamTime(request.upstreamMs);
     const { routed } = request;
     // A client that disconnected during the owner lookup was never routed.
     if (!routed) return;
@@ -72,8 +74,8 @@ export function createObserver(parts: ObserverParts): RequestObserver {
 
   return {
     onDecided: ({ kind, why }) => metrics.requestDecided(kind, why),
-    onStreamOpened: metrics.streamOpened,
-    onStreamClosed: metrics.streamClosed,
+    onStreamOpened: (kind) => metrics.openStreams(kind, 1),
+    onStreamClosed: (kind) => metrics.openStreams(kind, -1),
     onFinished,
     onUpstreamFailure,
   };

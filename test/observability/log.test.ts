@@ -148,7 +148,7 @@ test('an error is logged with its causes, and without what hangs on it', async (
   log.logger.error({ err: error }, 'failed');
   const [line] = await log.lines();
   const { stack, ...described } = line?.err as Record<string, unknown>;
-  assert.match(String(stack), /logger\.test/);
+  assert.match(String(stack), /log\.test/);
   const refused = { type: 'Error', message: 'refused', code: 'ECONNREFUSED' };
   assert.deepEqual(described, {
     type: 'Error',

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../../src/clock.ts';
-import type { Metrics, WatchedStore } from '../../src/observability/metrics.ts';
+import {
+  FROM_STORE,
+  FROM_STORE_HEALTH,
+  RECORDED,
+  SAMPLED,
+  type Metrics,
+  type WatchedStore,
+} from '../../src/observability/metrics.ts';
 import { createMetrics } from '../../src/observability/prometheus.ts';
 import type { StoreHealth } from '../../src/store/health.ts';
 import type { StoreMetrics } from '../../src/store/store.ts';
@@ -43,7 +50,7 @@ test('requests are counted by decision and why', async (t) => {
   assert.equal(await valueOf(metrics, series('replay', 'owner')), undefined);
 });
 
-test('what came back is counted by the reason of the edge, and by no other word', async (t) => {
+test('failed replays are counted by the reason of Fly Proxy, and by no other value', async (t) => {
   const metrics = openMetrics(t);
   for (const reason of ['timeout', 'no_candidate', 'timeout', 'other'] as const) {
     metrics.replayFailed(reason);
@@ -56,10 +63,11 @@ test('what came back is counted by the reason of the edge, and by no other word'
   assert.equal(await valueOf(metrics, series('other')), 1);
 });
 
-test('times of sidecar and upstream are histograms of their own, in seconds', async (t) => {
+test('the times of sidecar and upstream are two histograms, in seconds', async (t) => {
   const metrics = openMetrics(t);
-  metrics.requestAnswered({ sidecarMs: 0.2, upstreamMs: 30, statusCode: 200 });
-  metrics.requestAnswered({ sidecarMs: 2000, upstreamMs: undefined, statusCode: 307 });
+  metrics.sidecarTime(0.2);
+  metrics.upstreamTime(30);
+  metrics.sidecarTime(2000);
   const sidecar = 'fly_affinity_sidecar_seconds';
   assert.equal(await valueOf(metrics, `${sidecar}_bucket{le="0.0001"}`), 0);
   assert.equal(await valueOf(metrics, `${sidecar}_bucket{le="0.00025"}`), 1);
@@ -80,17 +88,19 @@ for (const [statusCode, status] of [
   [503, '5xx'],
   [700, 'other'],
 ] as const) {
-  test(`an answer of ${statusCode} counts as ${status}`, async (t) => {
+  test(`a response of ${statusCode} counts as ${status}`, async (t) => {
     const metrics = openMetrics(t);
-    metrics.requestAnswered({ sidecarMs: 1, upstreamMs: undefined, statusCode });
+    metrics.responseSent(statusCode);
     assert.equal(await valueOf(metrics, `fly_affinity_responses_total{status="${status}"}`), 1);
   });
 }
 
 test('store operations are counted and timed by operation', async (t) => {
   const metrics = openMetrics(t);
-  metrics.storeOperation('lookup', 'ok', 0.02);
-  metrics.storeOperation('claim', 'error', 7);
+  metrics.storeOperation('lookup', 'ok');
+  metrics.storeOperation('claim', 'error');
+  metrics.storeOperationTime(0.02, 'lookup');
+  metrics.storeOperationTime(7, 'claim');
   const counted = 'fly_affinity_store_operations_total';
   const timed = 'fly_affinity_store_operation_seconds';
   assert.equal(await valueOf(metrics, `${counted}{operation="lookup",outcome="ok"}`), 1);
@@ -99,16 +109,16 @@ test('store operations are counted and timed by operation', async (t) => {
   assert.equal(await valueOf(metrics, `${timed}_count{operation="touch"}`), undefined);
 });
 
-test('streams, questions, announcements, conflicts and releases are shown', async (t) => {
+test('streams, peer queries, announcements, conflicts and releases are shown', async (t) => {
   const metrics = openMetrics(t);
-  metrics.streamOpened('websocket');
-  metrics.streamOpened('http');
-  metrics.streamClosed('http');
-  metrics.peerQuestion('shed');
-  metrics.announcementsDropped(5);
+  metrics.openStreams('websocket', 1);
+  metrics.openStreams('http', 1);
+  metrics.openStreams('http', -1);
+  metrics.peerQuery('shed');
+  metrics.announcementDropped(5);
   metrics.claimConflict();
   metrics.sessionReleased('moved');
-  metrics.storeWrittenBack('conflict');
+  metrics.storeChangeFlushed('conflict');
   assert.equal(await valueOf(metrics, 'fly_affinity_open_streams{kind="websocket"}'), 1);
   assert.equal(await valueOf(metrics, 'fly_affinity_open_streams{kind="http"}'), 0);
   assert.equal(await valueOf(metrics, 'fly_affinity_peer_questions_total{outcome="shed"}'), 1);
@@ -123,13 +133,13 @@ test('streams, questions, announcements, conflicts and releases are shown', asyn
   assert.equal(await valueOf(metrics, `${writtenBack}{result="written"}`), 0);
 });
 
-test('an app counts as up until somebody says otherwise', async (t) => {
+test('the app counts as up until its health is watched', async (t) => {
   const metrics = openMetrics(t);
   assert.equal(await valueOf(metrics, 'fly_affinity_upstream_up'), 1);
-  let isUp = false;
-  metrics.watchUpstream(() => isUp);
+  let isUp = 0;
+  metrics.upstreamUp(() => isUp);
   assert.equal(await valueOf(metrics, 'fly_affinity_upstream_up'), 0);
-  isUp = true;
+  isUp = 1;
   assert.equal(await valueOf(metrics, 'fly_affinity_upstream_up'), 1);
 });
 
@@ -142,7 +152,7 @@ function storeOf(getMetrics: () => Promise<StoreMetrics>, health = HEALTHY): Wat
   return { getMetrics, health: () => health };
 }
 
-test('how the store fares is shown, whether or not it answers', async (t) => {
+test('the store status is shown, whether the store answers or not', async (t) => {
   const metrics = openMetrics(t);
   assert.equal(await valueOf(metrics, 'fly_affinity_store_degraded'), 0);
   const writeBack = { depth: 7, ageMs: 1500, isDurable: true };
@@ -155,7 +165,7 @@ test('how the store fares is shown, whether or not it answers', async (t) => {
   assert.equal(await valueOf(metrics, 'fly_affinity_store_degraded'), 0);
 });
 
-test('the store is asked at every scrape', async (t) => {
+test('the store is read at every scrape', async (t) => {
   const metrics = openMetrics(t);
   let total = 9;
   metrics.watchStore(storeOf(() => Promise.resolve({ ...STORE, total: ++total })));
@@ -170,7 +180,7 @@ test('the store is asked at every scrape', async (t) => {
   assert.equal(await valueOf(metrics, 'fly_affinity_store_last_cleanup_timestamp_seconds'), 5);
 });
 
-test('a store that fails leaves what it last said', async (t) => {
+test('the last values stay when the store fails', async (t) => {
   const metrics = openMetrics(t);
   metrics.watchStore(storeOf(() => Promise.resolve(STORE)));
   await metrics.render();
@@ -178,7 +188,7 @@ test('a store that fails leaves what it last said', async (t) => {
   assert.equal(await valueOf(metrics, 'fly_affinity_sessions'), 7);
 });
 
-test('a store that hangs holds a scrape up for two seconds and is not asked again meanwhile', async (t) => {
+test('a store that hangs delays a scrape by two seconds, and is not read twice at a time', async (t) => {
   const clock = createTestClock();
   const metrics = openMetrics(t, clock);
   let asked = 0;
@@ -199,7 +209,7 @@ test('a store that hangs holds a scrape up for two seconds and is not asked agai
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('a process shows its defaults and what is running', async (t) => {
+test('the process metrics and the versions are shown', async (t) => {
   const metrics = openMetrics(t);
   const text = await metrics.render();
   assert.match(text, /^fly_affinity_build_info\{version="1\.2\.3",node="v[\d.]+"\} 1$/m);
@@ -215,14 +225,14 @@ test('a process shows its defaults and what is running', async (t) => {
   assert.match(metrics.contentType, /^text\/plain; version=/);
 });
 
-test('two of them in one process do not meet', async (t) => {
+test('two registries in one process are independent', async (t) => {
   const [left, right] = [openMetrics(t), openMetrics(t)];
   left.claimConflict();
   assert.equal(await valueOf(left, 'fly_affinity_claim_conflicts_total'), 1);
   assert.equal(await valueOf(right, 'fly_affinity_claim_conflicts_total'), 0);
 });
 
-test('after close nothing measures in the background', async () => {
+test('after close nothing is measured in the background', async () => {
   const before = process.getActiveResourcesInfo().length;
   const metrics = createMetrics({ clock: systemClock, version: '1' });
   const longestDelay = 'nodejs_eventloop_delay_seconds{quantile="1"}';
@@ -245,3 +255,24 @@ async function blockEventLoop(): Promise<void> {
     await nextTurn();
   }
 }
+
+test('each metric has a name of its own, a help text in one sentence, and typed labels', async (t) => {
+  const metrics = openMetrics(t);
+  metrics.ownSessions(() => 5);
+  metrics.peers(() => ({ answering: 2, silent: 1 }));
+  const text = await metrics.render();
+  const rows = [...Object.values(RECORDED), ...Object.values(SAMPLED)];
+  const names = [...rows, ...FROM_STORE, ...FROM_STORE_HEALTH].map(({ name }) => name);
+  assert.equal(new Set(names).size, names.length);
+  for (const name of names) {
+    assert.match(text, new RegExp(`^# HELP ${name} [A-Z0-9][^.]*\\.$`, 'm'));
+    assert.match(text, new RegExp(`^# TYPE ${name} (counter|gauge|histogram)$`, 'm'));
+  }
+  assert.match(text, /^fly_affinity_own_sessions 5$/m);
+  assert.match(text, /^fly_affinity_peers\{state="silent"\} 1$/m);
+});
+
+test('own sessions are not shown before they are counted', async (t) => {
+  const text = await openMetrics(t).render();
+  assert.doesNotMatch(text, /fly_affinity_own_sessions/);
+});

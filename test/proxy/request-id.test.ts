@@ -157,9 +157,9 @@ describe('a refused request of MCP', () => {
     const answered = Promise.withResolvers<string>();
     const metrics = {
       ...nullMetrics,
-      requestAnswered: () => left.resolve(undefined),
+      responseSent: () => left.resolve(undefined),
       requestDecided: () => assert.fail('nobody is left to decide for'),
-      peerQuestion: (outcome: string) => answered.resolve(outcome),
+      peerQuery: (outcome: string) => answered.resolve(outcome),
     };
     const env = { UNKNOWN_SESSION: 'reject', FLEET: `m2@127.0.0.1:${peerPort}` };
     const { ports } = await startTestSidecar(t, appPort, env, { clock, metrics });
