@@ -1,6 +1,6 @@
 /** Which adapter stands behind each port. */
 import type { MachineId } from '../session.ts';
-import { createCountedStore } from '../store/counted-store.ts';
+import { createCountedStore } from '../store/session-counter.ts';
 import { startResync, type Resync } from '../store/session-counter-resync.ts';
 import { createSessionCounter } from '../store/session-counter.ts';
 import type { Clock } from '../clock.ts';

@@ -8,7 +8,13 @@
  * clocks agree. Nothing in a row needs to be escaped. SQLite makes the same text by itself.
  */
 import type { Binding, MachineId } from '../session.ts';
-import type { PeerPage } from './store.ts';
+import {
+  StoreError,
+  type Owners,
+  type PeerCopy,
+  type PeerPage,
+  type SessionStore,
+} from './store.ts';
 
 /** Longest time to live that is told, in ms: a year. Longer ones are cut. */
 export const MAX_PAGE_TTL_MS = 366 * 24 * 3_600_000;
@@ -28,3 +34,20 @@ export function peerPageOf(bindings: readonly Binding[], now: number): PeerPage 
   const owners = new Map([...numbers].map(([machine, owner]) => [owner, machine]));
   return { rows, owners };
 }
+
+/** Throws where there is nothing to hand out. */
+export function pagesOf(store: SessionStore, owners: Owners): AsyncIterable<PeerPage> {
+  if (store.pages === undefined) throw new StoreError('passing', NOTHING_TO_TELL);
+  return store.pages(owners);
+}
+
+/** Rejects where copies can't enter. */
+export async function addCopiesTo(
+  store: SessionStore,
+  copies: readonly PeerCopy[],
+): Promise<number> {
+  if (store.addCopies === undefined) throw new StoreError('passing', NOTHING_TO_TELL);
+  return store.addCopies(copies);
+}
+
+const NOTHING_TO_TELL = 'this session store neither tells bindings at a join nor takes them';

@@ -3,8 +3,10 @@
  * keys, sorted into slots by the time at which they end. `counted-store.ts` reports what this process
  * writes and reads; a resync finds the rest.
  */
-import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
+import type { Binding, MachineId, SessionKey } from '../session.ts';
+import { addCopiesTo, pagesOf } from './peer-pages.ts';
+import type { Lookup, SessionStore } from './store.ts';
 
 export interface SessionCounter {
   /** Live sessions of this Machine, late by a six-hundredth of their time to live; at most twice the limit. */
@@ -161,4 +163,57 @@ class SlottedCounter implements SessionCounter {
       for (const key of keys) this.#sessions.delete(key);
     }
   }
+}
+
+type Listener = Pick<SessionCounter, 'note' | 'slide' | 'shorten' | 'forget'>;
+
+/** The request path, the peers and the admin port all write through it, so none is forgotten. */
+export function createCountedStore(store: SessionStore, counter: Listener): SessionStore {
+  const heard = <Found extends Lookup | undefined>(key: SessionKey, found: Found): Found => {
+    if (typeof found === 'object') counter.note(found);
+    else if (found !== 'unknown') counter.forget(key);
+    return found;
+  };
+  const held = (binding: Binding): Binding => heard(binding.key, binding);
+
+  return {
+    kind: store.kind,
+    // Not while it fails: then the owners themselves are asked.
+    get isShared() {
+      return store.isShared;
+    },
+    lookup: (key) => {
+      const found = store.lookup(key);
+      return found instanceof Promise
+        ? found.then((lookup) => heard(key, lookup))
+        : heard(key, found);
+    },
+    claim: async (binding) => held(await store.claim(binding)),
+    upsert: async (binding) => held(await store.upsert(binding)),
+    rebind: async (key, ...how) => heard(key, await store.rebind(key, ...how)),
+    touch: async (key, ttlMs) => {
+      const isThere = await store.touch(key, ttlMs);
+      if (isThere) counter.slide(key, ttlMs);
+      else counter.forget(key);
+      return isThere;
+    },
+    expireWithin: async (key, ttlMs) => {
+      const isThere = await store.expireWithin(key, ttlMs);
+      if (isThere) counter.shorten(key, ttlMs);
+      else counter.forget(key);
+      return isThere;
+    },
+    delete: async (key, ifMachine) => {
+      const isRemoved = await store.delete(key, ifMachine);
+      if (isRemoved) counter.forget(key);
+      return isRemoved;
+    },
+    cleanup: () => store.cleanup(),
+    entries: () => store.entries(),
+    pages: (owners) => pagesOf(store, owners),
+    // None of them is a session of this Machine.
+    addCopies: (copies) => addCopiesTo(store, copies),
+    getMetrics: () => store.getMetrics(),
+    close: () => store.close(),
+  };
 }

@@ -2,7 +2,7 @@
 import type { Clock } from '../clock.ts';
 import type { Binding } from '../session.ts';
 import type { Outcome, Write } from './rules.ts';
-import type { SessionStore, StoreMetrics } from './store.ts';
+import type { OnStoreOperation, SessionStore, StoreMetrics, StoreOperation } from './store.ts';
 
 /** What has been done since the store was opened. */
 export type StoreCounters = {
@@ -71,4 +71,58 @@ export function countWrite(counters: StoreCounters, write: Write, outcome: Outco
 function bound(outcome: Outcome): Binding {
   if (outcome.after === undefined) throw new Error('a claim or upsert left its key unbound');
   return outcome.after;
+}
+
+/** Passes on what `run` gives or throws. */
+export type Timed = <Result>(
+  operation: StoreOperation,
+  run: () => Promise<Result>,
+) => Promise<Result>;
+
+export function createTimed(
+  clock: Clock,
+  counters: Pick<StoreCounters, 'errors'>,
+  onOperation: OnStoreOperation | undefined,
+): Timed {
+  return async (operation, run) => {
+    const startedAt = clock.monotonicMs();
+    try {
+      const result = await run();
+      onOperation?.(operation, 'ok', clock.monotonicMs() - startedAt);
+      return result;
+    } catch (error) {
+      counters.errors += 1;
+      onOperation?.(operation, 'error', clock.monotonicMs() - startedAt);
+      throw error;
+    }
+  };
+}
+
+/**
+ * Rejects with the store's error. Of what slides or removes a binding the port tells no more than
+ * whether it was there, so `after` is undefined then.
+ */
+export async function performWrite(store: SessionStore, write: Write): Promise<Outcome> {
+  switch (write.kind) {
+    case 'claim': {
+      const after = await store.claim(write);
+      return { after, hasTakenEffect: after.machine === write.machine };
+    }
+    case 'upsert': {
+      const { createdAt, ...stated } = write;
+      const after = await store.upsert(createdAt === undefined ? stated : { ...stated, createdAt });
+      return { after, hasTakenEffect: after.machine === write.machine };
+    }
+    case 'rebind': {
+      const { key, from, to, origin, ttlMs } = write;
+      const after = await store.rebind(key, from, to, origin, ttlMs);
+      return { after, hasTakenEffect: after?.machine === to };
+    }
+    case 'touch':
+      return { after: undefined, hasTakenEffect: await store.touch(write.key, write.ttlMs) };
+    case 'expireWithin':
+      return { after: undefined, hasTakenEffect: await store.expireWithin(write.key, write.ttlMs) };
+    case 'delete':
+      return { after: undefined, hasTakenEffect: await store.delete(write.key, write.ifMachine) };
+  }
 }

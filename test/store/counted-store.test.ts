@@ -1,7 +1,7 @@
 /** What a tally hears through the store, and what the walks through it put right. */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
-import { createCountedStore } from '../../src/store/counted-store.ts';
+import { createCountedStore } from '../../src/store/session-counter.ts';
 import {
   RESYNC_INTERVAL_MS,
   RESYNC_RETRY_MS,

@@ -1,7 +1,7 @@
 /** A Machine that joins learns what its fleet knows: who owns the sessions of Machines that sleep. */
 import type { Binding, MachineId } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
-import { addCopiesTo } from '../../store/joining.ts';
+import { addCopiesTo } from '../../store/peer-pages.ts';
 import type { SessionStore, PeerCopy } from '../../store/store.ts';
 import {
   MAX_PAGE_BYTES,

@@ -1,7 +1,7 @@
 /** Tells Machines that join what is bound: one page a request, at a rate that costs little. */
 import type { MachineId } from '../../session.ts';
 import type { Cancel, Clock } from '../../clock.ts';
-import { pagesOf } from '../../store/joining.ts';
+import { pagesOf } from '../../store/peer-pages.ts';
 import type { Owners, SessionStore, PeerPage } from '../../store/store.ts';
 import {
   formatBindingsPage,

@@ -1,6 +1,5 @@
 /** What Postgres's errors mean for a store: the documented table of categories. */
-import { StoreError } from '../store.ts';
-import type { StoreErrorCode } from '../store.ts';
+import { StoreError, type StoreErrorCode } from '../store.ts';
 
 /**
  * By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), of which the first
@@ -91,4 +90,77 @@ function isSqlState(code: string): boolean {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error.message === '' ? postgresCodeOf(error) : error.message;
+}
+
+export interface FailureReporter {
+  /** A connection that was up is lost. */
+  broken(error: unknown): void;
+  /** Something failed that no caller hears of. */
+  failed(error: StoreError): void;
+  /** The database has answered: what fails from now on is news. */
+  worked(): void;
+}
+
+export interface FailureReporterOptions {
+  readonly onError?: (error: StoreError) => void;
+  readonly onDisrupted?: () => void;
+}
+
+export function createFailureReporter({
+  onError,
+  onDisrupted,
+}: FailureReporterOptions): FailureReporter {
+  let isFailing = false;
+  let isDisrupted = false;
+  const failed = (error: StoreError): void => {
+    if (isFailing) return;
+    isFailing = true;
+    onError?.(error);
+  };
+  return {
+    broken: (error) => {
+      failed(toPostgresStoreError('the connection', error));
+      if (isDisrupted) return;
+      isDisrupted = true;
+      onDisrupted?.();
+    },
+    failed,
+    worked: () => {
+      isFailing = false;
+      isDisrupted = false;
+    },
+  };
+}
+
+/** Neither user nor password nor parameters. Throws a `fatal` {@link StoreError} that repeats nothing of it. */
+export function describePostgresUrl(url: string): string {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined;
+  if (parsed === undefined || !/^postgres(ql)?:$/.test(parsed.protocol)) {
+    throw new StoreError(
+      'fatal',
+      'SESSION_STORE_URL is not the URL of a Postgres database; expected ' +
+        'postgres://USER:PASSWORD@HOST:PORT/DATABASE, special characters in them as %XX',
+    );
+  }
+  return `postgres://${parsed.host}${parsed.pathname}`;
+}
+
+/** What was found, with the address and what to do. Keeps the code. */
+export function describePostgresOpenFailure(address: string, error: StoreError): StoreError {
+  return new StoreError(
+    error.code,
+    `session store ${address}: ${error.message}; ${adviceOn(error)}`,
+    { cause: error },
+  );
+}
+
+function adviceOn({ code, cause }: StoreError): string {
+  if (code === 'passing') return 'try again';
+  if (code === 'full') return 'give the server more room';
+  const sqlState = postgresCodeOf(cause);
+  if (sqlState.startsWith('28')) return 'set another user and password in SESSION_STORE_URL';
+  if (sqlState === '3D000') return 'create it, or name another in SESSION_STORE_URL';
+  if (sqlState === '42501' || sqlState === '3F000')
+    return 'GRANT the user CREATE and USAGE on a schema of its search_path';
+  return 'mend that, or set SESSION_STORE_URL to another database';
 }

@@ -13,10 +13,10 @@
  */
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
-import { describePostgresOpenFailure, describePostgresUrl } from './address.ts';
-import { createFailureReporter } from './alarm.ts';
-import type { FailureReporter } from './alarm.ts';
-import { sumOf } from './bounds.ts';
+import { describePostgresOpenFailure, describePostgresUrl } from './errors.ts';
+import { createFailureReporter } from './errors.ts';
+import type { FailureReporter } from './errors.ts';
+import { sumOf } from './upkeep.ts';
 import { createPostgresBatches } from './batches.ts';
 import type { PostgresBatches } from './batches.ts';
 import { toPostgresStoreError } from './errors.ts';
@@ -39,8 +39,8 @@ import type {
   StoreLimits,
   StoreMetrics,
 } from '../store.ts';
-import { createTimed } from '../timed.ts';
-import type { Timed } from '../timed.ts';
+import { createTimed } from '../write-methods.ts';
+import type { Timed } from '../write-methods.ts';
 import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
 import type { StoreCounters } from '../write-methods.ts';
 

@@ -13,12 +13,10 @@
  */
 import { hash } from 'node:crypto';
 import type { BindingOrigin, SessionKey } from '../../session.ts';
-import { createAllowance, excessOf } from './bounds.ts';
-import type { Allowance, Counts } from './bounds.ts';
 import type { PostgresPool, Query } from './pool.ts';
 import { LOCK_CLASS } from './schema.ts';
-import { commonValues, NOW, ORIGINS } from './statements.ts';
-import type { StatementSettings } from './statements.ts';
+import { NOW, ORIGINS, commonValues, type StatementSettings } from './statements.ts';
+import { EVICTION_ORDER, adoptedCap } from '../store.ts';
 
 export interface BindingCounts {
   /** Expired ones included. */
@@ -199,4 +197,64 @@ async function evictIn(
 /** Any 32 bits. Two namespaces with the same ones would clean up one after the other. */
 function lockNumberOf(namespace: string): number {
   return hash('sha256', namespace, 'buffer').readInt32BE();
+}
+
+/** How many there are of each origin. */
+export type Counts = Readonly<Record<BindingOrigin, number>>;
+
+export function sumOf(counts: Counts): number {
+  return counts.learned + counts.adopted + counts.copied;
+}
+
+/** How many of which origin have to go, in that order. */
+export function excessOf(
+  counts: Counts,
+  maxSessions: number,
+): readonly (readonly [origin: BindingOrigin, count: number])[] {
+  const tooManyAdopted = Math.max(0, counts.adopted - adoptedCap(maxSessions));
+  let left = Math.max(0, sumOf(counts) - tooManyAdopted - maxSessions);
+  const excess = EVICTION_ORDER.map((origin) => {
+    const beforehand = origin === 'adopted' ? tooManyAdopted : 0;
+    const further = Math.min(left, counts[origin] - beforehand);
+    left -= further;
+    return [origin, beforehand + further] as const;
+  });
+  return excess.filter(([, count]) => count > 0);
+}
+
+export interface Allowance {
+  /** One more was written. */
+  use(origin: BindingOrigin): void;
+  isUsedUp(): boolean;
+  /** To be called before the rows are counted: what is written meanwhile may not be among them. */
+  renew(): void;
+  grant(counts: Counts): void;
+}
+
+/** So many sidecars may write at once and not exceed the bound between two counts. */
+const WRITERS = 32;
+/** By what part of the bound each of them may exceed it. */
+const SLACK = 1 / 400;
+
+/** None before the first count. */
+export function createAllowance(maxSessions: number): Allowance {
+  const used = { total: 0, adopted: 0 };
+  const granted = { total: 0, adopted: 0 };
+  const share = (bound: number, held: number): number =>
+    Math.max((bound - held) / WRITERS, bound * SLACK);
+  return {
+    use: (origin) => {
+      used.total += 1;
+      if (origin === 'adopted') used.adopted += 1;
+    },
+    isUsedUp: () => used.total > granted.total || used.adopted > granted.adopted,
+    renew: () => {
+      used.total = 0;
+      used.adopted = 0;
+    },
+    grant: (counts) => {
+      granted.total = share(maxSessions, sumOf(counts));
+      granted.adopted = share(adoptedCap(maxSessions), counts.adopted);
+    },
+  };
 }

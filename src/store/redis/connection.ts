@@ -14,9 +14,9 @@ import { DisconnectsClientError } from 'redis';
 import type { Cancel, Clock } from '../../clock.ts';
 import { backoffDelayMs } from '../../resilience.ts';
 import type { RedisAddress } from './address.ts';
-import { redisCodeOf, isReply, toRedisStoreError } from './errors.ts';
-import { dialRedis } from './link.ts';
-import type { RedisLink } from './link.ts';
+import { isReply, redisCodeOf, toRedisStoreError } from './errors.ts';
+import { dialRedis, type RedisLink } from './link.ts';
+import type { Script } from './scripts.ts';
 import { StoreError } from '../store.ts';
 
 export interface RedisConnectionOptions {
@@ -194,4 +194,41 @@ function whyNot(state: Exclude<State, { kind: 'up' }>): StoreError {
   if (state.kind === 'closed') return new StoreError('closed', 'the session store is closed');
   const { code, message } = state.why;
   return new StoreError(code, `there is no connection: ${message}`, { cause: state.why });
+}
+
+export interface ScriptCall {
+  readonly script: Script;
+  readonly keys: readonly string[];
+  readonly args: readonly string[];
+  /** Of the answer, in ms. */
+  readonly limitMs: number;
+}
+
+/** What the script returns, a list. Rejects as {@link RedisConnection.ask} does. */
+export type CallScript = (call: ScriptCall) => Promise<string[]>;
+
+/**
+ * A server that was told to forget all scripts is sent them again with the call. It has forgotten
+ * them for the calls behind this one too, so they keep their order: a read is a script for that.
+ */
+export function createScriptCalls(
+  connection: Pick<RedisConnection, 'ask'>,
+  clock: Clock,
+): CallScript {
+  return async ({ script, keys, args, limitMs }) => {
+    const startedAt = clock.monotonicMs();
+    const rest = [String(keys.length), ...keys, ...args];
+    try {
+      return listOf(await connection.ask(['EVALSHA', script.sha, ...rest], limitMs));
+    } catch (error) {
+      if (redisCodeOf(error) !== 'NOSCRIPT') throw error;
+      const leftMs = Math.max(0, startedAt + limitMs - clock.monotonicMs());
+      return listOf(await connection.ask(['EVAL', script.text, ...rest], leftMs));
+    }
+  };
+}
+
+function listOf(answer: unknown): string[] {
+  if (Array.isArray(answer)) return answer.map(String);
+  throw new StoreError('fatal', 'the Redis server answers a script with what is no list');
 }

@@ -1,7 +1,7 @@
 /** The read on the request path: without a round trip where the answer is a second old at most. */
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
-import type { CallScript } from './calls.ts';
+import type { CallScript } from './connection.ts';
 import type { RedisConnection } from './connection.ts';
 import { toRedisStoreError } from './errors.ts';
 import { parseStored } from './rows.ts';
@@ -9,7 +9,7 @@ import type { RedisKeys } from './rows.ts';
 import { LOOKUP } from './scripts.ts';
 import type { RemoteCache } from '../remote-cache.ts';
 import type { Lookup, StoreError } from '../store.ts';
-import type { Timed } from '../timed.ts';
+import type { Timed } from '../write-methods.ts';
 import type { StoreCounters } from '../write-methods.ts';
 
 export interface RedisLookupParts {

@@ -13,8 +13,8 @@
 import type { Binding } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { parseRedisUrl } from './address.ts';
-import { createScriptCalls } from './calls.ts';
-import type { CallScript } from './calls.ts';
+import { createScriptCalls } from './connection.ts';
+import type { CallScript } from './connection.ts';
 import { RedisConnection } from './connection.ts';
 import { isReply, toRedisStoreError } from './errors.ts';
 import { createRedisLookup } from './lookup.ts';
@@ -26,7 +26,7 @@ import type { RemoteCache } from '../remote-cache.ts';
 import type { Outcome, Write } from '../rules.ts';
 import { StoreError } from '../store.ts';
 import type { OnStoreOperation, SessionStore, StoreLimits } from '../store.ts';
-import { createTimed } from '../timed.ts';
+import { createTimed } from '../write-methods.ts';
 import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
 
 export interface RedisStoreOptions {

@@ -1,5 +1,5 @@
 /** What a Machine that joins reads and writes: only while the store is in order, as it may come back later. */
-import { addCopiesTo, pagesOf } from '../joining.ts';
+import { addCopiesTo, pagesOf } from '../peer-pages.ts';
 import { StoreError, type Owners, type PeerCopy, type PeerPage } from '../store.ts';
 import type { StoreSupervisor } from './supervisor.ts';
 import type { LocalCopy } from './local-copy.ts';
@@ -13,7 +13,7 @@ export interface JoiningParts {
 
 /** Throws while the store does not hold all that was accepted. */
 export function readPages(
-  { supervisor: supervisor, outbox: outbox }: JoiningParts,
+  { supervisor, outbox }: JoiningParts,
   owners: Owners,
 ): AsyncIterable<PeerPage> {
   const store = supervisor.readable;
@@ -23,7 +23,7 @@ export function readPages(
 
 /** The local copy takes none of them in: it is for what is in use. */
 export async function enterCopies(
-  { supervisor: supervisor, outbox: outbox, localCopy: localCopy }: JoiningParts,
+  { supervisor, outbox, localCopy }: JoiningParts,
   copies: readonly PeerCopy[],
 ): Promise<number> {
   const use = outbox.depth > 0 ? undefined : supervisor.begin('writes');

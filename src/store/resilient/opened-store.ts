@@ -1,8 +1,28 @@
 /** A store that is open, with a circuit breaker for its reads and one for its writes. */
 import type { Clock } from '../../clock.ts';
-import { createCircuitBreaker } from '../../resilience.ts';
-import type { CircuitBreaker } from '../../resilience.ts';
-import type { SessionStore } from '../store.ts';
+import { createCircuitBreaker, type CircuitBreaker } from '../../resilience.ts';
+import type { MachineId, SessionKey } from '../../session.ts';
+import type { SessionStore, StoreError } from '../store.ts';
+import { withinTime } from '../time-limit.ts';
+
+/** What an opened store reports of itself. */
+export interface StoreHooks {
+  /** Errors that no caller gets. */
+  readonly onError: (error: StoreError) => void;
+  /** A connection broke: what it had acknowledged may be lost. */
+  readonly onDisrupted: () => void;
+}
+
+/** One use of the store by a request. What it says of a store that was discarded since does not count. */
+export interface StoreAttempt {
+  readonly store: SessionStore;
+  /** Whether a request may still use the store in that way. */
+  isAllowed(): boolean;
+  succeeded(): void;
+  failed(error?: unknown): void;
+  /** It failed, which says nothing of others. */
+  failedAlone(error: unknown): void;
+}
 
 export interface OpenedStore {
   readonly store: SessionStore;
@@ -52,4 +72,34 @@ export function trialMs({ reads, writes, isDamaged }: OpenedStore): number {
 export function openUntilMs(breaker: CircuitBreaker): number {
   const state = breaker.state();
   return state.kind === 'open' ? state.untilMs : -Infinity;
+}
+
+/** The hash of no id is all zeros. */
+const PROBE_KEY = '0'.repeat(32) as SessionKey;
+/** Much longer than a store takes to give up by itself. */
+const LIMIT_MS = 10_000;
+
+/** Never rejects. */
+export async function probeReads(store: SessionStore, clock: Clock): Promise<boolean> {
+  try {
+    const found = await withinTime(clock, LIMIT_MS, lookup(store), 'a probe of the session store');
+    return found !== 'unknown';
+  } catch {
+    // Late, or it throws against its contract: it can't be read.
+    return false;
+  }
+}
+
+async function lookup(store: SessionStore): Promise<unknown> {
+  return store.lookup(PROBE_KEY);
+}
+
+/** Adds a row that expires at once: a full store takes what adds none. Rejects with the store's error. */
+export async function probeWrites(
+  store: SessionStore,
+  self: MachineId,
+  clock: Clock,
+): Promise<void> {
+  const probe = { key: PROBE_KEY, machine: self, origin: 'copied', ttlMs: 1 } as const;
+  await withinTime(clock, LIMIT_MS, store.claim(probe), 'a probe of the session store');
 }

@@ -20,34 +20,6 @@ import type { LocalCopy } from './local-copy.ts';
 import { EVICTION_ORDER, StoreError } from '../store.ts';
 import type { Lookup, SessionStore } from '../store.ts';
 
-export interface Outbox {
-  /** Keys queued. */
-  readonly depth: number;
-  /** Whether what is accepted now outlives a restart. */
-  readonly isDurable: boolean;
-  /** How long the oldest one has waited, in ms; 0 if none. */
-  ageMs(): number;
-  /** What the store is change of the key: an object that never changes. */
-  find(key: SessionKey): PendingChange | undefined;
-  /** Those queued that have not expired. */
-  bindings(): IterableIterator<Binding>;
-  /** Performs the write here, at once, and queues what comes of it. */
-  accept(write: Write): Accepted;
-  /** Queues a binding that the store may have lost. It needs no journal: the store had it. */
-  restore(binding: Binding): void;
-  /** Queues what is left from before a restart. Never rejects. */
-  load(): Promise<void>;
-  /**
-   * Tells the store of the oldest ones, `maxCount` at most at once, and returns how many are
-   * settled. Rejects with an error of the store; what failed stays queued.
-   */
-  flush(store: SessionStore, maxCount: number): Promise<number>;
-  /** Forgets what has expired. Never rejects. */
-  cleanup(): Promise<void>;
-  /** Never rejects. */
-  close(): Promise<void>;
-}
-
 export interface Accepted {
   readonly outcome: Outcome;
   /** Resolves once the journal has it, or can't have it; never rejects. */
@@ -94,11 +66,7 @@ const SLACK = 1 / 100;
 /** Somebody may just be mending what is wrong. */
 const MAX_REFUSALS = 3;
 
-export function createOutbox(options: OutboxOptions): Outbox {
-  return new StoreOutbox(options);
-}
-
-class StoreOutbox implements Outbox {
+export class Outbox {
   readonly #options: OutboxOptions;
   readonly #entries = new Map<SessionKey, Entry>();
   /** How often the store has refused them for good, and has taken others. */
@@ -108,23 +76,28 @@ class StoreOutbox implements Outbox {
     this.#options = options;
   }
 
+  /** Keys queued. */
   get depth(): number {
     return this.#entries.size;
   }
 
+  /** Whether what is accepted now outlives a restart. */
   get isDurable(): boolean {
     return this.#options.journal.isDurable;
   }
 
+  /** How long the oldest one has waited, in ms; 0 if none. */
   ageMs(): number {
     const [oldest] = this.#entries.values();
     return oldest ? this.#options.clock.monotonicMs() - oldest.queuedAt : 0;
   }
 
+  /** What the store has still to be told of the key: an object that never changes. */
   find(key: SessionKey): PendingChange | undefined {
     return this.#entries.size === 0 ? undefined : this.#entries.get(key)?.change;
   }
 
+  /** Those queued that have not expired. */
   *bindings(): IterableIterator<Binding> {
     for (const { change: change } of this.#entries.values()) {
       const { then } = change;
@@ -134,6 +107,7 @@ class StoreOutbox implements Outbox {
     }
   }
 
+  /** Performs the write here, at once, and queues what comes of it. */
   accept(write: Write): Accepted {
     const { maxAgeMs, lifeMs, journal } = this.#options;
     const before = this.find(write.key);
@@ -145,16 +119,22 @@ class StoreOutbox implements Outbox {
     return { outcome, journaled: journal.keep(write.key, change) };
   }
 
+  /** Queues a binding that the store may have lost. It needs no journal: the store had it. */
   restore(binding: Binding): void {
     if (!this.#entries.has(binding.key)) this.#put(binding.key, changeToBinding(binding));
   }
 
+  /** Queues what is left from before a restart. Never rejects. */
   load(): Promise<void> {
     return this.#options.journal.load((key, change) => {
       if (!this.#entries.has(key)) this.#put(key, change);
     });
   }
 
+  /**
+   * Tells the store of the oldest ones, `maxCount` at most at once, and returns how many are
+   * settled. Rejects with an error of the store; what failed stays queued.
+   */
   async flush(store: SessionStore, maxCount: number): Promise<number> {
     const { clock } = this.#options;
     const chosen = this.#oldest(maxCount);
@@ -170,12 +150,14 @@ class StoreOutbox implements Outbox {
     }
   }
 
+  /** Forgets what has expired. Never rejects. */
   async cleanup(): Promise<void> {
     for (const [key, { change: change }] of this.#entries)
       if (this.#isOutdated(change)) this.#remove(key);
     await this.#options.journal.tidy();
   }
 
+  /** Never rejects. */
   close(): Promise<void> {
     return this.#options.journal.close();
   }
@@ -249,7 +231,7 @@ class StoreOutbox implements Outbox {
   }
 
   #onFlushed(key: SessionKey, { then }: PendingChange, held: Binding | undefined): void {
-    const { localCopy: localCopy, onFlushed: onWritten } = this.#options;
+    const { localCopy, onFlushed: onWritten } = this.#options;
     if (held) localCopy.remember(held);
     else localCopy.forget(key);
     if (then.kind !== 'bind' || !held || held.machine === then.binding.machine) {

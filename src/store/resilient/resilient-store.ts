@@ -1,83 +1,49 @@
 /**
  * A store that fails no request: what stands between the request path and a database that may be
- * busy, full, damaged or gone.
- *
- *     lookup ─ accepted here, not told yet ─ yes ─> what was accepted
- *              └ no ─ reads work ─> store ─ knows ─> answer
- *                     │                   └ can't tell ─> localCopy
- *                     └ they don't ────────────────────> localCopy
- *     write ── writes work, key not queued ─> store ─ written within a second ─> done
- *              │                                    └ failed, or too slow ┐
- *              └ they don't ──────────────────────────────────────────────┴> accepted, queued
- *
- * The local copy is what this process knows the store to hold (`local-copy.ts`); what is accepted here is
- * told to the store once that works again (`outbox.ts`). Two circuit breakers, one for reads and
- * one for writes, keep a dead store from costing a request anything; `supervisor.ts` alone tries it then,
- * with growing pauses.
+ * busy, full, damaged or gone. See README.md for the way of a lookup, a write and a recovery.
  *
  * What is not known here may be in the store: `unknown`, until a store that is nobody else's has
  * been away for as long as a binding lives unused. From then on it is `absent`.
  */
-import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
-import { retry } from '../../resilience.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import type { StoreHealth, WriteBackResult } from '../health.ts';
-import { createTimeLimit, withinTime } from '../time-limit.ts';
-import type { TimeLimit } from '../time-limit.ts';
-import { enterCopies, readPages } from './joining.ts';
-import type { JoiningParts } from './joining.ts';
-import { createJournal, NO_JOURNAL } from './journal.ts';
-import type { Journal } from './journal.ts';
-import { createStoreSupervisor } from './supervisor.ts';
-import type { StoreSupervisor, StoreSupervisorOptions, StoreAttempt } from './supervisor.ts';
-import { seenThrough } from './pending-change.ts';
-import type { PendingChange } from './pending-change.ts';
-import { performWrite } from './perform.ts';
-import { probeWrites } from './probe.ts';
-import { applyWrite } from '../rules.ts';
-import type { Outcome, Write } from '../rules.ts';
-import { createLocalCopy } from './local-copy.ts';
-import type { LocalCopy } from './local-copy.ts';
-import { createCumulativeCounts } from './steady-counts.ts';
-import { StoreError } from '../store.ts';
-import type {
-  Lookup,
-  Owners,
-  SessionStore,
-  StoreLimits,
-  StoreMetrics,
-  PeerCopy,
-  PeerPage,
+import {
+  StoreError,
+  type Lookup,
+  type Owners,
+  type PeerCopy,
+  type PeerPage,
+  type SessionStore,
+  type StoreMetrics,
 } from '../store.ts';
-import { createWritesInFlight } from './in-flight.ts';
-import type { WritesInFlight } from './in-flight.ts';
-import { createOutbox } from './outbox.ts';
-import type { Conflict, Outbox } from './outbox.ts';
-import { countWrite, createStoreCounters, createWriteMethods } from '../write-methods.ts';
+import { createTimeLimit, withinTime, type TimeLimit } from '../time-limit.ts';
+import { createStoreCounters, createWriteMethods, type StoreCounters } from '../write-methods.ts';
+import { enterCopies, readPages } from './joining.ts';
+import { createJournal, NO_JOURNAL, type Journal } from './journal.ts';
+import { createLocalCopy, type LocalCopy } from './local-copy.ts';
+import { probeWrites } from './opened-store.ts';
+import { Outbox, type Conflict } from './outbox.ts';
+import { createCumulativeCounts } from './status.ts';
+import { StoreSupervisor, type StoreSupervisorOptions } from './supervisor.ts';
+import { WritePath, type Unwritten, type WritePathOptions } from './write-path.ts';
 
 export interface ResilientStore extends SessionStore {
   health(): StoreHealth;
 }
 
-export interface ResilientOptions extends Omit<
-  StoreSupervisorOptions,
-  'localCopy' | 'outbox' | 'isBeingWritten'
-> {
+export interface ResilientOptions
+  extends
+    Omit<StoreSupervisorOptions, 'localCopy' | 'outbox' | 'isBeingWritten'>,
+    WritePathOptions {
   readonly kind: SessionStore['kind'];
-  readonly isShared: boolean;
-  readonly limits: StoreLimits;
   /** How long a binding lives that is not used, in ms. */
   readonly ttlMs: number;
-  /** Of passing failures of a write; 0 where the store itself tries again, in order. */
-  readonly retryCount: number;
-  readonly retryDelayMs: number;
   /** Opens a store on this Machine, for what a shared one has not been told yet. */
   readonly openJournal?: () => Promise<SessionStore>;
   readonly onWrittenBack: (result: WriteBackResult, conflict?: Conflict) => void;
 }
 
-/** What an answer may wait for its binding: then it is accepted here, and written when that works. */
-const WRITE_BUDGET_MS = 1_000;
 /** A store gives up a lookup by itself long before. */
 const READ_LIMIT_MS = 1_000;
 const METRICS_LIMIT_MS = 1_000;
@@ -92,27 +58,27 @@ export async function openResilientStore(options: ResilientOptions): Promise<Res
   const { clock, limits } = options;
   const room = Math.min(limits.maxSessions, MAX_KNOWN_WHEN_HEALTHY);
   const localCopy = createLocalCopy(clock, limits, room);
-  const outbox = openWriteBack(options, localCopy);
-  const inFlight = createWritesInFlight();
-  const supervisor = createStoreSupervisor({
+  const outbox = openOutbox(options, localCopy);
+  const counters = createStoreCounters();
+  const supervisor: StoreSupervisor = new StoreSupervisor({
     ...options,
-    localCopy: localCopy,
-    outbox: outbox,
-    isBeingWritten: (key) => inFlight.of(key) !== undefined,
+    ...{ localCopy, outbox },
+    isBeingWritten: (key): boolean => writes.isInFlight(key),
     onHealth: (health) => {
       localCopy.setRoom(health.state === 'healthy' ? room : limits.maxSessions);
       options.onHealth(health);
     },
   });
+  const writes: WritePath = new WritePath(options, { localCopy, outbox, supervisor, counters });
   await supervisor.start();
-  return new Resilient(options, { localCopy, outbox, inFlight, supervisor });
+  return new Resilient(options, { localCopy, outbox, writes, supervisor, counters });
 }
 
-function openWriteBack(options: ResilientOptions, localCopy: LocalCopy): Outbox {
+function openOutbox(options: ResilientOptions, localCopy: LocalCopy): Outbox {
   const { self, clock, limits, ttlMs, onWrittenBack, onError } = options;
   const maxKeys = Math.min(MAX_QUEUED_KEYS, limits.maxSessions);
-  return createOutbox({
-    ...{ localCopy: localCopy, clock, maxKeys, maxAgeMs: limits.maxAgeMs, lifeMs: ttlMs },
+  return new Outbox({
+    ...{ localCopy, clock, maxKeys, maxAgeMs: limits.maxAgeMs, lifeMs: ttlMs },
     journal: journalOf(options, maxKeys),
     probe: (store) => probeWrites(store, self, clock),
     onFlushed: onWrittenBack,
@@ -128,8 +94,10 @@ function journalOf(options: ResilientOptions, maxKeys: number): Journal {
 interface Parts {
   readonly localCopy: LocalCopy;
   readonly outbox: Outbox;
-  readonly inFlight: WritesInFlight;
+  readonly writes: WritePath;
   readonly supervisor: StoreSupervisor;
+  /** Of what was done here; the store counts for itself. */
+  readonly counters: StoreCounters;
 }
 
 class Resilient implements ResilientStore {
@@ -142,32 +110,31 @@ class Resilient implements ResilientStore {
   readonly delete: SessionStore['delete'];
   readonly #clock: Clock;
   readonly #options: ResilientOptions;
+  readonly #parts: Parts;
   readonly #localCopy: LocalCopy;
   readonly #outbox: Outbox;
-  readonly #inFlight: WritesInFlight;
+  readonly #writes: WritePath;
   readonly #supervisor: StoreSupervisor;
-  readonly #joining: JoiningParts;
-  /** Of what was done here; the store counts for itself. */
-  readonly #counters = createStoreCounters();
-  readonly #steadyCounts = createCumulativeCounts();
-  readonly #writeLimit: TimeLimit;
+  readonly #counters: StoreCounters;
+  readonly #cumulativeCounts = createCumulativeCounts();
   readonly #readLimit: TimeLimit;
   #closing: Promise<void> | undefined;
 
-  constructor(options: ResilientOptions, { localCopy, outbox, inFlight, supervisor }: Parts) {
+  constructor(options: ResilientOptions, parts: Parts) {
+    const { localCopy, outbox, writes, supervisor, counters } = parts;
     this.kind = options.kind;
     this.#clock = options.clock;
     this.#options = options;
+    this.#parts = parts;
     this.#localCopy = localCopy;
     this.#outbox = outbox;
-    this.#inFlight = inFlight;
+    this.#writes = writes;
     this.#supervisor = supervisor;
-    this.#joining = { supervisor: supervisor, outbox: outbox, localCopy: localCopy };
-    this.#writeLimit = createTimeLimit(this.#clock, WRITE_BUDGET_MS, 'a write');
+    this.#counters = counters;
     this.#readLimit = createTimeLimit(this.#clock, READ_LIMIT_MS, 'a lookup');
     const methods = createWriteMethods(this.#clock, createStoreCounters(), (write) => {
       this.#assertOpen();
-      return inFlight.run(write, () => this.#write(write));
+      return writes.write(write);
     });
     this.claim = methods.claim;
     this.upsert = methods.upsert;
@@ -188,38 +155,38 @@ class Resilient implements ResilientStore {
 
   lookup(key: SessionKey): Lookup | Promise<Lookup> {
     if (this.#closing) return 'unknown';
-    const change = this.#outbox.find(key);
     const store = this.#supervisor.readable;
-    if (store === undefined || change?.then.kind === 'bind') return this.#lookupHere(key);
-    const writes = this.#inFlight.of(key);
+    const unwritten = this.#writes.unwritten(key);
+    if (store === undefined || unwritten?.change?.then.kind === 'bind') {
+      return this.#lookupHere(key);
+    }
     const found = store.lookup(key);
-    if (found instanceof Promise) return this.#awaitLookup({ key, change, writes }, found);
+    if (found instanceof Promise) return this.#awaitLookup(key, unwritten, found);
     this.#supervisor.onRead(found !== 'unknown');
     if (found === 'unknown') return this.#lookupHere(key);
-    if (change || writes) return this.#seeThrough({ key, change, writes }, found);
-    return this.#onFound(key, found);
+    return unwritten ? this.#writes.seeThrough(unwritten, found) : this.#onFound(key, found);
   }
 
   async cleanup(): Promise<number> {
     this.#assertOpen();
-    await this.#inFlight.ended();
+    await this.#writes.ended();
     const forgotten = await this.#localCopy.cleanup();
     await this.#outbox.cleanup();
     this.#counters.lastCleanupAt = this.#clock.now();
-    const use = this.#supervisor.begin('writes');
+    const attempt = this.#supervisor.begin('writes');
     try {
-      if (!use) return forgotten;
-      return await withinTime(this.#clock, CLEANUP_LIMIT_MS, use.store.cleanup(), 'a clean-up');
+      if (!attempt) return forgotten;
+      return await withinTime(this.#clock, CLEANUP_LIMIT_MS, attempt.store.cleanup(), 'a clean-up');
     } catch (error) {
       // It may just have had too much to do: the writes say whether writes work.
-      use?.failedAlone(error);
+      attempt?.failedAlone(error);
       throw error;
     }
   }
 
   async *entries(): AsyncGenerator<Binding> {
     this.#assertOpen();
-    await this.#inFlight.ended();
+    await this.#writes.ended();
     const listed = new Set<SessionKey>();
     for (const binding of [...this.#outbox.bindings()]) {
       listed.add(binding.key);
@@ -229,7 +196,9 @@ class Resilient implements ResilientStore {
     for await (const binding of held.entries()) {
       const { key } = binding;
       const change = this.#outbox.find(key);
-      const seen = change ? seenThrough(change, binding, this.#clock.now()) : binding;
+      const seen = change
+        ? this.#writes.seeThrough({ change, writes: undefined }, binding)
+        : binding;
       if (typeof seen !== 'string' && !listed.has(key)) yield seen;
     }
     this.#assertOpen();
@@ -237,23 +206,23 @@ class Resilient implements ResilientStore {
 
   pages(owners: Owners): AsyncIterable<PeerPage> {
     this.#assertOpen();
-    return readPages(this.#joining, owners);
+    return readPages(this.#parts, owners);
   }
 
   async addCopies(copies: readonly PeerCopy[]): Promise<number> {
     this.#assertOpen();
-    return enterCopies(this.#joining, copies);
+    return enterCopies(this.#parts, copies);
   }
 
   async getMetrics(): Promise<StoreMetrics> {
     this.#assertOpen();
-    await this.#inFlight.ended();
+    await this.#writes.ended();
     const store = this.#supervisor.readable;
     const held = store
       ? await withinTime(this.#clock, METRICS_LIMIT_MS, store.getMetrics(), 'counting')
       : undefined;
     const here = { total: this.#localCopy.count() + this.#outbox.depth, expired: 0, sizeBytes: 0 };
-    return { ...(held ?? here), ...this.#steadyCounts.add(store, held, this.#counters) };
+    return { ...(held ?? here), ...this.#cumulativeCounts.add(store, held, this.#counters) };
   }
 
   close(): Promise<void> {
@@ -262,25 +231,28 @@ class Resilient implements ResilientStore {
 
   async #close(): Promise<void> {
     // Within their time they are written, or accepted and told by the supervisor.
-    await this.#inFlight.ended();
+    await this.#writes.ended();
     await this.#supervisor.stop();
     this.#localCopy.clear();
   }
 
   /** What comes back late, or not at all, is answered from here. */
-  async #awaitLookup(before: Before, asked: Promise<Lookup>): Promise<Lookup> {
-    const { key, change, writes } = before;
-    const use = this.#supervisor.begin('reads');
-    const endRead = this.#inFlight.beginRead(key);
+  async #awaitLookup(
+    key: SessionKey,
+    unwritten: Unwritten | undefined,
+    asked: Promise<Lookup>,
+  ): Promise<Lookup> {
+    const attempt = this.#supervisor.begin('reads');
+    const endRead = this.#writes.beginRead(key);
     const found = await this.#inTime(asked);
     const isCrossed = endRead();
     if (found === 'unknown') {
-      use?.failed();
+      attempt?.failed();
       return this.#lookupHere(key);
     }
-    use?.succeeded();
-    if (change || writes || isCrossed) return this.#seeThrough(before, found);
-    return this.#onFound(key, found);
+    attempt?.succeeded();
+    if (unwritten) return this.#writes.seeThrough(unwritten, found);
+    return isCrossed ? found : this.#onFound(key, found);
   }
 
   async #inTime(asked: Promise<Lookup>): Promise<Lookup> {
@@ -296,8 +268,8 @@ class Resilient implements ResilientStore {
     this.#counters.lookups += 1;
     const unknown = this.#hasOutlivedAll() ? 'absent' : 'unknown';
     const known = this.#localCopy.find(key) ?? unknown;
-    const change = this.#outbox.find(key);
-    return this.#seeThrough({ key, change, writes: this.#inFlight.of(key) }, known);
+    const unwritten = this.#writes.unwritten(key);
+    return unwritten ? this.#writes.seeThrough(unwritten, known) : known;
   }
 
   /**
@@ -306,21 +278,6 @@ class Resilient implements ResilientStore {
    */
   #hasOutlivedAll(): boolean {
     return !this.#options.isShared && this.#supervisor.status.awayMs() >= this.#options.ttlMs;
-  }
-
-  /** What `found` is once what was called before has been written: writing it twice changes nothing. */
-  #seeThrough({ change, writes }: Before, found: Lookup): Lookup {
-    const now = this.#clock.now();
-    const seen = change ? seenThrough(change, found, now) : found;
-    if (!writes) return seen;
-    const { maxAgeMs } = this.#options.limits;
-    const before = typeof seen === 'string' ? undefined : seen;
-    const after = writes.reduce(
-      (binding, write) => applyWrite(write, binding, maxAgeMs).after,
-      before,
-    );
-    if (after === undefined) return seen === 'unknown' ? 'unknown' : 'absent';
-    return after.expiresAt > now ? after : 'absent';
   }
 
   /** Of a key that has nothing still to be written. What the store may have forgotten is told to it first. */
@@ -334,79 +291,7 @@ class Resilient implements ResilientStore {
     return found;
   }
 
-  async #write(write: Write): Promise<Outcome> {
-    // What is queued goes on there, so that the writes of one key keep their order.
-    const use = this.#outbox.find(write.key) ? undefined : this.#supervisor.begin('writes');
-    const outcome = use && (await this.#writeInTime(use, write));
-    if (!outcome || !this.#onWritten(write, outcome)) return this.#accept(write);
-    return outcome;
-  }
-
-  /** Undefined if it failed, or was not done within its time: what comes of it then is no matter. */
-  async #writeInTime(use: StoreAttempt, write: Write): Promise<Outcome | undefined> {
-    try {
-      return await this.#writeLimit(this.#writePatiently(use, write));
-    } catch (error) {
-      use.failed(error);
-      return undefined;
-    }
-  }
-
-  #writePatiently(use: StoreAttempt, write: Write): Promise<Outcome> {
-    const { clock, random, retryCount, retryDelayMs } = this.#options;
-    const perform = (attempt: number): Promise<Outcome> => {
-      const isFirst = attempt === 0;
-      return isFirst || use.isAllowed() ? performWrite(use.store, write) : Promise.reject(GIVEN_UP);
-    };
-    return retry(perform, {
-      ...{ clock, random, retryCount, delayMs: retryDelayMs },
-      isRetryable: (error) => isPassing(error) && use.isAllowed(),
-      untilMs: clock.monotonicMs() + WRITE_BUDGET_MS,
-    });
-  }
-
-  /** Takes note of what the store has done. False if it should have known the binding, and did not. */
-  #onWritten(write: Write, { after, hasTakenEffect }: Outcome): boolean {
-    if (after) {
-      this.#localCopy.remember(after);
-      return true;
-    }
-    const known = this.#localCopy.find(write.key);
-    if (!known) return true;
-    if (hasTakenEffect) {
-      this.#localCopy.apply(write);
-      return true;
-    }
-    const isOfOther =
-      write.kind === 'delete' && (write.ifMachine ?? known.machine) !== known.machine;
-    if (isOfOther) return true;
-    if (this.#supervisor.status.mayHaveForgotten()) return false;
-    this.#localCopy.forget(write.key);
-    return true;
-  }
-
-  async #accept(write: Write): Promise<Outcome> {
-    const { outcome, journaled: kept } = this.#outbox.accept(write);
-    countWrite(this.#counters, write, outcome);
-    this.#supervisor.onQueued();
-    await kept;
-    return outcome;
-  }
-
   #assertOpen(): void {
     if (this.#closing) throw new StoreError('closed', 'the session store is closed');
   }
 }
-
-/** A key, and what was still to be written of it when it was looked up. */
-interface Before {
-  readonly key: SessionKey;
-  readonly change: PendingChange | undefined;
-  readonly writes: readonly Write[] | undefined;
-}
-
-function isPassing(error: unknown): boolean {
-  return error instanceof StoreError && error.code === 'passing';
-}
-
-const GIVEN_UP = new StoreError('passing', 'the session store failed while a write waited');

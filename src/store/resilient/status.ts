@@ -2,8 +2,9 @@
 import type { Clock } from '../../clock.ts';
 import type { StoreHealth } from '../health.ts';
 import { MAX_PAUSE_MS } from './opened-store.ts';
-import { StoreError } from '../store.ts';
 import type { Outbox } from './outbox.ts';
+import { StoreError, type StoreMetrics } from '../store.ts';
+import type { StoreCounters } from '../write-methods.ts';
 
 export interface StoreStatusOptions {
   readonly isShared: boolean;
@@ -123,4 +124,44 @@ export class StoreStatus {
       writeBack: { depth, ageMs: this.#options.outbox.ageMs(), isDurable },
     };
   }
+}
+
+export interface CumulativeCounts {
+  /**
+   * With what was done beside the store. `held` is what the store says, undefined if it was not
+   * asked: then it has said nothing new.
+   */
+  add(
+    store: object | undefined,
+    held: StoreMetrics | undefined,
+    beside: StoreCounters,
+  ): StoreCounters;
+}
+
+const COUNTED = ['lookups', 'upserts', 'deletes', 'errors'] as const;
+type Counts = Record<(typeof COUNTED)[number], number>;
+
+const NONE: Counts = { lookups: 0, upserts: 0, deletes: 0, errors: 0 };
+
+export function createCumulativeCounts(): CumulativeCounts {
+  let ofFormer = NONE;
+  let ofLast: StoreMetrics | undefined;
+  let last: object | undefined;
+  return {
+    add: (store, held, beside) => {
+      if (held) {
+        if (store !== last && ofLast) ofFormer = sum(ofFormer, ofLast);
+        last = store;
+        ofLast = held;
+      }
+      const counts = sum(sum(ofFormer, ofLast ?? NONE), beside);
+      return { ...counts, lastCleanupAt: ofLast?.lastCleanupAt ?? beside.lastCleanupAt };
+    },
+  };
+}
+
+function sum(some: Counts, more: Counts): Counts {
+  const total = { ...NONE };
+  for (const name of COUNTED) total[name] = some[name] + more[name];
+  return total;
 }

@@ -8,7 +8,6 @@
  * Of an open store reads and writes each have a circuit breaker. While one is open no request tries
  * the store: this does, one probe at a time. It runs only while there is something to mend.
  */
-import type { MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { BreakerAttempt, CircuitBreaker } from '../../resilience.ts';
 import { StoreStatus } from './status.ts';
@@ -18,72 +17,24 @@ import {
   createOpenedStore,
   createStoreBreaker,
   FIRST_PAUSE_MS,
-  isClosed,
   MAX_PAUSE_MS,
   openUntilMs,
   trialMs,
   works,
 } from './opened-store.ts';
-import type { Access, OpenedStore } from './opened-store.ts';
-import { probeReads, probeWrites } from './probe.ts';
-import type { LocalCopy } from './local-copy.ts';
+import type { Access, OpenedStore, StoreAttempt, StoreHooks } from './opened-store.ts';
+import { Recovery, type RecoveryOptions } from './recovery.ts';
 import { StoreError } from '../store.ts';
 import type { SessionStore } from '../store.ts';
-import type { Outbox } from './outbox.ts';
 
-/** What an opened store tells of itself. */
-export interface StoreHooks {
-  /** What no caller hears of. */
-  readonly onError: (error: StoreError) => void;
-  /** A connection broke: what it had acknowledged may be lost. */
-  readonly onDisrupted: () => void;
-}
-
-export interface StoreSupervisorOptions {
-  readonly self: MachineId;
-  readonly isShared: boolean;
+export interface StoreSupervisorOptions extends RecoveryOptions {
   /** Rejects with a {@link StoreError}. Called again until it succeeds, and after damage. */
   readonly open: (hooks: StoreHooks) => Promise<SessionStore>;
-  readonly localCopy: LocalCopy;
-  readonly outbox: Outbox;
-  /** Of a key that is being written, the store itself will say what it holds. */
-  readonly isBeingWritten: (key: SessionKey) => boolean;
-  readonly clock: Clock;
   readonly random: () => number;
   /** Called when the state, or what fails, has changed. */
   readonly onHealth: (health: StoreHealth) => void;
-  /** What a store says of itself that is no change of state. */
+  /** What a store reports that is no change of state. */
   readonly onError: (error: unknown) => void;
-}
-
-/** One use of the store by a request. What it says of a store that was given up since is no matter. */
-export interface StoreAttempt {
-  readonly store: SessionStore;
-  /** Whether a request may still use the store in that way. */
-  isAllowed(): boolean;
-  succeeded(): void;
-  failed(error?: unknown): void;
-  /** It failed, which says nothing of others. */
-  failedAlone(error: unknown): void;
-}
-
-export interface StoreSupervisor {
-  /** The store, unless its reads fail. */
-  readonly readable: SessionStore | undefined;
-  readonly status: Pick<
-    StoreStatus,
-    'isTrusted' | 'mayHaveForgotten' | 'awayMs' | 'health' | 'state'
-  >;
-  /** Undefined if they fail. */
-  begin(access: Access): StoreAttempt | undefined;
-  /** The same for a read that was answered at once. */
-  onRead(hasSucceeded: boolean): void;
-  /** Something was queued for write-back. */
-  onQueued(): void;
-  /** Resolves after the first attempt to open the store, or after a few seconds. Never rejects. */
-  start(): Promise<void>;
-  /** Tells the store what it can still be told, and closes it. Never rejects. */
-  stop(): Promise<void>;
 }
 
 /** How long a start waits for its store. */
@@ -91,21 +42,16 @@ const START_WAIT_MS = 5_000;
 /** A store that is damaged again within that time is opened anew ever more slowly: each time it may leave a file behind. */
 const DAMAGE_MEMORY_MS = 3_600_000;
 const MAX_DAMAGE_PAUSE_MS = 300_000;
-const BATCH = 200;
-/** What a stop spends on a probe under way, on telling the store what it has missed, on its close. */
+/** What a stop spends on a probe under way, and on the close of the store. */
 const LAST_PROBE_MS = 500;
-const LAST_FLUSH_MS = 1_000;
 const CLOSE_MS = 3_000;
 
-export function createStoreSupervisor(options: StoreSupervisorOptions): StoreSupervisor {
-  return new Supervisor(options);
-}
-
-class Supervisor implements StoreSupervisor {
+export class StoreSupervisor {
   readonly status: StoreStatus;
   readonly #options: StoreSupervisorOptions;
   readonly #clock: Clock;
   readonly #opening: CircuitBreaker;
+  readonly #recovery: Recovery;
   #opened: OpenedStore | undefined;
   #readable: SessionStore | undefined;
   #hasReadFailures = false;
@@ -123,12 +69,20 @@ class Supervisor implements StoreSupervisor {
     this.#clock = options.clock;
     this.#opening = createStoreBreaker(options);
     this.status = new StoreStatus(options);
+    this.#recovery = new Recovery(options, {
+      status: this.status,
+      isCurrent: (opened) => !this.#isStopped && this.#opened === opened,
+      noteError: (error, opened) => this.#noteError(error, opened),
+      pauseFor: (ms) => this.#pauseFor(ms),
+    });
   }
 
+  /** The store, unless its reads fail. */
   get readable(): SessionStore | undefined {
     return this.#readable;
   }
 
+  /** Undefined if they fail. */
   begin(access: Access): StoreAttempt | undefined {
     const opened = this.#opened;
     if (!works(opened, access)) return undefined;
@@ -136,6 +90,7 @@ class Supervisor implements StoreSupervisor {
     return attempt && this.#createAttempt(opened, access, attempt);
   }
 
+  /** The same for a read that was answered at once. */
   onRead(hasSucceeded: boolean): void {
     if (hasSucceeded && !this.#hasReadFailures) return;
     const use = this.begin('reads');
@@ -147,10 +102,12 @@ class Supervisor implements StoreSupervisor {
     this.#hasReadFailures = false;
   }
 
+  /** The outbox has taken something in. */
   onQueued(): void {
     this.#onChange();
   }
 
+  /** Resolves after the first attempt to open the store, or after a few seconds. Never rejects. */
   async start(): Promise<void> {
     const opening = this.#open();
     this.#recover(opening);
@@ -159,14 +116,15 @@ class Supervisor implements StoreSupervisor {
     this.#onChange();
   }
 
+  /** Flushes what it still can, and closes the store. Never rejects. */
   async stop(): Promise<void> {
-    const { outbox: outbox, onError } = this.#options;
+    const { outbox, onError } = this.#options;
     this.#isStopped = true;
     this.#wakeUp.abort();
     const mending = this.#recovering ?? Promise.resolve();
     // What hangs is left to itself.
     await withinTime(this.#clock, LAST_PROBE_MS, mending, 'mending').catch(() => undefined);
-    await this.#flushLast();
+    await this.#recovery.flushLast(this.#opened?.store);
     const closing = withinTime(this.#clock, CLOSE_MS, outbox.close(), 'closing the journal');
     await Promise.all([this.#opened && this.#close(this.#opened.store), closing.catch(onError)]);
     this.#opened = undefined;
@@ -243,6 +201,10 @@ class Supervisor implements StoreSupervisor {
     return Math.max(0, Math.max(this.#notBeforeMs, mayTryMs) - this.#clock.monotonicMs());
   }
 
+  #pauseFor(ms: number): void {
+    this.#notBeforeMs = this.#clock.monotonicMs() + ms;
+  }
+
   /** Ends early when something has changed. */
   async #pause(ms: number): Promise<void> {
     this.#wakeUp = new AbortController();
@@ -256,11 +218,11 @@ class Supervisor implements StoreSupervisor {
     try {
       if (opened?.isDamaged) await this.#discard(opened);
       else if (opened === undefined) await this.#open();
-      else await this.#bringUp(opened);
+      else await this.#recovery.step(opened);
     } catch (error) {
       // A defect, of a store or here: without a pause it might come again and again.
       this.#options.onError(error);
-      this.#notBeforeMs = this.#clock.monotonicMs() + MAX_PAUSE_MS;
+      this.#pauseFor(MAX_PAUSE_MS);
     }
     this.#onChange();
   }
@@ -316,97 +278,7 @@ class Supervisor implements StoreSupervisor {
     this.#distrust();
     await this.#close(store);
     const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** this.#damages, MAX_DAMAGE_PAUSE_MS);
-    if (this.#damages > 0) this.#notBeforeMs = this.#clock.monotonicMs() + pauseMs;
-  }
-
-  async #bringUp(opened: OpenedStore): Promise<void> {
-    // What can't be read is not written to: the reads are tried first.
-    if (!isClosed(opened.reads)) await this.#tryReads(opened);
-    else if (!isClosed(opened.writes)) await this.#tryWrites(opened);
-    else if (this.status.needsRefill()) await this.#refill(opened);
-    else await this.#flush(opened);
-  }
-
-  async #tryReads({ store, reads }: OpenedStore): Promise<void> {
-    const attempt = reads.begin();
-    if (!attempt) return;
-    const canRead = await probeReads(store, this.#clock);
-    if (canRead) attempt.succeeded();
-    else attempt.failed();
-  }
-
-  async #tryWrites(opened: OpenedStore): Promise<void> {
-    const attempt = opened.writes.begin();
-    if (!attempt) return;
-    const { outbox: outbox, self } = this.#options;
-    try {
-      const isFull = this.status.lastError?.code === 'full';
-      if (isFull) await this.#makeRoom(opened.store);
-      const told = isFull ? 0 : await outbox.flush(opened.store, 1);
-      if (told === 0) await probeWrites(opened.store, self, this.#clock);
-      attempt.succeeded();
-    } catch (error) {
-      this.#noteError(error, opened);
-      attempt.failed();
-    }
-  }
-
-  /** What has expired may be all that a full disk can spare. */
-  async #makeRoom(store: SessionStore): Promise<void> {
-    const cleanup = store.cleanup();
-    await withinTime(this.#clock, MAX_PAUSE_MS, cleanup, 'cleaning up').catch(() => undefined);
-  }
-
-  /** A shared store is told by each Machine what is its own; a file has nobody else. */
-  async #refill(opened: OpenedStore): Promise<void> {
-    const { localCopy: localCopy, outbox: outbox, self, isShared, isBeingWritten } = this.#options;
-    const { losses } = this.status;
-    for await (const binding of localCopy.entries()) {
-      const isOthers = isShared && binding.machine !== self;
-      if (isOthers || isBeingWritten(binding.key)) continue;
-      outbox.restore(binding);
-      while (outbox.depth >= BATCH) if (!(await this.#flush(opened))) return;
-    }
-    this.status.wasRefilled(losses);
-  }
-
-  /** Whether the store takes what it is told. */
-  async #flush(opened: OpenedStore): Promise<boolean> {
-    if (this.#isStopped || this.#opened !== opened || !works(opened, 'writes')) return false;
-    const attempt = opened.writes.begin();
-    const { outbox: outbox } = this.#options;
-    try {
-      const told = await outbox.flush(opened.store, BATCH);
-      // What is left it has refused.
-      if (told === 0 && outbox.depth > 0) {
-        this.#notBeforeMs = this.#clock.monotonicMs() + FIRST_PAUSE_MS;
-      }
-      return true;
-    } catch (error) {
-      this.#noteError(error, opened);
-      attempt?.failed();
-      return false;
-    }
-  }
-
-  async #flushLast(): Promise<void> {
-    const store = this.#opened?.store;
-    const { outbox: outbox } = this.#options;
-    const untilMs = this.#clock.monotonicMs() + LAST_FLUSH_MS;
-    let failure: unknown;
-    try {
-      while (store && outbox.depth > 0 && this.#clock.monotonicMs() < untilMs) {
-        const leftMs = untilMs - this.#clock.monotonicMs();
-        await withinTime(this.#clock, leftMs, outbox.flush(store, BATCH), 'the end');
-      }
-    } catch (error) {
-      failure = error;
-    }
-    const { depth, isDurable } = outbox;
-    if (depth === 0) return;
-    const fate = isDurable ? 'is told after the next start' : 'is lost';
-    const text = `the session store was not told of ${depth} of its bindings: that ${fate}`;
-    this.#options.onError(new StoreError('passing', text, { cause: failure }));
+    if (this.#damages > 0) this.#pauseFor(pauseMs);
   }
 
   async #close(store: SessionStore): Promise<void> {

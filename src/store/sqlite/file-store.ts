@@ -9,7 +9,7 @@ import type { DamageWatch } from './damage.ts';
 import { toSqliteStoreError } from './errors.ts';
 import type { OpenedFiles } from './file.ts';
 import { createFreshness } from './freshness.ts';
-import { createLookup } from './lookup.ts';
+import { createLookup } from './reader.ts';
 import { openSqliteReader } from './reader.ts';
 import type { SqliteReader } from './reader.ts';
 import { createWriterThread } from './thread.ts';
@@ -22,7 +22,7 @@ import type {
   StoreLimits,
   PeerPage,
 } from '../store.ts';
-import { createTimed } from '../timed.ts';
+import { createTimed } from '../write-methods.ts';
 import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
 import type { StoreCounters } from '../write-methods.ts';
 import { createWriteQueue } from './write-queue.ts';

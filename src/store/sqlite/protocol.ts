@@ -2,7 +2,7 @@
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Outcome, Write } from '../rules.ts';
 import type { Inode, OpenedFiles } from './file.ts';
-import type { PeerPageQuery, PeerPageRows } from './picked-rows.ts';
+import type { PeerPageQuery, PeerPageRows } from './rows.ts';
 import type { StoreErrorCode, StoreLimits, PeerCopy } from '../store.ts';
 
 /** What the thread is started with. */

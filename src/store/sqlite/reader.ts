@@ -2,11 +2,16 @@
  * The point read on the main thread: through a connection that can't write and doesn't wait. In
  * WAL mode a reader needs no lock that a writer holds, so that "busy" is rare and means "unknown".
  */
+import type { Clock } from '../../clock.ts';
 import type { Binding, SessionKey } from '../../session.ts';
-import { toSqliteStoreError } from './errors.ts';
-import { openInPlace } from './file.ts';
-import type { Inode } from './file.ts';
+import type { HotCache } from '../hot-cache.ts';
+import { isBusy, toSqliteStoreError } from './errors.ts';
+import { openInPlace, type Inode } from './file.ts';
+import type { Freshness } from './freshness.ts';
+import type { PendingWrites } from './pending-writes.ts';
 import { createRowReader } from './rows.ts';
+import type { Lookup, OnStoreOperation, StoreError } from '../store.ts';
+import type { StoreCounters } from '../write-methods.ts';
 
 export interface SqliteReader {
   /** What is committed, expired or not. Throws SQLite's errors, and a `damaged` one for odd rows. */
@@ -55,4 +60,66 @@ function unlessDamaged<Result>(read: () => Result, readAfresh: () => Result): Re
     if (toSqliteStoreError('reading', error).code !== 'damaged') throw error;
     return readAfresh();
   }
+}
+
+export interface LookupParts {
+  readonly reader: SqliteReader;
+  readonly hot: HotCache<Binding>;
+  readonly freshness: Freshness;
+  readonly pending: Pick<PendingWrites, 'has' | 'apply'>;
+  readonly counters: StoreCounters;
+  readonly clock: Clock;
+  readonly onOperation: OnStoreOperation | undefined;
+  /** Told once when reads begin to fail, not of every one. */
+  readonly onError: (error: StoreError) => void;
+  /** Whether what is in the file is worth nothing any more. */
+  readonly isDamaged: () => boolean;
+}
+
+export function createLookup(parts: LookupParts): (key: SessionKey) => Lookup {
+  const { hot, freshness, pending, counters, clock, isDamaged } = parts;
+  const read = createRead(parts);
+  return (key) => {
+    counters.lookups += 1;
+    const now = clock.now();
+    const isPending = pending.has(key);
+    const isFresh = freshness.check();
+    // The check may have found that.
+    if (isDamaged()) return 'unknown';
+    const known = isFresh && !isPending ? hot.get(key, now) : undefined;
+    if (known !== undefined) return known;
+    const found = read(key);
+    if (found === 'unknown') return 'unknown';
+    const binding = isPending ? pending.apply(key, found) : found;
+    if (binding === undefined || binding.expiresAt <= now) return 'absent';
+    if (!isPending) hot.set(binding);
+    return binding;
+  };
+}
+
+function createRead({
+  reader,
+  counters,
+  clock,
+  onOperation,
+  onError,
+}: LookupParts): (key: SessionKey) => Binding | undefined | 'unknown' {
+  let isFailing = false;
+  return (key) => {
+    const startedAt = clock.monotonicMs();
+    try {
+      const found = reader.find(key);
+      isFailing = false;
+      onOperation?.('lookup', 'ok', clock.monotonicMs() - startedAt);
+      return found;
+    } catch (error) {
+      counters.errors += 1;
+      onOperation?.('lookup', 'error', clock.monotonicMs() - startedAt);
+      if (!isBusy(error) && !isFailing) {
+        isFailing = true;
+        onError(toSqliteStoreError('store lookup', error));
+      }
+      return 'unknown';
+    }
+  };
 }

@@ -4,9 +4,16 @@
  */
 import { Buffer } from 'node:buffer';
 import type { Database } from 'better-sqlite3';
-import { parseMachineId, parseSessionKey } from '../../session.ts';
-import type { Binding, BindingOrigin, MachineId, SessionKey } from '../../session.ts';
-import { StoreError } from '../store.ts';
+import {
+  parseMachineId,
+  parseSessionKey,
+  type Binding,
+  type BindingOrigin,
+  type MachineId,
+  type SessionKey,
+} from '../../session.ts';
+import { MAX_PAGE_TTL_MS } from '../peer-pages.ts';
+import { PAGE_BINDINGS, StoreError, type Owners, type PeerPage } from '../store.ts';
 
 export const KEY_BYTES = 16;
 
@@ -69,20 +76,12 @@ export function createRowReader(db: Database): RowReader {
     page: (after, maxRows) => {
       let last = after;
       return rows.all(Buffer.from(after ?? '', 'hex'), maxRows).map((found) => {
-        last = keyBehind(last, found[5]);
+        last = keyBehind(last, hexOf(found[5]));
         return toBinding(last, found);
       });
     },
     forgetMachines: () => machines.clear(),
   };
-}
-
-/** Out of order, pages could go on for ever. */
-function keyBehind(last: SessionKey | undefined, bytes: unknown): SessionKey {
-  const key = Buffer.isBuffer(bytes) ? parseSessionKey(bytes.toString('hex')) : undefined;
-  if (key === undefined) throw foundDamage('a row has no key');
-  if (last !== undefined && key <= last) throw foundDamage(`the key ${key} is out of order`);
-  return key;
 }
 
 /** A newer fly-affinity beside us may know more origins; the weakest is the safe guess. */
@@ -117,4 +116,89 @@ function readMachine(number: number, found: unknown): MachineId {
 
 export function foundDamage(found: string): StoreError {
   return new StoreError('damaged', `the file of the session store is damaged: ${found}`);
+}
+
+export interface PeerPageRows {
+  /** What has not expired. */
+  readonly page: PeerPage;
+  /** Behind which row to go on; undefined after the last one. */
+  readonly next: SessionKey | undefined;
+}
+
+export interface PeerPageQuery {
+  readonly owners: Owners;
+  readonly after: SessionKey | undefined;
+  /** Rows that are looked at, at most. */
+  readonly maxScanned: number;
+  /** In whole ms since the epoch. */
+  readonly now: number;
+}
+
+type Found = [count: number, lastKey: string, rows: string | null, owners: string | null];
+interface Parameters {
+  readonly from: Buffer;
+  readonly maxScanned: number;
+  readonly isOnly: number;
+  readonly named: string;
+  readonly now: number;
+}
+
+// The innermost query bounds what is read, the one around it what is handed over. A moment is bound
+// as a floating-point number, and would be written as one.
+const SELECT_PAGE = `
+  SELECT count(*), lower(hex(max(key))), lower(group_concat(row)), group_concat(DISTINCT machine)
+  FROM (
+    SELECT key, machine, '"' || hex(key) || '",' || machine || ',' || generation || ',' ||
+      max(moment - expires_at + lifetime_ms, 0) || ',' ||
+      min(expires_at - moment, ${MAX_PAGE_TTL_MS}) AS row
+    FROM (SELECT CAST(:now AS INTEGER) AS moment, * FROM sessions WHERE key > :from
+      ORDER BY key LIMIT :maxScanned)
+    WHERE expires_at > moment AND :isOnly = (machine IN
+      (SELECT number FROM machines WHERE id IN (SELECT value FROM json_each(:named))))
+    LIMIT ${PAGE_BINDINGS})`;
+
+/** Throws SQLite's errors, and `damaged` ones. */
+export function createPeerPageQuery(db: Database): (pick: PeerPageQuery) => PeerPageRows {
+  const select = db.prepare<[Parameters], Found>(SELECT_PAGE).raw(true);
+  const keyOfRow = db
+    .prepare<[Buffer, number], string>(
+      'SELECT lower(hex(key)) FROM sessions WHERE key > ? ORDER BY key LIMIT 1 OFFSET ?',
+    )
+    .pluck(true);
+  const machines = createMachineNames(db);
+
+  const nameAll = (numbers: string): Map<number, MachineId> =>
+    new Map(numbers.split(',').map((text) => [Number(text), machines.get(Number(text))]));
+
+  return ({ owners, after, maxScanned, now }) => {
+    const from = Buffer.from(after ?? '', 'hex');
+    const isOnly = 'only' in owners;
+    const named = JSON.stringify(isOnly ? [owners.only] : owners.except);
+    const found = select.get({ from, maxScanned, isOnly: Number(isOnly), named, now });
+    const [count = 0, lastKey, rows, numbers] = found ?? [];
+    const last = count === PAGE_BINDINGS ? lastKey : keyOfRow.get(from, maxScanned - 1);
+    return {
+      page: { rows: wholeRows(rows ?? ''), owners: numbers ? nameAll(numbers) : new Map() },
+      next: last === undefined ? undefined : keyBehind(after, last),
+    };
+  };
+}
+
+const WHOLE_ROWS = /^(?:"[0-9a-f]{32}"(?:,\d{1,16}){4}(?:,(?=")|$))*$/;
+
+function wholeRows(rows: string): string {
+  if (WHOLE_ROWS.test(rows)) return rows;
+  throw foundDamage('a row has no key or no numbers');
+}
+
+/** Out of order, pages could go on for ever. */
+function keyBehind(after: SessionKey | undefined, text: string): SessionKey {
+  const key = parseSessionKey(text);
+  if (key === undefined) throw foundDamage('a row has no key');
+  if (after !== undefined && key <= after) throw foundDamage(`the key ${key} is out of order`);
+  return key;
+}
+
+function hexOf(bytes: unknown): string {
+  return Buffer.isBuffer(bytes) ? bytes.toString('hex') : '';
 }

@@ -20,7 +20,7 @@
  * A file that was moved, replaced or deleted while it was open is damaged to this store, and is not
  * touched any more: whoever opens the path next gets what is there.
  */
-import { quarantineFile, quarantineLog, wasOurs } from './quarantine.ts';
+import { quarantineFile, quarantineLog, wasOurs } from './file.ts';
 import { StaleFileError, toSqliteStoreError } from './errors.ts';
 import { inodeOf, logOf } from './file.ts';
 import type { OpenedFiles } from './file.ts';

@@ -6,7 +6,7 @@ import type { SessionKey } from '../../session.ts';
 import { applyCopy, applyWrite } from '../rules.ts';
 import type { Outcome, Write } from '../rules.ts';
 import { toSqliteStoreError } from './errors.ts';
-import { createPeerPageQuery } from './picked-rows.ts';
+import { createPeerPageQuery } from './rows.ts';
 import type {
   RequestKind,
   RequestOf,

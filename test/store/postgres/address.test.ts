@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import {
   describePostgresOpenFailure,
   describePostgresUrl,
-} from '../../../src/store/postgres/address.ts';
+} from '../../../src/store/postgres/errors.ts';
 import { toPostgresStoreError } from '../../../src/store/postgres/errors.ts';
 
 const shown: [url: string, address: string][] = [

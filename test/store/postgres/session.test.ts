@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, test, type TestContext } from 'node:test';
 import { systemClock } from '../../../src/clock.ts';
 import { openPostgresPool, type PostgresPool } from '../../../src/store/postgres/pool.ts';
-import { withSettings } from '../../../src/store/postgres/session.ts';
+import { withSettings } from '../../../src/store/postgres/pool.ts';
 import { skipUnlessFound } from '../../support/needed.ts';
 import { startPooler } from '../../support/pooler.ts';
 import { neededForPostgres, startPostgresServer } from '../../support/postgres-server.ts';

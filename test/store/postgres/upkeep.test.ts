@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { excessOf, type Counts } from '../../../src/store/postgres/bounds.ts';
+import { excessOf, type Counts } from '../../../src/store/postgres/upkeep.ts';
 import { PostgresUpkeep } from '../../../src/store/postgres/upkeep.ts';
 import type { PostgresPool } from '../../../src/store/postgres/pool.ts';
 

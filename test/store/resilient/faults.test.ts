@@ -1062,7 +1062,7 @@ describe('a close', () => {
     await store.claim(binding());
     await passing(clock, store.close());
     assert.equal(store.errors.length, 1);
-    assert.match(String(store.errors[0]), /not told of 1 of its bindings/);
+    assert.match(String(store.errors[0]), /could not flush 1 changes/);
   });
 
   for (const part of ['opening', 'reads', 'writes', 'closing'] as const) {

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import fc from 'fast-check';
 import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
-import { performWrite } from '../../../src/store/resilient/perform.ts';
+import { performWrite } from '../../../src/store/write-methods.ts';
 import { applyWrite, type Outcome, type Write } from '../../../src/store/rules.ts';
 import { StoreError } from '../../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';

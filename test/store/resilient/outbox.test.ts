@@ -7,7 +7,7 @@ import { NO_JOURNAL } from '../../../src/store/resilient/journal.ts';
 import type { Write } from '../../../src/store/rules.ts';
 import { createLocalCopy, type LocalCopy } from '../../../src/store/resilient/local-copy.ts';
 import { StoreError, type SessionStore } from '../../../src/store/store.ts';
-import { createOutbox, type Outbox } from '../../../src/store/resilient/outbox.ts';
+import { Outbox } from '../../../src/store/resilient/outbox.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 import { keyOf } from '../../support/ids.ts';
 import { A, B, countOf, keys, TTL_MS } from '../resilient-world.ts';
@@ -33,7 +33,7 @@ async function start(options: { maxKeys?: number; canProbe?: () => boolean } = {
   const results: WriteBackResult[] = [];
   const refused: unknown[] = [];
   const scripted = createScriptedStore({ clock });
-  const writeBack = createOutbox({
+  const writeBack = new Outbox({
     ...{ localCopy: standby, clock, maxKeys, journal: NO_JOURNAL, maxAgeMs: 0, lifeMs: TTL_MS },
     probe: () =>
       canProbe() ? Promise.resolve() : Promise.reject(new StoreError('fatal', 'the probe too')),

@@ -1,0 +1,142 @@
+/** What brings an open store back into use, one step at a time: probe reads, probe writes, refill, flush. */
+import type { Clock } from '../../clock.ts';
+import type { MachineId, SessionKey } from '../../session.ts';
+import { StoreError, type SessionStore } from '../store.ts';
+import { withinTime } from '../time-limit.ts';
+import type { LocalCopy } from './local-copy.ts';
+import {
+  FIRST_PAUSE_MS,
+  isClosed,
+  MAX_PAUSE_MS,
+  probeReads,
+  probeWrites,
+  works,
+  type OpenedStore,
+} from './opened-store.ts';
+import type { Outbox } from './outbox.ts';
+import type { StoreStatus } from './status.ts';
+
+export interface RecoveryOptions {
+  readonly self: MachineId;
+  readonly isShared: boolean;
+  readonly clock: Clock;
+  readonly localCopy: LocalCopy;
+  readonly outbox: Outbox;
+  /** Of a key that is being written, the store itself will say what it holds. */
+  readonly isBeingWritten: (key: SessionKey) => boolean;
+  readonly onError: (error: unknown) => void;
+}
+
+/** What recovery needs of the supervisor. */
+export interface RecoveryHost {
+  readonly status: StoreStatus;
+  /** Whether the store is still the one in use. */
+  isCurrent(opened: OpenedStore): boolean;
+  noteError(error: unknown, opened: OpenedStore): void;
+  /** Nothing is tried for so long. */
+  pauseFor(ms: number): void;
+}
+
+const BATCH = 200;
+/** What a stop spends on the last flush. */
+const LAST_FLUSH_MS = 1_000;
+
+export class Recovery {
+  readonly #options: RecoveryOptions;
+  readonly #host: RecoveryHost;
+
+  constructor(options: RecoveryOptions, host: RecoveryHost) {
+    this.#options = options;
+    this.#host = host;
+  }
+
+  async step(opened: OpenedStore): Promise<void> {
+    // What can't be read is not written to: the reads are tried first.
+    if (!isClosed(opened.reads)) await this.#tryReads(opened);
+    else if (!isClosed(opened.writes)) await this.#tryWrites(opened);
+    else if (this.#host.status.needsRefill()) await this.#refill(opened);
+    else await this.#flush(opened);
+  }
+
+  /** Before the store is closed: reports what is left. Never rejects. */
+  async flushLast(store: SessionStore | undefined): Promise<void> {
+    const { outbox, clock, onError } = this.#options;
+    const untilMs = clock.monotonicMs() + LAST_FLUSH_MS;
+    let failure: unknown;
+    try {
+      while (store && outbox.depth > 0 && clock.monotonicMs() < untilMs) {
+        const leftMs = untilMs - clock.monotonicMs();
+        await withinTime(clock, leftMs, outbox.flush(store, BATCH), 'the last flush');
+      }
+    } catch (error) {
+      failure = error;
+    }
+    const { depth, isDurable } = outbox;
+    if (depth === 0) return;
+    const fate = isDurable ? 'the next start flushes them' : 'they are lost';
+    const text = `could not flush ${depth} changes to the session store: ${fate}`;
+    onError(new StoreError('passing', text, { cause: failure }));
+  }
+
+  async #tryReads({ store, reads }: OpenedStore): Promise<void> {
+    const attempt = reads.begin();
+    if (!attempt) return;
+    const canRead = await probeReads(store, this.#options.clock);
+    if (canRead) attempt.succeeded();
+    else attempt.failed();
+  }
+
+  async #tryWrites(opened: OpenedStore): Promise<void> {
+    const attempt = opened.writes.begin();
+    if (!attempt) return;
+    const { outbox, self, clock } = this.#options;
+    try {
+      const isFull = this.#host.status.lastError?.code === 'full';
+      if (isFull) await this.#makeRoom(opened.store);
+      const flushed = isFull ? 0 : await outbox.flush(opened.store, 1);
+      if (flushed === 0) await probeWrites(opened.store, self, clock);
+      attempt.succeeded();
+    } catch (error) {
+      this.#host.noteError(error, opened);
+      attempt.failed();
+    }
+  }
+
+  /** What has expired may be all that a full disk can spare. */
+  async #makeRoom(store: SessionStore): Promise<void> {
+    const { clock } = this.#options;
+    const cleanup = store.cleanup();
+    await withinTime(clock, MAX_PAUSE_MS, cleanup, 'cleaning up').catch(() => undefined);
+  }
+
+  /** Each Machine tells a shared store what is its own; a file has nobody else. */
+  async #refill(opened: OpenedStore): Promise<void> {
+    const { localCopy, outbox, self, isShared, isBeingWritten } = this.#options;
+    const { status } = this.#host;
+    const { losses } = status;
+    for await (const binding of localCopy.entries()) {
+      const isOthers = isShared && binding.machine !== self;
+      if (isOthers || isBeingWritten(binding.key)) continue;
+      outbox.restore(binding);
+      while (outbox.depth >= BATCH) if (!(await this.#flush(opened))) return;
+    }
+    status.wasRefilled(losses);
+  }
+
+  /** Whether the store takes what it is told. */
+  async #flush(opened: OpenedStore): Promise<boolean> {
+    if (!this.#host.isCurrent(opened) || !works(opened, 'writes')) return false;
+    const attempt = opened.writes.begin();
+    const { outbox } = this.#options;
+    try {
+      const flushed = await outbox.flush(opened.store, BATCH);
+      // What is left it has rejected.
+      if (flushed === 0 && outbox.depth > 0) this.#host.pauseFor(FIRST_PAUSE_MS);
+      return true;
+    } catch (error) {
+      this.#host.noteError(error, opened);
+      attempt?.failed();
+      return false;
+    }
+  }
+}

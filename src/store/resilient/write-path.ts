@@ -1,0 +1,168 @@
+/**
+ * The one way of every write, and what lookups have to see of the writes that are on it:
+ *
+ *     called ─ earlier writes of its key have ended ─ key in the outbox, or writes fail ─> outbox
+ *                                                   └ else ─> store ─ written in time ─> local copy
+ *                                                                   └ failed, too slow ─> outbox
+ *
+ * Of each key one write goes at a time, so a write that is tried again, or ends in the outbox, still
+ * takes effect before those that were called after it.
+ */
+import type { Clock } from '../../clock.ts';
+import { retry } from '../../resilience.ts';
+import type { SessionKey } from '../../session.ts';
+import { applyWrite, type Outcome, type Write } from '../rules.ts';
+import { StoreError, type Lookup, type StoreLimits } from '../store.ts';
+import { createTimeLimit, type TimeLimit } from '../time-limit.ts';
+import { countWrite, performWrite, type StoreCounters } from '../write-methods.ts';
+import { createWritesInFlight } from './in-flight.ts';
+import type { LocalCopy } from './local-copy.ts';
+import type { Outbox } from './outbox.ts';
+import { seenThrough, type PendingChange } from './pending-change.ts';
+import type { StoreAttempt } from './opened-store.ts';
+import type { StoreSupervisor } from './supervisor.ts';
+
+export interface WritePathOptions {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly limits: StoreLimits;
+  /** Of passing failures of a write; 0 where the store itself tries again, in order. */
+  readonly retryCount: number;
+  readonly retryDelayMs: number;
+}
+
+export interface WritePathParts {
+  readonly localCopy: LocalCopy;
+  readonly outbox: Outbox;
+  readonly supervisor: StoreSupervisor;
+  /** Counts what the outbox accepts; the store counts for itself. */
+  readonly counters: StoreCounters;
+}
+
+/** What the store has still to be told of a key, the older part first. */
+export interface Unwritten {
+  readonly change: PendingChange | undefined;
+  readonly writes: readonly Write[] | undefined;
+}
+
+/** What a response may wait for its binding: then the outbox accepts it. */
+const WRITE_LIMIT_MS = 1_000;
+
+export class WritePath {
+  readonly #options: WritePathOptions;
+  readonly #parts: WritePathParts;
+  readonly #inFlight = createWritesInFlight();
+  readonly #limit: TimeLimit;
+
+  constructor(options: WritePathOptions, parts: WritePathParts) {
+    this.#options = options;
+    this.#parts = parts;
+    this.#limit = createTimeLimit(options.clock, WRITE_LIMIT_MS, 'a write');
+  }
+
+  /** Rejects with nothing but a defect: what the store does not take in time is accepted here. */
+  write(write: Write): Promise<Outcome> {
+    return this.#inFlight.run(write, () => this.#perform(write));
+  }
+
+  isInFlight(key: SessionKey): boolean {
+    return this.#inFlight.of(key) !== undefined;
+  }
+
+  /** Resolves once all writes called so far have ended. */
+  ended(): Promise<void> {
+    return this.#inFlight.ended();
+  }
+
+  unwritten(key: SessionKey): Unwritten | undefined {
+    const change = this.#parts.outbox.find(key);
+    const writes = this.#inFlight.of(key);
+    return change || writes ? { change, writes } : undefined;
+  }
+
+  /** See `WritesInFlight.beginRead`. */
+  beginRead(key: SessionKey): () => boolean {
+    return this.#inFlight.beginRead(key);
+  }
+
+  /** What `found` is once all that is unwritten has been written: to write it twice changes nothing. */
+  seeThrough({ change, writes }: Unwritten, found: Lookup): Lookup {
+    const now = this.#options.clock.now();
+    const seen = change ? seenThrough(change, found, now) : found;
+    if (!writes) return seen;
+    const { maxAgeMs } = this.#options.limits;
+    const before = typeof seen === 'string' ? undefined : seen;
+    const after = writes.reduce(
+      (binding, write) => applyWrite(write, binding, maxAgeMs).after,
+      before,
+    );
+    if (after === undefined) return seen === 'unknown' ? 'unknown' : 'absent';
+    return after.expiresAt > now ? after : 'absent';
+  }
+
+  async #perform(write: Write): Promise<Outcome> {
+    const { outbox, supervisor } = this.#parts;
+    const attempt = outbox.find(write.key) ? undefined : supervisor.begin('writes');
+    const outcome = attempt && (await this.#performInTime(attempt, write));
+    return outcome && this.#follow(write, outcome) ? outcome : this.#accept(write);
+  }
+
+  /** Undefined if it failed, or was not done within its time: what comes of it then is no matter. */
+  async #performInTime(attempt: StoreAttempt, write: Write): Promise<Outcome | undefined> {
+    try {
+      return await this.#limit(this.#performPatiently(attempt, write));
+    } catch (error) {
+      attempt.failed(error);
+      return undefined;
+    }
+  }
+
+  #performPatiently(attempt: StoreAttempt, write: Write): Promise<Outcome> {
+    const { clock, random, retryCount, retryDelayMs } = this.#options;
+    const perform = (count: number): Promise<Outcome> =>
+      count === 0 || attempt.isAllowed()
+        ? performWrite(attempt.store, write)
+        : Promise.reject(STORE_FAILED);
+    return retry(perform, {
+      ...{ clock, random, retryCount, delayMs: retryDelayMs },
+      isRetryable: (error) => isPassing(error) && attempt.isAllowed(),
+      untilMs: clock.monotonicMs() + WRITE_LIMIT_MS,
+    });
+  }
+
+  /** The local copy follows the store. False if the store should have known the binding, and did not. */
+  #follow(write: Write, { after, hasTakenEffect }: Outcome): boolean {
+    const { localCopy, supervisor } = this.#parts;
+    if (after) {
+      localCopy.remember(after);
+      return true;
+    }
+    const known = localCopy.find(write.key);
+    if (!known) return true;
+    if (hasTakenEffect) {
+      localCopy.apply(write);
+      return true;
+    }
+    const isOfOther =
+      write.kind === 'delete' && (write.ifMachine ?? known.machine) !== known.machine;
+    if (isOfOther) return true;
+    if (supervisor.status.mayHaveForgotten()) return false;
+    localCopy.forget(write.key);
+    return true;
+  }
+
+  async #accept(write: Write): Promise<Outcome> {
+    const { outbox, supervisor, counters } = this.#parts;
+    const { outcome, journaled } = outbox.accept(write);
+    countWrite(counters, write, outcome);
+    supervisor.onQueued();
+    await journaled;
+    return outcome;
+  }
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof StoreError && error.code === 'passing';
+}
+
+const STORE_FAILED = new StoreError('passing', 'the session store failed while a write waited');
