@@ -2,7 +2,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../clock.ts';
-import { createTokenBucket } from '../fleet/token-bucket.ts';
+import { createTokenBucket } from '../fleet/rate-limits.ts';
 import type { Logger } from '../observability/log.ts';
 
 export interface TokenCheckOptions {

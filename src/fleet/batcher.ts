@@ -1,4 +1,4 @@
-/** Group commit for messages: what arrives while a batch is under way is the next batch. */
+/** Group commit for messages: items added while a batch is in flight form the next batch. */
 
 export interface BatcherOptions<Key, Item> {
   readonly maxBatch: number;
@@ -6,55 +6,59 @@ export interface BatcherOptions<Key, Item> {
   readonly send: (batch: ReadonlyMap<Key, Item>) => Promise<void>;
 }
 
-export interface Batcher<Key, Item> {
-  /** Queues the item, in the place of one that waits under the same key. */
-  add(key: Key, item: Item): void;
-  /** Takes an item back that isn't under way yet, and says whether it did. */
-  remove(key: Key): boolean;
-  /** Takes back the one that has waited longest. */
-  removeOldest(): void;
-  /** Items waiting, those under way not counted. */
-  size(): number;
-  /** Takes back everything that waits. */
-  clear(): void;
-  /** Resolves when no batch is under way and none will start by itself. */
-  idle(): Promise<void>;
-}
+/** One batch is in flight at a time. The first leaves at the end of the turn in which it was begun. */
+export class Batcher<Key, Item> {
+  readonly #options: BatcherOptions<Key, Item>;
+  readonly #waiting = new Map<Key, Item>();
+  #inFlight: Promise<void> | undefined;
 
-/** One batch under way at a time; the first leaves at the end of the turn in which it was begun. */
-export function createBatcher<Key, Item>(options: BatcherOptions<Key, Item>): Batcher<Key, Item> {
-  const { maxBatch, send } = options;
-  const waiting = new Map<Key, Item>();
-  let underWay: Promise<void> | undefined;
+  constructor(options: BatcherOptions<Key, Item>) {
+    this.#options = options;
+  }
 
-  function takeBatch(): Map<Key, Item> {
+  /** Items that wait, without those in flight. */
+  get size(): number {
+    return this.#waiting.size;
+  }
+
+  /** Queues the item, in the place of a waiting one of the same key. */
+  add(key: Key, item: Item): void {
+    this.#waiting.set(key, item);
+    this.#inFlight ??= this.#sendAll();
+  }
+
+  /** Whether it removed an item that was not in flight yet. */
+  remove(key: Key): boolean {
+    return this.#waiting.delete(key);
+  }
+
+  removeOldest(): void {
+    const [oldest] = this.#waiting.keys();
+    if (oldest !== undefined) this.#waiting.delete(oldest);
+  }
+
+  clear(): void {
+    this.#waiting.clear();
+  }
+
+  /** Resolves when nothing is in flight and nothing waits. */
+  async idle(): Promise<void> {
+    await this.#inFlight;
+  }
+
+  async #sendAll(): Promise<void> {
+    await Promise.resolve();
+    while (this.#waiting.size > 0) await this.#options.send(this.#takeBatch());
+    this.#inFlight = undefined;
+  }
+
+  #takeBatch(): Map<Key, Item> {
     const batch = new Map<Key, Item>();
-    for (const [key, item] of waiting) {
-      if (batch.size === maxBatch) break;
+    for (const [key, item] of this.#waiting) {
+      if (batch.size === this.#options.maxBatch) break;
       batch.set(key, item);
-      waiting.delete(key);
+      this.#waiting.delete(key);
     }
     return batch;
   }
-
-  async function sendAll(): Promise<void> {
-    await Promise.resolve();
-    while (waiting.size > 0) await send(takeBatch());
-    underWay = undefined;
-  }
-
-  return {
-    add: (key, item) => {
-      waiting.set(key, item);
-      underWay ??= sendAll();
-    },
-    remove: (key) => waiting.delete(key),
-    removeOldest: () => {
-      const [oldest] = waiting.keys();
-      if (oldest !== undefined) waiting.delete(oldest);
-    },
-    size: () => waiting.size,
-    clear: () => waiting.clear(),
-    idle: () => underWay ?? Promise.resolve(),
-  };
 }

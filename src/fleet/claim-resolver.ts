@@ -1,10 +1,10 @@
 /**
  * Resolves conflicts between what peers claim and what this Machine owns:
  *
- *     peer claims K ─ we own K ─ ours outranks ──────> kept: the peer is told our claim
- *                   │          └ theirs outranks ────> yielded: copy stored, session released
- *                   ├ K is served here, not yet claimed ─> yielded, with nothing to release
- *                   └ neither ───────────────────────> copy stored, unless another's outranks it
+ *     peer claims K ─ we own K ─ ours outranks ──────────> kept: the response is our claim
+ *                   │          └ theirs outranks ────────> yielded: copy stored, session released
+ *                   ├ K is in flight here, not yet claimed ─> yielded, with nothing to release
+ *                   └ neither ───────────────────────────> copy stored, unless a known claim outranks it
  *
  * What concerns one key is done in order: each decision sees what the one before it has written.
  */
@@ -12,40 +12,39 @@ import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 import { claimOf, outranks, releaseTo, storeCopy, type Claimant } from './claims.ts';
-import { createHeardClaims, type HeardClaims } from './heard-claims.ts';
-import { createKeyOrder } from './key-order.ts';
 import type { Claim, KeyResponse } from './messages.ts';
+import { RecentMap } from './recent-map.ts';
 
 export interface ClaimResolverOptions {
   readonly self: MachineId;
   readonly store: SessionStore;
   readonly clock: Clock;
   /**
-   * Whether the store holds what this Machine owns: false while it starts and while it is degraded,
-   * but not while it drains, as its sessions are still its own.
+   * Whether the store holds what this Machine owns. False while it starts and while it is degraded, but
+   * not while it drains: its sessions are still its own.
    */
   readonly isReady: () => boolean;
-  /** What this Machine will claim once the app accepts: a request for the key is being served. */
+  /** The claim, marked as pending, that this Machine makes once its app accepts the request in flight. */
   readonly pendingClaimOf?: (key: SessionKey) => Claim | undefined;
-  /** Whether a binding of ours counts for nothing: it was made to a process of the app that has ended. */
+  /** Whether a binding of ours no longer counts, as the app process that it belonged to has ended. */
   readonly isVoid?: (binding: Binding) => boolean;
-  /** Another Machine claims what we own too: we have `kept` it, or `yielded`. */
+  /** Another Machine claims what we own too: we keep it, or yield it. */
   readonly onConflict?: (outcome: 'kept' | 'yielded') => void;
   /** A session of this Machine belongs to another now. Called once, when that is stored. */
   readonly onReleased?: (key: SessionKey, winner: MachineId) => void;
-  /** The store failed; the peer got `unknown`, or its announcement was lost. */
+  /** The store failed, so the response is `unknown`. */
   readonly onError?: (error: unknown) => void;
 }
 
 export interface ClaimResolver {
-  /** What we say of the key to a peer that may claim it. Never rejects. */
+  /** Our response to a peer that asks about the key and may claim it. Never rejects. */
   answerQuery(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyResponse>;
   /**
-   * Takes note of what a peer owns; returns our claim if we keep the key, and `unknown` where the store
-   * can't tell now: the peer has to say it again. Never rejects.
+   * Stores a peer's claim. Resolves to our claim if we keep the key, and to `unknown` if the store can't
+   * tell now: the peer then repeats the announcement. Never rejects.
    */
   onAnnouncement(key: SessionKey, from: MachineId, claim: Claim): Promise<AnnouncementResponse>;
-  /** Waits for what is under way. */
+  /** Resolves when nothing is in flight. */
   idle(): Promise<void>;
 }
 
@@ -55,118 +54,127 @@ export function createClaimResolver(options: ClaimResolverOptions): ClaimResolve
   return new StoreClaimResolver(options);
 }
 
-/** Our claim to a key; `isPending`: the store does not have it yet. */
-interface OwnClaim {
-  readonly claim: Claim;
-  readonly isPending: boolean;
-}
+/**
+ * A copy in the store has no origin. So claims of peers are remembered for longer than an announcement
+ * can be delayed: a claim that arrives late is compared with the one that is copied. A session that
+ * ends may begin on another Machine after it.
+ */
+const RECENT_CLAIMS = { ttlMs: 10_000, maxEntries: 4_096 };
 
 class StoreClaimResolver implements ClaimResolver {
   readonly #options: ClaimResolverOptions;
-  readonly #heard: HeardClaims;
-  readonly #order = createKeyOrder();
+  readonly #recentClaims: RecentMap<SessionKey, Claimant>;
+  /** The last work of each key that is in flight. */
+  readonly #inFlight = new Map<SessionKey, Promise<unknown>>();
 
   constructor(options: ClaimResolverOptions) {
     this.#options = options;
-    this.#heard = createHeardClaims(options.clock);
+    this.#recentClaims = new RecentMap({ ...RECENT_CLAIMS, clock: options.clock });
   }
 
   answerQuery(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyResponse> {
     if (!this.#options.isReady()) return Promise.resolve('unknown');
-    return this.#inOrder<KeyResponse>(key, 'unknown', (found) => {
-      const own = this.#ownClaim(key, found);
-      if (!own) return found === 'unknown' ? 'unknown' : 'no';
-      if (!claim) return own.claim;
-      return this.#resolve(key, own, { ...claim, machine: from }).then((kept) => kept ?? 'no');
+    return this.#inOrder<KeyResponse>(key, (found) => {
+      const ours = this.#ownClaim(key, found);
+      if (!ours) return found === 'unknown' ? 'unknown' : 'no';
+      if (!claim) return ours;
+      return this.#resolve(key, ours, { ...claim, machine: from }).then((kept) => kept ?? 'no');
     });
   }
 
   onAnnouncement(key: SessionKey, from: MachineId, claim: Claim): Promise<AnnouncementResponse> {
     const theirs = { ...claim, machine: from };
-    return this.#inOrder<AnnouncementResponse>(key, 'unknown', (found) => {
+    return this.#inOrder<AnnouncementResponse>(key, (found) => {
       if (found === 'unknown') return 'unknown';
-      const own = this.#ownClaim(key, found);
-      if (own) return this.#resolve(key, own, theirs);
-      if (this.#isOurs(found)) return this.#yieldVoid(key, theirs).then(() => undefined);
-      return this.#copy(key, found, theirs).then(() => undefined);
+      const ours = this.#ownClaim(key, found);
+      if (ours) return this.#resolve(key, ours, theirs);
+      // A void binding of ours.
+      if (this.#isOurs(found)) return this.#release(key, this.#options.self, theirs);
+      return this.#copy(key, found, theirs);
     });
   }
 
-  idle(): Promise<void> {
-    return this.#order.ended();
+  async idle(): Promise<void> {
+    while (this.#inFlight.size > 0) await Promise.all(this.#inFlight.values());
   }
 
-  /** `decide` is called in the turn of the lookup where that needs no waiting: nothing is written between. */
+  /** Begins at once if nothing of the key is in flight. */
   #inOrder<Result>(
     key: SessionKey,
-    ifFailed: Result,
     decide: (found: Lookup) => Result | Promise<Result>,
-  ): Promise<Result> {
-    return this.#order.run(key, async () => {
-      try {
-        const looked = this.#options.store.lookup(key);
-        return await decide(looked instanceof Promise ? await looked : looked);
-      } catch (error) {
-        this.#options.onError?.(error);
-        return ifFailed;
-      }
+  ): Promise<Result | 'unknown'> {
+    const work = (): Promise<Result | 'unknown'> => this.#lookUp(key, decide);
+    const ended = this.#inFlight.get(key)?.then(work) ?? work();
+    this.#inFlight.set(key, ended);
+    void ended.then(() => {
+      if (this.#inFlight.get(key) === ended) this.#inFlight.delete(key);
     });
+    return ended;
   }
 
-  #ownClaim(key: SessionKey, found: Lookup): OwnClaim | undefined {
-    const { clock, pendingClaimOf, isVoid } = this.#options;
-    if (found === 'absent') {
-      const claim = pendingClaimOf?.(key);
-      return claim && { claim, isPending: true };
+  /** Never rejects. A synchronous lookup is decided on in the same turn: nothing is written between. */
+  async #lookUp<Result>(
+    key: SessionKey,
+    decide: (found: Lookup) => Result | Promise<Result>,
+  ): Promise<Result | 'unknown'> {
+    try {
+      const found = this.#options.store.lookup(key);
+      return await decide(found instanceof Promise ? await found : found);
+    } catch (error) {
+      this.#options.onError?.(error);
+      return 'unknown';
     }
+  }
+
+  #ownClaim(key: SessionKey, found: Lookup): Claim | undefined {
+    const { clock, pendingClaimOf, isVoid } = this.#options;
+    if (found === 'absent') return pendingClaimOf?.(key);
     if (!this.#isOurs(found) || isVoid?.(found)) return undefined;
-    return { claim: claimOf(found, found.expiresAt - clock.now()), isPending: false };
+    return claimOf(found, found.expiresAt - clock.now());
   }
 
   #isOurs(found: Lookup): found is Binding {
     return typeof found === 'object' && found.machine === this.#options.self;
   }
 
-  async #yieldVoid(key: SessionKey, theirs: Claimant): Promise<void> {
-    const { self, store } = this.#options;
-    this.#heard.add(key, theirs);
-    await releaseTo(store, self, key, theirs);
-  }
-
-  /** Our claim if the key stays ours; else theirs is stored. */
-  async #resolve(
-    key: SessionKey,
-    { claim, isPending }: OwnClaim,
-    theirs: Claimant,
-  ): Promise<Claim | undefined> {
+  /** Our claim if we keep the key; else stores theirs. */
+  async #resolve(key: SessionKey, ours: Claim, theirs: Claimant): Promise<Claim | undefined> {
     const { self, store, onConflict, onReleased } = this.#options;
-    // What is pending takes nothing away: our app may refuse it, and theirs has accepted.
-    if (outranks(key, { ...claim, machine: self }, theirs)) {
+    if (outranks(key, { ...ours, machine: self }, theirs)) {
       onConflict?.('kept');
-      return claim;
+      return ours;
     }
-    this.#heard.add(key, theirs);
-    await (isPending ? storeCopy(store, key, theirs) : releaseTo(store, self, key, theirs));
+    this.#recentClaims.set(key, theirs);
+    // Of a pending claim the store has nothing.
+    if (ours.isPending) await storeCopy(store, key, theirs);
+    else await releaseTo(store, self, key, theirs);
     onConflict?.('yielded');
-    if (!isPending) onReleased?.(key, theirs.machine);
+    if (!ours.isPending) onReleased?.(key, theirs.machine);
     return undefined;
   }
 
-  async #copy(key: SessionKey, found: Lookup, theirs: Claimant): Promise<void> {
-    const { store } = this.#options;
+  async #copy(key: SessionKey, found: Lookup, theirs: Claimant): Promise<undefined> {
     const isCopyOfOther =
       typeof found === 'object' && found.origin === 'copied' && found.machine !== theirs.machine;
-    if (!isCopyOfOther) {
-      this.#heard.add(key, theirs);
-      await storeCopy(store, key, theirs);
+    if (isCopyOfOther) {
+      if (!this.#isOutrankedByCopy(key, found, theirs))
+        await this.#release(key, found.machine, theirs);
       return;
     }
-    if (found.generation > theirs.generation) return;
-    const heard = this.#heard.get(key);
-    // What a peer says of itself later counts, unless it is known to have lost.
-    const isOutranked = heard?.machine === found.machine && outranks(key, heard, theirs);
-    if (isOutranked && heard.generation === found.generation) return;
-    this.#heard.add(key, theirs);
-    await releaseTo(store, found.machine, key, theirs);
+    this.#recentClaims.set(key, theirs);
+    await storeCopy(this.#options.store, key, theirs);
+  }
+
+  /** The later claim counts, unless the copied one is known to outrank it. */
+  #isOutrankedByCopy(key: SessionKey, copy: Binding, theirs: Claimant): boolean {
+    if (copy.generation > theirs.generation) return true;
+    const claimed = this.#recentClaims.get(key);
+    if (claimed?.machine !== copy.machine || claimed.generation !== copy.generation) return false;
+    return outranks(key, claimed, theirs);
+  }
+
+  async #release(key: SessionKey, loser: MachineId, theirs: Claimant): Promise<undefined> {
+    this.#recentClaims.set(key, theirs);
+    await releaseTo(this.#options.store, loser, key, theirs);
   }
 }

@@ -11,10 +11,9 @@ import {
   processGroupName,
   runningMachinesName,
 } from '../fly.ts';
-import { normalizeAddress } from './addresses.ts';
+import { MachineAddresses, normalizeAddress } from './addresses.ts';
 import type { Directory, DirectoryStatus, Peer } from './directory.ts';
 import type { ListedPeer, Liveness } from './liveness.ts';
-import { createMachineAddresses, type MachineAddresses } from './machine-addresses.ts';
 import type { NameResolver } from './dns-resolver.ts';
 
 export interface DnsDirectoryOptions {
@@ -91,7 +90,7 @@ class DnsDirectory implements Directory {
     this.#intervalMs = options.intervalMs ?? INTERVAL_MS;
     this.#liveness = liveness;
     liveness.setListReadable(() => this.status().kind === 'ok' && !this.#isReadingLate());
-    this.#addresses = createMachineAddresses({
+    this.#addresses = new MachineAddresses({
       resolve: (machine) => resolver.aaaa(machineName(appName, machine)),
     });
   }

@@ -1,11 +1,11 @@
-/** One key that the peers are being asked about, until all of them have answered or time is up. */
+/** One key that the peers are asked about, until all of them have responded or time is up. */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Cancel } from '../clock.ts';
 import { outranks, type Claimant } from './claims.ts';
 import type { Claim, KeyResponse } from './messages.ts';
 import type { PeerLink } from './peer-link.ts';
 
-/** `none`: every peer said that it does not own the key. `inconclusive`: somebody has not said. */
+/** `none`: every peer has said no. `inconclusive`: a peer has not responded, or can't tell. */
 export type PeerLookup =
   | {
       readonly kind: 'owner';
@@ -13,103 +13,103 @@ export type PeerLookup =
       readonly generation: number;
       /** Time to live left, in ms. */
       readonly ttlMs: number;
-      /** A request of it is being served there, and the app has not accepted it yet. */
+      /** A request of the session is in flight there, and the app has not accepted it yet. */
       readonly isPending?: true | undefined;
     }
   | { readonly kind: 'none' }
-  /** `isShed`: nobody was asked, as its source asks too much. */
+  /** `isShed`: no peer was asked, as the source asks too much. */
   | { readonly kind: 'inconclusive'; readonly isShed?: true };
 
-export type OnPeerResponse = (machine: MachineId, answer: KeyResponse) => void;
+export type OnPeerResponse = (machine: MachineId, response: KeyResponse) => void;
 
 export interface OwnerQueryOptions {
   readonly key: SessionKey;
   readonly self: MachineId;
-  /** This Machine's own claim, if it has one: then only a claim that outranks it is an owner. */
+  /** This Machine's own claim, if it has one. Then only a claim that outranks it makes an owner. */
   readonly claim: Claim | undefined;
   readonly links: readonly PeerLink[];
-  /** Whether these are certainly all the peers there are; otherwise nobody is ever `none`. */
+  /** Whether these are certainly all peers. If not, the result is never `none`. */
   readonly areAllPeers: boolean;
-  /** Calls the function when time is up. */
-  readonly startDeadline: (onOver: () => void) => Cancel;
-  /** What a peer claims, once for each, also when nobody waits for it any more. */
+  readonly startTimeout: (onTimeout: () => void) => Cancel;
+  /** Called with each peer's claim, also after the result. */
   readonly onClaim: ((claimant: Claimant) => void) | undefined;
-  /** The first answer to {@link OwnerQuery.answer} is there; `owner` is the claim behind it. */
-  readonly onAnswered: (answer: PeerLookup, owner: Claimant | undefined) => void;
-  /** Nothing more will come. */
+  /** Called once, when the first {@link OwnerQuery.result} is there; `owner` is the claim behind it. */
+  readonly onResult: (result: PeerLookup, owner: Claimant | undefined) => void;
+  /** No response is waited for any more. */
   readonly onClosed: () => void;
 }
 
 /**
  * ```
- * open --a peer owns the key--> answered --the last peer has answered, or time is up--> closed
- *   '------the last peer has answered, or time is up: none or inconclusive---------------^
+ * open --a peer owns the key--> answered --the last peer has responded, or time is up--> closed
+ *   '------the last peer has responded, or time is up: none or inconclusive---------------^
  * ```
- * The first owner ends the waiting; questions not sent yet are taken back. Those who ask while
- * other answers are still under way get the best owner so far, so that two Machines that both own
- * the key do not both go on being found.
+ * The first owner is the result, and queries that were not sent yet are withdrawn. Callers that come
+ * while other responses are in flight get the best owner so far: of two Machines that both own the
+ * key only one is found from then on.
  */
 export class OwnerQuery {
   readonly #options: OwnerQueryOptions;
   readonly #unanswered: Set<PeerLink>;
-  readonly #answer = Promise.withResolvers<PeerLookup>();
-  readonly #cancelDeadline: Cancel;
+  readonly #result = Promise.withResolvers<PeerLookup>();
+  readonly #cancelTimeout: Cancel;
   #isInDoubt: boolean;
   #owner: Claimant | undefined;
-  readonly #answers: [MachineId, KeyResponse][] = [];
-  readonly #watchers: OnPeerResponse[] = [];
+  readonly #responses: [MachineId, KeyResponse][] = [];
+  readonly #listeners: OnPeerResponse[] = [];
   #isClosed = false;
 
   constructor(options: OwnerQueryOptions) {
     this.#options = options;
     this.#isInDoubt = !options.areAllPeers;
     this.#unanswered = new Set(options.links);
-    this.#cancelDeadline = options.startDeadline(() => this.giveUp());
+    this.#cancelTimeout = options.startTimeout(() => this.end());
     for (const link of options.links) {
-      link.ask(options.key, options.claim, (answer) => this.#take(link, answer));
+      link.ask(options.key, options.claim, (response) => this.#onResponse(link, response));
     }
   }
 
-  answer(onEach?: OnPeerResponse): Promise<PeerLookup> {
-    if (onEach) {
-      for (const [machine, answer] of this.#answers) onEach(machine, answer);
-      this.#watchers.push(onEach);
+  result(onResponse?: OnPeerResponse): Promise<PeerLookup> {
+    if (onResponse) {
+      for (const [machine, response] of this.#responses) onResponse(machine, response);
+      this.#listeners.push(onResponse);
     }
-    return this.#owner ? Promise.resolve(ownerAnswer(this.#owner)) : this.#answer.promise;
+    return this.#owner ? Promise.resolve(lookupOf(this.#owner)) : this.#result.promise;
   }
 
   isClosed(): boolean {
     return this.#isClosed;
   }
 
-  /** Time is up, or nobody needs to know any more: whoever has not answered has said nothing. */
-  giveUp(): void {
+  /** Waits no longer. A peer that has not responded has said nothing. */
+  end(): void {
     if (this.#unanswered.size > 0) this.#isInDoubt = true;
     this.#withdraw();
     this.#close();
   }
 
-  #take(link: PeerLink, answer: KeyResponse): void {
-    // What is not accepted yet may be refused.
-    const isClaim = typeof answer === 'object' && !answer.isPending;
-    if (isClaim) this.#options.onClaim?.({ ...answer, machine: link.machine });
+  #onResponse(link: PeerLink, response: KeyResponse): void {
+    const { machine } = link;
+    const claimant = typeof response === 'object' ? { ...response, machine } : undefined;
+    // The app may still reject what is pending.
+    if (claimant && !claimant.isPending) this.#options.onClaim?.(claimant);
     if (this.#isClosed) return;
     this.#unanswered.delete(link);
-    this.#answers.push([link.machine, answer]);
-    for (const onEach of this.#watchers) onEach(link.machine, answer);
-    if (answer === 'unknown') this.#isInDoubt = true;
-    if (typeof answer === 'object') this.#takeClaim({ ...answer, machine: link.machine });
+    this.#responses.push([machine, response]);
+    for (const listener of this.#listeners) listener(machine, response);
+    if (response === 'unknown') this.#isInDoubt = true;
+    if (claimant) this.#onClaimant(claimant);
     if (this.#unanswered.size === 0) this.#close();
   }
 
-  #takeClaim(claimant: Claimant): void {
+  #onClaimant(claimant: Claimant): void {
     const { self, claim, key } = this.#options;
     if (claim && outranks(key, { ...claim, machine: self }, claimant)) return;
     const isFirst = this.#owner === undefined;
     if (!this.#owner || outranks(key, claimant, this.#owner)) this.#owner = claimant;
     if (!isFirst) return;
     this.#withdraw();
-    this.#settle(ownerAnswer(claimant));
+    this.#resolve(lookupOf(claimant));
   }
 
   #withdraw(): void {
@@ -121,18 +121,18 @@ export class OwnerQuery {
   #close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#cancelDeadline();
-    if (!this.#owner) this.#settle({ kind: this.#isInDoubt ? 'inconclusive' : 'none' });
+    this.#cancelTimeout();
+    if (!this.#owner) this.#resolve({ kind: this.#isInDoubt ? 'inconclusive' : 'none' });
     this.#options.onClosed();
   }
 
-  #settle(answer: PeerLookup): void {
-    this.#options.onAnswered(answer, this.#owner);
-    this.#answer.resolve(answer);
+  #resolve(result: PeerLookup): void {
+    this.#options.onResult(result, this.#owner);
+    this.#result.resolve(result);
   }
 }
 
-function ownerAnswer({ machine, generation, ttlMs, isPending }: Claimant): PeerLookup {
-  const answer = { kind: 'owner', machine, generation, ttlMs } as const;
-  return isPending ? { ...answer, isPending } : answer;
+function lookupOf({ machine, generation, ttlMs, isPending }: Claimant): PeerLookup {
+  const lookup = { kind: 'owner', machine, generation, ttlMs } as const;
+  return isPending ? { ...lookup, isPending } : lookup;
 }

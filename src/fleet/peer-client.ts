@@ -1,18 +1,23 @@
-/** Posts JSON to one Machine's peer listener. */
-import type { Pool } from 'undici';
+/** Posts JSON to the peer listener of one Machine, at the address that it has now. */
+import { connect as connectSocket, type Socket } from 'node:net';
+import type { buildConnector, Pool } from 'undici';
 import type { Clock } from '../clock.ts';
 import { retry } from '../resilience.ts';
-import { createDialer, DialError, type Dialer, type DialerOptions } from './dial.ts';
 import type { Peer } from './directory.ts';
 import { MAX_MESSAGE_BYTES } from './messages.ts';
 
 export interface PeerClient {
-  /** Loads what posting needs, so that the first one takes no longer than others. Rejects if that fails. */
+  /** Loads what posting needs, so that the first post takes no longer than others. Rejects if that fails. */
   open(): Promise<void>;
-  /** The body of a 200; rejects for everything else, an abort included. */
-  post(path: string, body: string, signal: AbortSignal): Promise<string>;
-  /** Ends what is under way, which rejects; no socket is left when it resolves. */
+  /** The body of a 200. Rejects with {@link PeerTimeoutError}, {@link PeerStatusError}, or what undici has. */
+  post(path: string, body: string, options: PostOptions): Promise<string>;
+  /** Aborts what is in flight, which rejects; no socket is left when it resolves. */
   close(): Promise<void>;
+}
+
+export interface PostOptions {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
 }
 
 export interface PeerClientOptions {
@@ -22,18 +27,26 @@ export interface PeerClientOptions {
   readonly random: () => number;
   readonly onDialled: DialerOptions['onDialled'];
   readonly loadUndici?: LoadUndici | undefined;
-  /** Of one answer; that of a message unless given. */
-  readonly maxAnswerBytes?: number;
+  /** Of one response; that of a message unless given. */
+  readonly maxResponseBytes?: number;
 }
 
-/** The peer is there, and has not answered 200: it may be of another version, or another Machine. */
+/** The response was no 200: the peer may be of another version, or the address is another Machine's now. */
 export class PeerStatusError extends Error {
   override readonly name = 'PeerStatusError';
   readonly status: number;
 
   constructor(status: number) {
-    super(`the peer has answered ${status}`);
+    super(`the peer responded ${status}`);
     this.status = status;
+  }
+}
+
+export class PeerTimeoutError extends Error {
+  override readonly name = 'PeerTimeoutError';
+
+  constructor(timeoutMs: number) {
+    super(`the peer did not respond within ${timeoutMs} ms`);
   }
 }
 
@@ -43,45 +56,52 @@ export type LoadUndici = () => Promise<Pick<typeof import('undici'), 'Pool'>>;
 /** By the first client: undici takes 12 MB of memory, which a Machine on its own does without. */
 export const loadUndici: LoadUndici = () => import('undici');
 
-/** One for questions and one more while they are late, one for announcements, one for heartbeats. */
+/** One for queries, one more while they are late, one for announcements, one for heartbeats. */
 const CONNECTIONS = 4;
-/** Longer than a question lives: between far regions the connection is there for the next one. */
+/** Longer than a query waits: between far regions the connection is there for the next one. */
 const CONNECT_TIMEOUT_MS = 1_000;
 
-/** Where the peer names no shorter time: a new connection takes a round trip that a question may not have. */
+/** Unless the peer sets less: a new connection takes a round trip that a query may not have. */
 const KEEP_ALIVE_MS = 60_000;
 
-/** The other side closed an idle connection just as we used it, all of them at worst. Asking again does no harm. */
+/** The peer closed an idle connection just as it was used, or at worst all of them. A repeat does no harm. */
 const CONNECTION_LOST = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
 export function createPeerClient(options: PeerClientOptions): PeerClient {
   const { addressOf, clock, random, onDialled } = options;
-  const timeoutMs = CONNECT_TIMEOUT_MS;
-  const dialer = createDialer({ addressOf, timeoutMs, clock, onDialled });
-  const pool = createLazyPool(options, dialer);
+  const dialer = createDialer({ addressOf, timeoutMs: CONNECT_TIMEOUT_MS, clock, onDialled });
+  const pool = new LazyPool(options, dialer);
 
   async function postOnce(path: string, body: string, signal: AbortSignal): Promise<string> {
     const headers = { 'content-type': 'application/json' };
     const request = { method: 'POST', path, headers, body, signal } as const;
-    const answer = await (await pool.open()).request(request);
-    if (answer.statusCode === 200) return answer.body.text();
-    await answer.body.dump();
-    throw new PeerStatusError(answer.statusCode);
+    const response = await (await pool.open()).request(request);
+    if (response.statusCode === 200) return response.body.text();
+    await response.body.dump();
+    throw new PeerStatusError(response.statusCode);
+  }
+
+  async function post(path: string, body: string, options: PostOptions): Promise<string> {
+    const deadline = new AbortController();
+    const cancelDeadline = clock.after(options.timeoutMs, () => deadline.abort());
+    const signal = options.signal
+      ? AbortSignal.any([options.signal, deadline.signal])
+      : deadline.signal;
+    try {
+      return await retry(() => postOnce(path, body, signal), {
+        ...{ retryCount: CONNECTIONS, delayMs: 0, isRetryable: isConnectionLost },
+        ...{ clock, random, signal },
+      });
+    } catch (error) {
+      throw deadline.signal.aborted ? new PeerTimeoutError(options.timeoutMs) : error;
+    } finally {
+      cancelDeadline();
+    }
   }
 
   return {
-    open: async () => {
-      await pool.open();
-    },
-    post: (path, body, signal) =>
-      retry(() => postOnce(path, body, signal), {
-        retryCount: CONNECTIONS,
-        delayMs: 0,
-        isRetryable: isConnectionLost,
-        clock,
-        random,
-        signal,
-      }),
+    open: () => pool.open().then(() => undefined),
+    post,
     close: async () => {
       dialer.close();
       await pool.close();
@@ -89,46 +109,46 @@ export function createPeerClient(options: PeerClientOptions): PeerClient {
   };
 }
 
-interface LazyPool {
-  open(): Promise<Pool>;
-  close(): Promise<void>;
-}
+/** Opened by the first use; a failed opening is tried again by the next. */
+class LazyPool {
+  readonly #options: PeerClientOptions;
+  readonly #dialer: Dialer;
+  #opening: Promise<Pool> | undefined;
+  #isClosed = false;
 
-function createLazyPool(options: PeerClientOptions, dialer: Dialer): LazyPool {
-  const { peer, loadUndici: load = loadUndici, maxAnswerBytes = MAX_MESSAGE_BYTES } = options;
-  let opening: Promise<Pool> | undefined;
-  let isClosed = false;
-
-  async function openOnce(): Promise<Pool> {
-    const undici = await load();
-    if (isClosed) throw new DialError('closed');
-    return new undici.Pool(originOf(peer), {
-      connections: CONNECTIONS,
-      pipelining: 1,
-      connect: dialer.connect,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      maxResponseSize: maxAnswerBytes,
-    });
+  constructor(options: PeerClientOptions, dialer: Dialer) {
+    this.#options = options;
+    this.#dialer = dialer;
   }
 
-  async function open(): Promise<Pool> {
+  async open(): Promise<Pool> {
     try {
-      return await (opening ??= openOnce());
+      return await (this.#opening ??= this.#openOnce());
     } catch (error) {
-      opening = undefined;
+      this.#opening = undefined;
       throw error;
     }
   }
 
-  return {
-    open,
-    close: async () => {
-      isClosed = true;
-      // One that can't be opened has nothing to close.
-      const opened = await opening?.catch(() => undefined);
-      await opened?.destroy();
-    },
-  };
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    // One that can't be opened has nothing to close.
+    const opened = await this.#opening?.catch(() => undefined);
+    await opened?.destroy();
+  }
+
+  async #openOnce(): Promise<Pool> {
+    const { peer, loadUndici: load = loadUndici } = this.#options;
+    const undici = await load();
+    if (this.#isClosed) throw new DialError('closed');
+    return new undici.Pool(originOf(peer), {
+      connections: CONNECTIONS,
+      pipelining: 1,
+      connect: this.#dialer.connect,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      maxResponseSize: this.#options.maxResponseBytes ?? MAX_MESSAGE_BYTES,
+    });
+  }
 }
 
 function originOf({ host, port }: Peer): string {
@@ -137,4 +157,80 @@ function originOf({ host, port }: Peer): string {
 
 function isConnectionLost(error: unknown): boolean {
   return error instanceof Error && 'code' in error && CONNECTION_LOST.has(String(error.code));
+}
+
+/** `refused`: nothing listens at the port. */
+export type DialOutcome = 'connected' | 'refused' | 'failed';
+
+export interface DialerOptions {
+  /** The address as known now, read for each connection; undefined while there is none. */
+  readonly addressOf: () => string | undefined;
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+  /** An attempt to connect has ended, unless {@link Dialer.close} ended it. */
+  readonly onDialled?: ((outcome: DialOutcome) => void) | undefined;
+}
+
+export interface Dialer {
+  /** `connect` option of an undici `Pool`, whose origin gives the port and the `Host` header. */
+  readonly connect: buildConnector.connector;
+  /** Aborts what is still connecting; undici would leave it to its timeout. */
+  close(): void;
+}
+
+export class DialError extends Error {
+  override readonly name = 'DialError';
+  readonly code: 'address-unknown' | 'connect-timeout' | 'closed';
+
+  constructor(code: DialError['code']) {
+    super(`cannot connect to the peer: ${code}`);
+    this.code = code;
+  }
+}
+
+/**
+ * Addresses come from the directory and never from the system's resolver: a name is resolved in the
+ * background, so that no query waits for it, and only Machines that the directory lists are dialled.
+ */
+export function createDialer({ addressOf, timeoutMs, clock, onDialled }: DialerOptions): Dialer {
+  const connecting = new Set<Socket>();
+
+  function connect(target: buildConnector.Options, callback: buildConnector.Callback): void {
+    const host = addressOf();
+    if (host === undefined) {
+      // Not within the call: undici is in the middle of its own bookkeeping.
+      queueMicrotask(() => callback(new DialError('address-unknown'), null));
+      return;
+    }
+    const socket = connectSocket({ host, port: Number(target.port), noDelay: true });
+    connecting.add(socket);
+    const cancelTimeout = clock.after(timeoutMs, () => {
+      socket.destroy(new DialError('connect-timeout'));
+    });
+    const finish = (error: Error | undefined): void => {
+      connecting.delete(socket);
+      cancelTimeout();
+      socket.off('connect', succeed).off('error', finish);
+      if (!isClosed(error)) onDialled?.(outcomeOf(error));
+      if (error) callback(error, null);
+      else callback(null, socket);
+    };
+    const succeed = (): void => finish(undefined);
+    socket.once('connect', succeed).once('error', finish);
+  }
+
+  return {
+    connect,
+    close: () => connecting.forEach((socket) => socket.destroy(new DialError('closed'))),
+  };
+}
+
+function outcomeOf(error: NodeJS.ErrnoException | undefined): DialOutcome {
+  if (!error) return 'connected';
+  return error.code === 'ECONNREFUSED' ? 'refused' : 'failed';
+}
+
+/** This side ended the attempt, which says nothing of the peer. */
+function isClosed(error: Error | undefined): boolean {
+  return error instanceof DialError && error.code === 'closed';
 }

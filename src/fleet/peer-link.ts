@@ -1,16 +1,14 @@
-/** All that passes between this Machine and one peer: questions, announcements, and when to leave it alone. */
+/** Everything between this Machine and one peer: queries, announcements, heartbeats, and when to leave it alone. */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../resilience.ts';
-import { createBatcher, type Batcher } from './batcher.ts';
-import { outranks } from './claims.ts';
-import type { DialOutcome } from './dial.ts';
+import { AnnouncementQueue, type Announcement } from './announcements.ts';
+import { Batcher } from './batcher.ts';
 import type { Peer } from './directory.ts';
 import type { Liveness } from './liveness.ts';
 import {
   ANNOUNCE_PATH,
   ASK_PATH,
-  formatAnnounce,
   formatAsk,
   formatStatus,
   MAX_KEYS,
@@ -24,13 +22,14 @@ import {
 import {
   createPeerClient,
   PeerStatusError,
+  PeerTimeoutError,
+  type DialOutcome,
   type LoadUndici,
   type PeerClient,
 } from './peer-client.ts';
-import type { Announcement } from './recent-announcements.ts';
-import { createRecentKeys, type RecentKeys } from './recent-keys.ts';
+import { RecentMap } from './recent-map.ts';
 
-/** What a link tells of its peer, and whether it need not ask it. */
+/** What a link reports of its peer. */
 export type LinkLiveness = Pick<
   Liveness,
   | 'onResponse'
@@ -50,204 +49,231 @@ export interface PeerLinkOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly liveness: LinkLiveness;
-  /** The peer has answered an announcement with a claim that outranks ours. */
+  /** The peer has responded to an announcement with a claim that outranks ours. */
   readonly onOutranked: (key: SessionKey, claim: Claim) => void;
   /** So many announcements will not reach the peer. */
   readonly onAnnouncementsLost: (count: number) => void;
   readonly loadUndici?: LoadUndici | undefined;
 }
 
-/** After so long, in ms, the next questions no longer wait for the answer to the last ones. */
+/** After so long, in ms, the next queries no longer wait for the response to the last ones. */
 export const QUERY_TIMEOUT_MS = 300;
 /**
- * What is not answered for so long, in ms, never is. A peer that is short of processor time takes its
- * time: to count that as silence would make its fleet ask more, and answer still later.
+ * A response that takes longer, in ms, never comes. A peer that is short of processor time responds
+ * late: if that counted as unresponsive, its fleet would ask more and it would respond still later.
  */
 export const RESPONSE_TIMEOUT_MS = 2_000;
-/** So many batches of questions may be late while the next one is under way. */
+/** So many batches of queries may be late while the next one is in flight. */
 const MAX_LATE = 1;
 const PING_TIMEOUT_MS = 1_000;
 export const HEARTBEAT_TIMEOUT_MS = 1_000;
 /** A peer that knows no status messages: it takes sessions, and places none. */
 const STATUS_OF_OLD_VERSION: PeerStatus = { version: 1, takesSessions: true, region: undefined };
-const MAX_ANNOUNCEMENTS_WAITING = 1_024;
-/** Kept for a peer that does not answer, until it does: it may hold the same keys. */
-const MAX_ANNOUNCEMENTS_OWED = 16_384;
-const NO_REMEMBERED_MS = 2_000;
-const MAX_NO_REMEMBERED = 4_096;
+const RECENT_NOS = { ttlMs: 2_000, maxEntries: 4_096 };
 const BREAKER = { failureThreshold: 3, openMs: 1_000, maxOpenMs: 5_000 };
 
-interface Waiting {
+type KeyResponses = ReadonlyMap<SessionKey, KeyResponse>;
+
+interface KeyQuery {
   readonly claim: Claim | undefined;
-  readonly onAnswer: (answer: KeyResponse) => void;
+  readonly onResponse: (response: KeyResponse) => void;
 }
 
 /**
- * At most one batch of questions (two if one is late) and one of announcements are under way. An
- * answer counts only if it names the Machine that was asked: addresses are given to other Machines
- * again.
+ * At most one batch of queries (two if one is late) and one of announcements are in flight. A response
+ * counts only if it names the Machine that was called: addresses are given to other Machines again.
  */
 export class PeerLink {
   readonly machine: MachineId;
   readonly #options: PeerLinkOptions;
   readonly #client: PeerClient;
   readonly #breaker: CircuitBreaker;
-  readonly #recentNo: RecentKeys;
-  readonly #questions: Batcher<SessionKey, Waiting>;
-  readonly #announcements: Batcher<SessionKey, Announcement>;
-  readonly #owed = new Map<SessionKey, Announcement>();
-  /** Announcements under way that are still true. */
-  #announcing = new Map<SessionKey, Announcement>();
-  /** Of each batch of questions under way, the keys to which a "no" is out of date. */
-  readonly #outdated = new Set<Set<SessionKey>>();
-  /** Batches of questions under way. */
-  readonly #asking = new Set<Promise<void>>();
+  readonly #recentNos: RecentMap<SessionKey, true>;
+  readonly #queries: Batcher<SessionKey, KeyQuery>;
+  /** Batches of queries in flight, each with the keys to which a "no" is out of date. */
+  readonly #queriesInFlight = new Map<Promise<void>, Set<SessionKey>>();
+  readonly #announcements: AnnouncementQueue;
   #isClosed = false;
 
   constructor(options: PeerLinkOptions) {
-    const { peer, clock, random } = options;
+    const { self, peer, clock, random, onOutranked, onAnnouncementsLost: onLost } = options;
     this.machine = peer.machine;
     this.#options = options;
     const onDialled = (outcome: DialOutcome): void => this.#onDialled(outcome);
     this.#client = createPeerClient({ ...options, onDialled });
     this.#breaker = createCircuitBreaker({ ...BREAKER, clock, random });
-    const bound = { ttlMs: NO_REMEMBERED_MS, maxKeys: MAX_NO_REMEMBERED };
-    this.#recentNo = createRecentKeys({ ...bound, clock });
-    this.#questions = createBatcher({
-      maxBatch: MAX_KEYS,
-      send: (batch) => this.#sendQuestions(batch),
-    });
-    this.#announcements = createBatcher({
-      maxBatch: MAX_KEYS,
-      send: (batch) => this.#sendAnnouncements(batch),
+    this.#recentNos = new RecentMap({ ...RECENT_NOS, clock });
+    this.#queries = new Batcher({ maxBatch: MAX_KEYS, send: (batch) => this.#sendQueries(batch) });
+    this.#announcements = new AnnouncementQueue({
+      ...{ self, peer: peer.machine, clock, onOutranked, onLost },
+      mayCall: () => this.#breaker.mayBegin(),
+      send: (body) => this.#call(ANNOUNCE_PATH, body),
     });
   }
 
   /** Whether the peer has said within the last two seconds that it does not own the key. */
-  saidNo(key: SessionKey): boolean {
-    return this.#recentNo.has(key);
+  hasSaidNo(key: SessionKey): boolean {
+    return this.#recentNos.has(key);
   }
 
-  /** It may be closed while something is awaited. */
-  get isClosed(): boolean {
-    return this.#isClosed;
-  }
-
-  /** It may own the key now: what it has said before, or is just saying, does not count any more. */
+  /** It may own the key now: a "no" from before, or one in flight, is out of date. */
   forgetNo(key: SessionKey): void {
-    this.#recentNo.delete(key);
-    for (const outdated of this.#outdated) outdated.add(key);
+    this.#recentNos.delete(key);
+    for (const outdated of this.#queriesInFlight.values()) outdated.add(key);
   }
 
-  /** Asks with the next batch. `onAnswer` is called once, at once where the peer is left alone. */
-  ask(key: SessionKey, claim: Claim | undefined, onAnswer: (answer: KeyResponse) => void): void {
-    if (this.#isClosed || !this.#breaker.mayBegin()) onAnswer('unknown');
-    else this.#questions.add(key, { claim, onAnswer });
+  /** Asks with the next batch. Calls `onResponse` once; at once while the peer is left alone. */
+  ask(key: SessionKey, claim: Claim | undefined, onResponse: KeyQuery['onResponse']): void {
+    if (this.#isClosed || !this.#breaker.mayBegin()) onResponse('unknown');
+    else this.#queries.add(key, { claim, onResponse });
   }
 
-  /** Takes a question back that was not sent yet, and says whether it did; it gets no answer then. */
+  /** Whether it has withdrawn a query that was not sent yet, which gets no response then. */
   withdraw(key: SessionKey): boolean {
-    return this.#questions.remove(key);
+    return this.#queries.remove(key);
   }
 
-  /** The oldest are dropped where there is no room. A peer that does not answer is told once it does. */
   announce(key: SessionKey, announcement: Announcement): void {
-    if (!this.#isClosed) this.#announce(key, announcement);
-  }
-
-  /** Tells it with the peer's next answer. */
-  announceLater(key: SessionKey, announcement: Announcement): void {
-    if (!this.#isClosed) this.#owe(key, announcement);
-  }
-
-  /** Drops announcements of the key that were not sent yet, and does not repeat one that is under way. */
-  retract(key: SessionKey): void {
-    this.#owed.delete(key);
-    this.#announcements.remove(key);
-    this.#announcing.delete(key);
-  }
-
-  #announce(key: SessionKey, announcement: Announcement): void {
-    if (!this.#breaker.mayBegin()) {
-      this.#owe(key, announcement);
-      return;
-    }
-    this.#owed.delete(key);
     this.#announcements.add(key, announcement);
-    if (this.#announcements.size() <= MAX_ANNOUNCEMENTS_WAITING) return;
-    this.#announcements.removeOldest();
-    this.#options.onAnnouncementsLost(1);
   }
 
-  #owe(key: SessionKey, announcement: Announcement): void {
-    this.#owed.delete(key);
-    this.#owed.set(key, announcement);
-    if (this.#owed.size <= MAX_ANNOUNCEMENTS_OWED) return;
-    const [oldest] = this.#owed.keys();
-    if (oldest !== undefined) this.#owed.delete(oldest);
-    this.#options.onAnnouncementsLost(1);
+  /** Announces it after the peer's next response. */
+  announceLater(key: SessionKey, announcement: Announcement): void {
+    this.#announcements.defer(key, announcement);
   }
 
-  /** The peer answers: as many as one queue takes, the others with the next answer. */
-  #announceOwed(): void {
-    for (const [key, announcement] of this.#owed) {
-      if (this.#isClosed || this.#announcements.size() >= MAX_ANNOUNCEMENTS_WAITING) return;
-      if (!this.#breaker.mayBegin()) return;
-      this.#owed.delete(key);
-      if (announcement.endsAtMs > this.#options.clock.monotonicMs())
-        this.#announcements.add(key, announcement);
-    }
+  retract(key: SessionKey): void {
+    this.#announcements.retract(key);
   }
 
-  /** Whether the peer answers a message without a question. It is asked even if others have failed. */
+  /** Whether the peer responds to a message without a query. Sent even where other calls have failed. */
   async ping(): Promise<boolean> {
     if (this.#isClosed) return false;
-    const { self, clock, liveness } = this.#options;
-    const deadline = new AbortController();
-    const cancelDeadline = clock.after(PING_TIMEOUT_MS, () => deadline.abort());
     try {
-      const body = formatAsk({ from: self, questions: [] });
-      const message = parseResponse(await this.#client.post(ASK_PATH, body, deadline.signal));
+      const body = formatAsk({ from: this.#options.self, questions: [] });
+      const options = { timeoutMs: PING_TIMEOUT_MS };
+      const message = parseResponse(await this.#client.post(ASK_PATH, body, options));
       return message?.machine === this.machine;
-    } catch {
+    } catch (error) {
       // Whatever the cause: the caller counts how often.
-      if (deadline.signal.aborted) liveness.onNoResponse(this.machine);
+      this.#reportTimeout(error);
       return false;
-    } finally {
-      cancelDeadline();
     }
   }
 
   /**
-   * One heartbeat: tells our status and asks for the peer's; `liveness` is told what comes of it.
-   * It is sent even where questions have failed. Resolves to whether the peer has answered; never rejects.
+   * Sends our status and reports the peer's to `liveness`. Sent even where other calls have failed.
+   * Resolves to whether the peer has responded; never rejects.
    */
-  async exchangeStatus(status: PeerStatus): Promise<boolean> {
-    const { self, clock, liveness } = this.#options;
+  async sendHeartbeat(status: PeerStatus): Promise<boolean> {
     if (this.#isClosed || !(await this.#openClient())) return false;
-    const deadline = new AbortController();
-    const cancelDeadline = clock.after(HEARTBEAT_TIMEOUT_MS, () => deadline.abort());
     try {
-      const body = formatStatus({ from: self, status });
-      const message = parseStatusResponse(
-        await this.#client.post(STATUS_PATH, body, deadline.signal),
-      );
-      if (message?.machine !== this.machine) throw new Error('another Machine has answered');
-      liveness.onStatus(this.machine, message.status);
-      this.#announceOwed();
+      const body = formatStatus({ from: this.#options.self, status });
+      const options = { timeoutMs: HEARTBEAT_TIMEOUT_MS };
+      const message = parseStatusResponse(await this.#client.post(STATUS_PATH, body, options));
+      this.#assertSender(message);
+      this.#onStatus(message.status);
       return true;
     } catch (error) {
-      if (this.isClosed) return false;
-      const status = error instanceof PeerStatusError ? error.status : undefined;
-      if (status === 404) {
-        liveness.onStatus(this.machine, STATUS_OF_OLD_VERSION);
-        this.#announceOwed();
-      } else if (status === 403) liveness.onNotListed(this.machine);
-      else liveness.onMissedHeartbeat(this.machine);
-      return status === 404;
-    } finally {
-      cancelDeadline();
+      return this.#onHeartbeatFailed(error);
     }
+  }
+
+  /** Queries in flight end with `unknown`. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const announced = this.#announcements.close();
+    await this.#client.close();
+    await Promise.all([this.#queries.idle(), announced]);
+    await Promise.all(this.#queriesInFlight.keys());
+  }
+
+  /** Resolves when the next batch may go. A response may be late, and still counts when it comes. */
+  async #sendQueries(batch: ReadonlyMap<SessionKey, KeyQuery>): Promise<void> {
+    const outdated = new Set<SessionKey>();
+    const ended = this.#query(batch, outdated).finally(() => this.#queriesInFlight.delete(ended));
+    this.#queriesInFlight.set(ended, outdated);
+    if (this.#queriesInFlight.size > MAX_LATE) return ended;
+    const isLate = Promise.withResolvers<undefined>();
+    const cancel = this.#options.clock.after(QUERY_TIMEOUT_MS, () => isLate.resolve(undefined));
+    await Promise.race([ended, isLate.promise]);
+    cancel();
+  }
+
+  async #query(
+    batch: ReadonlyMap<SessionKey, KeyQuery>,
+    outdated: ReadonlySet<SessionKey>,
+  ): Promise<void> {
+    const { self, clock } = this.#options;
+    const questions = [...batch].map(([key, { claim }]) => (claim ? { key, claim } : { key }));
+    const sentAtMs = clock.monotonicMs();
+    const responses = await this.#call(ASK_PATH, formatAsk({ from: self, questions }));
+    if (responses) this.#announcements.sendDeferred();
+    const isLate = clock.monotonicMs() - sentAtMs >= QUERY_TIMEOUT_MS;
+    for (const [key, { onResponse }] of batch) {
+      const received = responses?.get(key) ?? 'unknown';
+      const response = received === 'no' && outdated.has(key) ? 'unknown' : received;
+      if (response === 'no' && !isLate) this.#recentNos.set(key, true);
+      if (typeof response === 'object') this.forgetNo(key);
+      onResponse(response);
+    }
+  }
+
+  /** Undefined if the peer has not responded as it should. Never rejects. */
+  async #call(path: string, body: string): Promise<KeyResponses | undefined> {
+    const attempt = this.#isClosed ? undefined : this.#breaker.begin();
+    if (!attempt) return undefined;
+    // Before the timeout begins: how long loading takes says nothing of the peer.
+    if (!(await this.#openClient())) {
+      attempt.failed();
+      return undefined;
+    }
+    try {
+      const options = { timeoutMs: RESPONSE_TIMEOUT_MS };
+      const message = parseResponse(await this.#client.post(path, body, options));
+      this.#assertSender(message);
+      attempt.succeeded();
+      this.#options.liveness.onResponse(this.machine);
+      return message.answers;
+    } catch (error) {
+      // The breaker counts every cause, and the callers get no response.
+      attempt.failed();
+      this.#reportTimeout(error);
+      return undefined;
+    }
+  }
+
+  /** An error status, or another Machine's response, says nothing of whether the peer is there. */
+  #reportTimeout(error: unknown): void {
+    if (error instanceof PeerTimeoutError) this.#options.liveness.onNoResponse(this.machine);
+  }
+
+  /** Whether the peer can be called. If not, for a reason of our own, it counts as unresponsive. */
+  async #openClient(): Promise<boolean> {
+    try {
+      await this.#client.open();
+      return true;
+    } catch {
+      // `loadUndici` reports the error itself.
+      if (!this.#isClosed) this.#options.liveness.onNoResponse(this.machine);
+      return false;
+    }
+  }
+
+  #onStatus(status: PeerStatus): void {
+    this.#options.liveness.onStatus(this.machine, status);
+    this.#announcements.sendDeferred();
+  }
+
+  /** Whether the peer has responded all the same. */
+  #onHeartbeatFailed(error: unknown): boolean {
+    if (this.#isClosed) return false;
+    const { liveness } = this.#options;
+    const status = error instanceof PeerStatusError ? error.status : undefined;
+    if (status === 404) this.#onStatus(STATUS_OF_OLD_VERSION);
+    else if (status === 403) liveness.onNotListed(this.machine);
+    else liveness.onMissedHeartbeat(this.machine);
+    return status === 404;
   }
 
   #onDialled(outcome: DialOutcome): void {
@@ -256,121 +282,9 @@ export class PeerLink {
     else liveness.onConnectFailed(this.machine, outcome === 'refused');
   }
 
-  /** Questions under way end unanswered. */
-  async close(): Promise<void> {
-    this.#isClosed = true;
-    this.#owed.clear();
-    this.#announcements.clear();
-    await this.#client.close();
-    await Promise.all([this.#questions.idle(), this.#announcements.idle()]);
-    await Promise.all(this.#asking);
-  }
-
-  /** Resolves when the next batch may go: one answer may be late, and still counts when it comes. */
-  async #sendQuestions(batch: ReadonlyMap<SessionKey, Waiting>): Promise<void> {
-    const answered = this.#exchangeQuestions(batch).finally(() => this.#asking.delete(answered));
-    this.#asking.add(answered);
-    if (this.#asking.size > MAX_LATE) return answered;
-    const isLate = Promise.withResolvers<undefined>();
-    const cancel = this.#options.clock.after(QUERY_TIMEOUT_MS, () => isLate.resolve(undefined));
-    await Promise.race([answered, isLate.promise]);
-    cancel();
-  }
-
-  async #exchangeQuestions(batch: ReadonlyMap<SessionKey, Waiting>): Promise<void> {
-    const questions = [...batch].map(([key, { claim }]) => (claim ? { key, claim } : { key }));
-    const body = formatAsk({ from: this.#options.self, questions });
-    const { clock } = this.#options;
-    const sentAtMs = clock.monotonicMs();
-    const outdated = new Set<SessionKey>();
-    this.#outdated.add(outdated);
-    const answers = await this.#exchange(ASK_PATH, body);
-    this.#outdated.delete(outdated);
-    if (answers) this.#announceOwed();
-    const isLate = clock.monotonicMs() - sentAtMs >= QUERY_TIMEOUT_MS;
-    for (const [key, { onAnswer }] of batch) {
-      const said = answers?.get(key) ?? 'unknown';
-      const answer = said === 'no' && outdated.has(key) ? 'unknown' : said;
-      if (answer === 'no' && !isLate) this.#recentNo.add(key);
-      if (typeof answer === 'object') this.forgetNo(key);
-      onAnswer(answer);
-    }
-  }
-
-  async #sendAnnouncements(batch: ReadonlyMap<SessionKey, Announcement>): Promise<void> {
-    const { self, clock, onOutranked } = this.#options;
-    const announcing = (this.#announcing = new Map(batch));
-    const now = clock.monotonicMs();
-    const bindings = [...batch].map(([key, { claim, endsAtMs }]) => {
-      const ttlMs = Math.max(1, Math.floor(endsAtMs - now));
-      return { key, claim: { ...claim, ttlMs } };
-    });
-    const body = formatAnnounce({ from: self, bindings });
-    const answers = await this.#exchange(ANNOUNCE_PATH, body);
-    const isToldLater = answers && [...answers.values()].includes('unknown');
-    // Else it would be told again and again, for as long as its store can't tell.
-    if (answers && !isToldLater) this.#announceOwed();
-    for (const [key, announcement] of announcing) {
-      if (!answers) {
-        // Unless a newer one has been given since.
-        if (!this.#isClosed && !this.#owed.has(key)) this.#owe(key, announcement);
-        continue;
-      }
-      const ours = announcement.claim;
-      const theirs = answers.get(key);
-      // Its store could not tell whether it has the key too.
-      if (theirs === 'unknown' && !this.#owed.has(key)) this.#owe(key, announcement);
-      if (typeof theirs === 'object' && this.#isOutranked(key, ours, theirs))
-        onOutranked(key, theirs);
-    }
-  }
-
-  /** Reckoned here too, so that no answer makes us give up what by the rule is ours. */
-  #isOutranked(key: SessionKey, ours: Claim, theirs: Claim): boolean {
-    const we = { ...ours, machine: this.#options.self };
-    return outranks(key, { ...theirs, machine: this.machine }, we);
-  }
-
-  /** The answers, or undefined where the peer has not answered as it should. Never rejects. */
-  async #exchange(
-    path: string,
-    body: string,
-  ): Promise<ReadonlyMap<SessionKey, KeyResponse> | undefined> {
-    const attempt = this.#isClosed ? undefined : this.#breaker.begin();
-    if (!attempt) return undefined;
-    // Before the deadline: how long we take ourselves says nothing of the peer.
-    if (!(await this.#openClient())) {
-      attempt.failed();
-      return undefined;
-    }
-    const deadline = new AbortController();
-    const cancelDeadline = this.#options.clock.after(RESPONSE_TIMEOUT_MS, () => deadline.abort());
-    try {
-      const message = parseResponse(await this.#client.post(path, body, deadline.signal));
-      if (message?.machine !== this.machine) throw new Error('another Machine has answered');
-      attempt.succeeded();
-      this.#options.liveness.onResponse(this.machine);
-      return message.answers;
-    } catch {
-      // Silence, whatever its cause: the breaker counts it, and the questions stay unanswered.
-      attempt.failed();
-      // A refusal, or another's answer, says nothing of whether the one that was meant is there.
-      if (deadline.signal.aborted) this.#options.liveness.onNoResponse(this.machine);
-      return undefined;
-    } finally {
-      cancelDeadline();
-    }
-  }
-
-  /** Whether the peer can be asked. One that can't, for a reason of our own, is as good as silent. */
-  async #openClient(): Promise<boolean> {
-    try {
-      await this.#client.open();
-      return true;
-    } catch {
-      // Whoever hands `loadUndici` in reports it.
-      if (!this.#isClosed) this.#options.liveness.onNoResponse(this.machine);
-      return false;
-    }
+  #assertSender<Message extends { readonly machine: MachineId }>(
+    message: Message | undefined,
+  ): asserts message is Message {
+    if (message?.machine !== this.machine) throw new Error('another Machine has responded');
   }
 }

@@ -1,64 +1,62 @@
-/** Asking the other Machines who owns a session, and telling them what we own. */
+/** The other Machines as one: asks them who owns a session, and announces to them what this one owns. */
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
+import type { Announcement } from './announcements.ts';
 import { claimOf, type Claimant } from './claims.ts';
 import type { Directory, Peer } from './directory.ts';
-import { createFairShare, type Source, type TakeFairToken } from './rate-limits.ts';
 import type { Liveness } from './liveness.ts';
 import type { Claim, PeerStatus } from './messages.ts';
-import type { LoadUndici } from './peer-client.ts';
-import { RESPONSE_TIMEOUT_MS, PeerLink, QUERY_TIMEOUT_MS, type LinkLiveness } from './peer-link.ts';
 import {
   OwnerQuery,
   type OnPeerResponse,
-  type PeerLookup,
   type OwnerQueryOptions,
+  type PeerLookup,
 } from './owner-query.ts';
-import { createRecentAnnouncements, type RecentAnnouncements } from './recent-announcements.ts';
+import type { LoadUndici } from './peer-client.ts';
+import { PeerLink, QUERY_TIMEOUT_MS, RESPONSE_TIMEOUT_MS, type LinkLiveness } from './peer-link.ts';
+import { createFairShare, type Source, type TakeFairToken } from './rate-limits.ts';
+import { RecentMap } from './recent-map.ts';
 
 export type { OnPeerResponse, PeerLookup } from './owner-query.ts';
 
 export interface Peers {
   /**
-   * Who of the peers owns the key; within 300 ms, or two seconds (`isPatient`), never rejects. `none`
-   * only if every Machine of a directory in good order said no within the last two seconds;
-   * `inconclusive` at once for what is beyond the bounds, which floods meet first (`source`).
+   * Which peer owns the key; within 300 ms, or two seconds with `waitsForSlowPeers`. Never rejects.
+   * `none` only if every Machine of a readable directory has said no within the last two seconds.
+   * Beyond the bounds `inconclusive` at once; floods reach the bounds of their `source` first.
    */
-  ask(key: SessionKey, how?: AskOptions): Promise<PeerLookup>;
-  /** That Machine has announced the key: what it had said before is out of date. */
+  ask(key: SessionKey, options?: AskOptions): Promise<PeerLookup>;
+  /** The Machine has announced the key: what it said before is out of date. */
   onAnnounced(key: SessionKey, machine: MachineId): void;
-  /** Sends one heartbeat. Resolves to whether it was answered; never rejects. */
+  /** Resolves to whether the peer has responded; never rejects. */
   sendHeartbeat(machine: MachineId, status: PeerStatus): Promise<boolean>;
-  /** Tells every peer, best effort, of a binding of our own (others are ignored). Returns at once. */
+  /** Announces a binding of our own to every peer (ignores others), best effort. Returns at once. */
   announce(binding: Binding, ttlMs: number): void;
-  /** The session is no longer ours: announcements of it that were not sent yet are dropped. */
+  /** The session is no longer ours: drops announcements of it that were not sent yet. */
   retract(key: SessionKey): void;
-  /** Whether the sidecar of that Machine answers; within a second, never rejects. */
+  /** Whether the sidecar of that Machine responds; within a second, never rejects. */
   ping(machine: MachineId): Promise<boolean>;
-  /** Questions under way end inconclusive; no timer or socket is left when it resolves. */
+  /** Queries in flight end inconclusive; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
 }
 
 export interface AskOptions {
-  /** The binding that we hold ourselves: an owner is then one that outranks us, and `onOutranked` was called. */
+  /** Our own binding. An owner is then one whose claim outranks it, and `onOutranked` was called. */
   readonly ownBinding?: Binding | undefined;
-  /** Told what each peer has said until the answer is there, and what it had said before. */
+  /** Called with the response of each peer until there is a result, remembered ones included. */
   readonly onResponse?: OnPeerResponse | undefined;
-  /** Whose request it is for. */
+  /** Where the request comes from that it is for. */
   readonly source?: Source | undefined;
   /**
-   * Its owner is known, and can't be had just now: all its clients try again every second, each of
-   * them within its share, and are to leave something for new sessions.
+   * The owner is known and can't be reached. All its clients retry every second, each within its
+   * share, so they leave the reserve to new sessions.
    */
   readonly hasKnownOwner?: boolean | undefined;
-  /**
-   * Whether a peer that is late is waited for, as long as none is known to be silent and few questions
-   * are open.
-   */
+  /** Waits for late peers, as long as none is known to be unresponsive and few queries are in flight. */
   readonly waitsForSlowPeers?: boolean | undefined;
-  /** Whether what a peer has said before is asked again. */
+  /** Asks peers again that have just said no. */
   readonly skipsCache?: boolean | undefined;
-  /** Whether nothing is to be kept of what the peers say: somebody only looks. */
+  /** Stores nothing of what the peers respond. */
   readonly isDryRun?: boolean | undefined;
 }
 
@@ -68,29 +66,34 @@ export interface PeersOptions {
   readonly clock: Clock;
   /** From 0 to below 1. */
   readonly random: () => number;
-  /** Told who answers and who does not. */
   readonly liveness: LinkLiveness & Pick<Liveness, 'of'>;
-  /** What a peer says it owns: to be kept as a copy, if nobody outranks it. */
+  /** A peer says that it owns the key: to be stored as a copy, unless another claim outranks it. */
   readonly onClaim: (key: SessionKey, claimant: Claimant) => void;
-  /** Another Machine's claim outranks the one that was sent: the keeper has to hear of it. */
+  /** A peer's claim outranks ours: the claim resolver releases the key. */
   readonly onOutranked: (key: SessionKey, winner: Claimant) => void;
-  /** Called once per question, and for each one that is beyond the bounds (`shed`). */
-  readonly onQuery?: (outcome: 'owner' | 'none' | 'inconclusive' | 'shed') => void;
-  /** Announcements for which there was no room in the queue to a peer. */
+  /** Called once per query, and once per query beyond the bounds (`shed`). */
+  readonly onQuery?: (outcome: PeerLookup['kind'] | 'shed') => void;
+  /** So many announcements were dropped, as the queue to a peer is full. */
   readonly onAnnouncementsLost?: (count: number) => void;
-  /** Called when the first peer is asked or told; while it rejects, the peers count as silent. */
+  /** Called by the first call to a peer. While it rejects, the peers count as unresponsive. */
   readonly loadUndici?: LoadUndici;
 }
 
-/** Keys being asked about at once. */
+/** Keys with a query in flight. */
 export const MAX_QUERIES = 1_024;
-/** What a flood of made-up ids may cost: so many questions a second, each put to every peer. */
+/** What a flood of generated ids costs at most: so many queries a second, each to every peer. */
 export const QUERIES_PER_SECOND = 500;
 export const QUERY_BURST = 1_000;
-/** What one source may have of it though others have used up the rest. */
+/** What one source may use though others have used up the rest. */
 export const SOURCE_SHARE = { ratePerSecond: 50, burst: 100 };
-/** Kept for sources within their share. */
+/** Reserved for sources within their share. */
 export const QUERY_RESERVE = QUERY_BURST / 2;
+
+/**
+ * A Machine that joins the list has missed what was announced before, and may have claimed the same
+ * keys: two that start together do not list each other at first. Directories differ for far less long.
+ */
+const RECENT_ANNOUNCEMENTS = { ttlMs: 60_000, maxEntries: 16_384 };
 
 const NONE: PeerLookup = { kind: 'none' };
 const INCONCLUSIVE: PeerLookup = { kind: 'inconclusive' };
@@ -100,49 +103,49 @@ export function createPeers(options: PeersOptions): Peers {
   return new FleetPeers(options);
 }
 
-/** Has a link to each Machine that the directory lists; a Machine that leaves takes its link along. */
+/** Has a link to each Machine that the directory lists, and closes it when the Machine leaves the list. */
 class FleetPeers implements Peers {
   readonly #options: PeersOptions;
   readonly #takeToken: TakeFairToken;
-  readonly #questions = new Map<SessionKey, OwnerQuery>();
+  readonly #queries = new Map<SessionKey, OwnerQuery>();
   readonly #links = new Map<MachineId, PeerLink>();
   readonly #closing = new Set<Promise<void>>();
-  readonly #announced: RecentAnnouncements;
-  /** What the links were last made for: the directory hands out one array per reading. */
+  readonly #announced: RecentMap<SessionKey, Announcement>;
+  /** What the links were last made for: the directory returns the same array until its next reading. */
   #linkedTo: readonly Peer[] = [];
   #isStopped = false;
 
   constructor(options: PeersOptions) {
+    const { clock } = options;
     this.#options = options;
-    this.#announced = createRecentAnnouncements(options.clock);
+    this.#announced = new RecentMap({ ...RECENT_ANNOUNCEMENTS, clock });
     this.#takeToken = createFairShare({
-      ratePerSecond: QUERIES_PER_SECOND,
-      burst: QUERY_BURST,
-      share: SOURCE_SHARE,
-      reserve: QUERY_RESERVE,
-      clock: options.clock,
+      ...{ ratePerSecond: QUERIES_PER_SECOND, burst: QUERY_BURST },
+      ...{ share: SOURCE_SHARE, reserve: QUERY_RESERVE, clock },
     });
   }
 
-  ask(key: SessionKey, how: AskOptions = {}): Promise<PeerLookup> {
+  ask(key: SessionKey, options: AskOptions = {}): Promise<PeerLookup> {
     if (this.#isStopped) return Promise.resolve(INCONCLUSIVE);
-    const { ownBinding: ours, onResponse: onEach, source, hasKnownOwner: isKnown } = how;
+    const { onResponse, source, hasKnownOwner } = options;
     const status = this.#options.directory.status().kind;
     if (status === 'off') return Promise.resolve(NONE);
-    const asked = this.#questions.get(key);
-    if (asked) return asked.answer(onEach);
+    const inFlight = this.#queries.get(key);
+    if (inFlight) return inFlight.result(onResponse);
 
     const areAllPeers = status === 'ok' || status === 'static';
-    const claim = this.#claimOf(ours);
-    const links = this.#linksToAsk(key, claim !== undefined || how.skipsCache === true, onEach);
+    const claim = this.#claimOf(options.ownBinding);
+    // A "no" from before the peer knew of our claim does not count.
+    const skipsCache = claim !== undefined || options.skipsCache === true;
+    const links = this.#linksToAsk(key, skipsCache, onResponse);
     if (links.length === 0) return Promise.resolve(areAllPeers ? NONE : INCONCLUSIVE);
-    const mayAsk = this.#questions.size < MAX_QUERIES && this.#takeToken(source, !isKnown);
+    const mayAsk = this.#queries.size < MAX_QUERIES && this.#takeToken(source, !hasKnownOwner);
     if (!mayAsk) return this.#shed();
-    const patienceMs = how.waitsForSlowPeers ? this.#patienceFor(links) : QUERY_TIMEOUT_MS;
-    // A claim that outranks one of our own is told by itself.
-    const onClaim = how.isDryRun || claim ? undefined : this.#options.onClaim;
-    const what = { key, claim, links, areAllPeers, onClaim: onClaim?.bind(undefined, key) };
-    return this.#open(what, patienceMs).answer(onEach);
+    const timeoutMs = options.waitsForSlowPeers ? this.#patientTimeoutMs(links) : QUERY_TIMEOUT_MS;
+    // With a claim of our own, `onOutranked` is called instead.
+    const onClaim = options.isDryRun || claim ? undefined : this.#options.onClaim;
+    const query = { key, claim, links, areAllPeers, onClaim: onClaim?.bind(undefined, key) };
+    return this.#begin(query, timeoutMs).result(onResponse);
   }
 
   announce(binding: Binding, ttlMs: number): void {
@@ -151,7 +154,7 @@ class FleetPeers implements Peers {
     const claim = claimOf(binding, ttlMs);
     const announcement = { claim, endsAtMs: this.#options.clock.monotonicMs() + claim.ttlMs };
     for (const link of this.#currentLinks()) link.announce(key, announcement);
-    this.#announced.add(key, announcement);
+    this.#announced.set(key, announcement);
   }
 
   retract(key: SessionKey): void {
@@ -160,20 +163,20 @@ class FleetPeers implements Peers {
   }
 
   onAnnounced(key: SessionKey, machine: MachineId): void {
-    this.#linkOf(machine)?.forgetNo(key);
+    this.#linkTo(machine)?.forgetNo(key);
   }
 
   async sendHeartbeat(machine: MachineId, status: PeerStatus): Promise<boolean> {
-    return (await this.#linkOf(machine)?.exchangeStatus(status)) ?? false;
+    return (await this.#linkTo(machine)?.sendHeartbeat(status)) ?? false;
   }
 
   async ping(machine: MachineId): Promise<boolean> {
-    return (await this.#linkOf(machine)?.ping()) ?? false;
+    return (await this.#linkTo(machine)?.ping()) ?? false;
   }
 
   async stop(): Promise<void> {
     this.#isStopped = true;
-    for (const question of [...this.#questions.values()]) question.giveUp();
+    for (const query of [...this.#queries.values()]) query.end();
     for (const machine of [...this.#links.keys()]) this.#unlink(machine);
     await Promise.all(this.#closing);
   }
@@ -183,32 +186,32 @@ class FleetPeers implements Peers {
     return Promise.resolve(SHED);
   }
 
-  #patienceFor(links: readonly PeerLink[]): number {
+  #patientTimeoutMs(links: readonly PeerLink[]): number {
     const { liveness } = this.#options;
-    const mayAnswer = links.every(({ machine }) => liveness.of(machine) !== 'unresponsive');
-    const isCalm = this.#questions.size < MAX_QUERIES / 2;
-    return mayAnswer && isCalm ? RESPONSE_TIMEOUT_MS : QUERY_TIMEOUT_MS;
+    const mayRespond = links.every(({ machine }) => liveness.of(machine) !== 'unresponsive');
+    const areFewInFlight = this.#queries.size < MAX_QUERIES / 2;
+    return mayRespond && areFewInFlight ? RESPONSE_TIMEOUT_MS : QUERY_TIMEOUT_MS;
   }
 
-  #open(
-    asked: Pick<OwnerQueryOptions, 'key' | 'claim' | 'links' | 'areAllPeers' | 'onClaim'>,
-    patienceMs: number,
+  #begin(
+    options: Pick<OwnerQueryOptions, 'key' | 'claim' | 'links' | 'areAllPeers' | 'onClaim'>,
+    timeoutMs: number,
   ): OwnerQuery {
-    const { self, clock, onQuery: onQuestion, onOutranked } = this.#options;
-    const { key, claim } = asked;
-    const question = new OwnerQuery({
-      ...asked,
+    const { self, clock, onQuery, onOutranked } = this.#options;
+    const { key, claim } = options;
+    const query = new OwnerQuery({
+      ...options,
       self,
-      startDeadline: (onOver) => clock.after(patienceMs, onOver),
-      onAnswered: (answer, owner) => {
-        onQuestion?.(answer.kind);
+      startTimeout: (onTimeout) => clock.after(timeoutMs, onTimeout),
+      onResult: (result, owner) => {
+        onQuery?.(result.kind);
         if (claim && owner) onOutranked(key, owner);
       },
-      onClosed: () => void this.#questions.delete(key),
+      onClosed: () => void this.#queries.delete(key),
     });
-    // It is over already where every peer is left alone by its breaker.
-    if (!question.isClosed()) this.#questions.set(key, question);
-    return question;
+    // It is closed already if every peer is left alone by its breaker.
+    if (!query.isClosed()) this.#queries.set(key, query);
+    return query;
   }
 
   #claimOf(binding: Binding | undefined): Claim | undefined {
@@ -217,20 +220,19 @@ class FleetPeers implements Peers {
     return claimOf(binding, binding.expiresAt - clock.now());
   }
 
-  #linkOf(machine: MachineId): PeerLink | undefined {
+  #linkTo(machine: MachineId): PeerLink | undefined {
     if (this.#isStopped) return undefined;
     this.#currentLinks();
     return this.#links.get(machine);
   }
 
-  /** With a claim of our own everyone is asked (`isFresh`): what a peer said before it knew of it does not count. */
-  #linksToAsk(key: SessionKey, isFresh: boolean, onEach?: OnPeerResponse): PeerLink[] {
+  #linksToAsk(key: SessionKey, skipsCache: boolean, onResponse?: OnPeerResponse): PeerLink[] {
     const { liveness } = this.#options;
     return this.#currentLinks().filter((link) => {
-      // It has nothing left to say.
+      // Nothing that it says could count.
       if (liveness.of(link.machine) === 'gone') return false;
-      const isToBeAsked = isFresh || !link.saidNo(key);
-      if (!isToBeAsked) onEach?.(link.machine, 'no');
+      const isToBeAsked = skipsCache || !link.hasSaidNo(key);
+      if (!isToBeAsked) onResponse?.(link.machine, 'no');
       return isToBeAsked;
     });
   }
@@ -248,33 +250,23 @@ class FleetPeers implements Peers {
       if (!listed.has(machine)) this.#unlink(machine);
     }
     for (const peer of others) {
-      if (!this.#links.has(peer.machine)) this.#links.set(peer.machine, this.#newLinkTo(peer));
+      if (!this.#links.has(peer.machine)) this.#links.set(peer.machine, this.#createLink(peer));
     }
   }
 
-  /** It was not told what was announced before it was listed. */
-  #newLinkTo(peer: Peer): PeerLink {
-    const link = this.#linkTo(peer);
-    for (const [key, announcement] of this.#announced.entries())
-      link.announceLater(key, announcement);
-    return link;
-  }
-
-  #linkTo(peer: Peer): PeerLink {
-    const { self, directory, clock, random, liveness } = this.#options;
-    const { onOutranked, onAnnouncementsLost, loadUndici } = this.#options;
+  #createLink(peer: Peer): PeerLink {
+    const { directory, onOutranked, onAnnouncementsLost } = this.#options;
     const { machine } = peer;
-    return new PeerLink({
-      self,
+    const link = new PeerLink({
+      ...this.#options,
       peer,
       addressOf: () => directory.peer(machine)?.address,
-      clock,
-      random,
-      liveness,
-      loadUndici,
       onOutranked: (key, claim) => onOutranked(key, { ...claim, machine }),
       onAnnouncementsLost: (count) => onAnnouncementsLost?.(count),
     });
+    for (const [key, announcement] of this.#announced.entries())
+      link.announceLater(key, announcement);
+    return link;
   }
 
   #unlink(machine: MachineId): void {

@@ -1,17 +1,34 @@
-/**
- * A token bucket that many sources share. A source within its own small share may take the last
- * token; one beyond it only what exceeds the reserve. So a flood costs its sender alone.
- */
+/** Token buckets: one for a single caller, and one that many sources share fairly. */
 import { detachedCopy } from '../session.ts';
 import type { Clock } from '../clock.ts';
-import { createTokenBucket, type TakeToken } from './token-bucket.ts';
 
-export interface FairShareOptions {
+export interface TokenRate {
   readonly ratePerSecond: number;
   /** What the bucket holds when it is full, as it is at first. */
   readonly burst: number;
+}
+
+/** Takes one token if there are more than `reserve` (0 unless given), and says whether it did. */
+export type TakeToken = (reserve?: number) => boolean;
+
+export function createTokenBucket(options: TokenRate & { readonly clock: Clock }): TakeToken {
+  const { ratePerSecond, burst, clock } = options;
+  let tokens = burst;
+  let filledAtMs = clock.monotonicMs();
+
+  return (reserve = 0) => {
+    const nowMs = clock.monotonicMs();
+    tokens = Math.min(burst, tokens + ((nowMs - filledAtMs) / 1_000) * ratePerSecond);
+    filledAtMs = nowMs;
+    if (tokens < reserve + 1) return false;
+    tokens -= 1;
+    return true;
+  };
+}
+
+export interface FairShareOptions extends TokenRate {
   /** Of each source. */
-  readonly share: { readonly ratePerSecond: number; readonly burst: number };
+  readonly share: TokenRate;
   /** Tokens that only sources within their share may take. */
   readonly reserve: number;
   readonly clock: Clock;
@@ -22,24 +39,28 @@ export interface FairShareOptions {
 export type Source = string | object;
 
 /**
- * Takes a token if the source may have one. Who names no source has no share of its own. Without
- * `mayTakeReserve` it takes nothing of a share and leaves the reserve to others.
+ * Takes a token if the source may have one. Requests without a source have no share of their own.
+ * Without `mayTakeReserve` it takes nothing from a share and leaves the reserve to others.
  */
 export type TakeFairToken = (source: Source | undefined, mayTakeReserve?: boolean) => boolean;
 
-/** Beyond it the source seen longest ago starts anew with a full share. */
+/** Beyond it the source seen longest ago starts again with a full share. */
 const MAX_SOURCES = 10_000;
 
+/**
+ * A token bucket for many sources. A source within its own small share may take the last token; one
+ * beyond it takes only what exceeds the reserve. So a flood costs only its sender.
+ */
 export function createFairShare(options: FairShareOptions): TakeFairToken {
   const { clock, share, reserve, maxSources = MAX_SOURCES } = options;
-  const takeOfAll = createTokenBucket(options);
+  const takeShared = createTokenBucket(options);
+  /** The source seen longest ago comes first. */
   const shares = new Map<Source, TakeToken>();
 
-  /** The one seen longest ago comes first. */
   function shareOf(source: Source): TakeToken {
     const take = shares.get(source) ?? createTokenBucket({ ...share, clock });
     shares.delete(source);
-    // An address is a part of its request's head, which is not to stay in memory with it.
+    // An address is part of a request head, which must not stay in memory with it.
     shares.set(typeof source === 'string' ? detachedCopy(source) : source, take);
     const [oldest] = shares.keys();
     if (shares.size > maxSources && oldest !== undefined) shares.delete(oldest);
@@ -48,6 +69,6 @@ export function createFairShare(options: FairShareOptions): TakeFairToken {
 
   return (source, mayTakeReserve = true) => {
     const isWithinShare = mayTakeReserve && (source === undefined || shareOf(source)());
-    return takeOfAll(isWithinShare ? 0 : reserve);
+    return takeShared(isWithinShare ? 0 : reserve);
   };
 }

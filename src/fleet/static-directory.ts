@@ -1,10 +1,9 @@
 /** The directory that the configuration lists: for tests, and for fleets outside Fly.io. */
 import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
-import { normalizeAddress } from './addresses.ts';
+import { MachineAddresses, normalizeAddress } from './addresses.ts';
 import type { Directory, Peer } from './directory.ts';
 import type { ListedPeer, Liveness } from './liveness.ts';
-import { createMachineAddresses } from './machine-addresses.ts';
 
 /** One Machine as configured: `host` is an IP address or a name. */
 export type StaticEntry = Pick<Peer, 'machine' | 'host' | 'port'>;
@@ -34,7 +33,7 @@ const INTERVAL_MS = 30_000;
 export function createStaticDirectory(options: StaticDirectoryOptions): Directory {
   const { clock, liveness, lookup, intervalMs = INTERVAL_MS } = options;
   const entries = options.entries.filter(({ machine }) => machine !== options.self);
-  const addresses = createMachineAddresses({
+  const addresses = new MachineAddresses({
     resolve: async (machine) => {
       const host = entries.find((entry) => entry.machine === machine)?.host ?? '';
       return normalizeAddress(host) === undefined ? lookup(host) : [host];

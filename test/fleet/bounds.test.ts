@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { createBatcher } from '../../src/fleet/batcher.ts';
-import { createRecentKeys } from '../../src/fleet/recent-keys.ts';
-import { createTokenBucket } from '../../src/fleet/token-bucket.ts';
+import { Batcher } from '../../src/fleet/batcher.ts';
+import { createTokenBucket } from '../../src/fleet/rate-limits.ts';
+import { RecentMap } from '../../src/fleet/recent-map.ts';
 import { createTestClock } from '../support/clock.ts';
-import { keyOf } from '../support/ids.ts';
 
 describe('a token bucket', () => {
-  it('gives its burst at once, and from then on its rate', async () => {
+  it('allows its burst at once, and its rate from then on', async () => {
     const clock = createTestClock();
     const take = createTokenBucket({ ratePerSecond: 10, burst: 3, clock });
     assert.deepEqual([take(), take(), take(), take()], [true, true, true, false]);
@@ -17,7 +16,7 @@ describe('a token bucket', () => {
     assert.deepEqual([take(), take()], [true, false]);
   });
 
-  it('holds no more than its burst, however long it rests', async () => {
+  it('holds no more than its burst, however long it is unused', async () => {
     const clock = createTestClock();
     const take = createTokenBucket({ ratePerSecond: 10, burst: 2, clock });
     await clock.advance(60_000);
@@ -25,42 +24,53 @@ describe('a token bucket', () => {
   });
 });
 
-describe('recent keys', () => {
-  it('are forgotten when their time is up', async () => {
+describe('a recent map', () => {
+  it('forgets an entry when its time is up', async () => {
     const clock = createTestClock();
-    const recent = createRecentKeys({ ttlMs: 2_000, maxKeys: 10, clock });
-    recent.add(keyOf('a'));
+    const recent = new RecentMap<string, true>({ ttlMs: 2_000, maxEntries: 10, clock });
+    recent.set('a', true);
     await clock.advance(1_999);
-    assert.equal(recent.has(keyOf('a')), true);
+    assert.equal(recent.has('a'), true);
     await clock.advance(1);
-    assert.equal(recent.has(keyOf('a')), false);
+    assert.equal(recent.has('a'), false);
   });
 
-  it('are bounded, the oldest leaving first', () => {
-    const recent = createRecentKeys({ ttlMs: 2_000, maxKeys: 2, clock: createTestClock() });
-    for (const id of ['a', 'b', 'a', 'c']) recent.add(keyOf(id));
+  it('is bounded, and the oldest entry leaves first', () => {
+    const recent = new RecentMap<string, number>({
+      ttlMs: 2_000,
+      maxEntries: 2,
+      clock: createTestClock(),
+    });
+    for (const [nth, name] of ['a', 'b', 'a', 'c'].entries()) recent.set(name, nth);
     assert.deepEqual(
-      ['a', 'b', 'c'].map((id) => recent.has(keyOf(id))),
-      [true, false, true],
+      ['a', 'b', 'c'].map((name) => recent.get(name)),
+      [2, undefined, 3],
+    );
+    assert.deepEqual(
+      [...recent.entries()],
+      [
+        ['a', 2],
+        ['c', 3],
+      ],
     );
   });
 });
 
 describe('a batcher', () => {
-  /** Each batch waits until it is let go. */
+  /** Each batch waits until it is released. */
   function setUp(maxBatch: number) {
     const batches: string[][] = [];
-    const letGo: (() => void)[] = [];
-    const batcher = createBatcher<string, string>({
+    const release: (() => void)[] = [];
+    const batcher = new Batcher<string, string>({
       maxBatch,
       send: (batch) => {
         batches.push([...batch.values()]);
-        return new Promise((resolve) => letGo.push(resolve));
+        return new Promise((resolve) => release.push(resolve));
       },
     });
     const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
     const finish = async (): Promise<void> => {
-      letGo.shift()?.();
+      release.shift()?.();
       await turn();
     };
     return { batches, batcher, turn, finish };
@@ -82,7 +92,7 @@ describe('a batcher', () => {
     await batcher.idle();
   });
 
-  it('cuts what waits into batches of the bound', async () => {
+  it('splits what waits into batches of the maximum size', async () => {
     const { batches, batcher, turn, finish } = setUp(2);
     for (const item of ['a', 'b', 'c']) batcher.add(item, item);
     await turn();
@@ -90,18 +100,18 @@ describe('a batcher', () => {
     assert.deepEqual(batches, [['a', 'b'], ['c']]);
   });
 
-  it('sends nothing that was taken back', async () => {
+  it('sends nothing that was removed', async () => {
     const { batches, batcher, turn } = setUp(10);
     for (const item of ['a', 'b', 'c']) batcher.add(item, item);
     assert.equal(batcher.remove('b'), true);
     assert.equal(batcher.remove('b'), false);
     batcher.removeOldest();
-    assert.equal(batcher.size(), 1);
+    assert.equal(batcher.size, 1);
     await turn();
     assert.deepEqual(batches, [['c']]);
   });
 
-  it('sends nothing when everything was taken back', async () => {
+  it('sends nothing when everything was removed', async () => {
     const { batches, batcher } = setUp(10);
     batcher.add('a', 'a');
     batcher.clear();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { describe, it } from 'node:test';
-import { createDialer, type Dialer } from '../../src/fleet/dial.ts';
+import { createDialer, type Dialer } from '../../src/fleet/peer-client.ts';
 import { createTestClock } from '../support/clock.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import { listen } from './support.ts';

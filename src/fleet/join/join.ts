@@ -133,7 +133,7 @@ class FleetReading {
       random,
       onDialled: undefined,
       loadUndici,
-      maxAnswerBytes: MAX_PAGE_BYTES,
+      maxResponseBytes: MAX_PAGE_BYTES,
     });
   }
 

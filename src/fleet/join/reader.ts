@@ -52,7 +52,7 @@ export async function readBindings(options: BindingsReaderOptions): Promise<Read
   for (let pages = 0; pages < MAX_PAGES && !signal.aborted;) {
     const startedAtMs = clock.monotonicMs();
     try {
-      const page = await askForPage(options, after);
+      const page = await fetchPage(options, after);
       if ((await enter(page)) === 'full') return { kind: 'full' };
       if (page.next === undefined) return { kind: 'read' };
       after = page.next;
@@ -72,21 +72,15 @@ export async function readBindings(options: BindingsReaderOptions): Promise<Read
   return failed(new Error('it has more pages than bindings'), signal);
 }
 
-async function askForPage(
-  { self, peer, of, client, clock, signal }: BindingsReaderOptions,
+async function fetchPage(
+  { self, peer, of, client, signal }: BindingsReaderOptions,
   after: string | undefined,
 ): Promise<BindingsPage> {
-  const deadline = new AbortController();
-  const cancelDeadline = clock.after(PAGE_TIMEOUT_MS, () => deadline.abort());
   const body = formatBindingsRequest({ from: self, of, after });
-  try {
-    const either = AbortSignal.any([signal, deadline.signal]);
-    const page = parseBindingsPage(await client.post(BINDINGS_PATH, body, either));
-    if (page?.machine !== peer) throw new Error('another Machine has answered');
-    return page;
-  } finally {
-    cancelDeadline();
-  }
+  const text = await client.post(BINDINGS_PATH, body, { timeoutMs: PAGE_TIMEOUT_MS, signal });
+  const page = parseBindingsPage(text);
+  if (page?.machine !== peer) throw new Error('another Machine has responded');
+  return page;
 }
 
 /** A peer that has no time or does not list this Machine yet; a store of ours that is not in order. */

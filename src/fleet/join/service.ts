@@ -11,7 +11,7 @@ import {
 } from './messages.ts';
 import type { Liveness } from '../liveness.ts';
 import type { HandleMessage, IsFrom, MessageResponse } from '../peer-service.ts';
-import { createTokenBucket } from '../token-bucket.ts';
+import { createTokenBucket } from '../rate-limits.ts';
 
 /** For all readers together: however many Machines join at once, this is what they cost. */
 const PAGES_PER_SECOND = 17;

@@ -1,0 +1,131 @@
+/** What this Machine announces to one peer: the sessions that it owns, so that the peer need not ask. */
+import type { MachineId, SessionKey } from '../session.ts';
+import type { Clock } from '../clock.ts';
+import { Batcher } from './batcher.ts';
+import { outranks } from './claims.ts';
+import { formatAnnounce, MAX_KEYS, type Claim, type KeyResponse } from './messages.ts';
+
+export interface Announcement {
+  readonly claim: Claim;
+  /** Monotonic time at which the claim ends, in ms. */
+  readonly endsAtMs: number;
+}
+
+export interface AnnouncementQueueOptions {
+  readonly self: MachineId;
+  readonly peer: MachineId;
+  readonly clock: Clock;
+  /** Whether the peer is worth a call now. */
+  readonly mayCall: () => boolean;
+  /** Resolves to undefined if the peer has not responded. Never rejects. */
+  readonly send: (body: string) => Promise<ReadonlyMap<SessionKey, KeyResponse> | undefined>;
+  /** The peer has responded with a claim that outranks ours. */
+  readonly onOutranked: (key: SessionKey, claim: Claim) => void;
+  /** So many announcements are dropped, as there is no room for them. */
+  readonly onLost: (count: number) => void;
+}
+
+const MAX_WAITING = 1_024;
+/** Kept until the peer responds: it may have claimed the same keys. */
+const MAX_DEFERRED = 16_384;
+
+/**
+ * ```
+ * add ──> waiting ──next batch──> in flight ──response──> done
+ *  │         ^                        │
+ *  │         └─the peer responds─┐    │no response, or its store can't tell
+ *  └─peer is left alone─────> deferred <┘
+ * ```
+ * Where there is no room the oldest is dropped. `retract` ends an announcement in any state.
+ */
+export class AnnouncementQueue {
+  readonly #options: AnnouncementQueueOptions;
+  readonly #waiting: Batcher<SessionKey, Announcement>;
+  readonly #deferred = new Map<SessionKey, Announcement>();
+  /** Without those that were retracted since they were sent. */
+  #inFlight = new Map<SessionKey, Announcement>();
+  #isClosed = false;
+
+  constructor(options: AnnouncementQueueOptions) {
+    this.#options = options;
+    this.#waiting = new Batcher({ maxBatch: MAX_KEYS, send: (batch) => this.#send(batch) });
+  }
+
+  add(key: SessionKey, announcement: Announcement): void {
+    if (this.#isClosed) return;
+    if (!this.#options.mayCall()) {
+      this.defer(key, announcement);
+      return;
+    }
+    this.#deferred.delete(key);
+    this.#waiting.add(key, announcement);
+    if (this.#waiting.size <= MAX_WAITING) return;
+    this.#waiting.removeOldest();
+    this.#options.onLost(1);
+  }
+
+  /** Sends it after the peer's next response. */
+  defer(key: SessionKey, announcement: Announcement): void {
+    if (this.#isClosed) return;
+    this.#deferred.delete(key);
+    this.#deferred.set(key, announcement);
+    if (this.#deferred.size <= MAX_DEFERRED) return;
+    const [oldest] = this.#deferred.keys();
+    if (oldest !== undefined) this.#deferred.delete(oldest);
+    this.#options.onLost(1);
+  }
+
+  /** The session is not ours any more. */
+  retract(key: SessionKey): void {
+    this.#deferred.delete(key);
+    this.#waiting.remove(key);
+    this.#inFlight.delete(key);
+  }
+
+  /** The peer has responded: sends as many deferred ones as the queue takes, the others next time. */
+  sendDeferred(): void {
+    for (const [key, announcement] of this.#deferred) {
+      if (this.#isClosed || this.#waiting.size >= MAX_WAITING) return;
+      if (!this.#options.mayCall()) return;
+      this.#deferred.delete(key);
+      if (announcement.endsAtMs > this.#options.clock.monotonicMs())
+        this.#waiting.add(key, announcement);
+    }
+  }
+
+  /** Drops what waits; resolves when nothing is in flight. */
+  close(): Promise<void> {
+    this.#isClosed = true;
+    this.#deferred.clear();
+    this.#waiting.clear();
+    return this.#waiting.idle();
+  }
+
+  async #send(batch: ReadonlyMap<SessionKey, Announcement>): Promise<void> {
+    const { self, clock, send } = this.#options;
+    const inFlight = (this.#inFlight = new Map(batch));
+    const now = clock.monotonicMs();
+    const bindings = [...batch].map(([key, { claim, endsAtMs }]) => {
+      const ttlMs = Math.max(1, Math.floor(endsAtMs - now));
+      return { key, claim: { ...claim, ttlMs } };
+    });
+    const responses = await send(formatAnnounce({ from: self, bindings }));
+    // After an `unknown` they wait for another response: else they would be sent again and again.
+    if (responses && ![...responses.values()].includes('unknown')) this.sendDeferred();
+    for (const [key, announcement] of inFlight)
+      this.#finish(key, announcement, responses ? responses.get(key) : 'unknown');
+  }
+
+  #finish(key: SessionKey, announcement: Announcement, response: KeyResponse | undefined): void {
+    // Unless a newer one was added meanwhile.
+    if (response === 'unknown' && !this.#deferred.has(key)) this.defer(key, announcement);
+    if (typeof response !== 'object' || !this.#isOutranked(key, announcement, response)) return;
+    this.#options.onOutranked(key, response);
+  }
+
+  /** Computed here too: no response makes this Machine release what is its own by the rule. */
+  #isOutranked(key: SessionKey, { claim }: Announcement, theirs: Claim): boolean {
+    const { self, peer } = this.#options;
+    return outranks(key, { ...theirs, machine: peer }, { ...claim, machine: self });
+  }
+}
