@@ -318,7 +318,7 @@ export function startLookout(
     return watchForUnreadableFleet({
       directory,
       clock,
-      onBlind: (status) => logger.warn({ fleet: status, hints }, BLIND_WARNING),
+      onUnreadable: (status) => logger.warn({ fleet: status, hints }, BLIND_WARNING),
     });
   }
   if (fleet.kind === 'static' || identity.app === undefined) return () => Promise.resolve();

@@ -1,10 +1,10 @@
-/** The port: which other Machines are in the fleet, and who is not any more. */
+/** The port to the list of Machines of the fleet. */
 import type { MachineId } from '../session.ts';
 
 /** The sidecar of another Machine. */
 export interface Peer {
   readonly machine: MachineId;
-  /** Its name, as the `Host` header of what is sent to it says. */
+  /** Its name, for the `Host` header. */
   readonly host: string;
   readonly port: number;
   /** IP address to connect to, as known now; absent while it is not known. */
@@ -33,9 +33,8 @@ export type DirectoryStatus =
 export type Listing = 'running' | 'stopped' | 'none';
 
 /**
- * Who is in the fleet, read in the background. Every question is answered at once out of the last
- * successful reading: nothing here waits for the network, and a failed reading changes nothing but
- * the status (invariant 11).
+ * The Machines of the fleet, read in the background. Lookups answer at once from the last successful
+ * reading and never wait for the network. A failed reading changes only the status (invariant 11).
  */
 export interface Directory {
   /** Other Machines running at the last successful reading; the same array until the next. */
@@ -46,18 +45,18 @@ export interface Directory {
   /** Whether a socket's remote address belongs to that very Machine, another one of the fleet. */
   isAddressOf(machine: MachineId, address: string): boolean;
   status(): DirectoryStatus;
-  /** Makes the first reading and goes on reading in the background; never rejects. */
+  /** Resolves after the first reading, and continues to read in the background; never rejects. */
   start(): Promise<void>;
-  /** Reads now if the last reading is older than the interval, and joins one under way. Never rejects. */
+  /** Reads now if the last reading is older than the interval; waits for a reading in flight. Never rejects. */
   refresh(): Promise<void>;
   /**
-   * Reads though the interval is not over, but not twice within half a second, and waits 300 ms for
-   * it at most: for a Machine that has just started or woken. Says whether there is one that was not
-   * known; undefined if no reading begun since has succeeded by then, as then nobody can tell.
-   * `isHurried`: a reading of the last half second will do, and nobody waits for the next.
+   * Reads before the interval is over, to find a Machine that has just started or woken. Not twice
+   * within half a second, and waits at most 300 ms. Resolves to whether there is a Machine that was not
+   * known, and to undefined if no reading started since has succeeded by then.
+   * `isHurried`: a reading of the last half second is enough, and the next one is not waited for.
    */
   findNewMachines(isHurried?: boolean): Promise<boolean | undefined>;
-  /** Ends the reading under way; no timer or socket is left when it resolves. */
+  /** Aborts the reading in flight; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The directory out of Fly's private DNS
+ * The directory that reads Fly's private DNS
  * (https://fly.io/docs/networking/private-networking/#fly-io-internal-dns).
  */
 import type { MachineId } from '../session.ts';
@@ -19,16 +19,16 @@ import type { NameResolver } from './dns-resolver.ts';
 export interface DnsDirectoryOptions {
   readonly self: MachineId;
   readonly appName: string;
-  /** Only Machines of this process group are the fleet; unset: all of the app. */
+  /** The fleet is the Machines of this process group; unset: all of the app. */
   readonly processGroup?: string | undefined;
   readonly resolver: NameResolver;
   /** Port of the peer listener on every Machine. */
   readonly peerPort: number;
-  /** Told of each reading; it answers for the last one. */
+  /** Keeps the last reading. */
   readonly liveness: Liveness;
   readonly clock: Clock;
   readonly intervalMs?: number;
-  /** Told when the status turns to another kind. */
+  /** Called when the status changes to another kind. */
   readonly onStatus?: (status: DirectoryStatus) => void;
   /** Called once, by the first reading that lists other Machines, which waits for it. Never rejects. */
   readonly onOthers?: () => Promise<void>;
@@ -36,12 +36,12 @@ export interface DnsDirectoryOptions {
 
 const INTERVAL_MS = 5_000;
 
-/** A reading asked for out of turn comes this long after the last one at the earliest, in ms. */
-const LOOK_AGAIN_AFTER_MS = 500;
-/** Who asks for one waits so long at most, in ms: a request may be waiting with it. */
-const LOOK_AGAIN_WAIT_MS = 300;
+/** An early reading starts so long after the last one at the earliest, in ms. */
+const EARLY_READING_AFTER_MS = 500;
+/** The longest wait for an early reading, in ms: a request may wait with it. */
+const EARLY_READING_WAIT_MS = 300;
 
-/** A reading older than so many intervals is no news: the process was suspended, or readings hang. */
+/** A reading older than so many intervals is stale: the process was suspended, or readings hang. */
 const STALE_INTERVALS = 3;
 
 interface FleetReading {
@@ -50,7 +50,7 @@ interface FleetReading {
   readonly deployed: ReadonlySet<MachineId>;
 }
 
-/** A reading that proves nothing; the message says what was missing. */
+/** The reading failed and proves nothing; the message says what was missing. */
 class ReadingError extends Error {
   override readonly name = 'ReadingError';
 }
@@ -60,12 +60,12 @@ export function createDnsDirectory(options: DnsDirectoryOptions): Directory {
 }
 
 /**
- * Reads once per interval, counted from the begin of a reading to the begin of the next.
+ * Reads once per interval, from the start of a reading to the start of the next.
  *
  * A reading succeeds if the lists of running and of deployed Machines (and of the process group)
  * were answered and all list this Machine: an answer that lacks the one Machine that is certain to
- * run can't be trusted about the others. An address that isn't found fails no reading: the Machine
- * stays in the fleet without an address, so questions to it end without an answer.
+ * run can't be trusted about the others. A missing address fails no reading: the Machine stays in the
+ * fleet without an address, so calls to it fail.
  */
 class DnsDirectory implements Directory {
   readonly #options: DnsDirectoryOptions;
@@ -73,13 +73,13 @@ class DnsDirectory implements Directory {
   readonly #liveness: Liveness;
   readonly #addresses: MachineAddresses;
   #status: DirectoryStatus = { kind: 'starting' };
-  /** Whether the interval that the last reading claimed is over. */
+  /** Whether the interval of the last reading is over. */
   #isDue = true;
-  #readingUnderWay: Promise<void> | undefined;
+  #readingInFlight: Promise<void> | undefined;
   #cancelNext: Cancel | undefined;
-  #beganAtMs = -Infinity;
-  /** When the last reading that succeeded began. */
-  #succeededFromMs = -Infinity;
+  #startedAtMs = -Infinity;
+  /** When the last reading that succeeded was started. */
+  #lastSuccessAtMs = -Infinity;
   readonly #stopping = new AbortController();
   #isStopped = false;
   #hadOthers = false;
@@ -111,10 +111,10 @@ class DnsDirectory implements Directory {
     return this.#liveness.isAddressOf(machine, address);
   }
 
-  /** Nobody waits for it any more: the list can't be read just now, though that has not failed yet. */
+  /** No request waits for it any more: the list can't be read now, though the reading has not failed yet. */
   #isReadingLate(): boolean {
-    const underWayMs = this.#options.clock.monotonicMs() - this.#beganAtMs;
-    return this.#readingUnderWay !== undefined && underWayMs >= LOOK_AGAIN_WAIT_MS;
+    const inFlightMs = this.#options.clock.monotonicMs() - this.#startedAtMs;
+    return this.#readingInFlight !== undefined && inFlightMs >= EARLY_READING_WAIT_MS;
   }
 
   status(): DirectoryStatus {
@@ -129,46 +129,46 @@ class DnsDirectory implements Directory {
   }
 
   async refresh(): Promise<void> {
-    await this.#readingUnderWay;
+    await this.#readingInFlight;
     if (this.#isDue && !this.#isStopped) this.#read();
-    await this.#readingUnderWay;
+    await this.#readingInFlight;
   }
 
   async findNewMachines(isHurried = false): Promise<boolean | undefined> {
     const known = new Set(this.#liveness.others().map(({ machine }) => machine));
     const arrivedAtMs = this.#options.clock.monotonicMs();
-    const lastSuccessMs = this.#succeededFromMs;
-    const isRecent = lastSuccessMs > arrivedAtMs - LOOK_AGAIN_AFTER_MS;
+    const lastSuccessMs = this.#lastSuccessAtMs;
+    const isRecent = lastSuccessMs > arrivedAtMs - EARLY_READING_AFTER_MS;
     if (isHurried && isRecent) return false;
     const hasJustFailed =
-      !this.#readingUnderWay && this.#beganAtMs > arrivedAtMs - LOOK_AGAIN_AFTER_MS;
+      !this.#readingInFlight && this.#startedAtMs > arrivedAtMs - EARLY_READING_AFTER_MS;
     if (isHurried && hasJustFailed) return undefined;
     await (isHurried ? this.#untilRead(arrivedAtMs) : this.#untilReadSince(arrivedAtMs));
     const sinceMs = isHurried ? lastSuccessMs + 1 : arrivedAtMs;
-    if (this.#succeededFromMs < sinceMs) return undefined;
+    if (this.#lastSuccessAtMs < sinceMs) return undefined;
     return this.#liveness.others().some(({ machine }) => !known.has(machine));
   }
 
-  /** A reading that began before says nothing of what has started since. */
+  /** A reading started before says nothing of Machines that have started since. */
   async #untilReadSince(arrivedAtMs: number): Promise<void> {
     const { clock } = this.#options;
-    const tooSoonMs = this.#beganAtMs + LOOK_AGAIN_AFTER_MS - arrivedAtMs;
+    const tooSoonMs = this.#startedAtMs + EARLY_READING_AFTER_MS - arrivedAtMs;
     if (tooSoonMs > 0) await clock.sleep(tooSoonMs, this.#stopping.signal);
     await this.#untilRead(arrivedAtMs);
   }
 
-  /** One that is under way, or else a new one, unless one has begun since; 300 ms at most. */
+  /** Waits for the reading in flight, or for a new one unless one has started since; 300 ms at most. */
   async #untilRead(sinceMs: number): Promise<void> {
     const { clock } = this.#options;
-    const hasBegun = this.#beganAtMs > sinceMs || this.#readingUnderWay !== undefined;
-    if (!hasBegun && !this.#isStopped) {
+    const hasStarted = this.#startedAtMs > sinceMs || this.#readingInFlight !== undefined;
+    if (!hasStarted && !this.#isStopped) {
       this.#cancelNext?.();
       this.#read();
     }
-    if (!this.#readingUnderWay) return;
+    if (!this.#readingInFlight) return;
     const abort = new AbortController();
-    const isOver = this.#readingUnderWay.finally(() => abort.abort());
-    await Promise.race([isOver, clock.sleep(LOOK_AGAIN_WAIT_MS, abort.signal)]);
+    const isOver = this.#readingInFlight.finally(() => abort.abort());
+    await Promise.race([isOver, clock.sleep(EARLY_READING_WAIT_MS, abort.signal)]);
   }
 
   async stop(): Promise<void> {
@@ -176,18 +176,18 @@ class DnsDirectory implements Directory {
     this.#stopping.abort();
     this.#cancelNext?.();
     this.#options.resolver.cancel();
-    await this.#readingUnderWay;
+    await this.#readingInFlight;
   }
 
-  /** Claims the interval before it asks anybody, so that a second caller joins or is turned down. */
+  /** Claims the interval before it asks the DNS, so that a second caller waits or returns. */
   #read(): void {
     this.#isDue = false;
-    this.#beganAtMs = this.#options.clock.monotonicMs();
+    this.#startedAtMs = this.#options.clock.monotonicMs();
     this.#cancelNext = this.#options.clock.after(this.#intervalMs, () => {
       this.#isDue = true;
       void this.refresh();
     });
-    this.#readingUnderWay = this.#readOnce().finally(() => (this.#readingUnderWay = undefined));
+    this.#readingInFlight = this.#readOnce().finally(() => (this.#readingInFlight = undefined));
   }
 
   async #readOnce(): Promise<void> {
@@ -197,15 +197,15 @@ class DnsDirectory implements Directory {
       if (this.#isStopped) return;
       const endedAtMs = this.#options.clock.monotonicMs();
       this.#liveness.onReading({ startedAtMs, endedAtMs, entries, running, deployed });
-      this.#succeededFromMs = startedAtMs;
-      this.#turnTo({ kind: 'ok', readAt: this.#options.clock.now() });
-      await this.#greetOthers();
+      this.#lastSuccessAtMs = startedAtMs;
+      this.#setStatus({ kind: 'ok', readAt: this.#options.clock.now() });
+      await this.#reportOthers();
     } catch (error) {
-      if (!this.#isStopped) this.#turnTo(this.#failed(error));
+      if (!this.#isStopped) this.#setStatus(this.#failed(error));
     }
   }
 
-  async #greetOthers(): Promise<void> {
+  async #reportOthers(): Promise<void> {
     if (this.#hadOthers || this.others().length === 0) return;
     this.#hadOthers = true;
     await this.#options.onOthers?.();
@@ -226,7 +226,7 @@ class DnsDirectory implements Directory {
   }
 
   async #machinesOf(name: string): Promise<MachineId[]> {
-    const records = await this.#asked(name, (resolver) => resolver.txt(name));
+    const records = await this.#query(name, (resolver) => resolver.txt(name));
     const machines = parseMachinesTxt(records).map(({ id }) => id);
     if (machines.includes(this.#options.self)) return [...new Set(machines)];
     throw new ReadingError(`${name} does not list this Machine`);
@@ -234,13 +234,13 @@ class DnsDirectory implements Directory {
 
   /**
    * Whether a Machine with these addresses is in our process group: `vms.` lists all groups. One
-   * without a known address may be, so it counts as one: asking it stays without an answer.
+   * without a known address may be, so it counts as a member, and calls to it fail.
    */
   async #membership(ownAddresses: readonly string[]): Promise<(a: readonly string[]) => boolean> {
     const { appName, processGroup } = this.#options;
     if (processGroup === undefined) return () => true;
     const name = processGroupName(appName, processGroup);
-    const answered = await this.#asked(name, (resolver) => resolver.aaaa(name));
+    const answered = await this.#query(name, (resolver) => resolver.aaaa(name));
     const ofGroup = new Set(answered.map(normalizeAddress));
     const isMember = (addresses: readonly string[]): boolean =>
       addresses.length === 0 || addresses.some((address) => ofGroup.has(address));
@@ -248,7 +248,7 @@ class DnsDirectory implements Directory {
     throw new ReadingError(`${name} does not list this Machine`);
   }
 
-  async #asked<T>(name: string, ask: (resolver: NameResolver) => Promise<T>): Promise<T> {
+  async #query<T>(name: string, ask: (resolver: NameResolver) => Promise<T>): Promise<T> {
     try {
       return await ask(this.#options.resolver);
     } catch (cause) {
@@ -270,10 +270,10 @@ class DnsDirectory implements Directory {
     return { kind: 'failing', since, reason };
   }
 
-  #turnTo(status: DirectoryStatus): void {
-    const hasTurned = status.kind !== this.#status.kind;
+  #setStatus(status: DirectoryStatus): void {
+    const hasChanged = status.kind !== this.#status.kind;
     this.#status = status;
-    if (hasTurned) this.#options.onStatus?.(status);
+    if (hasChanged) this.#options.onStatus?.(status);
   }
 }
 

@@ -1,4 +1,4 @@
-/** Names of the private network: the port, and the adapter that asks a DNS server. */
+/** The port that resolves names of the private network, and its adapter for a DNS server. */
 import { lookup, Resolver } from 'node:dns/promises';
 
 /** Both reject when there is no answer, be it that the name does not exist or that nobody answers. */
@@ -6,7 +6,7 @@ export interface NameResolver {
   /** TXT records, each in the chunks it was sent in. */
   txt(name: string): Promise<string[][]>;
   aaaa(name: string): Promise<string[]>;
-  /** Makes every question under way reject. */
+  /** Makes every query in flight reject. */
   cancel(): void;
 }
 

@@ -1,55 +1,55 @@
-/** Notices where the sessions of other Machines can't be known, so that an operator hears of it. */
+/** Warns the operator if other Machines run whose sessions this one can't know. */
 import type { Clock } from '../clock.ts';
 import type { Directory, DirectoryStatus } from './directory.ts';
 
-/** How long after the start a list that was never read is no matter of starting any more, in ms. */
-export const PATIENCE_MS = 60_000;
+/** A directory that can't be read so long after the start, in ms, is worth a warning. */
+export const WARN_AFTER_MS = 60_000;
 
-/** Ends a look; one that is over is not affected. */
+/** Resolves when nothing is in flight. */
 export type StopWatching = () => Promise<void>;
 
 export interface OtherMachinesWatch {
-  /** Of the fleet that this Machine would be part of; it is read once. */
+  /** Of the fleet that this Machine would belong to; it is read once. */
   readonly directory: Directory;
-  /** Called once if other Machines run, and how many. */
+  /** Called once if other Machines run, with their number. */
   readonly onOthers: (count: number) => void;
 }
 
 /**
- * For a Machine that is alone by configuration: looks once, in the background, whether it really
- * is. A reading that fails says nothing. Returns what ends the look.
+ * For a Machine that is alone by configuration: checks once, in the background, whether it really is.
+ * A failed reading says nothing.
  */
 export function watchForOtherMachines({ directory, onOthers }: OtherMachinesWatch): StopWatching {
-  async function look(): Promise<void> {
+  async function check(): Promise<void> {
     await directory.start();
     const count = directory.others().length;
     if (count > 0) onOthers(count);
     await directory.stop();
   }
 
-  const looked = look();
+  const checked = check();
   return async () => {
     await directory.stop();
-    await looked;
+    await checked;
   };
 }
 
-/** The list of Machines can't be read, or was never answered. */
+/** The directory can't be read now, or was never read. */
 export type UnreadableFleet = DirectoryStatus & { readonly kind: 'failing' | 'starting' };
 
 export interface UnreadableFleetWatch {
   readonly directory: Pick<Directory, 'status'>;
   readonly clock: Clock;
-  /** Called once if a minute after the start the list can't be read. */
-  readonly onBlind: (status: UnreadableFleet) => void;
+  /** Called once if the directory can't be read a minute after the start. */
+  readonly onUnreadable: (status: UnreadableFleet) => void;
 }
 
-/** For a Machine with a fleet: looks once whether it has found it. Returns what ends the look. */
-export function watchForUnreadableFleet(lookout: UnreadableFleetWatch): StopWatching {
-  const { directory, clock, onBlind } = lookout;
-  const cancel = clock.after(PATIENCE_MS, () => {
+/** For a Machine with a fleet: checks once whether it has found it. */
+export function watchForUnreadableFleet(watch: UnreadableFleetWatch): StopWatching {
+  const { directory, clock, onUnreadable } = watch;
+  const cancel = clock.after(WARN_AFTER_MS, () => {
     const status = directory.status();
-    if (status.kind === 'failing' || status.kind === 'starting') onBlind(status);
+    if (status.kind === 'failing' || status.kind === 'starting') onUnreadable(status);
   });
   return () => {
     cancel();

@@ -1,15 +1,15 @@
 /**
- * Watches forwards that wait for the first byte of their response. A slow app is no fault; a sidecar
- * that does not answer its peers either is: its process is stopped, or its Machine is gone.
+ * Watches forwards that wait for the first byte of their response. A slow app is no fault. A sidecar that
+ * does not respond to pings is one: its process is frozen, or its Machine is gone.
  *
- *   waiting ─2 s─> its peer is pinged every second ─two pings in a row fail─> the forward fails
+ *   waiting ─2 s─> the peer is pinged every second ─two pings in a row fail─> the forward fails
  */
 import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 
 export interface ForwardWatchdogOptions {
   readonly clock: Clock;
-  /** Whether the sidecar of that Machine answers; never rejects. */
+  /** Whether the sidecar of that Machine responds; never rejects. */
   readonly ping: (machine: MachineId) => Promise<boolean>;
 }
 
@@ -22,25 +22,25 @@ export interface ForwardWatchdog {
 }
 
 const INTERVAL_MS = 1_000;
-/** How long a response may take before anybody asks, in ms. */
-const PATIENCE_MS = 2_000;
+/** How long a response may take before the peer is pinged, in ms. */
+const PING_AFTER_MS = 2_000;
 const FAILED_PINGS = 2;
 
-interface Waiting {
+interface WaitingForward {
   readonly machine: MachineId;
   readonly since: number;
   readonly onUnresponsive: () => void;
 }
 
 export function createForwardWatchdog({ clock, ping }: ForwardWatchdogOptions): ForwardWatchdog {
-  const waiting = new Set<Waiting>();
+  const waiting = new Set<WaitingForward>();
   const failedPings = new Map<MachineId, number>();
   const pinging = new Set<MachineId>();
   let cancelTimer: Cancel | undefined;
 
-  function look(): void {
+  function pingLate(): void {
     const now = clock.monotonicMs();
-    const late = [...waiting].filter(({ since }) => now - since >= PATIENCE_MS);
+    const late = [...waiting].filter(({ since }) => now - since >= PING_AFTER_MS);
     const machines = new Set(late.map(({ machine }) => machine));
     for (const machine of failedPings.keys())
       if (!machines.has(machine)) failedPings.delete(machine);
@@ -49,24 +49,24 @@ export function createForwardWatchdog({ clock, ping }: ForwardWatchdogOptions): 
 
   async function check(machine: MachineId): Promise<void> {
     pinging.add(machine);
-    const isThere = await ping(machine);
+    const hasResponded = await ping(machine);
     pinging.delete(machine);
-    const failed = isThere ? 0 : (failedPings.get(machine) ?? 0) + 1;
+    const failed = hasResponded ? 0 : (failedPings.get(machine) ?? 0) + 1;
     failedPings.set(machine, failed);
-    if (failed >= FAILED_PINGS) giveUp(machine);
+    if (failed >= FAILED_PINGS) failForwards(machine);
   }
 
-  /** Those that have waited as long as the pings took, and longer. */
-  function giveUp(machine: MachineId): void {
+  /** Those that have waited at least as long as the pings took. */
+  function failForwards(machine: MachineId): void {
     const now = clock.monotonicMs();
     for (const one of waiting) {
-      if (one.machine !== machine || now - one.since < PATIENCE_MS) continue;
+      if (one.machine !== machine || now - one.since < PING_AFTER_MS) continue;
       remove(one);
       one.onUnresponsive();
     }
   }
 
-  function remove(one: Waiting): void {
+  function remove(one: WaitingForward): void {
     waiting.delete(one);
     if (waiting.size > 0) return;
     cancelTimer?.();
@@ -78,7 +78,7 @@ export function createForwardWatchdog({ clock, ping }: ForwardWatchdogOptions): 
     begin: (machine, onUnresponsive) => {
       const one = { machine, since: clock.monotonicMs(), onUnresponsive };
       waiting.add(one);
-      cancelTimer ??= clock.every(INTERVAL_MS, look);
+      cancelTimer ??= clock.every(INTERVAL_MS, pingLate);
       return () => remove(one);
     },
     size: () => waiting.size,

@@ -1,10 +1,9 @@
 /**
- * Tells each peer every two seconds, and at once when it changes, whether this Machine takes new
- * sessions, and learns the same of the peer. What comes of it is kept in `liveness.ts`.
+ * Exchanges heartbeats with each peer every two seconds, and at once when this Machine's status changes:
+ * each says whether it takes new sessions. `liveness.ts` keeps the results.
  *
- *   waiting ─2 s, or our status has changed─> under way ─answered─> waiting
- *      ^                                          └─not answered─> waiting, half a second
- *      └──────────────────────────────────────────────────────────────────┘
+ *   waiting ─2 s, or our status has changed─> in flight ─response──────> waiting, 2 s
+ *                                                 └─no response─> waiting, half a second
  */
 import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
@@ -16,88 +15,89 @@ export interface HeartbeatsOptions {
   readonly directory: Pick<Directory, 'others'>;
   readonly peers: Pick<Peers, 'sendHeartbeat'>;
   readonly clock: Clock;
-  /** What we tell of ourselves now. */
+  /** Our own status now. */
   readonly status: () => PeerStatus;
 }
 
 export interface Heartbeats {
-  /** Resolves once every peer that is listed now has answered or failed to. Never rejects. */
+  /** Resolves once every peer that is listed now has responded or failed to. Never rejects. */
   start(): Promise<void>;
-  /** Tells our status at once; resolves as {@link start} does. */
+  /** Sends our status at once; resolves as {@link start} does. */
   sendNow(): Promise<void>;
-  /** Resolves once nothing is under way. */
+  /** Resolves once nothing is in flight. */
   stop(): Promise<void>;
 }
 
 export const HEARTBEAT_MS = 2_000;
-/** After one without an answer. */
+/** After one without a response. */
 export const HEARTBEAT_RETRY_MS = 500;
-/** How often it is looked whether one is due, a peer is new, or our own status has changed. */
+/** How often to check whether one is due, a peer is new, or our own status has changed. */
 const TICK_MS = 250;
 
-interface Beat {
+interface PeerSchedule {
   dueAtMs: number;
-  isUnderWay: boolean;
+  isInFlight: boolean;
 }
 
 export function createHeartbeats(options: HeartbeatsOptions): Heartbeats {
   const { directory, peers, clock, status } = options;
-  const beats = new Map<MachineId, Beat>();
-  const underWay = new Set<Promise<void>>();
-  let told = '';
+  const schedules = new Map<MachineId, PeerSchedule>();
+  const inFlight = new Set<Promise<void>>();
+  let sentStatus = '';
   let cancelTimer: Cancel | undefined;
 
   function tick(): void {
     const now = clock.monotonicMs();
     const ours = status();
-    const hasChanged = JSON.stringify(ours) !== told;
-    told = JSON.stringify(ours);
+    const hasChanged = JSON.stringify(ours) !== sentStatus;
+    sentStatus = JSON.stringify(ours);
     const others = directory.others();
-    forgetTheGone(others.map(({ machine }) => machine));
+    keepOnly(others.map(({ machine }) => machine));
     for (const { machine } of others) {
-      const beat = beats.get(machine) ?? { dueAtMs: now, isUnderWay: false };
-      beats.set(machine, beat);
-      if (hasChanged) beat.dueAtMs = now;
-      if (beat.dueAtMs <= now && !beat.isUnderWay) send(machine, beat, ours);
+      const schedule = schedules.get(machine) ?? { dueAtMs: now, isInFlight: false };
+      schedules.set(machine, schedule);
+      if (hasChanged) schedule.dueAtMs = now;
+      if (schedule.dueAtMs <= now && !schedule.isInFlight) send(machine, schedule, ours);
     }
   }
 
-  function forgetTheGone(listed: readonly MachineId[]): void {
-    if (beats.size <= listed.length && listed.every((machine) => beats.has(machine))) return;
+  function keepOnly(listed: readonly MachineId[]): void {
+    if (schedules.size <= listed.length && listed.every((machine) => schedules.has(machine)))
+      return;
     const current = new Set(listed);
-    for (const machine of beats.keys()) if (!current.has(machine)) beats.delete(machine);
+    for (const machine of schedules.keys()) if (!current.has(machine)) schedules.delete(machine);
   }
 
-  function send(machine: MachineId, beat: Beat, ours: PeerStatus): void {
-    beat.isUnderWay = true;
-    beat.dueAtMs = Infinity;
-    const sent = peers.sendHeartbeat(machine, ours).then((isAnswered) => {
-      beat.isUnderWay = false;
-      const waitMs = isAnswered ? HEARTBEAT_MS : HEARTBEAT_RETRY_MS;
-      // It may have become due while it was under way.
-      beat.dueAtMs = Math.min(beat.dueAtMs, clock.monotonicMs() + waitMs);
-      underWay.delete(sent);
+  function send(machine: MachineId, schedule: PeerSchedule, ours: PeerStatus): void {
+    schedule.isInFlight = true;
+    schedule.dueAtMs = Infinity;
+    const sent = peers.sendHeartbeat(machine, ours).then((hasResponded) => {
+      schedule.isInFlight = false;
+      const waitMs = hasResponded ? HEARTBEAT_MS : HEARTBEAT_RETRY_MS;
+      // It may have become due while it was in flight.
+      schedule.dueAtMs = Math.min(schedule.dueAtMs, clock.monotonicMs() + waitMs);
+      inFlight.delete(sent);
     });
-    underWay.add(sent);
+    inFlight.add(sent);
   }
 
-  async function tell(): Promise<void> {
-    // What is under way may carry the status of before.
-    await Promise.all(underWay);
+  async function sendNow(): Promise<void> {
+    // What is in flight may carry the status from before.
+    await Promise.all(inFlight);
     tick();
-    await Promise.all(underWay);
+    await Promise.all(inFlight);
   }
 
   return {
     start: async () => {
       cancelTimer = clock.every(TICK_MS, tick);
-      await tell();
+      await sendNow();
     },
-    sendNow: tell,
+    sendNow,
     stop: async () => {
       cancelTimer?.();
       cancelTimer = undefined;
-      await Promise.all(underWay);
+      await Promise.all(inFlight);
     },
   };
 }

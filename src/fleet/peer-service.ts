@@ -1,4 +1,4 @@
-/** Serves the messages of peers that arrive at the peer listener: questions, announcements, status, bindings. */
+/** Responds to the messages of peers at the peer listener: queries, announcements, heartbeats and others. */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Directory } from './directory.ts';
 import type { ClaimResolver } from './claim-resolver.ts';
@@ -19,13 +19,13 @@ export interface PeerServiceOptions {
   readonly self: MachineId;
   readonly claimResolver: ClaimResolver;
   readonly directory: Pick<Directory, 'isPeerAddress' | 'isAddressOf' | 'refresh'>;
-  /** That Machine has asked or told us something: it is there. */
+  /** The Machine has sent a message. */
   readonly onRequestFrom?: (machine: MachineId) => void;
-  /** That Machine has told its status. */
+  /** The Machine has sent its status. */
   readonly onStatus?: (machine: MachineId, status: PeerStatus) => void;
-  /** What we tell of ourselves. */
+  /** Our own status. */
   readonly status: () => PeerStatus;
-  /** That Machine has announced the key as its own. */
+  /** The Machine has announced the key as its own. */
   readonly onAnnounced?: (key: SessionKey, machine: MachineId) => void;
   /** Messages of other kinds, by path. */
   readonly handlers?: Readonly<Record<string, HandleMessage>>;
@@ -37,117 +37,116 @@ export interface PeerRequest {
   readonly path: string;
   /** Where it comes from, as the socket has it. */
   readonly address: string;
-  /** The body; undefined if it is longer than `MAX_MESSAGE_BYTES`. Rejects if the peer breaks off. */
+  /** The body; undefined if it is longer than `MAX_MESSAGE_BYTES`. Rejects if the peer disconnects. */
   readonly readText: () => Promise<string | undefined>;
 }
 
-/** The body of a 200, which is JSON, or the status that refuses the request. */
+/** The body of a 200, which is JSON, or an error status. */
 export type PeerResponse =
   { readonly body: string } | { readonly status: 400 | 403 | 405 | 410 | 413 | 503 };
 
-/** Undefined if nothing is at the path. Rejects only if the peer breaks off, or on a defect. */
+/** Undefined if nothing is at the path. Rejects only if the peer disconnects, or on a defect. */
 export type PeerService = (request: PeerRequest) => Promise<PeerResponse> | undefined;
 
-type Answers = ReadonlyMap<SessionKey, KeyResponse>;
-
-/** The body that the message is answered with, or the status that refuses it. */
+/** The body of a 200, or an error status. */
 export type MessageResponse = string | 400 | 403 | 410 | 503;
 export type HandleMessage = (text: string, isFrom: IsFrom) => Promise<MessageResponse>;
 /** Whether the message comes from where that Machine is. */
 export type IsFrom = (machine: MachineId) => boolean;
 
 /**
- * Answers for this Machine's own bindings alone, and believes what a peer says of itself alone.
+ * Speaks only for this Machine's own bindings, and accepts only what a peer says of itself.
  *
- * A claim of another Machine can end a binding of ours, so it counts only from that Machine: its
- * name has to be one the directory lists, at the very address that the socket comes from. Nothing
- * that a client sends gets here: this listener is not the public one, messages are made by sidecars
- * out of their own stores, and there only the app's own acceptance creates a binding (invariants 2
- * and 4). What a client can bring about is that another app accepts an id of its own choice; such an
- * `adopted` binding never takes a `learned` one away (`outranks`), and the loser is a session that
- * the same client holds the credential of. Either way the winner is the same on both sides, whoever
- * hears of the conflict first.
+ * A claim of another Machine can end a binding of ours, so it counts only from that Machine: the
+ * directory has to list its name at the address that the socket comes from. Nothing that a client sends
+ * gets here: this listener is not public, and sidecars make messages from their own stores, where only
+ * the app's acceptance creates a binding (invariants 2 and 4). A client can make another app accept an
+ * id of its own choice. Such an `adopted` binding never takes a `learned` one away (`outranks`), and the
+ * loser is a session whose credential the same client holds. Both sides compute the same winner,
+ * whichever learns of the conflict first.
  */
 export function createPeerService(options: PeerServiceOptions): PeerService {
-  const { directory, self, claimResolver: keeper } = options;
-
+  const { self, directory, claimResolver, status } = options;
   const handlers = new Map<string, HandleMessage>([
-    [ASK_PATH, respondToQuestions],
-    [ANNOUNCE_PATH, respondToAnnouncements],
-    [STATUS_PATH, (text, isFrom) => Promise.resolve(respondToStatus(text, isFrom))],
+    [
+      ASK_PATH,
+      handlerOf(parseAsk, async ({ from, questions }) => {
+        const answers = await respondToEach(questions, ({ key, claim }) =>
+          claimResolver.answerQuery(key, from, claim),
+        );
+        return formatResponse({ machine: self, answers });
+      }),
+    ],
+    [
+      ANNOUNCE_PATH,
+      handlerOf(parseAnnounce, async ({ from, bindings }) => {
+        const answers = await respondToEach(bindings, ({ key, claim }) => {
+          options.onAnnounced?.(key, from);
+          return claimResolver.onAnnouncement(key, from, claim);
+        });
+        return formatResponse({ machine: self, answers });
+      }),
+    ],
+    [
+      STATUS_PATH,
+      handlerOf(parseStatus, (message) => {
+        options.onStatus?.(message.from, message.status);
+        return formatStatusResponse({ machine: self, status: status() });
+      }),
+    ],
     ...Object.entries(options.handlers ?? {}),
   ]);
 
-  async function respondToQuestions(text: string, isFrom: IsFrom): Promise<MessageResponse> {
-    const message = parseAsk(text);
-    if (!message) return 400;
-    if (!isFrom(message.from)) return 403;
-    const { from, questions } = message;
-    const answers = await answersTo(questions, ({ key, claim }) =>
-      keeper.answerQuery(key, from, claim),
-    );
-    return formatResponse({ machine: self, answers });
-  }
-
-  async function respondToAnnouncements(text: string, isFrom: IsFrom): Promise<MessageResponse> {
-    const message = parseAnnounce(text);
-    if (!message) return 400;
-    if (!isFrom(message.from)) return 403;
-    const { from, bindings } = message;
-    const answers = await answersTo(bindings, ({ key, claim }) => {
-      options.onAnnounced?.(key, from);
-      return keeper.onAnnouncement(key, from, claim);
-    });
-    return formatResponse({ machine: self, answers });
-  }
-
-  function respondToStatus(text: string, isFrom: IsFrom): MessageResponse {
-    const message = parseStatus(text);
-    if (!message) return 400;
-    if (!isFrom(message.from)) return 403;
-    options.onStatus?.(message.from, message.status);
-    return formatStatusResponse({ machine: self, status: options.status() });
-  }
-
-  async function verdictOn(
+  async function handle(
     { method, address, readText }: PeerRequest,
-    respond: HandleMessage,
+    handleMessage: HandleMessage,
   ): Promise<MessageResponse | 405 | 413> {
     if (!directory.isPeerAddress(address)) {
-      // It may have started after the last reading.
+      // The Machine may have started after the last reading.
       void directory.refresh();
       return 403;
     }
     if (method !== 'POST') return 405;
     const text = await readText();
     if (text === undefined) return 413;
-    return respond(text, (machine) => {
+    return handleMessage(text, (machine) => {
       const isFrom = directory.isAddressOf(machine, address);
       if (isFrom) options.onRequestFrom?.(machine);
       return isFrom;
     });
   }
 
-  async function serve(request: PeerRequest, respond: HandleMessage): Promise<PeerResponse> {
-    const verdict = await verdictOn(request, respond);
-    return typeof verdict === 'number' ? { status: verdict } : { body: verdict };
-  }
-
   return (request) => {
-    const respond = handlers.get(request.path);
-    return respond && serve(request, respond);
+    const handleMessage = handlers.get(request.path);
+    return handleMessage && handle(request, handleMessage).then(toPeerResponse);
   };
 }
 
-async function answersTo<Item extends { readonly key: SessionKey }>(
+/** Responds 400 to malformed messages, and 403 to senders that are not the Machine they say they are. */
+export function handlerOf<Message extends { readonly from: MachineId }>(
+  parse: (text: string) => Message | undefined,
+  respond: (message: Message) => MessageResponse | Promise<MessageResponse>,
+): HandleMessage {
+  return async (text, isFrom) => {
+    const message = parse(text);
+    if (!message) return 400;
+    return isFrom(message.from) ? respond(message) : 403;
+  };
+}
+
+function toPeerResponse(response: MessageResponse | 405 | 413): PeerResponse {
+  return typeof response === 'number' ? { status: response } : { body: response };
+}
+
+async function respondToEach<Item extends { readonly key: SessionKey }>(
   items: readonly Item[],
-  answerTo: (item: Item) => Promise<KeyResponse | undefined>,
-): Promise<Answers> {
+  respond: (item: Item) => Promise<KeyResponse | undefined>,
+): Promise<ReadonlyMap<SessionKey, KeyResponse>> {
   const answers = new Map<SessionKey, KeyResponse>();
   await Promise.all(
     items.map(async (item) => {
-      const answer = await answerTo(item);
-      if (answer !== undefined) answers.set(item.key, answer);
+      const response = await respond(item);
+      if (response !== undefined) answers.set(item.key, response);
     }),
   );
   return answers;

@@ -14,21 +14,21 @@ export interface StaticDirectoryOptions {
   readonly entries: readonly StaticEntry[];
   /** Addresses of a host by its name; rejects if there are none. */
   readonly lookup: (host: string) => Promise<readonly string[]>;
-  /** Told whom the list names; it answers for it. */
+  /** Keeps the list. */
   readonly liveness: Liveness;
   readonly clock: Clock;
-  /** Names are looked up again after so many ms. */
+  /** Names are resolved again after so many ms. */
   readonly intervalMs?: number;
-  /** Called once, by the first reading, if other Machines are listed; it waits. Never rejects. */
+  /** Called once, by the first reading that lists other Machines, which waits for it. Never rejects. */
   readonly onOthers?: () => Promise<void>;
 }
 
 const INTERVAL_MS = 30_000;
 
 /**
- * Lists what it was given, whether or not it runs: a list proves nothing about who is gone, refused
- * connections may (`liveness.ts`). Hosts given by name are looked up in the background, as a name may be
- * moved to another address; one that isn't found keeps its last address.
+ * Lists the configured Machines, whether or not they run: such a list proves nothing about who is gone,
+ * refused connections may (`gone-machines.ts`). Host names are resolved in the background, as they may
+ * move to another address. A name that can't be resolved keeps its last address.
  */
 export function createStaticDirectory(options: StaticDirectoryOptions): Directory {
   const { clock, liveness, lookup, intervalMs = INTERVAL_MS } = options;
@@ -42,7 +42,7 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
   });
   liveness.onList(listedPeers(entries, new Map()));
   let cancelNext: Cancel | undefined;
-  let underWay: Promise<void> | undefined;
+  let inFlight: Promise<void> | undefined;
   let isDue = true;
   let hadOthers = false;
 
@@ -60,13 +60,13 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
       isDue = true;
       void refresh();
     });
-    underWay = lookUpAll().finally(() => (underWay = undefined));
+    inFlight = lookUpAll().finally(() => (inFlight = undefined));
   }
 
   async function refresh(): Promise<void> {
-    await underWay;
+    await inFlight;
     if (isDue) lookUp();
-    await underWay;
+    await inFlight;
   }
 
   return {
@@ -81,7 +81,7 @@ export function createStaticDirectory(options: StaticDirectoryOptions): Director
     stop: async () => {
       isDue = false;
       cancelNext?.();
-      await underWay;
+      await inFlight;
     },
   };
 }

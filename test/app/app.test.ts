@@ -9,7 +9,7 @@ import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 import { systemClock } from '../../src/clock.ts';
-import { PATIENCE_MS } from '../../src/fleet/fleet-warnings.ts';
+import { WARN_AFTER_MS } from '../../src/fleet/fleet-warnings.ts';
 import type { Sidecar } from '../../src/app/lifecycle.ts';
 import { createMetrics } from '../../src/observability/prometheus.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
@@ -239,7 +239,7 @@ describe('a Machine of a Fly app', () => {
         await clock.advance(100);
         return isSettled(starting);
       });
-      await clock.advance(PATIENCE_MS);
+      await clock.advance(WARN_AFTER_MS);
       const blind = log.messages('warn').filter((text) => text.includes('still not known'));
       assert.equal(blind.length, warnings);
       await (await starting).stop();

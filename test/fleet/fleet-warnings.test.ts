@@ -5,7 +5,7 @@ import { createDnsDirectory } from '../../src/fleet/dns-directory.ts';
 import {
   watchForUnreadableFleet,
   watchForOtherMachines,
-  PATIENCE_MS,
+  WARN_AFTER_MS,
 } from '../../src/fleet/fleet-warnings.ts';
 import { createDnsResolver } from '../../src/fleet/dns-resolver.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
@@ -102,11 +102,11 @@ describe('a Machine with a fleet', () => {
       watchForUnreadableFleet({
         directory: { status: () => status },
         clock,
-        onBlind: (now) => said.push(now),
+        onUnreadable: (now) => said.push(now),
       });
-      await clock.advance(PATIENCE_MS - 1);
+      await clock.advance(WARN_AFTER_MS - 1);
       assert.deepEqual(said, []);
-      await clock.advance(10 * PATIENCE_MS);
+      await clock.advance(10 * WARN_AFTER_MS);
       assert.deepEqual(said, isBlind ? [status] : []);
       assert.equal(clock.pendingCount(), 0);
     });
@@ -117,10 +117,10 @@ describe('a Machine with a fleet', () => {
     const end = watchForUnreadableFleet({
       directory: { status: () => ({ kind: 'starting' }) },
       clock,
-      onBlind: () => assert.fail('it was stopped'),
+      onUnreadable: () => assert.fail('it was stopped'),
     });
     await end();
     assert.equal(clock.pendingCount(), 0);
-    await clock.advance(PATIENCE_MS);
+    await clock.advance(WARN_AFTER_MS);
   });
 });

@@ -1,4 +1,4 @@
-/** A Machine that joins learns what its fleet knows: who owns the sessions of Machines that sleep. */
+/** A Machine that joins reads the bindings of its peers, so that it also knows the sessions of Machines that do not run. */
 import type { Binding, MachineId } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { addCopiesTo } from '../../store/peer-pages.ts';
@@ -24,9 +24,9 @@ export interface JoinOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly loadUndici?: LoadUndici;
-  /** A peer says that it owns what is bound to this Machine too: one of them is to give it up. */
+  /** A peer owns what is bound to this Machine too: one of them has to release it. */
   readonly onConflict: (ours: Binding, theirs: PeerCopy) => void;
-  /** So many bindings of a page are new here. */
+  /** So many bindings of a page were stored. */
   readonly onImported: (count: number) => void;
   readonly onReadFailed: (machine: MachineId, reason: string) => void;
   /** Called once, unless there is no other Machine or it was stopped before. */
@@ -34,7 +34,7 @@ export interface JoinOptions {
 }
 
 export interface JoinSummary {
-  /** New here. */
+  /** Stored. */
   readonly bindings: number;
   /** Read to the end, or until there was no more room. */
   readonly peers: number;
@@ -44,36 +44,36 @@ export interface JoinSummary {
 }
 
 export interface FleetJoin {
-  /** Ends what is under way; no timer or socket is left when it resolves. */
+  /** Aborts what is in flight; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
 }
 
-/** The fleet is not known yet. */
+/** Until the directory has been read, it is checked so often. */
 const FLEET_WAIT_MS = 1_000;
-/** What others write meanwhile is counted after so many pages. */
-const PAGES_PER_MEASURE = 125;
+const PAGES_PER_COUNT = 125;
 
 export function startFleetJoin(options: JoinOptions): FleetJoin {
   const stopping = new AbortController();
-  const running = new FleetReading(options, stopping.signal).run();
+  const ended = new FleetReader(options, stopping.signal).run();
   return {
     stop: () => {
       stopping.abort();
-      return running;
+      return ended;
     },
   };
 }
 
-/** First what each Machine owns itself, one after the other, then what they know of others. */
-class FleetReading {
+/** Reads first what each Machine owns itself, one after the other, then their copies of others' bindings. */
+class FleetReader {
   readonly #options: JoinOptions;
   readonly #signal: AbortSignal;
   readonly #finished = new Set<MachineId>();
   readonly #skipped = new Set<MachineId>();
-  #entered = 0;
+  #imported = 0;
   #isFull = false;
+  /** So many bindings fit; others write too, so it is counted again from time to time. */
   #room = 0;
-  #pagesToMeasure = 0;
+  #pagesUntilCount = 0;
 
   constructor(options: JoinOptions, signal: AbortSignal) {
     this.#options = options;
@@ -92,7 +92,7 @@ class FleetReading {
     }
     if (this.#isStopped()) return;
     onEnd({
-      bindings: this.#entered,
+      bindings: this.#imported,
       peers: this.#finished.size,
       durationMs: Math.round(clock.monotonicMs() - startedAtMs),
       isFull: this.#isFull,
@@ -112,90 +112,85 @@ class FleetReading {
   async #read(peer: Peer, of: BindingsScope): Promise<void> {
     const { machine } = peer;
     if (this.#isStopped() || this.#isFull || this.#skipped.has(machine)) return;
-    const { self, clock } = this.#options;
-    const client = this.#clientOf(peer);
+    const client = this.#createClient(peer);
     try {
-      const enter = (page: BindingsPage): Promise<'entered' | 'full'> => this.#enter(page, of);
-      const signal = this.#signal;
-      const outcome = await readBindings({ self, peer: machine, of, client, clock, signal, enter });
-      this.#note(machine, outcome);
+      const outcome = await readBindings({
+        ...{ self: this.#options.self, peer: machine, of, client },
+        ...{ clock: this.#options.clock, signal: this.#signal },
+        importPage: (page) => this.#importPage(page, of),
+      });
+      this.#record(machine, outcome);
     } finally {
       await client.close();
     }
   }
 
-  #clientOf(peer: Peer): PeerClient {
-    const { directory, clock, random, loadUndici } = this.#options;
+  #createClient(peer: Peer): PeerClient {
+    const { directory } = this.#options;
     return createPeerClient({
+      ...this.#options,
       peer,
       addressOf: () => directory.peer(peer.machine)?.address,
-      clock,
-      random,
       onDialled: undefined,
-      loadUndici,
       maxResponseBytes: MAX_PAGE_BYTES,
     });
   }
 
-  #note(machine: MachineId, outcome: ReadOutcome): void {
+  #record(machine: MachineId, outcome: ReadOutcome): void {
     if (outcome.kind === 'read' || outcome.kind === 'full') this.#finished.add(machine);
     else this.#skipped.add(machine);
     if (outcome.kind === 'full') this.#isFull = true;
     if (outcome.kind === 'failed') this.#options.onReadFailed(machine, outcome.reason);
   }
 
-  async #enter(
+  async #importPage(
     { machine, bindings }: BindingsPage,
     of: BindingsScope,
-  ): Promise<'entered' | 'full'> {
-    const { store, onImported: onEntered } = this.#options;
-    await this.#measure();
-    const copies = of === 'own' ? this.#ofOwner(machine, bindings) : this.#hearsay(bindings);
+  ): Promise<'imported' | 'full'> {
+    const { store, onImported } = this.#options;
+    await this.#countRoom();
+    const rows = of === 'own' ? ownRowsOf(machine, bindings) : this.#rowsOfNotRunning(bindings);
+    const copies = rows.map((row) => this.#copyOf(row, of === 'own'));
     const fitting = copies.slice(0, Math.max(this.#room, 0));
     if (fitting.length > 0) {
-      const entered = await addCopiesTo(store, fitting);
-      this.#entered += entered;
-      this.#room -= entered;
-      onEntered(entered);
-      if (of === 'own' && entered < fitting.length) await this.#contest(fitting);
+      const added = await addCopiesTo(store, fitting);
+      this.#imported += added;
+      this.#room -= added;
+      onImported(added);
+      if (of === 'own' && added < fitting.length) await this.#reportConflicts(fitting);
     }
-    return fitting.length < copies.length ? 'full' : 'entered';
+    return fitting.length < copies.length ? 'full' : 'imported';
   }
 
   /**
-   * Another Machine has taken a session over while this one was down, and may have nobody left to tell
-   * of it: both would serve it for good (invariant 13).
+   * Another Machine has taken over a session while this one was down, and no announcement of it may
+   * come any more: without this both would serve it for good (invariant 13).
    */
-  async #contest(copies: readonly PeerCopy[]): Promise<void> {
-    const { self, store, onConflict: onContested } = this.#options;
+  async #reportConflicts(copies: readonly PeerCopy[]): Promise<void> {
+    const { self, store, onConflict } = this.#options;
     for (const copy of copies) {
       const found = await store.lookup(copy.key);
-      if (typeof found === 'object' && found.machine === self) onContested(found, copy);
+      if (typeof found === 'object' && found.machine === self) onConflict(found, copy);
     }
   }
 
-  async #measure(): Promise<void> {
-    this.#pagesToMeasure -= 1;
-    if (this.#pagesToMeasure > 0) return;
+  async #countRoom(): Promise<void> {
+    this.#pagesUntilCount -= 1;
+    if (this.#pagesUntilCount > 0) return;
     const { store, maxSessions } = this.#options;
     const { total } = await store.getMetrics();
     this.#room = Math.floor(maxSessions / 2) - total;
-    this.#pagesToMeasure = PAGES_PER_MEASURE;
+    this.#pagesUntilCount = PAGES_PER_COUNT;
   }
 
-  /** A Machine's word of itself. */
-  #ofOwner(machine: MachineId, rows: readonly BindingRow[]): PeerCopy[] {
-    return rows.filter(({ owner }) => owner === machine).map((row) => this.#copyOf(row, true));
-  }
-
-  /** A Machine's word of another: believed where that one can't speak for itself. */
-  #hearsay(rows: readonly BindingRow[]): PeerCopy[] {
+  /** A peer's copies of others' bindings count only if the owner does not run and can't say so itself. */
+  #rowsOfNotRunning(rows: readonly BindingRow[]): BindingRow[] {
     const owners = new Set(rows.map(({ owner }) => owner));
-    const silent = new Set([...owners].filter((owner) => this.#isAsleep(owner)));
-    return rows.filter(({ owner }) => silent.has(owner)).map((row) => this.#copyOf(row, false));
+    const notRunning = new Set([...owners].filter((owner) => this.#isNotRunning(owner)));
+    return rows.filter(({ owner }) => notRunning.has(owner));
   }
 
-  #isAsleep(machine: MachineId): boolean {
+  #isNotRunning(machine: MachineId): boolean {
     const { self, liveness } = this.#options;
     if (machine === self || liveness.listing(machine) === 'running') return false;
     return !liveness.isConfirmedGone(machine);
@@ -209,3 +204,7 @@ class FleetReading {
 }
 
 const UNKNOWN_FLEETS: ReadonlySet<string> = new Set(['starting', 'failing']);
+
+function ownRowsOf(machine: MachineId, rows: readonly BindingRow[]): BindingRow[] {
+  return rows.filter(({ owner }) => owner === machine);
+}

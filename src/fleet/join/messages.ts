@@ -18,7 +18,7 @@ import { isGeneration, isTtl, isWhole, MachineIdSchema, parserOf } from '../mess
 
 export const BINDINGS_PATH = '/v1/bindings';
 
-/** Bytes of one page at most: as many rows as it may have, as long as they may be, each of another owner. */
+/** Most bytes of one page: as many and as long rows as it may have, each of another owner. */
 export const MAX_PAGE_BYTES = 160 * 1_024;
 
 const CursorSchema = v.pipe(v.string(), v.regex(/^[0-9a-z-]{1,64}$/));
@@ -70,9 +70,9 @@ export const formatBindingsRequest: (request: BindingsRequest) => string = JSON.
 /** Concatenated: the rows are JSON already, and no Machine id or number needs to be escaped. */
 export function formatBindingsPage({
   machine,
-  told: { rows, owners },
+  page: { rows, owners },
   next,
-}: Omit<BindingsPage, 'bindings'> & { readonly told: PeerPage }): string {
+}: Omit<BindingsPage, 'bindings'> & { readonly page: PeerPage }): string {
   const names = [...owners].map(([number, owner]) => `"${number}":"${owner}"`).join();
   const cursor = next === undefined ? '' : `,"next":"${next}"`;
   return `{"machine":"${machine}","owners":{${names}},"rows":[${rows}]${cursor}}`;

@@ -1,4 +1,4 @@
-/** Reads one peer's bindings to the end, page by page, and has each page entered. */
+/** Reads the bindings of one peer to the end, page by page, and stores each page. */
 import type { MachineId } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { StoreError } from '../../store/store.ts';
@@ -11,22 +11,22 @@ import {
 } from './messages.ts';
 import { PeerStatusError, type PeerClient } from '../peer-client.ts';
 
-/** From the begin of a page to the begin of the next, in ms: a million bindings in about a minute. */
+/** From the start of a page to the start of the next, in ms: a million bindings in about a minute. */
 const PAGE_MS = 60;
 const PAGE_TIMEOUT_MS = 10_000;
-/** Failures in all that one peer is forgiven before it is given up. */
+/** After so many failures in all, reading a peer ends. */
 const MAX_TRIES = 3;
 const RETRY_MS = 2_000;
 const BUSY_MS = 250;
 const MAX_BUSY = 1_200;
-/** More than ten million bindings: then a peer goes round in circles. */
+/** More than ten million bindings: the peer sends the same pages again and again. */
 const MAX_PAGES = 10_000;
 
 /**
  * - `read`: to the end.
- * - `full`: no more fits.
- * - `unsupported`: the peer is of a version that has nothing to tell.
- * - `stopped`: by us.
+ * - `full`: until no more fits.
+ * - `unsupported`: the version of the peer has no such messages.
+ * - `stopped`: this Machine stops.
  */
 export type ReadOutcome =
   | { readonly kind: 'read' | 'full' | 'unsupported' | 'stopped' }
@@ -39,13 +39,13 @@ export interface BindingsReaderOptions {
   readonly client: Pick<PeerClient, 'post'>;
   readonly clock: Clock;
   readonly signal: AbortSignal;
-  /** Rejects where the store can't take them now. */
-  readonly enter: (page: BindingsPage) => Promise<'entered' | 'full'>;
+  /** Rejects if the store can't write now. */
+  readonly importPage: (page: BindingsPage) => Promise<'imported' | 'full'>;
 }
 
-/** Never rejects. A page is asked for again from the same cursor until it has been entered. */
+/** Never rejects. Requests a page again from the same cursor until it is imported. */
 export async function readBindings(options: BindingsReaderOptions): Promise<ReadOutcome> {
-  const { clock, signal, enter } = options;
+  const { clock, signal, importPage } = options;
   let after: string | undefined;
   let tries = 0;
   let busy = 0;
@@ -53,7 +53,7 @@ export async function readBindings(options: BindingsReaderOptions): Promise<Read
     const startedAtMs = clock.monotonicMs();
     try {
       const page = await fetchPage(options, after);
-      if ((await enter(page)) === 'full') return { kind: 'full' };
+      if ((await importPage(page)) === 'full') return { kind: 'full' };
       if (page.next === undefined) return { kind: 'read' };
       after = page.next;
       pages += 1;
@@ -62,14 +62,14 @@ export async function readBindings(options: BindingsReaderOptions): Promise<Read
     } catch (error) {
       const status = error instanceof PeerStatusError ? error.status : undefined;
       if (status === 404) return { kind: 'unsupported' };
-      const isBusy = isPassing(error) && (busy += 1) <= MAX_BUSY;
+      const isBusy = isTemporary(error) && (busy += 1) <= MAX_BUSY;
       if (!isBusy && (tries += 1) >= MAX_TRIES) return failed(error, signal);
-      // The peer has forgotten where we were: what is here already is not entered twice.
+      // The peer has dropped the reading. What is stored already is not stored twice.
       if (status === 410) after = undefined;
       await clock.sleep(isBusy ? BUSY_MS : RETRY_MS, signal);
     }
   }
-  return failed(new Error('it has more pages than bindings'), signal);
+  return failed(new Error('the peer sends more pages than it can have bindings'), signal);
 }
 
 async function fetchPage(
@@ -83,8 +83,8 @@ async function fetchPage(
   return page;
 }
 
-/** A peer that has no time or does not list this Machine yet; a store of ours that is not in order. */
-function isPassing(error: unknown): boolean {
+/** The peer is busy or does not list this Machine yet, or our store can't write now. */
+function isTemporary(error: unknown): boolean {
   if (error instanceof PeerStatusError) return error.status === 503 || error.status === 403;
   return error instanceof StoreError && error.code === 'passing';
 }

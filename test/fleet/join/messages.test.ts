@@ -35,10 +35,10 @@ describe('messages at a join', () => {
       assert.deepEqual(parseBindingsRequest(formatBindingsRequest(request)), request);
     }
     const row = { key: KEY, generation: 2, ageMs: 500, ttlMs: 60_000 };
-    const told = peerPageOf([BINDING, { ...BINDING, machine: A }, BINDING], NOW);
+    const page = peerPageOf([BINDING, { ...BINDING, machine: A }, BINDING], NOW);
     const bindings = [B, A, B].map((owner) => ({ ...row, owner }));
     for (const next of [undefined, 'x1-3']) {
-      const text = formatBindingsPage({ machine: A, told, next });
+      const text = formatBindingsPage({ machine: A, page, next });
       assert.deepEqual(parseBindingsPage(text), { machine: A, bindings, next });
     }
   });
@@ -46,7 +46,7 @@ describe('messages at a join', () => {
   it('tell nothing of an owner that is not named', () => {
     const { rows, owners } = peerPageOf([BINDING, { ...BINDING, machine: A }], NOW);
     const named = new Map([...owners].filter(([, owner]) => owner === A));
-    const text = formatBindingsPage({ machine: A, told: { rows, owners: named }, next: undefined });
+    const text = formatBindingsPage({ machine: A, page: { rows, owners: named }, next: undefined });
     assert.deepEqual(
       parseBindingsPage(text)?.bindings.map(({ owner }) => owner),
       [A],
@@ -61,11 +61,11 @@ describe('messages at a join', () => {
     });
     const { rows, owners } = peerPageOf(bindings, 1e15);
     const numbered = [...owners].map(([number, owner]) => [2 ** 40 + number, owner] as const);
-    const told = {
+    const page = {
       rows: rows.replace(/",(\d+)/g, (_, number) => `",${2 ** 40 + Number(number)}`),
       owners: new Map(numbered),
     };
-    const text = formatBindingsPage({ machine: machineId('a'.repeat(32)), told, next: 'x' });
+    const text = formatBindingsPage({ machine: machineId('a'.repeat(32)), page, next: 'x' });
     assert.ok(text.length < MAX_PAGE_BYTES, `${text.length} bytes`);
     assert.equal(parseBindingsPage(text)?.bindings.length, PAGE_BINDINGS);
   });
