@@ -10,7 +10,7 @@ import { dirname } from 'node:path';
 import { parseMachineId, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
-import { createDirectory } from '../store/sqlite/path.ts';
+import { createDirectories } from '../store/sqlite/path.ts';
 
 /** A disk that hangs must not hang the start, in ms. */
 const TIMEOUT_MS = 1_000;
@@ -55,7 +55,7 @@ async function readOrWrite(path: string, madeUp: MachineId): Promise<MachineId> 
   const found = MADE_UP.exec(await textOf(path))?.[1];
   const kept = found === undefined ? undefined : parseMachineId(found);
   if (kept !== undefined) return kept;
-  await createDirectory(dirname(path));
+  await createDirectories(dirname(path));
   await writeWhole(path, `${madeUp}\n`, `${path}.${madeUp}`);
   return madeUp;
 }

@@ -73,6 +73,15 @@ export function applyWrite(write: Write, found: Binding | undefined, maxAgeMs: n
   }
 }
 
+/** What is bound once all of them, of one key, have been applied in their order. */
+export function applyWrites(
+  writes: readonly Write[],
+  found: Binding | undefined,
+  maxAgeMs: number,
+): Binding | undefined {
+  return writes.reduce((binding, write) => applyWrite(write, binding, maxAgeMs).after, found);
+}
+
 function claim(write: Of<'claim'>, current: Binding | undefined, maxAgeMs: number): Outcome {
   if (current === undefined) {
     return { after: newBinding(write, 1, write.now, maxAgeMs), hasTakenEffect: true };

@@ -1,4 +1,4 @@
-/** Waiting, but not for ever. */
+/** Bounds on how long somebody waits for a store. */
 import type { Cancel, Clock } from '../clock.ts';
 import { StoreError } from './store.ts';
 
@@ -21,6 +21,14 @@ export function withinTime<Result>(
  */
 export type TimeLimit = <Result>(work: Promise<Result>) => Promise<Result>;
 
+/**
+ * Calls `onLate` once the time is over. While this process was busy a response may have come that
+ * is still to be read: that one is read first.
+ */
+export function startTimeLimit(clock: Clock, limitMs: number, onLate: () => void): Cancel {
+  return clock.after(Math.max(0, limitMs), () => void setImmediate(onLate));
+}
+
 interface Waiting {
   readonly untilMs: number;
   readonly reject: (error: StoreError) => void;
@@ -33,11 +41,9 @@ export function createTimeLimit(clock: Clock, limitMs: number, doing: string): T
 
   const setTimer = (): void => {
     const [first] = waiting;
-    // While this process was busy an answer may have come that is still to be read.
-    const giveUpLater = (): void => void setImmediate(giveUp);
-    cancel = first && clock.after(Math.max(0, first.untilMs - clock.monotonicMs()), giveUpLater);
+    cancel = first && startTimeLimit(clock, first.untilMs - clock.monotonicMs(), expire);
   };
-  const giveUp = (): void => {
+  const expire = (): void => {
     const now = clock.monotonicMs();
     for (const each of waiting) {
       if (each.untilMs > now) break;

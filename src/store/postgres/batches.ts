@@ -9,7 +9,7 @@
  */
 import type { Clock } from '../../clock.ts';
 import type { SessionKey } from '../../session.ts';
-import { startLimit } from './limit.ts';
+import { startTimeLimit } from '../time-limit.ts';
 import { MAX_CONNECTIONS } from './pool.ts';
 import type { PostgresRow } from './pool.ts';
 import type { Question } from './statements.ts';
@@ -94,9 +94,9 @@ function createJob(
   const limitMs = limitOf(question);
   const { promise, resolve, reject } = Promise.withResolvers<PostgresRow | undefined>();
   const job = { question, isOver: false, resolve, reject, leave };
-  const cancel = startLimit(clock, limitMs, (error) => {
+  const cancel = startTimeLimit(clock, limitMs, () => {
     job.isOver = true;
-    reject(error);
+    reject(new StoreError('passing', `Postgres has not answered within ${limitMs} ms`));
   });
   return { job, answer: promise.finally(cancel) };
 }

@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 import { Client, Pool, type ClientConfig, type PoolClient, type QueryConfig } from 'pg';
 import type { Clock } from '../../clock.ts';
 import { isConnectionLost, postgresCodeOf } from './errors.ts';
-import { startLimit } from './limit.ts';
+import { withinTime } from '../time-limit.ts';
 import { StoreError } from '../store.ts';
 
 export type PostgresRow = Readonly<Record<string, unknown>>;
@@ -165,7 +165,7 @@ class Connections implements PostgresPool {
   ): Promise<readonly PostgresRow[]> {
     try {
       const result = client.query<PostgresRow>(query);
-      return (await within(this.#clock, limitMs, result)).rows;
+      return (await withinTime(this.#clock, limitMs, result, 'a statement of Postgres')).rows;
     } catch (error) {
       if (isSessionShared(error)) this.#isOurSession = false;
       if (isConnectionLost(error)) this.#onBroken(error);
@@ -189,13 +189,6 @@ function clientsIn(clients: Set<Client>): new (config?: ClientConfig) => Client 
       this.on('error', () => undefined);
     }
   };
-}
-
-function within<Result>(clock: Clock, ms: number, result: Promise<Result>): Promise<Result> {
-  return new Promise((resolve, reject) => {
-    const cancel = startLimit(clock, ms, reject);
-    result.then(resolve, reject).finally(cancel);
-  });
 }
 
 /**

@@ -2,7 +2,7 @@
 import { parseMachineId, parseSessionKey } from '../../session.ts';
 import type { Binding } from '../../session.ts';
 import type { PostgresRow } from './pool.ts';
-import { ORIGINS } from './statements.ts';
+import { POSTGRES_ORIGINS } from './statements.ts';
 import type { Outcome, Write } from '../rules.ts';
 import { StoreError } from '../store.ts';
 
@@ -18,7 +18,7 @@ export function toBinding(row: PostgresRow, now: number): Binding {
     key,
     machine,
     // A newer fly-affinity beside us may know more origins; the weakest is the safe guess.
-    origin: ORIGINS[Number(row.origin)] ?? 'copied',
+    origin: POSTGRES_ORIGINS[Number(row.origin)] ?? 'copied',
     generation: Number(row.generation),
     createdAt: now - (serverNow - Number(row.created_at)),
     expiresAt: now + (Number(row.expires_at) - serverNow),

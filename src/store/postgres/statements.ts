@@ -29,8 +29,8 @@ export interface Statement {
 }
 
 /** As numbered in the database. */
-export const ORIGINS: readonly BindingOrigin[] = ['learned', 'adopted', 'copied'];
-const COPIED = ORIGINS.indexOf('copied');
+export const POSTGRES_ORIGINS: readonly BindingOrigin[] = ['learned', 'adopted', 'copied'];
+const COPIED = POSTGRES_ORIGINS.indexOf('copied');
 
 /**
  * $1 is the namespace; $2 a time in place of the server's. That is the statement's, and one for all of
@@ -200,7 +200,7 @@ export function statementOf(
       column(({ ttlMs }) => ttlMs),
       column(({ machine }) => machine),
       column(({ holder }) => holder),
-      column(({ origin }) => origin && ORIGINS.indexOf(origin)),
+      column(({ origin }) => origin && POSTGRES_ORIGINS.indexOf(origin)),
       column(({ generation }) => generation),
       column(({ ageMs }) => ageMs),
     ],

@@ -15,7 +15,7 @@ import { hash } from 'node:crypto';
 import type { BindingOrigin, SessionKey } from '../../session.ts';
 import type { PostgresPool, Query } from './pool.ts';
 import { LOCK_CLASS } from './schema.ts';
-import { NOW, ORIGINS, commonValues, type StatementSettings } from './statements.ts';
+import { NOW, POSTGRES_ORIGINS, commonValues, type StatementSettings } from './statements.ts';
 import { EVICTION_ORDER, adoptedCap } from '../store.ts';
 
 export interface BindingCounts {
@@ -155,7 +155,7 @@ async function countIn(query: Query, settings: StatementSettings): Promise<Bindi
   const rows = await query(COUNT, commonValues(settings));
   const column = (name: 'all' | 'alive'): Counts => {
     const countOf = (origin: BindingOrigin): number =>
-      Number(rows.find((row) => row.origin === ORIGINS.indexOf(origin))?.[name] ?? 0);
+      Number(rows.find((row) => row.origin === POSTGRES_ORIGINS.indexOf(origin))?.[name] ?? 0);
     return {
       learned: countOf('learned'),
       adopted: countOf('adopted'),
@@ -166,7 +166,7 @@ async function countIn(query: Query, settings: StatementSettings): Promise<Bindi
 }
 
 async function removeExpiredIn(query: Query, settings: StatementSettings): Promise<number> {
-  const values = [...commonValues(settings), [...ORIGINS.keys()], CLEANUP_BATCH];
+  const values = [...commonValues(settings), [...POSTGRES_ORIGINS.keys()], CLEANUP_BATCH];
   return (await query(REMOVE_EXPIRED, values)).length;
 }
 
@@ -186,7 +186,7 @@ async function evictIn(
   const evicted: SessionKey[] = [];
   for (const [origin, excess] of excessOf(alive, maxSessions)) {
     const limit = Math.min(excess, EVICTION_BATCH - evicted.length);
-    const values = [...commonValues(settings), ORIGINS.indexOf(origin), limit];
+    const values = [...commonValues(settings), POSTGRES_ORIGINS.indexOf(origin), limit];
     for (const { key } of await query(REMOVE_OLDEST, values)) {
       evicted.push(String(key) as SessionKey);
     }

@@ -18,6 +18,7 @@ import { isReply, redisCodeOf, toRedisStoreError } from './errors.ts';
 import { dialRedis, type RedisLink } from './link.ts';
 import type { Script } from './scripts.ts';
 import { StoreError } from '../store.ts';
+import { startTimeLimit } from '../time-limit.ts';
 
 export interface RedisConnectionOptions {
   readonly address: RedisAddress;
@@ -87,12 +88,9 @@ export class RedisConnection {
     const { link } = state;
     const heardBefore = this.#heard;
     return new Promise((resolve, reject) => {
-      const cancel = this.#clock.after(limitMs, () => {
-        // While this process was busy an answer may have come that is still to be read.
-        setImmediate(() => {
-          this.#suspect(link, heardBefore, MAX_SILENCE_MS - limitMs);
-          reject(new StoreError('passing', `no answer within ${limitMs} ms`));
-        });
+      const cancel = startTimeLimit(this.#clock, limitMs, () => {
+        this.#suspect(link, heardBefore, MAX_SILENCE_MS - limitMs);
+        reject(new StoreError('passing', `no answer within ${limitMs} ms`));
       });
       send(link).then(
         (answer) => {

@@ -11,8 +11,8 @@ import {
   probeReads,
   probeWrites,
   works,
-  type OpenedStore,
-} from './opened-store.ts';
+  type StoreInUse,
+} from './store-in-use.ts';
 import type { Outbox } from './outbox.ts';
 import type { StoreStatus } from './status.ts';
 
@@ -31,8 +31,8 @@ export interface RecoveryOptions {
 export interface RecoveryHost {
   readonly status: StoreStatus;
   /** Whether the store is still the one in use. */
-  isCurrent(opened: OpenedStore): boolean;
-  noteError(error: unknown, opened: OpenedStore): void;
+  isCurrent(opened: StoreInUse): boolean;
+  noteError(error: unknown, opened: StoreInUse): void;
   /** Nothing is tried for so long. */
   pauseFor(ms: number): void;
 }
@@ -50,7 +50,7 @@ export class Recovery {
     this.#host = host;
   }
 
-  async step(opened: OpenedStore): Promise<void> {
+  async step(opened: StoreInUse): Promise<void> {
     // What can't be read is not written to: the reads are tried first.
     if (!isClosed(opened.reads)) await this.#tryReads(opened);
     else if (!isClosed(opened.writes)) await this.#tryWrites(opened);
@@ -78,7 +78,7 @@ export class Recovery {
     onError(new StoreError('passing', text, { cause: failure }));
   }
 
-  async #tryReads({ store, reads }: OpenedStore): Promise<void> {
+  async #tryReads({ store, reads }: StoreInUse): Promise<void> {
     const attempt = reads.begin();
     if (!attempt) return;
     const canRead = await probeReads(store, this.#options.clock);
@@ -86,7 +86,7 @@ export class Recovery {
     else attempt.failed();
   }
 
-  async #tryWrites(opened: OpenedStore): Promise<void> {
+  async #tryWrites(opened: StoreInUse): Promise<void> {
     const attempt = opened.writes.begin();
     if (!attempt) return;
     const { outbox, self, clock } = this.#options;
@@ -110,7 +110,7 @@ export class Recovery {
   }
 
   /** Each Machine tells a shared store what is its own; a file has nobody else. */
-  async #refill(opened: OpenedStore): Promise<void> {
+  async #refill(opened: StoreInUse): Promise<void> {
     const { localCopy, outbox, self, isShared, isBeingWritten } = this.#options;
     const { status } = this.#host;
     const { losses } = status;
@@ -124,7 +124,7 @@ export class Recovery {
   }
 
   /** Whether the store takes what it is told. */
-  async #flush(opened: OpenedStore): Promise<boolean> {
+  async #flush(opened: StoreInUse): Promise<boolean> {
     if (!this.#host.isCurrent(opened) || !works(opened, 'writes')) return false;
     const attempt = opened.writes.begin();
     const { outbox } = this.#options;

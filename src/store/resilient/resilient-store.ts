@@ -22,7 +22,7 @@ import { createStoreCounters, createWriteMethods, type StoreCounters } from '../
 import { enterCopies, readPages } from './joining.ts';
 import { createJournal, NO_JOURNAL, type Journal } from './journal.ts';
 import { createLocalCopy, type LocalCopy } from './local-copy.ts';
-import { probeWrites } from './opened-store.ts';
+import { probeWrites } from './store-in-use.ts';
 import { Outbox, type Conflict } from './outbox.ts';
 import { createCumulativeCounts } from './status.ts';
 import { StoreSupervisor, type StoreSupervisorOptions } from './supervisor.ts';

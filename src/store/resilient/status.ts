@@ -1,7 +1,7 @@
 /** How a store fares: since when, for which reason, and whether it may be believed. */
 import type { Clock } from '../../clock.ts';
 import type { StoreHealth } from '../health.ts';
-import { MAX_PAUSE_MS } from './opened-store.ts';
+import { MAX_PAUSE_MS } from './store-in-use.ts';
 import type { Outbox } from './outbox.ts';
 import { StoreError, type StoreMetrics } from '../store.ts';
 import type { StoreCounters } from '../write-methods.ts';

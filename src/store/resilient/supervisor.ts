@@ -14,15 +14,15 @@ import { StoreStatus } from './status.ts';
 import type { StoreHealth } from '../health.ts';
 import { withinTime } from '../time-limit.ts';
 import {
-  createOpenedStore,
+  createStoreInUse,
   createStoreBreaker,
   FIRST_PAUSE_MS,
   MAX_PAUSE_MS,
   openUntilMs,
   trialMs,
   works,
-} from './opened-store.ts';
-import type { Access, OpenedStore, StoreAttempt, StoreHooks } from './opened-store.ts';
+} from './store-in-use.ts';
+import type { Access, StoreInUse, StoreAttempt, StoreHooks } from './store-in-use.ts';
 import { Recovery, type RecoveryOptions } from './recovery.ts';
 import { StoreError } from '../store.ts';
 import type { SessionStore } from '../store.ts';
@@ -52,7 +52,7 @@ export class StoreSupervisor {
   readonly #clock: Clock;
   readonly #opening: CircuitBreaker;
   readonly #recovery: Recovery;
-  #opened: OpenedStore | undefined;
+  #opened: StoreInUse | undefined;
   #readable: SessionStore | undefined;
   #hasReadFailures = false;
   #damages = 0;
@@ -131,7 +131,7 @@ export class StoreSupervisor {
     this.#readable = undefined;
   }
 
-  #createAttempt(opened: OpenedStore, access: Access, attempt: BreakerAttempt): StoreAttempt {
+  #createAttempt(opened: StoreInUse, access: Access, attempt: BreakerAttempt): StoreAttempt {
     return {
       store: opened.store,
       isAllowed: () => this.#opened === opened && works(opened, access),
@@ -151,7 +151,7 @@ export class StoreSupervisor {
   }
 
   /** Takes note of what an error says of the store; its effect on a breaker is the caller's. */
-  #noteError(error: unknown, opened: OpenedStore | undefined): void {
+  #noteError(error: unknown, opened: StoreInUse | undefined): void {
     if (opened !== this.#opened) return;
     const failure = asStoreError(error);
     this.status.hasFailed(failure);
@@ -230,7 +230,7 @@ export class StoreSupervisor {
   async #open(): Promise<void> {
     const attempt = this.#opening.begin();
     if (!attempt) return;
-    let opened: OpenedStore | undefined;
+    let opened: StoreInUse | undefined;
     const isInUse = (): boolean => opened !== undefined && opened === this.#opened;
     try {
       const store = await this.#options.open({
@@ -247,15 +247,15 @@ export class StoreSupervisor {
     this.#onChange();
   }
 
-  #take(store: SessionStore): OpenedStore | undefined {
+  #take(store: SessionStore): StoreInUse | undefined {
     if (this.#isStopped) {
       void this.#close(store);
       return undefined;
     }
-    return (this.#opened = createOpenedStore(store, this.#options));
+    return (this.#opened = createStoreInUse(store, this.#options));
   }
 
-  #onStoreError(error: StoreError, opened: OpenedStore | undefined): void {
+  #onStoreError(error: StoreError, opened: StoreInUse | undefined): void {
     if (this.#isStopped) return;
     this.#options.onError(error);
     // What one says that is being given up, such as where its file was set aside, is no news of the next.
@@ -270,7 +270,7 @@ export class StoreSupervisor {
   }
 
   /** Closes what is damaged; opening it again sets it aside. */
-  async #discard({ store }: OpenedStore): Promise<void> {
+  async #discard({ store }: StoreInUse): Promise<void> {
     const now = this.#clock.monotonicMs();
     this.#damages = now - this.#damagedAtMs < DAMAGE_MEMORY_MS ? this.#damages + 1 : 0;
     this.#damagedAtMs = now;

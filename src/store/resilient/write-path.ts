@@ -11,7 +11,7 @@
 import type { Clock } from '../../clock.ts';
 import { retry } from '../../resilience.ts';
 import type { SessionKey } from '../../session.ts';
-import { applyWrite, type Outcome, type Write } from '../rules.ts';
+import { applyWrites, type Outcome, type Write } from '../rules.ts';
 import { StoreError, type Lookup, type StoreLimits } from '../store.ts';
 import { createTimeLimit, type TimeLimit } from '../time-limit.ts';
 import { countWrite, performWrite, type StoreCounters } from '../write-methods.ts';
@@ -19,7 +19,7 @@ import { createWritesInFlight } from './in-flight.ts';
 import type { LocalCopy } from './local-copy.ts';
 import type { Outbox } from './outbox.ts';
 import { seenThrough, type PendingChange } from './pending-change.ts';
-import type { StoreAttempt } from './opened-store.ts';
+import type { StoreAttempt } from './store-in-use.ts';
 import type { StoreSupervisor } from './supervisor.ts';
 
 export interface WritePathOptions {
@@ -92,10 +92,7 @@ export class WritePath {
     if (!writes) return seen;
     const { maxAgeMs } = this.#options.limits;
     const before = typeof seen === 'string' ? undefined : seen;
-    const after = writes.reduce(
-      (binding, write) => applyWrite(write, binding, maxAgeMs).after,
-      before,
-    );
+    const after = applyWrites(writes, before, maxAgeMs);
     if (after === undefined) return seen === 'unknown' ? 'unknown' : 'absent';
     return after.expiresAt > now ? after : 'absent';
   }

@@ -12,8 +12,7 @@ import { createFreshness } from './freshness.ts';
 import { createLookup } from './reader.ts';
 import { openSqliteReader } from './reader.ts';
 import type { SqliteReader } from './reader.ts';
-import { createWriterThread } from './thread.ts';
-import type { WriterThread } from './thread.ts';
+import { WriterThread } from './thread.ts';
 import type {
   LocalStore,
   OnStoreOperation,
@@ -64,7 +63,7 @@ export async function openFileStore(options: FileStoreOptions): Promise<LocalSto
     hot.clear();
     onError?.(error);
   };
-  const thread = createWriterThread({ path, limits, clock, signal: closing.signal, onDeath });
+  const thread = new WriterThread({ path, limits, clock, signal: closing.signal, onDeath });
   try {
     const files = await thread.start();
     const reader = openSqliteReader(path, files.database);

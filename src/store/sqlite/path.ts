@@ -18,7 +18,7 @@ export async function prepareStorePath(path: string): Promise<string> {
   }
   const absolute = resolve(path);
   const directory = dirname(absolute);
-  await createDirectory(directory).catch((error: unknown) => {
+  await createDirectories(directory).catch((error: unknown) => {
     throw unusable(absolute, `its directory can't be created (${messageOf(error)})`, ADVICE, error);
   });
   const found = await stat(absolute).catch(() => undefined);
@@ -35,9 +35,9 @@ export async function prepareStorePath(path: string): Promise<string> {
 }
 
 /** Not mkdir's `recursive`, which tries for ever where a file system refuses with "no such file", as /proc does. */
-export async function createDirectory(path: string): Promise<void> {
+export async function createDirectories(path: string): Promise<void> {
   if (await isDirectory(path)) return;
-  if (dirname(path) !== path) await createDirectory(dirname(path));
+  if (dirname(path) !== path) await createDirectories(dirname(path));
   await mkdir(path).catch(async (error: unknown) => {
     // Another starter was faster.
     if (!(await isDirectory(path))) throw error;

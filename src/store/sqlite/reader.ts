@@ -8,7 +8,7 @@ import type { HotCache } from '../hot-cache.ts';
 import { isBusy, toSqliteStoreError } from './errors.ts';
 import { openInPlace, type Inode } from './file.ts';
 import type { Freshness } from './freshness.ts';
-import type { PendingWrites } from './pending-writes.ts';
+import type { PendingWrites } from './write-queue.ts';
 import { createRowReader } from './rows.ts';
 import type { Lookup, OnStoreOperation, StoreError } from '../store.ts';
 import type { StoreCounters } from '../write-methods.ts';

@@ -19,7 +19,7 @@ export const KEY_BYTES = 16;
 
 /** As numbered in the file. */
 export const ORIGIN_NUMBERS = { learned: 0, adopted: 1, copied: 2 } as const;
-export const ORIGINS: readonly BindingOrigin[] = ['learned', 'adopted', 'copied'];
+export const SQLITE_ORIGINS: readonly BindingOrigin[] = ['learned', 'adopted', 'copied'];
 
 type Row = [
   machine: number,
@@ -87,7 +87,7 @@ export function createRowReader(db: Database): RowReader {
 /** A newer fly-affinity beside us may know more origins; the weakest is the safe guess. */
 function originOf(number: number): BindingOrigin {
   if (number < 0) throw foundDamage(`there is no origin ${number}`);
-  return ORIGINS[number] ?? 'copied';
+  return SQLITE_ORIGINS[number] ?? 'copied';
 }
 
 /** A Machine keeps its number for ever, so it is looked up once. */

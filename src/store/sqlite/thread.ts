@@ -32,18 +32,6 @@ import type {
 import { StoreError } from '../store.ts';
 import type { StoreLimits } from '../store.ts';
 
-export interface WriterThread {
-  /** Resolves once the file is open; rejects with a {@link StoreError} that says why it is not. */
-  start(): Promise<OpenedFiles>;
-  /**
-   * `busy`: another process holds the lock; `dead`: so many threads died of it, or of something else
-   * meanwhile, that it is given up. Rejects with a {@link StoreError} for what failed otherwise.
-   */
-  ask<Kind extends RequestKind>(request: RequestOf<Kind>): Promise<Answer<Kind>>;
-  /** Closes the file and waits until the thread has ended. */
-  stop(): Promise<void>;
-}
-
 export type Answer<Kind extends RequestKind> = WriterAnswers[Kind] | 'busy' | 'dead';
 
 export interface WriterThreadOptions {
@@ -70,84 +58,101 @@ const WRITER_URL = new URL(
   import.meta.url,
 );
 
-export function createWriterThread(options: WriterThreadOptions): WriterThread {
-  const { path, limits, clock, signal, onDeath } = options;
+export class WriterThread {
+  readonly #options: WriterThreadOptions;
   /** The one that is to be asked, alive or not. */
-  let life: Life | undefined;
+  #life: Life | undefined;
   /** The first one to be opened: the reader has it open too, so the writer can't go on with another. */
-  let files: OpenedFiles | undefined;
-  let restarting: Promise<Life> | undefined;
-  let restartedAt = -Infinity;
-  let isStopped = false;
+  #files: OpenedFiles | undefined;
+  #restarting: Promise<Life> | undefined;
+  #restartedAt = -Infinity;
+  #isStopped = false;
+
+  constructor(options: WriterThreadOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves once the file is open; rejects with a {@link StoreError} that says why it is not. */
+  async start(): Promise<OpenedFiles> {
+    const begun = await this.#begin();
+    if (this.#files === undefined) throw diedOf((await begun.ended).cause);
+    return this.#files;
+  }
+
+  /**
+   * `busy`: another process holds the lock; `dead`: so many threads died of it, or of something else
+   * meanwhile, that it is given up. Rejects with a {@link StoreError} for what failed otherwise.
+   */
+  async ask<Kind extends RequestKind>(request: RequestOf<Kind>): Promise<Answer<Kind>> {
+    let report: StoreError | undefined;
+    for (let count = 0; count < MAX_THREADS_PER_REQUEST; count += 1) {
+      const asked = await this.#living().catch((error: unknown) => {
+        throw report && isUnusable(error) ? report : error;
+      });
+      const reply = await asked.post(request);
+      if (reply === 'died') continue;
+      // The thread answers each request with the answer of its kind.
+      if (!reportsDamage(reply)) return answerOf(reply) as WriterAnswers[Kind] | 'busy';
+      if (this.#haveFilesMoved()) throw errorOf(reply);
+      void asked.post({ kind: 'close' });
+      if (!(await endsInOrder(asked))) continue;
+      if (report) throw report;
+      report = errorOf(reply);
+    }
+    return 'dead';
+  }
+
+  /** Closes the file and waits until the thread has ended. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await this.#restarting?.catch(() => undefined);
+    // A thread that dies instead has ended all the same.
+    await this.#life?.post({ kind: 'close' });
+    await this.#life?.ended;
+  }
+
+  #haveFilesMoved(): boolean {
+    return this.#files !== undefined && haveMoved(this.#options.path, this.#files);
+  }
+
+  async #living(): Promise<Life> {
+    if (this.#life && !this.#life.hasEnded()) return this.#life;
+    this.#restarting ??= this.#restart().finally(() => (this.#restarting = undefined));
+    return this.#restarting;
+  }
+
+  async #restart(): Promise<Life> {
+    const { clock, signal } = this.#options;
+    const pauseMs = this.#restartedAt + RESTART_PAUSE_MS - clock.monotonicMs();
+    if (pauseMs > 0) await clock.sleep(pauseMs, signal);
+    if (this.#isStopped) throw new StoreError('closed', 'the session store is closed');
+    this.#restartedAt = clock.monotonicMs();
+    return this.#begin();
+  }
 
   /** What the thread found damaged as it opened it, the next one has to find damaged, too. */
-  const begin = async (): Promise<Life> => {
-    const begun = await tryToBegin();
+  async #begin(): Promise<Life> {
+    const begun = await this.#tryToBegin();
     if (!(begun instanceof StoreError)) return begun;
-    const again = begun.code === 'damaged' ? await tryToBegin() : begun;
+    const again = begun.code === 'damaged' ? await this.#tryToBegin() : begun;
     if (again instanceof StoreError) throw again;
     return again;
-  };
-  const tryToBegin = async (): Promise<Life | StoreError> => {
-    const begun = beginLife({ path, database: files?.database, limits });
+  }
+
+  async #tryToBegin(): Promise<Life | StoreError> {
+    const { path, limits, onDeath } = this.#options;
+    const begun = beginLife({ path, database: this.#files?.database, limits });
     const started = await begun.started;
     // Whoever asks it is told so.
     if (started === 'died') return begun;
-    if (started.kind !== 'opened') {
-      return (await endsInOrder(begun)) ? errorOf(started) : begun;
-    }
-    files = started.files;
-    life = begun;
+    if (started.kind !== 'opened') return (await endsInOrder(begun)) ? errorOf(started) : begun;
+    this.#files = started.files;
+    this.#life = begun;
     void begun.ended.then(({ isInOrder, cause }) => {
-      if (!isStopped && !isInOrder) onDeath(diedOf(cause));
+      if (!this.#isStopped && !isInOrder) onDeath(diedOf(cause));
     });
     return begun;
-  };
-  const restart = async (): Promise<Life> => {
-    const pauseMs = restartedAt + RESTART_PAUSE_MS - clock.monotonicMs();
-    if (pauseMs > 0) await clock.sleep(pauseMs, signal);
-    if (isStopped) throw new StoreError('closed', 'the session store is closed');
-    restartedAt = clock.monotonicMs();
-    return begin();
-  };
-  const living = async (): Promise<Life> => {
-    if (life && !life.hasEnded()) return life;
-    restarting ??= restart().finally(() => (restarting = undefined));
-    return restarting;
-  };
-
-  return {
-    start: async () => {
-      const begun = await begin();
-      if (files === undefined) throw diedOf((await begun.ended).cause);
-      return files;
-    },
-    ask: async <Kind extends RequestKind>(request: RequestOf<Kind>) => {
-      let report: StoreError | undefined;
-      for (let count = 0; count < MAX_THREADS_PER_REQUEST; count += 1) {
-        const asked = await living().catch((error: unknown) => {
-          throw report && isUnusable(error) ? report : error;
-        });
-        const reply = await asked.post(request);
-        if (reply === 'died') continue;
-        // The thread answers each request with the answer of its kind.
-        if (!reportsDamage(reply)) return answerOf(reply) as WriterAnswers[Kind] | 'busy';
-        if (files && haveMoved(path, files)) throw errorOf(reply);
-        void asked.post({ kind: 'close' });
-        if (!(await endsInOrder(asked))) continue;
-        if (report) throw report;
-        report = errorOf(reply);
-      }
-      return 'dead';
-    },
-    stop: async () => {
-      isStopped = true;
-      await restarting?.catch(() => undefined);
-      // A thread that dies instead has ended all the same.
-      await life?.post({ kind: 'close' });
-      await life?.ended;
-    },
-  };
+  }
 }
 
 /** One thread from its start to its end. */

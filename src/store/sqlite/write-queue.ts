@@ -9,12 +9,10 @@
  * Once the writer could not be had for as long as one request is tried, all that waited meanwhile
  * fail with it: so nothing waits much longer than that, however long the queue is.
  */
-import type { SessionKey } from '../../session.ts';
-import type { Outcome, Write } from '../rules.ts';
-import { createPendingWrites } from './pending-writes.ts';
-import type { PendingWrites } from './pending-writes.ts';
-import type { RequestKind, RequestOf, WriteResult, WriterAnswers } from './protocol.ts';
+import type { Binding, SessionKey } from '../../session.ts';
+import { applyWrites, type Outcome, type Write } from '../rules.ts';
 import { toSqliteStoreError } from './errors.ts';
+import type { RequestKind, RequestOf, WriteResult, WriterAnswers } from './protocol.ts';
 import type { Answer } from './thread.ts';
 import { StoreError } from '../store.ts';
 
@@ -179,4 +177,31 @@ async function askPatiently<Kind extends RequestKind>(
       throw new WriterAwayError('passing', 'another process holds the lock of the session store');
     }
   }
+}
+
+export interface PendingWrites {
+  has(key: SessionKey): boolean;
+  add(write: Write): void;
+  /** The oldest one of its key is written, or has failed. */
+  settle(write: Write): void;
+  /** What will be bound once they are written, if `found` is what is in the file. */
+  apply(key: SessionKey, found: Binding | undefined): Binding | undefined;
+}
+
+export function createPendingWrites(maxAgeMs: number): PendingWrites {
+  const byKey = new Map<SessionKey, Write[]>();
+  return {
+    has: (key) => byKey.has(key),
+    add: (write) => {
+      const writes = byKey.get(write.key);
+      if (writes) writes.push(write);
+      else byKey.set(write.key, [write]);
+    },
+    settle: ({ key }) => {
+      const writes = byKey.get(key);
+      if (writes && writes.length > 1) writes.shift();
+      else byKey.delete(key);
+    },
+    apply: (key, found) => applyWrites(byKey.get(key) ?? [], found, maxAgeMs),
+  };
 }

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { after, type TestContext } from 'node:test';
 import { createMemoryStore } from '../../../src/store/memory.ts';
-import type { StoreHooks } from '../../../src/store/resilient/opened-store.ts';
+import type { StoreHooks } from '../../../src/store/resilient/store-in-use.ts';
 import { openPostgresStore } from '../../../src/store/postgres/postgres.ts';
 import { openRedisStore } from '../../../src/store/redis/redis.ts';
 import type { SessionStore } from '../../../src/store/store.ts';

@@ -24,7 +24,7 @@ export interface StoreAttempt {
   failedAlone(error: unknown): void;
 }
 
-export interface OpenedStore {
+export interface StoreInUse {
   readonly store: SessionStore;
   readonly reads: CircuitBreaker;
   readonly writes: CircuitBreaker;
@@ -45,7 +45,7 @@ export const MAX_PAUSE_MS = 10_000;
 /** One read may be late for a reason of its own. A write has had its retries. */
 const READ_FAILURES = 3;
 
-export function createOpenedStore(store: SessionStore, parts: BreakerParts): OpenedStore {
+export function createStoreInUse(store: SessionStore, parts: BreakerParts): StoreInUse {
   const reads = createStoreBreaker(parts, READ_FAILURES);
   return { store, reads, writes: createStoreBreaker(parts), isDamaged: false };
 }
@@ -56,7 +56,7 @@ export function createStoreBreaker(parts: BreakerParts, failureThreshold = 1): C
 }
 
 /** Whether requests may use it in that way. */
-export function works(opened: OpenedStore | undefined, access: Access): opened is OpenedStore {
+export function works(opened: StoreInUse | undefined, access: Access): opened is StoreInUse {
   return opened !== undefined && !opened.isDamaged && isClosed(opened[access]);
 }
 
@@ -65,7 +65,7 @@ export function isClosed(breaker: CircuitBreaker): boolean {
 }
 
 /** Monotonic time from which on it may be tried; reads come first. */
-export function trialMs({ reads, writes, isDamaged }: OpenedStore): number {
+export function trialMs({ reads, writes, isDamaged }: StoreInUse): number {
   return isDamaged ? -Infinity : openUntilMs(isClosed(reads) ? writes : reads);
 }
 
