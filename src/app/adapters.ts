@@ -107,7 +107,7 @@ async function openJournal(settings: StoreConfig, parts: StoreParts): Promise<Se
 }
 
 const NO_JOURNAL_FILE =
-  'what is accepted while the database is away will not outlive a restart of this sidecar';
+  'no journal: writes accepted while the database is unreachable are lost on restart';
 
 const HEALTHY: StoreHealth = {
   ...{ state: 'healthy', failing: 'none', code: undefined, reason: undefined, forMs: 0 },
@@ -134,12 +134,11 @@ function createStoreReports(logger: Logger, metrics: Metrics): StoreReports {
   };
 }
 
-const DEGRADED =
-  'the session store fails: memory stands in, and what it accepts is written once the store works';
-const RECOVERING = 'the session store works again, and is told what it has missed';
-const HEALTHY_AGAIN = 'the session store works again, and has all that it had missed';
+const DEGRADED = 'session store failing: lookups use the local copy, writes wait in the outbox';
+const RECOVERING = 'session store reachable, flushing the backlog';
+const HEALTHY_AGAIN = 'session store recovered, backlog flushed';
 const BOUND_ELSEWHERE =
-  'a session accepted while the store failed had been bound elsewhere: that stays';
+  'session accepted during a store failure is bound elsewhere: the other owner stays';
 
 /** Asks nobody yet. */
 export function watchUpstream(config: Config, parts: AdapterParts): UpstreamHealth {

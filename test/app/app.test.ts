@@ -110,7 +110,10 @@ describe('a store that can not be opened', () => {
     const parts = { logger: log.logger, metrics };
     const sidecar = await startTestSidecar(t, await serveSessionApp(t), storeIn(blocker), parts);
     assert.equal(log.messages('warn').length, 1);
-    assert.match(log.messages('warn')[0] ?? '', /^the session store fails: memory stands in/);
+    assert.match(
+      log.messages('warn')[0] ?? '',
+      /^session store failing: lookups use the local copy/,
+    );
     const { status, store } = await readinessAt(sidecar.ports.admin);
     assert.deepEqual([status, store.kind], [200, 'sqlite']);
     assert.deepEqual([store.state, store.failing, store.code], ['degraded', 'all', 'fatal']);

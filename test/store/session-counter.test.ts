@@ -1,4 +1,4 @@
-/** What a tally makes of what it hears. */
+/** What a counter makes of what it hears. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -15,16 +15,22 @@ const SLOT_MS = 1_000;
 const LIMIT = 3;
 
 interface Setting {
-  readonly tally: SessionCounter;
+  readonly counter: SessionCounter;
   readonly clock: TestClock;
   readonly binding: (name: string, ttlMs?: number, machine?: typeof SELF) => Binding;
 }
 
 function setUp(maxAgeMs = 0): Setting {
   const clock = createTestClock();
-  const tally = createSessionCounter({ self: SELF, clock, limit: LIMIT, ttlMs: TTL_MS, maxAgeMs });
+  const counter = createSessionCounter({
+    self: SELF,
+    clock,
+    limit: LIMIT,
+    ttlMs: TTL_MS,
+    maxAgeMs,
+  });
   return {
-    tally,
+    counter,
     clock,
     binding: (name, ttlMs = TTL_MS, machine = SELF) => {
       const now = clock.now();
@@ -35,15 +41,15 @@ function setUp(maxAgeMs = 0): Setting {
 }
 
 /** What happens, in words: `+a` is bound here, `>a` elsewhere, `-a` ends, `~a` slides, `.a` ends in a minute. */
-async function happen({ tally, clock, binding }: Setting, text: string): Promise<void> {
+async function happen({ counter, clock, binding }: Setting, text: string): Promise<void> {
   for (const word of text.split(' ').filter(Boolean)) {
     const name = word.slice(1);
     const key = keyOf(name);
-    if (word.startsWith('+')) tally.note(binding(name));
-    else if (word.startsWith('>')) tally.note(binding(name, TTL_MS, OTHER));
-    else if (word.startsWith('-')) tally.forget(key);
-    else if (word.startsWith('~')) tally.slide(key, TTL_MS);
-    else if (word.startsWith('.')) tally.shorten(key, 60_000);
+    if (word.startsWith('+')) counter.note(binding(name));
+    else if (word.startsWith('>')) counter.note(binding(name, TTL_MS, OTHER));
+    else if (word.startsWith('-')) counter.forget(key);
+    else if (word.startsWith('~')) counter.slide(key, TTL_MS);
+    else if (word.startsWith('.')) counter.shorten(key, 60_000);
     else await clock.advance(Number(word.replace('s', '')) * 1_000);
   }
 }
@@ -70,24 +76,24 @@ describe('the count', () => {
     test(claim, async () => {
       const setting = setUp();
       await happen(setting, happened);
-      assert.equal(setting.tally.count(), count);
+      assert.equal(setting.counter.count(), count);
     });
   }
 
   test('does not let a session slide past its maximum age', async () => {
     const setting = setUp(700_000);
     await happen(setting, '+a 400s ~a 299s');
-    assert.equal(setting.tally.count(), 1);
+    assert.equal(setting.counter.count(), 1);
     await happen(setting, '2s');
-    assert.equal(setting.tally.count(), 0);
+    assert.equal(setting.counter.count(), 0);
   });
 
   test('has no session that has expired already', () => {
-    const { tally, binding } = setUp();
-    tally.note(binding('a'));
-    tally.note(binding('a', 0));
-    tally.note(binding('b', -1));
-    assert.equal(tally.count(), 0);
+    const { counter, binding } = setUp();
+    counter.note(binding('a'));
+    counter.note(binding('a', 0));
+    counter.note(binding('b', -1));
+    assert.equal(counter.count(), 0);
   });
 
   test('is full at its limit, and not below', async () => {
@@ -100,47 +106,47 @@ describe('the count', () => {
       ['-b', false],
     ] as const) {
       await happen(setting, happened);
-      assert.equal(setting.tally.isFull(), isFull, happened);
+      assert.equal(setting.counter.isFull(), isFull, happened);
     }
   });
 
   test('keeps twice its limit and no more', async () => {
     const setting = setUp();
     await happen(setting, '+a +b +c +d +e +f +g +h');
-    assert.equal(setting.tally.count(), 2 * LIMIT);
+    assert.equal(setting.counter.count(), 2 * LIMIT);
     await happen(setting, '-a -b +g +h +i');
-    assert.equal(setting.tally.count(), 2 * LIMIT);
+    assert.equal(setting.counter.count(), 2 * LIMIT);
   });
 });
 
-describe('a recount', () => {
+describe('a resync', () => {
   test('finds what was there before, and drops what is not there any more', async () => {
     const setting = setUp();
     await happen(setting, '+a +b');
-    const end = setting.tally.beginResync();
+    const end = setting.counter.beginResync();
     await happen(setting, '+b +c >x');
-    assert.equal(setting.tally.count(), 3);
+    assert.equal(setting.counter.count(), 3);
     end();
-    assert.equal(setting.tally.count(), 2);
+    assert.equal(setting.counter.count(), 2);
   });
 
   test('keeps what came while it was made', async () => {
     const setting = setUp();
-    const end = setting.tally.beginResync();
+    const end = setting.counter.beginResync();
     await happen(setting, '+new');
     end();
-    assert.equal(setting.tally.count(), 1);
+    assert.equal(setting.counter.count(), 1);
   });
 
   test('that was broken off drops nothing', async () => {
     const setting = setUp();
     await happen(setting, '+a');
-    setting.tally.beginResync();
-    assert.equal(setting.tally.count(), 1);
-    const end = setting.tally.beginResync();
+    setting.counter.beginResync();
+    assert.equal(setting.counter.count(), 1);
+    const end = setting.counter.beginResync();
     await happen(setting, '+a');
     end();
-    assert.equal(setting.tally.count(), 1);
+    assert.equal(setting.counter.count(), 1);
   });
 });
 
@@ -154,36 +160,36 @@ test('whatever happens, the count is that of the sessions that live, within a sl
     fc.record({ kind: fc.constant('pass'), ms: fc.integer({ min: 1, max: 200_000 }) }),
   );
   const property = fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
-    const { tally, clock, binding } = setUp();
+    const { counter, clock, binding } = setUp();
     const ends = new Map<string, number>();
     const isAlive = (name: string): boolean => (ends.get(name) ?? 0) > clock.now();
     for (const one of steps) {
       if ('ms' in one) {
         await clock.advance(one.ms);
-        // What the tally still has then is late by less than a slot.
+        // What the counter still has then is late by less than a slot.
         await clock.advance(SLOT_MS - (clock.now() % SLOT_MS));
       } else {
         const { kind, name, ttlMs } = one;
         const key = keyOf(name);
         const until = clock.now() + ttlMs;
         if (kind === 'note') {
-          tally.note(binding(name, ttlMs));
+          counter.note(binding(name, ttlMs));
           ends.set(name, until);
         } else if (kind === 'other' || kind === 'forget') {
-          if (kind === 'other') tally.note(binding(name, ttlMs, OTHER));
-          else tally.forget(key);
+          if (kind === 'other') counter.note(binding(name, ttlMs, OTHER));
+          else counter.forget(key);
           ends.delete(name);
         } else if (isAlive(name)) {
           // The store says so of a session that is there alone.
-          if (kind === 'slide') tally.slide(key, ttlMs);
-          else tally.shorten(key, ttlMs);
+          if (kind === 'slide') counter.slide(key, ttlMs);
+          else counter.shorten(key, ttlMs);
           const now = ends.get(name) ?? 0;
           ends.set(name, kind === 'slide' ? Math.max(now, until) : Math.min(now, until));
         }
       }
       const atLeast = [...ends.keys()].filter(isAlive).length;
       const atMost = [...ends.values()].filter((end) => end + SLOT_MS > clock.now()).length;
-      const count = tally.count();
+      const count = counter.count();
       assert.ok(count >= atLeast && count <= atMost, `${atLeast} <= ${count} <= ${atMost}`);
     }
   });

@@ -1,11 +1,11 @@
 /**
- * What a shared store has still to be told by this Machine, where it outlives a restart: in a store
- * on the Machine itself.
+ * The outbox on disk, for shared stores: pending changes of this Machine outlive a restart, in a
+ * store on the Machine itself.
  *
- *     unopened ─ opened ─> kept ─ fails, or is slow ─> not kept: tried again, ever more seldom
+ *     unopened ─ opened ─> durable ─ fails, or is slow ─> not durable: tried again after growing pauses
  *
- * Best effort: where it fails, what is accepted is safe as long as the process lives, and nothing
- * else changes. A Machine has no copies of its own bindings, so one that the journal holds stands for
+ * Best effort: if it fails, a pending change is safe as long as the process lives, and nothing else
+ * changes. A Machine has no copies of its own bindings, so one that the journal holds stands for
  * a removal.
  */
 import type { Binding, MachineId, SessionKey } from '../../session.ts';

@@ -1,6 +1,6 @@
 /**
- * What this process knows the store to hold: what it has read and written there lately. It answers
- * in the place of a store that fails, and fills one that has forgotten.
+ * The bindings that this process has read from the store or written to it lately. It answers while
+ * the store fails, and refills a store that has lost bindings.
  */
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';

@@ -1,9 +1,9 @@
 /**
- * What was accepted here and the store has still to be told, by key and in the order in which the
- * keys came. Until it is told, this is what lookups see.
+ * The changes that were accepted here and are not in the store yet: one a key, in the order in which
+ * the keys came. Until a change is flushed, lookups see it.
  *
- *     accepted ─> queued (and in the journal, where there is one) ─ told ─> known to the localCopy
- *                   │                                             └ fails ─> stays, told again
+ *     accepted ─> queued (and in the journal, where there is one) ─ flushed ─> in the local copy
+ *                   │                                             └ fails ─> stays, flushed again
  *                   ├ no room ─> of the least worth the oldest go: dropped, counted
  *                   └ expired, in the store too ─> gone
  */

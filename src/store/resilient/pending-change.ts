@@ -1,9 +1,9 @@
 /**
- * What a store has still to be told of one key: all that was accepted here while it failed, in one.
+ * All changes of one key that were accepted here and are not in the store yet, merged into one.
  *
  * What was bound elsewhere meanwhile stays. So a removal says whose binding it was of, and a binding
  * is stated with its generation: of two owners of one generation a store keeps the one it has.
- * Telling it twice leaves what telling it once leaves, so an answer that was lost does no harm.
+ * Flushing a change twice leaves what flushing it once leaves, so a lost response does no harm.
  */
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import { wholeTtlMs } from '../rules.ts';

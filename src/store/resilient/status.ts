@@ -1,4 +1,4 @@
-/** How a store fares: since when, for which reason, and whether it may be believed. */
+/** The status of a store: what fails, since when, why, and whether its answers may be trusted. */
 import type { Clock } from '../../clock.ts';
 import type { StoreHealth } from '../health.ts';
 import { MAX_PAUSE_MS } from './store-in-use.ts';

@@ -1,12 +1,12 @@
 /**
- * Keeps a store in use, or mends it: opens it, notices when it fails, tries it with growing pauses,
- * and tells it what it has missed.
+ * Opens a store, notices when it fails, and brings it back with growing pauses.
  *
- *     none ─ opened ─> open ─ damaged ─> closed, opened anew ─> open, filled from the localCopy
+ *     none ─ opened ─> open ─ damaged ─> closed, opened anew ─> open, refilled from the local copy
  *      └ fails: tried again                └ fails: none
  *
- * Of an open store reads and writes each have a circuit breaker. While one is open no request tries
- * the store: this does, one probe at a time. It runs only while there is something to mend.
+ * Reads and writes of an open store each have a circuit breaker. While one is open no request tries
+ * the store: `recovery.ts` does, one probe at a time. The supervisor runs only while the store is
+ * not healthy.
  */
 import type { Clock } from '../../clock.ts';
 import type { BreakerAttempt, CircuitBreaker } from '../../resilience.ts';

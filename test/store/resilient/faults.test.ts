@@ -23,7 +23,7 @@ import {
 import { createScriptedStore, fails, hangs, late, losesAnswers, works } from '../scripted.ts';
 import { pass, passing, until } from '../wrapped.ts';
 
-/** Beyond the longest pause of the mender. */
+/** Beyond the longest pause of the supervisor. */
 const LONG_MS = 11_000;
 
 describe('a write that fails in passing', () => {
@@ -621,7 +621,7 @@ describe('a write that takes longer than its second', () => {
   });
 });
 
-describe('what the standby does not know', () => {
+describe('what the local copy does not know', () => {
   test('is unknown, and absent only after a time to live without the store', async (t) => {
     const { clock, scripted, store } = await start(t);
     await scripted.data.claim(binding());

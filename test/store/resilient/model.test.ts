@@ -1,6 +1,6 @@
 /**
  * Whatever happens to the store, in whatever order: what this Machine was told is bound stays so,
- * what it has deleted stays away, and in the end the store and the standby agree.
+ * what it has deleted stays away, and in the end the store and the local copy agree.
  */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';

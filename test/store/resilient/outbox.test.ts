@@ -18,43 +18,43 @@ const LIMITS = { maxSessions: 1_000_000, maxAgeMs: 0 };
 
 interface Queue {
   readonly clock: TestClock;
-  readonly standby: LocalCopy;
-  readonly writeBack: Outbox;
+  readonly localCopy: LocalCopy;
+  readonly outbox: Outbox;
   readonly scripted: ScriptedStore;
   readonly store: SessionStore;
   readonly results: WriteBackResult[];
-  readonly refused: unknown[];
+  readonly rejected: unknown[];
 }
 
 async function start(options: { maxKeys?: number; canProbe?: () => boolean } = {}): Promise<Queue> {
   const { maxKeys = 1_000, canProbe = () => true } = options;
   const clock = createTestClock();
-  const standby = createLocalCopy(clock, LIMITS, 1_000);
+  const localCopy = createLocalCopy(clock, LIMITS, 1_000);
   const results: WriteBackResult[] = [];
-  const refused: unknown[] = [];
+  const rejected: unknown[] = [];
   const scripted = createScriptedStore({ clock });
-  const writeBack = new Outbox({
-    ...{ localCopy: standby, clock, maxKeys, journal: NO_JOURNAL, maxAgeMs: 0, lifeMs: TTL_MS },
+  const outbox = new Outbox({
+    ...{ localCopy, clock, maxKeys, journal: NO_JOURNAL, maxAgeMs: 0, lifeMs: TTL_MS },
     probe: () =>
       canProbe() ? Promise.resolve() : Promise.reject(new StoreError('fatal', 'the probe too')),
     onFlushed: (result) => results.push(result),
-    onRejected: (error) => refused.push(error),
+    onRejected: (error) => rejected.push(error),
   });
   const store = await scripted.open({ onError: () => undefined, onDisrupted: () => undefined });
-  return { clock, standby, writeBack, scripted, store, results, refused };
+  return { clock, localCopy, outbox, scripted, store, results, rejected };
 }
 
 function claim(
-  { writeBack, clock }: Queue,
+  { outbox, clock }: Queue,
   key: SessionKey,
   origin: 'learned' | 'copied' = 'learned',
 ) {
   const write: Write = { kind: 'claim', key, now: clock.now(), machine: A, origin, ttlMs: TTL_MS };
-  return writeBack.accept(write).outcome;
+  return outbox.accept(write).outcome;
 }
 
-function remove({ writeBack, clock }: Queue, key: SessionKey) {
-  return writeBack.accept({ kind: 'delete', key, now: clock.now(), ifMachine: A }).outcome;
+function remove({ outbox, clock }: Queue, key: SessionKey) {
+  return outbox.accept({ kind: 'delete', key, now: clock.now(), ifMachine: A }).outcome;
 }
 
 describe('draining', () => {
@@ -62,22 +62,22 @@ describe('draining', () => {
     const queue = await start();
     const several = keys('k', 25);
     for (const key of several) claim(queue, key);
-    assert.equal(await queue.writeBack.flush(queue.store, 10), 10);
+    assert.equal(await queue.outbox.flush(queue.store, 10), 10);
     assert.deepEqual([...(await queue.scripted.held()).keys()], several.slice(0, 10));
-    assert.equal(queue.writeBack.depth, 15);
-    assert.equal(await queue.writeBack.flush(queue.store, 100), 15);
-    assert.equal(await queue.writeBack.flush(queue.store, 100), 0);
+    assert.equal(queue.outbox.depth, 15);
+    assert.equal(await queue.outbox.flush(queue.store, 100), 15);
+    assert.equal(await queue.outbox.flush(queue.store, 100), 0);
     assert.equal(queue.results.length, 25);
-    for (const key of several) assert.equal(queue.standby.find(key)?.machine, A);
+    for (const key of several) assert.equal(queue.localCopy.find(key)?.machine, A);
   });
 
   test('keeps what failed, and says what it failed with', async () => {
     const queue = await start();
     for (const key of keys('k', 5)) claim(queue, key);
     queue.scripted.tell({ writes: fails('full', 2) });
-    await assert.rejects(queue.writeBack.flush(queue.store, 100), { code: 'full' });
-    assert.equal(queue.writeBack.depth, 2);
-    assert.equal(await queue.writeBack.flush(queue.store, 100), 2);
+    await assert.rejects(queue.outbox.flush(queue.store, 100), { code: 'full' });
+    assert.equal(queue.outbox.depth, 2);
+    assert.equal(await queue.outbox.flush(queue.store, 100), 2);
   });
 
   test('keeps what has come while it told an older state', async () => {
@@ -85,29 +85,29 @@ describe('draining', () => {
     const key = keyOf('k');
     claim(queue, key);
     queue.scripted.tell({ writes: hangs });
-    const draining = queue.writeBack.flush(queue.store, 100);
+    const draining = queue.outbox.flush(queue.store, 100);
     await queue.clock.advance(1);
     remove(queue, key);
     queue.scripted.tell({ writes: works });
     await draining;
-    assert.equal(queue.writeBack.depth, 1);
+    assert.equal(queue.outbox.depth, 1);
     assert.equal((await queue.scripted.held()).size, 1);
-    await queue.writeBack.flush(queue.store, 100);
+    await queue.outbox.flush(queue.store, 100);
     assert.equal((await queue.scripted.held()).size, 0);
     assert.deepEqual(queue.results, ['written']);
-    assert.equal(queue.standby.find(key), undefined);
+    assert.equal(queue.localCopy.find(key), undefined);
   });
 
   test('gives up a store that hangs after ten seconds, and tells it nothing more then', async () => {
     const queue = await start();
     const key = keyOf('k');
-    queue.standby.remember(
+    queue.localCopy.remember(
       await queue.store.claim({ key, machine: A, origin: 'learned', ttlMs: TTL_MS }),
     );
     remove(queue, key);
     claim(queue, key);
     queue.scripted.tell({ writes: hangs });
-    const draining = assert.rejects(queue.writeBack.flush(queue.store, 100), { code: 'passing' });
+    const draining = assert.rejects(queue.outbox.flush(queue.store, 100), { code: 'passing' });
     await queue.clock.advance(10_000);
     await draining;
     queue.scripted.tell({ writes: works });
@@ -115,7 +115,7 @@ describe('draining', () => {
     // The removal was under way.
     assert.equal(countOf(queue.scripted, 'delete'), 1);
     assert.equal(countOf(queue.scripted, 'upsert'), 0);
-    await passing(queue.clock, queue.writeBack.flush(queue.store, 100));
+    await passing(queue.clock, queue.outbox.flush(queue.store, 100));
     assert.equal((await queue.scripted.held()).size, 1);
     assert.equal(queue.clock.pendingCount(), 0);
   });
@@ -124,25 +124,25 @@ describe('draining', () => {
     const queue = await start();
     claim(queue, keyOf('k'));
     await queue.clock.advance(TTL_MS);
-    assert.equal(await queue.writeBack.flush(queue.store, 100), 0);
-    assert.equal(queue.writeBack.depth, 0);
+    assert.equal(await queue.outbox.flush(queue.store, 100), 0);
+    assert.equal(queue.outbox.depth, 0);
     assert.deepEqual(queue.scripted.calls, []);
     assert.deepEqual(queue.results, []);
   });
 });
 
 describe('one that the store refuses for good', () => {
-  test('is told three times, and given up if the store takes others', async () => {
+  test('is told three times, and dropped if the store takes others', async () => {
     const queue = await start();
     claim(queue, keyOf('k'));
     queue.scripted.tell({ writes: fails('fatal') });
-    assert.equal(await queue.writeBack.flush(queue.store, 100), 0);
-    assert.equal(await queue.writeBack.flush(queue.store, 100), 0);
-    assert.equal(queue.writeBack.depth, 1);
-    assert.deepEqual(queue.refused, []);
-    assert.equal(await queue.writeBack.flush(queue.store, 100), 0);
-    assert.equal(queue.writeBack.depth, 0);
-    assert.equal(queue.refused.length, 1);
+    assert.equal(await queue.outbox.flush(queue.store, 100), 0);
+    assert.equal(await queue.outbox.flush(queue.store, 100), 0);
+    assert.equal(queue.outbox.depth, 1);
+    assert.deepEqual(queue.rejected, []);
+    assert.equal(await queue.outbox.flush(queue.store, 100), 0);
+    assert.equal(queue.outbox.depth, 0);
+    assert.equal(queue.rejected.length, 1);
     assert.deepEqual(queue.results, ['dropped']);
   });
 
@@ -151,9 +151,9 @@ describe('one that the store refuses for good', () => {
     claim(queue, keyOf('k'));
     queue.scripted.tell({ writes: fails('fatal') });
     for (let count = 0; count < 10; count += 1) {
-      await assert.rejects(queue.writeBack.flush(queue.store, 100), /the probe too/);
+      await assert.rejects(queue.outbox.flush(queue.store, 100), /the probe too/);
     }
-    assert.equal(queue.writeBack.depth, 1);
+    assert.equal(queue.outbox.depth, 1);
   });
 
   test('is forgiven when it is taken after all', async () => {
@@ -162,11 +162,11 @@ describe('one that the store refuses for good', () => {
     for (let count = 0; count < 3; count += 1) {
       claim(queue, key);
       queue.scripted.tell({ writes: fails('fatal', 2) });
-      await queue.writeBack.flush(queue.store, 100);
-      await queue.writeBack.flush(queue.store, 100);
-      assert.equal(await queue.writeBack.flush(queue.store, 100), 1);
+      await queue.outbox.flush(queue.store, 100);
+      await queue.outbox.flush(queue.store, 100);
+      assert.equal(await queue.outbox.flush(queue.store, 100), 1);
     }
-    assert.deepEqual(queue.refused, []);
+    assert.deepEqual(queue.rejected, []);
   });
 });
 
@@ -176,12 +176,12 @@ describe('a queue that is full', () => {
     for (const key of keys('learned', 8)) claim(queue, key);
     for (const key of keys('copied', 2)) claim(queue, key, 'copied');
     for (const key of keys('more', 4)) claim(queue, key);
-    assert.equal(queue.writeBack.depth, 10);
+    assert.equal(queue.outbox.depth, 10);
     assert.deepEqual(queue.results, Array(4).fill('dropped'));
     const gone = [...keys('copied', 2), ...keys('learned', 2)];
     for (const key of gone) {
-      assert.equal(queue.writeBack.find(key), undefined);
-      assert.equal(queue.standby.find(key)?.machine, A);
+      assert.equal(queue.outbox.find(key), undefined);
+      assert.equal(queue.localCopy.find(key)?.machine, A);
     }
   });
 
@@ -190,20 +190,20 @@ describe('a queue that is full', () => {
     for (const key of keys('old', 5)) claim(queue, key);
     await queue.clock.advance(TTL_MS);
     for (const key of keys('new', 10)) claim(queue, key);
-    assert.equal(queue.writeBack.depth, 10);
+    assert.equal(queue.outbox.depth, 10);
     assert.deepEqual(queue.results, []);
   });
 });
 
 test('the age is that of the oldest, from when it was queued first', async () => {
   const queue = await start();
-  assert.equal(queue.writeBack.ageMs(), 0);
+  assert.equal(queue.outbox.ageMs(), 0);
   claim(queue, keyOf('k'));
   await queue.clock.advance(100);
   claim(queue, keyOf('k'));
   claim(queue, keyOf('other'));
   await queue.clock.advance(100);
-  assert.equal(queue.writeBack.ageMs(), 200);
+  assert.equal(queue.outbox.ageMs(), 200);
 });
 
 test('what is restored does not take the place of what was accepted', async () => {
@@ -211,7 +211,7 @@ test('what is restored does not take the place of what was accepted', async () =
   const key = keyOf('k');
   const { after } = claim(queue, key);
   assert.ok(after);
-  queue.writeBack.restore({ ...after, machine: B });
-  await queue.writeBack.flush(queue.store, 100);
+  queue.outbox.restore({ ...after, machine: B });
+  await queue.outbox.flush(queue.store, 100);
   assert.equal((await queue.scripted.held()).get(key)?.machine, A);
 });

@@ -28,36 +28,36 @@ interface Called {
   readonly write: (now: number) => Write;
 }
 
-interface Debt {
-  readonly owed: PendingChange | undefined;
+interface Accepted {
+  readonly change: PendingChange | undefined;
   /** What is bound by now, as far as it is known. */
   readonly known: Binding | undefined;
 }
 
 /** Performs the writes one after the other without the store, which holds `base`. */
-async function incur(
+async function accept(
   clock: TestClock,
   base: Binding | undefined,
   sequence: readonly Called[],
-): Promise<Debt> {
-  let owed: PendingChange | undefined;
+): Promise<Accepted> {
+  let change: PendingChange | undefined;
   for (const { afterMs, write } of sequence) {
     await clock.advance(afterMs);
     const called = write(clock.now());
-    const found = bound(lookup(owed, base, clock));
+    const found = bound(lookup(change, base, clock));
     const outcome = applyWrite(called, found, 0);
-    owed = changeAfter(owed, { write: called, found, outcome }, TTL_MS);
+    change = changeAfter(change, { write: called, found, outcome }, TTL_MS);
   }
-  return { owed, known: bound(lookup(owed, base, clock)) };
+  return { change, known: bound(lookup(change, base, clock)) };
 }
 
 function lookup(
-  owed: PendingChange | undefined,
+  change: PendingChange | undefined,
   base: Binding | undefined,
   clock: TestClock,
 ): Lookup {
   const known = base && base.expiresAt > clock.now() ? base : 'unknown';
-  return owed ? seenThrough(owed, known, clock.now()) : known;
+  return change ? seenThrough(change, known, clock.now()) : known;
 }
 
 function bound(found: Lookup): Binding | undefined {
@@ -66,10 +66,10 @@ function bound(found: Lookup): Binding | undefined {
 
 async function tellAll(
   store: SessionStore,
-  owed: PendingChange | undefined,
+  change: PendingChange | undefined,
   now: number,
 ): Promise<void> {
-  if (owed && owed.until > now) await flushChange(store, KEY, owed, now, () => true);
+  if (change && change.until > now) await flushChange(store, KEY, change, now, () => true);
 }
 
 function createStore(clock: TestClock): SessionStore {
@@ -125,17 +125,17 @@ const bases = fc.option(
   { nil: undefined },
 );
 
-describe('what is owed', () => {
+describe('a pending change', () => {
   test('leaves what the writes themselves would have left, where the binding was known', async () => {
     await fc.assert(
       fc.asyncProperty(bases, sequences, fc.boolean(), async (stated, sequence, isToldTwice) => {
         const clock = createTestClock();
         const store = createStore(clock);
         const base = stated && (await store.upsert({ ...stated, key: KEY }));
-        const { owed, known } = await incur(clock, base, sequence);
-        await tellAll(store, owed, clock.now());
+        const { change, known } = await accept(clock, base, sequence);
+        await tellAll(store, change, clock.now());
         // Its answer was lost, say.
-        if (isToldTwice) await tellAll(store, owed, clock.now());
+        if (isToldTwice) await tellAll(store, change, clock.now());
         assert.deepEqual(withoutOrigin(await store.lookup(KEY)), withoutOrigin(known ?? 'absent'));
       }),
       { numRuns: 2_000 },
@@ -147,10 +147,10 @@ describe('what is owed', () => {
       fc.asyncProperty(bases, sequences, async (stated, sequence) => {
         const clock = createTestClock();
         const base = stated && (await createStore(clock).upsert({ ...stated, key: KEY }));
-        const { owed, known } = await incur(clock, base, sequence);
+        const { change, known } = await accept(clock, base, sequence);
         const empty = createStore(clock);
-        await tellAll(empty, owed, clock.now());
-        if (owed?.then.kind !== 'bind') return;
+        await tellAll(empty, change, clock.now());
+        if (change?.then.kind !== 'bind') return;
         assert.deepEqual(await empty.lookup(KEY), known ?? 'absent');
       }),
       { numRuns: 1_000 },
@@ -162,12 +162,12 @@ describe('what is owed', () => {
       fc.asyncProperty(bases, sequences, async (stated, sequence) => {
         const clock = createTestClock();
         const base = stated && (await createStore(clock).upsert({ ...stated, key: KEY }));
-        const { owed } = await incur(clock, base, sequence);
+        const { change } = await accept(clock, base, sequence);
         const store = createStore(clock);
         const elsewhere = { key: KEY, machine: machineId('d4'), origin: 'learned' } as const;
         const others = await store.upsert({ ...elsewhere, generation: 9, ttlMs: 10 * TTL_MS });
-        await tellAll(store, owed, clock.now());
-        const isOfWhoever = owed?.removed === 'any' || owed?.then.kind === 'expire';
+        await tellAll(store, change, clock.now());
+        const isOfWhoever = change?.removed === 'any' || change?.then.kind === 'expire';
         if (isOfWhoever) return;
         const held = await store.lookup(KEY);
         assert.deepEqual(held, others);
@@ -187,8 +187,8 @@ describe('what is owed', () => {
       const clock = createTestClock();
       const store = createStore(clock);
       await store.claim({ key: KEY, machine: B, origin: 'learned', ttlMs: 1_000 });
-      const { owed } = await incur(clock, undefined, [{ afterMs: 10, write }]);
-      await tellAll(store, owed, clock.now());
+      const { change } = await accept(clock, undefined, [{ afterMs: 10, write }]);
+      await tellAll(store, change, clock.now());
       const held = await store.lookup(KEY);
       assert.ok(typeof held === 'object' && held.machine === left);
       assert.equal(held.expiresAt, clock.now() + (write === touch ? TTL_MS : 990));
@@ -199,13 +199,13 @@ describe('what is owed', () => {
     const clock = createTestClock();
     const base = { key: KEY, machine: A, origin: 'learned', generation: 1 } as const;
     const known = { ...base, createdAt: clock.now(), expiresAt: clock.now() + TTL_MS };
-    const once = await incur(clock, known, [{ afterMs: 1, write: remove }]);
-    const thrice = await incur(clock, known, [
+    const once = await accept(clock, known, [{ afterMs: 1, write: remove }]);
+    const thrice = await accept(clock, known, [
       { afterMs: 0, write: remove },
       { afterMs: 1, write: touch },
       { afterMs: 1, write: remove },
     ]);
-    assert.deepEqual(thrice.owed, once.owed);
+    assert.deepEqual(thrice.change, once.change);
   });
 
   test('goes no further when something newer may have been told', async () => {

@@ -1,4 +1,4 @@
-/** What a tally hears through the store, and what the walks through it put right. */
+/** What a counter hears through the store, and what the walks through it put right. */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import { createCountedStore } from '../../src/store/session-counter.ts';
@@ -20,7 +20,7 @@ const KEY = keyOf('s');
 
 interface Setting {
   readonly clock: TestClock;
-  readonly tally: SessionCounter;
+  readonly counter: SessionCounter;
   /** What this process uses. */
   readonly store: SessionStore;
   /** What others write to without this process. */
@@ -29,16 +29,22 @@ interface Setting {
 
 function setUp(behindOf: (memory: SessionStore) => SessionStore = (memory) => memory): Setting {
   const clock = createTestClock();
-  const tally = createSessionCounter({ self: SELF, clock, limit: 10, ttlMs: TTL_MS, maxAgeMs: 0 });
+  const counter = createSessionCounter({
+    self: SELF,
+    clock,
+    limit: 10,
+    ttlMs: TTL_MS,
+    maxAgeMs: 0,
+  });
   const limits = { maxSessions: 1_000, maxAgeMs: 0 };
   const behind = behindOf(createMemoryStore({ clock, limits }));
-  return { clock, tally, store: createCountedStore(behind, tally), behind };
+  return { clock, counter, store: createCountedStore(behind, counter), behind };
 }
 
 const claimed = (store: SessionStore, machine = SELF, key = KEY): Promise<unknown> =>
   store.claim({ key, machine, origin: 'learned', ttlMs: TTL_MS });
 
-describe('through the store a tally hears', () => {
+describe('the session counter follows the store', () => {
   const rows: readonly (readonly [
     claim: string,
     happen: (setting: Setting) => Promise<unknown>,
@@ -153,12 +159,12 @@ describe('through the store a tally hears', () => {
     test(claim, async () => {
       const setting = setUp();
       await happen(setting);
-      assert.equal(setting.tally.count(), count);
+      assert.equal(setting.counter.count(), count);
     });
   }
 
   test('the same of a store whose lookups take their time', async () => {
-    const { store, behind, tally } = setUp((memory) => ({
+    const { store, behind, counter } = setUp((memory) => ({
       ...memory,
       isShared: true,
       lookup: (key) => Promise.resolve(memory.lookup(key)),
@@ -166,7 +172,7 @@ describe('through the store a tally hears', () => {
     await claimed(behind);
     assert.equal(store.isShared, true);
     assert.equal(typeof (await store.lookup(KEY)), 'object');
-    assert.equal(tally.count(), 1);
+    assert.equal(counter.count(), 1);
   });
 });
 
@@ -183,16 +189,16 @@ test('a counted store is shared as long as the store behind it is, and no longer
   assert.equal(store.isShared, false);
 });
 
-describe('recounts', () => {
+describe('a resync', () => {
   function begin(
     t: TestContext,
-    { behind, tally, clock }: Setting,
+    { behind, counter, clock }: Setting,
     isWhole = (): boolean => true,
   ): () => Promise<void> {
-    const recounts = startResync(behind, tally, { clock, random: () => 0, isWhole });
+    const resync = startResync(behind, counter, { clock, random: () => 0, isWhole });
     const stop = (): Promise<void> => {
-      recounts.cancel();
-      return recounts.ended();
+      resync.cancel();
+      return resync.ended();
     };
     t.after(stop);
     return stop;
@@ -204,7 +210,7 @@ describe('recounts', () => {
     await claimed(setting.behind, OTHER, keyOf('d'));
     begin(t, setting);
     await setting.clock.advance(0);
-    assert.equal(setting.tally.count(), 3);
+    assert.equal(setting.counter.count(), 3);
   });
 
   test('find in their time what nobody has told', async (t) => {
@@ -213,9 +219,9 @@ describe('recounts', () => {
     begin(t, setting);
     await setting.clock.advance(RESYNC_INTERVAL_MS - 1);
     await setting.behind.rebind(KEY, SELF, OTHER, 'adopted', TTL_MS);
-    assert.equal(setting.tally.count(), 1);
+    assert.equal(setting.counter.count(), 1);
     await setting.clock.advance(1);
-    assert.equal(setting.tally.count(), 0);
+    assert.equal(setting.counter.count(), 0);
   });
 
   test('come again soon after a failure, which changes nothing', async (t) => {
@@ -233,10 +239,10 @@ describe('recounts', () => {
     await claimed(setting.behind, SELF, keyOf('d'));
     begin(t, setting);
     await setting.clock.advance(0);
-    assert.equal(setting.tally.count(), 3);
+    assert.equal(setting.counter.count(), 3);
     isBroken = false;
     await setting.clock.advance(RESYNC_RETRY_MS);
-    assert.equal(setting.tally.count(), 4);
+    assert.equal(setting.counter.count(), 4);
   });
 
   test('wait while memory stands in for the store, and come soon after', async (t) => {
@@ -245,10 +251,10 @@ describe('recounts', () => {
     let isWhole = false;
     begin(t, setting, () => isWhole);
     await setting.clock.advance(RESYNC_RETRY_MS);
-    assert.equal(setting.tally.count(), 0);
+    assert.equal(setting.counter.count(), 0);
     isWhole = true;
     await setting.clock.advance(RESYNC_RETRY_MS);
-    assert.equal(setting.tally.count(), 1);
+    assert.equal(setting.counter.count(), 1);
   });
 
   test('drop nothing if memory has come to stand in for the store meanwhile', async (t) => {
@@ -264,7 +270,7 @@ describe('recounts', () => {
     await claimed(setting.store);
     begin(t, setting, () => isWhole);
     await setting.clock.advance(0);
-    assert.equal(setting.tally.count(), 1);
+    assert.equal(setting.counter.count(), 1);
   });
 
   test('end with the store, in the middle of a walk too, and leave no timer', async (t) => {
@@ -278,7 +284,7 @@ describe('recounts', () => {
     const stop = begin(t, setting);
     await setting.clock.advance(0);
     await stop();
-    assert.equal(setting.tally.count(), 1);
+    assert.equal(setting.counter.count(), 1);
     assert.equal(setting.clock.pendingCount(), 0);
   });
 });
