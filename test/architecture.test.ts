@@ -17,6 +17,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'session.ts': 0,
   'package.ts': 0,
   'json.ts': 0,
+  'schemas.ts': 1,
   'fly.ts': 1,
   'resilience.ts': 1,
   'routing/decision.ts': 1,

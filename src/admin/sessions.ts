@@ -11,12 +11,14 @@
  * URLs contain session keys and never ids: an id in a URL would end up in a log.
  */
 import { pipeline } from 'node:stream/promises';
+import * as v from 'valibot';
 import { readChunks } from './body.ts';
-import { parametersOf, parseFlag, parseKey, parseLimit, parseOwner } from './parameters.ts';
+import { FlagSchema, NumberSchema, parseKey, parseQuery } from './input.ts';
 import { HttpError, JSON_TYPE, respond, respondJson } from './respond.ts';
 import { STORE_FAILED, type AdminCall } from './router.ts';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
+import { MachineIdSchema } from '../schemas.ts';
 import { formatDocument } from '../sessions/document.ts';
 import { formatSession } from '../sessions/format.ts';
 import { importSessions, type ImportResult } from '../sessions/import.ts';
@@ -43,8 +45,10 @@ export async function exportSessions(
   { query, response, closed }: AdminCall,
   { store, clock }: SessionsParts,
 ): Promise<void> {
-  const { owner, limit } = parametersOf(query, ['owner', 'limit']);
-  const selection = { owner: parseOwner(owner), limit: parseLimit(limit) };
+  const selection = parseQuery(query, {
+    owner: v.optional(MachineIdSchema),
+    limit: v.optional(NumberSchema),
+  });
   const chunks = formatDocument(selectSessions(store.entries(), selection, closed));
   // A store that fails at once gets an error response; later all that is left is to abort.
   const first = await chunks.next();
@@ -66,8 +70,8 @@ export async function importIntoStore(
   { query, request, response, closed }: AdminCall,
   { logger, ...parts }: SessionsParts,
 ): Promise<void> {
-  const { 'dry-run': dryRun } = parametersOf(query, ['dry-run']);
-  const mergeParts = { ...parts, isDryRun: parseFlag(dryRun), signal: closed };
+  const { 'dry-run': isDryRun } = parseQuery(query, { 'dry-run': v.optional(FlagSchema, 'false') });
+  const mergeParts = { ...parts, isDryRun, signal: closed };
   const body = (): AsyncIterable<Buffer> => readChunks(request, parts.clock, STALL_TIMEOUT_MS);
   const result = await importSessions(body(), {
     merge: (bindings) => mergeSessions(bindings, mergeParts),
@@ -103,7 +107,7 @@ export async function getSession(
   { rest, query, response }: AdminCall,
   { store }: SessionsParts,
 ): Promise<void> {
-  parametersOf(query, []);
+  parseQuery(query, {});
   const found = await store.lookup(parseKey(rest));
   if (found === 'unknown') throw new StoreError('passing', 'the session store is not available');
   if (found === 'absent') throw new HttpError(404, 'no such session');
@@ -114,10 +118,10 @@ export async function deleteSession(
   { rest, query, response }: AdminCall,
   { store, logger, onSessionChanged }: SessionsParts,
 ): Promise<void> {
-  const { 'if-owner': ifOwner } = parametersOf(query, ['if-owner']);
+  const { 'if-owner': ifOwner } = parseQuery(query, { 'if-owner': v.optional(MachineIdSchema) });
   const key = parseKey(rest);
   const found = await store.lookup(key);
-  const isDeleted = await store.delete(key, parseOwner(ifOwner));
+  const isDeleted = await store.delete(key, ifOwner);
   if (!isDeleted) throw new HttpError(404, 'no such session, or another Machine owns it');
   logger.info({ session: key }, 'session deleted through the admin listener');
   onSessionChanged(key, typeof found === 'object' ? found.machine : undefined, undefined);

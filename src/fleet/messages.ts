@@ -17,7 +17,8 @@
  * status messages responds 404 to them.
  */
 import * as v from 'valibot';
-import { parseMachineId, parseSessionKey, type MachineId, type SessionKey } from '../session.ts';
+import { MachineIdSchema, SessionKeySchema } from '../schemas.ts';
+import type { MachineId, SessionKey } from '../session.ts';
 
 export const ASK_PATH = '/v1/ask';
 export const ANNOUNCE_PATH = '/v1/announce';
@@ -38,12 +39,6 @@ export const MAX_TTL_MS = 366 * 24 * 3_600_000;
 /** No session changes its owner so often. A higher generation is rejected, as it could not be raised. */
 export const MAX_GENERATION = 2 ** 40;
 
-export const MachineIdSchema = v.custom<MachineId>(
-  (value) => typeof value === 'string' && parseMachineId(value) !== undefined,
-);
-export const SessionKeySchema = v.custom<SessionKey>(
-  (value) => typeof value === 'string' && parseSessionKey(value) !== undefined,
-);
 const WholeSchema = v.custom<number>(isWhole);
 
 const ClaimSchema = v.object({

@@ -56,7 +56,7 @@ export const SAMPLED = {
 export const FROM_STORE: readonly StoreRow<StoreMetrics>[] = [
   { type: 'gauge', name: 'fly_affinity_sessions', help: 'Sessions in the store that have not expired.', read: ({ total, expired }) => total - expired },
   { type: 'gauge', name: 'fly_affinity_sessions_expired', help: 'Expired sessions that are not removed yet.', read: ({ expired }) => expired },
-  { type: 'gauge', name: 'fly_affinity_store_size_bytes', help: 'Size of the database and its write-ahead log on disk.', read: ({ sizeBytes }) => sizeBytes ?? 0 },
+  { type: 'gauge', name: 'fly_affinity_store_size_bytes', help: 'Size of the database and its write-ahead log on disk.', read: ({ sizeBytes }) => sizeBytes },
   { type: 'gauge', name: 'fly_affinity_store_last_cleanup_timestamp_seconds', help: 'When expired sessions were last removed; 0: not yet.', read: ({ lastCleanupAt = 0 }) => lastCleanupAt / 1000 },
   { type: 'counter', name: 'fly_affinity_store_lookups_total', help: 'Sessions looked up.', read: ({ lookups }) => lookups },
   { type: 'counter', name: 'fly_affinity_store_upserts_total', help: 'Sessions written.', read: ({ upserts }) => upserts },

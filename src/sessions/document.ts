@@ -1,26 +1,8 @@
-/** Whole documents of sessions, written and read in pieces: a million takes no more memory than one. */
+/** Documents of exported sessions, written and read as streams: the memory does not grow with them. */
 import type { Binding } from '../session.ts';
 import { formatEnd, formatSession, HEAD, parseSessionLine } from './format.ts';
-import { createLineSplitter, type NumberedLine } from './lines.ts';
 
-/** What reading finds, in order; `line` counts from 1. */
-export type DocumentItem =
-  | { readonly kind: 'session'; readonly line: number; readonly binding: Binding }
-  | { readonly kind: 'bad'; readonly line: number; readonly problem: string }
-  /** The document is not what it should be as a whole; nothing behind it is looked at. */
-  | { readonly kind: 'broken'; readonly line: number; readonly problem: string };
-
-export interface DocumentReader {
-  push(chunk: Buffer): DocumentItem[];
-  end(): DocumentItem[];
-}
-
-/** Several times the longest one that is ever written. */
-const MAX_LINE_BYTES = 2_048;
-/** About so many characters are handed on at a time. */
-const CHUNK_CHARACTERS = 32_768;
-
-/** Many lines at a time. */
+/** Many lines in each chunk. */
 export function formatDocument(
   bindings: AsyncIterable<Binding> | Iterable<Binding>,
 ): AsyncGenerator<string> {
@@ -39,7 +21,10 @@ async function* formatLines(
   yield formatEnd(count);
 }
 
-/** Lines, each with its line break, as a few long texts. */
+/** The smallest chunk, but for the last one. */
+const CHUNK_CHARACTERS = 32_768;
+
+/** Adds the line breaks, and joins lines to chunks. */
 export async function* inChunks(lines: AsyncIterable<string>): AsyncGenerator<string> {
   let text = '';
   for await (const line of lines) {
@@ -51,74 +36,136 @@ export async function* inChunks(lines: AsyncIterable<string>): AsyncGenerator<st
   if (text !== '') yield text;
 }
 
-/**
- *   head expected --head--> sessions expected --last line--> head expected
- *        |                        |
- *        +-- another line --------+-- another head --> broken
- */
-export function createDocumentReader(): DocumentReader {
-  const splitter = createLineSplitter(MAX_LINE_BYTES);
-  let state: 'before-head' | 'in-sessions' | 'between' | 'broken' = 'before-head';
-  /** Of this document: the last line names as many. */
-  let sessionCount = 0;
-  let lastLine = 0;
+/** What a reader finds, in order; `line` counts from 1. */
+export type DocumentItem =
+  | { readonly kind: 'session'; readonly line: number; readonly binding: Binding }
+  | { readonly kind: 'bad'; readonly line: number; readonly problem: string }
+  /** The document as a whole is not valid: the reader ignores the rest. */
+  | { readonly kind: 'broken'; readonly line: number; readonly problem: string };
 
-  const broken = (line: number, problem: string): DocumentItem => {
-    state = 'broken';
-    return { kind: 'broken', line, problem };
-  };
-  const readOutside = ({ number, text = '' }: NumberedLine): DocumentItem | undefined => {
+/** Several times the longest line of an export. */
+const MAX_LINE_BYTES = 2_048;
+
+const TOO_LONG = { kind: 'bad', problem: `is longer than ${MAX_LINE_BYTES} bytes` } as const;
+const EMPTY = `nothing arrived; the first line must be ${HEAD}`;
+const TRUNCATED = 'the export is truncated: its last line, which counts the sessions, is missing';
+
+/**
+ * Reads one or more documents.
+ *
+ *   before-head --head--> in-sessions --last line--> between --head--> in-sessions
+ *        |                     |                        |
+ *        +---- another line ---+---- another head ------+---- another line ----> broken
+ */
+export class DocumentReader {
+  readonly #lines = new LineSplitter(MAX_LINE_BYTES);
+  #state: 'before-head' | 'in-sessions' | 'between' | 'broken' = 'before-head';
+  /** Of the current document, to be compared with its last line. */
+  #sessionCount = 0;
+  #lastLine = 0;
+
+  push(chunk: Buffer): DocumentItem[] {
+    return this.#lines.push(chunk).flatMap((line) => this.#read(line));
+  }
+
+  end(): DocumentItem[] {
+    const items = this.#lines.end().flatMap((line) => this.#read(line));
+    if (this.#state === 'before-head') return [...items, this.#break(this.#lastLine, EMPTY)];
+    if (this.#state === 'in-sessions') return [...items, this.#break(this.#lastLine, TRUNCATED)];
+    return items;
+  }
+
+  #read(line: NumberedLine): DocumentItem[] {
+    this.#lastLine = line.number;
+    if (this.#state === 'broken' || line.text?.trim() === '') return [];
+    const item = this.#state === 'in-sessions' ? this.#readInside(line) : this.#readOutside(line);
+    return item === undefined ? [] : [item];
+  }
+
+  #readOutside({ number, text = '' }: NumberedLine): DocumentItem | undefined {
     const parsed = parseSessionLine(text);
-    if (parsed.kind === 'foreign') return broken(number, parsed.problem);
-    if (parsed.kind !== 'head')
-      return broken(number, `must be the first line of an export: ${HEAD}`);
-    state = 'in-sessions';
-    sessionCount = 0;
+    if (parsed.kind === 'foreign') return this.#break(number, parsed.problem);
+    if (parsed.kind !== 'head') {
+      return this.#break(number, `must be the first line of an export: ${HEAD}`);
+    }
+    this.#state = 'in-sessions';
+    this.#sessionCount = 0;
     return undefined;
-  };
-  const readInside = ({ number: line, text }: NumberedLine): DocumentItem | undefined => {
+  }
+
+  #readInside({ number: line, text }: NumberedLine): DocumentItem | undefined {
     const parsed = text === undefined ? TOO_LONG : parseSessionLine(text);
     switch (parsed.kind) {
-      case 'end':
-        state = 'between';
-        if (parsed.sessionCount === sessionCount) return undefined;
-        return broken(line, countProblem(parsed.sessionCount, sessionCount));
-      case 'head':
-        return broken(line, `comes before the last line of the export that it follows`);
-      case 'foreign':
-        return broken(line, parsed.problem);
-      case 'bad':
-        sessionCount += 1;
-        return { kind: 'bad', line, problem: parsed.problem };
       case 'session':
-        sessionCount += 1;
+        this.#sessionCount += 1;
         return { kind: 'session', line, binding: parsed.binding };
+      case 'bad':
+        this.#sessionCount += 1;
+        return { kind: 'bad', line, problem: parsed.problem };
+      case 'end':
+        this.#state = 'between';
+        if (parsed.sessionCount === this.#sessionCount) return undefined;
+        return this.#break(
+          line,
+          `counts ${parsed.sessionCount} sessions, but ${this.#sessionCount} arrived: the export is incomplete`,
+        );
+      case 'head':
+        return this.#break(line, 'comes before the last line of the previous export');
+      case 'foreign':
+        return this.#break(line, parsed.problem);
     }
-  };
-  const read = (line: NumberedLine): DocumentItem[] => {
-    lastLine = line.number;
-    if (state === 'broken' || line.text?.trim() === '') return [];
-    const finding = state === 'in-sessions' ? readInside(line) : readOutside(line);
-    return finding === undefined ? [] : [finding];
-  };
+  }
 
-  return {
-    push: (chunk) => splitter.push(chunk).flatMap(read),
-    end: () => {
-      const findings = splitter.end().flatMap(read);
-      const problem = state === 'before-head' ? NOTHING : state === 'in-sessions' ? CUT : undefined;
-      return problem === undefined ? findings : [...findings, broken(lastLine, problem)];
-    },
-  };
+  #break(line: number, problem: string): DocumentItem {
+    this.#state = 'broken';
+    return { kind: 'broken', line, problem };
+  }
 }
 
-const TOO_LONG = {
-  kind: 'bad',
-  problem: `is longer than ${MAX_LINE_BYTES} bytes`,
-} as const;
-const NOTHING = `nothing came; the first line must be ${HEAD}`;
-const CUT = 'the export was cut short: its last line, which counts the sessions, is not there';
+interface NumberedLine {
+  /** From 1. */
+  readonly number: number;
+  /** Undefined if the line is too long: it is dropped while it arrives. */
+  readonly text: string | undefined;
+}
 
-function countProblem(told: number, found: number): string {
-  return `counts ${told} sessions, and ${found} came: the export is not whole`;
+/** Splits bytes into lines. Reads them as latin-1: ASCII is expected, and no character can be split. */
+class LineSplitter {
+  readonly #maxLineBytes: number;
+  #number = 0;
+  #text = '';
+  #isTooLong = false;
+
+  constructor(maxLineBytes: number) {
+    this.#maxLineBytes = maxLineBytes;
+  }
+
+  /** The lines that the chunk completes. */
+  push(chunk: Buffer): NumberedLine[] {
+    const [first = '', ...others] = chunk.toString('latin1').split('\n');
+    this.#add(first);
+    return others.map((piece) => {
+      const line = this.#complete();
+      this.#add(piece);
+      return line;
+    });
+  }
+
+  /** The last line, if it has no line break. */
+  end(): NumberedLine[] {
+    return this.#text === '' && !this.#isTooLong ? [] : [this.#complete()];
+  }
+
+  #add(piece: string): void {
+    this.#isTooLong ||= this.#text.length + piece.length > this.#maxLineBytes;
+    this.#text = this.#isTooLong ? '' : this.#text + piece;
+  }
+
+  #complete(): NumberedLine {
+    this.#number += 1;
+    const line = { number: this.#number, text: this.#isTooLong ? undefined : this.#text };
+    this.#text = '';
+    this.#isTooLong = false;
+    return line;
+  }
 }

@@ -1,41 +1,37 @@
 /**
- * How sessions look on their way from one store to another: JSON, one value a line.
+ * The format of exported sessions: JSON, one value a line.
  *
  * ```
  * {"format":"fly-affinity-sessions","version":1}
  * {"key":<32 hex digits>,"owner":<machine>,"origin":"learned","generation":1,"createdAt":<ms>,"expiresAt":<ms>}
  * {"end":"fly-affinity-sessions","sessions":1}
  * ```
- * Times are ms since the epoch. The last line tells a whole document from one that was cut short, and
- * documents may follow each other. A reader passes over members that it does not know, so one more
- * member is no new version. There are keys in it and never ids, and no sentence about a line quotes
- * it: what stands in the wrong place may be an id, which is a credential.
+ * Times are ms since the epoch. The last line tells a whole document from a truncated one; documents
+ * may follow each other. Readers ignore unknown members, so a new member needs no new version. There are
+ * keys and never ids, and no message quotes a line: what is in the wrong place may be an id, which is a
+ * credential.
  */
-import {
-  parseMachineId,
-  parseSessionKey,
-  type Binding,
-  type BindingOrigin,
-  type MachineId,
-  type SessionKey,
-} from '../session.ts';
+import * as v from 'valibot';
+import { asObject, parseJson } from '../json.ts';
+import { MachineIdSchema, SessionKeySchema, wholeNumber } from '../schemas.ts';
+import type { Binding } from '../session.ts';
 import { EVICTION_ORDER } from '../store/store.ts';
 
 export type SessionLine =
   | { readonly kind: 'head' }
   | { readonly kind: 'session'; readonly binding: Binding }
   | { readonly kind: 'end'; readonly sessionCount: number }
-  /** What follows can't be read: a head of another format or of a newer version. */
+  /** The head of another format or of a newer version: the rest can't be read. */
   | { readonly kind: 'foreign'; readonly problem: string }
   | { readonly kind: 'bad'; readonly problem: string };
 
 const FORMAT = 'fly-affinity-sessions';
 const VERSION = 1;
 
-/** What the first line has to be. */
+/** What the first line must be. */
 export const HEAD = JSON.stringify({ format: FORMAT, version: VERSION });
 
-/** All of these without the line break. */
+/** Without the line break, as the others. */
 export function formatSession(binding: Binding): string {
   const { key, machine: owner, origin, generation, createdAt, expiresAt } = binding;
   return JSON.stringify({ key, owner, origin, generation, createdAt, expiresAt });
@@ -46,110 +42,78 @@ export function formatEnd(sessionCount: number): string {
 }
 
 export function parseSessionLine(text: string): SessionLine {
-  const members = parseObject(text);
-  if (members === undefined) return bad('is no JSON object');
+  const members = asObject(parseJson(text));
+  if (members === undefined) return bad('is not a JSON object');
   if ('format' in members) return parseHead(members);
   if ('end' in members) return parseEnd(members);
   return parseSession(members);
 }
 
+type Members = Readonly<Record<string, unknown>>;
+
 function parseHead({ format, version }: Members): SessionLine {
   if (format !== FORMAT) {
-    return { kind: 'foreign', problem: `is of another format than ${FORMAT}` };
+    return { kind: 'foreign', problem: `has another format than ${FORMAT}` };
   }
   if (version === VERSION) return { kind: 'head' };
-  const problem = isWhole(version, VERSION)
-    ? `is of version ${version}, and this fly-affinity reads version ${VERSION}: use a newer one`
-    : `must name the version ${VERSION}, got ${described(version)}`;
+  const problem =
+    Number.isSafeInteger(version) && Number(version) > VERSION
+      ? `has version ${Number(version)}, but this fly-affinity reads version ${VERSION}: use a newer one`
+      : `version must be ${VERSION}, got ${describe(version)}`;
   return { kind: 'foreign', problem };
 }
 
-function parseEnd({ end, sessions }: Members): SessionLine {
-  if (end === FORMAT && isWhole(sessions, 0)) return { kind: 'end', sessionCount: sessions };
-  return bad(`is no session, and no last line such as ${formatEnd(1)} either`);
+const EndSchema = v.object({
+  end: v.literal(FORMAT),
+  sessions: wholeNumber(0, Number.MAX_SAFE_INTEGER, 'a whole number'),
+});
+
+function parseEnd(members: Members): SessionLine {
+  if (v.is(EndSchema, members)) return { kind: 'end', sessionCount: members.sessions };
+  return bad(`is neither a session nor a last line such as ${formatEnd(1)}`);
 }
+
+/** The largest generation that every store can hold. */
+const MAX_GENERATION = 2_147_483_647;
+/** The latest time that a Date can show (ECMA-262, Time Values). */
+const MAX_TIME = 8.64e15;
+const TimeSchema = wholeNumber(0, MAX_TIME, 'a whole number of ms since the epoch');
+
+const SessionSchema = v.object({
+  key: SessionKeySchema,
+  owner: MachineIdSchema,
+  origin: v.picklist(EVICTION_ORDER, `one of ${EVICTION_ORDER.join(', ')}`),
+  generation: wholeNumber(1, MAX_GENERATION, 'a whole number from 1'),
+  createdAt: TimeSchema,
+  expiresAt: TimeSchema,
+});
 
 function parseSession(members: Members): SessionLine {
-  const problems: string[] = [];
-  const member: ReadMember = (name, parse, expected) => {
-    const value = parse(members[name]);
-    if (value === undefined) {
-      problems.push(`${name} must be ${expected}, got ${described(members[name])}`);
-    }
-    return value;
+  const { success, output, issues } = v.safeParse(SessionSchema, members);
+  if (!success) return bad(issues.map(describeIssue).join('; '));
+  const { key, owner: machine, origin, generation, createdAt, expiresAt } = output;
+  return {
+    kind: 'session',
+    binding: { key, machine, origin, generation, createdAt, expiresAt },
   };
-  const key = member('key', parseKey, '32 digits of 0-9 and a-f');
-  const machine = member('owner', parseOwner, 'a Machine id, 1 to 32 characters of a-z and 0-9');
-  const origin = member('origin', parseOrigin, `one of ${EVICTION_ORDER.join(', ')}`);
-  const generation = member('generation', parseGeneration, 'a whole number from 1');
-  const createdAt = member('createdAt', parseMoment, A_MOMENT);
-  const expiresAt = member('expiresAt', parseMoment, A_MOMENT);
-  const isWell =
-    key && machine && origin && generation && createdAt !== undefined && expiresAt !== undefined;
-  return isWell
-    ? { kind: 'session', binding: { key, machine, origin, generation, createdAt, expiresAt } }
-    : bad(problems.join('; '));
 }
 
-type Members = Readonly<Record<string, unknown>>;
-/** The value of a member, or undefined, and then there is a problem more. */
-type ReadMember = <Value>(
-  name: string,
-  parse: (value: unknown) => Value | undefined,
-  expected: string,
-) => Value | undefined;
-
-/** What every store can hold as a generation. */
-const MAX_GENERATION = 2_147_483_647;
-/** The last moment that a Date can show (ECMA-262, Time Values). */
-const MAX_MOMENT = 8.64e15;
-const A_MOMENT = 'a whole number of ms since the epoch';
-
-function parseKey(value: unknown): SessionKey | undefined {
-  return typeof value === 'string' ? parseSessionKey(value) : undefined;
-}
-
-function parseOwner(value: unknown): MachineId | undefined {
-  return typeof value === 'string' ? parseMachineId(value) : undefined;
-}
-
-function parseOrigin(value: unknown): BindingOrigin | undefined {
-  return EVICTION_ORDER.find((origin) => origin === value);
-}
-
-function parseGeneration(value: unknown): number | undefined {
-  return isWhole(value, 1) && value <= MAX_GENERATION ? value : undefined;
-}
-
-function parseMoment(value: unknown): number | undefined {
-  return isWhole(value, 0) && value <= MAX_MOMENT ? value : undefined;
-}
-
-function isWhole(value: unknown, min: number): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= min;
-}
-
-function parseObject(text: string): Members | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null && !Array.isArray(value)
-      ? (value as Members)
-      : undefined;
-  } catch {
-    // The reason that JSON.parse gives quotes the text.
-    return undefined;
-  }
+function describeIssue(issue: v.InferIssue<typeof SessionSchema>): string {
+  const name = v.getDotPath(issue) as keyof typeof SessionSchema.entries;
+  // For a missing member the issue has a message of valibot's own.
+  const expected = SessionSchema.entries[name].message;
+  return `${name} must be ${String(expected)}, got ${describe(issue.input)}`;
 }
 
 function bad(problem: string): SessionLine {
   return { kind: 'bad', problem };
 }
 
-/** Numbers are shown; of a text only how long it is. */
-function described(value: unknown): string {
+/** Shows numbers; of a string only its length. */
+function describe(value: unknown): string {
   if (value === undefined) return 'nothing';
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
-  if (typeof value === 'string') return `a text of ${value.length} characters`;
+  if (typeof value === 'string') return `a string of ${value.length} characters`;
   if (value === null) return 'null';
-  return Array.isArray(value) ? 'a list' : 'an object';
+  return Array.isArray(value) ? 'an array' : 'an object';
 }

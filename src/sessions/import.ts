@@ -1,9 +1,9 @@
-/** Reads documents of sessions as they come and merges what is in them, in bounded batches. */
+/** Imports documents of sessions as they arrive: merges the sessions in bounded batches. */
 import type { Binding, SessionKey } from '../session.ts';
-import { createDocumentReader, type DocumentItem } from './document.ts';
+import { DocumentReader, type DocumentItem } from './document.ts';
 import { addCounts, NOTHING_MERGED, type MergeCounts } from './merge.ts';
 
-/** Merges sessions of which none comes twice; rejects if the store fails. */
+/** Merges sessions with no key twice; rejects if the store fails. */
 export type Merge = (bindings: readonly Binding[]) => Promise<MergeCounts>;
 
 export interface BadLine {
@@ -13,17 +13,17 @@ export interface BadLine {
 
 export interface ImportSummary extends MergeCounts {
   readonly bad: number;
-  /** The first of the bad lines. */
+  /** The first {@link MAX_NAMED_BAD_LINES} of them. */
   readonly badLines: readonly BadLine[];
 }
 
 export interface ImportResult {
   readonly summary: ImportSummary;
-  /** Why it ended; what stands before `line` has been dealt with. */
+  /** Why the import ended; every line before `line` has been processed. */
   readonly ended:
     | { readonly kind: 'complete' }
     | { readonly kind: 'broken'; readonly line: number; readonly problem: string }
-    /** The store failed, or what the lines come from. */
+    /** The store or the source failed. */
     | { readonly kind: 'failed'; readonly line: number; readonly cause: unknown };
 }
 
@@ -31,11 +31,10 @@ export interface ImportParts {
   readonly merge: Merge;
   /** Sessions merged at once. */
   readonly batchSize: number;
-  /** Called as it goes on, with the number of sessions and bad lines dealt with. */
+  /** Called with the number of sessions and bad lines processed so far. */
   readonly onProgress?: (count: number) => void;
 }
 
-/** Of the bad lines, so many are named. */
 export const MAX_NAMED_BAD_LINES = 100;
 
 /** Never rejects. */
@@ -54,7 +53,7 @@ export async function importSessions(
 type Ended = ImportResult['ended'];
 
 async function readInto(running: RunningImport, chunks: AsyncIterable<Buffer>): Promise<Ended> {
-  const reader = createDocumentReader();
+  const reader = new DocumentReader();
   for await (const chunk of chunks) {
     const broken = await running.take(reader.push(chunk));
     if (broken) return broken;
@@ -67,32 +66,32 @@ async function readInto(running: RunningImport, chunks: AsyncIterable<Buffer>): 
 
 class RunningImport {
   readonly #parts: ImportParts;
-  /** No key twice: what is written at once has no order. */
+  /** No key twice: the writes of one batch have no order. */
   readonly #batch = new Map<SessionKey, Binding>();
   readonly #badLines: BadLine[] = [];
   #badCount = 0;
   #counts = NOTHING_MERGED;
   #doneCount = 0;
   #lastLine = 0;
-  /** The first one that may not be dealt with. */
+  /** The first line that may not have been processed. */
   nextLine = 1;
 
   constructor(parts: ImportParts) {
     this.#parts = parts;
   }
 
-  /** Returns what ends the reading. */
+  /** Returns the item that ends the import. */
   async take(
-    findings: readonly DocumentItem[],
+    items: readonly DocumentItem[],
   ): Promise<(DocumentItem & { kind: 'broken' }) | undefined> {
-    for (const finding of findings) {
-      if (finding.kind === 'broken') {
+    for (const item of items) {
+      if (item.kind === 'broken') {
         await this.mergeBatch();
-        return finding;
+        return item;
       }
-      if (finding.kind === 'session') await this.#add(finding.binding);
-      else this.#note(finding);
-      this.#lastLine = finding.line;
+      if (item.kind === 'session') await this.#add(item.binding);
+      else this.#note(item);
+      this.#lastLine = item.line;
     }
     return undefined;
   }

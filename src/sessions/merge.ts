@@ -1,35 +1,32 @@
 /**
- * How a session that was exported enters a store: it takes nothing from those that live there.
+ * Merges exported sessions into a store, without taking anything from the sessions that are there.
  *
- * A binding of a higher generation stays, whoever has it, and so does one of the same generation, be
- * it this session's own, whose life is lengthened if the export knows a later end, or another
- * Machine's. Doing it again changes nothing.
+ * A binding of a higher generation stays, whatever its owner. So does one of the same generation:
+ * with another owner as it is, with the same owner until the later of the two expiries. Merging twice
+ * changes nothing.
  */
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { retry } from '../resilience.ts';
 import { EVICTION_ORDER, StoreError, type SessionStore } from '../store/store.ts';
 
-/**
- * What became of a session. `alreadyThere`: as it is here, or further on. `conflicts`: another
- * Machine has it.
- */
-export type Merged = 'imported' | 'alreadyThere' | 'expired' | 'conflicts';
-export type MergeCounts = Readonly<Record<Merged, number>>;
+/** `alreadyThere`: the same, or a newer state of it. `conflicts`: another Machine owns it. */
+export type MergeOutcome = 'imported' | 'alreadyThere' | 'expired' | 'conflicts';
+export type MergeCounts = Readonly<Record<MergeOutcome, number>>;
 
 export interface MergeParts {
   readonly store: Pick<SessionStore, 'lookup' | 'upsert'>;
   readonly clock: Clock;
   readonly random: () => number;
-  /** Says what would be done, and does nothing. */
+  /** Reports what would be done, and does nothing. */
   readonly isDryRun: boolean;
   readonly onSessionChanged?: OnSessionChanged | undefined;
-  /** Once it aborts, nothing is tried again. */
+  /** After it aborts, nothing is retried. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * The owner of a session was changed on purpose. `from`: undefined if the store could not say; `to`:
+ * An operator has changed the owner of a session. `from`: undefined if the store could not tell; `to`:
  * undefined if the session was deleted.
  */
 export type OnSessionChanged = (
@@ -45,17 +42,17 @@ export const NOTHING_MERGED: MergeCounts = {
   conflicts: 0,
 };
 
-/** A database that starts again or fails over is back after some seconds. */
+/** A database that restarts or fails over is back after some seconds. */
 export const MERGE_RETRIES = { retryCount: 8, delayMs: 200, maxDelayMs: 5_000 } as const;
 /**
- * Two ends nearer to each other are the same: a shared database keeps time by its own clock, and what
- * comes back is off by the way there and back.
+ * Two expiries closer than this are the same: a shared database has a clock of its own, and what it
+ * returns is off by the round trip.
  */
-const SAME_END_MS = 1_000;
+const SAME_EXPIRY_MS = 1_000;
 
 /**
- * All at once, so there must be no key twice. Rejects with a {@link StoreError} if one of them can't
- * be done, after some tries; the others are done by then.
+ * Merges all of them at once, so no key may be there twice. Rejects with a {@link StoreError} if one
+ * of them fails after some retries; the others are done by then.
  */
 export async function mergeSessions(
   bindings: readonly Binding[],
@@ -86,34 +83,34 @@ export function addCounts(one: MergeCounts, other: MergeCounts): MergeCounts {
   };
 }
 
-async function merge(stated: Binding, parts: MergeParts): Promise<Merged> {
+async function merge(exported: Binding, parts: MergeParts): Promise<MergeOutcome> {
   const { store, clock, isDryRun, onSessionChanged } = parts;
-  if (stated.expiresAt <= clock.now()) return 'expired';
-  const looked = await store.lookup(stated.key);
-  if (looked === 'unknown') {
-    throw new StoreError('passing', 'the store could not say whether it has a session');
+  if (exported.expiresAt <= clock.now()) return 'expired';
+  const result = await store.lookup(exported.key);
+  if (result === 'unknown') {
+    throw new StoreError('passing', 'the session store is not available');
   }
-  const found = looked === 'absent' ? undefined : looked;
-  const outcome = outcomeOf(stated, found);
+  const found = result === 'absent' ? undefined : result;
+  const outcome = outcomeOf(exported, found);
   if (outcome !== 'imported' || isDryRun) return outcome;
-  // Where it moves on to another Machine it keeps the later end too.
-  const expiresAt = Math.max(stated.expiresAt, found?.expiresAt ?? 0);
-  const after = await store.upsert({ ...stated, ttlMs: Math.max(expiresAt - clock.now(), 1) });
-  if (after.machine !== stated.machine) return 'conflicts';
+  // The later expiry also stays when the session moves to another Machine.
+  const expiresAt = Math.max(exported.expiresAt, found?.expiresAt ?? 0);
+  const after = await store.upsert({ ...exported, ttlMs: Math.max(expiresAt - clock.now(), 1) });
+  if (after.machine !== exported.machine) return 'conflicts';
   const isMoved = found !== undefined && found.machine !== after.machine;
-  if (isMoved) onSessionChanged?.(stated.key, found.machine, after.machine);
-  return after.generation === stated.generation ? 'imported' : 'alreadyThere';
+  if (isMoved) onSessionChanged?.(exported.key, found.machine, after.machine);
+  return after.generation === exported.generation ? 'imported' : 'alreadyThere';
 }
 
-function outcomeOf(stated: Binding, found: Binding | undefined): Merged {
-  if (found === undefined || found.generation < stated.generation) return 'imported';
-  if (found.machine !== stated.machine) return 'conflicts';
-  if (found.generation > stated.generation) return 'alreadyThere';
-  const isLater = stated.expiresAt - found.expiresAt >= SAME_END_MS;
-  return isLater || isStronger(stated, found) ? 'imported' : 'alreadyThere';
+function outcomeOf(exported: Binding, found: Binding | undefined): MergeOutcome {
+  if (found === undefined || found.generation < exported.generation) return 'imported';
+  if (found.machine !== exported.machine) return 'conflicts';
+  if (found.generation > exported.generation) return 'alreadyThere';
+  const isLater = exported.expiresAt - found.expiresAt >= SAME_EXPIRY_MS;
+  return isLater || isStronger(exported, found) ? 'imported' : 'alreadyThere';
 }
 
-/** An owner's own word says more than what it has told another Machine. */
-function isStronger(stated: Binding, found: Binding): boolean {
-  return EVICTION_ORDER.indexOf(stated.origin) > EVICTION_ORDER.indexOf(found.origin);
+/** An owner's own binding says more than the copy that it has sent to a peer. */
+function isStronger(exported: Binding, found: Binding): boolean {
+  return EVICTION_ORDER.indexOf(exported.origin) > EVICTION_ORDER.indexOf(found.origin);
 }

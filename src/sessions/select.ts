@@ -1,25 +1,25 @@
-/** Some of the sessions of a store. */
+/** Selects sessions of a store, by owner and number. */
 import type { Binding, MachineId } from '../session.ts';
 
 export interface Selection {
   readonly owner?: MachineId | undefined;
-  /** No more than so many. */
+  /** The most sessions to select. */
   readonly limit?: number | undefined;
 }
 
-/** `signal` ends it, also where a walk finds nothing to hand on. */
+/** `signal` also ends a walk that finds no matching session. */
 export async function* selectSessions(
   bindings: AsyncIterable<Binding>,
   { owner, limit = Infinity }: Selection,
   signal?: AbortSignal,
 ): AsyncGenerator<Binding> {
-  let left = limit;
-  if (left <= 0) return;
+  let remaining = limit;
+  if (remaining <= 0) return;
   for await (const binding of bindings) {
     signal?.throwIfAborted();
     if (owner !== undefined && binding.machine !== owner) continue;
     yield binding;
-    left -= 1;
-    if (left <= 0) return;
+    remaining -= 1;
+    if (remaining <= 0) return;
   }
 }

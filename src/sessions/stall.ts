@@ -1,24 +1,24 @@
-/** What waits for another, and gives up on one who does nothing. */
+/** Timeouts for streams whose other side stalls. */
 import type { Clock } from '../clock.ts';
 
 export interface StallOptions {
   readonly clock: Clock;
-  /** The longest wait for the next piece. */
+  /** The longest wait for the next chunk, or for the reader to take one. */
   readonly timeoutMs: number;
-  /** Called once that is over: makes whatever is waited for end. */
+  /** Called after the timeout: ends the stream that is waited for. */
   readonly onStall: () => void;
 }
 
-/** Passes on what comes, and watches that something does. */
-export async function* withReadTimeout<Piece>(
-  pieces: AsyncIterable<Piece>,
+/** Passes chunks on; times out when the source sends none. */
+export async function* withReadTimeout<Chunk>(
+  chunks: AsyncIterable<Chunk>,
   { clock, timeoutMs, onStall }: StallOptions,
-): AsyncGenerator<Piece> {
+): AsyncGenerator<Chunk> {
   let cancel = clock.after(timeoutMs, onStall);
   try {
-    for await (const piece of pieces) {
+    for await (const chunk of chunks) {
       cancel();
-      yield piece;
+      yield chunk;
       cancel = clock.after(timeoutMs, onStall);
     }
   } finally {
@@ -26,15 +26,15 @@ export async function* withReadTimeout<Piece>(
   }
 }
 
-/** Passes on what comes, and watches that it is taken. */
-export async function* withWriteTimeout<Piece>(
-  pieces: AsyncIterable<Piece>,
+/** Passes chunks on; times out when the reader does not take one. */
+export async function* withWriteTimeout<Chunk>(
+  chunks: AsyncIterable<Chunk>,
   { clock, timeoutMs, onStall }: StallOptions,
-): AsyncGenerator<Piece> {
-  for await (const piece of pieces) {
+): AsyncGenerator<Chunk> {
+  for await (const chunk of chunks) {
     const cancel = clock.after(timeoutMs, onStall);
     try {
-      yield piece;
+      yield chunk;
     } finally {
       cancel();
     }

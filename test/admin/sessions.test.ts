@@ -219,7 +219,7 @@ test('a bad line is named, the good ones are imported, and the answer is 422', a
   const text = `${HEAD}\n${bad}\n${lineOf(binding)}\n{"end":"fly-affinity-sessions","sessions":2}\n`;
   const answer = await ask('/sessions', post(text));
   assert.equal(answer.status, 422);
-  const problem = 'key must be 32 digits of 0-9 and a-f, got a text of 12 characters';
+  const problem = 'key must be 32 digits of 0-9 and a-f, got a string of 12 characters';
   const summary = (await answer.json()) as object;
   assert.deepEqual(
     { ...summary, ended: undefined },
@@ -246,7 +246,7 @@ test('an export that can not be read is answered, however much of it is still to
   assert.equal(answer.status, 422);
   const { ended } = (await answer.json()) as { ended: { line: number; problem: string } };
   assert.equal(ended.line, 1);
-  assert.match(ended.problem, /is of version 2, and this fly-affinity reads version 1/);
+  assert.match(ended.problem, /has version 2, but this fly-affinity reads version 1/);
 });
 
 test('a store that fails is a 503 without a word from inside, and a line in the log', async (t) => {

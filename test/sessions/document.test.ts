@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Binding } from '../../src/session.ts';
 import {
-  createDocumentReader,
+  DocumentReader,
   formatDocument,
   type DocumentItem,
 } from '../../src/sessions/document.ts';
@@ -32,7 +32,7 @@ async function* each(bindings: readonly Binding[]): AsyncGenerator<Binding> {
 
 /** What reading finds, the text coming in pieces of so many bytes. */
 function read(text: string, pieceBytes = text.length + 1): DocumentItem[] {
-  const reader = createDocumentReader();
+  const reader = new DocumentReader();
   const bytes = Buffer.from(text);
   const findings: DocumentItem[] = [];
   for (let at = 0; at < bytes.length; at += pieceBytes) {
@@ -104,24 +104,24 @@ const STORIES: readonly (readonly [name: string, lines: readonly string[], told:
     [HEAD, ONE, END, HEAD, ONE, END, ''],
     ['2 session', '5 session'],
   ],
-  ['nothing', [''], [`0 broken: nothing came; the first line must be ${HEAD}`]],
+  ['nothing', [''], [`0 broken: nothing arrived; the first line must be ${HEAD}`]],
   ['no head', [ONE, END], [`1 broken: must be the first line of an export: ${HEAD}`]],
   [
     'bad lines',
     [HEAD, '{}x', ONE, 'x'.repeat(3_000), formatEnd(3)],
-    ['2 bad: is no JSON object', '3 session', '4 bad: is longer than 2048 bytes'],
+    ['2 bad: is not a JSON object', '3 session', '4 bad: is longer than 2048 bytes'],
   ],
   [
     'a newer version',
     [HEAD.replace('1}', '9}'), ONE, END],
-    ['1 broken: is of version 9, and this fly-affinity reads version 1: use a newer one'],
+    ['1 broken: has version 9, but this fly-affinity reads version 1: use a newer one'],
   ],
   [
     'an end that is missing',
     [HEAD, ONE, ''],
     [
       '2 session',
-      '2 broken: the export was cut short: its last line, which counts the sessions, is not there',
+      '2 broken: the export is truncated: its last line, which counts the sessions, is missing',
     ],
   ],
   [
@@ -129,19 +129,19 @@ const STORIES: readonly (readonly [name: string, lines: readonly string[], told:
     [HEAD, ONE, ONE.slice(0, 20)],
     [
       '2 session',
-      '3 bad: is no JSON object',
-      '3 broken: the export was cut short: its last line, which counts the sessions, is not there',
+      '3 bad: is not a JSON object',
+      '3 broken: the export is truncated: its last line, which counts the sessions, is missing',
     ],
   ],
   [
     'a line that got lost',
     [HEAD, ONE, formatEnd(2)],
-    ['2 session', '3 broken: counts 2 sessions, and 1 came: the export is not whole'],
+    ['2 session', '3 broken: counts 2 sessions, but 1 arrived: the export is incomplete'],
   ],
   [
     'a second export before the first has ended',
     [HEAD, ONE, HEAD, ONE, END],
-    ['2 session', '3 broken: comes before the last line of the export that it follows'],
+    ['2 session', '3 broken: comes before the last line of the previous export'],
   ],
   [
     'something else behind an export',

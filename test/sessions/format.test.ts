@@ -59,20 +59,20 @@ test('a member that is not known is passed over, so that a later version can add
 });
 
 const PROBLEMS: readonly (readonly [text: string, problem: string])[] = [
-  ['', 'is no JSON object'],
-  ['{"key":', 'is no JSON object'],
-  ['[1]', 'is no JSON object'],
-  ['null', 'is no JSON object'],
+  ['', 'is not a JSON object'],
+  ['{"key":', 'is not a JSON object'],
+  ['[1]', 'is not a JSON object'],
+  ['null', 'is not a JSON object'],
   [
     lineWith({ key: 'A0'.repeat(16) }),
-    'key must be 32 digits of 0-9 and a-f, got a text of 32 characters',
+    'key must be 32 digits of 0-9 and a-f, got a string of 32 characters',
   ],
   [lineWith({ key: 7 }), 'key must be 32 digits of 0-9 and a-f, got 7'],
   [
     lineWith({ owner: 'a_1' }),
-    'owner must be a Machine id, 1 to 32 characters of a-z and 0-9, got a text of 3 characters',
+    'owner must be a Machine id, 1 to 32 characters of a-z and 0-9, got a string of 3 characters',
   ],
-  [lineWith({ origin: [] }), 'origin must be one of copied, adopted, learned, got a list'],
+  [lineWith({ origin: [] }), 'origin must be one of copied, adopted, learned, got an array'],
   [lineWith({ generation: 0 }), 'generation must be a whole number from 1, got 0'],
   [lineWith({ generation: 1.5 }), 'generation must be a whole number from 1, got 1.5'],
   [lineWith({ generation: 2 ** 31 }), 'generation must be a whole number from 1, got 2147483648'],
@@ -87,14 +87,14 @@ const PROBLEMS: readonly (readonly [text: string, problem: string])[] = [
   ],
   [
     '{"end":true,"sessions":1}',
-    'is no session, and no last line such as {"end":"fly-affinity-sessions","sessions":1} either',
+    'is neither a session nor a last line such as {"end":"fly-affinity-sessions","sessions":1}',
   ],
-  ['{"format":"csv","version":1}', 'is of another format than fly-affinity-sessions'],
+  ['{"format":"csv","version":1}', 'has another format than fly-affinity-sessions'],
   [
     HEAD.replace('1}', '2}'),
-    'is of version 2, and this fly-affinity reads version 1: use a newer one',
+    'has version 2, but this fly-affinity reads version 1: use a newer one',
   ],
-  [HEAD.replace('1}', '"1"}'), 'must name the version 1, got a text of 1 characters'],
+  [HEAD.replace('1}', '"1"}'), 'version must be 1, got a string of 1 characters'],
 ];
 
 for (const [text, problem] of PROBLEMS) {

@@ -188,7 +188,7 @@ test('import: so many bad lines are named, and all of them are counted', async (
   assert.equal(summary.bad, 150);
   assert.equal(summary.imported, 1);
   assert.equal(summary.badLines.length, MAX_NAMED_BAD_LINES);
-  assert.deepEqual(summary.badLines[0], { line: 2, problem: 'is no JSON object' });
+  assert.deepEqual(summary.badLines[0], { line: 2, problem: 'is not a JSON object' });
 });
 
 test('import: what came before an export was cut short is not lost', async () => {

@@ -4,11 +4,7 @@ import { text as readText } from 'node:stream/consumers';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { retry } from '../../resilience.ts';
-import {
-  createDocumentReader,
-  formatDocument,
-  type DocumentItem,
-} from '../../sessions/document.ts';
+import { DocumentReader, formatDocument, type DocumentItem } from '../../sessions/document.ts';
 import { parseSessionLine } from '../../sessions/format.ts';
 import { MERGE_RETRIES, NOTHING_MERGED, type MergeCounts } from '../../sessions/merge.ts';
 import { withReadTimeout } from '../../sessions/stall.ts';
@@ -126,20 +122,20 @@ async function* readEntries(
     if (response.statusCode !== 200) throw await failureOf(response);
     const onStall = (): void => void response.destroy(new Error('the response stalled'));
     const watch = { clock, timeoutMs: RESPONSE_TIMEOUT_MS, onStall };
-    const reader = createDocumentReader();
+    const reader = new DocumentReader();
     for await (const chunk of withReadTimeout(response as AsyncIterable<Buffer>, watch)) {
-      for (const finding of reader.push(chunk)) yield bindingOf(finding);
+      for (const item of reader.push(chunk)) yield bindingOf(item);
     }
-    for (const finding of reader.end()) yield bindingOf(finding);
+    for (const item of reader.end()) yield bindingOf(item);
   } catch (error) {
     throw client.explain(error);
   }
 }
 
 /** A sidecar sends nothing else. */
-function bindingOf(finding: DocumentItem): Binding {
-  if (finding.kind === 'session') return finding.binding;
-  const { line, problem } = finding;
+function bindingOf(item: DocumentItem): Binding {
+  if (item.kind === 'session') return item.binding;
+  const { line, problem } = item;
   throw CommandFailed.unavailable(
     `can not read the response of the sidecar: line ${line} ${problem}`,
   );

@@ -14,7 +14,8 @@ import * as v from 'valibot';
 import { parseSessionKey, type MachineId, type SessionKey } from '../../session.ts';
 import { PAGE_BINDINGS, ROW_FIELDS, type PeerPage } from '../../store/store.ts';
 import { MAX_PAGE_TTL_MS } from '../../store/peer-pages.ts';
-import { isGeneration, isTtl, isWhole, MachineIdSchema, parserOf } from '../messages.ts';
+import { isGeneration, isTtl, isWhole, parserOf } from '../messages.ts';
+import { MachineIdSchema } from '../../schemas.ts';
 
 export const BINDINGS_PATH = '/v1/bindings';
 

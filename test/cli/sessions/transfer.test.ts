@@ -97,7 +97,7 @@ test('bad lines are named, the first hundred of them, and the others are importe
   assert.match(output, /^1 imported.* 120 bad lines\n$/);
   assert.match(
     errors,
-    /\nline 2 is no JSON object\n(line .*\n){98}line 101 .*\nand 20 more bad lines\n$/,
+    /\nline 2 is not a JSON object\n(line .*\n){98}line 101 .*\nand 20 more bad lines\n$/,
   );
   assert.ok(!(output + errors).includes('secret'));
 });
@@ -106,7 +106,7 @@ for (const [name, input, message] of [
   [
     'an export of a newer version',
     documentOf([bindingOf('one')]).replace('"version":1', '"version":2'),
-    /line 1 is of version 2, and this fly-affinity reads version 1: use a newer one; the lines before/,
+    /line 1 has version 2, but this fly-affinity reads version 1: use a newer one; the lines before/,
   ],
   ['what is no export', 'key,owner\n', /line 1 must be the first line of an export: \{"format"/],
   [
@@ -115,7 +115,7 @@ for (const [name, input, message] of [
       .split('\n')
       .slice(0, 2)
       .join('\n'),
-    /line 2 the export was cut short.*; the lines before it are done/,
+    /line 2 the export is truncated.*; the lines before it are done/,
   ],
 ] as const) {
   test(`${name} ends an import with a sentence, and code 1`, async (t) => {
