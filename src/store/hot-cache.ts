@@ -90,20 +90,30 @@ export function createHotCache<Item extends Cached>(maxEntries: number): HotCach
     },
     delete: (key) => void entries.delete(key),
     forgetExpired: (now, maxLooked) => {
-      let place = 0;
-      let kept = 0;
-      for (const { item } of entries.values()) {
-        place += 1;
-        if (place <= looked) continue;
-        if (place > looked + maxLooked) {
-          looked += kept;
-          return;
-        }
-        if (item.expiresAt <= now) entries.delete(item.key);
-        else kept += 1;
-      }
-      looked = 0;
+      looked = removeExpired(entries, now, looked, maxLooked);
     },
     clear,
   };
+}
+
+/**
+ * Looks at `maxLooked` entries behind the first `skipped`. Returns how many to skip the next time; 0
+ * after the last entry.
+ */
+function removeExpired<Item extends Cached>(
+  entries: Map<SessionKey, Entry<Item>>,
+  now: number,
+  skipped: number,
+  maxLooked: number,
+): number {
+  let place = 0;
+  let kept = 0;
+  for (const { item } of entries.values()) {
+    place += 1;
+    if (place <= skipped) continue;
+    if (place > skipped + maxLooked) return skipped + kept;
+    if (item.expiresAt <= now) entries.delete(item.key);
+    else kept += 1;
+  }
+  return 0;
 }

@@ -18,7 +18,7 @@ import {
 } from './eviction-queues.ts';
 import type { EvictionQueues } from './eviction-queues.ts';
 import { StoreError } from './store.ts';
-import type { LocalStore, Owners, StoreLimits, StoreMetrics, PeerCopy } from './store.ts';
+import type { LocalStore, Owners, StoreLimits, StoreMetrics, PeerCopy, PeerPage } from './store.ts';
 import { peerPageOf } from './peer-pages.ts';
 import { createStoreCounters, createWriteMethods } from './write-methods.ts';
 import type { StoreCounters } from './write-methods.ts';
@@ -68,17 +68,7 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
       }
       assertOpen();
     },
-    pages: async function* (owners) {
-      const isOwner = ownerFilter(owners);
-      const matches = ({ machine, expiresAt }: Binding): boolean =>
-        expiresAt > clock.now() && isOwner(machine);
-      assertOpen();
-      for (const page of walkInPages(queues, matches)) {
-        yield peerPageOf(page, Math.floor(clock.now()));
-        await nextTurn();
-        assertOpen();
-      }
-    },
+    pages: (owners) => pagesFor(owners, queues, clock, assertOpen),
     addCopies: (copies) =>
       new Promise((resolve) => {
         // What it throws rejects.
@@ -95,6 +85,23 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
       return Promise.resolve();
     },
   };
+}
+
+async function* pagesFor(
+  owners: Owners,
+  queues: EvictionQueues,
+  clock: Clock,
+  assertOpen: () => void,
+): AsyncGenerator<PeerPage> {
+  const isOwner = ownerFilter(owners);
+  const matches = ({ machine, expiresAt }: Binding): boolean =>
+    expiresAt > clock.now() && isOwner(machine);
+  assertOpen();
+  for (const page of walkInPages(queues, matches)) {
+    yield peerPageOf(page, Math.floor(clock.now()));
+    await nextTurn();
+    assertOpen();
+  }
 }
 
 /** Behind all others of its queue is where a copy goes that was used last, but there is no colder place. */
