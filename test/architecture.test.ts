@@ -40,8 +40,6 @@ const RANKS: Readonly<Record<string, number>> = {
   'admin/': 7,
   'app/': 8,
   'doctor/': 8,
-  'doctor/probes/': 9,
-  'doctor/diagnose.ts': 10,
   'simulator/': 9,
   'cli/sessions/': 10,
   'cli/': 11,

@@ -1,5 +1,5 @@
 /** This Machine's clock against those of the Machines and the database that it has asked anyway. */
-import { note, ok, warning, type Finding } from './finding.ts';
+import { note, ok, warning, type Finding } from './report.ts';
 
 export interface ClockFacts {
   /** As in "the clock of {whose}". */

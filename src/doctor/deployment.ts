@@ -1,7 +1,7 @@
 /** How a deploy replaces Machines, and what it leaves of the sessions and their store. */
 import { dirname, posix } from 'node:path';
 import type { Config } from '../config/config.ts';
-import { error, note, ok, warning, type Finding } from './finding.ts';
+import { error, note, ok, warning, type Finding } from './report.ts';
 import type { FlyToml } from './fly-toml.ts';
 
 export function checkDeployment(toml: FlyToml, config: Config): Finding[] {

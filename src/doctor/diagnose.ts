@@ -1,32 +1,27 @@
-/** Looks at everything in turn, and has it judged. */
+/** Probes and checks everything in turn, and collects the findings. */
+import { readFile } from 'node:fs/promises';
 import type { Clock } from '../clock.ts';
 import type { Config, Environment } from '../config/config.ts';
-import { checkClocks, type ClockFacts } from './clock-offset.ts';
+import { checkApp, probeApp } from './app.ts';
+import { type ClockFacts, checkClocks } from './clock-offset.ts';
+import { nameOfDatabase, probeDatabase } from './database.ts';
 import { checkDeployment } from './deployment.ts';
-import { checkDns } from './dns.ts';
-import { checkSettings } from './environment.ts';
-import { note, type Finding, type Section } from './finding.ts';
-import type { FlyToml } from './fly-toml.ts';
-import { probeDatabase, nameOfDatabase } from './probes/database.ts';
-import { probeFile } from './probes/sqlite-file.ts';
-import { probeDns, probePeers, peerEndpoints, type PeerEndpoint } from './probes/fleet.ts';
-import { withTimeout } from './probes/within.ts';
-import { probeSidecar } from './probes/sidecar.ts';
-import { probeApp } from './probes/upstream.ts';
-import { probeVolume } from './probes/volume.ts';
+import { checkDns, peerEndpoints, probeDns } from './dns.ts';
+import { type FlyToml, parseFlyToml } from './fly-toml.ts';
 import { checkMonitoring } from './monitoring.ts';
-import { checkPeers } from './peers.ts';
+import { checkPeers, probePeers, type PeerEndpoint } from './peers.ts';
+import { withTimeout } from './probe.ts';
+
 import { adviseReplayCache, checkReplayCaches } from './replay-cache.ts';
+import { type Finding, type Section, error, note, ok } from './report.ts';
 import { checkServices } from './service.ts';
-import { checkSidecar } from './sidecar.ts';
+import { type DoctorSettings, checkSettings, readSettings } from './settings.ts';
+import { checkSidecar, probeSidecar } from './sidecar.ts';
 import { checkStopping } from './stopping.ts';
-import { checkDatabase, checkFile } from './store.ts';
-import { checkApp } from './upstream.ts';
-import { checkVolume } from './volume.ts';
+import { checkDatabase, checkFile, probeFile } from './store.ts';
+import { checkVolume, probeVolume } from './volume.ts';
 import { createDnsResolver, lookupHost } from '../fleet/dns-resolver.ts';
 import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../store/sqlite/schema.ts';
-import { readFlyToml } from './fly-toml-file.ts';
-import { readSettings, type DoctorSettings } from './settings.ts';
 
 export interface DiagnoseParts {
   readonly env: Environment;
@@ -170,4 +165,46 @@ async function askPeers(
   const asked = places.slice(0, MAX_PEERS);
   const { peers, clocks } = await probePeers(asked, identity.machine, clock);
   return { findings: checkPeers(peers, places.length - asked.length), clocks };
+}
+
+export interface ReadFlyToml {
+  /** Undefined: there is none, or it can't be read. */
+  readonly toml: FlyToml | undefined;
+  readonly findings: readonly Finding[];
+}
+
+const DEFAULT_FILE = 'fly.toml';
+
+/** `named`: by the operator; one that is not named need not be there. */
+export async function readFlyToml(named: string | undefined): Promise<ReadFlyToml> {
+  const path = named ?? DEFAULT_FILE;
+  try {
+    return readText(path, await readFile(path, 'utf8'));
+  } catch (failure) {
+    const code =
+      failure instanceof Error && 'code' in failure ? String(failure.code) : 'unreadable';
+    if (code === 'ENOENT' && named === undefined) return { toml: undefined, findings: [noFile()] };
+    const instead = 'the path of fly.toml after --config';
+    const finding = error(`${path} can not be read (${code}).`, 'It was not looked at.', instead);
+    return { toml: undefined, findings: [finding] };
+  }
+}
+
+function noFile(): Finding {
+  return note(
+    'There is no fly.toml in this directory.',
+    'How Machines are deployed, stopped and reached was not looked at. An image seldom has the file.',
+    'fly-affinity doctor --config FILE, where the app is deployed from',
+  );
+}
+
+function readText(path: string, text: string): ReadFlyToml {
+  const parsed = parseFlyToml(text);
+  if (parsed.kind === 'mistake') {
+    const finding = error(`${path}, ${parsed.mistake}.`, 'Fly.io refuses the file.');
+    return { toml: undefined, findings: [finding] };
+  }
+  const { toml } = parsed;
+  const misfits = toml.misfits.map((misfit) => error(`${misfit}.`, 'Fly.io refuses the file.'));
+  return { toml, findings: misfits.length > 0 ? misfits : [ok(`${path} can be read.`)] };
 }

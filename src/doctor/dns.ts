@@ -1,6 +1,18 @@
 /** Fly's private DNS: whether this Machine finds its fleet, and itself in it. */
+import type { Clock } from '../clock.ts';
+import type { Identity } from '../config/config.ts';
+import { normalizeAddress } from '../fleet/addresses.ts';
+import {
+  deployedMachinesName,
+  machineName,
+  parseMachinesTxt,
+  processGroupName,
+  runningMachinesName,
+} from '../fly.ts';
+import type { PeerEndpoint } from './peers.ts';
+import { errorCodeOf, withTimeout } from './probe.ts';
 import type { MachineId } from '../session.ts';
-import { error, note, ok, warning, type Finding } from './finding.ts';
+import { error, note, ok, warning, type Finding } from './report.ts';
 
 /** One name that was asked for. */
 export type DnsListing<Value> =
@@ -84,4 +96,70 @@ function judgeGroup({ group, addresses }: DnsFacts): Finding[] {
       'FLY_PROCESS_GROUP as Fly.io sets it',
     ),
   ];
+}
+
+/** Both reject when there is no answer. */
+export interface Names {
+  txt(name: string): Promise<string[][]>;
+  aaaa(name: string): Promise<string[]>;
+}
+
+/** A resolver has limits of its own; this is for one that does not keep them. */
+const NAME_LIMIT_MS = 5_000;
+
+export async function probeDns(
+  app: string,
+  { machine, processGroup }: Identity,
+  resolver: Names,
+  clock: Clock,
+): Promise<DnsFacts> {
+  const machines = (name: string): Promise<DnsListing<MachineId>> =>
+    listing(clock, async () => parseMachinesTxt(await resolver.txt(name)).map(({ id }) => id));
+  const addresses = (name: string): Promise<DnsListing<string>> =>
+    addressesOf(name, resolver, clock);
+  const [running, deployed, own, ofGroup] = await Promise.all([
+    machines(runningMachinesName(app)),
+    machines(deployedMachinesName(app)),
+    addresses(machineName(app, machine)),
+    processGroup === undefined ? undefined : addresses(processGroupName(app, processGroup)),
+  ]);
+  const group =
+    processGroup !== undefined && ofGroup ? { name: processGroup, addresses: ofGroup } : undefined;
+  return { app, self: machine, running, deployed, addresses: own, group };
+}
+
+function addressesOf(name: string, resolver: Names, clock: Clock): Promise<DnsListing<string>> {
+  return listing(clock, async () =>
+    (await resolver.aaaa(name)).flatMap((address) => normalizeAddress(address) ?? []),
+  );
+}
+
+function listing<Value>(clock: Clock, read: () => Promise<Value[]>): Promise<DnsListing<Value>> {
+  const look = async (): Promise<DnsListing<Value>> => {
+    try {
+      return { kind: 'answered', values: await read() };
+    } catch (error) {
+      return { kind: 'failed', code: errorCodeOf(error) };
+    }
+  };
+  return withTimeout(clock, NAME_LIMIT_MS, look, { kind: 'failed', code: 'no answer in time' });
+}
+
+/** Of the running Machines of our process group, us left out. */
+export async function peerEndpoints(
+  { app, self, running, group }: DnsFacts,
+  port: number,
+  resolver: Names,
+  clock: Clock,
+): Promise<PeerEndpoint[]> {
+  const others = running.kind === 'answered' ? running.values.filter((id) => id !== self) : [];
+  const ofGroup = group?.addresses.kind === 'answered' ? group.addresses.values : undefined;
+  const places = await Promise.all(
+    others.map(async (machine) => {
+      const found = await addressesOf(machineName(app, machine), resolver, clock);
+      return { machine, address: found.kind === 'answered' ? found.values[0] : undefined, port };
+    }),
+  );
+  // One without an address may be in the group.
+  return places.filter(({ address }) => !ofGroup || !address || ofGroup.includes(address));
 }

@@ -1,6 +1,6 @@
 /** Health checks and metrics: who asks the sidecar, and who asks the app by mistake. */
 import type { Config } from '../config/config.ts';
-import { error, note, ok, warning, type Finding } from './finding.ts';
+import { error, note, ok, warning, type Finding } from './report.ts';
 import type { HealthCheck, FlyToml } from './fly-toml.ts';
 import { sidecarServices } from './service.ts';
 

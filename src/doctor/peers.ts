@@ -1,6 +1,10 @@
 /** The other Machines: whether their sidecars can be asked, and agree who they are. */
+import type { Clock } from '../clock.ts';
+import { ASK_PATH, formatAsk, parseResponse } from '../fleet/messages.ts';
+import { compareClock, type ClockFacts } from './clock-offset.ts';
+import { ask, type HttpAnswer } from './probe.ts';
 import type { MachineId } from '../session.ts';
-import { error, note, ok, warning, type Finding } from './finding.ts';
+import { error, note, ok, warning, type Finding } from './report.ts';
 
 export interface PeerFacts {
   readonly machine: MachineId;
@@ -74,4 +78,56 @@ function checkPeer({ machine, port, answer }: PeerFacts): Finding[] {
         ),
       ];
   }
+}
+
+/** Where a Machine's sidecar is to be asked. */
+export interface PeerEndpoint {
+  readonly machine: MachineId;
+  /** Undefined: there is none. */
+  readonly address: string | undefined;
+  readonly port: number;
+}
+
+export interface PeersLook {
+  readonly peers: readonly PeerFacts[];
+  readonly clocks: readonly ClockFacts[];
+}
+
+export async function probePeers(
+  places: readonly PeerEndpoint[],
+  self: MachineId,
+  clock: Clock,
+): Promise<PeersLook> {
+  const body = formatAsk({ from: self, questions: [] });
+  const looks = await Promise.all(
+    places.map(async ({ machine, address, port }) => {
+      if (address === undefined) return { machine, port, answer: { kind: 'no-address' } as const };
+      const heard = await ask({ host: address, port, path: ASK_PATH, body }, clock);
+      return { machine, port, answer: answerIn(heard, machine), heard };
+    }),
+  );
+  return {
+    peers: looks.map(({ machine, port, answer }) => ({ machine, port, answer })),
+    clocks: looks.flatMap(({ machine, answer, heard }) =>
+      heard && answer.kind === 'sidecar' ? clockIn(machine, heard) : [],
+    ),
+  };
+}
+
+function answerIn(heard: HttpAnswer, machine: MachineId): PeerAnswer {
+  if (heard.kind === 'failed') return { kind: 'silent', code: heard.code };
+  if (heard.status === 403) return { kind: 'refused' };
+  const answer = heard.status === 200 ? parseResponse(heard.body) : undefined;
+  if (!answer) return { kind: 'stranger', status: heard.status };
+  return answer.machine === machine
+    ? { kind: 'sidecar' }
+    : { kind: 'other', machine: answer.machine };
+}
+
+/** A `Date` field has no fractions. */
+const DATE_PRECISION_MS = 1_000;
+
+function clockIn(machine: MachineId, heard: HttpAnswer): ClockFacts[] {
+  if (heard.kind === 'failed' || heard.dateMs === undefined) return [];
+  return [compareClock(machine, heard.dateMs, DATE_PRECISION_MS, heard)];
 }

@@ -2,12 +2,12 @@
  * The edge's replay cache: whether it is keyed on the session, and the section that would be.
  * https://fly.io/docs/networking/dynamic-request-routing/
  */
-import type { IdLocation, Protocol } from '../protocols/protocol.ts';
-import { isNamed } from './named-protocol.ts';
 import type { Config } from '../config/config.ts';
-import { error, note, ok, warning, type Finding } from './finding.ts';
 import type { FlyToml, ReplayCacheSection, Service } from './fly-toml.ts';
+import { type Finding, error, note, ok, warning } from './report.ts';
 import { sidecarServices } from './service.ts';
+import { MCP_TASKS } from '../protocols/mcp.ts';
+import type { IdLocation, Protocol } from '../protocols/protocol.ts';
 
 /** What a cache can be keyed on. */
 export interface CacheKey {
@@ -181,4 +181,9 @@ function checkCache(
   return findings.length > 0
     ? findings
     : [ok(`The replay cache is keyed on the session (${name}).`)];
+}
+
+/** Not the tasks of newer revisions: they come with `mcp`, and nobody knows them by their name. */
+export function isNamed(protocol: Protocol): boolean {
+  return protocol !== MCP_TASKS;
 }

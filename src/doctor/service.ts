@@ -1,6 +1,6 @@
 /** The way from Fly Proxy to the sidecar: ports, handlers, and what cuts or refuses open streams. */
 import type { Config } from '../config/config.ts';
-import { error, note, ok, warning, type Finding } from './finding.ts';
+import { error, note, ok, warning, type Finding } from './report.ts';
 import type { FlyToml, Service } from './fly-toml.ts';
 
 export function checkServices(toml: FlyToml, config: Config): Finding[] {

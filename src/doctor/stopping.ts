@@ -1,6 +1,6 @@
 /** How Machines are stopped and started: whether a drain has its time, and memory outlives a pause. */
 import type { Config } from '../config/config.ts';
-import { error, note, ok, warning, type Finding } from './finding.ts';
+import { error, note, ok, warning, type Finding } from './report.ts';
 import type { FlyToml, Service } from './fly-toml.ts';
 import { sidecarServices } from './service.ts';
 

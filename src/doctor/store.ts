@@ -1,6 +1,8 @@
-/** The store itself: whether the file or the database is one that this version can use. */
+/** The session store: whether this version can use the file or the database. */
+import { open } from 'node:fs/promises';
 import type { ClockFacts } from './clock-offset.ts';
-import { error, note, ok, warning, type Finding } from './finding.ts';
+import { errorCodeOf } from './probe.ts';
+import { type Finding, error, note, ok, warning } from './report.ts';
 
 export type FileFacts =
   | { readonly kind: 'absent' }
@@ -146,5 +148,40 @@ function judgeRemark(name: string, remark: DatabaseRemark): Finding {
         'It is used if it says that this version may, and else memory stands in.',
         'the newest of the versions in use, everywhere',
       );
+  }
+}
+
+const HEADER_BYTES = 100;
+const MAGIC = 'SQLite format 3\0';
+const USER_VERSION_AT = 60;
+const APPLICATION_ID_AT = 68;
+
+/** Never rejects. */
+export async function probeFile(path: string): Promise<FileFacts> {
+  try {
+    const header = await readHeader(path);
+    // An empty file is a new database.
+    if (header.length === 0) return { kind: 'database', applicationId: 0, version: 0 };
+    if (header.length < HEADER_BYTES || header.toString('latin1', 0, MAGIC.length) !== MAGIC) {
+      return { kind: 'no-database' };
+    }
+    return {
+      kind: 'database',
+      applicationId: header.readUInt32BE(APPLICATION_ID_AT),
+      version: header.readUInt32BE(USER_VERSION_AT),
+    };
+  } catch (error) {
+    const reason = errorCodeOf(error);
+    return reason === 'ENOENT' ? { kind: 'absent' } : { kind: 'unreadable', reason };
+  }
+}
+
+async function readHeader(path: string): Promise<Buffer> {
+  const file = await open(path, 'r');
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(HEADER_BYTES), 0, HEADER_BYTES, 0);
+    return buffer.subarray(0, bytesRead);
+  } finally {
+    await file.close();
   }
 }

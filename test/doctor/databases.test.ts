@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
-import { probeDatabase } from '../../src/doctor/probes/database.ts';
+import { probeDatabase } from '../../src/doctor/database.ts';
 import { openPostgres } from '../store/postgres-place.ts';
 import { skipUnlessFound } from '../support/needed.ts';
 import {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkSettings, compareWithFile } from '../../src/doctor/environment.ts';
+import { checkSettings, compareWithFile } from '../../src/doctor/settings.ts';
 import { configOf, troubles } from './support.ts';
 
 const ALONE = { FLEET: 'off' };

@@ -11,7 +11,7 @@ import {
   type DatabaseRemark,
   type FileFacts,
 } from '../../src/doctor/store.ts';
-import { checkApp, parseListeners } from '../../src/doctor/upstream.ts';
+import { checkApp, parseListeners } from '../../src/doctor/app.ts';
 import { checkVolume, type VolumeFacts } from '../../src/doctor/volume.ts';
 import { machineId } from '../support/ids.ts';
 import { troubles } from './support.ts';

@@ -1,7 +1,7 @@
 /** Configurations and fly.toml files for the tests of doctor, and findings in short. */
 import assert from 'node:assert/strict';
 import { parseConfig, type Config, type Environment } from '../../src/config/config.ts';
-import type { Finding } from '../../src/doctor/finding.ts';
+import type { Finding } from '../../src/doctor/report.ts';
 import { parseFlyToml, type FlyToml } from '../../src/doctor/fly-toml.ts';
 
 export function configOf(env: Environment = {}): Config {

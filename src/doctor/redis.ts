@@ -1,9 +1,9 @@
 /** Looks at a Redis server: what it is and what time it has. Nothing is written, no script is loaded. */
-import type { Clock } from '../../clock.ts';
-import { parseRedisUrl } from '../../store/redis/address.ts';
-import { dialRedisBare, type RedisLink } from '../../store/redis/link.ts';
-import { compareClock } from '../clock-offset.ts';
-import type { DatabaseLook, DatabaseRemark } from '../store.ts';
+import type { Clock } from '../clock.ts';
+import { compareClock } from './clock-offset.ts';
+import type { DatabaseLook, DatabaseRemark } from './store.ts';
+import { parseRedisUrl } from '../store/redis/address.ts';
+import { type RedisLink, dialRedisBare } from '../store/redis/link.ts';
 
 /** Rejects with a StoreError that shows no credentials. */
 export async function probeRedis(

@@ -1,9 +1,9 @@
 /** Looks at a Postgres database: what it is, what time it has, what its user may. Nothing is written. */
-import type { Clock } from '../../clock.ts';
-import { openPostgresPool, type PostgresPool } from '../../store/postgres/pool.ts';
-import { POSTGRES_SCHEMA_VERSION } from '../../store/postgres/schema.ts';
-import { compareClock } from '../clock-offset.ts';
-import type { DatabaseLook, DatabaseRemark } from '../store.ts';
+import type { Clock } from '../clock.ts';
+import { compareClock } from './clock-offset.ts';
+import type { DatabaseLook, DatabaseRemark } from './store.ts';
+import { type PostgresPool, openPostgresPool } from '../store/postgres/pool.ts';
+import { POSTGRES_SCHEMA_VERSION } from '../store/postgres/schema.ts';
 
 const STATE = `
   SELECT

@@ -1,6 +1,10 @@
-/** The app beside the sidecar: whether it is there, and whether only the sidecar gets to it. */
-import { isIP } from 'node:net';
-import { error, note, ok, warning, type Finding } from './finding.ts';
+/** The app: whether it accepts connections, and whether only the sidecar can reach it. */
+import { readFile } from 'node:fs/promises';
+import { connect, isIP } from 'node:net';
+import type { Clock } from '../clock.ts';
+import { errorCodeOf, withTimeout } from './probe.ts';
+import { type Finding, error, note, ok, warning } from './report.ts';
+import { isLoopback } from './settings.ts';
 
 export interface UpstreamFacts {
   readonly origin: string;
@@ -75,4 +79,46 @@ function addressOf(hex: string): string | undefined {
   );
   const address = groups.join(':').replace(/(^|:)0(:0)+(:|$)/, '::');
   return isIP(address) === 6 ? address : undefined;
+}
+
+const LIMIT_MS = 3_000;
+const DEFAULT_HTTP_PORT = 80;
+
+/** Never rejects. */
+export async function probeApp(url: URL, clock: Clock): Promise<UpstreamFacts> {
+  const port = url.port === '' ? DEFAULT_HTTP_PORT : Number(url.port);
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  const [connectError, listeners] = await Promise.all([
+    withTimeout(clock, LIMIT_MS, (signal) => tryToConnect(host, port, signal), 'no answer in time'),
+    isLoopback(url) ? listenersOn(port) : undefined,
+  ]);
+  return { origin: url.origin, connectError, listeners };
+}
+
+function tryToConnect(
+  host: string,
+  port: number,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port, signal });
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(undefined);
+    });
+    socket.on('error', (error) => resolve(errorCodeOf(error)));
+  });
+}
+
+/** Undefined where the kernel does not tell. */
+async function listenersOn(port: number): Promise<string[] | undefined> {
+  try {
+    const texts = await Promise.all(
+      ['/proc/net/tcp', '/proc/net/tcp6'].map((path) => readFile(path, 'utf8')),
+    );
+    return texts.flatMap((text) => parseListeners(text, port));
+  } catch {
+    // Not Linux, or a kernel without IPv6: then it is said that it can't be told.
+    return undefined;
+  }
 }

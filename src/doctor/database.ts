@@ -1,9 +1,9 @@
 /** Looks at the database that the fleet shares, through the client that it needs. */
-import type { Clock } from '../../clock.ts';
-import type { StoreUrl } from '../../config/parsers.ts';
-import { StoreError } from '../../store/store.ts';
-import type { DatabaseLook } from '../store.ts';
-import { errorCodeOf, withTimeout } from './within.ts';
+import type { Clock } from '../clock.ts';
+import type { StoreUrl } from '../config/parsers.ts';
+import { errorCodeOf, withTimeout } from './probe.ts';
+import type { DatabaseLook } from './store.ts';
+import { StoreError } from '../store/store.ts';
 
 /** Each step has a shorter limit of its own; this is for what they do not foresee. */
 const LIMIT_MS = 8_000;
@@ -34,7 +34,7 @@ async function lookThrough(
     }
     case 'postgres': {
       const [{ probePostgres: lookAtPostgres }, { toPostgresStoreError: toStoreError }] =
-        await Promise.all([import('./postgres.ts'), import('../../store/postgres/errors.ts')]);
+        await Promise.all([import('./postgres.ts'), import('../store/postgres/errors.ts')]);
       try {
         return await lookAtPostgres(href, clock);
       } catch (error) {
