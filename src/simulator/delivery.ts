@@ -1,9 +1,8 @@
-/** Getting a request to a Machine: trying, waking, trying again, giving up. */
+/** Delivers a request to a Machine: tries one after the other, wakes them, and tries again until time is up. */
 import type { Agent } from 'node:http';
 import type { Clock } from '../clock.ts';
-import type { EdgeErrorCode } from './errors.ts';
+import type { EdgeErrorCode } from './records.ts';
 import { arrival, type Line } from './line.ts';
-import type { Load } from './load.ts';
 import {
   candidatesFor,
   type EdgeMachine,
@@ -12,6 +11,7 @@ import {
   type Target,
 } from './targets.ts';
 import { sendToMachine, type Attempt, type OutgoingRequest } from './upstream.ts';
+import type { MachineId } from '../session.ts';
 
 export interface DeliveryOptions {
   readonly target: Target;
@@ -22,7 +22,7 @@ export interface DeliveryOptions {
   /** The request as this Machine is to get it. */
   readonly requestFor: (machine: EdgeMachine) => OutgoingRequest;
   readonly agentFor: (machine: EdgeMachine) => Agent;
-  readonly load: Load;
+  readonly load: MachineLoad;
   readonly lineTo: (machine: EdgeMachine) => Line;
   readonly connectTimeoutMs: number;
   /** Whether Machines that stopped within the last minutes are passed over where another one is. */
@@ -31,7 +31,7 @@ export interface DeliveryOptions {
   readonly timeoutMs: number | undefined;
   readonly retries: RetryOptions;
   readonly clock: Clock;
-  /** Aborted when the client has left. */
+  /** Aborted when the client has disconnected. */
   readonly signal: AbortSignal;
 }
 
@@ -52,7 +52,7 @@ export type Delivery =
 
 type Delivered = Exclude<Attempt, { kind: 'unreachable' }>;
 
-/** Never rejects. A client that has left makes it end early, as undelivered. */
+/** Never rejects. If the client disconnects, it ends early, as undelivered. */
 export async function deliver(options: DeliveryOptions): Promise<Delivery> {
   const { clock, signal, timeoutMs = Infinity, retries } = options;
   const startedAt = clock.monotonicMs();
@@ -71,13 +71,13 @@ export async function deliver(options: DeliveryOptions): Promise<Delivery> {
     }
     const round = await tryEach(found.machines, options, () => timeoutMs - elapsedMs());
     if (round.kind === 'delivered') return round;
-    // Who waits for a place and has a time to wait is not trying again.
+    // Waiting for a place within a time limit is no failed try.
     if (round.kind === 'unreached' || timeoutMs === Infinity) failures += 1;
-    const gaveUp = gaveUpReason(
+    const stopped = stopReason(
       elapsedMs() >= timeoutMs,
       signal.aborted || failures > retries.count,
     );
-    if (gaveUp) return { kind: 'undelivered', ...gaveUp, elapsedMs: elapsedMs() };
+    if (stopped) return { kind: 'undelivered', ...stopped, elapsedMs: elapsedMs() };
     await clock.sleep(Math.min(retries.delayMs, timeoutMs - elapsedMs()), signal);
   }
 }
@@ -114,7 +114,7 @@ async function tryEach(
   return { kind };
 }
 
-function gaveUpReason(
+function stopReason(
   isTimedOut: boolean,
   isExhausted: boolean,
 ): { reason: 'timeout' | 'retries_exhausted'; code: EdgeErrorCode } | undefined {
@@ -133,14 +133,14 @@ async function tryMachine(
   options.onTry(machine);
   if (!(await isAwake(machine, options, remainingMs))) return 'unreached';
   if (!(await isReached(machine, options, remainingMs))) return 'unreached';
-  const giveBack = options.load.take(machine.id);
-  if (!giveBack) return 'full';
+  const release = options.load.take(machine.id);
+  if (!release) return 'full';
   const attempt = await sendToMachine(options.requestFor(machine), {
     port: machine.port,
     agent: options.agentFor(machine),
     signal: options.signal,
   });
-  onEnd(attempt, giveBack);
+  onEnd(attempt, release);
   if (attempt.kind === 'unreachable') return 'unreached';
   // What goes wrong until somebody takes the socket shows in its being closed.
   if (attempt.kind === 'upgraded') attempt.socket.on('error', () => undefined);
@@ -148,7 +148,7 @@ async function tryMachine(
   return attempt;
 }
 
-/** Whether something that is sent to it would arrive, within the time there is. */
+/** Whether bytes sent to it would arrive in time. */
 async function isReached(
   machine: EdgeMachine,
   { clock, signal, lineTo, connectTimeoutMs }: DeliveryOptions,
@@ -164,9 +164,9 @@ async function isReached(
   );
 }
 
-/** A request takes its place until its answer has ended, an upgraded one until its socket has. */
+/** A request keeps its place until its response has ended, an upgraded one until its socket has. */
 function onEnd(attempt: Attempt, end: () => void): void {
-  if (attempt.kind === 'answered') attempt.response.once('close', end);
+  if (attempt.kind === 'responded') attempt.response.once('close', end);
   else if (attempt.kind === 'upgraded') attempt.socket.once('close', end);
   else end();
 }
@@ -190,7 +190,7 @@ async function isAwake(
   );
 }
 
-/** What comes out of it, or false if that takes longer or the client has left. */
+/** The outcome, or false if that takes longer or the client disconnects. */
 async function isSoInTime(
   begin: (isOver: AbortSignal) => Promise<boolean>,
   timeoutMs: number,
@@ -206,3 +206,32 @@ async function isSoInTime(
 
 /** Longer than any Machine should take to start. */
 const MAX_WAKE_MS = 60_000;
+
+/**
+ * How many requests each Machine has at once: `hard_limit` of `[http_service.concurrency]` with
+ * `type = "requests"` (https://fly.io/docs/reference/load-balancing/). Open streams and sockets count.
+ */
+export interface MachineLoad {
+  isFull(machine: MachineId): boolean;
+  /** Takes a place; what it returns gives it back, once. Undefined if there is none. */
+  take(machine: MachineId): (() => void) | undefined;
+}
+
+/** Without a limit there is always a place. */
+export function createMachineLoad(hardLimit = Infinity): MachineLoad {
+  const taken = new Map<MachineId, number>();
+  const count = (machine: MachineId): number => taken.get(machine) ?? 0;
+  const isFull = (machine: MachineId): boolean => count(machine) >= hardLimit;
+  return {
+    isFull,
+    take: (machine) => {
+      if (isFull(machine)) return undefined;
+      taken.set(machine, count(machine) + 1);
+      let isTaken = true;
+      return () => {
+        if (isTaken) taken.set(machine, count(machine) - 1);
+        isTaken = false;
+      };
+    },
+  };
+}

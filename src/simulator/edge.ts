@@ -8,11 +8,10 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { ReplayableBody } from './body.ts';
-import type { RetryOptions } from './delivery.ts';
+import { type RetryOptions, createMachineLoad } from './delivery.ts';
 import { headersForMachine } from './edge-headers.ts';
-import { Exchange, type EdgeContext, type UnreachableCached } from './exchange.ts';
+import { EdgeRequest, type EdgeContext, type UnreachableCached } from './edge-request.ts';
 import { WHOLE_LINE, type Line } from './line.ts';
-import { createLoad } from './load.ts';
 import type { RequestRecord } from './records.ts';
 import { createReplayCache, type ReplayCacheRule } from './replay-cache.ts';
 import { createSpread, type SpreadName } from './spread.ts';
@@ -94,7 +93,7 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     retries: options.retries ?? RETRIES,
     lineTo: ({ id }) => options.lineTo?.(id) ?? WHOLE_LINE,
     connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
-    load: createLoad(options.hardLimit),
+    load: createMachineLoad(options.hardLimit),
     passesOverRecentlyStopped: options.passesOverRecentlyStopped ?? false,
     replayCache: createReplayCache(options.replayCache ?? [], options.clock),
     unreachableCached: options.unreachableCached ?? 'route-afresh',
@@ -133,7 +132,7 @@ function takeRequests(server: Server, context: EdgeContext, options: EdgeOptions
       if (!response.writableFinished) left.abort();
     });
     const incoming = { ...stamped(request, options, false), body, response, upgrade: undefined };
-    run(new Exchange({ ...incoming, signal: left.signal }, context), response);
+    run(new EdgeRequest({ ...incoming, signal: left.signal }, context), response);
   };
   server.on('request', take);
   server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
@@ -150,12 +149,12 @@ function takeRequests(server: Server, context: EdgeContext, options: EdgeOptions
     socket.on('error', () => undefined);
     const upgrade = { head, take: () => socket.off('close', leave) };
     const incoming = { ...stamped(request, options, true), body: undefined, response, upgrade };
-    run(new Exchange({ ...incoming, signal: left.signal }, context), response);
+    run(new EdgeRequest({ ...incoming, signal: left.signal }, context), response);
   });
 }
 
 /** A defect of the simulator must not look like an answer of a Machine. */
-function run(exchange: Exchange, response: ServerResponse): void {
+function run(exchange: EdgeRequest, response: ServerResponse): void {
   exchange.run().catch((error: unknown) => {
     response.destroy(error instanceof Error ? error : new Error(String(error)));
   });

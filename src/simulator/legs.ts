@@ -12,7 +12,7 @@ import {
 import type { Delivery } from './delivery.ts';
 import { withHeaders } from './edge-headers.ts';
 import type { Hop } from './records.ts';
-import { transformRequest, type Wish } from './replay.ts';
+import { transformRequest, type ReplayRequest } from './replay.ts';
 import type { CacheLookup } from './replay-cache.ts';
 import { targetOfReplay, type EdgeMachine, type Target } from './targets.ts';
 
@@ -40,7 +40,7 @@ export function cachedLeg(first: Leg, { instruction, issuer }: CacheLookup & { k
 export function replayLeg(
   leg: Leg,
   issuer: EdgeMachine,
-  { instruction, transform }: Wish & { kind: 'replay' },
+  { instruction, transform }: ReplayRequest & { kind: 'replay' },
   { now, cacheStatus }: { readonly now: number; readonly cacheStatus: ReplayCacheStatus },
 ): Leg {
   const { state, timeoutMs, fallback } = instruction;

@@ -1,10 +1,11 @@
-/** What lies between two ends of the simulated network, and the gates that its bytes pass. */
+/** One direction of a simulated connection: whether, and how late, its bytes arrive; and two sockets joined by such lines. */
 import { Transform } from 'node:stream';
+import type { Socket } from 'node:net';
 
 export interface Line {
-  /** `refusing`: connecting fails at once. `silent`: nothing comes through for as long as it lasts. */
+  /** `refusing`: connecting fails at once. `silent`: nothing arrives for as long as it lasts. */
   state(): 'whole' | 'refusing' | 'silent';
-  /** How long what passes takes, in ms. */
+  /** How late bytes arrive, in ms. */
   delayMs(): number;
   /** Resolves when the line is not silent, or when the signal aborts. */
   notSilent(signal?: AbortSignal): Promise<void>;
@@ -20,15 +21,15 @@ export const WHOLE_LINE: Line = {
   delayed: () => Promise.resolve(),
 };
 
-/** Resolves when something that is sent now would arrive, or when the signal aborts. */
+/** Resolves when bytes that are sent now would arrive, or when the signal aborts. */
 export async function arrival(line: Line, signal?: AbortSignal): Promise<void> {
   await line.notSilent(signal);
   await line.delayed(signal);
 }
 
 /**
- * Passes bytes on as the line does. Silence holds them back, and with them who sends; a delay makes
- * them late, but no fewer of them pass at once.
+ * Passes bytes on as the line does. A silent line applies backpressure to the sender; a delay makes bytes
+ * late, and limits not how many are on their way.
  */
 export function createGate(line: Line): Transform {
   let onTheWay = 0;
@@ -51,4 +52,42 @@ export function createGate(line: Line): Transform {
     flush: (done) => void latest.then(() => arrival(line)).then(() => done()),
   });
   return gate;
+}
+
+/** The lines between two sockets, one for each direction. */
+export interface LinePair {
+  readonly there: Line;
+  readonly back: Line;
+}
+
+/**
+ * Pipes both ways, with backpressure. A half-close passes through: the end of one side's data ends
+ * the other's, and what comes back still flows. A reset on one side becomes a reset on the other.
+ * Both sockets must have been opened with `allowHalfOpen`.
+ */
+export function joinSockets(
+  a: Socket,
+  b: Socket,
+  ways: LinePair = { there: WHOLE_LINE, back: WHOLE_LINE },
+): void {
+  closeTogether(a, b, ways.there);
+  closeTogether(b, a, ways.back);
+  a.pipe(createGate(ways.there)).pipe(b);
+  b.pipe(createGate(ways.back)).pipe(a);
+}
+
+function closeTogether(from: Socket, to: Socket, line: Line): void {
+  // The reset itself is dealt with on 'close', which always follows.
+  from.on('error', () => undefined);
+  const close = (hadError: boolean): void => {
+    // Where both have ended, what is still on the line arrives before its end does.
+    if (!hadError && from.readableEnded && from.writableEnded) return;
+    void line.notSilent().then(() => {
+      if (hadError) to.resetAndDestroy();
+      else to.destroy();
+    });
+  };
+  // On a slow line it may have closed before the two were joined.
+  if (from.closed) close(from.errored !== null);
+  else from.once('close', close);
 }

@@ -9,8 +9,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { machineName } from '../fly.ts';
-import { arrival, WHOLE_LINE, type Line } from './line.ts';
-import { splice, type Ways } from './tunnel.ts';
+import { arrival, WHOLE_LINE, type Line, joinSockets, type LinePair } from './line.ts';
 import { runs, type NetworkMachine } from './zone.ts';
 
 export interface PrivateNetwork {
@@ -101,10 +100,10 @@ function onHead(caller: Socket, found: (head: Buffer) => void): void {
   caller.once('end', leave);
 }
 
-function join(caller: Socket, machine: NetworkMachine, head: Buffer, ways: Ways): Socket {
+function join(caller: Socket, machine: NetworkMachine, head: Buffer, ways: LinePair): Socket {
   const listener = connect({ host: HOST, port: machine.peerPort, allowHalfOpen: true });
   listener.write(head);
-  splice(caller, listener, ways);
+  joinSockets(caller, listener, ways);
   return listener;
 }
 

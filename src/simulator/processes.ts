@@ -1,10 +1,13 @@
-/** The child processes of a simulation: started in groups of their own, and never left behind. */
+/** The child processes of a simulation, started in groups of their own and never left behind, and their ports. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { extname } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { Clock } from '../clock.ts';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { pid } from 'node:process';
 
 export interface ProcessOptions {
   readonly command: readonly string[];
@@ -145,4 +148,50 @@ function startGuardian(): { note(line: string): void; close(): Promise<void> } {
       await ended;
     },
   };
+}
+
+/** Below the ports that Linux (32768 up) and macOS (49152 up) give to outgoing connections. */
+const FIRST_PORT = 20_000;
+const PORT_COUNT = 12_000;
+/** What one process takes its ports from, as long as there are some. */
+const BLOCK_PORTS = 300;
+const BLOCKS = PORT_COUNT / BLOCK_PORTS;
+const TRIES_IN_BLOCK = 1_000;
+const MAX_TRIES = TRIES_IN_BLOCK + 200;
+
+/**
+ * Finds ports that nobody listens on. A port stays free for its Machine while the Machine is
+ * stopped, as outgoing connections never take one of these, and none is given twice. Another
+ * simulation at the same time looks elsewhere: its process has another id, and so another block.
+ */
+export function createPortFinder(random: () => number): () => Promise<number> {
+  const given = new Set<number>();
+  const firstOfBlock = FIRST_PORT + (pid % BLOCKS) * BLOCK_PORTS;
+  return async () => {
+    for (let tries = 0; tries < MAX_TRIES; tries += 1) {
+      const port =
+        tries < TRIES_IN_BLOCK
+          ? firstOfBlock + Math.floor(random() * BLOCK_PORTS)
+          : FIRST_PORT + Math.floor(random() * PORT_COUNT);
+      if (given.has(port)) continue;
+      // Before it is known to be free: another search may be under way.
+      given.add(port);
+      if (await isFree(port)) return port;
+    }
+    throw new Error(`no free port from ${FIRST_PORT} to ${FIRST_PORT + PORT_COUNT - 1}`);
+  };
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  try {
+    server.listen(port, '127.0.0.1');
+    await once(server, 'listening');
+  } catch {
+    // Taken, or not ours to take: either way the next one is tried.
+    return false;
+  }
+  server.close();
+  await once(server, 'close');
+  return true;
 }

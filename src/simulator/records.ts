@@ -1,6 +1,5 @@
-/** What the simulator tells of a request: one record, and one line. */
+/** What the edge reports of a request: one record, one line, and the errors that it responds with itself. */
 import type { MachineId } from '../session.ts';
-import type { EdgeErrorCode } from './errors.ts';
 
 /** A Machine that got the request, and how it came there. */
 export interface Hop {
@@ -39,4 +38,34 @@ export function requestLine(record: RequestRecord): string {
   const words = [`${method} ${path}`, machines, String(status), count, `${ms.toFixed(1)} ms`];
   if (record.hops[0]?.how === 'cached') words.push('from the replay cache');
   return (error === undefined ? words : [...words, error]).join('  ');
+}
+
+/**
+ * The errors of Fly Proxy (https://fly.io/docs/monitoring/error-codes/), and the status that the client
+ * gets; the statuses are not documented.
+ */
+const ERRORS = {
+  PA01: { status: 502, text: 'the body of the request is too large to be replayed' },
+  PA02: { status: 502, text: 'more than ten replays' },
+  PA03: { status: 502, text: 'invalid fly-replay' },
+  PA04: { status: 502, text: 'the app that fly-replay names was not found' },
+  PC01: { status: 502, text: 'the Machine refused the connection' },
+  PR01: { status: 503, text: 'no healthy Machines' },
+  PR02: { status: 502, text: 'Machine not found' },
+  PR03: { status: 503, text: 'no Machine was reached after all retries' },
+  PR04: { status: 503, text: 'no candidate Machines' },
+  PU02: { status: 502, text: 'the request could not be completed' },
+} as const satisfies Record<string, { readonly status: number; readonly text: string }>;
+
+export type EdgeErrorCode = keyof typeof ERRORS;
+
+export interface EdgeError {
+  readonly code: EdgeErrorCode;
+  readonly status: number;
+  readonly body: string;
+}
+
+export function edgeError(code: EdgeErrorCode): EdgeError {
+  const { status, text } = ERRORS[code];
+  return { code, status, body: `${code}: ${text}\n` };
 }

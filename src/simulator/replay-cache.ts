@@ -5,8 +5,8 @@
  */
 import type { Clock } from '../clock.ts';
 import type { ReplayInstruction } from '../fly.ts';
-import { createRecentMap } from './recent-map.ts';
-import type { Wish } from './replay.ts';
+import { createBoundedMap } from './bounded-map.ts';
+import type { ReplayRequest } from './replay.ts';
 import type { EdgeMachine } from './targets.ts';
 
 /** As `[[http_service.http_options.replay_cache]]` in fly.toml. */
@@ -41,7 +41,7 @@ export type CacheLookup =
 export interface ReplayCache {
   find(request: CachedRequest): CacheLookup;
   /** Keeps what may be kept, for as long as the rule or the answer says. */
-  keep(request: CachedRequest, wish: Wish & { kind: 'replay' }, issuer: EdgeMachine): void;
+  keep(request: CachedRequest, wish: ReplayRequest & { kind: 'replay' }, issuer: EdgeMachine): void;
   /** Forgets what {@link find} would find, by session and by path. */
   drop(request: CachedRequest): void;
 }
@@ -62,8 +62,8 @@ interface Entry {
 /** Throws for a rule that Fly.io would not take. */
 export function createReplayCache(rules: readonly ReplayCacheRule[], clock: Clock): ReplayCache {
   for (const rule of rules) checkRule(rule);
-  const bySession = createRecentMap<string, Entry>(MAX_SESSIONS);
-  const byPath = createRecentMap<string, Entry>(MAX_PATHS);
+  const bySession = createBoundedMap<string, Entry>(MAX_SESSIONS);
+  const byPath = createBoundedMap<string, Entry>(MAX_PATHS);
 
   /** Which comes first is not documented; a session says more of a request than its path. */
   function liveEntry(request: CachedRequest): Entry | undefined {
@@ -85,7 +85,7 @@ export function createReplayCache(rules: readonly ReplayCacheRule[], clock: Cloc
 
   function keep(
     request: CachedRequest,
-    wish: Wish & { kind: 'replay' },
+    wish: ReplayRequest & { kind: 'replay' },
     issuer: EdgeMachine,
   ): void {
     if (!isCacheable(wish)) return;
@@ -125,7 +125,7 @@ function checkRule({ pathPrefix, ttlSeconds }: ReplayCacheRule): void {
 }
 
 /** A replay with any of these is followed, and not kept. */
-function isCacheable({ instruction, transform }: Wish & { kind: 'replay' }): boolean {
+function isCacheable({ instruction, transform }: ReplayRequest & { kind: 'replay' }): boolean {
   const { state, timeoutMs, fallback } = instruction;
   const { path, deletedHeaders, setHeaders } = transform;
   const isTransformed =

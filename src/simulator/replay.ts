@@ -10,7 +10,7 @@ export interface Transform {
   readonly setHeaders: Readonly<Record<string, string>>;
 }
 
-export type Wish =
+export type ReplayRequest =
   /** An answer for the client. */
   | { readonly kind: 'none' }
   | {
@@ -38,7 +38,7 @@ const MAX_JSON_BYTES = 64 * 1024;
 const NO_TRANSFORM: Transform = { deletedHeaders: [], setHeaders: {} };
 
 /** Reads the wish; unless it is `none`, the answer has been used up and its body thrown away. */
-export async function readWish(response: IncomingMessage): Promise<Wish> {
+export async function readReplayRequest(response: IncomingMessage): Promise<ReplayRequest> {
   const header = response.headers['fly-replay'];
   if (header !== undefined) {
     response.resume();
@@ -73,7 +73,7 @@ export function transformRequest<T extends { target: string; rawHeaders: readonl
   };
 }
 
-async function readJsonWish(response: IncomingMessage): Promise<Wish> {
+async function readJsonWish(response: IncomingMessage): Promise<ReplayRequest> {
   const text = await readText(response);
   if (text === undefined) return { kind: 'invalid' };
   try {
@@ -100,7 +100,7 @@ async function readText(response: IncomingMessage): Promise<string | undefined> 
   return Buffer.concat(chunks).toString();
 }
 
-function wishOf(json: unknown): Wish {
+function wishOf(json: unknown): ReplayRequest {
   const { elsewhere, transform, cache, ...fields } = recordOf(json);
   const field = (name: string): string | undefined => textOf(fields[name]);
   // The two fields that are more than text are written as in the header. It needs a target.

@@ -4,10 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
-import { deploy, type DeployStrategy } from './deploy.ts';
+import {
+  deploy,
+  type DeployStrategy,
+  createMachineMaker,
+  type Environment,
+  type FleetOptions,
+} from './fleet.ts';
 import { startDnsServer, type DnsServer } from './dns.ts';
 import { startEdge, type EdgeOptions } from './edge.ts';
-import { createMachineMaker, type Environment, type FleetOptions } from './fleet.ts';
 import type { ProcessName, SimulatedMachine } from './machine.ts';
 import { createNetwork, type Network, type NetworkFaults } from './network.ts';
 import { createPrivateNetwork } from './private-network.ts';

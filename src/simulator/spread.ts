@@ -1,6 +1,6 @@
 /** How the simulated edge picks the Machine that gets a request first. */
 import type { MachineId } from '../session.ts';
-import { createRecentMap } from './recent-map.ts';
+import { createBoundedMap } from './bounded-map.ts';
 
 export const SPREADS = ['round-robin', 'random', 'never-same'] as const;
 
@@ -53,7 +53,7 @@ function createRoundRobin(): Spread {
 function createNeverSame(): Spread {
   /** When a request started at each Machine for the last time, by number of the request. */
   const lastFirst = new Map<MachineId, number>();
-  const servedBy = createRecentMap<string, MachineId>(MAX_SESSIONS);
+  const servedBy = createBoundedMap<string, MachineId>(MAX_SESSIONS);
   let requests = 0;
   let previousFirst: MachineId | undefined;
   return {
@@ -88,4 +88,25 @@ function shuffled<T>(items: readonly T[], random: () => number): T[] {
     .map((item) => ({ item, rank: random() }))
     .sort((a, b) => a.rank - b.rank)
     .map(({ item }) => item);
+}
+
+/**
+ * What looks like a session to the simulated edge. Only the spread uses it, to be as unkind as it can; on
+ * purpose it shares no code with the proxy that it tests.
+ */
+const HEADERS = ['mcp-session-id', 'x-session-id'] as const;
+const QUERY_NAMES = ['session_id', 'sessionId', 'sid'] as const;
+
+export function sessionTextOfRequest(
+  headers: NodeJS.Dict<string | string[]>,
+  target: string,
+): string | undefined {
+  const query = new URLSearchParams(target.split('?', 2)[1]);
+  const inQuery = QUERY_NAMES.map((name) => query.get(name)).find((value) => value !== null);
+  return sessionTextOfHeaders(headers) ?? inQuery ?? headers.cookie?.toString();
+}
+
+/** Of a request, or of a response with a new session's id. */
+export function sessionTextOfHeaders(headers: NodeJS.Dict<string | string[]>): string | undefined {
+  return HEADERS.map((name) => headers[name]?.toString()).find((value) => value !== undefined);
 }

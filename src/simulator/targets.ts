@@ -1,7 +1,7 @@
 /** Which Machines may get a request, in the order in which the edge tries them. Pure. */
 import type { MachineId } from '../session.ts';
 import type { ReplayInstruction } from '../fly.ts';
-import type { EdgeErrorCode } from './errors.ts';
+import type { EdgeErrorCode } from './records.ts';
 
 /**
  * `stopped` and `suspended` ones are woken by a request; `stopping` and `starting` ones are on their
@@ -37,7 +37,7 @@ export interface Target {
   readonly except?: MachineId;
 }
 
-export type Candidates =
+export type TargetCandidates =
   | { readonly kind: 'found'; readonly machines: readonly EdgeMachine[] }
   | { readonly kind: 'none'; readonly code: EdgeErrorCode };
 
@@ -62,7 +62,7 @@ export function candidatesFor(
   all: readonly EdgeMachine[],
   order: Order,
   { isFull, isPassedOver }: Reluctance,
-): Candidates {
+): TargetCandidates {
   const existing = all.filter(({ state }) => state !== 'destroyed');
   const ofApp = existing.filter(({ app }) => app === target.app);
   if (ofApp.length === 0) return { kind: 'none', code: all.length === 0 ? 'PR01' : 'PA04' };
@@ -109,7 +109,7 @@ export function targetOfReplay(
   };
 }
 
-function foundOr(code: EdgeErrorCode, machines: readonly EdgeMachine[]): Candidates {
+function foundOr(code: EdgeErrorCode, machines: readonly EdgeMachine[]): TargetCandidates {
   return machines.length === 0 ? { kind: 'none', code } : { kind: 'found', machines };
 }
 

@@ -1,12 +1,15 @@
-/** One try to send a request to one Machine. */
+/** Sends a request to one Machine, and its response to the client. */
 import {
   request as httpRequest,
   type Agent,
   type ClientRequest,
   type IncomingMessage,
+  type ServerResponse,
 } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import type { ReplayableBody } from './body.ts';
+import { headerPairs, withoutHopByHop } from './edge-headers.ts';
+import { createGate, type Line, joinSockets } from './line.ts';
 
 export interface OutgoingRequest {
   readonly method: string;
@@ -19,13 +22,13 @@ export interface OutgoingRequest {
 export interface SendOptions {
   readonly port: number;
   readonly agent: Agent;
-  /** Aborted when the client has left: ends the request, and the answer too. */
+  /** Aborted when the client has disconnected: ends the request, and the response too. */
   readonly signal: AbortSignal;
 }
 
 export type Attempt =
   | {
-      readonly kind: 'answered';
+      readonly kind: 'responded';
       readonly request: ClientRequest;
       readonly response: IncomingMessage;
     }
@@ -33,12 +36,12 @@ export type Attempt =
       readonly kind: 'upgraded';
       readonly response: IncomingMessage;
       readonly socket: Socket;
-      /** What the Machine has sent after its head already. */
+      /** Bytes that the Machine has already sent after its head. */
       readonly head: Buffer;
     }
   /** No connection: nothing was sent, so another try can do no harm. */
   | { readonly kind: 'unreachable'; readonly error: Error }
-  /** The Machine may have seen the request, and has not answered. */
+  /** The Machine may have seen the request, and has not responded. */
   | { readonly kind: 'broken'; readonly error: Error };
 
 /** Sending these twice does what sending them once does (RFC 9110 §9.2.2). */
@@ -65,11 +68,11 @@ export function sendToMachine(outgoing: OutgoingRequest, options: SendOptions): 
       if (socket.connecting) socket.once('connect', send);
       else send();
     });
-    request.once('response', (response) => resolve({ kind: 'answered', request, response }));
+    request.once('response', (response) => resolve({ kind: 'responded', request, response }));
     request.once('upgrade', (response, socket, head) =>
       resolve({ kind: 'upgraded', response, socket, head }),
     );
-    // After the answer has begun, errors show in the answer: then this resolves nothing any more.
+    // Once the response has begun, errors show in it, and this resolves nothing any more.
     request.on('error', (error) => {
       outgoing.body?.detach(request);
       const isSafe = !wasConnected || isStaleConnection(request, outgoing);
@@ -101,4 +104,63 @@ function isStaleConnection(request: ClientRequest, outgoing: OutgoingRequest): b
     IDEMPOTENT.has(outgoing.method) &&
     (outgoing.body?.canBeSentAgain ?? true)
   );
+}
+
+/**
+ * Passes the answer on as it comes over the line: status, headers in order and case, body, trailers.
+ * What breaks off at the Machine breaks off at the client.
+ */
+export function pipeResponse(
+  request: ClientRequest,
+  response: IncomingMessage,
+  client: ServerResponse,
+  { addedHeaders, line }: { readonly addedHeaders: readonly string[]; readonly line: Line },
+): void {
+  const headers = [...withoutHopByHop(response.rawHeaders), ...addedHeaders];
+  client.sendDate = false;
+  client.writeHead(response.statusCode ?? 502, response.statusMessage, headers);
+  // An empty write sends the head at once, and as latin-1, which `flushHeaders` would not.
+  client.write('', 'latin1');
+  const arriving = response.pipe(createGate(line));
+  arriving.on('data', (chunk: Buffer) => {
+    if (!client.write(chunk)) arriving.pause();
+  });
+  client.on('drain', () => arriving.resume());
+  arriving.on('end', () => {
+    if (!response.complete) {
+      client.destroy();
+      return;
+    }
+    if (response.rawTrailers.length > 0) client.addTrailers(headerPairs(response.rawTrailers));
+    client.end();
+  });
+  // What has gone wrong shows in 'close', which always follows.
+  response.on('error', () => undefined);
+  const end = (): void => {
+    // What has come before it broke off still arrives.
+    if (!response.complete) arriving.end();
+    // An answer given before the request was read: the connection is of no more use.
+    if (!request.writableFinished) request.destroy();
+  };
+  // On a slow line it may have broken off before its head arrived.
+  if (response.closed) end();
+  else response.once('close', end);
+}
+
+/** Passes on the answer to an upgrade that was accepted, and then the bytes of both sides. */
+export function pipeUpgrade(
+  response: IncomingMessage,
+  machine: { readonly socket: Socket; readonly head: Buffer },
+  client: { readonly socket: Socket; readonly head: Buffer },
+  { addedHeaders, line }: { readonly addedHeaders: readonly string[]; readonly line: Line },
+): void {
+  const lines = [`HTTP/1.1 ${response.statusCode ?? 101} ${response.statusMessage ?? ''}`];
+  const headers = [...response.rawHeaders, ...addedHeaders];
+  for (let i = 0; i + 1 < headers.length; i += 2) {
+    lines.push(`${headers[i] ?? ''}: ${headers[i + 1] ?? ''}`);
+  }
+  client.socket.write(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
+  client.socket.write(machine.head);
+  machine.socket.write(client.head);
+  joinSockets(client.socket, machine.socket, { there: line, back: line });
 }

@@ -1,7 +1,7 @@
 /** A new version of the app, while the old one is used: what its clients get to hear, counted. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { DeployStrategy } from '../../src/simulator/deploy.ts';
+import type { DeployStrategy } from '../../src/simulator/fleet.ts';
 import { journalNow } from './apps/journal.ts';
 import { beReady } from './chaos/readiness.ts';
 import { startCrowd } from './crowd/crowd.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { deploy, type DeployableMachine, type DeployStrategy } from '../../src/simulator/deploy.ts';
+import { deploy, type DeployableMachine, type DeployStrategy } from '../../src/simulator/fleet.ts';
 import type { MachineState } from '../../src/simulator/targets.ts';
 
 /** Machines that write down what is done to them; each doing ends a turn later. */

@@ -102,7 +102,7 @@ test('junk gets no answer and does no harm', async (t) => {
   for (const message of junk) {
     socket.send(message, Number(port), host);
   }
-  if (socket.listenerCount('message') === 0) socket.once('message', () => assert.fail('answered'));
+  if (socket.listenerCount('message') === 0) socket.once('message', () => assert.fail('responded'));
   await Promise.race([once(socket, 'listening'), resolver.resolve6('shop.internal')]);
   assert.deepEqual(await resolver.resolve6('a1.vm.shop.internal'), [ADDRESS]);
 });

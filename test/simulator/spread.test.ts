@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createSpread } from '../../src/simulator/spread.ts';
-import { sessionTextOfRequest } from '../../src/simulator/session-text.ts';
+import { createSpread, sessionTextOfRequest } from '../../src/simulator/spread.ts';
 import { machineId } from './support.ts';
 
 const three = ['a1', 'b2', 'c3'].map((id) => ({ id: machineId(id) }));

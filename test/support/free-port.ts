@@ -1,5 +1,5 @@
 /** Ports for processes that have to know theirs before they listen. */
-import { createPortFinder } from '../../src/simulator/ports.ts';
+import { createPortFinder } from '../../src/simulator/processes.ts';
 
 /**
  * A port where nobody listens, and which no outgoing connection takes meanwhile. The system's own

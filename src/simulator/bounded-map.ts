@@ -1,11 +1,11 @@
 /** A map that holds so many entries; the one set longest ago makes room for the next. */
-export interface RecentMap<Key, Value> {
+export interface BoundedMap<Key, Value> {
   get(key: Key): Value | undefined;
   set(key: Key, value: Value): void;
   delete(key: Key): void;
 }
 
-export function createRecentMap<Key, Value>(maxEntries: number): RecentMap<Key, Value> {
+export function createBoundedMap<Key, Value>(maxEntries: number): BoundedMap<Key, Value> {
   const entries = new Map<Key, Value>();
   return {
     get: (key) => entries.get(key),

@@ -1,24 +1,20 @@
-/** One request's way through the edge: from Machine to Machine until there is an answer. */
+/** One request at the edge: from Machine to Machine, until there is a response. */
 import type { Agent, ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
 import type { ReplayableBody } from './body.ts';
-import { deliver, type Delivery, type RetryOptions } from './delivery.ts';
+import { deliver, type Delivery, type RetryOptions, type MachineLoad } from './delivery.ts';
 import { VIA } from './edge-headers.ts';
-import { edgeError, type EdgeErrorCode } from './errors.ts';
+import { edgeError, type EdgeErrorCode, type Hop, type RequestRecord } from './records.ts';
 import { cachedLeg, fallbackLeg, headersFor, replayLeg, type Leg } from './legs.ts';
 import type { Line } from './line.ts';
-import type { Load } from './load.ts';
-import type { Hop, RequestRecord } from './records.ts';
-import { relayAnswer, relayUpgrade } from './relay.ts';
-import { readWish, type Wish } from './replay.ts';
+import { pipeResponse, pipeUpgrade, type Attempt } from './upstream.ts';
+import { readReplayRequest, type ReplayRequest } from './replay.ts';
 import type { CachedRequest, CacheLookup, ReplayCache } from './replay-cache.ts';
-import { sessionTextOfHeaders, sessionTextOfRequest } from './session-text.ts';
-import type { Spread } from './spread.ts';
+import { sessionTextOfHeaders, sessionTextOfRequest, type Spread } from './spread.ts';
 import { targetOfRequest, type EdgeMachine } from './targets.ts';
-import type { Attempt } from './upstream.ts';
 
-/** A client's request, and the way back to the client. */
+/** A client's request, and what responds to it. */
 export interface Incoming {
   readonly requestId: string;
   readonly request: IncomingMessage;
@@ -27,9 +23,9 @@ export interface Incoming {
   /** Undefined for an upgrade, which has none. */
   readonly body: ReplayableBody | undefined;
   readonly response: ServerResponse;
-  /** Where the bytes of an accepted upgrade go; `take` ends the watch for the client's leaving. */
+  /** Where the bytes of an accepted upgrade go. After `take` a disconnect of the client no longer aborts. */
   readonly upgrade: { readonly head: Buffer; readonly take: () => Socket } | undefined;
-  /** Aborted when the client has left. */
+  /** Aborted when the client has disconnected. */
   readonly signal: AbortSignal;
 }
 
@@ -42,12 +38,12 @@ export interface EdgeContext {
   readonly clock: Clock;
   readonly maxReplays: number;
   readonly retries: RetryOptions;
-  readonly load: Load;
+  readonly load: MachineLoad;
   readonly lineTo: (machine: EdgeMachine) => Line;
   readonly connectTimeoutMs: number;
   readonly passesOverRecentlyStopped: boolean;
   readonly replayCache: ReplayCache;
-  /** What becomes of a request whose cached Machine can't be reached. */
+  /** What happens to a request whose cached Machine can't be reached. */
   readonly unreachableCached: UnreachableCached;
   readonly onRecord: (record: RequestRecord) => void;
 }
@@ -58,15 +54,15 @@ export interface EdgeContext {
  */
 export type UnreachableCached = 'route-afresh' | 'fail';
 
-type Next = Leg | 'answered';
+type Next = Leg | 'responded';
 
 /**
- * first --(answer)--> done; --(fly-replay)--> replay --(fly-replay, ten times at most)--> replay;
- * cached --(answer or fly-replay)--> as first; --(not delivered)--> first;
- * replay --(not delivered, fallback asked for)--> fallback --(answer)--> done.
- * Whatever else happens is an error that the edge answers by itself.
+ * first --(response)--> done; --(fly-replay)--> replay --(fly-replay, ten times at most)--> replay;
+ * cached --(response or fly-replay)--> as first; --(not delivered)--> first;
+ * replay --(not delivered, fallback asked for)--> fallback --(response)--> done.
+ * All else is an error response of the edge itself.
  */
-export class Exchange {
+export class EdgeRequest {
   readonly #incoming: Incoming;
   readonly #edge: EdgeContext;
   readonly #startedAt: number;
@@ -86,13 +82,13 @@ export class Exchange {
     this.#lookup = edge.replayCache.find(this.#asCached);
   }
 
-  /** Resolves when the answer's head, or an error, is on its way to the client. */
+  /** Resolves when the response head, or an error, is on its way to the client. */
   async run(): Promise<void> {
     const first = this.#firstLeg();
     // Whether a client that names a Machine gets the cached one is not documented: it gets its own.
     const isCached = this.#lookup.kind === 'hit' && first.target.instance === undefined;
     let next: Next = isCached ? cachedLeg(first, this.#lookup) : first;
-    while (next !== 'answered') next = await this.#travel(next);
+    while (next !== 'responded') next = await this.#runLeg(next);
   }
 
   #firstLeg(): Leg {
@@ -104,12 +100,12 @@ export class Exchange {
     };
   }
 
-  async #travel(leg: Leg): Promise<Next> {
+  async #runLeg(leg: Leg): Promise<Next> {
     const delivery = await this.#deliver(leg);
     if (delivery.kind === 'delivered') {
       this.#hops.push({ machine: delivery.machine.id, how: leg.how });
     }
-    if (this.#incoming.signal.aborted) return this.#record(CLIENT_LEFT);
+    if (this.#incoming.signal.aborted) return this.#record(CLIENT_DISCONNECTED);
     if (delivery.kind === 'undelivered') {
       return this.#recover(leg, delivery);
     }
@@ -119,8 +115,8 @@ export class Exchange {
         return this.#fail('PU02');
       case 'upgraded':
         return this.#acceptUpgrade(attempt, machine);
-      case 'answered':
-        return this.#judge(leg, machine, attempt.request, attempt.response);
+      case 'responded':
+        return this.#onResponse(leg, machine, attempt.request, attempt.response);
     }
   }
 
@@ -155,33 +151,37 @@ export class Exchange {
     });
   }
 
-  /** Passes the answer on, or does what it says. */
-  async #judge(
+  /** Passes the response on, or follows the replay that it asks for. */
+  async #onResponse(
     leg: Leg,
     machine: EdgeMachine,
     request: ClientRequest,
     response: IncomingMessage,
   ): Promise<Next> {
-    const wish = await readWish(response);
+    const wish = await readReplayRequest(response);
     if (wish.kind === 'none') {
       this.#noteServed(machine, response);
       this.#record(response.statusCode ?? 502, machine);
-      relayAnswer(request, response, this.#incoming.response, this.#wayBack(machine));
-      return 'answered';
+      pipeResponse(request, response, this.#incoming.response, this.#responseOptions(machine));
+      return 'responded';
     }
     // It has not read the request to its end, and what is left of it goes elsewhere.
     if (!request.writableFinished) request.destroy();
     // A request that came back by fallback cannot be replayed again.
     if (wish.kind === 'invalid' || leg.how === 'fallback') return this.#fail('PA03');
-    return this.#follow(leg, machine, wish);
+    return this.#followReplay(leg, machine, wish);
   }
 
-  async #follow(leg: Leg, issuer: EdgeMachine, wish: Wish & { kind: 'replay' }): Promise<Next> {
+  async #followReplay(
+    leg: Leg,
+    issuer: EdgeMachine,
+    wish: ReplayRequest & { kind: 'replay' },
+  ): Promise<Next> {
     if (this.#replays >= this.#edge.maxReplays) return this.#fail('PA02');
     const completeness = (await this.#incoming.body?.whole()) ?? 'whole';
-    if (completeness === 'aborted') return this.#record(CLIENT_LEFT);
+    if (completeness === 'aborted') return this.#record(CLIENT_DISCONNECTED);
     if (completeness === 'too-large') return this.#fail('PA01');
-    this.#note(leg, issuer, wish);
+    this.#updateCache(leg, issuer, wish);
     this.#replays += 1;
     const cacheStatus = this.#lookup.kind === 'bypass' ? 'bypass' : 'miss';
     return replayLeg(leg, issuer, wish, { now: this.#edge.clock.now(), cacheStatus });
@@ -191,24 +191,24 @@ export class Exchange {
    * Only what the Machine says that got the request first is kept: "if the target app issues another
    * fly-replay-cache, the caching behavior in this case is undefined".
    */
-  #note(leg: Leg, issuer: EdgeMachine, wish: Wish & { kind: 'replay' }): void {
+  #updateCache(leg: Leg, issuer: EdgeMachine, wish: ReplayRequest & { kind: 'replay' }): void {
     const { replayCache } = this.#edge;
     if (wish.cache.kind === 'invalidate') replayCache.drop(this.#asCached);
     else if (leg.how === 'first') replayCache.keep(this.#asCached, wish, issuer);
   }
 
-  #acceptUpgrade(attempt: Attempt & { kind: 'upgraded' }, machine: EdgeMachine): 'answered' {
+  #acceptUpgrade(attempt: Attempt & { kind: 'upgraded' }, machine: EdgeMachine): 'responded' {
     const { upgrade } = this.#incoming;
     // Only an upgrade is sent without a body, so nothing else can have been accepted as one.
     if (!upgrade) return this.#fail('PU02');
     this.#noteServed(machine, attempt.response);
     this.#record(attempt.response.statusCode ?? 101, machine);
     const client = { socket: upgrade.take(), head: upgrade.head };
-    relayUpgrade(attempt.response, attempt, client, this.#wayBack(machine));
-    return 'answered';
+    pipeUpgrade(attempt.response, attempt, client, this.#responseOptions(machine));
+    return 'responded';
   }
 
-  #fail(code: EdgeErrorCode): 'answered' {
+  #fail(code: EdgeErrorCode): 'responded' {
     const { response, body } = this.#incoming;
     const error = edgeError(code);
     this.#record(error.status, undefined, code);
@@ -216,7 +216,7 @@ export class Exchange {
     response.writeHead(error.status, [...Object.entries(headers).flat(), ...this.#addedHeaders()]);
     response.end(error.body);
     body?.discardRest();
-    return 'answered';
+    return 'responded';
   }
 
   #noteServed(machine: EdgeMachine, response: IncomingMessage): void {
@@ -225,7 +225,7 @@ export class Exchange {
     }
   }
 
-  #record(status: number, served?: EdgeMachine, error?: EdgeErrorCode): 'answered' {
+  #record(status: number, served?: EdgeMachine, error?: EdgeErrorCode): 'responded' {
     const { request, requestId } = this.#incoming;
     this.#edge.onRecord({
       requestId,
@@ -239,10 +239,10 @@ export class Exchange {
       ms: this.#edge.clock.monotonicMs() - this.#startedAt,
       error,
     });
-    return 'answered';
+    return 'responded';
   }
 
-  #wayBack(machine: EdgeMachine): { addedHeaders: string[]; line: Line } {
+  #responseOptions(machine: EdgeMachine): { addedHeaders: string[]; line: Line } {
     return { addedHeaders: this.#addedHeaders(), line: this.#edge.lineTo(machine) };
   }
 
@@ -252,4 +252,4 @@ export class Exchange {
 }
 
 /** nginx's status for a client that closed its connection; no client ever sees it. */
-const CLIENT_LEFT = 499;
+const CLIENT_DISCONNECTED = 499;
