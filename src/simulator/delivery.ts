@@ -29,14 +29,14 @@ export interface DeliveryOptions {
   readonly passesOverRecentlyStopped: boolean;
   /** How long to try, in ms; without it until the retries are used up. */
   readonly timeoutMs: number | undefined;
-  readonly retries: RetryOptions;
+  readonly retries: DeliveryRetries;
   readonly clock: Clock;
   /** Aborted when the client has disconnected. */
   readonly signal: AbortSignal;
 }
 
 /** Fly Proxy tries "up to 90" times (https://fly.io/docs/monitoring/error-codes/, PR03). */
-export interface RetryOptions {
+export interface DeliveryRetries {
   readonly count: number;
   readonly delayMs: number;
 }

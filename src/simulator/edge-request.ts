@@ -3,7 +3,7 @@ import type { Agent, ClientRequest, IncomingMessage, ServerResponse } from 'node
 import type { Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
 import type { ReplayableBody } from './body.ts';
-import { deliver, type Delivery, type RetryOptions, type MachineLoad } from './delivery.ts';
+import { deliver, type Delivery, type DeliveryRetries, type MachineLoad } from './delivery.ts';
 import { VIA } from './edge-headers.ts';
 import { edgeError, type EdgeErrorCode, type Hop, type RequestRecord } from './records.ts';
 import { cachedLeg, fallbackLeg, headersFor, replayLeg, type Leg } from './legs.ts';
@@ -37,7 +37,7 @@ export interface EdgeContext {
   readonly agentFor: (machine: EdgeMachine) => Agent;
   readonly clock: Clock;
   readonly maxReplays: number;
-  readonly retries: RetryOptions;
+  readonly retries: DeliveryRetries;
   readonly load: MachineLoad;
   readonly lineTo: (machine: EdgeMachine) => Line;
   readonly connectTimeoutMs: number;

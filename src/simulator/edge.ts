@@ -8,7 +8,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { ReplayableBody } from './body.ts';
-import { type RetryOptions, createMachineLoad } from './delivery.ts';
+import { type DeliveryRetries, createMachineLoad } from './delivery.ts';
 import { headersForMachine } from './edge-headers.ts';
 import { EdgeRequest, type EdgeContext, type UnreachableCached } from './edge-request.ts';
 import { WHOLE_LINE, type Line } from './line.ts';
@@ -32,7 +32,7 @@ export interface EdgeOptions {
   /** Bytes of a body beyond which a request cannot be replayed. */
   readonly maxReplayBodyBytes?: number;
   readonly maxReplays?: number;
-  readonly retries?: RetryOptions;
+  readonly retries?: DeliveryRetries;
   /**
    * Whether replay headers that a client sends are dropped. What Fly Proxy does is not documented;
    * by default they are passed on, which is the harder case for who relies on them.
@@ -71,7 +71,7 @@ const MAX_REPLAY_BODY_BYTES = 1_000_000;
 /** PA02, https://fly.io/docs/monitoring/error-codes/ */
 const MAX_REPLAYS = 10;
 /** PR03: "up to 90 retries are attempted". */
-const RETRIES: RetryOptions = { count: 90, delayMs: 100 };
+const RETRIES: DeliveryRetries = { count: 90, delayMs: 100 };
 /** PC05, https://fly.io/docs/monitoring/error-codes/; the time itself is not documented. */
 const CONNECT_TIMEOUT_MS = 1_000;
 /** More than a proxy behind the edge takes, so that it gets to see such requests. */

@@ -11,9 +11,9 @@ import {
 } from './machine.ts';
 import { createPortFinder, type ProcessKeeper } from './processes.ts';
 import { MACHINE_ADDRESS } from './zone.ts';
-import type { MachineState } from './targets.ts';
+import type { LifecycleState } from './targets.ts';
 
-export type Environment = Readonly<Record<string, string | undefined>>;
+export type MachineEnvironment = Readonly<Record<string, string | undefined>>;
 
 /** Of one Machine, so that it can be told who asks and who calls. */
 export interface Attachment {
@@ -29,9 +29,9 @@ export interface FleetOptions {
   /** Undefined: Machines without sidecar. */
   readonly sidecarCommand: readonly string[] | undefined;
   /** What every process gets. */
-  readonly env: Environment;
+  readonly env: MachineEnvironment;
   /** Settings of the sidecars. */
-  readonly sidecarEnv: Environment;
+  readonly sidecarEnv: MachineEnvironment;
   /** Each Machine has its volume in here. */
   readonly directory: string;
   /** Gives a Machine its own entrances to the private network. */
@@ -100,7 +100,7 @@ function createMachine(options: FleetOptions, belongings: Belongings): Simulated
 }
 
 /** https://fly.io/docs/machines/runtime-environment/ */
-function flyEnvironment(id: MachineId, appName: string, region: string): Environment {
+function flyEnvironment(id: MachineId, appName: string, region: string): MachineEnvironment {
   return {
     FLY_MACHINE_ID: id,
     FLY_ALLOC_ID: id,
@@ -112,7 +112,7 @@ function flyEnvironment(id: MachineId, appName: string, region: string): Environ
   };
 }
 
-function sidecarSettings({ ports, attachment, volume }: Belongings): Environment {
+function sidecarSettings({ ports, attachment, volume }: Belongings): MachineEnvironment {
   return {
     HOST,
     PORT: String(ports.public),
@@ -154,7 +154,7 @@ export type DeployStrategy = 'rolling' | 'bluegreen' | 'immediate';
 
 export interface DeployableMachine {
   readonly region: string;
-  readonly state: MachineState;
+  readonly state: LifecycleState;
   start(): Promise<void>;
   stop(): Promise<void>;
   destroy(): Promise<void>;

@@ -3,7 +3,7 @@ import type { MachineId } from '../session.ts';
 import { awaitPort } from '../app/await-port.ts';
 import type { Clock } from '../clock.ts';
 import type { ProcessKeeper, RunningProcess } from './processes.ts';
-import type { EdgeMachine, MachineState } from './targets.ts';
+import type { EdgeMachine, LifecycleState } from './targets.ts';
 import type { NetworkMachine } from './zone.ts';
 
 /** Ports on 127.0.0.1, kept for as long as the Machine exists. */
@@ -56,7 +56,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   readonly processGroup: string;
   readonly ports: MachinePorts;
   readonly #options: MachineOptions;
-  #state: MachineState = 'stopped';
+  #state: LifecycleState = 'stopped';
   #stoppedAt: number | undefined;
   /** The latest start; it counts while the state is `starting`. */
   #starting: Promise<void> = Promise.resolve();
@@ -71,7 +71,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     this.#options = options;
   }
 
-  get state(): MachineState {
+  get state(): LifecycleState {
     return this.#state;
   }
 
@@ -203,13 +203,13 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   }
 
   /** What is destroyed stays destroyed, whatever was under way. */
-  #enter(state: MachineState): void {
+  #enter(state: LifecycleState): void {
     if (this.#state === 'destroyed') return;
     this.#state = state;
     this.#stoppedAt = state === 'stopped' ? this.#options.clock.now() : undefined;
   }
 
-  #expect(action: string, ...states: MachineState[]): void {
+  #expect(action: string, ...states: LifecycleState[]): void {
     if (!states.includes(this.#state)) throw this.#wrongState(action);
   }
 

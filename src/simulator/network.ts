@@ -72,95 +72,106 @@ export function createNetwork(
   machines: () => readonly NetworkMachine[],
   clock: Clock,
 ): NetworkFaults {
-  const cuts = new Set<Cut>();
-  const delays = new Set<Delay>();
-  const disturbances = new Set<Disturbance>();
-  const closing = new AbortController();
-  let change = Promise.withResolvers<undefined>();
+  return new FaultyNetwork(machines, clock);
+}
 
-  const tellChange = (): void => {
-    change.resolve(undefined);
-    change = Promise.withResolvers();
-  };
+class FaultyNetwork implements NetworkFaults {
+  readonly #machines: () => readonly NetworkMachine[];
+  readonly #clock: Clock;
+  readonly #cuts = new Set<Cut>();
+  readonly #delays = new Set<Delay>();
+  readonly #disturbances = new Set<Disturbance>();
+  readonly #closing = new AbortController();
+  #change = Promise.withResolvers<undefined>();
 
-  function addTo<Fault>(faults: Set<Fault>, fault: Fault): Undo {
-    faults.add(fault);
-    tellChange();
-    return () => {
-      if (faults.delete(fault)) tellChange();
-    };
+  constructor(machines: () => readonly NetworkMachine[], clock: Clock) {
+    this.#machines = machines;
+    this.#clock = clock;
   }
 
-  function line(from: 'edge' | MachineId, to: MachineId): Line {
-    const state: Line['state'] = () => {
-      const found = [...cuts].filter((cut) => concerns(cut, from, to));
-      if (found.some(({ how }) => how === 'hang')) return 'silent';
-      return found.length > 0 ? 'refusing' : 'whole';
-    };
-    const delayMs = (): number =>
-      [...delays].reduce((sum, delay) => sum + (concerns(delay, from, to) ? delay.ms : 0), 0);
+  readonly cut: Network['cut'] = (way, how = 'hang') => this.#add(this.#cuts, { ...way, how });
+
+  readonly cutBetween: Network['cutBetween'] = (one, other, how) =>
+    together([this.cut({ from: one, to: other }, how), this.cut({ from: other, to: one }, how)]);
+
+  readonly isolate: Network['isolate'] = (machine, how) =>
+    together([
+      this.cut({ from: 'edge', to: machine }, how),
+      this.cut({ from: 'machines', to: machine }, how),
+      this.cut({ from: machine, to: 'machines' }, how),
+    ]);
+
+  readonly delay: Network['delay'] = (way, ms) => this.#add(this.#delays, { ...way, ms });
+
+  readonly disturbResolver: Network['disturbResolver'] = (trouble, asker) => {
+    const state: ResolverState =
+      trouble === 'stale'
+        ? { kind: 'stale', machines: this.#machines().map(copyOf) }
+        : { kind: trouble };
+    return this.#add(this.#disturbances, { asker, state });
+  };
+
+  /** The latest disturbance counts. */
+  readonly resolver: NetworkFaults['resolver'] = (asker) => {
+    const found = [...this.#disturbances].filter(
+      (disturbance) => disturbance.asker === undefined || disturbance.asker === asker,
+    );
+    return found.at(-1)?.state ?? ANSWERING;
+  };
+
+  readonly line: NetworkFaults['line'] = (from, to) => {
+    const state = (): ReturnType<Line['state']> => this.#stateOf(from, to);
+    const delayMs = (): number => this.#delayMsOf(from, to);
     return {
       state,
       delayMs,
       notSilent: async (signal) => {
         while (state() === 'silent' && !signal?.aborted) {
-          await Promise.race([change.promise, ...(signal ? [untilAborted(signal)] : [])]);
+          await Promise.race([this.#change.promise, ...(signal ? [untilAborted(signal)] : [])]);
         }
       },
       delayed: (signal) => {
-        const signals = signal ? [signal, closing.signal] : [closing.signal];
+        const signals = signal ? [signal, this.#closing.signal] : [this.#closing.signal];
         return delayMs() > 0
-          ? clock.sleep(delayMs(), AbortSignal.any(signals))
+          ? this.#clock.sleep(delayMs(), AbortSignal.any(signals))
           : WHOLE_LINE.delayed();
       },
     };
-  }
-
-  const cut: Network['cut'] = (way, how = 'hang') => addTo(cuts, { ...way, how });
-
-  const cutBetween: Network['cutBetween'] = (one, other, how) =>
-    together([cut({ from: one, to: other }, how), cut({ from: other, to: one }, how)]);
-
-  const isolate: Network['isolate'] = (machine, how) =>
-    together([
-      cut({ from: 'edge', to: machine }, how),
-      cut({ from: 'machines', to: machine }, how),
-      cut({ from: machine, to: 'machines' }, how),
-    ]);
-
-  const disturbResolver: Network['disturbResolver'] = (trouble, asker) => {
-    const state: ResolverState =
-      trouble === 'stale' ? { kind: 'stale', machines: machines().map(copyOf) } : { kind: trouble };
-    return addTo(disturbances, { asker, state });
   };
 
-  /** What began last counts. */
-  function resolver(asker: MachineId | undefined): ResolverState {
-    const found = [...disturbances].filter(
-      (disturbance) => disturbance.asker === undefined || disturbance.asker === asker,
-    );
-    return found.at(-1)?.state ?? ANSWERING;
-  }
-
-  function heal(): void {
-    for (const faults of [cuts, delays, disturbances]) faults.clear();
-    tellChange();
-  }
-
-  return {
-    line,
-    cut,
-    cutBetween,
-    isolate,
-    delay: (way, ms) => addTo(delays, { ...way, ms }),
-    disturbResolver,
-    resolver,
-    heal,
-    close: () => {
-      heal();
-      closing.abort();
-    },
+  readonly heal = (): void => {
+    for (const faults of [this.#cuts, this.#delays, this.#disturbances]) faults.clear();
+    this.#reportChange();
   };
+
+  readonly close = (): void => {
+    this.heal();
+    this.#closing.abort();
+  };
+
+  #stateOf(from: 'edge' | MachineId, to: MachineId): ReturnType<Line['state']> {
+    const found = [...this.#cuts].filter((cut) => concerns(cut, from, to));
+    if (found.some(({ how }) => how === 'hang')) return 'silent';
+    return found.length > 0 ? 'refusing' : 'whole';
+  }
+
+  #delayMsOf(from: 'edge' | MachineId, to: MachineId): number {
+    const found = [...this.#delays].filter((delay) => concerns(delay, from, to));
+    return found.reduce((sum, { ms }) => sum + ms, 0);
+  }
+
+  #add<Fault>(faults: Set<Fault>, fault: Fault): Undo {
+    faults.add(fault);
+    this.#reportChange();
+    return () => {
+      if (faults.delete(fault)) this.#reportChange();
+    };
+  }
+
+  #reportChange(): void {
+    this.#change.resolve(undefined);
+    this.#change = Promise.withResolvers();
+  }
 }
 
 function concerns(way: Way, from: 'edge' | MachineId, to: MachineId): boolean {

@@ -8,7 +8,7 @@ import {
   deploy,
   type DeployStrategy,
   createMachineMaker,
-  type Environment,
+  type MachineEnvironment,
   type FleetOptions,
 } from './fleet.ts';
 import { startDnsServer, type DnsServer } from './dns.ts';
@@ -26,9 +26,9 @@ export interface SimulationOptions {
   /** How a sidecar is started; without it the edge goes straight to the apps. */
   readonly sidecarCommand?: readonly string[];
   /** What the processes inherit, `PATH` above all. */
-  readonly env: Environment;
+  readonly env: MachineEnvironment;
   /** Settings of the sidecars, on top of those that tie them to their Machine. */
-  readonly sidecarEnv?: Environment;
+  readonly sidecarEnv?: MachineEnvironment;
   readonly machineCount?: number;
   readonly appName?: string;
   readonly clock: Clock;

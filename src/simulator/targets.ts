@@ -7,7 +7,7 @@ import type { EdgeErrorCode } from './records.ts';
  * `stopped` and `suspended` ones are woken by a request; `stopping` and `starting` ones are on their
  * way; `destroyed` ones do not exist any more.
  */
-export type MachineState =
+export type LifecycleState =
   'starting' | 'started' | 'stopping' | 'stopped' | 'suspended' | 'destroyed';
 
 /** A Machine as the edge knows it. */
@@ -15,7 +15,7 @@ export interface EdgeMachine {
   readonly id: MachineId;
   readonly app: string;
   readonly region: string;
-  readonly state: MachineState;
+  readonly state: LifecycleState;
   /** When it stopped, in ms since the epoch; undefined while it runs. */
   readonly stoppedAt?: number | undefined;
   /** Where its service listens, on 127.0.0.1. */
@@ -55,7 +55,7 @@ export interface Reluctance {
 const ANY_REGION = 'any';
 
 /** What is woken first comes first. */
-const WAKEABLE: readonly MachineState[] = ['starting', 'suspended', 'stopped'];
+const WAKEABLE: readonly LifecycleState[] = ['starting', 'suspended', 'stopped'];
 
 export function candidatesFor(
   target: Target,
@@ -132,7 +132,7 @@ function awakeFirst(
   order: Order,
   isFull: Reluctance['isFull'],
 ): EdgeMachine[] {
-  const inState = (group: readonly EdgeMachine[], state: MachineState): EdgeMachine[] =>
+  const inState = (group: readonly EdgeMachine[], state: LifecycleState): EdgeMachine[] =>
     group.filter((machine) => machine.state === state);
   const started = groups.flatMap((group) => order(inState(group, 'started')));
   const free = started.filter((machine) => !isFull(machine));

@@ -8,7 +8,7 @@ import {
   processGroupName,
   runningMachinesName,
 } from '../fly.ts';
-import type { MachineState } from './targets.ts';
+import type { LifecycleState } from './targets.ts';
 
 /** A Machine as the private network knows it. */
 export interface NetworkMachine {
@@ -16,7 +16,7 @@ export interface NetworkMachine {
   readonly app: string;
   readonly region: string;
   readonly processGroup: string;
-  readonly state: MachineState;
+  readonly state: LifecycleState;
   /** Where its peer listener is, on 127.0.0.1. */
   readonly peerPort: number;
 }
@@ -43,7 +43,7 @@ export function resolveInternal(
 }
 
 /** Its processes run, be it that they have just begun or are about to end. */
-export function runs({ state }: { readonly state: MachineState }): boolean {
+export function runs({ state }: { readonly state: LifecycleState }): boolean {
   return state === 'starting' || state === 'started' || state === 'stopping';
 }
 

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { deploy, type DeployableMachine, type DeployStrategy } from '../../src/simulator/fleet.ts';
-import type { MachineState } from '../../src/simulator/targets.ts';
+import type { LifecycleState } from '../../src/simulator/targets.ts';
 
 /** Machines that write down what is done to them; each doing ends a turn later. */
-function appOf(states: Record<string, MachineState>) {
+function appOf(states: Record<string, LifecycleState>) {
   const log: string[] = [];
-  const machineOf = (id: string, state: MachineState) => {
-    const become = async (doing: string, next: MachineState): Promise<void> => {
+  const machineOf = (id: string, state: LifecycleState) => {
+    const become = async (doing: string, next: LifecycleState): Promise<void> => {
       log.push(`${doing} ${id}`);
       await Promise.resolve();
       machine.state = next;

@@ -5,10 +5,10 @@ import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
 import { startDnsServer } from '../../src/simulator/dns.ts';
 import type { NetworkMachine } from '../../src/simulator/zone.ts';
-import type { MachineState } from '../../src/simulator/targets.ts';
+import type { LifecycleState } from '../../src/simulator/targets.ts';
 import { machineId } from './support.ts';
 
-function machine(id: string, state: MachineState, processGroup = 'web'): NetworkMachine {
+function machine(id: string, state: LifecycleState, processGroup = 'web'): NetworkMachine {
   return { id: machineId(id), app: 'shop', region: 'iad', processGroup, state, peerPort: 1 };
 }
 

@@ -6,10 +6,13 @@ import { test, type TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
 import { createPrivateNetwork } from '../../src/simulator/private-network.ts';
 import type { NetworkMachine } from '../../src/simulator/zone.ts';
-import type { MachineState } from '../../src/simulator/targets.ts';
+import type { LifecycleState } from '../../src/simulator/targets.ts';
 import { machineId, naming, startMachine } from './support.ts';
 
-async function startNetwork(t: TestContext, states: Record<string, MachineState>): Promise<number> {
+async function startNetwork(
+  t: TestContext,
+  states: Record<string, LifecycleState>,
+): Promise<number> {
   const machines: NetworkMachine[] = [];
   for (const [id, state] of Object.entries(states)) {
     const { id: machine, app, region, port } = await startMachine(t, id, naming(id));

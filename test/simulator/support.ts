@@ -14,7 +14,7 @@ import { parseMachineId, type MachineId } from '../../src/session.ts';
 import { systemClock } from '../../src/clock.ts';
 import { startEdge, type Edge, type EdgeOptions } from '../../src/simulator/edge.ts';
 import type { RequestRecord } from '../../src/simulator/records.ts';
-import type { EdgeMachine, MachineState } from '../../src/simulator/targets.ts';
+import type { EdgeMachine, LifecycleState } from '../../src/simulator/targets.ts';
 
 export function machineId(text: string): MachineId {
   const id = parseMachineId(text);
@@ -26,7 +26,7 @@ export function machineId(text: string): MachineId {
 export interface ScriptedMachine extends EdgeMachine {
   region: string;
   readonly server: Server;
-  state: MachineState;
+  state: LifecycleState;
   stoppedAt?: number;
   wakeCount: number;
 }
@@ -34,7 +34,7 @@ export interface ScriptedMachine extends EdgeMachine {
 export interface ScriptedOptions {
   readonly app?: string;
   readonly region?: string;
-  readonly state?: MachineState;
+  readonly state?: LifecycleState;
 }
 
 export async function startMachine(
