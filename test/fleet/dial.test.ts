@@ -46,7 +46,7 @@ describe('a dialer', () => {
     assert.equal(clock.pendingCount(), 0);
   });
 
-  it('gives up what takes too long', async (t) => {
+  it('aborts what takes too long', async (t) => {
     const port = await startFullListener(t);
     const clock = createTestClock();
     const dialer = createDialer({ addressOf: () => '127.0.0.1', timeoutMs: 100, clock });
@@ -55,7 +55,7 @@ describe('a dialer', () => {
     assert.equal((await dialled).error?.code, 'connect-timeout');
   });
 
-  it('gives up what is still connecting when it is closed', async (t) => {
+  it('aborts what is still connecting when it is closed', async (t) => {
     const port = await startFullListener(t);
     const clock = createTestClock();
     const dialer = createDialer({ addressOf: () => '127.0.0.1', timeoutMs: 100, clock });

@@ -82,7 +82,7 @@ describe('the DNS directory', () => {
     assert.equal(announced, 1);
   });
 
-  it('looks again for a newcomer out of turn, but not twice within half a second', async (t) => {
+  it('reads early for a new Machine, but not twice within half a second', async (t) => {
     const { dns, clock, directory } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -121,7 +121,7 @@ describe('the DNS directory', () => {
     assert.deepEqual(await Promise.all(looks), [undefined, undefined]);
   });
 
-  it('can not tell whether there is a newcomer while nobody answers', async (t) => {
+  it('can not tell whether there is a new Machine while the DNS does not answer', async (t) => {
     const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -132,7 +132,7 @@ describe('the DNS directory', () => {
     assert.equal(await look, undefined);
   });
 
-  it('leaves nothing behind of a look that comes too soon for one more reading', async (t) => {
+  it('leaves nothing behind of an early reading that was requested too soon', async (t) => {
     const { dns, clock, directory } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -143,7 +143,7 @@ describe('the DNS directory', () => {
     assert.equal(clock.pendingCount(), before);
   });
 
-  it('takes no Machine for stopped while one more look at the list is not answered', async (t) => {
+  it('confirms no Machine as stopped while an early reading is unanswered', async (t) => {
     const { dns, clock, directory, liveness, readNext } = await setUp(t, { timeoutMs: 60_000 });
     listMachines(dns, ['aa'], ['bb']);
     await directory.start();

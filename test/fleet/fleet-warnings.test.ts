@@ -75,7 +75,7 @@ describe('a Machine that is alone by configuration', () => {
     assert.deepEqual(await othersFound(look), []);
   });
 
-  it('stops looking at once when it is told to', async (t) => {
+  it('stops at once when it is stopped', async (t) => {
     const look = await setUp(t);
     listMachines(look, 'aa ams,bb ams');
     look.dns.isSilent = true;

@@ -19,7 +19,7 @@ import {
 
 const WAITING = { waitsForSlowPeers: true };
 
-it('a claim of a peer is reported once for each question, and not if the question is a look', async (t) => {
+it('a claim of a peer is reported once for each query, and not for a dry run', async (t) => {
   const { c, claims, peers } = await startFleet(t);
   await bind(c, KEY);
   await Promise.all([peers.ask(KEY), peers.ask(KEY), peers.ask(KEY)]);
@@ -96,7 +96,7 @@ describe('an answer that is late', () => {
     assert.equal(c.requests.length, 2);
   });
 
-  it('is not waited for by many: who asks while half of the questions are open gets 300 ms', async (t) => {
+  it('is not waited for by many: with half of the queries in flight the timeout is 300 ms', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
     const many = Array.from({ length: MAX_QUERIES / 2 }, (_, i) =>
@@ -110,7 +110,7 @@ describe('an answer that is late', () => {
     await Promise.all(many);
   });
 
-  it('keeps one batch of questions behind it from going, and no more than that', async (t) => {
+  it('delays one batch of queries after it, and no more', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
     const first = peers.ask(KEY, WAITING);
@@ -126,7 +126,7 @@ describe('an answer that is late', () => {
     assert.equal(c.requests.length, 3);
   });
 
-  it('makes its Machine neither silent nor left alone', async (t) => {
+  it('makes its Machine neither unresponsive nor skipped', async (t) => {
     const { clock, b, c, liveness, peers } = await startFleet(t);
     for (let i = 0; i < 5; i += 1) {
       const opens = [b, c].map(closeGate);

@@ -75,7 +75,7 @@ describe('beside an old sidecar', () => {
     await assertReaches(m1, 'of-old');
   });
 
-  test('that it does not know a message is no silence', async (t) => {
+  test('is not unresponsive because it does not know a message', async (t) => {
     const { m1, old } = await startScene(t);
     await untilNothingIsMissing(
       () => (old.unknownPaths.length > 1 ? [] : ['a message that it does not know']),
@@ -105,7 +105,7 @@ describe('beside an old sidecar', () => {
     }
   });
 
-  test('it can read each answer to its questions', async (t) => {
+  test('can read each response to its queries', async (t) => {
     const { m1, m2, slow } = await startScene(t);
     const session = await openSession(m1);
     const headers = { 'x-session-id': 'pending', ...replayedBy(OLD) };

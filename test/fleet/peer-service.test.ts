@@ -111,7 +111,7 @@ describe('the peer service', () => {
     assert.equal(await answerOf(peer, ask(SELF)), 'unknown');
   });
 
-  it('answers unknown when the store can not tell or can not let go', async (t) => {
+  it('answers unknown when the store can not tell or can not release', async (t) => {
     const store = createStore(createTestClock());
     await store.claim({ key: KEY, machine: B, origin: 'adopted', ttlMs: TTL_MS });
     const errors: unknown[] = [];
@@ -172,7 +172,7 @@ describe('the peer service refuses', () => {
     });
   }
 
-  it('every source that the directory does not list, and looks again for newcomers', async (t) => {
+  it('every source that the directory does not list, and reads the list again for new Machines', async (t) => {
     const clock = createTestClock();
     const directory = await startDirectory(t, clock, B, []);
     let refreshes = 0;

@@ -32,7 +32,7 @@ import {
 describe('two owners of one key', () => {
   const claim = { generation: 1, origin: 'learned', createdAt: 1_000, ttlMs: 5_000 } as const;
 
-  it('are told apart by rank for those who ask while an answer is still under way', async (t) => {
+  it('are ranked for callers that come while a response is still in flight', async (t) => {
     const clock = createTestClock();
     const b = await startScriptedPeer(t, B, () => ({ ...claim, generation: 1 }));
     const slow = Promise.withResolvers<undefined>();
@@ -52,7 +52,7 @@ describe('two owners of one key', () => {
     open();
   });
 
-  it('settle it by the claim in the question: the peer yields to the one that outranks it', async (t) => {
+  it('are resolved by the claim in the query: the peer yields to the claim that outranks it', async (t) => {
     const { clock, b, peers, outrankedBy } = await startFleet(t);
     const ours = ownBinding(clock);
     await clock.advance(10_000);
@@ -64,7 +64,7 @@ describe('two owners of one key', () => {
     assert.ok(typeof left === 'object' && left.machine === SELF && left.origin === 'copied');
   });
 
-  it('settle it by the claim in the question: we yield to the one that outranks us', async (t) => {
+  it('are resolved by the claim in the query: we yield to the claim that outranks ours', async (t) => {
     const { clock, b, peers, outrankedBy } = await startFleet(t);
     await bind(b, KEY);
     await clock.advance(10_000);
@@ -82,7 +82,7 @@ describe('two owners of one key', () => {
     assert.equal((await peers.ask(KEY, { ownBinding: ownBinding(clock) })).kind, 'owner');
   });
 
-  it('never make us yield to a claim that ours outranks, whatever a peer answers', async (t) => {
+  it('never make us yield to a claim that ours outranks, whatever a peer responds', async (t) => {
     const clock = createTestClock();
     const { port } = await startScriptedPeer(t, B, () => ({ ...claim, origin: 'adopted' }));
     const { peers, outrankedBy } = await startAsker(t, clock, [{ machine: B, port }]);
@@ -92,7 +92,7 @@ describe('two owners of one key', () => {
 });
 
 describe('announcements', () => {
-  it('tell every peer what we own, as a copy', async (t) => {
+  it('give every peer a copy of what we own', async (t) => {
     const { clock, b, c, peers } = await startFleet(t);
     peers.announce(ownBinding(clock, { generation: 2 }), TTL_MS);
     for (const { store } of [b, c]) {
@@ -143,7 +143,7 @@ describe('announcements', () => {
     assert.notEqual(await b.store.lookup(keyOf('k1099')), 'absent');
   });
 
-  it('that a silent peer does not take reach it once it answers, with the life that is left', async (t) => {
+  it('to an unresponsive peer reach it once it responds, with the time left', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
     const { peers, lost } = await startAsker(t, clock, [b]);
@@ -164,7 +164,7 @@ describe('announcements', () => {
     assert.equal(lost, 0);
   });
 
-  it('that are retracted are told nobody any more', async (t) => {
+  it('that are retracted are not sent any more', async (t) => {
     const clock = createTestClock();
     const told: SessionKey[] = [];
     let isUp = false;
@@ -190,7 +190,7 @@ describe('announcements', () => {
     assert.deepEqual(told, [kept]);
   });
 
-  it('for a peer that stays silent are kept up to a bound, the oldest dropped and counted', async (t) => {
+  it('to a peer that stays unresponsive are kept up to a bound, the oldest dropped and counted', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
     const asker = await startAsker(t, clock, [b]);
@@ -272,7 +272,7 @@ describe('announcements', () => {
 });
 
 describe('stopping', () => {
-  it('ends questions under way as inconclusive and leaves no timer and no socket', async (t) => {
+  it('ends queries in flight as inconclusive and leaves no timer and no socket', async (t) => {
     const { clock, b, c, peers, directory } = await startFleet(t);
     const open = closeGate(c);
     peers.announce(ownBinding(clock), TTL_MS);

@@ -19,7 +19,7 @@ import {
   until,
 } from './support.ts';
 
-describe('questions are bounded', () => {
+describe('queries are bounded', () => {
   it('and asked once per key, however many ask', async (t) => {
     const { b, peers, outcomes } = await startFleet(t);
     const open = closeGate(b);
@@ -59,7 +59,7 @@ describe('questions are bounded', () => {
     assert.deepEqual([b.requests.length, c.requests.length], [2, 3]);
   });
 
-  it('so that a flood of 20,000 made-up ids costs a peer a handful of requests', async (t) => {
+  it('so that a flood of 20,000 generated ids costs a peer a handful of requests', async (t) => {
     const { clock, b, c, peers, outcomes } = await startFleet(t);
     const keys = Array.from({ length: 20_000 }, (_, i) => keyOf(`made-up-${i}`));
     const before = clock.monotonicMs();
@@ -88,7 +88,7 @@ describe('questions are bounded', () => {
     assert.deepEqual(await peers.ask(KEY), NONE);
   });
 
-  it('so that the clients of a silent Machine, however many, leave half of them to new sessions', async (t) => {
+  it('so that the clients of an unresponsive Machine, however many, leave half of them to new sessions', async (t) => {
     const { peers } = await startFleet(t);
     const clients = Array.from({ length: 20_000 }, (_, i) =>
       peers.ask(keyOf(`known-${i}`), { source: `client ${i}`, hasKnownOwner: true }),
@@ -137,7 +137,7 @@ describe('questions are bounded', () => {
     assert.deepEqual(await peers.ask(keyOf('back')), NONE);
   });
 
-  it('and a silent peer delays no question once it is known to be silent', async (t) => {
+  it('and a peer that is known to be unresponsive delays no query', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
     for (let i = 1; i <= 3; i += 1) {

@@ -32,7 +32,7 @@ describe('undici', () => {
     assert.equal(loads, 1);
   });
 
-  it('that can not be loaded makes the peer silent, until it can', async (t) => {
+  it('that can not be loaded makes the peer unresponsive, until it can', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
     let isThere = false;

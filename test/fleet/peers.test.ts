@@ -50,7 +50,7 @@ describe('asking the peers', () => {
     assert.deepEqual(hosts, [`bb.vm.app.internal:${port}`]);
   });
 
-  it('tells who has said what, to one who asks while it is asked, and from memory', async (t) => {
+  it('reports each response, also to a second caller and from memory', async (t) => {
     const { b, c, peers } = await startFleet(t);
     const openGate = closeGate(c);
     const heard: string[][] = [[], [], []];
@@ -87,7 +87,7 @@ describe('asking the peers', () => {
     assert.deepEqual(await peers.ask(KEY), NONE);
   });
 
-  it('ends with the first owner, although another peer stays silent', async (t) => {
+  it('ends with the first owner, although another peer does not respond', async (t) => {
     const { b, c, peers } = await startFleet(t);
     const open = closeGate(c);
     await bind(b, KEY);
@@ -95,7 +95,7 @@ describe('asking the peers', () => {
     open();
   });
 
-  it('is inconclusive when a peer stays silent, after 300 ms', async (t) => {
+  it('is inconclusive when a peer does not respond, after 300 ms', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
     const answer = peers.ask(KEY);
@@ -109,7 +109,7 @@ describe('asking the peers', () => {
     open();
   });
 
-  it('is inconclusive when a peer can not tell', async (t) => {
+  it('is inconclusive when the store of a peer can not tell', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B, { isReady: () => false });
     const { peers } = await startAsker(t, clock, [b]);
@@ -175,7 +175,7 @@ describe('asking the peers', () => {
   });
 });
 
-describe('the directory decides what silence means', () => {
+describe('the directory decides what a missing response means', () => {
   const failing: DirectoryStatus = { kind: 'failing', since: 0, reason: 'down' };
   const ok: DirectoryStatus = { kind: 'ok', readAt: 0 };
   const rows: [DirectoryStatus, listsPeer: boolean, expected: string][] = [

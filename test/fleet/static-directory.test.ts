@@ -113,7 +113,7 @@ describe('the static directory', () => {
     assert.equal(directory.isPeerAddress('10.0.0.2'), true);
   });
 
-  it('looks names up again, once per interval, and keeps the last address of one not found', async (t) => {
+  it('resolves names again, once per interval, and keeps the last address of one not found', async (t) => {
     const { directory, clock, hosts, lookups } = setUp(t);
     hosts.set('c.example', ['10.0.0.3']);
     await Promise.all([directory.start(), directory.refresh()]);

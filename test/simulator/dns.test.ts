@@ -73,7 +73,7 @@ test('a list longer than one string comes whole', async (t) => {
   );
 });
 
-test('_instances.internal tells Machine, app, address and region', async (t) => {
+test('_instances.internal lists Machine, app, address and region', async (t) => {
   const resolver = await startResolver(t, [machine('a1', 'started'), machine('b2', 'stopped')]);
   assert.deepEqual(await resolver.resolveTxt('_instances.internal'), [
     [`instance=a1,app=shop,ip=${ADDRESS},region=iad`],

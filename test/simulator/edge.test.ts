@@ -85,7 +85,7 @@ test('header values pass byte for byte, both ways', async (t) => {
   assert.equal(answer.headers['x-echo'], latin1);
 });
 
-test('what a client says of replays is passed on, unless the edge is told to strip it', async (t) => {
+test('replay headers of a client are passed on, unless the edge is configured to strip them', async (t) => {
   const machine = await startMachine(t, 'a1', (request, response) => {
     response.end(String(request.headers['fly-replay-src']));
   });
@@ -96,7 +96,7 @@ test('what a client says of replays is passed on, unless the edge is told to str
   assert.equal((await ask(stripping.url, forged)).body, 'undefined');
 });
 
-test('a record tells a request and its way, without the query', async (t) => {
+test('a record has a request and its hops, without the query', async (t) => {
   const a = await startMachine(t, 'a1', replaying('instance=b2'));
   const b = await startMachine(t, 'b2', naming('b2'));
   const edge = await startTestEdge(t, [a, b]);

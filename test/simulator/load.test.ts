@@ -160,7 +160,7 @@ test('a replay to a full Machine without a time is an error after the retries', 
   assert.equal((await ask(edge.url, PREFERRING)).headers['fly-error'], 'PR03');
 });
 
-test('a replay that prefers a full Machine goes to another, which is told', async (t) => {
+test('a replay that prefers a full Machine goes to another, with a header that says so', async (t) => {
   const telling: RequestListener = (request, response) => {
     const unavailable = request.headers['fly-preferred-instance-unavailable'];
     if (request.headers['fly-replay-src']) response.end(String(unavailable));

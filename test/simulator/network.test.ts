@@ -86,7 +86,7 @@ test('a replay to a Machine that refuses is given up after the retries', async (
   assert.equal((await ask(edge.url, force)).body, 'b2');
 });
 
-test('a replay into silence is given up when its time is over', async (t) => {
+test('a replay over a silent line ends with its timeout', async (t) => {
   const a = await startReplaying(t, ';timeout=500ms;fallback=force_self');
   const b = await startMachine(t, 'b2', naming('b2'));
   const { edge, network, clock } = await startPlace(t, [a, b]);
@@ -247,7 +247,7 @@ test('an isolated Machine reaches nobody and is reached by nobody', async (t) =>
   assert.deepEqual([await call(A, B), await call(C, A)], ['b2', 'a1']);
 });
 
-test('a call into silence waits until the line is mended, or is given up', async (t) => {
+test('a call over a silent line waits until the line is mended, or times out', async (t) => {
   const { network, clock, call } = await startNeighbours(t);
   const mend = network.cut({ from: B, to: A });
   const patient = call(A, B);
@@ -267,7 +267,7 @@ test('a slow way makes a call late', async (t) => {
   assert.ok(clock.monotonicMs() - before >= 400);
 });
 
-test('a resolver can be silent, fail, or be behind the times, for all or for one who asks', async (t) => {
+test('a resolver can be silent, fail, or be behind the times, for all Machines or for one', async (t) => {
   const machine = { app: 'shop', region: 'iad', processGroup: 'app', peerPort: 1 };
   const machines = [{ ...machine, id: A, state: 'started' as 'started' | 'stopped' }];
   const network = createNetwork(() => machines, createTestClock());

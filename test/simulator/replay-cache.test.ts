@@ -106,7 +106,7 @@ test('without a rule nothing is kept', async (t) => {
   assert.deepEqual(stage.ways(), [REPLAYED, REPLAYED]);
 });
 
-test('a request that is answered where it starts is told nothing of the cache', async (t) => {
+test('a request that is not replayed has no header of the cache', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
   stage.origin = telling;
   assert.equal((await stage.ask(session('s1'))).body, 'undefined direct');

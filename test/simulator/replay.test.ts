@@ -118,7 +118,7 @@ test('elsewhere goes to another Machine, region to one of its own, app to one of
   assert.match(await servedWith('region=xxx'), /^PR04/);
 });
 
-test('prefer_instance falls back to another Machine, which is told', async (t) => {
+test('prefer_instance falls back to another Machine, with a header that says so', async (t) => {
   const a = await startMachine(t, 'a1', replaying('prefer_instance=c3;elsewhere=true'));
   const b = await startMachine(t, 'b2', (request, response) => {
     response.end(String(request.headers['fly-preferred-instance-unavailable']));

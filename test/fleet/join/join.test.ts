@@ -145,7 +145,7 @@ describe('a Machine that joins', () => {
     });
   }
 
-  it('learns of sessions whose owner sleeps from those that were told', async (t) => {
+  it('reads sessions whose owner does not run from peers that have copies', async (t) => {
     const peer = await startTeller(t, B);
     await bind(peer.store, ASLEEP, { generation: 3 });
     const { store, summary } = await join(t, [peer]);
@@ -229,7 +229,7 @@ describe('a Machine that joins', () => {
     for (const key of used) assert.equal(await ownerOf(store, key), C);
   });
 
-  it('passes over a peer of a version that has nothing to tell', async (t) => {
+  it('skips a peer of a version without these messages', async (t) => {
     const { port } = await listen(t, (_, response) => response.writeHead(404).end());
     const old = { machine: B, port };
     const peer = await startTeller(t, C);

@@ -43,7 +43,7 @@ describe('messages at a join', () => {
     }
   });
 
-  it('tell nothing of an owner that is not named', () => {
+  it('have no rows of an owner that is not named', () => {
     const { rows, owners } = peerPageOf([BINDING, { ...BINDING, machine: A }], NOW);
     const named = new Map([...owners].filter(([, owner]) => owner === A));
     const text = formatBindingsPage({ machine: A, page: { rows, owners: named }, next: undefined });

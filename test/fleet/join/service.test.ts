@@ -1,4 +1,4 @@
-/** What a Machine that tells its bindings answers to whom, and how long it remembers a reader. */
+/** What a Machine that sends its bindings answers to whom, and how long it remembers a reader. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { MachineId } from '../../../src/session.ts';
@@ -47,8 +47,8 @@ async function openScene() {
   return { clock, service, ask, read };
 }
 
-describe('a Machine that tells its bindings', () => {
-  it('tells each once, page by page', async () => {
+describe('a Machine that sends its bindings', () => {
+  it('sends each once, page by page', async () => {
     const { read } = await openScene();
     const keys: string[] = [];
     let after: string | undefined;
@@ -61,7 +61,7 @@ describe('a Machine that tells its bindings', () => {
     assert.equal(new Set(keys).size, keys.length);
   });
 
-  it('tells nothing of Machines that are gone', async () => {
+  it('sends nothing of Machines that are gone', async () => {
     const { read } = await openScene();
     const { bindings } = await read(undefined, 'copies');
     assert.deepEqual(
