@@ -4,7 +4,7 @@
  * that means is said where it is looked at.
  */
 import { parse, TomlError } from 'smol-toml';
-import { TomlTable } from './toml-table.ts';
+import { isTable, readFlyTomlFile, type FlyTomlFile, type SERVICE } from './fly-toml-schema.ts';
 
 export interface FlyToml {
   readonly app: string | undefined;
@@ -30,7 +30,7 @@ export type Duration =
   | { readonly kind: 'unreadable'; readonly text: string };
 
 export interface Mount {
-  readonly destination: string | undefined;
+  readonly destination?: string | undefined;
   /** Empty: every group. */
   readonly processes: readonly string[];
 }
@@ -58,21 +58,21 @@ export interface Concurrency {
 
 export interface HealthCheck {
   /** Of a top-level one. */
-  readonly name: string | undefined;
-  readonly type: string | undefined;
-  readonly port: number | undefined;
-  readonly path: string | undefined;
+  readonly name?: string | undefined;
+  readonly type?: string | undefined;
+  readonly port?: number | undefined;
+  readonly path?: string | undefined;
 }
 
 export interface ReplayCacheSection {
-  readonly type: string | undefined;
-  readonly name: string | undefined;
-  readonly ttlSeconds: number | undefined;
+  readonly type?: string | undefined;
+  readonly name?: string | undefined;
+  readonly ttlSeconds?: number | undefined;
 }
 
 export interface MetricsEndpoint {
-  readonly port: number | undefined;
-  readonly path: string | undefined;
+  readonly port?: number | undefined;
+  readonly path?: string | undefined;
 }
 
 export type ParsedFlyToml =
@@ -82,7 +82,7 @@ export type ParsedFlyToml =
 
 export function parseFlyToml(text: string): ParsedFlyToml {
   try {
-    return { kind: 'parsed', toml: readFile(parse(text)) };
+    return { kind: 'parsed', toml: readToml(parse(text)) };
   } catch (error) {
     if (!(error instanceof TomlError)) throw error;
     const [, what = 'it is not TOML'] =
@@ -91,97 +91,78 @@ export function parseFlyToml(text: string): ParsedFlyToml {
   }
 }
 
-function readFile(values: Readonly<Record<string, unknown>>): FlyToml {
-  const misfits: string[] = [];
-  const file = new TomlTable(values, misfits);
-  const services = [
-    ...(file.has('http_service') ? [readHttpService(file.table('http_service'))] : []),
-    ...file.tables('services').map(readService),
-  ];
-  const checks = file.table('checks');
-  return {
-    app: file.text('app'),
-    env: readEnv(file.table('env')),
-    strategy: file.table('deploy').text('strategy')?.toLowerCase(),
-    killSignal: file.text('kill_signal'),
-    killTimeout: durationIn(file.textOrNumber('kill_timeout')),
-    processGroups: file.table('processes').names(),
-    mounts: [...file.tables('mount'), ...file.tables('mounts')].map((mount) => ({
-      destination: mount.text('destination'),
-      processes: mount.texts('processes'),
-    })),
-    services,
-    checks: checks.names().map((name) => readCheck(checks.table(name), name)),
-    metrics: file.tables('metrics').map((metrics) => ({
-      port: metrics.number('port'),
-      path: metrics.text('path'),
-    })),
-    memoryMb: mostMemory(file.tables('vm')),
-    misfits,
-  };
-}
-
-/** `PORT = 8080` is as good as `PORT = "8080"`: flyctl makes texts of all of them. */
-function readEnv(table: TomlTable): Record<string, string> {
-  const entries = table.names().flatMap((name) => {
-    const value = table.textOfAny(name);
-    return value === undefined ? [] : [[name, value] as const];
-  });
-  return Object.fromEntries(entries);
+function readToml(values: Record<string, unknown>): FlyToml {
+  const { http_service: http } = values;
+  const hasDefaultPort = !isTable(http) || http.internal_port === undefined;
+  const { file, misfits } = readFlyTomlFile(values);
+  const httpServices =
+    http === undefined ? [] : [httpServiceFrom(file.http_service, hasDefaultPort)];
+  return { ...tomlFrom(file, httpServices), misfits };
 }
 
 /** What `[http_service]` listens on unless told. */
 const DEFAULT_INTERNAL_PORT = 8080;
 
-/** Always has the http handler. */
-function readHttpService(table: TomlTable): Service {
-  const options = table.table('http_options');
+function tomlFrom(file: FlyTomlFile, httpServices: readonly Service[]): Omit<FlyToml, 'misfits'> {
   return {
-    ...readCommon(table),
-    section: 'http_service',
-    internalPort: table.has('internal_port')
-      ? table.number('internal_port')
-      : DEFAULT_INTERNAL_PORT,
-    handlesHttp: true,
-    idleTimeoutSeconds: options.number('idle_timeout'),
-    checks: table.tables('checks').map((check) => ({ ...readCheck(check), type: 'http' })),
-    replayCaches: options.tables('replay_cache').map(readReplayCache),
+    app: file.app,
+    env: file.env,
+    strategy: file.deploy.strategy?.toLowerCase(),
+    killSignal: file.kill_signal,
+    killTimeout: durationIn(file.kill_timeout),
+    processGroups: Object.keys(file.processes),
+    mounts: [...file.mount, ...file.mounts],
+    services: [...httpServices, ...file.services.map(serviceFrom)],
+    checks: Object.entries(file.checks).map(([name, check]) => ({ ...check, name })),
+    metrics: file.metrics,
+    memoryMb: mostMemory(file.vm),
   };
 }
 
-function readService(table: TomlTable): Service {
-  const ports = table.tables('ports');
-  const options = ports.map((port) => port.table('http_options'));
-  const timeouts = options.flatMap((option) => option.number('idle_timeout') ?? []);
+/** Always has the http handler. */
+function httpServiceFrom(http: FlyTomlFile['http_service'], hasDefaultPort: boolean): Service {
   return {
-    ...readCommon(table),
+    ...commonFrom(http),
+    section: 'http_service',
+    internalPort: hasDefaultPort ? DEFAULT_INTERNAL_PORT : http.internal_port,
+    handlesHttp: true,
+    idleTimeoutSeconds: http.http_options.idle_timeout,
+    checks: http.checks.map((check) => ({ ...check, name: undefined, type: 'http' })),
+    replayCaches: http.http_options.replay_cache.map(replayCacheFrom),
+  };
+}
+
+function serviceFrom(service: FlyTomlFile['services'][number]): Service {
+  const options = service.ports.map((port) => port.http_options);
+  const timeouts = options.flatMap((option) => option.idle_timeout ?? []);
+  const ofType = (type: string) => (check: Omit<HealthCheck, 'name'>) => ({
+    ...check,
+    name: undefined,
+    type,
+  });
+  return {
+    ...commonFrom(service),
     section: 'services',
-    // Here flyctl takes digits as well, and in [http_service] it does not.
-    internalPort: table.numberOrDigits('internal_port'),
-    handlesHttp: ports.some((port) => port.texts('handlers').includes('http')),
+    internalPort: service.internal_port,
+    handlesHttp: service.ports.some(({ handlers }) => handlers.includes('http')),
     idleTimeoutSeconds: timeouts.length === 0 ? undefined : Math.min(...timeouts),
-    checks: [
-      ...table.tables('http_checks').map((check) => ({ ...readCheck(check), type: 'http' })),
-      ...table.tables('tcp_checks').map((check) => ({ ...readCheck(check), type: 'tcp' })),
-    ],
-    replayCaches: options.flatMap((option) => option.tables('replay_cache').map(readReplayCache)),
+    checks: [...service.http_checks.map(ofType('http')), ...service.tcp_checks.map(ofType('tcp'))],
+    replayCaches: options.flatMap((option) => option.replay_cache.map(replayCacheFrom)),
   };
 }
 
 type Common = 'concurrency' | 'autoStop' | 'autoStart' | 'minMachinesRunning' | 'processes';
 
-function readCommon(table: TomlTable): Pick<Service, Common> {
-  const concurrency = table.table('concurrency');
+function commonFrom(
+  service: Pick<FlyTomlFile['services'][number], keyof typeof SERVICE>,
+): Pick<Service, Common> {
+  const { type, soft_limit: softLimit, hard_limit: hardLimit } = service.concurrency;
   return {
-    concurrency: {
-      type: concurrency.text('type'),
-      softLimit: concurrency.number('soft_limit'),
-      hardLimit: concurrency.number('hard_limit'),
-    },
-    autoStop: autoStopIn(table.textOrBoolean('auto_stop_machines')),
-    autoStart: table.boolean('auto_start_machines'),
-    minMachinesRunning: table.number('min_machines_running'),
-    processes: table.texts('processes'),
+    concurrency: { type, softLimit, hardLimit },
+    autoStop: autoStopIn(service.auto_stop_machines),
+    autoStart: service.auto_start_machines,
+    minMachinesRunning: service.min_machines_running,
+    processes: service.processes,
   };
 }
 
@@ -192,17 +173,11 @@ function autoStopIn(value: string | boolean | undefined): Service['autoStop'] {
   return value === 'suspend' ? 'suspend' : undefined;
 }
 
-function readCheck(table: TomlTable, name?: string): HealthCheck {
-  const [type, port, path] = [table.text('type'), table.number('port'), table.text('path')];
-  return { name, type, port, path };
-}
+type Cache =
+  FlyTomlFile['services'][number]['ports'][number]['http_options']['replay_cache'][number];
 
-function readReplayCache(table: TomlTable): ReplayCacheSection {
-  return {
-    type: table.text('type'),
-    name: table.text('name'),
-    ttlSeconds: table.number('ttl_seconds'),
-  };
+function replayCacheFrom({ type, name, ttl_seconds: ttlSeconds }: Cache): ReplayCacheSection {
+  return { type, name, ttlSeconds };
 }
 
 const MS_OF_UNIT = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
@@ -223,13 +198,8 @@ function durationIn(value: string | number | undefined): Duration {
   return { kind: 'set', ms: parts.reduce((sum, part) => sum + msOf(part), 0) };
 }
 
-function mostMemory(machines: readonly TomlTable[]): number | undefined {
-  const sizes = machines.flatMap((vm) => {
-    const ownMb = vm.has('memory_mb')
-      ? vm.number('memory_mb')
-      : memoryIn(vm.textOrNumber('memory'));
-    return ownMb ?? [];
-  });
+function mostMemory(machines: FlyTomlFile['vm']): number | undefined {
+  const sizes = machines.flatMap(({ memory_mb: mb, memory }) => mb ?? memoryIn(memory) ?? []);
   return sizes.length === 0 ? undefined : Math.max(...sizes);
 }
 
