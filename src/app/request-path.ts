@@ -35,15 +35,17 @@ import { UpstreamPool, type UpstreamPoolOptions } from '../http/upstream-pool.ts
 import { Activity, QUIET_MS } from '../proxy/activity.ts';
 import { createAnswers } from '../proxy/answers.ts';
 import { createBindings, type Bindings, type BindingsParts } from '../proxy/bindings.ts';
-import { createExplain, type Explain } from '../routing/trace.ts';
-import { EDGE_NAMES } from '../routing/edge-fields.ts';
-import { createHandler, type HandlerParts } from '../proxy/handler.ts';
+import { createExplain, type Explain } from '../routing/explain.ts';
+import { EDGE_NAMES } from '../routing/facts.ts';
+import { createActions } from '../routing/respond.ts';
+import { Router } from '../routing/route.ts';
 import { createFaultReport } from '../proxy/fault-report.ts';
 import { createListeners, type Listeners } from '../proxy/listeners.ts';
 import { createLetGo, type LetGo } from '../proxy/let-go.ts';
 import { createObserver } from '../proxy/observer.ts';
 import { createOpenStreams } from '../proxy/open-streams.ts';
-import { createOwnerFinder, type OwnerFinderParts } from '../routing/find-owner.ts';
+import { OwnerFinder } from '../routing/find-owner.ts';
+import type { OwnerFinderParts } from '../routing/owner-lookup.ts';
 import { createPeerUpstreams } from '../proxy/peer-upstreams.ts';
 import { createPlacement } from '../routing/placement.ts';
 import { createStoreFailureReport } from '../proxy/store-failures.ts';
@@ -141,7 +143,8 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
     directory,
     liveness,
     peers,
-    isPending: (key) => bindings.isPending(key),
+    clock,
+    isInFlight: (key) => bindings.isInFlight(key),
     onDisowned: (key, machine) => bindings.drop(key, machine),
     // Others may share a database without being a fleet.
     onOwnPast:
@@ -150,14 +153,17 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
         : undefined,
   } satisfies OwnerFinderParts;
   const cookie = createCookie(config, clock);
-  const routing = createHandlerParts(parts, owners, cookie);
+  const router = createRouter(parts, owners, cookie);
+  const actionFor = createActions({ directory, replayTimeoutMs: config.replayTimeoutMs });
   const via = createVia(self);
   const activity = new Activity(clock);
   const proxy: ProxyParts = {
     self,
     activity,
     olderSessions,
-    handler: createHandler(routing),
+    router,
+    actionFor,
+    onReplayFailed: parts.metrics.replayFailed,
     answers: createAnswers(learner, bindings, cookie),
     bindings,
     openStreams,
@@ -236,9 +242,9 @@ export function createRequestPath(parts: RequestPathParts): RequestPath {
   }
 
   const explain = createExplain({
-    routing,
-    owners,
-    clock,
+    self,
+    router,
+    actionFor,
     protectedNames: engine.protectedNames,
   });
   const busyCount = (): number => listeners.edge.busyCount() + listeners.peer.busyCount();
@@ -413,17 +419,17 @@ function createFleetBindings(
   });
 }
 
-function createHandlerParts(
+function createRouter(
   parts: RequestPathParts,
   owners: OwnerFinderParts,
   cookie: AffinityCookie | undefined,
-): HandlerParts {
-  const { config, directory, liveness, metrics } = parts;
+): Router {
+  const { config, directory, liveness } = parts;
   const { machine: self, region } = config.identity;
-  return {
+  return new Router({
     self,
-    extract: createRequestIdReader(config.protocols, { hints: config.hints }),
-    owners: createOwnerFinder(owners),
+    readIds: createRequestIdReader(config.protocols, { hints: config.hints }),
+    owners: new OwnerFinder(owners),
     namedByCookie: cookie?.read,
     liveness,
     place: createPlacement({
@@ -440,10 +446,8 @@ function createHandlerParts(
       unknownSession: config.unknownSession,
       replays: replaysOf(config),
     },
-    replayTimeoutMs: config.replayTimeoutMs,
     replayMaxBodyBytes: config.replayMaxBodyBytes,
-    onReplayFailed: metrics.replayFailed,
-  };
+  });
 }
 
 function replaysOf({ replayCacheable }: Config): 'resilient' | 'cacheable' {

@@ -85,3 +85,31 @@ export function textAt(text: string, span: Span): string {
 export function replaceAt(text: string, span: Span, replacement: string): string {
   return text.slice(0, span.start) + replacement + text.slice(span.end);
 }
+
+/** The first value under a lower-case name. */
+export function headerValue(rawHeaders: readonly string[], lowerName: string): string | undefined {
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    if (isHeader(rawHeaders[i], lowerName)) return rawHeaders[i + 1];
+  }
+  return undefined;
+}
+
+/** The same fields less all of one name, which is in lower case; the very array if there is none. */
+export function withoutHeader(rawHeaders: readonly string[], lowerName: string): readonly string[] {
+  if (headerValue(rawHeaders, lowerName) === undefined) return rawHeaders;
+  const kept: string[] = [];
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    if (!isHeader(rawHeaders[i], lowerName))
+      kept.push(rawHeaders[i] ?? '', rawHeaders[i + 1] ?? '');
+  }
+  return kept;
+}
+
+/** The same fields with one of them set to a value, in place of all there are of that name. */
+export function withHeader(
+  rawHeaders: readonly string[],
+  lowerName: string,
+  value: string,
+): readonly string[] {
+  return [...withoutHeader(rawHeaders, lowerName), lowerName, value];
+}

@@ -8,7 +8,7 @@ import type { Discoverer } from '../protocols/discoveries.ts';
 import { unknownSessionStatus, type ErrorResponse } from '../protocols/error-responses.ts';
 import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Bindings } from './bindings.ts';
-import type { Routed } from './handler.ts';
+import type { Routed } from '../routing/route.ts';
 
 /** How an answer goes out. */
 export interface Revealed {
@@ -46,7 +46,7 @@ export function createAnswers(
     routed: Routed,
     response: ResponseHead,
   ): Revealed | Promise<Revealed> {
-    const lessons = learner.inspectHead(request, routed.extraction, response);
+    const lessons = learner.inspectHead(request, routed.ids, response);
     const claim = claimBy(request, routed, response, lessons.hasEnded);
     const used = claim ? routed.key : noteUse(routed, response, lessons.hasEnded);
     const revealed: Revealed = {
@@ -73,13 +73,13 @@ export function createAnswers(
   /** A session id says more than a cookie: who has one needs no cookie. */
   function withCookie(
     request: RequestHead,
-    { extraction, decision }: Routed,
+    { ids, decision }: Routed,
     response: ResponseHead,
     changed: readonly string[] | undefined,
   ): readonly string[] | undefined {
     // A client that its app has sent here for one request stays with its Machine.
     const isOfApp = decision.why === 'app-replay';
-    if (cookie === undefined || extraction.kind !== 'none' || isOfApp) return changed;
+    if (cookie === undefined || ids.kind !== 'none' || isOfApp) return changed;
     const { statusCode } = response;
     return cookie.addTo({ statusCode, rawHeaders: changed ?? response.rawHeaders }, request);
   }
@@ -100,11 +100,11 @@ export function createAnswers(
 
   /** What an answer says of the session that the request named: its key if it is in use here. */
   function noteUse(
-    { key, binding, decision, extraction }: Routed,
+    { key, binding, decision, ids }: Routed,
     response: ResponseHead,
     hasEnded: boolean,
   ): SessionKey | undefined {
-    if (key === undefined || extraction.kind !== 'found') return undefined;
+    if (key === undefined || ids.kind !== 'found') return undefined;
     if (hasEnded) {
       bindings.end(key);
       return undefined;
@@ -112,17 +112,13 @@ export function createAnswers(
     const isOurs = binding !== undefined && decision.kind === 'local' && !isOthers(decision);
     if (!isOurs) return undefined;
     // "Unknown" unbinds nothing, and is no use either: the row just does not slide.
-    const isUnknown = response.statusCode === unknownSessionStatus(extraction.protocol);
+    const isUnknown = response.statusCode === unknownSessionStatus(ids.protocol);
     if (!isUnknown) bindings.slide(binding);
     return response.statusCode < 400 ? key : undefined;
   }
 
-  function ofNobody(
-    answer: ErrorResponse,
-    request: RequestHead,
-    { extraction }: Routed,
-  ): ErrorResponse {
-    if (!cookie || extraction.kind !== 'none') return answer;
+  function ofNobody(answer: ErrorResponse, request: RequestHead, { ids }: Routed): ErrorResponse {
+    if (!cookie || ids.kind !== 'none') return answer;
     return { ...answer, headers: [...answer.headers, ...cookie.expire(request)] };
   }
 

@@ -32,7 +32,8 @@ export interface Bindings {
   adopt(key: SessionKey, from: MachineId | undefined): Promise<MachineId | undefined>;
   /** A request that may bring about such a claim is being served. Returns its end. */
   beginClaim(key: SessionKey): () => void;
-  isPending(key: SessionKey): boolean;
+  /** Whether such a request is being served. */
+  isInFlight(key: SessionKey): boolean;
   /** What peers are told of a key that is served here and not claimed yet. */
   pendingClaimOf(key: SessionKey): Claim | undefined;
   /** Slides a binding that was used, if enough of its time has passed. */
@@ -164,7 +165,7 @@ export function createBindings(parts: BindingsParts): Bindings {
     learn: (id) => atMost(COMMIT_TIMEOUT_MS, background('bind', bind(sessionKeyOf(id)))),
     adopt: (key, from) => atMost(COMMIT_TIMEOUT_MS, background('adopt', takeOver(key, from))),
     beginClaim,
-    isPending: (key) => pending.has(key),
+    isInFlight: (key) => pending.has(key),
     pendingClaimOf,
     slide: ({ key, expiresAt }) => {
       const usedMs = ttlMs - (expiresAt - clock.now());

@@ -1,4 +1,4 @@
-/** The two listeners: what the edge sends goes to the handler, what peers send is looked at first. */
+/** The two listeners: what the edge sends is routed, what peers send is looked at first. */
 import type { BufferBudget } from '../http/buffers.ts';
 import type { RequestHead as RoutedHead } from '../protocols/heads.ts';
 import type { MachineId } from '../session.ts';
@@ -81,9 +81,9 @@ function createEdgeHandler({ proxy, via, budget }: ListenersParts): RequestHandl
   return {
     handle: (exchange) => {
       const request = new ProxiedRequest(exchange, 'edge', selectedOf(exchange.head), proxy);
-      if (via.isLoop(exchange.head.via)) proxy.handler.refuseEarly(request, 'loop-detected');
-      else if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
-      else proxy.handler.handle(request);
+      if (via.isLoop(exchange.head.via)) request.refuse('loop-detected');
+      else if (budget.isExhausted) request.refuse('overloaded');
+      else request.run();
     },
     handleMalformed: (exchange, why) => refuse(exchange, 'edge', why, proxy),
   };
@@ -100,7 +100,7 @@ function refuse(
   why: MalformedRequest,
   proxy: ProxyParts,
 ): void {
-  proxy.handler.refuse(new ProxiedRequest(exchange, from, exchange.head, proxy), why);
+  new ProxiedRequest(exchange, from, exchange.head, proxy).refuseMalformed(why);
 }
 
 function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHandler {
@@ -142,8 +142,8 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
         proxy,
         senderOf(received, exchange),
       );
-      if (budget.isExhausted) proxy.handler.refuseEarly(request, 'overloaded');
-      else proxy.handler.handle(request);
+      if (budget.isExhausted) request.refuse('overloaded');
+      else request.run();
     }
   }
 

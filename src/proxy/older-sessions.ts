@@ -54,12 +54,12 @@ export class OlderSessions {
    * started and not accepted since, so its response is the protocol's "session not found". HOT PATH.
    */
   isDead(request: RequestHead, routed: Routed, response: ResponseHead): boolean {
-    const { key, binding, extraction, decision } = routed;
+    const { key, binding, ids, decision } = routed;
     if (this.#options.appStartedAt === undefined || key === undefined) return false;
-    if (extraction.kind !== 'found' || decision.kind !== 'local') return false;
+    if (ids.kind !== 'found' || decision.kind !== 'local') return false;
     if (!this.#isOlder(binding) && !this.#dead.has(key)) return false;
     if (accepts(request, response)) this.#noteKnown(key);
-    else if (extraction.protocol.mintedBy === 'app' && refuses(request, response)) {
+    else if (ids.protocol.mintedBy === 'app' && refuses(request, response)) {
       return !this.#isKnown(key) && this.#noteDead(key);
     }
     return false;

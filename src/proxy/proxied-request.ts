@@ -1,5 +1,5 @@
 /**
- * One request and its response, from its arrival to its log line: it carries out what the handler has
+ * One request and its response, from its arrival to its log line: it carries out what the router has
  * decided, and owns what it started.
  *
  *   ROUTING ─decided─> RELAYING (to the app, or to a peer) ─response complete─> CLOSED
@@ -14,7 +14,7 @@ import type { BodyInspector, InspectedChunk } from '../protocols/body-inspector.
 import type { Decision } from '../routing/decision.ts';
 import type { RemoveOwnerHints } from '../protocols/owner-hint.ts';
 import type { Discoverer } from '../protocols/discoveries.ts';
-import type { RequestHead } from '../protocols/heads.ts';
+import { headerValue, withHeader, withoutHeader, type RequestHead } from '../protocols/heads.ts';
 import { unknownSessionStatus, type ErrorResponse } from '../protocols/error-responses.ts';
 import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
@@ -38,13 +38,6 @@ import type { Activity } from './activity.ts';
 import type { Answers, Revealed } from './answers.ts';
 import type { Bindings } from './bindings.ts';
 import { networkOf } from './client-network.ts';
-import {
-  headerValue,
-  readEdgeFields,
-  withHeader,
-  withoutHeader,
-  type EdgeFields,
-} from '../routing/edge-fields.ts';
 import { refusalOfFailure, wasRefused } from './failure.ts';
 import {
   FORWARD_PATH,
@@ -53,13 +46,15 @@ import {
   REFUSED_HEADER,
   wrapHead,
 } from './forward-head.ts';
-import type { Handler, Routed, RoutedRequest } from './handler.ts';
 import { MAX_ID_BODY_BYTES, MAX_ID_WAIT_MS, requestIdIn } from './json-rpc-id.ts';
 import type { FinishedRequest, RequestObserver } from './observer.ts';
 import type { OpenStreams, StreamSort } from './open-streams.ts';
 import { collectBody } from './request-body.ts';
 import type { OlderSessions } from './older-sessions.ts';
-import { ofDecision } from '../routing/respond.ts';
+import { readEdgeFields, type ArrivedRequest, type EdgeFields } from '../routing/facts.ts';
+import { errorResponse, unreachable, type Action } from '../routing/respond.ts';
+import type { Routed, Router } from '../routing/route.ts';
+import { parseReplayFailure, type ReplayFailureReason } from '../fly.ts';
 import { RequestTimes } from './request-times.ts';
 import { SessionStream } from './session-stream.ts';
 import type { Via } from './via.ts';
@@ -67,7 +62,13 @@ import type { Via } from './via.ts';
 /** What every request shares. */
 export interface ProxyParts {
   readonly self: MachineId;
-  readonly handler: Handler;
+  readonly router: Pick<
+    Router,
+    'route' | 'decideEarly' | 'elsewhere' | 'toWinner' | 'withoutPlace'
+  >;
+  readonly actionFor: (routed: Routed) => Action;
+  /** A request has come back undelivered, or pretends to. */
+  readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;
   readonly answers: Answers;
   readonly bindings: Bindings;
   readonly openStreams: OpenStreams;
@@ -123,7 +124,7 @@ const ROUTING: State = { kind: 'routing' };
 const RESPONDING: State = { kind: 'responding' };
 const CLOSED: State = { kind: 'closed' };
 
-export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequestListener {
+export class ProxiedRequest implements ArrivedRequest, PipeOwner, IncomingRequestListener {
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
   readonly fields: EdgeFields;
@@ -186,9 +187,40 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
     return this.fields.requestId ?? (this.#generatedId ??= this.#parts.createRequestId());
   }
 
-  // What the handler decides
+  /** Routes the request, and has the app, a peer or this sidecar respond. */
+  run(): void {
+    const { replayFailed } = this.fields;
+    if (replayFailed !== undefined && this.from === 'edge')
+      this.#parts.onReplayFailed(parseReplayFailure(replayFailed).reason ?? 'other');
+    const routed = this.#parts.router.route(this);
+    if (!(routed instanceof Promise)) this.#carryOut(routed);
+    else
+      routed
+        .then((settled) => this.#carryOut(settled))
+        .catch((error: unknown) => this.onFault(error));
+  }
 
-  respond(refusal: ErrorResponse, routed: Routed): void {
+  #carryOut(routed: Routed): void {
+    const action = this.#parts.actionFor(routed);
+    switch (action.kind) {
+      case 'local':
+        this.#toApp(routed);
+        break;
+      case 'forward':
+        this.#toPeer(action.peer, routed);
+        break;
+      case 'respond':
+        this.#respond(action.response, routed);
+        break;
+    }
+  }
+
+  /** Responds before the owner lookup. */
+  refuse(why: 'loop-detected' | 'overloaded'): void {
+    this.#carryOut(this.#parts.router.decideEarly(why));
+  }
+
+  #respond(refusal: ErrorResponse, routed: Routed): void {
     // The client may have disconnected during the owner lookup.
     if (this.#state.kind === 'closed') return;
     this.#routed = routed;
@@ -233,7 +265,8 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
   }
 
   /** Responds to a request that can't be understood, and ends its connection. */
-  refuseMalformed({ status, reason }: MalformedRequest, routed: Routed): void {
+  refuseMalformed({ status, reason }: MalformedRequest): void {
+    const routed = this.#parts.router.decideEarly('malformed-request');
     this.#routed = routed;
     this.#reason = reason;
     this.#state = RESPONDING;
@@ -242,7 +275,7 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
     this.#write({ status, headers, body }, routed, true);
   }
 
-  toUpstream(routed: Routed): void {
+  #toApp(routed: Routed): void {
     // The client may have disconnected during the owner lookup.
     if (this.#state.kind === 'closed') return;
     const { upstream, upstreamHost } = this.#parts;
@@ -258,11 +291,11 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
   }
 
   /** Without what the sidecar has added for the client to bring along. */
-  #fieldsForApp({ extraction, wholeId }: Routed): SentFields {
+  #fieldsForApp({ ids, wholeId }: Routed): SentFields {
     const { removeHints, removeCookie, learner } = this.#parts;
     const { head } = this;
     const clean = removeHints(head, wholeId);
-    const isToBePlain = learner.mayRevealInBody(head, extraction);
+    const isToBePlain = learner.mayRevealInBody(head, ids);
     if (this.from === 'edge' && !isToBePlain && removeCookie(head.rawHeaders) === head.rawHeaders) {
       const { target } = clean;
       if (clean.rawHeaders === head.rawHeaders) return { target };
@@ -283,7 +316,7 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
     return { ...this.head, rawHeaders: this.#exchange.head.rawHeaders };
   }
 
-  toPeer(peer: Peer, routed: Routed): void {
+  #toPeer(peer: Peer, routed: Routed): void {
     const placedBy = routed.decision.why === 'placed' ? this.#parts.self : undefined;
     const host = `${peer.host}:${peer.port}`;
     const rawHeaders = wrapHead(this.#whole(), peer.machine, host, placedBy);
@@ -394,13 +427,13 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
   ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined {
     const { statusCode } = head;
     if (isFalseNotFound(routed, statusCode)) {
-      this.#takeOver(() => this.#parts.handler.unreachable(this, routed));
+      this.#takeOver(() => this.#respond(unreachable(routed), routed));
       return undefined;
     }
     if (routed.key && this.#parts.olderSessions.isDead(this.head, routed, head)) {
       this.#parts.bindings.end(routed.key);
       this.#takeOver(() =>
-        this.respond(ofDecision(404, 'unknown-session', routed.extraction), routed),
+        this.#respond(errorResponse(404, 'unknown-session', routed.ids), routed),
       );
       return undefined;
     }
@@ -428,7 +461,7 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
     if (lostTo === undefined || !this.#mayRepeat()) return this.#passageOf(revealed, own);
     // The client may have disconnected meanwhile.
     if (this.#state.kind === 'closed') return undefined;
-    this.#takeOver(() => this.#parts.handler.bringToWinner(this, routed, lostTo));
+    this.#takeOver(() => this.#carryOut(this.#parts.router.toWinner(this, routed, lostTo)));
     return undefined;
   }
 
@@ -449,7 +482,7 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
 
   /** A forwarded response is never inspected, as its owner has done that; a peer's own refusal is. */
   #ofPeer(head: ParsedResponseHead, routed: Routed): OutgoingResponse | undefined {
-    const { onMoved, onForwarded, handler } = this.#parts;
+    const { onMoved, onForwarded } = this.#parts;
     const refusal = readPeerRefusal(head.statusCode, head.rawHeaders);
     if (!refusal) {
       onForwarded(routed.decision);
@@ -459,7 +492,7 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
     const isOfOwner = routed.decision.kind === 'forward' && routed.decision.to === routed.owner;
     if (refusal === 'moved' && isOfOwner && routed.key && routed.owner)
       onMoved(routed.key, routed.owner);
-    this.#takeOver(() => handler.unreachable(this, routed));
+    this.#takeOver(() => this.#respond(unreachable(routed), routed));
     return undefined;
   }
 
@@ -521,7 +554,7 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
     this.#stopWatching?.();
     const state = this.#state;
     const routed = this.#routed;
-    const { observer, handler, answers } = this.#parts;
+    const { observer, answers } = this.#parts;
     observer.onUpstreamFailure(error, this.#finished());
     this.#times.noteResponse();
     if (state.kind !== 'relaying' || !routed) return;
@@ -533,11 +566,11 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
     const isUntaken =
       state.to === 'peer' && error.code === 'connection-lost' && !error.hasReceivedBytes;
     const mayRepeat = error.wasNotSent || isUntaken || isIdempotent(this.head.method);
-    if (state.to === 'peer' && mayRepeat) handler.unreachable(this, routed);
+    if (state.to === 'peer' && mayRepeat) this.#respond(unreachable(routed), routed);
     else if (state.to === 'peer' || !this.#goesElsewhere(error, routed)) {
       const refusal = refusalOfFailure(error, mayRepeat);
       const isNobodyThere = state.to === 'app' && wasRefused(error);
-      this.respond(isNobodyThere ? answers.ofNobody(refusal, this.head, routed) : refusal, routed);
+      this.#respond(isNobodyThere ? answers.ofNobody(refusal, this.head, routed) : refusal, routed);
     }
   }
 
@@ -549,7 +582,9 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
     const body = relay.takeBody();
     if (body === undefined) return false;
     this.#unsentBody = body.length === 0 ? undefined : body;
-    this.#parts.handler.serveHere(this, routed);
+    const here = this.#parts.router.withoutPlace(routed);
+    if (here) this.#carryOut(here);
+    else this.#respond(unreachable(routed), routed);
     return true;
   }
 
@@ -557,7 +592,9 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
   #goesElsewhere(error: UpstreamError, routed: Routed): boolean {
     if (!wasRefused(error)) return false;
     this.#parts.onRefused();
-    return this.#parts.handler.sendElsewhere(this, routed);
+    const elsewhere = this.#parts.router.elsewhere(this, routed);
+    if (elsewhere) this.#carryOut(elsewhere);
+    return elsewhere !== undefined;
   }
 
   onResponseAborted(error: UpstreamError): void {
@@ -600,7 +637,7 @@ export class ProxiedRequest implements RoutedRequest, PipeOwner, IncomingRequest
   onMalformedBody(why: MalformedRequest): void {
     if (this.#state.kind === 'closed') return;
     this.#stopWatching?.();
-    this.#parts.handler.refuse(this, why);
+    this.refuseMalformed(why);
   }
 
   onClientWritable(): void {
@@ -669,10 +706,10 @@ const ENDLESS_TYPES = /^\s*(text\/event-stream|multipart\/x-mixed-replace)\b/i;
  * The app beside us does not know this id, and a Machine that may know it did not answer. Its "not
  * found" would make the client give a live session up (invariant 11).
  */
-function isFalseNotFound({ decision, extraction }: Routed, statusCode: number): boolean {
+function isFalseNotFound({ decision, ids }: Routed, statusCode: number): boolean {
   const isInDoubt = decision.kind === 'local' && decision.isInDoubt === true;
-  if (!isInDoubt || extraction.kind !== 'found') return false;
-  return statusCode === unknownSessionStatus(extraction.protocol);
+  if (!isInDoubt || ids.kind !== 'found') return false;
+  return statusCode === unknownSessionStatus(ids.protocol);
 }
 
 /** The cuts that make these of the selected fields; undefined if more than their ends is to go. */

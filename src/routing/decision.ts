@@ -28,8 +28,9 @@ export const WHYS = [
 ] as const;
 export type Why = (typeof WHYS)[number];
 
-/** Why this Machine takes no new sessions. */
-export type NotAccepting = 'draining' | 'full' | 'upstream-down';
+/** Why this Machine accepts no new sessions. */
+export const NOT_ACCEPTING = ['draining', 'full', 'upstream-down'] as const satisfies Why[];
+export type NotAccepting = (typeof NOT_ACCEPTING)[number];
 
 /**
  * How the edge is told to replay:

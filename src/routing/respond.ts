@@ -1,42 +1,40 @@
-/** What this Machine answers in its own name: replays for the edge, refusals for the client. */
-import type { ReplayForm, Why } from './decision.ts';
-import type { RequestIds } from '../protocols/request-ids.ts';
+/** What carries a decision out: the app, the sidecar of another Machine, or a response of this sidecar. */
+import type { Directory, Peer } from '../fleet/directory.ts';
+import { formatReplay, REPLAY_MARK, type ReplayInstruction } from '../fly.ts';
 import {
   errorResponseFor,
   type ErrorResponse,
   type ErrorStatus,
 } from '../protocols/error-responses.ts';
+import type { RequestIds } from '../protocols/request-ids.ts';
 import type { MachineId } from '../session.ts';
-import type { Directory, Peer } from '../fleet/directory.ts';
-import { formatReplay, REPLAY_MARK, type ReplayInstruction } from '../fly.ts';
+import type { ReplayForm, Why } from './decision.ts';
 import type { Routed } from './route.ts';
 
-/** How long the edge tries to reach an owner that has just not answered us at most, in ms. */
+/** How long the edge tries to reach an owner that is unresponsive to this Machine, in ms at most. */
 export const BRIEF_REPLAY_MS = 1_000;
-/** How long it tries to reach one that runs, in ms: it answers at once or not at all. */
+/** How long it tries to reach one that runs, in ms: that responds at once or not at all. */
 export const RUNNING_REPLAY_MS = 3_000;
 /** Rather a replay that the edge makes than one more round trip of ours: the status is thrown away. */
 const REPLAY_STATUS = 307;
 const MAX_KEPT_REPLAYS = 256;
 
-export interface RepliesParts {
+export interface ActionsParts {
   readonly directory: Pick<Directory, 'peer'>;
   readonly replayTimeoutMs: number;
 }
 
-/** Who answers a request: the app, the sidecar of another Machine, or we ourselves. */
-export type Reply =
-  | { readonly kind: 'upstream' }
-  | { readonly kind: 'peer'; readonly peer: Peer }
-  | { readonly kind: 'answer'; readonly answer: ErrorResponse };
+export type Action =
+  | { readonly kind: 'local' }
+  | { readonly kind: 'forward'; readonly peer: Peer }
+  | { readonly kind: 'respond'; readonly response: ErrorResponse };
 
-export interface Replies {
-  to(routed: Routed): Reply;
-}
+const LOCAL: Action = { kind: 'local' };
 
-const UPSTREAM: Reply = { kind: 'upstream' };
-
-export function createReplies({ directory, replayTimeoutMs }: RepliesParts): Replies {
+export function createActions({
+  directory,
+  replayTimeoutMs,
+}: ActionsParts): (routed: Routed) => Action {
   const within = (timeoutMs: number): ReplayInstruction => ({
     state: REPLAY_MARK,
     timeoutMs: Math.min(timeoutMs, replayTimeoutMs),
@@ -51,23 +49,24 @@ export function createReplies({ directory, replayTimeoutMs }: RepliesParts): Rep
   const elsewhere = replay({ ...forms.waking, isElsewhere: true, fallback: 'force_self' });
   const kept = new Map<string, ErrorResponse>();
 
-  function to(routed: Routed): Reply {
+  /** HOT PATH. */
+  function actionFor(routed: Routed): Action {
     const { decision } = routed;
     switch (decision.kind) {
       case 'local':
-        return UPSTREAM;
+        return LOCAL;
       case 'replay': {
-        const answer = replayTo(decision.to, decision.form);
-        return answerWith(decision.invalidatesCache ? invalidating(answer) : answer);
+        const response = replayTo(decision.to, decision.form);
+        return respond(decision.invalidatesCache ? invalidating(response) : response);
       }
       case 'elsewhere':
-        return answerWith(elsewhere);
+        return respond(elsewhere);
       case 'forward': {
         const peer = directory.peer(decision.to);
-        return peer ? { kind: 'peer', peer } : answerWith(unreachable(routed));
+        return peer ? { kind: 'forward', peer } : respond(unreachable(routed));
       }
       case 'refuse':
-        return answerWith(ofDecision(decision.status, decision.why, routed.extraction));
+        return respond(errorResponse(decision.status, decision.why, routed.ids));
     }
   }
 
@@ -81,16 +80,16 @@ export function createReplies({ directory, replayTimeoutMs }: RepliesParts): Rep
     return made;
   }
 
-  return { to };
+  return actionFor;
 }
 
-function answerWith(answer: ErrorResponse): Reply {
-  return { kind: 'answer', answer };
+function respond(response: ErrorResponse): Action {
+  return { kind: 'respond', response };
 }
 
-/** A forward found nobody: 503, the binding untouched, as silence proves nothing (invariant 11). */
-export function unreachable({ decision, extraction }: Routed): ErrorResponse {
-  return ofDecision(503, decision.why, extraction);
+/** A forward reached nobody: 503, and the binding stays, as silence proves nothing (invariant 11). */
+export function unreachable({ decision, ids }: Routed): ErrorResponse {
+  return errorResponse(503, decision.why, ids);
 }
 
 function replay(instruction: ReplayInstruction): ErrorResponse {
@@ -98,18 +97,14 @@ function replay(instruction: ReplayInstruction): ErrorResponse {
 }
 
 /**
- * Undoes the entry of the edge's cache that has brought the request here. Only the answer to such a
+ * Removes the entry of the edge's cache that has brought the request here. Only the response to such a
  * request can: a session that ends or moves stays cached until the next one comes, or its time is up.
  */
-function invalidating({ headers, ...answer }: ErrorResponse): ErrorResponse {
-  return { ...answer, headers: [...headers, 'fly-replay-cache', 'invalidate'] };
+function invalidating({ headers, ...response }: ErrorResponse): ErrorResponse {
+  return { ...response, headers: [...headers, 'fly-replay-cache', 'invalidate'] };
 }
 
-/** The response that refuses a request, in the form of its session's protocol. */
-export function ofDecision(status: ErrorStatus, why: Why, extraction: RequestIds): ErrorResponse {
-  return errorResponseFor(
-    status,
-    why,
-    extraction.kind === 'found' ? extraction.protocol : undefined,
-  );
+/** In the form of the session's protocol. */
+export function errorResponse(status: ErrorStatus, why: Why, ids: RequestIds): ErrorResponse {
+  return errorResponseFor(status, why, ids.kind === 'found' ? ids.protocol : undefined);
 }

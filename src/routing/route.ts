@@ -1,43 +1,31 @@
-/** Where a request goes: facts -> owner -> decision. Nothing is done here, so it can be explained too. */
-import type { RequestHead } from '../protocols/heads.ts';
-import { decide, type MachineState, type Owner, type RoutingFacts } from './decide.ts';
-import { type Decision, type NotAccepting } from './decision.ts';
-import { type LivenessState } from '../fleet/liveness.ts';
-import type { ReadRequestIds, RequestIds } from '../protocols/request-ids.ts';
-import { parseMachineId, type Binding, type MachineId } from '../session.ts';
-import type { SessionId, SessionKey } from '../session.ts';
+/** Where a request goes: facts -> owner -> decision. Nothing is carried out here. */
 import type { Directory } from '../fleet/directory.ts';
-import type { Source } from '../fleet/rate-limits.ts';
-import type { Liveness } from '../fleet/liveness.ts';
-import { PROTOCOL_VERSION } from '../fleet/messages.ts';
+import type { Liveness, LivenessState } from '../fleet/liveness.ts';
+import type { RequestHead } from '../protocols/heads.ts';
+import { createIdReaders } from '../protocols/id-locations.ts';
+import type { ReadRequestIds, RequestIds } from '../protocols/request-ids.ts';
+import { sessionKeyOf } from '../session.ts';
+import type { Binding, MachineId, SessionId, SessionKey } from '../session.ts';
+import { decide, decideLostClaim, decideUnreachedPlace, EARLY_DECISIONS } from './decide.ts';
+import type { Decision, NotAccepting } from './decision.ts';
 import {
-  parseReplayCacheStatus,
-  parseReplayFailure,
-  parseReplaySource,
-  REPLAY_MARK,
-} from '../fly.ts';
-import type { EdgeFields } from './edge-fields.ts';
-import type { OwnerFinder, Ownership } from './find-owner.ts';
+  factsOf,
+  isReplayUsedUp,
+  type ArrivedRequest,
+  type FactsParts,
+  type MachineState,
+  type OwnerLookup,
+  type RoutingFacts,
+} from './facts.ts';
+import type { OwnerFinder } from './find-owner.ts';
+import type { FoundOwner } from './owner-lookup.ts';
 import type { Place } from './placement.ts';
+import type { Step, Trace } from './trace.ts';
 
-/** A request that has arrived. */
-export interface ArrivedRequest {
-  readonly from: 'edge' | 'peer';
-  /** As the client sent it, hints included. */
-  readonly head: RequestHead;
-  readonly fields: EdgeFields;
-  /** Of the body, in bytes; undefined if it is not known beforehand. */
-  readonly bodyLength: number | undefined;
-  /** The peer that has forwarded it for a new session that is to be placed here. */
-  readonly placedBy: MachineId | undefined;
-  /** Whose questions to peers count together. */
-  readonly source: Source | undefined;
-}
-
-/** Where a request goes and why, and what its answer may teach. */
+/** Where a request goes and why, and what is known of its session. */
 export interface Routed {
   readonly decision: Decision;
-  readonly extraction: RequestIds;
+  readonly ids: RequestIds;
   readonly key: SessionKey | undefined;
   /** Whose session it is, where that is known. */
   readonly owner: MachineId | undefined;
@@ -48,164 +36,140 @@ export interface Routed {
   readonly mayReplay: boolean;
 }
 
-/** What a decision was made of. */
-export interface Basis {
-  readonly facts: RoutingFacts;
-  readonly owner: Owner;
-  readonly state: MachineState;
-}
-
 export interface RouteParts {
   readonly self: MachineId;
-  readonly extract: ReadRequestIds;
-  readonly owners: OwnerFinder;
+  readonly readIds: ReadRequestIds;
+  readonly owners: Pick<OwnerFinder, 'find'>;
   /** Whom a request without a session id names by its affinity cookie; undefined: there is none. */
   readonly namedByCookie: ((head: RequestHead) => MachineId | undefined) | undefined;
   readonly liveness: Pick<Liveness, 'of' | 'listing' | 'peer' | 'versionOf' | 'isFleetProbed'>;
   readonly place: Place;
   readonly directory: Pick<Directory, 'others' | 'findNewMachines'>;
-  /** Why new sessions are to go elsewhere just now, if they are. */
+  /** Why this Machine accepts no new sessions just now, if it does not. */
   readonly notAccepting: () => NotAccepting | undefined;
   readonly policy: Pick<MachineState, 'ownerGone' | 'unknownSession' | 'replays'>;
   readonly replayMaxBodyBytes: number;
-  /** Told what a decision is about to be made of. */
-  readonly onBasis?: (basis: Basis) => void;
 }
 
-/** Synchronous where this Machine's store knows the owner; never rejects. */
-export type Route = (request: ArrivedRequest) => Routed | Promise<Routed>;
-
-/** All that is known, where there is a session; else only whom the request names, if anybody. */
-type Known = Pick<Ownership, 'owner'> & Partial<Ownership>;
+/** What is known of the owner: of a request without a session id, whom its cookie names. */
+type Known = Pick<FoundOwner, 'owner'> & Partial<FoundOwner>;
 
 const NOBODY: Known = { owner: { kind: 'none' } };
-/** What went wrong on the way to an answer is no answer (invariant 11). */
+/** An owner lookup that failed has found nothing out (invariant 11). */
 const UNCERTAIN: Known = { owner: { kind: 'inconclusive', mayBeOurs: true } };
 
-function ofCookie(machine: MachineId, presence: LivenessState): Known {
-  return { owner: { kind: 'machine', machine, knownBy: 'cookie', liveness: presence } };
-}
+export class Router {
+  readonly #parts: RouteParts;
+  readonly #factsParts: FactsParts;
+  /** Read when it is asked for: most decisions need little of it. */
+  readonly #state: MachineState;
 
-export function createRoute(parts: RouteParts): Route {
-  const { self, extract, owners, directory, liveness, policy, namedByCookie, onBasis } = parts;
-
-  function route(request: ArrivedRequest): Routed | Promise<Routed> {
-    const extraction = extract(request.head);
-    if (extraction.kind === 'conflict') {
-      return unrouted({ kind: 'refuse', status: 400, why: 'conflicting-ids' });
-    }
-    const facts = factsOf(request, extraction);
-    const ownership: Known | Promise<Known> =
-      extraction.kind === 'none' ? named(request) : owners.find(extraction, facts, request);
-    if (!(ownership instanceof Promise)) return settle(extraction, facts, ownership);
-    const onFound = (known: Known): Routed => settle(extraction, facts, known);
-    return ownership.then(onFound, () => onFound(UNCERTAIN));
-  }
-
-  function named({ head }: ArrivedRequest): Known | Promise<Known> {
-    const machine = namedByCookie?.(head);
-    if (machine === undefined) return NOBODY;
-    if (machine === self) return ofCookie(machine, 'running');
-    const presence = liveness.of(machine);
-    // One that counts as gone because it had stopped may have been woken since the last reading.
-    const isInDoubt = presence === 'gone' && liveness.listing(machine) === 'stopped';
-    if (!isInDoubt) return ofCookie(machine, presence);
-    return directory.findNewMachines().then(() => ofCookie(machine, liveness.of(machine)));
-  }
-
-  function factsOf(
-    { from, fields, bodyLength, placedBy }: ArrivedRequest,
-    extraction: RequestIds,
-  ): RoutingFacts {
-    const isFound = extraction.kind === 'found';
-    const { wasReplayed, replayedBy, unmarkedFrom } = replayOf(fields.replaySource);
-    return {
-      from,
-      hasId: isFound,
-      mintedBy: isFound ? extraction.protocol.mintedBy : 'app',
-      isPlaced: placedBy !== undefined,
-      wasReplayed,
-      replayedBy,
-      unmarkedFrom,
-      hasReplaySource: fields.replaySource !== undefined,
-      cameBackByFallback: fields.replayFailed !== undefined,
-      undeliveredTo: undeliveredTo(fields),
-      isFromReplayCache:
-        fields.replayCacheStatus !== undefined &&
-        parseReplayCacheStatus(fields.replayCacheStatus) === 'hit',
-      isReplayable: isReplayable(bodyLength),
+  constructor(parts: RouteParts) {
+    const { self, policy, liveness, replayMaxBodyBytes } = parts;
+    this.#parts = parts;
+    this.#factsParts = { self, liveness, replays: policy.replays, replayMaxBodyBytes };
+    this.#state = {
+      ...policy,
+      self,
+      get notAccepting() {
+        return parts.notAccepting();
+      },
+      get hasOtherMachines() {
+        return parts.directory.others().length > 0;
+      },
+      placedOn: undefined,
+      isFleetProbed: true,
     };
   }
 
-  /** Who has replayed it: a sidecar of the fleet, an app of the fleet, or somebody else, which is a first pass. */
-  function replayOf(text: string | undefined): ReplayFacts {
-    if (text === undefined) return NOT_REPLAYED;
-    const { instance, state } = parseReplaySource(text);
-    if (state === REPLAY_MARK) return { ...REPLAYED, replayedBy: instance };
-    const isOfFleet =
-      instance === self || (instance !== undefined && liveness.peer(instance) !== undefined);
-    // A sidecar that this Machine does not list may have made a replay for the edge's cache.
-    if (!isOfFleet) return policy.replays === 'cacheable' ? REPLAYED : NOT_REPLAYED;
-    // A sidecar of an older version marks nothing.
-    const marks = instance === self || (liveness.versionOf(instance) ?? 1) >= PROTOCOL_VERSION;
-    return marks ? { ...NOT_REPLAYED, unmarkedFrom: instance } : REPLAYED;
+  /** Synchronous where this Machine's store knows the owner; never rejects. HOT PATH. */
+  route(request: ArrivedRequest, trace?: Trace): Routed | Promise<Routed> {
+    const ids = this.#parts.readIds(request.head);
+    trace?.(sessionStep(request.head, ids));
+    if (ids.kind === 'conflict') return this.decideEarly('conflicting-ids', trace);
+    const facts = factsOf(request, ids, this.#factsParts);
+    const known: Known | Promise<Known> =
+      ids.kind === 'none'
+        ? this.#namedByCookie(request)
+        : this.#parts.owners.find(ids, facts, request, trace);
+    if (!(known instanceof Promise)) return this.#decide(ids, facts, known, trace);
+    const onKnown = (found: Known): Routed => this.#decide(ids, facts, found, trace);
+    return known.then(onKnown, () => onKnown(UNCERTAIN));
   }
 
-  /** Fly Proxy replays bodies up to 1 MB, and must know their length beforehand. */
-  function isReplayable(bodyLength: number | undefined): boolean {
-    return bodyLength !== undefined && bodyLength <= parts.replayMaxBodyBytes;
+  /** For a request whose session is not looked up. */
+  decideEarly(why: keyof typeof EARLY_DECISIONS, trace?: Trace): Routed {
+    const decision = EARLY_DECISIONS[why];
+    trace?.({ step: 'decision', row: undefined, decision });
+    return { decision, ...UNROUTED };
   }
 
-  function settle(
-    extraction: RequestIds,
+  /** The app has refused a connection, so this Machine accepts no new sessions now: another one may. */
+  elsewhere(request: ArrivedRequest, { ids }: Routed): Routed | undefined {
+    const routed = ids.kind === 'none' ? this.route(request) : undefined;
+    if (!routed || routed instanceof Promise) return undefined;
+    return routed.decision.kind === 'elsewhere' ? routed : undefined;
+  }
+
+  /** Another Machine has turned out to own the session. */
+  toWinner({ from }: ArrivedRequest, routed: Routed, winner: MachineId): Routed {
+    const decision = decideLostClaim(from, routed.mayReplay, winner);
+    return { ...routed, decision, owner: winner };
+  }
+
+  /**
+   * The place of a new session could not be reached. Undefined where unknown sessions are rejected: that
+   * Machine would have done so, or known the session.
+   */
+  withoutPlace(routed: Routed): Routed | undefined {
+    const { self, policy } = this.#parts;
+    const owner = routed.binding?.machine;
+    if (owner === undefined && policy.unknownSession === 'reject') return undefined;
+    return { ...routed, decision: decideUnreachedPlace(owner, self) };
+  }
+
+  #namedByCookie({ head }: ArrivedRequest): Known | Promise<Known> {
+    const { self, namedByCookie, liveness, directory } = this.#parts;
+    const machine = namedByCookie?.(head);
+    if (machine === undefined) return NOBODY;
+    if (machine === self) return ofCookie(machine, 'running');
+    const state = liveness.of(machine);
+    // One that counts as gone because it had stopped may have been woken since the last reading.
+    const isInDoubt = state === 'gone' && liveness.listing(machine) === 'stopped';
+    if (!isInDoubt) return ofCookie(machine, state);
+    return directory.findNewMachines().then(() => ofCookie(machine, liveness.of(machine)));
+  }
+
+  #decide(
+    ids: RequestIds,
     facts: RoutingFacts,
     { owner, key, binding, wholeId }: Known,
+    trace: Trace,
   ): Routed {
-    const isNobodys = owner.kind !== 'machine' || owner.liveness === 'gone';
-    const state = stateNow(isNobodys ? extraction : undefined, key);
-    onBasis?.({ facts, owner, state });
+    const state = this.#stateFor(ids, owner, key);
     return {
-      decision: decide(facts, owner, state),
-      extraction,
+      decision: trace ? tracedDecision(facts, owner, state, trace) : decide(facts, owner, state),
+      ids,
       key,
-      owner: owner.kind === 'machine' ? owner.machine : undefined,
+      owner: owner.kind === 'owner' ? owner.machine : undefined,
       binding,
       wholeId,
       mayReplay: isFirstPass(facts) && facts.isReplayable,
     };
   }
 
-  /** `extraction`: of a request whose session is nobody's, and may have to be placed. */
-  function stateNow(extraction: RequestIds | undefined, key: SessionKey | undefined): MachineState {
-    const isPlaceable = key !== undefined && extraction?.kind === 'found';
-    return {
-      self,
-      notAccepting: parts.notAccepting(),
-      placedOn: isPlaceable ? parts.place(key, extraction.protocol.mintedBy) : undefined,
-      isFleetProbed: !isPlaceable || liveness.isFleetProbed(),
-      hasOtherMachines: directory.others().length > 0,
-      ownerGone: policy.ownerGone,
-      unknownSession: policy.unknownSession,
-      replays: policy.replays,
-    };
+  /** With the place of the session, if nobody has it that could serve it. */
+  #stateFor(ids: RequestIds, owner: OwnerLookup, key: SessionKey | undefined): MachineState {
+    const isOwned = owner.kind === 'owner' && owner.liveness !== 'gone';
+    if (isOwned || key === undefined || ids.kind !== 'found') return this.#state;
+    const { place, liveness } = this.#parts;
+    const placedOn = place(key, ids.protocol.mintedBy);
+    return { ...this.#state, placedOn, isFleetProbed: liveness.isFleetProbed() };
   }
-
-  return route;
-}
-
-type ReplayFacts = Pick<RoutingFacts, 'wasReplayed' | 'replayedBy' | 'unmarkedFrom'>;
-const NOT_REPLAYED: ReplayFacts = {
-  ...{ wasReplayed: false, replayedBy: undefined, unmarkedFrom: undefined },
-};
-const REPLAYED: ReplayFacts = { ...NOT_REPLAYED, wasReplayed: true };
-
-/** For what has no session that could be looked at. */
-export function unrouted(decision: Decision): Routed {
-  return { decision, ...UNROUTED };
 }
 
 const UNROUTED = {
-  extraction: { kind: 'none' },
+  ids: { kind: 'none' },
   key: undefined,
   owner: undefined,
   binding: undefined,
@@ -213,17 +177,41 @@ const UNROUTED = {
   mayReplay: false,
 } as const satisfies Omit<Routed, 'decision'>;
 
-function isFirstPass({
-  from,
-  wasReplayed,
-  unmarkedFrom,
-  cameBackByFallback,
-}: RoutingFacts): boolean {
-  return from === 'edge' && !wasReplayed && unmarkedFrom === undefined && !cameBackByFallback;
+function ofCookie(machine: MachineId, liveness: LivenessState): Known {
+  return { owner: { kind: 'owner', machine, knownBy: 'cookie', liveness } };
 }
 
-/** What came back names the Machine of the last hop; a preference may be older than that. */
-function undeliveredTo({ replayFailed, preferredUnavailable }: EdgeFields): MachineId | undefined {
-  if (replayFailed !== undefined) return parseReplayFailure(replayFailed).instance;
-  return preferredUnavailable === undefined ? undefined : parseMachineId(preferredUnavailable);
+function isFirstPass(facts: RoutingFacts): boolean {
+  return facts.from === 'edge' && facts.unmarkedFrom === undefined && !isReplayUsedUp(facts);
+}
+
+function tracedDecision(
+  facts: RoutingFacts,
+  owner: OwnerLookup,
+  state: MachineState,
+  trace: NonNullable<Trace>,
+): Decision {
+  let row: number | undefined;
+  const decision = decide(facts, owner, state, (number) => (row = number));
+  trace({ step: 'owner', owner });
+  trace({ step: 'facts', facts });
+  trace({ step: 'state', state: { ...state } });
+  trace({ step: 'decision', row, decision });
+  return decision;
+}
+
+function sessionStep(head: RequestHead, ids: RequestIds): Step {
+  if (ids.kind !== 'found') return { step: 'session', found: ids.kind };
+  const { id, hint, protocol } = ids;
+  const reader = createIdReaders([protocol]).find(({ read }) => read(head) !== undefined);
+  const location = reader?.location ?? { in: 'unknown' };
+  return {
+    step: 'session',
+    found: 'id',
+    key: sessionKeyOf(id),
+    protocol: protocol.name,
+    in: location.in,
+    ...('name' in location && { name: location.name }),
+    ...(hint !== undefined && { hint }),
+  };
 }

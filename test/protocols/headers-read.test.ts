@@ -7,7 +7,7 @@ import { createOwnerHintRemover } from '../../src/protocols/owner-hint.ts';
 import { createDiscoverer, headersReadFromRequests } from '../../src/protocols/discoveries.ts';
 import { isHeader, type RequestHead } from '../../src/protocols/heads.ts';
 import { systemClock } from '../../src/clock.ts';
-import { EDGE_NAMES, readEdgeFields } from '../../src/routing/edge-fields.ts';
+import { EDGE_NAMES, readEdgeFields } from '../../src/routing/facts.ts';
 import { responseWith, machine, protocolsOf } from './heads.ts';
 
 const SELF = machine('aa');

@@ -8,7 +8,7 @@ import { createDiscoverer } from '../../src/protocols/discoveries.ts';
 import { sessionKeyOf, type Binding } from '../../src/session.ts';
 import { createAnswers, type Answers } from '../../src/proxy/answers.ts';
 import type { Bindings } from '../../src/proxy/bindings.ts';
-import type { Routed } from '../../src/proxy/handler.ts';
+import type { Routed } from '../../src/routing/route.ts';
 import { responseWith, get, post, protocolsOf } from '../protocols/heads.ts';
 import { createTestClock } from '../support/clock.ts';
 import type { MachineId } from '../../src/session.ts';
@@ -38,7 +38,7 @@ class WrittenDown {
     slide: ({ key }) => this.lines.push(`slide ${nameOf(key)}`),
     end: (key) => this.lines.push(`end ${nameOf(key)}`),
     beginClaim: () => assert.fail('a claim begins with its request'),
-    isPending: () => assert.fail('an answer asks nobody'),
+    isInFlight: () => assert.fail('an answer asks nobody'),
     pendingClaimOf: () => assert.fail('an answer asks nobody'),
     drop: () => assert.fail('an answer disowns nothing'),
     hold: () => assert.fail('only an open stream is held'),
@@ -77,13 +77,13 @@ const MAY_TAKE_OVER: Decision = {
 };
 
 function routed(head: RequestHead, decision: Decision, isBound: boolean): Routed {
-  const extraction = extract(head);
-  const key = extraction.kind === 'found' ? sessionKeyOf(extraction.id) : undefined;
+  const ids = extract(head);
+  const key = ids.kind === 'found' ? sessionKeyOf(ids.id) : undefined;
   const binding: Binding | undefined =
     key === undefined || !isBound
       ? undefined
       : { key, machine: SELF, origin: 'learned', generation: 1, createdAt: 0, expiresAt: 1 };
-  return { decision, extraction, key, owner: binding?.machine, binding, ...REST };
+  return { decision, ids, key, owner: binding?.machine, binding, ...REST };
 }
 
 const SESSION = ['mcp-session-id', 's'];
@@ -214,10 +214,10 @@ describe('a stream that may teach', () => {
     const commit = Promise.withResolvers<undefined>();
     told.committed = commit.promise;
     const [protocol] = PROTOCOLS;
-    const extraction = extract(CALL);
-    assert.ok(extraction.kind === 'found' && protocol);
+    const ids = extract(CALL);
+    assert.ok(ids.kind === 'found' && protocol);
     let isOut = false;
-    const out = told.answers.fromBody({ id: extraction.id, protocol });
+    const out = told.answers.fromBody({ id: ids.id, protocol });
     void out.then(() => (isOut = true));
     await nextTurn();
     assert.deepEqual([told.lines, isOut], [['learn s'], false]);

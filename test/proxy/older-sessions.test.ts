@@ -29,7 +29,7 @@ function routedTo(binding: Binding | undefined, mintedBy: Minter = 'app'): Route
   const protocol = { ...mcp, mintedBy };
   return {
     decision: { kind: 'local', why: 'owner', mayClaim: false },
-    extraction: { kind: 'found', id, hintedId: undefined, hint: undefined, protocol },
+    ids: { kind: 'found', id, hintedId: undefined, hint: undefined, protocol },
     ...{ key: KEY, owner: SELF, binding, wholeId: undefined, mayReplay: true },
   };
 }

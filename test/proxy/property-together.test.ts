@@ -8,7 +8,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { MachineId, SessionKey } from '../../src/session.ts';
 import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
-import { headerValue } from '../../src/routing/edge-fields.ts';
+import { headerValue } from '../../src/protocols/heads.ts';
 import { MACHINES } from './model/arbitraries.ts';
 import {
   agreedFleet,

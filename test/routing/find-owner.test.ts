@@ -1,18 +1,14 @@
 import type { RequestHead } from '../../src/protocols/heads.ts';
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Owner } from '../../src/routing/decide.ts';
+import type { KnownOwner, OwnerLookup } from '../../src/routing/facts.ts';
 import type { LivenessState } from '../../src/fleet/liveness.ts';
 import { createRequestIdReader, type FoundId } from '../../src/protocols/request-ids.ts';
 import type { MachineId, SessionKey } from '../../src/session.ts';
 import type { Claim } from '../../src/fleet/messages.ts';
 import type { PeerLookup } from '../../src/fleet/peers.ts';
-import {
-  createOwnerFinder,
-  type OwnerFinderParts,
-  type Ownership,
-  type Pass,
-} from '../../src/routing/find-owner.ts';
+import { OwnerFinder } from '../../src/routing/find-owner.ts';
+import type { FoundOwner, LookupFacts, OwnerFinderParts } from '../../src/routing/owner-lookup.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { get, protocolsOf } from '../protocols/heads.ts';
@@ -21,7 +17,7 @@ import { keyOf, machineId } from '../support/ids.ts';
 
 const [SELF, B, C] = ['aa', 'bb', 'cc'].map(machineId) as [MachineId, MachineId, MachineId];
 const TTL_MS = 600_000;
-const FIRST_PASS: Pass = {
+const FIRST_PASS: LookupFacts = {
   from: 'edge',
   isPlaced: false,
   replayedBy: undefined,
@@ -29,8 +25,8 @@ const FIRST_PASS: Pass = {
   cameBackByFallback: false,
   undeliveredTo: undefined,
 };
-const BACK: Pass = { ...FIRST_PASS, cameBackByFallback: true };
-const FROM_PEER: Pass = { ...FIRST_PASS, from: 'peer' };
+const BACK: LookupFacts = { ...FIRST_PASS, cameBackByFallback: true };
+const FROM_PEER: LookupFacts = { ...FIRST_PASS, from: 'peer' };
 const NONE: PeerLookup = { kind: 'none' };
 const SILENT: PeerLookup = { kind: 'inconclusive' };
 const CLAIM: Claim = { generation: 3, ttlMs: 5_000, origin: 'learned', createdAt: 7 };
@@ -81,7 +77,7 @@ interface World {
 }
 
 interface Finding {
-  readonly find: (id: FoundId, pass?: Pass) => Ownership | Promise<Ownership>;
+  readonly find: (id: FoundId, pass?: LookupFacts) => FoundOwner | Promise<FoundOwner>;
   readonly asked: SessionKey[];
   /** Of each question, whether late answers were waited for. */
   readonly patience: boolean[];
@@ -129,7 +125,8 @@ async function finderIn(world: World): Promise<Finding> {
     if (isStopped(machine)) return world.ownerStopped === 'gone' ? 'gone' : 'stopped';
     return world.gone?.includes(machine) ? 'gone' : 'unlisted';
   };
-  const finder = createOwnerFinder({
+  const finder = new OwnerFinder({
+    clock,
     self: SELF,
     hints: world.hints ?? true,
     store,
@@ -141,7 +138,7 @@ async function finderIn(world: World): Promise<Finding> {
         isRunning(machine) ? 'running' : isStopped(machine) ? 'stopped' : 'none',
       isConfirmedGone: (machine) => world.gone?.includes(machine) ?? false,
     },
-    isPending: (key) => world.pending?.some((id) => keyOf(id) === key) ?? false,
+    isInFlight: (key) => world.pending?.some((id) => keyOf(id) === key) ?? false,
     peers: {
       ask: (key, { waitsForSlowPeers = false, onResponse } = {}) => {
         asked.push(key);
@@ -173,10 +170,8 @@ async function finderIn(world: World): Promise<Finding> {
   };
 }
 
-type Known = Extract<Owner, { kind: 'machine' }>;
-
-const hinted = (machine: MachineId, more: Partial<Known> = {}): Known => ({
-  kind: 'machine',
+const hinted = (machine: MachineId, more: Partial<KnownOwner> = {}): KnownOwner => ({
+  kind: 'owner',
   machine,
   knownBy: 'hint',
   liveness: 'running',
@@ -188,7 +183,7 @@ describe('who owns a session', () => {
   test('is whom a copy names, even where no other Machine is known', async () => {
     const { find } = await finderIn({ bound: { s: B }, isAlone: true });
     const { owner } = await find(app('s'));
-    assert.ok(owner.kind === 'machine' && owner.machine === B);
+    assert.ok(owner.kind === 'owner' && owner.machine === B);
   });
 
   test('is told by the store at once, without a question to anybody', async () => {
@@ -206,8 +201,8 @@ describe('who owns a session', () => {
     readonly claim: string;
     readonly world: World;
     readonly id: FoundId;
-    readonly pass?: Pass;
-    readonly owner: Owner;
+    readonly pass?: LookupFacts;
+    readonly owner: OwnerLookup;
     readonly questions: number;
   }[] = [
     { claim: 'is told by the hint if the store does not know', world: {}, id: app('s~bb'), owner: hinted(B), questions: 0 },
@@ -251,8 +246,8 @@ describe('who owns a session', () => {
     for (const peers of [[NONE], [SILENT]]) {
       const { find } = await finderIn({ peers, announcing: C });
       const { owner } = await find(client('s'));
-      const { kind, machine, knownBy } = owner.kind === 'machine' ? owner : assert.fail();
-      assert.deepEqual([kind, machine, knownBy], ['machine', C, 'store']);
+      const { kind, machine, knownBy } = owner.kind === 'owner' ? owner : assert.fail();
+      assert.deepEqual([kind, machine, knownBy], ['owner', C, 'store']);
     }
   });
 });
@@ -263,7 +258,7 @@ describe('a request that the edge could not deliver', () => {
     readonly claim: string;
     readonly world: World;
     readonly id?: FoundId;
-    readonly pass?: Pass;
+    readonly pass?: LookupFacts;
     readonly owner: object;
   }[] = [
     { claim: 'follows a session that has moved', world: { bound: { s: B }, peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', liveness: 'running' } },
@@ -294,7 +289,7 @@ describe('a request that the edge could not deliver', () => {
   test('finds an owner that was waking meanwhile', async () => {
     const { find, looks } = await finderIn({ bound: { s: B }, stopped: [B], wokenAtLook: [B] });
     const { owner } = await find(app('s'), BACK);
-    assert.deepEqual([owner.kind === 'machine' && owner.liveness, looks()], ['running', 1]);
+    assert.deepEqual([owner.kind === 'owner' && owner.liveness, looks()], ['running', 1]);
   });
 });
 
@@ -312,7 +307,7 @@ describe('what is known of a copy', () => {
     test(claim, async () => {
       const { find } = await finderIn({ bound: { s: B, lobby: B }, hints });
       const { owner } = await find(id);
-      assert.equal(owner.kind === 'machine' && owner.origin, origin);
+      assert.equal(owner.kind === 'owner' && owner.origin, origin);
     });
   }
 });
@@ -371,14 +366,14 @@ describe('an id that ends as a hint does', () => {
     const { find } = await finderIn({ bound: { user: B }, gone: [B] });
     const { key, wholeId, owner } = await find(client('user~bb'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
-    assert.equal(owner.kind === 'machine' && owner.liveness, 'gone');
+    assert.equal(owner.kind === 'owner' && owner.liveness, 'gone');
   });
 
   test('is a hint still if the session of the Machine that is gone has moved here since', async () => {
     const { find } = await finderIn({ bound: { user: SELF }, generation: 2, gone: [B] });
     const { key, wholeId, owner } = await find(client('user~bb'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
-    assert.equal(owner.kind === 'machine' && owner.machine, SELF);
+    assert.equal(owner.kind === 'owner' && owner.machine, SELF);
   });
 
   test('of a client is whole if a Machine that is gone never had the rest of it', async () => {
@@ -411,7 +406,7 @@ describe('the Machine that a copy names', () => {
   test('has it still if it says no to what it seems to have replayed, and another is silent', async () => {
     const { find, disowned } = await finderIn({ bound: { s: B }, peers: [SILENT], sayingNo: B });
     const { owner } = await find(client('s'), replayed);
-    assert.equal(owner.kind === 'machine' && owner.machine, B);
+    assert.equal(owner.kind === 'owner' && owner.machine, B);
     assert.deepEqual(disowned, []);
   });
 
@@ -436,7 +431,7 @@ describe('the Machine that a copy names', () => {
       const world = { bound: { s: B }, placedBy, peers: [SILENT] };
       const { find, disowned, patience } = await finderIn(world);
       const { owner } = await find(client('s'), pass);
-      assert.equal(owner.kind === 'machine' && owner.machine, B);
+      assert.equal(owner.kind === 'owner' && owner.machine, B);
       assert.deepEqual(disowned, []);
       // Of a Machine that has just shown itself a late answer is waited for.
       assert.deepEqual(patience, [placedBy !== undefined]);
@@ -446,7 +441,7 @@ describe('the Machine that a copy names', () => {
   test('has it still if another Machine has placed it here', async () => {
     const { find, disowned } = await finderIn({ bound: { s: B }, placedBy: C });
     const { owner } = await find(client('s'), { ...FROM_PEER, isPlaced: true });
-    assert.equal(owner.kind === 'machine' && owner.machine, B);
+    assert.equal(owner.kind === 'owner' && owner.machine, B);
     assert.deepEqual(disowned, []);
   });
 
@@ -456,14 +451,14 @@ describe('the Machine that a copy names', () => {
       peers: [{ ...C_OWNS, machine: B }],
     });
     const { owner } = await find(client('s'), replayed);
-    assert.equal(owner.kind === 'machine' && owner.machine, B);
+    assert.equal(owner.kind === 'owner' && owner.machine, B);
     assert.deepEqual(disowned, []);
   });
 
   test('has it still if the others alone were asked, as it is on no list', async () => {
     const { find, disowned } = await finderIn({ bound: { s: B }, peers: [NONE], running: [C] });
     const { owner } = await find(client('s'), replayed);
-    assert.equal(owner.kind === 'machine' && owner.machine, B);
+    assert.equal(owner.kind === 'owner' && owner.machine, B);
     assert.deepEqual(disowned, []);
   });
 });

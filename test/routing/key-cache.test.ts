@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createKeyCache } from '../../src/routing/key-cache.ts';
+import { createKeyCache } from '../../src/routing/owner-lookup.ts';
 import { parseSessionId, sessionKeyOf } from '../../src/session.ts';
 import { heldAfter } from '../support/held-bytes.ts';
 

@@ -10,7 +10,7 @@ import {
   parseReplay,
   type ReplayInstruction,
 } from '../../../src/fly.ts';
-import { headerValue } from '../../../src/routing/edge-fields.ts';
+import { headerValue } from '../../../src/protocols/heads.ts';
 import type { MachineScript } from './machine.ts';
 import type { Answer, Way, WayMachine } from './way.ts';
 

@@ -15,8 +15,9 @@ import { createPeerService, type PeerService } from '../../../src/fleet/peer-ser
 import { createPeers, type Peers } from '../../../src/fleet/peers.ts';
 import { createAnswers } from '../../../src/proxy/answers.ts';
 import { createBindings } from '../../../src/proxy/bindings.ts';
-import { createHandler } from '../../../src/proxy/handler.ts';
-import { createOwnerFinder } from '../../../src/routing/find-owner.ts';
+import { OwnerFinder } from '../../../src/routing/find-owner.ts';
+import { createActions } from '../../../src/routing/respond.ts';
+import { Router } from '../../../src/routing/route.ts';
 import { createPlacement } from '../../../src/routing/placement.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import type { LocalStore, SessionStore } from '../../../src/store/store.ts';
@@ -134,7 +135,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
       status,
     }),
-    handler: handlerOf({
+    ...routingOf({
       self,
       store,
       liveness,
@@ -225,14 +226,15 @@ interface RoutingParts {
   readonly hints: boolean;
 }
 
-function handlerOf({ self, store, liveness, peers, bindings, health, hints }: RoutingParts) {
+function routingOf({ self, store, liveness, peers, bindings, health, hints }: RoutingParts) {
   const directory = directoryOf(liveness);
-  return createHandler({
+  const router = new Router({
     ...{ self, liveness, directory, namedByCookie: undefined },
-    extract: createRequestIdReader(PROTOCOLS, { hints }),
-    owners: createOwnerFinder({
+    readIds: createRequestIdReader(PROTOCOLS, { hints }),
+    owners: new OwnerFinder({
       ...{ self, hints, store, directory, liveness, peers, replays: 'resilient' },
-      isPending: (key) => bindings.isPending(key),
+      clock: { now: () => 0 },
+      isInFlight: (key) => bindings.isInFlight(key),
       onDisowned: (key, machine) => bindings.drop(key, machine),
     }),
     place: createPlacement({
@@ -241,8 +243,7 @@ function handlerOf({ self, store, liveness, peers, bindings, health, hints }: Ro
     }),
     notAccepting: () => (health.isDraining ? 'draining' : undefined),
     policy: { ownerGone: 'reject', unknownSession: 'serve', replays: 'resilient' },
-    replayTimeoutMs: 10_000,
     replayMaxBodyBytes: REPLAY_MAX_BODY_BYTES,
-    onReplayFailed: () => undefined,
   });
+  return { router, actionFor: createActions({ directory, replayTimeoutMs: 10_000 }) };
 }

@@ -15,9 +15,11 @@ import { createClaimResolver, type ClaimResolver } from '../../../src/fleet/clai
 import type { PeerLookup } from '../../../src/fleet/peers.ts';
 import { createAnswers, type Answers } from '../../../src/proxy/answers.ts';
 import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
-import { createExplain, type Explain } from '../../../src/routing/trace.ts';
-import { createHandler, type Handler, type HandlerParts } from '../../../src/proxy/handler.ts';
-import { createOwnerFinder, type OwnerFinderParts } from '../../../src/routing/find-owner.ts';
+import { createExplain, type Explain } from '../../../src/routing/explain.ts';
+import { OwnerFinder } from '../../../src/routing/find-owner.ts';
+import type { OwnerFinderParts } from '../../../src/routing/owner-lookup.ts';
+import { createActions, type Action } from '../../../src/routing/respond.ts';
+import { Router, type Routed, type RouteParts } from '../../../src/routing/route.ts';
 import { createPlacement } from '../../../src/routing/placement.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import type { SessionStore } from '../../../src/store/store.ts';
@@ -94,8 +96,9 @@ export interface Surroundings {
 export interface ModelMachine {
   readonly script: MachineScript;
   readonly store: SessionStore;
-  readonly handler: Handler;
-  /** What its handler has decided, in order. */
+  readonly router: Router;
+  readonly actionFor: (routed: Routed) => Action;
+  /** What was decided here, in order. */
   readonly decided: Decision[];
   readonly explain: Explain;
   readonly answers: Answers;
@@ -151,7 +154,7 @@ export async function createModelMachine(
     if (script.stopped.includes(machine)) return ownerStopped === 'gone' ? 'gone' : 'stopped';
     return isConfirmedGone(machine) ? 'gone' : 'unlisted';
   };
-  const liveness: HandlerParts['liveness'] & OwnerFinderParts['liveness'] = {
+  const liveness: RouteParts['liveness'] & OwnerFinderParts['liveness'] = {
     of,
     peer,
     isConfirmedGone,
@@ -195,14 +198,14 @@ export async function createModelMachine(
     directory,
     liveness,
     peers,
-    isPending: (key) => bindings.isPending(key),
+    clock,
+    isInFlight: (key) => bindings.isInFlight(key),
     onDisowned: (key, machine) => bindings.drop(key, machine),
   };
   const decided: Decision[] = [];
-  const routing: HandlerParts = {
+  const routing: Omit<RouteParts, 'owners'> = {
     self,
-    extract: createRequestIdReader(PROTOCOLS, { hints }),
-    owners: createOwnerFinder(ownerParts),
+    readIds: createRequestIdReader(PROTOCOLS, { hints }),
     namedByCookie: undefined,
     liveness,
     place: createPlacement({
@@ -215,20 +218,22 @@ export async function createModelMachine(
     directory,
     notAccepting: () => (script.isDraining ? 'draining' : undefined),
     policy: { ownerGone, unknownSession, replays },
-    replayTimeoutMs: 10_000,
     replayMaxBodyBytes: REPLAY_MAX_BODY_BYTES,
-    onReplayFailed: () => undefined,
   };
+  const routerAsking = (asked: OwnerFinderParts['peers']): Router =>
+    new Router({ ...routing, owners: new OwnerFinder({ ...ownerParts, peers: asked }) });
+  const actionFor = createActions({ directory, replayTimeoutMs: 10_000 });
   return {
     script,
     store: memory,
-    handler: createHandler(routing),
+    router: routerAsking(peers),
+    actionFor,
     decided,
     explain: createExplain({
-      routing,
+      self,
       // Whom it asks is not what the request's own way has heard.
-      owners: { ...ownerParts, peers: createModelPeers({ script, keeper, reach }) },
-      clock,
+      router: routerAsking(createModelPeers({ script, keeper, reach })),
+      actionFor,
       protectedNames: new Set(),
     }),
     answers: createAnswers(createDiscoverer(PROTOCOLS, { hints, self, clock }), bindings),

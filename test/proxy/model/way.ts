@@ -1,17 +1,18 @@
 /** The way of one request through sidecars and apps, and what is to be known of it afterwards. */
 import type { Minter } from '../../../src/protocols/protocol.ts';
-import type { RequestHead } from '../../../src/protocols/heads.ts';
-import assert from 'node:assert/strict';
+import { headerValue, type RequestHead } from '../../../src/protocols/heads.ts';
+import type { ErrorResponse } from '../../../src/protocols/error-responses.ts';
 import type { Decision } from '../../../src/routing/decision.ts';
 import type { MachineId, SessionKey } from '../../../src/session.ts';
-import { headerValue, readEdgeFields } from '../../../src/routing/edge-fields.ts';
-import type { Routed, RoutedRequest } from '../../../src/proxy/handler.ts';
+import { readEdgeFields, type ArrivedRequest } from '../../../src/routing/facts.ts';
+import { unreachable } from '../../../src/routing/respond.ts';
+import type { Routed } from '../../../src/routing/route.ts';
 import type { MachineScript, ModelMachine } from './machine.ts';
 
 /** What a request needs of a Machine. */
 export interface WayMachine extends Pick<
   ModelMachine,
-  'handler' | 'decided' | 'answers' | 'bindings'
+  'router' | 'actionFor' | 'decided' | 'answers' | 'bindings'
 > {
   readonly script: Pick<MachineScript, 'machine' | 'app'>;
 }
@@ -54,6 +55,13 @@ export interface Answer {
   readonly decision: Decision | undefined;
 }
 
+interface Arrival {
+  readonly machine: WayMachine;
+  readonly visit: Visit;
+  readonly request: ArrivedRequest;
+  readonly settle: (answer: Answer) => void;
+}
+
 export class Way {
   readonly visits: Visit[] = [];
   readonly served: Served[] = [];
@@ -88,53 +96,51 @@ export class Way {
         visit.answerCount += 1;
         resolve(answer);
       };
-      machine.handler.handle(this.#requestOf(machine, visit, settle));
+      const arrival = { machine, visit, request: requestOf(visit), settle };
+      const routed = machine.router.route(arrival.request);
+      if (routed instanceof Promise) void routed.then((later) => this.#carryOut(arrival, later));
+      else this.#carryOut(arrival, routed);
     });
   }
 
-  #requestOf(machine: WayMachine, visit: Visit, settle: (answer: Answer) => void): RoutedRequest {
-    const { from, head, placedBy } = visit;
-    const length = headerValue(head.rawHeaders, 'content-length');
-    const isChunked = headerValue(head.rawHeaders, 'transfer-encoding') !== undefined;
-    const request: RoutedRequest = {
-      from,
-      head,
-      fields: readEdgeFields(head.rawHeaders),
-      bodyLength: isChunked ? undefined : Number(length ?? 0),
-      placedBy,
-      source: undefined,
-      respond: ({ status, headers: rawHeaders }, { decision }) => {
-        machine.decided.push(decision);
-        settle({ by: 'sidecar', machine: visit.machine, status, rawHeaders, decision });
-      },
-      toUpstream: (routed) => {
-        machine.decided.push(routed.decision);
-        void this.#serve(machine, request, routed).then((answer) => answer && settle(answer));
-      },
-      toPeer: ({ machine: to }, routed) => {
-        machine.decided.push(routed.decision);
-        void this.#forward(machine, to, head, routed).then((answer) => {
-          if (typeof answer === 'object') settle(answer);
-          else if (answer === 'not-sent' && routed.decision.why === 'placed')
-            machine.handler.serveHere(request, routed);
-          else machine.handler.unreachable(request, routed);
-        });
-      },
-      refuseMalformed: ({ status }) => assert.fail(`refused with ${status}`),
-      onFault: (error) => assert.fail(String(error)),
-    };
-    return request;
+  /** What a proxied request does with its decision. */
+  #carryOut(arrival: Arrival, routed: Routed): void {
+    const { machine, visit, settle } = arrival;
+    machine.decided.push(routed.decision);
+    const action = machine.actionFor(routed);
+    if (action.kind === 'respond') this.#respond(arrival, routed, action.response);
+    else if (action.kind === 'local')
+      void this.#serve(arrival, routed).then((answer) => answer && settle(answer));
+    else
+      void this.#forward(machine, action.peer.machine, visit.head, routed).then((answer) => {
+        if (typeof answer === 'object') settle(answer);
+        else this.#afterForward(arrival, routed, answer);
+      });
+  }
+
+  #respond({ visit, settle }: Arrival, { decision }: Routed, response: ErrorResponse): void {
+    const { status, headers: rawHeaders } = response;
+    settle({ by: 'sidecar', machine: visit.machine, status, rawHeaders, decision });
+  }
+
+  #afterForward(arrival: Arrival, routed: Routed, result: 'not-sent' | 'refused'): void {
+    const isPlaced = result === 'not-sent' && routed.decision.why === 'placed';
+    const here = isPlaced ? arrival.machine.router.withoutPlace(routed) : undefined;
+    if (here) this.#carryOut(arrival, here);
+    else {
+      arrival.machine.decided.push(routed.decision);
+      this.#respond(arrival, routed, unreachable(routed));
+    }
   }
 
   /** What a proxied request does with the answer of its app; undefined if it goes to the winner of a claim. */
-  async #serve(
-    { script: { machine, app }, answers, bindings, handler }: WayMachine,
-    request: RoutedRequest,
-    routed: Routed,
-  ): Promise<Answer | undefined> {
+  async #serve(arrival: Arrival, routed: Routed): Promise<Answer | undefined> {
+    const { request } = arrival;
+    const { script, answers, bindings, router } = arrival.machine;
+    const { machine, app } = script;
     const { head } = request;
-    const { key, decision, extraction } = routed;
-    const mintedBy = extraction.kind === 'found' ? extraction.protocol.mintedBy : undefined;
+    const { key, decision, ids } = routed;
+    const mintedBy = ids.kind === 'found' ? ids.protocol.mintedBy : undefined;
     this.served.push({ machine, method: head.method, key, mintedBy, decision });
     if (key !== undefined) this.#onServed?.(machine, key, decision);
     const response = {
@@ -151,7 +157,7 @@ export class Way {
     endClaim?.();
     const { lostTo, rawHeaders = response.rawHeaders } = revealed;
     if (lostTo !== undefined && isRepeatable(head)) {
-      handler.bringToWinner(request, routed, lostTo);
+      this.#carryOut(arrival, router.toWinner(request, routed, lostTo));
       return undefined;
     }
     return { by: 'app', machine, status: app.status, rawHeaders, decision };
@@ -178,6 +184,19 @@ export class Way {
     if (routed.key && routed.owner === to) bindings.drop(routed.key, routed.owner);
     return 'refused';
   }
+}
+
+function requestOf({ from, head, placedBy }: Visit): ArrivedRequest {
+  const length = headerValue(head.rawHeaders, 'content-length');
+  const isChunked = headerValue(head.rawHeaders, 'transfer-encoding') !== undefined;
+  return {
+    from,
+    head,
+    fields: readEdgeFields(head.rawHeaders),
+    bodyLength: isChunked ? undefined : Number(length ?? 0),
+    placedBy,
+    source: undefined,
+  };
 }
 
 /** Nothing is lost if its app is asked in vain. */

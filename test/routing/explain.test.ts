@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { nullMetrics } from '../../src/observability/metrics.ts';
-import type { Explanation, Step } from '../../src/routing/trace.ts';
+import type { Explanation } from '../../src/routing/explain.ts';
+import type { Step } from '../../src/routing/trace.ts';
 import { until } from '../fleet/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
 import { keyOf } from '../support/ids.ts';

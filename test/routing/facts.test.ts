@@ -1,13 +1,8 @@
 /** What the edge says of a request, and how fields are found, set and taken away. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import {
-  headerValue,
-  readEdgeFields,
-  withHeader,
-  withoutHeader,
-  type EdgeFields,
-} from '../../src/routing/edge-fields.ts';
+import { headerValue, withHeader, withoutHeader } from '../../src/protocols/heads.ts';
+import { readEdgeFields, type EdgeFields } from '../../src/routing/facts.ts';
 
 describe('what the edge says', () => {
   const rows: readonly (readonly [raw: readonly string[], fields: Partial<EdgeFields>])[] = [

@@ -1,0 +1,95 @@
+/**
+ * What would be done with a request, and why: the steps of routing are taken and traced, and nothing is
+ * written, claimed, kept alive or sent on. Other Machines are asked, as the decision depends on theirs.
+ */
+import { formatFields } from '../http/head-text.ts';
+import { DEFAULT_LIMITS } from '../http/limits.ts';
+import { RequestParser } from '../http/request-head.ts';
+import { headerValue, type RequestHead } from '../protocols/heads.ts';
+import type { MachineId } from '../session.ts';
+import { readEdgeFields, type ArrivedRequest } from './facts.ts';
+import type { Action } from './respond.ts';
+import type { Routed, Router } from './route.ts';
+import type { Step } from './trace.ts';
+
+export interface ExplainedRequest extends RequestHead {
+  readonly from: 'edge' | 'peer';
+}
+
+export interface Explanation {
+  readonly machine: MachineId;
+  readonly steps: readonly Step[];
+  readonly answer:
+    | { readonly by: 'app' }
+    | { readonly by: 'peer'; readonly machine: MachineId }
+    | {
+        readonly by: 'sidecar';
+        readonly status: number;
+        readonly headers: Readonly<Record<string, string>>;
+      };
+}
+
+/** Never rejects. */
+export type Explain = (request: ExplainedRequest) => Promise<Explanation>;
+
+export interface ExplainParts {
+  readonly self: MachineId;
+  readonly router: Pick<Router, 'route' | 'decideEarly'>;
+  readonly actionFor: (routed: Routed) => Action;
+  /** Names, in lower case, that `Connection` may not name. */
+  readonly protectedNames: ReadonlySet<string>;
+}
+
+export function createExplain({ self, router, actionFor, protectedNames }: ExplainParts): Explain {
+  return async (request) => {
+    const steps: Step[] = [];
+    const trace = (step: Step): void => void steps.push(step);
+    const arrived = arrivedAs(request, protectedNames);
+    trace({ step: 'request', is: arrived ? 'well-formed' : 'malformed' });
+    const routed = arrived
+      ? await router.route(arrived, trace)
+      : router.decideEarly('malformed-request', trace);
+    return { machine: self, steps, answer: answerTo(actionFor(routed)) };
+  };
+}
+
+/** As the listener reads a request; undefined if it would refuse it as malformed. */
+function arrivedAs(
+  { from, method, target, rawHeaders }: ExplainedRequest,
+  protectedNames: ReadonlySet<string>,
+): ArrivedRequest | undefined {
+  const parser = new RequestParser({ ...DEFAULT_LIMITS, protectedNames });
+  const host = headerValue(rawHeaders, 'host') === undefined ? 'Host: localhost\r\n' : '';
+  const text = `${method} ${target} HTTP/1.1\r\n${host}${formatFields(rawHeaders)}\r\n`;
+  const bytes = Buffer.from(text, 'latin1');
+  const parsed = parser.parse(bytes, 0, bytes.length);
+  if (parsed === undefined || 'status' in parsed || parsed.end !== bytes.length) return undefined;
+  const { head } = parsed;
+  return {
+    from,
+    head,
+    fields: readEdgeFields(head.rawHeaders),
+    bodyLength: head.isChunked ? undefined : (head.contentLength ?? 0),
+    placedBy: undefined,
+    source: undefined,
+  };
+}
+
+function answerTo(action: Action): Explanation['answer'] {
+  switch (action.kind) {
+    case 'local':
+      return { by: 'app' };
+    case 'forward':
+      return { by: 'peer', machine: action.peer.machine };
+    case 'respond': {
+      const { status, headers } = action.response;
+      return { by: 'sidecar', status, headers: recordOf(headers) };
+    }
+  }
+}
+
+function recordOf(headers: readonly string[]): Record<string, string> {
+  const record: Record<string, string> = {};
+  for (let i = 0; i + 1 < headers.length; i += 2) record[headers[i] ?? ''] = headers[i + 1] ?? '';
+  return record;
+}

@@ -1,0 +1,234 @@
+/** What a decision is made of: the facts of a request, the result of the owner lookup, the state of this Machine. */
+import type { Liveness, LivenessState } from '../fleet/liveness.ts';
+import { PROTOCOL_VERSION } from '../fleet/messages.ts';
+import type { Source } from '../fleet/rate-limits.ts';
+import {
+  parseReplayCacheStatus,
+  parseReplayFailure,
+  parseReplaySource,
+  REPLAY_MARK,
+} from '../fly.ts';
+import { isHeader, type RequestHead } from '../protocols/heads.ts';
+import type { RequestIds } from '../protocols/request-ids.ts';
+import { parseMachineId, type MachineId } from '../session.ts';
+
+import type { NotAccepting } from './decision.ts';
+
+/** A request that has arrived. */
+export interface ArrivedRequest {
+  readonly from: 'edge' | 'peer';
+  /** As the client sent it, hints included. */
+  readonly head: RequestHead;
+  readonly fields: EdgeFields;
+  /** Of the body, in bytes; undefined if it is not known beforehand. */
+  readonly bodyLength: number | undefined;
+  /** The peer that has forwarded it here, as the place of a new session. */
+  readonly placedBy: MachineId | undefined;
+  /** Whose rate limit pays for questions to peers. */
+  readonly source: Source | undefined;
+}
+
+/** What the edge says of a request in fields of its own (Fly.io, "Request headers"). A client may forge each. */
+export interface EdgeFields {
+  readonly requestId: string | undefined;
+  /** The client's address, as the edge knows it. */
+  readonly clientIp: string | undefined;
+  readonly replaySource: string | undefined;
+  readonly replayFailed: string | undefined;
+  readonly preferredUnavailable: string | undefined;
+  readonly replayCacheStatus: string | undefined;
+}
+
+/** What a request says of its way so far, and of itself. A client could have written all of it. */
+export interface RoutingFacts {
+  readonly from: 'edge' | 'peer';
+  readonly hasId: boolean;
+  /** A client may bring its own ids to any Machine, an app accepts only what it minted. */
+  readonly mintedBy: 'app' | 'client' | 'either';
+  /** A peer has forwarded it to this Machine, as the place of a new session. */
+  readonly isPlaced: boolean;
+  /** A sidecar has replayed it: `fly-replay-src` carries our mark, or names a peer of an older version. */
+  readonly wasReplayed: boolean;
+  /** The Machine whose sidecar has, if the edge names it. */
+  readonly replayedBy: MachineId | undefined;
+  /** `fly-replay-src` names this peer and carries no mark: its app has replayed it, as a rule. */
+  readonly unmarkedFrom: MachineId | undefined;
+  /** It carries `fly-replay-failed`: the edge may not replay it again. */
+  readonly cameBackByFallback: boolean;
+  /** It carries `fly-replay-src`, marked or not. */
+  readonly hasReplaySource: boolean;
+  /** Whom the edge could not reach, by `fly-replay-failed` or `fly-preferred-instance-unavailable`. */
+  readonly undeliveredTo: MachineId | undefined;
+  /** `fly-replay-cache-status: hit`: the edge chose this Machine from its cache, no sidecar has replayed it. */
+  readonly isFromReplayCache: boolean;
+  /** No `Transfer-Encoding`, and a length within the limit; no length is no body. */
+  readonly isReplayable: boolean;
+}
+
+/** The result of the owner lookup. */
+export type OwnerLookup =
+  | {
+      readonly kind: 'owner';
+      readonly machine: MachineId;
+      /** `cookie`: no session is known, but the Machine that has served this client before. */
+      readonly knownBy: 'store' | 'hint' | 'peers' | 'cookie';
+      /** How the id came to its owner, where the store knows. */
+      readonly origin?: 'learned' | 'adopted' | 'copied';
+      readonly liveness: LivenessState;
+      /** All peers have said that the session is not theirs; an unresponsive one may have it. */
+      readonly isUncontested?: boolean;
+    }
+  /**
+   * Everyone who could know has said no. `isInFlightHere`: this Machine serves a request of that session
+   * which its app has not accepted yet.
+   */
+  | { readonly kind: 'none'; readonly isInFlightHere?: true }
+  /**
+   * Somebody who could know has not responded. `mayBeOurs`: this Machine's store is among them;
+   * `isShed`: no peer was asked, as the source of the request asks too much.
+   */
+  | { readonly kind: 'inconclusive'; readonly mayBeOurs: boolean; readonly isShed?: boolean };
+
+export type KnownOwner = OwnerLookup & { readonly kind: 'owner' };
+
+export interface MachineState {
+  readonly self: MachineId;
+  /** Set while this Machine accepts no new sessions. */
+  readonly notAccepting: NotAccepting | undefined;
+  readonly hasOtherMachines: boolean;
+  readonly ownerGone: 'reject' | 'adopt';
+  readonly unknownSession: 'serve' | 'reject';
+  /** `cacheable`: the edge's replay cache is to keep what it may. */
+  readonly replays: 'resilient' | 'cacheable';
+  /** The Machine on which a new session of the request's id is placed; undefined: there is no id. */
+  readonly placedOn: MachineId | undefined;
+  /** Whether every peer is known to respond, or not to. */
+  readonly isFleetProbed: boolean;
+}
+
+/** A sidecar, or the edge as its fallback, has sent the request here: it may not be replayed again. */
+export function isReplayUsedUp(facts: RoutingFacts): boolean {
+  return facts.wasReplayed || facts.cameBackByFallback;
+}
+
+/**
+ * Whether the edge says that it could not bring the request to that Machine. It names one; what
+ * names another says nothing of this one. Where it names none it means the one that we had named.
+ */
+export function wasUndelivered(
+  { cameBackByFallback, undeliveredTo }: Pick<RoutingFacts, 'cameBackByFallback' | 'undeliveredTo'>,
+  machine: MachineId,
+): boolean {
+  return undeliveredTo === undefined ? cameBackByFallback : undeliveredTo === machine;
+}
+
+export interface FactsParts {
+  readonly self: MachineId;
+  readonly liveness: Pick<Liveness, 'peer' | 'versionOf'>;
+  readonly replays: MachineState['replays'];
+  /** Fly Proxy replays bodies up to 1 MB, and must know their length beforehand. */
+  readonly replayMaxBodyBytes: number;
+}
+
+type ReplayFacts = Pick<RoutingFacts, 'wasReplayed' | 'replayedBy' | 'unmarkedFrom'>;
+
+const NOT_REPLAYED: ReplayFacts = {
+  wasReplayed: false,
+  replayedBy: undefined,
+  unmarkedFrom: undefined,
+};
+const REPLAYED: ReplayFacts = { ...NOT_REPLAYED, wasReplayed: true };
+
+/** HOT PATH. */
+export function factsOf(
+  { from, fields, bodyLength, placedBy }: ArrivedRequest,
+  ids: RequestIds,
+  parts: FactsParts,
+): RoutingFacts {
+  const hasId = ids.kind === 'found';
+  const { wasReplayed, replayedBy, unmarkedFrom } = replayOf(fields.replaySource, parts);
+  return {
+    from,
+    hasId,
+    mintedBy: hasId ? ids.protocol.mintedBy : 'app',
+    isPlaced: placedBy !== undefined,
+    wasReplayed,
+    replayedBy,
+    unmarkedFrom,
+    hasReplaySource: fields.replaySource !== undefined,
+    cameBackByFallback: fields.replayFailed !== undefined,
+    undeliveredTo: undeliveredTo(fields),
+    isFromReplayCache:
+      fields.replayCacheStatus !== undefined &&
+      parseReplayCacheStatus(fields.replayCacheStatus) === 'hit',
+    isReplayable: bodyLength !== undefined && bodyLength <= parts.replayMaxBodyBytes,
+  };
+}
+
+/** Who has replayed it: a sidecar of the fleet, an app of the fleet, or somebody else, which is a first pass. */
+function replayOf(text: string | undefined, parts: FactsParts): ReplayFacts {
+  if (text === undefined) return NOT_REPLAYED;
+  const { self, liveness, replays } = parts;
+  const { instance, state } = parseReplaySource(text);
+  if (state === REPLAY_MARK) return { ...REPLAYED, replayedBy: instance };
+  const isOfFleet =
+    instance === self || (instance !== undefined && liveness.peer(instance) !== undefined);
+  // A sidecar that this Machine does not list may have made a replay for the edge's cache.
+  if (!isOfFleet) return replays === 'cacheable' ? REPLAYED : NOT_REPLAYED;
+  // A sidecar of an older version marks nothing.
+  const marks = instance === self || (liveness.versionOf(instance) ?? 1) >= PROTOCOL_VERSION;
+  return marks ? { ...NOT_REPLAYED, unmarkedFrom: instance } : REPLAYED;
+}
+
+/** What came back names the Machine of the last hop; a preference may be older than that. */
+function undeliveredTo({ replayFailed, preferredUnavailable }: EdgeFields): MachineId | undefined {
+  if (replayFailed !== undefined) return parseReplayFailure(replayFailed).instance;
+  return preferredUnavailable === undefined ? undefined : parseMachineId(preferredUnavailable);
+}
+
+/** Names, in lower case, of the {@link EdgeFields}. */
+export const EDGE_NAMES = [
+  ...['fly-request-id', 'fly-replay-src', 'fly-replay-failed', 'fly-replay-cache-status'],
+  ...['fly-preferred-instance-unavailable', 'fly-client-ip'],
+];
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+const NONE: EdgeFields = {
+  requestId: undefined,
+  clientIp: undefined,
+  replaySource: undefined,
+  replayFailed: undefined,
+  preferredUnavailable: undefined,
+  replayCacheStatus: undefined,
+};
+
+/** HOT PATH: the lengths of their names rule most fields out. */
+export function readEdgeFields(rawHeaders: readonly string[]): EdgeFields {
+  let fields: Mutable<EdgeFields> | undefined;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const key = keyOf(rawHeaders[i] ?? '');
+    if (key !== undefined) (fields ??= { ...NONE })[key] = rawHeaders[i + 1] ?? '';
+  }
+  return fields ?? NONE;
+}
+
+function keyOf(name: string): keyof EdgeFields | undefined {
+  switch (name.length) {
+    case 13:
+      return isHeader(name, 'fly-client-ip') ? 'clientIp' : undefined;
+    case 14:
+      if (isHeader(name, 'fly-request-id')) return 'requestId';
+      return isHeader(name, 'fly-replay-src') ? 'replaySource' : undefined;
+    case 17:
+      return isHeader(name, 'fly-replay-failed') ? 'replayFailed' : undefined;
+    case 23:
+      return isHeader(name, 'fly-replay-cache-status') ? 'replayCacheStatus' : undefined;
+    case 34:
+      return isHeader(name, 'fly-preferred-instance-unavailable')
+        ? 'preferredUnavailable'
+        : undefined;
+    default:
+      return undefined;
+  }
+}
