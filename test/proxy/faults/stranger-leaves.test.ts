@@ -34,14 +34,17 @@ async function setUp(t: TestContext): Promise<Scene> {
   assert.ok(self);
   const looked = Promise.withResolvers<undefined>();
   let [isKnown, lookCount, servedCount] = [false, 0, 0];
-  const handle = (): void => void (servedCount += 1);
+  const route = (): Promise<never> => {
+    servedCount += 1;
+    return new Promise(() => undefined);
+  };
   const onFault = (error: unknown): void => assert.fail(String(error));
   const via = createVia(self);
   const sweep = new Sweep(systemClock);
   const { peer } = createListeners({
     self,
     proxy: {
-      handler: { handle },
+      router: { route },
       activity: new Activity(systemClock),
       clock: systemClock,
       createRequestId: () => 'r1',
