@@ -471,10 +471,9 @@ function whyNotTaking(parts: RequestPathParts): NotAccepting | undefined {
 function createRequestObserver({
   logger,
   metrics,
-  clock,
   config,
 }: RequestPathParts): ReturnType<typeof createObserver> {
-  const logRequest = createRequestLog(logger, clock, createPathMask(config.protocols));
+  const logRequest = createRequestLog(logger, createPathMask(config.protocols));
   return createObserver({ logger, logRequest, metrics });
 }
 

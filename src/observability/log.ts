@@ -21,10 +21,6 @@ export interface Logger {
   readonly error: WriteLine;
   readonly fatal: WriteLine;
   readonly isLevelEnabled: (level: LogLevel) => boolean;
-  /** The Machine in every line, for callers that make lines by themselves. */
-  readonly machine: MachineId | undefined;
-  /** Writes a line that the caller has made, with its line break. */
-  readonly writeLine: (line: string) => void;
   /** Resolves when every line is written; later lines are dropped. A second call waits for the first. */
   readonly close: () => Promise<void>;
 }
@@ -50,8 +46,6 @@ export function createLogger({ level, machine, clock, fd = STDOUT }: LoggerOptio
     error: (fields, message) => lines.error(fields, message),
     fatal: (fields, message) => lines.fatal(fields, message),
     isLevelEnabled: (asked) => lines.isLevelEnabled(asked),
-    machine,
-    writeLine: (line) => writer.write(line),
     close: () => writer.close(),
   };
 }
@@ -65,8 +59,6 @@ export const nullLogger: Logger = {
   error: ignore,
   fatal: ignore,
   isLevelEnabled: () => false,
-  machine: undefined,
-  writeLine: ignore,
   close: () => Promise.resolve(),
 };
 

@@ -61,7 +61,7 @@ async function openFile(t: TestContext): Promise<{ file: FileHandle; filePath: s
 
 test('a request ends with one line of one shape', async (t) => {
   const log = await openLog(t);
-  createRequestLog(log.logger, log.clock)(REQUEST);
+  createRequestLog(log.logger)(REQUEST);
   assert.deepEqual(await log.lines(), [
     {
       level: 30,
@@ -83,7 +83,7 @@ test('a request ends with one line of one shape', async (t) => {
 
 test('a request without session and owner has a line without them', async (t) => {
   const log = await openLog(t);
-  createRequestLog(log.logger, log.clock)({ ...REQUEST, session: undefined, owner: undefined });
+  createRequestLog(log.logger)({ ...REQUEST, session: undefined, owner: undefined });
   const [line = {}] = await log.lines();
   assert.ok(!('session' in line) && !('owner' in line));
 });
@@ -91,10 +91,13 @@ test('a request without session and owner has a line without them', async (t) =>
 test('a malformed request has a line that says what is wrong with it', async (t) => {
   const log = await openLog(t);
   const reason = 'a field line is malformed';
-  createRequestLog(
-    log.logger,
-    log.clock,
-  )({ ...REQUEST, decision: 'refuse', why: 'malformed-request', reason, status: 400 });
+  createRequestLog(log.logger)({
+    ...REQUEST,
+    decision: 'refuse',
+    why: 'malformed-request',
+    reason,
+    status: 400,
+  });
   const [line] = await log.lines();
   assert.equal(line?.reason, reason);
 });
@@ -104,8 +107,7 @@ test('a duration is rounded to hundredths of a millisecond', async (t) => {
   const durations = [
     0, 0.004, 0.005, 0.05, 0.1, 0.994, 0.996, 1.2, 12, 99.999, 1234.567, 3_600_000.25,
   ];
-  for (const durationMs of durations)
-    createRequestLog(log.logger, log.clock)({ ...REQUEST, durationMs });
+  for (const durationMs of durations) createRequestLog(log.logger)({ ...REQUEST, durationMs });
   assert.deepEqual(
     (await log.lines()).map(({ ms }) => ms),
     [0, 0, 0.01, 0.05, 0.1, 0.99, 1, 1.2, 12, 100, 1234.57, 3_600_000.25],
@@ -123,7 +125,7 @@ for (const [target, expected] of [
 ] as const) {
   test(`of the target ${target.slice(0, 40)} the path alone is logged`, async (t) => {
     const log = await openLog(t);
-    createRequestLog(log.logger, log.clock)({ ...REQUEST, target });
+    createRequestLog(log.logger)({ ...REQUEST, target });
     const [line] = await log.lines();
     assert.equal(line?.path, expected);
   });
@@ -131,10 +133,7 @@ for (const [target, expected] of [
 
 test('a request id of the client can not make lines long, nor make lines', async (t) => {
   const log = await openLog(t);
-  createRequestLog(
-    log.logger,
-    log.clock,
-  )({ ...REQUEST, requestId: `"}\n{"x":1${'a'.repeat(10_000)}` });
+  createRequestLog(log.logger)({ ...REQUEST, requestId: `"}\n{"x":1${'a'.repeat(10_000)}` });
   const lines = await log.lines();
   assert.equal(lines.length, 1);
   assert.ok(String(lines[0]?.requestId).length < 140);
@@ -167,7 +166,7 @@ test('an error that causes itself ends somewhere', async (t) => {
 
 test('lines below the level are not written', async (t) => {
   const log = await openLog(t, 'warn');
-  createRequestLog(log.logger, log.clock)(REQUEST);
+  createRequestLog(log.logger)(REQUEST);
   log.logger.info({}, 'no');
   log.logger.warn({}, 'yes');
   assert.deepEqual(
@@ -221,6 +220,6 @@ test('a destination that can not be written costs the lines and nothing else', a
 
 test('the null logger takes everything', async () => {
   nullLogger.fatal({}, 'x');
-  createRequestLog(nullLogger, createTestClock())(REQUEST);
+  createRequestLog(nullLogger)(REQUEST);
   await nullLogger.close();
 });

@@ -65,16 +65,14 @@ async function startMachine(
   { env = {}, ...given }: Partial<SidecarParts> & { env?: Environment } = {},
 ): Promise<Machine> {
   const app = await serveApp(t, id);
-  const log = createKeptLog();
   const released: string[] = [];
   const metrics = { ...nullMetrics, sessionReleased: (why: string) => void released.push(why) };
   const requests: unknown[] = [];
-  const writeLine = (line: string): void => {
-    const { path, status, reason } = JSON.parse(line) as Record<string, unknown>;
+  const log = createKeptLog((line) => {
+    const { path, status, reason } = line as Record<string, unknown>;
     requests.push([path, status, reason]);
-  };
-  const logger = { ...log.logger, writeLine };
-  const parts: Partial<SidecarParts> = { metrics, logger, random: () => 0, ...given };
+  });
+  const parts: Partial<SidecarParts> = { metrics, logger: log.logger, random: () => 0, ...given };
   const settings = { ADMIN_TOKEN, SESSION_ID_HINTS: 'false', ...env };
   const machine = await fleet.start(id, app.port, settings, parts);
   return { ...machine, ...app, log, requests, released };

@@ -8,7 +8,7 @@ import sockjs from 'sockjs';
 import { Server as SocketIoServer } from 'socket.io';
 import { io } from 'socket.io-client';
 import { WebSocket } from 'ws';
-import { nullLogger } from '../../src/observability/log.ts';
+import { createKeptLog } from '../support/log.ts';
 import { openFleet, type TestMachine } from '../support/fleet.ts';
 import { idPlacedOn } from '../support/ids.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
@@ -251,13 +251,12 @@ describe('path:REGEX', () => {
 });
 
 test('no log line shows an id that is in a path', async (t) => {
-  const lines: string[] = [];
   const written = Promise.withResolvers<undefined>();
-  const writeLine = (line: string): void => {
-    lines.push(line);
+  const lines: string[] = [];
+  const { logger } = createKeptLog((line) => {
+    lines.push(JSON.stringify(line));
     written.resolve(undefined);
-  };
-  const logger = { ...nullLogger, isLevelEnabled: () => true, writeLine };
+  });
   const app = await serveApp(t, (_req, res) => res.end());
   const env = { SESSION_PROTOCOLS: 'path:^/echo/[^/]+/([^/]+)/' };
   const { ports } = await startTestSidecar(t, app, env, { logger });

@@ -1,4 +1,5 @@
-/** A log that is kept in memory. */
+/** A log that is kept in memory, without the lines of requests. */
+import { REQUEST_MESSAGE } from '../../src/proxy/access-log.ts';
 import { nullLogger, type Logger, type LogLevel } from '../../src/observability/log.ts';
 
 export interface Line {
@@ -14,7 +15,7 @@ export interface KeptLog {
   messages(level: LogLevel): string[];
 }
 
-export function createKeptLog(): KeptLog {
+export function createKeptLog(onRequest?: (fields: object) => void): KeptLog {
   const lines: Line[] = [];
   const keep =
     (level: LogLevel) =>
@@ -22,7 +23,10 @@ export function createKeptLog(): KeptLog {
       void lines.push({ level, fields, message });
   const logger: Logger = {
     ...nullLogger,
-    info: keep('info'),
+    info: (fields, message) => {
+      if (message === REQUEST_MESSAGE) onRequest?.(fields);
+      else keep('info')(fields, message);
+    },
     warn: keep('warn'),
     error: keep('error'),
     fatal: keep('fatal'),

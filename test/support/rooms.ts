@@ -135,13 +135,11 @@ export async function startRoomMachine(
   parts: Partial<SidecarParts> = {},
 ): Promise<RoomMachine> {
   const app = await serveRooms(t, id);
-  const log = createKeptLog();
   const requests: RequestLine[] = [];
-  const writeLine = (line: string): void => void requests.push(JSON.parse(line) as RequestLine);
+  const log = createKeptLog((line) => void requests.push(line as RequestLine));
   const settings = { SESSION_PROTOCOLS: ROOM_PROTOCOLS, ADMIN_TOKEN: TOKEN, ...env };
-  const logger = { ...log.logger, writeLine };
   const machine = await fleet.start(id, app.port, settings, {
-    ...{ logger, clock: patientClock },
+    ...{ logger: log.logger, clock: patientClock },
     ...parts,
   });
   const admin = (method: string, path: string): Promise<Response> =>

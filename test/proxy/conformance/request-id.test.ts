@@ -21,17 +21,13 @@ async function logOf(
   lines: readonly string[],
   env: Readonly<Record<string, string>> = {},
 ): Promise<Logged> {
-  const log = createKeptLog();
-  const written = Promise.withResolvers<string>();
-  const writeLine = (line: string): void => {
-    if (line.includes('"request"')) written.resolve(line);
-  };
-  const logger = { ...log.logger, writeLine };
-  const { ports } = await startTestSidecar(t, appPort, env, { logger });
+  const written = Promise.withResolvers<object>();
+  const log = createKeptLog((line) => written.resolve(line));
+  const { ports } = await startTestSidecar(t, appPort, env, { logger: log.logger });
   const client = await wireTo(t, ports.public, await serveRecordingApp(t)).connect();
   client.send(get('/', ...lines, 'Connection: close').replace('GET', 'POST'));
   await client.untilClosed();
-  const { requestId } = JSON.parse(await written.promise) as { readonly requestId?: unknown };
+  const { requestId } = (await written.promise) as { readonly requestId?: unknown };
   const failures = log.lines.filter(({ message }) => message === 'upstream failed');
   return {
     request: requestId,

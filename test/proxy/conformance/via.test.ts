@@ -101,12 +101,10 @@ describe('a loop', () => {
   async function startLoop(t: TestContext, count: number): Promise<Sidecars> {
     const back = await openWay(t);
     let [port, answered] = [back.port, 0];
-    const log = createKeptLog();
-    const writeLine = (line: string): void => void (answered += Number(line.includes('"request"')));
+    const { logger } = createKeptLog(() => void (answered += 1));
     for (let i = 0; i < count; i += 1) {
-      const parts = { logger: { ...log.logger, writeLine } };
       const env = { FLY_MACHINE_ID: `m${i + 1}` };
-      port = (await startTestSidecar(t, port, env, parts)).ports.public;
+      port = (await startTestSidecar(t, port, env, { logger })).ports.public;
     }
     back.leadTo(port);
     return { port, answered: () => answered };
