@@ -14,6 +14,8 @@ export interface OpenThings {
   list(): string[];
   /** Whoever waits for the end of our output waits for theirs too. */
   killChildren(): void;
+  /** What is open now is not listed any more. */
+  forget(): void;
 }
 
 interface Thing {
@@ -71,8 +73,12 @@ export function followOpenThings(): OpenThings {
 
   const things = (): Thing[] => [...open.values()].filter(isOurs);
   return {
-    list: () => [...things().map(tell), ...files()],
+    list: () => [...things().map(tell), ...files.list()],
     killChildren: () => things().forEach(({ handle }) => handle.kill?.(SIGKILL)),
+    forget: () => {
+      open.clear();
+      files.forget();
+    },
   };
 }
 
@@ -113,13 +119,13 @@ function followListening(): { onHandle(thing: Thing): void } {
 
 /** Set by a program. Those that Node.js sets for itself end with what they belong to. */
 const PUBLIC_TIMER = /at (?:\S+\.)?set(?:Timeout|Interval) \(node:timers.+\n +at (?!.*\bnode:)/;
-/** It has a thread of its own. */
-const LOADER = '/node_modules/tsx/';
+/** That of Node.js, or tsx, has a thread of its own. */
+const LOADER = /\/node_modules\/tsx\/|node:internal\/modules\/esm\/hooks:/;
 
 function isOurs({ kind, handle, origin: { stack = '' } }: Thing): boolean {
   if (kind === 'timer') return PUBLIC_TIMER.test(stack);
   const isStandardStream = handle.fd !== undefined && handle.fd >= 0 && handle.fd <= 2;
-  return !isStandardStream && !stack.includes(LOADER);
+  return !isStandardStream && !LOADER.test(stack);
 }
 
 function tell(thing: Thing): string {
@@ -153,13 +159,19 @@ function originOf({ origin, parent }: Thing): readonly string[] {
 /** A `FileHandle` that is collected is closed, and a warning says so: it was lost all the same. */
 const LOSS = /^Closing (file descriptor|directory handle)/;
 
-function followFiles(): () => string[] {
-  const atFirst = new Set(openFiles());
-  const lost: string[] = [];
+function followFiles(): Pick<OpenThings, 'list' | 'forget'> {
+  let known = new Set(openFiles());
+  let lost: string[] = [];
   process.on('warning', ({ message }) => {
     if (LOSS.test(message)) lost.push(message);
   });
-  return () => [...lost, ...openFiles().filter((file) => !atFirst.has(file))];
+  return {
+    list: () => [...lost, ...openFiles().filter((file) => !known.has(file))],
+    forget: () => {
+      known = new Set(openFiles());
+      lost = [];
+    },
+  };
 }
 
 /** None where the system does not tell. */

@@ -1,0 +1,66 @@
+/**
+ * Fails a test file that leaves anything open. It serves a process of one file (`no-leaks.ts`) and a
+ * process of many (`one-process.ts`).
+ */
+import { AsyncResource } from 'node:async_hooks';
+import { after } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { followOpenThings, type OpenThings } from './open-things.ts';
+
+/** Closing takes a moment. A connection that is kept open for the next request waits longer. In ms. */
+const CLOSING_MS = 3_000;
+/** For the report, in ms. */
+const EXIT_MS = 1_000;
+
+/**
+ * Called behind the declarations of a file, where its hooks belong to it: once its tests and hooks are
+ * over, the file fails if anything is open that was opened since the previous check.
+ */
+export type CheckAfter = (file: string) => void;
+
+export function createLeakCheck(onLeak: () => void): CheckAfter {
+  const things = followOpenThings();
+
+  async function check(file: string): Promise<void> {
+    const left = await untilClosed(things);
+    if (left.length === 0) return;
+    onLeak();
+    things.killChildren();
+    things.forget();
+    const error = new Error(reportOf(file, left));
+    // The stack of this hook would only hide those of the things.
+    error.stack = '';
+    throw error;
+  }
+
+  return (file) => afterEverything(() => check(file));
+}
+
+/** Ends the process in spite of what is left open, once the failure is reported. */
+export function exitSoon(): void {
+  setTimeout(() => process.exit(1), EXIT_MS).unref();
+}
+
+/** Hooks run in the order of their making, so the first of them makes one more behind all others. */
+function afterEverything(check: () => Promise<void>): void {
+  // Bound to here, which is outside of all hooks, so that the new one belongs to the file too.
+  const addLast = AsyncResource.bind(() => after(check));
+  after(addLast);
+}
+
+async function untilClosed(things: OpenThings): Promise<string[]> {
+  const deadline = performance.now() + CLOSING_MS;
+  let left = things.list();
+  while (left.length > 0 && performance.now() < deadline) {
+    await nextTurn();
+    left = things.list();
+  }
+  return left;
+}
+
+function reportOf(file: string, left: readonly string[]): string {
+  const counts = new Map<string, number>();
+  for (const thing of left) counts.set(thing, (counts.get(thing) ?? 0) + 1);
+  const lines = [...counts].map(([thing, count]) => (count > 1 ? `${count} × ${thing}` : thing));
+  return `${file} leaves open what its tests have to close (t.after):\n${lines.join('\n')}`;
+}
