@@ -1,82 +1,17 @@
 /** What the edge could not deliver, or has delivered out of its cache: whole sidecars on their wires. */
 import assert from 'node:assert/strict';
-import { after, describe, test, type TestContext } from 'node:test';
-import { systemClock, type Clock } from '../../src/clock.ts';
-import type { Environment } from '../../src/config/config.ts';
-import { nullMetrics } from '../../src/observability/metrics.ts';
+import { describe, test } from 'node:test';
 import { until } from '../fleet/support.ts';
-import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
-import { skipUnlessFound } from '../support/needed.ts';
-import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
-import { serveApp } from '../support/sidecar.ts';
-
-/** No question is over time: what is tested here is not how busy the computer is. */
-const patientClock: Clock = { ...systemClock, after: () => () => undefined };
-
-interface Opened {
-  readonly fleet: TestFleet;
-  /** Has the session `abc`. */
-  readonly m1: TestMachine;
-  readonly m2: TestMachine;
-  /** Reasons for which m2 has counted failed replays. */
-  readonly failed: string[];
-  /** Asks m2, in the session's name. */
-  readonly ask: (headers?: Readonly<Record<string, string>>) => Promise<Response>;
-}
-
-const SESSION = { 'mcp-session-id': 'abc' };
-const COULD_NOT_REACH_M1 = {
-  'fly-replay-failed':
-    'instance=m1;app=a;region=ams;replay_source=m2;reason=timeout;elapsed_ms=10000',
-};
-
-async function open(
-  t: TestContext,
-  env: Environment = {},
-  clock: Clock = patientClock,
-): Promise<Opened> {
-  const fleet = await openFleet(t, 'm1', 'm2');
-  const failed: string[] = [];
-  const metrics = { ...nullMetrics, replayFailed: (reason: string) => void failed.push(reason) };
-  const start = async (id: string): Promise<TestMachine> => {
-    const app = await serveApp(t, (req, res) => {
-      if (req.url === '/open') res.setHeader('mcp-session-id', 'abc');
-      res.end(id);
-    });
-    const settings = { SESSION_ID_HINTS: 'false', ...env };
-    const parts = { clock, ...(id === 'm2' && { metrics }) };
-    return fleet.start(id, app, settings, parts);
-  };
-  const [m1, m2] = [await start('m1'), await start('m2')];
-  await fetch(`${m1.url}/open`, { method: 'POST' });
-  const ask: Opened['ask'] = (headers = {}) =>
-    fetch(`${m2.url}/rpc`, { headers: { ...SESSION, ...headers }, redirect: 'manual' });
-  await until(async () => (await replayOf(ask())).startsWith('instance=m1'));
-  return { fleet, m1, m2, failed, ask };
-}
-
-async function replayOf(answering: Promise<Response>): Promise<string> {
-  const answer = await answering;
-  await answer.text();
-  return answer.headers.get('fly-replay') ?? `none, but ${answer.status}`;
-}
-
-async function servedBy(answering: Promise<Response>): Promise<string> {
-  const answer = await answering;
-  assert.equal(answer.status, 200);
-  return answer.text();
-}
-
-async function leave({ fleet, m1 }: Opened): Promise<void> {
-  await m1.sidecar.stop();
-  fleet.lines.get('m1')?.leadTo(undefined);
-}
-
-async function isToldToTryAgain(answering: Promise<Response>): Promise<void> {
-  const answer = await answering;
-  assert.deepEqual([answer.status, answer.headers.get('retry-after')], [503, '1']);
-  assert.equal(answer.headers.get('fly-replay'), null);
-}
+import {
+  COULD_NOT_REACH_M1,
+  isToldToTryAgain,
+  leave,
+  open,
+  patientClock,
+  replayOf,
+  servedBy,
+  SESSION,
+} from './undelivered-support.ts';
 
 describe('what the edge could not deliver', () => {
   test('reaches its owner over the private network, and is counted by its reason', async (t) => {
@@ -196,32 +131,5 @@ describe('with REPLAY_CACHEABLE', () => {
     const { m1 } = await open(t, CACHEABLE);
     const answering = fetch(`${m1.url}/rpc`, { headers: { ...SESSION, ...HIT } });
     assert.equal(await servedBy(answering), 'm1');
-  });
-});
-
-skipUnlessFound(neededForRedis, (program) => {
-  const server = startRedisServer({ after }, { program });
-  let namespaceCount = 0;
-
-  async function openShared(t: TestContext): Promise<Opened> {
-    namespaceCount += 1;
-    return open(t, {
-      SESSION_STORE_URL: (await server).url,
-      SESSION_STORE_NAMESPACE: `undelivered-${namespaceCount}`,
-      SESSION_STORE_PATH: '/nowhere/store.sqlite',
-    });
-  }
-
-  test('with a shared store an owner that is listed gets what the edge could not deliver', async (t) => {
-    const { ask } = await openShared(t);
-    assert.equal(await servedBy(ask(COULD_NOT_REACH_M1)), 'm1');
-  });
-
-  test('with a shared store an owner that can not be reached either keeps its session', async (t) => {
-    const opened = await openShared(t);
-    const { ask } = opened;
-    await leave(opened);
-    await isToldToTryAgain(ask(COULD_NOT_REACH_M1));
-    assert.match(await replayOf(ask()), /^instance=m1;state=fly-affinity;timeout=1s;/);
   });
 });

@@ -1,0 +1,46 @@
+/** Two Machines that share a store take the session of one that is gone, at once. */
+import assert from 'node:assert/strict';
+import { after, test, type TestContext } from 'node:test';
+import { KEY } from '../fleet/support.ts';
+import { skipUnlessFound } from '../support/needed.ts';
+import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
+import { openRedis } from '../store/redis-place.ts';
+import {
+  endWithOneOwner,
+  GONE,
+  knowOfTheGone,
+  startTakers,
+  type Taker,
+} from './takeover-support.ts';
+
+skipUnlessFound(neededForRedis, (program) => {
+  const server = startRedisServer({ after }, { program });
+  let namespaceCount = 0;
+
+  async function startSharing(t: TestContext): Promise<readonly Taker[]> {
+    const namespace = `takeover-${(namespaceCount += 1)}`;
+    const { url } = await server;
+    return startTakers(
+      t,
+      () => openRedis(t, url, { namespace }),
+      (closeable) => t.after(() => closeable.close()),
+    );
+  }
+
+  test('two Machines that share a store end with one owner of what they take over', async (t) => {
+    const takers = await startSharing(t);
+    const [first] = takers;
+    assert.ok(first);
+    await knowOfTheGone(first, 'adopted');
+    for (const { bindings } of takers) void bindings.adopt(KEY, GONE);
+    for (const { bindings } of takers) await bindings.stop();
+    await endWithOneOwner(takers, 2);
+  });
+
+  test('two Machines that share a store end with one owner of an id that a client brings', async (t) => {
+    const takers = await startSharing(t);
+    for (const { bindings } of takers) void bindings.adopt(KEY, undefined);
+    for (const { bindings } of takers) await bindings.stop();
+    await endWithOneOwner(takers, 1);
+  });
+});
