@@ -1,5 +1,4 @@
 /** A clock that stands still until the test moves it. */
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Cancel, Clock } from '../../src/clock.ts';
 
 /** The moment a test clock shows at first: 2026-01-01T00:00:00Z. */
@@ -39,20 +38,36 @@ export function createTestClock(startMs = DEFAULT_START_MS): TestClock {
     after: (ms, fn) => add(ms, fn),
     every: (ms, fn) => add(ms, fn, Math.max(ms, 1)),
     pendingCount: () => timers.size,
-    advance: async (ms) => {
+    advance: (ms) => {
       const until = now + ms;
-      await nextTurn();
-      for (let timer = nextDue(timers, until); timer; timer = nextDue(timers, until)) {
-        now = timer.dueAt;
+      return everyTurn(() => {
+        const timer = nextDue(timers, until);
+        now = timer?.dueAt ?? until;
+        if (timer === undefined) return false;
         if (timer.everyMs === undefined) timers.delete(timer);
         else reschedule(timers, timer, timer.everyMs);
         timer.fire();
-        await nextTurn();
-      }
-      now = until;
-      await nextTurn();
+        return true;
+      });
     },
   };
+}
+
+/**
+ * Takes a step in each turn of the event loop, as long as there are more. Without a promise a turn: a
+ * day of a timer that fires each second is 86,400 of them.
+ */
+function everyTurn(step: () => boolean): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const takeStep = (): void => {
+      try {
+        setImmediate(step() ? takeStep : resolve);
+      } catch (error) {
+        reject(error as Error);
+      }
+    };
+    setImmediate(takeStep);
+  });
 }
 
 /** A repeating timer goes behind the others that are due at the same moment, as with node's. */

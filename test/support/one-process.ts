@@ -1,0 +1,24 @@
+/**
+ * Runs test files in this process, one after the other. Each is a suite: the hooks at the top of a
+ * file belong to it, and what it leaves open, or changes of the process, fails it.
+ */
+import { describe } from 'node:test';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { createLeakCheck, exitSoon } from './leak-check.ts';
+
+/** Of one file. */
+const TIMEOUT_MS = 120_000;
+
+export async function runInOneProcess(files: readonly string[]): Promise<void> {
+  let hasLeaked = false;
+  const checkAfter = createLeakCheck(() => void (hasLeaked = true));
+  for (const file of files) {
+    // It is over before the next file is even loaded, so nobody else has opened what it leaves open.
+    await describe(file, { timeout: TIMEOUT_MS }, async () => {
+      await import(pathToFileURL(path.resolve(file)).href);
+      checkAfter(file);
+    });
+  }
+  if (hasLeaked) exitSoon();
+}
