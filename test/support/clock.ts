@@ -63,7 +63,7 @@ function everyTurn(step: () => boolean): Promise<void> {
       try {
         setImmediate(step() ? takeStep : resolve);
       } catch (error) {
-        reject(error as Error);
+        reject(error instanceof Error ? error : new Error(String(error)));
       }
     };
     setImmediate(takeStep);

@@ -11,8 +11,8 @@ import { createLeakCheck, exitSoon } from './leak-check.ts';
 const TIMEOUT_MS = 120_000;
 
 export async function runInOneProcess(files: readonly string[]): Promise<void> {
-  let hasLeaked = false;
-  const checkAfter = createLeakCheck(() => void (hasLeaked = true));
+  let leakCount = 0;
+  const checkAfter = createLeakCheck(() => void (leakCount += 1));
   for (const file of files) {
     // It is over before the next file is even loaded, so nobody else has opened what it leaves open.
     await describe(file, { timeout: TIMEOUT_MS }, async () => {
@@ -20,5 +20,5 @@ export async function runInOneProcess(files: readonly string[]): Promise<void> {
       checkAfter(file);
     });
   }
-  if (hasLeaked) exitSoon();
+  if (leakCount > 0) exitSoon();
 }
