@@ -8,6 +8,14 @@
  *     └──────────┴─> LINGER <┘ close, FIN, body unfinished
  *                 (half-close, discard at most 8 MB or 3 s) ─> closed
  */
+import type { RequestParser } from './request-parser.ts';
+import {
+  BODY_TIMEOUT,
+  HEAD_TIMEOUT,
+  NO_MEMORY_FOR_HEAD,
+  INVALID_BODY,
+  type MalformedRequest,
+} from './malformed-request.ts';
 import {
   readDirectly,
   resumeReads,
@@ -30,15 +38,7 @@ import {
   LINGER_MS,
   type Limits,
 } from './limits.ts';
-import {
-  BODY_TIMEOUT,
-  HEAD_TIMEOUT,
-  HEAD_TOO_SLOW,
-  INVALID_BODY,
-  type MalformedRequest,
-  type ParsedRequestHead,
-  type RequestParser,
-} from './request-head.ts';
+import { unreadableHead, type ParsedRequestHead } from './request-head.ts';
 import { IncomingRequest, type RequestConnection } from './incoming-request.ts';
 import type { Sweep, Sweepable } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';
@@ -635,7 +635,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
         if (this.#hasNews) this.#endStalled(nowMs);
         else if (this.#unreadLength > 0) {
           if (waitedMs >= headTimeoutMs) this.#refuse(HEAD_TIMEOUT);
-          else if (this.#parts.budget.isExhausted) this.#refuse(HEAD_TOO_SLOW);
+          else if (this.#parts.budget.isExhausted) this.#refuse(NO_MEMORY_FOR_HEAD);
         } else if (waitedMs >= (this.#hasServed ? idleTimeoutMs : headTimeoutMs)) {
           this.#endHead();
         }
@@ -755,32 +755,9 @@ function framingOf({ isChunked, contentLength }: ParsedRequestHead): Framing {
   return (contentLength ?? 0) > 0 ? 'length' : 'none';
 }
 
-/** Stands for a head that can't be read. */
-const UNREADABLE: ParsedRequestHead = {
-  text: '',
-  method: '-',
-  target: '*',
-  minorVersion: 1,
-  rawHeaders: [],
-  selected: [],
-  selectedAt: [],
-  fieldsStart: 0,
-  fieldsEnd: 0,
-  cuts: [],
-  contentLength: undefined,
-  isChunked: false,
-  wantsClose: true,
-  upgrade: undefined,
-  expectsContinue: false,
-  host: undefined,
-  authority: undefined,
-  hasForwardedFor: false,
-  hasForwardedProto: false,
-  via: [],
-};
-
-/** Stands for one that is of a HEAD, whose response has no body in any case. */
-const UNREADABLE_HEAD: ParsedRequestHead = { ...UNREADABLE, method: 'HEAD' };
+const UNREADABLE = unreadableHead('-');
+/** Its response has no body in any case. */
+const UNREADABLE_HEAD = unreadableHead('HEAD');
 
 const HEAD_METHOD = /^(?:\r\n){0,2}HEAD /;
 

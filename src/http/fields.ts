@@ -3,6 +3,7 @@
  * fields it is that the engine acts on. Used for requests, responses and trailers alike.
  */
 import { COLON, CR, isText, LF, SPACE, TAB, TOKEN, VALUE } from './characters.ts';
+import { MAX_CONTENT_LENGTH_DIGITS } from './limits.ts';
 
 /** The fields that the engine acts on. */
 export const FIELD = {
@@ -216,19 +217,18 @@ function endOfValue(bytes: Uint8Array, start: number, end: number): number {
   return at;
 }
 
-/** Digits only, at most 15 of them: every such number is exact (RFC 9112 §6.3). -1: none such. */
-export function parseContentLength(bytes: Uint8Array, start: number, end: number): number {
-  if (end === start || end - start > MAX_LENGTH_DIGITS) return -1;
+/** Digits only, and so few that every such number is exact (RFC 9112 §6.3). -1 for anything else. */
+export function parseContentLength(value: string): number {
+  if (value === '' || value.length > MAX_CONTENT_LENGTH_DIGITS) return -1;
   let length = 0;
-  for (let at = start; at < end; at += 1) {
-    const digit = (bytes[at] ?? 0) - ZERO;
+  for (let at = 0; at < value.length; at += 1) {
+    const digit = value.charCodeAt(at) - ZERO;
     if (digit < 0 || digit > 9) return -1;
     length = length * 10 + digit;
   }
   return length;
 }
 
-const MAX_LENGTH_DIGITS = 15;
 const ZERO = 0x30;
 
 /**

@@ -1,13 +1,21 @@
-/** Puts the text of heads together that go out: as they came less what was cut, or from pairs. */
+/** The text of heads: as it came less what was cut, or as pairs of names and values. */
 import { SPACE, TAB } from './characters.ts';
 
 /** The text of a head, and what of it is not passed on. */
 export interface CutText {
+  /** As it came, one character a byte, from the first line to the empty line. */
   readonly text: string;
+  /** Where the field lines begin, and where the empty line is. */
   readonly fieldsStart: number;
   readonly fieldsEnd: number;
+  /** Pairs of positions in `text`, in order and without overlaps: what is not passed on. */
   readonly cuts: readonly number[];
 }
+
+/** A head that its parser is still filling in. */
+export type Unfinished<Head> = {
+  -readonly [Name in keyof Head]: Head[Name] extends readonly (infer Item)[] ? Item[] : Head[Name];
+};
 
 /** The field lines that are passed on, as they came. */
 export function passedFields(
@@ -25,31 +33,47 @@ export function passedFields(
   return from < fieldsEnd ? passed + text.slice(from, fieldsEnd) : passed;
 }
 
-/** A head whose list of fields is built from its text, at the first access. */
-export abstract class HeadText implements CutText {
-  readonly text: string;
-  fieldsStart = 0;
-  fieldsEnd = 0;
-  cuts: readonly number[] = [];
-  #rawHeaders: readonly string[] | undefined;
-
-  constructor(text: string) {
-    this.text = text;
-  }
-
-  get rawHeaders(): readonly string[] {
-    return (this.#rawHeaders ??= readFields(passedFields(this)));
-  }
+/** Cuts the text behind the last cut, or from its end on. */
+export function addCut(cuts: number[], from: number, to: number): void {
+  if (from === to) return;
+  if (cuts.at(-1) === from) cuts[cuts.length - 1] = to;
+  else cuts.push(from, to);
 }
 
-/** Cuts, in order, and one more that overlaps none of them. */
+/** The cuts and one more, which overlaps none of them. */
 export function withCut(cuts: readonly number[], from: number, to: number): number[] {
-  let place = 0;
-  while (place < cuts.length && (cuts[place] ?? 0) < from) place += 2;
-  return [...cuts.slice(0, place), from, to, ...cuts.slice(place)];
+  let index = 0;
+  while (index < cuts.length && (cuts[index] ?? 0) < from) index += 2;
+  return [...cuts.slice(0, index), from, to, ...cuts.slice(index)];
 }
 
-/** Name, value, name, value of field lines, which are well-formed; the values without blanks around them. */
+/** The cuts and the lines of these names, which are in lower case. */
+export function withoutNamedLines(head: CutText, names: ReadonlySet<string>): number[] {
+  const { text, fieldsStart, fieldsEnd } = head;
+  const pairs: [from: number, to: number][] = [];
+  for (let i = 0; i < head.cuts.length; i += 2) {
+    pairs.push([head.cuts[i] ?? 0, head.cuts[i + 1] ?? 0]);
+  }
+  for (let at = fieldsStart; at < fieldsEnd;) {
+    const next = text.indexOf('\n', at) + 1;
+    const name = /^[^:\s]*/.exec(text.slice(at, next))?.[0].toLowerCase() ?? '';
+    if (names.has(name)) pairs.push([at, next]);
+    at = next;
+  }
+  return merged(pairs.sort(([one], [other]) => one - other));
+}
+
+function merged(pairs: readonly (readonly [from: number, to: number])[]): number[] {
+  const cuts: number[] = [];
+  for (const [from, to] of pairs) {
+    const lastEnd = cuts.at(-1) ?? -1;
+    if (from <= lastEnd) cuts[cuts.length - 1] = Math.max(lastEnd, to);
+    else cuts.push(from, to);
+  }
+  return cuts;
+}
+
+/** Name, value, name, value of well-formed field lines; the values without blanks around them. */
 export function readFields(lines: string): string[] {
   const rawHeaders: string[] = [];
   for (let at = 0; at < lines.length;) {
@@ -78,43 +102,15 @@ export function formatFields(rawHeaders: readonly string[]): string {
   return text;
 }
 
-/** The lines of other fields than the head's own; undefined if it is those that are passed on. */
-export function changedFields(
-  head: { readonly rawHeaders: readonly string[] },
+/**
+ * The field lines of a head that goes out: those of `rawHeaders`, or the head's own as they came if that is
+ * undefined or the head's very array.
+ */
+export function outgoingFields(
+  head: CutText & { readonly rawHeaders: readonly string[] },
   rawHeaders: readonly string[] | undefined,
-): string | undefined {
-  if (rawHeaders === undefined || rawHeaders === head.rawHeaders) return undefined;
+  cuts?: readonly number[],
+): string {
+  if (rawHeaders === undefined || rawHeaders === head.rawHeaders) return passedFields(head, cuts);
   return formatFields(rawHeaders);
-}
-
-/** A request's head as it came, as far as its text is put together anew. */
-export interface RequestText extends CutText {
-  readonly method: string;
-  readonly rawHeaders: readonly string[];
-  readonly isChunked: boolean;
-  readonly upgrade: string | undefined;
-}
-
-/** What may be changed of a request on its way. */
-export interface RequestChanges {
-  readonly target: string;
-  /** The fields that go out; undefined, or the head's very array, if its own are passed on as they came. */
-  readonly rawHeaders: readonly string[] | undefined;
-  /** In place of the head's own `cuts`. */
-  readonly cuts?: readonly number[] | undefined;
-  /** More field lines, each with its line end. */
-  readonly added: string;
-  /** Whether the upstream is asked for the protocol that the client asks for. */
-  readonly asksForUpgrade: boolean;
-}
-
-/** The head for an upstream, which is always one of HTTP/1.1. */
-export function formatRequest(head: RequestText, changes: RequestChanges): string {
-  const { target, rawHeaders, cuts, added, asksForUpgrade } = changes;
-  const fields = changedFields(head, rawHeaders) ?? passedFields(head, cuts);
-  let framing = head.isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
-  if (asksForUpgrade && head.upgrade !== undefined) {
-    framing += `Connection: Upgrade\r\nUpgrade: ${head.upgrade}\r\n`;
-  }
-  return `${head.method} ${target} HTTP/1.1\r\n${fields}${added}${framing}\r\n`;
 }

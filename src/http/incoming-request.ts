@@ -3,11 +3,12 @@
  * response is finished or the client has gone; from then on nothing that is called here does anything,
  * so that no response can end up in that of another request.
  */
+import type { MalformedRequest } from './malformed-request.ts';
 import { MAX_WAITING_BYTES, writeBytes, writeText, type BufferOwnership } from './socket.ts';
 import { STATUS_CODES } from './node-http.ts';
 import type { Socket } from 'node:net';
 import { formatFields } from './head-text.ts';
-import type { MalformedRequest, ParsedRequestHead } from './request-head.ts';
+import type { ParsedRequestHead } from './request-head.ts';
 import type { TunnelEnd } from './tunnel.ts';
 
 /** Who serves a request; told what comes from the client after the head. */

@@ -1,29 +1,31 @@
 /**
- * The limits of the engine, one set for both sides: what a client, an app or a peer may send, and how
- * long it may be silent. Whatever is over a limit ends one request or one connection.
+ * Every limit of the engine, for both sides: what a client, an app or a peer may send, and how long it may be
+ * silent. A message over a limit ends one request or one connection, and nothing else.
  */
+
+/** The limits that settings or tests change. */
 export interface Limits {
-  /** Of the head of a request, and of a trailer section, in bytes. */
+  /** Head of a request, and trailer section, in bytes. */
   readonly headBytes: number;
-  /** Of the head of a response, in bytes. */
+  /** Head of a response, in bytes. */
   readonly responseHeadBytes: number;
-  /** Field lines of a head. Node.js 22.19 silently drops what is beyond about 1,000 of them. */
+  /** Field lines of a head. Node.js 22.19 silently drops those beyond about 1,000. */
   readonly fields: number;
-  /** Of the request-target, in bytes. */
+  /** Request-target, in bytes. */
   readonly targetBytes: number;
-  /** Connections that a listener takes; one more gets 503. */
+  /** Connections that a listener accepts; one more gets 503. */
   readonly connections: number;
   /** Connections to one upstream; a request that needs one more gets 503. */
   readonly upstreamConnections: number;
-  /** What one connection may hold of a client's bytes that nobody takes yet, in bytes. */
+  /** How much one connection holds of a client's bytes that nobody takes yet, in bytes. */
   readonly connectionBufferBytes: number;
-  /** What all connections together may hold; beyond it new requests get 503. In bytes. */
+  /** How much all connections together hold, in bytes; beyond it new requests get 503. */
   readonly totalBufferBytes: number;
   /** From the first byte of a head, or from the opening of a connection, to the end of the head, in ms. */
   readonly headTimeoutMs: number;
   /** How long a connection waits for its next request, in ms. The edge pools its connections. */
   readonly idleTimeoutMs: number;
-  /** How long a request's body may pause, and a client take no byte of its response, in ms; 0: for ever. */
+  /** How long a request's body may pause, and a client may read no byte of its response, in ms; 0: no limit. */
   readonly stallTimeoutMs: number;
 }
 
@@ -48,10 +50,26 @@ export const DEFAULT_LIMITS: Limits = {
 export const FORWARD_BYTES = 4 * KB;
 export const FORWARD_FIELDS = 12;
 
+// Heads
+
+export const MAX_METHOD_BYTES = 64;
+/** Empty lines before a request line that are skipped (RFC 9112 §2.2). */
+export const MAX_EMPTY_LINES = 2;
+/** Every number of so many digits is exact in JavaScript. */
+export const MAX_CONTENT_LENGTH_DIGITS = 15;
 /** Interim responses before a final one; an upstream that sends more is broken. */
 export const MAX_INTERIM_RESPONSES = 3_600;
 
-/** How long a connection is kept in order to let a client read its last response, in ms and in bytes. */
+// Chunks
+
+export const MAX_CHUNK_SIZE_DIGITS = 16;
+export const MAX_CHUNK_BYTES = 2 ** 48;
+/** Extensions of one chunk; nobody uses them, and a sender could send them for ever. */
+export const MAX_CHUNK_EXTENSION_BYTES = 4 * KB;
+
+// Client connections
+
+/** How long a connection stays open so that the client can read its last response, in ms and in bytes. */
 export const LINGER_MS = 3_000;
 export const LINGER_BYTES = 8 * MB;
 
@@ -59,15 +77,22 @@ export const LINGER_BYTES = 8 * MB;
 export const DRAINED_BODY_BYTES = 8 * MB;
 
 /**
- * How long after a client has ended its side, in ms, it is found out whether it still reads: a stream is
- * ended, and a client that waits for its response's head is sent a 102 (Processing), at which the kernel
- * of a client that has gone resets the connection.
+ * After a client has ended its side, the engine checks at this interval, in ms, whether it still reads: a
+ * stream is ended, and a client that waits for its response's head gets a 102 (Processing), at which the
+ * kernel of a client that has gone resets the connection.
  */
 export const HALF_CLOSE_MS = 1_000;
-/** How often a 102 is sent, in such intervals: a reset shows only at the next write. */
+/** How many times a 102 is sent: a reset shows only at the next write. */
 export const HALF_CLOSE_PROBES = 4;
-/** How long one is waited for that can't be asked so: of HTTP/1.0, or for a switch of protocols. In ms. */
+/** How long to wait for a client that can't get a 102: HTTP/1.0, or a switch of protocols. In ms. */
 export const HALF_CLOSE_OLD_MS = 4_500;
 
 /** How long a tunnel of which one side has ended may be silent, in ms. */
 export const HALF_CLOSED_TUNNEL_MS = 30_000;
+
+// Upstream connections
+
+/** How long to wait for a response after a failed write, in ms: if there is one, it is there already. */
+export const FAILED_WRITE_MS = 1_000;
+/** How long the rest may take to be written once a response is over or a tunnel closed, in ms. */
+export const UNWRITTEN_REST_MS = 30_000;

@@ -2,11 +2,11 @@
  * A listener of the engine: accepts connections up to a limit, hands their requests to a handler, and
  * closes in order.
  */
+import { RequestParser } from './request-parser.ts';
 import type { BufferBudget } from './buffers.ts';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
 import type { Limits } from './limits.ts';
-import { RequestParser } from './request-head.ts';
 import {
   ClientConnection,
   type RequestHandler,

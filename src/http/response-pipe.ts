@@ -8,11 +8,11 @@
  *      └─ error ─> the owner responds, or sends it again                  └─ error ─> cut: DONE
  *      └─ 101 ─> TUNNEL
  */
+import type { MalformedRequest } from './malformed-request.ts';
 import type { BufferOwnership } from './socket.ts';
 import { ChunkScanner } from './chunks.ts';
-import { changedFields, formatFields, passedFields } from './head-text.ts';
-import type { MalformedRequest } from './request-head.ts';
-import type { ParsedResponseHead } from './response-head.ts';
+import { formatFields, outgoingFields } from './head-text.ts';
+import { hasNoBody, type ParsedResponseHead } from './response-head.ts';
 import type { IncomingRequestListener, IncomingRequest } from './incoming-request.ts';
 import type { TunnelEnd } from './tunnel.ts';
 import type {
@@ -278,7 +278,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     if (this.#state !== 'sending') return;
     // A client that waits for it has been told to go on already.
     if (head.statusCode === 100) return;
-    const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
+    const line = head.statusLine;
     const fields = this.#owner.onInterim(head);
     if (fields) this.#exchange.writeInterim(`HTTP/1.1${line}${formatFields(fields)}\r\n`);
   }
@@ -354,7 +354,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
       : isStream && !isUntilClose;
     const fields = fieldsOf(head, rawHeaders, isChunked && !isBodiless);
     const framing = isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
-    const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
+    const line = head.statusLine;
     this.#owner.onResponseStarted(statusCode, isStream, head);
     if (!head.isPersistent) exchange.endBodyEarly();
     exchange.writeHead(`HTTP/1.1${line}${fields}${framing}`, isStream, isUntilClose);
@@ -499,8 +499,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     upstream: UpstreamTunnel,
     rest: Buffer,
   ): void {
-    const fields = changedFields(head, rawHeaders) ?? passedFields(head);
-    const line = head.text.slice('HTTP/1.1'.length, head.fieldsStart);
+    const fields = outgoingFields(head, rawHeaders);
+    const line = head.statusLine;
     const upgrade = `Connection: Upgrade\r\nUpgrade: ${head.upgrade ?? ''}\r\n`;
     this.#state = 'tunnel';
     this.#owner.onTunnel(head.statusCode);
@@ -537,11 +537,6 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
   }
 }
 
-/** Whether no body follows at all (RFC 9112 §6.3). */
-function hasNoBody(method: string, statusCode: number): boolean {
-  return method === 'HEAD' || statusCode === 204 || statusCode === 304;
-}
-
 function formOf(
   head: ParsedResponseHead,
   client: { isStream: boolean; isOld: boolean; inspector: BodyFilter | undefined },
@@ -559,7 +554,7 @@ function fieldsOf(
   mayHaveTrailers: boolean,
 ): string {
   if (!head.announcesTrailers || mayHaveTrailers) {
-    return changedFields(head, rawHeaders) ?? passedFields(head);
+    return outgoingFields(head, rawHeaders);
   }
   const fields = rawHeaders ?? head.rawHeaders;
   return formatFields(fields.filter((_, i) => !isTrailer(fields[i - (i % 2)])));

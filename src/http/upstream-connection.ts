@@ -9,6 +9,7 @@
  *
  * It goes to IDLE only if the response allows it, the request was sent whole and no bytes are left.
  */
+import type { ResponseParser } from './response-parser.ts';
 import {
   resetSocket,
   writeBytes,
@@ -17,10 +18,10 @@ import {
   type SocketOwner,
 } from './socket.ts';
 import type { BufferAccount, BufferBudget, ReadBuffers } from './buffers.ts';
-import { BodyReader, BROKEN_BODY, type BodySink, type Framing } from './body-reader.ts';
+import { BodyReader, BROKEN_BODY, type BodySink } from './body-reader.ts';
 import { LF } from './characters.ts';
 import { MAX_INTERIM_RESPONSES } from './limits.ts';
-import type { ParsedResponseHead, ResponseParser } from './response-head.ts';
+import { framingOf, type ParsedResponseHead } from './response-head.ts';
 import type { Sweep, Sweepable } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';
 import type { TunnelEnd } from './tunnel.ts';
@@ -790,12 +791,4 @@ function isAskedFor(chosen: string | undefined, asked: string | undefined): bool
     .toLowerCase()
     .split(',')
     .every((protocol) => protocols.includes(protocol.trim()));
-}
-
-/** RFC 9112 §6.3. */
-export function framingOf(head: ParsedResponseHead, method: string): Framing {
-  const { statusCode } = head;
-  if (method === 'HEAD' || statusCode === 204 || statusCode === 304) return 'none';
-  if (head.isChunked) return 'chunked';
-  return head.contentLength === undefined ? 'until-close' : 'length';
 }

@@ -8,8 +8,8 @@
  * A connection becomes idle a turn after its response: a response that is longer than its length says
  * shows within that time, and its rest must not be taken for the next response.
  */
+import { ResponseParser } from './response-parser.ts';
 import type { BufferBudget, ReadBuffers } from './buffers.ts';
-import { ResponseParser } from './response-head.ts';
 import type { Sweep } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';
 import {

@@ -1,7 +1,7 @@
 /** How one sidecar forwards a request to another: a versioned path, the client's target in a field. */
 import { headerValue, isHeader } from '../protocols/heads.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
-import { isHostValue, isOriginForm } from '../http/request-head.ts';
+import { isHostValue, isOriginForm } from '../http/request-target.ts';
 
 /** Where a peer takes forwarded requests. */
 export const FORWARD_PATH = '/v1/forward';

@@ -1,4 +1,5 @@
 /** The two listeners: what the edge sends is routed, what peers send is looked at first. */
+import type { MalformedRequest } from '../http/malformed-request.ts';
 import type { BufferBudget } from '../http/buffers.ts';
 import type { RequestHead as RoutedHead } from '../protocols/heads.ts';
 import type { MachineId } from '../session.ts';
@@ -11,7 +12,7 @@ import {
   type HttpListener,
   type HttpListenerOptions,
 } from '../http/listener.ts';
-import type { MalformedRequest, ParsedRequestHead } from '../http/request-head.ts';
+import type { ParsedRequestHead } from '../http/request-head.ts';
 import type { RequestHandler } from '../http/client-connection.ts';
 import type { IncomingRequest } from '../http/incoming-request.ts';
 import {

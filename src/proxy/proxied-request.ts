@@ -9,6 +9,7 @@
  *
  * A client that goes closes it from any state.
  */
+import type { MalformedRequest } from '../http/malformed-request.ts';
 import type { DiscoveredId } from '../protocols/protocol.ts';
 import type { BodyInspector, InspectedChunk } from '../protocols/body-inspector.ts';
 import type { Decision } from '../routing/decision.ts';
@@ -19,7 +20,7 @@ import { unknownSessionStatus, type ErrorResponse } from '../protocols/error-res
 import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
-import { formatRequest, withCut, type RequestChanges } from '../http/head-text.ts';
+import { withCut } from '../http/head-text.ts';
 import {
   isIdempotent,
   ResponsePipe,
@@ -28,7 +29,11 @@ import {
   type OutgoingResponse,
   type PipeOwner,
 } from '../http/response-pipe.ts';
-import type { MalformedRequest, ParsedRequestHead as ReceivedHead } from '../http/request-head.ts';
+import {
+  type ParsedRequestHead as ReceivedHead,
+  formatRequest,
+  type RequestChanges,
+} from '../http/request-head.ts';
 import type { ParsedResponseHead } from '../http/response-head.ts';
 import type { IncomingRequestListener, IncomingRequest } from '../http/incoming-request.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';

@@ -4,7 +4,7 @@
  */
 import { formatFields } from '../http/head-text.ts';
 import { DEFAULT_LIMITS } from '../http/limits.ts';
-import { RequestParser } from '../http/request-head.ts';
+import { RequestParser } from '../http/request-parser.ts';
 import { headerValue, type RequestHead } from '../protocols/heads.ts';
 import type { MachineId } from '../session.ts';
 import { readEdgeFields, type ArrivedRequest } from './facts.ts';

@@ -1,8 +1,8 @@
 /** Bytes that cost their sender nothing must cost little here: the time grows with the length of what is sent. */
+import { RequestParser } from '../../src/http/request-parser.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DEFAULT_LIMITS } from '../../src/http/limits.ts';
-import { RequestParser } from '../../src/http/request-head.ts';
 import { startListener } from './client-support.ts';
 import { eventually, RecordingEnd } from './support.ts';
 

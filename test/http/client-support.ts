@@ -1,4 +1,6 @@
 /** A listener of the engine whose handler is the test's, and requests without one. */
+import type { MalformedRequest } from '../../src/http/malformed-request.ts';
+import { RequestParser } from '../../src/http/request-parser.ts';
 import { BufferBudget } from '../../src/http/buffers.ts';
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -7,7 +9,6 @@ import type { TestContext } from 'node:test';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import { DEFAULT_LIMITS, type Limits } from '../../src/http/limits.ts';
 import { createHttpListener, type HttpListener } from '../../src/http/listener.ts';
-import { RequestParser, type MalformedRequest } from '../../src/http/request-head.ts';
 import {
   IncomingRequest,
   type RequestConnection,

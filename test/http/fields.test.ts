@@ -184,8 +184,7 @@ describe('a Content-Length', () => {
   ];
   for (const [value, length] of rows) {
     test(`of ${JSON.stringify(value)} is ${length === -1 ? 'none' : length}`, () => {
-      const bytes = Buffer.from(`x${value}y`, 'latin1');
-      assert.equal(parseContentLength(bytes, 1, 1 + value.length), length);
+      assert.equal(parseContentLength(value), length);
     });
   }
 });

@@ -1,7 +1,12 @@
+import { RequestParser } from '../../src/http/request-parser.ts';
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { formatFields, formatRequest, type RequestChanges } from '../../src/http/head-text.ts';
-import { RequestParser, type ParsedRequestHead } from '../../src/http/request-head.ts';
+import { formatFields } from '../../src/http/head-text.ts';
+import {
+  type ParsedRequestHead,
+  formatRequest,
+  type RequestChanges,
+} from '../../src/http/request-head.ts';
 
 function headOf(text: string): ParsedRequestHead {
   const limits = { headBytes: 10_000, fields: 100, targetBytes: 1_000 };

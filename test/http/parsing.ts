@@ -1,7 +1,7 @@
 /** What the parsers make of a response that comes in pieces. */
+import { ResponseParser } from '../../src/http/response-parser.ts';
 import { BodyReader, BROKEN_BODY } from '../../src/http/body-reader.ts';
-import { ResponseParser, type ParsedResponseHead } from '../../src/http/response-head.ts';
-import { framingOf } from '../../src/http/upstream-connection.ts';
+import { type ParsedResponseHead, framingOf } from '../../src/http/response-head.ts';
 
 export interface Parsed {
   readonly interims: readonly (readonly [number, readonly string[]])[];

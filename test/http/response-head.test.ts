@@ -1,13 +1,13 @@
+import {
+  ResponseParser,
+  type MalformedResponse,
+  type ResponseParserOptions,
+} from '../../src/http/response-parser.ts';
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { passedFields } from '../../src/http/head-text.ts';
-import {
-  ResponseParser,
-  type MalformedResponse,
-  type ParsedResponseHead,
-  type ResponseParserOptions,
-} from '../../src/http/response-head.ts';
+import { type ParsedResponseHead } from '../../src/http/response-head.ts';
 import { partOf } from './part-of.ts';
 
 function parserOf(options: Partial<ResponseParserOptions> = {}): ResponseParser {

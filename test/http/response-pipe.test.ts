@@ -1,16 +1,16 @@
 /** A request on its way to an app and its response on its way back, between bare sockets. */
+import type { MalformedRequest } from '../../src/http/malformed-request.ts';
+import { formatRequest } from '../../src/http/request-head.ts';
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { formatRequest } from '../../src/http/head-text.ts';
 import {
   ResponsePipe,
   type BodyFilter,
   type OutgoingResponse,
   type PipeOwner,
 } from '../../src/http/response-pipe.ts';
-import type { MalformedRequest } from '../../src/http/request-head.ts';
 import type { ParsedResponseHead } from '../../src/http/response-head.ts';
 import type { IncomingRequest } from '../../src/http/incoming-request.ts';
 import type { UpstreamError } from '../../src/http/upstream-error.ts';

@@ -2,15 +2,15 @@
  * The smallest proxy that the engine makes: a listener, a pool and a relay for each request. It passes
  * everything on, and counts how its requests end.
  */
+import type { MalformedRequest } from '../../../src/http/malformed-request.ts';
+import { formatRequest } from '../../../src/http/request-head.ts';
 import { BufferBudget, ReadBuffers } from '../../../src/http/buffers.ts';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { systemClock, type Clock } from '../../../src/clock.ts';
-import { formatRequest } from '../../../src/http/head-text.ts';
 import { DEFAULT_LIMITS, type Limits } from '../../../src/http/limits.ts';
 import { createHttpListener, type HttpListener } from '../../../src/http/listener.ts';
 import { ResponsePipe, type PipeOwner } from '../../../src/http/response-pipe.ts';
-import type { MalformedRequest } from '../../../src/http/request-head.ts';
 import type { RequestHandler } from '../../../src/http/client-connection.ts';
 import type { IncomingRequest } from '../../../src/http/incoming-request.ts';
 import { Sweep } from '../../../src/http/sweep.ts';

@@ -1,6 +1,6 @@
 /** Compares what the engine reads of requests, and what it sends on, with what Node's server reads. */
-import { formatRequest, passedFields } from '../../../src/http/head-text.ts';
-import type { ParsedRequestHead } from '../../../src/http/request-head.ts';
+import { passedFields } from '../../../src/http/head-text.ts';
+import { type ParsedRequestHead, formatRequest } from '../../../src/http/request-head.ts';
 import {
   fieldsOf,
   methodForNode,

@@ -2,8 +2,9 @@
  * What the parsers of the engine make of a client's bytes: the requests that they accept, and how it
  * ends. It reads as a connection does, but looks at every packet at once.
  */
+import { RequestParser } from '../../../src/http/request-parser.ts';
 import { BodyReader, BROKEN_BODY, type BodySink } from '../../../src/http/body-reader.ts';
-import { RequestParser, type ParsedRequestHead } from '../../../src/http/request-head.ts';
+import { type ParsedRequestHead } from '../../../src/http/request-head.ts';
 
 export const PARSER_OPTIONS = {
   headBytes: 65_536,

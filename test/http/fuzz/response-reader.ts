@@ -1,6 +1,7 @@
 /** What the parsers of the engine make of an app's bytes, as an upstream connection reads them. */
+import { ResponseParser } from '../../../src/http/response-parser.ts';
 import { BodyReader, BROKEN_BODY, type Framing } from '../../../src/http/body-reader.ts';
-import { ResponseParser, type ParsedResponseHead } from '../../../src/http/response-head.ts';
+import { type ParsedResponseHead } from '../../../src/http/response-head.ts';
 import { sinkTo, TRAILER_OPTIONS } from './request-reader.ts';
 
 export interface ResponseRead {
