@@ -1,18 +1,20 @@
 /** The composition root: puts the parts of a sidecar together, starts them in order, stops them in reverse. */
 import {
   countSessions,
-  createDirectory,
-  createLiveness,
-  joinFleet,
   openStore,
-  startLookout,
   watchUpstream,
   type AdapterParts,
   type OpenedStore,
 } from './adapters.ts';
+import {
+  createDirectory,
+  createLiveness,
+  joinFleet,
+  startFleetWarnings,
+} from './fleet-adapters.ts';
 import { startAdmin } from '../admin/admin.ts';
 import type { Readiness } from '../admin/health.ts';
-import { awaitDrained } from './await-drained.ts';
+import { awaitDrained, createOwnSessionCount } from './drain.ts';
 import type { Config } from '../config/config.ts';
 import { createDraining } from '../routing/draining.ts';
 import type { Heartbeats } from '../fleet/heartbeats.ts';
@@ -22,9 +24,8 @@ import type { UpstreamHealth } from '../proxy/upstream-health.ts';
 import type { Sidecar } from './lifecycle.ts';
 import { listen } from '../http/listen.ts';
 import type { HttpListener } from '../http/listener.ts';
-import { createRequestPath, type RequestPath } from './request-path.ts';
+import { RequestPath } from './request-path.ts';
 import { startCleanup } from '../store/cleanup.ts';
-import { createOwnSessionCount } from './own-sessions.ts';
 import type { SessionStore } from '../store/store.ts';
 
 export interface SidecarParts extends AdapterParts {
@@ -158,16 +159,19 @@ class RunningSidecar implements Sidecar {
 
   async #startFleet(heartbeats: Heartbeats): Promise<void> {
     this.#stops.push(() => this.#directory.stop());
-    this.#stops.push(startLookout(this.#config, this.#parts, this.#directory));
+    this.#stops.push(startFleetWarnings(this.#config, this.#parts, this.#directory));
     const abort = new AbortController();
     const reading = this.#directory.start().finally(() => abort.abort());
     await Promise.race([reading, this.#parts.clock.sleep(FIRST_READING_MS, abort.signal)]);
     if (this.#config.fleet.kind !== 'off') await heartbeats.start();
   }
 
-  #joinFleet(store: SessionStore, { onContested }: RequestPath): void {
+  #joinFleet(store: SessionStore, { sessions }: RequestPath): void {
     const fleet = { directory: this.#directory, liveness: this.#liveness };
-    const joining = joinFleet(this.#config, this.#parts, { store, ...fleet, onContested });
+    const joining = joinFleet(this.#config, this.#parts, {
+      ...{ store, ...fleet },
+      onContested: sessions.onContested,
+    });
     this.#stops.push(() => joining.stop());
   }
 
@@ -182,7 +186,7 @@ class RunningSidecar implements Sidecar {
       ...{ host, port: adminPort, token: adminToken, store, explain },
       draining: this.#draining,
       readiness: () => this.readiness(),
-      onSessionChanged: (...change) => this.#path?.onSessionChanged(...change),
+      onSessionChanged: (...change) => this.#path?.sessions.onSessionChanged(...change),
       countOpenRequests: () => this.#path?.busyCount() ?? 0,
       countOwnSessions: createOwnSessionCount(store, identity.machine),
     });
@@ -199,7 +203,7 @@ class RunningSidecar implements Sidecar {
   #assemble({ store }: OpenedStore): RequestPath {
     // Ends after the requests, whose failures it hears of.
     this.#stops.push(() => this.#upstreamHealth.stop());
-    const path = createRequestPath({
+    const path = new RequestPath({
       ...this.#parts,
       config: this.#config,
       store,

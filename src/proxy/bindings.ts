@@ -8,8 +8,8 @@ import type { Clock } from '../clock.ts';
 import type { Claim } from '../fleet/messages.ts';
 import type { Peers } from '../fleet/peers.ts';
 import type { SessionStore } from '../store/store.ts';
-import { HeldSessions } from './held-sessions.ts';
-import type { Release } from './let-go.ts';
+import { StreamedSessions } from './streamed-sessions.ts';
+import type { Release } from './open-streams.ts';
 
 /** How long an answer waits for its binding at most, in ms: beyond it the store counts as failed. */
 export const COMMIT_TIMEOUT_MS = 2_000;
@@ -18,18 +18,18 @@ export const STREAM_GRACE_MS = 60_000;
 /** What a peer may believe of a session that the app has not accepted yet, in ms. */
 const PENDING_TTL_MS = 2_000;
 /** A binding is written again when this part of its time to live has passed; a key-dependent twentieth is added. */
-const SLIDE_AFTER = 0.1;
-const SLIDE_JITTER = 0.05;
+const TOUCH_AFTER = 0.1;
+const TOUCH_JITTER = 0.05;
 
 export interface Bindings {
   /** Binds an id that the app minted. Resolves when the answer may go out: committed, or failed and reported. */
-  learn(id: SessionId): Promise<void>;
+  bindDiscovered(id: SessionId): Promise<void>;
   /**
    * Binds an id that the client brought and the app accepted; `from` names the Machine it is taken over
    * from. Resolves when the answer may go out: to the owner that has it instead of this Machine, if
    * there is one; a failure is reported.
    */
-  adopt(key: SessionKey, from: MachineId | undefined): Promise<MachineId | undefined>;
+  claim(key: SessionKey, from: MachineId | undefined): Promise<MachineId | undefined>;
   /** A request that may bring about such a claim is being served. Returns its end. */
   beginClaim(key: SessionKey): () => void;
   /** Whether such a request is being served. */
@@ -37,19 +37,25 @@ export interface Bindings {
   /** What peers are told of a key that is served here and not claimed yet. */
   pendingClaimOf(key: SessionKey): Claim | undefined;
   /** Slides a binding that was used, if enough of its time has passed. */
-  slide(binding: Binding): void;
+  touchIfDue(binding: Binding): void;
   /** Names this Machine in a binding of its own past. */
   restore(binding: Binding): void;
   /** Ends a session of this Machine. */
-  end(key: SessionKey): void;
+  endSession(key: SessionKey): void;
   /** Drops a copy that its owner has disowned. */
-  drop(key: SessionKey, machine: MachineId): void;
+  dropCopy(key: SessionKey, machine: MachineId): void;
   /** Keeps a session alive while a stream of it is open. Returns the release; calling it twice does nothing. */
-  hold(key: SessionKey): () => void;
+  keepAlive(key: SessionKey): () => void;
   /** The stream that taught this id has ended. */
   endWithStream(key: SessionKey): void;
   /** Waits for the writes under way. */
   stop(): Promise<void>;
+}
+
+export interface StoreFailure {
+  /** Its name, for the log. */
+  readonly operation: string;
+  readonly error: unknown;
 }
 
 export interface BindingsParts {
@@ -58,21 +64,20 @@ export interface BindingsParts {
   readonly peers: Pick<Peers, 'announce'>;
   readonly clock: Clock;
   readonly ttlMs: number;
-  /** An operation failed; `what` is its name, for the log. */
-  readonly onFailure: (what: string, error: unknown) => void;
+  readonly onFailure: (failure: StoreFailure) => void;
   /** An id that the app minted here was bound to another Machine: ours now. */
   readonly onConflict: (key: SessionKey, other: MachineId) => void;
-  /** A session that is held is not this Machine's any more. It may be said again while it is held. */
+  /** A session that is held is not this Machine's any more. It may be said again while it is streamed. */
   readonly onLost?: (key: SessionKey, release: Release) => void;
 }
 
 export function createBindings(parts: BindingsParts): Bindings {
   const { self, store, peers, clock, ttlMs, onFailure, onConflict } = parts;
-  const underWay = new Set<Promise<unknown>>();
+  const inFlight = new Set<Promise<unknown>>();
   /** Requests under way that may claim the key, and since when, in ms since the epoch. */
   const pending = new Map<SessionKey, { count: number; readonly since: number }>();
   /** Being slid: all that are open at once have read the same old binding. */
-  const sliding = new Set<SessionKey>();
+  const touching = new Set<SessionKey>();
 
   async function bind(key: SessionKey): Promise<void> {
     let binding = await store.claim({ key, machine: self, origin: 'learned', ttlMs });
@@ -128,20 +133,20 @@ export function createBindings(parts: BindingsParts): Bindings {
   }
 
   /** Resolves to what comes of it; a failure is reported. */
-  function background<Value>(what: string, work: Promise<Value>): Promise<Value | undefined> {
+  function background<Value>(operation: string, work: Promise<Value>): Promise<Value | undefined> {
     const reported = work.catch((error: unknown) => {
-      onFailure(what, error);
+      onFailure({ operation, error });
       return undefined;
     });
-    underWay.add(reported);
-    return reported.finally(() => underWay.delete(reported));
+    inFlight.add(reported);
+    return reported.finally(() => inFlight.delete(reported));
   }
 
   /** A store that hangs must not hang the answers. */
   function atMost<Value>(ms: number, work: Promise<Value>): Promise<Value | undefined> {
     return new Promise((resolve) => {
       const cancel = clock.after(ms, () => {
-        onFailure('bind', new Error(`no commit within ${ms} ms`));
+        onFailure({ operation: 'bind', error: new Error(`no commit within ${ms} ms`) });
         resolve(undefined);
       });
       void work.then((value) => {
@@ -152,7 +157,7 @@ export function createBindings(parts: BindingsParts): Bindings {
   }
 
   const onLost = (key: SessionKey, release: Release): void => parts.onLost?.(key, release);
-  const held = new HeldSessions({ self, store, clock, ttlMs, background, onLost });
+  const streamed = new StreamedSessions({ self, store, clock, ttlMs, background, onLost });
 
   /** Of another Machine's session nothing is shortened. */
   async function expire(key: SessionKey): Promise<void> {
@@ -162,37 +167,37 @@ export function createBindings(parts: BindingsParts): Bindings {
   }
 
   return {
-    learn: (id) => atMost(COMMIT_TIMEOUT_MS, background('bind', bind(sessionKeyOf(id)))),
-    adopt: (key, from) => atMost(COMMIT_TIMEOUT_MS, background('adopt', takeOver(key, from))),
+    bindDiscovered: (id) => atMost(COMMIT_TIMEOUT_MS, background('bind', bind(sessionKeyOf(id)))),
+    claim: (key, from) => atMost(COMMIT_TIMEOUT_MS, background('adopt', takeOver(key, from))),
     beginClaim,
     isInFlight: (key) => pending.has(key),
     pendingClaimOf,
-    slide: ({ key, expiresAt }) => {
+    touchIfDue: ({ key, expiresAt }) => {
       const usedMs = ttlMs - (expiresAt - clock.now());
-      if (usedMs < ttlMs * slideAfter(key) || sliding.has(key)) return;
-      sliding.add(key);
-      const touched = store.touch(key, ttlMs).finally(() => sliding.delete(key));
+      if (usedMs < ttlMs * touchAfter(key) || touching.has(key)) return;
+      touching.add(key);
+      const touched = store.touch(key, ttlMs).finally(() => touching.delete(key));
       void background('touch', touched);
     },
     restore: ({ key, machine, origin, expiresAt }) => {
       const leftMs = Math.max(1, expiresAt - clock.now());
       void background('restore', store.rebind(key, machine, self, origin, leftMs));
     },
-    end: (key) => {
-      held.noteEnded(key);
+    endSession: (key) => {
+      streamed.noteEnded(key);
       void background('end', store.delete(key, self));
     },
-    drop: (key, machine) => void background('drop', store.delete(key, machine)),
-    hold: (key) => held.hold(key),
+    dropCopy: (key, machine) => void background('drop', store.delete(key, machine)),
+    keepAlive: (key) => streamed.keepAlive(key),
     endWithStream: (key) => void background('expire', expire(key)),
     stop: async () => {
-      held.stop();
-      await Promise.all(underWay);
+      streamed.stop();
+      await Promise.all(inFlight);
     },
   };
 }
 
 /** Spread by the key, so that sessions opened together are not written together for ever. */
-function slideAfter(key: SessionKey): number {
-  return SLIDE_AFTER + (SLIDE_JITTER * (parseInt(key.slice(0, 2), 16) || 0)) / 255;
+function touchAfter(key: SessionKey): number {
+  return TOUCH_AFTER + (TOUCH_JITTER * (parseInt(key.slice(0, 2), 16) || 0)) / 255;
 }

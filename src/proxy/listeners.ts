@@ -1,4 +1,4 @@
-/** The two listeners: what the edge sends is routed, what peers send is looked at first. */
+/** The two listeners: for the edge, and for the sidecars of other Machines. */
 import type { MalformedRequest } from '../http/malformed-request.ts';
 import type { BufferBudget } from '../http/buffers.ts';
 import type { RequestHead as RoutedHead } from '../protocols/heads.ts';
@@ -24,7 +24,6 @@ import {
 } from './forward-head.ts';
 import { ProxiedRequest, type ProxyParts } from './proxied-request.ts';
 import { collectBody } from './request-body.ts';
-import type { Via } from './via.ts';
 
 export interface Listeners {
   /** For the edge. Everything goes to the app: no path is taken away from it. */
@@ -42,8 +41,7 @@ export interface ListenersParts {
   /** Whether it belongs to that very Machine. */
   readonly isAddressOf: (machine: MachineId, address: string) => boolean;
   /** Never rejects. */
-  readonly lookForNewPeers: () => Promise<unknown>;
-  readonly via: Via;
+  readonly findNewPeers: () => Promise<unknown>;
   readonly budget: BufferBudget;
   readonly limits: Limits;
   /** Names, in lower case, of the request fields that routing and the log read. */
@@ -78,15 +76,15 @@ export function createListeners(parts: ListenersParts): Listeners {
   };
 }
 
-function createEdgeHandler({ proxy, via, budget }: ListenersParts): RequestHandler {
+function createEdgeHandler({ proxy, budget }: ListenersParts): RequestHandler {
   return {
-    handle: (exchange) => {
-      const request = new ProxiedRequest(exchange, 'edge', selectedOf(exchange.head), proxy);
-      if (via.isLoop(exchange.head.via)) request.refuse('loop-detected');
+    handle: (incoming) => {
+      const request = new ProxiedRequest(incoming, 'edge', selectedOf(incoming.head), proxy);
+      if (proxy.via.isLoop(incoming.head.via)) request.refuse('loop-detected');
       else if (budget.isExhausted) request.refuse('overloaded');
       else request.run();
     },
-    handleMalformed: (exchange, why) => refuse(exchange, 'edge', why, proxy),
+    handleMalformed: (incoming, why) => refuse(incoming, 'edge', why, proxy),
   };
 }
 
@@ -96,52 +94,52 @@ function selectedOf({ method, target, selected }: ParsedRequestHead): RoutedHead
 }
 
 function refuse(
-  exchange: IncomingRequest,
+  incoming: IncomingRequest,
   from: 'edge' | 'peer',
   why: MalformedRequest,
   proxy: ProxyParts,
 ): void {
-  new ProxiedRequest(exchange, from, exchange.head, proxy).refuseMalformed(why);
+  new ProxiedRequest(incoming, from, incoming.head, proxy).refuseMalformed(why);
 }
 
 function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHandler {
-  const { isPeerAddress, lookForNewPeers, budget } = parts;
+  const { isPeerAddress, findNewPeers, budget } = parts;
 
-  /** A Machine that has just started is on the list after one more look. */
-  async function meetStranger(exchange: IncomingRequest): Promise<void> {
-    await lookForNewPeers();
-    // Nobody would tell whoever served it that it has gone.
-    if (!exchange.isOpen) return;
-    if (isPeerAddress(exchange.remoteAddress)) servePeer(exchange);
-    else refuseShortly(exchange, 403, 'Only the sidecars of this app may ask here.\n', 'stranger');
+  /** A Machine that has just started is in the directory after one more reading. */
+  async function serveNewPeer(incoming: IncomingRequest): Promise<void> {
+    await findNewPeers();
+    // It may have disconnected while the directory was read.
+    if (!incoming.isOpen) return;
+    if (isPeerAddress(incoming.remoteAddress)) servePeer(incoming);
+    else respondShortly(incoming, 403, 'Only the sidecars of this app may ask here.\n', 'stranger');
   }
 
-  function servePeer(exchange: IncomingRequest): void {
-    const { head } = exchange;
-    if (head.target === FORWARD_PATH) takeForward(exchange);
-    else if (!answerPeer(exchange))
-      refuseShortly(exchange, 404, 'There is nothing at this path.\n');
+  function servePeer(incoming: IncomingRequest): void {
+    const { head } = incoming;
+    if (head.target === FORWARD_PATH) takeForward(incoming);
+    else if (!respondToQuestion(incoming))
+      respondShortly(incoming, 404, 'There is nothing at this path.\n');
   }
 
-  function takeForward(exchange: IncomingRequest): void {
-    const { method, rawHeaders } = exchange.head;
+  function takeForward(incoming: IncomingRequest): void {
+    const { method, rawHeaders } = incoming.head;
     const received = unwrapHead(rawHeaders);
     const isAsterisk = received?.target === '*' && method !== 'OPTIONS';
     if (!received || isAsterisk) {
-      refuseShortly(exchange, 400, 'A forward names its target and its Machine.\n');
+      respondShortly(incoming, 400, 'A forward names its target and its Machine.\n');
     } else if (received.machine !== parts.self) {
-      refuseShortly(exchange, 421, 'Another Machine is meant.\n', 'not-meant');
+      respondShortly(incoming, 421, 'Another Machine is meant.\n', 'not-meant');
     } else {
       const { target, rawHeaders: ofClient } = received;
       const head: RoutedHead = { method, target, rawHeaders: ofClient };
       // An early 102 tells the peer that the request has arrived. Without it the peer may send it again.
-      exchange.writeProcessing();
+      incoming.writeProcessing();
       const request = new ProxiedRequest(
-        exchange,
+        incoming,
         'peer',
         head,
         proxy,
-        senderOf(received, exchange),
+        senderOf(received, incoming),
       );
       if (budget.isExhausted) request.refuse('overloaded');
       else request.run();
@@ -149,49 +147,49 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
   }
 
   /** The Machine that has placed a new session here, if it is the one that it says. */
-  function senderOf({ placedBy }: ReceivedHead, exchange: IncomingRequest): MachineId | undefined {
-    const isIt = placedBy !== undefined && parts.isAddressOf(placedBy, exchange.remoteAddress);
+  function senderOf({ placedBy }: ReceivedHead, incoming: IncomingRequest): MachineId | undefined {
+    const isIt = placedBy !== undefined && parts.isAddressOf(placedBy, incoming.remoteAddress);
     return isIt ? placedBy : undefined;
   }
 
-  /** False: the path is none of the peer service. */
-  function answerPeer(exchange: IncomingRequest): boolean {
-    const { method, target } = exchange.head;
+  /** False: the peer service has no such path. */
+  function respondToQuestion(incoming: IncomingRequest): boolean {
+    const { method, target } = incoming.head;
     const response = parts.peerService({
       method,
       path: target,
-      address: exchange.remoteAddress,
-      readText: () => readText(exchange, proxy),
+      address: incoming.remoteAddress,
+      readText: () => readText(incoming, proxy),
     });
     response
-      ?.then((settled) => respondToPeer(exchange, settled, proxy.clock))
+      ?.then((settled) => respondToPeer(incoming, settled, proxy.clock))
       .catch((error: unknown) => {
-        // The peer has left, or something unexpected happened: its question stays unanswered.
-        if (exchange.isOpen) proxy.onFault(error);
-        exchange.destroy();
+        // The peer has disconnected, or something unexpected happened: it gets no response.
+        if (incoming.isOpen) proxy.onFault(error);
+        incoming.destroy();
       });
     return response !== undefined;
   }
 
   return {
-    handle: (exchange) => {
-      if (isPeerAddress(exchange.remoteAddress)) servePeer(exchange);
+    handle: (incoming) => {
+      if (isPeerAddress(incoming.remoteAddress)) servePeer(incoming);
       else
-        void meetStranger(exchange).catch((error: unknown) => {
+        void serveNewPeer(incoming).catch((error: unknown) => {
           proxy.onFault(error);
-          exchange.destroy();
+          incoming.destroy();
         });
     },
-    handleMalformed: (exchange, { status, reason }) =>
-      refuseShortly(exchange, status, `The request is refused: ${reason}.\n`),
+    handleMalformed: (incoming, { status, reason }) =>
+      respondShortly(incoming, status, `The request is refused: ${reason}.\n`),
   };
 }
 
-function readText(exchange: IncomingRequest, { clock }: ProxyParts): Promise<string | undefined> {
+function readText(incoming: IncomingRequest, { clock }: ProxyParts): Promise<string | undefined> {
   const options = { maxBytes: MAX_MESSAGE_BYTES, timeoutMs: PEER_BODY_TIMEOUT_MS, clock };
   return new Promise((resolve, reject) => {
     collectBody(
-      exchange,
+      incoming,
       options,
       (body) => {
         if (typeof body !== 'string') resolve(body.toString());
@@ -204,25 +202,25 @@ function readText(exchange: IncomingRequest, { clock }: ProxyParts): Promise<str
 }
 
 /** `Date` tells an operator's `doctor` how far the clocks of the Machines are apart. */
-function respondToPeer(exchange: IncomingRequest, response: PeerResponse, clock: Clock): void {
+function respondToPeer(incoming: IncomingRequest, response: PeerResponse, clock: Clock): void {
   const date = ['date', new Date(clock.now()).toUTCString()];
   if ('body' in response) {
     const headers = ['content-type', 'application/json', ...date];
-    exchange.respond({ status: 200, headers, body: response.body });
+    incoming.respond({ status: 200, headers, body: response.body });
     return;
   }
   const { status } = response;
   const headers = status === 405 ? [...date, 'allow', 'POST'] : date;
   // What is left of the body is not read: the connection ends with the response.
-  exchange.respond({ status, headers, body: '' }, true);
+  incoming.respond({ status, headers, body: '' }, true);
 }
 
-function refuseShortly(
-  exchange: IncomingRequest,
+function respondShortly(
+  incoming: IncomingRequest,
   status: number,
   body: string,
   refusal?: PeerRefusal,
 ): void {
   const why = refusal === undefined ? [] : [REFUSED_HEADER, refusal];
-  exchange.respond({ status, headers: [...why, 'content-type', 'text/plain'], body }, true);
+  incoming.respond({ status, headers: [...why, 'content-type', 'text/plain'], body }, true);
 }

@@ -1,13 +1,14 @@
 /**
- * The open streams and sockets of each session of this Machine, to be closed when the session is not
- * its own any more:
+ * The open streams and sockets of each session of this Machine. They are closed when the session is
+ * released:
  *
  *     open ─ released ─> closing: within a second, or 30 s if it may be a finite response
  *       └─ ends by itself ─> removed <─┘
  */
-import type { SessionKey } from '../session.ts';
+import type { MachineId, SessionKey } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
-import type { ReleaseReason } from '../observability/metrics.ts';
+import type { Logger } from '../observability/log.ts';
+import type { Metrics, ReleaseReason } from '../observability/metrics.ts';
 
 /** A response of unknown length, such as a download in chunks, may be finite: it gets time to finish. */
 export type StreamSort = 'endless' | 'maybe-finite';
@@ -80,3 +81,38 @@ export function createOpenStreams({ clock, random }: OpenStreamsParts): OpenStre
     },
   };
 }
+
+export interface Release {
+  /** Who owns the session now, if somebody does. */
+  readonly to?: MachineId | undefined;
+  readonly why: ReleaseReason;
+}
+
+/**
+ * The session is not this Machine's any more: closes its streams and sockets, so that their clients
+ * reconnect and are routed to the new owner. Finite responses finish. Each call logs one line.
+ */
+export type ReleaseSession = (key: SessionKey, release: Release) => void;
+
+export interface SessionReleaseParts {
+  readonly streams: Pick<OpenStreams, 'release'>;
+  readonly logger: Pick<Logger, 'info' | 'warn'>;
+  readonly metrics: Pick<Metrics, 'sessionReleased'>;
+}
+
+export function createSessionRelease({
+  streams,
+  logger,
+  metrics,
+}: SessionReleaseParts): ReleaseSession {
+  return (session, { to: owner, why }) => {
+    const fields = { session, owner, why, streams: streams.release(session, why) };
+    metrics.sessionReleased(why);
+    // The others are an operator's own doing.
+    if (why === 'outranked') logger.warn(fields, OWNED_BY_ANOTHER);
+    else logger.info(fields, why === 'moved' ? OWNED_BY_ANOTHER : DELETED);
+  };
+}
+
+const OWNED_BY_ANOTHER = 'session released: another Machine owns it';
+const DELETED = 'session released: it was deleted';

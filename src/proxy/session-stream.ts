@@ -1,22 +1,25 @@
 /**
- * A stream or socket that is open: it is counted, keeps the sessions of this Machine alive that it
- * belongs to, and is closed when one of them is released.
+ * An open stream or socket: it is counted, keeps its sessions of this Machine alive, and is closed when
+ * one of them is released.
  */
 import type { SessionKey } from '../session.ts';
-import type { ReleaseReason } from '../observability/metrics.ts';
+import type { ParsedResponseHead } from '../http/response-head.ts';
+import type { Metrics, ReleaseReason } from '../observability/metrics.ts';
+import { headerValue } from '../protocols/heads.ts';
 import type { Bindings } from './bindings.ts';
-import type { RequestObserver, StreamKind } from './observer.ts';
 import type { OpenStreams, StreamSort } from './open-streams.ts';
 
+export type StreamKind = 'http' | 'websocket';
+
 export interface SessionStreamParts {
-  readonly bindings: Pick<Bindings, 'hold' | 'endWithStream'>;
+  readonly bindings: Pick<Bindings, 'keepAlive' | 'endWithStream'>;
   readonly openStreams: Pick<OpenStreams, 'add'>;
-  readonly observer: Pick<RequestObserver, 'onStreamOpened' | 'onStreamClosed'>;
-  /** Breaks it off: its session is released. */
+  readonly metrics: Pick<Metrics, 'openStreams'>;
+  /** Its session is released: the stream is to be closed. */
   readonly onReleased: (why: ReleaseReason) => void;
 }
 
-/** Opened once, closed once; whatever comes after the closing is as good as nothing. */
+/** Opened once, closed once; whatever comes after that has no effect. */
 export class SessionStream {
   readonly #parts: SessionStreamParts;
   #kind: StreamKind | undefined;
@@ -33,34 +36,42 @@ export class SessionStream {
     if (this.#isClosed) return;
     this.#kind = kind;
     this.#sort = sort;
-    this.#parts.observer.onStreamOpened(kind);
-    for (const key of keys) this.#hold(key);
+    this.#parts.metrics.openStreams(kind, 1);
+    for (const key of keys) this.#keepAlive(key);
   }
 
-  /** The stream itself has taught this session: it lives as long as the stream, and a little longer. */
+  /** The stream has revealed this session, which lives as long as the stream, and a little longer. */
   carry(key: SessionKey): void {
     const { bindings } = this.#parts;
-    if (!this.#isClosed) this.#hold(key);
+    if (!this.#isClosed) this.#keepAlive(key);
     this.#atClose(() => bindings.endWithStream(key));
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    if (this.#kind) this.#parts.observer.onStreamClosed(this.#kind);
+    if (this.#kind) this.#parts.metrics.openStreams(this.#kind, -1);
     for (const step of this.#atClosing ?? []) step();
   }
 
-  #hold(key: SessionKey): void {
+  #keepAlive(key: SessionKey): void {
     const { bindings, openStreams, onReleased } = this.#parts;
-    this.#atClose(bindings.hold(key));
+    this.#atClose(bindings.keepAlive(key));
     // One whose length is known is finished, whoever owns its session.
     if (this.#sort) this.#atClose(openStreams.add(key, this.#sort, onReleased));
   }
 
-  /** Most requests open no stream and hold nothing. */
+  /** Most requests open no stream. */
   #atClose(step: () => void): void {
     if (this.#isClosed) step();
     else (this.#atClosing ??= []).push(step);
   }
 }
+
+/** Of a response whose length is not known. */
+export function sortOf({ rawHeaders }: ParsedResponseHead): StreamSort {
+  const type = headerValue(rawHeaders, 'content-type');
+  return type !== undefined && ENDLESS_TYPES.test(type) ? 'endless' : 'maybe-finite';
+}
+
+const ENDLESS_TYPES = /^\s*(text\/event-stream|multipart\/x-mixed-replace)\b/i;

@@ -69,7 +69,7 @@ async function countTouches(stage: Stage): Promise<number> {
     onConflict: fail,
   });
   const ids = Array.from({ length: touchedSessions }, (_, number) => `touched-${number}`);
-  await performAll(ids, AT_ONCE, (id) => bindings.learn(id as SessionId));
+  await performAll(ids, AT_ONCE, (id) => bindings.bindDiscovered(id as SessionId));
   const keys = ids.map(sessionKey);
   for (let ms = 0; ms < touchedTtls * TTL_MS; ms += INTERVAL_MS) {
     await clock.advance(INTERVAL_MS);
@@ -84,7 +84,7 @@ async function countTouches(stage: Stage): Promise<number> {
 
 function use(found: Lookup | Promise<Lookup>, bindings: Bindings): void {
   if (found instanceof Promise || typeof found === 'string') throw new Error('a session is gone');
-  bindings.slide(found);
+  bindings.touchIfDue(found);
 }
 
 function fail(): never {

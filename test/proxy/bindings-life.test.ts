@@ -23,10 +23,10 @@ describe('a binding that is used', () => {
       const key = keyBeginning(digits);
       const binding = await bindHere(setting, key);
       await setting.clock.advance(afterMs - 1);
-      setting.bindings.slide(binding);
+      setting.bindings.touchIfDue(binding);
       assert.deepEqual(setting.writes, []);
       await setting.clock.advance(1);
-      setting.bindings.slide(binding);
+      setting.bindings.touchIfDue(binding);
       await setting.bindings.stop();
       assert.deepEqual(setting.writes, ['touch']);
       assert.equal(setting.row(key)?.expiresAt, setting.clock.now() + TTL_MS);
@@ -37,7 +37,7 @@ describe('a binding that is used', () => {
     const setting = setUp(t);
     const binding = await bindHere(setting);
     await setting.clock.advance(TTL_MS / 2);
-    for (let i = 0; i < 50; i += 1) setting.bindings.slide(binding);
+    for (let i = 0; i < 50; i += 1) setting.bindings.touchIfDue(binding);
     await setting.bindings.stop();
     assert.deepEqual(setting.writes, ['touch']);
   });
@@ -49,10 +49,10 @@ describe('a binding that is used', () => {
     });
     const binding = await bindHere(setting);
     await setting.clock.advance(TTL_MS / 2);
-    setting.bindings.slide(binding);
+    setting.bindings.touchIfDue(binding);
     await setting.bindings.stop();
     isBroken = false;
-    setting.bindings.slide(binding);
+    setting.bindings.touchIfDue(binding);
     await setting.bindings.stop();
     assert.deepEqual(setting.failures, ['touch']);
   });
@@ -62,7 +62,7 @@ describe('a session with an open stream', () => {
   test('stays bound as long as one of its streams is open, and a whole time to live beyond', async (t) => {
     const setting = setUp(t);
     await bindHere(setting);
-    const [first, second] = [setting.bindings.hold(KEY), setting.bindings.hold(KEY)];
+    const [first, second] = [setting.bindings.keepAlive(KEY), setting.bindings.keepAlive(KEY)];
     await setting.clock.advance(5 * TTL_MS);
     first();
     await setting.clock.advance(5 * TTL_MS);
@@ -77,7 +77,7 @@ describe('a session with an open stream', () => {
   test('is let go once, however often the stream says that it has closed', async (t) => {
     const setting = setUp(t);
     await bindHere(setting);
-    const [first, second] = [setting.bindings.hold(KEY), setting.bindings.hold(KEY)];
+    const [first, second] = [setting.bindings.keepAlive(KEY), setting.bindings.keepAlive(KEY)];
     first();
     first();
     await setting.clock.advance(5 * TTL_MS);
@@ -87,7 +87,7 @@ describe('a session with an open stream', () => {
 
   test('costs one timer, whatever their number, and none when all are closed', (t) => {
     const setting = setUp(t);
-    const releases = ['s1', 's2', 's3'].map((text) => setting.bindings.hold(keyOf(text)));
+    const releases = ['s1', 's2', 's3'].map((text) => setting.bindings.keepAlive(keyOf(text)));
     assert.equal(setting.clock.pendingCount(), 1);
     for (const release of releases) release();
     assert.equal(setting.clock.pendingCount(), 0);
@@ -96,7 +96,7 @@ describe('a session with an open stream', () => {
   test('expires a minute after the stream that has taught its id', async (t) => {
     const setting = setUp(t);
     await bindHere(setting);
-    const release = setting.bindings.hold(KEY);
+    const release = setting.bindings.keepAlive(KEY);
     await setting.clock.advance(TTL_MS);
     release();
     setting.bindings.endWithStream(KEY);

@@ -45,7 +45,7 @@ export function setUp(t: TestContext, broken: Partial<SessionStore> = {}): Setti
     peers: { announce: (binding) => announced.push(binding) },
     clock,
     ttlMs: TTL_MS,
-    onFailure: (what) => failures.push(what),
+    onFailure: ({ operation }) => failures.push(operation),
     onConflict: (key, other) => conflicts.push([key, other]),
   });
   t.after(() => bindings.stop());

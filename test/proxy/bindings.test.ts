@@ -30,7 +30,7 @@ function bindingOf(key: SessionKey): Binding {
 describe('an id that the app has minted', () => {
   test('is bound to this Machine and announced', async (t) => {
     const setting = setUp(t);
-    await setting.bindings.learn(idOf('s'));
+    await setting.bindings.bindDiscovered(idOf('s'));
     const row = setting.row();
     assert.deepEqual([row?.machine, row?.origin, row?.generation], [SELF, 'learned', 1]);
     assert.deepEqual(setting.announced, [row]);
@@ -40,7 +40,7 @@ describe('an id that the app has minted', () => {
   test('is taken from another Machine that was said to have it, and that is told of', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B, 4);
-    await setting.bindings.learn(idOf('s'));
+    await setting.bindings.bindDiscovered(idOf('s'));
     const row = setting.row();
     assert.deepEqual([row?.machine, row?.origin, row?.generation], [SELF, 'learned', 5]);
     assert.deepEqual(setting.conflicts, [[KEY, B]]);
@@ -52,13 +52,13 @@ describe('an id that the app has minted', () => {
       rebind: (key) => Promise.resolve({ ...bindingOf(key), machine: C }),
     });
     await copyOf(setting, B);
-    await setting.bindings.learn(idOf('s'));
+    await setting.bindings.bindDiscovered(idOf('s'));
     assert.deepEqual(setting.announced, []);
   });
 
   test('goes out though the store fails, which is told of', async (t) => {
     const setting = setUp(t, { claim: () => Promise.reject(new Error('disk full')) });
-    await setting.bindings.learn(idOf('s'));
+    await setting.bindings.bindDiscovered(idOf('s'));
     assert.deepEqual(setting.failures, ['bind']);
     assert.equal(setting.clock.pendingCount(), 0);
   });
@@ -67,7 +67,7 @@ describe('an id that the app has minted', () => {
     const commit = Promise.withResolvers<Binding>();
     const setting = setUp(t, { claim: () => commit.promise });
     let isOut = false;
-    const learned = setting.bindings.learn(idOf('s')).then(() => (isOut = true));
+    const learned = setting.bindings.bindDiscovered(idOf('s')).then(() => (isOut = true));
     await setting.clock.advance(COMMIT_TIMEOUT_MS - 1);
     assert.equal(isOut, false);
     await setting.clock.advance(1);
@@ -82,7 +82,7 @@ describe('an id that the app has minted', () => {
 describe('an id that a client has brought', () => {
   test('is adopted if nobody has it, and announced', async (t) => {
     const setting = setUp(t);
-    void setting.bindings.adopt(KEY, undefined);
+    void setting.bindings.claim(KEY, undefined);
     await setting.bindings.stop();
     const row = setting.row();
     assert.deepEqual([row?.machine, row?.origin], [SELF, 'adopted']);
@@ -92,7 +92,7 @@ describe('an id that a client has brought', () => {
   test('is left to the Machine that has it', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B);
-    assert.equal(await setting.bindings.adopt(KEY, undefined), B);
+    assert.equal(await setting.bindings.claim(KEY, undefined), B);
     await setting.bindings.stop();
     assert.equal(setting.row()?.machine, B);
     assert.deepEqual(setting.announced, []);
@@ -101,7 +101,7 @@ describe('an id that a client has brought', () => {
   test('is lost to another Machine whose claim the store has just accepted', async (t) => {
     const claim = (): Promise<Binding> => Promise.resolve({ ...bindingOf(KEY), machine: C });
     const { bindings, announced } = setUp(t, { claim });
-    assert.equal(await bindings.adopt(KEY, undefined), C);
+    assert.equal(await bindings.claim(KEY, undefined), C);
     assert.deepEqual(announced, []);
   });
 
@@ -109,7 +109,7 @@ describe('an id that a client has brought', () => {
     const commit = Promise.withResolvers<Binding>();
     const { bindings } = setUp(t, { claim: () => commit.promise });
     let isTold = false;
-    const told = bindings.adopt(KEY, undefined).finally(() => (isTold = true));
+    const told = bindings.claim(KEY, undefined).finally(() => (isTold = true));
     await nextTurn();
     assert.equal(isTold, false);
     commit.resolve(bindingOf(KEY));
@@ -119,18 +119,18 @@ describe('an id that a client has brought', () => {
   test('goes out though its store fails, which is reported', async (t) => {
     const claim = (): Promise<Binding> => Promise.reject(new Error('no store'));
     const { bindings, failures } = setUp(t, { claim });
-    assert.equal(await bindings.adopt(KEY, undefined), undefined);
+    assert.equal(await bindings.claim(KEY, undefined), undefined);
     assert.deepEqual(failures, ['adopt']);
   });
 
   test('moves here from the Machine that is gone, and from no other', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B, 2);
-    void setting.bindings.adopt(KEY, C);
+    void setting.bindings.claim(KEY, C);
     await setting.bindings.stop();
     assert.equal(setting.row()?.machine, B);
     assert.deepEqual(setting.announced, []);
-    void setting.bindings.adopt(KEY, B);
+    void setting.bindings.claim(KEY, B);
     await setting.bindings.stop();
     const row = setting.row();
     assert.deepEqual([row?.machine, row?.origin, row?.generation], [SELF, 'adopted', 3]);
@@ -142,10 +142,10 @@ describe('what a peer says it owns', () => {
   test('is dropped when it disowns it, and only then', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B);
-    setting.bindings.drop(KEY, C);
+    setting.bindings.dropCopy(KEY, C);
     await setting.bindings.stop();
     assert.equal(setting.row()?.machine, B);
-    setting.bindings.drop(KEY, B);
+    setting.bindings.dropCopy(KEY, B);
     await setting.bindings.stop();
     assert.equal(setting.row(), undefined);
   });
@@ -154,12 +154,12 @@ describe('what a peer says it owns', () => {
 test('a session of this Machine ends here, that of another does not', async (t) => {
   const setting = setUp(t);
   await copyOf(setting, B);
-  setting.bindings.end(KEY);
+  setting.bindings.endSession(KEY);
   await setting.bindings.stop();
   assert.equal(setting.row()?.machine, B);
   await setting.store.delete(KEY);
   await bindHere(setting);
-  setting.bindings.end(KEY);
+  setting.bindings.endSession(KEY);
   await setting.bindings.stop();
   assert.equal(setting.row(), undefined);
 });
@@ -167,8 +167,8 @@ test('a session of this Machine ends here, that of another does not', async (t) 
 test('stopping waits for the writes under way, and leaves no timer', async (t) => {
   const commit = Promise.withResolvers<Binding>();
   const setting = setUp(t, { claim: () => commit.promise });
-  setting.bindings.hold(KEY);
-  void setting.bindings.adopt(KEY, undefined);
+  setting.bindings.keepAlive(KEY);
+  void setting.bindings.claim(KEY, undefined);
   let isStopped = false;
   const stopped = setting.bindings.stop().then(() => (isStopped = true));
   await nextTurn();

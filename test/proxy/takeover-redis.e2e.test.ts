@@ -32,14 +32,14 @@ skipUnlessFound(neededForRedis, (program) => {
     const [first] = takers;
     assert.ok(first);
     await knowOfTheGone(first, 'adopted');
-    for (const { bindings } of takers) void bindings.adopt(KEY, GONE);
+    for (const { bindings } of takers) void bindings.claim(KEY, GONE);
     for (const { bindings } of takers) await bindings.stop();
     await endWithOneOwner(takers, 2);
   });
 
   test('two Machines that share a store end with one owner of an id that a client brings', async (t) => {
     const takers = await startSharing(t);
-    for (const { bindings } of takers) void bindings.adopt(KEY, undefined);
+    for (const { bindings } of takers) void bindings.claim(KEY, undefined);
     for (const { bindings } of takers) await bindings.stop();
     await endWithOneOwner(takers, 1);
   });

@@ -60,7 +60,7 @@ export async function startTakers(
     });
     const bindings = createBindings({
       ...{ self: machine, store, peers, clock, ttlMs: TTL_MS },
-      onFailure: (what, error) => assert.fail(`${what}: ${String(error)}`),
+      onFailure: ({ operation, error }) => assert.fail(`${operation}: ${String(error)}`),
       onConflict: () => undefined,
     });
     closeAfterwards({

@@ -26,13 +26,13 @@ describe('two Machines that take over at once end with one owner', () => {
   test('with a file each: what both knew to be the session of the one that is gone', async (t) => {
     const takers = await startApart(t);
     for (const taker of takers) await knowOfTheGone(taker, 'copied');
-    for (const { bindings } of takers) void bindings.adopt(KEY, GONE);
+    for (const { bindings } of takers) void bindings.claim(KEY, GONE);
     await endWithOneOwner(takers, 2);
   });
 
   test('with a file each: an id of a client that neither has heard of', async (t) => {
     const takers = await startApart(t);
-    for (const { bindings } of takers) void bindings.adopt(KEY, undefined);
+    for (const { bindings } of takers) void bindings.claim(KEY, undefined);
     await endWithOneOwner(takers, 1);
   });
 
@@ -41,8 +41,8 @@ describe('two Machines that take over at once end with one owner', () => {
     const [first, second] = takers;
     assert.ok(first && second);
     await knowOfTheGone(first, 'copied');
-    void first.bindings.adopt(KEY, GONE);
-    void second.bindings.adopt(KEY, undefined);
+    void first.bindings.claim(KEY, GONE);
+    void second.bindings.claim(KEY, undefined);
     await endWithOneOwner(takers, 2);
     assert.equal(ownerIn(await second.store.lookup(KEY)), first.machine);
   });

@@ -12,10 +12,12 @@ import { parseMachineId } from '../../../src/session.ts';
 import { systemClock } from '../../../src/clock.ts';
 import { DEFAULT_LIMITS } from '../../../src/http/limits.ts';
 import { Sweep } from '../../../src/http/sweep.ts';
-import { Activity } from '../../../src/proxy/activity.ts';
+import { nullLogger } from '../../../src/observability/log.ts';
+import { nullMetrics } from '../../../src/observability/metrics.ts';
 import { createListeners } from '../../../src/proxy/listeners.ts';
 import type { ProxyParts } from '../../../src/proxy/proxied-request.ts';
-import { createVia } from '../../../src/proxy/via.ts';
+import { RequestRecorder } from '../../../src/proxy/request-record.ts';
+import { createVia } from '../../../src/proxy/upstream-request.ts';
 import { eventually, TRAILERS } from '../../http/support.ts';
 import { BOUNDED, openClient, requestText } from './support.ts';
 
@@ -45,20 +47,21 @@ async function setUp(t: TestContext): Promise<Scene> {
     self,
     proxy: {
       router: { route },
-      activity: new Activity(systemClock),
+      via,
+      recorder: new RequestRecorder({
+        ...{ clock: systemClock, logger: nullLogger, metrics: nullMetrics },
+      }),
       clock: systemClock,
       createRequestId: () => 'r1',
-      observer: { onFinished: () => undefined },
       onFault,
     } as unknown as ProxyParts,
     peerService: () => undefined,
     isPeerAddress: () => isKnown,
     isAddressOf: () => isKnown,
-    lookForNewPeers: () => {
+    findNewPeers: () => {
       lookCount += 1;
       return looked.promise;
     },
-    via,
     budget: new BufferBudget(Infinity),
     limits: DEFAULT_LIMITS,
     namesRead: [],

@@ -13,7 +13,7 @@ import { Liveness } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION, type PeerStatus } from '../../../src/fleet/messages.ts';
 import { createPeerService, type PeerService } from '../../../src/fleet/peer-service.ts';
 import { createPeers, type Peers } from '../../../src/fleet/peers.ts';
-import { createAnswers } from '../../../src/proxy/answers.ts';
+import { createAppResponses } from '../../../src/proxy/app-responses.ts';
 import { createBindings } from '../../../src/proxy/bindings.ts';
 import { OwnerFinder } from '../../../src/routing/find-owner.ts';
 import { createActions } from '../../../src/routing/respond.ts';
@@ -144,15 +144,15 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
       health,
       hints: parts.hints,
     }),
-    answers: createAnswers(
+    answers: createAppResponses(
       createDiscoverer(PROTOCOLS, { hints: parts.hints, self, clock }),
       bindings,
     ),
     bindings: {
       ...bindings,
       // As the proxied request does it: whoever owns it now is to be known at the next try.
-      drop: (key, machine) => {
-        bindings.drop(key, machine);
+      dropCopy: (key, machine) => {
+        bindings.dropCopy(key, machine);
         void peers.ask(key);
       },
     },
@@ -235,7 +235,7 @@ function routingOf({ self, store, liveness, peers, bindings, health, hints }: Ro
       ...{ self, hints, store, directory, liveness, peers, replays: 'resilient' },
       clock: { now: () => 0 },
       isInFlight: (key) => bindings.isInFlight(key),
-      onDisowned: (key, machine) => bindings.drop(key, machine),
+      onDisowned: (key, machine) => bindings.dropCopy(key, machine),
     }),
     place: createPlacement({
       ...{ self, liveness, region: undefined, scope: undefined },

@@ -13,8 +13,8 @@ import type { PlacementCandidate } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../../../src/fleet/messages.ts';
 import { createClaimResolver, type ClaimResolver } from '../../../src/fleet/claim-resolver.ts';
 import type { PeerLookup } from '../../../src/fleet/peers.ts';
-import { createAnswers, type Answers } from '../../../src/proxy/answers.ts';
-import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
+import { createAppResponses, type AppResponses } from '../../../src/proxy/app-responses.ts';
+import { createBindings, type Bindings, type StoreFailure } from '../../../src/proxy/bindings.ts';
 import { createExplain, type Explain } from '../../../src/routing/explain.ts';
 import { OwnerFinder } from '../../../src/routing/find-owner.ts';
 import type { OwnerFinderParts } from '../../../src/routing/owner-lookup.ts';
@@ -101,7 +101,7 @@ export interface ModelMachine {
   /** What was decided here, in order. */
   readonly decided: Decision[];
   readonly explain: Explain;
-  readonly answers: Answers;
+  readonly answers: AppResponses;
   readonly bindings: Bindings;
   readonly keeper: ClaimResolver;
   /** What its peers have answered, in order. */
@@ -200,7 +200,7 @@ export async function createModelMachine(
     peers,
     clock,
     isInFlight: (key) => bindings.isInFlight(key),
-    onDisowned: (key, machine) => bindings.drop(key, machine),
+    onDisowned: (key, machine) => bindings.dropCopy(key, machine),
   };
   const decided: Decision[] = [];
   const routing: Omit<RouteParts, 'owners'> = {
@@ -236,7 +236,7 @@ export async function createModelMachine(
       actionFor,
       protectedNames: new Set(),
     }),
-    answers: createAnswers(createDiscoverer(PROTOCOLS, { hints, self, clock }), bindings),
+    answers: createAppResponses(createDiscoverer(PROTOCOLS, { hints, self, clock }), bindings),
     bindings,
     keeper,
     heard: peers.heard,
@@ -253,6 +253,6 @@ function peerNamed(machine: MachineId): Peer {
   return { machine, host: machine, port: 1 };
 }
 
-function throwStoreFailure(operation: string, cause: unknown): void {
+function throwStoreFailure({ operation, error: cause }: StoreFailure): void {
   throw new Error(`${operation} failed`, { cause });
 }

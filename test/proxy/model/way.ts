@@ -153,7 +153,7 @@ export class Way {
     const mayClaim = decision.kind === 'local' && decision.mayClaim && key !== undefined;
     const endClaim = mayClaim ? bindings.beginClaim(key) : undefined;
     await this.#step?.(`the app of ${machine} responds`);
-    const revealed = await answers.fromHead(head, routed, response);
+    const revealed = await answers.onHead(head, routed, response);
     endClaim?.();
     const { lostTo, rawHeaders = response.rawHeaders } = revealed;
     if (lostTo !== undefined && isRepeatable(head)) {
@@ -181,7 +181,7 @@ export class Way {
     );
     const isRefused = answer.by === 'sidecar' && answer.status === 421;
     if (!isRefused) return answer;
-    if (routed.key && routed.owner === to) bindings.drop(routed.key, routed.owner);
+    if (routed.key && routed.owner === to) bindings.dropCopy(routed.key, routed.owner);
     return 'refused';
   }
 }

@@ -1,4 +1,4 @@
-/** The answer's way back: what the app's answer teaches, and how the client may see it. */
+/** What a response of the app reveals of sessions, and how the client may see it. */
 import type { DiscoveredId } from '../protocols/protocol.ts';
 import type { BodyInspector } from '../protocols/body-inspector.ts';
 import { type RequestHead, type ResponseHead, isReplayResponse } from '../protocols/heads.ts';
@@ -10,64 +10,75 @@ import { sessionKeyOf, type MachineId, type SessionKey } from '../session.ts';
 import type { Bindings } from './bindings.ts';
 import type { Routed } from '../routing/route.ts';
 
-/** How an answer goes out. */
-export interface Revealed {
-  /** With what was added to them; undefined: the fields of the answer as they came. */
+export interface InspectedResponse {
+  /** With what was added to them; undefined: the fields as they came. */
   readonly rawHeaders: readonly string[] | undefined;
-  /** Watches the body for the id that it teaches. */
-  readonly tap: BodyInspector | undefined;
-  /** Sessions of this Machine that the answer belongs to, bound before or by it. */
+  /** Discovers an id in the body. */
+  readonly inspector: BodyInspector | undefined;
+  /** Sessions of this Machine that the response belongs to, bound before or by it. */
   readonly sessions: readonly SessionKey[];
-  /** The session was claimed for this Machine, and this one has it instead. */
+  /** The owner that has the session which this Machine wanted to claim. */
   readonly lostTo: MachineId | undefined;
 }
 
-export interface Answers {
-  /** The app answered: a promise where a new id must be committed before it is revealed (invariant 2). */
-  fromHead(
+const NO_SESSIONS: readonly SessionKey[] = [];
+/** Most responses reveal nothing. */
+const AS_IT_CAME: InspectedResponse = {
+  rawHeaders: undefined,
+  inspector: undefined,
+  sessions: NO_SESSIONS,
+  lostTo: undefined,
+};
+
+export interface AppResponses {
+  /** A promise where an id must be committed before the response may go out (invariant 1). */
+  onHead(
     request: RequestHead,
     routed: Routed,
     response: ResponseHead,
-  ): Revealed | Promise<Revealed>;
+  ): InspectedResponse | Promise<InspectedResponse>;
   /** Nobody listens at the app's port: the client's cookie is not to bring it here again. */
-  ofNobody(answer: ErrorResponse, request: RequestHead, routed: Routed): ErrorResponse;
-  /** A body taught an id. Resolves when what reveals it may go out. */
-  fromBody(lesson: DiscoveredId): Promise<void>;
+  ofNobody(response: ErrorResponse, request: RequestHead, routed: Routed): ErrorResponse;
+  /** An id was discovered in a body. Resolves when what reveals it may go out. */
+  onBody(found: DiscoveredId): Promise<void>;
 }
 
 /** `cookie`: what clients without a session id are to come back by, if there is such a thing. */
-export function createAnswers(
-  learner: Discoverer,
+export function createAppResponses(
+  discoverer: Discoverer,
   bindings: Bindings,
   cookie?: AffinityCookie,
-): Answers {
-  function fromHead(
+): AppResponses {
+  function onHead(
     request: RequestHead,
     routed: Routed,
     response: ResponseHead,
-  ): Revealed | Promise<Revealed> {
-    const lessons = learner.inspectHead(request, routed.ids, response);
-    const claim = claimBy(request, routed, response, lessons.hasEnded);
-    const used = claim ? routed.key : noteUse(routed, response, lessons.hasEnded);
-    const revealed: Revealed = {
-      rawHeaders: withCookie(request, routed, response, lessons.rawHeaders),
-      tap: lessons.inspector,
-      sessions: sessionsOf(used, lessons.discovered),
-      lostTo: undefined,
-    };
-    if (!claim && lessons.discovered.length === 0) return revealed;
-    return onceCommitted(revealed, lessons.discovered, claim);
+  ): InspectedResponse | Promise<InspectedResponse> {
+    const found = discoverer.inspectHead(request, routed.ids, response);
+    const claim = claimBy(request, routed, response, found.hasEnded);
+    const used = claim ? routed.key : noteUse(routed, response, found.hasEnded);
+    const rawHeaders = withCookie(request, routed, response, found.rawHeaders);
+    const { inspector } = found;
+    const sessions = sessionsOf(used, found.discovered);
+    if (rawHeaders === undefined && !inspector && !claim && sessions.length === 0)
+      return AS_IT_CAME;
+    const inspected = { rawHeaders, inspector, sessions, lostTo: undefined };
+    if (!claim && found.discovered.length === 0) return inspected;
+    return onceCommitted(inspected, found.discovered, claim);
   }
 
   /** Nothing is revealed before it is committed (invariant 1). */
   async function onceCommitted(
-    revealed: Revealed,
-    learned: readonly DiscoveredId[],
+    inspected: InspectedResponse,
+    discovered: readonly DiscoveredId[],
     claim: Promise<MachineId | undefined> | undefined,
-  ): Promise<Revealed> {
-    const [lostTo] = await Promise.all([claim, ...learned.map(({ id }) => bindings.learn(id))]);
-    if (lostTo === undefined) return revealed;
-    return { ...revealed, sessions: sessionsOf(undefined, learned), lostTo };
+  ): Promise<InspectedResponse> {
+    const [lostTo] = await Promise.all([
+      claim,
+      ...discovered.map(({ id }) => bindings.bindDiscovered(id)),
+    ]);
+    if (lostTo === undefined) return inspected;
+    return { ...inspected, sessions: sessionsOf(undefined, discovered), lostTo };
   }
 
   /** A session id says more than a cookie: who has one needs no cookie. */
@@ -95,10 +106,10 @@ export function createAnswers(
       return undefined;
     const isOurs = binding !== undefined && decision.takeOverFrom === undefined;
     if (isOurs || !accepts(request, response)) return undefined;
-    return bindings.adopt(key, decision.takeOverFrom);
+    return bindings.claim(key, decision.takeOverFrom);
   }
 
-  /** What an answer says of the session that the request named: its key if it is in use here. */
+  /** What the response says of the session that the request named: its key if it is in use here. */
   function noteUse(
     { key, binding, decision, ids }: Routed,
     response: ResponseHead,
@@ -106,46 +117,46 @@ export function createAnswers(
   ): SessionKey | undefined {
     if (key === undefined || ids.kind !== 'found') return undefined;
     if (hasEnded) {
-      bindings.end(key);
+      bindings.endSession(key);
       return undefined;
     }
-    const isOurs = binding !== undefined && decision.kind === 'local' && !isOthers(decision);
+    const isOurs = binding !== undefined && decision.kind === 'local' && !mayBeAnothers(decision);
     if (!isOurs) return undefined;
-    // "Unknown" unbinds nothing, and is no use either: the row just does not slide.
+    // "Unknown" unbinds nothing, and is no use either: the binding is not touched.
     const isUnknown = response.statusCode === unknownSessionStatus(ids.protocol);
-    if (!isUnknown) bindings.slide(binding);
+    if (!isUnknown) bindings.touchIfDue(binding);
     return response.statusCode < 400 ? key : undefined;
   }
 
-  function ofNobody(answer: ErrorResponse, request: RequestHead, { ids }: Routed): ErrorResponse {
-    if (!cookie || ids.kind !== 'none') return answer;
-    return { ...answer, headers: [...answer.headers, ...cookie.expire(request)] };
+  function ofNobody(response: ErrorResponse, request: RequestHead, { ids }: Routed): ErrorResponse {
+    if (!cookie || ids.kind !== 'none') return response;
+    return { ...response, headers: [...response.headers, ...cookie.expire(request)] };
   }
 
   return {
-    fromHead,
+    onHead,
     ofNobody,
-    fromBody: ({ id }) => bindings.learn(id),
+    onBody: ({ id }) => bindings.bindDiscovered(id),
   };
 }
 
 /** Whether what is served here may be the session of another Machine. */
-function isOthers(decision: Decision & { readonly kind: 'local' }): boolean {
+function mayBeAnothers(decision: Decision & { readonly kind: 'local' }): boolean {
   return decision.takeOverFrom !== undefined || decision.why === 'app-replay';
 }
 
-/** Most answers belong to no session or to one, and are to cost little. */
+/** Most responses belong to no session or to one, and are to cost little. */
 function sessionsOf(
   used: SessionKey | undefined,
-  learned: readonly DiscoveredId[],
+  discovered: readonly DiscoveredId[],
 ): readonly SessionKey[] {
   const inUse = used === undefined ? NO_SESSIONS : [used];
-  return learned.length === 0 ? inUse : [...inUse, ...learned.map(({ id }) => sessionKeyOf(id))];
+  return discovered.length === 0
+    ? inUse
+    : [...inUse, ...discovered.map(({ id }) => sessionKeyOf(id))];
 }
 
-const NO_SESSIONS: readonly SessionKey[] = [];
-
-/** Only the app's own acceptance creates a binding (invariant 2 of the design). */
+/** Only the app's own acceptance creates a binding (invariant 2). */
 export function accepts(request: RequestHead, response: ResponseHead): boolean {
   if (request.method === 'OPTIONS' || request.method === 'HEAD') return false;
   const { statusCode } = response;

@@ -21,7 +21,7 @@ import {
   releasesIn,
   SESSION,
   startMachine,
-} from './let-go-support.ts';
+} from './release-support.ts';
 
 /** Both own the session: the older claim is that of `a`. */
 async function startSplit(t: TestContext) {

@@ -1,25 +1,25 @@
 /**
- * In `run` mode the sidecar knows when the app's process began. A session that is older may have ended
- * with the process before, or been kept over the restart, and the app is asked:
+ * Sessions older than the app process, which the sidecar knows in `run` mode. Such a session may have
+ * ended with an earlier process, or been kept over the restart, and the app is asked:
  *
- *   older --2xx, 101--> known: it was kept, and is left alone from now on
- *     |                   ^
- *     +--refused--> dead -+--2xx, 101
+ *   older --2xx, 101--> known: the app has kept it
+ *     |                      ^
+ *     +--400, 404,…--> refused --2xx, 101
  *
  * An app says in its own way that it does not know an id; the server of MCP's examples answers 400,
  * with which no client starts anew.
  */
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { RequestHead, ResponseHead } from '../protocols/heads.ts';
-import { accepts } from './answers.ts';
+import { accepts } from './app-responses.ts';
 import type { Routed } from '../routing/route.ts';
 
-export interface OlderSessionsOptions {
+export interface SessionsOlderThanAppOptions {
   readonly self: MachineId;
   /** ms since the epoch; undefined outside `run`: no session is known to be older. */
   readonly appStartedAt: number | undefined;
   /** The app has refused the first of them. */
-  readonly onFirstDead: () => void;
+  readonly onFirstRefused: () => void;
 }
 
 /**
@@ -39,13 +39,13 @@ export function isOlderThanApp(
   return appStartedAt !== undefined && createdAt < appStartedAt;
 }
 
-export class OlderSessions {
-  readonly #options: OlderSessionsOptions;
+export class SessionsOlderThanApp {
+  readonly #options: SessionsOlderThanAppOptions;
   readonly #known = new Set<SessionKey>();
-  readonly #dead = new Set<SessionKey>();
+  readonly #refused = new Set<SessionKey>();
   #hasReported = false;
 
-  constructor(options: OlderSessionsOptions) {
+  constructor(options: SessionsOlderThanAppOptions) {
     this.#options = options;
   }
 
@@ -53,14 +53,14 @@ export class OlderSessions {
    * Takes note of what the app says. True: it refuses a session that it has minted before it was
    * started and not accepted since, so its response is the protocol's "session not found". HOT PATH.
    */
-  isDead(request: RequestHead, routed: Routed, response: ResponseHead): boolean {
+  isRefused(request: RequestHead, routed: Routed, response: ResponseHead): boolean {
     const { key, binding, ids, decision } = routed;
     if (this.#options.appStartedAt === undefined || key === undefined) return false;
     if (ids.kind !== 'found' || decision.kind !== 'local') return false;
-    if (!this.#isOlder(binding) && !this.#dead.has(key)) return false;
+    if (!this.#isOlder(binding) && !this.#refused.has(key)) return false;
     if (accepts(request, response)) this.#noteKnown(key);
     else if (ids.protocol.mintedBy === 'app' && refuses(request, response)) {
-      return !this.#isKnown(key) && this.#noteDead(key);
+      return !this.#isKnown(key) && this.#noteRefused(key);
     }
     return false;
   }
@@ -81,18 +81,18 @@ export class OlderSessions {
   }
 
   #noteKnown(key: SessionKey): void {
-    this.#dead.delete(key);
+    this.#refused.delete(key);
     if (this.#known.size < MAX_KEYS) this.#known.add(key);
   }
 
   /** Its binding ends, and its client may have more requests under way. */
-  #noteDead(key: SessionKey): true {
-    this.#dead.add(key);
-    for (const oldest of this.#dead) {
-      if (this.#dead.size <= MAX_KEYS) break;
-      this.#dead.delete(oldest);
+  #noteRefused(key: SessionKey): true {
+    this.#refused.add(key);
+    for (const oldest of this.#refused) {
+      if (this.#refused.size <= MAX_KEYS) break;
+      this.#refused.delete(oldest);
     }
-    if (!this.#hasReported) this.#options.onFirstDead();
+    if (!this.#hasReported) this.#options.onFirstRefused();
     this.#hasReported = true;
     return true;
   }

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import type { Minter } from '../../src/protocols/protocol.ts';
 import { parseProtocols } from '../../src/protocols/presets.ts';
 import { parseSessionId, type Binding, type BindingOrigin } from '../../src/session.ts';
-import { OlderSessions } from '../../src/proxy/older-sessions.ts';
+import { SessionsOlderThanApp } from '../../src/proxy/sessions-older-than-app.ts';
 import type { Routed } from '../../src/routing/route.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
@@ -38,61 +38,61 @@ function setUp(
   { appStartedAt }: { appStartedAt?: number | undefined } = { appStartedAt: STARTED_AT },
 ) {
   let reports = 0;
-  const onFirstDead = (): void => void (reports += 1);
-  const sessions = new OlderSessions({ self: SELF, appStartedAt, onFirstDead });
-  const isDead = (statusCode: number, routed: Routed = routedTo(bindingOf()), method = 'POST') =>
-    sessions.isDead({ method, target: '/mcp', rawHeaders: [] }, routed, {
+  const onFirstRefused = (): void => void (reports += 1);
+  const sessions = new SessionsOlderThanApp({ self: SELF, appStartedAt, onFirstRefused });
+  const isRefused = (statusCode: number, routed: Routed = routedTo(bindingOf()), method = 'POST') =>
+    sessions.isRefused({ method, target: '/mcp', rawHeaders: [] }, routed, {
       statusCode,
       rawHeaders: [],
     });
-  return { sessions, isDead, reports: () => reports };
+  return { sessions, isRefused, reports: () => reports };
 }
 
 describe('the response to a session older than the app', () => {
   for (const status of [400, 404, 410, 422]) {
-    test(`refuses the session with ${status}`, () => assert.ok(setUp().isDead(status)));
+    test(`refuses the session with ${status}`, () => assert.ok(setUp().isRefused(status)));
   }
   for (const status of [
     200, 101, 307, 401, 403, 405, 406, 407, 408, 409, 413, 415, 429, 500, 503,
   ]) {
-    test(`does not refuse the session with ${status}`, () => assert.ok(!setUp().isDead(status)));
+    test(`does not refuse the session with ${status}`, () => assert.ok(!setUp().isRefused(status)));
   }
   for (const method of ['OPTIONS', 'HEAD']) {
     test(`says nothing of the session to ${method}`, () =>
-      assert.ok(!setUp().isDead(404, routedTo(bindingOf()), method)));
+      assert.ok(!setUp().isRefused(404, routedTo(bindingOf()), method)));
   }
 });
 
 test('outside run, of a newer session, of another Machine and of an id of a client no refusal is replaced', () => {
-  assert.ok(!setUp({ appStartedAt: undefined }).isDead(400));
-  const { isDead } = setUp();
+  assert.ok(!setUp({ appStartedAt: undefined }).isRefused(400));
+  const { isRefused } = setUp();
   for (const binding of [bindingOf({ createdAt: 1_000 }), bindingOf({ machine: 'm2' }), undefined])
-    assert.ok(!isDead(400, routedTo(binding)));
+    assert.ok(!isRefused(400, routedTo(binding)));
   for (const minter of ['client', 'either'] as const)
-    assert.ok(!isDead(400, routedTo(bindingOf(), minter)));
+    assert.ok(!isRefused(400, routedTo(bindingOf(), minter)));
 });
 
 test('a session that the app has accepted since its start is left alone, a redirected one is not', () => {
-  const { isDead } = setUp();
-  assert.ok(!isDead(307));
-  assert.ok(isDead(400));
-  assert.ok(!isDead(202));
-  assert.ok(!isDead(400));
+  const { isRefused } = setUp();
+  assert.ok(!isRefused(307));
+  assert.ok(isRefused(400));
+  assert.ok(!isRefused(202));
+  assert.ok(!isRefused(400));
 });
 
 test('a dead session stays dead when its binding has ended, and is reported once', () => {
-  const { isDead, reports } = setUp();
-  assert.ok(isDead(400));
-  assert.ok(isDead(400, routedTo(undefined)));
+  const { isRefused, reports } = setUp();
+  assert.ok(isRefused(400));
+  assert.ok(isRefused(400, routedTo(undefined)));
   assert.equal(reports(), 1);
 });
 
 test('a claim of a client older than the app is void until the app accepts it', () => {
-  const { sessions, isDead } = setUp();
+  const { sessions, isRefused } = setUp();
   const claimed = bindingOf({ origin: 'adopted' });
   assert.ok(sessions.isVoid(claimed));
   assert.ok(!sessions.isVoid(bindingOf({ origin: 'learned' })));
   assert.ok(!sessions.isVoid(bindingOf({ origin: 'adopted', createdAt: 1_000 })));
-  assert.ok(!isDead(101, routedTo(claimed, 'client')));
+  assert.ok(!isRefused(101, routedTo(claimed, 'client')));
   assert.ok(!sessions.isVoid(claimed));
 });

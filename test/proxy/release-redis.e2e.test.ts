@@ -13,7 +13,7 @@ import {
   openSocket,
   releasesIn,
   startMachine,
-} from './let-go-support.ts';
+} from './release-support.ts';
 
 skipUnlessFound(neededForRedis, (program) => {
   const server = startRedisServer({ after }, { program });

@@ -6,7 +6,7 @@ import type { Decision } from '../../src/routing/decision.ts';
 import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
 import { createDiscoverer } from '../../src/protocols/discoveries.ts';
 import { sessionKeyOf, type Binding } from '../../src/session.ts';
-import { createAnswers, type Answers } from '../../src/proxy/answers.ts';
+import { createAppResponses, type AppResponses } from '../../src/proxy/app-responses.ts';
 import type { Bindings } from '../../src/proxy/bindings.ts';
 import type { Routed } from '../../src/routing/route.ts';
 import { responseWith, get, post, protocolsOf } from '../protocols/heads.ts';
@@ -21,27 +21,27 @@ const extract = createRequestIdReader(PROTOCOLS, { hints: true });
 /** What the store was told to do, each as one line. */
 class WrittenDown {
   readonly lines: string[] = [];
-  /** What `learn` waits for. */
+  /** What `bindDiscovered` waits for. */
   committed: Promise<void> = Promise.resolve();
   /** Who has the session that is adopted, if not this Machine. */
   winner: MachineId | undefined;
   readonly bindings: Bindings = {
-    learn: (id) => {
-      this.lines.push(`learn ${id}`);
+    bindDiscovered: (id) => {
+      this.lines.push(`bind ${id}`);
       return this.committed;
     },
-    adopt: (key, from) => {
-      this.lines.push(`adopt ${nameOf(key)} from ${from ?? 'nobody'}`);
+    claim: (key, from) => {
+      this.lines.push(`claim ${nameOf(key)} from ${from ?? 'nobody'}`);
       return this.committed.then(() => this.winner);
     },
     restore: () => undefined,
-    slide: ({ key }) => this.lines.push(`slide ${nameOf(key)}`),
-    end: (key) => this.lines.push(`end ${nameOf(key)}`),
+    touchIfDue: ({ key }) => this.lines.push(`touch ${nameOf(key)}`),
+    endSession: (key) => this.lines.push(`end ${nameOf(key)}`),
     beginClaim: () => assert.fail('a claim begins with its request'),
     isInFlight: () => assert.fail('an answer asks nobody'),
     pendingClaimOf: () => assert.fail('an answer asks nobody'),
-    drop: () => assert.fail('an answer disowns nothing'),
-    hold: () => assert.fail('only an open stream is held'),
+    dropCopy: () => assert.fail('an answer disowns nothing'),
+    keepAlive: () => assert.fail('only an open stream is held'),
     endWithStream: () => assert.fail('only the end of a stream ends it'),
     stop: () => Promise.resolve(),
   };
@@ -53,7 +53,7 @@ function nameOf(key: string): string {
 }
 
 interface Told extends WrittenDown {
-  readonly answers: Answers;
+  readonly answers: AppResponses;
 }
 
 function setUp(): Told {
@@ -63,7 +63,7 @@ function setUp(): Told {
     self: SELF,
     clock: createTestClock(),
   });
-  return Object.assign(written, { answers: createAnswers(learner, written.bindings) });
+  return Object.assign(written, { answers: createAppResponses(learner, written.bindings) });
 }
 
 const REST = { wholeId: undefined, mayReplay: true };
@@ -100,24 +100,24 @@ describe('an answer within a session', () => {
     readonly response: ResponseHead;
     readonly writes: readonly string[];
   }[] = [
-    { claim: 'slides it', isBound: true, response: OK, writes: ['slide s'] },
+    { claim: 'slides it', isBound: true, response: OK, writes: ['touch s'] },
     { claim: 'does not slide it if Engine.IO does not know it', isBound: true, request: get('/?sid=s'), response: responseWith(400), writes: [] },
-    { claim: 'slides it with a 400 of any other protocol', isBound: true, response: responseWith(400), writes: ['slide s'] },
-    { claim: 'slides it though the app fails', isBound: true, response: responseWith(500), writes: ['slide s'] },
-    { claim: 'slides it with a 304', isBound: true, request: get('/', ...SESSION), response: responseWith(304), writes: ['slide s'] },
+    { claim: 'slides it with a 400 of any other protocol', isBound: true, response: responseWith(400), writes: ['touch s'] },
+    { claim: 'slides it though the app fails', isBound: true, response: responseWith(500), writes: ['touch s'] },
+    { claim: 'slides it with a 304', isBound: true, request: get('/', ...SESSION), response: responseWith(304), writes: ['touch s'] },
     { claim: 'does not slide it with a 404, and does not end it', isBound: true, response: responseWith(404), writes: [] },
     { claim: 'does not end it with a 404 to a DELETE', isBound: true, request: { ...CALL, method: 'DELETE' }, response: responseWith(404), writes: [] },
     { claim: 'ends it with a 2xx to a DELETE', isBound: true, request: { ...CALL, method: 'DELETE' }, response: responseWith(204), writes: ['end s'] },
-    { claim: 'slides it with a 405 to a DELETE, as the app lets nobody end it', isBound: true, request: { ...CALL, method: 'DELETE' }, response: responseWith(405), writes: ['slide s'] },
-    { claim: 'does not end it with a DELETE where the protocol does not end so', isBound: true, request: { method: 'DELETE', target: '/', rawHeaders: ['x-session-id', 's'] }, response: OK, writes: ['slide s'] },
+    { claim: 'slides it with a 405 to a DELETE, as the app lets nobody end it', isBound: true, request: { ...CALL, method: 'DELETE' }, response: responseWith(405), writes: ['touch s'] },
+    { claim: 'does not end it with a DELETE where the protocol does not end so', isBound: true, request: { method: 'DELETE', target: '/', rawHeaders: ['x-session-id', 's'] }, response: OK, writes: ['touch s'] },
     { claim: 'ends it with a cookie that expires', isBound: true, request: get('/', 'cookie', 'sid=s'), response: responseWith(200, 'set-cookie', 'sid=; Max-Age=0'), writes: ['end s'] },
-    { claim: 'adopts it with a 200 where that is allowed', decision: MAY_ADOPT, response: OK, writes: ['adopt s from nobody'] },
-    { claim: 'adopts it with a 204', decision: MAY_ADOPT, response: responseWith(204), writes: ['adopt s from nobody'] },
-    { claim: 'adopts it with a 101', decision: MAY_ADOPT, request: get('/', ...SESSION), response: responseWith(101), writes: ['adopt s from nobody'] },
-    { claim: 'takes it over from the Machine that is gone', decision: MAY_TAKE_OVER, response: OK, writes: ['adopt s from bb'] },
-    { claim: 'takes it over though the store has a row of that Machine', decision: MAY_TAKE_OVER, isBound: true, response: OK, writes: ['adopt s from bb'] },
+    { claim: 'adopts it with a 200 where that is allowed', decision: MAY_ADOPT, response: OK, writes: ['claim s from nobody'] },
+    { claim: 'adopts it with a 204', decision: MAY_ADOPT, response: responseWith(204), writes: ['claim s from nobody'] },
+    { claim: 'adopts it with a 101', decision: MAY_ADOPT, request: get('/', ...SESSION), response: responseWith(101), writes: ['claim s from nobody'] },
+    { claim: 'takes it over from the Machine that is gone', decision: MAY_TAKE_OVER, response: OK, writes: ['claim s from bb'] },
+    { claim: 'takes it over though the store has a row of that Machine', decision: MAY_TAKE_OVER, isBound: true, response: OK, writes: ['claim s from bb'] },
     { claim: 'does not adopt it where that is not allowed', decision: LOCAL, response: OK, writes: [] },
-    { claim: 'does not adopt what is bound', decision: MAY_ADOPT, isBound: true, response: OK, writes: ['slide s'] },
+    { claim: 'does not adopt what is bound', decision: MAY_ADOPT, isBound: true, response: OK, writes: ['touch s'] },
     { claim: 'does not adopt it with a 302', decision: MAY_ADOPT, response: responseWith(302), writes: [] },
     { claim: 'does not adopt it with a 400', decision: MAY_ADOPT, response: responseWith(400), writes: [] },
     { claim: 'does not adopt it with a 404', decision: MAY_ADOPT, response: responseWith(404), writes: [] },
@@ -131,7 +131,7 @@ describe('an answer within a session', () => {
   for (const { claim, request = CALL, decision = LOCAL, isBound = false, ...row } of rows) {
     test(claim, async () => {
       const { answers, lines } = setUp();
-      await answers.fromHead(request, routed(request, decision, isBound), row.response);
+      await answers.onHead(request, routed(request, decision, isBound), row.response);
       assert.deepEqual(lines, row.writes);
     });
   }
@@ -140,7 +140,7 @@ describe('an answer within a session', () => {
     const { answers, lines } = setUp();
     const request = post('/');
     const response = responseWith(200, 'content-type', 'text/plain');
-    const revealed = answers.fromHead(request, routed(request, LOCAL, false), response);
+    const revealed = answers.onHead(request, routed(request, LOCAL, false), response);
     assert.ok(!(revealed instanceof Promise));
     assert.equal(revealed.rawHeaders, undefined);
     assert.deepEqual(lines, []);
@@ -155,12 +155,12 @@ describe('an answer with a new id', () => {
     const commit = Promise.withResolvers<undefined>();
     told.committed = commit.promise;
     const request = post('/');
-    const revealed = told.answers.fromHead(request, routed(request, LOCAL, false), MINTED);
+    const revealed = told.answers.onHead(request, routed(request, LOCAL, false), MINTED);
     assert.ok(revealed instanceof Promise);
     let isOut = false;
     void revealed.then(() => (isOut = true));
     await nextTurn();
-    assert.deepEqual([told.lines, isOut], [['learn new'], false]);
+    assert.deepEqual([told.lines, isOut], [['bind new'], false]);
     commit.resolve(undefined);
     assert.deepEqual((await revealed).rawHeaders, ['Mcp-Session-Id', 'new~aa']);
   });
@@ -169,8 +169,8 @@ describe('an answer with a new id', () => {
     const { answers, lines } = setUp();
     const request = post('/');
     const response = responseWith(200, ...MINTED.rawHeaders, 'set-cookie', 'sid=cake; Path=/');
-    const revealed = await answers.fromHead(request, routed(request, LOCAL, false), response);
-    assert.deepEqual(lines, ['learn new', 'learn cake']);
+    const revealed = await answers.onHead(request, routed(request, LOCAL, false), response);
+    assert.deepEqual(lines, ['bind new', 'bind cake']);
     assert.deepEqual(revealed.rawHeaders, [
       ...['Mcp-Session-Id', 'new~aa', 'set-cookie', 'sid=cake~aa; Path=/'],
     ]);
@@ -178,15 +178,15 @@ describe('an answer with a new id', () => {
 
   test('within another session slides that one and learns this one', async () => {
     const { answers, lines } = setUp();
-    await answers.fromHead(CALL, routed(CALL, LOCAL, true), MINTED);
-    assert.deepEqual(lines, ['slide s', 'learn new']);
+    await answers.onHead(CALL, routed(CALL, LOCAL, true), MINTED);
+    assert.deepEqual(lines, ['touch s', 'bind new']);
   });
 
   test('teaches nothing if the app itself replays', async () => {
     const { answers, lines } = setUp();
     const request = post('/');
     const response = responseWith(200, ...MINTED.rawHeaders, 'fly-replay', 'instance=cc');
-    const revealed = await answers.fromHead(request, routed(request, LOCAL, false), response);
+    const revealed = await answers.onHead(request, routed(request, LOCAL, false), response);
     assert.deepEqual(lines, []);
     assert.equal(revealed.rawHeaders, undefined);
   });
@@ -198,15 +198,15 @@ describe('a stream that may teach', () => {
   test('is watched if no session is known yet', async () => {
     const { answers } = setUp();
     const request = get('/sse', 'accept', 'text/event-stream');
-    const { tap } = await answers.fromHead(request, routed(request, LOCAL, false), STREAM);
-    assert.ok(tap);
+    const { inspector } = await answers.onHead(request, routed(request, LOCAL, false), STREAM);
+    assert.ok(inspector);
   });
 
   test('is not watched within an MCP session', async () => {
     const { answers } = setUp();
     const request = get('/mcp', 'accept', 'text/event-stream', ...SESSION);
-    const { tap } = await answers.fromHead(request, routed(request, LOCAL, true), STREAM);
-    assert.equal(tap, undefined);
+    const { inspector } = await answers.onHead(request, routed(request, LOCAL, true), STREAM);
+    assert.equal(inspector, undefined);
   });
 
   test('has its id bound before its event goes out', async () => {
@@ -217,10 +217,10 @@ describe('a stream that may teach', () => {
     const ids = extract(CALL);
     assert.ok(ids.kind === 'found' && protocol);
     let isOut = false;
-    const out = told.answers.fromBody({ id: ids.id, protocol });
+    const out = told.answers.onBody({ id: ids.id, protocol });
     void out.then(() => (isOut = true));
     await nextTurn();
-    assert.deepEqual([told.lines, isOut], [['learn s'], false]);
+    assert.deepEqual([told.lines, isOut], [['bind s'], false]);
     commit.resolve(undefined);
     await out;
   });

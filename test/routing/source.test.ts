@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { networkOf } from '../../src/proxy/client-network.ts';
+import { sourceOf } from '../../src/routing/facts.ts';
 
 // prettier-ignore
 const ROWS: readonly (readonly [address: string, network: string])[] = [
@@ -20,9 +20,9 @@ const ROWS: readonly (readonly [address: string, network: string])[] = [
   [':::::::::', '0:0:0:0'],
 ];
 for (const [address, network] of ROWS) {
-  test(`the network of ${address} is ${network}`, () => assert.equal(networkOf(address), network));
+  test(`the network of ${address} is ${network}`, () => assert.equal(sourceOf(address), network));
 }
 
 test('what is longer than any address is cut', () => {
-  assert.equal(networkOf('x'.repeat(60_000)).length, 45);
+  assert.equal(sourceOf('x'.repeat(60_000)).length, 45);
 });

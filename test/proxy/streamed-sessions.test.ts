@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { MachineId, SessionKey } from '../../src/session.ts';
 import { createBindings } from '../../src/proxy/bindings.ts';
-import { HeldSessions, LOOK_PERIOD_MS } from '../../src/proxy/held-sessions.ts';
-import type { Release } from '../../src/proxy/let-go.ts';
+import { StreamedSessions, PROBE_PERIOD_MS } from '../../src/proxy/streamed-sessions.ts';
+import type { Release } from '../../src/proxy/open-streams.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
@@ -13,7 +13,7 @@ import { keyOf, machineId } from '../support/ids.ts';
 const [SELF, OTHER] = [machineId('aa'), machineId('bb')];
 const KEY = keyOf('room');
 const TTL_MS = 600_000;
-const TICK_MS = LOOK_PERIOD_MS / 10;
+const TICK_MS = PROBE_PERIOD_MS / 10;
 
 /** `shared`: as a database that the fleet shares and that is well; `failing`: as one that may have forgotten. */
 function setUp(kind: 'local' | 'shared' | 'failing', maxAgeMs = 0) {
@@ -36,7 +36,7 @@ function setUp(kind: 'local' | 'shared' | 'failing', maxAgeMs = 0) {
     },
   };
   const lost: [SessionKey, Release][] = [];
-  const held = new HeldSessions({
+  const held = new StreamedSessions({
     ...{ self: SELF, store, clock, ttlMs: TTL_MS },
     background: (_what, work) => work.then(() => undefined),
     onLost: (key, release) => void lost.push([key, release]),
@@ -50,10 +50,10 @@ describe('a session with an open stream in a shared store', () => {
   test('is lost within ten seconds when its row is another Machine’s, and not touched any more', async () => {
     const { clock, held, bind, touched, lost } = setUp('shared');
     await bind();
-    const release = held.hold(KEY);
-    await clock.advance(LOOK_PERIOD_MS);
+    const release = held.keepAlive(KEY);
+    await clock.advance(PROBE_PERIOD_MS);
     await bind(KEY, OTHER, 2);
-    await clock.advance(LOOK_PERIOD_MS + TICK_MS);
+    await clock.advance(PROBE_PERIOD_MS + TICK_MS);
     assert.deepEqual(lost[0], [KEY, { to: OTHER, why: 'moved' }]);
     release();
     await clock.advance(TTL_MS / 2);
@@ -64,10 +64,10 @@ describe('a session with an open stream in a shared store', () => {
   test('is lost when its row was deleted', async () => {
     const { clock, memory, held, bind, lost } = setUp('shared');
     await bind();
-    held.hold(KEY);
+    held.keepAlive(KEY);
     await clock.advance(TICK_MS);
     await memory.delete(KEY);
-    await clock.advance(LOOK_PERIOD_MS + TICK_MS);
+    await clock.advance(PROBE_PERIOD_MS + TICK_MS);
     assert.deepEqual(lost[0], [KEY, { why: 'deleted' }]);
     held.stop();
   });
@@ -83,7 +83,7 @@ describe('a session with an open stream in a shared store', () => {
     test(`is not lost when its row has ended ${name}`, async () => {
       const { clock, memory, held, bind, lost } = setUp(kind, maxAgeMs);
       await bind();
-      held.hold(KEY);
+      held.keepAlive(KEY);
       await clock.advance(TICK_MS);
       if (isEndedHere) held.noteEnded(KEY);
       if (maxAgeMs === 0) await memory.delete(KEY);
@@ -98,7 +98,7 @@ describe('a session with an open stream in a shared store', () => {
     const keys = Array.from({ length: 10_000 }, (_, i) => keyOf(`room-${i}`));
     for (const key of keys) {
       await bind(key);
-      held.hold(key);
+      held.keepAlive(key);
     }
     for (let i = 1; i <= 10; i += 1) {
       await clock.advance(TICK_MS);
@@ -113,7 +113,7 @@ describe('a session with an open stream in a store of this Machine alone', () =>
   test('is looked up once after the stream was opened, and then when it is touched', async () => {
     const { clock, held, bind, looked, touched } = setUp('local');
     await bind();
-    held.hold(KEY);
+    held.keepAlive(KEY);
     await clock.advance(TTL_MS / 4 - 1);
     assert.deepEqual([looked.length, touched.length], [1, 0]);
     await clock.advance(TICK_MS);
@@ -124,7 +124,7 @@ describe('a session with an open stream in a store of this Machine alone', () =>
   test('is lost if it was released before its stream opened', async () => {
     const { clock, held, bind, lost } = setUp('local');
     await bind(KEY, OTHER);
-    held.hold(KEY);
+    held.keepAlive(KEY);
     await clock.advance(TICK_MS);
     assert.deepEqual(lost, [[KEY, { to: OTHER, why: 'moved' }]]);
     held.stop();
@@ -146,10 +146,10 @@ test('the bindings wait at their stop for the last touch of a stream that has ju
         return isTouched;
       },
     },
-    onFailure: (what, error) => assert.fail(`${what}: ${String(error)}`),
+    onFailure: ({ operation, error }) => assert.fail(`${operation}: ${String(error)}`),
     onConflict: () => undefined,
   });
-  bindings.hold(KEY)();
+  bindings.keepAlive(KEY)();
   await bindings.stop();
   assert.equal(touches, 1);
 });

@@ -1,0 +1,180 @@
+/** One attempt to have an upstream serve a request: what both kinds share, the app's and a peer's. */
+import type { MalformedRequest } from '../http/malformed-request.ts';
+import { ResponsePipe, type OutgoingResponse, type PipeOwner } from '../http/response-pipe.ts';
+import type { ParsedResponseHead } from '../http/response-head.ts';
+import type { SerializedRequest } from '../http/upstream-connection.ts';
+import type { UpstreamError } from '../http/upstream-error.ts';
+import type { UpstreamPool } from '../http/upstream-pool.ts';
+import type { ReleaseReason } from '../observability/metrics.ts';
+import type { ErrorResponse } from '../protocols/error-responses.ts';
+import type { Routed } from '../routing/route.ts';
+import type { MachineId, SessionKey } from '../session.ts';
+import type { ReceivedRequest } from './received-request.ts';
+import type { RequestRecord } from './request-record.ts';
+import { SessionStream, sortOf, type SessionStreamParts } from './session-stream.ts';
+
+/** The request that is attempted. It closes the attempt, whatever comes of it. */
+export interface AttemptedRequest extends ReceivedRequest {
+  readonly record: RequestRecord;
+  readonly isClosed: boolean;
+  /** The part of the body that is here already, once. */
+  takeBody(): Buffer | undefined;
+  /** Ends the attempt, whose upstream gets no response through. */
+  respondInstead(response: ErrorResponse): void;
+  /** Ends the attempt: that Machine has won the claim. */
+  goToWinner(winner: MachineId): void;
+  /** No response has come: there is still one to give. */
+  onAttemptFailed(error: UpstreamError): void;
+  onMalformedBody(why: MalformedRequest): void;
+  onClientDisconnected(): void;
+  onFinished(): void;
+  onFault(error?: unknown): void;
+}
+
+export interface AttemptParts extends Omit<SessionStreamParts, 'onReleased'> {
+  /** Names, in lower case, of fields that reveal ids: none of them is passed on before its time. */
+  readonly revealingHeaders: ReadonlySet<string>;
+}
+
+const NO_SESSIONS: readonly SessionKey[] = [];
+
+/** In the access log. */
+const REASONS_OF_RELEASE: Readonly<Record<ReleaseReason, string>> = {
+  outranked: 'another Machine owns the session',
+  moved: 'the session was moved to another Machine',
+  deleted: 'the session was deleted',
+};
+
+export abstract class Attempt implements PipeOwner {
+  readonly request: AttemptedRequest;
+  readonly routed: Routed;
+  readonly pipe: ResponsePipe;
+  /** Sessions of this Machine that are in use while the response is on its way. */
+  protected sessions = NO_SESSIONS;
+  /** The head of the response waits for a commit. */
+  protected isHeld = false;
+  readonly #parts: AttemptParts;
+  #stream: SessionStream | undefined;
+  #isClosed = false;
+
+  constructor(
+    request: AttemptedRequest,
+    routed: Routed,
+    pool: UpstreamPool,
+    sent: SerializedRequest,
+    parts: AttemptParts,
+  ) {
+    this.request = request;
+    this.routed = routed;
+    this.pipe = new ResponsePipe(request.incoming, pool, sent, this);
+    this.#parts = parts;
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  start(): void {
+    this.request.record.noteSent();
+    this.pipe.start();
+  }
+
+  /** Undefined: the request goes on without this response. */
+  protected abstract inspect(
+    head: ParsedResponseHead,
+  ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined;
+
+  /** An id that is not bound yet must not be revealed (invariant 1). */
+  onInterim({ rawHeaders }: ParsedResponseHead): readonly string[] | undefined {
+    const passed: string[] = [];
+    for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+      const name = rawHeaders[i] ?? '';
+      if (!this.#parts.revealingHeaders.has(name.toLowerCase()))
+        passed.push(name, rawHeaders[i + 1] ?? '');
+    }
+    return passed;
+  }
+
+  onResponse(
+    head: ParsedResponseHead,
+  ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined {
+    this.request.record.noteResponse();
+    return this.#isClosed ? undefined : this.inspect(head);
+  }
+
+  onUpgradeResponse(
+    head: ParsedResponseHead,
+  ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined {
+    return this.onResponse(head);
+  }
+
+  onResponseStarted(statusCode: number, isStream: boolean, head: ParsedResponseHead): void {
+    this.request.record.noteStarted(statusCode, this.isHeld);
+    if (isStream) this.#openStream().open('http', sortOf(head), this.sessions);
+  }
+
+  onTunnel(statusCode: number): void {
+    this.request.record.noteStarted(statusCode);
+    this.#openStream().open('websocket', 'endless', this.sessions);
+  }
+
+  /** The stream has revealed the session, which lives as long as the stream. */
+  protected carry(key: SessionKey): void {
+    this.#openStream().carry(key);
+  }
+
+  #openStream(): SessionStream {
+    const { bindings, openStreams, metrics } = this.#parts;
+    const onReleased = (why: ReleaseReason): void => this.#release(why);
+    const stream = (this.#stream ??= new SessionStream({
+      ...{ bindings, openStreams, metrics, onReleased },
+    }));
+    if (this.#isClosed) stream.close();
+    return stream;
+  }
+
+  /** The session of the stream is released: the client is to reconnect, and to reach its owner. */
+  #release(why: ReleaseReason): void {
+    if (this.#isClosed) return;
+    try {
+      this.request.record.reason = REASONS_OF_RELEASE[why];
+      this.pipe.abortBoth();
+      this.request.onFinished();
+    } catch (error) {
+      this.request.onFault(error);
+    }
+  }
+
+  onFailed(error: UpstreamError): void {
+    this.request.record.noteUpstreamFailure(error, this.request.requestId);
+    this.request.record.noteResponse();
+    this.request.onAttemptFailed(error);
+  }
+
+  onResponseAborted(error: UpstreamError): void {
+    this.request.record.noteUpstreamFailure(error, this.request.requestId);
+    this.request.onFinished();
+  }
+
+  onMalformedBody(why: MalformedRequest): void {
+    this.request.onMalformedBody(why);
+  }
+
+  onClientDisconnected(): void {
+    this.request.onClientDisconnected();
+  }
+
+  onFinished(): void {
+    this.request.onFinished();
+  }
+
+  onFault(error?: unknown): void {
+    this.request.onFault(error);
+  }
+
+  /** Whatever the attempt has started ends; calling it twice does nothing more. */
+  close(): void {
+    this.#isClosed = true;
+    this.#stream?.close();
+  }
+}

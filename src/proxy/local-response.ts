@@ -1,0 +1,112 @@
+/** A response of the sidecar itself: which one an upstream failure gets, and how it names a JSON-RPC request. */
+import type { Clock } from '../clock.ts';
+import type { IncomingRequest } from '../http/incoming-request.ts';
+import type { MalformedRequest } from '../http/malformed-request.ts';
+import { UpstreamError } from '../http/upstream-error.ts';
+import { asObject, parseJson } from '../json.ts';
+import {
+  errorResponseFor,
+  type ErrorResponse,
+  type JsonRpcId,
+} from '../protocols/error-responses.ts';
+import { collectBody } from './request-body.ts';
+
+/** Of a longer body no id is read, in bytes (invariant 8). */
+export const MAX_ID_BODY_BYTES = 16_384;
+/** How long a body may take to come, in ms: the error needs no id to be understood. */
+export const MAX_ID_WAIT_MS = 1_000;
+
+const BROKEN: MalformedRequest = {
+  status: 400,
+  reason: 'the body is not framed as its head says',
+};
+
+export interface NamedResponseListener {
+  onReady(response: ErrorResponse): void;
+  onMalformedBody(why: MalformedRequest): void;
+  onClientDisconnected(): void;
+}
+
+/**
+ * Gives the response the id of the JSON-RPC request in the body, where its protocol names it (JSON-RPC
+ * 2.0 §5). The body is read for nothing else, and only if it is short and comes soon.
+ */
+export function nameRequest(
+  incoming: IncomingRequest,
+  response: ErrorResponse,
+  clock: Clock,
+  listener: NamedResponseListener,
+): void {
+  const { bodyFor } = response;
+  // A client that waits for a 100 (Continue) will not send its body.
+  const isBodyToCome = incoming.hasBody && !incoming.head.expectsContinue;
+  if (!bodyFor || !isBodyToCome || incoming.isReadingBody) {
+    listener.onReady(response);
+    return;
+  }
+  const options = { maxBytes: MAX_ID_BODY_BYTES, timeoutMs: MAX_ID_WAIT_MS, clock };
+  collectBody(
+    incoming,
+    options,
+    (body) => {
+      if (body === 'broken') listener.onMalformedBody(BROKEN);
+      else {
+        const requestId = typeof body === 'string' ? undefined : requestIdIn(body);
+        const text = requestId === undefined ? response.body : bodyFor(requestId);
+        listener.onReady({ ...response, body: text });
+      }
+    },
+    () => listener.onClientDisconnected(),
+  );
+}
+
+/** A notification has none, a batch has several, and the id of a client's own response is not a request's. */
+export function requestIdIn(body: Uint8Array): JsonRpcId | undefined {
+  const { method, id } = asObject(parseJson(textOf(body))) ?? {};
+  if (typeof method !== 'string') return undefined;
+  // A number that JavaScript can't tell from its neighbour would be another one on its way back.
+  return typeof id === 'string' || (typeof id === 'number' && Number.isSafeInteger(id))
+    ? id
+    : undefined;
+}
+
+function textOf(body: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(body);
+  } catch {
+    // What is no UTF-8 is no JSON (RFC 8259 §8.1).
+    return '';
+  }
+}
+
+/** For a request that can't be understood. */
+export function responseToMalformed({ status, reason }: MalformedRequest): ErrorResponse {
+  const title = status === 408 ? 'The request was not sent in time' : 'The request is refused';
+  const headers = ['content-type', 'text/plain; charset=utf-8'];
+  return { status, headers, body: `${title}: ${reason}.\n` };
+}
+
+/**
+ * For an upstream that gave no response: 504 if it is too slow, 503 if it can take no more, 502 if it
+ * isn't there or broke off. `mayRepeat`: the client may send the request again without doing it twice;
+ * only then is it told when (RFC 9110 §10.2.3).
+ */
+export function responseToFailure(error: UpstreamError, mayRepeat: boolean): ErrorResponse {
+  switch (error.code) {
+    case 'head-timeout':
+    case 'connect-timeout':
+    case 'peer-unresponsive':
+      return errorResponseFor(504, 'upstream-down', undefined, mayRepeat);
+    case 'too-many-connections':
+      return errorResponseFor(503, 'overloaded', undefined, mayRepeat);
+    default:
+      return errorResponseFor(502, 'upstream-down', undefined, mayRepeat);
+  }
+}
+
+/** Nobody listens at the app's port: nothing of the request has reached the app. */
+export function isConnectionRefused(error: UpstreamError): boolean {
+  if (error.code !== 'connect-failed') return false;
+  const { cause } = error as { readonly cause?: NodeJS.ErrnoException };
+  return cause?.code === 'ECONNREFUSED';
+}

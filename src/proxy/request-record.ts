@@ -1,0 +1,148 @@
+/** What is recorded of each request, from its arrival to its end: for the access log, the metrics and a drain. */
+import type { Clock } from '../clock.ts';
+import type { UpstreamError } from '../http/upstream-error.ts';
+import type { Logger } from '../observability/log.ts';
+import type { Metrics } from '../observability/metrics.ts';
+import type { RequestHead } from '../protocols/heads.ts';
+import type { Routed } from '../routing/route.ts';
+import { createRequestLog } from './access-log.ts';
+
+/** A client that has just got a response sends its next request within this time, as a rule, in ms. */
+export const QUIET_MS = 1_000;
+
+export interface RequestRecorderParts {
+  readonly clock: Pick<Clock, 'monotonicMs'>;
+  readonly logger: Pick<Logger, 'info' | 'warn' | 'isLevelEnabled'>;
+  readonly metrics: Pick<
+    Metrics,
+    'requestDecided' | 'responseSent' | 'sidecarTime' | 'upstreamTime'
+  >;
+  /** Takes ids out of a path. */
+  readonly maskPath?: (path: string) => string;
+}
+
+/** The request that a record is of. */
+export interface RecordedRequest {
+  readonly requestId: string;
+  readonly head: Pick<RequestHead, 'method' | 'target'>;
+}
+
+/** Knows whether clients still use this Machine, at the edge or by way of a peer. */
+export class RequestRecorder {
+  readonly parts: RequestRecorderParts;
+  readonly logRequest: ReturnType<typeof createRequestLog>;
+  #openCount = 0;
+  #lastEndedAtMs = -Infinity;
+
+  constructor(parts: RequestRecorderParts) {
+    this.parts = parts;
+    this.logRequest = createRequestLog(parts.logger, parts.maskPath);
+  }
+
+  /** HOT PATH. */
+  begin(): RequestRecord {
+    this.#openCount += 1;
+    return new RequestRecord(this);
+  }
+
+  /** Once for each `begin`. HOT PATH. */
+  onEnd(nowMs: number): void {
+    this.#openCount -= 1;
+    this.#lastEndedAtMs = nowMs;
+  }
+
+  /** 0: nothing is open, and nothing was for a second. Else the time, in ms, after which it may be so. */
+  msUntilQuiet(): number {
+    if (this.#openCount > 0) return QUIET_MS;
+    return Math.max(0, this.#lastEndedAtMs + QUIET_MS - this.parts.clock.monotonicMs());
+  }
+}
+
+/** Times are in ms of the monotonic clock; 0: the step was not taken. */
+export class RequestRecord {
+  readonly #recorder: RequestRecorder;
+  readonly #arrivedAt: number;
+  #sentAt = 0;
+  #respondedAt = 0;
+  #startedAt = 0;
+  #isCounted = false;
+  /** What was decided last. */
+  routed: Routed | undefined;
+  /** As the client saw it; 0: there is none yet. */
+  statusCode = 0;
+  /** What is wrong with a malformed request, or why a stream was broken off. */
+  reason: string | undefined;
+
+  constructor(recorder: RequestRecorder) {
+    this.#recorder = recorder;
+    this.#arrivedAt = recorder.parts.clock.monotonicMs();
+  }
+
+  /** The request is sent to its upstream. */
+  noteSent(): void {
+    this.#sentAt = this.#nowMs();
+  }
+
+  /** The upstream's head has come, or the upstream has failed. */
+  noteResponse(): void {
+    this.#respondedAt = this.#nowMs();
+  }
+
+  /** The head of the response goes out; `isHeld`: something was waited for since it has come. */
+  noteStarted(statusCode: number, isHeld = true): void {
+    this.statusCode = statusCode;
+    this.#startedAt = isHeld ? this.#nowMs() : this.#respondedAt;
+    this.#count();
+  }
+
+  noteUpstreamFailure({ code, message: reason }: UpstreamError, requestId: string): void {
+    const to = this.routed?.decision.kind;
+    this.#recorder.parts.logger.warn({ requestId, to, code, reason }, 'upstream failed');
+  }
+
+  /** The response is complete, or the client has disconnected. To be called once. */
+  end({ requestId, head }: RecordedRequest): void {
+    const endedAt = this.#nowMs();
+    this.#count();
+    this.#recorder.onEnd(endedAt);
+    this.#measure(endedAt);
+    const { routed } = this;
+    // A client that disconnected during the owner lookup was never routed.
+    if (!routed) return;
+    this.#recorder.logRequest({
+      requestId,
+      method: head.method,
+      target: head.target,
+      session: routed.key,
+      decision: routed.decision.kind,
+      why: routed.decision.why,
+      reason: this.reason,
+      owner: routed.owner,
+      status: this.statusCode,
+      durationMs: endedAt - this.#arrivedAt,
+    });
+  }
+
+  /** What the sidecar added until the response's head was out, and how long the upstream took for its own. */
+  #measure(endedAt: number): void {
+    const { metrics } = this.#recorder.parts;
+    const wasServed = this.#sentAt > 0 && this.#respondedAt > 0;
+    const upstreamMs = wasServed ? this.#respondedAt - this.#sentAt : 0;
+    const startedAt = this.#startedAt === 0 ? endedAt : this.#startedAt;
+    metrics.responseSent(this.statusCode);
+    metrics.sidecarTime(Math.max(0, startedAt - this.#arrivedAt - upstreamMs));
+    if (wasServed) metrics.upstreamTime(upstreamMs);
+  }
+
+  /** Once a request, when its response begins or it ends without one: what was decided in the end. */
+  #count(): void {
+    if (this.#isCounted || !this.routed) return;
+    this.#isCounted = true;
+    const { kind, why } = this.routed.decision;
+    this.#recorder.parts.metrics.requestDecided(kind, why);
+  }
+
+  #nowMs(): number {
+    return this.#recorder.parts.clock.monotonicMs();
+  }
+}

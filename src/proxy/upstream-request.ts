@@ -1,0 +1,174 @@
+/** A request as it goes to the app or to a peer: its own fields, less and plus what the sidecar adds. */
+import type { Peer } from '../fleet/directory.ts';
+import { withCut } from '../http/head-text.ts';
+import type { IncomingRequest } from '../http/incoming-request.ts';
+import {
+  formatRequest,
+  type ParsedRequestHead,
+  type RequestChanges,
+} from '../http/request-head.ts';
+import type { SerializedRequest } from '../http/upstream-connection.ts';
+import type { Discoverer } from '../protocols/discoveries.ts';
+import { headerValue, withHeader, type RequestHead } from '../protocols/heads.ts';
+import type { RemoveOwnerHints } from '../protocols/owner-hint.ts';
+import type { MachineId } from '../session.ts';
+import type { Routed } from '../routing/route.ts';
+import { FORWARD_PATH, wrapHead } from './forward-head.ts';
+import type { ReceivedRequest } from './received-request.ts';
+
+export interface UpstreamRequestParts {
+  readonly self: MachineId;
+  readonly discoverer: Pick<Discoverer, 'mayRevealInBody'>;
+  readonly removeHints: RemoveOwnerHints;
+  /** Takes the affinity cookie out of a request's fields; the very array if it is not there. */
+  readonly removeCookie: (rawHeaders: readonly string[]) => readonly string[];
+  /** `host:port` of the app, for a request of HTTP/1.0 that names none (RFC 9110 §7.2). */
+  readonly upstreamHost: string;
+  readonly via: Via;
+}
+
+/** Its own fields less more cuts, or others. */
+type SentFields = Pick<RequestChanges, 'target' | 'cuts'> &
+  Partial<Pick<RequestChanges, 'rawHeaders'>>;
+
+/** HOT PATH. */
+export function requestToApp(
+  request: ReceivedRequest,
+  routed: Routed,
+  body: Buffer | undefined,
+  parts: UpstreamRequestParts,
+): SerializedRequest {
+  const fields = fieldsForApp(request, routed, parts);
+  const { rawHeaders = [] } = fields;
+  const { host, authority } = request.incoming.head;
+  const named = request.from === 'edge' ? host : headerValue(rawHeaders, 'host');
+  const hostLine = named === undefined ? `Host: ${authority ?? parts.upstreamHost}\r\n` : '';
+  return outgoing(request.incoming, fields, hostLine, body, parts.via);
+}
+
+/** Hints and all, as the peer routes it too. */
+export function requestToPeer(
+  request: ReceivedRequest,
+  peer: Peer,
+  { decision }: Routed,
+  body: Buffer | undefined,
+  parts: UpstreamRequestParts,
+): SerializedRequest {
+  const placedBy = decision.why === 'placed' ? parts.self : undefined;
+  const host = `${peer.host}:${peer.port}`;
+  const rawHeaders = wrapHead(wholeHead(request), peer.machine, host, placedBy);
+  const fields = { target: FORWARD_PATH, rawHeaders };
+  return outgoing(request.incoming, fields, '', body, parts.via);
+}
+
+function outgoing(
+  incoming: IncomingRequest,
+  { target, rawHeaders, cuts }: SentFields,
+  hostLine: string,
+  body: Buffer | undefined,
+  via: Via,
+): SerializedRequest {
+  const { head } = incoming;
+  return {
+    method: head.method,
+    head: formatRequest(head, {
+      target,
+      rawHeaders,
+      cuts,
+      added: hostLine + forwardedLines(incoming) + via.lineFor(head.minorVersion),
+      asksForUpgrade: head.upgrade !== undefined,
+    }),
+    body,
+    isComplete: incoming.isBodyComplete,
+    upgrade: head.upgrade,
+  };
+}
+
+/** Without what the sidecar has added for the client to bring along. */
+function fieldsForApp(
+  request: ReceivedRequest,
+  { ids, wholeId }: Routed,
+  { removeHints, removeCookie, discoverer }: UpstreamRequestParts,
+): SentFields {
+  const { head, from, incoming } = request;
+  const clean = removeHints(head, wholeId);
+  const isToBePlain = discoverer.mayRevealInBody(head, ids);
+  if (from === 'edge' && !isToBePlain && removeCookie(head.rawHeaders) === head.rawHeaders) {
+    const { target } = clean;
+    if (clean.rawHeaders === head.rawHeaders) return { target };
+    const cuts = cutsOf(incoming.head, clean.rawHeaders);
+    if (cuts) return { target, cuts };
+  }
+  const { target, rawHeaders } = removeHints(wholeHead(request), wholeId);
+  const cleaned = removeCookie(rawHeaders);
+  return {
+    target,
+    rawHeaders: isToBePlain ? withHeader(cleaned, 'accept-encoding', 'identity') : cleaned,
+  };
+}
+
+/** With all its fields. */
+function wholeHead({ from, head, incoming }: ReceivedRequest): RequestHead {
+  return from === 'peer' ? head : { ...head, rawHeaders: incoming.head.rawHeaders };
+}
+
+/** The cuts that make these of the selected fields; undefined if more than their ends is to go. */
+function cutsOf(
+  { cuts, selected, selectedAt }: ParsedRequestHead,
+  cleaned: readonly string[],
+): readonly number[] | undefined {
+  let all = cuts;
+  for (let i = 0; i < selectedAt.length; i += 1) {
+    const value = selected[2 * i + 1] ?? '';
+    const kept = cleaned[2 * i + 1] ?? '';
+    if (kept === value) continue;
+    if (!value.startsWith(kept)) return undefined;
+    const at = selectedAt[i] ?? 0;
+    all = withCut(all, at + kept.length, at + value.length);
+  }
+  return all;
+}
+
+/** `x-forwarded-for` and `-proto` of the edge stay; they are added only where they are missing. */
+function forwardedLines({ head, remoteAddress }: IncomingRequest): string {
+  let lines = '';
+  if (!head.hasForwardedFor) lines += `X-Forwarded-For: ${plainAddress(remoteAddress)}\r\n`;
+  if (!head.hasForwardedProto) lines += 'X-Forwarded-Proto: http\r\n';
+  return lines;
+}
+
+const IPV4_MAPPED = '::ffff:';
+
+/** An IPv4 address that a socket for both families shows in IPv6 form. */
+function plainAddress(address: string): string {
+  const isMapped = address.startsWith(IPV4_MAPPED) && address.includes('.');
+  return isMapped ? address.slice(IPV4_MAPPED.length) : address;
+}
+
+/**
+ * `Via` (RFC 9110 §7.6.3): says that a request has passed this sidecar, and finds loops, which a wrong
+ * `UPSTREAM_URL` makes.
+ */
+export interface Via {
+  /** The field line that is added to a request of that minor version, with its line end. */
+  lineFor(minorVersion: 0 | 1): string;
+  /** Whether a request has passed this sidecar more often than any sound set-up lets it. */
+  isLoop(values: readonly string[]): boolean;
+}
+
+/** An app that is a proxy may send a request through its own public address, and hand `Via` on. */
+const MAX_PASSES = 3;
+
+export function createVia(machine: MachineId): Via {
+  // The comment tells this sidecar from that of another Machine.
+  const own = `fly-affinity (${machine})`;
+  const lines = [`Via: 1.0 ${own}\r\n`, `Via: 1.1 ${own}\r\n`] as const;
+  const countIn = (value: string): number => value.split(own).length - 1;
+  return {
+    lineFor: (minorVersion) => lines[minorVersion],
+    isLoop: (values) => {
+      if (values.length === 0) return false;
+      return values.reduce((count, value) => count + countIn(value), 0) >= MAX_PASSES;
+    },
+  };
+}
