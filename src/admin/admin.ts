@@ -1,9 +1,9 @@
 /** The admin listener and its endpoints: a new one is a handler in a file of its own, and a line below. */
 import type { Server } from 'node:http';
 import { drain, drainStatus, undrain, type DrainParts } from './drain.ts';
-import { explainBody, explainQuery, type ExplainParts } from './explain.ts';
+import { explainBody, explainQuery, type ExplainRouteParts } from './explain.ts';
 import { livez, readyz, renderMetrics, type HealthParts } from './health.ts';
-import { Router, type Route } from './router.ts';
+import { AdminRouter, type Route } from './router.ts';
 import {
   deleteSession,
   exportSessions,
@@ -14,7 +14,7 @@ import {
 import { listen, type ListenAddress } from '../http/listen.ts';
 import { createServer } from '../http/node-http.ts';
 
-export type AdminParts = HealthParts & DrainParts & ExplainParts & SessionsParts;
+export type AdminParts = HealthParts & DrainParts & ExplainRouteParts & SessionsParts;
 
 const ROUTES: readonly Route<AdminParts>[] = [
   { methods: ['GET', 'HEAD'], path: '/livez', auth: 'none', handle: livez },
@@ -48,7 +48,7 @@ const TIMEOUTS = { headersTimeout: 10_000, requestTimeout: 0 };
 /** Rejects if it can't listen. */
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
   const { token, clock, logger } = options;
-  const router = new Router({ routes: ROUTES, parts: options, token, clock, logger });
+  const router = new AdminRouter({ routes: ROUTES, parts: options, token, clock, logger });
   const server = createServer(TIMEOUTS, (request, response) => router.handle(request, response));
   const port = await listen(server, options);
   return {

@@ -17,7 +17,7 @@ import type { Clock } from '../clock.ts';
 import { parseJson } from '../json.ts';
 
 /** A request as a client or a peer would send it. */
-export interface ExplainedRequest {
+export interface RequestToExplain {
   readonly from: 'edge' | 'peer';
   readonly method: string;
   readonly target: string;
@@ -25,9 +25,9 @@ export interface ExplainedRequest {
   readonly rawHeaders: readonly string[];
 }
 
-export interface ExplainParts {
+export interface ExplainRouteParts {
   /** Never rejects. */
-  readonly explain: (request: ExplainedRequest) => Promise<object>;
+  readonly explain: (request: RequestToExplain) => Promise<object>;
   readonly clock: Clock;
 }
 
@@ -36,7 +36,7 @@ const MAX_BODY_BYTES = 131_072;
 
 export async function explainQuery(
   { query, response }: AdminCall,
-  { explain }: ExplainParts,
+  { explain }: ExplainRouteParts,
 ): Promise<void> {
   const { path: target, header, ...rest } = parseQuery(query, QUERY, 'header');
   respondJson(response, 200, await explain({ ...rest, target, rawHeaders: header.flat() }));
@@ -44,7 +44,7 @@ export async function explainQuery(
 
 export async function explainBody(
   { request, response }: AdminCall,
-  { explain, clock }: ExplainParts,
+  { explain, clock }: ExplainRouteParts,
 ): Promise<void> {
   const body = parseJson(await readText(request, clock, MAX_BODY_BYTES));
   const { path: target, headers, ...rest } = parseInput(BodySchema, body);

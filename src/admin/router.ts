@@ -31,7 +31,7 @@ export interface AdminCall {
   readonly closed: AbortSignal;
 }
 
-export interface RouterOptions<Parts> {
+export interface AdminRouterOptions<Parts> {
   readonly routes: readonly Route<Parts>[];
   readonly parts: Parts;
   readonly token: string | undefined;
@@ -39,14 +39,14 @@ export interface RouterOptions<Parts> {
   readonly logger: Logger;
 }
 
-export class Router<Parts> {
+export class AdminRouter<Parts> {
   readonly #routes: readonly Route<Parts>[];
   readonly #parts: Parts;
   readonly #logger: Logger;
   readonly #isAuthorized: (request: IncomingMessage) => boolean;
   readonly #inFlight = new Set<Promise<void>>();
 
-  constructor({ routes, parts, token, clock, logger }: RouterOptions<Parts>) {
+  constructor({ routes, parts, token, clock, logger }: AdminRouterOptions<Parts>) {
     this.#routes = token === undefined ? routes.filter(({ auth }) => auth === 'none') : routes;
     this.#parts = parts;
     this.#logger = logger;

@@ -10,7 +10,7 @@ import {
   type Reluctance,
   type Target,
 } from './targets.ts';
-import { sendToMachine, type Attempt, type OutgoingRequest } from './upstream.ts';
+import { sendToMachine, type DeliveryAttempt, type OutgoingRequest } from './upstream.ts';
 import type { MachineId } from '../session.ts';
 
 export interface DeliveryOptions {
@@ -50,7 +50,7 @@ export type Delivery =
       readonly elapsedMs: number;
     };
 
-type Delivered = Exclude<Attempt, { kind: 'unreachable' }>;
+type Delivered = Exclude<DeliveryAttempt, { kind: 'unreachable' }>;
 
 /** Never rejects. If the client disconnects, it ends early, as undelivered. */
 export async function deliver(options: DeliveryOptions): Promise<Delivery> {
@@ -165,7 +165,7 @@ async function isReached(
 }
 
 /** A request keeps its place until its response has ended, an upgraded one until its socket has. */
-function onEnd(attempt: Attempt, end: () => void): void {
+function onEnd(attempt: DeliveryAttempt, end: () => void): void {
   if (attempt.kind === 'responded') attempt.response.once('close', end);
   else if (attempt.kind === 'upgraded') attempt.socket.once('close', end);
   else end();

@@ -5,10 +5,10 @@ import type { Clock } from '../clock.ts';
 import type { ReplayableBody } from './body.ts';
 import { deliver, type Delivery, type DeliveryRetries, type MachineLoad } from './delivery.ts';
 import { VIA } from './edge-headers.ts';
-import { edgeError, type EdgeErrorCode, type Hop, type RequestRecord } from './records.ts';
+import { edgeError, type EdgeErrorCode, type Hop, type EdgeRequestRecord } from './records.ts';
 import { cachedLeg, fallbackLeg, headersFor, replayLeg, type Leg } from './legs.ts';
 import type { Line } from './line.ts';
-import { pipeResponse, pipeUpgrade, type Attempt } from './upstream.ts';
+import { pipeResponse, pipeUpgrade, type DeliveryAttempt } from './upstream.ts';
 import { readReplayRequest, type ReplayRequest } from './replay.ts';
 import type { CachedRequest, CacheLookup, ReplayCache } from './replay-cache.ts';
 import { sessionTextOfHeaders, sessionTextOfRequest, type Spread } from './spread.ts';
@@ -45,7 +45,7 @@ export interface EdgeContext {
   readonly replayCache: ReplayCache;
   /** What happens to a request whose cached Machine can't be reached. */
   readonly unreachableCached: UnreachableCached;
-  readonly onRecord: (record: RequestRecord) => void;
+  readonly onRecord: (record: EdgeRequestRecord) => void;
 }
 
 /**
@@ -197,7 +197,7 @@ export class EdgeRequest {
     else if (leg.how === 'first') replayCache.keep(this.#asCached, wish, issuer);
   }
 
-  #acceptUpgrade(attempt: Attempt & { kind: 'upgraded' }, machine: EdgeMachine): 'responded' {
+  #acceptUpgrade(attempt: DeliveryAttempt & { kind: 'upgraded' }, machine: EdgeMachine): 'responded' {
     const { upgrade } = this.#incoming;
     // Only an upgrade is sent without a body, so nothing else can have been accepted as one.
     if (!upgrade) return this.#fail('PU02');

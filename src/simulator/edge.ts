@@ -12,7 +12,7 @@ import { type DeliveryRetries, createMachineLoad } from './delivery.ts';
 import { headersForMachine } from './edge-headers.ts';
 import { EdgeRequest, type EdgeContext, type UnreachableCached } from './edge-request.ts';
 import { WHOLE_LINE, type Line } from './line.ts';
-import type { RequestRecord } from './records.ts';
+import type { EdgeRequestRecord } from './records.ts';
 import { createReplayCache, type ReplayCacheRule } from './replay-cache.ts';
 import { createSpread, type SpreadName } from './spread.ts';
 import type { EdgeMachine } from './targets.ts';
@@ -53,7 +53,7 @@ export interface EdgeOptions {
   readonly lineTo?: (machine: MachineId) => Line;
   /** How long a Machine may take to be connected to, in ms. */
   readonly connectTimeoutMs?: number;
-  readonly onRecord?: (record: RequestRecord) => void;
+  readonly onRecord?: (record: EdgeRequestRecord) => void;
 }
 
 export interface Edge {

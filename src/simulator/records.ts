@@ -8,7 +8,7 @@ export interface Hop {
   readonly how: 'first' | 'cached' | 'replay' | 'fallback';
 }
 
-export interface RequestRecord {
+export interface EdgeRequestRecord {
   /** `Fly-Request-Id`, which the client gets too. */
   readonly requestId: string;
   readonly method: string;
@@ -31,7 +31,7 @@ export interface RequestRecord {
 }
 
 /** `POST /mcp  d8901e5b6e1234 -> 3287e444b64708  200  1 replay  12 ms` */
-export function requestLine(record: RequestRecord): string {
+export function requestLine(record: EdgeRequestRecord): string {
   const { method, path, first, served, replays, status, ms, error } = record;
   const machines = `${first ?? '(none)'} -> ${served ?? '(edge)'}`;
   const count = replays === 1 ? '1 replay' : `${replays} replays`;

@@ -17,7 +17,7 @@ import type { ProcessName, SimulatedMachine } from './machine.ts';
 import { createNetwork, type Network, type NetworkFaults } from './network.ts';
 import { createPrivateNetwork } from './private-network.ts';
 import { createProcessKeeper } from './processes.ts';
-import type { RequestRecord } from './records.ts';
+import type { EdgeRequestRecord } from './records.ts';
 import type { SpreadName } from './spread.ts';
 
 export interface SimulationOptions {
@@ -52,9 +52,9 @@ export interface Simulation {
   /** In the order of their making; destroyed ones stay among them. */
   readonly machines: readonly SimulatedMachine[];
   /** The latest requests, in the order of their answers; the oldest are dropped beyond 10,000. */
-  readonly requests: readonly RequestRecord[];
+  readonly requests: readonly EdgeRequestRecord[];
   /** Calls back with each request from now on, when its answer's head is known. */
-  onRequest(listener: (record: RequestRecord) => void): void;
+  onRequest(listener: (record: EdgeRequestRecord) => void): void;
   setSpread(name: SpreadName): void;
   /** For cutting it, and for mending it again. */
   readonly network: Network;
@@ -211,12 +211,12 @@ async function makeDirectory(endings: Endings): Promise<string> {
 }
 
 function createRecords(): {
-  readonly all: readonly RequestRecord[];
-  readonly add: (record: RequestRecord) => void;
-  readonly onAdded: (listener: (record: RequestRecord) => void) => void;
+  readonly all: readonly EdgeRequestRecord[];
+  readonly add: (record: EdgeRequestRecord) => void;
+  readonly onAdded: (listener: (record: EdgeRequestRecord) => void) => void;
 } {
-  const all: RequestRecord[] = [];
-  const listeners: ((record: RequestRecord) => void)[] = [];
+  const all: EdgeRequestRecord[] = [];
+  const listeners: ((record: EdgeRequestRecord) => void)[] = [];
   return {
     all,
     add: (record) => {

@@ -26,7 +26,7 @@ export interface SendOptions {
   readonly signal: AbortSignal;
 }
 
-export type Attempt =
+export type DeliveryAttempt =
   | {
       readonly kind: 'responded';
       readonly request: ClientRequest;
@@ -54,8 +54,8 @@ const IDEMPOTENT: ReadonlySet<string> = new Set([
   'DELETE',
 ]);
 
-/** Never rejects: what goes wrong is an {@link Attempt}. */
-export function sendToMachine(outgoing: OutgoingRequest, options: SendOptions): Promise<Attempt> {
+/** Never rejects: what goes wrong is an {@link DeliveryAttempt}. */
+export function sendToMachine(outgoing: OutgoingRequest, options: SendOptions): Promise<DeliveryAttempt> {
   return new Promise((resolve) => {
     const request = open(outgoing, options);
     let wasConnected = false;

@@ -1,20 +1,20 @@
 /** `/explain` of the admin listener: which requests it accepts, and that it repeats none of them. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import type { ExplainedRequest } from '../../src/admin/explain.ts';
+import type { RequestToExplain } from '../../src/admin/explain.ts';
 import type { KeptLog } from '../support/log.ts';
 import { openAdmin, TOKEN } from './support.ts';
 
 const SECRET = 'a-session-id';
 
 interface Opened {
-  readonly explained: ExplainedRequest[];
+  readonly explained: RequestToExplain[];
   readonly log: KeptLog;
   readonly send: (target: string, init?: RequestInit) => Promise<Response>;
 }
 
 async function open(t: TestContext, token = TOKEN): Promise<Opened> {
-  const explained: ExplainedRequest[] = [];
+  const explained: RequestToExplain[] = [];
   const { url, log } = await openAdmin(t, {
     explain: (request) => {
       explained.push(request);
@@ -31,7 +31,7 @@ const post = (body: unknown): RequestInit => ({
 });
 
 // prettier-ignore
-const ACCEPTED: readonly { readonly claim: string; readonly target: string; readonly init?: RequestInit; readonly expected: ExplainedRequest }[] = [
+const ACCEPTED: readonly { readonly claim: string; readonly target: string; readonly init?: RequestInit; readonly expected: RequestToExplain }[] = [
   { claim: 'a body', target: '/explain', init: post({ method: 'POST', path: '/mcp?a=b', headers: { 'Mcp-Session-Id': SECRET }, from: 'peer' }), expected: { from: 'peer', method: 'POST', target: '/mcp?a=b', rawHeaders: ['Mcp-Session-Id', SECRET] } },
   { claim: 'a body with only a path', target: '/explain', init: post({ path: '/' }), expected: { from: 'edge', method: 'GET', target: '/', rawHeaders: [] } },
   { claim: 'a body with a repeated header', target: '/explain', init: post({ path: '/', headers: { a: ['1', '2'] } }), expected: { from: 'edge', method: 'GET', target: '/', rawHeaders: ['a', '1', 'a', '2'] } },

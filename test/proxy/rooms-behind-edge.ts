@@ -3,7 +3,7 @@ import { createServer, type ServerResponse } from 'node:http';
 import type { TestContext } from 'node:test';
 import type { SidecarParts } from '../../src/app/app.ts';
 import type { Environment } from '../../src/config/config.ts';
-import type { RequestRecord } from '../../src/simulator/records.ts';
+import type { EdgeRequestRecord } from '../../src/simulator/records.ts';
 import { startTestEdge } from '../simulator/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
 import { machineId } from '../support/ids.ts';
@@ -34,7 +34,7 @@ export interface RoomMachine {
 
 export interface Rooms {
   readonly fleet: TestFleet;
-  readonly records: readonly RequestRecord[];
+  readonly records: readonly EdgeRequestRecord[];
   machine(id: string): RoomMachine;
   start(id: string, env?: Environment, parts?: Partial<SidecarParts>): Promise<RoomMachine>;
   /** All of them at once, once the edge knows them. */
@@ -86,7 +86,7 @@ export async function openRooms(t: TestContext, ...ids: string[]): Promise<Rooms
   };
 
   let edge: Awaited<ReturnType<typeof startTestEdge>> | undefined;
-  const records: RequestRecord[] = [];
+  const records: EdgeRequestRecord[] = [];
   const openEdge = async (): Promise<void> => {
     const known = ids.map((id) => ({
       ...{ id: machineId(id), app: 'shop', region: regions.get(id) ?? 'iad' },

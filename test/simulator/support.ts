@@ -13,7 +13,7 @@ import type { TestContext } from 'node:test';
 import { parseMachineId, type MachineId } from '../../src/session.ts';
 import { systemClock } from '../../src/clock.ts';
 import { startEdge, type Edge, type EdgeOptions } from '../../src/simulator/edge.ts';
-import type { RequestRecord } from '../../src/simulator/records.ts';
+import type { EdgeRequestRecord } from '../../src/simulator/records.ts';
 import type { EdgeMachine, LifecycleState } from '../../src/simulator/targets.ts';
 
 export function machineId(text: string): MachineId {
@@ -93,7 +93,7 @@ export function replaying(value: string): RequestListener {
 }
 
 export interface TestEdge extends Edge {
-  readonly records: RequestRecord[];
+  readonly records: EdgeRequestRecord[];
 }
 
 export async function startTestEdge(
@@ -101,7 +101,7 @@ export async function startTestEdge(
   machines: readonly EdgeMachine[],
   options: Partial<EdgeOptions> = {},
 ): Promise<TestEdge> {
-  const records: RequestRecord[] = [];
+  const records: EdgeRequestRecord[] = [];
   const edge = await startEdge({
     app: 'shop',
     machines: () => machines,

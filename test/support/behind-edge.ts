@@ -5,7 +5,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { SidecarParts } from '../../src/app/app.ts';
 import type { Environment } from '../../src/config/config.ts';
-import type { RequestRecord } from '../../src/simulator/records.ts';
+import type { EdgeRequestRecord } from '../../src/simulator/records.ts';
 import { startTestEdge } from '../simulator/support.ts';
 import { openFleet, type TestMachine } from './fleet.ts';
 import { machineId } from './ids.ts';
@@ -80,7 +80,7 @@ export interface EdgeFleet {
   readonly url: string;
   readonly machines: ReadonlyMap<string, TestMachine>;
   readonly apps: ReadonlyMap<string, MortalApp>;
-  readonly records: readonly RequestRecord[];
+  readonly records: readonly EdgeRequestRecord[];
   /** Opens a session; the edge asks this Machine first. */
   open(first: string, init?: RequestInit): Promise<Called>;
   /** Calls in a session; the edge asks this Machine first. */

@@ -13,7 +13,7 @@ import {
   QUERY_TIMEOUT_MS,
 } from '../../src/fleet/peer-link.ts';
 import { parseReplay, type ReplayInstruction } from '../../src/fly.ts';
-import type { RequestRecord } from '../../src/simulator/records.ts';
+import type { EdgeRequestRecord } from '../../src/simulator/records.ts';
 import { startTestEdge } from '../simulator/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from './fleet.ts';
 import { idPlacedOn, keyOf, machineId } from './ids.ts';
@@ -261,7 +261,7 @@ export async function answerTo(
 
 export interface EdgeBefore {
   readonly url: string;
-  readonly records: readonly RequestRecord[];
+  readonly records: readonly EdgeRequestRecord[];
   /** Asks for the room; the edge brings the request to `first` first. */
   readonly call: (first: string, room: string, init?: RequestInit) => Promise<Called>;
 }

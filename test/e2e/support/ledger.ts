@@ -4,7 +4,7 @@
  */
 import type { MachineId } from '../../../src/session.ts';
 import type { ProcessName } from '../../../src/simulator/machine.ts';
-import type { RequestRecord } from '../../../src/simulator/records.ts';
+import type { EdgeRequestRecord } from '../../../src/simulator/records.ts';
 import { parseJournalLine, type JournalEntry } from '../apps/journal.ts';
 import { shortened } from './shortened.ts';
 
@@ -29,9 +29,9 @@ export interface Loss {
 }
 
 export interface Ledger {
-  readonly records: readonly RequestRecord[];
+  readonly records: readonly EdgeRequestRecord[];
   readonly decisions: readonly Decision[];
-  noteRecord(record: RequestRecord): void;
+  noteRecord(record: EdgeRequestRecord): void;
   noteLine(machine: MachineId, source: ProcessName, line: string): void;
   noteLoss(loss: Loss): void;
   /** When the app ended the session, or lost it with its memory; undefined while neither has happened. */
@@ -54,7 +54,7 @@ type Noted<Kind extends JournalEntry['kind']> = JournalEntry & { kind: Kind } & 
 };
 
 export function createLedger(): Ledger {
-  const records: RequestRecord[] = [];
+  const records: EdgeRequestRecord[] = [];
   const decisions: Decision[] = [];
   const requests: Noted<'request'>[] = [];
   const openings = new Map<string, Noted<'opened' | 'ended'>>();
@@ -158,7 +158,7 @@ export function createLedger(): Ledger {
     );
   }
 
-  function recordsOf(requestId: string): readonly RequestRecord[] {
+  function recordsOf(requestId: string): readonly EdgeRequestRecord[] {
     return records.filter((record) => record.requestId === requestId);
   }
 
