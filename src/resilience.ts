@@ -135,16 +135,16 @@ export function createCircuitBreaker(options: CircuitBreakerOptions): CircuitBre
   }
 
   function attemptOf(ownEra: number): BreakerAttempt {
-    let isSettled = false;
-    const settle = (next: () => BreakerState): void => {
-      if (isSettled) return;
-      isSettled = true;
+    let isResolved = false;
+    const resolve = (next: () => BreakerState): void => {
+      if (isResolved) return;
+      isResolved = true;
       if (ownEra === era) change(next());
     };
     return {
-      succeeded: () => settle(() => ({ kind: 'closed', consecutiveFailures: 0 })),
-      failed: () => settle(() => afterFailure(state, options)),
-      abandoned: () => settle(() => afterAbandoned(state, clock)),
+      succeeded: () => resolve(() => ({ kind: 'closed', consecutiveFailures: 0 })),
+      failed: () => resolve(() => afterFailure(state, options)),
+      abandoned: () => resolve(() => afterAbandoned(state, clock)),
     };
   }
 

@@ -47,9 +47,9 @@ import type { TunnelEnd } from './tunnel.ts';
 /** What a listener does with its requests. */
 export interface RequestHandler {
   /** A head is complete. Must set a listener, or respond within the call. */
-  handle(exchange: IncomingRequest): void;
+  handle(incoming: IncomingRequest): void;
   /** A head is refused; the response is to be given within the call, and the connection ends with it. */
-  handleMalformed(exchange: IncomingRequest, why: MalformedRequest): void;
+  handleMalformed(incoming: IncomingRequest, why: MalformedRequest): void;
 }
 
 /** What the connections of one listener share. */
@@ -77,7 +77,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
   #account: BufferAccount | undefined;
   #body: BodyReader | undefined;
   #state: State = 'head';
-  #exchange: IncomingRequest | undefined;
+  #incoming: IncomingRequest | undefined;
   /** Received and not looked at yet: the beginning of a head, or what follows a request. */
   #unread: Buffer | undefined;
   #unreadLength = 0;
@@ -141,12 +141,12 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
 
   /** No request is under way. */
   get isIdle(): boolean {
-    return this.#exchange === undefined && (this.#state === 'head' || this.#state === 'linger');
+    return this.#incoming === undefined && (this.#state === 'head' || this.#state === 'linger');
   }
 
   /** A request is under way, or a tunnel open, or the client has not read all of a response. */
   get isBusy(): boolean {
-    if (this.#exchange !== undefined || this.#state === 'tunnel') return true;
+    if (this.#incoming !== undefined || this.#state === 'tunnel') return true;
     return this.socket.writableLength > 0 && !this.socket.destroyed;
   }
 
@@ -232,8 +232,8 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     this.#probeCount = 0;
     this.#hasServed = true;
     const framing = framingOf(head);
-    const exchange = new IncomingRequest(this, head, framing === 'none');
-    this.#exchange = exchange;
+    const incoming = new IncomingRequest(this, head, framing === 'none');
+    this.#incoming = incoming;
     this.#isBodyPaused = true;
     if (framing === 'none') {
       this.#state = 'wait';
@@ -244,14 +244,14 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
       this.#body.begin(framing, head.contentLength ?? 0);
       this.#readBody(bytes, bodyStart, bytes.length);
       // Not framed as it says, from the first bytes on: nobody has been asked yet.
-      if (this.#exchange !== exchange) return;
-      if (this.#hasEnded && !exchange.isBodyComplete) {
+      if (this.#incoming !== incoming) return;
+      if (this.#hasEnded && !incoming.isBodyComplete) {
         // The rest will not come, and no event says so any more.
-        exchange.breakOff();
+        incoming.breakOff();
         return;
       }
     }
-    this.#parts.handler.handle(exchange);
+    this.#parts.handler.handle(incoming);
   }
 
   /** A head that can't be read: one response, and the end of the connection. */
@@ -259,16 +259,16 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     const unreadable = isHead(bytes) ? UNREADABLE_HEAD : UNREADABLE;
     this.#dropUnread();
     this.#state = 'wait';
-    const exchange = new IncomingRequest(this, unreadable, true);
-    this.#exchange = exchange;
-    this.#parts.handler.handleMalformed(exchange, why);
+    const incoming = new IncomingRequest(this, unreadable, true);
+    this.#incoming = incoming;
+    this.#parts.handler.handleMalformed(incoming, why);
   }
 
   // Reading bodies
 
   #readBody(bytes: Buffer, from: number, end: number): void {
     const body = this.#body;
-    const exchange = this.#exchange;
+    const incoming = this.#incoming;
     if (!body) return;
     this.#since = this.#parts.sweep.nowMs;
     const bodyEnd = body.read(bytes, from, end, this);
@@ -284,7 +284,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     if (this.#state === 'drain') this.#nextHead();
     else if (this.#state === 'body') this.#state = 'wait';
     this.#updateReading();
-    exchange?.deliverEnd();
+    incoming?.deliverEnd();
   }
 
   onBodyBytes(bytes: Buffer, start: number, end: number): void {
@@ -294,33 +294,33 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
       return;
     }
     const isWhole = start === 0 && end === bytes.length;
-    this.#exchange?.deliver(isWhole ? bytes : bytes.subarray(start, end));
+    this.#incoming?.deliver(isWhole ? bytes : bytes.subarray(start, end));
   }
 
   /** Nobody reads the body yet: it waits here up to a bound, and beyond it in the kernel. */
   #boundEarly(): void {
-    const exchange = this.#exchange;
-    if (!exchange || exchange.isReadingBody) return;
-    if (exchange.earlyBytes >= this.#parts.limits.connectionBufferBytes) this.#pause();
+    const incoming = this.#incoming;
+    if (!incoming || incoming.isReadingBody) return;
+    if (incoming.earlyBytes >= this.#parts.limits.connectionBufferBytes) this.#pause();
     this.account();
   }
 
   #breakBody(why: MalformedRequest): void {
-    const exchange = this.#exchange;
-    if (this.#state === 'drain' || !exchange) {
+    const incoming = this.#incoming;
+    if (this.#state === 'drain' || !incoming) {
       this.socket.destroy();
       return;
     }
     // Whatever follows is not read: where the next request begins is not known.
     this.#state = 'wait';
     this.#dropUnread();
-    if (exchange.isListenedTo) exchange.deliverBroken(why);
+    if (incoming.isListenedTo) incoming.deliverBroken(why);
     else this.#refuseBroken(why);
   }
 
   /** The body was broken before anybody was asked. */
   #refuseBroken(why: MalformedRequest): void {
-    this.#exchange = undefined;
+    this.#incoming = undefined;
     this.#refuse(why);
   }
 
@@ -414,7 +414,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
   // The end of a response
 
   finish(closes: boolean): void {
-    this.#exchange = undefined;
+    this.#incoming = undefined;
     const isBodyLeft = this.#state === 'body';
     if (closes || this.isEnding || this.socket.destroyed) {
       this.#linger();
@@ -461,7 +461,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
 
   /** Closes it where no request is under way; a request that is, is the last. */
   closeWhenIdle(): void {
-    if (this.#state === 'head' && this.#exchange === undefined) this.#endHead();
+    if (this.#state === 'head' && this.#incoming === undefined) this.#endHead();
   }
 
   // Events of the socket
@@ -477,7 +477,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
         break;
       case 'body':
         // The rest will not come.
-        this.#exchange?.breakOff();
+        this.#incoming?.breakOff();
         break;
       case 'drain':
         this.#linger();
@@ -506,7 +506,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     this.#since = this.#parts.sweep.nowMs;
     if (this.#state === 'tunnel') this.#tunnel?.resume();
     else if (this.#state === 'head') this.#schedulePump();
-    else this.#exchange?.deliverWritable();
+    else this.#incoming?.deliverWritable();
   }
 
   closed(hadError: boolean): void {
@@ -519,10 +519,10 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     this.#overdue = undefined;
     const tunnel = this.#tunnel;
     this.#tunnel = undefined;
-    const exchange = this.#exchange;
-    this.#exchange = undefined;
+    const incoming = this.#incoming;
+    this.#incoming = undefined;
     tunnel?.closeTunnel(hadError);
-    exchange?.deliverGone();
+    incoming?.deliverGone();
   }
 
   // Reading and pausing
@@ -535,8 +535,8 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
       case 'head':
         return !this.#hasNews || this.#unreadLength < this.#parts.limits.connectionBufferBytes;
       case 'body':
-        if (this.#exchange?.isReadingBody) return !this.#isBodyPaused;
-        return (this.#exchange?.earlyBytes ?? 0) < this.#parts.limits.connectionBufferBytes;
+        if (this.#incoming?.isReadingBody) return !this.#isBodyPaused;
+        return (this.#incoming?.earlyBytes ?? 0) < this.#parts.limits.connectionBufferBytes;
       case 'wait':
         // Read on, as that alone tells that the client has gone.
         return this.#unreadLength < this.#parts.limits.connectionBufferBytes;
@@ -565,7 +565,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
   }
 
   account(): void {
-    const early = this.#exchange?.earlyBytes ?? 0;
+    const early = this.#incoming?.earlyBytes ?? 0;
     const overdue = this.#overdue?.length ?? 0;
     const held = this.socket.writableLength + this.#unreadLength + early + overdue;
     if (held === 0 && this.#account === undefined) return;
@@ -643,7 +643,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
       case 'body':
         this.#endStalled(nowMs);
         if (stallTimeoutMs === 0 || waitedMs < stallTimeoutMs || this.socket.destroyed) break;
-        if (!this.#isPaused && this.#exchange?.isResponding === false)
+        if (!this.#isPaused && this.#incoming?.isResponding === false)
           this.#breakBody(BODY_TIMEOUT);
         else if (this.#isAwaitingBody()) this.socket.destroy();
         break;
@@ -669,22 +669,22 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
 
   /** A client that has ended its side gets what is bounded; nobody may be there to read a stream. */
   #probeHalfClosed(waitedMs: number): void {
-    const exchange = this.#exchange;
-    if (!exchange || waitedMs < HALF_CLOSE_MS) return;
-    if (exchange.isResponding) {
-      if (exchange.isOpenEnded) this.socket.destroy();
-    } else if (exchange.head.minorVersion === 1 && exchange.head.upgrade === undefined) {
+    const incoming = this.#incoming;
+    if (!incoming || waitedMs < HALF_CLOSE_MS) return;
+    if (incoming.isResponding) {
+      if (incoming.isOpenEnded) this.socket.destroy();
+    } else if (incoming.head.minorVersion === 1 && incoming.head.upgrade === undefined) {
       const isDue = waitedMs >= (this.#probeCount + 1) * HALF_CLOSE_MS;
       if (!isDue || this.#probeCount === HALF_CLOSE_PROBES) return;
       this.#probeCount += 1;
-      exchange.writeProcessing();
+      incoming.writeProcessing();
     } else if (waitedMs >= HALF_CLOSE_OLD_MS) this.socket.destroy();
   }
 
   /** The client has its response, and only the rest of its own body is missing. */
   #isAwaitingBody(): boolean {
     const isWritten = this.socket.writableLength === 0;
-    return this.#exchange?.isAwaitingBody === true && isWritten && !this.#isPaused;
+    return this.#incoming?.isAwaitingBody === true && isWritten && !this.#isPaused;
   }
 
   /** What is written already is waited for as it was before; then the client has some time to read it. */

@@ -24,7 +24,7 @@ export interface IncomingRequestListener {
   onClientDisconnected(): void;
 }
 
-/** What the exchange needs of its connection. */
+/** What the incoming needs of its connection. */
 export interface RequestConnection {
   readonly socket: Socket;
   /** The listener is closing: the client is to use another connection next time. */

@@ -95,7 +95,7 @@ export function isIdempotent(method: string): boolean {
 }
 
 export class ResponsePipe implements ResponseHandler, IncomingRequestListener, TunnelEnd {
-  readonly #exchange: IncomingRequest;
+  readonly #incoming: IncomingRequest;
   readonly #owner: PipeOwner;
   readonly #pool: UpstreamPool;
   readonly #request: SerializedRequest;
@@ -124,21 +124,21 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
   #client: TunnelEnd | undefined;
 
   constructor(
-    exchange: IncomingRequest,
+    incoming: IncomingRequest,
     pool: UpstreamPool,
     request: SerializedRequest,
     owner: PipeOwner,
   ) {
-    this.#exchange = exchange;
+    this.#incoming = incoming;
     this.#pool = pool;
     this.#request = request;
     this.#owner = owner;
   }
 
-  /** Begins. The exchange is listened to from now on. */
+  /** Begins. The incoming is listened to from now on. */
   start(): void {
-    this.#exchange.listen(this);
-    this.#exchange.writeContinue();
+    this.#incoming.listen(this);
+    this.#incoming.writeContinue();
     this.#send(false);
   }
 
@@ -172,8 +172,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     this.abort();
     if (client) client.closeTunnel(false);
     else {
-      this.#exchange.flush();
-      this.#exchange.cut();
+      this.#incoming.flush();
+      this.#incoming.cut();
     }
   }
 
@@ -191,8 +191,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     const call = this.#pool.send(this.#request, this, isFresh);
     this.#call = call;
     if (call.wasSent && call.wasWritable) this.#isUpstreamReady = true;
-    if (!this.#request.isComplete && !this.#exchange.isReadingBody) {
-      this.#exchange.readBody();
+    if (!this.#request.isComplete && !this.#incoming.isReadingBody) {
+      this.#incoming.readBody();
     }
     this.#updateBodyFlow();
   }
@@ -208,12 +208,12 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     }
     if (!this.#isUpstreamReady || this.#unsent !== undefined) {
       (this.#unsent ??= []).push(bytes);
-      this.#exchange.pauseBody();
+      this.#incoming.pauseBody();
       return;
     }
     if (!this.#writeBody(bytes)) {
       this.#isUpstreamReady = false;
-      this.#exchange.pauseBody();
+      this.#incoming.pauseBody();
     }
   }
 
@@ -270,8 +270,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     for (const bytes of unsent ?? []) {
       if (!this.#writeBody(bytes)) this.#isUpstreamReady = false;
     }
-    if (unsent && this.#exchange.isBodyComplete) this.#endBody();
-    else if (this.#isUpstreamReady) this.#exchange.resumeBody();
+    if (unsent && this.#incoming.isBodyComplete) this.#endBody();
+    else if (this.#isUpstreamReady) this.#incoming.resumeBody();
   }
 
   onInterim(head: ParsedResponseHead): void {
@@ -280,7 +280,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     if (head.statusCode === 100) return;
     const line = head.statusLine;
     const fields = this.#owner.onInterim(head);
-    if (fields) this.#exchange.writeInterim(`HTTP/1.1${line}${formatFields(fields)}\r\n`);
+    if (fields) this.#incoming.writeInterim(`HTTP/1.1${line}${formatFields(fields)}\r\n`);
   }
 
   onHead(head: ParsedResponseHead): void {
@@ -291,8 +291,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     } else if (passage instanceof Promise) {
       this.#hold();
       this.#isHeldFramed = head.isChunked;
-      this.#release(passage, (settled) => {
-        if (settled) this.#flow(head, settled);
+      this.#release(passage, (released) => {
+        if (released) this.#flow(head, released);
         else this.abort();
       });
     } else this.#flow(head, passage);
@@ -331,33 +331,33 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
       this.#hasEndedWhileHeld = false;
       this.onResponseEnd();
     } else {
-      this.#exchange.flush();
+      this.#incoming.flush();
       this.#call?.resume();
     }
   }
 
   #flow(head: ParsedResponseHead, { rawHeaders, inspector }: OutgoingResponse): void {
-    const exchange = this.#exchange;
+    const incoming = this.#incoming;
     const { statusCode } = head;
-    const isBodiless = hasNoBody(exchange.head.method, statusCode);
+    const isBodiless = hasNoBody(incoming.head.method, statusCode);
     const hasLength =
       head.contentLength !== undefined &&
       (rawHeaders === undefined || hasField(rawHeaders, 'content-length'));
     const isStream = !isBodiless && !hasLength;
     this.#state = 'flowing';
     this.#inspector = isBodiless ? undefined : inspector;
-    this.#form = formOf(head, { isStream, isOld: exchange.head.minorVersion === 0, inspector });
+    this.#form = formOf(head, { isStream, isOld: incoming.head.minorVersion === 0, inspector });
     if (this.#form !== 'as-it-came' && head.isChunked) this.#call?.decodeBody();
     const isUntilClose = isStream && this.#form === 'plain';
     const isChunked = isBodiless
-      ? head.isChunked && statusCode !== 204 && exchange.head.minorVersion === 1
+      ? head.isChunked && statusCode !== 204 && incoming.head.minorVersion === 1
       : isStream && !isUntilClose;
     const fields = fieldsOf(head, rawHeaders, isChunked && !isBodiless);
     const framing = isChunked ? 'Transfer-Encoding: chunked\r\n' : '';
     const line = head.statusLine;
     this.#owner.onResponseStarted(statusCode, isStream, head);
-    if (!head.isPersistent) exchange.endBodyEarly();
-    exchange.writeHead(`HTTP/1.1${line}${fields}${framing}`, isStream, isUntilClose);
+    if (!head.isPersistent) incoming.endBodyEarly();
+    incoming.writeHead(`HTTP/1.1${line}${fields}${framing}`, isStream, isUntilClose);
   }
 
   onResponseBody(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
@@ -372,17 +372,17 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
   }
 
   #write(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
-    if (this.#form !== 'chunks') return this.#exchange.write(bytes, start, end, ownership);
+    if (this.#form !== 'chunks') return this.#incoming.write(bytes, start, end, ownership);
     if (end === start) return true;
-    this.#exchange.writeText(`${(end - start).toString(16)}\r\n`);
+    this.#incoming.writeText(`${(end - start).toString(16)}\r\n`);
     // The line end behind it is written at once, so a lent buffer would be waited for in vain.
-    const mayGoOn = this.#exchange.write(
+    const mayGoOn = this.#incoming.write(
       bytes,
       start,
       end,
       ownership === 'lent' ? 'shared' : ownership,
     );
-    this.#exchange.writeText('\r\n');
+    this.#incoming.writeText('\r\n');
     return mayGoOn;
   }
 
@@ -418,27 +418,27 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
       }
     }
     this.#isResponseComplete = true;
-    if (this.#form === 'chunks') this.#exchange.writeText(LAST_CHUNK);
-    const isBodyOver = this.#exchange.isBodyComplete && this.#unsent === undefined;
+    if (this.#form === 'chunks') this.#incoming.writeText(LAST_CHUNK);
+    const isBodyOver = this.#incoming.isBodyComplete && this.#unsent === undefined;
     if (isBodyOver || this.#isBodyUnwanted || this.#call?.isUpstreamGone === true) this.#finish();
-    else this.#exchange.awaitBody();
+    else this.#incoming.awaitBody();
   }
 
   #finish(): void {
     this.#state = 'done';
     this.#unsent = undefined;
-    this.#exchange.end();
+    this.#incoming.end();
     this.#owner.onFinished();
   }
 
   onReadDone(): void {
-    if (this.#state === 'flowing' && !this.#inspectorHolds) this.#exchange.flush();
+    if (this.#state === 'flowing' && !this.#inspectorHolds) this.#incoming.flush();
   }
 
   onBodyUnwanted(): void {
     this.#isBodyUnwanted = true;
     this.#unsent = undefined;
-    this.#exchange.resumeBody();
+    this.#incoming.resumeBody();
     if (this.#isResponseComplete && this.#state !== 'done') this.#finish();
   }
 
@@ -454,8 +454,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     }
     this.#state = 'done';
     // The response must not end as if it were complete (RFC 9112 §8).
-    this.#exchange.flush();
-    this.#exchange.cut();
+    this.#incoming.flush();
+    this.#incoming.cut();
     this.#owner.onResponseAborted(error);
   }
 
@@ -473,7 +473,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
 
   onFault(): void {
     this.abort();
-    this.#exchange.destroy();
+    this.#incoming.destroy();
     this.#owner.onFault();
   }
 
@@ -485,8 +485,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     const passage = this.#owner.onUpgradeResponse(head);
     if (passage instanceof Promise) {
       this.#state = 'holding';
-      this.#release(passage, (settled) => {
-        if (settled) this.#openTunnel(head, settled, upstream, rest);
+      this.#release(passage, (released) => {
+        if (released) this.#openTunnel(head, released, upstream, rest);
         else this.abort();
       });
     } else if (passage) this.#openTunnel(head, passage, upstream, rest);
@@ -504,7 +504,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     const upgrade = `Connection: Upgrade\r\nUpgrade: ${head.upgrade ?? ''}\r\n`;
     this.#state = 'tunnel';
     this.#owner.onTunnel(head.statusCode);
-    const client = this.#exchange.openTunnel(`HTTP/1.1${line}${fields}${upgrade}\r\n`, this);
+    const client = this.#incoming.openTunnel(`HTTP/1.1${line}${fields}${upgrade}\r\n`, this);
     if (!client) {
       this.closeTunnel(false);
       return;

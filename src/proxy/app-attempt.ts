@@ -59,7 +59,7 @@ export class AppAttempt extends Attempt {
     const inspected = this.#parts.appResponses.onHead(this.request.head, this.routed, response);
     this.isHeld = inspected instanceof Promise;
     if (inspected instanceof Promise)
-      return inspected.then((settled) => this.#passUnlessLost(settled, own));
+      return inspected.then((checked) => this.#passUnlessLost(checked, own));
     this.#endClaim?.();
     return this.#outgoing(inspected, own);
   }

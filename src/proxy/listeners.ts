@@ -162,7 +162,7 @@ function createPeerHandler(parts: ListenersParts, proxy: ProxyParts): RequestHan
       readText: () => readText(incoming, proxy),
     });
     response
-      ?.then((settled) => respondToPeer(incoming, settled, proxy.clock))
+      ?.then((result) => respondToPeer(incoming, result, proxy.clock))
       .catch((error: unknown) => {
         // The peer has disconnected, or something unexpected happened: it gets no response.
         if (incoming.isOpen) proxy.onFault(error);

@@ -99,7 +99,7 @@ export class ProxiedRequest
     if (!(routed instanceof Promise)) this.#carryOut(routed);
     else
       routed
-        .then((settled) => this.#carryOut(settled))
+        .then((result) => this.#carryOut(result))
         .catch((error: unknown) => this.onFault(error));
   }
 

@@ -16,20 +16,20 @@ export type Collected = Buffer | 'too-long' | 'late' | 'broken';
 const NO_TRAILERS = { maxBytes: 8_192, maxFields: 64, forbidden: new Set<string>() };
 
 /**
- * Calls `onBody` once, or `onGone` if the client goes before. The exchange is listened to here until
+ * Calls `onBody` once, or `onGone` if the client goes before. The incoming is listened to here until
  * then; its listener is the caller's to set again.
  */
 export function collectBody(
-  exchange: IncomingRequest,
+  incoming: IncomingRequest,
   options: CollectOptions,
   onBody: (body: Collected) => void,
   onGone: () => void,
 ): void {
-  new BodyCollector(exchange, options, onBody, onGone).start();
+  new BodyCollector(incoming, options, onBody, onGone).start();
 }
 
 class BodyCollector implements IncomingRequestListener, BodySink {
-  readonly #exchange: IncomingRequest;
+  readonly #incoming: IncomingRequest;
   readonly #options: CollectOptions;
   readonly #onBody: (body: Collected) => void;
   readonly #onGone: () => void;
@@ -40,33 +40,33 @@ class BodyCollector implements IncomingRequestListener, BodySink {
   #cancelTimer: Cancel | undefined;
 
   constructor(
-    exchange: IncomingRequest,
+    incoming: IncomingRequest,
     options: CollectOptions,
     onBody: (body: Collected) => void,
     onGone: () => void,
   ) {
-    this.#exchange = exchange;
+    this.#incoming = incoming;
     this.#options = options;
     this.#onBody = onBody;
     this.#onGone = onGone;
   }
 
   start(): void {
-    const exchange = this.#exchange;
-    const { isChunked, contentLength } = exchange.head;
+    const incoming = this.#incoming;
+    const { isChunked, contentLength } = incoming.head;
     this.#reader.begin(isChunked ? 'chunked' : 'length', contentLength ?? 0);
     this.#reader.decodes = true;
-    const early = exchange.takeEarly();
+    const early = incoming.takeEarly();
     if (early) this.onRequestBody(early);
     if (this.#isOver) return;
-    if (exchange.isBodyComplete) {
+    if (incoming.isBodyComplete) {
       this.onRequestEnd();
       return;
     }
     const { clock, timeoutMs } = this.#options;
     this.#cancelTimer = clock.after(timeoutMs, () => this.#finish('late'));
-    exchange.listen(this);
-    exchange.readBody();
+    incoming.listen(this);
+    incoming.readBody();
   }
 
   onRequestBody(bytes: Buffer): void {

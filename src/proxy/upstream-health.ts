@@ -52,8 +52,8 @@ type State =
       readonly kind: 'down';
       readonly reason: string;
       readonly sinceMs: number;
-      /** Reasons that were told. */
-      readonly told: ReadonlySet<string>;
+      /** The reasons that were reported since it went down. */
+      readonly reportedReasons: ReadonlySet<string>;
     };
 
 const UP: State = { kind: 'up', failures: 0 };
@@ -132,13 +132,17 @@ class WatchedUpstream implements UpstreamHealth {
 
   #goDown(reason: string): void {
     const sinceMs = this.#options.clock.monotonicMs();
-    this.#state = { kind: 'down', reason, sinceMs, told: new Set([reason]) };
+    this.#state = { kind: 'down', reason, sinceMs, reportedReasons: new Set([reason]) };
     this.#options.onChange(this.status());
   }
 
   #stayDown(state: State & { kind: 'down' }, reason: string): void {
-    this.#state = { ...state, reason, told: new Set([...state.told, reason]) };
-    if (!state.told.has(reason)) this.#options.onChange(this.status());
+    this.#state = {
+      ...state,
+      reason,
+      reportedReasons: new Set([...state.reportedReasons, reason]),
+    };
+    if (!state.reportedReasons.has(reason)) this.#options.onChange(this.status());
   }
 
   /** In place of one that was scheduled earlier; the end of one under way schedules by itself. */

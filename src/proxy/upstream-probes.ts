@@ -24,16 +24,16 @@ const PASSED: ProbeOutcome = { kind: 'passed' };
 export function createConnectProbe({ origin, clock }: ProbeOptions): Probe {
   const address = { host: hostOf(origin), port: portOf(origin) };
   return (signal) =>
-    inTime(clock, signal, (settle) => {
+    inTime(clock, signal, (finish) => {
       const socket = connect(address);
-      socket.once('connect', () => settle(PASSED));
-      socket.on('error', (error) => settle(failure(error)));
+      socket.once('connect', () => finish(PASSED));
+      socket.on('error', (error) => finish(failure(error)));
       return () => socket.destroy();
     });
 }
 
 /**
- * Passes if a GET of `path` is answered 2xx; redirects are not followed, bodies not read. It looks like
+ * Passes if a GET of `path` returns 2xx. It follows no redirect and reads no body. The check looks like
  * a request of a user: apps redirect what is not https, and refuse hosts that are not theirs.
  */
 export function createCheckProbe(
@@ -54,16 +54,16 @@ export function createCheckProbe(
     },
   };
   return (signal) =>
-    inTime(clock, signal, (settle) => {
+    inTime(clock, signal, (finish) => {
       const asked = request(options);
-      asked.once('response', (answer) => {
-        const { statusCode = 0, headers } = answer;
-        answer.on('error', () => undefined);
-        settle(outcomeOf(statusCode, headers.location, askedFor));
+      asked.once('response', (response) => {
+        const { statusCode = 0, headers } = response;
+        response.on('error', () => undefined);
+        finish(outcomeOf(statusCode, headers.location, askedFor));
       });
-      // An app that switches protocols unasked has not answered.
-      asked.on('upgrade', () => settle({ kind: 'failed', reason: 'the check is answered 101' }));
-      asked.on('error', (error) => settle(failure(error)));
+      // A switch of protocols that the check did not ask for is no valid response.
+      asked.on('upgrade', () => finish({ kind: 'failed', reason: 'the check returned 101' }));
+      asked.on('error', (error) => finish(failure(error)));
       asked.end();
       return () => asked.destroy();
     });
@@ -76,16 +76,16 @@ function outcomeOf(
 ): ProbeOutcome {
   if (status >= 200 && status < 300) return PASSED;
   const isRedirect = status >= 300 && status < 400;
-  const answered = `the check is answered ${status}`;
+  const returned = `the check returned ${status}`;
   return {
     kind: 'failed',
-    reason: isRedirect ? `${answered}${leadOf(location, askedFor)}${NOT_FOLLOWED}` : answered,
+    reason: isRedirect ? `${returned}${leadOf(location, askedFor)}${NOT_FOLLOWED}` : returned,
   };
 }
 
 /** Fly.io's own checks do not follow them either. */
 const NOT_FOLLOWED =
-  '; redirects are not followed: set UPSTREAM_CHECK_PATH to a path that answers 2xx, or UPSTREAM_CHECK_HOST to a host that the app serves';
+  '; redirects are not followed: set UPSTREAM_CHECK_PATH to a path that returns 2xx, or UPSTREAM_CHECK_HOST to a host that the app serves';
 
 /** In what the target differs from what was asked for, and no more: a URL may carry secrets. */
 function leadOf(location: string | undefined, askedFor: URL | undefined): string {
@@ -99,38 +99,38 @@ function leadOf(location: string | undefined, askedFor: URL | undefined): string
   return others.length === 0 ? ' to the same URL' : ` to another ${others.join(' and ')}`;
 }
 
-type Settle = (outcome: ProbeOutcome) => void;
+type Finish = (outcome: ProbeOutcome) => void;
 
 /** `begin` returns what ends it, whatever has come of it. */
 function inTime(
   clock: Clock,
   signal: AbortSignal,
-  begin: (settle: Settle) => () => void,
+  begin: (finish: Finish) => () => void,
 ): Promise<ProbeOutcome> {
   return new Promise((resolve) => {
-    const settle: Settle = (outcome) => {
+    const finish: Finish = (outcome) => {
       cancel();
-      signal.removeEventListener('abort', giveUp);
+      signal.removeEventListener('abort', onAbort);
       end();
       resolve(outcome);
     };
-    const giveUp = (): void => settle({ kind: 'failed', reason: 'the probe was broken off' });
-    const reason = `no answer within ${PROBE_TIMEOUT_MS} ms`;
-    const cancel = clock.after(PROBE_TIMEOUT_MS, () => settle({ kind: 'failed', reason }));
-    signal.addEventListener('abort', giveUp);
-    const end = begin(settle);
+    const onAbort = (): void => finish({ kind: 'failed', reason: 'the probe was aborted' });
+    const reason = `no response within ${PROBE_TIMEOUT_MS} ms`;
+    const cancel = clock.after(PROBE_TIMEOUT_MS, () => finish({ kind: 'failed', reason }));
+    signal.addEventListener('abort', onAbort);
+    const end = begin(finish);
   });
 }
 
 const REASONS: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'connection refused',
-  ECONNRESET: 'connection broken off',
+  ECONNRESET: 'connection reset',
 };
 
-/** What is no error of a socket is one of the parser, and its text may quote the answer. */
+/** What is no error of a socket is one of the parser, and its text may quote the response. */
 function failure({ code = '' }: NodeJS.ErrnoException): ProbeOutcome {
   const isOfSocket = /^E[A-Z]+$/.test(code);
-  const reason = REASONS[code] ?? (isOfSocket ? code : 'the answer is not valid HTTP');
+  const reason = REASONS[code] ?? (isOfSocket ? code : 'the response is not valid HTTP');
   return { kind: 'failed', reason };
 }
 

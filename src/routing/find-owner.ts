@@ -19,17 +19,17 @@ import {
 } from './owner-lookup.ts';
 import type { Trace } from './trace.ts';
 
-type Answer = FoundOwner | undefined;
+type Found = FoundOwner | undefined;
 
 const NONE: OwnerLookup = { kind: 'none' };
 const IN_FLIGHT_HERE: OwnerLookup = { kind: 'none', isInFlightHere: true };
-const SILENT_STORE: OwnerLookup = { kind: 'inconclusive', mayBeOurs: true };
+const STORE_UNKNOWN: OwnerLookup = { kind: 'inconclusive', mayBeOurs: true };
 
 export class OwnerFinder {
   readonly #parts: OwnerFinderParts;
   readonly #ask: OwnerSources;
   readonly #keyOf = createKeyCache();
-  readonly #sources: readonly ((lookup: SessionLookup) => Answer | Promise<Answer>)[] = [
+  readonly #sources: readonly ((lookup: SessionLookup) => Found | Promise<Found>)[] = [
     (lookup) => this.#ownStore(lookup),
     (lookup) => this.#ownerHint(lookup),
     (lookup) => this.#peers(lookup),
@@ -51,18 +51,18 @@ export class OwnerFinder {
     const key = this.#keyOf(whole ?? found.id);
     const lookup = { found, facts, request, trace, key, wholeId: whole, stored: undefined };
     return whole === undefined
-      ? this.#firstAnswer(lookup, 0)
-      : this.#asOneId(lookup).then((chosen) => this.#firstAnswer(chosen, 0));
+      ? this.#firstKnown(lookup, 0)
+      : this.#asOneId(lookup).then((chosen) => this.#firstKnown(chosen, 0));
   }
 
-  #firstAnswer(lookup: SessionLookup, from: number): FoundOwner | Promise<FoundOwner> {
+  #firstKnown(lookup: SessionLookup, from: number): FoundOwner | Promise<FoundOwner> {
     for (let i = from; i < this.#sources.length; i += 1) {
-      const answer = this.#sources[i]?.(lookup);
-      if (answer instanceof Promise)
-        return answer.then((known) => known ?? this.#firstAnswer(lookup, i + 1));
-      if (answer) return answer;
+      const known = this.#sources[i]?.(lookup);
+      if (known instanceof Promise)
+        return known.then((owner) => owner ?? this.#firstKnown(lookup, i + 1));
+      if (known) return known;
     }
-    return unbound(lookup, lookup.stored === 'unknown' ? SILENT_STORE : NONE);
+    return unbound(lookup, lookup.stored === 'unknown' ? STORE_UNKNOWN : NONE);
   }
 
   /** A client may mint `user~bob`: that is a hint only if some Machine is called so. */
@@ -88,14 +88,14 @@ export class OwnerFinder {
 
   // 1. This Machine's store
 
-  #ownStore(lookup: SessionLookup): Answer | Promise<Answer> {
+  #ownStore(lookup: SessionLookup): Found | Promise<Found> {
     const stored = lookup.stored ?? this.#ask.lookUp(lookup.key, lookup.trace);
     return stored instanceof Promise
-      ? stored.then((settled) => this.#ofStored(lookup, settled))
+      ? stored.then((result) => this.#ofStored(lookup, result))
       : this.#ofStored(lookup, stored);
   }
 
-  #ofStored(lookup: SessionLookup, stored: Lookup): Answer | Promise<Answer> {
+  #ofStored(lookup: SessionLookup, stored: Lookup): Found | Promise<Found> {
     lookup.stored = stored;
     const isWhole = lookup.wholeId !== undefined;
     if (typeof stored !== 'string') {
@@ -107,7 +107,7 @@ export class OwnerFinder {
   }
 
   /** An app may mint an id that ends as a hint does, and reveal it where no hint is added. */
-  async #ofWholeId(lookup: SessionLookup, wholeId: SessionId): Promise<Answer> {
+  async #ofWholeId(lookup: SessionLookup, wholeId: SessionId): Promise<Found> {
     const stored = await this.#ask.lookUp(this.#keyOf(wholeId), lookup.trace);
     return typeof stored === 'string' ? undefined : this.#ofBinding({ ...lookup, wholeId }, stored);
   }
@@ -153,7 +153,7 @@ export class OwnerFinder {
     const { machine } = copy;
     const isPlacer = machine === request.placedBy;
     let said: KeyResponse | undefined;
-    const answer = await this.#ask.askPeers(key, trace, {
+    const response = await this.#ask.askPeers(key, trace, {
       source: request.source,
       skipsCache: true,
       // It has just shown that it is there.
@@ -162,16 +162,16 @@ export class OwnerFinder {
         if (peer === machine) said = theirs;
       },
     });
-    if (answer.kind === 'owner') return unbound(lookup, ofPeer(answer));
-    const isUnclear = answer.kind === 'inconclusive';
+    if (response.kind === 'owner') return unbound(lookup, ofPeer(response));
+    const isUnclear = response.kind === 'inconclusive';
     if (said !== 'no' || (isUnclear && !isPlacer)) return this.#ofBinding(lookup, copy);
     if (!trace) this.#parts.onDisowned(key, machine);
-    return unbound(lookup, isUnclear ? { ...answer, mayBeOurs: false } : NONE);
+    return unbound(lookup, isUnclear ? { ...response, mayBeOurs: false } : NONE);
   }
 
   // 2. The owner hint
 
-  #ownerHint(lookup: SessionLookup): Answer | Promise<Answer> {
+  #ownerHint(lookup: SessionLookup): Found | Promise<Found> {
     const { found, facts, trace } = lookup;
     const { hint: machine } = found;
     if (machine === undefined || isForwarded(facts)) return undefined;
@@ -193,7 +193,7 @@ export class OwnerFinder {
 
   // 3. The peers
 
-  #peers(lookup: SessionLookup): Answer | Promise<Answer> {
+  #peers(lookup: SessionLookup): Found | Promise<Found> {
     if (!this.#mayAskForOwner(lookup.facts)) return undefined;
     // Clients of one room arrive together: the others follow the first.
     if (this.#parts.isInFlight(lookup.key)) return unbound(lookup, IN_FLIGHT_HERE);
@@ -201,24 +201,24 @@ export class OwnerFinder {
     const { mintedBy } = found.protocol;
     return this.#ask
       .askForOwner(key, trace, mintedBy, request.source)
-      .then((answer) => this.#ofPeers(lookup, answer));
+      .then((response) => this.#ofPeers(lookup, response));
   }
 
-  #ofPeers(lookup: SessionLookup, answer: PeerLookup): Answer {
-    if (answer.kind === 'owner') return unbound(lookup, ofPeer(answer));
+  #ofPeers(lookup: SessionLookup, response: PeerLookup): Found {
+    if (response.kind === 'owner') return unbound(lookup, ofPeer(response));
     const announced = this.#announced(lookup);
     if (announced) return unbound(lookup, announced);
-    const isUncontested = answer.kind === 'none';
+    const isUncontested = response.kind === 'none';
     const { hint } = lookup.found;
     if (hint !== undefined)
       return unbound(lookup, { ...this.#hinted(hint, lookup.trace), isUncontested });
     if (isUncontested) return undefined;
-    const { isShed } = answer;
+    const { isShed } = response;
     const mayBeOurs = lookup.stored === 'unknown';
     return unbound(lookup, { kind: 'inconclusive', mayBeOurs, ...(isShed && { isShed }) });
   }
 
-  /** A peer that had said no, or did not answer, may have announced the key while others were asked. */
+  /** A peer that had said no, or did not respond, may have announced the key while others were asked. */
   #announced({ key, trace }: SessionLookup): KnownOwner | undefined {
     const stored = this.#parts.store.lookup(key);
     if (stored instanceof Promise || typeof stored === 'string') return undefined;
@@ -262,9 +262,11 @@ export class OwnerFinder {
     // It may have been woken since the last reading, and have sessions that nobody here knows of.
     if (liveness.listing(machine) === 'stopped') await this.#ask.findNewMachines(trace, false);
     const options = { source: request.source, hasKnownOwner: true };
-    const answer = store.isShared ? undefined : await this.#ask.askPeers(found.key, trace, options);
-    if (answer?.kind === 'owner') return { ...found, owner: ofPeer(answer) };
-    const isUncontested = hasStoreSaid && answer?.kind !== 'inconclusive';
+    const response = store.isShared
+      ? undefined
+      : await this.#ask.askPeers(found.key, trace, options);
+    if (response?.kind === 'owner') return { ...found, owner: ofPeer(response) };
+    const isUncontested = hasStoreSaid && response?.kind !== 'inconclusive';
     const current = this.#ask.livenessOf(machine, trace);
     return { ...found, owner: { ...found.owner, liveness: current, isUncontested } };
   }

@@ -54,7 +54,7 @@ export interface RouteParts {
 /** What is known of the owner: of a request without a session id, whom its cookie names. */
 type Known = Pick<FoundOwner, 'owner'> & Partial<FoundOwner>;
 
-const NOBODY: Known = { owner: { kind: 'none' } };
+const NO_OWNER: Known = { owner: { kind: 'none' } };
 /** An owner lookup that failed has found nothing out (invariant 11). */
 const UNCERTAIN: Known = { owner: { kind: 'inconclusive', mayBeOurs: true } };
 
@@ -131,7 +131,7 @@ export class Router {
   #namedByCookie({ head }: ArrivedRequest): Known | Promise<Known> {
     const { self, namedByCookie, liveness, directory } = this.#parts;
     const machine = namedByCookie?.(head);
-    if (machine === undefined) return NOBODY;
+    if (machine === undefined) return NO_OWNER;
     if (machine === self) return ofCookie(machine, 'running');
     const state = liveness.of(machine);
     // One that counts as gone because it had stopped may have been woken since the last reading.

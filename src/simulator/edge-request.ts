@@ -197,7 +197,10 @@ export class EdgeRequest {
     else if (leg.how === 'first') replayCache.keep(this.#asCached, wish, issuer);
   }
 
-  #acceptUpgrade(attempt: DeliveryAttempt & { kind: 'upgraded' }, machine: EdgeMachine): 'responded' {
+  #acceptUpgrade(
+    attempt: DeliveryAttempt & { kind: 'upgraded' },
+    machine: EdgeMachine,
+  ): 'responded' {
     const { upgrade } = this.#incoming;
     // Only an upgrade is sent without a body, so nothing else can have been accepted as one.
     if (!upgrade) return this.#fail('PU02');

@@ -55,7 +55,10 @@ const IDEMPOTENT: ReadonlySet<string> = new Set([
 ]);
 
 /** Never rejects: what goes wrong is an {@link DeliveryAttempt}. */
-export function sendToMachine(outgoing: OutgoingRequest, options: SendOptions): Promise<DeliveryAttempt> {
+export function sendToMachine(
+  outgoing: OutgoingRequest,
+  options: SendOptions,
+): Promise<DeliveryAttempt> {
   return new Promise((resolve) => {
     const request = open(outgoing, options);
     let wasConnected = false;

@@ -149,7 +149,7 @@ describe('UPSTREAM_CHECK_PATH', () => {
     status = 503;
     await until(async () => !(await isServedHere()));
     const { reason } = await upstreamOf(sidecar.ports.admin);
-    assert.equal(reason, 'the check is answered 503');
+    assert.equal(reason, 'the check returned 503');
     assert.ok(await isServedHere({ headers: { 'mcp-session-id': 'abc~m1' } }));
     assert.ok(await isServedHere({ headers: { 'fly-replay-failed': 'reason=timeout' } }));
     status = 204;
@@ -165,7 +165,7 @@ describe('UPSTREAM_CHECK_PATH', () => {
     const { reason } = await upstreamOf(sidecar.ports.admin);
     assert.match(
       String(reason),
-      /^the check is answered 301 to another path; redirects are not followed: set UPSTREAM_CHECK_PATH/,
+      /^the check returned 301 to another path; redirects are not followed: set UPSTREAM_CHECK_PATH/,
     );
     const lines = log.lines.filter(({ level }) => level === 'warn');
     assert.deepEqual(

@@ -209,8 +209,8 @@ const SIDECARS: readonly [string, SidecarFacts, string[]][] = [
   ['in memory', { ...WELL, store: { state: undefined, reason: undefined } }, []],
   [
     'before an app that fails its check',
-    { ...WELL, upstream: { state: 'down', reason: 'the check is answered 503' } },
-    ['warning: The app is down, in its eyes: the check is answered 503.'],
+    { ...WELL, upstream: { state: 'down', reason: 'the check returned 503' } },
+    ['warning: The app is down, in its eyes: the check returned 503.'],
   ],
   [
     'not there',

@@ -16,12 +16,12 @@ import { serveApp } from '../support/sidecar.ts';
 const originAt = (port: number): URL => new URL(`http://127.0.0.1:${port}`);
 const NEVER = new AbortController().signal;
 
-function answering(t: TestContext, answer: string): Promise<number> {
-  return serveRawApp(t, (socket) => socket.end(answer));
+function respondingWith(t: TestContext, response: string): Promise<number> {
+  return serveRawApp(t, (socket) => socket.end(response));
 }
 
 const NOT_FOLLOWED =
-  '; redirects are not followed: set UPSTREAM_CHECK_PATH to a path that answers 2xx, or UPSTREAM_CHECK_HOST to a host that the app serves';
+  '; redirects are not followed: set UPSTREAM_CHECK_PATH to a path that returns 2xx, or UPSTREAM_CHECK_HOST to a host that the app serves';
 
 describe('a check that is redirected fails, and says how to avoid it and where it leads', () => {
   const rows: readonly (readonly [location: string, lead: string])[] = [
@@ -35,33 +35,36 @@ describe('a check that is redirected fails, and says how to avoid it and where i
   ];
   for (const [location, lead] of rows) {
     test(`by ${JSON.stringify(location)}`, async (t) => {
-      const answer = `HTTP/1.1 302 Found\r\n${location}content-length: 0\r\n\r\n`;
-      const options = { origin: originAt(await answering(t, answer)), clock: createTestClock() };
+      const response = `HTTP/1.1 302 Found\r\n${location}content-length: 0\r\n\r\n`;
+      const options = {
+        origin: originAt(await respondingWith(t, response)),
+        clock: createTestClock(),
+      };
       const outcome = await createCheckProbe(options, '/up', 'my-app.fly.dev')(NEVER);
-      const reason = `the check is answered 302${lead}${NOT_FOLLOWED}`;
+      const reason = `the check returned 302${lead}${NOT_FOLLOWED}`;
       assert.deepEqual(outcome, { kind: 'failed', reason });
     });
   }
 });
 
 describe('a check', () => {
-  const rows: readonly (readonly [answer: string, reason: string | undefined])[] = [
+  const rows: readonly (readonly [response: string, reason: string | undefined])[] = [
     ['HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok', undefined],
     ['HTTP/1.1 204 No Content\r\n\r\n', undefined],
     ['HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nthe begin', undefined],
-    ['HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n', 'the check is answered 404'],
-    ['HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n', 'the check is answered 503'],
+    ['HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n', 'the check returned 404'],
+    ['HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n', 'the check returned 503'],
     [
       'HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n',
-      'the check is answered 101',
+      'the check returned 101',
     ],
-    ['', 'connection broken off'],
-    ['SSH-2.0-secret\r\n', 'the answer is not valid HTTP'],
+    ['', 'connection reset'],
+    ['SSH-2.0-secret\r\n', 'the response is not valid HTTP'],
   ];
-  for (const [answer, reason] of rows) {
-    test(`that is answered ${JSON.stringify(answer)} ${reason ? 'fails' : 'passes'}`, async (t) => {
+  for (const [response, reason] of rows) {
+    test(`that gets ${JSON.stringify(response)} ${reason ? 'fails' : 'passes'}`, async (t) => {
       const clock = createTestClock();
-      const origin = originAt(await answering(t, answer));
+      const origin = originAt(await respondingWith(t, response));
       const outcome = await createCheckProbe({ origin, clock }, '/health')(NEVER);
       assert.deepEqual(outcome, reason ? { kind: 'failed', reason } : { kind: 'passed' });
       assert.equal(clock.pendingCount(), 0);
@@ -80,9 +83,9 @@ describe('a check', () => {
   });
 });
 
-test('somebody who listens passes for a connection', async (t) => {
+test('a connection probe passes if the port is open', async (t) => {
   const clock = createTestClock();
-  const origin = originAt(await answering(t, ''));
+  const origin = originAt(await respondingWith(t, ''));
   assert.deepEqual(await createConnectProbe({ origin, clock })(NEVER), { kind: 'passed' });
   assert.equal(clock.pendingCount(), 0);
 });
@@ -91,7 +94,7 @@ for (const [name, create] of [
   ['connection', createConnectProbe],
   ['check', (options: Parameters<typeof createConnectProbe>[0]) => createCheckProbe(options, '/')],
 ] as const) {
-  test(`a ${name} fails where nobody listens`, async () => {
+  test(`a ${name} fails if the port is closed`, async () => {
     const clock = createTestClock();
     const outcome = await create({ origin: originAt(await freePort()), clock })(NEVER);
     assert.deepEqual(outcome, { kind: 'failed', reason: 'connection refused' });
@@ -99,7 +102,9 @@ for (const [name, create] of [
   });
 }
 
-async function serveSilently(t: TestContext): Promise<{ port: number; accepted: Promise<Socket> }> {
+async function serveWithoutResponse(
+  t: TestContext,
+): Promise<{ port: number; accepted: Promise<Socket> }> {
   const server = createServer();
   const accepted = once(server, 'connection').then(([socket]) => socket as Socket);
   const port = await new Promise<number>((resolve) =>
@@ -109,8 +114,8 @@ async function serveSilently(t: TestContext): Promise<{ port: number; accepted: 
   return { port, accepted };
 }
 
-test('a check that nobody answers fails in time, and its connection ends', async (t) => {
-  const { port, accepted } = await serveSilently(t);
+test('a check without a response fails in time, and its connection closes', async (t) => {
+  const { port, accepted } = await serveWithoutResponse(t);
   const clock = createTestClock();
   const checked = createCheckProbe({ origin: originAt(port), clock }, '/')(NEVER);
   const closed = once(
@@ -118,12 +123,12 @@ test('a check that nobody answers fails in time, and its connection ends', async
     'close',
   );
   await clock.advance(PROBE_TIMEOUT_MS);
-  assert.deepEqual(await checked, { kind: 'failed', reason: 'no answer within 2000 ms' });
+  assert.deepEqual(await checked, { kind: 'failed', reason: 'no response within 2000 ms' });
   await closed;
 });
 
-test('a check that is broken off ends at once', async (t) => {
-  const { port, accepted } = await serveSilently(t);
+test('an aborted check ends at once', async (t) => {
+  const { port, accepted } = await serveWithoutResponse(t);
   const clock = createTestClock();
   const abort = new AbortController();
   const checked = createCheckProbe({ origin: originAt(port), clock }, '/')(abort.signal);

@@ -164,7 +164,7 @@ test('an app that the sidecar finds down is told, though it takes connections', 
   });
   assert.deepEqual(findingsIn(ran, 'Sidecar'), [
     'ok: The sidecar runs, and is ready.',
-    'warning: The app is down, in its eyes: the check is answered 503.',
+    'warning: The app is down, in its eyes: the check returned 503.',
   ]);
 });
 
