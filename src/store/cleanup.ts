@@ -1,18 +1,23 @@
-/** The clean-up on a timer. Stores have none of their own, so a store in a test starts nothing. */
+/**
+ * The periodic clean-up. Stores have no timer of their own, so a store in a test starts nothing.
+ */
 import type { Clock } from '../clock.ts';
 import type { SessionStore } from './store.ts';
 
 export interface CleanupOptions {
   readonly clock: Clock;
-  /** 0: never, and no timer exists. */
+  /** 0 turns the clean-up off: no timer exists. */
   readonly intervalMs: number;
-  /** A clean-up that failed; the next one comes in its time all the same. */
+  /** Called when a clean-up fails; the next one runs on schedule. */
   readonly onError: (error: unknown) => void;
 }
 
-/** In this order: no more of them; then the store is closed, which ends the one under way; then its end. */
+/**
+ * The order at shutdown: stop the schedule, close the store (which ends a clean-up in progress),
+ * wait for it.
+ */
 export interface Cleanups {
-  /** What fails from now on is not told: the store is about to be closed. */
+  /** Later failures are not reported: the store is about to be closed. */
   cancel(): void;
   ended(): Promise<void>;
 }

@@ -1,22 +1,25 @@
-/** Bindings in memory, and which of them go when there is no more room. */
+/** Bindings in memory, and their order of eviction. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Binding, BindingOrigin, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { adoptedCap, EVICTION_ORDER, PAGE_BINDINGS } from './store.ts';
 
 /**
- * The bindings by origin, on each queue the least recently written first: a map keeps the order of
- * insertion, so the next to be evicted is found at once.
+ * The bindings by origin, in each queue the least recently written first: a map keeps the order of
+ * insertion, so the next one to evict is found at once.
  */
 export interface EvictionQueues {
   find(key: SessionKey): Binding | undefined;
-  /** In its place; with `moved`, what is held of the key by now, behind all others of its queue: it was used. */
+  /**
+   * Replaces the binding in place; with `moved`, moves the current binding to the end of its queue:
+   * it was used.
+   */
   put(binding: Binding, moved: Binding | undefined): void;
   remove(key: SessionKey): void;
-  /** Returns how many there were to remove, `count` at most. */
+  /** Returns how many were removed, `count` at most. */
   removeOldest(origin: BindingOrigin, count: number): number;
   count(origin?: BindingOrigin): number;
-  /** All keys as they are now: what is written during a walk is neither seen twice nor walked for ever. */
+  /** All current keys: keys written during a walk are neither visited twice nor walked for ever. */
   keys(): SessionKey[];
   clear(): void;
 }
@@ -61,12 +64,12 @@ export function createEvictionQueues(): EvictionQueues {
  */
 const SLACK = 1 / 100;
 
-/** A bound that was lowered far is reached in several steps, so that none holds up the event loop. */
+/** A bound that was lowered far is reached in several steps, so that none blocks the event loop. */
 const MAX_EVICTED_AT_ONCE = 20_000;
 
 /**
- * Down to the bounds, or some way; `roughly`: once they are exceeded by one percent. Returns how
- * many had to go.
+ * Evicts down to the bounds, or a part of the way; `roughly`: only once they are exceeded by one
+ * percent. Returns the number evicted.
  */
 export function evictExcess(
   queues: EvictionQueues,
@@ -91,7 +94,7 @@ export function evictExcess(
   return removed;
 }
 
-/** Down to the bounds exactly, the event loop turning in between. */
+/** Evicts down to the bounds exactly, and lets the event loop run in between. */
 export async function evictAllExcess(queues: EvictionQueues, maxSessions: number): Promise<number> {
   let total = 0;
   for (;;) {
@@ -113,10 +116,13 @@ export async function removeExpired(queues: EvictionQueues, clock: Clock): Promi
   return removed;
 }
 
-/** A walk over a million bindings lets the event loop turn after each so many. */
+/** A walk over a million bindings lets the event loop run after this many. */
 const STRIDE = 5_000;
 
-/** What was there at the start and still is when its turn comes, expired or not: the first ones at once. */
+/**
+ * Visits what existed at the start and still exists when its turn comes, expired or not: the first
+ * ones at once.
+ */
 export async function visitAll(
   queues: EvictionQueues,
   visit: (binding: Binding) => void,
@@ -131,7 +137,7 @@ export async function visitAll(
   }
 }
 
-/** What was there at the start, in pages; between two of them the event loop may turn. */
+/** What existed at the start, in pages; between two pages the event loop may run. */
 export function* walkInPages(
   queues: EvictionQueues,
   matches: (binding: Binding) => boolean,
@@ -149,7 +155,7 @@ export function* walkInPages(
   yield page;
 }
 
-/** As `visitAll`, for a reader with a pace of its own. */
+/** As `visitAll`, for a reader with its own pace. */
 export async function* walk(queues: EvictionQueues): AsyncGenerator<Binding> {
   for (const [index, key] of queues.keys().entries()) {
     if (index % STRIDE === 0) await nextTurn();

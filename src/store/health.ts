@@ -1,13 +1,13 @@
-/** How a store fares, for the readiness answer, the metrics and the log. */
+/** The status of a store, for the readiness response, the metrics and the log. */
 import type { StoreErrorCode } from './store.ts';
 
-/** What an operator should know of a store. */
+/** What an operator should know about a store. */
 export interface StoreHealth {
-  /** `recovering`: it works again, and is being told what it has missed. */
+  /** `recovering`: the store works again, and pending changes are being flushed to it. */
   readonly state: 'healthy' | 'degraded' | 'recovering';
-  /** What does not work; `all` where there is no store. */
+  /** What does not work; `all` if there is no store. */
   readonly failing: 'none' | 'reads' | 'writes' | 'all';
-  /** Of the last failure while something fails. */
+  /** The last failure while something fails. */
   readonly code: StoreErrorCode | undefined;
   readonly reason: string | undefined;
   /** How long it has not been healthy, in ms. */
@@ -21,7 +21,10 @@ export interface StoreHealth {
   };
 }
 
-/** What becomes of a binding that was accepted while its store failed: as labels, closed. */
+/** The outcome of a change that was accepted while its store failed: a closed set, for labels. */
 export const WRITE_BACK_RESULTS = ['written', 'conflict', 'dropped'] as const;
-/** `conflict`: bound elsewhere meanwhile, which stays. `dropped`: too many were waiting. */
+/**
+ * `conflict`: another Machine has bound the key meanwhile, and keeps it. `dropped`: too many were
+ * waiting.
+ */
 export type WriteBackResult = (typeof WRITE_BACK_RESULTS)[number];

@@ -1,11 +1,11 @@
 /**
- * The bindings read or written last, so that a session in use costs no read. It knows nothing of
- * other processes: whether what it holds may be believed, `sqlite/freshness.ts` tells for the file,
+ * The most recently read or written bindings, so that a session in use costs no read. It knows
+ * nothing about other processes: `sqlite/freshness.ts` says whether an entry is fresh for the file,
  * and `remote-cache.ts` for a database that a fleet shares.
  */
 import type { SessionKey } from '../session.ts';
 
-/** What is held: a binding, or something that has one. */
+/** An entry: a binding, or something that has one. */
 export interface Cached {
   readonly key: SessionKey;
   /** In ms since the epoch. */
@@ -13,36 +13,39 @@ export interface Cached {
 }
 
 export interface HotCache<Item extends Cached> {
-  /** What is held of the key, unless it has expired by `now`. */
+  /** The entry of the key, unless it has expired by `now`. */
   get(key: SessionKey, now: number): Item | undefined;
   set(item: Item): void;
   delete(key: SessionKey): void;
-  /** Forgets what has expired by `now`: looks at so many entries at most, and goes on there the next time. */
+  /**
+   * Forgets entries that have expired by `now`: visits this many entries at most, and continues
+   * there the next time.
+   */
   forgetExpired(now: number, maxLooked: number): void;
   clear(): void;
 }
 
 interface Entry<Item> {
   item: Item;
-  /** Since the hand came by. */
+  /** Whether the entry was used since the hand last passed it ("visited" in SIEVE). */
   isUsed: boolean;
-  /** Of the hand, in which it came. */
+  /** The lap of the hand in which the entry was inserted. */
   readonly lap: number;
 }
 
-/** So that one insertion is short though every entry is in use. */
+/** Bounds one insertion even if every entry is in use. */
 const MAX_PASSED_OVER = 100;
 
 /**
- * Makes room as SIEVE does (Zhang et al., NSDI 2024): a hand goes round from the oldest entry to
- * the newest, spares what was used since it came by last, and removes what was not. So a hit is
- * one look into the map and moves nothing, and what is asked for once goes before what is used.
+ * Evicts as SIEVE does (Zhang et al., NSDI 2024): a hand moves from the oldest entry to the newest,
+ * spares the entries that were visited since its last pass, and evicts the others. So a hit is one
+ * map lookup and moves nothing, and an entry read once is evicted before entries in use.
  */
 export function createHotCache<Item extends Cached>(maxEntries: number): HotCache<Item> {
   const entries = new Map<SessionKey, Entry<Item>>();
-  // Only while the cache is full: an iterator that stands still keeps what the map has let go.
+  // Set only while the cache is full: an idle iterator keeps deleted entries of the map in memory.
   let hand: MapIterator<Entry<Item>> | undefined;
-  /** How many entries come before the one at which the looking for what has expired goes on. */
+  /** How many entries come before the one at which the expiry scan continues. */
   let looked = 0;
   let lap = 0;
   let latest = -Infinity;
@@ -52,7 +55,7 @@ export function createHotCache<Item extends Cached>(maxEntries: number): HotCach
     hand = undefined;
     looked = 0;
   };
-  // A lap ends where it has come to what was not there when it began: that has its chance to be used.
+  // A lap ends at the first entry that was inserted during it: that one has its chance to be used.
   const nextUnderHand = (): Entry<Item> | undefined => {
     const next = hand?.next();
     if (next?.done === false && next.value.lap < lap) return next.value;
@@ -71,7 +74,8 @@ export function createHotCache<Item extends Cached>(maxEntries: number): HotCach
 
   return {
     get: (key, now) => {
-      // After a clock was set back, what a clean-up has removed as expired would be alive again.
+      // If the clock was set back, an entry that a clean-up removed as expired would be alive
+      // again.
       if (now < latest) clear();
       latest = now;
       const entry = entries.get(key);
@@ -97,7 +101,7 @@ export function createHotCache<Item extends Cached>(maxEntries: number): HotCach
 }
 
 /**
- * Looks at `maxLooked` entries behind the first `skipped`. Returns how many to skip the next time; 0
+ * Visits `maxLooked` entries behind the first `skipped`. Returns how many to skip the next time; 0
  * after the last entry.
  */
 function removeExpired<Item extends Cached>(

@@ -1,6 +1,6 @@
 /**
- * The store in memory: for tests, for `memory:`, and in place of a file that can't be had. It
- * forgets everything with the process. Writes keep it within its bounds and one percent.
+ * The store in memory: for tests, for `memory:`, and in place of a file that can't be opened. The
+ * process's end loses everything. Writes keep it within its bounds plus one percent.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Binding, MachineId } from '../session.ts';
@@ -71,7 +71,7 @@ export function createMemoryStore(options: { clock: Clock; limits: StoreLimits }
     pages: (owners) => pagesFor(owners, queues, clock, assertOpen),
     addCopies: (copies) =>
       new Promise((resolve) => {
-        // What it throws rejects.
+        // An exception becomes a rejection.
         assertOpen();
         resolve(enterAll(queues, copies, clock, limits));
       }),
@@ -104,7 +104,9 @@ async function* pagesFor(
   }
 }
 
-/** Behind all others of its queue is where a copy goes that was used last, but there is no colder place. */
+/**
+ * A copy that was used last belongs behind all others of its queue, but there is no colder place.
+ */
 function enterAll(
   queues: EvictionQueues,
   copies: readonly PeerCopy[],

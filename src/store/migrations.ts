@@ -1,14 +1,15 @@
 /**
- * How the schema of a database that is in use is brought up to date: what is decided, the same for
- * every database. Each of them has a loop of its own around it, as one waits and the other does not:
+ * How the schema of a database in use is migrated: the decisions, the same for every database. Each
+ * database has a loop of its own around them, because one is asynchronous and the other is not:
  *
- *     look ─ a step to take ─> lock, look again, take it, record it, commit ─> look
- *          ├ none ─> done: it is as we know it, or newer in a way that leaves us as we are
- *          └ a newer one, made for newer sidecars only ─> refused
+ *     check ─ a step to take ─> lock, check again, take it, record it, commit ─> check
+ *            ├ none ─> done: the version is known, or newer and compatible
+ *            └ newer and incompatible ─> rejected
  *
- * Of any number of simultaneous starters one takes each step, as each looks again under the lock.
- * Forward only. A step that was released is never changed, and the next one is one that the sidecars
- * beside us survive during a deploy: a new column has a default, and statements name their columns.
+ * Any number of processes may start at once: each step is taken once, because each checks again
+ * under the lock. Migrations only go forward. A released step never changes, and a new step must
+ * leave the schema usable by the sidecars that still run during a deploy: a new column has a
+ * default, and statements name their columns.
  */
 import { StoreError } from './store.ts';
 
@@ -20,33 +21,33 @@ export interface MigrationStep {
 
 /** As recorded in the database. */
 export interface Schema {
-  /** How many steps were taken; 0 for an empty database. */
+  /** The number of steps taken; 0 for an empty database. */
   readonly version: number;
   readonly oldestReader: number;
 }
 
 export interface NextStep {
   readonly sql: string;
-  /** What is to be recorded with it. */
+  /** What to record with it. */
   readonly becomes: Schema;
 }
 
 /**
- * What leads from `found` one step further; undefined if nothing is to be done. Throws a `fatal`
- * {@link StoreError} if this version of fly-affinity can't use what it found.
+ * The next step from `found`; undefined if there is none. Throws a `fatal` {@link StoreError} if
+ * this version of fly-affinity can't use what it found.
  */
 export function nextStep(found: Schema, steps: readonly MigrationStep[]): NextStep | undefined {
   if (found.version > steps.length && found.oldestReader > steps.length) {
     throw new StoreError(
       'fatal',
-      `its schema has version ${found.version}, and this version of fly-affinity knows version ` +
-        `${steps.length} at most; a newer fly-affinity can use it`,
+      `its schema has version ${found.version}, and this fly-affinity supports version ` +
+        `${steps.length} at most; upgrade fly-affinity`,
     );
   }
   const step = steps[found.version];
   if (step === undefined) return undefined;
   const version = found.version + 1;
-  // Who was left behind by an earlier step stays behind.
+  // A version that an earlier step excluded stays excluded.
   const oldestReader = Math.max(found.oldestReader, step.oldestReader);
   return { sql: step.sql, becomes: { version, oldestReader } };
 }

@@ -16,10 +16,10 @@ import {
   type SessionStore,
 } from './store.ts';
 
-/** Longest time to live that is told, in ms: a year. Longer ones are cut. */
+/** The longest time to live that a page reports, in ms: a year. Longer ones are cut. */
 export const MAX_PAGE_TTL_MS = 366 * 24 * 3_600_000;
 
-/** `now` is whole, and none of them has expired by then. */
+/** `now` is a whole number, and no binding has expired by then. */
 export function peerPageOf(bindings: readonly Binding[], now: number): PeerPage {
   const numbers = new Map<MachineId, number>();
   let rows = '';
@@ -35,13 +35,13 @@ export function peerPageOf(bindings: readonly Binding[], now: number): PeerPage 
   return { rows, owners };
 }
 
-/** Throws where there is nothing to hand out. */
+/** Throws if the store has no pages. */
 export function pagesOf(store: SessionStore, owners: Owners): AsyncIterable<PeerPage> {
   if (store.pages === undefined) throw new StoreError('passing', NOTHING_TO_TELL);
   return store.pages(owners);
 }
 
-/** Rejects where copies can't enter. */
+/** Rejects if the store takes no copies. */
 export async function addCopiesTo(
   store: SessionStore,
   copies: readonly PeerCopy[],
@@ -50,4 +50,4 @@ export async function addCopiesTo(
   return store.addCopies(copies);
 }
 
-const NOTHING_TO_TELL = 'this session store neither tells bindings at a join nor takes them';
+const NOTHING_TO_TELL = 'this session store does not exchange bindings at a join';

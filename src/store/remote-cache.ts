@@ -1,53 +1,59 @@
 /**
- * What a database that a fleet shares has said lately, so that a session in use costs no round trip:
+ * A cache in front of a database that a fleet shares, so that a session in use costs no round trip.
  *
- *     read ─ held, said within the last second ─> answered from here
- *          └ else ─> asked; kept, unless a write of this key has begun or ended meanwhile
- *     write ─ begins ─> what is held of the key is forgotten, and nothing is kept until it has ended
- *           └ ends ──> what it left behind is kept
+ *     read ─ cached within the last second ─> served from the cache
+ *          └ else ─> query; cached, unless a write of this key overlaps it
+ *     write ─ begins ─> the key is forgotten, and not cached until the write ends
+ *           └ ends ──> its result is cached
  *
- * So what this process writes is seen by it at once, and what others change within a second. Until
- * then a stale owner costs one more hop: the Machine that it names knows better. What is absent is
- * never held, for a session that another Machine has just bound must be found.
+ * So this process sees its own writes at once, and changes by others within a second. Until then a
+ * stale owner costs one more hop: the Machine that it names knows better. An absent key is never
+ * cached, because a session that another Machine has just bound must be found.
  */
 import type { Binding, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { createHotCache } from './hot-cache.ts';
 
 export interface RemoteCache {
-  /** What may be believed of the key without asking. */
+  /** The cached binding, if it is fresh enough to use without a query. */
   get(key: SessionKey): Binding | undefined;
-  /** To be called when the question goes out; the result takes the answer. */
-  beginRead(key: SessionKey): (answer: Binding | 'absent') => void;
-  /** To be called when the write is called; the result takes what it left, `unknown` if it failed. */
+  /** Call it when the query is sent; the returned function takes the response. */
+  beginRead(key: SessionKey): (response: Binding | 'absent') => void;
+  /**
+   * Call it when the write starts; the returned function takes what the write left, `unknown` if it
+   * failed.
+   */
   beginWrite(key: SessionKey): (after: Binding | 'absent' | 'unknown') => void;
-  /** Whether a write of the key has begun and not ended. */
+  /** Whether a write of the key is in flight. */
   isWriting(key: SessionKey): boolean;
-  /** Forgets the key, and believes no answer to what was asked of it before. */
+  /** Forgets the key, and ignores the responses to queries that were sent before. */
   delete(key: SessionKey): void;
   /** The same for all keys. */
   clear(): void;
 }
 
-/** What another process wrote is seen within that time. */
+/** What another process writes is visible within this time. */
 const MAX_UNSEEN_MS = 1_000;
 
 interface Held {
   readonly key: SessionKey;
   readonly binding: Binding;
-  /** Until when it may be believed. */
+  /** The entry is fresh until then. */
   readonly expiresAt: number;
 }
 
 export function createRemoteCache(clock: Clock, maxEntries: number): RemoteCache {
   const held = createHotCache<Held>(maxEntries);
-  /** How many writes of a key are under way. */
+  /** The number of writes of a key in flight. */
   const writing = new Map<SessionKey, number>();
-  /** The reads under way that something has crossed: what they bring may be older than that. */
+  /**
+   * The reads in flight that a write or a `forget` has overlapped: their results may be older than
+   * it.
+   */
   const crossed = new Set<object>();
   const reading = new Map<SessionKey, Set<object>>();
 
-  /** What was said may be as old as the question. */
+  /** The response may be as old as the query. */
   const keep = (binding: Binding, askedAt: number): void => {
     const { key } = binding;
     const expiresAt = Math.min(binding.expiresAt, askedAt + MAX_UNSEEN_MS);
@@ -65,10 +71,10 @@ export function createRemoteCache(clock: Clock, maxEntries: number): RemoteCache
       if (writing.has(key)) crossed.add(read);
       const ofKey = reading.get(key) ?? new Set();
       reading.set(key, ofKey.add(read));
-      return (answer) => {
+      return (response) => {
         ofKey.delete(read);
         if (ofKey.size === 0 && reading.get(key) === ofKey) reading.delete(key);
-        if (!crossed.delete(read) && answer !== 'absent') keep(answer, askedAt);
+        if (!crossed.delete(read) && response !== 'absent') keep(response, askedAt);
       };
     },
     beginWrite: (key) => {

@@ -1,9 +1,9 @@
 /**
- * What each write does to one binding: a pure function, so that the memory store, the thread that
- * writes to SQLite and the look at writes still on their way cannot disagree.
+ * What each write does to one binding: a pure function, so that the memory store, the SQLite writer
+ * thread and the view of pending writes can't disagree.
  *
- * Applying one write twice leaves what applying it once leaves. The SQLite store rests on that: it
- * may look at a write that is committed already without having heard so.
+ * Applying one write twice leaves what applying it once leaves. The SQLite store relies on that: it
+ * may apply a write that is already committed but not yet acknowledged.
  */
 import type { Binding, BindingOrigin, MachineId, SessionKey } from '../session.ts';
 import type { PeerCopy } from './store.ts';
@@ -40,18 +40,18 @@ export type WriteKind = Write['kind'];
 type Of<Kind extends WriteKind> = Extract<Write, { kind: Kind }>;
 type Sliding = Pick<Of<'touch'>, 'now' | 'ttlMs'>;
 
-/** What a write left behind. */
+/** The result of a write. */
 export interface Outcome {
-  /** What is bound now; the very object that was there if nothing changed. */
+  /** The current binding; the same object as before if nothing changed. */
   readonly after: Binding | undefined;
-  /** Whether the caller got its way: the claim won, the key was moved, touched, removed. */
+  /** Whether the write took effect: the claim won, the key was moved, touched, removed. */
   readonly hasTakenEffect: boolean;
 }
 
-/** Beyond it a time to live is a mistake, and no sum of it with a moment is exact any more. */
+/** Above it a time to live is a mistake, and adding it to a time is not exact. */
 const MAX_TTL_MS = 10 * 365 * 24 * 3600 * 1000;
 
-/** The origin that says more about the owner comes later, and leaves the store later. */
+/** Weakest first: the stronger origin says more about the owner, and is evicted later. */
 const ORIGIN_RANKS: Record<BindingOrigin, number> = { copied: 0, adopted: 1, learned: 2 };
 
 /** An expired binding is absent to every write. `maxAgeMs` of 0 is no bound. */
@@ -73,7 +73,7 @@ export function applyWrite(write: Write, found: Binding | undefined, maxAgeMs: n
   }
 }
 
-/** What is bound once all of them, of one key, have been applied in their order. */
+/** What is bound after all these writes of one key, in their order. */
 export function applyWrites(
   writes: readonly Write[],
   found: Binding | undefined,
@@ -91,7 +91,9 @@ function claim(write: Of<'claim'>, current: Binding | undefined, maxAgeMs: numbe
   return { after: slide({ ...current, origin }, write, maxAgeMs), hasTakenEffect: true };
 }
 
-/** The life of a session goes on under a new owner: `createdAt` stays, or it would outlive its maximum age. */
+/**
+ * A session keeps its age under a new owner: without `createdAt` it would outlive its maximum age.
+ */
 function upsert(write: Of<'upsert'>, current: Binding | undefined, maxAgeMs: number): Outcome {
   if (current === undefined) {
     const createdAt = Math.min(write.createdAt ?? write.now, write.now);
@@ -115,7 +117,7 @@ function upsert(write: Of<'upsert'>, current: Binding | undefined, maxAgeMs: num
   };
 }
 
-/** What is bound once a peer's copy has entered; undefined if it changes nothing. */
+/** What is bound after a peer's copy has entered; undefined if it changes nothing. */
 export function applyCopy(
   copy: PeerCopy,
   now: number,
@@ -190,7 +192,7 @@ function slidTo({ now, ttlMs }: Sliding): number {
   return now + wholeTtlMs(ttlMs);
 }
 
-/** Whole ms, whatever was asked for: a peer's word is no reason for a row that can't be written. */
+/** Rounds to whole ms: a fraction from a peer must not make a row that can't be written. */
 export function wholeTtlMs(ttlMs: number): number {
   return ttlMs > 0 ? Math.min(Math.floor(ttlMs), MAX_TTL_MS) : 0;
 }

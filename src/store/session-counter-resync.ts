@@ -1,7 +1,7 @@
 /**
- * Walks through the store in the background, at the start and now and then, so that the counter knows of
- * what this process has not seen: sessions from before its start, what was evicted, and what other
- * Machines have taken over in a store that the fleet shares.
+ * Walks through the store in the background, at the start and periodically, so that the counter
+ * finds what this process has not seen: sessions from before its start, evictions, and sessions
+ * that other Machines have taken over in a shared store.
  */
 import type { Clock } from '../clock.ts';
 import type { SessionStore } from './store.ts';
@@ -9,21 +9,30 @@ import type { SessionCounter } from './session-counter.ts';
 
 export interface ResyncOptions {
   readonly clock: Clock;
-  /** From 0 to below 1: a fleet must not walk through its store all at once. */
+  /** Random number from 0 to below 1: the Machines of a fleet must not all walk at once. */
   readonly random: () => number;
-  /** Whether a walk sees all that is bound: not while memory stands in for a store, or one is refilled. */
+  /**
+   * Whether a walk sees all bindings: not while memory replaces a store, or a store is being
+   * refilled.
+   */
   readonly isWhole: () => boolean;
 }
 
-/** In this order: no more of them; then the store is closed, which ends the one under way; then its end. */
+/**
+ * The order at shutdown: stop the schedule, close the store (which ends a walk in progress), wait
+ * for it.
+ */
 export interface Resync {
   cancel(): void;
   ended(): Promise<void>;
 }
 
-/** A session in use is heard of anyway, and one that is not ends by itself: this is for the rest. In ms. */
+/**
+ * Requests report a session in use, and an unused one expires by itself: this is for the rest. In
+ * ms.
+ */
 export const RESYNC_INTERVAL_MS = 900_000;
-/** After a walk that did not come to its end, in ms. */
+/** The pause after a walk that did not finish, in ms. */
 export const RESYNC_RETRY_MS = 10_000;
 const JITTER = 0.1;
 
@@ -35,7 +44,7 @@ export function startResync(
   const cancelled = new AbortController();
   const { signal } = cancelled;
 
-  /** In strides: every store leaves others their turn while it hands its entries out. */
+  /** In strides: every store lets other work run while it lists its entries. */
   const resync = async (): Promise<'complete' | 'broken-off'> => {
     if (!isWhole()) return 'broken-off';
     const end = counter.beginResync();
@@ -45,7 +54,7 @@ export function startResync(
         counter.note(binding);
       }
     } catch {
-      // That the store fails is told where its operations are watched; what was counted stays.
+      // The store's metrics report its failures; what was counted stays.
       return 'broken-off';
     }
     if (!isWhole()) return 'broken-off';

@@ -1,7 +1,6 @@
 /**
- * How many sessions live on this Machine, known at any moment without asking anybody: a set of their
- * keys, sorted into slots by the time at which they end. `counted-store.ts` reports what this process
- * writes and reads; a resync finds the rest.
+ * Counts the live sessions of this Machine in memory: a set of their keys, sorted into slots by
+ * expiry. `counted-store.ts` reports what this process writes and reads; a resync finds the rest.
  */
 import type { Clock } from '../clock.ts';
 import type { Binding, MachineId, SessionKey } from '../session.ts';
@@ -9,20 +8,23 @@ import { addCopiesTo, pagesOf } from './peer-pages.ts';
 import type { Lookup, SessionStore } from './store.ts';
 
 export interface SessionCounter {
-  /** Live sessions of this Machine, late by a six-hundredth of their time to live; at most twice the limit. */
+  /**
+   * Live sessions of this Machine, late by a six-hundredth of their time to live; at most twice the
+   * limit.
+   */
   count(): number;
   isFull(): boolean;
-  /** The store has this now, of whichever Machine. */
+  /** The store holds this binding now, whichever Machine owns it. */
   note(binding: Binding): void;
-  /** It lives for `ttlMs` from now, or longer. */
+  /** The session lives for `ttlMs` from now, or longer. */
   slide(key: SessionKey, ttlMs: number): void;
-  /** It ends in `ttlMs`, or earlier. */
+  /** The session ends in `ttlMs`, or earlier. */
   shorten(key: SessionKey, ttlMs: number): void;
-  /** Nobody has it any more, or not this Machine. */
+  /** The session is gone, or another Machine owns it. */
   forget(key: SessionKey): void;
   /**
-   * Every session of the store is noted from now on. Returns what ends that: what was not noted
-   * meanwhile does not live here.
+   * Starts a resync: every session of the store is noted from now on. Returns a function that ends
+   * it: sessions that were not noted meanwhile are removed.
    */
   beginResync(): () => void;
 }
@@ -30,21 +32,24 @@ export interface SessionCounter {
 export interface SessionCounterOptions {
   readonly self: MachineId;
   readonly clock: Clock;
-  /** So many sessions fill this Machine. */
+  /** This Machine is full with this many sessions. */
   readonly limit: number;
   readonly ttlMs: number;
-  /** Whole life of a binding, however often it slides; 0 for no bound. */
+  /** The maximum age of a binding, however often it slides; 0 for no bound. */
   readonly maxAgeMs: number;
 }
 
-/** Where every Machine is full sessions are taken all the same. Their keys are kept, up to this. */
+/**
+ * If every Machine is full, sessions are accepted all the same. Their keys are kept up to this
+ * multiple.
+ */
 const KEPT_PER_LIMIT = 2;
-/** A session's time to live is divided into so many slots: few to look through, and fine enough. */
+/** The number of slots of a session's time to live: few to visit, and fine enough. */
 const SLOTS_PER_TTL = 600;
 
 interface Counted {
   slot: number;
-  /** Its maximum age: ms since the epoch. */
+  /** The end by maximum age: ms since the epoch. */
   readonly endsBy: number;
   /** The latest resync in which it was noted. */
   resync: number;
@@ -119,7 +124,7 @@ class SlottedCounter implements SessionCounter {
     };
   }
 
-  /** Beyond what is kept it is left out, until a resync finds room for it. */
+  /** A session above the bound is left out until a resync finds room for it. */
   #add({ key, createdAt, expiresAt }: Binding): void {
     const { limit, maxAgeMs } = this.#options;
     if (this.count() >= limit * KEPT_PER_LIMIT) return;
@@ -152,7 +157,7 @@ class SlottedCounter implements SessionCounter {
     return Math.floor(moment / this.#slotMs);
   }
 
-  /** Looks once a slot's time at what is one step for most calls. */
+  /** Advances once per slot; a single step for most calls. */
   #emptyPastSlots(): void {
     const current = this.#slotOf(this.#options.clock.now());
     if (current === this.#emptiedAt) return;
@@ -167,30 +172,32 @@ class SlottedCounter implements SessionCounter {
 
 type Listener = Pick<SessionCounter, 'note' | 'slide' | 'shorten' | 'forget'>;
 
-/** The request path, the peers and the admin port all write through it, so none is forgotten. */
+/**
+ * The request path, the peers and the admin port all write through this wrapper, so none is missed.
+ */
 export function createCountedStore(store: SessionStore, counter: Listener): SessionStore {
-  const heard = <Found extends Lookup | undefined>(key: SessionKey, found: Found): Found => {
+  const noted = <Found extends Lookup | undefined>(key: SessionKey, found: Found): Found => {
     if (typeof found === 'object') counter.note(found);
     else if (found !== 'unknown') counter.forget(key);
     return found;
   };
-  const held = (binding: Binding): Binding => heard(binding.key, binding);
+  const held = (binding: Binding): Binding => noted(binding.key, binding);
 
   return {
     kind: store.kind,
-    // Not while it fails: then the owners themselves are asked.
+    // Not while the store fails: then the owners themselves are asked.
     get isShared() {
       return store.isShared;
     },
     lookup: (key) => {
       const found = store.lookup(key);
       return found instanceof Promise
-        ? found.then((lookup) => heard(key, lookup))
-        : heard(key, found);
+        ? found.then((lookup) => noted(key, lookup))
+        : noted(key, found);
     },
     claim: async (binding) => held(await store.claim(binding)),
     upsert: async (binding) => held(await store.upsert(binding)),
-    rebind: async (key, ...how) => heard(key, await store.rebind(key, ...how)),
+    rebind: async (key, ...how) => noted(key, await store.rebind(key, ...how)),
     touch: async (key, ttlMs) => {
       const isThere = await store.touch(key, ttlMs);
       if (isThere) counter.slide(key, ttlMs);
@@ -211,7 +218,7 @@ export function createCountedStore(store: SessionStore, counter: Listener): Sess
     cleanup: () => store.cleanup(),
     entries: () => store.entries(),
     pages: (owners) => pagesOf(store, owners),
-    // None of them is a session of this Machine.
+    // None of the copies is a session of this Machine.
     addCopies: (copies) => addCopiesTo(store, copies),
     getMetrics: () => store.getMetrics(),
     close: () => store.close(),

@@ -1,7 +1,10 @@
-/** The port behind which every session store stands, its contract in prose, and its errors. */
+/** The port of every session store: its contract in prose, and its errors. */
 import type { Binding, BindingOrigin, MachineId, SessionKey } from '../session.ts';
 
-/** `absent`: the store knows that nobody owns the key. `unknown`: it can't tell now (busy, failed). */
+/**
+ * `absent`: the store knows that the key has no owner. `unknown`: the store can't say (busy,
+ * failed).
+ */
 export type Lookup = Binding | 'absent' | 'unknown';
 
 export interface NewBinding {
@@ -12,28 +15,31 @@ export interface NewBinding {
   readonly ttlMs: number;
 }
 
-/** A binding as it stands elsewhere, with another Machine or in another store: its generation is kept. */
+/** A binding as it is on another Machine or in another store: its generation is kept. */
 export interface StatedBinding extends NewBinding {
   readonly generation: number;
-  /** In ms since the epoch: a binding that is moved keeps its age. Now, unless given, and never later. */
+  /** In ms since the epoch: a binding that moves keeps its age. Default: now; never later. */
   readonly createdAt?: number;
 }
 
-/** Which bindings, by their owners. */
+/** Selects bindings by their owners. */
 export type Owners = { readonly only: MachineId } | { readonly except: readonly MachineId[] };
 
 /**
- * Bindings for a peer as one text, made where they are stored and passed on unread: an object for
- * each of a million costs more than everything else about them.
+ * Bindings for a peer as one text, made where they are stored and passed on unparsed: an object for
+ * each of a million bindings costs more than everything else about them.
  */
 export interface PeerPage {
   /** Members of a JSON list, {@link ROW_FIELDS} for each binding: see `peer-pages.ts`. */
   readonly rows: string;
-  /** Whom the numbers in the rows stand for; those of another page mean nothing here. */
+  /** The Machines that the numbers in the rows mean; the numbers are valid in this page only. */
   readonly owners: ReadonlyMap<number, MachineId>;
 }
 
-/** What a peer has told of a binding at a join: it enters as `copied`, and only where that takes nothing away. */
+/**
+ * A binding that a peer reports at a join: it enters as `copied`, and only where it replaces
+ * nothing better.
+ */
 export interface PeerCopy {
   readonly key: SessionKey;
   readonly machine: MachineId;
@@ -41,7 +47,10 @@ export interface PeerCopy {
   /** In ms since the epoch. */
   readonly createdAt: number;
   readonly ttlMs: number;
-  /** Whether the owner itself has told it. Then it replaces a copy of a lower generation, else nothing. */
+  /**
+   * Whether the owner itself reported it. Then it replaces a copy of a lower generation, else
+   * nothing.
+   */
   readonly isFromOwner: boolean;
 }
 
@@ -65,33 +74,34 @@ export interface StoreMetrics {
 /**
  * Who owns which session.
  *
- * Every method takes durations in ms and tells time by the clock it was made with. An expired
- * binding is absent to every method, whether or not it was cleaned up. The promise of a write
- * resolves once the write is committed (what that survives is each adapter's promise), and writes
- * take effect in the order of their calls. A lookup sees the writes called before it, committed or
- * not. Failures reject with a {@link StoreError}, except in `lookup`, which answers `unknown`.
- * After `close` every method but `close` rejects, and `lookup` answers `unknown`.
+ * Every method takes durations in ms and uses the clock it was created with. An expired binding is
+ * absent to every method, whether or not it was cleaned up. The promise of a write resolves once
+ * the write is committed (each adapter says what a commit survives), and writes take effect in the
+ * order of their calls. A lookup sees the writes called before it, committed or not. Failures
+ * reject with a {@link StoreError}, except in `lookup`, which resolves to `unknown`. After `close`
+ * every method but `close` rejects, and `lookup` resolves to `unknown`.
  */
 export interface SessionStore {
   readonly kind: 'memory' | 'sqlite' | 'redis' | 'postgres';
-  /** Whether the Machines of a fleet share one store of this kind; then nobody needs to ask a peer. */
+  /** Whether the Machines of a fleet share one store of this kind; then peers need not be asked. */
   readonly isShared: boolean;
-  /** Who owns the key. Synchronous where the adapter can answer without waiting; never rejects. */
+  /** Who owns the key. Synchronous where the adapter need not wait; never rejects. */
   lookup(key: SessionKey): Lookup | Promise<Lookup>;
   /**
-   * Binds the key if nobody owns it, and returns who owns it now: the caller, or the earlier owner.
-   * A repeated claim by the owner itself is a touch, and the stronger of the two origins stays:
-   * learned before adopted before copied.
+   * Binds the key if it has no owner, and returns the current owner: the caller, or the earlier
+   * owner. A repeated claim by the owner itself is a touch, and the stronger of the two origins
+   * stays: learned before adopted before copied.
    */
   claim(binding: NewBinding): Promise<Binding>;
   /**
-   * Writes what a Machine states of itself. A binding of a higher generation that is already there
-   * stays, as does an equal one of another owner that is not `copied`. Returns what is there now.
+   * Writes what a Machine reports about itself. An existing binding of a higher generation stays,
+   * as does one of the same generation and another owner that is not `copied`. Returns the current
+   * binding.
    */
   upsert(binding: StatedBinding): Promise<Binding>;
   /**
-   * Compare-and-set: moves the key from one Machine to another and raises the generation.
-   * Returns what is there now, or `undefined` if the key is absent; the caller compares the owner.
+   * Compare-and-set: moves the key from one Machine to another and raises the generation. Returns
+   * the current binding, or `undefined` if the key is absent; the caller compares the owner.
    */
   rebind(
     key: SessionKey,
@@ -100,7 +110,10 @@ export interface SessionStore {
     origin: BindingOrigin,
     ttlMs: number,
   ): Promise<Binding | undefined>;
-  /** Slides the expiry to `ttlMs` from now, never shortens it, never past the maximum age. False if absent. */
+  /**
+   * Extends the expiry to `ttlMs` from now ("slides" it): never shortens it, never exceeds the
+   * maximum age. False if absent.
+   */
   touch(key: SessionKey, ttlMs: number): Promise<boolean>;
   /** Sets the expiry to `ttlMs` from now, if that is earlier. False if absent. */
   expireWithin(key: SessionKey, ttlMs: number): Promise<boolean>;
@@ -108,30 +121,30 @@ export interface SessionStore {
   delete(key: SessionKey, ifMachine?: MachineId): Promise<boolean>;
   /** Removes what has expired and what exceeds the maximum number of sessions; returns how many. */
   cleanup(): Promise<number>;
-  /** Everything that has not expired, in no promised order. */
+  /** All bindings that have not expired, in no particular order. */
   entries(): AsyncIterable<Binding>;
   /**
    * Bindings of these owners that have not expired, in pages of {@link PAGE_BINDINGS} at most, some
    * of them empty: each page costs little, however few bindings match. For the peers of a Machine
-   * that joins; a store without it, as those that a fleet shares, has nothing to tell them.
+   * that joins; a store without this method, as a shared one, has nothing for them.
    */
   pages?(owners: Owners): AsyncIterable<PeerPage>;
   /**
-   * Writes copies where nothing is bound. They enter cold: no cache takes them in, and what is in
-   * use keeps its place. The caller sees to the room. Returns how many were written.
+   * Writes copies where nothing is bound. They enter cold: caches ignore them, and bindings in use
+   * keep their place. The caller makes sure that there is room. Returns how many were written.
    */
   addCopies?(copies: readonly PeerCopy[]): Promise<number>;
   getMetrics(): Promise<StoreMetrics>;
-  /** Finishes the writes under way and frees everything. The second call waits for the first. */
+  /** Finishes the writes in flight and frees everything. A second call waits for the first. */
   close(): Promise<void>;
 }
 
-/** Bindings in one of the pages of a store. */
+/** The maximum number of bindings in a page. */
 export const PAGE_BINDINGS = 1_000;
-/** Of one binding in a page's rows. */
+/** The fields of one binding in a page's rows. */
 export const ROW_FIELDS = 5;
 
-/** What is measured, as a label: closed, so that a metric has no other values. */
+/** The measured operations, as a closed set of labels. */
 export const STORE_OPERATIONS = [
   'lookup',
   'claim',
@@ -144,42 +157,45 @@ export const STORE_OPERATIONS = [
 ] as const;
 export type StoreOperation = (typeof STORE_OPERATIONS)[number];
 
-/** Told of every operation that left the process: a read served from the hot cache is none. */
+/** Called for every operation that leaves the process: a read from the cache is none. */
 export type OnStoreOperation = (
   operation: StoreOperation,
   outcome: 'ok' | 'error',
   ms: number,
 ) => void;
 
-/** What a store is told about its limits, whatever the adapter. */
+/** The limits of a store, for every adapter. */
 export interface StoreLimits {
   /**
-   * Bindings held at most, exact after a `cleanup` and kept within a few percent by the writes
-   * themselves. Beyond it they go in {@link EVICTION_ORDER}, of one origin the least recently used
-   * first: told by the last write or by the expiry, which sliding keeps in the same order.
+   * The maximum number of bindings: exact after a `cleanup`, and within a few percent after writes.
+   * Above it bindings are evicted in {@link EVICTION_ORDER}, and within one origin the least
+   * recently used first: by the last write or by the expiry, which sliding keeps in the same order.
    */
   readonly maxSessions: number;
-  /** Whole life of a binding in ms, however often it slides; 0 for no bound. */
+  /** The maximum age of a binding in ms, however often it slides; 0 for no bound. */
   readonly maxAgeMs: number;
 }
 
-/** A store on this Machine, whose lookups need no waiting. */
+/** A store on this Machine, whose lookups are synchronous. */
 export interface LocalStore extends SessionStore {
   lookup(key: SessionKey): Lookup;
 }
 
-/** Copies come back by asking, adopted ids cost a client nothing to invent, learned ones are the app's own. */
+/**
+ * A copy can be read from its owner again, an adopted id costs a client nothing to invent, a
+ * learned id is the app's own.
+ */
 export const EVICTION_ORDER = ['copied', 'adopted', 'learned'] as const;
 
-/** What clients bring along fills half of a store at most. */
+/** The ids that clients bring fill half of a store at most. */
 export function adoptedCap(maxSessions: number): number {
   return Math.max(1, Math.floor(maxSessions / 2));
 }
 
 /**
- * `passing`: trying again may help (busy, connection lost). `full`: no room. `damaged`: what is
- * there is lost, and opening the store anew mends it. `fatal`: somebody has to mend it (newer schema,
- * no permission). `closed`: the store was closed.
+ * `passing`: trying again may help (busy, connection lost). `full`: no room. `damaged`: the content
+ * is lost, and opening the store again repairs it. `fatal`: an operator must act (newer schema, no
+ * permission). `closed`: the store was closed.
  */
 export type StoreErrorCode = 'passing' | 'full' | 'damaged' | 'fatal' | 'closed';
 

@@ -1,10 +1,10 @@
-/** Bounds on how long somebody waits for a store. */
+/** Bounds on how long a caller waits for a store. */
 import type { Cancel, Clock } from '../clock.ts';
 import { StoreError } from './store.ts';
 
 /**
- * Settles as `work` does, or rejects after `limitMs`: what comes of the work then is nobody's any
- * more. `doing` begins the sentence of the error.
+ * Settles as `work` does, or rejects after `limitMs`; a later result of the work is ignored.
+ * `doing` begins the text of the error.
  */
 export function withinTime<Result>(
   clock: Clock,
@@ -16,14 +16,14 @@ export function withinTime<Result>(
 }
 
 /**
- * {@link withinTime} for many works: a timer for each would cost more than most of them take. There is
- * none while nothing is waited for.
+ * {@link withinTime} for many works with one timer: a timer each would cost more than most works
+ * take. No timer runs while nothing waits.
  */
 export type TimeLimit = <Result>(work: Promise<Result>) => Promise<Result>;
 
 /**
- * Calls `onLate` once the time is over. While this process was busy a response may have come that
- * is still to be read: that one is read first.
+ * Calls `onLate` once the time is over. If this process was busy, a response may have arrived that
+ * is not read yet: it is read first.
  */
 export function startTimeLimit(clock: Clock, limitMs: number, onLate: () => void): Cancel {
   return clock.after(Math.max(0, limitMs), () => void setImmediate(onLate));
@@ -35,7 +35,7 @@ interface Waiting {
 }
 
 export function createTimeLimit(clock: Clock, limitMs: number, doing: string): TimeLimit {
-  /** The first to be over comes first, as all have the same time. */
+  /** The first to expire comes first, as all have the same limit. */
   const waiting = new Set<Waiting>();
   let cancel: Cancel | undefined;
 

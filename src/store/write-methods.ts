@@ -1,4 +1,7 @@
-/** The writing half of the port on top of one function that performs a {@link Write}, and its counting. */
+/**
+ * The write methods of the port on top of one function that performs a {@link Write}, with
+ * counters.
+ */
 import type { Clock } from '../clock.ts';
 import type { Binding } from '../session.ts';
 import type { Outcome, Write } from './rules.ts';
@@ -67,7 +70,7 @@ export function countWrite(counters: StoreCounters, write: Write, outcome: Outco
   }
 }
 
-/** A claim and an upsert leave the key bound, to whomever. */
+/** A claim and an upsert leave the key bound to some Machine. */
 function bound(outcome: Outcome): Binding {
   if (outcome.after === undefined) throw new Error('a claim or upsert left its key unbound');
   return outcome.after;
@@ -99,8 +102,8 @@ export function createTimed(
 }
 
 /**
- * Rejects with the store's error. Of what slides or removes a binding the port tells no more than
- * whether it was there, so `after` is undefined then.
+ * Rejects with the store's error. For a write that extends or removes a binding the port reports
+ * only whether there was one, so `after` is undefined then.
  */
 export async function performWrite(store: SessionStore, write: Write): Promise<Outcome> {
   switch (write.kind) {

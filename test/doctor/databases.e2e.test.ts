@@ -91,7 +91,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     test('that is not there says so, without a password', async () => {
       const { facts } = await look(server.url('nothing'));
       assert.ok(facts.kind === 'fails');
-      assert.match(facts.reason, /no such database/);
+      assert.match(facts.reason, /does not exist/);
     });
   });
 });

@@ -39,7 +39,7 @@ await store.close();
 await assert.rejects(open(), (error: unknown) => {
   assert.ok(error instanceof Error && 'code' in error);
   assert.equal(error.code, 'fatal');
-  assert.match(error.message, /may not be written.*SESSION_STORE_PATH/);
+  assert.match(error.message, /is not writable.*SESSION_STORE_PATH/);
   assert.ok(error.message.includes(path), error.message);
   return true;
 });

@@ -1,11 +1,12 @@
 /**
- * Which question goes to Postgres when, and with which others:
+ * Schedules and batches the queries to Postgres:
  *
- *     asked ─ writes of its key under way? ─ yes ─> waits for them (a write for lookups, too)
- *             └ no ─> ready ─ a connection is free ─> with all of its kind that are ready: one statement
+ *     asked ─ writes of its key in flight? ─ yes ─> waits for them (a write waits for lookups, too)
+ *             └ no ─> ready ─ a connection is free ─> one statement with all ready ones of its kind
  *
- * So a lone question goes at once, and what arrives while all connections are busy goes together.
- * Of each key things happen in the order of their calls, though there are several connections.
+ * So a single query runs at once, and queries that arrive while all connections are busy share a
+ * statement. Queries of one key run in the order of their calls, though there are several
+ * connections.
  */
 import type { Clock } from '../../clock.ts';
 import type { SessionKey } from '../../session.ts';
@@ -16,15 +17,18 @@ import type { Question } from './statements.ts';
 import { StoreError } from '../store.ts';
 
 export interface PostgresBatches {
-  /** The row of the answer, if there is one. Rejects with what `perform` throws, or when time is up. */
+  /**
+   * The row of the result, if there is one. Rejects with what `perform` throws, or at the time
+   * limit.
+   */
   ask(question: Question): Promise<PostgresRow | undefined>;
-  /** Resolves once all that was asked before is settled. */
-  settled(): Promise<void>;
+  /** Resolves once all earlier queries have finished. */
+  idle(): Promise<void>;
 }
 
 export interface BatchesOptions {
   readonly clock: Clock;
-  /** Performs questions of one kind, no two writes of one key among them. */
+  /** Performs queries of one kind, no two writes of one key among them. */
   readonly perform: (
     questions: readonly [Question, ...Question[]],
     limitMs: number,
@@ -32,18 +36,18 @@ export interface BatchesOptions {
 }
 
 const MAX_BATCH = 100;
-/** A second's worth of a busy sidecar; what comes then is refused at once. */
+/** One second of traffic of a busy sidecar; more are rejected at once. */
 const MAX_WAITING = 5_000;
 const LOOKUP_LIMIT_MS = 500;
 const WRITE_LIMIT_MS = 1_000;
 
 interface Job {
   readonly question: Question;
-  /** The caller has its answer already: time was up. */
+  /** The time limit has passed, and the caller has its error. */
   isOver: boolean;
   readonly resolve: (row: PostgresRow | undefined) => void;
   readonly reject: (error: unknown) => void;
-  /** To be called once it can have no effect any more. */
+  /** Call it once the query can have no effect any more. */
   readonly leave: () => void;
 }
 
@@ -77,35 +81,35 @@ export function createPostgresBatches({ clock, perform }: BatchesOptions): Postg
       waitingCount -= 1;
       turn.leave();
     };
-    const { job, answer } = createJob(question, leave, clock);
+    const { job, row } = createJob(question, leave, clock);
     if (turn.before === undefined) start(job);
     else void turn.before.then(() => start(job));
-    return answer;
+    return row;
   };
 
-  return { ask, settled: () => turns.settled() };
+  return { ask, idle: () => turns.idle() };
 }
 
 function createJob(
   question: Question,
   leave: () => void,
   clock: Clock,
-): { job: Job; answer: Promise<PostgresRow | undefined> } {
+): { job: Job; row: Promise<PostgresRow | undefined> } {
   const limitMs = limitOf(question);
   const { promise, resolve, reject } = Promise.withResolvers<PostgresRow | undefined>();
   const job = { question, isOver: false, resolve, reject, leave };
   const cancel = startTimeLimit(clock, limitMs, () => {
     job.isOver = true;
-    reject(new StoreError('passing', `Postgres has not answered within ${limitMs} ms`));
+    reject(new StoreError('passing', `Postgres has not responded within ${limitMs} ms`));
   });
-  return { job, answer: promise.finally(cancel) };
+  return { job, row: promise.finally(cancel) };
 }
 
 function limitOf({ kind }: Question): number {
   return kind === 'lookup' ? LOOKUP_LIMIT_MS : WRITE_LIMIT_MS;
 }
 
-/** Those of the kind of the first. */
+/** Takes the ready queries of the same kind as the first. */
 function takeBatch(ready: Job[]): Job[] {
   const batch: Job[] = [];
   const rest: Job[] = [];
@@ -126,7 +130,7 @@ async function performAll(
   perform: BatchesOptions['perform'],
 ): Promise<void> {
   const [first, ...others] = batch.map(({ question }) => question);
-  // All of them were over.
+  // All of them have timed out.
   if (first === undefined) return;
   try {
     const rows = await perform([first, ...others], limitOf(first));
@@ -145,7 +149,7 @@ interface Turn {
   readonly done: Promise<unknown>;
 }
 
-/** Of each key in the order of entering: a write alone, reads together. */
+/** Queries of one key run in the order of entering: a write alone, reads together. */
 function createTurns() {
   const latest = new Map<SessionKey, Turn>();
   return {
@@ -164,7 +168,7 @@ function createTurns() {
       });
       return { before: turn.before, leave: () => resolve(undefined) };
     },
-    settled: async () => {
+    idle: async () => {
       await Promise.all([...latest.values()].map(({ done }) => done));
     },
   };

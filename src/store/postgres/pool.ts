@@ -1,4 +1,4 @@
-/** The few connections to Postgres that one sidecar has. */
+/** The connection pool of one sidecar to Postgres. */
 import { hash } from 'node:crypto';
 import { Client, Pool, type ClientConfig, type PoolClient, type QueryConfig } from 'pg';
 import type { Clock } from '../../clock.ts';
@@ -8,18 +8,19 @@ import { StoreError } from '../store.ts';
 
 export type PostgresRow = Readonly<Record<string, unknown>>;
 
-/** Without values, `text` may be several statements. Rejects with pg's errors. */
+/** Without values, `text` may contain several statements. Rejects with pg's errors. */
 export type Query = (text: string, values?: readonly unknown[]) => Promise<readonly PostgresRow[]>;
 
 export interface PostgresPool {
   /**
-   * One statement. After `limitMs` it rejects with a `passing` {@link StoreError}, and its connection
-   * is closed: whether the statement was performed is not known then. Rejects with pg's errors else.
+   * Runs one statement. After `limitMs` it rejects with a `passing` {@link StoreError}, and closes
+   * the connection: then it is unknown whether the statement took effect. Rejects with pg's errors
+   * else.
    */
   query(text: string, values: readonly unknown[], limitMs: number): Promise<readonly PostgresRow[]>;
-  /** All or nothing; for what may take longer, {@link TRANSACTION_LIMIT_MS} a statement. */
+  /** All or nothing; for slow work, {@link TRANSACTION_LIMIT_MS} a statement. */
   transaction<Result>(run: (query: Query) => Promise<Result>): Promise<Result>;
-  /** Waits a second for what is under way, and closes all connections. To be called once. */
+  /** Waits a second for statements in flight, and closes all connections. Call it once. */
   close(): Promise<void>;
 }
 
@@ -27,10 +28,13 @@ export interface PostgresPool {
 export const MAX_CONNECTIONS = 4;
 export const TRANSACTION_LIMIT_MS = 10_000;
 const CONNECT_LIMIT_MS = 2_000;
-/** What is under way then fails, and a server that does not even close a connection is left alone. */
+/** Statements in flight then fail, and a server that does not close its side is ignored. */
 const CLOSE_LIMIT_MS = 1_000;
 const IDLE_LIMIT_MS = 60_000;
-/** Fly's proxy cuts connections off ten minutes after its own restart (https://fly.io/docs/mpg/client-configuration/). */
+/**
+ * Fly's proxy closes connections ten minutes after its own restart
+ * (https://fly.io/docs/mpg/client-configuration/).
+ */
 const LIFETIME_S = 540;
 const KEEP_ALIVE_MS = 10_000;
 
@@ -39,7 +43,7 @@ const BEGIN = `
   SET LOCAL statement_timeout = ${TRANSACTION_LIMIT_MS};
   SET LOCAL enable_seqscan = on`;
 
-/** `onBroken` is told of every connection that was up and broke. Rejects with pg's errors. */
+/** `onBroken` is called for every established connection that broke. Rejects with pg's errors. */
 export async function openPostgresPool(
   url: string,
   clock: Clock,
@@ -60,7 +64,7 @@ class Connections implements PostgresPool {
   readonly #clock: Clock;
   readonly #onBroken: (error: unknown) => void;
   readonly #pool: Pool;
-  /** Those whose connection is not closed yet, though they never got one. */
+  /** Connections that are not closed yet, even if they were never established. */
   readonly #clients = new Set<Client>();
   readonly #nameOf = createStatementNames();
   readonly #uses = new Set<Promise<unknown>>();
@@ -75,7 +79,7 @@ class Connections implements PostgresPool {
       Client: clientsIn(this.#clients),
       connectionString: withSettings(url),
       max: MAX_CONNECTIONS,
-      // One stays, so that the first request after a pause has not to wait for a handshake.
+      // One stays, so that the first request after a pause need not wait for a handshake.
       min: 1,
       connectionTimeoutMillis: CONNECT_LIMIT_MS,
       idleTimeoutMillis: IDLE_LIMIT_MS,
@@ -119,10 +123,10 @@ class Connections implements PostgresPool {
     const cancel = this.#clock.after(CLOSE_LIMIT_MS, () => {
       for (const client of this.#clients) client.connection.stream.destroy();
     });
-    // A pool that is told to end forgets who waits for a client.
+    // A pool that ends forgets the callers that wait for a client.
     await Promise.allSettled(this.#uses);
     await this.#pool.end();
-    // It has said goodbye on each connection, but has not waited for the other side.
+    // `end` has sent the goodbye on each connection, but has not waited for the other side.
     await Promise.all([...this.#clients].map(ended));
     cancel();
   }
@@ -134,7 +138,7 @@ class Connections implements PostgresPool {
     return use.finally(() => this.#uses.delete(use));
   }
 
-  /** A client that anything went wrong with is closed, which also ends its transaction. */
+  /** A client on which anything failed is closed, which also ends its transaction. */
   async #useClient<Result>(run: (client: PoolClient) => Promise<Result>): Promise<Result> {
     const client = await this.#connect();
     try {
@@ -174,7 +178,7 @@ class Connections implements PostgresPool {
   }
 }
 
-/** Not by `once` of node:events, which rejects where an error comes before the end. */
+/** Not `once` of node:events, which rejects if an error comes before the end. */
 function ended(client: Client): Promise<void> {
   return new Promise((resolve) => client.once('end', resolve));
 }
@@ -185,25 +189,26 @@ function clientsIn(clients: Set<Client>): new (config?: ClientConfig) => Client 
       super(config);
       clients.add(this);
       this.connection.once('end', () => clients.delete(this));
-      // While it is in use its statement tells; without a listener the process would end.
+      // While it is in use its statement reports the error; without a listener the process would
+      // exit.
       this.on('error', () => undefined);
     }
   };
 }
 
 /**
- * How long the server works on a statement, in ms: less than its caller waits, so that it hears of
- * it. Such a number that nobody else has set it.
+ * The server's limit for a statement, in ms: less than its caller waits, so that the caller gets
+ * the error. An unusual number, so that it identifies our setting.
  */
 const STATEMENT_LIMIT_MS = 907;
-/** A plan that is kept may have been made for a table with a few rows, and is used for a million. */
+/** A cached plan may have been made for a table with a few rows, and is used for a million. */
 const SETTINGS = `-c statement_timeout=${STATEMENT_LIMIT_MS} -c enable_seqscan=off`;
 
-/** To be asked in a session: whether the settings are in force. */
+/** A query in the session: whether the settings are in force. */
 export const IS_OURS = `
   SELECT current_setting('statement_timeout') = '${STATEMENT_LIMIT_MS}ms' AS is_ours`;
 
-/** The settings go before those that somebody else has put into the URL. */
+/** The settings come before those in the user's URL. */
 export function withSettings(url: string): string {
   const set = new URL(url);
   const options = set.searchParams.get('options');
@@ -211,17 +216,22 @@ export function withSettings(url: string): string {
   return set.href;
 }
 
-/** All of PgBouncer's own errors have this code, so that the message has to tell (https://github.com/pgbouncer/pgbouncer/issues/907). */
+/**
+ * All of PgBouncer's own errors have this code, so only the message distinguishes them
+ * (https://github.com/pgbouncer/pgbouncer/issues/907).
+ */
 export function areSettingsRefused(error: unknown): boolean {
   return postgresCodeOf(error) === '08P01' && String(error).includes('startup parameter');
 }
 
-/** What was prepared is not there, or was prepared by another: the session is not ours after all. */
+/**
+ * The prepared statement is missing, or another client's: the session is not ours alone after all.
+ */
 export function isSessionShared(error: unknown): boolean {
   return postgresCodeOf(error) === '26000' || postgresCodeOf(error) === '42P05';
 }
 
-/** The same for the same text only, so that a statement of another version is never taken for it. */
+/** Depends on the text only, so that a statement of another version is never mistaken for it. */
 export function createStatementNames(): (text: string) => string {
   const names = new Map<string, string>();
   return (text) => {

@@ -1,15 +1,15 @@
 /**
- * The store in a Postgres database (13 or newer; tried with 15) that the fleet shares: claims are
- * atomic across its Machines, and nobody needs to ask a peer. Every operation is one statement and
- * one round trip, or none:
+ * The store in a Postgres database (13 or newer; tested with 15) that the fleet shares: claims are
+ * atomic across its Machines, and peers need not be asked. Every operation is one statement and one
+ * round trip, or none:
  *
- *     lookup ─ said by the database within the last second ─> answered from here
+ *     lookup ─ cached within the last second ───────────────> served from the cache
  *              └ else ─────────────────────────────────────> in turn, 500 ms at most
  *     writes ──────────────────────────────────────────────> in turn, 1 s at most
  *
- * What waits for its turn goes together (`batches.ts`); of each key it goes in the order of
- * the calls. Time is the database's. A write whose promise has resolved is committed: it survives
- * what the database is set up to survive. One that failed for its time may still take effect.
+ * Waiting queries share statements (`batches.ts`); queries of one key run in the order of their
+ * calls. Time is the database's. A write whose promise has resolved is committed: it survives what
+ * the database's configuration survives. A write that timed out may still take effect.
  */
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
@@ -52,25 +52,25 @@ export interface PostgresStoreOptions {
    * the file `sslrootcert`; `sslmode=no-verify` means TLS with any certificate.
    */
   readonly url: string;
-  /** Part of every key: fleets with different ones see nothing of each other. */
+  /** Part of every key: fleets with different namespaces do not see each other's keys. */
   readonly namespace: string;
   readonly clock: Clock;
   readonly limits: StoreLimits;
   readonly onOperation?: OnStoreOperation;
-  /** What no caller hears of: reads that began to fail, a connection lost. */
+  /** Errors that no caller gets: reads that began to fail, a lost connection. */
   readonly onError?: (error: StoreError) => void;
-  /** A connection that was up has broken: after a failover, what was acknowledged may be lost. */
+  /** An established connection has broken: after a failover, acknowledged writes may be lost. */
   readonly onDisrupted?: () => void;
-  /** In place of the database's own clock, for tests; in ms since the epoch. */
+  /** Replaces the database's clock in tests; in ms since the epoch. */
   readonly serverTime?: () => number;
 }
 
-/** About 25 MB when full: the sessions that one sidecar is expected to have in use at once. */
+/** About 25 MB when full: the sessions that one sidecar is expected to use at a time. */
 const MAX_HOT_BINDINGS = 100_000;
-/** What the metrics count is so much older at most than it took to count. */
+/** How old the metrics' count may be, relative to the time it takes to count. */
 const COUNT_REST = 100;
 
-/** Those after which there may be one more of an origin. */
+/** Writes after which there may be one more binding of an origin. */
 const BINDING: ReadonlySet<WriteKind> = new Set(['claim', 'upsert', 'rebind']);
 
 /** What every operation needs. */
@@ -86,7 +86,7 @@ interface Parts {
   readonly alarm: FailureReporter;
 }
 
-/** Rejects with a {@link StoreError} that names the server, what was found and what to do. */
+/** Rejects with a {@link StoreError} that names the server, the problem and the remedy. */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<SessionStore> {
   const { url, clock } = options;
   const address = describePostgresUrl(url);
@@ -146,11 +146,11 @@ function createPostgresStore(parts: Parts): SessionStore {
   const assertOpen = (): void => {
     if (closed) throw new StoreError('closed', 'the session store is closed');
   };
-  /** All that was called before. */
-  const settled = async (): Promise<void> => {
+  /** Waits for all earlier operations. */
+  const idle = async (): Promise<void> => {
     assertOpen();
-    await batches.settled();
-    await upkeep.settled();
+    await batches.idle();
+    await upkeep.idle();
     assertOpen();
   };
   const lookup = (key: SessionKey): Lookup | Promise<Lookup> => {
@@ -171,24 +171,24 @@ function createPostgresStore(parts: Parts): SessionStore {
     ...createWriteMethods(clock, counters, perform),
     cleanup: () =>
       timed('cleanup', async () => {
-        await settled();
+        await idle();
         return cleanUp(parts);
       }),
-    entries: () => pageThrough(parts, settled),
+    entries: () => pageThrough(parts, idle),
     getMetrics: async () => {
-      await settled();
+      await idle();
       return measure(parts, count);
     },
     close: () => (closed ??= close(parts)),
   };
 }
 
-/** Counting may take long, so the pool ends it where it must. */
+/** A count may take long, so the pool must end it. */
 async function close({ batches, upkeep, pool }: Parts): Promise<void> {
   upkeep.stop();
-  await batches.settled();
+  await batches.idle();
   await pool.close();
-  await upkeep.settled();
+  await upkeep.idle();
 }
 
 async function ask(
@@ -228,7 +228,7 @@ async function performWrite(
   }
 }
 
-/** One that the database refuses would take others with it that go together with it. */
+/** A row that the database rejects would fail the other writes of its batch. */
 function assertWhole(write: Write): void {
   if (write.kind !== 'upsert' || Number.isSafeInteger(write.generation)) return;
   throw new StoreError('fatal', `a generation must be a whole number, got ${write.generation}`);
@@ -247,11 +247,11 @@ async function cleanUp({ upkeep, counters, clock }: Parts): Promise<number> {
 /** In the order of the keys. */
 async function* pageThrough(
   { pool, settings, clock }: Parts,
-  settled: () => Promise<void>,
+  idle: () => Promise<void>,
 ): AsyncGenerator<Binding> {
   let after: SessionKey | undefined;
   do {
-    await settled();
+    await idle();
     const { text, values } = pageStatement(after, settings);
     const rows = await pool.query(text, values, TRANSACTION_LIMIT_MS).catch((error: unknown) => {
       throw toPostgresStoreError('listing the store', error);
@@ -278,9 +278,9 @@ async function measure(
 }
 
 /**
- * Counting goes over all rows, a tenth of a second for a million of them; a fleet that is scraped
- * often would do little else. So it takes a hundredth of the time at most, and what took long to
- * count is a while old.
+ * A count visits all rows, a tenth of a second for a million of them; frequent scrapes would do
+ * little else. So counting takes a hundredth of the time at most, and a slow count is reused for a
+ * while.
  */
 function createRarely<Result>(count: () => Promise<Result>, clock: Clock): () => Promise<Result> {
   let latest: { readonly result: Result; readonly untilMs: number } | undefined;

@@ -1,4 +1,4 @@
-/** Rows of Postgres as bindings and outcomes, in the clock of this process. */
+/** Converts rows of Postgres to bindings and outcomes, in this process's clock. */
 import { parseMachineId, parseSessionKey } from '../../session.ts';
 import type { Binding } from '../../session.ts';
 import type { PostgresRow } from './pool.ts';
@@ -6,18 +6,21 @@ import { POSTGRES_ORIGINS } from './statements.ts';
 import type { Outcome, Write } from '../rules.ts';
 import { StoreError } from '../store.ts';
 
-/** A Machine that was suspended may have a wrong clock, so only durations are taken over. */
+/** The clock of a suspended Machine may be wrong, so only durations are transferred. */
 export function toBinding(row: PostgresRow, now: number): Binding {
   const serverNow = Number(row.now);
   const key = parseSessionKey(String(row.key));
   const machine = parseMachineId(String(row.machine));
   if (key === undefined || machine === undefined) {
-    throw new StoreError('fatal', 'a row of fly_affinity_sessions is no binding: who wrote it?');
+    throw new StoreError(
+      'fatal',
+      'a row of fly_affinity_sessions is not a valid binding; check that no other program writes there',
+    );
   }
   return {
     key,
     machine,
-    // A newer fly-affinity beside us may know more origins; the weakest is the safe guess.
+    // A newer fly-affinity in the fleet may write more origins; the weakest is the safe choice.
     origin: POSTGRES_ORIGINS[Number(row.origin)] ?? 'copied',
     generation: Number(row.generation),
     createdAt: now - (serverNow - Number(row.created_at)),
@@ -25,7 +28,7 @@ export function toBinding(row: PostgresRow, now: number): Binding {
   };
 }
 
-/** `row` is what the write returned. A delete leaves nothing that is known of. */
+/** `row` is what the write returned. After a delete nothing is known. */
 export function toOutcome(write: Write, row: PostgresRow | undefined, now: number): Outcome {
   if (row === undefined || write.kind === 'delete') {
     return { after: undefined, hasTakenEffect: row !== undefined };
@@ -34,7 +37,7 @@ export function toOutcome(write: Write, row: PostgresRow | undefined, now: numbe
   return { after, hasTakenEffect: hasTakenEffect(write, after, row.owner) };
 }
 
-/** `owner` is whose it was, where it was there already. */
+/** `owner` is the owner before the write, if there was one. */
 function hasTakenEffect(
   write: Exclude<Write, { kind: 'delete' }>,
   after: Binding,
@@ -53,7 +56,7 @@ function hasTakenEffect(
   }
 }
 
-/** What a delete that was refused has left there it does not tell. */
+/** A delete without effect does not return the binding that stays. */
 export function leftBy(write: Write, outcome: Outcome): Binding | 'absent' | 'unknown' {
   const isRefused = write.kind === 'delete' && !outcome.hasTakenEffect;
   return outcome.after ?? (isRefused ? 'unknown' : 'absent');

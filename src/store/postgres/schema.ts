@@ -1,13 +1,13 @@
-/** The schema of the Postgres database, as the steps that lead to it. */
+/** The schema of the Postgres database, as a list of migration steps. */
 import { nextStep } from '../migrations.ts';
 import type { MigrationStep, Schema } from '../migrations.ts';
 import type { PostgresPool, Query } from './pool.ts';
 
 /**
- * The index on the expiry serves the clean-up and the eviction, and makes every touch write to both
- * indexes (https://www.postgresql.org/docs/current/storage-hot.html): that is what a touch costs once
- * in a tenth of a session's time to live, where a walk over the table would cost every clean-up. For
- * the row versions that touches leave behind, a vacuum comes earlier than by default.
+ * The clean-up and the eviction use the index on the expiry, which makes every touch write to both
+ * indexes (https://www.postgresql.org/docs/current/storage-hot.html): a touch pays that once in a
+ * tenth of a session's time to live, while a scan of the table would burden every clean-up. Touches
+ * leave dead row versions, so a vacuum runs earlier than by default.
  */
 export const POSTGRES_STEPS: readonly MigrationStep[] = [
   {
@@ -38,13 +38,13 @@ export const POSTGRES_STEPS: readonly MigrationStep[] = [
 
 export const POSTGRES_SCHEMA_VERSION = POSTGRES_STEPS.length;
 
-/** "FlyA" in ASCII: other programs in the database have locks of their own. */
+/** "FlyA" in ASCII: avoids the locks of other programs in the database. */
 export const LOCK_CLASS = 0x466c7941;
 const MIGRATION_LOCK = 0;
 
 /**
- * Brings the database to {@link POSTGRES_SCHEMA_VERSION}, or leaves a newer one alone that may be
- * used as it is. Rejects with a `fatal` {@link StoreError} for one that may not, and pg's errors.
+ * Migrates the database to {@link POSTGRES_SCHEMA_VERSION}, or leaves a newer compatible one as it
+ * is. Rejects with a `fatal` {@link StoreError} for an incompatible one, and with pg's errors.
  */
 export async function migratePostgres(pool: PostgresPool, steps = POSTGRES_STEPS): Promise<void> {
   const isDone = async (): Promise<boolean> =>
@@ -57,7 +57,7 @@ export async function migratePostgres(pool: PostgresPool, steps = POSTGRES_STEPS
 async function takeNextStep(query: Query, steps: readonly MigrationStep[]): Promise<void> {
   await query('SELECT pg_advisory_xact_lock($1, $2)', [LOCK_CLASS, MIGRATION_LOCK]);
   const next = nextStep(await look(query), steps);
-  // None if another starter was faster.
+  // None if another process was faster.
   if (next === undefined) return;
   const { version, oldestReader } = next.becomes;
   await query(next.sql);
@@ -68,8 +68,8 @@ async function takeNextStep(query: Query, steps: readonly MigrationStep[]): Prom
 }
 
 /**
- * Not by `to_regclass`, which may know from before another starter's step that there is no such
- * table: to read from a catalog is to see what is there now.
+ * Does not use `to_regclass`, which may have cached, from before another process's step, that the
+ * table does not exist: a query of a catalog sees the current state.
  */
 const HAS_TABLE = `
   SELECT EXISTS (

@@ -1,12 +1,12 @@
 /**
- * The rules of `rules.ts` in the words of Postgres: one statement for all questions of one kind that
- * go together, no two of them of one key.
+ * The rules of `rules.ts` in SQL: one statement for all queries of one kind in a batch, no two of
+ * them of one key.
  *
- * A write sees the row as it is committed once its lock is held, whatever the snapshot says: ON
+ * A write sees the committed row once it holds the row's lock, whatever the snapshot says: ON
  * CONFLICT DO UPDATE and FOR UPDATE promise that at the isolation level READ COMMITTED
- * (https://www.postgresql.org/docs/current/transaction-iso.html). So who has lost hears who won; for
- * that the row is written as it was, as only what is written is returned. Rows are locked in the
- * order of their keys, so that no two sidecars wait for each other.
+ * (https://www.postgresql.org/docs/current/transaction-iso.html). So a loser gets the winner's row;
+ * for that the row is written unchanged, because only written rows are returned. Rows are locked in
+ * the order of their keys, so that two sidecars can't deadlock.
  */
 import { Buffer } from 'node:buffer';
 import type { BindingOrigin, MachineId, SessionKey } from '../../session.ts';
@@ -19,7 +19,7 @@ export interface StatementSettings {
   readonly namespace: string;
   /** 0 for no bound. */
   readonly maxAgeMs: number;
-  /** In place of the server's own time, in ms since the epoch. */
+  /** Replaces the server's time; in ms since the epoch. */
   readonly serverTime: (() => number) | undefined;
 }
 
@@ -28,13 +28,13 @@ export interface Statement {
   readonly values: readonly unknown[];
 }
 
-/** As numbered in the database. */
+/** The numbers in the database. */
 export const POSTGRES_ORIGINS: readonly BindingOrigin[] = ['learned', 'adopted', 'copied'];
 const COPIED = POSTGRES_ORIGINS.indexOf('copied');
 
 /**
- * $1 is the namespace; $2 a time in place of the server's. That is the statement's, and one for all of
- * its rows: `clock_timestamp()` goes on meanwhile, and can't be looked for in an index.
+ * $1 is the namespace; $2 replaces the server's time. The statement's time is the same for all of
+ * its rows: `clock_timestamp()` advances during it, and can't be used with an index.
  */
 export const NOW =
   'coalesce($2::bigint, floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint)';
@@ -42,10 +42,10 @@ const COLUMNS = `encode(s.key, 'hex') AS key, s.machine, s.origin, s.generation,
   s.created_at, s.expires_at, ${NOW} AS now`;
 
 const KEYS = '$3::bytea[]';
-/** Null for no bound: `least` passes over nulls. */
+/** Null for no bound: `least` ignores nulls. */
 const MAX_AGE = '$4::bigint';
 const TTLS = '$5::bigint[]';
-/** A row for each question. `holder` is the Machine that must own the key. */
+/** A row for each query. `holder` is the Machine that must own the key. */
 const ASKED = `(
     SELECT w.*, ${NOW} AS now, ${MAX_AGE} AS max_age
     FROM unnest(${KEYS}, ${TTLS}, $6::text[], $7::text[], $8::smallint[], $9::bigint[], $10::bigint[])
@@ -54,7 +54,9 @@ const ASKED = `(
 
 const IS_OVER = `s.expires_at <= ${NOW}`;
 
-/** Expired or not. One key is nearly always all, and a list of keys takes twice as long to plan. */
+/**
+ * Expired or not. A single key is the usual case, and a list of keys takes twice as long to plan.
+ */
 const LOOKUP_ONE = `
   SELECT ${COLUMNS} FROM fly_affinity_sessions AS s WHERE s.namespace = $1 AND s.key = $3`;
 const LOOKUP_ALL = `
@@ -80,7 +82,7 @@ const CLAIM = `
       ELSE least(greatest(s.expires_at, excluded.expires_at), s.created_at + ${MAX_AGE}) END
   RETURNING ${COLUMNS}`;
 
-/** What is stated is older than what is there. */
+/** The written binding is older than the existing one. */
 const IS_OUTDATED = `(s.generation > excluded.generation OR (s.generation = excluded.generation
       AND s.machine <> excluded.machine AND s.origin <> ${COPIED}))`;
 
@@ -104,12 +106,12 @@ const UPSERT = `
     expires_at = CASE
       WHEN ${IS_OVER} THEN excluded.expires_at
       WHEN ${IS_OUTDATED} THEN s.expires_at
-      -- Not from excluded.expires_at, which the birthday that was stated may have cut short.
+      -- Not from excluded.expires_at, which the given creation time may have cut short.
       ELSE least(${NOW} + (${TTLS})[array_position(${KEYS}, excluded.key)],
         s.created_at + ${MAX_AGE}) END
   RETURNING ${COLUMNS}`;
 
-/** What is there of the keys, locked, beside what is asked of them. */
+/** The locked rows of the keys, with the query of each. */
 const FOUND = `
   WITH found AS MATERIALIZED (
     SELECT w.*, s.machine AS owner
@@ -148,7 +150,7 @@ const DELETE = `${FOUND}
   RETURNING ${COLUMNS}, found.owner`;
 
 export const PAGE_ROWS = 500;
-/** The number is in the text: a plan that is kept must be one for so few. */
+/** The number is in the text, so that a cached plan is one for so few rows. */
 const PAGE = `
   SELECT ${COLUMNS} FROM fly_affinity_sessions AS s
   WHERE s.namespace = $1 AND s.key > $3 ORDER BY s.key LIMIT ${PAGE_ROWS}`;
@@ -165,7 +167,7 @@ const TEXTS: Readonly<Record<WriteKind, string>> = {
   delete: DELETE,
 };
 
-/** What all of one kind have in common; null where a kind has no such thing. */
+/** The columns that all kinds have in common; null where a kind has no such value. */
 interface Asked {
   readonly ttlMs?: number;
   readonly machine?: MachineId;
@@ -175,7 +177,9 @@ interface Asked {
   readonly ageMs?: number;
 }
 
-/** For questions of one kind and of different keys. The rows that come of it are of those keys, in any order. */
+/**
+ * For queries of one kind and of different keys. The result has rows of these keys, in any order.
+ */
 export function statementOf(
   questions: readonly [Question, ...Question[]],
   settings: StatementSettings,
@@ -212,7 +216,9 @@ export function commonValues({ namespace, serverTime }: StatementSettings): unkn
   return [namespace, serverTime ? Math.floor(serverTime()) : null];
 }
 
-/** {@link PAGE_ROWS} rows in the order of the keys, beginning behind `after`, expired ones included. */
+/**
+ * {@link PAGE_ROWS} rows in the order of the keys, starting after `after`, expired ones included.
+ */
 export function pageStatement(
   after: SessionKey | undefined,
   settings: StatementSettings,
@@ -228,7 +234,7 @@ function askedOf(question: Question): Asked {
       return { ...question, ttlMs: wholeTtlMs(question.ttlMs) };
     case 'upsert': {
       const { machine, origin, generation, now, createdAt = now } = question;
-      // A birthday in the clock of this process, and by how much it is past: any whole ms will do.
+      // Creation time in this process's clock, and an expiry in the past: any whole ms will do.
       const ageMs = wholeTtlMs(now - createdAt);
       return { machine, origin, generation, ageMs, ttlMs: wholeTtlMs(question.ttlMs) };
     }

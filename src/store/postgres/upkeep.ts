@@ -1,15 +1,15 @@
 /**
- * Keeps a namespace within its bounds. Counting a million rows takes a tenth of a second, and a
- * counter in a row of its own would be locked by every new binding of the fleet. So each sidecar
- * counts the rows now and then, and writes freely for as long as the bound can't have been exceeded
- * by much, though others write at the same rate:
+ * Keeps a namespace within its bounds. Counting a million rows takes a tenth of a second, and every
+ * new binding of the fleet would lock a counter row. So each sidecar counts the rows periodically,
+ * and writes freely as long as the bound can't have been exceeded by much, even if others write at
+ * the same rate:
  *
  *     written ─ less than the allowance since the last count ─> nothing
  *             └ else ─> count ─ within the bounds ─> a new allowance
  *                             └ beyond ─> clean up
  *
- * A clean-up removes what has expired, then what is too much. Both go by SKIP LOCKED: sidecars that
- * clean up at once share the work, and none waits for another.
+ * A clean-up removes expired rows, then rows above the bounds. Both use SKIP LOCKED: sidecars that
+ * clean up at the same time share the work, and none waits for another.
  */
 import { hash } from 'node:crypto';
 import type { BindingOrigin, SessionKey } from '../../session.ts';
@@ -28,22 +28,22 @@ export interface UpkeepOptions {
   readonly pool: Pick<PostgresPool, 'transaction'>;
   readonly settings: StatementSettings;
   readonly maxSessions: number;
-  /** Bindings that made room for others. */
+  /** Bindings that were evicted. */
   readonly onEvicted: (keys: readonly SessionKey[]) => void;
-  /** Of what went on by itself. */
+  /** Errors of background work. */
   readonly onError: (error: unknown) => void;
 }
 
 /** Rows removed in one transaction: it takes some ms. */
 const CLEANUP_BATCH = 500;
-/** With a count before it; so a bound that was lowered by a million is reached in a minute. */
+/** A count precedes each; so a bound that was lowered by a million is reached in a minute. */
 const EVICTION_BATCH = 10_000;
 
 const COUNT = `
   SELECT origin, count(*) AS all, count(*) FILTER (WHERE expires_at > ${NOW}) AS alive
   FROM fly_affinity_sessions WHERE namespace = $1 GROUP BY origin`;
 
-/** By their places on disk, which rows keep while they are locked. */
+/** By ctid, which rows keep while they are locked. */
 const REMOVE_EXPIRED = `
   DELETE FROM fly_affinity_sessions WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM fly_affinity_sessions
@@ -58,11 +58,11 @@ const REMOVE_OLDEST = `
     ORDER BY expires_at LIMIT $4 FOR UPDATE SKIP LOCKED))
   RETURNING encode(key, 'hex') AS key`;
 
-/** What rejects does so with pg's errors. */
+/** Rejections are pg's errors. */
 export class PostgresUpkeep {
   readonly #options: UpkeepOptions;
   readonly #allowance: Allowance;
-  /** Clean-ups and the making of room, one at a time. */
+  /** Clean-ups and evictions, one at a time. */
   #last: Promise<unknown> = Promise.resolve();
   #isMakingRoom = false;
   #isStopped = false;
@@ -72,7 +72,7 @@ export class PostgresUpkeep {
     this.#allowance = createAllowance(options.maxSessions);
   }
 
-  /** Removes what has expired and what is too much; returns how many. */
+  /** Removes expired rows and rows above the bounds; returns how many. */
   cleanUp(): Promise<number> {
     return this.#inTurn(() => this.#removeAll());
   }
@@ -82,20 +82,20 @@ export class PostgresUpkeep {
     return pool.transaction((query) => countIn(query, settings));
   }
 
-  /** To be told of each binding that may be new; what comes of it goes on by itself. */
+  /** Call it for each binding that may be new; the work that follows runs in the background. */
   noteWritten(origin: BindingOrigin): void {
     this.#allowance.use(origin);
     this.#makeRoomIfDue();
   }
 
-  /** Resolves once there is room for what was written before. Never rejects. */
-  async settled(): Promise<void> {
+  /** Resolves once there is room for all earlier writes. Never rejects. */
+  async idle(): Promise<void> {
     await this.#last;
-    // What was written while that went on has another one.
+    // Writes during the wait may have started another one.
     await this.#last;
   }
 
-  /** Begins nothing more; a clean-up ends after what it is about. */
+  /** Starts nothing more; a clean-up ends after its current transaction. */
   stop(): void {
     this.#isStopped = true;
   }
@@ -171,8 +171,8 @@ async function removeExpiredIn(query: Query, settings: StatementSettings): Promi
 }
 
 /**
- * None if another sidecar is about it: both would take what is too much. What has expired is not
- * counted, for another may be in the middle of removing it.
+ * Does nothing if another sidecar is evicting: both would remove the same excess. Expired rows are
+ * not counted, because another sidecar may be removing them.
  */
 async function evictIn(
   query: Query,
@@ -194,19 +194,19 @@ async function evictIn(
   return evicted;
 }
 
-/** Any 32 bits. Two namespaces with the same ones would clean up one after the other. */
+/** Any 32 bits. Two namespaces with the same hash would clean up one after the other. */
 function lockNumberOf(namespace: string): number {
   return hash('sha256', namespace, 'buffer').readInt32BE();
 }
 
-/** How many there are of each origin. */
+/** The number of rows of each origin. */
 export type Counts = Readonly<Record<BindingOrigin, number>>;
 
 export function sumOf(counts: Counts): number {
   return counts.learned + counts.adopted + counts.copied;
 }
 
-/** How many of which origin have to go, in that order. */
+/** How many rows of which origin to remove, in that order. */
 export function excessOf(
   counts: Counts,
   maxSessions: number,
@@ -226,14 +226,14 @@ export interface Allowance {
   /** One more was written. */
   use(origin: BindingOrigin): void;
   isUsedUp(): boolean;
-  /** To be called before the rows are counted: what is written meanwhile may not be among them. */
+  /** Call it before the rows are counted: the count may miss what is written meanwhile. */
   renew(): void;
   grant(counts: Counts): void;
 }
 
-/** So many sidecars may write at once and not exceed the bound between two counts. */
+/** This many sidecars may write at once and not exceed the bound between two counts. */
 const WRITERS = 32;
-/** By what part of the bound each of them may exceed it. */
+/** The part of the bound by which each of them may exceed it. */
 const SLACK = 1 / 400;
 
 /** None before the first count. */

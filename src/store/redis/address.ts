@@ -1,4 +1,4 @@
-/** Where a Redis server is, out of its URL. */
+/** The address of a Redis server, parsed from its URL. */
 import { StoreError } from '../store.ts';
 
 export interface RedisAddress {
@@ -7,9 +7,9 @@ export interface RedisAddress {
   readonly isEncrypted: boolean;
   readonly username: string | undefined;
   readonly password: string | undefined;
-  /** Its number; 0 unless given. */
+  /** The database number; 0 if the URL has none. */
   readonly database: number;
-  /** The URL for people to read: without the credentials. */
+  /** The URL for messages: without the credentials. */
   readonly shown: string;
 }
 
@@ -17,8 +17,8 @@ const DEFAULT_PORT = 6379;
 
 /**
  * `redis://[[user]:password@]host[:port][/database]`, or `rediss://` for TLS
- * (https://www.iana.org/assignments/uri-schemes/prov/redis). A query, as other clients take it for
- * their own settings, says nothing here. Throws a {@link StoreError} that shows no credentials.
+ * (https://www.iana.org/assignments/uri-schemes/prov/redis). The query, which other clients use for
+ * their own settings, is ignored. Throws a {@link StoreError} that shows no credentials.
  */
 export function parseRedisUrl(text: string): RedisAddress {
   const url = URL.canParse(text) ? new URL(text) : undefined;
@@ -52,5 +52,5 @@ function decoded(part: string): string | undefined {
 }
 
 function unusable(why: string): StoreError {
-  return new StoreError('fatal', `the URL of the Redis store can not be used: ${why}`);
+  return new StoreError('fatal', `the URL of the Redis store cannot be used: ${why}`);
 }

@@ -1,14 +1,15 @@
 /**
- * The connection to a Redis server, made anew whenever it breaks:
+ * Keeps a connection to a Redis server, and reconnects when it breaks:
  *
- *     up ─ broken, silent for 5 s, or a replica now ─> down ─ pause ─> dialing ─ connected ─> up
+ *     up ─ broken, stalled for 5 s, or a replica ───> down ─ pause ─> dialing ─ connected ─> up
  *                                                       ^                 └ failed ┐
  *                                                       └──── a longer pause ──────┘
  *     any ─ close ─> closed
  *
- * Nothing is queued while it is down: a question fails at once. There is one link at a time, so the
- * order of the questions is the order on the server. A question whose time is up has failed for who
- * asked; the server may still do it, and its late answer is dropped, for answers come in order.
+ * Nothing is queued while it is down: a command fails at once. There is one link at a time, so
+ * commands run on the server in the order of their calls. A command that timed out has failed for
+ * its caller; the server may still run it, and its late response is dropped, because responses come
+ * in order.
  */
 import { DisconnectsClientError } from 'redis';
 import type { Cancel, Clock } from '../../clock.ts';
@@ -24,9 +25,9 @@ export interface RedisConnectionOptions {
   readonly address: RedisAddress;
   readonly clock: Clock;
   readonly random: () => number;
-  /** Told once when the connection is lost, not of every attempt to get it back. */
+  /** Called when the connection is lost, not for every failed attempt to reconnect. */
   readonly onError?: ((error: StoreError) => void) | undefined;
-  /** Told when a connection that was up is given up, for whatever reason. */
+  /** Called when an established connection is dropped, for whatever reason. */
   readonly onDisrupted?: (() => void) | undefined;
 }
 
@@ -35,11 +36,11 @@ type State =
   | { readonly kind: 'down'; readonly why: StoreError }
   | { readonly kind: 'closed' };
 
-/** Half a second on average until a server that came back is found, however long it was away. */
+/** A server that came back is found after half a second on average, however long it was away. */
 const PAUSES = { delayMs: 50, maxDelayMs: 5_000 };
-/** A server that says nothing at all for that long may be gone without a goodbye. */
+/** A server that sends nothing for this long may be gone without closing the connection. */
 const MAX_SILENCE_MS = 5_000;
-/** A replica may be all there is: it is asked to be another server that often at most. */
+/** A replica may be the only server: reconnect to look for another one this often at most. */
 const RENEWAL_MS = 10_000;
 const READ_TIME = ['TIME'] as const;
 
@@ -48,9 +49,9 @@ export class RedisConnection {
   readonly #clock: Clock;
   readonly #closing = new AbortController();
   #state: State;
-  /** Answers of all links. While it stands still, nobody has said anything. */
-  #heard = 0;
-  /** Of the look whether a link that is late has said anything since. */
+  /** Responses received on all links. While it does not change, the server has sent nothing. */
+  #responses = 0;
+  /** Cancels the check whether a late link has responded since. */
   #cancelSuspicion: Cancel | undefined;
   #renewedAtMs = -Infinity;
   #reconnecting: Promise<void> | undefined;
@@ -77,7 +78,7 @@ export class RedisConnection {
     return this.#askAll((link) => link.send(command), limitMs);
   }
 
-  /** The same in one round trip with the server's time right after it, as `TIME` gives it. */
+  /** The same in one round trip with the server's time right after it, as `TIME` returns it. */
   askWithTime(command: readonly string[], limitMs: number): Promise<[unknown, unknown]> {
     return this.#askAll((link) => Promise.all([link.send(command), link.send(READ_TIME)]), limitMs);
   }
@@ -86,21 +87,21 @@ export class RedisConnection {
     const state = this.#state;
     if (state.kind !== 'up') return Promise.reject(whyNot(state));
     const { link } = state;
-    const heardBefore = this.#heard;
+    const responsesBefore = this.#responses;
     return new Promise((resolve, reject) => {
       const cancel = startTimeLimit(this.#clock, limitMs, () => {
-        this.#suspect(link, heardBefore, MAX_SILENCE_MS - limitMs);
-        reject(new StoreError('passing', `no answer within ${limitMs} ms`));
+        this.#suspect(link, responsesBefore, MAX_SILENCE_MS - limitMs);
+        reject(new StoreError('passing', `no response within ${limitMs} ms`));
       });
       send(link).then(
-        (answer) => {
+        (response) => {
           cancel();
-          this.#heard += 1;
-          resolve(answer);
+          this.#responses += 1;
+          resolve(response);
         },
         (error: unknown) => {
           cancel();
-          if (isReply(error)) this.#heard += 1;
+          if (isReply(error)) this.#responses += 1;
           reject(this.#explain(error));
           if (redisCodeOf(error) === 'READONLY') this.#renew(link, error);
         },
@@ -124,28 +125,28 @@ export class RedisConnection {
       signal: this.#closing.signal,
       onBroken: (error) => this.#lose(link, toRedisStoreError('the connection', error)),
     });
-    // A close in between has closed it.
+    // A `close` in between has closed it.
     if (this.#state.kind !== 'closed') this.#state = { kind: 'up', link };
   }
 
-  /** What a link that was closed says is not why it was closed. */
+  /** The errors of a closed link do not say why it was closed. */
   #explain(error: unknown): Error {
     const state = this.#state;
     if (error instanceof DisconnectsClientError && state.kind !== 'up') return whyNot(state);
     return error instanceof Error ? error : new Error(String(error));
   }
 
-  /** One late answer says little. */
-  #suspect(link: RedisLink, heardBefore: number, moreMs: number): void {
-    if (this.#cancelSuspicion || this.#heard > heardBefore) return;
+  /** One late response proves little. */
+  #suspect(link: RedisLink, responsesBefore: number, moreMs: number): void {
+    if (this.#cancelSuspicion || this.#responses > responsesBefore) return;
     this.#cancelSuspicion = this.#clock.after(moreMs, () => {
       this.#cancelSuspicion = undefined;
-      if (this.#heard > heardBefore) return;
-      this.#lose(link, new StoreError('passing', `no answer within ${MAX_SILENCE_MS} ms`));
+      if (this.#responses > responsesBefore) return;
+      this.#lose(link, new StoreError('passing', `no response within ${MAX_SILENCE_MS} ms`));
     });
   }
 
-  /** The name of the server may stand for another one by now. */
+  /** The server's name may resolve to another server by now. */
   #renew(link: RedisLink, error: unknown): void {
     const now = this.#clock.monotonicMs();
     if (now - this.#renewedAtMs < RENEWAL_MS) return;
@@ -198,16 +199,16 @@ export interface ScriptCall {
   readonly script: Script;
   readonly keys: readonly string[];
   readonly args: readonly string[];
-  /** Of the answer, in ms. */
+  /** The limit of the response, in ms. */
   readonly limitMs: number;
 }
 
-/** What the script returns, a list. Rejects as {@link RedisConnection.ask} does. */
+/** Returns the script's list. Rejects as {@link RedisConnection.ask} does. */
 export type CallScript = (call: ScriptCall) => Promise<string[]>;
 
 /**
- * A server that was told to forget all scripts is sent them again with the call. It has forgotten
- * them for the calls behind this one too, so they keep their order: a read is a script for that.
+ * Sends a script again if the server has forgotten all scripts. It has forgotten them for the calls
+ * behind this one too, so the calls keep their order: that is why a read is a script there.
  */
 export function createScriptCalls(
   connection: Pick<RedisConnection, 'ask'>,
@@ -226,7 +227,10 @@ export function createScriptCalls(
   };
 }
 
-function listOf(answer: unknown): string[] {
-  if (Array.isArray(answer)) return answer.map(String);
-  throw new StoreError('fatal', 'the Redis server answers a script with what is no list');
+function listOf(response: unknown): string[] {
+  if (Array.isArray(response)) return response.map(String);
+  throw new StoreError(
+    'fatal',
+    'the Redis server responded to a script with something other than a list',
+  );
 }

@@ -1,7 +1,7 @@
 /**
- * One connection to a Redis server, from the dialing to its end. When it breaks it is over: the
- * client library's own way to connect again is not used, as it neither bounds the handshake nor
- * notices a server that stands still.
+ * One connection to a Redis server, from connecting to closing. A broken link is never reused: the
+ * client library's own reconnect neither bounds the handshake nor notices a server that has
+ * stalled.
  */
 import { isIP } from 'node:net';
 import { createClient } from 'redis';
@@ -13,33 +13,33 @@ import { StoreError } from '../store.ts';
 
 export interface RedisLink {
   /**
-   * Sends at once, behind what was sent before. Rejects with the server's error, or the library's;
-   * settles when the server has answered, or the link is over.
+   * Sends at once, in order. Rejects with the server's or the library's error; settles when the
+   * server has responded, or the link has closed.
    */
   send(command: readonly string[]): Promise<unknown>;
-  /** Ends what is under way. Leaves nothing open; called again it does nothing. */
+  /** Ends the commands in flight. Leaves nothing open; a second call does nothing. */
   close(): void;
 }
 
 export interface DialOptions {
   readonly clock: Clock;
-  /** Ends the dialing, or the link. */
+  /** Aborts connecting, or closes the link. */
   readonly signal: AbortSignal;
-  /** Called once if the link breaks that was up; it is to be closed then. */
+  /** Called once if an established link breaks; the callee must close it then. */
   readonly onBroken: (error: unknown) => void;
 }
 
 const DIAL_MS = 2_000;
 
-/** Beyond it a command fails at once: about 30 MB, and a second's worth of a busy sidecar. */
+/** Above it a command fails at once: about 30 MB, or one second of traffic of a busy sidecar. */
 const MAX_UNDER_WAY = 5_000;
 
-/** Rejects with a {@link StoreError} within two seconds; nothing is left open then. */
+/** Rejects with a {@link StoreError} within two seconds; then nothing is left open. */
 export function dialRedis(address: RedisAddress, options: DialOptions): Promise<RedisLink> {
   return dial(address, options, loadScripts);
 }
 
-/** The same, but the server is left as it is: no script is there. */
+/** The same, but leaves the server as it is: loads no script. */
 export function dialRedisBare(address: RedisAddress, options: DialOptions): Promise<RedisLink> {
   return dial(address, options, () => Promise.resolve());
 }
@@ -57,7 +57,7 @@ async function dial(
     isUp = false;
     signal.removeEventListener('abort', close);
     client.destroy();
-    // What is still connecting the library leaves alone.
+    // The library does not destroy a socket that is still connecting.
     ending.abort();
   };
   client.on('error', (error) => {
@@ -87,25 +87,25 @@ function clientOptions(address: RedisAddress, signal: AbortSignal): ClientOption
   const { host, port, isEncrypted, username, password, database } = address;
   const socket = { host, port, signal, connectTimeout: DIAL_MS, reconnectStrategy: false } as const;
   return {
-    // What Redis 6.2 and all that imitate it know without a doubt.
+    // Redis 6.2 and all compatible servers know these commands.
     RESP: 2,
-    // Node.js tells a server which certificate is wanted only if asked to, and only by a name.
+    // Node.js sends a server name (SNI) only if the option is set, and only for a host name.
     socket: isEncrypted
       ? { ...socket, tls: true, ...(isIP(host) === 0 && { servername: host }) }
       : socket,
     ...(username !== undefined && { username }),
     ...(password !== undefined && { password }),
     database,
-    // The first answer must be one that is looked at: a server that is full says so there.
+    // The first response must be one that this code checks: a server that is full reports it there.
     disableClientInfo: true,
     disableOfflineQueue: true,
     commandsQueueMaxLength: MAX_UNDER_WAY,
-    // The library's own limit ends where the command is written, and costs a signal each.
+    // The library's own timeout ends when the command is written, and costs one AbortSignal each.
     commandOptions: { timeout: 0 },
   };
 }
 
-/** With the scripts loaded, whoever is the first to need one finds it. */
+/** Loads the scripts, so that the first call finds them. */
 async function loadScripts(client: Client): Promise<void> {
   await Promise.all(ALL_SCRIPTS.map(({ text }) => client.sendCommand(['SCRIPT', 'LOAD', text])));
 }
@@ -113,7 +113,7 @@ async function loadScripts(client: Client): Promise<void> {
 function within(clock: Clock, ms: number, done: Promise<unknown>): Promise<void> {
   return new Promise((resolve, reject) => {
     const cancel = clock.after(ms, () => {
-      reject(new StoreError('passing', `connecting failed: no answer within ${ms} ms`));
+      reject(new StoreError('passing', `connecting failed: no response within ${ms} ms`));
     });
     done.then(() => resolve(), reject).finally(cancel);
   });

@@ -1,4 +1,4 @@
-/** The read on the request path: without a round trip where the answer is a second old at most. */
+/** The read on the request path: no round trip if the last response is at most a second old. */
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import type { CallScript } from './connection.ts';
@@ -20,13 +20,13 @@ export interface RedisLookupParts {
   readonly timed: Timed;
   readonly counters: StoreCounters;
   readonly clock: Clock;
-  /** In place of the server's own clock; in ms since the epoch. */
+  /** Replaces the server's clock; in ms since the epoch. */
   readonly serverTime: (() => number) | undefined;
-  /** Told once when reads begin to fail, not of every one. */
+  /** Called when reads begin to fail, not for every failed read. */
   readonly onFailing: (error: StoreError) => void;
 }
 
-/** A request waits no longer for it; then nobody knows. */
+/** How long a request waits for a read; then the result is `unknown`. */
 const READ_LIMIT_MS = 500;
 
 export function createRedisLookup(
@@ -72,13 +72,13 @@ interface Stored {
   readonly time: readonly unknown[];
 }
 
-/** A script costs the server more than all the rest, so there is none where a plain read will do. */
+/** A script costs the server more than all other work of a read, so a plain read uses none. */
 async function readAlone({ connection }: RedisLookupParts, name: string): Promise<Stored> {
   const [text, time] = await connection.askWithTime(['GET', name], READ_LIMIT_MS);
   return { text, time: Array.isArray(time) ? time : [] };
 }
 
-/** As scripts keep their order even where the server has forgotten them: see `calls.ts`. */
+/** Scripts keep their order even if the server has forgotten them: see `callScript`. */
 async function readBehindWrite({ call }: RedisLookupParts, name: string): Promise<Stored> {
   const question = { script: LOOKUP, keys: [name], args: [], limitMs: READ_LIMIT_MS };
   const [text, ...time] = await call(question);

@@ -2,13 +2,13 @@
  * The store in a Redis server that the fleet shares (Redis from 6.2 on, Valkey, Upstash). Every
  * operation is one round trip, and every write is one script, atomic on the server:
  *
- *     lookup ─ said by the server within the last second ─> answered from here
+ *     lookup ─ cached within the last second ─────────────> served from the cache
  *              └ else ───────────────────────────────────> GET and TIME, 500 ms at most
  *     writes ─────────────────────────────────────────────> script, 1 s at most
  *
- * All go through one connection without waiting for each other, so they take effect in the order of
- * their calls. What a binding survives is what the server is set up for: its append-only file, its
- * replicas. A write that failed for its time alone may still take effect.
+ * All operations share one connection without waiting for each other, so they take effect in the
+ * order of their calls. What a binding survives depends on the server's configuration: its
+ * append-only file, its replicas. A write that timed out may still take effect.
  */
 import type { Binding } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
@@ -32,24 +32,24 @@ import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
 export interface RedisStoreOptions {
   /** `redis://` or `rediss://`, credentials included. */
   readonly url: string;
-  /** Part of every key: fleets with different ones see nothing of each other. */
+  /** Part of every key: fleets with different namespaces do not see each other's keys. */
   readonly namespace: string;
   readonly clock: Clock;
   readonly limits: StoreLimits;
   readonly random: () => number;
   readonly onOperation?: OnStoreOperation;
-  /** What no caller hears of: reads that began to fail, a connection lost. */
+  /** Errors that no caller gets: reads that began to fail, a lost connection. */
   readonly onError?: (error: StoreError) => void;
-  /** A connection that was up has broken: what the server had acknowledged may be lost. */
+  /** An established connection has broken: writes that the server acknowledged may be lost. */
   readonly onDisrupted?: () => void;
-  /** In place of the server's own clock, for tests; in ms since the epoch. */
+  /** Replaces the server's clock in tests; in ms since the epoch. */
   readonly serverTime?: () => number;
 }
 
 const WRITE_LIMIT_MS = 1_000;
-/** About 25 MB when full: the sessions that one sidecar is expected to have in use at once. */
+/** About 25 MB when full: the sessions that one sidecar is expected to use at a time. */
 const MAX_HOT_BINDINGS = 100_000;
-/** Bindings that one script removes or lists: a millisecond or two in which the server does nothing else. */
+/** Bindings that one script removes or lists: they block the server for a millisecond or two. */
 const STRIDE = 500;
 
 /** What every operation needs. */
@@ -59,11 +59,14 @@ interface Parts {
   readonly limits: StoreLimits;
   readonly clock: Clock;
   readonly cache: RemoteCache;
-  /** ARGV[1] of every script: when it is, or nothing where the server is to say so. */
+  /** ARGV[1] of every script: the time, or empty to use the server's clock. */
   readonly moment: () => string;
 }
 
-/** Rejects within two seconds with a {@link StoreError} that names the server, what was found and what to do. */
+/**
+ * Rejects within two seconds with a {@link StoreError} that names the server, the problem and the
+ * remedy.
+ */
 export async function openRedisStore(options: RedisStoreOptions): Promise<SessionStore> {
   const { url, clock, random, onError, onDisrupted } = options;
   const address = parseRedisUrl(url);
@@ -86,7 +89,7 @@ function createRedisStore(connection: RedisConnection, options: RedisStoreOption
   const keys = keysIn(options.namespace);
   const moment = (): string => (serverTime ? String(Math.floor(serverTime())) : '');
   const parts: Parts = { call, keys, limits, clock, cache, moment };
-  // A connection that is lost was told of already.
+  // `onError` has already reported a lost connection.
   const onFailing = (error: StoreError): void => {
     if (connection.isUp()) onError?.(error);
   };
@@ -104,7 +107,7 @@ function createRedisStore(connection: RedisConnection, options: RedisStoreOption
   const assertOpen = (): void => {
     if (closed) throw new StoreError('closed', 'the session store is closed');
   };
-  /** Finished before a close. */
+  /** Waited for before a close. */
   const finish = async <Result>(work: Promise<Result>): Promise<Result> => {
     underWay.add(work);
     return work.finally(() => underWay.delete(work));
@@ -130,7 +133,8 @@ function createRedisStore(connection: RedisConnection, options: RedisStoreOption
     entries: () => pageThrough(parts, assertOpen),
     getMetrics: async () => {
       assertOpen();
-      // What the server's disk and memory hold for others too says nothing of this store.
+      // The server's disk and memory hold other data too, so their size says nothing about this
+      // store.
       return { ...(await count(parts)), sizeBytes: 0, ...counters };
     },
     close: () => (closed ??= close(connection, underWay)),
@@ -165,7 +169,7 @@ async function performWrite(parts: Parts, write: Write): Promise<Outcome> {
   }
 }
 
-/** Removes a stride at a time, so that others get their turn in between. */
+/** Removes in strides, so that other clients get their turn in between. */
 async function cleanUp(parts: Parts, assertOpen: () => void): Promise<number> {
   const { keys, limits, cache } = parts;
   let total = 0;
@@ -189,8 +193,8 @@ function forgetAll(cache: RemoteCache, sessions: readonly string[]): void {
 }
 
 /**
- * One sorted set after the other. What is there all the time is listed; while the server enlarges or
- * shrinks a set, or a binding goes to another, one may be listed twice.
+ * Lists one sorted set after the other. A binding that exists all the time is listed; while the
+ * server resizes a set, or a binding moves to another set, it may be listed twice.
  */
 async function* pageThrough(parts: Parts, assertOpen: () => void): AsyncGenerator<Binding> {
   const { keys, clock } = parts;
@@ -218,7 +222,7 @@ async function count(parts: Parts): Promise<{ total: number; expired: number }> 
   return { total: Number(total), expired: Number(expired) };
 }
 
-/** `doing` is what failed, in the words of the error. */
+/** `doing` names the operation that failed, in the text of the error. */
 async function ask(
   { call }: Parts,
   doing: string,
@@ -233,12 +237,13 @@ async function ask(
 
 function describeOpenFailure(server: string, error: StoreError): StoreError {
   const { code, message, cause } = error;
-  const text = `the session store at ${server} can not be used: ${message}; ${adviceOn(error)}`;
+  const text = `the session store at ${server} cannot be used: ${message}; ${adviceOn(error)}`;
   return new StoreError(code, text, { cause });
 }
 
 function adviceOn({ code, cause }: StoreError): string {
-  if (code !== 'passing') return 'look at address, user, password and rights in SESSION_STORE_URL';
-  if (isReply(cause)) return 'it is there, and may have recovered by the next attempt';
-  return 'is it running, can it be reached from here, and does it want TLS (rediss://) or not?';
+  if (code !== 'passing')
+    return 'check the address, user, password and permissions in SESSION_STORE_URL';
+  if (isReply(cause)) return 'the server is reachable and may recover; the next attempt follows';
+  return 'check that it runs, that this Machine can reach it, and whether it needs TLS (rediss://)';
 }

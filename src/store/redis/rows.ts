@@ -1,4 +1,7 @@
-/** How bindings and writes travel to a Redis server and back: keys, arguments, replies. */
+/**
+ * Converts bindings and writes to keys and arguments of Redis, and responses to bindings and
+ * outcomes.
+ */
 import { parseMachineId, parseSessionKey } from '../../session.ts';
 import type { Binding, BindingOrigin, SessionKey } from '../../session.ts';
 import { wholeTtlMs } from '../rules.ts';
@@ -7,24 +10,24 @@ import { adoptedCap, EVICTION_ORDER, StoreError } from '../store.ts';
 import type { StoreLimits } from '../store.ts';
 
 export interface RedisKeys {
-  /** What stands before a session key. */
+  /** The prefix of a session key. */
   readonly prefix: string;
   /** The sorted sets, in the order of eviction. */
   readonly indexes: readonly string[];
 }
 
-/** The braces make a cluster keep all of them together; in the namespace itself they are escaped. */
+/** The braces make a cluster keep all keys together; braces in the namespace itself are escaped. */
 export function keysIn(namespace: string): RedisKeys {
   const prefix = `fly-affinity:{${encodeURIComponent(namespace)}}:`;
   return { prefix, indexes: EVICTION_ORDER.map((origin) => `${prefix}${origin}`) };
 }
 
-/** As the scripts take them, after the moment. */
+/** In the order of the scripts' arguments, after the time. */
 export function limitArguments({ maxSessions }: StoreLimits): string[] {
   return [String(maxSessions), String(adoptedCap(maxSessions))];
 }
 
-/** Of the script WRITE, from the kind on. */
+/** The arguments of the script WRITE, from the kind on. */
 export function writeArguments(write: Write): string[] {
   const { kind, now } = write;
   switch (kind) {
@@ -49,7 +52,7 @@ function ttlOf({ ttlMs }: { readonly ttlMs: number }): string {
   return String(wholeTtlMs(ttlMs));
 }
 
-/** Nothing is older than the epoch, or unborn. */
+/** Clamps to the range between the epoch and now. */
 function wholeAge(ageMs: number, now: number): string {
   return String(ageMs > 0 ? Math.min(Math.ceil(ageMs), now) : 0);
 }
@@ -59,7 +62,7 @@ function wholeGeneration(generation: number): string {
   throw new StoreError('fatal', `a generation must be a whole number, got ${generation}`);
 }
 
-/** What the script WRITE answers: `1` or `0`, then the binding that is there now. */
+/** The response of the script WRITE: `1` or `0`, then the current binding. */
 export function parseOutcome(key: SessionKey, reply: string, now: number): Outcome {
   const after = reply.slice('1 '.length);
   return {
@@ -71,7 +74,7 @@ export function parseOutcome(key: SessionKey, reply: string, now: number): Outco
 const SESSION_KEY_LENGTH = 32;
 const ORIGINS: ReadonlySet<string> = new Set(EVICTION_ORDER);
 
-/** What the script PAGE answers for each binding: its session key before it. */
+/** The response of the script PAGE for each binding: its session key before it. */
 export function parseRow(row: string, now: number): Binding {
   const key = parseSessionKey(row.slice(0, SESSION_KEY_LENGTH));
   if (key === undefined) throw unreadable();
@@ -81,7 +84,9 @@ export function parseRow(row: string, now: number): Binding {
 /** As the scripts read it: see BINDING in scripts.ts. */
 const STORED = /^([a-z]+) (\d+) (-?\d+) (\d+) ([a-z0-9]+)/;
 
-/** A binding as it is stored, in times of the server's. What is no binding counts as none, as for the scripts. */
+/**
+ * A stored binding, in times of the server. An invalid binding counts as absent, as in the scripts.
+ */
 export function parseStored(
   key: SessionKey,
   text: string,
@@ -102,7 +107,7 @@ export function parseStored(
   };
 }
 
-/** Of age and time left, which the server has measured, moments are made by the clock of this process. */
+/** The server sends age and time left; this process's clock turns them into times. */
 export function parseBinding(key: SessionKey, text: string, now: number): Binding {
   const [origin = '', generation, ageMs, remainingMs, machine] = text.split(' ');
   const owner = parseMachineId(machine ?? '');
@@ -120,6 +125,6 @@ export function parseBinding(key: SessionKey, text: string, now: number): Bindin
 function unreadable(): StoreError {
   return new StoreError(
     'fatal',
-    'the Redis store holds what is no binding: does something else write to its keys?',
+    'the Redis store holds an invalid binding; check that no other program writes to its keys',
   );
 }

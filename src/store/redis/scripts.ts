@@ -1,30 +1,34 @@
 /**
- * What runs inside the Redis server, one atomic script for each operation.
+ * The Lua scripts that run in the Redis server, one atomic script for each operation.
  *
  * A binding is a string `origin generation createdAt expiresAt machine` at a key of its own. Three
  * sorted sets, one for each origin in {@link EVICTION_ORDER}, hold the session keys by expiry: they
- * are the counts, the order of eviction, and what a listing walks through. A key is in one of them
- * at most, with the expiry that its binding has.
+ * give the counts, the order of eviction, and the order of a listing. A key is in one of them at
+ * most, with the expiry of its binding.
  *
  * The expiry in the binding decides. The server's own expiry of each key comes a margin later, and
- * only empties a database that nobody cleans up. Times are the server's, whole ms, unless ARGV[1] is
- * one. They leave as durations: the clock of who asks may be wrong. Every script returns a list.
+ * only empties a database that has no clean-up. Times are the server's in whole ms, unless ARGV[1]
+ * is a time. They leave as durations, because the caller's clock may be wrong. Every script returns
+ * a list.
  *
- * Plain EVAL and no more than Redis 6.2 knows, so that all that speaks Redis will do. What it fails
- * at (`READONLY`, `OOM`) it fails at with the first command that writes, before anything has changed.
+ * The scripts use plain EVAL and the commands of Redis 6.2, so that compatible servers work too. An
+ * error such as `READONLY` or `OOM` comes from the first command that writes, before anything has
+ * changed.
  */
 import { createHash } from 'node:crypto';
 import { EVICTION_ORDER } from '../store.ts';
 
 export interface Script {
   readonly text: string;
-  /** By which the server knows it once it was loaded. */
+  /** The server's name for a loaded script. */
   readonly sha: string;
 }
 
-/** A binding outlives its expiry by that much in a database that nobody cleans up. */
+/** How long a binding outlives its expiry in a database that has no clean-up. */
 const NATIVE_MARGIN_MS = 60_000;
-/** More than one write can add, and still a short script when the bound was lowered by a million. */
+/**
+ * More than one write can add, and still a short script after the bound was lowered by a million.
+ */
 const MAX_EVICTED_PER_WRITE = 20;
 
 const NOW = `
@@ -42,7 +46,7 @@ local function whole(number)
 end
 `;
 
-/** What a later version of the format may append is read over; what is none counts as absent. */
+/** A later version may append fields, which are ignored; an invalid binding counts as absent. */
 const BINDING = `
 local RANKS = { copied = 0, adopted = 1, learned = 2 }
 
@@ -60,12 +64,12 @@ local function format(binding, created_at, expires_at)
     whole(expires_at), binding.machine }, ' ')
 end
 
-local function tell(binding)
+local function describe(binding)
   return format(binding, now - binding.created_at, binding.expires_at - now)
 end
 `;
 
-/** `evicted` collects the session keys that had to go. Needs `prefix`, `indexes` and `now`. */
+/** `evicted` collects the session keys that were removed. Needs `prefix`, `indexes` and `now`. */
 const MAKE_ROOM = `
 local function remove(index, session)
   redis.call('DEL', prefix .. session)
@@ -134,7 +138,8 @@ return { redis.call('GET', KEYS[1]), time[1], time[2] }
 /**
  * `applyWrite` of rules.ts, and the bounds. KEYS: binding, indexes. ARGV: now, maximum age, maximum
  * number of sessions, of adopted ones, kind, TTL, Machine, origin, generation, age, Machine before.
- * Returns whether the write has taken effect and what is bound now, then the session keys evicted.
+ * Returns whether the write has taken effect and the current binding, then the session keys
+ * evicted.
  */
 export const WRITE = script(`${WHOLE}${NOW}${BINDING}${indexesFrom(2)}
 local max_age, max_sessions, adopted_cap = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -243,14 +248,14 @@ elseif current then
 end
 
 local reply = has_taken_effect and '1' or '0'
-if after then reply = reply .. ' ' .. tell(after) end
+if after then reply = reply .. ' ' .. describe(after) end
 table.insert(evicted, 1, reply)
 return evicted
 `);
 
 /**
- * KEYS: indexes. ARGV: now, maximum number of sessions, of adopted ones, what a session key is to be
- * prefixed with, how many are removed at most. Returns how many were, then their session keys.
+ * KEYS: indexes. ARGV: now, maximum number of sessions, of adopted ones, the prefix of a session
+ * key, how many to remove at most. Returns the number removed, then their session keys.
  */
 export const CLEANUP = script(`${WHOLE}${NOW}${indexesFrom(1)}
 local max_sessions, adopted_cap = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -262,7 +267,7 @@ table.insert(evicted, 1, whole(removed))
 return evicted
 `);
 
-/** KEYS: indexes. ARGV: now. Returns how many are held, and how many of these have expired. */
+/** KEYS: indexes. ARGV: now. Returns the number of bindings, and how many of these have expired. */
 export const COUNT = script(`${WHOLE}${NOW}${indexesFrom(1)}
 local total, expired = 0, 0
 for _, index in ipairs(indexes) do
@@ -273,8 +278,8 @@ return { total, expired }
 `);
 
 /**
- * KEYS: index. ARGV: now, cursor, how many at a time, what a session key is to be prefixed with.
- * Returns the next cursor, then each binding with its session key before it.
+ * KEYS: index. ARGV: now, cursor, page size, the prefix of a session key. Returns the next cursor,
+ * then each binding with its session key before it.
  */
 export const PAGE = script(`${WHOLE}${NOW}${BINDING}
 local page = redis.call('ZSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[3])
@@ -282,7 +287,7 @@ local reply = { page[1] }
 for at = 1, #page[2], 2 do
   local session = page[2][at]
   local found = parse(redis.call('GET', ARGV[4] .. session))
-  if found and found.expires_at > now then reply[#reply + 1] = session .. ' ' .. tell(found) end
+  if found and found.expires_at > now then reply[#reply + 1] = session .. ' ' .. describe(found) end
 end
 return reply
 `);

@@ -1,22 +1,23 @@
 /**
- * The writes that were called and have not ended yet, of each key one after the other: so a write
- * that is tried again, or fails and is accepted elsewhere, still takes effect before those that were
- * called after it.
+ * The writes in flight, of each key one after the other: so a write that is retried, or accepted
+ * elsewhere after a failure, still takes effect before the writes called after it.
  */
 import type { SessionKey } from '../../session.ts';
 import type { Write } from '../rules.ts';
 
 export interface WritesInFlight {
-  /** Those of the key in the order of their calls, for reads to see: the list itself never changes. */
+  /**
+   * The writes of the key in the order of their calls, for reads: the list itself never changes.
+   */
   of(key: SessionKey): readonly Write[] | undefined;
   /**
    * Calls `perform` when all earlier writes of the key have ended; at once if there are none.
-   * Settles as it does, when the write no longer counts as under way.
+   * Settles as `perform` does, when the write is no longer in flight.
    */
   run<Result>(write: Write, perform: () => Promise<Result>): Promise<Result>;
   /**
-   * To be called when a read goes out. The result, to be called once when it is back, says whether
-   * a write of the key was called meanwhile: then what was read may be older than that.
+   * Call it when a read is sent. Call the result once, when the read is back: it says whether a
+   * write of the key was called meanwhile; then the read value may be older than that write.
    */
   beginRead(key: SessionKey): () => boolean;
   /** Resolves once all writes called so far have ended. */
@@ -25,7 +26,7 @@ export interface WritesInFlight {
 
 interface OfKey {
   readonly writes: readonly Write[];
-  /** Of the last of them. */
+  /** The promise of the last write. */
   readonly done: Promise<unknown>;
 }
 

@@ -1,4 +1,7 @@
-/** What a Machine that joins reads and writes: only while the store is in order, as it may come back later. */
+/**
+ * What a joining Machine reads and writes: only while the store is healthy; a join may be repeated
+ * later.
+ */
 import { addCopiesTo, pagesOf } from '../peer-pages.ts';
 import { StoreError, type Owners, type PeerCopy, type PeerPage } from '../store.ts';
 import type { StoreSupervisor } from './supervisor.ts';
@@ -11,7 +14,7 @@ export interface JoiningParts {
   readonly localCopy: LocalCopy;
 }
 
-/** Throws while the store does not hold all that was accepted. */
+/** Throws while the store does not hold all accepted changes. */
 export function readPages(
   { supervisor, outbox }: JoiningParts,
   owners: Owners,
@@ -21,7 +24,7 @@ export function readPages(
   return pagesOf(store, owners);
 }
 
-/** The local copy takes none of them in: it is for what is in use. */
+/** The local copy takes none of them: it is for sessions in use. */
 export async function enterCopies(
   { supervisor, outbox, localCopy }: JoiningParts,
   copies: readonly PeerCopy[],
@@ -34,7 +37,7 @@ export async function enterCopies(
     for (const copy of copies) forgetOlder(localCopy, copy);
     return entered;
   } catch (error) {
-    // It may just have been too much at once: the other writes say whether writes work.
+    // The store may just have been overloaded: the other writes show whether writes work.
     use.failedAlone(error);
     throw error;
   }
@@ -46,5 +49,5 @@ function forgetOlder(localCopy: LocalCopy, { key, generation, isFromOwner }: Pee
 }
 
 function notNow(): StoreError {
-  return new StoreError('passing', 'the session store is not in order just now');
+  return new StoreError('passing', 'the session store is not healthy');
 }

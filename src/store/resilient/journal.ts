@@ -1,11 +1,11 @@
 /**
- * The outbox on disk, for shared stores: pending changes of this Machine outlive a restart, in a
+ * The outbox on disk, for shared stores: pending changes of this Machine survive a restart, in a
  * store on the Machine itself.
  *
  *     unopened ─ opened ─> durable ─ fails, or is slow ─> not durable: tried again after growing pauses
  *
  * Best effort: if it fails, a pending change is safe as long as the process lives, and nothing else
- * changes. A Machine has no copies of its own bindings, so one that the journal holds stands for
+ * changes. A Machine has no copies of its own bindings, so a copy of one in the journal represents
  * a removal.
  */
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
@@ -17,14 +17,14 @@ import type { PendingChange } from './pending-change.ts';
 import type { SessionStore, StatedBinding } from '../store.ts';
 
 export interface Journal {
-  /** Whether what is accepted now outlives a restart. */
+  /** Whether a change accepted now survives a restart. */
   readonly isDurable: boolean;
-  /** Opens it and tells what is left from before. Never rejects. */
+  /** Opens it and returns the changes left from before. Never rejects. */
   load(take: (key: SessionKey, change: PendingChange) => void): Promise<void>;
-  /** Resolves once it is kept, or can't be. Never rejects. */
+  /** Resolves once the change is written, or can't be. Never rejects. */
   keep(key: SessionKey, change: PendingChange): Promise<void>;
   erase(key: SessionKey): Promise<void>;
-  /** Erases what could not be erased before, and what has expired. */
+  /** Erases rows that could not be erased before, and expired ones. */
   tidy(): Promise<void>;
   close(): Promise<void>;
 }
@@ -34,19 +34,19 @@ export interface JournalOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly open: () => Promise<SessionStore>;
-  /** Of what is left from before, so much is told at most. */
+  /** The maximum number of changes returned from before a restart. */
   readonly maxKeys: number;
-  /** Told once when it begins to fail. */
+  /** Called when it begins to fail, not for every failure. */
   readonly onError: (error: unknown) => void;
 }
 
-/** What an answer waits for it, after it has waited for the store itself. */
+/** How long a response waits for it, after it has waited for the store itself. */
 const LIMIT_MS = 500;
 const FIRST_PAUSE_MS = 1_000;
 const MAX_PAUSE_MS = 30_000;
 const MAX_TIDIED_AT_ONCE = 1_000;
 
-/** Where there is nothing to keep: a store on this Machine is told everything by its own file. */
+/** For a store that needs no journal: a store on this Machine has a file of its own. */
 export const NO_JOURNAL: Journal = {
   isDurable: false,
   load: () => Promise.resolve(),
@@ -63,9 +63,12 @@ export function createJournal(options: JournalOptions): Journal {
 class StoredJournal implements Journal {
   readonly #options: JournalOptions;
   readonly #breaker;
-  /** Those that may have a row, each with the last one meant for it; undefined: from before the start. */
+  /**
+   * The keys that may have a row, each with the latest change for it; undefined: from before the
+   * start.
+   */
   readonly #kept = new Map<SessionKey, Binding | undefined>();
-  /** Of these, those that should have none any more. */
+  /** Of these, the keys that should have no row any more. */
   readonly #outdated = new Set<SessionKey>();
   #store: SessionStore | undefined;
   #isClosed = false;
@@ -134,7 +137,7 @@ class StoredJournal implements Journal {
   }
 
   /**
-   * Two writes of one key can't share a commit, so nothing is removed where nothing is expected: the
+   * Two writes of one key can't share a commit, so nothing is removed where no row is expected: the
    * file takes twice as many new sessions a second.
    */
   async #put(store: SessionStore, row: Binding): Promise<void> {
@@ -146,7 +149,7 @@ class StoredJournal implements Journal {
       // A file that was the store itself may have another Machine's row there.
       if (isTheSame(held, row) || this.#kept.get(key) !== row) return;
     }
-    // In place of whatever is there, be it of a higher generation.
+    // Replaces any row there, even one of a higher generation.
     await Promise.all([store.delete(key), store.upsert(this.#stated(row))]);
   }
 
@@ -156,11 +159,11 @@ class StoredJournal implements Journal {
 
   async #eraseFrom(store: SessionStore, key: SessionKey): Promise<void> {
     await store.delete(key);
-    // Unless it is kept anew meanwhile.
+    // Unless it is written again meanwhile.
     if (this.#outdated.delete(key)) this.#kept.delete(key);
   }
 
-  /** Only what this Machine owns, or has removed: the others tell of theirs themselves. */
+  /** Only what this Machine owns, or has removed: other Machines journal their own. */
   #rowOf(key: SessionKey, { then, removed, until }: PendingChange): Binding | undefined {
     const { self, clock } = this.#options;
     if (then.kind === 'bind') {

@@ -1,6 +1,6 @@
 /**
- * The bindings that this process has read from the store or written to it lately. It answers while
- * the store fails, and refills a store that has lost bindings.
+ * The bindings that this process has recently read from the store or written to it. Lookups use it
+ * while the store fails, and it refills a store that has lost bindings.
  */
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
@@ -16,18 +16,18 @@ import {
 import type { StoreLimits } from '../store.ts';
 
 export interface LocalCopy {
-  /** What is known of the key and has not expired. */
+  /** The known binding of the key, unless it has expired. */
   find(key: SessionKey): Binding | undefined;
   remember(binding: Binding): void;
   forget(key: SessionKey): void;
-  /** Takes note of a write that the store has performed, if the binding is known. */
+  /** Applies a write that the store has performed, if the binding is known. */
   apply(write: Write): void;
   entries(): AsyncGenerator<Binding>;
-  /** Bindings held, expired ones that were not cleaned up yet included. */
+  /** The number of bindings, expired ones that were not cleaned up yet included. */
   count(): number;
-  /** Removes what has expired, and what exceeds the room; returns how many. */
+  /** Removes expired bindings and those above the bound; returns how many. */
   cleanup(): Promise<number>;
-  /** How many bindings it may hold from now on. */
+  /** Sets the bound on the number of bindings. */
   setRoom(maxBindings: number): void;
   clear(): void;
 }
@@ -49,7 +49,7 @@ export function createLocalCopy(clock: Clock, limits: StoreLimits, room: number)
     find,
     remember: (binding) => {
       const held = queues.find(binding.key);
-      // The very object, mostly: stores have caches of their own.
+      // Usually the same object: stores have caches of their own.
       if (held !== binding) put(binding, held);
     },
     forget: (key) => {

@@ -1,10 +1,10 @@
 /**
- * The changes that were accepted here and are not in the store yet: one a key, in the order in which
- * the keys came. Until a change is flushed, lookups see it.
+ * The changes that were accepted here and are not in the store yet: one per key, in the order in
+ * which the keys arrived. Until a change is flushed, lookups see it.
  *
  *     accepted ─> queued (and in the journal, where there is one) ─ flushed ─> in the local copy
  *                   │                                             └ fails ─> stays, flushed again
- *                   ├ no room ─> of the least worth the oldest go: dropped, counted
+ *                   ├ no room ─> the oldest of the weakest origin: dropped, counted
  *                   └ expired, in the store too ─> gone
  */
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
@@ -22,7 +22,7 @@ import type { Lookup, SessionStore } from '../store.ts';
 
 export interface Accepted {
   readonly outcome: Outcome;
-  /** Resolves once the journal has it, or can't have it; never rejects. */
+  /** Resolves once the journal has written the change, or can't; never rejects. */
   readonly journaled: Promise<void>;
 }
 
@@ -31,21 +31,21 @@ export interface OutboxOptions {
   readonly journal: Journal;
   readonly clock: Clock;
   readonly maxAgeMs: number;
-  /** How long a binding lives that is not used, in ms. */
+  /** How long an unused binding lives, in ms. */
   readonly lifeMs: number;
   readonly maxKeys: number;
   readonly onFlushed: (result: WriteBackResult, conflict?: Conflict) => void;
-  /** Whether the store takes writes at all: rejects if not. */
+  /** Checks whether the store takes writes at all: rejects if not. */
   readonly probe: (store: SessionStore) => Promise<unknown>;
-  /** The store takes others, and has refused this one again and again: it is dropped. */
+  /** The store takes other changes, and has rejected this one repeatedly: it is dropped. */
   readonly onRejected: (error: unknown) => void;
 }
 
 export interface Conflict {
   readonly key: SessionKey;
-  /** Who owned the session by what was accepted here. */
+  /** The owner of the session according to the change accepted here. */
   readonly accepted: MachineId;
-  /** Who owns it by the store. */
+  /** The owner according to the store. */
   readonly owner: MachineId;
 }
 
@@ -59,17 +59,19 @@ interface Failure {
   readonly error: unknown;
 }
 
-/** Much longer than a store takes to give up by itself: what takes longer hangs. */
+/** Much longer than a store's own timeout: a flush that takes longer hangs. */
 const FLUSH_LIMIT_MS = 10_000;
-/** The part of the bound by which it may be exceeded: to find the oldest of few worth means to look at all. */
+/**
+ * The part of the bound by which it may be exceeded: finding the oldest weak change means a scan.
+ */
 const SLACK = 1 / 100;
-/** Somebody may just be mending what is wrong. */
+/** An operator may be fixing the cause. */
 const MAX_REFUSALS = 3;
 
 export class Outbox {
   readonly #options: OutboxOptions;
   readonly #entries = new Map<SessionKey, Entry>();
-  /** How often the store has refused them for good, and has taken others. */
+  /** How often the store has rejected each key for good, while it took others. */
   readonly #refusals = new Map<SessionKey, number>();
 
   constructor(options: OutboxOptions) {
@@ -81,23 +83,23 @@ export class Outbox {
     return this.#entries.size;
   }
 
-  /** Whether what is accepted now outlives a restart. */
+  /** Whether a change accepted now survives a restart. */
   get isDurable(): boolean {
     return this.#options.journal.isDurable;
   }
 
-  /** How long the oldest one has waited, in ms; 0 if none. */
+  /** The age of the oldest change, in ms; 0 if there is none. */
   ageMs(): number {
     const [oldest] = this.#entries.values();
     return oldest ? this.#options.clock.monotonicMs() - oldest.queuedAt : 0;
   }
 
-  /** What the store has still to be told of the key: an object that never changes. */
+  /** The pending change of the key: an object that never changes. */
   find(key: SessionKey): PendingChange | undefined {
     return this.#entries.size === 0 ? undefined : this.#entries.get(key)?.change;
   }
 
-  /** Those queued that have not expired. */
+  /** Queued changes that have not expired. */
   *bindings(): IterableIterator<Binding> {
     for (const { change: change } of this.#entries.values()) {
       const { then } = change;
@@ -107,7 +109,7 @@ export class Outbox {
     }
   }
 
-  /** Performs the write here, at once, and queues what comes of it. */
+  /** Performs the write locally, at once, and queues the change. */
   accept(write: Write): Accepted {
     const { maxAgeMs, lifeMs, journal } = this.#options;
     const before = this.find(write.key);
@@ -124,7 +126,7 @@ export class Outbox {
     if (!this.#entries.has(binding.key)) this.#put(binding.key, changeToBinding(binding));
   }
 
-  /** Queues what is left from before a restart. Never rejects. */
+  /** Queues the changes left from before a restart. Never rejects. */
   load(): Promise<void> {
     return this.#options.journal.load((key, change) => {
       if (!this.#entries.has(key)) this.#put(key, change);
@@ -132,8 +134,8 @@ export class Outbox {
   }
 
   /**
-   * Tells the store of the oldest ones, `maxCount` at most at once, and returns how many are
-   * settled. Rejects with an error of the store; what failed stays queued.
+   * Flushes the oldest changes to the store, `maxCount` at most at a time, and returns how many are
+   * done. Rejects with an error of the store; failed changes stay queued.
    */
   async flush(store: SessionStore, maxCount: number): Promise<number> {
     const { clock } = this.#options;
@@ -150,7 +152,7 @@ export class Outbox {
     }
   }
 
-  /** Forgets what has expired. Never rejects. */
+  /** Forgets expired changes. Never rejects. */
   async cleanup(): Promise<void> {
     for (const [key, { change: change }] of this.#entries)
       if (this.#isOutdated(change)) this.#remove(key);
@@ -181,7 +183,7 @@ export class Outbox {
     void this.#options.journal.erase(key);
   }
 
-  /** As a store does that is full: see {@link EVICTION_ORDER}. What has expired is no loss. */
+  /** As a full store does: see {@link EVICTION_ORDER}. Dropping an expired change is no loss. */
   #dropExcess(): void {
     const excess = this.#entries.size - this.#options.maxKeys;
     const now = this.#options.clock.now();
@@ -197,7 +199,7 @@ export class Outbox {
     const change = this.find(key);
     this.#remove(key);
     if (!change || this.#isOutdated(change)) return;
-    // It is bound here as long as the store can't be asked.
+    // The key stays bound here as long as the store can't be asked.
     if (change.then.kind === 'bind') this.#options.localCopy.remember(change.then.binding);
     this.#options.onFlushed('dropped');
   }
@@ -220,7 +222,7 @@ export class Outbox {
   ): Promise<Failure | undefined> {
     try {
       const held = await flushChange(store, key, entry.change, this.#options.clock.now(), mayGoOn);
-      // What has come meanwhile is still to be told, and what is late is told again.
+      // A newer change of the key is still to be flushed, and a late one is flushed again.
       if (this.#entries.get(key) !== entry || !mayGoOn()) return undefined;
       this.#remove(key);
       this.#onFlushed(key, entry.change, held);
@@ -241,7 +243,7 @@ export class Outbox {
     onWritten('conflict', { key, accepted: then.binding.machine, owner: held.machine });
   }
 
-  /** A store that refuses one binding for good, and takes others, must not be kept from the others. */
+  /** A store that rejects one binding for good, and takes others, must still receive the others. */
   async #judge(store: SessionStore, failures: readonly Failure[]): Promise<void> {
     const { clock, probe, onRejected: onRefused } = this.#options;
     const failing = failures.find(({ error }) => !isRefusal(error));
@@ -261,7 +263,7 @@ export class Outbox {
   }
 }
 
-const FLUSHING = 'telling the session store what it has missed';
+const FLUSHING = 'flushing changes to the session store';
 
 function worthOf({ then }: PendingChange): number {
   return EVICTION_ORDER.indexOf(then.kind === 'bind' ? then.binding.origin : 'adopted');

@@ -1,9 +1,10 @@
 /**
  * All changes of one key that were accepted here and are not in the store yet, merged into one.
  *
- * What was bound elsewhere meanwhile stays. So a removal says whose binding it was of, and a binding
- * is stated with its generation: of two owners of one generation a store keeps the one it has.
- * Flushing a change twice leaves what flushing it once leaves, so a lost response does no harm.
+ * A binding that another Machine made meanwhile stays. So a removal names the owner of the removed
+ * binding, and a binding is written with its generation: of two owners of one generation a store
+ * keeps the one it has. Flushing a change twice leaves what flushing it once leaves, so a lost
+ * response does no harm.
  */
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import { wholeTtlMs } from '../rules.ts';
@@ -11,20 +12,20 @@ import type { Outcome, Write } from '../rules.ts';
 import type { Lookup, SessionStore } from '../store.ts';
 
 export interface PendingChange {
-  /** To be removed first: what any of these has there, or whatever is there. */
+  /** Removed first: the binding of any of these owners, or of any owner. */
   readonly removed: readonly MachineId[] | 'any';
   readonly then: Then;
-  /** Whether the rest is all there is, whatever the store holds. */
+  /** Whether `binding` is the whole state of the key, whatever the store holds. */
   readonly isCertain: boolean;
-  /** From then on the store needs to hear nothing of it: what is outdated there has expired. */
+  /** From then on the change need not be flushed: the outdated binding in the store has expired. */
   readonly until: number;
 }
 
 type Then =
   | { readonly kind: 'nothing' }
-  /** `owners`: whose it was here since the removal, or before the store failed. */
+  /** `owners`: the owners here since the removal, or before the store failed. */
   | { readonly kind: 'bind'; readonly binding: Binding; readonly owners: readonly MachineId[] }
-  /** Of a binding that is not known here. */
+  /** A change of a binding that is not known here. */
   | { readonly kind: 'touch' | 'expire'; readonly expiresAt: number };
 
 const NOTHING = { kind: 'nothing' } as const;
@@ -32,12 +33,12 @@ const NOTHING = { kind: 'nothing' } as const;
 /** A write that was performed here. */
 export interface Performed {
   readonly write: Write;
-  /** What was bound; undefined too where that is not known. */
+  /** The binding before; undefined too if it is not known. */
   readonly found: Binding | undefined;
   readonly outcome: Outcome;
 }
 
-/** `lifeMs`: how long a binding lives that is not used. The very object if nothing has changed. */
+/** `lifeMs`: how long an unused binding lives. Returns the same object if nothing has changed. */
 export function changeAfter(
   change: PendingChange | undefined,
   { write, found, outcome }: Performed,
@@ -49,7 +50,7 @@ export function changeAfter(
     return hasTakenEffect && after !== found ? changeToBinding(after, found, before) : change;
   }
   if (found) return changeToRemoval(found, before);
-  // What is known to be absent neither slides nor goes.
+  // An absent key can be neither extended nor removed.
   if (before?.isCertain) return change;
   const until = Math.max(before?.until ?? 0, write.now + lifeMs);
   switch (write.kind) {
@@ -63,7 +64,7 @@ export function changeAfter(
   }
 }
 
-/** What a lookup says, if `found` is what the store says or was known to hold. */
+/** The result of a lookup, if `found` is what the store holds or was known to hold. */
 export function seenThrough(change: PendingChange, found: Lookup, now: number): Lookup {
   const { removed, then, isCertain } = change;
   if (then.kind === 'bind') return then.binding.expiresAt > now ? then.binding : 'absent';
@@ -76,8 +77,9 @@ export function seenThrough(change: PendingChange, found: Lookup, now: number): 
 }
 
 /**
- * Tells `store`. Resolves to what it holds of the key then, as far as it says so. `mayGoOn` is asked
- * before each write: once something newer may have been told, this one must not come after it.
+ * Writes the change to `store`. Resolves to the key's state in the store, as far as it is known.
+ * `mayGoOn` is called before each write: once a newer change may have been flushed, this one must
+ * not follow it.
  */
 export async function flushChange(
   store: SessionStore,
@@ -99,7 +101,7 @@ export async function flushChange(
   return undefined;
 }
 
-/** `found`: in whose place it comes. Alone: a binding that the store may have lost. */
+/** `found`: the binding that it replaces. Alone: a binding that the store may have lost. */
 export function changeToBinding(
   binding: Binding,
   found?: Binding,
@@ -115,7 +117,7 @@ export function changeToBinding(
   };
 }
 
-/** Alone: of a binding that the store may not have removed. */
+/** Alone: the removal of a binding that the store may still hold. */
 export function changeToRemoval(found: Binding, before?: PendingChange): PendingChange {
   const former = before?.then.kind === 'bind' ? before.then.owners : [];
   return {
@@ -126,7 +128,9 @@ export function changeToRemoval(found: Binding, before?: PendingChange): Pending
   };
 }
 
-/** What has expired here may be alive in the store, which has not heard of its early expiry. */
+/**
+ * A binding that has expired here may be alive in the store, which does not know its early expiry.
+ */
 function withoutExpired(change: PendingChange | undefined, now: number): PendingChange | undefined {
   if (change?.then.kind !== 'bind' || change.then.binding.expiresAt > now) return change;
   return changeToRemoval(change.then.binding, change);

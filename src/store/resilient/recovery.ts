@@ -22,7 +22,7 @@ export interface RecoveryOptions {
   readonly clock: Clock;
   readonly localCopy: LocalCopy;
   readonly outbox: Outbox;
-  /** Of a key that is being written, the store itself will say what it holds. */
+  /** While a key is being written, the store's result of the write is newer. */
   readonly isBeingWritten: (key: SessionKey) => boolean;
   readonly onError: (error: unknown) => void;
 }
@@ -33,12 +33,12 @@ export interface RecoveryHost {
   /** Whether the store is still the one in use. */
   isCurrent(opened: StoreInUse): boolean;
   noteError(error: unknown, opened: StoreInUse): void;
-  /** Nothing is tried for so long. */
+  /** Pauses all attempts for this time. */
   pauseFor(ms: number): void;
 }
 
 const BATCH = 200;
-/** What a stop spends on the last flush. */
+/** The time limit of the last flush at a stop. */
 const LAST_FLUSH_MS = 1_000;
 
 export class Recovery {
@@ -51,7 +51,7 @@ export class Recovery {
   }
 
   async step(opened: StoreInUse): Promise<void> {
-    // What can't be read is not written to: the reads are tried first.
+    // A store whose reads fail gets no writes: reads are tried first.
     if (!isClosed(opened.reads)) await this.#tryReads(opened);
     else if (!isClosed(opened.writes)) await this.#tryWrites(opened);
     else if (this.#host.status.needsRefill()) await this.#refill(opened);
@@ -102,14 +102,14 @@ export class Recovery {
     }
   }
 
-  /** What has expired may be all that a full disk can spare. */
+  /** Expired rows may be all that a full disk can free. */
   async #makeRoom(store: SessionStore): Promise<void> {
     const { clock } = this.#options;
     const cleanup = store.cleanup();
     await withinTime(clock, MAX_PAUSE_MS, cleanup, 'cleaning up').catch(() => undefined);
   }
 
-  /** Each Machine tells a shared store what is its own; a file has nobody else. */
+  /** Each Machine refills a shared store with its own bindings; a file has only this Machine. */
   async #refill(opened: StoreInUse): Promise<void> {
     const { localCopy, outbox, self, isShared, isBeingWritten } = this.#options;
     const { status } = this.#host;
@@ -123,14 +123,14 @@ export class Recovery {
     status.wasRefilled(losses);
   }
 
-  /** Whether the store takes what it is told. */
+  /** Whether the store takes changes. */
   async #flush(opened: StoreInUse): Promise<boolean> {
     if (!this.#host.isCurrent(opened) || !works(opened, 'writes')) return false;
     const attempt = opened.writes.begin();
     const { outbox } = this.#options;
     try {
       const flushed = await outbox.flush(opened.store, BATCH);
-      // What is left it has rejected.
+      // The store has rejected what is left.
       if (flushed === 0 && outbox.depth > 0) this.#host.pauseFor(FIRST_PAUSE_MS);
       return true;
     } catch (error) {

@@ -1,9 +1,9 @@
 /**
- * A store that fails no request: what stands between the request path and a database that may be
- * busy, full, damaged or gone. See README.md for the way of a lookup, a write and a recovery.
+ * A store that fails no request: it stands between the request path and a database that may be
+ * busy, full, damaged or gone. See README.md for the path of a lookup, a write and a recovery.
  *
- * What is not known here may be in the store: `unknown`, until a store that is nobody else's has
- * been away for as long as a binding lives unused. From then on it is `absent`.
+ * A key that is not known here may be in the store: `unknown`, until a store that only this Machine
+ * writes to has been away for as long as an unused binding lives. From then on it is `absent`.
  */
 import type { Clock } from '../../clock.ts';
 import type { Binding, SessionKey } from '../../session.ts';
@@ -37,19 +37,19 @@ export interface ResilientOptions
     Omit<StoreSupervisorOptions, 'localCopy' | 'outbox' | 'isBeingWritten'>,
     WritePathOptions {
   readonly kind: SessionStore['kind'];
-  /** How long a binding lives that is not used, in ms. */
+  /** How long an unused binding lives, in ms. */
   readonly ttlMs: number;
-  /** Opens a store on this Machine, for what a shared one has not been told yet. */
+  /** Opens a store on this Machine for the changes that a shared store has not received yet. */
   readonly openJournal?: () => Promise<SessionStore>;
   readonly onWrittenBack: (result: WriteBackResult, conflict?: Conflict) => void;
 }
 
-/** A store gives up a lookup by itself long before. */
+/** A store's own timeout for a lookup is much shorter. */
 const READ_LIMIT_MS = 1_000;
 const METRICS_LIMIT_MS = 1_000;
 /** Millions of rows on a busy Machine take a minute; a close ends it at once. */
 const CLEANUP_LIMIT_MS = 300_000;
-/** While all is well: what is in use, and not all that a store can hold. */
+/** While the store is healthy: the sessions in use, not all that a store can hold. */
 const MAX_KNOWN_WHEN_HEALTHY = 200_000;
 const MAX_QUEUED_KEYS = 100_000;
 
@@ -96,7 +96,7 @@ interface Parts {
   readonly outbox: Outbox;
   readonly writes: WritePath;
   readonly supervisor: StoreSupervisor;
-  /** Of what was done here; the store counts for itself. */
+  /** Counts what this wrapper has done; the store counts for itself. */
   readonly counters: StoreCounters;
 }
 
@@ -144,7 +144,9 @@ class Resilient implements ResilientStore {
     this.delete = methods.delete;
   }
 
-  /** Not while it fails or may have forgotten something: then the owners themselves are asked. */
+  /**
+   * Not while the store fails or may have forgotten bindings: then the owners themselves are asked.
+   */
   get isShared(): boolean {
     return this.#options.isShared && this.#supervisor.status.isTrusted();
   }
@@ -178,7 +180,7 @@ class Resilient implements ResilientStore {
       if (!attempt) return forgotten;
       return await withinTime(this.#clock, CLEANUP_LIMIT_MS, attempt.store.cleanup(), 'a clean-up');
     } catch (error) {
-      // It may just have had too much to do: the writes say whether writes work.
+      // The store may just have been overloaded: the writes show whether writes work.
       attempt?.failedAlone(error);
       throw error;
     }
@@ -230,13 +232,13 @@ class Resilient implements ResilientStore {
   }
 
   async #close(): Promise<void> {
-    // Within their time they are written, or accepted and told by the supervisor.
+    // Within the limit they are written, or accepted for the supervisor to flush.
     await this.#writes.ended();
     await this.#supervisor.stop();
     this.#localCopy.clear();
   }
 
-  /** What comes back late, or not at all, is answered from here. */
+  /** Serves a late or failed read from local state. */
   async #awaitLookup(
     key: SessionKey,
     unwritten: Unwritten | undefined,
@@ -259,7 +261,7 @@ class Resilient implements ResilientStore {
     try {
       return await this.#readLimit(asked);
     } catch {
-      // Late, or rejected against its contract: either way it is not known.
+      // Late, or rejected against its contract: either way the result is unknown.
       return 'unknown';
     }
   }
@@ -273,14 +275,16 @@ class Resilient implements ResilientStore {
   }
 
   /**
-   * What was bound before the store went away has been used since, and is known, or has expired. In a
-   * shared one others go on binding.
+   * A binding made before the store went away is known if it was used since, or has expired. In a
+   * shared store other Machines keep binding.
    */
   #hasOutlivedAll(): boolean {
     return !this.#options.isShared && this.#supervisor.status.awayMs() >= this.#options.ttlMs;
   }
 
-  /** Of a key that has nothing still to be written. What the store may have forgotten is told to it first. */
+  /**
+   * A key that has no pending write. Restores a binding that the store may have forgotten first.
+   */
   #onFound(key: SessionKey, found: Exclude<Lookup, 'unknown'>): Lookup {
     const known = this.#supervisor.status.mayHaveForgotten()
       ? this.#localCopy.find(key)

@@ -1,4 +1,4 @@
-/** The status of a store: what fails, since when, why, and whether its answers may be trusted. */
+/** The status of a store: what fails, since when, why, and whether its results are reliable. */
 import type { Clock } from '../../clock.ts';
 import type { StoreHealth } from '../health.ts';
 import { MAX_PAUSE_MS } from './store-in-use.ts';
@@ -14,28 +14,31 @@ export interface StoreStatusOptions {
 }
 
 /**
- * After a shared store was away, or has forgotten bindings, each Machine tells it its own: the last
- * of them after its longest pause.
+ * After a shared store was away, or has forgotten bindings, each Machine flushes its own: the last
+ * Machine after its longest pause.
  */
-const SETTLE_MS = MAX_PAUSE_MS + 5_000;
-const SETTLED = -Infinity;
+const STABLE_AFTER_MS = MAX_PAUSE_MS + 5_000;
+const STABLE = -Infinity;
 
 const NOT_OPEN = new StoreError('passing', 'the session store is not open yet');
-const UNREADABLE = new StoreError('passing', 'the session store does not answer');
+const UNREADABLE = new StoreError('passing', 'the session store does not respond');
 
 export class StoreStatus {
   readonly #options: StoreStatusOptions;
   readonly #clock: Clock;
   #failing: StoreHealth['failing'] = 'all';
-  /** How often the store may have forgotten what this Machine knows, and of which of them it was told. */
+  /**
+   * How often the store may have forgotten what this Machine knows, and up to which of these losses
+   * it was refilled.
+   */
   #losses = 0;
-  #lossesMended = 0;
-  /** Of a shared store: until when other Machines may be telling it what it lacks. */
-  #settledAtMs = SETTLED;
+  #lossesRefilled = 0;
+  /** For a shared store: until then other Machines may still be flushing their bindings. */
+  #stableAtMs = STABLE;
   #awaySinceMs: number | undefined;
   #unhealthySinceMs: number | undefined;
   #lastError: StoreError | undefined = NOT_OPEN;
-  /** Nobody is told of a store that is there from the start. */
+  /** A store that is healthy from the start is not reported. */
   #reported = 'healthy none';
 
   constructor(options: StoreStatusOptions) {
@@ -57,43 +60,49 @@ export class StoreStatus {
     return this.#options.outbox.depth > 0 || this.needsRefill() ? 'recovering' : 'healthy';
   }
 
-  /** Whether the store has all that was accepted here or acknowledged by it, as far as can be told. */
+  /**
+   * Whether the store has all that was accepted here or that it acknowledged, as far as can be
+   * known.
+   */
   isTrusted(): boolean {
     return this.#failing === 'none' && this.#options.outbox.depth === 0 && !this.mayHaveForgotten();
   }
 
-  /** Whether it may lack what it had acknowledged. */
+  /** Whether the store may lack bindings that it acknowledged. */
   mayHaveForgotten(): boolean {
     if (this.needsRefill()) return true;
-    if (this.#settledAtMs === SETTLED) return false;
-    if (this.#clock.monotonicMs() >= this.#settledAtMs) this.#settledAtMs = SETTLED;
-    return this.#settledAtMs !== SETTLED;
+    if (this.#stableAtMs === STABLE) return false;
+    if (this.#clock.monotonicMs() >= this.#stableAtMs) this.#stableAtMs = STABLE;
+    return this.#stableAtMs !== STABLE;
   }
 
-  /** Whether it may lack what this Machine knows. */
+  /** Whether the store may lack bindings that this Machine knows. */
   needsRefill(): boolean {
-    return this.#lossesMended < this.#losses;
+    return this.#lossesRefilled < this.#losses;
   }
 
   hasForgotten(): void {
     this.#losses += 1;
   }
 
-  /** It was told what is known here; what was lost since the first `losses` is another matter. */
+  /** The store received what is known here; losses after the first `losses` need another refill. */
   wasRefilled(losses: number): void {
-    this.#lossesMended = losses;
+    this.#lossesRefilled = losses;
   }
 
   hasFailed(error: StoreError): void {
     this.#lastError = error;
   }
 
-  /** How long nothing has been read from it, in ms; 0 while reads work. */
+  /** How long no read has succeeded, in ms; 0 while reads work. */
   awayMs(): number {
     return this.#awaySinceMs === undefined ? 0 : this.#clock.monotonicMs() - this.#awaySinceMs;
   }
 
-  /** To be called after anything that may have changed it; reports a change, and returns whether there was one. */
+  /**
+   * Call it after anything that may have changed the status; reports a change, and returns whether
+   * there was one.
+   */
   update(failing: StoreHealth['failing']): boolean {
     const now = this.#clock.monotonicMs();
     this.#failing = failing;
@@ -104,7 +113,7 @@ export class StoreStatus {
     const change = `${state} ${failing}`;
     const isChanged = change !== this.#reported;
     if (this.#options.isShared && (isChanged || state !== 'healthy')) {
-      this.#settledAtMs = now + SETTLE_MS;
+      this.#stableAtMs = now + STABLE_AFTER_MS;
     }
     if (!isChanged) return false;
     if (state !== 'degraded') this.#lastError = undefined;
@@ -128,8 +137,8 @@ export class StoreStatus {
 
 export interface CumulativeCounts {
   /**
-   * With what was done beside the store. `held` is what the store says, undefined if it was not
-   * asked: then it has said nothing new.
+   * The store's counts plus what this wrapper did. `held` is the store's, undefined if the store
+   * was not asked: then the previous values stay.
    */
   add(
     store: object | undefined,

@@ -1,26 +1,26 @@
-/** A store that is open, with a circuit breaker for its reads and one for its writes. */
+/** An open store, with a circuit breaker for its reads and one for its writes. */
 import type { Clock } from '../../clock.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../../resilience.ts';
 import type { MachineId, SessionKey } from '../../session.ts';
 import type { SessionStore, StoreError } from '../store.ts';
 import { withinTime } from '../time-limit.ts';
 
-/** What an opened store reports of itself. */
+/** The callbacks of an opened store. */
 export interface StoreHooks {
   /** Errors that no caller gets. */
   readonly onError: (error: StoreError) => void;
-  /** A connection broke: what it had acknowledged may be lost. */
+  /** A connection broke: writes that the store acknowledged may be lost. */
   readonly onDisrupted: () => void;
 }
 
-/** One use of the store by a request. What it says of a store that was discarded since does not count. */
+/** One use of the store by a request. The result of a use of a discarded store does not count. */
 export interface StoreAttempt {
   readonly store: SessionStore;
   /** Whether a request may still use the store in that way. */
   isAllowed(): boolean;
   succeeded(): void;
   failed(error?: unknown): void;
-  /** It failed, which says nothing of others. */
+  /** It failed, which says nothing about other uses. */
   failedAlone(error: unknown): void;
 }
 
@@ -28,7 +28,7 @@ export interface StoreInUse {
   readonly store: SessionStore;
   readonly reads: CircuitBreaker;
   readonly writes: CircuitBreaker;
-  /** It is to be closed, and opened anew. */
+  /** The store must be closed and opened again. */
   isDamaged: boolean;
 }
 
@@ -42,7 +42,7 @@ export interface BreakerParts {
 /** The first pause before a failed store is tried again; it doubles up to the last. */
 export const FIRST_PAUSE_MS = 500;
 export const MAX_PAUSE_MS = 10_000;
-/** One read may be late for a reason of its own. A write has had its retries. */
+/** One read may be late for a reason of its own. A write has been retried already. */
 const READ_FAILURES = 3;
 
 export function createStoreInUse(store: SessionStore, parts: BreakerParts): StoreInUse {
@@ -55,7 +55,7 @@ export function createStoreBreaker(parts: BreakerParts, failureThreshold = 1): C
   return createCircuitBreaker({ failureThreshold, ...pauses, ...parts });
 }
 
-/** Whether requests may use it in that way. */
+/** Whether requests may use the store in that way. */
 export function works(opened: StoreInUse | undefined, access: Access): opened is StoreInUse {
   return opened !== undefined && !opened.isDamaged && isClosed(opened[access]);
 }
@@ -64,7 +64,7 @@ export function isClosed(breaker: CircuitBreaker): boolean {
   return breaker.state().kind === 'closed';
 }
 
-/** Monotonic time from which on it may be tried; reads come first. */
+/** The monotonic time from which it may be tried; reads come first. */
 export function trialMs({ reads, writes, isDamaged }: StoreInUse): number {
   return isDamaged ? -Infinity : openUntilMs(isClosed(reads) ? writes : reads);
 }
@@ -74,9 +74,9 @@ export function openUntilMs(breaker: CircuitBreaker): number {
   return state.kind === 'open' ? state.untilMs : -Infinity;
 }
 
-/** The hash of no id is all zeros. */
+/** No id has a hash of zeros. */
 const PROBE_KEY = '0'.repeat(32) as SessionKey;
-/** Much longer than a store takes to give up by itself. */
+/** Much longer than a store's own timeout. */
 const LIMIT_MS = 10_000;
 
 /** Never rejects. */
@@ -85,7 +85,7 @@ export async function probeReads(store: SessionStore, clock: Clock): Promise<boo
     const found = await withinTime(clock, LIMIT_MS, lookup(store), 'a probe of the session store');
     return found !== 'unknown';
   } catch {
-    // Late, or it throws against its contract: it can't be read.
+    // Late, or it throws against its contract: the store is not readable.
     return false;
   }
 }
@@ -94,7 +94,10 @@ async function lookup(store: SessionStore): Promise<unknown> {
   return store.lookup(PROBE_KEY);
 }
 
-/** Adds a row that expires at once: a full store takes what adds none. Rejects with the store's error. */
+/**
+ * Adds a row that expires at once: a full store accepts a write that adds no row. Rejects with the
+ * store's error.
+ */
 export async function probeWrites(
   store: SessionStore,
   self: MachineId,

@@ -1,11 +1,11 @@
 /**
  * Opens a store, notices when it fails, and brings it back with growing pauses.
  *
- *     none ─ opened ─> open ─ damaged ─> closed, opened anew ─> open, refilled from the local copy
+ *     none ─ opened ─> open ─ damaged ─> closed, reopened ─> open, refilled from the local copy
  *      └ fails: tried again                └ fails: none
  *
- * Reads and writes of an open store each have a circuit breaker. While one is open no request tries
- * the store: `recovery.ts` does, one probe at a time. The supervisor runs only while the store is
+ * Reads and writes of an open store each have a circuit breaker. While one is open no request uses
+ * the store: `recovery.ts` sends one probe at a time. The supervisor runs only while the store is
  * not healthy.
  */
 import type { Clock } from '../../clock.ts';
@@ -33,16 +33,19 @@ export interface StoreSupervisorOptions extends RecoveryOptions {
   readonly random: () => number;
   /** Called when the state, or what fails, has changed. */
   readonly onHealth: (health: StoreHealth) => void;
-  /** What a store reports that is no change of state. */
+  /** Errors of a store that change no state. */
   readonly onError: (error: unknown) => void;
 }
 
 /** How long a start waits for its store. */
 const START_WAIT_MS = 5_000;
-/** A store that is damaged again within that time is opened anew ever more slowly: each time it may leave a file behind. */
+/**
+ * A store that is damaged again within this time is reopened ever more slowly: each time may leave
+ * a file behind.
+ */
 const DAMAGE_MEMORY_MS = 3_600_000;
 const MAX_DAMAGE_PAUSE_MS = 300_000;
-/** What a stop spends on a probe under way, and on the close of the store. */
+/** How long a stop waits for a probe in flight, and for the close of the store. */
 const LAST_PROBE_MS = 500;
 const CLOSE_MS = 3_000;
 
@@ -57,7 +60,7 @@ export class StoreSupervisor {
   #hasReadFailures = false;
   #damages = 0;
   #damagedAtMs = -Infinity;
-  /** Nothing is tried before. */
+  /** Nothing is tried before this time. */
   #notBeforeMs = -Infinity;
   #recovering: Promise<void> | undefined;
   /** Ends a pause. */
@@ -82,7 +85,7 @@ export class StoreSupervisor {
     return this.#readable;
   }
 
-  /** Undefined if they fail. */
+  /** Undefined if reads fail. */
   begin(access: Access): StoreAttempt | undefined {
     const opened = this.#opened;
     if (!works(opened, access)) return undefined;
@@ -90,7 +93,7 @@ export class StoreSupervisor {
     return attempt && this.#createAttempt(opened, access, attempt);
   }
 
-  /** The same for a read that was answered at once. */
+  /** The same for a synchronous read. */
   onRead(hasSucceeded: boolean): void {
     if (hasSucceeded && !this.#hasReadFailures) return;
     const use = this.begin('reads');
@@ -102,7 +105,7 @@ export class StoreSupervisor {
     this.#hasReadFailures = false;
   }
 
-  /** The outbox has taken something in. */
+  /** Call it after the outbox has accepted a change. */
   onQueued(): void {
     this.#onChange();
   }
@@ -116,14 +119,16 @@ export class StoreSupervisor {
     this.#onChange();
   }
 
-  /** Flushes what it still can, and closes the store. Never rejects. */
+  /** Flushes what it can, and closes the store. Never rejects. */
   async stop(): Promise<void> {
     const { outbox, onError } = this.#options;
     this.#isStopped = true;
     this.#wakeUp.abort();
-    const mending = this.#recovering ?? Promise.resolve();
-    // What hangs is left to itself.
-    await withinTime(this.#clock, LAST_PROBE_MS, mending, 'mending').catch(() => undefined);
+    const recovering = this.#recovering ?? Promise.resolve();
+    // A call that hangs is abandoned.
+    await withinTime(this.#clock, LAST_PROBE_MS, recovering, 'recovering the session store').catch(
+      () => undefined,
+    );
     await this.#recovery.flushLast(this.#opened?.store);
     const closing = withinTime(this.#clock, CLOSE_MS, outbox.close(), 'closing the journal');
     await Promise.all([this.#opened && this.#close(this.#opened.store), closing.catch(onError)]);
@@ -150,17 +155,17 @@ export class StoreSupervisor {
     };
   }
 
-  /** Takes note of what an error says of the store; its effect on a breaker is the caller's. */
+  /** Records what an error says about the store; the caller updates the breaker. */
   #noteError(error: unknown, opened: StoreInUse | undefined): void {
     if (opened !== this.#opened) return;
     const failure = asStoreError(error);
     this.status.hasFailed(failure);
-    // Nobody here has closed it, so something is wrong that opening it anew may mend.
+    // This process has not closed it, so the store is broken, and opening it again may repair it.
     const isLost = failure.code === 'damaged' || failure.code === 'closed';
     if (isLost && opened) opened.isDamaged = true;
   }
 
-  /** To be called after anything that may have changed the state. */
+  /** Call it after anything that may have changed the state. */
   #onChange(): void {
     if (this.#isStopped) return;
     const canRead = works(this.#opened, 'reads');
@@ -181,7 +186,7 @@ export class StoreSupervisor {
       .then(() => this.#recoverAll())
       .finally(() => {
         this.#recovering = undefined;
-        // Something may have broken after the last look.
+        // A failure may have come after the last check.
         if (this.#hasWork()) this.#recover(Promise.resolve());
       });
   }
@@ -194,7 +199,7 @@ export class StoreSupervisor {
     }
   }
 
-  /** Until something may be tried; 0 while the store works and is to be told what it has missed. */
+  /** The time until the next attempt; 0 while the store works and changes are to be flushed. */
   #pauseMs(): number {
     const opened = this.#opened;
     const mayTryMs = opened ? trialMs(opened) : openUntilMs(this.#opening);
@@ -212,7 +217,7 @@ export class StoreSupervisor {
   }
 
   async #recoverOnce(): Promise<void> {
-    // Between two batches requests have their turn.
+    // Lets requests run between two batches.
     await this.#clock.sleep(0);
     const opened = this.#opened;
     try {
@@ -220,7 +225,7 @@ export class StoreSupervisor {
       else if (opened === undefined) await this.#open();
       else await this.#recovery.step(opened);
     } catch (error) {
-      // A defect, of a store or here: without a pause it might come again and again.
+      // A defect, of a store or here: without a pause it might repeat at once.
       this.#options.onError(error);
       this.#pauseFor(MAX_PAUSE_MS);
     }
@@ -234,7 +239,8 @@ export class StoreSupervisor {
     const isInUse = (): boolean => opened !== undefined && opened === this.#opened;
     try {
       const store = await this.#options.open({
-        // What it tells before it is open, such as a damaged file set aside, is mended by then.
+        // Errors that it reports before it is open, such as a quarantined file, are resolved by
+        // then.
         onError: (error) => this.#onStoreError(error, opened),
         onDisrupted: () => isInUse() && this.#distrust(),
       });
@@ -258,7 +264,8 @@ export class StoreSupervisor {
   #onStoreError(error: StoreError, opened: StoreInUse | undefined): void {
     if (this.#isStopped) return;
     this.#options.onError(error);
-    // What one says that is being given up, such as where its file was set aside, is no news of the next.
+    // Errors of a store that is being closed, such as where its file was moved, are not about the
+    // next one.
     if (!opened || opened !== this.#opened) return;
     this.#noteError(error, opened);
     this.#onChange();
@@ -269,7 +276,7 @@ export class StoreSupervisor {
     this.#onChange();
   }
 
-  /** Closes what is damaged; opening it again sets it aside. */
+  /** Closes a damaged store; opening it again quarantines the file. */
   async #discard({ store }: StoreInUse): Promise<void> {
     const now = this.#clock.monotonicMs();
     this.#damages = now - this.#damagedAtMs < DAMAGE_MEMORY_MS ? this.#damages + 1 : 0;

@@ -1,12 +1,12 @@
 /**
- * The one way of every write, and what lookups have to see of the writes that are on it:
+ * The path of every write, and what lookups must see of the writes on it:
  *
  *     called ─ earlier writes of its key have ended ─ key in the outbox, or writes fail ─> outbox
  *                                                   └ else ─> store ─ written in time ─> local copy
  *                                                                   └ failed, too slow ─> outbox
  *
- * Of each key one write goes at a time, so a write that is tried again, or ends in the outbox, still
- * takes effect before those that were called after it.
+ * Of each key one write runs at a time, so a write that is retried, or ends in the outbox, still
+ * takes effect before the writes called after it.
  */
 import type { Clock } from '../../clock.ts';
 import { retry } from '../../resilience.ts';
@@ -26,7 +26,7 @@ export interface WritePathOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly limits: StoreLimits;
-  /** Of passing failures of a write; 0 where the store itself tries again, in order. */
+  /** The retries after passing failures of a write; 0 if the store itself retries, in order. */
   readonly retryCount: number;
   readonly retryDelayMs: number;
 }
@@ -39,13 +39,13 @@ export interface WritePathParts {
   readonly counters: StoreCounters;
 }
 
-/** What the store has still to be told of a key, the older part first. */
+/** The changes of a key that are not in the store yet, the older part first. */
 export interface Unwritten {
   readonly change: PendingChange | undefined;
   readonly writes: readonly Write[] | undefined;
 }
 
-/** What a response may wait for its binding: then the outbox accepts it. */
+/** How long a response may wait for its binding: then the outbox accepts it. */
 const WRITE_LIMIT_MS = 1_000;
 
 export class WritePath {
@@ -60,7 +60,9 @@ export class WritePath {
     this.#limit = createTimeLimit(options.clock, WRITE_LIMIT_MS, 'a write');
   }
 
-  /** Rejects with nothing but a defect: what the store does not take in time is accepted here. */
+  /**
+   * Rejects only on a defect: if the store does not take the write in time, it is accepted here.
+   */
   write(write: Write): Promise<Outcome> {
     return this.#inFlight.run(write, () => this.#perform(write));
   }
@@ -85,7 +87,9 @@ export class WritePath {
     return this.#inFlight.beginRead(key);
   }
 
-  /** What `found` is once all that is unwritten has been written: to write it twice changes nothing. */
+  /**
+   * The value of `found` once all pending writes are applied: writing them twice changes nothing.
+   */
   seeThrough({ change, writes }: Unwritten, found: Lookup): Lookup {
     const now = this.#options.clock.now();
     const seen = change ? seenThrough(change, found, now) : found;
@@ -104,7 +108,7 @@ export class WritePath {
     return outcome && this.#follow(write, outcome) ? outcome : this.#accept(write);
   }
 
-  /** Undefined if it failed, or was not done within its time: what comes of it then is no matter. */
+  /** Undefined if the store failed or was late; a later result is ignored. */
   async #performInTime(attempt: StoreAttempt, write: Write): Promise<Outcome | undefined> {
     try {
       return await this.#limit(this.#performPatiently(attempt, write));
@@ -127,7 +131,10 @@ export class WritePath {
     });
   }
 
-  /** The local copy follows the store. False if the store should have known the binding, and did not. */
+  /**
+   * The local copy follows the store. False if the store should have known the binding, and did
+   * not.
+   */
   #follow(write: Write, { after, hasTakenEffect }: Outcome): boolean {
     const { localCopy, supervisor } = this.#parts;
     if (after) {

@@ -1,4 +1,7 @@
-/** The writing connection: to a file that is there, sound, of our schema, in WAL mode and writable. */
+/**
+ * The writing connection: to a file that is present, sound, of our schema, in WAL mode and
+ * writable.
+ */
 import Database from 'better-sqlite3';
 import { isBusy, isLogicError } from './errors.ts';
 import { fileMoved, inodeOf, logOf, openInPlace } from './file.ts';
@@ -9,17 +12,17 @@ import { createTransactions } from './transactions.ts';
 import type { Transactions } from './transactions.ts';
 import { StoreError } from '../store.ts';
 
-/** Twenty starters migrate within milliseconds; on a slow disk it takes longer. */
+/** Twenty processes migrate within milliseconds; on a slow disk it takes longer. */
 const START_BUSY_TIMEOUT_MS = 10_000;
-/** One attempt's wait for the write lock. The retries are the main thread's, which has the clock. */
+/** One attempt's wait for the write lock. The main thread, which has the clock, retries. */
 const WRITE_BUSY_TIMEOUT_MS = 1_000;
-/** Each failed one waits for the starter that is in the way, so a few would do. */
+/** Each failed attempt waits for the process that holds the lock, so a few would do. */
 const MAX_WAL_ATTEMPTS = 50;
-/** A write-ahead log that a burst made longer is cut to this when it starts anew. */
+/** A write-ahead log that a burst made longer is cut to this when it restarts. */
 const MAX_IDLE_WAL_BYTES = 16 * 1024 * 1024;
 /**
- * About 100,000 sessions, checked in 20 ms. All of a larger file would have to be read, which takes
- * seconds on a small Machine's volume; there, damage is found by what comes across it.
+ * About 100,000 sessions, checked in 20 ms. A check reads the whole file, which takes seconds for a
+ * larger one on a small Machine's volume; there, reads and writes find damage as they meet it.
  */
 const MAX_CHECKED_BYTES = 8 * 1024 * 1024;
 
@@ -59,8 +62,8 @@ function create(path: string): Inode {
 }
 
 /**
- * SQLite answers "busy" at once, without the busy timeout, where two starters would wait for each
- * other. Then taking the write lock waits until the other one is done.
+ * SQLite reports "busy" at once, without the busy timeout, if two processes would deadlock. Then
+ * taking the write lock waits until the other one is done.
  */
 function switchToWal(db: Database.Database): void {
   for (let attempt = 1; ; attempt += 1) {
@@ -81,12 +84,15 @@ function checkSmall(db: Database.Database): void {
   if (pageCount * pageBytes > MAX_CHECKED_BYTES) return;
   const found = db.pragma('quick_check(1)', { simple: true });
   if (found === 'ok') return;
-  // The second line says what; the first, where.
+  // The first line says where, the second what.
   const what = String(found).split('\n').at(-1) ?? '';
   throw new StoreError('damaged', `SQLite's check found: ${what}`);
 }
 
-/** SQLite opens a file that may not be written without a word; so ask, unless somebody is writing. */
+/**
+ * SQLite opens a read-only file without an error; so test a write, unless another process is
+ * writing.
+ */
 function probeWriting(db: Database.Database): void {
   db.pragma('busy_timeout = 0');
   try {
@@ -100,7 +106,9 @@ function takeWriteLock(db: Database.Database): void {
   db.exec('BEGIN IMMEDIATE; ROLLBACK');
 }
 
-/** Our statements are right for a schema that we know: what they miss was there. */
+/**
+ * Our statements are correct for a schema that we know: a missing column or table was there before.
+ */
 function missingTables(db: Database.Database, cause: unknown): StoreError {
   const version = Number(db.pragma('user_version', { simple: true }));
   const reason = cause instanceof Error ? cause.message : String(cause);

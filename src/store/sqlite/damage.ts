@@ -1,6 +1,6 @@
 /**
- * What is found wrong with the open file: told once, and from then on the file is neither believed
- * nor written. Opening the path anew mends it.
+ * Damage of the open file: reported once, and from then on the file is neither read nor written.
+ * Opening the path again repairs it.
  */
 import { toSqliteStoreError } from './errors.ts';
 import { fileMoved, haveMoved } from './file.ts';
@@ -11,11 +11,14 @@ import type { Ask } from './write-queue.ts';
 
 export interface DamageWatch {
   readonly found: () => StoreError | undefined;
-  /** Passes an error on of which no caller hears; of several that tell of damage, the first. */
+  /** Reports an error that no caller gets; of several damage reports, only the first. */
   readonly report: (error: StoreError) => void;
-  /** Looks whether the file is still where it was opened. */
+  /** Checks whether the file is still at its path. */
   readonly checkFiles: () => void;
-  /** Asks the writer. Once there is damage all is rejected: what is written now goes with the file. */
+  /**
+   * Sends a request to the writer. Once there is damage every request is rejected: a write now
+   * would be lost with the file.
+   */
   readonly ask: Ask;
 }
 
@@ -28,7 +31,7 @@ export interface DamageWatchOptions {
 
 export function watchForDamage({ path, files, ask, onError }: DamageWatchOptions): DamageWatch {
   let damage: StoreError | undefined;
-  const tell = (error: StoreError): void => {
+  const reportOnce = (error: StoreError): void => {
     if (error.code === 'damaged') {
       if (damage) return;
       damage = error;
@@ -40,21 +43,21 @@ export function watchForDamage({ path, files, ask, onError }: DamageWatchOptions
   };
   return {
     found: () => damage,
-    report: tell,
+    report: reportOnce,
     checkFiles: () => {
-      if (!damage && haveMoved(path, files)) tell(fileMoved(path));
+      if (!damage && haveMoved(path, files)) reportOnce(fileMoved(path));
     },
     ask: async <Kind extends RequestKind>(request: RequestOf<Kind>) => {
       refuse();
       try {
-        const answer = await ask(request);
-        // A read may have found some meanwhile.
+        const response = await ask(request);
+        // A read may have found damage meanwhile.
         refuse();
-        return answer;
+        return response;
       } catch (error) {
         const failure = toSqliteStoreError(`store ${request.kind}`, error);
-        // Any other is the caller's to tell.
-        if (failure.code === 'damaged') tell(failure);
+        // The caller reports any other error.
+        if (failure.code === 'damaged') reportOnce(failure);
         throw failure;
       }
     },

@@ -1,4 +1,4 @@
-/** The store on one file, from its opening until it is closed. What is done about damage is `sqlite.ts`'s. */
+/** The store on one file, from its opening until it is closed. `sqlite.ts` handles damage. */
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { backoffDelayMs } from '../../resilience.ts';
@@ -27,14 +27,14 @@ import type { StoreCounters } from '../write-methods.ts';
 import { createWriteQueue } from './write-queue.ts';
 import type { WriteQueue } from './write-queue.ts';
 
-/** About 25 MB when full: the sessions that one sidecar is expected to have in use at once. */
+/** About 25 MB when full: the sessions that one sidecar is expected to use at a time. */
 const MAX_HOT_BINDINGS = 100_000;
 /** In one clean-up: about a millisecond of the thread that serves requests. */
 const MAX_HOT_LOOKED_AT = 20_000;
-/** Rows removed in one commit of a clean-up: short enough that a write in between hardly waits. */
+/** Rows removed in one commit of a clean-up: few enough that a write in between hardly waits. */
 const CLEANUP_STRIDE = 500;
 const PAGE_ROWS = 500;
-/** Rows of other owners that are skipped at once: one or two milliseconds of the writer. */
+/** Rows of other owners that one request skips: one or two milliseconds of the writer. */
 const MAX_SCANNED = 10_000;
 
 export interface FileStoreOptions {
@@ -43,13 +43,13 @@ export interface FileStoreOptions {
   readonly limits: StoreLimits;
   /** Attempts after the first one at a database that another process has locked, 1 s each. */
   readonly retryCount: number;
-  /** The longest pause before the first of these; each later one may be twice as long. */
+  /** The longest pause before the first retry; each later one may be twice as long. */
   readonly retryDelayMs: number;
   readonly random: () => number;
   readonly onOperation?: OnStoreOperation;
-  /** Told of what no caller hears of. */
+  /** Called with errors that no caller gets. */
   readonly onError?: (error: StoreError) => void;
-  /** Called with what was open once nothing of it is open any more, if damage was found. */
+  /** Called with the files that were open, after all of them are closed, if damage was found. */
   readonly onClosedDamaged: (files: OpenedFiles, why: StoreError) => void;
 }
 
@@ -59,7 +59,7 @@ export async function openFileStore(options: FileStoreOptions): Promise<LocalSto
   const closing = new AbortController();
   const hot = createHotCache<Binding>(MAX_HOT_BINDINGS);
   const onDeath = (error: StoreError): void => {
-    // What was evicted by its last write was not told.
+    // The evictions of its last write were not reported.
     hot.clear();
     onError?.(error);
   };
@@ -79,7 +79,7 @@ interface Opened {
   readonly thread: WriterThread;
   readonly reader: SqliteReader;
   readonly hot: HotCache<Binding>;
-  /** Aborted once nothing is to be waited for any more. */
+  /** Aborts all waiting. */
   readonly closing: AbortController;
 }
 
@@ -142,12 +142,12 @@ async function close(
   damage: DamageWatch,
   { onError, onClosedDamaged }: FileStoreOptions,
 ): Promise<void> {
-  // Writes that wait to try again do so now, and for the last time.
+  // Writes that wait for a retry run now, for the last time.
   closing.abort();
   await queue.close();
-  // Before the files are closed: the last one to close takes the log with it.
+  // Before the files are closed: the last connection to close deletes the log.
   damage.checkFiles();
-  // Before the writer, so that the last one to close is one that can empty the log file.
+  // Before the writer, so that the last connection to close is one that can empty the log file.
   reader.close();
   await thread.stop();
   const why = damage.found();
@@ -159,7 +159,7 @@ async function close(
   }
 }
 
-/** Removes a stride at a time, so that writes get in between. */
+/** Removes in strides, so that writes run in between. */
 async function cleanUp(
   queue: WriteQueue,
   hot: HotCache<Binding>,

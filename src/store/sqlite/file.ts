@@ -1,8 +1,9 @@
 /**
- * Whether the files that were opened are still those at their path. SQLite writes on into files that
- * were deleted, moved or replaced, and what it commits there is lost to whoever opens the path next
- * (https://www.sqlite.org/howtocorrupt.html#_unlinking_or_renaming_a_database_file_while_in_use).
- * A look takes 3 µs, a commit ten times as long.
+ * Checks whether the open files are still those at their path. SQLite keeps writing to files that
+ * were deleted, moved or replaced, and the next process that opens the path does not see these
+ * commits
+ * (https://www.sqlite.org/howtocorrupt.html#_unlinking_or_renaming_a_database_file_while_in_use). A
+ * check takes 3 µs, a commit ten times as long.
  */
 import { Buffer } from 'node:buffer';
 import {
@@ -20,7 +21,7 @@ import Database from 'better-sqlite3';
 import { StaleFileError } from './errors.ts';
 import { APPLICATION_ID } from './schema.ts';
 
-/** Tells one file from another for as long as the one is open: no inode is given twice till then. */
+/** Identifies a file while it is open: its inode is not reused before it is closed. */
 export type Inode = string;
 
 /** A commit is in the log first, and lost with it. */
@@ -30,13 +31,13 @@ export interface OpenedFiles {
 }
 
 /**
- * Pages that a connection keeps, in KiB; better-sqlite3's default of 16,000 is filled by the check of
- * a file alone. A commit of 500 sessions needs more and writes no page twice all the same, and what is
- * read again is in the kernel's cache.
+ * The page cache of a connection, in KiB; the check of a file alone would fill better-sqlite3's
+ * default of 16,000. A commit of 500 sessions needs more but still writes no page twice, and the
+ * kernel caches what is read again.
  */
 const PAGE_CACHE_KIB = 1_000;
 
-/** Undefined if nothing is there. Throws if it can't be told. */
+/** Undefined if the file does not exist. Throws if that can't be determined. */
 export function inodeOf(path: string): Inode | undefined {
   const found = statSync(path, { bigint: true, throwIfNoEntry: false });
   return found && `${found.dev}:${found.ino}`;
@@ -54,7 +55,7 @@ export function isElsewhere(path: string, inode: Inode | undefined): boolean {
   try {
     return inodeOf(path) !== inode;
   } catch {
-    // Somebody took the right to look: it may well be there, and can still be written.
+    // The permission to stat was removed: the file may well exist, and still be writable.
     return false;
   }
 }
@@ -69,7 +70,7 @@ export function openInPlace(
   const db = new Database(path, { ...options, fileMustExist: true });
   try {
     db.pragma(`cache_size = -${PAGE_CACHE_KIB}`);
-    // Opens the log, which SQLite finds by its name only, so that the look is at both.
+    // Opens the log, which SQLite finds only by its name, so that the check covers both.
     db.pragma('user_version');
     if (isElsewhere(path, database)) throw fileMoved(path);
     return db;
@@ -81,22 +82,22 @@ export function openInPlace(
 
 export function fileMoved(path: string): StaleFileError {
   return new StaleFileError(
-    `session store ${JSON.stringify(path)}: the file that was opened, or its log, is no longer ` +
-      'there (deleted, moved or replaced); what only it held is lost',
+    `session store ${JSON.stringify(path)}: the open file, or its log, is no longer ` +
+      'there (deleted, moved or replaced); the changes in it are lost',
   );
 }
 
-/** A bound for the disk: each may be as large as the store. */
+/** Bounds disk use: each may be as large as the store. */
 const MAX_KEPT = 3;
 const LOG_SUFFIXES = ['-wal', '-shm'];
-/** The file last: a new one must find neither log nor index, or it would take them for its own. */
+/** The file last: a new one must find neither log nor index, or it would use them as its own. */
 const SUFFIXES = [...LOG_SUFFIXES, ''];
 
 /**
- * Returns where the file is now; undefined if it is no longer the one at the path, as another
- * process was faster. To be called when no connection of this process has it open; one of another
- * process finds it moved. Synchronous, so that hardly anything comes between the look and the
- * renaming. Throws the file system's errors.
+ * Returns where the file is now; undefined if it is no longer the one at the path, because another
+ * process was faster. Call it when no connection of this process has it open; a connection of
+ * another process finds it moved. Synchronous, to minimize the time between check and rename.
+ * Throws the file system's errors.
  */
 export function quarantineFile(path: string, opened: OpenedFiles, now: number): string | undefined {
   if (isElsewhere(path, opened.database)) return undefined;
@@ -104,8 +105,8 @@ export function quarantineFile(path: string, opened: OpenedFiles, now: number): 
 }
 
 /**
- * The same for the log that a file left behind which is no longer there: whatever takes the place of
- * the file would take the log for its own.
+ * The same for the log of a file that no longer exists: a new file at the path would use the log as
+ * its own.
  */
 export function quarantineLog(path: string, opened: OpenedFiles, now: number): void {
   const isOrphan = isElsewhere(path, opened.database) && !isElsewhere(logOf(path), opened.log);
@@ -113,30 +114,32 @@ export function quarantineLog(path: string, opened: OpenedFiles, now: number): v
 }
 
 function rename(path: string, suffixes: readonly string[], now: number): string {
-  const aside = freeName(path, now);
+  const quarantined = freeName(path, now);
   for (const suffix of suffixes) {
-    if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix);
+    if (existsSync(path + suffix)) renameSync(path + suffix, quarantined + suffix);
   }
-  removeOldest(path, aside);
-  return aside;
+  removeOldest(path, quarantined);
+  return quarantined;
 }
 
-/** Sorts by time. Never the name of one that is there: a rename would replace it. */
+/** Sorts by time. Never an existing name: a rename would replace that file. */
 function freeName(path: string, now: number): string {
   const time = new Date(now).toISOString().replaceAll(/[-:]/g, '');
   const name = `${path}.damaged-${time}`;
   return SUFFIXES.some((suffix) => existsSync(name + suffix)) ? freeName(path, now + 1) : name;
 }
 
-/** The one just set aside stays, whatever a clock that was wrong has called the others. */
-function removeOldest(path: string, aside: string): void {
+/** The newest quarantined file stays, whatever names a wrong clock has given the others. */
+function removeOldest(path: string, kept: string): void {
   const stem = `${path}.damaged-`;
-  const asides = new Set<string>();
+  const quarantinedFiles = new Set<string>();
   for (const name of readdirSync(dirname(path))) {
     const found = /^(.+\.damaged-\d{8}T\d{6}\.\d{3}Z)(-wal|-shm)?$/.exec(name)?.[1];
-    if (found) asides.add(join(dirname(path), found));
+    if (found) quarantinedFiles.add(join(dirname(path), found));
   }
-  const others = [...asides].filter((each) => each.startsWith(stem) && each !== aside).sort();
+  const others = [...quarantinedFiles]
+    .filter((each) => each.startsWith(stem) && each !== kept)
+    .sort();
   for (const oldest of others.slice(0, 1 - MAX_KEPT)) {
     for (const suffix of SUFFIXES) rmSync(oldest + suffix, { force: true });
   }
@@ -148,10 +151,10 @@ const APPLICATION_ID_AT = 68;
 const HEADER_BYTES = 100;
 
 /**
- * Whether a file that is no sound database was one of ours, by what is left of its header: our
+ * Whether a file that is not a sound database was one of ours, by what is left of its header: our
  * application id, or zeros only, as a crashed computer leaves them, or nothing but SQLite's first
- * bytes. Anything else may be dear to somebody. To be called when no connection of this process has
- * the file open: closing it takes away their locks.
+ * bytes. Any other file may be valuable to its owner. Call it when no connection of this process
+ * has the file open: closing it releases their locks.
  */
 export function wasOurs(path: string): boolean {
   const header = readHeader(path);

@@ -1,42 +1,48 @@
 /**
- * Tells whether what was read of the file may still be believed, though other processes write to
- * it. The writer thread is asked for a stamp that changes only when another connection has
- * committed (https://www.sqlite.org/pragma.html#pragma_data_version): an equal stamp proves that
- * since the last answer nobody else has written, and our own writes are known anyway.
+ * Says whether cached reads of the file are still valid, though other processes write to it. The
+ * writer thread returns a stamp that changes only when another connection has committed
+ * (https://www.sqlite.org/pragma.html#pragma_data_version): an equal stamp proves that no other
+ * process has written since the last response, and our own writes are known anyway.
  *
- *     check ─ asked 250 ms ago or earlier, no question under way ─> asks; waits for nothing
- *     answer ─ another stamp than the last ─> onForeignWrite: all that was read is forgotten
- *            └ verified as of the moment of the QUESTION: the answer may have taken its time
+ *     check ─ last request 250 ms ago or earlier, none in flight ─> sends one; waits for nothing
+ *     response ─ another stamp than the last ─> onForeignWrite: the cache is cleared
+ *              └ else ─> verified as of the time of the REQUEST: the response may have been slow
  *     check ─ verified within the last second ─> fresh, else not
  *
- * Why an equal stamp is proof of what was read before the last answer, too: that was verified, or
- * forgotten, by that answer. What a write left behind is committed before the stamp is read or
- * after it, and its answer is handled in the same order: the thread answers in order, and Node
- * runs what follows upon one message before it delivers the next.
+ * Why an equal stamp also proves what was read before the last response: that response verified it,
+ * or invalidated it. The result of a write is committed before the stamp is read or after it, and
+ * the responses are handled in the same order: the thread responds in order, and Node runs the
+ * reactions to one message before it delivers the next.
  *
- * There is no timer: who is not asked needs no answer. While the thread waits for a lock, or is
+ * There is no timer: without reads no check is needed. While the thread waits for a lock, or is
  * gone, nothing is fresh after a second, and reads go to the file.
  */
 import type { Clock } from '../../clock.ts';
 import type { Stamp } from './protocol.ts';
-import type { Answer } from './thread.ts';
+import type { WriterResult } from './thread.ts';
 
 export interface Freshness {
-  /** Whether no other process can have written more than a second ago without our having heard. */
+  /** True if a write of another process more than a second ago would have been noticed. */
   check(): boolean;
 }
 
 export interface FreshnessOptions {
   readonly clock: Clock;
-  /** May reject. Not through the queue of writes: it needs no lock, and would wait behind those that do. */
-  readonly askForStamp: () => Promise<Answer<'stamp'>>;
-  /** Also on the first stamp, and on that of another thread: they can't be compared with what was before. */
+  /**
+   * May reject. Does not use the write queue: it needs no lock, and would wait behind writes that
+   * do.
+   */
+  readonly askForStamp: () => Promise<WriterResult<'stamp'>>;
+  /**
+   * Also called for the first stamp, and for that of another thread: these can't be compared with
+   * earlier ones.
+   */
   readonly onForeignWrite: () => void;
 }
 
-/** A quarter of what may go unseen, so that an answer may be late without a read for it. */
+/** A quarter of the staleness limit, so that a late response does not force a read. */
 const QUESTION_INTERVAL_MS = 250;
-/** What another process wrote is seen within that time. */
+/** What another process writes is visible within this time. */
 const MAX_UNSEEN_MS = 1_000;
 
 export function createFreshness(options: FreshnessOptions): Freshness {
@@ -54,7 +60,7 @@ export function createFreshness(options: FreshnessOptions): Freshness {
       lastStamp = stamp;
       verifiedAt = askedAt;
     } catch {
-      // Then nothing is fresh, and reads of the file tell what is wrong with it.
+      // Then nothing is fresh, and reads of the file report the problem.
     } finally {
       isUnderWay = false;
     }

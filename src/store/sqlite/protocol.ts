@@ -1,20 +1,23 @@
-/** What the main thread asks of the thread that writes, and what it answers: one answer a request, in order. */
+/**
+ * The messages between the main thread and the writer thread: one response for each request, in
+ * order.
+ */
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Outcome, Write } from '../rules.ts';
 import type { Inode, OpenedFiles } from './file.ts';
 import type { PeerPageQuery, PeerPageRows } from './rows.ts';
 import type { StoreErrorCode, StoreLimits, PeerCopy } from '../store.ts';
 
-/** What the thread is started with. */
+/** The thread's start parameters. */
 export interface WriterSettings {
   readonly path: string;
-  /** Which file that was when it was opened first; undefined for the first time. */
+  /** The file's inode when it was first opened; undefined for the first time. */
   readonly database: Inode | undefined;
   readonly limits: StoreLimits;
 }
 
-/** What the thread says first: the answer to its start, which is none of the requests'. */
-export type WriterStart = { readonly kind: 'opened'; readonly files: OpenedFiles } | Refusal;
+/** The first message of the thread: the result of its start, not a response to a request. */
+export type WriterStart = { readonly kind: 'opened'; readonly files: OpenedFiles } | WriterError;
 
 export type WriterRequest =
   /** One transaction; no two writes of one key. */
@@ -36,33 +39,36 @@ export type WriterRequest =
 export type RequestKind = WriterRequest['kind'];
 export type RequestOf<Kind extends RequestKind> = Extract<WriterRequest, { kind: Kind }>;
 
-export interface WriterAnswers {
+export interface WriterResponses {
   write: {
     /** In the order of the writes. */
     readonly results: readonly WriteResult[];
-    /** Bindings that had to make room, none of them expired. */
+    /** Evicted bindings, none of them expired. */
     readonly evicted: readonly SessionKey[];
   };
   cleanup: { readonly removedCount: number; readonly evicted: readonly SessionKey[] };
   count: { readonly total: number; readonly expired: number; readonly sizeBytes: number };
   page: {
     readonly bindings: readonly Binding[];
-    /** Where the next page goes on; undefined after the last one. */
+    /** Where the next page starts; undefined after the last one. */
     readonly next: SessionKey | undefined;
   };
   pick: PeerPageRows;
   enter: {
     readonly entered: number;
-    /** Those in whose place another binding was. */
+    /** Those that replaced another binding. */
     readonly replaced: readonly SessionKey[];
   };
   stamp: Stamp;
   close: undefined;
 }
 
-/** Both are equal to those of an earlier answer only if no other connection has committed in between. */
+/**
+ * Both are equal to those of an earlier response only if no other connection has committed in
+ * between.
+ */
 export interface Stamp {
-  /** A data version is one of a connection alone, and each thread has another one. */
+  /** A data version belongs to one connection, and each thread has another one. */
   readonly threadId: number;
   readonly dataVersion: number;
 }
@@ -77,12 +83,12 @@ export interface WriterFailure {
   readonly message: string;
 }
 
-export type WriterReply =
-  { readonly kind: 'answer'; readonly answer: WriterAnswers[RequestKind] } | Refusal;
+export type WriterMessage =
+  { readonly kind: 'response'; readonly response: WriterResponses[RequestKind] } | WriterError;
 
-export type Refusal =
+export type WriterError =
   /** Another connection holds the write lock. Nothing was written. */
   | { readonly kind: 'busy' }
-  /** A {@link StaleFileError}: the path must be opened anew, and what was written is lost. */
+  /** A {@link StaleFileError}: the path must be opened again, and what was written is lost. */
   | { readonly kind: 'stale'; readonly message: string }
   | { readonly kind: 'failed'; readonly failure: WriterFailure };

@@ -1,6 +1,6 @@
 /**
- * The point read on the main thread: through a connection that can't write and doesn't wait. In
- * WAL mode a reader needs no lock that a writer holds, so that "busy" is rare and means "unknown".
+ * The point read on the main thread: through a connection that can't write and doesn't wait. In WAL
+ * mode a reader needs no lock that a writer holds, so that "busy" is rare and means "unknown".
  */
 import type { Clock } from '../../clock.ts';
 import type { Binding, SessionKey } from '../../session.ts';
@@ -14,15 +14,18 @@ import type { Lookup, OnStoreOperation, StoreError } from '../store.ts';
 import type { StoreCounters } from '../write-methods.ts';
 
 export interface SqliteReader {
-  /** What is committed, expired or not. Throws SQLite's errors, and a `damaged` one for odd rows. */
+  /**
+   * The committed binding, expired or not. Throws SQLite's errors, and a `damaged` one for invalid
+   * rows.
+   */
   find(key: SessionKey): Binding | undefined;
   close(): void;
 }
 
 /**
- * Opens the file that the writer thread holds open already. Throws SQLite's errors, and a
- * {@link StaleFileError} if it is not at the path any more. Damage is believed only when a fresh
- * connection finds it, too.
+ * Opens the file that the writer thread has open already. Throws SQLite's errors, and a {@link
+ * StaleFileError} if the file is no longer at the path. Damage counts only after a fresh connection
+ * has confirmed it.
  */
 export function openSqliteReader(path: string, database: Inode): SqliteReader {
   const open = (): SqliteReader => openOnce(path, database);
@@ -70,9 +73,9 @@ export interface LookupParts {
   readonly counters: StoreCounters;
   readonly clock: Clock;
   readonly onOperation: OnStoreOperation | undefined;
-  /** Told once when reads begin to fail, not of every one. */
+  /** Called when reads begin to fail, not for every failed read. */
   readonly onError: (error: StoreError) => void;
-  /** Whether what is in the file is worth nothing any more. */
+  /** Whether the file is damaged or no longer at its path. */
   readonly isDamaged: () => boolean;
 }
 
@@ -84,7 +87,7 @@ export function createLookup(parts: LookupParts): (key: SessionKey) => Lookup {
     const now = clock.now();
     const isPending = pending.has(key);
     const isFresh = freshness.check();
-    // The check may have found that.
+    // The check may have found damage.
     if (isDamaged()) return 'unknown';
     const known = isFresh && !isPending ? hot.get(key, now) : undefined;
     if (known !== undefined) return known;

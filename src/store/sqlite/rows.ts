@@ -1,6 +1,6 @@
 /**
- * Rows of the SQLite file as bindings. The reading connection and the writing one share it. What
- * can't have been written is a sign of damage that SQLite doesn't see, and no binding.
+ * Converts rows of the SQLite file to bindings, for the reading connection and the writing one. A
+ * row that can't have been written is a sign of damage that SQLite doesn't see, not a binding.
  */
 import { Buffer } from 'node:buffer';
 import type { Database } from 'better-sqlite3';
@@ -17,7 +17,7 @@ import { PAGE_BINDINGS, StoreError, type Owners, type PeerPage } from '../store.
 
 export const KEY_BYTES = 16;
 
-/** As numbered in the file. */
+/** The numbers in the file. */
 export const ORIGIN_NUMBERS = { learned: 0, adopted: 1, copied: 2 } as const;
 export const SQLITE_ORIGINS: readonly BindingOrigin[] = ['learned', 'adopted', 'copied'];
 
@@ -30,12 +30,15 @@ type Row = [
 ];
 const COLUMNS = 'machine, origin, generation, expires_at, lifetime_ms';
 
-/** Reads bindings, expired ones included. Every method may throw SQLite's errors, and `damaged` ones. */
+/**
+ * Reads bindings, expired ones included. Every method may throw SQLite's errors, and `damaged`
+ * ones.
+ */
 export interface RowReader {
   find(key: SessionKey): Binding | undefined;
-  /** In the order of the keys, beginning behind `after`. */
+  /** In the order of the keys, starting after `after`. */
   page(after: SessionKey | undefined, maxRows: number): Binding[];
-  /** To be called after a rollback, which may have taken back a Machine's number. */
+  /** Call it after a rollback, which may have removed a Machine's number. */
   forgetMachines(): void;
 }
 
@@ -46,7 +49,7 @@ export function createRowReader(db: Database): RowReader {
     .prepare<[Buffer, number], [...Row, Buffer]>(`${select} WHERE key > ? ORDER BY key LIMIT ?`)
     .raw(true);
   const machines = createMachineNames(db);
-  // One for all reads: SQLite copies what is bound.
+  // One object for all reads: SQLite copies the bound values.
   const keyBytes = Buffer.alloc(KEY_BYTES);
 
   const toBinding = (key: SessionKey, row: Row | [...Row, Buffer]): Binding => {
@@ -84,7 +87,9 @@ export function createRowReader(db: Database): RowReader {
   };
 }
 
-/** A newer fly-affinity beside us may know more origins; the weakest is the safe guess. */
+/**
+ * A newer fly-affinity that shares the file may write more origins; the weakest is the safe choice.
+ */
 function originOf(number: number): BindingOrigin {
   if (number < 0) throw foundDamage(`there is no origin ${number}`);
   return SQLITE_ORIGINS[number] ?? 'copied';
@@ -119,16 +124,16 @@ export function foundDamage(found: string): StoreError {
 }
 
 export interface PeerPageRows {
-  /** What has not expired. */
+  /** The bindings that have not expired. */
   readonly page: PeerPage;
-  /** Behind which row to go on; undefined after the last one. */
+  /** The row after which to continue; undefined after the last one. */
   readonly next: SessionKey | undefined;
 }
 
 export interface PeerPageQuery {
   readonly owners: Owners;
   readonly after: SessionKey | undefined;
-  /** Rows that are looked at, at most. */
+  /** The maximum number of rows to visit. */
   readonly maxScanned: number;
   /** In whole ms since the epoch. */
   readonly now: number;
@@ -143,8 +148,8 @@ interface Parameters {
   readonly now: number;
 }
 
-// The innermost query bounds what is read, the one around it what is handed over. A moment is bound
-// as a floating-point number, and would be written as one.
+// The innermost query bounds the rows read, the one around it the rows returned. A time is bound as
+// a floating-point number, and would be written as one.
 const SELECT_PAGE = `
   SELECT count(*), lower(hex(max(key))), lower(group_concat(row)), group_concat(DISTINCT machine)
   FROM (
@@ -191,7 +196,7 @@ function wholeRows(rows: string): string {
   throw foundDamage('a row has no key or no numbers');
 }
 
-/** Out of order, pages could go on for ever. */
+/** Keys out of order could make pages endless. */
 function keyBehind(after: SessionKey | undefined, text: string): SessionKey {
   const key = parseSessionKey(text);
   if (key === undefined) throw foundDamage('a row has no key');

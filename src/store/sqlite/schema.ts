@@ -1,15 +1,15 @@
-/** The schema of the SQLite file, as the steps that lead to it. */
+/** The schema of the SQLite file, as a list of migration steps. */
 import type { Database } from 'better-sqlite3';
 import { nextStep } from '../migrations.ts';
 import type { MigrationStep, NextStep, Schema } from '../migrations.ts';
 import { StoreError } from '../store.ts';
 
-/** "FlyA" in ASCII: tells our file from another program's database. */
+/** "FlyA" in ASCII: distinguishes our file from another program's database. */
 export const APPLICATION_ID = 0x466c7941;
 
 /**
- * Step n leads to `user_version` n + 1. At most 100 bytes on disk per session, indexes included:
- * so owners and origins are small numbers, and `lifetime_ms` stands for the moment of creation.
+ * Step n leads to `user_version` n + 1. At most 100 bytes on disk per session, indexes included: so
+ * owners and origins are small numbers, and `lifetime_ms` replaces the creation time.
  */
 export const SQLITE_STEPS: readonly MigrationStep[] = [
   {
@@ -70,20 +70,20 @@ const FIRST_RECORDED_VERSION = 2;
 export const SQLITE_SCHEMA_VERSION = SQLITE_STEPS.length;
 
 /**
- * Brings the file to {@link SQLITE_SCHEMA_VERSION}, or leaves a newer one alone that may be used as
- * it is. Throws a `fatal` {@link StoreError} for one that may not, and for another program's
- * database, both before anything was written; and SQLite's errors.
+ * Migrates the file to {@link SQLITE_SCHEMA_VERSION}, or leaves a newer compatible one as it is.
+ * Throws a `fatal` {@link StoreError} for an incompatible one, and for another program's database,
+ * both before anything was written; and SQLite's errors.
  */
 export function migrateSqlite(db: Database, steps = SQLITE_STEPS): void {
   const takeNextStep = db.transaction(() => {
     const next = nextStep(look(db), steps);
-    // None if another starter was faster.
+    // None if another process was faster.
     if (next !== undefined) take(db, next);
   });
   while (nextStep(look(db), steps) !== undefined) takeNextStep.immediate();
 }
 
-/** The readings are of one moment, or another starter's step between them would look foreign. */
+/** Reads everything at one moment, or another process's step in between would look foreign. */
 function look(db: Database): Schema {
   return db.transaction(() => {
     const version = Number(db.pragma('user_version', { simple: true }));
@@ -103,7 +103,7 @@ function refuseForeign(db: Database, version: number): void {
   );
 }
 
-/** A version that nothing is recorded of is understood by its own kind only. */
+/** A version without a record is readable only by the same version. */
 function oldestReaderOf(db: Database, version: number): number {
   if (version < FIRST_RECORDED_VERSION) return version;
   const recorded = db

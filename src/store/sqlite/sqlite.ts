@@ -1,24 +1,24 @@
 /**
  * The store in a SQLite file: bindings survive the process, and several processes may share one
- * file. Nothing here waits on the event loop:
+ * file. Nothing here blocks the event loop:
  *
  *     lookup ─ pending writes? ─ yes ─> point read, and the pending writes applied to it
- *              └ no ─ hot cache, fresh ─ hit ─> answer
+ *              └ no ─ hot cache, fresh ─ hit ─> the cached binding
  *                     └ miss, or not fresh ─> point read (read-only connection, never waits)
  *     writes ─> queue ─> writer thread: one commit a batch
  *
- * A write whose promise has resolved survives a crash of the process; of a power cut only what was
- * checkpointed does. A binding that another process makes is seen at once, for what is absent is
- * not cached; what it changes or removes, within a second.
+ * A write whose promise has resolved survives a crash of the process; a power failure loses what was
+ * not checkpointed. A binding that another process makes is visible at once, because absence is not
+ * cached; what another process changes or removes, within a second.
  *
- * What becomes of a file that is damaged:
+ * A damaged file:
  *
  *     opened ─ sound ─> used ─ a read or a write finds damage ─> all `unknown` or rejected ─ closed ─┐
- *            ├ damaged, ours ─> set aside, opened anew, once <── opened <── set aside <───────────┘
- *            └ damaged, not ours; another program's; a newer schema ─> refused, left as it is
+ *            ├ damaged, ours ─> quarantined, opened again, once <── opened <── quarantined <────────┘
+ *            └ damaged, not ours; another program's; a newer schema ─> rejected, left as it is
  *
- * A file that was moved, replaced or deleted while it was open is damaged to this store, and is not
- * touched any more: whoever opens the path next gets what is there.
+ * A file that was moved, replaced or deleted while it was open is damaged to this store, which does
+ * not touch it any more: the next process that opens the path gets what is there.
  */
 import { quarantineFile, quarantineLog, wasOurs } from './file.ts';
 import { StaleFileError, toSqliteStoreError } from './errors.ts';
@@ -33,15 +33,15 @@ import type { LocalStore } from '../store.ts';
 /** `path` is that of the database file; missing directories are created. */
 export interface SqliteStoreOptions extends Omit<FileStoreOptions, 'onClosedDamaged'> {
   /**
-   * What no caller hears of: reads that began to fail, a writer thread that died, damage that was
-   * found; and, while the store is being opened or closed, a damaged file that was set aside.
+   * Errors that no caller gets: reads that began to fail, a writer thread that died, detected
+   * damage; and, while the store opens or closes, a damaged file that was quarantined.
    */
   readonly onError?: (error: StoreError) => void;
 }
 
 /**
- * Rejects with a {@link StoreError} that names the path, what was found and what to do; `damaged`
- * only if what took the place of a damaged file is damaged as well.
+ * Rejects with a {@link StoreError} that names the path, the problem and the remedy; `damaged` only
+ * if the replacement of a damaged file is damaged as well.
  */
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<LocalStore> {
   const path = await prepareStorePath(options.path);
@@ -51,7 +51,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Loca
     return await open(path, options).catch((error: unknown) => {
       const why = toSqliteStoreError('opening', error);
       refuseUnlessMendable(path, why);
-      // Where there was none, there may be another one's by now.
+      // If the file was missing, another process's file may exist by now.
       if (database !== undefined) makeWay(path, { database, log }, why, options);
       return open(path, options);
     });
@@ -66,7 +66,7 @@ function open(path: string, options: SqliteStoreOptions): Promise<LocalStore> {
   return openFileStore({ ...options, path, onClosedDamaged });
 }
 
-/** Throws unless there is a point in opening the path again. */
+/** Throws unless opening the path again may help. */
 function refuseUnlessMendable(path: string, why: StoreError): void {
   if (why.code !== 'damaged') throw why;
   if (why instanceof StaleFileError || wasOurs(path)) return;
@@ -84,11 +84,11 @@ function makeWay(
       quarantineLog(path, files, clock.now());
       return;
     }
-    const aside = quarantineFile(path, files, clock.now());
-    if (aside !== undefined) onError?.(describeQuarantined(path, aside, why));
+    const quarantined = quarantineFile(path, files, clock.now());
+    if (quarantined !== undefined) onError?.(describeQuarantined(path, quarantined, why));
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new StoreError('fatal', `${why.message}, and to set it aside failed: ${reason}`, {
+    throw new StoreError('fatal', `${why.message}, and it could not be quarantined: ${reason}`, {
       cause,
     });
   }

@@ -1,4 +1,4 @@
-/** The sessions table under the writing connection: what a transaction of the writer is made of. */
+/** The sessions table on the writing connection: the operations of the writer's transactions. */
 import { Buffer } from 'node:buffer';
 import type { Database } from 'better-sqlite3';
 import type { Binding, BindingOrigin, MachineId, SessionKey } from '../../session.ts';
@@ -8,9 +8,11 @@ import type { RowReader } from './rows.ts';
 export interface SessionTable extends RowReader {
   put(binding: Binding): void;
   remove(key: SessionKey): void;
-  /** Expired ones of any origin, `maxRemoved` at most (none if negative); returns how many. */
+  /**
+   * Removes expired rows of any origin, `maxRemoved` at most (none if negative); returns how many.
+   */
   removeExpired(now: number, maxRemoved: number): number;
-  /** Those of one origin that expire first, `maxRemoved` at most (none if negative). */
+  /** Removes the rows of one origin that expire first, `maxRemoved` at most (none if negative). */
   removeOldest(origin: BindingOrigin, maxRemoved: number): SessionKey[];
   /** Rows of one origin, expired ones included. */
   count(origin: BindingOrigin): number;
@@ -22,7 +24,7 @@ const ALL_ORIGINS = Object.values(ORIGIN_NUMBERS);
 export function createSessionTable(db: Database): SessionTable {
   const reader = createRowReader(db);
   const machines = createMachineNumbers(db);
-  // Not REPLACE, which deletes without firing the trigger that counts.
+  // Not REPLACE, which deletes without firing the counting trigger.
   const put = db.prepare(`
     INSERT INTO sessions (key, machine, origin, generation, expires_at, lifetime_ms)
     VALUES (?, ?, ?, ?, ?, ?)
@@ -74,7 +76,7 @@ function prepareRemovals(db: Database): Pick<SessionTable, 'removeExpired' | 're
       return removed;
     },
     removeOldest: (origin, maxRemoved) =>
-      // To SQLite a negative limit is none.
+      // SQLite treats a negative limit as no limit.
       removeOldest
         .all(ORIGIN_NUMBERS[origin], Math.max(maxRemoved, 0))
         .map((key) => key.toString('hex') as SessionKey),
@@ -101,7 +103,7 @@ function prepareCounts(db: Database): Pick<SessionTable, 'count' | 'countExpired
   };
 }
 
-/** The number of a Machine, given on its first binding. */
+/** The number of a Machine, assigned on its first binding. */
 function createMachineNumbers(db: Database): { get(id: MachineId): number; clear(): void } {
   const insert = db.prepare('INSERT INTO machines (id) VALUES (?)');
   const select = db

@@ -1,18 +1,19 @@
 /**
- * The writer thread as the main thread sees it: started, asked, started again once it died, stopped.
+ * The writer thread as the main thread sees it: starts it, sends requests, restarts it after it
+ * dies, stops it.
  *
- *     living ─ dies ─> dead ─ asked, a second after the last restart ─> starting ─ opened ─> living
- *                                                                        └ refused, died ─> dead
+ *     living ─ dies ─> dead ─ request, a second after the last restart ─> starting ─ opened ─> living
+ *                                                                           └ failed, died ─> dead
  *
- * What a thread had not answered when it died is sent to the next one. It may have been committed
- * already; doing it twice leaves what doing it once leaves (see `rules.ts`), and of each key it is
- * the only write under way. The caller hears what is true of the file: a binding as it is there.
- * Only what was removed, or expired on the spot, by the thread that died is then reported as not
- * there, for nobody knows any more who did it.
+ * A request without a response when the thread died is sent to the next thread. It may have been
+ * committed already; doing it twice leaves what doing it once leaves (see `rules.ts`), and it is
+ * the only write of its key in flight. The caller gets the state of the file: the binding that is
+ * there. Only a binding that the dead thread removed, or expired at once, is reported as not there,
+ * because nothing records who removed it.
  *
- * Damage is believed only when a fresh connection confirms it: a thread that is being ended reads
- * nonsense from a sound file. So a thread that reports damage is closed, and the request goes to the
- * next one. What a thread reported that did not close in order counts for nothing.
+ * Damage counts only after a fresh connection has confirmed it: a thread that is being terminated
+ * reads garbage from a sound file. So a thread that reports damage is closed, and the request goes
+ * to the next one. A report of a thread that did not close in order is ignored.
  */
 import { Worker } from 'node:worker_threads';
 import type { Clock } from '../../clock.ts';
@@ -20,11 +21,11 @@ import { StaleFileError } from './errors.ts';
 import { haveMoved } from './file.ts';
 import type { OpenedFiles } from './file.ts';
 import type {
-  Refusal,
+  WriterError,
   RequestKind,
   RequestOf,
-  WriterAnswers,
-  WriterReply,
+  WriterResponses,
+  WriterMessage,
   WriterRequest,
   WriterSettings,
   WriterStart,
@@ -32,27 +33,29 @@ import type {
 import { StoreError } from '../store.ts';
 import type { StoreLimits } from '../store.ts';
 
-export type Answer<Kind extends RequestKind> = WriterAnswers[Kind] | 'busy' | 'dead';
+export type WriterResult<Kind extends RequestKind> = WriterResponses[Kind] | 'busy' | 'dead';
 
 export interface WriterThreadOptions {
   readonly path: string;
   readonly limits: StoreLimits;
   readonly clock: Clock;
-  /** Once it aborts, a restart that waits for its time waits no longer. */
+  /** Once it aborts, a restart no longer waits for its pause. */
   readonly signal: AbortSignal;
-  /** Told of each thread that ended by itself after it had opened the file. */
+  /** Called for each thread that ended by itself after it had opened the file. */
   readonly onDeath: (error: StoreError) => void;
 }
 
-/** A thread that dies again and again is started this often at most. */
+/** The shortest time between two restarts. */
 const RESTART_PAUSE_MS = 1_000;
-/** So a request that is the death of them is given up after some two seconds. */
+/** So a request that kills threads fails after some two seconds. */
 const MAX_THREADS_PER_REQUEST = 3;
 
-/** Of its young generation: it lives on small messages, and V8 would let it grow to 32 MB and more. */
+/**
+ * Of its young generation: it handles small messages, and V8 would let it grow to 32 MB and more.
+ */
 const RESOURCE_LIMITS = { maxYoungGenerationSizeMb: 1 };
 
-/** Plain node runs the sources too, so a loader of the main thread's is never needed there. */
+/** Plain node runs the sources too, so the thread never needs a loader of the main thread. */
 const WRITER_URL = new URL(
   import.meta.url.endsWith('.ts') ? './writer.ts' : './writer.js',
   import.meta.url,
@@ -60,9 +63,12 @@ const WRITER_URL = new URL(
 
 export class WriterThread {
   readonly #options: WriterThreadOptions;
-  /** The one that is to be asked, alive or not. */
+  /** The current thread, alive or not. */
   #life: Life | undefined;
-  /** The first one to be opened: the reader has it open too, so the writer can't go on with another. */
+  /**
+   * The files that the first thread opened: the reader has them open too, so the writer can't use
+   * others.
+   */
   #files: OpenedFiles | undefined;
   #restarting: Promise<Life> | undefined;
   #restartedAt = -Infinity;
@@ -72,7 +78,10 @@ export class WriterThread {
     this.#options = options;
   }
 
-  /** Resolves once the file is open; rejects with a {@link StoreError} that says why it is not. */
+  /**
+   * Resolves once the file is open; rejects with a {@link StoreError} that says why it can't be
+   * opened.
+   */
   async start(): Promise<OpenedFiles> {
     const begun = await this.#begin();
     if (this.#files === undefined) throw diedOf((await begun.ended).cause);
@@ -80,10 +89,10 @@ export class WriterThread {
   }
 
   /**
-   * `busy`: another process holds the lock; `dead`: so many threads died of it, or of something else
-   * meanwhile, that it is given up. Rejects with a {@link StoreError} for what failed otherwise.
+   * `busy`: another process holds the lock; `dead`: this many threads died during the request, so
+   * it is not retried. Rejects with a {@link StoreError} for other failures.
    */
-  async ask<Kind extends RequestKind>(request: RequestOf<Kind>): Promise<Answer<Kind>> {
+  async ask<Kind extends RequestKind>(request: RequestOf<Kind>): Promise<WriterResult<Kind>> {
     let report: StoreError | undefined;
     for (let count = 0; count < MAX_THREADS_PER_REQUEST; count += 1) {
       const asked = await this.#living().catch((error: unknown) => {
@@ -91,8 +100,8 @@ export class WriterThread {
       });
       const reply = await asked.post(request);
       if (reply === 'died') continue;
-      // The thread answers each request with the answer of its kind.
-      if (!reportsDamage(reply)) return answerOf(reply) as WriterAnswers[Kind] | 'busy';
+      // The thread's response has the kind of the request.
+      if (!reportsDamage(reply)) return responseOf(reply) as WriterResponses[Kind] | 'busy';
       if (this.#haveFilesMoved()) throw errorOf(reply);
       void asked.post({ kind: 'close' });
       if (!(await endsInOrder(asked))) continue;
@@ -130,7 +139,7 @@ export class WriterThread {
     return this.#begin();
   }
 
-  /** What the thread found damaged as it opened it, the next one has to find damaged, too. */
+  /** The next thread must confirm damage that a thread found while it opened the file. */
   async #begin(): Promise<Life> {
     const begun = await this.#tryToBegin();
     if (!(begun instanceof StoreError)) return begun;
@@ -143,7 +152,7 @@ export class WriterThread {
     const { path, limits, onDeath } = this.#options;
     const begun = beginLife({ path, database: this.#files?.database, limits });
     const started = await begun.started;
-    // Whoever asks it is told so.
+    // Its callers get the error.
     if (started === 'died') return begun;
     if (started.kind !== 'opened') return (await endsInOrder(begun)) ? errorOf(started) : begun;
     this.#files = started.files;
@@ -158,16 +167,16 @@ export class WriterThread {
 /** One thread from its start to its end. */
 interface Life {
   readonly started: Promise<WriterStart | 'died'>;
-  post(request: WriterRequest): Promise<WriterReply | 'died'>;
+  post(request: WriterRequest): Promise<WriterMessage | 'died'>;
   hasEnded(): boolean;
-  /** Resolves once it is gone. */
+  /** Resolves once the thread has exited. */
   readonly ended: Promise<Ending>;
 }
 
 interface Ending {
-  /** It ended by itself, all its work done. */
+  /** It ended by itself, with all its work done. */
   readonly isInOrder: boolean;
-  /** The error it died of, if any. */
+  /** The error it died of, if there is one. */
   readonly cause: unknown;
 }
 
@@ -175,10 +184,11 @@ async function endsInOrder({ ended }: Life): Promise<boolean> {
   return (await ended).isInOrder;
 }
 
-type Message = WriterStart | WriterReply;
+type Message = WriterStart | WriterMessage;
 
 function beginLife(settings: WriterSettings): Life {
-  // Neither environment nor flags: the thread reads no settings, and a loader would delay its start.
+  // Neither environment nor flags: the thread reads no settings, and a loader would delay its
+  // start.
   const worker = new Worker(WRITER_URL, {
     workerData: settings,
     env: {},
@@ -198,27 +208,27 @@ function beginLife(settings: WriterSettings): Life {
   const ended = new Promise<Ending>((resolve) => {
     worker.once('exit', (exitCode: number) => {
       hasEnded = true;
-      for (const hear of waiting.splice(0)) hear('died');
+      for (const deliver of waiting.splice(0)) deliver('died');
       resolve({ isInOrder: exitCode === 0, cause });
     });
   });
 
   return {
-    // The thread says one thing at its start, and then one for each request.
+    // The thread sends one message at its start, and then one for each request.
     started: nextMessage() as Promise<WriterStart | 'died'>,
     post: (request) => {
-      // What is posted to a thread that is gone is lost without a word.
+      // A message to a thread that has exited is lost without an error.
       if (hasEnded) return Promise.resolve('died');
       worker.postMessage(request);
-      return nextMessage() as Promise<WriterReply | 'died'>;
+      return nextMessage() as Promise<WriterMessage | 'died'>;
     },
     hasEnded: () => hasEnded,
     ended,
   };
 }
 
-function answerOf(reply: WriterReply): WriterAnswers[RequestKind] | 'busy' {
-  if (reply.kind === 'answer') return reply.answer;
+function responseOf(reply: WriterMessage): WriterResponses[RequestKind] | 'busy' {
+  if (reply.kind === 'response') return reply.response;
   if (reply.kind === 'busy') return 'busy';
   throw errorOf(reply);
 }
@@ -227,12 +237,12 @@ function isUnusable(error: unknown): boolean {
   return error instanceof StoreError && (error.code === 'damaged' || error.code === 'fatal');
 }
 
-function reportsDamage(reply: WriterReply): reply is Refusal {
+function reportsDamage(reply: WriterMessage): reply is WriterError {
   if (reply.kind === 'stale') return true;
   return reply.kind === 'failed' && reply.failure.code === 'damaged';
 }
 
-function errorOf(refusal: Refusal): StoreError {
+function errorOf(refusal: WriterError): StoreError {
   switch (refusal.kind) {
     case 'busy':
       return new StoreError('passing', 'another process holds its lock');

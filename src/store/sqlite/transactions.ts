@@ -11,7 +11,7 @@ import type {
   RequestKind,
   RequestOf,
   WriteResult,
-  WriterAnswers,
+  WriterResponses,
   WriterSettings,
 } from './protocol.ts';
 import { foundDamage } from './rows.ts';
@@ -20,12 +20,12 @@ import type { SessionTable } from './table.ts';
 import { adoptedCap, EVICTION_ORDER } from '../store.ts';
 import type { StoreLimits, PeerCopy } from '../store.ts';
 
-/** More than a batch can add, and still a short commit when the bound was lowered by a million. */
+/** More than a batch can add, and still a short commit after the bound was lowered by a million. */
 const MAX_EVICTED_PER_COMMIT = 2_000;
 
-/** Throw SQLite's errors; then nothing of the request was written. */
+/** The methods throw SQLite's errors; then nothing of the request was written. */
 export type Transactions = {
-  readonly [Kind in RequestKind]: (request: RequestOf<Kind>) => WriterAnswers[Kind];
+  readonly [Kind in RequestKind]: (request: RequestOf<Kind>) => WriterResponses[Kind];
 };
 
 export function createTransactions(
@@ -64,19 +64,19 @@ export function createTransactions(
 }
 
 /**
- * Writes a batch in one commit. A write that fails by itself fails alone; where there is no room for
- * all, each is tried in a commit of its own, as some need none. Damage concerns them all.
+ * Writes a batch in one commit. A write that fails by itself fails alone; if there is no room for
+ * all, each is tried in a commit of its own, because some need no room. Damage fails them all.
  */
 function createBatchWriter(
   db: Database,
   table: SessionTable,
   limits: StoreLimits,
 ): Transactions['write'] {
-  const commitAll = db.transaction((writes: readonly Write[]): WriterAnswers['write'] => {
+  const commitAll = db.transaction((writes: readonly Write[]): WriterResponses['write'] => {
     const results = writes.map((write) => performWithin(db, table, write, limits.maxAgeMs));
     return { results, evicted: makeRoom(table, limits.maxSessions, writes) };
   });
-  const commit = (writes: readonly Write[]): WriterAnswers['write'] => {
+  const commit = (writes: readonly Write[]): WriterResponses['write'] => {
     try {
       return commitAll.immediate(writes);
     } catch (error) {
@@ -90,12 +90,12 @@ function createBatchWriter(
     } catch (error) {
       if (writes.length === 1 || toSqliteStoreError('store write', error).code !== 'full')
         throw error;
-      return mergeAnswers(writes.map((write) => commitAlone(commit, write)));
+      return mergeResponses(writes.map((write) => commitAlone(commit, write)));
     }
   };
 }
 
-/** Nothing is evicted here: the caller stops long before there is no room. */
+/** Evicts nothing: the caller stops long before the store is full. */
 function createEntrance(
   db: Database,
   table: SessionTable,
@@ -125,9 +125,9 @@ function createEntrance(
 }
 
 function commitAlone(
-  commit: (writes: readonly Write[]) => WriterAnswers['write'],
+  commit: (writes: readonly Write[]) => WriterResponses['write'],
   write: Write,
-): WriterAnswers['write'] {
+): WriterResponses['write'] {
   try {
     return commit([write]);
   } catch (error) {
@@ -137,14 +137,17 @@ function commitAlone(
   }
 }
 
-function mergeAnswers(answers: readonly WriterAnswers['write'][]): WriterAnswers['write'] {
+function mergeResponses(responses: readonly WriterResponses['write'][]): WriterResponses['write'] {
   return {
-    results: answers.flatMap((answer) => answer.results),
-    evicted: answers.flatMap((answer) => answer.evicted),
+    results: responses.flatMap((response) => response.results),
+    evicted: responses.flatMap((response) => response.evicted),
   };
 }
 
-/** One write inside the batch's transaction. Throws when SQLite has ended that, and of damage. */
+/**
+ * One write inside the batch's transaction. Throws if SQLite has ended the transaction, and on
+ * damage.
+ */
 function performWithin(
   db: Database,
   table: SessionTable,
@@ -174,7 +177,7 @@ function failedResult(write: Write, error: unknown): Extract<WriteResult, { kind
   return { kind: 'failed', failure: { code, message } };
 }
 
-/** Keeps the bounds at every commit: what has expired goes before what is alive. */
+/** Keeps the bounds at every commit: expired rows are removed before live ones. */
 function makeRoom(
   table: SessionTable,
   maxSessions: number,
@@ -186,7 +189,10 @@ function makeRoom(
   return evictExcess(table, maxSessions, MAX_EVICTED_PER_COMMIT - expiredCount);
 }
 
-/** Adopted ones down to their own bound, then all in the order of eviction; `maxRemoved` at most. */
+/**
+ * Evicts adopted bindings down to their own bound, then all in the order of eviction; `maxRemoved`
+ * at most.
+ */
 function evictExcess(table: SessionTable, maxSessions: number, maxRemoved: number): SessionKey[] {
   const adoptedExcess = table.count('adopted') - adoptedCap(maxSessions);
   const evicted = table.removeOldest('adopted', Math.min(adoptedExcess, maxRemoved));
@@ -195,7 +201,7 @@ function evictExcess(table: SessionTable, maxSessions: number, maxRemoved: numbe
     evicted.push(...table.removeOldest(origin, Math.min(excess, maxRemoved - evicted.length)));
   }
   if (evicted.length < maxRemoved && countAll(table) > maxSessions) {
-    throw foundDamage('more bindings are counted than there are');
+    throw foundDamage('the count of bindings is higher than their number');
   }
   return evicted;
 }

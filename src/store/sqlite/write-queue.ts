@@ -1,52 +1,63 @@
 /**
  * Group commit without a timer: the first request goes to the writer at once, and the writes that
- * arrive while it is under way go together in the next one. Requests keep the order of their calls.
+ * arrive while it is in flight share the next one. Requests keep the order of their calls.
  *
- * A batch has at most one write of each key. So of each key at most one write can be committed
- * without our having heard of it, and applying that one again changes nothing (see `rules.ts`):
- * that makes reads exact which apply the pending writes to what is in the file.
+ * A batch has at most one write of each key. So at most one write of a key can be committed but not
+ * yet acknowledged, and applying that one again changes nothing (see `rules.ts`): that makes reads
+ * exact which apply the pending writes to the content of the file.
  *
- * Once the writer could not be had for as long as one request is tried, all that waited meanwhile
- * fail with it: so nothing waits much longer than that, however long the queue is.
+ * Once the writer has been unavailable for as long as one request is tried, all requests that
+ * waited meanwhile fail with it: so no request waits much longer than that, however long the queue
+ * is.
  */
 import type { Binding, SessionKey } from '../../session.ts';
 import { applyWrites, type Outcome, type Write } from '../rules.ts';
 import { toSqliteStoreError } from './errors.ts';
-import type { RequestKind, RequestOf, WriteResult, WriterAnswers } from './protocol.ts';
-import type { Answer } from './thread.ts';
+import type { RequestKind, RequestOf, WriteResult, WriterResponses } from './protocol.ts';
+import type { WriterResult } from './thread.ts';
 import { StoreError } from '../store.ts';
 
 const MAX_BATCH = 500;
-/** Some seconds of a locked database under full load; what comes then is refused at once. */
+/** Some seconds of a locked database under full load; more are rejected at once. */
 const MAX_QUEUED = 50_000;
 
 /** Sends one request to the writer; rejects with a {@link StoreError}. */
-export type Ask = <Kind extends RequestKind>(request: RequestOf<Kind>) => Promise<Answer<Kind>>;
+export type Ask = <Kind extends RequestKind>(
+  request: RequestOf<Kind>,
+) => Promise<WriterResult<Kind>>;
 
 export interface WriteQueue {
   write(write: Write): Promise<Outcome>;
-  /** Whatever is no write: performed alone, after all that was called before. */
+  /** Any request but a write: performed alone, after all earlier calls. */
   ask<Kind extends Exclude<RequestKind, 'write'>>(
     request: RequestOf<Kind>,
-  ): Promise<WriterAnswers[Kind]>;
-  /** The writes called and not yet settled. */
+  ): Promise<WriterResponses[Kind]>;
+  /** The writes called but not finished. */
   readonly pending: Pick<PendingWrites, 'has' | 'apply'>;
-  /** Refuses what comes later, and waits until all that came before is settled. */
+  /** Rejects later calls, and waits until all earlier ones have finished. */
   close(): Promise<void>;
 }
 
 export interface WriteQueueOptions {
   readonly ask: Ask;
-  /** Waits before another attempt at a busy database, the first pause having the number 0; false: no more. */
+  /**
+   * Waits before another attempt at a busy database, the first pause having the number 0; false: no
+   * more.
+   */
   readonly waitToRetry: (pause: number) => Promise<boolean>;
-  /** Called at the very moment from which the write no longer counts as pending; undefined: it failed. */
+  /**
+   * Called at the moment from which the write no longer counts as pending; undefined: it failed.
+   */
   readonly onSettled: (write: Write, outcome: Outcome | undefined) => void;
-  /** Bindings that made room for others. */
+  /** Bindings that were evicted. */
   readonly onEvicted: (keys: readonly SessionKey[]) => void;
   readonly maxAgeMs: number;
 }
 
-/** Can't be: the writer answers for every write of a batch. But then nothing is known to be written. */
+/**
+ * A defect: the writer reports on every write of a batch. Without a report the write counts as
+ * failed.
+ */
 const NO_RESULT: WriteResult = {
   kind: 'failed',
   failure: { code: 'fatal', message: 'the writer of the session store left a write out' },
@@ -66,7 +77,7 @@ interface OtherJob {
 }
 type Job = WriteJob | OtherJob;
 
-/** The writer could not be had, so there is no use in asking it for something else. */
+/** The writer was unavailable, so another request to it would fail too. */
 class WriterAwayError extends StoreError {}
 
 export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
@@ -106,7 +117,7 @@ export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
 
   return {
     pending,
-    // What `add` throws rejects the promise.
+    // An exception of `add` rejects the promise.
     write: (write) =>
       new Promise((resolve, reject) => {
         add({ kind: 'write', write, resolve, reject });
@@ -123,7 +134,7 @@ export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
   };
 }
 
-/** The next thing to do: something that is no write, or as many writes as may go together. */
+/** The next job: a request that is not a write, or as many writes as may share a batch. */
 function takeBatch(jobs: Job[]): WriteJob[] | OtherJob | undefined {
   const batch: WriteJob[] = [];
   const keys = new Set<SessionKey>();
@@ -141,7 +152,7 @@ function takeBatch(jobs: Job[]): WriteJob[] | OtherJob | undefined {
   return job?.kind === 'other' ? job : undefined;
 }
 
-/** Rejects where the whole batch has failed; then nothing is settled yet. */
+/** Rejects if the whole batch has failed; then no write has finished yet. */
 async function performBatch(
   batch: readonly WriteJob[],
   pending: PendingWrites,
@@ -166,13 +177,13 @@ async function performBatch(
 async function askPatiently<Kind extends RequestKind>(
   request: RequestOf<Kind>,
   { ask, waitToRetry }: WriteQueueOptions,
-): Promise<WriterAnswers[Kind]> {
+): Promise<WriterResponses[Kind]> {
   for (let pause = 0; ; pause += 1) {
-    const answer = await ask(request);
-    if (answer === 'dead') {
+    const result = await ask(request);
+    if (result === 'dead') {
       throw new WriterAwayError('passing', 'the writer thread of the session store keeps dying');
     }
-    if (answer !== 'busy') return answer;
+    if (result !== 'busy') return result;
     if (!(await waitToRetry(pause))) {
       throw new WriterAwayError('passing', 'another process holds the lock of the session store');
     }
@@ -182,9 +193,9 @@ async function askPatiently<Kind extends RequestKind>(
 export interface PendingWrites {
   has(key: SessionKey): boolean;
   add(write: Write): void;
-  /** The oldest one of its key is written, or has failed. */
+  /** The oldest write of its key is committed, or has failed. */
   settle(write: Write): void;
-  /** What will be bound once they are written, if `found` is what is in the file. */
+  /** What will be bound once they are written, if `found` is the content of the file. */
   apply(key: SessionKey, found: Binding | undefined): Binding | undefined;
 }
 

@@ -1,7 +1,7 @@
 /**
- * The thread that writes: it alone holds the writing connection, waits for locks, commits and
- * checkpoints, so that the event loop waits for none of them. Started by `thread.ts`; it
- * answers request by request, in order, and ends after `close`.
+ * The writer thread: it alone holds the writing connection, waits for locks, commits and
+ * checkpoints, so that the event loop waits for none of them. Started by `thread.ts`; it responds
+ * request by request, in order, and ends after `close`.
  */
 import { accessSync, constants } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -12,10 +12,10 @@ import { fileMoved, haveMoved, logOf } from './file.ts';
 import { openForWriting } from './connection.ts';
 import type { OpenedForWriting } from './connection.ts';
 import type {
-  Refusal,
+  WriterError,
   RequestKind,
-  WriterAnswers,
-  WriterReply,
+  WriterResponses,
+  WriterMessage,
   WriterRequest,
   WriterSettings,
   WriterStart,
@@ -26,7 +26,7 @@ import { StoreError } from '../store.ts';
 if (parentPort !== null) serve(parentPort, workerData as WriterSettings);
 
 function serve(port: MessagePort, settings: WriterSettings): void {
-  // After a failure nobody listens to the port, and the thread ends.
+  // After a failure the port has no listener, and the thread ends.
   port.postMessage(start(port, settings));
   collectGarbage();
 }
@@ -44,22 +44,23 @@ function start(port: MessagePort, settings: WriterSettings): WriterStart {
   }
 }
 
-function replyTo(request: WriterRequest, opened: OpenedForWriting, path: string): WriterReply {
+function replyTo(request: WriterRequest, opened: OpenedForWriting, path: string): WriterMessage {
   const reply = attempt(request, opened, path);
-  // After the commit: what is acknowledged now is where the next one to open the path finds it.
+  // After the commit: what is acknowledged now is in the file that the next opener of the path
+  // finds.
   const isLost = request.kind !== 'close' && haveMoved(path, opened.files);
   return isLost ? { kind: 'stale', message: fileMoved(path).message } : reply;
 }
 
-function attempt(request: WriterRequest, opened: OpenedForWriting, path: string): WriterReply {
+function attempt(request: WriterRequest, opened: OpenedForWriting, path: string): WriterMessage {
   try {
-    return { kind: 'answer', answer: perform(request, opened.transactions) };
+    return { kind: 'response', response: perform(request, opened.transactions) };
   } catch (error) {
     return refusalOf(`store ${request.kind}`, error, path);
   }
 }
 
-function perform(request: WriterRequest, transactions: Transactions): WriterAnswers[RequestKind] {
+function perform(request: WriterRequest, transactions: Transactions): WriterResponses[RequestKind] {
   switch (request.kind) {
     case 'write':
       return transactions.write(request);
@@ -82,7 +83,7 @@ function perform(request: WriterRequest, transactions: Transactions): WriterAnsw
   }
 }
 
-function refusalOf(doing: string, error: unknown, path: string): Refusal {
+function refusalOf(doing: string, error: unknown, path: string): WriterError {
   if (isBusy(error)) return { kind: 'busy' };
   const failure = explain(toSqliteStoreError(doing, error), path);
   const { code, message } = failure;
@@ -90,7 +91,9 @@ function refusalOf(doing: string, error: unknown, path: string): Refusal {
   return { kind: 'failed', failure: { code, message } };
 }
 
-/** To SQLite, a file system that was made read-only after the file was opened is a disk that fails. */
+/**
+ * SQLite reports a file system that became read-only after the file was opened as a failing disk.
+ */
 function explain(error: StoreError, path: string): StoreError {
   if (error.code !== 'passing' || !isIoError(error.cause)) return error;
   try {
@@ -98,7 +101,7 @@ function explain(error: StoreError, path: string): StoreError {
     return error;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    return new StoreError('fatal', `${error.message}: it may not be written (${reason})`, {
+    return new StoreError('fatal', `${error.message}: it is not writable (${reason})`, {
       cause,
     });
   }

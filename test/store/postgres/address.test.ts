@@ -46,7 +46,7 @@ const advice: [code: string, advice: RegExp][] = [
   ['28P01', /user and password/],
   ['3D000', /create it/],
   ['42501', /GRANT/],
-  ['53100', /more room/],
+  ['53100', /more resources/],
   ['XX001', /checked and restored.*another database/],
 ];
 for (const [code, pattern] of advice) {

@@ -70,7 +70,7 @@ test('the message says what was done, what Postgres said, and what that means', 
     'store claim',
     failure('25006', 'cannot execute INSERT'),
   );
-  assert.match(message, /^store claim failed: cannot execute INSERT \(the server may only be read/);
+  assert.match(message, /^store claim failed: cannot execute INSERT \(the server is read-only/);
 });
 
 test('of several addresses that all fail the code is told', () => {

@@ -81,7 +81,7 @@ describe('the rows are counted', () => {
     while (held < 99_000) {
       held += 1;
       upkeep.noteWritten('learned');
-      await upkeep.settled();
+      await upkeep.idle();
     }
     // Far fewer than one in a hundred, and the last within a few writes.
     assert.ok(countsMade() > 50 && countsMade() < 200, `${countsMade()} times`);
@@ -91,7 +91,7 @@ describe('the rows are counted', () => {
   test('once while they are being counted, however much is written meanwhile', async () => {
     const { upkeep, countsMade } = createUpkeep(100_000, () => 0);
     for (let written = 0; written < 1_000; written += 1) upkeep.noteWritten('learned');
-    await upkeep.settled();
+    await upkeep.idle();
     assert.equal(countsMade(), 1);
   });
 
@@ -103,12 +103,12 @@ describe('the rows are counted', () => {
       if (!isOver) setImmediate(write);
     };
     write();
-    await upkeep.settled();
+    await upkeep.idle();
     assert.ok(countsMade() >= 1);
     isOver = true;
-    await upkeep.settled();
+    await upkeep.idle();
     const countBefore = countsMade();
-    await upkeep.settled();
+    await upkeep.idle();
     assert.equal(countsMade(), countBefore);
   });
 
@@ -119,11 +119,11 @@ describe('the rows are counted', () => {
       return 0;
     });
     upkeep.noteWritten('learned');
-    await upkeep.settled();
+    await upkeep.idle();
     assert.equal(errors.length, 1);
     isFailing = false;
     upkeep.noteWritten('learned');
-    await upkeep.settled();
+    await upkeep.idle();
     assert.equal(errors.length, 1);
     assert.equal(countsMade(), 2);
   });
@@ -132,7 +132,7 @@ describe('the rows are counted', () => {
     const { upkeep, countsMade } = createUpkeep(100, () => 0);
     upkeep.stop();
     upkeep.noteWritten('learned');
-    await upkeep.settled();
+    await upkeep.idle();
     assert.equal(countsMade(), 0);
   });
 });

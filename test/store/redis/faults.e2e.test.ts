@@ -170,7 +170,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(settled, 0);
       await clock.advance(1);
       for (const write of writes) {
-        await assert.rejects(write, { ...isPassing, message: /no answer within 1000 ms/ });
+        await assert.rejects(write, { ...isPassing, message: /no response within 1000 ms/ });
       }
       server.thaw();
       const owners = await Promise.all(names.map((name) => ownerOf(store, name)));
@@ -182,7 +182,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(await ownerOf(store, 'new-k1'), A);
       assert.equal(disruptions(), 0);
       assert.equal(told.length, 1);
-      assert.match(told[0] ?? '', /store lookup failed|no answer within 500 ms/);
+      assert.match(told[0] ?? '', /store lookup failed|no response within 500 ms/);
     });
 
     test('is believed when its answer has come in time, however late this process looks', async (t) => {
@@ -212,7 +212,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(disruptions(), 0);
       await clock.advance(1);
       assert.equal(disruptions(), 1);
-      assert.match(told.join(), /no answer within 5000 ms/);
+      assert.match(told.join(), /no response within 5000 ms/);
       await assert.rejects(claim(store, 'new'), { ...isPassing, message: /no connection/ });
       server.thaw();
       await eventually('back', async () => {

@@ -99,6 +99,6 @@ skipUnlessFound(neededForTls, ({ server, openssl }) => {
       tryOut(`redis://:sesame@localhost:${port}`),
       tryOut(`rediss://127.0.0.1:${bare.port}`),
     ]);
-    for (const answer of answers) assert.match(answer, /^passing: .* want TLS/);
+    for (const answer of answers) assert.match(answer, /^passing: .* needs TLS/);
   });
 });

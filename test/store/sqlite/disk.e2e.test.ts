@@ -124,7 +124,7 @@ test('where the log becomes immutable, writes fail as fatal and say why, and rea
     t.skip('skipped: chattr +i needs root, and a file system that knows it');
     return;
   }
-  await assert.rejects(claim(store, 'new'), { code: 'fatal', message: /may not be written/ });
+  await assert.rejects(claim(store, 'new'), { code: 'fatal', message: /is not writable/ });
   assert.notEqual(typeof store.lookup(keyOf('old')), 'string');
   assert.equal(store.lookup(keyOf('new')), 'absent');
   assert.ok(change('-i'));

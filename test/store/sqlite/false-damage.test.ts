@@ -5,12 +5,12 @@ import { test, type TestContext } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import Database from 'better-sqlite3';
 import type { LocalStore, StoreError } from '../../../src/store/store.ts';
-import type { WriterReply, WriterRequest } from '../../../src/store/sqlite/protocol.ts';
+import type { WriterMessage, WriterRequest } from '../../../src/store/sqlite/protocol.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 import { createPlace, type Place } from '../place.ts';
 
 const A = machineId('a1');
-const REPORT: WriterReply = {
+const REPORT: WriterMessage = {
   kind: 'failed',
   failure: { code: 'damaged', message: 'the count of learned bindings is undefined' },
 };

@@ -24,7 +24,7 @@ describe('a path that is no use is refused with what was found and what to do', 
   test('a directory', async (t) => {
     const place = await createPlace(t);
     await mkdir(place.path('sessions'));
-    await refuses(place, 'sessions', 'fatal', /no file.*SESSION_STORE_PATH/);
+    await refuses(place, 'sessions', 'fatal', /not a file.*SESSION_STORE_PATH/);
   });
 
   test('a path below a file', async (t) => {

@@ -4,7 +4,7 @@ import type { SessionKey } from '../../../src/session.ts';
 import type { Outcome, Write } from '../../../src/store/rules.ts';
 import type {
   RequestKind,
-  WriterAnswers,
+  WriterResponses,
   WriteResult,
   WriterRequest,
 } from '../../../src/store/sqlite/protocol.ts';
@@ -16,7 +16,7 @@ import {
 } from '../../../src/store/sqlite/write-queue.ts';
 import { keyOf } from '../../support/ids.ts';
 
-type Answer = WriterAnswers[RequestKind] | 'busy' | 'dead';
+type Answer = WriterResponses[RequestKind] | 'busy' | 'dead';
 
 /** A writer that answers when the test says so. */
 interface ScriptedWriter {
@@ -66,7 +66,7 @@ function touch(name: string): Write {
   return { kind: 'touch', key: keyOf(name), now: 0, ttlMs: 1 };
 }
 
-function done(count: number): WriterAnswers['write'] {
+function done(count: number): WriterResponses['write'] {
   const results = Array.from({ length: count }, (): WriteResult => ({
     kind: 'done',
     outcome: OUTCOME,
