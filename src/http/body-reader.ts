@@ -1,13 +1,13 @@
 /**
- * Reads one message's body as its head frames it (RFC 9112 §6.3): says where it ends, and hands its
- * bytes on as they came, or decoded.
+ * Reads one message's body as its head frames it (RFC 9112 §6.3): says where it ends, and passes its bytes
+ * on as they came, or decoded.
  */
 import { ChunkScanner, NOT_CHUNKED } from './chunks.ts';
 import { TrailerReader, type TrailerOptions } from './trailers.ts';
 
 export type Framing = 'none' | 'length' | 'chunked' | 'until-close';
 
-/** Receives a body's bytes. `bytes` is only good for the time of the call unless its owner says otherwise. */
+/** Receives a body's bytes. `bytes` is valid during the call only, unless its owner says otherwise. */
 export interface BodySink {
   onBodyBytes(bytes: Buffer, start: number, end: number): void;
 }
@@ -15,10 +15,10 @@ export interface BodySink {
 /** What {@link BodyReader.read} returns for bytes that break the framing. */
 export const BROKEN_BODY = -1;
 
-/** One for each connection: it is begun anew with each message. */
+/** One for each connection, reset with each message. */
 export class BodyReader {
   framing: Framing = 'none';
-  /** Chunks are handed on as data alone, and trailers not at all. */
+  /** Passes on the data of chunks without their framing, and no trailers. */
   decodes = false;
   isComplete = true;
   #left = 0;
@@ -45,7 +45,7 @@ export class BodyReader {
     return this.#left;
   }
 
-  /** Hands on what belongs to the body; returns the position behind it, or BROKEN_BODY. */
+  /** Passes on what belongs to the body. Returns the position behind it, or BROKEN_BODY. */
   read(bytes: Buffer, from: number, end: number, sink: BodySink): number {
     switch (this.framing) {
       case 'none':

@@ -1,6 +1,6 @@
 /** Memory for bytes in transit: where upstream connections read to, and how much all connections hold. */
 
-/** Size of the shared buffer: what a slow client can leave behind in memory at most. */
+/** Size of the shared buffer, and the most that a slow client leaves in memory. */
 const SHARED_BYTES = 65_536;
 const OWN_BYTES = 131_072;
 /** How many connections may have a buffer of their own at one time. */
@@ -35,8 +35,9 @@ export class ReadBuffers {
 }
 
 /**
- * Counts the bytes that all connections hold: those that nobody has taken yet, and those that a slow
- * peer has not read. Over the limit, new requests get a 503, so that slow peers can't use up the memory.
+ * Counts the bytes that all connections hold: bytes that were received and not processed yet, and bytes
+ * that a slow peer has not read. Over the limit, new requests get a 503, so that slow peers can't use up
+ * the memory.
  */
 export class BufferBudget {
   readonly #limitBytes: number;

@@ -1,4 +1,6 @@
-/** Which bytes may stand where in a head: one table look-up per byte (RFC 9110 §5.6.2, RFC 9112 §2.2, §3). */
+/**
+ * Which bytes are allowed where in a head: one table look-up per byte (RFC 9110 §5.6.2, RFC 9112 §2.2, §3).
+ */
 
 const TABLE_SIZE = 256;
 

@@ -1,6 +1,6 @@
 /**
- * A client's connection: one request at a time. The next head is looked at when the response before it
- * is finished, so a fault of one request never touches another.
+ * A client's connection: one request at a time. The next head is parsed when the response before it is
+ * finished, so a fault of one request never affects another.
  *
  *   HEAD ─ok─> BODY ─end─> WAIT ─response finished─> HEAD
  *     │bad, 408  │bad        │  └─body was not read─> DRAIN ─end─> HEAD
@@ -48,7 +48,7 @@ import type { TunnelEnd } from './tunnel.ts';
 export interface RequestHandler {
   /** A head is complete. Must set a listener, or respond within the call. */
   handle(incoming: IncomingRequest): void;
-  /** A head is refused; the response is to be given within the call, and the connection ends with it. */
+  /** A head is malformed. Must respond within the call, and the connection ends with the response. */
   handleMalformed(incoming: IncomingRequest, why: MalformedRequest): void;
 }
 
@@ -78,10 +78,10 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
   #body: BodyReader | undefined;
   #state: State = 'head';
   #incoming: IncomingRequest | undefined;
-  /** Received and not looked at yet: the beginning of a head, or what follows a request. */
+  /** Received and not parsed yet: the beginning of a head, or what follows a request. */
   #unread: Buffer | undefined;
   #unreadLength = 0;
-  /** What is kept came behind a request, and nobody has looked at it yet. */
+  /** The kept bytes came behind a request, and are not parsed yet. */
   #hasNews = false;
   #isPaused = false;
   /** The read that arrived after reading was paused. */
@@ -92,7 +92,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
   #hasEnded = false;
   /** Since when it waits for a response after that, in ms of the sweep, whatever it reads meanwhile. */
   #endedAt = 0;
-  /** How often it was looked for since, while it waits for the head of a response. */
+  /** How many 102s were sent since, while the client waits for the head of a response. */
   #probeCount = 0;
   /** When what is being waited for began, in ms of the sweep. */
   #since: number;
@@ -139,12 +139,12 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     if (this.#take(bytes)) resumeReads(this.socket);
   }
 
-  /** No request is under way. */
+  /** No request is in flight. */
   get isIdle(): boolean {
     return this.#incoming === undefined && (this.#state === 'head' || this.#state === 'linger');
   }
 
-  /** A request is under way, or a tunnel open, or the client has not read all of a response. */
+  /** A request is in flight, a tunnel is open, or the client has not read all of a response. */
   get isBusy(): boolean {
     if (this.#incoming !== undefined || this.#state === 'tunnel') return true;
     return this.socket.writableLength > 0 && !this.socket.destroyed;
@@ -203,11 +203,11 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     }
     const all = this.#append(bytes);
     if (this.#hasNews) {
-      // What is kept is looked at soon, and these bytes with it.
+      // The kept bytes are parsed soon, and these with them.
       this.#updateReading();
       return;
     }
-    // A head is parsed when a line of it has ended, and not with every byte that it comes in.
+    // A head is parsed once per line, and not once per packet.
     if (bytes.includes(LF) || all.length > this.#parts.limits.headBytes) this.#parseHead(all);
   }
 
@@ -243,10 +243,10 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
       this.#body ??= new BodyReader(this.#parts.trailers);
       this.#body.begin(framing, head.contentLength ?? 0);
       this.#readBody(bytes, bodyStart, bytes.length);
-      // Not framed as it says, from the first bytes on: nobody has been asked yet.
+      // The body is malformed from its first bytes on, and the handler has not got the request yet.
       if (this.#incoming !== incoming) return;
       if (this.#hasEnded && !incoming.isBodyComplete) {
-        // The rest will not come, and no event says so any more.
+        // The rest will not come, and no further event reports that.
         incoming.breakOff();
         return;
       }
@@ -297,7 +297,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     this.#incoming?.deliver(isWhole ? bytes : bytes.subarray(start, end));
   }
 
-  /** Nobody reads the body yet: it waits here up to a bound, and beyond it in the kernel. */
+  /** The body is not read yet: it waits here up to a limit, and beyond that in the kernel. */
   #boundEarly(): void {
     const incoming = this.#incoming;
     if (!incoming || incoming.isReadingBody) return;
@@ -311,14 +311,14 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
       this.socket.destroy();
       return;
     }
-    // Whatever follows is not read: where the next request begins is not known.
+    // What follows is not read: the beginning of the next request is unknown.
     this.#state = 'wait';
     this.#dropUnread();
     if (incoming.isListenedTo) incoming.deliverBroken(why);
     else this.#refuseBroken(why);
   }
 
-  /** The body was broken before anybody was asked. */
+  /** The body was malformed before the handler got the request. */
   #refuseBroken(why: MalformedRequest): void {
     this.#incoming = undefined;
     this.#refuse(why);
@@ -366,8 +366,8 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
   }
 
   /**
-   * Looks at what is kept: one request a turn of the event loop, so that a client that sends many at
-   * once holds up nobody, and each finds the connection to the app that the one before has used.
+   * Parses what is kept: one request a turn of the event loop, so that a client that sends many at once
+   * delays no other client, and each request reuses the connection to the app of the one before.
    */
   pumpSafely(): void {
     this.#guarded(pumpNow);
@@ -375,7 +375,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
 
   pump(): void {
     this.#isPumpDue = false;
-    // The event that says so may come later than this turn.
+    // The event for it may come after this turn.
     if (this.#state !== 'head' || this.socket.destroyed) return;
     if (this.#hasNews && this.#isBacklogged) {
       this.#updateReading();
@@ -442,7 +442,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     }
   }
 
-  /** The client gets its response though it may still be sending; whatever it does, the connection ends. */
+  /** The client gets its response though it may still send. The connection ends in any case. */
   #linger(): void {
     this.#state = 'linger';
     this.#dropUnread();
@@ -459,7 +459,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     else this.socket.destroy();
   }
 
-  /** Closes it where no request is under way; a request that is, is the last. */
+  /** Closes the connection if no request is in flight; otherwise that request is the last. */
   closeWhenIdle(): void {
     if (this.#state === 'head' && this.#incoming === undefined) this.#endHead();
   }
@@ -538,7 +538,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
         if (this.#incoming?.isReadingBody) return !this.#isBodyPaused;
         return (this.#incoming?.earlyBytes ?? 0) < this.#parts.limits.connectionBufferBytes;
       case 'wait':
-        // Read on, as that alone tells that the client has gone.
+        // Read on: only a read shows that the client has disconnected.
         return this.#unreadLength < this.#parts.limits.connectionBufferBytes;
       case 'tunnel':
       case 'closed':
@@ -667,7 +667,10 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     }
   }
 
-  /** A client that has ended its side gets what is bounded; nobody may be there to read a stream. */
+  /**
+   * A client that has ended its side gets a response with a length. A stream is ended, as the client may be
+   * gone.
+   */
   #probeHalfClosed(waitedMs: number): void {
     const incoming = this.#incoming;
     if (!incoming || waitedMs < HALF_CLOSE_MS) return;
@@ -687,7 +690,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     return this.#incoming?.isAwaitingBody === true && isWritten && !this.#isPaused;
   }
 
-  /** What is written already is waited for as it was before; then the client has some time to read it. */
+  /** Waits for written bytes as before; then the client has some time to read them. */
   #endLingering(nowMs: number): void {
     if (this.socket.writableLength > 0) {
       this.#hasUnwritten = true;
@@ -698,7 +701,7 @@ export class ClientConnection implements RequestConnection, BodySink, Sweepable,
     } else if (nowMs - this.#since >= LINGER_MS) this.socket.destroy();
   }
 
-  /** A client that takes no byte of what waits for it. */
+  /** A client that reads no byte of its response. */
   #endStalled(nowMs: number): void {
     const { stallTimeoutMs } = this.#parts.limits;
     const waiting = this.socket.writableLength;
@@ -742,7 +745,10 @@ function lookAtTime(connection: ClientConnection, nowMs: number): void {
   connection.lookAtTime(nowMs);
 }
 
-/** A few bytes at the end of a large read would keep all of its memory, which nobody counts. */
+/**
+ * Copies a few bytes at the end of a large read: a slice would keep all of its memory, which the budget
+ * does not count.
+ */
 function withoutItsSlab(bytes: Buffer): Buffer {
   if (2 * bytes.length >= bytes.buffer.byteLength) return bytes;
   const own = Buffer.allocUnsafeSlow(bytes.length);

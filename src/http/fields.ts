@@ -1,6 +1,6 @@
 /**
- * Field lines, found in one pass over the bytes: where each name and value is, and which of those
- * fields it is that the engine acts on. Used for requests, responses and trailers alike.
+ * Field lines, found in one pass over the bytes: where each name and value is, and which field it is. Used
+ * for requests, responses and trailers alike.
  */
 import { COLON, CR, isText, LF, SPACE, TAB, TOKEN, VALUE } from './characters.ts';
 import { MAX_CONTENT_LENGTH_DIGITS } from './limits.ts';
@@ -50,8 +50,8 @@ export const FIRST_SELECTED_CODE = 16;
 const MAX_SELECTED = 255 - FIRST_SELECTED_CODE;
 
 /**
- * The names that a scan tells apart: those that the engine acts on, and those whose values its user
- * wants to have at hand. Most fields are neither, and nothing is done with them.
+ * The names that a scan recognizes: those that the engine acts on, and those that its user has selected.
+ * Most fields are neither, and the scan only verifies them.
  */
 export class FieldNames {
   /** By the length of the name; most lengths have no entry. */
@@ -137,7 +137,7 @@ export class FieldScan {
 
   /**
    * The position behind the empty line that ends the fields from `from` on; or one of the codes above.
-   * HOT PATH: each byte of a head is looked at here, so no call is made for a line that nobody wants.
+   * HOT PATH: reads each byte of a head, so it makes no call for a line with an unknown name.
    */
   scan(bytes: Uint8Array, from: number, end: number, rules: ScanRules): number {
     const { maxFields, allowsBlankBeforeColon, skipsUnknown = false } = rules;
@@ -257,9 +257,9 @@ export const NO_CONNECTION_OPTIONS: ConnectionOptions = {
 };
 const TOKEN_TEXT = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
-/** What is no token is no option, and names nothing. */
+/** Text that is no token is ignored. */
 export function parseConnection(value: string): ConnectionOptions {
-  // What nearly every message says.
+  // The value of nearly every message.
   if (value === 'keep-alive' || value === 'Keep-Alive') return KEEP_ALIVE;
   if (value === 'close') return CLOSE;
   const tokens = value.split(',').map((token) => withoutBlanks(token).toLowerCase());

@@ -1,7 +1,7 @@
 /**
- * One request of a client, and the only way to respond to it. Its connection lets go of it when the
- * response is finished or the client has gone; from then on nothing that is called here does anything,
- * so that no response can end up in that of another request.
+ * One request of a client, and the only way to respond to it. Its connection releases it when the response
+ * is finished or the client has disconnected. From then on its methods do nothing, so that no response can
+ * end up in that of another request.
  */
 import type { MalformedRequest } from './malformed-request.ts';
 import { MAX_WAITING_BYTES, writeBytes, writeText, type BufferOwnership } from './socket.ts';
@@ -11,20 +11,20 @@ import { formatFields } from './head-text.ts';
 import type { ParsedRequestHead } from './request-head.ts';
 import type { TunnelEnd } from './tunnel.ts';
 
-/** Who serves a request; told what comes from the client after the head. */
+/** Serves a request. Gets what the client sends after the head. */
 export interface IncomingRequestListener {
   /** Bytes of the body, framed as they came. They may be kept. */
   onRequestBody(bytes: Buffer): void;
   onRequestEnd(): void;
-  /** The body is not framed as the head says, or has stopped: there is still a response to give. */
+  /** The body is malformed, or has stopped: the client still needs a response. */
   onMalformedBody(why: MalformedRequest): void;
-  /** The client takes more of the response now. */
+  /** The client can take more of the response now. */
   onClientWritable(): void;
-  /** The client has gone. Nothing is called after it. */
+  /** The client has disconnected. Nothing is called after it. */
   onClientDisconnected(): void;
 }
 
-/** What the incoming needs of its connection. */
+/** What a request needs of its connection. */
 export interface RequestConnection {
   readonly socket: Socket;
   /** The listener is closing: the client is to use another connection next time. */
@@ -34,14 +34,14 @@ export interface RequestConnection {
   mayDrainBody(): boolean;
   /** The response is complete: `closes` if the connection must not be used again. */
   finish(closes: boolean): void;
-  /** Ends the connection, by a reset if the client would else take what it has got for complete. */
+  /** Ends the connection, by a reset if the client would otherwise take the response for complete. */
   destroy(resets: boolean): void;
   /** The connection belongs to the tunnel from now on. */
   openTunnel(tunnel: TunnelEnd): TunnelEnd;
   account(): void;
 }
 
-/** A response that the sidecar gives itself. */
+/** A local response: the sidecar's own. */
 export interface LocalResponse {
   readonly status: number;
   /** Name, value, name, value; without those of framing. */
@@ -71,7 +71,7 @@ export class IncomingRequest {
   earlyBytes = 0;
   #connection: RequestConnection | undefined;
   #listener: IncomingRequestListener | undefined;
-  /** Body bytes that came before anybody listened. */
+  /** Body bytes that came before there was a listener. */
   #early: Buffer[] = [];
   #unsentHead = '';
   #closes = false;
@@ -92,7 +92,7 @@ export class IncomingRequest {
     return `${this.remoteAddress} ${this.#connection?.socket.remotePort ?? ''}`;
   }
 
-  /** The client's connection is still ours to respond on. */
+  /** The client's connection is open, and the response is not finished. */
   get isOpen(): boolean {
     return this.#connection !== undefined;
   }
@@ -106,7 +106,7 @@ export class IncomingRequest {
     return this.#listener !== undefined;
   }
 
-  /** From now on the listener is told what comes. */
+  /** Passes what the client sends to the listener from now on. */
   listen(listener: IncomingRequestListener): void {
     this.#listener = listener;
   }
@@ -133,7 +133,7 @@ export class IncomingRequest {
     this.#connection?.setBodyPaused(false);
   }
 
-  /** Tells a client that waits for it to send its body. */
+  /** Sends the 100 (Continue) that the client waits for. */
   writeContinue(): void {
     if (!this.head.expectsContinue || this.#hasContinued || this.isResponding) return;
     this.#hasContinued = true;
@@ -141,16 +141,16 @@ export class IncomingRequest {
   }
 
   /**
-   * Says that the request is being worked at. If the client has gone its kernel resets the connection.
-   * Not by a 100 (Continue): some clients take one that they have not asked for as an error.
+   * Sends a 102: the request is in progress. If the client is gone, its kernel resets the connection. Not a
+   * 100 (Continue), which some clients treat as an error if they have not asked for it.
    */
   writeProcessing(): void {
     this.writeInterim(PROCESSING);
   }
 
   /**
-   * A whole interim head. HTTP/1.0 knows none (RFC 9110 §15.2). A client that reads nothing gets no more
-   * of them than fit: they may be left out, and nothing else bounds what an upstream sends of them.
+   * A whole interim head. HTTP/1.0 has none (RFC 9110 §15.2). A client that does not read gets only as many
+   * as fit in its buffers: nothing else limits how many an upstream sends.
    */
   writeInterim(text: string): void {
     const connection = this.#connection;
@@ -178,7 +178,7 @@ export class IncomingRequest {
     this.isResponding = true;
     this.isOpenEnded = isOpenEnded;
     this.#endsByClose = endsByClose;
-    // A client that was refused an upgrade may have sent what belongs to the other protocol already.
+    // A client whose upgrade failed may have sent bytes of the other protocol already.
     const isRefusedUpgrade = this.head.upgrade !== undefined;
     if (endsByClose || isRefusedUpgrade || connection.isEnding || this.#isOutOfStep()) {
       this.#closes = true;
@@ -198,7 +198,7 @@ export class IncomingRequest {
     if (!writeText(connection.socket, text)) connection.account();
   }
 
-  /** Whether more may be written now; if not, the listener is told when it may. */
+  /** Whether more may be written now; if not, `onWritable` of the listener follows. */
   write(bytes: Buffer, start: number, end: number, ownership: BufferOwnership): boolean {
     const connection = this.#connection;
     if (!connection) return true;
@@ -209,7 +209,7 @@ export class IncomingRequest {
     return mayGoOn;
   }
 
-  /** Text around bodies that are framed anew. */
+  /** Writes the framing of chunks around a body. */
   writeText(text: string): void {
     const connection = this.#connection;
     if (!connection) return;
@@ -225,8 +225,8 @@ export class IncomingRequest {
   }
 
   /**
-   * The response is complete. What is left of the request's body is dropped: a client that has been told
-   * nothing else may send its next request on this connection.
+   * The response is complete. The rest of the request's body is dropped, as the client may send its next
+   * request on this connection.
    */
   end(): void {
     this.flush();
@@ -234,16 +234,16 @@ export class IncomingRequest {
     connection?.finish(this.#closes || !this.#keepsInStep(connection));
   }
 
-  /** The client must not take what it has got for a complete response. */
+  /** Ends the response so that the client does not take it for complete. */
   cut(): void {
     const connection = this.#detach();
-    // Without a length and without chunks only a reset tells a break from an end. Otherwise what is on
-    // its way arrives, which may be the end of an earlier response.
+    // Without a length and without chunks, only a reset shows that the response is not complete. Otherwise
+    // a normal close delivers what is in flight, which may be the end of an earlier response.
     if (this.#endsByClose) connection?.destroy(true);
     else connection?.finish(true);
   }
 
-  /** Responds in the sidecar's own name. `closes`: nothing that follows is to be read. */
+  /** Sends a local response. `closes`: the connection reads nothing more. */
   respond({ status, headers, body }: LocalResponse, closes = false): void {
     const connection = this.#connection;
     if (!connection || this.isResponding) return;
@@ -270,7 +270,7 @@ export class IncomingRequest {
     this.#connection?.destroy(false);
   }
 
-  // What follows is the connection's to call.
+  // The connection calls what follows.
 
   deliver(bytes: Buffer): void {
     if (this.isReadingBody) this.#listener?.onRequestBody(bytes);
@@ -292,7 +292,7 @@ export class IncomingRequest {
     else this.#listener.onMalformedBody(why);
   }
 
-  /** Nothing that can be read follows of the request, and there is no response to give. */
+  /** The rest of the request can't be read, and no response is due. */
   breakOff(): void {
     this.cut();
     this.#listener?.onClientDisconnected();
@@ -307,12 +307,12 @@ export class IncomingRequest {
     this.#listener?.onClientDisconnected();
   }
 
-  /** Where the next request begins will be known, though not all of this one was read. */
+  /** The next request can be found, though not all of this one was read. */
   #keepsInStep(connection: RequestConnection): boolean {
     return this.isBodyComplete || (!this.#isOutOfStep() && connection.mayDrainBody());
   }
 
-  /** The client was not told to go on, so what it sends next may be the body or a new request. */
+  /** The client got no 100 (Continue), so what it sends next may be the body or a new request. */
   #isOutOfStep(): boolean {
     return this.head.expectsContinue && !this.#hasContinued && !this.isBodyComplete;
   }

@@ -1,6 +1,6 @@
 /**
- * Every limit of the engine, for both sides: what a client, an app or a peer may send, and how long it may be
- * silent. A message over a limit ends one request or one connection, and nothing else.
+ * Every limit of the engine, for both sides: what a client, an app or a peer may send, and how long it may
+ * send nothing. A message over a limit ends one request or one connection, and nothing else.
  */
 
 /** The limits that settings or tests change. */
@@ -17,7 +17,7 @@ export interface Limits {
   readonly connections: number;
   /** Connections to one upstream; a request that needs one more gets 503. */
   readonly upstreamConnections: number;
-  /** How much one connection holds of a client's bytes that nobody takes yet, in bytes. */
+  /** How much unprocessed input one connection holds for a client, in bytes. */
   readonly connectionBufferBytes: number;
   /** How much all connections together hold, in bytes; beyond it new requests get 503. */
   readonly totalBufferBytes: number;
@@ -64,35 +64,38 @@ export const MAX_INTERIM_RESPONSES = 3_600;
 
 export const MAX_CHUNK_SIZE_DIGITS = 16;
 export const MAX_CHUNK_BYTES = 2 ** 48;
-/** Extensions of one chunk; nobody uses them, and a sender could send them for ever. */
+/**
+ * Extensions of one chunk. They are hardly ever used, and without a limit a sender could send them for
+ * ever.
+ */
 export const MAX_CHUNK_EXTENSION_BYTES = 4 * KB;
 
 // Client connections
 
-/** How long a connection stays open so that the client can read its last response, in ms and in bytes. */
+/** How long a connection stays open for the client to read its last response, in ms and in bytes. */
 export const LINGER_MS = 3_000;
 export const LINGER_BYTES = 8 * MB;
 
-/** The rest of a body that is read and dropped in order to keep the connection, in bytes. */
+/** How much of a request body is read and dropped to keep the connection, in bytes. */
 export const DRAINED_BODY_BYTES = 8 * MB;
 
 /**
  * After a client has ended its side, the engine checks at this interval, in ms, whether it still reads: a
- * stream is ended, and a client that waits for its response's head gets a 102 (Processing), at which the
- * kernel of a client that has gone resets the connection.
+ * stream is ended, and a client that waits for its response's head gets a 102 (Processing). If the client
+ * is gone, its kernel resets the connection.
  */
 export const HALF_CLOSE_MS = 1_000;
 /** How many times a 102 is sent: a reset shows only at the next write. */
 export const HALF_CLOSE_PROBES = 4;
-/** How long to wait for a client that can't get a 102: HTTP/1.0, or a switch of protocols. In ms. */
+/** How long to wait for a client that can't get a 102 (HTTP/1.0, a switch of protocols), in ms. */
 export const HALF_CLOSE_OLD_MS = 4_500;
 
-/** How long a tunnel of which one side has ended may be silent, in ms. */
+/** How long a tunnel with one side ended may carry no bytes, in ms. */
 export const HALF_CLOSED_TUNNEL_MS = 30_000;
 
 // Upstream connections
 
-/** How long to wait for a response after a failed write, in ms: if there is one, it is there already. */
+/** How long to wait for a response after a failed write, in ms: the app may have sent it before it closed. */
 export const FAILED_WRITE_MS = 1_000;
-/** How long the rest may take to be written once a response is over or a tunnel closed, in ms. */
+/** How long unwritten bytes may take to leave once a response is complete or a tunnel is closed, in ms. */
 export const UNWRITTEN_REST_MS = 30_000;

@@ -1,4 +1,4 @@
-/** Opening a listener, and saying clearly why that failed. */
+/** Opens a listener, and says why that failed. */
 import type { AddressInfo, ListenOptions, Server } from 'node:net';
 
 export interface ListenAddress {
@@ -11,7 +11,7 @@ export interface ListenAddress {
 const ANY_ADDRESS = '::';
 const ANY_IPV4_ADDRESS = '0.0.0.0';
 
-/** Resolves to the port once the server listens; rejects with what it could not listen on, and why. */
+/** Resolves to the port once the server listens; rejects with the address and the reason. */
 export async function listen(server: Server, { host, port }: ListenAddress): Promise<number> {
   try {
     return await listenOn(server, { host, port });
@@ -24,11 +24,11 @@ export async function listen(server: Server, { host, port }: ListenAddress): Pro
   }
 }
 
-/** What a kernel without IPv6 answers. */
+/** The error codes of a kernel without IPv6. */
 const NO_IPV6: ReadonlySet<string> = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL']);
 
 const REASONS: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'something else listens there',
+  EADDRINUSE: 'another process listens on it',
   EACCES: 'not permitted',
   EADDRNOTAVAIL: 'this computer has no such address',
   ENOTFOUND: 'the name is not known',

@@ -1,5 +1,5 @@
 /**
- * A listener of the engine: accepts connections up to a limit, hands their requests to a handler, and
+ * A listener of the engine: accepts connections up to a limit, passes their requests to a handler, and
  * closes in order.
  */
 import { RequestParser } from './request-parser.ts';
@@ -27,21 +27,21 @@ export interface HttpListenerOptions {
   readonly budget: BufferBudget;
   readonly sweep: Sweep;
   readonly clock: Clock;
-  /** From then on responses ask for their connections to be closed. */
+  /** While the listener is closing, responses carry `Connection: close`. */
   readonly isEnding: () => boolean;
   readonly onFault: (error: unknown) => void;
-  /** A connection was refused, as there are too many. */
+  /** A connection over the limit was refused. */
   readonly onRefusedConnection: () => void;
 }
 
 export interface HttpListener {
-  /** To be listened on; accepting is all that it does. */
+  /** The server to listen on. It only accepts connections. */
   readonly server: Server;
-  /** Requests and tunnels under way. */
+  /** Requests and tunnels in flight. */
   busyCount(): number;
-  /** Breaks off what is under way. */
+  /** Aborts what is in flight. */
   destroyAll(): void;
-  /** Takes nothing new, lets what is under way end for `graceMs`, and breaks the rest off. */
+  /** Accepts nothing new, gives what is in flight `graceMs` to end, and aborts the rest. */
   close(graceMs: number): Promise<void>;
 }
 
@@ -70,7 +70,7 @@ export function createHttpListener(options: HttpListenerOptions): HttpListener {
     {
       allowHalfOpen: true,
       noDelay: true,
-      // A client that has vanished without a word is found out, however silent a stream is.
+      // Detects a client that has vanished without a FIN, even if a stream sends nothing.
       keepAlive: true,
       keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
       highWaterMark: HIGH_WATER_MARK,

@@ -19,7 +19,7 @@ export const INVALID_TARGET = malformed(
   400,
   'the target is not in origin-form and not of this host',
 );
-export const NO_CONNECT = malformed(501, 'CONNECT asks for a tunnel, which is not offered');
+export const NO_CONNECT = malformed(501, 'CONNECT is not supported');
 export const INVALID_FIELD = malformed(400, 'a field line is malformed');
 export const HEAD_TOO_LONG = malformed(431, 'the head is longer than the limit');
 export const TOO_MANY_LINES = malformed(431, 'the head has more fields than the limit');

@@ -1,6 +1,6 @@
 /**
  * Parses the head of a request. Strict in what it accepts (RFC 9112), so that the app frames whatever passes
- * here in the same way. What it rejects, and why, stands in the README of this folder.
+ * here in the same way. The README of this folder lists what it rejects, and why.
  */
 import { CR, LF, SPACE, TARGET, TOKEN } from './characters.ts';
 import {
@@ -90,7 +90,7 @@ export class RequestParser {
     };
   }
 
-  /** Parses the head that begins at `from`; undefined as long as it may still go on behind `end`. */
+  /** Parses the head that begins at `from`; undefined while the head is incomplete. */
   parse(bytes: Buffer, from: number, end: number): ParsedRequest | MalformedRequest | undefined {
     const { headBytes, targetBytes } = this.#options;
     const start = skipEmptyLines(bytes, from, end);
@@ -131,7 +131,7 @@ export class RequestParser {
     const head = parsed as unknown as Head;
     for (let index = 0; index < count; index += 1) {
       const code = codes[index] ?? FIELD.other;
-      // Nobody reads its value.
+      // Its value is not used.
       if (code === FIELD.other) continue;
       const malformed = this.#readField(head, index, code);
       if (malformed !== undefined) return malformed;

@@ -68,7 +68,7 @@ export class ResponseParser {
     return this.#options.headBytes;
   }
 
-  /** Parses the head that begins at `from`; undefined as long as it may still go on behind `end`. */
+  /** Parses the head that begins at `from`; undefined while the head is incomplete. */
   parse(bytes: Buffer, from: number, end: number): ParsedResponse | MalformedResponse | undefined {
     const { headBytes } = this.#options;
     const lineEnd = scanStatusLine(bytes, from, end);
@@ -91,7 +91,7 @@ export class ResponseParser {
     const head = parsed as unknown as Head;
     for (let index = 0; index < count; index += 1) {
       const code = codes[index] ?? FIELD.other;
-      // Nobody reads its value.
+      // Its value is not used.
       if (code === FIELD.other && !hasBlankBeforeColon) continue;
       const malformed = this.#readField(head, index, code);
       if (malformed !== undefined) return malformed;
@@ -194,7 +194,7 @@ function scanStatusLine(
   const minor = (bytes[from + VERSION.length] ?? 0) - ZERO;
   const isRight = (minor === 0 || minor === 1) && bytes[from + CODE_AT - 1] === SPACE;
   if (!isRight || !isStatusCode(bytes, from + CODE_AT)) return INVALID_LINE;
-  // The space before the reason is left out by many servers where there is no reason.
+  // Many servers without a reason phrase leave out the space before it.
   let at = from + CODE_END;
   if (bytes[at] !== SPACE && bytes[at] !== CR) return INVALID_LINE;
   while (at < end && VALUE[bytes[at] ?? 0] === 1) at += 1;
@@ -220,5 +220,5 @@ const INVALID_FIELD = malformed('a field line is malformed, or there are too man
 const TOO_LONG = malformed('the head is longer than the limit');
 const INVALID_LENGTH = malformed('Content-Length is not one number');
 const UNKNOWN_CODING = malformed('Transfer-Encoding is not just chunked');
-const CONFLICTING_FRAMING = malformed('Transfer-Encoding stands beside Content-Length');
-const CHUNKS_IN_OLD_VERSION = malformed('Transfer-Encoding stands in a response of HTTP/1.0');
+const CONFLICTING_FRAMING = malformed('Transfer-Encoding beside Content-Length');
+const CHUNKS_IN_OLD_VERSION = malformed('Transfer-Encoding in a response of HTTP/1.0');

@@ -1,6 +1,6 @@
 /**
- * Hands one request to an upstream and its response to the client, both at the same time, with
- * backpressure and aborts both ways. It knows no sessions: what goes out, and when, its owner says.
+ * Pipes one request to an upstream and its response to the client, both at the same time, with backpressure
+ * and aborts both ways. It knows no sessions: its owner decides what goes out, and when.
  *
  *   SENDING ─head─> HOLDING (the owner commits something) ─committed─> FLOWING ─both complete─> DONE
  *      │  └─────────────────────────────────────────────────────────────^ │ └─body was inspected
@@ -28,15 +28,15 @@ import type { UpstreamPool } from './upstream-pool.ts';
 export interface OutgoingResponse {
   /** Undefined, or the very array of the head, if the fields are passed on as they came. */
   readonly rawHeaders: readonly string[] | undefined;
-  /** Looks at the body on its way. */
+  /** Inspects the body on its way. */
   readonly inspector?: BodyFilter | undefined;
 }
 
-/** Looks at the beginning of a body, and may change it. */
+/** Inspects the beginning of a body, and may change it. */
 export interface BodyFilter {
   /** Takes the next bytes, cut anywhere. Keeps no reference to them. */
   push(bytes: Uint8Array): FilteredBytes;
-  /** The body has ended: what was still held goes out. */
+  /** The body has ended: what is still held goes out. */
   end(): FilteredBytes;
 }
 
@@ -44,15 +44,15 @@ export interface FilteredBytes {
   /** What may go out, once `until` has resolved if it is set. */
   readonly out: Uint8Array | undefined;
   readonly until: Promise<void> | undefined;
-  /** The rest of the body is of no interest: it passes unseen. */
+  /** The rest of the body passes without inspection. */
   readonly isDone: boolean;
 }
 
-/** Who has the request served; asked what only it can know. */
+/** The caller that has the request served. It decides what depends on sessions. */
 export interface PipeOwner {
   /** An interim head has come: the fields that are passed on, or undefined if the head is not. */
   onInterim(head: ParsedResponseHead): readonly string[] | undefined;
-  /** The final head has come; a promise holds it back. Undefined: the owner responds by itself. */
+  /** The final head has come; a promise holds it back. Undefined: the owner responds itself. */
   onResponse(
     head: ParsedResponseHead,
   ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined;
@@ -63,17 +63,20 @@ export interface PipeOwner {
     head: ParsedResponseHead,
   ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined;
   onTunnel(statusCode: number): void;
-  /** No head has come: there is still a response to give. */
+  /** No head has come: the client still needs a response. */
   onFailed(error: UpstreamError): void;
-  /** The head is out, the rest will not come: the client's response was broken off. */
+  /** The head is out and the rest will not come: the client's response was cut. */
   onResponseAborted(error: UpstreamError): void;
-  /** The body that the client sends is broken, and nothing was responded yet. */
+  /** The client's body is malformed, and no response has begun. */
   onMalformedBody(why: MalformedRequest): void;
-  /** The client has gone. */
+  /** The client has disconnected. */
   onClientDisconnected(): void;
   /** The response is complete, or the tunnel is closed. */
   onFinished(): void;
-  /** An exception, maybe of the owner's own; the connections are being ended. It may come more than once. */
+  /**
+   * An exception, possibly of the owner itself. The connections are being closed. Called more than once if
+   * there are several.
+   */
   onFault(error?: unknown): void;
 }
 
@@ -85,7 +88,7 @@ type BodyForm = 'as-it-came' | 'chunks' | 'plain';
 const LAST_CHUNK = '0\r\n\r\n';
 const NOTHING = Buffer.alloc(0);
 
-/** RFC 9110 §9.2.2: sending one of these twice is as good as once. */
+/** Idempotent methods (RFC 9110 §9.2.2). */
 const IDEMPOTENT: ReadonlySet<string> = new Set([
   ...['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'],
 ]);
@@ -108,7 +111,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
   #hasEndedWhileHeld = false;
   /** They are chunks as they came: it was not known yet in which form they go out. */
   #isHeldFramed = false;
-  /** What of the request's body was not taken by the upstream yet. */
+  /** What of the request's body the upstream has not taken yet. */
   #unsent: Buffer[] | undefined;
   #isUpstreamReady = false;
   #isResponseComplete = false;
@@ -135,14 +138,14 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     this.#owner = owner;
   }
 
-  /** Begins. The incoming is listened to from now on. */
+  /** Begins, and listens to the request from now on. */
   start(): void {
     this.#incoming.listen(this);
     this.#incoming.writeContinue();
     this.#send(false);
   }
 
-  /** Nobody wants the response any more. The owner hears nothing of it. */
+  /** The response is not needed any more. Calls nothing of the owner. */
   abort(): void {
     this.#state = 'done';
     this.#held = undefined;
@@ -164,8 +167,8 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
   }
 
   /**
-   * Ends a response or a tunnel that is under way on both sides, and never as if it were complete. The
-   * owner hears nothing of it.
+   * Ends a response or a tunnel in flight on both sides, never as if it were complete. The owner gets no
+   * call.
    */
   abortBoth(): void {
     const client = this.#client;
@@ -201,7 +204,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
 
   onRequestBody(bytes: Buffer): void {
     if (this.#isBodyUnwanted) {
-      // What has been dropped could not be sent a second time.
+      // Dropped bytes can't be sent a second time.
       this.#mayTryAgain = false;
       this.#isBodyWhole = false;
       return;
@@ -217,7 +220,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     }
   }
 
-  /** What was written can't be written again: it is not kept. */
+  /** Written bytes are not kept, so they can't be sent again. */
   #writeBody(bytes: Buffer): boolean {
     this.#mayTryAgain = false;
     this.#isBodyWhole = false;
@@ -251,7 +254,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     const hasResponse = this.#isResponseComplete;
     this.abort();
     if (isOver) return;
-    // It has all that it asked for, and only the rest of its own body is missing.
+    // The client has its whole response. Only the rest of its own body is missing.
     if (hasResponse) this.#owner.onFinished();
     else this.#owner.onClientDisconnected();
   }
@@ -276,7 +279,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
 
   onInterim(head: ParsedResponseHead): void {
     if (this.#state !== 'sending') return;
-    // A client that waits for it has been told to go on already.
+    // A client that waits for it has its 100 (Continue) already.
     if (head.statusCode === 100) return;
     const line = head.statusLine;
     const fields = this.#owner.onInterim(head);
@@ -304,7 +307,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     this.#call?.pause();
   }
 
-  /** Goes on once the promise has settled, if there is still somebody to go on for. */
+  /** Continues once the promise has resolved, unless the request has ended. */
   #release<Value>(until: Promise<Value>, goOn: (value: Value) => void): void {
     until
       .then((value) => {
@@ -320,7 +323,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
       });
   }
 
-  /** What came meanwhile; it may hold again. */
+  /** Delivers what came meanwhile. The inspector may hold again. */
   #deliverHeld(held: readonly Buffer[]): void {
     const isToDecode = this.#isHeldFramed && this.#form !== 'as-it-came';
     this.#isHeldFramed = false;
@@ -375,7 +378,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     if (this.#form !== 'chunks') return this.#incoming.write(bytes, start, end, ownership);
     if (end === start) return true;
     this.#incoming.writeText(`${(end - start).toString(16)}\r\n`);
-    // The line end behind it is written at once, so a lent buffer would be waited for in vain.
+    // The line end behind it follows at once, so no 'drain' would report that a lent buffer is free.
     const mayGoOn = this.#incoming.write(
       bytes,
       start,
@@ -395,7 +398,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     const bytes = out === undefined ? NOTHING : asBuffer(out);
     if (until === undefined)
       return bytes.length === 0 || this.#write(bytes, 0, bytes.length, 'shared');
-    // It is kept for longer than its memory may be.
+    // It outlives the call, and the memory of the read does not.
     const kept = Buffer.from(bytes);
     this.#hold();
     this.#release(until, () => void this.#write(kept, 0, kept.length, 'kept'));
@@ -459,7 +462,10 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, T
     this.#owner.onResponseAborted(error);
   }
 
-  /** Once: if nothing was written, or if doing it twice is as good as once and an idle connection was just closing. */
+  /**
+   * Once: if nothing was written, or if the method is idempotent and the server was just closing an idle
+   * connection.
+   */
   #triesAgain(error: UpstreamError): boolean {
     if (!this.#mayTryAgain || this.#state !== 'sending' || error.code !== 'connection-lost')
       return false;

@@ -24,7 +24,7 @@ export function resumeReads(socket: Socket): void {
 
 /** Up to this size a copy into a string is cheaper than a second write. In bytes. */
 const MAX_TEXT_BYTES = 16_384;
-/** How many bytes may wait in a socket before their source is paused. */
+/** How many bytes may wait in a socket before the source pauses. */
 export const MAX_WAITING_BYTES = 65_536;
 
 /**
@@ -86,7 +86,7 @@ export interface SocketOwner {
   onWriteFailed(): boolean;
 }
 
-/** Finds a peer that has vanished without a FIN, however silent a stream is. In ms. */
+/** Detects a peer that has vanished without a FIN, even if a stream sends nothing. In ms. */
 export const TCP_KEEP_ALIVE_MS = 60_000;
 
 /**

@@ -1,6 +1,6 @@
 /**
- * One timer for all timeouts: every connection is looked at four times a second. Timers of their own
- * would cost more than the work of a request.
+ * One timer for all timeouts: the sweep checks every connection four times a second. A timer for each
+ * connection would cost more than a request.
  */
 import type { Cancel, Clock } from '../clock.ts';
 
@@ -55,7 +55,7 @@ export class Sweep {
     this.#cancel = undefined;
   }
 
-  /** From the end on, so that those which leave meanwhile move none that is still to be looked at. */
+  /** From the end on: an item that is removed meanwhile moves none that is still to be checked. */
   #look(): void {
     this.nowMs = this.#clock.monotonicMs();
     const nowMs = this.nowMs - INTERVAL_MS;

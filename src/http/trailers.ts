@@ -40,8 +40,8 @@ export class TrailerReader {
     this.#held = section;
     const { maxBytes, maxFields } = this.#options;
     const scan = new FieldScan();
-    // A section is scanned when a line of it has ended, and not with every byte that it comes in; and
-    // up to there, so that it makes no difference how it is cut into packets.
+    // A section is scanned once per line, and not once per packet; and up to the end of that line, so that
+    // the split into packets makes no difference.
     const linesEnd = section.lastIndexOf(LF) + 1;
     const scanned =
       linesEnd > before

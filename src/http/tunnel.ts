@@ -1,10 +1,10 @@
 /**
  * A tunnel after a 101: bytes both ways, with backpressure; an end on one side is an end on the other,
- * a break is a break. Both connections stay what they are, and hand over what they read.
+ * a break is a break. Both connections stay open and pass on what they read.
  *
  *     client end  <── bytes, FIN, RST ──>  upstream end
  *
- * When one side has ended and the other is silent for too long, both are closed.
+ * When one side has ended and the other sends nothing for too long, both are closed.
  */
 import type { BufferOwnership } from './socket.ts';
 

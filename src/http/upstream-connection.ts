@@ -1,11 +1,11 @@
 /**
- * A connection to an upstream: it carries one request at a time, and is used again only if nothing
- * about the last one is in doubt.
+ * A connection to an upstream. It carries one request at a time, and is reused only if the last one ended
+ * cleanly.
  *
  *   CONNECTING ─> HEAD ─1xx─> HEAD ─> BODY (length | chunked | until close | none) ─end─> IDLE
  *                  │            └101─> TUNNEL     └end, request not out yet─> SENDING ─out─^ │
  *                  │                                                HEAD <─assigned──────────┘
- *                  └─ error, end, abort, bytes that nobody asked for: from any ─> CLOSED
+ *                  └─ error, end, abort, unrequested bytes: from any ─> CLOSED
  *
  * It goes to IDLE only if the response allows it, the request was sent whole and no bytes are left.
  */
@@ -20,7 +20,7 @@ import {
 import type { BufferAccount, BufferBudget, ReadBuffers } from './buffers.ts';
 import { BodyReader, BROKEN_BODY, type BodySink } from './body-reader.ts';
 import { LF } from './characters.ts';
-import { MAX_INTERIM_RESPONSES } from './limits.ts';
+import { FAILED_WRITE_MS, MAX_INTERIM_RESPONSES, UNWRITTEN_REST_MS } from './limits.ts';
 import { framingOf, type ParsedResponseHead } from './response-head.ts';
 import type { Sweep, Sweepable } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';
@@ -32,7 +32,7 @@ export interface SerializedRequest {
   readonly method: string;
   /** The whole head. It and `body` are forgotten with the response's head: a stream may be long. */
   head: string;
-  /** What of the body is here already, framed. */
+  /** The part of the body that has arrived already, framed. */
   body: Buffer | undefined;
   /** No more of the body follows. */
   readonly isComplete: boolean;
@@ -61,11 +61,11 @@ export interface ResponseHandler {
   /** The upstream takes no more of the body, though a response may still come. */
   onBodyUnwanted(): void;
   onError(error: UpstreamError): void;
-  /** An exception: whatever belongs to the request ends. */
+  /** An exception: everything that belongs to the request ends. */
   onFault(): void;
 }
 
-/** The upstream's side of a tunnel, before it has its other end. */
+/** The upstream's side of a tunnel, before it is joined. */
 export interface UpstreamTunnel extends TunnelEnd {
   /** Joins it with its other end. */
   join(client: TunnelEnd): void;
@@ -81,7 +81,7 @@ export interface PoolContext {
   readonly connectTimeoutMs: number;
   /** 0: for ever. */
   readonly headTimeoutMs: number;
-  /** Where to connect to, asked at each connection; undefined while nobody knows. */
+  /** The address, looked up for each new connection; undefined while it is unknown. */
   readonly address: () => { readonly host: string; readonly port: number } | undefined;
   /** Dialling has ended by itself. */
   readonly onDialled: (outcome: 'connected' | 'failed') => void;
@@ -91,7 +91,7 @@ export interface PoolContext {
 export interface ConnectionPool {
   /** It may carry another request. */
   onFree(connection: UpstreamConnection): void;
-  /** It was lost with a request after it had served another: it may not be the only one. */
+  /** It was lost during a request after it had served another: others may be lost too. */
   onLost(): void;
   onClosed(connection: UpstreamConnection): void;
 }
@@ -128,7 +128,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
   #ownership: BufferOwnership = 'shared';
   #tunnel: TunnelEnd | undefined;
   #hasTunnelEnded = false;
-  /** The tunnel is over; what is written already may still go out. */
+  /** The tunnel is over. Written bytes may still go out. */
   #isClosing = false;
 
   /** Connects, and sends the call's request as soon as that is done. */
@@ -136,7 +136,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     this.#parts = parts;
     this.#pool = pool;
     this.#body = new BodyReader(parts.trailers);
-    // The first of the swept sets the time, so it is read after.
+    // The first item of the sweep sets the time, so read it after adding this one.
     parts.sweep.add(this);
     this.#since = parts.sweep.nowMs;
     this.#call = call;
@@ -196,7 +196,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     }
   }
 
-  /** `call` was under way when the step began that has thrown: it may have been let go of since. */
+  /** `call` was in flight when the step that has thrown began. The connection may have released it since. */
   #fault(error: unknown, call: UpstreamRequest | undefined): void {
     this.#parts.onFault(error);
     this.#detach();
@@ -215,7 +215,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     return mayGoOn;
   }
 
-  /** The body of the request is whole: a response that was waiting for it frees the connection. */
+  /** The body of the request is complete: a response that waited for it frees the connection. */
   bodySent(): void {
     this.#since = this.#parts.sweep.nowMs;
     if (this.#state === 'sending') this.#release();
@@ -232,12 +232,12 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     this.#socket.resume();
   }
 
-  /** Chunks come without their framing from now on. */
+  /** Delivers chunks without their framing from now on. */
   decodeBody(): void {
     this.#body.decodes = true;
   }
 
-  /** Nobody wants the response any more: nothing is called after this. */
+  /** The response is not needed any more: nothing is called after this. */
   abort(): void {
     this.#detach();
     this.#destroy();
@@ -273,7 +273,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     switch (this.#state) {
       case 'head':
         if (this.#call?.wasSent !== true) {
-          this.#fail('connection-lost', 'the upstream responded before it was sent a request');
+          this.#fail('connection-lost', 'the upstream responded before a request was sent');
           return;
         }
         this.#hasReceived = true;
@@ -343,7 +343,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
       }
       this.#interimCount += 1;
       if (this.#interimCount > MAX_INTERIM_RESPONSES) {
-        this.#fail('malformed-response', 'there are too many interim responses');
+        this.#fail('malformed-response', 'too many interim responses');
         return;
       }
       this.#call?.sink.onInterim(head);
@@ -376,7 +376,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     const framing = framingOf(head, call.request.method);
     this.#state = 'body';
     this.#body.begin(framing, head.contentLength ?? 0);
-    // An app that has refused to switch may be done with HTTP all the same.
+    // An app that has not switched may still have stopped to speak HTTP.
     this.#isPersistent =
       head.isPersistent && framing !== 'until-close' && call.request.upgrade === undefined;
     this.keepAlive = head.keepAlive;
@@ -414,7 +414,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
   #endResponse(): void {
     const call = this.#call;
     if (!call) return;
-    // What the client's socket has not written yet still points into this buffer.
+    // The client's socket may still write from this buffer.
     this.#returnBuffer(this.#isPaused);
     const isSent = call.isBodySent || this.#hasFailedWrite;
     if (!this.#isPersistent || this.#hasEnded || this.#hasFailedWrite || !call.wasSent) {
@@ -442,7 +442,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
       return;
     }
     if (this.#socket.writableLength > 0) {
-      // The app may still read the rest of the request, which no other may follow before it is out.
+      // The app may still read the rest of the request. The next request must wait until it is sent.
       this.#state = 'sending';
       this.#since = this.#parts.sweep.nowMs;
       return;
@@ -515,7 +515,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
           this.#endResponse();
           break;
         }
-        this.#fail('connection-lost', 'the upstream closed within its response');
+        this.#fail('connection-lost', 'the upstream closed during its response');
         break;
       case 'connecting':
       case 'head':
@@ -532,7 +532,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     }
   }
 
-  /** The response is complete, and nobody reads the rest of the request. */
+  /** The response is complete, and the upstream reads no more of the request. */
   #dropBody(): void {
     const call = this.#detach();
     this.#destroy();
@@ -564,7 +564,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     this.#guarded(sendLate);
   }
 
-  /** Sends what could not be sent within the call that began it. */
+  /** Sends what could not be sent during the call that began it. */
   sendLate(): void {
     const call = this.#call;
     this.send();
@@ -585,7 +585,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     this.#account?.set(0);
     this.#parts.sweep.remove(this);
     this.#returnBuffer(true);
-    // Whoever is told next may send again, or throw.
+    // The receiver of the next call may send again, or throw.
     this.#pool.onClosed(this);
     if (state === 'connecting') {
       this.#parts.onDialled('failed');
@@ -596,7 +596,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     } else if (state === 'sending') {
       this.#dropBody();
     } else if (this.#call) {
-      this.#fail('connection-lost', 'the connection to the upstream broke', this.#error);
+      this.#fail('connection-lost', 'the connection to the upstream failed', this.#error);
     }
   }
 
@@ -662,7 +662,7 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
       case 'connecting':
         if (connectTimeoutMs > 0 && waitedMs >= connectTimeoutMs) {
           this.#parts.onDialled('failed');
-          this.#fail('connect-timeout', 'nobody took the connection in time');
+          this.#fail('connect-timeout', 'the upstream did not accept the connection in time');
         }
         break;
       case 'head':
@@ -676,12 +676,12 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
         if (nowMs >= this.idleUntil) this.#destroy();
         break;
       case 'tunnel':
-        if (this.#isClosing && waitedMs >= REST_MS) this.#destroy();
+        if (this.#isClosing && waitedMs >= UNWRITTEN_REST_MS) this.#destroy();
         break;
       case 'sending':
         if (this.#call) break;
         if (this.#socket.writableLength === 0) this.#free();
-        else if (waitedMs >= REST_MS) this.#destroy();
+        else if (waitedMs >= UNWRITTEN_REST_MS) this.#destroy();
         break;
       case 'body':
       case 'closed':
@@ -689,19 +689,13 @@ export class UpstreamConnection implements SocketOwner, BodySink, Sweepable, Ups
     }
   }
 
-  /** The request is out, or the upstream does not take the rest of it. */
+  /** The request is sent, or the upstream does not read the rest of it. */
   #isUpstreamsTurn(): boolean {
     return this.#call?.isBodySent === true || this.#socket.writableLength > 0;
   }
 }
 
-/** How long a response is waited for after a write has failed, in ms: if there is one, it is there already. */
-const FAILED_WRITE_MS = 1_000;
-
-/** How long the rest may take to be written once a response is over or a tunnel closed, in ms. */
-const REST_MS = 30_000;
-
-/** One request under way. Its connection lets go of it at its end; from then on it does nothing. */
+/** One request in flight. Its connection releases it at its end; from then on it does nothing. */
 export class UpstreamRequest {
   readonly request: SerializedRequest;
   readonly sink: ResponseHandler;
@@ -709,7 +703,7 @@ export class UpstreamRequest {
   wasSent = false;
   wasWritable = false;
   isBodySent: boolean;
-  /** The response is over, and its connection is gone: nobody takes the rest of the body. */
+  /** The response is complete and its connection is gone: the rest of the body is dropped. */
   isUpstreamGone = false;
 
   constructor(request: SerializedRequest, sink: ResponseHandler) {

@@ -5,11 +5,11 @@ export type UpstreamErrorCode =
   | 'head-timeout'
   /** The connection ended before the response was complete. */
   | 'connection-lost'
-  /** What came is no HTTP/1.1 response, or one that could be read in two ways. */
+  /** The bytes are no HTTP/1.1 response, or an ambiguous one. */
   | 'malformed-response'
-  /** There are as many connections to it as there may be. */
+  /** The limit of connections to it is reached. */
   | 'too-many-connections'
-  /** A peer whose sidecar does not answer either. */
+  /** A peer whose sidecar does not respond to pings. */
   | 'peer-unresponsive'
   /** The sidecar is stopping. */
   | 'closed';
@@ -17,11 +17,11 @@ export type UpstreamErrorCode =
 export class UpstreamError extends Error {
   override readonly name = 'UpstreamError';
   readonly code: UpstreamErrorCode;
-  /** Nothing of the request was written: sending it again can't do it twice. */
+  /** Nothing of the request was written, so it is safe to send it again. */
   readonly wasNotSent: boolean;
-  /** The connection had served an earlier request: the server may just have closed it as idle. */
+  /** The connection had served an earlier request, so the server may just have closed it as idle. */
   readonly wasReused: boolean;
-  /** Something has come back for the request: an interim response, or part of a head. */
+  /** The upstream has sent an interim response or part of a head. */
   readonly hasReceivedBytes: boolean;
 
   constructor(

@@ -1,6 +1,6 @@
 /**
- * The connections to one upstream. One request at a time per connection, never a pipeline; the one
- * that was used last is taken first, so that those beyond the usual need grow old and close.
+ * The connections to one upstream. One request at a time per connection, never a pipeline. The connection
+ * that was used last is taken first (LIFO), so that surplus ones become idle and close.
  *
  *   send ─one is idle─> sent at once, or a turn of the event loop later if the connection is in doubt
  *     └─none is idle─> a new connection, sent once it is there
@@ -23,7 +23,7 @@ import {
 import { UpstreamError } from './upstream-error.ts';
 
 export interface UpstreamPoolOptions {
-  /** Where to connect to, asked at each connection; undefined while nobody knows. */
+  /** The address, looked up for each new connection; undefined while it is unknown. */
   readonly address: PoolContext['address'];
   readonly headBytes: number;
   readonly fields: number;
@@ -32,7 +32,7 @@ export interface UpstreamPoolOptions {
   /** Connections at one time. */
   readonly maxConnections: number;
   readonly connectTimeoutMs: number;
-  /** How long the head of a response may take once it is the upstream's turn, in ms; 0: for ever. */
+  /** How long the head of a response may take once the request is sent, in ms; 0: no limit. */
   readonly headTimeoutMs: number;
   readonly trailers: TrailerOptions;
   readonly buffers: ReadBuffers;
@@ -45,8 +45,8 @@ export interface UpstreamPoolOptions {
 }
 
 /**
- * After this time, in ms, an idle connection may be just about to be closed by its server. No longer
- * than the time between two looks of the sweep, which tells how long a connection has been idle.
+ * After this time, in ms, the server may be about to close an idle connection. No longer than the interval
+ * of the sweep, which measures how long a connection has been idle.
  */
 const DOUBTFUL_IDLE_MS = 250;
 
@@ -56,9 +56,9 @@ export class UpstreamPool implements ConnectionPool {
   readonly #keepAliveMsOf: (keepAlive: string | undefined) => number;
   readonly #connections = new Set<UpstreamConnection>();
   readonly #idle: UpstreamConnection[] = [];
-  /** Free, but not to be used before the next turn of the event loop. */
+  /** Free, but not used before the next turn of the event loop. */
   #cooling: UpstreamConnection[] = [];
-  /** Idle ones that are older may be about to be closed. */
+  /** The server may be about to close idle ones that are older. */
   #doubtedAt = -Infinity;
   #closing: PromiseWithResolvers<undefined> | undefined;
   /** Connections are not kept after their requests any more. */
@@ -80,8 +80,9 @@ export class UpstreamPool implements ConnectionPool {
 
   /**
    * Sends a request. `isFresh`: on a new connection. If the request was written within the call,
-   * `wasSent` of the returned call says so; otherwise `onUpstreamWritable` of the sink tells when it was.
-   * Nothing but that is called within the call, except an immediate `onError` in the next microtask.
+   * `wasSent` of the returned call is true; otherwise `onUpstreamWritable` of the sink follows once it is
+   * written. The sink gets no other call before this one returns. An immediate failure calls `onError` in
+   * the next microtask.
    */
   send(request: SerializedRequest, sink: ResponseHandler, isFresh = false): UpstreamRequest {
     const call = new UpstreamRequest(request, sink);
@@ -105,7 +106,7 @@ export class UpstreamPool implements ConnectionPool {
       try {
         sink.onError(error);
       } catch (fault) {
-        // No connection is there to guard it.
+        // No connection exists yet that would catch an exception.
         this.#parts.onFault(fault);
         sink.onFault();
       }
@@ -166,7 +167,7 @@ export class UpstreamPool implements ConnectionPool {
     if (this.#connections.size === 0) this.#closing?.resolve(undefined);
   }
 
-  /** Takes no more requests; resolves once those under way have ended. */
+  /** Takes no more requests; resolves once those in flight have ended. */
   async retire(): Promise<void> {
     this.#closing ??= Promise.withResolvers();
     this.#isRetired = true;
@@ -175,7 +176,7 @@ export class UpstreamPool implements ConnectionPool {
     await this.#closing.promise;
   }
 
-  /** Breaks off what is under way and closes every connection. */
+  /** Aborts what is in flight and closes every connection. */
   async close(): Promise<void> {
     const retired = this.retire();
     for (const connection of this.#connections) connection.close();
@@ -185,7 +186,7 @@ export class UpstreamPool implements ConnectionPool {
 
 const TOO_MANY = new UpstreamError(
   'too-many-connections',
-  'there are as many connections to the upstream as there may be',
+  'connection limit to the upstream reached',
   { wasNotSent: true },
 );
 
@@ -202,7 +203,7 @@ function cool(pool: UpstreamPool): void {
 }
 
 function ignore(): void {
-  // Nobody wants to know.
+  // This attempt has no receiver for errors.
 }
 
 /**
@@ -211,9 +212,9 @@ function ignore(): void {
  * closes, the shortest of the usual ones. In ms.
  */
 export const DEFAULT_KEEP_ALIVE_MS = 4_000;
-/** The server counts from earlier on, so what it says is believed less this margin, in ms. */
+/** The server starts to count earlier, so its timeout is shortened by this margin, in ms. */
 const MARGIN_MS = 1_000;
-/** Whatever the server says: an idle connection costs both sides memory. */
+/** The upper limit, whatever the server allows: an idle connection costs both sides memory. */
 const MAX_KEEP_ALIVE_MS = 60_000;
 
 const TIMEOUT = /(?:^|[,;\s])timeout=(\d{1,9})(?:$|[,;\s])/i;

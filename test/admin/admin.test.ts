@@ -72,6 +72,6 @@ test('a port that is taken is named in the error', async (t) => {
   const { admin } = await openAdmin(t);
   const again = listen(createServer(), { host: '127.0.0.1', port: admin.port });
   await assert.rejects(again, {
-    message: `cannot listen on 127.0.0.1:${admin.port}: something else listens there`,
+    message: `cannot listen on 127.0.0.1:${admin.port}: another process listens on it`,
   });
 });

@@ -81,7 +81,7 @@ describe('a start', () => {
       const watch = watchResources(t);
       const env = { [name]: String(port), FLEET: 'm2@127.0.0.1:9', ...storeIn(dir) };
       await assert.rejects(startTestSidecar(t, app, env, { clock: watch.clock }), {
-        message: `cannot listen on 127.0.0.1:${port}: something else listens there`,
+        message: `cannot listen on 127.0.0.1:${port}: another process listens on it`,
       });
       await untilNothingIsLeft(watch);
     });

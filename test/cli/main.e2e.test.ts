@@ -75,7 +75,7 @@ test('a port in use ends with a message that names it, with code 1', async (t) =
   assert.equal(code, 1);
   assert.equal(
     errors,
-    `fly-affinity: cannot listen on 127.0.0.1:${taken}: something else listens there\n`,
+    `fly-affinity: cannot listen on 127.0.0.1:${taken}: another process listens on it\n`,
   );
 });
 

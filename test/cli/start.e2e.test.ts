@@ -110,7 +110,7 @@ test('a failed start is told at once, and the next signal kills an app that igno
   t.after(() => isRunning(pid) && process.kill(Number(pid), 'SIGKILL'));
   assert.equal(
     String(message),
-    `fly-affinity: cannot listen on 127.0.0.1:${taken}: something else listens there\n`,
+    `fly-affinity: cannot listen on 127.0.0.1:${taken}: another process listens on it\n`,
   );
   child.kill('SIGTERM');
   assert.deepEqual(await once(child, 'exit'), [1, null]);

@@ -192,8 +192,8 @@ describe('a head that is refused', () => {
     ['the preface of HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 505, VERSION_REASON],
     ['HTTP/9.9', line('GET / HTTP/9.9'), 505, VERSION_REASON],
 
-    ['CONNECT', line('CONNECT a:443 HTTP/1.1'), 501, 'CONNECT asks for a tunnel, which is not offered'],
-    ['CONNECT of a path', line('CONNECT / HTTP/1.1'), 501, 'CONNECT asks for a tunnel, which is not offered'],
+    ['CONNECT', line('CONNECT a:443 HTTP/1.1'), 501, 'CONNECT is not supported'],
+    ['CONNECT of a path', line('CONNECT / HTTP/1.1'), 501, 'CONNECT is not supported'],
     ['* with GET', line('GET * HTTP/1.1'), 400, TARGET_REASON],
     ['** with OPTIONS', line('OPTIONS ** HTTP/1.1'), 400, TARGET_REASON],
     ['a target that is a name', line('GET a HTTP/1.1'), 400, TARGET_REASON],

@@ -104,7 +104,7 @@ describe('a head of a response that is refused', () => {
   const FIELD_REASON = 'a field line is malformed, or there are too many';
   const LENGTH_REASON = 'Content-Length is not one number';
   const CODING_REASON = 'Transfer-Encoding is not just chunked';
-  const BOTH_REASON = 'Transfer-Encoding stands beside Content-Length';
+  const BOTH_REASON = 'Transfer-Encoding beside Content-Length';
   // prettier-ignore
   const rows: readonly (readonly [name: string, text: string, reason: string])[] = [
     ['another version', 'HTTP/2.0 200 OK\r\n\r\n', LINE_REASON],
@@ -153,7 +153,7 @@ describe('a head of a response that is refused', () => {
     ['chunked with a tab behind it', `${OK}Transfer-Encoding: chunked \t\r\n\r\n`, CODING_REASON],
     ['a length and then chunks', `${OK}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n`, BOTH_REASON],
     ['chunks and then a length', `${OK}Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n`, BOTH_REASON],
-    ['chunks in HTTP/1.0', 'HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', 'Transfer-Encoding stands in a response of HTTP/1.0'],
+    ['chunks in HTTP/1.0', 'HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', 'Transfer-Encoding in a response of HTTP/1.0'],
   ];
   for (const [name, text, reason] of rows) {
     test(`has ${name}, in one piece or byte by byte`, () => {
