@@ -41,7 +41,7 @@ export function nextStep(found: Schema, steps: readonly MigrationStep[]): NextSt
     throw new StoreError(
       'fatal',
       `its schema has version ${found.version}, and this fly-affinity supports version ` +
-        `${steps.length} at most; upgrade fly-affinity`,
+        `${steps.length} at most; use a newer fly-affinity`,
     );
   }
   const step = steps[found.version];

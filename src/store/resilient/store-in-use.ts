@@ -18,6 +18,8 @@ export interface StoreAttempt {
   readonly store: SessionStore;
   /** Whether a request may still use the store in that way. */
   isAllowed(): boolean;
+  /** Whether the store was found damaged, and is or will be replaced by another. */
+  isDiscarded(): boolean;
   succeeded(): void;
   failed(error?: unknown): void;
   /** It failed, which says nothing about other uses. */

@@ -140,6 +140,7 @@ export class StoreSupervisor {
     return {
       store: opened.store,
       isAllowed: () => this.#opened === opened && works(opened, access),
+      isDiscarded: () => opened.isDamaged,
       succeeded: () => attempt.succeeded(),
       failed: (error) => {
         if (access === 'reads') this.#hasReadFailures = true;
@@ -162,7 +163,9 @@ export class StoreSupervisor {
     this.status.hasFailed(failure);
     // This process has not closed it, so the store is broken, and opening it again may repair it.
     const isLost = failure.code === 'damaged' || failure.code === 'closed';
-    if (isLost && opened) opened.isDamaged = true;
+    if (!isLost || !opened || opened.isDamaged) return;
+    opened.isDamaged = true;
+    this.status.hasForgotten();
   }
 
   /** Call it after anything that may have changed the state. */
@@ -282,7 +285,7 @@ export class StoreSupervisor {
     this.#damages = now - this.#damagedAtMs < DAMAGE_MEMORY_MS ? this.#damages + 1 : 0;
     this.#damagedAtMs = now;
     this.#opened = undefined;
-    this.#distrust();
+    this.#onChange();
     await this.#close(store);
     const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** this.#damages, MAX_DAMAGE_PAUSE_MS);
     if (this.#damages > 0) this.#pauseFor(pauseMs);

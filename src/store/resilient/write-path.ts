@@ -105,7 +105,9 @@ export class WritePath {
     const { outbox, supervisor } = this.#parts;
     const attempt = outbox.find(write.key) ? undefined : supervisor.begin('writes');
     const outcome = attempt && (await this.#performInTime(attempt, write));
-    return outcome && this.#follow(write, outcome) ? outcome : this.#accept(write);
+    if (!outcome) return this.#accept(write);
+    const isKept = attempt.isDiscarded() ? this.#transfer(outcome) : this.#follow(write, outcome);
+    return isKept ? outcome : this.#accept(write);
   }
 
   /** Undefined if the store failed or was late; a later result is ignored. */
@@ -129,6 +131,20 @@ export class WritePath {
       isRetryable: (error) => isPassing(error) && attempt.isAllowed(),
       untilMs: clock.monotonicMs() + WRITE_LIMIT_MS,
     });
+  }
+
+  /**
+   * For the result of a store that was found damaged meanwhile: the store that replaces it may have
+   * been refilled already, so the outbox writes the binding to it. False if there is no binding:
+   * that key may be absent only because the store is damaged.
+   */
+  #transfer({ after }: Outcome): boolean {
+    const { localCopy, outbox, supervisor } = this.#parts;
+    if (!after) return false;
+    localCopy.remember(after);
+    outbox.restore(after);
+    supervisor.onQueued();
+    return true;
   }
 
   /**
