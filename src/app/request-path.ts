@@ -10,7 +10,7 @@ import { createAffinityCookie, type AffinityCookie } from '../protocols/affinity
 import { createDiscoverer, headersReadFromRequests } from '../protocols/discoveries.ts';
 import { createPathMask } from '../protocols/id-locations.ts';
 import { createOwnerHintRemover } from '../protocols/owner-hint.ts';
-import { createAppResponses } from '../proxy/app-responses.ts';
+import { AppResponses } from '../proxy/app-responses.ts';
 import { createListeners, type Listeners } from '../proxy/listeners.ts';
 import { createPeerUpstreams, type PeerUpstreams } from '../proxy/peer-upstreams.ts';
 import type { ProxyParts } from '../proxy/proxied-request.ts';
@@ -135,7 +135,7 @@ export class RequestPath {
       actionFor: this.#actionFor,
       recorder: this.#recorder,
       discoverer: this.#discoverer,
-      appResponses: createAppResponses(this.#discoverer, bindings, cookie),
+      appResponses: new AppResponses(this.#discoverer, bindings, cookie),
       upstream: this.#upstream,
       peers: this.#peerUpstreams,
       revealingHeaders: this.#engine.revealingHeaders,

@@ -30,59 +30,65 @@ const AS_IT_CAME: InspectedResponse = {
   lostTo: undefined,
 };
 
-export interface AppResponses {
+/** `cookie`: what clients without a session id are to come back by, if there is such a thing. */
+export class AppResponses {
+  readonly #discoverer: Discoverer;
+  readonly #bindings: Bindings;
+  readonly #cookie: AffinityCookie | undefined;
+
+  constructor(discoverer: Discoverer, bindings: Bindings, cookie?: AffinityCookie) {
+    this.#discoverer = discoverer;
+    this.#bindings = bindings;
+    this.#cookie = cookie;
+  }
+
   /** A promise where an id must be committed before the response may go out (invariant 1). */
   onHead(
     request: RequestHead,
     routed: Routed,
     response: ResponseHead,
-  ): InspectedResponse | Promise<InspectedResponse>;
-  /** Nobody listens at the app's port: the client's cookie is not to bring it here again. */
-  ofNobody(response: ErrorResponse, request: RequestHead, routed: Routed): ErrorResponse;
-  /** An id was discovered in a body. Resolves when what reveals it may go out. */
-  onBody(found: DiscoveredId): Promise<void>;
-}
-
-/** `cookie`: what clients without a session id are to come back by, if there is such a thing. */
-export function createAppResponses(
-  discoverer: Discoverer,
-  bindings: Bindings,
-  cookie?: AffinityCookie,
-): AppResponses {
-  function onHead(
-    request: RequestHead,
-    routed: Routed,
-    response: ResponseHead,
   ): InspectedResponse | Promise<InspectedResponse> {
-    const found = discoverer.inspectHead(request, routed.ids, response);
-    const claim = claimBy(request, routed, response, found.hasEnded);
-    const used = claim ? routed.key : noteUse(routed, response, found.hasEnded);
-    const rawHeaders = withCookie(request, routed, response, found.rawHeaders);
+    const found = this.#discoverer.inspectHead(request, routed.ids, response);
+    const claim = this.#claimBy(request, routed, response, found.hasEnded);
+    const used = claim ? routed.key : this.#noteUse(routed, response, found.hasEnded);
+    const rawHeaders = this.#withCookie(request, routed, response, found.rawHeaders);
     const { inspector } = found;
     const sessions = sessionsOf(used, found.discovered);
     if (rawHeaders === undefined && !inspector && !claim && sessions.length === 0)
       return AS_IT_CAME;
     const inspected = { rawHeaders, inspector, sessions, lostTo: undefined };
     if (!claim && found.discovered.length === 0) return inspected;
-    return onceCommitted(inspected, found.discovered, claim);
+    return this.#onceCommitted(inspected, found.discovered, claim);
+  }
+
+  /** An id was discovered in a body. Resolves when what reveals it may go out. */
+  onBody({ id }: DiscoveredId): Promise<void> {
+    return this.#bindings.bindDiscovered(id);
+  }
+
+  /** Nobody listens at the app's port: the client's cookie is not to bring it here again. */
+  ofNobody(response: ErrorResponse, request: RequestHead, { ids }: Routed): ErrorResponse {
+    const cookie = this.#cookie;
+    if (!cookie || ids.kind !== 'none') return response;
+    return { ...response, headers: [...response.headers, ...cookie.expire(request)] };
   }
 
   /** Nothing is revealed before it is committed (invariant 1). */
-  async function onceCommitted(
+  async #onceCommitted(
     inspected: InspectedResponse,
     discovered: readonly DiscoveredId[],
     claim: Promise<MachineId | undefined> | undefined,
   ): Promise<InspectedResponse> {
     const [lostTo] = await Promise.all([
       claim,
-      ...discovered.map(({ id }) => bindings.bindDiscovered(id)),
+      ...discovered.map(({ id }) => this.#bindings.bindDiscovered(id)),
     ]);
     if (lostTo === undefined) return inspected;
     return { ...inspected, sessions: sessionsOf(undefined, discovered), lostTo };
   }
 
   /** A session id says more than a cookie: who has one needs no cookie. */
-  function withCookie(
+  #withCookie(
     request: RequestHead,
     { ids, decision }: Routed,
     response: ResponseHead,
@@ -90,13 +96,14 @@ export function createAppResponses(
   ): readonly string[] | undefined {
     // A client that its app has sent here for one request stays with its Machine.
     const isOfApp = decision.why === 'app-replay';
+    const cookie = this.#cookie;
     if (cookie === undefined || ids.kind !== 'none' || isOfApp) return changed;
     const { statusCode } = response;
     return cookie.addTo({ statusCode, rawHeaders: changed ?? response.rawHeaders }, request);
   }
 
   /** The claim of an id that its client has brought, if the app accepts it and it may be ours. */
-  function claimBy(
+  #claimBy(
     request: RequestHead,
     { key, binding, decision }: Routed,
     response: ResponseHead,
@@ -106,38 +113,27 @@ export function createAppResponses(
       return undefined;
     const isOurs = binding !== undefined && decision.takeOverFrom === undefined;
     if (isOurs || !accepts(request, response)) return undefined;
-    return bindings.claim(key, decision.takeOverFrom);
+    return this.#bindings.claim(key, decision.takeOverFrom);
   }
 
   /** What the response says of the session that the request named: its key if it is in use here. */
-  function noteUse(
+  #noteUse(
     { key, binding, decision, ids }: Routed,
     response: ResponseHead,
     hasEnded: boolean,
   ): SessionKey | undefined {
     if (key === undefined || ids.kind !== 'found') return undefined;
     if (hasEnded) {
-      bindings.endSession(key);
+      this.#bindings.endSession(key);
       return undefined;
     }
     const isOurs = binding !== undefined && decision.kind === 'local' && !mayBeAnothers(decision);
     if (!isOurs) return undefined;
     // "Unknown" unbinds nothing, and is no use either: the binding is not touched.
     const isUnknown = response.statusCode === unknownSessionStatus(ids.protocol);
-    if (!isUnknown) bindings.touchIfDue(binding);
+    if (!isUnknown) this.#bindings.touchIfDue(binding);
     return response.statusCode < 400 ? key : undefined;
   }
-
-  function ofNobody(response: ErrorResponse, request: RequestHead, { ids }: Routed): ErrorResponse {
-    if (!cookie || ids.kind !== 'none') return response;
-    return { ...response, headers: [...response.headers, ...cookie.expire(request)] };
-  }
-
-  return {
-    onHead,
-    ofNobody,
-    onBody: ({ id }) => bindings.bindDiscovered(id),
-  };
 }
 
 /** Whether what is served here may be the session of another Machine. */

@@ -1,32 +1,27 @@
-/**
- * What the request path writes to the store: bindings made, slid, moved and ended for this Machine.
- * A failing store is counted and logged here, and fails no request (invariant 7).
- */
+/** What the request path writes to the store: bindings made, slid, moved and ended for this Machine. */
 import type { Binding, MachineId, SessionId, SessionKey } from '../session.ts';
 import { sessionKeyOf } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Claim } from '../fleet/messages.ts';
 import type { Peers } from '../fleet/peers.ts';
 import type { SessionStore } from '../store/store.ts';
+import { BackgroundWrites, type StoreFailure } from './background-writes.ts';
+import { PendingClaims } from './pending-claims.ts';
 import { StreamedSessions } from './streamed-sessions.ts';
 import type { Release } from './open-streams.ts';
 
-/** How long an answer waits for its binding at most, in ms: beyond it the store counts as failed. */
-export const COMMIT_TIMEOUT_MS = 2_000;
 /** How long a session outlives the stream that taught its id, in ms: a reconnect may be under way. */
 export const STREAM_GRACE_MS = 60_000;
-/** What a peer may believe of a session that the app has not accepted yet, in ms. */
-const PENDING_TTL_MS = 2_000;
 /** A binding is written again when this part of its time to live has passed; a key-dependent twentieth is added. */
 const TOUCH_AFTER = 0.1;
 const TOUCH_JITTER = 0.05;
 
 export interface Bindings {
-  /** Binds an id that the app minted. Resolves when the answer may go out: committed, or failed and reported. */
+  /** Binds an id that the app minted. Resolves when the response may go out: committed, or failed and reported. */
   bindDiscovered(id: SessionId): Promise<void>;
   /**
    * Binds an id that the client brought and the app accepted; `from` names the Machine it is taken over
-   * from. Resolves when the answer may go out: to the owner that has it instead of this Machine, if
+   * from. Resolves when the response may go out: to the owner that has it instead of this Machine, if
    * there is one; a failure is reported.
    */
   claim(key: SessionKey, from: MachineId | undefined): Promise<MachineId | undefined>;
@@ -52,12 +47,6 @@ export interface Bindings {
   stop(): Promise<void>;
 }
 
-export interface StoreFailure {
-  /** Its name, for the log. */
-  readonly operation: string;
-  readonly error: unknown;
-}
-
 export interface BindingsParts {
   readonly self: MachineId;
   readonly store: SessionStore;
@@ -72,14 +61,51 @@ export interface BindingsParts {
 }
 
 export function createBindings(parts: BindingsParts): Bindings {
-  const { self, store, peers, clock, ttlMs, onFailure, onConflict } = parts;
-  const inFlight = new Set<Promise<unknown>>();
-  /** Requests under way that may claim the key, and since when, in ms since the epoch. */
-  const pending = new Map<SessionKey, { count: number; readonly since: number }>();
-  /** Being slid: all that are open at once have read the same old binding. */
-  const touching = new Set<SessionKey>();
+  const { self, store, clock, ttlMs, onFailure } = parts;
+  const background = new BackgroundWrites(clock, onFailure);
+  const pending = new PendingClaims(clock);
+  const writes = new BindingWrites(parts);
+  const streamed = new StreamedSessions({
+    ...{ self, store, clock, ttlMs },
+    background: (operation, work) => background.run(operation, work),
+    onLost: (key, release) => parts.onLost?.(key, release),
+  });
+  return {
+    bindDiscovered: (id) => background.runInTime('bind', writes.bind(sessionKeyOf(id))),
+    claim: (key, from) => background.runInTime('adopt', writes.takeOver(key, from)),
+    beginClaim: (key) => pending.begin(key),
+    isInFlight: (key) => pending.has(key),
+    pendingClaimOf: (key) => pending.claimOf(key),
+    touchIfDue: (binding) => {
+      if (writes.isTouchDue(binding)) void background.run('touch', writes.touch(binding.key));
+    },
+    restore: (binding) => void background.run('restore', writes.restore(binding)),
+    endSession: (key) => {
+      streamed.noteEnded(key);
+      void background.run('end', store.delete(key, self));
+    },
+    dropCopy: (key, machine) => void background.run('drop', store.delete(key, machine)),
+    keepAlive: (key) => streamed.keepAlive(key),
+    endWithStream: (key) => void background.run('expire', writes.expire(key)),
+    stop: async () => {
+      streamed.stop();
+      await background.settle();
+    },
+  };
+}
 
-  async function bind(key: SessionKey): Promise<void> {
+/** The writes themselves. They reject if the store fails. */
+class BindingWrites {
+  readonly #parts: BindingsParts;
+  /** Being slid: all requests that are open at once have read the same old binding. */
+  readonly #touching = new Set<SessionKey>();
+
+  constructor(parts: BindingsParts) {
+    this.#parts = parts;
+  }
+
+  async bind(key: SessionKey): Promise<void> {
+    const { self, store, ttlMs, onConflict } = this.#parts;
     let binding = await store.claim({ key, machine: self, origin: 'learned', ttlMs });
     if (binding.machine !== self) {
       // The app beside us has just minted this id: its word is newer than any copy.
@@ -88,113 +114,52 @@ export function createBindings(parts: BindingsParts): Bindings {
       if (moved?.machine !== self) return;
       binding = moved;
     }
-    announce(binding);
+    this.#announce(binding);
   }
 
-  /** A store that the fleet shares tells everybody by itself. */
-  function announce(binding: Binding): void {
-    if (!store.isShared) peers.announce(binding, ttlMs);
-  }
-
-  async function takeOver(
-    key: SessionKey,
-    from: MachineId | undefined,
-  ): Promise<MachineId | undefined> {
+  /** Resolves to the owner that has it instead of this Machine, if there is one. */
+  async takeOver(key: SessionKey, from: MachineId | undefined): Promise<MachineId | undefined> {
+    const { self, store, ttlMs } = this.#parts;
     const binding =
       from === undefined
         ? await store.claim({ key, machine: self, origin: 'adopted', ttlMs })
         : await store.rebind(key, from, self, 'adopted', ttlMs);
     if (binding?.machine !== self) return binding?.machine;
-    announce(binding);
+    this.#announce(binding);
     return undefined;
   }
 
-  function beginClaim(key: SessionKey): () => void {
-    const claim = pending.get(key) ?? { count: 0, since: clock.now() };
-    claim.count += 1;
-    pending.set(key, claim);
-    let hasEnded = false;
-    return () => {
-      if (hasEnded) return;
-      hasEnded = true;
-      claim.count -= 1;
-      if (claim.count === 0) pending.delete(key);
-    };
+  /** A store that the fleet shares tells everybody by itself. */
+  #announce(binding: Binding): void {
+    const { store, peers, ttlMs } = this.#parts;
+    if (!store.isShared) peers.announce(binding, ttlMs);
   }
 
-  function pendingClaimOf(key: SessionKey): Claim | undefined {
-    const claim = pending.get(key);
-    if (!claim) return undefined;
-    const { since: createdAt } = claim;
-    return {
-      ...{ generation: 1, origin: 'adopted', createdAt, ttlMs: PENDING_TTL_MS },
-      isPending: true,
-    } as const;
+  isTouchDue({ key, expiresAt }: Binding): boolean {
+    const { clock, ttlMs } = this.#parts;
+    const usedMs = ttlMs - (expiresAt - clock.now());
+    return usedMs >= ttlMs * touchAfter(key) && !this.#touching.has(key);
   }
 
-  /** Resolves to what comes of it; a failure is reported. */
-  function background<Value>(operation: string, work: Promise<Value>): Promise<Value | undefined> {
-    const reported = work.catch((error: unknown) => {
-      onFailure({ operation, error });
-      return undefined;
-    });
-    inFlight.add(reported);
-    return reported.finally(() => inFlight.delete(reported));
+  touch(key: SessionKey): Promise<unknown> {
+    const { store, ttlMs } = this.#parts;
+    this.#touching.add(key);
+    return store.touch(key, ttlMs).finally(() => this.#touching.delete(key));
   }
 
-  /** A store that hangs must not hang the answers. */
-  function atMost<Value>(ms: number, work: Promise<Value>): Promise<Value | undefined> {
-    return new Promise((resolve) => {
-      const cancel = clock.after(ms, () => {
-        onFailure({ operation: 'bind', error: new Error(`no commit within ${ms} ms`) });
-        resolve(undefined);
-      });
-      void work.then((value) => {
-        cancel();
-        resolve(value);
-      });
-    });
+  restore({ key, machine, origin, expiresAt }: Binding): Promise<unknown> {
+    const { self, store, clock } = this.#parts;
+    const leftMs = Math.max(1, expiresAt - clock.now());
+    return store.rebind(key, machine, self, origin, leftMs);
   }
-
-  const onLost = (key: SessionKey, release: Release): void => parts.onLost?.(key, release);
-  const streamed = new StreamedSessions({ self, store, clock, ttlMs, background, onLost });
 
   /** Of another Machine's session nothing is shortened. */
-  async function expire(key: SessionKey): Promise<void> {
+  async expire(key: SessionKey): Promise<void> {
+    const { self, store, ttlMs } = this.#parts;
     const found = await store.lookup(key);
     if (typeof found === 'object' && found.machine !== self) return;
     await store.expireWithin(key, Math.min(STREAM_GRACE_MS, ttlMs));
   }
-
-  return {
-    bindDiscovered: (id) => atMost(COMMIT_TIMEOUT_MS, background('bind', bind(sessionKeyOf(id)))),
-    claim: (key, from) => atMost(COMMIT_TIMEOUT_MS, background('adopt', takeOver(key, from))),
-    beginClaim,
-    isInFlight: (key) => pending.has(key),
-    pendingClaimOf,
-    touchIfDue: ({ key, expiresAt }) => {
-      const usedMs = ttlMs - (expiresAt - clock.now());
-      if (usedMs < ttlMs * touchAfter(key) || touching.has(key)) return;
-      touching.add(key);
-      const touched = store.touch(key, ttlMs).finally(() => touching.delete(key));
-      void background('touch', touched);
-    },
-    restore: ({ key, machine, origin, expiresAt }) => {
-      const leftMs = Math.max(1, expiresAt - clock.now());
-      void background('restore', store.rebind(key, machine, self, origin, leftMs));
-    },
-    endSession: (key) => {
-      streamed.noteEnded(key);
-      void background('end', store.delete(key, self));
-    },
-    dropCopy: (key, machine) => void background('drop', store.delete(key, machine)),
-    keepAlive: (key) => streamed.keepAlive(key),
-    endWithStream: (key) => void background('expire', expire(key)),
-    stop: async () => {
-      streamed.stop();
-      await Promise.all(inFlight);
-    },
-  };
 }
 
 /** Spread by the key, so that sessions opened together are not written together for ever. */

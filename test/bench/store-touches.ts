@@ -16,7 +16,7 @@ const INTERVAL_MS = 100;
 /** A tenth of the default one: what is counted is counted by it. */
 const TTL_MS = 60_000;
 /**
- * `SLIDE_AFTER` of proxy/bindings.ts is a tenth of the time to live: a touch is due when that much,
+ * `TOUCH_AFTER` of proxy/bindings.ts is a tenth of the time to live: a touch is due when that much,
  * and up to a twentieth more, has passed since the one before.
  */
 const MAX_TOUCHES_PER_TTL = 10;

@@ -6,7 +6,7 @@ import type { Decision } from '../../src/routing/decision.ts';
 import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
 import { createDiscoverer } from '../../src/protocols/discoveries.ts';
 import { sessionKeyOf, type Binding } from '../../src/session.ts';
-import { createAppResponses, type AppResponses } from '../../src/proxy/app-responses.ts';
+import { AppResponses } from '../../src/proxy/app-responses.ts';
 import type { Bindings } from '../../src/proxy/bindings.ts';
 import type { Routed } from '../../src/routing/route.ts';
 import { responseWith, get, post, protocolsOf } from '../protocols/heads.ts';
@@ -63,7 +63,7 @@ function setUp(): Told {
     self: SELF,
     clock: createTestClock(),
   });
-  return Object.assign(written, { answers: createAppResponses(learner, written.bindings) });
+  return Object.assign(written, { answers: new AppResponses(learner, written.bindings) });
 }
 
 const REST = { wholeId: undefined, mayReplay: true };

@@ -13,7 +13,7 @@ import { Liveness } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION, type PeerStatus } from '../../../src/fleet/messages.ts';
 import { createPeerService, type PeerService } from '../../../src/fleet/peer-service.ts';
 import { createPeers, type Peers } from '../../../src/fleet/peers.ts';
-import { createAppResponses } from '../../../src/proxy/app-responses.ts';
+import { AppResponses } from '../../../src/proxy/app-responses.ts';
 import { createBindings } from '../../../src/proxy/bindings.ts';
 import { OwnerFinder } from '../../../src/routing/find-owner.ts';
 import { createActions } from '../../../src/routing/respond.ts';
@@ -144,7 +144,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
       health,
       hints: parts.hints,
     }),
-    answers: createAppResponses(
+    answers: new AppResponses(
       createDiscoverer(PROTOCOLS, { hints: parts.hints, self, clock }),
       bindings,
     ),

@@ -13,8 +13,9 @@ import type { PlacementCandidate } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../../../src/fleet/messages.ts';
 import { createClaimResolver, type ClaimResolver } from '../../../src/fleet/claim-resolver.ts';
 import type { PeerLookup } from '../../../src/fleet/peers.ts';
-import { createAppResponses, type AppResponses } from '../../../src/proxy/app-responses.ts';
-import { createBindings, type Bindings, type StoreFailure } from '../../../src/proxy/bindings.ts';
+import { AppResponses } from '../../../src/proxy/app-responses.ts';
+import type { StoreFailure } from '../../../src/proxy/background-writes.ts';
+import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
 import { createExplain, type Explain } from '../../../src/routing/explain.ts';
 import { OwnerFinder } from '../../../src/routing/find-owner.ts';
 import type { OwnerFinderParts } from '../../../src/routing/owner-lookup.ts';
@@ -236,7 +237,7 @@ export async function createModelMachine(
       actionFor,
       protectedNames: new Set(),
     }),
-    answers: createAppResponses(createDiscoverer(PROTOCOLS, { hints, self, clock }), bindings),
+    answers: new AppResponses(createDiscoverer(PROTOCOLS, { hints, self, clock }), bindings),
     bindings,
     keeper,
     heard: peers.heard,
