@@ -6,7 +6,7 @@ import { RecentMap } from '../../src/fleet/recent-map.ts';
 import { createTestClock } from '../support/clock.ts';
 
 describe('a token bucket', () => {
-  it('allows its burst at once, and its rate from then on', async () => {
+  it('allows a burst immediately, then its configured rate', async () => {
     const clock = createTestClock();
     const take = createTokenBucket({ ratePerSecond: 10, burst: 3, clock });
     assert.deepEqual([take(), take(), take(), take()], [true, true, true, false]);
@@ -16,7 +16,7 @@ describe('a token bucket', () => {
     assert.deepEqual([take(), take()], [true, false]);
   });
 
-  it('holds no more than its burst, however long it is unused', async () => {
+  it('never holds more tokens than its burst, however long it is unused', async () => {
     const clock = createTestClock();
     const take = createTokenBucket({ ratePerSecond: 10, burst: 2, clock });
     await clock.advance(60_000);
@@ -25,7 +25,7 @@ describe('a token bucket', () => {
 });
 
 describe('a recent map', () => {
-  it('forgets an entry when its time is up', async () => {
+  it('drops an entry when it expires', async () => {
     const clock = createTestClock();
     const recent = new RecentMap<string, true>({ ttlMs: 2_000, maxEntries: 10, clock });
     recent.set('a', true);
@@ -35,7 +35,7 @@ describe('a recent map', () => {
     assert.equal(recent.has('a'), false);
   });
 
-  it('is bounded, and the oldest entry leaves first', () => {
+  it('is bounded and drops the oldest entry first', () => {
     const recent = new RecentMap<string, number>({
       ttlMs: 2_000,
       maxEntries: 2,
@@ -76,7 +76,7 @@ describe('a batcher', () => {
     return { batches, batcher, turn, finish };
   }
 
-  it('sends what was added in one turn at once, and one batch at a time', async () => {
+  it('sends everything added in one turn as one batch, one batch at a time', async () => {
     const { batches, batcher, turn, finish } = setUp(10);
     for (const item of ['a', 'b']) batcher.add(item, item);
     await turn();
@@ -92,7 +92,7 @@ describe('a batcher', () => {
     await batcher.idle();
   });
 
-  it('splits what waits into batches of the maximum size', async () => {
+  it('splits pending items into batches of the maximum size', async () => {
     const { batches, batcher, turn, finish } = setUp(2);
     for (const item of ['a', 'b', 'c']) batcher.add(item, item);
     await turn();
@@ -100,7 +100,7 @@ describe('a batcher', () => {
     assert.deepEqual(batches, [['a', 'b'], ['c']]);
   });
 
-  it('sends nothing that was removed', async () => {
+  it('does not send an item that was removed', async () => {
     const { batches, batcher, turn } = setUp(10);
     for (const item of ['a', 'b', 'c']) batcher.add(item, item);
     assert.equal(batcher.remove('b'), true);
@@ -111,7 +111,7 @@ describe('a batcher', () => {
     assert.deepEqual(batches, [['c']]);
   });
 
-  it('sends nothing when everything was removed', async () => {
+  it('sends no batch when every item was removed', async () => {
     const { batches, batcher } = setUp(10);
     batcher.add('a', 'a');
     batcher.clear();

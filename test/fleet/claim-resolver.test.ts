@@ -1,4 +1,4 @@
-/** Conflicts between Machines end with one owner, whatever the order of the messages. */
+/** Claim conflicts between Machines resolve to one owner, in any order of messages. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -24,7 +24,7 @@ const TTL_MS = 600_000;
 interface Machine {
   readonly id: MachineId;
   readonly store: SessionStore;
-  readonly keeper: ClaimResolver;
+  readonly claimResolver: ClaimResolver;
   readonly released: [SessionKey, MachineId][];
   readonly conflicts: string[];
 }
@@ -33,20 +33,20 @@ function createMachine(
   clock: TestClock,
   id: MachineId,
   options: Partial<ClaimResolverOptions> = {},
-  looked: (found: Lookup) => Lookup | Promise<Lookup> = (found) => found,
+  onLookup: (found: Lookup) => Lookup | Promise<Lookup> = (found) => found,
 ): Machine {
   const memory = createMemoryStore({ clock, limits: { maxSessions: 100, maxAgeMs: 0 } });
-  const store = { ...memory, lookup: (key: SessionKey) => looked(memory.lookup(key)) };
+  const store = { ...memory, lookup: (key: SessionKey) => onLookup(memory.lookup(key)) };
   const released: [SessionKey, MachineId][] = [];
   const conflicts: string[] = [];
-  const keeper = createClaimResolver({
+  const claimResolver = createClaimResolver({
     ...{ self: id, store, clock, isReady: () => true },
     onReleased: (key, winner) => void released.push([key, winner]),
     onConflict: (outcome) => void conflicts.push(outcome),
     onError: (error) => assert.fail(String(error)),
     ...options,
   });
-  return { id, store: memory, keeper, released, conflicts };
+  return { id, store: memory, claimResolver: claimResolver, released, conflicts };
 }
 
 function own({ store, id }: Machine, key: SessionKey, claim: Claim): Promise<Binding> {
@@ -70,11 +70,11 @@ const someClaim: fc.Arbitrary<Omit<Claim, 'createdAt'> & { readonly agoMs: numbe
   agoMs: fc.integer({ min: 0, max: 25_000 }),
   ttlMs: fc.integer({ min: 1_000, max: TTL_MS }),
 });
-/** Which Machine says it to which, and whether the response arrives. */
+/** Sender and receiver of a message, and whether the response arrives. */
 const someMessage = fc.record({
   from: fc.nat(2),
   to: fc.nat(2),
-  isAnswered: fc.boolean(),
+  hasResponse: fc.boolean(),
   isQuestion: fc.boolean(),
 });
 
@@ -83,28 +83,28 @@ interface World {
   readonly claims: ReadonlyMap<Machine, Claim>;
 }
 
-/** What one Machine says of its claim, and what comes of the response, as `peer-link.ts` has it. */
+/** Delivers one Machine's claim and handles the response in the way `peer-link.ts` does. */
 async function deliver(
   { claims }: World,
   from: Machine,
   to: Machine,
-  how: { readonly isAnswered: boolean; readonly isQuestion: boolean },
+  how: { readonly hasResponse: boolean; readonly isQuestion: boolean },
 ): Promise<void> {
   const claim = claims.get(from);
   if (!claim || from === to) return;
   const theirs = await (how.isQuestion
-    ? to.keeper.answerQuery(KEY, from.id, claim)
-    : to.keeper.onAnnouncement(KEY, from.id, claim));
-  if (!how.isAnswered || typeof theirs !== 'object') return;
+    ? to.claimResolver.answerQuery(KEY, from.id, claim)
+    : to.claimResolver.onAnnouncement(KEY, from.id, claim));
+  if (!how.hasResponse || typeof theirs !== 'object') return;
   const [one, other] = [
     { ...theirs, machine: to.id },
     { ...claim, machine: from.id },
   ];
-  if (outranks(KEY, one, other)) await from.keeper.onAnnouncement(KEY, to.id, theirs);
+  if (outranks(KEY, one, other)) await from.claimResolver.onAnnouncement(KEY, to.id, theirs);
 }
 
 describe('three Machines that may all own one key', () => {
-  test('end with the one owner that the rule names, whom all of them know, and each loser releases once', async () => {
+  test('resolve to the owner that the ranking names; all three know it, and each loser releases once', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.tuple(...MACHINES.map(() => fc.option(someClaim, { nil: undefined }))),
@@ -112,10 +112,11 @@ describe('three Machines that may all own one key', () => {
         fc.scheduler(),
         async (owned, more, scheduler) => {
           const clock = createTestClock();
-          // What was read may be old when it arrives, as from a database elsewhere.
-          const looked = (found: Lookup): Promise<Lookup> =>
+          // A lookup result may be outdated when it arrives, for example from a database in another
+          // region.
+          const onLookup = (found: Lookup): Promise<Lookup> =>
             scheduler.schedule(Promise.resolve(found), 'lookup');
-          const machines = MACHINES.map((id) => createMachine(clock, id, {}, looked));
+          const machines = MACHINES.map((id) => createMachine(clock, id, {}, onLookup));
           const claims = new Map<Machine, Claim>();
           for (const [i, machine] of machines.entries()) {
             const { agoMs, ...claim } = owned[i] ?? {};
@@ -129,14 +130,15 @@ describe('three Machines that may all own one key', () => {
           const send = (
             from?: Machine,
             to?: Machine,
-            how = { isAnswered: true, isQuestion: false },
+            how = { hasResponse: true, isQuestion: false },
           ) => {
             if (!from || !to) return;
             const sent = scheduler.schedule(Promise.resolve(), 'message');
             underWay.push(sent.then(() => deliver(world, from, to, how)));
           };
           for (const { from, to, ...how } of more) send(machines[from], machines[to], how);
-          // Everybody hears of every claim at least once; those above are doubles, before and after.
+          // Every Machine receives every claim at least once; the messages above are duplicates,
+          // before and after.
           for (const from of machines) for (const to of machines) send(from, to);
           await scheduler.waitFor(Promise.all(underWay));
           assertOneOwner(world, clock);
@@ -161,7 +163,7 @@ function assertOneOwner({ machines, claims }: World, clock: TestClock): void {
   }
 }
 
-test('the order of claims is strict and total: nobody outranks itself, one of two wins, and no circle', () => {
+test('the order of claims is strict and total: no claim outranks itself, one of two wins, no cycles', () => {
   const claimant = fc.record({
     machine: fc.constantFrom(...MACHINES),
     generation: fc.integer({ min: 1, max: 2 }),
@@ -189,7 +191,7 @@ describe('the loser of a conflict', () => {
     const machine = createMachine(clock, A);
     await own(machine, KEY, claimOn(clock, { ttlMs: 10 * TTL_MS }));
     const claim = claimOn(clock, { generation: 3, createdAt: clock.now() - 50_000, ttlMs: 7_000 });
-    assert.equal(await machine.keeper.onAnnouncement(KEY, B, claim), undefined);
+    assert.equal(await machine.claimResolver.onAnnouncement(KEY, B, claim), undefined);
     const { generation, createdAt, expiresAt } = rowOf(machine);
     assert.deepEqual(
       { generation, createdAt, leftMs: expiresAt - clock.now() },
@@ -197,11 +199,11 @@ describe('the loser of a conflict', () => {
     );
   });
 
-  test('takes no claim for one of the future, whatever the clock of the winner says', async () => {
+  test("stores no claim with a creation time in the future, whatever the winner's clock reports", async () => {
     const clock = createTestClock();
     const machine = createMachine(clock, A);
     await own(machine, KEY, claimOn(clock));
-    await machine.keeper.onAnnouncement(
+    await machine.claimResolver.onAnnouncement(
       KEY,
       B,
       claimOn(clock, { generation: 2, createdAt: clock.now() + 9e6 }),
@@ -209,7 +211,7 @@ describe('the loser of a conflict', () => {
     assert.equal(rowOf(machine).createdAt, clock.now());
   });
 
-  test('keeps its binding, and releases nothing, if the store fails', async () => {
+  test('keeps its binding and releases nothing if the store fails', async () => {
     const clock = createTestClock();
     const errors: unknown[] = [];
     const machine = createMachine(clock, A, { onError: (error) => void errors.push(error) });
@@ -224,33 +226,33 @@ describe('the loser of a conflict', () => {
   });
 });
 
-test('a claim that is announced while the store can not tell is to be announced again', async () => {
+test('a claim announced while the store returns unknown must be announced again', async () => {
   const clock = createTestClock();
   const machine = createMachine(clock, A, {}, () => 'unknown');
   await own(machine, KEY, claimOn(clock));
   assert.equal(
-    await machine.keeper.onAnnouncement(KEY, B, claimOn(clock, { generation: 2 })),
+    await machine.claimResolver.onAnnouncement(KEY, B, claimOn(clock, { generation: 2 })),
     'unknown',
   );
   assert.equal(rowOf(machine).machine, A);
   assert.deepEqual([machine.conflicts, machine.released], [[], []]);
 });
 
-describe('a copy of what one peer owns', () => {
-  test('stays when the announcement of a claim that it outranks comes late', async () => {
+describe('a copy of a binding that a peer owns', () => {
+  test('is kept when the announcement of a lower-ranked claim arrives late', async () => {
     const clock = createTestClock();
     const machine = createMachine(clock, A);
-    await machine.keeper.onAnnouncement(KEY, B, claimOn(clock, { origin: 'learned' }));
-    await machine.keeper.onAnnouncement(KEY, C, claimOn(clock));
+    await machine.claimResolver.onAnnouncement(KEY, B, claimOn(clock, { origin: 'learned' }));
+    await machine.claimResolver.onAnnouncement(KEY, C, claimOn(clock));
     assert.equal(rowOf(machine).machine, B);
   });
 
-  test('gives way to a later claim of another once no announcement can be on its way', async () => {
+  test("is replaced by another Machine's later claim once no older announcement can be in flight", async () => {
     const clock = createTestClock();
     const machine = createMachine(clock, A);
-    await machine.keeper.onAnnouncement(KEY, B, claimOn(clock, { origin: 'learned' }));
+    await machine.claimResolver.onAnnouncement(KEY, B, claimOn(clock, { origin: 'learned' }));
     await clock.advance(10_000);
-    await machine.keeper.onAnnouncement(KEY, C, claimOn(clock));
+    await machine.claimResolver.onAnnouncement(KEY, C, claimOn(clock));
     assert.equal(rowOf(machine).machine, C);
   });
 });
@@ -259,40 +261,45 @@ describe('a key that is served here and not claimed yet', () => {
   const winner = rendezvousWinner(KEY, [A, B]) ?? assert.fail();
   const other = winner === A ? B : A;
 
-  test('is answered with the pending claim', async () => {
+  test('is reported as a pending claim in the query response', async () => {
     const clock = createTestClock();
     const pending = { ...claimOn(clock), isPending: true } as const;
-    const { keeper } = createMachine(clock, A, { pendingClaimOf: () => pending });
-    assert.deepEqual(await keeper.answerQuery(KEY, B, undefined), pending);
+    const { claimResolver: claimResolver } = createMachine(clock, A, {
+      pendingClaimOf: () => pending,
+    });
+    assert.deepEqual(await claimResolver.answerQuery(KEY, B, undefined), pending);
   });
 
-  test('is lost to a claim that was accepted, even one that it would outrank, as our app may refuse', async () => {
+  test('loses to an accepted claim, even one that it would outrank, because our app may still reject the id', async () => {
     const clock = createTestClock();
     const pending = { ...claimOn(clock), isPending: true } as const;
     await clock.advance(60_000);
     const machine = createMachine(clock, winner, { pendingClaimOf: () => pending });
-    assert.equal(await machine.keeper.onAnnouncement(KEY, other, claimOn(clock)), undefined);
-    assert.equal(await machine.keeper.answerQuery(KEY, other, claimOn(clock)), 'no');
+    assert.equal(await machine.claimResolver.onAnnouncement(KEY, other, claimOn(clock)), undefined);
+    assert.equal(await machine.claimResolver.answerQuery(KEY, other, claimOn(clock)), 'no');
     assert.equal(rowOf(machine).machine, other);
     assert.deepEqual([machine.conflicts, machine.released], [['yielded'], []]);
   });
 
-  test('is lost to a claim that outranks it: the copy makes our own claim fail, and no session is released', async () => {
+  test('loses to a claim that outranks it: the copy makes our claim fail, and no session is released', async () => {
     const clock = createTestClock();
     const pending = { ...claimOn(clock), isPending: true } as const;
     const machine = createMachine(clock, other, { pendingClaimOf: () => pending });
-    assert.equal(await machine.keeper.onAnnouncement(KEY, winner, claimOn(clock)), undefined);
+    assert.equal(
+      await machine.claimResolver.onAnnouncement(KEY, winner, claimOn(clock)),
+      undefined,
+    );
     const ours = { key: KEY, machine: other, origin: 'adopted' as const, ttlMs: TTL_MS };
     assert.equal((await machine.store.claim(ours)).machine, winner);
     assert.deepEqual([machine.conflicts, machine.released], [['yielded'], []]);
   });
 
-  test('is of no account once the store knows its owner', async () => {
+  test('is ignored once the store has an owner for the key', async () => {
     const clock = createTestClock();
     const machine = createMachine(clock, A, {
       pendingClaimOf: () => ({ ...claimOn(clock), isPending: true }),
     });
     await machine.store.upsert({ key: KEY, machine: C, ...claimOn(clock), origin: 'copied' });
-    assert.equal(await machine.keeper.answerQuery(KEY, B, undefined), 'no');
+    assert.equal(await machine.claimResolver.answerQuery(KEY, B, undefined), 'no');
   });
 });

@@ -19,7 +19,7 @@ function dial(dialer: Dialer, port: number): Promise<Dialled> {
 }
 
 describe('a dialer', () => {
-  it('connects to the address known now, whatever the name', async (t) => {
+  it('connects to the currently known address, whatever the host name', async (t) => {
     const { port } = await listen(t, (_, response) => response.end());
     const clock = createTestClock();
     const dialer = createDialer({ addressOf: () => '127.0.0.1', timeoutMs: 100, clock });
@@ -31,13 +31,13 @@ describe('a dialer', () => {
     socket.destroy();
   });
 
-  it('fails at once where no address is known, and asks nobody for one', async () => {
+  it('fails immediately and resolves no name when no address is known', async () => {
     const clock = createTestClock();
     const dialer = createDialer({ addressOf: () => undefined, timeoutMs: 100, clock });
     assert.equal((await dial(dialer, 1)).error?.code, 'address-unknown');
   });
 
-  it('passes on that a connection was refused', async (t) => {
+  it('reports that a connection was refused', async (t) => {
     const { port, close } = await listen(t, (_, response) => response.end());
     await close();
     const clock = createTestClock();
@@ -46,7 +46,7 @@ describe('a dialer', () => {
     assert.equal(clock.pendingCount(), 0);
   });
 
-  it('aborts what takes too long', async (t) => {
+  it('aborts a connection attempt that takes too long', async (t) => {
     const port = await startFullListener(t);
     const clock = createTestClock();
     const dialer = createDialer({ addressOf: () => '127.0.0.1', timeoutMs: 100, clock });
@@ -55,7 +55,7 @@ describe('a dialer', () => {
     assert.equal((await dialled).error?.code, 'connect-timeout');
   });
 
-  it('aborts what is still connecting when it is closed', async (t) => {
+  it('aborts connection attempts in progress when it is closed', async (t) => {
     const port = await startFullListener(t);
     const clock = createTestClock();
     const dialer = createDialer({ addressOf: () => '127.0.0.1', timeoutMs: 100, clock });

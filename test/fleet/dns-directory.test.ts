@@ -19,9 +19,9 @@ interface Fleet {
   readonly clock: TestClock;
   readonly directory: Directory;
   readonly liveness: Liveness;
-  /** The kinds of status that were reported, in order. */
+  /** The kinds of status reported, in order. */
   readonly turns: DirectoryStatus['kind'][];
-  /** Moves time to the next reading and waits for its end. */
+  /** Advances the clock to the next reading and waits until the reading ends. */
   readonly readNext: () => Promise<void>;
 }
 
@@ -54,7 +54,7 @@ async function setUp(
   return { dns, clock, directory, liveness, turns, readNext };
 }
 
-/** Answers as Fly does: `running` in `vms.`, and the `stopped` ones too in `all.vms.` */
+/** Responds as Fly's DNS does: `running` in `vms.`, and the `stopped` ones too in `all.vms.` */
 function listMachines(dns: ScriptedDns, running: string[], stopped: string[] = []): void {
   dns.txt.set(VMS, running.map((id) => `${id} ams`).join(','));
   dns.txt.set(ALL_VMS, [...running, ...stopped].map((id) => `${id} ams`).join(','));
@@ -67,7 +67,7 @@ function machinesOf(directory: Directory): string[] {
 }
 
 describe('the DNS directory', () => {
-  it('announces once that there are others: when the first one is listed', async (t) => {
+  it('announces once that other Machines exist: when the first one is listed', async (t) => {
     let announced = 0;
     const onOthers = (): Promise<void> => Promise.resolve(void (announced += 1));
     const { dns, directory, readNext } = await setUp(t, { onOthers });
@@ -87,7 +87,7 @@ describe('the DNS directory', () => {
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
     listMachines(dns, ['aa', 'bb', 'cc']);
-    // What has started since the last reading began can't be in it: another one is waited for.
+    // A Machine that started after the last reading began can't be in it: wait for another reading.
     const looks = [directory.findNewMachines(), directory.findNewMachines()];
     await clock.advance(499);
     assert.deepEqual(machinesOf(directory), ['bb']);
@@ -98,7 +98,7 @@ describe('the DNS directory', () => {
     assert.equal(await directory.findNewMachines(), false);
   });
 
-  it('is content with a reading of the last half second where somebody is in a hurry', async (t) => {
+  it('uses a reading from the last half second for an urgent caller', async (t) => {
     const { dns, clock, directory } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -110,7 +110,7 @@ describe('the DNS directory', () => {
     assert.deepEqual(machinesOf(directory), ['bb', 'cc']);
   });
 
-  it('lets nobody who is in a hurry wait for more than the reading under way', async (t) => {
+  it('makes an urgent caller wait only for the reading in progress', async (t) => {
     const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -121,7 +121,7 @@ describe('the DNS directory', () => {
     assert.deepEqual(await Promise.all(looks), [undefined, undefined]);
   });
 
-  it('can not tell whether there is a new Machine while the DNS does not answer', async (t) => {
+  it('returns unknown for new Machines while the DNS does not respond', async (t) => {
     const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -132,7 +132,7 @@ describe('the DNS directory', () => {
     assert.equal(await look, undefined);
   });
 
-  it('leaves nothing behind of an early reading that was requested too soon', async (t) => {
+  it('leaves no timer for an early reading that was requested too soon', async (t) => {
     const { dns, clock, directory } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -143,7 +143,7 @@ describe('the DNS directory', () => {
     assert.equal(clock.pendingCount(), before);
   });
 
-  it('confirms no Machine as stopped while an early reading is unanswered', async (t) => {
+  it('confirms no Machine as stopped while an early reading has no response', async (t) => {
     const { dns, clock, directory, liveness, readNext } = await setUp(t, { timeoutMs: 60_000 });
     listMachines(dns, ['aa'], ['bb']);
     await directory.start();
@@ -200,7 +200,7 @@ describe('the DNS directory', () => {
     assert.equal(directory.isPeerAddress('127.0.0.1'), true);
   });
 
-  it('reads once per interval, however often it is asked to', async (t) => {
+  it('reads once per interval, however often it is queried', async (t) => {
     const { dns, clock, directory, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     const readings = (): number => dns.asked.filter((name) => name === `TXT ${VMS}`).length;
@@ -216,7 +216,7 @@ describe('the DNS directory', () => {
     assert.equal(readings(), 3);
   });
 
-  it('follows Machines that come and go', async (t) => {
+  it('adds Machines that start and removes Machines that stop', async (t) => {
     const { dns, directory, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -242,7 +242,7 @@ describe('the DNS directory', () => {
     ['all.vms. lacks this Machine', (dns) => void dns.txt.set(ALL_VMS, 'cc ams'), /^all\.vms/],
   ];
   for (const [name, breakIt, reason] of failures) {
-    it(`keeps the last good reading and says so when ${name}`, async (t) => {
+    it(`keeps the last good reading and reports the failure when ${name}`, async (t) => {
       const { dns, clock, directory, turns, readNext } = await setUp(t);
       listMachines(dns, ['aa', 'bb']);
       await directory.start();
@@ -260,7 +260,7 @@ describe('the DNS directory', () => {
     });
   }
 
-  it('is failing from the first reading on if that fails, and recovers by itself', async (t) => {
+  it('is failing from the start if the first reading fails, and recovers by itself', async (t) => {
     const { dns, directory, turns, readNext } = await setUp(t);
     await directory.start();
     assert.equal(directory.status().kind, 'failing');
@@ -270,7 +270,7 @@ describe('the DNS directory', () => {
     assert.deepEqual(turns, ['failing', 'ok']);
   });
 
-  it('calls a reading old when three intervals passed without another', async (t) => {
+  it('reports a reading as stale after three intervals without another', async (t) => {
     const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -281,7 +281,7 @@ describe('the DNS directory', () => {
     assert.equal(directory.status().kind, 'failing');
   });
 
-  it('asks nobody and leaves no timer once it is stopped', async (t) => {
+  it('sends no query and leaves no timer after it is stopped', async (t) => {
     const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
     dns.isSilent = true;
     const started = directory.start();
@@ -296,7 +296,7 @@ describe('the DNS directory', () => {
 });
 
 describe('addresses', () => {
-  it('of other Machines are listed, in any spelling; our own and foreign ones are not', async (t) => {
+  it('of other Machines are listed in any spelling; our own and foreign addresses are not', async (t) => {
     const { dns, directory } = await setUp(t);
     listMachines(dns, ['aa', 'bb', 'cc']);
     dns.aaaa.set('cc.vm.app.internal', ['::ffff:10.0.0.7']);
@@ -321,7 +321,7 @@ describe('addresses', () => {
     assert.equal(directory.isAddressOf(SELF, 'fdaa::aa'), false);
   });
 
-  it('are kept for a few readings and then asked for again, as they can change', async (t) => {
+  it('are cached for a few readings and then resolved again, because they can change', async (t) => {
     const { dns, directory, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -334,7 +334,7 @@ describe('addresses', () => {
     assert.equal(directory.isPeerAddress('fdaa::bb'), false);
   });
 
-  it('are asked for anew when a Machine was away', async (t) => {
+  it('are resolved again when a Machine returns after an absence', async (t) => {
     const { dns, directory, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -346,7 +346,7 @@ describe('addresses', () => {
     assert.equal(directory.peer(B)?.address, 'fdaa::b2');
   });
 
-  it('that are not found keep their last answer, and a Machine without one stays listed', async (t) => {
+  it('that are not found keep their last value, and a Machine without one stays listed', async (t) => {
     const { dns, directory, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb', 'cc']);
     dns.aaaa.delete('cc.vm.app.internal');
@@ -364,7 +364,7 @@ describe('addresses', () => {
 describe('the process group', () => {
   const WEB = 'web.process.app.internal';
 
-  it('leaves out Machines of other groups', async (t) => {
+  it('excludes Machines of other groups', async (t) => {
     const { dns, directory } = await setUp(t, { processGroup: 'web' });
     listMachines(dns, ['aa', 'bb', 'cc']);
     dns.aaaa.set(WEB, ['fdaa::aa', 'fdaa:0::cc']);
@@ -373,7 +373,7 @@ describe('the process group', () => {
     assert.equal(directory.isPeerAddress('fdaa::bb'), false);
   });
 
-  it('keeps a Machine of which no address is known: it may be one of ours', async (t) => {
+  it('keeps a Machine without a known address: it may belong to this group', async (t) => {
     const { dns, directory } = await setUp(t, { processGroup: 'web' });
     listMachines(dns, ['aa', 'bb']);
     dns.aaaa.delete('bb.vm.app.internal');
@@ -383,7 +383,7 @@ describe('the process group', () => {
   });
 
   for (const members of [undefined, ['fdaa::bb']]) {
-    it(`proves nothing when its list is ${members ? 'without this Machine' : 'missing'}`, async (t) => {
+    it(`is ignored when its list is ${members ? 'without this Machine' : 'missing'}`, async (t) => {
       const { dns, directory } = await setUp(t, { processGroup: 'web' });
       listMachines(dns, ['aa', 'bb']);
       if (members) dns.aaaa.set(WEB, members);
@@ -394,7 +394,7 @@ describe('the process group', () => {
 });
 
 describe('a Machine', () => {
-  it('is confirmed gone by two readings ten seconds apart without it', async (t) => {
+  it('is confirmed gone by two readings ten seconds apart that lack it', async (t) => {
     const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -417,7 +417,7 @@ describe('a Machine', () => {
     assert.equal(liveness.isConfirmedGone(B), false);
   });
 
-  it('that is stopped is confirmed to be by two readings ten seconds apart, until it runs', async (t) => {
+  it('that is stopped is confirmed stopped by two readings ten seconds apart, until it runs again', async (t) => {
     const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -439,12 +439,12 @@ describe('a Machine', () => {
     assert.equal(liveness.listing(C), 'none');
   });
 
-  it('that was never listed is not gone by readings from before it was asked for', async (t) => {
+  it('that was never listed is not gone because of readings from before it was first queried', async (t) => {
     const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa']);
     await directory.start();
     for (let i = 0; i < 10; i += 1) await readNext();
-    // It may have been created after the last reading, and own sessions by now.
+    // It may have been created after the last reading, and may own sessions by now.
     assert.equal(liveness.isConfirmedGone(B), false);
     listMachines(dns, ['aa', 'bb']);
     await readNext();
@@ -453,7 +453,7 @@ describe('a Machine', () => {
     assert.equal(liveness.isConfirmedGone(B), false);
   });
 
-  it('that was never listed is gone by two readings since it was asked for', async (t) => {
+  it('that was never listed is gone after two readings since it was first queried', async (t) => {
     const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa']);
     await directory.start();
@@ -472,7 +472,7 @@ describe('a Machine', () => {
     ['stay away', (dns) => void (dns.isSilent = true)],
   ];
   for (const [name, silence] of silences) {
-    it(`is not gone by answers that ${name}`, async (t) => {
+    it(`is not gone when DNS responses ${name}`, async (t) => {
       const { dns, directory, liveness, readNext } = await setUp(t);
       listMachines(dns, ['aa', 'bb']);
       await directory.start();
@@ -482,7 +482,7 @@ describe('a Machine', () => {
     });
   }
 
-  it('is not gone where a reading in between has listed it', async (t) => {
+  it('is not gone when a reading in between lists it', async (t) => {
     const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
@@ -493,7 +493,7 @@ describe('a Machine', () => {
     assert.equal(liveness.isConfirmedGone(B), false);
   });
 
-  it('that we are is never gone', async (t) => {
+  it('is never gone if it is this Machine', async (t) => {
     const { liveness, readNext } = await setUp(t);
     for (let i = 0; i < 4; i += 1) await readNext();
     assert.equal(liveness.isConfirmedGone(SELF), false);

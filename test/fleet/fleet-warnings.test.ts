@@ -13,13 +13,13 @@ import { startScriptedDns, type ScriptedDns } from '../support/dns.ts';
 import { machineId } from '../support/ids.ts';
 import { createTestLiveness } from '../support/liveness.ts';
 
-interface Look {
+interface Probe {
   readonly clock: TestClock;
   readonly dns: ScriptedDns;
   readonly directory: Directory;
 }
 
-async function setUp(t: TestContext): Promise<Look> {
+async function setUp(t: TestContext): Promise<Probe> {
   const dns = await startScriptedDns(t);
   const clock = createTestClock();
   const directory = createDnsDirectory({
@@ -34,13 +34,13 @@ async function setUp(t: TestContext): Promise<Look> {
   return { clock, dns, directory };
 }
 
-function listMachines({ dns }: Look, text: string): void {
+function listMachines({ dns }: Probe, text: string): void {
   dns.txt.set('vms.app.internal', text);
   dns.txt.set('all.vms.app.internal', text);
 }
 
-/** What the look has found when it is over, and that it has left no timer behind. */
-async function othersFound({ directory, clock }: Look): Promise<number[]> {
+/** Returns the result of the probe when it ends, and asserts that the probe leaves no timer. */
+async function othersFound({ directory, clock }: Probe): Promise<number[]> {
   const found: number[] = [];
   const over = Promise.withResolvers<undefined>();
   const watched: Directory = {
@@ -57,34 +57,34 @@ async function othersFound({ directory, clock }: Look): Promise<number[]> {
 }
 
 describe('a Machine that is alone by configuration', () => {
-  it('finds the others that run, once', async (t) => {
-    const look = await setUp(t);
-    listMachines(look, 'aa ams,bb ams,cc iad');
-    assert.deepEqual(await othersFound(look), [2]);
+  it('finds the other running Machines once', async (t) => {
+    const probe = await setUp(t);
+    listMachines(probe, 'aa ams,bb ams,cc iad');
+    assert.deepEqual(await othersFound(probe), [2]);
   });
 
-  it('finds nobody where it runs alone', async (t) => {
-    const look = await setUp(t);
-    listMachines(look, 'aa ams');
-    assert.deepEqual(await othersFound(look), []);
+  it('finds no other Machine when it runs alone', async (t) => {
+    const probe = await setUp(t);
+    listMachines(probe, 'aa ams');
+    assert.deepEqual(await othersFound(probe), []);
   });
 
-  it('takes a name server without an answer for no news', async (t) => {
-    const look = await setUp(t);
-    look.dns.isSilent = true;
-    assert.deepEqual(await othersFound(look), []);
+  it('draws no conclusion when the name server does not respond', async (t) => {
+    const probe = await setUp(t);
+    probe.dns.isSilent = true;
+    assert.deepEqual(await othersFound(probe), []);
   });
 
-  it('stops at once when it is stopped', async (t) => {
-    const look = await setUp(t);
-    listMachines(look, 'aa ams,bb ams');
-    look.dns.isSilent = true;
+  it('stops immediately when it is stopped', async (t) => {
+    const probe = await setUp(t);
+    listMachines(probe, 'aa ams,bb ams');
+    probe.dns.isSilent = true;
     const end = watchForOtherMachines({
-      directory: look.directory,
-      onOthers: () => assert.fail('it was told to stop'),
+      directory: probe.directory,
+      onOthers: () => assert.fail('the probe was stopped'),
     });
     await end();
-    assert.equal(look.clock.pendingCount(), 0);
+    assert.equal(probe.clock.pendingCount(), 0);
   });
 });
 
@@ -96,28 +96,28 @@ describe('a Machine with a fleet', () => {
     [{ kind: 'static' }, false],
   ];
   for (const [status, isBlind] of rows) {
-    it(`${isBlind ? 'says once' : 'does not say'} that it is blind if its list is ${status.kind} a minute after the start`, async () => {
+    it(`${isBlind ? 'warns once' : 'does not warn'} that it sees no fleet if its list is ${status.kind} a minute after the start`, async () => {
       const clock = createTestClock();
-      const said: DirectoryStatus[] = [];
+      const warned: DirectoryStatus[] = [];
       watchForUnreadableFleet({
         directory: { status: () => status },
         clock,
-        onUnreadable: (now) => said.push(now),
+        onUnreadable: (now) => warned.push(now),
       });
       await clock.advance(WARN_AFTER_MS - 1);
-      assert.deepEqual(said, []);
+      assert.deepEqual(warned, []);
       await clock.advance(10 * WARN_AFTER_MS);
-      assert.deepEqual(said, isBlind ? [status] : []);
+      assert.deepEqual(warned, isBlind ? [status] : []);
       assert.equal(clock.pendingCount(), 0);
     });
   }
 
-  it('says nothing once it was stopped', async () => {
+  it('logs nothing after it is stopped', async () => {
     const clock = createTestClock();
     const end = watchForUnreadableFleet({
       directory: { status: () => ({ kind: 'starting' }) },
       clock,
-      onUnreadable: () => assert.fail('it was stopped'),
+      onUnreadable: () => assert.fail('the probe was stopped'),
     });
     await end();
     assert.equal(clock.pendingCount(), 0);

@@ -10,11 +10,11 @@ const [M2, M3] = [machineId('m2'), machineId('m3')];
 interface World {
   readonly clock: TestClock;
   readonly watch: ForwardWatchdog;
-  /** Which Machines were pinged, in order. */
+  /** Machines that were pinged, in order. */
   readonly pinged: MachineId[];
-  /** Those that answer. */
+  /** Machines that respond to pings. */
   readonly alive: Set<MachineId>;
-  /** Begins a forward; its name is written down when it fails. */
+  /** Starts a forward; records its name when it fails. */
   readonly begin: (machine: MachineId, name: string) => () => void;
   readonly failed: string[];
 }
@@ -37,7 +37,7 @@ function createWorld(ping?: (machine: MachineId) => Promise<boolean>): World {
 }
 
 describe('a forward', () => {
-  test('whose peer does not answer fails after the second ping, within 4 s', async () => {
+  test('fails after the second ping, within 4 s, if its peer does not respond', async () => {
     const { clock, watch, pinged, begin, failed } = createWorld();
     begin(M2, 'a');
     await clock.advance(1_999);
@@ -51,7 +51,7 @@ describe('a forward', () => {
     assert.deepEqual([watch.size(), clock.pendingCount()], [0, 0]);
   });
 
-  test('may take as long as its app does while its peer answers', async () => {
+  test('may take as long as its app needs while its peer responds', async () => {
     const { clock, watch, pinged, alive, begin, failed } = createWorld();
     alive.add(M2);
     const end = begin(M2, 'a');
@@ -61,7 +61,7 @@ describe('a forward', () => {
     assert.deepEqual([watch.size(), clock.pendingCount()], [0, 0]);
   });
 
-  test('whose peer misses one ping does not fail, nor does one that misses every other', async () => {
+  test('does not fail if its peer misses one ping, or every other ping', async () => {
     const { clock, pinged, alive, begin, failed } = createWorld();
     begin(M2, 'a');
     for (let i = 0; i < 10; i += 1) {
@@ -75,7 +75,7 @@ describe('a forward', () => {
     assert.deepEqual(failed, ['a']);
   });
 
-  test('that has got its response is watched no more', async () => {
+  test('is not watched any more after its response', async () => {
     const { clock, watch, pinged, begin, failed } = createWorld();
     const end = begin(M2, 'a');
     await clock.advance(2_000);
@@ -85,7 +85,7 @@ describe('a forward', () => {
     assert.deepEqual([pinged, failed, watch.size(), clock.pendingCount()], [[M2], [], 0, 0]);
   });
 
-  test('that is young is not pinged for, and does not fail with an older one', async () => {
+  test('causes no ping while it is recent, and does not fail together with an older one', async () => {
     const { clock, begin, failed } = createWorld();
     begin(M2, 'old');
     await clock.advance(1_500);
@@ -96,7 +96,7 @@ describe('a forward', () => {
     assert.deepEqual(failed, ['old', 'young']);
   });
 
-  test('is judged by its own peer alone', async () => {
+  test('depends only on the pings of its own peer', async () => {
     const { clock, alive, begin, failed } = createWorld();
     alive.add(M3);
     begin(M2, 'to m2');
@@ -106,14 +106,14 @@ describe('a forward', () => {
     assert.deepEqual(failed, ['to m2', 'to m2 too']);
   });
 
-  test('of many to one peer costs one ping at a time', async () => {
+  test('shares one ping at a time with all other forwards to the same peer', async () => {
     const { clock, pinged, begin, failed } = createWorld();
     for (let i = 0; i < 100; i += 1) begin(M2, String(i));
     await clock.advance(3_000);
     assert.deepEqual([pinged.length, failed.length], [2, 100]);
   });
 
-  test('begins anew with a peer that has failed before', async () => {
+  test('starts with no missed pings after an earlier failure of its peer', async () => {
     const { clock, pinged, begin, failed } = createWorld();
     begin(M2, 'first');
     await clock.advance(3_000);
@@ -126,7 +126,7 @@ describe('a forward', () => {
 });
 
 describe('a ping', () => {
-  test('that takes long is waited for, and no other is sent meanwhile', async () => {
+  test('that takes long is awaited, and no other is sent meanwhile', async () => {
     const pings: ((isThere: boolean) => void)[] = [];
     const { clock, pinged, begin, failed } = createWorld(
       () => new Promise((resolve) => pings.push(resolve)),
@@ -142,7 +142,7 @@ describe('a ping', () => {
     assert.deepEqual(failed, ['a']);
   });
 
-  test('that comes back after all is over touches nobody', async () => {
+  test('that completes after all forwards ended has no effect', async () => {
     for (const isStopped of [true, false]) {
       const pings: ((isThere: boolean) => void)[] = [];
       const { clock, watch, begin, failed } = createWorld(
@@ -159,7 +159,7 @@ describe('a ping', () => {
   });
 });
 
-test('a watch that is stopped watches nobody, and leaves no timer', async () => {
+test('a watchdog that is stopped watches no forward and leaves no timer', async () => {
   const { clock, watch, pinged, begin, failed } = createWorld();
   begin(M2, 'a');
   begin(M3, 'b');

@@ -26,7 +26,7 @@ function read(gone: GoneMachines, startedAtMs: number, tookMs = 0, machines: Mac
 }
 
 describe('an absent Machine', () => {
-  it('is gone after ten seconds, from the end of the first reading to the start of the last', () => {
+  it('is gone after ten seconds, measured from the end of the first reading to the start of the last', () => {
     const gone = createGone();
     gone.isAbsentForLong(B);
     read(gone, 0, 2_000);
@@ -36,7 +36,7 @@ describe('an absent Machine', () => {
     assert.equal(gone.isAbsentForLong(B), true);
   });
 
-  it('is not absent from a reading that was in flight when it was first asked about', async () => {
+  it('is not absent from a reading that was in flight at its first query', async () => {
     const clock = createTestClock();
     const gone = createGone(clock);
     await clock.advance(1);
@@ -68,7 +68,7 @@ describe('an absent Machine', () => {
     assert.equal(gone.isAbsentForLong(B), false);
   });
 
-  it('is one of a bounded number that are watched, the one not asked about for longest leaves first', () => {
+  it('is tracked up to a bounded number of Machines; the least recently queried one is dropped first', () => {
     const gone = createGone(createTestClock(), 2);
     gone.isAbsentForLong(B);
     for (const made of ['x1', 'x2', 'x3', 'x4']) {
@@ -82,7 +82,7 @@ describe('an absent Machine', () => {
     assert.equal(gone.isAbsentForLong(machineId('x3')), false);
   });
 
-  it('does not keep the request head in memory that its name was read from', () => {
+  it('does not keep the request head that contained its name in memory', () => {
     const gone = createGone();
     const heldBytes = heldAfter(() => {
       for (let i = 0; i < 1_000; i += 1) {

@@ -12,19 +12,19 @@ import type { PeerStatus } from '../../src/fleet/messages.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { B, C, STATUS } from './support.ts';
 
-/** How often it is looked whether a heartbeat is due, in ms. */
+/** How often the timer checks whether a heartbeat is due, in ms. */
 const TICK_MS = 250;
 
 interface Scene {
   readonly clock: TestClock;
   readonly heartbeats: Heartbeats;
-  /** What was sent, in order: monotonic ms, to whom, and what it says of taking sessions. */
+  /** Sent heartbeats in order: monotonic ms, receiver, and the reported `takesSessions`. */
   readonly sent: [number, MachineId, boolean][];
-  /** Those that do not answer. */
-  readonly silent: Set<MachineId>;
+  /** Machines that do not respond. */
+  readonly unresponsive: Set<MachineId>;
   status: PeerStatus;
   listed: MachineId[];
-  /** While set, answers wait for it. */
+  /** While set, responses wait for this promise. */
   gate: Promise<void> | undefined;
 }
 
@@ -33,7 +33,7 @@ function createScene(): Scene {
   const scene: Scene = {
     clock,
     sent: [],
-    silent: new Set(),
+    unresponsive: new Set(),
     status: STATUS,
     listed: [B],
     gate: undefined,
@@ -45,7 +45,7 @@ function createScene(): Scene {
         sendHeartbeat: async (machine, { takesSessions }) => {
           scene.sent.push([clock.monotonicMs(), machine, takesSessions]);
           await scene.gate;
-          return !scene.silent.has(machine);
+          return !scene.unresponsive.has(machine);
         },
       },
       clock,
@@ -55,7 +55,7 @@ function createScene(): Scene {
   return scene;
 }
 
-/** When it was sent to that Machine. */
+/** The times at which heartbeats were sent to that Machine. */
 function timesOf({ sent }: Scene, to: MachineId): number[] {
   return sent.flatMap(([atMs, machine]) => (machine === to ? [atMs] : []));
 }
@@ -70,21 +70,21 @@ describe('heartbeats', () => {
     assert.deepEqual(timesOf(scene, B), [0, 2_000, 4_000, 6_000]);
   });
 
-  test('are sent again half a second after one without an answer', async (t) => {
+  test('are retried half a second after one without a response', async (t) => {
     const scene = createScene();
     t.after(() => scene.heartbeats.stop());
-    scene.silent.add(B);
+    scene.unresponsive.add(B);
     scene.listed = [B, C];
     await scene.heartbeats.start();
     await scene.clock.advance(1_000);
-    scene.silent.clear();
+    scene.unresponsive.clear();
     await scene.clock.advance(2_500);
     assert.equal(HEARTBEAT_RETRY_MS, 500);
     assert.deepEqual(timesOf(scene, B), [0, 500, 1_000, 1_500, 3_500]);
     assert.deepEqual(timesOf(scene, C), [0, 2_000]);
   });
 
-  test('are sent at once, to all, when our own status has changed', async (t) => {
+  test('are sent immediately to all peers when our own status changes', async (t) => {
     const scene = createScene();
     t.after(() => scene.heartbeats.stop());
     scene.listed = [B, C];
@@ -104,7 +104,7 @@ describe('heartbeats', () => {
     ]);
   });
 
-  test('follow one that was under way when our status changed', async (t) => {
+  test('are sent after the one in flight when our status changed meanwhile', async (t) => {
     const scene = createScene();
     const { promise, resolve } = Promise.withResolvers<undefined>();
     t.after(() => scene.heartbeats.stop());
@@ -113,14 +113,14 @@ describe('heartbeats', () => {
     await scene.clock.advance(HEARTBEAT_MS);
     scene.status = { ...STATUS, takesSessions: false };
     await scene.clock.advance(HEARTBEAT_MS);
-    assert.deepEqual(timesOf(scene, B), [0, 2_000], 'never two at once');
+    assert.deepEqual(timesOf(scene, B), [0, 2_000], 'two heartbeats in flight');
     resolve(undefined);
     scene.gate = undefined;
     await scene.clock.advance(TICK_MS);
     assert.deepEqual(scene.sent.at(-1), [4_250, B, false]);
   });
 
-  test('are sent to a new peer at once, and no more to one that has left', async (t) => {
+  test('are sent to a new peer immediately, and no longer to one that has left', async (t) => {
     const scene = createScene();
     t.after(() => scene.heartbeats.stop());
     await scene.heartbeats.start();
@@ -133,7 +133,7 @@ describe('heartbeats', () => {
     assert.deepEqual(timesOf(scene, B), [0, HEARTBEAT_MS + TICK_MS]);
   });
 
-  test('leave nothing behind once they are stopped', async () => {
+  test('leave no timer after they are stopped', async () => {
     const scene = createScene();
     const { promise, resolve } = Promise.withResolvers<undefined>();
     await scene.heartbeats.start();
@@ -142,7 +142,7 @@ describe('heartbeats', () => {
     let isStopped = false;
     const stopped = scene.heartbeats.stop().then(() => (isStopped = true));
     await scene.clock.advance(HEARTBEAT_MS);
-    assert.equal(isStopped, false, 'one is under way');
+    assert.equal(isStopped, false, 'one heartbeat is in flight');
     resolve(undefined);
     await stopped;
     await scene.clock.advance(10 * HEARTBEAT_MS);

@@ -1,4 +1,4 @@
-/** A peer that is short of processor time answers late: that is no silence, and what it says counts. */
+/** A peer that is short of CPU time responds late: that is not silence, and its response counts. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { MAX_QUERIES } from '../../src/fleet/peers.ts';
@@ -8,7 +8,7 @@ import {
   bind,
   C,
   closeGate,
-  EXCHANGE_MS,
+  RESPONSE_DEADLINE_MS,
   INCONCLUSIVE,
   KEY,
   NONE,
@@ -19,7 +19,7 @@ import {
 
 const WAITING = { waitsForSlowPeers: true };
 
-it('a claim of a peer is reported once for each query, and not for a dry run', async (t) => {
+it("a peer's claim is reported once per query, and not for a dry run", async (t) => {
   const { c, claims, peers } = await startFleet(t);
   await bind(c, KEY);
   await Promise.all([peers.ask(KEY), peers.ask(KEY), peers.ask(KEY)]);
@@ -28,7 +28,7 @@ it('a claim of a peer is reported once for each query, and not for a dry run', a
   assert.deepEqual(claims, []);
 });
 
-it('a fresh question is sent to a peer that has just answered no', async (t) => {
+it('a fresh query is sent to a peer that has just responded no', async (t) => {
   const { c, peers } = await startFleet(t);
   await peers.ask(KEY);
   const said: unknown[] = [];
@@ -39,22 +39,22 @@ it('a fresh question is sent to a peer that has just answered no', async (t) => 
   assert.deepEqual([c.requests.length, said.sort()], [2, [B, C, 'no', 'no']]);
 });
 
-describe('an answer that is late', () => {
-  it('is waited for by who is patient, for two seconds', async (t) => {
+describe('a late response', () => {
+  it('is awaited for two seconds by a patient query', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
     await bind(c, KEY);
     const owner = peers.ask(KEY, WAITING);
     await until(() => c.requests.length === 1);
-    await clock.advance(EXCHANGE_MS - 1);
+    await clock.advance(RESPONSE_DEADLINE_MS - 1);
     open();
     const answer = await owner;
     assert.equal(answer.kind === 'owner' && answer.machine, C);
   });
 
   for (const [claim, isSilent, waitMs] of [
-    ['is inconclusive after two seconds, for a patient question', false, EXCHANGE_MS],
-    ['is not waited for where a peer is known to be silent', true, QUESTION_MS],
+    ['is inconclusive after two seconds, for a patient query', false, RESPONSE_DEADLINE_MS],
+    ['is not awaited when a peer is known to be unresponsive', true, QUESTION_MS],
   ] as const) {
     it(claim, async (t) => {
       const { clock, c, liveness, peers } = await startFleet(t);
@@ -68,7 +68,7 @@ describe('an answer that is late', () => {
     });
   }
 
-  it('is kept as a claim though nobody waits for it any more, and is not as a no', async (t) => {
+  it('is recorded as a claim after the query timed out, but not as a no', async (t) => {
     const { clock, b, c, claims, peers } = await startFleet(t);
     const opens = [b, c].map(closeGate);
     await bind(c, KEY);
@@ -83,7 +83,7 @@ describe('an answer that is late', () => {
     assert.deepEqual([b.requests.length, c.requests.length], [2, 2]);
   });
 
-  it('is no no where the peer has announced the key meanwhile', async (t) => {
+  it('does not count as a no when the peer has announced the key meanwhile', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
     const answer = peers.ask(KEY, WAITING);
@@ -96,7 +96,7 @@ describe('an answer that is late', () => {
     assert.equal(c.requests.length, 2);
   });
 
-  it('is not waited for by many: with half of the queries in flight the timeout is 300 ms', async (t) => {
+  it('is not awaited by many queries: with half of the limit in flight the timeout is 300 ms', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
     const many = Array.from({ length: MAX_QUERIES / 2 }, (_, i) =>
@@ -110,7 +110,7 @@ describe('an answer that is late', () => {
     await Promise.all(many);
   });
 
-  it('delays one batch of queries after it, and no more', async (t) => {
+  it('delays only the next batch of queries', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
     const first = peers.ask(KEY, WAITING);
@@ -132,7 +132,7 @@ describe('an answer that is late', () => {
       const opens = [b, c].map(closeGate);
       const answer = peers.ask(keyOf(`slow-${i}`), WAITING);
       await until(() => b.requests.length === i + 1 && c.requests.length === i + 1);
-      await clock.advance(EXCHANGE_MS - 1);
+      await clock.advance(RESPONSE_DEADLINE_MS - 1);
       for (const open of opens) open();
       assert.deepEqual(await answer, NONE);
     }

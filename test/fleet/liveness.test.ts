@@ -22,10 +22,10 @@ import {
   closeGate,
   KEY,
   listen,
-  EXCHANGE_MS,
+  RESPONSE_DEADLINE_MS,
   QUESTION_MS,
   SELF,
-  startAsker,
+  startQueryingMachine,
   startPeer,
   until,
 } from './support.ts';
@@ -43,14 +43,14 @@ describe('a Machine that has not responded', () => {
     assert.equal(liveness.isUnresponsive(B), false);
   });
 
-  it('is responsive again with its first response', () => {
+  it('is responsive again after its first response', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onNoResponse(B);
     liveness.onResponse(B);
     assert.equal(liveness.isUnresponsive(B), false);
   });
 
-  it('is one of a bounded number, of which the oldest is dropped first', () => {
+  it('is one of a bounded number; the oldest is dropped first', () => {
     const liveness = createTestLiveness(createTestClock(), { maxMachines: 2 });
     for (const name of ['x1', 'x2', 'x1', 'x3']) liveness.onNoResponse(machineId(name));
     const unresponsive = ['x1', 'x2', 'x3'].filter((name) =>
@@ -68,7 +68,7 @@ interface Asking {
 
 async function askerOf(t: TestContext, port: number): Promise<Asking> {
   const clock = createTestClock();
-  const { peers, liveness } = await startAsker(t, clock, [{ machine: B, port }]);
+  const { peers, liveness } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
   return { clock, liveness, ask: () => peers.ask(KEY) };
 }
 
@@ -91,7 +91,7 @@ describe('a query', () => {
     await clock.advance(QUESTION_MS);
     await asked;
     assert.equal(liveness.isUnresponsive(B), false);
-    await clock.advance(EXCHANGE_MS - QUESTION_MS);
+    await clock.advance(RESPONSE_DEADLINE_MS - QUESTION_MS);
     await until(() => liveness.isUnresponsive(B));
     openGate();
     await bind(peer, KEY);
@@ -99,7 +99,7 @@ describe('a query', () => {
     assert.equal(liveness.isUnresponsive(B), false);
   });
 
-  it('that gets an error response says nothing: another Machine may have sent it', async (t) => {
+  it('with an error response changes nothing: another Machine may have sent it', async (t) => {
     const stranger = await listen(t, (_, response) => response.writeHead(403).end());
     const { liveness, ask } = await askerOf(t, stranger.port);
     await ask();
@@ -107,16 +107,16 @@ describe('a query', () => {
   });
 });
 
-it('a request from a Machine is reported', async (t) => {
+it('reports a request from a Machine', async (t) => {
   const clock = createTestClock();
   const senders: string[] = [];
   const peer = await startPeer(t, clock, B, { onRequestFrom: (machine) => senders.push(machine) });
-  const { peers } = await startAsker(t, clock, [peer]);
+  const { peers } = await startQueryingMachine(t, clock, [peer]);
   await peers.ask(KEY);
   assert.deepEqual(senders, [SELF]);
 });
 
-/** A peer of the list, at an address of its own. */
+/** A listed peer with its own address. */
 const listed = (...machines: (typeof B)[]): ListedPeer[] =>
   machines.map((machine, i) => ({
     peer: { machine, host: machine, port: 1, address: `127.0.0.${i + 2}` },
@@ -130,7 +130,7 @@ interface At {
   readonly deployed?: boolean;
 }
 
-/** A reading that has B so. */
+/** A reading in which B has this state. */
 function read(liveness: Liveness, { ms, tookMs = 0, running = false, deployed = true }: At): void {
   liveness.onReading({
     startedAtMs: ms,
@@ -141,17 +141,17 @@ function read(liveness: Liveness, { ms, tookMs = 0, running = false, deployed = 
   });
 }
 
-describe('a Machine is confirmed to be stopped', () => {
+describe('a Machine is confirmed stopped', () => {
   // prettier-ignore
   const rows: readonly { readonly claim: string; readonly readings: readonly At[]; readonly is: boolean }[] = [
     { claim: 'never without a reading', readings: [], is: false },
     { claim: 'not by one reading', readings: [{ ms: 0 }], is: false },
     { claim: 'by two that are ten seconds apart', readings: [{ ms: 0 }, { ms: MIN_ABSENCE_MS }], is: true },
     { claim: 'not by two that are closer', readings: [{ ms: 0 }, { ms: MIN_ABSENCE_MS - 1 }], is: false },
-    { claim: 'counted from the end of the first to the begin of the last', readings: [{ ms: 0, tookMs: 1 }, { ms: MIN_ABSENCE_MS, tookMs: 5 }], is: false },
+    { claim: 'counted from the end of the first reading to the start of the last', readings: [{ ms: 0, tookMs: 1 }, { ms: MIN_ABSENCE_MS, tookMs: 5 }], is: false },
     { claim: 'not if it ran between them', readings: [{ ms: 0 }, { ms: 5_000, running: true }, { ms: 10_000 }], is: false },
     { claim: 'not if it runs now', readings: [{ ms: 0 }, { ms: 10_000 }, { ms: 15_000, running: true }], is: false },
-    { claim: 'not if it is not deployed any more: then it may be gone', readings: [{ ms: 0 }, { ms: 10_000, deployed: false }], is: false },
+    { claim: 'not if it is no longer deployed: then it may be gone', readings: [{ ms: 0 }, { ms: 10_000, deployed: false }], is: false },
   ];
   for (const { claim, readings, is } of rows) {
     it(claim, () => {
@@ -179,14 +179,14 @@ describe('a Machine is confirmed to be stopped', () => {
 });
 
 describe('the liveness of a Machine', () => {
-  it('that is listed is running', () => {
+  it('is running if it is listed', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onList(listed(B));
     assert.equal(liveness.of(B), 'running');
     assert.equal(liveness.of(C), 'unlisted');
   });
 
-  it('that the edge could not reach and that answered a forward ends after ten seconds', async () => {
+  it('reverts after ten seconds when the edge could not reach it and it responded to a forward', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
@@ -197,7 +197,7 @@ describe('the liveness of a Machine', () => {
     assert.equal(liveness.of(B), 'running');
   });
 
-  it('that does not respond is unresponsive, wherever the edge can reach it', () => {
+  it('is unresponsive if it does not respond, wherever the edge can reach it', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onList(listed(B));
     liveness.onUnreachableFromEdge(B);
@@ -205,7 +205,7 @@ describe('the liveness of a Machine', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('that is stopped is gone only with OWNER_STOPPED=gone', () => {
+  it('is gone when it is stopped, only with OWNER_STOPPED=gone', () => {
     for (const [ownerStopped, expected] of [
       ['wake', 'stopped'],
       ['gone', 'gone'],
@@ -229,7 +229,7 @@ describe('heartbeats', () => {
     assert.equal(liveness.versionOf(B), 2);
   });
 
-  it('are not needed for a candidate that has responded to something else', () => {
+  it('are not needed for a candidate that responds to other messages', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onList(listed(B));
     liveness.onResponse(B);
@@ -238,7 +238,7 @@ describe('heartbeats', () => {
     assert.equal(liveness.isFleetProbed(), true);
   });
 
-  it('missed twice in a row make a Machine unresponsive, until it responds', () => {
+  it('make a Machine unresponsive when two in a row fail, until it responds', () => {
     const changes: boolean[] = [];
     const liveness = createTestLiveness(createTestClock(), {
       onChange: (_, isUnresponsive) => changes.push(isUnresponsive),
@@ -255,7 +255,7 @@ describe('heartbeats', () => {
     assert.deepEqual(changes, [true, false]);
   });
 
-  it('missed say nothing of a Machine that sends requests meanwhile', async () => {
+  it('that fail are ignored for a Machine that sends requests meanwhile', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
@@ -267,7 +267,7 @@ describe('heartbeats', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('missed count until the Machine responds, unlike a failed call', async () => {
+  it('that fail count until the Machine responds, unlike a failed call', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
@@ -276,7 +276,7 @@ describe('heartbeats', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('to a peer that does not list this Machine say nothing for ten seconds', async () => {
+  it('to a peer that does not list this Machine are ignored for ten seconds', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
@@ -297,7 +297,7 @@ describe('heartbeats', () => {
     assert.equal(liveness.isFleetProbed(), true);
   });
 
-  it('of a Machine that is not listed are not recorded', () => {
+  it('of an unlisted Machine are not recorded', () => {
     const liveness = createTestLiveness(createTestClock());
     liveness.onStatus(B, STATUS);
     liveness.onList(listed(B));
@@ -310,7 +310,7 @@ describe('heartbeats', () => {
 });
 
 describe('a Machine that does not list this one', () => {
-  it('delays new sessions for two seconds, and gets none', async () => {
+  it('delays new sessions for two seconds, and receives none', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock);
     liveness.onList(listed(B));
@@ -338,12 +338,12 @@ describe('a Machine of a static list that refuses connections', () => {
     return { clock, liveness };
   }
 
-  it('is gone after FLEET_GONE_AFTER_MS, and not before', async () => {
+  it('is gone after FLEET_GONE_AFTER_MS, and not earlier', async () => {
     assert.equal((await refuseFor(GONE_AFTER_MS - 1)).liveness.of(B), 'unresponsive');
     assert.equal((await refuseFor(GONE_AFTER_MS)).liveness.of(B), 'gone');
   });
 
-  it('is no candidate, however recent its last request is', () => {
+  it('is not a candidate, however recent its last request is', () => {
     const liveness = createTestLiveness(createTestClock(), { goneAfterMs: GONE_AFTER_MS });
     liveness.onList(listed(B));
     liveness.onRequestFrom(B);
@@ -357,13 +357,13 @@ describe('a Machine of a static list that refuses connections', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('is not gone any more once it takes a connection', async () => {
+  it('is no longer gone once it accepts a connection', async () => {
     const { liveness } = await refuseFor(GONE_AFTER_MS);
     liveness.onConnected(B);
     assert.notEqual(liveness.of(B), 'gone');
   });
 
-  it('is not gone for connections that time out', async () => {
+  it('is not gone because of connections that time out', async () => {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock, { goneAfterMs: GONE_AFTER_MS });
     liveness.onList(listed(B));
@@ -373,7 +373,7 @@ describe('a Machine of a static list that refuses connections', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('is not gone if a connection timed out in between', async () => {
+  it('is not gone if a connection attempt timed out in between', async () => {
     const { clock, liveness } = await refuseFor(GONE_AFTER_MS - 1);
     liveness.onConnectFailed(B, false);
     await clock.advance(1);
@@ -381,14 +381,14 @@ describe('a Machine of a static list that refuses connections', () => {
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('is not gone if nothing was tried for a while: this Machine was suspended', async () => {
+  it('is not gone without recent connection attempts: this Machine was suspended', async () => {
     const { clock, liveness } = await refuseFor(1_000);
     await clock.advance(GONE_AFTER_MS);
     liveness.onConnectFailed(B, true);
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
-  it('has to refuse again after it has responded', async () => {
+  it('must refuse connections again after it has responded', async () => {
     const { clock, liveness } = await refuseFor(GONE_AFTER_MS - 1);
     liveness.onResponse(B);
     await clock.advance(1);

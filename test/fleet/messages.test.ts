@@ -39,7 +39,7 @@ describe('messages', () => {
     });
   });
 
-  it('of other versions are accepted: what a schema does not name is ignored', () => {
+  it('of other versions are accepted: fields that the schema does not name are ignored', () => {
     const claim = { ...CLAIM, isPending: 'later', mood: 'good' };
     const one = [{ key: KEY, claim, also: 1 }];
     const text = JSON.stringify(
@@ -55,7 +55,7 @@ describe('messages', () => {
     });
   });
 
-  it('fit their bounds with the most keys and the longest claims', () => {
+  it('fit their size limits with the most keys and the longest claims', () => {
     const claim: Claim = { ...CLAIM, origin: 'adopted', createdAt: 9_007_199_254_740_991 };
     const keys = Array.from({ length: MAX_KEYS }, (_, i) => keyOf(String(i)));
     const from = machineId('a'.repeat(32));
@@ -73,31 +73,28 @@ describe('messages', () => {
     ['a number', 1],
     ['nothing', {}],
     ['no sender', { questions: [], bindings: [], answers: {} }],
-    ['a sender that is no Machine', message({ from: 'A-B', machine: 'A-B' })],
-    ['a sender that is no text', message({ from: ['aa'], machine: ['aa'] })],
+    ['a sender that is not a Machine id', message({ from: 'A-B', machine: 'A-B' })],
+    ['a sender that is not a string', message({ from: ['aa'], machine: ['aa'] })],
     ['no list', message({ questions: { 0: {} }, bindings: 'x', answers: [] })],
-    [
-      'members that are nothing',
-      message({ questions: [null], bindings: [null], answers: { x: 'no' } }),
-    ],
+    ['null members', message({ questions: [null], bindings: [null], answers: { x: 'no' } })],
     ['a key that is an id', withKey('one')],
     ['a key in upper case', withKey(KEY.toUpperCase())],
     ['a key with a line break', withKey(`${KEY}\n`)],
-    ['a claim that is a text', withClaim('mine')],
+    ['a claim that is a string', withClaim('mine')],
     ['a claim without a generation', withClaim({ ...CLAIM, generation: undefined })],
     ['generation 0', withClaim({ ...CLAIM, generation: 0 })],
     ['generation 1.5', withClaim({ ...CLAIM, generation: 1.5 })],
-    ['an endless generation', withClaim({ ...CLAIM, generation: 1e308 })],
-    ['a generation that could not be raised', withClaim({ ...CLAIM, generation: 2 ** 53 - 1 })],
+    ['an infinite generation', withClaim({ ...CLAIM, generation: 1e308 })],
+    ['a generation at the upper limit', withClaim({ ...CLAIM, generation: 2 ** 53 - 1 })],
     ['a generation in letters', withClaim({ ...CLAIM, generation: '1' })],
     ['a copied claim', withClaim({ ...CLAIM, origin: 'copied' })],
     ['a negative time', withClaim({ ...CLAIM, createdAt: -1 })],
     ['no time left', withClaim({ ...CLAIM, ttlMs: 0 })],
-    ['a time to live of ages', withClaim({ ...CLAIM, ttlMs: 1e15 })],
+    ['a TTL above the limit', withClaim({ ...CLAIM, ttlMs: 1e15 })],
     ['more keys than allowed', withManyKeys(MAX_KEYS + 1)],
   ];
   for (const [name, value] of junk) {
-    it(`with ${name} are refused whole`, () => {
+    it(`with ${name} are rejected as a whole`, () => {
       const text = value === undefined ? '{"from":' : JSON.stringify(value);
       assert.equal(parseAsk(text), undefined);
       assert.equal(parseAnnounce(text), undefined);
@@ -126,7 +123,7 @@ describe('messages', () => {
     return message({ questions: many, bindings: many, answers });
   }
 
-  it('state a binding with whole milliseconds left, more than none and less than ages', () => {
+  it('report the remaining life of a binding in whole milliseconds, above zero and below the limit', () => {
     const binding: Binding = {
       key: KEY,
       machine: A,
@@ -170,7 +167,7 @@ describe('outranks', () => {
     ],
   ];
   for (const [name, winner, loser] of rows) {
-    it(`lets ${name} keep the key, on both sides`, () => {
+    it(`prefers ${name}, on both sides`, () => {
       assert.equal(outranks(KEY, { ...base, ...winner }, { ...base, ...loser }), true);
       assert.equal(outranks(KEY, { ...base, ...loser }, { ...base, ...winner }), false);
     });

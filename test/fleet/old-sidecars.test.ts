@@ -1,7 +1,9 @@
 /**
- * During a rolling deploy sidecars of two versions run side by side. Here one plays the part of those
- * before replays were marked: it tells no protocol version, knows two messages, answers all else with
- * 404, and its replays carry no `state`.
+ * During a rolling deploy sidecars of two versions run side by side. One test Machine acts as a
+ * sidecar
+ * from before replays were marked: it reports no protocol version, knows two messages, responds 404
+ * to
+ * all others, and its replays carry no `state`.
  */
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -15,13 +17,13 @@ import { keyOf } from '../support/ids.ts';
 import { serve, serveApp } from '../support/sidecar.ts';
 
 const OLD = 'old';
-/** What the edge makes of `fly-replay: instance=...;timeout=10s;fallback=prefer_self`. */
+/** How the edge handles `fly-replay: instance=...;timeout=10s;fallback=prefer_self`. */
 const replayedBy = (machine: string): Record<string, string> => ({
   'fly-replay-src': `instance=${machine};region=iad;t=1780000000000000`,
 });
 const CLIENT_IDS = Array.from({ length: 20 }, (_, index) => `room-${index}`);
 
-/** What the old version understands; one answer that is not so makes it drop all of them. */
+/** Responses that the old version understands; it drops them all if one is different. */
 const Claim = z.object({
   generation: z.number().int().min(1),
   origin: z.enum(['learned', 'adopted']),
@@ -36,7 +38,7 @@ const Answers = z.object({
 interface OldSidecar {
   /** The sessions of its app. */
   readonly owned: Set<SessionKey>;
-  /** What it was asked and does not know. */
+  /** Messages that it received and does not know. */
   readonly unknownPaths: string[];
 }
 
@@ -44,23 +46,23 @@ interface Scene {
   readonly m1: TestMachine;
   readonly m2: TestMachine;
   readonly old: OldSidecar;
-  /** A request that an app has got, and has not answered yet. */
+  /** A request that an app has received and has not responded to yet. */
   readonly slow: { readonly arrived: Promise<void>; answer(): void };
 }
 
 describe('beside an old sidecar', () => {
-  test('what it has replayed is forwarded to the owner, and not replayed again', async (t) => {
+  test('forwards its replayed request to the owner and does not replay it again', async (t) => {
     const { m1, m2 } = await startScene(t);
     const session = await openSession(m2);
     const response = await call(m1, { 'mcp-session-id': session, ...replayedBy(OLD) });
     assert.deepEqual(await outcomeOf(response), { replayTo: undefined, status: 200, app: 'm2' });
   });
 
-  test('what a new sidecar has passed on unmarked is the wish of its app', async (t) => {
+  test('treats the unmarked replay of a new sidecar as a replay of its app', async (t) => {
     const { m1, m2 } = await startScene(t);
     const session = await openSession(m2);
     const headers = { 'mcp-session-id': session, ...replayedBy('m2') };
-    // They tell each other their version from time to time.
+    // Sidecars report their version to each other periodically.
     await untilNothingIsMissing(async () => {
       const { app = 'nobody' } = await outcomeOf(await call(m1, headers));
       return app === 'm1' ? [] : [`${app} has served it`];
@@ -69,13 +71,13 @@ describe('beside an old sidecar', () => {
     assert.equal((await outcomeOf(next)).replayTo, 'm2');
   });
 
-  test('its sessions are replayed to it, and forwarded where they cannot be', async (t) => {
+  test('replays its sessions to it, and forwards those that cannot be replayed', async (t) => {
     const { m1, old } = await startScene(t);
     old.owned.add(keyOf('of-old'));
     await assertReaches(m1, 'of-old');
   });
 
-  test('is not unresponsive because it does not know a message', async (t) => {
+  test('does not treat it as unresponsive because it does not know a message', async (t) => {
     const { m1, old } = await startScene(t);
     await untilNothingIsMissing(
       () => (old.unknownPaths.length > 1 ? [] : ['a message that it does not know']),
@@ -85,7 +87,7 @@ describe('beside an old sidecar', () => {
     await assertReaches(m1, 'of-old');
   });
 
-  test('ids of clients that it has replayed are served once and for all', async (t) => {
+  test('serves client-minted ids that it replayed, permanently', async (t) => {
     const scene = await startScene(t);
     for (const id of CLIENT_IDS) {
       const headers = { 'x-session-id': id };
@@ -96,7 +98,7 @@ describe('beside an old sidecar', () => {
     }
   });
 
-  test('ids of clients meet on one Machine, wherever they come first', async (t) => {
+  test('serves a client-minted id on one Machine, wherever it arrives first', async (t) => {
     const scene = await startScene(t);
     for (const id of CLIENT_IDS) {
       const headers = { 'x-session-id': id };
@@ -192,9 +194,9 @@ function call(machine: TestMachine, headers: Record<string, string>): Promise<Re
 
 interface Outcome {
   readonly status: number;
-  /** Undefined: it was not replayed. */
+  /** Undefined: not replayed. */
   readonly replayTo: string | undefined;
-  /** Which app has served it. */
+  /** The app that served the request. */
   readonly app: string | undefined;
 }
 
@@ -205,7 +207,7 @@ async function outcomeOf(response: Response): Promise<Outcome> {
   return { status: response.status, replayTo, app: isServed ? text : undefined };
 }
 
-/** Whoever serves it, when a replay is followed as the edge does. */
+/** The Machine that serves the request when its replays are followed as the edge does. */
 async function servedBy(
   { m1, m2, old }: Scene,
   first: TestMachine,
@@ -215,7 +217,7 @@ async function servedBy(
   const { app, replayTo } = await outcomeOf(response);
   if (replayTo === undefined) return app;
   if (replayTo === OLD) {
-    // Its app takes every id of a client.
+    // Its app accepts every client-minted id.
     old.owned.add(keyOf(headers['x-session-id'] ?? ''));
     return OLD;
   }
@@ -230,7 +232,7 @@ async function assertReaches(machine: TestMachine, session: string): Promise<voi
   const headers = { 'mcp-session-id': session };
   const replayed = await outcomeOf(await call(machine, headers));
   assert.equal(replayed.replayTo, OLD);
-  // Its length is not known, so it can't be replayed.
+  // Its length is unknown, so it can't be replayed.
   const body = new Blob(['x'.repeat(10)]).stream();
   const forwarded = await fetch(`${machine.url}/call`, {
     ...{ method: 'POST', duplex: 'half', headers, body },

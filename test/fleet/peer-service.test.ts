@@ -26,13 +26,13 @@ import {
 const KEY = keyOf('one');
 const CLAIM: Claim = { generation: 1, origin: 'learned', createdAt: 1_000, ttlMs: 60_000 };
 
-interface Reply {
+interface PeerResponse {
   readonly status: number;
   readonly text: string;
   readonly allow: string | undefined;
 }
 
-/** What B is, asked by `SELF`. */
+/** B, queried by `SELF`. */
 async function setUp(t: TestContext, options: PeerOptions = {}) {
   const clock = createTestClock();
   return { clock, peer: await startPeer(t, clock, B, options) };
@@ -43,7 +43,7 @@ function send(
   path: string,
   body: string,
   method = 'POST',
-): Promise<Reply> {
+): Promise<PeerResponse> {
   return new Promise((resolve, reject) => {
     const sent = httpRequest({ port, host: '127.0.0.1', path, method }, (response) => {
       const chunks: Buffer[] = [];
@@ -61,12 +61,12 @@ function send(
   });
 }
 
-const ask = (from: string, claim?: Claim): string =>
+const queryFrom = (from: string, claim?: Claim): string =>
   JSON.stringify({ from, questions: [{ key: KEY, ...(claim && { claim }) }] });
 const announce = (from: string, claim: Claim = CLAIM): string =>
   JSON.stringify({ from, bindings: [{ key: KEY, claim }] });
 
-async function answerOf(peer: TestPeer, body: string, path = '/v1/ask'): Promise<unknown> {
+async function responseOf(peer: TestPeer, body: string, path = '/v1/ask'): Promise<unknown> {
   const { status, text } = await send(peer, path, body);
   assert.equal(status, 200);
   const message = parseResponse(text);
@@ -84,34 +84,34 @@ function bindTo(peer: TestPeer, machine = B, origin: 'learned' | 'adopted' | 'co
 }
 
 describe('the peer service', () => {
-  it('answers mine for what this Machine owns, with what is left of its time', async (t) => {
+  it('responds mine for keys that this Machine owns, with their remaining time', async (t) => {
     const { clock, peer } = await setUp(t);
     await bindTo(peer);
     const createdAt = clock.now();
     await clock.advance(5_000);
     const mine = { generation: 1, origin: 'learned', createdAt, ttlMs: TTL_MS - 5_000 };
-    assert.deepEqual(await answerOf(peer, ask(SELF)), mine);
+    assert.deepEqual(await responseOf(peer, queryFrom(SELF)), mine);
   });
 
-  it('answers no for what it does not know, what another owns, and what has expired', async (t) => {
+  it("responds no for unknown keys, other Machines' keys and expired keys", async (t) => {
     const { clock, peer } = await setUp(t);
-    assert.equal(await answerOf(peer, ask(SELF)), 'no');
+    assert.equal(await responseOf(peer, queryFrom(SELF)), 'no');
     await bindTo(peer, C, 'copied');
-    assert.equal(await answerOf(peer, ask(SELF)), 'no');
+    assert.equal(await responseOf(peer, queryFrom(SELF)), 'no');
     await peer.store.delete(KEY);
     await bindTo(peer);
     await clock.advance(TTL_MS);
-    assert.equal(await answerOf(peer, ask(SELF)), 'no');
+    assert.equal(await responseOf(peer, queryFrom(SELF)), 'no');
   });
 
-  it('answers unknown while it is not ready, whatever its store holds', async (t) => {
+  it('responds unknown while it is not ready, whatever its store holds', async (t) => {
     const { peer } = await setUp(t, { isReady: () => false });
-    assert.equal(await answerOf(peer, ask(SELF)), 'unknown');
+    assert.equal(await responseOf(peer, queryFrom(SELF)), 'unknown');
     await bindTo(peer);
-    assert.equal(await answerOf(peer, ask(SELF)), 'unknown');
+    assert.equal(await responseOf(peer, queryFrom(SELF)), 'unknown');
   });
 
-  it('answers unknown when the store can not tell or can not release', async (t) => {
+  it('responds unknown when the store returns unknown or fails to release', async (t) => {
     const store = createStore(createTestClock());
     await store.claim({ key: KEY, machine: B, origin: 'adopted', ttlMs: TTL_MS });
     const errors: unknown[] = [];
@@ -120,21 +120,21 @@ describe('the peer service', () => {
       delete: () => Promise.reject(new StoreError('passing', 'busy')),
     };
     const { peer } = await setUp(t, { store: failing, onError: (error) => errors.push(error) });
-    assert.equal(await answerOf(peer, ask(SELF, CLAIM)), 'unknown');
+    assert.equal(await responseOf(peer, queryFrom(SELF, CLAIM)), 'unknown');
     assert.equal(errors.length, 1);
     assert.equal(await ownerOf(store), B);
     await store.close();
-    assert.equal(await answerOf(peer, ask(SELF)), 'unknown');
+    assert.equal(await responseOf(peer, queryFrom(SELF)), 'unknown');
   });
 
-  it('leaves other paths to others', async (t) => {
+  it('ignores other paths', async (t) => {
     const clock = createTestClock();
     const directory = await startDirectory(t, clock, B, [{ machine: SELF, port: 1 }]);
     const store = createStore(clock);
-    const keeper = createClaimResolver({ self: B, store, clock, isReady: () => true });
+    const claimResolver = createClaimResolver({ self: B, store, clock, isReady: () => true });
     const service = createPeerService({
       self: B,
-      claimResolver: keeper,
+      claimResolver: claimResolver,
       directory,
       status: () => STATUS,
     });
@@ -142,21 +142,21 @@ describe('the peer service', () => {
       if (!servePeers(service, request, response)) response.writeHead(418).end();
     });
     for (const path of ['/', '/v1/forward', '/v1/ask/', '/v1/ask?x', '/v2/ask', '/V1/ASK']) {
-      assert.equal((await send(server, path, ask(SELF))).status, 418, path);
+      assert.equal((await send(server, path, queryFrom(SELF))).status, 418, path);
     }
   });
 });
 
-describe('the peer service refuses', () => {
+describe('the peer service rejects', () => {
   const rows: [string, number, path: string, body: string, method?: string][] = [
     ['junk', 400, '/v1/ask', '{"from":'],
     ['junk as an announcement', 400, '/v1/announce', 'null'],
-    ['an announcement that is a question', 400, '/v1/announce', ask(SELF)],
+    ['a query sent as an announcement', 400, '/v1/announce', queryFrom(SELF)],
     ['nothing', 400, '/v1/ask', ''],
-    ['more than its bound', 413, '/v1/ask', ask(SELF) + ' '.repeat(65_536)],
-    ['a sender that is no Machine of the fleet', 403, '/v1/ask', ask('zz')],
+    ['a body over its size limit', 413, '/v1/ask', queryFrom(SELF) + ' '.repeat(65_536)],
+    ['a sender outside the fleet', 403, '/v1/ask', queryFrom('zz')],
     ['a sender that claims to be this Machine', 403, '/v1/announce', announce(B)],
-    ['an announcement of a Machine of no fleet', 403, '/v1/announce', announce('zz')],
+    ['an announcement for a Machine outside the fleet', 403, '/v1/announce', announce('zz')],
     ['a GET', 405, '/v1/ask', '', 'GET'],
     ['a PUT', 405, '/v1/announce', announce(SELF), 'PUT'],
   ];
@@ -172,7 +172,7 @@ describe('the peer service refuses', () => {
     });
   }
 
-  it('every source that the directory does not list, and reads the list again for new Machines', async (t) => {
+  it('every sender that the directory does not list, after it reads the list again for new Machines', async (t) => {
     const clock = createTestClock();
     const directory = await startDirectory(t, clock, B, []);
     let refreshes = 0;
@@ -189,48 +189,48 @@ describe('the peer service refuses', () => {
     assert.equal(await ownerOf(peer.store), 'absent');
   });
 
-  it('a Machine that speaks from the address of another', async (t) => {
+  it("a Machine that sends from another Machine's address", async (t) => {
     const clock = createTestClock();
     const directory = await startDirectory(t, clock, B, [{ machine: SELF, port: 1 }]);
     const isAddressOf = (machine: string): boolean => machine === C;
     const peer = await startPeer(t, clock, B, { directory: { ...directory, isAddressOf } });
     assert.equal((await send(peer, '/v1/announce', announce(SELF))).status, 403);
-    assert.equal((await send(peer, '/v1/ask', ask(SELF, CLAIM))).status, 403);
+    assert.equal((await send(peer, '/v1/ask', queryFrom(SELF, CLAIM))).status, 403);
     assert.equal(await ownerOf(peer.store), 'absent');
   });
 
-  it('a body that never ends, without keeping it', async (t) => {
+  it('an endless body, without buffering it', async (t) => {
     const { peer } = await setUp(t);
     const socket = connect(peer.port, '127.0.0.1');
     t.after(() => socket.destroy());
     socket.on('error', () => undefined);
     socket.write('POST /v1/ask HTTP/1.1\r\nhost: b\r\ntransfer-encoding: chunked\r\n\r\n');
     const chunk = `8000\r\n${'x'.repeat(0x8000)}\r\n`;
-    const answered = new Promise<string>((resolve) =>
+    const response = new Promise<string>((resolve) =>
       socket.once('data', (data) => resolve(data.toString())),
     );
     const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
     for (let i = 0; i < 4; i += 1) socket.write(chunk);
-    assert.match(await answered, /^HTTP\/1\.1 413 /);
+    assert.match(await response, /^HTTP\/1\.1 413 /);
     await closed;
   });
 
-  it('nothing more of a peer that breaks off in the middle, and goes on answering', async (t) => {
+  it('a request that its peer aborts halfway, and keeps responding', async (t) => {
     const errors: unknown[] = [];
     const { peer } = await setUp(t, { onError: (error) => errors.push(error) });
     const socket = connect(peer.port, '127.0.0.1');
     socket.write('POST /v1/ask HTTP/1.1\r\nhost: b\r\ncontent-length: 100\r\n\r\n{"from"');
     while (peer.requests.length === 0) await new Promise((resolve) => setImmediate(resolve));
     socket.destroy();
-    assert.equal(await answerOf(peer, ask(SELF)), 'no');
+    assert.equal(await responseOf(peer, queryFrom(SELF)), 'no');
     assert.deepEqual(errors, []);
   });
 });
 
 describe('announcements to the peer service', () => {
-  it('are kept as copies, which count as the sender states them', async (t) => {
+  it('are stored as copies with the fields that the sender states', async (t) => {
     const { peer } = await setUp(t);
-    assert.equal(await answerOf(peer, announce(SELF), '/v1/announce'), undefined);
+    assert.equal(await responseOf(peer, announce(SELF), '/v1/announce'), undefined);
     const copy = await peer.store.lookup(KEY);
     assert.ok(typeof copy === 'object');
     assert.deepEqual([copy.machine, copy.origin, copy.generation], [SELF, 'copied', 1]);
@@ -240,18 +240,18 @@ describe('announcements to the peer service', () => {
     const { peer } = await setUp(t);
     const copy = { key: KEY, machine: C, origin: 'copied' as const, ttlMs: TTL_MS };
     await peer.store.upsert({ ...copy, generation: 3 });
-    await answerOf(peer, announce(SELF, { ...CLAIM, generation: 2 }), '/v1/announce');
+    await responseOf(peer, announce(SELF, { ...CLAIM, generation: 2 }), '/v1/announce');
     assert.equal(await ownerOf(peer.store), C);
   });
 
-  it('are taken while the Machine is not ready: they say nothing of its own bindings', async (t) => {
+  it('are accepted while the Machine is not ready: they do not concern its own bindings', async (t) => {
     const { peer } = await setUp(t, { isReady: () => false });
-    await answerOf(peer, announce(SELF), '/v1/announce');
+    await responseOf(peer, announce(SELF), '/v1/announce');
     assert.equal(await ownerOf(peer.store), SELF);
   });
 });
 
-describe('a claim to what this Machine owns too', () => {
+describe('a claim to a key that this Machine owns too', () => {
   const rows: [
     string,
     claim: (clock: TestClock) => Partial<Claim>,
@@ -259,37 +259,37 @@ describe('a claim to what this Machine owns too', () => {
     string,
   ][] = [
     [
-      'is refused if it is later',
+      'is rejected if it is later',
       (clock) => ({ createdAt: clock.now() + 10_000 }),
       'learned',
       'kept',
     ],
     [
-      'ends ours if it is earlier',
+      'replaces ours if it is earlier',
       (clock) => ({ createdAt: clock.now() - 10_000 }),
       'learned',
       'yielded',
     ],
     [
-      'is refused at the same time by the Machine where placement puts the key',
+      'is rejected at the same time by the Machine that placement selects for the key',
       (clock) => ({ createdAt: clock.now() }),
       'learned',
       'kept',
     ],
     [
-      'ends an adopted one if it was learned',
+      'replaces an adopted one if it was learned',
       (clock) => ({ createdAt: clock.now() + 10_000 }),
       'adopted',
       'yielded',
     ],
     [
-      'never ends a learned one if it was adopted',
+      'never replaces a learned one if it was adopted',
       () => ({ createdAt: 0, origin: 'adopted' }),
       'learned',
       'kept',
     ],
     [
-      'ends ours if its generation is higher',
+      'replaces ours if its generation is higher',
       () => ({ generation: 2, origin: 'adopted' }),
       'learned',
       'yielded',
@@ -301,30 +301,30 @@ describe('a claim to what this Machine owns too', () => {
         const { clock, peer } = await setUp(t);
         await bindTo(peer, B, origin);
         const claim = { ...CLAIM, ...claimAt(clock) };
-        const body = path === '/v1/ask' ? ask(SELF, claim) : announce(SELF, claim);
-        const answer = await answerOf(peer, body, path);
+        const body = path === '/v1/ask' ? queryFrom(SELF, claim) : announce(SELF, claim);
+        const response = await responseOf(peer, body, path);
         assert.deepEqual(peer.conflicts, [outcome]);
         assert.equal(await ownerOf(peer.store), outcome === 'kept' ? B : SELF);
-        assert.equal(typeof answer === 'object', outcome === 'kept');
+        assert.equal(typeof response === 'object', outcome === 'kept');
       });
     }
   }
 
-  it('meets no claim of ours where that is void: a question is answered no, an announcement kept', async (t) => {
+  it('conflicts with no void claim of ours: a query returns no, an announcement is stored', async (t) => {
     const { peer } = await setUp(t, { isVoid: ({ origin }) => origin === 'adopted' });
     await bindTo(peer, B, 'adopted');
     const later = { ...CLAIM, origin: 'adopted', createdAt: Number.MAX_SAFE_INTEGER } as const;
-    assert.equal(await answerOf(peer, ask(SELF)), 'no');
-    assert.equal(await answerOf(peer, ask(SELF, later)), 'no');
+    assert.equal(await responseOf(peer, queryFrom(SELF)), 'no');
+    assert.equal(await responseOf(peer, queryFrom(SELF, later)), 'no');
     assert.equal(await ownerOf(peer.store), B);
-    assert.equal(await answerOf(peer, announce(SELF, later), '/v1/announce'), undefined);
+    assert.equal(await responseOf(peer, announce(SELF, later), '/v1/announce'), undefined);
     assert.equal(await ownerOf(peer.store), SELF);
   });
 
-  it("is no conflict where the key is another Machine's: a question changes nothing", async (t) => {
+  it('does not conflict when the key belongs to another Machine: a query changes nothing', async (t) => {
     const { peer } = await setUp(t);
     await bindTo(peer, C, 'copied');
-    assert.equal(await answerOf(peer, ask(SELF, CLAIM)), 'no');
+    assert.equal(await responseOf(peer, queryFrom(SELF, CLAIM)), 'no');
     assert.deepEqual(peer.conflicts, []);
     assert.equal(await ownerOf(peer.store), C);
   });

@@ -11,7 +11,7 @@ import {
   bind,
   C,
   closeGate,
-  EXCHANGE_MS,
+  RESPONSE_DEADLINE_MS,
   createStore,
   INCONCLUSIVE,
   KEY,
@@ -20,7 +20,7 @@ import {
   ownBinding,
   readBody,
   SELF,
-  startAsker,
+  startQueryingMachine,
   startFleet,
   startPeer,
   startScriptedPeer,
@@ -32,7 +32,7 @@ import {
 describe('two owners of one key', () => {
   const claim = { generation: 1, origin: 'learned', createdAt: 1_000, ttlMs: 5_000 } as const;
 
-  it('are ranked for callers that come while a response is still in flight', async (t) => {
+  it('are ranked for callers that arrive while a response is still in flight', async (t) => {
     const clock = createTestClock();
     const b = await startScriptedPeer(t, B, () => ({ ...claim, generation: 1 }));
     const slow = Promise.withResolvers<undefined>();
@@ -41,7 +41,7 @@ describe('two owners of one key', () => {
     await bind(c, KEY, 2);
     const d = await startPeer(t, clock, machineId('dd'));
     const open = closeGate(d);
-    const { peers } = await startAsker(t, clock, [{ machine: B, port: b.port }, c, d]);
+    const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port: b.port }, c, d]);
     const first = await peers.ask(KEY);
     assert.ok(first.kind === 'owner' && first.machine === B);
     slow.resolve(undefined);
@@ -74,7 +74,7 @@ describe('two owners of one key', () => {
     assert.deepEqual(outrankedBy, [{ key: KEY, machine: B }]);
   });
 
-  it('put the question with a claim although the peer has just said no', async (t) => {
+  it('send the query with a claim although the peer has just responded no', async (t) => {
     const { clock, b, peers } = await startFleet(t);
     await peers.ask(KEY);
     await bind(b, KEY);
@@ -85,14 +85,14 @@ describe('two owners of one key', () => {
   it('never make us yield to a claim that ours outranks, whatever a peer responds', async (t) => {
     const clock = createTestClock();
     const { port } = await startScriptedPeer(t, B, () => ({ ...claim, origin: 'adopted' }));
-    const { peers, outrankedBy } = await startAsker(t, clock, [{ machine: B, port }]);
+    const { peers, outrankedBy } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
     assert.deepEqual(await peers.ask(KEY, { ownBinding: ownBinding(clock) }), NONE);
     assert.deepEqual(outrankedBy, []);
   });
 });
 
 describe('announcements', () => {
-  it('give every peer a copy of what we own', async (t) => {
+  it('give every peer a copy of our bindings', async (t) => {
     const { clock, b, c, peers } = await startFleet(t);
     peers.announce(ownBinding(clock, { generation: 2 }), TTL_MS);
     for (const { store } of [b, c]) {
@@ -106,14 +106,14 @@ describe('announcements', () => {
     }
   });
 
-  it('say nothing of what others own', async (t) => {
+  it('contain no bindings of other owners', async (t) => {
     const { clock, b, peers } = await startFleet(t);
     peers.announce(ownBinding(clock, { machine: C }), TTL_MS);
     await peers.ask(KEY);
     assert.deepEqual(b.requests, ['/v1/ask']);
   });
 
-  it('go out in batches, one under way at a time', async (t) => {
+  it('are sent in batches, one in flight at a time', async (t) => {
     const { clock, b, peers } = await startFleet(t);
     const open = closeGate(b);
     peers.announce(ownBinding(clock), TTL_MS);
@@ -126,10 +126,10 @@ describe('announcements', () => {
     assert.equal(b.requests.length, 3);
   });
 
-  it('are dropped from the oldest on, and counted, where a peer can not keep up', async (t) => {
+  it('are dropped, oldest first, and counted when a peer cannot keep up', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
-    const asker = await startAsker(t, clock, [b]);
+    const asker = await startQueryingMachine(t, clock, [b]);
     const open = closeGate(b);
     asker.peers.announce(ownBinding(clock), TTL_MS);
     await until(() => b.requests.length === 1);
@@ -143,14 +143,14 @@ describe('announcements', () => {
     assert.notEqual(await b.store.lookup(keyOf('k1099')), 'absent');
   });
 
-  it('to an unresponsive peer reach it once it responds, with the time left', async (t) => {
+  it('to an unresponsive peer reach it once it responds, with the remaining time', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
-    const { peers, lost } = await startAsker(t, clock, [b]);
+    const { peers, lost } = await startQueryingMachine(t, clock, [b]);
     const open = closeGate(b);
     peers.announce(ownBinding(clock), TTL_MS);
     await until(() => b.requests.length === 1);
-    await clock.advance(EXCHANGE_MS);
+    await clock.advance(RESPONSE_DEADLINE_MS);
     peers.announce(ownBinding(clock, { key: keyOf('ended') }), 1);
     open();
     await clock.advance(5_000);
@@ -158,13 +158,14 @@ describe('announcements', () => {
     await until(async () => typeof (await b.store.lookup(KEY)) === 'object');
     const told = await b.store.lookup(KEY);
     assert.ok(
-      typeof told === 'object' && told.expiresAt === clock.now() + TTL_MS - EXCHANGE_MS - 5_000,
+      typeof told === 'object' &&
+        told.expiresAt === clock.now() + TTL_MS - RESPONSE_DEADLINE_MS - 5_000,
     );
     assert.equal(await b.store.lookup(keyOf('ended')), 'absent');
     assert.equal(lost, 0);
   });
 
-  it('that are retracted are not sent any more', async (t) => {
+  it('that are retracted are not sent', async (t) => {
     const clock = createTestClock();
     const told: SessionKey[] = [];
     let isUp = false;
@@ -175,14 +176,14 @@ describe('announcements', () => {
         response.end(formatResponse({ machine: B, answers: new Map() }));
       });
     });
-    const { peers } = await startAsker(t, clock, [{ machine: B, port }]);
+    const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
     const [kept, gone] = [keyOf('kept'), keyOf('gone')];
     for (const key of [kept, gone]) peers.announce(ownBinding(clock, { key }), TTL_MS);
     await peers.ask(KEY);
     peers.retract(gone);
     isUp = true;
     let asked = 0;
-    // What is owed goes out with the next answer.
+    // Pending announcements are sent after the next response.
     await until(async () => {
       await peers.ask(keyOf(`asked-${(asked += 1)}`));
       return told.length > 0;
@@ -190,12 +191,12 @@ describe('announcements', () => {
     assert.deepEqual(told, [kept]);
   });
 
-  it('to a peer that stays unresponsive are kept up to a bound, the oldest dropped and counted', async (t) => {
+  it('to a peer that stays unresponsive are kept up to a limit; the oldest are dropped and counted', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
-    const asker = await startAsker(t, clock, [b]);
+    const asker = await startQueryingMachine(t, clock, [b]);
     await b.close();
-    // Three that fail in a row open the breaker.
+    // Three consecutive failures open the breaker.
     for (let i = 0; i < 3; i += 1) await asker.peers.ask(keyOf(`q${i}`));
     for (let i = 0; i < 20_000; i += 1) {
       asker.peers.announce(ownBinding(clock, { key: keyOf(`k${i}`) }), TTL_MS);
@@ -203,11 +204,11 @@ describe('announcements', () => {
     assert.equal(asker.lost, 20_000 - 16_384);
   });
 
-  it('reach a Machine that was not listed when they were made, once it is', async (t) => {
+  it('reach a Machine that was not listed at the time, once it is listed', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
     let others: readonly Peer[] = [];
-    const { peers } = await startAsker(t, clock, [], {
+    const { peers } = await startQueryingMachine(t, clock, [], {
       directory: {
         others: () => others,
         peer: (machine) => others.find((peer) => peer.machine === machine),
@@ -220,13 +221,13 @@ describe('announcements', () => {
     await until(async () => typeof (await b.store.lookup(KEY)) === 'object');
   });
 
-  it('that a peer can not weigh now are repeated with its heartbeats, not all the time', async (t) => {
+  it('that a peer cannot process now are repeated with its heartbeats, not continuously', async (t) => {
     const clock = createTestClock();
     const store = createStore(clock);
     let isBusy = true;
     const lookup: SessionStore['lookup'] = (key) => (isBusy ? 'unknown' : store.lookup(key));
     const b = await startPeer(t, clock, B, { store: { ...store, lookup } });
-    const { peers } = await startAsker(t, clock, [b]);
+    const { peers } = await startQueryingMachine(t, clock, [b]);
     const announcements = (): number => b.requests.filter((path) => path === '/v1/announce').length;
     for (const [i, key] of [KEY, keyOf('two')].entries()) {
       peers.announce(ownBinding(clock, { key }), TTL_MS);
@@ -242,7 +243,7 @@ describe('announcements', () => {
     assert.ok(announcements() <= 2 + 2 * beats, `announced ${announcements()} times`);
   });
 
-  it('of what a peer owns too end in one owner, whoever announces first', async (t) => {
+  it('of a key that a peer owns too resolve to one owner, whichever Machine announces first', async (t) => {
     const { clock, b, peers, outrankedBy } = await startFleet(t);
     await bind(b, KEY);
     await clock.advance(1_000);
@@ -253,7 +254,7 @@ describe('announcements', () => {
     assert.ok(typeof kept === 'object' && kept.machine === B);
   });
 
-  it('that are answered for keys not announced change nothing', async (t) => {
+  it('change nothing when the response names keys that were not announced', async (t) => {
     const clock = createTestClock();
     const mine = { generation: 9, origin: 'learned', createdAt: 1, ttlMs: 1_000 } as const;
     let announced = 0;
@@ -263,7 +264,7 @@ describe('announcements', () => {
         response.end(formatResponse({ machine: B, answers: new Map([[keyOf('two'), mine]]) }));
       });
     });
-    const { peers, outrankedBy } = await startAsker(t, clock, [{ machine: B, port }]);
+    const { peers, outrankedBy } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
     peers.announce(ownBinding(clock), TTL_MS);
     await until(() => announced === 1);
     await peers.ask(KEY);
@@ -283,11 +284,11 @@ describe('stopping', () => {
     open();
     for (const peer of [b, c]) await until(async () => (await peer.connections()) === 0);
     await directory.stop();
-    // What is left are the peers' own directories, one timer each.
+    // Only the peers' own directories are left, with one timer each.
     assert.equal(clock.pendingCount(), 2);
   });
 
-  it('makes every later question inconclusive and every announcement void', async (t) => {
+  it('makes every later query inconclusive and every announcement a no-op', async (t) => {
     const { clock, b, peers } = await startFleet(t);
     await peers.stop();
     peers.announce(ownBinding(clock), TTL_MS);

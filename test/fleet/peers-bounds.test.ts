@@ -7,20 +7,20 @@ import { keyOf } from '../support/ids.ts';
 import {
   B,
   closeGate,
-  EXCHANGE_MS,
+  RESPONSE_DEADLINE_MS,
   INCONCLUSIVE,
   KEY,
   listen,
   NONE,
   QUESTION_MS,
   readBody,
-  startAsker,
+  startQueryingMachine,
   startFleet,
   until,
 } from './support.ts';
 
 describe('queries are bounded', () => {
-  it('and asked once per key, however many ask', async (t) => {
+  it('and sent once per key, however many callers wait', async (t) => {
     const { b, peers, outcomes } = await startFleet(t);
     const open = closeGate(b);
     const answers = Array.from({ length: 50 }, () => peers.ask(KEY));
@@ -32,7 +32,7 @@ describe('queries are bounded', () => {
     assert.deepEqual(outcomes, ['none']);
   });
 
-  it('and what arrives while a batch is under way is the next one', async (t) => {
+  it('and keys that arrive while a batch is in flight form the next batch', async (t) => {
     const { b, peers } = await startFleet(t);
     const open = closeGate(b);
     const first = peers.ask(KEY);
@@ -43,7 +43,7 @@ describe('queries are bounded', () => {
     assert.equal(b.requests.length, 3);
   });
 
-  it('and a no is remembered for two seconds, of that peer alone', async (t) => {
+  it('and a no is cached for two seconds, for that peer only', async (t) => {
     const { clock, b, c, peers } = await startFleet(t);
     const open = closeGate(c);
     const first = peers.ask(KEY);
@@ -66,7 +66,8 @@ describe('queries are bounded', () => {
     const answers = await Promise.all(keys.map((key) => peers.ask(key)));
     assert.equal(clock.monotonicMs(), before);
 
-    const count = (kind: string): number => answers.filter((answer) => answer.kind === kind).length;
+    const count = (kind: string): number =>
+      answers.filter((respond) => respond.kind === kind).length;
     assert.equal(count('none'), QUERY_BURST);
     assert.equal(count('inconclusive'), 20_000 - QUERY_BURST);
     assert.equal(outcomes.filter((outcome) => outcome === 'shed').length, 20_000 - QUERY_BURST);
@@ -77,7 +78,7 @@ describe('queries are bounded', () => {
     }
   });
 
-  it('so that what is beyond the bounds is inconclusive at once, before any peer has answered', async (t) => {
+  it('so that queries over the limits are inconclusive immediately, before any peer responds', async (t) => {
     const { clock, b, c, peers } = await startFleet(t);
     const opens = [b, c].map(closeGate);
     const flood = Array.from({ length: QUERY_BURST }, (_, i) => peers.ask(keyOf(`k${i}`)));
@@ -88,7 +89,7 @@ describe('queries are bounded', () => {
     assert.deepEqual(await peers.ask(KEY), NONE);
   });
 
-  it('so that the clients of an unresponsive Machine, however many, leave half of them to new sessions', async (t) => {
+  it('so that any number of clients of an unresponsive Machine leave half of the queries to new sessions', async (t) => {
     const { peers } = await startFleet(t);
     const clients = Array.from({ length: 20_000 }, (_, i) =>
       peers.ask(keyOf(`known-${i}`), { source: `client ${i}`, hasKnownOwner: true }),
@@ -97,7 +98,7 @@ describe('queries are bounded', () => {
     await Promise.all(clients);
   });
 
-  it('so that a flood that lasts gets its rate and no more', async (t) => {
+  it('so that a sustained flood gets only its rate', async (t) => {
     const { clock, b, peers } = await startFleet(t);
     const flood = async (round: string): Promise<void> => {
       await Promise.all(Array.from({ length: 5_000 }, (_, i) => peers.ask(keyOf(`${round}-${i}`))));
@@ -111,7 +112,7 @@ describe('queries are bounded', () => {
     assert.equal((await b.store.getMetrics()).lookups, expected);
   });
 
-  it('and a peer that keeps failing is left alone, tried again later, and asked again once it answers', async (t) => {
+  it('and a failing peer is skipped, retried later, and queried again once it responds', async (t) => {
     const clock = createTestClock();
     let isUp = false;
     let requests = 0;
@@ -124,7 +125,7 @@ describe('queries are bounded', () => {
         response.end(formatResponse({ machine: B, answers }));
       });
     });
-    const { peers } = await startAsker(t, clock, [{ machine: B, port }]);
+    const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
     for (let i = 0; i < 20; i += 1) await peers.ask(keyOf(`down-${i}`));
     assert.equal(requests, 3);
     await clock.advance(1_000);
@@ -141,11 +142,11 @@ describe('queries are bounded', () => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
     for (let i = 1; i <= 3; i += 1) {
-      const answer = peers.ask(keyOf(`slow-${i}`));
+      const respond = peers.ask(keyOf(`slow-${i}`));
       await until(() => c.requests.length === i);
       await clock.advance(QUESTION_MS);
-      assert.deepEqual(await answer, INCONCLUSIVE);
-      await clock.advance(EXCHANGE_MS - QUESTION_MS);
+      assert.deepEqual(await respond, INCONCLUSIVE);
+      await clock.advance(RESPONSE_DEADLINE_MS - QUESTION_MS);
     }
     const before = clock.monotonicMs();
     assert.deepEqual(await peers.ask(keyOf('quick')), INCONCLUSIVE);

@@ -14,14 +14,14 @@ import {
   listen,
   NONE,
   QUESTION_MS,
-  startAsker,
+  startQueryingMachine,
   startFleet,
   startPeer,
   TTL_MS,
   until,
 } from './support.ts';
 
-describe('asking the peers', () => {
+describe('a query to the peers', () => {
   it('finds the owner, with the generation and the time left', async (t) => {
     const { clock, b, peers, outcomes } = await startFleet(t);
     await bind(b, KEY, 3);
@@ -31,7 +31,7 @@ describe('asking the peers', () => {
     assert.deepEqual(outcomes, ['owner']);
   });
 
-  it('goes to the address of the Machine, under its name', async (t) => {
+  it('connects to the address of the Machine, under its name', async (t) => {
     const clock = createTestClock();
     const hosts: (string | undefined)[] = [];
     const { port } = await listen(t, (request, response) => {
@@ -39,7 +39,7 @@ describe('asking the peers', () => {
       response.end(formatResponse({ machine: B, answers: new Map([[KEY, 'no']]) }));
     });
     const peer = { machine: B, host: 'bb.vm.app.internal', port, address: '127.0.0.1' };
-    const { peers } = await startAsker(t, clock, [], {
+    const { peers } = await startQueryingMachine(t, clock, [], {
       directory: {
         others: () => [peer],
         peer: () => peer,
@@ -50,22 +50,22 @@ describe('asking the peers', () => {
     assert.deepEqual(hosts, [`bb.vm.app.internal:${port}`]);
   });
 
-  it('reports each response, also to a second caller and from memory', async (t) => {
+  it('reports each response, also to a second caller and from the cache', async (t) => {
     const { b, c, peers } = await startFleet(t);
     const openGate = closeGate(c);
-    const heard: string[][] = [[], [], []];
-    const ask = (nth: number): Promise<unknown> =>
+    const reported: string[][] = [[], [], []];
+    const query = (nth: number): Promise<unknown> =>
       peers.ask(KEY, {
-        onResponse: (machine, answer) =>
-          heard[nth]?.push(`${machine} ${typeof answer === 'string' ? answer : 'mine'}`),
+        onResponse: (machine, response) =>
+          reported[nth]?.push(`${machine} ${typeof response === 'string' ? response : 'mine'}`),
       });
-    const first = ask(0);
-    await until(() => heard[0]?.length === 1);
-    const second = ask(1);
+    const first = query(0);
+    await until(() => reported[0]?.length === 1);
+    const second = query(1);
     openGate();
     await Promise.all([first, second]);
-    await ask(2);
-    assert.deepEqual(heard, [
+    await query(2);
+    assert.deepEqual(reported, [
       ['bb no', 'cc no'],
       ['bb no', 'cc no'],
       ['bb no', 'cc no'],
@@ -73,14 +73,14 @@ describe('asking the peers', () => {
     assert.deepEqual([b.requests.length, c.requests.length], [1, 1]);
   });
 
-  it('is answered none once every peer has said no', async (t) => {
+  it('returns none once every peer responds no', async (t) => {
     const { b, c, peers, outcomes } = await startFleet(t);
     assert.deepEqual(await peers.ask(KEY), NONE);
     assert.deepEqual([b.requests, c.requests], [['/v1/ask'], ['/v1/ask']]);
     assert.deepEqual(outcomes, ['none']);
   });
 
-  it('takes what a peer says of a third Machine for a no: a copy proves nothing', async (t) => {
+  it("treats a peer's claim for a third Machine as a no: a copy proves nothing", async (t) => {
     const { b, peers } = await startFleet(t);
     const copy = { key: KEY, machine: C, origin: 'copied' as const, ttlMs: TTL_MS };
     await b.store.upsert({ ...copy, generation: 1 });
@@ -98,35 +98,35 @@ describe('asking the peers', () => {
   it('is inconclusive when a peer does not respond, after 300 ms', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
-    const answer = peers.ask(KEY);
+    const response = peers.ask(KEY);
     await until(() => c.requests.length === 1);
-    let isAnswered = false;
-    void answer.then(() => (isAnswered = true));
+    let hasResponse = false;
+    void response.then(() => (hasResponse = true));
     await clock.advance(QUESTION_MS - 1);
-    assert.equal(isAnswered, false);
+    assert.equal(hasResponse, false);
     await clock.advance(1);
-    assert.deepEqual(await answer, INCONCLUSIVE);
+    assert.deepEqual(await response, INCONCLUSIVE);
     open();
   });
 
-  it('is inconclusive when the store of a peer can not tell', async (t) => {
+  it('is inconclusive when the store of a peer returns unknown', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B, { isReady: () => false });
-    const { peers } = await startAsker(t, clock, [b]);
+    const { peers } = await startQueryingMachine(t, clock, [b]);
     assert.deepEqual(await peers.ask(KEY), INCONCLUSIVE);
   });
 
-  it('is inconclusive when a peer is not there', async (t) => {
+  it('is inconclusive when no peer listens', async (t) => {
     const { c, peers } = await startFleet(t);
     await c.close();
     assert.deepEqual(await peers.ask(KEY), INCONCLUSIVE);
   });
 
-  it('is inconclusive when another Machine answers at the address: it was given away', async (t) => {
+  it('is inconclusive when another Machine responds at the address: the address was reassigned', async (t) => {
     const clock = createTestClock();
     const c = await startPeer(t, clock, C);
     await bind(c, KEY);
-    const { peers } = await startAsker(t, clock, [{ machine: B, port: c.port }]);
+    const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port: c.port }]);
     assert.deepEqual(await peers.ask(KEY), INCONCLUSIVE);
   });
 
@@ -134,16 +134,16 @@ describe('asking the peers', () => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B, { others: [] });
     await bind(b, KEY);
-    const { peers } = await startAsker(t, clock, [b]);
+    const { peers } = await startQueryingMachine(t, clock, [b]);
     assert.deepEqual(await peers.ask(KEY), INCONCLUSIVE);
   });
 
   const junk: [string, number, string][] = [
     ['junk', 200, '{"machine":"bb","answers":'],
     ['nothing', 200, ''],
-    ['an answer to something else', 200, `{"machine":"bb","answers":{"${keyOf('two')}":"no"}}`],
+    ['a response to another query', 200, `{"machine":"bb","answers":{"${keyOf('two')}":"no"}}`],
     [
-      'more than it may',
+      'a response over the size limit',
       200,
       `{"machine":"bb","answers":{"${KEY}":"no"},"x":"${'x'.repeat(70_000)}"}`,
     ],
@@ -151,15 +151,15 @@ describe('asking the peers', () => {
     ['a redirect', 307, ''],
   ];
   for (const [name, status, body] of junk) {
-    it(`is inconclusive when a peer answers ${name}`, async (t) => {
+    it(`is inconclusive when a peer returns ${name}`, async (t) => {
       const clock = createTestClock();
       const { port } = await listen(t, (_, response) => response.writeHead(status).end(body));
-      const { peers } = await startAsker(t, clock, [{ machine: B, port }]);
+      const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
       assert.deepEqual(await peers.ask(KEY), INCONCLUSIVE);
     });
   }
 
-  it('asks again at once when the idle connection had just been closed', async (t) => {
+  it('is retried immediately when the idle connection had just been closed', async (t) => {
     const clock = createTestClock();
     let requests = 0;
     const { port } = await listen(t, (request, response) => {
@@ -167,7 +167,7 @@ describe('asking the peers', () => {
       if (requests === 2) request.socket.resetAndDestroy();
       else response.end(formatResponse({ machine: B, answers: new Map([[KEY, 'no']]) }));
     });
-    const { peers } = await startAsker(t, clock, [{ machine: B, port }]);
+    const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
     assert.deepEqual(await peers.ask(KEY), NONE);
     await clock.advance(2_000);
     assert.deepEqual(await peers.ask(KEY), NONE);
@@ -188,42 +188,42 @@ describe('the directory decides what a missing response means', () => {
     [{ kind: 'starting' }, false, 'inconclusive'],
   ];
   for (const [status, listsPeer, expected] of rows) {
-    it(`${status.kind} with ${listsPeer ? 'a' : 'no'} peer that says no is ${expected}`, async (t) => {
+    it(`${status.kind} with ${listsPeer ? 'a' : 'no'} peer that responds no is ${expected}`, async (t) => {
       const clock = createTestClock();
       const b = await startPeer(t, clock, B);
-      const { directory } = await startAsker(t, clock, listsPeer ? [b] : []);
-      const { peers } = await startAsker(t, clock, [], {
+      const { directory } = await startQueryingMachine(t, clock, listsPeer ? [b] : []);
+      const { peers } = await startQueryingMachine(t, clock, [], {
         directory: { ...directory, status: () => status },
       });
       assert.equal((await peers.ask(KEY)).kind, expected);
     });
   }
 
-  it('off is none: there is nobody to ask', async (t) => {
+  it('off is none: there is no peer to query', async (t) => {
     const options = { directory: offDirectory };
-    const { peers, outcomes } = await startAsker(t, createTestClock(), [], options);
+    const { peers, outcomes } = await startQueryingMachine(t, createTestClock(), [], options);
     assert.deepEqual(await peers.ask(KEY), NONE);
     assert.deepEqual(outcomes, []);
   });
 
-  it('failing still finds an owner among those it knew', async (t) => {
+  it('failing still finds an owner among the known peers', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
     await bind(b, KEY);
-    const { directory } = await startAsker(t, clock, [b]);
-    const { peers } = await startAsker(t, clock, [], {
+    const { directory } = await startQueryingMachine(t, clock, [b]);
+    const { peers } = await startQueryingMachine(t, clock, [], {
       directory: { ...directory, status: () => failing },
     });
     assert.equal((await peers.ask(KEY)).kind, 'owner');
   });
 
-  it('asks Machines that have come and leaves those that have gone', async (t) => {
+  it('queries Machines that joined and not those that left', async (t) => {
     const clock = createTestClock();
     const [b, c] = [await startPeer(t, clock, B), await startPeer(t, clock, C)];
-    const { directory: before } = await startAsker(t, clock, [b]);
-    const { directory: after } = await startAsker(t, clock, [c]);
+    const { directory: before } = await startQueryingMachine(t, clock, [b]);
+    const { directory: after } = await startQueryingMachine(t, clock, [c]);
     let now = before;
-    const { peers } = await startAsker(t, clock, [], {
+    const { peers } = await startQueryingMachine(t, clock, [], {
       directory: { others: () => now.others(), peer: (m) => now.peer(m), status: () => ok },
     });
     await peers.ask(KEY);

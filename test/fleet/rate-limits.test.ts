@@ -18,16 +18,16 @@ const OPTIONS = {
 function share(options: Partial<FairShareOptions> = {}) {
   const clock = createTestClock();
   const take = createFairShare({ ...OPTIONS, clock, ...options });
-  /** How many of so many it gets. */
+  /** How many of these requests it admits. */
   const taken = (count: number, source: Source | undefined): number =>
     Array.from({ length: count }, () => take(source)).filter(Boolean).length;
   return { clock, taken };
 }
 
-describe('of the tokens that many sources share', () => {
-  test('one source gets all but the reserve, and then no more', () => {
+describe('of the tokens shared by many sources', () => {
+  test('one source gets all but the reserve', () => {
     const { taken } = share();
-    // Two of its own share, and what is beyond the reserve.
+    // Two of its own share, plus what exceeds the reserve.
     assert.equal(taken(100, 'flood'), 15);
   });
 
@@ -39,32 +39,32 @@ describe('of the tokens that many sources share', () => {
     assert.equal(taken(3, 'c'), 1, 'the last token');
   });
 
-  test('who names no source gets from the reserve too', () => {
+  test('a request without a source uses the reserve too', () => {
     const { taken } = share();
     taken(100, 'flood');
     assert.equal(taken(100, undefined), 5);
   });
 
-  test('a share and the whole are filled again with time', async () => {
+  test('shares and the total refill over time', async () => {
     const { clock, taken } = share();
     taken(100, 'flood');
     assert.deepEqual([taken(3, 'a'), taken(100, undefined)], [2, 3]);
     await clock.advance(1_000);
-    assert.equal(taken(3, 'a'), 3, 'one of its share, two that are beyond the reserve');
+    assert.equal(taken(3, 'a'), 3, 'one of its share, two that exceed the reserve');
     await clock.advance(10_000);
     assert.equal(taken(100, 'flood'), 15);
   });
 
-  test('sources are remembered up to a bound: the one seen longest ago starts anew', () => {
+  test('sources are remembered up to a limit: the least recently seen one starts over', () => {
     const { taken } = share({ maxSources: 2, reserve: 20 });
     assert.equal(taken(3, 'a'), 2);
     assert.deepEqual([taken(1, 'b'), taken(1, 'a')], [1, 0]);
-    assert.equal(taken(1, 'c'), 1, 'b was seen longest ago');
+    assert.equal(taken(1, 'c'), 1, 'b is the least recently seen');
     assert.equal(taken(1, 'a'), 0, 'a is remembered');
     assert.equal(taken(2, 'b'), 2, 'b is not');
   });
 
-  test('of the sources that were seen nothing but their addresses stays in memory', () => {
+  test('only the addresses of the sources stay in memory', () => {
     const take = createFairShare({ ...OPTIONS, clock: createTestClock() });
     const heldBytes = heldAfter(() => {
       for (let index = 0; index < 1_000; index += 1) {

@@ -25,11 +25,11 @@ describe('rendezvous hashing', () => {
   test('spreads keys evenly over the Machines', () => {
     for (const machine of MACHINES) {
       const won = KEYS.filter((key) => rendezvousWinner(key, MACHINES) === machine).length;
-      assert.ok(won > 400 && won < 600, `${machine} has won ${won} of ${KEYS.length}`);
+      assert.ok(won > 400 && won < 600, `${machine} won ${won} of ${KEYS.length}`);
     }
   });
 
-  test('has no winner where there is no Machine', () => {
+  test('has no winner without Machines', () => {
     assert.equal(rendezvousWinner(keyOf('room'), []), undefined);
   });
 

@@ -1,4 +1,7 @@
-/** Two Machines whose stores both name their own, and whose announcements were lost: real sidecars. */
+/**
+ * Two Machines with real sidecars: each store names its own Machine, and the announcements were
+ * lost.
+ */
 import { test } from 'node:test';
 import type { BindingOrigin } from '../../src/session.ts';
 import { parseReplay } from '../../src/fly.ts';
@@ -10,14 +13,17 @@ import { serveApp } from '../support/sidecar.ts';
 
 type Row = readonly [origin: BindingOrigin, generation: number];
 
-/** What is bound on `m1`, which runs, and on `m2`, which comes back, and whose it is then. */
+/**
+ * The bindings on `m1`, which keeps running, and on `m2`, which comes back, and the owner that both
+ * must agree on.
+ */
 const SESSIONS: Readonly<Record<string, readonly [here: Row, back: Row, owner: string]>> = {
   'taken-over': [['adopted', 2], ['learned', 1], 'm1'],
   'taken-back': [['learned', 1], ['adopted', 2], 'm2'],
   'begun-twice': [['learned', 1], ['adopted', 1], 'm1'],
 };
 
-test('a Machine that comes back and the one that took its sessions agree whose they are', async (t) => {
+test('a Machine that comes back and the one that took over its sessions agree on their owners', async (t) => {
   const fleet = await openFleet(t, 'm1', 'm2');
   const place = await createPlace(t);
   const start = async (id: string, which: 0 | 1): Promise<TestMachine> => {
@@ -39,8 +45,8 @@ test('a Machine that comes back and the one that took its sessions agree whose t
     const wrong = [];
     for (const [session, [, , owner]] of Object.entries(SESSIONS))
       for (const machine of [m1, m2]) {
-        const told = await ownerOf(machine, session);
-        if (told !== owner) wrong.push(`${session}: ${told} by ${machine.id}`);
+        const reported = await ownerOf(machine, session);
+        if (reported !== owner) wrong.push(`${session}: ${reported} by ${machine.id}`);
       }
     return wrong;
   }, 10_000);

@@ -13,7 +13,7 @@ const INTERVAL_MS = 30_000;
 interface Hosts {
   readonly directory: Directory;
   readonly clock: TestClock;
-  /** What the system knows; a host that is missing is not found. */
+  /** Addresses that the system resolver knows; a host that is missing is not found. */
   readonly hosts: Map<string, string[]>;
   readonly lookups: string[];
   readonly liveness: Liveness;
@@ -44,7 +44,7 @@ function setUp(t: TestContext): Hosts {
 }
 
 describe('the static directory', () => {
-  it('lists what it was given but this Machine, before and after its start', async (t) => {
+  it('lists its configured Machines except this one, before and after its start', async (t) => {
     const { directory, hosts } = setUp(t);
     hosts.set('c.example', ['::ffff:10.0.0.3']);
     assert.deepEqual(
@@ -61,7 +61,7 @@ describe('the static directory', () => {
     assert.deepEqual(directory.status(), { kind: 'static' });
   });
 
-  it('announces once that there are others, and has then started', async (t) => {
+  it('announces once that other Machines exist, and has then started', async (t) => {
     const clock = createTestClock();
     const gate = Promise.withResolvers<undefined>();
     let announced = 0;
@@ -87,7 +87,7 @@ describe('the static directory', () => {
     assert.equal(announced, 1);
   });
 
-  it('announces nobody where it lists this Machine alone', async (t) => {
+  it('announces no Machine when it lists only this one', async (t) => {
     let announced = 0;
     const directory = createStaticDirectory({
       self: SELF,
@@ -102,7 +102,7 @@ describe('the static directory', () => {
     assert.equal(announced, 0);
   });
 
-  it('knows the addresses of its Machines, and that no other is one', async (t) => {
+  it('knows the addresses of its Machines, and that no other address is one', async (t) => {
     const { directory, hosts } = setUp(t);
     hosts.set('c.example', ['fdaa::3', '10.0.0.3']);
     await directory.start();
@@ -113,7 +113,7 @@ describe('the static directory', () => {
     assert.equal(directory.isPeerAddress('10.0.0.2'), true);
   });
 
-  it('resolves names again, once per interval, and keeps the last address of one not found', async (t) => {
+  it('resolves names again once per interval, and keeps the last address of a name not found', async (t) => {
     const { directory, clock, hosts, lookups } = setUp(t);
     hosts.set('c.example', ['10.0.0.3']);
     await Promise.all([directory.start(), directory.refresh()]);
@@ -130,14 +130,14 @@ describe('the static directory', () => {
     assert.equal(lookups.length, 3);
   });
 
-  it('confirms nobody gone: a list that somebody wrote proves nothing', async (t) => {
+  it('confirms no Machine as gone: a static list proves nothing', async (t) => {
     const { directory, liveness } = setUp(t);
     await directory.start();
     assert.equal(liveness.isConfirmedGone(machineId('dd')), false);
     assert.equal(liveness.isConfirmedGone(B), false);
   });
 
-  it('leaves no timer once it is stopped', async (t) => {
+  it('leaves no timer after it is stopped', async (t) => {
     const { directory, clock, lookups } = setUp(t);
     await directory.start();
     await directory.stop();

@@ -24,13 +24,13 @@ export const KEY = keyOf('one');
 export const NONE = { kind: 'none' };
 export const INCONCLUSIVE = { kind: 'inconclusive' };
 export const QUESTION_MS = 300;
-/** What is not answered by then never is. */
-export const EXCHANGE_MS = 2_000;
+/** A query without a response by then never gets one. */
+export const RESPONSE_DEADLINE_MS = 2_000;
 const HOST = '127.0.0.1';
 
 export interface ListeningServer {
   readonly port: number;
-  /** Open connections to it. */
+  /** The number of its open connections. */
   readonly connections: () => Promise<number>;
   readonly close: () => Promise<void>;
 }
@@ -57,7 +57,7 @@ export async function listen(t: TestContext, listener: RequestListener): Promise
 export interface TestPeer extends ListeningServer {
   readonly machine: MachineId;
   readonly store: SessionStore;
-  /** Requests so far, by path. */
+  /** The paths of the requests received so far. */
   readonly requests: string[];
   /** While set, requests wait for it. */
   gate: Promise<void> | undefined;
@@ -68,7 +68,7 @@ export type PeerOptions = Partial<ClaimResolverOptions & PeerServiceOptions> & {
   readonly others?: readonly MachineId[];
 };
 
-/** A Machine that knows `others` to be at 127.0.0.1, with a store in memory. */
+/** A Machine that knows `others` at 127.0.0.1, with a store in memory. */
 export async function startPeer(
   t: TestContext,
   clock: TestClock,
@@ -79,7 +79,7 @@ export async function startPeer(
   const others = (options.others ?? [SELF]).map((other) => ({ machine: other, port: 1 }));
   const directory = await startDirectory(t, clock, machine, others);
   const conflicts: string[] = [];
-  const keeper = createClaimResolver({
+  const claimResolver = createClaimResolver({
     self: machine,
     store,
     clock,
@@ -90,7 +90,7 @@ export async function startPeer(
   const status = () => STATUS;
   const service = createPeerService({
     self: machine,
-    claimResolver: keeper,
+    claimResolver: claimResolver,
     directory,
     status,
     ...options,
@@ -133,12 +133,12 @@ export async function startDirectory(
   return directory;
 }
 
-export interface Asker {
+export interface QueryingMachine {
   readonly peers: Peers;
   readonly clock: TestClock;
   readonly directory: Directory;
   readonly liveness: Liveness;
-  /** What the hooks were told. */
+  /** The outcomes that the hooks received. */
   readonly outcomes: string[];
   readonly outrankedBy: { key: SessionKey; machine: MachineId }[];
   readonly claims: { key: SessionKey; machine: MachineId }[];
@@ -146,25 +146,25 @@ export interface Asker {
 }
 
 /** The Machine `SELF`, which knows these peers. */
-export async function startAsker(
+export async function startQueryingMachine(
   t: TestContext,
   clock: TestClock,
   peersOf: readonly { machine: MachineId; port: number }[],
   options: Partial<PeersOptions> = {},
-): Promise<Asker> {
+): Promise<QueryingMachine> {
   const liveness = createTestLiveness(clock);
   const directory = await startDirectory(t, clock, SELF, peersOf, liveness);
-  const asker: Asker = {
+  const querying: QueryingMachine = {
     peers: createPeers({
       self: SELF,
       directory,
       clock,
       random: () => 0.5,
       liveness,
-      onClaim: (key, { machine }) => asker.claims.push({ key, machine }),
-      onOutranked: (key, { machine }) => asker.outrankedBy.push({ key, machine }),
-      onQuery: (outcome) => asker.outcomes.push(outcome),
-      onAnnouncementsLost: (count) => (asker.lost += count),
+      onClaim: (key, { machine }) => querying.claims.push({ key, machine }),
+      onOutranked: (key, { machine }) => querying.outrankedBy.push({ key, machine }),
+      onQuery: (outcome) => querying.outcomes.push(outcome),
+      onAnnouncementsLost: (count) => (querying.lost += count),
       ...options,
     }),
     clock,
@@ -175,8 +175,8 @@ export async function startAsker(
     claims: [],
     lost: 0,
   };
-  t.after(() => asker.peers.stop());
-  return asker;
+  t.after(() => querying.peers.stop());
+  return querying;
 }
 
 export async function readBody(request: IncomingMessage): Promise<string> {
@@ -185,12 +185,14 @@ export async function readBody(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-/** Lets the event loop turn until the claim holds; rejects after two seconds. */
-/** So much that only what never comes true takes longer, however busy the computer is. */
-const GIVE_UP_AFTER_MS = 20_000;
+/** Runs the event loop until the condition holds; rejects after the timeout. */
+/**
+ * Long enough that only a condition that never holds takes longer, however busy the computer is.
+ */
+const UNTIL_TIMEOUT_MS = 20_000;
 
 export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  const endsAt = performance.now() + GIVE_UP_AFTER_MS;
+  const endsAt = performance.now() + UNTIL_TIMEOUT_MS;
   while (!(await holds())) {
     if (performance.now() > endsAt) throw new Error(`never became true: ${holds.toString()}`);
     await new Promise((resolve) => setImmediate(resolve));
@@ -214,14 +216,14 @@ export function ownBinding(clock: TestClock, fields: Partial<Binding> = {}): Bin
   };
 }
 
-/** `SELF`, asking two peers that own nothing. */
+/** `SELF`, with two peers that own nothing. */
 export async function startFleet(t: TestContext) {
   const clock = createTestClock();
   const [b, c] = [await startPeer(t, clock, B), await startPeer(t, clock, C)];
-  return { b, c, ...(await startAsker(t, clock, [b, c])) };
+  return { b, c, ...(await startQueryingMachine(t, clock, [b, c])) };
 }
 
-/** A question that stays unanswered until `open` is called. */
+/** Holds the peer's responses until the returned function is called. */
 export function closeGate(peer: TestPeer): () => void {
   const gate = Promise.withResolvers<undefined>();
   peer.gate = gate.promise;
@@ -231,16 +233,16 @@ export function closeGate(peer: TestPeer): () => void {
   };
 }
 
-/** A peer listener that says what the test says. */
+/** A peer listener that responds as the test states. */
 export function startScriptedPeer(
   t: TestContext,
   machine: MachineId,
-  answer: (key: SessionKey) => KeyResponse,
+  respond: (key: SessionKey) => KeyResponse,
 ): Promise<ListeningServer> {
   return listen(t, (request, response) => {
     void readBody(request).then((text) => {
       const { questions } = parseAsk(text) ?? { questions: [] };
-      const answers = new Map(questions.map(({ key }) => [key, answer(key)]));
+      const answers = new Map(questions.map(({ key }) => [key, respond(key)]));
       response.end(formatResponse({ machine, answers }));
     });
   });

@@ -36,8 +36,8 @@ const MANY = 100_000;
 const FILLED_AT_ONCE = 20_000;
 const MAX_SESSIONS = 1_000_000;
 
-/** A peer that tells what it knows. Of other Machines it lists only `SELF`. */
-async function startTeller(
+/** A peer that sends what it knows. Of other Machines it lists only `SELF`. */
+async function startSender(
   t: TestContext,
   machine: MachineId,
   { store = createStore(createTestClock()), clock = createTestClock() } = {},
@@ -53,22 +53,22 @@ async function startTeller(
 
 const random = (): number => 0.5;
 
-/** Of a minute a second, for what has a rate and a pace. */
-const HURRY = 60;
+/** One minute per second, for rates and pauses. */
+const SPEEDUP = 60;
 const hurriedClock: Clock = {
   ...systemClock,
-  monotonicMs: () => systemClock.monotonicMs() * HURRY,
-  sleep: (ms, signal) => systemClock.sleep(ms / HURRY, signal),
+  monotonicMs: () => systemClock.monotonicMs() * SPEEDUP,
+  sleep: (ms, signal) => systemClock.sleep(ms / SPEEDUP, signal),
 };
 
 interface Newcomer {
   readonly store: SessionStore;
-  readonly givenUp: string[];
+  readonly abandoned: string[];
   readonly summary: Promise<JoinSummary>;
   readonly stop: () => Promise<void>;
 }
 
-/** `SELF`, which starts now. Machines that are no peers sleep. */
+/** `SELF`, which starts now. Machines that are no peers are stopped. */
 async function join(
   t: TestContext,
   peers: readonly { machine: MachineId; port: number }[],
@@ -79,7 +79,7 @@ async function join(
   const listing = (machine: MachineId): Listing =>
     directory.peer(machine) ? 'running' : 'stopped';
   const store = options.store ?? createMemoryStore({ clock, limits: LIMITS });
-  const givenUp: string[] = [];
+  const abandoned: string[] = [];
   const ended = Promise.withResolvers<JoinSummary>();
   const joining = startFleetJoin({
     self: SELF,
@@ -91,12 +91,12 @@ async function join(
     random,
     onConflict: () => undefined,
     onImported: () => undefined,
-    onReadFailed: (machine) => givenUp.push(machine),
+    onReadFailed: (machine) => abandoned.push(machine),
     onEnd: ended.resolve,
     ...options,
   });
   t.after(() => joining.stop());
-  return { store, givenUp, summary: ended.promise, stop: () => joining.stop() };
+  return { store, abandoned: abandoned, summary: ended.promise, stop: () => joining.stop() };
 }
 
 const LIMITS = { maxSessions: MAX_SESSIONS, maxAgeMs: 0 };
@@ -133,7 +133,7 @@ describe('a Machine that joins', () => {
     it(`reads all of the ${MANY} bindings of a peer, its store in ${kind}`, async (t) => {
       const store = await openStore(t, kind);
       await fill(store, B, MANY);
-      const peer = await startTeller(t, B, { store, clock: hurriedClock as TestClock });
+      const peer = await startSender(t, B, { store, clock: hurriedClock as TestClock });
       const newcomer = await join(t, [peer], {
         store: await openStore(t, kind),
         clock: hurriedClock,
@@ -145,8 +145,8 @@ describe('a Machine that joins', () => {
     });
   }
 
-  it('reads sessions whose owner does not run from peers that have copies', async (t) => {
-    const peer = await startTeller(t, B);
+  it('reads sessions of stopped owners from peers that have copies', async (t) => {
+    const peer = await startSender(t, B);
     await bind(peer.store, ASLEEP, { generation: 3 });
     const { store, summary } = await join(t, [peer]);
     assert.equal((await summary).bindings, 1);
@@ -159,9 +159,9 @@ describe('a Machine that joins', () => {
     );
   });
 
-  it('keeps the end and the age of what it reads, whatever the clocks say', async (t) => {
+  it('preserves the expiry and the age of each binding, whatever the clocks of the peers report', async (t) => {
     const clock = createTestClock();
-    const peer = await startTeller(t, B, { store: createStore(clock), clock });
+    const peer = await startSender(t, B, { store: createStore(clock), clock });
     await bind(peer.store, B, { origin: 'learned' });
     await clock.advance(100_000);
     const limits = { maxSessions: MAX_SESSIONS, maxAgeMs: TTL_MS };
@@ -175,7 +175,7 @@ describe('a Machine that joins', () => {
     assert.ok(typeof found === 'object');
     assert.equal(found.createdAt, later.now() - 100_000);
     assert.equal(found.expiresAt, later.now() + TTL_MS - 100_000);
-    // Nor does using it begin a new life.
+    // Its use does not extend its life.
     await store.touch(KEY, TTL_MS);
     const used = store.lookup(KEY);
     assert.equal(typeof used === 'object' && used.expiresAt, later.now() + TTL_MS - 100_000);
@@ -190,13 +190,13 @@ describe('a Machine that joins', () => {
     ['a session of its own', [SELF, 'learned', 1], [B, 2], SELF],
     ['a copy of the same generation', [C, 'copied', 1], [B, 1], C],
     ['a copy of a higher generation', [C, 'copied', 3], [B, 2], C],
-    ['any copy against hearsay', [C, 'copied', 1], [ASLEEP, 2], C],
-    ['not an older copy against the owner itself', [C, 'copied', 1], [B, 2], B],
+    ['any copy over second-hand information', [C, 'copied', 1], [ASLEEP, 2], C],
+    ["no older copy over the owner's own binding", [C, 'copied', 1], [B, 2], B],
   ];
-  for (const [what, [machine, origin, generation], [teller, told], owner] of kept) {
+  for (const [what, [machine, origin, generation], [sender, received], owner] of kept) {
     it(`keeps ${what}`, async (t) => {
-      const peer = await startTeller(t, B);
-      await bind(peer.store, teller, { generation: told });
+      const peer = await startSender(t, B);
+      await bind(peer.store, sender, { generation: received });
       const store = createMemoryStore({ clock: systemClock, limits: LIMITS });
       await bind(store, machine, { origin, generation });
       await (
@@ -206,9 +206,9 @@ describe('a Machine that joins', () => {
     });
   }
 
-  it('believes no peer what it says of Machines that run, or of this one', async (t) => {
-    const peer = await startTeller(t, B);
-    const other = await startTeller(t, C);
+  it("ignores a peer's bindings for running Machines and for this one", async (t) => {
+    const peer = await startSender(t, B);
+    const other = await startSender(t, C);
     await bind(peer.store, C, { key: keyOf('forged') });
     const liar = await startLiar(t, ASLEEP, [C, SELF]);
     const { store, summary } = await join(t, [peer, other, liar]);
@@ -216,8 +216,8 @@ describe('a Machine that joins', () => {
     assert.equal((await store.getMetrics()).total, 0);
   });
 
-  it('fills half of its store at most, and nothing has to leave', async (t) => {
-    const peer = await startTeller(t, B);
+  it('fills at most half of its store, and evicts nothing', async (t) => {
+    const peer = await startSender(t, B);
     await fill(peer.store, B, 600);
     const limits = { maxSessions: 1_000, maxAgeMs: 0 };
     const store = createMemoryStore({ clock: systemClock, limits });
@@ -229,44 +229,51 @@ describe('a Machine that joins', () => {
     for (const key of used) assert.equal(await ownerOf(store, key), C);
   });
 
-  it('skips a peer of a version without these messages', async (t) => {
+  it('skips a peer whose version lacks these messages', async (t) => {
     const { port } = await listen(t, (_, response) => response.writeHead(404).end());
     const old = { machine: B, port };
-    const peer = await startTeller(t, C);
+    const peer = await startSender(t, C);
     await bind(peer.store, C);
-    const { summary, givenUp } = await join(t, [old, peer]);
+    const { summary, abandoned: abandoned } = await join(t, [old, peer]);
     const { bindings, peers } = await summary;
     assert.deepEqual({ bindings, peers }, { bindings: 1, peers: 1 });
-    assert.deepEqual(givenUp, []);
+    assert.deepEqual(abandoned, []);
   });
 
-  it('tries a peer that fails again from where it was, and gives it up the third time', async (t) => {
-    const asked: unknown[] = [];
+  it('retries a failing peer from the last page, and abandons it after the third failure', async (t) => {
+    const requested: unknown[] = [];
     const failing = await listen(t, (request, response) => {
       void readBody(request).then((text) => {
         const { after } = JSON.parse(text) as { after?: string };
-        asked.push(after);
+        requested.push(after);
         const page = { machine: B, owners: { 0: B }, rows: [KEY, 0, 1, 0, TTL_MS], next: 'x-1' };
         if (after === undefined) response.end(JSON.stringify(page));
         else response.destroy();
       });
     });
     const fast = { ...systemClock, sleep: () => systemClock.sleep(0) };
-    const { store, summary, givenUp } = await join(t, [{ machine: B, port: failing.port }], {
+    const {
+      store,
+      summary,
+      abandoned: abandoned,
+    } = await join(t, [{ machine: B, port: failing.port }], {
       clock: fast,
     });
     const { bindings, peers } = await summary;
-    assert.deepEqual({ bindings, peers, givenUp }, { bindings: 1, peers: 0, givenUp: [B] });
+    assert.deepEqual(
+      { bindings, peers, abandoned: abandoned },
+      { bindings: 1, peers: 0, abandoned: [B] },
+    );
     assert.equal(await ownerOf(store), B);
-    // A lost connection is tried again at once, too.
-    assert.deepEqual(new Set(asked), new Set([undefined, 'x-1']));
-    assert.equal(asked.filter((after) => after === undefined).length, 1);
+    // A lost connection is retried immediately, too.
+    assert.deepEqual(new Set(requested), new Set([undefined, 'x-1']));
+    assert.equal(requested.filter((after) => after === undefined).length, 1);
   });
 
-  it('leaves no timer and no socket when it stops in the middle', async (t) => {
+  it('leaves no timer and no socket when it stops halfway', async (t) => {
     const clock = createTestClock();
     const gate = Promise.withResolvers<undefined>();
-    const peer = await startTeller(t, B);
+    const peer = await startSender(t, B);
     peer.gate = gate.promise;
     const { stop } = await join(t, [peer], { clock });
     await until(() => peer.requests.length === 1);
@@ -277,7 +284,7 @@ describe('a Machine that joins', () => {
   });
 });
 
-/** Says whatever it is asked that sessions are of these Machines. */
+/** Responds to every request that sessions belong to these Machines. */
 async function startLiar(
   t: TestContext,
   machine: MachineId,

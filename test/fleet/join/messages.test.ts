@@ -43,7 +43,7 @@ describe('messages at a join', () => {
     }
   });
 
-  it('have no rows of an owner that is not named', () => {
+  it('contain no rows of an owner that is not named', () => {
     const { rows, owners } = peerPageOf([BINDING, { ...BINDING, machine: A }], NOW);
     const named = new Map([...owners].filter(([, owner]) => owner === A));
     const text = formatBindingsPage({ machine: A, page: { rows, owners: named }, next: undefined });
@@ -53,7 +53,7 @@ describe('messages at a join', () => {
     );
   });
 
-  it('fit their bounds with the most and the longest rows, each of another owner', () => {
+  it('fit their size limits with the most and the longest rows, each of another owner', () => {
     const most: Binding = { ...BINDING, generation: 2 ** 40, createdAt: 0 };
     const bindings = Array.from({ length: PAGE_BINDINGS }, (_, index) => {
       const machine = machineId(`${index}`.padStart(32, 'a'));
@@ -72,23 +72,23 @@ describe('messages at a join', () => {
 
   const pages: [string, { owners?: unknown; rows?: unknown }][] = [
     ['no list of rows', { rows: {} }],
-    ['a row of which something is missing', { rows: [KEY, 0, 1, 0] }],
-    ['an id for a key', { rows: ['one', 0, 1, 0, 1] }],
-    ['an owner that is no number', { rows: [KEY, 'bb', 1, 0, 1] }],
+    ['an incomplete row', { rows: [KEY, 0, 1, 0] }],
+    ['an id instead of a key', { rows: ['one', 0, 1, 0, 1] }],
+    ['an owner that is not a number', { rows: [KEY, 'bb', 1, 0, 1] }],
     ['generation 0', { rows: [KEY, 0, 0, 0, 1] }],
     ['a negative age', { rows: [KEY, 0, 1, -1, 1] }],
     ['no time left', { rows: [KEY, 0, 1, 0, 0] }],
-    ['a time to live of ages', { rows: [KEY, 0, 1, 0, 1e15] }],
-    ['a list for a row', { rows: [[KEY, 0, 1, 0, 1]] }],
+    ['a TTL above the limit', { rows: [KEY, 0, 1, 0, 1e15] }],
+    ['an array instead of a row', { rows: [[KEY, 0, 1, 0, 1]] }],
     ['no owners', { owners: undefined }],
     ['a list of owners', { owners: ['bb'] }],
-    ['an owner that is no Machine', { owners: { 0: 'A-B' } }],
-    ['an owner that has no number', { owners: { bb: 'bb' } }],
+    ['an owner that is not a Machine id', { owners: { 0: 'A-B' } }],
+    ['an owner without a number', { owners: { bb: 'bb' } }],
     ['more rows than a page has', { rows: rowsOf(PAGE_BINDINGS + 1) }],
     ['more owners than a page has rows', { owners: ownersOf(PAGE_BINDINGS + 1) }],
   ];
   for (const [what, parts] of pages) {
-    it(`refuse a page whole that has ${what}`, () => {
+    it(`reject a page as a whole that has ${what}`, () => {
       const page = { machine: A, owners: { 0: 'bb' }, rows: rowsOf(2) };
       assert.ok(parseBindingsPage(JSON.stringify(page)));
       const rows = Array.isArray(parts.rows) ? [...rowsOf(1), ...(parts.rows as unknown[])] : [];
@@ -99,13 +99,13 @@ describe('messages at a join', () => {
 
   const requests: [string, object][] = [
     ['no sender', { of: 'own' }],
-    ['nothing that is wanted', { from: A }],
-    ['something else wanted', { from: A, of: 'all' }],
-    ['a cursor that is no text', { from: A, of: 'own', after: 1 }],
+    ['no kind', { from: A }],
+    ['an unknown kind', { from: A, of: 'all' }],
+    ['a cursor that is not a string', { from: A, of: 'own', after: 1 }],
     ['a cursor that is too long', { from: A, of: 'own', after: 'x'.repeat(65) }],
   ];
   for (const [what, request] of requests) {
-    it(`refuse a request with ${what}`, () => {
+    it(`reject a request with ${what}`, () => {
       assert.equal(parseBindingsRequest(JSON.stringify(request)), undefined);
     });
   }

@@ -1,4 +1,4 @@
-/** What a Machine that sends its bindings answers to whom, and how long it remembers a reader. */
+/** How a Machine that sends its bindings responds, and how long it remembers a reader. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { MachineId } from '../../../src/session.ts';
@@ -41,14 +41,14 @@ async function openScene() {
   const read = async (after?: string, of?: BindingsScope) => {
     const text = await ask(after, of);
     const page = typeof text === 'string' ? parseBindingsPage(text) : undefined;
-    assert.ok(page, `answered ${text}`);
+    assert.ok(page, `responded ${text}`);
     return page;
   };
   return { clock, service, ask, read };
 }
 
 describe('a Machine that sends its bindings', () => {
-  it('sends each once, page by page', async () => {
+  it('sends each binding once, page by page', async () => {
     const { read } = await openScene();
     const keys: string[] = [];
     let after: string | undefined;
@@ -61,7 +61,7 @@ describe('a Machine that sends its bindings', () => {
     assert.equal(new Set(keys).size, keys.length);
   });
 
-  it('sends nothing of Machines that are gone', async () => {
+  it('sends no bindings of Machines that are gone', async () => {
     const { read } = await openScene();
     const { bindings } = await read(undefined, 'copies');
     assert.deepEqual(
@@ -70,17 +70,17 @@ describe('a Machine that sends its bindings', () => {
     );
   });
 
-  it('answers 403 to whoever is not the Machine it says', async () => {
+  it('returns 403 when the sender is not the Machine that it names', async () => {
     const { ask } = await openScene();
     assert.equal(await ask(undefined, 'own', OTHER), 403);
   });
 
-  it('answers 400 to what is no question', async () => {
+  it('returns 400 for a malformed request', async () => {
     const { service } = await openScene();
     assert.equal(await service.respond('{}', () => true), 400);
   });
 
-  it('answers 410 for a cursor that it has not given, or of another question', async () => {
+  it('returns 410 for a cursor that it did not issue, or that belongs to another request', async () => {
     const { ask, read } = await openScene();
     assert.equal(await ask('x-1'), 410);
     const { next } = await read();
@@ -89,7 +89,7 @@ describe('a Machine that sends its bindings', () => {
     assert.equal(typeof (await ask(next)), 'string');
   });
 
-  it('gives the page again that it gave last', async () => {
+  it('sends the last page again on request', async () => {
     const { ask } = await openScene();
     const first = await ask();
     const { next } = (typeof first === 'string' ? parseBindingsPage(first) : undefined) ?? {};
@@ -98,7 +98,7 @@ describe('a Machine that sends its bindings', () => {
     assert.equal(await ask(next), second);
   });
 
-  it('answers 503 beyond its rate, and goes on a second later', async () => {
+  it('returns 503 beyond its rate, and continues a second later', async () => {
     const { clock, ask, read } = await openScene();
     const { next } = await read();
     let asked = 1;
@@ -109,7 +109,7 @@ describe('a Machine that sends its bindings', () => {
     assert.equal(typeof (await ask(next)), 'string');
   });
 
-  it('answers 503 to more readers than it can remember', async () => {
+  it('returns 503 when there are more readers than it can remember', async () => {
     const { ask } = await openScene();
     const readers = Array.from({ length: 9 }, (_, index) => machineId(`reader${index}`));
     const answers: unknown[] = [];
@@ -120,7 +120,7 @@ describe('a Machine that sends its bindings', () => {
     );
   });
 
-  it('forgets a reader that has not gone on for 30 s', async () => {
+  it('forgets a reader that has been idle for 30 s', async () => {
     const { clock, ask, read } = await openScene();
     const { next } = await read();
     await clock.advance(30_000);
