@@ -1,6 +1,6 @@
 /**
- * What breaks on one side of the sidecar breaks on the other (RFC 9112 §8): an end that the receiver
- * could take for the end of the body is a reset.
+ * An aborted message on one side of the sidecar is aborted on the other (RFC 9112 §8). Where the
+ * receiver could take the end of the connection for the end of the body, the sidecar resets it.
  */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
@@ -11,29 +11,29 @@ import { serveRawApp } from '../../support/raw-app.ts';
 import { serveApp, startTestSidecar } from '../../support/sidecar.ts';
 import { endingOf } from './support.ts';
 
-/** The way from the client to the app: through one sidecar, or through two. */
-type Way = 'local' | 'forwarded';
-const WAYS: readonly Way[] = ['local', 'forwarded'];
+/** The path from the client to the app: through one sidecar, or through two. */
+type Path = 'local' | 'forwarded';
+const PATHS: readonly Path[] = ['local', 'forwarded'];
 
-/** A session of the Machine `m1`, already replayed once: any other Machine forwards it. */
+/** Headers of a session of Machine `m1`, already replayed once: any other Machine forwards it. */
 const REPLAYED = 'Mcp-Session-Id: abc~m1\r\nFly-Replay-Src: instance=m3;t=1;state=fly-affinity\r\n';
 
-async function openWay(t: TestContext, way: Way, appPort: number): Promise<RawClient> {
-  const client = await openRawClient(await portOf(t, way, appPort));
+async function openClientVia(t: TestContext, path: Path, appPort: number): Promise<RawClient> {
+  const client = await openRawClient(await portOf(t, path, appPort));
   t.after(() => client.socket.destroy());
   return client;
 }
 
-async function portOf(t: TestContext, way: Way, appPort: number): Promise<number> {
-  if (way === 'local') return (await startTestSidecar(t, appPort)).ports.public;
+async function portOf(t: TestContext, path: Path, appPort: number): Promise<number> {
+  if (path === 'local') return (await startTestSidecar(t, appPort)).ports.public;
   const fleet = await openFleet(t, 'm1', 'm2');
   await fleet.start('m1', appPort);
-  const nowhere = await serveApp(t, () => assert.fail('the request was meant for another app'));
-  return (await fleet.start('m2', nowhere)).sidecar.ports.public;
+  const otherApp = await serveApp(t, () => assert.fail('the request is for another app'));
+  return (await fleet.start('m2', otherApp)).sidecar.ports.public;
 }
 
-/** Resolves with the app's socket once it has written the beginning of its response. */
-async function serveBeginning(
+/** An app that writes the start of its response. `began` resolves with its socket. */
+async function servePartial(
   t: TestContext,
   beginning: string,
 ): Promise<{ readonly port: number; readonly began: Promise<Socket> }> {
@@ -53,40 +53,40 @@ const UNTIL_CLOSE = 'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n';
 const OLD = 'HTTP/1.0 200 OK\r\n\r\n';
 
 // prettier-ignore
-const BREAKS: readonly (readonly [claim: string, beginning: string, breakOff: (socket: Socket) => unknown])[] = [
-  ['in a chunk, by its end', `${CHUNKED}9\r\nhello`, end],
-  ['in a chunk, by a reset', `${CHUNKED}9\r\nhello`, reset],
-  ['between chunks, by its end', `${CHUNKED}5\r\nhello\r\n`, end],
-  ['between chunks, by a reset', `${CHUNKED}5\r\nhello\r\n`, reset],
-  ['behind the last chunk, by its end', `${CHUNKED}5\r\nhello\r\n0\r\n`, end],
-  ['in a body without a length, by a reset', `${UNTIL_CLOSE}hello`, reset],
-  ['in a body of HTTP/1.0, by a reset', `${OLD}hello`, reset],
-  ['in a stream of events, by its end', `${CHUNKED.replace('\r\n', '\r\nContent-Type: text/event-stream\r\n')}7\r\nhello\n\n\r\n`, end],
+const ABORTS: readonly (readonly [claim: string, beginning: string, abort: (socket: Socket) => unknown])[] = [
+  ['in a chunk, with FIN', `${CHUNKED}9\r\nhello`, end],
+  ['in a chunk, with RST', `${CHUNKED}9\r\nhello`, reset],
+  ['between chunks, with FIN', `${CHUNKED}5\r\nhello\r\n`, end],
+  ['between chunks, with RST', `${CHUNKED}5\r\nhello\r\n`, reset],
+  ['after the last chunk, with FIN', `${CHUNKED}5\r\nhello\r\n0\r\n`, end],
+  ['in a body without a length, with RST', `${UNTIL_CLOSE}hello`, reset],
+  ['in a body of HTTP/1.0, with RST', `${OLD}hello`, reset],
+  ['in a stream of events, with FIN', `${CHUNKED.replace('\r\n', '\r\nContent-Type: text/event-stream\r\n')}7\r\nhello\n\n\r\n`, end],
 ];
 
-for (const way of WAYS) {
-  describe(`a client of HTTP/1.0 is reset if the app breaks off (${way})`, () => {
-    for (const [claim, beginning, breakOff] of BREAKS) {
+for (const path of PATHS) {
+  describe(`an HTTP/1.0 client receives RST if the app aborts its response (${path})`, () => {
+    for (const [claim, beginning, abort] of ABORTS) {
       test(claim, async (t) => {
-        const app = await serveBeginning(t, beginning);
-        const client = await openWay(t, way, app.port);
+        const app = await servePartial(t, beginning);
+        const client = await openClientVia(t, path, app.port);
         const ending = endingOf(client.socket);
         client.send(`GET / HTTP/1.0\r\nHost: a\r\n${REPLAYED}\r\n`);
         await client.until((text) => text.includes('hello'));
-        breakOff(await app.began);
+        abort(await app.began);
         assert.equal(await ending, 'reset');
       });
     }
   });
 
-  describe(`a client of HTTP/1.1 receives no end of the body if the app breaks off (${way})`, () => {
-    for (const [claim, beginning, breakOff] of BREAKS) {
+  describe(`an HTTP/1.1 client receives no end of the body if the app aborts its response (${path})`, () => {
+    for (const [claim, beginning, abort] of ABORTS) {
       test(claim, async (t) => {
-        const app = await serveBeginning(t, beginning);
-        const client = await openWay(t, way, app.port);
+        const app = await servePartial(t, beginning);
+        const client = await openClientVia(t, path, app.port);
         client.send(`GET / HTTP/1.1\r\nHost: a\r\n${REPLAYED}\r\n`);
         await client.until((text) => text.includes('hello'));
-        breakOff(await app.began);
+        abort(await app.began);
         const text = await client.untilClosed();
         assert.match(text, /\r\nTransfer-Encoding: chunked\r\n/i);
         assert.doesNotMatch(text, /\r\n0\r\n\r\n$/);
@@ -94,7 +94,7 @@ for (const way of WAYS) {
     }
   });
 
-  describe(`a client of HTTP/1.0 receives the end of a body that is whole (${way})`, () => {
+  describe(`an HTTP/1.0 client receives FIN after a complete body (${path})`, () => {
     // prettier-ignore
     const rows: readonly (readonly [claim: string, beginning: string, finish: (socket: Socket) => unknown])[] = [
       ['in chunks', `${CHUNKED}5\r\nhello\r\n`, (socket) => socket.write('0\r\n\r\n')],
@@ -104,8 +104,8 @@ for (const way of WAYS) {
     ];
     for (const [claim, beginning, finish] of rows) {
       test(claim, async (t) => {
-        const app = await serveBeginning(t, beginning);
-        const client = await openWay(t, way, app.port);
+        const app = await servePartial(t, beginning);
+        const client = await openClientVia(t, path, app.port);
         const ending = endingOf(client.socket);
         client.send(`GET / HTTP/1.0\r\nHost: a\r\n${REPLAYED}\r\n`);
         await client.until((text) => text.includes('hello'));
@@ -115,15 +115,15 @@ for (const way of WAYS) {
     }
   });
 
-  describe(`a WebSocket ends on one side as on the other (${way}):`, () => {
+  describe(`a WebSocket ends the same way on both sides (${path}):`, () => {
     const SWITCH =
       'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello';
 
     async function openTunnel(
       t: TestContext,
     ): Promise<{ readonly client: Socket; readonly app: Socket }> {
-      const app = await serveBeginning(t, SWITCH);
-      const client = await openWay(t, way, app.port);
+      const app = await servePartial(t, SWITCH);
+      const client = await openClientVia(t, path, app.port);
       client.send(
         `GET / HTTP/1.1\r\nHost: a\r\n${REPLAYED}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
       );
@@ -132,36 +132,36 @@ for (const way of WAYS) {
     }
 
     // prettier-ignore
-    const rows: readonly (readonly [claim: string, by: 'app' | 'client', breakOff: (socket: Socket) => unknown, ending: 'end' | 'reset'])[] = [
-      ['a reset of the app is a reset for the client', 'app', reset, 'reset'],
-      ['a reset of the client is a reset for the app', 'client', reset, 'reset'],
-      ['an end of the app is an end for the client', 'app', end, 'end'],
-      ['an end of the client is an end for the app', 'client', end, 'end'],
+    const rows: readonly (readonly [claim: string, by: 'app' | 'client', abort: (socket: Socket) => unknown, ending: 'end' | 'reset'])[] = [
+      ['an RST of the app is an RST for the client', 'app', reset, 'reset'],
+      ['an RST of the client is an RST for the app', 'client', reset, 'reset'],
+      ['a FIN of the app is a FIN for the client', 'app', end, 'end'],
+      ['a FIN of the client is a FIN for the app', 'client', end, 'end'],
     ];
-    for (const [claim, by, breakOff, ending] of rows) {
+    for (const [claim, by, abort, ending] of rows) {
       test(claim, async (t) => {
         const sides = await openTunnel(t);
         const other = endingOf(by === 'app' ? sides.client : sides.app);
-        breakOff(sides[by]);
+        abort(sides[by]);
         assert.equal(await other, ending);
       });
     }
   });
 }
 
-test('an upload that its client breaks off never ends as if complete for the app', async (t) => {
-  for (const breakOff of [end, reset]) {
+test('the app never receives an aborted upload as complete', async (t) => {
+  for (const abort of [end, reset]) {
     const arrived = Promise.withResolvers<Socket>();
     let received = '';
     const port = await serveRawApp(t, (socket, chunk) => {
       received += chunk;
       if (received.includes('hello')) arrived.resolve(socket);
     });
-    const client = await openWay(t, 'local', port);
+    const client = await openClientVia(t, 'local', port);
     client.send('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n');
     const app = await arrived.promise;
     const closed = new Promise((resolve) => app.once('close', resolve));
-    breakOff(client.socket);
+    abort(client.socket);
     await closed;
     assert.doesNotMatch(received, /\r\n0\r\n\r\n$/);
   }

@@ -1,39 +1,39 @@
-/** Field lines of a request (RFC 9110 §5, RFC 9112 §5): what passes to the app and what is refused. */
+/** Field lines of a request (RFC 9110 §5, RFC 9112 §5): what reaches the app and what is rejected. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { assertPassed, assertRefused, type Field } from './support.ts';
+import { assertReachesApp, assertRejected, type Field } from './support.ts';
 
 const START = 'GET / HTTP/1.1\r\nHost: a\r\n';
 
-/** Bytes from one code to another. */
+/** The bytes with these codes, first and last included. */
 const bytes = (from: number, to: number): string =>
   String.fromCharCode(...Array.from({ length: to - from + 1 }, (_, i) => from + i));
 
-describe('a field passes, byte for byte:', () => {
+describe('a field reaches the app byte for byte:', () => {
   // prettier-ignore
   const rows: readonly (readonly [claim: string, line: string, field: Field])[] = [
     ['a name in its own case', 'x-FoO: b', ['x-FoO', 'b']],
-    ['a name of all the characters of a token', "!#$%&'*+-.^_`|~09Az: b", ["!#$%&'*+-.^_`|~09Az", 'b']],
+    ['a name with every token character', "!#$%&'*+-.^_`|~09Az: b", ["!#$%&'*+-.^_`|~09Az", 'b']],
     ['a name with an underscore', 'Content_Length: 99', ['Content_Length', '99']],
     ['another name with an underscore', 'Transfer_Encoding: chunked', ['Transfer_Encoding', 'chunked']],
     ['a name of one letter', 'X: b', ['X', 'b']],
     ['a name of 1,000 letters', `${'x'.repeat(1_000)}: b`, ['x'.repeat(1_000), 'b']],
     ['a value without a space before it', 'X-A:b', ['X-A', 'b']],
-    ['a value in white space', 'X-A: \t b \t ', ['X-A', 'b']],
+    ['a value with white space around it', 'X-A: \t b \t ', ['X-A', 'b']],
     ['no value', 'X-A:', ['X-A', '']],
-    ['a value of white space alone', 'X-A: \t ', ['X-A', '']],
+    ['a value of only white space', 'X-A: \t ', ['X-A', '']],
     ['a value with colons', 'X-A: b: c:', ['X-A', 'b: c:']],
     ['a value with quotes, commas and backslashes', 'X-A: "b\\", c', ['X-A', '"b\\", c']],
     ['a value with white space in it', 'X-A: b  c\td', ['X-A', 'b  c\td']],
-    ['a value of all that is visible', `X-A: ${bytes(0x21, 0x7e)}`, ['X-A', bytes(0x21, 0x7e)]],
-    ['a value of bytes beyond ASCII (obs-text)', `X-A: ${bytes(0x80, 0xff)}`, ['X-A', bytes(0x80, 0xff)]],
+    ['a value with every visible character', `X-A: ${bytes(0x21, 0x7e)}`, ['X-A', bytes(0x21, 0x7e)]],
+    ['a value of non-ASCII bytes (obs-text)', `X-A: ${bytes(0x80, 0xff)}`, ['X-A', bytes(0x80, 0xff)]],
     ['a value in UTF-8', 'X-A: \xe2\x82\xac', ['X-A', '\xe2\x82\xac']],
     ['a value that is no UTF-8', 'X-A: \xff\xfe', ['X-A', '\xff\xfe']],
     ['a value of 8,000 bytes', `X-A: ${'b'.repeat(8_000)}`, ['X-A', 'b'.repeat(8_000)]],
   ];
   for (const [claim, line, field] of rows) {
     test(claim, async (t) => {
-      const { fields } = await assertPassed(t, `${START}${line}\r\n\r\n`);
+      const { fields } = await assertReachesApp(t, `${START}${line}\r\n\r\n`);
       assert.deepEqual(
         fields.filter(([name]) => name === field[0]),
         [field],
@@ -41,18 +41,18 @@ describe('a field passes, byte for byte:', () => {
     });
   }
 
-  test('several of one name, in their order', async (t) => {
+  test('several with one name, in their order', async (t) => {
     const lines = 'X-A: 1\r\nX-B: 2\r\nx-a: 3\r\nX-A: 1\r\nCookie: c=1\r\nCookie: d=2\r\n';
-    const { fields } = await assertPassed(t, `${START}${lines}\r\n`);
+    const { fields } = await assertReachesApp(t, `${START}${lines}\r\n`);
     assert.deepEqual(
       fields.filter(([name]) => /^(?:x-[ab]|cookie)$/i.test(name)).map((field) => field.join(' ')),
       ['X-A 1', 'X-B 2', 'x-a 3', 'X-A 1', 'Cookie c=1', 'Cookie d=2'],
     );
   });
 
-  test('300 of them', async (t) => {
+  test('300 fields', async (t) => {
     const lines = Array.from({ length: 300 }, (_, i) => `X-${i}: ${i}\r\n`);
-    const { fields } = await assertPassed(t, `${START}${lines.join('')}\r\n`);
+    const { fields } = await assertReachesApp(t, `${START}${lines.join('')}\r\n`);
     assert.deepEqual(
       fields.filter(([name]) => /^X-\d/.test(name)).map(([, value]) => value),
       lines.map((_, i) => String(i)),
@@ -60,14 +60,14 @@ describe('a field passes, byte for byte:', () => {
   });
 });
 
-describe('a field line is refused (RFC 9112 §5.1, §5.2; RFC 9110 §5.5):', () => {
+describe('a field line is rejected (RFC 9112 §5.1, §5.2; RFC 9110 §5.5):', () => {
   // prettier-ignore
   const rows: readonly (readonly [claim: string, lines: string])[] = [
     ['folded by a space', 'X-A: b\r\n c\r\n'],
     ['folded by a tab', 'X-A: b\r\n\tc\r\n'],
-    ['folded to nothing', 'X-A: b\r\n \r\n'],
+    ['folded to an empty line', 'X-A: b\r\n \r\n'],
     ['folded before its value', 'X-A:\r\n b\r\n'],
-    ['folded with a field behind it', 'X-A: b\r\n Content-Length: 5\r\n'],
+    ['folded, with a field in the folded part', 'X-A: b\r\n Content-Length: 5\r\n'],
     ['a space before its name', ' X-A: b\r\n'],
     ['a space before the colon', 'X-A : b\r\n'],
     ['a tab before the colon', 'X-A\t: b\r\n'],
@@ -86,7 +86,7 @@ describe('a field line is refused (RFC 9112 §5.1, §5.2; RFC 9110 §5.5):', () 
     ['a NUL in its name', 'X\0A: b\r\n'],
     ['a control character in its name', 'X\x01A: b\r\n'],
     ['a DEL in its name', 'X\x7fA: b\r\n'],
-    ['a byte beyond ASCII in its name', 'X-\xe9: b\r\n'],
+    ['a non-ASCII byte in its name', 'X-\xe9: b\r\n'],
     ['a CR in its name', 'X\rA: b\r\n'],
     ['an LF in its name', 'X\nA: b\r\n'],
     ['a CR in its value', 'X-A: b\rc\r\n'],
@@ -96,17 +96,17 @@ describe('a field line is refused (RFC 9112 §5.1, §5.2; RFC 9110 §5.5):', () 
     ['an LF and another field', 'X-A: b\nContent-Length: 5\r\n'],
     ['a CR alone before the next', 'X-A: b\r\n\rX-B: c\r\n'],
   ];
-  for (const [claim, lines] of rows) test(claim, (t) => assertRefused(t, `${START}${lines}\r\n`));
+  for (const [claim, lines] of rows) test(claim, (t) => assertRejected(t, `${START}${lines}\r\n`));
 
   const controls = Array.from(`${bytes(0x00, 0x08)}\x0b\x0c${bytes(0x0e, 0x1f)}\x7f`);
   for (const control of controls) {
     const code = control.charCodeAt(0).toString(16).padStart(2, '0');
     test(`the control character ${code} in its value`, (t) =>
-      assertRefused(t, `${START}X-A: b${control}c\r\n\r\n`));
+      assertRejected(t, `${START}X-A: b${control}c\r\n\r\n`));
   }
 });
 
-describe('the line before the first field is refused:', () => {
+describe('white space before the first field is rejected:', () => {
   // prettier-ignore
   const rows: readonly (readonly [claim: string, lines: string])[] = [
     ['a space', ' \r\nHost: a\r\n'],
@@ -114,16 +114,16 @@ describe('the line before the first field is refused:', () => {
     ['a tab before the first name', '\tHost: a\r\n'],
   ];
   for (const [claim, lines] of rows) {
-    test(claim, (t) => assertRefused(t, `GET / HTTP/1.1\r\n${lines}\r\n`));
+    test(claim, (t) => assertRejected(t, `GET / HTTP/1.1\r\n${lines}\r\n`));
   }
 });
 
-describe('the end of the fields is refused unless it is CRLF:', () => {
+describe('an end of the fields other than CRLF is rejected:', () => {
   // prettier-ignore
   const rows: readonly (readonly [claim: string, sent: string])[] = [
     ['LF', `${START}\n`],
     ['CR CR LF', `${START}\r\r\n`],
-    ['LF behind an LF', 'GET / HTTP/1.1\r\nHost: a\n\n'],
+    ['LF after an LF', 'GET / HTTP/1.1\r\nHost: a\n\n'],
   ];
-  for (const [claim, sent] of rows) test(claim, (t) => assertRefused(t, sent));
+  for (const [claim, sent] of rows) test(claim, (t) => assertRejected(t, sent));
 });

@@ -1,19 +1,19 @@
-/** The sidecar's own check of the app: it looks like a request of a user, for whose host and scheme apps ask. */
+/** The health check of the app carries a user's host and scheme, which some apps require. */
 import assert from 'node:assert/strict';
 import type { IncomingMessage } from 'node:http';
 import { describe, test } from 'node:test';
 import { serveApp, startTestSidecar } from '../../support/sidecar.ts';
 
-/** Two failed ones in a row are needed to take an app for down. */
+/** More than the two failures in a row that mark an app down. */
 const CHECKS = 4;
 
-describe('an app that serves its users is not taken for down because', () => {
+describe('the health check passes for an app that', () => {
   // prettier-ignore
   const rows: readonly (readonly [claim: string, statusOf: (request: IncomingMessage) => number])[] = [
-    ['of nothing', () => 200],
-    ['it redirects to https (force_ssl of Rails)', ({ headers }) => (headers['x-forwarded-proto'] === 'https' ? 200 : 301)],
-    ['it knows only its own host (ALLOWED_HOSTS of Django)', ({ headers }) => (headers.host === 'my-app.fly.dev' ? 200 : 400)],
-    ['it wants both', ({ headers }) => (headers.host === 'my-app.fly.dev' && headers['x-forwarded-proto'] === 'https' ? 200 : 403)],
+    ['accepts every request', () => 200],
+    ['redirects http to https (force_ssl of Rails)', ({ headers }) => (headers['x-forwarded-proto'] === 'https' ? 200 : 301)],
+    ['accepts only its own host (ALLOWED_HOSTS of Django)', ({ headers }) => (headers.host === 'my-app.fly.dev' ? 200 : 400)],
+    ['requires both', ({ headers }) => (headers.host === 'my-app.fly.dev' && headers['x-forwarded-proto'] === 'https' ? 200 : 403)],
   ];
   for (const [claim, statusOf] of rows) {
     test(claim, async (t) => {

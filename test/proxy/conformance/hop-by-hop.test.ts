@@ -1,9 +1,9 @@
-/** Fields of one connection (RFC 9110 §7.6.1): what goes no further, and what nobody may take away. */
+/** Hop-by-hop fields (RFC 9110 §7.6.1): what the sidecar removes, and what Connection may not remove. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { assertPassed, assertRefused, get, startWire, valuesOf } from './support.ts';
+import { assertReachesApp, assertRejected, get, startRawSidecar, valuesOf } from './support.ts';
 
-/** Names of the fields of a request that belong to its connection, or that these tests send. */
+/** Field names in lower case. */
 const namesOf = (fields: readonly (readonly [string, string])[]): string[] =>
   fields.map(([name]) => name.toLowerCase());
 
@@ -11,18 +11,18 @@ describe('a field of a request that Connection names is removed:', () => {
   // prettier-ignore
   const rows: readonly (readonly [claim: string, ...lines: string[]])[] = [
     ['one', 'Connection: X-Foo', 'X-Foo: 1'],
-    ['one in other case', 'Connection: x-FOO', 'X-Foo: 1'],
+    ['one in another case', 'Connection: x-FOO', 'X-Foo: 1'],
     ['one beside keep-alive', 'Connection: keep-alive, X-Foo', 'X-Foo: 1'],
     ['one in a list without spaces', 'Connection: keep-alive,X-Foo,x-bar', 'X-Foo: 1', 'X-Bar: 2'],
     ['one in a list with empty members', 'Connection: , X-Foo ,,', 'X-Foo: 1'],
-    ['one in white space', 'Connection:\t X-Foo \t', 'X-Foo: 1'],
+    ['one with white space around it', 'Connection:\t X-Foo \t', 'X-Foo: 1'],
     ['one in a second field', 'Connection: keep-alive', 'Connection: X-Foo', 'X-Foo: 1'],
     ['one that comes first', 'X-Foo: 1', 'Connection: X-Foo'],
     ['all of its fields', 'X-Foo: 1', 'Connection: X-Foo', 'x-foo: 2'],
   ];
   for (const [claim, ...lines] of rows) {
     test(claim, async (t) => {
-      const { fields } = await assertPassed(t, get('/', ...lines, 'X-Kept: 1'));
+      const { fields } = await assertReachesApp(t, get('/', ...lines, 'X-Kept: 1'));
       const names = namesOf(fields);
       assert.ok(names.includes('x-kept'));
       assert.ok(!names.includes('x-foo') && !names.includes('x-bar'), names.join());
@@ -30,14 +30,14 @@ describe('a field of a request that Connection names is removed:', () => {
   }
 
   test('one beside close', async (t) => {
-    const wire = await startWire(t);
-    await wire.exchange(get('/', 'Connection: close, x-foo', 'X-Foo: 1', 'X-Kept: 1'));
-    const names = namesOf(wire.app.requests[0]?.fields ?? []);
+    const sidecar = await startRawSidecar(t);
+    await sidecar.responsesTo(get('/', 'Connection: close, x-foo', 'X-Foo: 1', 'X-Kept: 1'));
+    const names = namesOf(sidecar.app.requests[0]?.fields ?? []);
     assert.deepEqual([names.includes('x-kept'), names.includes('x-foo')], [true, false]);
   });
 });
 
-describe('a field of a request is of its connection alone:', () => {
+describe('the sidecar does not pass on the hop-by-hop field of a request:', () => {
   // prettier-ignore
   const rows: readonly (readonly [claim: string, name: string, ...lines: string[]])[] = [
     ['TE', 'te', 'TE: trailers'],
@@ -49,20 +49,20 @@ describe('a field of a request is of its connection alone:', () => {
   ];
   for (const [claim, name, ...lines] of rows) {
     test(claim, async (t) => {
-      const { fields } = await assertPassed(t, get('/', ...lines));
-      // What the sidecar says of its own connection to the app is another thing.
+      const { fields } = await assertReachesApp(t, get('/', ...lines));
+      // The sidecar may set the field for its own connection to the app.
       const own = fields.filter((field) => lines.includes(field.join(': ')));
       assert.ok(!namesOf(own).includes(name), namesOf(fields).join());
     });
   }
 
   test('the names in Connection', async (t) => {
-    const request = await assertPassed(t, get('/', 'Connection: keep-alive, X-Foo'));
+    const request = await assertReachesApp(t, get('/', 'Connection: keep-alive, X-Foo'));
     assert.doesNotMatch(valuesOf(request, 'connection').join(), /x-foo/i);
   });
 });
 
-describe('a request is refused if Connection names', () => {
+describe('rejects a request whose Connection names', () => {
   // prettier-ignore
   const rows: readonly (readonly [name: string, ...lines: string[]])[] = [
     ['Authorization', 'Authorization: Bearer x'],
@@ -74,12 +74,12 @@ describe('a request is refused if Connection names', () => {
     ['X-Session-Id', 'X-Session-Id: x'],
   ];
   for (const [name, ...lines] of rows) {
-    test(name, (t) => assertRefused(t, get('/', `Connection: ${name}`, ...lines)));
+    test(name, (t) => assertRejected(t, get('/', `Connection: ${name}`, ...lines)));
   }
 
   for (const [claim, ...lines] of [
-    ['one of these in other case', 'Connection: cooKIE', 'Cookie: a=b'],
-    ['one of these behind others', 'Connection: keep-alive, x-foo ,\tCookie', 'Cookie: a=b'],
+    ['one of these in another case', 'Connection: cooKIE', 'Cookie: a=b'],
+    ['one of these after others', 'Connection: keep-alive, x-foo ,\tCookie', 'Cookie: a=b'],
     [
       'one of these in a second field',
       'Connection: keep-alive',
@@ -87,28 +87,28 @@ describe('a request is refused if Connection names', () => {
       'Cookie: a=b',
     ],
   ] as const) {
-    test(claim, (t) => assertRefused(t, get('/', ...lines)));
+    test(claim, (t) => assertRejected(t, get('/', ...lines)));
   }
 
-  test('a header of session ids that is configured', (t) =>
-    assertRefused(t, get('/', 'Connection: X-Room', 'X-Room: lobby'), 400, {
+  test('a configured session id header', (t) =>
+    assertRejected(t, get('/', 'Connection: X-Room', 'X-Room: lobby'), 400, {
       env: { SESSION_PROTOCOLS: 'header:x-room' },
     }));
 
   test('a length that frames a body', (t) =>
-    assertRefused(
+    assertRejected(
       t,
       'POST / HTTP/1.1\r\nHost: a\r\nConnection: Content-Length\r\nContent-Length: 5\r\n\r\nhello',
     ));
 
   test('a coding that frames a body', (t) =>
-    assertRefused(
+    assertRejected(
       t,
       'POST / HTTP/1.1\r\nHost: a\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
     ));
 });
 
-describe('a field of the edge stays though Connection names it:', () => {
+describe('keeps a field of the edge that Connection names:', () => {
   // prettier-ignore
   const rows: readonly string[] = [
     'X-Forwarded-For: 192.0.2.1',
@@ -125,13 +125,13 @@ describe('a field of the edge stays though Connection names it:', () => {
   for (const line of rows) {
     const [name = '', value = ''] = line.split(': ');
     test(name, async (t) => {
-      const request = await assertPassed(t, get('/', `Connection: ${name}`, line));
+      const request = await assertReachesApp(t, get('/', `Connection: ${name}`, line));
       assert.deepEqual(valuesOf(request, name.toLowerCase()), [value]);
     });
   }
 
   test('Via', async (t) => {
-    const request = await assertPassed(t, get('/', 'Connection: via', 'Via: 1.1 b'));
+    const request = await assertReachesApp(t, get('/', 'Connection: via', 'Via: 1.1 b'));
     assert.match(valuesOf(request, 'via').join(', '), /^1\.1 b(?:, |$)/);
   });
 });
@@ -148,17 +148,17 @@ describe('a field of a response is removed:', () => {
   for (const [claim, name, lines] of rows) {
     test(claim, async (t) => {
       const response = `HTTP/1.1 200 OK\r\n${lines}X-Kept: 1\r\nContent-Length: 2\r\n\r\nok`;
-      const wire = await startWire(t, { respond: (socket) => socket.write(response) });
-      const { messages } = await wire.exchange(get('/', 'Connection: close'));
+      const sidecar = await startRawSidecar(t, { respond: (socket) => socket.write(response) });
+      const { messages } = await sidecar.responsesTo(get('/', 'Connection: close'));
       const names = namesOf(messages[0]?.fields ?? []);
       assert.deepEqual([names.includes('x-kept'), names.includes(name)], [true, false]);
     });
   }
 
-  test('and its Connection says nothing of the one to the client', async (t) => {
+  test('and its Connection does not affect the client connection', async (t) => {
     const response = 'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok';
-    const wire = await startWire(t, { respond: (socket) => socket.end(response) });
-    const { messages } = await wire.exchange(get('/1') + get('/2', 'Connection: close'));
+    const sidecar = await startRawSidecar(t, { respond: (socket) => socket.end(response) });
+    const { messages } = await sidecar.responsesTo(get('/1') + get('/2', 'Connection: close'));
     assert.deepEqual(
       messages.map(({ body }) => body),
       ['ok', 'ok'],

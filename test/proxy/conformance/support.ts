@@ -1,6 +1,6 @@
 /**
- * For the tests of HTTP/1.1 from outside: a sidecar between a client and an app that are both bare
- * sockets, and a lenient reader of the messages that they receive.
+ * Helpers for the black-box HTTP/1.1 tests: a sidecar between a client and an app that are both raw
+ * sockets, and a lenient parser of the messages that they receive.
  */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
@@ -14,16 +14,16 @@ export type Field = readonly [name: string, value: string];
 
 export interface Message {
   readonly startLine: string;
-  /** Names as they came, values without the white space around them. */
+  /** Names as received, values without surrounding white space. */
   readonly fields: readonly Field[];
-  /** Without its chunks. */
+  /** Without the chunked framing. */
   readonly body: string;
   readonly trailers: readonly Field[];
 }
 
 interface Messages {
   readonly messages: readonly Message[];
-  /** What is no complete message yet. */
+  /** Bytes that are not a complete message yet. */
   readonly rest: string;
 }
 
@@ -33,18 +33,18 @@ export function requestsIn(text: string): Messages {
 
 /** `methods`: of the requests, in order; GET where none is given. */
 export function responsesIn(text: string, methods: readonly string[] = []): Messages {
-  let answered = 0;
+  let responseCount = 0;
   return messagesIn(text, ({ startLine, fields }) => {
     const status = statusOf(startLine);
     if (status < 200) return 0;
-    const method = methods[answered];
-    answered += 1;
+    const method = methods[responseCount];
+    responseCount += 1;
     if (method === 'HEAD' || status === 204 || status === 304) return 0;
     return framingOf(fields) ?? 'until-close';
   });
 }
 
-/** 0 where the line is no status line. */
+/** 0 if the line is not a status line. */
 export function statusOf(startLine: string): number {
   return Number(/^HTTP\/1\.1 (\d{3})(?: |$)/.exec(startLine)?.[1] ?? 0);
 }
@@ -162,54 +162,54 @@ export async function serveRecordingApp(
   };
 }
 
-export interface Wire {
+export interface RawSidecar {
   /** Of the public listener. */
   readonly port: number;
   readonly app: RecordingApp;
   readonly connect: () => Promise<RawClient>;
-  /** Sends it on a connection of its own; resolves with the responses once the sidecar has closed it. */
-  readonly exchange: (sent: string, methods?: readonly string[]) => Promise<Messages>;
-  /** Whatever was on its way to the app has arrived when it resolves. */
+  /** Sends the text on a new connection. Resolves with the responses once the sidecar closes it. */
+  readonly responsesTo: (sent: string, methods?: readonly string[]) => Promise<Messages>;
+  /** Resolves when everything in flight to the app has arrived. */
   readonly barrier: () => Promise<void>;
 }
 
-export interface WireOptions {
+export interface RawSidecarOptions {
   readonly respond?: Respond;
   readonly env?: Readonly<Record<string, string>>;
 }
 
-export async function startWire(
+export async function startRawSidecar(
   t: TestContext,
-  { respond, env = {} }: WireOptions = {},
-): Promise<Wire> {
+  { respond, env = {} }: RawSidecarOptions = {},
+): Promise<RawSidecar> {
   const app = await serveRecordingApp(t, respond);
-  const sidecar = await startTestSidecar(t, app.port, env);
-  return wireTo(t, sidecar.ports.public, app);
+  const { ports } = await startTestSidecar(t, app.port, env);
+  return rawSidecarAt(t, ports.public, app);
 }
 
-/** The listener of some sidecar behind which the app is. */
-export function wireTo(t: TestContext, port: number, app: RecordingApp): Wire {
+/** A running sidecar whose app is `app`. */
+export function rawSidecarAt(t: TestContext, port: number, app: RecordingApp): RawSidecar {
   async function connect(): Promise<RawClient> {
     const client = await openRawClient(port);
     t.after(() => client.socket.destroy());
     return client;
   }
 
-  async function exchange(sent: string, methods?: readonly string[]): Promise<Messages> {
+  async function responsesTo(sent: string, methods?: readonly string[]): Promise<Messages> {
     const client = await connect();
     client.send(sent);
     return responsesIn(await client.untilClosed(), methods);
   }
 
   async function barrier(): Promise<void> {
-    const { messages } = await exchange(get('/barrier', 'Connection: close'));
+    const { messages } = await responsesTo(get('/barrier', 'Connection: close'));
     assert.deepEqual(
       messages.map(({ startLine }) => statusOf(startLine)),
       [200],
     );
   }
 
-  return { port, app, connect, exchange, barrier };
+  return { port, app, connect, responsesTo, barrier };
 }
 
 /** A request without a body. */
@@ -219,59 +219,59 @@ export const get = (target: string, ...lines: readonly string[]): string =>
 const LAST = get('/last', 'Connection: close');
 const SMUGGLED = get('/smuggled', 'Connection: close');
 
-/** One error response, the end of the connection, and not a byte for the app. */
-export async function assertRefused(
+/** The client receives one error response and the end of the connection. The app receives nothing. */
+export async function assertRejected(
   t: TestContext,
   sent: string,
   expected: number | readonly number[] = 400,
-  options: WireOptions = {},
+  options: RawSidecarOptions = {},
 ): Promise<void> {
-  const wire = await startWire(t, options);
-  const { messages, rest } = await wire.exchange(sent + SMUGGLED);
+  const sidecar = await startRawSidecar(t, options);
+  const { messages, rest } = await sidecar.responsesTo(sent + SMUGGLED);
   const [status = 0, ...more] = messages.map(({ startLine }) => statusOf(startLine));
   assert.ok([expected].flat().includes(status), `the response is ${status}`);
   assert.deepEqual([more, rest], [[], '']);
-  await wire.barrier();
-  assert.deepEqual(linesAt(wire.app), []);
+  await sidecar.barrier();
+  assert.deepEqual(linesAt(sidecar.app), []);
 }
 
 /**
- * The same for what is found behind a head: the app may have received the beginning, and the client
- * no response. `end`: the client sends FIN behind it, in place of another request.
+ * The same for an error in the body: the app may have received the start of the request, and the
+ * client may get no response. `end`: the client sends FIN after it, in place of another request.
  */
-export async function assertBrokenOff(
+export async function assertAborted(
   t: TestContext,
   sent: string,
   { end = false }: { readonly end?: boolean } = {},
 ): Promise<void> {
-  const wire = await startWire(t);
-  const client = await wire.connect();
+  const sidecar = await startRawSidecar(t);
+  const client = await sidecar.connect();
   client.send(end ? sent : sent + SMUGGLED);
   if (end) client.socket.end();
   const { messages, rest } = responsesIn(await client.untilClosed());
   const statuses = messages.map(({ startLine }) => statusOf(startLine));
   assert.match(statuses.join(), /^(?:400|413|431)?$/);
   assert.equal(rest, '');
-  await wire.barrier();
-  assert.deepEqual(requestLinesAt(wire.app), []);
+  await sidecar.barrier();
+  assert.deepEqual(requestLinesAt(sidecar.app), []);
 }
 
 /**
- * A request of HTTP/1.1 that the app receives; the request behind it in the same packet is received
- * as the next one. Resolves with what the app has received.
+ * The app receives this HTTP/1.1 request, and the request behind it in the same packet as the next
+ * one. Resolves with the request that the app received.
  */
-export async function assertPassed(
+export async function assertReachesApp(
   t: TestContext,
   sent: string,
-  options: WireOptions = {},
+  options: RawSidecarOptions = {},
 ): Promise<Message> {
-  const wire = await startWire(t, options);
-  const { messages, rest } = await wire.exchange(sent + LAST);
+  const sidecar = await startRawSidecar(t, options);
+  const { messages, rest } = await sidecar.responsesTo(sent + LAST);
   const finals = messages
     .map(({ startLine }) => statusOf(startLine))
     .filter((status) => status !== 100);
   assert.deepEqual([finals, rest], [[200, 200], '']);
-  const [request, last, ...more] = wire.app.requests;
+  const [request, last, ...more] = sidecar.app.requests;
   assert.ok(request && last, 'both requests arrive');
   assert.deepEqual([last.startLine, more], ['GET /last HTTP/1.1', []]);
   return request;
@@ -287,7 +287,7 @@ function linesAt(app: RecordingApp): string[] {
   return [...requestLinesAt(app), ...app.unfinished()];
 }
 
-/** How a connection ends for this side: by the other side's FIN, or by its RST. */
+/** How the connection ends for this side: with a FIN or with an RST of the other side. */
 export function endingOf(socket: Socket): Promise<'end' | 'reset'> {
   return new Promise((resolve, reject) => {
     socket.once('close', () => resolve('end'));
@@ -298,7 +298,7 @@ export function endingOf(socket: Socket): Promise<'end' | 'reset'> {
   });
 }
 
-/** A session of the Machine `m1`, already replayed once: any other Machine forwards it. */
+/** Headers of a session of Machine `m1`, already replayed once: any other Machine forwards it. */
 export const OF_M1 = [
   'Mcp-Session-Id: abc~m1',
   'Fly-Replay-Src: instance=m3;t=1;state=fly-affinity',
@@ -306,21 +306,21 @@ export const OF_M1 = [
 
 export interface Pair {
   readonly app: RecordingApp;
-  /** To `m1`, before the app. */
-  readonly local: Wire;
-  /** To `m2`, which forwards to `m1`. */
-  readonly forwarded: Wire;
+  /** The sidecar of `m1`, next to the app. */
+  readonly local: RawSidecar;
+  /** The sidecar of `m2`, which forwards to `m1`. */
+  readonly forwarded: RawSidecar;
 }
 
 export async function startPair(
   t: TestContext,
-  { respond, env = {} }: WireOptions = {},
+  { respond, env = {} }: RawSidecarOptions = {},
 ): Promise<Pair> {
   const app = await serveRecordingApp(t, respond);
-  const nowhere = await serveRecordingApp(t, (socket) => socket.destroy());
+  const otherApp = await serveRecordingApp(t, (socket) => socket.destroy());
   const fleet = await openFleet(t, 'm1', 'm2');
   const m1 = await fleet.start('m1', app.port, env);
-  const m2 = await fleet.start('m2', nowhere.port, env);
-  const local = wireTo(t, m1.sidecar.ports.public, app);
-  return { app, local, forwarded: wireTo(t, m2.sidecar.ports.public, app) };
+  const m2 = await fleet.start('m2', otherApp.port, env);
+  const local = rawSidecarAt(t, m1.sidecar.ports.public, app);
+  return { app, local, forwarded: rawSidecarAt(t, m2.sidecar.ports.public, app) };
 }

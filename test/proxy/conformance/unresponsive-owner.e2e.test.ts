@@ -1,7 +1,7 @@
 /**
- * An owner whose process stands still while its kernel keeps its connections: a forward to it ends
- * soon, and says whether the request may be sent again. An owner whose app is slow is waited for.
- * Whoever waits without end is found by the time limit of the test.
+ * An owner whose process hangs while its kernel still holds the connections: a forward to it fails
+ * fast, and the status says whether the client may retry. The sidecar waits for an owner whose app is
+ * slow. A forward that never ends hits the time limit of the test.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -15,7 +15,7 @@ import { openFleet, type TestFleet, type TestMachine } from '../../support/fleet
 import { serveRawApp } from '../../support/raw-app.ts';
 import { serveApp } from '../../support/sidecar.ts';
 
-/** Many times what a client should wait for. */
+/** Many times longer than a client should wait. */
 const LIMIT = { timeout: 30_000 };
 
 /** A session of the Machine `m1`, already replayed once, so that it is forwarded. */
@@ -27,8 +27,8 @@ const UPGRADE = { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-ve
 
 type RequestName = 'GET' | 'POST of a length' | 'POST in chunks' | 'upgrade';
 
-/** Sends one request to the Machine that forwards it; tells the status and `Retry-After`. */
-async function ask(machine: TestMachine, name: RequestName): Promise<readonly unknown[]> {
+/** Sends one request to the forwarding Machine. Returns the status, and whether `Retry-After` is set. */
+async function send(machine: TestMachine, name: RequestName): Promise<readonly unknown[]> {
   const method = name.startsWith('POST') ? 'POST' : 'GET';
   const headers = {
     ...SESSION,
@@ -44,26 +44,26 @@ async function ask(machine: TestMachine, name: RequestName): Promise<readonly un
   return [response.statusCode, retryAfter > 0 && retryAfter < 60];
 }
 
-const MAY_BE_REPEATED = [503, true];
-const WAS_DELIVERED = [504, false];
+const MAY_RETRY = [503, true];
+const MAY_NOT_RETRY = [504, false];
 
-/** `m2`, which forwards to whatever is at the address of `m1`. */
+/** `m2`, which forwards to the address of `m1`. */
 async function startForwarder(
   t: TestContext,
   fleet: TestFleet,
   env: Readonly<Record<string, string>> = {},
 ): Promise<TestMachine> {
-  const nowhere = await serveApp(t, () => assert.fail('the request was meant for another app'));
-  return fleet.start('m2', nowhere, env);
+  const otherApp = await serveApp(t, () => assert.fail('the request is for another app'));
+  return fleet.start('m2', otherApp, env);
 }
 
-/** Takes connections and bytes, and never says a word. */
-const serveSilence = (t: TestContext): Promise<number> => serveRawApp(t, () => undefined);
+/** Accepts connections and reads bytes, and never responds. */
+const serveWithoutResponse = (t: TestContext): Promise<number> => serveRawApp(t, () => undefined);
 
 const stop = (child: ChildProcess): void => void child.kill('SIGSTOP');
 
-/** Its kernel has as many connections for it as it keeps, so that new ones are never taken. */
-async function serveNobody(t: TestContext): Promise<number> {
+/** A listener whose accept queue is full, so that new connections never open. */
+async function serveFullBacklog(t: TestContext): Promise<number> {
   const listen =
     'const s = require("net").createServer().listen({ port: 0, host: "127.0.0.1", backlog: 1 }, () => console.log(s.address().port))';
   const child = spawn(process.execPath, ['-e', listen], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -79,7 +79,7 @@ async function serveNobody(t: TestContext): Promise<number> {
   return port;
 }
 
-/** The sidecar `m1` as a process of its own, before that app. */
+/** The sidecar of `m1` in a process of its own, in front of that app. */
 async function startOwner(
   t: TestContext,
   fleet: TestFleet,
@@ -97,10 +97,10 @@ async function startOwner(
   return child;
 }
 
-/** They wait, most of the time. */
-const TOGETHER = { concurrency: 4 };
+/** The tests wait most of the time. */
+const CONCURRENT = { concurrency: 4 };
 
-describe('a forward ends soon', TOGETHER, () => {
+describe('a forward fails fast', CONCURRENT, () => {
   type Owner = (t: TestContext, fleet: TestFleet) => Promise<void>;
   const at =
     (serve: (t: TestContext) => Promise<number>): Owner =>
@@ -114,42 +114,42 @@ describe('a forward ends soon', TOGETHER, () => {
 
   // prettier-ignore
   const rows: readonly (readonly [claim: string, owner: Owner, request: RequestName, outcome: readonly unknown[]])[] = [
-    ['to an owner that takes it and is silent', at(serveSilence), 'GET', MAY_BE_REPEATED],
-    ['to an owner that takes it and is silent', at(serveSilence), 'upgrade', MAY_BE_REPEATED],
-    ['to an owner that takes it and is silent', at(serveSilence), 'POST of a length', WAS_DELIVERED],
-    ['to an owner that takes it and is silent', at(serveSilence), 'POST in chunks', WAS_DELIVERED],
-    ['to an owner whose process is stopped', stopped, 'GET', MAY_BE_REPEATED],
-    ['to an owner whose process is stopped', stopped, 'upgrade', MAY_BE_REPEATED],
-    ['to an owner whose process is stopped', stopped, 'POST of a length', WAS_DELIVERED],
-    ['to an owner whose process is stopped', stopped, 'POST in chunks', WAS_DELIVERED],
+    ['to an owner that accepts the request and does not respond', at(serveWithoutResponse), 'GET', MAY_RETRY],
+    ['to an owner that accepts the request and does not respond', at(serveWithoutResponse), 'upgrade', MAY_RETRY],
+    ['to an owner that accepts the request and does not respond', at(serveWithoutResponse), 'POST of a length', MAY_NOT_RETRY],
+    ['to an owner that accepts the request and does not respond', at(serveWithoutResponse), 'POST in chunks', MAY_NOT_RETRY],
+    ['to an owner whose process is stopped', stopped, 'GET', MAY_RETRY],
+    ['to an owner whose process is stopped', stopped, 'upgrade', MAY_RETRY],
+    ['to an owner whose process is stopped', stopped, 'POST of a length', MAY_NOT_RETRY],
+    ['to an owner whose process is stopped', stopped, 'POST in chunks', MAY_NOT_RETRY],
   ];
   for (const [claim, owner, request, outcome] of rows) {
     test(`${claim}: ${request}`, LIMIT, async (t) => {
       const fleet = await openFleet(t, 'm1', 'm2');
-      // Until a moment ago it has answered: it is not known yet that it stands still.
+      // The owner responds at first: `m2` does not know yet that it hangs.
       const answering = await serveApp(t, (_req, res) => res.writeHead(404).end());
       fleet.lines.get('m1')?.leadTo(answering);
       const m2 = await startForwarder(t, fleet);
       await owner(t, fleet);
-      assert.deepEqual(await ask(m2, request), outcome);
+      assert.deepEqual(await send(m2, request), outcome);
     });
   }
 
   for (const request of ['GET', 'POST of a length', 'POST in chunks'] as const) {
     test(
-      `to an owner that takes no connection, where nothing is delivered: ${request}`,
+      `to an owner that accepts no connection, so that nothing is delivered: ${request}`,
       LIMIT,
       async (t) => {
-        const FLEET = `m1@127.0.0.1:${await serveNobody(t)}`;
+        const FLEET = `m1@127.0.0.1:${await serveFullBacklog(t)}`;
         const m2 = await startForwarder(t, await openFleet(t, 'm2'), { FLEET });
-        assert.deepEqual(await ask(m2, request), MAY_BE_REPEATED);
+        assert.deepEqual(await send(m2, request), MAY_RETRY);
       },
     );
   }
 
   for (const [request, outcome] of [
-    ['GET', MAY_BE_REPEATED],
-    ['POST of a length', WAS_DELIVERED],
+    ['GET', MAY_RETRY],
+    ['POST of a length', MAY_NOT_RETRY],
   ] as const) {
     test(`to an owner that is stopped while its app works: ${request}`, LIMIT, async (t) => {
       const arrived = Promise.withResolvers<undefined>();
@@ -157,31 +157,31 @@ describe('a forward ends soon', TOGETHER, () => {
       const fleet = await openFleet(t, 'm1', 'm2');
       const owner = await startOwner(t, fleet, app);
       const m2 = await startForwarder(t, fleet);
-      const asked = ask(m2, request);
+      const sent = send(m2, request);
       await arrived.promise;
       stop(owner);
-      assert.deepEqual(await asked, outcome);
+      assert.deepEqual(await sent, outcome);
     });
   }
 });
 
-test('a forward to an owner that was stopped is served once it goes on', LIMIT, async (t) => {
+test('a forward to a stopped owner succeeds once the process continues', LIMIT, async (t) => {
   const app = await serveApp(t, (req, res) => req.resume().on('end', () => res.end()));
   const fleet = await openFleet(t, 'm1', 'm2');
   const owner = await startOwner(t, fleet, app);
   const m2 = await startForwarder(t, fleet);
   stop(owner);
-  assert.deepEqual(await ask(m2, 'GET'), MAY_BE_REPEATED);
+  assert.deepEqual(await send(m2, 'GET'), MAY_RETRY);
   owner.kill('SIGCONT');
-  let outcome = await ask(m2, 'POST of a length');
-  while (outcome[0] !== 200) outcome = await ask(m2, 'POST of a length');
+  let outcome = await send(m2, 'POST of a length');
+  while (outcome[0] !== 200) outcome = await send(m2, 'POST of a length');
 });
 
-/** Longer than any owner may be silent. */
+/** Longer than the time after which an owner counts as unresponsive. */
 const SLOW_MS = 8_000;
 
 test(
-  `an owner whose app takes ${SLOW_MS} ms is waited for while its sidecar answers`,
+  `waits for an owner whose app takes ${SLOW_MS} ms, while its sidecar responds`,
   LIMIT,
   async (t) => {
     const app = await serveApp(t, (req, res) => {
@@ -193,7 +193,7 @@ test(
     await fleet.start('m1', app);
     const m2 = await startForwarder(t, fleet);
     const requests = ['GET', 'POST of a length', 'POST in chunks'] as const;
-    const outcomes = await Promise.all(requests.map((request) => ask(m2, request)));
+    const outcomes = await Promise.all(requests.map((request) => send(m2, request)));
     assert.deepEqual(
       outcomes,
       requests.map(() => [200, false]),

@@ -1,23 +1,23 @@
-/** `Via` (RFC 9110 §7.6.3), and requests that come back to where they have been (RFC 5842 §7.2: 508). */
+/** `Via` (RFC 9110 §7.6.3), and request loops (RFC 5842 §7.2: 508). */
 import assert from 'node:assert/strict';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { createKeptLog } from '../../support/log.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
 import {
-  assertPassed,
+  assertReachesApp,
   get,
   OF_M1,
   serveRecordingApp,
   startPair,
-  startWire,
+  startRawSidecar,
   statusOf,
   valuesOf,
-  wireTo,
+  rawSidecarAt,
   type Message,
 } from './support.ts';
 
-/** All members of the list, without their comments. */
+/** All members of the `Via` list, without their comments. */
 function hopsOf(message: Message | undefined): string[] {
   assert.ok(message);
   const list = valuesOf(message, 'via').join(',');
@@ -26,57 +26,57 @@ function hopsOf(message: Message | undefined): string[] {
 
 const OWN = '1.1 fly-affinity';
 
-describe('Via of a request names the sidecar last:', () => {
+describe('the sidecar adds itself as the last member of Via:', () => {
   // prettier-ignore
   const rows: readonly (readonly [claim: string, lines: readonly string[], hops: readonly string[]])[] = [
-    ['alone', [], [OWN]],
-    ['behind the edge', ['Via: 1.1 fly.io'], ['1.1 fly.io', OWN]],
-    ['behind a list', ['Via: 1.0 fred, 2 p.example.net'], ['1.0 fred', '2 p.example.net', OWN]],
-    ['behind two fields', ['Via: 1.0 fred', 'via: 2 p.example.net'], ['1.0 fred', '2 p.example.net', OWN]],
+    ['to an empty Via', [], [OWN]],
+    ['after the edge', ['Via: 1.1 fly.io'], ['1.1 fly.io', OWN]],
+    ['after a list', ['Via: 1.0 fred, 2 p.example.net'], ['1.0 fred', '2 p.example.net', OWN]],
+    ['after two fields', ['Via: 1.0 fred', 'via: 2 p.example.net'], ['1.0 fred', '2 p.example.net', OWN]],
   ];
   for (const [claim, lines, hops] of rows) {
     test(claim, async (t) => {
-      assert.deepEqual(hopsOf(await assertPassed(t, get('/', ...lines))), hops);
+      assert.deepEqual(hopsOf(await assertReachesApp(t, get('/', ...lines))), hops);
     });
   }
 
-  test('with the version of the client', async (t) => {
-    const wire = await startWire(t);
-    await wire.exchange('GET / HTTP/1.0\r\nHost: a\r\n\r\n');
-    assert.deepEqual(hopsOf(wire.app.requests[0]), ['1.0 fly-affinity']);
+  test("with the client's HTTP version", async (t) => {
+    const sidecar = await startRawSidecar(t);
+    await sidecar.responsesTo('GET / HTTP/1.0\r\nHost: a\r\n\r\n');
+    assert.deepEqual(hopsOf(sidecar.app.requests[0]), ['1.0 fly-affinity']);
   });
 
-  test('when it asks for an upgrade', async (t) => {
-    const wire = await startWire(t);
-    await wire.exchange(get('/', 'Connection: Upgrade, close', 'Upgrade: websocket'));
-    assert.deepEqual(hopsOf(wire.app.requests[0]), [OWN]);
+  test('to an upgrade request', async (t) => {
+    const sidecar = await startRawSidecar(t);
+    await sidecar.responsesTo(get('/', 'Connection: Upgrade, close', 'Upgrade: websocket'));
+    assert.deepEqual(hopsOf(sidecar.app.requests[0]), [OWN]);
   });
 
-  test('when it was forwarded, at least once', async (t) => {
+  test('to a forwarded request, at least once', async (t) => {
     const { app, forwarded } = await startPair(t);
-    await forwarded.exchange(get('/', ...OF_M1, 'Via: 1.1 fly.io', 'Connection: close'));
+    await forwarded.responsesTo(get('/', ...OF_M1, 'Via: 1.1 fly.io', 'Connection: close'));
     const [first, ...own] = hopsOf(app.requests[0]);
     assert.equal(first, '1.1 fly.io');
     assert.deepEqual([...new Set(own)], [OWN]);
   });
 });
 
-describe('a loop', () => {
-  /** More turns than any loop should take, and far fewer than there are descriptors. */
-  const MAX_TURNS = 20;
+describe('a request loop', () => {
+  /** More rounds than any loop should take, and far fewer than the available file descriptors. */
+  const MAX_ROUNDS = 20;
 
-  interface Way {
+  interface Relay {
     readonly port: number;
-    leadTo(port: number): void;
+    setTarget(port: number): void;
   }
 
-  /** A port that leads to another one, and to nowhere after that many connections. */
-  async function openWay(t: TestContext): Promise<Way> {
+  /** A TCP relay to another port. It closes connections after the first `MAX_ROUNDS`. */
+  async function openRelay(t: TestContext): Promise<Relay> {
     const sockets = new Set<Socket>();
-    let [target, turns] = [0, 0];
+    let [target, rounds] = [0, 0];
     const server = createServer((near) => {
-      turns += 1;
-      const far = turns > MAX_TURNS ? near : connect(target, '127.0.0.1');
+      rounds += 1;
+      const far = rounds > MAX_ROUNDS ? near : connect(target, '127.0.0.1');
       for (const socket of [near, far]) sockets.add(socket.on('error', () => undefined));
       if (far === near) near.destroy();
       else near.pipe(far).pipe(near);
@@ -87,57 +87,57 @@ describe('a loop', () => {
       for (const socket of sockets) socket.destroy();
     });
     const { port } = server.address() as AddressInfo;
-    return { port, leadTo: (known) => void (target = known) };
+    return { port, setTarget: (known) => void (target = known) };
   }
 
   interface Sidecars {
-    /** Of the first. */
+    /** Public port of the first sidecar. */
     readonly port: number;
-    /** Requests that all of them have answered. */
-    readonly answered: () => number;
+    /** Number of access-log lines of all the sidecars. */
+    readonly loggedCount: () => number;
   }
 
-  /** So many sidecars, each the app of the one before it, and the first that of the last. */
+  /** A ring of `count` sidecars: each is the app of the next one. */
   async function startLoop(t: TestContext, count: number): Promise<Sidecars> {
-    const back = await openWay(t);
-    let [port, answered] = [back.port, 0];
-    const { logger } = createKeptLog(() => void (answered += 1));
+    const back = await openRelay(t);
+    let [port, loggedCount] = [back.port, 0];
+    const { logger } = createKeptLog(() => void (loggedCount += 1));
     for (let i = 0; i < count; i += 1) {
       const env = { FLY_MACHINE_ID: `m${i + 1}` };
       port = (await startTestSidecar(t, port, env, { logger })).ports.public;
     }
-    back.leadTo(port);
-    return { port, answered: () => answered };
+    back.setTarget(port);
+    return { port, loggedCount: () => loggedCount };
   }
 
   const requestIn = (head: string, body = ''): string =>
     `${head}\r\nHost: a\r\nConnection: close\r\n${body}`;
   // prettier-ignore
   const rows: readonly (readonly [claim: string, count: number, sent: string])[] = [
-    ['of a sidecar whose app is itself is answered 508: GET', 1, requestIn('GET / HTTP/1.1', '\r\n')],
-    ['of a sidecar whose app is itself is answered 508: HTTP/1.0', 1, requestIn('GET / HTTP/1.0', '\r\n')],
-    ['of a sidecar whose app is itself is answered 508: POST', 1, requestIn('POST / HTTP/1.1', 'Content-Length: 5\r\n\r\nhello')],
-    ['of a sidecar whose app is itself is answered 508: an upgrade', 1, get('/', 'Connection: Upgrade, close', 'Upgrade: websocket')],
-    ['of a sidecar whose app is itself is answered 508: a session', 1, requestIn('GET / HTTP/1.1', 'Mcp-Session-Id: abc~m1\r\n\r\n')],
-    ['of two sidecars is answered 508', 2, requestIn('GET / HTTP/1.1', '\r\n')],
+    ['of a sidecar whose app is itself returns 508: GET', 1, requestIn('GET / HTTP/1.1', '\r\n')],
+    ['of a sidecar whose app is itself returns 508: HTTP/1.0', 1, requestIn('GET / HTTP/1.0', '\r\n')],
+    ['of a sidecar whose app is itself returns 508: POST', 1, requestIn('POST / HTTP/1.1', 'Content-Length: 5\r\n\r\nhello')],
+    ['of a sidecar whose app is itself returns 508: an upgrade', 1, get('/', 'Connection: Upgrade, close', 'Upgrade: websocket')],
+    ['of a sidecar whose app is itself returns 508: a session', 1, requestIn('GET / HTTP/1.1', 'Mcp-Session-Id: abc~m1\r\n\r\n')],
+    ['of two sidecars returns 508', 2, requestIn('GET / HTTP/1.1', '\r\n')],
   ];
   for (const [claim, count, sent] of rows) {
     test(claim, async (t) => {
       const sidecars = await startLoop(t, count);
-      const nowhere = await serveRecordingApp(t);
-      const { messages } = await wireTo(t, sidecars.port, nowhere).exchange(sent);
+      const app = await serveRecordingApp(t);
+      const { messages } = await rawSidecarAt(t, sidecars.port, app).responsesTo(sent);
       assert.equal(statusOf(messages[0]?.startLine ?? ''), 508);
-      // An app that is a proxy may come back a few times.
-      assert.ok(sidecars.answered() <= 3 * count + 1, `${sidecars.answered()} requests`);
+      // An app that is a proxy may send a request back a few times.
+      assert.ok(sidecars.loggedCount() <= 3 * count + 1, `${sidecars.loggedCount()} requests`);
     });
   }
 
-  test('is none where a sidecar is the app of another sidecar', async (t) => {
+  test('is not detected where a sidecar is the app of another sidecar', async (t) => {
     const app = await serveRecordingApp(t);
     const inner = await startTestSidecar(t, app.port);
     const outer = await startTestSidecar(t, inner.ports.public, { FLY_MACHINE_ID: 'm2' });
-    const wire = wireTo(t, outer.ports.public, app);
-    const { messages } = await wire.exchange(get('/', 'Connection: close'));
+    const sidecar = rawSidecarAt(t, outer.ports.public, app);
+    const { messages } = await sidecar.responsesTo(get('/', 'Connection: close'));
     assert.equal(statusOf(messages[0]?.startLine ?? ''), 200);
     assert.deepEqual(hopsOf(app.requests[0]), [OWN, OWN]);
   });
