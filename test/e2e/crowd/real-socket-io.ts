@@ -6,7 +6,7 @@ import { io, type Socket } from 'socket.io-client';
 import type { Target } from '../support/target.ts';
 import { countedIn, type Client, type Outcome } from './outcome.ts';
 
-/** An answer that takes longer never comes, in ms. */
+/** A response that takes longer never comes, in ms. */
 const HANGING_MS = 60_000;
 /** So long a connection is waited for before anybody looks again, in ms. */
 const CONNECTING_MS = 10_000;
@@ -29,7 +29,10 @@ export function createRealSocketIoClient({ url }: Target): Client {
     const answered = socket.timeout(HANGING_MS).emitWithAck('count') as Promise<unknown>;
     const outcome = answered.then(
       (counted) => countedIn(session, JSON.stringify(counted)),
-      (error: unknown): Outcome => ({ kind: 'wrong', what: String(error) }),
+      (error: unknown): Outcome =>
+        hasStoppedPolling(socket)
+          ? { kind: 'cut', how: 'its client has stopped polling' }
+          : { kind: 'wrong', what: `${String(error)}, over ${transportOf(socket)}` },
     );
     const first = await Promise.race([outcome, lost.promise]);
     socket.off('disconnect', onDisconnect);
@@ -37,6 +40,27 @@ export function createRealSocketIoClient({ url }: Target): Client {
   }
 
   return { open: call, call, leave: () => void socket.disconnect() };
+}
+
+/**
+ * engine.io-client polls no more, and reports nothing until its ping timeout, if the WebSocket that
+ * it upgrades to is closed while it pauses the polling for it. A server closes it when an upgrade
+ * takes longer than 10 s, as on a busy computer. It happens without a proxy too:
+ * `_probe` of its `socket.ts` leaves the polling transport paused.
+ */
+function hasStoppedPolling({ io: { engine } }: Socket): boolean {
+  const { name, readyState } = stateOf(engine.transport);
+  return name === 'polling' && readyState === 'paused';
+}
+
+function transportOf({ io: { engine } }: Socket): string {
+  const { name, readyState } = stateOf(engine.transport);
+  return `${name} (${readyState})`;
+}
+
+/** Its `readyState` is protected in the types. */
+function stateOf(transport: object): { readonly name: string; readonly readyState: string } {
+  return transport as { readonly name: string; readonly readyState: string };
 }
 
 async function isConnected(socket: Socket): Promise<boolean> {
