@@ -1,4 +1,4 @@
-/** Browsers of an app without session ids: whole sidecars, and clients that keep a cookie. */
+/** The affinity cookie for an app without session ids: complete sidecars, and clients that keep cookies. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type RequestListener } from 'node:http';
@@ -9,7 +9,7 @@ import { serveApp } from '../support/sidecar.ts';
 
 const SETTING = { AFFINITY_COOKIE: 'aff' };
 
-/** Tells where it is, and which cookies it was shown. */
+/** Responds with its Machine and the cookies that it received. */
 function appOf(at: string): RequestListener {
   return (req, res) => {
     const headers: http.OutgoingHttpHeaders = {};
@@ -32,7 +32,7 @@ async function startTwo(t: TestContext): Promise<{
   return { fleet, m1: await start('m1'), m2: await start('m2') };
 }
 
-function visit(
+function request(
   machine: TestMachine,
   headers: Record<string, string> = {},
   path = '/',
@@ -40,144 +40,144 @@ function visit(
   return fetch(machine.url + path, { headers, redirect: 'manual' });
 }
 
-/** What a browser keeps of the answer's cookies. */
-function cookieOf(answer: Response): string {
-  return answer.headers
+/** The cookies of the response, in the form that a browser sends them. */
+function cookieOf(response: Response): string {
+  return response.headers
     .getSetCookie()
     .map((line) => line.split(';', 1)[0] ?? '')
     .join('; ');
 }
 
-async function bodyOf(answer: Response): Promise<{ at: string; cookie?: string }> {
-  assert.equal(answer.status, 200);
-  return (await answer.json()) as { at: string; cookie?: string };
+async function bodyOf(response: Response): Promise<{ at: string; cookie?: string }> {
+  assert.equal(response.status, 200);
+  return (await response.json()) as { at: string; cookie?: string };
 }
 
-function cameBackFrom(machine: string): Record<string, string> {
+function undeliveredTo(machine: string): Record<string, string> {
   const failed = `instance=${machine};app=a;region=iad;replay_source=m2;reason=timeout;elapsed_ms=10`;
   return { 'fly-replay-failed': failed };
 }
 
 describe('a request without a session id', () => {
-  test('is served by whoever gets it, and its answer names that Machine', async (t) => {
+  test('is served by the Machine that receives it, and gets a cookie for that Machine', async (t) => {
     const { m1, m2 } = await startTwo(t);
     for (const machine of [m1, m2]) {
-      const answer = await visit(machine);
-      assert.match(cookieOf(answer), new RegExp(`^aff=${machine.id}\\.[0-9a-z]+$`));
-      assert.equal((await bodyOf(answer)).at, machine.id);
+      const response = await request(machine);
+      assert.match(cookieOf(response), new RegExp(`^aff=${machine.id}\\.[0-9a-z]+$`));
+      assert.equal((await bodyOf(response)).at, machine.id);
     }
   });
 
-  test('that brings the cookie of this Machine is served here, and the cookie is fresh', async (t) => {
+  test('with the cookie of this Machine is served here, and gets no new cookie', async (t) => {
     const { m1 } = await startTwo(t);
-    const cookie = cookieOf(await visit(m1));
-    const answer = await visit(m1, { cookie });
-    assert.equal(cookieOf(answer), '');
-    assert.equal((await bodyOf(answer)).at, 'm1');
+    const cookie = cookieOf(await request(m1));
+    const response = await request(m1, { cookie });
+    assert.equal(cookieOf(response), '');
+    assert.equal((await bodyOf(response)).at, 'm1');
   });
 
-  test('that brings the cookie of another Machine is taken there', async (t) => {
+  test('with the cookie of another Machine is replayed there', async (t) => {
     const { m1, m2 } = await startTwo(t);
-    const cookie = cookieOf(await visit(m1));
-    const answer = await visit(m2, { cookie });
-    assert.match(answer.headers.get('fly-replay') ?? '', /^instance=m1;/);
-    assert.equal(cookieOf(answer), '');
+    const cookie = cookieOf(await request(m1));
+    const response = await request(m2, { cookie });
+    assert.match(response.headers.get('fly-replay') ?? '', /^instance=m1;/);
+    assert.equal(cookieOf(response), '');
   });
 
-  test('goes over the private network if the edge could not deliver it', async (t) => {
+  test('is forwarded over the private network if the edge could not deliver it', async (t) => {
     const { m1, m2 } = await startTwo(t);
-    const cookie = cookieOf(await visit(m1));
-    const answer = await visit(m2, { cookie, ...cameBackFrom('m1') });
-    assert.equal((await bodyOf(answer)).at, 'm1');
+    const cookie = cookieOf(await request(m1));
+    const response = await request(m2, { cookie, ...undeliveredTo('m1') });
+    assert.equal((await bodyOf(response)).at, 'm1');
   });
 
-  test('is told to come again if its Machine is silent, and keeps its cookie', async (t) => {
+  test('returns 503 with Retry-After and keeps the cookie if its Machine is unresponsive', async (t) => {
     const { fleet, m1, m2 } = await startTwo(t);
-    const cookie = cookieOf(await visit(m1));
+    const cookie = cookieOf(await request(m1));
     fleet.lines.get('m1')?.leadTo(undefined);
-    const answer = await visit(m2, { cookie, ...cameBackFrom('m1') });
-    assert.equal(answer.status, 503);
-    assert.equal(answer.headers.get('retry-after'), '1');
-    assert.equal(cookieOf(answer), '');
+    const response = await request(m2, { cookie, ...undeliveredTo('m1') });
+    assert.equal(response.status, 503);
+    assert.equal(response.headers.get('retry-after'), '1');
+    assert.equal(cookieOf(response), '');
   });
 
-  test('that names a Machine of no fleet is replayed once, and then served here with a new cookie', async (t) => {
+  test('with the cookie of an unknown Machine is replayed once, and then served here with a new cookie', async (t) => {
     const { m2 } = await startTwo(t);
     const cookie = 'aff=nobody.thz3f1';
-    const first = await visit(m2, { cookie });
+    const first = await request(m2, { cookie });
     assert.match(first.headers.get('fly-replay') ?? '', /^instance=nobody;.*fallback=prefer_self/);
-    const answer = await visit(m2, { cookie, ...cameBackFrom('nobody') });
-    assert.match(cookieOf(answer), /^aff=m2\./);
-    assert.equal((await bodyOf(answer)).at, 'm2');
+    const response = await request(m2, { cookie, ...undeliveredTo('nobody') });
+    assert.match(cookieOf(response), /^aff=m2\./);
+    assert.equal((await bodyOf(response)).at, 'm2');
   });
 
-  test('loses the cookie of a Machine whose app is not there, and goes elsewhere from then on', async (t) => {
+  test('loses the cookie of a Machine whose app is down, and is then replayed elsewhere', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const m1 = await fleet.start('m1', await freePort(), SETTING);
-    const answer = await visit(m1, { cookie: 'a=1; aff=m1.thz3f1' });
-    assert.equal(answer.status, 502);
-    assert.deepEqual(answer.headers.getSetCookie(), ['aff=; Path=/; Max-Age=0']);
-    const next = await visit(m1, { cookie: 'a=1' });
+    const response = await request(m1, { cookie: 'a=1; aff=m1.thz3f1' });
+    assert.equal(response.status, 502);
+    assert.deepEqual(response.headers.getSetCookie(), ['aff=; Path=/; Max-Age=0']);
+    const next = await request(m1, { cookie: 'a=1' });
     assert.match(next.headers.get('fly-replay') ?? '', /^elsewhere=true;/);
     const inSession = { cookie: 'aff=m1.thz3f1', 'mcp-session-id': 'abc~m1' };
-    assert.deepEqual((await visit(m1, inSession)).headers.getSetCookie(), []);
+    assert.deepEqual((await request(m1, inSession)).headers.getSetCookie(), []);
   });
 
-  test('shows the app all cookies but this one', async (t) => {
+  test('reaches the app with all cookies except this one', async (t) => {
     const { m1 } = await startTwo(t);
-    const cookie = `a=1; ${cookieOf(await visit(m1))}; b=2`;
-    assert.equal((await bodyOf(await visit(m1, { cookie }))).cookie, 'a=1; b=2');
+    const cookie = `a=1; ${cookieOf(await request(m1))}; b=2`;
+    assert.equal((await bodyOf(await request(m1, { cookie }))).cookie, 'a=1; b=2');
   });
 
-  test('gets the cookies of the app beside this one', async (t) => {
+  test("gets the app's cookies and this one", async (t) => {
     const { m1 } = await startTwo(t);
-    assert.match(cookieOf(await visit(m1, {}, '/own')), /^theme=dark; aff=m1\./);
+    assert.match(cookieOf(await request(m1, {}, '/own')), /^theme=dark; aff=m1\./);
   });
 
-  test('for what a cache may hand to everybody gets no cookie', async (t) => {
+  test('for a publicly cacheable response gets no cookie', async (t) => {
     const { m1 } = await startTwo(t);
-    assert.equal(cookieOf(await visit(m1, {}, '/logo.png')), '');
+    assert.equal(cookieOf(await request(m1, {}, '/logo.png')), '');
   });
 });
 
-test('a session id says more than the cookie', async (t) => {
+test('a session id takes precedence over the cookie', async (t) => {
   const { m1, m2 } = await startTwo(t);
-  const cookie = cookieOf(await visit(m2));
-  const opened = await visit(m1, {}, '/open');
+  const cookie = cookieOf(await request(m2));
+  const opened = await request(m1, {}, '/open');
   const session = { 'mcp-session-id': opened.headers.get('mcp-session-id') ?? '' };
-  const here = await visit(m1, { cookie, ...session });
+  const here = await request(m1, { cookie, ...session });
   assert.equal((await bodyOf(here)).at, 'm1');
   assert.equal(cookieOf(here), '');
 });
 
-test('a Machine that drains keeps its browsers, and sends new ones elsewhere', async (t) => {
+test('a draining Machine serves clients with its cookie, and replays new clients elsewhere', async (t) => {
   const { m1 } = await startTwo(t);
-  const cookie = cookieOf(await visit(m1));
+  const cookie = cookieOf(await request(m1));
   const drained = m1.sidecar.drain();
-  assert.equal((await bodyOf(await visit(m1, { cookie }))).at, 'm1');
-  assert.match((await visit(m1)).headers.get('fly-replay') ?? '', /^elsewhere=true;/);
+  assert.equal((await bodyOf(await request(m1, { cookie }))).at, 'm1');
+  assert.match((await request(m1)).headers.get('fly-replay') ?? '', /^elsewhere=true;/);
   await drained;
 });
 
-test('a WebSocket is taken where its cookie says, and gets one if it has none', async (t) => {
+test('a WebSocket is replayed to the Machine of its cookie', async (t) => {
   const { m2 } = await startTwo(t);
   const headers = { connection: 'Upgrade', upgrade: 'websocket', cookie: 'aff=m1.thz3f1' };
-  const request = http.get(m2.url, { headers });
-  const [answer] = (await once(request, 'response')) as [http.IncomingMessage];
-  assert.match(String(answer.headers['fly-replay']), /^instance=m1;/);
-  answer.resume();
+  const upgrade = http.get(m2.url, { headers });
+  const [response] = (await once(upgrade, 'response')) as [http.IncomingMessage];
+  assert.match(String(response.headers['fly-replay']), /^instance=m1;/);
+  response.resume();
 });
 
-test('behind https the cookie is Secure', async (t) => {
+test('the cookie is Secure over https', async (t) => {
   const { m1 } = await startTwo(t);
-  const answer = await visit(m1, { 'x-forwarded-proto': 'https' });
-  assert.match(answer.headers.getSetCookie().join(), /; Secure;/);
+  const response = await request(m1, { 'x-forwarded-proto': 'https' });
+  assert.match(response.headers.getSetCookie().join(), /; Secure;/);
 });
 
-test("without the setting there is no cookie, and one that is brought is the app's", async (t) => {
+test('without the setting the sidecar sets no cookie, and passes a received one to the app', async (t) => {
   const fleet = await openFleet(t, 'm1');
   const machine = await fleet.start('m1', await serveApp(t, appOf('m1')));
-  const answer = await visit(machine, { cookie: 'aff=m2.thz3f1' });
-  assert.equal(cookieOf(answer), '');
-  assert.equal((await bodyOf(answer)).cookie, 'aff=m2.thz3f1');
+  const response = await request(machine, { cookie: 'aff=m2.thz3f1' });
+  assert.equal(cookieOf(response), '');
+  assert.equal((await bodyOf(response)).cookie, 'aff=m2.thz3f1');
 });

@@ -1,4 +1,4 @@
-/** The HTTP wire between real servers and clients: nothing of a message is lost or added on the way. */
+/** HTTP between real servers and clients: the sidecar loses no part of a message and adds none. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
@@ -23,7 +23,7 @@ function hasEnded(text: string): boolean {
   return text.endsWith('0\r\n\r\n');
 }
 
-describe('what passes through', () => {
+describe('messages pass through unchanged', () => {
   test('request headers reach the app in order and case, latin-1 and repeated ones too', async (t) => {
     const seen = Promise.withResolvers<string[]>();
     const app = await serveApp(t, (req, res) => {
@@ -48,7 +48,7 @@ describe('what passes through', () => {
     ]);
   });
 
-  test('the target and the Host reach the app as they were sent', async (t) => {
+  test('the target and the Host reach the app unchanged', async (t) => {
     const app = await serveApp(t, (req, res) =>
       res.end(`${req.url ?? ''} ${req.headers.host ?? ''}`),
     );
@@ -59,7 +59,7 @@ describe('what passes through', () => {
     assert.match(text, /\/\/a\/\.\.\/b;c\?x=%7E~&&y example\.com:8443$/);
   });
 
-  test('hop-by-hop headers and those that Connection names stay on their side, both ways', async (t) => {
+  test('hop-by-hop headers and headers that Connection names are removed in both directions', async (t) => {
     const seen = Promise.withResolvers<string[]>();
     const app = await serveRawApp(t, (socket, request) => {
       seen.resolve(request.split('\r\n'));
@@ -80,7 +80,7 @@ describe('what passes through', () => {
     assert.ok(!lines.some((line) => /^(x-mine|te):/i.test(line)));
   });
 
-  test('latin-1 answer headers reach the client byte for byte, on a stream too', async (t) => {
+  test('latin-1 response headers reach the client byte for byte, on a stream too', async (t) => {
     const app = await serveRawApp(t, (socket) =>
       socket.write(
         'HTTP/1.1 200 OK\r\nX-Umlaut: \xfc\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n',
@@ -94,7 +94,7 @@ describe('what passes through', () => {
     assert.match(text, /^HTTP\/1\.1 200 OK\r\nX-Umlaut: \xfc\r\n/);
   });
 
-  test('x-forwarded-for and -proto are added where they are missing', async (t) => {
+  test('x-forwarded-for and x-forwarded-proto are added if they are missing', async (t) => {
     const app = await serveApp(t, (req, res) =>
       res.end(
         `${String(req.headers['x-forwarded-for'])} ${String(req.headers['x-forwarded-proto'])}`,
@@ -105,7 +105,7 @@ describe('what passes through', () => {
     assert.equal(await response.text(), '127.0.0.1 http');
   });
 
-  test('no Date, and no other header, is added to an answer', async (t) => {
+  test('no Date and no other header is added to a response', async (t) => {
     const app = await serveRawApp(t, (socket) =>
       socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b\r\n\r\nok'),
     );
@@ -120,7 +120,7 @@ describe('what passes through', () => {
     assert.deepEqual(names, ['Content-Length', 'X-A', '', 'ok']);
   });
 
-  for (const [name, answer, method, expected] of [
+  for (const [name, response, method, expected] of [
     ['a HEAD', 'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n', 'HEAD', /Content-Length: 99/],
     [
       'a 204',
@@ -137,7 +137,7 @@ describe('what passes through', () => {
     ['an empty 200', 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n', 'GET', /Content-Length: 0/],
   ] as const) {
     test(`${name} passes through and leaves the connection usable`, async (t) => {
-      const app = await serveRawApp(t, (socket) => socket.write(answer));
+      const app = await serveRawApp(t, (socket) => socket.write(response));
       const { ports } = await startTestSidecar(t, app);
       const client = await clientOf(t, ports.public);
       for (let i = 1; i <= 2; i += 1) {
@@ -191,7 +191,7 @@ describe('bodies', () => {
     ['of 100 KB', 100_000],
     ['of 5 MB', 5_000_000],
   ] as const) {
-    test(`a ${name} body with a length, and one in chunks, come back whole`, async (t) => {
+    test(`a ${name} body is echoed complete, with a length and in chunks`, async (t) => {
       const app = await serveApp(t, (req, res) => {
         res.writeHead(200, { 'x-length': req.headers['content-length'] ?? 'none' });
         req.pipe(res);
@@ -214,7 +214,7 @@ describe('bodies', () => {
     });
   }
 
-  test('many large bodies at once are each its own, though some clients read slowly', async (t) => {
+  test('many large concurrent bodies are not mixed up, even if some clients read slowly', async (t) => {
     const size = 3_000_000;
     const bodyFor = (letter: string): Buffer => Buffer.alloc(size, `${letter}0123456789`);
     const app = await serveApp(t, (req, res) => {
@@ -240,7 +240,7 @@ describe('bodies', () => {
     await Promise.all(paths.map((path, i) => read(path, i % 3 === 0)));
   });
 
-  test('Expect: 100-continue is answered before the body is sent', async (t) => {
+  test('Expect: 100-continue gets a 100 response before the body is sent', async (t) => {
     const app = await serveApp(
       t,
       (req, res) => void bodyOf(req).then((text) => res.end(`got ${text}`)),
@@ -253,7 +253,7 @@ describe('bodies', () => {
     await client.until((all) => all.endsWith('got hello'));
   });
 
-  test('an app that answers before it has read the upload is heard, and the next request is in step', async (t) => {
+  test('the response of an app that has not read the upload reaches the client, and the next request follows', async (t) => {
     const app = await serveApp(t, (req, res) => {
       if (req.method === 'GET') res.end('second');
       else res.writeHead(413, { 'content-length': 5 }).end('large');
@@ -269,12 +269,12 @@ describe('bodies', () => {
     assert.equal(text.split('HTTP/1.1 ').length, 3);
   });
 
-  for (const [length, keeps] of [
+  for (const [length, staysOpen] of [
     [300_000, true],
     [300_000_000, false],
   ] as const) {
-    const then = keeps ? 'stays' : 'ends, as the response says';
-    test(`an app that closes before it has read ${length} bytes: the connection ${then}`, async (t) => {
+    const then = staysOpen ? 'stays open' : 'is closed after the response, with Connection: close';
+    test(`when the app closes before it has read ${length} bytes, the client connection ${then}`, async (t) => {
       const app = await serveApp(t, (_req, res) => {
         res.writeHead(413, { 'content-length': 5, connection: 'close' }).end('large');
       });
@@ -283,8 +283,8 @@ describe('bodies', () => {
       client.send(`POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ${length}\r\n\r\n`);
       client.send('x'.repeat(100_000));
       const text = await client.until((all) => all.endsWith('large'));
-      assert.equal(text.includes('\r\nConnection: close\r\n'), !keeps);
-      if (!keeps) {
+      assert.equal(text.includes('\r\nConnection: close\r\n'), !staysOpen);
+      if (!staysOpen) {
         await client.untilClosed();
         return;
       }
@@ -295,8 +295,8 @@ describe('bodies', () => {
   }
 });
 
-describe('what breaks', () => {
-  test('an app that is not there is a 502 with Retry-After', async (t) => {
+describe('failures', () => {
+  test('returns 502 with Retry-After if the app does not listen', async (t) => {
     const server = http.createServer();
     const port = await serve(t, server);
     server.close();
@@ -307,14 +307,14 @@ describe('what breaks', () => {
     assert.equal(response.headers.get('retry-after'), '1');
   });
 
-  test('an app that is slower than UPSTREAM_HEAD_TIMEOUT_MS is a 504', async (t) => {
+  test('returns 504 if the app is slower than UPSTREAM_HEAD_TIMEOUT_MS', async (t) => {
     const app = await serveApp(t, () => undefined);
     const { ports } = await startTestSidecar(t, app, { UPSTREAM_HEAD_TIMEOUT_MS: '50' });
     const response = await fetch(`http://127.0.0.1:${ports.public}/`);
     assert.equal(response.status, 504);
   });
 
-  test('an answer that breaks upstream breaks downstream, and never ends as if complete', async (t) => {
+  test('a response that the app aborts is aborted for the client, and never ends as if complete', async (t) => {
     for (const head of [
       'Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
       'Content-Length: 9\r\n\r\nhello',
@@ -331,13 +331,13 @@ describe('what breaks', () => {
     }
   });
 
-  test('a client that leaves ends the request at the app', async (t) => {
-    const left = Promise.withResolvers<undefined>();
+  test('a client that disconnects ends the request at the app', async (t) => {
+    const closed = Promise.withResolvers<undefined>();
     const arrived = Promise.withResolvers<undefined>();
     const app = await serveApp(t, (_req, res) => {
       res.writeHead(200, { 'content-type': 'text/event-stream' });
       res.flushHeaders();
-      res.on('close', () => left.resolve(undefined));
+      res.on('close', () => closed.resolve(undefined));
       arrived.resolve(undefined);
     });
     const { ports } = await startTestSidecar(t, app);
@@ -345,14 +345,14 @@ describe('what breaks', () => {
     client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
     await arrived.promise;
     client.socket.destroy();
-    await left.promise;
+    await closed.promise;
   });
 
-  test('a client that leaves in the middle of its upload ends the request at the app', async (t) => {
-    const left = Promise.withResolvers<undefined>();
+  test('a client that disconnects in the middle of its upload ends the request at the app', async (t) => {
+    const closed = Promise.withResolvers<undefined>();
     const arrived = Promise.withResolvers<undefined>();
     const app = await serveApp(t, (req) => {
-      req.on('error', () => left.resolve(undefined));
+      req.on('error', () => closed.resolve(undefined));
       req.once('data', () => arrived.resolve(undefined));
     });
     const { ports } = await startTestSidecar(t, app);
@@ -360,10 +360,10 @@ describe('what breaks', () => {
     client.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc');
     await arrived.promise;
     client.socket.destroy();
-    await left.promise;
+    await closed.promise;
   });
 
-  test('a GET that met a connection the app was just closing is sent again, a POST is not', async (t) => {
+  test('a GET is retried if the app closes the connection at the same moment, a POST is not', async (t) => {
     const requests: string[] = [];
     const app = await serveRawApp(t, (socket, request, count) => {
       requests.push(request.split(' ')[0] ?? '');
@@ -382,7 +382,7 @@ describe('what breaks', () => {
     assert.deepEqual(requests, ['GET', 'GET', 'GET', 'POST']);
   });
 
-  test('a client that reads slowly makes the app wait', async (t) => {
+  test('a client that reads slowly slows down the app', async (t) => {
     const written = { bytes: 0, stopped: Promise.withResolvers<undefined>() };
     const app = await serveApp(t, (_req, res) => {
       const chunk = Buffer.alloc(65_536);
@@ -399,7 +399,7 @@ describe('what breaks', () => {
     client.socket.pause();
     client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
     await written.stopped.promise;
-    // The app has filled the buffers of two kernels' sockets and of the sidecar, and no more.
+    // The app has filled the socket buffers of both connections and the buffer of the sidecar, no more.
     const before = written.bytes;
     await new Promise((resolve) => setTimeout(resolve, 300));
     assert.ok(written.bytes - before < 4_000_000, `${written.bytes - before} more`);

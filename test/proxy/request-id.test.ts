@@ -13,19 +13,19 @@ import { serveApp, startTestSidecar } from '../support/sidecar.ts';
 const BODIES: readonly (readonly [claim: string, body: string, id: string | number | undefined])[] = [
   ['a number', '{"jsonrpc":"2.0","id":7,"method":"tools/call"}', 7],
   ['zero', '{"id":0,"method":"a"}', 0],
-  ['a text', '{"method":"a","id":"x-1"}', 'x-1'],
-  ['an empty text', '{"method":"a","id":""}', ''],
+  ['a string', '{"method":"a","id":"x-1"}', 'x-1'],
+  ['an empty string', '{"method":"a","id":""}', ''],
   ['none in a notification', '{"method":"notifications/initialized"}', undefined],
   ['null is none', '{"method":"a","id":null}', undefined],
   ['none in a batch', '[{"method":"a","id":1}]', undefined],
-  ['none in the answer to a request of the app', '{"id":1,"result":{}}', undefined],
-  ['a number beyond what can be told from its neighbours', '{"method":"a","id":9007199254740993}', undefined],
+  ['none in the response to a request of the app', '{"id":1,"result":{}}', undefined],
+  ['a number beyond the safe integers', '{"method":"a","id":9007199254740993}', undefined],
   ['a fraction', '{"method":"a","id":1.5}', undefined],
   ['an object', '{"method":"a","id":{}}', undefined],
-  ['none in what is cut off', '{"method":"a","id":1', undefined],
-  ['none in other text', 'hello', undefined],
-  ['none in a text of JSON', '"hello"', undefined],
-  ['none in nothing', '', undefined],
+  ['none in truncated JSON', '{"method":"a","id":1', undefined],
+  ['none in text that is not JSON', 'hello', undefined],
+  ['none in a JSON string', '"hello"', undefined],
+  ['none in an empty body', '', undefined],
 ];
 for (const [claim, body, id] of BODIES) {
   test(`the id of a JSON-RPC request: ${claim}`, () => {
@@ -33,22 +33,22 @@ for (const [claim, body, id] of BODIES) {
   });
 }
 
-test('the id of a JSON-RPC request: none in what is no UTF-8', () => {
+test('the id of a JSON-RPC request: none in invalid UTF-8', () => {
   assert.equal(requestIdIn(Buffer.from('{"method":"a","id":"\xff"}', 'latin1')), undefined);
 });
 
-describe('a refused request of MCP', () => {
+describe('a rejected MCP request', () => {
   const CALL = '{"jsonrpc":"2.0","id":"call-7","method":"tools/call"}';
   const NEXT = 'GET /next HTTP/1.1\r\nHost: a\r\n\r\n';
 
-  interface Refusing {
+  interface Rejecting {
     readonly client: RawClient;
     readonly clock: TestClock;
     readonly seen: string[];
   }
 
-  /** A sidecar that refuses every session it does not know. */
-  async function startRefusing(t: TestContext): Promise<Refusing> {
+  /** A sidecar that rejects every unknown session. */
+  async function startRejecting(t: TestContext): Promise<Rejecting> {
     const seen: string[] = [];
     const appPort = await serveApp(t, (req, res) => {
       seen.push(req.url ?? '');
@@ -64,19 +64,19 @@ describe('a refused request of MCP', () => {
 
   const head = (...lines: string[]): string =>
     ['POST /mcp HTTP/1.1', 'Host: a', 'Mcp-Session-Id: unknown', ...lines, '', ''].join('\r\n');
-  /** Returns once the sidecar waits for the rest of the body. */
-  async function sendAndWait({ client, clock }: Refusing, text: string): Promise<void> {
+  /** Resolves when the sidecar waits for the rest of the body. */
+  async function sendAndWait({ client, clock }: Rejecting, text: string): Promise<void> {
     const before = clock.pendingCount();
     client.send(text);
     while (clock.pendingCount() === before) await clock.advance(0);
   }
-  const isAnswered = (text: string): boolean => /^HTTP\/1\.1 404 [^]*"id":[^]*\}/.test(text);
-  const isFollowed = (text: string): boolean => text.endsWith('from the app');
+  const hasError = (text: string): boolean => /^HTTP\/1\.1 404 [^]*"id":[^]*\}/.test(text);
+  const hasNextResponse = (text: string): boolean => text.endsWith('from the app');
 
-  test('is told so by its own id, and its connection goes on', async (t) => {
-    const { client, seen } = await startRefusing(t);
+  test('gets an error with its own id, and its connection stays open', async (t) => {
+    const { client, seen } = await startRejecting(t);
     client.send(head(`Content-Length: ${CALL.length}`) + CALL + NEXT);
-    const text = await client.until(isFollowed);
+    const text = await client.until(hasNextResponse);
     assert.match(text, /^HTTP\/1\.1 404 Not Found\r\n/);
     assert.match(
       text,
@@ -85,93 +85,93 @@ describe('a refused request of MCP', () => {
     assert.deepEqual(seen, ['/next']);
   });
 
-  test('is read in pieces and in chunks', async (t) => {
-    const refusing = await startRefusing(t);
-    await sendAndWait(refusing, head('Transfer-Encoding: chunked') + '8\r\n{"id":7,\r\n');
-    refusing.client.send('d\r\n"method":"a"}\r\n0\r\n\r\n');
-    assert.match(await refusing.client.until(isAnswered), /"id":7\}/);
+  test('may arrive in pieces and in chunks', async (t) => {
+    const rejecting = await startRejecting(t);
+    await sendAndWait(rejecting, head('Transfer-Encoding: chunked') + '8\r\n{"id":7,\r\n');
+    rejecting.client.send('d\r\n"method":"a"}\r\n0\r\n\r\n');
+    assert.match(await rejecting.client.until(hasError), /"id":7\}/);
   });
 
-  test('names no id if its body is longer than 16 KB, and its connection goes on', async (t) => {
-    const { client } = await startRefusing(t);
+  test('gets an error with a null id if its body is longer than 16 KB, and its connection stays open', async (t) => {
+    const { client } = await startRejecting(t);
     const body = CALL.replace('}', `,"x":"${'x'.repeat(200_000)}"}`);
     client.send(head(`Content-Length: ${body.length}`) + body + NEXT);
-    assert.match(await client.until(isFollowed), /"id":null\}/);
+    assert.match(await client.until(hasNextResponse), /"id":null\}/);
   });
 
-  test('names no id if its body does not come in time, and its connection goes on', async (t) => {
-    const refusing = await startRefusing(t);
-    const { client, clock } = refusing;
-    await sendAndWait(refusing, head(`Content-Length: ${CALL.length}`) + CALL.slice(0, 20));
+  test('gets an error with a null id if its body does not arrive in time, and its connection stays open', async (t) => {
+    const rejecting = await startRejecting(t);
+    const { client, clock } = rejecting;
+    await sendAndWait(rejecting, head(`Content-Length: ${CALL.length}`) + CALL.slice(0, 20));
     await clock.advance(1_000);
-    assert.match(await client.until(isAnswered), /"id":null\}/);
+    assert.match(await client.until(hasError), /"id":null\}/);
     client.send(CALL.slice(20) + NEXT);
-    await client.until(isFollowed);
+    await client.until(hasNextResponse);
   });
 
-  test('names no id if it waits to be told to send its body', async (t) => {
-    const { client } = await startRefusing(t);
+  test('gets an error with a null id if it waits for 100 Continue', async (t) => {
+    const { client } = await startRejecting(t);
     client.send(head(`Content-Length: ${CALL.length}`, 'Expect: 100-continue'));
     const text = await client.untilClosed();
     assert.match(text, /^HTTP\/1\.1 404 /);
     assert.match(text, /"id":null\}$/);
   });
 
-  test('without a body, such as the opening of a stream, is a 404 at once', async (t) => {
-    const { client } = await startRefusing(t);
+  test('without a body, such as one that opens a stream, gets a 404 at once', async (t) => {
+    const { client } = await startRejecting(t);
     client.send(
       'GET /mcp HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\nMcp-Session-Id: unknown\r\n\r\n',
     );
-    assert.match(await client.until(isAnswered), /"id":null\}/);
+    assert.match(await client.until(hasError), /"id":null\}/);
   });
 
-  test('whose body is no HTTP is answered once, with 400', async (t) => {
-    const refusing = await startRefusing(t);
-    await sendAndWait(refusing, head('Transfer-Encoding: chunked') + '8\r\n{"id":7,\r\n');
-    refusing.client.send('zz\r\n');
-    const text = await refusing.client.untilClosed();
+  test('whose body is malformed gets exactly one response, 400', async (t) => {
+    const rejecting = await startRejecting(t);
+    await sendAndWait(rejecting, head('Transfer-Encoding: chunked') + '8\r\n{"id":7,\r\n');
+    rejecting.client.send('zz\r\n');
+    const text = await rejecting.client.untilClosed();
     assert.match(text, /^HTTP\/1\.1 400 /);
     assert.equal(text.match(/HTTP\/1\.1 /g)?.length, 1);
   });
 
-  test('whose client leaves in the middle leaves nothing behind', async (t) => {
-    const refusing = await startRefusing(t);
-    const { client, clock } = refusing;
+  test('whose client disconnects in the middle leaves no timer', async (t) => {
+    const rejecting = await startRejecting(t);
+    const { client, clock } = rejecting;
     const before = clock.pendingCount();
-    await sendAndWait(refusing, head(`Content-Length: ${CALL.length}`) + CALL.slice(0, 20));
+    await sendAndWait(rejecting, head(`Content-Length: ${CALL.length}`) + CALL.slice(0, 20));
     client.socket.destroy();
     // The timer of the client's connection is gone, too.
     while (clock.pendingCount() >= before) await clock.advance(0);
     assert.equal(clock.pendingCount(), before - 1);
   });
 
-  test('whose client has left while its owner was looked for is not read any more', async (t) => {
-    const asked = Promise.withResolvers<ServerResponse>();
+  test('whose client disconnects during the owner lookup is not read any further', async (t) => {
+    const peerAsked = Promise.withResolvers<ServerResponse>();
     const peerPort = await serveApp(t, (req, res) => {
-      if (req.url === ASK_PATH) asked.resolve(res);
+      if (req.url === ASK_PATH) peerAsked.resolve(res);
       else res.writeHead(404).end();
     });
     const appPort = await serveApp(t, (_req, res) => res.end());
     const clock = createTestClock();
     const left = Promise.withResolvers<undefined>();
-    const answered = Promise.withResolvers<string>();
+    const queried = Promise.withResolvers<string>();
     const metrics = {
       ...nullMetrics,
       responseSent: () => left.resolve(undefined),
-      requestDecided: () => assert.fail('nobody is left to decide for'),
-      peerQuery: (outcome: string) => answered.resolve(outcome),
+      requestDecided: () => assert.fail('the client is gone, no decision is needed'),
+      peerQuery: (outcome: string) => queried.resolve(outcome),
     };
     const env = { UNKNOWN_SESSION: 'reject', FLEET: `m2@127.0.0.1:${peerPort}` };
     const { ports } = await startTestSidecar(t, appPort, env, { clock, metrics });
     const client = await openRawClient(ports.public);
     const before = clock.pendingCount();
     client.send(head(`Content-Length: ${CALL.length}`) + CALL.slice(0, 20));
-    const answer = await asked.promise;
+    const peerResponse = await peerAsked.promise;
     client.socket.destroy();
     await left.promise;
     const key = keyOf('unknown');
-    answer.end(JSON.stringify({ machine: 'm2', answers: { [key]: 'no' } }));
-    assert.equal(await answered.promise, 'none');
+    peerResponse.end(JSON.stringify({ machine: 'm2', answers: { [key]: 'no' } }));
+    assert.equal(await queried.promise, 'none');
     await clock.advance(0);
     // The timer of the client's connection is gone, too.
     assert.equal(clock.pendingCount(), before - 1);
