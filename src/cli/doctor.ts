@@ -1,4 +1,4 @@
-/** `fly-affinity doctor`: checks settings, fly.toml and Machine, and explains what is wrong. */
+/** `fly-affinity doctor`: checks settings, fly.toml and Machine, and reports what is wrong. */
 import { parseArgs } from 'node:util';
 import { print, reportMistake, type CommandContext } from './command.ts';
 import { EXIT_FAILURE } from '../app/exit-codes.ts';
@@ -8,8 +8,8 @@ import { formatJson, formatText, hasErrors } from '../doctor/report.ts';
 export const USAGE = `Usage: fly-affinity doctor [--config fly.toml] [--json]
 
 Checks the settings, fly.toml and, on a Fly.io Machine, the volume, the store, the DNS, the other
-Machines, the clock, the app and the sidecar that runs there. Says what is wrong, why it matters, and
-what to write instead. Changes nothing.
+Machines, the clock, the app and the sidecar that runs there. Reports what is wrong, why it matters,
+and what to write instead. Changes nothing.
 
   --config FILE   the fly.toml; the default is the one in this directory, if it exists
   --json          the findings as one JSON object: {ok, counts, findings: [{group, level, what, why,

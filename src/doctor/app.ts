@@ -1,4 +1,4 @@
-/** The app: whether it accepts connections, and whether only the sidecar can reach it. */
+/** Checks the app: whether it accepts connections, and whether only the sidecar can reach it. */
 import { readFile } from 'node:fs/promises';
 import { connect, isIP } from 'node:net';
 import type { Clock } from '../clock.ts';
@@ -10,7 +10,7 @@ export interface UpstreamFacts {
   readonly origin: string;
   /** Why no connection can be made; undefined if one can. */
   readonly connectError: string | undefined;
-  /** Addresses on which something in this Machine listens on its port; undefined: can't be told. */
+  /** Addresses on this Machine with a listener on the app's port; undefined if they can't be read. */
   readonly listeners: readonly string[] | undefined;
 }
 
@@ -18,21 +18,21 @@ export function checkApp({ origin, connectError, listeners }: UpstreamFacts): Fi
   if (connectError !== undefined) {
     return [
       error(
-        `Nothing answers at ${origin} (${connectError}).`,
-        'Requests are answered 502 until the app is there.',
-        'start the app, or set UPSTREAM_URL to where it listens',
+        `The app does not respond at ${origin} (${connectError}).`,
+        'The sidecar returns 502 until the app listens there.',
+        'start the app, or set UPSTREAM_URL to its address',
       ),
     ];
   }
-  return [ok(`The app takes connections at ${origin}.`), ...judgeListeners(listeners)];
+  return [ok(`The app accepts connections at ${origin}.`), ...checkListeners(listeners)];
 }
 
-function judgeListeners(listeners: readonly string[] | undefined): Finding[] {
+function checkListeners(listeners: readonly string[] | undefined): Finding[] {
   if (listeners === undefined) {
     return [
       note(
-        'On which addresses the app listens can not be told here.',
-        'It should be on loopback alone.',
+        'Could not determine the addresses on which the app listens.',
+        'The app should listen on loopback only.',
       ),
     ];
   }
@@ -40,8 +40,8 @@ function judgeListeners(listeners: readonly string[] | undefined): Finding[] {
   if (open.length === 0) return [];
   return [
     warning(
-      `The app listens on ${open.join(', ')}, and not on loopback alone.`,
-      'Every app of the organisation reaches it over the private network, past the sidecar.',
+      `The app listens on ${open.join(', ')}, not on loopback only.`,
+      'Every app of the organisation can reach it over the private network and bypass the sidecar.',
       'let the app listen on 127.0.0.1',
     ),
   ];
@@ -54,8 +54,9 @@ function isLoopbackAddress(address: string): boolean {
 const LISTEN_STATE = '0A';
 
 /**
- * Local addresses of the sockets that listen on a port, out of `/proc/net/tcp` or `/proc/net/tcp6`
- * (https://docs.kernel.org/networking/proc_net_tcp.html): four bytes each, in the order of the host.
+ * Local addresses of the sockets that listen on a port, from `/proc/net/tcp` or `/proc/net/tcp6`
+ * (https://docs.kernel.org/networking/proc_net_tcp.html). Addresses there are 32-bit words in host
+ * byte order.
  */
 export function parseListeners(text: string, port: number): string[] {
   return text.split('\n').flatMap((line) => {
@@ -81,7 +82,7 @@ function addressOf(hex: string): string | undefined {
   return isIP(address) === 6 ? address : undefined;
 }
 
-const LIMIT_MS = 3_000;
+const CONNECT_TIMEOUT_MS = 3_000;
 const DEFAULT_HTTP_PORT = 80;
 
 /** Never rejects. */
@@ -89,7 +90,12 @@ export async function probeApp(url: URL, clock: Clock): Promise<UpstreamFacts> {
   const port = url.port === '' ? DEFAULT_HTTP_PORT : Number(url.port);
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   const [connectError, listeners] = await Promise.all([
-    withTimeout(clock, LIMIT_MS, (signal) => tryToConnect(host, port, signal), 'no answer in time'),
+    withTimeout(
+      clock,
+      CONNECT_TIMEOUT_MS,
+      (signal) => tryToConnect(host, port, signal),
+      'timed out',
+    ),
     isLoopback(url) ? listenersOn(port) : undefined,
   ]);
   return { origin: url.origin, connectError, listeners };
@@ -110,7 +116,7 @@ function tryToConnect(
   });
 }
 
-/** Undefined where the kernel does not tell. */
+/** Undefined if `/proc` does not list them. */
 async function listenersOn(port: number): Promise<string[] | undefined> {
   try {
     const texts = await Promise.all(
@@ -118,7 +124,7 @@ async function listenersOn(port: number): Promise<string[] | undefined> {
     );
     return texts.flatMap((text) => parseListeners(text, port));
   } catch {
-    // Not Linux, or a kernel without IPv6: then it is said that it can't be told.
+    // Not Linux, or a kernel without IPv6: the finding reports that.
     return undefined;
   }
 }

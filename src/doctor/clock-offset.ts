@@ -1,21 +1,21 @@
-/** This Machine's clock against those of the Machines and the database that it has asked anyway. */
+/** Compares this Machine's clock with those of the Machines and the database that the doctor probes. */
 import { note, ok, warning, type Finding } from './report.ts';
 
 export interface ClockFacts {
   /** As in "the clock of {whose}". */
   readonly whose: string;
-  /** How far theirs is ahead of ours, in ms. */
+  /** How far that clock is ahead of ours, in ms. */
   readonly offsetMs: number;
-  /** By how much that may be wrong. */
+  /** The possible error of `offsetMs`. */
   readonly toleranceMs: number;
 }
 
-/** A claim of two Machines is settled by the earlier one, and a Machine that woke takes a moment. */
+/** The earlier of two claims wins. A Machine that resumes needs a moment to set its clock. */
 const MAX_OFFSET_MS = 5_000;
 
 export function checkClocks(clocks: readonly ClockFacts[]): Finding[] {
   if (clocks.length === 0) {
-    return [note('The clock was not compared.', 'Neither a Machine nor a database has answered.')];
+    return [note('The clock was not checked.', 'No other Machine and no database responded.')];
   }
   const wrong = clocks.filter(
     ({ offsetMs, toleranceMs }) => Math.abs(offsetMs) > MAX_OFFSET_MS + toleranceMs,
@@ -26,22 +26,22 @@ export function checkClocks(clocks: readonly ClockFacts[]): Finding[] {
   return wrong.map(({ whose, offsetMs }) =>
     warning(
       `The clock is ${Math.round(Math.abs(offsetMs) / 1000)} s ${offsetMs > 0 ? 'behind' : 'ahead of'} that of ${whose}.`,
-      'Of two Machines that took one session, the earlier one keeps it: with a wrong clock that is the wrong one.',
-      'a Machine that was suspended sets its clock a moment after it wakes; if it stays so, restart it',
+      'If two Machines claim one session, the earlier claim wins: with a wrong clock the wrong Machine gets the session.',
+      'a resumed Machine sets its clock after a moment; if the offset stays, restart the Machine',
     ),
   );
 }
 
 /**
- * How far another clock is ahead, by the time it gave in an answer. `precisionMs`: how far apart the
- * times are that it can give; of a `Date` field (RFC 9110 §6.6.1) that is a second.
+ * How far another clock is ahead, by the time in its response. `precisionMs`: the resolution of that
+ * time; one second for a `Date` field (RFC 9110 §6.6.1).
  */
 export function compareClock(
   whose: string,
   theirMs: number,
   precisionMs: number,
-  asked: { readonly atMs: number; readonly roundTripMs: number },
+  request: { readonly atMs: number; readonly roundTripMs: number },
 ): ClockFacts {
-  const offsetMs = theirMs + precisionMs / 2 - (asked.atMs + asked.roundTripMs / 2);
-  return { whose, offsetMs, toleranceMs: (precisionMs + asked.roundTripMs) / 2 };
+  const offsetMs = theirMs + precisionMs / 2 - (request.atMs + request.roundTripMs / 2);
+  return { whose, offsetMs, toleranceMs: (precisionMs + request.roundTripMs) / 2 };
 }

@@ -1,61 +1,63 @@
-/** Looks at the database that the fleet shares, through the client that it needs. */
+/** Probes the shared database through its client library. */
 import type { Clock } from '../clock.ts';
 import type { StoreUrl } from '../config/parsers.ts';
 import { errorCodeOf, withTimeout } from './probe.ts';
-import type { DatabaseLook } from './store.ts';
+import type { ProbedDatabase } from './store.ts';
 import { StoreError } from '../store/store.ts';
 
-/** Each step has a shorter limit of its own; this is for what they do not foresee. */
-const LIMIT_MS = 8_000;
+/** A deadline for the whole probe; each step has a shorter one. */
+const PROBE_TIMEOUT_MS = 8_000;
 
 /** Never rejects. */
-export function probeDatabase(url: StoreUrl, clock: Clock): Promise<DatabaseLook> {
-  const late = failed('no answer in time');
-  const look = async (signal: AbortSignal): Promise<DatabaseLook> => {
+export function probeDatabase(url: StoreUrl, clock: Clock): Promise<ProbedDatabase> {
+  const timedOut = failed('timed out');
+  const probe = async (signal: AbortSignal): Promise<ProbedDatabase> => {
     try {
-      return await lookThrough(url, clock, signal);
+      return await probeThroughClient(url, clock, signal);
     } catch (error) {
       return failed(reasonOf(error));
     }
   };
-  return withTimeout(clock, LIMIT_MS, look, late);
+  return withTimeout(clock, PROBE_TIMEOUT_MS, probe, timedOut);
 }
 
-/** Loaded only where it is used, as for the store itself. */
-async function lookThrough(
+/** Imports a client library only when it is used, as the store does. */
+async function probeThroughClient(
   { kind, href }: StoreUrl,
   clock: Clock,
   signal: AbortSignal,
-): Promise<DatabaseLook> {
+): Promise<ProbedDatabase> {
   switch (kind) {
     case 'redis': {
-      const { probeRedis: lookAtRedis } = await import('./redis.ts');
-      return lookAtRedis(href, clock, signal);
+      const { probeRedis } = await import('./redis.ts');
+      return probeRedis(href, clock, signal);
     }
     case 'postgres': {
-      const [{ probePostgres: lookAtPostgres }, { toPostgresStoreError: toStoreError }] =
-        await Promise.all([import('./postgres.ts'), import('../store/postgres/errors.ts')]);
+      const [{ probePostgres }, { toPostgresStoreError }] = await Promise.all([
+        import('./postgres.ts'),
+        import('../store/postgres/errors.ts'),
+      ]);
       try {
-        return await lookAtPostgres(href, clock);
+        return await probePostgres(href, clock);
       } catch (error) {
-        throw toStoreError('connecting', error);
+        throw toPostgresStoreError('connecting', error);
       }
     }
     case 'memory':
-      return failed('it is in memory');
+      return failed('the store is in memory');
   }
 }
 
-function failed(reason: string): DatabaseLook {
-  return { facts: { kind: 'fails', reason }, clocks: [] };
+function failed(reason: string): ProbedDatabase {
+  return { facts: { kind: 'unusable', reason }, clocks: [] };
 }
 
-/** The sentences of StoreErrors show no credentials; what others say is not known. */
+/** Messages of StoreErrors contain no credentials; those of other errors may. */
 function reasonOf(error: unknown): string {
   return error instanceof StoreError ? error.message : errorCodeOf(error);
 }
 
-/** A user name, a password or a query may be in the URL. */
+/** The URL without user name, password and query. */
 export function nameOfDatabase({ href }: StoreUrl): string {
   const { protocol, host, pathname } = new URL(href);
   return `${protocol}//${host}${pathname}`;

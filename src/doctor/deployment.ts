@@ -1,4 +1,4 @@
-/** How a deploy replaces Machines, and what it leaves of the sessions and their store. */
+/** Checks how a deploy replaces Machines, and whether sessions and their store survive it. */
 import { dirname, posix } from 'node:path';
 import type { Config } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './report.ts';
@@ -16,8 +16,8 @@ function checkStrategy({ strategy, mounts }: FlyToml, config: Config): Finding[]
       if (mounts.length > 0) {
         return [
           error(
-            'The deploy strategy is "bluegreen", and there are [mounts].',
-            'Fly.io can not have both: the new Machine would need the volume that the old one holds.',
+            'The deploy strategy is "bluegreen" and fly.toml has [mounts].',
+            'Fly.io does not support both: a volume belongs to one Machine, and bluegreen starts new ones.',
             ROLLING,
           ),
         ];
@@ -26,29 +26,27 @@ function checkStrategy({ strategy, mounts }: FlyToml, config: Config): Finding[]
     case 'immediate':
       return [
         warning(
-          'The deploy strategy is "immediate": all Machines are replaced at once.',
-          'All of them drain at the same time, so that nobody is there who could take new sessions.',
+          'The deploy strategy is "immediate": a deploy replaces all Machines at once.',
+          'All Machines drain at the same time, and none can take new sessions.',
           ROLLING,
         ),
       ];
     default:
-      return [
-        ok(`Machines keep their ids when a deploy replaces them (${strategy ?? 'rolling'}).`),
-      ];
+      return [ok(`A deploy keeps the ids of the Machines (${strategy ?? 'rolling'}).`)];
   }
 }
 
 function warnOfNewIds(config: Config): Finding {
   return warning(
-    'The deploy strategy is "bluegreen": each deploy brings Machines with new ids.',
-    'Whatever an app keeps in memory is gone with the old ones, and its sessions are answered as ' +
-      `those of an owner that is gone.${keepsFile(config) ? ' The SQLite file is gone as well.' : ''}`,
-    keepsFile(config) ? `${ROLLING}\nor set SESSION_STORE_URL to a database, as a secret` : ROLLING,
+    'The deploy strategy is "bluegreen": each deploy creates Machines with new ids.',
+    'Sessions that the app holds in memory are lost with the old Machines: their clients get ' +
+      `"session not found".${usesFile(config) ? ' The SQLite file is lost too.' : ''}`,
+    usesFile(config) ? `${ROLLING}\nor set SESSION_STORE_URL to a database, as a secret` : ROLLING,
   );
 }
 
 function checkMounts({ mounts }: FlyToml, config: Config): Finding[] {
-  if (!keepsFile(config)) return [];
+  if (!usesFile(config)) return [];
   const { path } = config.store;
   if (mounts.length === 0) return [warnOfNoVolume(path)];
   const destinations = mounts.flatMap(({ destination }) => destination ?? []);
@@ -56,8 +54,8 @@ function checkMounts({ mounts }: FlyToml, config: Config): Finding[] {
   if (isOnVolume) return [ok(`The session store ${path} is on a volume.`)];
   return [
     error(
-      `SESSION_STORE_PATH is ${path}, and the volume is at ${destinations.join(', ') || 'no destination'}.`,
-      'The file is on the root disk then, which is made anew with every deploy.',
+      `SESSION_STORE_PATH is ${path}, but the volume is mounted at ${destinations.join(', ') || 'no destination'}.`,
+      'The file is on the root disk, which every deploy recreates.',
       mountLines(path),
     ),
   ];
@@ -65,8 +63,8 @@ function checkMounts({ mounts }: FlyToml, config: Config): Finding[] {
 
 function warnOfNoVolume(path: string): Finding {
   return warning(
-    `There are no [mounts], and the session store is the file ${path}.`,
-    'It is on the root disk then, which is made anew with every deploy: a Machine forgets its own sessions.',
+    `The session store is the file ${path}, but fly.toml has no [mounts].`,
+    'The file is on the root disk, which every deploy recreates: a Machine loses its session records.',
     `${mountLines(path)}\nor set SESSION_STORE_URL to a database, as a secret`,
   );
 }
@@ -75,7 +73,7 @@ function mountLines(path: string): string {
   return `[mounts]\n  source = "sessions"\n  destination = "${dirname(path)}"\n  initial_size = "1gb"`;
 }
 
-function keepsFile({ store }: Config): boolean {
+function usesFile({ store }: Config): boolean {
   return store.isEnabled && store.url === undefined;
 }
 
@@ -84,7 +82,7 @@ function isUnder(path: string, directory: string): boolean {
   return !relative.startsWith('..') && !posix.isAbsolute(relative);
 }
 
-/** A fleet is one process group. */
+/** A fleet never spans process groups. */
 function checkGroups({ processGroups, services, mounts }: FlyToml): Finding[] {
   const served = services.map(({ processes }) => processes);
   const unknown = [...served, ...mounts.map(({ processes }) => processes)]
@@ -94,7 +92,7 @@ function checkGroups({ processGroups, services, mounts }: FlyToml): Finding[] {
     return [
       error(
         `The process group ${[...new Set(unknown)].join(', ')} is not in [processes].`,
-        'No Machine belongs to it, so what is set for it has no effect.',
+        'No Machine belongs to that group, so its settings have no effect.',
         `processes = ["${processGroups.join('" or "')}"]`,
       ),
     ];
@@ -103,9 +101,9 @@ function checkGroups({ processGroups, services, mounts }: FlyToml): Finding[] {
   if (!isShared) return [];
   return [
     note(
-      'One service is served by several process groups.',
-      'The Machines of one group are a fleet: of the sessions of another they know nothing but the hints.',
-      'a service of its own for each group, with processes = ["..."]',
+      'One service has several process groups.',
+      'Each group is a fleet of its own: Machines can not look up sessions of another group, only follow owner hints.',
+      'one service per group, with processes = ["..."]',
     ),
   ];
 }

@@ -1,4 +1,4 @@
-/** Probes and checks everything in turn, and collects the findings. */
+/** Runs all probes and checks, and collects the findings. */
 import { readFile } from 'node:fs/promises';
 import type { Clock } from '../clock.ts';
 import type { Config, Environment } from '../config/config.ts';
@@ -9,9 +9,8 @@ import { checkDeployment } from './deployment.ts';
 import { checkDns, peerEndpoints, probeDns } from './dns.ts';
 import { type FlyToml, parseFlyToml } from './fly-toml.ts';
 import { checkMonitoring } from './monitoring.ts';
-import { checkPeers, probePeers, type PeerEndpoint } from './peers.ts';
+import { MAX_PEERS, checkPeers, probePeers, type PeerEndpoint } from './peers.ts';
 import { withTimeout } from './probe.ts';
-
 import { adviseReplayCache, checkReplayCaches } from './replay-cache.ts';
 import { type Finding, type Section, error, note, ok } from './report.ts';
 import { checkServices } from './service.ts';
@@ -29,7 +28,7 @@ export interface DiagnoseParts {
   readonly random: () => number;
 }
 
-/** `configFile`: as {@link readFlyToml} takes it. Never rejects for what it finds. */
+/** `configFile`: see {@link readFlyToml}. A failed probe is a finding, never a rejection. */
 export async function diagnose(
   configFile: string | undefined,
   { env, clock, random }: DiagnoseParts,
@@ -50,7 +49,7 @@ export async function diagnose(
     title: 'Replay cache',
     findings: [adviseReplayCache(config.protocols, settings.cache)],
   };
-  const machine = settings.isOnMachine ? await examineMachine(config, clock, random) : [];
+  const machine = settings.isOnMachine ? await diagnoseMachine(config, clock, random) : [];
   return [own, file, cache, ...machine];
 }
 
@@ -64,14 +63,14 @@ function checkFlyToml(toml: FlyToml, config: Config, { cache }: DoctorSettings):
   ];
 }
 
-async function examineMachine(
+async function diagnoseMachine(
   config: Config,
   clock: Clock,
   random: () => number,
 ): Promise<Section[]> {
   const [store, fleet, upstream, sidecar] = await Promise.all([
-    examineStore(config, clock, random),
-    examineFleet(config, clock),
+    diagnoseStore(config, clock, random),
+    diagnoseFleet(config, clock),
     probeApp(config.upstreamUrl, clock),
     probeSidecar(config, clock),
   ]);
@@ -84,21 +83,21 @@ async function examineMachine(
   ];
 }
 
-/** What was found, and the times that were told on the way. */
-interface Examined {
+/** Findings, and the clocks of the probed systems for comparison. */
+interface Diagnosis {
   readonly findings: readonly Finding[];
   readonly clocks: readonly ClockFacts[];
 }
 
-async function examineStore(
+async function diagnoseStore(
   { store }: Config,
   clock: Clock,
   random: () => number,
-): Promise<Examined> {
+): Promise<Diagnosis> {
   const { isEnabled, url, path } = store;
   if (!isEnabled || url?.kind === 'memory') {
     return {
-      findings: [note('The store is in memory.', 'There is nothing to look at.')],
+      findings: [note('The store is in memory.', 'No file and no database to check.')],
       clocks: [],
     };
   }
@@ -112,70 +111,67 @@ async function examineStore(
   return { findings: [...volume, ...file], clocks: [] };
 }
 
-async function examineFleet(config: Config, clock: Clock): Promise<Examined> {
+async function diagnoseFleet(config: Config, clock: Clock): Promise<Diagnosis> {
   const { fleet, peerDialPort, fleetResolver, identity } = config;
   switch (fleet.kind) {
     case 'off':
       return {
-        findings: [note('There is no fleet, by the settings.', 'No other Machine was looked for.')],
+        findings: [note('FLEET is off.', 'The other Machines were not checked.')],
         clocks: [],
       };
     case 'static': {
-      const places = await Promise.all(
+      const endpoints = await Promise.all(
         fleet.peers.map(async ({ machine, host, port }) => ({
           machine,
           address: await addressOf(host, clock),
           port,
         })),
       );
-      return askPeers(places, config, clock);
+      return diagnosePeers(endpoints, config, clock);
     }
     case 'auto': {
       const resolver = createDnsResolver(
         fleetResolver === undefined ? {} : { server: fleetResolver },
       );
       const facts = await probeDns(fleet.appName, identity, resolver, clock);
-      const places = await peerEndpoints(facts, peerDialPort, resolver, clock);
+      const endpoints = await peerEndpoints(facts, peerDialPort, resolver, clock);
       resolver.cancel();
-      const { findings, clocks } = await askPeers(places, config, clock);
+      const { findings, clocks } = await diagnosePeers(endpoints, config, clock);
       return { findings: [...checkDns(facts), ...findings], clocks };
     }
   }
 }
 
-const LOOKUP_LIMIT_MS = 3_000;
+const LOOKUP_TIMEOUT_MS = 3_000;
 
 function addressOf(host: string, clock: Clock): Promise<string | undefined> {
-  const look = (): Promise<string | undefined> =>
+  const lookUp = (): Promise<string | undefined> =>
     lookupHost(host).then(
       ([address]) => address,
       () => undefined,
     );
-  return withTimeout(clock, LOOKUP_LIMIT_MS, look, undefined);
+  return withTimeout(clock, LOOKUP_TIMEOUT_MS, lookUp, undefined);
 }
 
-/** All are asked at once. */
-const MAX_PEERS = 50;
-
-async function askPeers(
-  places: readonly PeerEndpoint[],
+async function diagnosePeers(
+  endpoints: readonly PeerEndpoint[],
   { identity }: Config,
   clock: Clock,
-): Promise<Examined> {
-  const asked = places.slice(0, MAX_PEERS);
-  const { peers, clocks } = await probePeers(asked, identity.machine, clock);
-  return { findings: checkPeers(peers, places.length - asked.length), clocks };
+): Promise<Diagnosis> {
+  const probed = endpoints.slice(0, MAX_PEERS);
+  const { peers, clocks } = await probePeers(probed, identity.machine, clock);
+  return { findings: checkPeers(peers, endpoints.length - probed.length), clocks };
 }
 
 export interface ReadFlyToml {
-  /** Undefined: there is none, or it can't be read. */
+  /** Undefined if the file does not exist or is not readable. */
   readonly toml: FlyToml | undefined;
   readonly findings: readonly Finding[];
 }
 
 const DEFAULT_FILE = 'fly.toml';
 
-/** `named`: by the operator; one that is not named need not be there. */
+/** `named`: the path that the operator gave, which must exist; the default file is optional. */
 export async function readFlyToml(named: string | undefined): Promise<ReadFlyToml> {
   const path = named ?? DEFAULT_FILE;
   try {
@@ -184,8 +180,12 @@ export async function readFlyToml(named: string | undefined): Promise<ReadFlyTom
     const code =
       failure instanceof Error && 'code' in failure ? String(failure.code) : 'unreadable';
     if (code === 'ENOENT' && named === undefined) return { toml: undefined, findings: [noFile()] };
-    const instead = 'the path of fly.toml after --config';
-    const finding = error(`${path} can not be read (${code}).`, 'It was not looked at.', instead);
+    const instead = 'give the path of fly.toml with --config';
+    const finding = error(
+      `Could not read ${path} (${code}).`,
+      'The file was not checked.',
+      instead,
+    );
     return { toml: undefined, findings: [finding] };
   }
 }
@@ -193,18 +193,18 @@ export async function readFlyToml(named: string | undefined): Promise<ReadFlyTom
 function noFile(): Finding {
   return note(
     'There is no fly.toml in this directory.',
-    'How Machines are deployed, stopped and reached was not looked at. An image seldom has the file.',
-    'fly-affinity doctor --config FILE, where the app is deployed from',
+    'Not checked: how Fly.io deploys, stops and reaches the Machines. Images rarely contain the file.',
+    'run fly-affinity doctor --config FILE where you deploy the app from',
   );
 }
 
 function readText(path: string, text: string): ReadFlyToml {
   const parsed = parseFlyToml(text);
   if (parsed.kind === 'mistake') {
-    const finding = error(`${path}, ${parsed.mistake}.`, 'Fly.io refuses the file.');
+    const finding = error(`${path}, ${parsed.mistake}.`, 'Fly.io rejects the file.');
     return { toml: undefined, findings: [finding] };
   }
   const { toml } = parsed;
-  const misfits = toml.misfits.map((misfit) => error(`${misfit}.`, 'Fly.io refuses the file.'));
-  return { toml, findings: misfits.length > 0 ? misfits : [ok(`${path} can be read.`)] };
+  const wrongTypes = toml.typeErrors.map((text) => error(`${text}.`, 'Fly.io rejects the file.'));
+  return { toml, findings: wrongTypes.length > 0 ? wrongTypes : [ok(`${path} is valid.`)] };
 }

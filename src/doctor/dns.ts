@@ -1,4 +1,4 @@
-/** Fly's private DNS: whether this Machine finds its fleet, and itself in it. */
+/** Checks Fly's private DNS: whether it resolves, and whether it lists this Machine and its peers. */
 import type { Clock } from '../clock.ts';
 import type { Identity } from '../config/config.ts';
 import { normalizeAddress } from '../fleet/addresses.ts';
@@ -14,9 +14,9 @@ import { errorCodeOf, withTimeout } from './probe.ts';
 import type { MachineId } from '../session.ts';
 import { error, note, ok, warning, type Finding } from './report.ts';
 
-/** One name that was asked for. */
+/** The result of looking up one name. */
 export type DnsListing<Value> =
-  | { readonly kind: 'answered'; readonly values: readonly Value[] }
+  | { readonly kind: 'resolved'; readonly values: readonly Value[] }
   | { readonly kind: 'failed'; readonly code: string };
 
 export interface DnsFacts {
@@ -36,26 +36,26 @@ export function checkDns(facts: DnsFacts): Finding[] {
     { name: `vms.${app}.internal`, listing: running },
     { name: `all.vms.${app}.internal`, listing: deployed },
   ];
-  const findings = lists.flatMap(({ name, listing }) => judgeList(name, listing, self));
+  const findings = lists.flatMap(({ name, listing }) => checkListing(name, listing, self));
   if (findings.length > 0) return findings;
-  const count = running.kind === 'answered' ? running.values.length : 0;
+  const count = running.kind === 'resolved' ? running.values.length : 0;
   return [
     ok(`vms.${app}.internal and all.vms.${app}.internal list this Machine.`),
-    ...judgeCount(count),
-    ...judgeGroup(facts),
+    ...checkCount(count),
+    ...checkGroup(facts),
   ];
 }
 
 const UNTRUSTED =
-  'Without a list that it can trust, a sidecar asks nobody, and gives no owner up as gone.';
+  'Without a valid list of Machines, the sidecar queries no peer and treats no owner as gone.';
 
-function judgeList(name: string, listing: DnsListing<MachineId>, self: MachineId): Finding[] {
+function checkListing(name: string, listing: DnsListing<MachineId>, self: MachineId): Finding[] {
   if (listing.kind === 'failed') {
     return [
       error(
-        `${name} has no answer (${listing.code}).`,
+        `The DNS lookup of ${name} failed (${listing.code}).`,
         UNTRUSTED,
-        'look at FLEET_RESOLVER; on Fly.io it is best unset, and the resolver is fdaa::3',
+        'unset FLEET_RESOLVER: on Fly.io the default fdaa::3 is right',
       ),
     ];
   }
@@ -64,27 +64,25 @@ function judgeList(name: string, listing: DnsListing<MachineId>, self: MachineId
     error(
       `${name} does not list this Machine (${self}).`,
       UNTRUSTED,
-      'FLY_APP_NAME and FLY_MACHINE_ID as Fly.io sets them, and the resolver of this organisation',
+      'leave FLY_APP_NAME and FLY_MACHINE_ID as Fly.io sets them, and use the resolver of this organisation',
     ),
   ];
 }
 
-function judgeCount(count: number): Finding[] {
-  if (count > 1) return [ok(`${count} Machines run.`)];
-  return [
-    note('This is the only Machine that runs.', 'There is nobody to ask.', 'fly scale count 2'),
-  ];
+function checkCount(count: number): Finding[] {
+  if (count > 1) return [ok(`${count} Machines are running.`)];
+  return [note('No other Machine is running.', 'The peers were not checked.', 'fly scale count 2')];
 }
 
-function judgeGroup({ group, addresses }: DnsFacts): Finding[] {
+function checkGroup({ group, addresses }: DnsFacts): Finding[] {
   if (!group || addresses.kind === 'failed') return [];
   const { name, addresses: ofGroup } = group;
   if (ofGroup.kind === 'failed') {
     return [
       error(
-        `The process group ${name} has no answer (${ofGroup.code}).`,
+        `The DNS lookup of process group ${name} failed (${ofGroup.code}).`,
         UNTRUSTED,
-        'unset FLY_PROCESS_GROUP, or name a group that exists',
+        'unset FLY_PROCESS_GROUP, or set it to a group that exists',
       ),
     ];
   }
@@ -93,24 +91,24 @@ function judgeGroup({ group, addresses }: DnsFacts): Finding[] {
     warning(
       `The process group ${name} does not list this Machine.`,
       UNTRUSTED,
-      'FLY_PROCESS_GROUP as Fly.io sets it',
+      'leave FLY_PROCESS_GROUP as Fly.io sets it',
     ),
   ];
 }
 
-/** Both reject when there is no answer. */
-export interface Names {
+/** Both reject when the lookup fails. */
+export interface DnsLookups {
   txt(name: string): Promise<string[][]>;
   aaaa(name: string): Promise<string[]>;
 }
 
-/** A resolver has limits of its own; this is for one that does not keep them. */
-const NAME_LIMIT_MS = 5_000;
+/** A second deadline, for a resolver that does not keep its own. */
+const LOOKUP_TIMEOUT_MS = 5_000;
 
 export async function probeDns(
   app: string,
   { machine, processGroup }: Identity,
-  resolver: Names,
+  resolver: DnsLookups,
   clock: Clock,
 ): Promise<DnsFacts> {
   const machines = (name: string): Promise<DnsListing<MachineId>> =>
@@ -128,38 +126,42 @@ export async function probeDns(
   return { app, self: machine, running, deployed, addresses: own, group };
 }
 
-function addressesOf(name: string, resolver: Names, clock: Clock): Promise<DnsListing<string>> {
+function addressesOf(
+  name: string,
+  resolver: DnsLookups,
+  clock: Clock,
+): Promise<DnsListing<string>> {
   return listing(clock, async () =>
     (await resolver.aaaa(name)).flatMap((address) => normalizeAddress(address) ?? []),
   );
 }
 
 function listing<Value>(clock: Clock, read: () => Promise<Value[]>): Promise<DnsListing<Value>> {
-  const look = async (): Promise<DnsListing<Value>> => {
+  const lookUp = async (): Promise<DnsListing<Value>> => {
     try {
-      return { kind: 'answered', values: await read() };
+      return { kind: 'resolved', values: await read() };
     } catch (error) {
       return { kind: 'failed', code: errorCodeOf(error) };
     }
   };
-  return withTimeout(clock, NAME_LIMIT_MS, look, { kind: 'failed', code: 'no answer in time' });
+  return withTimeout(clock, LOOKUP_TIMEOUT_MS, lookUp, { kind: 'failed', code: 'timed out' });
 }
 
-/** Of the running Machines of our process group, us left out. */
+/** The endpoints of the other running Machines in our process group. */
 export async function peerEndpoints(
   { app, self, running, group }: DnsFacts,
   port: number,
-  resolver: Names,
+  resolver: DnsLookups,
   clock: Clock,
 ): Promise<PeerEndpoint[]> {
-  const others = running.kind === 'answered' ? running.values.filter((id) => id !== self) : [];
-  const ofGroup = group?.addresses.kind === 'answered' ? group.addresses.values : undefined;
-  const places = await Promise.all(
+  const others = running.kind === 'resolved' ? running.values.filter((id) => id !== self) : [];
+  const ofGroup = group?.addresses.kind === 'resolved' ? group.addresses.values : undefined;
+  const endpoints = await Promise.all(
     others.map(async (machine) => {
       const found = await addressesOf(machineName(app, machine), resolver, clock);
-      return { machine, address: found.kind === 'answered' ? found.values[0] : undefined, port };
+      return { machine, address: found.kind === 'resolved' ? found.values[0] : undefined, port };
     }),
   );
-  // One without an address may be in the group.
-  return places.filter(({ address }) => !ofGroup || !address || ofGroup.includes(address));
+  // A Machine whose address is unknown may be in the group.
+  return endpoints.filter(({ address }) => !ofGroup || !address || ofGroup.includes(address));
 }

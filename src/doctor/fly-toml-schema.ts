@@ -1,12 +1,12 @@
-/** The schema of `fly.toml`, as far as the doctor reads it. Its messages never show a value. */
+/** The schema of the parts of `fly.toml` that the doctor reads. Its messages never show a value. */
 import * as v from 'valibot';
 
-const text = v.optional(v.string('a text'));
+const text = v.optional(v.string('a string'));
 const number = v.optional(v.number('a number'));
-const texts = v.optional(v.array(v.string('a list of texts'), 'a list of texts'), []);
-const textOrNumber = v.optional(v.union([v.string(), v.number()], 'a text or a number'));
+const texts = v.optional(v.array(v.string('a list of strings'), 'a list of strings'), []);
+const textOrNumber = v.optional(v.union([v.string(), v.number()], 'a string or a number'));
 
-/** flyctl has long written `processes = []` for an empty table. */
+/** Older versions of flyctl write `processes = []` for an empty table. */
 function table<const Entries extends v.ObjectEntries>(entries: Entries) {
   return v.pipe(
     v.unknown(),
@@ -28,7 +28,7 @@ function tables<const Entries extends v.ObjectEntries>(entries: Entries) {
   return v.optional(list, []);
 }
 
-/** By names that the file chooses. */
+/** A table whose keys the file chooses. */
 function named<Value extends v.GenericSchema>(value: Value) {
   const values = v.pipe(
     v.unknown(),
@@ -43,9 +43,9 @@ export function isTable(value: unknown): value is Readonly<Record<string, unknow
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** `PORT = 8080` is as good as `PORT = "8080"`: flyctl makes texts of all of them. */
+/** flyctl accepts `PORT = 8080` and converts it to a string. */
 const ENV_VALUE = v.pipe(
-  v.union([v.string(), v.number(), v.bigint(), v.boolean()], 'a text, a number, true or false'),
+  v.union([v.string(), v.number(), v.bigint(), v.boolean()], 'a string, a number, true or false'),
   v.transform(String),
 );
 const CHECK = { type: text, port: number, path: text };
@@ -58,7 +58,7 @@ const HTTP_OPTIONS = v.optional(
 );
 export const SERVICE = {
   concurrency: v.optional(table({ type: text, soft_limit: number, hard_limit: number }), {}),
-  auto_stop_machines: v.optional(v.union([v.string(), v.boolean()], 'a text, true or false')),
+  auto_stop_machines: v.optional(v.union([v.string(), v.boolean()], 'a string, true or false')),
   auto_start_machines: v.optional(v.boolean('true or false')),
   min_machines_running: number,
   processes: texts,
@@ -85,7 +85,7 @@ const FileSchema = v.object({
   ),
   services: tables({
     ...SERVICE,
-    // Here flyctl takes digits as well, and in [http_service] it does not.
+    // flyctl accepts a string of digits here, but not in [http_service].
     internal_port: v.optional(
       v.pipe(
         v.union([v.number(), v.pipe(v.string(), v.regex(/^\d{1,9}$/))], 'a number'),
@@ -105,33 +105,33 @@ export type FlyTomlFile = v.InferOutput<typeof FileSchema>;
 
 export interface ReadFile {
   readonly file: FlyTomlFile;
-  /** A sentence for each value of another type than expected. */
-  readonly misfits: readonly string[];
+  /** One sentence for each value of the wrong type. */
+  readonly typeErrors: readonly string[];
 }
 
-/** A value of another type is reported, and then counts as unset: the rest is read all the same. */
+/** Reports a value of the wrong type and treats it as unset, so that the rest is read too. */
 export function readFlyTomlFile(values: Record<string, unknown>): ReadFile {
-  const misfits: string[] = [];
+  const typeErrors: string[] = [];
   for (;;) {
     const { success, output, issues } = v.safeParse(FileSchema, values);
-    if (success) return { file: output, misfits };
+    if (success) return { file: output, typeErrors };
     for (const issue of issues) {
       const path = (issue.path ?? []).map(({ key }) => key as string | number);
-      // The value itself may be a secret in the wrong place.
+      // Only the name: the value may be a secret in the wrong place.
       const name = path.filter((key) => typeof key === 'string').join('.');
-      const misfit = `${name} must be ${issue.message}`;
-      if (!misfits.includes(misfit)) misfits.push(misfit);
+      const typeError = `${name} must be ${issue.message}`;
+      if (!typeErrors.includes(typeError)) typeErrors.push(typeError);
       removeAt(values, path);
     }
   }
 }
 
-/** The value at the path, or the whole list if it is an element of one. */
+/** Removes the value at the path, or the whole list if the value is an element of one. */
 function removeAt(values: Record<string, unknown>, path: readonly (string | number)[]): void {
   const names = path.slice(0, path.findLastIndex((key) => typeof key === 'string') + 1);
   let parent: unknown = values;
   for (const key of names.slice(0, -1)) {
-    // A single table stands for a list of one.
+    // The file may have a single table where the schema has a list.
     if (typeof key === 'number' && !Array.isArray(parent)) continue;
     parent = (parent as Record<string | number, unknown> | undefined)?.[key];
   }

@@ -1,7 +1,7 @@
 /**
- * `fly.toml`, as far as it matters to sessions
- * (https://fly.io/docs/reference/configuration/). What is not set is undefined or empty here: what
- * that means is said where it is looked at.
+ * Parses the parts of `fly.toml` that matter to sessions
+ * (https://fly.io/docs/reference/configuration/). Unset values are undefined or empty here; the
+ * checks apply the defaults.
  */
 import { parse, TomlError } from 'smol-toml';
 import { isTable, readFlyTomlFile, type FlyTomlFile, type SERVICE } from './fly-toml-schema.ts';
@@ -15,13 +15,13 @@ export interface FlyToml {
   readonly processGroups: readonly string[];
   readonly mounts: readonly Mount[];
   readonly services: readonly Service[];
-  /** Those of no service, with ports of their own. */
+  /** Top-level checks, each with its own port. */
   readonly checks: readonly HealthCheck[];
   readonly metrics: readonly MetricsEndpoint[];
   /** Of the largest Machine. */
   readonly memoryMb: number | undefined;
-  /** Values of another type than expected, a sentence each. */
-  readonly misfits: readonly string[];
+  /** One sentence for each value of the wrong type. */
+  readonly typeErrors: readonly string[];
 }
 
 export type Duration =
@@ -57,7 +57,7 @@ export interface Concurrency {
 }
 
 export interface HealthCheck {
-  /** Of a top-level one. */
+  /** Only top-level checks have one. */
   readonly name?: string | undefined;
   readonly type?: string | undefined;
   readonly port?: number | undefined;
@@ -77,7 +77,7 @@ export interface MetricsEndpoint {
 
 export type ParsedFlyToml =
   | { readonly kind: 'parsed'; readonly toml: FlyToml }
-  /** Says where, and repeats nothing of the file. */
+  /** Names the position, and repeats nothing of the file. */
   | { readonly kind: 'mistake'; readonly mistake: string };
 
 export function parseFlyToml(text: string): ParsedFlyToml {
@@ -85,7 +85,7 @@ export function parseFlyToml(text: string): ParsedFlyToml {
     return { kind: 'parsed', toml: readToml(parse(text)) };
   } catch (error) {
     if (!(error instanceof TomlError)) throw error;
-    const [, what = 'it is not TOML'] =
+    const [, what = 'not valid TOML'] =
       /^Invalid TOML document: ([^\n]*)/.exec(error.message) ?? [];
     return { kind: 'mistake', mistake: `line ${error.line}, column ${error.column}: ${what}` };
   }
@@ -94,16 +94,19 @@ export function parseFlyToml(text: string): ParsedFlyToml {
 function readToml(values: Record<string, unknown>): FlyToml {
   const { http_service: http } = values;
   const hasDefaultPort = !isTable(http) || http.internal_port === undefined;
-  const { file, misfits } = readFlyTomlFile(values);
+  const { file, typeErrors } = readFlyTomlFile(values);
   const httpServices =
     http === undefined ? [] : [httpServiceFrom(file.http_service, hasDefaultPort)];
-  return { ...tomlFrom(file, httpServices), misfits };
+  return { ...tomlFrom(file, httpServices), typeErrors };
 }
 
-/** What `[http_service]` listens on unless told. */
+/** Fly.io's default for `[http_service]`. */
 const DEFAULT_INTERNAL_PORT = 8080;
 
-function tomlFrom(file: FlyTomlFile, httpServices: readonly Service[]): Omit<FlyToml, 'misfits'> {
+function tomlFrom(
+  file: FlyTomlFile,
+  httpServices: readonly Service[],
+): Omit<FlyToml, 'typeErrors'> {
   return {
     app: file.app,
     env: file.env,
@@ -119,7 +122,7 @@ function tomlFrom(file: FlyTomlFile, httpServices: readonly Service[]): Omit<Fly
   };
 }
 
-/** Always has the http handler. */
+/** `[http_service]` always has the http handler. */
 function httpServiceFrom(http: FlyTomlFile['http_service'], hasDefaultPort: boolean): Service {
   return {
     ...commonFrom(http),
@@ -166,7 +169,7 @@ function commonFrom(
   };
 }
 
-/** It was true or false before there was "suspend". */
+/** The setting was true or false before Fly.io had "suspend". */
 function autoStopIn(value: string | boolean | undefined): Service['autoStop'] {
   if (value === true || value === 'stop') return 'stop';
   if (value === false || value === 'off') return 'off';
@@ -183,7 +186,7 @@ function replayCacheFrom({ type, name, ttl_seconds: ttlSeconds }: Cache): Replay
 const MS_OF_UNIT = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 const MAX_DURATION_CHARACTERS = 9;
 
-/** `30`, `"30"` and `"30s"` are the same; Go's durations as in `"1m30s"`. */
+/** `30`, `"30"` and `"30s"` are the same; also Go durations such as `"1m30s"`. */
 function durationIn(value: string | number | undefined): Duration {
   if (value === undefined) return { kind: 'unset' };
   if (typeof value === 'number' || /^\d{1,9}$/.test(value)) {

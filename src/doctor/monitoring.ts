@@ -1,4 +1,4 @@
-/** Health checks and metrics: who asks the sidecar, and who asks the app by mistake. */
+/** Checks the health checks and the metrics: which go to the sidecar, and which to the app by mistake. */
 import type { Config } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './report.ts';
 import type { HealthCheck, FlyToml } from './fly-toml.ts';
@@ -19,20 +19,20 @@ function checkReadiness({ checks }: FlyToml, { adminPort }: Config): Finding[] {
   const wrong = ofAdmin.filter(({ type, path }) => type === 'http' && !ADMIN_PATHS.has(path));
   const findings: Finding[] = wrong.map(({ name, path }) =>
     error(
-      `The check "${name}" asks ADMIN_PORT for ${path ?? '/'}.`,
-      'There is no such path there, so the check always fails.',
+      `The check "${name}" requests ${path ?? '/'} on ADMIN_PORT.`,
+      'That path does not exist there, so the check always fails.',
       `[checks.${name}]\n  path = "/readyz"`,
     ),
   );
   if (ofAdmin.some(({ path }) => path === '/readyz')) {
-    return [...findings, ok('A check asks whether the sidecar is ready.')];
+    return [...findings, ok('A check probes the readiness of the sidecar.')];
   }
   if (wrong.length > 0) return findings;
   return [
     note(
-      'No check asks whether the sidecar is ready.',
-      'A deploy goes on to the next Machine before this one takes sessions. As a check of its own, ' +
-        'not of the service, it takes no request away from a Machine that drains.',
+      'No check probes the readiness of the sidecar.',
+      'A deploy continues with the next Machine before this one is ready. Use a top-level check: a ' +
+        'failing check of the service would also stop requests to a Machine that drains.',
       readinessLines(adminPort),
     ),
   ];
@@ -45,22 +45,22 @@ function readinessLines(port: number): string {
   );
 }
 
-/** It goes to the service's port, and so through the sidecar to the app. */
+/** A check of the service goes to its port, and so through the sidecar to the app. */
 function checkServiceCheck({ type, path }: HealthCheck): Finding[] {
   if (type !== 'http') return [];
   if (ADMIN_PATHS.has(path)) {
     return [
       warning(
-        `A check of the service asks for ${path}.`,
-        'It asks the app, as the sidecar takes no path away from it: its own answer is on ADMIN_PORT.',
+        `A check of the service requests ${path}.`,
+        'The request goes to the app: the sidecar serves this path on ADMIN_PORT only.',
         'a top-level [checks.ready] with port and path',
       ),
     ];
   }
   return [
     note(
-      `A check of the service asks the app for ${path ?? '/'}.`,
-      'While it fails, Fly Proxy sends nothing to this Machine, not even for the sessions that it has.',
+      `A check of the service requests ${path ?? '/'} from the app.`,
+      'While the check fails, Fly Proxy sends no request to this Machine, not even for sessions it owns.',
     ),
   ];
 }
@@ -71,8 +71,8 @@ function checkMetrics({ metrics }: FlyToml, { adminPort }: Config): Finding[] {
   if (!own) {
     return [
       note(
-        'Nobody collects the metrics of the sidecar.',
-        'They tell how many sessions were replayed, forwarded or lost, and how the store fares.',
+        'fly.toml does not collect the metrics of the sidecar.',
+        'They count replayed, forwarded and lost sessions, and show the status of the store.',
         lines,
       ),
     ];
@@ -81,6 +81,6 @@ function checkMetrics({ metrics }: FlyToml, { adminPort }: Config): Finding[] {
     return [ok('Fly.io collects the metrics of the sidecar.')];
   }
   return [
-    error(`[metrics] asks ADMIN_PORT for ${own.path}.`, 'The metrics are at /metrics.', lines),
+    error(`[metrics] requests ${own.path} on ADMIN_PORT.`, 'The metrics are at /metrics.', lines),
   ];
 }

@@ -1,133 +1,144 @@
-/** The other Machines: whether their sidecars can be asked, and agree who they are. */
+/** Checks the other Machines: whether their sidecars respond, and with the expected Machine id. */
 import type { Clock } from '../clock.ts';
 import { ASK_PATH, formatAsk, parseResponse } from '../fleet/messages.ts';
 import { compareClock, type ClockFacts } from './clock-offset.ts';
-import { ask, type HttpAnswer } from './probe.ts';
+import { sendProbe, type ProbeResponse } from './probe.ts';
 import type { MachineId } from '../session.ts';
 import { error, note, ok, warning, type Finding } from './report.ts';
 
 export interface PeerFacts {
   readonly machine: MachineId;
   readonly port: number;
-  readonly answer: PeerAnswer;
+  readonly status: PeerStatus;
 }
 
-export type PeerAnswer =
+export type PeerStatus =
   | { readonly kind: 'no-address' }
-  | { readonly kind: 'silent'; readonly code: string }
-  | { readonly kind: 'refused' }
-  /** What answers is no sidecar, or one that speaks another language. */
-  | { readonly kind: 'stranger'; readonly status: number }
-  /** A sidecar, but of another Machine. */
-  | { readonly kind: 'other'; readonly machine: MachineId }
+  | { readonly kind: 'no-response'; readonly code: string }
+  /** The sidecar returned 403: it does not know this Machine. */
+  | { readonly kind: 'rejected' }
+  /** Not a sidecar, or a sidecar with another protocol version. */
+  | { readonly kind: 'not-a-sidecar'; readonly httpStatus: number }
+  /** The sidecar of another Machine. */
+  | { readonly kind: 'wrong-machine'; readonly machine: MachineId }
   | { readonly kind: 'sidecar' };
 
-/** `leftOut`: how many there are beyond those that were asked. */
-export function checkPeers(peers: readonly PeerFacts[], leftOut = 0): Finding[] {
-  const good = peers.filter(({ answer }) => answer.kind === 'sidecar');
-  const bad = peers.flatMap(checkPeer);
-  const greeting =
-    good.length === 0
-      ? []
-      : [ok(`The sidecars of ${good.map(({ machine }) => machine).join(', ')} answer.`)];
-  const rest =
-    leftOut === 0 ? [] : [note(`${leftOut} more Machines were not asked.`, 'These were enough.')];
-  return [...greeting, ...bad, ...rest];
+/** The most peers that the doctor probes; it probes all of them at once. */
+export const MAX_PEERS = 50;
+
+/** `skipped`: the number of Machines that were not probed. */
+export function checkPeers(peers: readonly PeerFacts[], skipped = 0): Finding[] {
+  const good = peers.filter(({ status }) => status.kind === 'sidecar');
+  const findings = peers.flatMap(checkPeer);
+  if (good.length > 0) {
+    const machines = good.map(({ machine }) => machine).join(', ');
+    findings.unshift(ok(`The sidecars of ${machines} respond.`));
+  }
+  if (skipped > 0) {
+    findings.push(
+      note(`${skipped} more Machines were not checked.`, `The doctor probes at most ${MAX_PEERS}.`),
+    );
+  }
+  return findings;
 }
 
-const UNKNOWN = 'Sessions of that Machine whose ids carry no hint can not be found from here.';
+const NOT_FOUND = 'This Machine can not find sessions there whose ids carry no owner hint.';
 
-function checkPeer({ machine, port, answer }: PeerFacts): Finding[] {
-  switch (answer.kind) {
+function checkPeer({ machine, port, status }: PeerFacts): Finding[] {
+  switch (status.kind) {
     case 'sidecar':
       return [];
     case 'no-address':
       return [
-        warning(`${machine} has no address.`, `${UNKNOWN} It may just be starting or stopping.`),
-      ];
-    case 'silent':
-      return [
-        error(
-          `${machine} does not answer on port ${port} (${answer.code}).`,
-          UNKNOWN,
-          'HOST=:: and the same PEER_PORT on every Machine; does its sidecar run?',
+        warning(
+          `${machine} has no address in DNS.`,
+          `${NOT_FOUND} The Machine may be starting or stopping.`,
         ),
       ];
-    case 'refused':
+    case 'no-response':
       return [
         error(
-          `${machine} refuses this Machine (403).`,
-          'Its own list of Machines lacks this one, or has it at another address.',
-          'the same FLEET and FLEET_RESOLVER on every Machine, and doctor on that one',
+          `${machine} does not respond on port ${port} (${status.code}).`,
+          NOT_FOUND,
+          'set HOST=:: and the same PEER_PORT on every Machine, and check that its sidecar runs',
         ),
       ];
-    case 'stranger':
+    case 'rejected':
       return [
         error(
-          `What answers at ${machine} on port ${port} is no sidecar of this version (${answer.status}).`,
-          UNKNOWN,
-          'a PEER_PORT that nothing else listens on',
+          `${machine} rejects requests from this Machine (403).`,
+          'Its list of Machines does not contain this one, or has another address for it.',
+          'set the same FLEET and FLEET_RESOLVER on every Machine, and run doctor on that one',
         ),
       ];
-    case 'other':
+    case 'not-a-sidecar':
       return [
         error(
-          `The sidecar at the address of ${machine} says that it is ${answer.machine}.`,
-          'A request for one Machine would be served by another.',
-          'FLY_MACHINE_ID as Fly.io sets it, and no Machine twice in FLEET',
+          `${machine} does not run a compatible sidecar on port ${port} (status ${status.httpStatus}).`,
+          NOT_FOUND,
+          'the same version on every Machine, and a PEER_PORT that no other program uses',
+        ),
+      ];
+    case 'wrong-machine':
+      return [
+        error(
+          `The sidecar at the address of ${machine} reports the id ${status.machine}.`,
+          'A request for one Machine would reach another.',
+          'leave FLY_MACHINE_ID as Fly.io sets it, and list each Machine once in FLEET',
         ),
       ];
   }
 }
 
-/** Where a Machine's sidecar is to be asked. */
+/** Where the sidecar of a Machine receives requests of its peers. */
 export interface PeerEndpoint {
   readonly machine: MachineId;
-  /** Undefined: there is none. */
+  /** Undefined if it could not be resolved. */
   readonly address: string | undefined;
   readonly port: number;
 }
 
-export interface PeersLook {
+export interface ProbedPeers {
   readonly peers: readonly PeerFacts[];
   readonly clocks: readonly ClockFacts[];
 }
 
 export async function probePeers(
-  places: readonly PeerEndpoint[],
+  endpoints: readonly PeerEndpoint[],
   self: MachineId,
   clock: Clock,
-): Promise<PeersLook> {
+): Promise<ProbedPeers> {
   const body = formatAsk({ from: self, questions: [] });
-  const looks = await Promise.all(
-    places.map(async ({ machine, address, port }) => {
-      if (address === undefined) return { machine, port, answer: { kind: 'no-address' } as const };
-      const heard = await ask({ host: address, port, path: ASK_PATH, body }, clock);
-      return { machine, port, answer: answerIn(heard, machine), heard };
+  const probes = await Promise.all(
+    endpoints.map(async ({ machine, address, port }) => {
+      if (address === undefined) return { machine, port, status: { kind: 'no-address' } as const };
+      const response = await sendProbe({ host: address, port, path: ASK_PATH, body }, clock);
+      return { machine, port, status: statusFrom(response, machine), response };
     }),
   );
   return {
-    peers: looks.map(({ machine, port, answer }) => ({ machine, port, answer })),
-    clocks: looks.flatMap(({ machine, answer, heard }) =>
-      heard && answer.kind === 'sidecar' ? clockIn(machine, heard) : [],
+    peers: probes.map(({ machine, port, status }) => ({ machine, port, status })),
+    clocks: probes.flatMap(({ machine, status, response }) =>
+      response && status.kind === 'sidecar' ? clockFrom(machine, response) : [],
     ),
   };
 }
 
-function answerIn(heard: HttpAnswer, machine: MachineId): PeerAnswer {
-  if (heard.kind === 'failed') return { kind: 'silent', code: heard.code };
-  if (heard.status === 403) return { kind: 'refused' };
-  const answer = heard.status === 200 ? parseResponse(heard.body) : undefined;
-  if (!answer) return { kind: 'stranger', status: heard.status };
-  return answer.machine === machine
+function statusFrom(response: ProbeResponse, machine: MachineId): PeerStatus {
+  if (response.kind === 'failed') return { kind: 'no-response', code: response.code };
+  const { status: httpStatus, body } = response;
+  if (httpStatus === 403) return { kind: 'rejected' };
+  const parsed = httpStatus === 200 ? parseResponse(body) : undefined;
+  if (!parsed) return { kind: 'not-a-sidecar', httpStatus };
+  return parsed.machine === machine
     ? { kind: 'sidecar' }
-    : { kind: 'other', machine: answer.machine };
+    : { kind: 'wrong-machine', machine: parsed.machine };
 }
 
 /** A `Date` field has no fractions. */
 const DATE_PRECISION_MS = 1_000;
 
-function clockIn(machine: MachineId, heard: HttpAnswer): ClockFacts[] {
-  if (heard.kind === 'failed' || heard.dateMs === undefined) return [];
-  return [compareClock(machine, heard.dateMs, DATE_PRECISION_MS, heard)];
+function clockFrom(machine: MachineId, response: ProbeResponse): ClockFacts[] {
+  if (response.kind === 'failed' || response.dateMs === undefined) return [];
+  return [compareClock(machine, response.dateMs, DATE_PRECISION_MS, response)];
 }

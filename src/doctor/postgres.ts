@@ -1,7 +1,7 @@
-/** Looks at a Postgres database: what it is, what time it has, what its user may. Nothing is written. */
+/** Probes a Postgres database: version, schema, privileges and clock. Writes nothing. */
 import type { Clock } from '../clock.ts';
 import { compareClock } from './clock-offset.ts';
-import type { DatabaseLook, DatabaseRemark } from './store.ts';
+import type { ProbedDatabase, DatabaseRemark } from './store.ts';
 import { type PostgresPool, openPostgresPool } from '../store/postgres/pool.ts';
 import { POSTGRES_SCHEMA_VERSION } from '../store/postgres/schema.ts';
 
@@ -20,7 +20,7 @@ const LATEST = 'SELECT max(version)::int AS version FROM fly_affinity_migrations
 const STATEMENT_LIMIT_MS = 2_000;
 
 /** Rejects with pg's errors. */
-export async function probePostgres(url: string, clock: Clock): Promise<DatabaseLook> {
+export async function probePostgres(url: string, clock: Clock): Promise<ProbedDatabase> {
   const pool = await openPostgresPool(url, clock, () => undefined);
   try {
     const [atMs, startedMs] = [clock.now(), clock.monotonicMs()];
@@ -29,7 +29,7 @@ export async function probePostgres(url: string, clock: Clock): Promise<Database
     const clocks = [compareClock('Postgres', Number(state.now_ms), 0, { atMs, roundTripMs })];
     const schema = state.is_set_up === true ? await schemaOf(pool) : undefined;
     const remarks = remarksOn(state, schema);
-    return { facts: { kind: 'answers', roundTripMs, remarks }, clocks };
+    return { facts: { kind: 'usable', roundTripMs, remarks }, clocks };
   } finally {
     await pool.close();
   }
@@ -40,7 +40,7 @@ async function schemaOf(pool: PostgresPool): Promise<number> {
   return Number(latest?.version ?? 0);
 }
 
-/** As `server_version_num` has it. */
+/** `number`: in the form of `server_version_num`. */
 const OLDEST = { text: '13', number: 130_000 };
 const PER_MAJOR = 10_000;
 

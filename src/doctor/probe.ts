@@ -1,76 +1,77 @@
-/** Bounded probes: a deadline for what may never answer, and one small HTTP request. */
+/** Bounded probes: a deadline for any operation, and one small HTTP request. */
 import { type IncomingMessage, request as httpRequest } from 'node:http';
 import type { Clock } from '../clock.ts';
 
 /**
- * What `look` resolves to, or `late` if that takes longer; its signal aborts then. What it goes on
- * with after that is nobody's concern: it must not reject alone.
+ * Resolves to the result of `probe`, or to `onTimeout` after `limitMs`. The signal aborts in both
+ * cases; a rejection of `probe` after the timeout is ignored.
  */
 export async function withTimeout<Result>(
   clock: Clock,
   limitMs: number,
-  look: (signal: AbortSignal) => Promise<Result>,
-  late: Result,
+  probe: (signal: AbortSignal) => Promise<Result>,
+  onTimeout: Result,
 ): Promise<Result> {
   const abort = new AbortController();
-  const looking = look(abort.signal);
-  // When it is late, its failure comes to nobody.
-  looking.catch(() => undefined);
+  const probing = probe(abort.signal);
+  // After the timeout no one awaits this promise: its rejection must not be unhandled.
+  probing.catch(() => undefined);
   let cancel = (): void => undefined;
-  const limit = new Promise<Result>((resolve) => {
-    cancel = clock.after(limitMs, () => resolve(late));
+  const timeout = new Promise<Result>((resolve) => {
+    cancel = clock.after(limitMs, () => resolve(onTimeout));
   });
   try {
-    return await Promise.race([looking, limit]);
+    return await Promise.race([probing, timeout]);
   } finally {
     cancel();
     abort.abort();
   }
 }
 
-/** What says why something failed, and nothing else of it: a code of Node.js. */
+/** The Node.js code of an error. Its message may hold a secret, so findings never show it. */
 export function errorCodeOf(error: unknown): string {
   const isCoded = error instanceof Error && 'code' in error && typeof error.code === 'string';
-  return isCoded ? String(error.code) : 'no answer';
+  return isCoded ? String(error.code) : 'unknown error';
 }
 
-export interface HttpQuestion {
+export interface ProbeRequest {
   /** An address or a name, without brackets. */
   readonly host: string;
   readonly port: number;
   readonly path: string;
-  /** JSON; makes it a POST. */
+  /** JSON; makes the request a POST. */
   readonly body?: string;
 }
 
-export type HttpAnswer =
+export type ProbeResponse =
   | { readonly kind: 'failed'; readonly code: string }
   | {
-      readonly kind: 'answered';
+      readonly kind: 'received';
       readonly status: number;
-      /** Cut off where it gets long. */
+      /** Truncated when it is long. */
       readonly body: string;
       /** The `Date` field, in ms since the epoch. */
       readonly dateMs: number | undefined;
-      /** When it was asked, by our clock. */
+      /** When the request was sent, by our clock. */
       readonly atMs: number;
       readonly roundTripMs: number;
     };
 
-const LIMIT_MS = 3_000;
+const REQUEST_TIMEOUT_MS = 3_000;
 const MAX_BODY_CHARACTERS = 65_536;
 
 /** Never rejects. */
-export function ask(question: HttpQuestion, clock: Clock): Promise<HttpAnswer> {
-  const late = { kind: 'failed', code: 'no answer in time' } as const;
-  return withTimeout(clock, LIMIT_MS, (signal) => askUntil(question, clock, signal), late);
+export function sendProbe(target: ProbeRequest, clock: Clock): Promise<ProbeResponse> {
+  const timedOut = { kind: 'failed', code: 'timed out' } as const;
+  const send = (signal: AbortSignal): Promise<ProbeResponse> => sendRequest(target, clock, signal);
+  return withTimeout(clock, REQUEST_TIMEOUT_MS, send, timedOut);
 }
 
-async function askUntil(
-  { host, port, path, body }: HttpQuestion,
+async function sendRequest(
+  { host, port, path, body }: ProbeRequest,
   clock: Clock,
   signal: AbortSignal,
-): Promise<HttpAnswer> {
+): Promise<ProbeResponse> {
   const [atMs, startedMs] = [clock.now(), clock.monotonicMs()];
   try {
     const method = body === undefined ? 'GET' : 'POST';
@@ -83,12 +84,12 @@ async function askUntil(
     });
     const roundTripMs = clock.monotonicMs() - startedMs;
     const dateMs = Date.parse(response.headers.date ?? '');
-    const text = await readSome(response);
+    const text = await readTruncated(response);
     request.destroy();
     const { statusCode = 0 } = response;
     const isDated = !Number.isNaN(dateMs);
     return {
-      kind: 'answered',
+      kind: 'received',
       status: statusCode,
       body: text,
       dateMs: isDated ? dateMs : undefined,
@@ -100,7 +101,7 @@ async function askUntil(
   }
 }
 
-async function readSome(response: IncomingMessage): Promise<string> {
+async function readTruncated(response: IncomingMessage): Promise<string> {
   let text = '';
   response.setEncoding('utf8');
   for await (const chunk of response) {

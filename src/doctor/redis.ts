@@ -1,7 +1,7 @@
-/** Looks at a Redis server: what it is and what time it has. Nothing is written, no script is loaded. */
+/** Probes a Redis server: version, role, eviction policy and clock. Writes nothing and loads no script. */
 import type { Clock } from '../clock.ts';
 import { compareClock } from './clock-offset.ts';
-import type { DatabaseLook, DatabaseRemark } from './store.ts';
+import type { ProbedDatabase, DatabaseRemark } from './store.ts';
 import { parseRedisUrl } from '../store/redis/address.ts';
 import { type RedisLink, dialRedisBare } from '../store/redis/link.ts';
 
@@ -10,7 +10,7 @@ export async function probeRedis(
   url: string,
   clock: Clock,
   signal: AbortSignal,
-): Promise<DatabaseLook> {
+): Promise<ProbedDatabase> {
   const address = parseRedisUrl(url);
   const link = await dialRedisBare(address, { clock, signal, onBroken: () => undefined });
   try {
@@ -19,7 +19,7 @@ export async function probeRedis(
     const roundTripMs = clock.monotonicMs() - startedMs;
     const clocks = [compareClock('Redis', timeIn(time), 0, { atMs, roundTripMs })];
     const remarks = remarksOn(await infoOf(link));
-    return { facts: { kind: 'answers', roundTripMs, remarks }, clocks };
+    return { facts: { kind: 'usable', roundTripMs, remarks }, clocks };
   } finally {
     link.close();
   }
@@ -27,13 +27,13 @@ export async function probeRedis(
 
 const US_PER_MS = 1_000;
 
-/** Seconds and microseconds, as texts. */
+/** Redis returns seconds and microseconds, as strings. */
 function timeIn(time: unknown): number {
   const [seconds, micros] = Array.isArray(time) ? time.map(Number) : [];
   return (seconds ?? NaN) * 1_000 + (micros ?? NaN) / US_PER_MS;
 }
 
-/** A user with narrow rights may not ask; then nothing is remarked. */
+/** Empty if the user may not run INFO: the doctor then has no remarks. */
 async function infoOf(link: RedisLink): Promise<ReadonlyMap<string, string>> {
   const text = await link.send(['INFO']).catch(() => '');
   const lines = String(text).split('\r\n');

@@ -1,5 +1,5 @@
 /**
- * The edge's replay cache: whether it is keyed on the session, and the section that would be.
+ * Checks that the edge's replay cache is keyed on the session, and suggests a section that is.
  * https://fly.io/docs/networking/dynamic-request-routing/
  */
 import type { Config } from '../config/config.ts';
@@ -9,18 +9,18 @@ import { sidecarServices } from './service.ts';
 import { MCP_TASKS } from '../protocols/mcp.ts';
 import type { IdLocation, Protocol } from '../protocols/protocol.ts';
 
-/** What a cache can be keyed on. */
+/** A request field that Fly.io can key a replay cache on. */
 export interface CacheKey {
   readonly type: 'header' | 'cookie';
   readonly name: string;
 }
 
 export interface CacheSettings {
-  /** `REPLAY_CACHEABLE`: whether replays are such that the cache takes them. */
+  /** `REPLAY_CACHEABLE`: whether the cache accepts the replays of the sidecar. */
   readonly isCacheable: boolean;
-  /** `AFFINITY_COOKIE`: its value names a Machine, so it is as good as a session's. */
+  /** `AFFINITY_COOKIE`: its value names a Machine, so it is a valid key too. */
   readonly affinityCookie: string | undefined;
-  /** Where `fly.toml` has the service of the sidecar; `http_service` by default. */
+  /** The section of the sidecar's service in `fly.toml`; `http_service` by default. */
   readonly section?: Service['section'];
 }
 
@@ -36,7 +36,7 @@ export function checkReplayCaches(
   return [...caches.flatMap((cache) => checkCache(cache, keys, lines)), ...checkReplays(settings)];
 }
 
-/** Of the configured protocols, in their order, each once. */
+/** The keys of the configured protocols, in their order, without duplicates. */
 export function cacheKeys(
   protocols: readonly Protocol[],
   affinityCookie: string | undefined,
@@ -64,7 +64,7 @@ function keyOf(source: IdLocation): CacheKey | undefined {
 
 function isSame(left: CacheKey, right: CacheKey): boolean {
   if (left.type !== right.type) return false;
-  // Names of headers are the same in any case (RFC 9110 §5.1), those of cookies are not.
+  // Names of headers are case-insensitive (RFC 9110 §5.1), names of cookies are case-sensitive.
   return left.type === 'cookie'
     ? left.name === right.name
     : left.name.toLowerCase() === right.name.toLowerCase();
@@ -73,7 +73,7 @@ function isSame(left: CacheKey, right: CacheKey): boolean {
 const MIN_TTL_SECONDS = 10;
 const TTL_SECONDS = 60;
 
-/** Lines for `fly.toml`, and for what they are good; with a sentence on what no cache can do. */
+/** A `replay_cache` section for `fly.toml`, and the protocols that no cache can serve. */
 export function adviseReplayCache(
   protocols: readonly Protocol[],
   settings: CacheSettings,
@@ -85,22 +85,22 @@ export function adviseReplayCache(
   const rest =
     without.length === 0
       ? ''
-      : ` The cache has no type for a query or a path, so there is none for ${without.join(', ')}.`;
+      : ` A replay cache can not use a query or a path, so there is none for ${without.join(', ')}.`;
   if (keys.length === 0) {
     return note(
-      'No replay cache fits these protocols.',
-      `Every request takes the first hop.${rest}`,
+      'No replay cache can serve these protocols.',
+      `Every request takes two hops if it reaches another Machine first.${rest}`,
     );
   }
-  const condition = settings.isCacheable ? '' : ' It wants REPLAY_CACHEABLE=true.';
+  const condition = settings.isCacheable ? '' : ' It needs REPLAY_CACHEABLE=true.';
   return note(
-    'This is the replay cache that fits SESSION_PROTOCOLS.',
-    `With it most requests of a session skip the first hop.${condition}${rest}`,
+    'fly.toml can have a replay cache for SESSION_PROTOCOLS.',
+    `With the cache, most requests of a session skip the first hop.${condition}${rest}`,
     linesOf(keys, settings),
   );
 }
 
-/** Empty if there is no key. */
+/** Empty without keys. */
 function linesOf(keys: readonly CacheKey[], { section = 'http_service' }: CacheSettings): string {
   const options = section === 'http_service' ? 'http_service' : 'services.ports';
   const lines = keys.flatMap(({ type, name }) => [
@@ -118,16 +118,16 @@ function noCache(keys: readonly CacheKey[], settings: CacheSettings): Finding[] 
   if (keys.length === 0) {
     return [
       warning(
-        'REPLAY_CACHEABLE is true, and no protocol has an id in a header or a cookie.',
-        'The replay cache has no other type: replays only lose their timeout and their fallback.',
+        'REPLAY_CACHEABLE is true, but no protocol has its id in a header or a cookie.',
+        'A replay cache can not use anything else, and cacheable replays have no timeout and no fallback.',
         'REPLAY_CACHEABLE=false',
       ),
     ];
   }
   return [
     warning(
-      'REPLAY_CACHEABLE is true, and fly.toml has no replay_cache.',
-      'Nothing is cached, and replays have neither timeout nor fallback.',
+      'REPLAY_CACHEABLE is true, but fly.toml has no replay_cache.',
+      'Fly.io caches nothing, and cacheable replays have no timeout and no fallback.',
       linesOf(keys, settings),
     ),
   ];
@@ -137,8 +137,8 @@ function checkReplays({ isCacheable }: CacheSettings): Finding[] {
   if (isCacheable) return [];
   return [
     warning(
-      'There is a replay_cache, and REPLAY_CACHEABLE is false.',
-      'The cache takes no replay with a timeout and a fallback, so it stays empty.',
+      'fly.toml has a replay_cache, but REPLAY_CACHEABLE is false.',
+      'The cache ignores replays with a timeout and a fallback, so it stays empty.',
       '[env]\n  REPLAY_CACHEABLE = "true"\nor no replay_cache',
     ),
   ];
@@ -153,7 +153,7 @@ function checkCache(
     return [
       error(
         `A replay_cache has ${name === undefined ? 'no name' : `the type "${type ?? ''}"`}.`,
-        'Its type is "header" or "cookie", and its name that of the header or the cookie.',
+        'The type must be "header" or "cookie", and the name the name of the header or cookie.',
         lines || 'no replay_cache',
       ),
     ];
@@ -162,10 +162,10 @@ function checkCache(
   if (!keys.some((key) => isSame(key, { type, name }))) {
     findings.push(
       error(
-        `A replay_cache is keyed on the ${type} ${name}, which is not where a session is.`,
-        'Sessions that share its value are all sent to one Machine, and from there to their own: ' +
-          'the cache then costs the hop that it is to save.',
-        lines || 'no replay_cache: none fits these protocols',
+        `A replay_cache is keyed on the ${type} ${name}, which does not hold a session id.`,
+        'The cache sends all sessions with the same value to one Machine, which must forward most of ' +
+          'them: the cache adds a hop instead of saving one.',
+        lines || 'no replay_cache: none can serve these protocols',
       ),
     );
   }
@@ -173,7 +173,7 @@ function checkCache(
     findings.push(
       error(
         `ttl_seconds of the replay_cache of ${name} is ${ttlSeconds ?? 'not set'}.`,
-        `Fly.io wants ${MIN_TTL_SECONDS} at least.`,
+        `Fly.io requires at least ${MIN_TTL_SECONDS}.`,
         `  ttl_seconds = ${TTL_SECONDS}`,
       ),
     );
@@ -183,7 +183,7 @@ function checkCache(
     : [ok(`The replay cache is keyed on the session (${name}).`)];
 }
 
-/** Not the tasks of newer revisions: they come with `mcp`, and nobody knows them by their name. */
+/** False for MCP tasks: they are part of `mcp`, and no setting names them. */
 export function isNamed(protocol: Protocol): boolean {
   return protocol !== MCP_TASKS;
 }

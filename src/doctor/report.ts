@@ -1,11 +1,11 @@
 /** Findings of the doctor, and their report as text for people and as JSON for programs. */
 
-/** `note`: nothing is wrong, or it could not be looked at. */
+/** `note`: nothing is wrong, or the check was not possible. */
 export type Level = 'ok' | 'note' | 'warning' | 'error';
 
-export type Finding = Fine | Remark;
+export type Finding = Success | Remark;
 
-export interface Fine {
+export interface Success {
   readonly level: 'ok';
   /** A sentence. */
   readonly what: string;
@@ -15,17 +15,17 @@ export interface Remark {
   readonly level: 'note' | 'warning' | 'error';
   readonly what: string;
   readonly why: string;
-  /** What to write or do instead; several lines where they belong into a file as they are. */
+  /** What to write or do instead; several lines if they go into a file as they are. */
   readonly instead?: string | undefined;
 }
 
-/** Findings about one thing, under its name. */
+/** The findings on one subject. */
 export interface Section {
   readonly title: string;
   readonly findings: readonly Finding[];
 }
 
-export function ok(what: string): Fine {
+export function ok(what: string): Success {
   return { level: 'ok', what };
 }
 
@@ -33,12 +33,12 @@ export function note(what: string, why: string, instead?: string): Remark {
   return remark('note', what, why, instead);
 }
 
-/** It works, but not as one would hope. */
+/** It works, but not well. */
 export function warning(what: string, why: string, instead?: string): Remark {
   return remark('warning', what, why, instead);
 }
 
-/** It does not work, or sessions are lost. */
+/** It does not work, or loses sessions. */
 export function error(what: string, why: string, instead?: string): Remark {
   return remark('error', what, why, instead);
 }
@@ -47,12 +47,12 @@ function remark(level: Remark['level'], what: string, why: string, instead?: str
   return instead === undefined ? { level, what, why } : { level, what, why, instead };
 }
 
-/** Whether anything does not work. */
+/** Whether any finding is an error. */
 export function hasErrors(sections: readonly Section[]): boolean {
   return countOf(sections, 'error') > 0;
 }
 
-/** One object, with a line break at its end. */
+/** One JSON object, with a line break at its end. */
 export function formatJson(sections: readonly Section[]): string {
   const counts = Object.fromEntries(LEVELS.map((level) => [level, countOf(sections, level)]));
   const findings = sections.flatMap(({ title, findings }) =>

@@ -1,19 +1,19 @@
-/** The way from Fly Proxy to the sidecar: ports, handlers, and what cuts or refuses open streams. */
+/** Checks the way from Fly Proxy to the sidecar: ports, handlers, and the limits on open streams. */
 import type { Config } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './report.ts';
 import type { FlyToml, Service } from './fly-toml.ts';
 
 export function checkServices(toml: FlyToml, config: Config): Finding[] {
-  const ways = checkPorts(toml, config);
-  const reached = sidecarServices(toml, config).flatMap((service) => [
+  const ports = checkPorts(toml, config);
+  const limits = sidecarServices(toml, config).flatMap((service) => [
     ...checkHandlers(service),
     ...checkIdleTimeout(service, config),
     ...checkConcurrency(service),
   ]);
-  return [...ways, ...reached];
+  return [...ports, ...limits];
 }
 
-/** Those that lead to the sidecar, or the one that was meant to: its other lines count all the same. */
+/** The services that reach the sidecar. Without any, the first one: its other lines are checked too. */
 export function sidecarServices(toml: FlyToml, config: Config): readonly Service[] {
   const reaching = reachingServices(toml, config);
   return reaching.length > 0 ? reaching : toml.services.slice(0, 1);
@@ -28,8 +28,8 @@ function checkPorts(toml: FlyToml, config: Config): Finding[] {
   if (services.length === 0) {
     return [
       error(
-        'There is neither [http_service] nor [[services]].',
-        'Fly Proxy sends no request to this app, and replays need Fly Proxy.',
+        'fly.toml has neither [http_service] nor [[services]].',
+        'Fly Proxy sends no request to this app, and can not replay requests.',
         `[http_service]\n  internal_port = ${config.port}`,
       ),
     ];
@@ -42,7 +42,7 @@ function checkPorts(toml: FlyToml, config: Config): Finding[] {
   return services.slice(0, 1).map((service) => missesSidecar(service, config));
 }
 
-/** A service beside the sidecar is nobody's mistake, unless it leads where it must not. */
+/** A service for another port is no mistake, unless it exposes the app or an internal port. */
 function checkPort(service: Service, config: Config): Finding[] {
   const { internalPort, section } = service;
   if (internalPort === config.port) return [];
@@ -50,7 +50,7 @@ function checkPort(service: Service, config: Config): Finding[] {
     return [
       error(
         `internal_port of ${section} is ${internalPort}, where the app listens.`,
-        'What goes round the sidecar is never routed to the Machine of its session.',
+        'Requests bypass the sidecar, so they are never routed to the owner of their session.',
         portLines(section, config.port),
       ),
     ];
@@ -60,7 +60,7 @@ function checkPort(service: Service, config: Config): Finding[] {
     return [
       error(
         `internal_port of ${section} is ${internalPort}, which is ${name}.`,
-        'That port is for the private network, and would be open to the internet.',
+        'That port is for the private network only, and the service opens it to the internet.',
         portLines(section, config.port),
       ),
     ];
@@ -70,8 +70,8 @@ function checkPort(service: Service, config: Config): Finding[] {
 
 function missesSidecar({ section, internalPort }: Service, { port }: Config): Finding {
   return error(
-    `internal_port of ${section} is ${internalPort ?? 'not set'}, and PORT of the sidecar is ${port}.`,
-    'Nothing that comes from Fly Proxy reaches the sidecar.',
+    `internal_port of ${section} is ${internalPort ?? 'not set'}, but PORT of the sidecar is ${port}.`,
+    'No request from Fly Proxy reaches the sidecar.',
     portLines(section, port),
   );
 }
@@ -93,25 +93,26 @@ function checkHandlers({ handlesHttp }: Service): Finding[] {
   return [
     error(
       'The service of the sidecar has no port with the http handler.',
-      'Without it Fly Proxy passes bytes through, and sees no fly-replay in an answer.',
+      'Without it Fly Proxy only passes bytes through, and ignores fly-replay in a response.',
       '[[services.ports]]\n  port = 443\n  handlers = ["tls", "http"]',
     ),
   ];
 }
 
-/** Two tool calls may be so far apart; shorter ones cut SSE streams in everyday use. */
+/** Two tool calls are often minutes apart; a shorter timeout cuts SSE streams in normal use. */
 const SHORT_IDLE_SECONDS = 300;
 const GOOD_IDLE_SECONDS = 3600;
 
 function checkIdleTimeout({ idleTimeoutSeconds, section }: Service, config: Config): Finding[] {
   if (idleTimeoutSeconds !== undefined && idleTimeoutSeconds >= SHORT_IDLE_SECONDS) {
-    return [ok(`A stream may be silent for ${idleTimeoutSeconds} s.`)];
+    return [ok(`Fly Proxy keeps idle streams for ${idleTimeoutSeconds} s.`)];
   }
   const what =
     idleTimeoutSeconds === undefined
-      ? "idle_timeout is not set, and Fly Proxy's own is about a minute."
+      ? 'idle_timeout is not set; the default of Fly Proxy is about one minute.'
       : `idle_timeout is ${idleTimeoutSeconds} seconds.`;
-  const why = 'A stream that is silent for longer is cut: SSE often is, between two tool calls.';
+  const why =
+    'Fly Proxy cuts a stream that is idle for longer, such as SSE between two tool calls.';
   const options =
     section === 'http_service' ? '[http_service.http_options]' : '[services.ports.http_options]';
   const instead = `${options}\n  idle_timeout = ${GOOD_IDLE_SECONDS}`;
@@ -119,10 +120,10 @@ function checkIdleTimeout({ idleTimeoutSeconds, section }: Service, config: Conf
   return [hasStreams ? warning(what, why, instead) : note(what, why, instead)];
 }
 
-/** Open streams of a Machine that is not busy at all. */
+/** A Machine that is not busy can have this many open streams. */
 const LOW_HARD_LIMIT = 1_000;
 const LOW_SOFT_LIMIT = 100;
-/** As in `fly.toml`: the hard limit fits a Machine of 512 MB. */
+/** As in our own `fly.toml`; the hard limit fits a Machine with 512 MB. */
 const GOOD_LIMITS = { soft: 500, hard: 2_000 };
 const DEFAULT_SOFT_LIMIT = 20;
 
@@ -135,9 +136,9 @@ function checkConcurrency({ concurrency, section }: Service): Finding[] {
   if (type !== 'requests') {
     findings.push(
       warning(
-        `Load is measured in ${type}.`,
-        'Fly Proxy then opens a connection for each of its own, and counts those that are idle. An ' +
-          'open stream counts either way.',
+        `The concurrency type is "${type}".`,
+        'Fly Proxy then opens one connection for each client connection, and also counts idle ones. ' +
+          'Open streams count with either type.',
         instead,
       ),
     );
@@ -146,7 +147,7 @@ function checkConcurrency({ concurrency, section }: Service): Finding[] {
     findings.push(
       error(
         `hard_limit (${hardLimit}) is below soft_limit (${softLimit}).`,
-        'A Machine is closed before it is said to be busy, so that none is preferred to another.',
+        'A Machine is full before Fly Proxy counts it as busy, so Fly Proxy never prefers a less busy one.',
         instead,
       ),
     );
@@ -154,8 +155,8 @@ function checkConcurrency({ concurrency, section }: Service): Finding[] {
     findings.push(
       warning(
         `hard_limit is ${hardLimit}.`,
-        'An open stream counts as long as it lives. At the hard limit a Machine gets no request ' +
-          'more, not even for the sessions that only it has.',
+        'An open stream counts until it ends. At the hard limit a Machine gets no more requests, not ' +
+          'even for sessions that it owns.',
         instead,
       ),
     );
@@ -163,11 +164,13 @@ function checkConcurrency({ concurrency, section }: Service): Finding[] {
   if (softLimit < LOW_SOFT_LIMIT) {
     findings.push(
       note(
-        `soft_limit is ${softLimit}${concurrency.softLimit === undefined ? ', as it is not set' : ''}.`,
-        'Open streams count: above it Fly Proxy starts more Machines, and prefers those to this one.',
+        `soft_limit is ${softLimit}${concurrency.softLimit === undefined ? ' (the default)' : ''}.`,
+        'Open streams count: above the limit Fly Proxy starts more Machines, and prefers them to this one.',
         instead,
       ),
     );
   }
-  return findings.length > 0 ? findings : [ok(`The limits leave room for open streams (${type}).`)];
+  return findings.length > 0
+    ? findings
+    : [ok(`The concurrency limits allow for open streams (${type}).`)];
 }

@@ -1,4 +1,4 @@
-/** The settings: which ones the doctor uses, whether each is valid, and whether they fit together. */
+/** Reads the settings, and checks that each is valid and that they fit together. */
 import { type Config, type Environment, parseConfig } from '../config/config.ts';
 import { SETTING_NAMES } from '../config/settings.ts';
 import type { FlyToml } from './fly-toml.ts';
@@ -7,11 +7,11 @@ import { type Finding, error, note, ok, warning } from './report.ts';
 import { sidecarServices } from './service.ts';
 
 export interface DoctorSettings {
-  /** Whether this is a Machine of Fly.io, whose network and disk can be looked at. */
+  /** Whether the doctor runs on a Fly.io Machine, so that its network and disk can be probed. */
   readonly isOnMachine: boolean;
   readonly read: ReadSettings;
   readonly cache: CacheSettings;
-  /** Where the settings are from. */
+  /** Findings on where the settings come from. */
   readonly origin: readonly Finding[];
 }
 
@@ -24,30 +24,30 @@ export function readSettings(
   const used = isOnMachine ? env : environmentOfMachine(env, toml);
   const origin = isOnMachine
     ? compareWithFile(toml?.env ?? {}, env, SETTING_NAMES)
-    : [tellOrigin(env, toml)];
+    : [describeOrigin(env, toml)];
   const read = readLeniently(used, random);
   return { isOnMachine, read, cache: cacheSettingsIn(read, toml), origin };
 }
 
-/** What Fly.io would set, with stand-ins for what it makes up. */
+/** The environment that Fly.io would set, with placeholder ids. */
 function environmentOfMachine(env: Environment, toml: FlyToml | undefined): Environment {
   const ofFly = { FLY_MACHINE_ID: 'doctor', FLY_APP_NAME: toml?.app ?? 'app' };
   const set = Object.entries(env).filter(([, value]) => isSet(value));
   return { ...ofFly, ...toml?.env, ...Object.fromEntries(set) };
 }
 
-function tellOrigin(env: Environment, toml: FlyToml | undefined): Finding {
+function describeOrigin(env: Environment, toml: FlyToml | undefined): Finding {
   const fromShell = SETTING_NAMES.filter((name) => isSet(env[name]));
   const file = toml ? '[env] of fly.toml' : 'the defaults';
   const over = fromShell.length === 0 ? '' : `, with ${fromShell.join(', ')} from this shell`;
   return note(
-    'This is no Machine of Fly.io: FLY_MACHINE_ID is not set.',
-    `The settings are ${file}${over}. Volume, store, DNS, Machines, clock, app and sidecar were not looked at.`,
+    'The doctor does not run on a Fly.io Machine: FLY_MACHINE_ID is not set.',
+    `It uses ${file}${over}. Not checked: volume, store, DNS, Machines, clock, app and sidecar.`,
     'fly ssh console, then /opt/fly-affinity/start doctor',
   );
 }
 
-/** A mistaken setting is told, and then counts as unset, so that the rest is looked at as well. */
+/** Reports invalid settings and treats them as unset, so that the others are checked too. */
 function readLeniently(env: Environment, random: () => number): ReadSettings {
   const first = parseConfig(env, random);
   if (first.config) return { config: first.config, warnings: first.warnings, mistakes: [] };
@@ -74,9 +74,9 @@ function isSet(value: string | undefined): boolean {
   return value !== undefined && value !== '';
 }
 
-/** What was made of the environment. */
+/** The result of parsing the environment. */
 export interface ReadSettings {
-  /** Mistaken settings count as unset here, so that the rest can be looked at. */
+  /** Invalid settings count as unset here, so that the others can be checked. */
   readonly config: Config | undefined;
   readonly mistakes: readonly string[];
   readonly warnings: readonly string[];
@@ -85,12 +85,10 @@ export interface ReadSettings {
 export function checkSettings({ config, mistakes, warnings }: ReadSettings): Finding[] {
   return [
     ...mistakes.map((mistake) =>
-      error(`${mistake}.`, 'The sidecar does not start with it: it ends with code 78.'),
+      error(`${mistake}.`, 'The sidecar does not start: it exits with code 78.'),
     ),
-    ...warnings.map((text) =>
-      warning(sentence(text), 'The sidecar starts, and says so in its log.'),
-    ),
-    ...(mistakes.length === 0 ? [ok('Every setting can be read.')] : []),
+    ...warnings.map((text) => warning(sentence(text), 'The sidecar starts and logs this warning.')),
+    ...(mistakes.length === 0 ? [ok('All settings are valid.')] : []),
     ...(config ? CHECKS.flatMap((check) => check(config)) : []),
   ];
 }
@@ -104,7 +102,7 @@ type SettingsCheck = (config: Config) => Finding[];
 const CHECKS: readonly SettingsCheck[] = [
   checkHost,
   checkUpstream,
-  checkKnowledge,
+  checkOwnerLookup,
   checkStore,
   checkUnknownSessions,
 ];
@@ -116,7 +114,7 @@ function checkHost({ host, fleet }: Config): Finding[] {
     return [
       warning(
         `HOST is ${host}.`,
-        'On Fly.io neither Fly Proxy nor the other Machines reach a listener on loopback.',
+        'Neither Fly Proxy nor the other Machines can reach a listener on loopback.',
         'HOST=::',
       ),
     ];
@@ -124,8 +122,8 @@ function checkHost({ host, fleet }: Config): Finding[] {
   if (host !== '0.0.0.0' || fleet.kind === 'off') return [];
   return [
     warning(
-      'HOST is 0.0.0.0, which is IPv4 alone.',
-      'The private network of Fly.io is IPv6: the other Machines can not ask this one.',
+      'HOST is 0.0.0.0, which is IPv4 only.',
+      "Fly.io's private network is IPv6: the other Machines can not reach this one.",
       'HOST=::',
     ),
   ];
@@ -139,15 +137,15 @@ function checkUpstream({ upstreamUrl }: Config): Finding[] {
   if (isLoopback(upstreamUrl)) return [];
   return [
     warning(
-      `UPSTREAM_URL is ${upstreamUrl.origin}, which is not in this Machine.`,
-      'A session is bound to a Machine because the app beside the sidecar has it in memory.',
+      `UPSTREAM_URL is ${upstreamUrl.origin}, which is not on this Machine.`,
+      'The sidecar binds a session to the Machine whose app holds it, so the app must run on the same Machine.',
       'UPSTREAM_URL=http://127.0.0.1:3000',
     ),
   ];
 }
 
-/** Somebody has to know who owns a session: the id itself, the peers, or a database. */
-function checkKnowledge({ fleet, hints, store, ...config }: Config): Finding[] {
+/** The owner of a session must come from somewhere: a hint in the id, the peers, or a database. */
+function checkOwnerLookup({ fleet, hints, store, ...config }: Config): Finding[] {
   const isShared = store.isEnabled && store.url !== undefined && store.url.kind !== 'memory';
   if (fleet.kind !== 'off' || isShared) return [];
   const protocols = config.protocols.filter(isNamed);
@@ -160,15 +158,15 @@ function checkKnowledge({ fleet, hints, store, ...config }: Config): Finding[] {
   if (hidden.length === 0) {
     return [
       note(
-        'There is no fleet: other Machines are not asked.',
-        'A session is found by the hint in its id alone, and one whose client drops it is not found.',
+        'FLEET is off: the sidecar does not query other Machines.',
+        'Only the owner hint in a session id finds the owner. Without the hint the session is not found.',
       ),
     ];
   }
   return [
     warning(
-      `There is no fleet and no shared store, and ids of ${hidden.join(', ')} carry no hint.`,
-      'With two Machines, a session that starts on the other is not known here.',
+      `FLEET is off, no store is shared, and ids of ${hidden.join(', ')} carry no owner hint.`,
+      'With two Machines, neither can find a session that started on the other.',
       'FLEET=auto, SESSION_ID_HINTS=true, or SESSION_STORE_URL with a database',
     ),
   ];
@@ -178,8 +176,8 @@ function checkStore({ store }: Config): Finding[] {
   if (store.isEnabled && store.url?.kind !== 'memory') return [];
   return [
     note(
-      store.isEnabled ? 'The session store is in memory.' : 'There is no session store.',
-      'A sidecar that is restarted has to ask for every session whose id carries no hint.',
+      store.isEnabled ? 'The session store is in memory.' : 'The session store is disabled.',
+      'After a restart, the sidecar must query the other Machines for every session without an owner hint.',
       'SESSION_STORE_PATH on a volume, or SESSION_STORE_URL with a database',
     ),
   ];
@@ -191,14 +189,14 @@ function checkUnknownSessions({ unknownSession, protocols }: Config): Finding[] 
     .filter(({ mintedBy }) => mintedBy !== 'app')
     .map(({ name, mintedBy }) =>
       (mintedBy === 'client' ? error : note)(
-        `UNKNOWN_SESSION is reject, and clients of ${name} bring ids of their own.`,
-        'A new id is one that nobody knows: it is answered 404, and never gets a session.',
+        `UNKNOWN_SESSION is reject, but clients of ${name} choose their own session ids.`,
+        'No Machine knows a new id, so the sidecar returns 404 and the session never starts.',
         'UNKNOWN_SESSION=serve',
       ),
     );
 }
 
-/** On a Machine: settings of `fly.toml` that it does not run with. Values may be secrets. */
+/** Names the settings whose value on this Machine differs from `fly.toml`. Never shows values: they may be secrets. */
 export function compareWithFile(
   fileEnv: Environment,
   env: Environment,
@@ -208,8 +206,8 @@ export function compareWithFile(
   if (names.length === 0) return [];
   return [
     note(
-      `This Machine has other values than [env] of fly.toml: ${names.join(', ')}.`,
-      'A secret takes the place of what the file says, or the file was not deployed yet.',
+      `Settings on this Machine differ from [env] of fly.toml: ${names.join(', ')}.`,
+      'A secret overrides the value in the file, or the file is not deployed yet.',
     ),
   ];
 }

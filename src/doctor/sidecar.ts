@@ -1,21 +1,21 @@
-/** The sidecar of this Machine: whether it runs, and what its readiness says. */
+/** Checks the sidecar on this Machine: whether it runs, and what its readiness endpoint reports. */
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
-import { ask } from './probe.ts';
+import { sendProbe } from './probe.ts';
 import { type Finding, error, note, ok, warning } from './report.ts';
 
 export type SidecarFacts =
   | { readonly kind: 'port-unknown' }
-  | { readonly kind: 'not-there' }
-  | { readonly kind: 'silent'; readonly code: string }
-  | { readonly kind: 'stranger'; readonly status: number }
+  | { readonly kind: 'not-running' }
+  | { readonly kind: 'no-response'; readonly code: string }
+  | { readonly kind: 'not-a-sidecar'; readonly status: number }
   | {
-      readonly kind: 'answers';
+      readonly kind: 'running';
       readonly isReady: boolean;
       readonly reason: string | undefined;
       readonly store: { readonly state: string | undefined; readonly reason: string | undefined };
       readonly fleet: string | undefined;
-      /** How the app fares in its eyes. */
+      /** The status of the app, as the sidecar reports it. */
       readonly upstream: {
         readonly state: string | undefined;
         readonly reason: string | undefined;
@@ -26,68 +26,71 @@ export function checkSidecar(facts: SidecarFacts, adminPort: number): Finding[] 
   switch (facts.kind) {
     case 'port-unknown':
       return [
-        note('Whether a sidecar runs can not be told.', 'ADMIN_PORT is 0: it took a free port.'),
+        note(
+          'Could not determine whether a sidecar runs.',
+          'ADMIN_PORT is 0, so the sidecar listens on a random free port.',
+        ),
       ];
-    case 'not-there':
+    case 'not-running':
       return [
         warning(
           `No sidecar runs here: nothing listens on ADMIN_PORT (${adminPort}).`,
-          'Fly Proxy reaches nobody on this Machine.',
-          'fly-affinity serve, or fly-affinity run -- CMD ARGS',
+          'This Machine serves no request from Fly Proxy.',
+          'start fly-affinity serve, or fly-affinity run -- CMD ARGS',
         ),
       ];
-    case 'silent':
+    case 'no-response':
       return [
         error(
-          `What listens on ADMIN_PORT (${adminPort}) does not answer (${facts.code}).`,
-          'A sidecar that hangs serves no requests either.',
-          'restart the Machine, and look at its log',
+          `The listener on ADMIN_PORT (${adminPort}) does not respond (${facts.code}).`,
+          'A sidecar that hangs serves no requests.',
+          'read the log of the Machine, and restart it',
         ),
       ];
-    case 'stranger':
+    case 'not-a-sidecar':
       return [
         error(
-          `What answers on ADMIN_PORT (${adminPort}) is no sidecar (${facts.status}).`,
-          'The sidecar can not listen there, and does not start.',
-          'ADMIN_PORT on a port that is free',
+          `Another program listens on ADMIN_PORT (${adminPort}); it returned status ${facts.status}.`,
+          'The sidecar can not listen on that port, and does not start.',
+          'set ADMIN_PORT to a free port',
         ),
       ];
-    case 'answers':
-      return judgeReadiness(facts);
+    case 'running':
+      return checkReadiness(facts);
   }
 }
 
-function judgeReadiness(facts: Extract<SidecarFacts, { kind: 'answers' }>): Finding[] {
+function checkReadiness(facts: Extract<SidecarFacts, { kind: 'running' }>): Finding[] {
   const { isReady, reason, store, fleet, upstream } = facts;
   const readiness = isReady
-    ? ok('The sidecar runs, and is ready.')
+    ? ok('The sidecar is running and ready.')
     : warning(
-        `The sidecar is not ready (${reason ?? 'it does not say why'}).`,
-        'It serves the sessions that it has, and sends new ones elsewhere.',
+        `The sidecar is not ready (${reason ?? 'no reason reported'}).`,
+        'It serves only sessions that it owns; new sessions go to other Machines.',
       );
   const findings: Finding[] = [readiness];
   if (store.state !== undefined && store.state !== 'healthy') {
     findings.push(
       warning(
-        `Its store is ${store.state}${store.reason === undefined ? '' : `: ${store.reason}`}.`,
-        'Memory stands in: what it takes meanwhile may be lost with a restart.',
+        `The store of the sidecar is ${store.state}${store.reason === undefined ? '' : `: ${store.reason}`}.`,
+        'The sidecar keeps changes in memory until the store recovers; a restart may lose them.',
       ),
     );
   }
   if (upstream.state === 'down') {
     findings.push(
       warning(
-        `The app is down, in its eyes${upstream.reason === undefined ? '' : `: ${upstream.reason}`}.`,
-        'New sessions go to other Machines until it is back.',
-        'look at the app, and at UPSTREAM_CHECK_PATH',
+        `The sidecar reports that the app is down${upstream.reason === undefined ? '' : `: ${upstream.reason}`}.`,
+        'New sessions go to other Machines until the app recovers.',
+        'check the app, and UPSTREAM_CHECK_PATH',
       ),
     );
   }
   if (fleet === 'failing') {
     findings.push(
       warning(
-        'It can not read the list of Machines.',
-        'It goes by the last one, and gives no owner up as gone.',
+        'The sidecar can not read the list of Machines.',
+        'It uses the last list, and treats no owner as gone.',
       ),
     );
   }
@@ -100,27 +103,30 @@ export async function probeSidecar(
   clock: Clock,
 ): Promise<SidecarFacts> {
   if (adminPort === 0) return { kind: 'port-unknown' };
-  const heard = await ask({ host: dialableHost(host), port: adminPort, path: '/readyz' }, clock);
-  if (heard.kind === 'failed') {
-    const { code } = heard;
-    return code === 'ECONNREFUSED' ? { kind: 'not-there' } : { kind: 'silent', code };
+  const response = await sendProbe(
+    { host: dialableHost(host), port: adminPort, path: '/readyz' },
+    clock,
+  );
+  if (response.kind === 'failed') {
+    const { code } = response;
+    return code === 'ECONNREFUSED' ? { kind: 'not-running' } : { kind: 'no-response', code };
   }
-  const said = parseRecord(heard.body);
-  const isReadiness = heard.status === 200 || heard.status === 503;
-  if (!isReadiness || typeof said.ready !== 'boolean') {
-    return { kind: 'stranger', status: heard.status };
+  const readiness = parseRecord(response.body);
+  const isReadiness = response.status === 200 || response.status === 503;
+  if (!isReadiness || typeof readiness.ready !== 'boolean') {
+    return { kind: 'not-a-sidecar', status: response.status };
   }
   return {
-    kind: 'answers',
-    isReady: said.ready,
-    reason: textIn(said.reason),
-    store: conditionIn(said.store),
-    fleet: textIn(recordIn(said.fleet).kind),
-    upstream: conditionIn(said.upstream),
+    kind: 'running',
+    isReady: readiness.ready,
+    reason: textIn(readiness.reason),
+    store: statusIn(readiness.store),
+    fleet: textIn(recordIn(readiness.fleet).kind),
+    upstream: statusIn(readiness.upstream),
   };
 }
 
-/** Who listens at every address does so at this one. */
+/** A wildcard address can not be dialed; loopback reaches the same listener. */
 function dialableHost(host: string): string {
   return host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host;
 }
@@ -131,7 +137,7 @@ function parseRecord(text: string): Fields {
   try {
     return recordIn(JSON.parse(text));
   } catch {
-    // Something else answers, which is what the caller says then.
+    // Not JSON: the caller then reports another program.
     return {};
   }
 }
@@ -140,12 +146,12 @@ function recordIn(value: unknown): Fields {
   return typeof value === 'object' && value !== null ? (value as Fields) : {};
 }
 
-function conditionIn(value: unknown): Record<'state' | 'reason', string | undefined> {
+function statusIn(value: unknown): Record<'state' | 'reason', string | undefined> {
   const { state, reason } = recordIn(value);
   return { state: textIn(state), reason: textIn(reason) };
 }
 
-/** It goes to a terminal: what a sidecar would not say is left out. */
+/** Undefined for text that a sidecar would not send: the finding goes to a terminal. */
 function textIn(value: unknown): string | undefined {
   return typeof value === 'string' && /^[\x20-\x7e]{1,500}$/.test(value) ? value : undefined;
 }

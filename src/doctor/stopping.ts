@@ -1,4 +1,4 @@
-/** How Machines are stopped and started: whether a drain has its time, and memory outlives a pause. */
+/** Checks how Machines stop and start: whether a drain has enough time, and whether memory survives a pause. */
 import type { Config } from '../config/config.ts';
 import { error, note, ok, warning, type Finding } from './report.ts';
 import type { FlyToml, Service } from './fly-toml.ts';
@@ -19,7 +19,7 @@ function checkSignal({ killSignal }: FlyToml): Finding[] {
   return [
     error(
       `kill_signal is ${JSON.stringify(killSignal)}.`,
-      'The sidecar drains at SIGINT and SIGTERM; another signal ends it where it stands.',
+      'The sidecar drains on SIGINT and SIGTERM; another signal ends it without a drain.',
       'kill_signal = "SIGINT"',
     ),
   ];
@@ -27,7 +27,7 @@ function checkSignal({ killSignal }: FlyToml): Finding[] {
 
 const DEFAULT_KILL_TIMEOUT_MS = 5_000;
 const MAX_KILL_TIMEOUT_MS = 300_000;
-/** What a stop in order takes after the drain: closing, flushing. */
+/** What a clean shutdown takes after the drain: close connections, flush the store. */
 const STOPPING_MS = 2_000;
 const ADVISED_STOPPING_MS = 5_000;
 
@@ -36,19 +36,19 @@ function checkTimeout({ killTimeout }: FlyToml, { drainTimeoutMs }: Config): Fin
     return [
       error(
         'kill_timeout is not a duration.',
-        'Fly.io refuses the file.',
+        'Fly.io rejects the file.',
         advisedTimeout(drainTimeoutMs),
       ),
     ];
   }
   const isSet = killTimeout.kind === 'set';
   const killMs = isSet ? killTimeout.ms : DEFAULT_KILL_TIMEOUT_MS;
-  const shown = isSet ? `kill_timeout is ${killMs} ms` : `kill_timeout is not set, which is 5 s`;
+  const shown = isSet ? `kill_timeout is ${killMs} ms` : `kill_timeout is not set (default 5 s)`;
   if (killMs > MAX_KILL_TIMEOUT_MS) {
     return [
       warning(
         `${shown}.`,
-        'Fly.io waits for 300 s at most.',
+        'Fly.io waits 300 s at most.',
         `kill_timeout = "${MAX_KILL_TIMEOUT_MS / 1000}s"`,
       ),
     ];
@@ -56,8 +56,8 @@ function checkTimeout({ killTimeout }: FlyToml, { drainTimeoutMs }: Config): Fin
   if (killMs <= drainTimeoutMs) {
     return [
       error(
-        `${shown}, and DRAIN_TIMEOUT_MS is ${drainTimeoutMs}.`,
-        'The Machine is killed in the middle of its drain: open streams break off, and what is to be written may be lost.',
+        `${shown}, but DRAIN_TIMEOUT_MS is ${drainTimeoutMs}.`,
+        'Fly.io kills the Machine during the drain: it breaks open streams, and pending writes may be lost.',
         advisedTimeout(drainTimeoutMs),
       ),
     ];
@@ -65,8 +65,8 @@ function checkTimeout({ killTimeout }: FlyToml, { drainTimeoutMs }: Config): Fin
   if (killMs < drainTimeoutMs + STOPPING_MS) {
     return [
       warning(
-        `${shown}, and DRAIN_TIMEOUT_MS is ${drainTimeoutMs}.`,
-        'Hardly any time is left after the drain to stop in order.',
+        `${shown}, but DRAIN_TIMEOUT_MS is ${drainTimeoutMs}.`,
+        'After the drain, too little time is left for a clean shutdown.',
         advisedTimeout(drainTimeoutMs),
       ),
     ];
@@ -90,14 +90,15 @@ function checkPausing(
   { ownerStopped }: Config,
 ): Finding[] {
   const { autoStop, autoStart, section } = service;
-  if (autoStop === undefined || autoStop === 'off') return [ok('Idle Machines are not stopped.')];
+  if (autoStop === undefined || autoStop === 'off')
+    return [ok('Fly.io does not stop idle Machines.')];
   const head = section === 'http_service' ? '[http_service]' : '[[services]]';
   const findings: Finding[] = [];
   if (autoStart === false) {
     findings.push(
       error(
-        `auto_stop_machines is "${autoStop}", and auto_start_machines is false.`,
-        'A Machine that was stopped is never started again, not even for the sessions that it has.',
+        `auto_stop_machines is "${autoStop}", but auto_start_machines is false.`,
+        'Fly.io never starts a stopped Machine again, not even for sessions that it owns.',
         `${head}\n  auto_start_machines = true`,
       ),
     );
@@ -106,25 +107,25 @@ function checkPausing(
     findings.push(
       warning(
         'auto_stop_machines is "stop".',
-        'A stopped Machine has lost its memory, and with it the sessions of the app. A suspended one keeps it.',
+        'A stopped Machine loses its memory and the sessions of the app. A suspended one keeps them.',
         `${head}\n  auto_stop_machines = "suspend"`,
       ),
     );
   } else if (memoryMb > MAX_SUSPENDED_MB) {
     findings.push(
       warning(
-        `auto_stop_machines is "suspend", and a Machine has ${memoryMb} MB of memory.`,
-        'Fly.io suspends Machines of up to 2 GB; a larger one is stopped, and loses its memory.',
+        `auto_stop_machines is "suspend", but a Machine has ${memoryMb} MB of memory.`,
+        'Fly.io suspends Machines of up to 2 GB; it stops a larger one, which loses its memory.',
         `${head}\n  auto_stop_machines = "off"`,
       ),
     );
-  } else if (ownerStopped === 'gone') findings.push(givesUpSuspended());
-  else findings.push(ok('An idle Machine is suspended, and keeps its memory.'));
+  } else if (ownerStopped === 'gone') findings.push(suspendedCountsAsGone());
+  else findings.push(ok('Fly.io suspends idle Machines, which keep their memory.'));
   if (!service.minMachinesRunning) {
     findings.push(
       note(
         'min_machines_running is 0.',
-        'With no Machine running, the first request waits until one has started.',
+        'When no Machine is running, the first request waits until one has started.',
         `${head}\n  min_machines_running = 1`,
       ),
     );
@@ -133,11 +134,11 @@ function checkPausing(
 }
 
 /** DNS can't tell a suspended Machine from a stopped one. */
-function givesUpSuspended(): Finding {
+function suspendedCountsAsGone(): Finding {
   return error(
-    'OWNER_STOPPED is gone, and auto_stop_machines is "suspend".',
-    'A suspended Machine has its sessions in memory still: they are answered as those of a Machine ' +
-      'that is gone, instead of waking it.',
+    'OWNER_STOPPED is gone, but auto_stop_machines is "suspend".',
+    'A suspended Machine still has its sessions in memory, but their clients get "session not ' +
+      'found" instead of waking it.',
     'OWNER_STOPPED=wake',
   );
 }

@@ -1,4 +1,4 @@
-/** The session store: whether this version can use the file or the database. */
+/** Checks the session store: whether this version can use the file or the database. */
 import { open } from 'node:fs/promises';
 import type { ClockFacts } from './clock-offset.ts';
 import { errorCodeOf } from './probe.ts';
@@ -7,20 +7,20 @@ import { type Finding, error, note, ok, warning } from './report.ts';
 export type FileFacts =
   | { readonly kind: 'absent' }
   | { readonly kind: 'unreadable'; readonly reason: string }
-  | { readonly kind: 'no-database' }
-  /** What its header says; the latest of it may still be in the log beside. */
+  | { readonly kind: 'not-sqlite' }
+  /** As its header states; the latest changes may still be in the write-ahead log. */
   | { readonly kind: 'database'; readonly applicationId: number; readonly version: number };
 
 export type DatabaseFacts =
-  | { readonly kind: 'fails'; readonly reason: string }
+  | { readonly kind: 'unusable'; readonly reason: string }
   | {
-      readonly kind: 'answers';
+      readonly kind: 'usable';
       readonly roundTripMs: number;
       readonly remarks: readonly DatabaseRemark[];
     };
 
-/** What was found, and the time that was told on the way. */
-export interface DatabaseLook {
+/** What the probe found, and the clock of the database for comparison. */
+export interface ProbedDatabase {
   readonly facts: DatabaseFacts;
   readonly clocks: readonly ClockFacts[];
 }
@@ -32,7 +32,7 @@ export type DatabaseRemark =
   | { readonly kind: 'may-not-create' }
   | { readonly kind: 'newer-schema'; readonly version: number };
 
-/** What this version writes. */
+/** The schema that this version writes. */
 export interface KnownSchema {
   readonly applicationId: number;
   readonly version: number;
@@ -42,49 +42,52 @@ export function checkFile(path: string, facts: FileFacts, known: KnownSchema): F
   switch (facts.kind) {
     case 'absent':
       return [
-        note(`There is no session store ${path} yet.`, 'The sidecar makes it when it starts.'),
+        note(
+          `The session store ${path} does not exist yet.`,
+          'The sidecar creates it when it starts.',
+        ),
       ];
     case 'unreadable':
       return [
         error(
-          `${path} can not be read (${facts.reason}).`,
-          'Memory stands in for it, so that a restart forgets the sessions of this Machine.',
-          'let the user of the sidecar read and write it, or name another file by SESSION_STORE_PATH',
+          `Could not read ${path} (${facts.reason}).`,
+          'The sidecar keeps its session records in memory, and a restart loses them.',
+          'let the user of the sidecar read and write the file, or set SESSION_STORE_PATH to another file',
         ),
       ];
-    case 'no-database':
+    case 'not-sqlite':
       return [
         warning(
-          `${path} is no SQLite database, or a damaged one.`,
-          'The sidecar sets it aside as NAME.damaged-TIME, and begins a new one.',
-          'another SESSION_STORE_PATH, if the file is not its own',
+          `${path} is not a SQLite database, or is damaged.`,
+          'The sidecar renames the file to NAME.damaged-TIME, and creates a new one.',
+          'another SESSION_STORE_PATH, if the file belongs to another program',
         ),
       ];
     case 'database':
-      return [judgeDatabaseFile(path, facts.applicationId, facts.version, known)];
+      return [checkSchema(path, facts.applicationId, facts.version, known)];
   }
 }
 
-function judgeDatabaseFile(
+function checkSchema(
   path: string,
   applicationId: number,
   version: number,
   known: KnownSchema,
 ): Finding {
-  // One that was just made has its header still in the log.
+  // The header of a new database may still be in the write-ahead log.
   const isEmpty = applicationId === 0 && version === 0;
   if (!isEmpty && applicationId !== known.applicationId) {
     return error(
-      `${path} is another program's database.`,
-      'The sidecar leaves it alone, and memory stands in.',
-      'SESSION_STORE_PATH=/data/session-store.sqlite, or any other file of its own',
+      `${path} is the database of another program.`,
+      'The sidecar does not open it, and keeps its session records in memory.',
+      'SESSION_STORE_PATH=/data/session-store.sqlite, or another file that no other program uses',
     );
   }
   if (version > known.version) {
     return warning(
-      `${path} was written by a newer version (schema ${version}, and this knows ${known.version}).`,
-      'It is used if it says that this version may, and else memory stands in.',
-      'a version of fly-affinity as new as the file',
+      `${path} has the schema of a newer version (${version}; this version knows ${known.version}).`,
+      'The sidecar uses it only if the newer version declared it compatible; else it keeps records in memory.',
+      'upgrade fly-affinity to the version that wrote the file',
     );
   }
   return ok(`${path} is a session store.`);
@@ -94,59 +97,59 @@ const SLOW_MS = 250;
 
 /** `name`: without credentials. */
 export function checkDatabase(name: string, facts: DatabaseFacts): Finding[] {
-  if (facts.kind === 'fails') {
+  if (facts.kind === 'unusable') {
     return [
       error(
-        `${name} can not be used: ${facts.reason}.`,
-        'Memory stands in, and the Machines are asked for every session that is not known here.',
-        'bring it up, or correct SESSION_STORE_URL',
+        `The sidecar can not use ${name}: ${facts.reason}.`,
+        'It keeps session records in memory, and queries the other Machines for every session that it does not know.',
+        'start the database, or correct SESSION_STORE_URL',
       ),
     ];
   }
   const { roundTripMs, remarks } = facts;
-  const answer = `${name} answers in ${Math.round(roundTripMs)} ms.`;
+  const latency = `${name} responds in ${Math.round(roundTripMs)} ms.`;
   const speed =
     roundTripMs <= SLOW_MS
-      ? ok(answer)
+      ? ok(latency)
       : warning(
-          answer,
-          'The first request of a session that this Machine does not know waits so long.',
+          latency,
+          'The first request of a session waits that long if this Machine does not know the session.',
           'a database in the region of the Machines',
         );
-  return [speed, ...remarks.map((remark) => judgeRemark(name, remark))];
+  return [speed, ...remarks.map((remark) => checkRemark(name, remark))];
 }
 
-function judgeRemark(name: string, remark: DatabaseRemark): Finding {
+function checkRemark(name: string, remark: DatabaseRemark): Finding {
   switch (remark.kind) {
     case 'old-version':
       return error(
-        `${name} is of version ${remark.version}.`,
-        `It lacks what the store needs, from version ${remark.oldest} on.`,
-        `${remark.oldest} or newer`,
+        `${name} has version ${remark.version}.`,
+        `The store needs version ${remark.oldest} or newer.`,
+        `upgrade to ${remark.oldest} or newer`,
       );
     case 'read-only':
       return error(
-        `${name} takes no writes.`,
-        'It is a replica, or set so: new sessions are kept in memory, and are never written.',
+        `${name} is read-only.`,
+        'It is a replica, or configured read-only: new sessions stay in memory and never reach it.',
         'the address of the primary in SESSION_STORE_URL',
       );
     case 'evicts':
       return warning(
-        `${name} throws keys away when it is full (${remark.policy}).`,
-        'Sessions that live would be among them. The sidecars remove those that have expired.',
+        `${name} evicts keys when its memory is full (${remark.policy}).`,
+        'It would evict live sessions. The sidecars remove expired ones.',
         'maxmemory-policy noeviction',
       );
     case 'may-not-create':
       return error(
-        `The tables are not in ${name}, and its user may not create them.`,
-        'The first sidecar that starts has to.',
+        `${name} does not have the tables, and its user may not create them.`,
+        'The first sidecar that starts must create them.',
         'GRANT CREATE, USAGE ON SCHEMA public TO the user',
       );
     case 'newer-schema':
       return warning(
-        `${name} was set up by a newer version (schema ${remark.version}).`,
-        'It is used if it says that this version may, and else memory stands in.',
-        'the newest of the versions in use, everywhere',
+        `${name} has the schema of a newer version (${remark.version}).`,
+        'The sidecar uses it only if the newer version declared it compatible; else it keeps records in memory.',
+        'upgrade fly-affinity on every Machine to the newest version in use',
       );
   }
 }
@@ -160,10 +163,10 @@ const APPLICATION_ID_AT = 68;
 export async function probeFile(path: string): Promise<FileFacts> {
   try {
     const header = await readHeader(path);
-    // An empty file is a new database.
+    // SQLite opens an empty file as a new database.
     if (header.length === 0) return { kind: 'database', applicationId: 0, version: 0 };
     if (header.length < HEADER_BYTES || header.toString('latin1', 0, MAGIC.length) !== MAGIC) {
-      return { kind: 'no-database' };
+      return { kind: 'not-sqlite' };
     }
     return {
       kind: 'database',

@@ -1,4 +1,4 @@
-/** The directory of the session store: whether it persists, and whether it is writable. */
+/** Checks the directory of the session store: whether it persists, and whether it is writable. */
 import { stat, statfs, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { errorCodeOf } from './probe.ts';
@@ -12,79 +12,79 @@ export type VolumeFacts =
       readonly directory: string;
       readonly isOnRootDisk: boolean;
       readonly freeBytes: number;
-      /** Why nothing can be written there; undefined if it can. */
+      /** Why the directory is not writable; undefined if it is. */
       readonly writeError: string | undefined;
     };
 
-/** A million sessions take 70 MB, and as much again while the log is written back. */
-const LITTLE_ROOM_BYTES = 200_000_000;
+/** A million sessions take 70 MB, and as much again during a checkpoint of the write-ahead log. */
+const LOW_FREE_BYTES = 200_000_000;
 const BYTES_PER_MB = 1_000_000;
 
-/** `isNeeded`: the store is the file there, and not only what a database could not be told yet. */
+/** `isNeeded`: the store itself is there, not only the pending changes for a database. */
 export function checkVolume(facts: VolumeFacts, isNeeded: boolean): Finding[] {
   const { directory } = facts;
-  const grave = isNeeded ? error : warning;
+  const severity = isNeeded ? error : warning;
   const why = isNeeded
-    ? 'Memory stands in for the file, so that a restart forgets the sessions of this Machine.'
-    : 'What the database can not be told at once would be kept there, and is lost with a restart.';
+    ? 'The sidecar keeps its session records in memory, and a restart loses them.'
+    : 'Changes that wait for the database would be saved there; without it a restart loses them.';
   if (facts.kind === 'missing') {
     return [
       warning(
-        `${directory} is not there.`,
-        'The sidecar makes it, on the root disk, which is made anew with every deploy.',
-        '[mounts] in fly.toml, with its destination above SESSION_STORE_PATH',
+        `${directory} does not exist.`,
+        'The sidecar creates it on the root disk, which every deploy recreates.',
+        '[mounts] in fly.toml, with a destination that contains SESSION_STORE_PATH',
       ),
     ];
   }
   if (facts.kind === 'unusable') {
-    return [grave(`${directory} can not be used (${facts.reason}).`, why)];
+    return [severity(`The sidecar can not use ${directory} (${facts.reason}).`, why)];
   }
   const { isOnRootDisk, freeBytes, writeError } = facts;
   if (writeError !== undefined) {
     return [
-      grave(
-        `Nothing can be written to ${directory} (${writeError}).`,
-        `${why} A fresh volume belongs to root.`,
-        `start the sidecar by /opt/fly-affinity/start, or: chown 1000:1000 ${directory}`,
+      severity(
+        `${directory} is not writable (${writeError}).`,
+        `${why} A new volume belongs to root.`,
+        `start the sidecar with /opt/fly-affinity/start, or run chown 1000:1000 ${directory}`,
       ),
     ];
   }
-  const findings = [ok(`${directory} can be written to.`), ...judgeRoom(directory, freeBytes)];
+  const findings = [ok(`${directory} is writable.`), ...checkFreeSpace(directory, freeBytes)];
   if (!isOnRootDisk) return findings;
   const remark = isNeeded ? warning : note;
   return [
     ...findings,
     remark(
       `${directory} is on the root disk.`,
-      'That is made anew with every deploy, and the file with it.',
-      '[mounts] in fly.toml, with its destination above SESSION_STORE_PATH',
+      'Every deploy recreates the root disk, and the file is lost.',
+      '[mounts] in fly.toml, with a destination that contains SESSION_STORE_PATH',
     ),
   ];
 }
 
-function judgeRoom(directory: string, freeBytes: number): Finding[] {
+function checkFreeSpace(directory: string, freeBytes: number): Finding[] {
   const freeMb = Math.floor(freeBytes / BYTES_PER_MB);
-  if (freeBytes >= LITTLE_ROOM_BYTES) return [ok(`${freeMb} MB are free there.`)];
+  if (freeBytes >= LOW_FREE_BYTES) return [ok(`${directory} has ${freeMb} MB free.`)];
   return [
     warning(
-      `${directory} has ${freeMb} MB left.`,
-      'When the disk is full, memory takes what is to be written, and a restart forgets it.',
-      'make room, or: fly volumes extend',
+      `${directory} has only ${freeMb} MB free.`,
+      'On a full disk the sidecar keeps changes in memory, and a restart loses them.',
+      'free some space, or run fly volumes extend',
     ),
   ];
 }
 
-/** `path`: of the store's file. Never rejects. */
+/** `path`: the file of the store. Never rejects. */
 export async function probeVolume(path: string, random: () => number): Promise<VolumeFacts> {
   const directory = dirname(resolve(path));
   try {
-    const [found, root, room] = await Promise.all([stat(directory), stat('/'), statfs(directory)]);
+    const [found, root, disk] = await Promise.all([stat(directory), stat('/'), statfs(directory)]);
     if (!found.isDirectory()) return { kind: 'unusable', directory, reason: 'ENOTDIR' };
     return {
       kind: 'found',
       directory,
       isOnRootDisk: found.dev === root.dev,
-      freeBytes: room.bavail * room.bsize,
+      freeBytes: disk.bavail * disk.bsize,
       writeError: await tryToWrite(directory, random),
     };
   } catch (error) {
@@ -94,16 +94,16 @@ export async function probeVolume(path: string, random: () => number): Promise<V
   }
 }
 
-/** Permissions alone do not tell: a disk may be full, or have turned read-only. */
+/** Permissions are not enough to know: the disk may be full or mounted read-only. */
 async function tryToWrite(directory: string, random: () => number): Promise<string | undefined> {
   const name = `.fly-affinity-doctor-${random().toString(36).slice(2)}`;
   const probe = join(directory, name);
   try {
-    // Fails if there is such a file: it would not be ours to delete.
+    // Fails if the file exists: it is not ours to overwrite and delete.
     await writeFile(probe, 'fly-affinity doctor\n', { flag: 'wx' });
   } catch (error) {
     const code = errorCodeOf(error);
-    // A disk that is full takes the name, and not the text.
+    // On a full disk the file is created, but its content is not written.
     if (code !== 'EEXIST') await unlink(probe).catch(() => undefined);
     return code;
   }

@@ -1,4 +1,4 @@
-/** `fly-affinity doctor` as a whole: what it prints, and with which code it ends. */
+/** `fly-affinity doctor` as a whole: its output and its exit code. */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
@@ -20,7 +20,7 @@ test("the project's own fly.toml is well, and the program ends with code 0", asy
   const { code, output, errors } = await run(t, { args: ['doctor'], env: UNSET });
   assert.equal(code, 0, output);
   assert.equal(errors, '');
-  assert.match(output, /^Settings\n {2}note {5}This is no Machine of Fly\.io/);
+  assert.match(output, /^Settings\n {2}note {5}The doctor does not run on a Fly\.io Machine/);
   assert.match(output, /\n0 errors, 0 warnings, 2 notes\.\n$/);
 });
 
@@ -30,7 +30,7 @@ test('an error ends the program with code 1, and says why and what to write inst
   assert.equal(code, 1);
   assert.match(
     output,
-    / {2}error {4}internal_port of http_service is 3000, where the app listens\.\n {11}What goes round .*\n {11}Try:\n {13}\[http_service\]\n {15}internal_port = 8080\n/,
+    / {2}error {4}internal_port of http_service is 3000, where the app listens\.\n {11}Requests bypass .*\n {11}Try:\n {13}\[http_service\]\n {15}internal_port = 8080\n/,
   );
   assert.match(output, / {11}Try: kill_timeout = "30s"\n/);
 });
@@ -71,8 +71,8 @@ test('with --json it is one object, with the same code', async (t) => {
   assert.deepEqual([error, warning], [2, 1]);
   assert.deepEqual((report.findings as unknown[]).slice(0, 3), [
     (report.findings as unknown[])[0],
-    { group: 'Settings', level: 'ok', what: 'Every setting can be read.' },
-    { group: 'fly.toml', level: 'ok', what: `${path} can be read.` },
+    { group: 'Settings', level: 'ok', what: 'All settings are valid.' },
+    { group: 'fly.toml', level: 'ok', what: `${path} is valid.` },
   ]);
 });
 
@@ -99,7 +99,7 @@ test('off Fly.io the settings are those of the file, with those of the shell ove
   );
   const drains = 'ok: A drain (1000 ms) ends before Fly.io kills the Machine (5000 ms).';
   const wrongPort =
-    'error: internal_port of http_service is 8080, and PORT of the sidecar is 8000.';
+    'error: internal_port of http_service is 8080, but PORT of the sidecar is 8000.';
   const ofFile = findingsIn(await runDoctor(['--json', '--config', path], {}), 'fly.toml');
   assert.ok(ofFile.includes(wrongPort) && ofFile.includes(drains));
   const over = await runDoctor(['--json', '--config', path], { PORT: '8080' });
@@ -119,7 +119,7 @@ test('a file that was named and is not there is an error; without a name it is a
   const named = await runDoctor(['--json', '--config', '/nowhere/fly.toml'], {});
   assert.equal(named.code, 1);
   assert.deepEqual(findingsIn(named, 'fly.toml'), [
-    'error: /nowhere/fly.toml can not be read (ENOENT).',
+    'error: Could not read /nowhere/fly.toml (ENOENT).',
   ]);
   const { directory } = await createPlace(t);
   const moved = await run(t, {
@@ -137,8 +137,8 @@ test('a file that is no TOML, or not the one it should be, is an error', async (
   const broken = await runDoctor(['--json', '-c', await writeToml(t, 'app = "a\n')], {});
   assert.equal(broken.code, 1);
   assert.match(findingsIn(broken, 'fly.toml')[0] ?? '', /^error: .*fly\.toml, line 1, column /);
-  const misfit = await writeToml(t, '[http_service]\ninternal_port = "8080"\n');
-  const wrong = await runDoctor(['--json', '-c', misfit], {});
+  const wrongType = await writeToml(t, '[http_service]\ninternal_port = "8080"\n');
+  const wrong = await runDoctor(['--json', '-c', wrongType], {});
   assert.ok(
     findingsIn(wrong, 'fly.toml').includes('error: http_service.internal_port must be a number.'),
   );

@@ -8,27 +8,27 @@ const BLUEGREEN = '[deploy]\nstrategy = "bluegreen"\n';
 const REDIS = { SESSION_STORE_URL: 'redis://user:s3cret@host' };
 
 const NEW_IDS =
-  'warning: The deploy strategy is "bluegreen": each deploy brings Machines with new ids.';
+  'warning: The deploy strategy is "bluegreen": each deploy creates Machines with new ids.';
 const NO_VOLUME =
-  'warning: There are no [mounts], and the session store is the file /data/session-store.sqlite.';
+  'warning: The session store is the file /data/session-store.sqlite, but fly.toml has no [mounts].';
 
 for (const [name, text, env, expected] of [
-  ['a file on a volume is well', VOLUME, {}, []],
-  ['a list of mounts is one, too', '[[mounts]]\ndestination = "/data/"', {}, []],
-  ['a database wants no volume', '', REDIS, []],
-  ['no store wants no volume', '', { SESSION_STORE_ENABLED: 'false' }, []],
-  ['a file without a volume does not last', '', {}, [NO_VOLUME]],
+  ['a file on a volume is fine', VOLUME, {}, []],
+  ['a list of mounts is fine too', '[[mounts]]\ndestination = "/data/"', {}, []],
+  ['a database needs no volume', '', REDIS, []],
+  ['no store needs no volume', '', { SESSION_STORE_ENABLED: 'false' }, []],
+  ['a file without a volume is lost', '', {}, [NO_VOLUME]],
   [
-    'a file beside the volume does not last',
+    'a file outside the volume is lost',
     VOLUME,
     { SESSION_STORE_PATH: '/database/a.sqlite' },
-    ['error: SESSION_STORE_PATH is /database/a.sqlite, and the volume is at /data.'],
+    ['error: SESSION_STORE_PATH is /database/a.sqlite, but the volume is mounted at /data.'],
   ],
   [
-    'bluegreen can not have a volume',
+    'bluegreen does not work with a volume',
     BLUEGREEN + VOLUME,
     {},
-    ['error: The deploy strategy is "bluegreen", and there are [mounts].'],
+    ['error: The deploy strategy is "bluegreen" and fly.toml has [mounts].'],
   ],
   ['bluegreen loses a file', BLUEGREEN, {}, [NEW_IDS, NO_VOLUME]],
   ['bluegreen loses memory, with a database too', BLUEGREEN, REDIS, [NEW_IDS]],
@@ -36,10 +36,10 @@ for (const [name, text, env, expected] of [
     'immediate drains all at once',
     `[deploy]\nstrategy = "immediate"\n${VOLUME}`,
     {},
-    ['warning: The deploy strategy is "immediate": all Machines are replaced at once.'],
+    ['warning: The deploy strategy is "immediate": a deploy replaces all Machines at once.'],
   ],
   [
-    'a group that is not there',
+    'an unknown group',
     `${VOLUME}[processes]\nweb = "a"\n[http_service]\nprocesses = ["app"]`,
     {},
     ['error: The process group app is not in [processes].'],
@@ -48,7 +48,7 @@ for (const [name, text, env, expected] of [
     'a service of several groups',
     `${VOLUME}[processes]\nweb = "a"\njobs = "b"\n[http_service]\nforce_https = true`,
     {},
-    ['note: One service is served by several process groups.'],
+    ['note: One service has several process groups.'],
   ],
   [
     'a service of one of several groups',
@@ -62,7 +62,7 @@ for (const [name, text, env, expected] of [
   });
 }
 
-test('without a volume the lines of one are told, where the file is', () => {
+test('suggests a volume at the directory of the file', () => {
   const config = configOf({ SESSION_STORE_PATH: '/var/sessions/a.sqlite' });
   const [lines = ''] = advice(checkDeployment(tomlOf(''), config));
   assert.match(

@@ -7,33 +7,33 @@ const ALONE = { FLEET: 'off' };
 const REDIS = { SESSION_STORE_URL: 'redis://host' };
 
 for (const [name, env, expected] of [
-  ['the defaults on a Machine are well', {}, []],
+  ['the defaults on a Machine are fine', {}, []],
   ['a listener on loopback', { HOST: '127.0.0.1' }, ['warning: HOST is 127.0.0.1.']],
   [
     'a listener without IPv6, in a fleet',
     { HOST: '0.0.0.0' },
-    ['warning: HOST is 0.0.0.0, which is IPv4 alone.'],
+    ['warning: HOST is 0.0.0.0, which is IPv4 only.'],
   ],
   [
-    'an app in another place',
+    'an app on another host',
     { UPSTREAM_URL: 'http://app.internal:3000' },
-    ['warning: UPSTREAM_URL is http://app.internal:3000, which is not in this Machine.'],
+    ['warning: UPSTREAM_URL is http://app.internal:3000, which is not on this Machine.'],
   ],
   ['an app on IPv6', { UPSTREAM_URL: 'http://[::1]:3000' }, []],
   [
-    'no fleet, and ids with hints alone',
+    'no fleet, and only ids with hints',
     { ...ALONE, SESSION_PROTOCOLS: 'mcp' },
-    ['note: There is no fleet: other Machines are not asked.'],
+    ['note: FLEET is off: the sidecar does not query other Machines.'],
   ],
   [
     'no fleet, and no hints',
     { ...ALONE, SESSION_ID_HINTS: 'false', SESSION_PROTOCOLS: 'mcp' },
-    ['warning: There is no fleet and no shared store, and ids of mcp carry no hint.'],
+    ['warning: FLEET is off, no store is shared, and ids of mcp carry no owner hint.'],
   ],
   [
-    'no fleet, and ids that clients bring',
+    'no fleet, and ids that clients choose',
     { ...ALONE, SESSION_PROTOCOLS: 'mcp,rpc' },
-    ['warning: There is no fleet and no shared store, and ids of rpc carry no hint.'],
+    ['warning: FLEET is off, no store is shared, and ids of rpc carry no owner hint.'],
   ],
   ['no fleet, and a database', { ...ALONE, ...REDIS, SESSION_ID_HINTS: 'false' }, []],
   [
@@ -41,11 +41,11 @@ for (const [name, env, expected] of [
     { SESSION_STORE_URL: 'memory:' },
     ['note: The session store is in memory.'],
   ],
-  ['no store', { SESSION_STORE_ENABLED: 'false' }, ['note: There is no session store.']],
+  ['no store', { SESSION_STORE_ENABLED: 'false' }, ['note: The session store is disabled.']],
   [
-    'ids that clients bring, and that are refused',
+    'ids that clients choose and the sidecar rejects',
     { UNKNOWN_SESSION: 'reject', SESSION_PROTOCOLS: 'mcp,rpc' },
-    ['note: UNKNOWN_SESSION is reject, and clients of rpc bring ids of their own.'],
+    ['note: UNKNOWN_SESSION is reject, but clients of rpc choose their own session ids.'],
   ],
 ] as const) {
   test(`settings: ${name}`, () => {
@@ -54,7 +54,7 @@ for (const [name, env, expected] of [
   });
 }
 
-test('each mistake is an error, and each warning a warning', () => {
+test('reports each mistake as an error, and each warning as a warning', () => {
   const read = {
     config: undefined,
     mistakes: ['PORT must be x', 'HOST must be y'],
@@ -68,12 +68,12 @@ test('each mistake is an error, and each warning a warning', () => {
   ]);
 });
 
-test('what a Machine runs with in place of the file is named, and not shown', () => {
+test('names the settings that differ from the file, without their values', () => {
   const file = { PORT: '8080', ADMIN_TOKEN: 'from-the-file', OTHER: 'x' };
   const machine = { PORT: '8080', ADMIN_TOKEN: 's3cret' };
   const findings = compareWithFile(file, machine, ['PORT', 'HOST', 'ADMIN_TOKEN']);
   assert.deepEqual(troubles(findings), [
-    'note: This Machine has other values than [env] of fly.toml: ADMIN_TOKEN.',
+    'note: Settings on this Machine differ from [env] of fly.toml: ADMIN_TOKEN.',
   ]);
   assert.ok(!JSON.stringify(findings).includes('s3cret'));
   assert.deepEqual(compareWithFile({ PORT: '8080' }, machine, ['PORT', 'HOST']), []);

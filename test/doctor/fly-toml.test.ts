@@ -9,7 +9,7 @@ import { checkServices } from '../../src/doctor/service.ts';
 import { checkStopping } from '../../src/doctor/stopping.ts';
 import { configOf, tomlOf, troubles } from './support.ts';
 
-test("the project's own fly.toml is without a remark", () => {
+test("the project's own fly.toml has no finding above ok", () => {
   const toml = tomlOf(readFileSync(new URL('../../fly.toml', import.meta.url), 'utf8'));
   const config = configOf(toml.env);
   const findings = [
@@ -20,18 +20,18 @@ test("the project's own fly.toml is without a remark", () => {
     ...checkReplayCaches(toml, config, { isCacheable: false, affinityCookie: undefined }),
   ];
   assert.deepEqual(troubles(findings), []);
-  assert.deepEqual(toml.misfits, []);
+  assert.deepEqual(toml.typeErrors, []);
 });
 
-test('what is no TOML is told with its place, and nothing of it is repeated', () => {
+test('reports the position of a TOML error without repeating its text', () => {
   const parsed = parseFlyToml('[env]\nTOKEN = s3cret-value\n');
   assert.ok(parsed.kind === 'mistake');
   assert.match(parsed.mistake, /^line 2, column \d+: [a-z ]+/);
   assert.ok(!parsed.mistake.includes('s3cret'));
 });
 
-test('values of another type are told, all at once, and not shown', () => {
-  const { misfits } = tomlOf(`
+test('reports every value of the wrong type at once, without the value', () => {
+  const { typeErrors } = tomlOf(`
     mounts = "s3cret"
     [env]
     PORT = [8080]
@@ -41,17 +41,17 @@ test('values of another type are told, all at once, and not shown', () => {
     [http_service.concurrency]
     hard_limit = true
   `);
-  assert.deepEqual([...misfits].sort(), [
-    'env.PORT must be a text, a number, true or false',
+  assert.deepEqual([...typeErrors].sort(), [
+    'env.PORT must be a string, a number, true or false',
     'http_service.concurrency.hard_limit must be a number',
     'http_service.internal_port must be a number',
-    'http_service.processes must be a list of texts',
+    'http_service.processes must be a list of strings',
     'mounts must be a table, or a list of tables',
   ]);
 });
 
-test('what flyctl makes the best of is read as it reads it', () => {
-  const { env, services, mounts, processGroups, misfits } = tomlOf(`
+test('accepts what flyctl accepts', () => {
+  const { env, services, mounts, processGroups, typeErrors } = tomlOf(`
     processes = []
     [env]
     PORT = 8080
@@ -65,10 +65,10 @@ test('what flyctl makes the best of is read as it reads it', () => {
   assert.deepEqual(env, { PORT: '8080', REPLAY_CACHEABLE: 'true', LOG_LEVEL: 'info' });
   assert.equal(services[0]?.internalPort, 8080);
   assert.equal(mounts[0]?.destination, '/data');
-  assert.deepEqual([processGroups, misfits], [[], []]);
+  assert.deepEqual([processGroups, typeErrors], [[], []]);
 });
 
-test('a file with nothing in it is one', () => {
+test('accepts an empty file', () => {
   const { services, mounts, checks, killTimeout } = tomlOf('');
   assert.deepEqual([services, mounts, checks], [[], [], []]);
   assert.deepEqual(killTimeout, { kind: 'unset' });

@@ -1,9 +1,9 @@
-/** What is made of the facts that were found on a Machine. */
+/** The checks of facts from a Machine. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compareClock, checkClocks } from '../../src/doctor/clock-offset.ts';
 import { checkDns, type DnsFacts } from '../../src/doctor/dns.ts';
-import { checkPeers, type PeerAnswer } from '../../src/doctor/peers.ts';
+import { checkPeers, type PeerStatus } from '../../src/doctor/peers.ts';
 import { checkSidecar, type SidecarFacts } from '../../src/doctor/sidecar.ts';
 import {
   checkDatabase,
@@ -26,24 +26,24 @@ const FOUND = {
 
 const VOLUMES: readonly [string, VolumeFacts, boolean, string[]][] = [
   ['a volume with room', FOUND, true, []],
-  ['none', { kind: 'missing', directory: '/data' }, true, ['warning: /data is not there.']],
+  ['missing', { kind: 'missing', directory: '/data' }, true, ['warning: /data does not exist.']],
   [
-    'one that may not be looked at',
+    'without access',
     { kind: 'unusable', directory: '/data', reason: 'EACCES' },
     true,
-    ['error: /data can not be used (EACCES).'],
+    ['error: The sidecar can not use /data (EACCES).'],
   ],
   [
     "another user's",
     { ...FOUND, writeError: 'EACCES' },
     true,
-    ['error: Nothing can be written to /data (EACCES).'],
+    ['error: /data is not writable (EACCES).'],
   ],
   [
-    "another user's, beside a database",
+    "another user's, with a database",
     { ...FOUND, writeError: 'EACCES' },
     false,
-    ['warning: Nothing can be written to /data (EACCES).'],
+    ['warning: /data is not writable (EACCES).'],
   ],
   [
     'the root disk',
@@ -52,12 +52,17 @@ const VOLUMES: readonly [string, VolumeFacts, boolean, string[]][] = [
     ['warning: /data is on the root disk.'],
   ],
   [
-    'the root disk, beside a database',
+    'the root disk, with a database',
     { ...FOUND, isOnRootDisk: true },
     false,
     ['note: /data is on the root disk.'],
   ],
-  ['little room', { ...FOUND, freeBytes: 5_000_000 }, true, ['warning: /data has 5 MB left.']],
+  [
+    'low on free space',
+    { ...FOUND, freeBytes: 5_000_000 },
+    true,
+    ['warning: /data has only 5 MB free.'],
+  ],
 ];
 
 for (const [name, facts, isNeeded, expected] of VOLUMES) {
@@ -69,25 +74,21 @@ for (const [name, facts, isNeeded, expected] of VOLUMES) {
 const KNOWN = { applicationId: 7, version: 2 };
 const FILES: readonly [string, FileFacts, string[]][] = [
   ['ours', { kind: 'database', applicationId: 7, version: 2 }, []],
-  ['one of before', { kind: 'database', applicationId: 7, version: 1 }, []],
-  ['just made', { kind: 'database', applicationId: 0, version: 0 }, []],
-  ['none yet', { kind: 'absent' }, ['note: There is no session store /a yet.']],
+  ['an older schema', { kind: 'database', applicationId: 7, version: 1 }, []],
+  ['new', { kind: 'database', applicationId: 0, version: 0 }, []],
+  ['none yet', { kind: 'absent' }, ['note: The session store /a does not exist yet.']],
+  ['not SQLite', { kind: 'not-sqlite' }, ['warning: /a is not a SQLite database, or is damaged.']],
   [
-    'no database',
-    { kind: 'no-database' },
-    ['warning: /a is no SQLite database, or a damaged one.'],
-  ],
-  [
-    'not ours',
+    'of another program',
     { kind: 'database', applicationId: 0, version: 3 },
-    ["error: /a is another program's database."],
+    ['error: /a is the database of another program.'],
   ],
   [
-    'a newer one',
+    'a newer schema',
     { kind: 'database', applicationId: 7, version: 3 },
-    ['warning: /a was written by a newer version (schema 3, and this knows 2).'],
+    ['warning: /a has the schema of a newer version (3; this version knows 2).'],
   ],
-  ['unreadable', { kind: 'unreadable', reason: 'EACCES' }, ['error: /a can not be read (EACCES).']],
+  ['unreadable', { kind: 'unreadable', reason: 'EACCES' }, ['error: Could not read /a (EACCES).']],
 ];
 
 for (const [name, facts, expected] of FILES) {
@@ -97,34 +98,34 @@ for (const [name, facts, expected] of FILES) {
 }
 
 const REMARKS: readonly [DatabaseRemark, string][] = [
-  [{ kind: 'old-version', version: '5.0.1', oldest: '6.2' }, 'error: db is of version 5.0.1.'],
-  [{ kind: 'read-only' }, 'error: db takes no writes.'],
+  [{ kind: 'old-version', version: '5.0.1', oldest: '6.2' }, 'error: db has version 5.0.1.'],
+  [{ kind: 'read-only' }, 'error: db is read-only.'],
   [
     { kind: 'evicts', policy: 'allkeys-lru' },
-    'warning: db throws keys away when it is full (allkeys-lru).',
+    'warning: db evicts keys when its memory is full (allkeys-lru).',
   ],
   [
     { kind: 'may-not-create' },
-    'error: The tables are not in db, and its user may not create them.',
+    'error: db does not have the tables, and its user may not create them.',
   ],
-  [{ kind: 'newer-schema', version: 9 }, 'warning: db was set up by a newer version (schema 9).'],
+  [{ kind: 'newer-schema', version: 9 }, 'warning: db has the schema of a newer version (9).'],
 ];
 
 for (const [remark, expected] of REMARKS) {
   test(`a database: ${remark.kind}`, () => {
-    const facts = { kind: 'answers', roundTripMs: 1, remarks: [remark] } as const;
+    const facts = { kind: 'usable', roundTripMs: 1, remarks: [remark] } as const;
     assert.deepEqual(troubles(checkDatabase('db', facts)), [expected]);
   });
 }
 
-test('a database that is far away is slow', () => {
-  const facts = { kind: 'answers', roundTripMs: 300, remarks: [] } as const;
-  assert.deepEqual(troubles(checkDatabase('db', facts)), ['warning: db answers in 300 ms.']);
+test('warns of a database with a long round trip', () => {
+  const facts = { kind: 'usable', roundTripMs: 300, remarks: [] } as const;
+  assert.deepEqual(troubles(checkDatabase('db', facts)), ['warning: db responds in 300 ms.']);
 });
 
 const [SELF, OTHER] = [machineId('m1'), machineId('m2')];
-const listed = <Value>(...values: Value[]): { kind: 'answered'; values: Value[] } => ({
-  kind: 'answered',
+const listed = <Value>(...values: Value[]): { kind: 'resolved'; values: Value[] } => ({
+  kind: 'resolved',
   values,
 });
 const DNS: DnsFacts = {
@@ -137,67 +138,71 @@ const DNS: DnsFacts = {
 };
 const NAMES: readonly [string, Partial<DnsFacts>, string[]][] = [
   ['two Machines', {}, []],
-  ['nobody else', { running: listed(SELF) }, ['note: This is the only Machine that runs.']],
+  ['no other Machine', { running: listed(SELF) }, ['note: No other Machine is running.']],
   [
-    'no answer',
+    'a lookup that times out',
     { running: { kind: 'failed', code: 'ETIMEOUT' } },
-    ['error: vms.app.internal has no answer (ETIMEOUT).'],
+    ['error: The DNS lookup of vms.app.internal failed (ETIMEOUT).'],
   ],
   [
-    'a list without us',
+    'a list without this Machine',
     { deployed: listed(OTHER) },
     ['error: all.vms.app.internal does not list this Machine (m1).'],
   ],
-  ['our group', { group: { name: 'web', addresses: listed('fdaa::1', 'fdaa::2') } }, []],
   [
-    'a group without us',
+    'the group of this Machine',
+    { group: { name: 'web', addresses: listed('fdaa::1', 'fdaa::2') } },
+    [],
+  ],
+  [
+    'a group without this Machine',
     { group: { name: 'web', addresses: listed('fdaa::2') } },
     ['warning: The process group web does not list this Machine.'],
   ],
   [
-    'no such group',
+    'an unknown group',
     { group: { name: 'web', addresses: { kind: 'failed', code: 'ENOTFOUND' } } },
-    ['error: The process group web has no answer (ENOTFOUND).'],
+    ['error: The DNS lookup of process group web failed (ENOTFOUND).'],
   ],
 ];
 
 for (const [name, facts, expected] of NAMES) {
-  test(`the names: ${name}`, () => {
+  test(`DNS: ${name}`, () => {
     assert.deepEqual(troubles(checkDns({ ...DNS, ...facts })), expected);
   });
 }
 
-const PEERS: readonly [PeerAnswer, string[]][] = [
+const PEERS: readonly [PeerStatus, string[]][] = [
   [{ kind: 'sidecar' }, []],
-  [{ kind: 'no-address' }, ['warning: m2 has no address.']],
+  [{ kind: 'no-address' }, ['warning: m2 has no address in DNS.']],
   [
-    { kind: 'silent', code: 'ECONNREFUSED' },
-    ['error: m2 does not answer on port 8081 (ECONNREFUSED).'],
+    { kind: 'no-response', code: 'ECONNREFUSED' },
+    ['error: m2 does not respond on port 8081 (ECONNREFUSED).'],
   ],
-  [{ kind: 'refused' }, ['error: m2 refuses this Machine (403).']],
+  [{ kind: 'rejected' }, ['error: m2 rejects requests from this Machine (403).']],
   [
-    { kind: 'stranger', status: 404 },
-    ['error: What answers at m2 on port 8081 is no sidecar of this version (404).'],
+    { kind: 'not-a-sidecar', httpStatus: 404 },
+    ['error: m2 does not run a compatible sidecar on port 8081 (status 404).'],
   ],
   [
-    { kind: 'other', machine: SELF },
-    ['error: The sidecar at the address of m2 says that it is m1.'],
+    { kind: 'wrong-machine', machine: SELF },
+    ['error: The sidecar at the address of m2 reports the id m1.'],
   ],
 ];
 
-for (const [answer, expected] of PEERS) {
-  test(`a Machine: ${answer.kind}`, () => {
-    assert.deepEqual(troubles(checkPeers([{ machine: OTHER, port: 8081, answer }])), expected);
+for (const [status, expected] of PEERS) {
+  test(`the peer: ${status.kind}`, () => {
+    assert.deepEqual(troubles(checkPeers([{ machine: OTHER, port: 8081, status }])), expected);
   });
 }
 
-test('how many Machines were not asked is said', () => {
-  assert.deepEqual(troubles(checkPeers([], 3)), ['note: 3 more Machines were not asked.']);
+test('reports how many Machines it did not probe', () => {
+  assert.deepEqual(troubles(checkPeers([], 3)), ['note: 3 more Machines were not checked.']);
 });
 
 const ADMIN = 9091;
-const WELL = {
-  kind: 'answers',
+const HEALTHY = {
+  kind: 'running',
   isReady: true,
   reason: undefined,
   store: { state: 'healthy', reason: undefined },
@@ -205,47 +210,47 @@ const WELL = {
   upstream: { state: 'up', reason: undefined },
 } as const;
 const SIDECARS: readonly [string, SidecarFacts, string[]][] = [
-  ['well', WELL, []],
-  ['in memory', { ...WELL, store: { state: undefined, reason: undefined } }, []],
+  ['healthy', HEALTHY, []],
+  ['with a store in memory', { ...HEALTHY, store: { state: undefined, reason: undefined } }, []],
   [
-    'before an app that fails its check',
-    { ...WELL, upstream: { state: 'down', reason: 'the check returned 503' } },
-    ['warning: The app is down, in its eyes: the check returned 503.'],
+    'whose app fails its check',
+    { ...HEALTHY, upstream: { state: 'down', reason: 'the check returned 503' } },
+    ['warning: The sidecar reports that the app is down: the check returned 503.'],
   ],
   [
     'not there',
-    { kind: 'not-there' },
+    { kind: 'not-running' },
     ['warning: No sidecar runs here: nothing listens on ADMIN_PORT (9091).'],
   ],
   [
-    'on a port that is not known',
+    'on an unknown port',
     { kind: 'port-unknown' },
-    ['note: Whether a sidecar runs can not be told.'],
+    ['note: Could not determine whether a sidecar runs.'],
   ],
   [
-    'silent',
-    { kind: 'silent', code: 'ECONNRESET' },
-    ['error: What listens on ADMIN_PORT (9091) does not answer (ECONNRESET).'],
+    'no-response',
+    { kind: 'no-response', code: 'ECONNRESET' },
+    ['error: The listener on ADMIN_PORT (9091) does not respond (ECONNRESET).'],
   ],
   [
-    'something else',
-    { kind: 'stranger', status: 200 },
-    ['error: What answers on ADMIN_PORT (9091) is no sidecar (200).'],
+    'another program',
+    { kind: 'not-a-sidecar', status: 200 },
+    ['error: Another program listens on ADMIN_PORT (9091); it returned status 200.'],
   ],
   [
     'draining',
-    { ...WELL, isReady: false, reason: 'draining' },
+    { ...HEALTHY, isReady: false, reason: 'draining' },
     ['warning: The sidecar is not ready (draining).'],
   ],
   [
-    'with a store that fails',
-    { ...WELL, store: { state: 'degraded', reason: 'the disk is full' } },
-    ['warning: Its store is degraded: the disk is full.'],
+    'with a failing store',
+    { ...HEALTHY, store: { state: 'degraded', reason: 'the disk is full' } },
+    ['warning: The store of the sidecar is degraded: the disk is full.'],
   ],
   [
     'without a list of Machines',
-    { ...WELL, fleet: 'failing' },
-    ['warning: It can not read the list of Machines.'],
+    { ...HEALTHY, fleet: 'failing' },
+    ['warning: The sidecar can not read the list of Machines.'],
   ],
 ];
 
@@ -255,27 +260,27 @@ for (const [name, facts, expected] of SIDECARS) {
   });
 }
 
-const asked = { atMs: 1_000_000, roundTripMs: 200 };
+const request = { atMs: 1_000_000, roundTripMs: 200 };
 const CLOCKS: readonly [string, number, number, string[]][] = [
   ['the same', 1_000_100, 0, []],
-  ['cut to seconds', 1_000_000, 1_000, []],
+  ['truncated to seconds', 1_000_000, 1_000, []],
   ['ahead', 1_060_100, 0, ['warning: The clock is 60 s behind that of m2.']],
   ['behind', 940_100, 0, ['warning: The clock is 60 s ahead of that of m2.']],
-  ['as far apart as may be', 1_005_200, 0, []],
-  ['further apart than may be', 1_005_201, 0, ['warning: The clock is 5 s behind that of m2.']],
+  ['at the maximum offset', 1_005_200, 0, []],
+  ['beyond the maximum offset', 1_005_201, 0, ['warning: The clock is 5 s behind that of m2.']],
 ];
 
 for (const [name, theirMs, precisionMs, expected] of CLOCKS) {
-  test(`the clock of another: ${name}`, () => {
+  test(`the clock of a peer: ${name}`, () => {
     assert.deepEqual(
-      troubles(checkClocks([compareClock('m2', theirMs, precisionMs, asked)])),
+      troubles(checkClocks([compareClock('m2', theirMs, precisionMs, request)])),
       expected,
     );
   });
 }
 
-test('a clock that was compared with nothing is said to be so', () => {
-  assert.deepEqual(troubles(checkClocks([])), ['note: The clock was not compared.']);
+test('reports that the clock was not checked', () => {
+  assert.deepEqual(troubles(checkClocks([])), ['note: The clock was not checked.']);
 });
 
 const ORIGIN = 'http://127.0.0.1:3000';
@@ -285,19 +290,19 @@ const UPSTREAMS: readonly [string, string | undefined, string[] | undefined, str
     'not there',
     'ECONNREFUSED',
     [],
-    ['error: Nothing answers at http://127.0.0.1:3000 (ECONNREFUSED).'],
+    ['error: The app does not respond at http://127.0.0.1:3000 (ECONNREFUSED).'],
   ],
   [
     'on every address',
     undefined,
     ['::'],
-    ['warning: The app listens on ::, and not on loopback alone.'],
+    ['warning: The app listens on ::, not on loopback only.'],
   ],
   [
-    'in a place that can not be looked at',
+    'with unknown listeners',
     undefined,
     undefined,
-    ['note: On which addresses the app listens can not be told here.'],
+    ['note: Could not determine the addresses on which the app listens.'],
   ],
 ];
 
@@ -307,7 +312,7 @@ for (const [name, connectError, listeners, expected] of UPSTREAMS) {
   });
 }
 
-test("the kernel's table of sockets is read", () => {
+test('parses the socket table of the kernel', () => {
   const text = `  sl  local_address rem_address   st tx_queue rx_queue
    0: 0100007F:0BB8 00000000:0000 0A 00000000:00000000
    1: 00000000:0BB8 00000000:0000 0A 00000000:00000000

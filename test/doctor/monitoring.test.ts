@@ -7,14 +7,14 @@ const READY = '[checks.ready]\ntype = "http"\nport = 9091\npath = "/readyz"\n';
 const METRICS = '[metrics]\nport = 9091\npath = "/metrics"\n';
 
 for (const [name, text, env, expected] of [
-  ['a check and metrics on the admin port are well', READY + METRICS, {}, []],
+  ['a check and metrics on the admin port are fine', READY + METRICS, {}, []],
   [
-    'nothing asks',
+    'no check and no metrics',
     '',
     {},
     [
-      'note: No check asks whether the sidecar is ready.',
-      'note: Nobody collects the metrics of the sidecar.',
+      'note: No check probes the readiness of the sidecar.',
+      'note: fly.toml does not collect the metrics of the sidecar.',
     ],
   ],
   [
@@ -22,21 +22,21 @@ for (const [name, text, env, expected] of [
     READY + METRICS,
     { ADMIN_PORT: '9000' },
     [
-      'note: No check asks whether the sidecar is ready.',
-      'note: Nobody collects the metrics of the sidecar.',
+      'note: No check probes the readiness of the sidecar.',
+      'note: fly.toml does not collect the metrics of the sidecar.',
     ],
   ],
   [
-    'a path that is not there',
+    'an unknown path',
     READY.replace('readyz', 'health') + METRICS,
     {},
-    ['error: The check "ready" asks ADMIN_PORT for /health.'],
+    ['error: The check "ready" requests /health on ADMIN_PORT.'],
   ],
   [
-    'metrics at a path that is not there',
+    'metrics at an unknown path',
     READY + METRICS.replace('/metrics', '/stats'),
     {},
-    ['error: [metrics] asks ADMIN_PORT for /stats.'],
+    ['error: [metrics] requests /stats on ADMIN_PORT.'],
   ],
   [
     'metrics of the app, too',
@@ -45,16 +45,16 @@ for (const [name, text, env, expected] of [
     [],
   ],
   [
-    'readiness asked of the app',
+    'a readiness check that goes to the app',
     `${READY}${METRICS}[http_service]\n[[http_service.checks]]\npath = "/readyz"`,
     {},
-    ['warning: A check of the service asks for /readyz.'],
+    ['warning: A check of the service requests /readyz.'],
   ],
   [
     'a check of the app',
     `${READY}${METRICS}[http_service]\n[[http_service.checks]]\npath = "/health"`,
     {},
-    ['note: A check of the service asks the app for /health.'],
+    ['note: A check of the service requests /health from the app.'],
   ],
 ] as const) {
   test(`monitoring: ${name}`, () => {
@@ -62,7 +62,7 @@ for (const [name, text, env, expected] of [
   });
 }
 
-test('the lines for checks and metrics are such as are well', () => {
+test('the suggested checks and metrics have no findings', () => {
   const lines = advice(checkMonitoring(tomlOf(''), configOf()));
   assert.deepEqual(troubles(checkMonitoring(tomlOf(lines.join('\n')), configOf())), []);
 });

@@ -1,4 +1,4 @@
-/** What is found of real disks, files and listeners, and that nothing is left behind. */
+/** The probes of real disks, files and listeners, and that they leave nothing behind. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readdir, writeFile } from 'node:fs/promises';
@@ -8,7 +8,7 @@ import { test, type TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
 import { probeDatabase } from '../../src/doctor/database.ts';
 import { probeFile } from '../../src/doctor/store.ts';
-import { ask } from '../../src/doctor/probe.ts';
+import { sendProbe } from '../../src/doctor/probe.ts';
 import { probeApp } from '../../src/doctor/app.ts';
 import { probeVolume } from '../../src/doctor/volume.ts';
 import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../../src/store/sqlite/schema.ts';
@@ -19,7 +19,7 @@ import { serveApp } from '../support/sidecar.ts';
 
 const random = (): number => 0.5;
 
-test('a directory is tried by writing to it, and nothing is left there', async (t) => {
+test('the volume probe writes to the directory, and leaves no file there', async (t) => {
   const place = await createPlace(t);
   const facts = await probeVolume(place.path(), random);
   assert.ok(facts.kind === 'found');
@@ -29,7 +29,7 @@ test('a directory is tried by writing to it, and nothing is left there', async (
   assert.deepEqual(await readdir(place.directory), []);
 });
 
-test("a file of the probe's name is left alone", async (t) => {
+test('the volume probe does not overwrite a file with its name', async (t) => {
   const place = await createPlace(t);
   const name = `.fly-affinity-doctor-${random().toString(36).slice(2)}`;
   await writeFile(join(place.directory, name), 'theirs');
@@ -38,14 +38,14 @@ test("a file of the probe's name is left alone", async (t) => {
   assert.deepEqual(await readdir(place.directory), [name]);
 });
 
-test('a directory that takes no files says so, even to root', async () => {
+test('the volume probe reports an unwritable directory, even to root', async () => {
   const facts = await probeVolume('/proc/self/store.sqlite', random);
   assert.ok(facts.kind === 'found');
   assert.match(facts.writeError ?? '', /^E/);
   assert.equal(facts.isOnRootDisk, false);
 });
 
-test('a missing directory is not made, and a file is none', async (t) => {
+test('the volume probe creates no missing directory, and rejects a file in its place', async (t) => {
   const place = await createPlace(t);
   const missing = await probeVolume(join(place.path('none'), 'a.sqlite'), random);
   assert.equal(missing.kind, 'missing');
@@ -55,7 +55,7 @@ test('a missing directory is not made, and a file is none', async (t) => {
   assert.deepEqual(await readdir(place.directory), ['file']);
 });
 
-test('the header of a store is read without a file beside it', async (t) => {
+test('the file probe reads the header of a store, and creates no file next to it', async (t) => {
   const place = await createPlace(t);
   assert.deepEqual(await probeFile(place.path()), { kind: 'absent' });
   const store = await place.open();
@@ -69,19 +69,19 @@ test('the header of a store is read without a file beside it', async (t) => {
   assert.deepEqual(await readdir(place.directory), before);
 });
 
-test('what is no database is seen to be none, and an empty file is a new one', async (t) => {
+test('the file probe detects files that are not SQLite, and treats an empty file as new', async (t) => {
   const place = await createPlace(t);
   await writeFile(place.path('text'), 'no database'.repeat(20));
   await writeFile(place.path('short'), 'SQLite format 3\0');
   await writeFile(place.path('empty'), '');
-  assert.equal((await probeFile(place.path('text'))).kind, 'no-database');
-  assert.equal((await probeFile(place.path('short'))).kind, 'no-database');
+  assert.equal((await probeFile(place.path('text'))).kind, 'not-sqlite');
+  assert.equal((await probeFile(place.path('short'))).kind, 'not-sqlite');
   assert.equal((await probeFile(place.path('empty'))).kind, 'database');
   const directory = await probeFile(place.directory);
   assert.equal(directory.kind === 'unreadable' && directory.reason, 'EISDIR');
 });
 
-test('an app on loopback is found there, and one on every address too', async (t) => {
+test('the app probe reports the listener of an app on loopback', async (t) => {
   const port = await serveApp(t, () => undefined);
   const url = new URL(`http://127.0.0.1:${port}`);
   const facts = await probeApp(url, systemClock);
@@ -92,68 +92,70 @@ test('an app on loopback is found there, and one on every address too', async (t
   });
 });
 
-test('an app that is not there is told with the reason', async () => {
+test('the app probe reports why it could not connect', async () => {
   const port = await freePort();
   const facts = await probeApp(new URL(`http://localhost:${port}`), systemClock);
   assert.equal(facts.connectError, 'ECONNREFUSED');
   assert.deepEqual(facts.listeners, []);
 });
 
-/** Takes connections, and says nothing. */
-async function startMute(t: TestContext): Promise<{ port: number; met: Promise<Socket> }> {
+/** Accepts connections, and sends nothing. */
+async function startSilentServer(
+  t: TestContext,
+): Promise<{ port: number; accepted: Promise<Socket> }> {
   const server = createServer((socket) => void socket.resume().on('error', () => undefined));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const met = once(server, 'connection').then(([socket]) => socket as Socket);
+  const accepted = once(server, 'connection').then(([socket]) => socket as Socket);
   t.after(async () => {
     server.close();
-    (await met).destroy();
+    (await accepted).destroy();
   });
   const address = server.address();
   assert.ok(address && typeof address === 'object');
-  return { port: address.port, met };
+  return { port: address.port, accepted };
 }
 
-test('who does not answer is given up after a few seconds', async (t) => {
-  const { port, met } = await startMute(t);
+test('sendProbe times out if no response arrives', async (t) => {
+  const { port, accepted } = await startSilentServer(t);
   const clock = createTestClock();
-  const asking = ask({ host: '127.0.0.1', port, path: '/' }, clock);
-  const closed = once(await met, 'close');
+  const probing = sendProbe({ host: '127.0.0.1', port, path: '/' }, clock);
+  const closed = once(await accepted, 'close');
   await clock.advance(3_000);
-  assert.deepEqual(await asking, { kind: 'failed', code: 'no answer in time' });
+  assert.deepEqual(await probing, { kind: 'failed', code: 'timed out' });
   await closed;
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('an answer that never ends is given up as well', async (t) => {
+test('sendProbe times out if the response never ends', async (t) => {
   const begun = Promise.withResolvers<undefined>();
   const port = await serveApp(t, (_, response) => {
     response.write('a', () => begun.resolve(undefined));
   });
   const clock = createTestClock();
-  const asking = ask({ host: '127.0.0.1', port, path: '/' }, clock);
+  const probing = sendProbe({ host: '127.0.0.1', port, path: '/' }, clock);
   await begun.promise;
   await clock.advance(3_000);
-  assert.deepEqual(await asking, { kind: 'failed', code: 'no answer in time' });
+  assert.deepEqual(await probing, { kind: 'failed', code: 'timed out' });
 });
 
-test('a long answer is cut off', async (t) => {
+test('sendProbe truncates a long response', async (t) => {
   const port = await serveApp(t, (_, response) => void response.end('a'.repeat(10_000_000)));
-  const answer = await ask({ host: '127.0.0.1', port, path: '/' }, systemClock);
-  assert.ok(answer.kind === 'answered');
-  assert.ok(answer.body.length < 1_000_000);
+  const response = await sendProbe({ host: '127.0.0.1', port, path: '/' }, systemClock);
+  assert.ok(response.kind === 'received');
+  assert.ok(response.body.length < 1_000_000);
 });
 
 for (const kind of ['redis', 'postgres'] as const) {
-  test(`a ${kind} that does not answer is given up after a few seconds, without its password`, async (t) => {
-    const { port, met } = await startMute(t);
+  test(`the ${kind} probe times out, and reports no password`, async (t) => {
+    const { port, accepted } = await startSilentServer(t);
     const clock = createTestClock();
     const href = `${kind}://user:s3cret@127.0.0.1:${port}/0`;
-    const looking = probeDatabase({ kind, href }, clock);
-    await met;
+    const probing = probeDatabase({ kind, href }, clock);
+    await accepted;
     await clock.advance(8_000);
-    const { facts, clocks } = await looking;
-    assert.ok(facts.kind === 'fails');
+    const { facts, clocks } = await probing;
+    assert.ok(facts.kind === 'unusable');
     assert.ok(!facts.reason.includes('s3cret'), facts.reason);
     assert.deepEqual(clocks, []);
   });

@@ -9,18 +9,18 @@ const CACHE_OFF = { isCacheable: false, affinityCookie: undefined };
 const cache = (type: string, name: string, ttl = 'ttl_seconds = 60'): string =>
   `[http_service]\n[[http_service.http_options.replay_cache]]\ntype = "${type}"\nname = "${name}"\n${ttl}\n`;
 
-const EMPTY = 'warning: There is a replay_cache, and REPLAY_CACHEABLE is false.';
+const EMPTY = 'warning: fly.toml has a replay_cache, but REPLAY_CACHEABLE is false.';
 
 for (const [name, text, protocols, settings, expected] of [
-  ['none, and none wanted', '[http_service]', 'mcp', CACHE_OFF, []],
+  ['that is absent, without REPLAY_CACHEABLE', '[http_service]', 'mcp', CACHE_OFF, []],
   ['keyed on the header', cache('header', 'Mcp-Session-Id'), 'mcp', CACHE_ON, []],
   ['keyed on the cookie', cache('cookie', 'sid'), 'cookie:sid', CACHE_ON, []],
   [
-    'keyed on another cookie, as names of cookies have a case',
+    'keyed on a cookie whose name differs in case',
     cache('cookie', 'SID'),
     'cookie:sid',
     CACHE_ON,
-    ['error: A replay_cache is keyed on the cookie SID, which is not where a session is.'],
+    ['error: A replay_cache is keyed on the cookie SID, which does not hold a session id.'],
   ],
   [
     'keyed on the user',
@@ -28,7 +28,7 @@ for (const [name, text, protocols, settings, expected] of [
     'mcp',
     CACHE_ON,
     [
-      'error: A replay_cache is keyed on the header authorization, which is not where a session is.',
+      'error: A replay_cache is keyed on the header authorization, which does not hold a session id.',
     ],
   ],
   [
@@ -36,7 +36,7 @@ for (const [name, text, protocols, settings, expected] of [
     cache('header', 'session_id'),
     'mcp-sse',
     CACHE_ON,
-    ['error: A replay_cache is keyed on the header session_id, which is not where a session is.'],
+    ['error: A replay_cache is keyed on the header session_id, which does not hold a session id.'],
   ],
   [
     'of the affinity cookie',
@@ -46,46 +46,40 @@ for (const [name, text, protocols, settings, expected] of [
     [],
   ],
   [
-    'that forgets at once',
+    'with a short TTL',
     cache('header', 'mcp-session-id', 'ttl_seconds = 5'),
     'mcp',
     CACHE_ON,
     ['error: ttl_seconds of the replay_cache of mcp-session-id is 5.'],
   ],
   [
-    'without a time',
+    'without a TTL',
     cache('header', 'mcp-session-id', ''),
     'mcp',
     CACHE_ON,
     ['error: ttl_seconds of the replay_cache of mcp-session-id is not set.'],
   ],
   [
-    'of a type that there is not',
+    'of an unknown type',
     cache('query', 'session_id'),
     'mcp-sse',
     CACHE_ON,
     ['error: A replay_cache has the type "query".'],
   ],
+  ['without cacheable replays', cache('header', 'mcp-session-id'), 'mcp', CACHE_OFF, [EMPTY]],
   [
-    'with replays that it does not take',
-    cache('header', 'mcp-session-id'),
-    'mcp',
-    CACHE_OFF,
-    [EMPTY],
-  ],
-  [
-    'missing, though replays are for it',
+    'that is absent, with REPLAY_CACHEABLE',
     '[http_service]',
     'mcp',
     CACHE_ON,
-    ['warning: REPLAY_CACHEABLE is true, and fly.toml has no replay_cache.'],
+    ['warning: REPLAY_CACHEABLE is true, but fly.toml has no replay_cache.'],
   ],
   [
-    'missing, and none could be',
+    'that is absent, with no possible key',
     '[http_service]',
     'mcp-sse',
     CACHE_ON,
-    ['warning: REPLAY_CACHEABLE is true, and no protocol has an id in a header or a cookie.'],
+    ['warning: REPLAY_CACHEABLE is true, but no protocol has its id in a header or a cookie.'],
   ],
 ] as const) {
   test(`a replay cache ${name}`, () => {
@@ -94,7 +88,7 @@ for (const [name, text, protocols, settings, expected] of [
   });
 }
 
-test('the sections that are advised are well, each key once', () => {
+test('the suggested sections have no findings and no duplicate keys', () => {
   const config = configOf({ SESSION_PROTOCOLS: 'mcp,mcp-sse,rpc,cookie:a.b' });
   const finding = adviseReplayCache(config.protocols, CACHE_ON);
   const toml = tomlOf(`[http_service]\n${advice([finding]).join('\n')}`);
@@ -107,14 +101,14 @@ test('the sections that are advised are well, each key once', () => {
   assert.match('why' in finding ? finding.why : '', /there is none for mcp-sse\.$/);
 });
 
-test('protocols without header and cookie get no section, and are told so', () => {
+test('suggests no section for protocols without a header or a cookie', () => {
   const { protocols } = configOf({ SESSION_PROTOCOLS: 'mcp-sse' });
   const finding = adviseReplayCache(protocols, CACHE_OFF);
   assert.deepEqual(advice([finding]), []);
-  assert.equal(finding.what, 'No replay cache fits these protocols.');
+  assert.equal(finding.what, 'No replay cache can serve these protocols.');
 });
 
-test('a protocol that nobody knew of when this was written is mapped by its sources', () => {
+test('maps any protocol to keys by its id locations', () => {
   const [protocol] = configOf({ SESSION_PROTOCOLS: 'mcp' }).protocols;
   assert.ok(protocol);
   const added: Protocol = {

@@ -9,12 +9,12 @@ const IDLE = '[http_service.http_options]\nidle_timeout = 3600\n';
 const GOOD = `[http_service]\ninternal_port = 8080\n${LIMITS}${IDLE}`;
 const COOKIES = { SESSION_PROTOCOLS: 'cookie:sid' };
 
-const SHORT = "idle_timeout is not set, and Fly Proxy's own is about a minute.";
+const SHORT = 'idle_timeout is not set; the default of Fly Proxy is about one minute.';
 
 for (const [name, text, env, expected] of [
-  ['a service that leads to the sidecar is well', GOOD, {}, []],
+  ['a service that reaches the sidecar is fine', GOOD, {}, []],
   ['the port is 8080 unless set', `[http_service]\n${LIMITS}${IDLE}`, {}, []],
-  ['no service', '', {}, ['error: There is neither [http_service] nor [[services]].']],
+  ['no service', '', {}, ['error: fly.toml has neither [http_service] nor [[services]].']],
   [
     "the app's port",
     GOOD.replace('8080', '3000'),
@@ -22,7 +22,7 @@ for (const [name, text, env, expected] of [
     ['error: internal_port of http_service is 3000, where the app listens.'],
   ],
   [
-    "the app's port beside the sidecar's",
+    "the app's port next to the sidecar's",
     `${GOOD}[[services]]\ninternal_port = 3000`,
     {},
     ['error: internal_port of services is 3000, where the app listens.'],
@@ -43,21 +43,21 @@ for (const [name, text, env, expected] of [
     'another port',
     GOOD,
     { PORT: '8000' },
-    ['error: internal_port of http_service is 8080, and PORT of the sidecar is 8000.'],
+    ['error: internal_port of http_service is 8080, but PORT of the sidecar is 8000.'],
   ],
   [
-    'services of which none is the sidecar',
+    'services that all miss the sidecar',
     GOOD.replaceAll('http_service', 'services')
       .replace('[services]', '[[services]]')
       .replace('8080', '25'),
     {},
     [
-      'error: internal_port of services is 25, and PORT of the sidecar is 8080.',
+      'error: internal_port of services is 25, but PORT of the sidecar is 8080.',
       'error: The service of the sidecar has no port with the http handler.',
       `warning: ${SHORT}`,
     ],
   ],
-  ['a service beside that is none of ours', `${GOOD}[[services]]\ninternal_port = 25`, {}, []],
+  ['a second service on another port', `${GOOD}[[services]]\ninternal_port = 25`, {}, []],
   [
     'a service without the http handler',
     `[[services]]\ninternal_port = 8080\n${LIMITS.replace('http_service', 'services')}
@@ -84,25 +84,25 @@ for (const [name, text, env, expected] of [
     'no limits',
     `[http_service]\n${IDLE}`,
     {},
-    ['warning: Load is measured in connections.', 'note: soft_limit is 20, as it is not set.'],
+    ['warning: The concurrency type is "connections".', 'note: soft_limit is 20 (the default).'],
   ],
   ['a low hard limit', GOOD.replace('2000', '500'), {}, ['warning: hard_limit is 500.']],
   [
-    'limits the wrong way round',
+    'a hard limit below the soft limit',
     GOOD.replace('2000', '100'),
     {},
     ['error: hard_limit (100) is below soft_limit (500).'],
   ],
   ['a low soft limit', GOOD.replace('500', '25'), {}, ['note: soft_limit is 25.']],
-  ['no hard limit is none', GOOD.replace('hard_limit = 2000', ''), {}, []],
+  ['no hard limit', GOOD.replace('hard_limit = 2000', ''), {}, []],
 ] as const) {
   test(`services: ${name}`, () => {
     assert.deepEqual(troubles(checkServices(tomlOf(text), configOf(env))), expected);
   });
 }
 
-test('what is told to be written mends what was wrong', () => {
+test('the suggested lines resolve the findings', () => {
   const lines = advice(checkServices(tomlOf('[http_service]\n'), configOf()));
-  const mended = tomlOf(`[http_service]\n${[...new Set(lines)].join('\n')}`);
-  assert.deepEqual(troubles(checkServices(mended, configOf())), []);
+  const fixed = tomlOf(`[http_service]\n${[...new Set(lines)].join('\n')}`);
+  assert.deepEqual(troubles(checkServices(fixed, configOf())), []);
 });

@@ -7,7 +7,7 @@ const TIME = 'kill_timeout = "30s"\n';
 const service = (lines: string): string => `${TIME}[http_service]\n${lines}\n`;
 
 for (const [name, text, env, expected] of [
-  ['more time than a drain takes is well', TIME, {}, []],
+  ['more time than a drain takes is fine', TIME, {}, []],
   ['seconds may be a number', 'kill_timeout = 30', {}, []],
   ['seconds may be digits', 'kill_timeout = "30"', {}, []],
   ['minutes are read', 'kill_timeout = "1m30s"', { DRAIN_TIMEOUT_MS: '80000' }, []],
@@ -16,19 +16,19 @@ for (const [name, text, env, expected] of [
     'the default is shorter than a drain',
     '',
     {},
-    ['error: kill_timeout is not set, which is 5 s, and DRAIN_TIMEOUT_MS is 25000.'],
+    ['error: kill_timeout is not set (default 5 s), but DRAIN_TIMEOUT_MS is 25000.'],
   ],
   [
     'as much time as a drain takes',
     'kill_timeout = 25',
     {},
-    ['error: kill_timeout is 25000 ms, and DRAIN_TIMEOUT_MS is 25000.'],
+    ['error: kill_timeout is 25000 ms, but DRAIN_TIMEOUT_MS is 25000.'],
   ],
   [
     'hardly more time than a drain takes',
     'kill_timeout = 26',
     {},
-    ['warning: kill_timeout is 26000 ms, and DRAIN_TIMEOUT_MS is 25000.'],
+    ['warning: kill_timeout is 26000 ms, but DRAIN_TIMEOUT_MS is 25000.'],
   ],
   ['more than Fly.io waits', 'kill_timeout = "10m"', {}, ['warning: kill_timeout is 600000 ms.']],
   ['no duration', 'kill_timeout = "soon"', {}, ['error: kill_timeout is not a duration.']],
@@ -39,9 +39,9 @@ for (const [name, text, env, expected] of [
     {},
     ['error: kill_signal is "SIGQUIT".'],
   ],
-  ['idle Machines that stay', service('auto_stop_machines = "off"'), {}, []],
+  ['idle Machines that keep running', service('auto_stop_machines = "off"'), {}, []],
   [
-    'idle Machines that stay, as it was written before',
+    'idle Machines that keep running, in the old syntax',
     service('auto_stop_machines = false'),
     {},
     [],
@@ -53,13 +53,13 @@ for (const [name, text, env, expected] of [
     [],
   ],
   [
-    'idle Machines that are suspended, and given up',
+    'idle Machines that are suspended and count as gone',
     service('auto_stop_machines = "suspend"\nmin_machines_running = 1'),
     { OWNER_STOPPED: 'gone' },
-    ['error: OWNER_STOPPED is gone, and auto_stop_machines is "suspend".'],
+    ['error: OWNER_STOPPED is gone, but auto_stop_machines is "suspend".'],
   ],
   [
-    'idle Machines that are stopped, and given up',
+    'idle Machines that are stopped and count as gone',
     service('auto_stop_machines = "stop"\nmin_machines_running = 1'),
     { OWNER_STOPPED: 'gone' },
     ['warning: auto_stop_machines is "stop".'],
@@ -71,39 +71,39 @@ for (const [name, text, env, expected] of [
     ['warning: auto_stop_machines is "stop".'],
   ],
   [
-    'idle Machines that are stopped, as it was written before',
+    'idle Machines that are stopped, in the old syntax',
     service('auto_stop_machines = true\nmin_machines_running = 1'),
     {},
     ['warning: auto_stop_machines is "stop".'],
   ],
   [
-    'Machines that are never woken',
+    'Machines that never start again',
     service(
       'auto_stop_machines = "suspend"\nauto_start_machines = false\nmin_machines_running = 1',
     ),
     {},
-    ['error: auto_stop_machines is "suspend", and auto_start_machines is false.'],
+    ['error: auto_stop_machines is "suspend", but auto_start_machines is false.'],
   ],
   [
     'Machines too large to suspend',
     service('auto_stop_machines = "suspend"\nmin_machines_running = 1\n[[vm]]\nmemory = "4gb"'),
     {},
-    ['warning: auto_stop_machines is "suspend", and a Machine has 4096 MB of memory.'],
+    ['warning: auto_stop_machines is "suspend", but a Machine has 4096 MB of memory.'],
   ],
   [
-    'what is set for a service that misses the sidecar counts all the same',
+    'checks a service even if it misses the sidecar',
     service('internal_port = 3000\nauto_stop_machines = "stop"\nmin_machines_running = 1'),
     {},
     ['warning: auto_stop_machines is "stop".'],
   ],
   [
-    'no Machine left',
+    'no minimum of running Machines',
     service('auto_stop_machines = "suspend"'),
     {},
     ['note: min_machines_running is 0.'],
   ],
   [
-    'another service may do as it likes',
+    'ignores the settings of another service',
     `${service('auto_stop_machines = "off"')}[[services]]\ninternal_port = 25\nauto_stop_machines = "stop"`,
     {},
     [],
@@ -114,7 +114,7 @@ for (const [name, text, env, expected] of [
   });
 }
 
-test('the longest drain there can be is told to be shortened', () => {
+test('suggests a shorter drain if kill_timeout can not be longer', () => {
   const [lines = ''] = advice(checkStopping(tomlOf(''), configOf({ DRAIN_TIMEOUT_MS: '298000' })));
   assert.equal(lines, 'kill_timeout = "300s"\nand DRAIN_TIMEOUT_MS=295000');
 });

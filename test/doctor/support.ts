@@ -1,4 +1,4 @@
-/** Configurations and fly.toml files for the tests of doctor, and findings in short. */
+/** Configurations and fly.toml files for the tests of doctor, and findings as short strings. */
 import assert from 'node:assert/strict';
 import { parseConfig, type Config, type Environment } from '../../src/config/config.ts';
 import type { Finding } from '../../src/doctor/report.ts';
@@ -16,14 +16,14 @@ export function tomlOf(text: string): FlyToml {
   return parsed.toml;
 }
 
-/** `level: sentence`; those that are well are left out. */
+/** `level: sentence` of each finding that is not ok. */
 export function troubles(findings: readonly Finding[]): string[] {
   return findings
     .filter(({ level }) => level !== 'ok')
     .map(({ level, what }) => `${level}: ${what}`);
 }
 
-/** What the findings tell to write. */
+/** The advice of each finding that has one. */
 export function advice(findings: readonly Finding[]): string[] {
   return findings.flatMap((finding) =>
     'instead' in finding && finding.instead !== undefined ? [finding.instead] : [],
