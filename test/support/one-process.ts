@@ -5,12 +5,14 @@
 import { describe } from 'node:test';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { bundleWriter } from './bundled-writer.ts';
 import { createLeakCheck, exitSoon } from './leak-check.ts';
 
 /** Of one file. */
 const TIMEOUT_MS = 120_000;
 
 export async function runInOneProcess(files: readonly string[]): Promise<void> {
+  bundleWriter();
   let leakCount = 0;
   const checkAfter = createLeakCheck(() => void (leakCount += 1));
   for (const file of files) {
