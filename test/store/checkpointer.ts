@@ -1,4 +1,7 @@
-/** A process that writes to the file given and empties its log, again and again, until its standard input ends. */
+/**
+ * A process that writes to the given file and checkpoints its log, repeatedly, until its standard
+ * input ends.
+ */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
@@ -14,7 +17,7 @@ while (!process.stdin.readableEnded) {
   putMany.immediate();
   db.pragma('wal_checkpoint(TRUNCATE)');
   process.stdout.write('emptied\n');
-  // SQLite's locks are not fair: let others in.
+  // SQLite's locks are not fair: let other processes in.
   await sleep(5);
 }
 db.close();

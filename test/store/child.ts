@@ -1,4 +1,4 @@
-/** Other processes that work on a test's file, each running a script beside this one. */
+/** Child processes that use a test's file; each runs a script of this folder. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -6,21 +6,21 @@ import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 export interface Child {
-  /** All that it has printed so far. */
+  /** All lines printed so far. */
   readonly lines: readonly string[];
-  /** Resolves once so many lines were printed, or it has ended. */
+  /** Resolves once that many lines are printed, or the process has ended. */
   printed(count: number): Promise<void>;
-  /** Tells it to go on: its standard input ends. */
+  /** Signals the process to continue: its standard input ends. */
   go(): void;
   kill(): void;
-  /** Resolves with its exit code, null if it was killed, once all it printed is in `lines`. */
+  /** Resolves with the exit code, null if it was killed, once all its output is in `lines`. */
   readonly ended: Promise<number | null>;
 }
 
 export interface ChildOptions {
-  /** As another user. */
+  /** Runs as another user. */
   readonly uid?: number;
-  /** A program and its arguments, before those of Node.js. */
+  /** A program and its arguments, placed before those of Node.js. */
   readonly through?: readonly string[];
 }
 
@@ -32,7 +32,7 @@ export function startChild(
   { uid, through = [] }: ChildOptions = {},
 ): Child {
   const path = fileURLToPath(new URL(script, import.meta.url));
-  // Node itself takes the types away.
+  // Node itself strips the types.
   const [program = '', ...rest] = [...through, process.execPath, '--no-warnings', path, ...args];
   const child = spawn(program, rest, {
     stdio: ['pipe', 'pipe', 'inherit'],

@@ -4,7 +4,7 @@ import { startCleanup } from '../../src/store/cleanup.ts';
 import { StoreError } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
 
-/** A store whose clean-ups end when the test says so. */
+/** A store whose cleanups end when the test resolves them. */
 function slowStore() {
   const underWay: PromiseWithResolvers<number>[] = [];
   return {
@@ -19,7 +19,7 @@ function slowStore() {
 
 const onError = (error: unknown): void => assert.fail(String(error));
 
-test('a store is cleaned up once every interval', async () => {
+test('a store is cleaned up once per interval', async () => {
   const clock = createTestClock();
   let count = 0;
   const cleanups = startCleanup(
@@ -35,7 +35,7 @@ test('a store is cleaned up once every interval', async () => {
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('with an interval of 0 there is no timer', async () => {
+test('an interval of 0 starts no timer', async () => {
   const clock = createTestClock();
   const cleanups = startCleanup(slowStore(), { clock, intervalMs: 0, onError });
   assert.equal(clock.pendingCount(), 0);
@@ -43,7 +43,7 @@ test('with an interval of 0 there is no timer', async () => {
   await cleanups.ended();
 });
 
-test('a clean-up that takes longer than the interval is not started twice', async () => {
+test('a cleanup that takes longer than the interval is not started twice', async () => {
   const clock = createTestClock();
   const store = slowStore();
   const cleanups = startCleanup(store, { clock, intervalMs: 100, onError });
@@ -57,7 +57,7 @@ test('a clean-up that takes longer than the interval is not started twice', asyn
   await cleanups.ended();
 });
 
-test('the end of the clean-ups is that of the one under way, and a store that is closed on it fails nobody', async () => {
+test('stopping waits for the cleanup in progress, and its failure on a closed store is not reported', async () => {
   const clock = createTestClock();
   const store = slowStore();
   const cleanups = startCleanup(store, { clock, intervalMs: 100, onError });
@@ -71,7 +71,7 @@ test('the end of the clean-ups is that of the one under way, and a store that is
   await ended;
 });
 
-test('a clean-up that fails is reported, and the next one comes', async () => {
+test('a cleanup that fails is reported, and the next one runs', async () => {
   const clock = createTestClock();
   const errors: unknown[] = [];
   const failing = { cleanup: () => Promise.reject(new Error('no')) };

@@ -1,6 +1,6 @@
 /**
- * A process that, once its standard input ends, claims all the sessions of a contest for a Machine of
- * its own, in an order of its own, cleans up meanwhile, and prints who has got each.
+ * A process that, once its standard input ends, claims all the sessions of a contest for its own
+ * Machine, in its own order, runs cleanups meanwhile, and prints the owner of each session.
  */
 import { buffer } from 'node:stream/consumers';
 import { systemClock } from '../../src/clock.ts';

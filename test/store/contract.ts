@@ -16,7 +16,7 @@ import { keyOf, machineId } from '../support/ids.ts';
 export interface OpenOptions {
   readonly clock: Clock;
   readonly limits: StoreLimits;
-  /** Stores opened at one place hold the same bindings, if the adapter can share. */
+  /** Stores opened at one place hold the same bindings, if the adapter supports sharing. */
   readonly place: string;
 }
 
@@ -24,7 +24,9 @@ export interface OpenOptions {
 export type OpenStore = (t: TestContext, options: OpenOptions) => Promise<SessionStore>;
 
 export interface Capabilities {
-  /** Two stores opened at one place hold the same bindings, and so does one that is opened later. */
+  /**
+   * Two stores opened at one place hold the same bindings, and so does one that is opened later.
+   */
   readonly canShare: boolean;
 }
 
@@ -40,16 +42,16 @@ export function storeContract(name: string, open: OpenStore, capabilities: Capab
     describe('claims', () => claimContract(open));
     describe('upserts', () => upsertContract(open));
     describe('rebinds', () => rebindContract(open));
-    describe('slides and ends', () => lifeContract(open));
-    describe('keeps order', () => orderContract(open));
+    describe('extends and expires', () => lifeContract(open));
+    describe('preserves order', () => orderContract(open));
     describe('is bounded', () => boundsContract(open));
-    describe('tells', () => tellingContract(open));
+    describe('reports', () => reportingContract(open));
     describe('closes', () => closingContract(open));
     if (capabilities.canShare) describe('shares', () => sharingContract(open));
   });
 }
 
-/** A store of its own on a clock of its own. */
+/** A separate store with its own clock. */
 async function start(
   t: TestContext,
   open: OpenStore,
@@ -84,7 +86,7 @@ async function collect(store: SessionStore): Promise<Binding[]> {
 }
 
 function claimContract(open: OpenStore): void {
-  test('a key that nobody claimed is absent', async (t) => {
+  test('a key without a claim is absent', async (t) => {
     const { store } = await start(t, open);
     assert.equal(await store.lookup(KEY), 'absent');
   });
@@ -123,7 +125,7 @@ function claimContract(open: OpenStore): void {
     assert.equal(await ownerOf(store), B);
   });
 
-  test('a repeated claim by the owner slides the binding and never shortens it', async (t) => {
+  test('a repeated claim by the owner extends the binding and never shortens it', async (t) => {
     const { store, clock } = await start(t, open);
     const first = await store.claim(binding(A));
     await clock.advance(1_000);
@@ -152,7 +154,7 @@ function claimContract(open: OpenStore): void {
     });
   }
 
-  test('an expired binding is claimed as if it had never been', async (t) => {
+  test('an expired binding can be claimed as if it had never existed', async (t) => {
     const { store, clock } = await start(t, open);
     await store.upsert(binding(A, { generation: 7 }));
     await clock.advance(TTL_MS);
@@ -164,7 +166,7 @@ function claimContract(open: OpenStore): void {
   });
 
   for (const ttlMs of [0, -5, Number.NaN, 1e300, Number.POSITIVE_INFINITY, 0.5]) {
-    test(`a time to live of ${ttlMs} does no harm`, async (t) => {
+    test(`a TTL of ${ttlMs} is harmless`, async (t) => {
       const { store } = await start(t, open);
       const claimed = await store.claim(binding(A, { ttlMs }));
       assert.ok(Number.isSafeInteger(claimed.expiresAt));
@@ -183,7 +185,7 @@ function upsertContract(open: OpenStore): void {
       true,
     ],
     [
-      'a lower generation gives way',
+      'a lower generation is replaced',
       { machine: A, generation: 2 },
       { machine: B, generation: 3 },
       false,
@@ -191,15 +193,15 @@ function upsertContract(open: OpenStore): void {
     ['an equal learned one is kept', { machine: A }, { machine: B }, true],
     ['an equal adopted one is kept', { machine: A, origin: 'adopted' }, { machine: B }, true],
     [
-      'an equal copied one gives way',
+      'an equal copied one is replaced',
       { machine: A, origin: 'copied' },
       { machine: B, origin: 'copied' },
       false,
     ],
-    ['the owner itself is believed', { machine: A }, { machine: A, ttlMs: 5 }, false],
+    ["the owner's own statement is accepted", { machine: A }, { machine: A, ttlMs: 5 }, false],
   ];
   for (const [claim, had, stated, stays] of cases) {
-    test(`${claim}, and the caller hears what is there`, async (t) => {
+    test(`${claim}, and the caller receives the stored binding`, async (t) => {
       const { store, clock } = await start(t, open);
       const before = await store.upsert(binding(had.machine, had));
       await clock.advance(1);
@@ -214,7 +216,7 @@ function upsertContract(open: OpenStore): void {
     });
   }
 
-  test('the generation that was stated is kept', async (t) => {
+  test('the stated generation is stored', async (t) => {
     const { store } = await start(t, open);
     const stated = await store.upsert(binding(A, { generation: 9, origin: 'copied' }));
     assert.equal(stated.generation, 9);
@@ -222,17 +224,17 @@ function upsertContract(open: OpenStore): void {
     assert.deepEqual(await store.lookup(KEY), stated);
   });
 
-  test('the birthday that was stated is kept, bounds the life, and is never in the future', async (t) => {
+  test('the stated creation time is stored, limits the lifetime, and is never in the future', async (t) => {
     const { store, clock } = await start(t, open, { maxAgeMs: TTL_MS });
     const createdAt = clock.now() - TTL_MS + 10;
     const old = await store.upsert(binding(A, { createdAt }));
     assert.equal(old.createdAt, createdAt);
     assert.equal(old.expiresAt, clock.now() + 10);
     assert.deepEqual(await store.lookup(KEY), old);
-    const unborn = await store.upsert(
+    const future = await store.upsert(
       binding(A, { key: keyOf('unborn'), createdAt: clock.now() + 5 }),
     );
-    assert.equal(unborn.createdAt, clock.now());
+    assert.equal(future.createdAt, clock.now());
   });
 }
 
@@ -240,7 +242,7 @@ function rebindContract(open: OpenStore): void {
   const rebind = (store: SessionStore, from: MachineId, to: MachineId, ttlMs = TTL_MS) =>
     store.rebind(KEY, from, to, 'adopted', ttlMs);
 
-  test('a rebind moves the key, raises the generation and keeps the birthday', async (t) => {
+  test('a rebind moves the key, raises the generation and preserves the creation time', async (t) => {
     const { store, clock } = await start(t, open);
     const first = await store.claim(binding(A));
     await clock.advance(10);
@@ -255,7 +257,7 @@ function rebindContract(open: OpenStore): void {
     assert.deepEqual(await store.lookup(KEY), moved);
   });
 
-  test('a rebind from another Machine than the owner changes nothing', async (t) => {
+  test('a rebind from a Machine other than the owner changes nothing', async (t) => {
     const { store } = await start(t, open);
     const first = await store.claim(binding(A));
     assert.deepEqual(await rebind(store, B, C), first);
@@ -277,7 +279,7 @@ function rebindContract(open: OpenStore): void {
     assert.equal(second.generation, 2);
   });
 
-  test('a rebind to the owner itself is no change of owner', async (t) => {
+  test('a rebind to the current owner changes no owner', async (t) => {
     const { store } = await start(t, open);
     await store.claim(binding(A));
     assert.equal((await rebind(store, A, A))?.generation, 1);
@@ -285,7 +287,7 @@ function rebindContract(open: OpenStore): void {
 }
 
 function lifeContract(open: OpenStore): void {
-  test('a binding is there until it expires, and not from then on', async (t) => {
+  test('a binding exists until its expiry, and is absent from that moment', async (t) => {
     const { store, clock } = await start(t, open);
     await store.claim(binding(A));
     await clock.advance(TTL_MS - 1);
@@ -306,7 +308,7 @@ function lifeContract(open: OpenStore): void {
     assert.equal(await ownerOf(store), 'absent');
   });
 
-  test('a touch slides the expiry and never shortens it', async (t) => {
+  test('a touch extends the expiry and never shortens it', async (t) => {
     const { store, clock } = await start(t, open);
     const first = await store.claim(binding(A));
     assert.equal(await store.touch(KEY, 5), true);
@@ -317,7 +319,7 @@ function lifeContract(open: OpenStore): void {
     assert.equal(await store.touch(keyOf('other'), TTL_MS), false);
   });
 
-  test('an expiry is brought forward and never put off', async (t) => {
+  test('an early expiry shortens the life of a binding and never extends it', async (t) => {
     const { store, clock } = await start(t, open);
     const first = await store.claim(binding(A));
     assert.equal(await store.expireWithin(KEY, 2 * TTL_MS), true);
@@ -330,7 +332,7 @@ function lifeContract(open: OpenStore): void {
     assert.equal(await store.expireWithin(keyOf('other'), 50), false);
   });
 
-  test('no binding outlives its maximum age, however it slides', async (t) => {
+  test('no binding outlives its maximum age, however often it is extended', async (t) => {
     const maxAgeMs = 2.5 * TTL_MS;
     const { store, clock } = await start(t, open, { maxAgeMs });
     const { createdAt } = await store.claim(binding(A));
@@ -345,12 +347,12 @@ function lifeContract(open: OpenStore): void {
     assert.equal(await ownerOf(store), 'absent');
   });
 
-  test('a time to live beyond the maximum age is cut to it', async (t) => {
+  test('a TTL beyond the maximum age is reduced to it', async (t) => {
     const { store, clock } = await start(t, open, { maxAgeMs: 10 });
     assert.equal((await store.claim(binding(A))).expiresAt, clock.now() + 10);
   });
 
-  test('a delete removes, and tells whether there was anything', async (t) => {
+  test('a delete removes a binding, and reports whether it existed', async (t) => {
     const { store } = await start(t, open);
     await store.claim(binding(A));
     assert.equal(await store.delete(KEY), true);
@@ -358,7 +360,7 @@ function lifeContract(open: OpenStore): void {
     assert.equal(await store.delete(KEY), false);
   });
 
-  test("a delete by another than the owner removes nobody's binding", async (t) => {
+  test('a delete for a Machine other than the owner removes no binding', async (t) => {
     const { store } = await start(t, open);
     await store.claim(binding(A));
     assert.equal(await store.delete(KEY, B), false);
@@ -405,7 +407,7 @@ function orderContract(open: OpenStore): void {
     assert.equal(await ownerOf(store), B);
   });
 
-  test('a clean-up, a listing and the metrics come after the writes called before them', async (t) => {
+  test('a cleanup, a listing and the metrics include the writes called before them', async (t) => {
     const { store } = await start(t, open);
     const claims = keysOf('k', 20).map((key) => store.claim(binding(A, { key })));
     assert.equal((await collect(store)).length, 20);
@@ -433,7 +435,7 @@ function boundsContract(open: OpenStore): void {
       .filter((name) => left.has(keyOf(name)));
   };
 
-  test('a clean-up removes what has expired and nothing else', async (t) => {
+  test('a cleanup removes expired bindings and no others', async (t) => {
     const opened = await start(t, open);
     const { store, clock } = opened;
     await claimAll(opened, 'early', 5, 'learned');
@@ -450,7 +452,7 @@ function boundsContract(open: OpenStore): void {
     assert.equal(await store.cleanup(), 0);
   });
 
-  test('beyond the bound the least recently used go first', async (t) => {
+  test('over the limit the least recently used are evicted first', async (t) => {
     const opened = await start(t, open, { maxSessions: 4 });
     const { store } = opened;
     await claimAll(opened, 'k', 4, 'learned');
@@ -462,7 +464,7 @@ function boundsContract(open: OpenStore): void {
     assert.equal(await ownerOf(store, keyOf('k-1')), 'absent');
   });
 
-  test('beyond the bound copies go first, then adopted ones, then learned ones', async (t) => {
+  test('over the limit copies are evicted first, then adopted bindings, then learned ones', async (t) => {
     const opened = await start(t, open, { maxSessions: 6 });
     const { store } = opened;
     await claimAll(opened, 'learned', 2, 'learned');
@@ -476,7 +478,7 @@ function boundsContract(open: OpenStore): void {
     ]);
   });
 
-  test('a flood of adopted ids fills half of the store at most, before any clean-up', async (t) => {
+  test('a flood of adopted ids fills at most half of the store, before any cleanup', async (t) => {
     const { store } = await start(t, open, { maxSessions: 400 });
     await Promise.all(keysOf('mine', 150).map((key) => store.claim(binding(A, { key }))));
     const flood = keysOf('flood', 2_000).map((key) =>
@@ -486,12 +488,15 @@ function boundsContract(open: OpenStore): void {
     const left = await collect(store);
     assert.equal(left.filter(({ machine }) => machine === A).length, 150);
     const adoptedCount = left.length - 150;
-    assert.ok(adoptedCount >= 190 && adoptedCount <= 202, `${adoptedCount} adopted ones are left`);
+    assert.ok(
+      adoptedCount >= 190 && adoptedCount <= 202,
+      `${adoptedCount} adopted bindings are left`,
+    );
     await store.cleanup();
     assert.equal((await store.getMetrics()).total, 350);
   });
 
-  test('a flood of copies keeps to the bound and takes no room from others', async (t) => {
+  test('a flood of copies respects the limit and displaces no other bindings', async (t) => {
     const { store } = await start(t, open, { maxSessions: 300 });
     await Promise.all(keysOf('mine', 100).map((key) => store.claim(binding(A, { key }))));
     const flood = keysOf('copy', 1_500).map((key) =>
@@ -505,7 +510,7 @@ function boundsContract(open: OpenStore): void {
     assert.equal((await store.getMetrics()).total, 300);
   });
 
-  test('what was evicted is absent at once', async (t) => {
+  test('an evicted binding is absent immediately', async (t) => {
     const opened = await start(t, open, { maxSessions: 2 });
     const { store } = opened;
     await claimAll(opened, 'k', 3, 'learned');
@@ -515,8 +520,8 @@ function boundsContract(open: OpenStore): void {
   });
 }
 
-function tellingContract(open: OpenStore): void {
-  test('a listing has every binding once, and none that has expired', async (t) => {
+function reportingContract(open: OpenStore): void {
+  test('a listing contains every binding once, and no expired one', async (t) => {
     const { store, clock } = await start(t, open);
     await Promise.all(
       keysOf('k', 1_203).map((key, index) =>
@@ -533,7 +538,7 @@ function tellingContract(open: OpenStore): void {
     );
   });
 
-  test('the metrics count what was done', async (t) => {
+  test('the metrics count the operations', async (t) => {
     const { store, clock } = await start(t, open);
     await store.claim(binding(A));
     await store.claim(binding(B));
@@ -559,7 +564,7 @@ function tellingContract(open: OpenStore): void {
     assert.equal((await store.getMetrics()).expired, 1);
   });
 
-  test('rows are counted right whatever becomes of them', async (t) => {
+  test('rows are counted correctly after every kind of write', async (t) => {
     const { store, clock } = await start(t, open);
     await store.upsert(binding(A, { origin: 'copied' }));
     await store.claim(binding(A, { origin: 'adopted' }));
@@ -575,7 +580,7 @@ function tellingContract(open: OpenStore): void {
 function closingContract(open: OpenStore): void {
   const isClosed = { name: 'StoreError', code: 'closed' };
 
-  test('a closed store refuses everything but another close', async (t) => {
+  test('a closed store rejects every operation except another close', async (t) => {
     const { store } = await start(t, open);
     await store.claim(binding(A));
     await store.close();
@@ -592,7 +597,7 @@ function closingContract(open: OpenStore): void {
     await store.close();
   });
 
-  test('a close finishes the writes under way', async (t) => {
+  test('a close finishes the writes in progress', async (t) => {
     const { store } = await start(t, open);
     const claims = keysOf('k', 1_200).map((key) => store.claim(binding(A, { key })));
     await Promise.all([store.close(), store.close()]);
@@ -600,7 +605,7 @@ function closingContract(open: OpenStore): void {
     assert.ok(owners.every(({ machine }) => machine === A));
   });
 
-  test('a close ends the clean-up under way', async (t) => {
+  test('a close aborts the cleanup in progress', async (t) => {
     const { store, clock } = await start(t, open);
     await Promise.all(keysOf('k', 1_200).map((key) => store.claim(binding(A, { key }))));
     await clock.advance(TTL_MS + 1);
@@ -622,7 +627,7 @@ function sharingContract(open: OpenStore): void {
     return { clock, one, other, reopen: () => open(t, options) };
   };
 
-  test('a binding is there when the store is opened again', async (t) => {
+  test('a binding exists after the store is opened again', async (t) => {
     const { one, other, reopen } = await startTwo(t);
     const claimed = await one.claim(binding(A, { generation: 1 }));
     await Promise.all([one.close(), other.close()]);
@@ -631,14 +636,14 @@ function sharingContract(open: OpenStore): void {
     assert.equal((await again.getMetrics()).total, 1);
   });
 
-  test('a new binding of one store is seen by the other at once', async (t) => {
+  test('a new binding of one store is visible to the other immediately', async (t) => {
     const { one, other } = await startTwo(t);
     assert.equal(await ownerOf(other), 'absent');
     const claimed = await one.claim(binding(A));
     assert.deepEqual(await other.lookup(KEY), claimed);
   });
 
-  test('a binding that one store changes is seen by the other within a second', async (t) => {
+  test('a change of a binding in one store is visible to the other within a second', async (t) => {
     const { clock, one, other } = await startTwo(t);
     await one.claim(binding(A));
     assert.equal(await ownerOf(other), A);
@@ -673,7 +678,7 @@ function sharingContract(open: OpenStore): void {
     assert.equal(byOne?.generation, 2);
   });
 
-  test('a claim that the other store was faster with hears the owner, and so do lookups', async (t) => {
+  test("a claim that loses to the other store's claim returns the owner, and so do lookups", async (t) => {
     const { one, other } = await startTwo(t);
     assert.equal(await ownerOf(one), 'absent');
     await other.claim(binding(B));

@@ -1,4 +1,4 @@
-/** Each operation of a store once, with what it must answer: for stores that something happens to. */
+/** Each operation of a store once, with its expected result: for stores in which a fault occurs. */
 import assert from 'node:assert/strict';
 import type { Binding } from '../../src/session.ts';
 import type { SessionStore } from '../../src/store/store.ts';
@@ -8,7 +8,7 @@ const A = machineId('a1');
 const B = machineId('b2');
 const TTL_MS = 60_000;
 
-/** `reader` is another store at the same place, with nothing in its cache. Leaves nothing behind. */
+/** `reader` is another store at the same place, with an empty cache. Leaves no bindings behind. */
 export async function everyOperationWorks(
   store: SessionStore,
   reader: SessionStore,

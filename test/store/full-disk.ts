@@ -1,6 +1,6 @@
 /**
- * A process whose file is in the directory given, on a disk of two megabytes: it fills the disk with
- * sessions, makes room, goes on, and ends with 0 if all was as it should be.
+ * A process whose file is in the given directory, on a disk of two megabytes: it fills the disk
+ * with sessions, frees space, continues, and exits with 0 if every check passed.
  */
 import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
@@ -41,13 +41,13 @@ async function claimUntilFull(store: LocalStore, prefix: string): Promise<void> 
 
 const BATCH = 500;
 
-/** More than there is room for: of the batch that does not fit, some do by themselves. */
+/** More than fits: some writes of the batch that does not fit succeed individually. */
 async function claimMany(store: LocalStore): Promise<void> {
   const claims = Array.from({ length: 20 * BATCH }, (_, index) => claim(store, `many-${index}`));
   const results = await Promise.allSettled(claims);
   const takenCount = results.filter(({ status }) => status === 'fulfilled').length;
-  // The first one goes alone.
-  assert.notEqual((takenCount - 1) % BATCH, 0, `${takenCount} were taken`);
+  // The first one is sent alone.
+  assert.notEqual((takenCount - 1) % BATCH, 0, `${takenCount} were accepted`);
 }
 
 function assertAllThere(store: LocalStore): void {

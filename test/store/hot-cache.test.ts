@@ -37,14 +37,14 @@ test('an entry does not outlive its binding', () => {
   assert.equal(hot.get(keyOf('a'), NOW + 5), undefined);
 });
 
-test('a clock set back ends all entries', () => {
+test('a clock that is set back invalidates all entries', () => {
   const hot = createHotCache<Binding>(10);
   hot.set(binding('a', NOW + 5));
   assert.equal(hot.get(keyOf('b'), NOW + 10), undefined);
   assert.equal(hot.get(keyOf('a'), NOW), undefined);
 });
 
-test('what has expired is forgotten, some of the entries at a time', () => {
+test('expired entries are dropped, a few at a time', () => {
   const hot = createHotCache<Binding>(10);
   const all = names('k', 7);
   for (const [index, name] of all.entries())
@@ -63,7 +63,7 @@ test('what has expired is forgotten, some of the entries at a time', () => {
   ]);
 });
 
-test('what is set again has its newest value, and its place', () => {
+test('setting an entry again updates its value and its place in the queue', () => {
   const hot = createHotCache<Binding>(2);
   for (const expiresAt of [NOW + 1, NOW + 2, NOW + 3]) hot.set(binding('a', expiresAt));
   hot.set(binding('b'));
@@ -71,7 +71,7 @@ test('what is set again has its newest value, and its place', () => {
   assert.deepEqual(held(hot, ['a', 'b']), ['a', 'b']);
 });
 
-test('as many entries are held as the bound says, and never more', () => {
+test('the cache holds as many entries as its limit, and never more', () => {
   const hot = createHotCache<Binding>(10);
   const all = names('k', 100);
   for (const name of all) hot.set(binding(name));
@@ -79,7 +79,7 @@ test('as many entries are held as the bound says, and never more', () => {
   assert.ok(held(hot, all).includes('k99'));
 });
 
-test('what is used outlives a flood of what is asked for once', () => {
+test('entries in use survive a flood of keys that are looked up once', () => {
   const hot = createHotCache<Binding>(100);
   const used = names('used', 50);
   for (const name of used) hot.set(binding(name));
@@ -89,7 +89,7 @@ test('what is used outlives a flood of what is asked for once', () => {
   }
 });
 
-test('there is room for one more though every entry is used', () => {
+test('a new entry fits although every entry is in use', () => {
   const hot = createHotCache<Binding>(1_000);
   const used = names('used', 1_000);
   for (const name of used) hot.set(binding(name));
@@ -99,7 +99,7 @@ test('there is room for one more though every entry is used', () => {
   assert.deepEqual(held(hot, ['new']), ['new']);
 });
 
-test('what came last is not the next to go once every entry was in use', () => {
+test('the newest entry is not evicted next when every entry was in use', () => {
   const hot = createHotCache<Binding>(10);
   const used = names('used', 10);
   for (const name of used) hot.set(binding(name));
@@ -109,7 +109,7 @@ test('what came last is not the next to go once every entry was in use', () => {
   assert.deepEqual(held(hot, late), late);
 });
 
-test('of twice as many live sessions as there is room for, every other one is found', () => {
+test('with twice as many live sessions as capacity, half of the lookups are hits', () => {
   const hot = createHotCache<Binding>(1_000);
   const live = names('live', 2_000).map((name) => binding(name));
   let seed = 1;
@@ -124,7 +124,7 @@ test('of twice as many live sessions as there is room for, every other one is fo
   assert.ok(hits > 18_000, `only ${hits} of 40,000`);
 });
 
-test('what is deleted is gone, and room is made all the same', () => {
+test('a deleted entry is gone, and its space is reused', () => {
   const hot = createHotCache<Binding>(4);
   for (const name of names('k', 6)) hot.set(binding(name));
   for (const name of names('k', 6)) hot.delete(keyOf(name));
@@ -133,7 +133,7 @@ test('what is deleted is gone, and room is made all the same', () => {
   assert.equal(held(hot, names('l', 6)).length, 4);
 });
 
-test('a cleared cache is empty and fills anew', () => {
+test('a cleared cache is empty and fills again', () => {
   const hot = createHotCache<Binding>(4);
   for (const name of names('k', 6)) hot.set(binding(name));
   hot.clear();

@@ -1,4 +1,7 @@
-/** A process that stops for ever in the middle of a migration of the file given, and says so. */
+/**
+ * A process that hangs in the middle of a migration of the given file, and prints a line when it
+ * does.
+ */
 import { writeSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { migrateSqlite, SQLITE_STEPS } from '../../src/store/sqlite/schema.ts';

@@ -1,4 +1,7 @@
-/** A process that holds the write lock of the file given for so many ms, and says from when and until when. */
+/**
+ * A process that holds the write lock of the given file for a number of ms, and prints the start
+ * and the end.
+ */
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 

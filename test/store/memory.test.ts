@@ -15,7 +15,7 @@ const open: OpenStore = (t, { clock, limits }) => {
 storeContract('memory', open, { canShare: false });
 agreesWithTheRules('memory', open, { canShare: false });
 
-test('a memory store answers a lookup at once, and starts no timer', () => {
+test('a memory store returns a lookup synchronously, and starts no timer', () => {
   const clock = createTestClock();
   const store = createMemoryStore({ clock, limits: { maxSessions: 10, maxAgeMs: 0 } });
   void store.claim({ key: keyOf('a'), machine: machineId('m'), origin: 'learned', ttlMs: 10 });
@@ -24,7 +24,7 @@ test('a memory store answers a lookup at once, and starts no timer', () => {
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('a store that takes twice what it holds ends at its bound with the newer half', async () => {
+test('a store that receives twice its limit ends at its limit with the newer half', async () => {
   const clock = createTestClock();
   const maxSessions = 5_000;
   const store = createMemoryStore({ clock, limits: { maxSessions, maxAgeMs: 0 } });

@@ -20,7 +20,7 @@ import { eventually } from './redis-place.ts';
 
 const STARTER = fileURLToPath(new URL('postgres-starter.ts', import.meta.url));
 const STARTER_COUNT = 20;
-/** What a later version of fly-affinity may bring. */
+/** Schema changes that a later version of fly-affinity might make. */
 const ADDITIVE: MigrationStep = {
   oldestReader: 1,
   sql: `ALTER TABLE fly_affinity_sessions ADD COLUMN region text NOT NULL DEFAULT 'nowhere';
@@ -31,7 +31,7 @@ const INCOMPATIBLE: MigrationStep = {
   sql: 'ALTER TABLE fly_affinity_sessions RENAME COLUMN machine TO owner',
 };
 
-test('a step that was released is what it was', () => {
+test('a released step never changes', () => {
   assert.deepEqual(
     POSTGRES_STEPS.map(({ sql }) => hash('sha256', sql.replaceAll(/\s+/g, ' ')).slice(0, 12)),
     ['743f9cf7ed65'],
@@ -63,7 +63,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     assert.equal((await run('SELECT 1 FROM fly_affinity_sessions')).length, 1);
   });
 
-  test('each step is taken once by any number of starters, and recorded with its time', async () => {
+  test('each step runs once with any number of starting processes, and is recorded with its time', async () => {
     const { run, versions, migrate } = await createDatabase();
     const steps = [
       ...POSTGRES_STEPS,
@@ -89,7 +89,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     assert.ok(Math.abs(Number(latest?.at) - Date.now()) < 60_000);
   });
 
-  test('a step that fails leaves the steps before it and nothing of itself', async () => {
+  test('a step that fails keeps the steps before it and leaves nothing of its own', async () => {
     const { run, versions, migrate } = await createDatabase();
     const sql = 'CREATE TABLE notes (n int); INSERT INTO nowhere (n) VALUES (2)';
     await assert.rejects(migrate([...POSTGRES_STEPS, { oldestReader: 1, sql }]), { code: '42P01' });
@@ -97,7 +97,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     assert.deepEqual(await run("SELECT to_regclass('notes') AS name"), [{ name: null }]);
   });
 
-  test('a server that is killed in the middle of a step has nothing of it, and all sessions', async (t) => {
+  test('a server that is killed during a step has nothing of it, and all sessions', async (t) => {
     const server = await startPostgresServer(t, { programs, isDurable: true });
     const store = await openPostgres(t, server.url());
     const claim = { key: keyOf('a'), machine: machineId('a1'), origin: 'learned' } as const;
@@ -105,7 +105,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     const sql = `DELETE FROM fly_affinity_sessions; CREATE TABLE half (n int); SELECT pg_sleep(9)`;
     const migrate = migrateWith(server.url());
     const failed = assert.rejects(migrate([...POSTGRES_STEPS, { oldestReader: 1, sql }]));
-    await eventually('it is in the middle', async () => {
+    await eventually('the step is in progress', async () => {
       const sleeping = `SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'`;
       return (await server.run(sleeping)).length === 1;
     });
@@ -120,7 +120,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
   });
 
   describe('a newer fly-affinity', () => {
-    test('that has added a column in use disturbs nothing of this version, nor its next start', async (t) => {
+    test('that added a column in use affects neither this version nor its next start', async (t) => {
       const { url, versions, migrate } = await createDatabase();
       const store = await openPostgres(t, url);
       await everyOperationWorks(store, await openPostgres(t, url));
@@ -130,7 +130,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
       assert.equal((await versions()).length, POSTGRES_SCHEMA_VERSION + 1);
     });
 
-    test('whose schema this version would not understand keeps it to itself', async (t) => {
+    test('with a schema that this version does not understand prevents the open', async (t) => {
       const { url, migrate } = await createDatabase();
       await migrate([...POSTGRES_STEPS, INCOMPATIBLE, { oldestReader: 1, sql: 'SELECT 1' }]);
       await assert.rejects(openPostgres(t, url), {

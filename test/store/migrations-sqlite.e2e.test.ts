@@ -17,7 +17,7 @@ import { everyOperationWorks, listOf } from './every-operation.ts';
 import { createPlace, type Place } from './place.ts';
 
 const STARTER_COUNT = 20;
-/** What a later version of fly-affinity may bring. */
+/** Schema changes that a later version of fly-affinity might make. */
 const ADDITIVE: MigrationStep = {
   oldestReader: 1,
   sql: `ALTER TABLE sessions ADD COLUMN region TEXT NOT NULL DEFAULT 'nowhere';
@@ -28,7 +28,7 @@ const INCOMPATIBLE: MigrationStep = {
   sql: 'ALTER TABLE sessions RENAME COLUMN machine TO owner',
 };
 
-test('a step that was released is what it was', () => {
+test('a released step never changes', () => {
   assert.deepEqual(
     SQLITE_STEPS.map(({ sql }) => hash('sha256', sql.replaceAll(/\s+/g, ' ')).slice(0, 12)),
     ['b9d18c58d95c', '434dfa162253'],
@@ -105,21 +105,21 @@ test('a file of version 1 keeps its sessions', async (t) => {
   assert.equal(versionOf(openFile(place)), SQLITE_SCHEMA_VERSION);
 });
 
-test('a migration that was killed in the middle leaves nothing of itself, and is taken anew', async (t) => {
+test('a migration that was killed halfway leaves nothing, and runs again', async (t) => {
   const place = await createPlace(t);
   const expiresAt = Date.now() + 60_000;
   createVersion1(place, expiresAt);
   const script = scriptOf('interrupted-migration.ts');
   const child = spawn(process.execPath, ['--no-warnings', script, place.path()]);
   t.after(() => child.kill('SIGKILL'));
-  const [said] = (await once(child.stdout, 'data')) as [Buffer];
-  assert.equal(String(said), 'in the middle\n');
+  const [printed] = (await once(child.stdout, 'data')) as [Buffer];
+  assert.equal(String(printed), 'in the middle\n');
   child.kill('SIGKILL');
   await once(child, 'exit');
   await hasVersion1Sessions(place, expiresAt);
 });
 
-test('each step is taken once, in a transaction of its own, and recorded with its time', () => {
+test('each step runs once, in its own transaction, and is recorded with its time', () => {
   const db = new Database(':memory:');
   const steps = [
     ...SQLITE_STEPS,
@@ -142,7 +142,7 @@ test('each step is taken once, in a transaction of its own, and recorded with it
   for (const time of times) assert.ok(Math.abs(Date.parse(time) - Date.now()) < 60_000, time);
 });
 
-test('a step that fails leaves the steps before it and nothing of itself', () => {
+test('a step that fails keeps the steps before it and leaves nothing of its own', () => {
   const db = new Database(':memory:');
   const failing = {
     oldestReader: 1,
@@ -155,7 +155,7 @@ test('a step that fails leaves the steps before it and nothing of itself', () =>
 });
 
 describe('a newer fly-affinity', () => {
-  test('that has added a column in use disturbs nothing of this version, nor its next start', async (t) => {
+  test('that added a column in use affects neither this version nor its next start', async (t) => {
     const place = await createPlace(t);
     const store = await place.open();
     await everyOperationWorks(store, await place.open());
@@ -167,7 +167,7 @@ describe('a newer fly-affinity', () => {
     assert.equal(versionOf(db), SQLITE_SCHEMA_VERSION + 1);
   });
 
-  test('whose schema this version would not understand keeps it to itself', async (t) => {
+  test('with a schema that this version does not understand prevents the open', async (t) => {
     const place = await createPlace(t);
     const db = openFile(place);
     migrateSqlite(db, [...SQLITE_STEPS, INCOMPATIBLE, { ...ADDITIVE, sql: 'SELECT 1' }]);
@@ -180,7 +180,7 @@ describe('a newer fly-affinity', () => {
     });
   });
 
-  test('that recorded nothing of its version is taken for one we do not understand', async (t) => {
+  test('without a recorded version is treated as one we do not understand', async (t) => {
     const place = await createPlace(t);
     await (await place.open()).close();
     openFile(place).pragma(`user_version = ${SQLITE_SCHEMA_VERSION + 1}`);

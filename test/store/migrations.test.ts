@@ -12,7 +12,7 @@ describe('the next step', () => {
   const cases: [claim: string, version: number, oldestReader: number, sql: string | undefined][] = [
     ['of an empty database is the first', 0, 0, 'one'],
     ['of an older schema is the one after it', 2, 2, 'three'],
-    ['of the schema we know is none', 3, 2, undefined],
+    ['of our own schema is none', 3, 2, undefined],
     ['of a newer one that we understand is none', 4, 3, undefined],
     ['of a much newer one that we understand is none', 9, 1, undefined],
   ];
@@ -22,7 +22,7 @@ describe('the next step', () => {
     });
   }
 
-  test('is refused in a newer schema that we do not understand, with both versions', () => {
+  test('is an error for a newer schema that we do not understand, with both versions', () => {
     assert.throws(() => nextStep({ version: 5, oldestReader: 4 }, STEPS), {
       name: 'StoreError',
       code: 'fatal',
@@ -30,7 +30,7 @@ describe('the next step', () => {
     });
   });
 
-  test('brings nobody back whom an earlier one has left behind', () => {
+  test('never restores support for a version that an earlier step dropped', () => {
     const { becomes } = nextStep({ version: 2, oldestReader: 2 }, STEPS) ?? {};
     assert.deepEqual(becomes, { version: 3, oldestReader: 2 });
   });

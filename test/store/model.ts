@@ -1,6 +1,6 @@
 /**
- * A property of every adapter: whatever is written in whatever order, by several Machines on the
- * same few keys, its answers and what it holds are what {@link applyWrite} says.
+ * A property of every adapter: for any writes in any order, by several Machines on the same few
+ * keys, its results and its contents match {@link applyWrite}.
  */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
@@ -12,14 +12,14 @@ import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import type { Capabilities, OpenStore } from './contract.ts';
 
-/** A write that does not know its key and its moment yet; a birthday is seen from that moment. */
+/** A write without its key and time; a creation time is relative to the time of the write. */
 type Change = Write extends infer Kind
   ? Kind extends Write
     ? Omit<Kind, 'key' | 'now'>
     : never
   : never;
 
-/** What one of the sidecars asks for at once, without waiting for an answer in between. */
+/** Operations that one sidecar starts at once, without awaiting any result in between. */
 interface Turn {
   readonly pauseMs: number;
   readonly sidecar: number;
@@ -28,13 +28,13 @@ interface Turn {
 
 interface World {
   readonly clock: TestClock;
-  /** Of the sidecars; several only where they can share. */
+  /** One store per sidecar; several only where stores can share. */
   readonly stores: readonly SessionStore[];
   readonly maxAgeMs: number;
 }
 
 const SIDECARS = 3;
-/** What another sidecar has changed is seen within that time. */
+/** A change by another sidecar is visible within that time. */
 const MAX_UNSEEN_MS = 1_000;
 
 export function agreesWithTheRules(
@@ -45,7 +45,7 @@ export function agreesWithTheRules(
 ): void {
   describe(`the ${name} store agrees with the rules`, () => {
     for (const maxAgeMs of [0, 150]) {
-      test(`whatever is written, with a maximum age of ${maxAgeMs} ms`, async (t) => {
+      test(`for any writes, with a maximum age of ${maxAgeMs} ms`, async (t) => {
         const world = await openWorld(t, open, maxAgeMs, canShare ? SIDECARS : 1);
         let run = 0;
         await fc.assert(
@@ -72,7 +72,7 @@ async function openWorld(
   return { clock, stores, maxAgeMs };
 }
 
-/** Each sequence has keys of its own, so that the stores need not be opened anew. */
+/** Each sequence has its own keys, so the stores need not be opened again. */
 async function play(world: World, run: string, sequence: readonly Turn[]): Promise<void> {
   const { clock, stores } = world;
   const keys = [0, 1, 2].map((index) => keyOf(`${run}-${index}`));
@@ -98,7 +98,7 @@ async function take(
   { sidecar, writes }: Turn,
 ): Promise<void> {
   const store = at(stores, sidecar % stores.length);
-  const answers: unknown[] = [];
+  const results: unknown[] = [];
   const expected: unknown[] = [];
   for (const { key: index, change } of writes) {
     const key = at(keys, index);
@@ -106,10 +106,10 @@ async function take(
     const outcome = applyWrite(write, held.get(key), maxAgeMs);
     if (outcome.after === undefined) held.delete(key);
     else held.set(key, outcome.after);
-    answers.push(ask(store, write), store.lookup(key));
-    expected.push(answerTo(write, outcome), find(held, key, clock));
+    results.push(startOperation(store, write), store.lookup(key));
+    expected.push(resultOf(write, outcome), find(held, key, clock));
   }
-  assert.deepEqual(await Promise.all(answers), expected);
+  assert.deepEqual(await Promise.all(results), expected);
 }
 
 function at<Item>(items: readonly Item[], index: number): Item {
@@ -123,7 +123,7 @@ function toWrite(change: Change, key: SessionKey, now: number): Write {
   return { ...change, key, now, createdAt: now + change.createdAt };
 }
 
-function ask(store: SessionStore, write: Write): Promise<unknown> {
+function startOperation(store: SessionStore, write: Write): Promise<unknown> {
   switch (write.kind) {
     case 'claim':
       return store.claim(write);
@@ -142,7 +142,7 @@ function ask(store: SessionStore, write: Write): Promise<unknown> {
   }
 }
 
-function answerTo({ kind }: Write, { after, hasTakenEffect }: Outcome): unknown {
+function resultOf({ kind }: Write, { after, hasTakenEffect }: Outcome): unknown {
   return kind === 'claim' || kind === 'upsert' || kind === 'rebind' ? after : hasTakenEffect;
 }
 
@@ -179,8 +179,8 @@ const generations = fc.oneof(
   { weight: 9, arbitrary: fc.integer({ min: 1, max: 4 }) },
   { weight: 1, arbitrary: fc.constant(2 ** 40) },
 );
-/** Seen from the moment of the write; none is later in the end. */
-const birthdays = fc.integer({ min: -200, max: 20 });
+/** Relative to the time of the write; never in the future in the end. */
+const creationTimes = fc.integer({ min: -200, max: 20 });
 
 const changes: fc.Arbitrary<Change> = fc.oneof(
   fc.record({
@@ -190,7 +190,7 @@ const changes: fc.Arbitrary<Change> = fc.oneof(
   fc.record({
     kind: fc.constant('upsert' as const),
     ...{ machine: machines, origin: origins, ttlMs: ttls, generation: generations },
-    createdAt: fc.option(birthdays, { nil: undefined }),
+    createdAt: fc.option(creationTimes, { nil: undefined }),
   }),
   fc.record({
     kind: fc.constant('rebind' as const),

@@ -1,8 +1,8 @@
 /**
- * A process that, once its standard input ends, binds, moves and removes sessions, many at once and each session's writes one after
- * the other, until it is killed. In the diary given it says what each write is to leave, as it begins
- * it, and that it was acknowledged: `begin s1 a1`, `done s1`. It prints a line as it opens the
- * file, and one for each that is done.
+ * A process that, once its standard input ends, binds, moves and removes sessions, many at once and
+ * each session's writes in sequence, until it is killed. In the given journal it records the
+ * expected state when each write begins, and its acknowledgement: `begin s1 a1`, `done s1`. It
+ * prints a line when it opens the file, and one for each write that is done.
  */
 import { openSync, writeSync } from 'node:fs';
 import { buffer } from 'node:stream/consumers';
@@ -16,7 +16,7 @@ const A = machineId('a1');
 const B = machineId('b2');
 
 const [path = '', diary = '', prefix = ''] = process.argv.slice(2);
-// Not to the standard output, where a line may wait for its reader, and is lost with the process.
+// Not to the standard output, where a line may be buffered and is lost with the process.
 const descriptor = openSync(diary, 'a');
 await buffer(process.stdin);
 process.stdout.write('opening\n');

@@ -12,9 +12,9 @@ import type { LocalStore } from '../../src/store/store.ts';
 
 export interface Place {
   readonly directory: string;
-  /** Of a file in it. */
+  /** The path of a file in it. */
   path(name?: string): string;
-  /** Opens a store in it, which is closed after the test, before the directory goes. */
+  /** Opens a store in it, which is closed after the test, before the directory is removed. */
   open(options?: Partial<SqliteStoreOptions>): Promise<LocalStore>;
   /** The same for anything else that must not outlive the test. */
   closeAfterwards(closeable: { close(): unknown }): void;
@@ -48,7 +48,7 @@ export async function createPlace(t: TestContext): Promise<Place> {
   };
 }
 
-/** Holds the write lock of the place's file, as a process that writes for long would. */
+/** Holds the write lock of the place's file, as a process with a long write does. */
 export function holdWriteLock(place: Place): { release(): void } {
   const db = new Database(place.path());
   place.closeAfterwards(db);
@@ -56,7 +56,7 @@ export function holdWriteLock(place: Place): { release(): void } {
   return { release: () => void db.exec('ROLLBACK') };
 }
 
-/** Node tells of every thread that is started. */
+/** Node emits an event for every thread that starts. */
 export async function nextWorker(): Promise<Worker> {
   const [worker] = (await once(process, 'worker')) as [Worker];
   return worker;

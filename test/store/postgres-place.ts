@@ -1,4 +1,4 @@
-/** Postgres stores for tests, closed after them; each test in a namespace of its own. */
+/** Postgres stores for tests, closed after them; each test has its own namespace. */
 import { randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { systemClock } from '../../src/clock.ts';
@@ -7,8 +7,8 @@ import type { SessionStore, StoreError } from '../../src/store/store.ts';
 
 export interface Watched {
   readonly store: SessionStore;
-  /** What it told of itself, as in `passing: the connection failed: …`. */
-  readonly told: string[];
+  /** The errors that it reported, as in `passing: the connection failed: …`. */
+  readonly errors: string[];
   readonly disruptions: () => number;
 }
 
@@ -20,7 +20,7 @@ export function namespaceOf(t: TestContext): string {
   return namespace;
 }
 
-/** By the system's clock, and the server's own, unless told otherwise. */
+/** With the system clock and our own server, unless the options state others. */
 export async function openPostgres(
   t: TestContext,
   url: string,
@@ -42,12 +42,12 @@ export async function openWatched(
   url: string,
   options: Partial<PostgresStoreOptions> = {},
 ): Promise<Watched> {
-  const told: string[] = [];
+  const errors: string[] = [];
   let disruptions = 0;
   const store = await openPostgres(t, url, {
-    onError: ({ code, message }: StoreError) => told.push(`${code}: ${message}`),
+    onError: ({ code, message }: StoreError) => errors.push(`${code}: ${message}`),
     onDisrupted: () => (disruptions += 1),
     ...options,
   });
-  return { store, told, disruptions: () => disruptions };
+  return { store, errors: errors, disruptions: () => disruptions };
 }

@@ -1,6 +1,6 @@
 /**
- * A process that opens the store at the URL given, once its standard input ends, together with many
- * others; it claims a key for a Machine of its own and prints who got it.
+ * A process that opens the store at the given URL, once its standard input ends, together with many
+ * others; it claims a key for its own Machine and prints the owner.
  */
 import { buffer } from 'node:stream/consumers';
 import { systemClock } from '../../src/clock.ts';
@@ -8,7 +8,7 @@ import { openPostgresStore } from '../../src/store/postgres/postgres.ts';
 import { StoreError } from '../../src/store/store.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
-/** Twenty processes on two cores may take longer than the limits of a store allow. */
+/** Twenty processes on two cores may exceed the time limits of a store. */
 const ATTEMPTS = 20;
 
 const [url = '', machine = ''] = process.argv.slice(2);
@@ -17,10 +17,10 @@ await buffer(process.stdin);
 // The store's own timers keep no process alive.
 const alive = setInterval(() => undefined, 1_000);
 const limits = { maxSessions: 1_000, maxAgeMs: 0 };
-const store = await patiently(() =>
+const store = await withRetries(() =>
   openPostgresStore({ url, namespace: 'starters', clock: systemClock, limits }),
 );
-const claimed = await patiently(() =>
+const claimed = await withRetries(() =>
   store.claim({
     key: keyOf('contested'),
     machine: machineId(machine),
@@ -32,8 +32,8 @@ await store.close();
 clearInterval(alive);
 process.stdout.write(`${claimed.machine}\n`);
 
-/** Again where that may help, as a sidecar does. */
-async function patiently<Result>(work: () => Promise<Result>): Promise<Result> {
+/** Retries where that may help, as a sidecar does. */
+async function withRetries<Result>(work: () => Promise<Result>): Promise<Result> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work();

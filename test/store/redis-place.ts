@@ -1,4 +1,7 @@
-/** Redis stores for tests, what is asked of them, and a way to their server that can lead elsewhere. */
+/**
+ * Redis stores for tests, the commands that they send, and a proxy to their server that can connect
+ * elsewhere.
+ */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
@@ -9,14 +12,14 @@ import { openRedisStore, type RedisStoreOptions } from '../../src/store/redis/re
 import type { SessionStore, StoreError } from '../../src/store/store.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
-/** The system's, but no limit of time is ever over: what is tested here is not how busy the computer is. */
-const patientClock: Clock = { ...systemClock, after: () => () => undefined };
+/** The system clock without time limits: these tests do not measure how busy the computer is. */
+const clockWithoutTimeouts: Clock = { ...systemClock, after: () => () => undefined };
 
 export interface Watched {
   readonly store: SessionStore;
-  /** What it told of itself, as in `passing: the connection failed: …`. */
-  readonly told: string[];
-  /** How often a connection was given up. */
+  /** The errors that it reported, as in `passing: the connection failed: …`. */
+  readonly errors: string[];
+  /** How often a connection was abandoned. */
   readonly disruptions: () => number;
 }
 
@@ -28,7 +31,7 @@ export async function openRedis(
   const store = await openRedisStore({
     url,
     namespace: 'test',
-    clock: patientClock,
+    clock: clockWithoutTimeouts,
     limits: { maxSessions: 1_000_000, maxAgeMs: 0 },
     random: Math.random,
     ...options,
@@ -42,19 +45,19 @@ export async function openWatched(
   url: string,
   options: Partial<RedisStoreOptions> = {},
 ): Promise<Watched> {
-  const told: string[] = [];
+  const errors: string[] = [];
   let disruptions = 0;
   const store = await openRedis(t, url, {
-    onError: ({ code, message }: StoreError) => told.push(`${code}: ${message}`),
+    onError: ({ code, message }: StoreError) => errors.push(`${code}: ${message}`),
     onDisrupted: () => (disruptions += 1),
     ...options,
   });
-  return { store, told, disruptions: () => disruptions };
+  return { store, errors: errors, disruptions: () => disruptions };
 }
 
 const TTL_MS = 60_000;
 
-/** Of a session that its app made. */
+/** A binding of a session that its app created. */
 export function claim(
   store: SessionStore,
   name: string,
@@ -69,17 +72,17 @@ export async function ownerOf(store: SessionStore, name: string): Promise<string
   return typeof found === 'string' ? found : found.machine;
 }
 
-/** A way to a server that can lead elsewhere, as the name of a server can. */
+/** A TCP proxy to a server whose target can change, as a server's name can. */
 export interface Gate {
   readonly url: string;
   readonly connections: ReadonlySet<Socket>;
-  /** How many came so far. */
+  /** The number of connections so far. */
   count(): number;
-  /** Where the next connections lead to; `undefined`: each is closed at once. */
+  /** The target of the next connections; `undefined`: each is closed immediately. */
   leadTo(port: number | undefined): void;
 }
 
-/** Is closed after the test. */
+/** Closed after the test. */
 export async function openGate(t: TestContext, port: number | undefined): Promise<Gate> {
   let target = port;
   let count = 0;
@@ -110,16 +113,16 @@ export async function openGate(t: TestContext, port: number | undefined): Promis
 }
 
 const POLL_MS = 10;
-const GIVE_UP_AFTER_MS = 15_000;
+const TIMEOUT_MS = 15_000;
 
-/** For what other processes do in their own time. */
+/** For effects of other processes, which take their own time. */
 export async function eventually(
   what: string,
   isSo: () => boolean | Promise<boolean>,
 ): Promise<void> {
-  const deadline = performance.now() + GIVE_UP_AFTER_MS;
+  const deadline = performance.now() + TIMEOUT_MS;
   while (!(await isSo())) {
-    assert.ok(performance.now() < deadline, `not so after ${GIVE_UP_AFTER_MS} ms: ${what}`);
+    assert.ok(performance.now() < deadline, `not so after ${TIMEOUT_MS} ms: ${what}`);
     await systemClock.sleep(POLL_MS);
   }
 }

@@ -1,6 +1,7 @@
 /**
- * A process that opens the store at the URL given, claims a key for a Machine and prints who got it,
- * or why it could not. A process of its own, for Node.js reads at its start whose certificates it trusts.
+ * A process that opens the store at the given URL, claims a key for a Machine and prints the owner,
+ * or why it failed. A separate process, because Node.js reads its trusted certificates at its
+ * start.
  */
 import { systemClock } from '../../src/clock.ts';
 import { openRedisStore } from '../../src/store/redis/redis.ts';

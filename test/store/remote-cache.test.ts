@@ -10,7 +10,7 @@ const KEY = keyOf('session');
 function start(maxEntries = 100) {
   const clock = createTestClock();
   const cache = createRemoteCache(clock, maxEntries);
-  const ownerOf = (key = KEY): string => cache.get(key)?.machine ?? 'nobody known';
+  const ownerOf = (key = KEY): string => cache.get(key)?.machine ?? 'no owner';
   return { clock, cache, ownerOf };
 }
 
@@ -22,18 +22,18 @@ function bindingOf(machine: string, clock: TestClock, { key = KEY, ttlMs = 60_00
   };
 }
 
-test('what the database has said is believed for a second', async () => {
+test('a result of the database is used for a second', async () => {
   const { clock, cache, ownerOf } = start();
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
   cache.beginRead(KEY)(bindingOf('a1', clock));
   assert.equal(ownerOf(), 'a1');
   await clock.advance(999);
   assert.equal(ownerOf(), 'a1');
   await clock.advance(1);
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
 });
 
-test('that second begins with the question, for the answer may have been slow to come', async () => {
+test('that second starts with the query, because the response may have been slow', async () => {
   const { clock, cache, ownerOf } = start();
   const endRead = cache.beginRead(KEY);
   const endWrite = cache.beginWrite(keyOf('other'));
@@ -44,43 +44,43 @@ test('that second begins with the question, for the answer may have been slow to
   assert.equal(ownerOf(), 'a1');
   assert.equal(ownerOf(keyOf('other')), 'b2');
   await clock.advance(1);
-  assert.equal(ownerOf(), 'nobody known');
-  assert.equal(ownerOf(keyOf('other')), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
+  assert.equal(ownerOf(keyOf('other')), 'no owner');
 });
 
-test('a binding is not believed past its expiry', async () => {
+test('a binding is not used past its expiry', async () => {
   const { clock, cache, ownerOf } = start();
   cache.beginRead(KEY)(bindingOf('a1', clock, { ttlMs: 10 }));
   await clock.advance(10);
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
 });
 
-test('what is absent is never held: another may bind it at any moment', () => {
+test('an absent key is never cached: another Machine may bind it at any moment', () => {
   const { clock, cache, ownerOf } = start();
   cache.beginRead(KEY)('absent');
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
   cache.beginRead(KEY)(bindingOf('a1', clock));
   cache.beginWrite(KEY)('absent');
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
 });
 
-test('from the moment a write is called nothing is known until it has ended', () => {
+test('from the call of a write to its end the cache holds nothing for the key', () => {
   const { clock, cache, ownerOf } = start();
   cache.beginRead(KEY)(bindingOf('a1', clock));
   const endWrite = cache.beginWrite(KEY);
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
   endWrite(bindingOf('b2', clock));
   assert.equal(ownerOf(), 'b2');
 });
 
-test('of a write that failed nobody knows what it left', () => {
+test('after a failed write the cache holds nothing for the key', () => {
   const { clock, cache, ownerOf } = start();
   cache.beginRead(KEY)(bindingOf('a1', clock));
   cache.beginWrite(KEY)('unknown');
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
 });
 
-test('a read that a write has crossed is not believed, however they lie', () => {
+test('a read that overlaps a write is not cached, in any order of their starts and ends', () => {
   const { clock, cache, ownerOf } = start();
   const before = bindingOf('a1', clock);
   const after = bindingOf('b2', clock);
@@ -89,7 +89,7 @@ test('a read that a write has crossed is not believed, however they lie', () => 
   const endWrite = cache.beginWrite(KEY);
   readAcrossBegin(before);
   cache.beginRead(KEY)(before);
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
   const readAcrossEnd = cache.beginRead(KEY);
   endWrite(after);
   readAcrossEnd(before);
@@ -104,19 +104,19 @@ test('a read that a write has crossed is not believed, however they lie', () => 
   const readWithin = cache.beginRead(KEY);
   failed('unknown');
   readWithin(before);
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
 });
 
-test('of several writes at once only the last to end says what is there', () => {
+test('of several concurrent writes only the last to end determines the value', () => {
   const { clock, cache, ownerOf } = start();
   const [endFirst, endSecond] = [cache.beginWrite(KEY), cache.beginWrite(KEY)];
   endFirst(bindingOf('a1', clock));
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
   endSecond(bindingOf('b2', clock));
   assert.equal(ownerOf(), 'b2');
 });
 
-test('a write of one key is nothing to the others', () => {
+test('a write of one key does not affect others', () => {
   const { clock, cache, ownerOf } = start();
   const other = keyOf('other');
   const endRead = cache.beginRead(other);
@@ -127,20 +127,20 @@ test('a write of one key is nothing to the others', () => {
   assert.equal(ownerOf(other), 'a1');
 });
 
-test('what was removed is not brought back by an answer to an earlier question', () => {
+test('a removed entry is not restored by the response to an earlier query', () => {
   const { clock, cache, ownerOf } = start();
   const [endFirst, endSecond] = [cache.beginRead(KEY), cache.beginRead(keyOf('other'))];
   cache.delete(KEY);
   endFirst(bindingOf('a1', clock));
-  assert.equal(ownerOf(), 'nobody known');
+  assert.equal(ownerOf(), 'no owner');
   cache.clear();
   endSecond(bindingOf('a1', clock, { key: keyOf('other') }));
-  assert.equal(ownerOf(keyOf('other')), 'nobody known');
+  assert.equal(ownerOf(keyOf('other')), 'no owner');
   cache.beginRead(KEY)(bindingOf('a1', clock));
   assert.equal(ownerOf(), 'a1');
 });
 
-test('no more is held than there is room for', () => {
+test('holds no more than its limit', () => {
   const { clock, cache } = start(10);
   const keys = Array.from({ length: 50 }, (_, index) => keyOf(`k${index}`));
   for (const key of keys) cache.beginRead(key)(bindingOf('a1', clock, { key }));

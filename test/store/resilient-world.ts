@@ -1,4 +1,4 @@
-/** A resilient store round a scripted one, on a clock of the test's, and what tests ask of the two. */
+/** A resilient store around a scripted one, on a test clock, and helpers for both. */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { SessionKey } from '../../src/session.ts';
@@ -30,17 +30,17 @@ export interface World {
 
 export type WorldOptions = Partial<ResilientOptions> &
   Partial<ScriptedOptions> & {
-    /** How the store is from the start. */
+    /** The state of the store at the start. */
     readonly script?: Partial<Script>;
     readonly clock?: TestClock;
   };
 
-/** What was started is stopped after the test, and leaves no timer. */
+/** Everything is stopped after the test, and leaves no timer. */
 export async function start(t: TestContext, options: WorldOptions = {}): Promise<World> {
   const { script = {}, clock = createTestClock(), ...rest } = options;
   const limits = rest.limits ?? LIMITS;
   const scripted = createScriptedStore({ ...rest, clock, limits });
-  scripted.tell(script);
+  scripted.setBehaviour(script);
   const store = await openWrapped(
     t,
     { clock, limits },
@@ -48,8 +48,8 @@ export async function start(t: TestContext, options: WorldOptions = {}): Promise
     (work) => passing(clock, work),
   );
   t.after(() => {
-    // What hangs is the scripted store's own.
-    scripted.tell({ opening: works, reads: works, writes: works, closing: works });
+    // What hangs belongs to the scripted store.
+    scripted.setBehaviour({ opening: works, reads: works, writes: works, closing: works });
     assert.equal(clock.pendingCount(), 0, 'a timer is left');
   });
   return { clock, scripted, store };
@@ -72,9 +72,9 @@ export async function ownerOf(store: SessionStore, key = KEY): Promise<string> {
   return typeof found === 'string' ? found : found.machine;
 }
 
-/** Lets the store work, and time pass until it was told everything. */
+/** Lets the store work, and advances time until all pending changes are flushed. */
 export async function recovered({ clock, store, scripted }: World): Promise<void> {
-  scripted.tell({ opening: works, reads: works, writes: works });
+  scripted.setBehaviour({ opening: works, reads: works, writes: works });
   await until(clock, () => store.health().state === 'healthy');
 }
 

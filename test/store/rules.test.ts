@@ -49,12 +49,12 @@ const writes: fc.Arbitrary<Write> = fc.oneof(
 );
 const found = fc.option(bindings, { nil: undefined });
 
-test('applying a write twice leaves what applying it once leaves', () => {
+test('applying a write twice has the same result as applying it once', () => {
   fc.assert(
     fc.property(found, writes, (before, write) => {
       const once = applyWrite(write, before, 0).after;
       const twice = applyWrite(write, once, 0).after;
-      // One that has expired is as good as absent.
+      // An expired binding is equivalent to an absent one.
       const alive = (binding: Binding | undefined) =>
         binding && binding.expiresAt > write.now ? binding : undefined;
       assert.deepEqual(alive(twice), alive(once));

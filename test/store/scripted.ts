@@ -1,6 +1,6 @@
 /**
- * A store that does what a test tells it: works, fails, hangs, is late, loses what it holds. Behind it
- * is a real one in memory, so what it holds is what a store would.
+ * A store that behaves as the test states: works, fails, hangs, is slow, loses its contents. A real
+ * store in memory is behind it, so its contents are realistic.
  */
 import type { Binding, SessionKey } from '../../src/session.ts';
 import type { Clock } from '../../src/clock.ts';
@@ -17,27 +17,27 @@ import type {
 
 export type Behaviour =
   | { readonly kind: 'works' }
-  /** `isDone`: what was asked for is done all the same, and the answer is lost. */
+  /** `isDone`: the write is done anyway, and only its response is lost. */
   | {
       readonly kind: 'fails';
       readonly code: StoreErrorCode;
       readonly isDone: boolean;
       readonly times: number;
     }
-  /** Until it is told something else; then it does that. */
+  /** Until its behavior is set again; then it acts on that. */
   | { readonly kind: 'hangs' }
   | { readonly kind: 'late'; readonly ms: number };
 
 export const works: Behaviour = { kind: 'works' };
 export const hangs: Behaviour = { kind: 'hangs' };
 
-/** So many times, then it works. */
+/** Fails that many times, then works. */
 export function fails(code: StoreErrorCode = 'passing', times = Infinity): Behaviour {
   return { kind: 'fails', code, isDone: false, times };
 }
 
-/** It is done, and nobody hears of it. */
-export function losesAnswers(times = Infinity): Behaviour {
+/** The write is done, and its response is lost. */
+export function losesResponses(times = Infinity): Behaviour {
   return { kind: 'fails', code: 'passing', isDone: true, times };
 }
 
@@ -45,7 +45,7 @@ export function late(ms: number): Behaviour {
   return { kind: 'late', ms };
 }
 
-/** What each part of it does from now on. */
+/** The behavior of each part from now on. */
 export interface Script {
   opening: Behaviour;
   reads: Behaviour;
@@ -56,27 +56,27 @@ export interface Script {
 type Called = 'lookup' | 'claim' | 'upsert' | 'rebind' | 'touch' | 'expireWithin' | 'delete';
 
 export interface ScriptedStore {
-  /** As a resilient store wants it. */
+  /** As the options of a resilient store require it. */
   readonly open: (hooks: StoreHooks) => Promise<SessionStore>;
-  /** Of the store that was opened last. */
+  /** The hooks of the store that was opened last. */
   readonly hooks: StoreHooks;
   readonly openCount: number;
   readonly closeCount: number;
-  /** What has reached it, the last one last. */
+  /** The operations that have reached it, in order. */
   readonly calls: { readonly name: Called | 'cleanup'; readonly key?: SessionKey }[];
-  tell(script: Partial<Script>): void;
-  /** Forgets what it holds: all, or that key. */
+  setBehaviour(script: Partial<Script>): void;
+  /** Loses its contents: all of them, or one key. */
   lose(key?: SessionKey): void;
-  /** What it holds, asked beside it, as another Machine does that works on the same database. */
+  /** Its contents, read directly, as another Machine on the same database does. */
   readonly data: LocalStore;
-  /** What it holds that has not expired, by key. */
+  /** Its unexpired contents, by key. */
   held(): Promise<Map<SessionKey, Binding>>;
 }
 
 export interface ScriptedOptions {
   readonly clock: Clock;
   readonly limits?: StoreLimits;
-  /** Another scripted store that is the same database, from another Machine. */
+  /** Another scripted store on the same database, for another Machine. */
   readonly beside?: ScriptedStore;
   /** Whether lookups take a turn of the event loop, as those of a database do. */
   readonly isRemote?: boolean;
@@ -87,7 +87,7 @@ const LIMITS: StoreLimits = { maxSessions: 1_000_000, maxAgeMs: 0 };
 export function createScriptedStore(options: ScriptedOptions): ScriptedStore {
   const { clock, limits = LIMITS, beside, isRemote = false } = options;
   const script: Script = { opening: works, reads: works, writes: works, closing: works };
-  /** How often a part has failed since it was told to. */
+  /** How often a part has failed since its behavior was set. */
   const failures: Record<keyof Script, number> = { opening: 0, reads: 0, writes: 0, closing: 0 };
   const calls: { name: Called | 'cleanup'; key?: SessionKey }[] = [];
   const waiting = new Set<() => void>();
@@ -96,14 +96,14 @@ export function createScriptedStore(options: ScriptedOptions): ScriptedStore {
   let closeCount = 0;
   const data = (): LocalStore => beside?.data ?? ownData;
 
-  const told = (): Promise<void> => new Promise((resolve) => void waiting.add(resolve));
-  /** Waits, and throws, as the script says. */
+  const behaviourChange = (): Promise<void> => new Promise((resolve) => void waiting.add(resolve));
+  /** Waits, and throws, as the script states. */
   const act = async <Result>(
     part: keyof Script,
     work: () => Result | Promise<Result>,
     isClosed = (): boolean => false,
   ): Promise<Result> => {
-    while (script[part].kind === 'hangs' && !isClosed()) await told();
+    while (script[part].kind === 'hangs' && !isClosed()) await behaviourChange();
     const behaviour = script[part];
     if (behaviour.kind === 'late') await clock.sleep(behaviour.ms);
     if (isClosed()) throw new StoreError('closed', 'scripted: it was closed');
@@ -117,7 +117,7 @@ export function createScriptedStore(options: ScriptedOptions): ScriptedStore {
     opened.push(hooks);
     await act('opening', () => undefined);
     let isClosed = false;
-    /** Writes take effect in the order of their calls, so one that hangs holds up the others. */
+    /** Writes take effect in the order of their calls, so one that hangs delays the others. */
     let turn: Promise<unknown> = Promise.resolve();
     const write = <Result>(
       name: Called | 'cleanup',
@@ -179,7 +179,7 @@ export function createScriptedStore(options: ScriptedOptions): ScriptedStore {
       return closeCount;
     },
     calls,
-    tell: (changes) => {
+    setBehaviour: (changes) => {
       Object.assign(script, changes);
       for (const part of Object.keys(changes) as (keyof Script)[]) failures[part] = 0;
       wakeAll(waiting);

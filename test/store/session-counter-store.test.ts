@@ -1,4 +1,4 @@
-/** What a counter hears through the store, and what the walks through it put right. */
+/** What a counter receives through the store, and what its resyncs correct. */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import { createCountedStore } from '../../src/store/session-counter.ts';
@@ -21,9 +21,9 @@ const KEY = keyOf('s');
 interface Setting {
   readonly clock: TestClock;
   readonly counter: SessionCounter;
-  /** What this process uses. */
+  /** The store that this process uses. */
   readonly store: SessionStore;
-  /** What others write to without this process. */
+  /** The store that other processes write to. */
   readonly behind: SessionStore;
 }
 
@@ -68,7 +68,7 @@ describe('the session counter follows the store', () => {
       1,
     ],
     [
-      'of a session given up to another Machine',
+      'of a session released to another Machine',
       async ({ store }) => {
         await claimed(store);
         await store.rebind(KEY, SELF, OTHER, 'adopted', TTL_MS);
@@ -76,7 +76,7 @@ describe('the session counter follows the store', () => {
       0,
     ],
     [
-      'of a statement of another Machine that outranks ours',
+      "of another Machine's claim that outranks ours",
       async ({ store }) => {
         await claimed(store);
         const stated = { machine: OTHER, origin: 'copied', generation: 5, ttlMs: TTL_MS } as const;
@@ -93,7 +93,7 @@ describe('the session counter follows the store', () => {
       0,
     ],
     [
-      'not of an end that was refused',
+      'not of an end that was rejected',
       async ({ store }) => {
         await claimed(store);
         await store.delete(KEY, OTHER);
@@ -120,7 +120,7 @@ describe('the session counter follows the store', () => {
       0,
     ],
     [
-      'of a use of what is gone meanwhile',
+      'of a use of a binding that is gone meanwhile',
       async ({ store, behind }) => {
         await claimed(store);
         await behind.delete(KEY);
@@ -129,7 +129,7 @@ describe('the session counter follows the store', () => {
       0,
     ],
     [
-      'of a session from before, when it is looked up',
+      'of an existing session, when it is looked up',
       async ({ store, behind }) => {
         await claimed(behind);
         await store.lookup(KEY);
@@ -146,7 +146,7 @@ describe('the session counter follows the store', () => {
       0,
     ],
     [
-      'nothing of a store that can not tell',
+      'nothing of a store that returns unknown',
       async ({ store, behind }) => {
         await claimed(store);
         await behind.close();
@@ -163,7 +163,7 @@ describe('the session counter follows the store', () => {
     });
   }
 
-  test('the same of a store whose lookups take their time', async () => {
+  test('the same of a store with slow lookups', async () => {
     const { store, behind, counter } = setUp((memory) => ({
       ...memory,
       isShared: true,
@@ -176,7 +176,7 @@ describe('the session counter follows the store', () => {
   });
 });
 
-test('a counted store is shared as long as the store behind it is, and no longer', () => {
+test('a counted store is shared exactly as long as the store behind it is', () => {
   let isShared = true;
   const { store } = setUp((memory) => ({
     ...memory,
@@ -204,7 +204,7 @@ describe('a resync', () => {
     return stop;
   }
 
-  test('count what was there before the start, of this Machine alone', async (t) => {
+  test("count this Machine's bindings from before the start, and no others", async (t) => {
     const setting = setUp();
     for (const name of ['a', 'b', 'c']) await claimed(setting.behind, SELF, keyOf(name));
     await claimed(setting.behind, OTHER, keyOf('d'));
@@ -213,7 +213,7 @@ describe('a resync', () => {
     assert.equal(setting.counter.count(), 3);
   });
 
-  test('find in their time what nobody has told', async (t) => {
+  test('detect changes that were not reported', async (t) => {
     const setting = setUp();
     await claimed(setting.behind);
     begin(t, setting);
@@ -224,7 +224,7 @@ describe('a resync', () => {
     assert.equal(setting.counter.count(), 0);
   });
 
-  test('come again soon after a failure, which changes nothing', async (t) => {
+  test('run again soon after a failure, which changes nothing', async (t) => {
     let isBroken = true;
     const setting = setUp((memory) => ({
       ...memory,
@@ -245,7 +245,7 @@ describe('a resync', () => {
     assert.equal(setting.counter.count(), 4);
   });
 
-  test('wait while memory stands in for the store, and come soon after', async (t) => {
+  test('wait while memory replaces the store, and run soon after', async (t) => {
     const setting = setUp();
     await claimed(setting.behind, SELF, keyOf('a'));
     let isWhole = false;
@@ -257,7 +257,7 @@ describe('a resync', () => {
     assert.equal(setting.counter.count(), 1);
   });
 
-  test('drop nothing if memory has come to stand in for the store meanwhile', async (t) => {
+  test('drop nothing if memory has replaced the store meanwhile', async (t) => {
     let isWhole = true;
     const setting = setUp((memory) => ({
       ...memory,
@@ -273,7 +273,7 @@ describe('a resync', () => {
     assert.equal(setting.counter.count(), 1);
   });
 
-  test('end with the store, in the middle of a walk too, and leave no timer', async (t) => {
+  test('end with the store, even halfway, and leave no timer', async (t) => {
     const setting = setUp((memory) => ({
       ...memory,
       entries: async function* () {

@@ -1,4 +1,4 @@
-/** What a counter makes of what it hears. */
+/** How a counter handles the events that it receives. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -10,7 +10,7 @@ import { keyOf, machineId } from '../support/ids.ts';
 const SELF = machineId('a1');
 const OTHER = machineId('b2');
 const TTL_MS = 600_000;
-/** A six-hundredth of the time to live. */
+/** A six-hundredth of the TTL. */
 const SLOT_MS = 1_000;
 const LIMIT = 3;
 
@@ -40,7 +40,10 @@ function setUp(maxAgeMs = 0): Setting {
   };
 }
 
-/** What happens, in words: `+a` is bound here, `>a` elsewhere, `-a` ends, `~a` slides, `.a` ends in a minute. */
+/**
+ * Events as words: `+a` is bound here, `>a` elsewhere, `-a` ends, `~a` is extended, `.a` ends in a
+ * minute.
+ */
 async function happen({ counter, clock, binding }: Setting, text: string): Promise<void> {
   for (const word of text.split(' ').filter(Boolean)) {
     const name = word.slice(1);
@@ -57,20 +60,20 @@ async function happen({ counter, clock, binding }: Setting, text: string): Promi
 describe('the count', () => {
   const rows: readonly (readonly [claim: string, happened: string, count: number])[] = [
     ['is 0 at first', '', 0],
-    ['has each session once', '+a +b +a', 2],
-    ['has no session of another Machine', '+a >b', 1],
-    ['loses what another Machine has taken over', '+a +b >a', 1],
-    ['loses what has ended, once', '+a +b -a -a', 1],
-    ['takes an end of what it does not know for nothing', '+a -x ~x .x', 1],
-    ['has what is about to expire', '+a 599s', 1],
-    ['loses what has expired, without anybody asking', '+a 601s', 0],
-    ['has what was used meanwhile', '+a +b 400s ~a 201s', 1],
-    ['loses what was used, in the end', '+a 400s ~a 601s', 0],
-    ['loses what ends with its stream', '+a +b .a 61s', 1],
-    ['keeps what ends with its stream and is used then', '+a .a 30s ~a 61s', 1],
-    ['does not keep longer what would end earlier anyway', '+a 590s .a 11s', 0],
-    ['has what was bound again after it had expired', '+a 601s +a', 1],
-    ['has what came back from another Machine', '+a >a +a', 1],
+    ['includes each session once', '+a +b +a', 2],
+    ['excludes sessions of another Machine', '+a >b', 1],
+    ['excludes a session that another Machine has taken over', '+a +b >a', 1],
+    ['excludes an ended session, once', '+a +b -a -a', 1],
+    ['ignores the end of an unknown session', '+a -x ~x .x', 1],
+    ['includes a session that is about to expire', '+a 599s', 1],
+    ['excludes an expired session, without any lookup', '+a 601s', 0],
+    ['includes a session that was used meanwhile', '+a +b 400s ~a 201s', 1],
+    ['excludes a session that was used, after it expires', '+a 400s ~a 601s', 0],
+    ['excludes a session that ends with its stream', '+a +b .a 61s', 1],
+    ['includes a session that ends with its stream and is used then', '+a .a 30s ~a 61s', 1],
+    ['does not extend a session that would end earlier anyway', '+a 590s .a 11s', 0],
+    ['includes a session that was bound again after it had expired', '+a 601s +a', 1],
+    ['includes a session that came back from another Machine', '+a >a +a', 1],
   ];
   for (const [claim, happened, count] of rows) {
     test(claim, async () => {
@@ -80,7 +83,7 @@ describe('the count', () => {
     });
   }
 
-  test('does not let a session slide past its maximum age', async () => {
+  test('does not extend a session past its maximum age', async () => {
     const setting = setUp(700_000);
     await happen(setting, '+a 400s ~a 299s');
     assert.equal(setting.counter.count(), 1);
@@ -88,7 +91,7 @@ describe('the count', () => {
     assert.equal(setting.counter.count(), 0);
   });
 
-  test('has no session that has expired already', () => {
+  test('excludes a session that has already expired', () => {
     const { counter, binding } = setUp();
     counter.note(binding('a'));
     counter.note(binding('a', 0));
@@ -110,7 +113,7 @@ describe('the count', () => {
     }
   });
 
-  test('keeps twice its limit and no more', async () => {
+  test('holds at most twice its limit', async () => {
     const setting = setUp();
     await happen(setting, '+a +b +c +d +e +f +g +h');
     assert.equal(setting.counter.count(), 2 * LIMIT);
@@ -120,7 +123,7 @@ describe('the count', () => {
 });
 
 describe('a resync', () => {
-  test('finds what was there before, and drops what is not there any more', async () => {
+  test('finds earlier sessions, and drops those that no longer exist', async () => {
     const setting = setUp();
     await happen(setting, '+a +b');
     const end = setting.counter.beginResync();
@@ -130,7 +133,7 @@ describe('a resync', () => {
     assert.equal(setting.counter.count(), 2);
   });
 
-  test('keeps what came while it was made', async () => {
+  test('keeps sessions that arrived during it', async () => {
     const setting = setUp();
     const end = setting.counter.beginResync();
     await happen(setting, '+new');
@@ -138,7 +141,7 @@ describe('a resync', () => {
     assert.equal(setting.counter.count(), 1);
   });
 
-  test('that was broken off drops nothing', async () => {
+  test('that was aborted drops nothing', async () => {
     const setting = setUp();
     await happen(setting, '+a');
     setting.counter.beginResync();
@@ -150,7 +153,7 @@ describe('a resync', () => {
   });
 });
 
-test('whatever happens, the count is that of the sessions that live, within a slot', async () => {
+test('for any events, the count is that of the live sessions, within a slot', async () => {
   const step = fc.oneof(
     fc.record({
       kind: fc.constantFrom('note', 'other', 'slide', 'shorten', 'forget'),
@@ -166,7 +169,7 @@ test('whatever happens, the count is that of the sessions that live, within a sl
     for (const one of steps) {
       if ('ms' in one) {
         await clock.advance(one.ms);
-        // What the counter still has then is late by less than a slot.
+        // The counter drops a session at most a slot late.
         await clock.advance(SLOT_MS - (clock.now() % SLOT_MS));
       } else {
         const { kind, name, ttlMs } = one;
@@ -180,7 +183,7 @@ test('whatever happens, the count is that of the sessions that live, within a sl
           else counter.forget(key);
           ends.delete(name);
         } else if (isAlive(name)) {
-          // The store says so of a session that is there alone.
+          // The store reports this only for a session that exists.
           if (kind === 'slide') counter.slide(key, ttlMs);
           else counter.shorten(key, ttlMs);
           const now = ends.get(name) ?? 0;

@@ -1,6 +1,6 @@
 /**
- * A process that opens the store at the path given, once its standard input ends, together with
- * many others; it claims a key for a Machine of its own and prints who got it.
+ * A process that opens the store at the given path, once its standard input ends, together with
+ * many others; it claims a key for its own Machine and prints the owner.
  */
 import { buffer } from 'node:stream/consumers';
 import { systemClock } from '../../src/clock.ts';

@@ -1,4 +1,4 @@
-/** A resilient store round whatever is opened, with all that it tells. */
+/** A resilient store around any store, with all that it reports. */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { StoreHealth, WriteBackResult } from '../../src/store/health.ts';
@@ -11,11 +11,11 @@ import type { Conflict } from '../../src/store/resilient/outbox.ts';
 import type { TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 
-/** What a test has to say, and what it may. */
+/** The required and optional inputs of a test. */
 export type WrapOptions = Pick<ResilientOptions, 'open'> & Partial<ResilientOptions>;
 
 export interface Wrapped extends ResilientStore {
-  /** As it was reported, one entry a change. */
+  /** The reported changes, one entry each. */
   readonly reported: readonly StoreHealth[];
   readonly writtenBack: readonly WriteBackResult[];
   readonly conflicts: readonly Conflict[];
@@ -49,10 +49,13 @@ export async function openWrapped(
 }
 
 const STEP_MS = 50;
-/** Nothing that is waited for takes longer. */
+/** No wait takes longer. */
 const MAX_STEPS = 1_000;
 
-/** Waits for what may take its time, which passes meanwhile: not for anything that needs real time. */
+/**
+ * Waits for something that may need time, and advances the clock meanwhile: not for anything that
+ * needs real time.
+ */
 export async function passing<Result>(clock: TestClock, work: Promise<Result>): Promise<Result> {
   const progress = { isOver: false };
   const over = work.finally(() => (progress.isOver = true));
@@ -63,14 +66,14 @@ export async function passing<Result>(clock: TestClock, work: Promise<Result>): 
   return over;
 }
 
-/** Lets time pass step by step, so that what is woken on the way can do its work. */
+/** Advances time step by step, so that timers that fire on the way can do their work. */
 export async function pass(clock: TestClock, ms: number): Promise<void> {
   for (let passed = 0; passed < ms; passed += STEP_MS) {
     await clock.advance(Math.min(STEP_MS, ms - passed));
   }
 }
 
-/** Lets time pass until it is so, but not for ever. */
+/** Advances time until the condition holds, with a limit. */
 export async function until(
   clock: TestClock,
   isSo: () => boolean | Promise<boolean>,
@@ -80,5 +83,5 @@ export async function until(
     if (await isSo()) return;
     await clock.advance(stepMs);
   }
-  assert.fail(`it never comes true: ${isSo.toString()}`);
+  assert.fail(`never became true: ${isSo.toString()}`);
 }

@@ -1,6 +1,6 @@
 /**
- * A process that is not root, with a file of its own in the directory given: it takes away its own
- * right to write the file, and gives it back. Ends with 0 if all was as it should be.
+ * A process that is not root, with its own file in the given directory: it removes its own
+ * permission to write the file, and restores it. Exits with 0 if every check passed.
  */
 import assert from 'node:assert/strict';
 import { chmodSync } from 'node:fs';
@@ -33,7 +33,7 @@ const claim = (store: LocalStore, name: string) =>
 
 const store = await open();
 chmodSync(path, 0o400);
-// Whoever has opened a file may go on writing to it.
+// A process with the file open can still write to it.
 await claim(store, 'old');
 await store.close();
 await assert.rejects(open(), (error: unknown) => {

@@ -28,7 +28,7 @@ const refused = [
   '',
 ];
 for (const url of refused) {
-  test(`"${url}" is refused, and nothing of it is told`, () => {
+  test(`"${url}" is rejected, and the error contains no part of it`, () => {
     assert.throws(
       () => describePostgresUrl(url),
       (error: Error & { code?: string }) => {
@@ -50,7 +50,7 @@ const advice: [code: string, advice: RegExp][] = [
   ['XX001', /checked and restored.*another database/],
 ];
 for (const [code, pattern] of advice) {
-  test(`an opening that failed with ${code} says where, why, and what to do`, () => {
+  test(`an open that failed with ${code} reports where, why, and what to do`, () => {
     const error = toPostgresStoreError('opening', Object.assign(new Error('no'), { code }));
     const described = describePostgresOpenFailure('postgres://h/db', error);
     assert.equal(described.code, error.code);

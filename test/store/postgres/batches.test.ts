@@ -12,12 +12,12 @@ const CONNECTIONS = 4;
 
 interface Batch {
   readonly questions: readonly Question[];
-  /** Answers with a row a key. */
-  answer(): void;
+  /** Returns one row per key. */
+  respond(): void;
   fail(error: Error): void;
 }
 
-/** A database that answers when the test says so. */
+/** A database that responds when the test resolves it. */
 function createBatches() {
   const clock = createTestClock();
   const sent: Batch[] = [];
@@ -27,13 +27,13 @@ function createBatches() {
       new Promise<readonly PostgresRow[]>((resolve, reject) => {
         sent.push({
           questions,
-          answer: () => resolve(questions.map(({ key, kind }) => ({ key, kind }))),
+          respond: () => resolve(questions.map(({ key, kind }) => ({ key, kind }))),
           fail: reject,
         });
       }),
   });
-  const ask = (question: Question) => batches.ask(question);
-  return { clock, sent, ask, batches };
+  const query = (question: Question) => batches.ask(question);
+  return { clock, sent, query: query, batches };
 }
 
 function lookup(name: string): Question {
@@ -48,9 +48,9 @@ function remove(name: string): Question {
   return { kind: 'delete', key: keyOf(name), now: 0, ifMachine: undefined };
 }
 
-/** Keeps all connections busy with something else. */
-function fillConnections(ask: (question: Question) => Promise<unknown>): Promise<unknown>[] {
-  return Array.from({ length: CONNECTIONS }, (_, index) => ask(lookup(`busy-${index}`)));
+/** Keeps all connections busy with another statement. */
+function fillConnections(query: (question: Question) => Promise<unknown>): Promise<unknown>[] {
+  return Array.from({ length: CONNECTIONS }, (_, index) => query(lookup(`busy-${index}`)));
 }
 
 function namesIn(batch: Batch | undefined): string {
@@ -58,32 +58,32 @@ function namesIn(batch: Batch | undefined): string {
   return (batch?.questions ?? []).map(({ kind, key }) => `${kind} ${names.get(key) ?? '?'}`).join();
 }
 
-test('a lone question goes at once, and what waits for a connection goes together', async () => {
-  const { ask, sent } = createBatches();
-  const all = fillConnections(ask);
+test('a single query is sent immediately, and queries that wait for a connection are sent together', async () => {
+  const { query: query, sent } = createBatches();
+  const all = fillConnections(query);
   assert.equal(sent.length, CONNECTIONS);
-  all.push(ask(touch('a')), ask(lookup('b')), ask(touch('b')), ask(touch('c')));
+  all.push(query(touch('a')), query(lookup('b')), query(touch('b')), query(touch('c')));
   assert.equal(sent.length, CONNECTIONS);
-  sent[0]?.answer();
+  sent[0]?.respond();
   await nextTurn();
   assert.equal(namesIn(sent[4]), 'touch a,touch c');
-  sent[1]?.answer();
+  sent[1]?.respond();
   await nextTurn();
   assert.equal(namesIn(sent[5]), 'lookup b');
   for (let index = 0; index < 7; index += 1) {
-    sent[index]?.answer();
+    sent[index]?.respond();
     await nextTurn();
   }
   assert.equal(namesIn(sent[6]), 'touch b');
   await Promise.all(all);
 });
 
-test('a batch has a hundred questions at most', async () => {
-  const { ask, sent } = createBatches();
-  const all = fillConnections(ask);
-  for (let index = 0; index < 250; index += 1) all.push(ask(lookup(`k-${index}`)));
+test('a batch has a hundred queries at most', async () => {
+  const { query: query, sent } = createBatches();
+  const all = fillConnections(query);
+  for (let index = 0; index < 250; index += 1) all.push(query(lookup(`k-${index}`)));
   for (let index = 0; index < 7; index += 1) {
-    sent[index]?.answer();
+    sent[index]?.respond();
     await nextTurn();
   }
   assert.deepEqual(
@@ -94,92 +94,92 @@ test('a batch has a hundred questions at most', async () => {
 });
 
 describe('of one key', () => {
-  test('a write waits for what was called before it, and lookups only for writes', async () => {
-    const { ask, sent } = createBatches();
-    const all = [ask(lookup('a')), ask(lookup('a')), ask(touch('a')), ask(remove('a'))];
-    all.push(ask(lookup('a')), ask(lookup('a')));
+  test('a write waits for earlier operations, and lookups only for writes', async () => {
+    const { query: query, sent } = createBatches();
+    const all = [query(lookup('a')), query(lookup('a')), query(touch('a')), query(remove('a'))];
+    all.push(query(lookup('a')), query(lookup('a')));
     assert.deepEqual(sent.map(namesIn), ['lookup a', 'lookup a']);
-    sent[1]?.answer();
+    sent[1]?.respond();
     await nextTurn();
     assert.equal(sent.length, 2);
-    sent[0]?.answer();
+    sent[0]?.respond();
     await nextTurn();
     assert.deepEqual(sent.slice(2).map(namesIn), ['touch a']);
-    sent[2]?.answer();
+    sent[2]?.respond();
     await nextTurn();
     assert.deepEqual(sent.slice(3).map(namesIn), ['delete a']);
-    sent[3]?.answer();
+    sent[3]?.respond();
     await nextTurn();
     assert.deepEqual(sent.slice(4).map(namesIn), ['lookup a', 'lookup a']);
-    sent[4]?.answer();
-    sent[5]?.answer();
+    sent[4]?.respond();
+    sent[5]?.respond();
     await Promise.all(all);
   });
 
-  test('a write whose time is over still keeps the next one waiting until it has ended', async () => {
-    const { ask, sent, clock } = createBatches();
-    const late = assert.rejects(ask(touch('a')), { code: 'passing', message: /1000 ms/ });
+  test('a write that timed out still delays the next one until it has ended', async () => {
+    const { query: query, sent, clock } = createBatches();
+    const late = assert.rejects(query(touch('a')), { code: 'passing', message: /1000 ms/ });
     await clock.advance(500);
-    const next = ask(remove('a'));
+    const next = query(remove('a'));
     await clock.advance(500);
     await late;
     assert.equal(sent.length, 1);
-    sent[0]?.answer();
+    sent[0]?.respond();
     await nextTurn();
     assert.equal(namesIn(sent[1]), 'delete a');
-    sent[1]?.answer();
+    sent[1]?.respond();
     await next;
   });
 });
 
-test('each hears what was said of its key, and all of a batch that it has failed', async () => {
-  const { ask, sent } = createBatches();
-  const busy = fillConnections(ask);
-  const [a, b] = [ask(touch('a')), ask(touch('b'))];
-  sent[0]?.answer();
+test('each caller receives the row of its key, and all of a batch its failure', async () => {
+  const { query: query, sent } = createBatches();
+  const busy = fillConnections(query);
+  const [a, b] = [query(touch('a')), query(touch('b'))];
+  sent[0]?.respond();
   await nextTurn();
-  sent[4]?.answer();
+  sent[4]?.respond();
   assert.deepEqual(
     [await a, await b].map((row) => row?.key),
     [keyOf('a'), keyOf('b')],
   );
-  const last = ask(lookup('c'));
-  const failing = ['a', 'b'].map((name) => assert.rejects(ask(touch(name)), /so it is/));
-  sent[1]?.answer();
+  const last = query(lookup('c'));
+  const failing = ['a', 'b'].map((name) => assert.rejects(query(touch(name)), /so it is/));
+  sent[1]?.respond();
   await nextTurn();
   assert.equal(namesIn(sent[6]), 'touch a,touch b');
   sent[6]?.fail(new Error('so it is'));
   await Promise.all(failing);
-  for (const batch of sent) batch.answer();
+  for (const batch of sent) batch.respond();
   await Promise.all([...busy, last]);
 });
 
-test('time runs while a question waits, and then it is not sent any more', async () => {
-  const { ask, sent, clock } = createBatches();
-  const busy = fillConnections(ask).map((each) => assert.rejects(each, { code: 'passing' }));
-  const waiting = assert.rejects(ask(lookup('a')), { code: 'passing', message: /500 ms/ });
+test('the timeout runs while a query waits, and then the query is not sent', async () => {
+  const { query: query, sent, clock } = createBatches();
+  const busy = fillConnections(query).map((each) => assert.rejects(each, { code: 'passing' }));
+  const waiting = assert.rejects(query(lookup('a')), { code: 'passing', message: /500 ms/ });
   await clock.advance(500);
   await Promise.all([...busy, waiting]);
-  for (const batch of [...sent]) batch.answer();
+  for (const batch of [...sent]) batch.respond();
   await nextTurn();
   assert.equal(sent.length, CONNECTIONS);
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('beyond five thousand that wait a question is refused at once', async () => {
-  const { ask, sent, batches } = createBatches();
-  const all = Array.from({ length: 5_000 }, (_, index) => ask(lookup(`k-${index}`)));
-  await assert.rejects(ask(lookup('one-more')), { code: 'passing', message: /behind by 5000/ });
+test('a query beyond five thousand waiting ones is rejected immediately', async () => {
+  const { query: query, sent, batches } = createBatches();
+  const all = Array.from({ length: 5_000 }, (_, index) => query(lookup(`k-${index}`)));
+  await assert.rejects(query(lookup('one-more')), { code: 'passing', message: /behind by 5000/ });
   let isSettled = false;
   const settled = batches.idle().then(() => (isSettled = true));
-  // More are sent with each answer.
+  // More are sent with each response.
   for (const batch of sent) {
     assert.equal(isSettled, false);
-    batch.answer();
+    batch.respond();
     await nextTurn();
   }
   await Promise.all([...all, settled]);
-  const again = ask(lookup('one-more'));
-  sent.at(-1)?.answer();
+  const again = query(lookup('one-more'));
+  sent.at(-1)?.respond();
   await again;
 });

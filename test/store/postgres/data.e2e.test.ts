@@ -1,4 +1,7 @@
-/** What is in the database, by the server's own clock, and what several sidecars do to it at once. */
+/**
+ * The contents of the database, by the server's own clock, and concurrent access by several
+ * sidecars.
+ */
 import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import type { Binding } from '../../../src/session.ts';
@@ -15,13 +18,13 @@ import { eventually } from '../redis-place.ts';
 const A = machineId('a1');
 const B = machineId('b2');
 const TTL_MS = 60_000;
-/** Clocks of one computer, and a round trip. */
+/** Clock differences on one computer, plus a round trip. */
 const SLACK_MS = 5_000;
 
-/** How many times as long anything may take. */
+/** Multiplier for all time limits. */
 const PATIENCE = 20;
 
-function patient(clock: Clock): Clock {
+function withLongerLimits(clock: Clock): Clock {
   return { ...clock, after: (ms, fn) => clock.after(PATIENCE * ms, fn) };
 }
 
@@ -50,10 +53,13 @@ skipUnlessFound(neededForPostgres, (programs) => {
     await starting;
   });
 
-  /** With more patience than in earnest: many at once may take long on a computer of two cores. */
+  /**
+   * With longer limits than in production: many clients at once may take long on a computer with
+   * two cores.
+   */
   async function open(t: TestContext, options: Parameters<typeof openPostgres>[2] = {}) {
     const url = `${(await starting).url()}?statement_timeout=${PATIENCE * 1_000}`;
-    return openPostgres(t, url, { clock: patient(systemClock), ...options });
+    return openPostgres(t, url, { clock: withLongerLimits(systemClock), ...options });
   }
   function openMany(t: TestContext, options?: Parameters<typeof openPostgres>[2]) {
     return Promise.all(MACHINES.map(() => open(t, options)));
@@ -61,7 +67,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
   async function run(sql: string) {
     return (await starting).run(sql);
   }
-  /** So many sessions of an origin, that expire at that moment from now and in that order. */
+  /** That many sessions of an origin, which expire after that time and in that order. */
   async function fill(t: TestContext, count: number, origin: number, expiresInMs: number) {
     await run(`
       INSERT INTO fly_affinity_sessions
@@ -73,10 +79,10 @@ skipUnlessFound(neededForPostgres, (programs) => {
   }
 
   describe('time is the clock of the database', () => {
-    /** A Machine that has just woken up may not know how long it slept. */
-    const lateClock = { ...patient(systemClock), now: () => Date.now() - 3_600_000 };
+    /** A Machine that has just resumed may not know how long it was suspended. */
+    const lateClock = { ...withLongerLimits(systemClock), now: () => Date.now() - 3_600_000 };
 
-    test('whatever a sidecar believes, and each sees bindings in its own', async (t) => {
+    test('whatever time a sidecar reports, and each sees bindings in its own time', async (t) => {
       const [late, right] = [await open(t, { clock: lateClock }), await open(t)];
       const claimed = await late.claim(bindingOf('a'));
       assert.ok(isAbout(claimed.expiresAt, lateClock.now() + TTL_MS));
@@ -90,7 +96,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
       assert.ok(isAbout(Number(row?.expires_at), Date.now() + TTL_MS));
     });
 
-    test('and a birthday is told by how long ago it was', async (t) => {
+    test('and a creation time is transferred as an age', async (t) => {
       const [late, right] = [await open(t, { clock: lateClock }), await open(t)];
       const createdAt = lateClock.now() - 100_000;
       await late.upsert({ ...bindingOf('a'), generation: 1, createdAt });
@@ -98,7 +104,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
       assert.ok(isAbout(seen.createdAt, Date.now() - 100_000));
     });
 
-    test('and a binding is absent once that says so, and then cleaned up', async (t) => {
+    test('and a binding is absent once that clock passes its expiry, and then cleaned up', async (t) => {
       const store = await open(t);
       await store.claim(bindingOf('a', { ttlMs: 300 }));
       await store.claim(bindingOf('b'));
@@ -110,7 +116,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     });
   });
 
-  test('two namespaces see nothing of each other', async (t) => {
+  test("two namespaces do not see each other's bindings", async (t) => {
     const limits = { maxSessions: 100, maxAgeMs: 0 };
     const one = await open(t, { namespace: `${namespaceOf(t)}-one`, limits });
     const other = await open(t, { namespace: `${namespaceOf(t)}-other`, limits });
@@ -127,23 +133,23 @@ skipUnlessFound(neededForPostgres, (programs) => {
   });
 
   describe('many sidecars at once', () => {
-    test('claim each key once, and all of them hear who got it', async (t) => {
+    test('claim each key once, and all of them receive its owner', async (t) => {
       const stores = await openMany(t);
-      const heard = await Promise.all(
+      const received = await Promise.all(
         stores.map((store, index) => claimAll(store, namesOf(200), MACHINES[index] ?? A)),
       );
-      for (const owners of heard) assert.deepEqual(owners, heard[0]);
+      for (const owners of received) assert.deepEqual(owners, received[0]);
       const fresh = await open(t);
       const owners = namesOf(200).map(
         async (name) => bound(await fresh.lookup(keyOf(name))).machine,
       );
-      assert.deepEqual(await Promise.all(owners), heard[0]);
+      assert.deepEqual(await Promise.all(owners), received[0]);
     });
 
-    test('move each key once, and all of them hear where to', async (t) => {
+    test('move each key once, and all of them receive its new owner', async (t) => {
       const stores = await openMany(t);
       await claimAll(await open(t), namesOf(100), A);
-      // All of them have seen the key where it was before one of them may move it.
+      // All of them have read the key at its old owner before any of them may move it.
       const holder = await (await starting).connect();
       await holder.query('BEGIN');
       const ours = `SELECT FROM fly_affinity_sessions WHERE namespace = '${namespaceOf(t)}'`;
@@ -158,9 +164,9 @@ skipUnlessFound(neededForPostgres, (programs) => {
         return waiting.length >= stores.length;
       });
       await holder.query('ROLLBACK');
-      const heard = await Promise.all(moves);
-      for (const owners of heard) {
-        assert.deepEqual(owners, heard[0]);
+      const received = await Promise.all(moves);
+      for (const owners of received) {
+        assert.deepEqual(owners, received[0]);
         assert.ok(owners.every(([, generation]) => generation === 2));
       }
       const metrics = await Promise.all(stores.map((store) => store.getMetrics()));
@@ -170,12 +176,12 @@ skipUnlessFound(neededForPostgres, (programs) => {
       );
     });
 
-    test('write all sorts of things to the same few keys, and none is refused', async (t) => {
+    test('write many kinds of changes to the same few keys, and no write fails', async (t) => {
       const stores = await openMany(t);
       await Promise.all(
         stores.map(async (store, index) => {
           for (let round = 1; round <= 5; round += 1) {
-            // Each in an order of its own.
+            // Each in its own order.
             const names = namesOf(30).toSorted(inOrderOf(`${index}-${round}`));
             await writeAll(store, names, MACHINES[index] ?? A, round);
           }
@@ -183,7 +189,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
       );
     });
 
-    test('keep to the bound together, before any clean-up', async (t) => {
+    test('respect the limit together, before any cleanup', async (t) => {
       const limits = { maxSessions: 1_000, maxAgeMs: 0 };
       const stores = await openMany(t, { limits });
       await Promise.all(
@@ -200,7 +206,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
       assert.ok(total >= 970 && total <= 1_030, `${total} are left`);
     });
 
-    test('share a clean-up, remove no more than is too much, and wait for nobody', async (t) => {
+    test('share a cleanup, remove no more than the excess, and wait for no lock', async (t) => {
       const limits = { maxSessions: 1_000, maxAgeMs: 0 };
       const stores = await openMany(t, { limits });
       await fill(t, 4_000, 0, -10_000);
@@ -214,14 +220,14 @@ skipUnlessFound(neededForPostgres, (programs) => {
       const removed = await Promise.all(stores.map((store) => store.cleanup()));
       const sum = removed.reduce((one, other) => one + other, 0);
       const left = await (await open(t, { limits })).getMetrics();
-      // What another session holds stays until the next time.
+      // Rows that another session has locked stay until the next time.
       assert.deepEqual([left.expired, left.total], [10, 1_010]);
       assert.equal(sum, 3_990 + 500);
       await holder.query('ROLLBACK');
     });
   });
 
-  test('a touch of a session that is being cleaned up or evicted waits for nothing', async (t) => {
+  test('a touch of a session that is being cleaned up or evicted waits for no lock', async (t) => {
     const limits = { maxSessions: 100, maxAgeMs: 0 };
     const store = await open(t, { limits });
     await fill(t, 2_000, 0, TTL_MS);
@@ -241,7 +247,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     assert.equal((await store.getMetrics()).total, 100);
   });
 
-  test('a million sessions or a few: a point read and a clean-up go by an index', async (t) => {
+  test('with a million sessions or a few, a point read and a cleanup use an index', async (t) => {
     await open(t);
     await fill(t, 20_000, 0, TTL_MS);
     await fill(t, 2_000, 1, -TTL_MS);

@@ -42,7 +42,7 @@ const cases: [code: string, category: StoreErrorCode, isLost: boolean][] = [
   ['DEPTH_ZERO_SELF_SIGNED_CERT', 'fatal', true],
   ['ERR_TLS_CERT_ALTNAME_INVALID', 'fatal', true],
 ];
-describe('an error of Postgres or of the way to it', () => {
+describe('an error of Postgres or of its connection', () => {
   for (const [code, category, isLost] of cases) {
     test(`${code} is ${category}${isLost ? ', and the connection is lost' : ''}`, () => {
       const error = failure(code);
@@ -65,7 +65,7 @@ describe('an error of Postgres or of the way to it', () => {
   }
 });
 
-test('the message says what was done, what Postgres said, and what that means', () => {
+test('the message contains the operation, the error of Postgres, and what it means', () => {
   const { message } = toPostgresStoreError(
     'store claim',
     failure('25006', 'cannot execute INSERT'),
@@ -73,12 +73,12 @@ test('the message says what was done, what Postgres said, and what that means', 
   assert.match(message, /^store claim failed: cannot execute INSERT \(the server is read-only/);
 });
 
-test('of several addresses that all fail the code is told', () => {
+test('reports the code when all of several addresses fail', () => {
   const error = Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' });
   assert.match(toPostgresStoreError('opening', error).message, /^opening failed: ECONNREFUSED/);
 });
 
-test('an error of the store stays what it is', () => {
+test('returns an error of the store unchanged', () => {
   const error = new StoreError('full', 'no room');
   assert.equal(toPostgresStoreError('store claim', error), error);
   assert.equal(isConnectionLost(error), false);

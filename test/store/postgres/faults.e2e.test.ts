@@ -1,4 +1,4 @@
-/** What becomes of the store when the server, or the way to it, is hurt. */
+/** The behavior of the store when the server, or the connection to it, fails. */
 import assert from 'node:assert/strict';
 import { connect, type Socket } from 'node:net';
 import { after, before, describe, test, type TestContext } from 'node:test';
@@ -23,7 +23,7 @@ const A = machineId('a1');
 const B = machineId('b2');
 const TTL_MS = 60_000;
 const OURS = "application_name = 'fly-affinity'";
-/** Everything here may take as long as a computer with better things to do needs. */
+/** Every step may take longer on a busy computer. */
 const SLACK_MS = 1_500;
 
 function claim(store: SessionStore, name: string, machine = A) {
@@ -45,13 +45,13 @@ async function tookMs(work: () => Promise<unknown>): Promise<number> {
 
 skipUnlessFound(neededForPostgres, (programs) => {
   const starting = startPostgresServer({ after }, { programs });
-  // Or it would count as opened by the first test.
+  // Otherwise it would count as opened by the first test.
   before(async () => {
     await starting;
   });
 
-  describe('a store that can not be opened says where, what was found and what to do', () => {
-    test('where nobody listens', async (t) => {
+  describe('a store that cannot be opened reports where, what was found and what to do', () => {
+    test('where no server listens', async (t) => {
       const port = await freePort();
       await refuses(t, `postgres://u:hush@127.0.0.1:${port}/db`, 'passing', [
         /127\.0\.0\.1:\d+\/db/,
@@ -59,11 +59,11 @@ skipUnlessFound(neededForPostgres, (programs) => {
       ]);
     });
 
-    test('where somebody listens and says nothing', async (t) => {
+    test('where a server accepts connections and sends nothing', async (t) => {
       const port = await listen(t, (socket) => socket.resume());
-      const refusal = (): Promise<void> =>
+      const failedOpen = (): Promise<void> =>
         refuses(t, `postgres://u:hush@127.0.0.1:${port}/db`, 'passing', [/timeout/]);
-      assert.ok((await tookMs(refusal)) < 2_000 + SLACK_MS);
+      assert.ok((await tookMs(failedOpen)) < 2_000 + SLACK_MS);
     });
 
     test('with a wrong password', async (t) => {
@@ -76,7 +76,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
       await refuses(t, url, 'fatal', [/password/, /SESSION_STORE_URL/]);
     });
 
-    test('in a database that is not there', async (t) => {
+    test('in a database that does not exist', async (t) => {
       await refuses(t, (await starting).url('nowhere'), 'fatal', [/nowhere/, /create it/]);
     });
 
@@ -95,14 +95,14 @@ skipUnlessFound(neededForPostgres, (programs) => {
       await refuses(t, `${(await starting).url()}?sslmode=verify-full`, 'fatal', [/SSL/]);
     });
 
-    test('with a URL that is none', async (t) => {
+    test('with a URL that is invalid', async (t) => {
       await refuses(t, 'postgres://u:hush@one:5432,two:5432/db', 'fatal', [
         /postgres:\/\/USER:PASSWORD@HOST/,
       ]);
     });
   });
 
-  test('after a close nothing is left open, and of what was under way neither', async (t) => {
+  test('a close leaves no connection and no operation open', async (t) => {
     const server = await starting;
     const watch = watchResources(t);
     const store = await openPostgres(t, server.url(), { clock: watch.clock });
@@ -114,7 +114,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     await untilNothingIsLeft(watch);
   });
 
-  test('a close succeeds though the server ends the connection with an error meanwhile', async (t) => {
+  test('a close succeeds although the server ends the connection with an error meanwhile', async (t) => {
     const server = await starting;
     const goodbye = 'X'.charCodeAt(0);
     const port = await listen(t, (socket) => {
@@ -132,9 +132,9 @@ skipUnlessFound(neededForPostgres, (programs) => {
   });
 
   describe('a server that was frozen', () => {
-    test('costs a write a second and a lookup half of one, and is used again once it goes on', async (t) => {
+    test('delays a write by a second and a lookup by half a second, and is used again once it resumes', async (t) => {
       const server = await startPostgresServer(t, { programs });
-      const { store, told } = await openWatched(t, server.url());
+      const { store, errors: errors } = await openWatched(t, server.url());
       await claim(store, 'old');
       await server.freeze();
       const claims = Array.from({ length: 50 }, (_, index) => claim(store, `new-${index}`));
@@ -146,7 +146,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
       });
       assert.ok(lookupMs < 500 + SLACK_MS, `${lookupMs} ms`);
       assert.equal(await ownerOf(store, 'unheard-of-either'), 'unknown');
-      assert.equal(told.length, 1);
+      assert.equal(errors.length, 1);
       await server.thaw();
       await eventually('it claims', () =>
         claim(store, 'newer').then(
@@ -157,7 +157,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
       assert.equal(await ownerOf(store, 'old'), A);
     });
 
-    test('is not waited for by a close, and leaves nothing open', async (t) => {
+    test('does not delay a close, and leaves nothing open', async (t) => {
       const server = await startPostgresServer(t, { programs });
       const watch = watchResources(t);
       const store = await openPostgres(t, server.url(), { clock: watch.clock });
@@ -173,9 +173,9 @@ skipUnlessFound(neededForPostgres, (programs) => {
     });
   });
 
-  test('an answer that came in time is believed, however busy this process was', async (t) => {
+  test('a response that arrived in time is accepted, however busy this process was', async (t) => {
     const store = await openPostgres(t, (await starting).url());
-    // So that there are connections enough.
+    // Ensures that there are enough connections.
     await Promise.all(Array.from({ length: 200 }, (_, index) => claim(store, `k-${index}`)));
     await store.getMetrics();
     const owners = [
@@ -187,16 +187,16 @@ skipUnlessFound(neededForPostgres, (programs) => {
     assert.deepEqual(await Promise.all(owners), [A, 'absent']);
   });
 
-  test('connections that have gone silent are given up for others', async (t) => {
+  test('unresponsive connections are closed and replaced', async (t) => {
     const server = await starting;
     const database = await server.createDatabase();
-    const silenced = new Set<Socket>();
+    const unresponsive = new Set<Socket>();
     const port = await listen(t, (socket) => {
       const upstream = connect(server.port, '127.0.0.1');
       upstream.on('error', () => socket.destroy());
       upstream.on('end', () => socket.end());
-      upstream.on('data', (data: Buffer) => silenced.has(socket) || socket.write(data));
-      socket.on('data', (data) => silenced.has(socket) || upstream.write(data));
+      upstream.on('data', (data: Buffer) => unresponsive.has(socket) || socket.write(data));
+      socket.on('data', (data) => unresponsive.has(socket) || upstream.write(data));
       socket.on('close', () => upstream.destroy());
       sockets.add(socket);
     });
@@ -205,7 +205,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     const store = await openPostgres(t, url);
     await Promise.all(Array.from({ length: 200 }, (_, index) => claim(store, `k-${index}`)));
     assert.equal(sockets.size, 4);
-    for (const socket of sockets) silenced.add(socket);
+    for (const socket of sockets) unresponsive.add(socket);
     const claims = Array.from({ length: 20 }, (_, index) => claim(store, `lost-${index}`));
     await Promise.all(claims.map((each) => assert.rejects(each, passing)));
     const recoveryMs = await tookMs(() =>
@@ -219,9 +219,9 @@ skipUnlessFound(neededForPostgres, (programs) => {
     assert.ok(recoveryMs < 1_000 + SLACK_MS, `${recoveryMs} ms`);
   });
 
-  test('a server that is killed and started again has all that it acknowledged', async (t) => {
+  test('a server that is killed and started again has all acknowledged writes', async (t) => {
     const server = await startPostgresServer(t, { programs, isDurable: true });
-    const { store, told, disruptions } = await openWatched(t, server.url());
+    const { store, errors: errors, disruptions } = await openWatched(t, server.url());
     const acknowledged: string[] = [];
     const failures = new Set<unknown>();
     let isOver = false;
@@ -247,9 +247,9 @@ skipUnlessFound(neededForPostgres, (programs) => {
     isOver = true;
     await Promise.all(workers);
     assert.deepEqual([...failures], ['passing']);
-    // At least once a kill, and not for each of the operations that failed.
+    // At least once per kill, and not for each operation that failed.
     assert.ok(disruptions() >= 3 && disruptions() <= 12, `${disruptions()} disruptions`);
-    assert.ok(told.length <= 12, told.join('\n'));
+    assert.ok(errors.length <= 12, errors.join('\n'));
     const fresh = await openPostgres(t, server.url());
     const owners = new Map((await listOf(fresh)).map(({ key, machine }) => [key, machine]));
     const lost = acknowledged.filter((name) => owners.get(keyOf(name)) !== A);
@@ -257,17 +257,17 @@ skipUnlessFound(neededForPostgres, (programs) => {
   });
 
   describe('connections that the server ends', () => {
-    test('while they are idle are told of once, and the next operation has another', async (t) => {
+    test('while they are idle are reported once, and the next operation opens another', async (t) => {
       const server = await starting;
       const database = await server.createDatabase();
-      const { store, told, disruptions } = await openWatched(t, server.url(database));
+      const { store, errors: errors, disruptions } = await openWatched(t, server.url(database));
       await Promise.all(Array.from({ length: 200 }, (_, index) => claim(store, `k-${index}`)));
       const ended = await server.run(
         `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE ${OURS} AND datname = '${database}'`,
       );
       assert.equal(ended.length, 4);
-      await eventually('it is told of', () => disruptions() > 0);
+      await eventually('the error is reported', () => disruptions() > 0);
       await eventually('all have ended', async () => {
         const left = await server.run(
           `SELECT 1 FROM pg_stat_activity WHERE ${OURS} AND datname = '${database}'`,
@@ -275,12 +275,12 @@ skipUnlessFound(neededForPostgres, (programs) => {
         return left.length === 0;
       });
       assert.equal(disruptions(), 1);
-      assert.equal(told.length, 1);
+      assert.equal(errors.length, 1);
       assert.equal((await claim(store, 'new')).machine, A);
-      assert.match(told[0] ?? '', /^passing: the connection failed/);
+      assert.match(errors[0] ?? '', /^passing: the connection failed/);
     });
 
-    test('while they are in use fail what they were used for', async (t) => {
+    test('while they are in use fail their operations', async (t) => {
       const server = await starting;
       const database = await server.createDatabase();
       const { store, disruptions } = await openWatched(t, server.url(database));
@@ -299,7 +299,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     });
   });
 
-  test('behind a lock of another session a write fails within a second, and nobody is left waiting', async (t) => {
+  test('behind a lock of another session a write fails within a second, and no session is left waiting', async (t) => {
     const server = await starting;
     const database = await server.createDatabase();
     const store = await openPostgres(t, server.url(database));
@@ -315,7 +315,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     assert.equal((await claim(store, 'held', B)).machine, A);
   });
 
-  test('a server that turns read-only fails writes and goes on being read', async (t) => {
+  test('a server that becomes read-only fails writes and still serves reads', async (t) => {
     const server = await starting;
     const database = await server.createDatabase();
     const store = await openPostgres(t, server.url(database));
@@ -333,7 +333,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     );
     await assert.rejects(claim(store, 'new'), passing);
     assert.equal(await ownerOf(reader, 'old'), A);
-    // Nothing is to be written at the opening either.
+    // An open must not write either.
     assert.equal(await ownerOf(await openPostgres(t, server.url(database)), 'old'), A);
     await server.run(
       `ALTER DATABASE ${database} RESET default_transaction_read_only;
@@ -348,7 +348,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
   });
 });
 
-/** Also that no secret is told, and that nothing is left open. */
+/** Asserts also that no secret is in the error, and that nothing is left open. */
 async function refuses(
   t: TestContext,
   url: string,
@@ -368,7 +368,7 @@ async function refuses(
   await untilNothingIsLeft(watch);
 }
 
-/** A session that has locked the only row there is, and does not end. */
+/** A session that has locked the only row, and does not end. */
 async function holdRow(server: PostgresServer, database: string) {
   const holder = await server.connect(database);
   await holder.query('BEGIN');

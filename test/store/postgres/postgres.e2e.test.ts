@@ -1,4 +1,4 @@
-/** The contract, against a server of our own. */
+/** The contract, on a real server. */
 import { after } from 'node:test';
 import { skipUnlessFound } from '../../support/needed.ts';
 import { neededForPostgres, startPostgresServer } from '../../support/postgres-server.ts';

@@ -1,4 +1,7 @@
-/** What is set and kept in a session at the server, and what becomes of that behind a pooler. */
+/**
+ * The settings and prepared statements of a session at the server, and their behavior behind a
+ * pooler.
+ */
 import assert from 'node:assert/strict';
 import { after, test, type TestContext } from 'node:test';
 import { systemClock } from '../../../src/clock.ts';
@@ -18,7 +21,7 @@ async function open(t: TestContext, url: string): Promise<PostgresPool> {
   return pool;
 }
 
-/** Of the connection that answers: what was prepared, and the time limit. */
+/** Of the connection in use: the number of prepared statements, and the time limit. */
 async function look(pool: PostgresPool): Promise<{ preparedCount: number; limit: unknown }> {
   const text = `SELECT (SELECT count(*) FROM pg_prepared_statements) AS count,
     current_setting('statement_timeout') AS limit`;
@@ -29,7 +32,7 @@ async function look(pool: PostgresPool): Promise<{ preparedCount: number; limit:
 skipUnlessFound(neededForPostgres, (programs) => {
   const starting = startPostgresServer({ after }, { programs });
 
-  test('a session of our own has a time limit, and keeps what was prepared in it', async (t) => {
+  test('a direct session has a time limit, and keeps its prepared statements', async (t) => {
     const pool = await open(t, (await starting).url());
     assert.deepEqual(await look(pool), { preparedCount: 1, limit: '907ms' });
     await pool.query('SELECT $1::int', [1], LIMIT_MS);
@@ -44,7 +47,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     assert.equal((await look(pool)).limit, '907ms');
   });
 
-  test('what else the URL sets is set too', async (t) => {
+  test('other settings of the URL are set too', async (t) => {
     const server = await starting;
     const database = await server.createDatabase();
     await server.run('CREATE SCHEMA elsewhere', database);
@@ -59,7 +62,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
   });
 
   for (const aboutSettings of ['refuses', 'ignores'] as const) {
-    test(`behind a pooler that ${aboutSettings} settings nothing is set or prepared, and all works`, async (t) => {
+    test(`behind a pooler that ${aboutSettings} settings nothing is set or prepared, and all operations work`, async (t) => {
       const server = await starting;
       const database = await server.createDatabase();
       const pooler = await startPooler(t, server, aboutSettings);
@@ -71,7 +74,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     });
   }
 
-  test('where what was prepared is gone, one statement fails and the next ones do without', async (t) => {
+  test('when the prepared statements are gone, one statement fails and the next ones are sent unprepared', async (t) => {
     const pool = await open(t, (await starting).url());
     await pool.query('SELECT $1::int', [1], LIMIT_MS);
     await pool.transaction((query) => query('DEALLOCATE ALL'));
@@ -81,7 +84,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
   });
 });
 
-test('settings go before those of the URL, so that these prevail, and leave the rest of it', () => {
+test('settings precede those of the URL, so that the URL prevails, and leave the rest of it unchanged', () => {
   const url = 'postgres://me:p%40ss@h:6543/db?sslmode=no-verify&options=-c%20work_mem%3D1MB';
   const set = new URL(withSettings(url));
   assert.match(

@@ -11,7 +11,7 @@ const cases: [
   maxSessions: number,
   excess: [origin: string, count: number][],
 ][] = [
-  ['nothing within the bounds', { learned: 5, adopted: 5, copied: 0 }, 10, []],
+  ['nothing within the limits', { learned: 5, adopted: 5, copied: 0 }, 10, []],
   ['copies first', { learned: 8, adopted: 2, copied: 3 }, 10, [['copied', 3]]],
   [
     'then adopted ones, then learned ones',
@@ -24,7 +24,7 @@ const cases: [
     ],
   ],
   [
-    'adopted ones beyond half of the bound',
+    'adopted ones beyond half of the limit',
     { learned: 1, adopted: 7, copied: 0 },
     10,
     [['adopted', 2]],
@@ -38,9 +38,9 @@ const cases: [
       ['adopted', 3],
     ],
   ],
-  ['all but one of a bound of one', { learned: 0, adopted: 3, copied: 0 }, 1, [['adopted', 2]]],
+  ['all but one with a limit of one', { learned: 0, adopted: 3, copied: 0 }, 1, [['adopted', 2]]],
 ];
-describe('what is too much', () => {
+describe('the excess', () => {
   for (const [claim, counts, maxSessions, excess] of cases) {
     test(`is ${claim}`, () => {
       assert.deepEqual(excessOf(counts, maxSessions), excess);
@@ -49,7 +49,7 @@ describe('what is too much', () => {
 });
 
 describe('the rows are counted', () => {
-  /** Tells how often, and answers with what `held` is then. */
+  /** Counts the calls, and returns the value of `held` at that moment. */
   function createUpkeep(maxSessions: number, held: () => number) {
     let countsMade = 0;
     const errors: unknown[] = [];
@@ -75,7 +75,7 @@ describe('the rows are counted', () => {
     return { upkeep, countsMade: () => countsMade, errors };
   }
 
-  test('at the first write, and then as often as there is less and less room', async () => {
+  test('at the first write, and then more often as the free space shrinks', async () => {
     let held = 0;
     const { upkeep, countsMade, errors } = createUpkeep(100_000, () => held);
     while (held < 99_000) {
@@ -88,14 +88,14 @@ describe('the rows are counted', () => {
     assert.deepEqual(errors, []);
   });
 
-  test('once while they are being counted, however much is written meanwhile', async () => {
+  test('once at a time, however many writes happen during a count', async () => {
     const { upkeep, countsMade } = createUpkeep(100_000, () => 0);
     for (let written = 0; written < 1_000; written += 1) upkeep.noteWritten('learned');
     await upkeep.idle();
     assert.equal(countsMade(), 1);
   });
 
-  test('again after a count, for what was written meanwhile, and nobody waits for a third one', async () => {
+  test('again after a count, for the writes during it, and no caller waits for a third one', async () => {
     const { upkeep, countsMade } = createUpkeep(10, () => 10);
     let isOver = false;
     const write = (): void => {
@@ -112,7 +112,7 @@ describe('the rows are counted', () => {
     assert.equal(countsMade(), countBefore);
   });
 
-  test('though a count fails: with the next write', async () => {
+  test('after a count that failed: with the next write', async () => {
     let isFailing = true;
     const { upkeep, countsMade, errors } = createUpkeep(10, () => {
       if (isFailing) throw new Error('no answer');

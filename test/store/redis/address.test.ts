@@ -26,7 +26,7 @@ const cases: [url: string, changes: Partial<RedisAddress>][] = [
   ],
 ];
 for (const [url, changes] of cases) {
-  test(`${url} is understood, and shown without credentials`, () => {
+  test(`${url} is parsed, and shown without credentials`, () => {
     assert.deepEqual(parseRedisUrl(url), { ...plain, ...changes });
   });
 }
@@ -39,7 +39,7 @@ const refused: [url: string, why: RegExp][] = [
   ['redis://:secret%@h', /written as %25/],
 ];
 for (const [url, why] of refused) {
-  test(`${url} is refused, and nothing of it is told that may be secret`, () => {
+  test(`${url} is rejected, and the error contains no secret of it`, () => {
     assert.throws(
       () => parseRedisUrl(url),
       (error: Error & { code?: string }) => {

@@ -1,4 +1,4 @@
-/** What is in the database, by the server's own clock, and what it costs to ask. */
+/** The contents of the database, by the server's own clock, and the cost of each operation. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { parseSessionId, sessionKeyOf } from '../../../src/session.ts';
@@ -38,7 +38,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(await ownerOf(store, 'long'), A);
     });
 
-    test('a clock of this Machine that is hours off moves no expiry', async (t) => {
+    test('a clock of this Machine that is hours off changes no expiry', async (t) => {
       const { url } = await starting;
       const namespace = newNamespace();
       const store = await openRedis(t, url, { namespace });
@@ -58,7 +58,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.ok(Math.abs(Date.now() - 1_000_000 - old.createdAt) < 5_000);
     });
 
-    test('a clean-up removes what has expired, and its key', async (t) => {
+    test('a cleanup removes expired bindings, and their key', async (t) => {
       const namespace = newNamespace();
       const store = await openRedis(t, (await starting).url, { namespace });
       await claim(store, 'short', { ttlMs: 1 });
@@ -75,7 +75,7 @@ skipUnlessFound(neededForRedis, (program) => {
   });
 
   describe('in the database', () => {
-    test('every key goes by itself in the end, a minute after its last binding', async (t) => {
+    test('every key expires by itself in the end, a minute after its last binding', async (t) => {
       const namespace = newNamespace();
       const store = await openRedis(t, (await starting).url, { namespace });
       await claim(store, 'long');
@@ -98,7 +98,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.ok(leftOfIndex >= leftOfBinding - 1_000);
     });
 
-    test('there is nothing of a session id but its key', async (t) => {
+    test('nothing of a session id is stored except its key', async (t) => {
       const namespace = newNamespace();
       const store = await openRedis(t, (await starting).url, { namespace });
       const id = parseSessionId('sk-live-0123456789');
@@ -114,7 +114,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.doesNotMatch(all, /sk-live|0123456789/);
     });
 
-    test('fleets with different namespaces see nothing of each other', async (t) => {
+    test("fleets with different namespaces do not see each other's bindings", async (t) => {
       const { url } = await starting;
       const names = ['fleet', 'fleet:learned', 'a}{b', '{', '*', 'Flotte ü'];
       const stores = await Promise.all(names.map((namespace) => openRedis(t, url, { namespace })));
@@ -148,7 +148,7 @@ skipUnlessFound(neededForRedis, (program) => {
       }
     });
 
-    test('what a later version appends is read over, and what is no binding counts as absent', async (t) => {
+    test('fields that a later version appends are ignored, and an invalid binding counts as absent', async (t) => {
       const namespace = newNamespace();
       const store = await openRedis(t, (await starting).url, { namespace });
       await claim(store, 'session');
@@ -165,7 +165,7 @@ skipUnlessFound(neededForRedis, (program) => {
       }
     });
 
-    test('bindings that the server itself removed are counted no longer than they would have lived', async (t) => {
+    test('bindings that the server itself removed are counted no longer than their lifetime', async (t) => {
       const namespace = newNamespace();
       const store = await openRedis(t, (await starting).url, { namespace });
       const prefix = `fly-affinity:{${namespace}}:`;
@@ -199,7 +199,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.deepEqual(await collect(store), [A]);
     });
 
-    test('a maximum age that was lowered is heeded as the rules say', async (t) => {
+    test('a lowered maximum age is applied as the rules state', async (t) => {
       const clock = createTestClock();
       const options = { namespace: newNamespace(), clock, serverTime: () => clock.now() };
       const { url } = await starting;
@@ -217,7 +217,7 @@ skipUnlessFound(neededForRedis, (program) => {
       }
     });
 
-    test('numbers of any size come back as they were', async (t) => {
+    test('numbers of any size round-trip unchanged', async (t) => {
       const store = await openRedis(t, (await starting).url, { namespace: newNamespace() });
       const generation = Number.MAX_SAFE_INTEGER - 1;
       const stated = { key: keyOf('old'), machine: A, origin: 'learned', ttlMs: 1e300 } as const;
@@ -233,7 +233,7 @@ skipUnlessFound(neededForRedis, (program) => {
     });
   });
 
-  describe('asking', () => {
+  describe('round trips', () => {
     const countCalls = async (name: string): Promise<number> => {
       const stats = String(await command('INFO', 'commandstats'));
       return Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
@@ -248,7 +248,7 @@ skipUnlessFound(neededForRedis, (program) => {
         await run();
         return (await countCalls(name)) - before;
       };
-      // A lookup brings the time along, so it is counted by that.
+      // A lookup reads the time too, so its commands are counted.
       const reads = (run: () => unknown): Promise<number> => count('time', run);
       const cost = (run: () => unknown): Promise<number> => count('evalsha', run);
       const lookUpOften = (): void => {
@@ -289,7 +289,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal((await store.getMetrics()).total, 1);
     });
 
-    test('what another sidecar has changed is seen by the clock within a second', async (t) => {
+    test('a change by another sidecar is visible within a second, by the clock', async (t) => {
       const { url } = await starting;
       const namespace = newNamespace();
       const [one, other] = [
@@ -301,11 +301,11 @@ skipUnlessFound(neededForRedis, (program) => {
       await other.rebind(keyOf('session'), A, B, 'adopted', TTL_MS);
       const changedAt = performance.now();
       await eventually('seen', async () => (await ownerOf(one, 'session')) === B);
-      // The clock of the cache counts from the question, so a second is all; the rest is for the poll.
+      // The cache's clock starts at the query, so a second is enough; the rest is for polling.
       assert.ok(performance.now() - changedAt < 3_000);
     });
 
-    test('a listing of many comes in pages, and lists each once', async (t) => {
+    test('a listing of many bindings is paged, and contains each once', async (t) => {
       const store = await openRedis(t, (await starting).url, { namespace: newNamespace() });
       const names = Array.from({ length: 3_000 }, (_, index) => `k${index}`);
       await Promise.all(names.map((name) => claim(store, name)));
@@ -317,7 +317,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.ok((await countCalls('evalsha')) - before >= 6);
     });
 
-    test('what is there all the time is listed, whatever comes and goes meanwhile', async (t) => {
+    test('bindings that exist all the time are listed, whatever is added and removed meanwhile', async (t) => {
       const store = await openRedis(t, (await starting).url, { namespace: newNamespace() });
       const stays = Array.from({ length: 1_500 }, (_, index) => `stays-${index}`);
       const goes = Array.from({ length: 1_500 }, (_, index) => `goes-${index}`);
@@ -337,7 +337,7 @@ skipUnlessFound(neededForRedis, (program) => {
       );
     });
 
-    test('a clean-up of many goes in strides, so that others get their turn', async (t) => {
+    test('a cleanup of many bindings is split, so that other operations run in between', async (t) => {
       const clock = createTestClock();
       const store = await openRedis(t, (await starting).url, {
         ...{ namespace: newNamespace(), clock, serverTime: () => clock.now() },
@@ -353,7 +353,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal((await store.getMetrics()).total, 1);
     });
 
-    test('a bound that was lowered is reached bit by bit by writes, and exactly by a clean-up', async (t) => {
+    test('a lowered limit is reached gradually by writes, and exactly by a cleanup', async (t) => {
       const { url } = await starting;
       const namespace = newNamespace();
       const names = Array.from({ length: 1_000 }, (_, index) => `k${index}`);
@@ -368,7 +368,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal((await narrow.getMetrics()).total, 100);
     });
 
-    test('at its bound the store lets go of what has expired before what is alive', async (t) => {
+    test('at its limit the store removes expired bindings before live ones', async (t) => {
       const clock = createTestClock();
       const store = await openRedis(t, (await starting).url, {
         ...{ namespace: newNamespace(), clock, serverTime: () => clock.now() },

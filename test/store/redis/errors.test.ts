@@ -45,9 +45,9 @@ for (const [reply, category] of replies) {
 const others: [what: string, error: unknown, category: string][] = [
   ['a refused connection', coded('ECONNREFUSED'), 'passing'],
   ['a name without an address', coded('ENOTFOUND'), 'passing'],
-  ['a certificate of nobody', coded('DEPTH_ZERO_SELF_SIGNED_CERT'), 'fatal'],
+  ['an untrusted certificate', coded('DEPTH_ZERO_SELF_SIGNED_CERT'), 'fatal'],
   ['a connection that the server closed', new SocketClosedUnexpectedlyError(), 'passing'],
-  ['a connection that was given up', new DisconnectsClientError(), 'passing'],
+  ['an abandoned connection', new DisconnectsClientError(), 'passing'],
   ['a full queue', new Error('The queue is full'), 'passing'],
   ['a mistake of ours', new TypeError('odd'), 'fatal'],
   ['no error at all', 'odd', 'fatal'],
@@ -63,7 +63,7 @@ function coded(code: string): Error {
   return Object.assign(new Error(`connect ${code}`), { code });
 }
 
-test('an error says what failed and why, and not where in a script', () => {
+test('an error contains the operation and the cause, and not its position in a script', () => {
   for (const message of [`OOM no room. ${IN_SCRIPT}`, `${BEFORE_7} -OOM no room.`]) {
     const cause = new ErrorReply(message);
     const error = toRedisStoreError('store claim', cause);
@@ -72,14 +72,14 @@ test('an error says what failed and why, and not where in a script', () => {
   }
 });
 
-test('of an address that fails in several ways the first is told', () => {
+test('reports the first of several errors for an address', () => {
   const all = new AggregateError([coded('ECONNREFUSED'), coded('ENETUNREACH')], '');
   const error = toRedisStoreError('connecting', Object.assign(all, { code: 'ECONNREFUSED' }));
   assert.equal(error.message, 'connecting failed: connect ECONNREFUSED');
   assert.equal(error.code, 'passing');
 });
 
-test('a command that the server quotes, with a password in it, is not passed on', () => {
+test('a command quoted by the server, with a password in it, is not included', () => {
   const error = toRedisStoreError(
     'connecting',
     new ErrorReply("ERR unknown command 'AUTH', with args beginning with: 'me' 'secret' "),
@@ -88,7 +88,7 @@ test('a command that the server quotes, with a password in it, is not passed on'
   assert.equal(error.cause, undefined);
 });
 
-test('an error of the store stays as it is', () => {
+test('returns an error of the store unchanged', () => {
   const known = new StoreError('full', 'no room');
   assert.equal(toRedisStoreError('store claim', known), known);
   assert.equal(redisCodeOf(new ErrorReply('READONLY no')), 'READONLY');

@@ -1,4 +1,4 @@
-/** A Redis server that is dead, frozen, full, demoted, told to forget: what a sidecar makes of it. */
+/** A Redis server that is dead, frozen, full, demoted or flushed: the behavior of a sidecar. */
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,16 +18,16 @@ const isPassing = { name: 'StoreError', code: 'passing' };
 
 skipUnlessFound(neededForRedis, (program) => {
   describe('a server that was killed', () => {
-    test('fails what is under way and what is called, at once, and is told of once', async (t) => {
+    test('fails operations in progress and new ones immediately, and is reported once', async (t) => {
       const server = await startRedisServer(t, { program });
-      const { store, told, disruptions } = await openWatched(t, server.url);
+      const { store, errors: errors, disruptions } = await openWatched(t, server.url);
       await claim(store, 'session');
       server.freeze();
       const rejected = ['one', 'two'].map((name) => assert.rejects(claim(store, name), isPassing));
-      const looking = store.lookup(keyOf('other'));
+      const lookup = store.lookup(keyOf('other'));
       await server.kill();
       await Promise.all(rejected);
-      assert.equal(await looking, 'unknown');
+      assert.equal(await lookup, 'unknown');
       const startedAt = performance.now();
       await assert.rejects(claim(store, 'three'), { ...isPassing, message: /no connection/ });
       await assert.rejects(store.cleanup(), isPassing);
@@ -36,15 +36,15 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(await store.lookup(keyOf('other')), 'unknown');
       assert.ok(performance.now() - startedAt < 1_000);
       assert.equal(disruptions(), 1);
-      assert.equal(told.length, 1);
-      assert.match(told[0] ?? '', /^passing: the connection failed/);
+      assert.equal(errors.length, 1);
+      assert.match(errors[0] ?? '', /^passing: the connection failed/);
     });
 
     for (const [what, isDurable, owner] of [
-      ['has all that it acknowledged', true, A],
-      ['has forgotten everything', false, B],
+      ['has all acknowledged writes', true, A],
+      ['has lost all data', false, B],
     ] as const) {
-      test(`and comes back: it ${what}`, async (t) => {
+      test(`and restarted: it ${what}`, async (t) => {
         const server = await startRedisServer(t, { program, isDurable });
         const { store } = await openWatched(t, server.url);
         const names = Array.from({ length: 300 }, (_, index) => `k${index}`);
@@ -57,7 +57,7 @@ skipUnlessFound(neededForRedis, (program) => {
       });
     }
 
-    test('again and again under load: no binding that was acknowledged is lost or changes hands', async (t) => {
+    test('repeatedly under load: no acknowledged binding is lost or changes its owner', async (t) => {
       const server = await startRedisServer(t, { program, isDurable: true });
       const stores = [await openRedis(t, server.url), await openRedis(t, server.url)];
       const acknowledged = new Map<string, string>();
@@ -92,11 +92,15 @@ skipUnlessFound(neededForRedis, (program) => {
       }
     });
 
-    test('is found within five seconds after hours away, for the pauses grow no further', async (t) => {
+    test('is reconnected within five seconds after hours of downtime, because the backoff is limited', async (t) => {
       const server = await startRedisServer(t, { program });
       const gate = await openGate(t, server.port);
       const clock = createTestClock();
-      const { store, told, disruptions } = await openWatched(t, gate.url, {
+      const {
+        store,
+        errors: errors,
+        disruptions,
+      } = await openWatched(t, gate.url, {
         clock,
         random: () => 1,
       });
@@ -126,16 +130,19 @@ skipUnlessFound(neededForRedis, (program) => {
       await clock.advance(5_000);
       await eventually('back', async () => (await ownerOf(store, 'session')) === A);
       assert.equal(disruptions(), 1);
-      assert.equal(told.length, 1);
+      assert.equal(errors.length, 1);
     });
 
-    test('and wants another password now fails as what somebody has to mend', async (t) => {
+    test('and requires another password now fails with an error for the operator', async (t) => {
       const server = await startRedisServer(t, { program });
       const letIn = (password: string): Promise<unknown> =>
         server.command('ACL', 'SETUSER', 'app', 'resetpass', `>${password}`);
       await server.command('ACL', 'SETUSER', 'app', 'on', '~*', '+@all');
       await letIn('old');
-      const { store, told } = await openWatched(t, `redis://app:old@127.0.0.1:${server.port}`);
+      const { store, errors: errors } = await openWatched(
+        t,
+        `redis://app:old@127.0.0.1:${server.port}`,
+      );
       const outcome = (): Promise<string> =>
         claim(store, 'session').then(
           () => 'claimed',
@@ -145,17 +152,17 @@ skipUnlessFound(neededForRedis, (program) => {
       await letIn('new');
       await server.command('CLIENT', 'KILL', 'USER', 'app');
       await eventually('fatal', async () => (await outcome()) === 'fatal');
-      assert.equal(told.length, 1);
+      assert.equal(errors.length, 1);
       await letIn('old');
       await eventually('let in again', async () => (await outcome()) === 'claimed');
     });
   });
 
-  describe('a server that stands still', () => {
-    test('holds a read for half a second and a write for one, and late answers are nobody else’s', async (t) => {
+  describe('a frozen server', () => {
+    test('delays a read by half a second and a write by one, and late replies go to no other caller', async (t) => {
       const server = await startRedisServer(t, { program });
       const clock = createTestClock();
-      const { store, told, disruptions } = await openWatched(t, server.url, { clock });
+      const { store, errors: errors, disruptions } = await openWatched(t, server.url, { clock });
       const names = Array.from({ length: 100 }, (_, index) => `k${index}`);
       for (const name of names) await claim(store, name, { machine: name === 'k7' ? B : A });
       await clock.advance(1_000);
@@ -178,16 +185,16 @@ skipUnlessFound(neededForRedis, (program) => {
         owners,
         names.map((name) => (name === 'k7' ? B : A)),
       );
-      // What was sent in time was only answered too late.
+      // A command sent in time that only received its reply too late.
       assert.equal(await ownerOf(store, 'new-k1'), A);
       assert.equal(disruptions(), 0);
-      assert.equal(told.length, 1);
-      assert.match(told[0] ?? '', /store lookup failed|no response within 500 ms/);
+      assert.equal(errors.length, 1);
+      assert.match(errors[0] ?? '', /store lookup failed|no response within 500 ms/);
     });
 
-    test('is believed when its answer has come in time, however late this process looks', async (t) => {
+    test('is not timed out when its reply arrived in time, however late this process reads it', async (t) => {
       const server = await startRedisServer(t, { program });
-      const { store, told } = await openWatched(t, server.url, { clock: systemClock });
+      const { store, errors: errors } = await openWatched(t, server.url, { clock: systemClock });
       const writes = Array.from({ length: 10 }, (_, index) => claim(store, `k${index}`));
       const reads = Array.from({ length: 10 }, (_, index) => ownerOf(store, `k${index}`));
       // The library writes in the check phase of this turn of the loop.
@@ -196,13 +203,13 @@ skipUnlessFound(neededForRedis, (program) => {
       while (performance.now() < busyUntil);
       assert.deepEqual(new Set(await Promise.all(reads)), new Set([A]));
       await Promise.all(writes);
-      assert.deepEqual(told, []);
+      assert.deepEqual(errors, []);
     });
 
-    test('is given up after five seconds, and is back when it moves again', async (t) => {
+    test('is disconnected after five seconds, and is used again when it resumes', async (t) => {
       const server = await startRedisServer(t, { program });
       const clock = createTestClock();
-      const { store, told, disruptions } = await openWatched(t, server.url, { clock });
+      const { store, errors: errors, disruptions } = await openWatched(t, server.url, { clock });
       await claim(store, 'session');
       server.freeze();
       const rejected = assert.rejects(claim(store, 'new'), isPassing);
@@ -212,7 +219,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(disruptions(), 0);
       await clock.advance(1);
       assert.equal(disruptions(), 1);
-      assert.match(told.join(), /no response within 5000 ms/);
+      assert.match(errors.join(), /no response within 5000 ms/);
       await assert.rejects(claim(store, 'new'), { ...isPassing, message: /no connection/ });
       server.thaw();
       await eventually('back', async () => {
@@ -221,7 +228,7 @@ skipUnlessFound(neededForRedis, (program) => {
       });
     });
 
-    test('is not given up while any answer comes', async (t) => {
+    test('is not disconnected while any reply arrives', async (t) => {
       const server = await startRedisServer(t, { program });
       const clock = createTestClock();
       const { store, disruptions } = await openWatched(t, server.url, { clock });
@@ -237,7 +244,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(disruptions(), 0);
     });
 
-    test('is sent five thousand calls at most, and is given up though more come and fail at once', async (t) => {
+    test('receives five thousand calls at most, and is disconnected although more calls arrive and fail immediately', async (t) => {
       const server = await startRedisServer(t, { program });
       const { store, disruptions } = await openWatched(t, server.url, { clock: systemClock });
       const isTooMuch = { ...isPassing, message: /queue is full/ };
@@ -247,7 +254,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(await store.lookup(keyOf('beyond')), 'unknown');
       const failures = await Promise.allSettled(calls);
       assert.ok(failures.every(({ status }) => status === 'rejected'));
-      // They were given up, and are still to be answered.
+      // These calls failed, and their replies are still missing.
       await assert.rejects(claim(store, 'beyond'), isTooMuch);
       await eventually('given up', async () => {
         await assert.rejects(claim(store, 'beyond'), isPassing);
@@ -260,8 +267,8 @@ skipUnlessFound(neededForRedis, (program) => {
     });
   });
 
-  describe('a server that takes no writes', () => {
-    test('as it is full goes on answering, and deletes and clean-ups make room', async (t) => {
+  describe('a server that rejects writes', () => {
+    test('because it is full still serves reads, and deletes and cleanups free memory', async (t) => {
       const server = await startRedisServer(t, { program });
       const { store, disruptions } = await openWatched(t, server.url);
       await claim(store, 'session');
@@ -282,7 +289,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(disruptions(), 0);
     });
 
-    test('as it can not write to its disk goes on answering', async (t) => {
+    test('because it cannot write to its disk still serves reads', async (t) => {
       const options = ['--dbfilename', 'taken'];
       const server = await startRedisServer(t, { program, options });
       const { store } = await openWatched(t, server.url);
@@ -298,7 +305,7 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal(await ownerOf(store, 'new'), 'absent');
     });
 
-    test('as it is a replica goes on answering, and another server is looked for', async (t) => {
+    test('because it is a replica still serves reads, and the store looks for another server', async (t) => {
       const options = ['--repl-diskless-sync-delay', '0'];
       const [first, second] = [
         await startRedisServer(t, { program, options }),
@@ -306,7 +313,7 @@ skipUnlessFound(neededForRedis, (program) => {
       ];
       const gate = await openGate(t, first.port);
       const clock = createTestClock();
-      const { store, told, disruptions } = await openWatched(t, gate.url, { clock });
+      const { store, errors: errors, disruptions } = await openWatched(t, gate.url, { clock });
       await claim(store, 'session');
       await second.command('REPLICAOF', '127.0.0.1', String(first.port));
       const isFollowing = async (): Promise<boolean> =>
@@ -318,7 +325,7 @@ skipUnlessFound(neededForRedis, (program) => {
       gate.leadTo(second.port);
       await assert.rejects(claim(store, 'new'), { ...isPassing, message: /READONLY/ });
       assert.equal(disruptions(), 1);
-      assert.deepEqual(told, []);
+      assert.deepEqual(errors, []);
       await eventually('at the new primary', async () => {
         await clock.advance(100);
         return claim(store, 'new').then(
@@ -338,31 +345,31 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.ok(gate.count() - countBefore <= 1, 'it dials for every write');
     });
 
-    test('as its keys are taken by somebody else says so', async (t) => {
+    test('because its keys have another type reports that', async (t) => {
       const server = await startRedisServer(t, { program });
-      const { store, told } = await openWatched(t, server.url);
+      const { store, errors: errors } = await openWatched(t, server.url);
       await server.command('RPUSH', `fly-affinity:{test}:${keyOf('session')}`, 'x');
       await assert.rejects(claim(store, 'session'), { code: 'fatal', message: /WRONGTYPE/ });
       assert.equal(await ownerOf(store, 'session'), 'unknown');
       assert.equal(await ownerOf(store, 'session'), 'unknown');
-      assert.equal(told.length, 1);
-      assert.match(told[0] ?? '', /^fatal: store lookup failed: WRONGTYPE/);
+      assert.equal(errors.length, 1);
+      assert.match(errors[0] ?? '', /^fatal: store lookup failed: WRONGTYPE/);
       assert.equal(await ownerOf(store, 'none'), 'absent');
       assert.equal(await ownerOf(store, 'session'), 'unknown');
-      assert.equal(told.length, 2);
+      assert.equal(errors.length, 2);
       assert.equal((await claim(store, 'other')).machine, A);
     });
   });
 
-  describe('a server that was told', () => {
-    test('to forget all scripts is sent them again, and calls keep their order', async (t) => {
+  describe('a server that was instructed', () => {
+    test('to forget all scripts receives them again, and calls keep their order', async (t) => {
       const server = await startRedisServer(t, { program });
       const { store } = await openWatched(t, server.url);
       for (let round = 0; round < 20; round += 1) {
         const flushed = server.command('SCRIPT', 'FLUSH');
         for (let count = 0; count < 10; count += 1) {
           const name = `k${round}-${count}`;
-          const answers = await Promise.all([
+          const replies = await Promise.all([
             claim(store, name).then(({ machine }) => machine),
             ownerOf(store, name),
             store.delete(keyOf(name)),
@@ -370,7 +377,7 @@ skipUnlessFound(neededForRedis, (program) => {
             claim(store, name, { machine: B }).then(({ machine }) => machine),
             ownerOf(store, name),
           ]);
-          assert.deepEqual(answers, [A, A, true, 'absent', B, B]);
+          assert.deepEqual(replies, [A, A, true, 'absent', B, B]);
         }
         await flushed;
       }
@@ -395,7 +402,7 @@ skipUnlessFound(neededForRedis, (program) => {
   });
 
   describe('a close', () => {
-    test('leaves nothing behind, whatever the connection is doing', async (t) => {
+    test('leaves nothing open, whatever the state of the connection', async (t) => {
       const server = await startRedisServer(t, { program });
       const gate = await openGate(t, server.port);
       const watch = watchResources(t);
@@ -410,13 +417,13 @@ skipUnlessFound(neededForRedis, (program) => {
       await idle.close();
 
       const writes = [claim(busy, 'one'), claim(busy, 'two', { machine: B })];
-      const looking = busy.lookup(keyOf('a'));
+      const lookup = busy.lookup(keyOf('a'));
       await Promise.all([busy.close(), busy.close()]);
       assert.deepEqual(
         (await Promise.all(writes)).map(({ machine }) => machine),
         [A, B],
       );
-      assert.ok(await looking);
+      assert.ok(await lookup);
 
       const pages = listing.entries()[Symbol.asyncIterator]();
       const page = pages.next().catch((error: unknown) => error);
@@ -433,7 +440,7 @@ skipUnlessFound(neededForRedis, (program) => {
       await untilNothingIsLeft(watch);
     });
 
-    test('ends a dialing that nobody answers', async (t) => {
+    test('aborts a connection attempt without a response', async (t) => {
       const server = await startRedisServer(t, { program });
       const gate = await openGate(t, server.port);
       const watch = watchResources(t);
@@ -450,7 +457,7 @@ skipUnlessFound(neededForRedis, (program) => {
       await untilNothingIsLeft(watch);
     });
 
-    test('waits for a write under way as long as that may take, and no longer', async (t) => {
+    test('waits for a write in progress up to its time limit, and no longer', async (t) => {
       const server = await startRedisServer(t, { program });
       const clock = createTestClock();
       const store = await openRedis(t, server.url, { clock });

@@ -1,4 +1,7 @@
-/** A Redis server that is absent, silent, locked, full of clients, not ready: why the store does not open. */
+/**
+ * A Redis server that is absent, unresponsive, locked, full of clients or not ready: why the store
+ * does not open.
+ */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
@@ -16,7 +19,10 @@ import { claim, eventually, openRedis, openWatched, ownerOf } from '../redis-pla
 const isPassing = { name: 'StoreError', code: 'passing' };
 
 /** Why the store does not open. */
-async function refusal(url: string, options: Partial<RedisStoreOptions> = {}): Promise<StoreError> {
+async function openError(
+  url: string,
+  options: Partial<RedisStoreOptions> = {},
+): Promise<StoreError> {
   const opening = openRedisStore({
     ...{ url, namespace: 'test', clock: systemClock, random: Math.random },
     limits: { maxSessions: 100, maxAgeMs: 0 },
@@ -29,31 +35,31 @@ async function refusal(url: string, options: Partial<RedisStoreOptions> = {}): P
 
 skipUnlessFound(neededForRedis, (program) => {
   describe('the Redis store does not open', () => {
-    test('where no server is, and says so at once', async (t) => {
+    test('where no server listens, and reports that immediately', async (t) => {
       const port = await freePort();
       const watch = watchResources(t);
-      const error = await refusal(`redis://me:secret@localhost:${port}/1`);
+      const error = await openError(`redis://me:secret@localhost:${port}/1`);
       assert.equal(error.code, 'passing');
       assert.match(error.message, new RegExp(`redis://localhost:${port}/1 cannot be used`));
       assert.match(error.message, /ECONNREFUSED.*check that it runs/);
       await untilNothingIsLeft(watch);
     });
 
-    test('where the name has no address', async () => {
-      const error = await refusal('redis://no-such-host.invalid');
+    test('when the name has no address', async () => {
+      const error = await openError('redis://no-such-host.invalid');
       assert.equal(error.code, 'passing');
     });
 
-    test('where somebody listens who never answers, and leaves nothing open', async (t) => {
+    test('when a server accepts the connection and never responds, and leaves nothing open', async (t) => {
       const watch = watchResources(t);
-      const silent = createServer().listen(0, '127.0.0.1');
-      await once(silent, 'listening');
-      t.after(() => void silent.close());
-      const { port } = silent.address() as AddressInfo;
+      const unresponsive = createServer().listen(0, '127.0.0.1');
+      await once(unresponsive, 'listening');
+      t.after(() => void unresponsive.close());
+      const { port } = unresponsive.address() as AddressInfo;
       const clock = createTestClock();
       for (const url of [`redis://127.0.0.1:${port}`, `redis://:secret@127.0.0.1:${port}`]) {
-        const connected = once(silent, 'connection');
-        const refused = refusal(url, { clock });
+        const connected = once(unresponsive, 'connection');
+        const refused = openError(url, { clock });
         const [socket] = (await connected) as [Socket];
         const closed = once(socket.resume(), 'close');
         await clock.advance(2_000);
@@ -63,40 +69,40 @@ skipUnlessFound(neededForRedis, (program) => {
         assert.equal(clock.pendingCount(), 0);
         await closed;
       }
-      silent.close();
+      unresponsive.close();
       await untilNothingIsLeft(watch);
     });
 
-    test('where nobody even takes the call, and leaves nothing open', async (t) => {
+    test('when no server accepts the connection, and leaves nothing open', async (t) => {
       const server = await startRedisServer(t, { program, options: ['--tcp-backlog', '1'] });
       server.freeze();
-      // The kernel takes two on its behalf; to a third it does not answer.
+      // The kernel accepts two on its behalf; it does not respond to a third.
       const [first, second] = [connect(server.port), connect(server.port)];
       await Promise.all([once(first, 'connect'), once(second, 'connect')]);
       const watch = watchResources(t);
       const clock = createTestClock();
-      const refused = refusal(server.url, { clock });
+      const refused = openError(server.url, { clock });
       await clock.advance(1_999);
       assert.equal(watch.sockets.size, 1);
       await clock.advance(1);
       assert.match((await refused).message, /no response within 2000 ms/);
-      // The client library would leave it alone for two seconds.
+      // The client library would ignore it for two seconds.
       await clock.advance(0);
       assert.equal(watch.sockets.size, 0);
       for (const socket of [first, second]) socket.destroy();
     });
 
-    test('where somebody speaks another protocol', async (t) => {
+    test('when the server uses another protocol', async (t) => {
       const http = createServer((socket) => {
         socket.resume().end('HTTP/1.1 400 Bad Request\r\n\r\n');
       }).listen(0, '127.0.0.1');
       await once(http, 'listening');
       t.after(() => void http.close());
-      const error = await refusal(`redis://127.0.0.1:${(http.address() as AddressInfo).port}`);
+      const error = await openError(`redis://127.0.0.1:${(http.address() as AddressInfo).port}`);
       assert.equal(error.code, 'passing');
     });
 
-    test('with a wrong password, without one, and with one too many', async (t) => {
+    test('with a wrong password, without one, and with an unexpected one', async (t) => {
       const locked = await startRedisServer(t, { program, password: 'sesame' });
       const open = await startRedisServer(t, { program });
       const cases: [url: string, why: RegExp][] = [
@@ -106,7 +112,7 @@ skipUnlessFound(neededForRedis, (program) => {
         [`redis://:secret@127.0.0.1:${open.port}`, /without any password configured/],
       ];
       for (const [url, why] of cases) {
-        const error = await refusal(url);
+        const error = await openError(url);
         assert.equal(error.code, 'fatal', error.message);
         assert.match(error.message, why);
         assert.match(error.message, /SESSION_STORE_URL/);
@@ -116,29 +122,29 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal((await claim(store, 'session')).machine, 'a1');
     });
 
-    test('where the server quotes the password, which is not passed on', async (t) => {
+    test('when the server quotes the password, which is not in the error', async (t) => {
       const odd = await startRedisServer(t, {
         program,
         options: ['--rename-command', 'AUTH', 'X'],
       });
-      const error = await refusal(`redis://:secret@127.0.0.1:${odd.port}`);
+      const error = await openError(`redis://:secret@127.0.0.1:${odd.port}`);
       assert.equal(error.code, 'fatal');
       assert.match(error.message, /unknown command/);
       assert.doesNotMatch(`${error.message} ${String(error.cause)}`, /secret/);
     });
 
-    test('without the right to run scripts', async (t) => {
+    test('without the permission to run scripts', async (t) => {
       const server = await startRedisServer(t, { program });
       await server.command('ACL', 'SETUSER', 'guest', 'on', '>guest', '~*', '+@all', '-@scripting');
-      const error = await refusal(`redis://guest:guest@127.0.0.1:${server.port}`);
+      const error = await openError(`redis://guest:guest@127.0.0.1:${server.port}`);
       assert.equal(error.code, 'fatal');
       assert.match(error.message, /NOPERM/);
     });
 
-    test('while the server has as many clients as it takes', async (t) => {
+    test('while the server has reached its maximum number of clients', async (t) => {
       const server = await startRedisServer(t, { program, options: ['--maxclients', '1'] });
       const only = await openRedis(t, server.url);
-      const error = await refusal(server.url);
+      const error = await openError(server.url);
       assert.equal(error.code, 'passing');
       assert.match(error.message, /max number of clients/);
       await only.close();
@@ -148,7 +154,7 @@ skipUnlessFound(neededForRedis, (program) => {
       });
     });
 
-    test('while the server reads its data, and opens when it is done', async (t) => {
+    test('while the server loads its data, and opens afterwards', async (t) => {
       const server = await startRedisServer(t, { program });
       const before = await openWatched(t, server.url);
       await claim(before.store, 'session');
@@ -156,14 +162,14 @@ skipUnlessFound(neededForRedis, (program) => {
       await server.command('EVAL', populate, '0');
       await server.command('SAVE');
       await server.kill();
-      // Half a millisecond for each key, and a look at its clients in between.
+      // Half a millisecond for each key, with clients served in between.
       await server.start(
         '--key-load-delay',
         '500',
         '--loading-process-events-interval-bytes',
         '1024',
       );
-      const error = await refusal(server.url);
+      const error = await openError(server.url);
       assert.equal(error.code, 'passing');
       assert.match(error.message, /LOADING/);
       await assert.rejects(claim(before.store, 'new'), isPassing);

@@ -10,7 +10,7 @@ skipUnlessFound(neededForRedis, (program) => {
   const namespaces = new WeakMap<TestContext, string>();
   let testCount = 0;
 
-  /** One namespace a test and place, however many stores it opens; time is the test's. */
+  /** One namespace per test and place, however many stores it opens; the clock is the test's. */
   const open: OpenStore = async (t, { clock, limits, place }) => {
     const namespace = namespaces.get(t) ?? `test-${(testCount += 1)}`;
     namespaces.set(t, namespace);

@@ -1,4 +1,4 @@
-/** `rediss://`: what the client insists on, and what it makes of a server that has not got it. */
+/** `rediss://`: what the client requires, and its error when a server does not provide it. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
@@ -28,13 +28,13 @@ function findBoth(): { server: string; openssl: string } | undefined {
 
 interface Encrypted {
   readonly port: number;
-  /** A file with whom to trust. */
+  /** A file with the trusted certificates. */
   readonly certificate: string;
-  /** The names that were asked for. */
+  /** The names that clients requested. */
   readonly names: readonly string[];
 }
 
-/** A Redis server behind TLS, with a certificate for `localhost` that nobody else vouches for. */
+/** A Redis server behind TLS, with a self-signed certificate for `localhost`. */
 async function startEncrypted(t: TestContext, server: string, openssl: string): Promise<Encrypted> {
   const plain = await startRedisServer(t, { program: server, password: 'sesame' });
   const directory = await mkdtemp(join(tmpdir(), 'fly-affinity-tls-'));
@@ -67,7 +67,7 @@ async function startEncrypted(t: TestContext, server: string, openssl: string): 
   return { port: (front.address() as AddressInfo).port, certificate, names };
 }
 
-/** What a process says that tries the URL. */
+/** The output of a process that tries the URL. */
 async function tryOut(url: string, trusted?: string): Promise<string> {
   const script = join(import.meta.dirname, '../redis-tls-client.ts');
   const env = { ...process.env, ...(trusted !== undefined && { NODE_EXTRA_CA_CERTS: trusted }) };
@@ -76,13 +76,13 @@ async function tryOut(url: string, trusted?: string): Promise<string> {
 }
 
 skipUnlessFound(neededForTls, ({ server, openssl }) => {
-  test('a server is trusted by its certificate, and told by which name it was called', async (t) => {
+  test('a server is trusted by its certificate, and receives the host name in SNI', async (t) => {
     const { port, certificate, names } = await startEncrypted(t, server, openssl);
     assert.equal(await tryOut(`rediss://:sesame@localhost:${port}`, certificate), 'a1');
     assert.deepEqual(names, ['localhost']);
   });
 
-  test('a server without a certificate to trust is somebody else’s to mend', async (t) => {
+  test('a server without a trusted certificate is an error for the operator', async (t) => {
     const { port, certificate } = await startEncrypted(t, server, openssl);
     const [unknown, misnamed] = await Promise.all([
       tryOut(`rediss://:sesame@localhost:${port}`),
@@ -92,13 +92,13 @@ skipUnlessFound(neededForTls, ({ server, openssl }) => {
     assert.match(misnamed, /^fatal: .*127\.0\.0\.1.* cert/);
   });
 
-  test('a URL with TLS for a server without, or the other way round, is asked about', async (t) => {
+  test('a URL with TLS for a server without it, or the reverse, produces a hint', async (t) => {
     const { port } = await startEncrypted(t, server, openssl);
     const bare = await startRedisServer(t, { program: server });
-    const answers = await Promise.all([
+    const outputs = await Promise.all([
       tryOut(`redis://:sesame@localhost:${port}`),
       tryOut(`rediss://127.0.0.1:${bare.port}`),
     ]);
-    for (const answer of answers) assert.match(answer, /^passing: .* needs TLS/);
+    for (const output of outputs) assert.match(output, /^passing: .* needs TLS/);
   });
 });

@@ -1,4 +1,4 @@
-/** The contract holds for a store that Machines share and that is wrapped, whatever it is. */
+/** The contract holds for a shared store that is wrapped, for every database. */
 import { randomUUID } from 'node:crypto';
 import { after, type TestContext } from 'node:test';
 import type { StoreHooks } from '../../../src/store/resilient/store-in-use.ts';
@@ -12,14 +12,14 @@ import { storeContract, type OpenOptions, type OpenStore } from '../contract.ts'
 import { agreesWithTheRules } from '../model.ts';
 import { openWrapped } from '../wrapped.ts';
 
-/** One a test, however many stores it opens. */
+/** One per test, however many stores it opens. */
 const namespaces = new WeakMap<TestContext, string>();
 
 type OpenShared = (
   options: OpenOptions & StoreHooks & { namespace: string; serverTime: () => number },
 ) => Promise<SessionStore>;
 
-/** Time is the test's on the server too. */
+/** The server uses the test clock too. */
 function wrapping(kind: 'redis' | 'postgres', open: OpenShared): OpenStore {
   return (t, options) => {
     const namespace = namespaces.get(t) ?? randomUUID();

@@ -1,4 +1,4 @@
-/** What a failing store costs the request path: nothing but what nobody can know. */
+/** The effects of a failing store on the request path: only what cannot be known is unavailable. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SessionKey } from '../../../src/session.ts';
@@ -20,18 +20,18 @@ import {
   TTL_MS,
   type World,
 } from '../resilient-world.ts';
-import { createScriptedStore, fails, hangs, late, losesAnswers, works } from '../scripted.ts';
+import { createScriptedStore, fails, hangs, late, losesResponses, works } from '../scripted.ts';
 import { pass, passing, until } from '../wrapped.ts';
 
-/** Beyond the longest pause of the supervisor. */
+/** Longer than the longest backoff of the supervisor. */
 const LONG_MS = 11_000;
 
-describe('a write that fails in passing', () => {
+describe('a write with a transient failure', () => {
   const retries = { retryCount: 3, retryDelayMs: 100 };
 
-  test('is tried again after growing pauses, and nobody notices', async (t) => {
+  test('is retried after growing pauses, invisibly to the caller', async (t) => {
     const { clock, scripted, store } = await start(t, retries);
-    scripted.tell({ writes: fails('passing', 2) });
+    scripted.setBehaviour({ writes: fails('passing', 2) });
     const claim = store.claim(binding());
     await clock.advance(49);
     assert.equal(countOf(scripted, 'claim'), 1);
@@ -46,19 +46,19 @@ describe('a write that fails in passing', () => {
     assert.deepEqual(store.writtenBack, []);
   });
 
-  test('is not tried again more often than that', async (t) => {
+  test('is not retried more often than that', async (t) => {
     const { clock, scripted, store } = await start(t, { ...retries, retryCount: 2 });
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await passing(clock, store.claim(binding()));
     assert.equal(countOf(scripted, 'claim'), 3);
     assert.equal(store.health().failing, 'writes');
   });
 
-  test('is not tried again once its second is over', async (t) => {
+  test('is not retried after its second has passed', async (t) => {
     const { clock, scripted, store } = await start(t, {
       ...{ retryCount: 100, retryDelayMs: 800, random: () => 0.999 },
     });
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     const startedAt = clock.monotonicMs();
     await passing(clock, store.claim(binding()));
     assert.ok(clock.monotonicMs() - startedAt <= 1_000);
@@ -67,9 +67,9 @@ describe('a write that fails in passing', () => {
     assert.equal(countOf(scripted, 'claim'), 2);
   });
 
-  test('is not tried again in its own time when it was accepted long since', async (t) => {
+  test('is not retried in its own time after it was accepted long before', async (t) => {
     const { clock, scripted, store } = await start(t, { retryCount: 3, retryDelayMs: 1_000 });
-    scripted.tell({ writes: fails('passing', 2) });
+    scripted.setBehaviour({ writes: fails('passing', 2) });
     const claim = store.claim(binding());
     await passing(clock, claim);
     await until(clock, () => store.health().state === 'healthy');
@@ -79,12 +79,12 @@ describe('a write that fails in passing', () => {
     assert.equal((await scripted.held()).size, 0);
   });
 
-  test('is not tried again while a breaker is open', async (t) => {
+  test('is not retried while a breaker is open', async (t) => {
     const { clock, scripted, store } = await start(t, { retryCount: 3, retryDelayMs: 400 });
-    scripted.tell({ writes: fails('passing', 1) });
+    scripted.setBehaviour({ writes: fails('passing', 1) });
     const waiting = store.claim(binding());
     await clock.advance(0);
-    scripted.tell({ writes: fails('fatal') });
+    scripted.setBehaviour({ writes: fails('fatal') });
     await store.claim(binding({ key: keyOf('other') }));
     assert.equal(store.health().failing, 'writes');
     await clock.advance(210);
@@ -93,17 +93,17 @@ describe('a write that fails in passing', () => {
   });
 
   for (const code of ['full', 'fatal', 'damaged'] as const) {
-    test(`is not tried again where that can't help: ${code}`, async (t) => {
+    test(`is not retried when a retry cannot help: ${code}`, async (t) => {
       const { clock, scripted, store } = await start(t, retries);
-      scripted.tell({ writes: fails(code) });
+      scripted.setBehaviour({ writes: fails(code) });
       assert.equal((await passing(clock, store.claim(binding()))).machine, A);
       assert.equal(countOf(scripted, 'claim', KEY), 1);
     });
   }
 
-  test('keeps its place before what is called after it for the same session', async (t) => {
+  test('keeps its position before later operations of the same session', async (t) => {
     const { clock, scripted, store } = await start(t, retries);
-    scripted.tell({ writes: fails('passing', 1) });
+    scripted.setBehaviour({ writes: fails('passing', 1) });
     const claim = store.claim(binding());
     const removal = store.delete(KEY, A);
     assert.equal(await ownerOf(store), 'absent');
@@ -114,14 +114,14 @@ describe('a write that fails in passing', () => {
   });
 });
 
-describe('what is accepted while the store fails', () => {
-  test('is there at once, and in the store once that works again, as it was accepted', async (t) => {
+describe('a write accepted while the store fails', () => {
+  test('is visible immediately, and is in the store once it recovers, as it was accepted', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     const old = keyOf('old');
     const { createdAt } = await store.upsert(stated({ key: old, generation: 7 }));
     await clock.advance(1_000);
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     const claimed = await store.claim(binding());
     const moved = await store.rebind(old, A, B, 'adopted', TTL_MS);
     assert.deepEqual(await store.lookup(KEY), claimed);
@@ -138,32 +138,32 @@ describe('what is accepted while the store fails', () => {
     assert.deepEqual(store.writtenBack, ['written', 'written']);
   });
 
-  test('is told once a key, in the order in which the keys came', async (t) => {
+  test('is flushed once per key, in the order in which the keys arrived', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     const several = keys('k', 300);
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     for (const key of several) await store.claim(binding({ key }));
     await clock.advance(1);
     for (const key of several.toReversed()) await store.touch(key, TTL_MS);
     const touchedAt = clock.now();
     scripted.calls.length = 0;
     await recovered(world);
-    const told = scripted.calls.filter(({ name }) => name === 'upsert').map(({ key }) => key);
-    assert.deepEqual(told, several);
+    const flushed = scripted.calls.filter(({ name }) => name === 'upsert').map(({ key }) => key);
+    assert.deepEqual(flushed, several);
     assert.equal(store.writtenBack.length, several.length);
     const held = await scripted.held();
     for (const key of several) assert.equal(held.get(key)?.expiresAt, touchedAt + TTL_MS);
   });
 
-  test('may be a touch of what is known, and of what is not', async (t) => {
+  test('may be a touch of a known binding, and of an unknown one', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     const unknown = keyOf('unknown');
     await store.claim(binding());
     await scripted.data.claim(binding({ key: unknown, machine: B }));
     await clock.advance(10_000);
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     assert.equal(await store.touch(KEY, TTL_MS), true);
     await store.touch(unknown, TTL_MS);
     const expiresAt = clock.now() + TTL_MS;
@@ -177,11 +177,11 @@ describe('what is accepted while the store fails', () => {
     assert.equal(held.get(unknown)?.machine, B);
   });
 
-  test('may be an early expiry, which is over when the store works again', async (t) => {
+  test('may be an early expiry that has passed when the store recovers', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     await store.claim(binding());
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     assert.equal(await store.expireWithin(KEY, 1_000), true);
     await clock.advance(999);
     assert.equal(await ownerOf(store), A);
@@ -192,13 +192,13 @@ describe('what is accepted while the store fails', () => {
     assert.equal(await ownerOf(store), 'absent');
   });
 
-  test('may be an early expiry that is still to come', async (t) => {
+  test('may be an early expiry that is still in the future', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     const unknown = keyOf('unknown');
     await store.claim(binding());
     await scripted.data.claim(binding({ key: unknown, machine: B }));
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.expireWithin(KEY, 30_000);
     await store.expireWithin(unknown, 30_000);
     const expiresAt = clock.now() + 30_000;
@@ -208,13 +208,13 @@ describe('what is accepted while the store fails', () => {
     assert.equal(held.get(unknown)?.expiresAt, expiresAt);
   });
 
-  test('may be a delete: what was deleted does not come back', async (t) => {
+  test('may be a delete: a deleted binding does not come back', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     const unknown = keyOf('unknown');
     await store.claim(binding());
     await scripted.data.claim(binding({ key: unknown }));
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     assert.equal(await store.delete(KEY, A), true);
     await store.delete(unknown, A);
     assert.equal(await ownerOf(store), 'absent');
@@ -226,26 +226,26 @@ describe('what is accepted while the store fails', () => {
     assert.equal(await ownerOf(store), 'absent');
   });
 
-  test("a delete of nobody's but one Machine's leaves another's alone, and visible", async (t) => {
+  test("may be a delete for one Machine, which leaves another's binding unchanged and visible", async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
     await scripted.data.claim(binding({ machine: B }));
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.delete(KEY, A);
     assert.equal(await ownerOf(store), B);
-    scripted.tell({ reads: fails() });
+    scripted.setBehaviour({ reads: fails() });
     for (let count = 0; count < 3; count += 1) assert.equal(await ownerOf(store), 'unknown');
     await recovered(world);
     assert.equal(await ownerOf(store), B);
     assert.equal((await scripted.held()).get(KEY)?.machine, B);
   });
 
-  test('a session that is given up and then copied from its new owner is its new owner’s', async (t) => {
+  test('that releases a session and then copies it from its new owner leaves it to the new owner', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
     await store.claim(binding());
-    scripted.tell({ writes: fails() });
-    // As a Machine yields that has lost a conflict.
+    scripted.setBehaviour({ writes: fails() });
+    // As a Machine that loses a conflict does.
     await Promise.all([
       store.delete(KEY, A),
       store.upsert(stated({ machine: B, origin: 'copied' })),
@@ -256,23 +256,23 @@ describe('what is accepted while the store fails', () => {
     assert.deepEqual(store.conflicts, []);
   });
 
-  test('a session that is moved and then deleted does not come back as its former owner’s', async (t) => {
+  test('that moves a session and then deletes it does not restore it for its former owner', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
     await store.claim(binding());
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.rebind(KEY, A, B, 'adopted', TTL_MS);
     assert.equal(await store.delete(KEY, B), true);
     await recovered(world);
     assert.equal((await scripted.held()).size, 0);
   });
 
-  test('a session that is deleted and bound anew is as old as its second binding', async (t) => {
+  test('that deletes a session and binds it again leaves the age of the second binding', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     await store.upsert(stated({ generation: 5 }));
     await clock.advance(1_000);
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.delete(KEY, A);
     const anew = await store.claim(binding({ origin: 'adopted' }));
     assert.equal(anew.createdAt, clock.now());
@@ -280,10 +280,10 @@ describe('what is accepted while the store fails', () => {
     assert.deepEqual((await scripted.held()).get(KEY), anew);
   });
 
-  test('is lost neither to an answer that was lost, nor written twice by it', async (t) => {
+  test('is neither lost nor written twice when its response is lost', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
-    scripted.tell({ writes: losesAnswers() });
+    scripted.setBehaviour({ writes: losesResponses() });
     const claimed = await store.claim(binding());
     await store.rebind(KEY, A, B, 'adopted', TTL_MS);
     assert.equal(await ownerOf(store), B);
@@ -294,10 +294,10 @@ describe('what is accepted while the store fails', () => {
     assert.deepEqual(store.conflicts, []);
   });
 
-  test('is told neither longer nor shorter than it lives', async (t) => {
+  test('is flushed with exactly its remaining life', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     const { expiresAt } = await store.claim(binding());
     const gone = keyOf('gone');
     await store.claim(binding({ key: gone, ttlMs: 5_000 }));
@@ -310,14 +310,14 @@ describe('what is accepted while the store fails', () => {
   });
 });
 
-describe('what is still queued while the store recovers', () => {
-  test('is changed in the queue, so that it is told in the order of the calls', async (t) => {
+describe('a write that is still queued while the store recovers', () => {
+  test('is updated in the queue, so that changes are flushed in the order of the calls', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     const several = keys('k', 1_000);
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     for (const key of several) await store.claim(binding({ key }));
-    scripted.tell({ writes: late(1) });
+    scripted.setBehaviour({ writes: late(1) });
     await until(clock, () => store.health().state === 'recovering', 1);
     const last = several.slice(-100);
     assert.deepEqual(
@@ -335,11 +335,11 @@ describe('what is still queued while the store recovers', () => {
   });
 });
 
-describe('what was bound elsewhere meanwhile', () => {
-  test('stays: it is counted, told of once, and this side is corrected', async (t) => {
+describe('a key that was bound elsewhere meanwhile', () => {
+  test('keeps that binding: the conflict is counted, reported once, and corrected here', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
-    scripted.tell({ reads: fails(), writes: fails() });
+    scripted.setBehaviour({ reads: fails(), writes: fails() });
     assert.equal((await store.claim(binding())).machine, A);
     await store.touch(KEY, TTL_MS);
     const others = await scripted.data.claim(binding({ machine: B }));
@@ -349,15 +349,15 @@ describe('what was bound elsewhere meanwhile', () => {
     assert.deepEqual((await scripted.held()).get(KEY), others);
     assert.deepEqual(store.writtenBack, ['conflict']);
     assert.deepEqual(store.conflicts, [{ key: KEY, accepted: A, owner: B }]);
-    scripted.tell({ reads: fails() });
+    scripted.setBehaviour({ reads: fails() });
     assert.equal(await ownerOf(store), B);
   });
 
-  test('gives way to what was moved here by a higher generation', async (t) => {
+  test('is replaced by a move to this Machine with a higher generation', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
     await store.upsert(stated({ machine: B }));
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.rebind(KEY, B, A, 'adopted', TTL_MS);
     await scripted.data.touch(KEY, 2 * TTL_MS);
     await recovered(world);
@@ -365,24 +365,24 @@ describe('what was bound elsewhere meanwhile', () => {
     assert.deepEqual(store.conflicts, []);
   });
 
-  test('is not deleted by a delete of what was there before it', async (t) => {
+  test('is not deleted by a delete of the binding before it', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
     await store.claim(binding());
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.delete(KEY);
     await scripted.data.rebind(KEY, A, B, 'adopted', TTL_MS);
     await recovered(world);
     assert.equal(await ownerOf(store), B);
   });
 
-  test('is not forgotten for what is accepted here while it is being told', async (t) => {
+  test('is not dropped in favor of a write that is accepted here during the flush', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.claim(binding());
     await scripted.data.claim(binding({ machine: B }));
-    scripted.tell({ writes: hangs });
+    scripted.setBehaviour({ writes: hangs });
     await pass(clock, LONG_MS / 2);
     assert.ok(countOf(scripted, 'upsert', KEY) > 0);
     await store.rebind(KEY, A, C, 'adopted', TTL_MS);
@@ -393,9 +393,9 @@ describe('what was bound elsewhere meanwhile', () => {
 });
 
 describe('a breaker', () => {
-  test('that is open lets no request through, only probes after growing pauses', async (t) => {
+  test('that is open admits no request, only probes after growing pauses', async (t) => {
     const { clock, scripted, store } = await start(t, { random: () => 1 });
-    scripted.tell({ reads: fails(), writes: fails('fatal') });
+    scripted.setBehaviour({ reads: fails(), writes: fails('fatal') });
     for (const key of keys('first', 3)) await store.lookup(key);
     await store.claim(binding());
     assert.equal(store.health().failing, 'all');
@@ -417,9 +417,9 @@ describe('a breaker', () => {
     assert.deepEqual(pauses, [500, 1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
   });
 
-  test('spreads its probes by chance', async (t) => {
+  test('adds jitter to its probes', async (t) => {
     const { clock, scripted, store } = await start(t, { random: () => 0 });
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.claim(binding());
     await clock.advance(249);
     assert.equal(countOf(scripted, 'upsert'), 0);
@@ -427,11 +427,11 @@ describe('a breaker', () => {
     assert.equal(countOf(scripted, 'upsert'), 1);
   });
 
-  test('of the writes leaves the reads alone', async (t) => {
+  test('of the writes does not affect reads', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
     await scripted.data.claim(binding({ machine: B }));
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.claim(binding({ key: keyOf('other') }));
     assert.equal(store.health().failing, 'writes');
     assert.equal(await ownerOf(store), B);
@@ -440,13 +440,13 @@ describe('a breaker', () => {
     assert.equal(await ownerOf(store), 'absent');
   });
 
-  test('of the reads opens at the third failure in a row, and leaves the writes alone', async (t) => {
+  test('of the reads opens at the third consecutive failure, and does not affect writes', async (t) => {
     const { scripted, store } = await start(t);
-    scripted.tell({ reads: fails('passing', 2) });
+    scripted.setBehaviour({ reads: fails('passing', 2) });
     assert.equal(await ownerOf(store), 'unknown');
     assert.equal(await ownerOf(store), 'unknown');
     assert.equal(await ownerOf(store), 'absent');
-    scripted.tell({ reads: fails() });
+    scripted.setBehaviour({ reads: fails() });
     for (let count = 0; count < 10; count += 1) assert.equal(await ownerOf(store), 'unknown');
     assert.equal(countOf(scripted, 'lookup'), 6);
     assert.equal(store.health().failing, 'reads');
@@ -456,9 +456,9 @@ describe('a breaker', () => {
     assert.equal(await ownerOf(store), A);
   });
 
-  test('is not opened for longer by writes that were under way when it opened', async (t) => {
+  test('does not stay open longer because of writes that were in progress when it opened', async (t) => {
     const { clock, scripted, store } = await start(t, { random: () => 1 });
-    scripted.tell({ writes: hangs });
+    scripted.setBehaviour({ writes: hangs });
     const writes: Promise<unknown>[] = [];
     for (const key of keys('k', 20)) {
       writes.push(store.claim(binding({ key })));
@@ -468,7 +468,7 @@ describe('a breaker', () => {
     await Promise.all(writes);
     const [degraded] = store.reported;
     assert.equal(degraded?.state, 'degraded');
-    scripted.tell({ writes: works });
+    scripted.setBehaviour({ writes: works });
     await clock.advance(600);
     assert.equal(store.health().state, 'healthy');
   });
@@ -489,7 +489,7 @@ describe('a breaker', () => {
       },
     });
     const claim = store.claim(binding({ key: slow }));
-    scripted.tell({ writes: fails('passing', 1) });
+    scripted.setBehaviour({ writes: fails('passing', 1) });
     await store.claim(binding());
     await until(clock, () => store.health().state === 'healthy');
     await passing(clock, claim);
@@ -498,24 +498,24 @@ describe('a breaker', () => {
     assert.equal((await scripted.held()).size, 2);
   });
 
-  test('of the reads is probed in its own time, however long that of the writes is open', async (t) => {
+  test('of the reads is probed on its own schedule, however long that of the writes is open', async (t) => {
     const { clock, scripted, store } = await start(t);
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.claim(binding());
     await clock.advance(30_000);
     const probes = countOf(scripted, 'upsert');
     await until(clock, () => countOf(scripted, 'upsert') > probes);
-    scripted.tell({ reads: fails('passing', 3) });
+    scripted.setBehaviour({ reads: fails('passing', 3) });
     for (let count = 0; count < 3; count += 1) await store.lookup(keyOf('other'));
     assert.equal(store.health().failing, 'all');
     await clock.advance(500);
     assert.equal(store.health().failing, 'writes');
   });
 
-  test('changes are told one by one, and nothing a request', async (t) => {
+  test('reports each change, and not each request', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
-    scripted.tell({ reads: fails(), writes: fails() });
+    scripted.setBehaviour({ reads: fails(), writes: fails() });
     for (const key of keys('k', 500)) {
       await store.claim(binding({ key }));
       await store.lookup(keyOf('other'));
@@ -540,9 +540,9 @@ describe('a breaker', () => {
     assert.deepEqual(store.errors, []);
   });
 
-  test('is told with its cause, its age and what waits', async (t) => {
+  test('reports its cause, its age and the number of pending changes', async (t) => {
     const { clock, scripted, store } = await start(t);
-    scripted.tell({ reads: fails(), writes: fails('full') });
+    scripted.setBehaviour({ reads: fails(), writes: fails('full') });
     await store.claim(binding());
     await clock.advance(100);
     await store.claim(binding({ key: keyOf('other') }));
@@ -555,23 +555,23 @@ describe('a breaker', () => {
   });
 });
 
-describe('a write that takes longer than its second', () => {
+describe('a write that exceeds its second', () => {
   for (const [comes, ending] of [
     ['a late success', works],
     ['a late failure', fails('passing', 1)],
-    ['a late failure though it was done', losesAnswers(1)],
+    ['a late failure though it was done', losesResponses(1)],
   ] as const) {
     test(`is accepted here, and ${comes} does no harm`, async (t) => {
       const world = await start(t);
       const { clock, scripted, store } = world;
-      scripted.tell({ writes: hangs });
+      scripted.setBehaviour({ writes: hangs });
       const claim = store.claim(binding());
       await clock.advance(1_000);
       const claimed = await claim;
       assert.deepEqual(await store.lookup(KEY), claimed);
       await store.rebind(KEY, A, B, 'adopted', TTL_MS);
       await clock.advance(100);
-      scripted.tell({ writes: ending });
+      scripted.setBehaviour({ writes: ending });
       await recovered(world);
       const held = (await scripted.held()).get(KEY);
       assert.deepEqual([held?.machine, held?.generation], [B, 2]);
@@ -579,10 +579,10 @@ describe('a write that takes longer than its second', () => {
     });
   }
 
-  test('is not back from the dead when it is done after its session was deleted', async (t) => {
+  test('does not restore its session when it completes after the session was deleted', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
-    scripted.tell({ writes: hangs });
+    scripted.setBehaviour({ writes: hangs });
     const claim = store.claim(binding());
     const removal = store.delete(KEY, A);
     assert.equal(await ownerOf(store), 'absent');
@@ -594,9 +594,9 @@ describe('a write that takes longer than its second', () => {
     assert.equal(await ownerOf(store), 'absent');
   });
 
-  test('keeps nobody: neither its caller, nor the sessions beside it, nor a lookup', async (t) => {
+  test('delays neither its caller, nor other sessions, nor a lookup', async (t) => {
     const { clock, scripted, store } = await start(t, { isRemote: true });
-    scripted.tell({ reads: hangs, writes: hangs });
+    scripted.setBehaviour({ reads: hangs, writes: hangs });
     const claims = Promise.all(keys('k', 50).map((key) => store.claim(binding({ key }))));
     const lookups = Promise.all(keys('other', 50).map(async (key) => store.lookup(key)));
     await clock.advance(1_000);
@@ -607,12 +607,12 @@ describe('a write that takes longer than its second', () => {
     assert.equal(await ownerOf(store), A);
   });
 
-  test('degrades the store no longer than it is slow', async (t) => {
+  test('degrades the store only while it is slow', async (t) => {
     const { clock, scripted, store } = await start(t);
-    scripted.tell({ writes: late(1_500) });
+    scripted.setBehaviour({ writes: late(1_500) });
     const claim = store.claim(binding());
     await clock.advance(1);
-    scripted.tell({ writes: works });
+    scripted.setBehaviour({ writes: works });
     await clock.advance(1_000);
     await claim;
     await clock.advance(1_500);
@@ -621,11 +621,11 @@ describe('a write that takes longer than its second', () => {
   });
 });
 
-describe('what the local copy does not know', () => {
-  test('is unknown, and absent only after a time to live without the store', async (t) => {
+describe('a key that the local copy does not hold', () => {
+  test('is unknown, and absent only after a full TTL without the store', async (t) => {
     const { clock, scripted, store } = await start(t);
     await scripted.data.claim(binding());
-    scripted.tell({ reads: fails() });
+    scripted.setBehaviour({ reads: fails() });
     for (let count = 0; count < 3; count += 1) assert.equal(await ownerOf(store), 'unknown');
     await clock.advance(TTL_MS - 1);
     assert.equal(await ownerOf(store), 'unknown');
@@ -633,27 +633,27 @@ describe('what the local copy does not know', () => {
     assert.equal(await ownerOf(store), 'absent');
   });
 
-  test('is never absent where others may have bound it', async (t) => {
+  test('is never absent where other Machines may have bound it', async (t) => {
     const { clock, scripted, store } = await start(t, { isShared: true, isRemote: true });
-    scripted.tell({ reads: fails() });
+    scripted.setBehaviour({ reads: fails() });
     for (let count = 0; count < 3; count += 1) assert.equal(await ownerOf(store), 'unknown');
     await clock.advance(2 * TTL_MS);
     await scripted.data.claim(binding({ machine: B }));
     assert.equal(await ownerOf(store), 'unknown');
   });
 
-  test('is asked of the store again as soon as that works', async (t) => {
+  test('is looked up in the store again once the store recovers', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     await scripted.data.claim(binding());
-    scripted.tell({ reads: fails() });
+    scripted.setBehaviour({ reads: fails() });
     for (let count = 0; count < 3; count += 1) await store.lookup(KEY);
     await clock.advance(5_000);
     await recovered(world);
     assert.equal(await ownerOf(store), A);
   });
 
-  test('what it knows is what was read or written last', async (t) => {
+  test('the local copy holds the last value read or written', async (t) => {
     const { scripted, store } = await start(t);
     const read = keyOf('read');
     const removed = keyOf('removed');
@@ -667,7 +667,7 @@ describe('what the local copy does not know', () => {
     await store.claim(binding({ key: goneElsewhere }));
     await scripted.data.delete(goneElsewhere);
     await store.lookup(goneElsewhere);
-    scripted.tell({ reads: fails() });
+    scripted.setBehaviour({ reads: fails() });
     for (let count = 0; count < 3; count += 1) await store.lookup(KEY);
     assert.equal(await ownerOf(store), A);
     assert.equal(await ownerOf(store, read), B);
@@ -675,25 +675,25 @@ describe('what the local copy does not know', () => {
     assert.equal(await ownerOf(store, goneElsewhere), 'unknown');
   });
 
-  test('a lookup that was overtaken by a delete is not remembered', async (t) => {
+  test('a lookup that a delete overtakes is not cached', async (t) => {
     const { clock, scripted, store } = await start(t, { isRemote: true });
     await scripted.data.claim(binding());
-    scripted.tell({ reads: late(100) });
+    scripted.setBehaviour({ reads: late(100) });
     const lookup = store.lookup(KEY);
-    // The answer is on its way already.
+    // The response is already on its way.
     await clock.advance(50);
-    const asked = await passing(clock, store.delete(KEY, A));
-    assert.equal(asked, true);
+    const deleted = await passing(clock, store.delete(KEY, A));
+    assert.equal(deleted, true);
     await scripted.data.claim(binding());
     await clock.advance(100);
     assert.equal(typeof (await lookup), 'object');
-    scripted.tell({ reads: fails() });
+    scripted.setBehaviour({ reads: fails() });
     for (let count = 0; count < 3; count += 1) assert.equal(await ownerOf(store), 'unknown');
   });
 });
 
 describe('opening', () => {
-  test('a store that can not be opened is opened later, and told everything', async (t) => {
+  test('retries a store that cannot be opened, and flushes all changes to it later', async (t) => {
     const world = await start(t, { script: { opening: fails('fatal') } });
     const { clock, scripted, store } = world;
     assert.deepEqual(
@@ -713,7 +713,7 @@ describe('opening', () => {
     assert.equal(store.reported.length, 3);
   });
 
-  test('a start waits five seconds at most for a store that hangs, which is used once it is there', async (t) => {
+  test('waits five seconds at most at the start for a store that hangs, and uses it once it opens', async (t) => {
     const world = await start(t, { script: { opening: hangs } });
     const { clock, scripted, store } = world;
     assert.ok(clock.monotonicMs() >= 5_000 && clock.monotonicMs() <= 5_100);
@@ -727,23 +727,23 @@ describe('opening', () => {
     assert.equal((await scripted.held()).get(KEY)?.machine, A);
   });
 
-  test('a store that opens when all was closed is closed again', async (t) => {
+  test('closes a store that opens after everything was closed', async (t) => {
     const { clock, scripted, store } = await start(t, { script: { opening: hangs } });
     await passing(clock, store.close());
-    scripted.tell({ opening: works });
+    scripted.setBehaviour({ opening: works });
     await until(clock, () => scripted.closeCount === 1);
   });
 });
 
 describe('damage', () => {
-  test('is mended: the store is closed, opened anew and filled from memory', async (t) => {
+  test('is repaired: the store is closed, opened again and filled from memory', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
     const several = keys('k', 1_000);
     await Promise.all(several.map((key) => store.claim(binding({ key }))));
     const before = await store.lookup(several[7] ?? KEY);
     scripted.lose();
-    scripted.tell({ writes: fails('damaged', 1) });
+    scripted.setBehaviour({ writes: fails('damaged', 1) });
     await store.claim(binding());
     await recovered(world);
     assert.equal(scripted.openCount, 2);
@@ -753,7 +753,7 @@ describe('damage', () => {
     assert.deepEqual(held.get(several[7] ?? KEY), before);
   });
 
-  test('that only a hook tells of is mended too, at once', async (t) => {
+  test('that only a hook reports is repaired too, immediately', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     await store.claim(binding());
@@ -767,7 +767,7 @@ describe('damage', () => {
     assert.equal((await scripted.held()).size, 1);
   });
 
-  test('that is heard of late, of a store that was given up, is no damage of the new one', async (t) => {
+  test('reported late by an abandoned store does not count as damage of the new one', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     await store.claim(binding());
@@ -781,11 +781,11 @@ describe('damage', () => {
     await pass(clock, LONG_MS);
     assert.equal(scripted.openCount, 2);
     assert.deepEqual(scripted.calls, []);
-    // It is told all the same: where a damaged file was set aside, say.
+    // It is reported all the same: for example where a damaged file was quarantined.
     assert.equal(store.errors.length, 2);
   });
 
-  test('that a write finds in a store that was given up is no damage of the new one', async (t) => {
+  test('that a write finds in an abandoned store does not count as damage of the new one', async (t) => {
     const clock = createTestClock();
     const scripted = createScriptedStore({ clock });
     const failing: ((error: StoreError) => void)[] = [];
@@ -809,23 +809,23 @@ describe('damage', () => {
     assert.equal((await scripted.held()).size, 1);
   });
 
-  test('of a write under way in a store that was given up leaves the new one alone', async (t) => {
+  test('reported by a write in progress in an abandoned store does not affect the new one', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
-    scripted.tell({ writes: hangs });
+    scripted.setBehaviour({ writes: hangs });
     const claim = store.claim(binding());
     await clock.advance(1);
     scripted.hooks.onError(new StoreError('damaged', 'scripted'));
-    scripted.tell({ closing: works });
+    scripted.setBehaviour({ closing: works });
     await passing(clock, claim);
     await recovered(world);
     assert.equal(scripted.openCount, 2);
     assert.deepEqual([...(await scripted.held()).keys()], [KEY]);
   });
 
-  test('again and again is mended ever more slowly', async (t) => {
+  test('that recurs is repaired at growing intervals', async (t) => {
     const { clock, scripted, store } = await start(t);
-    scripted.tell({ writes: fails('damaged') });
+    scripted.setBehaviour({ writes: fails('damaged') });
     await store.claim(binding({ ttlMs: 100 * 3_600_000 }));
     const openedAt: number[] = [];
     for (let count = 1; clock.monotonicMs() < 3_600_000;) {
@@ -843,33 +843,33 @@ describe('damage', () => {
     assert.ok(pauses.every((pause) => pause <= 301_000));
   });
 
-  test('while a close hangs is mended all the same', async (t) => {
+  test('is repaired although a close hangs', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
     await store.claim(binding());
-    scripted.tell({ closing: hangs });
+    scripted.setBehaviour({ closing: hangs });
     scripted.hooks.onError(new StoreError('damaged', 'scripted'));
     await recovered(world);
     assert.equal(scripted.openCount, 2);
   });
 
-  test('of a store that says it is closed is mended by opening it anew', async (t) => {
+  test('is repaired by opening the store again when the store reports that it is closed', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
-    scripted.tell({ writes: fails('closed', 1) });
+    scripted.setBehaviour({ writes: fails('closed', 1) });
     assert.equal((await store.claim(binding())).machine, A);
     await recovered(world);
     assert.equal(scripted.openCount, 2);
     assert.equal((await scripted.held()).size, 1);
   });
 
-  test('a session that is deleted while the store is filled does not come back', async (t) => {
+  test('does not restore a session that is deleted while the store is filled', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
     const several = keys('k', 3_000);
     await Promise.all(several.map((key) => store.claim(binding({ key }))));
     scripted.lose();
-    scripted.tell({ writes: late(1) });
+    scripted.setBehaviour({ writes: late(1) });
     scripted.hooks.onError(new StoreError('damaged', 'scripted'));
     await until(clock, () => countOf(scripted, 'upsert') > 300);
     assert.equal(store.health().state, 'recovering');
@@ -889,10 +889,10 @@ describe('damage', () => {
 });
 
 describe('a full store', () => {
-  test('is cleaned up before it is tried again', async (t) => {
+  test('is cleaned up before the write is retried', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
-    scripted.tell({ writes: fails('full') });
+    scripted.setBehaviour({ writes: fails('full') });
     await store.claim(binding());
     await clock.advance(600);
     const names = scripted.calls.map(({ name }) => name);
@@ -902,24 +902,24 @@ describe('a full store', () => {
   });
 });
 
-describe('a binding that the store refuses for good', () => {
-  /** A key at which something else is stored, say. */
-  const refused = keyOf('refused');
-  const refusing = ({ scripted }: World): void => {
+describe('a binding that the store rejects permanently', () => {
+  /** For example a key with another type of value. */
+  const rejected = keyOf('refused');
+  const rejecting = ({ scripted }: World): void => {
     const upsert = scripted.data.upsert.bind(scripted.data);
-    const refuse = (key: SessionKey): boolean => key === refused;
+    const reject = (key: SessionKey): boolean => key === rejected;
     Object.assign(scripted.data, {
       upsert: (one: Parameters<typeof upsert>[0]) =>
-        refuse(one.key) ? Promise.reject(new StoreError('fatal', 'refused')) : upsert(one),
+        reject(one.key) ? Promise.reject(new StoreError('fatal', 'refused')) : upsert(one),
     });
   };
 
-  test('keeps no other from the store, and is given up', async (t) => {
+  test('blocks no other write, and is dropped', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
-    refusing(world);
-    scripted.tell({ writes: fails() });
-    for (const key of [refused, ...keys('k', 3)]) await store.claim(binding({ key }));
+    rejecting(world);
+    scripted.setBehaviour({ writes: fails() });
+    for (const key of [rejected, ...keys('k', 3)]) await store.claim(binding({ key }));
     await clock.advance(100);
     await recovered(world);
     assert.equal((await scripted.held()).size, 3);
@@ -931,10 +931,10 @@ describe('a binding that the store refuses for good', () => {
 describe('the queue', () => {
   const limits = { maxSessions: 100, maxAgeMs: 0 };
 
-  test('is bounded: the oldest of the least worth go, and are counted', async (t) => {
+  test('is bounded: the oldest of the least valuable changes are dropped and counted', async (t) => {
     const world = await start(t, { limits });
     const { scripted, store } = world;
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     const claims = (prefix: string, count: number, origin: 'learned' | 'adopted') =>
       Promise.all(keys(prefix, count).map((key) => store.claim(binding({ key, origin }))));
     await claims('learned', 90, 'learned');
@@ -949,10 +949,10 @@ describe('the queue', () => {
     assert.ok(held.has(keyOf('adopted-999')));
   });
 
-  test('forgets what has expired, which is no loss', async (t) => {
+  test('drops expired changes, which do not count as lost', async (t) => {
     const world = await start(t, { limits });
     const { clock, scripted, store } = world;
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     for (let round = 0; round < 5; round += 1) {
       for (const key of keys(`round-${round}`, 50))
         await store.claim(binding({ key, ttlMs: 1_000 }));
@@ -968,11 +968,11 @@ describe('the queue', () => {
 });
 
 describe('while the store fails', () => {
-  test('a listing has what is known, as it was accepted', async (t) => {
+  test('a listing contains the known bindings, as they were accepted', async (t) => {
     const { scripted, store } = await start(t);
     await Promise.all(keys('k', 10).map((key) => store.claim(binding({ key }))));
     await scripted.data.claim(binding({ key: keyOf('unknown'), machine: B }));
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.delete(keyOf('k-0'), A);
     await store.rebind(keyOf('k-1'), A, B, 'adopted', TTL_MS);
     await store.claim(binding());
@@ -988,17 +988,17 @@ describe('while the store fails', () => {
       ...[`${keyOf('k-1')} ${B}`, `${KEY} ${A}`],
     ];
     assert.deepEqual(await list(), [...expected, `${keyOf('unknown')} ${B}`].sort());
-    scripted.tell({ reads: fails() });
+    scripted.setBehaviour({ reads: fails() });
     for (let count = 0; count < 3; count += 1) await store.lookup(keyOf('other'));
     assert.deepEqual(await list(), expected.sort());
   });
 
-  test('the metrics go on counting, and never fall back', async (t) => {
+  test('the metrics keep counting, and never decrease', async (t) => {
     const world = await start(t);
     const { scripted, store } = world;
     await Promise.all(keys('k', 10).map((key) => store.claim(binding({ key }))));
     assert.equal((await store.getMetrics()).upserts, 10);
-    scripted.tell({ reads: fails(), writes: fails() });
+    scripted.setBehaviour({ reads: fails(), writes: fails() });
     for (let count = 0; count < 3; count += 1) await store.lookup(KEY);
     await store.claim(binding());
     const degraded = await store.getMetrics();
@@ -1013,25 +1013,25 @@ describe('while the store fails', () => {
     assert.ok(after.upserts >= 22, `${after.upserts} were counted`);
   });
 
-  test('a clean-up that hangs is given up', async (t) => {
+  test('a cleanup that hangs times out', async (t) => {
     const { clock, scripted, store } = await start(t);
-    scripted.tell({ writes: hangs });
-    const givenUp = assert.rejects(store.cleanup(), { code: 'passing' });
+    scripted.setBehaviour({ writes: hangs });
+    const abandoned = assert.rejects(store.cleanup(), { code: 'passing' });
     for (let minute = 0; minute <= 5; minute += 1) await clock.advance(60_000);
-    await givenUp;
+    await abandoned;
   });
 
-  test('metrics that hang are given up', async (t) => {
+  test('metrics that hang time out', async (t) => {
     const { clock, scripted, store } = await start(t);
-    scripted.tell({ reads: hangs });
+    scripted.setBehaviour({ reads: hangs });
     await assert.rejects(passing(clock, store.getMetrics()), { code: 'passing' });
   });
 
-  test('a clean-up removes what has expired here, and one that fails degrades nothing', async (t) => {
+  test('a cleanup removes expired bindings here, and a failed one does not degrade the store', async (t) => {
     const { clock, scripted, store } = await start(t);
     await store.claim(binding({ ttlMs: 1_000 }));
     await clock.advance(1_000);
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await assert.rejects(store.cleanup(), { code: 'passing' });
     assert.equal(store.health().state, 'healthy');
     await store.claim(binding({ key: keyOf('other'), ttlMs: 1_000 }));
@@ -1044,11 +1044,11 @@ describe('while the store fails', () => {
 });
 
 describe('a close', () => {
-  test('while degraded tells the store what it can', async (t) => {
+  test('flushes what it can while degraded', async (t) => {
     const { clock, scripted, store } = await start(t);
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await Promise.all(keys('k', 1_000).map((key) => store.claim(binding({ key }))));
-    scripted.tell({ writes: works });
+    scripted.setBehaviour({ writes: works });
     await passing(clock, store.close());
     assert.equal((await scripted.held()).size, 1_000);
     assert.equal(scripted.closeCount, 1);
@@ -1056,9 +1056,9 @@ describe('a close', () => {
     assert.deepEqual(store.errors, []);
   });
 
-  test('says what it could not tell', async (t) => {
+  test('reports what it could not flush', async (t) => {
     const { clock, scripted, store } = await start(t);
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.claim(binding());
     await passing(clock, store.close());
     assert.equal(store.errors.length, 1);
@@ -1066,12 +1066,12 @@ describe('a close', () => {
   });
 
   for (const part of ['opening', 'reads', 'writes', 'closing'] as const) {
-    test(`ends within seconds though ${part} hang`, async (t) => {
+    test(`ends within seconds although ${part} hang`, async (t) => {
       const { clock, scripted, store } = await start(t, {
         isRemote: true,
         script: part === 'opening' ? { opening: hangs } : {},
       });
-      scripted.tell({ [part]: hangs });
+      scripted.setBehaviour({ [part]: hangs });
       const writes = keys('k', 10).map((key) => store.claim(binding({ key })));
       const reads = keys('k', 10).map((key) => store.lookup(key));
       await clock.advance(100);
@@ -1084,9 +1084,9 @@ describe('a close', () => {
     });
   }
 
-  test('finishes the writes under way, be it by accepting them', async (t) => {
+  test('completes the writes in progress, if necessary by accepting them', async (t) => {
     const { clock, scripted, store } = await start(t, { retryCount: 3, retryDelayMs: 100 });
-    scripted.tell({ writes: fails('passing', 20) });
+    scripted.setBehaviour({ writes: fails('passing', 20) });
     const claims = keys('k', 20).map((key) => store.claim(binding({ key })));
     await passing(clock, store.close());
     assert.ok((await Promise.all(claims)).every(({ machine }) => machine === A));

@@ -1,4 +1,4 @@
-/** What a shared database has still to be told outlives a restart of the sidecar. */
+/** Pending changes for a shared database survive a restart of the sidecar. */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -24,7 +24,7 @@ import {
   createScriptedStore,
   fails,
   hangs,
-  losesAnswers,
+  losesResponses,
   works,
   type ScriptedStore,
 } from '../scripted.ts';
@@ -33,9 +33,9 @@ import { openWrapped, passing } from '../wrapped.ts';
 interface Machine {
   readonly clock: TestClock;
   readonly database: ScriptedStore;
-  /** Outlives the sidecar, as its file does. */
+  /** Survives the sidecar, as its file does. */
   readonly journal: ScriptedStore;
-  /** Starts the sidecar, the first time or again: only the journal is left of the one before. */
+  /** Starts the sidecar, the first time or again: only the journal remains of the previous one. */
   run(options?: WorldOptions): Promise<World>;
 }
 
@@ -57,14 +57,14 @@ function createMachine(t: TestContext): Machine {
   };
 }
 
-/** Ends it without a chance to tell anybody anything. */
+/** Ends it without a chance to flush anything. */
 async function crash({ scripted, store, clock }: World): Promise<void> {
-  scripted.tell({ reads: fails(), writes: fails() });
+  scripted.setBehaviour({ reads: fails(), writes: fails() });
   await passing(clock, store.close());
 }
 
-describe('what is accepted while the database is down', () => {
-  test('outlives a restart, and is written once the database is back', async (t) => {
+describe('a write accepted while the database is down', () => {
+  test('survives a restart, and is written once the database is back', async (t) => {
     const machine = createMachine(t);
     const first = await machine.run({ script: { reads: fails(), writes: fails() } });
     const claimed = await first.store.claim(binding());
@@ -88,12 +88,12 @@ describe('what is accepted while the database is down', () => {
     assert.equal(third.store.health().writeBack.depth, 0);
   });
 
-  test('and deleted again does not come back', async (t) => {
+  test('and deleted again is not restored', async (t) => {
     const machine = createMachine(t);
     await machine.database.data.claim(binding({ key: keyOf('old') }));
     const first = await machine.run();
     assert.equal(await ownerOf(first.store, keyOf('old')), A);
-    first.scripted.tell({ reads: fails(), writes: fails() });
+    first.scripted.setBehaviour({ reads: fails(), writes: fails() });
     await first.store.claim(binding());
     await first.store.delete(KEY, A);
     await first.store.delete(keyOf('old'), A);
@@ -107,7 +107,7 @@ describe('what is accepted while the database is down', () => {
     assert.equal((await machine.journal.held()).size, 0);
   });
 
-  test('and moved away is not restored as it was', async (t) => {
+  test('and moved away is not restored with its former owner', async (t) => {
     const machine = createMachine(t);
     const first = await machine.run({ script: { reads: fails(), writes: fails() } });
     await first.store.claim(binding());
@@ -118,7 +118,7 @@ describe('what is accepted while the database is down', () => {
     assert.equal((await machine.database.held()).size, 0);
   });
 
-  test('is kept as it was last, with the expiry that it had last', async (t) => {
+  test('is restored in its last state, with its last expiry', async (t) => {
     const machine = createMachine(t);
     const first = await machine.run({ script: { reads: fails(), writes: fails() } });
     await first.store.upsert(stated({ generation: 9 }));
@@ -135,7 +135,7 @@ describe('what is accepted while the database is down', () => {
     assert.deepEqual((await machine.database.held()).get(KEY), before);
   });
 
-  test('gives way to what was bound elsewhere meanwhile', async (t) => {
+  test('is replaced by a binding made elsewhere meanwhile', async (t) => {
     const machine = createMachine(t);
     const first = await machine.run({ script: { reads: fails(), writes: fails() } });
     await first.store.claim(binding());
@@ -147,7 +147,7 @@ describe('what is accepted while the database is down', () => {
     assert.equal(second.store.conflicts.length, 1);
   });
 
-  test('is forgotten when it has expired before the restart', async (t) => {
+  test('is dropped when it expires before the restart', async (t) => {
     const machine = createMachine(t);
     const first = await machine.run({ script: { reads: fails(), writes: fails() } });
     await first.store.claim(binding());
@@ -159,7 +159,7 @@ describe('what is accepted while the database is down', () => {
 });
 
 describe('the journal', () => {
-  test('is not written to while the database works', async (t) => {
+  test('is not written while the database works', async (t) => {
     const machine = createMachine(t);
     const { store } = await machine.run();
     for (const key of keys('k', 20)) await store.claim(binding({ key }));
@@ -178,7 +178,7 @@ describe('the journal', () => {
     assert.equal(await ownerOf(store), A);
   });
 
-  test('takes the place of another Machine in a file that was the store itself', async (t) => {
+  test('uses its own file next to a file that was the store itself', async (t) => {
     const machine = createMachine(t);
     await machine.journal.data.upsert(stated({ machine: B, generation: 7 }));
     const first = await machine.run({ script: { reads: fails(), writes: fails() } });
@@ -190,11 +190,11 @@ describe('the journal', () => {
     await recovered(second);
   });
 
-  test('that fails is reported once, and costs nothing else', async (t) => {
+  test('reports a failure once, and the failure has no other effect', async (t) => {
     const machine = createMachine(t);
     const { store } = await machine.run({ script: { reads: fails(), writes: fails() } });
     await store.claim(binding());
-    machine.journal.tell({ writes: fails('full') });
+    machine.journal.setBehaviour({ writes: fails('full') });
     for (const key of keys('k', 200))
       assert.equal((await store.claim(binding({ key }))).machine, A);
     await machine.clock.advance(60_000);
@@ -204,70 +204,70 @@ describe('the journal', () => {
     assert.ok(machine.journal.calls.length < 10, 'it is not tried with every write');
   });
 
-  test('that works again is used again', async (t) => {
+  test('is used again once it works again', async (t) => {
     const machine = createMachine(t);
     const { clock } = machine;
     const { store } = await machine.run({ script: { reads: fails(), writes: fails() } });
-    machine.journal.tell({ writes: fails('passing') });
+    machine.journal.setBehaviour({ writes: fails('passing') });
     await store.claim(binding());
-    machine.journal.tell({ writes: works });
+    machine.journal.setBehaviour({ writes: works });
     await clock.advance(2_000);
     await store.claim(binding({ key: keyOf('other') }));
     assert.equal(store.health().writeBack.isDurable, true);
     assert.deepEqual([...(await machine.journal.held()).keys()], [keyOf('other')]);
   });
 
-  test('that hangs keeps nobody for long', async (t) => {
+  test('delays no caller for long when it hangs', async (t) => {
     const machine = createMachine(t);
     const { clock } = machine;
     const { store } = await machine.run({ script: { reads: fails(), writes: fails() } });
-    machine.journal.tell({ writes: hangs });
+    machine.journal.setBehaviour({ writes: hangs });
     const startedAt = clock.monotonicMs();
     await passing(clock, store.claim(binding()));
     assert.ok(clock.monotonicMs() - startedAt <= 550);
     await store.claim(binding({ key: keyOf('other') }));
     assert.equal(await ownerOf(store), A);
-    machine.journal.tell({ closing: hangs });
+    machine.journal.setBehaviour({ closing: hangs });
     await passing(clock, store.close());
   });
 
-  test('that can not be opened is reported, and the store starts without it', async (t) => {
+  test('reports that it cannot be opened, and the store starts without it', async (t) => {
     const machine = createMachine(t);
-    machine.journal.tell({ opening: fails('fatal') });
+    machine.journal.setBehaviour({ opening: fails('fatal') });
     const { store } = await machine.run();
     assert.equal(store.errors.length, 1);
     assert.equal(store.health().state, 'healthy');
     assert.equal(store.health().writeBack.isDurable, false);
   });
 
-  test('that hangs when it is opened holds up the start no longer than the database may', async (t) => {
+  test('delays the start no longer than the database may, when its open hangs', async (t) => {
     const machine = createMachine(t);
-    machine.journal.tell({ opening: hangs });
+    machine.journal.setBehaviour({ opening: hangs });
     const { store } = await machine.run();
     assert.ok(machine.clock.monotonicMs() <= 5_100);
     assert.equal((await store.claim(binding())).machine, A);
   });
 
-  test('is rid of what the database was told, though it could not be erased at first', async (t) => {
+  test('removes flushed changes in the end, although they could not be erased at first', async (t) => {
     const machine = createMachine(t);
     const { clock, journal } = machine;
     const world = await machine.run({ script: { reads: fails(), writes: fails() } });
     await world.store.claim(binding());
-    journal.tell({ writes: fails() });
+    journal.setBehaviour({ writes: fails() });
     await recovered(world);
     assert.equal((await journal.held()).size, 1);
-    journal.tell({ writes: works });
+    journal.setBehaviour({ writes: works });
     await clock.advance(2_000);
     await world.store.cleanup();
     assert.equal((await journal.held()).size, 0);
   });
 
-  test('is right though its answers are lost', async (t) => {
+  test('is correct although its responses are lost', async (t) => {
     const machine = createMachine(t);
     const first = await machine.run({ script: { reads: fails(), writes: fails() } });
-    machine.journal.tell({ writes: losesAnswers(1) });
+    machine.journal.setBehaviour({ writes: losesResponses(1) });
     await first.store.claim(binding());
-    machine.journal.tell({ writes: works });
+    machine.journal.setBehaviour({ writes: works });
     await machine.clock.advance(2_000);
     await first.store.delete(KEY, A);
     await crash(first);
@@ -275,7 +275,7 @@ describe('the journal', () => {
     assert.equal(await ownerOf(second.store), 'absent');
   });
 
-  test('takes no more than the queue does', async (t) => {
+  test('holds no more than the queue does', async (t) => {
     const machine = createMachine(t);
     const limits = { maxSessions: 50, maxAgeMs: 0 };
     for (const key of keys('k', 200)) await machine.journal.data.claim(binding({ key }));
@@ -286,21 +286,25 @@ describe('the journal', () => {
   });
 });
 
-/** A busy computer may take longer than the journal is given. */
-const patientClock: Clock = {
+/** A busy computer may exceed the journal's time limit. */
+const clockWithoutTimeouts: Clock = {
   ...systemClock,
   after: (ms, fn) => systemClock.after(20 * ms, fn),
 };
 
-test('the journal in a real file outlives a real restart', async (t) => {
+test('the journal in a real file survives a real restart', async (t) => {
   const place = await createPlace(t);
-  const database = createScriptedStore({ clock: patientClock });
+  const database = createScriptedStore({ clock: clockWithoutTimeouts });
   const open = () => {
-    const scripted = createScriptedStore({ clock: patientClock, beside: database, isRemote: true });
+    const scripted = createScriptedStore({
+      clock: clockWithoutTimeouts,
+      beside: database,
+      isRemote: true,
+    });
     const limits = { maxSessions: 1_000, maxAgeMs: 0 };
     const opening = openWrapped(
       t,
-      { clock: patientClock, limits },
+      { clock: clockWithoutTimeouts, limits },
       {
         self: A,
         isShared: true,
@@ -312,7 +316,7 @@ test('the journal in a real file outlives a real restart', async (t) => {
     return { scripted, opening };
   };
   const first = open();
-  first.scripted.tell({ reads: fails(), writes: fails() });
+  first.scripted.setBehaviour({ reads: fails(), writes: fails() });
   const store = await first.opening;
   const claims = await Promise.all(keys('k', 50).map((key) => store.claim(binding({ key }))));
   await Promise.all(keys('k', 10).map((key) => store.delete(key, A)));
@@ -328,7 +332,7 @@ test('the journal in a real file outlives a real restart', async (t) => {
   for (const claimed of claims.slice(10)) {
     const found = held.get(claimed.key);
     assert.equal(found?.createdAt, claimed.createdAt);
-    // What is left to live is counted from when it is written.
+    // The remaining life is counted from the time of the write.
     const lateByMs = found.expiresAt - claimed.expiresAt;
     assert.ok(lateByMs >= 0 && lateByMs < 2_000, `it lives ${lateByMs} ms longer`);
   }

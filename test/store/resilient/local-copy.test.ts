@@ -1,4 +1,4 @@
-/** What is known of a store while it can't be asked. */
+/** The known contents of a store while the store is unavailable. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Binding, BindingOrigin, SessionKey } from '../../../src/session.ts';
@@ -30,7 +30,7 @@ async function listed(localCopy: LocalCopy): Promise<SessionKey[]> {
 }
 
 describe('the local copy', () => {
-  test('knows what it was told, until it expires', async () => {
+  test('returns the bindings that it received, until they expire', async () => {
     const { clock, localCopy } = start();
     const known = binding(clock);
     localCopy.remember(known);
@@ -45,7 +45,7 @@ describe('the local copy', () => {
     assert.equal(localCopy.count(), 0);
   });
 
-  test('forgets what it is told to, and all when it is cleared', () => {
+  test('drops a key on request, and all keys when it is cleared', () => {
     const { clock, localCopy } = start();
     localCopy.remember(binding(clock));
     localCopy.forget(KEY);
@@ -56,7 +56,7 @@ describe('the local copy', () => {
     assert.equal(localCopy.count(), 0);
   });
 
-  test('follows what the store does to a binding that it knows', async () => {
+  test("applies the store's own rules to a binding that it holds", async () => {
     const { clock, localCopy } = start();
     localCopy.remember(binding(clock));
     await clock.advance(1_000);
@@ -73,7 +73,7 @@ describe('the local copy', () => {
     assert.equal(localCopy.find(KEY), undefined);
   });
 
-  test('has room for so many: what was told last stays, learned ones longest', () => {
+  test('is bounded: the most recent bindings stay, learned ones longest', () => {
     const { clock, localCopy } = start(100);
     for (const key of keys('learned', 60)) localCopy.remember(binding(clock, key));
     for (const key of keys('copied', 200)) localCopy.remember(binding(clock, key, 'copied'));
@@ -85,13 +85,13 @@ describe('the local copy', () => {
     assert.equal(localCopy.find(keyOf('learned-0')), undefined);
   });
 
-  test('what clients bring along takes half of the room at most', () => {
+  test('limits client-minted ids to half of its size', () => {
     const { clock, localCopy } = start(100);
     for (const key of keys('adopted', 200)) localCopy.remember(binding(clock, key, 'adopted'));
     assert.ok(localCopy.count() <= 51);
   });
 
-  test('the same once more takes no new place', () => {
+  test('uses no new slot for the same binding', () => {
     const { clock, localCopy } = start(2);
     const [first, second] = keys('k', 2).map((key) => binding(clock, key));
     assert.ok(first && second);
@@ -100,7 +100,7 @@ describe('the local copy', () => {
     assert.equal(localCopy.find(first.key), first);
   });
 
-  test('room that is taken away is given back step by step, and all of it by a clean-up', async () => {
+  test('shrinks step by step when its limit is lowered, and completely with a cleanup', async () => {
     const { clock, localCopy } = start(60_000);
     const many = Array.from({ length: 60_000 }, (_, number) =>
       binding(clock, number.toString(16).padStart(32, '0') as SessionKey),

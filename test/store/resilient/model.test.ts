@@ -1,6 +1,6 @@
 /**
- * Whatever happens to the store, in whatever order: what this Machine was told is bound stays so,
- * what it has deleted stays away, and in the end the store and the local copy agree.
+ * Whatever happens to the store, in any order: bindings reported to this Machine stay bound,
+ * deleted ones stay absent, and in the end the store and the local copy agree.
  */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
@@ -17,7 +17,7 @@ import {
   fails,
   hangs,
   late,
-  losesAnswers,
+  losesResponses,
   works,
   type Behaviour,
   type Script,
@@ -25,19 +25,19 @@ import {
 import { passing } from '../wrapped.ts';
 
 const NUM_RUNS = 300;
-/** Nothing expires but what is told to. */
+/** Bindings expire only on request. */
 const TTL_MS = 24 * 3_600_000;
-/** A write may take effect later than it was called, and what it slides lives as much longer. */
+/** A write may take effect later than its call, and the extension shifts by the same time. */
 const LATE_MS = 600_000;
 
-/** What a store that is late may take. */
+/** The longest delay of a slow store. */
 const MAX_LATE_MS = 3_000;
-/** From when on a shared store is believed again that may have forgotten something. */
+/** The time after which a shared store that may have lost data is trusted again. */
 const SETTLED_MS = 15_000;
 
-/** Written by this Machine alone. */
+/** Keys written by this Machine alone. */
 const OURS = [keyOf('ours-1'), keyOf('ours-2'), keyOf('ours-3')];
-/** Written by others too, past this Machine. */
+/** Keys written by other Machines too, without this one. */
 const EVERYBODYS = [keyOf('all-1'), keyOf('all-2')];
 const KEYS = [...OURS, ...EVERYBODYS];
 
@@ -67,7 +67,7 @@ interface Kind {
   readonly hasJournal: boolean;
 }
 
-/** A world, and what ought to be bound in it. */
+/** A world, and its expected bindings. */
 interface Play {
   readonly clock: TestClock;
   readonly kind: Kind;
@@ -75,7 +75,7 @@ interface Play {
   /** Another one after a restart. */
   world: World;
   readonly bound: Map<SessionKey, Binding>;
-  /** Of these nothing is known any more. */
+  /** Keys whose state is unknown. */
   readonly others: Set<SessionKey>;
   readonly underWay: Promise<unknown>[];
   readonly cleanups: Promise<unknown>[];
@@ -87,7 +87,7 @@ const KINDS: readonly Kind[] = [
   { name: 'shared, after restarts with a journal,', isShared: true, hasJournal: true },
 ];
 
-/** The store is found damaged after it has made a change and before the change is known here. */
+/** The store is found damaged after it made a change and before the change is known here. */
 const DAMAGED_DURING_A_WRITE: Step[] = [
   { kind: 'write', key: 1, change: { kind: 'claim' }, isAwaited: false },
   { kind: 'look', key: 0 },
@@ -97,7 +97,7 @@ const DAMAGED_DURING_A_WRITE: Step[] = [
 ];
 
 for (const kind of KINDS) {
-  test(`a ${kind.name} store that does what it likes loses nothing, brings nothing back, and agrees in the end`, async (t) => {
+  test(`a ${kind.name} store with any faults loses nothing, restores nothing deleted, and agrees in the end`, async (t) => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(steps, { maxLength: 40 }),
@@ -121,7 +121,7 @@ async function play(
   const none = { bound: new Map(), others: new Set(EVERYBODYS), underWay: [], cleanups: [] };
   const stage: Play = { ...of, ...none };
   for (const step of sequence) await take(stage, step);
-  stage.world.scripted.tell({ opening: works, reads: works, writes: works });
+  stage.world.scripted.setBehaviour({ opening: works, reads: works, writes: works });
   await passing(clock, Promise.all([...stage.underWay, ...stage.cleanups]));
   await recovered(stage.world);
   await endsWell(stage);
@@ -130,7 +130,7 @@ async function play(
   assert.equal(clock.pendingCount(), 0);
 }
 
-/** What starts the sidecar, the first time or again. */
+/** Starts the sidecar, the first time or again. */
 function runner(
   t: TestContext,
   clock: TestClock,
@@ -153,7 +153,7 @@ async function take(stage: Play, step: Step): Promise<void> {
     case 'write':
       return write(stage, step);
     case 'look':
-      return look(stage, keyAt(step.key));
+      return lookUp(stage, keyAt(step.key));
     case 'others write': {
       const key = EVERYBODYS[step.key % EVERYBODYS.length];
       assert.ok(key);
@@ -161,7 +161,7 @@ async function take(stage: Play, step: Step): Promise<void> {
       return;
     }
     case 'tell':
-      scripted.tell(step.script);
+      scripted.setBehaviour(step.script);
       return;
     case 'lose':
       if (stage.kind.hasJournal) await restart(stage);
@@ -186,22 +186,22 @@ async function write(stage: Play, step: Extract<Step, { kind: 'write' }>): Promi
     if (found === 'unknown') return;
   }
   const called = toWrite(step.change, key, clock.now(), A);
-  const answer = performWrite(world.store, called);
-  if (others.has(key)) stage.underWay.push(answer);
+  const result = performWrite(world.store, called);
+  if (others.has(key)) stage.underWay.push(result);
   else {
     const { after } = applyWrite(called, bound.get(key), 0);
     if (after === undefined) bound.delete(key);
     else bound.set(key, after);
-    const checked = answer.then((outcome) => isAnswered(called, outcome, after?.machine));
-    // Looked at later: a failure belongs to the property, which shrinks it.
+    const checked = result.then((outcome) => assertOutcome(called, outcome, after?.machine));
+    // Awaited later: a failure belongs to the property, which shrinks it.
     checked.catch(() => undefined);
     stage.underWay.push(checked);
   }
-  if (step.isAwaited) await passing(clock, answer);
+  if (step.isAwaited) await passing(clock, result);
 }
 
-/** Whether something was there to be slid or removed, a retry can't tell. */
-function isAnswered({ kind }: Write, { after }: Outcome, expected: MachineId | undefined): void {
+/** A retry can't know whether a binding existed to be extended or removed. */
+function assertOutcome({ kind }: Write, { after }: Outcome, expected: MachineId | undefined): void {
   if (kind === 'claim' || kind === 'rebind') assert.equal(after?.machine, expected);
 }
 
@@ -217,22 +217,25 @@ function lose(stage: Play): void {
   leaveToOwners(stage);
 }
 
-/** A store that lacks a binding gets it from its owner, so what was given away is not ours to keep. */
+/**
+ * A store that lacks a binding receives it from its owner, so a released one is not ours to
+ * restore.
+ */
 function leaveToOwners({ bound, others }: Play): void {
   for (const [key, { machine }] of bound) if (machine !== A) others.add(key);
 }
 
-/** It ends when all that was called is answered, without a chance to tell anybody anything. */
+/** Ends when all calls have resolved, without a chance to flush anything. */
 async function restart(stage: Play): Promise<void> {
   const { clock, world } = stage;
   await passing(clock, Promise.all(stage.underWay.splice(0)));
   leaveToOwners(stage);
-  world.scripted.tell({ opening: fails(), reads: fails(), writes: fails() });
+  world.scripted.setBehaviour({ opening: fails(), reads: fails(), writes: fails() });
   await passing(clock, world.store.close());
   stage.world = await stage.run();
 }
 
-async function look({ clock, world, bound, others }: Play, key: SessionKey): Promise<void> {
+async function lookUp({ clock, world, bound, others }: Play, key: SessionKey): Promise<void> {
   const expected = bound.get(key);
   const calledAt = clock.now();
   const found = await passing(clock, Promise.resolve(world.store.lookup(key)));
@@ -252,9 +255,9 @@ async function endsWell({ clock, world, kind, bound, others }: Play): Promise<vo
   for (const key of OURS.filter((each) => !others.has(each))) {
     const expected = bound.get(key);
     const found = held.get(key);
-    if (expected === undefined) assert.equal(found, undefined, 'what was deleted is back');
+    if (expected === undefined) assert.equal(found, undefined, 'a deleted binding is back');
     else if (expected.expiresAt > now) {
-      assert.ok(found, 'what was bound is lost');
+      assert.ok(found, 'a binding is lost');
       assert.equal(found.machine, expected.machine);
       if (kind.hasJournal) continue;
       assert.ok(found.expiresAt >= expected.expiresAt, 'it lives shorter');
@@ -265,7 +268,7 @@ async function endsWell({ clock, world, kind, bound, others }: Play): Promise<vo
     const found = await passing(clock, Promise.resolve(store.lookup(key)));
     assert.deepEqual(found, held.get(key) ?? 'absent');
   }
-  scripted.tell({ reads: fails() });
+  scripted.setBehaviour({ reads: fails() });
   for (let count = 0; count < 3; count += 1) await store.lookup(keyOf('other'));
   for (const key of KEYS) {
     const known = await store.lookup(key);
@@ -313,7 +316,7 @@ const changes: fc.Arbitrary<Change> = fc.oneof(
   },
 );
 
-/** Made anew each time: some count. */
+/** Created anew each time: some count their calls. */
 const behaviours: fc.Arbitrary<Behaviour> = fc.oneof(
   fc.constant(works),
   fc.constant(hangs),
@@ -321,7 +324,7 @@ const behaviours: fc.Arbitrary<Behaviour> = fc.oneof(
     .tuple(fc.constantFrom('passing', 'full', 'fatal' as const), fc.integer({ min: 1, max: 6 }))
     .map(([code, times]) => fails(code, times)),
   fc.constant(null).map(() => fails()),
-  fc.integer({ min: 1, max: 4 }).map((times) => losesAnswers(times)),
+  fc.integer({ min: 1, max: 4 }).map((times) => losesResponses(times)),
   fc.integer({ min: 1, max: MAX_LATE_MS }).map((ms) => late(ms)),
 );
 

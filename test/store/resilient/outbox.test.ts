@@ -1,4 +1,4 @@
-/** The queue by itself: what it tells a store, in which order, and what it gives up. */
+/** The queue by itself: what it sends to a store, in which order, and what it drops. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SessionKey } from '../../../src/session.ts';
@@ -58,7 +58,7 @@ function remove({ outbox, clock }: Queue, key: SessionKey) {
 }
 
 describe('draining', () => {
-  test('tells the oldest first, so many at once, and says how many', async () => {
+  test('sends the oldest first, up to a number at once, and reports how many', async () => {
     const queue = await start();
     const several = keys('k', 25);
     for (const key of several) claim(queue, key);
@@ -71,24 +71,24 @@ describe('draining', () => {
     for (const key of several) assert.equal(queue.localCopy.find(key)?.machine, A);
   });
 
-  test('keeps what failed, and says what it failed with', async () => {
+  test('keeps a change that failed, and reports the error', async () => {
     const queue = await start();
     for (const key of keys('k', 5)) claim(queue, key);
-    queue.scripted.tell({ writes: fails('full', 2) });
+    queue.scripted.setBehaviour({ writes: fails('full', 2) });
     await assert.rejects(queue.outbox.flush(queue.store, 100), { code: 'full' });
     assert.equal(queue.outbox.depth, 2);
     assert.equal(await queue.outbox.flush(queue.store, 100), 2);
   });
 
-  test('keeps what has come while it told an older state', async () => {
+  test('keeps a change that arrived while it sent an older state', async () => {
     const queue = await start();
     const key = keyOf('k');
     claim(queue, key);
-    queue.scripted.tell({ writes: hangs });
+    queue.scripted.setBehaviour({ writes: hangs });
     const draining = queue.outbox.flush(queue.store, 100);
     await queue.clock.advance(1);
     remove(queue, key);
-    queue.scripted.tell({ writes: works });
+    queue.scripted.setBehaviour({ writes: works });
     await draining;
     assert.equal(queue.outbox.depth, 1);
     assert.equal((await queue.scripted.held()).size, 1);
@@ -98,7 +98,7 @@ describe('draining', () => {
     assert.equal(queue.localCopy.find(key), undefined);
   });
 
-  test('gives up a store that hangs after ten seconds, and tells it nothing more then', async () => {
+  test('abandons a store that hangs after ten seconds, and then sends nothing more to it', async () => {
     const queue = await start();
     const key = keyOf('k');
     queue.localCopy.remember(
@@ -106,13 +106,13 @@ describe('draining', () => {
     );
     remove(queue, key);
     claim(queue, key);
-    queue.scripted.tell({ writes: hangs });
+    queue.scripted.setBehaviour({ writes: hangs });
     const draining = assert.rejects(queue.outbox.flush(queue.store, 100), { code: 'passing' });
     await queue.clock.advance(10_000);
     await draining;
-    queue.scripted.tell({ writes: works });
+    queue.scripted.setBehaviour({ writes: works });
     await queue.clock.advance(10);
-    // The removal was under way.
+    // The removal was in progress.
     assert.equal(countOf(queue.scripted, 'delete'), 1);
     assert.equal(countOf(queue.scripted, 'upsert'), 0);
     await passing(queue.clock, queue.outbox.flush(queue.store, 100));
@@ -120,7 +120,7 @@ describe('draining', () => {
     assert.equal(queue.clock.pendingCount(), 0);
   });
 
-  test('passes over what has expired', async () => {
+  test('skips expired changes', async () => {
     const queue = await start();
     claim(queue, keyOf('k'));
     await queue.clock.advance(TTL_MS);
@@ -131,11 +131,11 @@ describe('draining', () => {
   });
 });
 
-describe('one that the store refuses for good', () => {
-  test('is told three times, and dropped if the store takes others', async () => {
+describe('a change that the store rejects permanently', () => {
+  test('is sent three times, and dropped if the store accepts others', async () => {
     const queue = await start();
     claim(queue, keyOf('k'));
-    queue.scripted.tell({ writes: fails('fatal') });
+    queue.scripted.setBehaviour({ writes: fails('fatal') });
     assert.equal(await queue.outbox.flush(queue.store, 100), 0);
     assert.equal(await queue.outbox.flush(queue.store, 100), 0);
     assert.equal(queue.outbox.depth, 1);
@@ -146,22 +146,22 @@ describe('one that the store refuses for good', () => {
     assert.deepEqual(queue.results, ['dropped']);
   });
 
-  test('is kept if the store takes nothing', async () => {
+  test('is kept if the store accepts nothing', async () => {
     const queue = await start({ canProbe: () => false });
     claim(queue, keyOf('k'));
-    queue.scripted.tell({ writes: fails('fatal') });
+    queue.scripted.setBehaviour({ writes: fails('fatal') });
     for (let count = 0; count < 10; count += 1) {
       await assert.rejects(queue.outbox.flush(queue.store, 100), /the probe too/);
     }
     assert.equal(queue.outbox.depth, 1);
   });
 
-  test('is forgiven when it is taken after all', async () => {
+  test('has its failures reset when it is accepted', async () => {
     const queue = await start();
     const key = keyOf('k');
     for (let count = 0; count < 3; count += 1) {
       claim(queue, key);
-      queue.scripted.tell({ writes: fails('fatal', 2) });
+      queue.scripted.setBehaviour({ writes: fails('fatal', 2) });
       await queue.outbox.flush(queue.store, 100);
       await queue.outbox.flush(queue.store, 100);
       assert.equal(await queue.outbox.flush(queue.store, 100), 1);
@@ -171,7 +171,7 @@ describe('one that the store refuses for good', () => {
 });
 
 describe('a queue that is full', () => {
-  test('drops copies first, and answers for what it dropped as long as it can', async () => {
+  test('drops copies first, and returns dropped changes to lookups as long as it can', async () => {
     const queue = await start({ maxKeys: 10 });
     for (const key of keys('learned', 8)) claim(queue, key);
     for (const key of keys('copied', 2)) claim(queue, key, 'copied');
@@ -185,7 +185,7 @@ describe('a queue that is full', () => {
     }
   });
 
-  test('drops what has expired before all else, and counts it as no loss', async () => {
+  test('drops expired changes before all others, and does not count them as lost', async () => {
     const queue = await start({ maxKeys: 10 });
     for (const key of keys('old', 5)) claim(queue, key);
     await queue.clock.advance(TTL_MS);
@@ -195,7 +195,7 @@ describe('a queue that is full', () => {
   });
 });
 
-test('the age is that of the oldest, from when it was queued first', async () => {
+test('the age is that of the oldest change, from when it was first queued', async () => {
   const queue = await start();
   assert.equal(queue.outbox.ageMs(), 0);
   claim(queue, keyOf('k'));
@@ -206,7 +206,7 @@ test('the age is that of the oldest, from when it was queued first', async () =>
   assert.equal(queue.outbox.ageMs(), 200);
 });
 
-test('what is restored does not take the place of what was accepted', async () => {
+test('a restored change does not replace an accepted one', async () => {
   const queue = await start();
   const key = keyOf('k');
   const { after } = claim(queue, key);

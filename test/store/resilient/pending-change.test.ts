@@ -1,4 +1,4 @@
-/** What is told to a store later leaves there what telling it at once would have left. */
+/** A change that is sent to a store later has the same result there as the immediate write. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -22,7 +22,7 @@ const C = machineId('c3');
 const KEY = keyOf('session');
 const TTL_MS = 60_000;
 
-/** A write whose moment is told by how long after the one before it is called. */
+/** A write whose time is relative to the call before it. */
 interface Called {
   readonly afterMs: number;
   readonly write: (now: number) => Write;
@@ -30,11 +30,11 @@ interface Called {
 
 interface Accepted {
   readonly change: PendingChange | undefined;
-  /** What is bound by now, as far as it is known. */
+  /** The current binding, as far as it is known. */
   readonly known: Binding | undefined;
 }
 
-/** Performs the writes one after the other without the store, which holds `base`. */
+/** Performs the writes in sequence without the store, which holds `base`. */
 async function accept(
   clock: TestClock,
   base: Binding | undefined,
@@ -64,7 +64,7 @@ function bound(found: Lookup): Binding | undefined {
   return typeof found === 'string' ? undefined : found;
 }
 
-async function tellAll(
+async function sendAll(
   store: SessionStore,
   change: PendingChange | undefined,
   now: number,
@@ -76,7 +76,7 @@ function createStore(clock: TestClock): SessionStore {
   return createMemoryStore({ clock, limits: { maxSessions: 100, maxAgeMs: 0 } });
 }
 
-/** A session that went away and came back keeps the stronger of its origins. */
+/** A session that left and returned keeps the stronger of its origins. */
 function withoutOrigin(found: Lookup): unknown {
   return typeof found === 'string' ? found : { ...found, origin: undefined };
 }
@@ -126,30 +126,30 @@ const bases = fc.option(
 );
 
 describe('a pending change', () => {
-  test('leaves what the writes themselves would have left, where the binding was known', async () => {
+  test('has the same result as the writes themselves, where the binding was known', async () => {
     await fc.assert(
-      fc.asyncProperty(bases, sequences, fc.boolean(), async (stated, sequence, isToldTwice) => {
+      fc.asyncProperty(bases, sequences, fc.boolean(), async (stated, sequence, isSentTwice) => {
         const clock = createTestClock();
         const store = createStore(clock);
         const base = stated && (await store.upsert({ ...stated, key: KEY }));
         const { change, known } = await accept(clock, base, sequence);
-        await tellAll(store, change, clock.now());
-        // Its answer was lost, say.
-        if (isToldTwice) await tellAll(store, change, clock.now());
+        await sendAll(store, change, clock.now());
+        // For example because its response was lost.
+        if (isSentTwice) await sendAll(store, change, clock.now());
         assert.deepEqual(withoutOrigin(await store.lookup(KEY)), withoutOrigin(known ?? 'absent'));
       }),
       { numRuns: 2_000 },
     );
   });
 
-  test('leaves it as well in a store that has forgotten the binding', async () => {
+  test('has the same result in a store that has lost the binding', async () => {
     await fc.assert(
       fc.asyncProperty(bases, sequences, async (stated, sequence) => {
         const clock = createTestClock();
         const base = stated && (await createStore(clock).upsert({ ...stated, key: KEY }));
         const { change, known } = await accept(clock, base, sequence);
         const empty = createStore(clock);
-        await tellAll(empty, change, clock.now());
+        await sendAll(empty, change, clock.now());
         if (change?.then.kind !== 'bind') return;
         assert.deepEqual(await empty.lookup(KEY), known ?? 'absent');
       }),
@@ -157,7 +157,7 @@ describe('a pending change', () => {
     );
   });
 
-  test('leaves nobody’s binding that was made elsewhere meanwhile, of a generation not lower', async () => {
+  test('keeps any binding that was made elsewhere meanwhile with the same or a higher generation', async () => {
     await fc.assert(
       fc.asyncProperty(bases, sequences, async (stated, sequence) => {
         const clock = createTestClock();
@@ -166,9 +166,9 @@ describe('a pending change', () => {
         const store = createStore(clock);
         const elsewhere = { key: KEY, machine: machineId('d4'), origin: 'learned' } as const;
         const others = await store.upsert({ ...elsewhere, generation: 9, ttlMs: 10 * TTL_MS });
-        await tellAll(store, change, clock.now());
-        const isOfWhoever = change?.removed === 'any' || change?.then.kind === 'expire';
-        if (isOfWhoever) return;
+        await sendAll(store, change, clock.now());
+        const isOfAnyOwner = change?.removed === 'any' || change?.then.kind === 'expire';
+        if (isOfAnyOwner) return;
         const held = await store.lookup(KEY);
         assert.deepEqual(held, others);
       }),
@@ -179,7 +179,7 @@ describe('a pending change', () => {
   const touch = (now: number): Write => ({ kind: 'touch', key: KEY, now, ttlMs: TTL_MS });
   const remove = (now: number): Write => ({ kind: 'delete', key: KEY, now, ifMachine: A });
 
-  test('of a binding that is not known is the touch, or the removal, itself', async () => {
+  test('of an unknown binding is the touch, or the removal, itself', async () => {
     for (const [write, left] of [
       [touch, B],
       [remove, B],
@@ -188,14 +188,14 @@ describe('a pending change', () => {
       const store = createStore(clock);
       await store.claim({ key: KEY, machine: B, origin: 'learned', ttlMs: 1_000 });
       const { change } = await accept(clock, undefined, [{ afterMs: 10, write }]);
-      await tellAll(store, change, clock.now());
+      await sendAll(store, change, clock.now());
       const held = await store.lookup(KEY);
       assert.ok(typeof held === 'object' && held.machine === left);
       assert.equal(held.expiresAt, clock.now() + (write === touch ? TTL_MS : 990));
     }
   });
 
-  test('of what is known to be absent is nothing more', async () => {
+  test('of a known absent key is nothing more', async () => {
     const clock = createTestClock();
     const base = { key: KEY, machine: A, origin: 'learned', generation: 1 } as const;
     const known = { ...base, createdAt: clock.now(), expiresAt: clock.now() + TTL_MS };
@@ -208,7 +208,7 @@ describe('a pending change', () => {
     assert.deepEqual(thrice.change, once.change);
   });
 
-  test('goes no further when something newer may have been told', async () => {
+  test('stops when something newer may have been sent', async () => {
     const clock = createTestClock();
     const store = createStore(clock);
     const base = await store.claim({ key: KEY, machine: A, origin: 'learned', ttlMs: TTL_MS });

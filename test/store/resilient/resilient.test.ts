@@ -1,4 +1,4 @@
-/** The contract holds for a store of this Machine that is wrapped. */
+/** The contract holds for a wrapped local store. */
 import type { TestContext } from 'node:test';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import { storeContract, type OpenOptions, type OpenStore } from '../contract.ts';
@@ -12,7 +12,7 @@ const openMemory: OpenStore = (t, options) =>
 storeContract('wrapped memory', openMemory, { canShare: false });
 agreesWithTheRules('wrapped memory', openMemory, { canShare: false });
 
-/** One of each a test, however many stores it opens. */
+/** One of each per test, however many stores it opens. */
 const places = new WeakMap<TestContext, Promise<Place>>();
 
 storeContract(

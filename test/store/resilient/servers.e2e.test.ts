@@ -1,4 +1,4 @@
-/** Real servers that are killed, frozen and started again while two Machines work with them. */
+/** Real servers that are killed, frozen and restarted while two Machines use them. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test, type TestContext } from 'node:test';
@@ -19,9 +19,9 @@ const A = machineId('a1');
 const B = machineId('b2');
 const TTL_MS = 600_000;
 const LIMITS = { maxSessions: 1_000_000, maxAgeMs: 0 };
-/** The second that a write may take, and what a busy computer adds. */
+/** The second that a write may take, plus delays of a busy computer. */
 const MAX_CALL_MS = 2_500;
-const GIVE_UP_AFTER_MS = 60_000;
+const TIMEOUT_MS = 60_000;
 
 /** A server, and how a Machine opens its store on it. */
 interface Database {
@@ -45,21 +45,21 @@ skipUnlessFound(neededForRedis, (program) => {
         open: (hooks) => openRedisStore({ ...of, random: Math.random, ...hooks }),
       };
     };
-  describe('Redis, with all that it had acknowledged', () => stories(start(true)));
-  describe('Redis that comes back empty', () => stories(start(false)));
+  describe('Redis, with all acknowledged writes', () => survivesFailures(start(true)));
+  describe('Redis that comes back empty', () => survivesFailures(start(false)));
 });
 
 skipUnlessFound(neededForPostgres, (programs) => {
   describe('Postgres', () =>
-    stories(async (t) => {
+    survivesFailures(async (t) => {
       const server = await startPostgresServer(t, { programs });
       const of = { url: server.url(), namespace: randomUUID(), clock: systemClock, limits: LIMITS };
       return { ...server, open: (hooks) => openPostgresStore({ ...of, ...hooks }) };
     }));
 });
 
-function stories(start: StartDatabase): void {
-  test('killed and frozen under load, it has in the end all that its Machines were told', async (t) => {
+function survivesFailures(start: StartDatabase): void {
+  test('killed and frozen under load, it has all writes of its Machines in the end', async (t) => {
     const database = await start(t);
     const [a, b] = [await join(t, database, A), await join(t, database, B)];
     const loads = [createLoad(a, A), createLoad(b, B)];
@@ -72,7 +72,7 @@ function stories(start: StartDatabase): void {
     );
     const held = await heldBy(database);
     for (const load of loads) load.compare(held);
-    for (const store of [a, b]) assert.ok(store.reported.length > 0, 'it has noticed nothing');
+    for (const store of [a, b]) assert.ok(store.reported.length > 0, 'it has detected no failure');
     assert.deepEqual([...a.conflicts, ...b.conflicts], []);
   });
 
@@ -98,7 +98,7 @@ function stories(start: StartDatabase): void {
     assert.equal(a.conflicts.length + b.conflicts.length, keys.length);
   });
 
-  test('a Machine that starts while it is down serves at once, and tells it later', async (t) => {
+  test('a Machine that starts while it is down serves immediately, and flushes its changes later', async (t) => {
     const database = await start(t);
     await database.kill();
     const store = await join(t, database, A);
@@ -129,7 +129,7 @@ async function hurt(database: Database, countCalls: () => readonly number[]): Pr
     const before = countCalls();
     const isDone = (): boolean =>
       countCalls().every((count, at) => count > (before[at] ?? 0) + 100);
-    await eventually('the Machines go on', isDone);
+    await eventually('the Machines continue', isDone);
   };
   await work();
   await database.kill();
@@ -219,7 +219,7 @@ function createLoad(store: SessionStore, self: MachineId): Load {
   };
 }
 
-/** As the server says itself, to somebody who knows nothing yet. */
+/** As the server itself reports, to a client without any state. */
 async function heldBy(database: Database): Promise<Map<SessionKey, Binding>> {
   const plain = await database.open({ onError: () => undefined, onDisrupted: () => undefined });
   try {
@@ -243,9 +243,9 @@ async function ownerOf(store: SessionStore, key: SessionKey): Promise<string> {
 }
 
 async function eventually(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + GIVE_UP_AFTER_MS;
+  const deadline = performance.now() + TIMEOUT_MS;
   while (!(await isSo())) {
-    assert.ok(performance.now() < deadline, `not so after ${GIVE_UP_AFTER_MS} ms: ${what}`);
+    assert.ok(performance.now() < deadline, `not so after ${TIMEOUT_MS} ms: ${what}`);
     await systemClock.sleep(10);
   }
 }

@@ -1,4 +1,4 @@
-/** Several Machines on one database that fails, forgets, and falls back to an older state. */
+/** Several Machines on one database that fails, loses data, and returns to an older state. */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import type { MachineId } from '../../../src/session.ts';
@@ -23,7 +23,7 @@ import {
 import { fails, hangs, late, works, type ScriptedStore } from '../scripted.ts';
 import { passing, until } from '../wrapped.ts';
 
-/** A Machine that went on longest without the database is back by then, and has told its own. */
+/** Any Machine with the longest outage is back by then, and has flushed its changes. */
 const SETTLE_MS = 15_000;
 
 interface Fleet {
@@ -32,7 +32,7 @@ interface Fleet {
   readonly b: World;
 }
 
-/** Two Machines, each with a connection of its own to one database. */
+/** Two Machines, each with its own connection to one database. */
 async function startFleet(t: TestContext, options: WorldOptions = {}): Promise<Fleet> {
   const clock = createTestClock();
   const a = await join(t, clock, A, undefined, options);
@@ -51,7 +51,7 @@ function join(
   return start(t, { ...shared, ...(beside && { beside }), ...options });
 }
 
-/** The connections of these Machines break; what the database acknowledged may be lost. */
+/** The connections of these Machines break; acknowledged data may be lost. */
 function disrupt(...worlds: World[]): void {
   for (const { scripted } of worlds) scripted.hooks.onDisrupted();
 }
@@ -65,13 +65,13 @@ describe('a shared store', () => {
     assert.equal(a.store.isShared, true);
   });
 
-  test('is not shared while it fails, nor until it was told everything and has settled', async (t) => {
+  test('is not shared while it fails, nor until all changes are flushed and it has settled', async (t) => {
     const { clock, a } = await startFleet(t);
     const { scripted, store } = a;
-    scripted.tell({ writes: fails() });
+    scripted.setBehaviour({ writes: fails() });
     await store.claim(binding());
     assert.equal(store.isShared, false);
-    scripted.tell({ writes: hangs });
+    scripted.setBehaviour({ writes: hangs });
     await clock.advance(2_000);
     assert.equal(store.isShared, false);
     await recovered(a);
@@ -84,7 +84,7 @@ describe('a shared store', () => {
 
   test('is not shared while reads fail, or before it was opened', async (t) => {
     const { clock, a } = await startFleet(t);
-    a.scripted.tell({ reads: fails() });
+    a.scripted.setBehaviour({ reads: fails() });
     for (let count = 0; count < 3; count += 1) await a.store.lookup(KEY);
     assert.equal(a.store.isShared, false);
     const c = await join(t, clock, C, a.scripted, { script: { opening: fails() } });
@@ -95,15 +95,15 @@ describe('a shared store', () => {
     assert.equal(c.store.isShared, true);
   });
 
-  test('is trusted again only when the Machine that was away longest has told its own', async (t) => {
+  test('is trusted again only when the Machine with the longest outage has flushed its changes', async (t) => {
     const { clock, a, b } = await startFleet(t, { random: () => 1 });
-    for (const { scripted } of [a, b]) scripted.tell({ writes: fails() });
+    for (const { scripted } of [a, b]) scripted.setBehaviour({ writes: fails() });
     await b.store.claim(binding({ key: keyOf('of-b'), machine: B, ttlMs: 10 * TTL_MS }));
-    // The pauses of one are as long as they get; the other has just begun to fail.
+    // The backoff of one is at its maximum; the other has just begun to fail.
     await clock.advance(60_000);
     await until(clock, () => countOf(b.scripted, 'upsert') === 9);
     await a.store.claim(binding({ ttlMs: 10 * TTL_MS }));
-    for (const { scripted } of [a, b]) scripted.tell({ writes: works });
+    for (const { scripted } of [a, b]) scripted.setBehaviour({ writes: works });
     await until(clock, () => a.store.health().state === 'healthy');
     assert.equal(await ownerOf(a.store, keyOf('of-b')), 'absent');
     assert.equal(a.store.isShared, false);
@@ -111,9 +111,9 @@ describe('a shared store', () => {
     assert.equal(await ownerOf(a.store, keyOf('of-b')), B);
   });
 
-  test('keeps the one of two sessions accepted at once that it hears of first, for both', async (t) => {
+  test('keeps the first received of two sessions accepted at the same time, for both Machines', async (t) => {
     const { clock, a, b } = await startFleet(t);
-    for (const { scripted } of [a, b]) scripted.tell({ reads: fails(), writes: fails() });
+    for (const { scripted } of [a, b]) scripted.setBehaviour({ reads: fails(), writes: fails() });
     await a.store.claim(binding());
     await clock.advance(5_000);
     await b.store.claim(binding({ machine: B }));
@@ -126,8 +126,8 @@ describe('a shared store', () => {
   });
 });
 
-describe('a shared store that has forgotten', () => {
-  test('is told by each Machine its own, and nothing else', async (t) => {
+describe('a shared store that has lost data', () => {
+  test("receives each Machine's own bindings, and no others", async (t) => {
     const { clock, a, b } = await startFleet(t);
     const ofA = keys('a', 500);
     const ofB = keys('b', 500);
@@ -146,7 +146,7 @@ describe('a shared store that has forgotten', () => {
     assert.equal(a.store.isShared, true);
   });
 
-  test('is stood in for by what is known, be it of others', async (t) => {
+  test('is replaced by known bindings meanwhile, including those of other Machines', async (t) => {
     const { a, b } = await startFleet(t);
     await a.store.claim(binding());
     await b.store.claim(binding({ key: keyOf('of-b'), machine: B }));
@@ -159,7 +159,7 @@ describe('a shared store that has forgotten', () => {
     assert.equal(await ownerOf(a.store, keyOf('of-b')), B);
   });
 
-  test('has all that it knew again: the age, the expiry and the generation too', async (t) => {
+  test('has all bindings again: with their age, expiry and generation', async (t) => {
     const { clock, a } = await startFleet(t);
     await a.store.upsert(stated({ generation: 4 }));
     await clock.advance(20_000);
@@ -172,7 +172,7 @@ describe('a shared store that has forgotten', () => {
     assert.deepEqual((await a.scripted.held()).get(KEY), before);
   });
 
-  test('and has an older owner gets the newer one back', async (t) => {
+  test('and has an older owner receives the newer one again', async (t) => {
     const { a } = await startFleet(t);
     await a.scripted.data.claim(binding({ machine: C }));
     const older = await a.store.lookup(KEY);
@@ -188,7 +188,7 @@ describe('a shared store that has forgotten', () => {
     assert.deepEqual([held?.machine, held?.generation], [A, 2]);
   });
 
-  test('and has given a session to another meanwhile keeps it there, and that is told', async (t) => {
+  test('and has given a session to another Machine meanwhile keeps it there, and reports that', async (t) => {
     const { a, b } = await startFleet(t);
     await a.store.claim(binding());
     a.scripted.lose();
@@ -200,12 +200,12 @@ describe('a shared store that has forgotten', () => {
     assert.deepEqual(a.store.conflicts, [{ key: KEY, accepted: A, owner: B }]);
   });
 
-  test('twice in a row is told twice', async (t) => {
+  test('twice in a row receives the bindings twice', async (t) => {
     const { a } = await startFleet(t);
     const several = keys('k', 1_000);
     for (const key of several) await a.store.claim(binding({ key }));
     a.scripted.lose();
-    a.scripted.tell({ writes: late(1) });
+    a.scripted.setBehaviour({ writes: late(1) });
     disrupt(a);
     await until(a.clock, () => countOf(a.scripted, 'upsert') > 500);
     assert.equal(a.store.health().state, 'recovering');
@@ -215,7 +215,7 @@ describe('a shared store that has forgotten', () => {
     assert.equal((await a.scripted.held()).size, 1_000);
   });
 
-  test('a session that is used before it was told again is slid, not lost', async (t) => {
+  test('a session that is used before it was flushed again is extended, not lost', async (t) => {
     const { clock, a } = await startFleet(t);
     await a.store.claim(binding());
     a.scripted.lose();
@@ -227,12 +227,12 @@ describe('a shared store that has forgotten', () => {
     assert.equal((await a.scripted.held()).get(KEY)?.expiresAt, expiresAt);
   });
 
-  test('a session that is ended before it was told again does not come back', async (t) => {
+  test('a session that is ended before it was flushed again is not restored', async (t) => {
     const { a } = await startFleet(t);
     const several = keys('k', 1_000);
     for (const key of several) await a.store.claim(binding({ key }));
-    // Nothing is lost, but that is not known.
-    a.scripted.tell({ writes: late(1) });
+    // Nothing is lost, but the Machine does not know that.
+    a.scripted.setBehaviour({ writes: late(1) });
     const ended = several.slice(0, 300).map((key) => a.store.delete(key, A));
     disrupt(a);
     await until(a.clock, () => countOf(a.scripted, 'upsert') >= 200);
@@ -243,7 +243,7 @@ describe('a shared store that has forgotten', () => {
     for (const key of several) assert.equal(await ownerOf(a.store, key), 'absent');
   });
 
-  test('is asked in vain no longer than it takes to settle', async (t) => {
+  test('returns unknown no longer than it takes to settle', async (t) => {
     const { clock, a } = await startFleet(t);
     await a.scripted.data.claim(binding({ machine: B }));
     assert.equal(await ownerOf(a.store), B);

@@ -1,4 +1,7 @@
-/** A real file that is locked, damaged, deleted: what the request path sees of it, and what is there in the end. */
+/**
+ * A real file that is locked, damaged or deleted: the effects on the request path, and the final
+ * contents.
+ */
 import assert from 'node:assert/strict';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
@@ -13,9 +16,9 @@ import { openWrapped, type Wrapped } from '../wrapped.ts';
 const A = machineId('a1');
 const TTL_MS = 600_000;
 const LIMITS = { maxSessions: 1_000_000, maxAgeMs: 0 };
-/** The second that a write may take, and what a busy computer adds. */
+/** The second that a write may take, plus delays of a busy computer. */
 const MAX_CALL_MS = 2_500;
-const GIVE_UP_AFTER_MS = 60_000;
+const TIMEOUT_MS = 60_000;
 
 interface World {
   readonly place: Place;
@@ -49,14 +52,14 @@ async function claimAll(store: SessionStore, some: readonly SessionKey[]): Promi
 }
 
 async function recovered({ store }: World): Promise<void> {
-  const deadline = performance.now() + GIVE_UP_AFTER_MS;
+  const deadline = performance.now() + TIMEOUT_MS;
   while (store.health().state !== 'healthy') {
     assert.ok(performance.now() < deadline, `still ${JSON.stringify(store.health())}`);
     await systemClock.sleep(10);
   }
 }
 
-/** As the file says to a sidecar that is started anew. */
+/** As a restarted sidecar reads it from the file. */
 async function heldBy({ place }: World): Promise<Set<SessionKey>> {
   const plain = await place.open();
   const held = await listOf(plain);
@@ -64,7 +67,7 @@ async function heldBy({ place }: World): Promise<Set<SessionKey>> {
   return new Set(held.map(({ key }) => key));
 }
 
-test('a file that another process keeps locked costs a request no more than its second', async (t) => {
+test('a file that another process keeps locked delays a request by a second at most', async (t) => {
   const world = await start(t);
   const { place, store } = world;
   await claimAll(store, keys('before', 10));
@@ -82,7 +85,7 @@ test('a file that another process keeps locked costs a request no more than its 
   assert.equal(held.has(keyOf('before-1')), false);
 });
 
-/** One of ours, with nothing but its first page intact. */
+/** One of our files, with only its first page intact. */
 async function damagedFile(place: Place): Promise<Buffer> {
   const path = place.path('other.sqlite');
   const other = await place.open({ path });
@@ -91,7 +94,7 @@ async function damagedFile(place: Place): Promise<Buffer> {
   return (await readFile(path)).fill(0xa5, 4_096);
 }
 
-test('a file in whose place there is a damaged one is made anew, and filled from memory', async (t) => {
+test('a file that is replaced by a damaged one is created again, and filled from memory', async (t) => {
   const world = await start(t);
   const { place, store } = world;
   const several = keys('k', 2_000);
@@ -109,7 +112,7 @@ test('a file in whose place there is a damaged one is made anew, and filled from
   );
 });
 
-test('a file that vanishes is made anew, and filled from memory', async (t) => {
+test('a file that disappears is created again, and filled from memory', async (t) => {
   const world = await start(t);
   const { place, store } = world;
   const several = keys('k', 500);

@@ -1,4 +1,7 @@
-/** What is kept of the file in memory, beside other processes that write to it: stores of their own. */
+/**
+ * The cache of the file in memory, while other processes write to the file through their own
+ * stores.
+ */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import fc from 'fast-check';
@@ -16,7 +19,7 @@ const MAX_UNSEEN_MS = 1_000;
 
 interface Counted {
   readonly store: LocalStore;
-  /** Lookups so far that read the file. */
+  /** The number of lookups so far that read the file. */
   readonly readCount: () => number;
 }
 
@@ -52,27 +55,27 @@ function ownerOf(store: LocalStore, key = KEY): string {
   return typeof found === 'string' ? found : found.machine;
 }
 
-/** A lookup, and the answer to the question that it may have sent to the thread before this one. */
-async function lookAndHear(store: LocalStore, key = KEY): Promise<string> {
+/** A lookup, and the response to any query that the previous lookup sent to the thread. */
+async function lookUpAndRespond(store: LocalStore, key = KEY): Promise<string> {
   const owner = ownerOf(store, key);
   await store.getMetrics();
   return owner;
 }
 
-/** Binds the session to A, and has it in the cache, believed. */
+/** Binds the session to A, and has it in the cache, fresh. */
 async function claimAndKeep(store: LocalStore): Promise<void> {
   await claim(store, 'session');
-  // The first answer clears the cache.
-  await lookAndHear(store);
+  // The first response clears the cache.
+  await lookUpAndRespond(store);
   assert.equal(ownerOf(store), A);
 }
 
-test('what was read once is not read again while nobody else writes, whatever we write', async (t) => {
+test('a cached binding is not read again while no other process writes, whatever we write', async (t) => {
   const { clock, store, readCount } = await start(t);
   await claimAndKeep(store);
   const before = readCount();
   for (let round = 0; round < 40; round += 1) {
-    assert.equal(await lookAndHear(store), A);
+    assert.equal(await lookUpAndRespond(store), A);
     await claim(store, `more-${round}`);
     await clock.advance(250);
   }
@@ -84,26 +87,26 @@ test('after an idle pause the file is read once, and then no more', async (t) =>
   await claimAndKeep(store);
   const before = readCount();
   await clock.advance(60_000);
-  assert.equal(await lookAndHear(store), A);
+  assert.equal(await lookUpAndRespond(store), A);
   assert.equal(readCount(), before + 1);
-  assert.equal(await lookAndHear(store), A);
+  assert.equal(await lookUpAndRespond(store), A);
   assert.equal(readCount(), before + 1);
 });
 
-test('a change by another process is seen after the next question under load, and at once after a pause', async (t) => {
+test('a change by another process is visible after the next query under load, and immediately after a pause', async (t) => {
   const { clock, store, other } = await start(t);
   await claimAndKeep(store);
   await other.rebind(KEY, A, B, 'learned', TTL_MS);
-  assert.equal(await lookAndHear(store), A);
+  assert.equal(await lookUpAndRespond(store), A);
   await clock.advance(250);
-  await lookAndHear(store);
+  await lookUpAndRespond(store);
   assert.equal(ownerOf(store), B);
   await other.delete(KEY);
   await clock.advance(MAX_UNSEEN_MS);
   assert.equal(ownerOf(store), 'absent');
 });
 
-test('a change that our own write came across is seen, and so is a later one', async (t) => {
+test('a change that our own write overlapped is visible, and so is a later one', async (t) => {
   const { clock, store, other } = await start(t);
   await claimAndKeep(store);
   await other.rebind(KEY, A, B, 'learned', TTL_MS);
@@ -111,15 +114,15 @@ test('a change that our own write came across is seen, and so is a later one', a
   assert.equal(ownerOf(store), B);
   await other.delete(KEY);
   await clock.advance(250);
-  await lookAndHear(store);
+  await lookUpAndRespond(store);
   assert.equal(ownerOf(store), 'absent');
 });
 
-test('while the writer thread is stuck every lookup reads the file, so that none is older than a second', async (t) => {
+test('while the writer thread is stuck every lookup reads the file, so that no result is older than a second', async (t) => {
   const { place, clock, store, readCount } = await start(t, { retryCount: 0 });
   await claimAndKeep(store);
   const lock = holdWriteLock(place);
-  // On a slow computer it may have given up before the lock is released.
+  // On a slow computer it may have timed out before the lock is released.
   const stuck = claim(store, 'stuck').catch(() => undefined);
   await clock.advance(MAX_UNSEEN_MS);
   const before = readCount();
@@ -131,13 +134,13 @@ test('while the writer thread is stuck every lookup reads the file, so that none
   await stuck;
   await store.getMetrics();
   await clock.advance(MAX_UNSEEN_MS);
-  await lookAndHear(store);
+  await lookUpAndRespond(store);
   const after = readCount();
   assert.equal(ownerOf(store), A);
   assert.equal(readCount(), after);
 });
 
-test('what another process wrote while there was no thread is seen, and the cache holds again', async (t) => {
+test('a change by another process while there was no thread is visible, and the cache works again', async (t) => {
   const opening = nextWorker();
   const { clock, store, other, readCount } = await start(t);
   const worker = await opening;
@@ -145,16 +148,16 @@ test('what another process wrote while there was no thread is seen, and the cach
   await worker.terminate();
   await other.rebind(KEY, A, B, 'learned', TTL_MS);
   await clock.advance(250);
-  // Asks, and so starts another thread, whose data version may well be that of the first one.
-  await lookAndHear(store);
+  // Queries, and so starts another thread, whose data version may equal that of the first one.
+  await lookUpAndRespond(store);
   assert.equal(ownerOf(store), B);
   const before = readCount();
   await clock.advance(250);
-  assert.equal(await lookAndHear(store), B);
+  assert.equal(await lookUpAndRespond(store), B);
   assert.equal(readCount(), before);
 });
 
-test('no answer is older than a second, whatever two processes do to a key', async (t) => {
+test('no result is older than a second, whatever two processes do to a key', async (t) => {
   const { clock, store, other } = await start(t);
   const stores = fc.constantFrom(store, other);
   const machines = fc.constantFrom(A, B);
@@ -171,13 +174,13 @@ test('no answer is older than a second, whatever two processes do to a key', asy
     ),
     stores.map((by) => () => by.delete(KEY)),
   );
-  const reads = stores.map((by) => () => lookAndHear(by));
+  const reads = stores.map((by) => () => lookUpAndRespond(by));
   const pauses = fc.constantFrom(50, 250, 400, 999).map((ms) => () => clock.advance(ms));
-  const story = fc.array(fc.oneof(writes, reads, pauses), { minLength: 1, maxLength: 30 });
-  const property = fc.asyncProperty(story, async (steps) => {
+  const sequences = fc.array(fc.oneof(writes, reads, pauses), { minLength: 1, maxLength: 30 });
+  const property = fc.asyncProperty(sequences, async (steps) => {
     await store.delete(KEY);
     await clock.advance(MAX_UNSEEN_MS);
-    /** What is in the file, and until when it was. */
+    /** The contents of the file, and when they were replaced. */
     const truths: { owner: string; until: number }[] = [{ owner: 'absent', until: Infinity }];
     for (const step of steps) {
       await step();
@@ -196,7 +199,7 @@ test('no answer is older than a second, whatever two processes do to a key', asy
   await fc.assert(property, { numRuns: 60 });
 });
 
-/** By the thread that writes, so that no cache has a part in it. */
+/** By the thread that writes, so that no cache is involved. */
 async function committedOwner(store: LocalStore): Promise<string> {
   for await (const binding of store.entries()) if (binding.key === KEY) return binding.machine;
   return 'absent';

@@ -1,4 +1,4 @@
-/** A damaged file: never a crash, a hang or nonsense, and out of the way when the path is opened next. */
+/** A damaged file: never a crash, a hang or an invalid result, and quarantined at the next open. */
 import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
@@ -22,7 +22,10 @@ const TTL_MS = 3_600_000;
 const LIMITS = { maxSessions: 1_000, maxAgeMs: 0 };
 const KEYS = Array.from({ length: 300 }, (_, index) => keyOf(`s${index}`));
 
-/** The bytes of a store with {@link KEYS}, as a process that was killed leaves them: the last hundred in the log. */
+/**
+ * The bytes of a store with {@link KEYS}, as a killed process leaves them: the last hundred in the
+ * log.
+ */
 interface Files {
   readonly database: Buffer;
   readonly log: Buffer;
@@ -54,7 +57,7 @@ async function makeFiles(t: TestContext): Promise<Files> {
 
 const ORIGINS = ['learned', 'adopted', 'copied'] as const;
 
-/** What may become of the bytes of a file. */
+/** Damage to the bytes of a file. */
 type Damage = (bytes: Buffer) => Buffer;
 
 const share = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
@@ -67,7 +70,7 @@ const flips = fc
     }
     return bytes;
   });
-/** Where most of what SQLite relies on is. */
+/** The region that holds most of what SQLite relies on. */
 const headerFlips = fc
   .array(fc.tuple(fc.integer({ min: 0, max: 150 }), fc.integer({ min: 1, max: 255 })), {
     minLength: 1,
@@ -114,7 +117,7 @@ function assertSane(binding: Binding, key = binding.key): void {
   }
 }
 
-/** What it throws is an error of SQLite's or of the store's: no mistake of ours. */
+/** Every error that it throws comes from SQLite or the store: none from a bug of ours. */
 function attempt<Result>(run: () => Result): Result | undefined {
   try {
     return run();
@@ -147,7 +150,7 @@ async function asidesIn(place: Place): Promise<string[]> {
   return (await readdir(place.directory)).filter((name) => name.includes('.damaged-')).sort();
 }
 
-/** What another program does to the file, if it can. */
+/** A change by another program to the file, if it can. */
 function execute(place: Place, sql: string): void {
   const db = new Database(place.path());
   db.exec(sql);
@@ -172,7 +175,7 @@ describe('a file that is found damaged as it is opened', () => {
     ['with junk in a page', (place) => overwrite(place, 4_096, Buffer.alloc(4_096, 0xa5))],
   ];
   for (const [what, damage] of damages) {
-    test(`${what}: is set aside whole, and a new one takes its place`, async (t) => {
+    test(`${what}: is quarantined whole, and a new file replaces it`, async (t) => {
       const place = await createPlace(t);
       await makeStore(place);
       await damage(place);
@@ -196,16 +199,16 @@ describe('a file that is found damaged as it is opened', () => {
     });
   }
 
-  test('is set aside beside earlier ones, of which the newest are kept', async (t) => {
+  test('is quarantined next to earlier ones, of which the newest are kept', async (t) => {
     const place = await createPlace(t);
     const clock = createTestClock();
     const contents: string[] = [];
     for (let round = 0; round < 5; round += 1) {
-      // As long as a header, which is the least that is looked at.
+      // As long as a header, which is the minimum that is checked.
       const content = `SQLite format 3\0${round}`;
       contents.push(content);
       await writeFile(place.path(), content);
-      // Two each at the same moment: no earlier one is replaced.
+      // Two at the same moment each: no earlier one is replaced.
       await (await place.open({ clock })).close();
       if (round % 2 === 1) await clock.advance(1);
     }
@@ -214,7 +217,7 @@ describe('a file that is found damaged as it is opened', () => {
     assert.deepEqual(kept, contents.slice(-3));
   });
 
-  test('stays set aside when the clock was wrong about the others', async (t) => {
+  test('stays quarantined when the clock was wrong about the others', async (t) => {
     const place = await createPlace(t);
     const names = ['a', 'b', 'c'].map(
       (_, index) => `store.sqlite.damaged-2099010${index}T000000.000Z`,
@@ -226,7 +229,7 @@ describe('a file that is found damaged as it is opened', () => {
     assert.deepEqual(asides, ['store.sqlite.damaged-20260101T000000.000Z', ...names.slice(1)]);
   });
 
-  test('takes the attempt with it if the next one is damaged as well', async (t) => {
+  test('fails the open if the next file is damaged as well', async (t) => {
     const place = await createPlace(t);
     await writeFile(place.path(), 'SQLite');
     let count = 0;
@@ -248,16 +251,16 @@ function emptyOut(place: Place): void {
   );
 }
 
-describe('what may be dear to somebody is refused and left as it is', () => {
-  const strangers: [what: string, make: (place: Place) => unknown][] = [
+describe('a file that may contain valuable data is rejected and left unchanged', () => {
+  const foreignFiles: [what: string, make: (place: Place) => unknown][] = [
     ['a text', (place) => writeFile(place.path(), 'Dear diary, '.repeat(1_000))],
     ['a short text', (place) => writeFile(place.path(), 'Dear diary')],
     ["another program's database", (place) => execute(place, 'CREATE TABLE users (name TEXT)')],
-    ["another program's database, damaged", makeDamagedStranger],
-    ['what is damaged beyond recognition', makeUnrecognizable],
+    ["another program's database, damaged", createDamagedForeignFile],
+    ['a file that is damaged beyond recognition', makeUnrecognizable],
     ['a newer schema', makeNewer],
   ];
-  for (const [what, make] of strangers) {
+  for (const [what, make] of foreignFiles) {
     test(what, async (t) => {
       const place = await createPlace(t);
       await make(place);
@@ -269,7 +272,7 @@ describe('what may be dear to somebody is refused and left as it is', () => {
   }
 });
 
-async function makeDamagedStranger(place: Place): Promise<void> {
+async function createDamagedForeignFile(place: Place): Promise<void> {
   execute(place, 'CREATE TABLE users (name TEXT)');
   await overwrite(place, 100, Buffer.alloc(1_000, 0xa5));
 }
@@ -284,7 +287,7 @@ async function makeUnrecognizable(place: Place): Promise<void> {
   await overwrite(place, 0, Buffer.alloc(4_096, 0xa5));
 }
 
-/** Makes the columns take values of any type. */
+/** Makes the columns accept values of any type. */
 const LOOSEN = `ALTER TABLE sessions RENAME TO strict_sessions;
   CREATE TABLE sessions (
     key PRIMARY KEY, machine, origin, generation, expires_at, lifetime_ms
@@ -292,7 +295,7 @@ const LOOSEN = `ALTER TABLE sessions RENAME TO strict_sessions;
   INSERT INTO sessions SELECT * FROM strict_sessions`;
 
 describe('damage that is found while the store is open', () => {
-  /** A row that nobody can have written; SQLite sees nothing wrong. */
+  /** A row that no store can have written; SQLite detects no error. */
   const breakRow = (place: Place): void => execute(place, 'UPDATE sessions SET machine = 99');
 
   async function startBroken(t: TestContext) {
@@ -315,7 +318,7 @@ describe('damage that is found while the store is open', () => {
     ['an age that is no number', "UPDATE sessions SET lifetime_ms = 'old'"],
   ];
   for (const [what, sql] of nonsense) {
-    test(`${what}: nobody can have written that`, async (t) => {
+    test(`${what}: is detected as invalid`, async (t) => {
       const place = await createPlace(t);
       await makeStore(place);
       const errors: StoreError[] = [];
@@ -330,14 +333,14 @@ describe('damage that is found while the store is open', () => {
     });
   }
 
-  const untellable: [what: string, sql: string][] = [
+  const invalidRows: [what: string, sql: string][] = [
     ['a Machine without a name', 'UPDATE sessions SET machine = 99'],
     ['a key that is too short', "UPDATE sessions SET key = x'01'"],
     ['a generation that is no number', "UPDATE sessions SET generation = x'01'"],
     ['an expiry that is not whole', 'UPDATE sessions SET expires_at = expires_at + 0.5'],
   ];
-  for (const [what, sql] of untellable) {
-    test(`no peer is told of ${what}`, async (t) => {
+  for (const [what, sql] of invalidRows) {
+    test(`the peers receive no row with ${what}`, async (t) => {
       const place = await createPlace(t);
       await makeStore(place);
       const errors: StoreError[] = [];
@@ -354,7 +357,7 @@ describe('damage that is found while the store is open', () => {
     });
   }
 
-  test('an origin that only a newer fly-affinity knows is none', async (t) => {
+  test('an origin that only a newer fly-affinity knows is absent', async (t) => {
     const place = await createPlace(t);
     await makeStore(place);
     const store = await place.open();
@@ -364,10 +367,10 @@ describe('damage that is found while the store is open', () => {
     assert.equal(found.origin, 'copied');
   });
 
-  test('keys out of order: a listing ends with that, and has an end', async (t) => {
+  test('keys out of order: a listing ends with an error, and terminates', async (t) => {
     const files = await makeFiles(t);
     const place = await createPlace(t);
-    // One of the greatest that are in the file and not in the log alone.
+    // One of the greatest that are in the file and not only in the log.
     const great = Buffer.from(KEYS.slice(0, 200).sort().at(-5) ?? '', 'hex');
     const bytes = files.database;
     for (let at = bytes.indexOf(great); at >= 0; at = bytes.indexOf(great)) bytes[at] = 0;
@@ -381,7 +384,7 @@ describe('damage that is found while the store is open', () => {
   });
 
   for (const count of [-1, 5_000]) {
-    test(`a count of ${count}, where there is one: no write evicts by that`, async (t) => {
+    test(`a count of ${count}, with one row: no write evicts because of it`, async (t) => {
       const place = await createPlace(t);
       await makeStore(place);
       const store = await place.open({ limits: LIMITS });
@@ -390,7 +393,7 @@ describe('damage that is found while the store is open', () => {
     });
   }
 
-  test('by a read: it is told once, nothing is believed any more, and nothing acknowledged', async (t) => {
+  test('by a read: it is reported once, no cached value is used and no write acknowledged any more', async (t) => {
     const { store, errors } = await startBroken(t);
     assert.equal(ownerOf(store, 'old'), 'unknown');
     assert.equal(ownerOf(store, 'none'), 'unknown');
@@ -415,14 +418,14 @@ describe('damage that is found while the store is open', () => {
     assert.equal(errors.length, 1);
   });
 
-  test('by a read, while a write is under way: that is not acknowledged', async (t) => {
+  test('by a read, while a write is in progress: that write is not acknowledged', async (t) => {
     const { store } = await startBroken(t);
     const claimed = claim(store, 'new');
     assert.equal(ownerOf(store, 'old'), 'unknown');
     await assert.rejects(claimed, { code: 'damaged' });
   });
 
-  test('by a listing: it ends with that', async (t) => {
+  test('by a listing: it ends with the error', async (t) => {
     const { store } = await startBroken(t);
     const listing = (async () => {
       for await (const binding of store.entries()) assert.fail(binding.key);
@@ -430,7 +433,7 @@ describe('damage that is found while the store is open', () => {
     await assert.rejects(listing, { code: 'damaged' });
   });
 
-  test('has the file set aside when the store is closed, and told; then a new one is opened', async (t) => {
+  test('quarantines the file when the store is closed, and reports it; then a new one is opened', async (t) => {
     const { place, store, errors } = await startBroken(t);
     assert.equal(ownerOf(store, 'old'), 'unknown');
     await store.close();
@@ -443,13 +446,13 @@ describe('damage that is found while the store is open', () => {
     assert.equal((await claim(again, 'old', B)).machine, B);
   });
 
-  test('reaches another store on the file, which leaves the new one alone', async (t) => {
+  test('reaches another store on the file, which leaves the new file unchanged', async (t) => {
     const { place, store } = await startBroken(t);
     const other = await place.open();
     await claim(other, 'others');
     assert.equal(ownerOf(store, 'old'), 'unknown');
     await store.close();
-    // With the log, to which the other store has not ceased to write, and its index.
+    // With the log, to which the other store still writes, and its index.
     const suffixes = (await asidesIn(place)).map((name) => name.replace(/.*Z/, ''));
     assert.deepEqual(suffixes, ['', '-shm', '-wal']);
     const again = await place.open();
@@ -462,7 +465,7 @@ describe('damage that is found while the store is open', () => {
     assert.equal((await asidesIn(place)).length, 3);
   });
 
-  test('in its tables, changed by somebody: the file stays, and is judged when it is opened next', async (t) => {
+  test('in its tables, changed by another program: the file stays, and is checked at the next open', async (t) => {
     const place = await createPlace(t);
     const store = await place.open();
     await claim(store, 'old');
@@ -475,7 +478,7 @@ describe('damage that is found while the store is open', () => {
   });
 });
 
-describe('whatever bytes are damaged, what is read and written is a binding or an error', () => {
+describe('for any damaged bytes, every read and write returns a binding or an error', () => {
   test('of a file that was damaged before', async (t) => {
     const files = await makeFiles(t);
     const place = await createPlace(t);
@@ -501,20 +504,20 @@ describe('whatever bytes are damaged, what is read and written is a binding or a
   });
 });
 
-test('whatever bytes are damaged, a store that is closed and opened again ends up working, or is refused', async (t) => {
+test('for any damaged bytes, a store that is closed and opened again works in the end, or is rejected', async (t) => {
   const files = await makeFiles(t);
   const place = await createPlace(t);
   const property = fc.asyncProperty(both, fc.nat(), async (damage, number) => {
     const path = place.path(`${number}.sqlite`);
     writeFiles(path, files, damage);
-    for (let round = 1; !(await worksOrIsRefused(place, path)); round += 1) {
+    for (let round = 1; !(await worksOrIsRejected(place, path)); round += 1) {
       assert.ok(round < 3, 'it is damaged again and again');
     }
   });
   await fc.assert(property, { numRuns: 15 });
 });
 
-async function worksOrIsRefused(place: Place, path: string): Promise<boolean> {
+async function worksOrIsRejected(place: Place, path: string): Promise<boolean> {
   try {
     const store = await place.open({ path });
     const results = await Promise.allSettled(KEYS.map((key) => store.touch(key, TTL_MS)));
@@ -560,8 +563,8 @@ function useAll(transactions: Transactions): void {
   assert.equal(after, undefined, 'the listing has no end');
   for (const key of [...KEYS.slice(0, 20), ...KEYS.slice(-20), keyOf('new')]) {
     const write = { kind: 'claim', key, now, machine: A, origin: 'learned', ttlMs: 1 } as const;
-    const answer = attempt(() => transactions.write({ kind: 'write', writes: [write] }));
-    for (const result of answer?.results ?? []) {
+    const response = attempt(() => transactions.write({ kind: 'write', writes: [write] }));
+    for (const result of response?.results ?? []) {
       if (result.kind === 'done' && result.outcome.after) assertSane(result.outcome.after, key);
     }
   }

@@ -1,4 +1,6 @@
-/** The disk is full, or may not be written any more: reads go on, and so do writes once that is over. */
+/**
+ * The disk is full, or not writable any more: reads continue, and so do writes once that is over.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, truncateSync, writeSync } from 'node:fs';
@@ -20,11 +22,11 @@ function claim(store: LocalStore, name: string) {
 }
 
 const PAGE_BYTES = 512;
-/** More pages SQLite gives no file (https://www.sqlite.org/limits.html#max_page_count). */
+/** More pages than SQLite allows for a file (https://www.sqlite.org/limits.html#max_page_count). */
 const MAX_PAGES = 0xff_ff_ff_fe;
 const PAGE_COUNT_AT = 28;
 
-/** A file that has all the pages that it may have, nearly all of them a hole that takes no room on the disk. */
+/** A file with the maximum number of pages, nearly all of them a hole that uses no disk space. */
 function makeFullFile(path: string): void {
   const db = new Database(path);
   db.pragma(`page_size = ${PAGE_BYTES}`);
@@ -38,7 +40,7 @@ function makeFullFile(path: string): void {
   truncateSync(path, MAX_PAGES * PAGE_BYTES);
 }
 
-test('in a file that has no room, writes fail as full and reads go on; with room again, so do writes', async (t) => {
+test('in a full file, writes fail as full and reads continue; with space again, writes succeed', async (t) => {
   const place = await createPlace(t);
   makeFullFile(place.path());
   const store = await place.open();
@@ -73,14 +75,14 @@ test('in a file that has no room, writes fail as full and reads go on; with room
   );
 });
 
-/** In a mount namespace of its own: the disk goes with the process, whatever becomes of it. */
+/** In its own mount namespace: the disk is removed with the process, however the process ends. */
 const ON_SMALL_DISK = [
   'unshare',
   ...['--user', '--map-root-user', '--mount', 'sh', '-c'],
   'mount -t tmpfs -o size=2m tmpfs "$0" && exec "$@"',
 ];
 
-test('on a full disk writes fail as full and reads go on; with room again, so do writes, and nothing is lost', async (t) => {
+test('on a full disk writes fail as full and reads continue; with space again, writes succeed, and nothing is lost', async (t) => {
   const place = await createPlace(t);
   const [program, ...args] = [...ON_SMALL_DISK, place.directory, 'true'];
   if (spawnSync(program, args).status !== 0) {
@@ -94,10 +96,10 @@ test('on a full disk writes fail as full and reads go on; with room again, so do
 
 const NOBODY = 65_534;
 
-test('a file that may not be written any more is refused when it is opened, with what to do', async (t) => {
+test('a file that is not writable any more is rejected at the open, with what to do', async (t) => {
   const place = await createPlace(t);
   const isRoot = process.getuid?.() === 0;
-  if (isRoot && !mayRunAsNobody('write-protected.ts')) {
+  if (isRoot && !canRunAsNobody('write-protected.ts')) {
     t.skip('skipped: root may write every file, and another user may not read this directory');
     return;
   }
@@ -107,13 +109,13 @@ test('a file that may not be written any more is refused when it is opened, with
   assert.equal(await child.ended, 0);
 });
 
-function mayRunAsNobody(script: string): boolean {
+function canRunAsNobody(script: string): boolean {
   const path = fileURLToPath(new URL(script, import.meta.url));
   const user = { uid: NOBODY, gid: NOBODY };
   return spawnSync(process.execPath, ['--no-warnings', '--check', path], user).status === 0;
 }
 
-test('where the log becomes immutable, writes fail as fatal and say why, and reads go on', async (t) => {
+test('when the log becomes immutable, writes fail as fatal with the reason, and reads continue', async (t) => {
   const place = await createPlace(t);
   const store = await place.open();
   await claim(store, 'old');

@@ -34,7 +34,7 @@ for (const [code, category] of cases) {
   });
 }
 
-test('an error of the store stays as it is, any other is fatal', () => {
+test('returns an error of the store unchanged, any other as fatal', () => {
   const known = new StoreError('full', 'no room');
   assert.equal(toSqliteStoreError('store claim', known), known);
   assert.equal(toSqliteStoreError('store claim', new TypeError('odd')).code, 'fatal');

@@ -1,4 +1,4 @@
-/** Damage is believed only when a fresh connection confirms it, whatever the first reader says. */
+/** Damage counts only when a new connection confirms it, whatever the first reader reports. */
 import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
@@ -15,15 +15,15 @@ const REPORT: WriterMessage = {
   failure: { code: 'damaged', message: 'the count of learned bindings is undefined' },
 };
 
-interface Story {
+interface Scenario {
   readonly place: Place;
   readonly store: LocalStore;
   readonly errors: StoreError[];
-  /** All that were started. */
+  /** All threads that were started. */
   readonly workers: Worker[];
 }
 
-async function start(t: TestContext, onWorker: (worker: Worker) => void): Promise<Story> {
+async function start(t: TestContext, onWorker: (worker: Worker) => void): Promise<Scenario> {
   const workers: Worker[] = [];
   const errors: StoreError[] = [];
   const listener = (worker: Worker): void => {
@@ -37,7 +37,7 @@ async function start(t: TestContext, onWorker: (worker: Worker) => void): Promis
   return { place, store, errors, workers };
 }
 
-/** The thread reports damage in place of its answer to the request of that kind. */
+/** The thread reports damage instead of its response to a request of that kind. */
 function lies(worker: Worker, kind: WriterRequest['kind'], thenDo: () => void): void {
   const post = worker.postMessage.bind(worker);
   worker.postMessage = (request: WriterRequest): void => {
@@ -56,7 +56,7 @@ function claim(store: LocalStore, name: string) {
   return store.claim({ key: keyOf(name), machine: A, origin: 'learned', ttlMs: 3_600_000 });
 }
 
-async function staysInUse({ place, store, errors }: Story): Promise<void> {
+async function staysInUse({ place, store, errors }: Scenario): Promise<void> {
   assert.equal((await claim(store, 'again')).machine, A);
   const found = store.lookup(keyOf('new'));
   assert.equal(typeof found === 'object' && found.machine, A);
@@ -69,51 +69,51 @@ async function staysInUse({ place, store, errors }: Story): Promise<void> {
   assert.equal(typeof again.lookup(keyOf('new')), 'object');
 }
 
-test('a thread that is ended while it reads a count proves nothing against the file', async (t) => {
+test('a thread that is terminated while it reads a count does not mark the file as damaged', async (t) => {
   let hasLied = false;
-  const story = await start(t, (worker) => {
+  const scenario = await start(t, (worker) => {
     if (!hasLied) lies(worker, 'write', () => void worker.terminate());
     hasLied = true;
   });
-  assert.equal((await claim(story.store, 'new')).machine, A);
-  assert.equal(story.workers.length, 2);
-  await staysInUse(story);
+  assert.equal((await claim(scenario.store, 'new')).machine, A);
+  assert.equal(scenario.workers.length, 2);
+  await staysInUse(scenario);
 });
 
-test('threads that are ended one after the other prove nothing against the file', async (t) => {
+test('threads that are terminated one after the other do not mark the file as damaged', async (t) => {
   let lieCount = 0;
-  const story = await start(t, (worker) => {
+  const scenario = await start(t, (worker) => {
     if (lieCount < 2) lies(worker, 'write', () => void worker.terminate());
     lieCount += 1;
   });
-  assert.equal((await claim(story.store, 'new')).machine, A);
-  assert.equal(story.workers.length, 3);
-  await staysInUse(story);
+  assert.equal((await claim(scenario.store, 'new')).machine, A);
+  assert.equal(scenario.workers.length, 3);
+  await staysInUse(scenario);
 });
 
-test('damage that the next thread does not find is none, and the request is done', async (t) => {
+test('damage that the next thread does not find is ignored, and the request succeeds', async (t) => {
   let hasLied = false;
-  const story = await start(t, (worker) => {
+  const scenario = await start(t, (worker) => {
     if (!hasLied) lies(worker, 'write', () => undefined);
     hasLied = true;
   });
-  assert.equal((await claim(story.store, 'new')).machine, A);
-  assert.equal(story.workers.length, 2);
-  assert.deepEqual(story.errors, []);
-  await staysInUse(story);
+  assert.equal((await claim(scenario.store, 'new')).machine, A);
+  assert.equal(scenario.workers.length, 2);
+  assert.deepEqual(scenario.errors, []);
+  await staysInUse(scenario);
 });
 
-test('damage that the next thread finds, too, is believed', async (t) => {
-  const story = await start(t, (worker) => lies(worker, 'write', () => undefined));
-  await assert.rejects(claim(story.store, 'new'), { code: 'damaged' });
-  assert.equal(story.workers.length, 2);
+test('damage that the next thread finds, too, is confirmed', async (t) => {
+  const scenario = await start(t, (worker) => lies(worker, 'write', () => undefined));
+  await assert.rejects(claim(scenario.store, 'new'), { code: 'damaged' });
+  assert.equal(scenario.workers.length, 2);
   assert.deepEqual(
-    story.errors.map(({ code }) => code),
+    scenario.errors.map(({ code }) => code),
     ['damaged'],
   );
 });
 
-test('a thread that is ended while it opens the file proves nothing against it', async (t) => {
+test('a thread that is terminated while it opens the file does not mark it as damaged', async (t) => {
   let workerCount = 0;
   const { place, store } = await start(t, (worker) => {
     workerCount += 1;
@@ -125,7 +125,7 @@ test('a thread that is ended while it opens the file proves nothing against it',
   });
   await claim(store, 'new');
   await store.close();
-  // A thread that died says so; the next one may have found the file sound already.
+  // A terminated thread reports damage; the next one may already have found the file intact.
   await place.open().catch((error: unknown) => assert.match(String(error), /died/));
   assert.ok(workerCount >= 2);
   assert.deepEqual(
@@ -135,12 +135,12 @@ test('a thread that is ended while it opens the file proves nothing against it',
   assert.equal(typeof (await place.open()).lookup(keyOf('new')), 'object');
 });
 
-test('damage that a fresh connection does not find is none: a lookup is answered', async (t) => {
-  const story = await start(t, () => undefined);
-  await claim(story.store, 'new');
-  const { store } = story;
+test('damage that a new connection does not find is ignored: a lookup returns its binding', async (t) => {
+  const scenario = await start(t, () => undefined);
+  await claim(scenario.store, 'new');
+  const { store } = scenario;
   await store.close();
-  const again = await story.place.open({ onError: (error) => story.errors.push(error) });
+  const again = await scenario.place.open({ onError: (error) => scenario.errors.push(error) });
   const db = new Database(':memory:');
   const statement = Object.getPrototypeOf(db.prepare('SELECT 1')) as Database.Statement;
   db.close();
@@ -148,5 +148,5 @@ test('damage that a fresh connection does not find is none: a lookup is answered
   const found = again.lookup(keyOf('new'));
   assert.equal(nonsense.mock.callCount(), 1);
   assert.equal(typeof found === 'object' && found.machine, A);
-  assert.deepEqual(story.errors, []);
+  assert.deepEqual(scenario.errors, []);
 });

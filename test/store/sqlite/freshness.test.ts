@@ -10,10 +10,10 @@ const FIRST: Stamp = { threadId: 1, dataVersion: 2 };
 interface Start {
   readonly clock: TestClock;
   readonly freshness: Freshness;
-  /** Questions not yet answered. */
+  /** Queries without a response yet. */
   readonly questions: PromiseWithResolvers<Stamp | 'busy'>[];
-  /** Answers the oldest question. */
-  readonly answer: (stamp: Stamp | 'busy') => Promise<void>;
+  /** Responds to the oldest query. */
+  readonly respond: (stamp: Stamp | 'busy') => Promise<void>;
   readonly foreignWriteCount: () => number;
 }
 
@@ -30,27 +30,33 @@ function start(): Start {
     },
     onForeignWrite: () => (foreignWriteCount += 1),
   });
-  const answer = async (stamp: Stamp | 'busy'): Promise<void> => {
+  const respond = async (stamp: Stamp | 'busy'): Promise<void> => {
     questions.shift()?.resolve(stamp);
     await nextTurn();
   };
-  return { clock, freshness, questions, answer, foreignWriteCount: () => foreignWriteCount };
+  return {
+    clock,
+    freshness,
+    questions,
+    respond: respond,
+    foreignWriteCount: () => foreignWriteCount,
+  };
 }
 
-test('nothing is fresh before the first answer', async () => {
-  const { clock, freshness, answer } = start();
+test('nothing is fresh before the first response', async () => {
+  const { clock, freshness, respond: respond } = start();
   assert.equal(freshness.check(), false);
   await clock.advance(100);
   assert.equal(freshness.check(), false);
-  await answer(FIRST);
+  await respond(FIRST);
   assert.equal(freshness.check(), true);
 });
 
-test('freshness ends a second after the question, however late the answer came', async () => {
-  const { clock, freshness, answer } = start();
+test('freshness ends a second after the query, however late the response arrived', async () => {
+  const { clock, freshness, respond: respond } = start();
   freshness.check();
   await clock.advance(900);
-  await answer(FIRST);
+  await respond(FIRST);
   assert.equal(freshness.check(), true);
   await clock.advance(99);
   assert.equal(freshness.check(), true);
@@ -58,25 +64,25 @@ test('freshness ends a second after the question, however late the answer came',
   assert.equal(freshness.check(), false);
 });
 
-test('an answer that took a second makes nothing fresh', async () => {
-  const { clock, freshness, answer } = start();
+test('a response that took a second makes nothing fresh', async () => {
+  const { clock, freshness, respond: respond } = start();
   freshness.check();
   await clock.advance(1_000);
-  await answer(FIRST);
+  await respond(FIRST);
   assert.equal(freshness.check(), false);
 });
 
-test('there is one question in 250 ms at most, one at once, none unless somebody looks, and no timer', async () => {
-  const { clock, freshness, questions, answer } = start();
+test('sends one query per 250 ms at most, one at a time, none without a lookup, and starts no timer', async () => {
+  const { clock, freshness, questions, respond: respond } = start();
   assert.equal(questions.length, 0);
   freshness.check();
   await clock.advance(10_000);
   freshness.check();
   assert.equal(questions.length, 1);
-  await answer(FIRST);
+  await respond(FIRST);
   freshness.check();
   assert.equal(questions.length, 1);
-  await answer(FIRST);
+  await respond(FIRST);
   await clock.advance(249);
   freshness.check();
   assert.equal(questions.length, 0);
@@ -86,8 +92,8 @@ test('there is one question in 250 ms at most, one at once, none unless somebody
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('the first stamp, another one, and one of another thread tell of a write; an equal one does not', async () => {
-  const { clock, freshness, answer, foreignWriteCount } = start();
+test('the first stamp, a different one, and one of another thread indicate a write; an equal one does not', async () => {
+  const { clock, freshness, respond: respond, foreignWriteCount } = start();
   const table: [stamp: Stamp, count: number][] = [
     [FIRST, 1],
     [{ ...FIRST }, 1],
@@ -99,22 +105,22 @@ test('the first stamp, another one, and one of another thread tell of a write; a
   ];
   for (const [stamp, count] of table) {
     freshness.check();
-    await answer(stamp);
+    await respond(stamp);
     assert.equal(foreignWriteCount(), count);
     await clock.advance(250);
   }
 });
 
-test('without an answer nothing becomes fresh, and the next question comes in its time', async () => {
-  const { clock, freshness, questions, answer, foreignWriteCount } = start();
+test('without a response nothing becomes fresh, and the next query is sent on schedule', async () => {
+  const { clock, freshness, questions, respond: respond, foreignWriteCount } = start();
   freshness.check();
   questions.shift()?.reject(new Error('the thread died'));
   await clock.advance(250);
   assert.equal(freshness.check(), false);
-  await answer('busy');
+  await respond('busy');
   await clock.advance(250);
   assert.equal(freshness.check(), false);
   assert.equal(foreignWriteCount(), 0);
-  await answer(FIRST);
+  await respond(FIRST);
   assert.equal(freshness.check(), true);
 });

@@ -7,9 +7,9 @@ import { createTestClock } from '../../support/clock.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 import { createPlace } from '../place.ts';
 
-/** Something one may do to a store. */
+/** An operation on a store. */
 type Step = (store: SessionStore) => unknown;
-/** What happens after it: nothing, the writes are awaited, or time passes. */
+/** What follows it: nothing, an await of the writes, or a time step. */
 type Pause = 'none' | 'settle' | number;
 
 const keys = fc.constantFrom(keyOf('k'), keyOf('l'));
@@ -57,17 +57,17 @@ const pauses: fc.Arbitrary<Pause> = fc.oneof(
   fc.constantFrom<Pause[]>(1, 10, 1_000),
 );
 
-test('SQLite answers what memory answers, however many writes are on their way', async (t) => {
+test('SQLite returns what memory returns, however many writes are in progress', async (t) => {
   const place = await createPlace(t);
   const limits = { maxSessions: 1_000, maxAgeMs: 90_000 };
   const clock = createTestClock();
   const sqlite = await place.open({ clock, limits });
-  const story = fc.array(fc.tuple(steps, pauses), { minLength: 1, maxLength: 40 });
-  const property = fc.asyncProperty(story, async (told) => {
+  const sequence = fc.array(fc.tuple(steps, pauses), { minLength: 1, maxLength: 40 });
+  const property = fc.asyncProperty(sequence, async (pairs) => {
     const memory = createMemoryStore({ clock, limits });
     await Promise.all([sqlite.delete(keyOf('k')), sqlite.delete(keyOf('l'))]);
     const results: Promise<[unknown, unknown]>[] = [];
-    for (const [step, pause] of told) {
+    for (const [step, pause] of pairs) {
       results.push(Promise.all([step(sqlite), step(memory)]));
       if (pause === 'settle') await Promise.all(results);
       else if (pause !== 'none') await clock.advance(pause);

@@ -1,4 +1,4 @@
-/** The file goes away under an open store, or another takes its place. */
+/** The file disappears under an open store, or another one replaces it. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir, readFile, readdir, rename, rm } from 'node:fs/promises';
@@ -24,7 +24,7 @@ function ownerOf(store: LocalStore, name: string): string {
 interface Accident {
   readonly name: string;
   readonly happen: (place: Place, clock: Clock) => Promise<void>;
-  /** Who owns the session that was bound before, for whoever opens the path afterwards. */
+  /** The owner of the earlier session, for any store that opens the path afterwards. */
   readonly after: string;
 }
 
@@ -37,7 +37,7 @@ const ACCIDENTS: readonly Accident[] = [
   },
   { name: 'another file takes its place', happen: replaceFile, after: B },
   {
-    name: 'its directory vanishes',
+    name: 'its directory disappears',
     happen: (place) => rm(home(place), { recursive: true }),
     after: 'absent',
   },
@@ -46,7 +46,7 @@ const ACCIDENTS: readonly Accident[] = [
     happen: (place) => rename(home(place), place.path('elsewhere')),
     after: 'absent',
   },
-  // Its last connection still has the log, and brings it home.
+  // Its last connection still has the log, and checkpoints it.
   { name: 'its log is deleted', happen: (place) => rm(`${file(place)}-wal`), after: A },
 ];
 
@@ -73,12 +73,12 @@ async function start(t: TestContext) {
 
 for (const { name, happen, after } of ACCIDENTS) {
   describe(`when ${name}`, () => {
-    test('no write is acknowledged any more, nothing is believed, and it is told once', async (t) => {
+    test('no write is acknowledged any more, no cached value is used, and it is reported once', async (t) => {
       const { place, clock, errors, store } = await start(t);
       await happen(place, clock);
       await clock.advance(250);
       const writes = [claim(store, 'lost'), claim(store, 'lost-too'), store.cleanup()];
-      // Finds out by itself, while the first write is on its way to do so.
+      // Detects it by itself, while the first write is about to detect it.
       assert.equal(ownerOf(store, 'before'), 'unknown');
       for (const write of writes)
         await assert.rejects(write, { code: 'damaged', message: /moved/ });
@@ -89,7 +89,7 @@ for (const { name, happen, after } of ACCIDENTS) {
       assert.ok(errors[0]?.message.includes(JSON.stringify(file(place))));
     });
 
-    test('opening the path anew mends it, and the next store has what is there', async (t) => {
+    test('opening the path again repairs it, and the next store has the remaining data', async (t) => {
       const { place, clock, store } = await start(t);
       await happen(place, clock);
       await assert.rejects(claim(store, 'lost'), { code: 'damaged' });
@@ -97,7 +97,7 @@ for (const { name, happen, after } of ACCIDENTS) {
       const again = await place.open({ path: file(place), clock });
       assert.equal(ownerOf(again, 'before'), after);
       assert.equal((await claim(again, 'new')).machine, A);
-      // Not even what was left behind is lost, and no file that was sound is called damaged.
+      // Even earlier data is not lost, and no intact file is reported as damaged.
       const asides = (await readdir(home(place))).filter((name) => name.includes('damaged'));
       assert.ok(
         asides.every((name) => /-(wal|shm)$/.test(name)),
@@ -107,7 +107,7 @@ for (const { name, happen, after } of ACCIDENTS) {
   });
 }
 
-test('a store that is only read finds out with its next question, which is at once after a pause', async (t) => {
+test('a store that is only read detects it with its next query, which is immediate after a pause', async (t) => {
   const { place, clock, errors, store } = await start(t);
   assert.equal(ownerOf(store, 'before'), A);
   await replaceFile(place, clock);
@@ -119,7 +119,7 @@ test('a store that is only read finds out with its next question, which is at on
   );
 });
 
-test('closing changes nothing in the file that took the place', async (t) => {
+test('closing changes nothing in the new file', async (t) => {
   const { place, clock, store } = await start(t);
   await replaceFile(place, clock);
   const before = await readFile(file(place));
@@ -128,7 +128,7 @@ test('closing changes nothing in the file that took the place', async (t) => {
   assert.deepEqual(await readFile(file(place)), before);
 });
 
-test('a new writer thread makes no new file where the old one is missing', async (t) => {
+test('a new writer thread creates no file where the old one is missing', async (t) => {
   const place = await createPlace(t);
   const [store, worker] = await Promise.all([place.open({ path: file(place) }), nextWorker()]);
   await rm(file(place));
@@ -137,7 +137,7 @@ test('a new writer thread makes no new file where the old one is missing', async
   assert.equal(existsSync(file(place)), false);
 });
 
-test('a copy that is put back is another file', async (t) => {
+test('a copy that is put back counts as another file', async (t) => {
   const { place, store } = await start(t);
   await mkdir(place.path('backup'));
   await copyFile(file(place), place.path('backup/copy'));

@@ -20,26 +20,26 @@ test('an empty file is a new store', async (t) => {
   assert.equal(store.lookup(keyOf('a')), 'absent');
 });
 
-describe('a path that is no use is refused with what was found and what to do', () => {
+describe('a path that is unusable is rejected with what was found and what to do', () => {
   test('a directory', async (t) => {
     const place = await createPlace(t);
     await mkdir(place.path('sessions'));
-    await refuses(place, 'sessions', 'fatal', /not a file.*SESSION_STORE_PATH/);
+    await rejects(place, 'sessions', 'fatal', /not a file.*SESSION_STORE_PATH/);
   });
 
   test('a path below a file', async (t) => {
     const place = await createPlace(t);
     await writeFile(place.path('file'), '');
-    await refuses(place, 'file/store.sqlite', 'fatal', /directory can't be created.*volume/);
+    await rejects(place, 'file/store.sqlite', 'fatal', /directory can't be created.*volume/);
   });
 
-  test('a file of something else', async (t) => {
+  test('a file of another program', async (t) => {
     const place = await createPlace(t);
     await writeFile(
       place.path('notes.txt'),
       'not a database, and longer than its header '.repeat(50),
     );
-    await refuses(place, 'notes.txt', 'fatal', /not a database.*move it away/);
+    await rejects(place, 'notes.txt', 'fatal', /not a database.*move it away/);
     assert.match(await readFile(place.path('notes.txt'), 'utf8'), /^not a database/);
   });
 
@@ -56,7 +56,7 @@ describe('a path that is no use is refused with what was found and what to do', 
     db.exec('CREATE TABLE users (name TEXT)');
     db.close();
     const before = await readFile(place.path('app.sqlite'));
-    await refuses(place, 'app.sqlite', 'fatal', /another program's.*SESSION_STORE_PATH/);
+    await rejects(place, 'app.sqlite', 'fatal', /another program's.*SESSION_STORE_PATH/);
     assert.deepEqual(await readFile(place.path('app.sqlite')), before);
   });
 
@@ -66,7 +66,7 @@ describe('a path that is no use is refused with what was found and what to do', 
     const db = new Database(place.path());
     db.pragma(`user_version = ${SQLITE_SCHEMA_VERSION + 6}`);
     db.close();
-    await refuses(
+    await rejects(
       place,
       'store.sqlite',
       'fatal',
@@ -76,11 +76,11 @@ describe('a path that is no use is refused with what was found and what to do', 
     );
   });
 
-  test('a directory that may not be written', async (t) => {
+  test('a directory that is not writable', async (t) => {
     const place = await createPlace(t);
     await mkdir(place.path('closed'));
     await chmod(place.path('closed'), 0o500);
-    // For root no directory is closed, except in a file system that takes no files.
+    // Root can write to every directory, except in a read-only file system.
     const path =
       process.getuid?.() === 0 ? '/proc/store.sqlite' : place.path('closed/store.sqlite');
     await assert.rejects(place.open({ path }), (error) => {
@@ -92,7 +92,7 @@ describe('a path that is no use is refused with what was found and what to do', 
   });
 });
 
-async function refuses(place: Place, name: string, code: string, message: RegExp): Promise<void> {
+async function rejects(place: Place, name: string, code: string, message: RegExp): Promise<void> {
   await assert.rejects(place.open({ path: place.path(name) }), (error) => {
     assert.ok(error instanceof StoreError);
     assert.equal(error.code, code);
@@ -102,7 +102,7 @@ async function refuses(place: Place, name: string, code: string, message: RegExp
   });
 }
 
-test('a locked file with the right schema is opened all the same', async (t) => {
+test('a locked file with the right schema is opened', async (t) => {
   const place = await createPlace(t);
   await (await place.open()).close();
   const db = new Database(place.path());

@@ -1,4 +1,6 @@
-/** The store beside other processes on its file: those that hold it up, those that share it, those that are killed. */
+/**
+ * The store next to other processes on its file: lock holders, sharing processes, killed processes.
+ */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
@@ -22,7 +24,7 @@ function ownerOf(store: LocalStore, name: string): string {
   return typeof found === 'string' ? found : found.machine;
 }
 
-test('while another process holds the write lock for two seconds, reads answer and writes wait in order', async (t) => {
+test('while another process holds the write lock for two seconds, reads return and writes wait in order', async (t) => {
   const place = await createPlace(t);
   const store = await place.open({ retryCount: 10, retryDelayMs: 100 });
   await claim(store, 'old');
@@ -53,7 +55,7 @@ test('while another process holds the write lock for two seconds, reads answer a
   );
 });
 
-test('lookups answer, and claims succeed, while another process empties the log again and again', async (t) => {
+test('lookups and claims succeed, while another process checkpoints the log repeatedly', async (t) => {
   const place = await createPlace(t);
   const store = await place.open({ retryCount: 10 });
   await claim(store, 'old');
@@ -71,7 +73,7 @@ test('lookups answer, and claims succeed, while another process empties the log 
   for (const name of names) assert.equal(ownerOf(store, name), A);
 });
 
-test('of two processes that claim the same sessions at once, cleaning up meanwhile, each session has one winner', async (t) => {
+test('of two processes that claim the same sessions at once, with cleanups meanwhile, each session has one winner', async (t) => {
   const sessionCount = 3_000;
   const place = await createPlace(t);
   const first = await place.open();
@@ -86,13 +88,13 @@ test('of two processes that claim the same sessions at once, cleaning up meanwhi
   );
   await Promise.all(contenders.map((contender) => contender.printed(1)));
   for (const contender of contenders) contender.go();
-  const told = await Promise.all(
+  const outputs = await Promise.all(
     contenders.map(async (contender) => {
       assert.equal(await contender.ended, 0);
       return JSON.parse(contender.lines[1] ?? '') as Record<string, string>;
     }),
   );
-  const [one = {}, other] = told;
+  const [one = {}, other] = outputs;
   assert.deepEqual(one, other);
   assert.equal(Object.keys(one).length, sessionCount);
   // They began at opposite ends, so both have won some.
@@ -103,10 +105,10 @@ test('of two processes that claim the same sessions at once, cleaning up meanwhi
 });
 
 describe('a process that is killed at a random moment', () => {
-  /** More by hand. */
+  /** Use a larger number by hand. */
   const ROUNDS = Number(process.env.KILL_ROUNDS ?? 50);
 
-  test(`has kept all that it acknowledged, ${ROUNDS} times`, async (t) => {
+  test(`has all that it acknowledged, ${ROUNDS} times`, async (t) => {
     const place = await createPlace(t);
     const expected = new Map<string, string>();
     const diaryOf = (round: number): string => place.path(`diary-${round}`);
@@ -118,7 +120,7 @@ describe('a process that is killed at a random moment', () => {
       mortal.go();
       // Loads meanwhile.
       next = startMortal(round + 1);
-      // Spread evenly; one in ten times it is killed as it opens the file.
+      // Spread evenly; one in ten times it is killed while it opens the file.
       await mortal.printed(round % 10 === 0 ? 1 : (round * 97) % 300);
       mortal.kill();
       assert.equal(await mortal.ended, null);
@@ -135,13 +137,16 @@ describe('a process that is killed at a random moment', () => {
   });
 });
 
-/** Empty where the process was killed before it had one. */
+/** Empty when the process was killed before it created one. */
 async function readDiary(path: string): Promise<string[]> {
   const text = await readFile(path, 'utf8').catch(() => '');
   return text.split('\n');
 }
 
-/** What each session may be: what was acknowledged last, and what a write that was begun may have left. */
+/**
+ * The valid states of each session: the last acknowledged one, and the result of a write that had
+ * begun.
+ */
 function statesOf(lines: readonly string[]): Map<string, string[]> {
   const states = new Map<string, string[]>();
   for (const line of lines) {
@@ -153,7 +158,7 @@ function statesOf(lines: readonly string[]): Map<string, string[]> {
   return states;
 }
 
-/** Who owns each session by the file, which is sound. */
+/** The owner of each session in the file, which is intact. */
 async function readAll(place: Place): Promise<(name: string) => string> {
   const store = await place.open();
   const owners = new Map<string, string>();

@@ -13,7 +13,7 @@ const A = machineId('a1');
 const B = machineId('b2');
 const TTL_MS = 60_000;
 
-/** One place a test, however many stores it opens. */
+/** One place per test, however many stores it opens. */
 const places = new WeakMap<TestContext, Promise<Place>>();
 
 const open: OpenStore = async (t, { clock, limits, place }) => {
@@ -36,7 +36,7 @@ function ownerOf(store: LocalStore, name: string): string {
 }
 
 describe('while another process holds the write lock', () => {
-  test('lookups answer, the event loop turns, claims wait, and then succeed in order', async (t) => {
+  test('lookups return, the event loop turns, claims wait, and then succeed in order', async (t) => {
     const place = await createPlace(t);
     const store = await place.open();
     await claim(store, 'old');
@@ -59,7 +59,7 @@ describe('while another process holds the write lock', () => {
     );
   });
 
-  test('a write that has used up its attempts is rejected as passing, and no longer seen', async (t) => {
+  test('a write that has used up its attempts is rejected as passing, and no longer visible', async (t) => {
     const place = await createPlace(t);
     const store = await place.open({ retryCount: 0 });
     const lock = holdWriteLock(place);
@@ -72,7 +72,7 @@ describe('while another process holds the write lock', () => {
     assert.equal((await claim(store, 'new', B)).machine, B);
   });
 
-  test('a pause between attempts is one of the clock, and a close cuts it short', async (t) => {
+  test('a pause between attempts uses the clock, and a close ends it early', async (t) => {
     const place = await createPlace(t);
     const clock = createTestClock();
     const store = await place.open({ clock, retryCount: 1, retryDelayMs: 100, random: () => 0.5 });
@@ -87,10 +87,10 @@ describe('while another process holds the write lock', () => {
 });
 
 describe('a failure', () => {
-  test('of one write leaves the others of its batch alone', async (t) => {
+  test('of one write does not affect the others of its batch', async (t) => {
     const store = await (await createPlace(t)).open();
     const stated = { key: keyOf('bad'), machine: A, origin: 'copied', ttlMs: TTL_MS } as const;
-    // The first goes alone; the others are one batch.
+    // The first is sent alone; the others are one batch.
     const results = await Promise.allSettled([
       claim(store, 'first'),
       claim(store, 'second'),
@@ -107,7 +107,7 @@ describe('a failure', () => {
   });
 });
 
-test('nothing is left running once the stores are closed', async (t) => {
+test('nothing keeps running once the stores are closed', async (t) => {
   const place = await createPlace(t);
   const threads = (): string[] =>
     process.getActiveResourcesInfo().filter((name) => /Worker|MessagePort|Timeout/.test(name));
@@ -115,7 +115,7 @@ test('nothing is left running once the stores are closed', async (t) => {
     const stores = await Promise.all([place.open(), place.open()]);
     assert.equal(threads().length, 2);
     const claims = stores.map((store) => claim(store, 'session'));
-    // A question to the thread is under way when it is closed.
+    // A query to the thread is in progress when it is closed.
     assert.deepEqual(
       stores.map((store) => ownerOf(store, 'none')),
       ['absent', 'absent'],
@@ -124,7 +124,7 @@ test('nothing is left running once the stores are closed', async (t) => {
     await Promise.all(claims);
   }
   assert.deepEqual(threads(), []);
-  // The last connection to close takes the other two files with it: none is open any more.
+  // The last connection to close removes the other two files: none is open any more.
   assert.deepEqual(await readdir(place.directory), ['store.sqlite']);
 });
 

@@ -1,4 +1,4 @@
-/** The writer thread dies, at any moment: what was under way is done all the same, once and in order. */
+/** The writer thread dies at any moment: operations in progress are completed once and in order. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -15,17 +15,17 @@ const B = machineId('b2');
 const TTL_MS = 3_600_000;
 const RESTART_PAUSE_MS = 1_000;
 
-interface Story {
+interface Scenario {
   readonly store: LocalStore;
   readonly clock: TestClock;
   readonly errors: StoreError[];
-  /** All that were started, the last one being the one at work. */
+  /** All threads that were started; the last one is active. */
   readonly workers: Worker[];
-  /** Ends the thread, and lets the pause go by after which there may be another. */
+  /** Terminates the thread, and advances past the pause after which another may start. */
   readonly kill: () => Promise<void>;
 }
 
-async function start(t: TestContext): Promise<Story> {
+async function start(t: TestContext): Promise<Scenario> {
   const workers: Worker[] = [];
   const onWorker = (worker: Worker): void => void workers.push(worker);
   process.on('worker', onWorker);
@@ -54,7 +54,7 @@ function ownerOf(store: LocalStore, name: string): string {
   return typeof found === 'string' ? found : found.machine;
 }
 
-/** Lets time pass until that is so: a restart that waits for its pause needs it. */
+/** Advances time until the condition holds: a delayed restart needs it. */
 async function passTimeUntil(clock: TestClock, isSo: () => boolean): Promise<void> {
   while (!isSo()) {
     await nextTurn();
@@ -62,7 +62,7 @@ async function passTimeUntil(clock: TestClock, isSo: () => boolean): Promise<voi
   }
 }
 
-test('what a thread that died had not answered is done by the next one', async (t) => {
+test('operations without a response from a dead thread are completed by the next one', async (t) => {
   const { store, errors, kill } = await start(t);
   await claim(store, 'before');
   const claims = [claim(store, 'sent'), claim(store, 'queued', B), claim(store, 'sent', B)];
@@ -81,7 +81,7 @@ test('what a thread that died had not answered is done by the next one', async (
   );
 });
 
-test('under load, threads that die at random moments lose nothing and double nothing', async (t) => {
+test('under load, threads that die at random moments lose nothing and repeat nothing', async (t) => {
   const { store, clock, errors, kill } = await start(t);
   const names = Array.from({ length: 1_000 }, (_, index) => `s${index}`);
   let settledCount = 0;
@@ -107,7 +107,7 @@ test('under load, threads that die at random moments lose nothing and double not
   assert.equal(errors.length, 10);
 });
 
-test('where every thread dies at its start, all that waits is given up after three, and later ones work', async (t) => {
+test('when every thread dies at its start, all waiting operations fail after three, and later ones work', async (t) => {
   const { store, clock, workers, kill } = await start(t);
   await kill();
   const startedAt: number[] = [];
@@ -118,13 +118,13 @@ test('where every thread dies at its start, all that waits is given up after thr
   process.on('worker', killer);
   t.after(() => void process.off('worker', killer));
   const writes = [claim(store, 'first'), claim(store, 'first', B), store.cleanup()];
-  const given = Promise.all(
+  const results = Promise.all(
     writes.map((write) => assert.rejects(write, { code: 'passing', message: /dying/ })),
   );
-  let isGiven = false;
-  void given.then(() => (isGiven = true));
-  await passTimeUntil(clock, () => isGiven);
-  await given;
+  let isDone = false;
+  void results.then(() => (isDone = true));
+  await passTimeUntil(clock, () => isDone);
+  await results;
   assert.deepEqual(startedAt, [1_000, 2_000, 3_000]);
   assert.equal(ownerOf(store, 'first'), 'absent');
   process.off('worker', killer);
@@ -133,7 +133,7 @@ test('where every thread dies at its start, all that waits is given up after thr
   assert.equal(workers.length, 5);
 });
 
-test('a close does what is under way without waiting for the time of a restart', async (t) => {
+test("a close completes the operations in progress without waiting for a restart's pause", async (t) => {
   const { store, clock, workers } = await start(t);
   for (let round = 0; round < 2; round += 1) {
     await claim(store, `before-${round}`);
@@ -177,7 +177,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
       (store) =>
         store.expireWithin(key, ttlMs),
   ),
-  // What it returns is the one thing that may be forgotten.
+  // Its result is the one thing that may be lost.
   fc
     .tuple(keys, fc.option(machines, { nil: undefined }))
     .map(([key, ifMachine]): Step => async (store) => {
@@ -185,20 +185,20 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
     }),
 );
 
-test('whenever its threads die, the store answers what memory answers', async (t) => {
+test('whenever its threads die, the store returns what memory returns', async (t) => {
   const { store, clock, workers } = await start(t);
-  const story = fc.array(
+  const sequence = fc.array(
     fc.tuple(steps, fc.constantFrom('on', 'on', 'on', 'turn', 'turn', 'kill')),
     {
       minLength: 1,
       maxLength: 25,
     },
   );
-  const property = fc.asyncProperty(story, async (told) => {
+  const property = fc.asyncProperty(sequence, async (pairs) => {
     const memory = createMemoryStore({ clock, limits: { maxSessions: 1_000, maxAgeMs: 0 } });
     await clock.advance(TTL_MS);
     const results: Promise<[unknown, unknown]>[] = [];
-    for (const [step, then] of told) {
+    for (const [step, then] of pairs) {
       results.push(Promise.all([step(store), step(memory)]));
       if (then === 'turn') await nextTurn();
       if (then === 'kill') await workers.at(-1)?.terminate();

@@ -33,7 +33,7 @@ function claims(prefix: string, count: number, now = NOW): Write[] {
   return Array.from({ length: count }, (_, index) => claim(`${prefix}-${index}`, now + index));
 }
 
-test('on a full disk the writes that need room fail as full, and the others succeed', async (t) => {
+test('on a full disk the writes that need space fail as full, and the others succeed', async (t) => {
   const { db, transactions } = await open(t);
   transactions.write({ kind: 'write', writes: claims('old', 100) });
   db.pragma(`max_page_count = ${Number(db.pragma('page_count', { simple: true }))}`);
@@ -51,7 +51,7 @@ test('on a full disk the writes that need room fail as full, and the others succ
   assert.equal(transactions.count({ kind: 'count', now: NOW }).total, storedCount);
 });
 
-test("a Machine's number that was rolled back is not remembered", async (t) => {
+test("a Machine's number that was rolled back is not cached", async (t) => {
   const { db, transactions } = await open(t);
   const other = machineId('m2');
   db.exec(
@@ -74,7 +74,7 @@ test("a Machine's number that was rolled back is not remembered", async (t) => {
   );
 });
 
-test('what has expired makes room before anything that is alive', async (t) => {
+test('expired bindings are removed before live ones', async (t) => {
   const { transactions } = await open(t, 10);
   transactions.write({ kind: 'write', writes: claims('old', 5, NOW - 600_000) });
   const copies: Write[] = claims('copy', 5).map(
@@ -86,7 +86,7 @@ test('what has expired makes room before anything that is alive', async (t) => {
   assert.equal(transactions.count({ kind: 'count', now: NOW }).total, 10);
 });
 
-test('a bound that was lowered by much is reached in steps', async (t) => {
+test('a limit that was lowered by much is reached in steps', async (t) => {
   const { db, path, transactions } = await open(t);
   transactions.write({ kind: 'write', writes: claims('old', 5_000) });
   const limits = { maxSessions: 100, maxAgeMs: 0 };
@@ -98,7 +98,7 @@ test('a bound that was lowered by much is reached in steps', async (t) => {
   assert.equal(lowered.count({ kind: 'count', now: NOW }).total, 2_501);
 });
 
-test('a session takes 100 bytes on disk at most, indexes included, also after it was touched', async (t) => {
+test('a session takes 100 bytes on disk at most, indexes included, also after a touch', async (t) => {
   const { db, path, transactions } = await open(t);
   const count = 20_000;
   const bytesPerSession = (): number => {
@@ -121,7 +121,7 @@ test('a session takes 100 bytes on disk at most, indexes included, also after it
   assert.ok(bytesPerSession() <= 100, `${bytesPerSession()} bytes`);
 });
 
-test('clean-up and eviction read the index and never the whole table', async (t) => {
+test('cleanup and eviction read the index and never the whole table', async (t) => {
   const { db } = await open(t);
   const plan = (sql: string): string =>
     db
