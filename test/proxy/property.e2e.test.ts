@@ -1,6 +1,6 @@
 /**
- * Whatever stores, hints, peers and directories say, and whatever a client sends: the real request
- * path between a model of the edge, of peers and of apps (`model/`).
+ * Properties of the real request path for any state of stores, hints, peers and directories, and any
+ * client request. The edge, the peers and the apps are models (`model/`).
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -10,26 +10,28 @@ import { parseReplaySource, REPLAY_MARK } from '../../src/fly.ts';
 import { headerValue } from '../../src/protocols/heads.ts';
 import { readEdgeFields } from '../../src/routing/facts.ts';
 import { keyOf } from '../support/ids.ts';
-import { anyWorld, consistentWorld, quietWorld } from './model/arbitraries.ts';
+import { anyWorld, consistentWorld, healthyWorld } from './model/arbitraries.ts';
 import { REPLAY_MAX_BODY_BYTES, type ModelMachine } from './model/machine.ts';
 import { runsOf } from './model/runs.ts';
-import { Way } from './model/way.ts';
+import { RequestFlow } from './model/request-flow.ts';
 import {
   openMachines,
   reachIn,
   rowsOf,
-  travel,
-  type Travelled,
+  sendRequest,
+  type RequestOutcome,
   type WorldScript,
 } from './model/world.ts';
 
 const RUNS = runsOf(2_000);
 
-async function holds(
+async function assertProperty(
   worlds: fc.Arbitrary<WorldScript>,
-  claim: (travelled: Travelled, world: WorldScript) => void,
+  claim: (outcome: RequestOutcome, world: WorldScript) => void,
 ): Promise<void> {
-  const property = fc.asyncProperty(worlds, async (world) => claim(await travel(world), world));
+  const property = fc.asyncProperty(worlds, async (world) =>
+    claim(await sendRequest(world), world),
+  );
   await fc.assert(property, RUNS);
 }
 
@@ -40,8 +42,8 @@ interface Change {
   readonly is: Binding | undefined;
 }
 
-/** The rows whose owner is another than before, or that have come or gone. */
-function changesOfOwner({ machines, before, after }: Travelled): Change[] {
+/** Rows whose owner changed, and rows that were added or removed. */
+function changesOfOwner({ machines, before, after }: RequestOutcome): Change[] {
   return [...machines].flatMap(([machine, on]) => {
     const [was, is] = [before.get(machine), after.get(machine)];
     const keys = new Set([...(was?.keys() ?? []), ...(is?.keys() ?? [])]);
@@ -51,12 +53,16 @@ function changesOfOwner({ machines, before, after }: Travelled): Change[] {
   });
 }
 
-/** Whether that Machine's app has taken the session for its own. */
-function hasAccepted({ way, machines }: Travelled, machine: MachineId, key: SessionKey): boolean {
+/** Whether the app of that Machine accepted the session. */
+function hasAccepted(
+  { flow, machines }: RequestOutcome,
+  machine: MachineId,
+  key: SessionKey,
+): boolean {
   const app = machines.get(machine)?.script.app;
   if (!app || app.replays) return false;
   const isAccepted = app.status === 101 || (app.status >= 200 && app.status < 300);
-  return way.served.some((of) => {
+  return flow.served.some((of) => {
     if (of.machine !== machine) return false;
     const hasMinted = app.mints !== undefined && keyOf(app.mints) === key;
     const mayAccept = of.method !== 'OPTIONS' && of.method !== 'HEAD';
@@ -65,20 +71,20 @@ function hasAccepted({ way, machines }: Travelled, machine: MachineId, key: Sess
 }
 
 describe('in any world, any request', () => {
-  test('gets one answer, after at most one replay and one forward', async () => {
-    await holds(anyWorld, ({ way, answer }) => {
-      assert.ok(answer.status >= 100);
-      assert.ok(way.replayed.length <= 1, 'replayed twice');
-      assert.ok(way.forwardCount <= 1, 'forwarded twice');
-      assert.ok(way.visits.length <= 3, 'a loop');
-      for (const visit of way.visits) assert.equal(visit.answerCount, 1);
+  test('gets one response, after at most one replay and one forward', async () => {
+    await assertProperty(anyWorld, ({ flow, response }) => {
+      assert.ok(response.status >= 100);
+      assert.ok(flow.replayed.length <= 1, 'replayed twice');
+      assert.ok(flow.forwardCount <= 1, 'forwarded twice');
+      assert.ok(flow.visits.length <= 3, 'a loop');
+      for (const visit of flow.visits) assert.equal(visit.responseCount, 1);
     });
   });
 
-  test('is not replayed once it was replayed, has come back, or is too large', async () => {
-    await holds(anyWorld, ({ way }) => {
-      for (const { rawHeaders } of way.replayed) {
-        // What a client has written in the edge's name comes before what the edge adds.
+  test('is not replayed if it was replayed before, was returned by the edge, or is too large', async () => {
+    await assertProperty(anyWorld, ({ flow }) => {
+      for (const { rawHeaders } of flow.replayed) {
+        // Headers that a client forges come before the headers that the edge adds.
         const { replaySource = '', replayFailed } = readEdgeFields(rawHeaders);
         assert.notEqual(parseReplaySource(replaySource).state, REPLAY_MARK);
         assert.equal(replayFailed, undefined);
@@ -89,84 +95,85 @@ describe('in any world, any request', () => {
     });
   });
 
-  test('is explained as it is then handled, and explaining it changes nothing', async () => {
+  test('is handled as explain reports it, and explain changes nothing', async () => {
     const property = fc.asyncProperty(anyWorld, async (world) => {
       const machines = await openMachines(world);
       const before = await rowsOf(machines);
       const machine = machines.get(world.first) ?? assert.fail('no such Machine');
       const { steps } = await machine.explain({ ...world.request, from: 'edge' });
-      for (const each of machines.values()) await each.settled();
-      assert.deepEqual([await rowsOf(machines), machine.decided], [before, []]);
-      await new Way(reachIn(machines)).visit(machine, world.request, 'edge');
-      const [decision] = machine.decided;
+      for (const each of machines.values()) await each.idle();
+      assert.deepEqual([await rowsOf(machines), machine.decisions], [before, []]);
+      await new RequestFlow(reachIn(machines)).visit(machine, world.request, 'edge');
+      const [decision] = machine.decisions;
       const last = steps.at(-1);
       assert.deepEqual(last?.step === 'decision' && last.decision, decision);
     });
     await fc.assert(property, RUNS);
   });
 
-  test('binds a session to a Machine only where its app accepts it, or as that Machine says', async () => {
-    await holds(anyWorld, (travelled) => {
-      for (const { on, key, is } of changesOfOwner(travelled)) {
+  test('binds a session to a Machine only if its app accepts it or that Machine reports it', async () => {
+    await assertProperty(anyWorld, (outcome) => {
+      for (const { on, key, is } of changesOfOwner(outcome)) {
         if (!is) continue;
         const self = on.script.machine;
-        if (is.machine === self) assert.ok(hasAccepted(travelled, self, key), 'bound by asking');
-        else assert.ok(isSaidByOwner(travelled, on, is), 'copied from nobody');
+        if (is.machine === self)
+          assert.ok(hasAccepted(outcome, self, key), 'bound without acceptance');
+        else assert.ok(isReportedByOwner(outcome, on, is), 'copied without an owner');
       }
     });
   });
 
-  test('reaches no app whose sidecar knows the session to be elsewhere', async () => {
-    await holds(anyWorld, ({ machines, way, before }) => {
-      for (const { machine, key, decision } of way.served) {
-        // Its app has sent it here, which a client may pretend for its own request.
+  test('reaches no app whose sidecar knows another owner of the session', async () => {
+    await assertProperty(anyWorld, ({ machines, flow, before }) => {
+      for (const { machine, key, decision } of flow.served) {
+        // An app replayed it here. A client may forge that for its own request.
         if (decision.why === 'app-replay') continue;
         const on = machines.get(machine);
         if (key === undefined) continue;
         const owner = before.get(machine)?.get(key)?.machine;
         if (!on || on.script.isStoreBusy || owner === undefined || owner === machine) continue;
         const isKnownToOwner = before.get(owner)?.get(key)?.machine === owner;
-        // It has sent the request on itself, and says that it does not have the session.
-        const isDisowned = !isKnownToOwner && way.visits.some((of) => of.machine === owner);
-        assert.ok(isDisowned || on.isForGone(owner), 'served in spite of its owner');
+        // The owner itself passed the request on, and so does not own the session.
+        const isNotOwner = !isKnownToOwner && flow.visits.some((of) => of.machine === owner);
+        assert.ok(isNotOwner || on.considersGone(owner), 'served despite another owner');
       }
     });
   });
 
-  test('claims an id that clients mint only where it is placed, and that no peer has said to own', async () => {
-    await holds(anyWorld, (travelled) => {
-      for (const { on, key, is } of changesOfOwner(travelled)) {
+  test('claims an id that clients mint only on its placement Machine, and only if no peer reports an owner', async () => {
+    await assertProperty(anyWorld, (outcome) => {
+      for (const { on, key, is } of changesOfOwner(outcome)) {
         const { machine: self, app } = on.script;
         const isMinted = app.mints !== undefined && keyOf(app.mints) === key;
         if (is?.machine !== self || isMinted) continue;
-        const served = travelled.way.served.find((of) => of.machine === self && of.key === key);
+        const served = outcome.flow.served.find((of) => of.machine === self && of.key === key);
         if (served?.mintedBy === 'app') continue;
         assert.ok(served?.decision.kind === 'local' && served.decision.mayClaim, 'not placed here');
-        assert.equal(on.heard.at(-1)?.kind === 'owner', false, 'a peer owns it');
+        assert.equal(on.lookups.at(-1)?.kind === 'owner', false, 'a peer owns it');
       }
     });
   });
 });
 
-/** Asked or unasked, now or before. */
-function isSaidByOwner(
-  { machines, before }: Travelled,
-  { script: { told } }: ModelMachine,
+/** Whether that Machine reported the session as its own, in a lookup, an announcement or its row. */
+function isReportedByOwner(
+  { machines, before }: RequestOutcome,
+  { script: { scriptedLookup } }: ModelMachine,
   { key, machine, origin }: Binding,
 ): boolean {
-  const isTold = told?.kind === 'owner' && told.machine === machine;
+  const isFromLookup = scriptedLookup?.kind === 'owner' && scriptedLookup.machine === machine;
   const isAnnounced = machines.get(machine)?.announced.has(key) ?? false;
-  const isTrue = before.get(machine)?.get(key)?.machine === machine;
-  return origin === 'copied' && (isTold || isAnnounced || isTrue);
+  const isOwnerRow = before.get(machine)?.get(key)?.machine === machine;
+  return origin === 'copied' && (isFromLookup || isAnnounced || isOwnerRow);
 }
 
 describe('where every session has one owner', () => {
-  test('no request, whatever it pretends, moves or ends a session whose own app does not say so', async () => {
-    await holds(consistentWorld, (travelled) => {
-      for (const { on, was } of changesOfOwner(travelled)) {
+  test('no request, however forged, moves or ends a session unless its own app does', async () => {
+    await assertProperty(consistentWorld, (outcome) => {
+      for (const { on, was } of changesOfOwner(outcome)) {
         const self = on.script.machine;
         if (was?.machine !== self) continue;
-        const isEnded = travelled.way.served.some(
+        const isEnded = outcome.flow.served.some(
           ({ machine, method, key }) => machine === self && method === 'DELETE' && key === was.key,
         );
         assert.ok(isEnded, 'moved or deleted');
@@ -174,68 +181,69 @@ describe('where every session has one owner', () => {
     });
   });
 
-  test('nobody else keeps a session whose owner can be heard', async () => {
-    await holds(consistentWorld, (travelled) => {
-      for (const { on, key, is } of changesOfOwner(travelled)) {
+  test('no other Machine owns a session whose owner responds', async () => {
+    await assertProperty(consistentWorld, (outcome) => {
+      for (const { on, key, is } of changesOfOwner(outcome)) {
         if (is?.machine !== on.script.machine) continue;
-        const owner = ownerOf(travelled, key);
-        assert.ok(!owner || !canHear(on, owner), 'two owners');
+        const owner = ownerOf(outcome, key);
+        assert.ok(!owner || !canReach(on, owner), 'two owners');
       }
     });
   });
 
-  test('silence gives nothing up, moves nothing and adopts no id of an app', async () => {
-    await holds(consistentWorld, (travelled) => {
-      for (const { on, key, was, is } of changesOfOwner(travelled)) {
+  test('an unresponsive peer causes no release, no move and no claim of an id that apps mint', async () => {
+    await assertProperty(consistentWorld, (outcome) => {
+      for (const { on, key, was, is } of changesOfOwner(outcome)) {
         const self = on.script.machine;
-        // Who has placed it here has said that it does not have it.
-        const isDisowned = travelled.way.visits.some(
+        // The Machine that placed the session here does not own it.
+        const isNotOwner = outcome.flow.visits.some(
           (of) => of.machine === self && of.placedBy !== undefined && of.placedBy === was?.machine,
         );
         if (is?.machine === self) {
           const isMinted = keyOf(`new-${self}`) === key;
-          const isOfClient = travelled.way.served.some(
+          const isOfClient = outcome.flow.served.some(
             (of) => of.machine === self && of.key === key && of.mintedBy !== 'app',
           );
-          // Named by a forward, it asks nobody: its app's word is enough, whatever it met before.
-          const mayClaim = isOfClient || !hasMetSilence(on) || wasForwardedTo(travelled, self);
+          // A forward skips the peer lookup: acceptance by the app is enough.
+          const mayClaim =
+            isOfClient || !hadInconclusiveLookup(on) || wasForwardedTo(outcome, self);
           assert.ok(isMinted || mayClaim, 'adopted');
-          assert.ok(was === undefined || isDisowned || on.isForGone(was.machine), 'moved');
+          assert.ok(was === undefined || isNotOwner || on.considersGone(was.machine), 'moved');
         }
         if (is === undefined && was && was.machine !== self) {
-          // Asked by a forward it has disowned the session then, too.
-          assert.ok(isDisowned || wasForwardedTo(travelled, was.machine), 'given up');
+          // The Machine rejected a forward, so it does not own the session.
+          assert.ok(isNotOwner || wasForwardedTo(outcome, was.machine), 'released');
         }
       }
     });
   });
 
-  test('silence ends no session: 404 is said only when all who could know have spoken', async () => {
-    await holds(consistentWorld, ({ answer, machines }) => {
-      if (answer.by !== 'sidecar' || answer.status !== 404) return;
-      const by = answer.machine && machines.get(answer.machine);
-      assert.ok(by && !hasMetSilence(by) && !by.script.isStoreBusy);
+  test('an unresponsive peer ends no session: 404 requires a response of every possible owner', async () => {
+    await assertProperty(consistentWorld, ({ response, machines }) => {
+      if (response.by !== 'sidecar' || response.status !== 404) return;
+      const by = response.machine && machines.get(response.machine);
+      assert.ok(by && !hadInconclusiveLookup(by) && !by.script.isStoreBusy);
     });
   });
 
-  test('a client that says what it was told reaches the owner, when everybody is there', async () => {
-    const property = fc.asyncProperty(quietWorld, async ({ world, owner }) => {
-      const { way, answer } = await travel(world);
-      assert.deepEqual([answer.by, answer.machine], ['app', owner]);
-      assert.equal(way.served.length, 1);
+  test('a client that sends the id it received reaches the owner if all Machines run', async () => {
+    const property = fc.asyncProperty(healthyWorld, async ({ world, owner }) => {
+      const { flow, response } = await sendRequest(world);
+      assert.deepEqual([response.by, response.machine], ['app', owner]);
+      assert.equal(flow.served.length, 1);
     });
     await fc.assert(property, RUNS);
   });
 });
 
-function ownerOf({ machines, before }: Travelled, key: SessionKey): ModelMachine | undefined {
+function ownerOf({ machines, before }: RequestOutcome, key: SessionKey): ModelMachine | undefined {
   return [...machines.values()].find(
     ({ script: { machine } }) => before.get(machine)?.get(key)?.machine === machine,
   );
 }
 
-/** Whether each of the two answers the other. */
-function canHear({ script: one }: ModelMachine, { script: other }: ModelMachine): boolean {
+/** Whether the two Machines respond to each other. */
+function canReach({ script: one }: ModelMachine, { script: other }: ModelMachine): boolean {
   return (
     one.lists.includes(other.machine) &&
     other.lists.includes(one.machine) &&
@@ -246,11 +254,11 @@ function canHear({ script: one }: ModelMachine, { script: other }: ModelMachine)
   );
 }
 
-/** A peer that could know has not said a word. */
-function hasMetSilence({ heard }: ModelMachine): boolean {
-  return heard.at(-1)?.kind === 'inconclusive';
+/** Whether a possible owner did not respond to the last lookup. */
+function hadInconclusiveLookup({ lookups }: ModelMachine): boolean {
+  return lookups.at(-1)?.kind === 'inconclusive';
 }
 
-function wasForwardedTo({ way }: Travelled, machine: MachineId): boolean {
-  return way.visits.some((visit) => visit.machine === machine && visit.from === 'peer');
+function wasForwardedTo({ flow }: RequestOutcome, machine: MachineId): boolean {
+  return flow.visits.some((visit) => visit.machine === machine && visit.from === 'peer');
 }

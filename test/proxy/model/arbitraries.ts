@@ -8,28 +8,28 @@ import { TTL_MS, type AppScript, type MachineScript, type Row } from './machine.
 import type { WorldScript } from './world.ts';
 
 export const MACHINES = ['m1', 'm2', 'm3'].map(machineId);
-/** Ids that stores may know, one that looks hinted among them, and one that none knows. */
+/** Ids that stores may know. One of them looks like a hinted id. */
 export const BOUND_IDS = ['alpha', 'beta', 'user~m2'] as const;
 const ALL_IDS = ['alpha', ...BOUND_IDS, 'stranger'] as const;
 const NOWHERE = machineId('m9');
 
 const anyMachine = fc.constantFrom(...MACHINES);
 const anyKnownMachine = fc.constantFrom(...MACHINES, NOWHERE);
-const seldom = fc.integer({ min: 0, max: 4 }).map((n) => n === 4);
+const rarely = fc.integer({ min: 0, max: 4 }).map((n) => n === 4);
 const mostly = fc.integer({ min: 0, max: 4 }).map((n) => n !== 4);
 
 // Requests
 
-/** What looks like a hint, or nothing. */
+/** Text that looks like a hint, or none. */
 const anyHint = fc.constantFrom('', '', '~m1', '~m2', '~m3', '~m9', '~NoMachine', '~');
 
-type Place = 'mcp' | 'query' | 'camel-query' | 'rpc' | 'cookie';
-const PLACES: readonly Place[] = ['mcp', 'query', 'camel-query', 'rpc', 'cookie'];
+type IdLocation = 'mcp' | 'query' | 'camel-query' | 'rpc' | 'cookie';
+const ID_LOCATIONS: readonly IdLocation[] = ['mcp', 'query', 'camel-query', 'rpc', 'cookie'];
 
-/** Where a request has its id. */
+/** The part of a request that carries its id. */
 type IdPart = Pick<RequestHead, 'target' | 'rawHeaders'>;
 
-const PARTS: Readonly<Record<Place, (text: string) => IdPart>> = {
+const PARTS: Readonly<Record<IdLocation, (text: string) => IdPart>> = {
   mcp: (text) => ({ target: '/x', rawHeaders: ['Mcp-Session-Id', text] }),
   rpc: (text) => ({ target: '/x', rawHeaders: ['x-session-id', text] }),
   cookie: (text) => ({ target: '/x', rawHeaders: ['cookie', `a=b; sid=${text}`] }),
@@ -39,11 +39,11 @@ const PARTS: Readonly<Record<Place, (text: string) => IdPart>> = {
 
 function anyIdOf(ids: readonly string[], hint: fc.Arbitrary<string>): fc.Arbitrary<IdPart> {
   return fc
-    .tuple(fc.constantFrom(...PLACES), fc.constantFrom(...ids), hint)
-    .map(([place, id, hintText]) => PARTS[place](id + hintText));
+    .tuple(fc.constantFrom(...ID_LOCATIONS), fc.constantFrom(...ids), hint)
+    .map(([location, id, hintText]) => PARTS[location](id + hintText));
 }
 
-/** What a client may write in the edge's name or in ours, well-formed or not. */
+/** Headers of the edge or of sidecars that a client may forge, well-formed or not. */
 const forgedHeader = fc.tuple(
   fc.constantFrom(
     ...['fly-replay-src', 'Fly-Replay-Failed', 'fly-replay-cache-status', 'fly-replay'],
@@ -56,7 +56,7 @@ const forgedHeader = fc.tuple(
       ...['instance=m1;region=ams;t=1', 'instance=m2', 'reason=timeout', 'hit', 'miss', 'moved'],
       ...['instance=m1;state=fly-affinity', 'state=fly-affinity', 'instance=other;t=1', 'true'],
       ...['m1', 'm2', 'instance=m3;reason=no_candidate'],
-      // What belongs to the request itself is refused there before it is routed.
+      // The sidecar rejects a Connection header that names other fields before it routes.
       'fly-replay-src, fly-replay-failed, x-forwarded-for',
     ),
     fc.string({ maxLength: 9 }),
@@ -95,7 +95,7 @@ function requestOf({ ids, hint, mayForge }: RequestShape): fc.Arbitrary<RequestH
     });
 }
 
-/** With one id or two, with none, or with what is too long or too strange to be one. */
+/** A request with one id, two, none, or an invalid one. */
 const anyRequest: fc.Arbitrary<RequestHead> = fc
   .tuple(requestOf(ANY_REQUEST), anyIdOf(ALL_IDS, anyHint), fc.integer({ min: 0, max: 5 }))
   .map(([request, another, kind]) => {
@@ -106,7 +106,7 @@ const anyRequest: fc.Arbitrary<RequestHead> = fc
     return request;
   });
 
-// Worlds in which nothing needs to fit together
+// Inconsistent worlds
 
 const anyRow: fc.Arbitrary<Row> = fc.record({
   id: fc.constantFrom(...BOUND_IDS),
@@ -118,10 +118,10 @@ const anyRow: fc.Arbitrary<Row> = fc.record({
 const anyApp: fc.Arbitrary<AppScript> = fc.record({
   status: fc.constantFrom(200, 200, 200, 204, 101, 302, 404, 500),
   mints: fc.option(fc.constantFrom('alpha', 'new', 'new~m2'), { nil: undefined }),
-  replays: seldom.map((replays) => (replays ? 'elsewhere=true' : undefined)),
+  replays: rarely.map((replays) => (replays ? 'elsewhere=true' : undefined)),
 });
 
-const anyTold = (self: MachineId): fc.Arbitrary<PeerLookup> =>
+const anyLookup = (self: MachineId): fc.Arbitrary<PeerLookup> =>
   fc.oneof(
     fc.constant({ kind: 'none' } as const),
     fc.constant({ kind: 'inconclusive' } as const),
@@ -142,21 +142,21 @@ function anyScript(machine: MachineId): fc.Arbitrary<MachineScript> {
     .record({
       rows: fc.uniqueArray(anyRow, { selector: ({ id }) => id, maxLength: 3 }),
       app: anyApp,
-      isGone: seldom,
+      isGone: rarely,
       isReachable: mostly,
       answersPeers: mostly,
-      isDraining: seldom,
-      isStoreBusy: seldom,
+      isDraining: rarely,
+      isStoreBusy: rarely,
       lists: fc.oneof(fc.constant(othersOf(machine)), fc.subarray(othersOf(machine))),
-      isDirectoryFailing: seldom,
-      hasConfirmedTheGone: fc.boolean(),
+      isDirectoryFailing: rarely,
+      hasConfirmedGone: fc.boolean(),
       stopped: fc.subarray(othersOf(machine)),
-      silent: fc.subarray(othersOf(machine)),
-      detoured: fc.subarray(othersOf(machine)),
-      unresponsive: fc.oneof(fc.constant([]), fc.subarray(othersOf(machine))),
-      old: fc.oneof(fc.constant([]), fc.subarray(othersOf(machine))),
-      isSettled: mostly,
-      told: fc.option(anyTold(machine), { nil: undefined, freq: 2 }),
+      recentlyTimedOut: fc.subarray(othersOf(machine)),
+      unreachableFromEdge: fc.subarray(othersOf(machine)),
+      missingHeartbeats: fc.oneof(fc.constant([]), fc.subarray(othersOf(machine))),
+      olderVersion: fc.oneof(fc.constant([]), fc.subarray(othersOf(machine))),
+      isFleetProbed: mostly,
+      scriptedLookup: fc.option(anyLookup(machine), { nil: undefined, freq: 2 }),
     })
     .map((of) => ({ machine, ...of, ...(of.isGone && UNREACHABLE) }));
 }
@@ -180,19 +180,19 @@ export const anyWorld: fc.Arbitrary<WorldScript> = fc.record({
   request: anyRequest,
 });
 
-/** A directory lists nobody whom it has confirmed to be gone. */
+/** A directory does not list a Machine that it confirmed as gone. */
 function withoutConfirmedGone(scripts: readonly MachineScript[]): MachineScript[] {
   const gone = scripts.filter(({ isGone }) => isGone).map(({ machine }) => machine);
   return scripts.map((script) => {
-    const { lists, hasConfirmedTheGone } = script;
-    if (!hasConfirmedTheGone) return script;
+    const { lists, hasConfirmedGone } = script;
+    if (!hasConfirmedGone) return script;
     return { ...script, lists: lists.filter((machine) => !gone.includes(machine)) };
   });
 }
 
-// Worlds in which every session has one owner, and the others know of it what it once was
+// Worlds in which every session has one owner, and the other Machines may know an earlier owner
 
-/** What was true of a session: its owner by generation, from 1; the last one has it now. */
+/** The owners of a session by generation, from 1. The last one is the current owner. */
 interface History {
   readonly id: string;
   readonly owners: readonly MachineId[];
@@ -206,12 +206,12 @@ const anyHistory = (id: string): fc.Arbitrary<History> =>
     origin: fc.constantFrom('learned', 'adopted'),
   });
 
-/** `lag`: how many owners ago this Machine has last heard of the session; more than there were: never. */
+/** `lag`: how many owners behind this Machine is. More than the number of owners means it never knew the session. */
 function rowOf({ id, owners, origin }: History, self: MachineId, lag: number): Row[] {
   const isOurs = owners.at(-1) === self;
   const generation = owners.length - (isOurs ? 0 : lag);
   const machine = owners[generation - 1];
-  // Who was the owner and is not any more was told by the one who is, or has forgotten it.
+  // A former owner knows the current owner, or has no row.
   if (machine === undefined || (machine === self && !isOurs)) return [];
   return [{ id, machine, origin: isOurs ? origin : 'copied', generation }];
 }
@@ -227,7 +227,7 @@ function withHistories(
 ): WorldScript {
   const machines = world.machines.map((script, at) => ({
     ...script,
-    told: undefined,
+    scriptedLookup: undefined,
     app: { ...script.app, mints: script.app.mints && `new-${script.machine}` },
     rows: histories.flatMap((history, of) => rowOf(history, script.machine, lags[at]?.[of] ?? 0)),
   }));
@@ -238,17 +238,17 @@ export const consistentWorld: fc.Arbitrary<WorldScript> = fc
   .tuple(anyWorld, anyHistories, lagsOf(fc.integer({ min: 0, max: 3 })))
   .map(([world, histories, lags]) => withHistories(world, histories, lags));
 
-export interface QuietWorld {
+export interface HealthyWorld {
   readonly world: WorldScript;
-  /** Who has the session that the request names. */
+  /** The owner of the session of the request. */
   readonly owner: MachineId;
 }
 
 /**
- * Everybody is there and lists the others; of a session each Machine knows the owner, or nothing.
- * The client says what it was told and nothing else.
+ * All Machines run and list each other. Each one knows the owner of a session, or no owner.
+ * The client sends exactly the id that it received.
  */
-export const quietWorld: fc.Arbitrary<QuietWorld> = fc
+export const healthyWorld: fc.Arbitrary<HealthyWorld> = fc
   .tuple(
     anyWorld,
     anyHistories,
@@ -261,7 +261,7 @@ export const quietWorld: fc.Arbitrary<QuietWorld> = fc
     const hint = isHinted && world.hints ? `~${owner}` : '';
     const machines = world.machines.map((script) => ({
       ...script,
-      ...QUIET,
+      ...HEALTHY,
       lists: othersOf(script.machine),
     }));
     return requestOf({ ids: [BOUND_IDS[at]], hint: fc.constant(hint), mayForge: false }).map(
@@ -272,13 +272,13 @@ export const quietWorld: fc.Arbitrary<QuietWorld> = fc
     );
   });
 
-const QUIET = {
+const HEALTHY = {
   isGone: false,
   isReachable: true,
   answersPeers: true,
   isStoreBusy: false,
   isDirectoryFailing: false,
   stopped: [],
-  unresponsive: [],
-  isSettled: true,
+  missingHeartbeats: [],
+  isFleetProbed: true,
 };

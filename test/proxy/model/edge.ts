@@ -1,6 +1,6 @@
 /**
- * The edge: delivers a request, follows what a sidecar tells it to replay, and takes the request
- * back where that fails (FLY-FACTS, "fly-replay").
+ * The edge: delivers a request, follows the replay instructions of sidecars, and returns the request
+ * if that fails (FLY-FACTS, "fly-replay").
  */
 import type { RequestHead } from '../../../src/protocols/heads.ts';
 import type { MachineId } from '../../../src/session.ts';
@@ -12,20 +12,20 @@ import {
 } from '../../../src/fly.ts';
 import { headerValue } from '../../../src/protocols/heads.ts';
 import type { MachineScript } from './machine.ts';
-import type { Answer, Way, WayMachine } from './way.ts';
+import type { ModelResponse, RequestFlow, FlowMachine } from './request-flow.ts';
 
-export interface EdgeMachine extends WayMachine {
+export interface EdgeMachine extends FlowMachine {
   readonly script: Pick<MachineScript, 'machine' | 'app' | 'isReachable'>;
 }
 
 export interface Edge {
   readonly machines: ReadonlyMap<MachineId, EdgeMachine>;
   readonly first: MachineId;
-  /** Where `prefer_self` ends if the Machine that has asked for it can't be reached. */
+  /** The target of `prefer_self` if the Machine that asked for it is unreachable. */
   readonly fallbackTo: MachineId;
-  /** Whether it takes away what a client has written in its name. That is not documented. */
+  /** Whether it removes its own headers from client requests. This is not documented. */
   readonly stripsForged: boolean;
-  /** Whether it replays what apps tell it to: else that is the end of our part in it. */
+  /** Whether it follows replay instructions of apps. If not, the response of the app ends the request. */
   readonly followsApps?: boolean;
 }
 
@@ -34,9 +34,9 @@ interface Delivery {
   readonly head: RequestHead;
 }
 
-/** Fly Proxy gives up after so many (`PA02`). */
+/** Fly Proxy stops after this many replays (`PA02`). */
 const MAX_REPLAYS = 10;
-const FAILED: Answer = {
+const FAILED: ModelResponse = {
   by: 'edge',
   machine: undefined,
   status: 503,
@@ -44,23 +44,27 @@ const FAILED: Answer = {
   decision: undefined,
 };
 
-export async function sendThroughEdge(edge: Edge, way: Way, request: RequestHead): Promise<Answer> {
+export async function sendThroughEdge(
+  edge: Edge,
+  flow: RequestFlow,
+  request: RequestHead,
+): Promise<ModelResponse> {
   const to = reachable(edge, edge.first);
   const head = edge.stripsForged ? withoutForged(request) : request;
   let next: Delivery | undefined = to && { to, head };
-  while (next && way.replayed.length + way.replayedByApps.length <= MAX_REPLAYS) {
+  while (next && flow.replayed.length + flow.replayedByApps.length <= MAX_REPLAYS) {
     const { to, head }: Delivery = next;
-    const answer = await way.visit(to, head, 'edge');
-    const isOfApp = answer.by === 'app';
-    const instruction = isOfApp && !edge.followsApps ? undefined : instructionIn(answer);
-    if (!instruction) return answer;
-    (isOfApp ? way.replayedByApps : way.replayed).push(head);
+    const response = await flow.visit(to, head, 'edge');
+    const isOfApp = response.by === 'app';
+    const instruction = isOfApp && !edge.followsApps ? undefined : instructionIn(response);
+    if (!instruction) return response;
+    (isOfApp ? flow.replayedByApps : flow.replayed).push(head);
     next = follow(edge, instruction, head, to.script.machine);
   }
   return FAILED;
 }
 
-function instructionIn({ rawHeaders }: Answer): ReplayInstruction | undefined {
+function instructionIn({ rawHeaders }: ModelResponse): ReplayInstruction | undefined {
   return parseReplay(headerValue(rawHeaders, 'fly-replay') ?? '');
 }
 
@@ -81,7 +85,7 @@ function follow(
       head: withHeader(edge.followsApps ? withoutSource(head) : head, 'fly-replay-src', source),
     };
   }
-  // Without a word of it nothing comes back: the client gets an error.
+  // Without a fallback the request does not return: the client gets an error.
   if (instruction.fallback === undefined) return undefined;
   const other = instruction.fallback === 'prefer_self' ? edge.fallbackTo : issuer;
   const to = reachable(edge, issuer) ?? reachable(edge, other);
@@ -106,7 +110,7 @@ function reachable({ machines }: Edge, machine: MachineId): EdgeMachine | undefi
   return found?.script.isReachable ? found : undefined;
 }
 
-/** Each replay of the edge names its own source alone. */
+/** Each replay of the edge names only its own source. */
 function withoutSource(head: RequestHead): RequestHead {
   const { rawHeaders } = head;
   return rawHeaders.at(-2) === 'fly-replay-src'

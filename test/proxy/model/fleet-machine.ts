@@ -1,6 +1,6 @@
 /**
- * One Machine of a fleet without sockets: the real request path, peers, liveness and claims, between a
- * wire, an app and a network of which each step is taken by hand.
+ * One Machine of a fleet without sockets: the real request path, peers, liveness and claims, between
+ * an edge, an app and a network whose steps the test schedules.
  */
 import type { Decision } from '../../../src/routing/decision.ts';
 import { createRequestIdReader } from '../../../src/protocols/request-ids.ts';
@@ -27,19 +27,19 @@ import { REPLAY_MAX_BODY_BYTES, TTL_MS, type AppScript } from './machine.ts';
 import { addressOf, undiciOf, type NetworkParts } from './network.ts';
 import { createOwnStore, createSharedStore } from './stepped-store.ts';
 
-/** What a Machine knows of a peer when the requests come: `unknown`, it has not heard of it yet. */
-export type View = 'takes' | 'takes-none' | 'silent' | 'unknown' | 'old';
+/** What a Machine knows of a peer when the requests arrive. `unknown`: no status received yet. */
+export type View = 'accepting' | 'not-accepting' | 'unresponsive' | 'unknown' | 'old-version';
 
 export interface FleetScript {
   readonly machine: MachineId;
   readonly app: AppScript;
   /** The edge delivers to it. */
   readonly isReachable: boolean;
-  /** It answers its peers. */
+  /** It responds to its peers. */
   readonly answersPeers: boolean;
   readonly isDraining: boolean;
   readonly isStoreBusy: boolean;
-  /** The others that its directory lists, and what it knows of them. */
+  /** The peers that its directory lists, and what it knows of them. */
   readonly views: Readonly<Partial<Record<string, View>>>;
   /** How far its clock is ahead, in ms. */
   readonly clockAheadMs: number;
@@ -47,30 +47,30 @@ export interface FleetScript {
 
 export interface FleetParts extends NetworkParts {
   readonly clock: Clock;
-  /** The store that all share, if they do. */
+  /** The shared store, if there is one. */
   readonly shared: LocalStore | undefined;
   readonly hints: boolean;
 }
 
 export interface FleetMachine extends EdgeMachine {
   readonly script: FleetScript;
-  /** What its own store, or that of all, holds. */
+  /** Its own store, or the shared store. */
   readonly memory: LocalStore;
   readonly service: PeerService;
   readonly liveness: Liveness;
   readonly peers: Peers;
-  readonly decided: Decision[];
-  /** Sessions that its store has lost to another Machine, and those that it was told to let go. */
+  readonly decisions: Decision[];
+  /** Sessions that its store lost to another Machine, and sessions that the claim resolver released. */
   readonly lost: readonly SessionKey[];
   readonly released: readonly SessionKey[];
-  /** What its keeper has found claimed by two, in order. */
+  /** Claim conflicts that its claim resolver found, in order. */
   readonly conflicts: readonly string[];
-  /** Its store knows the session to be another Machine's. */
-  knowsElsewhere(key: SessionKey): boolean;
-  /** From now on everything works and is known. */
+  /** Whether its store names another owner of the session. */
+  knowsOtherOwner(key: SessionKey): boolean;
+  /** Repairs all faults and makes all Machines known. */
   heal(others: readonly MachineId[]): void;
   status(): PeerStatus;
-  settled(): Promise<void>;
+  idle(): Promise<void>;
 }
 
 const PROTOCOLS = protocolsOf('mcp,rpc,query:doc');
@@ -90,8 +90,8 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     ? createSharedStore(memory, steps, isBusy)
     : createOwnStore({ self, memory, steps, isBusy, onLost: (key) => void lost.push(key) });
   const liveness = new Liveness({ clock, ownerStopped: 'wake', goneAfterMs: 0 });
-  teach(liveness, script);
-  const keeper = createClaimResolver({
+  applyViews(liveness, script);
+  const claimResolver = createClaimResolver({
     ...{ self, store, clock },
     isReady: () => !health.isStoreBusy,
     pendingClaimOf: (key) => bindings.pendingClaimOf(key),
@@ -107,14 +107,14 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     clock,
     random: () => 0.5,
     liveness,
-    onClaim: (key, claimant) => void keeper.onAnnouncement(key, claimant.machine, claimant),
-    onOutranked: (key, winner) => void keeper.onAnnouncement(key, winner.machine, winner),
+    onClaim: (key, claimant) => void claimResolver.onAnnouncement(key, claimant.machine, claimant),
+    onOutranked: (key, winner) => void claimResolver.onAnnouncement(key, winner.machine, winner),
     loadUndici: undiciOf(self, parts),
   });
   const bindings = createBindings({
     ...{ self, store, peers, clock },
     ttlMs: TTL_MS,
-    // Nothing fails here, but a commit may come too late: then the response goes out without it.
+    // No write fails here, but a commit may be too late: then the response does not wait for it.
     onFailure: () => undefined,
     onConflict: () => void conflicts.push('minted'),
   });
@@ -123,15 +123,15 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
     takesSessions: !health.isDraining,
     region: undefined,
   });
-  const decided: Decision[] = [];
+  const decisions: Decision[] = [];
   return {
-    ...{ script, memory, liveness, peers, decided, lost, released, conflicts, status },
+    ...{ script, memory, liveness, peers, decisions, lost, released, conflicts, status },
     service: createPeerService({
       self,
-      claimResolver: keeper,
+      claimResolver: claimResolver,
       directory: { ...directoryOf(liveness), refresh: () => Promise.resolve() },
       onRequestFrom: (machine) => liveness.onResponse(machine),
-      onStatus: (machine, told) => liveness.onStatus(machine, told),
+      onStatus: (machine, reported) => liveness.onStatus(machine, reported),
       onAnnounced: (key, machine) => peers.onAnnounced(key, machine),
       status,
     }),
@@ -144,19 +144,19 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
       health,
       hints: parts.hints,
     }),
-    answers: new AppResponses(
+    responses: new AppResponses(
       createDiscoverer(PROTOCOLS, { hints: parts.hints, self, clock }),
       bindings,
     ),
     bindings: {
       ...bindings,
-      // As the proxied request does it: whoever owns it now is to be known at the next try.
+      // As in the proxied request: find the current owner before the next attempt.
       dropCopy: (key, machine) => {
         bindings.dropCopy(key, machine);
         void peers.ask(key);
       },
     },
-    knowsElsewhere: (key) => {
+    knowsOtherOwner: (key) => {
       const found = isBusy() ? 'unknown' : memory.lookup(key);
       return typeof found === 'object' && found.machine !== self;
     },
@@ -165,10 +165,10 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
       if (others.some((machine) => liveness.peer(machine) === undefined))
         liveness.onList(others.map(listed));
     },
-    settled: async () => {
+    idle: async () => {
       await bindings.stop();
       await peers.stop();
-      await keeper.idle();
+      await claimResolver.idle();
     },
   };
 }
@@ -177,10 +177,10 @@ function newMemory(clock: Clock): LocalStore {
   return createMemoryStore({ clock, limits: { maxSessions: 1_000, maxAgeMs: 0 } });
 }
 
-/** A binding that is in a store before the requests come. */
+/** A binding that is in a store before the requests arrive. */
 export interface FleetRow {
   readonly key: SessionKey;
-  /** In whose store. */
+  /** The Machine whose store has the row. */
   readonly on: MachineId;
   readonly machine: MachineId;
   readonly origin: BindingOrigin;
@@ -191,14 +191,14 @@ function listed(machine: MachineId): Parameters<Liveness['onList']>[0][number] {
   return { peer: { machine, host: machine, port: 1 }, addresses: [addressOf(machine)] };
 }
 
-/** What the directory and the heartbeats have told so far. */
-function teach(liveness: Liveness, { views }: FleetScript): void {
+/** Applies what the directory and the heartbeats have reported so far. */
+function applyViews(liveness: Liveness, { views }: FleetScript): void {
   const known = Object.entries(views) as [MachineId, View][];
   liveness.onList(known.map(([machine]) => listed(machine)));
   for (const [machine, view] of known) {
-    const version = view === 'old' ? 1 : PROTOCOL_VERSION;
-    const takesSessions = view !== 'takes-none';
-    if (view === 'silent')
+    const version = view === 'old-version' ? 1 : PROTOCOL_VERSION;
+    const takesSessions = view !== 'not-accepting';
+    if (view === 'unresponsive')
       for (let beat = 0; beat < MISSED_HEARTBEATS; beat += 1) liveness.onMissedHeartbeat(machine);
     else if (view !== 'unknown')
       liveness.onStatus(machine, { version, takesSessions, region: undefined });

@@ -1,4 +1,4 @@
-/** Fleets and requests that arrive together, for property tests. */
+/** Fleets and concurrent requests, for property tests. */
 import type { RequestHead } from '../../../src/protocols/heads.ts';
 import fc from 'fast-check';
 import type { MachineId } from '../../../src/session.ts';
@@ -7,17 +7,17 @@ import { MACHINES } from './arbitraries.ts';
 import type { FleetRow, FleetScript, View } from './fleet-machine.ts';
 import type { AppScript } from './machine.ts';
 import type { Order } from './steps.ts';
-import type { FleetWorld, Sent } from './together.ts';
+import type { FleetWorld, Sent } from './fleet.ts';
 
 const anyMachine = fc.constantFrom(...MACHINES);
-const seldom = fc.integer({ min: 0, max: 4 }).map((n) => n === 4);
+const rarely = fc.integer({ min: 0, max: 4 }).map((n) => n === 4);
 const mostly = fc.integer({ min: 0, max: 4 }).map((n) => n !== 4);
 
 function othersOf(machine: MachineId): MachineId[] {
   return MACHINES.filter((other) => other !== machine);
 }
 
-/** `tickEvery` of 2 or 3 makes many answers come too late. */
+/** `tickEvery` of 2 or 3 makes many responses arrive too late. */
 export const anyOrder: fc.Arbitrary<Order> = fc.record({
   picks: fc.array(fc.nat(40), { maxLength: 60 }),
   tickEvery: fc.constantFrom(0, 0, 3, 11),
@@ -25,7 +25,7 @@ export const anyOrder: fc.Arbitrary<Order> = fc.record({
 
 // Requests
 
-/** Ids of clients' own rooms, ids that either may mint, and ids of apps. */
+/** Ids that clients mint, ids that clients or apps mint, and an id that apps mint. */
 const ROOMS = ['room', 'hall'] as const;
 const SESSIONS = ['one', 'two'] as const;
 const MINTED = 'minted';
@@ -44,7 +44,7 @@ const SESSION_PARTS: readonly IdPart[] = SESSIONS.map((id) => ({
 const MINTED_PART: IdPart = { target: '/x', rawHeaders: ['mcp-session-id', MINTED] };
 const NO_ID: IdPart = { target: '/x', rawHeaders: [] };
 
-/** A safe request as a rule; one with a body that can be replayed, or that can't. */
+/** Mostly a safe request, else one with a body that can or can't be replayed. */
 const anyBody = fc.constantFrom<{ method: string; length: readonly string[] }>(
   { method: 'GET', length: [] },
   { method: 'GET', length: [] },
@@ -66,7 +66,7 @@ function requestsOf(
   return fc.array(one, { minLength: 1, maxLength: 5 });
 }
 
-/** Mostly of one room or one session, so that they meet. */
+/** Mostly of one room or one session, so that requests conflict. */
 const anyParts = fc.constantFrom(
   ROOM_PARTS.slice(0, 1),
   SESSION_PARTS.slice(0, 1),
@@ -84,10 +84,10 @@ export const newParts = fc.constantFrom(
 interface RowShape {
   readonly text: string;
   readonly owners: readonly MachineId[];
-  /** Both have it in one generation; else the last has it, and the others once had. */
+  /** Both own it in the same generation. If false, only the last owns it, and the others did before. */
   readonly isDouble: boolean;
   readonly origins: readonly ('learned' | 'adopted')[];
-  /** For each Machine how many owners ago it has last heard of it; more than there were: never. */
+  /** For each Machine, how many owners behind it is. More than the number of owners means it never knew the session. */
   readonly lags: readonly number[];
 }
 
@@ -108,7 +108,7 @@ function rowsOfShape({ text, owners, isDouble, origins, lags }: RowShape): Fleet
     const isOwner = isDouble ? owners.includes(on) : owners.at(-1) === on;
     const place = isOwner ? owners.indexOf(on) : owners.length - 1 - (lags[at] ?? 0);
     const machine = owners[place];
-    // Who was the owner and is not any more was told by the one who is, or has forgotten it.
+    // A former owner knows the current owner, or has no row.
     if (machine === undefined || (machine === on && !isOwner)) return [];
     const generation = isDouble ? 1 : place + 1;
     return [
@@ -121,7 +121,7 @@ const anyRows = fc
   .tuple(...['room', 'one', MINTED].map(anyRowShape))
   .map((shapes) => shapes.flatMap(rowsOfShape));
 
-/** A store of all has one row for a key. */
+/** A shared store has one row for each key. */
 function ofShared(rows: readonly FleetRow[]): FleetRow[] {
   const owned = rows.filter(({ on, machine }) => on === machine);
   return owned.filter(({ key }, at) => owned.findIndex((row) => row.key === key) === at);
@@ -138,7 +138,16 @@ function anyApp(machine: MachineId): fc.Arbitrary<AppScript> {
 }
 
 const anyView = fc.constantFrom<View | 'unlisted'>(
-  ...(['takes', 'takes', 'takes', 'takes-none', 'silent', 'unknown', 'old', 'unlisted'] as const),
+  ...([
+    'accepting',
+    'accepting',
+    'accepting',
+    'not-accepting',
+    'unresponsive',
+    'unknown',
+    'old-version',
+    'unlisted',
+  ] as const),
 );
 
 const anyViews = (machine: MachineId): fc.Arbitrary<FleetScript['views']> =>
@@ -155,8 +164,8 @@ function anyScript(machine: MachineId): fc.Arbitrary<FleetScript> {
     app: anyApp(machine),
     isReachable: mostly,
     answersPeers: mostly,
-    isDraining: seldom,
-    isStoreBusy: seldom,
+    isDraining: rarely,
+    isStoreBusy: rarely,
     views: anyViews(machine),
     clockAheadMs: fc.constantFrom(0, 0, 3_000, 15_000),
   });
@@ -184,23 +193,26 @@ function worldOf(
 const anyScripts: fc.Arbitrary<FleetScript[]> = fc.tuple(...MACHINES.map(anyScript));
 const anyRequests = anyParts.chain((parts) => requestsOf(parts));
 
-/** Nothing needs to fit together, apart from what the stores say. */
+/** Any fleet: only the rows of the stores are consistent. */
 export const anyFleet = worldOf(anyScripts, anyRows, anyRequests);
 
 const ACCEPTS: AppScript = { status: 200, mints: undefined, replays: undefined };
-/** First come, first served or not, but nothing is late. */
+/** Any order of the steps, without delays. */
 const timelyOrder = anyOrder.map((order) => ({ ...order, tickEvery: 0 }));
 
-function agreed(draining: readonly MachineId[], silent: MachineId | undefined): FleetScript[] {
+function agreed(
+  draining: readonly MachineId[],
+  recentlyTimedOut: MachineId | undefined,
+): FleetScript[] {
   const viewOf = (machine: MachineId): View => {
-    if (machine === silent) return 'silent';
-    return draining.includes(machine) ? 'takes-none' : 'takes';
+    if (machine === recentlyTimedOut) return 'unresponsive';
+    return draining.includes(machine) ? 'not-accepting' : 'accepting';
   };
   return MACHINES.map((machine) => ({
     machine,
     app: ACCEPTS,
-    isReachable: machine !== silent,
-    answersPeers: machine !== silent,
+    isReachable: machine !== recentlyTimedOut,
+    answersPeers: machine !== recentlyTimedOut,
     isDraining: draining.includes(machine),
     isStoreBusy: false,
     views: Object.fromEntries(othersOf(machine).map((other) => [other, viewOf(other)])),
@@ -208,7 +220,7 @@ function agreed(draining: readonly MachineId[], silent: MachineId | undefined): 
   }));
 }
 
-/** All directories agree, everybody answers, and the apps accept: new sessions of clients' own ids. */
+/** All directories agree, all Machines respond, and the apps accept new sessions of ids that clients mint. */
 export const agreedFleet = worldOf(
   fc.subarray(MACHINES).map((draining) => agreed(draining, undefined)),
   fc.constant([]),
@@ -216,19 +228,19 @@ export const agreedFleet = worldOf(
   timelyOrder,
 );
 
-export const SILENT = machineId('m2');
+export const UNRESPONSIVE = machineId('m2');
 
-/** The same, and one Machine is silent to all. */
-export const fleetWithSilent = worldOf(
-  fc.subarray(othersOf(SILENT)).map((draining) => agreed(draining, SILENT)),
+/** The same, and one Machine is unresponsive for all. */
+export const fleetWithUnresponsive = worldOf(
+  fc.subarray(othersOf(UNRESPONSIVE)).map((draining) => agreed(draining, UNRESPONSIVE)),
   fc.constant([]),
-  newParts.chain((parts) => requestsOf(parts, fc.constantFrom(...othersOf(SILENT)))),
+  newParts.chain((parts) => requestsOf(parts, fc.constantFrom(...othersOf(UNRESPONSIVE)))),
   timelyOrder,
 );
 
 export const PRIMARY = machineId('m1');
 
-/** The apps replay what writes to the primary, all but the primary's own. */
+/** All apps except the one of the primary replay writes to the primary. */
 export const fleetOfReplayingApps = (views: fc.Arbitrary<View>): fc.Arbitrary<FleetWorld> =>
   worldOf(
     fc
@@ -246,7 +258,7 @@ function replaying(seen: readonly View[], replays: string): FleetScript[] {
     ...script,
     app: script.machine === PRIMARY ? ACCEPTS : { ...ACCEPTS, replays },
     views: Object.fromEntries(
-      othersOf(script.machine).map((other, of) => [other, seen[2 * at + of] ?? 'takes']),
+      othersOf(script.machine).map((other, of) => [other, seen[2 * at + of] ?? 'accepting']),
     ),
   }));
 }

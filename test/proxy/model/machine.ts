@@ -1,6 +1,6 @@
 /**
- * One Machine without a network: the real request path and the real keeper of its bindings, between
- * a wire, an app and peers that do what a few values say.
+ * One Machine without a network: the real request path and the real claim resolver, between an edge,
+ * an app and peers whose behavior is scripted.
  */
 import type { Decision } from '../../../src/routing/decision.ts';
 import type { LivenessState } from '../../../src/fleet/liveness.ts';
@@ -29,7 +29,7 @@ import { createTestClock } from '../../support/clock.ts';
 import { keyOf } from '../../support/ids.ts';
 import { createModelPeers } from './peers.ts';
 
-/** A binding that is in the store before the request comes. */
+/** A binding that is in the store before the request arrives. */
 export interface Row {
   readonly id: string;
   readonly machine: MachineId;
@@ -37,12 +37,12 @@ export interface Row {
   readonly generation: number;
 }
 
-/** How the app beside the sidecar answers, whatever it is asked. */
+/** How the app responds to every request. */
 export interface AppScript {
   readonly status: number;
-  /** An id that it mints in the `mcp-session-id` of its answer. */
+  /** An id that it mints in the `mcp-session-id` of its response. */
   readonly mints: string | undefined;
-  /** It routes by itself: its answer tells the edge to replay, in these words. */
+  /** The app itself replays: the `fly-replay` value of its response. */
   readonly replays: string | undefined;
 }
 
@@ -50,11 +50,11 @@ export interface MachineScript {
   readonly machine: MachineId;
   readonly rows: readonly Row[];
   readonly app: AppScript;
-  /** Destroyed for good, so that neither the edge nor a peer reaches it. */
+  /** Destroyed: neither the edge nor a peer reaches it. */
   readonly isGone: boolean;
   /** The edge delivers to it. */
   readonly isReachable: boolean;
-  /** It answers its peers: questions, announcements and forwards. */
+  /** It responds to queries, announcements and forwards of its peers. */
   readonly answersPeers: boolean;
   readonly isDraining: boolean;
   /** Its store can't answer a lookup now. */
@@ -63,25 +63,25 @@ export interface MachineScript {
   readonly lists: readonly MachineId[];
   /** Its directory can't be read: there may be Machines that it does not list. */
   readonly isDirectoryFailing: boolean;
-  /** Of those who are gone, its directory has confirmed it. */
-  readonly hasConfirmedTheGone: boolean;
-  /** Of those that its directory does not list, it has them deployed and not running for long. */
+  /** Its directory has confirmed which Machines are gone. */
+  readonly hasConfirmedGone: boolean;
+  /** Machines that its directory reports as deployed and stopped. */
   readonly stopped: readonly MachineId[];
-  /** Whom it has just met without an answer, rightly or not any more. */
-  readonly silent: readonly MachineId[];
-  /** To whom the edge could not deliver just now, and the private network could. */
-  readonly detoured: readonly MachineId[];
-  /** Whose heartbeats it has missed, rightly or not any more. */
-  readonly unresponsive: readonly MachineId[];
-  /** Who has told it that its sidecar is of an older version. */
-  readonly old: readonly MachineId[];
-  /** Each peer has answered it, or counts as silent. */
-  readonly isSettled: boolean;
-  /** What peers answer in place of what they know: for worlds in which nothing fits together. */
-  readonly told: PeerLookup | undefined;
+  /** Machines that timed out recently, still unresponsive or not. */
+  readonly recentlyTimedOut: readonly MachineId[];
+  /** Machines that the edge could not reach recently, and the private network could. */
+  readonly unreachableFromEdge: readonly MachineId[];
+  /** Machines whose heartbeats it missed, still unresponsive or not. */
+  readonly missingHeartbeats: readonly MachineId[];
+  /** Machines that reported an older version of the sidecar. */
+  readonly olderVersion: readonly MachineId[];
+  /** Each peer has responded, or counts as unresponsive. */
+  readonly isFleetProbed: boolean;
+  /** A scripted lookup result in place of real responses: for inconsistent worlds. */
+  readonly scriptedLookup: PeerLookup | undefined;
 }
 
-/** What the Machines of a world share. */
+/** Settings and facts that all Machines of a world share. */
 export interface Surroundings {
   readonly ownerGone: 'reject' | 'adopt';
   readonly ownerStopped: 'wake' | 'gone';
@@ -90,7 +90,7 @@ export interface Surroundings {
   readonly hints: boolean;
   readonly isGone: (machine: MachineId) => boolean;
   readonly isDraining: (machine: MachineId) => boolean;
-  /** The other Machine, if it answers that peer. */
+  /** Returns the other Machine if it responds to that peer. */
   readonly reach: (from: MachineId, to: MachineId) => ModelMachine | undefined;
 }
 
@@ -99,25 +99,25 @@ export interface ModelMachine {
   readonly store: SessionStore;
   readonly router: Router;
   readonly actionFor: (routed: Routed) => Action;
-  /** What was decided here, in order. */
-  readonly decided: Decision[];
+  /** Decisions of this Machine, in order. */
+  readonly decisions: Decision[];
   readonly explain: Explain;
-  readonly answers: AppResponses;
+  readonly responses: AppResponses;
   readonly bindings: Bindings;
-  readonly keeper: ClaimResolver;
-  /** What its peers have answered, in order. */
-  readonly heard: readonly PeerLookup[];
-  /** What it has told its peers to be its own. */
+  readonly claimResolver: ClaimResolver;
+  /** Results of its peer lookups, in order. */
+  readonly lookups: readonly PeerLookup[];
+  /** Sessions that it announced to its peers as its own. */
   readonly announced: ReadonlySet<SessionKey>;
-  /** It takes that Machine for gone. */
-  isForGone(machine: MachineId): boolean;
-  /** All that was begun is written, and all that was announced is heard. */
-  settled(): Promise<void>;
+  /** Whether it considers that Machine gone. */
+  considersGone(machine: MachineId): boolean;
+  /** Resolves when all writes are done and all announcements are received. */
+  idle(): Promise<void>;
 }
 
 export const TTL_MS = 600_000;
 export const REPLAY_MAX_BODY_BYTES = 1_000_000;
-/** The bindings of the start are older than what the request brings about. */
+/** The initial bindings are older than the ones that the request creates. */
 const AGE_MS = 2 * SIMULTANEOUS_MS;
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
 
@@ -146,42 +146,42 @@ export async function createModelMachine(
     findNewMachines: () => Promise.resolve(false),
   };
   const isConfirmedGone = (machine: MachineId): boolean =>
-    script.hasConfirmedTheGone && isGone(machine);
-  const of = (machine: MachineId): LivenessState => {
+    script.hasConfirmedGone && isGone(machine);
+  const stateOf = (machine: MachineId): LivenessState => {
     if (lists.includes(machine)) {
-      if (script.silent.includes(machine)) return 'unresponsive';
-      return script.detoured.includes(machine) ? 'unreachable-from-edge' : 'running';
+      if (script.recentlyTimedOut.includes(machine)) return 'unresponsive';
+      return script.unreachableFromEdge.includes(machine) ? 'unreachable-from-edge' : 'running';
     }
     if (script.stopped.includes(machine)) return ownerStopped === 'gone' ? 'gone' : 'stopped';
     return isConfirmedGone(machine) ? 'gone' : 'unlisted';
   };
   const liveness: RouteParts['liveness'] & OwnerFinderParts['liveness'] = {
-    of,
+    of: stateOf,
     peer,
     isConfirmedGone,
     listing: (machine) => {
       if (lists.includes(machine)) return 'running';
       return script.stopped.includes(machine) ? 'stopped' : 'none';
     },
-    versionOf: (machine) => (script.old.includes(machine) ? 1 : PROTOCOL_VERSION),
-    isFleetProbed: () => script.isSettled,
+    versionOf: (machine) => (script.olderVersion.includes(machine) ? 1 : PROTOCOL_VERSION),
+    isFleetProbed: () => script.isFleetProbed,
   };
   const candidates = (): PlacementCandidate[] =>
     lists
-      .filter((machine) => !script.unresponsive.includes(machine))
+      .filter((machine) => !script.missingHeartbeats.includes(machine))
       .map((machine) => ({
         machine,
         region: undefined,
         takesSessions: !surroundings.isDraining(machine),
       }));
-  const keeper = createClaimResolver({
+  const claimResolver = createClaimResolver({
     self,
     store,
     clock,
     isReady: () => true,
     pendingClaimOf: (key) => bindings.pendingClaimOf(key),
   });
-  const peers = createModelPeers({ script, keeper, reach });
+  const peers = createModelPeers({ script, claimResolver, reach });
   const bindings = createBindings({
     self,
     store,
@@ -203,7 +203,7 @@ export async function createModelMachine(
     isInFlight: (key) => bindings.isInFlight(key),
     onDisowned: (key, machine) => bindings.dropCopy(key, machine),
   };
-  const decided: Decision[] = [];
+  const decisions: Decision[] = [];
   const routing: Omit<RouteParts, 'owners'> = {
     self,
     readIds: createRequestIdReader(PROTOCOLS, { hints }),
@@ -229,23 +229,23 @@ export async function createModelMachine(
     store: memory,
     router: routerAsking(peers),
     actionFor,
-    decided,
+    decisions,
     explain: createExplain({
       self,
-      // Whom it asks is not what the request's own way has heard.
-      router: routerAsking(createModelPeers({ script, keeper, reach })),
+      // Its peer lookups must not appear among the lookups of the request.
+      router: routerAsking(createModelPeers({ script, claimResolver, reach })),
       actionFor,
       protectedNames: new Set(),
     }),
-    answers: new AppResponses(createDiscoverer(PROTOCOLS, { hints, self, clock }), bindings),
+    responses: new AppResponses(createDiscoverer(PROTOCOLS, { hints, self, clock }), bindings),
     bindings,
-    keeper,
-    heard: peers.heard,
+    claimResolver,
+    lookups: peers.lookups,
     announced: peers.announced,
-    isForGone: (machine) => of(machine) === 'gone',
-    settled: async () => {
+    considersGone: (machine) => stateOf(machine) === 'gone',
+    idle: async () => {
       await bindings.stop();
-      await peers.settled();
+      await peers.idle();
     },
   };
 }

@@ -7,9 +7,9 @@ import type { Steps } from './steps.ts';
 
 export interface NetworkParts {
   readonly steps: Steps;
-  /** Whether that Machine reads what arrives, and what it answers leaves it. */
+  /** Whether that Machine receives messages and its responses are delivered. */
   readonly isUp: (machine: MachineId) => boolean;
-  /** Whether what is announced arrives twice. */
+  /** Whether each announcement arrives twice. */
   readonly duplicates: boolean;
   readonly serviceOf: (machine: MachineId) => PeerService | undefined;
 }
@@ -20,7 +20,7 @@ interface Posted {
   readonly signal: AbortSignal;
 }
 
-/** In place of undici, for the peers of that Machine. */
+/** A replacement for undici in the peer client of that Machine. */
 export function undiciOf(self: MachineId, parts: NetworkParts): LoadUndici {
   const { steps, isUp, serviceOf, duplicates } = parts;
 
@@ -30,7 +30,7 @@ export function undiciOf(self: MachineId, parts: NetworkParts): LoadUndici {
     const readText = (): Promise<string> => Promise.resolve(body);
     const request = { method: 'POST', path, address: addressOf(self), readText };
     const response = await serviceOf(to)?.(request);
-    await steps.pass(`${to} answers ${self} ${path}`);
+    await steps.pass(`${to} responds to ${self} ${path}`);
     return response && isUp(to) ? response : NEVER;
   }
 
@@ -62,7 +62,7 @@ export function undiciOf(self: MachineId, parts: NetworkParts): LoadUndici {
 
 const NEVER = new Promise<never>(() => undefined);
 
-/** `m1` has `fdaa::1`. */
+/** The address of `m1` is `fdaa::1`. */
 export function addressOf(machine: MachineId): string {
   return `fdaa::${machine.slice(1)}`;
 }

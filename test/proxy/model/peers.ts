@@ -1,4 +1,4 @@
-/** The peers of one Machine without a network: real keepers answer, or nobody does. */
+/** The peers of one Machine without a network: real claim resolvers respond, or none does. */
 import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
 import { claimOf, outranks, type Claimant } from '../../../src/fleet/claims.ts';
 import type { ClaimResolver } from '../../../src/fleet/claim-resolver.ts';
@@ -9,79 +9,80 @@ import type { MachineScript, Surroundings } from './machine.ts';
 export interface ModelPeersOptions {
   readonly script: MachineScript;
   /** Of this Machine. */
-  readonly keeper: ClaimResolver;
+  readonly claimResolver: ClaimResolver;
   readonly reach: Surroundings['reach'];
 }
 
 export interface ModelPeers extends Pick<Peers, 'ask' | 'announce'> {
-  readonly heard: readonly PeerLookup[];
+  readonly lookups: readonly PeerLookup[];
   readonly announced: ReadonlySet<SessionKey>;
-  /** Every announcement was heard, and what came of it is written. */
-  settled(): Promise<void>;
+  /** Resolves when every announcement is received and its effects are stored. */
+  idle(): Promise<void>;
 }
 
-/** What is left open where the script says who owns every session. */
+/** Claim fields that the scripted lookup result leaves open. */
 const CLAIMED = { origin: 'learned', createdAt: 0 } as const;
 
-export function createModelPeers({ script, keeper, reach }: ModelPeersOptions): ModelPeers {
-  const { machine: self, lists, told } = script;
-  const heard: PeerLookup[] = [];
+export function createModelPeers({ script, claimResolver, reach }: ModelPeersOptions): ModelPeers {
+  const { machine: self, lists, scriptedLookup } = script;
+  const lookups: PeerLookup[] = [];
   const announced = new Set<SessionKey>();
   const announcing: Promise<void>[] = [];
 
-  async function askOne(key: SessionKey, other: MachineId): Promise<KeyResponse> {
-    return (await reach(self, other)?.keeper.answerQuery(key, self, undefined)) ?? 'unknown';
+  async function queryOne(key: SessionKey, other: MachineId): Promise<KeyResponse> {
+    return (await reach(self, other)?.claimResolver.answerQuery(key, self, undefined)) ?? 'unknown';
   }
 
-  async function askAll(
+  async function queryAll(
     key: SessionKey,
-    { onResponse: tellEach, isDryRun: isLook }: AskOptions,
+    { onResponse: reportEach, isDryRun }: AskOptions,
   ): Promise<PeerLookup> {
-    const onEach: OnPeerResponse = (machine, answer) => {
-      tellEach?.(machine, answer);
-      const isClaim = typeof answer === 'object' && !answer.isPending;
-      if (isClaim && !isLook) void keeper.onAnnouncement(key, machine, answer);
+    const onEach: OnPeerResponse = (machine, response) => {
+      reportEach?.(machine, response);
+      const isClaim = typeof response === 'object' && !response.isPending;
+      if (isClaim && !isDryRun) void claimResolver.onAnnouncement(key, machine, response);
     };
-    if (told) {
-      if (told.kind === 'owner') onEach(told.machine, { ...told, ...CLAIMED });
-      if (told.kind === 'none') for (const machine of lists) onEach(machine, 'no');
-      return told;
+    if (scriptedLookup) {
+      if (scriptedLookup.kind === 'owner')
+        onEach(scriptedLookup.machine, { ...scriptedLookup, ...CLAIMED });
+      if (scriptedLookup.kind === 'none') for (const machine of lists) onEach(machine, 'no');
+      return scriptedLookup;
     }
     const claimants: Claimant[] = [];
-    let isInDoubt = script.isDirectoryFailing;
+    let isInconclusive = script.isDirectoryFailing;
     for (const machine of lists) {
-      const answer = await askOne(key, machine);
-      onEach(machine, answer);
-      if (answer === 'unknown') isInDoubt = true;
-      else if (answer !== 'no') claimants.push({ ...answer, machine });
+      const response = await queryOne(key, machine);
+      onEach(machine, response);
+      if (response === 'unknown') isInconclusive = true;
+      else if (response !== 'no') claimants.push({ ...response, machine });
     }
     const [owner] = claimants.sort((one, other) => (outranks(key, one, other) ? -1 : 1));
     if (owner) return { kind: 'owner', ...owner };
-    return { kind: isInDoubt ? 'inconclusive' : 'none' };
+    return { kind: isInconclusive ? 'inconclusive' : 'none' };
   }
 
-  async function tell(other: MachineId, binding: Binding, ttlMs: number): Promise<void> {
+  async function announceTo(other: MachineId, binding: Binding, ttlMs: number): Promise<void> {
     const ours = claimOf(binding, ttlMs);
-    const theirs = await reach(self, other)?.keeper.onAnnouncement(binding.key, self, ours);
+    const theirs = await reach(self, other)?.claimResolver.onAnnouncement(binding.key, self, ours);
     const winner = typeof theirs === 'object' && { ...theirs, machine: other };
     if (winner && outranks(binding.key, winner, { ...ours, machine: self })) {
-      await keeper.onAnnouncement(binding.key, other, winner);
+      await claimResolver.onAnnouncement(binding.key, other, winner);
     }
   }
 
   return {
-    heard,
+    lookups,
     announced,
     ask: async (key, how = {}) => {
-      const answer = await askAll(key, how);
-      heard.push(answer);
-      return answer;
+      const response = await queryAll(key, how);
+      lookups.push(response);
+      return response;
     },
     announce: (binding, ttlMs) => {
       announced.add(binding.key);
-      for (const other of lists) announcing.push(tell(other, binding, ttlMs));
+      for (const other of lists) announcing.push(announceTo(other, binding, ttlMs));
     },
-    settled: async () => {
+    idle: async () => {
       await Promise.all(announcing);
     },
   };

@@ -1,14 +1,14 @@
-/** How many worlds a property is tried in, and which. */
+/** How many worlds a property test tries, and with which seed. */
 
 export interface Runs {
   readonly numRuns: number;
   readonly seed?: number;
 }
 
-/** The same worlds in every run of CI, where nobody wants to be surprised. */
+/** CI always tries the same worlds. */
 const CI_SEED = 1;
 
-/** Others each time, elsewhere: `PROPERTY_SEED` names them, and `PROPERTY_TIMES` says how many times as many. */
+/** Outside CI the seed is random. `PROPERTY_SEED` sets it, and `PROPERTY_TIMES` multiplies the number of runs. */
 export function runsOf(count: number): Runs {
   const { CI, PROPERTY_SEED: seed = CI === 'true' ? CI_SEED : undefined } = process.env;
   const numRuns = count * Number(process.env.PROPERTY_TIMES ?? 1);

@@ -1,4 +1,4 @@
-/** Stores whose commits, and whose lookups where the fleet shares them, take a step. */
+/** Stores whose commits take a step. In a shared store, lookups take a step too. */
 import type { MachineId, SessionKey } from '../../../src/session.ts';
 import type { LocalStore, SessionStore } from '../../../src/store/store.ts';
 import type { Steps } from './steps.ts';
@@ -8,11 +8,11 @@ export interface OwnStoreParts {
   readonly memory: LocalStore;
   readonly steps: Steps;
   readonly isBusy: () => boolean;
-  /** A write has taken a session from this Machine. */
+  /** Called when a write moves a session away from this Machine. */
   readonly onLost: (key: SessionKey) => void;
 }
 
-/** A write takes effect at once, and is committed some steps later. */
+/** A write takes effect at once and commits some steps later. */
 export function createOwnStore(parts: OwnStoreParts): SessionStore {
   const { self, memory, steps, isBusy, onLost } = parts;
 
@@ -38,13 +38,13 @@ export function createOwnStore(parts: OwnStoreParts): SessionStore {
   };
 }
 
-/** What one Machine sees of a store of all. */
+/** One Machine's view of a shared store. */
 export function createSharedStore(
   memory: LocalStore,
   steps: Steps,
   isBusy: () => boolean,
 ): SessionStore {
-  async function there<Value>(what: string, perform: () => Promise<Value>): Promise<Value> {
+  async function remotely<Value>(what: string, perform: () => Promise<Value>): Promise<Value> {
     await steps.pass(`${what} arrives`);
     const done = await perform();
     await steps.pass(`${what} is done`);
@@ -58,9 +58,9 @@ export function createSharedStore(
       await steps.pass('lookup arrives');
       return isBusy() ? 'unknown' : memory.lookup(key);
     },
-    claim: (of) => there('claim', () => memory.claim(of)),
-    upsert: (of) => there('upsert', () => memory.upsert(of)),
-    rebind: (...args) => there('rebind', () => memory.rebind(...args)),
-    delete: (...args) => there('delete', () => memory.delete(...args)),
+    claim: (of) => remotely('claim', () => memory.claim(of)),
+    upsert: (of) => remotely('upsert', () => memory.upsert(of)),
+    rebind: (...args) => remotely('rebind', () => memory.rebind(...args)),
+    delete: (...args) => remotely('delete', () => memory.delete(...args)),
   };
 }

@@ -9,7 +9,7 @@ import {
   type ModelMachine,
   type Surroundings,
 } from './machine.ts';
-import { Way, type Answer } from './way.ts';
+import { RequestFlow, type ModelResponse } from './request-flow.ts';
 
 export interface WorldScript
   extends Omit<Surroundings, 'isGone' | 'isDraining' | 'reach'>, Omit<Edge, 'machines'> {
@@ -20,26 +20,28 @@ export interface WorldScript
 /** Every row of every store. */
 export type Rows = ReadonlyMap<MachineId, ReadonlyMap<SessionKey, Binding>>;
 
-export interface Travelled {
+export interface RequestOutcome {
   readonly machines: ReadonlyMap<MachineId, ModelMachine>;
-  readonly way: Way;
-  readonly answer: Answer;
+  readonly flow: RequestFlow;
+  readonly response: ModelResponse;
   readonly before: Rows;
-  /** When all that the request has brought about is written, announced and heard. */
+  /** Taken when all effects of the request are stored, announced and received. */
   readonly after: Rows;
 }
 
-/** Far more turns of the event loop than any answer takes. */
+/** Far more turns of the event loop than any response takes. */
 const MAX_TURNS = 1_000;
 
-/** Rejects if the request gets no answer. */
-export async function travel(script: WorldScript): Promise<Travelled> {
+/** Rejects if the request gets no response. */
+export async function sendRequest(script: WorldScript): Promise<RequestOutcome> {
   const machines = await openMachines(script);
   const before = await rowsOf(machines);
-  const way = new Way(reachIn(machines));
-  const answer = await withinTurns(sendThroughEdge({ ...script, machines }, way, script.request));
-  for (const machine of machines.values()) await machine.settled();
-  return { machines, way, answer, before, after: await rowsOf(machines) };
+  const flow = new RequestFlow(reachIn(machines));
+  const response = await withinTurns(
+    sendThroughEdge({ ...script, machines }, flow, script.request),
+  );
+  for (const machine of machines.values()) await machine.idle();
+  return { machines, flow, response, before, after: await rowsOf(machines) };
 }
 
 export type Machines = ReadonlyMap<MachineId, ModelMachine>;
@@ -47,7 +49,7 @@ export type Machines = ReadonlyMap<MachineId, ModelMachine>;
 export function reachIn(machines: Machines): Surroundings['reach'] {
   return (from, to) => {
     const peer = machines.get(to);
-    // A Machine answers those only whom its own directory lists.
+    // A Machine responds only to peers that its directory lists.
     return peer?.script.answersPeers && peer.script.lists.includes(from) ? peer : undefined;
   };
 }
@@ -75,7 +77,7 @@ async function withinTurns<Value>(work: Promise<Value>): Promise<Value> {
   const wait = { isOver: false };
   const turns = async (): Promise<never> => {
     for (let turn = 0; turn < MAX_TURNS && !wait.isOver; turn += 1) await nextTurn();
-    throw new Error('the request has got no answer');
+    throw new Error('the request got no response');
   };
   return Promise.race([work.finally(() => (wait.isOver = true)), turns()]);
 }

@@ -1,4 +1,4 @@
-/** The way of one request through sidecars and apps, and what is to be known of it afterwards. */
+/** The path of one request through sidecars and apps, and a record of it for the assertions. */
 import type { Minter } from '../../../src/protocols/protocol.ts';
 import { headerValue, type RequestHead } from '../../../src/protocols/heads.ts';
 import type { ErrorResponse } from '../../../src/protocols/error-responses.ts';
@@ -9,19 +9,19 @@ import { unreachable } from '../../../src/routing/respond.ts';
 import type { Routed } from '../../../src/routing/route.ts';
 import type { MachineScript, ModelMachine } from './machine.ts';
 
-/** What a request needs of a Machine. */
-export interface WayMachine extends Pick<
+/** The parts of a Machine that a request uses. */
+export interface FlowMachine extends Pick<
   ModelMachine,
-  'router' | 'actionFor' | 'decided' | 'answers' | 'bindings'
+  'router' | 'actionFor' | 'decisions' | 'responses' | 'bindings'
 > {
   readonly script: Pick<MachineScript, 'machine' | 'app'>;
 }
 
-/** The other Machine, if it takes what that peer forwards. */
-type Reach = (from: MachineId, to: MachineId) => WayMachine | undefined;
+/** Returns the other Machine if it accepts forwards from that peer. */
+type Reach = (from: MachineId, to: MachineId) => FlowMachine | undefined;
 /** Resolves when it is this step's turn. */
 type Step = (label: string) => Promise<void>;
-/** Told of each request with a session that arrives at an app, when it does. */
+/** Called when a request with a session arrives at an app. */
 type OnServed = (machine: MachineId, key: SessionKey, decision: Decision) => void;
 
 /** A request's arrival at one sidecar. */
@@ -29,26 +29,26 @@ export interface Visit {
   readonly machine: MachineId;
   readonly from: 'edge' | 'peer';
   readonly head: RequestHead;
-  /** The peer that places the session here. */
+  /** The peer that placed the session here. */
   readonly placedBy: MachineId | undefined;
-  /** How often its wire was answered. */
-  answerCount: number;
+  /** Number of responses to this arrival. */
+  responseCount: number;
 }
 
 /** A request's arrival at an app. */
 export interface Served {
   readonly machine: MachineId;
   readonly method: string;
-  /** The session that it names, as the sidecar has looked it up. */
+  /** The session of the request, as the sidecar looked it up. */
   readonly key: SessionKey | undefined;
-  /** Who mints such ids. */
+  /** Whether apps or clients mint such ids. */
   readonly mintedBy: Minter | undefined;
   readonly decision: Decision;
 }
 
-export interface Answer {
+export interface ModelResponse {
   readonly by: 'app' | 'sidecar' | 'edge';
-  /** Whose sidecar or app has answered. */
+  /** The Machine whose sidecar or app responded. */
   readonly machine: MachineId | undefined;
   readonly status: number;
   readonly rawHeaders: readonly string[];
@@ -56,18 +56,18 @@ export interface Answer {
 }
 
 interface Arrival {
-  readonly machine: WayMachine;
+  readonly machine: FlowMachine;
   readonly visit: Visit;
   readonly request: ArrivedRequest;
-  readonly settle: (answer: Answer) => void;
+  readonly onResponse: (response: ModelResponse) => void;
 }
 
-export class Way {
+export class RequestFlow {
   readonly visits: Visit[] = [];
   readonly served: Served[] = [];
-  /** What sidecars have told the edge to replay. */
+  /** Requests that sidecars made the edge replay. */
   readonly replayed: RequestHead[] = [];
-  /** What apps have told the edge to replay. */
+  /** Requests that apps made the edge replay. */
   readonly replayedByApps: RequestHead[] = [];
   forwardCount = 0;
   readonly #reach: Reach;
@@ -80,63 +80,63 @@ export class Way {
     this.#onServed = onServed;
   }
 
-  /** Lets a sidecar handle the request; resolves with its first answer. */
+  /** Sends the request to a sidecar. Resolves with its first response. */
   async visit(
-    machine: WayMachine,
+    machine: FlowMachine,
     head: RequestHead,
     from: 'edge' | 'peer',
     placedBy?: MachineId,
-  ): Promise<Answer> {
+  ): Promise<ModelResponse> {
     const at = machine.script.machine;
-    const visit: Visit = { machine: at, from, head, placedBy, answerCount: 0 };
+    const visit: Visit = { machine: at, from, head, placedBy, responseCount: 0 };
     this.visits.push(visit);
     await this.#step?.(`${from} delivers to ${at}`);
     return new Promise((resolve) => {
-      const settle = (answer: Answer): void => {
-        visit.answerCount += 1;
-        resolve(answer);
+      const onResponse = (response: ModelResponse): void => {
+        visit.responseCount += 1;
+        resolve(response);
       };
-      const arrival = { machine, visit, request: requestOf(visit), settle };
+      const arrival = { machine, visit, request: requestOf(visit), onResponse };
       const routed = machine.router.route(arrival.request);
       if (routed instanceof Promise) void routed.then((later) => this.#carryOut(arrival, later));
       else this.#carryOut(arrival, routed);
     });
   }
 
-  /** What a proxied request does with its decision. */
+  /** Carries out a decision, as the proxied request does. */
   #carryOut(arrival: Arrival, routed: Routed): void {
-    const { machine, visit, settle } = arrival;
-    machine.decided.push(routed.decision);
+    const { machine, visit, onResponse } = arrival;
+    machine.decisions.push(routed.decision);
     const action = machine.actionFor(routed);
     if (action.kind === 'respond') this.#respond(arrival, routed, action.response);
     else if (action.kind === 'local')
-      void this.#serve(arrival, routed).then((answer) => answer && settle(answer));
+      void this.#serve(arrival, routed).then((response) => response && onResponse(response));
     else
-      void this.#forward(machine, action.peer.machine, visit.head, routed).then((answer) => {
-        if (typeof answer === 'object') settle(answer);
-        else this.#afterForward(arrival, routed, answer);
+      void this.#forward(machine, action.peer.machine, visit.head, routed).then((response) => {
+        if (typeof response === 'object') onResponse(response);
+        else this.#afterForward(arrival, routed, response);
       });
   }
 
-  #respond({ visit, settle }: Arrival, { decision }: Routed, response: ErrorResponse): void {
+  #respond({ visit, onResponse }: Arrival, { decision }: Routed, response: ErrorResponse): void {
     const { status, headers: rawHeaders } = response;
-    settle({ by: 'sidecar', machine: visit.machine, status, rawHeaders, decision });
+    onResponse({ by: 'sidecar', machine: visit.machine, status, rawHeaders, decision });
   }
 
-  #afterForward(arrival: Arrival, routed: Routed, result: 'not-sent' | 'refused'): void {
+  #afterForward(arrival: Arrival, routed: Routed, result: 'not-sent' | 'rejected'): void {
     const isPlaced = result === 'not-sent' && routed.decision.why === 'placed';
     const here = isPlaced ? arrival.machine.router.withoutPlace(routed) : undefined;
     if (here) this.#carryOut(arrival, here);
     else {
-      arrival.machine.decided.push(routed.decision);
+      arrival.machine.decisions.push(routed.decision);
       this.#respond(arrival, routed, unreachable(routed));
     }
   }
 
-  /** What a proxied request does with the answer of its app; undefined if it goes to the winner of a claim. */
-  async #serve(arrival: Arrival, routed: Routed): Promise<Answer | undefined> {
+  /** Handles the response of the app, as the proxied request does. Undefined if the request goes to the winner of a claim. */
+  async #serve(arrival: Arrival, routed: Routed): Promise<ModelResponse | undefined> {
     const { request } = arrival;
-    const { script, answers, bindings, router } = arrival.machine;
+    const { script, responses, bindings, router } = arrival.machine;
     const { machine, app } = script;
     const { head } = request;
     const { key, decision, ids } = routed;
@@ -153,7 +153,7 @@ export class Way {
     const mayClaim = decision.kind === 'local' && decision.mayClaim && key !== undefined;
     const endClaim = mayClaim ? bindings.beginClaim(key) : undefined;
     await this.#step?.(`the app of ${machine} responds`);
-    const revealed = await answers.onHead(head, routed, response);
+    const revealed = await responses.onHead(head, routed, response);
     endClaim?.();
     const { lostTo, rawHeaders = response.rawHeaders } = revealed;
     if (lostTo !== undefined && isRepeatable(head)) {
@@ -163,26 +163,26 @@ export class Way {
     return { by: 'app', machine, status: app.status, rawHeaders, decision };
   }
 
-  /** What a proxied request does with the answer of a peer. */
+  /** Handles the response of a peer, as the proxied request does. */
   async #forward(
-    { script, bindings }: WayMachine,
+    { script, bindings }: FlowMachine,
     to: MachineId,
     head: RequestHead,
     routed: Routed,
-  ): Promise<Answer | 'not-sent' | 'refused'> {
+  ): Promise<ModelResponse | 'not-sent' | 'rejected'> {
     this.forwardCount += 1;
     const peer = this.#reach(script.machine, to);
     if (!peer) return 'not-sent';
-    const answer = await this.visit(
+    const response = await this.visit(
       peer,
       head,
       'peer',
       routed.decision.why === 'placed' ? script.machine : undefined,
     );
-    const isRefused = answer.by === 'sidecar' && answer.status === 421;
-    if (!isRefused) return answer;
+    const isRejected = response.by === 'sidecar' && response.status === 421;
+    if (!isRejected) return response;
     if (routed.key && routed.owner === to) bindings.dropCopy(routed.key, routed.owner);
-    return 'refused';
+    return 'rejected';
   }
 }
 
@@ -199,7 +199,7 @@ function requestOf({ from, head, placedBy }: Visit): ArrivedRequest {
   };
 }
 
-/** Nothing is lost if its app is asked in vain. */
+/** It can be sent again after an app has received it. */
 function isRepeatable({ method, rawHeaders }: RequestHead): boolean {
   const isSafe = ['GET', 'HEAD', 'OPTIONS'].includes(method);
   const length = Number(headerValue(rawHeaders, 'content-length') ?? 0);

@@ -1,4 +1,4 @@
-/** Several requests that travel through a fleet at the same time, and what is left when all has been delivered. */
+/** Several concurrent requests through a fleet, and the state of the fleet after everything is delivered. */
 import type { RequestHead } from '../../../src/protocols/heads.ts';
 import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
@@ -13,7 +13,7 @@ import {
 } from './fleet-machine.ts';
 import { TTL_MS } from './machine.ts';
 import { Steps, type Order } from './steps.ts';
-import { Way, type Answer } from './way.ts';
+import { RequestFlow, type ModelResponse } from './request-flow.ts';
 
 export interface Sent {
   readonly at: MachineId;
@@ -30,20 +30,20 @@ export interface FleetWorld {
   readonly hints: boolean;
 }
 
-/** One request, and what has become of it. */
-export interface Went {
+/** One request and its outcome. */
+export interface FleetOutcome {
   readonly sent: Sent;
-  readonly way: Way;
-  readonly answer: Answer;
-  /** Machines that have served it though their store said that somebody else owns it. */
-  readonly servedInSpite: readonly MachineId[];
+  readonly flow: RequestFlow;
+  readonly response: ModelResponse;
+  /** Machines that served the request although their store named another owner. */
+  readonly servedDespiteOwner: readonly MachineId[];
 }
 
-/** How often heartbeats are exchanged until everything that is owed has certainly been told. */
+/** Rounds of heartbeats that are enough to deliver every pending announcement. */
 const ROUNDS = 3;
-/** Longer than a peer is left alone that has not answered, in ms. */
+/** Longer than the pause before an unresponsive peer is tried again, in ms. */
 const ROUND_MS = 6_000;
-/** The rows of the start are older than what the requests bring about, in ms. */
+/** The initial rows are older than the ones that the requests create, in ms. */
 const AGE_MS = 20_000;
 
 export class Fleet {
@@ -81,7 +81,7 @@ export class Fleet {
     return fleet;
   }
 
-  /** What each Machine owns it has announced just now: some of it is under way, or owed. */
+  /** Each Machine announces its own rows: some announcements are in flight or pending when the test starts. */
   #announceRows(rows: readonly FleetRow[]): void {
     for (const { on, machine, key } of rows) {
       const { memory, peers } = this.#machine(on);
@@ -90,23 +90,23 @@ export class Fleet {
     }
   }
 
-  /** Sends these at once; rejects if one of them gets no answer. */
-  async send(requests: readonly Sent[]): Promise<Went[]> {
-    const went: Went[] = [];
+  /** Sends these requests concurrently. Rejects if one of them gets no response. */
+  async send(requests: readonly Sent[]): Promise<FleetOutcome[]> {
+    const outcomes: FleetOutcome[] = [];
     const all = Promise.all(
-      requests.map(async (sent) => void went.push(await this.#sendOne(sent))),
+      requests.map(async (sent) => void outcomes.push(await this.#sendOne(sent))),
     ).catch((error: unknown) => void failures.push(error));
     const failures: unknown[] = [];
-    await this.steps.run(() => went.length === requests.length || failures.length > 0);
+    await this.steps.run(() => outcomes.length === requests.length || failures.length > 0);
     await all;
     if (failures.length > 0) throw failures[0];
-    return went;
+    return outcomes;
   }
 
-  /** Everything works, everybody knows everybody, and all that was to be said has arrived. */
+  /** Repairs all faults, makes all Machines known to each other, and delivers every message. */
   async deliverEverything(): Promise<void> {
     this.#isHealed = true;
-    this.steps.beTimely();
+    this.steps.stopDelays();
     const ids = [...this.machines.keys()];
     for (const [machine, of] of this.machines) of.heal(ids.filter((other) => other !== machine));
     for (let round = 0; round < ROUNDS; round += 1) {
@@ -122,11 +122,11 @@ export class Fleet {
 
   async close(): Promise<void> {
     let open = this.machines.size;
-    for (const machine of this.machines.values()) void machine.settled().then(() => (open -= 1));
+    for (const machine of this.machines.values()) void machine.idle().then(() => (open -= 1));
     await this.steps.run(() => open === 0);
   }
 
-  /** Rows of every store, by Machine; a store that is shared is seen by each of them. */
+  /** Rows of every store, by Machine. A shared store appears once for each Machine. */
   async rows(): Promise<Map<MachineId, Binding[]>> {
     const all = new Map<MachineId, Binding[]>();
     for (const [machine, { memory }] of this.machines) {
@@ -147,15 +147,15 @@ export class Fleet {
     return found;
   }
 
-  async #sendOne(sent: Sent): Promise<Went> {
-    const servedInSpite: MachineId[] = [];
+  async #sendOne(sent: Sent): Promise<FleetOutcome> {
+    const servedDespiteOwner: MachineId[] = [];
     const step = (label: string): Promise<void> => this.steps.pass(label);
-    const way = new Way(
+    const flow = new RequestFlow(
       (from, to) => this.#reach(from, to),
       step,
       (machine, key, { why }) => {
-        const isInSpite = why !== 'app-replay' && this.#machine(machine).knowsElsewhere(key);
-        if (isInSpite) servedInSpite.push(machine);
+        const isElsewhere = why !== 'app-replay' && this.#machine(machine).knowsOtherOwner(key);
+        if (isElsewhere) servedDespiteOwner.push(machine);
       },
     );
     const edge = {
@@ -165,7 +165,12 @@ export class Fleet {
       stripsForged: true,
       followsApps: true,
     };
-    return { sent, way, servedInSpite, answer: await sendThroughEdge(edge, way, sent.head) };
+    return {
+      sent,
+      flow,
+      servedDespiteOwner,
+      response: await sendThroughEdge(edge, flow, sent.head),
+    };
   }
 
   #reachableMachines(): ReadonlyMap<MachineId, FleetMachine> {
@@ -177,11 +182,11 @@ export class Fleet {
     return new Map(entries);
   }
 
-  /** A Machine takes forwards only of those whom its own directory lists. */
+  /** A Machine accepts forwards only from peers that its directory lists. */
   #reach(from: MachineId, to: MachineId): FleetMachine | undefined {
     const peer = this.machines.get(to);
-    const takes = this.#isUp(to) && peer?.liveness.peer(from) !== undefined;
-    return takes ? peer : undefined;
+    const accepts = this.#isUp(to) && peer?.liveness.peer(from) !== undefined;
+    return accepts ? peer : undefined;
   }
 }
 
