@@ -1,6 +1,6 @@
 /**
- * Where a request goes: the decision table, a pure function of what is known. The first row that applies
- * decides. `README.md` has the condition of each row in words; a test holds the two together.
+ * Where a request goes: the decision table, a pure function of the facts. The first row that applies
+ * decides. `README.md` describes the condition of each row; a test compares the two.
  */
 import type { MachineId } from '../session.ts';
 import {
@@ -32,7 +32,7 @@ type NoOwner = OwnerLookup & { readonly kind: 'none' | 'inconclusive' };
 type Table<Owner> = readonly Row<Owner>[];
 type OnRow = (number: number) => void;
 
-/** `onRow` gets the number of the row that decides. HOT PATH. */
+/** `onRow` receives the number of the row that decides. HOT PATH. */
 export function decide(
   given: RoutingFacts,
   owner: OwnerLookup,
@@ -41,7 +41,7 @@ export function decide(
 ): Decision {
   if (given.from === 'peer') return firstOf(FROM_PEER, given, owner, state, onRow);
   if (isReplayOfApp(given, owner, state)) return firstOf(OF_APP, given, owner, state, onRow);
-  // Any other unmarked replay is a sidecar's, made for the edge's cache.
+  // Any other unmarked replay comes from a sidecar, which made it for the edge's cache.
   const facts = given.unmarkedFrom === undefined ? given : { ...given, wasReplayed: true };
   if (!facts.hasId) {
     return owner.kind === 'owner' && !isLost(facts, owner)
@@ -74,8 +74,9 @@ function firstOf<Owner>(
 }
 
 /**
- * What a peer sends stays here or gets an error response, so no loop is possible. Nobody was asked for
- * an id that its client may have minted, and anyone may write a hint to one: it is not claimed.
+ * A request of a peer is served here or gets an error response, so no loop is possible. For an id that
+ * its client may have minted, no peer was queried and anyone may write a hint: this Machine does not
+ * claim it.
  */
 // prettier-ignore
 const FROM_PEER: Table<OwnerLookup> = [
@@ -89,7 +90,7 @@ const FROM_PEER: Table<OwnerLookup> = [
   local(8, 'peer-hop', always),
 ];
 
-/** Its app named this Machine, or any: nothing that the request carries is claimed. */
+/** The app of a peer chose this Machine: none of the ids in the request is claimed. */
 const OF_APP: Table<OwnerLookup> = [local(9, 'app-replay', always)];
 
 const WITHOUT_ID: Table<OwnerLookup> = [elsewhere(10), local(11, 'no-session', always)];
@@ -112,14 +113,14 @@ const OF_COOKIE: Table<KnownOwner> = [
   ...TO_ANOTHER,
 ];
 
-/** Known by its hint alone, a session has lost its binding: the store of this Machine was lost. */
+/** If only the hint names this Machine, its store has lost the binding of the session. */
 // prettier-ignore
 const OWN: Table<KnownOwner> = [
   local(20, 'owner', (facts, owner) => owner.knownBy === 'hint' && isOnlyOwner(facts, owner), { mayClaim: true }),
   local(21, 'owner', always),
 ];
 
-/** To a Machine at its hard limit the edge delivers nothing, and a forward goes through. */
+/** The edge delivers nothing to a Machine at its hard limit, but a forward reaches it. */
 // prettier-ignore
 const OF_ANOTHER: Table<KnownOwner> = [
   forward(22, 'owner-unreachable', (facts, owner) => wasUndelivered(facts, owner.machine) && isListed(owner)),
@@ -127,7 +128,7 @@ const OF_ANOTHER: Table<KnownOwner> = [
   ...TO_ANOTHER,
 ];
 
-/** The last rows where a session goes to the Machine on which a new one of its id is placed. */
+/** The last rows for a session that goes to the place of its id. */
 // prettier-ignore
 const TO_PLACE: Table<OwnerLookup> = [
   forwardToPlace(24, (facts, _, state) => !mayReplay(facts) || wasUndelivered(facts, placeOf(state))),
@@ -135,7 +136,7 @@ const TO_PLACE: Table<OwnerLookup> = [
 ];
 
 /**
- * No replay can reach the owner. An unresponsive peer may have a session that has moved before
+ * No replay can reach the owner. The session may have moved to a peer that is unresponsive now
  * (invariant 11).
  */
 // prettier-ignore
@@ -147,7 +148,7 @@ const OF_GONE: Table<KnownOwner> = [
   ...TO_PLACE,
 ];
 
-/** Of an id that it has not minted, an app can only say something wrong. */
+/** An app rejects an id that it did not mint. */
 // prettier-ignore
 const UNKNOWN_APP_ID: Table<NoOwner> = [
   elsewhere(30),
@@ -159,9 +160,9 @@ const UNKNOWN_APP_ID: Table<NoOwner> = [
 ];
 
 /**
- * A new session, as a rule. It goes to the Machine that all Machines compute for it, so that clients
- * which arrive together meet, and only that one claims it. An unresponsive Machine stops nobody: should
- * it own the session, the two claims are compared once it is back.
+ * Usually a new session. All Machines compute the same place for it, so that clients which arrive
+ * together reach the same Machine, and only that one claims it. An unresponsive Machine does not block
+ * this: if it owns the session, the two claims are compared when it is back.
  */
 // prettier-ignore
 const UNKNOWN_CLIENT_ID: Table<NoOwner> = [
@@ -174,7 +175,7 @@ const UNKNOWN_CLIENT_ID: Table<NoOwner> = [
   ...TO_PLACE,
 ];
 
-/** Decided by the head alone, before the owner lookup. */
+/** Decided by the request head, before the owner lookup. */
 export const EARLY_DECISIONS = {
   'malformed-request': { kind: 'refuse', status: 400, why: 'malformed-request' },
   'loop-detected': { kind: 'refuse', status: 508, why: 'loop-detected' },
@@ -182,7 +183,7 @@ export const EARLY_DECISIONS = {
   'conflicting-ids': { kind: 'refuse', status: 400, why: 'conflicting-ids' },
 } as const satisfies Readonly<Record<string, Decision>>;
 
-/** Another Machine owns the session that this one wanted to claim. A peer's own next request finds it. */
+/** Another Machine won the claim. For a peer's forward: its next request finds the winner. */
 export function decideLostClaim(
   from: RoutingFacts['from'],
   canBeReplayed: boolean,
@@ -194,8 +195,8 @@ export function decideLostClaim(
 }
 
 /**
- * A forward to the place of a new session has reached nobody, so it begins here. `owner`: who has it by
- * the store of this Machine. The place may have the session all the same: only its own word rules that out.
+ * A forward to the place of a new session failed, so the session starts here. `owner`: the owner in this
+ * Machine's store. The place may still have the session: only its own response can rule that out.
  */
 export function decideUnreachedPlace(owner: MachineId | undefined, self: MachineId): Decision {
   const served = { kind: 'local', why: 'placed', mayClaim: true } as const;
@@ -203,7 +204,7 @@ export function decideUnreachedPlace(owner: MachineId | undefined, self: Machine
   return isTakenOver ? { ...served, takeOverFrom: owner } : { ...served, isInDoubt: true };
 }
 
-/** What is decided before the table and, by {@link decideLostClaim} and {@link decideUnreachedPlace}, after it. */
+/** The decisions before the table and, by {@link decideLostClaim} and {@link decideUnreachedPlace}, after it. */
 const OTHER_ROWS: readonly RowText[] = [
   { number: 42, decision: 'refuse 400', whys: ['malformed-request'] },
   { number: 43, decision: 'refuse 508', whys: ['loop-detected'] },
@@ -216,7 +217,7 @@ const OTHER_ROWS: readonly RowText[] = [
   { number: 50, decision: 'local, may claim, in doubt', whys: ['placed'] },
 ];
 
-/** Every row there is, once. */
+/** Every row once. */
 export const DECISION_ROWS: readonly RowText[] = [
   ...new Set<RowText>(
     [
@@ -227,9 +228,9 @@ export const DECISION_ROWS: readonly RowText[] = [
 ];
 
 /**
- * Sidecars mark their replays, so an unmarked one is its app's (LiteFS, fly-ruby). Only replays for the
- * edge's cache are unmarked too: such a one is its app's if it comes from the owner itself, as no
- * sidecar sends away what its own app has.
+ * Sidecars mark their replays, so an unmarked replay comes from an app (LiteFS, fly-ruby). Only replays
+ * for the edge's cache are unmarked too: such a replay comes from an app if it comes from the owner
+ * itself, because a sidecar never sends away a session that its own app has.
  */
 function isReplayOfApp(
   { unmarkedFrom, hasId }: RoutingFacts,
@@ -242,10 +243,9 @@ function isReplayOfApp(
 }
 
 /**
- * Whether the Machine that a cookie names can't serve, so that any may. It is gone; or it does not run,
- * by the directory, and the edge could not reach it, or another Machine has sent the request on; or
- * nobody knows it, and no replay can be tried. One that runs and is unresponsive is not lost
- * (invariant 11).
+ * Whether the Machine that a cookie names can't serve, so that any Machine may. It is gone; or the
+ * directory lists it as not running and a replay was already tried; or it is unlisted and no replay is
+ * possible. A running but unresponsive Machine is not lost (invariant 11).
  */
 function isLost(facts: RoutingFacts, { machine, liveness }: KnownOwner): boolean {
   if (liveness === 'gone') return true;
@@ -267,7 +267,7 @@ function rejects({ unknownSession }: MachineState): boolean {
   return unknownSession === 'reject';
 }
 
-/** Anyone may write a hint to an id that clients mint, so there it takes the word of all peers too. */
+/** Anyone may write a hint to an id that clients mint, so the responses of all peers are needed too. */
 function isOnlyOwner({ mintedBy }: RoutingFacts, { isUncontested }: KnownOwner): boolean {
   return mintedBy === 'app' || isUncontested === true;
 }
@@ -276,12 +276,12 @@ function isListed({ liveness }: KnownOwner): boolean {
   return liveness === 'running' || liveness === 'unreachable-from-edge';
 }
 
-/** A preference wakes nobody, and the one replay, which does, has not been made. */
+/** A preference does not start a Machine; the one replay, which does, was not made yet. */
 function isToBeWoken({ cameBackByFallback }: RoutingFacts, { liveness }: KnownOwner): boolean {
   return liveness !== 'unresponsive' && !cameBackByFallback;
 }
 
-/** Whether the session goes on without its owner. */
+/** Whether the session continues without its owner. */
 function outlivesOwner(facts: RoutingFacts, { origin }: KnownOwner, state: MachineState): boolean {
   return state.ownerGone === 'adopt' || origin === 'adopted' || facts.mintedBy === 'client';
 }
@@ -290,7 +290,7 @@ function isPlaceHere(state: MachineState): boolean {
   return placeOf(state) === state.self;
 }
 
-/** Peers bring the clients of a session in flight here: a new place would send them in circles. */
+/** Peers send the clients of a session in flight here; sending them to a new place would make a loop. */
 function isHere(owner: NoOwner, state: MachineState): boolean {
   return (owner.kind === 'none' && owner.isInFlightHere === true) || isPlaceHere(state);
 }

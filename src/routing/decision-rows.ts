@@ -1,4 +1,4 @@
-/** The kinds of rows of the decision table: each row says when it applies and what it decides. */
+/** The kinds of rows of the decision table: each row has a condition and a decision. */
 import type { LivenessState } from '../fleet/liveness.ts';
 import type { MachineId } from '../session.ts';
 import { NOT_ACCEPTING, type Decision, type ReplayForm, type Why } from './decision.ts';
@@ -14,7 +14,7 @@ type Given<Owner> = readonly [facts: RoutingFacts, owner: Owner, state: MachineS
 type Condition<Owner> = (...given: Given<Owner>) => boolean;
 type Kind<Name extends Decision['kind']> = Decision & { readonly kind: Name };
 
-/** What the README says of a row, beside its condition. */
+/** What the README shows of a row, except its condition. */
 export interface RowText {
   readonly number: number;
   readonly decision: string;
@@ -71,28 +71,28 @@ export function forward(number: number, why: Why, applies: Condition<KnownOwner>
 }
 
 /**
- * The edge may still reach an owner that is unresponsive, and tries it briefly. What the replay cache
- * keeps is bare, so it is for owners that run. A replay that removes an entry of the cache is not kept
- * anyway: it is resilient, as the edge has just been wrong once.
+ * The edge may still reach an unresponsive owner, so it tries briefly. The replay cache accepts only bare
+ * replays, so it is for running owners. A replay that removes a cache entry is not cached anyway, and is
+ * resilient: the edge has just failed once.
  */
 export function replay(number: number, why: Why): Row<KnownOwner> {
   const decide = (...[facts, owner, { replays }]: Given<KnownOwner>): Decision => {
     const { machine: to, liveness, knownBy } = owner;
     const { isFromReplayCache: invalidatesCache, hasReplaySource } = facts;
-    // A bare replay tells nobody that it was made: of what was replayed before it could be a loop.
-    const mayBeKept =
+    // A bare replay carries no mark, so a second one could make a loop.
+    const mayBeCached =
       replays === 'cacheable' &&
       liveness === 'running' &&
       !invalidatesCache &&
       !hasReplaySource &&
       knownBy !== 'peers';
-    const form = mayBeKept ? 'bare' : FORMS[liveness];
+    const form = mayBeCached ? 'bare' : FORMS[liveness];
     return { kind: 'replay', to, why, form, invalidatesCache };
   };
   return { number, decision: 'replay', whys: [why], applies: always, decide };
 }
 
-/** One that runs responds at once or not at all; one that does not run has to be woken first. */
+/** A running Machine responds at once or not at all; any other must start first. */
 const FORMS: Readonly<Record<LivenessState, ReplayForm>> = {
   running: 'resilient',
   'unreachable-from-edge': 'resilient',
@@ -114,7 +114,7 @@ export function forwardToPlace(number: number, applies: Condition<OwnerLookup>):
   return { number, decision: 'forward', whys: ['placed'], applies, decide };
 }
 
-/** Never for the edge's cache: nothing is committed yet. */
+/** Never for the edge's cache: no binding is committed yet. */
 export function replayToPlace(number: number): Row<OwnerLookup> {
   const decide = (...[facts, , state]: Given<OwnerLookup>): Decision => {
     const { isFromReplayCache: invalidatesCache } = facts;
@@ -129,7 +129,7 @@ export function replayToPlace(number: number): Row<OwnerLookup> {
   return { number, decision: 'replay', whys: ['placed'], applies: always, decide };
 }
 
-/** A new session goes to another Machine while this one accepts none: once, and only if there is one. */
+/** While this Machine accepts no new sessions, the edge sends them to another one: once, and only if there is one. */
 export function elsewhere(number: number): Row<OwnerLookup> {
   const applies: Condition<OwnerLookup> = (facts, _, { notAccepting, hasOtherMachines }) =>
     notAccepting !== undefined && mayReplay(facts) && hasOtherMachines;
@@ -139,7 +139,7 @@ export function elsewhere(number: number): Row<OwnerLookup> {
   return { number, decision: 'elsewhere', whys: NOT_ACCEPTING, applies, decide };
 }
 
-/** Whether the edge may still be asked to replay it, and can. */
+/** Whether the edge may and can still replay the request. */
 export function mayReplay(facts: RoutingFacts): boolean {
   return !isReplayUsedUp(facts) && facts.isReplayable;
 }

@@ -1,7 +1,7 @@
-/** What may be decided about a request, and why. `decide.ts` decides; logs and metrics name it. */
+/** The possible decisions about a request and their reasons, as logs and metrics name them. */
 import type { MachineId } from '../session.ts';
 
-/** Every reason there is: log field, metric label and test expectation at once. */
+/** All reasons: a log field, a metric label and a test expectation. */
 export const WHYS = [
   'moved',
   'peer-hop',
@@ -33,18 +33,18 @@ export const NOT_ACCEPTING = ['draining', 'full', 'upstream-down'] as const sati
 export type NotAccepting = (typeof NOT_ACCEPTING)[number];
 
 /**
- * How the edge is told to replay:
- * - `resilient`: it tries for a moment, and then brings the request back.
- * - `waking`: the same, for as long as a Machine may take to start.
- * - `brief`: the same, and not for long.
- * - `bare`: without a word that its replay cache does not take; what fails there does not come back.
+ * How the edge replays a request:
+ * - `resilient`: with a short timeout, after which the edge returns the request to us.
+ * - `waking`: the same, with the time that a Machine may take to start.
+ * - `brief`: the same, with a very short timeout.
+ * - `bare`: without the options that its replay cache does not accept; a failed replay does not return.
  */
 export type ReplayForm = 'resilient' | 'waking' | 'brief' | 'bare';
 
 export type Decision =
   /**
-   * `mayClaim`: if the app accepts the id, it becomes ours; `takeOverFrom`: taken over from a Machine that is
-   * gone; `isInDoubt`: a Machine that may own the session has not answered.
+   * `mayClaim`: if the app accepts the id, this Machine becomes its owner; `takeOverFrom`: the owner that is
+   * gone; `isInDoubt`: a Machine that may own the session has not responded.
    */
   | {
       readonly kind: 'local';

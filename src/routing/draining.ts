@@ -1,5 +1,5 @@
 /**
- * Whether this Machine takes new sessions, by the word of its operator and of signals.
+ * Whether this Machine takes new sessions. The operator and signals change it.
  *
  *   taking <---undrain--- drained
  *      |   ----drain---->    |
@@ -10,11 +10,11 @@ export type DrainState = 'taking' | 'drained' | 'ending';
 
 export interface Draining {
   state(): DrainState;
-  /** The operator wants no new sessions here. Returns whether that changed anything. */
+  /** On the operator's request: no new sessions here. Returns whether that changed the state. */
   drain(): boolean;
-  /** The operator takes that back; not what a signal has begun. Returns whether that changed anything. */
+  /** Undoes {@link drain}, but not a signal. Returns whether that changed the state. */
   undrain(): boolean;
-  /** A signal: soon nobody will be here. */
+  /** On a signal: this Machine is about to stop. */
   end(): void;
 }
 

@@ -1,6 +1,6 @@
 /**
- * What would be done with a request, and why: the steps of routing are taken and traced, and nothing is
- * written, claimed, kept alive or sent on. Other Machines are asked, as the decision depends on theirs.
+ * Explains what routing would do with a request, and why. It takes and traces the steps of routing, but
+ * writes, claims and sends nothing. It does query other Machines, as the decision depends on them.
  */
 import { formatFields } from '../http/head-text.ts';
 import { DEFAULT_LIMITS } from '../http/limits.ts';
@@ -19,7 +19,7 @@ export interface ExplainedRequest extends RequestHead {
 export interface Explanation {
   readonly machine: MachineId;
   readonly steps: readonly Step[];
-  readonly answer:
+  readonly response:
     | { readonly by: 'app' }
     | { readonly by: 'peer'; readonly machine: MachineId }
     | {
@@ -49,11 +49,11 @@ export function createExplain({ self, router, actionFor, protectedNames }: Expla
     const routed = arrived
       ? await router.route(arrived, trace)
       : router.decideEarly('malformed-request', trace);
-    return { machine: self, steps, answer: answerTo(actionFor(routed)) };
+    return { machine: self, steps, response: responseOf(actionFor(routed)) };
   };
 }
 
-/** As the listener reads a request; undefined if it would refuse it as malformed. */
+/** Parses the request as the listener does; undefined if it is malformed. */
 function arrivedAs(
   { from, method, target, rawHeaders }: ExplainedRequest,
   protectedNames: ReadonlySet<string>,
@@ -75,7 +75,7 @@ function arrivedAs(
   };
 }
 
-function answerTo(action: Action): Explanation['answer'] {
+function responseOf(action: Action): Explanation['response'] {
   switch (action.kind) {
     case 'local':
       return { by: 'app' };

@@ -1,4 +1,4 @@
-/** What a decision is made of: the facts of a request, the result of the owner lookup, the state of this Machine. */
+/** The input of a decision: the facts of a request, the result of the owner lookup, the state of this Machine. */
 import type { Liveness, LivenessState } from '../fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../fleet/messages.ts';
 import type { Source } from '../fleet/rate-limits.ts';
@@ -14,24 +14,24 @@ import { parseMachineId, type MachineId } from '../session.ts';
 
 import type { NotAccepting } from './decision.ts';
 
-/** A request that has arrived. */
+/** A request as it arrived. */
 export interface ArrivedRequest {
   readonly from: 'edge' | 'peer';
   /** As the client sent it, hints included. */
   readonly head: RequestHead;
   readonly fields: EdgeFields;
-  /** Of the body, in bytes; undefined if it is not known beforehand. */
+  /** In bytes; undefined if the head does not give it. */
   readonly bodyLength: number | undefined;
-  /** The peer that has forwarded it here, as the place of a new session. */
+  /** The peer that forwarded it here as the place of a new session. */
   readonly placedBy: MachineId | undefined;
-  /** Whose rate limit pays for questions to peers. */
+  /** The rate limit that queries to peers count against. */
   readonly source: Source | undefined;
 }
 
-/** What the edge says of a request in fields of its own (Fly.io, "Request headers"). A client may forge each. */
+/** The fields that the edge adds to a request (Fly.io, "Request headers"). A client may forge each. */
 export interface EdgeFields {
   readonly requestId: string | undefined;
-  /** The client's address, as the edge knows it. */
+  /** The client's address, as the edge sees it. */
   readonly clientIp: string | undefined;
   readonly replaySource: string | undefined;
   readonly replayFailed: string | undefined;
@@ -39,29 +39,29 @@ export interface EdgeFields {
   readonly replayCacheStatus: string | undefined;
 }
 
-/** What a request says of its way so far, and of itself. A client could have written all of it. */
+/** What a request carries about its path and itself. A client could have written all of it. */
 export interface RoutingFacts {
   readonly from: 'edge' | 'peer';
   readonly hasId: boolean;
-  /** A client may bring its own ids to any Machine, an app accepts only what it minted. */
+  /** A client may send its own ids to any Machine; an app accepts only ids that it minted. */
   readonly mintedBy: 'app' | 'client' | 'either';
-  /** A peer has forwarded it to this Machine, as the place of a new session. */
+  /** A peer has forwarded it to this Machine as the place of a new session. */
   readonly isPlaced: boolean;
   /** A sidecar has replayed it: `fly-replay-src` carries our mark, or names a peer of an older version. */
   readonly wasReplayed: boolean;
-  /** The Machine whose sidecar has, if the edge names it. */
+  /** The Machine whose sidecar replayed it, if the edge names it. */
   readonly replayedBy: MachineId | undefined;
-  /** `fly-replay-src` names this peer and carries no mark: its app has replayed it, as a rule. */
+  /** `fly-replay-src` names this peer without a mark: usually its app has replayed the request. */
   readonly unmarkedFrom: MachineId | undefined;
   /** It carries `fly-replay-failed`: the edge may not replay it again. */
   readonly cameBackByFallback: boolean;
   /** It carries `fly-replay-src`, marked or not. */
   readonly hasReplaySource: boolean;
-  /** Whom the edge could not reach, by `fly-replay-failed` or `fly-preferred-instance-unavailable`. */
+  /** The Machine that the edge could not reach, by `fly-replay-failed` or `fly-preferred-instance-unavailable`. */
   readonly undeliveredTo: MachineId | undefined;
-  /** `fly-replay-cache-status: hit`: the edge chose this Machine from its cache, no sidecar has replayed it. */
+  /** `fly-replay-cache-status: hit`: the edge chose this Machine from its cache; no sidecar replayed the request. */
   readonly isFromReplayCache: boolean;
-  /** No `Transfer-Encoding`, and a length within the limit; no length is no body. */
+  /** No `Transfer-Encoding`, and a length within the limit. No length means no body. */
   readonly isReplayable: boolean;
 }
 
@@ -70,22 +70,22 @@ export type OwnerLookup =
   | {
       readonly kind: 'owner';
       readonly machine: MachineId;
-      /** `cookie`: no session is known, but the Machine that has served this client before. */
+      /** `cookie`: no session id; the cookie names the Machine that served this client before. */
       readonly knownBy: 'store' | 'hint' | 'peers' | 'cookie';
-      /** How the id came to its owner, where the store knows. */
+      /** How the owner got the id, if the store knows. */
       readonly origin?: 'learned' | 'adopted' | 'copied';
       readonly liveness: LivenessState;
-      /** All peers have said that the session is not theirs; an unresponsive one may have it. */
+      /** All peers have responded that they do not own the session; if false, an unresponsive one may. */
       readonly isUncontested?: boolean;
     }
   /**
-   * Everyone who could know has said no. `isInFlightHere`: this Machine serves a request of that session
+   * No source has an owner, and all have responded. `isInFlightHere`: this Machine serves a request of that session
    * which its app has not accepted yet.
    */
   | { readonly kind: 'none'; readonly isInFlightHere?: true }
   /**
-   * Somebody who could know has not responded. `mayBeOurs`: this Machine's store is among them;
-   * `isShed`: no peer was asked, as the source of the request asks too much.
+   * A source that could know has not responded. `mayBeOurs`: this Machine's store is one of them;
+   * `isShed`: no peer was queried, because the source of the request exceeds its rate limit.
    */
   | { readonly kind: 'inconclusive'; readonly mayBeOurs: boolean; readonly isShed?: boolean };
 
@@ -98,22 +98,22 @@ export interface MachineState {
   readonly hasOtherMachines: boolean;
   readonly ownerGone: 'reject' | 'adopt';
   readonly unknownSession: 'serve' | 'reject';
-  /** `cacheable`: the edge's replay cache is to keep what it may. */
+  /** `cacheable`: replays are made for the edge's replay cache where possible. */
   readonly replays: 'resilient' | 'cacheable';
-  /** The Machine on which a new session of the request's id is placed; undefined: there is no id. */
+  /** The Machine on which a new session of the request's id is placed; undefined without an id. */
   readonly placedOn: MachineId | undefined;
-  /** Whether every peer is known to respond, or not to. */
+  /** Whether every peer was probed: it is known to respond or not. */
   readonly isFleetProbed: boolean;
 }
 
-/** A sidecar, or the edge as its fallback, has sent the request here: it may not be replayed again. */
+/** A sidecar's replay, or the edge's fallback, sent the request here: no second replay is allowed. */
 export function isReplayUsedUp(facts: RoutingFacts): boolean {
   return facts.wasReplayed || facts.cameBackByFallback;
 }
 
 /**
- * Whether the edge says that it could not bring the request to that Machine. It names one; what
- * names another says nothing of this one. Where it names none it means the one that we had named.
+ * Whether the edge reports that it could not deliver the request to that Machine. If it names no Machine,
+ * it means the one that we named.
  */
 export function wasUndelivered(
   { cameBackByFallback, undeliveredTo }: Pick<RoutingFacts, 'cameBackByFallback' | 'undeliveredTo'>,
@@ -126,7 +126,7 @@ export interface FactsParts {
   readonly self: MachineId;
   readonly liveness: Pick<Liveness, 'peer' | 'versionOf'>;
   readonly replays: MachineState['replays'];
-  /** Fly Proxy replays bodies up to 1 MB, and must know their length beforehand. */
+  /** Fly Proxy replays bodies up to 1 MB, and must know their length in advance. */
   readonly replayMaxBodyBytes: number;
 }
 
@@ -165,7 +165,7 @@ export function factsOf(
   };
 }
 
-/** Who has replayed it: a sidecar of the fleet, an app of the fleet, or somebody else, which is a first pass. */
+/** The origin of a replay: a sidecar of the fleet, an app of the fleet, or another program (a first pass). */
 function replayOf(text: string | undefined, parts: FactsParts): ReplayFacts {
   if (text === undefined) return NOT_REPLAYED;
   const { self, liveness, replays } = parts;
@@ -175,12 +175,12 @@ function replayOf(text: string | undefined, parts: FactsParts): ReplayFacts {
     instance === self || (instance !== undefined && liveness.peer(instance) !== undefined);
   // A sidecar that this Machine does not list may have made a replay for the edge's cache.
   if (!isOfFleet) return replays === 'cacheable' ? REPLAYED : NOT_REPLAYED;
-  // A sidecar of an older version marks nothing.
+  // A sidecar of an older version does not mark its replays.
   const marks = instance === self || (liveness.versionOf(instance) ?? 1) >= PROTOCOL_VERSION;
   return marks ? { ...NOT_REPLAYED, unmarkedFrom: instance } : REPLAYED;
 }
 
-/** What came back names the Machine of the last hop; a preference may be older than that. */
+/** `fly-replay-failed` names the Machine of the last hop; a preference may be older. */
 function undeliveredTo({ replayFailed, preferredUnavailable }: EdgeFields): MachineId | undefined {
   if (replayFailed !== undefined) return parseReplayFailure(replayFailed).instance;
   return preferredUnavailable === undefined ? undefined : parseMachineId(preferredUnavailable);
@@ -203,7 +203,7 @@ const NONE: EdgeFields = {
   replayCacheStatus: undefined,
 };
 
-/** HOT PATH: the lengths of their names rule most fields out. */
+/** HOT PATH: the length of a name rules out most fields. */
 export function readEdgeFields(rawHeaders: readonly string[]): EdgeFields {
   let fields: Mutable<EdgeFields> | undefined;
   for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -234,8 +234,8 @@ function keyOf(name: string): keyof EdgeFields | undefined {
 }
 
 /**
- * Whose questions count together: the network of a client's address. Of an IPv6 address its first 64 bits, in whichever spelling: the rest is for one client to choose. Any
- * other text is returned as it is.
+ * The key of a client's rate limit: its IPv4 address, or the first 64 bits of its IPv6 address in
+ * canonical form, because one client can choose the rest. Any other text is returned unchanged.
  */
 export function sourceOf(text: string): string {
   const address = text.slice(0, MAX_CHARACTERS);
@@ -248,7 +248,7 @@ export function sourceOf(text: string): string {
   return all.slice(0, NETWORK_GROUPS).map(plainGroup).join(':');
 }
 
-/** The longest address there is, an IPv6 one that ends with an IPv4 one. What is longer is none. */
+/** The longest text of an address: IPv6 that ends with IPv4. */
 const MAX_CHARACTERS = 45;
 const GROUPS = 8;
 const NETWORK_GROUPS = 4;

@@ -1,4 +1,4 @@
-/** Who owns a session: this Machine's store, the owner hint in the id, the peers. The first that knows decides. */
+/** Finds the owner of a session in this Machine's store, the owner hint or the peers. The first result wins. */
 import type { KeyResponse } from '../fleet/messages.ts';
 import type { PeerLookup } from '../fleet/peers.ts';
 import type { Protocol } from '../protocols/protocol.ts';
@@ -27,7 +27,7 @@ const STORE_UNKNOWN: OwnerLookup = { kind: 'inconclusive', mayBeOurs: true };
 
 export class OwnerFinder {
   readonly #parts: OwnerFinderParts;
-  readonly #ask: OwnerSources;
+  readonly #lookups: OwnerSources;
   readonly #keyOf = createKeyCache();
   readonly #sources: readonly ((lookup: SessionLookup) => Found | Promise<Found>)[] = [
     (lookup) => this.#ownStore(lookup),
@@ -37,10 +37,10 @@ export class OwnerFinder {
 
   constructor(parts: OwnerFinderParts) {
     this.#parts = parts;
-    this.#ask = new OwnerSources(parts);
+    this.#lookups = new OwnerSources(parts);
   }
 
-  /** Synchronous where this Machine's store knows; never rejects. HOT PATH. */
+  /** Synchronous if this Machine's store knows the owner; never rejects. HOT PATH. */
   find(
     found: FoundId,
     facts: LookupFacts,
@@ -65,7 +65,7 @@ export class OwnerFinder {
     return unbound(lookup, lookup.stored === 'unknown' ? STORE_UNKNOWN : NONE);
   }
 
-  /** A client may mint `user~bob`: that is a hint only if some Machine is called so. */
+  /** A client may mint `user~bob`: `bob` is a hint only if a Machine has that id. */
   #mayBeWhole({ hint, protocol }: FoundId): boolean {
     const { self, directory } = this.#parts;
     if (hint === undefined || hint === self || protocol.mintedBy === 'app') return false;
@@ -76,10 +76,10 @@ export class OwnerFinder {
   async #asOneId(lookup: SessionLookup): Promise<SessionLookup> {
     const { found, trace } = lookup;
     const { hint } = found;
-    const stored = await this.#ask.lookUp(lookup.key, trace);
+    const stored = await this.#lookups.lookUp(lookup.key, trace);
     if (typeof stored !== 'string') return { ...lookup, stored };
     const key = this.#keyOf(found.id);
-    const split = await this.#ask.lookUp(key, trace);
+    const split = await this.#lookups.lookUp(key, trace);
     const isHintOfGone = hint !== undefined && this.#parts.liveness.isConfirmedGone(hint);
     return isHintOfGone && !hasHadOwner(split, hint)
       ? { ...lookup, stored, found: { ...found, hint: undefined } }
@@ -89,7 +89,7 @@ export class OwnerFinder {
   // 1. This Machine's store
 
   #ownStore(lookup: SessionLookup): Found | Promise<Found> {
-    const stored = lookup.stored ?? this.#ask.lookUp(lookup.key, lookup.trace);
+    const stored = lookup.stored ?? this.#lookups.lookUp(lookup.key, lookup.trace);
     return stored instanceof Promise
       ? stored.then((result) => this.#ofStored(lookup, result))
       : this.#ofStored(lookup, stored);
@@ -106,9 +106,9 @@ export class OwnerFinder {
     return isWhole || hintedId === undefined ? undefined : this.#ofWholeId(lookup, hintedId);
   }
 
-  /** An app may mint an id that ends as a hint does, and reveal it where no hint is added. */
+  /** An app may mint an id that ends like a hint, and reveal it where we add no hint. */
   async #ofWholeId(lookup: SessionLookup, wholeId: SessionId): Promise<Found> {
-    const stored = await this.#ask.lookUp(this.#keyOf(wholeId), lookup.trace);
+    const stored = await this.#lookups.lookUp(this.#keyOf(wholeId), lookup.trace);
     return typeof stored === 'string' ? undefined : this.#ofBinding({ ...lookup, wholeId }, stored);
   }
 
@@ -121,22 +121,22 @@ export class OwnerFinder {
       if (!trace) onOwnPast(binding);
       return this.#ofBinding(lookup, { ...binding, machine: self });
     }
-    // A copy does not say how the id came to its owner. What has no hint is none of those that get one.
+    // A copy does not record how its owner got the id. An id without a hint is not one to which we add hints.
     const isClientsOwn = found.hint === undefined && isClientsWithoutHint(found.protocol, hints);
     const owner: KnownOwner = {
       kind: 'owner',
       machine,
       knownBy: 'store',
       origin: isCopied && isClientsOwn ? 'adopted' : origin,
-      liveness: this.#ask.livenessOf(machine, trace),
+      liveness: this.#lookups.livenessOf(machine, trace),
     };
     const bound = { key, owner, binding, wholeId };
-    return machine === self || !this.#mayAskPeers(facts)
+    return machine === self || !this.#mayQueryPeers(facts)
       ? bound
       : this.#unlessMoved(lookup, bound, true);
   }
 
-  /** The very Machine that the copy names has sent the request here, or seems to: a client may pretend. */
+  /** The Machine that the copy names has sent the request here, or a client pretends that it did. */
   #isDoubtedCopy({ found, facts, request }: SessionLookup, { machine, origin }: Binding): boolean {
     if (origin !== 'copied' || this.#parts.store.isShared) return false;
     const hasReplayed = machine === facts.replayedBy && found.protocol.mintedBy !== 'app';
@@ -144,27 +144,28 @@ export class OwnerFinder {
   }
 
   /**
-   * If it has lost what it had, the copy would keep its clients away from each other: it is asked. Its
-   * word counts, and not its silence or what others say: its store may just be busy. Where a client may
-   * pretend it, the session may have moved on to one that is unresponsive (invariant 11).
+   * If that Machine has lost its session, the copy would separate the clients of the session, so this
+   * queries it. Only its own response counts, not a missing one or those of others: its store may be
+   * busy. If a client may have pretended, the session may have moved to an unresponsive Machine
+   * (invariant 11).
    */
   async #confirmed(lookup: SessionLookup, copy: Binding): Promise<FoundOwner> {
     const { key, request, trace } = lookup;
     const { machine } = copy;
     const isPlacer = machine === request.placedBy;
-    let said: KeyResponse | undefined;
-    const response = await this.#ask.askPeers(key, trace, {
+    let reported: KeyResponse | undefined;
+    const response = await this.#lookups.queryPeers(key, trace, {
       source: request.source,
       skipsCache: true,
-      // It has just shown that it is there.
+      // It has just sent a request, so it is running.
       waitsForSlowPeers: isPlacer,
       onResponse: (peer, theirs) => {
-        if (peer === machine) said = theirs;
+        if (peer === machine) reported = theirs;
       },
     });
     if (response.kind === 'owner') return unbound(lookup, ofPeer(response));
     const isUnclear = response.kind === 'inconclusive';
-    if (said !== 'no' || (isUnclear && !isPlacer)) return this.#ofBinding(lookup, copy);
+    if (reported !== 'no' || (isUnclear && !isPlacer)) return this.#ofBinding(lookup, copy);
     if (!trace) this.#parts.onDisowned(key, machine);
     return unbound(lookup, isUnclear ? { ...response, mayBeOurs: false } : NONE);
   }
@@ -181,26 +182,26 @@ export class OwnerFinder {
     return isOurs ? hinted : this.#unlessMoved(lookup, hinted, lookup.stored === 'absent');
   }
 
-  /** Anyone may write the name of this Machine into an id that clients mint: the peers are asked first. */
+  /** Anyone may write this Machine's name into an id that clients mint, so the peers are queried first. */
   #isForgeable({ found, facts }: SessionLookup): boolean {
-    return found.protocol.mintedBy !== 'app' && this.#mayAskForOwner(facts);
+    return found.protocol.mintedBy !== 'app' && this.#mayQueryOwner(facts);
   }
 
   #hinted(machine: MachineId, trace: Trace): KnownOwner {
-    const liveness = this.#ask.livenessOf(machine, trace);
+    const liveness = this.#lookups.livenessOf(machine, trace);
     return { kind: 'owner', machine, knownBy: 'hint', liveness };
   }
 
   // 3. The peers
 
   #peers(lookup: SessionLookup): Found | Promise<Found> {
-    if (!this.#mayAskForOwner(lookup.facts)) return undefined;
-    // Clients of one room arrive together: the others follow the first.
+    if (!this.#mayQueryOwner(lookup.facts)) return undefined;
+    // The clients of one room arrive together: later requests follow the first.
     if (this.#parts.isInFlight(lookup.key)) return unbound(lookup, IN_FLIGHT_HERE);
     const { found, key, request, trace } = lookup;
     const { mintedBy } = found.protocol;
-    return this.#ask
-      .askForOwner(key, trace, mintedBy, request.source)
+    return this.#lookups
+      .queryOwner(key, trace, mintedBy, request.source)
       .then((response) => this.#ofPeers(lookup, response));
   }
 
@@ -218,72 +219,72 @@ export class OwnerFinder {
     return unbound(lookup, { kind: 'inconclusive', mayBeOurs, ...(isShed && { isShed }) });
   }
 
-  /** A peer that had said no, or did not respond, may have announced the key while others were asked. */
+  /** During the query, a peer that did not own the key before may have announced it. */
   #announced({ key, trace }: SessionLookup): KnownOwner | undefined {
     const stored = this.#parts.store.lookup(key);
     if (stored instanceof Promise || typeof stored === 'string') return undefined;
     const { machine, origin } = stored;
-    const liveness = this.#ask.livenessOf(machine, trace);
+    const liveness = this.#lookups.livenessOf(machine, trace);
     return { kind: 'owner', machine, knownBy: 'store', origin, liveness };
   }
 
-  #mayAskForOwner(facts: LookupFacts): boolean {
-    return !this.#parts.store.isShared && this.#mayAskPeers(facts);
+  #mayQueryOwner(facts: LookupFacts): boolean {
+    return !this.#parts.store.isShared && this.#mayQueryPeers(facts);
   }
 
-  /** What an app has replayed is served here, whoever owns its session: nobody needs to know. */
-  #mayAskPeers({ from, isPlaced, unmarkedFrom }: LookupFacts): boolean {
+  /** A replay of an app is served here in any case, so its owner is not needed. */
+  #mayQueryPeers({ from, isPlaced, unmarkedFrom }: LookupFacts): boolean {
     if (from === 'peer') return isPlaced;
     return unmarkedFrom === undefined || this.#parts.replays === 'cacheable';
   }
 
   /**
-   * Where the owner can't be reached, or could not be: the peers are asked, as the session may have
-   * moved. Silence leaves the owner as it is (invariant 11), be it that of the peers or of this store.
+   * If the owner is or was unreachable, this queries the peers, as the session may have moved. Without a
+   * response of the peers or of this store, the owner stays (invariant 11).
    */
   #unlessMoved(
     lookup: SessionLookup,
     found: FoundOwner & { readonly owner: KnownOwner },
-    hasStoreSaid: boolean,
+    isStoreCertain: boolean,
   ): FoundOwner | Promise<FoundOwner> {
     const { machine, liveness } = found.owner;
     const isInDoubt =
       liveness === 'gone' || liveness === 'unresponsive' || wasUndelivered(lookup.facts, machine);
-    return isInDoubt ? this.#askedAgain(lookup, found, hasStoreSaid) : found;
+    return isInDoubt ? this.#queryAgain(lookup, found, isStoreCertain) : found;
   }
 
-  async #askedAgain(
+  async #queryAgain(
     { request, trace }: SessionLookup,
     found: FoundOwner & { readonly owner: KnownOwner },
-    hasStoreSaid: boolean,
+    isStoreCertain: boolean,
   ): Promise<FoundOwner> {
     const { store, liveness } = this.#parts;
     const { machine } = found.owner;
-    // It may have been woken since the last reading, and have sessions that nobody here knows of.
-    if (liveness.listing(machine) === 'stopped') await this.#ask.findNewMachines(trace, false);
+    // It may have started since the last refresh, with sessions that this Machine does not know.
+    if (liveness.listing(machine) === 'stopped') await this.#lookups.findNewMachines(trace, false);
     const options = { source: request.source, hasKnownOwner: true };
     const response = store.isShared
       ? undefined
-      : await this.#ask.askPeers(found.key, trace, options);
+      : await this.#lookups.queryPeers(found.key, trace, options);
     if (response?.kind === 'owner') return { ...found, owner: ofPeer(response) };
-    const isUncontested = hasStoreSaid && response?.kind !== 'inconclusive';
-    const current = this.#ask.livenessOf(machine, trace);
+    const isUncontested = isStoreCertain && response?.kind !== 'inconclusive';
+    const current = this.#lookups.livenessOf(machine, trace);
     return { ...found, owner: { ...found.owner, liveness: current, isUncontested } };
   }
 }
 
-/** What is known here decides on a peer's forward: nobody else is asked. */
+/** For a forward of a peer only local knowledge counts: no peer is queried. */
 function isForwarded({ from, isPlaced }: LookupFacts): boolean {
   return from === 'peer' && !isPlaced;
 }
 
-/** The session is that Machine's, or has moved since it was somebody's: then what names it is a hint. */
+/** The Machine owns the session, or the session has moved from an earlier owner: the suffix is then a hint. */
 function hasHadOwner(stored: Lookup, machine: MachineId | undefined): boolean {
   if (typeof stored === 'string') return false;
   return stored.machine === machine || stored.generation > 1;
 }
 
-/** Whether an id without a hint was minted by its client for certain: no response reveals one. */
+/** Whether an id without a hint was certainly minted by its client: no response reveals such an id. */
 function isClientsWithoutHint({ mintedBy, discoveries }: Protocol, hints: boolean): boolean {
   if (mintedBy === 'app') return false;
   return discoveries.every(({ from }) => hints && from !== 'body' && from !== 'sse-message');

@@ -1,4 +1,4 @@
-/** One owner lookup: what is looked up, how store, directory and peers are asked, and what comes of it. */
+/** One owner lookup: its input, its result, and its queries to store, directory and peers. */
 import type { Clock } from '../clock.ts';
 import type { Directory } from '../fleet/directory.ts';
 import type { Liveness, LivenessState } from '../fleet/liveness.ts';
@@ -15,22 +15,22 @@ import type { Trace } from './trace.ts';
 export interface FoundOwner {
   readonly key: SessionKey;
   readonly owner: OwnerLookup;
-  /** What this Machine's store holds of the session. */
+  /** The binding in this Machine's store. */
   readonly binding: Binding | undefined;
-  /** Set if what looked like a hint belongs to the id: the app gets it as it is. */
+  /** Set if the apparent hint is part of the id: the app then receives the whole id. */
   readonly wholeId: SessionId | undefined;
 }
 
-/** What a lookup needs to know of its request. */
+/** The facts of a request that a lookup needs. */
 export type LookupFacts = Pick<
   RoutingFacts,
   'from' | 'isPlaced' | 'replayedBy' | 'unmarkedFrom' | 'cameBackByFallback' | 'undeliveredTo'
 >;
 
 export interface LookupRequest {
-  /** Whose rate limit pays for questions to peers. */
+  /** The rate limit that queries to peers count against. */
   readonly source: Source | undefined;
-  /** The peer that has placed the session here: it knows nobody who has it, not even itself. */
+  /** The peer that placed the session here: it found no owner, and is not the owner itself. */
   readonly placedBy: MachineId | undefined;
 }
 
@@ -42,13 +42,13 @@ export interface SessionLookup {
   readonly trace: Trace;
   readonly key: SessionKey;
   readonly wholeId: SessionId | undefined;
-  /** What this Machine's store says of the key, once it was asked. */
+  /** The result of this Machine's store, after the first lookup. */
   stored: Lookup | undefined;
 }
 
 export interface OwnerFinderParts {
   readonly self: MachineId;
-  /** Whether ids that the app mints go out with hints. */
+  /** Whether the sidecar adds hints to ids that the app mints. */
   readonly hints: boolean;
   readonly replays: MachineState['replays'];
   readonly store: Pick<SessionStore, 'lookup' | 'isShared'>;
@@ -56,18 +56,18 @@ export interface OwnerFinderParts {
   readonly liveness: Pick<Liveness, 'of' | 'listing' | 'isConfirmedGone'>;
   readonly peers: Pick<Peers, 'ask'>;
   readonly clock: Pick<Clock, 'now'>;
-  /** Whether this Machine serves a request of the session which its app has not accepted yet. */
+  /** Whether this Machine serves a request of the session that its app has not accepted yet. */
   readonly isInFlight: (key: SessionKey) => boolean;
-  /** The Machine that a copy names does not have the session. */
+  /** The Machine that a copy names does not own the session. */
   readonly onDisowned: (key: SessionKey, machine: MachineId) => void;
   /**
-   * Set where the configuration knows of no other Machine: a binding that was made here and names one
-   * is of this Machine's own past, and is to name it again.
+   * Set if the configuration has no other Machine: a binding that was made here but names another Machine
+   * is from an earlier id of this Machine, and must name the current one.
    */
   readonly onOwnPast?: ((binding: Binding) => void) | undefined;
 }
 
-/** Each answer is a step that is traced. */
+/** The sources of an owner lookup. Each result is traced as a step. */
 export class OwnerSources {
   readonly #parts: OwnerFinderParts;
 
@@ -80,7 +80,7 @@ export class OwnerSources {
     const stored = this.#parts.store.lookup(key);
     if (!trace) return stored;
     return Promise.resolve(stored).then((found) => {
-      trace({ step: 'store', key, said: this.#shown(found) });
+      trace({ step: 'store', key, result: this.#shown(found) });
       return found;
     });
   }
@@ -93,45 +93,45 @@ export class OwnerSources {
     return liveness;
   }
 
-  async askPeers(key: SessionKey, trace: Trace, how: AskOptions): Promise<PeerLookup> {
+  async queryPeers(key: SessionKey, trace: Trace, how: AskOptions): Promise<PeerLookup> {
     const { peers } = this.#parts;
     if (!trace) return peers.ask(key, how);
     const each: Record<string, 'mine' | 'no' | 'unknown'> = {};
-    const onResponse: OnPeerResponse = (machine, said) => {
-      each[machine] = typeof said === 'string' ? said : 'mine';
-      how.onResponse?.(machine, said);
+    const onResponse: OnPeerResponse = (machine, theirs) => {
+      each[machine] = typeof theirs === 'string' ? theirs : 'mine';
+      how.onResponse?.(machine, theirs);
     };
-    const answer = await peers.ask(key, { ...how, onResponse, isDryRun: true });
-    trace({ step: 'peers', key, each, answer });
-    return answer;
+    const result = await peers.ask(key, { ...how, onResponse, isDryRun: true });
+    trace({ step: 'peers', key, each, result });
+    return result;
   }
 
   /**
-   * The app here can only say "not found" to an id that another Machine's app has minted, so late
-   * answers are waited for, and a failure is asked once more: a connection that had just been lost
-   * may have cost the first question.
+   * The app here can only return "not found" for an id that the app of another Machine minted. So this
+   * waits for late responses, and retries once after a failure: the first query may have used a
+   * connection that was already lost.
    */
-  async askForOwner(
+  async queryOwner(
     key: SessionKey,
     trace: Trace,
     mintedBy: Minter,
     source: Source | undefined,
   ): Promise<PeerLookup> {
     const waitsForSlowPeers = mintedBy !== 'client';
-    const answer = await this.askPeers(key, trace, { source, waitsForSlowPeers });
-    if (answer.kind === 'inconclusive' && mintedBy === 'app' && !answer.isShed)
-      return this.askPeers(key, trace, { source });
-    if (answer.kind !== 'none' || mintedBy === 'client') return answer;
-    // A Machine that has just woken is on nobody's list for an interval, and may be the owner.
+    const result = await this.queryPeers(key, trace, { source, waitsForSlowPeers });
+    if (result.kind === 'inconclusive' && mintedBy === 'app' && !result.isShed)
+      return this.queryPeers(key, trace, { source });
+    if (result.kind !== 'none' || mintedBy === 'client') return result;
+    // A Machine that has just started may be the owner, but is not listed until the next refresh.
     const hasNewcomer = await this.findNewMachines(trace, mintedBy !== 'app');
     if (hasNewcomer === undefined) return { kind: 'inconclusive' };
-    return hasNewcomer ? this.askPeers(key, trace, { source }) : answer;
+    return hasNewcomer ? this.queryPeers(key, trace, { source }) : result;
   }
 
-  /** Whether there is a Machine that nobody knew; undefined if the directory can't be read. */
+  /** Whether the refresh found a new Machine; undefined if the directory can't be read. */
   async findNewMachines(trace: Trace, isHurried: boolean): Promise<boolean | undefined> {
     const foundNewcomer = await this.#parts.directory.findNewMachines(isHurried);
-    trace?.({ step: 'look-again', foundNewcomer });
+    trace?.({ step: 'directory-refresh', foundNewcomer });
     return foundNewcomer;
   }
 
@@ -154,14 +154,14 @@ export function ofPeer({ machine }: { readonly machine: MachineId }): KnownOwner
 }
 
 /**
- * Ids of each of two generations. The older one goes when the newer one is full. Together as many as
- * the store keeps bindings at hand, some 15 MB for as many sessions in use.
+ * The size of each of two generations of ids. When the newer one is full, the older one is dropped. Together
+ * they match the store's cache of bindings: about 15 MB for as many sessions in use.
  */
 const GENERATION = 50_000;
 
 /**
- * Remembers the keys of session ids: hashing is the costliest step of finding a known owner. Ids are
- * credentials: they are kept in memory alone, where the process has them in its buffers anyway.
+ * Caches the keys of session ids: hashing is the costliest step of finding a known owner. Ids are
+ * credentials: the cache is only in memory, where the process has them in its buffers anyway.
  */
 export function createKeyCache(): (id: SessionId) => SessionKey {
   let newer = new Map<SessionId, SessionKey>();

@@ -1,10 +1,10 @@
 /**
- * Where a new session of an id goes that its client may have minted: to the Machine that wins
- * rendezvous hashing over the candidates. All Machines compute the same, so clients that arrive
- * together at different Machines meet.
+ * The place of a new session whose id its client may have minted: the Machine that wins rendezvous
+ * hashing over the candidates. All Machines compute the same place, so clients that arrive together at
+ * different Machines end up on one.
  *
- * Candidates are the Machines that answer their heartbeats and say that they take sessions; if none
- * takes any, all that answer; this Machine is one of them.
+ * Candidates are the Machines, including this one, that respond to heartbeats and report that they take
+ * sessions; if none does, all that respond.
  */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Minter } from '../protocols/protocol.ts';
@@ -12,8 +12,8 @@ import type { PlacementCandidate, Liveness } from '../fleet/liveness.ts';
 import { rendezvousWinner } from '../fleet/rendezvous.ts';
 
 /**
- * `region`: candidates of this Machine's own region first. Ids that an app may mint too are private to
- * one client, as a rule, and stay near it; a client's own are rooms that clients of all regions share.
+ * `region`: candidates in this Machine's region first. Ids that an app may mint too usually belong to
+ * one client, and stay near it; ids that only clients mint are rooms, shared by clients of all regions.
  */
 export type PlacementScope = 'region' | 'fleet';
 
@@ -22,7 +22,7 @@ export type Place = (key: SessionKey, mintedBy: Minter) => MachineId;
 export interface PlacementParts {
   readonly self: MachineId;
   readonly region: string | undefined;
-  /** Undefined: by who mints the id. */
+  /** Undefined: depends on who mints the id. */
   readonly scope: PlacementScope | undefined;
   readonly liveness: Pick<Liveness, 'candidates'>;
   readonly takesSessions: () => boolean;
@@ -42,12 +42,12 @@ export function createPlacement(parts: PlacementParts): Place {
   }
 
   return (key, mintedBy) => {
-    const answering = [
+    const responding = [
       { machine: self, region, takesSessions: takesSessions() },
       ...liveness.candidates(),
     ];
-    const taking = answering.filter((candidate) => candidate.takesSessions);
-    const candidates = inScope(taking.length > 0 ? taking : answering, mintedBy);
+    const taking = responding.filter((candidate) => candidate.takesSessions);
+    const candidates = inScope(taking.length > 0 ? taking : responding, mintedBy);
     return (
       rendezvousWinner(
         key,

@@ -1,4 +1,4 @@
-/** What carries a decision out: the app, the sidecar of another Machine, or a response of this sidecar. */
+/** Turns a decision into an action: local, a forward to a peer, or a response of this sidecar. */
 import type { Directory, Peer } from '../fleet/directory.ts';
 import { formatReplay, REPLAY_MARK, type ReplayInstruction } from '../fly.ts';
 import {
@@ -13,9 +13,9 @@ import type { Routed } from './route.ts';
 
 /** How long the edge tries to reach an owner that is unresponsive to this Machine, in ms at most. */
 export const BRIEF_REPLAY_MS = 1_000;
-/** How long it tries to reach one that runs, in ms: that responds at once or not at all. */
+/** How long it tries to reach a running owner, in ms, which responds at once or not at all. */
 export const RUNNING_REPLAY_MS = 3_000;
-/** Rather a replay that the edge makes than one more round trip of ours: the status is thrown away. */
+/** Any status works: the edge discards it when it replays. */
 const REPLAY_STATUS = 307;
 const MAX_KEPT_REPLAYS = 256;
 
@@ -70,7 +70,7 @@ export function createActions({
     }
   }
 
-  /** The same few texts again and again; a client may name any Machine, so not all are kept. */
+  /** Caches the few replays that repeat; a client may name any Machine, so the cache is bounded. */
   function replayTo(instance: MachineId, form: ReplayForm): ErrorResponse {
     const name = `${form} ${instance}`;
     const known = kept.get(name);
@@ -87,7 +87,7 @@ function respond(response: ErrorResponse): Action {
   return { kind: 'respond', response };
 }
 
-/** A forward reached nobody: 503, and the binding stays, as silence proves nothing (invariant 11). */
+/** A forward failed: 503. The binding stays, as silence is not evidence (invariant 11). */
 export function unreachable({ decision, ids }: Routed): ErrorResponse {
   return errorResponse(503, decision.why, ids);
 }
@@ -97,14 +97,14 @@ function replay(instruction: ReplayInstruction): ErrorResponse {
 }
 
 /**
- * Removes the entry of the edge's cache that has brought the request here. Only the response to such a
- * request can: a session that ends or moves stays cached until the next one comes, or its time is up.
+ * Removes the edge's cache entry that led the request here. Only the response to such a request can do
+ * that: a session that ends or moves stays cached until the next request, or until the entry expires.
  */
 function invalidating({ headers, ...response }: ErrorResponse): ErrorResponse {
   return { ...response, headers: [...headers, 'fly-replay-cache', 'invalidate'] };
 }
 
-/** In the form of the session's protocol. */
+/** The body follows the session's protocol. */
 export function errorResponse(status: ErrorStatus, why: Why, ids: RequestIds): ErrorResponse {
   return errorResponseFor(status, why, ids.kind === 'found' ? ids.protocol : undefined);
 }

@@ -1,4 +1,4 @@
-/** Where a request goes: facts -> owner -> decision. Nothing is carried out here. */
+/** Decides where a request goes: facts -> owner -> decision. Carries out nothing. */
 import type { Directory } from '../fleet/directory.ts';
 import type { Liveness, LivenessState } from '../fleet/liveness.ts';
 import type { RequestHead } from '../protocols/heads.ts';
@@ -22,17 +22,17 @@ import type { FoundOwner } from './owner-lookup.ts';
 import type { Place } from './placement.ts';
 import type { Step, Trace } from './trace.ts';
 
-/** Where a request goes and why, and what is known of its session. */
+/** Where a request goes and why, and what routing found out about its session. */
 export interface Routed {
   readonly decision: Decision;
   readonly ids: RequestIds;
   readonly key: SessionKey | undefined;
-  /** Whose session it is, where that is known. */
+  /** The owner of the session, if known. */
   readonly owner: MachineId | undefined;
   readonly binding: Binding | undefined;
-  /** Set if the app gets the id as it is: what looks like a hint belongs to it. */
+  /** Set if the apparent hint is part of the id: the app then receives the whole id. */
   readonly wholeId: SessionId | undefined;
-  /** Whether the edge may still be asked to replay it. */
+  /** Whether the edge may still replay the request. */
   readonly mayReplay: boolean;
 }
 
@@ -40,28 +40,28 @@ export interface RouteParts {
   readonly self: MachineId;
   readonly readIds: ReadRequestIds;
   readonly owners: Pick<OwnerFinder, 'find'>;
-  /** Whom a request without a session id names by its affinity cookie; undefined: there is none. */
+  /** The Machine that the affinity cookie of a request names; undefined without such cookies. */
   readonly namedByCookie: ((head: RequestHead) => MachineId | undefined) | undefined;
   readonly liveness: Pick<Liveness, 'of' | 'listing' | 'peer' | 'versionOf' | 'isFleetProbed'>;
   readonly place: Place;
   readonly directory: Pick<Directory, 'others' | 'findNewMachines'>;
-  /** Why this Machine accepts no new sessions just now, if it does not. */
+  /** Why this Machine accepts no new sessions at the moment; undefined if it does. */
   readonly notAccepting: () => NotAccepting | undefined;
   readonly policy: Pick<MachineState, 'ownerGone' | 'unknownSession' | 'replays'>;
   readonly replayMaxBodyBytes: number;
 }
 
-/** What is known of the owner: of a request without a session id, whom its cookie names. */
+/** What is known of the owner. Without a session id, the Machine that the cookie names. */
 type Known = Pick<FoundOwner, 'owner'> & Partial<FoundOwner>;
 
 const NO_OWNER: Known = { owner: { kind: 'none' } };
-/** An owner lookup that failed has found nothing out (invariant 11). */
+/** A failed owner lookup proves nothing (invariant 11). */
 const UNCERTAIN: Known = { owner: { kind: 'inconclusive', mayBeOurs: true } };
 
 export class Router {
   readonly #parts: RouteParts;
   readonly #factsParts: FactsParts;
-  /** Read when it is asked for: most decisions need little of it. */
+  /** Its fields are read lazily: most decisions need only a few. */
   readonly #state: MachineState;
 
   constructor(parts: RouteParts) {
@@ -82,7 +82,7 @@ export class Router {
     };
   }
 
-  /** Synchronous where this Machine's store knows the owner; never rejects. HOT PATH. */
+  /** Synchronous if this Machine's store knows the owner; never rejects. HOT PATH. */
   route(request: ArrivedRequest, trace?: Trace): Routed | Promise<Routed> {
     const ids = this.#parts.readIds(request.head);
     trace?.(sessionStep(request.head, ids));
@@ -104,22 +104,22 @@ export class Router {
     return { decision, ...UNROUTED };
   }
 
-  /** The app has refused a connection, so this Machine accepts no new sessions now: another one may. */
+  /** The app refused a connection, so this Machine accepts no new sessions now, but another one may. */
   elsewhere(request: ArrivedRequest, { ids }: Routed): Routed | undefined {
     const routed = ids.kind === 'none' ? this.route(request) : undefined;
     if (!routed || routed instanceof Promise) return undefined;
     return routed.decision.kind === 'elsewhere' ? routed : undefined;
   }
 
-  /** Another Machine has turned out to own the session. */
+  /** Another Machine won the claim of the session. */
   toWinner({ from }: ArrivedRequest, routed: Routed, winner: MachineId): Routed {
     const decision = decideLostClaim(from, routed.mayReplay, winner);
     return { ...routed, decision, owner: winner };
   }
 
   /**
-   * The place of a new session could not be reached. Undefined where unknown sessions are rejected: that
-   * Machine would have done so, or known the session.
+   * The place of a new session is unreachable. Undefined if unknown sessions are rejected: the place would
+   * have rejected the session, or known it.
    */
   withoutPlace(routed: Routed): Routed | undefined {
     const { self, policy } = this.#parts;
@@ -134,7 +134,7 @@ export class Router {
     if (machine === undefined) return NO_OWNER;
     if (machine === self) return ofCookie(machine, 'running');
     const state = liveness.of(machine);
-    // One that counts as gone because it had stopped may have been woken since the last reading.
+    // A Machine that counts as gone because it was stopped may have started since the last refresh.
     const isInDoubt = state === 'gone' && liveness.listing(machine) === 'stopped';
     if (!isInDoubt) return ofCookie(machine, state);
     return directory.findNewMachines().then(() => ofCookie(machine, liveness.of(machine)));
@@ -158,7 +158,7 @@ export class Router {
     };
   }
 
-  /** With the place of the session, if nobody has it that could serve it. */
+  /** Includes the place of the session, if no Machine that can serve it owns it. */
   #stateFor(ids: RequestIds, owner: OwnerLookup, key: SessionKey | undefined): MachineState {
     const isOwned = owner.kind === 'owner' && owner.liveness !== 'gone';
     if (isOwned || key === undefined || ids.kind !== 'found') return this.#state;

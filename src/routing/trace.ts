@@ -1,4 +1,4 @@
-/** The steps to a decision, as the functions that take them report them to an observer. */
+/** The steps to a decision. Each is reported to an observer by the function that takes it. */
 import type { LivenessState } from '../fleet/liveness.ts';
 import type { PeerLookup } from '../fleet/peers.ts';
 import type { MachineId, SessionKey } from '../session.ts';
@@ -21,23 +21,23 @@ export type Step =
   | {
       readonly step: 'store';
       readonly key: SessionKey;
-      readonly said: 'absent' | 'unknown' | object;
+      readonly result: 'absent' | 'unknown' | object;
     }
   | {
       readonly step: 'peers';
       readonly key: SessionKey;
       readonly each: Readonly<Record<string, 'mine' | 'no' | 'unknown'>>;
-      readonly answer: PeerLookup;
+      readonly result: PeerLookup;
     }
   | { readonly step: 'directory'; readonly machine: MachineId; readonly liveness: LivenessState }
-  | { readonly step: 'look-again'; readonly foundNewcomer: boolean | undefined }
+  | { readonly step: 'directory-refresh'; readonly foundNewcomer: boolean | undefined }
   | { readonly step: 'owner'; readonly owner: OwnerLookup }
   | { readonly step: 'facts'; readonly facts: RoutingFacts }
   | { readonly step: 'state'; readonly state: MachineState }
   | { readonly step: 'decision'; readonly row: number | undefined; readonly decision: Decision };
 
 /**
- * Gets each step when it is taken. A request that is traced is not carried out: the steps write nothing,
- * and keep nothing of what the peers say. Undefined for all requests of clients.
+ * Receives each step when it is taken. A traced request is not carried out: its steps write nothing and
+ * cache no responses of peers. Undefined for all requests of clients.
  */
 export type Trace = ((step: Step) => void) | undefined;

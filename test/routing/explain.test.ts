@@ -82,10 +82,10 @@ test('a session that a peer has is found there, and nothing is written of it', a
       name: 'mcp-session-id',
     },
   ]);
-  assert.deepEqual(named(explained, 'store'), [{ step: 'store', key: KEY, said: 'absent' }]);
+  assert.deepEqual(named(explained, 'store'), [{ step: 'store', key: KEY, result: 'absent' }]);
   const [peers] = named(explained, 'peers');
-  assert.deepEqual([peers?.each.m1, peers?.answer.kind], ['mine', 'owner']);
-  assert.deepEqual(explained.answer, {
+  assert.deepEqual([peers?.each.m1, peers?.result.kind], ['mine', 'owner']);
+  assert.deepEqual(explained.response, {
     by: 'sidecar',
     status: 307,
     headers: { 'fly-replay': 'instance=m1;state=fly-affinity;timeout=3s;fallback=prefer_self' },
@@ -108,12 +108,12 @@ test('a hint, what the directory says of its Machine, and the reason are shown',
 test('what is too large to replay would go to the peer', async (t) => {
   const { explain } = await open(t);
   const headers = { 'mcp-session-id': 'abc~m1', 'transfer-encoding': 'chunked' };
-  assert.deepEqual((await explain({ headers })).answer, { by: 'peer', machine: 'm1' });
+  assert.deepEqual((await explain({ headers })).response, { by: 'peer', machine: 'm1' });
 });
 
 test('what the app would get is not sent to it', async (t) => {
   const { served, explain } = await open(t);
-  assert.deepEqual((await explain({})).answer, { by: 'app' });
+  assert.deepEqual((await explain({})).response, { by: 'app' });
   assert.deepEqual(served, []);
 });
 
@@ -123,7 +123,7 @@ test('what is malformed or conflicting would be refused', async (t) => {
   assert.equal(named(malformed, 'decision')[0]?.decision.why, 'malformed-request');
   const conflicting = await explain({ path: '/?session_id=abc&session_id=abd' });
   assert.deepEqual(named(conflicting, 'session'), [{ step: 'session', found: 'conflict' }]);
-  assert.ok(conflicting.answer.by === 'sidecar' && conflicting.answer.status === 400);
+  assert.ok(conflicting.response.by === 'sidecar' && conflicting.response.status === 400);
 });
 
 test('an owner that has just not answered is shown to be silent', async (t) => {
@@ -138,10 +138,10 @@ test('an owner that has just not answered is shown to be silent', async (t) => {
     const explained = await explain({ headers });
     return named(explained, 'directory').at(-1)?.liveness === 'unresponsive';
   });
-  const { answer } = await explain({ headers });
-  assert.ok(answer.by === 'sidecar');
+  const { response } = await explain({ headers });
+  assert.ok(response.by === 'sidecar');
   assert.equal(
-    answer.headers['fly-replay'],
+    response.headers['fly-replay'],
     'instance=m1;state=fly-affinity;timeout=1s;fallback=prefer_self',
   );
 });
