@@ -1,4 +1,5 @@
 /** Memory for bytes in transit: where upstream connections read to, and how much all connections hold. */
+import type { BufferOwnership } from './socket.ts';
 
 /** Size of the shared buffer, and the most that a slow client leaves in memory. */
 const SHARED_BYTES = 65_536;
@@ -34,6 +35,40 @@ export class ReadBuffers {
   }
 }
 
+/** The buffer that one connection reads into: the shared one, or one of its own. */
+export class ConnectionBuffer {
+  readonly #buffers: ReadBuffers;
+  #own: Buffer | undefined;
+
+  constructor(buffers: ReadBuffers) {
+    this.#buffers = buffers;
+  }
+
+  /** Where the next read goes. */
+  get next(): Buffer {
+    return this.#own ?? this.#buffers.shared;
+  }
+
+  ownershipOf(bytes: Buffer): BufferOwnership {
+    if (bytes === this.#own) return 'lent';
+    return bytes === this.#buffers.shared ? 'shared' : 'kept';
+  }
+
+  /** A body whose reads are full gets a larger buffer of its own. */
+  adaptTo(readBytes: number): void {
+    if (this.#own === undefined && readBytes >= this.#buffers.shared.length) {
+      this.#own = this.#buffers.take();
+    }
+  }
+
+  /** The body has ended. `isInUse`: a socket may still write from the buffer. */
+  giveBack(isInUse: boolean): void {
+    if (this.#own === undefined) return;
+    this.#buffers.giveBack(this.#own, isInUse);
+    this.#own = undefined;
+  }
+}
+
 /**
  * Counts the bytes that all connections hold: bytes that were received and not processed yet, and bytes
  * that a slow peer has not read. Over the limit, new requests get a 503, so that slow peers can't use up
@@ -57,18 +92,26 @@ export class BufferBudget {
 
   /** Opens an account for one connection. */
   open(): BufferAccount {
-    let held = 0;
-    return {
-      set: (bytes) => {
-        if (bytes === held) return;
-        this.#heldBytes += bytes - held;
-        held = bytes;
-      },
-    };
+    return new BufferAccount(this);
+  }
+
+  add(bytes: number): void {
+    this.#heldBytes += bytes;
   }
 }
 
-export interface BufferAccount {
+export class BufferAccount {
+  readonly #budget: BufferBudget;
+  #held = 0;
+
+  constructor(budget: BufferBudget) {
+    this.#budget = budget;
+  }
+
   /** What the connection holds now, in bytes. */
-  set(bytes: number): void;
+  set(bytes: number): void {
+    if (bytes === this.#held) return;
+    this.#budget.add(bytes - this.#held);
+    this.#held = bytes;
+  }
 }

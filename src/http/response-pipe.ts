@@ -20,7 +20,7 @@ import type {
   ResponseHandler,
   UpstreamRequest,
   UpstreamTunnel,
-} from './upstream-connection.ts';
+} from './upstream-request.ts';
 import { UpstreamError, type UpstreamErrorCode } from './upstream-error.ts';
 import type { UpstreamPool } from './upstream-pool.ts';
 

@@ -78,8 +78,8 @@ export function resetSocket(socket: Socket): void {
 export interface SocketOwner {
   /** Where the next read goes. */
   nextBuffer(): Buffer;
-  /** The bytes are valid during the call only. Returns whether to read on. */
-  onRead(length: number, bytes: Buffer): boolean;
+  /** The bytes are valid during the call only. */
+  onRead(length: number, bytes: Buffer): void;
   /** The other side has ended. */
   onReadEnd(): void;
   /** A write has failed. Returns whether to read on all the same; else the socket is destroyed. */
@@ -96,6 +96,7 @@ export const TCP_KEEP_ALIVE_MS = 60_000;
  */
 export class UpstreamSocket extends Socket {
   readonly #owner: SocketOwner;
+  #isReadPaused = false;
 
   constructor(owner: SocketOwner) {
     super({
@@ -106,10 +107,33 @@ export class UpstreamSocket extends Socket {
       keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
       onread: {
         buffer: () => owner.nextBuffer(),
-        callback: (length, bytes) => owner.onRead(length, bytes as Buffer),
+        callback: (length, bytes) => {
+          owner.onRead(length, bytes as Buffer);
+          return !this.#isReadPaused;
+        },
       },
     });
     this.#owner = owner;
+  }
+
+  get isReadPaused(): boolean {
+    return this.#isReadPaused;
+  }
+
+  pauseReads(): void {
+    this.#isReadPaused = true;
+    this.pause();
+  }
+
+  /** The same from within a read, at less cost. */
+  pauseAfterRead(): void {
+    this.#isReadPaused = true;
+  }
+
+  resumeReads(): void {
+    if (!this.#isReadPaused) return;
+    this.#isReadPaused = false;
+    this.resume();
   }
 
   /** With `onread` nothing is pushed but the end. */

@@ -19,3 +19,13 @@ export interface TunnelEnd {
   /** The other side is closed, by a reset or without one. */
   closeTunnel(resets: boolean): void;
 }
+
+/** An upstream may only switch to what it was asked for (RFC 9110 §7.8). */
+export function isAskedFor(chosen: string | undefined, asked: string | undefined): boolean {
+  if (chosen === undefined || asked === undefined) return false;
+  const protocols = asked.toLowerCase().split(', ');
+  return chosen
+    .toLowerCase()
+    .split(',')
+    .every((protocol) => protocols.includes(protocol.trim()));
+}

@@ -13,14 +13,16 @@ import type { BufferBudget, ReadBuffers } from './buffers.ts';
 import type { Sweep } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';
 import {
-  UpstreamRequest,
   UpstreamConnection,
   type ConnectionPool,
-  type SerializedRequest,
-  type ResponseHandler,
   type PoolContext,
 } from './upstream-connection.ts';
 import { UpstreamError } from './upstream-error.ts';
+import {
+  UpstreamRequest,
+  type ResponseHandler,
+  type SerializedRequest,
+} from './upstream-request.ts';
 
 export interface UpstreamPoolOptions {
   /** The address, looked up for each new connection; undefined while it is unknown. */
@@ -124,7 +126,7 @@ export class UpstreamPool implements ConnectionPool {
 
   /** A turn later: if the connection was closed meanwhile, nothing was sent, and another one carries the call. */
   sendDoubted(connection: UpstreamConnection, call: UpstreamRequest): void {
-    if (call.connection === connection) connection.sendSafely();
+    if (connection.carries(call)) connection.sendLate();
   }
 
   #takeIdle(): UpstreamConnection | undefined {

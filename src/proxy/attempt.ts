@@ -2,7 +2,7 @@
 import type { MalformedRequest } from '../http/malformed-request.ts';
 import { ResponsePipe, type OutgoingResponse, type PipeOwner } from '../http/response-pipe.ts';
 import type { ParsedResponseHead } from '../http/response-head.ts';
-import type { SerializedRequest } from '../http/upstream-connection.ts';
+import type { SerializedRequest } from '../http/upstream-request.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
 import type { ReleaseReason } from '../observability/metrics.ts';

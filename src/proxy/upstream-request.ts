@@ -7,7 +7,7 @@ import {
   type ParsedRequestHead,
   type RequestChanges,
 } from '../http/request-head.ts';
-import type { SerializedRequest } from '../http/upstream-connection.ts';
+import type { SerializedRequest } from '../http/upstream-request.ts';
 import type { Discoverer } from '../protocols/discoveries.ts';
 import { headerValue, withHeader, type RequestHead } from '../protocols/heads.ts';
 import type { RemoveOwnerHints } from '../protocols/owner-hint.ts';

@@ -17,7 +17,7 @@ import type {
   ResponseHandler,
   UpstreamRequest,
   UpstreamTunnel,
-} from '../../src/http/upstream-connection.ts';
+} from '../../src/http/upstream-request.ts';
 import { UpstreamError } from '../../src/http/upstream-error.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from '../../src/http/upstream-pool.ts';
 

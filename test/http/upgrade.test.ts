@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
-import type { UpstreamTunnel } from '../../src/http/upstream-connection.ts';
+import type { UpstreamTunnel } from '../../src/http/upstream-request.ts';
 import { createTestClock } from '../support/clock.ts';
 import type { RawServer } from './support.ts';
 import {
