@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import { systemClock } from '../../src/clock.ts';
 import { createMetrics } from '../../src/observability/prometheus.ts';
 import { until } from '../fleet/support.ts';
+import { startTurnClock } from '../support/clock.ts';
 import { openFleet, type TestFleet } from '../support/fleet.ts';
 import { idPlacedOn, placeOf } from '../support/ids.ts';
 import { ask, askFor, startRoomMachine, type RoomMachine } from '../support/rooms.ts';
@@ -47,8 +47,8 @@ async function startScene(t: TestContext): Promise<Scene> {
   const fleet = await openFleet(t, ...IDS);
   const seenByM3 = await openFleet(t, ...IDS);
   const silence = await serveSilence(t);
-  const metrics = createMetrics({ clock: systemClock, version: '0' });
-  const clock = systemClock;
+  const clock = startTurnClock(t);
+  const metrics = createMetrics({ clock, version: '0' });
   const m1 = await startRoomMachine(t, fleet, 'm1', {}, { clock, metrics });
   const m2 = await startRoomMachine(t, fleet, 'm2', {}, { clock });
   const lead = (to: TestFleet, { id, sidecar }: RoomMachine): void =>
@@ -56,7 +56,7 @@ async function startScene(t: TestContext): Promise<Scene> {
   for (const machine of [m1, m2]) lead(seenByM3, machine);
   const m3 = await startRoomMachine(t, fleet, 'm3', { FLEET: seenByM3.list }, { clock });
   const machines = [m1, m2, m3];
-  await until(async () => (await silentOf(machines)).every((count) => count === 0));
+  await untilSilent(machines, 0);
   return {
     ...{ machines, m1, m2, m3 },
     metrics: async () => {
@@ -74,8 +74,9 @@ async function startScene(t: TestContext): Promise<Scene> {
   };
 }
 
-function silentOf(machines: readonly RoomMachine[]): Promise<number[]> {
-  return Promise.all(machines.map(async ({ readiness }) => (await readiness()).silent));
+/** Until each of them finds so many of the others silent. */
+function untilSilent(machines: readonly RoomMachine[], count: number): Promise<void> {
+  return until(() => machines.every(({ sidecar }) => sidecar.readiness().fleet.silent === count));
 }
 
 /** How often it has said that of m3, from that line on. */
@@ -89,8 +90,9 @@ test('while a Machine stands still, new sessions are placed on the others, and c
   const { m1, m2, m3, metrics, freeze, thaw } = await startScene(t);
   const from = m1.log.lines.length;
   freeze();
-  await until(async () => (await silentOf([m1, m2])).every((count) => count === 1));
-  assert.equal((await m1.readiness()).ready, true);
+  await untilSilent([m1, m2], 1);
+  const { ready, silent } = await m1.readiness();
+  assert.deepEqual({ ready, silent }, { ready: true, silent: 1 });
   assert.match(await metrics(), /fly_affinity_peers\{state="silent"\} 1\n/);
   assert.match(await metrics(), /fly_affinity_peers\{state="answering"\} 1\n/);
   for (let i = 0; i < 10; i += 1) {
@@ -104,7 +106,7 @@ test('while a Machine stands still, new sessions are placed on the others, and c
   assert.equal(countOf(m1, SILENT, from), 1);
 
   thaw();
-  await until(async () => (await silentOf([m1, m2])).every((count) => count === 0));
+  await untilSilent([m1, m2], 0);
   assert.equal(countOf(m1, BACK, from), 1);
   assert.equal(countOf(m1, SILENT, from), 1);
   const room = idPlacedOn('m3', IDS, 'again');
@@ -115,7 +117,7 @@ test('while a Machine stands still, new sessions are placed on the others, and c
 test('a session that was claimed on both sides has one owner once both hear each other, though nobody asks', async (t) => {
   const { machines, m1, m2, m3, freeze, thaw } = await startScene(t);
   freeze();
-  await until(async () => (await silentOf([m1, m2])).every((count) => count === 1));
+  await untilSilent([m1, m2], 1);
   const rooms = ['one', 'two', 'three'].map((stem) => {
     for (let i = 0; ; i += 1) {
       const room = idPlacedOn('m3', IDS, `${stem}-${i}-`);
@@ -152,7 +154,7 @@ test('a session of a Machine that stands still waits for it: 503 with Retry-Afte
   assert.equal((await ask(m3, room)).body, 'm3');
   await until(async () => (await m1.ownerOf(room)) === 'm3' && (await m2.ownerOf(room)) === 'm3');
   freeze();
-  await until(async () => (await silentOf([m1, m2])).every((count) => count === 1));
+  await untilSilent([m1, m2], 1);
   const failed = { 'fly-replay-failed': 'instance=m3;reason=timeout' };
   const { status, headers } = await ask(m1, room, { headers: failed });
   assert.deepEqual([status, headers.get('retry-after')], [503, '1']);
@@ -162,7 +164,7 @@ test('a session of a Machine that stands still waits for it: 503 with Retry-Afte
 
 test('a Machine of a static FLEET that refuses connections for FLEET_GONE_AFTER_MS is gone, and with 0 never', async (t) => {
   const fleet = await openFleet(t, 'm1', 'm2', 'm3', 'm4');
-  const clock = systemClock;
+  const clock = startTurnClock(t);
   const env = (goneAfterMs: string) => ({
     FLEET_GONE_AFTER_MS: goneAfterMs,
     SESSION_ID_HINTS: 'false',

@@ -1,4 +1,5 @@
-/** A clock that stands still until the test moves it. */
+/** Clocks of tests: one stands still until the test moves it, on the other time passes by itself. */
+import type { TestContext } from 'node:test';
 import type { Cancel, Clock } from '../../src/clock.ts';
 
 /** The moment a test clock shows at first: 2026-01-01T00:00:00Z. */
@@ -51,6 +52,27 @@ export function createTestClock(startMs = DEFAULT_START_MS): TestClock {
       });
     },
   };
+}
+
+/** What is asked and answered within this process takes few turns, and no timeout is as short. */
+const MS_PER_TURN = 5;
+
+/**
+ * Time passes with the turns of the event loop: what waits for a timeout waits for a fraction of it,
+ * and nothing is late because the computer is busy, as the turns are slow then too. Not for what a
+ * thread, another process or the file system takes part in: these take time and no turns.
+ */
+export function startTurnClock(t: TestContext): Clock {
+  const clock = createTestClock();
+  let isOver = false;
+  t.after(() => (isOver = true));
+  const pass = (): void => {
+    // What the test has started may need time to stop.
+    if (isOver && clock.pendingCount() === 0) return;
+    void clock.advance(MS_PER_TURN).then(pass);
+  };
+  pass();
+  return clock;
 }
 
 /**
