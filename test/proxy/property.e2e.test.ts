@@ -53,6 +53,16 @@ function changesOfOwner({ machines, before, after }: RequestOutcome): Change[] {
   });
 }
 
+/** Whether the Machine passed the request on, and so does not own the session. */
+function hasPassedOn(
+  { flow, before }: RequestOutcome,
+  machine: MachineId,
+  key: SessionKey,
+): boolean {
+  const isOwner = before.get(machine)?.get(key)?.machine === machine;
+  return !isOwner && flow.visits.some((of) => of.machine === machine);
+}
+
 /** Whether the app of that Machine accepted the session. */
 function hasAccepted(
   { flow, machines }: RequestOutcome,
@@ -124,7 +134,8 @@ describe('in any world, any request', () => {
   });
 
   test('reaches no app whose sidecar knows another owner of the session', async () => {
-    await assertProperty(anyWorld, ({ machines, flow, before }) => {
+    await assertProperty(anyWorld, (outcome) => {
+      const { machines, flow, before } = outcome;
       for (const { machine, key, decision } of flow.served) {
         // An app replayed it here. A client may forge that for its own request.
         if (decision.why === 'app-replay') continue;
@@ -132,9 +143,7 @@ describe('in any world, any request', () => {
         if (key === undefined) continue;
         const owner = before.get(machine)?.get(key)?.machine;
         if (!on || on.script.isStoreBusy || owner === undefined || owner === machine) continue;
-        const isKnownToOwner = before.get(owner)?.get(key)?.machine === owner;
-        // The owner itself passed the request on, and so does not own the session.
-        const isNotOwner = !isKnownToOwner && flow.visits.some((of) => of.machine === owner);
+        const isNotOwner = hasPassedOn(outcome, owner, key);
         assert.ok(isNotOwner || on.considersGone(owner), 'served despite another owner');
       }
     });
@@ -196,9 +205,11 @@ describe('where every session has one owner', () => {
       for (const { on, key, was, is } of changesOfOwner(outcome)) {
         const self = on.script.machine;
         // The Machine that placed the session here does not own it.
-        const isNotOwner = outcome.flow.visits.some(
+        const isPlaced = outcome.flow.visits.some(
           (of) => of.machine === self && of.placedBy !== undefined && of.placedBy === was?.machine,
         );
+        const isNotOwner =
+          isPlaced || (was !== undefined && hasPassedOn(outcome, was.machine, key));
         if (is?.machine === self) {
           const isMinted = keyOf(`new-${self}`) === key;
           const isOfClient = outcome.flow.served.some(
