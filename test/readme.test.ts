@@ -83,6 +83,27 @@ test('each link of the documentation leads to a file', async () => {
   assert.deepEqual(missing, []);
 });
 
+/** With or without its folder; `NAME.test.ts` stands for any. */
+const NAMED_FILE = /`(?:\.\.\/)*((?!NAME)\w[\w./-]*\.ts)`/g;
+
+test('each file that a README of src or test names is there', async () => {
+  const folders = await Promise.all(
+    ['src', 'test'].map(async (folder) => {
+      const files = await readdir(new URL(`${folder}/`, ROOT), { recursive: true });
+      return files.map((file) => `/${folder}/${file}`);
+    }),
+  );
+  const paths = folders.flat();
+  const missing: string[] = [];
+  for (const page of [...(await pages()), 'test/README.md']) {
+    const text = await readFile(new URL(page, ROOT), 'utf8');
+    for (const [, name = ''] of text.matchAll(NAMED_FILE)) {
+      if (!paths.some((path) => path.endsWith(`/${name}`))) missing.push(`${page}: ${name}`);
+    }
+  }
+  assert.deepEqual(missing, []);
+});
+
 test('the README has at most 10 KB', async () => {
   const { size } = await stat(new URL('README.md', ROOT));
   assert.ok(size <= 10_000, `it has ${size} bytes: move details to src/docs`);
