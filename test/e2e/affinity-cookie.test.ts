@@ -1,4 +1,4 @@
-/** Browsers of an app without session ids, which the sidecars' own cookie keeps where they are. */
+/** Browsers of an app without session ids: the sidecars' own cookie keeps each on its Machine. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { z } from 'zod';
@@ -6,12 +6,16 @@ import { openBrowser, type Browser } from './support/browser.ts';
 import { startFleet } from './support/fleet.ts';
 import type { Target } from './support/target.ts';
 
-/** A test that hangs ends, and takes its Machines with it. */
+/** A test that hangs ends, and stops its Machines. */
 const TIMEOUT_MS = 400_000;
 const BROWSERS = 20;
 const VISITS = 5;
 
-const Answer = z.object({ machine: z.string(), count: z.number(), cookie: z.string().optional() });
+const VisitResponse = z.object({
+  machine: z.string(),
+  count: z.number(),
+  cookie: z.string().optional(),
+});
 
 interface Visitor {
   readonly browser: Browser;
@@ -25,7 +29,7 @@ test('browsers stay with their Machine:', { timeout: TIMEOUT_MS }, async (t) => 
   const { target, ledger } = fleet;
   let visitors: readonly Visitor[] = [];
 
-  await t.test('20 of them visit again and again', async () => {
+  await t.test('20 of them make repeated visits', async () => {
     visitors = await Promise.all(
       Array.from({ length: BROWSERS }, (_, number) => settle(target, `visitor-${number}`)),
     );
@@ -33,7 +37,7 @@ test('browsers stay with their Machine:', { timeout: TIMEOUT_MS }, async (t) => 
     await Promise.all(visitors.map(visitOften));
   });
   await t.test(
-    'those of a Machine that is gone are served by others, with a new cookie',
+    'those of a stopped Machine are served by other Machines, with a new cookie',
     async () => {
       const [gone] = fleet.machines;
       await gone?.destroy();
@@ -50,7 +54,7 @@ test('browsers stay with their Machine:', { timeout: TIMEOUT_MS }, async (t) => 
     },
   );
   await t.test('no call takes more than one replay or one forward', async () => {
-    // The last lines of the Machine that is gone are gone with it.
+    // The last lines of the stopped Machine are lost with it.
     await fleet.simulation.close();
     assert.deepEqual(ledger.faults('some-lost'), []);
   });
@@ -65,15 +69,15 @@ async function settle(target: Target, name: string): Promise<Visitor> {
 
 async function visitOften({ browser, name, machine }: Visitor): Promise<void> {
   for (let count = 2; count <= VISITS; count += 1) {
-    const answer = await visit(browser, name);
-    assert.deepEqual(answer, { machine, count });
+    const response = await visit(browser, name);
+    assert.deepEqual(response, { machine, count });
     assert.match(browser.cookies.get('aff') ?? '', new RegExp(`^${machine}\\.`));
   }
 }
 
 async function visit(browser: Browser, name: string): Promise<{ machine: string; count: number }> {
-  const answer = await browser.visit(`/visits?name=${name}`);
-  const { machine, count, cookie = '' } = Answer.parse(await answer.json());
-  assert.equal(cookie, '', 'the app sees nothing of it');
+  const response = await browser.visit(`/visits?name=${name}`);
+  const { machine, count, cookie = '' } = VisitResponse.parse(await response.json());
+  assert.equal(cookie, '', 'the app does not receive the cookie');
   return { machine, count };
 }

@@ -1,6 +1,6 @@
 /**
- * An app that replays writes to its primary by itself, behind sidecars that replay to the owner of a
- * session: a write meets one replay of each, and nobody undoes the other's.
+ * An app that replays writes to its primary, behind sidecars that replay to the owner of a session:
+ * a write takes one replay of each, and neither undoes the other's.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -14,9 +14,9 @@ import { parseRunLine, type Run } from './app-replays/run-journal.ts';
 import { startFleet, type Fleet } from './support/fleet.ts';
 import { shortened } from './support/shortened.ts';
 
-/** A test that hangs ends, and takes its Machines with it. */
+/** A test that hangs ends, and stops its Machines. */
 const LONG = { timeout: 180_000 };
-/** Each of them begins at another Machine than the one before. */
+/** Each of them starts at a different Machine than the previous one. */
 const WRITES = 6;
 const COOKIE = 'AFF';
 const STATE = 'captured_write';
@@ -37,11 +37,11 @@ type Account = z.infer<typeof Account>;
 interface Scene {
   readonly fleet: Fleet;
   readonly primary: SimulatedMachine;
-  /** Where the sessions are. */
+  /** The Machines that have the sessions. */
   readonly replica: SimulatedMachine;
-  /** What the apps have run, by request. */
+  /** The runs reported by the apps, by request. */
   readonly runs: Map<string, Run[]>;
-  /** What each write is to have made of it. */
+  /** The expected runs of each write. */
   readonly expected: Map<string, { readonly writer: string; readonly replica: string }>;
 }
 
@@ -58,7 +58,7 @@ function testApp(name: string, env: Record<string, string>): void {
   test(`behind sidecars, ${name}:`, LONG, async (t) => {
     const scene = await startScene(t, env);
     for (const mode of MODES) {
-      await t.test(`by ${mode}, of nobody's session`, () => testWithoutSession(scene, mode));
+      await t.test(`by ${mode}, without a session`, () => testWithoutSession(scene, mode));
     }
     for (const header of ['mcp-session-id', 'x-session-id'] as const) {
       for (const mode of MODES) {
@@ -73,17 +73,17 @@ function testApp(name: string, env: Record<string, string>): void {
       );
       await t.test(`by ${mode}, a WebSocket of a session`, () => testSocket(scene, mode));
     }
-    await t.test('a session that a write opens is that of the primary', () => testOpening(scene));
-    // A replay for the edge's cache has no mark, so there the one replay counts as used up.
+    await t.test('a session that a write opens is owned by the primary', () => testOpening(scene));
+    // A replay for the edge's cache has no mark, so there the one replay counts as used.
     if (env.REPLAY_CACHEABLE === undefined)
-      await t.test('what another app has replayed is a first pass', () => testRouter(scene));
-    await t.test('what another app has replayed reaches its session', () =>
+      await t.test('a replay of another app is a first pass', () => testRouter(scene));
+    await t.test('a replay of another app reaches its session', () =>
       testReachThroughRouter(scene),
     );
     await t.test(
-      'each write is run once where it belongs, and once by who replayed it',
+      'each write runs once at its target, and once on the Machine that replayed it',
       async () => {
-        // What was decided is known once its lines are written.
+        // The decisions are known once their log lines are written.
         await scene.fleet.close();
         assert.deepEqual(wronglyRun(scene), []);
         assert.deepEqual(restless(scene), []);
@@ -106,8 +106,8 @@ async function startScene(t: TestContext, env: Record<string, string>): Promise<
   const [primary, replica] = fleet.machines;
   assert.ok(primary && replica);
   for (const { ports } of fleet.machines) {
-    const told = await fetch(`http://127.0.0.1:${ports.app}/primary?is=${primary.id}`);
-    await told.body?.cancel();
+    const response = await fetch(`http://127.0.0.1:${ports.app}/primary?is=${primary.id}`);
+    await response.body?.cancel();
   }
   return { fleet, primary, replica, runs, expected: new Map() };
 }
@@ -177,7 +177,7 @@ async function testOpening(scene: Scene): Promise<void> {
   }
 }
 
-/** A Machine that nobody here knows has replayed the request: its app chooses apps, not Machines. */
+/** A Machine outside this fleet has replayed the request: its app selects apps, not Machines. */
 async function testRouter(scene: Scene): Promise<void> {
   const { fleet, replica } = scene;
   const headers = await headersOfRouter(scene);
@@ -203,7 +203,7 @@ async function headersOfRouter(scene: Scene): Promise<Record<string, string>> {
   };
 }
 
-/** On the replica; by way of the edge, as a client of that region would. */
+/** On the replica; through the edge, as a client of that region would. */
 async function openSession(scene: Scene, header: string): Promise<string> {
   const headers = { 'fly-force-instance-id': scene.replica.id };
   const response = await call(scene, `/open?id-in=${header}`, headers, 'POST');
@@ -213,7 +213,7 @@ async function openSession(scene: Scene, header: string): Promise<string> {
   return id;
 }
 
-/** The answer is that of who was to take the write, who sees what the replica gave it to know. */
+/** The response is that of the target of the write, which sees what the replica sent to it. */
 function checkWrite({ fleet, primary, replica, expected }: Scene, mode: Mode, account: Account) {
   const others = fleet.machines.filter((machine) => machine !== replica);
   const writers = (mode === 'elsewhere' ? others : [primary]).map(({ id }) => String(id));
@@ -232,7 +232,7 @@ async function call(
   return fetch(`${fleet.target.url}${path}`, {
     method,
     headers,
-    ...(method === 'POST' && { body: 'what is to be written' }),
+    ...(method === 'POST' && { body: 'the expected write' }),
   });
 }
 
@@ -247,7 +247,7 @@ function cookieOf(response: Response): string | undefined {
   return pair?.startsWith(`${COOKIE}=`) ? pair : undefined;
 }
 
-/** The writes that were not run once by the replica, and then once by who takes them. */
+/** The writes that were not run once by the replica, and then once by the target. */
 function wronglyRun({ runs, expected }: Scene): string[] {
   const wrong = [...runs]
     .filter(([requestId, ofRequest]) => !isAsExpected(ofRequest, expected.get(requestId)))
@@ -273,7 +273,10 @@ function wayOf(runs: readonly Run[]): string {
   return runs.map(({ machine, outcome }) => `${outcome} at ${machine}`).join(', ');
 }
 
-/** The requests that took more than one replay or forward of the sidecars, and one replay of the app. */
+/**
+ * The requests that took more than one replay or forward of the sidecars, and one replay of the
+ * app.
+ */
 function restless({ fleet, expected }: Scene): string[] {
   const { records, decisions } = fleet.ledger;
   const ways = Map.groupBy(decisions, ({ requestId }) => requestId);

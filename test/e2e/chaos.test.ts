@@ -1,7 +1,7 @@
 /**
- * Machines come and go while 200 sessions are used, and clients name new ones of their own. What
- * happens is a function of the seed. `CHAOS_SEED` names one seed, or several: `1,2,3`; for how long
- * each of them is tried is said by `CHAOS_SECONDS`.
+ * Machines stop and start while 200 sessions are used, and clients create new ones with their own
+ * ids. The faults depend only on the seed. `CHAOS_SEED` names one seed, or several: `1,2,3`;
+ * `CHAOS_SECONDS` sets the duration of each.
  */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
@@ -22,15 +22,15 @@ import { FROM_PEERS } from './support/ledger.ts';
 import { seededRandom } from './support/seeded-random.ts';
 import { until } from './support/until.ts';
 
-/** The same in every run of CI, where nobody wants to be surprised. */
+/** The same in every CI run, so that its results are reproducible. */
 const DEFAULT_SEEDS = '10,11,12';
 const SEEDS = (process.env.CHAOS_SEED ?? DEFAULT_SEEDS).split(',').map(Number);
-/** Of each seed; a seed that is asked for is tried for longer. */
+/** Per seed; seeds from the environment run longer. */
 const DEFAULT_SECONDS = process.env.CHAOS_SEED === undefined ? 20 : 60;
 const CHAOS_MS = Number(process.env.CHAOS_SECONDS ?? DEFAULT_SECONDS) * 1_000;
-/** For what comes before and after, on a busy computer. */
+/** For setup and checks, on a busy computer. */
 const TIMEOUT_MS = CHAOS_MS + 300_000;
-/** Of each part: the runner's own limit is too short for a long chaos. */
+/** Per part: the runner's own limit is too short for a long chaos. */
 const LONG = { timeout: TIMEOUT_MS };
 const MACHINES = 5;
 const CLIENT_LEFT = 499;
@@ -40,14 +40,14 @@ const CLIENTS = {
 };
 
 for (const seed of SEEDS) {
-  test(`no session notices that Machines come and go, seed ${seed}:`, LONG, (t) =>
+  test(`no session is affected when Machines stop and start, seed ${seed}:`, LONG, (t) =>
     testSeed(t, seed),
   );
 }
 
 async function testSeed(t: TestContext, seed: number): Promise<void> {
   const fleet = await startFleet(t, {
-    // Half of the seeds try what sessions without hints have to go through.
+    // Half of the seeds test sessions without hints.
     hints: seed % 2 === 0,
     machineCount: MACHINES,
     env: {
@@ -66,16 +66,21 @@ async function testSeed(t: TestContext, seed: number): Promise<void> {
 
   await t.test('all clients have a session', () => crowd.arrived());
   const meetings = startMeetings(fleet.target.url);
-  await t.test('faults come and go', LONG, () => makeChaos(t, fleet, seed, places));
-  await t.test('everything is ready within ten seconds of the last one', () => beReady(places));
+  await t.test('faults begin and end', LONG, () => makeChaos(t, fleet, seed, places));
+  await t.test('every Machine is ready within ten seconds of the last fault', () =>
+    beReady(places),
+  );
   await testEnds(t, fleet, crowd, meetings);
-  await t.test('what a Machine counted is what the edge and the log know of it', () =>
+  await t.test("the metrics of each Machine match the edge's record and the log", () =>
     compareCounts(fleet, survivor),
   );
-  await t.test('no call goes astray, or takes more than one replay or one forward', async () => {
-    await fleet.simulation.close();
-    assert.deepEqual(ledger.faults('some-lost'), []);
-  });
+  await t.test(
+    'no call reaches the wrong Machine, or takes more than one replay or one forward',
+    async () => {
+      await fleet.simulation.close();
+      assert.deepEqual(ledger.faults('some-lost'), []);
+    },
+  );
 }
 
 async function testEnds(
@@ -85,22 +90,22 @@ async function testEnds(
   meetings: Meetings,
 ): Promise<void> {
   let visits: readonly Visit[] = [];
-  await t.test('every client has an answer again, of its session or a new one', LONG, async () => {
-    visits = await crowd.end();
-    for (const line of [...tableOf(visits, ledger), ...cutsOf(visits)]) t.diagnostic(line);
-  });
-  await t.test('only who was on a Machine that lost its memory has lost a session', () => {
-    assert.deepEqual(faultsOf(visits, ledger), []);
-  });
   await t.test(
-    'clients that have named a session of their own are on one Machine',
+    'every client gets a response again, in its session or a new one',
     LONG,
     async () => {
-      assert.deepEqual(await meetings.end(), []);
-      t.diagnostic(`${meetings.count()} sessions of clients' own`);
-      await meetings.untilTogether();
+      visits = await crowd.end();
+      for (const line of [...tableOf(visits, ledger), ...cutsOf(visits)]) t.diagnostic(line);
     },
   );
+  await t.test('only clients of a Machine that lost its memory have lost a session', () => {
+    assert.deepEqual(faultsOf(visits, ledger), []);
+  });
+  await t.test('clients that share a client-minted id are on one Machine', LONG, async () => {
+    assert.deepEqual(await meetings.end(), []);
+    t.diagnostic(`${meetings.count()} sessions of client-minted ids`);
+    await meetings.untilTogether();
+  });
 }
 
 async function makeChaos(
@@ -142,10 +147,10 @@ async function liveThrough(
   await systemClock.sleep(pauseMs);
 }
 
-/** Of a Machine whose processes have lived through all of it. */
+/** Of a Machine whose processes have run the whole time. */
 async function compareCounts({ ledger }: Fleet, { id, ports }: SimulatedMachine): Promise<void> {
   const ofMachine = () => ledger.decisions.filter(({ machine }) => machine === id);
-  // A line comes once the answer has gone out whole.
+  // A line is written once the response has been sent completely.
   await until(async () => {
     const counted = await requestsTotalAt(ports.admin);
     const logged = countsOf(ofMachine());
@@ -159,15 +164,15 @@ async function compareCounts({ ledger }: Fleet, { id, ports }: SimulatedMachine)
     ),
   );
   const fromEdge = ofMachine().filter(({ why }) => !FROM_PEERS.has(why));
-  const told = new Set(fromEdge.map(({ requestId }) => requestId));
-  const unlogged = [...known].filter((requestId) => !told.has(requestId));
+  const reported = new Set(fromEdge.map(({ requestId }) => requestId));
+  const unlogged = [...known].filter((requestId) => !reported.has(requestId));
   assert.deepEqual(unlogged, []);
-  // What was given up while it was on its way is none of the edge's hops.
+  // An aborted request is not recorded as a hop by the edge.
   const givenUp = new Set(
     ledger.records.filter(({ status }) => status === CLIENT_LEFT).map(({ requestId }) => requestId),
   );
-  const untold = fromEdge.filter(({ requestId, status }) => {
+  const unreported = fromEdge.filter(({ requestId, status }) => {
     return !known.has(requestId) && !givenUp.has(requestId) && status !== CLIENT_LEFT;
   });
-  assert.deepEqual(untold, []);
+  assert.deepEqual(unreported, []);
 }

@@ -1,13 +1,13 @@
-/** The clients of other protocols than MCP, as people install them, against the servers they belong to. */
+/** Real client libraries of protocols other than MCP, with their own servers. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startFleet } from './support/fleet.ts';
-import { tell } from './support/telling.ts';
+import { runScenario } from './support/run-scenario.ts';
 
-/** A test that hangs ends, and takes its Machines with it. */
+/** A test that hangs ends, and stops its Machines. */
 const TIMEOUT_MS = 400_000;
 const SOCKET_IO_CLIENTS = 50;
-/** The presets of these clients, beside those that an app has anyway. */
+/** The presets of these clients, in addition to the default ones. */
 const PROTOCOLS = [
   ...['mcp', 'mcp-sse', 'rpc', 'cookie:sid', 'socket.io', 'signalr'],
   'path:^/echo/[^/.]+/([^/.]+)/',
@@ -17,26 +17,31 @@ test('sessions of other protocols stay with their Machine:', { timeout: TIMEOUT_
   const fleet = await startFleet(t, { hints: true, env: { SESSION_PROTOCOLS: PROTOCOLS } });
   const { target, ledger } = fleet;
 
-  await t.test('one client of each, while everything is new', async () => {
-    for (const story of ['socket.io', 'sockjs', 'signalr'] as const) {
-      await tell({ story, target, times: 1 });
+  await t.test('one client of each, right after the start', async () => {
+    for (const scenario of ['socket.io', 'sockjs', 'signalr'] as const) {
+      await runScenario({ scenario: scenario, target, times: 1 });
     }
   });
-  await t.test('50 clients of Socket.IO at once, which poll and then upgrade', () =>
-    tell({ story: 'socket.io', target, times: SOCKET_IO_CLIENTS }),
+  await t.test('50 concurrent clients of Socket.IO, which poll and then upgrade', () =>
+    runScenario({ scenario: 'socket.io', target, times: SOCKET_IO_CLIENTS }),
   );
   await t.test('20 clients of Socket.IO that only poll', () =>
-    tell({ story: 'socket.io-polling', target, times: 20 }),
+    runScenario({ scenario: 'socket.io-polling', target, times: 20 }),
   );
   await t.test('30 clients of SockJS, by WebSocket, streaming and polling', () =>
-    tell({ story: 'sockjs', target, times: 10 }),
+    runScenario({ scenario: 'sockjs', target, times: 10 }),
   );
   await t.test('30 clients of SignalR, by WebSocket, event stream and long polling', () =>
-    tell({ story: 'signalr', target, times: 10 }),
+    runScenario({ scenario: 'signalr', target, times: 10 }),
   );
-  await t.test('20 clients of graphql-ws', () => tell({ story: 'graphql-ws', target, times: 20 }));
-  await t.test('no call goes astray, or takes more than one replay or one forward', async () => {
-    await fleet.close();
-    assert.deepEqual(ledger.faults(), []);
-  });
+  await t.test('20 clients of graphql-ws', () =>
+    runScenario({ scenario: 'graphql-ws', target, times: 20 }),
+  );
+  await t.test(
+    'no call reaches the wrong Machine, or takes more than one replay or one forward',
+    async () => {
+      await fleet.close();
+      assert.deepEqual(ledger.faults(), []);
+    },
+  );
 });

@@ -1,4 +1,6 @@
-/** A new version of the app, while the old one is used: what its clients get to hear, counted. */
+/**
+ * A new version of the app is deployed while the old one is used: the clients' results, counted.
+ */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { DeployStrategy } from '../../src/simulator/fleet.ts';
@@ -10,7 +12,7 @@ import { faultsOf, hasEnded } from './crowd/judge.ts';
 import { cutsOf, tableOf } from './crowd/table.ts';
 import { startFleet } from './support/fleet.ts';
 
-/** A test that hangs ends, and takes its Machines with it. */
+/** A test that hangs ends, and stops its Machines. */
 const TIMEOUT_MS = 400_000;
 const LONG = { timeout: TIMEOUT_MS };
 const MACHINES = 5;
@@ -20,7 +22,7 @@ const CLIENTS = {
 };
 const SEED = 1;
 
-describe('a deploy costs sessions their memory, and nothing else', () => {
+describe('a deploy loses the sessions in memory, and nothing else', () => {
   testDeploy('rolling', 'one by one, ids kept');
   testDeploy('bluegreen', 'all at once, new ids');
 });
@@ -39,18 +41,18 @@ function testDeploy(strategy: DeployStrategy, how: string): void {
 
     await t.test('all clients have a session', LONG, () => crowd.arrived());
     let deployedAt = Infinity;
-    await t.test('the new version takes the place of the old one', LONG, async () => {
+    await t.test('the new version replaces the old one', LONG, async () => {
       await simulation.deploy(strategy);
       deployedAt = journalNow();
     });
-    await t.test('everything is ready within ten seconds', () =>
+    await t.test('every Machine is ready within ten seconds', () =>
       beReady(simulation.machines.filter(({ state }) => state === 'started')),
     );
-    await t.test('every client has an answer again', LONG, async () => {
+    await t.test('every client gets a response again', LONG, async () => {
       visits = await crowd.end();
       for (const line of [...tableOf(visits, ledger), ...cutsOf(visits)]) t.diagnostic(line);
     });
-    await t.test('who is answered after it has a session of the new version', () => {
+    await t.test('every response after it belongs to a session of the new version', () => {
       const later = visits.filter(({ outcome, at }) => outcome === 'answered' && at > deployedAt);
       assert.ok(later.length > 0);
       assert.deepEqual(
@@ -58,12 +60,15 @@ function testDeploy(strategy: DeployStrategy, how: string): void {
         [],
       );
     });
-    await t.test('nobody hears of anything but the end of a session that was lost', () => {
+    await t.test('no client gets an error other than the end of a lost session', () => {
       assert.deepEqual(faultsOf(visits, ledger), []);
     });
-    await t.test('no call goes astray, or takes more than one replay or one forward', async () => {
-      await simulation.close();
-      assert.deepEqual(ledger.faults('some-lost'), []);
-    });
+    await t.test(
+      'no call reaches the wrong Machine, or takes more than one replay or one forward',
+      async () => {
+        await simulation.close();
+        assert.deepEqual(ledger.faults('some-lost'), []);
+      },
+    );
   });
 }

@@ -3,26 +3,26 @@ import { describe, test } from 'node:test';
 import { z } from 'zod';
 import { systemClock } from '../../src/clock.ts';
 import type { SimulatedMachine } from '../../src/simulator/machine.ts';
-import { openRpcSession } from './stories/rpc.ts';
+import { openRpcSession } from './scenarios/rpc.ts';
 import {
   atFirstOn,
-  callPatiently,
+  callWithRetries,
   callUntil,
   openVisitors,
   type Visitor,
-} from './stories/visitors.ts';
+} from './scenarios/visitors.ts';
 import { startFleet, type Fleet } from './support/fleet.ts';
-import { patientFetch } from './support/patient-fetch.ts';
+import { retryingFetch } from './support/retrying-fetch.ts';
 import { until } from './support/until.ts';
 
-/** A test that hangs ends, and takes its Machines with it. */
+/** A test that hangs ends, and stops its Machines. */
 const TIMEOUT_MS = 120_000;
 const REPLAY_TIMEOUT_MS = 1_000;
-/** Longer than a peer waits for an answer, and longer than the edge tries to deliver a replay. */
+/** Longer than a peer waits for a response, and longer than the edge tries to deliver a replay. */
 const SLOW_MS = 1_500;
 
-// Most of the time is waiting: for directories to be read, for Machines to be slow.
-describe('no live session is given up', { concurrency: 2 }, () => {
+// Most of the time is spent waiting for directory readings and slow Machines.
+describe('no live session is lost', { concurrency: 2 }, () => {
   for (const hints of [true, false]) testDisturbances(hints);
 });
 
@@ -37,20 +37,23 @@ function testDisturbances(hints: boolean): void {
 
     await t.test('while the sidecars are restarted, one after the other', () => restartAll(scene));
     await t.test('when its Machine was suspended and the edge wakes it', () => suspendOne(scene));
-    await t.test('when its Machine answers late', () => answerLate(scene));
-    await t.test('when its Machine stands still for a while', () => standStill(scene));
-    await t.test('when nobody else knows of it and its Machine stands still', () =>
-      standStillUnknown(scene),
+    await t.test('when its Machine responds late', () => respondLate(scene));
+    await t.test('when its Machine is frozen for a while', () => standStill(scene));
+    await t.test('when no other Machine knows it and its Machine is frozen', () =>
+      freezeUnlisted(scene),
     );
-    await t.test('when its Machine can not be reached for a while', () => beUnreachable(scene));
-    await t.test('when its Machine takes long to wake', () => wakeSlowly(scene));
-    await t.test('no call goes astray, or takes more than one replay or one forward', async () => {
-      await Promise.all(scene.visitors.map((visitor) => visitor.leave()));
-      await fleet.close();
-      assert.deepEqual(fleet.ledger.faults(), []);
-      // A store that has forgotten its sessions in a restart would show here.
-      assert.equal(fleet.ledger.count({ why: 'unknown-session' }), 0);
-    });
+    await t.test('when its Machine is unreachable for a while', () => beUnreachable(scene));
+    await t.test('when its Machine takes long to resume', () => wakeSlowly(scene));
+    await t.test(
+      'no call reaches the wrong Machine, or takes more than one replay or one forward',
+      async () => {
+        await Promise.all(scene.visitors.map((visitor) => visitor.leave()));
+        await fleet.close();
+        assert.deepEqual(fleet.ledger.faults(), []);
+        // A store that has lost its sessions in a restart would fail here.
+        assert.equal(fleet.ledger.count({ why: 'unknown-session' }), 0);
+      },
+    );
   });
 }
 
@@ -58,9 +61,9 @@ function testDisturbances(hints: boolean): void {
 interface Scene {
   readonly fleet: Fleet;
   readonly visitors: readonly Visitor[];
-  /** The Machine that something happens to. */
+  /** The Machine that is disturbed. */
   readonly machine: SimulatedMachine;
-  /** Those whose sessions are there. */
+  /** The clients whose sessions are there. */
   readonly guests: readonly Visitor[];
 }
 
@@ -82,17 +85,17 @@ async function restartAll({ fleet, visitors }: Scene): Promise<void> {
     isOver = true;
   }
   await visits;
-  await Promise.all(visitors.map((visitor) => visitor.hear()));
+  await Promise.all(visitors.map((visitor) => visitor.nextPush()));
 }
 
 async function suspendOne({ fleet, machine, guests }: Scene): Promise<void> {
   const awake = fleet.machines.filter((other) => other !== machine);
   machine.suspend();
-  // Until then its peers would still expect it to answer.
+  // Until then its peers would still expect its responses.
   await untilSeeingOthers(awake, 1);
   await callAll(guests);
   assert.equal(machine.state, 'started');
-  await Promise.all(guests.map((guest) => guest.hear()));
+  await Promise.all(guests.map((guest) => guest.nextPush()));
   await untilSeeingOthers(awake, 2);
 }
 
@@ -109,13 +112,13 @@ async function untilSeeingOthers(
 
 const Readiness = z.object({ fleet: z.object({ others: z.number() }) });
 
-/** How many other Machines this one's sidecar knows to be running. */
+/** How many other Machines this one's sidecar considers running. */
 async function othersSeenBy({ ports }: SimulatedMachine): Promise<number> {
   const response = await fetch(`http://127.0.0.1:${ports.admin}/readyz`);
   return Readiness.parse(await response.json()).fleet.others;
 }
 
-async function answerLate({ fleet, machine }: Scene): Promise<void> {
+async function respondLate({ fleet, machine }: Scene): Promise<void> {
   const { target } = fleet;
   const { id, pid } = await openRpcSession(target, atFirstOn(machine.id));
   const late = await fetch(`${target.url}/rpc/call?session_id=${id}&wait_ms=${SLOW_MS}`);
@@ -135,7 +138,7 @@ async function standStill({ fleet, machine, guests }: Scene): Promise<void> {
   await calls;
 }
 
-async function standStillUnknown({ fleet, machine }: Scene): Promise<void> {
+async function freezeUnlisted({ fleet, machine }: Scene): Promise<void> {
   const { target } = fleet;
   const [, ignorant] = fleet.machines;
   assert.ok(ignorant);
@@ -143,7 +146,7 @@ async function standStillUnknown({ fleet, machine }: Scene): Promise<void> {
   const { id, pid } = await openRpcSession(target, atFirstOn(machine.id));
   await ignorant.startSidecar();
   fleet.signal(machine, pid, 'SIGSTOP');
-  const call = patientFetch(`${target.url}/rpc/call?session_id=${id}`, {
+  const call = retryingFetch(`${target.url}/rpc/call?session_id=${id}`, {
     headers: { 'fly-prefer-instance-id': ignorant.id },
   });
   await systemClock.sleep(SLOW_MS);
@@ -178,5 +181,5 @@ async function wakeSlowly({ machine, guests }: Scene): Promise<void> {
 }
 
 async function callAll(visitors: readonly Visitor[]): Promise<void> {
-  await Promise.all(visitors.map((visitor) => callPatiently(visitor)));
+  await Promise.all(visitors.map((visitor) => callWithRetries(visitor)));
 }

@@ -1,16 +1,16 @@
-/** A Machine that starts after the owner of a session went to sleep finds that owner all the same. */
+/** A Machine that starts after the owner of a session was suspended still finds that owner. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { z } from 'zod';
 import type { SimulatedMachine } from '../../src/simulator/machine.ts';
-import { openRpcSession } from './stories/rpc.ts';
-import { atFirstOn } from './stories/visitors.ts';
+import { openRpcSession } from './scenarios/rpc.ts';
+import { atFirstOn } from './scenarios/visitors.ts';
 import { startFleet, type Fleet } from './support/fleet.ts';
 import { until } from './support/until.ts';
 
 const Readiness = z.object({ fleet: z.object({ others: z.number() }) });
 
-test('a Machine that joins sends a session to its suspended owner, where it goes on', async (t) => {
+test('a Machine that joins sends a session to its suspended owner, where it continues', async (t) => {
   const { fleet, owner, newcomer, id } = await openScene(t, (machine) => machine.suspend());
   const response = await callOn(fleet, newcomer, id);
   assert.equal(response.status, 200);
@@ -19,10 +19,10 @@ test('a Machine that joins sends a session to its suspended owner, where it goes
   assert.equal(owner.state, 'started');
 });
 
-test('a Machine that joins sends a session to its stopped owner, which wakes up', async (t) => {
+test('a Machine that joins sends a session to its stopped owner, which starts', async (t) => {
   const { fleet, owner, newcomer, id } = await openScene(t, (machine) => machine.stop());
   await callOn(fleet, newcomer, id);
-  // What its app had in memory is gone, and so the app says; but nobody else was asked to serve it.
+  // Its app has lost its memory and returns an error; no other app receives the request.
   assert.equal(owner.state, 'started');
   await until(() => fleet.ledger.incomplete());
   const last = fleet.ledger.records.at(-1);
@@ -35,7 +35,7 @@ interface Scene {
   readonly fleet: Fleet;
   readonly owner: SimulatedMachine;
   readonly newcomer: SimulatedMachine;
-  /** The id of the owner's session, which names no Machine. */
+  /** The id of the owner's session, without a Machine hint. */
   readonly id: string;
 }
 
@@ -48,12 +48,12 @@ async function openScene(
   assert.ok(owner && other);
   const { id, machine } = await openRpcSession(fleet.target, atFirstOn(owner.id));
   assert.equal(machine, owner.id);
-  // Then the other one knows of it, too.
+  // Then the other one knows it, too.
   assert.equal((await callOn(fleet, other, id)).status, 200);
   await sleep(owner);
-  await until(async () => ((await othersSeenBy(other)) === 0 ? [] : ['the owner is still seen']));
+  await until(async () => ((await othersSeenBy(other)) === 0 ? [] : ['the owner is still listed']));
   const newcomer = await fleet.simulation.addMachine();
-  await until(async () => ((await bindingsReadBy(newcomer)) === 1 ? [] : ['nothing was read']));
+  await until(async () => ((await bindingsReadBy(newcomer)) === 1 ? [] : ['no binding was read']));
   return { fleet, owner, newcomer, id };
 }
 

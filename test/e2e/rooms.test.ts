@@ -1,6 +1,6 @@
 /**
- * Clients that open a room in the same moment, as all of them do after each deploy: they have to meet
- * on one Machine, whatever Machine the edge takes each of them to. `ROOMS=all` tries all combinations.
+ * Clients that open a room at the same moment, as after each deploy: they must all connect to one
+ * Machine, whichever Machines the edge selects. `ROOMS=all` runs all combinations.
  */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
@@ -12,16 +12,16 @@ import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
 import type { ServerName } from './rooms/guests.ts';
 import { combinationsFor, type Combination, type StoreName } from './rooms/matrix.ts';
 import { startParty, type Party } from './rooms/party.ts';
-import { createWhereabouts, type Whereabouts } from './rooms/whereabouts.ts';
+import { createSocketLocations, type SocketLocations } from './rooms/whereabouts.ts';
 import { startFleet, type Fleet } from './support/fleet.ts';
 import { shortened } from './support/shortened.ts';
 import { until } from './support/until.ts';
 
 const ROOMS = 20;
 const CLIENTS = 4;
-/** With clients that give up a connection without an answer after three seconds. */
+/** With clients that abort a connection without a response after three seconds. */
 const MEET_WITHIN_MS = 30_000;
-/** A test that hangs ends, and takes its Machines with it. */
+/** A test that hangs ends, and stops its Machines. */
 const LONG = { timeout: 400_000 };
 
 const PROTOCOLS: Readonly<Record<ServerName, string>> = {
@@ -35,7 +35,7 @@ type StartStore = (t: TestContext) => Promise<Record<string, string>>;
 
 const combinations = combinationsFor(process.env.ROOMS);
 
-describe('all clients of a room meet on one Machine', () => {
+describe('all clients of a room are on one Machine', () => {
   testWith('sqlite', () => Promise.resolve({}));
   skipUnlessFound(neededForRedis, (program) => {
     testWith('redis', async (t) => {
@@ -63,8 +63,8 @@ function testWith(store: StoreName, start: StartStore): void {
 interface Scene {
   readonly fleet: Fleet;
   readonly party: Party;
-  readonly whereabouts: Whereabouts;
-  /** All that have been opened. */
+  readonly locations: SocketLocations;
+  /** All rooms that have been opened. */
   readonly rooms: string[];
 }
 
@@ -74,10 +74,10 @@ async function testRooms(
   storeEnv: Record<string, string>,
 ): Promise<void> {
   const scene = await startScene(t, combination, storeEnv);
-  const { fleet, whereabouts, rooms } = scene;
+  const { fleet, locations: locations, rooms } = scene;
   const [first, second] = fleet.machines;
   assert.ok(first && second);
-  await t.test('when they open it in the same moment', LONG, async () => {
+  await t.test('when they open it at the same moment', LONG, async () => {
     await openRooms(scene, 'new');
   });
   await t.test('after all Machines were replaced one by one', LONG, async () => {
@@ -89,14 +89,14 @@ async function testRooms(
     await openWithout(scene, first, 'killed');
   });
   await t.test(
-    'those of its own, and those that were opened without it, when it is back',
+    'for rooms it owned, and rooms opened without it, when it is back',
     LONG,
     async () => {
       await first.startSidecar();
       await meet(scene, rooms, 'an edit after the kill');
     },
   );
-  await t.test('while a sidecar does not answer', LONG, async () => {
+  await t.test('while a sidecar does not respond', LONG, async () => {
     fleet.signalSidecar(second, 'SIGSTOP');
     try {
       await openWithout(scene, second, 'silent');
@@ -104,12 +104,10 @@ async function testRooms(
       fleet.signalSidecar(second, 'SIGCONT');
     }
   });
-  await t.test(
-    'those of its own, and those that were opened without it, when it answers',
-    LONG,
-    () => meet(scene, rooms, 'an edit after the silence'),
+  await t.test('for rooms it owned, and rooms opened without it, when it responds', LONG, () =>
+    meet(scene, rooms, 'an edit after the freeze'),
   );
-  t.diagnostic(`${whereabouts.joinCount()} sockets for ${rooms.length * CLIENTS} clients`);
+  t.diagnostic(`${locations.joinCount()} sockets for ${rooms.length * CLIENTS} clients`);
   await t.test('no call takes more than one replay or one forward', async () => {
     await scene.party.close();
     await fleet.simulation.close();
@@ -122,7 +120,7 @@ async function startScene(
   { server, spread, layout }: Combination,
   storeEnv: Record<string, string>,
 ): Promise<Scene> {
-  const whereabouts = createWhereabouts();
+  const locations = createSocketLocations();
   const app = fileURLToPath(new URL(`rooms/apps/${server}.ts`, import.meta.url));
   const fleet = await startFleet(t, {
     hints: true,
@@ -135,20 +133,20 @@ async function startScene(
       ...(layout === 'three regions, PLACEMENT=fleet' && { PLACEMENT: 'fleet' }),
     },
     onLine: (_machine, source, line) => {
-      if (source === 'app') whereabouts.noteLine(line);
+      if (source === 'app') locations.noteLine(line);
     },
   });
   const party = startParty({ server, url: fleet.target.url });
   t.after(() => party.close());
-  return { fleet, party, whereabouts, rooms: [] };
+  return { fleet, party, locations: locations, rooms: [] };
 }
 
-/** Some at once, and some more when the others have found out which Machine is silent. */
+/** Some immediately, and some more when the others have detected the unresponsive Machine. */
 async function openWithout(scene: Scene, machine: SimulatedMachine, name: string): Promise<void> {
   const atOnce = await openRooms(scene, `${name}-at-once`);
   const later = await openRooms(scene, `${name}-later`);
-  const { whereabouts } = scene;
-  assert.deepEqual(whereabouts.roomsOn(machine.id, [...atOnce, ...later]), []);
+  const { locations: locations } = scene;
+  assert.deepEqual(locations.roomsOn(machine.id, [...atOnce, ...later]), []);
 }
 
 async function openRooms(scene: Scene, name: string): Promise<readonly string[]> {
@@ -159,15 +157,17 @@ async function openRooms(scene: Scene, name: string): Promise<readonly string[]>
   return opened;
 }
 
-/** Every client makes an edit; then all of a room are on one Machine, and each has the edits of all. */
+/**
+ * Every client makes an edit; then all of a room are on one Machine, and each has the edits of all.
+ */
 async function meet(
-  { party, whereabouts }: Scene,
+  { party, locations: locations }: Scene,
   rooms: readonly string[],
   edit: string,
 ): Promise<void> {
   await party.edit(rooms, edit);
   await until(async () => {
-    const scattered = whereabouts.scattered(rooms, CLIENTS);
+    const scattered = locations.scattered(rooms, CLIENTS);
     const missing = await party.missing(rooms, edit);
     return shortened([...scattered, ...missing]);
   }, MEET_WITHIN_MS);

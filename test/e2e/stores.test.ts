@@ -1,24 +1,27 @@
-/** Three Machines that share one database, which is killed and comes back while their clients go on. */
+/**
+ * Three Machines that share one database, which is killed and restarted while their clients
+ * continue.
+ */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import { neededForPostgres, startPostgresServer } from '../support/postgres-server.ts';
 import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
 import { skipUnlessFound } from '../support/needed.ts';
 import { readinessAt } from '../support/readiness.ts';
-import { callPatiently, callUntil, openVisitors, type Visitor } from './stories/visitors.ts';
+import { callWithRetries, callUntil, openVisitors, type Visitor } from './scenarios/visitors.ts';
 import { startFleet, type Fleet } from './support/fleet.ts';
-import { tell } from './support/telling.ts';
+import { runScenario } from './support/run-scenario.ts';
 import { until } from './support/until.ts';
 
-/** A test that hangs ends, and takes its Machines with it. */
+/** A test that hangs ends, and stops its Machines. */
 const TIMEOUT_MS = 180_000;
 const CLIENTS = 10;
 
-/** A database that can be hurt. */
+/** A database that can be killed. */
 interface Database {
   readonly url: string;
   kill(): Promise<void>;
-  /** Again, with what it had on disk. */
+  /** Started again, with the data that it had on disk. */
   start(): Promise<void>;
 }
 
@@ -41,30 +44,30 @@ async function startRedis(t: TestContext, program: string, isDurable: boolean): 
 
 function testDatabase(name: string, start: (t: TestContext) => Promise<Database>): void {
   describe(`with ${name}`, () => {
-    // A hint would tell the owner where the store is what is to be tested.
+    // A hint would identify the owner where the store is to be tested.
     test('sessions stay with their Machine:', { timeout: TIMEOUT_MS }, async (t) => {
       const database = await start(t);
       const env = { SESSION_STORE_URL: database.url };
       const fleet = await startFleet(t, { hints: false, env });
       const { target, ledger } = fleet;
 
-      await t.test('clients of each protocol come and go', async () => {
-        for (const story of ['mcp', 'mcp-sse', 'rpc', 'cookie'] as const) {
-          await tell({ story, target, times: CLIENTS });
+      await t.test('clients of each protocol connect and disconnect', async () => {
+        for (const scenario of ['mcp', 'mcp-sse', 'rpc', 'cookie'] as const) {
+          await runScenario({ scenario: scenario, target, times: CLIENTS });
         }
       });
       let visitors = await openVisitorsEverywhere(fleet);
       const unknownBefore = ledger.count({ why: 'unknown-session' });
-      await t.test('they go on while the database is killed and comes back', async () => {
+      await t.test('they continue while the database is killed and restarted', async () => {
         visitors = await disturb(fleet, visitors, database);
       });
       await t.test(
-        'no call goes astray, or takes more than one replay or one forward',
+        'no call reaches the wrong Machine, or takes more than one replay or one forward',
         async () => {
           await Promise.all(visitors.map((visitor) => visitor.leave()));
           await fleet.close();
           assert.deepEqual(ledger.faults(), []);
-          // What was bound is known all the time, to somebody who is asked.
+          // Every Machine can look up the bindings the whole time.
           assert.equal(ledger.count({ why: 'unknown-session' }), unknownBefore);
         },
       );
@@ -72,7 +75,10 @@ function testDatabase(name: string, start: (t: TestContext) => Promise<Database>
   });
 }
 
-/** Sessions opened before go on all the time, those opened while it is away before and after its return. */
+/**
+ * Sessions opened before continue the whole time, those opened during the outage before and after
+ * its end.
+ */
 async function disturb(
   fleet: Fleet,
   visitors: readonly Visitor[],
@@ -94,7 +100,7 @@ async function disturb(
   }
   await Promise.all(calling);
   const all = [...visitors, ...newcomers];
-  await Promise.all(all.map((visitor) => visitor.hear()));
+  await Promise.all(all.map((visitor) => visitor.nextPush()));
   return all;
 }
 
@@ -104,7 +110,7 @@ async function openVisitorsEverywhere({ machines, target }: Fleet): Promise<read
 }
 
 async function callAll(visitors: readonly Visitor[]): Promise<void> {
-  await Promise.all(visitors.map((visitor) => callPatiently(visitor)));
+  await Promise.all(visitors.map((visitor) => callWithRetries(visitor)));
 }
 
 function untilStores({ machines }: Fleet, state: string): Promise<void> {

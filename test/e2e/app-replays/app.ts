@@ -1,7 +1,7 @@
 /**
- * An app with a primary that takes all writes, as LiteFS and fly-ruby make of one: a replica answers a
- * write with a replay to the primary. Sessions are in the memory of the Machine that minted their id.
- * https://fly.io/docs/litefs/proxy/, https://github.com/superfly/fly-ruby
+ * An app with a primary that runs all writes, as with LiteFS and fly-ruby: a replica responds to a
+ * write with a replay to the primary. Sessions are in the memory of the Machine that created their
+ * id. https://fly.io/docs/litefs/proxy/, https://github.com/superfly/fly-ruby
  */
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -9,18 +9,18 @@ import { WebSocketServer } from 'ws';
 import { noteRun } from './run-journal.ts';
 
 export const STATE = 'captured_write';
-/** In which header the id of a session is. */
+/** The header that contains the session id. */
 const ID_HEADERS = ['mcp-session-id', 'x-session-id'] as const;
 
 const SELF = process.env.FLY_MACHINE_ID ?? '';
-/** The id of the Machine that takes the writes; the test tells it. */
+/** The id of the Machine that runs the writes, set by the test. */
 let primary = '';
 
 const sessions = new Set<string>();
 const sockets = new WebSocketServer({ noServer: true });
 
-/** How a replica names the Machine that is to take a write. */
-const WISHES: ReadonlyMap<string, () => string> = new Map([
+/** How a replica names the Machine that is to run a write. */
+const REPLAYS: ReadonlyMap<string, () => string> = new Map([
   ['instance', () => `instance=${primary};state=${STATE}`],
   ['region', () => `region=${process.env.PRIMARY_REGION ?? ''};state=${STATE}`],
   ['elsewhere', () => `elsewhere=true;state=${STATE}`],
@@ -42,10 +42,10 @@ const server = createServer((request, response) => {
 });
 
 server.on('upgrade', (request, socket, head: Buffer) => {
-  const wish = wishFor(request);
-  if (wish !== undefined) {
+  const replay = replayFor(request);
+  if (replay !== undefined) {
     noteRun(request, 'replayed');
-    socket.end(`HTTP/1.1 409 Conflict\r\nfly-replay: ${wish}\r\ncontent-length: 0\r\n\r\n`);
+    socket.end(`HTTP/1.1 409 Conflict\r\nfly-replay: ${replay}\r\ncontent-length: 0\r\n\r\n`);
     return;
   }
   noteRun(request, 'wrote');
@@ -74,10 +74,10 @@ function reveal(response: ServerResponse, header: string): void {
 }
 
 function write(request: IncomingMessage, response: ServerResponse): void {
-  const wish = wishFor(request);
-  if (wish !== undefined) {
+  const replay = replayFor(request);
+  if (replay !== undefined) {
     noteRun(request, 'replayed');
-    response.writeHead(409, { 'fly-replay': wish }).end();
+    response.writeHead(409, { 'fly-replay': replay }).end();
     return;
   }
   noteRun(request, 'wrote');
@@ -87,18 +87,18 @@ function write(request: IncomingMessage, response: ServerResponse): void {
   answer(request, response);
 }
 
-/** As apps do also where they don't know the id. */
+/** As apps do also for an unknown id. */
 function echo(request: IncomingMessage, response: ServerResponse): void {
   const id = request.headers['x-session-id'];
   if (id !== undefined) response.setHeader('x-session-id', id);
 }
 
-/** Undefined: this Machine takes the write. Elsewhere is where a replica has sent it, too. */
-function wishFor(request: IncomingMessage): string | undefined {
+/** Undefined: this Machine runs the write, or a replica has replayed it here. */
+function replayFor(request: IncomingMessage): string | undefined {
   const mode = urlOf(request).searchParams.get('mode') ?? '';
   if (SELF === primary) return undefined;
   if (mode === 'elsewhere' && sourceOf(request).includes(`state=${STATE}`)) return undefined;
-  return WISHES.get(mode)?.();
+  return REPLAYS.get(mode)?.();
 }
 
 function answer(request: IncomingMessage, response: ServerResponse): void {

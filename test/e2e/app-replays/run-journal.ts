@@ -1,4 +1,4 @@
-/** What the app tells the test: one line of its output for each request that it has run. */
+/** What the app reports to the test: one line of its output for each request that it has run. */
 import type { IncomingMessage } from 'node:http';
 
 export interface Run {

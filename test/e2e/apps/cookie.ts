@@ -1,7 +1,7 @@
-/** An app of the browser's kind: a cookie names a basket, which is in memory. */
+/** A browser app: a cookie names a basket, which is in memory. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { answerJson, HERE, urlOf, type Door } from './door.ts';
+import { respondJson, HERE, urlOf, type Door } from './door.ts';
 import { noteEnded, noteOpened, noteRequest } from './journal.ts';
 
 export function createCookieDoor(): Door {
@@ -12,14 +12,14 @@ export function createCookieDoor(): Door {
     baskets.set(id, 0);
     noteOpened(id);
     response.setHeader('set-cookie', [`sid=${id}; Path=/; HttpOnly`, 'theme=dark; Path=/']);
-    answerJson(response, 200, { ...HERE, count: 0 });
+    respondJson(response, 200, { ...HERE, count: 0 });
   }
 
   function logout(response: ServerResponse, id: string): void {
     baskets.delete(id);
     noteEnded(id);
     response.setHeader('set-cookie', 'sid=; Path=/; Max-Age=0');
-    answerJson(response, 200, HERE);
+    respondJson(response, 200, HERE);
   }
 
   function handle(request: IncomingMessage, response: ServerResponse): void {
@@ -32,12 +32,12 @@ export function createCookieDoor(): Door {
     const count = id === undefined ? undefined : baskets.get(id);
     if (id !== undefined) noteRequest(request, id, count !== undefined);
     if (id === undefined || count === undefined) {
-      answerJson(response, 401, { ...HERE, error: 'not logged in' });
+      respondJson(response, 401, { ...HERE, error: 'not logged in' });
     } else if (pathname === '/logout') {
       logout(response, id);
     } else {
       baskets.set(id, count + 1);
-      answerJson(response, 200, { ...HERE, count: count + 1, cookie: request.headers.cookie });
+      respondJson(response, 200, { ...HERE, count: count + 1, cookie: request.headers.cookie });
     }
   }
 

@@ -1,4 +1,4 @@
-/** An MCP server whose answers depend on what its session did before. */
+/** An MCP server whose responses depend on the earlier calls of the session. */
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js';
 import { z } from 'zod';
 import { HERE } from './door.ts';
@@ -12,17 +12,17 @@ export function createCounter(): McpServer {
     { capabilities: { logging: {} } },
   );
   let count = 0;
-  const answer = (): { content: { type: 'text'; text: string }[] } => ({
+  const result = (): { content: { type: 'text'; text: string }[] } => ({
     content: [{ type: 'text', text: JSON.stringify({ ...HERE, count }) }],
   });
 
   server.registerTool('count', { description: 'Counts its calls in this session' }, () => {
     count += 1;
-    return answer();
+    return result();
   });
   server.registerTool(
     'work',
-    { description: 'Takes its time and tells how far it is', inputSchema: { ms: z.number() } },
+    { description: 'Takes some time and reports its progress', inputSchema: { ms: z.number() } },
     async ({ ms }, { _meta, sendNotification }) => {
       const progressToken = _meta?.progressToken;
       for (let progress = 1; progress <= PROGRESS_STEPS; progress += 1) {
@@ -31,13 +31,13 @@ export function createCounter(): McpServer {
         const params = { progressToken, progress, total: PROGRESS_STEPS };
         await sendNotification({ method: 'notifications/progress', params });
       }
-      return answer();
+      return result();
     },
   );
-  // Not part of the answer: it comes over the stream that the client keeps open.
+  // Not part of the response: it is sent over the stream that the client keeps open.
   server.registerTool('announce', { description: 'Sends a notification' }, async () => {
     await server.sendLoggingMessage({ level: 'info', data: { ...HERE, count } });
-    return answer();
+    return result();
   });
   return server;
 }

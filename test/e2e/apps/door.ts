@@ -1,16 +1,18 @@
-/** What the servers of the test app have in common: each takes the requests to some of its paths. */
+/**
+ * The common interface of the test app's servers: each handles the requests to some of its paths.
+ */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 
 export interface Door {
-  /** One that ends with a slash stands for all that begin with it. */
+  /** A path that ends with a slash stands for all paths that begin with it. */
   readonly paths: readonly string[];
   handle(request: IncomingMessage, response: ServerResponse): void | Promise<void>;
   /** Undefined: no WebSockets here. */
   readonly upgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
 }
 
-/** Which process says so: state in memory is in this one alone. */
+/** The responding process: state in memory exists only there. */
 export interface Place {
   readonly machine: string;
   readonly pid: number;
@@ -22,7 +24,7 @@ export function urlOf(request: IncomingMessage): URL {
   return new URL(request.url ?? '/', 'http://app');
 }
 
-export function answerJson(response: ServerResponse, status: number, body: object): void {
+export function respondJson(response: ServerResponse, status: number, body: object): void {
   response.writeHead(status, { 'content-type': 'application/json' });
   response.end(JSON.stringify(body));
 }

@@ -8,9 +8,9 @@ import {
 } from 'graphql';
 import { useServer } from 'graphql-ws/use/ws';
 import { WebSocketServer } from 'ws';
-import { answerJson, HERE, type Door } from './door.ts';
+import { respondJson, HERE, type Door } from './door.ts';
 
-/** What one connection has counted. */
+/** The count of one connection. */
 interface Session {
   count: number;
 }
@@ -30,7 +30,7 @@ export function createGraphQlDoor(): Door {
   );
   return {
     paths: ['/graphql'],
-    handle: (_request, response) => answerJson(response, 426, { error: 'WebSocket only' }),
+    handle: (_request, response) => respondJson(response, 426, { error: 'WebSocket only' }),
     upgrade: (request, socket, head) => {
       sockets.handleUpgrade(request, socket, head, (client) =>
         sockets.emit('connection', client, request),

@@ -1,4 +1,4 @@
-/** What an app tells the test of what reaches it: one line of its output for each event. */
+/** What an app reports to the test: one line of its output for each event. */
 import type { IncomingMessage } from 'node:http';
 
 /** `at`: in ms, on the one clock that all processes of this computer share. */

@@ -1,6 +1,7 @@
 /**
  * The app of the end-to-end tests: stateful servers of several kinds in one process, with their
- * sessions in its memory. It knows nothing of Machines, but tells in each answer which one it is.
+ * sessions in its memory. It does not know its Machine's peers, but each response names its own
+ * Machine.
  */
 import { createServer } from 'node:http';
 import { createCookieDoor } from './cookie.ts';

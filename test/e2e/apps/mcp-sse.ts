@@ -3,7 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { SSEServerTransport } from '@modelcontextprotocol/sdk/server/sse.js';
 import { createCounter } from './counter.ts';
-import { answerJson, urlOf, type Door } from './door.ts';
+import { respondJson, urlOf, type Door } from './door.ts';
 import { noteEnded, noteOpened, noteRequest } from './journal.ts';
 
 const STREAM_PATH = '/sse';
@@ -22,7 +22,7 @@ export function createMcpSseDoor(): Door {
     const transport = sessions.get(id);
     noteRequest(request, id, transport !== undefined);
     if (transport) await transport.handlePostMessage(request, response);
-    else answerJson(response, 404, { message: 'Session not found' });
+    else respondJson(response, 404, { message: 'Session not found' });
   }
 
   /** It lives as long as its stream. */

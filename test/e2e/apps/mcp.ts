@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
 import { createCounter } from './counter.ts';
-import { answerJson, type Door } from './door.ts';
+import { respondJson, type Door } from './door.ts';
 import { noteEnded, noteOpened, noteRequest } from './journal.ts';
 
 export function createMcpDoor(): Door {
@@ -14,7 +14,7 @@ export function createMcpDoor(): Door {
     if (id !== undefined) noteRequest(request, id, sessions.has(id));
     const transport = id === undefined ? await openSession() : sessions.get(id);
     if (transport) await transport.handleRequest(request, response);
-    else refuse(response);
+    else reject(response);
   }
 
   async function openSession(): Promise<StreamableHTTPServerTransport> {
@@ -37,7 +37,7 @@ export function createMcpDoor(): Door {
 }
 
 /** "The server MUST respond to requests containing that session ID with HTTP 404 Not Found". */
-function refuse(response: ServerResponse): void {
+function reject(response: ServerResponse): void {
   const error = { code: -32001, message: 'Session not found' };
-  answerJson(response, 404, { jsonrpc: '2.0', error, id: null });
+  respondJson(response, 404, { jsonrpc: '2.0', error, id: null });
 }

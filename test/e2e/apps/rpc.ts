@@ -1,12 +1,12 @@
 /**
- * A WebSocket RPC server and what belongs to it: `POST /rpc` opens a session and tells its id in
+ * A WebSocket RPC server and its HTTP endpoints: `POST /rpc` opens a session and returns its id in
  * `x-session-id`; `/rpc?session_id=ID` is its socket, on which each message is a call; `/rpc/call`
- * and `/rpc/upload` take calls and files of the session over HTTP.
+ * and `/rpc/upload` accept calls and files of the session over HTTP.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { WebSocketServer } from 'ws';
-import { answerJson, HERE, urlOf, type Door } from './door.ts';
+import { respondJson, HERE, urlOf, type Door } from './door.ts';
 import { noteOpened, noteRequest } from './journal.ts';
 
 interface Session {
@@ -22,7 +22,7 @@ export function createRpcDoor(): Door {
     sessions.set(id, { count: 0 });
     noteOpened(id);
     response.setHeader('x-session-id', id);
-    answerJson(response, 200, { ...HERE, session: id, count: 0 });
+    respondJson(response, 200, { ...HERE, session: id, count: 0 });
   }
 
   function sessionOf(request: IncomingMessage): Session | undefined {
@@ -42,8 +42,8 @@ export function createRpcDoor(): Door {
     const received = await digestOf(request);
     const waitMs = Number(searchParams.get('wait_ms'));
     if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
-    if (!session) answerJson(response, 404, { ...HERE, error: 'no such session' });
-    else answerJson(response, 200, { ...HERE, ...received, count: (session.count += 1) });
+    if (!session) respondJson(response, 404, { ...HERE, error: 'no such session' });
+    else respondJson(response, 200, { ...HERE, ...received, count: (session.count += 1) });
   }
 
   return {

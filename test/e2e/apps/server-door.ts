@@ -1,11 +1,14 @@
-/** A door for a library that takes its requests from a server: it gets one that listens nowhere. */
+/**
+ * Adapter for a library that takes its requests from an HTTP server: it gets one that does not
+ * listen.
+ */
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Door } from './door.ts';
 
 export interface ServerDoorOptions {
   readonly path: string;
   readonly attach: (server: Server) => void;
-  /** Called with each request before the library gets it. */
+  /** Called with each request before the library receives it. */
   readonly note: (request: IncomingMessage) => void;
 }
 

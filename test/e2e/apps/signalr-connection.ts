@@ -1,5 +1,5 @@
 /**
- * One connection of SignalR's JSON protocol, whatever carries its messages
+ * One connection of SignalR's JSON protocol, independent of its transport
  * (https://github.com/dotnet/aspnetcore/blob/main/src/SignalR/docs/specs/HubProtocol.md).
  */
 import { z } from 'zod';
@@ -11,7 +11,7 @@ const INVOCATION = 1;
 const COMPLETION = 3;
 const PING = 6;
 const CLOSE = 7;
-/** Often enough for a client to be pinged while a test lasts, in ms. */
+/** Short enough for a client to be pinged during a test, in ms. */
 const PING_EVERY_MS = 1_000;
 
 const Handshake = z.object({ protocol: z.literal('json'), version: z.literal(1) });
@@ -34,13 +34,13 @@ export class SignalRConnection {
     this.#onEnd = onEnd;
   }
 
-  /** Sends what waits, and from now on everything, this way. */
+  /** Sends the queued messages, and all later ones, over this transport. */
   deliverBy(deliver: (text: string) => void): void {
     this.#deliver = deliver;
     this.#flush();
   }
 
-  /** What is sent from now on waits. */
+  /** From now on messages are queued. */
   deliverLater(): void {
     this.#deliver = undefined;
   }
@@ -81,13 +81,13 @@ export class SignalRConnection {
     this.#send({ type: COMPLETION, invocationId, result });
   }
 
-  /** Of a method of the client, by the server itself: nobody answers. */
+  /** Calls a method of the client, started by the server: there is no response. */
   #call(target: string, argument: object): void {
     this.#send({ type: INVOCATION, target, arguments: [argument] });
   }
 
   #send(message: object): void {
-    // A ping before the handshake's answer would be taken for it.
+    // A ping before the handshake response would be taken for it.
     if (this.#state !== 'open') return;
     this.#unsent += JSON.stringify(message) + SEPARATOR;
     this.#flush();

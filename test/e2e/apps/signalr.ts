@@ -1,5 +1,5 @@
 /**
- * A small server of SignalR: `POST /hub/negotiate` tells the connection's token, and
+ * A small server of SignalR: `POST /hub/negotiate` returns the connection's token, and
  * `/hub?id=<token>` is the connection, over a WebSocket, an event stream or long polling
  * (https://github.com/dotnet/aspnetcore/blob/main/src/SignalR/docs/specs/TransportProtocols.md).
  */
@@ -7,18 +7,18 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { WebSocketServer } from 'ws';
-import { answerJson, urlOf, type Door } from './door.ts';
+import { respondJson, urlOf, type Door } from './door.ts';
 import { noteEnded, noteOpened, noteRequest } from './journal.ts';
 import { SignalRConnection } from './signalr-connection.ts';
 
 const PATH = '/hub';
 const TRANSPORTS = ['WebSockets', 'ServerSentEvents', 'LongPolling'];
-/** A poll that hears nothing is answered after this, in ms. */
+/** A poll without messages gets its response after this time, in ms. */
 const POLL_MS = 5_000;
 
 interface Session {
   readonly connection: SignalRConnection;
-  /** The answer of a poll that waits. */
+  /** The response of a pending poll. */
   poll: ServerResponse | undefined;
   hasPolled: boolean;
 }
@@ -36,7 +36,7 @@ export function createSignalRDoor(): Door {
     });
     sessions.set(connectionToken, { connection, poll: undefined, hasPolled: false });
     noteOpened(connectionToken);
-    answerJson(response, 200, {
+    respondJson(response, 200, {
       negotiateVersion: 1,
       connectionId: randomUUID(),
       connectionToken,
@@ -93,7 +93,7 @@ export function createSignalRDoor(): Door {
   };
 }
 
-/** Lives as long as its connection, and the other way round. */
+/** Lives as long as its connection, and the reverse. */
 function stream({ connection }: Session, response: ServerResponse): void {
   response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' });
   // So that the client sees that it is open.
@@ -102,7 +102,7 @@ function stream({ connection }: Session, response: ServerResponse): void {
   response.once('close', () => connection.end());
 }
 
-/** The first one is answered at once: it only opens the connection. */
+/** The first one is responded to immediately: it only opens the connection. */
 function poll(session: Session, response: ServerResponse): void {
   const isFirst = !session.hasPolled;
   session.hasPolled = true;
@@ -111,17 +111,17 @@ function poll(session: Session, response: ServerResponse): void {
     return;
   }
   session.poll = response;
-  const answer = (message?: string): void => {
+  const respond = (message?: string): void => {
     session.connection.deliverLater();
     session.poll = undefined;
     response.writeHead(200, { 'content-type': 'text/plain' }).end(message);
   };
-  const timer = setTimeout(answer, POLL_MS).unref();
+  const timer = setTimeout(respond, POLL_MS).unref();
   response.once('close', () => {
     clearTimeout(timer);
     if (session.poll !== response) return;
     session.connection.deliverLater();
     session.poll = undefined;
   });
-  session.connection.deliverBy(answer);
+  session.connection.deliverBy(respond);
 }

@@ -4,7 +4,7 @@ import { HERE, urlOf, type Door } from './door.ts';
 import { noteEnded, noteOpened, noteRequest } from './journal.ts';
 import { createServerDoor } from './server-door.ts';
 
-/** Often enough for a client to be pinged while a test lasts. */
+/** Short enough for a client to be pinged during a test. */
 const PING_INTERVAL_MS = 1_000;
 /** Long enough for a busy computer. */
 const PING_TIMEOUT_MS = 60_000;
@@ -15,11 +15,11 @@ export function createSocketIoDoor(): Door {
   function countFor(io: Server): void {
     io.on('connection', (socket) => {
       let count = 0;
-      socket.on('count', (answer: (counted: object) => void) => {
+      socket.on('count', (respond: (counted: object) => void) => {
         count += 1;
-        answer({ ...HERE, count });
+        respond({ ...HERE, count });
       });
-      // Not an answer: it comes by itself.
+      // Not a response: the server sends it on its own.
       socket.on('announce', () => socket.emit('news', { ...HERE, count }));
     });
   }
@@ -33,7 +33,7 @@ export function createSocketIoDoor(): Door {
         pingTimeout: PING_TIMEOUT_MS,
       });
       countFor(io);
-      // The session that requests name is the engine's; that of Socket.IO stays within.
+      // Requests name the engine's session; that of Socket.IO is internal.
       io.engine.on('connection', (connection: EngineSocket) => {
         const { id } = connection;
         sessions.add(id);
@@ -51,7 +51,7 @@ export function createSocketIoDoor(): Door {
   });
 }
 
-/** What is used of Engine.IO's. */
+/** The part of Engine.IO that is used here. */
 interface EngineSocket {
   readonly id: string;
   once(event: 'close', listener: () => void): void;

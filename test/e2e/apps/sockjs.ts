@@ -1,11 +1,11 @@
-/** SockJS, with its own server: the client makes up the session's id, which is part of the path. */
+/** SockJS, with its own server: the client creates the session's id, which is part of the path. */
 import { createServer, type Connection } from 'sockjs';
 import { HERE, urlOf, type Door } from './door.ts';
 import { noteEnded, noteOpened, noteRequest } from './journal.ts';
 import { createServerDoor } from './server-door.ts';
 
 const PREFIX = '/echo';
-/** `/echo/<a number for nobody but load balancers>/<session>/<transport>` */
+/** `/echo/<a number for load balancers>/<session>/<transport>` */
 const SESSION = /^\/echo\/[^/.]+\/([^/.]+)\//;
 
 export function createSockJsDoor(): Door {

@@ -1,5 +1,5 @@
-/** An app of the browser's kind that has no session id at all: it counts visits by the visitor's name. */
-import { answerJson, HERE, urlOf, type Door } from './door.ts';
+/** A browser app without any session id: it counts visits by the visitor's name. */
+import { respondJson, HERE, urlOf, type Door } from './door.ts';
 
 export function createVisitsDoor(): Door {
   const visits = new Map<string, number>();
@@ -9,7 +9,7 @@ export function createVisitsDoor(): Door {
       const name = urlOf(request).searchParams.get('name') ?? '';
       const count = (visits.get(name) ?? 0) + 1;
       visits.set(name, count);
-      answerJson(response, 200, { ...HERE, count, cookie: request.headers.cookie });
+      respondJson(response, 200, { ...HERE, count, cookie: request.headers.cookie });
     },
   };
 }

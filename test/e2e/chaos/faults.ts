@@ -1,4 +1,4 @@
-/** Does to a Machine what the plan says, and undoes it. */
+/** Applies the planned fault to a Machine, and reverts it. */
 import assert from 'node:assert/strict';
 import type { SimulatedMachine } from '../../../src/simulator/machine.ts';
 import { watchMemory, type Fleet } from '../support/fleet.ts';
@@ -6,12 +6,12 @@ import type { FaultName } from './plan.ts';
 
 export const ADMIN_TOKEN = 'who-makes-chaos-may-drain';
 
-/** Undoes it; resolves with the Machine that has the place from now on, once it listens. */
+/** Reverts it; resolves with the Machine that has the place from now on, once it listens. */
 export type End = () => Promise<SimulatedMachine>;
 
 type Begin = (machine: SimulatedMachine, fleet: Fleet) => Promise<End>;
 
-/** Longer than a peer waits for an answer. */
+/** Longer than a peer waits for a response. */
 const SLOW_MS = 500;
 
 const BEGINNINGS: Readonly<Record<FaultName, Begin>> = {
@@ -51,9 +51,9 @@ const BEGINNINGS: Readonly<Record<FaultName, Begin>> = {
     return undone(machine, undoEdge, undoPeers);
   },
   drain: async (machine) => {
-    await tell(machine, '/drain');
+    await post(machine, '/drain');
     return async () => {
-      await tell(machine, '/undrain');
+      await post(machine, '/undrain');
       return machine;
     };
   },
@@ -71,7 +71,7 @@ export function beginFault(name: FaultName, machine: SimulatedMachine, fleet: Fl
   return BEGINNINGS[name](machine, fleet);
 }
 
-/** The edge may have woken it already. */
+/** The edge may have started it already. */
 async function awake(machine: SimulatedMachine): Promise<SimulatedMachine> {
   await machine.wake();
   return machine;
@@ -84,11 +84,11 @@ function undone(machine: SimulatedMachine, ...undos: readonly (() => void)[]): P
   });
 }
 
-async function tell({ ports }: SimulatedMachine, path: string): Promise<void> {
+async function post({ ports }: SimulatedMachine, path: string): Promise<void> {
   const response = await fetch(`http://127.0.0.1:${ports.admin}${path}`, {
     method: 'POST',
     headers: { authorization: `Bearer ${ADMIN_TOKEN}` },
   });
-  assert.ok(response.ok, `${path} is answered ${response.status}`);
+  assert.ok(response.ok, `${path} returned ${response.status}`);
   await response.body?.cancel();
 }

@@ -1,26 +1,27 @@
 /**
- * Pairs of clients that name a session of their own in the same moment, and then another one, while
- * Machines come and go. Each session has to end up on one Machine, though its first one may be lost.
+ * Pairs of clients that use a new session id of their own at the same moment, and then another one,
+ * while Machines stop and start. Each session must end up on one Machine, though its first one may
+ * be lost.
  */
 import { systemClock } from '../../../src/clock.ts';
-import { ask, isOutcome, outcomeOf } from '../crowd/outcome.ts';
+import { sendRequest, isOutcome, outcomeOf } from '../crowd/outcome.ts';
 import { Counted } from '../support/mcp-client.ts';
 import { shortened } from '../support/shortened.ts';
 import { until } from '../support/until.ts';
 
 export interface Meetings {
-  /** How many sessions there were so far. */
+  /** The number of sessions so far. */
   count(): number;
-  /** Resolves once nobody calls any more; what any client should not have got to hear. */
+  /** Resolves once no client calls any more, with the responses that no client should receive. */
   end(): Promise<readonly string[]>;
-  /** Waits until each of the latest sessions is on one Machine, wherever its calls begin. */
+  /** Waits until each of the latest sessions is on one Machine, wherever its calls enter. */
   untilTogether(): Promise<void>;
 }
 
 const PAIRS = 4;
 const CALLS = 3;
 const PAUSE_MS = 300;
-/** So many of the latest sessions are looked at in the end. */
+/** The number of latest sessions that are checked in the end. */
 const LATEST = 60;
 const LOOKS = 3;
 
@@ -30,9 +31,12 @@ export function startMeetings(url: string): Meetings {
   let isOver = false;
 
   async function call(name: string): Promise<Counted | undefined> {
-    const answer = await ask(`${url}/visits?name=${name}&room=${name}`, { method: 'POST' });
-    if (!isOutcome(answer) && answer.status === 200) return Counted.parse(JSON.parse(answer.body));
-    const outcome = isOutcome(answer) ? answer : outcomeOf(answer);
+    const response = await sendRequest(`${url}/visits?name=${name}&room=${name}`, {
+      method: 'POST',
+    });
+    if (!isOutcome(response) && response.status === 200)
+      return Counted.parse(JSON.parse(response.body));
+    const outcome = isOutcome(response) ? response : outcomeOf(response);
     if (outcome.kind === 'wrong') faults.push(`${name}: ${outcome.what}`);
     return undefined;
   }

@@ -9,19 +9,19 @@ function firstRounds(seed: number, count = 50): Round[] {
   return Array.from({ length: count }, () => plan.next().value);
 }
 
-test('the same seed makes the same plan, another one another', () => {
+test('the same seed makes the same plan, and another seed another plan', () => {
   assert.deepEqual(firstRounds(7), firstRounds(7));
   assert.notDeepEqual(firstRounds(7), firstRounds(8));
 });
 
-test('everything happens before anything happens a second time', () => {
+test('every fault happens once before any happens a second time', () => {
   const names = firstRounds(1)
     .flatMap(({ faults }) => faults.map(({ name }) => name))
     .slice(0, FAULT_NAMES.length);
   assert.deepEqual(names.toSorted(), FAULT_NAMES.toSorted());
 });
 
-test('no Machine has two faults at once, and the processes of the first one live on', () => {
+test('no Machine has two faults at once, and the processes of the first one keep running', () => {
   for (const { faults } of firstRounds(3, 200)) {
     assert.equal(new Set(faults.map(({ place }) => place)).size, faults.length);
     const ofFirst = faults.filter(({ place }) => place === 0).map(({ name }) => name);

@@ -1,44 +1,44 @@
-/** What happens to the Machines, and in which order: a function of the seed alone. Pure. */
+/** The faults of the Machines, and their order: a function of the seed alone. Pure. */
 import { seededRandom } from '../support/seeded-random.ts';
 
 export const FAULT_NAMES = [
-  /** Killed with its app at once, and started again. */
+  /** Killed together with its app, and started again. */
   'crash',
-  /** Told to end, and started again. */
+  /** Stopped, and started again. */
   'stop',
   'suspend',
-  /** Its sidecar ends while the app goes on, and is started again. */
+  /** Its sidecar ends while the app keeps running, and is started again. */
   'no-sidecar',
-  /** Its sidecar stands still while the app goes on: who connects to it waits. */
+  /** Its sidecar is frozen while the app keeps running: connections to it wait. */
   'silent-sidecar',
-  /** No other Machine reaches it, and it reaches none; the edge does. */
+  /** Isolated from all other Machines, but not from the edge. */
   'partition',
-  /** The edge does not reach it; the others do. */
+  /** Unreachable for the edge, but not for other Machines. */
   'cut-off',
-  /** Everything that comes to it is late. */
+  /** All traffic to it is delayed. */
   'slow',
-  /** Takes no new sessions for a while. */
+  /** Accepts no new sessions for a while. */
   'drain',
-  /** Destroyed, and another one is made. */
+  /** Destroyed, and replaced by another one. */
   'replace',
 ] as const;
 export type FaultName = (typeof FAULT_NAMES)[number];
 
 export interface PlannedFault {
   readonly name: FaultName;
-  /** The place of the Machine; one that is replaced leaves its place to the new one. */
+  /** The place of the Machine; a replacement takes over the place of its predecessor. */
   readonly place: number;
 }
 
-/** Begins all at once, and ends all at once. */
+/** All begin together, and all end together. */
 export interface Round {
   readonly faults: readonly PlannedFault[];
   readonly holdMs: number;
-  /** With nothing wrong, before the next one. */
+  /** Time without a fault, before the next one. */
   readonly pauseMs: number;
 }
 
-/** Nothing here ends a process, so that those of one Machine live through it all. */
+/** No fault here ends a process, so the processes of one Machine run the whole time. */
 const HARMLESS: readonly FaultName[] = [
   ...(['suspend', 'silent-sidecar', 'partition', 'cut-off', 'slow', 'drain'] as const),
 ];
@@ -49,7 +49,7 @@ const MIN_HOLD_MS = 1_000;
 const MAX_HOLD_MS = 4_000;
 const MAX_PAUSE_MS = 1_000;
 
-/** Never ends. Every name comes once before any comes again. */
+/** Infinite. Every name occurs once before any occurs again. */
 export function* planRounds(seed: number, places: number): Generator<Round, never> {
   const random = seededRandom(seed);
   const below = (count: number): number => Math.floor(random() * count);

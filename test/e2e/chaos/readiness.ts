@@ -1,4 +1,4 @@
-/** Waits for Machines to be ready, which has to take ten seconds at most. */
+/** Waits until the Machines are ready, for ten seconds at most. */
 import assert from 'node:assert/strict';
 import { systemClock } from '../../../src/clock.ts';
 import type { SimulatedMachine } from '../../../src/simulator/machine.ts';
@@ -7,14 +7,14 @@ import { until } from '../support/until.ts';
 
 const READY_WITHIN_MS = 10_000;
 
-/** Each of them has to take sessions, and to know all the others. */
+/** Each must accept sessions, and know all the others. */
 export async function beReady(machines: readonly SimulatedMachine[]): Promise<void> {
   const startedAt = systemClock.monotonicMs();
   await until(async () => {
-    const answers = await Promise.all(
+    const responses = await Promise.all(
       machines.map(async ({ id, ports }) => ({ id, ...(await readinessAt(ports.admin)) })),
     );
-    return answers
+    return responses
       .filter(({ status, fleet }) => status !== 200 || fleet.others !== machines.length - 1)
       .map(({ id, status, reason = '', fleet }) => `${id}: ${status} ${reason}, ${fleet.others}`);
   });

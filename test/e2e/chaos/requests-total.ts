@@ -1,4 +1,4 @@
-/** What the metrics of a sidecar say of the requests that it has decided. */
+/** The counts of a sidecar's decisions, from its metrics. */
 import type { Decision } from '../support/ledger.ts';
 
 /** By decision and reason, as `local owner`. */

@@ -1,14 +1,17 @@
-/** A crowd of clients at work while something happens to the Machines. */
+/** Many clients that work while the Machines have faults. */
 import { Worker } from 'node:worker_threads';
 import type { Visit } from './guest.ts';
 import type { CrowdPlan } from './main.ts';
 
 export interface Crowd {
-  /** Resolves once each of them has a session. Rejects if the crowd has failed. */
+  /** Resolves once each client has a session. Rejects if the crowd has failed. */
   arrived(): Promise<void>;
-  /** Lets each client have one more answer, and tells of all visits. Rejects if the crowd has failed. */
+  /**
+   * Lets each client get one more response, and resolves with all visits. Rejects if the crowd has
+   * failed.
+   */
   end(): Promise<readonly Visit[]>;
-  /** At once, whatever is under way. */
+  /** Immediately, whatever is in progress. */
   breakOff(): Promise<void>;
 }
 
@@ -17,18 +20,18 @@ export function startCrowd(plan: CrowdPlan): Crowd {
     workerData: plan,
     execArgv: [],
   });
-  const told = Promise.withResolvers<readonly Visit[]>();
+  const visits = Promise.withResolvers<readonly Visit[]>();
   const here = Promise.withResolvers<undefined>();
   worker.on('message', (message: 'all are here' | readonly Visit[]) => {
     if (message === 'all are here') here.resolve(undefined);
-    else told.resolve(message);
+    else visits.resolve(message);
   });
   worker.once('error', (error) => {
     here.reject(error);
-    told.reject(error);
+    visits.reject(error);
   });
-  // Whoever waits for one is told; for the other nobody may be waiting yet.
-  for (const { promise } of [here, told]) promise.catch(() => undefined);
+  // The promise that is awaited rejects; the other may have no handler yet.
+  for (const { promise } of [here, visits]) promise.catch(() => undefined);
   return {
     arrived: async () => {
       await here.promise;
@@ -36,7 +39,7 @@ export function startCrowd(plan: CrowdPlan): Crowd {
     end: async () => {
       worker.postMessage('over');
       try {
-        return await told.promise;
+        return await visits.promise;
       } finally {
         await worker.terminate();
       }

@@ -1,4 +1,4 @@
-/** One client of the crowd, which calls again and again, and what it gets to hear. */
+/** One client of the crowd: it calls repeatedly and records the results. */
 import { systemClock } from '../../../src/clock.ts';
 import { journalNow } from '../apps/journal.ts';
 import type { Client, Outcome, OutcomeKind } from './outcome.ts';
@@ -7,12 +7,12 @@ import type { Client, Outcome, OutcomeKind } from './outcome.ts';
 export interface Visit {
   readonly protocol: string;
   readonly outcome: OutcomeKind;
-  /** The one that was called, or has answered; undefined while there is none yet. */
+  /** The session that was called, or that responded; undefined while there is none. */
   readonly session: string | undefined;
-  /** When it was known, in ms on the clock of the journal. */
+  /** When the result was known, in ms on the clock of the journal. */
   readonly at: number;
   readonly tookMs: number;
-  /** What broke off the call, or is wrong with its answer. */
+  /** Why the call was aborted, or what is wrong with its response. */
   readonly detail: string | undefined;
 }
 
@@ -20,24 +20,26 @@ export interface GuestOptions {
   readonly protocol: string;
   readonly client: Client;
   readonly random: () => number;
-  /** Aborted when nothing more happens to the Machines. */
+  /** Aborted when no more faults follow. */
   readonly isOver: AbortSignal;
   readonly onVisit: (visit: Visit) => void;
-  /** A session is open: called at least once, unless there never is one. */
+  /** A session is open: called at least once, unless none ever opens. */
   readonly onArrived: () => void;
 }
 
-/** They do not come all at once, in ms. */
+/** The clients start spread over this time, in ms. */
 const ARRIVAL_MS = 5_000;
-/** Between two calls, in ms: a crowd has to leave a small computer time for the Machines. */
+/** Between two calls, in ms: a crowd must leave CPU time for the Machines on a small computer. */
 const MIN_PAUSE_MS = 1_000;
 const MAX_PAUSE_MS = 4_000;
-/** What is waited after "later" and after a cut, in ms; a sidecar asks for as much. */
+/** The wait after a 503 and after a cut connection, in ms; a sidecar requests as much. */
 const RETRY_MS = 1_000;
-/** So often that only what never comes needs more. */
+/** So many attempts that only a permanent failure needs more. */
 const MAX_LAST_TRIES = 180;
 
-/** Calls until all is over, and then until there is one more answer, of this session or a new one. */
+/**
+ * Calls until the end is signaled, and then until one more response, in this session or a new one.
+ */
 export async function stay(options: GuestOptions): Promise<void> {
   const { protocol, client, random, isOver } = options;
   const memory = createMemory();
@@ -57,7 +59,7 @@ export async function stay(options: GuestOptions): Promise<void> {
     if (wasOver && outcome.kind === 'answered') break;
     if (wasOver) lastTries += 1;
     if (lastTries === MAX_LAST_TRIES) {
-      const never: Outcome = { kind: 'wrong', what: 'there never was an answer again' };
+      const never: Outcome = { kind: 'wrong', what: 'no response until the end' };
       options.onVisit(visitOf(call, never));
       break;
     }
@@ -68,15 +70,15 @@ export async function stay(options: GuestOptions): Promise<void> {
   client.leave();
 }
 
-/** Knows which process a session is in, and what it must have counted. */
+/** Knows the process of a session, and its expected count. */
 function createMemory(): {
   session(): string | undefined;
   judge(outcome: Outcome): Outcome;
 } {
   let known: (Outcome & { kind: 'answered' }) | undefined;
   /**
-   * Calls of which nobody knows whether the app has counted them. What waits for a sidecar that stands
-   * still may be counted after a later call.
+   * Calls for which it is unknown whether the app has counted them. A call that waits for a frozen
+   * sidecar may be counted after a later one.
    */
   let lost = 0;
 

@@ -1,9 +1,12 @@
-/** Which visits went as they never should. */
+/** Which visits violate the guarantees. */
 import type { Ledger } from '../support/ledger.ts';
 import { shortened } from '../support/shortened.ts';
 import type { Visit } from './guest.ts';
 
-/** What is wrong in itself, and every end of a session that the app had not lost; none: all is well. */
+/**
+ * Invalid results, and every end of a session that the app had not lost; none: every visit is
+ * valid.
+ */
 export function faultsOf(visits: readonly Visit[], ledger: Pick<Ledger, 'endOf'>): string[] {
   const faults = visits.flatMap((visit) => {
     const fault = faultOf(visit, ledger);
@@ -12,7 +15,10 @@ export function faultsOf(visits: readonly Visit[], ledger: Pick<Ledger, 'endOf'>
   return shortened(faults);
 }
 
-/** The app had ended the session, or lost it with its memory, before the client heard of the call. */
+/**
+ * The app had ended the session, or lost it with its memory, before the client received the
+ * response.
+ */
 export function hasEnded({ session, at }: Visit, ledger: Pick<Ledger, 'endOf'>): boolean {
   return session !== undefined && (ledger.endOf(session) ?? Infinity) <= at;
 }
@@ -21,5 +27,5 @@ function faultOf(visit: Visit, ledger: Pick<Ledger, 'endOf'>): string | undefine
   const { outcome, session = '', detail } = visit;
   if (outcome === 'wrong') return detail;
   if (outcome !== 'gone' || hasEnded(visit, ledger)) return undefined;
-  return `the session ${session} was said to be gone, and was not`;
+  return `the session ${session} was reported gone, and was not`;
 }

@@ -1,6 +1,6 @@
 /**
- * Runs in a thread of its own: a crowd of clients that call until they are told that it is over, and
- * then once more. The edge and the private network of the simulation are in the main thread.
+ * Runs in its own thread: a crowd of clients that call until the end is signaled, and then once
+ * more. The edge and the private network of the simulation are in the main thread.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { seededRandom } from '../support/seeded-random.ts';

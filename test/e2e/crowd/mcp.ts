@@ -1,14 +1,14 @@
-/** A client of MCP over Streamable HTTP, as light as it can be. */
+/** A minimal client of MCP over Streamable HTTP. */
 import { z } from 'zod';
 import type { Target } from '../support/target.ts';
 import {
-  ask,
+  sendRequest,
   countedIn,
   isOutcome,
   jsonOf,
   outcomeOf,
   withoutHint,
-  type Answer,
+  type HttpResponse,
   type Client,
   type Outcome,
 } from './outcome.ts';
@@ -33,8 +33,8 @@ export function createMcpClient({ url }: Target): Client {
   let session = '';
   let messages = 0;
 
-  function post(message: object): Promise<Answer | Outcome> {
-    return ask(`${url}/mcp`, {
+  function post(message: object): Promise<HttpResponse | Outcome> {
+    return sendRequest(`${url}/mcp`, {
       method: 'POST',
       headers: {
         'content-type': 'application/json',
@@ -50,31 +50,31 @@ export function createMcpClient({ url }: Target): Client {
 
   async function open(): Promise<Outcome> {
     session = '';
-    const answer = await post({ ...INITIALIZE, id: (messages += 1) });
-    if (isOutcome(answer)) return answer;
-    if (answer.status !== 200) return outcomeOf(answer);
-    session = answer.headers.get('mcp-session-id') ?? '';
+    const response = await post({ ...INITIALIZE, id: (messages += 1) });
+    if (isOutcome(response)) return response;
+    if (response.status !== 200) return outcomeOf(response);
+    session = response.headers.get('mcp-session-id') ?? '';
     return call();
   }
 
   async function call(): Promise<Outcome> {
     const id = (messages += 1);
-    const answer = await post({ ...COUNT, id });
-    if (isOutcome(answer)) return answer;
+    const response = await post({ ...COUNT, id });
+    if (isOutcome(response)) return response;
     const own = withoutHint(session);
-    if (isGone(answer, id)) return { kind: 'gone', session: own };
-    if (answer.status !== 200) return outcomeOf(answer);
-    const event = /^data: (.*)$/m.exec(answer.body)?.[1];
-    // The stream ended before there was an answer: the app did.
-    if (event === undefined) return { kind: 'cut', how: 'a stream without an answer' };
+    if (isGone(response, id)) return { kind: 'gone', session: own };
+    if (response.status !== 200) return outcomeOf(response);
+    const event = /^data: (.*)$/m.exec(response.body)?.[1];
+    // The stream ended before a response: the app did.
+    if (event === undefined) return { kind: 'cut', how: 'a stream without a response' };
     return countedIn(own, Result.safeParse(jsonOf(event)).data?.result.content[0].text);
   }
 
   return { open, call, leave: () => undefined };
 }
 
-/** 404 and JSON-RPC error -32001: what makes the clients of MCP's SDKs start anew. */
-function isGone({ status, body }: Answer, id: number): boolean {
+/** 404 and JSON-RPC error -32001: makes the clients of MCP's SDKs start a new session. */
+function isGone({ status, body }: HttpResponse, id: number): boolean {
   const NotFound = z.object({
     jsonrpc: z.literal('2.0'),
     error: z.object({ code: z.literal(-32001) }),

@@ -10,7 +10,7 @@ import type { Target } from '../support/target.ts';
 import { countedIn, withoutHint, type Client, type Outcome } from './outcome.ts';
 
 const Content = z.tuple([z.object({ text: z.string() })]);
-/** An answer that takes longer is one that was lost, in ms. */
+/** A call without a response by then has lost it, in ms. */
 const TIMEOUT_MS = 60_000;
 
 export function createRealMcpClient({ url }: Target): Client {
@@ -41,14 +41,14 @@ export function createRealMcpClient({ url }: Target): Client {
   }
 
   function leave(): void {
-    // It tells nobody: what is open is closed on this side.
+    // It emits no event: open resources are closed on this side.
     void client?.close().catch(() => undefined);
   }
 
   return { open, call, leave };
 }
 
-/** The SDK tells neither "later" nor the edge's own errors from each other. */
+/** The SDK does not distinguish a 503 from the edge's own errors. */
 function outcomeOfError(error: unknown, id: string | undefined): Outcome {
   if (error instanceof StreamableHTTPError && error.code === 404 && id !== undefined) {
     return { kind: 'gone', session: withoutHint(id) };

@@ -1,6 +1,6 @@
 /**
- * Socket.IO's own client, in the crowd. It starts a new session by itself whenever it takes the old
- * one for lost, and does not say why.
+ * Socket.IO's own client, in the crowd. It starts a new session by itself whenever it considers the
+ * old one lost, and does not report why.
  */
 import { io, type Socket } from 'socket.io-client';
 import type { Target } from '../support/target.ts';
@@ -8,7 +8,7 @@ import { countedIn, type Client, type Outcome } from './outcome.ts';
 
 /** A response that takes longer never comes, in ms. */
 const HANGING_MS = 60_000;
-/** So long a connection is waited for before anybody looks again, in ms. */
+/** How long to wait for a connection before the next check, in ms. */
 const CONNECTING_MS = 10_000;
 const RECONNECT_MS = 200;
 
@@ -65,7 +65,8 @@ function stateOf(transport: object): { readonly name: string; readonly readyStat
 
 async function isConnected(socket: Socket): Promise<boolean> {
   if (socket.connected) return true;
-  // One that is about to connect would ask its server for a second session in the same connection.
+  // A client that is connecting would request a second session from its server in the same
+  // connection.
   if (!socket.active) socket.connect();
   return new Promise((resolve) => {
     const onConnect = (): void => {

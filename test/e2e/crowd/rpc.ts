@@ -1,7 +1,7 @@
-/** A client of plain RPC: its session's id is in a header, and 404 ends the session. */
+/** A client of plain RPC: the session's id is in a header, and 404 ends the session. */
 import type { Target } from '../support/target.ts';
 import {
-  ask,
+  sendRequest,
   countedIn,
   isOutcome,
   jsonOf,
@@ -16,20 +16,24 @@ export function createRpcClient({ url }: Target): Client {
   let id = '';
 
   async function open(): Promise<Outcome> {
-    const answer = await ask(`${url}/rpc`, { method: 'POST' });
-    if (isOutcome(answer)) return answer;
-    if (answer.status !== 200) return outcomeOf(answer);
-    id = answer.headers.get('x-session-id') ?? '';
-    return countedIn(withoutHint(id), answer.body);
+    const response = await sendRequest(`${url}/rpc`, { method: 'POST' });
+    if (isOutcome(response)) return response;
+    if (response.status !== 200) return outcomeOf(response);
+    id = response.headers.get('x-session-id') ?? '';
+    return countedIn(withoutHint(id), response.body);
   }
 
   async function call(): Promise<Outcome> {
     const headers = { 'x-session-id': id };
-    const answer = await ask(`${url}/rpc/call`, { method: 'POST', headers, body: 'count' });
-    if (isOutcome(answer)) return answer;
-    if (answer.status === 200) return countedIn(withoutHint(id), answer.body);
-    const isGone = answer.status === 404 && Problem.safeParse(jsonOf(answer.body)).success;
-    return isGone ? { kind: 'gone', session: withoutHint(id) } : outcomeOf(answer);
+    const response = await sendRequest(`${url}/rpc/call`, {
+      method: 'POST',
+      headers,
+      body: 'count',
+    });
+    if (isOutcome(response)) return response;
+    if (response.status === 200) return countedIn(withoutHint(id), response.body);
+    const isGone = response.status === 404 && Problem.safeParse(jsonOf(response.body)).success;
+    return isGone ? { kind: 'gone', session: withoutHint(id) } : outcomeOf(response);
   }
 
   return { open, call, leave: () => undefined };

@@ -1,16 +1,16 @@
 /**
- * A client of Socket.IO that polls (Engine.IO 4), as light as it can be: it polls only while it waits
- * for something, and so never twice at once.
+ * A minimal polling client of Socket.IO (Engine.IO 4): it polls only while it waits for a packet,
+ * and so never twice at once.
  */
 import { z } from 'zod';
 import type { Target } from '../support/target.ts';
 import {
-  ask,
+  sendRequest,
   countedIn,
   isOutcome,
   jsonOf,
   outcomeOf,
-  type Answer,
+  type HttpResponse,
   type Client,
   type Outcome,
 } from './outcome.ts';
@@ -28,43 +28,43 @@ export function createSocketIoClient({ url }: Target): Client {
   let sid = '';
   let calls = 0;
 
-  function request(init: RequestInit): Promise<Answer | Outcome> {
+  function request(init: RequestInit): Promise<HttpResponse | Outcome> {
     const named = sid === '' ? '' : `&sid=${sid}`;
-    return ask(`${url}/socket.io/?EIO=4&transport=polling${named}`, init);
+    return sendRequest(`${url}/socket.io/?EIO=4&transport=polling${named}`, init);
   }
 
   async function open(): Promise<Outcome> {
     sid = '';
-    const answer = await request({});
-    if (isOutcome(answer)) return answer;
-    if (answer.status !== 200) return outcomeOf(answer);
-    const opened = Opened.safeParse(jsonOf(answer.body.slice(1)));
-    if (!opened.success) return { kind: 'wrong', what: `not opened: ${answer.body}` };
+    const response = await request({});
+    if (isOutcome(response)) return response;
+    if (response.status !== 200) return outcomeOf(response);
+    const opened = Opened.safeParse(jsonOf(response.body.slice(1)));
+    if (!opened.success) return { kind: 'wrong', what: `not opened: ${response.body}` };
     ({ sid } = opened.data);
-    const connected = await exchange(CONNECT, '40{');
+    const connected = await sendAndPoll(CONNECT, '40{');
     return typeof connected === 'string' ? call() : connected;
   }
 
   async function call(): Promise<Outcome> {
     const id = (calls += 1);
     const acknowledgement = `43${id}[`;
-    const packet = await exchange(`42${id}["count"]`, acknowledgement);
+    const packet = await sendAndPoll(`42${id}["count"]`, acknowledgement);
     if (typeof packet !== 'string') return packet;
     return countedIn(sid, packet.slice(acknowledgement.length, -1));
   }
 
-  /** Sends a packet, and polls for the one that answers it. */
-  async function exchange(packet: string, expected: string): Promise<string | Outcome> {
+  /** Sends a packet, and polls for its response. */
+  async function sendAndPoll(packet: string, expected: string): Promise<string | Outcome> {
     const failure = await send(packet);
     if (failure) return failure;
     for (;;) {
-      const answer = await request({});
-      if (isOutcome(answer)) return answer;
-      if (answer.status !== 200) return refusalOf(answer);
-      const packets = answer.body.split(SEPARATOR);
+      const response = await request({});
+      if (isOutcome(response)) return response;
+      if (response.status !== 200) return rejectionOf(response);
+      const packets = response.body.split(SEPARATOR);
       if (packets.includes(PING)) {
-        const unheard = await send(PONG);
-        if (unheard) return unheard;
+        const unread = await send(PONG);
+        if (unread) return unread;
       }
       const found = packets.find((received) => received.startsWith(expected));
       if (found !== undefined) return found;
@@ -72,14 +72,15 @@ export function createSocketIoClient({ url }: Target): Client {
   }
 
   async function send(packet: string): Promise<Outcome | undefined> {
-    const answer = await request({ method: 'POST', body: packet });
-    if (isOutcome(answer)) return answer;
-    return answer.status === 200 ? undefined : refusalOf(answer);
+    const response = await request({ method: 'POST', body: packet });
+    if (isOutcome(response)) return response;
+    return response.status === 200 ? undefined : rejectionOf(response);
   }
 
-  function refusalOf(answer: Answer): Outcome {
-    const isGone = answer.status === 400 && UnknownSession.safeParse(jsonOf(answer.body)).success;
-    return isGone ? { kind: 'gone', session: sid } : outcomeOf(answer);
+  function rejectionOf(response: HttpResponse): Outcome {
+    const isGone =
+      response.status === 400 && UnknownSession.safeParse(jsonOf(response.body)).success;
+    return isGone ? { kind: 'gone', session: sid } : outcomeOf(response);
   }
 
   return { open, call, leave: () => undefined };

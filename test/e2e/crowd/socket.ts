@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { WebSocket } from 'ws';
 import type { Target } from '../support/target.ts';
 import {
-  ask,
+  sendRequest,
   countedIn,
   isOutcome,
   jsonOf,
@@ -16,7 +16,7 @@ import {
   type Outcome,
 } from './outcome.ts';
 
-/** An answer that takes longer is one that was lost, in ms. */
+/** A call without a response by then has lost it, in ms. */
 const HANGING_MS = 60_000;
 
 export function createSocketClient({ url }: Target): Client {
@@ -25,14 +25,14 @@ export function createSocketClient({ url }: Target): Client {
 
   async function open(): Promise<Outcome> {
     leave();
-    const answer = await ask(`${url}/rpc`, { method: 'POST' });
-    if (isOutcome(answer)) return answer;
-    if (answer.status !== 200) return outcomeOf(answer);
-    id = answer.headers.get('x-session-id') ?? '';
-    return countedIn(withoutHint(id), answer.body);
+    const response = await sendRequest(`${url}/rpc`, { method: 'POST' });
+    if (isOutcome(response)) return response;
+    if (response.status !== 200) return outcomeOf(response);
+    id = response.headers.get('x-session-id') ?? '';
+    return countedIn(withoutHint(id), response.body);
   }
 
-  /** Over the socket there is, or a new one: sockets are cut, and the session stays. */
+  /** Over the open socket, or a new one: sockets are cut, and the session stays. */
   async function call(): Promise<Outcome> {
     if (socket?.readyState !== WebSocket.OPEN) {
       const connected = await connect();
@@ -46,20 +46,20 @@ export function createSocketClient({ url }: Target): Client {
     const opening = new WebSocket(`${url.replace(/^http/, 'ws')}/rpc?session_id=${id}`, {
       handshakeTimeout: HANGING_MS,
     });
-    // What goes wrong later is seen by its closing.
+    // Later errors cause a close.
     opening.on('error', () => undefined);
-    const refused = once(opening, 'unexpected-response') as Promise<[unknown, IncomingMessage]>;
+    const rejected = once(opening, 'unexpected-response') as Promise<[unknown, IncomingMessage]>;
     return Promise.race([
       once(opening, 'open').then(() => opening),
-      refused.then(async ([, response]) => {
-        const refusal = await refusalOf(response);
+      rejected.then(async ([, response]) => {
+        const rejection = await rejectionOf(response);
         opening.terminate();
-        return refusal;
+        return rejection;
       }),
     ]).catch((error: unknown): Outcome => ({ kind: 'cut', how: messageOf(error) }));
   }
 
-  async function refusalOf(response: IncomingMessage): Promise<Outcome> {
+  async function rejectionOf(response: IncomingMessage): Promise<Outcome> {
     const body = await text(response);
     const status = response.statusCode ?? 0;
     const headers = new Headers(

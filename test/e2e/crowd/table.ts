@@ -1,9 +1,9 @@
-/** What a crowd got to hear, counted by protocol, for people to read. */
+/** The results of a crowd, counted by protocol, as a text table. */
 import type { Ledger } from '../support/ledger.ts';
 import type { Visit } from './guest.ts';
 import { hasEnded } from './judge.ts';
 
-/** `later, live`: of these, the ones about a session that had not been lost. */
+/** `later, live`: of these, the ones for a session that had not been lost. */
 const COLUMNS: Readonly<Record<string, (visit: Visit, ledger: Pick<Ledger, 'endOf'>) => boolean>> =
   {
     calls: () => true,

@@ -1,6 +1,6 @@
 /**
- * Runs in a thread of its own: the clients of all rooms. The edge and the private network of the
- * simulation are in the main thread, and are not to be slowed down.
+ * Runs in its own thread: the clients of all rooms. The edge and the private network of the
+ * simulation are in the main thread, and must not be slowed down.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { openChatClient } from './clients/chat.ts';
@@ -21,15 +21,15 @@ export interface GuestPlan {
   readonly url: string;
 }
 
-/** All of them are for these rooms. */
+/** All clients are for these rooms. */
 export type Request = {
   readonly id: number;
   readonly rooms: readonly string[];
 } & (
   | { readonly kind: 'enter'; readonly clients: number }
-  /** Each client makes one edit, which no other makes. */
+  /** Each client makes one edit that no other makes. */
   | { readonly kind: 'edit'; readonly name: string }
-  /** Which of these edits have not come to which client. */
+  /** Edits that have not reached a client. */
   | { readonly kind: 'missing'; readonly name: string }
 );
 
@@ -62,7 +62,7 @@ function perform(request: Request): string[] {
   }
 }
 
-/** In the same moment: nothing is awaited. */
+/** At the same moment: nothing is awaited. */
 function enter(room: string, clients: number): Map<string, RoomClient> {
   const names = Array.from({ length: clients }, (_, index) => `${room}.${index}`);
   return new Map(names.map((client) => [client, OPENERS[server]({ url, room, client })]));

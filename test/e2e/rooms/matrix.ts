@@ -1,4 +1,4 @@
-/** Which room server is tried with which store behind which edge. */
+/** Which room server is tested with which store behind which edge. */
 import type { SpreadName } from '../../../src/simulator/spread.ts';
 import type { ServerName } from './guests.ts';
 
@@ -8,15 +8,15 @@ export interface Combination {
   readonly server: ServerName;
   readonly store: StoreName;
   readonly spread: SpreadName;
-  /** Ids that an app may mint too are placed within a region unless said otherwise. */
+  /** Ids that an app may create too are placed within a region by default. */
   readonly layout: 'three regions' | 'one region' | 'three regions, PLACEMENT=fleet';
-  /** Tried in every run; the others with `ROOMS=all`. */
+  /** Tested in every run; the others with `ROOMS=all`. */
   readonly isAlwaysTried: boolean;
 }
 
 type Row = [ServerName, StoreName, SpreadName, Combination['layout'], 'always' | 'on demand'];
 
-/** Every server meets every store and both spreads, and so does every store. */
+/** Every server is combined with every store and both spreads, and so is every store. */
 const ROWS: readonly Row[] = [
   ['y-websocket', 'sqlite', 'never-same', 'three regions', 'always'],
   ['y-websocket', 'redis', 'random', 'three regions', 'on demand'],

@@ -1,20 +1,20 @@
-/** The clients of many rooms, in a thread of their own. */
+/** The clients of many rooms, in their own thread. */
 import { Worker } from 'node:worker_threads';
 import type { GuestPlan, Request, Response } from './guests.ts';
 
 export interface Party {
-  /** So many clients for each room, which all connect in the same moment. */
+  /** The number of clients per room, which all connect at the same moment. */
   enter(rooms: readonly string[], clients: number): Promise<void>;
   /** Each client makes an edit of this name. */
   edit(rooms: readonly string[], name: string): Promise<void>;
-  /** Which of these edits have not come to which client of their room. */
+  /** Edits that have not reached a client of their room. */
   missing(rooms: readonly string[], name: string): Promise<readonly string[]>;
   close(): Promise<void>;
 }
 
 type Unnumbered<T> = T extends unknown ? Omit<T, 'id'> : never;
 
-/** What goes wrong in the thread rejects whatever is under way. */
+/** An error in the thread rejects all pending promises. */
 export function startParty(plan: GuestPlan): Party {
   const worker = new Worker(new URL('guests.ts', import.meta.url), {
     workerData: plan,
@@ -31,7 +31,7 @@ export function startParty(plan: GuestPlan): Party {
     failure = error;
     for (const { reject } of waiting.values()) reject(error);
   });
-  const ask = (request: Unnumbered<Request>): Promise<readonly string[]> => {
+  const send = (request: Unnumbered<Request>): Promise<readonly string[]> => {
     if (failure) return Promise.reject(failure);
     const id = (requests += 1);
     const answer = Promise.withResolvers<readonly string[]>();
@@ -41,12 +41,12 @@ export function startParty(plan: GuestPlan): Party {
   };
   return {
     enter: async (rooms, clients) => {
-      await ask({ kind: 'enter', rooms, clients });
+      await send({ kind: 'enter', rooms, clients });
     },
     edit: async (rooms, name) => {
-      await ask({ kind: 'edit', rooms, name });
+      await send({ kind: 'edit', rooms, name });
     },
-    missing: (rooms, name) => ask({ kind: 'missing', rooms, name }),
+    missing: (rooms, name) => send({ kind: 'missing', rooms, name }),
     close: async () => {
       await worker.terminate();
     },

@@ -1,12 +1,12 @@
-/** On which Machine the sockets of a room are, by what the room servers themselves have told. */
+/** The Machines of a room's sockets, as reported by the room servers. */
 import type { MachineId } from '../../../src/session.ts';
 import { parseRoomLine, type RoomEntry, type Socket } from './apps/room-journal.ts';
 
-export interface Whereabouts {
+export interface SocketLocations {
   noteLine(line: string): void;
   /** The Machines that have a socket of a client of this room. */
   machinesOf(room: string): readonly string[];
-  /** The rooms whose clients are not all on one Machine: who is where. */
+  /** The rooms whose clients are on several Machines, with the Machine of each. */
   scattered(rooms: readonly string[], clients: number): string[];
   /** The rooms with a socket on this Machine. */
   roomsOn(machine: MachineId, rooms: readonly string[]): string[];
@@ -14,7 +14,7 @@ export interface Whereabouts {
   joinCount(): number;
 }
 
-export function createWhereabouts(): Whereabouts {
+export function createSocketLocations(): SocketLocations {
   const open = new Map<string, Socket>();
   let joins = 0;
 

@@ -17,9 +17,9 @@ export class AppProcess {
   readonly name: string;
   readonly #options: AppOptions;
   #child: ChildProcess | undefined;
-  /** Malformed requests, and what came behind them, which this app was shown. */
+  /** Malformed requests, and data behind them, that reached this app. */
   readonly malformed: string[] = [];
-  /** The most that could be written for a client that did not read on. */
+  /** The most that could be written for a client that stopped reading. */
   mostStalledBytes = 0;
 
   constructor(options: AppOptions) {
@@ -52,12 +52,12 @@ export class AppProcess {
     await exited;
   }
 
-  /** Requests and WebSockets that it has open. */
+  /** Its open requests and WebSockets. */
   async open(): Promise<AppMessage & { kind: 'open' }> {
     if (!this.#child) throw new Error(`the app of ${this.name} does not run`);
-    const answer = messageOf(this.#child, 'open');
+    const response = messageOf(this.#child, 'open');
     this.#child.send('open?');
-    return (await answer) as AppMessage & { kind: 'open' };
+    return (await response) as AppMessage & { kind: 'open' };
   }
 
   #note(message: AppMessage): void {

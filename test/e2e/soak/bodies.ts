@@ -1,4 +1,6 @@
-/** What is sent, what is asked for, and whether it has arrived as it was. */
+/**
+ * Generates and checks bodies: what is sent, what is requested, and whether it arrives unchanged.
+ */
 import { createHash } from 'node:crypto';
 import { wrong } from './failure.ts';
 import { payload, PayloadCheck } from './payload.ts';
@@ -27,7 +29,7 @@ export function drawBody(step: Step, minBytes: number, maxBytes: number): Body {
   };
 }
 
-/** A body that makes a request one which can't be replayed. */
+/** A body that is too large for a replay. */
 export function emptyChunkedBody(): Body {
   return { seed: 0, length: 0, framing: 'chunked', pieceBytes: 1, pauseMs: 0 };
 }
@@ -51,7 +53,7 @@ export function checkLength(bytes: number, expected: number): void {
     throw wrong(`a body that looks complete has ${bytes} of ${expected} bytes`);
 }
 
-/** Throws where a body is no JSON. */
+/** Throws for a body that is not JSON. */
 export function jsonOf({ body }: { readonly body: Buffer }): unknown {
   const text = body.toString();
   try {

@@ -1,13 +1,15 @@
-/** A request as a client of Fly.io makes it: some Machine gets it, and a replay is followed, once. */
+/**
+ * A request as a client of Fly.io makes it: any Machine may receive it, and one replay is followed.
+ */
 import { systemClock } from '../../../src/clock.ts';
 import { Failure, wrong } from './failure.ts';
 import {
   checkNotDown,
   checkStatus,
-  exchange,
-  type Answer,
-  type ExchangeOptions,
-} from './exchange.ts';
+  sendRequest,
+  type SoakResponse,
+  type RequestOptions,
+} from './send-request.ts';
 import type { Machine } from './machine.ts';
 import { replaySource, replayTarget } from './replays.ts';
 import type { Step } from './step.ts';
@@ -15,28 +17,32 @@ import type { Step } from './step.ts';
 /** A sidecar's `Retry-After`, in ms. */
 const RETRY_MS = 1_000;
 
-/** Where a request goes first, and whose app has to answer it. */
+/** The first Machine of a request, and the app that must respond. */
 export interface Way {
   readonly to: Machine;
   /** What routes it, as whole lines. */
   readonly fields: readonly string[];
-  /** Whose session it is; undefined if there is none. */
+  /** The Machine of its session; undefined if there is none. */
   readonly owner: string | undefined;
 }
 
-/** Rejects unless the right app has answered with the status expected. */
-export async function call(step: Step, way: Way, options: ExchangeOptions): Promise<Answer> {
-  const answer = await callAnyStatus(step, way, options);
-  checkStatus(answer, options.expects ?? 200);
-  return answer;
+/** Rejects unless the right app has responded with the expected status. */
+export async function call(step: Step, way: Way, options: RequestOptions): Promise<SoakResponse> {
+  const response = await callAnyStatus(step, way, options);
+  checkStatus(response, options.expects ?? 200);
+  return response;
 }
 
-/** The same, with whatever status an app has answered. */
-export function callAnyStatus(step: Step, way: Way, options: ExchangeOptions): Promise<Answer> {
+/** The same, with any status of an app. */
+export function callAnyStatus(
+  step: Step,
+  way: Way,
+  options: RequestOptions,
+): Promise<SoakResponse> {
   return orLater(step, () => tryCall(step, way, options));
 }
 
-/** Tries once more, if a sidecar asks for it while no app is down. It is counted. */
+/** Retries once if a sidecar requests it while no app is down. The retry is counted. */
 export async function orLater<T>(step: Step, attempt: () => Promise<T>): Promise<T> {
   try {
     return await attempt();
@@ -49,15 +55,15 @@ export async function orLater<T>(step: Step, attempt: () => Promise<T>): Promise
   }
 }
 
-async function tryCall(step: Step, way: Way, options: ExchangeOptions): Promise<Answer> {
+async function tryCall(step: Step, way: Way, options: RequestOptions): Promise<SoakResponse> {
   const { to, owner } = way;
   const id = step.beginRequest(to, owner);
   const fields = [...(options.fields ?? []), ...way.fields];
-  const answer = await callOnce(step, to, { ...options, fields }, id);
-  const next = replayTarget(step, answer, to);
-  if (!next) return checkApp(answer, owner ?? to.name);
+  const response = await callOnce(step, to, { ...options, fields }, id);
+  const next = replayTarget(step, response, to);
+  if (!next) return checkApp(response, owner ?? to.name);
   step.replayTo(next);
-  const source = replaySource(answer, to);
+  const source = replaySource(response, to);
   const replayed = await callOnce(step, next, { ...options, fields: [...fields, source] }, id);
   const again = replayed.fields.get('fly-replay');
   if (again !== undefined) throw wrong(`replayed twice: ${again}`);
@@ -67,25 +73,25 @@ async function tryCall(step: Step, way: Way, options: ExchangeOptions): Promise<
 async function callOnce(
   step: Step,
   to: Machine,
-  options: ExchangeOptions,
+  options: RequestOptions,
   id: string,
-): Promise<Answer> {
+): Promise<SoakResponse> {
   const { connections } = step.around;
   const connection = await connections.take(to);
   let isReusable = false;
   try {
-    const answer = await exchange(step, connection, options, id);
-    isReusable = answer.isKeptAlive && answer.wasSentWhole;
-    return answer;
+    const response = await sendRequest(step, connection, options, id);
+    isReusable = response.isKeptAlive && response.wasSentWhole;
+    return response;
   } finally {
     if (isReusable) connections.give(connection);
     else connection.destroy();
   }
 }
 
-function checkApp(answer: Answer, expected: string): Answer {
-  checkNotDown(answer);
-  const { app } = answer;
-  if (app === undefined || app === expected) return answer;
-  throw wrong(`${app} answered in place of ${expected}`);
+function checkApp(response: SoakResponse, expected: string): SoakResponse {
+  checkNotDown(response);
+  const { app } = response;
+  if (app === undefined || app === expected) return response;
+  throw wrong(`${app} responded in place of ${expected}`);
 }

@@ -1,4 +1,4 @@
-/** What one step of the load draws: the same for the same seed and the same position. */
+/** The random choices of one step of the load: the same for the same seed and position. */
 import { seededRandom } from '../support/seeded-random.ts';
 
 export interface Chance {

@@ -1,6 +1,6 @@
-/** Which requests were sent to which Machine, and how each was answered, as the client saw it. */
+/** The requests sent to each Machine, and their responses as the client received them. */
 
-/** Undefined: the client has left, or was left, before the whole answer was there. */
+/** Undefined: the client or the server has disconnected before the response was complete. */
 export type Status = number | undefined;
 
 export class Ledger {
@@ -12,11 +12,11 @@ export class Ledger {
     this.#of(machine).set(id, undefined);
   }
 
-  answered(machine: string, id: string, status: number): void {
+  recordResponse(machine: string, id: string, status: number): void {
     this.#of(machine).set(id, status);
   }
 
-  /** One whose id no sidecar can know for sure. */
+  /** A request whose id no sidecar can know for sure. */
   sentMalformed(machine: string): void {
     this.#malformed.set(machine, this.malformedOf(machine) + 1);
   }

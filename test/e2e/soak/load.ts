@@ -1,4 +1,4 @@
-/** Workers that do one step after the other until the load is over. */
+/** Workers that run one step after the other until the load ends. */
 import { systemClock } from '../../../src/clock.ts';
 import { createChance, type Chance } from './chance.ts';
 import { Failure, Left } from './failure.ts';
@@ -7,7 +7,7 @@ import { Step, type Surroundings } from './step.ts';
 import type { Tally } from './tally.ts';
 
 export interface LoadOptions {
-  /** Of several loads of a run, which it is. */
+  /** The number of this load within a run. */
   readonly name: string;
   readonly seed: number;
   readonly kinds: readonly KindName[];
@@ -16,13 +16,13 @@ export interface LoadOptions {
   readonly isOver: AbortSignal;
 }
 
-/** So many are at it at once; those whose steps are brief pause between them, in ms. */
+/** The number of concurrent workers; those with brief steps pause between them, in ms. */
 const WORKERS = { brief: 12, long: 20 } as const;
 const MAX_PAUSE_MS = { brief: 100, long: 1_000 } as const;
-/** The same position of another load draws something else. */
+/** The same position of another load makes other random choices. */
 const STAY_NUMBERS = { brief: 1, long: 2 } as const;
 
-/** Resolves once it is over and every step has ended. */
+/** Resolves once it has ended and every step has finished. */
 export async function runLoad(options: LoadOptions): Promise<void> {
   const workers = (['brief', 'long'] as const).flatMap((stay) => {
     const names = options.kinds.filter((name) => KINDS[name].stay === stay);

@@ -1,6 +1,6 @@
 /**
  * `npm run soak`: minutes of mixed load on two sidecars whose apps are killed and restarted, and
- * then a look at what is left of it. Ends with code 1 if a check fails. See CONTRIBUTING.
+ * then a check for leaks. Ends with code 1 if a check fails. See CONTRIBUTING.
  */
 import { createScope, type Scope } from '../../bench/scope.ts';
 import { performRun } from './run.ts';
@@ -26,7 +26,7 @@ async function main(): Promise<number> {
   }
 }
 
-/** Resolves with whether all checks are met. */
+/** Resolves with whether all checks have passed. */
 async function soak(scope: Scope): Promise<boolean> {
   const settings = readSettings(process.env);
   const { seed, warmUpMs, loadMs } = settings;
@@ -38,6 +38,6 @@ async function soak(scope: Scope): Promise<boolean> {
   console.log(reportOf(run, verdict).join('\n'));
   const isMet = verdict.checks.every((check) => check.isMet);
   if (!isMet) stage.keepDirectory();
-  console.log(isMet ? `\nall is well with seed ${seed}` : `\nFAILED with seed ${seed}`);
+  console.log(isMet ? `\nall checks passed with seed ${seed}` : `\nFAILED with seed ${seed}`);
   return isMet;
 }

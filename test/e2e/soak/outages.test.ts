@@ -4,7 +4,7 @@ import { Outages } from './outages.ts';
 
 const M1 = new Set(['m1']);
 
-test('an outage explains what overlaps with it, and nothing else', () => {
+test('an outage explains failures that overlap with it, and no others', () => {
   let nowMs = 0;
   const outages = new Outages(() => nowMs);
   nowMs = 100;

@@ -1,4 +1,4 @@
-/** When which app was down: what a failed request may be explained by. */
+/** The outages of each app, which may explain a failed request. */
 import { systemClock } from '../../../src/clock.ts';
 
 interface Outage {
@@ -20,7 +20,7 @@ export class Outages {
     return this.#outages.length;
   }
 
-  /** To be called before the app is killed. Returns what to call once it listens again. */
+  /** Call this before the app is killed. Returns a function to call once it listens again. */
   begin(app: string): () => void {
     const outage: Outage = { app, fromMs: this.#now(), untilMs: undefined };
     this.#outages.push(outage);
@@ -41,7 +41,7 @@ export class Outages {
     );
   }
 
-  /** For people: how long ago the last app was killed. */
+  /** Text for a report: the time since the last app was killed. */
   lastKill(): string {
     const last = this.#outages.at(-1);
     if (!last) return 'before any kill';

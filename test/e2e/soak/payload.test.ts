@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { payload, PayloadCheck } from './payload.ts';
 
-test('a payload is the same in whatever pieces it is made and checked', () => {
+test('a payload is the same however it is split when created and checked', () => {
   const whole = payload(7, 200_000);
   const check = new PayloadCheck(7);
   for (let at = 0; at < whole.length; at += 33_333) {
@@ -20,7 +20,7 @@ test('the first byte that is changed, lost or doubled is named', () => {
   const doubled = Buffer.concat([whole.subarray(0, 100_000), whole.subarray(99_999)]);
   for (const broken of [lost, doubled]) {
     const at = new PayloadCheck(7).take(broken);
-    // A byte may happen to be the same as the one that should be there.
+    // A byte may happen to be the same as the expected one.
     assert.ok(at !== undefined && at >= 100_000 && at < 100_010);
   }
 });

@@ -1,10 +1,10 @@
 /**
- * The bytes that go to and fro. The seed and the offset determine each of them, so that both ends
- * know what is right, and a byte that is lost, doubled or swapped shows.
+ * The bytes of all bodies. The seed and the offset determine each of them, so that both ends know
+ * the correct bytes, and a byte that is lost, doubled or swapped is detected.
  */
 import { seededRandom } from '../support/seeded-random.ts';
 
-/** A prime: pieces of the usual sizes that change places do not look the same. */
+/** A prime: swapped pieces of common sizes do not look the same. */
 const BLOCK_BYTES = 65_537;
 const BLOCK = createBlock();
 
@@ -23,7 +23,7 @@ export function payload(seed: number, length: number, offset = 0): Buffer {
   return bytes;
 }
 
-/** Compares what arrives, piece by piece, with what was sent. */
+/** Compares the received bytes, piece by piece, with the sent ones. */
 export class PayloadCheck {
   readonly #seed: number;
   #bytes = 0;

@@ -5,15 +5,17 @@ import type { Machine } from './machine.ts';
 import type { Step } from './step.ts';
 import type { ResponseHead } from './wire/response.ts';
 
-/** So long after an app is back its sidecar may still send new requests to another Machine, in ms. */
+/**
+ * How long after an app is back its sidecar may still send new requests to another Machine, in ms.
+ */
 const RECOVERY_MS = 3_000;
 
-/** A client that follows no replay: only an app that is down, or was a moment ago, brings one about. */
+/** A client that follows no replay: only an app that is or was recently down causes one. */
 export function checkNotSentElsewhere({ fields }: ResponseHead): void {
   if (fields.has('fly-replay')) throw lost('sent elsewhere', RECOVERY_MS);
 }
 
-/** Whom a `fly-replay` names; undefined if the answer is none. */
+/** The Machine that a `fly-replay` names; undefined if the response has none. */
 export function replayTarget(
   step: Step,
   { fields }: ResponseHead,

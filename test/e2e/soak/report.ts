@@ -1,4 +1,4 @@
-/** The figures of a run, for people to read. */
+/** The figures of a run, as text. */
 import type { Check } from './checks/check.ts';
 import { descriptorsText, MEGABYTE, type Readings } from './checks/memory.ts';
 import type { Run } from './run.ts';

@@ -1,4 +1,4 @@
-/** Kills one of the apps now and then, and starts it again. */
+/** Kills one of the apps at random times, and starts it again. */
 import { systemClock } from '../../../src/clock.ts';
 import type { AppProcess } from './app-process.ts';
 import type { Chance } from './chance.ts';
@@ -7,9 +7,9 @@ import type { Outages } from './outages.ts';
 /** Between two kills, in ms. */
 const MIN_PAUSE_MS = 20_000;
 const MAX_PAUSE_MS = 40_000;
-/** In a short run: so large a part of it, at most. */
+/** In a short run: at most this fraction of it. */
 const MAX_SHARE = 0.4;
-/** How long nobody listens at the app's port, in ms; starting takes its time besides. */
+/** How long the app's port has no listener, in ms; the start takes additional time. */
 const MIN_DOWN_MS = 100;
 const MAX_DOWN_MS = 2_000;
 
@@ -22,7 +22,7 @@ export interface RestartOptions {
   readonly isOver: AbortSignal;
 }
 
-/** Resolves once it is over and all apps run. */
+/** Resolves once it has ended and all apps run. */
 export async function restartNowAndThen(options: RestartOptions): Promise<void> {
   const { apps, chance, outages, loadMs, isOver } = options;
   for (;;) {

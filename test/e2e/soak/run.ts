@@ -1,4 +1,4 @@
-/** A run: the same load twice, and what is left after each of them. */
+/** A run: the same load twice, and the readings after each of them. */
 import { systemClock } from '../../../src/clock.ts';
 import { createChance } from './chance.ts';
 import type { Readings } from './checks/memory.ts';
@@ -25,7 +25,7 @@ export interface Run {
   readonly leftAfterLoad: readonly string[];
 }
 
-/** For what the restarts of the apps draw. */
+/** For the random choices of the app restarts. */
 const RESTARTS_NUMBER = 3;
 
 export async function performRun(settings: Settings, stage: Stage): Promise<Run> {
@@ -69,7 +69,7 @@ interface LoadPlan {
   readonly forMs: number;
 }
 
-/** Ends early where a sidecar has ended. */
+/** Ends early when a sidecar has ended. */
 async function load(parts: LoadParts, { name, seed, forMs }: LoadPlan): Promise<void> {
   const { settings, stage, outages, tally, ledger } = parts;
   const { isDirect, longestStayMs, kinds } = settings;

@@ -1,4 +1,4 @@
-/** Sessions that an app mints, as MCP's clients open and use them. */
+/** Sessions that an app creates, as MCP's clients open and use them. */
 import { jsonOf } from './bodies.ts';
 import { call, type Way } from './call.ts';
 import { wrong } from './failure.ts';
@@ -7,13 +7,13 @@ import type { Step } from './step.ts';
 export interface Session {
   /** As the client sees it. */
   readonly id: string;
-  /** As the app has minted it. */
+  /** As the app created it. */
   readonly minted: string;
   /** The app that has it in its memory. */
   readonly owner: string;
 }
 
-/** What an app tells of a session that was called. */
+/** An app's response to a call in a session. */
 export interface SessionState {
   readonly session: string;
   readonly pid: number;
@@ -21,16 +21,18 @@ export interface SessionState {
 }
 
 const HINT_MARK = '~';
-/** How often an id is sent without its hint, so that the other Machine has to be asked. */
+/** How often an id is sent without its hint, so that the other Machine must be queried. */
 const BARE_ID_SHARE = 0.3;
-/** How often a request that needs no session is made in one, so that it is replayed or forwarded. */
+/**
+ * How often a request that needs no session is made in one, so that it is replayed or forwarded.
+ */
 const ROUTED_SHARE = 0.15;
 
 export function plainWay(step: Step): Way {
   return { to: step.anyMachine(), fields: [], owner: undefined };
 }
 
-/** Some have no session; some go through any Machine to that of their session. */
+/** Some have no session; some enter at any Machine and belong to that of their session. */
 export async function chooseWay(step: Step): Promise<Way> {
   if (!step.chance.isTrue(ROUTED_SHARE)) return plainWay(step);
   return wayTo(step, await openSession(step));

@@ -1,15 +1,15 @@
-/** What the environment says about a run. */
+/** The settings of a run from the environment. */
 import { KIND_NAMES, type KindName } from './kinds/kinds.ts';
 
 export interface Settings {
   readonly seed: number;
-  /** Length of the load that is checked, in ms. The warm-up comes before it. */
+  /** Length of the load that is checked, in ms. The warm-up precedes it. */
   readonly loadMs: number;
   /** Length of the same load before memory is measured for the first time, in ms. */
   readonly warmUpMs: number;
-  /** How long a stream, a WebSocket or an idle connection stays at most, in ms. */
+  /** The maximum duration of a stream, a WebSocket or an idle connection, in ms. */
   readonly longestStayMs: number;
-  /** The load goes to the apps themselves: a check of the script, without a sidecar. */
+  /** The load goes directly to the apps: a check of the script, without a sidecar. */
   readonly isDirect: boolean;
   readonly kinds: readonly KindName[];
   /** Prints the failures that a killed app explains, too. */
@@ -22,7 +22,7 @@ const MIN_WARM_UP_MS = 10_000;
 const MAX_WARM_UP_MS = 90_000;
 const MAX_STAY_MS = 20_000;
 
-/** Throws where a value can't be used. */
+/** Throws for a value that can't be used. */
 export function readSettings(env: NodeJS.ProcessEnv): Settings {
   const loadMs = 1_000 * readNumber(env, 'SOAK_SECONDS', DEFAULT_SECONDS);
   return {

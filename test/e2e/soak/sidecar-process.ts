@@ -1,4 +1,4 @@
-/** A sidecar as it is shipped, as a process of its own, with its log in a file. */
+/** A sidecar as it is shipped, as its own process, with its log in a file. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { readReadiness } from './checks/admin.ts';
 import type { MemoryReading } from './processes/messages.ts';
 
 const PROBE = fileURLToPath(new URL('processes/memory.ts', import.meta.url));
-/** V8 drops compiled code some time after its last use, which would hide what the load has left. */
+/** V8 drops compiled code some time after its last use, which would hide leaks of the load. */
 const NODE_OPTIONS = ['--no-warnings', '--expose-gc', '--no-flush-bytecode', '--import', PROBE];
 const START_TIMEOUT_MS = 15_000;
 const END_TIMEOUT_MS = 15_000;
@@ -87,15 +87,15 @@ export class SidecarProcess {
   /** After garbage collection; undefined once it has ended. */
   async memory(): Promise<MemoryReading | undefined> {
     if (this.ending !== undefined) return undefined;
-    const answer = new Promise<MemoryReading>((resolve) => {
+    const response = new Promise<MemoryReading>((resolve) => {
       this.#child.once('message', (reading: MemoryReading) => resolve(reading));
     });
-    // Where it has just ended, this is told, and its end resolves the other one.
+    // If it has just ended, the send fails, and its end resolves the other promise.
     this.#child.send('memory?', () => undefined);
-    return Promise.race([answer, this.exited().then(() => undefined)]);
+    return Promise.race([response, this.exited().then(() => undefined)]);
   }
 
-  /** As Fly.io ends it: one signal. Resolves with how it has ended. */
+  /** As Fly.io stops it: one signal. Resolves with how it has ended. */
   async end(): Promise<string> {
     if (this.ending !== undefined) return this.ending;
     const exited = this.exited();

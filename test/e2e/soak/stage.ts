@@ -1,4 +1,4 @@
-/** All that a run needs: two Machines, each with an app and, unless it is direct, a sidecar. */
+/** The environment of a run: two Machines, each with an app and, unless it is direct, a sidecar. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,26 +11,26 @@ import type { Machine } from './machine.ts';
 import { SidecarProcess, type SidecarPorts } from './sidecar-process.ts';
 
 const NAMES = ['m1', 'm2'] as const;
-/** Below it the script waits for the pooled connections to go, so it is short. */
+/** Short, because the script waits below for pooled connections to close. */
 const KEEP_ALIVE_MS = 3_000;
 /** Where clients keep connections to the app itself. */
 const DIRECT_KEEP_ALIVE_MS = 600_000;
-/** So short that what a run has bound is gone a moment after it. */
+/** So short that the bindings of a run expire soon after it. */
 const SESSION_TTL_MS = 10_000;
 const SESSION_CLEANUP_INTERVAL_MS = 2_000;
 
 export interface Stage {
-  /** Where the load goes. */
+  /** The targets of the load. */
   readonly machines: readonly Machine[];
   readonly apps: readonly AppProcess[];
   /** None in a direct run. */
   readonly sidecars: readonly SidecarProcess[];
-  /** Resolves with what has ended, if one of them ends by itself. */
+  /** Resolves with the process that ended, if one of them ends by itself. */
   readonly sidecarEnded: Promise<string>;
-  /** Logs and session stores. It goes with the run, unless it is kept. */
+  /** Logs and session stores. Removed after the run, unless it is kept. */
   readonly directory: string;
   keepDirectory(): void;
-  /** What tells the sockets of that Machine's sidecar apart. */
+  /** What identifies the sockets of that Machine's sidecar. */
   portsOf(name: string): KnownPorts;
 }
 

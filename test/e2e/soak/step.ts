@@ -1,4 +1,4 @@
-/** One step of the load: what it draws, where it may go, and what it touches on its way. */
+/** One step of the load: its random choices, its Machines, and the apps that it uses. */
 import { systemClock } from '../../../src/clock.ts';
 import type { Chance } from './chance.ts';
 import type { Failure } from './failure.ts';
@@ -7,7 +7,7 @@ import type { Machine } from './machine.ts';
 import type { Outages } from './outages.ts';
 import type { ConnectionPool } from './wire/connection-pool.ts';
 
-/** What all steps share. */
+/** Shared by all steps. */
 export interface Surroundings {
   readonly machines: readonly Machine[];
   readonly isDirect: boolean;
@@ -18,13 +18,13 @@ export interface Surroundings {
 }
 
 export class Step {
-  /** Worker and number: with the seed, it says what the step does. */
+  /** Worker and number: with the seed, it determines what the step does. */
   readonly position: string;
   readonly chance: Chance;
   readonly around: Surroundings;
-  /** Aborted when the load ends: whoever stays, leaves. */
+  /** Aborted when the load ends: clients that stay then disconnect. */
   readonly isOver: AbortSignal;
-  /** Apps that the last request may have met. */
+  /** Apps that may have received the last request. */
   readonly #apps = new Set<string>();
   #requests = 0;
   #replays = 0;
@@ -39,7 +39,7 @@ export class Step {
     this.around = around;
   }
 
-  /** Requests that were sent, those of a replay too. */
+  /** Requests that were sent, including those of a replay. */
   get requests(): number {
     return this.#requests;
   }
@@ -48,7 +48,7 @@ export class Step {
     return this.#replays;
   }
 
-  /** Requests that were sent again, because a sidecar asked for it. */
+  /** Requests that were sent again, because a sidecar requested it. */
   get laters(): number {
     return this.#laters;
   }
@@ -69,7 +69,7 @@ export class Step {
     return this.chance.pick(this.around.machines.filter((machine) => machine.name !== name));
   }
 
-  /** To be called before each request: whatever happens from now on is that one's. */
+  /** Call this before each request: later events belong to that request. */
   beginRequest(to: Machine, owner: string | undefined): string {
     this.#apps.clear();
     this.#sinceMs = systemClock.monotonicMs();
@@ -78,7 +78,7 @@ export class Step {
     return `${this.position.replaceAll(' ', '-')}-${this.#requests}`;
   }
 
-  /** The request goes on to there. */
+  /** The request continues there. */
   replayTo(to: Machine): void {
     this.#requests += 1;
     this.#replays += 1;

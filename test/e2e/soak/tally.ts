@@ -1,4 +1,4 @@
-/** How often each kind was done, and how it ended; failures are told as they happen. */
+/** How often each kind ran, and how it ended; failures are printed as they happen. */
 import type { KindName } from './kinds/kinds.ts';
 import type { Step } from './step.ts';
 
@@ -6,7 +6,7 @@ export interface Count {
   steps: number;
   requests: number;
   replays: number;
-  /** Requests that were sent again, because a sidecar asked for it. */
+  /** Requests that were sent again, because a sidecar requested it. */
   laters: number;
   ok: number;
   /** Failures that a killed app explains. */
@@ -16,7 +16,7 @@ export interface Count {
 
 export interface TallyOptions {
   readonly isVerbose: boolean;
-  /** For people: when that was, seen from the last kill. */
+  /** Text for a report: the time, relative to the last kill. */
   readonly when: () => string;
   readonly print: (line: string) => void;
 }
@@ -30,7 +30,7 @@ const NOTHING: Count = {
   explained: 0,
   unexpected: 0,
 };
-/** Of one kind: nobody reads more of them. */
+/** Per kind: more lines are not useful. */
 const MAX_PRINTED = 20;
 
 export class Tally {
@@ -85,7 +85,7 @@ export class Tally {
   }
 }
 
-/** A fault of the script itself: it needs its stack. */
+/** A bug in the script itself: its stack is needed. */
 function inspect(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

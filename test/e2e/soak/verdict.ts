@@ -1,4 +1,4 @@
-/** Everything that is checked after a run. */
+/** All checks after a run. */
 import { atMost, isSame, none, type Check } from './checks/check.ts';
 import { checkReadings, MAX_STALLED_MB, MEGABYTE } from './checks/memory.ts';
 import { checkRequests } from './checks/requests.ts';
@@ -10,7 +10,7 @@ const LATER_SHARE = 0.001;
 
 export interface Verdict {
   readonly checks: readonly Check[];
-  /** What was sent to each Machine, and what it has logged. */
+  /** The requests sent to each Machine, and its log. */
   readonly requestLines: readonly string[];
 }
 
@@ -36,7 +36,9 @@ export async function judge(run: Run): Promise<Verdict> {
   };
 }
 
-/** A sidecar that can't ask the other one in time says "later", which happens on a busy computer. */
+/**
+ * A sidecar that can't query the other one in time returns 503, which happens on a busy computer.
+ */
 function laterLimit(requests: number): number {
   return Math.max(MIN_LATERS, Math.floor(requests * LATER_SHARE));
 }
@@ -47,7 +49,7 @@ function checkAlive({ sidecars }: Stage): readonly Check[] {
 
 function checkApps({ apps }: Stage): readonly Check[] {
   return apps.flatMap(({ name, malformed, mostStalledBytes }) => [
-    none(`${name}: malformed requests that the app has seen`, malformed),
+    none(`${name}: malformed requests that reached the app`, malformed),
     atMost(
       `${name}: sent for a client that does not read`,
       mostStalledBytes / MEGABYTE,
@@ -57,7 +59,7 @@ function checkApps({ apps }: Stage): readonly Check[] {
   ]);
 }
 
-/** Nothing is open any more, so a signal ends a sidecar at once. */
+/** Nothing is open any more, so a signal ends a sidecar immediately. */
 function endAll({ sidecars }: Stage): Promise<readonly Check[]> {
   return Promise.all(
     sidecars.map(async (sidecar) =>

@@ -1,8 +1,11 @@
-/** What of a browser affinity needs: it keeps cookies, and comes again when it is told to. */
-import { patientFetch } from './patient-fetch.ts';
+/**
+ * The parts of a browser that affinity needs: it keeps cookies, and retries when the response
+ * requests it.
+ */
+import { retryingFetch } from './retrying-fetch.ts';
 import type { Target } from './target.ts';
 
-/** A cookie jar for one site: names and values, and what has expired is gone. */
+/** A cookie jar for one site: names and values, without expired ones. */
 export interface Browser {
   readonly cookies: ReadonlyMap<string, string>;
   visit(path: string): Promise<Response>;
@@ -14,7 +17,10 @@ export function openBrowser({ url }: Target): Browser {
     cookies,
     visit: async (path) => {
       const cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join('; ');
-      const response = await patientFetch(`${url}${path}`, { method: 'POST', headers: { cookie } });
+      const response = await retryingFetch(`${url}${path}`, {
+        method: 'POST',
+        headers: { cookie },
+      });
       for (const line of response.headers.getSetCookie()) keep(cookies, line);
       return response;
     },

@@ -1,4 +1,4 @@
-/** Machines with app and sidecar as processes, behind an edge that never helps affinity along. */
+/** Machines with app and sidecar as processes, behind an edge that does not support affinity. */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -19,36 +19,36 @@ export interface Fleet {
   readonly machines: readonly SimulatedMachine[];
   readonly ledger: Ledger;
   machine(id: string): SimulatedMachine;
-  /** Makes a Machine's sidecar and app stand still, or go on, without anybody being told. */
+  /** Freezes or resumes a Machine's sidecar and app, without notice to any other process. */
   signal(machine: SimulatedMachine, appPid: number, name: 'SIGSTOP' | 'SIGCONT'): void;
-  /** The sidecar alone: whoever connects to it waits. */
+  /** The sidecar alone: connections to it wait. */
   signalSidecar(machine: SimulatedMachine, name: 'SIGSTOP' | 'SIGCONT'): void;
-  /** Waits until all is known of every request, and ends all processes. */
+  /** Waits until the record of every request is complete, and ends all processes. */
   close(): Promise<void>;
 }
 
 export interface FleetOptions {
   readonly hints: boolean;
-  /** Three unless said otherwise. */
+  /** Three by default. */
   readonly machineCount?: number;
   /** One Machine in each, in place of `machineCount` Machines in regions of their own. */
   readonly regions?: readonly string[];
   /** Another app than that of `../apps`. */
   readonly appCommand?: readonly string[];
-  /** `never-same` unless said otherwise. */
+  /** `never-same` by default. */
   readonly spread?: SpreadName;
-  /** Further settings of the sidecars. */
+  /** Additional settings of the sidecars. */
   readonly env?: Readonly<Record<string, string>>;
-  /** What the edge's replay cache is keyed on, as in `fly.toml`; none unless said otherwise. */
+  /** The key of the edge's replay cache, as in `fly.toml`; none by default. */
   readonly replayCache?: readonly ReplayCacheRule[];
-  /** Chooses ports among others: fleets that start at the same time must not choose the same. */
+  /** Fleets that start at the same time must choose different ports. */
   readonly random?: () => number;
   /** Called with each line of a process. */
   readonly onLine?: (machine: MachineId, source: ProcessName, line: string) => void;
 }
 
 const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
-/** Without the settings of whoever runs the tests. */
+/** Without the settings of the test runner's environment. */
 const INHERITED = { PATH: process.env.PATH };
 const PID_MARK = '@pid ';
 
@@ -59,7 +59,7 @@ export async function startFleet(t: TestContext, options: FleetOptions): Promise
     appCommand: options.appCommand ?? [process.execPath, pathOf('../apps/main.ts')],
     sidecarCommand: [
       process.execPath,
-      ...['--import', pathOf('tell-pid.ts')],
+      ...['--import', pathOf('print-pid.ts')],
       pathOf('../../../src/main.ts'),
       'serve',
     ],
@@ -98,7 +98,7 @@ function fleetOf(
   for (const machine of machines) watchMemory(machine, ledger);
   const signalSidecar: Fleet['signalSidecar'] = ({ id }, name) => {
     const sidecarPid = sidecarPids.get(id);
-    assert.ok(sidecarPid, `the sidecar of ${id} has told its pid`);
+    assert.ok(sidecarPid, `the sidecar of ${id} has printed its pid`);
     process.kill(sidecarPid, name);
   };
   return {
@@ -123,7 +123,7 @@ function fleetOf(
   };
 }
 
-/** Whatever takes a Machine's memory is told to the ledger. */
+/** Every loss of a Machine's memory is recorded in the ledger. */
 export function watchMemory(machine: SimulatedMachine, ledger: Ledger): void {
   const takers = ['stop', 'crash', 'destroy'] as const;
   for (const taker of takers) {

@@ -1,6 +1,6 @@
 /**
- * What is known of each request from three sides, by its `Fly-Request-Id`: the edge's record, the
- * lines of the sidecars, and what the apps have noted.
+ * The records of each request from three sides, by its `Fly-Request-Id`: the edge's record, the log
+ * lines of the sidecars, and the apps' journals.
  */
 import type { MachineId } from '../../../src/session.ts';
 import type { ProcessName } from '../../../src/simulator/machine.ts';
@@ -8,11 +8,11 @@ import type { EdgeRequestRecord } from '../../../src/simulator/records.ts';
 import { parseJournalLine, type JournalEntry } from '../apps/journal.ts';
 import { shortened } from './shortened.ts';
 
-/** A sidecar's line of a request; it comes once the answer has gone out whole. */
+/** A sidecar's line for a request; it is written once the response has been sent completely. */
 export interface Decision {
   readonly machine: MachineId;
   readonly requestId: string;
-  /** What is an id in it is masked. */
+  /** Ids in it are masked. */
   readonly path: string;
   readonly decision: 'local' | 'replay' | 'elsewhere' | 'forward' | 'refuse';
   readonly why: string;
@@ -22,9 +22,9 @@ export interface Decision {
 /** A Machine has lost its memory, in ms on the clock of the journal. */
 export interface Loss {
   readonly machine: MachineId;
-  /** From here on what it had may be gone. */
+  /** From here on its sessions may be gone. */
   readonly from: number;
-  /** What was opened until here is gone. */
+  /** Sessions that were opened before this are gone. */
   readonly until: number;
 }
 
@@ -34,15 +34,18 @@ export interface Ledger {
   noteRecord(record: EdgeRequestRecord): void;
   noteLine(machine: MachineId, source: ProcessName, line: string): void;
   noteLoss(loss: Loss): void;
-  /** When the app ended the session, or lost it with its memory; undefined while neither has happened. */
+  /**
+   * When the app ended the session, or lost it with its memory; undefined while neither has
+   * happened.
+   */
   endOf(session: string): number | undefined;
-  /** The requests whose lines have not all come yet; one that was cut may have none. */
+  /** The requests whose lines are still incomplete; a request that was cut may have none. */
   incomplete(): string[];
-  /** How many decisions were like this. */
+  /** How many decisions matched. */
   count(like: Partial<Pick<Decision, 'decision' | 'why'>>): number;
   /**
-   * What has ended a sidecar, and which promise any request has broken; none: all is well. Where
-   * sessions were lost, sidecars may say so.
+   * Errors that ended a sidecar, and broken guarantees of any request; none: all checks pass. Where
+   * sessions were lost, sidecars may report so.
    */
   faults(sessions?: 'all-live' | 'some-lost'): string[];
 }
@@ -65,7 +68,8 @@ export function createLedger(): Ledger {
 
   function noteJournal(machine: MachineId, entry: JournalEntry): void {
     if (entry.kind === 'request') requests.push({ ...entry, machine });
-    // Where a client makes up the id, a second opening is that of a Machine it should not have reached.
+    // When the client creates the id, a second opening belongs to a Machine that the request should
+    // not have reached.
     else if (entry.kind === 'ended') endings.set(entry.session, { ...entry, machine });
     else if (!openings.has(entry.session)) openings.set(entry.session, { ...entry, machine });
   }
@@ -92,12 +96,15 @@ export function createLedger(): Ledger {
     return ends.length === 0 ? undefined : Math.min(...ends);
   }
 
-  /** A session that has ended may be asked for anywhere; what nobody has opened has no owner. */
-  function isAstray({ requestId, session, machine, isKnown, at }: Noted<'request'>): boolean {
+  /**
+   * A request for an ended session may arrive anywhere; a session that was never opened has no
+   * owner.
+   */
+  function isMisrouted({ requestId, session, machine, isKnown, at }: Noted<'request'>): boolean {
     const opening = openings.get(session);
     if (!opening || at <= opening.at || at >= (endOf(session) ?? Infinity)) return false;
     if (opening.machine === machine && isKnown) return false;
-    return !wasDoubted(requestId) && !diedUntold(requestId, machine, at);
+    return !wasDoubted(requestId) && !diedUnlogged(requestId, machine, at);
   }
 
   function ageOf({ session, at }: Noted<'request'>): string {
@@ -107,21 +114,21 @@ export function createLedger(): Ledger {
     return `its session, which ${opening.machine} had opened ${age} ms before ${Math.round(at)}`;
   }
 
-  /** Where the Machine of a hint is gone, the whole may be an id that a client made up: `user~bob`. */
+  /** When the hint's Machine is gone, the whole may be a client-minted id: `user~bob`. */
   function showsHint({ session, at }: Noted<'request'>): boolean {
     const [id = '', hint] = session.split('~', 2);
     return hint !== undefined && at < (endOf(id) ?? Infinity);
   }
 
-  /** The sidecar ended with its Machine before it could say what it thought of the request. */
-  function diedUntold(requestId: string, machine: MachineId, at: number): boolean {
-    const isTold = decisionsOf(requestId).some((line) => line.machine === machine);
-    return !isTold && losses.some((loss) => loss.machine === machine && loss.until >= at);
+  /** The sidecar ended with its Machine before it could log its decision. */
+  function diedUnlogged(requestId: string, machine: MachineId, at: number): boolean {
+    const isLogged = decisionsOf(requestId).some((line) => line.machine === machine);
+    return !isLogged && losses.some((loss) => loss.machine === machine && loss.until >= at);
   }
 
   /**
-   * While a peer is silent the app here is asked, as it may have the session; its "not found" is not
-   * believed, and the client told "later".
+   * While a peer is unresponsive the app here receives the request, as it may have the session; its
+   * "not found" is replaced by a 503.
    */
   function wasDoubted(requestId: string): boolean {
     return decisionsOf(requestId).some(
@@ -130,9 +137,8 @@ export function createLedger(): Ledger {
   }
 
   /**
-   * The requests that are among these more than once. Not those that the edge has handed out more
-   * often than it records: after a connection was cut it sends again what is idempotent (RFC 9110
-   * §9.2.2).
+   * The requests that are among these more than once. Not those that the edge has sent more often
+   * than it records: after a connection was cut it repeats idempotent requests (RFC 9110 §9.2.2).
    */
   function repeated(items: readonly Identified[]): string[] {
     return [...countById(items)]
@@ -141,8 +147,8 @@ export function createLedger(): Ledger {
   }
 
   /**
-   * To a Machine that says so itself, or to one that ended before it could, and whose forward has
-   * arrived. Counted by each Machine: what one has not told must not make up for another.
+   * To a Machine that logs it, or to one that ended before it could, and whose forward has arrived.
+   * Counted by each Machine: the missing lines of one must not make up for another.
    */
   function wasSentAgain(requestId: string): boolean {
     const lines = decisionsOf(requestId);
@@ -167,8 +173,8 @@ export function createLedger(): Ledger {
       ({ machine, decision, why }) => `${decision} (${why}) at ${machine}`,
     );
     const hops = recordsOf(requestId).flatMap((record) => record.hops);
-    const toldByEdge = hops.map(({ machine, how }) => `${how} to ${machine}`);
-    return `${lines.join(', ')}; the edge: ${toldByEdge.join(', ')}`;
+    const edgeRecord = hops.map(({ machine, how }) => `${how} to ${machine}`);
+    return `${lines.join(', ')}; the edge: ${edgeRecord.join(', ')}`;
   }
 
   return {
@@ -202,18 +208,19 @@ export function createLedger(): Ledger {
     faults: (sessions = 'all-live') => {
       const found: (readonly [what: string, requestIds: readonly string[]])[] = [
         ...requests
-          .filter(isAstray)
+          .filter(isMisrouted)
           .map(
-            (asked) => [`reached a Machine without ${ageOf(asked)}`, [asked.requestId]] as const,
+            (requested) =>
+              [`reached a Machine without ${ageOf(requested)}`, [requested.requestId]] as const,
           ),
-        ['showed the app a hint', idsOf(requests.filter(showsHint))],
+        ['sent a hint to the app', idsOf(requests.filter(showsHint))],
         ['reached an app twice', repeated(requests)],
         ['was replayed twice', idsOf(records.filter(({ replays }) => replays > 1))],
         ['was to be replayed twice', repeated(decisions.filter(isReplay))],
         ['was forwarded twice', repeated(decisions.filter(isForward))],
         ...(sessions === 'some-lost'
           ? []
-          : [['was refused for good', idsOf(decisions.filter(isFinalRefusal))] as const]),
+          : [['got a permanent error', idsOf(decisions.filter(isPermanentError))] as const]),
       ];
       const broken = found.flatMap(([what, ids]) => ids.map((id) => `${id} ${what}: ${wayOf(id)}`));
       return shortened([...crashes, ...broken]);
@@ -221,7 +228,7 @@ export function createLedger(): Ledger {
   };
 }
 
-/** Why a request is served or refused that a peer has sent. */
+/** Why a request from a peer is served or rejected. */
 export const FROM_PEERS: ReadonlySet<string> = new Set(['peer-hop', 'moved']);
 
 function isReplay({ decision }: Decision): boolean {
@@ -232,8 +239,8 @@ function isForward({ decision }: Decision): boolean {
   return decision === 'forward';
 }
 
-/** It makes the client give its session up. */
-function isFinalRefusal({ decision, status }: Decision): boolean {
+/** It makes the client discard its session. */
+function isPermanentError({ decision, status }: Decision): boolean {
   return decision === 'refuse' && status === 404;
 }
 

@@ -1,4 +1,4 @@
-/** A client of the MCP SDK, and what its calls of the test app's tools are answered. */
+/** A client of the MCP SDK, and the results of its calls of the test app's tools. */
 import assert from 'node:assert/strict';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
@@ -10,19 +10,19 @@ import { z } from 'zod';
 
 export const Counted = z.object({ machine: z.string(), pid: z.number(), count: z.number() });
 
-/** Which process has answered, and how often it was called in this session. */
+/** The process that responded, and the number of calls in this session. */
 export type Counted = z.infer<typeof Counted>;
 
 export interface McpClient {
   readonly client: Client;
   call(tool: string, args?: Record<string, unknown>): Promise<Counted>;
-  /** A long call, and the progress that was told of it. */
+  /** A long call, and its reported progress. */
   work(ms: number): Promise<Counted & { readonly progress: readonly number[] }>;
-  /** Resolves with the next notification that the server sends by itself. */
+  /** Resolves with the next notification that the server sends on its own. */
   nextNotification(): Promise<Counted>;
 }
 
-/** A call that takes longer is one that was lost, in ms. */
+/** A call without a response by then has lost it, in ms. */
 const CALL_TIMEOUT_MS = 60_000;
 
 /** Resolves once the session is open. */
@@ -33,7 +33,7 @@ export async function connectMcpClient(transport: Transport): Promise<McpClient>
     waiting?.(Counted.parse(params.data)),
   );
   let progress: number[] = [];
-  // The client itself drops the last of it where the result comes with the same packet.
+  // The client itself drops the last progress event when the result arrives in the same packet.
   transport.onmessage = (message) => {
     const notification = ProgressNotificationSchema.safeParse(message);
     if (notification.success) progress.push(notification.data.params.progress);

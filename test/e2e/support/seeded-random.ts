@@ -1,4 +1,4 @@
-/** Random numbers that can be had again: the same ones for the same seed. */
+/** Reproducible random numbers: the same ones for the same seed. */
 
 /** From 0 up to but not including 1 (mulberry32). */
 export function seededRandom(seed: number): () => number {

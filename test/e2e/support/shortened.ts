@@ -1,4 +1,4 @@
-/** Lists that people read: when everything is wrong, the first lines say what. */
+/** Shortens lists in messages: after many errors the first lines are enough. */
 
 const MAX_LINES = 30;
 

@@ -1,11 +1,11 @@
-/** All that a story knows of what it is told about: today a simulation, tomorrow a deployment. */
+/** The target of a scenario: today a simulation, later a deployment. */
 export interface Target {
   readonly url: string;
   /** Whether ids reach the client with `~<machine>`. */
   readonly hints: boolean;
 }
 
-/** Whether an id looks as it should to the client of such a target. */
-export function looksRight(id: string, machine: string, { hints }: Target): boolean {
+/** Whether an id has the expected form for the client of such a target. */
+export function hasExpectedForm(id: string, machine: string, { hints }: Target): boolean {
   return hints ? id.endsWith(`~${machine}`) : !id.includes('~');
 }

@@ -1,21 +1,21 @@
-/** Waits for what other processes do. */
+/** Waits for effects of other processes. */
 import { systemClock } from '../../../src/clock.ts';
 
 const TRY_EVERY_MS = 20;
-/** So much that only what never happens takes longer, however busy the computer is. */
-const GIVE_UP_AFTER_MS = 60_000;
+/** So long that only an event that never happens takes longer, however busy the computer is. */
+const TIMEOUT_MS = 60_000;
 
-/** Resolves once nothing is missing any more; rejects with what still is when it takes too long. */
+/** Resolves once nothing is missing any more; rejects with what is missing at the timeout. */
 export async function until(
   missing: () => readonly string[] | Promise<readonly string[]>,
-  giveUpAfterMs = GIVE_UP_AFTER_MS,
+  timeoutMs = TIMEOUT_MS,
 ): Promise<void> {
-  const deadline = systemClock.monotonicMs() + giveUpAfterMs;
+  const deadline = systemClock.monotonicMs() + timeoutMs;
   for (;;) {
     const left = await missing();
     if (left.length === 0) return;
     if (systemClock.monotonicMs() > deadline) {
-      throw new Error(`still missing after ${giveUpAfterMs} ms: ${left.join('; ')}`);
+      throw new Error(`still missing after ${timeoutMs} ms: ${left.join('; ')}`);
     }
     await systemClock.sleep(TRY_EVERY_MS);
   }

@@ -1,4 +1,7 @@
-/** Chat rooms in memory, which their clients name in `x-session-id`: who joins gets what was said. */
+/**
+ * Chat rooms in memory, named by their clients in `x-session-id`: a client that joins receives the
+ * history.
+ */
 import { createServer } from 'node:http';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { noteJoined, noteStarted } from './room-journal.ts';
@@ -28,7 +31,7 @@ sockets.on('connection', (socket, request) => {
   socket.on('error', console.error);
   socket.on('message', (data: Buffer) => {
     const text = data.toString();
-    // A client that has reconnected says again what it had said.
+    // A client that has reconnected sends its earlier messages again.
     if (room.said.has(text)) return;
     room.said.add(text);
     for (const member of room.members) member.send(text);

@@ -1,4 +1,4 @@
-/** Hocuspocus as it comes; that the document is named in the query too is the clients' doing. */
+/** Hocuspocus with its defaults; its clients name the document in the query too. */
 import { Server } from '@hocuspocus/server';
 import { noteJoined, noteStarted } from './room-journal.ts';
 

@@ -1,16 +1,19 @@
-/** What a room server tells the test: one line of its output for each socket that comes or goes. */
+/**
+ * What a room server reports to the test: one line of its output for each socket that opens or
+ * closes.
+ */
 
 export interface Socket {
   readonly room: string;
-  /** The client, by the name that it gives itself in its URL. */
+  /** The client, by the name in its URL. */
   readonly client: string;
-  /** No two sockets of any process have the same. */
+  /** Unique among the sockets of all processes. */
   readonly id: string;
   readonly machine: string;
 }
 
 export type RoomEntry =
-  /** The sockets of the process that was there before are gone. */
+  /** The sockets of the previous process are closed. */
   | { readonly kind: 'started'; readonly machine: string }
   | { readonly kind: 'joined' | 'left'; readonly socket: Socket };
 
@@ -23,7 +26,7 @@ export function noteStarted(): void {
   write({ kind: 'started', machine: HERE.machine });
 }
 
-/** Returns what notes the end of the same socket. */
+/** Returns a function that records the end of the same socket. */
 export function noteJoined(room: string, client: string): () => void {
   sockets += 1;
   const socket = { room, client, id: `${HERE.pid}.${sockets}`, machine: HERE.machine };

@@ -62,7 +62,7 @@ function roomOf(name: string): Room {
 function receive(message: Uint8Array, socket: WebSocket, room: Room): void {
   const decoder = decoding.createDecoder(message);
   if (decoding.readVarUint(decoder) !== SYNC) {
-    // Who is present: the clients alone keep it.
+    // Presence: only the clients hold it.
     sendToAll(room, message);
     return;
   }

@@ -5,11 +5,11 @@ import { webSocketUrlOf, type RoomAddress, type RoomClient } from './client.ts';
 const HANDSHAKE_TIMEOUT_MS = 3_000;
 const RECONNECT_AFTER_MS = 200;
 
-/** Says again on each connection what it has said, as the server may have lost its memory. */
+/** Sends its messages again on each connection, as the server may have lost its memory. */
 export function openChatClient(address: RoomAddress): RoomClient {
   const { room, client } = address;
-  const said: string[] = [];
-  const heard = new Set<string>();
+  const sent: string[] = [];
+  const received = new Set<string>();
   let socket = connect();
 
   function connect(): WebSocket {
@@ -17,8 +17,8 @@ export function openChatClient(address: RoomAddress): RoomClient {
       headers: { 'x-session-id': room },
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     });
-    opening.on('open', () => said.forEach((text) => opening.send(text)));
-    opening.on('message', (data: Buffer) => heard.add(data.toString()));
+    opening.on('open', () => sent.forEach((text) => opening.send(text)));
+    opening.on('message', (data: Buffer) => received.add(data.toString()));
     // 'close' follows.
     opening.on('error', () => undefined);
     opening.once('close', () => {
@@ -31,9 +31,9 @@ export function openChatClient(address: RoomAddress): RoomClient {
 
   return {
     edit: (text) => {
-      said.push(text);
+      sent.push(text);
       if (socket.readyState === WebSocket.OPEN) socket.send(text);
     },
-    has: (text) => heard.has(text),
+    has: (text) => received.has(text),
   };
 }

@@ -1,10 +1,10 @@
-/** What the clients of all room servers have in common. They reconnect by themselves. */
+/** The common interface of the clients of all room servers. They reconnect by themselves. */
 import { WebSocket } from 'ws';
 
 export interface RoomClient {
-  /** What it has not been able to tell yet it tells when it is connected again. */
+  /** Edits that it could not send are sent when it is connected again. */
   edit(text: string): void;
-  /** Whether it has this edit, its own or one that it got from the server. */
+  /** Whether it has this edit, its own or one that it received from the server. */
   has(text: string): boolean;
 }
 
@@ -12,15 +12,15 @@ export interface RoomAddress {
   /** `http://127.0.0.1:<port>` */
   readonly url: string;
   readonly room: string;
-  /** Told to the server in the query, for its journal. */
+  /** Sent to the server in the query, for its journal. */
   readonly client: string;
 }
 
-/** As long as a user would wait before loading the page again, but tests are in a hurry. */
+/** How long a user would wait before reloading the page, shortened for the test. */
 const HANDSHAKE_TIMEOUT_MS = 3_000;
 
-/** Gives up a connection that gets no answer, as otherwise nobody would. */
-export class ImpatientWebSocket extends WebSocket {
+/** Aborts a connection without a response, because the library does not. */
+export class WebSocketWithTimeout extends WebSocket {
   constructor(address: string | URL, protocols?: string | string[]) {
     super(address, protocols, { handshakeTimeout: HANDSHAKE_TIMEOUT_MS });
   }

@@ -1,6 +1,11 @@
 import { WebsocketProvider } from 'y-websocket';
 import { Doc } from 'yjs';
-import { ImpatientWebSocket, webSocketUrlOf, type RoomAddress, type RoomClient } from './client.ts';
+import {
+  WebSocketWithTimeout,
+  webSocketUrlOf,
+  type RoomAddress,
+  type RoomClient,
+} from './client.ts';
 import { editsOf } from './shared-list.ts';
 
 /** Longest wait before it tries again, in ms; by default 2500. */
@@ -10,9 +15,9 @@ export function openYWebSocketClient(address: RoomAddress): RoomClient {
   const document = new Doc();
   new WebsocketProvider(webSocketUrlOf(address), address.room, document, {
     params: { client: address.client },
-    WebSocketPolyfill: ImpatientWebSocket as unknown as typeof WebSocket,
+    WebSocketPolyfill: WebSocketWithTimeout as unknown as typeof WebSocket,
     maxBackoffTime: MAX_BACKOFF_MS,
-    // All clients of this test are in one process, and would get the edits without the server.
+    // All clients of this test are in one process, and would exchange edits without the server.
     disableBc: true,
   });
   return editsOf(document);

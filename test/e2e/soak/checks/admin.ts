@@ -1,17 +1,17 @@
-/** What a sidecar says of itself on its admin port. */
+/** What a sidecar reports on its admin port. */
 import { get } from 'node:http';
 import { text } from 'node:stream/consumers';
 
 export interface Readiness {
   readonly isReady: boolean;
-  /** The whole answer, or why there is none. */
+  /** The whole response, or why there is none. */
   readonly text: string;
 }
 
 /** Never rejects. */
 export async function readReadiness(port: number): Promise<Readiness> {
   try {
-    const answer = await ask(port, '/readyz');
+    const answer = await query(port, '/readyz');
     return { isReady: answer.status === 200, text: answer.text };
   } catch (error) {
     return { isReady: false, text: String(error) };
@@ -21,7 +21,7 @@ export async function readReadiness(port: number): Promise<Readiness> {
 export interface Metrics {
   /** The sum over all labels; 0 if there is none of that name. */
   sum(name: string): number;
-  /** All that count what is open just now: `fly_affinity_open_streams{kind="http"}` and such. */
+  /** All gauges of open things: `fly_affinity_open_streams{kind="http"}` and such. */
   open(): ReadonlyMap<string, number>;
 }
 
@@ -29,7 +29,7 @@ const SAMPLE = /^([a-z_]+)(?:\{.*\})? (\S+)$/i;
 const OPEN = 'fly_affinity_open_';
 
 export async function readMetrics(port: number): Promise<Metrics> {
-  const answer = await ask(port, '/metrics');
+  const answer = await query(port, '/metrics');
   const samples = answer.text.split('\n').flatMap((line) => {
     const [, name, value] = SAMPLE.exec(line) ?? [];
     if (name === undefined) return [];
@@ -47,8 +47,8 @@ export async function readMetrics(port: number): Promise<Metrics> {
   };
 }
 
-/** On a connection of its own, which leaves no descriptor behind. */
-function ask(port: number, path: string): Promise<{ status: number; text: string }> {
+/** On its own connection, which leaves no descriptor behind. */
+function query(port: number, path: string): Promise<{ status: number; text: string }> {
   return new Promise((resolve, reject) => {
     const request = get({ host: '127.0.0.1', port, path, agent: false }, (response) => {
       text(response).then((body) => {

@@ -1,4 +1,4 @@
-/** A claim about a run that was checked. */
+/** A checked claim about a run. */
 
 export interface Check {
   readonly what: string;

@@ -1,7 +1,7 @@
-/** The open file descriptors of a process, by what they are (Linux, /proc). */
+/** The open file descriptors of a process, by kind (Linux, /proc). */
 import { readdir, readFile, readlink } from 'node:fs/promises';
 
-/** Sockets are told apart by the ports that they are bound and connected to. */
+/** Sockets are classified by the ports that they are bound and connected to. */
 export interface KnownPorts {
   readonly public: number;
   readonly peer: number;
@@ -20,7 +20,7 @@ export type Descriptors = ReadonlyMap<string, number>;
 /** In /proc/net/tcp. */
 const LISTEN = '0A';
 
-/** Undefined where the system does not tell. */
+/** Undefined where the system does not report it. */
 export async function readDescriptors(
   pid: number,
   ports: KnownPorts,
@@ -39,7 +39,7 @@ export async function readDescriptors(
 async function readTargets(pid: number): Promise<readonly string[]> {
   const directory = `/proc/${pid}/fd`;
   const names = await readdir(directory);
-  // One that was closed meanwhile counts no more.
+  // A descriptor that was closed meanwhile is not counted.
   const targets = await Promise.all(
     names.map((name) => readlink(`${directory}/${name}`).catch(() => undefined)),
   );
@@ -86,7 +86,7 @@ function socketKindOf(
   return local === ports.admin ? 'admin' : 'other TCP';
 }
 
-/** Resident memory of a process, in bytes: now, and the most that it ever was. */
+/** Resident memory of a process, in bytes: now, and its maximum. */
 export async function readResident(
   pid: number,
 ): Promise<{ readonly now: number; readonly peak: number } | undefined> {

@@ -1,4 +1,4 @@
-/** Whether memory and descriptors are back where they began. */
+/** Whether memory and descriptors have returned to their initial values. */
 import { atMost, isSame, type Check } from './check.ts';
 import { SOCKET_KINDS, type Descriptors } from './descriptors.ts';
 import type { Reading } from './reading.ts';
@@ -8,27 +8,28 @@ export interface Readings {
   readonly name: string;
   /** Before any load. */
   readonly start: Reading;
-  /** After the warm-up, when all was quiet again. */
+  /** After the warm-up, when the sidecar is idle again. */
   readonly baseline: Reading;
-  /** After the load, when all was quiet again. */
+  /** After the load, when the sidecar is idle again. */
   readonly end: Reading;
 }
 
 export const MEGABYTE = 1_000_000;
 
-/** Compiled code, and what V8 learns of it, grows for a while whatever the load. */
+/** Compiled code and V8's feedback grow for a while, whatever the load. */
 const HEAP_GROWTH_MB = 4;
-/** Pools of buffers are filled and emptied as they are needed. */
+/** Buffer pools grow and shrink on demand. */
 const EXTERNAL_GROWTH_MB = 4;
-/** What the Machine of `fly.toml` has. */
+/** The memory of the Machine in `fly.toml`. */
 const MAX_RSS_MB = 512;
-/** Connections that the sidecars keep among themselves. */
+/** Connections between the sidecars. */
 const MAX_PEER_SOCKETS = 128;
-/** Timers and sockets of what is kept: a few may come and go. */
+/** Timers and sockets of pooled resources: a few may open or close. */
 const RESOURCE_GROWTH = 10;
 /**
- * What may wait for a client that does not read: on three hops, with the 36 MB that Linux gives a
- * connection on loopback at most, and what the sidecars hold. Without backpressure it would be gigabytes.
+ * Data that may be buffered for a client that does not read: on three hops, with at most the 36 MB
+ * that Linux gives a connection on loopback, and the buffers of the sidecars. Without backpressure
+ * it would be gigabytes.
  */
 export const MAX_STALLED_MB = 128;
 
@@ -61,7 +62,7 @@ function sumOf(counts: Readonly<Record<string, number>>): number {
   return Object.values(counts).reduce((sum, count) => sum + count, 0);
 }
 
-/** Connections to the app are pooled, and gone by now; those among the sidecars may stay. */
+/** Pooled connections to the app are closed by now; those between the sidecars may stay. */
 function checkDescriptors(
   name: string,
   start: Descriptors | undefined,

@@ -1,19 +1,22 @@
-/** Waits, after a load, until nothing of it is left, and says what still is when that takes too long. */
+/**
+ * Waits, after a load, until everything is closed, and reports what is still open after the
+ * timeout.
+ */
 import { systemClock } from '../../../../src/clock.ts';
 import type { Stage } from '../stage.ts';
 import { readMetrics } from './admin.ts';
 import { readDescriptors } from './descriptors.ts';
 
-const LOOK_EVERY_MS = 500;
-const GIVE_UP_AFTER_MS = 60_000;
+const CHECK_INTERVAL_MS = 500;
+const TIMEOUT_MS = 60_000;
 
-/** Resolves with what is left: nothing, if all is well. */
+/** Resolves with what is still open: nothing, if the check passes. */
 export async function untilQuiet(stage: Stage): Promise<readonly string[]> {
-  const deadline = systemClock.monotonicMs() + GIVE_UP_AFTER_MS;
+  const deadline = systemClock.monotonicMs() + TIMEOUT_MS;
   for (;;) {
     const left = await whatIsLeft(stage);
     if (left.length === 0 || systemClock.monotonicMs() > deadline) return left;
-    await systemClock.sleep(LOOK_EVERY_MS);
+    await systemClock.sleep(CHECK_INTERVAL_MS);
   }
 }
 
@@ -24,7 +27,7 @@ async function whatIsLeft(stage: Stage): Promise<readonly string[]> {
   });
   const ofSidecars = stage.sidecars.map(async ({ name, pid, ports, ending }) => {
     if (ending !== undefined) return [];
-    // It may have ended just now, which another check tells.
+    // It may have ended just now, which another check reports.
     const metrics = await readMetrics(ports.admin).catch(() => undefined);
     if (!metrics) return [`${name}: no metrics`];
     const descriptors = await readDescriptors(pid, stage.portsOf(name));

@@ -5,7 +5,7 @@ import type { MemoryReading } from '../processes/messages.ts';
 import type { SidecarProcess } from '../sidecar-process.ts';
 
 export interface Reading extends MemoryReading {
-  /** The most resident memory so far; undefined where the system does not tell. */
+  /** The maximum resident memory so far; undefined where the system does not report it. */
   readonly peakRssBytes: number | undefined;
   readonly descriptors: Descriptors | undefined;
 }

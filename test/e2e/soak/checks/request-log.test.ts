@@ -26,14 +26,14 @@ function faults(
   return faultsOf(logOf('m1', lines), { requests, malformed }, [logOf('m2', otherLines)]).length;
 }
 
-test('an answered request has one line, with the status that its client saw', () => {
+test('a request with a response has one line, with the status that its client received', () => {
   assert.equal(faults({ a: [entry(200)] }, { a: 200 }), 0);
   assert.equal(faults({}, { a: 200 }), 1, 'no line');
   assert.equal(faults({ a: [entry(499)] }, { a: 200 }), 1, 'another status');
   assert.equal(faults({ a: [entry(200), entry(200)] }, { a: 200 }), 1, 'two lines');
 });
 
-test('a request whose client has left has one line at most', () => {
+test('a request whose client has disconnected has one line at most', () => {
   assert.equal(faults({}, { a: undefined }), 0);
   assert.equal(faults({ a: [entry(499)] }, { a: undefined }), 0);
   assert.equal(faults({ a: [entry(499), entry(499)] }, { a: undefined }), 1);
@@ -44,7 +44,7 @@ test('a forward of another Machine accounts for one line where it arrives', () =
   assert.equal(faults({ a: [entry(200)] }, {}), 1);
 });
 
-test('a line that no client has sent a request for is one of a malformed request, or a fault', () => {
+test("a line without a client's request belongs to a malformed request, or is a fault", () => {
   assert.equal(faults({ made: [entry(400)] }, {}, {}, 1), 0);
   assert.equal(faults({ made: [entry(400)], up: [entry(400)] }, {}, {}, 1), 1);
 });

@@ -1,4 +1,4 @@
-/** Compares the log lines of the sidecars with what the clients have sent and were answered. */
+/** Compares the log lines of the sidecars with the requests and responses of the clients. */
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Status } from '../ledger.ts';
@@ -9,7 +9,7 @@ export interface RequestLog {
   /** Lines about requests, by request id. */
   readonly requests: ReadonlyMap<string, readonly RequestEntry[]>;
   readonly requestCount: number;
-  /** Lines of the level "error" and above, and what is no JSON. */
+  /** Lines of the level "error" and above, and lines that are not JSON. */
   readonly errors: readonly string[];
   /** Lines of the level "warn", by their message. */
   readonly warnings: ReadonlyMap<string, number>;
@@ -66,7 +66,7 @@ function parseLine(text: string): Line | undefined {
   try {
     return JSON.parse(text) as Line;
   } catch {
-    // The caller reports what is no line of the log.
+    // The caller reports text that is not a line of the log.
     return undefined;
   }
 }
@@ -78,8 +78,8 @@ export interface Sent {
 }
 
 /**
- * What is wrong with the log of one Machine, a sentence each: an answered request has one line with
- * the status that its client saw, any other one at most; a forward adds one where it arrives.
+ * Faults in the log of one Machine, a sentence each: a request with a response has one line with
+ * the status that its client received, any other one at most; a forward adds one where it arrives.
  */
 export function faultsOf(
   log: RequestLog,
@@ -98,7 +98,7 @@ export function faultsOf(
   if (unknownCount > sent.malformed) {
     const shown = unknown.slice(0, 5).map(([id]) => id);
     faults.push(
-      `${log.machine}: ${unknownCount} lines that no client has sent a request for (${shown.join(', ')}), ` +
+      `${log.machine}: ${unknownCount} lines without a client's request (${shown.join(', ')}), ` +
         `and ${sent.malformed} malformed requests were sent`,
     );
   }
@@ -115,10 +115,10 @@ function faultOf(
     return `${lines.length} lines (${seen}), ${forwards} forwards to it`;
   }
   if (status === undefined) return undefined;
-  if (lines.length === 0) return `answered ${status}, and no line`;
+  if (lines.length === 0) return `response ${status}, and no line`;
   return lines.some((line) => line.status === status)
     ? undefined
-    : `answered ${status}, and the line says ${seen}`;
+    : `response ${status}, and the line has ${seen}`;
 }
 
 function forwardsOf(id: string, logs: readonly RequestLog[]): number {

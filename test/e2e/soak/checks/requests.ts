@@ -1,4 +1,4 @@
-/** Whether the sidecars have counted and logged what the clients have sent and were answered. */
+/** Whether the sidecars' counts and logs match the requests and responses of the clients. */
 import { readFile } from 'node:fs/promises';
 import type { Ledger } from '../ledger.ts';
 import type { Stage } from '../stage.ts';
@@ -6,7 +6,7 @@ import { readMetrics, readReadiness } from './admin.ts';
 import { atMost, none, type Check } from './check.ts';
 import { faultsOf, readRequestLog, type RequestLog } from './request-log.ts';
 
-/** What the sidecars have counted, for the table. */
+/** The counts of the sidecars, for the table. */
 export interface RequestFigures {
   readonly checks: readonly Check[];
   /** A line for each Machine. */
@@ -50,8 +50,8 @@ async function checkMetrics(
   ]);
   const decided = metrics.sum('fly_affinity_requests_total');
   const answered = metrics.sum('fly_affinity_responses_total');
-  // A client may leave before its request is decided or logged; one that meets an app that is down
-  // is decided twice; of what is malformed some has no line.
+  // A client may disconnect before its request is decided or logged; a request to an app that is
+  // down is decided twice; some malformed requests have no line.
   const unsure = unansweredOf(name, ledger) + ledger.malformedOf(name) + twiceDecided(log);
   return [
     none(`${name}: not ready`, readiness.isReady ? [] : [readiness.text]),

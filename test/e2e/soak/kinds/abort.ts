@@ -1,4 +1,4 @@
-/** Clients that leave in the middle, without a word. Whatever they were answered does not count. */
+/** Clients that disconnect halfway. Any response to them is ignored. */
 import { systemClock } from '../../../../src/clock.ts';
 import { bytesTarget, drawBody, drawSeed, payloadSink } from '../bodies.ts';
 import { call, type Way } from '../call.ts';
@@ -10,7 +10,7 @@ import { formatHead, writeBody, writeHead, type Request } from '../wire/request.
 
 const MAX_BODY_BYTES = 500_000;
 const DOWNLOAD_BYTES = 1_000_000;
-/** The app's answer comes after it. */
+/** The app's response follows it. */
 const SLOW_MS = 1_000;
 const MAX_WAIT_MS = 500;
 
@@ -19,7 +19,7 @@ export async function abort(step: Step): Promise<void> {
   const moment = step.chance.pick(['head', 'body', 'waiting', 'response'] as const);
   switch (moment) {
     case 'head':
-      // Whoever cuts a head may cut its id.
+      // A cut head may have a cut id.
       step.around.ledger.sentMalformed(way.to.name);
       return leave(step, way, { method: 'GET', target: '/slow?ms=0' }, writePartOfHead);
     case 'body': {
@@ -44,7 +44,7 @@ async function leave(step: Step, way: Way, request: Request, write: Write): Prom
     await write(connection, { ...request, fields: way.fields }, id, step);
     await systemClock.sleep(chance.integer(0, MAX_WAIT_MS));
   } catch (error) {
-    // It was answered before it could leave.
+    // The response arrived before the client disconnected.
     if (!(error instanceof Failure)) throw error;
   } finally {
     if (chance.isTrue(0.5)) connection.reset();

@@ -1,4 +1,7 @@
-/** Event streams that stay for a while: every event arrives, in order, and the end is the end. */
+/**
+ * Event streams that stay open for a while: every event arrives, in order, and a complete end is
+ * complete.
+ */
 import { drawSeed, emptyChunkedBody } from '../bodies.ts';
 import { call } from '../call.ts';
 import { Left, wrong } from '../failure.ts';
@@ -19,8 +22,8 @@ export async function followEvents(step: Step): Promise<void> {
   const count = Math.max(1, Math.floor(chance.integer(1, around.longestStayMs) / gap));
   const leaveAfter = chance.isTrue(LEAVE_SHARE) ? chance.integer(1, count) : Infinity;
   const isForwarded = way.owner !== undefined && chance.isTrue(FORWARDED_SHARE);
-  // The end of the connection is the end of the stream here. A sidecar has to reset it where the stream
-  // breaks off; a killed app does not.
+  // The end of the connection is the end of the stream here. A sidecar must reset it where the
+  // stream breaks; a killed app does not.
   const isHttp10 = !isForwarded && !around.isDirect && chance.isTrue(HTTP10_SHARE);
   const events = new EventCheck(seed, count);
   const sink: Sink = (piece) => {
@@ -55,7 +58,7 @@ class EventCheck {
     for (const event of events) this.#takeEvent(event);
   }
 
-  /** The response looks complete: so it has to be. */
+  /** The response looks complete: so it must be. */
   checkEnd(): void {
     if (this.#hasEnd && this.#text === '') return;
     throw wrong(`a stream that looks complete has ${this.seen} of ${this.#count} events`);

@@ -1,7 +1,7 @@
-/** Clients that end their side of the connection, and go on reading. */
+/** Clients that end their side of the connection, and continue to read. */
 import { systemClock } from '../../../../src/clock.ts';
 import { bytesTarget, checkLength, drawBody, drawSeed, payloadSink } from '../bodies.ts';
-import { checkStatus, exchange, type ExchangeOptions } from '../exchange.ts';
+import { checkStatus, sendRequest, type RequestOptions } from '../send-request.ts';
 import { wrong } from '../failure.ts';
 import { checkNotSentElsewhere } from '../replays.ts';
 import { plainWay } from '../sessions.ts';
@@ -11,7 +11,7 @@ import { formatHead, UPGRADE_FIELDS, writeBody, writeHead } from '../wire/reques
 
 const MAX_BYTES = 20_000;
 const MAX_WAIT_MS = 100;
-/** What can't be answered, or has no end, ends within this time. */
+/** A request without a valid or finite response ends within this time. */
 const CLOSE_WITHIN_MS = 10_000;
 /** A WebSocket message behind the handshake: "hi", masked with zeros (RFC 6455 §5.2). */
 const FIRST_FRAME = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]);
@@ -47,24 +47,24 @@ const afterPost: Ending = (step, connection, id) => {
   return expectWhole(step, connection, request, id, body.length);
 };
 
-/** The request is whole: so is its response. */
+/** The request is complete: so is its response. */
 async function expectWhole(
   step: Step,
   connection: Connection,
-  request: ExchangeOptions,
+  request: RequestOptions,
   id: string,
   length: number,
 ): Promise<void> {
   const endsAfterMs = step.chance.pick([0, step.chance.integer(1, MAX_WAIT_MS)]);
-  const answer = await exchange(step, connection, { ...request, endsAfterMs }, id);
-  checkNotSentElsewhere(answer);
-  checkStatus(answer, 200);
-  checkLength(answer.bytes, length);
+  const response = await sendRequest(step, connection, { ...request, endsAfterMs }, id);
+  checkNotSentElsewhere(response);
+  checkStatus(response, 200);
+  checkLength(response.bytes, length);
   await connection.untilClosed(CLOSE_WITHIN_MS);
 }
 
 const inHead: Ending = async (step, connection, id) => {
-  // Whoever cuts a head may cut its id.
+  // A cut head may have a cut id.
   step.around.ledger.sentMalformed(connection.machine.name);
   const head = formatHead({ method: 'GET', target: '/slow?ms=0' }, id);
   await connection.write(head.slice(0, step.chance.integer(1, head.length - 1)));
@@ -79,13 +79,13 @@ const inBody: Ending = async (step, connection, id) => {
   await expectNoSuccess(step, connection);
 };
 
-/** What is not whole was never asked for. */
+/** An incomplete request was never sent. */
 async function expectNoSuccess(step: Step, connection: Connection): Promise<void> {
   await systemClock.sleep(step.chance.integer(0, MAX_WAIT_MS));
   connection.end();
   const received = await connection.untilClosed(CLOSE_WITHIN_MS);
   if (received.toString('latin1').startsWith('HTTP/1.1 2')) {
-    throw wrong('a request that is not whole was answered as if it were');
+    throw wrong('an incomplete request got the response of a complete one');
   }
 }
 

@@ -1,4 +1,4 @@
-/** What clients do, and how often. */
+/** The kinds of client behavior, and their frequencies. */
 import type { Step } from '../step.ts';
 import { abort } from './abort.ts';
 import { download, get, readSlowly } from './download.ts';
@@ -9,15 +9,15 @@ import { malformed } from './malformed.ts';
 import { pipeline, pipelinedUpgrade } from './pipeline.ts';
 import { bodiless, head, http10 } from './plain.ts';
 import { useSession } from './session.ts';
-import { expectContinue, post, refusedEarly, upload } from './upload.ts';
+import { expectContinue, post, rejectedEarly, upload } from './upload.ts';
 import { useWebSocket } from './web-socket.ts';
 
 export interface Kind {
-  /** Rejects with a `Failure` where something is not as it should be, with `Left` where the client leaves. */
+  /** Rejects with a `Failure` for an invalid result, with `Left` when the client disconnects. */
   readonly run: (step: Step) => Promise<void>;
-  /** `brief`: it is over as soon as it is answered; `long`: it stays for seconds. */
+  /** `brief`: ends with its response; `long`: stays for seconds. */
   readonly stay: 'brief' | 'long';
-  /** How often it is done, beside the others that stay as long. */
+  /** Its frequency, relative to the others of the same duration. */
   readonly weight: number;
 }
 
@@ -28,7 +28,7 @@ export const KINDS = {
   post: { run: post, stay: 'brief', weight: 14 },
   upload: { run: upload, stay: 'brief', weight: 6 },
   continue: { run: expectContinue, stay: 'brief', weight: 5 },
-  'early-refusal': { run: refusedEarly, stay: 'brief', weight: 3 },
+  'early-refusal': { run: rejectedEarly, stay: 'brief', weight: 3 },
   download: { run: download, stay: 'brief', weight: 6 },
   'http-1.0': { run: http10, stay: 'brief', weight: 5 },
   head: { run: head, stay: 'brief', weight: 4 },

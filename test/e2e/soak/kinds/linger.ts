@@ -1,19 +1,19 @@
-/** Connections on which nothing happens for a while: idle ones, and readers that have stopped. */
+/** Connections without traffic for a while: idle ones, and readers that have stopped. */
 import { bytesTarget, checkLength, drawSeed, emptyChunkedBody, payloadSink } from '../bodies.ts';
 import { call } from '../call.ts';
-import { checkStatus, exchange } from '../exchange.ts';
+import { checkStatus, sendRequest } from '../send-request.ts';
 import { Left } from '../failure.ts';
 import { checkNotSentElsewhere } from '../replays.ts';
 import { chooseWay } from '../sessions.ts';
 import type { Step } from '../step.ts';
 import { Connection } from '../wire/connection.ts';
 
-/** A server may be impatient with a client that has never said anything. */
+/** A server may close a client that has never sent anything earlier. */
 const MAX_SILENCE_MS = 5_000;
 const MIN_STALL_MS = 2_000;
 const SMALL_BYTES = 1_000;
 
-/** A connection that was idle serves as before. */
+/** A connection that was idle works as before. */
 export async function idle(step: Step): Promise<void> {
   const { chance, around } = step;
   const machine = step.anyMachine();
@@ -29,17 +29,17 @@ export async function idle(step: Step): Promise<void> {
         sink: payloadSink(seed),
       };
       const id = step.beginRequest(machine, undefined);
-      const answer = await exchange(step, connection, request, id);
-      checkNotSentElsewhere(answer);
-      checkStatus(answer, 200);
-      checkLength(answer.bytes, length);
+      const response = await sendRequest(step, connection, request, id);
+      checkNotSentElsewhere(response);
+      checkStatus(response, 200);
+      checkLength(response.bytes, length);
     }
   } finally {
     connection.destroy();
   }
 }
 
-/** Asks for a body without an end, and does not read it. The app says how much it could send. */
+/** Requests an endless body, and does not read it. The app reports how much it could send. */
 export async function stall(step: Step): Promise<void> {
   const { chance, around } = step;
   const way = await chooseWay(step);

@@ -1,6 +1,6 @@
 /**
- * What is no HTTP/1.1 (RFC 9112) is refused, the connection ends, and the app sees neither it nor
- * what came behind it.
+ * Invalid HTTP/1.1 (RFC 9112) is rejected, the connection ends, and neither the request nor the
+ * data behind it reaches the app.
  */
 import { systemClock } from '../../../../src/clock.ts';
 import { Failure, Left, lost, wrong } from '../failure.ts';
@@ -8,17 +8,17 @@ import type { Step } from '../step.ts';
 import { Connection } from '../wire/connection.ts';
 import { readResponse } from '../wire/response.ts';
 import { BEHIND } from './behind.ts';
-import { bytesOf, drawRequest, readAnswer } from './pipeline.ts';
+import { bytesOf, drawRequest, readResponseTo } from './pipeline.ts';
 
 const CLOSE_WITHIN_MS = 10_000;
-/** How often a valid request comes before it, which has to be answered. */
+/** How often a valid request precedes it, which must get a response. */
 const VALID_BEFORE_SHARE = 0.2;
-const REFUSALS: readonly number[] = [400, 414, 431, 501, 505];
-/** The rest of a request may come later. */
+const ERROR_STATUSES: readonly number[] = [400, 414, 431, 501, 505];
+/** The rest of a request may be sent later. */
 const MAX_PAUSE_MS = 20;
 
 const HOST = 'Host: soak.test';
-/** Refused by any server. */
+/** Rejected by any server. */
 const HEADS: readonly string[] = [
   head('GET /malformed HTTP/9.9', HOST),
   head('G(T /malformed HTTP/1.1', HOST),
@@ -34,7 +34,7 @@ const HEADS: readonly string[] = [
   head('GET /malformed HTTP/1.1', HOST, ': x'),
   head('GET /malformed HTTP/1.1', HOST, `Name: ${'x'.repeat(100_000)}`),
 ];
-/** Refused by a sidecar, while node:http lets them pass. */
+/** Rejected by a sidecar, but accepted by node:http. */
 const STRICT_HEADS: readonly string[] = [
   head('GET /malformed HTTP/1.1'),
   head('GET /malformed', HOST),
@@ -43,7 +43,7 @@ const STRICT_HEADS: readonly string[] = [
   head('POST /malformed HTTP/1.0', HOST, 'Transfer-Encoding: chunked'),
   head('GET * HTTP/1.1', HOST),
 ];
-/** The app may see the begin of these. */
+/** The app may receive the beginning of these. */
 const BODIES: readonly string[] = ['zz\r\n', '5\r\nhelloX\r\n', '5 5\r\nhello\r\n', '-1\r\n'].map(
   (body) => head('POST /slow?ms=500 HTTP/1.1', HOST, 'Transfer-Encoding: chunked') + body,
 );
@@ -67,19 +67,20 @@ export async function malformed(step: Step): Promise<void> {
       await connection.write(
         Buffer.concat([bytesOf(before), Buffer.from(text + BEHIND, 'latin1')]),
       );
-      await readAnswer(step, connection, before);
-      await expectRefusal(connection, text);
+      await readResponseTo(step, connection, before);
+      await expectErrorResponse(connection, text);
       return;
     }
     const cut = chance.pick([text.length, chance.integer(1, text.length)]);
     const isCut = cut < text.length;
     await connection.write(Buffer.from(text.slice(0, cut) + (isCut ? '' : BEHIND), 'latin1'));
     if (isCut) await writeRest(step, connection, text.slice(cut) + BEHIND);
-    await expectRefusal(connection, text);
+    await expectErrorResponse(connection, text);
   } catch (error) {
     const withinMs = error instanceof Failure ? error.outageWithinMs : undefined;
     if (!(error instanceof Failure) || withinMs === undefined) throw error;
-    // node:http may reset a connection whose client was still sending. Nobody gets that response.
+    // node:http may reset a connection whose client was still sending. Then the client gets no
+    // response.
     if (around.isDirect) throw new Left();
     throw lost(`${JSON.stringify(text.slice(0, 200))}: ${error.message}`, withinMs);
   } finally {
@@ -89,20 +90,20 @@ export async function malformed(step: Step): Promise<void> {
 
 async function writeRest(step: Step, connection: Connection, rest: string): Promise<void> {
   await systemClock.sleep(step.chance.integer(1, MAX_PAUSE_MS));
-  // It may have been refused already.
+  // It may have been rejected already.
   await connection.write(Buffer.from(rest, 'latin1')).catch(() => undefined);
 }
 
-async function expectRefusal(connection: Connection, text: string): Promise<void> {
+async function expectErrorResponse(connection: Connection, text: string): Promise<void> {
   const shown = JSON.stringify(text.slice(0, 200));
   const { status } = await readResponse(connection, {
     method: 'GET',
     isHttp10: false,
     sinkFor: () => () => undefined,
   });
-  // The app may be down before its sidecar has seen what is wrong with the body.
-  if (status === 502 || status === 503) throw lost(`${shown} was answered ${status}`);
-  if (!REFUSALS.includes(status)) throw wrong(`${shown} was answered ${status}`);
+  // The app may be down before its sidecar has detected the error in the body.
+  if (status === 502 || status === 503) throw lost(`${shown} got ${status}`);
+  if (!ERROR_STATUSES.includes(status)) throw wrong(`${shown} got ${status}`);
   const behind = await connection.untilClosed(CLOSE_WITHIN_MS);
-  if (behind.length > 0) throw wrong(`${shown}: bytes behind the refusal`);
+  if (behind.length > 0) throw wrong(`${shown}: bytes behind the error response`);
 }

@@ -1,6 +1,6 @@
-/** Several requests in one packet: each has its answer, in their order. */
+/** Several requests in one packet: each gets its response, in order. */
 import { bytesTarget, checkLength, drawSeed, payloadSink } from '../bodies.ts';
-import { checkId, checkStatus } from '../exchange.ts';
+import { checkId, checkStatus } from '../send-request.ts';
 import { Left, wrong } from '../failure.ts';
 import type { Machine } from '../machine.ts';
 import { payload } from '../payload.ts';
@@ -14,11 +14,11 @@ import { BEHIND } from './behind.ts';
 const MAX_REQUESTS = 8;
 const MAX_BYTES = 4_000;
 const POST_SHARE = 0.3;
-/** How often the client says that a request is its last, and sends one more. */
+/** How often the client marks a request as its last, and sends one more. */
 const LAST_SHARE = 0.1;
 const CLOSE_WITHIN_MS = 10_000;
 
-/** A request of which all is known before it is sent. */
+/** A request that is fully known before it is sent. */
 export interface Piped extends Request {
   readonly id: string;
   readonly seed: number;
@@ -35,7 +35,7 @@ export async function pipeline(step: Step): Promise<void> {
     const all = [...requests, last];
     const behind = isLast ? [Buffer.from(BEHIND)] : [];
     await connection.write(Buffer.concat([...all.map(bytesOf), ...behind]));
-    for (const request of all) await readAnswer(step, connection, request);
+    for (const request of all) await readResponseTo(step, connection, request);
     const left = isLast ? await connection.untilClosed(CLOSE_WITHIN_MS) : [];
     if (connection.hasUnread || left.length > 0) throw wrong('bytes behind the last response');
   } finally {
@@ -43,7 +43,7 @@ export async function pipeline(step: Step): Promise<void> {
   }
 }
 
-/** The last of them asks for a WebSocket. node:http itself loses its way there. */
+/** The last of them requests a WebSocket. node:http itself fails there. */
 export async function pipelinedUpgrade(step: Step): Promise<void> {
   if (step.around.isDirect) throw new Left();
   const machine = step.anyMachine();
@@ -55,16 +55,16 @@ export async function pipelinedUpgrade(step: Step): Promise<void> {
     step.around.ledger.sent(machine.name, id);
     const head = Buffer.from(formatHead(upgrade, id));
     await connection.write(Buffer.concat([...requests.map(bytesOf), head]));
-    for (const request of requests) await readAnswer(step, connection, request);
-    const answer = await readResponse(connection, {
+    for (const request of requests) await readResponseTo(step, connection, request);
+    const response = await readResponse(connection, {
       method: 'GET',
       isHttp10: false,
       sinkFor: () => () => undefined,
     });
-    step.around.ledger.answered(machine.name, id, answer.status);
-    checkNotSentElsewhere(answer);
-    checkStatus(answer, 101);
-    checkId(answer, id);
+    step.around.ledger.recordResponse(machine.name, id, response.status);
+    checkNotSentElsewhere(response);
+    checkStatus(response, 101);
+    checkId(response, id);
   } finally {
     connection.destroy();
   }
@@ -75,7 +75,7 @@ function drawRequests(step: Step, machine: Machine): readonly Piped[] {
   return Array.from({ length: count }, () => drawRequest(step, machine, []));
 }
 
-/** It is in the ledger, so it has to be sent. */
+/** It is in the ledger, so it must be sent. */
 export function drawRequest(step: Step, machine: Machine, fields: readonly string[]): Piped {
   const { chance } = step;
   const id = step.beginRequest(machine, undefined);
@@ -94,21 +94,21 @@ export function bytesOf({ id, seed, length, ...request }: Piped): Buffer {
   return Buffer.concat([Buffer.from(formatHead(request, id)), body]);
 }
 
-export async function readAnswer(
+export async function readResponseTo(
   step: Step,
   connection: Connection,
   request: Piped,
 ): Promise<void> {
   const { id, seed, length, method } = request;
   const sink = payloadSink(seed);
-  const answer = await readResponse(connection, {
+  const response = await readResponse(connection, {
     method,
     isHttp10: false,
     sinkFor: ({ status }) => (status === 200 ? sink : () => undefined),
   });
-  step.around.ledger.answered(connection.machine.name, id, answer.status);
-  checkNotSentElsewhere(answer);
-  checkStatus(answer, 200);
-  checkId(answer, id);
-  checkLength(answer.bytes, length);
+  step.around.ledger.recordResponse(connection.machine.name, id, response.status);
+  checkNotSentElsewhere(response);
+  checkStatus(response, 200);
+  checkId(response, id);
+  checkLength(response.bytes, length);
 }

@@ -1,4 +1,4 @@
-/** Requests whose answer has no body, and clients of HTTP/1.0. */
+/** Requests whose response has no body, and clients of HTTP/1.0. */
 import { bytesTarget, checkLength, drawSeed, payloadSink } from '../bodies.ts';
 import { call } from '../call.ts';
 import { wrong } from '../failure.ts';
@@ -12,8 +12,9 @@ export async function head(step: Step): Promise<void> {
   const length = step.chance.size(1, MAX_BYTES);
   const target = bytesTarget(drawSeed(step), length, 'length');
   const { fields } = await call(step, way, { method: 'HEAD', target });
-  const told = fields.get('content-length');
-  if (told !== String(length)) throw wrong(`content-length ${told ?? 'missing'}, not ${length}`);
+  const stated = fields.get('content-length');
+  if (stated !== String(length))
+    throw wrong(`content-length ${stated ?? 'missing'}, not ${length}`);
 }
 
 export async function bodiless(step: Step): Promise<void> {
@@ -24,12 +25,12 @@ export async function bodiless(step: Step): Promise<void> {
   await call(step, way, { method, target, expects: status });
 }
 
-/** What the app sends in chunks ends with the connection here: as if complete only if it is. */
+/** A chunked response of the app ends with the connection here: as complete only if it is. */
 export async function http10(step: Step): Promise<void> {
   const { chance } = step;
   const way = await chooseWay(step);
   const [seed, length] = [drawSeed(step), chance.size(1, MAX_BYTES)];
-  // A killed app ends its connection as if all had been sent. A sidecar does not.
+  // A killed app ends its connection as if the body were complete. A sidecar does not.
   const framing = step.around.isDirect ? 'length' : chance.pick(['length', 'chunked'] as const);
   const target = bytesTarget(seed, length, framing);
   const sink = payloadSink(seed);

@@ -1,4 +1,7 @@
-/** WebSockets that stay for a while: every message comes back as it was, and both sides may close. */
+/**
+ * WebSockets that stay open for a while: every message is echoed unchanged, and either side may
+ * close.
+ */
 import { drawSeed } from '../bodies.ts';
 import { Left, lost, wrong } from '../failure.ts';
 import { payload } from '../payload.ts';

@@ -1,7 +1,7 @@
 /**
- * The app behind each sidecar, as a process of its own that may be killed at any moment. It has
- * sessions in its memory, and says in each answer which app it is and which request it answers.
- * Environment: SOAK_APP, SOAK_KEEP_ALIVE_MS, PORT.
+ * The app behind each sidecar, as its own process that may be killed at any moment. It has sessions
+ * in its memory, and names in each response the app and the request. Environment: SOAK_APP,
+ * SOAK_KEEP_ALIVE_MS, PORT.
  */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -14,7 +14,7 @@ import { ASKED_CLOSE_CODE, CLOSE_PLEASE, type AppMessage } from './messages.ts';
 
 const NAME = process.env.SOAK_APP ?? '';
 const PIECE_BYTES = 32_768;
-/** So long a payload never ends for a client of our time. */
+/** A payload of this length is endless for any client. */
 const ENDLESS_BYTES = 2 ** 40;
 
 type Handler = (req: IncomingMessage, res: ServerResponse, query: URLSearchParams) => unknown;
@@ -23,16 +23,16 @@ const HANDLERS: Readonly<Record<string, Handler>> = {
   '/bytes': sendBytes,
   '/echo': echo,
   '/upload': receive,
-  '/early': refuseEarly,
-  '/slow': answerSlowly,
-  '/status': answerStatus,
+  '/early': rejectEarly,
+  '/slow': respondSlowly,
+  '/status': respondStatus,
   '/events': sendEvents,
   '/endless': sendEndlessly,
   '/mcp': useSession,
   '/malformed': seeMalformed,
 };
 
-/** Calls of each session. */
+/** The number of calls of each session. */
 const sessions = new Map<string, number>();
 let openRequests = 0;
 
@@ -44,11 +44,11 @@ const server = createServer(
     for (const [name, value] of marksOf(req)) res.setHeader(name, value);
     const { pathname, searchParams } = new URL(req.url ?? '/', 'http://app');
     const handler = HANDLERS[pathname] ?? notFound;
-    // Rejects where the client leaves early, which is no failure of the app.
+    // Rejects when the client disconnects early, which is no failure of the app.
     Promise.resolve(handler(req, res, searchParams)).catch(() => res.destroy());
   },
 );
-// Without a sidecar in between, clients that have ended their side get their answer all the same.
+// Without a sidecar in between, clients that have ended their side still get their response.
 Object.assign(server, { httpAllowHalfOpen: true });
 
 const webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
@@ -69,17 +69,17 @@ server.on('upgrade', (req: IncomingMessage, socket: Duplex, head: Buffer) => {
   });
 });
 
-server.listen(Number(process.env.PORT), '127.0.0.1', 1_024, () => tell({ kind: 'listening' }));
+server.listen(Number(process.env.PORT), '127.0.0.1', 1_024, () => report({ kind: 'listening' }));
 process.on('message', () =>
-  tell({ kind: 'open', requests: openRequests, webSockets: webSockets.clients.size }),
+  report({ kind: 'open', requests: openRequests, webSockets: webSockets.clients.size }),
 );
 process.on('disconnect', () => process.exit());
 
-function tell(message: AppMessage): void {
+function report(message: AppMessage): void {
   process.send?.(message);
 }
 
-/** Which app answers, and what. */
+/** The app's name and the response. */
 function marksOf(req: IncomingMessage): readonly (readonly [string, string])[] {
   return [
     ['x-soak-app', NAME],
@@ -110,7 +110,7 @@ function* pieces(seed: number, length: number): Generator<Buffer> {
   }
 }
 
-/** Answers while the request is still on its way. */
+/** Responds while the request is still being received. */
 async function echo(req: IncomingMessage, res: ServerResponse): Promise<void> {
   res.writeHead(200, { 'content-type': 'application/octet-stream' });
   await pipeline(req, res);
@@ -123,18 +123,23 @@ async function receive(req: IncomingMessage, res: ServerResponse): Promise<void>
     bytes += piece.length;
     hash.update(piece);
   }
-  answerJson(res, 200, { bytes, sha256: hash.digest('hex') });
+  respondJson(res, 200, { bytes, sha256: hash.digest('hex') });
 }
 
-/** The rest of the body is read, so nothing breaks the connection before the client has the answer. */
-function refuseEarly(req: IncomingMessage, res: ServerResponse, query: URLSearchParams): void {
+/**
+ * The rest of the body is read, so that the connection stays open until the client has the
+ * response.
+ */
+function rejectEarly(req: IncomingMessage, res: ServerResponse, query: URLSearchParams): void {
   req.resume();
-  if (query.get('connection') === 'close') refuseAndEnd(req);
-  else answerJson(res, 413, { reason: 'too large' });
+  if (query.get('connection') === 'close') rejectAndEnd(req);
+  else respondJson(res, 413, { reason: 'too large' });
 }
 
-/** The app ends its side at once, which node:http would do only together with the other side. */
-function refuseAndEnd(req: IncomingMessage): void {
+/**
+ * The app ends its side immediately, which node:http would do only together with the other side.
+ */
+function rejectAndEnd(req: IncomingMessage): void {
   const marks = marksOf(req).map(([name, value]) => `${name}: ${value}\r\n`);
   req.socket.end(
     `HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n${marks.join('')}\r\n`,
@@ -142,13 +147,13 @@ function refuseAndEnd(req: IncomingMessage): void {
   req.once('end', () => req.socket.destroy());
 }
 
-function answerSlowly(req: IncomingMessage, res: ServerResponse, query: URLSearchParams): void {
+function respondSlowly(req: IncomingMessage, res: ServerResponse, query: URLSearchParams): void {
   req.resume();
   const timer = setTimeout(() => res.end('slow'), Number(query.get('ms')));
   res.once('close', () => clearTimeout(timer));
 }
 
-function answerStatus(req: IncomingMessage, res: ServerResponse, query: URLSearchParams): void {
+function respondStatus(req: IncomingMessage, res: ServerResponse, query: URLSearchParams): void {
   req.resume();
   res.writeHead(Number(query.get('status'))).end();
 }
@@ -163,7 +168,7 @@ function sendEvents(req: IncomingMessage, res: ServerResponse, query: URLSearchP
     res.write(`id: ${sent}\ndata: ${query.get('seed') ?? ''} ${sent}\n\n`);
     if (sent >= count) res.end('event: end\ndata: end\n\n');
   }, gapMs);
-  // A client that has ended its side is not sent a stream that may never end.
+  // A client that has ended its side gets no stream that may never end.
   const onEnd = (): void => void res.destroy();
   req.socket.once('end', onEnd);
   res.once('close', () => {
@@ -188,7 +193,7 @@ async function sendEndlessly(
   try {
     await pipeline(Readable.from(counted()), res);
   } finally {
-    tell({ kind: 'stalled', bytes });
+    report({ kind: 'stalled', bytes });
   }
 }
 
@@ -198,7 +203,11 @@ function useSession(req: IncomingMessage, res: ServerResponse): void {
   const session = given ?? `${NAME}-${process.pid}-${crypto.randomUUID()}`;
   const calls = given === undefined ? 0 : sessions.get(session);
   if (calls === undefined) {
-    answerJson(res, 404, { jsonrpc: '2.0', error: { code: -32001, message: 'unknown' }, id: null });
+    respondJson(res, 404, {
+      jsonrpc: '2.0',
+      error: { code: -32001, message: 'unknown' },
+      id: null,
+    });
     return;
   }
   if (given === undefined) res.setHeader('mcp-session-id', session);
@@ -208,16 +217,16 @@ function useSession(req: IncomingMessage, res: ServerResponse): void {
     return;
   }
   sessions.set(session, calls + 1);
-  answerJson(res, 200, { session, pid: process.pid, calls: calls + 1 });
+  respondJson(res, 200, { session, pid: process.pid, calls: calls + 1 });
 }
 
 function seeMalformed(req: IncomingMessage, res: ServerResponse): void {
-  tell({ kind: 'malformed', id: req.headers['x-soak-id']?.toString() ?? '' });
+  report({ kind: 'malformed', id: req.headers['x-soak-id']?.toString() ?? '' });
   req.resume();
-  res.end('the app has seen what it must not see');
+  res.end('the app has received a request that it must not receive');
 }
 
-function answerJson(res: ServerResponse, status: number, body: object): void {
+function respondJson(res: ServerResponse, status: number, body: object): void {
   const text = JSON.stringify(body);
   res.writeHead(status, { 'content-type': 'application/json', 'content-length': text.length });
   res.end(text);

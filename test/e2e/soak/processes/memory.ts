@@ -1,14 +1,14 @@
-/** Preloaded into a sidecar: collects garbage when asked, and tells what is left. */
+/** Preloaded into a sidecar: collects garbage on request, and reports the memory in use. */
 import type { MemoryReading } from './messages.ts';
 
-/** More than once and with pauses: what is freed in one turn frees more in the next. */
+/** Repeated with pauses: what is freed in one turn frees more in the next. */
 const COLLECTIONS = 6;
 const PAUSE_MS = 100;
 
 process.on('message', () => void read().then((reading) => process.send?.(reading)));
-// The sidecar goes with the script that has started it.
+// The sidecar ends with the script that started it.
 process.on('disconnect', () => process.exit());
-// A sidecar that ends by itself must not be kept by this channel.
+// This channel must not keep a sidecar alive that ends by itself.
 process.channel?.unref();
 
 async function read(): Promise<MemoryReading> {

@@ -1,19 +1,19 @@
-/** What the apps, the sidecars' probes and the script tell each other. */
+/** The messages between the apps, the sidecars' probes and the script. */
 
 export type AppMessage =
   | { readonly kind: 'listening' }
-  /** The answer to any message: what is open just now. */
+  /** The response to any message: what is open at the moment. */
   | { readonly kind: 'open'; readonly requests: number; readonly webSockets: number }
-  /** So much could be written for a client that never read on. */
+  /** How much could be written for a client that stopped reading. */
   | { readonly kind: 'stalled'; readonly bytes: number }
-  /** A malformed request, or what came behind one, has reached the app. */
+  /** A malformed request, or data behind one, has reached the app. */
   | { readonly kind: 'malformed'; readonly id: string };
 
-/** Asks the app to close its WebSocket. */
+/** Requests the app to close its WebSocket. */
 export const CLOSE_PLEASE = 'close, please';
 export const ASKED_CLOSE_CODE = 4001;
 
-/** What a sidecar's probe answers to any message, after garbage collection. */
+/** The response of a sidecar's probe to any message, after garbage collection. */
 export interface MemoryReading {
   readonly heapUsedBytes: number;
   /** Outside the heap, buffers included. */

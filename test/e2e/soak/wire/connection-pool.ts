@@ -8,7 +8,7 @@ const MAX_IDLE = 16;
 export class ConnectionPool {
   readonly #idle = new Map<string, Connection[]>();
 
-  /** One that was used before, or a new one. */
+  /** A pooled connection, or a new one. */
   async take(machine: Machine): Promise<Connection> {
     const idle = this.#of(machine);
     for (let connection = idle.pop(); connection; connection = idle.pop()) {
@@ -19,7 +19,7 @@ export class ConnectionPool {
     return Connection.open(machine);
   }
 
-  /** To be called when a response has ended that lets the connection be. */
+  /** Call this when a response has ended that keeps the connection open. */
   give(connection: Connection): void {
     if (connection.hasUnread) throw wrong('bytes behind a response');
     const idle = this.#of(connection.machine);

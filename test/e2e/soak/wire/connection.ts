@@ -1,13 +1,13 @@
 /**
- * A client's connection on a bare socket. It takes no more from the socket than is asked for, so that
- * a slow reader is one for the kernel, too.
+ * A client's connection on a plain socket. It reads no more from the socket than is requested, so
+ * that a slow reader is one for the kernel, too.
  */
 import { connect, type Socket } from 'node:net';
 import { systemClock } from '../../../../src/clock.ts';
 import { lost, wrong } from '../failure.ts';
 import type { Machine } from '../machine.ts';
 
-/** Whoever says nothing for so long is taken for dead, in ms. */
+/** A connection without traffic for this time counts as dead, in ms. */
 const SILENCE_MS = 30_000;
 const MAX_HEAD_BYTES = 65_536;
 const HEAD_END = '\r\n\r\n';
@@ -19,7 +19,7 @@ export class Connection {
   #bytes: Buffer = EMPTY;
   #isEnded = false;
   #error: NodeJS.ErrnoException | undefined;
-  /** Reader and writer may both wait for something to happen. */
+  /** Reader and writer may both wait for an event. */
   readonly #waiting = new Set<() => void>();
 
   static async open(machine: Machine): Promise<Connection> {
@@ -44,7 +44,7 @@ export class Connection {
     return this.#socket.readable && this.#socket.writable && !this.#isEnded;
   }
 
-  /** Something has arrived that nobody has asked for yet. */
+  /** Unread data has arrived. */
   get hasUnread(): boolean {
     return this.#bytes.length > 0 || this.#socket.readableLength > 0;
   }
@@ -91,7 +91,7 @@ export class Connection {
     return this.#take(Math.min(max, this.#bytes.length));
   }
 
-  /** Resolves once the other side has closed, in whatever way; rejects if it does not in time. */
+  /** Resolves once the other side has closed, in any way; rejects if it does not in time. */
   async untilClosed(timeoutMs: number): Promise<Buffer> {
     const chunks = [this.#bytes];
     this.#bytes = EMPTY;
@@ -116,7 +116,7 @@ export class Connection {
     this.#socket.resetAndDestroy();
   }
 
-  /** FIN, or RST where something was not read. */
+  /** FIN, or RST if there was unread data. */
   destroy(): void {
     this.#socket.destroy();
   }
@@ -137,7 +137,7 @@ export class Connection {
       }
       if (this.#isEnded) return false;
       this.#failIfClosed();
-      await this.#untilEvent('an answer');
+      await this.#untilEvent('a response');
     }
   }
 

@@ -1,4 +1,4 @@
-/** Writes requests to a connection: whole, in pieces, or as slowly as the load wants it. */
+/** Writes requests to a connection: whole, in pieces, or as slowly as the load requires. */
 import { systemClock } from '../../../../src/clock.ts';
 import { payload } from '../payload.ts';
 import type { Connection } from './connection.ts';
@@ -66,7 +66,7 @@ export async function writeHead(
   }
 }
 
-/** `isWanted` is asked before each piece. Resolves with whether all of them were written. */
+/** `isWanted` is called before each piece. Resolves with whether all of them were written. */
 export async function writeBody(
   connection: Connection,
   body: Body,

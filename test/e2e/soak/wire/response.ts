@@ -1,10 +1,10 @@
-/** Reads responses off a connection, and is strict about how they are framed (RFC 9112 §6). */
+/** Reads responses from a connection, with strict framing rules (RFC 9112 §6). */
 import { lost, wrong } from '../failure.ts';
 import type { Connection } from './connection.ts';
 
 export interface ResponseHead {
   readonly status: number;
-  /** Names in lower case; the values of fields that come twice are joined. */
+  /** Names in lower case; the values of repeated fields are joined. */
   readonly fields: ReadonlyMap<string, string>;
 }
 
@@ -15,13 +15,13 @@ export interface Response extends ResponseHead {
   readonly isKeptAlive: boolean;
 }
 
-/** Takes the body of a response, piece by piece. */
+/** Receives the body of a response, piece by piece. */
 export type Sink = (piece: Buffer) => void | Promise<void>;
 
 export interface Reading {
   readonly method: string;
   readonly isHttp10: boolean;
-  /** What takes the body, once the head is known. */
+  /** Selects the sink of the body, once the head is known. */
   readonly sinkFor: (head: ResponseHead) => Sink;
   readonly onContinue?: () => void;
 }

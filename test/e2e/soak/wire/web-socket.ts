@@ -3,7 +3,7 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 import WebSocket from 'ws';
 import { systemClock } from '../../../../src/clock.ts';
 import { orLater, type Way } from '../call.ts';
-import { checkId, checkStatus } from '../exchange.ts';
+import { checkId, checkStatus } from '../send-request.ts';
 import { lost, wrong } from '../failure.ts';
 import type { Machine } from '../machine.ts';
 import { replaySource, replayTarget } from '../replays.ts';
@@ -20,7 +20,7 @@ export interface Message {
 
 export interface OpenWebSocket {
   send(message: Message): void;
-  /** The next one; rejects if the connection ends before. */
+  /** The next message; rejects if the connection ends before. */
   next(): Promise<Message>;
   close(): void;
   terminate(): void;
@@ -37,15 +37,15 @@ async function tryToOpen(step: Step, { to, fields, owner }: Way): Promise<OpenWe
   const id = step.beginRequest(to, owner);
   const first = await connect(step, to, fields, id);
   if ('socket' in first) return checked(first, owner ?? to.name, id);
-  const next = replayTarget(step, first.refusal, to);
+  const next = replayTarget(step, first.rejection, to);
   if (!next) {
-    checkStatus(first.refusal, 101);
+    checkStatus(first.rejection, 101);
     throw wrong('101 without a WebSocket');
   }
   step.replayTo(next);
-  const again = await connect(step, next, [...fields, replaySource(first.refusal, to)], id);
+  const again = await connect(step, next, [...fields, replaySource(first.rejection, to)], id);
   if ('socket' in again) return checked(again, owner ?? next.name, id);
-  checkStatus(again.refusal, 101);
+  checkStatus(again.rejection, 101);
   throw wrong('101 without a WebSocket');
 }
 
@@ -54,14 +54,14 @@ interface Opened {
   readonly head: ResponseHead;
 }
 
-type Attempt = Opened | { readonly refusal: ResponseHead };
+type Attempt = Opened | { readonly rejection: ResponseHead };
 
 function checked({ socket, head }: Opened, app: string, id: string): OpenWebSocket {
   checkId(head, id);
-  const answered = head.fields.get('x-soak-app') ?? '';
-  if (answered === app) return socket;
+  const respondingApp = head.fields.get('x-soak-app') ?? '';
+  if (respondingApp === app) return socket;
   socket.terminate();
-  throw wrong(`${answered} opened the WebSocket in place of ${app}`);
+  throw wrong(`${respondingApp} opened the WebSocket in place of ${app}`);
 }
 
 function connect(
@@ -86,12 +86,12 @@ function connect(
     socket.once('error', (error) => reject(lost(`no WebSocket: ${error.message}`)));
     socket.once('upgrade', (response) => (head = headOf(response)));
     socket.once('open', () => {
-      ledger.answered(machine.name, id, 101);
+      ledger.recordResponse(machine.name, id, 101);
       resolve({ socket: opened, head: head ?? { status: 101, fields: new Map() } });
     });
     socket.once('unexpected-response', (request: ClientRequest, response: IncomingMessage) => {
-      ledger.answered(machine.name, id, response.statusCode ?? 0);
-      resolve({ refusal: headOf(response) });
+      ledger.recordResponse(machine.name, id, response.statusCode ?? 0);
+      resolve({ rejection: headOf(response) });
       response.resume();
       response.once('close', () => request.destroy());
     });

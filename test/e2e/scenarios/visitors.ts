@@ -1,6 +1,6 @@
 /**
- * Clients of each kind that call again and again, in one session each. What is cut off, or answered
- * with "later", they try again; what says that their session is gone is a failure.
+ * Clients of each kind that call repeatedly, in one session each. Cut connections and 503s are
+ * retried; a "session not found" is a failure.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -9,7 +9,7 @@ import { ErrorCode, McpError } from '@modelcontextprotocol/sdk/types.js';
 import type { WebSocket } from 'ws';
 import { systemClock } from '../../../src/clock.ts';
 import { Counted } from '../support/mcp-client.ts';
-import { MAX_TRIES, patientFetch, RETRY_AFTER_MS } from '../support/patient-fetch.ts';
+import { MAX_TRIES, retryingFetch, RETRY_AFTER_MS } from '../support/retrying-fetch.ts';
 import type { Target } from '../support/target.ts';
 import { until } from '../support/until.ts';
 import { openMcpSession, type McpSession } from './mcp.ts';
@@ -20,21 +20,24 @@ export interface Visitor {
   /** The process that opened the session. */
   readonly machine: string;
   readonly pid: number;
-  /** One more call; rejects with {@link Interrupted} if it may be tried again. */
+  /** One more call; rejects with {@link Interrupted} if it may be retried. */
   call(): Promise<Counted>;
-  /** Resolves once what the server says by itself is heard; at once where it says nothing. */
-  hear(): Promise<void>;
+  /**
+   * Resolves with the next message that the server sends on its own; immediately where it sends
+   * none.
+   */
+  nextPush(): Promise<void>;
   leave(): Promise<void>;
 }
 
-/** The call was lost, or the answer was "later": the session is as it was. */
+/** The call was lost, or the response was a 503: the session is unchanged. */
 class Interrupted extends Error {
   override readonly name = 'Interrupted';
 }
 
-/** Says "later", or that the connection was lost on the way. */
+/** Whether it is a 503, or a connection lost on the way. */
 const PASSING: ReadonlySet<number> = new Set([502, 503, 504]);
-/** In the type of the codes that errors carry. */
+/** The type of the codes that errors carry. */
 const REQUEST_TIMEOUT: number = ErrorCode.RequestTimeout;
 const PAUSE_MS = 50;
 const TOO_LARGE_TO_REPLAY_BYTES = 1_100_000;
@@ -49,8 +52,8 @@ export function openVisitors(target: Target, machine: string): Promise<Visitor[]
   ]);
 }
 
-/** Calls until there is an answer; it has to come from where the session is. */
-export async function callPatiently(visitor: Visitor): Promise<Counted> {
+/** Calls until there is a response; it must come from the process of the session. */
+export async function callWithRetries(visitor: Visitor): Promise<Counted> {
   for (let tries = 1; ; tries += 1) {
     try {
       const counted = await visitor.call();
@@ -67,11 +70,11 @@ export async function callPatiently(visitor: Visitor): Promise<Counted> {
   }
 }
 
-/** Calls until told to end; what the session counts never goes back. */
+/** Calls until it is stopped; the session's count never decreases. */
 export async function callUntil(visitor: Visitor, isOver: () => boolean): Promise<void> {
   let last = 0;
   while (!isOver()) {
-    const { count } = await callPatiently(visitor);
+    const { count } = await callWithRetries(visitor);
     assert.ok(count > last, `${visitor.kind}: ${count} after ${last}`);
     last = count;
     await systemClock.sleep(PAUSE_MS);
@@ -92,32 +95,32 @@ async function openMcpVisitor(target: Target, machine: string): Promise<Visitor>
         throw isPassing(error) ? new Interrupted('MCP', { cause: error }) : error;
       }
     },
-    hear: () => untilHearing(session),
+    nextPush: () => untilPush(session),
     leave: () => session.client.close(),
   };
 }
 
 /** The stream for it may have been cut: then the client opens another, in its own time. */
-async function untilHearing(session: McpSession): Promise<void> {
-  let hasHeard = false;
-  const heard = session.nextNotification().then(() => {
-    hasHeard = true;
+async function untilPush(session: McpSession): Promise<void> {
+  let hasPush = false;
+  const push = session.nextNotification().then(() => {
+    hasPush = true;
   });
   await until(async () => {
-    if (!hasHeard) await session.call('announce');
-    return hasHeard ? [] : ['a notification'];
+    if (!hasPush) await session.call('announce');
+    return hasPush ? [] : ['a notification'];
   });
-  await heard;
+  await push;
 }
 
 function isPassing(error: unknown): boolean {
   if (error instanceof StreamableHTTPError) return PASSING.has(error.code ?? 0);
-  // The stream with the answer was cut.
+  // The stream with the response was cut.
   if (error instanceof McpError) return error.code === REQUEST_TIMEOUT;
   return isLostConnection(error);
 }
 
-/** What `fetch` says of a connection that was cut. */
+/** The message of `fetch` for a connection that was cut. */
 function isLostConnection(error: unknown): boolean {
   return error instanceof TypeError && /^(fetch failed|terminated)$/.test(error.message);
 }
@@ -140,7 +143,7 @@ async function openRpcVisitor(
       assert.equal(response.status, 200, 'of a call over HTTP');
       return Counted.parse(await response.json().catch(interrupted));
     },
-    hear: () => Promise.resolve(),
+    nextPush: () => Promise.resolve(),
     leave: () => Promise.resolve(),
   };
 }
@@ -149,7 +152,7 @@ function interrupted(error: unknown): never {
   throw isLostConnection(error) ? new Interrupted('HTTP', { cause: error }) : error;
 }
 
-/** Has one socket as long as it can, then another. */
+/** Keeps one socket as long as it can, then opens another. */
 async function openSocketVisitor(target: Target, machine: string): Promise<Visitor> {
   const { id, pid } = await openRpcSession(target, atFirstOn(machine));
   let socket: WebSocket | undefined;
@@ -167,7 +170,7 @@ async function openSocketVisitor(target: Target, machine: string): Promise<Visit
         throw isCutSocket(error) ? new Interrupted('WebSocket', { cause: error }) : error;
       }
     },
-    hear: () => Promise.resolve(),
+    nextPush: () => Promise.resolve(),
     leave: async () => {
       if (!socket || socket.readyState === socket.CLOSED) return;
       const closed = once(socket, 'close');
@@ -185,11 +188,11 @@ function isCutSocket(error: unknown): boolean {
   return /closed|ECONNRESET|socket hang up/i.test(error.message);
 }
 
-/** Asks the edge for a Machine as long as there is no session that would name one. */
+/** Requests a Machine from the edge while there is no session that would name one. */
 export function atFirstOn(machine: string): typeof fetch {
   return (address, init) => {
     const headers = new Headers(init?.headers);
     if (!headers.has('mcp-session-id')) headers.set('fly-force-instance-id', machine);
-    return patientFetch(address, { ...init, headers });
+    return retryingFetch(address, { ...init, headers });
   };
 }

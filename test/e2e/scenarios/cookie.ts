@@ -2,23 +2,23 @@
 import assert from 'node:assert/strict';
 import { z } from 'zod';
 import { openBrowser } from '../support/browser.ts';
-import { looksRight, type Target } from '../support/target.ts';
+import { hasExpectedForm, type Target } from '../support/target.ts';
 
-const Answer = z.object({
+const BasketResponse = z.object({
   machine: z.string(),
   pid: z.number(),
   count: z.number(),
   cookie: z.string().optional(),
 });
 
-export async function tellCookieStory(target: Target): Promise<void> {
+export async function runCookieScenario(target: Target): Promise<void> {
   const browser = openBrowser(target);
-  const visit = async (path: string): Promise<z.infer<typeof Answer>> =>
-    Answer.parse(await (await browser.visit(path)).json());
+  const visit = async (path: string): Promise<z.infer<typeof BasketResponse>> =>
+    BasketResponse.parse(await (await browser.visit(path)).json());
 
   const { machine, pid } = await visit('/login');
   const sid = browser.cookies.get('sid') ?? '';
-  assert.ok(looksRight(sid, machine, target), 'the cookie and its hint');
+  assert.ok(hasExpectedForm(sid, machine, target), 'the cookie and its hint');
   assert.equal(browser.cookies.get('theme'), 'dark');
 
   const cookie = `sid=${sid.split('~', 1)[0] ?? ''}; theme=dark`;

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { connectMcpClient, type McpClient } from '../support/mcp-client.ts';
-import { patientFetch } from '../support/patient-fetch.ts';
-import { looksRight, type Target } from '../support/target.ts';
+import { retryingFetch } from '../support/retrying-fetch.ts';
+import { hasExpectedForm, type Target } from '../support/target.ts';
 
 /** An MCP client and its session. */
 export interface McpSession extends McpClient {
@@ -14,7 +14,7 @@ export interface McpSession extends McpClient {
 
 export async function openMcpSession(
   { url }: Target,
-  fetchLike: typeof fetch = patientFetch,
+  fetchLike: typeof fetch = retryingFetch,
 ): Promise<McpSession> {
   let listening = Promise.withResolvers<unknown>();
   const transport = new StreamableHTTPClientTransport(new URL('/mcp', url), {
@@ -36,8 +36,10 @@ export async function openMcpSession(
   return { ...client, transport, untilListening: () => listening.promise };
 }
 
-/** One client's whole way; every answer has to come from the process that opened the session. */
-export async function tellMcpStory(target: Target): Promise<void> {
+/**
+ * One client from start to end; every response must come from the process that opened the session.
+ */
+export async function runMcpScenario(target: Target): Promise<void> {
   const session = await openMcpSession(target);
   const { client, transport } = session;
   try {
@@ -45,7 +47,7 @@ export async function tellMcpStory(target: Target): Promise<void> {
     assert.equal(tools.length, 3);
     const { machine, pid, count } = await session.call('count');
     assert.equal(count, 1);
-    assert.ok(looksRight(transport.sessionId ?? '', machine, target), 'the id and its hint');
+    assert.ok(hasExpectedForm(transport.sessionId ?? '', machine, target), 'the id and its hint');
     assert.deepEqual(await session.call('count'), { machine, pid, count: 2 });
 
     const worked = await session.work(250);
@@ -55,13 +57,13 @@ export async function tellMcpStory(target: Target): Promise<void> {
     const notified = session.nextNotification();
     await session.call('announce');
     assert.deepEqual(await notified, { machine, pid, count: 2 });
-    await tellOfItsEnd(target, session);
+    await checkSessionEnd(target, session);
   } finally {
     await client.close();
   }
 }
 
-async function tellOfItsEnd(target: Target, { transport }: McpSession): Promise<void> {
+async function checkSessionEnd(target: Target, { transport }: McpSession): Promise<void> {
   const id = transport.sessionId ?? '';
   await transport.terminateSession();
   const late = await callWithId(target, id);
@@ -69,9 +71,9 @@ async function tellOfItsEnd(target: Target, { transport }: McpSession): Promise<
   assert.match(await late.text(), /"code":-32001/);
 }
 
-/** A call as a client makes it that has kept an id: the SDK's own forgets it. */
+/** A call of a client that has kept an id: the SDK's own client drops it. */
 function callWithId({ url }: Target, id: string): Promise<Response> {
-  return patientFetch(`${url}/mcp`, {
+  return retryingFetch(`${url}/mcp`, {
     method: 'POST',
     headers: {
       'content-type': 'application/json',

@@ -1,4 +1,4 @@
-/** A request and its response on a connection, checked in all that every response must have. */
+/** A request and its response on a connection, with the checks that every response must pass. */
 import { systemClock } from '../../../src/clock.ts';
 import { later, lost, wrong } from './failure.ts';
 import type { Step } from './step.ts';
@@ -6,59 +6,59 @@ import type { Connection } from './wire/connection.ts';
 import { writeBody, writeHead, type Request } from './wire/request.ts';
 import { readResponse, type Response, type ResponseHead, type Sink } from './wire/response.ts';
 
-/** Of what no sink is given for. */
+/** Limit for a body without a sink. */
 const MAX_KEPT_BYTES = 65_536;
-/** What a sidecar answers whose app does not. */
+/** A sidecar's response when its app does not respond. */
 const DOWN: ReadonlySet<number> = new Set([502, 503, 504]);
 
-export interface ExchangeOptions extends Request {
-  /** Takes the body of a response that has the status expected. */
+export interface RequestOptions extends Request {
+  /** Receives the body of a response with the expected status. */
   readonly sink?: Sink;
-  /** 200 unless given. */
+  /** Default 200. */
   readonly expects?: number;
-  /** The body is sent once the server has asked for it. */
+  /** The body is sent after the server's 100 Continue. */
   readonly awaitsContinue?: boolean;
-  /** Sends the whole body, even if the response is there before. */
+  /** Sends the whole body, even if the response arrives earlier. */
   readonly sendsOn?: boolean;
-  /** The client ends its side so many ms after it has sent the request. */
+  /** The client ends its side this many ms after it has sent the request. */
   readonly endsAfterMs?: number;
 }
 
-export interface Answer extends Response {
-  /** What no sink has taken. */
+export interface SoakResponse extends Response {
+  /** The part that no sink has received. */
   readonly body: Buffer;
-  /** Which app has answered; undefined if none has. */
+  /** The app that responded; undefined if none did. */
   readonly app: string | undefined;
   /** The whole request was sent. */
   readonly wasSentWhole: boolean;
 }
 
-/** How far an exchange is: its reader tells its writer. */
+/** The progress of a request, shared by its reader and its writer. */
 interface Progress {
   readonly continued: PromiseWithResolvers<undefined>;
-  isAnswered: boolean;
+  hasResponse: boolean;
 }
 
-/** Rejects with a `Failure` where there is no whole response. */
-export async function exchange(
+/** Rejects with a `Failure` if there is no complete response. */
+export async function sendRequest(
   step: Step,
   connection: Connection,
-  options: ExchangeOptions,
+  options: RequestOptions,
   id: string,
-): Promise<Answer> {
+): Promise<SoakResponse> {
   const { ledger } = step.around;
   const machine = connection.machine.name;
   ledger.sent(machine, id);
-  const progress = { continued: Promise.withResolvers<undefined>(), isAnswered: false };
+  const progress = { continued: Promise.withResolvers<undefined>(), hasResponse: false };
   const kept = new KeptBytes();
-  // A response that came whole counts, though the request could not be sent to its end.
+  // A complete response counts, even if the request could not be sent completely.
   const [written, read] = await Promise.allSettled([
     write(connection, options, id, progress),
     readOrDestroy(connection, options, kept, progress),
   ]);
   if (read.status === 'rejected') throw read.reason;
   const response = read.value;
-  ledger.answered(machine, id, response.status);
+  ledger.recordResponse(machine, id, response.status);
   checkId(response, id);
   const wasSentWhole = written.status === 'fulfilled' && written.value;
   return { ...response, body: kept.bytes(), app: appOf(response), wasSentWhole };
@@ -67,14 +67,14 @@ export async function exchange(
 /** Resolves with whether the whole request was sent. */
 async function write(
   connection: Connection,
-  options: ExchangeOptions,
+  options: RequestOptions,
   id: string,
   progress: Progress,
 ): Promise<boolean> {
   const { body, awaitsContinue, sendsOn = false, endsAfterMs } = options;
   await writeHead(connection, options, id);
   if (awaitsContinue) await progress.continued.promise;
-  const isWanted = (): boolean => sendsOn || !progress.isAnswered;
+  const isWanted = (): boolean => sendsOn || !progress.hasResponse;
   const isWhole = body === undefined || (await writeBody(connection, body, isWanted));
   if (endsAfterMs === undefined) return isWhole;
   await systemClock.sleep(endsAfterMs);
@@ -82,10 +82,12 @@ async function write(
   return isWhole;
 }
 
-/** Where reading fails the connection goes, so that a writer which waits for room hears of it. */
+/**
+ * When reading fails the connection is destroyed, so that a writer that waits for room is released.
+ */
 async function readOrDestroy(
   connection: Connection,
-  options: ExchangeOptions,
+  options: RequestOptions,
   kept: KeptBytes,
   progress: Progress,
 ): Promise<Response> {
@@ -100,7 +102,7 @@ async function readOrDestroy(
     connection.destroy();
     throw error;
   } finally {
-    progress.isAnswered = true;
+    progress.hasResponse = true;
     progress.continued.resolve(undefined);
   }
 }
@@ -119,7 +121,7 @@ class KeptBytes {
   }
 }
 
-function sinkFor(head: ResponseHead, options: ExchangeOptions, kept: KeptBytes): Sink {
+function sinkFor(head: ResponseHead, options: RequestOptions, kept: KeptBytes): Sink {
   const isExpected = head.status === (options.expects ?? 200);
   return isExpected && options.sink ? options.sink : (piece) => kept.take(piece);
 }
@@ -128,24 +130,24 @@ function appOf({ fields }: ResponseHead): string | undefined {
   return fields.get('x-soak-app');
 }
 
-/** An answer of an app is the answer to this request, and to no other. */
+/** An app's response belongs to this request, and to no other. */
 export function checkId(head: ResponseHead, id: string): void {
-  const answered = head.fields.get('x-soak-id');
-  if (appOf(head) !== undefined && answered !== id) {
-    throw wrong(`the answer to ${answered ?? 'nothing'} came in place of the one to ${id}`);
+  const respondingApp = head.fields.get('x-soak-id');
+  if (appOf(head) !== undefined && respondingApp !== id) {
+    throw wrong(`the response to ${respondingApp ?? 'nothing'} came in place of the one to ${id}`);
   }
 }
 
 type HeadAndBody = ResponseHead & { readonly body?: Buffer };
 
-/** Throws unless an answer has the status that it should have. */
+/** Throws unless a response has the expected status. */
 export function checkStatus(answer: HeadAndBody, expected: number): void {
   if (answer.status === expected) return;
   checkNotDown(answer);
   throw wrong(`${shown(answer)} in place of ${expected}`);
 }
 
-/** Throws where a sidecar says that its app, or the Machine of the session, does not answer. */
+/** Throws when a sidecar reports that its app, or the Machine of the session, does not respond. */
 export function checkNotDown(answer: HeadAndBody): void {
   const { status, fields } = answer;
   if (!DOWN.has(status) || appOf(answer) !== undefined) return;

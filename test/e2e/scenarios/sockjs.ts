@@ -1,24 +1,27 @@
-/** SockJS's own client over each kind of transport; it makes up the session's id by itself. */
+/** SockJS's own client over each kind of transport; it creates the session's id by itself. */
 import assert from 'node:assert/strict';
 import SockJS from 'sockjs-client';
 import { Counted } from '../support/mcp-client.ts';
 import type { Target } from '../support/target.ts';
-import { tellUntilHeard, ToldLater } from '../support/told-later.ts';
+import { retryWhileUnavailable, RetryLaterError } from '../support/retry-later.ts';
 
 const TRANSPORTS = ['websocket', 'xhr-streaming', 'xhr-polling'];
 const CALLS = 8;
-/** Ended without a word (RFC 6455 §7.1.5), or before it stood: its transport was the only one allowed. */
-const REFUSED: readonly number[] = [1006, 2000];
-/** For its connection to stand, in ms; by default it gives up when a busy computer has not begun. */
+/**
+ * Closed without a code (RFC 6455 §7.1.5), or before it was open: its transport was the only one
+ * allowed.
+ */
+const REJECTED: readonly number[] = [1006, 2000];
+/** Timeout for opening its connection, in ms; the default is too short for a busy computer. */
 const CONNECT_TIMEOUT_MS = 60_000;
 
-export async function tellSockJsStory(target: Target): Promise<void> {
+export async function runSockJsScenario(target: Target): Promise<void> {
   await Promise.all(
-    TRANSPORTS.map((transport) => tellUntilHeard(() => tellOver(target, transport))),
+    TRANSPORTS.map((transport) => retryWhileUnavailable(() => runOver(target, transport))),
   );
 }
 
-async function tellOver({ url }: Target, transport: string): Promise<void> {
+async function runOver({ url }: Target, transport: string): Promise<void> {
   const socket = await open(`${url}/echo`, transport);
   const { machine, pid } = await call(socket);
   for (let count = 2; count <= CALLS; count += 1) {
@@ -52,8 +55,8 @@ function call(socket: Socket): Promise<Counted> {
   });
 }
 
-/** A refused request is all the same to this client, be it "later" or "gone": the ledger knows better. */
+/** The client does not distinguish a 503 from "session not found": the ledger does. */
 function closedError(what: string, code: number, reason: string): Error {
   const said = `${what}: closed with ${code} ${reason}`;
-  return REFUSED.includes(code) ? new ToldLater(said) : new Error(said);
+  return REJECTED.includes(code) ? new RetryLaterError(said) : new Error(said);
 }

@@ -1,26 +1,29 @@
-/** Socket.IO's own client, from its first poll on; every request of a session has to reach one process. */
+/**
+ * Socket.IO's own client, from its first poll on; every request of a session must reach one
+ * process.
+ */
 import assert from 'node:assert/strict';
 import { io, type Socket } from 'socket.io-client';
 import { Counted } from '../support/mcp-client.ts';
 import type { Target } from '../support/target.ts';
-import { tellUntilHeard, ToldLater } from '../support/told-later.ts';
+import { retryWhileUnavailable, RetryLaterError } from '../support/retry-later.ts';
 
-/** A call that takes longer is one that was lost, in ms. */
+/** A call without a response by then has lost it, in ms. */
 const CALL_TIMEOUT_MS = 60_000;
 const CALLS_WHILE_POLLING = 3;
 const CALLS = 8;
 
-/** Polls first, and goes on over a WebSocket, as clients do by default. */
-export function tellSocketIoStory(target: Target): Promise<void> {
-  return tellUntilHeard(() => tellWith(target, ['polling', 'websocket']));
+/** Polls first, and continues over a WebSocket, as clients do by default. */
+export function runSocketIoScenario(target: Target): Promise<void> {
+  return retryWhileUnavailable(() => runWith(target, ['polling', 'websocket']));
 }
 
-export function tellSocketIoPollingStory(target: Target): Promise<void> {
-  return tellUntilHeard(() => tellWith(target, ['polling']));
+export function runSocketIoPollingScenario(target: Target): Promise<void> {
+  return retryWhileUnavailable(() => runWith(target, ['polling']));
 }
 
-async function tellWith({ url }: Target, transports: string[]): Promise<void> {
-  // A session that was lost is not to be hidden by a new one.
+async function runWith({ url }: Target, transports: string[]): Promise<void> {
+  // A lost session must not be hidden by a new one.
   const socket = io(url, { transports, reconnection: false, forceNew: true, autoConnect: false });
   const lost = untilLost(socket);
   try {
@@ -56,13 +59,13 @@ function untilUpgraded(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.io.once('open', () => {
       socket.io.engine.once('upgrade', () => resolve());
-      // Of a WebSocket that was refused the client does not say with which status.
-      socket.io.engine.once('upgradeError', ({ message }) => reject(new ToldLater(message)));
+      // The client does not report the status of a rejected WebSocket.
+      socket.io.engine.once('upgradeError', ({ message }) => reject(new RetryLaterError(message)));
     });
   });
 }
 
-/** Rejects, if it does anything, with the reason why the session is lost. */
+/** Rejects, if at all, with the reason why the session is lost. */
 function untilLost(socket: Socket): Promise<never> {
   return new Promise((_, reject) => {
     socket.once('connect_error', (error) => reject(lossOf(error)));
@@ -72,8 +75,8 @@ function untilLost(socket: Socket): Promise<never> {
   });
 }
 
-/** What the client says of a failed poll has the status for its description. */
+/** The client's error for a failed poll has the status as its description. */
 function lossOf(error: Error): Error {
   const status = 'description' in error ? error.description : undefined;
-  return status === 503 ? new ToldLater(error.message, { cause: error }) : error;
+  return status === 503 ? new RetryLaterError(error.message, { cause: error }) : error;
 }

@@ -9,11 +9,11 @@ import type { Target } from '../support/target.ts';
 const Queried = z.object({ data: z.object({ count: Counted }) });
 const Step = z.object({ data: z.object({ steps: Counted }) });
 
-export async function tellGraphQlStory({ url }: Target): Promise<void> {
+export async function runGraphQlScenario({ url }: Target): Promise<void> {
   const client = createClient({
     url: `${url.replace(/^http/, 'ws')}/graphql`,
     webSocketImpl: WebSocket,
-    // A session that was lost is not to be hidden by a new one.
+    // A lost session must not be hidden by a new one.
     retryAttempts: 0,
     lazy: false,
     onNonLazyError: () => undefined,

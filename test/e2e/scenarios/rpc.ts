@@ -7,19 +7,19 @@ import { WebSocket } from 'ws';
 import { z } from 'zod';
 import { systemClock } from '../../../src/clock.ts';
 import { Counted } from '../support/mcp-client.ts';
-import { MAX_TRIES, patientFetch, RETRY_AFTER_MS } from '../support/patient-fetch.ts';
-import { looksRight, type Target } from '../support/target.ts';
+import { MAX_TRIES, retryingFetch, RETRY_AFTER_MS } from '../support/retrying-fetch.ts';
+import { hasExpectedForm, type Target } from '../support/target.ts';
 
 const Opened = z.object({ machine: z.string(), pid: z.number(), session: z.string() });
 
 export interface RpcSession extends z.infer<typeof Opened> {
-  /** The id as the header tells it; `session` is the id as the app tells it, in its answer. */
+  /** The id from the header; `session` is the id from the app's response body. */
   readonly id: string;
 }
 
 export async function openRpcSession(
   { url }: Target,
-  fetchLike: typeof fetch = patientFetch,
+  fetchLike: typeof fetch = retryingFetch,
 ): Promise<RpcSession> {
   const response = await fetchLike(`${url}/rpc`, { method: 'POST' });
   assert.equal(response.status, 200);
@@ -27,26 +27,26 @@ export async function openRpcSession(
   return { id, ...Opened.parse(await response.json()) };
 }
 
-export async function tellRpcStory(target: Target): Promise<void> {
+export async function runRpcScenario(target: Target): Promise<void> {
   const { id, machine, pid, session } = await openRpcSession(target);
-  assert.ok(looksRight(id, machine, target), 'the id and its hint');
+  assert.ok(hasExpectedForm(id, machine, target), 'the id and its hint');
 
   const first = await openSocket(target, id);
   assert.deepEqual(await callOver(first), { machine, pid, count: 1 });
   assert.deepEqual(await callOver(first), { machine, pid, count: 2 });
-  // An id out of a body carries no hint, whatever the setting.
+  // An id from a body carries no hint, whatever the setting.
   const second = await openSocket(target, session);
   assert.deepEqual(await callOver(second), { machine, pid, count: 3 });
   assert.deepEqual(await callOver(first), { machine, pid, count: 4 });
   await Promise.all([closeSocket(first), closeSocket(second)]);
 
-  const overHttp = await patientFetch(`${target.url}/rpc/call?session_id=${id}`);
+  const overHttp = await retryingFetch(`${target.url}/rpc/call?session_id=${id}`);
   assert.deepEqual(Counted.parse(await overHttp.json()), { machine, pid, count: 5 });
-  await tellOfRefusal(target);
+  await checkRejectedUpgrade(target);
 }
 
-/** What the app says instead of 101 reaches the client whole. */
-async function tellOfRefusal({ url }: Target): Promise<void> {
+/** The app's response instead of 101 reaches the client completely. */
+async function checkRejectedUpgrade({ url }: Target): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/rpc?session_id=made-up`);
     const [, response] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
@@ -60,7 +60,7 @@ async function tellOfRefusal({ url }: Target): Promise<void> {
   }
 }
 
-/** Tries again while the answer is "later". */
+/** Retries while the response is a 503. */
 export async function openSocket({ url }: Target, id: string): Promise<WebSocket> {
   for (let tries = 1; ; tries += 1) {
     const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/rpc?session_id=${id}`);
@@ -74,7 +74,7 @@ export async function openSocket({ url }: Target, id: string): Promise<WebSocket
   }
 }
 
-/** Rejects if the socket is cut before there is an answer. */
+/** Rejects if the socket is cut before a response. */
 export function callOver(socket: WebSocket): Promise<Counted> {
   return new Promise((resolve, reject) => {
     const onClose = (code: number): void => reject(new Error(`the socket was closed: ${code}`));

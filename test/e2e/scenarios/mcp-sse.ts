@@ -1,16 +1,16 @@
-/** MCP over HTTP+SSE: calls go out in requests of their own, answers come back over the stream. */
+/** MCP over HTTP+SSE: calls are sent as requests of their own, responses arrive over the stream. */
 /* eslint-disable @typescript-eslint/no-deprecated -- deprecated, and in use: that is why it is tested */
 import assert from 'node:assert/strict';
 import { SSEClientTransport } from '@modelcontextprotocol/sdk/client/sse.js';
 import { connectMcpClient } from '../support/mcp-client.ts';
-import { patientFetch } from '../support/patient-fetch.ts';
-import { looksRight, type Target } from '../support/target.ts';
+import { retryingFetch } from '../support/retrying-fetch.ts';
+import { hasExpectedForm, type Target } from '../support/target.ts';
 
-export async function tellMcpSseStory(target: Target): Promise<void> {
+export async function runMcpSseScenario(target: Target): Promise<void> {
   const posted: string[] = [];
   const transport = new SSEClientTransport(new URL('/sse', target.url), {
     fetch: async (address, init) => {
-      const response = await patientFetch(address, init);
+      const response = await retryingFetch(address, init);
       if (init?.method === 'POST') {
         posted.push(new URL(address).searchParams.get('sessionId') ?? '');
         assert.equal(response.status, 202);
@@ -21,7 +21,7 @@ export async function tellMcpSseStory(target: Target): Promise<void> {
   const session = await connectMcpClient(transport);
   try {
     const { machine, pid } = await session.call('count');
-    assert.ok(posted.every((id) => looksRight(id, machine, target)));
+    assert.ok(posted.every((id) => hasExpectedForm(id, machine, target)));
     assert.equal(new Set(posted).size, 1);
 
     const worked = await session.work(100);

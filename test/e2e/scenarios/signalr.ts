@@ -9,7 +9,7 @@ import {
 } from '@microsoft/signalr';
 import { Counted } from '../support/mcp-client.ts';
 import type { Target } from '../support/target.ts';
-import { tellUntilHeard, ToldLater } from '../support/told-later.ts';
+import { retryWhileUnavailable, RetryLaterError } from '../support/retry-later.ts';
 
 const TRANSPORTS = [
   HttpTransportType.WebSockets,
@@ -17,18 +17,18 @@ const TRANSPORTS = [
   HttpTransportType.LongPolling,
 ];
 const CALLS = 8;
-/** So long a client is silent before it pings. */
+/** How long a client sends nothing before it pings. */
 const PING_EVERY_MS = 500;
-/** Longer than a busy computer takes to answer. */
+/** Longer than a busy computer takes to respond. */
 const SERVER_TIMEOUT_MS = 60_000;
 
-export async function tellSignalRStory(target: Target): Promise<void> {
+export async function runSignalRScenario(target: Target): Promise<void> {
   await Promise.all(
-    TRANSPORTS.map((transport) => tellUntilHeard(() => tellOver(target, transport))),
+    TRANSPORTS.map((transport) => retryWhileUnavailable(() => runOver(target, transport))),
   );
 }
 
-async function tellOver({ url }: Target, transport: HttpTransportType): Promise<void> {
+async function runOver({ url }: Target, transport: HttpTransportType): Promise<void> {
   const connection = new HubConnectionBuilder()
     .withUrl(`${url}/hub`, { transport })
     .withKeepAliveInterval(PING_EVERY_MS)
@@ -44,13 +44,13 @@ async function tellOver({ url }: Target, transport: HttpTransportType): Promise<
     await connection.start();
     await Promise.race([converse(connection, transport), lost]);
   } catch (error) {
-    throw isLater(error) ? new ToldLater('later', { cause: error }) : error;
+    throw isLater(error) ? new RetryLaterError('later', { cause: error }) : error;
   } finally {
     await connection.stop();
   }
 }
 
-/** Of a stream or socket that was refused the client does not say with which status. */
+/** The client does not report the status of a rejected stream or socket. */
 function isLater(error: unknown): boolean {
   if (error instanceof HttpError) return error.statusCode === 503;
   return error instanceof Error && error.message.includes('failed to connect');
@@ -62,8 +62,8 @@ async function converse(connection: HubConnection, transport: HttpTransportType)
   for (let count = 2; count <= CALLS; count += 1) {
     assert.deepEqual(await call(), { machine, pid, count }, HttpTransportType[transport]);
   }
-  // The client pings when it has been silent for a while, and the server says so by itself. One that
-  // polls need not ping.
+  // The client pings when it has sent nothing for a while, and so does the server. One that polls
+  // need not ping.
   if (transport !== HttpTransportType.LongPolling) {
     const pinged = new Promise((resolve) => connection.on('pinged', resolve));
     assert.deepEqual(await pinged, { machine, pid, count: CALLS }, HttpTransportType[transport]);

@@ -1,8 +1,8 @@
-/** Files that are too large for a replay, into a session that another Machine has. */
+/** Files that are too large for a replay, into a session that another Machine owns. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { patientFetch } from '../support/patient-fetch.ts';
+import { retryingFetch } from '../support/retrying-fetch.ts';
 import type { Target } from '../support/target.ts';
 import { openRpcSession } from './rpc.ts';
 
@@ -16,14 +16,14 @@ const Received = z.object({
 
 const UPLOAD_BYTES = 5_000_000;
 
-export async function tellUploadStory(target: Target): Promise<void> {
+export async function runUploadScenario(target: Target): Promise<void> {
   const { id, machine, pid } = await openRpcSession(target);
   const file = randomBytes(UPLOAD_BYTES);
   const sha256 = createHash('sha256').update(file).digest('hex');
   const expected = { machine, pid, bytes: UPLOAD_BYTES, sha256 };
   assert.deepEqual(await upload(target, id, () => file), { ...expected, count: 1 });
-  // A forwarded answer looks to the edge like the forwarder's own: this call shows it the owner.
-  await patientFetch(`${target.url}/rpc/call?session_id=${id}`);
+  // To the edge a forwarded response looks like the forwarder's own: this call reveals the owner.
+  await retryingFetch(`${target.url}/rpc/call?session_id=${id}`);
   // Of unknown length, so it is sent in chunks.
   assert.deepEqual(await upload(target, id, () => inPieces(file)), { ...expected, count: 3 });
 }
@@ -34,7 +34,7 @@ export async function upload(
   bodyOf: () => Buffer<ArrayBuffer> | ReadableStream<Uint8Array>,
 ): Promise<z.infer<typeof Received>> {
   const address = `${url}/rpc/upload?session_id=${id}`;
-  const response = await patientFetch(address, { method: 'POST', body: bodyOf(), duplex: 'half' });
+  const response = await retryingFetch(address, { method: 'POST', body: bodyOf(), duplex: 'half' });
   assert.equal(response.status, 200);
   return Received.parse(await response.json());
 }
