@@ -9,8 +9,8 @@ import { systemClock, type Clock } from '../../src/clock.ts';
 import type { Environment } from '../../src/config/config.ts';
 import { until } from '../fleet/support.ts';
 import { createPlace } from '../store/place.ts';
+import { startTurnClock } from '../support/clock.ts';
 import { idPlacedOn, keyOf } from '../support/ids.ts';
-import { patientClock } from '../support/rooms.ts';
 import { openRooms, type Rooms, type Seen } from './rooms-behind-edge.ts';
 
 const IDS = ['m1', 'm2', 'm3'] as const;
@@ -20,7 +20,7 @@ async function startAll(
   t: TestContext,
   ids: readonly string[] = IDS,
   env: (id: string) => Environment = () => ({}),
-  clock: Clock = systemClock,
+  clock: Clock = startTurnClock(t),
 ): Promise<Rooms> {
   const rooms = await openRooms(t, ...ids);
   for (const id of ids) await rooms.start(id, env(id), { clock });
@@ -73,9 +73,6 @@ async function untilNoneIsPlacedOn(rooms: Rooms, machine: string, firsts: readon
   });
 }
 
-/** Timers that repeat never fire: heartbeats go out at the start alone. */
-const clockWithoutTicks: Clock = { ...systemClock, every: () => () => undefined };
-
 test('Clients that bring the same new id to different Machines in the same moment meet on one Machine.', async (t) => {
   const rooms = await startAll(t);
   const places = await enterAll(rooms, numbered('room', 12));
@@ -127,7 +124,7 @@ test('The response that accepts the id reaches the client after the owner is sto
     SESSION_STORE_URL: '',
     SESSION_STORE_PATH: place.path(id),
   });
-  const rooms = await startAll(t, IDS, onDisk);
+  const rooms = await startAll(t, IDS, onDisk, systemClock);
   const files = new Map(IDS.map((id) => [id, new Database(place.path(id), { readonly: true })]));
   place.closeAfterwards({ close: () => files.forEach((file) => file.close()) });
   for (const room of numbered('room', 12)) {
@@ -141,10 +138,13 @@ test('The response that accepts the id reaches the client after the owner is sto
 });
 
 test('If the Machine on which a new session is placed refuses connections, the session begins on the Machine that has the request.', async (t) => {
+  const clock = startTurnClock(t);
+  // Timers that repeat never fire: heartbeats go out at the start alone.
+  const withoutTicks: Clock = { ...clock, every: () => () => undefined };
   const rooms = await openRooms(t, ...IDS);
-  await rooms.start('m2');
-  await rooms.start('m3');
-  await rooms.start('m1', {}, { clock: clockWithoutTicks });
+  await rooms.start('m2', {}, { clock });
+  await rooms.start('m3', {}, { clock });
+  await rooms.start('m1', {}, { clock: withoutTicks });
   await rooms.openEdge();
   const room = idPlacedOn('m2', IDS);
   await rooms.machine('m2').stop();
@@ -192,8 +192,9 @@ test(
   LONG,
   async (t) => {
     const rooms = await openRooms(t, 'm1', 'm2');
-    await rooms.start('m1');
-    const later = { ...systemClock, now: () => systemClock.now() + 60_000 };
+    const clock = startTurnClock(t);
+    await rooms.start('m1', {}, { clock });
+    const later = { ...clock, now: () => clock.now() + 60_000 };
     await rooms.start('m2', {}, { clock: later });
     await rooms.openEdge();
     for (const line of rooms.fleet.lines.values()) line.leadTo(undefined);
@@ -216,16 +217,17 @@ test(
 );
 
 test('Machines that join, leave or drain move no session of another Machine.', LONG, async (t) => {
+  const clock = startTurnClock(t);
   const rooms = await openRooms(t, ...IDS);
-  await rooms.start('m1');
-  await rooms.start('m2');
+  await rooms.start('m1', {}, { clock });
+  await rooms.start('m2', {}, { clock });
   await rooms.openEdge();
   await untilOneIsSilent(rooms, ['m1', 'm2']);
   const names = IDS.flatMap((id) => numbered('room', 4).map((stem) => idPlacedOn(id, IDS, stem)));
   const before = await enterAll(rooms, names, ['m1', 'm2']);
   assert.deepEqual(new Set(before.values()), new Set(['m1', 'm2']));
 
-  await rooms.start('m3');
+  await rooms.start('m3', {}, { clock });
   assert.deepEqual(await enterAll(rooms, names), before, 'one has joined');
   await rooms.machine('m2').admin('POST', '/drain');
   await untilNoneIsPlacedOn(rooms, 'm2', ['m1', 'm3']);
@@ -244,7 +246,7 @@ test(
       SESSION_STORE_URL: '',
       SESSION_STORE_PATH: place.path(id),
     });
-    const rooms = await startAll(t, IDS, onDisk);
+    const rooms = await startAll(t, IDS, onDisk, systemClock);
     const names = numbered('room', 10);
     await enterAll(rooms, names);
     for (const id of IDS) {
@@ -259,9 +261,8 @@ test(
   'Once the owner is gone for good, the clients of its session meet on one other Machine.',
   LONG,
   async (t) => {
-    // A peer that answers late on a busy computer has not answered: 503, and another try.
     const env = { FLEET_GONE_AFTER_MS: '1000' };
-    const rooms = await startAll(t, IDS, () => env, patientClock);
+    const rooms = await startAll(t, IDS, () => env);
     const names = numbered('room', 10).map((stem) => idPlacedOn('m3', IDS, stem));
     const before = await enterAll(rooms, names);
     assert.deepEqual(new Set(before.values()), new Set(['m3']));

@@ -116,11 +116,10 @@ const PEER_TIMEOUTS: readonly number[] = [
 ];
 
 /** A peer that is slow on a busy computer is not silent. One that can't be reached is at once. */
-export const patient = (clock: Clock): Clock => ({
-  ...clock,
-  after: (ms, fn) => clock.after(PEER_TIMEOUTS.includes(ms) ? PATIENCE_MS : ms, fn),
-});
-export const patientClock = patient(systemClock);
+export const patientClock: Clock = {
+  ...systemClock,
+  after: (ms, fn) => systemClock.after(PEER_TIMEOUTS.includes(ms) ? PATIENCE_MS : ms, fn),
+};
 
 /** No heartbeat is sent but those of a start: what Machines know of each other stays as it is. */
 export const withoutHeartbeats: Clock = { ...patientClock, every: () => () => undefined };
