@@ -1,4 +1,4 @@
-/** IP addresses of Machines: one spelling for all, and those that are known by name. */
+/** IP addresses of Machines: their canonical form, and the addresses of each Machine by name. */
 import { isIP, SocketAddress } from 'node:net';
 import type { MachineId } from '../session.ts';
 
@@ -6,8 +6,8 @@ import type { MachineId } from '../session.ts';
 const MAPPED_IPV4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/;
 
 /**
- * The canonical spelling, so that a socket's remote address can be compared with a DNS answer: without
- * a zone, and mapped IPv4 addresses as IPv4. Undefined if it is no address.
+ * The canonical form, so that a socket's remote address can be compared with a DNS record: without a
+ * zone, and mapped IPv4 addresses as IPv4. Undefined if the text is not an address.
  */
 export function normalizeAddress(text: string): string | undefined {
   const withoutZone = text.split('%', 1)[0] ?? '';
@@ -21,7 +21,7 @@ export function normalizeAddress(text: string): string | undefined {
 export interface MachineAddressesOptions {
   /** Addresses of one Machine, in any spelling; rejects if there are none. */
   readonly resolve: (machine: MachineId) => Promise<readonly string[]>;
-  /** After so many readings the addresses of a Machine are resolved again. */
+  /** After this many readings the addresses of a Machine are resolved again. */
   readonly readingsKept?: number;
 }
 
@@ -65,7 +65,7 @@ export class MachineAddresses {
       const addresses = resolved.flatMap((address) => normalizeAddress(address) ?? []);
       return { addresses, resolvedAtReading: this.#reading };
     } catch {
-      // A Machine may be listed before it has a name, or a moment longer than it has one.
+      // A Machine may be listed shortly before its name exists, or shortly after.
       return before ?? { addresses: [], resolvedAtReading: -Infinity };
     }
   }

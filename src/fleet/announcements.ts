@@ -1,4 +1,4 @@
-/** What this Machine announces to one peer: the sessions that it owns, so that the peer need not ask. */
+/** The sessions that this Machine owns and announces to one peer, so that the peer need not query. */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { Batcher } from './batcher.ts';
@@ -15,13 +15,13 @@ export interface AnnouncementQueueOptions {
   readonly self: MachineId;
   readonly peer: MachineId;
   readonly clock: Clock;
-  /** Whether the peer is worth a call now. */
+  /** Whether the circuit breaker allows a call to the peer now. */
   readonly mayCall: () => boolean;
   /** Resolves to undefined if the peer has not responded. Never rejects. */
   readonly send: (body: string) => Promise<ReadonlyMap<SessionKey, KeyResponse> | undefined>;
   /** The peer has responded with a claim that outranks ours. */
   readonly onOutranked: (key: SessionKey, claim: Claim) => void;
-  /** So many announcements are dropped, as there is no room for them. */
+  /** The queue is full: this many announcements were dropped. */
   readonly onLost: (count: number) => void;
 }
 
@@ -34,9 +34,9 @@ const MAX_DEFERRED = 16_384;
  * add ──> waiting ──next batch──> in flight ──response──> done
  *  │         ^                        │
  *  │         └─the peer responds─┐    │no response, or its store can't tell
- *  └─peer is left alone─────> deferred <┘
+ *  └─circuit breaker open────> deferred <┘
  * ```
- * Where there is no room the oldest is dropped. `retract` ends an announcement in any state.
+ * If the queue is full, the oldest is dropped. `retract` ends an announcement in any state.
  */
 export class AnnouncementQueue {
   readonly #options: AnnouncementQueueOptions;
@@ -75,7 +75,7 @@ export class AnnouncementQueue {
     this.#options.onLost(1);
   }
 
-  /** The session is not ours any more. */
+  /** This Machine no longer owns the session. */
   retract(key: SessionKey): void {
     this.#deferred.delete(key);
     this.#waiting.remove(key);
@@ -110,7 +110,7 @@ export class AnnouncementQueue {
       return { key, claim: { ...claim, ttlMs } };
     });
     const responses = await send(formatAnnounce({ from: self, bindings }));
-    // After an `unknown` they wait for another response: else they would be sent again and again.
+    // After an `unknown` they wait for another response: otherwise they would be sent in a loop.
     if (responses && ![...responses.values()].includes('unknown')) this.sendDeferred();
     for (const [key, announcement] of inFlight)
       this.#finish(key, announcement, responses ? responses.get(key) : 'unknown');
@@ -123,7 +123,7 @@ export class AnnouncementQueue {
     this.#options.onOutranked(key, response);
   }
 
-  /** Computed here too: no response makes this Machine release what is its own by the rule. */
+  /** Computed here too: a wrong response must not make this Machine release its session. */
   #isOutranked(key: SessionKey, { claim }: Announcement, theirs: Claim): boolean {
     const { self, peer } = this.#options;
     return outranks(key, { ...theirs, machine: peer }, { ...claim, machine: self });

@@ -6,7 +6,7 @@ export interface BatcherOptions<Key, Item> {
   readonly send: (batch: ReadonlyMap<Key, Item>) => Promise<void>;
 }
 
-/** One batch is in flight at a time. The first leaves at the end of the turn in which it was begun. */
+/** One batch is in flight at a time. The first leaves at the end of the event loop turn in which it started. */
 export class Batcher<Key, Item> {
   readonly #options: BatcherOptions<Key, Item>;
   readonly #waiting = new Map<Key, Item>();
@@ -21,7 +21,7 @@ export class Batcher<Key, Item> {
     return this.#waiting.size;
   }
 
-  /** Queues the item, in the place of a waiting one of the same key. */
+  /** Queues the item; it replaces a waiting item of the same key. */
   add(key: Key, item: Item): void {
     this.#waiting.set(key, item);
     this.#inFlight ??= this.#sendAll();

@@ -1,12 +1,12 @@
 /**
  * Resolves conflicts between what peers claim and what this Machine owns:
  *
- *     peer claims K ─ we own K ─ ours outranks ──────────> kept: the response is our claim
- *                   │          └ theirs outranks ────────> yielded: copy stored, session released
- *                   ├ K is in flight here, not yet claimed ─> yielded, with nothing to release
+ *     peer claims K ─ we own K ─ ours outranks ──────────> kept: responds with our claim
+ *                   │          └ theirs outranks ────────> released: stores a copy
+ *                   ├ K is in flight here, not yet claimed ─> released: stores a copy
  *                   └ neither ───────────────────────────> copy stored, unless a known claim outranks it
  *
- * What concerns one key is done in order: each decision sees what the one before it has written.
+ * The operations of one key run in order: each decision sees what the one before it has written.
  */
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
@@ -28,17 +28,17 @@ export interface ClaimResolverOptions {
   readonly pendingClaimOf?: (key: SessionKey) => Claim | undefined;
   /** Whether a binding of ours no longer counts, as the app process that it belonged to has ended. */
   readonly isVoid?: (binding: Binding) => boolean;
-  /** Another Machine claims what we own too: we keep it, or yield it. */
-  readonly onConflict?: (outcome: 'kept' | 'yielded') => void;
-  /** A session of this Machine belongs to another now. Called once, when that is stored. */
+  /** Another Machine claims a session that we own: this Machine has kept or released it. */
+  readonly onConflict?: (outcome: 'kept' | 'released') => void;
+  /** Another Machine now owns a session of this one. Called once, after that is stored. */
   readonly onReleased?: (key: SessionKey, winner: MachineId) => void;
   /** The store failed, so the response is `unknown`. */
   readonly onError?: (error: unknown) => void;
 }
 
 export interface ClaimResolver {
-  /** Our response to a peer that asks about the key and may claim it. Never rejects. */
-  answerQuery(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyResponse>;
+  /** Our response to a peer that queries the key and may claim it. Never rejects. */
+  onQuery(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyResponse>;
   /**
    * Stores a peer's claim. Resolves to our claim if we keep the key, and to `unknown` if the store can't
    * tell now: the peer then repeats the announcement. Never rejects.
@@ -72,7 +72,7 @@ class StoreClaimResolver implements ClaimResolver {
     this.#recentClaims = new RecentMap({ ...RECENT_CLAIMS, clock: options.clock });
   }
 
-  answerQuery(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyResponse> {
+  onQuery(key: SessionKey, from: MachineId, claim: Claim | undefined): Promise<KeyResponse> {
     if (!this.#options.isReady()) return Promise.resolve('unknown');
     return this.#inOrder<KeyResponse>(key, (found) => {
       const ours = this.#ownClaim(key, found);
@@ -148,7 +148,7 @@ class StoreClaimResolver implements ClaimResolver {
     // Of a pending claim the store has nothing.
     if (ours.isPending) await storeCopy(store, key, theirs);
     else await releaseTo(store, self, key, theirs);
-    onConflict?.('yielded');
+    onConflict?.('released');
     if (!ours.isPending) onReleased?.(key, theirs.machine);
     return undefined;
   }

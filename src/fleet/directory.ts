@@ -7,7 +7,7 @@ export interface Peer {
   /** Its name, for the `Host` header. */
   readonly host: string;
   readonly port: number;
-  /** IP address to connect to, as known now; absent while it is not known. */
+  /** The current IP address; absent while it is unknown. */
   readonly address?: string;
 }
 
@@ -16,7 +16,7 @@ export interface Peer {
  * - `static`: the fleet is what the configuration lists.
  * - `starting`: no reading has ended yet.
  * - `ok`: the last reading succeeded, at `readAt` (ms since the epoch).
- * - `failing`: no successful reading since `since`; what was read before is kept, but it may be old.
+ * - `failing`: no successful reading since `since`; the last reading still applies, but may be out of date.
  */
 export type DirectoryStatus =
   | { readonly kind: 'off' }
@@ -28,12 +28,12 @@ export type DirectoryStatus =
 /**
  * - `running`: it is one of {@link Directory.others}.
  * - `stopped`: deployed and not running; a replay wakes it.
- * - `none`: neither, or not known.
+ * - `none`: neither, or unknown.
  */
 export type Listing = 'running' | 'stopped' | 'none';
 
 /**
- * The Machines of the fleet, read in the background. Lookups answer at once from the last successful
+ * The Machines of the fleet, read in the background. Lookups return at once from the last successful
  * reading and never wait for the network. A failed reading changes only the status (invariant 11).
  */
 export interface Directory {
@@ -42,7 +42,7 @@ export interface Directory {
   peer(machine: MachineId): Peer | undefined;
   /** Whether a socket's remote address belongs to another Machine of the fleet. */
   isPeerAddress(address: string): boolean;
-  /** Whether a socket's remote address belongs to that very Machine, another one of the fleet. */
+  /** Whether a socket's remote address belongs to that Machine of the fleet. */
   isAddressOf(machine: MachineId, address: string): boolean;
   status(): DirectoryStatus;
   /** Resolves after the first reading, and continues to read in the background; never rejects. */
@@ -50,17 +50,17 @@ export interface Directory {
   /** Reads now if the last reading is older than the interval; waits for a reading in flight. Never rejects. */
   refresh(): Promise<void>;
   /**
-   * Reads before the interval is over, to find a Machine that has just started or woken. Not twice
-   * within half a second, and waits at most 300 ms. Resolves to whether there is a Machine that was not
-   * known, and to undefined if no reading started since has succeeded by then.
-   * `isHurried`: a reading of the last half second is enough, and the next one is not waited for.
+   * Reads before the interval is over, to find a Machine that has just started. Reads at most every half
+   * second, and waits at most 300 ms. Resolves to whether it found a new Machine, or to undefined if no
+   * reading that started since the call has succeeded by then.
+   * `isHurried`: accepts a reading of the last half second, and does not wait for the next one.
    */
   findNewMachines(isHurried?: boolean): Promise<boolean | undefined>;
   /** Aborts the reading in flight; no timer or socket is left when it resolves. */
   stop(): Promise<void>;
 }
 
-/** The directory of a Machine that is alone by configuration. */
+/** The directory of a Machine without a fleet (`FLEET=off`). */
 export const offDirectory: Directory = {
   others: () => [],
   peer: () => undefined,

@@ -19,7 +19,7 @@ import type { NameResolver } from './dns-resolver.ts';
 export interface DnsDirectoryOptions {
   readonly self: MachineId;
   readonly appName: string;
-  /** The fleet is the Machines of this process group; unset: all of the app. */
+  /** The fleet is the Machines of this process group; if unset, all Machines of the app. */
   readonly processGroup?: string | undefined;
   readonly resolver: NameResolver;
   /** Port of the peer listener on every Machine. */
@@ -36,12 +36,12 @@ export interface DnsDirectoryOptions {
 
 const INTERVAL_MS = 5_000;
 
-/** An early reading starts so long after the last one at the earliest, in ms. */
+/** The shortest time from one reading to an early one, in ms. */
 const EARLY_READING_AFTER_MS = 500;
-/** The longest wait for an early reading, in ms: a request may wait with it. */
+/** The longest wait for an early reading, in ms: a request may wait for it too. */
 const EARLY_READING_WAIT_MS = 300;
 
-/** A reading older than so many intervals is stale: the process was suspended, or readings hang. */
+/** A reading older than this many intervals is stale: the process was suspended, or readings hang. */
 const STALE_INTERVALS = 3;
 
 interface FleetReading {
@@ -50,7 +50,7 @@ interface FleetReading {
   readonly deployed: ReadonlySet<MachineId>;
 }
 
-/** The reading failed and proves nothing; the message says what was missing. */
+/** The reading failed and proves nothing; the message states the cause. */
 class ReadingError extends Error {
   override readonly name = 'ReadingError';
 }
@@ -63,9 +63,9 @@ export function createDnsDirectory(options: DnsDirectoryOptions): Directory {
  * Reads once per interval, from the start of a reading to the start of the next.
  *
  * A reading succeeds if the lists of running and of deployed Machines (and of the process group)
- * were answered and all list this Machine: an answer that lacks the one Machine that is certain to
- * run can't be trusted about the others. A missing address fails no reading: the Machine stays in the
- * fleet without an address, so calls to it fail.
+ * resolve and all contain this Machine: a list without the one Machine that certainly runs can't be
+ * trusted about the others. A missing address does not fail the reading: the Machine stays in the fleet
+ * without an address, so calls to it fail.
  */
 class DnsDirectory implements Directory {
   readonly #options: DnsDirectoryOptions;
@@ -111,7 +111,7 @@ class DnsDirectory implements Directory {
     return this.#liveness.isAddressOf(machine, address);
   }
 
-  /** No request waits for it any more: the list can't be read now, though the reading has not failed yet. */
+  /** Requests no longer wait for the reading: the list counts as unreadable although the reading has not failed yet. */
   #isReadingLate(): boolean {
     const inFlightMs = this.#options.clock.monotonicMs() - this.#startedAtMs;
     return this.#readingInFlight !== undefined && inFlightMs >= EARLY_READING_WAIT_MS;
@@ -149,7 +149,7 @@ class DnsDirectory implements Directory {
     return this.#liveness.others().some(({ machine }) => !known.has(machine));
   }
 
-  /** A reading started before says nothing of Machines that have started since. */
+  /** A reading that started before can't contain Machines that have started since. */
   async #untilReadSince(arrivedAtMs: number): Promise<void> {
     const { clock } = this.#options;
     const tooSoonMs = this.#startedAtMs + EARLY_READING_AFTER_MS - arrivedAtMs;
@@ -179,7 +179,7 @@ class DnsDirectory implements Directory {
     await this.#readingInFlight;
   }
 
-  /** Claims the interval before it asks the DNS, so that a second caller waits or returns. */
+  /** Marks the interval as used before the DNS query, so that a second caller waits or returns. */
   #read(): void {
     this.#isDue = false;
     this.#startedAtMs = this.#options.clock.monotonicMs();
@@ -240,17 +240,17 @@ class DnsDirectory implements Directory {
     const { appName, processGroup } = this.#options;
     if (processGroup === undefined) return () => true;
     const name = processGroupName(appName, processGroup);
-    const answered = await this.#query(name, (resolver) => resolver.aaaa(name));
-    const ofGroup = new Set(answered.map(normalizeAddress));
+    const records = await this.#query(name, (resolver) => resolver.aaaa(name));
+    const ofGroup = new Set(records.map(normalizeAddress));
     const isMember = (addresses: readonly string[]): boolean =>
       addresses.length === 0 || addresses.some((address) => ofGroup.has(address));
     if (ownAddresses.length > 0 && isMember(ownAddresses)) return isMember;
     throw new ReadingError(`${name} does not list this Machine`);
   }
 
-  async #query<T>(name: string, ask: (resolver: NameResolver) => Promise<T>): Promise<T> {
+  async #query<T>(name: string, query: (resolver: NameResolver) => Promise<T>): Promise<T> {
     try {
-      return await ask(this.#options.resolver);
+      return await query(this.#options.resolver);
     } catch (cause) {
       throw new ReadingError(`${name}: ${codeOf(cause)}`, { cause });
     }
@@ -266,7 +266,8 @@ class DnsDirectory implements Directory {
   #failed(error: unknown): DirectoryStatus {
     const before = this.#status;
     const since = before.kind === 'failing' ? before.since : this.#options.clock.now();
-    const reason = error instanceof ReadingError ? error.message : 'the answer could not be read';
+    const reason =
+      error instanceof ReadingError ? error.message : 'the DNS response could not be read';
     return { kind: 'failing', since, reason };
   }
 
@@ -279,6 +280,6 @@ class DnsDirectory implements Directory {
 
 /** c-ares' code (`ENOTFOUND`, `ETIMEOUT`, ...), https://nodejs.org/api/dns.html#error-codes. */
 function codeOf(error: unknown): string {
-  if (!(error instanceof Error && 'code' in error)) return 'no answer';
-  return typeof error.code === 'string' ? error.code : 'no answer';
+  if (!(error instanceof Error && 'code' in error)) return 'unknown error';
+  return typeof error.code === 'string' ? error.code : 'unknown error';
 }

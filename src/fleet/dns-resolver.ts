@@ -1,9 +1,9 @@
 /** The port that resolves names of the private network, and its adapter for a DNS server. */
 import { lookup, Resolver } from 'node:dns/promises';
 
-/** Both reject when there is no answer, be it that the name does not exist or that nobody answers. */
+/** Both reject if the name does not exist or no server responds. */
 export interface NameResolver {
-  /** TXT records, each in the chunks it was sent in. */
+  /** TXT records, each as the chunks of the DNS response. */
   txt(name: string): Promise<string[][]>;
   aaaa(name: string): Promise<string[]>;
   /** Makes every query in flight reject. */
@@ -13,12 +13,12 @@ export interface NameResolver {
 export interface DnsResolverOptions {
   /** `address:port` or `[address]:port` of the server; the system's servers unless given. */
   readonly server?: string;
-  /** How long a server has to answer the first try, in ms; later tries wait longer. */
+  /** How long the first try waits for a response, in ms; later tries wait longer. */
   readonly timeoutMs?: number;
   readonly tries?: number;
 }
 
-/** A server of the private network answers in a millisecond; one that takes a second is down. */
+/** A server of the private network responds in a millisecond; one that takes a second is down. */
 const TIMEOUT_MS = 1_000;
 const TRIES = 2;
 
@@ -33,7 +33,7 @@ export function createDnsResolver(options: DnsResolverOptions = {}): NameResolve
   };
 }
 
-/** Addresses of a host as the system knows them: hosts file and all. Rejects if there are none. */
+/** Addresses of a host from the system's resolver, which includes the hosts file. Rejects if there are none. */
 export async function lookupHost(host: string): Promise<string[]> {
   const found = await lookup(host, { all: true });
   return found.map(({ address }) => address);

@@ -1,23 +1,23 @@
-/** Warns the operator if other Machines run whose sessions this one can't know. */
+/** Warns the operator of other Machines whose sessions this one can't find, or of an unreadable fleet. */
 import type { Clock } from '../clock.ts';
 import type { Directory, DirectoryStatus } from './directory.ts';
 
-/** A directory that can't be read so long after the start, in ms, is worth a warning. */
+/** Warns if the directory is still unreadable this long after the start, in ms. */
 export const WARN_AFTER_MS = 60_000;
 
 /** Resolves when nothing is in flight. */
 export type StopWatching = () => Promise<void>;
 
 export interface OtherMachinesWatch {
-  /** Of the fleet that this Machine would belong to; it is read once. */
+  /** The directory of the fleet that this Machine would belong to; read once. */
   readonly directory: Directory;
   /** Called once if other Machines run, with their number. */
   readonly onOthers: (count: number) => void;
 }
 
 /**
- * For a Machine that is alone by configuration: checks once, in the background, whether it really is.
- * A failed reading says nothing.
+ * For a Machine with `FLEET=off`: checks once, in the background, whether other Machines run. A failed
+ * reading proves nothing.
  */
 export function watchForOtherMachines({ directory, onOthers }: OtherMachinesWatch): StopWatching {
   async function check(): Promise<void> {

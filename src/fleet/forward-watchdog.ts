@@ -1,6 +1,6 @@
 /**
- * Watches forwards that wait for the first byte of their response. A slow app is no fault. A sidecar that
- * does not respond to pings is one: its process is frozen, or its Machine is gone.
+ * Watches forwards that wait for the first byte of their response. A slow app is not a failure. A sidecar
+ * that does not respond to pings is: its process is frozen, or its Machine is gone.
  *
  *   waiting ─2 s─> the peer is pinged every second ─two pings in a row fail─> the forward fails
  */
@@ -16,7 +16,7 @@ export interface ForwardWatchdogOptions {
 export interface ForwardWatchdog {
   /** Calls `onUnresponsive` once, unless the returned function is called first. */
   begin(machine: MachineId, onUnresponsive: () => void): Cancel;
-  /** How many are watched. */
+  /** The number of watched forwards. */
   size(): number;
   stop(): void;
 }

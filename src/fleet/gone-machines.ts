@@ -3,14 +3,14 @@
  * another Machine (invariant 11). There are three kinds of evidence, and each has to last:
  *
  * - absent: two readings of the directory, 10 s apart, list it neither as running nor as deployed.
- * - stopped: all readings of 10 s have it deployed and not running. The caller decides whether a stopped
+ * - stopped: all readings of 10 s list it as deployed and not running. The caller decides whether a stopped
  *   Machine counts as gone (`OWNER_STOPPED`).
- * - refusing: it has refused every connection for `FLEET_GONE_AFTER_MS`. For Machines of a static list.
+ * - refusing: every connection was refused for `FLEET_GONE_AFTER_MS`. For Machines of a static list.
  */
 import { detachedCopy, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 
-/** Two readings have to be this far apart, from the end of the one to the start of the other, in ms. */
+/** The shortest time from the end of one reading to the start of the next that can confirm it, in ms. */
 export const MIN_ABSENCE_MS = 10_000;
 
 /**
@@ -20,9 +20,9 @@ export const MIN_ABSENCE_MS = 10_000;
 export const REFUSALS_IN_ROW_MS = 10_000;
 
 /**
- * Machines watched at most. Clients can fill it with generated owner hints, so the one not asked about
- * for longest leaves first. To push out a Machine whose clients retry every second takes ten thousand
- * generated ids a second, and only delays the confirmation.
+ * The maximum number of watched Machines. Clients can fill it with generated owner hints, so the least
+ * recently queried Machine is dropped first. To drop a Machine whose clients retry every second takes ten
+ * thousand generated ids per second, and only delays the confirmation.
  */
 const MAX_WATCHED = 10_000;
 
@@ -37,7 +37,7 @@ export interface DirectoryReading {
 
 export interface GoneMachinesOptions {
   readonly clock: Clock;
-  /** How long a Machine has to refuse connections, in ms; 0: refusals are no evidence. */
+  /** How long connections must be refused, in ms; 0: refused connections are no evidence. */
   readonly goneAfterMs: number;
   readonly maxWatched?: number;
 }
@@ -76,7 +76,7 @@ export class GoneMachines {
     this.#refusals.set(machine, { firstMs: isInRow ? firstMs : nowMs, lastMs: nowMs });
   }
 
-  /** It has taken a connection, or the connection failed otherwise: then it may only be cut off. */
+  /** It accepted a connection, or the connection failed for another reason: it may only be cut off. */
   resetRefusals(machine: MachineId): void {
     this.#refusals.delete(machine);
   }
@@ -99,7 +99,7 @@ export class GoneMachines {
     return refusals.lastMs - refusals.firstMs >= goneAfterMs;
   }
 
-  /** Whether the last reading has it deployed and not running. */
+  /** Whether the last reading lists it as deployed and not running. */
   isStopped(machine: MachineId): boolean {
     return this.#stoppedSinceMs.has(machine);
   }
@@ -126,10 +126,10 @@ type Watch =
   | { readonly kind: 'missed'; readonly sinceMs: number };
 
 /**
- * Watches each Machine that a reading no longer lists, or that is asked about and was not listed:
+ * Watches each Machine that a reading no longer lists, or that is queried and was never listed:
  *
  * ```
- * asked about -> watched --a reading started since lacks it--> missed --one started 10 s later too--> gone
+ * queried -----> watched --a reading started since lacks it--> missed --one started 10 s later too--> gone
  * listed --a reading lacks it----------------------------------^          any reading lists it -> not watched
  * ```
  * A reading from before the question counts for nothing where a Machine was never listed: the Machine
@@ -138,7 +138,7 @@ type Watch =
 class AbsentMachines {
   readonly #clock: Clock;
   readonly #maxWatched: number;
-  /** In the order in which they were last asked about. */
+  /** In the order of the last query. */
   readonly #watches = new Map<MachineId, Watch>();
   #last: AbsenceReading | undefined;
 
@@ -172,7 +172,7 @@ class AbsentMachines {
   #watch(machine: MachineId, watch: Watch): void {
     this.#watches.set(detachedCopy(machine), watch);
     if (this.#watches.size <= this.#maxWatched) return;
-    const [longestUnasked] = this.#watches.keys();
-    if (longestUnasked !== undefined) this.#watches.delete(longestUnasked);
+    const [leastRecent] = this.#watches.keys();
+    if (leastRecent !== undefined) this.#watches.delete(leastRecent);
   }
 }

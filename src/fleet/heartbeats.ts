@@ -1,6 +1,6 @@
 /**
  * Exchanges heartbeats with each peer every two seconds, and at once when this Machine's status changes:
- * each says whether it takes new sessions. `liveness.ts` keeps the results.
+ * each states whether it takes new sessions. `liveness.ts` stores the results.
  *
  *   waiting ─2 s, or our status has changed─> in flight ─response──────> waiting, 2 s
  *                                                 └─no response─> waiting, half a second
@@ -29,9 +29,9 @@ export interface Heartbeats {
 }
 
 export const HEARTBEAT_MS = 2_000;
-/** After one without a response. */
+/** The wait after a heartbeat without a response. */
 export const HEARTBEAT_RETRY_MS = 500;
-/** How often to check whether one is due, a peer is new, or our own status has changed. */
+/** How often to check whether a heartbeat is due, a peer is new, or our own status has changed. */
 const TICK_MS = 250;
 
 interface PeerSchedule {

@@ -1,5 +1,5 @@
 /**
- * What is known of the other Machines. Every lookup answers at once, from memory.
+ * What is known of the other Machines. Every lookup returns at once, from memory.
  *
  * | evidence                                           | source                     | liveness                                | how long it counts                  |
  * | -------------------------------------------------- | -------------------------- | --------------------------------------- | ----------------------------------- |
@@ -7,11 +7,11 @@
  * | deployed and not running                           | a reading                  | `stopped`                               | until the next successful reading   |
  * | the same in all readings of 10 s, list readable    | readings                   | `gone`, if `OWNER_STOPPED=gone`         | until a reading lists it as running |
  * | absent from two readings 10 s apart                | readings                   | `gone`                                  | until a reading lists it            |
- * | refuses every connection for `FLEET_GONE_AFTER_MS` | this Machine, static list  | `gone`                                  | until it takes a connection         |
+ * | connections refused for `FLEET_GONE_AFTER_MS`      | this Machine, static list  | `gone`                                  | until it accepts a connection       |
  * | no response to a call, no connection               | this Machine               | `unresponsive`                          | 5 s, or until it responds           |
  * | two heartbeats in a row without a response         | this Machine               | `unresponsive`, gets no new sessions    | until it responds                   |
- * | responds for 10 s that it does not list us         | this Machine               | the same                                | until it responds otherwise         |
- * | undelivered by the edge, then answered a forward   | the edge, this Machine     | `unreachable-from-edge`: forward to it  | 10 s                                |
+ * | reports for 10 s that it does not list us          | this Machine               | the same                                | until it responds otherwise         |
+ * | undelivered by the edge, then a forward succeeded  | the edge, this Machine     | `unreachable-from-edge`: forward to it  | 10 s                                |
  * | status: takes new sessions or not, region, version | its own status message     | whether it is a candidate for placement | until its next status message       |
  * | none of these                                      |                            | `unlisted`                              |                                     |
  *
@@ -30,11 +30,11 @@ import { Responsiveness } from './responsiveness.ts';
 
 /**
  * - `running`: the directory lists it.
- * - `unreachable-from-edge`: listed; the edge could not deliver to it just now, the private network could.
- * - `unresponsive`: listed; it has just not responded to this Machine, or misses its heartbeats.
- * - `stopped`: deployed and not running. A replay wakes it, which takes longer than one try.
+ * - `unreachable-from-edge`: listed; the edge recently failed to reach it, but the private network did not.
+ * - `unresponsive`: listed; it recently failed to respond to this Machine, or misses its heartbeats.
+ * - `stopped`: deployed and not running. A replay starts it, which takes longer than one try.
  * - `unlisted`: nothing is known, which proves nothing.
- * - `gone`: it has left the fleet for certain, see `gone-machines.ts`.
+ * - `gone`: it has certainly left the fleet, see `gone-machines.ts`.
  */
 export const LIVENESS_STATES = [
   'running',
@@ -58,9 +58,9 @@ export interface Reading extends DirectoryReading {
 
 export interface LivenessOptions {
   readonly clock: Clock;
-  /** `gone`: a stopped app has lost its memory, so it is not woken for its sessions. */
+  /** `gone`: a stopped app has lost its memory, so no request starts it for its sessions. */
   readonly ownerStopped: 'wake' | 'gone';
-  /** How long a Machine of a static list has to refuse connections to count as gone, in ms; 0: it never does. */
+  /** After this time of refused connections, in ms, a Machine of a static list counts as gone; 0: never. */
   readonly goneAfterMs: number;
   /** A Machine has stopped responding to heartbeats, or responds again. */
   readonly onChange?: (machine: MachineId, isUnresponsive: boolean) => void;
@@ -77,7 +77,7 @@ export interface PlacementCandidate {
 
 /** How long requests are forwarded to a Machine that the edge could not reach, in ms. */
 export const UNREACHABLE_FROM_EDGE_MS = 10_000;
-/** Far more than a fleet has: only Machines that the directory lists are ever called. */
+/** Far more than a fleet has: this Machine calls only Machines that the directory lists. */
 const MAX_MACHINES = 1_000;
 
 export class Liveness {
@@ -102,13 +102,13 @@ export class Liveness {
 
   // Evidence
 
-  /** The directory was read: who runs, and who is deployed. */
+  /** The directory was read: the running and the deployed Machines. */
   onReading(reading: Reading): void {
     this.onList(reading.entries);
     this.#gone.onReading(reading);
   }
 
-  /** The Machines of the fleet, from a list that does not say whether they run. */
+  /** The Machines of the fleet, from a list that does not state whether they run. */
   onList(entries: readonly ListedPeer[]): void {
     this.#others = entries.map(({ peer }) => peer);
     this.#entryOf = new Map(entries.map((entry) => [entry.peer.machine, entry]));
@@ -133,7 +133,7 @@ export class Liveness {
     this.#responsiveness.onResponse(machine);
   }
 
-  /** It has said of itself whether it takes sessions. */
+  /** It has reported its status. */
   onStatus(machine: MachineId, status: PeerStatus): void {
     this.#gone.resetRefusals(machine);
     this.#responsiveness.onStatus(machine, status);
@@ -153,7 +153,7 @@ export class Liveness {
     this.#responsiveness.onNotListed(machine, this.#gone.isRefusing(machine));
   }
 
-  /** It has taken a connection. Its process may be frozen all the same. */
+  /** It has accepted a connection. Its process may still be frozen. */
   onConnected(machine: MachineId): void {
     this.#gone.resetRefusals(machine);
   }
@@ -165,12 +165,12 @@ export class Liveness {
     else if (this.#entryOf.has(machine)) this.#gone.onConnectionRefused(machine);
   }
 
-  /** The edge could not deliver to it, and it has answered a forward. */
+  /** The edge could not deliver to it, but a forward succeeded. */
   onUnreachableFromEdge(machine: MachineId): void {
     this.#unreachableFromEdge.set(detachedCopy(machine), true);
   }
 
-  // What follows from it
+  // Conclusions
 
   /** HOT PATH. */
   of(machine: MachineId): LivenessState {
@@ -180,7 +180,7 @@ export class Liveness {
       return this.#unreachableFromEdge.has(machine) ? 'unreachable-from-edge' : 'running';
     }
     if (this.#gone.isStopped(machine)) {
-      // Whether it responded before says nothing now: nobody has tried to wake it.
+      // An earlier missing response proves nothing: no request has tried to start it.
       const isGone = this.#options.ownerStopped === 'gone' && this.isConfirmedStopped(machine);
       return isGone ? 'gone' : 'stopped';
     }
@@ -192,7 +192,7 @@ export class Liveness {
     return this.#gone.isStopped(machine) ? 'stopped' : 'none';
   }
 
-  /** Whether it has left the fleet for certain. A stopped Machine has not. */
+  /** Whether it has certainly left the fleet. A stopped Machine has not. */
   isConfirmedGone(machine: MachineId): boolean {
     return this.#entryOf.has(machine)
       ? this.#gone.hasRefusedForLong(machine)
@@ -208,7 +208,7 @@ export class Liveness {
     return this.#responsiveness.isUnresponsive(machine);
   }
 
-  /** Those of the fleet that do not respond to heartbeats. */
+  /** The Machines of the fleet that do not respond to heartbeats. */
   missingHeartbeats(): MachineId[] {
     const machines = this.#others.map(({ machine }) => machine);
     return machines.filter((machine) => this.#responsiveness.missesHeartbeats(machine));
@@ -219,18 +219,18 @@ export class Liveness {
     return this.#responsiveness.statusOf(machine)?.version;
   }
 
-  /** Those of the others that run and respond. */
+  /** The other Machines that run and respond. */
   candidates(): PlacementCandidate[] {
     return this.#others.flatMap(({ machine }) => {
       const isResponding = this.#responsiveness.isResponding(machine);
       if (!isResponding || this.#gone.hasRefusedForLong(machine)) return [];
-      // Without a status it has responded to something else: it has just started, or is busy.
+      // A Machine without a status has responded to another message: it has just started, or is busy.
       const { region, takesSessions = true } = this.#responsiveness.statusOf(machine) ?? {};
       return [{ machine, region, takesSessions }];
     });
   }
 
-  /** Whether it is known of each of the others that it responds, or does not, or not to this Machine. */
+  /** Whether every other Machine has been probed: it is known whether it responds to this Machine. */
   isFleetProbed(): boolean {
     return this.#others.every(({ machine }) => this.#responsiveness.isProbed(machine));
   }

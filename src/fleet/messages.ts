@@ -9,7 +9,7 @@
  * claim              {generation, origin, createdAt, ttlMs, isPending?}
  * status             {version, takesSessions, region?}
  * ```
- * A claim is always about its sender: no message says what a third Machine owns. The response to an
+ * A claim is always about its sender: no message reports what a third Machine owns. The response to an
  * announcement has the claims that outrank the sender's own. `unknown` there means that the store can't
  * tell now and the sender repeats the announcement.
  *
@@ -33,10 +33,10 @@ export const MAX_KEYS = 256;
 /** Most bytes of one message; 256 keys with their claims take half of it. */
 export const MAX_MESSAGE_BYTES = 65_536;
 
-/** Longest time to live that is accepted, in ms: a year. The sender cuts longer ones. */
+/** The maximum time to live, in ms: a year. The sender truncates longer ones. */
 export const MAX_TTL_MS = 366 * 24 * 3_600_000;
 
-/** No session changes its owner so often. A higher generation is rejected, as it could not be raised. */
+/** More changes of owner than any session has. A higher generation is rejected, as it could not be raised. */
 export const MAX_GENERATION = 2 ** 40;
 
 const WholeSchema = v.custom<number>(isWhole);
@@ -52,7 +52,7 @@ const ClaimSchema = v.object({
   isPending: v.exactOptional(v.fallback(v.optional(v.literal(true)), undefined)),
 });
 
-/** What a Machine says of its own binding. */
+/** What a Machine reports about its own binding. */
 export type Claim = Readonly<v.InferOutput<typeof ClaimSchema>>;
 
 const StatusSchema = v.object({
@@ -65,7 +65,7 @@ const StatusSchema = v.object({
   ),
 });
 
-/** What a Machine says of itself. */
+/** What a Machine reports about itself. */
 export type PeerStatus = Readonly<v.InferOutput<typeof StatusSchema>>;
 
 const KeyResponseSchema = v.union([v.picklist(['no', 'unknown']), ClaimSchema]);
@@ -79,7 +79,7 @@ function keysOf<const Item extends v.GenericSchema>(item: Item) {
 
 const AskSchema = v.object({
   from: MachineIdSchema,
-  /** The claim is the sender's own, if it has one. */
+  /** The sender's own claim, if it has one. */
   questions: keysOf(v.object({ key: SessionKeySchema, claim: v.exactOptional(ClaimSchema) })),
 });
 
@@ -110,7 +110,7 @@ export interface ResponseMessage {
   readonly answers: ReadonlyMap<SessionKey, KeyResponse>;
 }
 
-/** Each returns undefined for text that is not wholly as its schema has it. */
+/** Each returns undefined for text that does not match its schema. */
 export const parseAsk = parserOf(AskSchema);
 export const parseAnnounce = parserOf(AnnounceSchema);
 export const parseStatus = parserOf(StatusMessageSchema);

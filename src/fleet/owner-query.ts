@@ -1,11 +1,11 @@
-/** One key that the peers are asked about, until all of them have responded or time is up. */
+/** The query of all peers for one key, until each has responded or a timeout ends it. */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Cancel } from '../clock.ts';
 import { outranks, type Claimant } from './claims.ts';
 import type { Claim, KeyResponse } from './messages.ts';
 import type { PeerLink } from './peer-link.ts';
 
-/** `none`: every peer has said no. `inconclusive`: a peer has not responded, or can't tell. */
+/** `none`: no peer owns the key. `inconclusive`: a peer has not responded, or its store can't tell. */
 export type PeerLookup =
   | {
       readonly kind: 'owner';
@@ -17,7 +17,7 @@ export type PeerLookup =
       readonly isPending?: true | undefined;
     }
   | { readonly kind: 'none' }
-  /** `isShed`: no peer was asked, as the source asks too much. */
+  /** `isShed`: no peer was queried, as the source exceeds its rate limit. */
   | { readonly kind: 'inconclusive'; readonly isShed?: true };
 
 export type OnPeerResponse = (machine: MachineId, response: KeyResponse) => void;
@@ -28,29 +28,28 @@ export interface OwnerQueryOptions {
   /** This Machine's own claim, if it has one. Then only a claim that outranks it makes an owner. */
   readonly claim: Claim | undefined;
   readonly links: readonly PeerLink[];
-  /** Whether these are certainly all peers. If not, the result is never `none`. */
+  /** Whether `links` certainly has all peers. If not, the result is never `none`. */
   readonly areAllPeers: boolean;
   readonly startTimeout: (onTimeout: () => void) => Cancel;
   /** Called with each peer's claim, also after the result. */
   readonly onClaim: ((claimant: Claimant) => void) | undefined;
-  /** Called once, when the first {@link OwnerQuery.result} is there; `owner` is the claim behind it. */
+  /** Called once, with the first {@link OwnerQuery.result}; `owner` is the claim behind it. */
   readonly onResult: (result: PeerLookup, owner: Claimant | undefined) => void;
-  /** No response is waited for any more. */
+  /** The query waits for no more responses. */
   readonly onClosed: () => void;
 }
 
 /**
  * ```
- * open --a peer owns the key--> answered --the last peer has responded, or time is up--> closed
+ * open --a peer owns the key--> resolved --the last peer has responded, or time is up--> closed
  *   '------the last peer has responded, or time is up: none or inconclusive---------------^
  * ```
- * The first owner is the result, and queries that were not sent yet are withdrawn. Callers that come
- * while other responses are in flight get the best owner so far: of two Machines that both own the
- * key only one is found from then on.
+ * The first owner is the result, and unsent queries are withdrawn. Later callers, while responses are
+ * still in flight, get the best owner so far: if two Machines own the key, all of them get the same one.
  */
 export class OwnerQuery {
   readonly #options: OwnerQueryOptions;
-  readonly #unanswered: Set<PeerLink>;
+  readonly #waitingFor: Set<PeerLink>;
   readonly #result = Promise.withResolvers<PeerLookup>();
   readonly #cancelTimeout: Cancel;
   #isInDoubt: boolean;
@@ -62,7 +61,7 @@ export class OwnerQuery {
   constructor(options: OwnerQueryOptions) {
     this.#options = options;
     this.#isInDoubt = !options.areAllPeers;
-    this.#unanswered = new Set(options.links);
+    this.#waitingFor = new Set(options.links);
     this.#cancelTimeout = options.startTimeout(() => this.end());
     for (const link of options.links) {
       link.ask(options.key, options.claim, (response) => this.#onResponse(link, response));
@@ -81,9 +80,9 @@ export class OwnerQuery {
     return this.#isClosed;
   }
 
-  /** Waits no longer. A peer that has not responded has said nothing. */
+  /** Stops waiting. A missing response is neither a yes nor a no. */
   end(): void {
-    if (this.#unanswered.size > 0) this.#isInDoubt = true;
+    if (this.#waitingFor.size > 0) this.#isInDoubt = true;
     this.#withdraw();
     this.#close();
   }
@@ -94,12 +93,12 @@ export class OwnerQuery {
     // The app may still reject what is pending.
     if (claimant && !claimant.isPending) this.#options.onClaim?.(claimant);
     if (this.#isClosed) return;
-    this.#unanswered.delete(link);
+    this.#waitingFor.delete(link);
     this.#responses.push([machine, response]);
     for (const listener of this.#listeners) listener(machine, response);
     if (response === 'unknown') this.#isInDoubt = true;
     if (claimant) this.#onClaimant(claimant);
-    if (this.#unanswered.size === 0) this.#close();
+    if (this.#waitingFor.size === 0) this.#close();
   }
 
   #onClaimant(claimant: Claimant): void {
@@ -113,8 +112,8 @@ export class OwnerQuery {
   }
 
   #withdraw(): void {
-    for (const link of this.#unanswered) {
-      if (link.withdraw(this.#options.key)) this.#unanswered.delete(link);
+    for (const link of this.#waitingFor) {
+      if (link.withdraw(this.#options.key)) this.#waitingFor.delete(link);
     }
   }
 

@@ -1,4 +1,4 @@
-/** Posts JSON to the peer listener of one Machine, at the address that it has now. */
+/** Posts JSON to the peer listener of one Machine, at its current address. */
 import { connect as connectSocket, type Socket } from 'node:net';
 import type { buildConnector, Pool } from 'undici';
 import type { Clock } from '../clock.ts';
@@ -7,9 +7,9 @@ import type { Peer } from './directory.ts';
 import { MAX_MESSAGE_BYTES } from './messages.ts';
 
 export interface PeerClient {
-  /** Loads what posting needs, so that the first post takes no longer than others. Rejects if that fails. */
+  /** Loads undici, so that the first post takes no longer than others. Rejects if that fails. */
   open(): Promise<void>;
-  /** The body of a 200. Rejects with {@link PeerTimeoutError}, {@link PeerStatusError}, or what undici has. */
+  /** The body of a 200. Rejects with {@link PeerTimeoutError}, {@link PeerStatusError}, or an error of undici. */
   post(path: string, body: string, options: PostOptions): Promise<string>;
   /** Aborts what is in flight, which rejects; no socket is left when it resolves. */
   close(): Promise<void>;
@@ -27,11 +27,11 @@ export interface PeerClientOptions {
   readonly random: () => number;
   readonly onDialled: DialerOptions['onDialled'];
   readonly loadUndici?: LoadUndici | undefined;
-  /** Of one response; that of a message unless given. */
+  /** The limit of the response; `MAX_MESSAGE_BYTES` by default. */
   readonly maxResponseBytes?: number;
 }
 
-/** The response was no 200: the peer may be of another version, or the address is another Machine's now. */
+/** The response was not a 200: the peer may have another version, or the address now belongs to another Machine. */
 export class PeerStatusError extends Error {
   override readonly name = 'PeerStatusError';
   readonly status: number;
@@ -53,18 +53,18 @@ export class PeerTimeoutError extends Error {
 /** Called again after it has rejected. */
 export type LoadUndici = () => Promise<Pick<typeof import('undici'), 'Pool'>>;
 
-/** By the first client: undici takes 12 MB of memory, which a Machine on its own does without. */
+/** Loaded by the first client: undici takes 12 MB of memory, which a Machine without peers does not need. */
 export const loadUndici: LoadUndici = () => import('undici');
 
 /** One for queries, one more while they are late, one for announcements, one for heartbeats. */
 const CONNECTIONS = 4;
-/** Longer than a query waits: between far regions the connection is there for the next one. */
+/** Longer than a query waits: between distant regions, the next query can use the connection. */
 const CONNECT_TIMEOUT_MS = 1_000;
 
 /** Unless the peer sets less: a new connection takes a round trip that a query may not have. */
 const KEEP_ALIVE_MS = 60_000;
 
-/** The peer closed an idle connection just as it was used, or at worst all of them. A repeat does no harm. */
+/** The peer closed an idle connection, or all of them, just as it was used. Retrying is safe. */
 const CONNECTION_LOST = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
 
 export function createPeerClient(options: PeerClientOptions): PeerClient {
@@ -132,7 +132,7 @@ class LazyPool {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    // One that can't be opened has nothing to close.
+    // A pool that could not be opened has nothing to close.
     const opened = await this.#opening?.catch(() => undefined);
     await opened?.destroy();
   }
@@ -163,7 +163,7 @@ function isConnectionLost(error: unknown): boolean {
 export type DialOutcome = 'connected' | 'refused' | 'failed';
 
 export interface DialerOptions {
-  /** The address as known now, read for each connection; undefined while there is none. */
+  /** The current address, read for each connection; undefined while it is unknown. */
   readonly addressOf: () => string | undefined;
   readonly timeoutMs: number;
   readonly clock: Clock;
@@ -198,7 +198,7 @@ export function createDialer({ addressOf, timeoutMs, clock, onDialled }: DialerO
   function connect(target: buildConnector.Options, callback: buildConnector.Callback): void {
     const host = addressOf();
     if (host === undefined) {
-      // Not within the call: undici is in the middle of its own bookkeeping.
+      // Not within the call: undici is still updating its own state.
       queueMicrotask(() => callback(new DialError('address-unknown'), null));
       return;
     }
@@ -230,7 +230,7 @@ function outcomeOf(error: NodeJS.ErrnoException | undefined): DialOutcome {
   return error.code === 'ECONNREFUSED' ? 'refused' : 'failed';
 }
 
-/** This side ended the attempt, which says nothing of the peer. */
+/** This side ended the attempt, which proves nothing about the peer. */
 function isClosed(error: Error | undefined): boolean {
   return error instanceof DialError && error.code === 'closed';
 }

@@ -1,4 +1,4 @@
-/** Everything between this Machine and one peer: queries, announcements, heartbeats, and when to leave it alone. */
+/** The link to one peer: queries, announcements, heartbeats, and its circuit breaker. */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../resilience.ts';
@@ -29,7 +29,7 @@ import {
 } from './peer-client.ts';
 import { RecentMap } from './recent-map.ts';
 
-/** What a link reports of its peer. */
+/** What a link reports about its peer. */
 export type LinkLiveness = Pick<
   Liveness,
   | 'onResponse'
@@ -44,30 +44,30 @@ export type LinkLiveness = Pick<
 export interface PeerLinkOptions {
   readonly self: MachineId;
   readonly peer: Peer;
-  /** The peer's address as known now. */
+  /** The peer's current address. */
   readonly addressOf: () => string | undefined;
   readonly clock: Clock;
   readonly random: () => number;
   readonly liveness: LinkLiveness;
   /** The peer has responded to an announcement with a claim that outranks ours. */
   readonly onOutranked: (key: SessionKey, claim: Claim) => void;
-  /** So many announcements will not reach the peer. */
+  /** This many announcements will not reach the peer. */
   readonly onAnnouncementsLost: (count: number) => void;
   readonly loadUndici?: LoadUndici | undefined;
 }
 
-/** After so long, in ms, the next queries no longer wait for the response to the last ones. */
+/** After this time, in ms, the next queries no longer wait for the response to the last ones. */
 export const QUERY_TIMEOUT_MS = 300;
 /**
  * A response that takes longer, in ms, never comes. A peer that is short of processor time responds
- * late: if that counted as unresponsive, its fleet would ask more and it would respond still later.
+ * late: if that counted as unresponsive, its fleet would send more queries and it would respond even later.
  */
 export const RESPONSE_TIMEOUT_MS = 2_000;
-/** So many batches of queries may be late while the next one is in flight. */
+/** The number of batches of queries that may be late while the next one is in flight. */
 const MAX_LATE = 1;
 const PING_TIMEOUT_MS = 1_000;
 export const HEARTBEAT_TIMEOUT_MS = 1_000;
-/** A peer that knows no status messages: it takes sessions, and places none. */
+/** For a peer without status messages: it takes sessions, and places none. */
 const STATUS_OF_OLD_VERSION: PeerStatus = { version: 1, takesSessions: true, region: undefined };
 const RECENT_NOS = { ttlMs: 2_000, maxEntries: 4_096 };
 const BREAKER = { failureThreshold: 3, openMs: 1_000, maxOpenMs: 5_000 };
@@ -81,7 +81,7 @@ interface KeyQuery {
 
 /**
  * At most one batch of queries (two if one is late) and one of announcements are in flight. A response
- * counts only if it names the Machine that was called: addresses are given to other Machines again.
+ * counts only if it names the Machine that was called: Fly.io reuses addresses for other Machines.
  */
 export class PeerLink {
   readonly machine: MachineId;
@@ -111,24 +111,24 @@ export class PeerLink {
     });
   }
 
-  /** Whether the peer has said within the last two seconds that it does not own the key. */
-  hasSaidNo(key: SessionKey): boolean {
+  /** Whether the peer reported within the last two seconds that it does not own the key. */
+  hasDeniedKey(key: SessionKey): boolean {
     return this.#recentNos.has(key);
   }
 
-  /** It may own the key now: a "no" from before, or one in flight, is out of date. */
-  forgetNo(key: SessionKey): void {
+  /** The peer may own the key now: an earlier "no", or one in flight, is out of date. */
+  forgetDenial(key: SessionKey): void {
     this.#recentNos.delete(key);
     for (const outdated of this.#queriesInFlight.values()) outdated.add(key);
   }
 
-  /** Asks with the next batch. Calls `onResponse` once; at once while the peer is left alone. */
+  /** Queries with the next batch. Calls `onResponse` once; at once while the circuit breaker is open. */
   ask(key: SessionKey, claim: Claim | undefined, onResponse: KeyQuery['onResponse']): void {
     if (this.#isClosed || !this.#breaker.mayBegin()) onResponse('unknown');
     else this.#queries.add(key, { claim, onResponse });
   }
 
-  /** Whether it has withdrawn a query that was not sent yet, which gets no response then. */
+  /** Whether it withdrew a query that was not sent yet. Such a query gets no response. */
   withdraw(key: SessionKey): boolean {
     return this.#queries.remove(key);
   }
@@ -155,7 +155,7 @@ export class PeerLink {
       const message = parseResponse(await this.#client.post(ASK_PATH, body, options));
       return message?.machine === this.machine;
     } catch (error) {
-      // Whatever the cause: the caller counts how often.
+      // The cause does not matter: the caller counts the failures.
       this.#reportTimeout(error);
       return false;
     }
@@ -214,16 +214,16 @@ export class PeerLink {
       const received = responses?.get(key) ?? 'unknown';
       const response = received === 'no' && outdated.has(key) ? 'unknown' : received;
       if (response === 'no' && !isLate) this.#recentNos.set(key, true);
-      if (typeof response === 'object') this.forgetNo(key);
+      if (typeof response === 'object') this.forgetDenial(key);
       onResponse(response);
     }
   }
 
-  /** Undefined if the peer has not responded as it should. Never rejects. */
+  /** Undefined without a valid response. Never rejects. */
   async #call(path: string, body: string): Promise<KeyResponses | undefined> {
     const attempt = this.#isClosed ? undefined : this.#breaker.begin();
     if (!attempt) return undefined;
-    // Before the timeout begins: how long loading takes says nothing of the peer.
+    // Before the timeout starts: the time to load undici proves nothing about the peer.
     if (!(await this.#openClient())) {
       attempt.failed();
       return undefined;
@@ -243,7 +243,7 @@ export class PeerLink {
     }
   }
 
-  /** An error status, or another Machine's response, says nothing of whether the peer is there. */
+  /** Only a timeout counts: an error status or a response of another Machine does not mean that the peer is down. */
   #reportTimeout(error: unknown): void {
     if (error instanceof PeerTimeoutError) this.#options.liveness.onNoResponse(this.machine);
   }
@@ -265,7 +265,7 @@ export class PeerLink {
     this.#announcements.sendDeferred();
   }
 
-  /** Whether the peer has responded all the same. */
+  /** Whether the peer has still responded. */
   #onHeartbeatFailed(error: unknown): boolean {
     if (this.#isClosed) return false;
     const { liveness } = this.#options;

@@ -35,7 +35,7 @@ export interface PeerServiceOptions {
 export interface PeerRequest {
   readonly method: string;
   readonly path: string;
-  /** Where it comes from, as the socket has it. */
+  /** The remote address of the socket. */
   readonly address: string;
   /** The body; undefined if it is longer than `MAX_MESSAGE_BYTES`. Rejects if the peer disconnects. */
   readonly readText: () => Promise<string | undefined>;
@@ -51,18 +51,18 @@ export type PeerService = (request: PeerRequest) => Promise<PeerResponse> | unde
 /** The body of a 200, or an error status. */
 export type MessageResponse = string | 400 | 403 | 410 | 503;
 export type HandleMessage = (text: string, isFrom: IsFrom) => Promise<MessageResponse>;
-/** Whether the message comes from where that Machine is. */
+/** Whether the message comes from an address of that Machine. */
 export type IsFrom = (machine: MachineId) => boolean;
 
 /**
- * Speaks only for this Machine's own bindings, and accepts only what a peer says of itself.
+ * Reports only this Machine's own bindings, and accepts only claims of a peer about itself.
  *
  * A claim of another Machine can end a binding of ours, so it counts only from that Machine: the
- * directory has to list its name at the address that the socket comes from. Nothing that a client sends
- * gets here: this listener is not public, and sidecars make messages from their own stores, where only
+ * directory must list its id at the remote address of the socket. Nothing that a client sends gets
+ * here: this listener is not public, and sidecars make messages from their own stores, where only
  * the app's acceptance creates a binding (invariants 2 and 4). A client can make another app accept an
  * id of its own choice. Such an `adopted` binding never takes a `learned` one away (`outranks`), and the
- * loser is a session whose credential the same client holds. Both sides compute the same winner,
+ * loser is a session whose credential the same client holds. Both Machines compute the same winner,
  * whichever learns of the conflict first.
  */
 export function createPeerService(options: PeerServiceOptions): PeerService {
@@ -72,7 +72,7 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
       ASK_PATH,
       handlerOf(parseAsk, async ({ from, questions }) => {
         const answers = await respondToEach(questions, ({ key, claim }) =>
-          claimResolver.answerQuery(key, from, claim),
+          claimResolver.onQuery(key, from, claim),
         );
         return formatResponse({ machine: self, answers });
       }),
@@ -122,7 +122,7 @@ export function createPeerService(options: PeerServiceOptions): PeerService {
   };
 }
 
-/** Responds 400 to malformed messages, and 403 to senders that are not the Machine they say they are. */
+/** Returns 400 for malformed messages, and 403 if the sender's address does not belong to its Machine id. */
 export function handlerOf<Message extends { readonly from: MachineId }>(
   parse: (text: string) => Message | undefined,
   respond: (message: Message) => MessageResponse | Promise<MessageResponse>,

@@ -1,4 +1,4 @@
-/** The other Machines as one: asks them who owns a session, and announces to them what this one owns. */
+/** All other Machines behind one interface: queries them for the owner of a session, and announces our own. */
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Announcement } from './announcements.ts';
@@ -22,11 +22,11 @@ export type { OnPeerResponse, PeerLookup } from './owner-query.ts';
 export interface Peers {
   /**
    * Which peer owns the key; within 300 ms, or two seconds with `waitsForSlowPeers`. Never rejects.
-   * `none` only if every Machine of a readable directory has said no within the last two seconds.
-   * Beyond the bounds `inconclusive` at once; floods reach the bounds of their `source` first.
+   * `none` only if every Machine of a readable directory has denied the key within the last two seconds.
+   * Beyond the rate limits, `inconclusive` at once; a flood reaches the limit of its `source` first.
    */
   ask(key: SessionKey, options?: AskOptions): Promise<PeerLookup>;
-  /** The Machine has announced the key: what it said before is out of date. */
+  /** The Machine has announced the key: its earlier responses are out of date. */
   onAnnounced(key: SessionKey, machine: MachineId): void;
   /** Resolves to whether the peer has responded; never rejects. */
   sendHeartbeat(machine: MachineId, status: PeerStatus): Promise<boolean>;
@@ -43,9 +43,9 @@ export interface Peers {
 export interface AskOptions {
   /** Our own binding. An owner is then one whose claim outranks it, and `onOutranked` was called. */
   readonly ownBinding?: Binding | undefined;
-  /** Called with the response of each peer until there is a result, remembered ones included. */
+  /** Called with the response of each peer until there is a result, including cached ones. */
   readonly onResponse?: OnPeerResponse | undefined;
-  /** Where the request comes from that it is for. */
+  /** The source of the request behind this query. */
   readonly source?: Source | undefined;
   /**
    * The owner is known and can't be reached. All its clients retry every second, each within its
@@ -54,9 +54,9 @@ export interface AskOptions {
   readonly hasKnownOwner?: boolean | undefined;
   /** Waits for late peers, as long as none is known to be unresponsive and few queries are in flight. */
   readonly waitsForSlowPeers?: boolean | undefined;
-  /** Asks peers again that have just said no. */
+  /** Queries peers again that have just denied the key. */
   readonly skipsCache?: boolean | undefined;
-  /** Stores nothing of what the peers respond. */
+  /** Does not store the responses. */
   readonly isDryRun?: boolean | undefined;
 }
 
@@ -67,13 +67,13 @@ export interface PeersOptions {
   /** From 0 to below 1. */
   readonly random: () => number;
   readonly liveness: LinkLiveness & Pick<Liveness, 'of'>;
-  /** A peer says that it owns the key: to be stored as a copy, unless another claim outranks it. */
+  /** A peer claims the key: to be stored as a copy, unless another claim outranks it. */
   readonly onClaim: (key: SessionKey, claimant: Claimant) => void;
   /** A peer's claim outranks ours: the claim resolver releases the key. */
   readonly onOutranked: (key: SessionKey, winner: Claimant) => void;
   /** Called once per query, and once per query beyond the bounds (`shed`). */
   readonly onQuery?: (outcome: PeerLookup['kind'] | 'shed') => void;
-  /** So many announcements were dropped, as the queue to a peer is full. */
+  /** The queue to a peer is full: this many announcements were dropped. */
   readonly onAnnouncementsLost?: (count: number) => void;
   /** Called by the first call to a peer. While it rejects, the peers count as unresponsive. */
   readonly loadUndici?: LoadUndici;
@@ -81,17 +81,17 @@ export interface PeersOptions {
 
 /** Keys with a query in flight. */
 export const MAX_QUERIES = 1_024;
-/** What a flood of generated ids costs at most: so many queries a second, each to every peer. */
+/** The most that a flood of generated ids can cost: this many queries per second, each to every peer. */
 export const QUERIES_PER_SECOND = 500;
 export const QUERY_BURST = 1_000;
-/** What one source may use though others have used up the rest. */
+/** The share of one source when other sources have used up the rest. */
 export const SOURCE_SHARE = { ratePerSecond: 50, burst: 100 };
 /** Reserved for sources within their share. */
 export const QUERY_RESERVE = QUERY_BURST / 2;
 
 /**
- * A Machine that joins the list has missed what was announced before, and may have claimed the same
- * keys: two that start together do not list each other at first. Directories differ for far less long.
+ * A Machine that joins the list has missed earlier announcements, and may have claimed the same keys: two
+ * Machines that start together do not list each other at first. Directories differ for far less time.
  */
 const RECENT_ANNOUNCEMENTS = { ttlMs: 60_000, maxEntries: 16_384 };
 
@@ -111,7 +111,7 @@ class FleetPeers implements Peers {
   readonly #links = new Map<MachineId, PeerLink>();
   readonly #closing = new Set<Promise<void>>();
   readonly #announced: RecentMap<SessionKey, Announcement>;
-  /** What the links were last made for: the directory returns the same array until its next reading. */
+  /** The list that the links were made for: the directory returns the same array until its next reading. */
   #linkedTo: readonly Peer[] = [];
   #isStopped = false;
 
@@ -137,10 +137,10 @@ class FleetPeers implements Peers {
     const claim = this.#claimOf(options.ownBinding);
     // A "no" from before the peer knew of our claim does not count.
     const skipsCache = claim !== undefined || options.skipsCache === true;
-    const links = this.#linksToAsk(key, skipsCache, onResponse);
+    const links = this.#linksToQuery(key, skipsCache, onResponse);
     if (links.length === 0) return Promise.resolve(areAllPeers ? NONE : INCONCLUSIVE);
-    const mayAsk = this.#queries.size < MAX_QUERIES && this.#takeToken(source, !hasKnownOwner);
-    if (!mayAsk) return this.#shed();
+    const mayQuery = this.#queries.size < MAX_QUERIES && this.#takeToken(source, !hasKnownOwner);
+    if (!mayQuery) return this.#shed();
     const timeoutMs = options.waitsForSlowPeers ? this.#patientTimeoutMs(links) : QUERY_TIMEOUT_MS;
     // With a claim of our own, `onOutranked` is called instead.
     const onClaim = options.isDryRun || claim ? undefined : this.#options.onClaim;
@@ -163,7 +163,7 @@ class FleetPeers implements Peers {
   }
 
   onAnnounced(key: SessionKey, machine: MachineId): void {
-    this.#linkTo(machine)?.forgetNo(key);
+    this.#linkTo(machine)?.forgetDenial(key);
   }
 
   async sendHeartbeat(machine: MachineId, status: PeerStatus): Promise<boolean> {
@@ -209,7 +209,7 @@ class FleetPeers implements Peers {
       },
       onClosed: () => void this.#queries.delete(key),
     });
-    // It is closed already if every peer is left alone by its breaker.
+    // The query is closed already if the circuit breaker of every peer is open.
     if (!query.isClosed()) this.#queries.set(key, query);
     return query;
   }
@@ -226,14 +226,14 @@ class FleetPeers implements Peers {
     return this.#links.get(machine);
   }
 
-  #linksToAsk(key: SessionKey, skipsCache: boolean, onResponse?: OnPeerResponse): PeerLink[] {
+  #linksToQuery(key: SessionKey, skipsCache: boolean, onResponse?: OnPeerResponse): PeerLink[] {
     const { liveness } = this.#options;
     return this.#currentLinks().filter((link) => {
-      // Nothing that it says could count.
+      // No response of it would count.
       if (liveness.of(link.machine) === 'gone') return false;
-      const isToBeAsked = skipsCache || !link.hasSaidNo(key);
-      if (!isToBeAsked) onResponse?.(link.machine, 'no');
-      return isToBeAsked;
+      const isToBeQueried = skipsCache || !link.hasDeniedKey(key);
+      if (!isToBeQueried) onResponse?.(link.machine, 'no');
+      return isToBeQueried;
     });
   }
 

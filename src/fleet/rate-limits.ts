@@ -4,11 +4,11 @@ import type { Clock } from '../clock.ts';
 
 export interface TokenRate {
   readonly ratePerSecond: number;
-  /** What the bucket holds when it is full, as it is at first. */
+  /** The size of the bucket, which starts full. */
   readonly burst: number;
 }
 
-/** Takes one token if there are more than `reserve` (0 unless given), and says whether it did. */
+/** Takes one token if there are more than `reserve` (0 by default), and returns whether it did. */
 export type TakeToken = (reserve?: number) => boolean;
 
 export function createTokenBucket(options: TokenRate & { readonly clock: Clock }): TakeToken {
@@ -27,7 +27,7 @@ export function createTokenBucket(options: TokenRate & { readonly clock: Clock }
 }
 
 export interface FairShareOptions extends TokenRate {
-  /** Of each source. */
+  /** The share of each source. */
   readonly share: TokenRate;
   /** Tokens that only sources within their share may take. */
   readonly reserve: number;
@@ -35,7 +35,7 @@ export interface FairShareOptions extends TokenRate {
   readonly maxSources?: number;
 }
 
-/** Where a request comes from: its connection, or its address where the edge names it. */
+/** The source of a request: its connection, or its client's address if the edge names it. */
 export type Source = string | object;
 
 /**
@@ -44,7 +44,7 @@ export type Source = string | object;
  */
 export type TakeFairToken = (source: Source | undefined, mayTakeReserve?: boolean) => boolean;
 
-/** Beyond it the source seen longest ago starts again with a full share. */
+/** Beyond this number, the least recent source is dropped and starts again with a full share. */
 const MAX_SOURCES = 10_000;
 
 /**

@@ -1,4 +1,4 @@
-/** A map of bounded size whose entries end after a fixed time. Beyond the bound the oldest leaves. */
+/** A map of bounded size whose entries expire after a fixed time. When it is full, the oldest entry is dropped. */
 import type { Clock } from '../clock.ts';
 
 export interface RecentMapOptions {
@@ -9,14 +9,14 @@ export interface RecentMapOptions {
 
 export class RecentMap<Key, Value> {
   readonly #options: RecentMapOptions;
-  /** The oldest first: as all entries live equally long, it also ends first. */
+  /** The oldest first: all entries have the same lifetime, so it also expires first. */
   readonly #entries = new Map<Key, { readonly value: Value; readonly untilMs: number }>();
 
   constructor(options: RecentMapOptions) {
     this.#options = options;
   }
 
-  /** An entry of the same key begins its life anew. */
+  /** Replaces an entry of the same key and restarts its lifetime. */
   set(key: Key, value: Value): void {
     const { clock, ttlMs, maxEntries } = this.#options;
     this.#entries.delete(key);

@@ -1,6 +1,6 @@
 /**
  * Rendezvous hashing (Thaler and Ravishankar, 1998): each Machine computes the same winner for a key
- * without asking anybody, and a Machine that joins or leaves changes only the keys that it wins.
+ * without a message, and a Machine that joins or leaves changes only the keys that it wins.
  */
 import { hash } from 'node:crypto';
 import type { MachineId, SessionKey } from '../session.ts';
@@ -12,7 +12,7 @@ export function rendezvousRank(key: SessionKey, machine: MachineId): number {
 
 const RANK_HEX_DIGITS = 12;
 
-/** The winner among these Machines, in whatever order they come; undefined if there are none. */
+/** The winner among these Machines, independent of their order; undefined if there are none. */
 export function rendezvousWinner(
   key: SessionKey,
   machines: Iterable<MachineId>,

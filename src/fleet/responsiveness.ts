@@ -4,15 +4,15 @@ import type { Clock } from '../clock.ts';
 import type { PeerStatus } from './messages.ts';
 import { RecentMap } from './recent-map.ts';
 
-/** Longer than a client waits that is told `Retry-After: 1`, in ms. */
+/** Longer than a client waits after `Retry-After: 1`, in ms. */
 export const UNRESPONSIVE_MS = 5_000;
-/** One heartbeat may be lost to a garbage collection pause; so many in a row are not. */
+/** A garbage collection pause can lose one heartbeat, but not this many in a row. */
 export const MISSED_HEARTBEATS = 2;
 /** A little longer than from one heartbeat of a peer to its next, in ms. */
 export const RECENT_REQUEST_MS = 2_500;
 /** A peer reads the directory every few seconds. Until then it may not list this Machine, in ms. */
 export const NOT_LISTED_MS = 10_000;
-/** New sessions wait so long for such a peer, in ms: it reads the directory at the first request. */
+/** New sessions wait this long for such a peer, in ms: it reads the directory at the first request. */
 export const NOT_LISTED_WAIT_MS = 2_000;
 
 export interface ResponsivenessOptions {
@@ -41,7 +41,7 @@ type State =
 
 interface PeerRecord {
   state: State;
-  /** What it has last said of itself; undefined while it has said nothing. */
+  /** Its last reported status; undefined before the first. */
   status: PeerStatus | undefined;
   /** When it last sent a request of its own, in monotonic ms. */
   lastRequestMs: number;
@@ -53,7 +53,7 @@ const RESPONDING: State = { ...UNPROBED, kind: 'responding' };
 export class Responsiveness {
   readonly #options: ResponsivenessOptions;
   readonly #records = new Map<MachineId, PeerRecord>();
-  /** Machines that a call has failed to. */
+  /** Machines with a recent failed call. */
   readonly #failedCalls: RecentMap<MachineId, true>;
 
   constructor(options: ResponsivenessOptions) {
@@ -62,7 +62,7 @@ export class Responsiveness {
     this.#failedCalls = new RecentMap({ clock, ttlMs: UNRESPONSIVE_MS, maxEntries: maxMachines });
   }
 
-  /** Begins with the Machines that are new on the list, and drops all that are on it no more. */
+  /** Adds Machines that are new on the list, and drops those that are no longer on it. */
   onList(machines: readonly MachineId[]): void {
     const listed = new Set(machines);
     for (const machine of this.#records.keys())
@@ -99,7 +99,7 @@ export class Responsiveness {
   }
 
   /**
-   * A Machine that has just sent a request is there, though this one may not reach it; unless it
+   * A Machine that has just sent a request is running, even if this one can't reach it; unless it
    * refuses connections (`isRefusing`): then its process has ended since.
    */
   onMissedHeartbeat(machine: MachineId, isRefusing: boolean): void {
@@ -115,7 +115,7 @@ export class Responsiveness {
     if (isUnresponsive) this.#options.onChange?.(machine, true);
   }
 
-  /** It has responded that it does not list this Machine. Not for long that says nothing of it. */
+  /** It reported that it does not list this Machine. For a short time that is normal. */
   onNotListed(machine: MachineId, isRefusing: boolean): void {
     const record = this.#records.get(machine);
     if (!record || record.state.kind === 'unresponsive') return;

@@ -14,10 +14,10 @@ export interface StaticDirectoryOptions {
   readonly entries: readonly StaticEntry[];
   /** Addresses of a host by its name; rejects if there are none. */
   readonly lookup: (host: string) => Promise<readonly string[]>;
-  /** Keeps the list. */
+  /** Stores the list. */
   readonly liveness: Liveness;
   readonly clock: Clock;
-  /** Names are resolved again after so many ms. */
+  /** Names are resolved again after this many ms. */
   readonly intervalMs?: number;
   /** Called once, by the first reading that lists other Machines, which waits for it. Never rejects. */
   readonly onOthers?: () => Promise<void>;
@@ -26,8 +26,8 @@ export interface StaticDirectoryOptions {
 const INTERVAL_MS = 30_000;
 
 /**
- * Lists the configured Machines, whether or not they run: such a list proves nothing about who is gone,
- * refused connections may (`gone-machines.ts`). Host names are resolved in the background, as they may
+ * Lists the configured Machines, whether or not they run. So the list never proves that a Machine is
+ * gone; refused connections may (`gone-machines.ts`). Host names are resolved in the background, as they may
  * move to another address. A name that can't be resolved keeps its last address.
  */
 export function createStaticDirectory(options: StaticDirectoryOptions): Directory {

@@ -93,7 +93,7 @@ async function deliver(
   const claim = claims.get(from);
   if (!claim || from === to) return;
   const theirs = await (how.isQuestion
-    ? to.claimResolver.answerQuery(KEY, from.id, claim)
+    ? to.claimResolver.onQuery(KEY, from.id, claim)
     : to.claimResolver.onAnnouncement(KEY, from.id, claim));
   if (!how.hasResponse || typeof theirs !== 'object') return;
   const [one, other] = [
@@ -221,7 +221,7 @@ describe('the loser of a conflict', () => {
       store: { ...machine.store, delete: () => Promise.reject(new Error('busy')) },
       onReleased: () => assert.fail('released'),
     });
-    assert.equal(await failing.answerQuery(KEY, B, claimOn(clock, { generation: 2 })), 'unknown');
+    assert.equal(await failing.onQuery(KEY, B, claimOn(clock, { generation: 2 })), 'unknown');
     assert.equal(errors.length, 1);
   });
 });
@@ -267,7 +267,7 @@ describe('a key that is served here and not claimed yet', () => {
     const { claimResolver: claimResolver } = createMachine(clock, A, {
       pendingClaimOf: () => pending,
     });
-    assert.deepEqual(await claimResolver.answerQuery(KEY, B, undefined), pending);
+    assert.deepEqual(await claimResolver.onQuery(KEY, B, undefined), pending);
   });
 
   test('loses to an accepted claim, even one that it would outrank, because our app may still reject the id', async () => {
@@ -276,9 +276,9 @@ describe('a key that is served here and not claimed yet', () => {
     await clock.advance(60_000);
     const machine = createMachine(clock, winner, { pendingClaimOf: () => pending });
     assert.equal(await machine.claimResolver.onAnnouncement(KEY, other, claimOn(clock)), undefined);
-    assert.equal(await machine.claimResolver.answerQuery(KEY, other, claimOn(clock)), 'no');
+    assert.equal(await machine.claimResolver.onQuery(KEY, other, claimOn(clock)), 'no');
     assert.equal(rowOf(machine).machine, other);
-    assert.deepEqual([machine.conflicts, machine.released], [['yielded'], []]);
+    assert.deepEqual([machine.conflicts, machine.released], [['released'], []]);
   });
 
   test('loses to a claim that outranks it: the copy makes our claim fail, and no session is released', async () => {
@@ -291,7 +291,7 @@ describe('a key that is served here and not claimed yet', () => {
     );
     const ours = { key: KEY, machine: other, origin: 'adopted' as const, ttlMs: TTL_MS };
     assert.equal((await machine.store.claim(ours)).machine, winner);
-    assert.deepEqual([machine.conflicts, machine.released], [['yielded'], []]);
+    assert.deepEqual([machine.conflicts, machine.released], [['released'], []]);
   });
 
   test('is ignored once the store has an owner for the key', async () => {
@@ -300,6 +300,6 @@ describe('a key that is served here and not claimed yet', () => {
       pendingClaimOf: () => ({ ...claimOn(clock), isPending: true }),
     });
     await machine.store.upsert({ key: KEY, machine: C, ...claimOn(clock), origin: 'copied' });
-    assert.equal(await machine.claimResolver.answerQuery(KEY, B, undefined), 'no');
+    assert.equal(await machine.claimResolver.onQuery(KEY, B, undefined), 'no');
   });
 });

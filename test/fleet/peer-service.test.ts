@@ -268,7 +268,7 @@ describe('a claim to a key that this Machine owns too', () => {
       'replaces ours if it is earlier',
       (clock) => ({ createdAt: clock.now() - 10_000 }),
       'learned',
-      'yielded',
+      'released',
     ],
     [
       'is rejected at the same time by the Machine that placement selects for the key',
@@ -280,7 +280,7 @@ describe('a claim to a key that this Machine owns too', () => {
       'replaces an adopted one if it was learned',
       (clock) => ({ createdAt: clock.now() + 10_000 }),
       'adopted',
-      'yielded',
+      'released',
     ],
     [
       'never replaces a learned one if it was adopted',
@@ -292,7 +292,7 @@ describe('a claim to a key that this Machine owns too', () => {
       'replaces ours if its generation is higher',
       () => ({ generation: 2, origin: 'adopted' }),
       'learned',
-      'yielded',
+      'released',
     ],
   ];
   for (const [name, claimAt, origin, outcome] of rows) {

@@ -58,7 +58,7 @@ describe('two owners of one key', () => {
     await clock.advance(10_000);
     await bind(b, KEY);
     assert.deepEqual(await peers.ask(KEY, { ownBinding: ours }), NONE);
-    assert.deepEqual(b.conflicts, ['yielded']);
+    assert.deepEqual(b.conflicts, ['released']);
     assert.deepEqual(outrankedBy, []);
     const left = await b.store.lookup(KEY);
     assert.ok(typeof left === 'object' && left.machine === SELF && left.origin === 'copied');

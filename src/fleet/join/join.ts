@@ -24,9 +24,9 @@ export interface JoinOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly loadUndici?: LoadUndici;
-  /** A peer owns what is bound to this Machine too: one of them has to release it. */
+  /** A peer owns a session that is bound to this Machine too: one of them has to release it. */
   readonly onConflict: (ours: Binding, theirs: PeerCopy) => void;
-  /** So many bindings of a page were stored. */
+  /** This many bindings of a page were stored. */
   readonly onImported: (count: number) => void;
   readonly onReadFailed: (machine: MachineId, reason: string) => void;
   /** Called once, unless there is no other Machine or it was stopped before. */
@@ -48,7 +48,7 @@ export interface FleetJoin {
   stop(): Promise<void>;
 }
 
-/** Until the directory has been read, it is checked so often. */
+/** How often to check whether the directory has been read. */
 const FLEET_WAIT_MS = 1_000;
 const PAGES_PER_COUNT = 125;
 
@@ -63,7 +63,7 @@ export function startFleetJoin(options: JoinOptions): FleetJoin {
   };
 }
 
-/** Reads first what each Machine owns itself, one after the other, then their copies of others' bindings. */
+/** Reads the own bindings of each Machine, one Machine after the other, then their copies of other bindings. */
 class FleetReader {
   readonly #options: JoinOptions;
   readonly #signal: AbortSignal;
@@ -71,7 +71,7 @@ class FleetReader {
   readonly #skipped = new Set<MachineId>();
   #imported = 0;
   #isFull = false;
-  /** So many bindings fit; others write too, so it is counted again from time to time. */
+  /** The number of bindings that still fit. Requests write too, so it is counted again from time to time. */
   #room = 0;
   #pagesUntilCount = 0;
 
@@ -163,8 +163,8 @@ class FleetReader {
   }
 
   /**
-   * Another Machine has taken over a session while this one was down, and no announcement of it may
-   * come any more: without this both would serve it for good (invariant 13).
+   * Another Machine took over a session while this one was down, and may never announce it again: without
+   * this, both would serve the session forever (invariant 13).
    */
   async #reportConflicts(copies: readonly PeerCopy[]): Promise<void> {
     const { self, store, onConflict } = this.#options;
@@ -183,7 +183,7 @@ class FleetReader {
     this.#pagesUntilCount = PAGES_PER_COUNT;
   }
 
-  /** A peer's copies of others' bindings count only if the owner does not run and can't say so itself. */
+  /** A peer's copies of other bindings count only if the owner does not run and so can't report them itself. */
   #rowsOfNotRunning(rows: readonly BindingRow[]): BindingRow[] {
     const owners = new Set(rows.map(({ owner }) => owner));
     const notRunning = new Set([...owners].filter((owner) => this.#isNotRunning(owner)));

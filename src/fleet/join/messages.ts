@@ -19,7 +19,7 @@ import { MachineIdSchema } from '../../schemas.ts';
 
 export const BINDINGS_PATH = '/v1/bindings';
 
-/** Most bytes of one page: as many and as long rows as it may have, each of another owner. */
+/** The maximum size of a page in bytes: all rows of the maximum length, each with another owner. */
 export const MAX_PAGE_BYTES = 160 * 1_024;
 
 const CursorSchema = v.pipe(v.string(), v.regex(/^[0-9a-z-]{1,64}$/));
@@ -79,7 +79,7 @@ export function formatBindingsPage({
   return `{"machine":"${machine}","owners":{${names}},"rows":[${rows}]${cursor}}`;
 }
 
-/** Undefined for text that is not wholly as {@link PageSchema} and {@link parseRows} have it. */
+/** Undefined for text that does not match {@link PageSchema} and {@link parseRows}. */
 export function parseBindingsPage(text: string): BindingsPage | undefined {
   const page = parsePage(text);
   const bindings = page && parseRows(page.rows, page.owners);

@@ -14,7 +14,7 @@ import { PeerStatusError, type PeerClient } from '../peer-client.ts';
 /** From the start of a page to the start of the next, in ms: a million bindings in about a minute. */
 const PAGE_MS = 60;
 const PAGE_TIMEOUT_MS = 10_000;
-/** After so many failures in all, reading a peer ends. */
+/** Reading a peer ends after this many failures in total. */
 const MAX_TRIES = 3;
 const RETRY_MS = 2_000;
 const BUSY_MS = 250;

@@ -13,7 +13,7 @@ import type { Liveness } from '../liveness.ts';
 import { handlerOf, type HandleMessage, type MessageResponse } from '../peer-service.ts';
 import { createTokenBucket } from '../rate-limits.ts';
 
-/** For all readers together, however many Machines join at once. */
+/** The limit for all readers together. */
 const PAGES_PER_SECOND = 17;
 const PAGE_BURST = 17;
 /** A reading keeps the list of keys of the store in memory. */
@@ -31,7 +31,7 @@ export interface JoinServiceOptions {
 }
 
 export interface JoinService {
-  /** Responds 410 to an unknown cursor, 503 where the reader is to try again later. Never rejects. */
+  /** Returns 410 for an unknown cursor, and 503 if the reader should retry later. Never rejects. */
   readonly respond: HandleMessage;
   /** Drops all readings; no timer is left. */
   stop(): void;
@@ -107,7 +107,7 @@ class PeerReadings implements JoinService {
       this.#readings.set(request.from, reading);
       return await this.#nextPage(request, reading);
     } catch {
-      // The store supervisor reports what the store fails with.
+      // The store supervisor reports the failure.
       return 503;
     }
   }
@@ -135,7 +135,7 @@ class PeerReadings implements JoinService {
     }
   }
 
-  /** The reader asks Machines that run itself. */
+  /** The reader queries running Machines itself. */
   #ownersFor({ from, of }: BindingsRequest): Owners {
     const { self, liveness } = this.#options;
     if (of === 'own') return { only: self };

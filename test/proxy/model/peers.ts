@@ -30,7 +30,7 @@ export function createModelPeers({ script, claimResolver, reach }: ModelPeersOpt
   const announcing: Promise<void>[] = [];
 
   async function queryOne(key: SessionKey, other: MachineId): Promise<KeyResponse> {
-    return (await reach(self, other)?.claimResolver.answerQuery(key, self, undefined)) ?? 'unknown';
+    return (await reach(self, other)?.claimResolver.onQuery(key, self, undefined)) ?? 'unknown';
   }
 
   async function queryAll(
