@@ -1,4 +1,4 @@
-/** How long a binding lasts: as long as its session is used, and its streams are open. */
+/** How long a binding lives: while its session is used or has an open stream. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { parseSessionKey, type SessionKey } from '../../src/session.ts';
@@ -6,19 +6,19 @@ import { STREAM_GRACE_MS } from '../../src/proxy/bindings.ts';
 import { keyOf } from '../support/ids.ts';
 import { bindHere, KEY, SELF, setUp, TTL_MS } from './bindings-setting.ts';
 
-/** A key whose first two digits, which spread the writes, are these. */
+/** A key that begins with these digits. The first two digits spread the writes. */
 function keyBeginning(digits: string): SessionKey {
   return parseSessionKey(digits.padEnd(32, '0')) ?? assert.fail();
 }
 
-describe('a binding that is used', () => {
+describe('a binding in use', () => {
   const rows: readonly (readonly [digits: string, afterMs: number])[] = [
     ['00', 60_000],
     ['80', 75_059],
     ['fe', 89_883],
   ];
   for (const [digits, afterMs] of rows) {
-    test(`is written again after ${afterMs} ms of ten minutes, if its key begins with ${digits}`, async (t) => {
+    test(`is extended after ${afterMs} ms of its ten minutes if its key begins with ${digits}`, async (t) => {
       const setting = setUp(t);
       const key = keyBeginning(digits);
       const binding = await bindHere(setting, key);
@@ -33,7 +33,7 @@ describe('a binding that is used', () => {
     });
   }
 
-  test('is written once, however many requests have read it before', async (t) => {
+  test('is extended once for many requests that read the same row', async (t) => {
     const setting = setUp(t);
     const binding = await bindHere(setting);
     await setting.clock.advance(TTL_MS / 2);
@@ -42,7 +42,7 @@ describe('a binding that is used', () => {
     assert.deepEqual(setting.writes, ['touch']);
   });
 
-  test('slides again after a write that has failed', async (t) => {
+  test('is extended again after a failed write', async (t) => {
     let isBroken = true;
     const setting = setUp(t, {
       touch: () => (isBroken ? Promise.reject(new Error('busy')) : Promise.resolve(true)),
@@ -59,7 +59,7 @@ describe('a binding that is used', () => {
 });
 
 describe('a session with an open stream', () => {
-  test('stays bound as long as one of its streams is open, and a whole time to live beyond', async (t) => {
+  test('stays bound while one of its streams is open, and for one TTL after', async (t) => {
     const setting = setUp(t);
     await bindHere(setting);
     const [first, second] = [setting.bindings.keepAlive(KEY), setting.bindings.keepAlive(KEY)];
@@ -74,7 +74,7 @@ describe('a session with an open stream', () => {
     assert.equal(setting.row(), undefined);
   });
 
-  test('is let go once, however often the stream says that it has closed', async (t) => {
+  test('counts each stream once, even if it closes twice', async (t) => {
     const setting = setUp(t);
     await bindHere(setting);
     const [first, second] = [setting.bindings.keepAlive(KEY), setting.bindings.keepAlive(KEY)];
@@ -85,7 +85,7 @@ describe('a session with an open stream', () => {
     second();
   });
 
-  test('costs one timer, whatever their number, and none when all are closed', (t) => {
+  test('shares one timer with all other sessions, and none is left when all streams are closed', (t) => {
     const setting = setUp(t);
     const releases = ['s1', 's2', 's3'].map((text) => setting.bindings.keepAlive(keyOf(text)));
     assert.equal(setting.clock.pendingCount(), 1);
@@ -93,7 +93,7 @@ describe('a session with an open stream', () => {
     assert.equal(setting.clock.pendingCount(), 0);
   });
 
-  test('expires a minute after the stream that has taught its id', async (t) => {
+  test('expires one minute after the stream that revealed its id', async (t) => {
     const setting = setUp(t);
     await bindHere(setting);
     const release = setting.bindings.keepAlive(KEY);

@@ -23,7 +23,7 @@ export interface Setting {
   readonly row: (key?: SessionKey) => Binding | undefined;
 }
 
-/** Over a real store in memory; `broken` stands in for parts of it. */
+/** Uses a real memory store. `broken` replaces some of its methods. */
 export function setUp(t: TestContext, broken: Partial<SessionStore> = {}): Setting {
   const clock = createTestClock();
   const memory = createMemoryStore({ clock, limits: { maxSessions: 100, maxAgeMs: 0 } });
@@ -53,8 +53,8 @@ export function setUp(t: TestContext, broken: Partial<SessionStore> = {}): Setti
   return { bindings, clock, store: memory, writes, announced, failures, conflicts, row };
 }
 
-function boundIn(looked: Lookup): Binding | undefined {
-  return typeof looked === 'string' ? undefined : looked;
+function boundIn(found: Lookup): Binding | undefined {
+  return typeof found === 'string' ? undefined : found;
 }
 
 export async function bindHere(

@@ -1,4 +1,4 @@
-/** How bindings are made, moved and ended. */
+/** How bindings are created, moved and deleted. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -27,7 +27,7 @@ function bindingOf(key: SessionKey): Binding {
   return { key, machine: SELF, origin: 'learned', generation: 1, createdAt: 0, expiresAt: 0 };
 }
 
-describe('an id that the app has minted', () => {
+describe('an id that the app mints', () => {
   test('is bound to this Machine and announced', async (t) => {
     const setting = setUp(t);
     await setting.bindings.bindDiscovered(idOf('s'));
@@ -37,7 +37,7 @@ describe('an id that the app has minted', () => {
     assert.deepEqual(setting.conflicts, []);
   });
 
-  test('is taken from another Machine that was said to have it, and that is told of', async (t) => {
+  test('moves here from another Machine with a copied binding, and the conflict is reported', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B, 4);
     await setting.bindings.bindDiscovered(idOf('s'));
@@ -56,22 +56,22 @@ describe('an id that the app has minted', () => {
     assert.deepEqual(setting.announced, []);
   });
 
-  test('goes out though the store fails, which is told of', async (t) => {
+  test('is revealed if the store fails, and the failure is reported', async (t) => {
     const setting = setUp(t, { claim: () => Promise.reject(new Error('disk full')) });
     await setting.bindings.bindDiscovered(idOf('s'));
     assert.deepEqual(setting.failures, ['bind']);
     assert.equal(setting.clock.pendingCount(), 0);
   });
 
-  test('goes out two seconds later at most though the store hangs, which is told of', async (t) => {
+  test('is revealed after two seconds if the store hangs, and the failure is reported', async (t) => {
     const commit = Promise.withResolvers<Binding>();
     const setting = setUp(t, { claim: () => commit.promise });
-    let isOut = false;
-    const learned = setting.bindings.bindDiscovered(idOf('s')).then(() => (isOut = true));
+    let isSettled = false;
+    const bound = setting.bindings.bindDiscovered(idOf('s')).then(() => (isSettled = true));
     await setting.clock.advance(COMMIT_TIMEOUT_MS - 1);
-    assert.equal(isOut, false);
+    assert.equal(isSettled, false);
     await setting.clock.advance(1);
-    await learned;
+    await bound;
     assert.deepEqual(setting.failures, ['bind']);
     commit.resolve(bindingOf(KEY));
     await setting.bindings.stop();
@@ -79,8 +79,8 @@ describe('an id that the app has minted', () => {
   });
 });
 
-describe('an id that a client has brought', () => {
-  test('is adopted if nobody has it, and announced', async (t) => {
+describe('an id that a client sends', () => {
+  test('is claimed if it has no owner, and announced', async (t) => {
     const setting = setUp(t);
     void setting.bindings.claim(KEY, undefined);
     await setting.bindings.stop();
@@ -89,7 +89,7 @@ describe('an id that a client has brought', () => {
     assert.deepEqual(setting.announced, [row]);
   });
 
-  test('is left to the Machine that has it', async (t) => {
+  test('stays with the Machine that owns it', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B);
     assert.equal(await setting.bindings.claim(KEY, undefined), B);
@@ -108,22 +108,22 @@ describe('an id that a client has brought', () => {
   test('is reported as claimed once the claim is committed, and not before', async (t) => {
     const commit = Promise.withResolvers<Binding>();
     const { bindings } = setUp(t, { claim: () => commit.promise });
-    let isTold = false;
-    const told = bindings.claim(KEY, undefined).finally(() => (isTold = true));
+    let isReported = false;
+    const reported = bindings.claim(KEY, undefined).finally(() => (isReported = true));
     await nextTurn();
-    assert.equal(isTold, false);
+    assert.equal(isReported, false);
     commit.resolve(bindingOf(KEY));
-    assert.equal(await told, undefined);
+    assert.equal(await reported, undefined);
   });
 
-  test('goes out though its store fails, which is reported', async (t) => {
+  test('is accepted if the store fails, and the failure is reported', async (t) => {
     const claim = (): Promise<Binding> => Promise.reject(new Error('no store'));
     const { bindings, failures } = setUp(t, { claim });
     assert.equal(await bindings.claim(KEY, undefined), undefined);
     assert.deepEqual(failures, ['adopt']);
   });
 
-  test('moves here from the Machine that is gone, and from no other', async (t) => {
+  test('moves here from the Machine that is gone, and not from another', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B, 2);
     void setting.bindings.claim(KEY, C);
@@ -138,8 +138,8 @@ describe('an id that a client has brought', () => {
   });
 });
 
-describe('what a peer says it owns', () => {
-  test('is dropped when it disowns it, and only then', async (t) => {
+describe('a copied binding', () => {
+  test('is dropped only if that peer is its owner', async (t) => {
     const setting = setUp(t);
     await copyOf(setting, B);
     setting.bindings.dropCopy(KEY, C);
@@ -151,7 +151,7 @@ describe('what a peer says it owns', () => {
   });
 });
 
-test('a session of this Machine ends here, that of another does not', async (t) => {
+test('endSession deletes a binding of this Machine, and not that of another', async (t) => {
   const setting = setUp(t);
   await copyOf(setting, B);
   setting.bindings.endSession(KEY);
@@ -164,7 +164,7 @@ test('a session of this Machine ends here, that of another does not', async (t) 
   assert.equal(setting.row(), undefined);
 });
 
-test('stopping waits for the writes under way, and leaves no timer', async (t) => {
+test('stop waits for pending writes and leaves no timer', async (t) => {
   const commit = Promise.withResolvers<Binding>();
   const setting = setUp(t, { claim: () => commit.promise });
   setting.bindings.keepAlive(KEY);

@@ -1,4 +1,4 @@
-/** Whole sidecars that ask, tell and forward to each other over their real peer listeners. */
+/** Complete sidecars that query, announce and forward to each other over their real peer listeners. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http, { type IncomingMessage, type RequestListener } from 'node:http';
@@ -10,8 +10,8 @@ import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts
 import { openRawClient } from '../support/raw.ts';
 import { serveApp } from '../support/sidecar.ts';
 
-/** What an app has got. */
-interface Got {
+/** A request as an app received it. */
+interface ReceivedRequest {
   readonly at: string;
   readonly method: string;
   readonly url: string;
@@ -19,7 +19,7 @@ interface Got {
   readonly bytes: number;
 }
 
-/** Mints `abc` for whoever opens a session, and tells what else it gets. */
+/** Mints `abc` for `/open`, and echoes every other request. */
 function appOf(at: string): RequestListener {
   return (req, res) => {
     if (req.url === '/open') {
@@ -30,7 +30,7 @@ function appOf(at: string): RequestListener {
     req.on('data', (chunk: Buffer) => (bytes += chunk.length));
     req.on('end', () => {
       const { method = '', url = '', headers } = req;
-      res.end(JSON.stringify({ at, method, url, headers, bytes } satisfies Got));
+      res.end(JSON.stringify({ at, method, url, headers, bytes } satisfies ReceivedRequest));
     });
   };
 }
@@ -48,7 +48,7 @@ const WITHOUT_HINTS = { SESSION_ID_HINTS: 'false' };
 const SESSION = { 'mcp-session-id': 'abc' };
 const HINTED = { 'mcp-session-id': 'abc~m1' };
 
-/** Its length is not known, so it can't be replayed. */
+/** A body of unknown length, so that the request can't be replayed. */
 function upload(
   machine: TestMachine,
   headers: Record<string, string>,
@@ -64,23 +64,23 @@ async function openSession(machine: TestMachine): Promise<void> {
 }
 
 async function replayOf(machine: TestMachine, headers: Record<string, string>): Promise<string> {
-  const answer = await fetch(`${machine.url}/rpc`, { headers, redirect: 'manual' });
-  return answer.headers.get('fly-replay') ?? 'none';
+  const response = await fetch(`${machine.url}/rpc`, { headers, redirect: 'manual' });
+  return response.headers.get('fly-replay') ?? 'none';
 }
 
-/** Machines tell each other of new sessions a moment later. */
+/** Announcements of new sessions arrive a moment later. */
 function untilRows(machine: TestMachine, count: number): Promise<void> {
   return until(async () => (await machine.rowCount()) === count);
 }
 
-async function isGivenUpFor(now: Response): Promise<void> {
-  assert.equal(now.status, 503);
-  assert.equal(now.headers.get('retry-after'), '1');
-  assert.doesNotMatch(await now.text(), /abc|m1|m2/);
+async function assertUnavailable(response: Response): Promise<void> {
+  assert.equal(response.status, 503);
+  assert.equal(response.headers.get('retry-after'), '1');
+  assert.doesNotMatch(await response.text(), /abc|m1|m2/);
 }
 
 describe('a Machine', () => {
-  test('asks the others for the owner of a session that it has not heard of', async (t) => {
+  test('asks its peers for the owner of an unknown session', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const m1 = await startMachine(t, fleet, 'm1', WITHOUT_HINTS);
     await openSession(m1);
@@ -89,7 +89,7 @@ describe('a Machine', () => {
     await untilRows(m2, 1);
   });
 
-  test('tells the others of a new session, who know it though it is not there any more', async (t) => {
+  test('announces a new session to its peers, which know the owner after it stopped', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2', 'm3');
     const m1 = await startMachine(t, fleet, 'm1', WITHOUT_HINTS);
     const others = [
@@ -108,8 +108,8 @@ describe('a Machine', () => {
   });
 });
 
-describe('a request that can not be replayed', () => {
-  test('is forwarded to the owner with all of its body, in chunks and with a length', async (t) => {
+describe('a request that cannot be replayed', () => {
+  test('is forwarded to the owner with its complete body, in chunks and with a length', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     await startMachine(t, fleet, 'm1');
     const m2 = await startMachine(t, fleet, 'm2');
@@ -120,18 +120,18 @@ describe('a request that can not be replayed', () => {
         headers: { ...HINTED, 'X-Mine': '1', host: 'example.com', ...length },
       });
       req.end(Buffer.alloc(size));
-      const got = await gotBy(req);
+      const received = await receivedBy(req);
       assert.deepEqual(
-        [got.at, got.method, got.url, got.bytes],
+        [received.at, received.method, received.url, received.bytes],
         ['m1', 'PUT', '/rpc?a=%20b', size],
       );
-      assert.equal(got.headers['mcp-session-id'], 'abc');
-      assert.deepEqual([got.headers.host, got.headers['x-mine']], ['example.com', '1']);
-      assert.deepEqual(ours(got.headers), []);
+      assert.equal(received.headers['mcp-session-id'], 'abc');
+      assert.deepEqual([received.headers.host, received.headers['x-mine']], ['example.com', '1']);
+      assert.deepEqual(internalHeaders(received.headers), []);
     }
   });
 
-  test('keeps its client when it is forwarded: what was forged of our headers is not believed', async (t) => {
+  test('keeps the client address and ignores forged internal headers when it is forwarded', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     await startMachine(t, fleet, 'm1');
     const m2 = await startMachine(t, fleet, 'm2');
@@ -141,14 +141,14 @@ describe('a request that can not be replayed', () => {
       'x-fly-affinity-host': 'evil.example',
       'x-fly-affinity-refused': 'moved',
     };
-    const answer = await upload(m2, { ...HINTED, ...forged, 'x-forwarded-for': '192.0.2.1' });
-    const got = (await answer.json()) as Got;
-    assert.deepEqual([got.at, got.url], ['m1', '/rpc']);
-    assert.equal(got.headers.host, new URL(m2.url).host);
-    assert.equal(got.headers['x-forwarded-for'], '192.0.2.1');
+    const response = await upload(m2, { ...HINTED, ...forged, 'x-forwarded-for': '192.0.2.1' });
+    const received = (await response.json()) as ReceivedRequest;
+    assert.deepEqual([received.at, received.url], ['m1', '/rpc']);
+    assert.equal(received.headers.host, new URL(m2.url).host);
+    assert.equal(received.headers['x-forwarded-for'], '192.0.2.1');
   });
 
-  test('has no id in the URL by which it is forwarded', async (t) => {
+  test('is forwarded with a URL without the session id', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const urls: string[] = [];
     const peer = await serveApp(t, (req, res) => {
@@ -162,11 +162,11 @@ describe('a request that can not be replayed', () => {
     assert.deepEqual(urls, ['/v1/forward']);
   });
 
-  test('is told to go on, and brings back a stream as it comes', async (t) => {
+  test('gets 100 Continue, and streams the response', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
-    const left = Promise.withResolvers<undefined>();
+    const closed = Promise.withResolvers<undefined>();
     const app = await serveApp(t, (req, res) => {
-      res.on('close', () => left.resolve(undefined));
+      res.on('close', () => closed.resolve(undefined));
       req.on('data', (chunk: Buffer) => res.write(`data: ${String(chunk)}\n\n`));
     });
     await fleet.start('m1', app);
@@ -183,40 +183,40 @@ describe('a request that can not be replayed', () => {
       await client.until((text) => text.includes(`data: ${word}\n\n`));
     }
     client.socket.destroy();
-    await left.promise;
+    await closed.promise;
   });
 });
 
-/** Headers that belong to the hop between two sidecars. */
-function ours(headers: http.IncomingHttpHeaders): string[] {
+/** Headers of the hop between two sidecars. */
+function internalHeaders(headers: http.IncomingHttpHeaders): string[] {
   return Object.keys(headers).filter((name) => name.startsWith('x-fly-affinity'));
 }
 
-async function gotBy(req: http.ClientRequest): Promise<Got> {
+async function receivedBy(req: http.ClientRequest): Promise<ReceivedRequest> {
   const [res] = (await once(req, 'response')) as [IncomingMessage];
   let text = '';
   for await (const chunk of res) text += String(chunk);
-  return JSON.parse(text) as Got;
+  return JSON.parse(text) as ReceivedRequest;
 }
 
-describe('a forward that its owner does not take is a 503 with Retry-After', () => {
-  test('if the session has moved, and the copy of its binding is dropped', async (t) => {
+describe('returns 503 with Retry-After for a forward that fails', () => {
+  test('because the session moved, and drops the copy of its binding', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2', 'm3');
     const m1 = await startMachine(t, fleet, 'm1', WITHOUT_HINTS);
     const m2 = await startMachine(t, fleet, 'm2', WITHOUT_HINTS);
     await openSession(m1);
     await untilRows(m2, 1);
-    // m3 does not know m2, so that m2 does not hear that the app of m3 has minted the same id.
+    // m3 does not know m2, so m2 receives no announcement when the app of m3 mints the same id.
     const onlyM1 = fleet.list.split(',').filter((entry) => entry.startsWith('m1'));
     const m3 = await startMachine(t, fleet, 'm3', { ...WITHOUT_HINTS, FLEET: onlyM1.join() });
     assert.match(await replayOf(m3, SESSION), /^instance=m1;/);
     await openSession(m3);
     await until(async () => (await replayOf(m1, SESSION)).startsWith('instance=m3;'));
-    await isGivenUpFor(await upload(m2, SESSION));
+    await assertUnavailable(await upload(m2, SESSION));
     await untilRows(m2, 0);
   });
 
-  test('if another Machine has its address now, and the binding is untouched', async (t) => {
+  test('because another Machine has the address of the owner, and keeps the binding', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2', 'm3');
     const m1 = await startMachine(t, fleet, 'm1');
     const m2 = await startMachine(t, fleet, 'm2');
@@ -224,20 +224,20 @@ describe('a forward that its owner does not take is a 503 with Retry-After', () 
     await openSession(m1);
     await untilRows(m2, 1);
     fleet.lines.get('m1')?.leadTo(m3.sidecar.ports.peer);
-    await isGivenUpFor(await upload(m2, HINTED));
+    await assertUnavailable(await upload(m2, HINTED));
     assert.match(await replayOf(m2, SESSION), /^instance=m1;/);
     assert.equal(await m2.rowCount(), 1);
   });
 
-  test('if the owner does not know the Machine that forwards', async (t) => {
+  test('because the owner does not know the forwarding Machine', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     await startMachine(t, fleet, 'm1', { FLEET: 'm9@127.0.0.9:9' });
     const m2 = await startMachine(t, fleet, 'm2');
-    await isGivenUpFor(await upload(m2, HINTED));
+    await assertUnavailable(await upload(m2, HINTED));
     assert.match(await replayOf(m2, HINTED), /^instance=m1;/);
   });
 
-  test('if the owner is not there, and the binding is untouched', async (t) => {
+  test('because the owner refuses connections, and keeps the binding', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const m1 = await startMachine(t, fleet, 'm1', WITHOUT_HINTS);
     const m2 = await startMachine(t, fleet, 'm2', WITHOUT_HINTS);
@@ -245,14 +245,14 @@ describe('a forward that its owner does not take is a 503 with Retry-After', () 
     await untilRows(m2, 1);
     await m1.sidecar.stop();
     fleet.lines.get('m1')?.refuse();
-    await isGivenUpFor(await upload(m2, SESSION));
+    await assertUnavailable(await upload(m2, SESSION));
     assert.equal(await m2.rowCount(), 1);
     assert.match(await replayOf(m2, SESSION), /^instance=m1;/);
   });
 
-  test('if nobody lists the owner', async (t) => {
+  test('because no directory lists the owner', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const m2 = await startMachine(t, fleet, 'm2');
-    await isGivenUpFor(await upload(m2, { 'mcp-session-id': 'abc~m7' }));
+    await assertUnavailable(await upload(m2, { 'mcp-session-id': 'abc~m7' }));
   });
 });

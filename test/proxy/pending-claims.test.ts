@@ -1,4 +1,4 @@
-/** A request that its app has not answered yet may come to own its session; meanwhile it must cost nobody else. */
+/** A request that waits for its app may claim its session later. Until then it must not affect other clients. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { parseReplay, REPLAY_MARK } from '../../src/fly.ts';
@@ -11,17 +11,17 @@ import { serveApp } from '../support/sidecar.ts';
 const IDS = ['m1', 'm2', 'm3'];
 const machines = IDS.map(machineId);
 
-/** A room that new sessions are placed for on `m3`. */
+/** A room that is placed on `m3`. */
 const ROOM =
   Array.from({ length: 100 }, (_, index) => `room-${index}`).find(
     (id) => rendezvousWinner(keyOf(id), machines) === 'm3',
   ) ?? assert.fail();
 
-test('who holds a room open on a Machine of its own choice keeps nobody out of it', async (t) => {
-  const { fleet, slow } = await startScene(t);
+test('a client that keeps a room pending on a Machine of its choice does not block other clients', async (t) => {
+  const { fleet, slow } = await startSlowFleet(t);
   const [m1, m2] = [fleet.get('m1') ?? assert.fail(), fleet.get('m2') ?? assert.fail()];
-  await untilAnsweredByAll(m2);
-  const held = fetch(`${m2.url}/slow`, { headers: { 'x-session-id': `${ROOM}~m2` } });
+  await untilHeardFromAll(m2);
+  const pending = fetch(`${m2.url}/slow`, { headers: { 'x-session-id': `${ROOM}~m2` } });
   await slow.arrived;
   const bodies = [undefined, 'a body of unknown length'];
   for (const [start, body] of [m1, m2].flatMap((one) => bodies.map((b) => [one, b] as const))) {
@@ -29,11 +29,11 @@ test('who holds a room open on a Machine of its own choice keeps nobody out of i
     assert.deepEqual([start.id, outcome.status], [start.id, 200]);
   }
   slow.answer();
-  assert.equal((await held).status, 200);
+  assert.equal((await pending).status, 200);
 });
 
-/** Only then may a hint open a session. */
-async function untilAnsweredByAll(machine: TestMachine): Promise<void> {
+/** A hint may open a session only after all peers have responded. */
+async function untilHeardFromAll(machine: TestMachine): Promise<void> {
   let tries = 0;
   await until(async () => {
     tries += 1;
@@ -70,12 +70,12 @@ async function follow(
   return assert.fail('a loop');
 }
 
-interface Scene {
+interface SlowFleet {
   readonly fleet: ReadonlyMap<string, TestMachine>;
   readonly slow: { readonly arrived: Promise<void>; answer(): void };
 }
 
-async function startScene(t: TestContext): Promise<Scene> {
+async function startSlowFleet(t: TestContext): Promise<SlowFleet> {
   const fleet = await openFleet(t, ...IDS);
   const arrival = Promise.withResolvers<undefined>();
   const answer = Promise.withResolvers<undefined>();
@@ -92,7 +92,7 @@ async function startScene(t: TestContext): Promise<Scene> {
     });
     started.set(id, await fleet.start(id, port, { SESSION_PROTOCOLS: 'rpc' }));
   };
-  // Each waits for those that it lists.
+  // Each Machine waits for the peers that it lists.
   await Promise.all(IDS.map(start));
   return {
     fleet: started,

@@ -1,4 +1,4 @@
-/** A Machine that stands still: new sessions go on without it, and what it owns is settled when it is back. */
+/** A frozen Machine: new sessions start on other Machines, and its claims are resolved when it recovers. */
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
@@ -11,12 +11,12 @@ import { idPlacedOn, placeOf } from '../support/ids.ts';
 import { ask, askFor, startRoomMachine, type RoomMachine } from '../support/rooms.ts';
 
 const IDS = ['m1', 'm2', 'm3'];
-const SILENT =
+const UNRESPONSIVE =
   'a peer does not answer: new sessions are placed on other Machines, its own wait for it';
-const BACK = 'a peer answers again: new sessions are placed on it';
+const RECOVERED = 'a peer answers again: new sessions are placed on it';
 
-/** Takes connections, and nothing comes of them. */
-async function serveSilence(t: TestContext): Promise<number> {
+/** Accepts connections and never responds. */
+async function serveWithoutResponse(t: TestContext): Promise<number> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
@@ -30,33 +30,33 @@ async function serveSilence(t: TestContext): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-interface Scene {
+interface FrozenFleet {
   readonly machines: readonly RoomMachine[];
   readonly m1: RoomMachine;
   readonly m2: RoomMachine;
   readonly m3: RoomMachine;
-  /** What m1 tells in Prometheus's format. */
+  /** The Prometheus metrics of m1. */
   readonly metrics: () => Promise<string>;
-  /** m3 stands still, for the other sidecars. */
+  /** Makes m3 unresponsive for the other sidecars, and the others unreachable for m3. */
   readonly freeze: () => void;
   readonly thaw: () => void;
 }
 
-/** m3 sees the others by lines of its own, so that nothing of it passes while it stands still. */
-async function startScene(t: TestContext): Promise<Scene> {
+/** m3 reaches the others over lines of its own, so that `freeze` can cut both directions. */
+async function startFrozenFleet(t: TestContext): Promise<FrozenFleet> {
   const fleet = await openFleet(t, ...IDS);
-  const seenByM3 = await openFleet(t, ...IDS);
-  const silence = await serveSilence(t);
+  const fleetOfM3 = await openFleet(t, ...IDS);
+  const unresponsivePort = await serveWithoutResponse(t);
   const clock = startTurnClock(t);
   const metrics = createMetrics({ clock, version: '0' });
   const m1 = await startRoomMachine(t, fleet, 'm1', {}, { clock, metrics });
   const m2 = await startRoomMachine(t, fleet, 'm2', {}, { clock });
-  const lead = (to: TestFleet, { id, sidecar }: RoomMachine): void =>
+  const connectLine = (to: TestFleet, { id, sidecar }: RoomMachine): void =>
     to.lines.get(id)?.leadTo(sidecar.ports.peer);
-  for (const machine of [m1, m2]) lead(seenByM3, machine);
-  const m3 = await startRoomMachine(t, fleet, 'm3', { FLEET: seenByM3.list }, { clock });
+  for (const machine of [m1, m2]) connectLine(fleetOfM3, machine);
+  const m3 = await startRoomMachine(t, fleet, 'm3', { FLEET: fleetOfM3.list }, { clock });
   const machines = [m1, m2, m3];
-  await untilSilent(machines, 0);
+  await untilUnresponsive(machines, 0);
   return {
     ...{ machines, m1, m2, m3 },
     metrics: async () => {
@@ -64,33 +64,33 @@ async function startScene(t: TestContext): Promise<Scene> {
       return response.text();
     },
     freeze: () => {
-      for (const id of ['m1', 'm2']) seenByM3.lines.get(id)?.leadTo(undefined);
-      fleet.lines.get('m3')?.leadTo(silence);
+      for (const id of ['m1', 'm2']) fleetOfM3.lines.get(id)?.leadTo(undefined);
+      fleet.lines.get('m3')?.leadTo(unresponsivePort);
     },
     thaw: () => {
-      for (const machine of [m1, m2]) lead(seenByM3, machine);
-      lead(fleet, m3);
+      for (const machine of [m1, m2]) connectLine(fleetOfM3, machine);
+      connectLine(fleet, m3);
     },
   };
 }
 
-/** Until each of them finds so many of the others silent. */
-function untilSilent(machines: readonly RoomMachine[], count: number): Promise<void> {
+/** Waits until each of these Machines counts that many unresponsive peers. */
+function untilUnresponsive(machines: readonly RoomMachine[], count: number): Promise<void> {
   return until(() => machines.every(({ sidecar }) => sidecar.readiness().fleet.silent === count));
 }
 
-/** How often it has said that of m3, from that line on. */
+/** How often it logged that message about m3, from that line on. */
 function countOf({ log }: RoomMachine, message: string, from: number): number {
   const isOfM3 = (fields: object): boolean => 'peer' in fields && fields.peer === 'm3';
   const lines = log.lines.slice(from);
   return lines.filter((line) => line.message === message && isOfM3(line.fields)).length;
 }
 
-test('while a Machine stands still, new sessions are placed on the others, and claimed; that is told once', async (t) => {
-  const { m1, m2, m3, metrics, freeze, thaw } = await startScene(t);
+test('while a Machine is frozen, new sessions are placed and claimed on the others, and the log reports it once', async (t) => {
+  const { m1, m2, m3, metrics, freeze, thaw } = await startFrozenFleet(t);
   const from = m1.log.lines.length;
   freeze();
-  await untilSilent([m1, m2], 1);
+  await untilUnresponsive([m1, m2], 1);
   const { ready, silent } = await m1.readiness();
   assert.deepEqual({ ready, silent }, { ready: true, silent: 1 });
   assert.match(await metrics(), /fly_affinity_peers\{state="silent"\} 1\n/);
@@ -103,21 +103,21 @@ test('while a Machine stands still, new sessions are placed on the others, and c
     assert.equal((await ask(owner, room)).body, place);
     assert.equal(await owner.ownerOf(room), place);
   }
-  assert.equal(countOf(m1, SILENT, from), 1);
+  assert.equal(countOf(m1, UNRESPONSIVE, from), 1);
 
   thaw();
-  await untilSilent([m1, m2], 0);
-  assert.equal(countOf(m1, BACK, from), 1);
-  assert.equal(countOf(m1, SILENT, from), 1);
+  await untilUnresponsive([m1, m2], 0);
+  assert.equal(countOf(m1, RECOVERED, from), 1);
+  assert.equal(countOf(m1, UNRESPONSIVE, from), 1);
   const room = idPlacedOn('m3', IDS, 'again');
   assert.equal((await ask(m1, room)).replay?.instance, 'm3');
   assert.equal((await ask(m3, room)).body, 'm3');
 });
 
-test('a session that was claimed on both sides has one owner once both hear each other, though nobody asks', async (t) => {
-  const { machines, m1, m2, m3, freeze, thaw } = await startScene(t);
+test('a session claimed on both sides has one owner once both reach each other again, without a request', async (t) => {
+  const { machines, m1, m2, m3, freeze, thaw } = await startFrozenFleet(t);
   freeze();
-  await untilSilent([m1, m2], 1);
+  await untilUnresponsive([m1, m2], 1);
   const rooms = ['one', 'two', 'three'].map((stem) => {
     for (let i = 0; ; i += 1) {
       const room = idPlacedOn('m3', IDS, `${stem}-${i}-`);
@@ -148,13 +148,13 @@ test('a session that was claimed on both sides has one owner once both hear each
   }
 });
 
-test('a session of a Machine that stands still waits for it: 503 with Retry-After, and no other gets it', async (t) => {
-  const { m1, m2, m3, freeze } = await startScene(t);
+test('a session of a frozen Machine returns 503 with Retry-After, and no other Machine takes it', async (t) => {
+  const { m1, m2, m3, freeze } = await startFrozenFleet(t);
   const room = idPlacedOn('m3', IDS);
   assert.equal((await ask(m3, room)).body, 'm3');
   await until(async () => (await m1.ownerOf(room)) === 'm3' && (await m2.ownerOf(room)) === 'm3');
   freeze();
-  await untilSilent([m1, m2], 1);
+  await untilUnresponsive([m1, m2], 1);
   const failed = { 'fly-replay-failed': 'instance=m3;reason=timeout' };
   const { status, headers } = await ask(m1, room, { headers: failed });
   assert.deepEqual([status, headers.get('retry-after')], [503, '1']);
@@ -162,7 +162,7 @@ test('a session of a Machine that stands still waits for it: 503 with Retry-Afte
   assert.deepEqual([await m1.ownerOf(room), m1.app.got.length], ['m3', 0]);
 });
 
-test('a Machine of a static FLEET that refuses connections for FLEET_GONE_AFTER_MS is gone, and with 0 never', async (t) => {
+test('a Machine of a static FLEET is gone after it refuses connections for FLEET_GONE_AFTER_MS, and never with 0', async (t) => {
   const fleet = await openFleet(t, 'm1', 'm2', 'm3', 'm4');
   const clock = startTurnClock(t);
   const env = (goneAfterMs: string) => ({

@@ -1,6 +1,6 @@
 /**
- * What the documentation promises of clients' own ids, each sentence a test: real sidecars and apps behind the
- * simulated edge. `test/readme.test.ts` holds that none of the sentences is without its test.
+ * Each sentence of the documentation on ids that clients mint is a test: real sidecars and apps behind the
+ * simulated edge. `test/readme.test.ts` checks that every sentence has a test.
  */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
@@ -31,15 +31,15 @@ async function startAll(
 const numbered = (stem: string, count: number): string[] =>
   Array.from({ length: count }, (_, i) => `${stem}${i}`);
 
-/** A client at each of these Machines comes into the room, all in the same moment. */
+/** Concurrent clients of the room, one at each of these Machines. */
 function enter(rooms: Rooms, room: string, firsts: readonly string[] = IDS): Promise<Seen[]> {
   return Promise.all(firsts.map((first) => rooms.call(first, `/rooms/${room}`)));
 }
 
-/** The one Machine on which all of them are, and have been let in. */
+/** Asserts that all were served by the same Machine, and returns it. */
 function meetingPlace(seen: readonly Seen[]): string {
   for (const { status, by } of seen) assert.deepEqual([status, by], [200, seen[0]?.by]);
-  return seen[0]?.by ?? assert.fail('nobody came');
+  return seen[0]?.by ?? assert.fail('no client');
 }
 
 async function enterAll(
@@ -52,14 +52,14 @@ async function enterAll(
   return places;
 }
 
-/** Until each of these Machines knows that one of the others does not answer. */
-function untilOneIsSilent(rooms: Rooms, to: readonly string[]): Promise<void> {
+/** Waits until each of these Machines reports one unresponsive peer. */
+function untilOneIsUnresponsive(rooms: Rooms, to: readonly string[]): Promise<void> {
   return until(() =>
     to.every((id) => rooms.machine(id).sidecar.sidecar.readiness().fleet.silent === 1),
   );
 }
 
-/** Until the others know what a Machine has just said of itself: each room is a new one. */
+/** Waits until the other Machines place no new session on this Machine. Each try uses new rooms. */
 async function untilNoneIsPlacedOn(rooms: Rooms, machine: string, firsts: readonly string[]) {
   let count = 0;
   await until(async () => {
@@ -159,7 +159,7 @@ test(
   async (t) => {
     const rooms = await startAll(t);
     await rooms.machine('m3').stop();
-    await untilOneIsSilent(rooms, ['m1', 'm2']);
+    await untilOneIsUnresponsive(rooms, ['m1', 'm2']);
     const names = numbered('of-the-silent', 10).map((stem) => idPlacedOn('m3', IDS, stem));
     const places = await enterAll(rooms, names, ['m1', 'm2']);
     assert.deepEqual(new Set(places.values()), new Set(['m1', 'm2']));
@@ -178,7 +178,7 @@ test(
     const room = idPlacedOn('m3', IDS);
     assert.equal(meetingPlace(await enter(rooms, room)), 'm3');
     await rooms.machine('m3').stop();
-    await untilOneIsSilent(rooms, ['m1', 'm2']);
+    await untilOneIsUnresponsive(rooms, ['m1', 'm2']);
     for (const { status, retryAfter } of await enter(rooms, room, ['m1', 'm2', 'm1', 'm2'])) {
       assert.deepEqual([status, retryAfter], [503, '1']);
     }
@@ -198,7 +198,7 @@ test(
     await rooms.start('m2', {}, { clock: later });
     await rooms.openEdge();
     for (const line of rooms.fleet.lines.values()) line.leadTo(undefined);
-    await untilOneIsSilent(rooms, ['m1', 'm2']);
+    await untilOneIsUnresponsive(rooms, ['m1', 'm2']);
     const [kept, lost] = [
       await rooms.stream('m1', '/rooms/a'),
       await rooms.stream('m2', '/rooms/a'),
@@ -222,7 +222,7 @@ test('Machines that join, leave or drain move no session of another Machine.', L
   await rooms.start('m1', {}, { clock });
   await rooms.start('m2', {}, { clock });
   await rooms.openEdge();
-  await untilOneIsSilent(rooms, ['m1', 'm2']);
+  await untilOneIsUnresponsive(rooms, ['m1', 'm2']);
   const names = IDS.flatMap((id) => numbered('room', 4).map((stem) => idPlacedOn(id, IDS, stem)));
   const before = await enterAll(rooms, names, ['m1', 'm2']);
   assert.deepEqual(new Set(before.values()), new Set(['m1', 'm2']));
@@ -233,7 +233,7 @@ test('Machines that join, leave or drain move no session of another Machine.', L
   await untilNoneIsPlacedOn(rooms, 'm2', ['m1', 'm3']);
   assert.deepEqual(await enterAll(rooms, names), before, 'one drains');
   await rooms.machine('m3').stop();
-  await untilOneIsSilent(rooms, ['m1', 'm2']);
+  await untilOneIsUnresponsive(rooms, ['m1', 'm2']);
   assert.deepEqual(await enterAll(rooms, names, ['m1', 'm2']), before, 'one has left');
 });
 

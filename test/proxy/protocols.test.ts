@@ -1,4 +1,4 @@
-/** Each protocol over the wire, with real servers behind two Machines and real clients before them. */
+/** Each protocol end to end: real clients, two Machines, and real servers as their apps. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type RequestListener, type Server as HttpServer } from 'node:http';
@@ -15,7 +15,7 @@ import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 type StartApp = (t: TestContext) => Promise<number>;
 
-/** Two Machines with an app each, which know each other. */
+/** Two Machines that know each other, each with an app. */
 async function startTwo(
   t: TestContext,
   startApp: StartApp,
@@ -32,7 +32,7 @@ async function startTwo(
 const call = (machine: TestMachine, path: string, init: RequestInit = {}): Promise<Response> =>
   fetch(machine.url + path, { redirect: 'manual', ...init });
 
-/** That Machine sends the request on to `m1`, instead of asking its own app. */
+/** Asserts that the Machine replays the request to `m1`. */
 async function assertReplayed(response: Response): Promise<void> {
   assert.equal(response.status, 307);
   assert.match(response.headers.get('fly-replay') ?? '', /^instance=m1;/);
@@ -57,12 +57,12 @@ const startSocketIo: StartApp = async (t) => {
 describe('socket.io', () => {
   const HANDSHAKE = '/socket.io/?EIO=4&transport=polling';
 
-  async function openBy(machine: TestMachine): Promise<string> {
+  async function openSession(machine: TestMachine): Promise<string> {
     const body = await (await call(machine, HANDSHAKE)).text();
     return (JSON.parse(body.slice(1)) as { sid: string }).sid;
   }
 
-  test('a client polls, upgrades and talks on', async (t) => {
+  test('a client polls, upgrades and continues over the WebSocket', async (t) => {
     const [m1] = await startTwo(t, startSocketIo, 'socket.io');
     const client = io(m1.url, { transports: ['polling', 'websocket'], forceNew: true });
     t.after(() => client.close());
@@ -77,20 +77,20 @@ describe('socket.io', () => {
     assert.equal(await m1.rowCount(), 1);
   });
 
-  test('a poll and an upgrade at another Machine are sent to the owner', async (t) => {
+  test('a poll and an upgrade on another Machine are replayed to the owner', async (t) => {
     const [m1, m2] = await startTwo(t, startSocketIo, 'socket.io');
-    const sid = await openBy(m1);
-    assert.equal(sid.length, 20, 'the app’s own id, without a hint');
+    const sid = await openSession(m1);
+    assert.equal(sid.length, 20, 'the id of the app, without a hint');
     await assertReplayed(await call(m2, `${HANDSHAKE}&sid=${sid}`));
     const socket = new WebSocket(
       `${m2.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket&sid=${sid}`,
     );
-    const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, Incoming];
-    assert.equal(answer.statusCode, 307);
+    const [, response] = (await once(socket, 'unexpected-response')) as [unknown, Incoming];
+    assert.equal(response.statusCode, 307);
     socket.on('error', () => undefined).terminate();
   });
 
-  test('an unknown id gets the answer of Engine.IO itself, on a poll and on an upgrade', async (t) => {
+  test('an unknown id gets the same error response as from Engine.IO, for a poll and for an upgrade', async (t) => {
     const env = { SESSION_PROTOCOLS: 'socket.io', UNKNOWN_SESSION: 'reject' };
     const { ports } = await startTestSidecar(t, await startSocketIo(t), env);
     const path = '/socket.io/?EIO=4&sid=unknown&transport=';
@@ -106,13 +106,13 @@ describe('socket.io', () => {
     const body = await bySidecar.text();
     assert.equal(body, await byApp.text());
     const socket = new WebSocket(`${url.replace('http', 'ws')}websocket`);
-    const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, Incoming];
-    assert.equal(answer.statusCode, 400);
-    assert.equal(String((await answer.toArray())[0]), body);
+    const [, response] = (await once(socket, 'unexpected-response')) as [unknown, Incoming];
+    assert.equal(response.statusCode, 400);
+    assert.equal(String((await response.toArray())[0]), body);
     socket.on('error', () => undefined).terminate();
   });
 
-  test('a client whose session is unknown opens another by itself', async (t) => {
+  test('a client whose session is unknown opens a new one', async (t) => {
     const server = createServer();
     const sockets = attachSocketIo(t, server);
     const { ports } = await startTestSidecar(t, await serve(t, server), {
@@ -133,7 +133,7 @@ describe('socket.io', () => {
     };
     const forgotten = Object.values(engine.clients);
     t.after(() => forgotten.forEach((connection) => connection.close(true)));
-    // As after a restart: the app has lost its memory.
+    // The app forgets its sessions, as after a restart.
     engine.clients = {};
     client.emit('echo', 'lost');
     await once(emitter, 'connect');
@@ -142,7 +142,7 @@ describe('socket.io', () => {
   });
 });
 
-/** What node:http hands over of an answer. */
+/** A response of node:http. */
 type Incoming = import('node:http').IncomingMessage;
 
 describe('signalr', () => {
@@ -158,7 +158,7 @@ describe('signalr', () => {
     );
   };
 
-  test('a connection at another Machine than it was negotiated with is sent there', async (t) => {
+  test('a connection is replayed to the Machine that negotiated it', async (t) => {
     const [m1, m2] = await startTwo(t, (t) => serveApp(t, app), 'signalr');
     const negotiated = await call(m1, '/hub/negotiate?negotiateVersion=1', { method: 'POST' });
     const text = await negotiated.text();
@@ -168,7 +168,7 @@ describe('signalr', () => {
     await assertReplayed(await call(m2, '/hub?id=secret'));
     assert.equal((await call(m1, '/hub?id=secret', { method: 'DELETE' })).status, 200);
     const afterwards = await call(m2, '/hub?id=public');
-    assert.equal(afterwards.status, 200, 'the public id is nobody’s');
+    assert.equal(afterwards.status, 200, 'the public id has no owner');
   });
 });
 
@@ -181,7 +181,7 @@ describe('mcp', () => {
     headers: { ...NEW, 'mcp-method': 'tools/call', 'mcp-name': 'a' },
     body: '{}',
   };
-  const ASK = {
+  const GET_TASK = {
     method: 'POST',
     headers: { ...NEW, 'mcp-method': 'tasks/get', 'mcp-name': 't-1' },
     body: '{}',
@@ -199,18 +199,18 @@ describe('mcp', () => {
     ['JSON', asJson],
     ['a stream', asStream],
   ] as const) {
-    test(`a task that is told in ${form} is asked for where it is`, async (t) => {
+    test(`a task that the app reveals in ${form} is requested from its Machine`, async (t) => {
       const [m1, m2] = await startTwo(t, (t) => serveApp(t, app), 'mcp');
       assert.ok((await (await call(m1, '/mcp', CALL)).text()).includes(TASK));
-      assert.equal((await call(m1, '/mcp', ASK)).status, 200);
-      await assertReplayed(await call(m2, '/mcp', ASK));
+      assert.equal((await call(m1, '/mcp', GET_TASK)).status, 200);
+      await assertReplayed(await call(m2, '/mcp', GET_TASK));
       const other = await call(m2, '/mcp', CALL);
-      assert.equal(other.status, 200, 'a call goes anywhere');
+      assert.equal(other.status, 200, 'any Machine serves a new call');
       await other.text();
     });
   }
 
-  test('an answer that is compressed all the same passes as it is', async (t) => {
+  test('a compressed response passes through unchanged', async (t) => {
     const zipped = gzipSync(TASK);
     const app: RequestListener = (_req, res) => {
       res.setHeader('content-type', 'application/json').setHeader('content-encoding', 'gzip');
@@ -219,7 +219,7 @@ describe('mcp', () => {
     const [m1, m2] = await startTwo(t, (t) => serveApp(t, app), 'mcp');
     assert.equal(await (await call(m1, '/mcp', CALL)).text(), TASK);
     assert.equal(await m1.rowCount(), 0);
-    assert.equal((await call(m2, '/mcp', ASK)).status, 200);
+    assert.equal((await call(m2, '/mcp', GET_TASK)).status, 200);
   });
 });
 
@@ -228,7 +228,7 @@ describe('path:REGEX', () => {
     const server = createServer();
     const echo = sockjs.createServer({ log: () => undefined, disconnect_delay: 2_000 });
     echo.on('connection', (connection) => {
-      // A session's own timers end once nobody has polled it for that long.
+      // SockJS ends the timers of a session that is not polled for `disconnect_delay`.
       const closed = once(connection, 'close');
       t.after(() => closed);
       connection.on('data', (message) => void connection.write(message));
@@ -237,7 +237,7 @@ describe('path:REGEX', () => {
     return serve(t, server);
   };
 
-  test('a session of SockJS belongs to the Machine whose app has opened it', async (t) => {
+  test('a SockJS session belongs to the Machine whose app opened it', async (t) => {
     const [m1, m2] = await startTwo(t, startSockJs, 'path:^/echo/[^/]+/([^/]+)/');
     const session = `/echo/000/${idPlacedOn('m1', ['m1', 'm2'])}`;
     const opened = await call(m1, `${session}/xhr`, { method: 'POST' });
@@ -250,7 +250,7 @@ describe('path:REGEX', () => {
   });
 });
 
-test('no log line shows an id that is in a path', async (t) => {
+test('no log line shows a session id of the path', async (t) => {
   const written = Promise.withResolvers<undefined>();
   const lines: string[] = [];
   const { logger } = createKeptLog((line) => {
@@ -267,13 +267,13 @@ test('no log line shows an id that is in a path', async (t) => {
 });
 
 describe('query:NAME and header:NAME', () => {
-  /** Takes every id, and mints one in a header for whoever opens a session. */
+  /** Accepts every id, and mints one in a header for `/open`. */
   const app: RequestListener = (req, res) => {
     if (req.url === '/open') res.setHeader('X-My-Id', 'minted');
     res.end(req.headers['x-my-id'] ?? req.url);
   };
 
-  test('a client’s own id belongs to the Machine on which it is placed, whichever it met first', async (t) => {
+  test('an id that the client mints belongs to its placement Machine, whichever Machine receives it first', async (t) => {
     const [m1, m2] = await startTwo(t, (t) => serveApp(t, app), 'query:hash,header:x-my-id');
     const ofQuery = `/?hash=${idPlacedOn('m1', ['m1', 'm2'], 'query')}`;
     const ofHeader = { headers: { 'x-my-id': idPlacedOn('m1', ['m1', 'm2'], 'header') } };
@@ -285,7 +285,7 @@ describe('query:NAME and header:NAME', () => {
     await assertReplayed(await call(m2, '/', ofHeader));
   });
 
-  test('an id that the app mints in the header is learned and hinted', async (t) => {
+  test('an id that the app mints in the header is bound and hinted', async (t) => {
     const [m1, m2] = await startTwo(t, (t) => serveApp(t, app), 'query:hash,header:x-my-id');
     const headers = { 'x-my-id': (await call(m1, '/open')).headers.get('x-my-id') ?? '' };
     assert.deepEqual(headers, { 'x-my-id': 'minted~m1' });
@@ -294,7 +294,7 @@ describe('query:NAME and header:NAME', () => {
   });
 });
 
-test('several protocols of one app work side by side', async (t) => {
+test('several protocols of one app work together', async (t) => {
   const startAll: StartApp = async (t) => {
     const server = createServer((req, res) => {
       if (req.url === '/mcp') res.setHeader('mcp-session-id', 'of-mcp');
@@ -318,25 +318,29 @@ test('several protocols of one app work side by side', async (t) => {
   await assertReplayed(await call(m2, `${path}&sid=${sid}`));
 });
 
-test('two protocols say no each in its own words', async (t) => {
+test('each protocol has its own error response', async (t) => {
   const app = await serveApp(t, (_req, res) => res.end());
   const env = { SESSION_PROTOCOLS: 'mcp,socket.io,cookie:sid', UNKNOWN_SESSION: 'reject' };
   const { ports } = await startTestSidecar(t, app, env);
-  const ask = async (path: string, headers: Record<string, string> = {}): Promise<unknown> => {
+  const errorOf = async (path: string, headers: Record<string, string> = {}): Promise<unknown> => {
     const response = await fetch(`http://127.0.0.1:${ports.public}${path}`, { headers });
     return [response.status, response.headers.get('content-type'), await response.json()];
   };
   const error = { code: -32001, message: 'Session not found' };
-  assert.deepEqual(await ask('/', { 'mcp-session-id': 'a' }), [
+  assert.deepEqual(await errorOf('/', { 'mcp-session-id': 'a' }), [
     404,
     'application/json',
     { jsonrpc: '2.0', error, id: null },
   ]);
-  assert.deepEqual(await ask('/?sid=a'), [
+  assert.deepEqual(await errorOf('/?sid=a'), [
     400,
     'application/json',
     { code: 1, message: 'Session ID unknown' },
   ]);
   const problem = { type: 'about:blank', title: 'Session not found', status: 404 };
-  assert.deepEqual(await ask('/', { cookie: 'sid=a' }), [404, 'application/problem+json', problem]);
+  assert.deepEqual(await errorOf('/', { cookie: 'sid=a' }), [
+    404,
+    'application/problem+json',
+    problem,
+  ]);
 });

@@ -11,13 +11,17 @@ const SELF = machineId('m1');
 const STARTED_AT = 1_000;
 const KEY = keyOf('one');
 
-interface Given {
+interface BindingOptions {
   readonly createdAt?: number;
   readonly machine?: string;
   readonly origin?: BindingOrigin;
 }
 
-function bindingOf({ createdAt = 999, machine = 'm1', origin = 'learned' }: Given = {}): Binding {
+function bindingOf({
+  createdAt = 999,
+  machine = 'm1',
+  origin = 'learned',
+}: BindingOptions = {}): Binding {
   const life = { generation: 1, createdAt, expiresAt: 9_999 };
   return { key: KEY, machine: machineId(machine), origin, ...life };
 }
@@ -50,20 +54,20 @@ function setUp(
 
 describe('the response to a session older than the app', () => {
   for (const status of [400, 404, 410, 422]) {
-    test(`refuses the session with ${status}`, () => assert.ok(setUp().isRefused(status)));
+    test(`rejects the session with ${status}`, () => assert.ok(setUp().isRefused(status)));
   }
   for (const status of [
     200, 101, 307, 401, 403, 405, 406, 407, 408, 409, 413, 415, 429, 500, 503,
   ]) {
-    test(`does not refuse the session with ${status}`, () => assert.ok(!setUp().isRefused(status)));
+    test(`does not reject the session with ${status}`, () => assert.ok(!setUp().isRefused(status)));
   }
   for (const method of ['OPTIONS', 'HEAD']) {
-    test(`says nothing of the session to ${method}`, () =>
+    test(`does not reject the session in response to ${method}`, () =>
       assert.ok(!setUp().isRefused(404, routedTo(bindingOf()), method)));
   }
 });
 
-test('outside run, of a newer session, of another Machine and of an id of a client no refusal is replaced', () => {
+test('isRefused is false outside run, for a newer session, for another Machine and for an id of a client', () => {
   assert.ok(!setUp({ appStartedAt: undefined }).isRefused(400));
   const { isRefused } = setUp();
   for (const binding of [bindingOf({ createdAt: 1_000 }), bindingOf({ machine: 'm2' }), undefined])
@@ -72,7 +76,7 @@ test('outside run, of a newer session, of another Machine and of an id of a clie
     assert.ok(!isRefused(400, routedTo(bindingOf(), minter)));
 });
 
-test('a session that the app has accepted since its start is left alone, a redirected one is not', () => {
+test('isRefused is false once the app has accepted the session, but not after a redirect', () => {
   const { isRefused } = setUp();
   assert.ok(!isRefused(307));
   assert.ok(isRefused(400));
@@ -80,14 +84,14 @@ test('a session that the app has accepted since its start is left alone, a redir
   assert.ok(!isRefused(400));
 });
 
-test('a dead session stays dead when its binding has ended, and is reported once', () => {
+test('a rejected session stays rejected after its binding ended, and is reported once', () => {
   const { isRefused, reports } = setUp();
   assert.ok(isRefused(400));
   assert.ok(isRefused(400, routedTo(undefined)));
   assert.equal(reports(), 1);
 });
 
-test('a claim of a client older than the app is void until the app accepts it', () => {
+test('a claimed session older than the app is void until the app accepts it', () => {
   const { sessions, isRefused } = setUp();
   const claimed = bindingOf({ origin: 'adopted' });
   assert.ok(sessions.isVoid(claimed));

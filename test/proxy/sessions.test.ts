@@ -1,4 +1,4 @@
-/** Sessions over the wire of one Machine: learned, hinted, held back until bound, ended. */
+/** Sessions of one Machine, end to end: discovered, hinted, and stripped of their hints again. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -19,7 +19,7 @@ async function urlOf(
   return `http://127.0.0.1:${ports.public}`;
 }
 
-/** Mints `abc` for whoever brings none; answers with what it was brought. */
+/** Mints `abc` for a request without an id, and echoes the request. */
 const echoApp: Handle = (req, res) => {
   const id = req.headers['mcp-session-id'];
   res.writeHead(200, { 'mcp-session-id': id ?? 'abc' });
@@ -27,7 +27,7 @@ const echoApp: Handle = (req, res) => {
 };
 
 describe('a session of an app that mints ids', () => {
-  test('goes out with the hint of its Machine, and comes to the app without it', async (t) => {
+  test('reaches the client with the hint of its Machine, and the app without it', async (t) => {
     const url = await urlOf(t, echoApp);
     const opened = await fetch(url, { method: 'POST' });
     assert.equal(opened.headers.get('mcp-session-id'), 'abc~m1');
@@ -35,13 +35,13 @@ describe('a session of an app that mints ids', () => {
     assert.equal(((await called.json()) as { id: string }).id, 'abc');
   });
 
-  test('goes out as it is where SESSION_ID_HINTS is false', async (t) => {
+  test('reaches the client unchanged if SESSION_ID_HINTS is false', async (t) => {
     const url = await urlOf(t, echoApp, { SESSION_ID_HINTS: 'false' });
     const opened = await fetch(url, { method: 'POST' });
     assert.equal(opened.headers.get('mcp-session-id'), 'abc');
   });
 
-  test('is not given up by the 404 of an app that may be the wrong one: 503 while a peer is silent', async (t) => {
+  test('returns 503 in place of the 404 of the app while a peer is unresponsive', async (t) => {
     const url = await urlOf(t, (_req, res) => res.writeHead(404).end(), {
       FLEET: 'm2@127.0.0.1:9',
     });
@@ -50,14 +50,14 @@ describe('a session of an app that mints ids', () => {
     assert.equal(called.headers.get('retry-after'), '1');
   });
 
-  test('that nobody knows gets the 404 of the app as it is', async (t) => {
+  test('returns the 404 of the app unchanged if no Machine knows it', async (t) => {
     const url = await urlOf(t, (_req, res) => res.writeHead(404).end('gone'));
     const called = await fetch(url, { headers: { 'mcp-session-id': 'unknown' } });
     assert.equal(called.status, 404);
     assert.equal(await called.text(), 'gone');
   });
 
-  test('two different ids under one name are a 400', async (t) => {
+  test('returns 400 for two different ids under one name', async (t) => {
     const { ports } = await startTestSidecar(t, await serveApp(t, echoApp));
     const client = await openRawClient(ports.public);
     t.after(() => client.socket.destroy());
@@ -66,7 +66,7 @@ describe('a session of an app that mints ids', () => {
     assert.match(text, /^HTTP\/1\.1 400 /);
   });
 
-  test('of the old HTTP+SSE transport is taught by its endpoint event, hinted, and stripped again', async (t) => {
+  test('of the old HTTP+SSE transport is discovered in its endpoint event, hinted, and stripped again', async (t) => {
     const url = await urlOf(t, (req, res) => {
       if (req.method === 'POST') {
         res.end(req.url);
@@ -90,7 +90,7 @@ describe('a session of an app that mints ids', () => {
     await reader.cancel();
   });
 
-  test('in a cookie is hinted in set-cookie alone, with its attributes untouched', async (t) => {
+  test('in a cookie is hinted only in set-cookie, with unchanged attributes', async (t) => {
     const url = await urlOf(
       t,
       (req, res) => {
@@ -117,7 +117,7 @@ describe('a WebSocket', () => {
     return serve(t, server);
   }
 
-  test('is joined with the app, both ways, and the app sees no hint', async (t) => {
+  test('is piped to the app in both directions', async (t) => {
     const { ports } = await startTestSidecar(t, await startSocketApp(t));
     const socket = new WebSocket(`ws://127.0.0.1:${ports.public}/rpc?session_id=abc&x=1`);
     t.after(() => socket.terminate());
@@ -133,7 +133,7 @@ describe('a WebSocket', () => {
     assert.equal(String(reason), 'enough');
   });
 
-  test('that the app refuses is told so with the whole answer, and the connection is no tunnel', async (t) => {
+  test('that the app rejects gets the complete response, and the connection does not become a tunnel', async (t) => {
     const requests: string[] = [];
     const app = createServer((req, res) => {
       requests.push(req.url ?? '');
@@ -156,7 +156,7 @@ describe('a WebSocket', () => {
     assert.deepEqual(requests, []);
   });
 
-  test('whose client breaks off is broken off at the app', async (t) => {
+  test('that the client aborts is aborted at the app', async (t) => {
     const server = createServer();
     const sockets = new WebSocketServer({ server });
     const closed = Promise.withResolvers<number>();
@@ -168,7 +168,7 @@ describe('a WebSocket', () => {
     assert.equal(await closed.promise, 1006);
   });
 
-  test('does not hold up the stop of its sidecar', { timeout: 10_000 }, async (t) => {
+  test('does not delay the stop of its sidecar', { timeout: 10_000 }, async (t) => {
     const server = createServer();
     const sockets = new WebSocketServer({ server });
     t.after(() => sockets.clients.forEach((socket) => socket.terminate()));
@@ -181,7 +181,7 @@ describe('a WebSocket', () => {
     assert.equal((await closed)[0], 1006);
   });
 
-  test('whose app dies is broken off at the client', async (t) => {
+  test('that the app aborts is aborted at the client', async (t) => {
     const server = createServer();
     const sockets = new WebSocketServer({ server });
     sockets.on('connection', (socket) => socket.terminate());
@@ -192,14 +192,14 @@ describe('a WebSocket', () => {
   });
 });
 
-test('an answer given while the sidecar drains closes its connection, so that the next call goes elsewhere', async (t) => {
-  const asked = Promise.withResolvers<ServerResponse>();
-  const app = await serveApp(t, (_req, res) => asked.resolve(res));
+test('a response during a drain closes its connection, so that the next request goes elsewhere', async (t) => {
+  const arrived = Promise.withResolvers<ServerResponse>();
+  const app = await serveApp(t, (_req, res) => arrived.resolve(res));
   const sidecar = await startTestSidecar(t, app, { DRAIN_TIMEOUT_MS: '10000' });
   const waiting = fetch(`http://127.0.0.1:${sidecar.ports.public}/`);
-  const answer = await asked.promise;
+  const appResponse = await arrived.promise;
   const drained = sidecar.drain();
-  answer.end('late');
+  appResponse.end('late');
   const response = await waiting;
   assert.equal(response.headers.get('connection'), 'close');
   assert.equal(await response.text(), 'late');

@@ -1,4 +1,4 @@
-/** Two whole sidecars and a session of the first, for what the edge could not deliver to it. */
+/** Two complete sidecars and a session of the first: helpers for requests that the edge could not deliver to it. */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { systemClock, type Clock } from '../../src/clock.ts';
@@ -8,18 +8,18 @@ import { until } from '../fleet/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
 import { serveApp } from '../support/sidecar.ts';
 
-/** No question is over time: what is tested here is not how busy the computer is. */
+/** Timers never fire, so that a busy computer causes no timeout. */
 export const patientClock: Clock = { ...systemClock, after: () => () => undefined };
 
-export interface Opened {
+export interface TwoMachines {
   readonly fleet: TestFleet;
-  /** Has the session `abc`. */
+  /** Owns the session `abc`. */
   readonly m1: TestMachine;
   readonly m2: TestMachine;
-  /** Reasons for which m2 has counted failed replays. */
+  /** Reasons of the failed replays that m2 counted. */
   readonly failed: string[];
-  /** Asks m2, in the session's name. */
-  readonly ask: (headers?: Readonly<Record<string, string>>) => Promise<Response>;
+  /** Sends a request of the session to m2. */
+  readonly send: (headers?: Readonly<Record<string, string>>) => Promise<Response>;
 }
 
 export const SESSION = { 'mcp-session-id': 'abc' };
@@ -28,11 +28,11 @@ export const COULD_NOT_REACH_M1 = {
     'instance=m1;app=a;region=ams;replay_source=m2;reason=timeout;elapsed_ms=10000',
 };
 
-export async function open(
+export async function startTwo(
   t: TestContext,
   env: Environment = {},
   clock: Clock = patientClock,
-): Promise<Opened> {
+): Promise<TwoMachines> {
   const fleet = await openFleet(t, 'm1', 'm2');
   const failed: string[] = [];
   const metrics = { ...nullMetrics, replayFailed: (reason: string) => void failed.push(reason) };
@@ -47,31 +47,31 @@ export async function open(
   };
   const [m1, m2] = [await start('m1'), await start('m2')];
   await fetch(`${m1.url}/open`, { method: 'POST' });
-  const ask: Opened['ask'] = (headers = {}) =>
+  const send: TwoMachines['send'] = (headers = {}) =>
     fetch(`${m2.url}/rpc`, { headers: { ...SESSION, ...headers }, redirect: 'manual' });
-  await until(async () => (await replayOf(ask())).startsWith('instance=m1'));
-  return { fleet, m1, m2, failed, ask };
+  await until(async () => (await replayOf(send())).startsWith('instance=m1'));
+  return { fleet, m1, m2, failed, send };
 }
 
-export async function replayOf(answering: Promise<Response>): Promise<string> {
-  const answer = await answering;
-  await answer.text();
-  return answer.headers.get('fly-replay') ?? `none, but ${answer.status}`;
+export async function replayOf(pending: Promise<Response>): Promise<string> {
+  const response = await pending;
+  await response.text();
+  return response.headers.get('fly-replay') ?? `none, but ${response.status}`;
 }
 
-export async function servedBy(answering: Promise<Response>): Promise<string> {
-  const answer = await answering;
-  assert.equal(answer.status, 200);
-  return answer.text();
+export async function servedBy(pending: Promise<Response>): Promise<string> {
+  const response = await pending;
+  assert.equal(response.status, 200);
+  return response.text();
 }
 
-export async function leave({ fleet, m1 }: Opened): Promise<void> {
+export async function stopM1({ fleet, m1 }: TwoMachines): Promise<void> {
   await m1.sidecar.stop();
   fleet.lines.get('m1')?.leadTo(undefined);
 }
 
-export async function isToldToTryAgain(answering: Promise<Response>): Promise<void> {
-  const answer = await answering;
-  assert.deepEqual([answer.status, answer.headers.get('retry-after')], [503, '1']);
-  assert.equal(answer.headers.get('fly-replay'), null);
+export async function assertRetryLater(pending: Promise<Response>): Promise<void> {
+  const response = await pending;
+  assert.deepEqual([response.status, response.headers.get('retry-after')], [503, '1']);
+  assert.equal(response.headers.get('fly-replay'), null);
 }
