@@ -1,15 +1,14 @@
-/** The body of a request at the edge: streamed to a Machine, and kept for the case of a replay. */
+/** The body of a request at the edge: streamed to a Machine, and buffered for a replay. */
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { headerPairs } from './edge-headers.ts';
 
 export type Completeness = 'whole' | 'too-large' | 'aborted';
 
 /**
- * Sends a request's body to one Machine at a time, as it comes and with backpressure, and keeps what
- * has come so that another Machine can be sent the whole again. What grows beyond `maxKeptBytes` is
- * passed on but no longer kept.
+ * Streams a request's body to one Machine at a time, with backpressure, and buffers it so that another
+ * Machine can receive the whole body again. Beyond `maxKeptBytes` it only streams.
  *
- * coming --(end)--> ended; coming --(the client leaves)--> aborted
+ * coming --(end)--> ended; coming --(the client disconnects)--> aborted
  */
 export class ReplayableBody {
   readonly #incoming: IncomingMessage;
@@ -28,18 +27,18 @@ export class ReplayableBody {
     incoming.on('data', (chunk: Buffer) => this.#receive(chunk));
     incoming.on('end', () => this.#finish('ended'));
     incoming.on('close', () => this.#finish('aborted'));
-    // An incoming request that breaks off emits 'error' too; 'close' has said it already.
+    // An aborted request emits 'error' too; 'close' has reported it already.
     incoming.on('error', () => undefined);
   }
 
-  /** Whether all that has come is still at hand. */
+  /** Whether the whole body so far is still buffered. */
   get canBeSentAgain(): boolean {
     return this.#kept !== undefined;
   }
 
   /**
-   * Sends what has come, then what comes, and ends the request with the body. Once the target is
-   * closed, what still comes is thrown away, so that the client gets to read its answer.
+   * Sends the buffered part, then streams the rest, and ends the request with the body. Once the target
+   * is closed, the rest is discarded, so that the client can read its response.
    */
   sendTo(target: ClientRequest): void {
     // An empty write sends the head at once, and as latin-1, which `flushHeaders` would not.
@@ -56,20 +55,20 @@ export class ReplayableBody {
     this.#incoming.resume();
   }
 
-  /** The request is answered: what the client still sends is read, so that it gets to the answer. */
+  /** The response is sent: reads and discards the rest of the body, so that the client can read the response. */
   discardRest(): void {
     this.#target = undefined;
     this.#incoming.resume();
   }
 
-  /** Stops sending to this target, if it is the one, and reading, until another is given. */
+  /** Stops sending to this target, if it is the current one, and pauses until there is another. */
   detach(target: ClientRequest): void {
     if (this.#target !== target) return;
     this.#target = undefined;
     this.#incoming.pause();
   }
 
-  /** Waits until all of the body has come, or it is clear that it cannot be kept. Sends nothing. */
+  /** Waits until the whole body is buffered, or is too large for that. Sends nothing. */
   whole(): Promise<Completeness> {
     this.#target = undefined;
     if (this.#kept === undefined) return Promise.resolve('too-large');
@@ -94,7 +93,7 @@ export class ReplayableBody {
       return;
     }
     this.#kept = undefined;
-    this.#tell('too-large');
+    this.#resolve('too-large');
   }
 
   #finish(progress: 'ended' | 'aborted'): void {
@@ -104,7 +103,7 @@ export class ReplayableBody {
     this.#target = undefined;
     if (progress === 'aborted') target?.destroy();
     else if (target) this.#end(target);
-    this.#tell(progress === 'ended' ? 'whole' : 'aborted');
+    this.#resolve(progress === 'ended' ? 'whole' : 'aborted');
   }
 
   #end(target: ClientRequest): void {
@@ -113,7 +112,7 @@ export class ReplayableBody {
     target.end();
   }
 
-  #tell(completeness: Completeness): void {
+  #resolve(completeness: Completeness): void {
     this.#waiting?.(completeness);
     this.#waiting = undefined;
   }

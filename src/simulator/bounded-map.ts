@@ -1,4 +1,4 @@
-/** A map that holds so many entries; the one set longest ago makes room for the next. */
+/** A map with a maximum size; when it is full, the oldest entry is dropped. */
 export interface BoundedMap<Key, Value> {
   get(key: Key): Value | undefined;
   set(key: Key, value: Value): void;

@@ -1,4 +1,4 @@
-/** Delivers a request to a Machine: tries one after the other, wakes them, and tries again until time is up. */
+/** Delivers a request to a Machine: tries one after the other, starts them, and retries until a timeout. */
 import type { Agent } from 'node:http';
 import type { Clock } from '../clock.ts';
 import type { EdgeErrorCode } from './records.ts';
@@ -19,15 +19,15 @@ export interface DeliveryOptions {
   readonly order: Order;
   /** Called with each Machine before it is tried. */
   readonly onTry: (machine: EdgeMachine) => void;
-  /** The request as this Machine is to get it. */
+  /** The request in the form for this Machine. */
   readonly requestFor: (machine: EdgeMachine) => OutgoingRequest;
   readonly agentFor: (machine: EdgeMachine) => Agent;
   readonly load: MachineLoad;
   readonly lineTo: (machine: EdgeMachine) => Line;
   readonly connectTimeoutMs: number;
-  /** Whether Machines that stopped within the last minutes are passed over where another one is. */
+  /** Whether to skip Machines that stopped within the last minutes if there is another one. */
   readonly passesOverRecentlyStopped: boolean;
-  /** How long to try, in ms; without it until the retries are used up. */
+  /** How long to try, in ms; if undefined, until the retries are used up. */
   readonly timeoutMs: number | undefined;
   readonly retries: DeliveryRetries;
   readonly clock: Clock;
@@ -71,7 +71,7 @@ export async function deliver(options: DeliveryOptions): Promise<Delivery> {
     }
     const round = await tryEach(found.machines, options, () => timeoutMs - elapsedMs());
     if (round.kind === 'delivered') return round;
-    // Waiting for a place within a time limit is no failed try.
+    // Waiting for a free slot within a time limit does not count as a failed try.
     if (round.kind === 'unreached' || timeoutMs === Infinity) failures += 1;
     const stopped = stopReason(
       elapsedMs() >= timeoutMs,
@@ -96,7 +96,7 @@ function reluctanceOf(options: DeliveryOptions): Reluctance {
 
 type Round =
   | (Delivery & { readonly kind: 'delivered' })
-  /** All of them were at their hard limit. */
+  /** All Machines were at their hard limit. */
   | { readonly kind: 'full' }
   | { readonly kind: 'unreached' };
 
@@ -122,7 +122,7 @@ function stopReason(
   return isExhausted ? { reason: 'retries_exhausted', code: 'PR03' } : undefined;
 }
 
-/** A Machine that was not reached, or has no place, may be tried again. */
+/** A Machine that was unreachable or full may be tried again. */
 async function tryMachine(
   machine: EdgeMachine,
   options: DeliveryOptions,
@@ -142,13 +142,13 @@ async function tryMachine(
   });
   onEnd(attempt, release);
   if (attempt.kind === 'unreachable') return 'unreached';
-  // What goes wrong until somebody takes the socket shows in its being closed.
+  // Until the socket has a user, 'close' is enough to detect an error.
   if (attempt.kind === 'upgraded') attempt.socket.on('error', () => undefined);
   await arrival(options.lineTo(machine), options.signal);
   return attempt;
 }
 
-/** Whether bytes sent to it would arrive in time. */
+/** Whether bytes would reach the Machine in time. */
 async function isReached(
   machine: EdgeMachine,
   { clock, signal, lineTo, connectTimeoutMs }: DeliveryOptions,
@@ -164,7 +164,7 @@ async function isReached(
   );
 }
 
-/** A request keeps its place until its response has ended, an upgraded one until its socket has. */
+/** A request holds its slot until its response has ended, an upgraded one until its socket has closed. */
 function onEnd(attempt: DeliveryAttempt, end: () => void): void {
   if (attempt.kind === 'responded') attempt.response.once('close', end);
   else if (attempt.kind === 'upgraded') attempt.socket.once('close', end);
@@ -182,7 +182,7 @@ async function isAwake(
     () =>
       machine.wake().then(
         () => true,
-        // Why it can't start is said by the Machine; here it is one that was not reached.
+        // The Machine reports why it can't start; here it only counts as unreachable.
         () => false,
       ),
     Math.min(remainingMs, MAX_WAKE_MS),
@@ -190,7 +190,7 @@ async function isAwake(
   );
 }
 
-/** The outcome, or false if that takes longer or the client disconnects. */
+/** The outcome, or false after the timeout or if the client disconnects. */
 async function isSoInTime(
   begin: (isOver: AbortSignal) => Promise<boolean>,
   timeoutMs: number,
@@ -213,11 +213,11 @@ const MAX_WAKE_MS = 60_000;
  */
 export interface MachineLoad {
   isFull(machine: MachineId): boolean;
-  /** Takes a place; what it returns gives it back, once. Undefined if there is none. */
+  /** Takes a slot, and returns a function that frees it once. Undefined if none is free. */
   take(machine: MachineId): (() => void) | undefined;
 }
 
-/** Without a limit there is always a place. */
+/** Without a limit there is always a free slot. */
 export function createMachineLoad(hardLimit = Infinity): MachineLoad {
   const taken = new Map<MachineId, number>();
   const count = (machine: MachineId): number => taken.get(machine) ?? 0;

@@ -1,10 +1,10 @@
 /**
- * The app that `simulate` runs unless it is given another: JSON-RPC over plain HTTP, with sessions
- * in the memory of this very process, as stateful servers have them. It knows nothing of sidecars.
+ * The default app of `simulate`: JSON-RPC over plain HTTP, with sessions in the memory of its process,
+ * like any stateful server. It knows nothing of sidecars.
  *
- * `POST /mcp` with method `initialize` answers with a `mcp-session-id`, `POST /rpc` with an
- * `x-session-id`; `count` then counts in that session, and `DELETE` ends it. `GET` with a session's
- * header streams its events.
+ * `POST /mcp` with method `initialize` returns a `mcp-session-id`, `POST /rpc` an `x-session-id`;
+ * `count` then counts in that session, and `DELETE` ends it. `GET` with a session's header streams its
+ * events.
  */
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -68,7 +68,7 @@ async function handle(exchange: Exchange): Promise<void> {
   if (!session) {
     const status = id === '' ? 400 : 404;
     const error = { code: -32001, message: id === '' ? 'No session' : 'Session not found' };
-    answer(exchange, status, { id: call?.id ?? null, error });
+    respond(exchange, status, { id: call?.id ?? null, error });
     return;
   }
   if (request.method === 'DELETE') {
@@ -85,14 +85,14 @@ function open(exchange: Exchange, call: Call): void {
   const id = randomUUID();
   exchange.sessions.set(id, { count: 0, streams: new Set() });
   exchange.response.setHeader(exchange.header, id);
-  answer(exchange, 200, { id: call.id, result: { machine: exchange.machine } });
+  respond(exchange, 200, { id: call.id, result: { machine: exchange.machine } });
 }
 
 function count(exchange: Exchange, call: Call, session: Session): void {
   session.count += 1;
   const result = { machine: exchange.machine, count: session.count };
   for (const stream of session.streams) stream.write(`data: ${JSON.stringify(result)}\n\n`);
-  answer(exchange, 200, { id: call.id, result });
+  respond(exchange, 200, { id: call.id, result });
 }
 
 function stream({ response }: Exchange, session: Session): void {
@@ -102,12 +102,12 @@ function stream({ response }: Exchange, session: Session): void {
   response.once('close', () => session.streams.delete(response));
 }
 
-function answer({ response }: Exchange, status: number, message: object): void {
+function respond({ response }: Exchange, status: number, message: object): void {
   response.writeHead(status, { 'content-type': 'application/json' });
   response.end(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`);
 }
 
-/** Rejects what is no JSON object, or too long. */
+/** Rejects if the body is not a JSON object, or too long. */
 async function readCall(request: IncomingMessage): Promise<Call> {
   const chunks: Buffer[] = [];
   let bytes = 0;

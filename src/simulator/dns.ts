@@ -19,30 +19,30 @@ export interface DnsServer {
 }
 
 const HOST = '127.0.0.1';
-/** RFC 1035 §4.1.1: the resolver can't answer, and the name does not exist. */
+/** RFC 1035 §4.1.1: the server failed; the name does not exist. */
 const SERVER_FAILURE = 2;
 const NAME_ERROR = 3;
-/** What Fly's resolver gives its answers. */
+/** The TTL that Fly's resolver uses. */
 const TTL_SECONDS = 5;
 
-/** Answers from the state the Machines are in when the question comes. */
+/** Responds with the state of the Machines at the time of the query. */
 export async function startDnsServer(
   machines: () => readonly NetworkMachine[],
-  state: () => ResolverState = () => ({ kind: 'answering' }),
+  state: () => ResolverState = () => ({ kind: 'responding' }),
 ): Promise<DnsServer> {
   const socket = createSocket('udp4');
   socket.on('message', (message, sender) => {
-    const answer = answerTo(message, machines(), state());
-    // Who asks and leaves gets no answer; there is nobody to tell.
-    if (answer) socket.send(answer, sender.port, sender.address, () => undefined);
+    const response = responseTo(message, machines(), state());
+    // A send error has no receiver: the client has disconnected.
+    if (response) socket.send(response, sender.port, sender.address, () => undefined);
   });
   socket.bind(0, HOST);
   await once(socket, 'listening');
   return { address: `${HOST}:${socket.address().port}`, close: () => closed(socket) };
 }
 
-/** Undefined for what is no question with one name, or gets no answer. */
-function answerTo(
+/** Undefined if the message is not a query for one name, or gets no response. */
+function responseTo(
   message: Buffer,
   current: readonly NetworkMachine[],
   state: ResolverState,
@@ -68,12 +68,12 @@ function questionOf(message: Buffer): { id: number; name: string; type: RecordTy
     if (type === 'response' || !question || questions.length > 1) return undefined;
     return { id, name: question.name, type: question.type };
   } catch {
-    // What can't be read came from nobody who waits for an answer.
+    // Not a DNS message, so no client waits for a response.
     return undefined;
   }
 }
 
-/** A text goes out in strings of at most 255 bytes (RFC 1035 §3.3.14). */
+/** A text is sent as strings of at most 255 bytes (RFC 1035 §3.3.14). */
 function recordOf(name: string, type: 'TXT' | 'AAAA', value: string): Answer {
   const ttl = TTL_SECONDS;
   if (type === 'AAAA') return { name, type, ttl, data: value };

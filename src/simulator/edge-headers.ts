@@ -1,6 +1,6 @@
-/** The headers of a request as the edge hands it to a Machine. Raw pairs, in order and case. */
+/** The headers of a request as the edge sends it to a Machine. Raw pairs, in order and case. */
 
-/** What the edge says of a request, whatever its client has said. */
+/** What the edge adds to a request, in place of the client's own values. */
 export interface EdgeStamp {
   readonly clientIp: string;
   /** The port that the client connected to. */
@@ -12,7 +12,7 @@ export interface EdgeStamp {
   readonly requestId: string;
 }
 
-/** Set by the edge alone: a client's own are dropped (https://fly.io/docs/networking/request-headers/). */
+/** Set only by the edge: a client's own are dropped (https://fly.io/docs/networking/request-headers/). */
 const REPLACED: ReadonlySet<string> = new Set([
   'fly-client-ip',
   'fly-forwarded-port',
@@ -24,7 +24,7 @@ const REPLACED: ReadonlySet<string> = new Set([
   'via',
 ]);
 
-/** Headers of replays; whether the edge drops a client's own is not documented. */
+/** Headers of replays. Fly does not document whether the edge drops a client's own. */
 export const REPLAY_HEADERS: ReadonlySet<string> = new Set([
   'fly-replay-src',
   'fly-replay-failed',
@@ -42,7 +42,7 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'upgrade',
 ]);
 
-/** Needed to read the message at all: they stay, even where `Connection` names them. */
+/** Needed to parse the message: they stay, even if `Connection` names them. */
 const NEVER_REMOVED: ReadonlySet<string> = new Set(['host', 'content-length', 'content-type']);
 
 /** Methods whose requests node's client does not frame as chunked by itself. */
@@ -56,7 +56,7 @@ export interface IncomingHead {
   readonly isUpgrade: boolean;
 }
 
-/** What the client has sent, less what belongs to its connection, with what the edge says of it. */
+/** The client's headers, without those of its connection, and with those of the edge. */
 export function headersForMachine(
   head: IncomingHead,
   stamp: EdgeStamp,
@@ -75,12 +75,12 @@ export function headersForMachine(
     ...['X-Forwarded-Ssl', 'off'],
     ...['Via', listOf(raw, 'via', VIA)],
   );
-  // The port that the client set out for may be said by the client itself.
+  // The client may set the port itself.
   if (!findHeader(raw, 'x-forwarded-port')) kept.push('X-Forwarded-Port', String(stamp.port));
   return [...kept, ...framingOf(head)];
 }
 
-/** Sets each of the headers, in place of those of the same name. */
+/** Sets each header, and replaces those of the same name. */
 export function withHeaders(
   raw: readonly string[],
   set: Readonly<Record<string, string>>,
@@ -95,7 +95,7 @@ export function withoutNames(raw: readonly string[], names: ReadonlySet<string>)
     .flat();
 }
 
-/** Less the fields of the connection, and those that `Connection` names. */
+/** Removes the fields of the connection, and those that `Connection` names. */
 export function withoutHopByHop(raw: readonly string[]): string[] {
   const named = (findHeader(raw, 'connection') ?? '')
     .split(',')
@@ -121,13 +121,13 @@ function listOf(raw: readonly string[], name: string, ...added: string[]): strin
   return [...(sent === undefined ? [] : [sent]), ...added].join(', ');
 }
 
-/** How the body is framed on the way to the Machine: as the client has framed it. */
+/** The framing of the body for the Machine: the same as the client's. */
 function framingOf(head: IncomingHead): string[] {
   if (head.isUpgrade) {
     return ['Connection', 'Upgrade', 'Upgrade', findHeader(head.rawHeaders, 'upgrade') ?? ''];
   }
   if (findHeader(head.rawHeaders, 'transfer-encoding')) return ['Transfer-Encoding', 'chunked'];
   const hasLength = findHeader(head.rawHeaders, 'content-length') !== undefined;
-  // Said explicitly: node would frame a body that is not there as chunked.
+  // Explicit, because node would frame a missing body as chunked.
   return hasLength || WITHOUT_BODY.has(head.method) ? [] : ['Content-Length', '0'];
 }

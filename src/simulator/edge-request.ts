@@ -1,4 +1,4 @@
-/** One request at the edge: from Machine to Machine, until there is a response. */
+/** One request at the edge: from Machine to Machine, until one responds. */
 import type { Agent, ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
@@ -14,7 +14,7 @@ import type { CachedRequest, CacheLookup, ReplayCache } from './replay-cache.ts'
 import { sessionTextOfHeaders, sessionTextOfRequest, type Spread } from './spread.ts';
 import { targetOfRequest, type EdgeMachine } from './targets.ts';
 
-/** A client's request, and what responds to it. */
+/** A client's request, and how to respond to it. */
 export interface Incoming {
   readonly requestId: string;
   readonly request: IncomingMessage;
@@ -23,13 +23,13 @@ export interface Incoming {
   /** Undefined for an upgrade, which has none. */
   readonly body: ReplayableBody | undefined;
   readonly response: ServerResponse;
-  /** Where the bytes of an accepted upgrade go. After `take` a disconnect of the client no longer aborts. */
+  /** The socket for the bytes of an accepted upgrade. After `take`, a disconnect of the client no longer aborts. */
   readonly upgrade: { readonly head: Buffer; readonly take: () => Socket } | undefined;
   /** Aborted when the client has disconnected. */
   readonly signal: AbortSignal;
 }
 
-/** What all requests of an edge share. */
+/** The state that all requests of an edge share. */
 export interface EdgeContext {
   readonly app: string;
   readonly machines: () => readonly EdgeMachine[];
@@ -43,14 +43,14 @@ export interface EdgeContext {
   readonly connectTimeoutMs: number;
   readonly passesOverRecentlyStopped: boolean;
   readonly replayCache: ReplayCache;
-  /** What happens to a request whose cached Machine can't be reached. */
+  /** What to do with a request whose cached Machine is unreachable. */
   readonly unreachableCached: UnreachableCached;
   readonly onRecord: (record: EdgeRequestRecord) => void;
 }
 
 /**
- * Not documented. `route-afresh`: the entry is dropped, and the request starts as if there had been
- * none. `fail`: the client gets the error, and so do others until the entry expires.
+ * Not documented by Fly. `route-afresh`: drops the entry and routes the request without it. `fail`: the
+ * client gets the error, and so do others until the entry expires.
  */
 export type UnreachableCached = 'route-afresh' | 'fail';
 
@@ -60,7 +60,7 @@ type Next = Leg | 'responded';
  * first --(response)--> done; --(fly-replay)--> replay --(fly-replay, ten times at most)--> replay;
  * cached --(response or fly-replay)--> as first; --(not delivered)--> first;
  * replay --(not delivered, fallback asked for)--> fallback --(response)--> done.
- * All else is an error response of the edge itself.
+ * Everything else is an error response of the edge.
  */
 export class EdgeRequest {
   readonly #incoming: Incoming;
@@ -85,7 +85,7 @@ export class EdgeRequest {
   /** Resolves when the response head, or an error, is on its way to the client. */
   async run(): Promise<void> {
     const first = this.#firstLeg();
-    // Whether a client that names a Machine gets the cached one is not documented: it gets its own.
+    // Not documented: a client that names a Machine gets that one, not the cached one.
     const isCached = this.#lookup.kind === 'hit' && first.target.instance === undefined;
     let next: Next = isCached ? cachedLeg(first, this.#lookup) : first;
     while (next !== 'responded') next = await this.#runLeg(next);
@@ -151,7 +151,7 @@ export class EdgeRequest {
     });
   }
 
-  /** Passes the response on, or follows the replay that it asks for. */
+  /** Passes the response on, or follows the replay in it. */
   async #onResponse(
     leg: Leg,
     machine: EdgeMachine,
@@ -165,7 +165,7 @@ export class EdgeRequest {
       pipeResponse(request, response, this.#incoming.response, this.#responseOptions(machine));
       return 'responded';
     }
-    // It has not read the request to its end, and what is left of it goes elsewhere.
+    // The Machine has not read the whole request, and the rest goes to another one.
     if (!request.writableFinished) request.destroy();
     // A request that came back by fallback cannot be replayed again.
     if (wish.kind === 'invalid' || leg.how === 'fallback') return this.#fail('PA03');
@@ -188,7 +188,7 @@ export class EdgeRequest {
   }
 
   /**
-   * Only what the Machine says that got the request first is kept: "if the target app issues another
+   * Caches only the replay of the Machine that got the request first: "if the target app issues another
    * fly-replay-cache, the caching behavior in this case is undefined".
    */
   #updateCache(leg: Leg, issuer: EdgeMachine, wish: ReplayRequest & { kind: 'replay' }): void {

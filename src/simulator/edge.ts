@@ -1,5 +1,5 @@
 /**
- * The simulated Fly Proxy: takes requests, spreads them over the Machines of an app and follows
+ * The simulated Fly Proxy: accepts requests, distributes them over the Machines of an app and follows
  * `fly-replay` (https://fly.io/docs/networking/dynamic-request-routing/).
  */
 import { Agent, createServer, ServerResponse, type IncomingMessage, type Server } from 'node:http';
@@ -18,14 +18,14 @@ import { createSpread, type SpreadName } from './spread.ts';
 import type { EdgeMachine } from './targets.ts';
 
 export interface EdgeOptions {
-  /** Whose Machines get the requests. */
+  /** The app whose Machines get the requests. */
   readonly app: string;
-  /** The Machines there are, of all apps; asked for each request. */
+  /** The current Machines of all apps; called for each request. */
   readonly machines: () => readonly EdgeMachine[];
   readonly clock: Clock;
   /** From 0 up to but not including 1. */
   readonly random: () => number;
-  /** 0, the default, takes a free one. */
+  /** 0, the default, uses a free one. */
   readonly port?: number;
   readonly region?: string;
   readonly spread?: SpreadName;
@@ -34,24 +34,24 @@ export interface EdgeOptions {
   readonly maxReplays?: number;
   readonly retries?: DeliveryRetries;
   /**
-   * Whether replay headers that a client sends are dropped. What Fly Proxy does is not documented;
-   * by default they are passed on, which is the harder case for who relies on them.
+   * Whether to drop replay headers that a client sends. Fly does not document this; by default the edge
+   * passes them on, which is the harder case for a sidecar that relies on them.
    */
   readonly stripsReplayHeaders?: boolean;
-  /** Rules for keeping replays by session; none by default. By path answers ask for it themselves. */
+  /** Rules for caching replays by session; none by default. A response can request caching by path itself. */
   readonly replayCache?: readonly ReplayCacheRule[];
   /** `route-afresh` by default. */
   readonly unreachableCached?: UnreachableCached;
-  /** So many requests at once that a Machine gets at most, open streams and sockets counted. */
+  /** The maximum number of concurrent requests per Machine, including open streams and sockets. */
   readonly hardLimit?: number;
   /**
-   * Whether Machines that stopped within the last five minutes are passed over where another one can
+   * Whether to skip Machines that stopped within the last five minutes if another one can
    * take the request (PM11, https://fly.io/docs/monitoring/error-codes/).
    */
   readonly passesOverRecentlyStopped?: boolean;
-  /** What lies between the edge and a Machine; nothing is wrong there by default. */
+  /** The line between the edge and a Machine; without faults by default. */
   readonly lineTo?: (machine: MachineId) => Line;
-  /** How long a Machine may take to be connected to, in ms. */
+  /** The timeout for connecting to a Machine, in ms. */
   readonly connectTimeoutMs?: number;
   readonly onRecord?: (record: EdgeRequestRecord) => void;
 }
@@ -60,7 +60,7 @@ export interface Edge {
   /** `http://127.0.0.1:<port>` */
   readonly url: string;
   setSpread(name: SpreadName): void;
-  /** Cuts all connections, and resolves when nothing of the edge is left. */
+  /** Closes all connections, and resolves when nothing of the edge is left. */
   close(): Promise<void>;
 }
 
@@ -74,12 +74,12 @@ const MAX_REPLAYS = 10;
 const RETRIES: DeliveryRetries = { count: 90, delayMs: 100 };
 /** PC05, https://fly.io/docs/monitoring/error-codes/; the time itself is not documented. */
 const CONNECT_TIMEOUT_MS = 1_000;
-/** More than a proxy behind the edge takes, so that it gets to see such requests. */
+/** More than a proxy behind the edge accepts, so that such requests reach it. */
 const MAX_HEADER_BYTES = 64 * 1024;
-/** Clients pool their connections; if the edge closed one first, the request that crosses would fail. In ms. */
+/** In ms. Clients pool their connections; if the edge closed one first, a request just sent on it would fail. */
 const KEEP_ALIVE_TIMEOUT_MS = 620_000;
 
-/** Rejects if the port cannot be had. */
+/** Rejects if the port is not available. */
 export async function startEdge(options: EdgeOptions): Promise<Edge> {
   let spread = createSpread(options.spread ?? 'round-robin', options.random);
   const agents = createAgents();
@@ -103,7 +103,7 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     maxHeaderSize: MAX_HEADER_BYTES,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     requestTimeout: 0,
-    // Another protocol than WebSocket is not ours to switch to: such a request is an ordinary one.
+    // The edge only switches to WebSocket: any other upgrade is an ordinary request.
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
   });
   const sockets = trackSockets(server);
@@ -141,11 +141,11 @@ function takeRequests(server: Server, context: EdgeContext, options: EdgeOptions
   });
   server.on('upgrade', (request: IncomingMessage, _socket, head: Buffer) => {
     const { socket } = request;
-    const response = refusalOn(socket, request);
+    const response = errorResponseOn(socket, request);
     const left = new AbortController();
     const leave = (): void => left.abort();
     socket.once('close', leave);
-    // A client may leave at any time; 'close' follows.
+    // A client may disconnect at any time; 'close' follows.
     socket.on('error', () => undefined);
     const upgrade = { head, take: () => socket.off('close', leave) };
     const incoming = { ...stamped(request, options, true), body: undefined, response, upgrade };
@@ -153,7 +153,7 @@ function takeRequests(server: Server, context: EdgeContext, options: EdgeOptions
   });
 }
 
-/** A defect of the simulator must not look like an answer of a Machine. */
+/** A defect of the simulator must not appear as a response of a Machine. */
 function run(exchange: EdgeRequest, response: ServerResponse): void {
   exchange.run().catch((error: unknown) => {
     response.destroy(error instanceof Error ? error : new Error(String(error)));
@@ -183,8 +183,8 @@ function stamped(
   };
 }
 
-/** For an upgrade that gets an ordinary answer. It is the last one on its connection. */
-function refusalOn(socket: Socket, request: IncomingMessage): ServerResponse {
+/** For an upgrade that gets an ordinary response, which is the last one on its connection. */
+function errorResponseOn(socket: Socket, request: IncomingMessage): ServerResponse {
   const response = new ServerResponse(request);
   response.shouldKeepAlive = false;
   response.assignSocket(socket);
@@ -196,7 +196,7 @@ function refusalOn(socket: Socket, request: IncomingMessage): ServerResponse {
   return response;
 }
 
-/** One pool of connections a Machine. */
+/** One pool of connections per Machine. */
 function createAgents(): { agentFor: (machine: EdgeMachine) => Agent; close: () => void } {
   const agents = new Map<MachineId, Agent>();
   return {
@@ -227,7 +227,7 @@ function portOf(server: Server): number {
 const REQUEST_ID_LETTERS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
 const REQUEST_ID_LENGTH = 26;
 
-/** As Fly's look: `01K5Z3J6QF8T3V0W5N2R4Y7B9C-iad`. */
+/** In Fly's format: `01K5Z3J6QF8T3V0W5N2R4Y7B9C-iad`. */
 function newRequestId(random: () => number, region: string): string {
   const letter = (): string =>
     REQUEST_ID_LETTERS.charAt(Math.floor(random() * REQUEST_ID_LETTERS.length));

@@ -15,7 +15,7 @@ import type { LifecycleState } from './targets.ts';
 
 export type MachineEnvironment = Readonly<Record<string, string | undefined>>;
 
-/** Of one Machine, so that it can be told who asks and who calls. */
+/** The private network of one Machine, so that the simulator knows the source of each query and call. */
 export interface Attachment {
   /** `host:port` of its resolver for `.internal`. */
   readonly dnsAddress: string;
@@ -28,13 +28,13 @@ export interface FleetOptions {
   readonly appCommand: readonly string[];
   /** Undefined: Machines without sidecar. */
   readonly sidecarCommand: readonly string[] | undefined;
-  /** What every process gets. */
+  /** The environment of every process. */
   readonly env: MachineEnvironment;
   /** Settings of the sidecars. */
   readonly sidecarEnv: MachineEnvironment;
   /** Each Machine has its volume in here. */
   readonly directory: string;
-  /** Gives a Machine its own entrances to the private network. */
+  /** Gives a Machine its own ports on the private network. */
   readonly attach: (machine: MachineId) => Promise<Attachment>;
   readonly keeper: ProcessKeeper;
   readonly clock: Clock;
@@ -46,15 +46,15 @@ export const PROCESS_GROUP = 'app';
 
 const HOST = '127.0.0.1';
 const REGIONS = ['iad', 'lhr', 'nrt', 'gru', 'syd'] as const;
-/** For a sidecar to end by itself before it is killed. */
+/** The time for a sidecar to exit before it is killed. */
 const DRAIN_MARGIN_MS = 1_000;
-/** The first digit is never 0, so that an id is not taken for a number of fewer digits. */
+/** The first digit is never 0, so that an id never parses as a shorter number. */
 const MACHINE_ID_DIGITS = 14;
 
-/** Makes a Machine with an id, ports and a volume of its own, which is not started yet. */
+/** Creates a Machine with its own id, ports and volume, but does not start it. */
 export type MakeMachine = (region?: string) => Promise<SimulatedMachine>;
 
-/** Without a region given, one Machine after the other gets the next region. */
+/** Without an explicit region, each Machine gets the next region in turn. */
 export function createMachineMaker(options: FleetOptions): MakeMachine {
   const findPort = createPortFinder(options.random);
   let made = 0;
@@ -69,8 +69,8 @@ export function createMachineMaker(options: FleetOptions): MakeMachine {
   };
 }
 
-/** What one Machine has for itself. */
-interface Belongings {
+/** The resources of one Machine. */
+interface Resources {
   readonly id: MachineId;
   readonly region: string;
   readonly ports: MachinePorts;
@@ -78,7 +78,7 @@ interface Belongings {
   readonly volume: string;
 }
 
-function createMachine(options: FleetOptions, belongings: Belongings): SimulatedMachine {
+function createMachine(options: FleetOptions, belongings: Resources): SimulatedMachine {
   const { appName, appCommand, sidecarCommand, sidecarEnv, keeper, clock } = options;
   const { id, region, ports } = belongings;
   const env = { ...options.env, ...flyEnvironment(id, appName, region) };
@@ -112,7 +112,7 @@ function flyEnvironment(id: MachineId, appName: string, region: string): Machine
   };
 }
 
-function sidecarSettings({ ports, attachment, volume }: Belongings): MachineEnvironment {
+function sidecarSettings({ ports, attachment, volume }: Resources): MachineEnvironment {
   return {
     HOST,
     PORT: String(ports.public),
@@ -136,7 +136,7 @@ async function findPorts(
   return { public: service, peer: await findPort(), admin: await findPort(), app };
 }
 
-/** Like Fly's: `d8901e5b6e1234`. */
+/** In Fly's format: `d8901e5b6e1234`. */
 function newMachineId(random: () => number): MachineId {
   const digit = (from: number): string => (from + Math.floor(random() * (16 - from))).toString(16);
   const text = digit(1) + Array.from({ length: MACHINE_ID_DIGITS - 1 }, () => digit(0)).join('');
@@ -166,7 +166,7 @@ export interface Deployable<Machine extends DeployableMachine> {
   addMachine(region: string): Promise<Machine>;
 }
 
-/** A rolling deploy goes on to the next Machine once the one before listens. */
+/** A rolling deploy continues with the next Machine once the one before listens. */
 export async function deploy<Machine extends DeployableMachine>(
   app: Deployable<Machine>,
   strategy: DeployStrategy,
@@ -185,7 +185,7 @@ export async function deploy<Machine extends DeployableMachine>(
   }
 }
 
-/** One that is stopped gets its new version when it is started. */
+/** A stopped Machine gets the new version when it starts. */
 async function replaceVersion(machine: DeployableMachine): Promise<void> {
   if (!isUp(machine)) return;
   await machine.stop();
@@ -197,7 +197,7 @@ async function retire(machine: DeployableMachine): Promise<void> {
   await machine.destroy();
 }
 
-/** A suspended one loses its memory too: a deploy discards the snapshot. */
+/** A suspended Machine loses its memory too: a deploy discards the snapshot. */
 function isUp({ state }: DeployableMachine): boolean {
   return state === 'started' || state === 'suspended';
 }

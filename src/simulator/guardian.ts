@@ -1,7 +1,7 @@
 /**
- * A process of its own which outlives the simulator by a moment: when the simulator is gone, however
- * it ended, what it had started is killed. Children can't do that themselves: a command of the
- * user's own knows nothing of the simulator, and a suspended process does nothing at all.
+ * A process that kills everything the simulator started, when the simulator has ended for any reason.
+ * The children can't do that: a user's command knows nothing of the simulator, and a suspended process
+ * does nothing at all.
  *
  * It reads lines from its standard input: `+<pid>` when a process group was started, `-<pid>` when it
  * ended. The end of the input is the end of the simulator.
@@ -13,7 +13,7 @@ const groups = new Set<number>();
 const lines = createInterface({ input: process.stdin });
 lines.on('line', (line) => {
   const group = Number(line.slice(1));
-  // 0 and 1 are never ours: to a negative 1, a signal goes to everything.
+  // Never 0 or 1: a signal to -1 goes to every process.
   if (!Number.isSafeInteger(group) || group <= 1) return;
   if (line.startsWith('+')) groups.add(group);
   else groups.delete(group);
@@ -26,6 +26,6 @@ function killGroup(group: number): void {
   try {
     process.kill(-group, 'SIGKILL');
   } catch {
-    // It has ended by itself in the meantime.
+    // The group has already ended.
   }
 }

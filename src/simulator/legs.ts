@@ -1,6 +1,6 @@
 /**
- * The legs of a request's way: to the first Machine or to the one that the replay cache names, on by
- * a replay, back by a fallback. Pure.
+ * The legs of a request's path: to the first Machine or to the one in the replay cache, on by a replay,
+ * back by a fallback. Pure.
  */
 import { parseMachineId } from '../session.ts';
 import {
@@ -16,7 +16,7 @@ import { transformRequest, type ReplayRequest } from './replay.ts';
 import type { CacheLookup } from './replay-cache.ts';
 import { targetOfReplay, type EdgeMachine, type Target } from './targets.ts';
 
-/** Where the request goes next, and what happens if it does not get there. */
+/** Where the request goes next, and what happens if it can't be delivered. */
 export interface Leg {
   readonly how: Hop['how'];
   readonly target: Target;
@@ -27,7 +27,7 @@ export interface Leg {
 
 const MICROS_PER_MS = 1000;
 
-/** Straight to where an earlier request was replayed: no `Fly-Replay-Src`, as nobody replays it. */
+/** Directly to the target of an earlier replay: no `Fly-Replay-Src`, as this request is not replayed. */
 export function cachedLeg(first: Leg, { instruction, issuer }: CacheLookup & { kind: 'hit' }): Leg {
   const rawHeaders = withHeaders(first.request.rawHeaders, { 'Fly-Replay-Cache-Status': 'hit' });
   return {
@@ -66,7 +66,7 @@ export function replayLeg(
   };
 }
 
-/** Back to the Machine that asked for the replay, with the request as that Machine got it. */
+/** Back to the Machine that requested the replay, with the request as that Machine received it. */
 export function fallbackLeg(
   failed: Leg,
   { to, kind, from }: NonNullable<Leg['fallback']>,

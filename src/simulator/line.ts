@@ -3,7 +3,7 @@ import { Transform } from 'node:stream';
 import type { Socket } from 'node:net';
 
 export interface Line {
-  /** `refusing`: connecting fails at once. `silent`: nothing arrives for as long as it lasts. */
+  /** `refusing`: connecting fails at once. `silent`: nothing arrives while this lasts. */
   state(): 'whole' | 'refusing' | 'silent';
   /** How late bytes arrive, in ms. */
   delayMs(): number;
@@ -13,7 +13,7 @@ export interface Line {
   delayed(signal?: AbortSignal): Promise<void>;
 }
 
-/** With nothing wrong, ever. */
+/** A line that never has a fault. */
 export const WHOLE_LINE: Line = {
   state: () => 'whole',
   delayMs: () => 0,
@@ -29,7 +29,7 @@ export async function arrival(line: Line, signal?: AbortSignal): Promise<void> {
 
 /**
  * Passes bytes on as the line does. A silent line applies backpressure to the sender; a delay makes bytes
- * late, and limits not how many are on their way.
+ * late, but does not limit how many are in flight.
  */
 export function createGate(line: Line): Transform {
   let onTheWay = 0;
@@ -62,7 +62,7 @@ export interface LinePair {
 
 /**
  * Pipes both ways, with backpressure. A half-close passes through: the end of one side's data ends
- * the other's, and what comes back still flows. A reset on one side becomes a reset on the other.
+ * the other's, while the opposite direction stays open. A reset on one side becomes a reset on the other.
  * Both sockets must have been opened with `allowHalfOpen`.
  */
 export function joinSockets(
@@ -77,17 +77,17 @@ export function joinSockets(
 }
 
 function closeTogether(from: Socket, to: Socket, line: Line): void {
-  // The reset itself is dealt with on 'close', which always follows.
+  // 'close', which always follows, handles the reset.
   from.on('error', () => undefined);
   const close = (hadError: boolean): void => {
-    // Where both have ended, what is still on the line arrives before its end does.
+    // If both have ended, bytes in flight arrive before the end does.
     if (!hadError && from.readableEnded && from.writableEnded) return;
     void line.notSilent().then(() => {
       if (hadError) to.resetAndDestroy();
       else to.destroy();
     });
   };
-  // On a slow line it may have closed before the two were joined.
+  // On a slow line the socket may have closed before the two were joined.
   if (from.closed) close(from.errored !== null);
   else from.once('close', close);
 }

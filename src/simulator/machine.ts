@@ -1,4 +1,4 @@
-/** One simulated Machine: an app, and the sidecar in front of it, as processes of this computer. */
+/** One simulated Machine: an app, and the sidecar in front of it, as local processes. */
 import type { MachineId } from '../session.ts';
 import { awaitPort } from '../app/await-port.ts';
 import type { Clock } from '../clock.ts';
@@ -6,9 +6,9 @@ import type { ProcessKeeper, RunningProcess } from './processes.ts';
 import type { EdgeMachine, LifecycleState } from './targets.ts';
 import type { NetworkMachine } from './zone.ts';
 
-/** Ports on 127.0.0.1, kept for as long as the Machine exists. */
+/** Ports on 127.0.0.1, fixed for the lifetime of the Machine. */
 export interface MachinePorts {
-  /** Where the edge connects: the sidecar, or the app itself where there is no sidecar. */
+  /** The port for the edge: the sidecar's, or the app's if there is no sidecar. */
   readonly public: number;
   readonly peer: number;
   readonly admin: number;
@@ -29,7 +29,7 @@ export interface MachineOptions {
   readonly processGroup: string;
   readonly ports: MachinePorts;
   readonly appPlan: ProcessPlan;
-  /** Undefined: the edge goes straight to the app. */
+  /** Undefined if the edge connects directly to the app. */
   readonly sidecarPlan: ProcessPlan | undefined;
   readonly keeper: ProcessKeeper;
   readonly clock: Clock;
@@ -46,7 +46,7 @@ const START_TIMEOUT_MS = 30_000;
 /**
  * stopped --start--> starting --(both listen)--> started --stop--> stopping --(both ended)--> stopped
  * started, suspended --crash--> stopped, with its volume
- * started --suspend--> suspended --resume--> started (with all that was in memory)
+ * started --suspend--> suspended --resume--> started (with its memory)
  * any --destroy--> destroyed
  */
 export class SimulatedMachine implements EdgeMachine, NetworkMachine {
@@ -58,7 +58,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   readonly #options: MachineOptions;
   #state: LifecycleState = 'stopped';
   #stoppedAt: number | undefined;
-  /** The latest start; it counts while the state is `starting`. */
+  /** The latest start; meaningful while the state is `starting`. */
   #starting: Promise<void> = Promise.resolve();
   #processes: Partial<Record<ProcessName, RunningProcess>> = {};
 
@@ -93,7 +93,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     return this.start();
   }
 
-  /** Resolves when app and sidecar listen; rejects with their last words if they don't. */
+  /** Resolves when app and sidecar listen; otherwise rejects with their last output. */
   start(): Promise<void> {
     if (this.#state === 'started') return Promise.resolve();
     if (this.#state === 'stopped') this.#starting = this.#startProcesses();
@@ -104,13 +104,13 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   async stop(): Promise<void> {
     this.#expect('stop', 'started', 'suspended');
     this.#state = 'stopping';
-    // The sidecar drains what the app still has to answer.
+    // The sidecar first drains the requests in flight.
     await this.#processes.sidecar?.stop(KILL_SIGNAL, KILL_TIMEOUT_MS);
     await this.#processes.app?.stop(KILL_SIGNAL, KILL_TIMEOUT_MS);
     this.#enter('stopped');
   }
 
-  /** As `fly machine suspend`: everything stands still, with its memory and its connections. */
+  /** As `fly machine suspend`: the processes freeze, with their memory and connections. */
   suspend(): void {
     this.#expect('suspend', 'started');
     this.#signal('SIGSTOP');
@@ -123,7 +123,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     this.#enter('started');
   }
 
-  /** As when the Machine itself dies: at once, and the volume stays. */
+  /** As if the Machine fails: at once, and the volume stays. */
   async crash(): Promise<void> {
     this.#expect('crash', 'started', 'suspended');
     this.#state = 'stopping';
@@ -131,15 +131,15 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     this.#enter('stopped');
   }
 
-  /** As `fly machine destroy --force`: at once, and for good. */
+  /** As `fly machine destroy --force`: at once and permanently. */
   async destroy(): Promise<void> {
     this.#enter('destroyed');
     await this.#kill();
   }
 
   /**
-   * The end of the simulation: the app may end by itself, but nobody is left for whom the sidecar
-   * would have to drain.
+   * The end of the simulation: the app may exit by itself, but the sidecar need not drain, as there are
+   * no more clients.
    */
   async shutDown(): Promise<void> {
     const { app, sidecar } = this.#processes;
@@ -153,7 +153,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     await this.startSidecar();
   }
 
-  /** Leaves the app alone: until the sidecar is started again the Machine refuses connections. */
+  /** The app keeps running. Until the sidecar starts again, the Machine refuses connections. */
   async stopSidecar(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     this.#expect('stop the sidecar', 'started');
     await this.#processes.sidecar?.stop(signal, KILL_TIMEOUT_MS);
@@ -183,7 +183,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     if (!plan) return;
     const started = await keeper.start({ ...plan, onLine: (line) => onLine(name, line) });
     this.#processes[name] = started;
-    // Destroyed meanwhile, when there was nothing to kill yet.
+    // The Machine was destroyed before there was a process to kill.
     if (this.#state === 'destroyed') await started.stop('SIGKILL', 0);
     const port = name === 'app' ? this.ports.app : this.ports.public;
     const problem = await untilListening(port, started, clock);
@@ -202,7 +202,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
     this.#processes.app?.signal(signal);
   }
 
-  /** What is destroyed stays destroyed, whatever was under way. */
+  /** A destroyed Machine stays destroyed, whatever operation was in progress. */
   #enter(state: LifecycleState): void {
     if (this.#state === 'destroyed') return;
     this.#state = state;

@@ -1,28 +1,28 @@
 /**
- * What is wrong with the network of a simulation: cut and slow lines, resolvers that fail. Everything
- * can be undone, one by one or all at once.
+ * The faults in the network of a simulation: cut and slow lines, failing resolvers. Each can be undone,
+ * separately or all at once.
  */
 import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { WHOLE_LINE, type Line } from './line.ts';
 import type { NetworkMachine } from './zone.ts';
 
-/** Between the edge and a Machine both ways are one; between two Machines each way is its own. */
+/** Between the edge and a Machine, one way covers both directions; between two Machines, each direction is separate. */
 export interface Way {
   readonly from: 'edge' | 'machines' | MachineId;
   readonly to: 'machines' | MachineId;
 }
 
-/** `refuse`: new connections fail, open ones stay. `hang`: nothing comes through, and nobody is told. */
+/** `refuse`: new connections fail, open ones stay. `hang`: nothing gets through, without an error. */
 export type CutName = 'refuse' | 'hang';
 
 /**
- * `silent`: no answer. `failing`: SERVFAIL. `stale`: it goes on to answer what was true when this
- * began.
+ * `silent`: no response. `failing`: SERVFAIL. `stale`: the responses stay as they were when the fault
+ * started.
  */
 export type ResolverTrouble = 'silent' | 'failing' | 'stale';
 
-/** Mends it. Calling it twice does nothing. */
+/** Removes the fault. A second call does nothing. */
 export type Undo = () => void;
 
 export interface Network {
@@ -31,25 +31,25 @@ export interface Network {
   cutBetween(one: MachineId, other: MachineId, how?: CutName): Undo;
   /** From the edge and from all other Machines, and to them. */
   isolate(machine: MachineId, how?: CutName): Undo;
-  /** Everything that passes is so much later, an answer as well as a request. */
+  /** Delays everything that passes, requests and responses. */
   delay(way: Way, ms: number): Undo;
-  /** For the Machine that asks, or for all of them. */
-  disturbResolver(trouble: ResolverTrouble, asker?: MachineId): Undo;
-  /** Mends everything. */
+  /** For the queries of one Machine, or of all. */
+  disturbResolver(trouble: ResolverTrouble, client?: MachineId): Undo;
+  /** Removes all faults. */
   heal(): void;
 }
 
 export type ResolverState =
-  | { readonly kind: 'answering' }
+  | { readonly kind: 'responding' }
   | { readonly kind: 'silent' }
   | { readonly kind: 'failing' }
   | { readonly kind: 'stale'; readonly machines: readonly NetworkMachine[] };
 
 export interface NetworkFaults extends Network {
   readonly line: (from: 'edge' | MachineId, to: MachineId) => Line;
-  /** Undefined for who is no Machine: only what concerns all concerns it. */
-  resolver(asker: MachineId | undefined): ResolverState;
-  /** Mends everything, and ends the delays that are under way. */
+  /** `client`: undefined outside a Machine; then only faults for all Machines apply. */
+  resolver(client: MachineId | undefined): ResolverState;
+  /** Removes all faults, and ends the delays in progress. */
   close(): void;
 }
 
@@ -62,11 +62,11 @@ interface Delay extends Way {
 }
 
 interface Disturbance {
-  readonly asker: MachineId | undefined;
+  readonly client: MachineId | undefined;
   readonly state: ResolverState;
 }
 
-const ANSWERING: ResolverState = { kind: 'answering' };
+const RESPONDING: ResolverState = { kind: 'responding' };
 
 export function createNetwork(
   machines: () => readonly NetworkMachine[],
@@ -103,20 +103,20 @@ class FaultyNetwork implements NetworkFaults {
 
   readonly delay: Network['delay'] = (way, ms) => this.#add(this.#delays, { ...way, ms });
 
-  readonly disturbResolver: Network['disturbResolver'] = (trouble, asker) => {
+  readonly disturbResolver: Network['disturbResolver'] = (trouble, client) => {
     const state: ResolverState =
       trouble === 'stale'
         ? { kind: 'stale', machines: this.#machines().map(copyOf) }
         : { kind: trouble };
-    return this.#add(this.#disturbances, { asker, state });
+    return this.#add(this.#disturbances, { client, state });
   };
 
-  /** The latest disturbance counts. */
-  readonly resolver: NetworkFaults['resolver'] = (asker) => {
+  /** The latest fault applies. */
+  readonly resolver: NetworkFaults['resolver'] = (client) => {
     const found = [...this.#disturbances].filter(
-      (disturbance) => disturbance.asker === undefined || disturbance.asker === asker,
+      (disturbance) => disturbance.client === undefined || disturbance.client === client,
     );
-    return found.at(-1)?.state ?? ANSWERING;
+    return found.at(-1)?.state ?? RESPONDING;
   };
 
   readonly line: NetworkFaults['line'] = (from, to) => {
@@ -185,7 +185,7 @@ function together(undos: readonly Undo[]): Undo {
   };
 }
 
-/** As it is now: a Machine's state changes. */
+/** A snapshot: the state of a Machine changes. */
 function copyOf({
   id,
   app,

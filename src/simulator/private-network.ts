@@ -1,8 +1,7 @@
 /**
- * The simulated private network (6PN). On Fly.io each Machine has an address of its own; here all
- * have one. So each Machine dials at a port of its own, which tells who calls, and the `Host` of a
- * connection's first request tells which Machine is meant; the connection is joined with that
- * Machine's peer listener.
+ * The simulated private network (6PN). On Fly.io each Machine has its own address; here all share one. So
+ * each Machine dials its own port, which identifies the caller, and the `Host` of the first request on a
+ * connection identifies the target; the connection is then joined with the target's peer listener.
  */
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
@@ -13,21 +12,21 @@ import { arrival, WHOLE_LINE, type Line, joinSockets, type LinePair } from './li
 import { runs, type NetworkMachine } from './zone.ts';
 
 export interface PrivateNetwork {
-  /** The port at which this Machine dials every other. */
+  /** The port that this Machine dials to reach any other. */
   openPort(caller: MachineId): Promise<number>;
-  /** Cuts all connections. */
+  /** Closes all connections. */
   close(): Promise<void>;
 }
 
-/** What lies between two Machines, one way. */
+/** The line between two Machines, in one direction. */
 export type LineBetween = (from: MachineId, to: MachineId) => Line;
 
 const HOST = '127.0.0.1';
-/** Of a request's head; far more than sidecars send each other. */
+/** The maximum of a request head; far more than sidecars send. */
 const MAX_HEAD_BYTES = 16 * 1024;
 const HEAD_END = '\r\n\r\n';
 
-/** As long as a sidecar tries to connect, in ms. It has connected here already, and is cut off. */
+/** How long a sidecar tries to connect, in ms. Here it is connected already, and gets disconnected. */
 const CONNECT_TIMEOUT_MS = 5_000;
 
 export interface PrivateNetworkOptions {
@@ -43,7 +42,7 @@ export function createPrivateNetwork(options: PrivateNetworkOptions): PrivateNet
   const track = (socket: Socket): void => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    // What breaks off closes; the other side is told by the splice, if it is joined already.
+    // 'close' follows; it also closes the other side, if the two are joined already.
     socket.on('error', () => undefined);
   };
   return {
@@ -66,12 +65,12 @@ export function createPrivateNetwork(options: PrivateNetworkOptions): PrivateNet
     const meant = (): NetworkMachine | undefined => machineOf(hostOf(head), machines());
     const id = meant()?.id;
     if (id === undefined) {
-      // A Machine that does not run has no address: nothing answers there.
+      // A Machine that does not run has no address: nothing listens there.
       caller.resetAndDestroy();
       return;
     }
     const ways = { there: lineBetween(from, id), back: lineBetween(id, from) };
-    // To connect, something has to pass both ways.
+    // Connecting needs both directions.
     const tooLate = new AbortController();
     const cancelTimeout = clock.after(CONNECT_TIMEOUT_MS, () => tooLate.abort());
     await Promise.all([arrival(ways.there, tooLate.signal), arrival(ways.back, tooLate.signal)]);
@@ -82,7 +81,7 @@ export function createPrivateNetwork(options: PrivateNetworkOptions): PrivateNet
   }
 }
 
-/** Calls back with what has come once it holds the head of a request; cuts who sends none. */
+/** Calls back with the received bytes once they contain a request head; closes connections without one. */
 function onHead(caller: Socket, found: (head: Buffer) => void): void {
   let held: Buffer = Buffer.alloc(0);
   const receive = (chunk: Buffer): void => {
@@ -113,7 +112,7 @@ function hostOf(head: Buffer): string | undefined {
   return host?.trim().toLowerCase();
 }
 
-/** Suspended Machines keep their connections but answer nothing, as their processes stand still. */
+/** Suspended Machines keep their connections but do not respond, as their processes are frozen. */
 function machineOf(
   host: string | undefined,
   machines: readonly NetworkMachine[],

@@ -1,4 +1,4 @@
-/** The child processes of a simulation, started in groups of their own and never left behind, and their ports. */
+/** The child processes of a simulation, each in its own process group and always ended, and their ports. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { extname } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -12,7 +12,7 @@ import { pid } from 'node:process';
 export interface ProcessOptions {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Each line that the process writes, to its standard output or error. */
+  /** Called with each line that the process writes to standard output or error. */
   readonly onLine?: (line: string) => void;
 }
 
@@ -22,16 +22,16 @@ export interface RunningProcess {
   hasEnded(): boolean;
   /** The last lines it wrote. */
   lastLines(): string;
-  /** To the process and what it has started. Does nothing once it has ended. */
+  /** Signals the process and its children. Does nothing once it has ended. */
   signal(signal: NodeJS.Signals): void;
-  /** Asks with `signal`, kills after `graceMs`; resolves when nothing of it is left. */
+  /** Sends `signal`, kills after `graceMs`; resolves when no process of the group is left. */
   stop(signal: NodeJS.Signals, graceMs: number): Promise<void>;
 }
 
 export interface ProcessKeeper {
-  /** Rejects if there is no such command. */
+  /** Rejects if the command does not exist. */
   start(options: ProcessOptions): Promise<RunningProcess>;
-  /** Kills what is left. */
+  /** Kills the remaining processes. */
   close(): Promise<void>;
 }
 
@@ -62,7 +62,7 @@ export function createProcessKeeper(clock: Clock): ProcessKeeper {
 
 async function spawned({ command, env }: ProcessOptions): Promise<ChildProcess> {
   const [file = '', ...args] = command;
-  // A group of its own: a Ctrl-C in the terminal is the simulator's to pass on, and a signal
+  // A separate group: the simulator passes on a Ctrl-C of the terminal, and a signal
   // reaches what the command itself has started.
   const child = spawn(file, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   await new Promise<void>((resolve, reject) => {
@@ -91,7 +91,7 @@ function watch(
   const ended = new Promise<string>((resolve) => {
     child.once('exit', (code, signal) => {
       hasEnded = true;
-      // What it has started must not outlive it.
+      // Its children must not outlive it.
       signalGroup(group, 'SIGKILL');
       resolve(signal ?? `code ${code ?? 0}`);
     });
@@ -106,7 +106,7 @@ function watch(
     signal,
     stop: async (name, graceMs) => {
       signal(name);
-      // A suspended process gets a signal only once it goes on; SIGKILL it gets anyway.
+      // A suspended process receives a signal only after SIGCONT, except SIGKILL.
       signal('SIGCONT');
       const isOver = new AbortController();
       const grace = clock.sleep(graceMs, isOver.signal).then(() => signal('SIGKILL'));
@@ -125,13 +125,13 @@ function signalGroup(group: number, signal: NodeJS.Signals): void {
   try {
     process.kill(-group, signal);
   } catch {
-    // Nothing of the group is left.
+    // The group has ended.
   }
 }
 
 function startGuardian(): { note(line: string): void; close(): Promise<void> } {
   const script = new URL(`./guardian${extname(import.meta.url)}`, import.meta.url);
-  // Detached, so that a Ctrl-C in the terminal does not end it before its work is done.
+  // Detached, so that a Ctrl-C in the terminal does not end it too early.
   const child = spawn(process.execPath, [fileURLToPath(script)], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
@@ -153,16 +153,16 @@ function startGuardian(): { note(line: string): void; close(): Promise<void> } {
 /** Below the ports that Linux (32768 up) and macOS (49152 up) give to outgoing connections. */
 const FIRST_PORT = 20_000;
 const PORT_COUNT = 12_000;
-/** What one process takes its ports from, as long as there are some. */
+/** The number of ports in the block of one process. */
 const BLOCK_PORTS = 300;
 const BLOCKS = PORT_COUNT / BLOCK_PORTS;
 const TRIES_IN_BLOCK = 1_000;
 const MAX_TRIES = TRIES_IN_BLOCK + 200;
 
 /**
- * Finds ports that nobody listens on. A port stays free for its Machine while the Machine is
- * stopped, as outgoing connections never take one of these, and none is given twice. Another
- * simulation at the same time looks elsewhere: its process has another id, and so another block.
+ * Finds ports without a listener. A port stays free for its Machine while the Machine is stopped:
+ * outgoing connections never use one of these, and none is returned twice. A concurrent simulation uses
+ * another block, because its process has another id.
  */
 export function createPortFinder(random: () => number): () => Promise<number> {
   const given = new Set<number>();
@@ -174,7 +174,7 @@ export function createPortFinder(random: () => number): () => Promise<number> {
           ? firstOfBlock + Math.floor(random() * BLOCK_PORTS)
           : FIRST_PORT + Math.floor(random() * PORT_COUNT);
       if (given.has(port)) continue;
-      // Before it is known to be free: another search may be under way.
+      // Before the check whether it is free: another search may run at the same time.
       given.add(port);
       if (await isFree(port)) return port;
     }
@@ -188,7 +188,7 @@ async function isFree(port: number): Promise<boolean> {
     server.listen(port, '127.0.0.1');
     await once(server, 'listening');
   } catch {
-    // Taken, or not ours to take: either way the next one is tried.
+    // In use, or not permitted: the next one is tried.
     return false;
   }
   server.close();

@@ -1,10 +1,10 @@
-/** What the edge reports of a request: one record, one line, and the errors that it responds with itself. */
+/** What the edge reports about a request: one record, one line, and its own error responses. */
 import type { MachineId } from '../session.ts';
 
-/** A Machine that got the request, and how it came there. */
+/** A Machine that got the request, and how the request reached it. */
 export interface Hop {
   readonly machine: MachineId;
-  /** `cached`: as the replay cache said, which takes the place of a first Machine and a replay. */
+  /** `cached`: chosen by the replay cache, in place of a first Machine and a replay. */
   readonly how: 'first' | 'cached' | 'replay' | 'fallback';
 }
 
@@ -18,15 +18,15 @@ export interface EdgeRequestRecord {
   readonly hops: readonly Hop[];
   /** The Machine that got it first. */
   readonly first: MachineId | undefined;
-  /** The Machine whose answer the client gets; undefined if the edge answers by itself. */
+  /** The Machine whose response the client gets; undefined if the edge responds itself. */
   readonly served: MachineId | undefined;
-  /** Replays followed; the way back of a fallback is none. */
+  /** The number of replays; a fallback does not count. */
   readonly replays: number;
-  /** 499: the client left before there was an answer. */
+  /** 499: the client disconnected before a response. */
   readonly status: number;
-  /** From the request's head to the answer's head. */
+  /** From the request's head to the response's head. */
   readonly ms: number;
-  /** Set when the edge answers by itself. */
+  /** Set when the edge responds itself. */
   readonly error: EdgeErrorCode | undefined;
 }
 

@@ -1,7 +1,7 @@
 /**
- * The edge's memory of replays, so that later requests skip the first hop
- * (https://fly.io/docs/networking/dynamic-request-routing/#replay-caching). By session, as rules say;
- * by path, as answers ask. Hostnames share nothing.
+ * The edge's cache of replays, with which later requests skip the first hop
+ * (https://fly.io/docs/networking/dynamic-request-routing/#replay-caching). Entries by session follow
+ * the configured rules; entries by path follow the responses. Hostnames share no entries.
  */
 import type { Clock } from '../clock.ts';
 import type { ReplayInstruction } from '../fly.ts';
@@ -11,17 +11,17 @@ import type { EdgeMachine } from './targets.ts';
 
 /** As `[[http_service.http_options.replay_cache]]` in fly.toml. */
 export interface ReplayCacheRule {
-  /** `/api`, and all below it; a hostname may stand before it. */
+  /** `/api` and everything below it; optionally with a hostname in front. */
   readonly pathPrefix: string;
   /** At least 10. */
   readonly ttlSeconds: number;
   readonly type: 'cookie' | 'header';
   readonly name: string;
-  /** Whether clients may pass the cache by. */
+  /** Whether clients may bypass the cache. */
   readonly allowsBypass?: boolean;
 }
 
-/** What the cache knows requests by. */
+/** The parts of a request that identify it in the cache. */
 export interface CachedRequest {
   readonly target: string;
   readonly headers: NodeJS.Dict<string | string[]>;
@@ -29,20 +29,20 @@ export interface CachedRequest {
 
 export type CacheLookup =
   | { readonly kind: 'miss' }
-  /** There may be an entry, which the client does not want. */
+  /** The client bypasses the cache. */
   | { readonly kind: 'bypass' }
   | {
       readonly kind: 'hit';
       readonly instruction: ReplayInstruction;
-      /** The Machine that had decided so. */
+      /** The Machine that issued the replay. */
       readonly issuer: EdgeMachine;
     };
 
 export interface ReplayCache {
   find(request: CachedRequest): CacheLookup;
-  /** Keeps what may be kept, for as long as the rule or the answer says. */
+  /** Caches a cacheable replay, for the TTL of the rule or of the response. */
   keep(request: CachedRequest, wish: ReplayRequest & { kind: 'replay' }, issuer: EdgeMachine): void;
-  /** Forgets what {@link find} would find, by session and by path. */
+  /** Removes what {@link find} would find, by session and by path. */
   drop(request: CachedRequest): void;
 }
 
@@ -59,13 +59,13 @@ interface Entry {
   readonly allowsBypass: boolean;
 }
 
-/** Throws for a rule that Fly.io would not take. */
+/** Throws for a rule that Fly.io would reject. */
 export function createReplayCache(rules: readonly ReplayCacheRule[], clock: Clock): ReplayCache {
   for (const rule of rules) checkRule(rule);
   const bySession = createBoundedMap<string, Entry>(MAX_SESSIONS);
   const byPath = createBoundedMap<string, Entry>(MAX_PATHS);
 
-  /** Which comes first is not documented; a session says more of a request than its path. */
+  /** Fly does not document the order; a session is more specific than a path. */
   function liveEntry(request: CachedRequest): Entry | undefined {
     const session = sessionOf(request, rules);
     const found = [
@@ -124,7 +124,7 @@ function checkRule({ pathPrefix, ttlSeconds }: ReplayCacheRule): void {
   );
 }
 
-/** A replay with any of these is followed, and not kept. */
+/** A replay with any of these fields is followed, but not cached. */
 function isCacheable({ instruction, transform }: ReplayRequest & { kind: 'replay' }): boolean {
   const { state, timeoutMs, fallback } = instruction;
   const { path, deletedHeaders, setHeaders } = transform;
@@ -133,7 +133,7 @@ function isCacheable({ instruction, transform }: ReplayRequest & { kind: 'replay
   return (state ?? timeoutMs ?? fallback) === undefined && !isTransformed;
 }
 
-/** The rule that counts: "the longest matching path takes precedence". */
+/** The rule that applies: "the longest matching path takes precedence". */
 function sessionOf(
   request: CachedRequest,
   rules: readonly ReplayCacheRule[],
@@ -159,7 +159,7 @@ function valueOf({ headers }: CachedRequest, rule: ReplayCacheRule): string | un
   return pair?.slice(rule.name.length + 1);
 }
 
-/** `host/a/b`, `host/a`, `host`: what a pattern may say to match, the longest first. */
+/** `host/a/b`, `host/a`, `host`: the patterns that match, the longest first. */
 function pathKeysOf(request: CachedRequest): string[] {
   const segments = pathOf(request).split('/').slice(1);
   const prefixes = segments.map((_, i) => segments.slice(0, segments.length - i).join('/'));
@@ -167,7 +167,7 @@ function pathKeysOf(request: CachedRequest): string[] {
   return [...new Set([...keys, hostOf(request)])];
 }
 
-/** It "implicitly ends with a wildcard", and without a hostname it is of the request's. */
+/** A pattern "implicitly ends with a wildcard"; without a hostname, the request's applies. */
 function keyOfPattern(pattern: string, request: CachedRequest): string {
   const text = pattern.startsWith('/') ? `${hostOf(request)}${pattern}` : pattern;
   return text.replace(/\/*\*?$/, '').replace(/\/+$/, '');

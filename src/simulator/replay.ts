@@ -1,4 +1,4 @@
-/** What a Machine's answer asks the edge to do with the request. */
+/** Parses the replay that a Machine's response requests from the edge. */
 import type { IncomingMessage } from 'node:http';
 import { parseReplay, type ReplayInstruction } from '../fly.ts';
 import { withHeaders, withoutNames } from './edge-headers.ts';
@@ -11,7 +11,7 @@ export interface Transform {
 }
 
 export type ReplayRequest =
-  /** An answer for the client. */
+  /** A response for the client. */
   | { readonly kind: 'none' }
   | {
       readonly kind: 'replay';
@@ -21,12 +21,12 @@ export type ReplayRequest =
     }
   | { readonly kind: 'invalid' };
 
-/** What is to become of the decision in the edge's replay cache. */
+/** How the edge's replay cache should change. */
 export type CacheWish =
   | { readonly kind: 'none' }
   | {
       readonly kind: 'by-path';
-      /** `/some/path/*`, with or without a hostname before it. */
+      /** `/some/path/*`, optionally with a hostname in front. */
       readonly pattern: string;
       readonly ttlSeconds: number;
       readonly allowsBypass: boolean;
@@ -37,7 +37,7 @@ const REPLAY_JSON = 'application/vnd.fly.replay+json';
 const MAX_JSON_BYTES = 64 * 1024;
 const NO_TRANSFORM: Transform = { deletedHeaders: [], setHeaders: {} };
 
-/** Reads the wish; unless it is `none`, the answer has been used up and its body thrown away. */
+/** Unless the result is `none`, the response is consumed and its body discarded. */
 export async function readReplayRequest(response: IncomingMessage): Promise<ReplayRequest> {
   const header = response.headers['fly-replay'];
   if (header !== undefined) {
@@ -79,12 +79,12 @@ async function readJsonWish(response: IncomingMessage): Promise<ReplayRequest> {
   try {
     return wishOf(JSON.parse(text));
   } catch {
-    // Not JSON, or with a field of another type than documented: both are the app's mistake (PA03).
+    // Not JSON, or a field with another type than documented: both are errors of the app (PA03).
     return { kind: 'invalid' };
   }
 }
 
-/** Undefined if it is too long, or broke off. */
+/** Undefined if the text is too long or incomplete. */
 async function readText(response: IncomingMessage): Promise<string | undefined> {
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -103,7 +103,7 @@ async function readText(response: IncomingMessage): Promise<string | undefined> 
 function wishOf(json: unknown): ReplayRequest {
   const { elsewhere, transform, cache, ...fields } = recordOf(json);
   const field = (name: string): string | undefined => textOf(fields[name]);
-  // The two fields that are more than text are written as in the header. It needs a target.
+  // The two fields that are not plain text have the format of the header, which needs a target.
   const how = `elsewhere=true;timeout=${field('timeout') ?? ''};fallback=${field('fallback') ?? ''}`;
   const { timeoutMs, fallback } = parseReplay(how) ?? {};
   const instruction = withoutUndefined({

@@ -1,4 +1,4 @@
-/** A simulated app on Fly.io: Machines, edge, private network and resolver, started and ended as one. */
+/** A simulated app on Fly.io: starts and ends Machines, edge, private network and resolver together. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,13 +21,13 @@ import type { EdgeRequestRecord } from './records.ts';
 import type { SpreadName } from './spread.ts';
 
 export interface SimulationOptions {
-  /** The app's command and its arguments; `PORT` tells it where to listen. */
+  /** The app's command and its arguments; it listens on `PORT`. */
   readonly appCommand: readonly string[];
-  /** How a sidecar is started; without it the edge goes straight to the apps. */
+  /** The command of a sidecar; without it, the edge connects directly to the apps. */
   readonly sidecarCommand?: readonly string[];
-  /** What the processes inherit, `PATH` above all. */
+  /** The environment that the processes inherit, such as `PATH`. */
   readonly env: MachineEnvironment;
-  /** Settings of the sidecars, on top of those that tie them to their Machine. */
+  /** Settings of the sidecars, in addition to those of their Machine. */
   readonly sidecarEnv?: MachineEnvironment;
   readonly machineCount?: number;
   readonly appName?: string;
@@ -38,7 +38,7 @@ export interface SimulationOptions {
     EdgeOptions,
     'app' | 'machines' | 'clock' | 'random' | 'lineTo' | 'onRecord'
   >;
-  /** Where the volumes are; by default a directory that is removed at the end. */
+  /** The directory of the volumes; by default a temporary one. */
   readonly directory?: string;
   /** Each line that a process of a Machine writes. */
   readonly onLine?: (machine: MachineId, source: ProcessName, line: string) => void;
@@ -49,20 +49,20 @@ export interface Simulation {
   readonly url: string;
   /** `host:port` of the resolver for `.internal`. */
   readonly dnsAddress: string;
-  /** In the order of their making; destroyed ones stay among them. */
+  /** In the order of creation, including destroyed ones. */
   readonly machines: readonly SimulatedMachine[];
-  /** The latest requests, in the order of their answers; the oldest are dropped beyond 10,000. */
+  /** The latest requests, in the order of their responses; the oldest are dropped beyond 10,000. */
   readonly requests: readonly EdgeRequestRecord[];
-  /** Calls back with each request from now on, when its answer's head is known. */
+  /** Calls back with each new request when it has a response head. */
   onRequest(listener: (record: EdgeRequestRecord) => void): void;
   setSpread(name: SpreadName): void;
-  /** For cutting it, and for mending it again. */
+  /** For injecting and removing faults. */
   readonly network: Network;
   /** A new id, ports and volume; resolves when it listens. One that can't be started is destroyed. */
   addMachine(region?: string): Promise<SimulatedMachine>;
-  /** Resolves when the last Machine listens, or the last old one is gone. */
+  /** Resolves when the last new Machine listens and the last old one is gone. */
   deploy(strategy: DeployStrategy): Promise<void>;
-  /** Ends all processes and frees all that was taken. */
+  /** Ends all processes and frees all resources. */
   close(): Promise<void>;
 }
 
@@ -70,7 +70,7 @@ const DEFAULT_MACHINE_COUNT = 3;
 const DEFAULT_APP_NAME = 'simulated-app';
 const MAX_RECORDS = 10_000;
 
-/** Resolves when every Machine listens. If anything can't be started, nothing is left running. */
+/** Resolves when every Machine listens. If anything fails to start, everything is stopped. */
 export async function startSimulation(options: SimulationOptions): Promise<Simulation> {
   const endings: Endings = [];
   let closing: Promise<void> | undefined;
@@ -85,12 +85,12 @@ export async function startSimulation(options: SimulationOptions): Promise<Simul
 
 type Endings = (() => Promise<void>)[];
 
-/** What was started last ends first. */
+/** In reverse order of starting. */
 async function endAll(endings: Endings): Promise<void> {
   for (const end of endings.reverse()) await end();
 }
 
-/** What it starts it adds to `endings`. */
+/** Adds everything that it starts to `endings`. */
 async function start(
   options: SimulationOptions,
   endings: Endings,
@@ -100,7 +100,7 @@ async function start(
   const requests = createRecords();
   const network = createNetwork(() => machines, options.clock);
   const surroundings = await startSurroundings(options, { machines, network }, endings);
-  // Before the Machines: a port that is taken is said at once.
+  // Before the Machines, so that a port in use is reported at once.
   const edge = await startEdge({
     ...options.edge,
     app,
@@ -140,11 +140,11 @@ async function start(
 }
 
 interface Surroundings extends Pick<FleetOptions, 'directory' | 'attach' | 'keeper'> {
-  /** Of the resolver that is nobody's in particular. */
+  /** The resolver that belongs to no Machine. */
   readonly dnsAddress: string;
 }
 
-/** What the Machines need to be there before they start. */
+/** Starts what the Machines need before they start. */
 async function startSurroundings(
   options: SimulationOptions,
   { machines, network }: { machines: readonly SimulatedMachine[]; network: NetworkFaults },
@@ -170,7 +170,7 @@ async function startSurroundings(
   const keeper = createProcessKeeper(options.clock);
   endings.push(() => keeper.close());
   endings.push(() => settleAll(machines.map((machine) => machine.shutDown())));
-  // Nothing may wait for a line to be mended while it is to end.
+  // Remove all faults first: nothing may wait for a line while the simulation ends.
   endings.push(() => {
     network.close();
     return Promise.resolve();
@@ -197,7 +197,7 @@ function fleetOptions(
   };
 }
 
-/** Waits for all, so that what fails early leaves nothing behind that is just being done. */
+/** Waits for all, so that an early failure leaves no operation in progress. */
 async function settleAll(doings: readonly Promise<void>[]): Promise<void> {
   const outcomes = await Promise.allSettled(doings);
   const failed = outcomes.find((outcome) => outcome.status === 'rejected');

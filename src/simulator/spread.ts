@@ -7,16 +7,16 @@ export const SPREADS = ['round-robin', 'random', 'never-same'] as const;
 /**
  * `round-robin`: one after the other. `random`: evenly by chance. `never-same`: the adversary of a
  * session proxy; two requests in a row never start at the same Machine, and a session's request
- * never starts at the Machine that served that session last, as long as there is another.
+ * never starts at the Machine that served that session last, if there is another.
  */
 export type SpreadName = (typeof SPREADS)[number];
 
 export interface Spread {
-  /** All of them, in the order in which they are tried. `session` is what the request carries, if any. */
+  /** All Machines, in the order to try. `session`: the session id in the request, if any. */
   order<T extends { readonly id: MachineId }>(machines: readonly T[], session?: string): T[];
-  /** Tells where a request starts, before there is an answer: others are on their way meanwhile. */
+  /** Reports where a request starts, before its response: others may start meanwhile. */
   noteFirst(machine: MachineId): void;
-  /** Tells which Machine served a session. */
+  /** Reports which Machine served a session. */
   noteServed(session: string, machine: MachineId): void;
 }
 
@@ -91,8 +91,8 @@ function shuffled<T>(items: readonly T[], random: () => number): T[] {
 }
 
 /**
- * What looks like a session to the simulated edge. Only the spread uses it, to be as unkind as it can; on
- * purpose it shares no code with the proxy that it tests.
+ * The headers that the simulated edge takes for a session. Only the spread uses them, to make the hardest
+ * choice; it deliberately shares no code with the proxy that it tests.
  */
 const HEADERS = ['mcp-session-id', 'x-session-id'] as const;
 const QUERY_NAMES = ['session_id', 'sessionId', 'sid'] as const;
@@ -106,7 +106,7 @@ export function sessionTextOfRequest(
   return sessionTextOfHeaders(headers) ?? inQuery ?? headers.cookie?.toString();
 }
 
-/** Of a request, or of a response with a new session's id. */
+/** Reads a request, or a response with a new session's id. */
 export function sessionTextOfHeaders(headers: NodeJS.Dict<string | string[]>): string | undefined {
   return HEADERS.map((name) => headers[name]?.toString()).find((value) => value !== undefined);
 }

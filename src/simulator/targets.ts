@@ -4,13 +4,13 @@ import type { ReplayInstruction } from '../fly.ts';
 import type { EdgeErrorCode } from './records.ts';
 
 /**
- * `stopped` and `suspended` ones are woken by a request; `stopping` and `starting` ones are on their
- * way; `destroyed` ones do not exist any more.
+ * A request starts `stopped` and `suspended` Machines; `stopping` and `starting` ones are in transition;
+ * `destroyed` ones no longer exist.
  */
 export type LifecycleState =
   'starting' | 'started' | 'stopping' | 'stopped' | 'suspended' | 'destroyed';
 
-/** A Machine as the edge knows it. */
+/** A Machine as the edge sees it. */
 export interface EdgeMachine {
   readonly id: MachineId;
   readonly app: string;
@@ -18,16 +18,16 @@ export interface EdgeMachine {
   readonly state: LifecycleState;
   /** When it stopped, in ms since the epoch; undefined while it runs. */
   readonly stoppedAt?: number | undefined;
-  /** Where its service listens, on 127.0.0.1. */
+  /** The port of its service, on 127.0.0.1. */
   readonly port: number;
-  /** Starts or resumes it; resolves when it answers at its port. Rejects if it can't. */
+  /** Starts or resumes it; resolves when it listens on its port. Rejects if that fails. */
   wake(): Promise<void>;
 }
 
-/** What is asked of the Machine that gets the request. */
+/** The requirements on the Machine that gets the request. */
 export interface Target {
   readonly app: string;
-  /** This Machine or none. */
+  /** Only this Machine. */
   readonly instance?: string;
   /** This Machine first. */
   readonly preferInstance?: string;
@@ -41,20 +41,20 @@ export type TargetCandidates =
   | { readonly kind: 'found'; readonly machines: readonly EdgeMachine[] }
   | { readonly kind: 'none'; readonly code: EdgeErrorCode };
 
-/** Orders Machines of which any would do. */
+/** Orders Machines that are all acceptable. */
 export type Order = (machines: readonly EdgeMachine[]) => EdgeMachine[];
 
-/** What keeps a Machine from getting a request that another can get too. */
+/** Reasons to prefer another Machine. */
 export interface Reluctance {
   /** At its hard limit. */
   readonly isFull: (machine: EdgeMachine) => boolean;
-  /** Only if no other Machine can take the request, it gets it all the same. */
+  /** It gets the request only if no other Machine can. */
   readonly isPassedOver: (machine: EdgeMachine) => boolean;
 }
 
 const ANY_REGION = 'any';
 
-/** What is woken first comes first. */
+/** In the order of preference. */
 const WAKEABLE: readonly LifecycleState[] = ['starting', 'suspended', 'stopped'];
 
 export function candidatesFor(
@@ -113,7 +113,7 @@ function foundOr(code: EdgeErrorCode, machines: readonly EdgeMachine[]): TargetC
   return machines.length === 0 ? { kind: 'none', code } : { kind: 'found', machines };
 }
 
-/** Those of the first region, those of the second, and so on. */
+/** The Machines of the first region, then of the second, and so on. */
 function groupsByRegion(
   machines: readonly EdgeMachine[],
   regions: readonly string[] = [ANY_REGION],
@@ -124,8 +124,8 @@ function groupsByRegion(
 }
 
 /**
- * A running one is used before one is woken, unless it is full, and a suspended one is woken before a
- * stopped one. Where all are full the request waits for a place.
+ * Prefers running Machines that are not full, then suspended, then stopped ones. If all are full, the
+ * request waits for a free slot.
  */
 function awakeFirst(
   groups: readonly (readonly EdgeMachine[])[],

@@ -39,12 +39,12 @@ export type DeliveryAttempt =
       /** Bytes that the Machine has already sent after its head. */
       readonly head: Buffer;
     }
-  /** No connection: nothing was sent, so another try can do no harm. */
+  /** No connection: nothing was sent, so a retry is safe. */
   | { readonly kind: 'unreachable'; readonly error: Error }
-  /** The Machine may have seen the request, and has not responded. */
+  /** The Machine may have received the request, but has not responded. */
   | { readonly kind: 'broken'; readonly error: Error };
 
-/** Sending these twice does what sending them once does (RFC 9110 §9.2.2). */
+/** Sending these twice has the same effect as sending them once (RFC 9110 §9.2.2). */
 const IDEMPOTENT: ReadonlySet<string> = new Set([
   'GET',
   'HEAD',
@@ -54,7 +54,7 @@ const IDEMPOTENT: ReadonlySet<string> = new Set([
   'DELETE',
 ]);
 
-/** Never rejects: what goes wrong is an {@link DeliveryAttempt}. */
+/** Never rejects: a failure is a {@link DeliveryAttempt} too. */
 export function sendToMachine(
   outgoing: OutgoingRequest,
   options: SendOptions,
@@ -75,7 +75,7 @@ export function sendToMachine(
     request.once('upgrade', (response, socket, head) =>
       resolve({ kind: 'upgraded', response, socket, head }),
     );
-    // Once the response has begun, errors show in it, and this resolves nothing any more.
+    // After the response has started, errors appear there, and this resolves nothing.
     request.on('error', (error) => {
       outgoing.body?.detach(request);
       const isSafe = !wasConnected || isStaleConnection(request, outgoing);
@@ -94,7 +94,7 @@ function open(outgoing: OutgoingRequest, options: SendOptions): ClientRequest {
     signal: options.signal,
   };
   if (outgoing.body) return httpRequest({ ...common, agent: options.agent });
-  // A tunnel passes half-closes, which node's own sockets answer by closing.
+  // A tunnel passes half-closes on, but node's default sockets respond to them by closing.
   const createConnection = (): Socket =>
     connect({ host: common.host, port: common.port, allowHalfOpen: true });
   return httpRequest({ ...common, createConnection });
@@ -110,8 +110,8 @@ function isStaleConnection(request: ClientRequest, outgoing: OutgoingRequest): b
 }
 
 /**
- * Passes the answer on as it comes over the line: status, headers in order and case, body, trailers.
- * What breaks off at the Machine breaks off at the client.
+ * Passes the response on as it arrives: status, headers in order and case, body, trailers. A response
+ * that breaks off at the Machine breaks off at the client.
  */
 export function pipeResponse(
   request: ClientRequest,
@@ -137,20 +137,20 @@ export function pipeResponse(
     if (response.rawTrailers.length > 0) client.addTrailers(headerPairs(response.rawTrailers));
     client.end();
   });
-  // What has gone wrong shows in 'close', which always follows.
+  // 'close', which always follows, handles the error.
   response.on('error', () => undefined);
   const end = (): void => {
-    // What has come before it broke off still arrives.
+    // Bytes from before the break still arrive.
     if (!response.complete) arriving.end();
-    // An answer given before the request was read: the connection is of no more use.
+    // The response came before the request was read: the connection can't be reused.
     if (!request.writableFinished) request.destroy();
   };
-  // On a slow line it may have broken off before its head arrived.
+  // On a slow line the response may have broken off before its head arrived.
   if (response.closed) end();
   else response.once('close', end);
 }
 
-/** Passes on the answer to an upgrade that was accepted, and then the bytes of both sides. */
+/** Passes on the response to an accepted upgrade, and then the bytes of both sides. */
 export function pipeUpgrade(
   response: IncomingMessage,
   machine: { readonly socket: Socket; readonly head: Buffer },

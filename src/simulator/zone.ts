@@ -10,24 +10,24 @@ import {
 } from '../fly.ts';
 import type { LifecycleState } from './targets.ts';
 
-/** A Machine as the private network knows it. */
+/** A Machine as the private network sees it. */
 export interface NetworkMachine {
   readonly id: MachineId;
   readonly app: string;
   readonly region: string;
   readonly processGroup: string;
   readonly state: LifecycleState;
-  /** Where its peer listener is, on 127.0.0.1. */
+  /** The port of its peer listener, on 127.0.0.1. */
   readonly peerPort: number;
 }
 
-/** On this computer all Machines have one address, and the private network has one port. */
+/** All Machines share one local address, and the private network has one port. */
 export const MACHINE_ADDRESS = '::ffff:127.0.0.1';
 
 const INSTANCES_NAME = '_instances.internal';
 const ALL_INSTANCES_NAME = 'all._instances.internal';
 
-/** Undefined if there is no such name; an empty list if it has no record of that type. */
+/** Undefined if the name does not exist; an empty list if it has no record of that type. */
 export function resolveInternal(
   name: string,
   type: 'TXT' | 'AAAA' | undefined,
@@ -42,7 +42,7 @@ export function resolveInternal(
   return type === 'AAAA' ? addresses.map(() => MACHINE_ADDRESS) : [];
 }
 
-/** Its processes run, be it that they have just begun or are about to end. */
+/** Whether its processes run, including while they start or stop. */
 export function runs({ state }: { readonly state: LifecycleState }): boolean {
   return state === 'starting' || state === 'started' || state === 'stopping';
 }
@@ -59,7 +59,7 @@ function addressNames({ id, app, region, processGroup }: NetworkMachine): string
   ];
 }
 
-/** Names with texts stay while the app has any Machine, running or not. */
+/** TXT names exist while the app has any Machine, running or not. */
 function textsUnder(
   name: string,
   deployed: readonly NetworkMachine[],
