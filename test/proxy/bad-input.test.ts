@@ -1,6 +1,6 @@
 /**
- * What a client must not get away with, over raw sockets: each trick is answered 400 or taken as
- * having no session, once, and nothing of the client's making gets into our own headers.
+ * Invalid client input over raw sockets: each case returns 400 or counts as a request without a
+ * session, and no text of the client gets into our own headers.
  */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
@@ -9,15 +9,15 @@ import { openRawClient } from '../support/raw.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 interface Outcome {
-  /** Status codes of the answers, in order. */
+  /** Status codes of the responses, in order. */
   readonly statuses: readonly string[];
   readonly text: string;
-  /** What reached the app. */
+  /** Targets of the requests that reached the app. */
   readonly targets: readonly string[];
   readonly sessions: readonly (string | undefined)[];
 }
 
-/** Sends a text whose last request, should it come so far, asks for the connection to be closed. */
+/** Sends a text whose last request, if it is reached, closes the connection. */
 async function sendRaw(
   t: TestContext,
   raw: string,
@@ -43,7 +43,7 @@ async function sendRaw(
 const LAST = 'GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
 const SMUGGLED = 'GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n';
 
-describe('is answered 400, and nothing of it reaches the app:', () => {
+describe('returns 400, and the app receives nothing, for', () => {
   const rows: readonly (readonly [name: string, raw: string])[] = [
     [
       'CL with TE',
@@ -101,8 +101,8 @@ describe('is answered 400, and nothing of it reaches the app:', () => {
       `POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n`,
     ],
     ['another host in the target', `GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n`],
-    ['a target that is no path', `GET * HTTP/1.1\r\nHost: a\r\n\r\n`],
-    ['no HTTP at all', `\x16\x03\x01\x02\x00\x01\x00\r\n\r\n`],
+    ['a target that is not a path', `GET * HTTP/1.1\r\nHost: a\r\n\r\n`],
+    ['bytes that are not HTTP', `\x16\x03\x01\x02\x00\x01\x00\r\n\r\n`],
     [
       'two session ids',
       `GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: x\r\nMcp-Session-Id: y\r\nConnection: close\r\n\r\n`,
@@ -112,7 +112,7 @@ describe('is answered 400, and nothing of it reaches the app:', () => {
       `GET /?session_id=x&session_id=y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`,
     ],
     [
-      'one id of two Machines',
+      'one id with hints of two Machines',
       `GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: x~m1\r\nMcp-Session-Id: x~m2\r\nConnection: close\r\n\r\n`,
     ],
   ];
@@ -125,13 +125,13 @@ describe('is answered 400, and nothing of it reaches the app:', () => {
     });
   }
 
-  test('HTTP/2 in plain is answered 505', async (t) => {
+  test('the preface of HTTP/2, with 505', async (t) => {
     const { statuses, targets } = await sendRaw(t, `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`);
     assert.deepEqual(statuses, ['505']);
     assert.deepEqual(targets, []);
   });
 
-  test('headers beyond 32 KB are 431', async (t) => {
+  test('headers over 32 KB, with 431', async (t) => {
     const raw = `GET / HTTP/1.1\r\nHost: a\r\nX-A: ${'b'.repeat(40_000)}\r\n\r\n`;
     const { statuses, targets } = await sendRaw(t, raw);
     assert.deepEqual(statuses, ['431']);
@@ -139,7 +139,7 @@ describe('is answered 400, and nothing of it reaches the app:', () => {
   });
 });
 
-describe('counts as having no session, and passes through as it is:', () => {
+describe('counts as a request without a session, and passes through unchanged:', () => {
   const rows: readonly (readonly [name: string, header: string])[] = [
     ['an id of 513 bytes', 'x'.repeat(513)],
     ['an empty id', ''],
@@ -167,23 +167,23 @@ describe('counts as having no session, and passes through as it is:', () => {
   });
 });
 
-describe('a hint that a client has forged', () => {
+describe('a forged hint', () => {
   for (const [name, hint] of [
-    ['with a field of fly-replay in it', 'm2;fallback=x'],
+    ['with a fly-replay field', 'm2;fallback=x'],
     ['in capitals', 'M2'],
     ['of 33 letters', 'm'.repeat(33)],
     ['that is empty', ''],
   ] as const) {
-    test(`${name} is no hint: the request stays here`, async (t) => {
+    test(`${name} is not a hint: the request stays here`, async (t) => {
       const raw = `GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: x~${hint}\r\nConnection: close\r\n\r\n`;
-      // A peer that is silent would be reason enough not to serve it.
+      // With an unresponsive peer the request might not be served.
       const { statuses, sessions } = await sendRaw(t, raw, { FLEET: 'off' });
       assert.deepEqual(statuses, ['200']);
       assert.deepEqual(sessions, [`x~${hint}`]);
     });
   }
 
-  test('sends its own request away, and nothing of its text is in the answer but the Machine', async (t) => {
+  test('replays its own request, and only the Machine of its text is in the response', async (t) => {
     const raw =
       'GET / HTTP/1.1\r\nHost: a\r\nMcp-Session-Id: secret~m3\r\nConnection: close\r\n\r\n';
     const { statuses, text, targets } = await sendRaw(t, raw);
@@ -223,7 +223,7 @@ describe('fly-* headers of a client', () => {
     'fly-preferred-instance-unavailable: ../../etc',
     'fly-replay: instance=m9',
   ]) {
-    test(`${JSON.stringify(header)} harms nobody: one answer, the connection usable`, async (t) => {
+    test(`${JSON.stringify(header)} does no harm: one response, and the connection stays usable`, async (t) => {
       const raw = `GET / HTTP/1.1\r\nHost: a\r\n${header}\r\n\r\n${LAST}`;
       const { statuses, text } = await sendRaw(t, raw);
       assert.deepEqual(statuses, ['200', '200']);
@@ -231,7 +231,7 @@ describe('fly-* headers of a client', () => {
     });
   }
 
-  test('saying that the owner was not reached give no session up: 503, and it is still bound', async (t) => {
+  test('that report an unreachable owner release no session: 503, and the session stays bound', async (t) => {
     const id = parseSessionId('abc') ?? assert.fail();
     assert.ok(sessionKeyOf(id) && parseMachineId('m2'));
     const raw = (extra: string): string =>

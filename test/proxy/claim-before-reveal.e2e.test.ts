@@ -1,4 +1,4 @@
-/** Two Machines claim one session in a store that they share: the loser sends its client to the winner. */
+/** Two Machines claim one session in a shared store: the loser sends its client to the winner. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -22,13 +22,13 @@ import {
 const IDS = ['m1', 'm2'] as const;
 
 interface Split extends RoomFleet {
-  /** Both have the request in their apps; then m2 responds first, and m1 after that. */
+  /** Sends a request to the app of each Machine. m2 responds first, then m1. */
   readonly race: <Response = Answer>(
     call: (id: 'm1' | 'm2') => Promise<Response>,
   ) => Promise<{ m1: Response; m2: Response }>;
 }
 
-/** Both Machines take themselves for the place of every room. */
+/** Each Machine considers itself the placement Machine of every room. */
 async function startSplit(t: TestContext, startStore: StartStore): Promise<Split> {
   const url = await startStore(t);
   const directory = await mkdtemp(join(tmpdir(), 'fly-affinity-claims-'));
@@ -40,44 +40,44 @@ async function startSplit(t: TestContext, startStore: StartStore): Promise<Split
   const rooms = await startRooms(t, IDS, env);
   for (const id of IDS) rooms.cut(id);
   await until(async () => {
-    const silent = await Promise.all(rooms.machines.map(({ readiness }) => readiness()));
-    return silent.every((readiness) => readiness.silent === 1);
+    const allReadiness = await Promise.all(rooms.machines.map(({ readiness }) => readiness()));
+    return allReadiness.every((readiness) => readiness.silent === 1);
   });
   const race: Split['race'] = async (call) => {
     const [one, two] = [rooms.machine('m1'), rooms.machine('m2')];
-    const [letOneGo, letTwoGo] = [one.app.hold(), two.app.hold()];
+    const [releaseOne, releaseTwo] = [one.app.hold(), two.app.hold()];
     const [m1, m2] = [call('m1'), call('m2')];
     await Promise.all([one.app.untilGot(1), two.app.untilGot(1)]);
     for (const { id, sidecar } of rooms.machines)
       rooms.fleet.lines.get(id)?.leadTo(sidecar.ports.peer);
-    letTwoGo();
+    releaseTwo();
     const winner = await m2;
-    letOneGo();
+    releaseOne();
     return { m1: await m1, m2: winner };
   };
   return { ...rooms, race };
 }
 
-/** The URL of a database that both share. */
+/** Returns the URL of a shared database. */
 type StartStore = (t: TestContext) => Promise<string>;
 
-/** They wait for silences, most of the time. */
-const TOGETHER = { concurrency: 3 };
+/** The tests wait for timeouts most of the time. */
+const CONCURRENT = { concurrency: 3 };
 
-describe('with Redis', TOGETHER, () => {
+describe('with Redis', CONCURRENT, () => {
   skipUnlessFound(neededForRedis, (program) => {
     testClaims(async (t) => (await startRedisServer(t, { program })).url);
   });
 });
 
-describe('with Postgres', TOGETHER, () => {
+describe('with Postgres', CONCURRENT, () => {
   skipUnlessFound(neededForPostgres, (programs) => {
     testClaims(async (t) => (await startPostgresServer(t, { programs })).url());
   });
 });
 
 function testClaims(startStore: StartStore): void {
-  test('a safe request on its first pass is replayed to the winner, whose response its client gets', async (t) => {
+  test('a safe request on its first pass is replayed to the winner, and the client gets its response', async (t) => {
     const { machines, machine, roomOn, race } = await startSplit(t, startStore);
     const edge = await startEdgeBefore(t, machines);
     const room = roomOn('m1');
@@ -87,7 +87,7 @@ function testClaims(startStore: StartStore): void {
     assert.deepEqual([first?.decision, first?.why], ['replay', 'claim-lost']);
   });
 
-  test('a safe request that has been replayed before is forwarded to the winner', async (t) => {
+  test('a safe request that was replayed before is forwarded to the winner', async (t) => {
     const { machine, roomOn, race } = await startSplit(t, startStore);
     const headers = replayedBy('m9');
     const { m1, m2 } = await race((id) => ask(machine(id), roomOn('m1'), { headers }));
@@ -96,7 +96,7 @@ function testClaims(startStore: StartStore): void {
     assert.deepEqual([first?.decision, first?.why], ['forward', 'claim-lost']);
   });
 
-  test("the response to a POST passes, as it can't be repeated, and the next request goes to the winner", async (t) => {
+  test("the response to a POST passes through, because a POST can't be repeated, and the next request goes to the winner", async (t) => {
     const { machine, roomOn, race } = await startSplit(t, startStore);
     const init = { method: 'POST', body: 'an edit' };
     const { m1, m2 } = await race((id) => ask(machine(id), roomOn('m1'), init));
@@ -113,20 +113,20 @@ function testClaims(startStore: StartStore): void {
     ],
     ['that was replayed before is forwarded', replayedBy('m9'), /^HTTP\/1\.1 101 [^]*\r\n\r\nm2$/],
   ] as const) {
-    test(`an upgrade ${claim}: the loser switches no client`, async (t) => {
+    test(`an upgrade ${claim}, and the loser sends no 101`, async (t) => {
       const { machine, roomOn, race } = await startSplit(t, startStore);
       const room = roomOn('m1');
       const { m1, m2 } = await race((id) => upgrade(t, machine(id), room, headers));
       assert.match(m2, /^HTTP\/1\.1 101 [^]*\r\n\r\nm2$/);
       assert.match(m1, expected);
-      // The line comes when the tunnel is closed.
+      // The access log line is written when the tunnel closes.
       await until(() => machine('m1').requests.length === 1);
       assert.equal(machine('m1').requests[0]?.why, 'claim-lost');
     });
   }
 }
 
-/** All that comes until the connection is closed. */
+/** Returns everything received until the connection closes. */
 async function upgrade(
   t: TestContext,
   { sidecar }: Pick<RoomMachine, 'sidecar'>,

@@ -1,4 +1,4 @@
-/** How a request travels from one sidecar to another, and what is not taken for one that does. */
+/** The head of a forward between two sidecars, and heads that are not accepted as one. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
@@ -14,7 +14,7 @@ import { machineId } from '../support/ids.ts';
 const M2 = machineId('m2');
 const PEER = '[fdaa::2]:8081';
 
-/** What {@link wrapHead} adds. */
+/** Fields that {@link wrapHead} adds. */
 const TARGET = 'x-fly-affinity-target';
 const HOST = 'x-fly-affinity-host';
 const MACHINE = 'x-fly-affinity-machine';
@@ -23,20 +23,20 @@ const wrap = (target: string, ...rawHeaders: readonly string[]): string[] =>
   wrapHead({ target, rawHeaders }, M2, PEER);
 
 describe('a forwarded head', () => {
-  test('names the peer as its host, and carries what the client has sent beside it', () => {
+  test('has the peer as its host, and the fields of the client', () => {
     assert.deepEqual(wrap('/a?b', 'X-A', '1', 'HOST', 'app', 'x-a', '2'), [
       ...['Host', PEER, 'X-A', '1', HOST, 'app', 'x-a', '2'],
       ...[TARGET, '/a?b', MACHINE, 'm2'],
     ]);
   });
 
-  test('drops what a client has sent of these fields itself, in any case', () => {
+  test('drops these fields if the client sent them, in any case', () => {
     const forged = [TARGET, '/forged', HOST, 'forged', MACHINE.toUpperCase(), 'm3'];
     const wrapped = wrap('/a', ...forged, 'Host', 'app');
     assert.deepEqual(wrapped, ['Host', PEER, HOST, 'app', TARGET, '/a', MACHINE, 'm2']);
   });
 
-  test('of a client that names no host names none', () => {
+  test('has no host field if the client sent none', () => {
     const wrapped = wrap('/a', 'X-A', '1');
     assert.deepEqual(wrapped, ['Host', PEER, 'X-A', '1', TARGET, '/a', MACHINE, 'm2']);
     const unwrapped = {
@@ -48,7 +48,7 @@ describe('a forwarded head', () => {
     assert.deepEqual(unwrapHead(wrapped), unwrapped);
   });
 
-  test('is unwrapped to what the client has sent, in order and case, whatever it is', () => {
+  test('unwraps to the fields of the client, in order and case', () => {
     const name = fc.constantFrom(
       'X-A',
       'x-a',
@@ -65,8 +65,11 @@ describe('a forwarded head', () => {
         fc.array(fc.tuple(name, value), { maxLength: 6 }),
         target,
         host,
-        (fields, path, own) => {
-          const rawHeaders = [...(own === undefined ? [] : ['Host', own]), ...fields.flat()];
+        (fields, path, hostValue) => {
+          const rawHeaders = [
+            ...(hostValue === undefined ? [] : ['Host', hostValue]),
+            ...fields.flat(),
+          ];
           const received = unwrapHead(wrap(path, ...rawHeaders));
           assert.deepEqual(received, {
             target: path,
@@ -80,26 +83,26 @@ describe('a forwarded head', () => {
   });
 });
 
-describe('a head that comes as a forward', () => {
+describe('a head that a peer sends as a forward', () => {
   const WHOLE = ['Host', PEER, HOST, 'app', TARGET, '/a', MACHINE, 'm2'];
 
-  test('is one if it names a target and a Machine, and its host is optional', () => {
+  test('is accepted with a target and a Machine, and the host is optional', () => {
     assert.ok(unwrapHead(WHOLE));
     assert.ok(unwrapHead(['Host', PEER, TARGET, '/a', MACHINE, 'm2']));
   });
 
   for (const missing of [TARGET, MACHINE]) {
-    test(`is none without ${missing}`, () => {
+    test(`is rejected without ${missing}`, () => {
       const at = WHOLE.indexOf(missing);
       assert.equal(unwrapHead(WHOLE.toSpliced(at, 2)), undefined);
     });
   }
 
-  // What would be put into a request line or a field as it is.
+  // The sidecar would copy these into a request line or a field.
   // prettier-ignore
   const TARGETS = ['', ' ', 'a', '**', 'http://other/', 'https://other/a', 'other:443', '/a b', '/a#b', '/a\tb', '/a\r\nX: y', '/a HTTP/1.1\r\nHost: x\r\n\r\nGET /b', '/\x7f', '/\0', '/\n', '\r\n/'];
   for (const target of TARGETS) {
-    test(`is none with the target ${JSON.stringify(target)}`, () => {
+    test(`is rejected with the target ${JSON.stringify(target)}`, () => {
       assert.equal(unwrapHead(WHOLE.with(WHOLE.indexOf(TARGET) + 1, target)), undefined);
     });
   }
@@ -107,12 +110,12 @@ describe('a head that comes as a forward', () => {
   // prettier-ignore
   const HOSTS = ['', ' ', 'a b', 'a,b', 'a@b', 'a/b', 'http://a', 'a\r\nX: y', 'a:b', ':80', '[::1', 'a\0', '\xe9'];
   for (const host of HOSTS) {
-    test(`is none with the host ${JSON.stringify(host)}`, () => {
+    test(`is rejected with the host ${JSON.stringify(host)}`, () => {
       assert.equal(unwrapHead(WHOLE.with(WHOLE.indexOf(HOST) + 1, host)), undefined);
     });
   }
 
-  test('names the first of several, and passes on none of them but its host', () => {
+  test('uses the first of several values, and passes on only the host', () => {
     const received = unwrapHead([...WHOLE, TARGET, '/other', MACHINE, 'm3', 'X-A', '1']);
     assert.deepEqual(received, {
       target: '/a',
@@ -122,7 +125,7 @@ describe('a head that comes as a forward', () => {
     });
   });
 
-  test('is none with two hosts', () => {
+  test('is rejected with two hosts', () => {
     for (const other of ['app', 'other', 'a b', '']) {
       assert.equal(unwrapHead([...WHOLE, HOST, other]), undefined);
     }
@@ -130,25 +133,24 @@ describe('a head that comes as a forward', () => {
 });
 
 describe('a response of a peer', () => {
-  const rows: readonly (readonly [status: number, value: string | undefined, refusal: unknown])[] =
-    [
-      [421, 'moved', 'moved'],
-      [421, 'not-meant', 'not-meant'],
-      [403, 'stranger', 'stranger'],
-      [421, undefined, undefined],
-      [421, 'other', undefined],
-      [421, 'MOVED', undefined],
-      [200, 'moved', undefined],
-      [404, 'moved', undefined],
-    ];
-  for (const [status, value, refusal] of rows) {
-    test(`of ${status} with ${String(value)} is ${refusal === undefined ? 'that of its app' : 'a refusal'}`, () => {
+  const rows: readonly (readonly [status: number, value: string | undefined, reason: unknown])[] = [
+    [421, 'moved', 'moved'],
+    [421, 'not-meant', 'not-meant'],
+    [403, 'stranger', 'stranger'],
+    [421, undefined, undefined],
+    [421, 'other', undefined],
+    [421, 'MOVED', undefined],
+    [200, 'moved', undefined],
+    [404, 'moved', undefined],
+  ];
+  for (const [status, value, reason] of rows) {
+    test(`of ${status} with ${String(value)} is ${reason === undefined ? 'a response of the app' : 'a rejection'}`, () => {
       const rawHeaders = value === undefined ? [] : ['X-Fly-Affinity-Refused', value];
-      assert.equal(readPeerRefusal(status, rawHeaders), refusal);
+      assert.equal(readPeerRefusal(status, rawHeaders), reason);
     });
   }
 
-  test('says that it is a refusal by a field that only a sidecar sends', () => {
+  test('is a rejection if it has the header that only a sidecar sends', () => {
     assert.equal(hasRefusal([REFUSED_HEADER, 'x']), true);
     assert.equal(hasRefusal(['A', '1', REFUSED_HEADER.toUpperCase(), 'x']), true);
     assert.equal(hasRefusal(['A', REFUSED_HEADER]), false);

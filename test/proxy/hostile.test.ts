@@ -1,4 +1,4 @@
-/** What once ended the process, lost a message, or left something behind: each has a test that names it. */
+/** Regressions: input that once ended the process, lost a message, or leaked a resource. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -15,10 +15,10 @@ async function clientOf(t: TestContext, port: number): Promise<RawClient> {
 
 const UPGRADE = 'Connection: Upgrade\r\nUpgrade: websocket\r\n';
 
-describe('an answer that announces trailers in vain', () => {
+describe('a response that announces trailers but has no chunked body', () => {
   const chunked =
     'Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n';
-  for (const [name, request, answer, expected] of [
+  for (const [name, request, response, expected] of [
     [
       'a Trailer before a body of known length',
       'GET / HTTP/1.1',
@@ -34,7 +34,7 @@ describe('an answer that announces trailers in vain', () => {
     ['a Trailer to a client of HTTP/1.0', 'GET / HTTP/1.0', chunked, /\r\n\r\nok$/],
   ] as const) {
     test(`passes without trailers: ${name}`, async (t) => {
-      const app = await serveRawApp(t, (socket) => socket.write(`HTTP/1.1 200 OK\r\n${answer}`));
+      const app = await serveRawApp(t, (socket) => socket.write(`HTTP/1.1 200 OK\r\n${response}`));
       const { ports } = await startTestSidecar(t, app);
       const client = await clientOf(t, ports.public);
       client.send(`${request}\r\nHost: a\r\nConnection: close\r\n\r\n`);
@@ -44,7 +44,7 @@ describe('an answer that announces trailers in vain', () => {
     });
   }
 
-  test('trailers can neither teach an id nor route', async (t) => {
+  test('trailers neither reveal an id nor route', async (t) => {
     const app = await serveRawApp(t, (socket) =>
       socket.write(
         'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n' +
@@ -59,8 +59,8 @@ describe('an answer that announces trailers in vain', () => {
   });
 });
 
-describe('an answer before the answer', () => {
-  async function answerTo(t: TestContext, version: string, early: string): Promise<string> {
+describe('an interim response', () => {
+  async function responseTo(t: TestContext, version: string, early: string): Promise<string> {
     const app = await serveRawApp(t, (socket) =>
       socket.write(`${early}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok`),
     );
@@ -70,9 +70,9 @@ describe('an answer before the answer', () => {
     return client.until((all) => all.endsWith('ok'));
   }
 
-  test('passes a list of links on', async (t) => {
+  test('is passed on with a list of links', async (t) => {
     const links = '</a.css>; rel=preload, </b.js>; rel=preload';
-    const text = await answerTo(t, '1.1', `HTTP/1.1 103 Early Hints\r\nLink: ${links}\r\n\r\n`);
+    const text = await responseTo(t, '1.1', `HTTP/1.1 103 Early Hints\r\nLink: ${links}\r\n\r\n`);
     assert.ok(
       text.startsWith(`HTTP/1.1 103 Early Hints\r\nLink: ${links}\r\n\r\nHTTP/1.1 200 OK`),
       text,
@@ -82,15 +82,15 @@ describe('an answer before the answer', () => {
   test('reveals no id, no cookie and no length', async (t) => {
     const early =
       'HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nMcp-Session-Id: x\r\nSet-Cookie: a=b\r\nContent-Length: 9\r\n\r\n';
-    const text = await answerTo(t, '1.1', early);
+    const text = await responseTo(t, '1.1', early);
     assert.ok(text.startsWith('HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n'), text);
   });
 
-  test('passes in whatever form its fields have, and is dropped where HTTP/1.0 knows none', async (t) => {
+  test('is passed on with an invalid field, and dropped for HTTP/1.0', async (t) => {
     const odd = 'HTTP/1.1 103 Early Hints\r\nLink: nonsense\r\n\r\n';
-    assert.ok((await answerTo(t, '1.1', odd)).startsWith(odd));
+    assert.ok((await responseTo(t, '1.1', odd)).startsWith(odd));
     assert.match(
-      await answerTo(t, '1.0', `HTTP/1.1 102 Processing\r\n\r\n${odd}`),
+      await responseTo(t, '1.0', `HTTP/1.1 102 Processing\r\n\r\n${odd}`),
       /^HTTP\/1\.1 200 OK/,
     );
   });
@@ -101,7 +101,7 @@ describe('an upgrade', () => {
     ['to h2c', 'Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n'],
     ['to a WebSocket', UPGRADE],
   ] as const) {
-    test(`${name} that brings a body is ignored, and the body arrives`, async (t) => {
+    test(`${name} with a body is ignored, and the body reaches the app`, async (t) => {
       const app = await serveApp(t, (req, res) => {
         let body = '';
         req.on('data', (chunk: Buffer) => (body += chunk.toString()));
@@ -120,10 +120,10 @@ describe('an upgrade', () => {
     });
   }
 
-  test('to h2c behind another protocol is not asked for, and the app says what it has chosen', async (t) => {
-    const asked: string[] = [];
+  test('to h2c is removed from a list of protocols, and the choice of the app reaches the client', async (t) => {
+    const requested: string[] = [];
     const app = await serveRawApp(t, (socket, request) => {
-      asked.push(/\r\nUpgrade: (.*)\r\n/i.exec(request)?.[1] ?? '');
+      requested.push(/\r\nUpgrade: (.*)\r\n/i.exec(request)?.[1] ?? '');
       socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: b\r\n\r\n');
     });
     const { ports } = await startTestSidecar(t, app);
@@ -133,10 +133,10 @@ describe('an upgrade', () => {
     );
     const text = await client.until((all) => all.endsWith('\r\n\r\n'));
     assert.match(text, /\r\nUpgrade: b\r\n/);
-    assert.deepEqual(asked, ['a, b']);
+    assert.deepEqual(requested, ['a, b']);
   });
 
-  test('that is refused leaves no socket behind, though its client says nothing more', async (t) => {
+  test('that the app rejects leaves no socket open, even if the client stays idle', async (t) => {
     const app = createServer();
     app.on('upgrade', (_req, socket) => {
       socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n');
@@ -150,13 +150,13 @@ describe('an upgrade', () => {
     await sidecar.stop();
   });
 
-  test('whose client leaves before the 101 ends at the app', async (t) => {
-    const left = Promise.withResolvers<undefined>();
+  test('whose client disconnects before the 101 is closed at the app', async (t) => {
+    const appClosed = Promise.withResolvers<undefined>();
     const arrived = Promise.withResolvers<undefined>();
     const app = createServer();
     app.on('upgrade', (_req, socket) => {
       socket.on('end', () => socket.destroy()).on('error', () => undefined);
-      socket.on('close', () => left.resolve(undefined));
+      socket.on('close', () => appClosed.resolve(undefined));
       socket.resume();
       arrived.resolve(undefined);
     });
@@ -166,12 +166,12 @@ describe('an upgrade', () => {
     await arrived.promise;
     const closed = once(client.socket, 'close');
     client.socket.end();
-    await left.promise;
+    await appClosed.promise;
     await closed;
   });
 });
 
-test('a request of HTTP/1.0 without a Host reaches the app with its own', async (t) => {
+test('an HTTP/1.0 request without a Host reaches the app with the Host of the app', async (t) => {
   const app = await serveApp(t, (req, res) => res.end(req.headers.host));
   const { ports } = await startTestSidecar(t, app);
   const client = await clientOf(t, ports.public);
@@ -179,7 +179,7 @@ test('a request of HTTP/1.0 without a Host reaches the app with its own', async 
   assert.match(await client.untilClosed(), new RegExp(`127\\.0\\.0\\.1:${app}$`));
 });
 
-test('a target with a fragment is a 400: two parties may cut its query off at another place', async (t) => {
+test('returns 400 for a target with a fragment, because two parsers may find different queries', async (t) => {
   const app = await serveApp(t, (_req, res) => res.end());
   const { ports } = await startTestSidecar(t, app);
   const client = await clientOf(t, ports.public);

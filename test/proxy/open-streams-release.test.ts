@@ -1,4 +1,4 @@
-/** The streams of a session that is released: which are closed, when, and how often. */
+/** The streams of a released session: which are closed, when, and how often. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
@@ -20,7 +20,7 @@ function setUp(): { clock: TestClock; streams: OpenStreams } {
   return { clock, streams: createOpenStreams({ clock, random }) };
 }
 
-test('a thousand streams of one session are closed over a second, none of them twice', async () => {
+test('a thousand streams of one session are closed within a second, each once', async () => {
   const { clock, streams } = setUp();
   const closedAt: number[] = [];
   for (let i = 0; i < 1_000; i += 1) {
@@ -38,17 +38,17 @@ test('a thousand streams of one session are closed over a second, none of them t
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('a response that may be finite has half a minute to finish, and is broken off then', async () => {
+test('a possibly finite response has 30 seconds to finish, then it is aborted', async () => {
   const { clock, streams } = setUp();
   const closed: string[] = [];
   const remove = streams.add(KEY, 'maybe-finite', () => closed.push('finishes'));
-  streams.add(KEY, 'maybe-finite', () => closed.push('goes on'));
+  streams.add(KEY, 'maybe-finite', () => closed.push('endless'));
   streams.release(KEY, 'outranked');
   await clock.advance(FINISH_GRACE_MS - 1);
   assert.deepEqual(closed, []);
   remove();
   await clock.advance(RELEASE_JITTER_MS);
-  assert.deepEqual(closed, ['goes on']);
+  assert.deepEqual(closed, ['endless']);
 });
 
 test('other sessions keep their streams', async () => {
@@ -59,7 +59,7 @@ test('other sessions keep their streams', async () => {
   assert.equal(streams.count(OTHER), 1);
 });
 
-test('a stream that ends by itself, and a stop, leave no timer', () => {
+test('no timer is left after a stream ends by itself or after stop()', () => {
   const { clock, streams } = setUp();
   const remove = streams.add(KEY, 'endless', () => assert.fail('closed'));
   streams.add(KEY, 'endless', () => assert.fail('closed'));

@@ -1,4 +1,4 @@
-/** A stream or socket that is open keeps the session alive that it belongs to, from its first moment on. */
+/** An open stream or WebSocket keeps its session alive from the start. */
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
@@ -14,15 +14,15 @@ const TTL_MS = 600_000;
 interface Setting {
   readonly port: number;
   readonly clock: TestClock;
-  /** Why the latest request was decided as it was. */
+  /** The reason of the latest decision. */
   readonly why: () => string | undefined;
-  /** The sidecar has heard of the end of a stream: its end would wait for it. */
+  /** Resolves when the sidecar has noticed the end of the stream. The stop of the sidecar would wait for it. */
   readonly closed: Promise<void>;
   readonly isClosed: () => boolean;
 }
 
 /** The app opens a stream at `/stream`, a socket at `/socket`, and mints `abc` at `/mint`, on a stream too. */
-async function open(t: TestContext, env: Environment = {}): Promise<Setting> {
+async function startSidecar(t: TestContext, env: Environment = {}): Promise<Setting> {
   const app = createServer((req, res) => {
     if (req.url === '/mint') res.setHeader('x-session-id', 'abc');
     if (req.url === '/refused') res.statusCode = 404;
@@ -56,8 +56,8 @@ async function open(t: TestContext, env: Environment = {}): Promise<Setting> {
 }
 
 /**
- * Opens a stream and reads its begin. What it returns ends it: the client may have ended its side only,
- * so the sidecar waits some seconds.
+ * Opens a stream and reads its first bytes. The returned function ends it: the client may have
+ * half-closed, so the sidecar waits some seconds.
  */
 async function openStream(
   { port, clock, isClosed }: Setting,
@@ -65,11 +65,11 @@ async function openStream(
   id?: string,
 ): Promise<() => Promise<void>> {
   const abort = new AbortController();
-  const answer = await fetch(`http://127.0.0.1:${port}${path}`, {
+  const response = await fetch(`http://127.0.0.1:${port}${path}`, {
     headers: id === undefined ? {} : { 'x-session-id': id },
     signal: abort.signal,
   });
-  await answer.body?.getReader().read();
+  await response.body?.getReader().read();
   return async () => {
     abort.abort();
     while (!isClosed()) await clock.advance(500);
@@ -82,8 +82,8 @@ async function whyOfCall({ port, why }: Setting, id: string): Promise<string | u
 }
 
 describe('a stream whose session was not bound before', () => {
-  test('keeps an id alive that its client has brought', async (t) => {
-    const setting = await open(t);
+  test('keeps an id of the client alive', async (t) => {
+    const setting = await startSidecar(t);
     const end = await openStream(setting, '/stream', 'mine');
     await setting.clock.advance(3 * TTL_MS);
     const why = await whyOfCall(setting, 'mine');
@@ -92,8 +92,8 @@ describe('a stream whose session was not bound before', () => {
     assert.equal(why, 'owner');
   });
 
-  test('keeps an id alive that its own head has taught', async (t) => {
-    const setting = await open(t);
+  test('keeps an id alive that its own head revealed', async (t) => {
+    const setting = await startSidecar(t);
     const end = await openStream(setting, '/mint');
     await setting.clock.advance(3 * TTL_MS);
     const why = await whyOfCall(setting, 'abc');
@@ -102,8 +102,8 @@ describe('a stream whose session was not bound before', () => {
     assert.equal(why, 'owner');
   });
 
-  test('keeps it alive as a WebSocket, too', async (t) => {
-    const setting = await open(t);
+  test('keeps it alive if it is a WebSocket', async (t) => {
+    const setting = await startSidecar(t);
     const headers = { 'x-session-id': 'mine' };
     const socket = new WebSocket(`ws://127.0.0.1:${setting.port}/socket`, { headers });
     await once(socket, 'open');
@@ -114,8 +114,8 @@ describe('a stream whose session was not bound before', () => {
     assert.equal(why, 'owner');
   });
 
-  test('keeps nothing alive that the app has refused', async (t) => {
-    const setting = await open(t);
+  test('does not keep an id alive that the app rejected', async (t) => {
+    const setting = await startSidecar(t);
     const end = await openStream(setting, '/refused', 'mine');
     await setting.clock.advance(3 * TTL_MS);
     const why = await whyOfCall(setting, 'mine');

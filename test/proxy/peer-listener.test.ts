@@ -1,4 +1,4 @@
-/** What the peer listener of a whole sidecar answers to whom. */
+/** The responses of the peer listener of a complete sidecar. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { openFleet } from '../support/fleet.ts';
@@ -20,18 +20,18 @@ describe('the peer listener', () => {
     ['/v1/forward', { 'x-fly-affinity-target': '/', 'x-fly-affinity-machine': 'm1' }, 200],
   ];
   for (const [path, headers, status] of rows) {
-    test(`answers ${status} to ${path} with ${JSON.stringify(headers)}`, async (t) => {
+    test(`returns ${status} for ${path} with ${JSON.stringify(headers)}`, async (t) => {
       const fleet = await openFleet(t, 'm1', 'm2');
       const m1 = await fleet.start('m1', await serveApp(t, (_req, res) => res.end()));
-      const answer = await fetch(`http://127.0.0.1:${m1.sidecar.ports.peer}${path}`, { headers });
-      await answer.text();
-      assert.equal(answer.status, status);
+      const response = await fetch(`http://127.0.0.1:${m1.sidecar.ports.peer}${path}`, { headers });
+      await response.text();
+      assert.equal(response.status, status);
     });
   }
 
-  test('answers 400 to a forward with two hosts, which its app would read in two ways', async (t) => {
+  test('returns 400 for a forward with two hosts', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
-    const app = await serveApp(t, () => assert.fail('a request with two hosts has come through'));
+    const app = await serveApp(t, () => assert.fail('a request with two hosts reached the app'));
     const m1 = await fleet.start('m1', app);
     const client = await openRawClient(m1.sidecar.ports.peer);
     t.after(() => client.socket.destroy());
@@ -41,14 +41,16 @@ describe('the peer listener', () => {
     assert.match(await client.untilClosed(), /^HTTP\/1\.1 400 /);
   });
 
-  test('answers 403 to a stranger, whatever is asked', async (t) => {
+  test('returns 403 for every request from an unknown address', async (t) => {
     const fleet = await openFleet(t, 'm1');
-    const app = await serveApp(t, () => assert.fail('a stranger has come through'));
+    const app = await serveApp(t, () =>
+      assert.fail('a request from an unknown address reached the app'),
+    );
     const m1 = await fleet.start('m1', app, { FLEET: 'm9@127.0.0.9:9' });
     for (const path of ['/', '/v1/forward', '/v1/ask', '/v1/announce']) {
-      const answer = await fetch(`http://127.0.0.1:${m1.sidecar.ports.peer}${path}`);
-      await answer.text();
-      assert.equal(answer.status, 403);
+      const response = await fetch(`http://127.0.0.1:${m1.sidecar.ports.peer}${path}`);
+      await response.text();
+      assert.equal(response.status, 403);
     }
   });
 });

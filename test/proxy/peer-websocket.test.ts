@@ -1,4 +1,4 @@
-/** WebSockets that are forwarded from one whole sidecar to another. */
+/** WebSockets forwarded between two complete sidecars. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage } from 'node:http';
@@ -7,16 +7,16 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
 import { serve, serveApp } from '../support/sidecar.ts';
 
-/** Of the Machine `m1`, and already replayed once, so that it is forwarded. */
+/** Headers of a session of Machine `m1`, already replayed once, so that it is forwarded. */
 const REPLAYED = {
   'mcp-session-id': 'abc~m1',
   'fly-replay-src': 'instance=m3;region=ams;t=1;state=fly-affinity',
 };
 
-const NOWHERE = (): void => assert.fail('the request was meant for another app');
+const OTHER_APP = (): void => assert.fail('the request is for another app');
 
 async function startForwarder(t: TestContext, fleet: TestFleet): Promise<TestMachine> {
-  return fleet.start('m2', await serveApp(t, NOWHERE));
+  return fleet.start('m2', await serveApp(t, OTHER_APP));
 }
 
 describe('a WebSocket', () => {
@@ -30,7 +30,7 @@ describe('a WebSocket', () => {
     return serve(t, server);
   }
 
-  test('is forwarded to the owner, and bytes pass both ways', async (t) => {
+  test('is forwarded to the owner, with bytes in both directions', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     await fleet.start('m1', await startSocketApp(t));
     const m2 = await startForwarder(t, fleet);
@@ -47,7 +47,7 @@ describe('a WebSocket', () => {
     assert.equal(code, 4002);
   });
 
-  test("is broken off when its owner's sidecar stops", async (t) => {
+  test("is aborted when its owner's sidecar stops", async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const m1 = await fleet.start('m1', await startSocketApp(t));
     const m2 = await startForwarder(t, fleet);
@@ -58,7 +58,7 @@ describe('a WebSocket', () => {
     assert.deepEqual((await closed)[0], 1006);
   });
 
-  test('that the app of the owner refuses is told so with the whole answer', async (t) => {
+  test('that the app of the owner rejects gets the complete response', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const app = createServer();
     app.on('upgrade', (_req, socket) => {
@@ -67,17 +67,17 @@ describe('a WebSocket', () => {
     await fleet.start('m1', await serve(t, app));
     const m2 = await startForwarder(t, fleet);
     const socket = new WebSocket(m2.url.replace('http', 'ws'), { headers: REPLAYED });
-    const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
-    assert.deepEqual([answer.statusCode, answer.headers['x-a']], [403, 'b']);
-    assert.equal(String((await answer.toArray())[0]), 'not you');
+    const [, response] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
+    assert.deepEqual([response.statusCode, response.headers['x-a']], [403, 'b']);
+    assert.equal(String((await response.toArray())[0]), 'not you');
   });
 
-  test('whose owner is not there gets a 503', async (t) => {
+  test('returns 503 if its owner is unreachable', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const m2 = await startForwarder(t, fleet);
     const socket = new WebSocket(m2.url.replace('http', 'ws'), { headers: REPLAYED });
-    const [, answer] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
-    assert.deepEqual([answer.statusCode, answer.headers['retry-after']], [503, '1']);
-    answer.destroy();
+    const [, response] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
+    assert.deepEqual([response.statusCode, response.headers['retry-after']], [503, '1']);
+    response.destroy();
   });
 });

@@ -1,4 +1,4 @@
-/** Who claims a new session, and when: pending claims, forged fields, and answers that were remembered. */
+/** Which Machine claims a new session, and when: pending claims, forged fields, and cached peer responses. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { until } from '../fleet/support.ts';
@@ -19,11 +19,11 @@ async function ownersOf(machines: readonly RoomMachine[], room: string) {
   return Promise.all(machines.map((machine) => machine.ownerOf(room)));
 }
 
-describe('while the app at the place has not responded to the first request', () => {
-  test('a peer that asks is told that the session is there, pending, and keeps no copy', async (t) => {
+describe('while the app of the placement Machine has not responded to the first request', () => {
+  test('a peer query returns a pending claim, and the peer stores no copy', async (t) => {
     const { machines, machine, roomOn } = await startRooms(t, IDS);
     const [m2, room] = [machine('m2'), roomOn('m2')];
-    const letGo = m2.app.hold();
+    const release = m2.app.hold();
     const first = ask(m2, room);
     await m2.app.untilGot(1);
     const claim = await answerTo('m1', m2, room);
@@ -31,20 +31,20 @@ describe('while the app at the place has not responded to the first request', ()
     assert.deepEqual([claim.isPending, claim.origin], [true, 'adopted']);
     assert.equal((await ask(machine('m1'), room)).replay?.instance, 'm2');
     assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
-    letGo();
+    release();
     assert.equal((await first).status, 200);
     const claimed = await answerTo('m1', m2, room);
     assert.ok(typeof claimed === 'object' && claimed.isPending === undefined);
   });
 
-  test('clients that arrive elsewhere are brought there, though their Machines place it elsewhere', async (t) => {
+  test('clients on other Machines reach it, even if those Machines would now place it elsewhere', async (t) => {
     const { machines, machine, roomOn } = await startRooms(t, IDS);
     const edge = await startEdgeBefore(t, machines);
     const [m2, room] = [machine('m2'), roomOn('m2')];
-    const letGo = m2.app.hold();
+    const release = m2.app.hold();
     const first = ask(m2, room);
     await m2.app.untilGot(1);
-    // New sessions are placed on others from now on.
+    // From now on new sessions are placed on other Machines.
     await m2.drain();
     const other = placeOf(room, ['m1', 'm3']);
     await until(async () => {
@@ -56,7 +56,7 @@ describe('while the app at the place has not responded to the first request', ()
     machine(other).app.status = 200;
     const later = ['m1', 'm3'].map((id) => edge.call(id, room));
     await m2.app.untilGot(3);
-    letGo();
+    release();
     const served = await Promise.all([first, ...later]);
     assert.deepEqual(
       served.map(({ body }) => body),
@@ -65,39 +65,39 @@ describe('while the app at the place has not responded to the first request', ()
     await until(async () => (await ownersOf(machines, room)).every((owner) => owner === 'm2'));
   });
 
-  test('nobody has it once the app has refused', async (t) => {
+  test('the session has no owner after the app rejected it', async (t) => {
     const { machines, machine, roomOn } = await startRooms(t, IDS);
     const [m2, room] = [machine('m2'), roomOn('m2')];
-    const letGo = m2.app.hold();
+    const release = m2.app.hold();
     m2.app.status = 404;
     const first = ask(m2, room);
     await m2.app.untilGot(1);
-    letGo();
+    release();
     assert.equal((await first).status, 404);
     assert.equal(await answerTo('m1', m2, room), 'no');
     assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
   });
 
-  test('nobody has it once its only client has gone', async (t) => {
+  test('the session has no owner after its only client disconnected', async (t) => {
     const { machine, roomOn } = await startRooms(t, IDS);
     const [m2, room] = [machine('m2'), roomOn('m2')];
-    const letGo = m2.app.hold();
+    const release = m2.app.hold();
     const leave = new AbortController();
     const first = ask(m2, room, { signal: leave.signal });
     await m2.app.untilGot(1);
     leave.abort();
     await assert.rejects(first);
     await until(async () => (await answerTo('m1', m2, room)) === 'no');
-    letGo();
+    release();
   });
 });
 
-test('an announcement voids what a peer said before: it is asked again at once', async (t) => {
+test('an announcement invalidates the cached response of a peer', async (t) => {
   const { machine, roomOn } = await startRooms(t, ['m1', 'm2']);
   const [m1, m2] = [machine('m1'), machine('m2')];
   const room = roomOn('m1');
   m1.app.status = 500;
-  // m2 says no, which m1 remembers for two seconds.
+  // m2 responds "no", which m1 caches for two seconds.
   assert.equal((await ask(m1, room)).status, 500);
   assert.equal((await ask(m2, room, { headers: { 'x-fly-affinity-placed': 'true' } })).status, 307);
   m2.app.headers = { 'x-session-id': room };
@@ -106,8 +106,8 @@ test('an announcement voids what a peer said before: it is asked again at once',
   assert.equal((await ask(m1, room)).replay?.instance, 'm2');
 });
 
-describe('what a client has forged', () => {
-  test('of the fields between sidecars claims nothing, and reaches no app', async (t) => {
+describe('a forged header of a client', () => {
+  test('that is internal to sidecars claims nothing, and reaches no app', async (t) => {
     const { machines, machine, roomOn } = await startRooms(t, IDS);
     const [m1, room] = [machine('m1'), roomOn('m2')];
     const forged = {
@@ -116,13 +116,13 @@ describe('what a client has forged', () => {
       'x-fly-affinity-target': `/?room=${room}`,
     };
     assert.equal((await ask(m1, room, { headers: forged })).replay?.instance, 'm2');
-    // An app's own id is looked up by the peer that gets the forward, placed or not.
+    // The peer that receives the forward looks up the id, with or without the placed header.
     const owned = roomOn('m2', 'owned');
     assert.equal((await ask(machine('m2'), owned)).body, 'm2');
     await until(async () => (await m1.ownerOf(owned)) === 'm2');
     assert.equal((await ask(m1, owned, { ...chunked('a'), headers: forged })).body, 'm2');
-    const got = machine('m2').app.got.at(-1);
-    assert.equal(got?.headers['x-fly-affinity-placed'], undefined);
+    const received = machine('m2').app.got.at(-1);
+    assert.equal(received?.headers['x-fly-affinity-placed'], undefined);
     assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
     assert.deepEqual(m1.app.got, []);
   });
@@ -130,9 +130,9 @@ describe('what a client has forged', () => {
   for (const [what, source] of [
     ['our mark', replayedBy('d8901e5b6e1234')],
     ['our mark and a peer', replayedBy('m3')],
-    ['our mark and the place', replayedBy('m2')],
+    ['our mark and the placement Machine', replayedBy('m2')],
   ] as const) {
-    test(`of ${what} in fly-replay-src costs the replay: a new session is forwarded to its place`, async (t) => {
+    test(`with ${what} in fly-replay-src uses up the replay: a new session is forwarded to its placement Machine`, async (t) => {
       const { machines, machine, roomOn } = await startRooms(t, IDS);
       const [m1, room] = [machine('m1'), roomOn('m2')];
       assert.equal((await ask(m1, room, { headers: source })).body, 'm2');
@@ -149,7 +149,7 @@ describe('what a client has forged', () => {
     ['fly-preferred-instance-unavailable', { 'fly-preferred-instance-unavailable': 'm2' }],
     ['fly-replay-cache-status', { 'fly-replay-cache-status': 'hit' }],
   ] as const) {
-    test(`of a known session moves nothing: ${what}`, async (t) => {
+    test(`does not move a known session: ${what}`, async (t) => {
       const { machines, machine, roomOn } = await startRooms(t, IDS);
       const [m1, room] = [machine('m1'), roomOn('m2')];
       assert.equal((await ask(machine('m2'), room)).body, 'm2');
@@ -161,7 +161,7 @@ describe('what a client has forged', () => {
     });
   }
 
-  test('as the replay of an app claims nothing: neither here nor elsewhere', async (t) => {
+  test('that imitates the replay of an app claims nothing', async (t) => {
     const { machines, machine, roomOn } = await startRooms(t, IDS);
     const [m1, room] = [machine('m1'), roomOn('m2')];
     assert.equal((await ask(m1, room, { headers: replayedBy('m3', '') })).body, 'm1');

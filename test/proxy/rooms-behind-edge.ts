@@ -1,4 +1,4 @@
-/** Machines of this process before apps with rooms, behind the simulated edge: each room is a client's own id. */
+/** Sidecars in this process, with room apps behind them and the simulated edge in front. A room is an id that clients mint. */
 import { createServer, type ServerResponse } from 'node:http';
 import type { TestContext } from 'node:test';
 import type { SidecarParts } from '../../src/app/app.ts';
@@ -12,10 +12,10 @@ import { serve } from '../support/sidecar.ts';
 
 export const ADMIN_TOKEN = 'a-token-of-an-operator';
 
-/** What a client sees. */
+/** A response as the client sees it. */
 export interface Seen {
   readonly status: number;
-  /** The app that has answered. */
+  /** The app that responded. */
   readonly by: string;
   readonly retryAfter: string | null;
 }
@@ -25,9 +25,9 @@ export interface RoomMachine {
   readonly fleet: TestFleet;
   sidecar: TestMachine;
   killApp(): void;
-  /** Its process ends; nobody listens at its ports any more. */
+  /** Stops the sidecar and closes its ports. */
   stop(): Promise<void>;
-  /** Starts a new one under the same id, before the same app. */
+  /** Starts a new sidecar with the same id and the same app. */
   startAgain(): Promise<void>;
   admin(method: string, path: string): Promise<Response>;
 }
@@ -37,11 +37,11 @@ export interface Rooms {
   readonly records: readonly EdgeRequestRecord[];
   machine(id: string): RoomMachine;
   start(id: string, env?: Environment, parts?: Partial<SidecarParts>): Promise<RoomMachine>;
-  /** All of them at once, once the edge knows them. */
+  /** Starts the edge with all the Machines. */
   openEdge(): Promise<void>;
-  /** One call; the edge asks that Machine first. */
+  /** Sends one request. The edge delivers it to that Machine first. */
   call(first: string, path: string, init?: RequestInit): Promise<Seen>;
-  /** An event stream that is open; `broken` resolves when it breaks off. */
+  /** Opens an event stream. `broken` resolves when it is aborted. */
   stream(
     first: string,
     path: string,
@@ -98,7 +98,7 @@ export async function openRooms(t: TestContext, ...ids: string[]): Promise<Rooms
     }));
     edge = await startTestEdge(t, known, { onRecord: (record) => records.push(record) });
   };
-  const ask = (first: string, path: string, init: RequestInit): Promise<Response> => {
+  const send = (first: string, path: string, init: RequestInit): Promise<Response> => {
     const headers = new Headers(init.headers);
     headers.set('fly-prefer-instance-id', first);
     return fetch(`${edge?.url ?? ''}${path}`, { ...init, headers });
@@ -107,18 +107,18 @@ export async function openRooms(t: TestContext, ...ids: string[]): Promise<Rooms
   return {
     ...{ fleet, records, machine, start, openEdge },
     call: async (first, path, init = {}) => {
-      const response = await ask(first, path, init);
+      const response = await send(first, path, init);
       const { status, headers } = response;
       return { status, by: await response.text(), retryAfter: headers.get('retry-after') };
     },
     stream: async (first, path) => {
-      const response = await ask(first, path, { headers: { accept: 'text/event-stream' } });
+      const response = await send(first, path, { headers: { accept: 'text/event-stream' } });
       const reader = response.body?.getReader();
       if (!reader) throw new Error('no body');
       const { value } = (await reader.read()) as { readonly value?: Uint8Array };
       const broken = reader.read().then(
         () => {
-          throw new Error('the stream has ended as if complete');
+          throw new Error('the stream ended as if complete');
         },
         () => undefined,
       );
@@ -128,10 +128,10 @@ export async function openRooms(t: TestContext, ...ids: string[]): Promise<Rooms
   };
 }
 
-/** Nobody listens there. */
+/** Nothing listens on this port. */
 const DEAD_PORT = 1;
 
-/** Lets everybody into every room and answers its name; with `x-banned` it refuses. */
+/** Accepts every client in every room and responds with its name. Rejects a request with `x-banned`. */
 async function serveRooms(
   t: TestContext,
   name: string,

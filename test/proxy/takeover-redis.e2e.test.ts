@@ -1,4 +1,4 @@
-/** Two Machines that share a store take the session of one that is gone, at once. */
+/** Two Machines with a shared store concurrently take over the session of a Machine that is gone. */
 import assert from 'node:assert/strict';
 import { after, test, type TestContext } from 'node:test';
 import { KEY } from '../fleet/support.ts';
@@ -6,9 +6,9 @@ import { skipUnlessFound } from '../support/needed.ts';
 import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
 import { openRedis } from '../store/redis-place.ts';
 import {
-  endWithOneOwner,
+  assertOneOwner,
   GONE,
-  knowOfTheGone,
+  storeRowOfGone,
   startTakers,
   type Taker,
 } from './takeover-support.ts';
@@ -27,20 +27,20 @@ skipUnlessFound(neededForRedis, (program) => {
     );
   }
 
-  test('two Machines that share a store end with one owner of what they take over', async (t) => {
+  test('two Machines with a shared store end with one owner of a session that both take over', async (t) => {
     const takers = await startSharing(t);
     const [first] = takers;
     assert.ok(first);
-    await knowOfTheGone(first, 'adopted');
+    await storeRowOfGone(first, 'adopted');
     for (const { bindings } of takers) void bindings.claim(KEY, GONE);
     for (const { bindings } of takers) await bindings.stop();
-    await endWithOneOwner(takers, 2);
+    await assertOneOwner(takers, 2);
   });
 
-  test('two Machines that share a store end with one owner of an id that a client brings', async (t) => {
+  test('two Machines with a shared store end with one owner of an id that a client mints', async (t) => {
     const takers = await startSharing(t);
     for (const { bindings } of takers) void bindings.claim(KEY, undefined);
     for (const { bindings } of takers) await bindings.stop();
-    await endWithOneOwner(takers, 1);
+    await assertOneOwner(takers, 1);
   });
 });

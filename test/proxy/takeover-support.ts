@@ -1,4 +1,4 @@
-/** Two Machines that take the session of one that is gone, at once: real stores, real peers. */
+/** Two Machines that concurrently take over the session of a Machine that is gone: real stores, real peers. */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { BindingOrigin, MachineId } from '../../src/session.ts';
@@ -17,7 +17,7 @@ import { createTestLiveness } from '../support/liveness.ts';
 export const GONE = machineId('a1');
 const TAKERS = [machineId('b2'), machineId('c3')] as const;
 
-/** No limit of time is ever over: what is tested here is not how busy the computer is. */
+/** Timers never fire, so that a busy computer causes no timeout. */
 const patientClock: Clock = { ...systemClock, after: () => () => undefined };
 
 export interface Taker {
@@ -26,37 +26,42 @@ export interface Taker {
   readonly bindings: Bindings;
 }
 
-/** Machines that ask and tell each other, each with the store that `open` gives it. */
+/** Machines that query and inform each other, each with the store that `open` returns for it. */
 export async function startTakers(
   t: TestContext,
   open: (machine: MachineId) => Promise<SessionStore>,
   closeAfterwards: (closeable: { close(): unknown }) => void,
 ): Promise<readonly Taker[]> {
   const clock = patientClock;
-  const stores = new Map<MachineId, { store: SessionStore; keeper: ClaimResolver }>();
+  const stores = new Map<MachineId, { store: SessionStore; resolver: ClaimResolver }>();
   const listening: { machine: MachineId; port: number }[] = [];
   for (const machine of TAKERS) {
     const store = await open(machine);
     const others = TAKERS.filter((other) => other !== machine);
     const entries = others.map((other) => ({ machine: other, port: 1 }));
     const directory = await startDirectory(t, createTestClock(), machine, entries);
-    const keeper = createClaimResolver({ self: machine, store, clock, isReady: () => true });
+    const resolver = createClaimResolver({ self: machine, store, clock, isReady: () => true });
     const status = () => ({ version: 2, takesSessions: true, region: undefined });
-    const service = createPeerService({ self: machine, claimResolver: keeper, directory, status });
+    const service = createPeerService({
+      self: machine,
+      claimResolver: resolver,
+      directory,
+      status,
+    });
     const { port } = await listen(t, (request, response) => servePeers(service, request, response));
-    stores.set(machine, { store, keeper });
+    stores.set(machine, { store, resolver });
     listening.push({ machine, port });
   }
   const takers: Taker[] = [];
-  for (const [machine, { store, keeper }] of stores) {
+  for (const [machine, { store, resolver }] of stores) {
     const peers = createPeers({
       self: machine,
       directory: await startDirectory(t, createTestClock(), machine, listening),
       clock,
       random: Math.random,
       liveness: createTestLiveness(clock),
-      onClaim: (key, claimant) => void keeper.onAnnouncement(key, claimant.machine, claimant),
-      onOutranked: (key, winner) => void keeper.onAnnouncement(key, winner.machine, winner),
+      onClaim: (key, claimant) => void resolver.onAnnouncement(key, claimant.machine, claimant),
+      onOutranked: (key, winner) => void resolver.onAnnouncement(key, winner.machine, winner),
     });
     const bindings = createBindings({
       ...{ self: machine, store, peers, clock, ttlMs: TTL_MS },
@@ -67,7 +72,7 @@ export async function startTakers(
       close: async () => {
         await bindings.stop();
         await peers.stop();
-        await keeper.idle();
+        await resolver.idle();
       },
     });
     takers.push({ machine, store, bindings });
@@ -75,15 +80,15 @@ export async function startTakers(
   return takers;
 }
 
-export async function knowOfTheGone({ store }: Taker, origin: BindingOrigin): Promise<void> {
+export async function storeRowOfGone({ store }: Taker, origin: BindingOrigin): Promise<void> {
   const row = { key: KEY, machine: GONE, origin, generation: 1, ttlMs: TTL_MS };
   await store.upsert(row);
 }
 
-export const ownerIn = (looked: Lookup): MachineId | undefined =>
-  typeof looked === 'string' ? undefined : looked.machine;
+export const ownerIn = (found: Lookup): MachineId | undefined =>
+  typeof found === 'string' ? undefined : found.machine;
 
-export async function endWithOneOwner(takers: readonly Taker[], generation: number): Promise<void> {
+export async function assertOneOwner(takers: readonly Taker[], generation: number): Promise<void> {
   const owners = async (): Promise<(MachineId | undefined)[]> =>
     Promise.all(takers.map(async ({ store }) => ownerIn(await store.lookup(KEY))));
   await until(async () => new Set(await owners()).size === 1);
