@@ -1,4 +1,4 @@
 import { runInOneProcess } from '../support/one-process.ts';
-import { everyOther, FAST } from '../support/suite.ts';
+import { FAST, halfOf } from '../support/suite.ts';
 
-await runInOneProcess(everyOther(FAST, 0));
+await runInOneProcess(halfOf(FAST, 0));

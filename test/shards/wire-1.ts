@@ -1,4 +1,4 @@
 import { runInOneProcess } from '../support/one-process.ts';
-import { everyOther, WIRE } from '../support/suite.ts';
+import { halfOf, WIRE } from '../support/suite.ts';
 
-await runInOneProcess(everyOther(WIRE, 0));
+await runInOneProcess(halfOf(WIRE, 0));
