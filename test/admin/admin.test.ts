@@ -1,4 +1,4 @@
-/** The admin listener: health endpoints, and what the router does for every endpoint. */
+/** The admin listener: health endpoints, and the router's behavior for every endpoint. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, connect } from 'node:net';
@@ -48,7 +48,7 @@ for (const [path, body] of [
   ['/metrics', 'failed\n'],
   ['/explain?path=/', '{"error":"failed"}\n'],
 ] as const) {
-  test(`an unexpected error of ${path} is a 500 that shows nothing of it, and a log line`, async (t) => {
+  test(`an unexpected error of ${path} returns a 500 without its text, and is logged`, async (t) => {
     const fail = (): Promise<never> => Promise.reject(new Error('inside'));
     const metrics = { render: fail, contentType: 'text/plain' };
     const { url, log } = await openAdmin(t, { metrics, explain: fail });
@@ -68,7 +68,7 @@ test('stop closes idle connections', async (t) => {
   await closed;
 });
 
-test('a port that is taken is named in the error', async (t) => {
+test('the error for a port in use names the port', async (t) => {
   const { admin } = await openAdmin(t);
   const again = listen(createServer(), { host: '127.0.0.1', port: admin.port });
   await assert.rejects(again, {

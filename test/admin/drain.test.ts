@@ -24,7 +24,7 @@ const ELSEWHERE = 'elsewhere=true;state=fly-affinity;timeout=10s;fallback=force_
 interface Opened {
   readonly sidecar: Sidecar;
   readonly url: string;
-  readonly ask: (
+  readonly send: (
     method: string,
     path: string,
     headers?: Record<string, string>,
@@ -42,7 +42,7 @@ async function open(t: TestContext, env: Environment = {}): Promise<Opened> {
   return {
     sidecar,
     url: `http://127.0.0.1:${sidecar.ports.public}`,
-    ask: (method, path, headers = AUTHORIZED) => fetch(admin + path, { method, headers }),
+    send: (method, path, headers = AUTHORIZED) => fetch(admin + path, { method, headers }),
     messages: () => log.messages('info').filter((message) => message !== 'request'),
   };
 }
@@ -63,57 +63,57 @@ describe('/drain', () => {
     ['signal, POST /undrain', 409, 'ending'],
     ['POST /drain, signal, POST /undrain', 409, 'ending'],
   ];
-  for (const [said, status, state] of rows) {
-    test(`after ${said} the state is ${state}, answered ${status}`, async (t) => {
-      const { ask, sidecar } = await open(t);
+  for (const [calls, status, state] of rows) {
+    test(`after ${calls} the state is ${state}, with status ${status}`, async (t) => {
+      const { send: send, sidecar } = await open(t);
       await fetch(`http://127.0.0.1:${sidecar.ports.public}/open`, { method: 'POST' });
-      let answer: Response | undefined;
-      for (const words of said.split(', ')) {
+      let response: Response | undefined;
+      for (const words of calls.split(', ')) {
         const [method = '', path = ''] = words.split(' ');
         if (method === 'signal') void sidecar.drain();
-        else answer = await ask(method, path);
+        else response = await send(method, path);
       }
-      assert.equal(answer?.status, status);
-      const { error, ...told } = (await answer.json()) as { error?: string };
-      assert.deepEqual(told, { state, ownSessions: 1, openRequests: 0 });
+      assert.equal(response?.status, status);
+      const { error, ...body } = (await response.json()) as { error?: string };
+      assert.deepEqual(body, { state, ownSessions: 1, openRequests: 0 });
       assert.equal(error === undefined, status === 200);
     });
   }
 
-  test('is there for those alone who bring the token, and only if there is one', async (t) => {
-    const { ask, sidecar } = await open(t);
-    const strangers: Record<string, string>[] = [{}, { authorization: 'Bearer another' }];
-    for (const headers of strangers) {
-      for (const said of ['GET /drain', 'POST /drain', 'POST /undrain', 'PUT /drain']) {
-        const [method = '', path = ''] = said.split(' ');
-        const refused = await ask(method, path, headers);
+  test('requires the admin token, and does not exist without one', async (t) => {
+    const { send: send, sidecar } = await open(t);
+    const unauthorized: Record<string, string>[] = [{}, { authorization: 'Bearer another' }];
+    for (const headers of unauthorized) {
+      for (const calls of ['GET /drain', 'POST /drain', 'POST /undrain', 'PUT /drain']) {
+        const [method = '', path = ''] = calls.split(' ');
+        const response = await send(method, path, headers);
         assert.deepEqual(
-          [refused.status, refused.headers.get('www-authenticate')],
+          [response.status, response.headers.get('www-authenticate')],
           [401, 'Bearer'],
         );
       }
     }
     assert.equal(sidecar.readiness().ready, true);
     const closed = await open(t, { ADMIN_TOKEN: '' });
-    assert.equal((await closed.ask('POST', '/drain')).status, 404);
+    assert.equal((await closed.send('POST', '/drain')).status, 404);
     assert.equal(closed.sidecar.readiness().ready, true);
   });
 
-  for (const [said, allow] of [
+  for (const [calls, allow] of [
     ['PUT /drain', 'GET, HEAD, POST'],
     ['DELETE /drain', 'GET, HEAD, POST'],
     ['GET /undrain', 'POST'],
   ] as const) {
-    test(`${said} is answered 405 and changes nothing`, async (t) => {
-      const { ask, sidecar } = await open(t);
-      const [method = '', path = ''] = said.split(' ');
-      const answer = await ask(method, path);
-      assert.deepEqual([answer.status, answer.headers.get('allow')], [405, allow]);
+    test(`${calls} returns 405 and changes nothing`, async (t) => {
+      const { send: send, sidecar } = await open(t);
+      const [method = '', path = ''] = calls.split(' ');
+      const response = await send(method, path);
+      assert.deepEqual([response.status, response.headers.get('allow')], [405, allow]);
       assert.equal(sidecar.readiness().ready, true);
     });
   }
 
-  /** The routes alone, before a store that counts as `countOwnSessions` does. */
+  /** The routes alone, with a store that counts as `countOwnSessions` does. */
   async function openRoutes(
     t: TestContext,
     countOwnSessions: () => Promise<number | undefined>,
@@ -125,38 +125,38 @@ describe('/drain', () => {
     return { admin, url: `${url}/drain`, draining, clock };
   }
 
-  test('counts no sessions where the store can not say, and drains all the same', async (t) => {
+  test('omits the session count when the store returns unknown, and still drains', async (t) => {
     const entries: SessionStore['entries'] = () => {
       throw new Error('disk gone');
     };
     const count = createOwnSessionCount({ entries }, machineId('m1'));
     const { url, draining } = await openRoutes(t, count);
-    const answer = await fetch(url, { method: 'POST', headers: AUTHORIZED });
-    assert.deepEqual(await answer.json(), { state: 'drained', openRequests: 3 });
+    const response = await fetch(url, { method: 'POST', headers: AUTHORIZED });
+    assert.deepEqual(await response.json(), { state: 'drained', openRequests: 3 });
     assert.equal(draining.state(), 'drained');
   });
 
-  test('waits ten seconds for a store that hangs, and answers without its count', async (t) => {
-    const asked = Promise.withResolvers<undefined>();
+  test('waits ten seconds for a store that hangs, and responds without its count', async (t) => {
+    const countStarted = Promise.withResolvers<undefined>();
     const { url, clock } = await openRoutes(t, () => {
-      asked.resolve(undefined);
+      countStarted.resolve(undefined);
       return new Promise(() => undefined);
     });
-    const answering = fetch(url, { method: 'POST', headers: AUTHORIZED });
-    await asked.promise;
+    const responding = fetch(url, { method: 'POST', headers: AUTHORIZED });
+    await countStarted.promise;
     await clock.advance(10_000);
-    assert.deepEqual(await (await answering).json(), { state: 'drained', openRequests: 3 });
+    assert.deepEqual(await (await responding).json(), { state: 'drained', openRequests: 3 });
     assert.equal(clock.pendingCount(), 0);
   });
 
-  test('holds no stop up while a store hangs', async (t) => {
-    const asked = Promise.withResolvers<undefined>();
+  test('does not delay a stop while a store hangs', async (t) => {
+    const countStarted = Promise.withResolvers<undefined>();
     const { admin, url, clock } = await openRoutes(t, () => {
-      asked.resolve(undefined);
+      countStarted.resolve(undefined);
       return new Promise(() => undefined);
     });
     const cut = assert.rejects(fetch(url, { method: 'POST', headers: AUTHORIZED }));
-    await asked.promise;
+    await countStarted.promise;
     await admin.stop();
     await cut;
     assert.equal(clock.pendingCount(), 0);
@@ -164,10 +164,10 @@ describe('/drain', () => {
 });
 
 describe('a Machine drained by its operator', () => {
-  test('sends new sessions elsewhere, serves its own, and is not ready', async (t) => {
-    const { ask, url, sidecar, messages } = await open(t);
+  test('sends new sessions to other Machines, serves its own, and is not ready', async (t) => {
+    const { send: send, url, sidecar, messages } = await open(t);
     await fetch(`${url}/open`, { method: 'POST' });
-    await ask('POST', '/drain');
+    await send('POST', '/drain');
     const { status, reason } = await readinessAt(sidecar.ports.admin);
     assert.deepEqual([status, reason], [503, 'drained']);
     const opened = await fetch(`${url}/open`, { method: 'POST', redirect: 'manual' });
@@ -175,7 +175,7 @@ describe('a Machine drained by its operator', () => {
     const called = await fetch(url, { headers: SESSION });
     assert.equal(await called.text(), 'from the app');
 
-    await ask('POST', '/undrain');
+    await send('POST', '/undrain');
     assert.equal((await readinessAt(sidecar.ports.admin)).status, 200);
     const again = await fetch(`${url}/open`, { method: 'POST', redirect: 'manual' });
     assert.equal(again.headers.get('mcp-session-id'), SESSION['mcp-session-id']);
@@ -185,42 +185,42 @@ describe('a Machine drained by its operator', () => {
     ]);
   });
 
-  test('keeps its connections, which a signal lets go', async (t) => {
-    const { ask, sidecar } = await open(t);
+  test('keeps its connections open, which a signal closes', async (t) => {
+    const { send: send, sidecar } = await open(t);
     const client = await openRawClient(sidecar.ports.public);
     const request = `GET / HTTP/1.1\r\nHost: a\r\nmcp-session-id: ${SESSION['mcp-session-id']}\r\n\r\n`;
-    const countAnswers = (text: string): number => text.split('from the app').length - 1;
-    await ask('POST', '/drain');
+    const countResponses = (text: string): number => text.split('from the app').length - 1;
+    await send('POST', '/drain');
     for (const count of [1, 2]) {
       client.send(request);
-      await client.until((text) => countAnswers(text) === count);
+      await client.until((text) => countResponses(text) === count);
     }
     assert.doesNotMatch(client.received(), /connection: close/i);
     void sidecar.drain();
     client.send(request);
     assert.match(await client.untilClosed(), /connection: close/i);
-    assert.equal(countAnswers(client.received()), 3);
+    assert.equal(countResponses(client.received()), 3);
   });
 
   test('counts what is still open', async (t) => {
-    const { ask, sidecar } = await open(t);
+    const { send: send, sidecar } = await open(t);
     const client = await openRawClient(sidecar.ports.public);
     client.send('GET /stream HTTP/1.1\r\nHost: a\r\n\r\n');
     await client.until((text) => text.includes('first'));
-    const answer = await ask('POST', '/drain');
-    assert.deepEqual(await answer.json(), { state: 'drained', ownSessions: 0, openRequests: 1 });
+    const response = await send('POST', '/drain');
+    assert.deepEqual(await response.json(), { state: 'drained', ownSessions: 0, openRequests: 1 });
     client.socket.destroy();
   });
 
-  test('ends with a signal as any other', async (t) => {
-    const { ask, sidecar } = await open(t);
-    await ask('POST', '/drain');
+  test('stops on a signal like any other', async (t) => {
+    const { send: send, sidecar } = await open(t);
+    await send('POST', '/drain');
     await sidecar.drain();
     assert.equal(sidecar.readiness().reason, 'draining');
     await sidecar.stop();
   });
 
-  test('is no reason for a 5xx where all are drained', async (t) => {
+  test('returns no 5xx when all Machines are drained', async (t) => {
     const fleet = await startBehindEdge(t, ['m1', 'm2']);
     for (const id of ['m1', 'm2']) await fleet.admin(id, 'POST', '/drain');
     const { status, way } = await fleet.open('m1');

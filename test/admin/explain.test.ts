@@ -1,4 +1,4 @@
-/** `/explain` of the admin listener: which requests it accepts, and that it repeats none of them. */
+/** `/explain` of the admin listener: which requests it accepts, and that it sends none of them. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { RequestToExplain } from '../../src/admin/explain.ts';
@@ -58,11 +58,11 @@ const REJECTED: readonly { readonly claim: string; readonly status: number; read
   { claim: 'a query with a space in its path', status: 400, target: `/explain?path=/%20${SECRET}` },
   { claim: 'a query with an invalid header name', status: 400, target: `/explain?path=/&header=a%20b:${SECRET}` },
   { claim: 'an unknown sender', status: 400, target: `/explain?path=/&from=${SECRET}` },
-  { claim: 'a body that is no JSON', status: 400, init: post(`{"path": ${SECRET}`) },
-  { claim: 'a body that is a list', status: 400, init: post([SECRET]) },
+  { claim: 'a body that is not JSON', status: 400, init: post(`{"path": ${SECRET}`) },
+  { claim: 'a body that is an array', status: 400, init: post([SECRET]) },
   { claim: 'a body with an unknown member', status: 400, init: post({ path: '/', cookie: SECRET }) },
   { claim: 'a body with a header value that is an object', status: 400, init: post({ path: '/', headers: { a: { b: SECRET } } }) },
-  { claim: 'a body with headers that are no object', status: 400, init: post({ path: '/', headers: SECRET }) },
+  { claim: 'a body with headers that are not an object', status: 400, init: post({ path: '/', headers: SECRET }) },
   { claim: 'a body that is too large', status: 413, init: post({ path: '/', headers: { a: SECRET.repeat(20_000) } }) },
   { claim: 'another method', status: 405, init: { method: 'DELETE' } },
 ];

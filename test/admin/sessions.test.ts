@@ -27,7 +27,7 @@ interface Opened {
   readonly store: SessionStore;
   readonly log: KeptLog;
   /** With the token. */
-  readonly ask: (target: string, init?: RequestInit) => Promise<Response>;
+  readonly send: (target: string, init?: RequestInit) => Promise<Response>;
 }
 
 async function open(t: TestContext, changes: Partial<SessionStore> = {}): Promise<Opened> {
@@ -36,9 +36,9 @@ async function open(t: TestContext, changes: Partial<SessionStore> = {}): Promis
   const memory = createMemoryStore({ clock, limits });
   const store = { ...memory, ...changes };
   const { admin, url, log } = await openAdmin(t, { store, clock });
-  const ask: Opened['ask'] = (target, init = {}) =>
+  const send: Opened['send'] = (target, init = {}) =>
     fetch(url + target, { ...init, headers: AUTHORIZED });
-  return { admin, url, clock, store, log, ask };
+  return { admin, url, clock, store, log, send: send };
 }
 
 function bind(store: SessionStore, id: string, machine = A): Promise<Binding> {
@@ -52,7 +52,7 @@ function bindingElsewhere(clock: TestClock): Promise<Binding> {
 
 async function* endlessly(expiresAt: number): AsyncGenerator<Binding> {
   for (let i = 0; ; i += 1) {
-    // As every store does, it leaves others their turn.
+    // Yields to other work, as every store does.
     if (i % 100 === 0) await nextTurn();
     const created = { origin: 'learned', generation: 1, createdAt: 0 } as const;
     yield { key: keyOf(`endless-${i}`), machine: A, expiresAt, ...created };
@@ -71,10 +71,10 @@ function lineOf({ key, machine, ...rest }: Binding): string {
 for (const [name, headers] of [
   ['no token', {}],
   ['a wrong token', { authorization: 'Bearer another-token-than-that' }],
-  ['the beginning of the token', { authorization: `Bearer ${TOKEN.slice(0, -1)}` }],
+  ['a prefix of the token', { authorization: `Bearer ${TOKEN.slice(0, -1)}` }],
   ['the token under another scheme', { authorization: `Basic ${TOKEN}` }],
 ] as const) {
-  test(`${name} gets 401, whatever is asked`, async (t) => {
+  test(`${name} gets 401, whatever the request`, async (t) => {
     const { url, store } = await open(t);
     const { key } = await bind(store, 'one');
     for (const [method, target] of [
@@ -84,22 +84,22 @@ for (const [name, headers] of [
       ['DELETE', `/sessions/${key}`],
       ['PUT', '/sessions/'],
     ] as const) {
-      const answer = await fetch(url + target, { method, headers });
-      assert.equal(answer.status, 401);
-      assert.equal(answer.headers.get('www-authenticate'), 'Bearer');
-      assert.ok(!(await answer.text()).includes(key));
+      const response = await fetch(url + target, { method, headers });
+      assert.equal(response.status, 401);
+      assert.equal(response.headers.get('www-authenticate'), 'Bearer');
+      assert.ok(!(await response.text()).includes(key));
     }
     assert.notEqual(store.lookup(key), 'absent');
   });
 }
 
-test('the scheme of the token may be written as one likes', async (t) => {
+test('the scheme of the token is case-insensitive', async (t) => {
   const { url } = await open(t);
   const headers = { authorization: `bearer ${TOKEN}` };
   assert.equal((await fetch(`${url}/sessions`, { headers })).status, 200);
 });
 
-test('one who guesses tokens gets a line a minute into the log, which counts them', async (t) => {
+test('a client that guesses tokens causes one log line per minute, with a count', async (t) => {
   const { url, clock, log } = await open(t);
   for (let i = 0; i < 5; i += 1) await fetch(`${url}/sessions`);
   await clock.advance(60_000);
@@ -110,27 +110,27 @@ test('one who guesses tokens gets a line a minute into the log, which counts the
   );
 });
 
-test('what the other paths answer takes no token', async (t) => {
+test('other paths require no token', async (t) => {
   const { url } = await open(t);
   assert.equal((await fetch(`${url}/livez`)).status, 200);
   assert.equal((await fetch(`${url}/sessionsX`)).status, 404);
 });
 
 test('GET /sessions is a whole export', async (t) => {
-  const { ask, store } = await open(t);
+  const { send: send, store } = await open(t);
   const lines = [lineOf(await bind(store, 'one')), lineOf(await bind(store, 'two', B))];
-  const answer = await ask('/sessions');
-  assert.equal(answer.headers.get('content-type'), 'application/x-ndjson');
+  const response = await send('/sessions');
+  assert.equal(response.headers.get('content-type'), 'application/x-ndjson');
   const end = '{"end":"fly-affinity-sessions","sessions":2}';
-  assert.equal(await answer.text(), `${[HEAD, ...lines, end].join('\n')}\n`);
+  assert.equal(await response.text(), `${[HEAD, ...lines, end].join('\n')}\n`);
 });
 
-test('owner and limit choose among the sessions', async (t) => {
-  const { ask, store } = await open(t);
+test('owner and limit filter the sessions', async (t) => {
+  const { send: send, store } = await open(t);
   for (const id of ['1', '2', '3']) await bind(store, id);
   await bind(store, '4', B);
   const count = async (target: string): Promise<number> => {
-    const text = await (await ask(target)).text();
+    const text = await (await send(target)).text();
     return text.split('\n').filter((line) => line.startsWith('{"key"')).length;
   };
   assert.equal(await count('/sessions?owner=a1'), 3);
@@ -140,20 +140,20 @@ test('owner and limit choose among the sessions', async (t) => {
   assert.equal(await count('/sessions?limit=0'), 0);
 });
 
-test('GET /sessions/KEY is that session, or 404', async (t) => {
-  const { ask, store } = await open(t);
+test('GET /sessions/KEY returns that session, or 404', async (t) => {
+  const { send: send, store } = await open(t);
   const binding = await bind(store, 'one');
-  const answer = await ask(`/sessions/${binding.key}`);
-  assert.equal(await answer.text(), `${lineOf(binding)}\n`);
-  assert.equal((await ask(`/sessions/${keyOf('other')}`)).status, 404);
+  const response = await send(`/sessions/${binding.key}`);
+  assert.equal(await response.text(), `${lineOf(binding)}\n`);
+  assert.equal((await send(`/sessions/${keyOf('other')}`)).status, 404);
 });
 
 test('DELETE /sessions/KEY ends that session in the store of the sidecar', async (t) => {
-  const { ask, store } = await open(t);
+  const { send: send, store } = await open(t);
   const { key } = await bind(store, 'one');
-  const of = (target: string): Promise<Response> => ask(target, { method: 'DELETE' });
+  const of = (target: string): Promise<Response> => send(target, { method: 'DELETE' });
   assert.equal((await of(`/sessions/${key}?if-owner=b2`)).status, 404);
-  // What stands after a second question mark is a condition as well.
+  // Text after a second question mark is a condition as well.
   assert.equal((await of(`/sessions/${key}??if-owner=b2`)).status, 404);
   assert.notEqual(store.lookup(key), 'absent');
   assert.equal((await of(`/sessions/${key}?if-owner=a1`)).status, 204);
@@ -173,54 +173,54 @@ for (const [method, target, status] of [
   ['PUT', '/sessions', 405],
   ['POST', `/sessions/${keyOf('one')}`, 405],
 ] as const) {
-  test(`${method} ${target} is answered ${status}, and does nothing`, async (t) => {
-    const { ask, store } = await open(t);
+  test(`${method} ${target} returns ${status}, and changes nothing`, async (t) => {
+    const { send: send, store } = await open(t);
     await bind(store, 'one');
-    const answer = await ask(target, { method });
-    assert.equal(answer.status, status);
-    const { error } = (await answer.json()) as { error: string };
+    const response = await send(target, { method });
+    assert.equal(response.status, status);
+    const { error } = (await response.json()) as { error: string };
     assert.ok(!error.includes('secret'));
     assert.notEqual(store.lookup(keyOf('one')), 'absent');
   });
 }
 
-test('what was exported is imported as it was, and a second time changes nothing', async (t) => {
+test('an export is imported unchanged, and a second import changes nothing', async (t) => {
   const [from, to] = [await open(t), await open(t)];
   for (const id of ['1', '2', '3']) await bind(from.store, id);
   const moved = await from.store.rebind(keyOf('3'), A, B, 'adopted', TTL_MS);
   await Promise.all([from.clock.advance(1_000), to.clock.advance(1_000)]);
-  const text = await (await from.ask('/sessions')).text();
-  const first = await to.ask('/sessions', post(text));
+  const text = await (await from.send('/sessions')).text();
+  const first = await to.send('/sessions', post(text));
   assert.equal(first.status, 200);
   const nothing = { imported: 0, alreadyThere: 0, expired: 0, conflicts: 0, bad: 0, badLines: [] };
   const ended = { kind: 'complete' };
   assert.deepEqual(await first.json(), { ...nothing, imported: 3, ended });
   assert.deepEqual(to.store.lookup(keyOf('3')), moved);
-  const second = await to.ask('/sessions', post(text));
+  const second = await to.send('/sessions', post(text));
   assert.deepEqual(await second.json(), { ...nothing, alreadyThere: 3, ended });
 });
 
-test('a dry run says what an import would do, and does nothing', async (t) => {
-  const { ask, store, clock } = await open(t);
+test('a dry run reports what an import would do, and changes nothing', async (t) => {
+  const { send: send, store, clock } = await open(t);
   const binding = await bind(store, 'one');
   await store.delete(binding.key);
   const text = `${HEAD}\n${lineOf(binding)}\n{"end":"fly-affinity-sessions","sessions":1}\n`;
-  const answer = await ask('/sessions?dry-run=true', post(text));
-  assert.equal(((await answer.json()) as { imported: number }).imported, 1);
+  const response = await send('/sessions?dry-run=true', post(text));
+  assert.equal(((await response.json()) as { imported: number }).imported, 1);
   assert.equal(store.lookup(binding.key), 'absent');
   assert.ok(binding.expiresAt > clock.now());
 });
 
-test('a bad line is named, the good ones are imported, and the answer is 422', async (t) => {
-  const { ask, store } = await open(t);
+test('a bad line is named, the good ones are imported, and the status is 422', async (t) => {
+  const { send: send, store } = await open(t);
   const binding = await bind(store, 'one');
   await store.delete(binding.key);
   const bad = lineOf(binding).replace(binding.key, 'my-secret-id');
   const text = `${HEAD}\n${bad}\n${lineOf(binding)}\n{"end":"fly-affinity-sessions","sessions":2}\n`;
-  const answer = await ask('/sessions', post(text));
-  assert.equal(answer.status, 422);
+  const response = await send('/sessions', post(text));
+  assert.equal(response.status, 422);
   const problem = 'key must be 32 digits of 0-9 and a-f, got a string of 12 characters';
-  const summary = (await answer.json()) as object;
+  const summary = (await response.json()) as object;
   assert.deepEqual(
     { ...summary, ended: undefined },
     {
@@ -231,8 +231,8 @@ test('a bad line is named, the good ones are imported, and the answer is 422', a
   assert.deepEqual(store.lookup(binding.key), binding);
 });
 
-test('an export that can not be read is answered, however much of it is still to come', async (t) => {
-  const { ask } = await open(t);
+test('an invalid export gets its response, however much of its body is still missing', async (t) => {
+  const { send: send } = await open(t);
   let sent = 0;
   const body = new ReadableStream({
     pull: (controller) => {
@@ -242,17 +242,17 @@ test('an export that can not be read is answered, however much of it is still to
       if (sent === 100) controller.close();
     },
   });
-  const answer = await ask('/sessions', post(body));
-  assert.equal(answer.status, 422);
-  const { ended } = (await answer.json()) as { ended: { line: number; problem: string } };
+  const response = await send('/sessions', post(body));
+  assert.equal(response.status, 422);
+  const { ended } = (await response.json()) as { ended: { line: number; problem: string } };
   assert.equal(ended.line, 1);
   assert.match(ended.problem, /has version 2, but this fly-affinity reads version 1/);
 });
 
-test('a store that fails is a 503 without a word from inside, and a line in the log', async (t) => {
+test('a store that fails causes a 503 without internal details, and a log line', async (t) => {
   const failing = (): Promise<never> =>
     Promise.reject(new StoreError('fatal', 'inside', { cause: new Error('inside') }));
-  const { ask, log } = await open(t, {
+  const { send: send, log } = await open(t, {
     delete: failing,
     upsert: failing,
     entries: async function* () {
@@ -266,15 +266,15 @@ test('a store that fails is a 503 without a word from inside, and a line in the 
     [`/sessions/${keyOf('one')}`, { method: 'DELETE' }],
     ['/sessions', post(text)],
   ] as const) {
-    const answer = await ask(target, init);
-    assert.equal(answer.status, 503);
-    assert.ok(!(await answer.text()).includes('inside'));
+    const response = await send(target, init);
+    assert.equal(response.status, 503);
+    assert.ok(!(await response.text()).includes('inside'));
   }
   assert.equal(log.messages('warn').length, 3);
 });
 
-test('a walk that fails in the middle breaks off, and does not end as if it were whole', async (t) => {
-  const { ask, log } = await open(t, {
+test('a walk that fails halfway aborts the response, which does not end as if complete', async (t) => {
+  const { send: send, log } = await open(t, {
     entries: async function* () {
       let count = 0;
       for await (const binding of endlessly(1)) {
@@ -283,13 +283,13 @@ test('a walk that fails in the middle breaks off, and does not end as if it were
       }
     },
   });
-  const answer = await ask('/sessions');
-  assert.equal(answer.status, 200);
-  await assert.rejects(answer.text());
+  const response = await send('/sessions');
+  assert.equal(response.status, 200);
+  await assert.rejects(response.text());
   assert.equal(log.messages('warn').length, 1);
 });
 
-/** A walk without end, which says when it has ended. */
+/** An endless walk that reports its end. */
 function watchedWalk() {
   const ended = Promise.withResolvers<undefined>();
   let count = 0;
@@ -306,10 +306,10 @@ function watchedWalk() {
   return { entries, ended: ended.promise, count: () => count };
 }
 
-/** Asks and reads nothing: all that can be under way is in buffers then. */
-async function askAndReadNothing(t: TestContext, url: string, target: string) {
+/** Sends a request and reads nothing: then all that can be in flight is in buffers. */
+async function sendAndReadNothing(t: TestContext, url: string, target: string) {
   const request = httpRequest(url + target, { headers: AUTHORIZED });
-  // As it reads nothing, it does not see either that the other side has ended.
+  // As it reads nothing, it does not detect the end of the other side either.
   t.after(() => request.destroy());
   request.on('error', () => undefined);
   request.end();
@@ -328,27 +328,27 @@ async function untilStill(count: () => number): Promise<number> {
   return count();
 }
 
-test('a client that does not read holds the walk up; it costs no memory', async (t) => {
+test('a client that does not read pauses the walk; it uses no memory', async (t) => {
   const walk = watchedWalk();
   const { url } = await open(t, { entries: walk.entries });
-  const request = await askAndReadNothing(t, url, '/sessions');
+  const request = await sendAndReadNothing(t, url, '/sessions');
   const count = await untilStill(walk.count);
   assert.ok(count < 100_000, `${count} sessions were read ahead`);
   request.destroy();
   await walk.ended;
 });
 
-test('a client that reads nothing for minutes is cut off', async (t) => {
+test('a client that reads nothing for minutes is disconnected', async (t) => {
   const walk = watchedWalk();
   const { url, clock } = await open(t, { entries: walk.entries });
-  await askAndReadNothing(t, url, '/sessions');
+  await sendAndReadNothing(t, url, '/sessions');
   await untilStill(walk.count);
   await clock.advance(300_000);
   await walk.ended;
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('a client that leaves ends a walk that finds nothing for it', async (t) => {
+test('a client that disconnects ends a walk that finds nothing for it', async (t) => {
   const walk = watchedWalk();
   const { url } = await open(t, { entries: walk.entries });
   const socket = connect(Number(new URL(url).port), '127.0.0.1');
@@ -359,22 +359,22 @@ test('a client that leaves ends a walk that finds nothing for it', async (t) => 
   await walk.ended;
 });
 
-test('stopping ends a walk and an import under way, and waits until they have ended', async (t) => {
+test('stopping aborts a walk and an import in progress, and waits until they have ended', async (t) => {
   const walk = watchedWalk();
   const { admin, url, clock } = await open(t, { entries: walk.entries });
-  await askAndReadNothing(t, url, '/sessions');
+  await sendAndReadNothing(t, url, '/sessions');
   const upload = httpRequest(`${url}/sessions`, { method: 'POST', headers: AUTHORIZED });
   upload.on('error', () => undefined);
   upload.write(`${HEAD}\n`);
   await untilStill(walk.count);
-  // Each waits for its other side, and for no longer than a while.
+  // Each waits for its other side, with a time limit.
   assert.equal(clock.pendingCount(), 2);
   await admin.stop();
   assert.equal(clock.pendingCount(), 0);
   await walk.ended;
 });
 
-test('stopping does not wait for a store that can not tell', async (t) => {
+test('stopping does not wait for a store that does not respond', async (t) => {
   const { admin, url, clock } = await open(t, { lookup: () => 'unknown' });
   const upload = httpRequest(`${url}/sessions`, { method: 'POST', headers: AUTHORIZED });
   upload.on('error', () => undefined);
@@ -386,7 +386,7 @@ test('stopping does not wait for a store that can not tell', async (t) => {
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('an upload that stalls for minutes is cut off', async (t) => {
+test('an upload that stalls for minutes is disconnected', async (t) => {
   const { url, clock } = await open(t);
   const upload = httpRequest(`${url}/sessions`, { method: 'POST', headers: AUTHORIZED });
   const failed = once(upload, 'error');
@@ -397,7 +397,7 @@ test('an upload that stalls for minutes is cut off', async (t) => {
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('nobody waits for a body that is not wanted', async (t) => {
+test('a request does not wait for a body that is not needed', async (t) => {
   const { admin } = await open(t);
   for (const target of ['/metrics', '/sessions']) {
     const client = await openRawClient(admin.port);

@@ -17,7 +17,7 @@ export interface OpenedAdmin {
   readonly log: KeptLog;
 }
 
-/** An admin listener whose token is {@link TOKEN}, in front of parts that have nothing to show. */
+/** An admin listener whose token is {@link TOKEN}, with empty components. */
 export async function openAdmin(
   t: TestContext,
   parts: Partial<AdminOptions> & { readonly clock?: TestClock } = {},

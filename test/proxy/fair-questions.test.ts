@@ -4,14 +4,14 @@ import { test, type TestContext } from 'node:test';
 import { Agent, request, type IncomingMessage } from 'node:http';
 import type { Environment } from '../../src/config/config.ts';
 import { QUERY_BURST, QUERY_RESERVE } from '../../src/fleet/peers.ts';
-import { patientClock, startRooms, type RoomMachine } from '../support/rooms.ts';
+import { clockWithLongTimeouts, startRooms, type RoomMachine } from '../support/rooms.ts';
 
 const IDS = ['m1', 'm2'];
 const FLOOD = 2_000;
 const HEADS = 100;
 
 /** Time stands still for the buckets: nothing is filled again while a test runs. */
-const FROZEN = { clock: { ...patientClock, monotonicMs: () => 0 } };
+const FROZEN = { clock: { ...clockWithLongTimeouts, monotonicMs: () => 0 } };
 
 async function startFlooded(t: TestContext, env: Environment = {}) {
   const rooms = await startRooms(t, IDS, env, FROZEN);

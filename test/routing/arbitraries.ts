@@ -1,4 +1,4 @@
-/** Everything that a decision may be made of. */
+/** All inputs of a decision. */
 import fc from 'fast-check';
 import { LIVENESS_STATES } from '../../src/fleet/liveness.ts';
 import type { MachineState, OwnerLookup, RoutingFacts } from '../../src/routing/facts.ts';

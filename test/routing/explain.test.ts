@@ -1,4 +1,4 @@
-/** A request explained by a whole sidecar, over its admin port, beside real peers. */
+/** A request explained by a whole sidecar, over its admin port, with real peers. */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { nullMetrics } from '../../src/observability/metrics.ts';
@@ -12,7 +12,7 @@ import { serveApp } from '../support/sidecar.ts';
 const TOKEN = 'a-token-of-an-operator';
 const KEY = keyOf('abc');
 
-interface Asked {
+interface ExplainedRequest {
   readonly path?: string;
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -23,12 +23,12 @@ interface Explaining {
   readonly m2: TestMachine;
   /** Requests that m2 has decided. */
   readonly decided: string[];
-  /** Requests that an app has got. */
+  /** Requests that an app has received. */
   readonly served: string[];
-  readonly explain: (asked: Asked) => Promise<Explanation>;
+  readonly explain: (request: ExplainedRequest) => Promise<Explanation>;
 }
 
-/** `abc` is a session of m1, of which m2 has heard nothing; m2 explains. */
+/** `abc` is a session of m1 that m2 does not know; m2 explains. */
 async function open(t: TestContext): Promise<Explaining> {
   const fleet = await openFleet(t, 'm1', 'm2', 'm3');
   const served: string[] = [];
@@ -42,20 +42,23 @@ async function open(t: TestContext): Promise<Explaining> {
   served.length = 0;
   const metrics = { ...nullMetrics, requestDecided: (kind: string) => void decided.push(kind) };
   const m2 = await fleet.start('m2', app, { ADMIN_TOKEN: TOKEN }, { metrics });
-  // Told once it answers: an operator makes it forget.
+  // Known once m1 responds: the operator deletes it.
   await until(async () => (await m2.rowCount()) === 1);
   await fetch(`http://127.0.0.1:${m2.sidecar.ports.admin}/sessions/${keyOf('abc')}`, {
     method: 'DELETE',
     headers: { authorization: `Bearer ${TOKEN}` },
   });
-  const explain = async ({ path = '/mcp', headers = {} }: Asked): Promise<Explanation> => {
-    const answer = await fetch(`http://127.0.0.1:${m2.sidecar.ports.admin}/explain`, {
+  const explain = async ({
+    path = '/mcp',
+    headers = {},
+  }: ExplainedRequest): Promise<Explanation> => {
+    const response = await fetch(`http://127.0.0.1:${m2.sidecar.ports.admin}/explain`, {
       method: 'POST',
       headers: { authorization: `Bearer ${TOKEN}` },
       body: JSON.stringify({ method: 'POST', path, headers }),
     });
-    assert.equal(answer.status, 200);
-    const text = await answer.text();
+    assert.equal(response.status, 200);
+    const text = await response.text();
     assert.doesNotMatch(text, /abc/);
     return JSON.parse(text) as Explanation;
   };
@@ -69,7 +72,7 @@ function named<Name extends Step['step']>(
   return steps.filter((step) => step.step === name) as Extract<Step, { readonly step: Name }>[];
 }
 
-test('a session that a peer has is found there, and nothing is written of it', async (t) => {
+test('a session that a peer owns is found there, and no binding is written', async (t) => {
   const { m2, decided, served, explain } = await open(t);
   const explained = await explain({ headers: { 'mcp-session-id': 'abc' } });
   assert.deepEqual(named(explained, 'session'), [
@@ -93,7 +96,7 @@ test('a session that a peer has is found there, and nothing is written of it', a
   assert.deepEqual([decided, served, await m2.rowCount()], [[], [], 0]);
 });
 
-test('a hint, what the directory says of its Machine, and the reason are shown', async (t) => {
+test("a hint, the directory's state of its Machine, and the reason are shown", async (t) => {
   const { explain } = await open(t);
   const explained = await explain({ path: '/messages?session_id=abc~m1' });
   const [session] = named(explained, 'session');
@@ -105,19 +108,19 @@ test('a hint, what the directory says of its Machine, and the reason are shown',
   assert.equal(named(explained, 'decision')[0]?.decision.why, 'not-owner');
 });
 
-test('what is too large to replay would go to the peer', async (t) => {
+test('a body that is too large to replay would be sent to the peer', async (t) => {
   const { explain } = await open(t);
   const headers = { 'mcp-session-id': 'abc~m1', 'transfer-encoding': 'chunked' };
   assert.deepEqual((await explain({ headers })).response, { by: 'peer', machine: 'm1' });
 });
 
-test('what the app would get is not sent to it', async (t) => {
+test('a request that the app would receive is not sent to it', async (t) => {
   const { served, explain } = await open(t);
   assert.deepEqual((await explain({})).response, { by: 'app' });
   assert.deepEqual(served, []);
 });
 
-test('what is malformed or conflicting would be refused', async (t) => {
+test('a malformed or conflicting request would be rejected', async (t) => {
   const { explain } = await open(t);
   const malformed = await explain({ headers: { 'content-length': '1', 'transfer-encoding': 'x' } });
   assert.equal(named(malformed, 'decision')[0]?.decision.why, 'malformed-request');
@@ -126,7 +129,7 @@ test('what is malformed or conflicting would be refused', async (t) => {
   assert.ok(conflicting.response.by === 'sidecar' && conflicting.response.status === 400);
 });
 
-test('an owner that has just not answered is shown to be silent', async (t) => {
+test('an owner that recently did not respond is shown as unresponsive', async (t) => {
   const { fleet, m1, m2, explain } = await open(t);
   await m1.sidecar.stop();
   fleet.lines.get('m1')?.leadTo(undefined);

@@ -1,10 +1,10 @@
-/** What the edge says of a request, and how fields are found, set and taken away. */
+/** The edge's headers of a request, and how fields are found, set and removed. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { headerValue, withHeader, withoutHeader } from '../../src/protocols/heads.ts';
 import { readEdgeFields, type EdgeFields } from '../../src/routing/facts.ts';
 
-describe('what the edge says', () => {
+describe("the edge's headers", () => {
   const rows: readonly (readonly [raw: readonly string[], fields: Partial<EdgeFields>])[] = [
     [['Fly-Request-Id', '01H'], { requestId: '01H' }],
     [['fly-replay-src', 'instance=m1'], { replaySource: 'instance=m1' }],
@@ -15,7 +15,7 @@ describe('what the edge says', () => {
     [['x-request-id-x', 'a', 'fly-replay-srd', 'b'], {}],
   ];
   for (const [raw, fields] of rows) {
-    test(`is read out of ${JSON.stringify(raw)}`, () => {
+    test(`are parsed from ${JSON.stringify(raw)}`, () => {
       const nothing = readEdgeFields([]);
       assert.deepEqual(readEdgeFields(raw), { ...nothing, ...fields });
     });
@@ -27,14 +27,14 @@ test('a header is found by its lower-case name, the first of several', () => {
   assert.equal(headerValue(['A', 'x-a'], 'x-a'), undefined);
 });
 
-test('a header that is set takes the place of all there are of that name', () => {
+test('setting a header replaces all fields of that name', () => {
   const raw = ['Accept-Encoding', 'gzip', 'A', '1', 'accept-encoding', 'br'];
   assert.deepEqual(withHeader(raw, 'accept-encoding', 'identity'), [
     ...['A', '1', 'accept-encoding', 'identity'],
   ]);
 });
 
-test('taking away a header that is not there costs no copy', () => {
+test('removing a missing header makes no copy', () => {
   const raw = ['A', '1', 'x-a', '2'];
   assert.equal(withoutHeader(raw, 'x-b'), raw);
   assert.deepEqual(withoutHeader(raw, 'x-a'), ['A', '1']);

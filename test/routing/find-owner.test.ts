@@ -28,7 +28,7 @@ const FIRST_PASS: LookupFacts = {
 const BACK: LookupFacts = { ...FIRST_PASS, cameBackByFallback: true };
 const FROM_PEER: LookupFacts = { ...FIRST_PASS, from: 'peer' };
 const NONE: PeerLookup = { kind: 'none' };
-const SILENT: PeerLookup = { kind: 'inconclusive' };
+const UNRESPONSIVE: PeerLookup = { kind: 'inconclusive' };
 const CLAIM: Claim = { generation: 3, ttlMs: 5_000, origin: 'learned', createdAt: 7 };
 const C_OWNS: PeerLookup = { kind: 'owner', machine: C, generation: 3, ttlMs: 5_000 };
 
@@ -47,42 +47,42 @@ const client = (text: string): FoundId => found(get('/', 'x-session-id', text));
 interface World {
   readonly bound?: Readonly<Record<string, MachineId>>;
   readonly hints?: boolean;
-  /** Of all that are bound. */
+  /** The number of all bindings. */
   readonly generation?: number;
   readonly isStoreBusy?: boolean;
-  /** One more look at the directory finds a Machine that was not known. */
+  /** Another check of the directory finds a new Machine. */
   readonly hasNewcomer?: boolean;
   readonly isStoreShared?: boolean;
-  /** No other Machine is known to the configuration. */
+  /** The configuration has no other Machine. */
   readonly isAlone?: boolean;
-  /** What the peers answer, one after the other; the last one again and again. */
+  /** The peers' responses in sequence; the last one repeats. */
   readonly peers?: readonly PeerLookup[];
-  /** Who says no, whatever the others do. */
-  readonly sayingNo?: MachineId;
-  /** Who announces each key that is asked for, before the answer is there. */
+  /** Machines that respond no, whatever the others do. */
+  readonly denying?: MachineId;
+  /** The Machine that announces each queried key before the response arrives. */
   readonly announcing?: MachineId;
-  /** Machines that are called so. */
+  /** Machines with these names. */
   readonly running?: readonly MachineId[];
   readonly gone?: readonly MachineId[];
-  readonly silent?: readonly MachineId[];
+  readonly unresponsive?: readonly MachineId[];
   readonly detoured?: readonly MachineId[];
   readonly stopped?: readonly MachineId[];
   readonly ownerStopped?: 'wake' | 'gone';
   readonly replays?: 'resilient' | 'cacheable';
   readonly placedBy?: MachineId | undefined;
-  /** Ids of which a request is being served here. */
+  /** Ids with a request in flight here. */
   readonly pending?: readonly string[];
-  /** What a stopped Machine has turned to at another look. */
-  readonly wokenAtLook?: readonly MachineId[];
+  /** The state of a stopped Machine at the second check. */
+  readonly startedAtCheck?: readonly MachineId[];
 }
 
 interface Finding {
   readonly find: (id: FoundId, pass?: LookupFacts) => FoundOwner | Promise<FoundOwner>;
-  readonly asked: SessionKey[];
-  /** Of each question, whether late answers were waited for. */
+  readonly queried: SessionKey[];
+  /** For each query, whether late responses were awaited. */
   readonly patience: boolean[];
   readonly disowned: [SessionKey, MachineId][];
-  readonly looks: () => number;
+  readonly checks: () => number;
 }
 
 async function finderIn(world: World): Promise<Finding> {
@@ -99,27 +99,27 @@ async function finderIn(world: World): Promise<Finding> {
     lookup: (key) => (world.isStoreBusy ? 'unknown' : memory.lookup(key)),
   };
   const answers = [...(world.peers ?? [NONE])];
-  const asked: SessionKey[] = [];
+  const queried: SessionKey[] = [];
   const patience: boolean[] = [];
   const disowned: [SessionKey, MachineId][] = [];
-  let looks = 0;
+  let checks = 0;
   const isStopped = (machine: MachineId): boolean =>
     (world.stopped?.includes(machine) ?? false) &&
-    !(looks > 0 && world.wokenAtLook?.includes(machine));
+    !(checks > 0 && world.startedAtCheck?.includes(machine));
   const isRunning = (machine: MachineId): boolean =>
     (world.running ?? [B, C]).includes(machine) &&
     !isStopped(machine) &&
     !world.gone?.includes(machine);
   const directory: OwnerFinderParts['directory'] = {
     findNewMachines: () => {
-      looks += 1;
+      checks += 1;
       return Promise.resolve(world.hasNewcomer ?? false);
     },
     peer: (machine) => (isRunning(machine) ? { machine, host: machine, port: 1 } : undefined),
   };
   const livenessOf = (machine: MachineId): LivenessState => {
     if (isRunning(machine)) {
-      if (world.silent?.includes(machine)) return 'unresponsive';
+      if (world.unresponsive?.includes(machine)) return 'unresponsive';
       return world.detoured?.includes(machine) ? 'unreachable-from-edge' : 'running';
     }
     if (isStopped(machine)) return world.ownerStopped === 'gone' ? 'gone' : 'stopped';
@@ -141,7 +141,7 @@ async function finderIn(world: World): Promise<Finding> {
     isInFlight: (key) => world.pending?.some((id) => keyOf(id) === key) ?? false,
     peers: {
       ask: (key, { waitsForSlowPeers = false, onResponse } = {}) => {
-        asked.push(key);
+        queried.push(key);
         patience.push(waitsForSlowPeers);
         const { announcing: machine } = world;
         if (machine)
@@ -150,7 +150,7 @@ async function finderIn(world: World): Promise<Finding> {
         if (next.kind === 'owner') onResponse?.(next.machine, CLAIM);
         const listed = world.running ?? [B, C];
         if (next.kind === 'none') for (const machine of listed) onResponse?.(machine, 'no');
-        if (world.sayingNo) onResponse?.(world.sayingNo, 'no');
+        if (world.denying) onResponse?.(world.denying, 'no');
         return Promise.resolve(next);
       },
     },
@@ -158,15 +158,15 @@ async function finderIn(world: World): Promise<Finding> {
       disowned.push([key, machine]);
       void memory.delete(key, machine);
     },
-    onOwnPast: world.isAlone ? () => assert.fail("a copy is of nobody's own past") : undefined,
+    onOwnPast: world.isAlone ? () => assert.fail('a copy cannot name its own Machine') : undefined,
   });
   return {
     find: (id, pass = FIRST_PASS) =>
       finder.find(id, pass, { source: undefined, placedBy: world.placedBy }),
-    asked,
+    queried: queried,
     patience,
     disowned,
-    looks: () => looks,
+    checks: () => checks,
   };
 }
 
@@ -179,21 +179,21 @@ const hinted = (machine: MachineId, more: Partial<KnownOwner> = {}): KnownOwner 
 });
 const BY_PEERS = hinted(C, { knownBy: 'peers' });
 
-describe('who owns a session', () => {
-  test('is whom a copy names, even where no other Machine is known', async () => {
+describe('the owner of a session', () => {
+  test('is the Machine that a copy names, even with no other known Machine', async () => {
     const { find } = await finderIn({ bound: { s: B }, isAlone: true });
     const { owner } = await find(app('s'));
     assert.ok(owner.kind === 'owner' && owner.machine === B);
   });
 
-  test('is told by the store at once, without a question to anybody', async () => {
-    const { find, asked } = await finderIn({ bound: { s: B } });
+  test('is found in the store, without a query', async () => {
+    const { find, queried: queried } = await finderIn({ bound: { s: B } });
     const ownership = find(app('s~cc'));
     assert.ok(!(ownership instanceof Promise));
     const { owner, binding, key, wholeId } = ownership;
     assert.deepEqual(owner, hinted(B, { knownBy: 'store', origin: 'copied' }));
     assert.deepEqual([binding?.machine, key, wholeId], [B, keyOf('s'), undefined]);
-    assert.deepEqual(asked, []);
+    assert.deepEqual(queried, []);
   });
 
   // prettier-ignore
@@ -205,35 +205,35 @@ describe('who owns a session', () => {
     readonly owner: OwnerLookup;
     readonly questions: number;
   }[] = [
-    { claim: 'is told by the hint if the store does not know', world: {}, id: app('s~bb'), owner: hinted(B), questions: 0 },
-    { claim: 'is told by the hint if the store can not tell', world: { isStoreBusy: true }, id: app('s~bb'), owner: hinted(B), questions: 0 },
-    { claim: 'is told by a hint of this Machine to an id that apps mint', world: {}, id: app('s~aa'), owner: hinted(SELF), questions: 0 },
-    { claim: 'is asked of the peers before a hint of this Machine is believed that a client may have written', world: { peers: [C_OWNS] }, id: client('s~aa'), owner: BY_PEERS, questions: 1 },
-    { claim: 'is this Machine by such a hint if all the peers say no', world: {}, id: client('s~aa'), owner: hinted(SELF, { isUncontested: true }), questions: 1 },
-    { claim: 'is contested by such a hint if a peer is silent', world: { peers: [SILENT] }, id: client('s~aa'), owner: hinted(SELF, { isUncontested: false }), questions: 1 },
-    { claim: 'is told by a peer if there is no hint', world: { peers: [C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 1 },
-    { claim: 'is nobody if store and peers say so', world: {}, id: app('s'), owner: { kind: 'none' }, questions: 1 },
-    { claim: 'is not known while a peer is silent, asked twice for an id that apps mint', world: { peers: [SILENT] }, id: app('s'), owner: { kind: 'inconclusive', mayBeOurs: false }, questions: 2 },
-    { claim: 'is told by a Machine that has just been seen for the first time', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
-    { claim: 'is found on such a Machine where client or app may have minted the id', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: client('s'), owner: BY_PEERS, questions: 2 },
-    { claim: 'is asked once where only its client can have minted the id', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: found(get('/?room=s')), owner: { kind: 'none' }, questions: 1 },
-    { claim: 'is told by a peer that was silent at first', world: { peers: [SILENT, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
-    { claim: 'is not known while a peer is silent, asked once for an id that clients mint', world: { peers: [SILENT] }, id: client('s'), owner: { kind: 'inconclusive', mayBeOurs: false }, questions: 1 },
-    { claim: 'is not known while the own store can not tell, whatever the peers say', world: { isStoreBusy: true }, id: app('s'), owner: { kind: 'inconclusive', mayBeOurs: true }, questions: 1 },
-    { claim: 'is nobody in a shared store that says so, and nobody else is asked', world: { isStoreShared: true }, id: app('s'), owner: { kind: 'none' }, questions: 0 },
-    { claim: 'is not asked about on behalf of a peer', world: { peers: [C_OWNS] }, id: app('s~bb'), pass: FROM_PEER, owner: { kind: 'none' }, questions: 0 },
+    { claim: 'is found in the hint if the store does not know it', world: {}, id: app('s~bb'), owner: hinted(B), questions: 0 },
+    { claim: 'is found in the hint if the store returns unknown', world: { isStoreBusy: true }, id: app('s~bb'), owner: hinted(B), questions: 0 },
+    { claim: 'is this Machine by a hint on an id that apps mint', world: {}, id: app('s~aa'), owner: hinted(SELF), questions: 0 },
+    { claim: 'is queried before a hint of this Machine on a client-minted id is trusted', world: { peers: [C_OWNS] }, id: client('s~aa'), owner: BY_PEERS, questions: 1 },
+    { claim: 'is this Machine by such a hint if all the peers respond no', world: {}, id: client('s~aa'), owner: hinted(SELF, { isUncontested: true }), questions: 1 },
+    { claim: 'is contested by such a hint if a peer is unresponsive', world: { peers: [UNRESPONSIVE] }, id: client('s~aa'), owner: hinted(SELF, { isUncontested: false }), questions: 1 },
+    { claim: 'is reported by a peer if there is no hint', world: { peers: [C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 1 },
+    { claim: 'is none if store and peers have none', world: {}, id: app('s'), owner: { kind: 'none' }, questions: 1 },
+    { claim: 'is unknown while a peer is unresponsive, with two queries for an id that apps mint', world: { peers: [UNRESPONSIVE] }, id: app('s'), owner: { kind: 'inconclusive', mayBeOurs: false }, questions: 2 },
+    { claim: 'is reported by a Machine that has just been discovered', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
+    { claim: 'is found on such a Machine if client or app may have minted the id', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: client('s'), owner: BY_PEERS, questions: 2 },
+    { claim: 'is queried once if only its client can have minted the id', world: { hasNewcomer: true, peers: [NONE, C_OWNS] }, id: found(get('/?room=s')), owner: { kind: 'none' }, questions: 1 },
+    { claim: 'is reported by a peer that did not respond at first', world: { peers: [UNRESPONSIVE, C_OWNS] }, id: app('s'), owner: BY_PEERS, questions: 2 },
+    { claim: 'is unknown while a peer is unresponsive, with one query for a client-minted id', world: { peers: [UNRESPONSIVE] }, id: client('s'), owner: { kind: 'inconclusive', mayBeOurs: false }, questions: 1 },
+    { claim: 'is unknown while our own store returns unknown, whatever the peers respond', world: { isStoreBusy: true }, id: app('s'), owner: { kind: 'inconclusive', mayBeOurs: true }, questions: 1 },
+    { claim: 'is none if a shared store has none, without a query', world: { isStoreShared: true }, id: app('s'), owner: { kind: 'none' }, questions: 0 },
+    { claim: 'is not queried on behalf of a peer', world: { peers: [C_OWNS] }, id: app('s~bb'), pass: FROM_PEER, owner: { kind: 'none' }, questions: 0 },
   ];
   for (const { claim, world, id, pass, owner, questions } of rows) {
     test(claim, async () => {
-      const { find, asked } = await finderIn(world);
+      const { find, queried: queried } = await finderIn(world);
       const ownership = await find(id, pass);
       assert.deepEqual(ownership.owner, owner);
-      assert.deepEqual(asked, Array(questions).fill(keyOf('s')));
+      assert.deepEqual(queried, Array(questions).fill(keyOf('s')));
     });
   }
 
-  test('is waited for where an app may have minted the id, and what is asked once more is not', async () => {
-    const { find, patience } = await finderIn({ peers: [SILENT] });
+  test('is awaited when an app may have minted the id, but not in a second query', async () => {
+    const { find, patience } = await finderIn({ peers: [UNRESPONSIVE] });
     await find(app('s'));
     assert.deepEqual(patience.splice(0), [true, false]);
     await find(client('s'));
@@ -242,8 +242,8 @@ describe('who owns a session', () => {
     assert.deepEqual(patience, [false]);
   });
 
-  test('is who announces the session while others are asked for it', async () => {
-    for (const peers of [[NONE], [SILENT]]) {
+  test('is the Machine that announces the session during the query', async () => {
+    for (const peers of [[NONE], [UNRESPONSIVE]]) {
       const { find } = await finderIn({ peers, announcing: C });
       const { owner } = await find(client('s'));
       const { kind, machine, knownBy } = owner.kind === 'owner' ? owner : assert.fail();
@@ -262,13 +262,13 @@ describe('a request that the edge could not deliver', () => {
     readonly owner: object;
   }[] = [
     { claim: 'follows a session that has moved', world: { bound: { s: B }, peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', liveness: 'running' } },
-    { claim: 'finds its owner where it was, if nobody has it', world: { bound: { s: B } }, owner: { machine: B, knownBy: 'store', liveness: 'running', isUncontested: true } },
+    { claim: 'finds its owner unchanged, if no other Machine has it', world: { bound: { s: B } }, owner: { machine: B, knownBy: 'store', liveness: 'running', isUncontested: true } },
     { claim: 'finds its owner gone', world: { bound: { s: B }, gone: [B] }, owner: { machine: B, knownBy: 'store', liveness: 'gone', isUncontested: true } },
     { claim: 'finds a hinted owner gone', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', liveness: 'gone', isUncontested: true } },
-    { claim: 'is not sure of an owner that is gone while a peer is silent', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, liveness: 'gone', isUncontested: false } },
-    { claim: 'is not sure of a hinted owner that is gone while the own store can not tell', world: { gone: [B], isStoreBusy: true }, id: app('s~bb'), owner: { machine: B, liveness: 'gone', isUncontested: false } },
-    { claim: 'believes a shared store alone', world: { bound: { s: B }, gone: [B], isStoreShared: true, peers: [SILENT] }, owner: { machine: B, liveness: 'gone', isUncontested: true } },
-    { claim: 'is told of by a preference for its owner, too', world: { bound: { s: B }, peers: [C_OWNS] }, pass: { ...FIRST_PASS, undeliveredTo: B }, owner: { machine: C, knownBy: 'peers' } },
+    { claim: 'leaves a gone owner contested while a peer is unresponsive', world: { bound: { s: B }, gone: [B], peers: [UNRESPONSIVE] }, owner: { machine: B, liveness: 'gone', isUncontested: false } },
+    { claim: 'leaves a gone hinted owner contested while our own store returns unknown', world: { gone: [B], isStoreBusy: true }, id: app('s~bb'), owner: { machine: B, liveness: 'gone', isUncontested: false } },
+    { claim: 'trusts a shared store alone', world: { bound: { s: B }, gone: [B], isStoreShared: true, peers: [UNRESPONSIVE] }, owner: { machine: B, liveness: 'gone', isUncontested: true } },
+    { claim: 'is also indicated by a preference for its owner', world: { bound: { s: B }, peers: [C_OWNS] }, pass: { ...FIRST_PASS, undeliveredTo: B }, owner: { machine: C, knownBy: 'peers' } },
     { claim: 'is served where it has come back to, if that is the owner', world: { bound: { s: SELF }, peers: [C_OWNS] }, owner: { machine: SELF, knownBy: 'store' } },
   ];
   for (const { claim, world, id = app('s'), pass = BACK, owner } of rows) {
@@ -279,29 +279,33 @@ describe('a request that the edge could not deliver', () => {
     });
   }
 
-  test('says nothing of an owner that is not the Machine it names', async () => {
-    const { find, asked } = await finderIn({ bound: { s: B }, peers: [C_OWNS] });
+  test('reveals nothing about an owner other than the Machine that it names', async () => {
+    const { find, queried: queried } = await finderIn({ bound: { s: B }, peers: [C_OWNS] });
     const { owner } = await find(app('s'), { ...BACK, undeliveredTo: C });
     assert.deepEqual(owner, hinted(B, { knownBy: 'store', origin: 'copied' }));
-    assert.deepEqual(asked, []);
+    assert.deepEqual(queried, []);
   });
 
-  test('finds an owner that was waking meanwhile', async () => {
-    const { find, looks } = await finderIn({ bound: { s: B }, stopped: [B], wokenAtLook: [B] });
+  test('finds an owner that was starting meanwhile', async () => {
+    const { find, checks: checks } = await finderIn({
+      bound: { s: B },
+      stopped: [B],
+      startedAtCheck: [B],
+    });
     const { owner } = await find(app('s'), BACK);
-    assert.deepEqual([owner.kind === 'owner' && owner.liveness, looks()], ['running', 1]);
+    assert.deepEqual([owner.kind === 'owner' && owner.liveness, checks()], ['running', 1]);
   });
 });
 
-describe('what is known of a copy', () => {
+describe('a copy', () => {
   const room = found(get('/?room=lobby'));
   // prettier-ignore
   const rows: readonly (readonly [claim: string, id: FoundId, hints: boolean, origin: string])[] = [
-    ['a client has minted an id that gets no hint, though those of its app would', client('s'), true, 'adopted'],
+    ['a client has minted an id without a hint, though those of its app would have one', client('s'), true, 'adopted'],
     ['a client or its app has, where no id gets a hint', client('s'), false, 'copied'],
-    ['an app has minted what has a hint', client('s~bb'), true, 'copied'],
-    ['an app has minted what only apps mint', app('s'), true, 'copied'],
-    ['a client has minted what no answer teaches', room, false, 'adopted'],
+    ['an app has minted an id with a hint', client('s~bb'), true, 'copied'],
+    ['an app has minted an id that only apps mint', app('s'), true, 'copied'],
+    ['a client has minted an id that no response reveals', room, false, 'adopted'],
   ];
   for (const [claim, id, hints, origin] of rows) {
     test(claim, async () => {
@@ -321,76 +325,76 @@ describe('on the first pass', () => {
     readonly owner: object;
     readonly questions: number;
   }[] = [
-    { claim: 'a stopped owner is left to the replay that wakes it', world: { bound: { s: B }, stopped: [B] }, owner: { machine: B, liveness: 'stopped' }, questions: 0 },
-    { claim: 'a silence from before it was stopped counts for nothing', world: { bound: { s: B }, stopped: [B], silent: [B] }, owner: { machine: B, liveness: 'stopped' }, questions: 0 },
+    { claim: 'a stopped owner is started by the replay', world: { bound: { s: B }, stopped: [B] }, owner: { machine: B, liveness: 'stopped' }, questions: 0 },
+    { claim: 'a missing response from before it stopped is ignored', world: { bound: { s: B }, stopped: [B], unresponsive: [B] }, owner: { machine: B, liveness: 'stopped' }, questions: 0 },
     { claim: 'a stopped owner that counts as gone may have lost its session to a peer', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone', peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers' }, questions: 1 },
-    { claim: 'a stopped owner counts as gone if the peers say no', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone' }, owner: { machine: B, liveness: 'gone', isUncontested: true }, questions: 1 },
-    { claim: 'a stopped owner does not count as gone if it has been woken since the last reading', world: { bound: { s: B }, stopped: [B], wokenAtLook: [B], ownerStopped: 'gone' }, owner: { machine: B, liveness: 'running' }, questions: 1 },
-    { claim: 'a stopped owner counts as gone in a shared store, and nobody is asked', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone', isStoreShared: true }, owner: { machine: B, liveness: 'gone', isUncontested: true }, questions: 0 },
-    { claim: 'an owner that is gone may have lost its session to a peer', world: { bound: { s: B }, gone: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', liveness: 'running' }, questions: 1 },
-    { claim: 'a hinted owner that is gone is gone if the peers say no', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', liveness: 'gone', isUncontested: true }, questions: 1 },
-    { claim: 'an owner that is gone is contested by a silent peer', world: { bound: { s: B }, gone: [B], peers: [SILENT] }, owner: { machine: B, liveness: 'gone', isUncontested: false }, questions: 1 },
-    { claim: 'an owner that the edge could not reach just now is not asked for', world: { bound: { s: B }, detoured: [B] }, owner: { machine: B, liveness: 'unreachable-from-edge' }, questions: 0 },
-    { claim: 'an owner that has been silent since counts as silent', world: { bound: { s: B }, detoured: [B], silent: [B], peers: [SILENT] }, owner: { machine: B, liveness: 'unresponsive' }, questions: 1 },
-    { claim: 'an owner that has just been silent is asked for again', world: { bound: { s: B }, silent: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers' }, questions: 1 },
-    { claim: 'an owner that is still silent is known to be', world: { bound: { s: B }, silent: [B], peers: [SILENT] }, owner: { machine: B, liveness: 'unresponsive' }, questions: 1 },
+    { claim: 'a stopped owner counts as gone if the peers respond no', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone' }, owner: { machine: B, liveness: 'gone', isUncontested: true }, questions: 1 },
+    { claim: 'a stopped owner does not count as gone if it has started since the last reading', world: { bound: { s: B }, stopped: [B], startedAtCheck: [B], ownerStopped: 'gone' }, owner: { machine: B, liveness: 'running' }, questions: 1 },
+    { claim: 'a stopped owner counts as gone in a shared store, without a query', world: { bound: { s: B }, stopped: [B], ownerStopped: 'gone', isStoreShared: true }, owner: { machine: B, liveness: 'gone', isUncontested: true }, questions: 0 },
+    { claim: 'a gone owner may have lost its session to a peer', world: { bound: { s: B }, gone: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers', liveness: 'running' }, questions: 1 },
+    { claim: 'a hinted owner that is gone is gone if the peers respond no', world: { gone: [B] }, id: app('s~bb'), owner: { machine: B, knownBy: 'hint', liveness: 'gone', isUncontested: true }, questions: 1 },
+    { claim: 'a gone owner is contested by an unresponsive peer', world: { bound: { s: B }, gone: [B], peers: [UNRESPONSIVE] }, owner: { machine: B, liveness: 'gone', isUncontested: false }, questions: 1 },
+    { claim: 'an owner that the edge recently failed to reach is not queried', world: { bound: { s: B }, detoured: [B] }, owner: { machine: B, liveness: 'unreachable-from-edge' }, questions: 0 },
+    { claim: 'an owner that has become unresponsive since counts as unresponsive', world: { bound: { s: B }, detoured: [B], unresponsive: [B], peers: [UNRESPONSIVE] }, owner: { machine: B, liveness: 'unresponsive' }, questions: 1 },
+    { claim: 'an owner that was recently unresponsive is queried again', world: { bound: { s: B }, unresponsive: [B], peers: [C_OWNS] }, owner: { machine: C, knownBy: 'peers' }, questions: 1 },
+    { claim: 'an owner that is still unresponsive is reported so', world: { bound: { s: B }, unresponsive: [B], peers: [UNRESPONSIVE] }, owner: { machine: B, liveness: 'unresponsive' }, questions: 1 },
   ];
   for (const { claim, world, id = app('s'), owner, questions } of rows) {
     test(claim, async () => {
-      const { find, asked } = await finderIn(world);
+      const { find, queried: queried } = await finderIn(world);
       const ownership = await find(id);
       assert.deepEqual({ ...ownership.owner, ...owner }, ownership.owner);
-      assert.equal(asked.length, questions);
+      assert.equal(queried.length, questions);
     });
   }
 });
 
-describe('an id that ends as a hint does', () => {
-  test('is one if a Machine is called so', async () => {
+describe('an id that ends like a hint', () => {
+  test('has a hint if a Machine has that name', async () => {
     const { find } = await finderIn({ bound: { user: SELF } });
     const { key, wholeId, binding } = await find(client('user~bb'));
     assert.deepEqual([key, wholeId, binding?.machine], [keyOf('user'), undefined, SELF]);
   });
 
-  test('is whole if it is bound as such, whoever mints it', async () => {
+  test('is a whole id if it is bound as such, whoever minted it', async () => {
     for (const id of [app('user~bob'), client('user~bob')]) {
-      const { find, asked } = await finderIn({ bound: { 'user~bob': SELF } });
+      const { find, queried: queried } = await finderIn({ bound: { 'user~bob': SELF } });
       const { key, wholeId, binding } = await find(id);
       assert.deepEqual([key, wholeId], [keyOf('user~bob'), 'user~bob']);
       assert.equal(binding?.machine, SELF);
-      assert.deepEqual(asked, []);
+      assert.deepEqual(queried, []);
     }
   });
 
-  test('is a hint still if the Machine of that name is gone and has had the session', async () => {
+  test('still has a hint if that Machine is gone and had the session', async () => {
     const { find } = await finderIn({ bound: { user: B }, gone: [B] });
     const { key, wholeId, owner } = await find(client('user~bb'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
     assert.equal(owner.kind === 'owner' && owner.liveness, 'gone');
   });
 
-  test('is a hint still if the session of the Machine that is gone has moved here since', async () => {
+  test('still has a hint if the session of the gone Machine has moved here since', async () => {
     const { find } = await finderIn({ bound: { user: SELF }, generation: 2, gone: [B] });
     const { key, wholeId, owner } = await find(client('user~bb'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
     assert.equal(owner.kind === 'owner' && owner.machine, SELF);
   });
 
-  test('of a client is whole if a Machine that is gone never had the rest of it', async () => {
+  test('of a client is a whole id if a gone Machine never had the rest of it', async () => {
     const { find } = await finderIn({ bound: { user: SELF }, gone: [B] });
     const { key, wholeId } = await find(client('user~bb'));
     assert.deepEqual([key, wholeId], [keyOf('user~bb'), 'user~bb']);
   });
 
-  test('of a client is whole if the Machine of that name is gone, or never was', async () => {
+  test('of a client is a whole id if the Machine of that name is gone, or never existed', async () => {
     const bob = machineId('bob');
-    const { find, asked } = await finderIn({ gone: [bob] });
+    const { find, queried: queried } = await finderIn({ gone: [bob] });
     const { key, wholeId, owner } = await find(client('user~bob'));
     assert.deepEqual([key, wholeId, owner.kind], [keyOf('user~bob'), 'user~bob', 'none']);
-    assert.deepEqual(asked, [keyOf('user~bob')]);
+    assert.deepEqual(queried, [keyOf('user~bob')]);
   });
 
-  test('of a client is a hint as long as a Machine of that name may only be stopped', async () => {
+  test('of a client has a hint as long as a Machine of that name may only be stopped', async () => {
     const { find } = await finderIn({});
     const { key, wholeId, owner } = await find(client('user~bob'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
@@ -403,15 +407,19 @@ describe('the Machine that a copy names', () => {
 
   const placed = { ...FROM_PEER, isPlaced: true };
 
-  test('has it still if it says no to what it seems to have replayed, and another is silent', async () => {
-    const { find, disowned } = await finderIn({ bound: { s: B }, peers: [SILENT], sayingNo: B });
+  test('still owns it if it denies a request that it seems to have replayed, and another is unresponsive', async () => {
+    const { find, disowned } = await finderIn({
+      bound: { s: B },
+      peers: [UNRESPONSIVE],
+      denying: B,
+    });
     const { owner } = await find(client('s'), replayed);
     assert.equal(owner.kind === 'owner' && owner.machine, B);
     assert.deepEqual(disowned, []);
   });
 
-  test('does not have it if it says no to what it has placed here, though another is silent', async () => {
-    const world = { bound: { s: B }, placedBy: B, peers: [SILENT], sayingNo: B };
+  test('does not own it if it denies what it has placed here, though another is unresponsive', async () => {
+    const world = { bound: { s: B }, placedBy: B, peers: [UNRESPONSIVE], denying: B };
     const { find, disowned } = await finderIn(world);
     assert.equal((await find(client('s'), placed)).owner.kind, 'inconclusive');
     assert.deepEqual(disowned, [[keyOf('s'), B]]);
@@ -421,31 +429,31 @@ describe('the Machine that a copy names', () => {
     ['seems to have replayed the request here', replayed, undefined],
     ['has placed the session here', placed, B],
   ] as const) {
-    test(`that ${claim} does not have the session if all say so`, async () => {
+    test(`that ${claim} does not own the session if all respond no`, async () => {
       const { find, disowned } = await finderIn({ bound: { s: B }, placedBy, peers: [NONE] });
       assert.equal((await find(client('s'), pass)).owner.kind, 'none');
       assert.deepEqual(disowned, [[keyOf('s'), B]]);
     });
 
-    test(`that ${claim} has it still where it can not tell`, async () => {
-      const world = { bound: { s: B }, placedBy, peers: [SILENT] };
+    test(`that ${claim} still owns it if it responds unknown`, async () => {
+      const world = { bound: { s: B }, placedBy, peers: [UNRESPONSIVE] };
       const { find, disowned, patience } = await finderIn(world);
       const { owner } = await find(client('s'), pass);
       assert.equal(owner.kind === 'owner' && owner.machine, B);
       assert.deepEqual(disowned, []);
-      // Of a Machine that has just shown itself a late answer is waited for.
+      // A late response is awaited from a Machine that has recently been active.
       assert.deepEqual(patience, [placedBy !== undefined]);
     });
   }
 
-  test('has it still if another Machine has placed it here', async () => {
+  test('still owns it if another Machine has placed it here', async () => {
     const { find, disowned } = await finderIn({ bound: { s: B }, placedBy: C });
     const { owner } = await find(client('s'), { ...FROM_PEER, isPlaced: true });
     assert.equal(owner.kind === 'owner' && owner.machine, B);
     assert.deepEqual(disowned, []);
   });
 
-  test('has it still if it says so itself', async () => {
+  test('still owns it if it responds so itself', async () => {
     const { find, disowned } = await finderIn({
       bound: { s: B },
       peers: [{ ...C_OWNS, machine: B }],
@@ -455,7 +463,7 @@ describe('the Machine that a copy names', () => {
     assert.deepEqual(disowned, []);
   });
 
-  test('has it still if the others alone were asked, as it is on no list', async () => {
+  test('still owns it if only the others were queried, because it is unlisted', async () => {
     const { find, disowned } = await finderIn({ bound: { s: B }, peers: [NONE], running: [C] });
     const { owner } = await find(client('s'), replayed);
     assert.equal(owner.kind === 'owner' && owner.machine, B);

@@ -4,7 +4,7 @@ import { createKeyCache } from '../../src/routing/owner-lookup.ts';
 import { parseSessionId, sessionKeyOf } from '../../src/session.ts';
 import { heldAfter } from '../support/held-bytes.ts';
 
-test('the cache gives each id its own key, however many there are', () => {
+test('the cache returns the key of each id, however many there are', () => {
   const keyOf = createKeyCache();
   for (const round of [1, 2, 3]) {
     for (let i = 0; i < 120_000; i += round) {
@@ -15,7 +15,7 @@ test('the cache gives each id its own key, however many there are', () => {
   }
 });
 
-test('the cache keeps ids, and not the heads that they were read from', () => {
+test('the cache keeps ids, and not the heads that contained them', () => {
   const keyOf = createKeyCache();
   const heldBytes = heldAfter(() => {
     for (let i = 0; i < 2_000; i += 1) {

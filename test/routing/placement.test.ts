@@ -1,4 +1,7 @@
-/** Where new sessions of clients' own ids go: whole sidecars that all compute the same place. */
+/**
+ * Where new sessions of client-minted ids are placed: whole sidecars that all compute the same
+ * place.
+ */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { WebSocket } from 'ws';
@@ -22,7 +25,7 @@ async function ownersOf(machines: readonly RoomMachine[], room: string) {
   return Promise.all(machines.map((machine) => machine.ownerOf(room)));
 }
 
-describe("a new session of a client's own id", () => {
+describe('a new session of a client-minted id', () => {
   test('is replayed to its place, with the mark, from every other Machine', async (t) => {
     const { machines, machine, roomOn } = await startRooms(t, IDS);
     for (const place of IDS) {
@@ -39,13 +42,13 @@ describe("a new session of a client's own id", () => {
     }
   });
 
-  test('is claimed by nobody that has only passed it on', async (t) => {
+  test('is not claimed by a Machine that has only replayed it', async (t) => {
     const { machines, roomOn } = await startRooms(t, IDS);
     await ask(machines[0] ?? assert.fail(), roomOn('m2'));
     assert.deepEqual(await ownersOf(machines, roomOn('m2')), [undefined, undefined, undefined]);
   });
 
-  test('is claimed at its place, which all come to know, once the app has accepted it', async (t) => {
+  test('is claimed at its place once the app has accepted it, and all Machines learn that', async (t) => {
     const { machines, roomOn } = await startRooms(t, IDS);
     const edge = await startEdgeBefore(t, machines);
     const { body, way } = await edge.call('m1', roomOn('m2'));
@@ -68,7 +71,7 @@ describe("a new session of a client's own id", () => {
   });
 
   for (const status of [404, 500, 302]) {
-    test(`is claimed by nobody if the app responds with ${status}`, async (t) => {
+    test(`is not claimed if the app responds with ${status}`, async (t) => {
       const { machines, machine, roomOn } = await startRooms(t, IDS);
       machine('m2').app.status = status;
       const edge = await startEdgeBefore(t, machines);
@@ -77,7 +80,7 @@ describe("a new session of a client's own id", () => {
     });
   }
 
-  test('meets the others of its room, wherever they arrive in the same moment', async (t) => {
+  test('joins the other clients of its room, wherever they arrive at the same moment', async (t) => {
     const { machines, ids } = await startRooms(t, IDS);
     const edge = await startEdgeBefore(t, machines);
     for (let i = 0; i < 10; i += 1) {
@@ -101,7 +104,7 @@ describe("a new session of a client's own id", () => {
   });
 });
 
-test('an id that only apps mint has no place: the app that meets it says what it is', async (t) => {
+test('an id that only apps mint has no place: the app that receives it decides', async (t) => {
   const { machines } = await startRooms(t, IDS);
   for (const { id, url, app, ownerOf } of machines) {
     app.status = 404;
@@ -137,7 +140,7 @@ describe('a request that can not be replayed', () => {
     );
   });
 
-  test('is claimed by the place alone, and by nobody if its app refuses', async (t) => {
+  test('is claimed by the place alone, and not at all if its app rejects it', async (t) => {
     const { machines, machine, roomOn } = await startRooms(t, IDS);
     machine('m2').app.status = 404;
     assert.equal((await ask(machine('m1'), roomOn('m2'), chunked('a'))).status, 404);
@@ -157,11 +160,11 @@ describe('among Machines of two regions', () => {
 
   /** As a room, or in `x-session-id`. */
   async function placeBy(m1: RoomMachine, kind: 'query' | 'rpc'): Promise<string> {
-    const answer =
+    const response =
       kind === 'query'
         ? await ask(m1, id)
         : await askFor(m1.url, '/', { headers: { 'x-session-id': id } });
-    return answer.replay?.instance ?? answer.body;
+    return response.replay?.instance ?? response.body;
   }
 
   for (const [placement, query, rpc] of [
@@ -186,7 +189,7 @@ describe('among Machines of two regions', () => {
     });
   }
 
-  test('those of the fleet are candidates where nobody of the region takes sessions', async (t) => {
+  test('Machines of the fleet are candidates when none of the region accepts sessions', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm3');
     const env = (id: string) => ({ FLY_REGION: REGIONS.get(id) ?? '', PLACEMENT: 'region' });
     const m1 = await startRoomMachine(t, fleet, 'm1', env('m1'));

@@ -1,4 +1,4 @@
-/** The decision table of the README beside the one that decides: every row of each is in the other. */
+/** The decision table of the README and the one in the code: every row of each is in the other. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
@@ -36,7 +36,7 @@ const CODED: readonly DocumentedRow[] = DECISION_ROWS.map(({ number, decision, w
 
 const byNumber = (one: DocumentedRow, other: DocumentedRow): number => one.number - other.number;
 
-/** As the README has it. */
+/** As in the README. */
 function textOf(decision: Decision): string {
   switch (decision.kind) {
     case 'refuse':
@@ -63,12 +63,12 @@ describe('the decision table of the README', () => {
     );
   });
 
-  test('gives every reason that there is', () => {
+  test('contains every reason', () => {
     const given = new Set(DOCUMENTED.flatMap(({ whys }) => whys));
     assert.deepEqual([...given].sort(), [...WHYS].sort());
   });
 
-  test('says of each row what it decides, and each row of the table decides something', () => {
+  test('states the decision of each row, and each row of the table produces a decision', () => {
     const decided = new Set<number>();
     const property = fc.property(anyFacts, anyOwner, anyState, (facts, owner, state) => {
       let number = 0;
@@ -82,7 +82,7 @@ describe('the decision table of the README', () => {
     assert.deepEqual(missing, []);
   });
 
-  test('says what is decided before the table and after an attempt', () => {
+  test('states the decisions before the table and after an attempt', () => {
     const decided = [
       ...Object.values(EARLY_DECISIONS),
       decideLostClaim('peer', true, OTHER),

@@ -23,6 +23,6 @@ for (const [address, network] of ROWS) {
   test(`the network of ${address} is ${network}`, () => assert.equal(sourceOf(address), network));
 }
 
-test('what is longer than any address is cut', () => {
+test('text that is longer than any address is cut', () => {
   assert.equal(sourceOf('x'.repeat(60_000)).length, 45);
 });

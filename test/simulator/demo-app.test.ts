@@ -11,7 +11,7 @@ const DOORS = [
 ];
 
 for (const { path, header } of DOORS) {
-  test(`a session of ${path} is minted, counts, streams and ends`, async (t) => {
+  test(`a session of ${path} is created, counts, streams and ends`, async (t) => {
     const [listener] = createDemoApp('a1').listeners('request') as [
       Parameters<typeof startMachine>[2],
     ];
@@ -49,7 +49,7 @@ for (const { path, header } of DOORS) {
   });
 }
 
-test('junk is a 400, and what has no session says where the doors are', async (t) => {
+test('an invalid request returns 400, and one without a session lists the endpoints', async (t) => {
   const [listener] = createDemoApp('a1').listeners('request') as [
     Parameters<typeof startMachine>[2],
   ];

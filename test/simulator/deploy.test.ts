@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { deploy, type DeployableMachine, type DeployStrategy } from '../../src/simulator/fleet.ts';
 import type { LifecycleState } from '../../src/simulator/targets.ts';
 
-/** Machines that write down what is done to them; each doing ends a turn later. */
+/** Machines that record the operations on them; each operation ends a turn later. */
 function appOf(states: Record<string, LifecycleState>) {
   const log: string[] = [];
   const machineOf = (id: string, state: LifecycleState) => {
@@ -33,7 +33,7 @@ function appOf(states: Record<string, LifecycleState>) {
   return { machines, addMachine, log };
 }
 
-const STORIES: readonly [strategy: DeployStrategy, log: readonly string[]][] = [
+const SCENARIOS: readonly [strategy: DeployStrategy, log: readonly string[]][] = [
   [
     'rolling',
     [
@@ -58,7 +58,7 @@ const STORIES: readonly [strategy: DeployStrategy, log: readonly string[]][] = [
   ],
 ];
 
-for (const [strategy, log] of STORIES) {
+for (const [strategy, log] of SCENARIOS) {
   test(`a ${strategy} deploy: ${log.join(', ')}`, async () => {
     const app = appOf({ a: 'started', b: 'suspended' });
     await deploy(app, strategy);
@@ -66,7 +66,7 @@ for (const [strategy, log] of STORIES) {
   });
 }
 
-test('a stopped Machine stays stopped, but a bluegreen deploy replaces it; a destroyed one is left alone', async () => {
+test('a stopped Machine stays stopped, but a bluegreen deploy replaces it; a destroyed one is ignored', async () => {
   const states = { a: 'stopped', b: 'destroyed' } as const;
   const rolling = appOf(states);
   await deploy(rolling, 'rolling');

@@ -25,7 +25,7 @@ async function startResolver(
 
 const ADDRESS = '::ffff:127.0.0.1';
 
-test('a Machine has an address while it runs, and a name that does not exist otherwise', async (t) => {
+test('a Machine has an address while it runs, and a nonexistent name otherwise', async (t) => {
   const machines = [machine('a1', 'started'), machine('b2', 'suspended')];
   const resolver = await startResolver(t, machines);
   assert.deepEqual(await resolver.resolve6('a1.vm.shop.internal'), [ADDRESS]);
@@ -60,7 +60,7 @@ test('vms. lists the running Machines, all.vms. the stopped ones too, never a de
   assert.deepEqual(all, [['a1 iad,b2 iad,c3 iad']]);
 });
 
-test('a list longer than one string comes whole', async (t) => {
+test('a list longer than one string is returned completely', async (t) => {
   const ids = Array.from({ length: 40 }, (_, i) => `d8901e5b6e${String(i).padStart(4, '0')}`);
   const resolver = await startResolver(
     t,
@@ -80,13 +80,13 @@ test('_instances.internal lists Machine, app, address and region', async (t) => 
   ]);
 });
 
-test('a name without records of the asked type is there, and has none', async (t) => {
+test('a name without records of the requested type exists, and has none', async (t) => {
   const resolver = await startResolver(t, [machine('a1', 'started')]);
   await assert.rejects(resolver.resolve4('a1.vm.shop.internal'), { code: 'ENODATA' });
   await assert.rejects(resolver.resolveTxt('other.internal'), { code: 'ENOTFOUND' });
 });
 
-test('junk gets no answer and does no harm', async (t) => {
+test('an invalid query gets no response and has no effect', async (t) => {
   const resolver = await startResolver(t, [machine('a1', 'started')]);
   const [host = '', port = ''] = resolver.address.split(':');
   const socket = createSocket('udp4');

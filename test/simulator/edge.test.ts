@@ -23,11 +23,11 @@ test('round robin sends one request to each Machine in turn', async (t) => {
   assert.deepEqual(served, ['a1', 'b2', 'a1', 'b2']);
 });
 
-test('never-same spreads requests that are under way at once, too', async (t) => {
+test('never-same spreads concurrent requests, too', async (t) => {
   const waiting: (() => void)[] = [];
   const holding: RequestListener = (_request, response) => {
     waiting.push(() => response.end());
-    if (waiting.length === 6) for (const answer of waiting) answer();
+    if (waiting.length === 6) for (const response of waiting) response();
   };
   const machines = [
     await startMachine(t, 'a1', holding),
@@ -40,21 +40,21 @@ test('never-same spreads requests that are under way at once, too', async (t) =>
   assert.deepEqual(firsts, ['a1', 'a1', 'b2', 'b2', 'c3', 'c3']);
 });
 
-test('the edge says who the client is, whatever the client says', async (t) => {
+test('the edge sets the client address, whatever the client sends', async (t) => {
   const machine = await startMachine(t, 'a1', (request, response) => {
     response.end(JSON.stringify(request.headers));
   });
   const edge = await startTestEdge(t, [machine], { region: 'lhr' });
-  const answer = await ask(edge.url, {
+  const response = await ask(edge.url, {
     headers: { 'fly-client-ip': '9.9.9.9', 'x-forwarded-for': '8.8.8.8', via: '1.0 cache' },
   });
-  const seen = JSON.parse(answer.body) as Record<string, string>;
+  const seen = JSON.parse(response.body) as Record<string, string>;
   const { port } = new URL(edge.url);
   assert.equal(seen['fly-client-ip'], '127.0.0.1');
   assert.equal(seen['fly-forwarded-port'], port);
   assert.equal(seen['fly-region'], 'lhr');
   assert.match(seen['fly-request-id'] ?? '', /^[0-9A-Z]{26}-lhr$/);
-  assert.equal(seen['fly-request-id'], answer.headers['fly-request-id']);
+  assert.equal(seen['fly-request-id'], response.headers['fly-request-id']);
   assert.equal(seen['x-forwarded-for'], '8.8.8.8, 127.0.0.1, 127.0.0.1');
   assert.equal(seen['x-forwarded-proto'], 'http');
   assert.equal(seen['x-forwarded-port'], port);
@@ -62,16 +62,16 @@ test('the edge says who the client is, whatever the client says', async (t) => {
   assert.equal(seen.via, '1.0 cache, 1.1 fly.io');
 });
 
-test('headers keep their order and case, less those of the connection', async (t) => {
+test('headers keep their order and case, without those of the connection', async (t) => {
   const machine = await startMachine(t, 'a1', (request, response) => {
     response.end(request.rawHeaders.join('|'));
   });
   const edge = await startTestEdge(t, [machine]);
-  const answer = await ask(edge.url, {
+  const response = await ask(edge.url, {
     headers: { 'X-bEE': '1', Connection: 'x-secret', 'X-Secret': '2', 'x-ant': '3' },
   });
-  assert.ok(answer.body.includes('X-bEE|1|x-ant|3'));
-  assert.ok(!answer.body.includes('X-Secret'));
+  assert.ok(response.body.includes('X-bEE|1|x-ant|3'));
+  assert.ok(!response.body.includes('X-Secret'));
 });
 
 test('header values pass byte for byte, both ways', async (t) => {
@@ -81,8 +81,8 @@ test('header values pass byte for byte, both ways', async (t) => {
   });
   const edge = await startTestEdge(t, [machine]);
   const latin1 = Buffer.from([0x67, 0xfc, 0x6e]).toString('latin1');
-  const answer = await ask(edge.url, { headers: { 'X-Latin': latin1 } });
-  assert.equal(answer.headers['x-echo'], latin1);
+  const response = await ask(edge.url, { headers: { 'X-Latin': latin1 } });
+  assert.equal(response.headers['x-echo'], latin1);
 });
 
 test('replay headers of a client are passed on, unless the edge is configured to strip them', async (t) => {
@@ -100,11 +100,11 @@ test('a record has a request and its hops, without the query', async (t) => {
   const a = await startMachine(t, 'a1', replaying('instance=b2'));
   const b = await startMachine(t, 'b2', naming('b2'));
   const edge = await startTestEdge(t, [a, b]);
-  const answer = await ask(edge.url, { path: '/rpc?session_id=secret' });
+  const response = await ask(edge.url, { path: '/rpc?session_id=secret' });
   const [record] = edge.records;
   assert.ok(record);
   const { requestId, ms, ...rest } = record;
-  assert.equal(requestId, answer.headers['fly-request-id']);
+  assert.equal(requestId, response.headers['fly-request-id']);
   assert.ok(ms > 0);
   assert.deepEqual(rest, {
     method: 'GET',
@@ -121,7 +121,7 @@ test('a record has a request and its hops, without the query', async (t) => {
   });
 });
 
-test('a body over a megabyte streams to a Machine that takes it, framed as the client framed it', async (t) => {
+test('a body over a megabyte streams to a Machine that accepts it, framed as the client framed it', async (t) => {
   const machine = await startMachine(t, 'a1', (request, response) => {
     let bytes = 0;
     request.on('data', (chunk: Buffer) => (bytes += chunk.length));
@@ -139,7 +139,7 @@ test('a body over a megabyte streams to a Machine that takes it, framed as the c
   assert.deepEqual(JSON.parse(chunked.body), { bytes: 5_000_000, encoding: 'chunked' });
 });
 
-test('a POST without a body stays one', async (t) => {
+test('a POST without a body keeps no body', async (t) => {
   const machine = await startMachine(t, 'a1', (request, response) => {
     response.end(JSON.stringify(request.headers));
   });
@@ -174,7 +174,7 @@ test('a client may force a Machine, or prefer one', async (t) => {
   assert.equal(nowhere.status, 200);
 });
 
-test('a Machine that refuses connections is passed over, and is no hop', async (t) => {
+test('a Machine that refuses connections is skipped, and is no hop', async (t) => {
   const a = await startUnreachableMachine(t, 'a1');
   const b = await startMachine(t, 'b2', naming('b2'));
   const edge = await startTestEdge(t, [a, b]);
@@ -182,7 +182,7 @@ test('a Machine that refuses connections is passed over, and is no hop', async (
   assert.deepEqual(edge.records[0]?.hops, [{ machine: 'b2', how: 'first' }]);
 });
 
-test('a request is never sent twice once a Machine may have seen it', async (t) => {
+test('a request is never sent twice once a Machine may have received it', async (t) => {
   let seen = 0;
   const drop = (request: IncomingMessage): void => {
     seen += 1;
@@ -206,7 +206,7 @@ test('a stream reaches the client piece by piece', async (t) => {
   const edge = await startTestEdge(t, [machine]);
   const request = httpRequest(edge.url, { agent: false }).end();
   const [response] = (await once(request, 'response')) as [IncomingMessage];
-  assert.equal(edge.records.length, 1, 'the record is there with the head');
+  assert.equal(edge.records.length, 1, 'the record exists with the head');
   for (const piece of ['data: 1\n\n', 'data: 2\n\n']) {
     push(piece);
     const [chunk] = (await once(response, 'data')) as [Buffer];
@@ -215,7 +215,7 @@ test('a stream reaches the client piece by piece', async (t) => {
   request.destroy();
 });
 
-test('a client that leaves is seen by the Machine, and an answer that breaks off by the client', async (t) => {
+test("a Machine detects a client's disconnect, and a client a broken response", async (t) => {
   const left = Promise.withResolvers<undefined>();
   const machine = await startMachine(t, 'a1', (request, response) => {
     if (request.url === '/break') {
@@ -235,7 +235,7 @@ test('a client that leaves is seen by the Machine, and an answer that breaks off
   await assert.rejects(ask(edge.url, { path: '/break' }), { code: 'ECONNRESET' });
 });
 
-test('a client that leaves before the answer is a 499 in the record', async (t) => {
+test('a client that disconnects before the response is a 499 in the record', async (t) => {
   const arrived = Promise.withResolvers<IncomingMessage>();
   const machine = await startMachine(t, 'a1', (request) => arrived.resolve(request));
   const recorded = Promise.withResolvers<number>();
@@ -270,16 +270,16 @@ test('trailers pass both ways', async (t) => {
   assert.equal(response.trailers['x-sum'], '42');
 });
 
-test('an answer given before the body was read reaches the client', async (t) => {
+test('a response sent before the body was read reaches the client', async (t) => {
   const machine = await startMachine(t, 'a1', (_request, response) => {
     response.writeHead(413).end('too much');
   });
   const edge = await startTestEdge(t, [machine]);
-  const answer = await ask(edge.url, { method: 'POST', body: Buffer.alloc(300_000) });
-  assert.equal(answer.status, 413);
+  const response = await ask(edge.url, { method: 'POST', body: Buffer.alloc(300_000) });
+  assert.equal(response.status, 413);
 });
 
-test('Expect: 100-continue is answered by the edge', async (t) => {
+test('the edge responds to Expect: 100-continue', async (t) => {
   const machine = await startMachine(t, 'a1', naming('a1'));
   const edge = await startTestEdge(t, [machine]);
   const request = httpRequest(edge.url, {

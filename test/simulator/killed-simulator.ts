@@ -1,4 +1,6 @@
-/** A simulator for a test to kill: prints the pids of its four processes, suspends two, and waits. */
+/**
+ * A simulator for a test to kill: prints the pids of its four processes, suspends two, and waits.
+ */
 import { systemClock } from '../../src/clock.ts';
 import { startSimulation } from '../../src/simulator/simulation.ts';
 

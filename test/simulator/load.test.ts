@@ -9,10 +9,10 @@ import type { EdgeOptions } from '../../src/simulator/edge.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { ask, naming, replaying, startMachine, startTestEdge, type TestEdge } from './support.ts';
 
-/** Answers with a head at once, and with its id when the test lets it. */
+/** Sends a head immediately, and its id when the test releases it. */
 interface Holding {
   readonly listener: RequestListener;
-  /** Ends the answer given first of those that have not ended. */
+  /** Ends the oldest open response. */
   release(): void;
 }
 
@@ -28,23 +28,23 @@ function holding(id: string): Holding {
   };
 }
 
-/** Makes room once the request waits for it, and then time pass until the request is answered. */
+/** Frees a slot once the request waits for it, and then advances time until the response. */
 async function waitsFor(
-  answered: Promise<unknown>,
+  response: Promise<unknown>,
   clock: TestClock,
   makeRoom: () => void,
 ): Promise<void> {
-  const progress = { isAnswered: false };
-  void answered.then(() => (progress.isAnswered = true));
+  const progress = { hasResponse: false };
+  void response.then(() => (progress.hasResponse = true));
   while (clock.pendingCount() === 0) {
-    assert.ok(!progress.isAnswered, 'it waits');
+    assert.ok(!progress.hasResponse, 'it waits');
     await nextTurn();
   }
   makeRoom();
-  while (!progress.isAnswered) await clock.advance(PATIENT.retries.delayMs);
+  while (!progress.hasResponse) await clock.advance(MANY_RETRIES.retries.delayMs);
 }
 
-/** A request whose answer has begun. */
+/** A request whose response has begun. */
 async function openStream(
   t: TestContext,
   edge: TestEdge,
@@ -58,7 +58,7 @@ async function openStream(
   return response;
 }
 
-const PATIENT = { retries: { count: 1000, delayMs: 5 }, hardLimit: 1 };
+const MANY_RETRIES = { retries: { count: 1000, delayMs: 5 }, hardLimit: 1 };
 const PREFERRING = { headers: { 'fly-prefer-instance-id': 'a1' } };
 
 test('a Machine at its hard limit gets no more requests until one has ended', async (t) => {
@@ -81,7 +81,7 @@ test('a Machine at its hard limit gets no more requests until one has ended', as
   );
 });
 
-test('where all are full, a stopped Machine is woken', async (t) => {
+test('when all are full, a stopped Machine is started', async (t) => {
   const b = await startMachine(t, 'b2', naming('b2'), { state: 'stopped' });
   const machines = [await startMachine(t, 'a1', holding('a1').listener), b];
   const edge = await startTestEdge(t, machines, { hardLimit: 1 });
@@ -90,25 +90,25 @@ test('where all are full, a stopped Machine is woken', async (t) => {
   assert.equal(b.wakeCount, 1);
 });
 
-test('where all are full, a request waits for a place', async (t) => {
+test('when all are full, a request waits for a slot', async (t) => {
   const a = holding('a1');
   const clock = createTestClock();
   const machines = [await startMachine(t, 'a1', a.listener)];
-  const edge = await startTestEdge(t, machines, { ...PATIENT, clock });
+  const edge = await startTestEdge(t, machines, { ...MANY_RETRIES, clock });
   await openStream(t, edge);
   await waitsFor(openStream(t, edge), clock, () => a.release());
   assert.equal(edge.records.length, 2);
 });
 
-test('where nobody makes room, a request ends as an error after the retries', async (t) => {
+test('when no slot becomes free, a request fails after the retries', async (t) => {
   const machine = await startMachine(t, 'a1', holding('a1').listener);
   const edge = await startTestEdge(t, [machine], { hardLimit: 1 });
   await openStream(t, edge);
-  const answer = await ask(edge.url);
-  assert.deepEqual([answer.status, answer.headers['fly-error']], [503, 'PR03']);
+  const response = await ask(edge.url);
+  assert.deepEqual([response.status, response.headers['fly-error']], [503, 'PR03']);
 });
 
-test('an open socket counts, and a client that leaves makes room', async (t) => {
+test('an open socket counts, and a client that disconnects frees a slot', async (t) => {
   const machine = await startMachine(t, 'a1', naming('a1'));
   machine.server.on('upgrade', (_request, socket: Socket) => {
     socket.on('error', () => undefined);
@@ -125,7 +125,7 @@ test('an open socket counts, and a client that leaves makes room', async (t) => 
   while ((await ask(edge.url, PREFERRING)).body !== 'a1');
 });
 
-/** `a1` replays to `b2`, which is full, and tells why a request came back. */
+/** `a1` replays to `b2`, which is full, and reports why a request came back. */
 async function startFull(t: TestContext, replay: string, options: Partial<EdgeOptions> = {}) {
   const a = await startMachine(t, 'a1', (request, response) => {
     const failed = request.headers['fly-replay-failed']?.toString();
@@ -134,12 +134,12 @@ async function startFull(t: TestContext, replay: string, options: Partial<EdgeOp
   });
   const b = holding('b2');
   const machines = [a, await startMachine(t, 'b2', b.listener)];
-  const edge = await startTestEdge(t, machines, { ...PATIENT, ...options });
+  const edge = await startTestEdge(t, machines, { ...MANY_RETRIES, ...options });
   await openStream(t, edge, 'b2');
   return { edge, b };
 }
 
-test('a replay to a full Machine waits for a place', async (t) => {
+test('a replay to a full Machine waits for a slot', async (t) => {
   const clock = createTestClock();
   const replay = 'instance=b2;timeout=1000s;fallback=force_self';
   const { edge, b } = await startFull(t, replay, { clock });
@@ -148,26 +148,26 @@ test('a replay to a full Machine waits for a place', async (t) => {
   assert.deepEqual([record?.served, record?.replays], ['b2', 1]);
 });
 
-test('a replay to a full Machine falls back when its time is over, and not before', async (t) => {
-  // So few retries that an unreachable Machine would be given up long before.
+test('a replay to a full Machine falls back at its timeout, and not before', async (t) => {
+  // So few retries that an unreachable Machine would fail long before.
   const retries = { count: 1, delayMs: 1 };
   const { edge } = await startFull(t, 'instance=b2;timeout=50ms;fallback=force_self', { retries });
   assert.equal((await ask(edge.url, PREFERRING)).body, 'timeout');
 });
 
-test('a replay to a full Machine without a time is an error after the retries', async (t) => {
+test('a replay to a full Machine without a timeout is an error after the retries', async (t) => {
   const { edge } = await startFull(t, 'instance=b2', { retries: { count: 2, delayMs: 1 } });
   assert.equal((await ask(edge.url, PREFERRING)).headers['fly-error'], 'PR03');
 });
 
-test('a replay that prefers a full Machine goes to another, with a header that says so', async (t) => {
-  const telling: RequestListener = (request, response) => {
+test('a replay that prefers a full Machine goes to another, with a header that reports it', async (t) => {
+  const reporting: RequestListener = (request, response) => {
     const unavailable = request.headers['fly-preferred-instance-unavailable'];
     if (request.headers['fly-replay-src']) response.end(String(unavailable));
     else replaying('prefer_instance=b2')(request, response);
   };
   const machines = [
-    await startMachine(t, 'a1', telling),
+    await startMachine(t, 'a1', reporting),
     await startMachine(t, 'b2', holding('b2').listener),
   ];
   const edge = await startTestEdge(t, machines, { hardLimit: 1 });

@@ -42,7 +42,7 @@ async function startPlace(t: TestContext, machines: readonly ScriptedMachine[]):
   return { clock, network, edge };
 }
 
-/** Lets time pass, step by step, until it has come about. */
+/** Advances time, step by step, until the condition holds. */
 async function passing<T>(clock: TestClock, promise: Promise<T>): Promise<T> {
   const progress = { isOver: false };
   const end = (): void => void (progress.isOver = true);
@@ -51,7 +51,7 @@ async function passing<T>(clock: TestClock, promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-/** Replays to `b2` what has not come back, and tells why it did. */
+/** Replays to `b2` unless the request has come back, and reports why it did. */
 async function startReplaying(t: TestContext, fields = ''): Promise<ScriptedMachine> {
   return startMachine(t, 'a1', (request, response) => {
     const failed = request.headers['fly-replay-failed']?.toString();
@@ -61,7 +61,7 @@ async function startReplaying(t: TestContext, fields = ''): Promise<ScriptedMach
 }
 
 for (const how of ['refuse', 'hang'] as const) {
-  test(`a first request passes over a Machine that the edge can not reach (${how})`, async (t) => {
+  test(`a first request skips a Machine that the edge can not reach (${how})`, async (t) => {
     const machines = [
       await startMachine(t, 'a1', naming('a1')),
       await startMachine(t, 'b2', naming('b2')),
@@ -75,7 +75,7 @@ for (const how of ['refuse', 'hang'] as const) {
   });
 }
 
-test('a replay to a Machine that refuses is given up after the retries', async (t) => {
+test('a replay to a Machine that refuses connections fails after the retries', async (t) => {
   const a = await startReplaying(t, ';timeout=30s;fallback=force_self');
   const b = await startMachine(t, 'b2', naming('b2'));
   const { edge, network, clock } = await startPlace(t, [a, b]);
@@ -86,7 +86,7 @@ test('a replay to a Machine that refuses is given up after the retries', async (
   assert.equal((await ask(edge.url, force)).body, 'b2');
 });
 
-test('a replay over a silent line ends with its timeout', async (t) => {
+test('a replay over an unresponsive link ends with its timeout', async (t) => {
   const a = await startReplaying(t, ';timeout=500ms;fallback=force_self');
   const b = await startMachine(t, 'b2', naming('b2'));
   const { edge, network, clock } = await startPlace(t, [a, b]);
@@ -95,7 +95,7 @@ test('a replay over a silent line ends with its timeout', async (t) => {
   assert.equal((await passing(clock, ask(edge.url, force))).body, 'timeout');
 });
 
-test('a stream that is cut stands still, and goes on when the line is mended', async (t) => {
+test('a stream over a cut link pauses, and continues when the link is restored', async (t) => {
   const opened = Promise.withResolvers<ServerResponse>();
   const machine = await startMachine(t, 'a1', (_request, response) => {
     response.flushHeaders();
@@ -116,7 +116,7 @@ test('a stream that is cut stands still, and goes on when the line is mended', a
   assert.equal(text, 'all of it');
 });
 
-test('a socket that is cut stands still both ways, and goes on when the line is mended', async (t) => {
+test('a socket over a cut link pauses both ways, and continues when the link is restored', async (t) => {
   const machine = await startMachine(t, 'a1', naming('a1'));
   const server = new WebSocketServer({ server: machine.server });
   const received: string[] = [];
@@ -139,7 +139,7 @@ test('a socket that is cut stands still both ways, and goes on when the line is 
   await once(socket, 'close');
 });
 
-test('a slow line makes an answer late by its delay both ways', async (t) => {
+test('a slow link delays a response by its latency both ways', async (t) => {
   const machine = await startMachine(t, 'a1', naming('a1'));
   const { edge, network, clock } = await startPlace(t, [machine]);
   network.delay({ from: 'edge', to: 'machines' }, 300);
@@ -147,7 +147,7 @@ test('a slow line makes an answer late by its delay both ways', async (t) => {
   assert.ok((edge.records[0]?.ms ?? 0) >= 600);
 });
 
-/** What the Machine sends at the end of a slow line, all at once, before it breaks off. */
+/** What the Machine sends at the end of a slow link, all at once, before it disconnects. */
 const BROKEN_OFF: readonly [what: string, headers: Record<string, string>, head: string][] = [
   ['an answer', {}, 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf'],
   [
@@ -158,7 +158,7 @@ const BROKEN_OFF: readonly [what: string, headers: Record<string, string>, head:
 ];
 
 for (const [what, headers, head] of BROKEN_OFF) {
-  test(`${what} that broke off before its head has arrived breaks off at the client`, async (t) => {
+  test(`${what} that breaks before its head has arrived breaks at the client`, async (t) => {
     const closed = Promise.withResolvers<undefined>();
     const breakOff = ({ socket, headers: { upgrade } }: IncomingMessage): void => {
       socket.once('close', () => closed.resolve(undefined));
@@ -180,7 +180,7 @@ for (const [what, headers, head] of BROKEN_OFF) {
     client.write(`GET / HTTP/1.1\r\n${fields.join('')}\r\n`);
     const isGone = new Promise((resolve) => client.once('close', resolve));
     await passing(clock, closed.promise);
-    // The edge sees it before the time is over that the head takes.
+    // The edge detects it before the head's delay has passed.
     for (let turn = 0; turn < 100; turn += 1) await nextTurn();
     await passing(clock, isGone);
     assert.equal(edge.records.length, 1);
@@ -190,7 +190,7 @@ for (const [what, headers, head] of BROKEN_OFF) {
 interface Neighbours {
   readonly network: NetworkFaults;
   readonly clock: TestClock;
-  /** Resolves to the answer, or to the code of the error. */
+  /** Resolves to the response, or to the code of the error. */
   readonly call: (from: string, to: string) => Promise<string>;
 }
 
@@ -224,7 +224,7 @@ async function startNeighbours(t: TestContext): Promise<Neighbours> {
   return { network, clock, call };
 }
 
-test('between two Machines each way can be cut by itself, and others are not concerned', async (t) => {
+test('each direction between two Machines can be cut separately, without an effect on others', async (t) => {
   const { network, call } = await startNeighbours(t);
   const mend = network.cut({ from: A, to: B }, 'refuse');
   assert.deepEqual(
@@ -237,7 +237,7 @@ test('between two Machines each way can be cut by itself, and others are not con
   assert.deepEqual([await call(A, B), await call(B, A)], ['ECONNRESET', 'ECONNRESET']);
 });
 
-test('an isolated Machine reaches nobody and is reached by nobody', async (t) => {
+test('an isolated Machine reaches no Machine and is unreachable', async (t) => {
   const { network, call } = await startNeighbours(t);
   const mend = network.isolate(A, 'refuse');
   assert.equal(network.line('edge', A).state(), 'refusing');
@@ -247,19 +247,19 @@ test('an isolated Machine reaches nobody and is reached by nobody', async (t) =>
   assert.deepEqual([await call(A, B), await call(C, A)], ['b2', 'a1']);
 });
 
-test('a call over a silent line waits until the line is mended, or times out', async (t) => {
+test('a call over an unresponsive link waits until the link is restored, or times out', async (t) => {
   const { network, clock, call } = await startNeighbours(t);
   const mend = network.cut({ from: B, to: A });
-  const patient = call(A, B);
-  const isSettled = await Promise.race([patient.then(() => true), call(A, C).then(() => false)]);
-  assert.equal(isSettled, false, 'an answer would not come back');
+  const waiting = call(A, B);
+  const hasResolved = await Promise.race([waiting.then(() => true), call(A, C).then(() => false)]);
+  assert.equal(hasResolved, false, 'a response would not come back');
   mend();
-  assert.equal(await patient, 'b2');
+  assert.equal(await waiting, 'b2');
   network.cut({ from: A, to: B });
   assert.equal(await passing(clock, call(A, B)), 'ECONNRESET');
 });
 
-test('a slow way makes a call late', async (t) => {
+test('a slow direction delays a call', async (t) => {
   const { network, clock, call } = await startNeighbours(t);
   network.delay({ from: A, to: B }, 400);
   const before = clock.monotonicMs();
@@ -267,15 +267,15 @@ test('a slow way makes a call late', async (t) => {
   assert.ok(clock.monotonicMs() - before >= 400);
 });
 
-test('a resolver can be silent, fail, or be behind the times, for all Machines or for one', async (t) => {
+test('a resolver can be unresponsive, failing or stale, for all Machines or for one', async (t) => {
   const machine = { app: 'shop', region: 'iad', processGroup: 'app', peerPort: 1 };
   const machines = [{ ...machine, id: A, state: 'started' as 'started' | 'stopped' }];
   const network = createNetwork(() => machines, createTestClock());
   t.after(() => network.close());
-  const resolverOf = async (asker?: typeof A): Promise<dns.Resolver> => {
+  const resolverOf = async (caller?: typeof A): Promise<dns.Resolver> => {
     const server = await startDnsServer(
       () => machines,
-      () => network.resolver(asker),
+      () => network.resolver(caller),
     );
     t.after(() => server.close());
     const resolver = new dns.Resolver({ timeout: 50, tries: 1 });

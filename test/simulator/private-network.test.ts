@@ -23,7 +23,7 @@ async function startNetwork(
   return network.openPort(machineId('x9'));
 }
 
-async function askPeer(port: number, host: string, agent: Agent, body = ''): Promise<string> {
+async function requestPeer(port: number, host: string, agent: Agent, body = ''): Promise<string> {
   const headers = { host: `${host}:${port}` };
   const request = httpRequest({ port, method: 'POST', agent, headers }).end(body);
   const [response] = (await once(request, 'response')) as [IncomingMessage];
@@ -37,8 +37,8 @@ test('one port leads to every Machine, by the Host of a connection', async (t) =
   for (const id of ['a1', 'b2']) {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     t.after(() => agent.destroy());
-    assert.equal(await askPeer(port, `${id}.vm.shop.internal`, agent, 'x'.repeat(100_000)), id);
-    assert.equal(await askPeer(port, `${id.toUpperCase()}.vm.shop.internal`, agent), id);
+    assert.equal(await requestPeer(port, `${id}.vm.shop.internal`, agent, 'x'.repeat(100_000)), id);
+    assert.equal(await requestPeer(port, `${id.toUpperCase()}.vm.shop.internal`, agent), id);
   }
 });
 
@@ -46,15 +46,15 @@ test('a Machine that does not run, or is unknown, cannot be reached', async (t) 
   const port = await startNetwork(t, { a1: 'stopped', b2: 'destroyed' });
   const agent = new Agent({ maxSockets: 1 });
   for (const host of ['a1.vm.shop.internal', 'b2.vm.shop.internal', 'c3.vm.shop.internal', 'x']) {
-    await assert.rejects(askPeer(port, host, agent), { code: 'ECONNRESET' });
+    await assert.rejects(requestPeer(port, host, agent), { code: 'ECONNRESET' });
   }
 });
 
-test('who says nothing, or too much, before the end of the head is cut off', async (t) => {
+test('a client that sends nothing, or too much, before the end of the head is disconnected', async (t) => {
   const port = await startNetwork(t, { a1: 'started' });
-  const silent = connect(port, '127.0.0.1');
-  silent.end();
-  await once(silent, 'close');
+  const idle = connect(port, '127.0.0.1');
+  idle.end();
+  await once(idle, 'close');
   const talkative = connect(port, '127.0.0.1');
   talkative.on('error', () => undefined);
   talkative.write('x'.repeat(20_000));

@@ -31,8 +31,8 @@ const BY_COOKIE: ReplayCacheRule = {
   name: 'sid',
 };
 
-/** What the target says of a request. */
-const telling: RequestListener = (request, response) => {
+/** The target's report of a request. */
+const reporting: RequestListener = (request, response) => {
   request.resume();
   const { 'fly-replay-cache-status': status, 'fly-replay-src': source } = request.headers;
   response.end(`${String(status)} ${source === undefined ? 'direct' : 'replayed'}`);
@@ -42,11 +42,11 @@ interface Stage {
   readonly clock: TestClock;
   readonly edge: TestEdge;
   readonly owner: ScriptedMachine;
-  /** What the Machine that gets requests first says. */
+  /** The report of the Machine that gets requests first. */
   origin: RequestListener;
-  /** The ways of the requests so far: `a1 first, b2 replay`. */
+  /** The hops of the requests so far: `a1 first, b2 replay`. */
   ways(): string[];
-  /** Asks at the origin, unless the cache knows better. */
+  /** Enters at the origin, unless the cache has an entry. */
   ask(asked?: TestRequest): Promise<TestAnswer>;
 }
 
@@ -54,12 +54,12 @@ interface Stage {
 async function setStage(
   t: TestContext,
   options: Partial<EdgeOptions> = {},
-  owner: RequestListener = telling,
+  owner: RequestListener = reporting,
 ): Promise<Stage> {
   const clock = createTestClock();
   const a = await startMachine(t, 'a1', (request, response) => stage.origin(request, response));
   const b = await startMachine(t, 'b2', owner);
-  // Only the first of them is in the region in which every request starts.
+  // Only the first of them is in the region where every request starts.
   b.region = 'lhr';
   const edge = await startTestEdge(t, [a, b], { clock, ...options });
   const stage: Stage = {
@@ -81,7 +81,7 @@ const REPLAYED = 'a1 first, b2 replay';
 const CACHED = 'b2 cached';
 const session = (id: string): TestRequest => ({ headers: { 'mcp-session-id': id } });
 
-test('a replay under a rule is kept: the next request of the session goes straight there', async (t) => {
+test('a replay under a rule is cached: the next request of the session is sent there directly', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
   assert.equal((await stage.ask(session('s1'))).body, 'miss replayed');
   assert.equal((await stage.ask(session('s1'))).body, 'hit direct');
@@ -99,7 +99,7 @@ test('a replay under a rule is kept: the next request of the session goes straig
   );
 });
 
-test('without a rule nothing is kept', async (t) => {
+test('without a rule nothing is cached', async (t) => {
   const stage = await setStage(t);
   await stage.ask(session('s1'));
   await stage.ask(session('s1'));
@@ -108,11 +108,11 @@ test('without a rule nothing is kept', async (t) => {
 
 test('a request that is not replayed has no header of the cache', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
-  stage.origin = telling;
+  stage.origin = reporting;
   assert.equal((await stage.ask(session('s1'))).body, 'undefined direct');
 });
 
-test('an entry lasts for its time from the replay on, however much it is used', async (t) => {
+test('an entry expires after its time since the replay, however often it is used', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
   await stage.ask(session('s1'));
   await stage.clock.advance(59_999);
@@ -122,7 +122,7 @@ test('an entry lasts for its time from the replay on, however much it is used', 
   assert.deepEqual(stage.ways(), [REPLAYED, CACHED, REPLAYED]);
 });
 
-test('the longest rule that matches counts, and a path prefix ends at a slash', async (t) => {
+test('the longest rule that matches applies, and a path prefix ends at a slash', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER, BY_COOKIE] });
   const headers = { 'mcp-session-id': 's1', cookie: 'x=1; sid=c1' };
   await stage.ask({ path: '/app/x', headers });
@@ -147,7 +147,7 @@ test('hostnames share nothing, and a rule may name its own', async (t) => {
 });
 
 for (const field of ['state=x', 'timeout=5s', 'fallback=prefer_self']) {
-  test(`a replay with ${field} is not kept`, async (t) => {
+  test(`a replay with ${field} is not cached`, async (t) => {
     const stage = await setStage(t, { replayCache: [BY_HEADER] });
     stage.origin = replaying(`instance=b2;${field}`);
     await stage.ask(session('s1'));
@@ -156,7 +156,7 @@ for (const field of ['state=x', 'timeout=5s', 'fallback=prefer_self']) {
   });
 }
 
-test('a replay with a transform is not kept', async (t) => {
+test('a replay with a transform is not cached', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
   stage.origin = (_request, response) => {
     response.setHeader('content-type', 'application/vnd.fly.replay+json');
@@ -167,7 +167,7 @@ test('a replay with a transform is not kept', async (t) => {
   assert.deepEqual(stage.ways(), [REPLAYED, REPLAYED]);
 });
 
-/** Replays to `b2` and asks for the caching by path. */
+/** Replays to `b2` and requests caching by path. */
 function cachingPath(pattern: string, ttl: string, more: Record<string, string> = {}) {
   const asked = { 'fly-replay-cache': pattern, 'fly-replay-cache-ttl-secs': ttl, ...more };
   const listener: RequestListener = (_request, response) => {
@@ -191,7 +191,7 @@ const PATH_PATTERNS: readonly [pattern: string, ttl: string, next: string, way: 
 
 for (const [pattern, ttl, next, way] of PATH_PATTERNS) {
   const outcome = way === CACHED ? 'is' : 'is not';
-  test(`after /docs/1 asked for ${pattern} for ${ttl} s, ${next} ${outcome} cached`, async (t) => {
+  test(`after /docs/1 requested ${pattern} for ${ttl} s, ${next} ${outcome} cached`, async (t) => {
     const stage = await setStage(t);
     stage.origin = cachingPath(pattern, ttl);
     const headers = { host: 'shop.example' };
@@ -201,7 +201,7 @@ for (const [pattern, ttl, next, way] of PATH_PATTERNS) {
   });
 }
 
-test('an entry by path expires, and the JSON form makes one too', async (t) => {
+test('an entry by path expires, and the JSON form creates one too', async (t) => {
   const stage = await setStage(t);
   stage.origin = (_request, response) => {
     response.setHeader('content-type', 'application/vnd.fly.replay+json');
@@ -217,7 +217,7 @@ test('an entry by path expires, and the JSON form makes one too', async (t) => {
   assert.deepEqual(stage.ways(), [REPLAYED, CACHED, REPLAYED, REPLAYED]);
 });
 
-test('a client passes the cache by only where that is allowed', async (t) => {
+test('a client bypasses the cache only where that is allowed', async (t) => {
   const headers = { 'mcp-session-id': 's1', 'fly-replay-cache-control': 'skip' };
   const strict = await setStage(t, { replayCache: [BY_HEADER] });
   await strict.ask(session('s1'));
@@ -225,7 +225,7 @@ test('a client passes the cache by only where that is allowed', async (t) => {
   const open = await setStage(t, { replayCache: [{ ...BY_HEADER, allowsBypass: true }] });
   await open.ask(session('s1'));
   assert.equal((await open.ask({ headers })).body, 'bypass replayed');
-  assert.equal((await open.ask(session('s1'))).body, 'hit direct', 'the entry is still there');
+  assert.equal((await open.ask(session('s1'))).body, 'hit direct', 'the entry still exists');
   const byPath = await setStage(t);
   byPath.origin = cachingPath('/*', '10', { 'fly-replay-cache-allow-bypass': 'yes' });
   await byPath.ask();
@@ -235,7 +235,7 @@ test('a client passes the cache by only where that is allowed', async (t) => {
 test('a client that forces a Machine gets it, whatever is cached', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
   await stage.ask(session('s1'));
-  stage.origin = telling;
+  stage.origin = reporting;
   await stage.ask({ headers: { 'mcp-session-id': 's1', 'fly-force-instance-id': 'a1' } });
   assert.deepEqual(stage.ways(), [REPLAYED, 'a1 first']);
 });
@@ -243,7 +243,7 @@ test('a client that forces a Machine gets it, whatever is cached', async (t) => 
 for (const form of ['header', 'JSON'] as const) {
   test(`the target sends a request back and invalidates the entry, by ${form}`, async (t) => {
     const stage = await setStage(t, { replayCache: [BY_HEADER] }, (request, response) => {
-      if (request.headers['fly-replay-cache-status'] !== 'hit') telling(request, response);
+      if (request.headers['fly-replay-cache-status'] !== 'hit') reporting(request, response);
       else if (form === 'header') {
         const headers = { 'fly-replay': 'instance=a1', 'fly-replay-cache': 'invalidate' };
         response.writeHead(307, headers).end();
@@ -253,38 +253,38 @@ for (const form of ['header', 'JSON'] as const) {
       }
     });
     await stage.ask(session('s1'));
-    stage.origin = telling;
+    stage.origin = reporting;
     assert.equal((await stage.ask(session('s1'))).body, 'miss replayed');
     assert.equal((await stage.ask(session('s1'))).body, 'undefined direct');
     assert.deepEqual(stage.ways(), [REPLAYED, 'b2 cached, a1 replay', 'a1 first']);
   });
 }
 
-test('a replay of a cached request without invalidate leaves the entry as it is', async (t) => {
+test('a replay of a cached request without invalidate leaves the entry unchanged', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] }, (request, response) => {
     const isHit = request.headers['fly-replay-cache-status'] === 'hit';
-    (isHit ? replaying('instance=a1') : telling)(request, response);
+    (isHit ? replaying('instance=a1') : reporting)(request, response);
   });
   await stage.ask(session('s1'));
-  stage.origin = telling;
+  stage.origin = reporting;
   await stage.ask(session('s1'));
   await stage.ask(session('s1'));
   const undone = 'b2 cached, a1 replay';
   assert.deepEqual(stage.ways(), [REPLAYED, undone, undone]);
 });
 
-test('a cached Machine that is gone: the entry is dropped and the request routed afresh', async (t) => {
+test('a cached Machine that is gone: the entry is dropped and the request routed again', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
   await stage.ask(session('s1'));
   stage.owner.state = 'destroyed';
-  stage.origin = telling;
+  stage.origin = reporting;
   const posted = { ...session('s1'), method: 'POST', body: 'x' };
   assert.equal((await stage.ask(posted)).body, 'undefined direct');
   stage.owner.state = 'started';
   assert.equal((await stage.ask(session('s1'))).body, 'undefined direct');
 });
 
-test('a cached Machine that is gone: an error of the edge, where that is asked for', async (t) => {
+test('a cached Machine that is gone: an error of the edge, where that is requested', async (t) => {
   const options = { replayCache: [BY_HEADER], unreachableCached: 'fail' } as const;
   const stage = await setStage(t, options);
   await stage.ask(session('s1'));
@@ -294,14 +294,14 @@ test('a cached Machine that is gone: an error of the edge, where that is asked f
   assert.equal((await stage.ask(session('s1'))).body, 'hit direct');
 });
 
-test('a cached Machine that refuses connections is given up after the retries', async (t) => {
+test('a cached Machine that refuses connections is dropped after the retries', async (t) => {
   const a = await startMachine(t, 'a1', (request, response) => {
-    (requests++ === 0 ? replaying('instance=b2') : telling)(request, response);
+    (requests++ === 0 ? replaying('instance=b2') : reporting)(request, response);
   });
   let requests = 0;
   const b = await startUnreachableMachine(t, 'b2');
-  // Reachable for the one request that brings the entry about.
-  const door = createServer(telling).listen(0, '127.0.0.1');
+  // Reachable for the one request that creates the entry.
+  const door = createServer(reporting).listen(0, '127.0.0.1');
   await once(door, 'listening');
   const address = door.address();
   assert.ok(address !== null && typeof address === 'object');
@@ -315,7 +315,7 @@ test('a cached Machine that refuses connections is given up after the retries', 
   assert.deepEqual(edge.records[1]?.hops, [{ machine: 'a1', how: 'first' }]);
 });
 
-test('a rule of less than ten seconds is refused', async (t) => {
+test('a rule of less than ten seconds is rejected', async (t) => {
   const rule = { ...BY_HEADER, ttlSeconds: 9 };
   await assert.rejects(startTestEdge(t, [], { replayCache: [rule] }), /at least 10, got 9/);
 });

@@ -11,7 +11,7 @@ import {
   startUnreachableMachine,
 } from './support.ts';
 
-test('a replay delivers the request whole, and throws the replaying answer away', async (t) => {
+test('a replay delivers the complete request, and discards the replaying response', async (t) => {
   const a = await startMachine(t, 'a1', replaying('instance=b2;state=s-7'), { region: 'fra' });
   const b = await startMachine(t, 'b2', (request, response) => {
     const chunks: Buffer[] = [];
@@ -24,11 +24,11 @@ test('a replay delivers the request whole, and throws the replaying answer away'
   });
   const edge = await startTestEdge(t, [a, b]);
   const headers = { 'x-own': 'kept', 'fly-replay-src': 'instance=forged' };
-  const asked = { method: 'POST', path: '/x?y=%20z', headers, body: 'hello' };
-  const answer = await ask(edge.url, asked);
-  assert.equal(answer.status, 201);
-  assert.equal(answer.headers['fly-replay'], undefined);
-  const seen = JSON.parse(answer.body) as {
+  const sent = { method: 'POST', path: '/x?y=%20z', headers, body: 'hello' };
+  const response = await ask(edge.url, sent);
+  assert.equal(response.status, 201);
+  assert.equal(response.headers['fly-replay'], undefined);
+  const seen = JSON.parse(response.body) as {
     method: string;
     url: string;
     headers: Record<string, string>;
@@ -75,8 +75,8 @@ test('ten replays are followed, the eleventh is PA02', async (t) => {
   const edge = await startTestEdge(t, [machine]);
   assert.equal((await ask(edge.url)).body, 'a1');
   left = 11;
-  const answer = await ask(edge.url);
-  assert.equal(answer.headers['fly-error'], 'PA02');
+  const response = await ask(edge.url);
+  assert.equal(response.headers['fly-error'], 'PA02');
   assert.equal(edge.records[1]?.error, 'PA02');
   assert.equal(edge.records[1].replays, 10);
 });
@@ -94,7 +94,7 @@ test('a replay to a Machine that does not exist is PR02, to an app that does not
   assert.equal((await ask(edge.url)).headers['fly-error'], 'PA03');
 });
 
-test('elsewhere goes to another Machine, region to one of its own, app to one of the app', async (t) => {
+test('elsewhere goes to another Machine, region to one of that region, app to one of the app', async (t) => {
   let value = '';
   const a = await startMachine(
     t,
@@ -118,7 +118,7 @@ test('elsewhere goes to another Machine, region to one of its own, app to one of
   assert.match(await servedWith('region=xxx'), /^PR04/);
 });
 
-test('prefer_instance falls back to another Machine, with a header that says so', async (t) => {
+test('prefer_instance falls back to another Machine, with a header that reports it', async (t) => {
   const a = await startMachine(t, 'a1', replaying('prefer_instance=c3;elsewhere=true'));
   const b = await startMachine(t, 'b2', (request, response) => {
     response.end(String(request.headers['fly-preferred-instance-unavailable']));
@@ -130,11 +130,11 @@ test('prefer_instance falls back to another Machine, with a header that says so'
 test('fallback=force_self brings the request back with the reason, but only once', async (t) => {
   const b = await startUnreachableMachine(t, 'b2');
   const seen: (string | undefined)[] = [];
-  let isStubborn = false;
+  let replaysAgain = false;
   const a = await startMachine(t, 'a1', (request, response) => {
     const failed = request.headers['fly-replay-failed']?.toString();
     seen.push(failed);
-    if (failed === undefined || isStubborn) {
+    if (failed === undefined || replaysAgain) {
       replaying('instance=b2;timeout=10s;fallback=force_self')(request, response);
     } else naming('back at a1')(request, response);
   });
@@ -150,12 +150,12 @@ test('fallback=force_self brings the request back with the reason, but only once
     { machine: 'a1', how: 'first' },
     { machine: 'a1', how: 'fallback' },
   ]);
-  isStubborn = true;
+  replaysAgain = true;
   edge.setSpread('round-robin');
   assert.equal((await ask(edge.url)).headers['fly-error'], 'PA03');
 });
 
-test('a fallback says whether time ran out or there was nobody to try', async (t) => {
+test('a fallback reports a timeout or a missing target', async (t) => {
   const b = await startUnreachableMachine(t, 'b2');
   let value = '';
   const a = await startMachine(t, 'a1', (request, response) => {
@@ -191,12 +191,12 @@ test('an unreachable target without fallback is an error after the retries', asy
   const a = await startMachine(t, 'a1', replaying('instance=b2'));
   const b = await startUnreachableMachine(t, 'b2');
   const edge = await startTestEdge(t, [a, b]);
-  const answer = await ask(edge.url);
-  assert.equal(answer.status, 503);
-  assert.equal(answer.headers['fly-error'], 'PR03');
+  const response = await ask(edge.url);
+  assert.equal(response.status, 503);
+  assert.equal(response.headers['fly-error'], 'PR03');
 });
 
-test('a replay wakes a stopped Machine, a first hop only if no other runs', async (t) => {
+test('a replay starts a stopped Machine, a first hop only if no other runs', async (t) => {
   const a = await startMachine(t, 'a1', replaying('instance=b2'));
   const b = await startMachine(t, 'b2', naming('b2'), { state: 'suspended' });
   const edge = await startTestEdge(t, [a, b]);
@@ -228,11 +228,11 @@ test('the JSON form replays too, and may transform the request', async (t) => {
     response.end(JSON.stringify([request.url, cookie ?? null, set]));
   });
   const edge = await startTestEdge(t, [a, b]);
-  const answer = await ask(edge.url, { headers: { cookie: 'a=b' } });
-  assert.deepEqual(JSON.parse(answer.body), ['/new?p=1', null, 'yes']);
+  const response = await ask(edge.url, { headers: { cookie: 'a=b' } });
+  assert.deepEqual(JSON.parse(response.body), ['/new?p=1', null, 'yes']);
 });
 
-test('a JSON form that is none is PA03', async (t) => {
+test('an invalid JSON form is PA03', async (t) => {
   let body = '';
   const a = await startMachine(t, 'a1', (_request, response) => {
     response.setHeader('content-type', 'application/vnd.fly.replay+json').end(body);
@@ -267,7 +267,7 @@ const RECENTLY_STOPPED: readonly [minutesAgo: number, isOn: boolean, served: str
 
 for (const [minutesAgo, isOn, served] of RECENTLY_STOPPED) {
   const policy = isOn ? 'PM11' : 'no PM11';
-  test(`with ${policy}, who prefers a Machine that stopped ${minutesAgo} minutes ago gets ${served}`, async (t) => {
+  test(`with ${policy}, a request that prefers a Machine that stopped ${minutesAgo} minutes ago gets ${served}`, async (t) => {
     const clock = createTestClock();
     const b = await startMachine(t, 'b2', naming('b2'), { state: 'stopped' });
     b.stoppedAt = clock.now() - minutesAgo * 60_000;
@@ -280,7 +280,7 @@ for (const [minutesAgo, isOn, served] of RECENTLY_STOPPED) {
   });
 }
 
-test('with PM11, a Machine that just stopped gets what no other can take', async (t) => {
+test('with PM11, a recently stopped Machine gets requests that no other can serve', async (t) => {
   const clock = createTestClock();
   const a = await startMachine(t, 'a1', replaying('instance=b2'));
   const b = await startMachine(t, 'b2', naming('b2'), { state: 'stopped' });

@@ -45,7 +45,7 @@ async function startTestSimulation(
   return simulation;
 }
 
-interface StandInAnswer {
+interface StandInResponse {
   readonly machine: string;
   readonly pid: number;
   readonly count: number;
@@ -53,10 +53,10 @@ interface StandInAnswer {
   readonly env: Record<string, string>;
 }
 
-async function askOwner(url: string, owner?: string): Promise<StandInAnswer> {
-  const answer = await ask(url, { headers: owner === undefined ? {} : { 'x-owner': owner } });
-  assert.equal(answer.status, 200, answer.body);
-  return JSON.parse(answer.body) as StandInAnswer;
+async function requestOwner(url: string, owner?: string): Promise<StandInResponse> {
+  const response = await ask(url, { headers: owner === undefined ? {} : { 'x-owner': owner } });
+  assert.equal(response.status, 200, response.body);
+  return JSON.parse(response.body) as StandInResponse;
 }
 
 function pair(simulation: Simulation): [SimulatedMachine, SimulatedMachine] {
@@ -81,8 +81,8 @@ test('the Machines of a simulation', async (t) => {
   const resolver = new dns.Resolver();
   resolver.setServers([simulation.dnsAddress]);
 
-  await t.test('have ids like those of Fly, and the environment that Fly gives', async () => {
-    const { env } = await askOwner(url, a.id);
+  await t.test('have ids like those of Fly, and the environment that Fly sets', async () => {
+    const { env } = await requestOwner(url, a.id);
     assert.match(a.id, /^[1-9a-f][0-9a-f]{13}$/);
     assert.equal(env.FLY_MACHINE_ID, a.id);
     assert.equal(env.FLY_ALLOC_ID, a.id);
@@ -95,57 +95,57 @@ test('the Machines of a simulation', async (t) => {
     assert.deepEqual(await ownResolver.resolve6(name), await resolver.resolve6(name));
   });
 
-  await t.test('get requests and replays by the edge', async () => {
+  await t.test('receive requests and replays through the edge', async () => {
     for (const owner of [a.id, b.id, a.id, b.id]) {
-      assert.equal((await askOwner(url, owner)).machine, owner);
+      assert.equal((await requestOwner(url, owner)).machine, owner);
     }
     assert.ok(simulation.requests.some(({ replays }) => replays === 1));
   });
 
   await t.test('reach each other over the private network', async () => {
-    const { env } = await askOwner(url, a.id);
+    const { env } = await requestOwner(url, a.id);
     const headers = { host: `${b.id}.vm.${b.app}.internal` };
-    const answer = await ask(`http://127.0.0.1:${env.PEER_DIAL_PORT ?? ''}`, { headers });
-    assert.equal(answer.body, b.id);
+    const response = await ask(`http://127.0.0.1:${env.PEER_DIAL_PORT ?? ''}`, { headers });
+    assert.equal(response.body, b.id);
   });
 
   await t.test('keep their memory when suspended, and are resumed by a request', async () => {
-    const before = await askOwner(url, b.id);
+    const before = await requestOwner(url, b.id);
     b.suspend();
     assert.deepEqual(await resolver.resolveTxt(`vms.${b.app}.internal`), [[`${a.id} ${a.region}`]]);
-    const after = await askOwner(url, b.id);
+    const after = await requestOwner(url, b.id);
     assert.deepEqual([after.pid, after.count], [before.pid, before.count + 1]);
     assert.equal(b.state, 'started');
   });
 
   await t.test('lose their memory when stopped, and are started by a request', async () => {
-    const before = await askOwner(url, b.id);
+    const before = await requestOwner(url, b.id);
     await b.stop();
     assert.equal(b.state, 'stopped');
     assert.ok(!isRunning(before.pid));
-    const after = await askOwner(url, b.id);
+    const after = await requestOwner(url, b.id);
     assert.equal(after.count, 1);
     assert.notEqual(after.pid, before.pid);
   });
 
   await t.test('keep their app when the sidecar is restarted', async () => {
     const appUrl = `http://127.0.0.1:${b.ports.app}`;
-    const [sidecar, app] = [await askOwner(url, b.id), await askOwner(appUrl)];
+    const [sidecar, app] = [await requestOwner(url, b.id), await requestOwner(appUrl)];
     await b.restartSidecar();
-    assert.notEqual((await askOwner(url, b.id)).pid, sidecar.pid);
-    assert.equal((await askOwner(appUrl)).count, app.count + 1);
+    assert.notEqual((await requestOwner(url, b.id)).pid, sidecar.pid);
+    assert.equal((await requestOwner(appUrl)).count, app.count + 1);
   });
 
-  await t.test('take requests after a sidecar was killed and started again', async () => {
+  await t.test('accept requests after a sidecar was killed and started again', async () => {
     await b.stopSidecar('SIGKILL');
-    const passedOver = await askOwner(url);
+    const passedOver = await requestOwner(url);
     assert.equal(passedOver.machine, a.id);
     await b.startSidecar();
-    assert.equal((await askOwner(url, b.id)).machine, b.id);
+    assert.equal((await requestOwner(url, b.id)).machine, b.id);
   });
 
   await t.test('can be cut off from the edge, from each other and from the resolver', async () => {
-    const { env } = await askOwner(url, a.id);
+    const { env } = await requestOwner(url, a.id);
     const callFromA = (): Promise<string> =>
       ask(`http://127.0.0.1:${env.PEER_DIAL_PORT ?? ''}`, {
         headers: { host: `${b.id}.vm.${b.app}.internal` },
@@ -156,32 +156,32 @@ test('the Machines of a simulation', async (t) => {
       resolverOf.resolveTxt(`vms.${a.app}.internal`);
     simulation.network.isolate(b.id, 'refuse');
     simulation.network.disturbResolver('failing', a.id);
-    assert.equal((await askOwner(url)).machine, a.id);
+    assert.equal((await requestOwner(url)).machine, a.id);
     await assert.rejects(callFromA(), { code: 'ECONNRESET' });
     await assert.rejects(list(resolverOfA), { code: 'ESERVFAIL' });
     assert.equal((await list(resolver)).length, 1);
     simulation.network.heal();
-    assert.equal((await askOwner(url, b.id)).machine, b.id);
+    assert.equal((await requestOwner(url, b.id)).machine, b.id);
     assert.equal(await callFromA(), b.id);
     assert.deepEqual(await list(resolverOfA), await list(resolver));
   });
 
-  await t.test('crash at once, keep their volume, and are started by a request', async () => {
-    const before = await askOwner(url, b.id);
+  await t.test('crash immediately, keep their volume, and are started by a request', async () => {
+    const before = await requestOwner(url, b.id);
     await b.crash();
     assert.ok(!isRunning(before.pid));
     assert.equal(b.state, 'stopped');
     const volume = before.env.SESSION_STORE_PATH?.replace(/\/[^/]*$/, '') ?? '';
     writeFileSync(`${volume}/kept`, 'yes');
-    const after = await askOwner(url, b.id);
+    const after = await requestOwner(url, b.id);
     assert.equal(after.count, 1);
     assert.equal(after.env.SESSION_STORE_PATH, before.env.SESSION_STORE_PATH);
     assert.ok(existsSync(`${volume}/kept`));
   });
 
-  await t.test('get company with an id, ports and a volume of its own', async () => {
+  await t.test('get a new peer with its own id, ports and volume', async () => {
     const added = await simulation.addMachine('nrt');
-    const { env } = await askOwner(url, added.id);
+    const { env } = await requestOwner(url, added.id);
     assert.equal(env.FLY_MACHINE_ID, added.id);
     assert.equal(env.FLY_REGION, 'nrt');
     assert.ok(existsSync(env.SESSION_STORE_PATH?.replace(/\/[^/]*$/, '') ?? ''));
@@ -190,9 +190,9 @@ test('the Machines of a simulation', async (t) => {
   });
 
   await t.test('keep id and volume, but no memory, in a rolling deploy', async () => {
-    const before = [await askOwner(url, a.id), await askOwner(url, b.id)];
+    const before = [await requestOwner(url, a.id), await requestOwner(url, b.id)];
     await simulation.deploy('rolling');
-    const rolled = [await askOwner(url, a.id), await askOwner(url, b.id)];
+    const rolled = [await requestOwner(url, a.id), await requestOwner(url, b.id)];
     for (const [i, { pid, env, count }] of rolled.entries()) {
       assert.notEqual(pid, before[i]?.pid);
       assert.equal(env.SESSION_STORE_PATH, before[i]?.env.SESSION_STORE_PATH);
@@ -200,13 +200,13 @@ test('the Machines of a simulation', async (t) => {
     }
   });
 
-  await t.test('are gone for good when destroyed', async () => {
-    const { pid } = await askOwner(url, b.id);
+  await t.test('are permanently gone when destroyed', async () => {
+    const { pid } = await requestOwner(url, b.id);
     await b.destroy();
     assert.ok(!isRunning(pid));
-    const answer = await askOwner(url, b.id);
-    assert.equal(answer.machine, a.id);
-    assert.equal(parseReplayFailure(answer.failed ?? '').reason, 'no_candidate');
+    const response = await requestOwner(url, b.id);
+    assert.equal(response.machine, a.id);
+    assert.equal(parseReplayFailure(response.failed ?? '').reason, 'no_candidate');
     const listed = await resolver.resolveTxt(`all.vms.${b.app}.internal`);
     assert.deepEqual(listed, [[`${a.id} ${a.region}`]]);
     await assert.rejects(b.start(), /is destroyed: can't start/);
@@ -223,10 +223,10 @@ test('a bluegreen deploy leaves as many Machines, of the same regions, with new 
     old.map(({ region }) => [region, 'started']).sort(),
   );
   assert.ok(left.every(({ id }) => old.every((machine) => machine.id !== id)));
-  for (const { id } of left) assert.equal((await askOwner(simulation.url, id)).machine, id);
+  for (const { id } of left) assert.equal((await requestOwner(simulation.url, id)).machine, id);
 });
 
-test('a Machine that can not be added is destroyed, and said', async (t) => {
+test('a Machine that can not be added is destroyed, and the error reports it', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'simulation-'));
   t.after(() => rm(directory, { recursive: true }));
   const mark = join(directory, 'fail');
@@ -249,15 +249,15 @@ test('a Machine that is destroyed while it starts does not come up', async (t) =
   assert.equal(b.state, 'destroyed');
 });
 
-test('without sidecars the edge goes straight to the apps', async (t) => {
+test('without sidecars the edge connects directly to the apps', async (t) => {
   const simulation = await startSimulation(WITHOUT_SIDECARS);
   t.after(() => simulation.close());
   const [a] = pair(simulation);
   assert.equal(a.ports.public, a.ports.app);
-  assert.equal((await askOwner(simulation.url, a.id)).env.UPSTREAM_URL, undefined);
+  assert.equal((await requestOwner(simulation.url, a.id)).env.UPSTREAM_URL, undefined);
 });
 
-test('what can not be started says its last words, and nothing is left running', async () => {
+test('a process that fails to start is reported with its output, and nothing keeps running', async () => {
   const pids: number[] = [];
   const failing = startSimulation({
     ...OPTIONS,
@@ -269,12 +269,12 @@ test('what can not be started says its last words, and nothing is left running',
   assert.ok(apps.every((pid) => !isRunning(pid)));
 });
 
-test('a command that does not exist is named', async () => {
+test('the error for a missing command names it', async () => {
   const failing = startSimulation({ ...OPTIONS, appCommand: ['no-such-command'] });
   await assert.rejects(failing, /can't start no-such-command/);
 });
 
-test('a port that is taken is said', async (t) => {
+test('reports a port in use', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   t.after(() => taken.close());
@@ -285,7 +285,7 @@ test('a port that is taken is said', async (t) => {
 test('close ends every process, suspended ones too, and removes the volumes', async () => {
   const simulation = await startSimulation(OPTIONS);
   const [a, b] = pair(simulation);
-  const seen = [await askOwner(simulation.url, a.id), await askOwner(simulation.url, b.id)];
+  const seen = [await requestOwner(simulation.url, a.id), await requestOwner(simulation.url, b.id)];
   const volume = seen[0]?.env.SESSION_STORE_PATH?.replace(/\/[^/]*$/, '') ?? '';
   assert.ok(existsSync(volume));
   b.suspend();
@@ -315,7 +315,7 @@ test('a simulator that is killed leaves no process behind, not even a suspended 
   await until(() => !pids.some(isRunning));
 });
 
-/** Waits for what another process does; fails after ten seconds. */
+/** Waits for an effect of another process; fails after ten seconds. */
 async function until(isSo: () => boolean): Promise<void> {
   for (let tries = 0; !isSo(); tries += 1) {
     assert.ok(tries < 500, 'it did not come true in ten seconds');

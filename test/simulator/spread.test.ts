@@ -17,7 +17,7 @@ test('round robin starts at each in turn', () => {
   assert.deepEqual(firsts, [a, b, c, a]);
 });
 
-test('random is the same for the same seed, and starts everywhere', () => {
+test('random is the same for the same seed, and starts at every Machine', () => {
   const firsts = (seed: number): (string | undefined)[] => {
     const spread = createSpread('random', seeded(seed));
     return Array.from({ length: 30 }, () => spread.order(three)[0]?.id);
@@ -62,7 +62,7 @@ test('with two Machines, never-same still avoids the one that served the session
   }
 });
 
-test('a session is seen in headers, query and cookies', () => {
+test('a session is recognized in headers, query and cookies', () => {
   assert.equal(sessionTextOfRequest({ 'mcp-session-id': 'x' }, '/?session_id=y'), 'x');
   assert.equal(sessionTextOfRequest({ 'x-session-id': 'x' }, '/'), 'x');
   assert.equal(sessionTextOfRequest({}, '/?a=b&sessionId=y'), 'y');

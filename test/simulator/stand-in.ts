@@ -1,13 +1,13 @@
 /**
- * Stands in for the sidecar or the app of a Machine: says who it is, keeps a counter in memory, and
- * asks for a replay to the Machine that `x-owner` names. Run as a process.
+ * Replaces the sidecar or the app of a Machine: responds with its name, keeps a counter in memory,
+ * and replays to the Machine that `x-owner` names. Run as a process.
  */
 import { existsSync } from 'node:fs';
 import { createServer } from 'node:http';
 
 const { PORT, PEER_PORT, FLY_MACHINE_ID = '', UPSTREAM_URL, FAILS, FAILS_WITH } = process.env;
 
-// The second is a file: who starts before it is there is spared.
+// The second argument is a file: a process that starts before the file exists succeeds.
 if (FAILS !== undefined || existsSync(FAILS_WITH ?? '')) {
   console.error('no luck today');
   process.exit(3);

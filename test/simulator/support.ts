@@ -1,4 +1,4 @@
-/** Machines in this very process, and an edge in front of them. */
+/** Machines in this process, and an edge in front of them. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import {
@@ -22,7 +22,7 @@ export function machineId(text: string): MachineId {
   return id;
 }
 
-/** A Machine whose answers the test writes. */
+/** A Machine whose responses the test writes. */
 export interface ScriptedMachine extends EdgeMachine {
   region: string;
   readonly server: Server;
@@ -69,15 +69,15 @@ export async function startMachine(
   return machine;
 }
 
-/** TCP port service multiplexer, RFC 1078: nobody runs it, and no port 0 ever becomes it. */
+/** TCP port service multiplexer, RFC 1078: no program uses it, and port 0 never selects it. */
 const DEAD_PORT = 1;
 
-/** A Machine at whose port nobody listens. */
+/** A Machine without a listener on its port. */
 export async function startUnreachableMachine(t: TestContext, id: string): Promise<EdgeMachine> {
   return { ...(await startMachine(t, id, () => undefined)), port: DEAD_PORT };
 }
 
-/** Answers 200 with its id. */
+/** Responds 200 with its id. */
 export function naming(id: string): RequestListener {
   return (request, response) => {
     request.resume();
@@ -85,7 +85,7 @@ export function naming(id: string): RequestListener {
   };
 }
 
-/** Answers with a `fly-replay`, without reading the request. */
+/** Responds with a `fly-replay`, without reading the request. */
 export function replaying(value: string): RequestListener {
   return (_request, response) => {
     response.writeHead(307, { 'fly-replay': value }).end('thrown away');

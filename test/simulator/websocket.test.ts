@@ -13,7 +13,7 @@ import {
   type ScriptedMachine,
 } from './support.ts';
 
-/** Accepts WebSockets and echoes, behind its id; other requests get `listener`. */
+/** Accepts WebSockets and echoes, after its id; other requests get `listener`. */
 async function startSocketMachine(
   t: TestContext,
   id: string,
@@ -27,8 +27,8 @@ async function startSocketMachine(
   return machine;
 }
 
-/** Answers upgrades with an ordinary response. */
-async function startRefusingMachine(
+/** Responds to upgrades with an ordinary response. */
+async function startRejectingMachine(
   t: TestContext,
   id: string,
   response: string,
@@ -42,7 +42,7 @@ function socketUrl(url: string, path = '/'): string {
   return `${url.replace('http', 'ws')}${path}`;
 }
 
-test('a WebSocket is joined with a Machine, both ways', async (t) => {
+test('a WebSocket is connected to a Machine, both ways', async (t) => {
   const edge = await startTestEdge(t, [await startSocketMachine(t, 'a1')]);
   const socket = new WebSocket(socketUrl(edge.url, '/rpc?session_id=secret'));
   await once(socket, 'open');
@@ -55,9 +55,9 @@ test('a WebSocket is joined with a Machine, both ways', async (t) => {
   await once(socket, 'close');
 });
 
-test('a handshake answered with fly-replay goes to the other Machine', async (t) => {
+test('a handshake with fly-replay as its response goes to the other Machine', async (t) => {
   const replay = 'HTTP/1.1 307 Replay\r\nfly-replay: instance=b2\r\ncontent-length: 0\r\n\r\n';
-  const a = await startRefusingMachine(t, 'a1', replay);
+  const a = await startRejectingMachine(t, 'a1', replay);
   const b = await startSocketMachine(t, 'b2');
   const edge = await startTestEdge(t, [a, b]);
   const socket = new WebSocket(socketUrl(edge.url));
@@ -69,9 +69,9 @@ test('a handshake answered with fly-replay goes to the other Machine', async (t)
   await once(socket, 'close');
 });
 
-test('a refusal is relayed with its body', async (t) => {
-  const refusal = 'HTTP/1.1 401 Unauthorized\r\nX-Why: key\r\nContent-Length: 4\r\n\r\nnope';
-  const edge = await startTestEdge(t, [await startRefusingMachine(t, 'a1', refusal)]);
+test('a rejection is relayed with its body', async (t) => {
+  const rejection = 'HTTP/1.1 401 Unauthorized\r\nX-Why: key\r\nContent-Length: 4\r\n\r\nnope';
+  const edge = await startTestEdge(t, [await startRejectingMachine(t, 'a1', rejection)]);
   const socket = connect(Number(new URL(edge.url).port), '127.0.0.1');
   socket.write(HANDSHAKE);
   let text = '';
@@ -83,14 +83,14 @@ test('a refusal is relayed with its body', async (t) => {
 
 test('an unreachable owner of a handshake is an error of the edge', async (t) => {
   const replay = 'HTTP/1.1 307 Replay\r\nfly-replay: instance=b2\r\ncontent-length: 0\r\n\r\n';
-  const edge = await startTestEdge(t, [await startRefusingMachine(t, 'a1', replay)]);
+  const edge = await startTestEdge(t, [await startRejectingMachine(t, 'a1', replay)]);
   const socket = new WebSocket(socketUrl(edge.url));
   const [error] = (await once(socket, 'error')) as [Error];
   assert.match(error.message, /502/);
   assert.equal(edge.records[0]?.error, 'PR02');
 });
 
-test('a half-close passes through, and what comes back still flows', async (t) => {
+test('a half-close passes through, and data in the other direction still flows', async (t) => {
   const machine = await startMachine(t, 'a1', naming('a1'));
   machine.server.on('upgrade', (_request, socket: Socket) => {
     socket.write(ACCEPTED);
@@ -129,13 +129,13 @@ test('a reset passes through', async (t) => {
   await closed.promise;
 });
 
-test('an upgrade to something else than WebSocket is an ordinary request', async (t) => {
+test('an upgrade to another protocol than WebSocket is an ordinary request', async (t) => {
   const edge = await startTestEdge(t, [await startMachine(t, 'a1', naming('a1'))]);
   const headers = { connection: 'upgrade', upgrade: 'h2c' };
   assert.equal((await ask(edge.url, { method: 'POST', headers, body: 'x' })).body, 'a1');
 });
 
-test('a replay by an ordinary request works beside WebSockets', async (t) => {
+test('a replay by an ordinary request works with WebSockets', async (t) => {
   const a = await startSocketMachine(t, 'a1', replaying('instance=b2'));
   const b = await startSocketMachine(t, 'b2');
   const edge = await startTestEdge(t, [a, b]);

@@ -1,4 +1,7 @@
-/** Whole sidecars of this process behind the simulated edge, each before an app that mints sessions. */
+/**
+ * Whole sidecars in this process behind the simulated edge, each in front of an app that creates
+ * sessions.
+ */
 import assert from 'node:assert/strict';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
@@ -17,7 +20,7 @@ export interface MortalApp {
   start(): Promise<void>;
 }
 
-/** `POST /` mints a session; with one of its own it answers its name, with another 404. */
+/** `POST /` creates a session; a request in one of its own returns its name, in another a 404. */
 export async function serveMortalApp(t: TestContext, name: string): Promise<MortalApp> {
   let mintedCount = 0;
   const mint = (): string => `${name}-${(mintedCount += 1)}`;
@@ -66,13 +69,13 @@ async function serveAt(name: string, port: number, mint: () => string): Promise<
   return { server, sockets };
 }
 
-/** What a client sees of one call, and the way it took. */
+/** What a client receives from one call, and the hops. */
 export interface Called {
   readonly status: number;
-  /** Which app answered. */
+  /** The app that responded. */
   readonly by: string;
   readonly session: string | undefined;
-  /** The Machines that the edge has brought it to, in order. */
+  /** The Machines that the edge sent it to, in order. */
   readonly way: readonly string[];
 }
 
@@ -81,9 +84,9 @@ export interface EdgeFleet {
   readonly machines: ReadonlyMap<string, TestMachine>;
   readonly apps: ReadonlyMap<string, MortalApp>;
   readonly records: readonly EdgeRequestRecord[];
-  /** Opens a session; the edge asks this Machine first. */
+  /** Opens a session; the edge selects this Machine first. */
   open(first: string, init?: RequestInit): Promise<Called>;
-  /** Calls in a session; the edge asks this Machine first. */
+  /** Calls in a session; the edge selects this Machine first. */
   call(first: string, session: string, init?: RequestInit): Promise<Called>;
   /** To the admin port of a Machine, with its token. */
   admin(id: string, method: string, path: string): Promise<Response>;
@@ -118,18 +121,18 @@ export async function startBehindEdge(
   );
 
   let callCount = 0;
-  const ask = async (first: string, init: RequestInit): Promise<Called> => {
+  const send = async (first: string, init: RequestInit): Promise<Called> => {
     const path = `/call-${(callCount += 1)}`;
     const headers = new Headers(init.headers);
     headers.set('fly-prefer-instance-id', first);
-    const answer = await fetch(edge.url + path, { ...init, headers });
-    const by = await answer.text();
+    const response = await fetch(edge.url + path, { ...init, headers });
+    const by = await response.text();
     const record = edge.records.find((candidate) => candidate.path === path);
     assert.ok(record, `the edge has a record of ${path}`);
     return {
-      status: answer.status,
+      status: response.status,
       by,
-      session: answer.headers.get('mcp-session-id') ?? undefined,
+      session: response.headers.get('mcp-session-id') ?? undefined,
       way: record.hops.map(({ machine }) => String(machine)),
     };
   };
@@ -138,9 +141,9 @@ export async function startBehindEdge(
     machines,
     apps,
     records: edge.records,
-    open: (first, init = {}) => ask(first, { method: 'POST', ...init }),
+    open: (first, init = {}) => send(first, { method: 'POST', ...init }),
     call: (first, session, init = {}) =>
-      ask(first, { ...init, headers: { 'mcp-session-id': session } }),
+      send(first, { ...init, headers: { 'mcp-session-id': session } }),
     admin: (id, method, path) => {
       const port = machines.get(id)?.sidecar.ports.admin ?? 0;
       const headers = { authorization: `Bearer ${ADMIN_TOKEN}` };

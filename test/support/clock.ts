@@ -2,17 +2,17 @@
 import type { TestContext } from 'node:test';
 import type { Cancel, Clock } from '../../src/clock.ts';
 
-/** The moment a test clock shows at first: 2026-01-01T00:00:00Z. */
+/** The time at which a test clock starts: 2026-01-01T00:00:00Z. */
 const DEFAULT_START_MS = Date.UTC(2026, 0, 1);
 
 export interface TestClock extends Clock {
   /**
-   * Moves time on by `ms` and fires what falls due on the way, in the order of time and then of
-   * setting. After each timer all that it set going without I/O has run, so a timer that a timer
-   * sets is fired too if it falls due.
+   * Advances time by `ms` and fires the timers that are due, ordered by time and then by creation.
+   * After each timer all the work that it started without I/O has run, so a timer that a timer sets
+   * fires too if it is due.
    */
   advance(ms: number): Promise<void>;
-  /** Timers and sleeps not yet over: 0 when everything that was started is stopped. */
+  /** Pending timers and sleeps: 0 when everything that was started is stopped. */
   pendingCount(): number;
 }
 
@@ -76,8 +76,8 @@ export function startTurnClock(t: TestContext): Clock {
 }
 
 /**
- * Takes a step in each turn of the event loop, as long as there are more. Without a promise a turn: a
- * day of a timer that fires each second is 86,400 of them.
+ * Runs one step per turn of the event loop, as long as there are more. No promise per turn: a day
+ * of a timer that fires each second is 86,400 of them.
  */
 function everyTurn(step: () => boolean): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -92,7 +92,7 @@ function everyTurn(step: () => boolean): Promise<void> {
   });
 }
 
-/** A repeating timer goes behind the others that are due at the same moment, as with node's. */
+/** A repeating timer follows the others that are due at the same moment, as with node's. */
 function reschedule(timers: Set<Timer>, timer: Timer, everyMs: number): void {
   timer.dueAt += everyMs;
   timers.delete(timer);

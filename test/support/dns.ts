@@ -1,4 +1,4 @@
-/** A DNS server that answers what the test says, over real UDP. */
+/** A DNS server that responds as the test states, over real UDP. */
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -8,12 +8,12 @@ import { decode, encode, type Answer } from 'dns-packet';
 export interface ScriptedDns {
   /** For `createDnsResolver`. */
   readonly server: string;
-  /** Answers by name; a name in neither does not exist. */
+  /** Responses by name; a name in neither does not exist. */
   readonly txt: Map<string, string>;
   readonly aaaa: Map<string, string[]>;
-  /** `TYPE name` of every question so far, in order. */
+  /** `TYPE name` of every query so far, in order. */
   readonly asked: string[];
-  /** While true, questions stay unanswered. */
+  /** While true, queries get no response. */
   isSilent: boolean;
 }
 
@@ -29,18 +29,18 @@ export async function startScriptedDns(t: TestContext): Promise<ScriptedDns> {
     isSilent: false,
   };
   socket.on('message', (message, { port, address }) => {
-    if (!dns.isSilent) socket.send(answerTo(message, dns), port, address);
+    if (!dns.isSilent) socket.send(responseTo(message, dns), port, address);
   });
   return dns;
 }
 
-/** Long: an answer out of somebody's cache would be noticed. */
+/** Long: a response from a cache would be detected. */
 const TTL_SECONDS = 3_600;
-/** RFC 1035 §4.1.1: the server speaks for the zone; the name does not exist. */
+/** RFC 1035 §4.1.1: the server is authoritative for the zone; the name does not exist. */
 const AUTHORITATIVE = 0x0400;
 const NAME_ERROR = 3;
 
-function answerTo(message: Buffer, { txt, aaaa, asked }: ScriptedDns): Buffer {
+function responseTo(message: Buffer, { txt, aaaa, asked }: ScriptedDns): Buffer {
   const { id = 0, questions = [] } = decode(message);
   const { name, type } = questions[0] ?? assert.fail('a message without a question');
   asked.push(`${type} ${name}`);

@@ -11,13 +11,13 @@ import { resetSocket } from '../../src/http/socket.ts';
 import { startTestSidecar } from './sidecar.ts';
 
 /**
- * A port that leads to a peer listener, known before the listener is there: lists of Machines name
- * it. While it leads nowhere, connections to it are broken off.
+ * A port that leads to a peer listener and exists before it: lists of Machines name it. While it
+ * leads nowhere, connections to it are closed.
  */
 export interface Line {
   readonly port: number;
   leadTo(port: number | undefined): void;
-  /** Nobody listens there any more: connections are refused. */
+  /** The port has no listener any more: connections are refused. */
   refuse(): void;
 }
 
@@ -35,7 +35,7 @@ export async function openLine(t: TestContext): Promise<Line> {
       [far, near],
     ] as const) {
       sockets.add(one);
-      // A reset stays one.
+      // A reset stays a reset.
       one.on('error', () => resetSocket(other)).on('close', () => other.destroy());
       one.pipe(other);
     }
@@ -79,7 +79,7 @@ export interface TestFleet {
   ): Promise<TestMachine>;
 }
 
-/** Machines of these names, none of which has been started yet. */
+/** Machines with these names, none of which has been started yet. */
 export async function openFleet(t: TestContext, ...ids: string[]): Promise<TestFleet> {
   const lines = new Map<string, Line>();
   for (const id of ids) lines.set(id, await openLine(t));

@@ -1,4 +1,7 @@
-/** A listener on 127.0.0.1 that accepts nothing and whose queue is full: connecting to it takes for ever. */
+/**
+ * A listener on 127.0.0.1 that accepts nothing and whose queue is full: connecting to it never
+ * completes.
+ */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { TestContext } from 'node:test';

@@ -1,7 +1,7 @@
-/** What something leaves in memory. */
+/** Measures retained memory. */
 import { collectGarbage } from '../../src/collect-garbage.ts';
 
-/** By how much the heap has grown for good, in bytes. */
+/** The permanent growth of the heap, in bytes. */
 export function heldAfter(step: () => void): number {
   collectGarbage();
   const before = process.memoryUsage().heapUsed;

@@ -1,4 +1,4 @@
-/** Well-formed ids for tests, out of short texts. */
+/** Well-formed ids for tests, made of short texts. */
 import {
   parseMachineId,
   parseSessionId,
@@ -10,7 +10,7 @@ import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 
 export function machineId(text: string): MachineId {
   const id = parseMachineId(text);
-  if (id === undefined) throw new Error(`no Machine id: ${text}`);
+  if (id === undefined) throw new Error(`invalid Machine id: ${text}`);
   return id;
 }
 
@@ -29,6 +29,6 @@ export function placeOf(id: string, among: readonly string[]): string {
 
 export function keyOf(text: string): SessionKey {
   const id = parseSessionId(text);
-  if (id === undefined) throw new Error(`no session id: ${text}`);
+  if (id === undefined) throw new Error(`invalid session id: ${text}`);
   return sessionKeyOf(id);
 }

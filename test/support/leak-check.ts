@@ -1,20 +1,22 @@
 /**
- * Fails a test file that leaves anything open. It serves a process of one file (`no-leaks.ts`) and a
- * process of many (`one-process.ts`).
+ * Fails a test file that leaves anything open. Used in processes with one file (`no-leaks.ts`) and
+ * with many (`one-process.ts`).
  */
 import { AsyncResource } from 'node:async_hooks';
 import { after } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { followOpenThings, type OpenThings } from './open-things.ts';
 
-/** Closing takes a moment. A connection that is kept open for the next request waits longer. In ms. */
+/**
+ * Closing needs a moment. A connection that is kept open for the next request waits longer. In ms.
+ */
 const CLOSING_MS = 3_000;
 /** For the report, in ms. */
 const EXIT_MS = 1_000;
 
 /**
- * Called behind the declarations of a file, where its hooks belong to it: once its tests and hooks are
- * over, the file fails if anything is open that was opened since the previous check.
+ * Called after the declarations of a file, where its hooks belong to it: once its tests and hooks
+ * have ended, the file fails if anything is open that was opened since the previous check.
  */
 export type CheckAfter = (file: string) => void;
 
@@ -28,7 +30,7 @@ export function createLeakCheck(onLeak: () => void): CheckAfter {
     things.killChildren();
     things.forget();
     const error = new Error(reportOf(file, left));
-    // The stack of this hook would only hide those of the things.
+    // The stack of this hook would only hide the stacks of the open things.
     error.stack = '';
     throw error;
   }
@@ -36,14 +38,16 @@ export function createLeakCheck(onLeak: () => void): CheckAfter {
   return (file) => afterEverything(() => check(file));
 }
 
-/** Ends the process in spite of what is left open, once the failure is reported. */
+/** Ends the process although something is open, once the failure is reported. */
 export function exitSoon(): void {
   setTimeout(() => process.exit(1), EXIT_MS).unref();
 }
 
-/** Hooks run in the order of their making, so the first of them makes one more behind all others. */
+/**
+ * Hooks run in the order of their creation, so the first of them creates one more after all others.
+ */
 function afterEverything(check: () => Promise<void>): void {
-  // Bound to here, which is outside of all hooks, so that the new one belongs to the file too.
+  // Bound here, outside of all hooks, so that the new one belongs to the file too.
   const addLast = AsyncResource.bind(() => after(check));
   after(addLast);
 }

@@ -1,4 +1,4 @@
-/** What is known of the other Machines, for tests that begin with nothing. */
+/** The liveness of other Machines, for tests that start without any. */
 import type { Clock } from '../../src/clock.ts';
 import { Liveness, type LivenessOptions } from '../../src/fleet/liveness.ts';
 

@@ -1,6 +1,6 @@
 /**
- * What tests need of the computer they run on. Where it is missing they are skipped, which is said;
- * with `CI=true` that is a failure, so that no change is taken on tests that did not run.
+ * Requirements of tests on their computer. Tests without them are skipped, with a message; with
+ * `CI=true` that is a failure, so that no change is accepted without its tests.
  */
 import assert from 'node:assert/strict';
 import { accessSync, constants } from 'node:fs';
@@ -10,7 +10,7 @@ import { test } from 'node:test';
 export interface Needed<Found> {
   /** As in "skipped: the tests of {what}". */
   readonly what: string;
-  /** What was found; undefined if there is none. */
+  /** What was found; undefined if nothing was. */
   readonly found: Found | undefined;
   /** As in "no {missing}". */
   readonly missing: string;
@@ -18,7 +18,7 @@ export interface Needed<Found> {
   readonly howToGet: string;
 }
 
-/** Declares the tests that need what was found; where it was not, one test that says which are left out. */
+/** Declares the tests that need what was found; otherwise one test that names the skipped ones. */
 export function skipUnlessFound<Found>(
   needed: Needed<Found>,
   declareTests: (found: Found) => void,
@@ -29,13 +29,13 @@ export function skipUnlessFound<Found>(
     return;
   }
   test(`the tests of ${needed.what} have what they need`, (t) => {
-    const { mayBeSkipped, sentence } = verdictOnMissing(needed, process.env);
+    const { mayBeSkipped, sentence } = handleMissing(needed, process.env);
     if (mayBeSkipped) t.skip(sentence);
     else assert.fail(sentence);
   });
 }
 
-export function verdictOnMissing(
+export function handleMissing(
   { what, missing, howToGet }: Needed<unknown>,
   env: NodeJS.ProcessEnv,
 ): { readonly mayBeSkipped: boolean; readonly sentence: string } {
@@ -45,7 +45,7 @@ export function verdictOnMissing(
     : { mayBeSkipped: true, sentence: `skipped ${lack}` };
 }
 
-/** The first of these programs that is in one of the directories, those of the PATH unless given. */
+/** The first of these programs that is in one of the directories, by default those of the PATH. */
 export function findProgram(
   names: readonly string[],
   directories = (process.env.PATH ?? '').split(delimiter),

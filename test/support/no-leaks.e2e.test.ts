@@ -1,4 +1,4 @@
-/** The test of the tests: files that leave something open fail, and say what and where. */
+/** The test of the tests: files that leave something open fail, and report what and where. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -21,7 +21,7 @@ import net from 'node:net';
 import { after, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 `;
-/** The line of the fixture in which the test is that opens something. */
+/** The line of the fixture with the test that opens something. */
 const OPENER = 11;
 
 interface Run {
@@ -29,14 +29,14 @@ interface Run {
   readonly output: string;
 }
 
-/** Runs a test file of this one test as `npm test` does. */
+/** Runs a test file with this one test as `npm test` does. */
 async function runFile(t: TestContext, body: string, more = ''): Promise<Run> {
   const directory = mkdtempSync(path.join(tmpdir(), 'fly-affinity-'));
   t.after(() => rmSync(directory, { recursive: true }));
   const file = path.join(directory, 'fixture.test.mjs');
   writeFileSync(file, `${HEAD}\ntest('opens', async () => { ${body} });\n${more}`);
   const env = { ...process.env };
-  // Set, the runner would take itself for a file of the run that it is in.
+  // If it is set, the runner considers itself a file of the run that it is in.
   delete env.NODE_TEST_CONTEXT;
   const child = spawn(process.execPath, ['--import', PRELOAD, '--test', file], { env });
   t.after(() => child.kill('SIGKILL'));
@@ -78,12 +78,12 @@ const LEAKS: readonly (readonly [what: string, body: string, told: RegExp])[] = 
 ];
 
 describe('a file fails that leaves open', { concurrency: true }, () => {
-  for (const [what, body, told] of LEAKS) {
-    test(`${what}, which is told with the line that made it`, async (t) => {
+  for (const [what, body, report] of LEAKS) {
+    test(`${what}, reported with the line that created it`, async (t) => {
       const { code, output } = await runFile(t, body);
       assert.equal(code, 1, output);
       assert.match(output, /fixture\.test\.mjs leaves open what its tests have to close/);
-      assert.match(output, told);
+      assert.match(output, report);
       assert.match(output, new RegExp(`fixture\\.test\\.mjs:${OPENER}:`));
       assert.match(output, /✔ opens/);
     });
@@ -96,13 +96,13 @@ describe('a file fails that leaves open', { concurrency: true }, () => {
     assert.match(output, /timer of 60000 ms/);
   });
 
-  test('a file, which is told by its name', async (t) => {
+  test('a file, reported by its name', async (t) => {
     const { code, output } = await runFile(t, `fs.openSync(import.meta.filename);`);
     assert.equal(code, 1, output);
     assert.match(output, /file \S+fixture\.test\.mjs \(\d+\)/);
   });
 
-  test('a FileHandle, though it may be collected before anybody looks', async (t) => {
+  test('a FileHandle, even if it is collected before the check', async (t) => {
     const { code, output } = await runFile(t, `await fs.promises.open(import.meta.filename);`);
     assert.equal(code, 1, output);
     assert.match(output, /file \S+fixture\.test\.mjs|Closing file descriptor/);
@@ -124,7 +124,7 @@ describe('a file passes', { concurrency: true }, () => {
        await once(spawn('true'), 'exit');`,
     ));
 
-  test('whose things are just closing', (t) =>
+  test('whose things are still closing', (t) =>
     passes(t, `${LISTEN} setTimeout(() => server.close(), 200).unref();`));
 
   test('that closes in a hook of the whole file', (t) =>
@@ -134,7 +134,7 @@ describe('a file passes', { concurrency: true }, () => {
       `after(() => clearInterval(timer));`,
     ));
 
-  test('whose last thing is closed by a hook that is slow', (t) =>
+  test('whose last thing is closed by a slow hook', (t) =>
     passes(
       t,
       `const { port1 } = new MessageChannel(); port1.ref(); globalThis.port = port1;`,
@@ -142,6 +142,6 @@ describe('a file passes', { concurrency: true }, () => {
        after(() => port.close());`,
     ));
 
-  test('whose timers are those of Node.js, which nobody can end', (t) =>
+  test('with timers of Node.js, which no program can end', (t) =>
     passes(t, `globalThis.signal = AbortSignal.timeout(60_000);`));
 });

@@ -1,6 +1,6 @@
 /**
- * Fails a test file that leaves anything open. It is preloaded (`--import`) into every process of the
- * test runner that runs one file; in others, and in threads, it does nothing.
+ * Fails a test file that leaves anything open. It is preloaded (`--import`) into every process of
+ * the test runner that runs one file; in others, and in threads, it does nothing.
  */
 import path from 'node:path';
 import { isMainThread } from 'node:worker_threads';

@@ -1,6 +1,6 @@
 /**
  * Runs test files in this process, one after the other. Each is a suite: the hooks at the top of a
- * file belong to it, and what it leaves open, or changes of the process, fails it.
+ * file belong to it, and it fails if it leaves something open or changes the process.
  */
 import { describe } from 'node:test';
 import path from 'node:path';
@@ -16,7 +16,7 @@ export async function runInOneProcess(files: readonly string[]): Promise<void> {
   let leakCount = 0;
   const checkAfter = createLeakCheck(() => void (leakCount += 1));
   for (const file of files) {
-    // It is over before the next file is even loaded, so nobody else has opened what it leaves open.
+    // It ends before the next file is loaded, so everything that is left open is its own.
     await describe(file, { timeout: TIMEOUT_MS }, async () => {
       await import(pathToFileURL(path.resolve(file)).href);
       checkAfter(file);

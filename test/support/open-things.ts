@@ -1,33 +1,36 @@
 /**
- * Follows what this process opens, to say afterwards what of it is still open and where it was made:
+ * Tracks what this process opens, to report afterwards what is still open and where it was created:
  * also what does not keep a process alive, such as an unref'ed timer.
  *
- * It rests on `async_hooks`. Their cost is paid in any case: the test runner has them on, to tell
- * which test a piece of work belongs to.
+ * It uses `async_hooks`. Their cost exists in any case: the test runner enables them, to assign
+ * work to a test.
  */
 import { createHook } from 'node:async_hooks';
 import { subscribe } from 'node:diagnostics_channel';
 import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 
 export interface OpenThings {
-  /** What was opened since the beginning and is open now, and what was lost: what it is and where it was made. */
+  /**
+   * What was opened since the beginning and is open now, and what was lost: what it is and where it
+   * was created.
+   */
   list(): string[];
-  /** Whoever waits for the end of our output waits for theirs too. */
+  /** A process that waits for the end of our output waits for theirs too. */
   killChildren(): void;
-  /** What is open now is not listed any more. */
+  /** Things that are open now are not listed any more. */
   forget(): void;
 }
 
 interface Thing {
   readonly kind: string;
   readonly handle: Handle;
-  /** V8 writes its stack down only when it is read. */
+  /** V8 formats its stack only when it is read. */
   origin: Error;
-  /** What it came out of: the server that has accepted a socket. */
+  /** What it was created from: the server that has accepted a socket. */
   readonly parent: Thing | undefined;
 }
 
-/** What handles and timers of Node.js tell of themselves, some this, some that. */
+/** The fields that handles and timers of Node.js may have. */
 interface Handle {
   readonly fd?: number;
   readonly pid?: number;
@@ -38,8 +41,8 @@ interface Handle {
 }
 
 /**
- * By the names that `async_hooks` give them. Requests are left out, as they end by themselves, and so
- * is what is reported as over only when it is collected: a thread shows by its ports, a `FileHandle`
+ * By their names in `async_hooks`. Requests are excluded, as they end by themselves, and so is what
+ * is reported as closed only when it is collected: a thread is visible by its ports, a `FileHandle`
  * by its file.
  */
 const KINDS: Readonly<Record<string, string>> = {
@@ -73,7 +76,7 @@ export function followOpenThings(): OpenThings {
 
   const things = (): Thing[] => [...open.values()].filter(isOurs);
   return {
-    list: () => [...things().map(tell), ...files.list()],
+    list: () => [...things().map(report), ...files.list()],
     killChildren: () => things().forEach(({ handle }) => handle.kill?.(SIGKILL)),
     forget: () => {
       open.clear();
@@ -100,9 +103,9 @@ interface ListenMessage {
 }
 
 /**
- * A server gets its handle after a look at the host's name, when nobody's frames are on the stack any
- * more. Node.js says when `listen` is called, and when it is over, right after the handle was made:
- * https://nodejs.org/docs/latest-v24.x/api/diagnostics_channel.html#net
+ * A server gets its handle after a lookup of the host's name, when no caller's frames are on the
+ * stack any more. Node.js reports when `listen` is called, and when it has ended, right after the
+ * handle was created: https://nodejs.org/docs/latest-v24.x/api/diagnostics_channel.html#net
  */
 function followListening(): { onHandle(thing: Thing): void } {
   const origins = new WeakMap<object, Error>();
@@ -117,9 +120,9 @@ function followListening(): { onHandle(thing: Thing): void } {
   return { onHandle: (thing) => void (latest = thing) };
 }
 
-/** Set by a program. Those that Node.js sets for itself end with what they belong to. */
+/** Set by a program. Those that Node.js sets for itself end with their owner. */
 const PUBLIC_TIMER = /at (?:\S+\.)?set(?:Timeout|Interval) \(node:timers.+\n +at (?!.*\bnode:)/;
-/** That of Node.js, or tsx, has a thread of its own. */
+/** That of Node.js, or tsx, has its own thread. */
 const LOADER = /\/node_modules\/tsx\/|node:internal\/modules\/esm\/hooks:/;
 
 function isOurs({ kind, handle, origin: { stack = '' } }: Thing): boolean {
@@ -128,7 +131,7 @@ function isOurs({ kind, handle, origin: { stack = '' } }: Thing): boolean {
   return !isStandardStream && !LOADER.test(stack);
 }
 
-function tell(thing: Thing): string {
+function report(thing: Thing): string {
   return [describe(thing), ...originOf(thing)].join('\n');
 }
 
@@ -143,20 +146,20 @@ function describe({ kind, handle, origin }: Thing): string {
   ].join(' ');
 }
 
-/** Nearest to the place where it was made. */
-const FRAMES_TOLD = 5;
+/** Nearest to the place where it was created. */
+const MAX_REPORTED_FRAMES = 5;
 
-/** Frames of Node.js only where there are no others. */
+/** Frames of Node.js only if there are no others. */
 function originOf({ origin, parent }: Thing): readonly string[] {
   const frames = (origin.stack ?? '').split('\n').filter((line) => line.startsWith('    at '));
   const others = frames.filter(
     (frame) => !/\(node:|at node:|<anonymous>\)|open-things/.test(frame),
   );
-  if (others.length > 0) return others.slice(0, FRAMES_TOLD);
-  return parent ? ['  that came out of', tell(parent)] : frames.slice(0, FRAMES_TOLD);
+  if (others.length > 0) return others.slice(0, MAX_REPORTED_FRAMES);
+  return parent ? ['  that came out of', report(parent)] : frames.slice(0, MAX_REPORTED_FRAMES);
 }
 
-/** A `FileHandle` that is collected is closed, and a warning says so: it was lost all the same. */
+/** A `FileHandle` that is collected is closed, with a warning: it still counts as lost. */
 const LOSS = /^Closing (file descriptor|directory handle)/;
 
 function followFiles(): Pick<OpenThings, 'list' | 'forget'> {
@@ -174,7 +177,7 @@ function followFiles(): Pick<OpenThings, 'list' | 'forget'> {
   };
 }
 
-/** None where the system does not tell. */
+/** None where the system does not report it. */
 function openFiles(): string[] {
   if (!existsSync(FILES)) return [];
   return readdirSync(FILES).flatMap((fd) => {
@@ -184,7 +187,7 @@ function openFiles(): string[] {
 }
 
 const FILES = '/proc/self/fd';
-/** tsx gives it to a child process. */
+/** tsx passes it to a child process. */
 const NEVER_OURS: ReadonlySet<string> = new Set(['/dev/null']);
 
 /** The directory itself was open when it was listed, and is not any more. */

@@ -1,9 +1,9 @@
-/** The peer service behind a plain node:http server, for tests that need no sidecar round it. */
+/** The peer service behind a plain node:http server, for tests without a whole sidecar. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { MAX_MESSAGE_BYTES } from '../../src/fleet/messages.ts';
 import type { PeerService } from '../../src/fleet/peer-service.ts';
 
-/** Serves the request if its path is one of the service's, and says whether it was. */
+/** Serves the request if its path is one of the service's, and returns whether it was. */
 export function servePeers(
   service: PeerService,
   request: IncomingMessage,

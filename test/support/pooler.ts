@@ -1,10 +1,10 @@
-/** What stands between a client and Postgres on many ways: something that is not Postgres. */
+/** A Postgres pooler, as it often is between a client and Postgres. */
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { PostgresServer } from './postgres-server.ts';
 
-/** Takes connections until the test is over; returns the port. */
+/** Accepts connections until the test ends; returns the port. */
 export async function listen(
   t: TestContext,
   onConnection: (socket: Socket) => void,
@@ -24,8 +24,8 @@ export async function listen(
 }
 
 /**
- * What a pooler does about settings that come with a client: `refuses` them as PgBouncer does, in
- * its words, or `ignores` them, as it does where it was told to. All else is passed on.
+ * How a pooler treats settings of a client: `refuses` them as PgBouncer does, with its message, or
+ * `ignores` them, as it does when it is configured to. Everything else is passed on.
  */
 export async function startPooler(
   t: TestContext,
@@ -55,7 +55,7 @@ export function errorResponse(code: string, message: string): Buffer {
   return Buffer.concat([head, fields]);
 }
 
-/** Length, version, and then names and values that end with a zero each. */
+/** Length, version, and then names and values that each end with a zero byte. */
 function withoutOptions(startup: Buffer): Buffer {
   const parameters = startup.toString('latin1', 8).replace(/(^|\0)options\0[^\0]*\0/, '$1');
   const changed = Buffer.concat([startup.subarray(0, 8), Buffer.from(parameters, 'latin1')]);

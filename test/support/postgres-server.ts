@@ -1,4 +1,6 @@
-/** A Postgres server of a test's own, on a free port of this computer, that can be hurt. */
+/**
+ * A Postgres server for one test, on a free port of this computer, that can be killed and frozen.
+ */
 import assert from 'node:assert/strict';
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -25,18 +27,20 @@ export interface PostgresServer {
   readonly port: number;
   /** With user and password. */
   url(database?: string): string;
-  /** A new one, empty; returns its name. */
+  /** Creates an empty database; returns its name. */
   createDatabase(): Promise<string>;
-  /** Performs SQL on a connection of its own, several statements in one transaction. */
+  /** Runs SQL on its own connection, several statements in one transaction. */
   run(sql: string, database?: string): Promise<readonly Record<string, unknown>[]>;
-  /** A connection that is closed after the test; for a session that does not end with a statement. */
+  /** A connection that is closed after the test; for a session that outlives a statement. */
   connect(database?: string): Promise<pg.Client>;
   /** Kills all of its processes at once, as a crash of the machine does. */
   kill(): Promise<void>;
-  /** Stops all of its processes from doing anything; connections stay open. */
+  /** Freezes all of its processes; connections stay open. */
   freeze(): Promise<void>;
   thaw(): Promise<void>;
-  /** Starts it again after a kill: on the same port, with the files it has, and with these settings too. */
+  /**
+   * Starts it again after a kill: on the same port, with its files, and with these settings too.
+   */
   start(...more: string[]): Promise<void>;
 }
 
@@ -45,12 +49,12 @@ export interface PostgresServerOptions {
   readonly programs: string;
   /** `name=value`, as in postgresql.conf. */
   readonly settings?: readonly string[];
-  /** Whether every commit is on the disk before it is answered. */
+  /** Whether every commit is on the disk before it is acknowledged. */
   readonly isDurable?: boolean;
 }
 
 export const POSTGRES_USER = 'fly';
-/** With all that has a meaning in a URL. */
+/** With all characters that have a meaning in a URL. */
 export const POSTGRES_PASSWORD = 's3cret:/?#@%';
 
 const START_MS = 30_000;
@@ -90,7 +94,7 @@ async function start(options: PostgresServerOptions, stops: Stops): Promise<Post
     `postgres://${POSTGRES_USER}:${encodeURIComponent(POSTGRES_PASSWORD)}@127.0.0.1:${port}/${database}`;
   const connect = async (database?: string): Promise<pg.Client> => {
     const client = new pg.Client({ connectionString: url(database) });
-    // A server that is killed ends it.
+    // Ends when the server is killed.
     client.on('error', () => undefined);
     await client.connect();
     return client;
@@ -128,7 +132,7 @@ async function start(options: PostgresServerOptions, stops: Stops): Promise<Post
   };
 }
 
-/** Debian keeps them off the PATH, one directory a version. */
+/** Debian keeps them off the PATH, one directory per version. */
 function findPrograms(): string | undefined {
   const versions = '/usr/lib/postgresql';
   const numbers = existsSync(versions) ? readdirSync(versions).map(Number) : [];
@@ -143,7 +147,7 @@ interface Owner {
   readonly gid: number;
 }
 
-/** Postgres does not run as root: who runs it then; undefined for ourselves. */
+/** Postgres does not run as root: the user that runs it then; undefined for the current user. */
 async function findOwner(): Promise<Owner | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const idOf = async (option: string): Promise<number> => {
@@ -174,7 +178,7 @@ async function initialize(
   await runProgram(join(programs, 'initdb'), args, { cwd: directory, ...owner });
 }
 
-/** Resolves once it takes connections. */
+/** Resolves once it accepts connections. */
 async function runServer(
   { programs, settings = [], isDurable = false }: PostgresServerOptions,
   { directory, owner, port }: { directory: string; owner: Owner | undefined; port: number },
@@ -194,21 +198,21 @@ async function runServer(
   return server;
 }
 
-/** Rejects with what it has said if it ends instead. */
+/** Rejects with its output if it ends instead. */
 async function untilReady(server: ChildProcess): Promise<void> {
   assert.ok(server.stderr);
-  const said: string[] = [];
-  // Read to the end, or the server would wait for its reader.
+  const output: string[] = [];
+  // Read to the end, or the server would block on its output.
   const lines = createInterface(server.stderr);
   await new Promise<void>((resolve, reject) => {
     const fail = (): void => {
       clearTimeout(deadline);
-      reject(new Error(`Postgres did not start: ${said.join('\n')}`));
+      reject(new Error(`Postgres did not start: ${output.join('\n')}`));
     };
     const deadline = setTimeout(() => server.kill('SIGKILL'), START_MS);
     server.once('exit', fail);
     lines.on('line', (line) => {
-      if (said.length < 100) said.push(line);
+      if (output.length < 100) output.push(line);
       if (!line.includes(READY)) return;
       clearTimeout(deadline);
       server.off('exit', fail);
@@ -229,7 +233,7 @@ async function startSomewhere(start: (port: number) => Promise<void>): Promise<n
   }
 }
 
-/** The first process stands still meanwhile, so that it starts no others. */
+/** The first process is frozen meanwhile, so that it starts no others. */
 async function killAll(server: ChildProcess): Promise<void> {
   if (hasEnded(server)) return;
   server.kill('SIGSTOP');
@@ -255,7 +259,7 @@ async function childrenOf({ pid }: ChildProcess): Promise<number[]> {
   );
 }
 
-/** One that has ended meanwhile needs no signal. */
+/** A process that has ended meanwhile needs no signal. */
 function kill(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);

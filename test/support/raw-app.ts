@@ -1,4 +1,4 @@
-/** An app on a bare socket, which answers what the test says, byte for byte. */
+/** An app on a plain socket, which responds as the test states, byte for byte. */
 import net from 'node:net';
 import type { TestContext } from 'node:test';
 

@@ -1,4 +1,4 @@
-/** A client on a bare socket: what is sent is exactly what the test says. */
+/** A client on a plain socket: it sends exactly the bytes of the test. */
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 
@@ -7,7 +7,10 @@ export interface RawClient {
   send(text: string): void;
   /** Everything received so far, as latin-1. */
   received(): string;
-  /** Resolves with everything received once `isThere` says that it is enough; rejects if the server ends first. */
+  /**
+   * Resolves with everything received once `isThere` returns true; rejects if the server ends
+   * first.
+   */
   until(isThere: (received: string) => boolean): Promise<string>;
   /** Resolves with everything received once the server has ended the connection. */
   untilClosed(): Promise<string>;
@@ -24,7 +27,7 @@ export async function openRawClient(
   let text = '';
   let isClosed = false;
   const waiting = new Set<() => void>();
-  const wake = (): void => waiting.forEach((look) => look());
+  const wake = (): void => waiting.forEach((check) => check());
   socket.setEncoding('latin1');
   socket.on('data', (chunk: string) => {
     text += chunk;
@@ -38,14 +41,14 @@ export async function openRawClient(
 
   function until(isThere: (received: string) => boolean): Promise<string> {
     return new Promise((resolve, reject) => {
-      const look = (): void => {
+      const check = (): void => {
         if (!isThere(text) && !isClosed) return;
-        waiting.delete(look);
+        waiting.delete(check);
         if (isThere(text)) resolve(text);
         else reject(new Error(`the connection ended after: ${JSON.stringify(text)}`));
       };
-      waiting.add(look);
-      look();
+      waiting.add(check);
+      check();
     });
   }
 

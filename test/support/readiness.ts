@@ -1,4 +1,4 @@
-/** What `/readyz` says of a sidecar. */
+/** The `/readyz` response of a sidecar. */
 import type { UpstreamStatus } from '../../src/proxy/upstream-health.ts';
 import type { StoreHealth } from '../../src/store/health.ts';
 
@@ -11,6 +11,9 @@ export interface ReadinessAnswer {
 }
 
 export async function readinessAt(adminPort: number): Promise<ReadinessAnswer> {
-  const answer = await fetch(`http://127.0.0.1:${adminPort}/readyz`);
-  return { status: answer.status, ...((await answer.json()) as Omit<ReadinessAnswer, 'status'>) };
+  const response = await fetch(`http://127.0.0.1:${adminPort}/readyz`);
+  return {
+    status: response.status,
+    ...((await response.json()) as Omit<ReadinessAnswer, 'status'>),
+  };
 }

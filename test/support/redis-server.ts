@@ -1,4 +1,4 @@
-/** A Redis server of a test's own, on a free port of this computer, that can be hurt. */
+/** A Redis server for one test, on a free port of this computer, that can be killed and frozen. */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -22,18 +22,18 @@ export const neededForRedis: Needed<string> = {
 
 export interface RedisServer {
   readonly port: number;
-  /** Where its files are. */
+  /** The directory of its files. */
   readonly directory: string;
   /** With the password, if there is one. */
   readonly url: string;
-  /** Sends one command through a connection of its own. */
+  /** Sends one command through its own connection. */
   command(...command: string[]): Promise<unknown>;
-  /** Kills it at once, as a crash does. */
+  /** Kills it immediately, as a crash does. */
   kill(): Promise<void>;
-  /** Stops it from doing anything; connections stay open. */
+  /** Freezes it; connections stay open. */
   freeze(): void;
   thaw(): void;
-  /** Starts it again after a kill: on the same port, with the files it has, and with these options too. */
+  /** Starts it again after a kill: on the same port, with its files, and with these options too. */
   start(...more: string[]): Promise<void>;
 }
 
@@ -43,7 +43,7 @@ export interface RedisServerOptions {
   /** As on its command line: `--maxmemory`, `1mb`. */
   readonly options?: readonly string[];
   readonly password?: string;
-  /** Whether every write is on the disk before it is answered; else nothing ever is. */
+  /** Whether every write is on the disk before it is acknowledged; otherwise no write ever is. */
   readonly isDurable?: boolean;
 }
 
@@ -101,7 +101,7 @@ async function startSomewhere(start: (port: number) => Promise<void>): Promise<n
   }
 }
 
-/** Resolves once the server answers, though it be with an error such as LOADING. */
+/** Resolves once the server responds, even with an error such as LOADING. */
 async function run(
   { program, options = [], password, isDurable = false }: RedisServerOptions,
   directory: string,
@@ -116,7 +116,7 @@ async function run(
   ];
   const child = spawn(program, args, { stdio: 'ignore' });
   const deadline = performance.now() + START_MS;
-  while (!(await answers(port))) {
+  while (!(await isResponding(port))) {
     if (hasEnded(child)) throw new Error(`${program} has ended: ${args.join(' ')}`);
     assert.ok(performance.now() < deadline, `${program} does not answer on port ${port}`);
     await pause(POLL_MS);
@@ -128,12 +128,12 @@ function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
   return exitCode !== null || signalCode !== null;
 }
 
-async function answers(port: number): Promise<boolean> {
+async function isResponding(port: number): Promise<boolean> {
   const socket = connect(port, '127.0.0.1');
   try {
     socket.write('PING\r\n');
-    const [answer] = (await once(socket, 'data')) as [Buffer];
-    return /^[+-]/.test(answer.toString());
+    const [reply] = (await once(socket, 'data')) as [Buffer];
+    return /^[+-]/.test(reply.toString());
   } catch {
     // Nothing listens yet.
     return false;
@@ -144,7 +144,7 @@ async function answers(port: number): Promise<boolean> {
 
 async function sendAlone(url: string, command: string[]): Promise<unknown> {
   const client = createClient({ url, RESP: 2, socket: { reconnectStrategy: false } });
-  // What goes wrong is told by the promises too.
+  // Errors are reported by the promises too.
   client.on('error', () => undefined);
   await client.connect();
   try {

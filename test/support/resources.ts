@@ -1,4 +1,4 @@
-/** Watches what this process opens, to say afterwards what of it was never closed. */
+/** Tracks what this process opens, to report afterwards what was never closed. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type { Socket } from 'node:net';
 import type { TestContext } from 'node:test';
@@ -6,17 +6,19 @@ import type { Worker } from 'node:worker_threads';
 import { systemClock, type Cancel, type Clock } from '../../src/clock.ts';
 
 export interface ResourceWatch {
-  /** The system's; its timers are counted, those too that do not keep a process alive. */
+  /**
+   * The system clock, with its timers counted, including those that do not keep a process alive.
+   */
   readonly clock: Clock;
-  /** Sockets that are open, of both sides. */
+  /** Open sockets, of both sides. */
   readonly sockets: ReadonlySet<Socket>;
-  /** Timers of the clock that are not over. */
+  /** Pending timers of the clock. */
   timerCount(): number;
-  /** What is there and was not when the watch began, each thing as a line. */
+  /** Things that exist now and did not when the watch began, one line each. */
   left(): string[];
 }
 
-/** Node.js says so when it opens these. */
+/** Node.js reports these when it opens them. */
 const SOCKET_CHANNELS = ['net.client.socket', 'net.server.socket'];
 
 export function watchResources(t: TestContext): ResourceWatch {
@@ -41,10 +43,10 @@ export function watchResources(t: TestContext): ResourceWatch {
   return { clock, sockets, timerCount, left };
 }
 
-/** Closing takes a moment. Anything that waits for a timeout of ours takes longer. In ms. */
+/** Closing needs a moment. Anything that waits for one of our timeouts takes longer. In ms. */
 const CLOSING_MS = 3_000;
 
-/** Resolves once nothing is left; rejects with what still is after that moment. */
+/** Resolves once nothing is left; rejects with what is still open after that moment. */
 export async function untilNothingIsLeft(watch: ResourceWatch): Promise<void> {
   const deadline = performance.now() + CLOSING_MS;
   for (let left = watch.left(); left.length > 0; left = watch.left()) {
@@ -76,7 +78,7 @@ function watchWorkers(t: TestContext): ReadonlySet<Worker> {
   return workers;
 }
 
-/** Too many listeners, for one. */
+/** Too many listeners, for example. */
 function watchWarnings(t: TestContext): readonly string[] {
   const warnings: string[] = [];
   const onWarning = ({ name, message }: Error): number => warnings.push(`${name}: ${message}`);
@@ -117,7 +119,7 @@ function createCountingClock(): Pick<ResourceWatch, 'clock' | 'timerCount'> {
 
 type Counts = ReadonlyMap<string, number>;
 
-/** What keeps the process alive, by its type, and who listens to the process. */
+/** What keeps the process alive, by type, and the listeners of the process. */
 function countAll(): Counts {
   const counts = new Map<string, number>();
   for (const type of process.getActiveResourcesInfo()) {

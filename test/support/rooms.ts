@@ -1,4 +1,4 @@
-/** Machines whose apps keep rooms: sessions of ids that clients bring. */
+/** Machines whose apps have rooms: sessions with client-minted ids. */
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
@@ -20,7 +20,7 @@ import { idPlacedOn, keyOf, machineId } from './ids.ts';
 import { createKeptLog, type KeptLog } from './log.ts';
 import { serve } from './sidecar.ts';
 
-/** A request as the app has got it. */
+/** A request as the app received it. */
 export interface Got {
   readonly method: string;
   readonly url: string;
@@ -31,13 +31,13 @@ export interface Got {
 export interface RoomApp {
   readonly port: number;
   readonly got: readonly Got[];
-  /** Of its responses: 200, until the test says otherwise. */
+  /** The status of its responses: 200, unless the test sets another. */
   status: number;
   /** Fields of its responses. */
   headers: Record<string, string>;
   /** Responses wait until the returned function is called. */
   readonly hold: () => () => void;
-  /** Resolves once it has got so many requests. */
+  /** Resolves once it has received this many requests. */
   readonly untilGot: (count: number) => Promise<void>;
 }
 
@@ -49,7 +49,7 @@ export async function serveRooms(t: TestContext, name: string): Promise<RoomApp>
   const note = (request: IncomingMessage, body: string): void => {
     const { method = '', url = '', headers } = request;
     got.push({ method, url, headers, body });
-    for (const look of [...waiting]) look();
+    for (const check of [...waiting]) check();
   };
   const server = createServer((request, response) => {
     let body = '';
@@ -77,13 +77,13 @@ export async function serveRooms(t: TestContext, name: string): Promise<RoomApp>
     },
     untilGot: (count) =>
       new Promise((resolve) => {
-        const look = (): void => {
+        const check = (): void => {
           if (got.length < count) return;
-          waiting.delete(look);
+          waiting.delete(check);
           resolve();
         };
-        waiting.add(look);
-        look();
+        waiting.add(check);
+        check();
       }),
   };
   return app;
@@ -107,7 +107,7 @@ export interface RequestLine {
   readonly why: string;
 }
 
-/** So much that only who never answers takes longer, however busy the computer is. In ms. */
+/** So long that only a missing response takes longer, however busy the computer is. In ms. */
 const PATIENCE_MS = 30_000;
 const PEER_TIMEOUTS: readonly number[] = [
   QUERY_TIMEOUT_MS,
@@ -115,14 +115,17 @@ const PEER_TIMEOUTS: readonly number[] = [
   HEARTBEAT_TIMEOUT_MS,
 ];
 
-/** A peer that is slow on a busy computer is not silent. One that can't be reached is at once. */
-export const patientClock: Clock = {
+/**
+ * A peer that is slow on a busy computer is not unresponsive. One that is unreachable fails
+ * immediately.
+ */
+export const clockWithLongTimeouts: Clock = {
   ...systemClock,
   after: (ms, fn) => systemClock.after(PEER_TIMEOUTS.includes(ms) ? PATIENCE_MS : ms, fn),
 };
 
-/** No heartbeat is sent but those of a start: what Machines know of each other stays as it is. */
-export const withoutHeartbeats: Clock = { ...patientClock, every: () => () => undefined };
+/** No heartbeats except at a start: the liveness of the Machines stays constant. */
+export const withoutHeartbeats: Clock = { ...clockWithLongTimeouts, every: () => () => undefined };
 
 export const ROOM_PROTOCOLS = 'mcp,rpc,query:room';
 const TOKEN = 'a-token-of-an-operator';
@@ -139,7 +142,7 @@ export async function startRoomMachine(
   const log = createKeptLog((line) => void requests.push(line as RequestLine));
   const settings = { SESSION_PROTOCOLS: ROOM_PROTOCOLS, ADMIN_TOKEN: TOKEN, ...env };
   const machine = await fleet.start(id, app.port, settings, {
-    ...{ logger: log.logger, clock: patientClock },
+    ...{ logger: log.logger, clock: clockWithLongTimeouts },
     ...parts,
   });
   const admin = (method: string, path: string): Promise<Response> =>
@@ -203,7 +206,7 @@ export async function startRooms(
   };
 }
 
-/** What one Machine responds, with nobody before it who follows a replay. */
+/** The response of one Machine, without an edge that follows a replay. */
 export interface Answer {
   readonly status: number;
   readonly body: string;
@@ -230,18 +233,18 @@ export async function askFor(
   return { status, headers, body: await response.text(), replay };
 }
 
-/** Fields of a request that the sidecar of that Machine has had replayed. */
+/** Fields of a request that the sidecar of that Machine has replayed. */
 export function replayedBy(machine: string, state: string | undefined = 'fly-affinity') {
   const mark = state === '' ? '' : `;state=${state}`;
   return { 'fly-replay-src': `instance=${machine};region=iad;t=1${mark}` };
 }
 
-/** Its length is not known, so the edge can't replay it. */
+/** Its length is unknown, so the edge can't replay it. */
 export function chunked(text: string): RequestInit & { readonly duplex: 'half' } {
   return { method: 'POST', duplex: 'half', body: new Blob([text]).stream() };
 }
 
-/** What a Machine says to the sidecar of another one that asks it for an id. */
+/** A Machine's response to the sidecar of another one that queries an id. */
 export async function answerTo(
   asker: string,
   { sidecar }: Pick<TestMachine, 'sidecar'>,
@@ -262,16 +265,16 @@ export async function answerTo(
 export interface EdgeBefore {
   readonly url: string;
   readonly records: readonly EdgeRequestRecord[];
-  /** Asks for the room; the edge brings the request to `first` first. */
+  /** Requests the room; the edge selects `first` first. */
   readonly call: (first: string, room: string, init?: RequestInit) => Promise<Called>;
 }
 
 export interface Called extends Answer {
-  /** Machines that the edge has brought it to, in order. */
+  /** Machines that the edge sent it to, in order. */
   readonly way: readonly string[];
 }
 
-/** An edge before these Machines, which keeps what was called in `records`. */
+/** An edge in front of these Machines, which records the calls in `records`. */
 export async function startEdgeBefore(
   t: TestContext,
   machines: readonly Pick<TestMachine, 'id' | 'sidecar'>[],
@@ -293,10 +296,10 @@ export async function startEdgeBefore(
       const path = `/call-${(count += 1)}`;
       const headers = new Headers(init.headers);
       headers.set('fly-prefer-instance-id', first);
-      const answer = await askFor(edge.url, `${path}?room=${room}`, { ...init, headers });
+      const response = await askFor(edge.url, `${path}?room=${room}`, { ...init, headers });
       const record = edge.records.find((candidate) => candidate.path === path);
       assert.ok(record, `the edge has a record of ${path}`);
-      return { ...answer, way: record.hops.map(({ machine }) => String(machine)) };
+      return { ...response, way: record.hops.map(({ machine }) => String(machine)) };
     },
   };
 }

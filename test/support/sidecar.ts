@@ -12,7 +12,7 @@ import { nullMetrics } from '../../src/observability/metrics.ts';
 
 /** Listens on a free port of 127.0.0.1 until the test ends; returns the port. */
 export async function serve(t: TestContext, server: Server): Promise<number> {
-  // The server's own list lacks WebSockets, for which its end would wait, in a failed test for ever.
+  // The server's own list lacks WebSockets; in a failed test its close would wait for them forever.
   const sockets = new Set<Socket>();
   server.on('connection', (socket) => sockets.add(socket));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -29,7 +29,7 @@ export async function serve(t: TestContext, server: Server): Promise<number> {
 export const serveApp = (t: TestContext, app: RequestListener): Promise<number> =>
   serve(t, createServer(app));
 
-/** Starts a sidecar before the app on `appPort`; it ends with the test. */
+/** Starts a sidecar in front of the app on `appPort`; it ends with the test. */
 export async function startTestSidecar(
   t: TestContext,
   appPort: number,

@@ -1,4 +1,4 @@
-/** Processes that have loaded everything and then do at once what is theirs. */
+/** Processes that are fully loaded and then start their work at the same moment. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -6,8 +6,8 @@ import type { TestContext } from 'node:test';
 import { text } from 'node:stream/consumers';
 
 /**
- * Starts the script so often, each with arguments of its own; resolves with what they print once
- * they were all let go. A script prints `ready` and waits for the end of its standard input.
+ * Starts the script several times, each with its own arguments; resolves with their output once
+ * they were all released. A script prints `ready` and waits for the end of its standard input.
  */
 export async function startAtOnce(
   t: TestContext,
@@ -23,7 +23,7 @@ async function start(
   script: string,
   args: readonly string[],
 ): Promise<() => Promise<string>> {
-  // Node itself takes the types away.
+  // Node itself strips the types.
   const child = spawn(process.execPath, ['--no-warnings', script, ...args], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
@@ -33,7 +33,7 @@ async function start(
   return async () => {
     child.stdin.end();
     const [output, exit] = await Promise.all([text(child.stdout), once(child, 'exit')]);
-    // Node's code for a promise at the top that nothing is left to settle is 13.
+    // Node's exit code for a top-level promise that can no longer resolve is 13.
     assert.equal(exit[0], 0);
     return output.trim();
   };

@@ -5,12 +5,12 @@ export interface Ending {
   after(stop: () => Promise<void>): void;
 }
 
-/** What was begun adds how it is stopped. */
+/** Everything that is started registers how it is stopped. */
 export type Stops = (() => Promise<void>)[];
 
 /**
- * Says at once that something has to be stopped, not when it is up: a file whose tests are all left
- * out (`--test-name-pattern`) is over before.
+ * Registers the stop immediately, not when the server is up: a file whose tests are all skipped
+ * (`--test-name-pattern`) ends before.
  */
 export function stoppedAfter<Started>(
   t: Ending,
@@ -19,7 +19,7 @@ export function stoppedAfter<Started>(
   const stops: Stops = [];
   const starting = start(stops);
   t.after(async () => {
-    // Whoever waits for it hears of its failure.
+    // Callers that await it receive its failure.
     await starting.catch(() => undefined);
     for (const stop of stops) await stop();
   });

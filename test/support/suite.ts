@@ -1,9 +1,9 @@
-/** Which test files there are: `test/README.md` has the rule. */
+/** The list of test files: `test/README.md` has the rule. */
 import { globSync } from 'node:fs';
 
-/** What `npm test` runs: all but the end-to-end tests. */
+/** The files of `npm test`: all but the end-to-end tests. */
 export const FAST: readonly string[] = find('test/**/*.test.ts');
-/** What depends on node:net most, and is tested on other versions of Node.js too. */
+/** The files that depend on node:net most, and are tested on other versions of Node.js too. */
 export const WIRE: readonly string[] = find('test/{http,proxy}/**/*.test.ts');
 
 function find(pattern: string): string[] {

@@ -1,6 +1,6 @@
 /**
- * Whether this Node.js tells a reset from an end where the last bytes come together with it. libuv
- * before 1.52 (Node.js 22) calls that an end, and nothing that a program can do tells it otherwise.
+ * Whether this Node.js distinguishes a reset from an end when the last bytes arrive together with
+ * it. libuv before 1.52 (Node.js 22) reports an end, and no program can detect the difference.
  */
 const [MAJOR = 0, MINOR = 0] = process.versions.uv.split('.').map(Number);
 

@@ -10,7 +10,7 @@ import http, { type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { describe, test, type TestContext } from 'node:test';
-import { lineThatSays, linesOf, start } from '../../cli/program.ts';
+import { lineWithMessage, linesOf, start } from '../../cli/program.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../../support/fleet.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { serveApp } from '../../support/sidecar.ts';
@@ -91,7 +91,7 @@ async function startOwner(
     UPSTREAM_URL: `http://127.0.0.1:${appPort}`,
   };
   const child = start(t, { args: ['serve'], env });
-  const serving = await lineThatSays(linesOf(child), 'serving');
+  const serving = await lineWithMessage(linesOf(child), 'serving');
   const { peer } = serving.ports as { readonly peer: number };
   fleet.lines.get('m1')?.leadTo(peer);
   return child;

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { createServer } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
-import { lineThatSays, linesOf, start } from '../../cli/program.ts';
+import { lineWithMessage, linesOf, start } from '../../cli/program.ts';
 import { serve } from '../../support/sidecar.ts';
 import {
   BOUNDED,
@@ -52,7 +52,7 @@ async function startProgram(
   const url = `http://127.0.0.1:${await serve(t, app)}`;
   const given = { UPSTREAM_URL: url, FLY_MACHINE_ID: 'm1', ...env };
   const child = start(t, { args: ['serve'], env: given });
-  const { ports } = await lineThatSays(linesOf(child), 'serving');
+  const { ports } = await lineWithMessage(linesOf(child), 'serving');
   return { ports: ports as Ports, child, release: () => released.resolve(undefined) };
 }
 
