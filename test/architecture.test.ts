@@ -1,4 +1,7 @@
-/** The shape of the source: which way imports go, who names adapters, who reads the world. */
+/**
+ * The architecture of the source: direction of imports, use of adapters, access to time, randomness
+ * and environment.
+ */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -46,7 +49,7 @@ const RANKS: Readonly<Record<string, number>> = {
   'main.ts': 12,
 };
 
-/** What stands behind a port. Only who puts the parts together knows which one it is. */
+/** The modules behind a port. Only the composition root knows which one is used. */
 const ADAPTERS: readonly string[] = [
   'store/memory.ts',
   'store/postgres/postgres.ts',
@@ -59,29 +62,34 @@ const ADAPTERS: readonly string[] = [
 ];
 const COMPOSITION = /^(app|cli|doctor)\//;
 
-/** What `serve` loads by its static imports: what stands behind an `import()` it may never need. */
+/** What `serve` loads by its static imports: modules behind an `import()` may never be needed. */
 const SERVE: readonly string[] = ['main.ts', 'cli/commands.ts', 'cli/serve.ts', 'app/app.ts'];
 const WRITER_THREAD: readonly string[] = ['store/sqlite/writer.ts'];
 const NOT_FOR_SERVE =
   /^(simulator|doctor|store\/redis|store\/postgres)\/|^cli\/(?!commands?\.ts$|serve\.ts$)/;
-/** An import of node:http loads 13 MB more than it needs, see `node-http.ts`; the others load TLS. */
+/**
+ * An import of node:http loads 13 MB more than it needs, see `node-http.ts`; the others load TLS.
+ */
 const HEAVY_BUILT_INS: readonly string[] = ['node:http', 'node:https', 'node:http2'];
-/** Who may read time, chance and environment; all others are handed them. */
-const WORLDLY = /^(clock|config\/config|main)\.ts$|^cli\//;
-const WORLDLY_NAMES: ReadonlySet<string> = new Set([
+/** Modules that may read time, randomness and environment; all others receive them. */
+const WORLD_READERS = /^(clock|config\/config|main)\.ts$|^cli\//;
+const WORLD_NAMES: ReadonlySet<string> = new Set([
   ...['setTimeout', 'setInterval', 'Date.now', 'performance.now', 'Math.random'],
   ...['process.env', 'process.hrtime', 'process.uptime'],
 ]);
-const WORLDLY_IMPORTS: ReadonlySet<string> = new Set(['scheduler', 'env', 'hrtime', 'uptime']);
+const WORLD_IMPORTS: ReadonlySet<string> = new Set(['scheduler', 'env', 'hrtime', 'uptime']);
 
 interface SourceFile {
   /** From `src`, with slashes. */
   readonly name: string;
   /** Files of the project that it names, from `src`. */
   readonly imports: readonly string[];
-  /** What is loaded with it: its static imports but those of types; files from `src`, packages by name. */
+  /**
+   * What is loaded with it: its static imports except those of types; files from `src`, packages by
+   * name.
+   */
   readonly loads: readonly string[];
-  /** What of the world it reads by itself. */
+  /** Its direct reads of time, randomness and environment. */
   readonly reads: readonly string[];
 }
 
@@ -108,7 +116,7 @@ function readSource(name: string, text: string): SourceFile {
   return { name, imports: [...imports].filter(known), loads: [...loads], reads: [...reads] };
 }
 
-/** From `src`; packages as they are. */
+/** From `src`; packages unchanged. */
 function fileOf(importer: string, specifier: string): string {
   if (!specifier.startsWith('.')) return specifier;
   return path.posix.join(path.posix.dirname(importer), specifier);
@@ -122,7 +130,7 @@ function isLoadedAlong(node: ts.Node): boolean {
   );
 }
 
-/** All that is loaded with these files, themselves included. */
+/** All that is loaded with these files, including themselves. */
 function loadedWith(roots: readonly string[], files: readonly SourceFile[]): ReadonlySet<string> {
   const loadsOf = new Map(files.map(({ name, loads }) => [name, loads]));
   const loaded = new Set(roots);
@@ -159,15 +167,15 @@ function readOf(node: ts.Node): string | undefined {
     return node.arguments?.length ? undefined : 'new Date()';
   }
   if (ts.isImportSpecifier(node)) return importOf(node);
-  if (ts.isPropertyAccessExpression(node)) return worldly(node);
-  return ts.isIdentifier(node) && !isPropertyName(node) ? worldly(node) : undefined;
+  if (ts.isPropertyAccessExpression(node)) return worldAccess(node);
+  return ts.isIdentifier(node) && !isPropertyName(node) ? worldAccess(node) : undefined;
 }
 
-/** What a built-in module hands out, whatever it is called here. */
+/** A global of a built-in module, whatever its local name. */
 function importOf(node: ts.ImportSpecifier): string | undefined {
   const name = (node.propertyName ?? node.name).text;
   const isBuiltIn = literalOf(node.parent.parent.parent.moduleSpecifier)?.startsWith('node:');
-  return isBuiltIn && (WORLDLY_NAMES.has(name) || WORLDLY_IMPORTS.has(name)) ? name : undefined;
+  return isBuiltIn && (WORLD_NAMES.has(name) || WORLD_IMPORTS.has(name)) ? name : undefined;
 }
 
 /** `socket.setTimeout` is a socket's own; `{ setTimeout: 1 }` only names a property. */
@@ -177,9 +185,9 @@ function isPropertyName(node: ts.Identifier): boolean {
   return hasName && parent.name === node;
 }
 
-function worldly(node: ts.Node): string | undefined {
+function worldAccess(node: ts.Node): string | undefined {
   const name = node.getText().replace(/^globalThis\./, '');
-  return WORLDLY_NAMES.has(name) ? name : undefined;
+  return WORLD_NAMES.has(name) ? name : undefined;
 }
 
 /** With a slash at its end; empty for the files beside `app.ts`. */
@@ -189,7 +197,7 @@ function folderOf(name: string): string {
 
 function rankOf(name: string): number {
   const rank = RANKS[name] ?? RANKS[folderOf(name)];
-  assert.ok(rank !== undefined, `${name} has no rank: say in RANKS where it belongs`);
+  assert.ok(rank !== undefined, `${name} has no rank: add it to RANKS`);
   return rank;
 }
 
@@ -199,7 +207,7 @@ function mayImport(importer: string, imported: string): boolean {
   return isInFolder || to < from;
 }
 
-/** The files of one circle of imports, the first of them again at the end. */
+/** The files of one import cycle, the first of them again at the end. */
 function findCircle(files: readonly SourceFile[]): readonly string[] | undefined {
   const importsOf = new Map(files.map(({ name, imports }) => [name, imports]));
   const isDone = new Set<string>();
@@ -229,7 +237,7 @@ test('imports go down, or stay in their folder', () => {
   assert.deepEqual(wrong, []);
 });
 
-test('no imports go in a circle', () => {
+test('there are no import cycles', () => {
   assert.equal(findCircle(FILES)?.join(' -> '), undefined);
 });
 
@@ -242,8 +250,8 @@ test('only the composition root names adapters', () => {
   assert.deepEqual(wrong, []);
 });
 
-test('time, chance and environment are handed in', () => {
-  const wrong = FILES.filter(({ name, reads }) => reads.length > 0 && !WORLDLY.test(name));
+test('time, randomness and environment are passed in', () => {
+  const wrong = FILES.filter(({ name, reads }) => reads.length > 0 && !WORLD_READERS.test(name));
   assert.deepEqual(
     wrong.map(({ name, reads }) => `${name} reads ${reads.join(', ')}`),
     [],
@@ -251,7 +259,7 @@ test('time, chance and environment are handed in', () => {
 });
 
 for (const [what, roots, needed] of [
-  // valibot is bundled: of it only the functions in use are loaded, some 20 kB.
+  // valibot is bundled: only the functions in use are loaded, some 20 kB.
   ['serve', SERVE, ['better-sqlite3', 'pino', 'prom-client', 'valibot']],
   ['the writer thread', WRITER_THREAD, ['better-sqlite3']],
 ] as const) {
@@ -261,7 +269,7 @@ for (const [what, roots, needed] of [
     assert.deepEqual(packages.sort(), needed);
   });
 
-  test(`${what} imports no built-in module that brings megabytes along`, () => {
+  test(`${what} imports no built-in module that loads megabytes`, () => {
     const wrong = [...loadedWith(roots, FILES)].filter((name) => HEAVY_BUILT_INS.includes(name));
     assert.deepEqual(wrong, []);
   });
@@ -281,7 +289,7 @@ test('the writer thread loads nothing but its store', () => {
   assert.deepEqual(wrong, []);
 });
 
-test('what is named here is there', () => {
+test('every name in these rules exists', () => {
   const names = new Set(FILES.map(({ name }) => name));
   const named = [...SERVE, ...WRITER_THREAD, ...ADAPTERS];
   assert.deepEqual(
@@ -290,7 +298,7 @@ test('what is named here is there', () => {
   );
 });
 
-test('these rules see what they are to see', () => {
+test('these rules detect what they must detect', () => {
   const text = `
     import type { A } from './a.ts';
     import { setTimeout as delay, setImmediate } from 'node:timers/promises';

@@ -39,7 +39,7 @@ const REPLAYS: readonly (readonly [text: string, instruction: ReplayInstruction]
   ['instance=148ed599c14189;timeout=0s', { instance: M1, timeoutMs: 0 }],
 ];
 for (const [text, instruction] of REPLAYS) {
-  test(`fly-replay: ${text} is written and read`, () => {
+  test(`fly-replay: ${text} is formatted and parsed`, () => {
     assert.equal(formatReplay(instruction), text);
     assert.deepEqual(parseReplay(text), instruction);
   });
@@ -69,7 +69,7 @@ for (const [text, instruction] of READ_REPLAYS) {
   });
 }
 
-test('fly-replay: nothing that breaks a header or a field gets into it', () => {
+test('fly-replay: values that would break a header or a field are excluded', () => {
   const text = formatReplay({ instance: 'a\r\nset-cookie: x', state: 'a"b\\c\0dé' });
   assert.equal(text, 'instance="aset-cookie: x";state=abcd');
 });
@@ -80,7 +80,7 @@ const SOURCES: readonly (readonly [text: string, source: ReplaySource])[] = [
   ['instance=148ed599c14189', { instance: M1 }],
 ];
 for (const [text, source] of SOURCES) {
-  test(`fly-replay-src: ${text} is written and read`, () => {
+  test(`fly-replay-src: ${text} is formatted and parsed`, () => {
     assert.equal(formatReplaySource(source), text);
     assert.deepEqual(parseReplaySource(text), source);
   });
@@ -100,7 +100,7 @@ const READ_SOURCES: readonly (readonly [text: string, source: ReplaySource])[] =
   ['=;=,"=;', {}],
 ];
 for (const [text, source] of READ_SOURCES) {
-  test(`fly-replay-src: "${text}" is read without trouble`, () => {
+  test(`fly-replay-src: "${text}" is parsed without an error`, () => {
     assert.deepEqual(parseReplaySource(text), source);
   });
 }
@@ -112,13 +112,13 @@ const FAILURES: readonly (readonly [text: string, failure: ReplayFailure])[] = [
   ['reason=no_candidate;elapsed_ms=0', { reason: 'no_candidate', elapsedMs: 0 }],
 ];
 for (const [text, failure] of FAILURES) {
-  test(`fly-replay-failed: ${text} is written and read`, () => {
+  test(`fly-replay-failed: ${text} is formatted and parsed`, () => {
     assert.equal(formatReplayFailure(failure), text);
     assert.deepEqual(parseReplayFailure(text), failure);
   });
 }
 
-test('fly-replay-failed: what is malformed is left out', () => {
+test('fly-replay-failed: malformed fields are omitted', () => {
   assert.deepEqual(parseReplayFailure('instance=?;reason=boredom;elapsed_ms=x;app=a'), {
     app: 'a',
   });
@@ -134,7 +134,7 @@ for (const [text, status] of CACHE_STATUSES) {
   });
 }
 
-test('junk never throws', () => {
+test('invalid input never throws', () => {
   const junk = fc.oneof(
     fc.string({ unit: 'binary' }),
     fc.string({
@@ -151,7 +151,7 @@ test('junk never throws', () => {
   );
 });
 
-test('what is written is read as it was', () => {
+test('formatted text is parsed to the same value', () => {
   const text = fc.stringMatching(/^[a-z0-9;,=:/ ]{0,20}[a-z0-9]$/).map((value) => value.trim());
   fc.assert(
     fc.property(text, text, fc.nat(), (instance, state, timeoutMs) => {
@@ -186,12 +186,12 @@ const LISTS: readonly (readonly [claim: string, records: string[][], machines: t
   ['nothing', [], []],
 ];
 for (const [claim, records, machines] of LISTS) {
-  test(`Machines are read from ${claim}`, () => {
+  test(`Machines are parsed from ${claim}`, () => {
     assert.deepEqual(parseMachinesTxt(records), machines);
   });
 }
 
-test('a list of any length is written in strings that DNS can carry', () => {
+test('a list of any length is split into strings that DNS can carry', () => {
   const machines = Array.from({ length: 200 }, (_, i) => ({ id: machine(`m${i}`), region: 'iad' }));
   const records = formatMachinesTxt(machines);
   assert.ok(records.flat().every((text) => text.length > 0 && text.length <= 255));

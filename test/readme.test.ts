@@ -1,4 +1,4 @@
-/** What the documentation promises is tested: each promise is the name of a test that runs. */
+/** The promises of the documentation are tested: each promise is the name of a test that runs. */
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';

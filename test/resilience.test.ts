@@ -33,7 +33,7 @@ function policy(clock: TestClock, retryCount = 3, random = (): number => 0.5) {
 }
 
 describe('retry', () => {
-  it('tries again after a pause that doubles, and returns what succeeded', async () => {
+  it('retries after a pause that doubles, and returns the result of the success', async () => {
     const clock = createTestClock();
     const { operation, tries } = failing(BUSY, BUSY);
     const result = retry(operation, policy(clock));
@@ -47,7 +47,7 @@ describe('retry', () => {
     assert.equal(await result, 3);
   });
 
-  it('gives up with the last error once the retries are used up', async () => {
+  it('stops retrying with the last error once the retries are used up', async () => {
     const clock = createTestClock();
     const { operation, tries } = failing(BUSY, BUSY, BUSY);
     const result = assert.rejects(retry(operation, policy(clock, 2)), BUSY);
@@ -56,7 +56,7 @@ describe('retry', () => {
     assert.equal(tries(), 3);
   });
 
-  it('does not try again what failed for good', async () => {
+  it('does not retry a permanent failure', async () => {
     const { operation, tries } = failing(BROKEN);
     await assert.rejects(retry(operation, policy(createTestClock())), BROKEN);
     assert.equal(tries(), 1);
@@ -68,7 +68,7 @@ describe('retry', () => {
     assert.equal(tries(), 1);
   });
 
-  it('ends its pause and tries no more once it is aborted', async () => {
+  it('ends its pause and stops retrying once it is aborted', async () => {
     const clock = createTestClock();
     const abort = new AbortController();
     const { operation, tries } = failing(BUSY, BUSY);
@@ -83,7 +83,7 @@ describe('retry', () => {
     assert.equal(clock.pendingCount(), 0);
   });
 
-  it('begins no pause that outlasts its time, nor a try after a pause that did', async () => {
+  it('starts no pause that exceeds its time limit, nor a try after a pause that did', async () => {
     const clock = createTestClock();
     const { operation, tries } = failing(BUSY, BUSY, BUSY, BUSY);
     const inTime = retry(operation, { ...policy(clock), untilMs: 150 });
@@ -98,7 +98,7 @@ describe('retry', () => {
     assert.equal(tries(), 3);
   });
 
-  it('turns an operation that throws at once into a rejection', async () => {
+  it('turns a synchronous throw into a rejection', async () => {
     const result = retry(() => {
       throw BROKEN;
     }, policy(createTestClock()));
@@ -116,7 +116,7 @@ describe('backoffDelayMs', () => {
     [2_000, 0.5, 500],
   ];
   for (const [attempt, random, expectedMs] of rows) {
-    it(`pauses ${expectedMs} ms after attempt ${attempt} where chance says ${random}`, () => {
+    it(`pauses ${expectedMs} ms after attempt ${attempt} with the random value ${random}`, () => {
       const backoff = { delayMs: 100, maxDelayMs: 1_000 };
       assert.equal(
         Math.round(backoffDelayMs(attempt, backoff, () => random) * 10) / 10,
@@ -136,7 +136,7 @@ describe('a circuit breaker', () => {
     for (let i = 0; i < times; i += 1) breaker.begin()?.failed();
   }
 
-  it('opens after so many failures in a row and lets nothing through', () => {
+  it('opens after a number of consecutive failures and rejects all attempts', () => {
     const breaker = breakerAt(createTestClock());
     fail(breaker, 2);
     assert.deepEqual(breaker.state(), { kind: 'closed', consecutiveFailures: 2 });
@@ -154,7 +154,7 @@ describe('a circuit breaker', () => {
     assert.equal(breaker.state().kind, 'closed');
   });
 
-  it('lets one probe through once its time is up, and closes if that succeeds', async () => {
+  it('admits one probe at its timeout, and closes if that succeeds', async () => {
     const clock = createTestClock();
     const breaker = breakerAt(clock);
     fail(breaker, 3);
@@ -168,7 +168,7 @@ describe('a circuit breaker', () => {
     assert.deepEqual(breaker.state(), { kind: 'closed', consecutiveFailures: 0 });
   });
 
-  it('stays open twice as long with each probe that fails, up to a bound', async () => {
+  it('stays open twice as long with each probe that fails, up to a limit', async () => {
     const clock = createTestClock();
     const breaker = breakerAt(clock);
     fail(breaker, 3);
@@ -180,7 +180,7 @@ describe('a circuit breaker', () => {
     }
   });
 
-  it('opens for between half and all of its time, as chance says', async () => {
+  it('opens for a random time between half and all of its timeout', async () => {
     const clock = createTestClock();
     const breaker = breakerAt(clock, 0);
     fail(breaker, 3);
@@ -188,7 +188,7 @@ describe('a circuit breaker', () => {
     assert.equal(breaker.mayBegin(), true);
   });
 
-  it('lets the next probe through at once when one was abandoned', async () => {
+  it('admits the next probe immediately when one was abandoned', async () => {
     const clock = createTestClock();
     const breaker = breakerAt(clock);
     fail(breaker, 3);
@@ -197,7 +197,7 @@ describe('a circuit breaker', () => {
     assert.ok(breaker.begin());
   });
 
-  it('does not hear those that began before it opened', async () => {
+  it('ignores attempts that began before it opened', async () => {
     const clock = createTestClock();
     const breaker = breakerAt(clock);
     const [early, late] = [breaker.begin(), breaker.begin()];
@@ -210,7 +210,7 @@ describe('a circuit breaker', () => {
     assert.equal(breaker.state().kind, 'half-open');
   });
 
-  it('hears each attempt once', () => {
+  it('counts each attempt once', () => {
     const breaker = breakerAt(createTestClock());
     const attempt = breaker.begin();
     for (let i = 0; i < 3; i += 1) attempt?.failed();

@@ -1,4 +1,4 @@
-/** Whole sidecars from their start to their end. */
+/** Whole sidecars from start to stop. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -43,35 +43,35 @@ const isListening = async (port: number): Promise<boolean> => {
 };
 
 describe('a start', () => {
-  test('takes free ports for 0 and names them', async (t) => {
+  test('selects free ports for 0 and reports them', async (t) => {
     const { ports } = await startTestSidecar(t, await serveSessionApp(t));
     assert.equal(new Set(Object.values(ports)).size, 3);
     for (const port of Object.values(ports)) assert.ok(await isListening(port));
   });
 
-  test('opens the public port last, when the app answers, and is not ready before', async (t) => {
+  test('opens the public port last, when the app responds, and is not ready before', async (t) => {
     const [PORT, PEER_PORT, ADMIN_PORT] = [
       await freePort(),
       await freePort(),
       await freePort(),
     ].map(String);
     const env = { PORT, PEER_PORT, ADMIN_PORT };
-    let lookedAt = 0;
+    let checkCount = 0;
     const untilAppAnswers = async (): Promise<void> => {
-      lookedAt += 1;
+      checkCount += 1;
       const { status, reason } = await readinessAt(Number(ADMIN_PORT));
       assert.deepEqual([status, reason], [503, 'starting']);
       assert.ok(await isListening(Number(PEER_PORT)));
       assert.ok(!(await isListening(Number(PORT))));
     };
     const sidecar = await startTestSidecar(t, await serveSessionApp(t), env, { untilAppAnswers });
-    assert.equal(lookedAt, 1);
+    assert.equal(checkCount, 1);
     assert.ok(await isListening(sidecar.ports.public));
     assert.equal((await readinessAt(sidecar.ports.admin)).status, 200);
   });
 
   for (const name of ['PORT', 'PEER_PORT', 'ADMIN_PORT']) {
-    test(`that finds its ${name} taken says so and stops what it has started`, async (t) => {
+    test(`that finds its ${name} in use reports it and stops what it has started`, async (t) => {
       const taker = createTcpServer().listen(0, '127.0.0.1');
       await once(taker, 'listening');
       t.after(() => taker.close());
@@ -87,7 +87,7 @@ describe('a start', () => {
     });
   }
 
-  test('whose app does not come up stops what it has started', async (t) => {
+  test('whose app does not start stops what it has started', async (t) => {
     const watch = watchResources(t);
     const untilAppAnswers = (): Promise<void> => Promise.reject(new Error('no app'));
     const parts = { clock: watch.clock, untilAppAnswers };
@@ -101,7 +101,7 @@ function storeIn(dir: string): Record<string, string> {
 }
 
 describe('a store that can not be opened', () => {
-  test('is told of in one warning, replaced by memory, and seen as degraded', async (t) => {
+  test('is reported in one warning, replaced by memory, and shown as degraded', async (t) => {
     const blocker = path.join(temporaryDirectory(t), 'file');
     writeFileSync(blocker, '');
     const log = createKeptLog();
@@ -135,7 +135,7 @@ describe('a store that can not be opened', () => {
     assert.match(store.reason, /its directory can't be created/);
   });
 
-  test('is opened as soon as it can be, and told what was bound until then', async (t) => {
+  test('is opened as soon as possible, and receives the bindings made until then', async (t) => {
     const dir = temporaryDirectory(t);
     const blocker = path.join(dir, 'file');
     writeFileSync(blocker, '');
@@ -149,7 +149,7 @@ describe('a store that can not be opened', () => {
 });
 
 describe('a stop', () => {
-  test('breaks off what is still open, WebSockets too', { timeout: 10_000 }, async (t) => {
+  test('aborts what is still open, WebSockets too', { timeout: 10_000 }, async (t) => {
     const app = createServer();
     const sockets = new WebSocketServer({ server: app });
     t.after(() => sockets.clients.forEach((socket) => socket.terminate()));
@@ -162,7 +162,7 @@ describe('a stop', () => {
     assert.equal((await closed)[0], 1006);
   });
 
-  test('writes what was learned, closes every port, and is the same the second time', async (t) => {
+  test('writes discovered bindings, closes every port, and has no further effect the second time', async (t) => {
     const dir = temporaryDirectory(t);
     const sidecar = await startTestSidecar(t, await serveSessionApp(t), storeIn(dir));
     const opened = await fetch(`${urlOf(sidecar)}/open`, { method: 'POST' });
@@ -204,7 +204,7 @@ describe('a Machine of a Fly app', () => {
     return dns;
   }
 
-  test('warns once, in the background, that others run which FLEET=off does not ask', async (t) => {
+  test('warns once, in the background, that other Machines run although FLEET=off', async (t) => {
     const dns = await dnsOf(t, 'm1 ams,m2 ams');
     const log = createKeptLog();
     const env = inApp(dns, { FLEET: 'off' });
@@ -217,7 +217,7 @@ describe('a Machine of a Fly app', () => {
     );
   });
 
-  test('does not warn where it is alone', async (t) => {
+  test('does not warn when it is alone', async (t) => {
     const dns = await dnsOf(t, 'm1 ams');
     const clock = createTestClock();
     const log = createKeptLog();
@@ -227,7 +227,7 @@ describe('a Machine of a Fly app', () => {
     assert.deepEqual(log.messages('warn'), []);
   });
 
-  test('starts at once though the name server is silent, and warns of it after a minute', async (t) => {
+  test('starts immediately though the name server is unresponsive, and warns of it after a minute', async (t) => {
     const dns = await startScriptedDns(t);
     dns.isSilent = true;
     for (const [FLEET, warnings] of [
@@ -240,7 +240,7 @@ describe('a Machine of a Fly app', () => {
       const starting = startTestSidecar(t, await serveSessionApp(t), inApp(dns, { FLEET }), parts);
       await until(async () => {
         await clock.advance(100);
-        return isSettled(starting);
+        return hasSettled(starting);
       });
       await clock.advance(WARN_AFTER_MS);
       const blind = log.messages('warn').filter((text) => text.includes('still not known'));
@@ -250,7 +250,7 @@ describe('a Machine of a Fly app', () => {
   });
 });
 
-async function isSettled(work: Promise<unknown>): Promise<boolean> {
+async function hasSettled(work: Promise<unknown>): Promise<boolean> {
   const pending = Symbol();
   return (await Promise.race([work, Promise.resolve(pending)])) !== pending;
 }

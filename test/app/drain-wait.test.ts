@@ -18,23 +18,23 @@ function wait(msUntilQuiet: () => number): Waiting {
   return { clock, abort: () => aborting.abort(), isOver: () => isOver };
 }
 
-test('is over at once where it is quiet', async () => {
+test('ends immediately when it is quiet', async () => {
   const { clock, isOver } = wait(() => 0);
   await clock.advance(0);
   assert.deepEqual([isOver(), clock.pendingCount()], [true, 0]);
 });
 
-test('asks again when it may be quiet, and is over when it is', async () => {
-  const answers = [700, 300, 0];
-  const { clock, isOver } = wait(() => answers.shift() ?? 0);
+test('checks again when it may be quiet, and ends when it is', async () => {
+  const remaining = [700, 300, 0];
+  const { clock, isOver } = wait(() => remaining.shift() ?? 0);
   await clock.advance(999);
-  assert.deepEqual([answers, isOver()], [[0], false]);
+  assert.deepEqual([remaining, isOver()], [[0], false]);
   await clock.advance(1);
-  assert.deepEqual([answers, isOver(), clock.pendingCount()], [[], true, 0]);
+  assert.deepEqual([remaining, isOver(), clock.pendingCount()], [[], true, 0]);
 });
 
 for (const waitMs of [1_000, 60_000]) {
-  test(`is over with its time where it is never quiet, asked every ${waitMs} ms`, async () => {
+  test(`ends at its timeout when it is never quiet, with a check every ${waitMs} ms`, async () => {
     const { clock, isOver } = wait(() => waitMs);
     await clock.advance(9_999);
     assert.equal(isOver(), false);
@@ -43,7 +43,7 @@ for (const waitMs of [1_000, 60_000]) {
   });
 }
 
-test('is over at once when it is not waited for any more', async () => {
+test('ends immediately when its caller aborts it', async () => {
   const { clock, abort, isOver } = wait(() => 1_000);
   await clock.advance(500);
   abort();

@@ -1,4 +1,4 @@
-/** Taking no new sessions while those that are here are served. */
+/** A drain accepts no new sessions while existing ones are served. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ASK_PATH } from '../../src/fleet/messages.ts';
@@ -15,7 +15,7 @@ import { startTestSidecar } from '../support/sidecar.ts';
 const SELF = machineId('m1');
 const urlOf = ({ ports }: Sidecar): string => `http://127.0.0.1:${ports.public}`;
 
-/** In steps: what looks into a store after each of its timers takes some turns of the event loop. */
+/** In steps: a timer that checks the store needs some turns of the event loop. */
 async function pass(clock: TestClock, ms: number): Promise<void> {
   for (let passedMs = 0; passedMs < ms; passedMs += 100) await clock.advance(100);
 }
@@ -31,7 +31,7 @@ async function openStream({ ports }: Sidecar): Promise<RawClient> {
 describe('a drain', () => {
   const FLEET = { FLEET: 'm2@127.0.0.1:9', DRAIN_TIMEOUT_MS: '10000' };
 
-  test('sends new sessions elsewhere and serves its own, until its time is over', async (t) => {
+  test('sends new sessions elsewhere and serves its own, until its timeout', async (t) => {
     const clock = createTestClock();
     const sidecar = await startTestSidecar(t, await serveSessionApp(t), FLEET, { clock });
     const url = urlOf(sidecar);
@@ -58,7 +58,7 @@ describe('a drain', () => {
     assert.equal((await fetch(url, { headers: SESSION })).status, 200);
   });
 
-  test('serves new sessions too where there is nobody else, or what comes back', async (t) => {
+  test('serves new sessions too when no other Machine runs, and requests that came back', async (t) => {
     const alone = await startTestSidecar(t, await serveSessionApp(t), {
       DRAIN_TIMEOUT_MS: '10000',
     });
@@ -66,12 +66,12 @@ describe('a drain', () => {
     void alone.drain();
     void one.drain();
     const headers = { 'fly-replay-failed': 'reason=timeout' };
-    for (const answer of [await fetch(urlOf(alone)), await fetch(urlOf(one), { headers })]) {
-      assert.equal(await answer.text(), 'from the app');
+    for (const response of [await fetch(urlOf(alone)), await fetch(urlOf(one), { headers })]) {
+      assert.equal(await response.text(), 'from the app');
     }
   });
 
-  test('is over a second after the last request has ended, whatever sessions live here', async (t) => {
+  test('ends a second after the last request has ended, whatever sessions live here', async (t) => {
     const clock = createTestClock();
     const sidecar = await startTestSidecar(t, await serveSessionApp(t), FLEET, { clock });
     await fetch(`${urlOf(sidecar)}/open`, { method: 'POST' });
@@ -90,7 +90,7 @@ describe('a drain', () => {
     await drained;
   });
 
-  test('is over at once where no request has come for a second', async (t) => {
+  test('ends immediately when no request has arrived for a second', async (t) => {
     const clock = createTestClock();
     const sidecar = await startTestSidecar(t, await serveSessionApp(t), FLEET, { clock });
     await fetch(`${urlOf(sidecar)}/open`, { method: 'POST' });
@@ -98,7 +98,7 @@ describe('a drain', () => {
     await sidecar.drain();
   });
 
-  test('is held up by what peers forward, and not by what they ask, nor by health checks', async (t) => {
+  test('waits for requests that peers forward, and not for their queries, nor for health checks', async (t) => {
     const clock = createTestClock();
     const sidecar = await startTestSidecar(t, await serveSessionApp(t), FLEET, { clock });
     const ofPeer = (path: string, init: RequestInit): Promise<Response> =>
@@ -109,7 +109,7 @@ describe('a drain', () => {
       for (let i = 0; i < head.length; i += 2) headers.push([head[i] ?? '', head[i + 1] ?? '']);
       return ofPeer(FORWARD_PATH, { headers });
     };
-    const ask = (): Promise<Response> =>
+    const query = (): Promise<Response> =>
       ofPeer(ASK_PATH, { method: 'POST', body: '{"from":"m2","questions":[]}' });
 
     assert.equal(await (await forward()).text(), 'from the app');
@@ -120,7 +120,7 @@ describe('a drain', () => {
     await pass(clock, 900);
     assert.equal(isDrained, false);
     assert.deepEqual(
-      [(await ask()).status, (await readinessAt(sidecar.ports.admin)).status],
+      [(await query()).status, (await readinessAt(sidecar.ports.admin)).status],
       [200, 503],
     );
     await pass(clock, 100);

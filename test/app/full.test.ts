@@ -49,7 +49,7 @@ describe('a full Machine', () => {
     );
   });
 
-  test('takes new sessions where all are full, after one replay', async (t) => {
+  test('accepts new sessions when all are full, after one replay', async (t) => {
     const fleet = await startBehindEdge(t, ['m1', 'm2'], FULL_AT_TWO);
     for (const id of ['m1', 'm1', 'm2', 'm2']) await fleet.open(id);
     for (const [id, by] of [
@@ -62,7 +62,7 @@ describe('a full Machine', () => {
     }
   });
 
-  test('takes new sessions where nobody else runs', async (t) => {
+  test('accepts new sessions when no other Machine runs', async (t) => {
     const fleet = await startBehindEdge(t, ['m1'], FULL_AT_TWO);
     for (let count = 0; count < 4; count += 1) {
       const { status, way } = await fleet.open('m1');
@@ -70,7 +70,7 @@ describe('a full Machine', () => {
     }
   });
 
-  test('has room again when its sessions have expired, without anybody asking', async (t) => {
+  test('has room again when its sessions have expired, without any request', async (t) => {
     const clock = createTestClock();
     const fleet = await startBehindEdge(
       t,
@@ -104,7 +104,7 @@ describe('a full Machine', () => {
     assert.match(opened.headers.get('fly-replay') ?? '', /^elsewhere=true;/);
   });
 
-  test('says that it is drained before it says full, and full before its app is down', async (t) => {
+  test('reports drained before full, and full before its app is down', async (t) => {
     const metrics = openMetrics(t);
     const fleet = await startBehindEdge(t, ['m1', 'm2'], FULL_AT_TWO, (id) =>
       id === 'm1' ? { metrics } : {},
@@ -124,13 +124,13 @@ describe('a full Machine', () => {
   });
 });
 
-test('nothing is counted where nothing is limited', async (t) => {
+test('nothing is counted without a limit', async (t) => {
   const metrics = openMetrics(t);
   await startTestSidecar(t, await serveSessionApp(t), {}, { metrics });
   assert.doesNotMatch(await metrics.render(), /own_sessions/);
 });
 
-test('a stop leaves no recount behind', async (t) => {
+test('a stop leaves no resync running', async (t) => {
   const app = await serveSessionApp(t);
   const watch = watchResources(t);
   const sidecar = await startTestSidecar(t, app, FULL_AT_TWO, { clock: watch.clock });

@@ -1,4 +1,4 @@
-/** Off Fly.io: a sidecar that is started again on one store file is the same Machine. */
+/** Outside Fly.io: a sidecar that is restarted on the same store file is the same Machine. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import { persistGeneratedMachineId } from '../../src/app/generated-machine-id.ts
 import { systemClock } from '../../src/clock.ts';
 import { parseConfig, type Config, type Environment } from '../../src/config/config.ts';
 import { serveApp } from '../support/sidecar.ts';
-import { lineThatSays, linesOf, start, type Line } from '../cli/program.ts';
+import { lineWithMessage, linesOf, start, type Line } from '../cli/program.ts';
 
 async function createFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'fly-affinity-machine-'));
@@ -23,14 +23,14 @@ function configOf(env: Environment, digit: number): Config {
   return config;
 }
 
-/** The id of a start that would make up `local` and nine times this digit. */
+/** The id of a start that would generate `local` and nine times this digit. */
 async function idOf(env: Environment, digit: number): Promise<string> {
   const { config, warning } = await persistGeneratedMachineId(configOf(env, digit), systemClock);
   assert.equal(warning, undefined);
   return config.identity.machine;
 }
 
-test('a made-up id is kept beside the store file, readable by its user alone, and found again', async (t) => {
+test('a generated id is stored next to the store file, readable by its user only, and read again', async (t) => {
   const path = join(await createFolder(t), 'not', 'there', 'yet.sqlite');
   const env = { SESSION_STORE_PATH: path };
   assert.equal(await idOf(env, 1), 'local111111111');
@@ -41,7 +41,7 @@ test('a made-up id is kept beside the store file, readable by its user alone, an
 });
 
 for (const text of ['', 'local12', 'local1234567890', 'd890123456789', 'local111111111\nlocal2']) {
-  test(`what is no made-up id is replaced: ${JSON.stringify(text)}`, async (t) => {
+  test(`an invalid generated id is replaced: ${JSON.stringify(text)}`, async (t) => {
     const path = join(await createFolder(t), 's.sqlite');
     await writeFile(`${path}.machine`, text);
     assert.equal(await idOf({ SESSION_STORE_PATH: path }, 4), 'local444444444');
@@ -49,7 +49,7 @@ for (const text of ['', 'local12', 'local1234567890', 'd890123456789', 'local111
   });
 }
 
-describe('nothing is kept', () => {
+describe('nothing is stored', () => {
   for (const env of [
     { FLY_MACHINE_ID: 'm1' },
     { SESSION_STORE_ENABLED: 'false' },
@@ -65,7 +65,7 @@ describe('nothing is kept', () => {
   }
 });
 
-test('where it can not be kept, one warning says so and what to do', async (t) => {
+test('when it can not be stored, one warning reports it and what to do', async (t) => {
   const file = join(await createFolder(t), 'file');
   await writeFile(file, '');
   const config = configOf({ SESSION_STORE_PATH: join(file, 's.sqlite') }, 6);
@@ -77,12 +77,12 @@ test('where it can not be kept, one warning says so and what to do', async (t) =
   );
 });
 
-describe('sessions of yesterday are served by a sidecar that was started again', () => {
+describe('earlier sessions are served by a restarted sidecar', () => {
   async function open(t: TestContext, env: Readonly<Record<string, string>>, app: number) {
     const settings = { UPSTREAM_URL: `http://127.0.0.1:${app}`, ADMIN_TOKEN: TOKEN, ...env };
     const child = start(t, { args: ['serve'], env: { SESSION_STORE_URL: '', ...settings } });
     const lines = linesOf(child);
-    const serving = await lineThatSays(lines, 'serving');
+    const serving = await lineWithMessage(lines, 'serving');
     const ports = serving.ports as Readonly<Record<string, number>>;
     return {
       machine: String(serving.machine),
@@ -111,7 +111,7 @@ describe('sessions of yesterday are served by a sidecar that was started again',
       res.end('from the app');
     });
 
-  test('under the same made-up id', async (t) => {
+  test('under the same generated id', async (t) => {
     const app = await serveMinting(t);
     const env = { SESSION_STORE_PATH: join(await createFolder(t), 's.sqlite') };
     const first = await open(t, env, app);
@@ -124,7 +124,7 @@ describe('sessions of yesterday are served by a sidecar that was started again',
     await second.stop();
   });
 
-  test('under another id too, where there is no fleet, and count as its own from then on', async (t) => {
+  test('under another id too, without a fleet, and count as its own from then on', async (t) => {
     const app = await serveMinting(t);
     const env = { SESSION_STORE_PATH: join(await createFolder(t), 's.sqlite'), FLEET: 'off' };
     const first = await open(t, { ...env, FLY_MACHINE_ID: 'yesterday' }, app);

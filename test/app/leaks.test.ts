@@ -1,4 +1,7 @@
-/** Invariant 9: all that was started is stopped. Two whole sidecars, started and stopped ten times. */
+/**
+ * Invariant 9: everything that was started is stopped. Two whole sidecars, started and stopped ten
+ * times.
+ */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -21,7 +24,7 @@ import { SESSION, serveSessionApp } from '../support/session-app.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 const ROUNDS = 10;
-/** Of each round. */
+/** Per round. */
 const CALLS = 100;
 const ABORTED_CALLS = 10;
 const SOCKETS = 5;
@@ -29,7 +32,7 @@ const SOCKETS = 5;
 const HANGS = '/hangs';
 const STREAM = '/stream';
 
-/** Mints a session for whoever brings none, streams, hangs, and echoes on WebSockets. */
+/** Creates a session for every request without one, streams, hangs, and echoes on WebSockets. */
 function createApp(): Server {
   let minted = 0;
   const server = createServer((req, res) => {
@@ -95,7 +98,7 @@ async function makeCalls(client: Client, m1: TestMachine, m2: TestMachine): Prom
   assert.deepEqual(statuses, new Set([200, 307]));
 }
 
-/** Before the head of the answer, in the middle of it, and in the middle of the upload. */
+/** Before the head of the response, in the middle of it, and in the middle of the upload. */
 async function abortCalls(client: Client, machine: TestMachine, app: Server): Promise<void> {
   for (let count = 0; count < ABORTED_CALLS; count += 1) {
     const path = count % 2 === 0 ? STREAM : HANGS;
@@ -179,7 +182,7 @@ const storeInFile = (dir: string, id: string): Environment => ({
   SESSION_STORE_PATH: path.join(dir, `${id}.sqlite`),
 });
 
-/** Undefined where the system does not say. */
+/** Undefined where the system does not report it. */
 async function openFileCount(): Promise<number | undefined> {
   try {
     return (await readdir('/proc/self/fd')).length;
@@ -190,7 +193,7 @@ async function openFileCount(): Promise<number | undefined> {
 
 test('after a thousand requests, a hundred aborted ones and fifty WebSockets in ten lives nothing is left', async (t) => {
   const dir = temporaryDirectory(t);
-  await t.test('a life in which Node.js opens what it keeps for all', (life) =>
+  await t.test('a life in which Node.js opens its global resources', (life) =>
     liveOnce(life, systemClock, dir),
   );
   const filesAtFirst = await openFileCount();
@@ -203,7 +206,7 @@ test('after a thousand requests, a hundred aborted ones and fifty WebSockets in 
   assert.equal(await openFileCount(), filesAtFirst);
 });
 
-test('a connection that has carried a thousand requests has as many listeners as after the first', async (t) => {
+test('a connection after a thousand requests has as many listeners as after the first', async (t) => {
   const watch = watchResources(t);
   const app = await serveApp(t, (_req, res) => res.end('ok'));
   const sidecar = await startTestSidecar(t, app, {}, { clock: watch.clock });
@@ -223,7 +226,7 @@ test('a connection that has carried a thousand requests has as many listeners as
   assert.equal(await countAfter(1_000), first);
 });
 
-/** Of all the sockets there are: a client's and the sidecar's, the sidecar's and the app's. */
+/** Of all sockets: those of a client and the sidecar, and of the sidecar and the app. */
 function listenerCount({ sockets }: ResourceWatch): number {
   assert.equal(sockets.size, 4);
   let count = 0;
@@ -239,7 +242,7 @@ const STORES: readonly (readonly [where: string, storeIn: (dir: string) => Envir
 ];
 
 for (const [where, storeIn] of STORES) {
-  test(`with the clean-up interval at 0 no timer exists, the store in ${where}`, async (t) => {
+  test(`with a cleanup interval of 0 no timer exists, the store in ${where}`, async (t) => {
     const app = await serveSessionApp(t);
     const store = storeIn(temporaryDirectory(t));
     const watch = watchResources(t);
@@ -258,7 +261,7 @@ for (const [where, storeIn] of STORES) {
 }
 
 async function openSession({ ports }: Sidecar): Promise<void> {
-  const answer = await fetch(`http://127.0.0.1:${ports.public}/open`, { method: 'POST' });
-  assert.equal(answer.headers.get('mcp-session-id'), SESSION['mcp-session-id']);
-  await answer.text();
+  const response = await fetch(`http://127.0.0.1:${ports.public}/open`, { method: 'POST' });
+  assert.equal(response.headers.get('mcp-session-id'), SESSION['mcp-session-id']);
+  await response.text();
 }

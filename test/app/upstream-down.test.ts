@@ -1,4 +1,4 @@
-/** Whole sidecars whose app is killed and started again, behind the simulated edge. */
+/** Whole sidecars whose app is killed and restarted, behind the simulated edge. */
 import assert from 'node:assert/strict';
 import type { IncomingMessage } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
@@ -18,12 +18,12 @@ const adminOf = (fleet: EdgeFleet, id: string): number =>
   fleet.machines.get(id)?.sidecar.ports.admin ?? 0;
 
 const upstreamOf = async (port: number): Promise<Record<string, unknown>> => {
-  const answer = await readinessAt(port);
-  return { status: answer.status, ...answer.upstream };
+  const response = await readinessAt(port);
+  return { status: response.status, ...response.upstream };
 };
 
 describe('an app that refuses connections', () => {
-  test('costs a request without a session one replay, the very first one too', async (t) => {
+  test('costs a request without a session one replay, even the very first one', async (t) => {
     const fleet = await startBehindEdge(t, ['m1', 'm2']);
     await fleet.apps.get('m1')?.kill();
     for (const init of [{}, { body: 'a body' }, { body: 'x'.repeat(900_000) }]) {
@@ -32,7 +32,7 @@ describe('an app that refuses connections', () => {
     }
   });
 
-  test('shows as it is to a session that lives with it', async (t) => {
+  test('is visible to a session that lives with it', async (t) => {
     const fleet = await startBehindEdge(t, ['m1', 'm2']);
     const { session = '' } = await fleet.open('m1');
     await fleet.apps.get('m1')?.kill();
@@ -45,7 +45,7 @@ describe('an app that refuses connections', () => {
     }
   });
 
-  test('shows as it is where nobody else runs', async (t) => {
+  test('is visible when no other Machine runs', async (t) => {
     const fleet = await startBehindEdge(t, ['m1']);
     await fleet.apps.get('m1')?.kill();
     for (let times = 0; times < 2; times += 1) {
@@ -54,7 +54,7 @@ describe('an app that refuses connections', () => {
     }
   });
 
-  test('everywhere shows as it is, after one replay', async (t) => {
+  test('on all Machines is visible, after one replay', async (t) => {
     const fleet = await startBehindEdge(t, ['m1', 'm2']);
     for (const app of fleet.apps.values()) await app.kill();
     for (let times = 0; times < 2; times += 1) {
@@ -63,7 +63,7 @@ describe('an app that refuses connections', () => {
     }
   });
 
-  test('gets new sessions again once it listens, and leaves readiness alone', async (t) => {
+  test('gets new sessions again once it listens, and does not affect readiness', async (t) => {
     const log = createKeptLog();
     const metrics = createMetrics({ clock: systemClock, version: 'test' });
     t.after(() => metrics.close());
@@ -93,7 +93,7 @@ describe('an app that refuses connections', () => {
   });
 });
 
-/** What `m1` answers itself, while nobody listens at its app's port. */
+/** The response of `m1` itself, while its app's port has no listener. */
 async function startWithoutApp(t: TestContext, env: Environment = {}): Promise<string> {
   const settings = { FLEET: 'm2@127.0.0.1:9', ...env };
   const { ports } = await startTestSidecar(t, await freePort(), settings);
@@ -117,25 +117,25 @@ describe('a request that met the refused connection', () => {
   for (const [claim, init, replay] of rows) {
     test(claim, async (t) => {
       const host = await startWithoutApp(t);
-      const answer = await fetch(`http://${host}/`, { ...init, redirect: 'manual' });
-      assert.equal(answer.headers.get('fly-replay'), replay);
-      assert.equal(answer.status, replay === null ? 502 : 307);
+      const response = await fetch(`http://${host}/`, { ...init, redirect: 'manual' });
+      assert.equal(response.headers.get('fly-replay'), replay);
+      assert.equal(response.status, replay === null ? 502 : 307);
     });
   }
 
   test('goes elsewhere as a WebSocket too', async (t) => {
     const host = await startWithoutApp(t);
     const socket = new WebSocket(`ws://${host}/`);
-    const answer = await new Promise<IncomingMessage>((resolve) =>
+    const response = await new Promise<IncomingMessage>((resolve) =>
       socket.once('unexpected-response', (_request, response) => resolve(response)),
     );
     socket.on('error', () => undefined).terminate();
-    assert.deepEqual([answer.statusCode, answer.headers['fly-replay']], [307, ELSEWHERE]);
+    assert.deepEqual([response.statusCode, response.headers['fly-replay']], [307, ELSEWHERE]);
   });
 });
 
 describe('UPSTREAM_CHECK_PATH', () => {
-  test('sends new sessions elsewhere while the app says that it is not well', async (t) => {
+  test('sends new sessions elsewhere while the app reports that it is unhealthy', async (t) => {
     let status = 200;
     const app = await serveApp(t, (req, res) => {
       res.writeHead(req.url === '/health' ? status : 200).end('from the app');
@@ -156,7 +156,7 @@ describe('UPSTREAM_CHECK_PATH', () => {
     await until(() => isServedHere());
   });
 
-  test('that is redirected says so in the log and in /readyz', async (t) => {
+  test('that is redirected is reported in the log and in /readyz', async (t) => {
     const app = await serveApp(t, (_req, res) => res.writeHead(301, { location: '/login' }).end());
     const log = createKeptLog();
     const env = { UPSTREAM_CHECK_PATH: '/health', UPSTREAM_CHECK_INTERVAL_MS: '100' };
@@ -176,7 +176,7 @@ describe('UPSTREAM_CHECK_PATH', () => {
 });
 
 for (const env of [{}, { UPSTREAM_CHECK_PATH: '/health', UPSTREAM_CHECK_INTERVAL_MS: '100' }]) {
-  test(`a stop leaves no probe behind, with ${JSON.stringify(env)}`, async (t) => {
+  test(`a stop leaves no probe running, with ${JSON.stringify(env)}`, async (t) => {
     const port = await freePort();
     const watch = watchResources(t);
     const sidecar = await startTestSidecar(t, port, env, { clock: watch.clock });

@@ -1,7 +1,7 @@
-/** What the app answers, and the floor with it: the same bytes, whoever sends them. */
+/** The responses of the app and of the floor: the same bytes from both. */
 import { randomUUID } from 'node:crypto';
 
-export interface Answer {
+export interface AppResponse {
   readonly statusCode: number;
   /** Name, value, name, value. */
   readonly headers: readonly string[];
@@ -12,9 +12,9 @@ export const SMALL_PATH = '/small';
 export const LARGE_PATH = '/large';
 export const STREAM_PATH = '/stream';
 export const WEBSOCKET_PATH = '/websocket';
-/** Opens a session: the answer carries its id. */
+/** Opens a session: the response carries its id. */
 export const OPEN_PATH = '/open';
-/** What the floor answers as the sidecar answers a request for another Machine. */
+/** The floor's response that equals the sidecar's response to a request for another Machine. */
 export const REPLAY_PATH = '/replay';
 
 export const SESSION_HEADER = 'mcp-session-id';
@@ -24,7 +24,7 @@ export const SMALL_BODY = 'a'.repeat(100);
 
 const SMALL = json(Buffer.from(SMALL_BODY));
 const LARGE = json(Buffer.alloc(LARGE_BYTES, 'b'));
-const REPLAY: Answer = {
+const REPLAY: AppResponse = {
   statusCode: 307,
   headers: [
     'fly-replay',
@@ -38,11 +38,11 @@ const REPLAY: Answer = {
 export const FIRST_EVENT = ': hello\n\n';
 export const STREAM_HEADERS = ['content-type', 'text/event-stream', 'cache-control', 'no-cache'];
 
-/** The key and its answer in https://www.rfc-editor.org/rfc/rfc6455#section-1.3 */
+/** The key and its response in https://www.rfc-editor.org/rfc/rfc6455#section-1.3 */
 export const WEBSOCKET_KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
 export const WEBSOCKET_ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=';
 
-export function answerTo(path: string): Answer {
+export function responseTo(path: string): AppResponse {
   switch (path) {
     case LARGE_PATH:
       return LARGE;
@@ -55,7 +55,7 @@ export function answerTo(path: string): Answer {
   }
 }
 
-function json(body: Buffer): Answer {
+function json(body: Buffer): AppResponse {
   const headers = ['content-type', 'application/json', 'content-length', String(body.length)];
   return { statusCode: 200, headers, body };
 }

@@ -1,4 +1,4 @@
-/** What every bench gets, and what it is. */
+/** The inputs of every bench, and its interface. */
 import type { Workspace } from './compiled.ts';
 import type { Effort } from './effort.ts';
 import type { Load } from './load.ts';

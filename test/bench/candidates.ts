@@ -1,4 +1,4 @@
-/** What is measured side by side. Each candidate is a process of its own, alone on its core. */
+/** What is measured side by side. Each candidate is a separate process, alone on its core. */
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,7 +20,7 @@ export interface Candidate {
 /** How the candidates of one bench are started. */
 export interface Surroundings {
   readonly workspace: Workspace;
-  /** Of the sidecar, on top of what every bench has. */
+  /** Settings of the sidecar, in addition to those of every bench. */
   readonly sidecarEnv?: NodeJS.ProcessEnv;
   /** Options of Node for every candidate. */
   readonly nodeOptions?: readonly string[];
@@ -31,7 +31,10 @@ export function installed(names: readonly CandidateName[]): CandidateName[] {
   return names.filter((name) => name !== 'nginx' || neededForNginx.found !== undefined);
 }
 
-/** Starts the app and those named in front of it, but for what is not installed; `use` gets them in this order. */
+/**
+ * Starts the app and the named candidates in front of it, except those not installed; `use` gets
+ * them in this order.
+ */
 export function withCandidates<T>(
   names: readonly CandidateName[],
   surroundings: Surroundings,
@@ -43,7 +46,9 @@ export function withCandidates<T>(
   );
 }
 
-/** Starts the app and sidecars in front of it, one for each surroundings; `use` gets them in this order. */
+/**
+ * Starts the app and sidecars in front of it, one per environment; `use` gets them in this order.
+ */
 export function withSidecars<T>(
   each: readonly Surroundings[],
   use: (sidecars: readonly Candidate[]) => Promise<T>,
@@ -143,10 +148,10 @@ async function startNginxCandidate(
 export async function openSessions({ port }: Candidate, count: number): Promise<string[]> {
   const ids: string[] = [];
   while (ids.length < count) {
-    const answer = await fetch(`http://127.0.0.1:${port}${OPEN_PATH}`, { method: 'POST' });
-    await answer.arrayBuffer();
-    const id = answer.headers.get(SESSION_HEADER);
-    if (id === null) throw new Error(`no session opened: ${answer.status}`);
+    const response = await fetch(`http://127.0.0.1:${port}${OPEN_PATH}`, { method: 'POST' });
+    await response.arrayBuffer();
+    const id = response.headers.get(SESSION_HEADER);
+    if (id === null) throw new Error(`no session opened: ${response.status}`);
     ids.push(id);
   }
   return ids;

@@ -1,4 +1,4 @@
-/** The sidecar as it is shipped: bundled, in a directory of its own, from the sources as they are now. */
+/** The sidecar as it is shipped: bundled, in its own directory, from the current sources. */
 import { execFile } from 'node:child_process';
 import { cp, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Scope } from './scope.ts';
 
-/** A directory that goes with the bench. */
+/** A directory that is removed after the bench. */
 export interface Workspace {
   readonly directory: string;
   /** `main.js` of the bundled sidecar. */
@@ -26,12 +26,12 @@ export async function createWorkspace({ after }: Pick<Scope, 'after'>): Promise<
   }
   await symlink(join(ROOT, 'node_modules'), join(packageDirectory, 'node_modules'));
   const outDir = join(packageDirectory, 'dist');
-  // Whether the types are right is another command's business.
+  // Type checking is the task of another command.
   const args = [join(ROOT, '.config/bundle.js'), outDir];
   const compiling = promisify(execFile)(process.execPath, args);
   after(async () => {
     compiling.child.kill();
-    // What it would write would be left.
+    // Its output files would be left behind.
     await compiling.catch(() => undefined);
   });
   await compiling;

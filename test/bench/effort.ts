@@ -1,7 +1,12 @@
-/** How much is measured: enough to trust the medians, or just enough to see that it all runs. */
+/**
+ * How much is measured: enough to trust the medians, or just enough to check that everything runs.
+ */
 
 export interface Effort {
-  /** The candidates take turns this often: A B C A B C, so that a slow spell of the machine hits all alike. */
+  /**
+   * The number of rounds. The candidates take turns: A B C A B C, so that a slow phase of the
+   * machine affects all alike.
+   */
   readonly rounds: number;
   /** Length of one candidate's turn in ms, and of the warm-up before it, which does not count. */
   readonly turnMs: number;
@@ -16,13 +21,13 @@ export interface Effort {
   readonly idleConnections: number;
   /** Event streams opened. */
   readonly streams: number;
-  /** Streams or connections that are open already when the memory of more of them is measured. */
+  /** Streams or connections that are already open when the memory of more of them is measured. */
   readonly heldBefore: number;
   /** Fresh processes per candidate where memory is measured. */
   readonly memoryRounds: number;
-  /** Sessions in the SQLite file of the bench of replays. */
+  /** Sessions in the SQLite file of the replay bench. */
   readonly storedSessions: number;
-  /** Sessions in the SQLite file of the benches of the store. */
+  /** Sessions in the SQLite file of the store benches. */
   readonly sessionsOnDisk: number;
   /** Lookups in one turn. */
   readonly lookups: number;
@@ -30,10 +35,10 @@ export interface Effort {
   readonly remoteLookups: number;
   /** New bindings in one turn. */
   readonly claims: number;
-  /** The write-ahead log that a checkpoint has to empty, and that a crash leaves behind. */
+  /** The write-ahead log that a checkpoint must flush, and that a crash leaves behind. */
   readonly checkpointLogBytes: number;
   readonly crashedLogBytes: number;
-  /** Sessions in use, and for how many times their time to live, in the bench of touches. */
+  /** Sessions in use, and the number of TTLs that they are used, in the touch bench. */
   readonly touchedSessions: number;
   readonly touchedTtls: number;
 }

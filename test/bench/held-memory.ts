@@ -1,4 +1,6 @@
-/** Memory per idle connection: how much many of them add to a process that holds some already. */
+/**
+ * Memory per idle connection: the growth of a process by many connections when it already has some.
+ */
 import { fileURLToPath } from 'node:url';
 import { FIRST_EVENT, SMALL_BODY, SMALL_PATH, STREAM_PATH } from './answers.ts';
 import type { Bench, Stage } from './bench.ts';
@@ -8,7 +10,7 @@ import { residentBytes } from './resident.ts';
 import { figureOf, ratiosTo, type BenchResult, type Measurement } from './result.ts';
 import { TARGETS } from './targets.ts';
 
-/** What is held. */
+/** What is kept open. */
 interface Held {
   readonly connections: number;
   readonly path: string;

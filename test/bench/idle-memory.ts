@@ -16,7 +16,7 @@ import { residentBytesOf } from './resident.ts';
 import { figureOf, type Measurement } from './result.ts';
 import { TARGETS } from './targets.ts';
 
-/** Not the others: Node compiles their TypeScript at run time, which takes memory too. */
+/** Not the others: Node compiles their TypeScript at run time, which uses memory too. */
 const NAMES: readonly CandidateName[] = ['nginx', 'sidecar'];
 const IN_FLEET = 'sidecar, with a fleet';
 const BYTES_PER_MB = 1_000_000;
@@ -73,15 +73,15 @@ async function megabytesOfFirst([candidate]: readonly Candidate[]): Promise<numb
   return residentBytesOf(pid) / BYTES_PER_MB;
 }
 
-const LOOK_EVERY_MS = 500;
+const CHECK_INTERVAL_MS = 500;
 const QUIET_MICROS = 10_000;
-const MAX_LOOKS = 20;
+const MAX_CHECKS = 20;
 
 /** Resolves once the process uses next to no CPU time, at the latest after ten seconds. */
 async function untilQuiet(pid: number): Promise<void> {
-  for (let looks = 0; looks < MAX_LOOKS; looks += 1) {
+  for (let checks = 0; checks < MAX_CHECKS; checks += 1) {
     const before = cpuMicrosOf(pid);
-    await sleep(LOOK_EVERY_MS);
+    await sleep(CHECK_INTERVAL_MS);
     const after = cpuMicrosOf(pid);
     if ((after ?? 0) - (before ?? 0) < QUIET_MICROS) return;
   }

@@ -1,4 +1,4 @@
-/** What the load generator is told to do, and what it answers. */
+/** The jobs of the load generator, and their results. */
 
 /** One candidate's turn. */
 export interface TurnJob {
@@ -7,18 +7,21 @@ export interface TurnJob {
   readonly warmUpMs: number;
   readonly turnMs: number;
   readonly path: string;
-  /** Dealt out to the connections like cards; each connection goes round its own. */
+  /** Distributed to the connections in turn; each connection repeats its own. */
   readonly sessionIds: readonly string[];
-  /** Process whose CPU time is taken. */
+  /** Process whose CPU time is measured. */
   readonly pid: number;
 }
 
-/** Keep-alive connections that send one request after the other, each as soon as the last is answered. */
+/**
+ * Keep-alive connections that send one request after the other, each as soon as the last response
+ * has ended.
+ */
 export interface RequestsJob extends TurnJob {
   readonly kind: 'requests';
   readonly method: 'GET' | 'POST';
   readonly bodyBytes: number;
-  /** What the head of every response starts with, and what is in that of the first. */
+  /** The text at the start of every response's head, and text in the head of the first. */
   readonly expects: { readonly statusLine: string; readonly text: string };
 }
 
@@ -34,7 +37,7 @@ export interface HoldJob {
   readonly port: number;
   readonly path: string;
   readonly sessionIds: readonly string[];
-  /** Text that every response ends with. */
+  /** Text at the end of every response. */
   readonly expects: string;
 }
 
@@ -50,18 +53,18 @@ export interface ReleaseJob {
 
 export type Job = RequestsJob | MessagesJob | HoldJob | CheckHeldJob | ReleaseJob;
 
-/** What was counted in one turn. */
+/** The counts of one turn. */
 export interface Tally {
   /** Or messages. */
   readonly requests: number;
-  /** That were received. */
+  /** Bytes received. */
   readonly bytes: number;
   readonly seconds: number;
   /** From the sending of a request to the last byte of its response, in µs. */
   readonly medianLatencyMicros: number;
   readonly p99LatencyMicros: number;
-  /** CPU time of the process in µs, all threads; undefined where the system does not tell. */
+  /** CPU time of the process in µs, all threads; undefined where the system does not report it. */
   readonly cpuMicros: number | undefined;
 }
 
-export type JobAnswer = { readonly tally: Tally | undefined } | { readonly failure: string };
+export type JobResult = { readonly tally: Tally | undefined } | { readonly failure: string };

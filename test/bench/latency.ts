@@ -1,4 +1,7 @@
-/** What a proxy adds to one request when nothing else is going on: its median latency minus the app's own. */
+/**
+ * The latency that a proxy adds to one request without other load: its median latency minus the
+ * app's own.
+ */
 import { SMALL_PATH } from './answers.ts';
 import type { Bench } from './bench.ts';
 import { openSessions, withCandidates, type Candidate, type CandidateName } from './candidates.ts';
@@ -35,7 +38,7 @@ export const benchLatency: Bench = async ({ effort, load, workspace }) => {
   };
 };
 
-/** Round by round, as a slow spell of the machine slows both. */
+/** Round by round, as a slow phase of the machine slows both. */
 function addedBy({ name, tallies }: Turns, direct: Turns | undefined): Measurement {
   const turns = differences(
     tallies.map(({ medianLatencyMicros }) => medianLatencyMicros),

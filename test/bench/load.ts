@@ -1,12 +1,12 @@
-/** The load generator as the benches see it. */
+/** The load generator's interface for the benches. */
 import { fileURLToPath } from 'node:url';
-import type { HoldJob, Job, JobAnswer, MessagesJob, RequestsJob, Tally } from './job.ts';
+import type { HoldJob, Job, JobResult, MessagesJob, RequestsJob, Tally } from './job.ts';
 import { startPinned } from './pinned.ts';
 
 export interface Load {
-  /** Rejects if one answer was not as expected. */
+  /** Rejects if one response was not as expected. */
   measure(job: RequestsJob | MessagesJob): Promise<Tally>;
-  /** Opens connections and keeps them, with those that are held already. */
+  /** Opens connections and keeps them, in addition to those that are already open. */
   hold(job: Omit<HoldJob, 'kind'>): Promise<void>;
   /** Rejects if the candidate has closed one of them. */
   checkHeld(): Promise<void>;
@@ -20,11 +20,11 @@ export function startLoad(): Load {
   const process = startPinned({ core: 'load', command: [script] });
 
   async function perform(job: Job): Promise<Tally | undefined> {
-    const answered = process.nextMessage();
+    const message = process.nextMessage();
     process.child.send(job);
-    const answer = (await answered) as JobAnswer;
-    if ('failure' in answer) throw new Error(answer.failure);
-    return answer.tally;
+    const result = (await message) as JobResult;
+    if ('failure' in result) throw new Error(result.failure);
+    return result.tally;
   }
 
   return {

@@ -1,7 +1,7 @@
 /**
- * `npm run bench [-- NAME... --short --json]`: the sidecar beside a bare node:http server, the app
- * itself, `http-proxy` and nginx, in one run, since only ratios mean anything on a machine that
- * others use too. A target that is missed is said and fails nothing; a bench that can't run ends with code 1.
+ * `npm run bench [-- NAME... --short --json]`: the sidecar beside a plain node:http server, the app
+ * itself, `http-proxy` and nginx, in one run, since only ratios are meaningful on a shared machine.
+ * A missed target is printed and fails nothing; a bench that can't run ends with code 1.
  */
 import { parseArgs } from 'node:util';
 import type { Bench, Stage } from './bench.ts';
@@ -42,7 +42,7 @@ const STORE_BENCHES: Benches = {
   'store-dead': [benchDeadStore],
 };
 
-/** What runs unless something is named. */
+/** The benches that run by default. */
 const BENCHES: Benches = {
   get: [benchGet],
   post: [benchPost],
@@ -58,7 +58,7 @@ const BENCHES: Benches = {
 
 const NAMED: Benches = { ...BENCHES, ...STORE_BENCHES };
 
-/** For closing what a bench has opened, once that is wanted early. */
+/** Closes what a bench has opened, when it must end early. */
 const END_TIMEOUT_MS = 10_000;
 
 process.exitCode = await main(process.argv.slice(2));
@@ -117,18 +117,18 @@ async function runAll(
   return { results, failures: benches.length - results.length };
 }
 
-/** Undefined if it did not run; that is said. */
+/** Undefined if it did not run, which is printed. */
 async function run(
   bench: Bench,
   stage: Omit<Stage, 'after'>,
   whole: Scope,
 ): Promise<BenchResult | undefined> {
   const scope = createScope();
-  // For a whole that ends before.
+  // For a run that ends early.
   whole.after(() => scope.end());
   try {
     const result = await bench({ ...stage, after: scope.after });
-    // Else what it has measured may have been closed already.
+    // Otherwise what it has measured may already have been closed.
     return whole.isEnding() ? undefined : result;
   } catch (error) {
     if (!whole.isEnding()) console.error(`\n${bench.name} did not run:`, error);
@@ -138,7 +138,10 @@ async function run(
   }
 }
 
-/** What is under way fails then, as what it uses is closed. A second signal ends the process at once. */
+/**
+ * Benches in progress then fail, as their resources are closed. A second signal ends the process
+ * immediately.
+ */
 function endEarly(whole: Scope): void {
   const end = (): void => {
     setTimeout(() => process.exit(1), END_TIMEOUT_MS).unref();

@@ -1,4 +1,4 @@
-/** The middle one; of an even number the upper of the two in the middle. NaN of none. */
+/** The middle value; of an even number the upper of the two in the middle. NaN of an empty list. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[sorted.length >> 1] ?? Number.NaN;

@@ -1,5 +1,5 @@
 /**
- * nginx as a candidate: one worker, connections to the app kept alive, a log line per request in a
+ * nginx as a candidate: one worker, keep-alive connections to the app, a log line per request in a
  * file, and its defaults for everything else.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { SMALL_PATH, STREAM_PATH } from './answers.ts';
 import { startPinnedProgram, type PinnedProcess } from './pinned.ts';
 import { untilListening } from './until-listening.ts';
 
-/** Debian keeps it out of the PATH of those who are not root. */
+/** Debian keeps it out of the PATH of users other than root. */
 const DIRECTORIES = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin'];
 
 export const neededForNginx: Needed<string> = {
@@ -23,13 +23,13 @@ export const neededForNginx: Needed<string> = {
 export interface NginxOptions {
   /** The path of nginx, as in {@link neededForNginx}. */
   readonly program: string;
-  /** Where its files go, all of which are removed when it is stopped. */
+  /** The directory of its files, all of which are removed when it is stopped. */
   readonly directory: string;
   readonly port: number;
   readonly appPort: number;
 }
 
-/** Resolves with the worker, which does all of the work, once it has answered. */
+/** Resolves with the worker, which does all of the work, once it has responded. */
 export async function startNginx(options: NginxOptions): Promise<PinnedProcess> {
   const { program, directory, port } = options;
   mkdirSync(directory);
@@ -43,7 +43,7 @@ export async function startNginx(options: NginxOptions): Promise<PinnedProcess> 
     await rm(directory, { recursive: true, force: true });
   };
   try {
-    await untilAnswering(port, master);
+    await untilResponding(port, master);
   } catch (error) {
     await stop();
     throw error;
@@ -52,7 +52,7 @@ export async function startNginx(options: NginxOptions): Promise<PinnedProcess> 
 }
 
 /** The master listens before there is a worker. */
-async function untilAnswering(port: number, master: PinnedProcess): Promise<void> {
+async function untilResponding(port: number, master: PinnedProcess): Promise<void> {
   await untilListening(port, master);
   const response = await fetch(`http://127.0.0.1:${port}${SMALL_PATH}`);
   await response.arrayBuffer();
@@ -68,7 +68,7 @@ function firstChildOf(pid: number): number | undefined {
   }
 }
 
-/** The fields of the sidecar's own line. */
+/** The fields of the sidecar's own log line. */
 const LOG_FORMAT =
   '{"level":30,"time":$msec,"machine":"m1","requestId":"$request_id","method":"$request_method",' +
   '"path":"$uri","session":"$http_mcp_session_id","decision":"local","why":"bound","owner":"m1",' +

@@ -1,6 +1,6 @@
 /**
- * Processes that keep to one core each, so that what measures does not take time from what is
- * measured. Where there is no `taskset`, or one core only, they run wherever the system puts them.
+ * Processes that are pinned to one core each, so that the measuring process takes no time from the
+ * measured one. Without `taskset`, or with one core only, the system schedules them.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,7 +17,7 @@ export interface PinnedOptions {
   /** Options of Node itself. */
   readonly nodeOptions?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
-  /** File that standard output is written to; nowhere if absent. */
+  /** File for the standard output; discarded if absent. */
   readonly outputPath?: string;
 }
 
@@ -41,7 +41,7 @@ process.on('exit', () => {
   for (const [child, signal] of running) child.kill(signal);
 });
 
-/** Starts a Node process. Its errors are shown. */
+/** Starts a Node process. Its errors are printed. */
 export function startPinned(options: PinnedOptions): PinnedProcess {
   const { core, command, nodeOptions = [], env = {}, outputPath } = options;
   const node = [process.execPath, '--no-warnings', ...nodeOptions, ...command];
@@ -85,7 +85,7 @@ async function nextMessageOf(child: ChildProcess, name: string): Promise<unknown
   const ended = once(child, 'exit', { signal }).then(([code]: unknown[]) => {
     throw new Error(`${name} has ended with code ${String(code)}`);
   });
-  // The one that comes second is called off, which rejects it: nobody waits for that any more.
+  // The slower one is aborted, which rejects it: it is not awaited any more.
   message.catch(() => undefined);
   ended.catch(() => undefined);
   try {

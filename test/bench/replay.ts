@@ -1,6 +1,6 @@
 /**
- * The answer to a request whose session lives on another Machine: decided out of a SQLite file full
- * of such sessions, without a call upstream. Each request has another of the ids.
+ * The response to a request whose session lives on another Machine: decided from a SQLite file full
+ * of such sessions, without a call upstream. Each request has a different id.
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
@@ -37,7 +37,7 @@ export const benchReplay: Bench = async ({ effort, load, workspace }) => {
     sessionIds,
     expects: { statusLine: 'HTTP/1.1 307 ', text: 'fly-replay: instance=m2' },
   };
-  // Nobody listens there: a replay asks nobody.
+  // No process listens there: a replay queries no peer.
   const sidecarEnv = { SESSION_STORE_PATH: path, FLEET: 'm2@127.0.0.1:9' };
   const turns = await withCandidates(
     ['floor', 'sidecar'],

@@ -10,13 +10,13 @@ const BYTES_PER_KIB = 1_024;
  */
 export async function residentBytes({ process }: Candidate): Promise<number> {
   if (!process.child.connected) return residentBytesOf(process.pid);
-  const answered = process.nextMessage();
+  const message = process.nextMessage();
   process.child.send('memory');
-  const { rssBytes } = (await answered) as { rssBytes: number };
+  const { rssBytes } = (await message) as { rssBytes: number };
   return rssBytes;
 }
 
-/** In bytes, as the process is; NaN where there is no Linux `/proc`. */
+/** In bytes, without a garbage collection; NaN where there is no Linux `/proc`. */
 export function residentBytesOf(pid: number): number {
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'utf8');

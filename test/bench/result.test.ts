@@ -17,11 +17,11 @@ test('the ratio of candidates that took no turns is that of their values', () =>
   assert.equal(ratioOf([once(fast), once(slow)], 'fast', 'slow').value, 2);
 });
 
-test('a ratio by CPU time says how much more one core gets done', () => {
+test('a ratio by CPU time is the ratio of work per core', () => {
   assert.equal(ratioOf([fast, slow], 'fast', 'slow').byCpu, 4);
 });
 
-test('a ratio of CPU times says how much more of it one candidate takes', () => {
+test('a ratio of CPU times is the ratio of CPU use', () => {
   const [ratio] = cpuRatiosTo([fast, slow], 'slow', { fast: { atMost: 3 } });
   assert.equal(ratio?.value, 4);
 });

@@ -1,4 +1,4 @@
-/** What a bench has found, as the table shows it. */
+/** The result of a bench, as the table shows it. */
 import { median } from './median.ts';
 
 /** One candidate's figure: the median of its turns. */
@@ -7,17 +7,23 @@ export interface Measurement {
   readonly value: number;
   /** The figure of each turn, where candidates take turns. */
   readonly turns?: readonly number[];
-  /** CPU time in µs of the candidate's process per `perUnit`, where the system tells: less noisy than `value`. */
+  /**
+   * CPU time in µs of the candidate's process per `perUnit`, where the system reports it: less
+   * noisy than `value`.
+   */
   readonly cpuMicros: number | undefined;
   /** Share of one core that its process has used; well below 1, something else was the limit. */
   readonly coreShare?: number;
 }
 
-/** One figure over another, and what the project has set itself. */
+/** The ratio of two figures, and the project's target. */
 export interface Ratio {
   readonly name: string;
   readonly value: number;
-  /** The same by CPU time, where each candidate has a core for itself and is bound by it: no noise of others. */
+  /**
+   * The same by CPU time, where each candidate has a core for itself and is bound by it: without
+   * the noise of other processes.
+   */
   readonly byCpu: number | undefined;
   /** Undefined: for information. */
   readonly target: Target | undefined;
@@ -27,9 +33,9 @@ export type Target = { readonly atLeast: number } | { readonly atMost: number };
 
 export interface BenchResult {
   readonly title: string;
-  /** Of the measurements, such as `requests/s`. */
+  /** Unit of the measurements, such as `requests/s`. */
   readonly unit: string;
-  /** What CPU time is counted by, such as `request`. */
+  /** The unit of work for CPU time, such as `request`. */
   readonly perUnit: string;
   readonly measurements: readonly Measurement[];
   readonly ratios: readonly Ratio[];
@@ -40,8 +46,8 @@ export function isMet(value: number, target: Target): boolean {
 }
 
 /**
- * The ratio of two candidates' values; NaN if one was not measured. Where they took turns, it is the
- * median of the ratios of their turns, as a slow spell of the machine slows neighbours alike.
+ * The ratio of two candidates' values; NaN if one was not measured. Where they took turns, it is
+ * the median of the ratios of their turns, as a slow phase of the machine slows neighbours alike.
  */
 export function ratioOf(
   measurements: readonly Measurement[],
@@ -55,7 +61,7 @@ export function ratioOf(
   return {
     name: `${over} / ${under}`,
     value: ratios ? median(ratios) : (upper?.value ?? Number.NaN) / (lower?.value ?? Number.NaN),
-    // Less time for the same is more.
+    // Less time for the same work is a higher ratio.
     byCpu: lower?.cpuMicros && upper?.cpuMicros ? lower.cpuMicros / upper.cpuMicros : undefined,
     target,
   };
@@ -75,7 +81,7 @@ export function ratiosTo(
     .map(([under, target]) => ratioOf(measurements, over, under, target));
 }
 
-/** The same ratios by CPU time alone: time over time, so that less is better. */
+/** The same ratios by CPU time alone: time over time, so less is better. */
 export function cpuRatiosTo(
   measurements: readonly Measurement[],
   over: string,
@@ -89,7 +95,7 @@ export function cpuRatiosTo(
   }));
 }
 
-/** A candidate's own figure beside its target. */
+/** A candidate's own figure and its target. */
 export function figureOf(
   measurements: readonly Measurement[],
   candidate: string,
@@ -104,7 +110,7 @@ function find(measurements: readonly Measurement[], candidate: string): Measurem
   return measurements.find((measurement) => measurement.candidate === candidate);
 }
 
-/** The same where the values are costs: more time for the same is more. */
+/** The same where the values are costs: more time for the same work is a higher ratio. */
 export function costRatioOf(
   measurements: readonly Measurement[],
   over: string,

@@ -12,7 +12,7 @@ export interface Turns {
   readonly tallies: readonly Tally[];
 }
 
-/** What one candidate is sent, but for where and how long. */
+/** The job of one candidate, without its target and duration. */
 export type Requests = Unplaced<RequestsJob>;
 export type Messages = Unplaced<MessagesJob>;
 
@@ -40,7 +40,7 @@ export async function takeTurns(
   return players.map(({ candidate, tallies }) => ({ name: candidate.name, tallies }));
 }
 
-/** The median of what `valueOf` makes of each turn. */
+/** The median of `valueOf` over the turns. */
 export function measurementOf(
   { name, tallies }: Turns,
   valueOf: (tally: Tally) => number,

@@ -1,9 +1,9 @@
-/** What has been opened, for closing it however things end. */
+/** The resources that have been opened, to close them whatever happens. */
 
 export interface Scope {
-  /** What is opened last is closed first; at once, if everything else is closed already. */
+  /** The last opened is closed first; immediately, if everything else is already closed. */
   readonly after: (close: () => unknown) => void;
-  /** Closes everything. Never rejects: what can't be closed is said. */
+  /** Closes everything. Never rejects: failures are printed. */
   readonly end: () => Promise<void>;
   readonly isEnding: () => boolean;
 }

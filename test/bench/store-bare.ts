@@ -1,4 +1,4 @@
-/** Bare better-sqlite3 on a file of the store: the floors. Its keys are bytes already. */
+/** Plain better-sqlite3 on a file of the store: the floors. Its keys are already bytes. */
 import { Buffer } from 'node:buffer';
 import Database from 'better-sqlite3';
 import type { SessionKey } from '../../src/session.ts';
@@ -25,9 +25,9 @@ export interface BareWriter {
 }
 
 /**
- * What anybody would write who needs rows that expire: an upsert, with no look at what is bound.
- * The columns, the index by expiry, the log and `synchronous` are those of the store; its triggers,
- * which count the rows, are taken away.
+ * The minimal code for rows that expire: an upsert, without a read of the current binding. The
+ * columns, the index by expiry, the log and `synchronous` are those of the store; its triggers,
+ * which count the rows, are removed.
  */
 export function openBareWriter(stage: Stage, path: string): BareWriter {
   const db = new Database(path);

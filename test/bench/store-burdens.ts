@@ -1,4 +1,4 @@
-/** What goes on in a store, and beside it, while the event loop is watched. */
+/** The load on a store, and beside it, while the event loop is measured. */
 import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { systemClock, type Clock } from '../../src/clock.ts';
@@ -18,30 +18,30 @@ import {
 } from './store-sessions.ts';
 import { openWrapped, STANDBY_ROOM, type WrappedStore } from './store-wrapped.ts';
 
-/** Prepares a stretch of it. */
+/** Prepares one interval of it. */
 export type Burden = () => Promise<Stretch>;
 
 export interface Stretch {
-  /** The stretch lasts as long as this; where there is none, as long as one likes. */
+  /** The interval lasts as long as this; without it, as long as the caller chooses. */
   readonly work?: () => Promise<unknown>;
-  /** What a new session brings about, meanwhile. */
+  /** The work of a new session, meanwhile. */
   readonly use?: () => Promise<unknown>;
-  /** Waits for what is under way after the stretch. */
-  readonly settle?: () => Promise<unknown>;
+  /** Waits for what is in progress after the interval. */
+  readonly finish?: () => Promise<unknown>;
 }
 
 export const nothing: Burden = () => Promise.resolve({});
 
-/** Each use is a new binding, and a lookup of a session that was not asked for lately. */
+/** Each use is a new binding, and a lookup of a session that was not used recently. */
 export async function openBindings(stage: Stage): Promise<Burden> {
   const { store } = await openWatched(stage, await copyOfFilled(stage, 'bindings'));
   const use = createUse(stage, store);
-  return () => Promise.resolve({ use, settle: () => settle(store) });
+  return () => Promise.resolve({ use, finish: () => finish(store) });
 }
 
 /**
  * Half of the sessions have expired and are removed, in a new copy of the file each time, which is
- * read by a clock that is ahead.
+ * read with a clock that is ahead.
  */
 export function createCleanUp(stage: Stage): Burden {
   const clock = { ...systemClock, now: () => Date.now() + 1.5 * HOUR_MS };
@@ -50,14 +50,14 @@ export function createCleanUp(stage: Stage): Burden {
     const path = await copyOfFilled(stage, 'clean-up');
     const { store, inner } = await openWatched(stage, path, clock);
     return {
-      // That of the store itself: on a busy computer it takes longer than requests have it wait.
+      // The store's own limit: on a busy computer it takes longer than requests wait for it.
       work: async () => {
         const removed = await inner.cleanup();
-        if (removed < expected) throw new Error(`${removed} of ${expected} were removed only`);
+        if (removed < expected) throw new Error(`only ${removed} of ${expected} were removed`);
       },
       use: createUse(stage, store),
-      settle: async () => {
-        await settle(store);
+      finish: async () => {
+        await finish(store);
         await store.close();
         rmSync(path);
       },
@@ -65,7 +65,7 @@ export function createCleanUp(stage: Stage): Burden {
   };
 }
 
-/** Another process empties a long log, and lets nobody write meanwhile. */
+/** Another process checkpoints a long log, and blocks all writers meanwhile. */
 export async function openCheckpoint(stage: Stage): Promise<Burden> {
   const path = await copyOfFilled(stage, 'checkpoint');
   const { store } = await openWatched(stage, path);
@@ -75,15 +75,15 @@ export async function openCheckpoint(stage: Stage): Promise<Burden> {
   stage.after(() => process.stop());
   await process.nextMessage();
   const emptyLog = async (): Promise<void> => {
-    const answered = process.nextMessage();
+    const message = process.nextMessage();
     process.child.send('checkpoint');
-    const { failure } = (await answered) as { failure: string | undefined };
+    const { failure } = (await message) as { failure: string | undefined };
     if (failure !== undefined) throw new Error(failure);
   };
   return async () => {
     const release = await lengthenLog(stage, store, path, stage.effort.checkpointLogBytes);
     release();
-    return { work: emptyLog, use, settle: () => settle(store) };
+    return { work: emptyLog, use, finish: () => finish(store) };
   };
 }
 
@@ -112,7 +112,7 @@ function createUse({ effort }: Stage, store: SessionStore): () => Promise<unknow
   };
 }
 
-/** A store that knows as many sessions by itself as it does after a while. */
+/** A store with as many cached sessions as after a while in use. */
 async function openWatched(
   stage: Stage,
   path: string,
@@ -131,8 +131,8 @@ async function openWatched(
   return { store, inner };
 }
 
-async function settle(store: WrappedStore): Promise<void> {
+async function finish(store: WrappedStore): Promise<void> {
   // Queued behind the writes.
   await store.getMetrics();
-  store.tellFailures();
+  store.reportFailures();
 }

@@ -1,7 +1,7 @@
 /**
- * Requests per second of whole sidecars whose store has died, beside those of the same sidecars with
- * a store that works: a Redis server that was killed, and a SQLite file that another process keeps
- * from being written.
+ * Requests per second of whole sidecars whose store has failed, compared with the same sidecars and
+ * a working store: a Redis server that was killed, and a SQLite file that another process keeps
+ * locked.
  */
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
@@ -12,11 +12,11 @@ import { openSessions, withSidecars, type Candidate, type Surroundings } from '.
 import { ratioOf, type Measurement, type Ratio, type Target } from './result.ts';
 import { requestsPerSecond, takeTurns, type Requests } from './rounds.ts';
 
-/** A store of a sidecar's own. */
+/** The separate store of one sidecar. */
 interface Backing {
   readonly candidate: string;
   readonly sidecarEnv: NodeJS.ProcessEnv;
-  /** Called once the sidecar has the sessions that it is going to be asked for. */
+  /** Called once the sidecar has the sessions that the requests will use. */
   readonly breakDown?: () => unknown;
 }
 
@@ -25,7 +25,10 @@ type Pair = readonly [healthy: Backing, dead: Backing];
 /** Short enough for touches, which fail too. */
 const TTL_MS = 60_000;
 
-/** Requests in sessions that are in use, one for each connection; and such that open a new one each. */
+/**
+ * Requests in existing sessions, one for each connection; and requests that open a new session
+ * each.
+ */
 export const benchDeadStore: Bench = async (stage) => {
   const { connections } = stage.effort;
   const pairs = [...(await startRedisPair(stage)), createSqlitePair(stage)];
@@ -46,7 +49,7 @@ export const benchDeadStore: Bench = async (stage) => {
 
 const NEW = ': new';
 
-/** None where there is no server to be had. */
+/** None without a server. */
 async function startRedisPair(stage: Stage): Promise<Pair[]> {
   const { found: program, missing, howToGet } = neededForRedis;
   if (program === undefined) {
@@ -96,7 +99,7 @@ async function measureAll(stage: Stage, backings: readonly Backing[]): Promise<M
     for (const [index, sidecar] of sidecars.entries()) {
       sessions.set(sidecar, await openSessions(sidecar, effort.connections));
       await backings[index]?.breakDown?.();
-      // The first one that can't be written has to wait until that is noticed.
+      // The first write that fails must wait until the failure is detected.
       await openSessions(sidecar, 1);
     }
     const measure = async (path: string, suffix: string): Promise<Measurement[]> => {

@@ -1,7 +1,6 @@
 /**
- * How long the event loop takes from turn to turn, at p99.9, with different burdens. The CPU time of
- * its thread in such a turn tells what the store does to it from what others do that run on the same
- * cores.
+ * The duration of an event loop turn at p99.9, with different loads. The CPU time of its thread in
+ * such a turn separates the effect of the store from other processes on the same cores.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench } from './bench.ts';
@@ -58,17 +57,17 @@ export const benchEventLoop: Bench = async (stage) => {
   };
 };
 
-/** The turns of the event loop, by wall and by CPU time of the main thread each. */
+/** The turns of the event loop, by wall time and by CPU time of the main thread. */
 interface Samples {
   readonly wallMs: number[];
   readonly cpuMicros: number[];
 }
 
-/** As many stretches as it takes; the turn that one of a thousand exceeds. */
+/** As many intervals as needed; the duration that one turn in a thousand exceeds. */
 async function takeTurn(burden: Burden, lengthMs: number): Promise<Turn> {
   const samples: Samples = { wallMs: [], cpuMicros: [] };
   for (let leftMs = lengthMs; leftMs > 0;) {
-    const { work = () => sleep(leftMs), use, settle } = await burden();
+    const { work = () => sleep(leftMs), use, finish: settle } = await burden();
     const startedAt = performance.now();
     await sampleDuring(work, samples, use);
     leftMs -= performance.now() - startedAt;
@@ -95,7 +94,7 @@ async function sampleDuring(
     samples.cpuMicros.push(cpu - cpuBefore);
     wallBefore = wall;
     cpuBefore = cpu;
-    // By the time that has passed, so that a late turn makes up for what it missed.
+    // By elapsed time, so that a late turn catches up.
     const due = ((wall - startedAt) * NEW_SESSIONS_PER_SECOND) / MS_PER_SECOND;
     for (; use && used < due; used += 1) use().catch((error: unknown) => failures.push(error));
   }, 1);

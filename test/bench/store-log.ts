@@ -1,16 +1,21 @@
-/** A write-ahead log as long as wanted: a reader that stands still keeps it from being emptied. */
+/** A write-ahead log of any length: an idle reader keeps it from being checkpointed. */
 import { statSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import type { SessionStore } from '../../src/store/store.ts';
 import type { Stage } from './bench.ts';
 import { anyStoredKey, HOUR_MS, performAll } from './store-sessions.ts';
 
-/** Later than any session in the file expires as it is. */
+/** Later than any session in the file expires. */
 const TOUCHED_TTL_MS = 3 * HOUR_MS;
-/** Touches between two looks at the log's length: each changes pages of the table and of its index. */
+/**
+ * Touches between two checks of the log's length: each changes pages of the table and of its index.
+ */
 const TOUCHES = 500;
 
-/** Touches sessions of the file until the log has so many bytes; returns what lets the reader go. */
+/**
+ * Touches sessions of the file until the log has so many bytes; returns a function that ends the
+ * reader.
+ */
 export async function lengthenLog(
   stage: Stage,
   store: SessionStore,

@@ -1,4 +1,7 @@
-/** What a lookup in a large SQLite file costs, hot and cold, beside the same read with bare better-sqlite3. */
+/**
+ * The cost of a lookup in a large SQLite file, hot and cold, compared with the same read with plain
+ * better-sqlite3.
+ */
 import type { SessionKey } from '../../src/session.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
 import type { SessionStore } from '../../src/store/store.ts';
@@ -10,13 +13,19 @@ import { takeTurns, type Turn } from './store-turns.ts';
 import { openWrapped, STANDBY_ROOM } from './store-wrapped.ts';
 
 const MICROS_PER_MS = 1_000;
-/** A turn is short, so that the freshness of what is cached outlasts it: there are more of them. */
+/**
+ * A turn is short, so that cached entries stay fresh for its duration: there are more turns
+ * instead.
+ */
 const TURNS_PER_ROUND = 3;
-/** Another process may have written by then, so nothing is believed any more. */
+/** Another process may have written by then, so no cached entry is used any more. */
 const STALE_AFTER_MS = 1_000;
 const BARE = 'bare better-sqlite3';
 
-/** Cold: of a key that was not asked for lately, in a store that must ask the file. Hot: once more. */
+/**
+ * Cold: a key that was not used recently, in a store that must read the file. Hot: the same key
+ * again.
+ */
 export const benchLookup: Bench = async (stage) => {
   const { effort } = stage;
   const path = await filledFile(stage);
@@ -27,7 +36,7 @@ export const benchLookup: Bench = async (stage) => {
   const wrapped = await openInside(stage, path);
   const hot = await openPlain(stage, path);
   const hotWrapped = await openInside(stage, path);
-  // So many that it knows as many by itself as it does after a while.
+  // So many that the cache holds as many as after a while in use.
   for (let read = 0; read < STANDBY_ROOM; read += effort.lookups) readCold(wrapped, nextKeys());
   const candidates = {
     [BARE]: () => readAll(bytesOf(nextKeys()), readBare),
@@ -53,7 +62,7 @@ export const benchLookup: Bench = async (stage) => {
   };
 };
 
-/** Deals out the keys of the file, so many at a time, and begins again when all were dealt. */
+/** Returns the keys of the file in batches, and starts over after the last. */
 function createDeck(total: number, count: number): () => SessionKey[] {
   let next = 0;
   return () =>
@@ -64,7 +73,7 @@ function createDeck(total: number, count: number): () => SessionKey[] {
     });
 }
 
-/** A store, and what makes it ask the file again for all that it has read. */
+/** A store, and a function that makes it read the file again for all that it has cached. */
 interface Reader {
   readonly store: SessionStore;
   readonly forget: () => void;
@@ -97,14 +106,15 @@ function readCold({ store, forget }: Reader, keys: readonly SessionKey[]): Turn 
 
 async function readHot({ store }: Reader, keys: readonly SessionKey[]): Promise<Turn> {
   const lookup = (key: SessionKey): unknown => store.lookup(key);
-  // A lookup may ask the writer thread what others wrote; it answers that before the metrics.
+  // A lookup may query the writer thread for other processes' writes; it responds to that before
+  // the metrics.
   readAll(keys.slice(0, 1), lookup);
   await store.getMetrics();
   readAll(keys, lookup);
   return readAll(keys, lookup);
 }
 
-/** µs per read, by wall and by CPU time of this thread. */
+/** µs per read, by wall time and by CPU time of this thread. */
 function readAll<Key>(keys: readonly Key[], read: (key: Key) => unknown): Turn {
   const cpuBefore = process.threadCpuUsage();
   const startedAt = performance.now();

@@ -13,8 +13,8 @@ const KEY = storedKey(0);
 const MS_PER_SECOND = 1_000;
 
 /**
- * Also after a crash that has left a write-ahead log as long as one gets that starts anew, which
- * has to be read to the end.
+ * Also after a crash that has left a write-ahead log of the maximum length, which must be read
+ * completely.
  */
 export const benchOpening: Bench = async (stage) => {
   const { effort } = stage;
@@ -76,7 +76,7 @@ async function measure(stage: Stage, open: () => Promise<SessionStore>): Promise
   return ms;
 }
 
-/** A file and its log as `kill -9` leaves them, again and again. */
+/** A file and its log as `kill -9` leaves them, copied again each time. */
 async function crashedFile(stage: Stage): Promise<{ path: string; restore: () => void }> {
   const source = await copyOfFilled(stage, 'before-crash');
   const store = await openFile(source);

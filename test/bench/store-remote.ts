@@ -1,4 +1,7 @@
-/** What a lookup costs in a database on loopback: cold beside a bare round trip of its client library, and hot. */
+/**
+ * The cost of a lookup in a database on loopback: cold, compared with a plain round trip of its
+ * client library, and hot.
+ */
 import { Pool } from 'pg';
 import { createClient } from 'redis';
 import type { SessionKey } from '../../src/session.ts';
@@ -18,22 +21,22 @@ import { openWrapped } from './store-wrapped.ts';
 
 const MICROS_PER_MS = 1_000;
 const NAMESPACE = 'bench';
-/** Claims under way at once while the database is filled. */
+/** Concurrent claims while the database is filled. */
 const AT_ONCE = 500;
 const TURNS_PER_ROUND = 3;
-/** Another Machine may have written by then, so nothing is believed any more. */
+/** Another Machine may have written by then, so no cached entry is used any more. */
 const STALE_AFTER_MS = 1_000;
 
-/** A database that runs, and the ways to it. */
+/** A running database, and how to open it. */
 interface Remote {
   readonly kind: 'redis' | 'postgres';
   readonly open: (clock: Clock) => Promise<SessionStore>;
-  /** Brings what is there of the key by one call of the client library. */
+  /** Reads the key with one call of the client library. */
   readonly readBare: (key: SessionKey) => Promise<unknown>;
   readonly bareName: string;
 }
 
-/** Bare is `client.get` of a string as long as a binding. */
+/** Plain is `client.get` of a string as long as a binding. */
 export const benchRedis: Bench = (stage) =>
   unlessMissing('Redis', neededForRedis, async (program) => {
     const { url } = await startRedisServer(stage, { program });
@@ -50,7 +53,9 @@ export const benchRedis: Bench = (stage) =>
     });
   });
 
-/** Bare is `pool.query` of the same row of the same table by its primary key, with values that are bound. */
+/**
+ * Plain is `pool.query` of the same row of the same table by its primary key, with bound values.
+ */
 export const benchPostgres: Bench = (stage) =>
   unlessMissing('Postgres', neededForPostgres, async (programs) => {
     const server = await startPostgresServer(stage, { programs });
@@ -113,7 +118,7 @@ async function benchRemote(stage: Stage, name: string, remote: Remote): Promise<
     },
     effort.rounds * TURNS_PER_ROUND,
   );
-  wrapped.tellFailures();
+  wrapped.reportFailures();
   return {
     title: `Lookup in ${name} on loopback`,
     unit: 'µs',
@@ -133,7 +138,10 @@ async function benchRemote(stage: Stage, name: string, remote: Remote): Promise<
   };
 }
 
-/** The store as it is, and as requests have it; and what makes both ask for all that they have read. */
+/**
+ * The bare store, and the wrapped one that requests use; and a function that makes both read again
+ * all that they have cached.
+ */
 async function openStores(stage: Stage, { kind, open }: Remote) {
   let leapMs = 0;
   const clock = { ...systemClock, now: () => Date.now() + leapMs };
@@ -144,7 +152,7 @@ async function openStores(stage: Stage, { kind, open }: Remote) {
   return { plain, wrapped, forget: () => (leapMs += STALE_AFTER_MS) };
 }
 
-/** µs per read, by wall and by CPU time of this process. */
+/** µs per read, by wall time and by CPU time of this process. */
 async function readAll(
   keys: readonly SessionKey[],
   atOnce: number,
@@ -158,7 +166,7 @@ async function readAll(
   return stop(keys.length);
 }
 
-/** Of the session keys just read. Notes the share of them that a round trip was made for. */
+/** For the session keys just read. Records the share of them that needed a round trip. */
 function readAtOnce(keys: readonly SessionKey[], store: SessionStore, tripShares: number[]): Turn {
   let trips = 0;
   const stop = startTimes();

@@ -1,4 +1,4 @@
-/** Sessions for the benches of the store, and the SQLite file full of them that these share. */
+/** Sessions for the store benches, and the SQLite file full of them that these share. */
 import { copyFileSync, existsSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -19,10 +19,10 @@ import type { Effort } from './effort.ts';
 
 export const MACHINE = 'e2865013d24908' as MachineId;
 export const HOUR_MS = 3_600_000;
-/** None that a bench could reach. */
+/** A limit that no bench can reach. */
 export const LIMITS = { maxSessions: 10_000_000, maxAgeMs: 0 };
 
-/** Of a session in the file, by its number. */
+/** The key of a session in the file, by its number. */
 export function storedKey(number: number): SessionKey {
   return sessionKey(`stored-${number}`);
 }
@@ -40,9 +40,9 @@ export function sessionKey(text: string): SessionKey {
 }
 
 /**
- * The path of a file with `effort.sessionsOnDisk` sessions, filled when it is asked for first. Not
- * to be written to: see {@link copyOfFilled}. The sessions expire in the order of their numbers,
- * evenly from an hour after the filling to two hours after it.
+ * The path of a file with `effort.sessionsOnDisk` sessions, filled at the first call. Not to be
+ * written to: see {@link copyOfFilled}. The sessions expire in the order of their numbers, evenly
+ * from an hour after the filling to two hours after it.
  */
 export async function filledFile({ effort, workspace }: Stage): Promise<string> {
   const path = join(workspace.directory, 'filled.sqlite');
@@ -64,8 +64,8 @@ export async function copyOfFilled(stage: Stage, name: string): Promise<string> 
 const GROUP = 10_000;
 
 /**
- * Not through the store, for speed. The rows come as claims would bring them, in no order of their
- * keys and in that of their expiry, so that the pages are as full as claims would leave them.
+ * Not through the store, for speed. The rows have the order that claims would produce: random keys,
+ * ascending expiry, so that the pages are as full as claims would leave them.
  */
 async function fill(path: string, count: number): Promise<void> {
   const db = new Database(path);
@@ -100,7 +100,7 @@ function storedBinding(number: number, now: number, ageMs: number): Binding {
   };
 }
 
-/** A file's store, which another connection may keep from writing for as long as a bench lasts. */
+/** A file's store, whose writes another connection may block for as long as a bench lasts. */
 export function openFile(
   path: string,
   options: Partial<SqliteStoreOptions> = {},
@@ -120,7 +120,7 @@ export function claim(store: SessionStore, key: SessionKey): Promise<Binding> {
   return store.claim({ key, machine: MACHINE, origin: 'learned', ttlMs: HOUR_MS });
 }
 
-/** As many of them under way at once as there are connections. */
+/** As many of them in progress at once as there are connections. */
 export async function performAll<Item>(
   items: readonly Item[],
   atOnce: number,

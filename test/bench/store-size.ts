@@ -1,4 +1,4 @@
-/** What a session takes on disk, its indexes included, once the write-ahead log is emptied. */
+/** The disk space of a session, its indexes included, once the write-ahead log is checkpointed. */
 import { statSync } from 'node:fs';
 import type { Bench, Stage } from './bench.ts';
 import type { Measurement, Ratio } from './result.ts';
@@ -11,12 +11,12 @@ import {
   storedKey,
 } from './store-sessions.ts';
 
-/** Later than any session in the file expires as it is. */
+/** Later than any session in the file expires. */
 const TOUCHED_TTL_MS = 3 * HOUR_MS;
-/** Touches under way at once. */
+/** Concurrent touches. */
 const AT_ONCE = 1_000;
 
-/** After touches of all sessions, in an order that has to do neither with their keys nor with their expiry. */
+/** After touches of all sessions, in an order unrelated to their keys and their expiry. */
 export const benchStoreSize: Bench = async (stage) => {
   const { sessionsOnDisk } = stage.effort;
   const path = await filledFile(stage);

@@ -1,6 +1,6 @@
 /**
- * Touches: how often a session that is in use all the time is written again. Requests come by a
- * clock that does not wait, to the real store and to what decides about touches.
+ * Touches: how often a session in continuous use is written. Requests use a simulated clock, the
+ * real store and the real decision about touches.
  */
 import { join } from 'node:path';
 import type { SessionId } from '../../src/session.ts';
@@ -13,14 +13,14 @@ import { openWrapped } from './store-wrapped.ts';
 
 /** Ten requests a second. */
 const INTERVAL_MS = 100;
-/** A tenth of the default one: what is counted is counted by it. */
+/** A tenth of the default: the counts are relative to it. */
 const TTL_MS = 60_000;
 /**
- * `TOUCH_AFTER` of proxy/bindings.ts is a tenth of the time to live: a touch is due when that much,
- * and up to a twentieth more, has passed since the one before.
+ * `TOUCH_AFTER` of proxy/bindings.ts is a tenth of the TTL: a touch is due when that much, and up
+ * to a twentieth more, has passed since the last one.
  */
 const MAX_TOUCHES_PER_TTL = 10;
-/** Claims under way at once. */
+/** Concurrent claims. */
 const AT_ONCE = 500;
 
 export const benchTouches: Bench = async (stage) => {
@@ -47,7 +47,7 @@ export const benchTouches: Bench = async (stage) => {
   };
 };
 
-/** As the store is told them. */
+/** As the store receives them. */
 async function countTouches(stage: Stage): Promise<number> {
   const { touchedSessions, touchedTtls } = stage.effort;
   const clock = createTestClock();
@@ -74,11 +74,11 @@ async function countTouches(stage: Stage): Promise<number> {
   for (let ms = 0; ms < touchedTtls * TTL_MS; ms += INTERVAL_MS) {
     await clock.advance(INTERVAL_MS);
     for (const key of keys) use(store.lookup(key), bindings);
-    // The writes take no time by this clock, nor does the look whether others have written.
+    // The writes take no time by this clock, nor do the checks for other processes' writes.
     await bindings.stop();
     await store.getMetrics();
   }
-  store.tellFailures();
+  store.reportFailures();
   return touches;
 }
 

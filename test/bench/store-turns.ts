@@ -2,7 +2,7 @@
 import { median } from './median.ts';
 import type { Measurement } from './result.ts';
 
-/** One turn: the figure, and the CPU time of one unit of it in µs where that says something. */
+/** One turn: the figure, and the CPU time of one unit of it in µs where that is meaningful. */
 export type Turn = number | { readonly value: number; readonly cpuMicros: number };
 
 /** The first turn of each warms it up and does not count. */

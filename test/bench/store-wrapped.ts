@@ -1,4 +1,4 @@
-/** A store as the request path has it: inside what lets no failure of it reach a request. */
+/** A store as the request path uses it: wrapped, so that its failures reach no request. */
 import { systemClock, type Clock } from '../../src/clock.ts';
 import {
   openResilientStore,
@@ -7,12 +7,12 @@ import {
 } from '../../src/store/resilient/resilient-store.ts';
 import { HOUR_MS, LIMITS, MACHINE } from './store-sessions.ts';
 
-/** Sessions that a healthy store knows by itself, at most. */
+/** The maximum number of sessions in the cache of a healthy store. */
 export const STANDBY_ROOM = 200_000;
 
 export interface WrappedStore extends ResilientStore {
-  /** Says what has failed since it was last asked: then it was something else that was measured. */
-  tellFailures(): void;
+  /** Reports failures since the last call: they make the measurement invalid. */
+  reportFailures(): void;
 }
 
 export async function openWrapped(
@@ -31,11 +31,11 @@ export async function openWrapped(
     ...options,
   });
   return Object.assign(store, {
-    tellFailures: () => {
+    reportFailures: () => {
       const [first, ...others] = failures.splice(0);
-      if (first !== undefined) console.error(`\n${SAID} (and ${others.length} more):`, first);
+      if (first !== undefined) console.error(`\n${WARNING} (and ${others.length} more):`, first);
     },
   });
 }
 
-const SAID = 'The store has failed meanwhile, so that the next figures are of its standby too';
+const WARNING = 'The store has failed meanwhile, so that the next figures are of its standby too';

@@ -1,4 +1,7 @@
-/** New bindings, committed: how many a second the store takes, beside bare better-sqlite3. */
+/**
+ * New bindings, committed: how many per second the store commits, compared with plain
+ * better-sqlite3.
+ */
 import type { Buffer } from 'node:buffer';
 import type { SessionKey } from '../../src/session.ts';
 import type { SessionStore } from '../../src/store/store.ts';
@@ -10,13 +13,13 @@ import { takeTurns, type Turn } from './store-turns.ts';
 import { openWrapped } from './store-wrapped.ts';
 
 const MS_PER_SECOND = 1_000;
-/** Rows of one transaction where the bare ones are written together. */
+/** Rows per transaction where the plain ones are written together. */
 const BATCH = 100;
 
 /**
  * Claims are made by as many callers as there are connections, each of them waiting for its commit.
- * Each candidate writes into a copy of the same file. The floor is an upsert in a loop, each a
- * transaction of its own; see {@link openBareWriter} for what it has and what it is spared.
+ * Each candidate writes into a copy of the same file. The floor is an upsert in a loop, each in its
+ * own transaction; see {@link openBareWriter} for what it includes and omits.
  */
 export const benchWrites: Bench = async (stage) => {
   const { effort } = stage;
@@ -39,7 +42,7 @@ export const benchWrites: Bench = async (stage) => {
     },
     effort.rounds,
   );
-  wrapped.tellFailures();
+  wrapped.reportFailures();
   return {
     title: `New bindings into SQLite with ${effort.sessionsOnDisk} sessions, ${effort.connections} at once`,
     unit: 'bindings/s',

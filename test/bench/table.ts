@@ -23,7 +23,9 @@ function formatMeasurement(
   return `  ${row(candidate, `${formatValue(value)} ${unit}`)}  ${cpu}${busy}`.trimEnd();
 }
 
-/** If the two verdicts differ, a candidate did not have its core to itself or did not use all of it. */
+/**
+ * If the two results differ, a candidate did not have its core to itself or did not use all of it.
+ */
 function formatRatio(ratio: Ratio): string {
   const { name, value, byCpu, target } = ratio;
   const verdict = target ? `target ${formatTarget(target)}  ${verdictOn(value, target)}` : '';

@@ -65,7 +65,7 @@ type Sent = Pick<Requests, 'method' | 'bodyBytes' | 'path' | 'connections'>;
 
 const GET = { method: 'GET', bodyBytes: 0 } as const;
 
-/** Each connection has a session of its own, opened through the candidate. */
+/** Each connection has its own session, opened through the candidate. */
 function turnsOf({ effort, load, workspace }: Stage, sent: Sent): Promise<Turns[]> {
   const requestsFor = async (candidate: Candidate): Promise<Requests> => ({
     kind: 'requests',

@@ -1,4 +1,4 @@
-/** Waits for servers that don't say themselves when they listen. */
+/** Waits for servers that don't report when they listen. */
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PinnedProcess } from './pinned.ts';
@@ -6,7 +6,7 @@ import type { PinnedProcess } from './pinned.ts';
 const TIMEOUT_MS = 15_000;
 const POLL_MS = 50;
 
-/** Resolves when the process accepts connections; stops it and rejects if it does not in time. */
+/** Resolves when the process accepts connections; stops it and rejects at the timeout. */
 export async function untilListening(port: number, process: PinnedProcess): Promise<void> {
   const deadline = performance.now() + TIMEOUT_MS;
   while (!(await accepts(port))) {

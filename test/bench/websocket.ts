@@ -9,7 +9,7 @@ import { TARGETS } from './targets.ts';
 const NAMES: readonly CandidateName[] = ['direct', 'http-proxy', 'nginx', 'sidecar'];
 const MESSAGE_BYTES = 64;
 
-/** Compared by CPU time: with messages this small, the load generator and the app are the limit. */
+/** Compared by CPU time: with such small messages, the load generator and the app are the limit. */
 export const benchWebSocket: Bench = async ({ effort, load, workspace }) => {
   const connections = effort.webSockets;
   const messagesFor = async (candidate: Candidate): Promise<Messages> => ({

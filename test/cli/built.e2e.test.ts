@@ -1,4 +1,6 @@
-/** The program as it is shipped: bundled, so that its parts lie elsewhere than in the sources. */
+/**
+ * The program as it is shipped: bundled, so that its files have other paths than in the sources.
+ */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,7 +10,7 @@ import { text } from 'node:stream/consumers';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { createWorkspace } from '../bench/compiled.ts';
 import { createScope } from '../bench/scope.ts';
-import { lineThatSays, linesOf } from './program.ts';
+import { lineWithMessage, linesOf } from './program.ts';
 
 const FREE_PORTS = { HOST: '127.0.0.1', PORT: '0', PEER_PORT: '0', ADMIN_PORT: '0' };
 const LOADS_UNDICI = 'internal/deps/undici/undici';
@@ -39,9 +41,9 @@ describe('the built program', () => {
     return child;
   }
 
-  test('serves with a store in a file, and ends in order', async (t) => {
+  test('serves with a store in a file, and stops in order', async (t) => {
     const child = startBuilt(t, ['serve']);
-    const { store, version } = await lineThatSays(linesOf(child), 'serving');
+    const { store, version } = await lineWithMessage(linesOf(child), 'serving');
     const { kind, state } = store as { kind: string; state: string };
     assert.deepEqual([kind, state], ['sqlite', 'healthy']);
     assert.match(String(version), /^\d+\.\d+\.\d+/);
@@ -55,9 +57,9 @@ describe('the built program', () => {
       })));`;
     const child = startBuilt(t, ['serve'], preload);
     const lines = linesOf(child);
-    await lineThatSays(lines, 'serving');
+    await lineWithMessage(lines, 'serving');
     child.kill('SIGTERM');
-    assert.deepEqual(await lineThatSays(lines, 'loaded'), { msg: 'loaded', undici: false });
+    assert.deepEqual(await lineWithMessage(lines, 'loaded'), { msg: 'loaded', undici: false });
   });
 
   test('help finds the pages of the documentation', async (t) => {

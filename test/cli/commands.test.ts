@@ -109,7 +109,7 @@ for (const [argv, message] of [
   ],
   [['help', 'sessions', 'stores'], /^fly-affinity help: one topic is expected/],
 ] as const) {
-  test(`"fly-affinity ${argv.join(' ')}" is a mistake, with code 64`, async () => {
+  test(`"fly-affinity ${argv.join(' ')}" is an error, with code 64`, async () => {
     const { code, output, errors } = await ran(argv, true);
     assert.deepEqual([code, output], [64, '']);
     assert.match(errors, message);

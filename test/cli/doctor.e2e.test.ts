@@ -7,7 +7,7 @@ import { createPlace } from '../store/place.ts';
 import { findingsIn, runDoctor } from './doctor/support.ts';
 import { run } from './program.ts';
 
-/** What `program.ts` sets for sidecars, back to the defaults. */
+/** The settings of `program.ts` for sidecars, back to the defaults. */
 const UNSET = { HOST: '', PORT: '', PEER_PORT: '', ADMIN_PORT: '', SESSION_STORE_URL: '' };
 
 async function writeToml(t: TestContext, text: string): Promise<string> {
@@ -16,7 +16,7 @@ async function writeToml(t: TestContext, text: string): Promise<string> {
   return path;
 }
 
-test("the project's own fly.toml is well, and the program ends with code 0", async (t) => {
+test("the project's own fly.toml has no findings, and the program ends with code 0", async (t) => {
   const { code, output, errors } = await run(t, { args: ['doctor'], env: UNSET });
   assert.equal(code, 0, output);
   assert.equal(errors, '');
@@ -24,7 +24,7 @@ test("the project's own fly.toml is well, and the program ends with code 0", asy
   assert.match(output, /\n0 errors, 0 warnings, 2 notes\.\n$/);
 });
 
-test('an error ends the program with code 1, and says why and what to write instead', async (t) => {
+test('an error ends the program with code 1, with the reason and the fix', async (t) => {
   const path = await writeToml(t, 'kill_timeout = 5\n[http_service]\ninternal_port = 3000\n');
   const { code, output } = await run(t, { args: ['doctor', '--config', path], env: UNSET });
   assert.equal(code, 1);
@@ -35,7 +35,7 @@ test('an error ends the program with code 1, and says why and what to write inst
   assert.match(output, / {11}Try: kill_timeout = "30s"\n/);
 });
 
-test('the replay cache that it prints goes where the file has its service', async (t) => {
+test("the suggested replay cache belongs to the section of the file's service", async (t) => {
   const ports = '[[services.ports]]\nport = 443\nhandlers = ["tls", "http"]\n';
   const text = `kill_timeout = 30\n[[services]]\ninternal_port = 8080\n${ports}`;
   const { output } = await runDoctor(['--json', '-c', await writeToml(t, text)], {});
@@ -58,7 +58,7 @@ test('warnings alone end it with code 0', async () => {
   assert.equal(code, 0);
 });
 
-test('with --json it is one object, with the same code', async (t) => {
+test('with --json it prints one object, with the same code', async (t) => {
   const path = await writeToml(t, 'kill_timeout = 5\n');
   const { code, output } = await run(t, {
     args: ['doctor', '--json', '-c', path],
@@ -76,7 +76,7 @@ test('with --json it is one object, with the same code', async (t) => {
   ]);
 });
 
-test('mistaken settings are errors, and the rest is looked at with their defaults', async () => {
+test('invalid settings are errors, and the rest is checked with their defaults', async () => {
   const env = { PORT: '80a', REPLAY_TIMEOUT_MS: 'soon', PEER_PORT: '9091' };
   const ran = await runDoctor(['--json'], env);
   assert.equal(ran.code, 1);
@@ -92,7 +92,7 @@ test('mistaken settings are errors, and the rest is looked at with their default
   assert.ok(file.includes('ok: Fly Proxy sends requests to the sidecar (8080).'));
 });
 
-test('off Fly.io the settings are those of the file, with those of the shell over them', async (t) => {
+test('outside Fly.io the settings are those of the file, overridden by those of the shell', async (t) => {
   const path = await writeToml(
     t,
     '[env]\nPORT = "8000"\nDRAIN_TIMEOUT_MS = "1000"\n[http_service]\n',
@@ -108,14 +108,14 @@ test('off Fly.io the settings are those of the file, with those of the shell ove
   assert.match(over.output, /with PORT from this shell/);
 });
 
-test('a store that a fleet shares can be looked at in the file, off Fly.io', async () => {
+test('a store that a fleet shares can be checked from the file, outside Fly.io', async () => {
   const env = { SESSION_STORE_URL: 'redis://user:s3cret@no-such-host' };
   const { code, output } = await runDoctor([], env);
   assert.equal(code, 0, output);
   assert.ok(!output.includes('s3cret'));
 });
 
-test('a file that was named and is not there is an error; without a name it is a note', async (t) => {
+test('a named file that is missing is an error; without a name it is a note', async (t) => {
   const named = await runDoctor(['--json', '--config', '/nowhere/fly.toml'], {});
   assert.equal(named.code, 1);
   assert.deepEqual(findingsIn(named, 'fly.toml'), [
@@ -133,7 +133,7 @@ test('a file that was named and is not there is an error; without a name it is a
   ]);
 });
 
-test('a file that is no TOML, or not the one it should be, is an error', async (t) => {
+test('an invalid TOML file, or another file, is an error', async (t) => {
   const broken = await runDoctor(['--json', '-c', await writeToml(t, 'app = "a\n')], {});
   assert.equal(broken.code, 1);
   assert.match(findingsIn(broken, 'fly.toml')[0] ?? '', /^error: .*fly\.toml, line 1, column /);
@@ -144,7 +144,7 @@ test('a file that is no TOML, or not the one it should be, is an error', async (
   );
 });
 
-test('--help says what it does, and a mistake in the command ends with code 64', async (t) => {
+test('--help describes the command, and an error in its arguments ends with code 64', async (t) => {
   const help = await runDoctor(['--help'], {});
   assert.equal(help.code, 0);
   assert.match(help.output, /^Usage: fly-affinity doctor/);

@@ -50,7 +50,7 @@ test('help settings lists every setting with its default', async () => {
   for (const name of SETTING_NAMES) assert.ok(text.includes(`  ${name} (`), name);
 });
 
-/** Markdown, as it is in the page between its markers. */
+/** Markdown, as in the page between its markers. */
 function settingsTable(): string {
   const rows = SETTING_NAMES.map((name) => {
     const { fallback, shownFallback, summary, isSetByFly }: Setting<unknown> = SETTINGS[name];

@@ -4,7 +4,7 @@ import { createServer, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { listen } from '../../src/http/listen.ts';
-import { lineThatSays, linesOf, run, start, type Line } from './program.ts';
+import { lineWithMessage, linesOf, run, start, type Line } from './program.ts';
 
 async function serveApp(t: TestContext): Promise<{ app: Server; url: string }> {
   const app = createServer((_, response) => response.end('from the app'));
@@ -51,7 +51,7 @@ for (const [version, isOldEnough] of [
   });
 }
 
-test('every mistake in the settings is reported, with code 78, and no port is opened', async (t) => {
+test('every error in the settings is reported, with code 78, and no port is opened', async (t) => {
   const { code, output, errors } = await run(t, {
     env: {
       PORT: '99999',
@@ -68,7 +68,7 @@ test('every mistake in the settings is reported, with code 78, and no port is op
   assert.ok(!errors.includes('s3cret'));
 });
 
-test('a port in use ends with a message that names it, with code 1', async (t) => {
+test('a port in use ends the program with a message that names it, with code 1', async (t) => {
   const { url } = await serveApp(t);
   const taken = new URL(url).port;
   const { code, errors } = await run(t, { env: { ADMIN_PORT: taken, LOG_LEVEL: 'silent' } });
@@ -83,7 +83,7 @@ test('serve logs one line when it serves, and ends with code 0 after a signal', 
   const { url } = await serveApp(t);
   const child = start(t, { args: ['serve'], env: { UPSTREAM_URL: url, FLY_MACHINE_ID: 'm1' } });
   const lines = linesOf(child);
-  const serving = await lineThatSays(lines, 'serving');
+  const serving = await lineWithMessage(lines, 'serving');
   const { version, machine, upstream, protocols, store, fleet } = serving;
   assert.match(String(version), /^\d/);
   assert.deepEqual([machine, upstream], ['m1', url]);
@@ -91,8 +91,8 @@ test('serve logs one line when it serves, and ends with code 0 after a signal', 
   assert.equal((store as Line).kind, 'memory');
   assert.equal((fleet as Line).kind, 'off');
   const ports = serving.ports as Readonly<Record<string, number>>;
-  const answer = await fetch(`http://127.0.0.1:${ports.public}/`);
-  assert.equal(await answer.text(), 'from the app');
+  const response = await fetch(`http://127.0.0.1:${ports.public}/`);
+  assert.equal(await response.text(), 'from the app');
   assert.equal((await fetch(`http://127.0.0.1:${ports.admin}/readyz`)).status, 200);
   assert.match(
     await (await fetch(`http://127.0.0.1:${ports.admin}/metrics`)).text(),
@@ -101,24 +101,24 @@ test('serve logs one line when it serves, and ends with code 0 after a signal', 
   child.kill('SIGTERM');
   const [code] = (await once(child, 'exit')) as [number];
   assert.equal(code, 0);
-  assert.equal((await lineThatSays(lines, 'request')).path, '/');
-  await lineThatSays(lines, 'stopped');
+  assert.equal((await lineWithMessage(lines, 'request')).path, '/');
+  await lineWithMessage(lines, 'stopped');
 });
 
-test('a second signal ends serve at once', async (t) => {
+test('a second signal ends serve immediately', async (t) => {
   const app = createServer(() => undefined);
   const port = await listen(app, { host: '127.0.0.1', port: 0 });
   t.after(() => app.close());
   const url = `http://127.0.0.1:${port}`;
   const child = start(t, { args: ['serve'], env: { UPSTREAM_URL: url } });
   const lines = linesOf(child);
-  const ports = (await lineThatSays(lines, 'serving')).ports as Readonly<Record<string, number>>;
+  const ports = (await lineWithMessage(lines, 'serving')).ports as Readonly<Record<string, number>>;
   const client = connect(ports.public ?? 0, '127.0.0.1');
   client.on('error', () => undefined);
   client.write('GET / HTTP/1.1\r\nhost: a\r\n\r\n');
   await once(app, 'request');
   child.kill('SIGINT');
-  await lineThatSays(lines, 'draining');
+  await lineWithMessage(lines, 'draining');
   child.kill('SIGTERM');
   assert.deepEqual(await once(child, 'exit'), [null, 'SIGTERM']);
 });
@@ -133,9 +133,9 @@ test('run starts the app, serves it, and ends with its exit code', async (t) => 
     env: { UPSTREAM_URL: url },
   });
   const lines = linesOf(child);
-  const ports = (await lineThatSays(lines, 'serving')).ports as Readonly<Record<string, number>>;
-  const answer = await fetch(`http://127.0.0.1:${ports.public}/`);
-  assert.equal(await answer.text(), 'child');
+  const ports = (await lineWithMessage(lines, 'serving')).ports as Readonly<Record<string, number>>;
+  const response = await fetch(`http://127.0.0.1:${ports.public}/`);
+  assert.equal(await response.text(), 'child');
   child.kill('SIGTERM');
   const [code] = (await once(child, 'exit')) as [number];
   assert.equal(code, 9);

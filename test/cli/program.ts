@@ -1,4 +1,4 @@
-/** The program as a process of its own, for the tests of the command line. */
+/** The program as a process, for the tests of the command line. */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,12 +9,12 @@ import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
-export interface Given {
+export interface RunOptions {
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** JavaScript that runs before the program. */
   readonly before?: string;
-  /** Nothing unless given. */
+  /** Empty by default. */
   readonly stdin?: 'pipe';
 }
 
@@ -22,7 +22,7 @@ const FREE_PORTS = { HOST: '127.0.0.1', PORT: '0', PEER_PORT: '0', ADMIN_PORT: '
 
 export function start(
   t: TestContext,
-  { args = [], env = {}, before = '', stdin }: Given,
+  { args = [], env = {}, before = '', stdin }: RunOptions,
 ): ChildProcess {
   const child = spawn(
     process.execPath,
@@ -49,8 +49,8 @@ export interface Ended {
   readonly errors: string;
 }
 
-export async function run(t: TestContext, given: Given): Promise<Ended> {
-  const child = start(t, given);
+export async function run(t: TestContext, options: RunOptions): Promise<Ended> {
+  const child = start(t, options);
   assert.ok(child.stdout && child.stderr);
   const [[code], output, errors] = await Promise.all([
     once(child, 'exit') as Promise<[number | null]>,
@@ -62,7 +62,7 @@ export async function run(t: TestContext, given: Given): Promise<Ended> {
 
 export type Line = Readonly<Record<string, unknown>>;
 
-/** The lines a program logs, until it ends; other output is left out. */
+/** The lines that a program logs, until it ends; other output is skipped. */
 export async function* linesOf(child: ChildProcess): AsyncGenerator<Line> {
   assert.ok(child.stdout);
   for await (const line of createInterface({ input: child.stdout })) {
@@ -70,9 +70,9 @@ export async function* linesOf(child: ChildProcess): AsyncGenerator<Line> {
   }
 }
 
-export async function lineThatSays(lines: AsyncGenerator<Line>, message: string): Promise<Line> {
+export async function lineWithMessage(lines: AsyncGenerator<Line>, message: string): Promise<Line> {
   for (let next = await lines.next(); !next.done; next = await lines.next()) {
     if (next.value.msg === message) return next.value;
   }
-  return assert.fail(`nothing said "${message}"`);
+  return assert.fail(`no line has "${message}"`);
 }

@@ -1,7 +1,7 @@
 /**
- * An MCP server with the official SDK, which answers 400 to a session that it does not know, as the
- * servers of MCP's own examples do. With `SESSIONS_FILE` it is an app of another kind: its sessions are
- * kept in that file over a restart.
+ * An MCP server with the official SDK, which responds 400 to an unknown session, as the servers of
+ * MCP's own examples do. With `SESSIONS_FILE` it is an app of another kind: its sessions are kept
+ * in that file over a restart.
  */
 import { randomUUID } from 'node:crypto';
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';

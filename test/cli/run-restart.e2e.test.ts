@@ -1,4 +1,4 @@
-/** `run` with a real app, ended and started again on the same store file. */
+/** `run` with a real app, stopped and restarted on the same store file. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { freePort } from '../support/free-port.ts';
-import { lineThatSays, linesOf, start } from './program.ts';
+import { lineWithMessage, linesOf, start } from './program.ts';
 
 const APP = fileURLToPath(new URL('restarted-app.ts', import.meta.url));
 
@@ -17,7 +17,7 @@ interface Deployment {
   readonly url: URL;
   readonly appUrl: URL;
 
-  /** Starts the sidecar and the app; resolves to what ends both. */
+  /** Starts the sidecar and the app; resolves to a function that stops both. */
   readonly start: () => Promise<() => Promise<void>>;
 }
 
@@ -43,7 +43,7 @@ async function deploy(t: TestContext, keepsSessions: boolean): Promise<Deploymen
     start: async () => {
       const child = start(t, { args, env });
       const lines = linesOf(child);
-      await lineThatSays(lines, 'serving');
+      await lineWithMessage(lines, 'serving');
       return async () => {
         child.kill('SIGTERM');
         if (child.exitCode === null) await once(child, 'exit');
@@ -65,7 +65,7 @@ async function call(url: URL, session: string, body = ''): Promise<[number, stri
   return [response.status, await response.text()];
 }
 
-test('a client of a session that ended with the app learns so from a 404, and starts anew', async (t) => {
+test('a client of a session that ended with the app gets a 404, and starts a new one', async (t) => {
   const { url, appUrl, start: startAll } = await deploy(t, false);
   const endFirst = await startAll();
   const client = await connect(t, url);
@@ -76,7 +76,7 @@ test('a client of a session that ended with the app learns so from a 404, and st
 
   const endSecond = await startAll();
   const unhinted = session.replace(/~m1$/, '');
-  assert.equal((await call(appUrl, unhinted))[0], 400, 'what the app itself says');
+  assert.equal((await call(appUrl, unhinted))[0], 400, "the app's own error");
   for (const id of [session, session, unhinted]) {
     const [status, body] = await call(url, id);
     const error = { code: -32001, message: 'Session not found' };
@@ -94,7 +94,7 @@ test('a client of a session that ended with the app learns so from a 404, and st
   await endSecond();
 });
 
-test('an app that keeps its sessions over a restart is left alone', async (t) => {
+test('an app that keeps its sessions over a restart gets every request', async (t) => {
   const { url, start: startAll } = await deploy(t, true);
   const endFirst = await startAll();
   const session = (await fetch(url, { method: 'POST' })).headers.get('mcp-session-id') ?? '';

@@ -8,31 +8,31 @@ import { systemClock, type Clock } from '../../src/clock.ts';
 import { listen } from '../../src/http/listen.ts';
 import { freePort } from '../support/free-port.ts';
 
-/** Answers on PORT; SIGTERM ends it with code 7, SIGINT with 8. */
+/** Responds on PORT; SIGTERM ends it with code 7, SIGINT with 8. */
 const APP = `
   const server = require('node:net').createServer((socket) => socket.end());
   server.listen(Number(process.env.PORT), '127.0.0.1');
   process.on('SIGTERM', () => process.exit(7));
   process.on('SIGINT', () => process.exit(8));
 `;
-/** Tells the test by connecting that it runs, and never opens its port. */
+/** Connects to the test to report that it runs, and never opens its port. */
 const MUTE_APP = `
   process.on('SIGTERM', () => process.exit(7));
   require('node:net').connect(Number(process.env.REPORT_PORT), '127.0.0.1').on('error', () => {});
 `;
 
-/** Answers on PORT, and nothing but SIGKILL ends it. */
-const STUBBORN_APP = `
+/** Responds on PORT, and only SIGKILL ends it. */
+const APP_IGNORING_SIGNALS = `
   require('node:net').createServer((socket) => socket.end()).listen(process.env.PORT, '127.0.0.1');
   for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(name, () => {});
 `;
 
-interface Story {
+interface Scenario {
   readonly ended: Promise<number>;
   readonly signal: (name: NodeJS.Signals) => void;
-  /** What became of the sidecar, in order. */
-  readonly told: string[];
-  /** Resolves when that has been told. */
+  /** The events of the sidecar, in order. */
+  readonly reported: string[];
+  /** Resolves when that event has been reported. */
   readonly until: (event: string) => Promise<void>;
   readonly drained: PromiseWithResolvers<undefined>;
   readonly errors: string[];
@@ -49,31 +49,31 @@ async function runApp(
   t: TestContext,
   command: readonly string[],
   { env = {}, clock = systemClock, openPublicPort }: Given = {},
-): Promise<Story> {
+): Promise<Scenario> {
   const events = new EventEmitter();
   const appPort = await freePort();
-  const told: string[] = [];
+  const reported: string[] = [];
   const errors: string[] = [];
   const drained = Promise.withResolvers<undefined>();
   const progress = new EventEmitter();
-  const tell = (event: string): void => {
-    told.push(event);
+  const report = (event: string): void => {
+    reported.push(event);
     progress.emit(event);
   };
   const startSidecar: StartSidecar = async (_config, { untilAppAnswers }) => {
-    tell('starting');
+    report('starting');
     await untilAppAnswers?.();
     openPublicPort?.();
-    queueMicrotask(() => tell('serving'));
+    queueMicrotask(() => report('serving'));
     return {
       ports: { public: 1, peer: 2, admin: 3 },
       readiness: () => ({ ready: true, store: { kind: 'memory' }, fleet: { kind: 'off' } }),
       drain: () => {
-        tell('draining');
+        report('draining');
         return drained.promise;
       },
       stop: () => {
-        tell('stopped');
+        report('stopped');
         return Promise.resolve();
       },
     };
@@ -104,20 +104,20 @@ async function runApp(
   });
   return {
     ended,
-    told,
+    reported,
     drained,
     errors,
     appPort,
     signal: (name) => void events.emit(name, name),
     until: async (event) => {
-      if (!told.includes(event)) await once(progress, event);
+      if (!reported.includes(event)) await once(progress, event);
     },
   };
 }
 
 const node = (script: string): readonly string[] => [process.execPath, '-e', script];
 
-async function isAnswering(port: number): Promise<boolean> {
+async function isResponding(port: number): Promise<boolean> {
   const socket = connect(port, '127.0.0.1');
   return new Promise((resolve) => {
     socket.on('connect', () => resolve(true));
@@ -125,73 +125,73 @@ async function isAnswering(port: number): Promise<boolean> {
   }).finally(() => socket.destroy()) as Promise<boolean>;
 }
 
-test('the sidecar serves when the app answers on the port of UPSTREAM_URL', async (t) => {
-  const story = await runApp(t, node(APP));
-  await story.until('serving');
-  assert.ok(await isAnswering(story.appPort));
+test('the sidecar serves when the app responds on the port of UPSTREAM_URL', async (t) => {
+  const scenario = await runApp(t, node(APP));
+  await scenario.until('serving');
+  assert.ok(await isResponding(scenario.appPort));
 });
 
 test('the first signal drains and then reaches the app', async (t) => {
-  const story = await runApp(t, node(APP));
-  await story.until('serving');
-  story.signal('SIGTERM');
-  await story.until('draining');
-  assert.ok(await isAnswering(story.appPort));
-  story.drained.resolve(undefined);
-  assert.equal(await story.ended, 7);
-  assert.deepEqual(story.told, ['starting', 'serving', 'draining', 'stopped']);
+  const scenario = await runApp(t, node(APP));
+  await scenario.until('serving');
+  scenario.signal('SIGTERM');
+  await scenario.until('draining');
+  assert.ok(await isResponding(scenario.appPort));
+  scenario.drained.resolve(undefined);
+  assert.equal(await scenario.ended, 7);
+  assert.deepEqual(scenario.reported, ['starting', 'serving', 'draining', 'stopped']);
 });
 
-test('the second signal reaches the app at once', async (t) => {
-  const story = await runApp(t, node(APP));
-  await story.until('serving');
-  story.signal('SIGTERM');
-  await story.until('draining');
-  story.signal('SIGINT');
-  assert.equal(await story.ended, 8);
+test('the second signal reaches the app immediately', async (t) => {
+  const scenario = await runApp(t, node(APP));
+  await scenario.until('serving');
+  scenario.signal('SIGTERM');
+  await scenario.until('draining');
+  scenario.signal('SIGINT');
+  assert.equal(await scenario.ended, 8);
 });
 
 test('an app that ends by itself ends the sidecar with its code', async (t) => {
-  const story = await runApp(t, node(`${APP} setTimeout(() => process.exit(3), 500);`));
-  await story.until('serving');
-  assert.equal(await story.ended, 3);
-  assert.deepEqual(story.told, ['starting', 'serving', 'stopped']);
+  const scenario = await runApp(t, node(`${APP} setTimeout(() => process.exit(3), 500);`));
+  await scenario.until('serving');
+  assert.equal(await scenario.ended, 3);
+  assert.deepEqual(scenario.reported, ['starting', 'serving', 'stopped']);
 });
 
 test('an app that ends while draining ends the sidecar with its code', async (t) => {
-  const story = await runApp(
+  const scenario = await runApp(
     t,
     node(`${APP} server.on('connection', () => {
     if (process.env.x) process.exit(4); process.env.x = 'answered once' });`),
   );
-  await story.until('serving');
-  story.signal('SIGTERM');
-  await story.until('draining');
-  await isAnswering(story.appPort);
-  assert.equal(await story.ended, 4);
+  await scenario.until('serving');
+  scenario.signal('SIGTERM');
+  await scenario.until('draining');
+  await isResponding(scenario.appPort);
+  assert.equal(await scenario.ended, 4);
 });
 
-test('an app that a signal ends is 128 and its number', async (t) => {
-  const story = await runApp(t, node(`process.kill(process.pid, 'SIGKILL')`));
-  assert.equal(await story.ended, 137);
-  assert.ok(!story.told.includes('serving'));
+test('an app ended by a signal exits with 128 plus its number', async (t) => {
+  const scenario = await runApp(t, node(`process.kill(process.pid, 'SIGKILL')`));
+  assert.equal(await scenario.ended, 137);
+  assert.ok(!scenario.reported.includes('serving'));
 });
 
-test('an app that ends before its port answers ends the sidecar with its code', async (t) => {
-  const story = await runApp(t, node('process.exit(5)'));
-  assert.equal(await story.ended, 5);
-  assert.deepEqual(story.told, ['starting']);
+test('an app that ends before its port responds ends the sidecar with its code', async (t) => {
+  const scenario = await runApp(t, node('process.exit(5)'));
+  assert.equal(await scenario.ended, 5);
+  assert.deepEqual(scenario.reported, ['starting']);
 });
 
-test('a signal while the app is not up yet reaches it at once', async (t) => {
+test('a signal before the app has started reaches it immediately', async (t) => {
   const reports = createServer((socket) => socket.on('error', () => undefined));
   const port = await listen(reports, { host: '127.0.0.1', port: 0 });
   t.after(() => reports.close());
-  const story = await runApp(t, node(MUTE_APP), { env: { REPORT_PORT: String(port) } });
+  const scenario = await runApp(t, node(MUTE_APP), { env: { REPORT_PORT: String(port) } });
   await once(reports, 'connection');
-  story.signal('SIGTERM');
-  assert.equal(await story.ended, 7);
-  assert.ok(!story.told.includes('serving'));
+  scenario.signal('SIGTERM');
+  assert.equal(await scenario.ended, 7);
+  assert.ok(!scenario.reported.includes('serving'));
 });
 
 test('a failed start kills an app that ignores SIGTERM for five seconds', async (t) => {
@@ -206,17 +206,17 @@ test('a failed start kills an app that ignores SIGTERM for five seconds', async 
   const openPublicPort = (): never => {
     throw new Error('the public port is taken');
   };
-  const story = await runApp(t, node(STUBBORN_APP), { clock: hurried, openPublicPort });
-  assert.equal(await story.ended, 1);
-  assert.deepEqual(story.errors, ['fly-affinity: the public port is taken\n']);
+  const scenario = await runApp(t, node(APP_IGNORING_SIGNALS), { clock: hurried, openPublicPort });
+  assert.equal(await scenario.ended, 1);
+  assert.deepEqual(scenario.errors, ['fly-affinity: the public port is taken\n']);
   assert.ok(sleeps.includes(5_000));
-  assert.ok(!(await isAnswering(story.appPort)));
+  assert.ok(!(await isResponding(scenario.appPort)));
 });
 
-test('a program that is not there is a sentence and code 1', async (t) => {
-  const story = await runApp(t, ['/no/such/program']);
-  assert.equal(await story.ended, 1);
-  assert.deepEqual(story.errors, [
+test('a missing program is reported in a sentence, with code 1', async (t) => {
+  const scenario = await runApp(t, ['/no/such/program']);
+  assert.equal(await scenario.ended, 1);
+  assert.deepEqual(scenario.errors, [
     'fly-affinity: cannot start /no/such/program: there is no such program\n',
   ]);
 });

@@ -11,7 +11,7 @@ const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 interface RunningCommand {
   readonly process: ChildProcess;
   readonly ended: Promise<unknown[]>;
-  /** Resolves once the output matches; fails if the command ends without. */
+  /** Resolves once the output matches; fails if the command ends before. */
   output(pattern: RegExp): Promise<RegExpExecArray>;
 }
 
@@ -43,7 +43,7 @@ function startCommand(t: TestContext, args: readonly string[]): RunningCommand {
   return { process: child, ended: once(child, 'exit'), output };
 }
 
-test('arguments have defaults, and the app comes after --', () => {
+test('arguments have defaults, and the app follows after --', () => {
   assert.deepEqual(parseSimulateArguments([]).arguments, {
     machineCount: 3,
     port: 8080,
@@ -79,7 +79,7 @@ test('arguments have defaults, and the app comes after --', () => {
   });
 });
 
-test('every mistake is reported at once, with what was found and what is expected', () => {
+test('every error is reported at once, with what was found and what is expected', () => {
   const args = ['--machines', '0', '--port', '80a', '--spread', 'evenly'];
   args.push('--replay-cache', 'query:sid', '--hard-limit', '0', '--');
   assert.deepEqual(parseSimulateArguments(args).mistakes, [
@@ -121,13 +121,13 @@ test('a replay cache rule may name a host, and lasts ten seconds or more', () =>
   });
 });
 
-test('a mistake ends with code 64 and the usage', async (t) => {
+test('an error ends with code 64 and the usage', async (t) => {
   const command = startCommand(t, ['--machines', 'many']);
   await command.output(/--machines must be[^]*Usage:/);
   assert.deepEqual(await command.ended, [64, null]);
 });
 
-test('a port in use ends with code 1 and a message', async (t) => {
+test('a port in use ends the command with code 1 and a message', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   t.after(() => taken.close());
@@ -137,13 +137,13 @@ test('a port in use ends with code 1 and a message', async (t) => {
   assert.deepEqual(await command.ended, [1, null]);
 });
 
-test('simulate prints its address and one line a request, and stops everything at Ctrl-C', async (t) => {
+test('simulate prints its address and one line per request, and stops everything at Ctrl-C', async (t) => {
   const command = startCommand(t, ['--machines', '1', '--port', '0']);
   const [, url = '', machine = ''] = await command.output(
     /Fly Proxy on (http:\S+),[^]*Machine ([0-9a-f]{14}) [^]*Ctrl-C/,
   );
-  const answer = await fetch(`${url}/hello?session_id=secret`);
-  assert.match(await answer.text(), new RegExp(`This is Machine ${machine}`));
+  const response = await fetch(`${url}/hello?session_id=secret`);
+  assert.match(await response.text(), new RegExp(`This is Machine ${machine}`));
   await command.output(
     new RegExp(`^GET /hello  ${machine} -> ${machine}  200  0 replays  \\d+\\.\\d ms$`, 'm'),
   );

@@ -1,4 +1,4 @@
-/** Starts that hang, fail or are called off, in real processes. */
+/** Starts that hang, fail or are aborted, in real processes. */
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -10,13 +10,13 @@ import { test, type TestContext } from 'node:test';
 import Database from 'better-sqlite3';
 import { listen } from '../../src/http/listen.ts';
 import { freePort } from '../support/free-port.ts';
-import { lineThatSays, linesOf, start, type Line } from './program.ts';
+import { lineWithMessage, linesOf, start, type Line } from './program.ts';
 
-/** Told about in a warning, by when signals are heard and the start has begun. */
+/** Reported in a warning; by then signals are handled and the start has begun. */
 const TYPO = { SESSION_STORE_PAHT: '/nowhere' };
 const TYPO_WARNING = 'SESSION_STORE_PAHT is not a setting; did you mean SESSION_STORE_PATH?';
 
-/** A store that another process keeps locked: its opening hangs for ten seconds and more. */
+/** A store that another process keeps locked: its open hangs for ten seconds and more. */
 function lockedStore(t: TestContext): Readonly<Record<string, string>> {
   const directory = mkdtempSync(join(tmpdir(), 'fly-affinity-'));
   const path = join(directory, 'sessions.db');
@@ -29,12 +29,12 @@ function lockedStore(t: TestContext): Readonly<Record<string, string>> {
   return { SESSION_STORE_URL: '', SESSION_STORE_PATH: path };
 }
 
-/** A resolver that hears every question and answers none. */
-async function silentResolver(t: TestContext) {
+/** A resolver that receives every query and responds to none. */
+async function unresponsiveResolver(t: TestContext) {
   const socket = createSocket('udp4').bind(0, '127.0.0.1');
   t.after(() => socket.close());
   await once(socket, 'listening');
-  return { address: `127.0.0.1:${socket.address().port}`, asked: once(socket, 'message') };
+  return { address: `127.0.0.1:${socket.address().port}`, queried: once(socket, 'message') };
 }
 
 async function remaining(lines: AsyncGenerator<Line>): Promise<unknown[]> {
@@ -44,55 +44,55 @@ async function remaining(lines: AsyncGenerator<Line>): Promise<unknown[]> {
 }
 
 test('a signal during the first reading of the directory ends serve in order, with code 0', async (t) => {
-  const { address, asked } = await silentResolver(t);
+  const { address, queried: queried } = await unresponsiveResolver(t);
   const fleet = { FLEET: 'auto', FLEET_RESOLVER: address, PEER_DIAL_PORT: '8081' };
   const identity = { FLY_APP_NAME: 'shop', FLY_MACHINE_ID: 'm1' };
   const child = start(t, { args: ['serve'], env: { ...fleet, ...identity } });
   const messages = remaining(linesOf(child));
-  await asked;
+  await queried;
   child.kill('SIGTERM');
   assert.deepEqual(await once(child, 'exit'), [0, null]);
-  const told = await messages;
-  assert.ok(told.includes('the start is called off'));
-  assert.ok(!told.includes('serving'));
+  const logged = await messages;
+  assert.ok(logged.includes('the start is called off'));
+  assert.ok(!logged.includes('serving'));
 });
 
-test('a second signal ends at once, though the store hangs in its opening', async (t) => {
+test('a second signal ends the process immediately, though the store hangs in its open', async (t) => {
   const child = start(t, { args: ['serve'], env: { ...lockedStore(t), ...TYPO } });
   const lines = linesOf(child);
-  await lineThatSays(lines, TYPO_WARNING);
+  await lineWithMessage(lines, TYPO_WARNING);
   child.kill('SIGINT');
-  await lineThatSays(lines, 'the start is called off');
+  await lineWithMessage(lines, 'the start is called off');
   child.kill('SIGTERM');
   const messages = remaining(lines);
   assert.deepEqual(await once(child, 'exit'), [null, 'SIGTERM']);
   assert.deepEqual(await messages, ['ended at once by a second signal']);
 });
 
-test('a store that hangs in its opening does not outlast a signal by more than seconds', async (t) => {
+test('a store that hangs in its open outlasts a signal by seconds at most', async (t) => {
   const child = start(t, { args: ['serve'], env: { ...lockedStore(t), ...TYPO } });
   const lines = linesOf(child);
-  await lineThatSays(lines, TYPO_WARNING);
+  await lineWithMessage(lines, TYPO_WARNING);
   child.kill('SIGTERM');
   const messages = remaining(lines);
   assert.deepEqual(await once(child, 'exit'), [null, 'SIGTERM']);
   assert.deepEqual(await messages, ['the start is called off', 'the start hangs']);
 });
 
-test('a store that hangs in its opening keeps no signal from the app of run', async (t) => {
+test('a store that hangs in its open does not delay signals to the app of run', async (t) => {
   const child = start(t, {
     args: ['run', '--', process.execPath, '-e', `setInterval(() => undefined, 1000)`],
     env: lockedStore(t),
   });
   const lines = linesOf(child);
-  await lineThatSays(lines, 'app started');
+  await lineWithMessage(lines, 'app started');
   child.kill('SIGTERM');
   const messages = remaining(lines);
   assert.deepEqual(await once(child, 'exit'), [null, 'SIGTERM']);
   assert.deepEqual(await messages, ['the start hangs']);
 });
 
-test('a failed start is told at once, and the next signal kills an app that ignores SIGTERM', async (t) => {
+test('a failed start is reported immediately, and the next signal kills an app that ignores SIGTERM', async (t) => {
   const blocker = createServer();
   const taken = String(await listen(blocker, { host: '127.0.0.1', port: 0 }));
   t.after(() => blocker.close());
@@ -105,7 +105,7 @@ test('a failed start is told at once, and the next signal kills an app that igno
   assert.ok(child.stderr);
   const [[message], { pid }] = await Promise.all([
     once(child.stderr, 'data') as Promise<[Buffer]>,
-    lineThatSays(linesOf(child), 'ignored'),
+    lineWithMessage(linesOf(child), 'ignored'),
   ]);
   t.after(() => isRunning(pid) && process.kill(Number(pid), 'SIGKILL'));
   assert.equal(

@@ -26,7 +26,7 @@ function warningsAbout(env: Environment): readonly string[] {
   return warnings;
 }
 
-test('nothing has to be set', () => {
+test('no setting is required', () => {
   const { protocols, upstreamUrl, ...rest } = configOf({});
   assert.equal(upstreamUrl.origin, 'http://127.0.0.1:3000');
   assert.deepEqual(
@@ -205,7 +205,7 @@ for (const [env, read, expected] of ACCEPTED) {
   });
 }
 
-const REFUSED: readonly (readonly [name: string, text: string, expected: RegExp])[] = [
+const REJECTED: readonly (readonly [name: string, text: string, expected: RegExp])[] = [
   ['PORT', '80a', /^PORT must be a port number from 0 to 65535, got "80a"$/],
   ['PORT', '65536', /port number/],
   ['PORT', '-1', /port number/],
@@ -249,8 +249,8 @@ const REFUSED: readonly (readonly [name: string, text: string, expected: RegExp]
   ['FLY_APP_NAME', 'my app', /name of a Fly app/],
 ];
 
-for (const [name, text, expected] of REFUSED) {
-  test(`${name}=${text} is a mistake that says what is expected`, () => {
+for (const [name, text, expected] of REJECTED) {
+  test(`${name}=${text} is an error that states what is expected`, () => {
     const mistakes = mistakesIn({
       FLY_MACHINE_ID: name === 'FLY_ALLOC_ID' ? '' : 'm1',
       [name]: text,
@@ -260,7 +260,7 @@ for (const [name, text, expected] of REFUSED) {
   });
 }
 
-const REFUSED_TOGETHER: readonly (readonly [env: Environment, expected: RegExp])[] = [
+const REJECTED_TOGETHER: readonly (readonly [env: Environment, expected: RegExp])[] = [
   [{ PORT: '9091' }, /^PORT and ADMIN_PORT must differ, both are 9091$/],
   [{ PEER_PORT: '8080' }, /^PORT and PEER_PORT must differ/],
   [
@@ -285,15 +285,15 @@ const REFUSED_TOGETHER: readonly (readonly [env: Environment, expected: RegExp])
   [{ FLY_APP_NAME: 'a', FLY_MACHINE_ID: 'm1', PEER_PORT: '0' }, /PEER_DIAL_PORT must be set/],
 ];
 
-for (const [env, expected] of REFUSED_TOGETHER) {
-  test(`${JSON.stringify(env)} do not go together`, () => {
+for (const [env, expected] of REJECTED_TOGETHER) {
+  test(`${JSON.stringify(env)} are incompatible`, () => {
     const mistakes = mistakesIn(env);
     assert.equal(mistakes.length, 1);
     assert.match(mistakes[0] ?? '', expected);
   });
 }
 
-test('all mistakes are reported at once, those between settings too', () => {
+test('all errors are reported at once, also those between settings', () => {
   const mistakes = mistakesIn({
     HOST: '!',
     PEER_PORT: '9091',
@@ -306,7 +306,7 @@ test('all mistakes are reported at once, those between settings too', () => {
   );
 });
 
-test('a mistake never shows a secret', () => {
+test('an error never shows a secret', () => {
   const mistakes = mistakesIn({
     SESSION_STORE_URL: 'mysql://user:s3cret@host/?password=s3cret',
     ADMIN_TOKEN: 's3cret',
@@ -317,7 +317,7 @@ test('a mistake never shows a secret', () => {
   assert.match(mistakes.join(), /SESSION_STORE_URL must be redis:.*"mysql:…"/);
 });
 
-test('a long value is cut short in its mistake', () => {
+test('a long value is truncated in its error', () => {
   assert.ok((mistakesIn({ HOST: '!'.repeat(10_000) })[0] ?? '').length < 200);
 });
 
@@ -341,14 +341,14 @@ const WARNED: readonly (readonly [env: Environment, expected: RegExp])[] = [
 ];
 
 for (const [env, expected] of WARNED) {
-  test(`${JSON.stringify(env)} is worth a warning`, () => {
+  test(`${JSON.stringify(env)} causes a warning`, () => {
     const warnings = warningsAbout(env);
     assert.equal(warnings.length, 1);
     assert.match(warnings[0] ?? '', expected);
   });
 }
 
-test("other programs' variables are worth none", () => {
+test("other programs' variables cause no warning", () => {
   const env = {
     PATH: '/bin',
     HOME: '/',
@@ -366,7 +366,7 @@ test('a warning about a misspelt variable does not show its value', () => {
   assert.doesNotMatch(warnings.join(), /s3cret/);
 });
 
-test('a look at a store needs no more of the environment than what is about the store', () => {
+test('opening a store requires only the settings of the store', () => {
   const url = 'postgres://user:s3cret@host/db';
   const env = { SESSION_STORE_URL: url, FLY_APP_NAME: 'shop', ADMIN_PORT: '9', PORT: 'odd' };
   assert.ok(mistakesIn(env).length > 1);
@@ -381,7 +381,7 @@ test('a look at a store needs no more of the environment than what is about the 
   });
 });
 
-test('a look at a store finds the mistakes in what it needs, all at once', () => {
+test('opening a store reports all errors in its settings at once', () => {
   const parsed = parseToolConfig({
     ADMIN_TOKEN: 'short',
     SESSION_STORE_URL: 'http://x',

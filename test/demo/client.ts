@@ -1,19 +1,19 @@
-/** A real MCP client (official SDK), and what became of its session. */
+/** A real MCP client (official SDK), and the results of its session. */
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
 import { parseSessionId, sessionKeyOf } from '../../src/session.ts';
 
-/** What the server's tool answers. */
+/** The response of the server's tool. */
 interface Counted {
   readonly machine: string;
   readonly count: number;
 }
 
 export interface DemoClient {
-  /** Opens the session; a failure shows in the report. */
+  /** Opens the session; a failure is included in the report. */
   open(): Promise<void>;
-  /** Calls the tool once; a failure shows in the report. */
+  /** Calls the tool once; a failure is included in the report. */
   call(): Promise<void>;
   close(): Promise<void>;
   report(): SessionReport;
@@ -22,10 +22,10 @@ export interface DemoClient {
 export interface SessionReport {
   /** The beginning of the session's key: the id itself is a credential, and is not shown. */
   readonly session: string;
-  /** The Machines that answered calls. */
+  /** The Machines that responded to calls. */
   readonly machines: readonly string[];
   readonly calls: number;
-  /** Calls that were answered, each with the count that this session must have by then. */
+  /** Calls with a response, each with the count that this session must have by then. */
   readonly goodCalls: number;
   readonly firstError: string | undefined;
   /** `fly-request-id` of every request of the session, opening and calls. */
@@ -52,7 +52,7 @@ export function createDemoClient(url: string): DemoClient {
     firstError ??= serverMessage(error instanceof Error ? error.message : String(error));
   };
   return {
-    // The SDK's types are not made for `exactOptionalPropertyTypes`.
+    // The SDK's types are not compatible with `exactOptionalPropertyTypes`.
     open: () => client.connect(transport as Transport).catch(noteFailure),
     call: async () => {
       calls += 1;
@@ -88,7 +88,7 @@ function shownKey(text: string | undefined): string {
   return id === undefined ? '(none)' : sessionKeyOf(id).slice(0, SHOWN_KEY_LENGTH);
 }
 
-/** What the server said, out of what the SDK says around it. */
+/** The server's own message, extracted from the SDK's error. */
 function serverMessage(text: string): string {
   return /"message":"([^"]*)"/.exec(text)?.[1] ?? text;
 }

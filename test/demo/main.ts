@@ -1,7 +1,7 @@
 /**
- * `npm run demo`: three simulated Machines, a real MCP server on each, ten sessions, a hundred calls;
- * once with a sidecar in front of each server, once without. Ends with code 0 if the sidecars make
- * every call work, and their absence makes calls fail.
+ * `npm run demo`: three simulated Machines, a real MCP server on each, ten sessions, a hundred
+ * calls; once with a sidecar in front of each server, once without. Ends with code 0 if every call
+ * works with the sidecars, and calls fail without them.
  */
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../src/clock.ts';
@@ -16,9 +16,9 @@ const MACHINE_COUNT = 3;
 const MAX_DURATION_MS = 55_000;
 const COLUMNS = ['session', 'owner', 'calls', 'good', 'replays', ''];
 
-// Whatever hangs: the simulator's processes end with this one.
+// If the demo hangs, the simulator's processes end with this one.
 setTimeout(() => {
-  say('The demo did not end by itself.');
+  print('The demo did not end by itself.');
   process.exit(1);
 }, MAX_DURATION_MS).unref();
 
@@ -27,9 +27,9 @@ const control = await runWithoutSidecars();
 
 const works = reports.every(hasOnlyGoodCalls) && remembered >= CLIENT_COUNT;
 const controlFails = !control.every(hasOnlyGoodCalls);
-say('');
-say(works ? 'With affinity every call reached its session.' : 'With affinity calls FAILED.');
-say(
+print('');
+print(works ? 'With affinity every call reached its session.' : 'With affinity calls FAILED.');
+print(
   controlFails
     ? 'Without affinity sessions are lost: the same server, the same client, the same edge.'
     : 'Without affinity every call worked, too: this demo has shown NOTHING.',
@@ -42,14 +42,14 @@ function hasOnlyGoodCalls({ goodCalls }: SessionReport): boolean {
 
 async function runWithSidecars(): Promise<{ reports: SessionReport[]; remembered: number }> {
   let remembered = 0;
-  say(`With fly-affinity in front of each of ${MACHINE_COUNT} MCP servers:`);
+  print(`With fly-affinity in front of each of ${MACHINE_COUNT} MCP servers:`);
   const simulation = await startDemo({ sidecarCommand: command('../../src/main.ts', 'serve') });
   try {
     const reports = await callAll(simulation, async () => {
-      say('  half of the calls are done: all sidecars are restarted, the servers run on');
+      print('  half of the calls are done: all sidecars are restarted, the servers run on');
       await Promise.all(simulation.machines.map((machine) => machine.restartSidecar('SIGTERM')));
       const counts = await Promise.all(simulation.machines.map(countRemembered));
-      say(`  their SQLite files still know ${counts.join(', ')} sessions`);
+      print(`  their SQLite files still know ${counts.join(', ')} sessions`);
       remembered = counts.reduce((sum, count) => sum + count, 0);
     });
     return { reports, remembered };
@@ -58,14 +58,14 @@ async function runWithSidecars(): Promise<{ reports: SessionReport[]; remembered
   }
 }
 
-/** As the sidecar itself says, before any request has reached it again. */
+/** The sidecar's own status, before any request has reached it again. */
 async function countRemembered({ ports }: SimulatedMachine): Promise<number> {
   const response = await fetch(`http://127.0.0.1:${ports.admin}/metrics`);
   return Number(/^fly_affinity_sessions (\d+)$/m.exec(await response.text())?.[1] ?? 0);
 }
 
 async function runWithoutSidecars(): Promise<SessionReport[]> {
-  say('\nThe same without fly-affinity:');
+  print('\nThe same without fly-affinity:');
   const simulation = await startDemo({});
   try {
     return await callAll(simulation, () => Promise.resolve());
@@ -88,7 +88,7 @@ function startDemo(sidecars: { sidecarCommand?: readonly string[] }): Promise<Si
     clock: systemClock,
     random: Math.random,
     edge: { spread: 'never-same' },
-    onLine: (machine, source, line) => say(`  [${machine} ${source}] ${line}`),
+    onLine: (machine, source, line) => print(`  [${machine} ${source}] ${line}`),
   });
 }
 
@@ -97,7 +97,7 @@ function command(script: string, ...args: string[]): string[] {
   return [process.execPath, ...process.execArgv, path, ...args];
 }
 
-/** All clients at once, each its calls in a row. */
+/** All clients at the same time, each with its calls in sequence. */
 async function callAll(
   simulation: Simulation,
   halfway: () => Promise<void>,
@@ -109,7 +109,7 @@ async function callAll(
   await callTimes(clients, CALLS_PER_CLIENT / 2);
   await Promise.all(clients.map((client) => client.close()));
   const reports = clients.map((client) => client.report());
-  say(
+  print(
     formatTable(
       COLUMNS,
       reports.map((report) => row(report, simulation)),
@@ -134,6 +134,6 @@ function row(report: SessionReport, { requests }: Simulation): string[] {
   return [session, owner, String(calls), String(goodCalls), String(replays), firstError ?? ''];
 }
 
-function say(text: string): void {
+function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }

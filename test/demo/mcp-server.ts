@@ -1,6 +1,6 @@
 /**
- * A real MCP server as anybody would write it: official SDK, Streamable HTTP, sessions in the memory
- * of this very process. It knows nothing of other Machines.
+ * A typical MCP server: official SDK, Streamable HTTP, sessions in the memory of this process. It
+ * does not know other Machines.
  */
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -22,7 +22,7 @@ async function handle(request: IncomingMessage, response: ServerResponse): Promi
   const id = request.headers['mcp-session-id']?.toString();
   const transport = id === undefined ? await openSession() : sessions.get(id);
   if (transport) await transport.handleRequest(request, response);
-  else refuse(response);
+  else reject(response);
 }
 
 async function openSession(): Promise<StreamableHTTPServerTransport> {
@@ -35,7 +35,7 @@ async function openSession(): Promise<StreamableHTTPServerTransport> {
   return transport;
 }
 
-/** One tool, whose state is in memory: how often it was called in this session. */
+/** One tool, whose state is in memory: the number of its calls in this session. */
 function createCounter(): McpServer {
   const server = new McpServer({ name: 'counter', version: '1.0.0' });
   let count = 0;
@@ -48,7 +48,7 @@ function createCounter(): McpServer {
 }
 
 /** "The server MUST respond to requests containing that session ID with HTTP 404 Not Found". */
-function refuse(response: ServerResponse): void {
+function reject(response: ServerResponse): void {
   const error = { code: -32001, message: 'Session not found' };
   response.writeHead(404, { 'content-type': 'application/json' });
   response.end(JSON.stringify({ jsonrpc: '2.0', error, id: null }));

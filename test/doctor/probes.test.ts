@@ -100,7 +100,7 @@ test('the app probe reports why it could not connect', async () => {
 });
 
 /** Accepts connections, and sends nothing. */
-async function startSilentServer(
+async function startUnresponsiveServer(
   t: TestContext,
 ): Promise<{ port: number; accepted: Promise<Socket> }> {
   const server = createServer((socket) => void socket.resume().on('error', () => undefined));
@@ -117,7 +117,7 @@ async function startSilentServer(
 }
 
 test('sendProbe times out if no response arrives', async (t) => {
-  const { port, accepted } = await startSilentServer(t);
+  const { port, accepted } = await startUnresponsiveServer(t);
   const clock = createTestClock();
   const probing = sendProbe({ host: '127.0.0.1', port, path: '/' }, clock);
   const closed = once(await accepted, 'close');
@@ -148,7 +148,7 @@ test('sendProbe truncates a long response', async (t) => {
 
 for (const kind of ['redis', 'postgres'] as const) {
   test(`the ${kind} probe times out, and reports no password`, async (t) => {
-    const { port, accepted } = await startSilentServer(t);
+    const { port, accepted } = await startUnresponsiveServer(t);
     const clock = createTestClock();
     const href = `${kind}://user:s3cret@127.0.0.1:${port}/0`;
     const probing = probeDatabase({ kind, href }, clock);

@@ -59,7 +59,7 @@ async function openFile(t: TestContext): Promise<{ file: FileHandle; filePath: s
   return { file, filePath };
 }
 
-test('a request ends with one line of one shape', async (t) => {
+test('a request ends with one line of one format', async (t) => {
   const log = await openLog(t);
   createRequestLog(log.logger)(REQUEST);
   assert.deepEqual(await log.lines(), [
@@ -88,7 +88,7 @@ test('a request without session and owner has a line without them', async (t) =>
   assert.ok(!('session' in line) && !('owner' in line));
 });
 
-test('a malformed request has a line that says what is wrong with it', async (t) => {
+test('a malformed request has a line with the reason', async (t) => {
   const log = await openLog(t);
   const reason = 'a field line is malformed';
   createRequestLog(log.logger)({
@@ -123,7 +123,7 @@ for (const [target, expected] of [
   ['*', '*'],
   [`/${'a'.repeat(300)}`, `/${'a'.repeat(255)}…`],
 ] as const) {
-  test(`of the target ${target.slice(0, 40)} the path alone is logged`, async (t) => {
+  test(`of the target ${target.slice(0, 40)} only the path is logged`, async (t) => {
     const log = await openLog(t);
     createRequestLog(log.logger)({ ...REQUEST, target });
     const [line] = await log.lines();
@@ -131,7 +131,7 @@ for (const [target, expected] of [
   });
 }
 
-test('a request id of the client can not make lines long, nor make lines', async (t) => {
+test("a client's request id can neither make lines long nor add lines", async (t) => {
   const log = await openLog(t);
   createRequestLog(log.logger)({ ...REQUEST, requestId: `"}\n{"x":1${'a'.repeat(10_000)}` });
   const lines = await log.lines();
@@ -139,7 +139,7 @@ test('a request id of the client can not make lines long, nor make lines', async
   assert.ok(String(lines[0]?.requestId).length < 140);
 });
 
-test('an error is logged with its causes, and without what hangs on it', async (t) => {
+test('an error is logged with its causes, and without its other properties', async (t) => {
   const log = await openLog(t);
   const cause = Object.assign(new Error('refused'), { code: 'ECONNREFUSED' });
   const parts = new AggregateError([cause], '');
@@ -148,15 +148,15 @@ test('an error is logged with its causes, and without what hangs on it', async (
   const [line] = await log.lines();
   const { stack, ...described } = line?.err as Record<string, unknown>;
   assert.match(String(stack), /log\.test/);
-  const refused = { type: 'Error', message: 'refused', code: 'ECONNREFUSED' };
+  const connectionError = { type: 'Error', message: 'refused', code: 'ECONNREFUSED' };
   assert.deepEqual(described, {
     type: 'Error',
     message: 'store claim failed',
-    cause: { type: 'AggregateError', message: '', errors: [refused] },
+    cause: { type: 'AggregateError', message: '', errors: [connectionError] },
   });
 });
 
-test('an error that causes itself ends somewhere', async (t) => {
+test('a cyclic chain of causes is cut', async (t) => {
   const log = await openLog(t);
   const error = new Error('round');
   error.cause = error;
@@ -186,7 +186,7 @@ test('a line waits for others, but not for long', async (t) => {
   await log.logger.close();
 });
 
-test('many lines are all written, in their order', async (t) => {
+test('many lines are all written, in order', async (t) => {
   const log = await openLog(t);
   for (let index = 0; index < 5000; index++) log.logger.info({ index }, 'line');
   const written = (await log.lines()).map(({ index }) => index);
@@ -203,7 +203,7 @@ test('a line after the end is dropped', async (t) => {
   assert.equal(await log.text(), '');
 });
 
-test('a destination that can not be written costs the lines and nothing else', async (t) => {
+test('a destination that can not be written loses the lines and has no other effect', async (t) => {
   const { file, filePath } = await openFile(t);
   const readOnly = await open(filePath, 'r');
   t.after(() => readOnly.close());
@@ -218,7 +218,7 @@ test('a destination that can not be written costs the lines and nothing else', a
   assert.equal((await file.stat()).size, 0);
 });
 
-test('the null logger takes everything', async () => {
+test('the null logger accepts everything', async () => {
   nullLogger.fatal({}, 'x');
   createRequestLog(nullLogger)(REQUEST);
   await nullLogger.close();

@@ -133,7 +133,7 @@ test('streams, peer queries, announcements, conflicts and releases are shown', a
   assert.equal(await valueOf(metrics, `${writtenBack}{result="written"}`), 0);
 });
 
-test('the app counts as up until its health is watched', async (t) => {
+test('the app counts as up until its health is known', async (t) => {
   const metrics = openMetrics(t);
   assert.equal(await valueOf(metrics, 'fly_affinity_upstream_up'), 1);
   let isUp = 0;
@@ -152,7 +152,7 @@ function storeOf(getMetrics: () => Promise<StoreMetrics>, health = HEALTHY): Wat
   return { getMetrics, health: () => health };
 }
 
-test('the store status is shown, whether the store answers or not', async (t) => {
+test('the store status is reported, whether or not the store responds', async (t) => {
   const metrics = openMetrics(t);
   assert.equal(await valueOf(metrics, 'fly_affinity_store_degraded'), 0);
   const writeBack = { depth: 7, ageMs: 1500, isDurable: true };
@@ -188,12 +188,12 @@ test('the last values stay when the store fails', async (t) => {
   assert.equal(await valueOf(metrics, 'fly_affinity_sessions'), 7);
 });
 
-test('a store that hangs delays a scrape by two seconds, and is not read twice at a time', async (t) => {
+test('a store that hangs delays a scrape by two seconds, and has one read in flight at a time', async (t) => {
   const clock = createTestClock();
   const metrics = openMetrics(t, clock);
-  let asked = 0;
+  let readCount = 0;
   const hang = (): Promise<never> => {
-    asked++;
+    readCount++;
     return new Promise(() => undefined);
   };
   metrics.watchStore(storeOf(hang));
@@ -205,11 +205,11 @@ test('a store that hangs delays a scrape by two seconds, and is not read twice a
   assert.equal(rendered, 0);
   await clock.advance(1);
   await Promise.all(scrapes);
-  assert.equal(asked, 1);
+  assert.equal(readCount, 1);
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('the process metrics and the versions are shown', async (t) => {
+test('the process metrics and the versions are reported', async (t) => {
   const metrics = openMetrics(t);
   const text = await metrics.render();
   assert.match(text, /^fly_affinity_build_info\{version="1\.2\.3",node="v[\d.]+"\} 1$/m);
@@ -240,14 +240,14 @@ test('after close nothing is measured in the background', async () => {
   assert.ok(((await valueOf(metrics, longestDelay)) ?? 0) > 0.01);
   metrics.close();
   metrics.close();
-  // Takes along what was measured up to the close.
+  // Includes what was measured up to the close.
   await metrics.render();
   await blockEventLoop();
   assert.ok(((await valueOf(metrics, longestDelay)) ?? 0) < 0.01);
   assert.equal(process.getActiveResourcesInfo().length, before);
 });
 
-/** Long enough to be seen by what measures the event loop every 10 ms, twice. */
+/** Long enough to be detected by the event loop measurement, which runs every 10 ms, twice. */
 async function blockEventLoop(): Promise<void> {
   for (let round = 0; round < 3; round++) {
     const until = performance.now() + 30;
@@ -256,7 +256,7 @@ async function blockEventLoop(): Promise<void> {
   }
 }
 
-test('each metric has a name of its own, a help text in one sentence, and typed labels', async (t) => {
+test('each metric has its own name, a help text in one sentence, and typed labels', async (t) => {
   const metrics = openMetrics(t);
   metrics.ownSessions(() => 5);
   metrics.peers(() => ({ answering: 2, silent: 1 }));
@@ -272,7 +272,7 @@ test('each metric has a name of its own, a help text in one sentence, and typed 
   assert.match(text, /^fly_affinity_peers\{state="silent"\} 1$/m);
 });
 
-test('own sessions are not shown before they are counted', async (t) => {
+test('own sessions are not reported before they are counted', async (t) => {
   const text = await openMetrics(t).render();
   assert.doesNotMatch(text, /fly_affinity_own_sessions/);
 });

@@ -24,16 +24,16 @@ function request(...cookies: string[]): RequestHead {
 
 for (const [claim, cookies, machine] of [
   ['a cookie names its Machine', [`aff=b2.${NOW}`], 'b2'],
-  ['others stand beside it', [`a=1; aff=b2.${NOW}; b=2`], 'b2'],
+  ['other cookies are ignored', [`a=1; aff=b2.${NOW}; b=2`], 'b2'],
   ['it may be in quotes', [`aff="b2.${NOW}"`], 'b2'],
   ['it may be in a second header line', ['a=1', `aff=b2.${NOW}`], 'b2'],
-  ['the same one twice is one', [`aff=b2.${NOW}; aff=b2.${NOW}`], 'b2'],
-  ['two different ones are none', [`aff=b2.${NOW}; aff=c3.${NOW}`], undefined],
-  ['without any there is none', ['a=1'], undefined],
-  ['an empty one is none', ['aff='], undefined],
+  ['a duplicate counts once', [`aff=b2.${NOW}; aff=b2.${NOW}`], 'b2'],
+  ['two different ones are ignored', [`aff=b2.${NOW}; aff=c3.${NOW}`], undefined],
+  ['without a cookie there is none', ['a=1'], undefined],
+  ['an empty one is ignored', ['aff='], undefined],
   ['one without its time was not set by a sidecar', ['aff=b2'], undefined],
-  ['a name that no Machine can have is none', [`aff=B2.${NOW}`], undefined],
-  ['what could end a header is none', [`aff=b2;x=1.${NOW}`], undefined],
+  ['an invalid Machine id is ignored', [`aff=B2.${NOW}`], undefined],
+  ['a character that could end a header is ignored', [`aff=b2;x=1.${NOW}`], undefined],
   ['another name is another cookie', [`affinity=b2.${NOW}; xaff=b2.${NOW}`], undefined],
 ] as const) {
   test(`read: ${claim}`, () => {
@@ -42,18 +42,22 @@ for (const [claim, cookies, machine] of [
 }
 
 for (const [claim, cookies, left] of [
-  ['alone, its header goes with it', [`aff=b2.${NOW}`], []],
-  ['others stay as they are', [`a=1; aff=b2.${NOW}; b="2"`], ['Cookie', 'a=1; b="2"']],
+  ['alone, its header is removed with it', [`aff=b2.${NOW}`], []],
+  ['others stay unchanged', [`a=1; aff=b2.${NOW}; b="2"`], ['Cookie', 'a=1; b="2"']],
   ['at the beginning', [`aff=b2.${NOW}; a=1`], ['Cookie', 'a=1']],
-  ['what is no affinity cookie goes too: the name is ours', ['aff=x; a=1'], ['Cookie', 'a=1']],
-  ['each time it is there', [`aff=1; a=1; aff=2`, 'aff=3'], ['Cookie', 'a=1']],
+  [
+    'an invalid affinity cookie is removed too: the name is ours',
+    ['aff=x; a=1'],
+    ['Cookie', 'a=1'],
+  ],
+  ['every occurrence is removed', [`aff=1; a=1; aff=2`, 'aff=3'], ['Cookie', 'a=1']],
 ] as const) {
-  test(`the app does not see it: ${claim}`, () => {
+  test(`the app does not receive it: ${claim}`, () => {
     assert.deepEqual(cookie.removeFrom(request(...cookies).rawHeaders), ['Host', 'x', ...left]);
   });
 }
 
-test('headers without it are passed as they are', () => {
+test('headers without it are passed unchanged', () => {
   const { rawHeaders } = request('a=1');
   assert.equal(cookie.removeFrom(rawHeaders), rawHeaders);
 });
@@ -69,9 +73,9 @@ const LINE = `aff=a1.${NOW}; Path=/; Max-Age=600; HttpOnly; SameSite=Lax`;
 for (const [claim, sent, lines] of [
   ['the first response sets it', [], [LINE]],
   ['the cookie of another Machine is replaced', [`aff=b2.${NOW}`], [LINE]],
-  ['a fresh one is left alone', [`aff=a1.${at(-59)}`], []],
-  ['it slides: after a tenth of its time it is set again', [`aff=a1.${at(-60)}`], [LINE]],
-  ['one that should have expired is set again', [`aff=a1.${at(-700)}`], [LINE]],
+  ['a fresh one is kept', [`aff=a1.${at(-59)}`], []],
+  ['it is renewed: after a tenth of its time it is set again', [`aff=a1.${at(-60)}`], [LINE]],
+  ['an expired one is set again', [`aff=a1.${at(-700)}`], [LINE]],
   ['one from the future is set again', [`aff=a1.${at(3)}`], [LINE]],
   ['one whose clock is a second ahead is fresh', [`aff=a1.${at(1)}`], []],
   ['two different ones are replaced', [`aff=a1.${NOW}; aff=b2.${NOW}`], [LINE]],
@@ -87,15 +91,15 @@ for (const [claim, sent, lines] of [
 for (const [claim, statusCode, rawHeaders, method, isSet] of [
   ['an upgrade', 101, [], 'GET', true],
   ['an error of the app', 500, [], 'GET', true],
-  ['a response for this client alone', 200, ['cache-control', 'private, max-age=5'], 'GET', true],
+  ['a private response', 200, ['cache-control', 'private, max-age=5'], 'GET', true],
   ['not an interim response', 103, [], 'GET', false],
   ['not a preflight', 204, [], 'OPTIONS', false],
   ['not a response that the app has replayed', 200, ['fly-replay', 'region=iad'], 'GET', false],
-  ['not a response for everybody', 200, ['Cache-Control', 'max-age=5, public'], 'GET', false],
-  ['not what any cache may keep', 200, ['Cache-Control', 'max-age=31536000'], 'GET', false],
-  ['what is stale at once', 200, ['Cache-Control', 'max-age=0, must-revalidate'], 'GET', true],
-  ['what nobody may keep', 200, ['Cache-Control', 'no-store, max-age=5'], 'GET', true],
-  ['not what a shared cache keeps', 200, ['cache-control', 's-maxage=5'], 'GET', false],
+  ['not a public response', 200, ['Cache-Control', 'max-age=5, public'], 'GET', false],
+  ['not a cacheable response', 200, ['Cache-Control', 'max-age=31536000'], 'GET', false],
+  ['an already stale response', 200, ['Cache-Control', 'max-age=0, must-revalidate'], 'GET', true],
+  ['a no-store response', 200, ['Cache-Control', 'no-store, max-age=5'], 'GET', true],
+  ['not a response for a shared cache', 200, ['cache-control', 's-maxage=5'], 'GET', false],
 ] as const) {
   test(`set on: ${claim}`, () => {
     const added = cookie.addTo({ statusCode, rawHeaders }, { ...request(), method });
@@ -110,7 +114,7 @@ test('behind https it is Secure', () => {
   assert.match(setCookies(added)[0] ?? '', /; HttpOnly; Secure; SameSite=Lax$/);
 });
 
-test('what a sidecar sets is what it reads', () => {
+test('a sidecar reads the cookie that it sets', () => {
   const [line = ''] = setCookies(cookie.addTo({ statusCode: 200, rawHeaders: [] }, request()));
   assert.equal(cookie.read(request(line.split(';')[0] ?? '')), SELF);
 });

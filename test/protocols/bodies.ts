@@ -1,12 +1,12 @@
-/** Sends a body through a inspector, as the engine does. */
+/** Sends a body through an inspector, as the engine does. */
 import type { BodyInspector } from '../../src/protocols/body-inspector.ts';
 import assert from 'node:assert/strict';
 
 export interface PassedBody {
-  /** All that went out, in the end. */
+  /** The complete output. */
   readonly out: string;
   readonly id: string | undefined;
-  /** What went out before the discovered id; all of it if there was none. */
+  /** The output before the discovered id; all of it if there was none. */
   readonly early: string;
 }
 
@@ -15,7 +15,7 @@ export function passBody(inspector: BodyInspector, chunks: readonly string[]): P
   let [out, early] = ['', ''];
   let id: string | undefined;
   const take = ({ out: bytes, discovered }: ReturnType<BodyInspector['end']>): void => {
-    assert.ok(id === undefined || discovered === undefined, 'one discovered id a body');
+    assert.ok(id === undefined || discovered === undefined, 'one discovered id per body');
     if (discovered) early = out;
     out += Buffer.from(bytes ?? []).toString('latin1');
     id = discovered?.id ?? id;
@@ -24,7 +24,7 @@ export function passBody(inspector: BodyInspector, chunks: readonly string[]): P
     const bytes = Buffer.from(chunk, 'latin1');
     const pushed = inspector.push(bytes);
     take({ ...pushed, out: pushed.out && Uint8Array.from(pushed.out) });
-    // The engine may use the memory of a chunk again once it was taken.
+    // The engine may reuse the memory of a chunk after it was handled.
     bytes.fill(0);
   }
   take(inspector.end());

@@ -51,16 +51,16 @@ const ENGINE_IO: readonly (readonly [claim: string, body: string, id: string | u
   ['behind its length in bytes (3)', `\x00${BINARY_LENGTH.slice(1)}${OPEN}`, SID],
   ['in the call of a function (JSONP)', `___eio[0](${JSON.stringify(`${OPEN.length}:${OPEN}2:40`)});`, SID],
   ['with 20 KB behind it', `${OPEN}\x1e4${'x'.repeat(20_000)}`, SID],
-  ['but another packet is none', '40{"sid":"abc"}', undefined],
-  ['but behind another packet it is none', `6\x1e${OPEN}`, undefined],
-  ['but an error is none', '{"code":1,"message":"Session ID unknown"}', undefined],
-  ['but a handshake without an id is none', '0{"upgrades":[]}', undefined],
-  ['but an id that is no text is none', '0{"sid":5}', undefined],
-  ['but a malformed id is none', '0{"sid":"a b"}', undefined],
-  ['but what is cut off is none', OPEN.slice(0, -1), undefined],
-  ['but other text is none', 'hello', undefined],
-  ['but digits without end are none', '1'.repeat(40_000), undefined],
-  ['but nothing is none', '', undefined],
+  ['but not another packet', '40{"sid":"abc"}', undefined],
+  ['but not behind another packet', `6\x1e${OPEN}`, undefined],
+  ['but not an error', '{"code":1,"message":"Session ID unknown"}', undefined],
+  ['but not a handshake without an id', '0{"upgrades":[]}', undefined],
+  ['but not an id that is not a string', '0{"sid":5}', undefined],
+  ['but not a malformed id', '0{"sid":"a b"}', undefined],
+  ['but not a truncated packet', OPEN.slice(0, -1), undefined],
+  ['but not other text', 'hello', undefined],
+  ['but not endless digits', '1'.repeat(40_000), undefined],
+  ['but not an empty body', '', undefined],
 ];
 for (const [claim, body, id] of ENGINE_IO) {
   test(`the open packet of Engine.IO reveals: ${claim}`, () => {
@@ -68,8 +68,7 @@ for (const [claim, body, id] of ENGINE_IO) {
       const passed = passBody(openInspector(POLL, POLLED), chunks);
       assert.equal(passed.id, id);
       assert.equal(passed.out, body);
-      if (id !== undefined)
-        assert.equal(passed.early, '', 'nothing goes out before it is discovered');
+      if (id !== undefined) assert.equal(passed.early, '', 'no output before it is discovered');
     }
   });
 }
@@ -79,8 +78,8 @@ const TOKEN = 'zP3NrZ9eqOVhWvSpsNfHXg';
 const SIGNALR: readonly (readonly [claim: string, body: string, id: string | undefined])[] = [
   ['the token of version 1', `{"negotiateVersion":1,"connectionId":"public","connectionToken":"${TOKEN}","availableTransports":[{"transport":"WebSockets","transferFormats":["Text"]}]}`, TOKEN],
   ['the id of version 0', `{"connectionId":"${TOKEN}","availableTransports":[]}`, TOKEN],
-  ['the id of version 0 that says so', `{"negotiateVersion":0,"connectionId":"${TOKEN}","connectionToken":"x"}`, TOKEN],
-  ['but no id where version 1 gives no token', `{"negotiateVersion":1,"connectionId":"${TOKEN}"}`, undefined],
+  ['the id of version 0 with an explicit version', `{"negotiateVersion":0,"connectionId":"${TOKEN}","connectionToken":"x"}`, TOKEN],
+  ['but no id where version 1 has no token', `{"negotiateVersion":1,"connectionId":"${TOKEN}"}`, undefined],
   ['but nothing from a redirect', `{"url":"https://other/hub","accessToken":"${TOKEN}","connectionToken":"${TOKEN}","negotiateVersion":1}`, undefined],
   ['but nothing from an error', '{"negotiateVersion":1,"error":"no"}', undefined],
   ['but nothing from a list', `[{"connectionId":"${TOKEN}"}]`, undefined],
@@ -105,7 +104,7 @@ const TAPPED: readonly (readonly [claim: string, request: RequestHead, response:
   ['not a poll of a session', get('/socket.io/?EIO=4&transport=polling&sid=abc'), POLLED, false],
   ['a handshake within a session of another protocol', get('/socket.io/?EIO=4&transport=polling', 'cookie', 'sid=a'), POLLED, true],
   ['not a handshake by WebSocket', get('/socket.io/?EIO=4&transport=websocket'), POLLED, false],
-  ['not what only says that it polls', get('/?transport=polling'), POLLED, false],
+  ['not a query that only looks like polling', get('/?transport=polling'), POLLED, false],
   ['not a POST', post('/socket.io/?EIO=4&transport=polling'), POLLED, false],
   ['not an error', POLL, responseWith(400, 'content-type', 'text/plain'), false],
   ['not another type', POLL, responseWith(200, 'content-type', 'text/html'), false],
@@ -114,30 +113,30 @@ const TAPPED: readonly (readonly [claim: string, request: RequestHead, response:
   ['a negotiation', NEGOTIATE, NEGOTIATED, true],
   ['a negotiation without a query', post('/negotiate'), NEGOTIATED, true],
   ['not a negotiation in the query alone', post('/hub?/negotiate'), NEGOTIATED, false],
-  ['not what begins like one', post('/hub/negotiated'), NEGOTIATED, false],
+  ['not a path that only begins like one', post('/hub/negotiated'), NEGOTIATED, false],
   ['not a GET of it', get('/hub/negotiate'), NEGOTIATED, false],
-  ['not any JSON', post('/api'), responseWith(200, ...JSON_TYPE), false],
+  ['not any other JSON', post('/api'), responseWith(200, ...JSON_TYPE), false],
 ];
 for (const [claim, request, response, isInspected] of TAPPED) {
-  test(`a body is looked at: ${claim}`, () => {
+  test(`a body is inspected: ${claim}`, () => {
     assert.equal(inspectorFor(request, response) !== undefined, isInspected);
   });
 }
 
-test('what may reveal an id by its body is asked for uncompressed, and nothing else is', () => {
-  const asks = (head: RequestHead): boolean => discoverer.mayRevealInBody(head, readIds(head));
-  assert.ok(asks(POLL));
-  assert.ok(asks(NEGOTIATE));
-  assert.ok(!asks(get('/socket.io/?EIO=4&transport=polling&sid=abc')));
-  assert.ok(!asks(post('/api')));
+test('a response that may reveal an id in its body is requested uncompressed, and no other is', () => {
+  const mayReveal = (head: RequestHead): boolean => discoverer.mayRevealInBody(head, readIds(head));
+  assert.ok(mayReveal(POLL));
+  assert.ok(mayReveal(NEGOTIATE));
+  assert.ok(!mayReveal(get('/socket.io/?EIO=4&transport=polling&sid=abc')));
+  assert.ok(!mayReveal(post('/api')));
 });
 
-test('a length that was announced stays, as nothing is rewritten', () => {
+test('an announced length stays, as nothing is rewritten', () => {
   const response = responseWith(200, 'content-type', 'text/plain', 'content-length', '97');
   assert.equal(discoverer.inspectHead(POLL, readIds(POLL), response).rawHeaders, undefined);
 });
 
-test('a body that can not begin so passes at once, as the very chunks that came', () => {
+test('a body with another beginning passes immediately, as the very chunks that arrived', () => {
   const inspector = openInspector(NEGOTIATE, NEGOTIATED);
   const chunk = Buffer.from('not JSON');
   const { out, isDone } = inspector.push(chunk);
@@ -145,13 +144,13 @@ test('a body that can not begin so passes at once, as the very chunks that came'
   assert.ok(isDone);
 });
 
-test('no more than 16 KB are held', () => {
+test('at most 16 KB are buffered', () => {
   const inspector = openInspector(NEGOTIATE, NEGOTIATED);
   assert.equal(inspector.push(Buffer.from('{'.padEnd(16_384))).out, undefined);
   assert.equal(inspector.push(Buffer.from(' ')).out?.length, 16_385);
 });
 
-test('however a body is cut, it reveals the same and comes out the same', () => {
+test('however a body is split, it reveals the same id and is output unchanged', () => {
   const anyPiece = fc.constantFrom(
     ...[
       '0',
@@ -185,7 +184,7 @@ test('however a body is cut, it reveals the same and comes out the same', () => 
   );
 });
 
-test('a protocol of one’s own is a row: the example in the README is discovered, and found again', () => {
+test('a custom protocol is a row: the example in the README is discovered, and found again', () => {
   const row = /```ts\n(\/\*\* A PUT reserves[^]*?)```/.exec(readFileSync(README, 'utf8'))?.[1];
   const presets = runInNewContext(ts.transpile(`({${row ?? ''}})`)) as Record<string, Protocol[]>;
   const protocol = presets['graphql-sse']?.[0];

@@ -9,8 +9,12 @@ import { responseWith, get, machine, post, protocolsOf } from './heads.ts';
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
 const clock = createTestClock(Date.UTC(2026, 5, 1));
 
-/** A sidecar's reading of one exchange, on Machine `me`. */
-function exchange(request: RequestHead, response: ResponseHead, hints = true): HeadDiscoveries {
+/** A sidecar's discoveries in one response, on Machine `me`. */
+function discoveriesIn(
+  request: RequestHead,
+  response: ResponseHead,
+  hints = true,
+): HeadDiscoveries {
   const discoverer = createDiscoverer(PROTOCOLS, { hints, self: machine('me'), clock });
   return discoverer.inspectHead(
     request,
@@ -30,7 +34,7 @@ interface Row {
   readonly request: RequestHead;
   readonly response: ResponseHead;
   readonly discovers?: readonly string[];
-  /** The headers that the client sees; the response's own, if it is not said. */
+  /** The headers that the client receives; by default the response's own. */
   readonly reveals?: readonly string[];
   readonly ends?: boolean;
 }
@@ -39,53 +43,53 @@ interface Row {
 const TABLE: readonly Row[] = [
   { claim: 'an id in a header is discovered and hinted', request: INITIALIZE, response: responseWith(200, 'Mcp-Session-Id', 'abc', 'x', 'y'), discovers: ['mcp abc'], reveals: ['Mcp-Session-Id', 'abc~me', 'x', 'y'] },
   { claim: 'an id is discovered from any final response', request: INITIALIZE, response: responseWith(500, 'mcp-session-id', 'abc'), discovers: ['mcp abc'], reveals: ['mcp-session-id', 'abc~me'] },
-  { claim: 'an id is discovered from an agreement to switch protocols', request: INITIALIZE, response: responseWith(101, 'x-session-id', 'abc'), discovers: ['rpc abc'], reveals: ['x-session-id', 'abc~me'] },
-  { claim: 'an id is discovered whatever the request carried', request: post('/', 'mcp-session-id', 'old'), response: responseWith(200, 'mcp-session-id', 'abc'), discovers: ['mcp abc'], reveals: ['mcp-session-id', 'abc~me'] },
-  { claim: 'an id is discovered in a revision that has none', request: post('/', 'mcp-protocol-version', '2026-07-28'), response: responseWith(200, 'mcp-session-id', 'abc'), discovers: ['mcp abc'], reveals: ['mcp-session-id', 'abc~me'] },
-  { claim: 'an app may mint an id that ends like a hint', request: INITIALIZE, response: responseWith(200, 'mcp-session-id', 'abc~x'), discovers: ['mcp abc~x'], reveals: ['mcp-session-id', 'abc~x~me'] },
+  { claim: 'an id is discovered from a 101 response', request: INITIALIZE, response: responseWith(101, 'x-session-id', 'abc'), discovers: ['rpc abc'], reveals: ['x-session-id', 'abc~me'] },
+  { claim: 'an id is discovered whatever ids the request had', request: post('/', 'mcp-session-id', 'old'), response: responseWith(200, 'mcp-session-id', 'abc'), discovers: ['mcp abc'], reveals: ['mcp-session-id', 'abc~me'] },
+  { claim: 'an id is discovered in a revision without sessions', request: post('/', 'mcp-protocol-version', '2026-07-28'), response: responseWith(200, 'mcp-session-id', 'abc'), discovers: ['mcp abc'], reveals: ['mcp-session-id', 'abc~me'] },
+  { claim: 'an app may create an id that ends like a hint', request: INITIALIZE, response: responseWith(200, 'mcp-session-id', 'abc~x'), discovers: ['mcp abc~x'], reveals: ['mcp-session-id', 'abc~x~me'] },
   { claim: 'two ids of two protocols are two discoveries', request: get('/'), response: responseWith(200, 'x-session-id', 'abc', 'Set-Cookie', 'sid=def'), discovers: ['rpc abc', 'cookie:sid def'], reveals: ['x-session-id', 'abc~me', 'Set-Cookie', 'sid=def~me'] },
-  { claim: 'one id in two headers is one discovered', request: get('/'), response: responseWith(200, 'x-session-id', 'abc', 'mcp-session-id', 'abc'), discovers: ['mcp abc'], reveals: ['x-session-id', 'abc~me', 'mcp-session-id', 'abc~me'] },
-  { claim: 'a response without ids is left as it is', request: INITIALIZE, response: responseWith(200, 'content-type', 'text/plain') },
+  { claim: 'one id in two headers is discovered once', request: get('/'), response: responseWith(200, 'x-session-id', 'abc', 'mcp-session-id', 'abc'), discovers: ['mcp abc'], reveals: ['x-session-id', 'abc~me', 'mcp-session-id', 'abc~me'] },
+  { claim: 'a response without ids is unchanged', request: INITIALIZE, response: responseWith(200, 'content-type', 'text/plain') },
   { claim: 'an interim response reveals nothing', request: INITIALIZE, response: responseWith(103, 'mcp-session-id', 'abc') },
   { claim: 'a replay reveals nothing', request: INITIALIZE, response: responseWith(200, 'Fly-Replay', 'instance=a', 'mcp-session-id', 'abc') },
   { claim: 'a replay in a body reveals nothing', request: INITIALIZE, response: responseWith(200, 'content-type', 'application/vnd.fly.replay+json; a=b', 'mcp-session-id', 'abc') },
-  { claim: 'an empty id is none', request: INITIALIZE, response: responseWith(200, 'mcp-session-id', '') },
-  { claim: 'a malformed id passes untouched', request: INITIALIZE, response: responseWith(200, 'mcp-session-id', 'a b') },
-  { claim: 'an id that is too long passes untouched', request: INITIALIZE, response: responseWith(200, 'mcp-session-id', 'x'.repeat(513)) },
-  { claim: 'an id that comes back is not discovered, and keeps its hint', request: post('/', 'mcp-session-id', 'abc~other'), response: responseWith(200, 'Mcp-Session-Id', 'abc'), reveals: ['Mcp-Session-Id', 'abc~other'] },
-  { claim: 'an id that came without a hint goes back without', request: post('/', 'mcp-session-id', 'abc'), response: responseWith(200, 'mcp-session-id', 'abc') },
-  { claim: 'a client’s own id goes back as it came', request: get('/?session_id=abc'), response: responseWith(200, 'x-session-id', 'abc') },
-  { claim: 'a client’s own id that ends like a hint goes back as it came', request: get('/', 'x-session-id', 'user~bob'), response: responseWith(200, 'x-session-id', 'user~bob') },
-  { claim: 'an id that a request carried anywhere is not discovered', request: post('/', 'mcp-session-id', 'abc~me', 'x-session-id', 'stolen'), response: responseWith(200, 'x-session-id', 'stolen') },
+  { claim: 'an empty id is ignored', request: INITIALIZE, response: responseWith(200, 'mcp-session-id', '') },
+  { claim: 'a malformed id passes unchanged', request: INITIALIZE, response: responseWith(200, 'mcp-session-id', 'a b') },
+  { claim: 'an id that is too long passes unchanged', request: INITIALIZE, response: responseWith(200, 'mcp-session-id', 'x'.repeat(513)) },
+  { claim: 'an id that is returned is not discovered, and keeps its hint', request: post('/', 'mcp-session-id', 'abc~other'), response: responseWith(200, 'Mcp-Session-Id', 'abc'), reveals: ['Mcp-Session-Id', 'abc~other'] },
+  { claim: 'an id that arrived without a hint is returned without one', request: post('/', 'mcp-session-id', 'abc'), response: responseWith(200, 'mcp-session-id', 'abc') },
+  { claim: 'a client-minted id is returned unchanged', request: get('/?session_id=abc'), response: responseWith(200, 'x-session-id', 'abc') },
+  { claim: 'a client-minted id that ends like a hint is returned unchanged', request: get('/', 'x-session-id', 'user~bob'), response: responseWith(200, 'x-session-id', 'user~bob') },
+  { claim: 'an id that a request contained anywhere is not discovered', request: post('/', 'mcp-session-id', 'abc~me', 'x-session-id', 'stolen'), response: responseWith(200, 'x-session-id', 'stolen') },
   { claim: 'DELETE ends a session of MCP', request: { ...post('/', 'mcp-session-id', 'abc'), method: 'DELETE' }, response: responseWith(204), ends: true },
-  { claim: 'DELETE that the app refuses ends nothing', request: { ...post('/', 'mcp-session-id', 'abc'), method: 'DELETE' }, response: responseWith(405) },
+  { claim: 'DELETE that the app rejects ends nothing', request: { ...post('/', 'mcp-session-id', 'abc'), method: 'DELETE' }, response: responseWith(405) },
   { claim: 'DELETE that the app replays ends nothing', request: { ...post('/', 'mcp-session-id', 'abc'), method: 'DELETE' }, response: responseWith(200, 'fly-replay', 'instance=a') },
-  { claim: 'DELETE means nothing to other protocols', request: { ...post('/', 'x-session-id', 'abc'), method: 'DELETE' }, response: responseWith(200) },
+  { claim: 'DELETE has no meaning for other protocols', request: { ...post('/', 'x-session-id', 'abc'), method: 'DELETE' }, response: responseWith(200) },
   { claim: 'a 404 ends nothing', request: post('/', 'mcp-session-id', 'abc'), response: responseWith(404) },
   { claim: 'a cookie is discovered, its attributes stay', request: get('/'), response: responseWith(200, 'Set-Cookie', 'sid=abc; Path=/; HttpOnly; a=~'), discovers: ['cookie:sid abc'], reveals: ['Set-Cookie', 'sid=abc~me; Path=/; HttpOnly; a=~'] },
   { claim: 'a hint goes inside the quotes', request: get('/'), response: responseWith(200, 'set-cookie', 'sid = "abc" ;Secure'), discovers: ['cookie:sid abc'], reveals: ['set-cookie', 'sid = "abc~me" ;Secure'] },
   { claim: 'a cookie at the end of its line', request: get('/'), response: responseWith(200, 'set-cookie', 'sid=abc'), discovers: ['cookie:sid abc'], reveals: ['set-cookie', 'sid=abc~me'] },
   { claim: 'other cookies pass', request: get('/'), response: responseWith(200, 'set-cookie', 'sidx=abc; sid=def', 'set-cookie', 'SID=abc') },
   { claim: 'a cookie that is set again keeps its hint', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=abc; Max-Age=600'), reveals: ['set-cookie', 'sid=abc~me; Max-Age=600'] },
-  { claim: 'a new cookie takes an old one’s place', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=new'), discovers: ['cookie:sid new'], reveals: ['set-cookie', 'sid=new~me'] },
+  { claim: 'a new cookie replaces an old one', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=new'), discovers: ['cookie:sid new'], reveals: ['set-cookie', 'sid=new~me'] },
   { claim: 'Max-Age of zero ends it', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=; Path=/; max-age=0'), ends: true },
   { claim: 'a negative Max-Age ends it', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=deleted;MAX-AGE=-1'), ends: true },
   { claim: 'Expires in the past ends it', request: WITH_COOKIE, response: responseWith(302, 'set-cookie', 'sid=x; expires=Thu, 01-Jan-1970 00:00:01 GMT'), ends: true },
   { claim: 'Expires at this moment ends it', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=x; expires=Mon, 01 Jun 2026 00:00:00 GMT'), ends: true },
   { claim: 'Expires in the future does not', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=abc; expires=Mon, 01 Jun 2026 00:00:01 GMT'), reveals: ['set-cookie', 'sid=abc~me; expires=Mon, 01 Jun 2026 00:00:01 GMT'] },
-  { claim: 'Max-Age counts before Expires', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=abc; Max-Age=9; Expires=Thu, 01 Jan 1970 00:00:00 GMT'), reveals: ['set-cookie', 'sid=abc~me; Max-Age=9; Expires=Thu, 01 Jan 1970 00:00:00 GMT'] },
-  { claim: 'a malformed Max-Age and Expires do not count', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=abc; Max-Age=none; Expires=0; max-age'), reveals: ['set-cookie', 'sid=abc~me; Max-Age=none; Expires=0; max-age'] },
+  { claim: 'Max-Age takes precedence over Expires', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=abc; Max-Age=9; Expires=Thu, 01 Jan 1970 00:00:00 GMT'), reveals: ['set-cookie', 'sid=abc~me; Max-Age=9; Expires=Thu, 01 Jan 1970 00:00:00 GMT'] },
+  { claim: 'a malformed Max-Age and Expires are ignored', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=abc; Max-Age=none; Expires=0; max-age'), reveals: ['set-cookie', 'sid=abc~me; Max-Age=none; Expires=0; max-age'] },
   { claim: 'a cookie that ends for one path and is set for another lives', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=; Path=/old; Max-Age=0', 'set-cookie', 'sid=abc; Path=/'), reveals: ['set-cookie', 'sid=; Path=/old; Max-Age=0', 'set-cookie', 'sid=abc~me; Path=/'] },
   { claim: 'a cookie that ends while a new one is set has ended', request: WITH_COOKIE, response: responseWith(200, 'set-cookie', 'sid=; Max-Age=0', 'set-cookie', 'sid=new'), discovers: ['cookie:sid new'], reveals: ['set-cookie', 'sid=; Max-Age=0', 'set-cookie', 'sid=new~me'], ends: true },
   { claim: 'a cookie’s end is not the end of another protocol’s session', request: post('/', 'mcp-session-id', 'abc', 'cookie', 'sid=def'), response: responseWith(200, 'set-cookie', 'sid=; Max-Age=0') },
-  { claim: 'a cookie’s end without a session is nothing', request: get('/'), response: responseWith(200, 'set-cookie', 'sid=; Max-Age=0') },
-  { claim: 'an empty cookie is none', request: get('/'), response: responseWith(200, 'set-cookie', 'sid=; Path=/') },
+  { claim: 'a cookie’s end without a session is ignored', request: get('/'), response: responseWith(200, 'set-cookie', 'sid=; Max-Age=0') },
+  { claim: 'an empty cookie is ignored', request: get('/'), response: responseWith(200, 'set-cookie', 'sid=; Path=/') },
 ];
 
 for (const { claim, request, response, discovers = [], reveals, ends = false } of TABLE) {
   test(claim, () => {
     const before = [...response.rawHeaders];
-    const discoveries = exchange(request, response);
+    const discoveries = discoveriesIn(request, response);
     assert.deepEqual(discoveredIn(discoveries), discovers);
     assert.deepEqual(discoveries.rawHeaders ?? before, reveals ?? before);
     assert.equal(discoveries.hasEnded, ends);
@@ -94,16 +98,16 @@ for (const { claim, request, response, discovers = [], reveals, ends = false } o
   });
 }
 
-test('without hints the client sees what the app has said', () => {
+test('without hints the client receives the app’s value', () => {
   const response = responseWith(200, 'mcp-session-id', 'abc', 'set-cookie', 'sid=def');
-  const discoveries = exchange(INITIALIZE, response, false);
+  const discoveries = discoveriesIn(INITIALIZE, response, false);
   assert.deepEqual(discoveredIn(discoveries), ['mcp abc', 'cookie:sid def']);
   assert.deepEqual(discoveries.rawHeaders, response.rawHeaders);
 });
 
 test('a response that reveals nothing is not copied', () => {
   const response = responseWith(200, 'content-type', 'text/html', 'content-length', '5');
-  assert.equal(exchange(get('/'), response).rawHeaders, undefined);
+  assert.equal(discoveriesIn(get('/'), response).rawHeaders, undefined);
 });
 
 const EVENT_STREAM = ['Content-Type', 'text/event-stream; charset=utf-8'];
@@ -112,28 +116,28 @@ const EVENT_STREAM = ['Content-Type', 'text/event-stream; charset=utf-8'];
 const STREAMS: readonly (readonly [claim: string, request: RequestHead, response: ResponseHead, isInspected: boolean])[] = [
   ['an event stream for a request without an id is inspected', get('/sse'), responseWith(200, ...EVENT_STREAM), true],
   ['a plain one as well', get('/sse'), responseWith(200, ...EVENT_STREAM, 'content-encoding', 'identity'), true],
-  ['a compressed one is left alone', get('/sse'), responseWith(200, ...EVENT_STREAM, 'Content-Encoding', 'gzip'), false],
-  ['one that answers a POST is left alone', post('/mcp'), responseWith(200, ...EVENT_STREAM), false],
-  ['one of a known session is left alone', get('/mcp', 'mcp-session-id', 'abc'), responseWith(200, ...EVENT_STREAM), false],
-  ['one of a session of HTTP+SSE is left alone', get('/sse?session_id=abc'), responseWith(200, ...EVENT_STREAM), false],
+  ['a compressed one is not inspected', get('/sse'), responseWith(200, ...EVENT_STREAM, 'Content-Encoding', 'gzip'), false],
+  ['a response to a POST is not inspected', post('/mcp'), responseWith(200, ...EVENT_STREAM), false],
+  ['one of a known session is not inspected', get('/mcp', 'mcp-session-id', 'abc'), responseWith(200, ...EVENT_STREAM), false],
+  ['one of a session of HTTP+SSE is not inspected', get('/sse?session_id=abc'), responseWith(200, ...EVENT_STREAM), false],
   ['one within a cookie’s session is inspected', get('/sse', 'cookie', 'sid=abc'), responseWith(200, ...EVENT_STREAM), true],
-  ['an error is left alone', get('/sse'), responseWith(503, ...EVENT_STREAM), false],
-  ['a replay is left alone', get('/sse'), responseWith(200, ...EVENT_STREAM, 'fly-replay', 'instance=a'), false],
-  ['another type is left alone', get('/'), responseWith(200, 'content-type', 'text/html'), false],
+  ['an error is not inspected', get('/sse'), responseWith(503, ...EVENT_STREAM), false],
+  ['a replay is not inspected', get('/sse'), responseWith(200, ...EVENT_STREAM, 'fly-replay', 'instance=a'), false],
+  ['another type is not inspected', get('/'), responseWith(200, 'content-type', 'text/html'), false],
 ];
 for (const [claim, request, response, isInspected] of STREAMS) {
   test(`streams: ${claim}`, () => {
-    assert.equal(exchange(request, response).inspector !== undefined, isInspected);
+    assert.equal(discoveriesIn(request, response).inspector !== undefined, isInspected);
   });
 }
 
-test('streams: a hint makes them longer, so a length that was announced is dropped', () => {
+test('streams: a hint makes them longer, so an announced length is dropped', () => {
   const response = responseWith(200, 'a', 'b', 'Content-Length', '90', ...EVENT_STREAM);
-  assert.deepEqual(exchange(get('/sse'), response).rawHeaders, ['a', 'b', ...EVENT_STREAM]);
-  assert.equal(exchange(get('/sse'), response, false).rawHeaders, undefined);
+  assert.deepEqual(discoveriesIn(get('/sse'), response).rawHeaders, ['a', 'b', ...EVENT_STREAM]);
+  assert.equal(discoveriesIn(get('/sse'), response, false).rawHeaders, undefined);
 });
 
-test('streams: only one that was asked for may be wanted uncompressed', () => {
+test('streams: only a requested event stream is requested uncompressed', () => {
   const discoverer = createDiscoverer(PROTOCOLS, { hints: true, self: machine('me'), clock });
   const readIds = createRequestIdReader(PROTOCOLS, { hints: true });
   const may = (head: RequestHead): boolean => discoverer.mayRevealInBody(head, readIds(head));
@@ -145,7 +149,7 @@ test('streams: only one that was asked for may be wanted uncompressed', () => {
   assert.equal(may(get('/', 'accept', 'text/event-stream', 'mcp-session-id', 'abc')), false);
 });
 
-test('streams: nobody asks or inspects where no protocol discovers by them', () => {
+test('streams: none is inspected if no protocol discovers ids in them', () => {
   const protocols = protocolsOf('mcp,rpc');
   const discoverer = createDiscoverer(protocols, { hints: true, self: machine('me'), clock });
   const request = get('/sse', 'accept', 'text/event-stream');

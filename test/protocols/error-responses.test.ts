@@ -58,7 +58,7 @@ test('an unknown session of Socket.IO gets the error of Engine.IO', () => {
   assert.equal(body, '{"code":1,"message":"Session ID unknown"}');
 });
 
-test('the response is the same for a session that never existed, is another Machine’s, or has ended', () => {
+test('the response is the same for a session that never existed, belongs to another Machine, or has ended', () => {
   for (const protocol of [undefined, ...PROTOCOLS]) {
     const [one, ...others] = WHYS.map((why) => {
       const { bodyFor, ...errorResponse } = errorResponseFor(404, why, protocol);
@@ -89,7 +89,7 @@ test('an unknown session of other protocols is a problem document', () => {
   }
 });
 
-test('a temporary error says when to retry', () => {
+test('a temporary error states when to retry', () => {
   for (const status of [502, 503] as const) {
     assert.equal(
       headerOf(errorResponseFor(status, 'owner-unreachable', mcp).headers, 'retry-after'),

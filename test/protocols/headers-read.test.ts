@@ -1,4 +1,4 @@
-/** Only these fields of a request are at hand where it is routed, so none that is read may be missing. */
+/** Only these fields of a request are available to routing, so none that is read may be missing. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createAffinityCookie } from '../../src/protocols/affinity-cookie.ts';
@@ -15,12 +15,12 @@ const PROTOCOLS = protocolsOf(
   'mcp,mcp-sse,rpc,socket.io,signalr,header:X-Room,query:room,cookie:sid,path:^/rooms/([^/]+)',
 );
 
-/** As if everything in it were read, each time it is. */
+/** As if every field were read, at each access. */
 function watched(rawHeaders: readonly string[]): { names: Set<string>; rawHeaders: string[] } {
   const names = new Set<string>();
   const proxy = new Proxy([...rawHeaders], {
     get(target, key): unknown {
-      // A name is looked at in passing; a value only if the name was the one that was looked for.
+      // A name may be checked in passing; a value only if it is the requested name.
       if (typeof key === 'string' && /^\d*[13579]$/.test(key)) {
         names.add((target[Number(key) - 1] ?? '').toLowerCase());
       }
@@ -52,7 +52,7 @@ const ALL = [
   ...['X-Forwarded-For', 'f', 'Origin', 'g', 'Referer', 'h', 'Content-Length', '0', 'Via', 'i'],
 ];
 
-/** All that is done with a request's fields before it is sent on. */
+/** Everything that reads a request's fields before it is forwarded. */
 function read(head: RequestHead): unknown {
   const ids = createRequestIdReader(PROTOCOLS, { hints: true })(head);
   const clock = systemClock;
@@ -77,14 +77,14 @@ describe('the fields of a request that are read', () => {
   const methods = ['GET', 'POST', 'DELETE', 'OPTIONS'];
   for (const method of methods) {
     for (const target of targets) {
-      test(`are those that are named: ${method} ${target}`, () => {
+      test(`are those that are listed: ${method} ${target}`, () => {
         const { names: seen, rawHeaders } = watched([...ALL, ...fields]);
         read({ method, target, rawHeaders });
         const others = [...seen].filter((name) => !names.includes(name));
         assert.deepEqual(others, []);
       });
 
-      test(`are enough: ${method} ${target}`, () => {
+      test(`are sufficient: ${method} ${target}`, () => {
         for (let left = 0; left < names.length; left += 1) {
           const some = fields.filter((_, i) => i >> 1 !== left);
           const selected = some.filter((_, i) => names.some((n) => isHeader(some[i - (i % 2)], n)));

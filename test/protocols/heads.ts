@@ -1,4 +1,4 @@
-/** Short ways to say what a request, a response and a configuration look like. */
+/** Short notations for a request, a response and a configuration. */
 import type { Protocol } from '../../src/protocols/protocol.ts';
 import assert from 'node:assert/strict';
 import { parseProtocols } from '../../src/protocols/presets.ts';

@@ -18,39 +18,39 @@ const discoverer = createDiscoverer(PROTOCOLS, {
 });
 
 const NEW = ['MCP-Protocol-Version', '2026-07-28'];
-const asks = (method: string, ...more: string[]): RequestHead =>
+const requestOf = (method: string, ...more: string[]): RequestHead =>
   post('/mcp', ...NEW, 'Mcp-Method', method, ...more);
-const CALL = asks('tools/call', 'Mcp-Name', 'hello_world');
+const CALL = requestOf('tools/call', 'Mcp-Name', 'hello_world');
 const JSON_RESPONSE = responseWith(200, 'content-type', 'application/json', 'content-length', '5');
 const STREAM = responseWith(200, 'content-type', 'text/event-stream');
 
 // prettier-ignore
 const REQUESTS: readonly (readonly [claim: string, head: RequestHead, says: string])[] = [
-  ['tasks/get names its task', asks('tasks/get', 'Mcp-Name', 'abc'), 'abc'],
-  ['tasks/update does', asks('tasks/update', 'mcp-name', 'abc'), 'abc'],
-  ['tasks/cancel does', asks('tasks/cancel', 'Mcp-Name', 'abc'), 'abc'],
+  ['tasks/get names its task', requestOf('tasks/get', 'Mcp-Name', 'abc'), 'abc'],
+  ['tasks/update does', requestOf('tasks/update', 'mcp-name', 'abc'), 'abc'],
+  ['tasks/cancel does', requestOf('tasks/cancel', 'Mcp-Name', 'abc'), 'abc'],
   ['tools/call names a tool', CALL, 'none'],
-  ['tasks/list is none of them', asks('tasks/list', 'Mcp-Name', 'abc'), 'none'],
-  ['methods have their case', asks('Tasks/Get', 'Mcp-Name', 'abc'), 'none'],
-  ['a GET asks for no task', { ...asks('tasks/get', 'Mcp-Name', 'abc'), method: 'GET' }, 'none'],
+  ['tasks/list is none of them', requestOf('tasks/list', 'Mcp-Name', 'abc'), 'none'],
+  ['method names are case-sensitive', requestOf('Tasks/Get', 'Mcp-Name', 'abc'), 'none'],
+  ['a GET requests no task', { ...requestOf('tasks/get', 'Mcp-Name', 'abc'), method: 'GET' }, 'none'],
   ['a newer revision has tasks too', post('/', 'mcp-protocol-version', '2027-01-01', 'mcp-method', 'tasks/get', 'mcp-name', 'a'), 'a'],
   ['an older revision has them in its session', post('/', 'mcp-protocol-version', '2025-11-25', 'mcp-method', 'tasks/get', 'mcp-name', 'a', 'mcp-session-id', 's'), 's'],
-  ['no revision is an older one', post('/', 'mcp-method', 'tasks/get', 'mcp-name', 'a'), 'none'],
-  ['a session id means nothing', asks('tasks/get', 'Mcp-Name', 'abc', 'mcp-session-id', 's'), 'abc'],
-  ['an encoded name is decoded', asks('tasks/get', 'Mcp-Name', '=?base64?PT9hP2I/Yz89?='), '=?a?b?c?='],
-  ['an encoding in capitals is a name', asks('tasks/get', 'Mcp-Name', '=?BASE64?YWJj?='), '=?BASE64?YWJj?='],
-  ['what is no base64 is a name', asks('tasks/get', 'Mcp-Name', '=?base64?!?='), '=?base64?!?='],
-  ['what is not ASCII is none', asks('tasks/get', 'Mcp-Name', '=?base64?w6k=?='), 'none'],
-  ['an empty name is none', asks('tasks/get', 'Mcp-Name', ''), 'none'],
-  ['what looks like a hint belongs to it', asks('tasks/get', 'Mcp-Name', 'a~m1'), 'a~m1'],
-  ['two different names are a conflict', asks('tasks/get', 'Mcp-Name', 'a', 'Mcp-Name', 'b'), 'conflict mcp-name'],
-  ['two different methods are none', asks('tasks/get', 'Mcp-Method', 'tasks/cancel', 'Mcp-Name', 'a'), 'none'],
+  ['no revision counts as an older one', post('/', 'mcp-method', 'tasks/get', 'mcp-name', 'a'), 'none'],
+  ['a session id is ignored', requestOf('tasks/get', 'Mcp-Name', 'abc', 'mcp-session-id', 's'), 'abc'],
+  ['an encoded name is decoded', requestOf('tasks/get', 'Mcp-Name', '=?base64?PT9hP2I/Yz89?='), '=?a?b?c?='],
+  ['an encoding in capitals is a name', requestOf('tasks/get', 'Mcp-Name', '=?BASE64?YWJj?='), '=?BASE64?YWJj?='],
+  ['invalid base64 is a name', requestOf('tasks/get', 'Mcp-Name', '=?base64?!?='), '=?base64?!?='],
+  ['a name with other characters than ASCII is ignored', requestOf('tasks/get', 'Mcp-Name', '=?base64?w6k=?='), 'none'],
+  ['an empty name is ignored', requestOf('tasks/get', 'Mcp-Name', ''), 'none'],
+  ['a suffix like a hint belongs to it', requestOf('tasks/get', 'Mcp-Name', 'a~m1'), 'a~m1'],
+  ['two different names are a conflict', requestOf('tasks/get', 'Mcp-Name', 'a', 'Mcp-Name', 'b'), 'conflict mcp-name'],
+  ['two different methods are ignored', requestOf('tasks/get', 'Mcp-Method', 'tasks/cancel', 'Mcp-Name', 'a'), 'none'],
 ];
-for (const [claim, head, says] of REQUESTS) {
+for (const [claim, head, expected] of REQUESTS) {
   test(`a task of MCP: ${claim}`, () => {
     const ids = readIds(head);
     const said = ids.kind === 'found' ? ids.id : ids.kind;
-    assert.equal(ids.kind === 'conflict' ? `conflict ${ids.name}` : said, says);
+    assert.equal(ids.kind === 'conflict' ? `conflict ${ids.name}` : said, expected);
   });
 }
 
@@ -69,16 +69,16 @@ const PROGRESS =
 const MESSAGES: readonly (readonly [claim: string, message: string, id: string | undefined])[] = [
   ['a task', TASK, '786512e2'],
   ['a task among other fields', `{"result":{"_meta":{},"taskId":"t-1","resultType":"task"}}`, 't-1'],
-  ['not what a task says later', TASK.replace('"task"', '"complete"'), undefined],
+  ['not a later response about a task', TASK.replace('"task"', '"complete"'), undefined],
   ['not a notification of a task', '{"method":"notifications/tasks","params":{"resultType":"task","taskId":"a"}}', undefined],
   ['not an error', '{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"task"}}', undefined],
   ['not a task of 2025-11-25', '{"result":{"task":{"taskId":"a"}}}', undefined],
   ['not a task within a content', '{"result":{"content":[{"resultType":"task","taskId":"a"}]}}', undefined],
-  ['not an id that is no text', '{"result":{"resultType":"task","taskId":5}}', undefined],
+  ['not an id that is not a string', '{"result":{"resultType":"task","taskId":5}}', undefined],
   ['not a malformed id', '{"result":{"resultType":"task","taskId":"a b"}}', undefined],
   ['not a list', `[${TASK}]`, undefined],
   ['not half a message', TASK.slice(0, -1), undefined],
-  ['nothing from nothing', '', undefined],
+  ['nothing from an empty body', '', undefined],
 ];
 for (const [claim, message, id] of MESSAGES) {
   test(`a call of MCP gets ${claim}, as JSON or in a stream`, () => {
@@ -91,7 +91,7 @@ for (const [claim, message, id] of MESSAGES) {
         const passed = passBody(openInspector(response), chunks);
         assert.equal(passed.id, id);
         assert.equal(passed.out, body);
-        assert.ok(id === undefined || !passed.early.includes(id), 'no id goes out before');
+        assert.ok(id === undefined || !passed.early.includes(id), 'no id is output before');
       }
     }
   });
@@ -99,17 +99,17 @@ for (const [claim, message, id] of MESSAGES) {
 
 // prettier-ignore
 const STREAMS: readonly (readonly [claim: string, stream: string, id: string | undefined])[] = [
-  ['behind progress', `data: ${PROGRESS}\n\n`.repeat(20) + `data: ${TASK}\n\n`, '786512e2'],
-  ['behind comments and other fields', `: ping\n\nretry: 5\nid: 1\nevent: message\ndata: ${TASK}\n\n`, '786512e2'],
-  ['behind an event without data, which primes a reconnect', `id: 1\ndata: \n\ndata: ${TASK}\n\n`, '786512e2'],
+  ['after progress', `data: ${PROGRESS}\n\n`.repeat(20) + `data: ${TASK}\n\n`, '786512e2'],
+  ['after comments and other fields', `: ping\n\nretry: 5\nid: 1\nevent: message\ndata: ${TASK}\n\n`, '786512e2'],
+  ['after an event without data, which primes a reconnect', `id: 1\ndata: \n\ndata: ${TASK}\n\n`, '786512e2'],
   ['with a byte order mark', `\xef\xbb\xbfdata: ${TASK}\n\n`, '786512e2'],
   ['without a space', `data:${TASK}\n\n`, '786512e2'],
   ['over several lines', `data: {"result":{"resultType":"task",\ndata: "taskId":"a"}}\n\n`, 'a'],
-  ['at the end of a stream that breaks off behind its line', `data: ${TASK}\n`, '786512e2'],
+  ['at the end of a stream that breaks off after its line', `data: ${TASK}\n`, '786512e2'],
   ['at the end of a stream that breaks off before its line ends', `data: ${TASK}`, '786512e2'],
   ['but not in another field', `event: ${TASK}\n\n`, undefined],
   ['but not in a field that begins like data', `data2: ${TASK}\n\n`, undefined],
-  ['but not behind 16 KB', `data: ${PROGRESS}\n\n`.repeat(200) + `data: ${TASK}\n\n`, undefined],
+  ['but not after 16 KB', `data: ${PROGRESS}\n\n`.repeat(200) + `data: ${TASK}\n\n`, undefined],
 ];
 for (const end of ['\n', '\r\n', '\r']) {
   for (const [claim, written, id] of STREAMS) {
@@ -124,7 +124,7 @@ for (const end of ['\n', '\r\n', '\r']) {
   }
 }
 
-test('what reveals no id goes out as soon as it is whole', () => {
+test('a chunk that reveals no id is output as soon as it is complete', () => {
   const inspector = openInspector(STREAM);
   for (const chunk of [
     ': ping\n',
@@ -138,7 +138,7 @@ test('what reveals no id goes out as soon as it is whole', () => {
   assert.equal(inspector.push(Buffer.from('data: {')).out, undefined);
 });
 
-test('no more than 16 KB of a stream are held, and what follows passes as it came', () => {
+test('at most 16 KB of a stream are buffered, and what follows passes unchanged', () => {
   const inspector = openInspector(STREAM);
   assert.equal(inspector.push(Buffer.from('data: '.padEnd(16_384, 'x'))).out, undefined);
   const { out, isDone } = inspector.push(Buffer.from('y'));
@@ -153,9 +153,9 @@ const TAPPED: readonly (readonly [claim: string, request: RequestHead, response:
   ['a call', CALL, JSON_RESPONSE, true],
   ['a call with a stream as its response', CALL, STREAM, true],
   ['not a call of an older revision', post('/mcp', 'mcp-protocol-version', '2025-11-25', 'mcp-method', 'tools/call'), JSON_RESPONSE, false],
-  ['not what is asked of a task', asks('tasks/get', 'Mcp-Name', 'a'), JSON_RESPONSE, false],
-  ['not a list', asks('tools/list'), JSON_RESPONSE, false],
-  ['not a stream of notifications', asks('subscriptions/listen'), STREAM, false],
+  ['not a request about a task', requestOf('tasks/get', 'Mcp-Name', 'a'), JSON_RESPONSE, false],
+  ['not a list', requestOf('tools/list'), JSON_RESPONSE, false],
+  ['not a stream of notifications', requestOf('subscriptions/listen'), STREAM, false],
   ['not a GET', get('/mcp', ...NEW, 'mcp-method', 'tools/call'), JSON_RESPONSE, false],
   ['not an error', CALL, responseWith(400, 'content-type', 'application/json'), false],
   ['not compressed', CALL, responseWith(200, 'content-type', 'application/json', 'content-encoding', 'br'), false],
@@ -168,14 +168,14 @@ for (const [claim, request, response, isInspected] of TAPPED) {
   });
 }
 
-test('only a call is asked for uncompressed', () => {
+test('only a call is requested uncompressed', () => {
   assert.ok(discoverer.mayRevealInBody(CALL, readIds(CALL)));
-  for (const other of [asks('tools/list'), asks('tasks/get', 'mcp-name', 'a')]) {
+  for (const other of [requestOf('tools/list'), requestOf('tasks/get', 'mcp-name', 'a')]) {
     assert.ok(!discoverer.mayRevealInBody(other, readIds(other)));
   }
 });
 
-test('however a stream is cut, it reveals the same and comes out the same', () => {
+test('however a stream is split, it reveals the same id and is output unchanged', () => {
   const anyPiece = fc.constantFrom(
     ...[
       'data',

@@ -81,10 +81,10 @@ for (const [name, value, cleaned] of HEADERS) {
 const UNTOUCHED: readonly (readonly [claim: string, target: string, ...rawHeaders: string[]])[] = [
   ['no id', '/~m1/a%7Em1', 'host', 'a'],
   ['an id without a hint', '/?session_id=abc%2f', 'mcp-session-id', 'abc', 'cookie', 'sid=x; a=~m1'],
-  ['a hint at another name', '/?sid=abc~m1&mcp-session-id=a~m1', 'session_id', 'a~m1'],
+  ['a hint on another name', '/?sid=abc~m1&mcp-session-id=a~m1', 'session_id', 'a~m1'],
   ['a hint in a fragment', '/#?session_id=a~m1'],
-  ['what is no id but for its hint', '/?session_id=a%20b~m1', 'mcp-session-id', 'a b~m1', 'cookie', 'sid=~m1'],
-  ['a value that is no Machine', '/?session_id=a~M1', 'x-session-id', 'a~'],
+  ['a hint without an id', '/?session_id=a%20b~m1', 'mcp-session-id', 'a b~m1', 'cookie', 'sid=~m1'],
+  ['a hint that is not a Machine id', '/?session_id=a~M1', 'x-session-id', 'a~'],
 ];
 for (const [claim, target, ...rawHeaders] of UNTOUCHED) {
   test(`the very same request reaches the app with ${claim}`, () => {
@@ -93,7 +93,7 @@ for (const [claim, target, ...rawHeaders] of UNTOUCHED) {
   });
 }
 
-test('an id that is known to end like a hint stays, a hint beside it does not', () => {
+test('an id that is known to end like a hint stays, a hint next to it does not', () => {
   const whole = sessionId('user~bob');
   const head = get('/?session_id=user%7Ebob', 'x-session-id', 'user~bob', 'cookie', 'sid=a~m1');
   assert.deepEqual(removeHints(head, whole), {
@@ -102,7 +102,7 @@ test('an id that is known to end like a hint stays, a hint beside it does not', 
   });
 });
 
-/** A cookie's id can't hold what ends or quotes a cookie. */
+/** A cookie's id can't contain what ends or quotes a cookie. */
 const anyId = fc
   .string({
     unit: fc.integer({ min: 0x21, max: 0x7e }).map((code) => String.fromCharCode(code)),
@@ -113,7 +113,7 @@ const anyId = fc
   .map(sessionId);
 const anyMachine = fc.stringMatching(/^[a-z0-9]{1,32}$/).map(machine);
 
-test('a hint that is added and removed again leaves every byte as it was', () => {
+test('a hint that is added and removed again leaves every byte unchanged', () => {
   const escapes = fc.constantFrom(encodeURIComponent, (text: string) =>
     encodeURIComponent(text).replaceAll('~', '%7E'),
   );
@@ -153,7 +153,7 @@ test('an id without a hint is never changed', () => {
   );
 });
 
-test('the removed hint is the one that was read', () => {
+test('the removed hint is the one that was parsed', () => {
   const text = fc.string({
     unit: fc.constantFrom('a', '~', 'm', '1', '%', '7', 'E', '&', '=', 'session_id', ' '),
   });
@@ -171,7 +171,7 @@ test('the removed hint is the one that was read', () => {
   );
 });
 
-test('many equal ids are cleaned in one pass, in the longest head that may be set', () => {
+test('many equal ids are cleaned in one pass, in the longest allowed head', () => {
   const startedAt = performance.now();
   const many = 100_000;
   const query = 'session_id=a~m1&'.repeat(many / 4);

@@ -15,16 +15,16 @@ function idIn(pattern: string, target: string): string | undefined {
 const FOUND: readonly (readonly [claim: string, pattern: string, target: string, id: string | undefined])[] = [
   ['SockJS', '^/echo/[^/]+/([^/]+)/', '/echo/000/abc/xhr_streaming', 'abc'],
   ['SockJS without a session', '^/echo/[^/]+/([^/]+)/', '/echo/info', undefined],
-  ['the query is no path', '^/a/([^/]+)$', '/a/abc?b=/a/def', 'abc'],
+  ['the query is not part of the path', '^/a/([^/]+)$', '/a/abc?b=/a/def', 'abc'],
   ['nor is a query alone', '^/a/([^/]+)', '/?x=/a/abc', undefined],
   ['escapes are decoded', '^/a/([^/]+)', '/a/%61b', 'ab'],
-  ['what is no id is none', '^/a/([^/]+)', '/a/a%20b', undefined],
-  ['what looks like a hint belongs to the id', '^/a/([^/]+)', '/a/b~m1', 'b~m1'],
+  ['an invalid id is ignored', '^/a/([^/]+)', '/a/a%20b', undefined],
+  ['a suffix like a hint belongs to the id', '^/a/([^/]+)', '/a/b~m1', 'b~m1'],
   ['the first group counts', '^/(?:a|b)/(?<id>[^/]+)/([^/]+)', '/b/one/two', 'one'],
-  ['a group that is not there is no id', '^/a(?:/(b))?/c', '/a/c', undefined],
-  ['a path has its case', '^/a/([^/]+)', '/A/abc', undefined],
-  ['an id that ends where the looking ends may go on', '^/([^/]+)', `/${'x'.repeat(MAX_PATH_CHARACTERS)}`, undefined],
-  ['an id that begins behind is none', '^/[^/]+/([^/]+)', `/${'x'.repeat(MAX_PATH_CHARACTERS)}/abc`, undefined],
+  ['a group that did not match has no id', '^/a(?:/(b))?/c', '/a/c', undefined],
+  ['a path is case-sensitive', '^/a/([^/]+)', '/A/abc', undefined],
+  ['an id that reaches the search limit may continue', '^/([^/]+)', `/${'x'.repeat(MAX_PATH_CHARACTERS)}`, undefined],
+  ['an id that begins beyond the limit is ignored', '^/[^/]+/([^/]+)', `/${'x'.repeat(MAX_PATH_CHARACTERS)}/abc`, undefined],
 ];
 for (const [claim, pattern, target, id] of FOUND) {
   test(`an id in a path: ${claim}`, () => assert.equal(idIn(pattern, target), id));
@@ -36,11 +36,11 @@ const TAKEN: readonly string[] = [
   '^/(?:chat|game|echo)/([^/]+)/', '^/a/?b/(\\w{4})', '^/([^/]+)(?:/)', '^/((?:ab))[a-c]{3}', '^/([^\\]/]+)/',
 ];
 for (const pattern of TAKEN) {
-  test(`${pattern} is taken`, () => assert.equal(parsePathPattern(pattern).mistake, undefined));
+  test(`${pattern} is accepted`, () => assert.equal(parsePathPattern(pattern).mistake, undefined));
 }
 
 // prettier-ignore
-const REFUSED: readonly (readonly [pattern: string, mistake: RegExp])[] = [
+const REJECTED: readonly (readonly [pattern: string, mistake: RegExp])[] = [
   ['^/(', /^is no regular expression$/],
   ['^/[^/]+/x', /^has no group/],
   ['^/(?:a)', /^has no group/],
@@ -67,13 +67,13 @@ const REFUSED: readonly (readonly [pattern: string, mistake: RegExp])[] = [
   ['^/(a)\\b', /^may not use "\\\\b"$/],
   ['^/(a)$b', /^may not use "\$b"$/],
 ];
-for (const [pattern, mistake] of REFUSED) {
+for (const [pattern, mistake] of REJECTED) {
   test(`${pattern} is rejected`, () => {
     assert.match(parsePathPattern(pattern).mistake ?? 'taken', mistake);
   });
 }
 
-test('a pattern that is taken is tried in no time, whatever path a client makes up', () => {
+test('an accepted pattern is matched in short time, whatever path a client sends', () => {
   const anyPiece = fc.constantFrom(
     ...[
       'a',
@@ -107,15 +107,15 @@ test('a pattern that is taken is tried in no time, whatever path a client makes 
       const { pattern } = parsePathPattern(`${source}!`);
       if (!pattern) return;
       taken += 1;
-      // A backtracking engine would be at this for longer than the test may run.
+      // A backtracking engine would need longer than the test may run.
       for (const path of paths) pattern.exec(path);
     }),
     { numRuns: 5_000 },
   );
-  assert.ok(taken > 100, `${taken} were taken`);
+  assert.ok(taken > 100, `${taken} were accepted`);
 });
 
-test('a log shows no id that is in a path', () => {
+test('a log shows no id from a path', () => {
   const mask = createPathMask(protocolsOf('mcp,path:^/a/[^/]+/([^/]+)/,path:^/b/([^/]+)'));
   assert.equal(mask('/a/000/secret/xhr'), '/a/000/******/xhr');
   assert.equal(mask('/b/%61b'), '/b/****');

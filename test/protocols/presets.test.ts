@@ -17,10 +17,10 @@ test('protocols keep the order in which they are named', () => {
 const LISTS: readonly (readonly [claim: string, text: string, names: readonly string[]])[] = [
   ['in a group', 'mcp,path:^/(a,b),rpc', ['mcp', 'mcp-tasks', 'path:^/(a,b)', 'rpc']],
   ['in a class', 'path:^/([^,/]+),rpc', ['path:^/([^,/]+)', 'rpc']],
-  ['in a class that holds brackets', 'path:^/([^\\](,]+),rpc', ['path:^/([^\\](,]+)', 'rpc']],
+  ['in a class that contains brackets', 'path:^/([^\\](,]+),rpc', ['path:^/([^\\](,]+)', 'rpc']],
   ['in a count', 'path:^/(a{1,3}),rpc', ['path:^/(a{1,3})', 'rpc']],
-  ['behind a backslash', 'path:^/(a)\\,b,rpc', ['path:^/(a)\\,b', 'rpc']],
-  ['behind an escaped bracket', 'path:^/(a)\\(,rpc', ['path:^/(a)\\(', 'rpc']],
+  ['after a backslash', 'path:^/(a)\\,b,rpc', ['path:^/(a)\\,b', 'rpc']],
+  ['after an escaped bracket', 'path:^/(a)\\(,rpc', ['path:^/(a)\\(', 'rpc']],
 ];
 for (const [claim, text, names] of LISTS) {
   test(`a comma separates, but not ${claim}`, () => {
@@ -31,7 +31,7 @@ for (const [claim, text, names] of LISTS) {
   });
 }
 
-test('the name of a header has no case', () => {
+test('the name of a header is case-insensitive', () => {
   assert.deepEqual(protocolsOf('header:X-Id')[0]?.idLocations, [
     { in: 'header', name: 'x-id', mayCarryHint: true },
   ]);
@@ -70,7 +70,7 @@ const MISTAKES: readonly (readonly [text: string, mistakes: readonly string[]])[
 ];
 
 for (const [text, mistakes] of MISTAKES) {
-  test(`"${text}" is no list of protocols`, () => {
+  test(`"${text}" is an invalid list of protocols`, () => {
     assert.deepEqual(parseProtocols(text), { mistakes });
   });
 }

@@ -24,32 +24,32 @@ type Row = readonly [claim: string, head: RequestHead, expected: string];
 // prettier-ignore
 const HEADERS: readonly Row[] = [
   ['a request without headers has none', get('/'), 'none'],
-  ['other headers are none', get('/', 'Host', 'a', 'Content-Length', '1', 'Content-Type', 'b/c', 'Accept', '*/*'), 'none'],
+  ['other headers are ignored', get('/', 'Host', 'a', 'Content-Length', '1', 'Content-Type', 'b/c', 'Accept', '*/*'), 'none'],
   ['the header of mcp', post('/mcp', 'mcp-session-id', 'abc'), 'mcp abc'],
   ['the header of mcp in any case', post('/mcp', 'MCP-Session-ID', 'abc'), 'mcp abc'],
   ['the header of rpc', post('/', 'X-Session-Id', 'abc'), 'rpc abc'],
-  ['a hint is taken off', post('/mcp', 'Mcp-Session-Id', 'abc~m1'), 'mcp abc ~m1'],
+  ['a hint is removed', post('/mcp', 'Mcp-Session-Id', 'abc~m1'), 'mcp abc ~m1'],
   ['the last mark counts', post('/mcp', 'Mcp-Session-Id', 'abc~m1~m2'), 'mcp abc~m1 ~m2'],
   ['a mark without a Machine is part of the id', post('/mcp', 'Mcp-Session-Id', 'abc~'), 'mcp abc~'],
-  ['a mark before what is no Machine is part of the id', post('/mcp', 'Mcp-Session-Id', 'abc~M1'), 'mcp abc~M1'],
-  ['a hint on nothing is an id', post('/mcp', 'Mcp-Session-Id', '~m1'), 'mcp ~m1'],
+  ['a mark before an invalid Machine id is part of the id', post('/mcp', 'Mcp-Session-Id', 'abc~M1'), 'mcp abc~M1'],
+  ['a hint without an id is an id', post('/mcp', 'Mcp-Session-Id', '~m1'), 'mcp ~m1'],
   ['the longest id', post('/mcp', 'Mcp-Session-Id', LONGEST), `mcp ${LONGEST}`],
   ['the longest id with its hint', post('/mcp', 'Mcp-Session-Id', `${LONGEST}~m1`), `mcp ${LONGEST} ~m1`],
-  ['too long is none', post('/mcp', 'Mcp-Session-Id', TOO_LONG), 'none'],
-  ['too long with a hint is none', post('/mcp', 'Mcp-Session-Id', `${TOO_LONG}~m1`), 'none'],
-  ['empty is none', post('/mcp', 'Mcp-Session-Id', ''), 'none'],
-  ['a list is none', post('/mcp', 'Mcp-Session-Id', 'a, b'), 'none'],
-  ['a space before a hint is none', post('/mcp', 'Mcp-Session-Id', 'a b~m1'), 'none'],
-  ['a control character is none', post('/mcp', 'Mcp-Session-Id', 'a\x01b'), 'none'],
-  ['a line break is none', post('/mcp', 'Mcp-Session-Id', 'a\r\nb'), 'none'],
-  ['latin-1 is none', post('/mcp', 'Mcp-Session-Id', 'caf\xe9'), 'none'],
-  ['two equal ones are one', post('/mcp', 'mcp-session-id', 'abc', 'Mcp-Session-Id', 'abc'), 'mcp abc'],
+  ['too long is ignored', post('/mcp', 'Mcp-Session-Id', TOO_LONG), 'none'],
+  ['too long with a hint is ignored', post('/mcp', 'Mcp-Session-Id', `${TOO_LONG}~m1`), 'none'],
+  ['empty is ignored', post('/mcp', 'Mcp-Session-Id', ''), 'none'],
+  ['a list is ignored', post('/mcp', 'Mcp-Session-Id', 'a, b'), 'none'],
+  ['a space before a hint makes it invalid', post('/mcp', 'Mcp-Session-Id', 'a b~m1'), 'none'],
+  ['a control character makes it invalid', post('/mcp', 'Mcp-Session-Id', 'a\x01b'), 'none'],
+  ['a line break makes it invalid', post('/mcp', 'Mcp-Session-Id', 'a\r\nb'), 'none'],
+  ['latin-1 is ignored', post('/mcp', 'Mcp-Session-Id', 'caf\xe9'), 'none'],
+  ['two equal ones count as one', post('/mcp', 'mcp-session-id', 'abc', 'Mcp-Session-Id', 'abc'), 'mcp abc'],
   ['two different ones are a conflict', post('/mcp', 'mcp-session-id', 'abc', 'Mcp-Session-Id', 'abd'), 'conflict mcp-session-id'],
   ['two different hints are a conflict', post('/mcp', 'mcp-session-id', 'a~m1', 'mcp-session-id', 'a~m2'), 'conflict mcp-session-id'],
   ['a malformed second one is a conflict', post('/mcp', 'mcp-session-id', 'abc', 'mcp-session-id', ''), 'conflict mcp-session-id'],
-  ['a malformed one makes way for the next location', post('/?session_id=q', 'mcp-session-id', 'a b'), 'mcp-sse q'],
-  ['the first protocol has the first word', post('/?session_id=q', 'x-session-id', 'x', 'mcp-session-id', 'abc'), 'mcp abc'],
-  ['a query comes before the header of rpc', post('/?session_id=q', 'x-session-id', 'x'), 'mcp-sse q'],
+  ['after a malformed one the next location is used', post('/?session_id=q', 'mcp-session-id', 'a b'), 'mcp-sse q'],
+  ['the first protocol takes precedence', post('/?session_id=q', 'x-session-id', 'x', 'mcp-session-id', 'abc'), 'mcp abc'],
+  ['a query takes precedence over the header of rpc', post('/?session_id=q', 'x-session-id', 'x'), 'mcp-sse q'],
 ];
 
 // prettier-ignore
@@ -57,34 +57,34 @@ const QUERIES: readonly Row[] = [
   ['a query without an id', get('/a?b=c&d'), 'none'],
   ['the query of mcp-sse', post('/messages/?session_id=abc'), 'mcp-sse abc'],
   ['the other query of mcp-sse', post('/messages?sessionId=abc'), 'mcp-sse abc'],
-  ['a query name has its case', post('/messages?SessionId=abc'), 'none'],
-  ['a longer name is another one', get('/?session_idx=abc&xsession_id=abc'), 'none'],
+  ['a query name is case-sensitive', post('/messages?SessionId=abc'), 'none'],
+  ['a longer name is a different one', get('/?session_idx=abc&xsession_id=abc'), 'none'],
   ['between others', get('/?a=1&session_id=abc&b=2'), 'mcp-sse abc'],
-  ['empty pairs do not matter', get('/?&&session_id=abc&&'), 'mcp-sse abc'],
+  ['empty pairs are ignored', get('/?&&session_id=abc&&'), 'mcp-sse abc'],
   ['an equals sign may be part of the id', get('/?session_id=YWI='), 'mcp-sse YWI='],
-  ['a plus sign stands for itself', get('/?session_id=a+b'), 'mcp-sse a+b'],
+  ['a plus sign is literal', get('/?session_id=a+b'), 'mcp-sse a+b'],
   ['escapes are decoded', get('/?session_id=a%2Bb%2fc'), 'mcp-sse a+b/c'],
   ['names are decoded', get('/?session%5Fid=abc'), 'mcp-sse abc'],
   ['names are decoded whatever else is escaped', get('/?x=%20&%73ession_id=abc&y=%zz'), 'mcp-sse abc'],
-  ['a malformed escape stands for itself', get('/?session_id=a%zz'), 'mcp-sse a%zz'],
-  ['an escaped space is none', get('/?session_id=a%20b'), 'none'],
-  ['an escaped line break is none', get('/?session_id=a%0d%0ab'), 'none'],
-  ['UTF-8 is none', get('/?session_id=%c3%a9'), 'none'],
-  ['no value is none', get('/?session_id'), 'none'],
-  ['an empty value is none', get('/?session_id='), 'none'],
+  ['a malformed escape is literal', get('/?session_id=a%zz'), 'mcp-sse a%zz'],
+  ['an escaped space makes it invalid', get('/?session_id=a%20b'), 'none'],
+  ['an escaped line break makes it invalid', get('/?session_id=a%0d%0ab'), 'none'],
+  ['UTF-8 is ignored', get('/?session_id=%c3%a9'), 'none'],
+  ['a missing value is ignored', get('/?session_id'), 'none'],
+  ['an empty value is ignored', get('/?session_id='), 'none'],
   ['a hint', get('/?session_id=abc~m1&x=1'), 'mcp-sse abc ~m1'],
   ['an escaped hint', get('/?session_id=abc%7Em1'), 'mcp-sse abc ~m1'],
   ['an escaped hint in lower case', get('/?session_id=abc%7em1'), 'mcp-sse abc ~m1'],
-  ['the path is no query', get('/session_id=abc'), 'none'],
-  ['a fragment is no query', get('/a#?session_id=abc'), 'none'],
-  ['a fragment is no part of the id', get('/a?session_id=abc#x'), 'mcp-sse abc'],
-  ['an ampersand in a fragment starts nothing', get('/a?b#&session_id=abc'), 'none'],
-  ['a second question mark starts nothing', get('/a?b=?session_id=abc'), 'none'],
-  ['a semicolon separates nothing', get('/a?b=1;session_id=abc'), 'none'],
+  ['the path is not a query', get('/session_id=abc'), 'none'],
+  ['a fragment is not a query', get('/a#?session_id=abc'), 'none'],
+  ['a fragment is not part of the id', get('/a?session_id=abc#x'), 'mcp-sse abc'],
+  ['an ampersand in a fragment is no separator', get('/a?b#&session_id=abc'), 'none'],
+  ['a second question mark is no separator', get('/a?b=?session_id=abc'), 'none'],
+  ['a semicolon is no separator', get('/a?b=1;session_id=abc'), 'none'],
   ['an absolute target', get('http://a/b?session_id=abc'), 'mcp-sse abc'],
   ['an asterisk', { method: 'OPTIONS', target: '*', rawHeaders: [] }, 'none'],
-  ['two equal ones are one', get('/?session_id=a&session_id=a'), 'mcp-sse a'],
-  ['two ways to write it are one', get('/?session_id=a&session_id=%61'), 'mcp-sse a'],
+  ['two equal ones count as one', get('/?session_id=a&session_id=a'), 'mcp-sse a'],
+  ['two spellings count as one', get('/?session_id=a&session_id=%61'), 'mcp-sse a'],
   ['two different ones are a conflict', get('/?session_id=a&x=1&session_id=b'), 'conflict session_id'],
   ['an escaped name conflicts as well', get('/?session_id=a&session%5fid=b'), 'conflict session_id'],
   ['an empty second one is a conflict', get('/?session_id=a&session_id'), 'conflict session_id'],
@@ -104,19 +104,19 @@ const COOKIES: readonly Row[] = [
   ['half a quote is part of the id', get('/', 'cookie', 'sid="abc'), 'cookie:sid "abc'],
   ['one quote is an id', get('/', 'cookie', 'sid="'), 'cookie:sid "'],
   ['an equals sign in it', get('/', 'cookie', 'sid=abc=='), 'cookie:sid abc=='],
-  ['escapes are its own', get('/', 'cookie', 'sid=s%3Aabc'), 'cookie:sid s%3Aabc'],
+  ['escapes are not decoded', get('/', 'cookie', 'sid=s%3Aabc'), 'cookie:sid s%3Aabc'],
   ['a hint', get('/', 'cookie', 'sid=abc~m1; b'), 'cookie:sid abc ~m1'],
   ['a hint in quotes', get('/', 'cookie', 'sid="abc~m1"'), 'cookie:sid abc ~m1'],
-  ['an empty one is none', get('/', 'cookie', 'sid=; a=1'), 'none'],
-  ['empty quotes are none', get('/', 'cookie', 'sid=""'), 'none'],
-  ['a name alone is none', get('/', 'cookie', 'sid; a=1'), 'none'],
-  ['a name at the end is none', get('/', 'cookie', 'a=1; sid'), 'none'],
-  ['its text in another value is none', get('/', 'cookie', 'a=sid=abc; b="; sid"'), 'none'],
-  ['junk is none', get('/', 'cookie', ';;= ;=sid; ;'), 'none'],
-  ['two equal ones are one', get('/', 'cookie', 'sid=a; sid=a', 'cookie', 'sid=a'), 'cookie:sid a'],
+  ['an empty one is ignored', get('/', 'cookie', 'sid=; a=1'), 'none'],
+  ['empty quotes are ignored', get('/', 'cookie', 'sid=""'), 'none'],
+  ['a name alone is ignored', get('/', 'cookie', 'sid; a=1'), 'none'],
+  ['a name at the end is ignored', get('/', 'cookie', 'a=1; sid'), 'none'],
+  ['its text in another value is ignored', get('/', 'cookie', 'a=sid=abc; b="; sid"'), 'none'],
+  ['an invalid header is ignored', get('/', 'cookie', ';;= ;=sid; ;'), 'none'],
+  ['two equal ones count as one', get('/', 'cookie', 'sid=a; sid=a', 'cookie', 'sid=a'), 'cookie:sid a'],
   ['two different ones are a conflict', get('/', 'cookie', 'sid=a; sid=b'), 'conflict sid'],
   ['two different ones in two headers are a conflict', get('/', 'cookie', 'sid=a', 'cookie', 'sid=b'), 'conflict sid'],
-  ['a query is none', get('/?sid=abc'), 'none'],
+  ['a query is ignored', get('/?sid=abc'), 'none'],
 ];
 
 for (const [claim, head, expected] of [...HEADERS, ...QUERIES]) {
@@ -132,19 +132,19 @@ const REVISIONS: readonly Row[] = [
   ['no revision has sessions', post('/', 'mcp-session-id', 'a'), 'mcp a'],
   ['2026-07-28 has none', post('/', 'MCP-Protocol-Version', '2026-07-28', 'mcp-session-id', 'a'), 'none'],
   ['2027-01-01 has none', post('/', 'mcp-protocol-version', '2027-01-01', 'mcp-session-id', 'a'), 'none'],
-  ['junk is no revision', post('/', 'mcp-protocol-version', 'zzzz', 'mcp-session-id', 'a'), 'mcp a'],
-  ['a revision with more behind it is junk', post('/', 'mcp-protocol-version', '2026-07-28-draft', 'mcp-session-id', 'a'), 'mcp a'],
-  ['two different revisions are junk', post('/', 'mcp-protocol-version', '2026-07-28', 'mcp-protocol-version', '2025-11-25', 'mcp-session-id', 'a'), 'mcp a'],
-  ['a query of mcp-sse is none of it either', post('/?sessionId=a', 'mcp-protocol-version', '2026-07-28'), 'none'],
-  ['other protocols have theirs', post('/?session_id=a', 'mcp-protocol-version', '2026-07-28'), 'rpc a'],
-  ['two different ids are no conflict where they mean nothing', post('/', 'mcp-protocol-version', '2026-07-28', 'mcp-session-id', 'a', 'mcp-session-id', 'b'), 'none'],
+  ['an invalid revision is ignored', post('/', 'mcp-protocol-version', 'zzzz', 'mcp-session-id', 'a'), 'mcp a'],
+  ['a revision with a suffix is invalid', post('/', 'mcp-protocol-version', '2026-07-28-draft', 'mcp-session-id', 'a'), 'mcp a'],
+  ['two different revisions are invalid', post('/', 'mcp-protocol-version', '2026-07-28', 'mcp-protocol-version', '2025-11-25', 'mcp-session-id', 'a'), 'mcp a'],
+  ['a query of mcp-sse is ignored too', post('/?sessionId=a', 'mcp-protocol-version', '2026-07-28'), 'none'],
+  ['other protocols keep their ids', post('/?session_id=a', 'mcp-protocol-version', '2026-07-28'), 'rpc a'],
+  ['two different ids are no conflict where they have no meaning', post('/', 'mcp-protocol-version', '2026-07-28', 'mcp-session-id', 'a', 'mcp-session-id', 'b'), 'none'],
 ];
 
 for (const [claim, head, expected] of REVISIONS) {
   test(`MCP revisions: ${claim}`, () => assert.equal(describeIds(byDefault(head)), expected));
 }
 
-test('a location that rpc shares with mcp-sse is one where a client may mint', () => {
+test('a location that rpc shares with mcp-sse may hold client-minted ids', () => {
   for (const names of ['mcp-sse,rpc', 'rpc,mcp-sse']) {
     const readIds = createRequestIdReader(protocolsOf(names), { hints: true });
     const shared = readIds(get('/?session_id=abc~m1'));
@@ -156,7 +156,7 @@ test('a location that rpc shares with mcp-sse is one where a client may mint', (
   }
 });
 
-test('the whole text comes along, as a client may have minted an id that ends like a hint', () => {
+test('the whole text is kept, as a client may have minted an id that ends like a hint', () => {
   const whole = byDefault(get('/', 'x-session-id', 'user~bob'));
   assert.ok(whole.kind === 'found');
   assert.equal(whole.id, 'user');
@@ -165,7 +165,7 @@ test('the whole text comes along, as a client may have minted an id that ends li
   assert.equal(plain.kind === 'found' && plain.hintedId, undefined);
 });
 
-test('without hints an id is what it is', () => {
+test('without hints an id is unchanged', () => {
   const readIds = createRequestIdReader(DEFAULT_PROTOCOLS, { hints: false });
   assert.equal(describeIds(readIds(post('/', 'mcp-session-id', 'abc~m1'))), 'mcp abc~m1');
 });
@@ -183,17 +183,17 @@ test('an id may be in a query or a header of any name', () => {
   assert.equal(describeIds(readIds(get('/?hash[]=a&hash[]=b'))), 'conflict hash[]');
 });
 
-test('an id of Socket.IO and SignalR has no hint, so that it is what it is', () => {
+test('an id of Socket.IO and SignalR has no hint, so it is unchanged', () => {
   const readIds = createRequestIdReader(protocolsOf('socket.io,signalr'), { hints: true });
   assert.equal(describeIds(readIds(get('/socket.io/?EIO=4&sid=a~m1'))), 'socket.io a~m1');
   assert.equal(describeIds(readIds(post('/hub?id=a~m1'))), 'signalr a~m1');
 });
 
-test('a request without an id gives one and the same result: nothing is allocated for it', () => {
+test('a request without an id returns a shared result: nothing is allocated for it', () => {
   assert.equal(byDefault(get('/', 'accept', 'a')), byDefault(post('/b?c=1')));
 });
 
-test('any bytes give a response', () => {
+test('any bytes produce a result', () => {
   const text = fc.string({ unit: 'binary-ascii' });
   const name = fc.constantFrom('mcp-session-id', 'cookie', 'Cookie', 'x-session-id', 'host');
   const readIds = createRequestIdReader(protocolsOf('mcp,mcp-sse,rpc,cookie:s'), { hints: true });
@@ -205,7 +205,7 @@ test('any bytes give a response', () => {
   );
 });
 
-test('a long query of short pairs is read once, not once a pair', () => {
+test('a long query of short pairs is read once, not once per pair', () => {
   const target = `/?${'a&'.repeat(500_000)}%`;
   const startedAt = performance.now();
   assert.equal(describeIds(byDefault(get(target))), 'none');

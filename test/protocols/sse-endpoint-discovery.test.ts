@@ -19,15 +19,15 @@ function openInspector(hints = true): BodyInspector {
 }
 
 interface Passed {
-  /** All that went out, in the end. */
+  /** The complete output. */
   readonly out: string;
   readonly id: string | undefined;
-  /** What could go out before the id was discovered or the inspection ended, chunk by chunk. */
+  /** The output before the id was discovered or the inspection ended, chunk by chunk. */
   readonly early: readonly string[];
   readonly isDone: boolean;
 }
 
-/** Sends the chunks through a inspector, latin-1 for bytes, and ends the stream. */
+/** Sends the chunks through an inspector, latin-1 for bytes, and ends the stream. */
 function pass(chunks: readonly string[], inspector = openInspector()): Passed {
   let out = '';
   let id: string | undefined;
@@ -37,11 +37,11 @@ function pass(chunks: readonly string[], inspector = openInspector()): Passed {
     const bytes = Buffer.from(chunk, 'latin1');
     const pushed = inspector.push(bytes);
     const text = Buffer.from(pushed.out ?? []).toString('latin1');
-    // The engine may use the memory of a chunk again once it was taken.
+    // The engine may reuse the memory of a chunk after it was handled.
     bytes.fill(0);
     if (!pushed.isDone) early.push(text);
     out += text;
-    assert.ok(id === undefined || pushed.discovered === undefined, 'one discovered id a stream');
+    assert.ok(id === undefined || pushed.discovered === undefined, 'one discovered id per stream');
     id = pushed.discovered?.id ?? id;
     isDone = pushed.isDone;
   }
@@ -65,14 +65,14 @@ const TAUGHT: readonly Taught[] = [
   { claim: 'a byte order mark', stream: '\xef\xbb\xbfevent: endpoint\ndata: /m?sessionId=abc\n\n', id: 'abc', out: '\xef\xbb\xbfevent: endpoint\ndata: /m?sessionId=abc~me\n\n' },
   { claim: 'no space after the colon', stream: 'event:endpoint\ndata:/m?sessionId=abc\n\n', id: 'abc', out: 'event:endpoint\ndata:/m?sessionId=abc~me\n\n' },
   { claim: 'comments, retry, id and empty lines before', stream: ': ping\n\n:\nretry: 5\n\nid: 1\nevent: endpoint\nid: 2\ndata: /m?sessionId=abc\n: x\nretry: 1\n\n', id: 'abc', out: ': ping\n\n:\nretry: 5\n\nid: 1\nevent: endpoint\nid: 2\ndata: /m?sessionId=abc~me\n: x\nretry: 1\n\n' },
-  { claim: 'a comment longer than all that may be held', stream: `:${' '.repeat(40_000)}\nevent: endpoint\ndata: /m?sessionId=abc\n\n`, id: 'abc', out: `:${' '.repeat(40_000)}\nevent: endpoint\ndata: /m?sessionId=abc~me\n\n` },
-  { claim: 'fields that nobody knows', stream: 'foo: bar\nfoo\nevent: endpoint\ndatabase: 1\ndata: /m?sessionId=abc\n\n', id: 'abc', out: 'foo: bar\nfoo\nevent: endpoint\ndatabase: 1\ndata: /m?sessionId=abc~me\n\n' },
+  { claim: 'a comment longer than the buffer limit', stream: `:${' '.repeat(40_000)}\nevent: endpoint\ndata: /m?sessionId=abc\n\n`, id: 'abc', out: `:${' '.repeat(40_000)}\nevent: endpoint\ndata: /m?sessionId=abc~me\n\n` },
+  { claim: 'unknown fields', stream: 'foo: bar\nfoo\nevent: endpoint\ndatabase: 1\ndata: /m?sessionId=abc\n\n', id: 'abc', out: 'foo: bar\nfoo\nevent: endpoint\ndatabase: 1\ndata: /m?sessionId=abc~me\n\n' },
   { claim: 'data before its event', stream: 'data: /m?sessionId=abc\nevent: endpoint\n\n', id: 'abc', out: 'data: /m?sessionId=abc~me\nevent: endpoint\n\n' },
   { claim: 'an absolute URL', stream: 'event: endpoint\ndata: https://a.b:1/m?x=1&sessionId=abc&y=2#f\n\n', id: 'abc', out: 'event: endpoint\ndata: https://a.b:1/m?x=1&sessionId=abc~me&y=2#f\n\n' },
   { claim: 'a fragment that looks like a query', stream: 'event: endpoint\ndata: /m?sessionId=abc#&sessionId=def\n\n', id: 'abc', out: 'event: endpoint\ndata: /m?sessionId=abc~me#&sessionId=def\n\n' },
   { claim: 'an escaped id', stream: 'event: endpoint\ndata: /m?sessionId=a%2Fb%3d\n\n', id: 'a/b=', out: 'event: endpoint\ndata: /m?sessionId=a%2Fb%3d~me\n\n' },
   { claim: 'an id that ends like a hint', stream: 'event: endpoint\ndata: /m?sessionId=a~b\n\n', id: 'a~b', out: 'event: endpoint\ndata: /m?sessionId=a~b~me\n\n' },
-  { claim: 'an id said twice', stream: 'event: endpoint\ndata: /m?sessionId=a&sessionId=a\n\n', id: 'a', out: 'event: endpoint\ndata: /m?sessionId=a~me&sessionId=a~me\n\n' },
+  { claim: 'a repeated id', stream: 'event: endpoint\ndata: /m?sessionId=a&sessionId=a\n\n', id: 'a', out: 'event: endpoint\ndata: /m?sessionId=a~me&sessionId=a~me\n\n' },
   { claim: 'an id under both names', stream: 'event: endpoint\ndata: /m?sessionId=b&session_id=a\n\n', id: 'a', out: 'event: endpoint\ndata: /m?sessionId=b&session_id=a~me\n\n' },
   { claim: 'an event without data before', stream: 'event: endpoint\n\nevent: endpoint\ndata: /m?sessionId=a\n\n', id: 'a', out: 'event: endpoint\n\nevent: endpoint\ndata: /m?sessionId=a~me\n\n' },
   { claim: 'UTF-8 elsewhere in the URL', stream: 'event: endpoint\ndata: /caf\xc3\xa9?sessionId=a\n\n', id: 'a', out: 'event: endpoint\ndata: /caf\xc3\xa9?sessionId=a~me\n\n' },
@@ -90,7 +90,7 @@ for (const { claim, stream, id, out } of TAUGHT) {
     const passed = pass(stream.split(''));
     assert.equal(passed.id, id);
     assert.equal(passed.out, out);
-    assert.ok(!passed.early.join('').includes('ession'), 'nothing of the URL goes out before');
+    assert.ok(!passed.early.join('').includes('ession'), 'nothing of the URL is output before');
   });
 }
 
@@ -99,7 +99,7 @@ const UNTAUGHT: readonly (readonly [claim: string, stream: string])[] = [
   ['another event', 'event: message\ndata: /m?sessionId=a\n\n'],
   ['another event first', 'data: hello\n\nevent: endpoint\ndata: /m?sessionId=a\n\n'],
   ['a URL without an event name', 'data: /m?sessionId=a\n\nevent: endpoint\ndata: /m?sessionId=b\n\n'],
-  ['a name that is forgotten with its event', 'event: endpoint\n\ndata: /m?sessionId=a\n\n'],
+  ['a name that is reset with its event', 'event: endpoint\n\ndata: /m?sessionId=a\n\n'],
   ['two names for one event', 'event: endpoint\nevent: message\ndata: /m?sessionId=a\n\n'],
   ['a field name in capitals', 'Event: endpoint\nData: /m?sessionId=a\n\n'],
   ['a name with a space before', 'event:  endpoint\ndata: /m?sessionId=a\n\n'],
@@ -120,12 +120,12 @@ const UNTAUGHT: readonly (readonly [claim: string, stream: string])[] = [
   ['a second byte order mark', '\xef\xbb\xbf\xef\xbb\xbfevent: endpoint\ndata: /m?sessionId=a\n\n'],
   ['a line of 20,000 bytes', `event: endpoint\ndata: /${'m'.repeat(20_000)}?sessionId=a\n\n`],
   ['20,000 bytes after the URL', `event: endpoint\ndata: /m?sessionId=a\n${'id: x\n'.repeat(4_000)}\n`],
-  ['no event stream at all', '\x1f\x8b\x08\0\0\0\0\0'],
+  ['another content than an event stream', '\x1f\x8b\x08\0\0\0\0\0'],
   ['nothing', ''],
 ];
 
 for (const [claim, stream] of UNTAUGHT) {
-  test(`a stream passes untouched: ${claim}`, () => {
+  test(`a stream passes unchanged: ${claim}`, () => {
     for (const chunks of [[stream], stream.split('')]) {
       const passed = pass(chunks);
       assert.equal(passed.id, undefined);
@@ -134,7 +134,7 @@ for (const [claim, stream] of UNTAUGHT) {
   });
 }
 
-test('without hints the event is discovered and passes as it is', () => {
+test('without hints the event is discovered and passes unchanged', () => {
   const stream = 'event: endpoint\ndata: /m?sessionId=abc\n\n';
   assert.deepEqual(pass([stream], openInspector(false)), {
     out: stream,
@@ -144,7 +144,7 @@ test('without hints the event is discovered and passes as it is', () => {
   });
 });
 
-test('an ordinary stream waits for nothing: what can not be the URL goes out with its chunk', () => {
+test('an ordinary stream is not delayed: data that can not be the URL is output with its chunk', () => {
   // prettier-ignore
   const chunks = [': ping\n', '\n', 'ret', 'ry: 5\n', 'id: 7\n', 'eve', 'nt: end', 'point\n', 'dat', 'a:', ' ', '{'];
   const inspector = openInspector();
@@ -157,7 +157,7 @@ test('an ordinary stream waits for nothing: what can not be the URL goes out wit
   assert.equal(Buffer.from(inspector.push(Buffer.from('{')).out ?? []).toString(), ' {');
 });
 
-test('an ordinary stream is passed on unseen from its first line on', () => {
+test('an ordinary stream is passed on without inspection from its first line on', () => {
   // prettier-ignore
   for (const first of ['event: message\n', 'data: {', 'data: [1', 'data: "x', 'data: two words', 'data: x\n', 'data\n', 'event\n']) {
     const { isDone, out } = openInspector().push(Buffer.from(first));
@@ -166,7 +166,7 @@ test('an ordinary stream is passed on unseen from its first line on', () => {
   }
 });
 
-test('what follows goes out as the very chunk that came', () => {
+test('later chunks are passed on as the same objects', () => {
   const inspector = openInspector();
   inspector.push(Buffer.from('event: message\n'));
   const chunk = Buffer.from('data: x\n\n');
@@ -174,7 +174,7 @@ test('what follows goes out as the very chunk that came', () => {
   assert.equal(inspector.end().out, undefined);
 });
 
-test('no more than 16 KB are held', () => {
+test('at most 16 KB are buffered', () => {
   const inspector = openInspector();
   inspector.push(Buffer.from('event: endpoint\ndata: /'));
   let heldBytes = ' /'.length;
@@ -189,7 +189,7 @@ test('no more than 16 KB are held', () => {
   }
 });
 
-test('the event goes out with its discovered id and all that came with it', () => {
+test('the event is output with its discovered id and all that arrived with it', () => {
   const inspector = openInspector();
   assert.equal(
     inspector.push(Buffer.from('event: endpoint\ndata: /m?sessionId=a\n')).discovered,
@@ -206,14 +206,14 @@ test('the event goes out with its discovered id and all that came with it', () =
 });
 
 const anyLineEnd = fc.constantFrom('\n', '\r\n', '\r');
-/** Lines that neither make an endpoint event nor rule it out. */
+/** Lines that neither form an endpoint event nor rule it out. */
 const anyFiller = fc.array(
   fc.constantFrom(': comment', ':', 'retry: 1', 'id: 2', 'id', 'unknown: x', ''),
   { maxLength: 4 },
 );
 const anyId = fc.stringMatching(/^[A-Za-z0-9_.~-]{1,40}$/);
 
-test('however a stream is cut and its lines end, its endpoint is discovered and nothing else changes', () => {
+test('however a stream is split and its lines end, its endpoint is discovered and nothing else changes', () => {
   fc.assert(
     fc.property(
       anyId,
@@ -229,7 +229,7 @@ test('however a stream is cut and its lines end, its endpoint is discovered and 
           mark +
           [...before, 'event: endpoint'].map((line) => line + one).join('') +
           [`data: /m?a=~b&session_id=${text}&c`, ...within].map((line) => line + other).join('') +
-          // After a CR this would be the second half of one line's end.
+          // After a CR this would be the second half of one line ending.
           (other === '\r' ? '\r' : '\n') +
           rest;
         const passed = pass(cutText(write(id), cuts));
@@ -241,7 +241,7 @@ test('however a stream is cut and its lines end, its endpoint is discovered and 
   );
 });
 
-test('however it is cut, a stream of any bytes reveals the same and comes out the same', () => {
+test('however it is split, a stream of any bytes reveals the same id and is output unchanged', () => {
   const anyPiece = fc.constantFrom(
     ...[
       'event',

@@ -1,4 +1,4 @@
-/** Bindings made up at random. */
+/** Random bindings. */
 import fc from 'fast-check';
 import type { Binding } from '../../src/session.ts';
 import { keyOf, machineId } from '../support/ids.ts';

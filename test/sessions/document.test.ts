@@ -26,7 +26,7 @@ async function* each(bindings: readonly Binding[]): AsyncGenerator<Binding> {
   yield* bindings;
 }
 
-/** What reading finds, the text coming in pieces of so many bytes. */
+/** The findings of the reader, for a text that arrives in pieces of so many bytes. */
 function read(text: string, pieceBytes = text.length + 1): DocumentItem[] {
   const reader = new DocumentReader();
   const bytes = Buffer.from(text);
@@ -38,7 +38,7 @@ function read(text: string, pieceBytes = text.length + 1): DocumentItem[] {
 }
 
 /** Each finding as one text. */
-function told(findings: readonly DocumentItem[]): string[] {
+function textsOf(findings: readonly DocumentItem[]): string[] {
   return findings.map((finding) =>
     finding.kind === 'session'
       ? `${finding.line} session`
@@ -46,7 +46,7 @@ function told(findings: readonly DocumentItem[]): string[] {
   );
 }
 
-test('what is written is read, however it is cut into pieces', async () => {
+test('a written export is read, however it is split into pieces', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(anyBinding), fc.integer({ min: 1, max: 400 }), async (all, bytes) => {
       const findings = read(await textOf(all), bytes);
@@ -58,7 +58,7 @@ test('what is written is read, however it is cut into pieces', async () => {
   );
 });
 
-test('whatever comes is read to its end, with the same findings however it is cut', () => {
+test('any input is read to its end, with the same findings however it is split', () => {
   const line = fc.constantFrom(HEAD, ONE, END, formatEnd(2), '', 'x', ' ', 'x'.repeat(3_000), 'ä');
   const text = fc.array(line).map((lines) => lines.join('\n'));
   fc.assert(
@@ -81,12 +81,12 @@ test('a million sessions are written a piece at a time', async () => {
   for (let taken = 1; taken <= 10; taken += 1) {
     const next: IteratorResult<string> = await chunks.next();
     assert.ok(!next.done && next.value.length < 40_000);
-    assert.ok(given < taken * 400, `${given} sessions were asked for`);
+    assert.ok(given < taken * 400, `${given} sessions were read`);
   }
   await chunks.return(undefined);
 });
 
-const STORIES: readonly (readonly [name: string, lines: readonly string[], told: string[]])[] = [
+const SCENARIOS: readonly (readonly [name: string, lines: readonly string[], told: string[]])[] = [
   ['a whole export', [HEAD, ONE, END, ''], ['2 session']],
   ['one without its last line break', [HEAD, ONE, END], ['2 session']],
   ['an empty one', [HEAD, formatEnd(0)], []],
@@ -113,7 +113,7 @@ const STORIES: readonly (readonly [name: string, lines: readonly string[], told:
     ['1 broken: has version 9, but this fly-affinity reads version 1: use a newer one'],
   ],
   [
-    'an end that is missing',
+    'a missing end',
     [HEAD, ONE, ''],
     [
       '2 session',
@@ -130,7 +130,7 @@ const STORIES: readonly (readonly [name: string, lines: readonly string[], told:
     ],
   ],
   [
-    'a line that got lost',
+    'a lost line',
     [HEAD, ONE, formatEnd(2)],
     ['2 session', '3 broken: counts 2 sessions, but 1 arrived: the export is incomplete'],
   ],
@@ -140,14 +140,14 @@ const STORIES: readonly (readonly [name: string, lines: readonly string[], told:
     ['2 session', '3 broken: comes before the last line of the previous export'],
   ],
   [
-    'something else behind an export',
+    'other text after an export',
     [HEAD, ONE, END, ONE, 'x'],
     ['2 session', `4 broken: must be the first line of an export: ${HEAD}`],
   ],
 ];
 
-for (const [name, lines, expected] of STORIES) {
+for (const [name, lines, expected] of SCENARIOS) {
   test(`reading: ${name}`, () => {
-    assert.deepEqual(told(read(lines.join('\n'))), expected);
+    assert.deepEqual(textsOf(read(lines.join('\n'))), expected);
   });
 }

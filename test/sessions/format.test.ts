@@ -14,12 +14,12 @@ const LINE = formatSession({
   expiresAt: 2,
 });
 
-/** A line with a member changed, or taken out if undefined. */
+/** A line with a member changed, or removed if undefined. */
 function lineWith(changes: object): string {
   return JSON.stringify({ ...(JSON.parse(LINE) as object), ...changes });
 }
 
-test('every binding survives being written and read', () => {
+test('every binding survives being formatted and parsed', () => {
   fc.assert(
     fc.property(anyBinding, (binding) => {
       assert.deepEqual(parseSessionLine(formatSession(binding)), { kind: 'session', binding });
@@ -27,7 +27,7 @@ test('every binding survives being written and read', () => {
   );
 });
 
-test('every count of sessions survives being written and read', () => {
+test('every count of sessions survives being formatted and parsed', () => {
   fc.assert(
     fc.property(fc.nat(), (sessionCount) => {
       assert.deepEqual(parseSessionLine(formatEnd(sessionCount)), { kind: 'end', sessionCount });
@@ -35,7 +35,7 @@ test('every count of sessions survives being written and read', () => {
   );
 });
 
-/** A line of an export, spoilt in one place. */
+/** A line of an export with one error. */
 const almostLine = fc
   .tuple(fc.constantFrom(LINE, HEAD, formatEnd(3)), fc.nat(), fc.nat(5), fc.string())
   .map(([line, at, length, text]) => {
@@ -43,7 +43,7 @@ const almostLine = fc
     return line.slice(0, start) + text + line.slice(start + length);
   });
 
-test('whatever stands in a line, it is read as what it is or named with a sentence', () => {
+test('any line is parsed to its content or rejected with a sentence', () => {
   fc.assert(
     fc.property(fc.oneof(fc.string(), fc.json(), almostLine), (text) => {
       const line = parseSessionLine(text);
@@ -53,7 +53,7 @@ test('whatever stands in a line, it is read as what it is or named with a senten
   );
 });
 
-test('a member that is not known is passed over, so that a later version can add one', () => {
+test('an unknown member is ignored, so that a later version can add one', () => {
   assert.equal(parseSessionLine(lineWith({ region: 'fra' })).kind, 'session');
   assert.equal(parseSessionLine(HEAD.replace('}', ',"by":"x"}')).kind, 'head');
 });
@@ -104,7 +104,7 @@ for (const [text, problem] of PROBLEMS) {
   });
 }
 
-test('no sentence quotes what it found: it may be an id', () => {
+test('no sentence quotes its input: it may be an id', () => {
   const id = '3f2b8c1e-a-session-id';
   for (const text of [
     id,

@@ -1,4 +1,4 @@
-/** Importing into a store: what is taken over, what stays, and how far it went. */
+/** Importing into a store: what is replaced, what stays, and how far it came. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -54,19 +54,19 @@ function importInto(
   });
 }
 
-/** How an exported session meets one that is there, and what is there afterwards. */
-const MEETINGS: readonly (readonly [
+/** An exported session, an existing one, and the stored result. */
+const CASES: readonly (readonly [
   name: string,
-  /** Against the live one. */
+  /** Relative to the live one. */
   stated: Partial<Binding>,
   outcome: keyof typeof NOTHING_MERGED,
-  /** Against the live one. */
+  /** Relative to the live one. */
   after: Partial<Binding>,
 ])[] = [
   ['the same', {}, 'alreadyThere', {}],
   ['one that ends earlier', { expiresAt: -1 }, 'alreadyThere', {}],
   ['one that ends later', { expiresAt: HOUR_MS }, 'imported', { expiresAt: HOUR_MS }],
-  ['one that ends later by the way to a database and back', { expiresAt: 999 }, 'alreadyThere', {}],
+  ['one that ends later by the round trip to a database', { expiresAt: 999 }, 'alreadyThere', {}],
   ['an earlier generation of another owner', { generation: 2, machine: B }, 'conflicts', {}],
   ['an earlier generation that ends later', { generation: 2, expiresAt: 5 }, 'alreadyThere', {}],
   ['the same generation of another owner', { machine: B, expiresAt: HOUR_MS }, 'conflicts', {}],
@@ -80,7 +80,7 @@ const MEETINGS: readonly (readonly [
   ['a weaker origin', { origin: 'copied' }, 'alreadyThere', {}],
 ];
 
-for (const [name, stated, outcome, after] of MEETINGS) {
+for (const [name, stated, outcome, after] of CASES) {
   test(`import: ${name} is ${outcome}`, async () => {
     const { clock, store, live } = setUp();
     const against = (changes: Partial<Binding>): Binding => {
@@ -102,7 +102,7 @@ test('import: a stronger origin counts, and the later end stays', async () => {
   assert.deepEqual(store.lookup(KEY), live);
 });
 
-test('import: what another Machine has been told stays its own, though a write would replace it', async () => {
+test('import: a session of another Machine stays its own, though a write would replace it', async () => {
   const { clock, store, live } = setUp();
   await store.upsert({ ...live, origin: 'copied', ttlMs: HOUR_MS });
   const { summary } = await importInto(store, clock, documentOf({ ...live, machine: B }));
@@ -116,7 +116,7 @@ test('import: a session keeps its age, owner, origin and generation', async () =
   assert.deepEqual(store.lookup(KEY), live);
 });
 
-test('import: what has expired is left out and counted', async () => {
+test('import: expired sessions are skipped and counted', async () => {
   const { clock, store, live } = setUp();
   const { summary } = await importInto(
     store,
@@ -127,7 +127,7 @@ test('import: what has expired is left out and counted', async () => {
   assert.equal(store.lookup(KEY), 'absent');
 });
 
-test('import: of one session that comes twice in a row, the later end stays', async () => {
+test('import: of one session that occurs twice in a row, the later end stays', async () => {
   const { clock, store, live } = setUp();
   const copy = { ...live, origin: 'copied', expiresAt: live.expiresAt - HOUR_MS / 2 } as const;
   const { summary } = await importInto(store, clock, documentOf(live, copy) + documentOf(copy));
@@ -146,7 +146,7 @@ const someBinding = fc.record({
   expiresAt: soon,
 });
 
-test('import: nothing alive is shortened or taken back, and a second time changes nothing', async () => {
+test('import: no live session is shortened or withdrawn, and a second import changes nothing', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(someBinding), fc.array(someBinding), async (before, stated) => {
       const { clock, store } = setUp();
@@ -179,7 +179,7 @@ test('import: nothing alive is shortened or taken back, and a second time change
   );
 });
 
-test('import: so many bad lines are named, and all of them are counted', async () => {
+test('import: a limited number of bad lines are named, and all of them are counted', async () => {
   const { clock, store, live } = setUp();
   const lines = `${'x\n'.repeat(150)}${formatSession(live)}\n`;
   const text = `${HEAD}\n${lines}${formatEnd(151)}\n`;
@@ -191,7 +191,7 @@ test('import: so many bad lines are named, and all of them are counted', async (
   assert.deepEqual(summary.badLines[0], { line: 2, problem: 'is not a JSON object' });
 });
 
-test('import: what came before an export was cut short is not lost', async () => {
+test('import: sessions before the end of a truncated export are not lost', async () => {
   const { clock, store, live } = setUp();
   const { summary, ended } = await importInto(store, clock, `${HEAD}\n${formatSession(live)}\n`);
   assert.equal(summary.imported, 1);
@@ -199,7 +199,7 @@ test('import: what came before an export was cut short is not lost', async () =>
   assert.deepEqual(store.lookup(KEY), live);
 });
 
-test('import: a source that fails in the middle ends it, and says from which line on', async () => {
+test('import: a source that fails halfway ends it, and the error names the line', async () => {
   const { clock, store, live } = setUp();
   const merge: ImportParts['merge'] = (bindings) =>
     mergeSessions(bindings, { store, clock, random: () => 0, isDryRun: false });
@@ -212,7 +212,7 @@ test('import: a source that fails in the middle ends it, and says from which lin
   assert.deepEqual(ended, { kind: 'failed', line: 1, cause: lost });
 });
 
-test('import: a store that fails in the middle ends it, and says from which line on', async () => {
+test('import: a store that fails halfway ends it, and the error names the line', async () => {
   const { clock, store, live } = setUp();
   const others = Array.from({ length: 4 }, (_, i) => ({ ...live, key: keyOf(`other-${i}`) }));
   const full = new StoreError('full', 'no room');
@@ -236,7 +236,7 @@ test('import: a store that fails in the middle ends it, and says from which line
   });
 });
 
-test('import: a failure that passes is waited for', async () => {
+test('import: a transient failure is awaited', async () => {
   const { clock, store, live } = setUp();
   const failures = [() => 'unknown' as const, () => 'unknown' as const];
   const lookup: SessionStore['lookup'] = (key) => failures.shift()?.() ?? store.lookup(key);
@@ -245,7 +245,7 @@ test('import: a failure that passes is waited for', async () => {
   assert.equal(failures.length, 0);
 });
 
-test('import: no more than a batch is under way, and no more is read ahead', async () => {
+test('import: at most one batch is in progress, and no more is read ahead', async () => {
   const { clock, store, live } = setUp();
   let underWay = 0;
   let most = 0;

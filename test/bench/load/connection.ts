@@ -1,10 +1,12 @@
 /**
- * One keep-alive connection of the load generator. It parses as little as it can, since its time is
- * taken from the app's: the first response in full, by `content-length`; after that, a response of the
- * same length that begins with the same status line is taken as read.
+ * One keep-alive connection of the load generator. It parses as little as possible, since it shares
+ * its
+ * CPU time with the app: the first response in full, by `content-length`; after that, a response of
+ * the
+ * same length that begins with the same status line counts as read.
  *
- *   sending --whole response--> sending (the next request) ... --close()--> closed
- *      '------ anything else ------> failed
+ * sending --whole response--> sending (the next request) ... --close()--> closed
+ * '------ anything else ------> failed
  */
 import { connect } from 'node:net';
 import type { RequestsJob } from '../job.ts';
@@ -12,15 +14,15 @@ import type { Connection, Counts } from './turn.ts';
 
 export interface ConnectionOptions {
   readonly job: RequestsJob;
-  /** Sent one after the other, again and again. */
+  /** Sent one after the other, repeatedly. */
   readonly requests: readonly Buffer[];
-  /** May be shared with other connections: nothing is kept in it between reads. */
+  /** May be shared with other connections: it keeps no data between reads. */
   readonly readBuffer: Buffer;
   readonly counts: Counts;
   readonly fail: (error: Error) => void;
 }
 
-/** A response's head is looked for in that much of a read. */
+/** A response's head must fit into that much of a read. */
 const HEAD_BYTES = 4_096;
 const HEAD_END = '\r\n\r\n';
 const MICROS_PER_MS = 1_000;
@@ -47,8 +49,8 @@ export function openConnection(options: ConnectionOptions): Connection {
   };
   const socket = connect({ port: job.port, host: '127.0.0.1', noDelay: true, onread });
   socket.on('connect', send);
-  socket.on('error', giveUp);
-  socket.on('close', () => giveUp(new Error('the candidate has closed a connection')));
+  socket.on('error', abort);
+  socket.on('close', () => abort(new Error('the candidate has closed a connection')));
 
   function send(): void {
     sentAt = performance.now();
@@ -67,7 +69,7 @@ export function openConnection(options: ConnectionOptions): Connection {
     const headEnd = head.indexOf(HEAD_END);
     if (headEnd < 0) return;
     const problem = problemWith(head.slice(0, headEnd + 2), job);
-    if (problem !== undefined) giveUp(new Error(problem));
+    if (problem !== undefined) abort(new Error(problem));
     responseBytes = headEnd + HEAD_END.length + contentLengthOf(head);
     bytesLeft = responseBytes - headBytesBefore;
     head = '';
@@ -77,13 +79,13 @@ export function openConnection(options: ConnectionOptions): Connection {
   function continueResponse(length: number): void {
     bytesLeft -= length;
     if (bytesLeft > 0) return;
-    if (bytesLeft < 0) giveUp(new Error('more came than one response'));
+    if (bytesLeft < 0) abort(new Error('received more than one response'));
     counts.requests += 1;
     counts.latenciesMicros.push((performance.now() - sentAt) * MICROS_PER_MS);
     if (!isClosed) send();
   }
 
-  function giveUp(error: Error): void {
+  function abort(error: Error): void {
     if (isClosed) return;
     close();
     fail(error);
@@ -106,7 +108,7 @@ function problemWith(head: string, { expects }: RequestsJob): string | undefined
   if (head.startsWith(expects.statusLine) && head.toLowerCase().includes(expects.text)) {
     return undefined;
   }
-  return `a response that was not expected: ${head.slice(0, 300)}`;
+  return `unexpected response: ${head.slice(0, 300)}`;
 }
 
 function contentLengthOf(head: string): number {

@@ -11,7 +11,7 @@ export interface HeldConnections {
   release(): Promise<void>;
 }
 
-/** Opened at once; more would overflow the candidates' queues of new connections. */
+/** Opened at the same time; more would overflow the candidates' queues of new connections. */
 const BATCH = 50;
 
 export function createHeldConnections(): HeldConnections {

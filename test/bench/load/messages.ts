@@ -1,4 +1,4 @@
-/** WebSockets on which one message after the other is sent, each as soon as the last was echoed. */
+/** WebSockets that send one message after the other, each as soon as the last was echoed. */
 import { connect } from 'node:net';
 import { WEBSOCKET_KEY } from '../answers.ts';
 import type { MessagesJob, Tally } from '../job.ts';
@@ -37,13 +37,13 @@ function openWebSocket(
     if (isOpen) takeEcho(chunk.length);
     else takeHead(chunk);
   });
-  socket.on('error', giveUp);
-  socket.on('close', () => giveUp(new Error('the candidate has closed a WebSocket')));
+  socket.on('error', abort);
+  socket.on('close', () => abort(new Error('the candidate has closed a WebSocket')));
 
   function takeHead(chunk: Buffer): void {
     head += chunk.toString('latin1');
     if (!head.endsWith(HEAD_END)) return;
-    if (!head.startsWith('HTTP/1.1 101 ')) giveUp(new Error(`no WebSocket: ${head.slice(0, 300)}`));
+    if (!head.startsWith('HTTP/1.1 101 ')) abort(new Error(`no WebSocket: ${head.slice(0, 300)}`));
     isOpen = true;
     send();
   }
@@ -52,7 +52,7 @@ function openWebSocket(
     counts.bytes += length;
     bytesLeft -= length;
     if (bytesLeft > 0) return;
-    if (bytesLeft < 0) giveUp(new Error('more came than was sent'));
+    if (bytesLeft < 0) abort(new Error('received more than was sent'));
     counts.requests += 1;
     counts.latenciesMicros.push((performance.now() - sentAt) * MICROS_PER_MS);
     send();
@@ -65,7 +65,7 @@ function openWebSocket(
     socket.write(frame);
   }
 
-  function giveUp(error: Error): void {
+  function abort(error: Error): void {
     if (isClosed) return;
     close();
     fail(error);

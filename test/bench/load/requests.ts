@@ -3,7 +3,7 @@ import type { RequestsJob, Tally } from '../job.ts';
 import { openConnection } from './connection.ts';
 import { measureTurn } from './turn.ts';
 
-/** Room for one read, of whichever connection: large responses come in few of them. */
+/** Buffer for one read, of any connection: large responses need few reads. */
 const READ_BYTES = 262_144;
 
 export function measureRequests(job: RequestsJob): Promise<Tally> {

@@ -1,4 +1,4 @@
-/** One candidate's turn: connections that are kept busy, counted for a while after a warm-up. */
+/** One candidate's turn: busy connections, counted for a while after a warm-up. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Tally, TurnJob } from '../job.ts';
 import { cpuMicrosOf } from './cpu.ts';
@@ -14,7 +14,7 @@ export interface Connection {
   close(): void;
 }
 
-/** Opens one connection, the `index`-th, which counts its own work and tells when it has failed. */
+/** Opens one connection, the `index`-th, which counts its own work and reports its failure. */
 export type OpenConnection = (
   index: number,
   counts: Counts,
@@ -45,7 +45,7 @@ async function count(job: TurnJob, counts: Counts, failed: Promise<never>): Prom
   const seconds = (performance.now() - startedAt) / 1_000;
   const cpuAfter = cpuMicrosOf(job.pid);
   const { requests, bytes, latenciesMicros } = counts;
-  if (requests === 0) throw new Error('not one response came in time');
+  if (requests === 0) throw new Error('not one response arrived in time');
   const latencies = Float64Array.from(latenciesMicros).sort();
   return {
     requests,
@@ -57,7 +57,7 @@ async function count(job: TurnJob, counts: Counts, failed: Promise<never>): Prom
   };
 }
 
-/** NaN of none. */
+/** NaN of an empty list. */
 function percentile(sorted: Float64Array, share: number): number {
   return sorted[Math.floor(sorted.length * share)] ?? Number.NaN;
 }

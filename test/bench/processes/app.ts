@@ -1,27 +1,26 @@
 /**
- * The app behind the proxies, on bare sockets: as fast as it gets, since it shares a core with the
- * load generator and must not be what bounds a proxy. It knows just enough HTTP for what the
- * candidates send: one request at a time, bodies by `content-length`. On a
- * WebSocket it echoes bytes.
+ * The app behind the proxies, on plain sockets: as fast as possible, since it shares a core with
+ * the load generator and must not be the bottleneck. It implements just enough HTTP for the
+ * candidates: one request at a time, bodies by `content-length`. On a WebSocket it echoes bytes.
  */
 import { createServer, type Socket } from 'node:net';
 import {
-  answerTo,
+  responseTo,
   FIRST_EVENT,
   LARGE_PATH,
   SMALL_PATH,
   STREAM_PATH,
   WEBSOCKET_ACCEPT,
   WEBSOCKET_PATH,
-  type Answer,
+  type AppResponse,
 } from '../answers.ts';
-import { listenAndTell } from './listening.ts';
+import { listenAndReport } from './listening.ts';
 
 /** As a node:http server would add them. */
 const SERVER_HEADERS =
   'date: Fri, 20 Nov 2026 16:00:00 GMT\r\nconnection: keep-alive\r\nkeep-alive: timeout=5\r\n';
 
-const READY = new Map([SMALL_PATH, LARGE_PATH].map((path) => [path, bytesOf(answerTo(path))]));
+const READY = new Map([SMALL_PATH, LARGE_PATH].map((path) => [path, bytesOf(responseTo(path))]));
 const STREAM_HEAD =
   'HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n' +
   `transfer-encoding: chunked\r\n${SERVER_HEADERS}\r\n`;
@@ -30,7 +29,7 @@ const WEBSOCKET_HEAD =
   'HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n' +
   `sec-websocket-accept: ${WEBSOCKET_ACCEPT}\r\n\r\n`;
 
-listenAndTell(createServer({ noDelay: true }, serve));
+listenAndReport(createServer({ noDelay: true }, serve));
 
 function serve(socket: Socket): void {
   let head = '';
@@ -38,11 +37,11 @@ function serve(socket: Socket): void {
   let bodyBytesLeft = 0;
   let isWebSocket = false;
 
-  function answer(): void {
+  function response(): void {
     isWebSocket = path === WEBSOCKET_PATH;
     if (isWebSocket) socket.write(WEBSOCKET_HEAD);
     else if (path === STREAM_PATH) socket.write(STREAM_HEAD + FIRST_CHUNK);
-    else socket.write(READY.get(path) ?? bytesOf(answerTo(path)));
+    else socket.write(READY.get(path) ?? bytesOf(responseTo(path)));
   }
 
   socket.on('data', (chunk) => {
@@ -52,7 +51,7 @@ function serve(socket: Socket): void {
     }
     if (bodyBytesLeft > 0) {
       bodyBytesLeft -= chunk.length;
-      if (bodyBytesLeft === 0) answer();
+      if (bodyBytesLeft === 0) response();
       return;
     }
     head += chunk.toString('latin1');
@@ -61,7 +60,7 @@ function serve(socket: Socket): void {
     path = pathOf(head);
     bodyBytesLeft = contentLengthOf(head) - (head.length - headEnd - 4);
     head = '';
-    if (bodyBytesLeft === 0) answer();
+    if (bodyBytesLeft === 0) response();
   });
   // A proxy that ends with its streams open resets them.
   socket.on('error', () => socket.destroy());
@@ -77,7 +76,7 @@ function contentLengthOf(head: string): number {
   return Number(/\r\ncontent-length: *(\d+)/i.exec(head)?.[1] ?? 0);
 }
 
-function bytesOf({ statusCode, headers, body }: Answer): Buffer {
+function bytesOf({ statusCode, headers, body }: AppResponse): Buffer {
   let head = `HTTP/1.1 ${statusCode} OK\r\n`;
   for (let i = 0; i + 1 < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
   return Buffer.concat([Buffer.from(`${head}${SERVER_HEADERS}\r\n`), body]);

@@ -1,8 +1,8 @@
-/** Writes the log of the SQLite file given back into it, to its end, each time it is told to. */
+/** Checkpoints the log of the given SQLite file completely, on each message. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 
-/** For a writer in the way. */
+/** For a writer that holds the lock. */
 const BUSY_TIMEOUT_MS = 60_000;
 /** For a checkpoint of the writer's own, which SQLite does not wait for. */
 const PAUSE_MS = 5;
@@ -12,7 +12,7 @@ process.on('message', () => void emptyLog().then((failure) => process.send?.({ f
 process.on('disconnect', () => process.exit());
 process.send?.('ready');
 
-/** What keeps it from doing so. */
+/** Why it could not. */
 async function emptyLog(): Promise<string | undefined> {
   const deadline = performance.now() + BUSY_TIMEOUT_MS;
   try {

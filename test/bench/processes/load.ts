@@ -1,5 +1,5 @@
-/** The load generator: does one job after the other, as its messages say. */
-import type { Job, JobAnswer, Tally } from '../job.ts';
+/** The load generator: runs one job after the other, as its messages request. */
+import type { Job, JobResult, Tally } from '../job.ts';
 import { createHeldConnections } from '../load/held.ts';
 import { measureMessages } from '../load/messages.ts';
 import { measureRequests } from '../load/requests.ts';
@@ -7,11 +7,11 @@ import { measureRequests } from '../load/requests.ts';
 const held = createHeldConnections();
 
 process.on('message', (job: Job) => {
-  void answer(job).then((result) => process.send?.(result));
+  void result(job).then((result) => process.send?.(result));
 });
 process.on('disconnect', () => process.exit());
 
-async function answer(job: Job): Promise<JobAnswer> {
+async function result(job: Job): Promise<JobResult> {
   try {
     return { tally: await perform(job) };
   } catch (error) {

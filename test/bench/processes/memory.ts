@@ -1,13 +1,16 @@
-/** Preloaded into a candidate whose memory is measured: collects garbage and tells what is left. */
+/**
+ * Preloaded into a candidate whose memory is measured: collects garbage and reports the remaining
+ * memory.
+ */
 
 process.on('message', (message) => {
   if (message !== 'memory') return;
   void collect().then(() => process.send?.({ rssBytes: process.memoryUsage.rss() }));
 });
-// A candidate that ends by itself must not be kept by this channel.
+// This channel must not keep a candidate running that ends by itself.
 process.channel?.unref();
 
-/** More than once and with pauses: what is freed in one turn frees more in the next. */
+/** Repeated with pauses: what is freed in one turn frees more in the next. */
 async function collect(): Promise<void> {
   for (let i = 0; i < 4; i += 1) {
     globalThis.gc?.();

@@ -1,4 +1,4 @@
-/** `fly-affinity doctor` within this process, and what it puts out. */
+/** `fly-affinity doctor` within this process, and its output. */
 import { Writable } from 'node:stream';
 import { execute } from '../../../src/cli/doctor.ts';
 import { systemClock } from '../../../src/clock.ts';

@@ -65,7 +65,7 @@ const WHERE: readonly (readonly [args: readonly string[], where: Where])[] = [
 ];
 
 for (const [args, where] of WHERE) {
-  test(`"sessions export ${args.join(' ')}" selects where the sessions are`, () => {
+  test(`"sessions export ${args.join(' ')}" selects the source of the sessions`, () => {
     const command = { kind: 'export', file: undefined };
     assert.deepEqual(parseSessionsArguments(['export', ...args]), {
       kind: 'command',
@@ -76,7 +76,7 @@ for (const [args, where] of WHERE) {
 }
 
 for (const args of [['--help'], ['-h'], ['list', '--help'], ['get', '-h']]) {
-  test(`"sessions ${args.join(' ')}" asks for help`, () => {
+  test(`"sessions ${args.join(' ')}" requests help`, () => {
     assert.deepEqual(parseSessionsArguments(args), { kind: 'help' });
   });
 }
@@ -109,7 +109,7 @@ const MISTAKES: readonly (readonly [args: readonly string[], message: RegExp])[]
 ];
 
 for (const [args, message] of MISTAKES) {
-  test(`"sessions ${args.join(' ')}" is a mistake`, () => {
+  test(`"sessions ${args.join(' ')}" is an error`, () => {
     const parsed = parseSessionsArguments(args);
     assert.ok(parsed.kind === 'mistakes');
     assert.equal(parsed.mistakes.length, 1);
@@ -117,7 +117,7 @@ for (const [args, message] of MISTAKES) {
   });
 }
 
-test('every mistake is reported at once', () => {
+test('every error is reported at once', () => {
   const parsed = parseSessionsArguments(['list', 'x', '--limit', 'y', '--owner', 'Z', '--dry-run']);
   assert.equal(parsed.kind === 'mistakes' && parsed.mistakes.length, 4);
 });

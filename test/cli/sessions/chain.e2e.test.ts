@@ -1,4 +1,4 @@
-/** Sessions on their way from SQLite to Redis to Postgres and back, with real servers. */
+/** Sessions are moved from SQLite to Redis to Postgres and back, with real servers. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { assertSameSessions, bindingsOf, documentOf, runSessions, sessionsIn } f
 
 const NAMESPACE = { SESSION_STORE_NAMESPACE: 'shop' };
 
-/** Through a file, as an operator would. */
+/** Through a file, as an operator would do. */
 async function move(place: Place, from: string, to: string): Promise<string> {
   const file = join(place.directory, 'moved.jsonl');
   const exported = await runSessions(['export', file, '--store', from], { env: NAMESPACE });
@@ -34,9 +34,9 @@ async function contentsOf(store: string) {
   return sessionsIn(output);
 }
 
-/** One whose answer is late on a busy computer is tried again, and is there already. */
-function countIn(told: string): number {
-  const [, imported, there] = /^(\d+) imported, (\d+) already there/.exec(told) ?? [];
+/** A write whose response is late on a busy computer is retried, and finds itself. */
+function countIn(output: string): number {
+  const [, imported, there] = /^(\d+) imported, (\d+) already there/.exec(output) ?? [];
   return Number(imported) + Number(there);
 }
 
@@ -46,7 +46,7 @@ async function startRedis(t: TestContext, program: string) {
 
 skipUnlessFound(neededForRedis, (redis) => {
   skipUnlessFound(neededForPostgres, (programs) => {
-    test('sessions go from SQLite to Redis to Postgres and back, and are what they were', async (t) => {
+    test('sessions move from SQLite to Redis to Postgres and back, unchanged', async (t) => {
       const place = await createPlace(t);
       const [redisServer, postgres] = [
         await startRedis(t, redis),
@@ -87,8 +87,8 @@ skipUnlessFound(neededForRedis, (redis) => {
     const child = start(t, { args: ['sessions', 'import'], env, stdin: 'pipe' });
     assert.ok(child.stdin && child.stdout && child.stderr);
     const ended = once(child, 'exit');
-    const [told, errors] = [textOf(child.stdout), textOf(child.stderr)];
-    // One that has ended too early tells why on its own.
+    const [output, errors] = [textOf(child.stdout), textOf(child.stderr)];
+    // A process that has ended too early reports the reason itself.
     child.stdin.on('error', () => undefined);
     const text = documentOf(bindings);
     child.stdin.write(text.slice(0, text.length / 2));
@@ -97,7 +97,7 @@ skipUnlessFound(neededForRedis, (redis) => {
     await server.start();
     child.stdin.end(text.slice(text.length / 2));
     assert.deepEqual(await ended, [0, null], await errors);
-    assert.match(await told, / 0 expired, 0 owned by another Machine, 0 bad lines\n$/);
+    assert.match(await output, / 0 expired, 0 owned by another Machine, 0 bad lines\n$/);
     assertSameSessions(await contentsOf(server.url), bindings);
   });
 });

@@ -29,7 +29,7 @@ interface Opened {
   readonly log: () => string;
 }
 
-/** A SQLite file that another store has open too, as a sidecar beside us would. */
+/** A SQLite file that another store has open too, as a sidecar on the same Machine would. */
 async function openFile(t: TestContext): Promise<Opened> {
   const place = await createPlace(t);
   await place.open();
@@ -54,9 +54,9 @@ async function fill({ run }: Opened, ...bindings: readonly Binding[]): Promise<v
 
 for (const [where, open] of [
   ['on a file', openFile],
-  ['behind a sidecar', openSidecar],
+  ['through a sidecar', openSidecar],
 ] as const) {
-  test(`list ${where} shows a table, or a line of JSON each`, async (t) => {
+  test(`list ${where} prints a table, or a line of JSON per session`, async (t) => {
     const opened = await open(t);
     const [one, two] = [bindingOf('one'), bindingOf('two', { machine: B, origin: 'adopted' })];
     await fill(opened, one, two);
@@ -83,7 +83,7 @@ for (const [where, open] of [
     assertSameSessions(sessionsIn(json.output), [two]);
   });
 
-  test(`list ${where} ends at the limit`, async (t) => {
+  test(`list ${where} stops at the limit`, async (t) => {
     const opened = await open(t);
     await fill(opened, ...['1', '2', '3'].map((id) => bindingOf(id)));
     const { output } = await opened.run(['list', '--json', '--limit', '2']);
@@ -106,7 +106,7 @@ for (const [where, open] of [
     assert.match(errors, /no such session/);
   });
 
-  test(`get ${where} shows both sessions that an id can stand for`, async (t) => {
+  test(`get ${where} shows both sessions that an id can denote`, async (t) => {
     const opened = await open(t);
     await fill(opened, bindingOf('one'), bindingOf('one~a1'));
     const { output } = await opened.run(['get', '--json', 'one~a1']);
@@ -119,7 +119,7 @@ for (const [where, open] of [
     );
   });
 
-  test(`delete ${where} forgets one session, and on condition only its owner's`, async (t) => {
+  test(`delete ${where} removes one session, and with a condition only its owner's`, async (t) => {
     const opened = await open(t);
     await fill(opened, bindingOf('one'), bindingOf('two'));
     const others = await opened.run(['delete', 'one', '--if-owner', 'b2']);
@@ -131,7 +131,7 @@ for (const [where, open] of [
     assert.equal((await opened.run(['get', 'two'])).code, 0);
   });
 
-  test(`delete ${where} does not guess which of two sessions is meant`, async (t) => {
+  test(`delete ${where} does not choose between two sessions`, async (t) => {
     const opened = await open(t);
     await fill(opened, bindingOf('one'), bindingOf('one~a1'));
     const { code, errors } = await opened.run(['delete', 'one~a1']);
@@ -142,11 +142,11 @@ for (const [where, open] of [
     assert.equal((await opened.run(['get', 'one'])).code, 0);
   });
 
-  test(`no id is printed or logged ${where}, however it is given`, async (t) => {
+  test(`no id is printed or logged ${where}, in whatever form it is given`, async (t) => {
     const opened = await open(t);
     const secret = '7f3c-my-secret';
     await fill(opened, bindingOf(secret));
-    let said = '';
+    let printed = '';
     for (const args of [
       ['get', secret],
       ['get', `${secret}~a1`],
@@ -166,20 +166,20 @@ for (const [where, open] of [
       [secret],
     ]) {
       const { output, errors } = await opened.run(args, { input: secret });
-      said += output + errors;
+      printed += output + errors;
     }
-    assert.ok(said.includes(keyOf(secret)));
-    assert.ok(!(said + opened.log()).includes('secret'), said);
+    assert.ok(printed.includes(keyOf(secret)));
+    assert.ok(!(printed + opened.log()).includes('secret'), printed);
   });
 }
 
-/** What listens at the admin port of a sidecar that is not one of ours. */
+/** A listener on the admin port of a sidecar that is another program. */
 async function listenAs(t: TestContext, status: number): Promise<string> {
   const server = createServer((_request, response) => response.writeHead(status).end('hello'));
   return String(await serve(t, server));
 }
 
-test('without ADMIN_TOKEN, or with nobody at the admin port, the store itself is asked', async (t) => {
+test('without ADMIN_TOKEN, or without a listener on the admin port, the store itself is read', async (t) => {
   const [{ run }, place] = [await openFile(t), await createPlace(t)];
   assert.match((await run(['list'])).errors, /: using the SQLite file "\S+\/store\.sqlite"\n$/);
   const { code, errors } = await runSessions(['list'], {
@@ -189,7 +189,7 @@ test('without ADMIN_TOKEN, or with nobody at the admin port, the store itself is
   assert.match(errors, /there is no session store "\S+\/none"; name another/);
 });
 
-test('something else at the admin port is said, and the store itself is asked', async (t) => {
+test('another program on the admin port is reported, and the store itself is read', async (t) => {
   const place = await createPlace(t);
   await place.open();
   const ADMIN_PORT = await listenAs(t, 200);
@@ -202,7 +202,7 @@ test('something else at the admin port is said, and the store itself is asked', 
   );
 });
 
-test('a sidecar with another token ends it, unless the store is named', async (t) => {
+test('a sidecar with another token ends the command, unless the store is named', async (t) => {
   const sidecar = await startTestSidecar(t, 1, { ADMIN_TOKEN: TOKEN });
   const place = await createPlace(t);
   await place.open();
@@ -218,7 +218,7 @@ test('a sidecar with another token ends it, unless the store is named', async (t
   assert.equal((await runSessions(['list', '--store', `sqlite:${place.path()}`], { env })).code, 0);
 });
 
-test('--admin asks that sidecar or nobody', async (t) => {
+test('--admin queries that sidecar only', async (t) => {
   const sidecar = await startTestSidecar(t, 1, { ADMIN_TOKEN: TOKEN });
   const at = (port: number | string): string[] => ['--admin', `http://127.0.0.1:${port}`];
   const env = { ADMIN_TOKEN: TOKEN };
@@ -238,7 +238,7 @@ test('--admin asks that sidecar or nobody', async (t) => {
   }
 });
 
-test('a sidecar that hears and says nothing is not taken for none', async (t) => {
+test('a sidecar that accepts connections and does not respond does not count as absent', async (t) => {
   const server = createServer((request) => request.socket.destroy());
   const ADMIN_PORT = String(await serve(t, server));
   const { code, errors } = await runSessions(['list'], { env: { ADMIN_TOKEN: TOKEN, ADMIN_PORT } });
@@ -246,20 +246,20 @@ test('a sidecar that hears and says nothing is not taken for none', async (t) =>
   assert.match(errors, /the sidecar at \S+ does not respond \(ECONNRESET\)/);
 });
 
-test('a sidecar that does not answer is not waited for longer than a minute', async (t) => {
-  const asked = Promise.withResolvers<undefined>();
-  const server = createServer(() => asked.resolve(undefined));
+test('a sidecar that does not respond is awaited for a minute at most', async (t) => {
+  const received = Promise.withResolvers<undefined>();
+  const server = createServer(() => received.resolve(undefined));
   const env = { ADMIN_TOKEN: TOKEN, ADMIN_PORT: String(await serve(t, server)) };
   const clock = createTestClock();
   const running = runSessions(['list'], { env, clock });
-  await asked.promise;
+  await received.promise;
   await clock.advance(60_000);
   const { code, errors } = await running;
   assert.equal(code, 69);
   assert.match(errors, /the sidecar at \S+ does not respond \(no response\)/);
 });
 
-test('sessions in the memory of a sidecar are shown by it alone', async () => {
+test('sessions in the memory of a sidecar are shown through it only', async () => {
   const { code, errors } = await runSessions(['list'], { env: { SESSION_STORE_URL: 'memory:' } });
   assert.equal(code, 69);
   assert.match(errors, /in the memory of the sidecar.*set ADMIN_TOKEN for both/);
@@ -267,7 +267,7 @@ test('sessions in the memory of a sidecar are shown by it alone', async () => {
   assert.equal((await runSessions(['list'], { env })).code, 78);
 });
 
-test('looking makes no file', async (t) => {
+test('an inspection creates no file', async (t) => {
   const place = await createPlace(t);
   const env = { SESSION_STORE_PATH: place.path() };
   for (const args of [
@@ -284,7 +284,7 @@ test('looking makes no file', async (t) => {
   assert.equal(existsSync(place.path()), false);
 });
 
-test('a damaged file is told, and stays where it is', async (t) => {
+test('a damaged file is reported, and stays unchanged', async (t) => {
   const place = await createPlace(t);
   const env = { SESSION_STORE_PATH: place.path() };
   const input = documentOf([bindingOf('one')]);
@@ -305,7 +305,7 @@ test('a damaged file is told, and stays where it is', async (t) => {
   );
 });
 
-test('of a database its address is said, and no more', async () => {
+test('of a database only its address is printed', async () => {
   const env = {
     SESSION_STORE_URL: 'redis://someone:s3cret@127.0.0.1:1/2?token=s3cret',
     FLY_APP_NAME: 'shop',

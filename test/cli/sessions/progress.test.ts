@@ -11,7 +11,7 @@ function setUp(isTTY: boolean) {
   return { clock, progress, shown: () => String(terminal.read() ?? '') };
 }
 
-test('on a terminal one line shows how far it is, and how fast, and goes at the end', async () => {
+test('on a terminal one line shows progress and speed, and is erased at the end', async () => {
   const { clock, progress, shown } = setUp(true);
   progress.update(500);
   progress.update(1_000);
@@ -26,7 +26,7 @@ test('on a terminal one line shows how far it is, and how fast, and goes at the 
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('where there is no terminal nothing is shown', async () => {
+test('without a terminal nothing is shown', async () => {
   const { clock, progress, shown } = setUp(false);
   progress.update(1_000);
   await clock.advance(1_000);

@@ -1,4 +1,4 @@
-/** `fly-affinity sessions` within this process, and what it puts out. */
+/** `fly-affinity sessions` within this process, and its output. */
 import assert from 'node:assert/strict';
 import { Readable, Writable } from 'node:stream';
 import type { Binding } from '../../../src/session.ts';
@@ -51,7 +51,7 @@ function createSink(): Writable & { text(): string } {
 
 const HOUR_MS = 3_600_000;
 
-/** Of an id; alive for hours, of an owner of its own. */
+/** Of an id; expires in hours, with its own owner. */
 export function bindingOf(id: string, changes: Partial<Binding> = {}): Binding {
   const createdAt = Date.now() - HOUR_MS;
   const times = { createdAt, expiresAt: createdAt + 10 * HOUR_MS };
@@ -67,18 +67,18 @@ export function documentOf(bindings: readonly Binding[]): string {
   return `${[HEAD, ...bindings.map(formatSession), formatEnd(bindings.length)].join('\n')}\n`;
 }
 
-/** What an export holds. */
+/** The sessions of an export. */
 export function sessionsIn(text: string): Binding[] {
   const lines = text.split('\n').map((line) => parseSessionLine(line));
   return lines.flatMap((line) => (line.kind === 'session' ? [line.binding] : []));
 }
 
-/** On a computer that has much else to do. */
+/** For a busy computer. */
 const LONGEST_WAY_MS = 10_000;
 
 /**
- * What came to a store is what was sent there. A store is told how long a session has still to live,
- * and a database that is shared how old it is: its times move by the way there and back.
+ * A store received exactly what was sent. A store receives the remaining life of a session, and a
+ * shared database its age: its times shift by the duration of the transfer.
  */
 export function assertSameSessions(found: readonly Binding[], expected: readonly Binding[]): void {
   const byKey = new Map(found.map((binding) => [binding.key, binding]));

@@ -23,7 +23,7 @@ for (const [ms, text] of [
   });
 }
 
-test('a row stands under its head', () => {
+test('a row is aligned with its head', () => {
   const binding = {
     machine: machineId('148e21ea7e5689'),
     origin: 'adopted',

@@ -1,4 +1,4 @@
-/** `sessions export` and `import`: from store to store, whole or not at all. */
+/** `sessions export` and `import`: from store to store, completely or not at all. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { lstat, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
@@ -41,7 +41,7 @@ function onFile(place: Place, name: string): Run {
   return (args, given) => runSessions(args, { env, ...given });
 }
 
-test('sessions go from a sidecar into a file, from there into another, and come out the same', async (t) => {
+test('sessions move from a sidecar into a file, and from there into another, unchanged', async (t) => {
   const place = await createPlace(t);
   const [sidecar, file] = [await openSidecar(t), onFile(place, 'a.sqlite')];
   const bindings = bindingsOf(2_500);
@@ -58,7 +58,7 @@ test('sessions go from a sidecar into a file, from there into another, and come 
   assert.match(again.output, /^0 imported, 2500 already there/);
 });
 
-test('a file beside a sidecar that has it open is exported and filled', async (t) => {
+test('a file that a running sidecar has open is exported and filled', async (t) => {
   const place = await createPlace(t);
   const live = await place.open();
   const run = onFile(place, 'store.sqlite');
@@ -85,7 +85,7 @@ test('a dry run changes nothing', async (t) => {
   assert.equal((await run(['get', 'one'])).code, 1);
 });
 
-test('bad lines are named, the first hundred of them, and the others are imported', async (t) => {
+test('bad lines are reported, the first hundred of them, and the others are imported', async (t) => {
   const run = await openSidecar(t);
   const lines = documentOf([bindingOf('one')]).split('\n');
   const bad = Array.from({ length: 120 }, () => 'my-secret-id');
@@ -108,9 +108,13 @@ for (const [name, input, message] of [
     documentOf([bindingOf('one')]).replace('"version":1', '"version":2'),
     /line 1 has version 2, but this fly-affinity reads version 1: use a newer one; the lines before/,
   ],
-  ['what is no export', 'key,owner\n', /line 1 must be the first line of an export: \{"format"/],
   [
-    'an export that was cut short',
+    'a file that is not an export',
+    'key,owner\n',
+    /line 1 must be the first line of an export: \{"format"/,
+  ],
+  [
+    'a truncated export',
     documentOf([bindingOf('one')])
       .split('\n')
       .slice(0, 2)
@@ -126,7 +130,7 @@ for (const [name, input, message] of [
   });
 }
 
-test('what was read before an export was cut short is imported', async (t) => {
+test('what was read before the export was truncated is imported', async (t) => {
   const run = await openSidecar(t);
   const input = documentOf([bindingOf('one'), bindingOf('two')])
     .split('\n')
@@ -136,7 +140,7 @@ test('what was read before an export was cut short is imported', async (t) => {
   assert.equal((await run(['get', 'one'])).code, 0);
 });
 
-test('an import whose input fails says how far it came', async (t) => {
+test('an import whose input fails reports how far it came', async (t) => {
   const run = await openSidecar(t);
   async function* failing(): AsyncGenerator<Buffer> {
     yield Buffer.from(`${HEAD}\n`);
@@ -148,7 +152,7 @@ test('an import whose input fails says how far it came', async (t) => {
   assert.match(errors, /stopped at line 1: the disk is gone; import again/);
 });
 
-test('a file that is not there is told before a store is touched', async (t) => {
+test('a missing file is reported before a store is opened', async (t) => {
   const place = await createPlace(t);
   const { code, errors } = await onFile(place, 'a.sqlite')(['import', place.path('none.jsonl')]);
   assert.equal(code, 1);
@@ -156,7 +160,7 @@ test('a file that is not there is told before a store is touched', async (t) => 
   assert.deepEqual(await readdir(place.directory), []);
 });
 
-test('an export replaces a file, is for its owner alone, and leaves nothing beside it', async (t) => {
+test('an export replaces a file, is readable by its owner only, and leaves no other file', async (t) => {
   const place = await createPlace(t);
   const folder = join(place.directory, 'exports');
   await mkdir(folder);
@@ -176,7 +180,7 @@ test('an export replaces a file, is for its owner alone, and leaves nothing besi
   assert.deepEqual((await readdir(folder)).sort(), ['link.jsonl', 'sessions.jsonl']);
 });
 
-test('an export writes over nothing that is no file', async (t) => {
+test('an export overwrites nothing that is not a regular file', async (t) => {
   const place = await createPlace(t);
   const run = await openSidecar(t);
   for (const path of [place.directory, '/dev/null', join(place.directory, 'none', 'x.jsonl')]) {
@@ -187,7 +191,7 @@ test('an export writes over nothing that is no file', async (t) => {
   assert.deepEqual(await readdir(place.directory), []);
 });
 
-/** A sidecar that sends the beginning of an export, and then what the test says. */
+/** A sidecar that sends the beginning of an export, and then does what the test states. */
 async function openStuckSidecar(t: TestContext, then: (response: ServerResponse) => void) {
   const server = createServer((request, response) => {
     response.setHeader('content-type', 'application/x-ndjson');
@@ -201,7 +205,7 @@ async function openStuckSidecar(t: TestContext, then: (response: ServerResponse)
   return { ADMIN_TOKEN: TOKEN, ADMIN_PORT: String(await serve(t, server)) };
 }
 
-test('an export that breaks off leaves the earlier file as it was', async (t) => {
+test('an export that breaks off leaves the earlier file unchanged', async (t) => {
   const place = await createPlace(t);
   const path = place.path('sessions.jsonl');
   await writeFile(path, 'earlier');
@@ -222,14 +226,14 @@ test('an export that breaks off leaves the earlier file as it was', async (t) =>
   }
 });
 
-test('an export from a sidecar that falls silent ends after a minute', async (t) => {
+test('an export from a sidecar that becomes unresponsive ends after a minute', async (t) => {
   const clock = createTestClock();
   const env = await openStuckSidecar(t, () => undefined);
   const place = await createPlace(t);
   const running = runSessions(['export', place.path('sessions.jsonl')], { env, clock });
   await untilThere(place.directory, /\.tmp$/);
   while (clock.pendingCount() === 0) await nextTurn();
-  // What is under way arrives, and then it is waited.
+  // Data in flight arrives, and then it waits.
   while ((await Promise.race([running, clock.advance(30_000)])) === undefined) await nextTurn();
   const { code, errors } = await running;
   assert.equal(code, 69);
@@ -262,7 +266,7 @@ for (const [signal, left] of [
   });
 }
 
-test('an import that is killed and done again ends as one that was not', async (t) => {
+test('an import that is killed and repeated has the same result as one that was not', async (t) => {
   const place = await createPlace(t);
   const bindings = bindingsOf(3_000);
   const text = documentOf(bindings);
@@ -284,7 +288,7 @@ test('an import that is killed and done again ends as one that was not', async (
   assertSameSessions(sessionsIn((await run(['export'])).output), bindings);
 });
 
-test('a reader that has had enough ends it without a word', async (t) => {
+test('a reader that closes early ends the command silently', async (t) => {
   const env = await openStuckSidecar(t, () => undefined);
   const child = start(t, { args: ['sessions', 'list'], env });
   assert.ok(child.stdout && child.stderr);
@@ -296,10 +300,10 @@ test('a reader that has had enough ends it without a word', async (t) => {
   assert.match(errors, /^fly-affinity sessions: using the sidecar at \S+\n$/);
 });
 
-test('an export takes from the store no more than its reader takes', async () => {
+test('an export reads from the store no more than its reader consumes', async () => {
   let given = 0;
   const backend: SessionBackend = {
-    name: 'a store without end',
+    name: 'an endless store',
     entries: async function* () {
       for (;;) {
         given += 1;
@@ -309,7 +313,7 @@ test('an export takes from the store no more than its reader takes', async () =>
     },
     find: () => Promise.resolve(undefined),
     remove: () => Promise.resolve(false),
-    merge: () => Promise.reject(new Error('not asked')),
+    merge: () => Promise.reject(new Error('not called')),
     mergeBatchSize: 1,
     close: () => Promise.resolve(),
   };
@@ -338,6 +342,6 @@ test('an export takes from the store no more than its reader takes', async () =>
     assert.ok(given * 100 < taken + 2 * 32_768, `${given} sessions for ${taken} bytes`);
     goOn();
   }
-  stdout.on('error', () => undefined).destroy(new Error('the reader has left'));
+  stdout.on('error', () => undefined).destroy(new Error('the reader has disconnected'));
   await assert.rejects(exporting);
 });
