@@ -8,6 +8,7 @@ import {
   withOwnerHint,
 } from '../../src/protocols/owner-hint.ts';
 import { parseSessionId, type SessionId } from '../../src/session.ts';
+import { cpuMsOf } from '../support/cpu.ts';
 import { get, machine, protocolsOf } from './heads.ts';
 
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
@@ -172,11 +173,13 @@ test('the removed hint is the one that was parsed', () => {
 });
 
 test('many equal ids are cleaned in one pass, in the longest allowed head', () => {
-  const startedAt = performance.now();
   const many = 100_000;
   const query = 'session_id=a~m1&'.repeat(many / 4);
-  const { target, rawHeaders } = removeHints(get(`/?${query}`, 'Cookie', 'sid=a~m; '.repeat(many)));
-  assert.equal(target, `/?${'session_id=a&'.repeat(many / 4)}`);
-  assert.deepEqual(rawHeaders, ['Cookie', 'sid=a; '.repeat(many)]);
-  assert.ok(performance.now() - startedAt < 2_000);
+  const head = get(`/?${query}`, 'Cookie', 'sid=a~m; '.repeat(many));
+  const cpuMs = cpuMsOf(() => {
+    const { target, rawHeaders } = removeHints(head);
+    assert.equal(target, `/?${'session_id=a&'.repeat(many / 4)}`);
+    assert.deepEqual(rawHeaders, ['Cookie', 'sid=a; '.repeat(many)]);
+  });
+  assert.ok(cpuMs < 2_000, `${cpuMs} ms`);
 });
