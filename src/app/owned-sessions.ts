@@ -78,12 +78,12 @@ export class OwnedSessions {
 
   #createOlderSessions(): SessionsOlderThanApp {
     const { appStartedAt, logger } = this.#parts;
-    const onFirstRefused = (): void =>
+    const onFirstRejected = (): void =>
       logger.info(
         {},
         'the app refuses sessions older than its process: their clients get "session not found"',
       );
-    return new SessionsOlderThanApp({ self: this.#self, appStartedAt, onFirstRefused });
+    return new SessionsOlderThanApp({ self: this.#self, appStartedAt, onFirstRejected });
   }
 
   /** Hears what peers claim by questions, announcements, and responses to this Machine's own. */

@@ -1,6 +1,6 @@
 /**
- * The one log line that every request ends with. HOT PATH: a line costs 1 microsecond, 0.8 of them
- * pino's own: a text put together by hand takes 0.2.
+ * The log line at the end of every request. HOT PATH: a line costs 1 microsecond, 0.8 of them in pino; a
+ * hand-written formatter would take 0.2.
  */
 import type { Logger } from '../observability/log.ts';
 import type { DecisionKind, Why } from '../routing/decision.ts';
@@ -10,27 +10,27 @@ import type { MachineId, SessionKey } from '../session.ts';
 export interface RequestLine {
   readonly requestId: string;
   readonly method: string;
-  /** The raw request-target: its query is cut off here. */
+  /** The raw request-target; the log line omits its query. */
   readonly target: string;
   readonly session: SessionKey | undefined;
   readonly decision: DecisionKind;
   readonly why: Why;
-  /** What is wrong with a malformed request, or why a stream was broken off: a constant sentence. */
+  /** Why a request is malformed, or why a stream was closed: a constant sentence. */
   readonly reason?: string | undefined;
-  /** Who owns the session, where somebody does. */
+  /** The owner of the session, if known. */
   readonly owner: MachineId | undefined;
-  /** As the client saw it; 499 for a client that disconnected. */
+  /** The client's status; 499 if the client disconnected. */
   readonly status: number;
   /** From the request's arrival to the end of its response. */
   readonly durationMs: number;
 }
 
-/** The message of the line, by which it is told from others. */
+/** The message of the line, which sets it off from other lines. */
 export const REQUEST_MESSAGE = 'request';
 const MAX_PATH_CHARACTERS = 256;
 const MAX_REQUEST_ID_CHARACTERS = 128;
 
-/** `maskPath` takes ids out of a path. */
+/** `maskPath` masks ids in a path. */
 export function createRequestLog(
   logger: Pick<Logger, 'info' | 'isLevelEnabled'>,
   maskPath: (path: string) => string = (path) => path,

@@ -1,4 +1,4 @@
-/** The app serves a request: what its response reveals is bound before it goes out (invariant 1). */
+/** An attempt at the app. Ids that its response reveals are bound before it goes out (invariant 1). */
 import type { BodyFilter, FilteredBytes, OutgoingResponse } from '../http/response-pipe.ts';
 import type { ParsedResponseHead } from '../http/response-head.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
@@ -20,7 +20,7 @@ export interface AppAttemptParts extends AttemptParts, UpstreamRequestParts {
   readonly upstream: UpstreamPool;
   readonly appResponses: AppResponses;
   readonly bindings: AttemptParts['bindings'] & Pick<Bindings, 'beginClaim' | 'endSession'>;
-  readonly olderSessions: Pick<SessionsOlderThanApp, 'isRefused'>;
+  readonly olderSessions: Pick<SessionsOlderThanApp, 'isRejected'>;
 }
 
 const AS_IT_CAME: OutgoingResponse = { rawHeaders: undefined };
@@ -30,7 +30,7 @@ const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 export class AppAttempt extends Attempt {
   readonly kind = 'app';
   readonly #parts: AppAttemptParts;
-  /** Ends what peers are told of a claim that may come of this request. */
+  /** Ends the pending claim of this request, which peers receive. */
   #endClaim: (() => void) | undefined;
 
   constructor(request: AttemptedRequest, routed: Routed, parts: AppAttemptParts) {
@@ -73,12 +73,12 @@ export class AppAttempt extends Attempt {
     const routed = this.routed;
     const { olderSessions, bindings } = this.#parts;
     if (isFalseNotFound(routed, head.statusCode)) return unreachable(routed);
-    if (!routed.key || !olderSessions.isRefused(this.request.head, routed, head)) return undefined;
+    if (!routed.key || !olderSessions.isRejected(this.request.head, routed, head)) return undefined;
     bindings.endSession(routed.key);
     return errorResponse(404, 'unknown-session', routed.ids);
   }
 
-  /** Who loses a claim sends the client to the winner, if the request may be repeated (invariant 1). */
+  /** After a lost claim, sends the client to the winner if the request may be repeated (invariant 1). */
   #passUnlessLost(
     inspected: InspectedResponse,
     own: readonly string[] | undefined,
@@ -91,7 +91,7 @@ export class AppAttempt extends Attempt {
     return undefined;
   }
 
-  /** A safe request, or an upgrade; its body would be gone. */
+  /** A safe request or an upgrade without a body, which is not buffered. */
   #mayRepeat(): boolean {
     return SAFE.has(this.request.head.method) && !this.request.incoming.hasBody;
   }
@@ -126,7 +126,7 @@ export class AppAttempt extends Attempt {
   }
 }
 
-/** Only a sidecar may say why a forward was refused. */
+/** Only a sidecar may state why a forward was rejected. */
 function withoutRefusal(
   head: ParsedResponseHead,
 ): Pick<ParsedResponseHead, 'statusCode' | 'rawHeaders'> {
@@ -136,8 +136,8 @@ function withoutRefusal(
 }
 
 /**
- * The app beside us does not know this id, and a Machine that may know it did not respond. Its "not
- * found" would make the client give a live session up (invariant 11).
+ * The local app does not know this id, and a Machine that may know it did not respond. The "not found"
+ * of the app would make the client drop a live session (invariant 11).
  */
 function isFalseNotFound({ decision, ids }: Routed, statusCode: number): boolean {
   const isInDoubt = decision.kind === 'local' && decision.isInDoubt === true;

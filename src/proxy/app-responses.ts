@@ -1,4 +1,4 @@
-/** What a response of the app reveals of sessions, and how the client may see it. */
+/** Inspects responses of the app: binds the ids that they reveal, and adds hints and cookies. */
 import type { DiscoveredId } from '../protocols/protocol.ts';
 import type { BodyInspector } from '../protocols/body-inspector.ts';
 import { type RequestHead, type ResponseHead, isReplayResponse } from '../protocols/heads.ts';
@@ -11,26 +11,26 @@ import type { Bindings } from './bindings.ts';
 import type { Routed } from '../routing/route.ts';
 
 export interface InspectedResponse {
-  /** With what was added to them; undefined: the fields as they came. */
+  /** The changed fields; undefined if they are unchanged. */
   readonly rawHeaders: readonly string[] | undefined;
   /** Discovers an id in the body. */
   readonly inspector: BodyInspector | undefined;
-  /** Sessions of this Machine that the response belongs to, bound before or by it. */
+  /** The sessions of this Machine that the response belongs to, bound before or by it. */
   readonly sessions: readonly SessionKey[];
-  /** The owner that has the session which this Machine wanted to claim. */
+  /** The owner of the session that this Machine failed to claim. */
   readonly lostTo: MachineId | undefined;
 }
 
 const NO_SESSIONS: readonly SessionKey[] = [];
 /** Most responses reveal nothing. */
-const AS_IT_CAME: InspectedResponse = {
+const UNCHANGED: InspectedResponse = {
   rawHeaders: undefined,
   inspector: undefined,
   sessions: NO_SESSIONS,
   lostTo: undefined,
 };
 
-/** `cookie`: what clients without a session id are to come back by, if there is such a thing. */
+/** `cookie`: the affinity cookie for clients without a session id, if enabled. */
 export class AppResponses {
   readonly #discoverer: Discoverer;
   readonly #bindings: Bindings;
@@ -42,7 +42,7 @@ export class AppResponses {
     this.#cookie = cookie;
   }
 
-  /** A promise where an id must be committed before the response may go out (invariant 1). */
+  /** A promise if an id must be committed before the response may go out (invariant 1). */
   onHead(
     request: RequestHead,
     routed: Routed,
@@ -54,26 +54,25 @@ export class AppResponses {
     const rawHeaders = this.#withCookie(request, routed, response, found.rawHeaders);
     const { inspector } = found;
     const sessions = sessionsOf(used, found.discovered);
-    if (rawHeaders === undefined && !inspector && !claim && sessions.length === 0)
-      return AS_IT_CAME;
+    if (rawHeaders === undefined && !inspector && !claim && sessions.length === 0) return UNCHANGED;
     const inspected = { rawHeaders, inspector, sessions, lostTo: undefined };
     if (!claim && found.discovered.length === 0) return inspected;
     return this.#onceCommitted(inspected, found.discovered, claim);
   }
 
-  /** An id was discovered in a body. Resolves when what reveals it may go out. */
+  /** Binds an id discovered in a body. Resolves when the revealing bytes may go out. */
   onBody({ id }: DiscoveredId): Promise<void> {
     return this.#bindings.bindDiscovered(id);
   }
 
-  /** Nobody listens at the app's port: the client's cookie is not to bring it here again. */
-  ofNobody(response: ErrorResponse, request: RequestHead, { ids }: Routed): ErrorResponse {
+  /** Nothing listens on the app's port: removes the cookie, so that the client does not return here. */
+  whenAppIsDown(response: ErrorResponse, request: RequestHead, { ids }: Routed): ErrorResponse {
     const cookie = this.#cookie;
     if (!cookie || ids.kind !== 'none') return response;
     return { ...response, headers: [...response.headers, ...cookie.expire(request)] };
   }
 
-  /** Nothing is revealed before it is committed (invariant 1). */
+  /** No id is revealed before its binding is committed (invariant 1). */
   async #onceCommitted(
     inspected: InspectedResponse,
     discovered: readonly DiscoveredId[],
@@ -87,14 +86,14 @@ export class AppResponses {
     return { ...inspected, sessions: sessionsOf(undefined, discovered), lostTo };
   }
 
-  /** A session id says more than a cookie: who has one needs no cookie. */
+  /** A session id is more specific than a cookie: a client with an id needs no cookie. */
   #withCookie(
     request: RequestHead,
     { ids, decision }: Routed,
     response: ResponseHead,
     changed: readonly string[] | undefined,
   ): readonly string[] | undefined {
-    // A client that its app has sent here for one request stays with its Machine.
+    // A client that an app replayed here for one request stays with its own Machine.
     const isOfApp = decision.why === 'app-replay';
     const cookie = this.#cookie;
     if (cookie === undefined || ids.kind !== 'none' || isOfApp) return changed;
@@ -102,7 +101,7 @@ export class AppResponses {
     return cookie.addTo({ statusCode, rawHeaders: changed ?? response.rawHeaders }, request);
   }
 
-  /** The claim of an id that its client has brought, if the app accepts it and it may be ours. */
+  /** The claim of an id that the client sent, if the app accepts it and this Machine may claim it. */
   #claimBy(
     request: RequestHead,
     { key, binding, decision }: Routed,
@@ -116,7 +115,7 @@ export class AppResponses {
     return this.#bindings.claim(key, decision.takeOverFrom);
   }
 
-  /** What the response says of the session that the request named: its key if it is in use here. */
+  /** Updates the session that the request named; returns its key if it is in use here. */
   #noteUse(
     { key, binding, decision, ids }: Routed,
     response: ResponseHead,
@@ -129,19 +128,19 @@ export class AppResponses {
     }
     const isOurs = binding !== undefined && decision.kind === 'local' && !mayBeAnothers(decision);
     if (!isOurs) return undefined;
-    // "Unknown" unbinds nothing, and is no use either: the binding is not touched.
+    // A "session not found" neither removes nor touches the binding.
     const isUnknown = response.statusCode === unknownSessionStatus(ids.protocol);
     if (!isUnknown) this.#bindings.touchIfDue(binding);
     return response.statusCode < 400 ? key : undefined;
   }
 }
 
-/** Whether what is served here may be the session of another Machine. */
+/** Whether the session that is served here may belong to another Machine. */
 function mayBeAnothers(decision: Decision & { readonly kind: 'local' }): boolean {
   return decision.takeOverFrom !== undefined || decision.why === 'app-replay';
 }
 
-/** Most responses belong to no session or to one, and are to cost little. */
+/** Cheap for most responses, which belong to no session or to one. */
 function sessionsOf(
   used: SessionKey | undefined,
   discovered: readonly DiscoveredId[],

@@ -1,4 +1,4 @@
-/** One attempt to have an upstream serve a request: what both kinds share, the app's and a peer's. */
+/** One attempt to serve a request by an upstream: the shared part of the attempts at the app and at a peer. */
 import type { MalformedRequest } from '../http/malformed-request.ts';
 import { ResponsePipe, type OutgoingResponse, type PipeOwner } from '../http/response-pipe.ts';
 import type { ParsedResponseHead } from '../http/response-head.ts';
@@ -13,17 +13,17 @@ import type { ReceivedRequest } from './received-request.ts';
 import type { RequestRecord } from './request-record.ts';
 import { SessionStream, sortOf, type SessionStreamParts } from './session-stream.ts';
 
-/** The request that is attempted. It closes the attempt, whatever comes of it. */
+/** The request behind an attempt. It closes the attempt in every case. */
 export interface AttemptedRequest extends ReceivedRequest {
   readonly record: RequestRecord;
   readonly isClosed: boolean;
-  /** The part of the body that is here already, once. */
+  /** The part of the body that was received already; returned once. */
   takeBody(): Buffer | undefined;
-  /** Ends the attempt, whose upstream gets no response through. */
+  /** Ends the attempt, without a response from its upstream. */
   respondInstead(response: ErrorResponse): void;
   /** Ends the attempt: that Machine has won the claim. */
   goToWinner(winner: MachineId): void;
-  /** No response has come: there is still one to give. */
+  /** The attempt failed before a response, so the request still needs one. */
   onAttemptFailed(error: UpstreamError): void;
   onMalformedBody(why: MalformedRequest): void;
   onClientDisconnected(): void;
@@ -32,7 +32,7 @@ export interface AttemptedRequest extends ReceivedRequest {
 }
 
 export interface AttemptParts extends Omit<SessionStreamParts, 'onReleased'> {
-  /** Names, in lower case, of fields that reveal ids: none of them is passed on before its time. */
+  /** Names, in lower case, of fields that reveal ids: none is passed on before its id is bound. */
   readonly revealingHeaders: ReadonlySet<string>;
 }
 
@@ -49,7 +49,7 @@ export abstract class Attempt implements PipeOwner {
   readonly request: AttemptedRequest;
   readonly routed: Routed;
   readonly pipe: ResponsePipe;
-  /** Sessions of this Machine that are in use while the response is on its way. */
+  /** Sessions of this Machine that are in use until the response ends. */
   protected sessions = NO_SESSIONS;
   /** The head of the response waits for a commit. */
   protected isHeld = false;
@@ -79,7 +79,7 @@ export abstract class Attempt implements PipeOwner {
     this.pipe.start();
   }
 
-  /** Undefined: the request goes on without this response. */
+  /** Undefined: the request continues without this response. */
   protected abstract inspect(
     head: ParsedResponseHead,
   ): OutgoingResponse | Promise<OutgoingResponse | undefined> | undefined;
@@ -118,7 +118,7 @@ export abstract class Attempt implements PipeOwner {
     this.#openStream().open('websocket', 'endless', this.sessions);
   }
 
-  /** The stream has revealed the session, which lives as long as the stream. */
+  /** The stream has revealed the session, which lives as long as the stream does. */
   protected carry(key: SessionKey): void {
     this.#openStream().carry(key);
   }
@@ -133,7 +133,7 @@ export abstract class Attempt implements PipeOwner {
     return stream;
   }
 
-  /** The session of the stream is released: the client is to reconnect, and to reach its owner. */
+  /** The session of the stream is released: closes it, so that the client reconnects and reaches the owner. */
   #release(why: ReleaseReason): void {
     if (this.#isClosed) return;
     try {
@@ -172,7 +172,7 @@ export abstract class Attempt implements PipeOwner {
     this.request.onFault(error);
   }
 
-  /** Whatever the attempt has started ends; calling it twice does nothing more. */
+  /** Ends everything that the attempt has started. A second call does nothing. */
   close(): void {
     this.#isClosed = true;
     this.#stream?.close();

@@ -1,5 +1,5 @@
 /**
- * Writes to the store that are under way. A failing store fails no request (invariant 7): each failure is
+ * Writes to the store that are in progress. A failing store fails no request (invariant 7): each failure is
  * reported here, and none is thrown. The shutdown waits for all of them.
  */
 import type { Clock } from '../clock.ts';
@@ -10,7 +10,7 @@ export interface StoreFailure {
   readonly error: unknown;
 }
 
-/** How long a response waits for its binding at most, in ms: beyond it the store counts as failed. */
+/** The longest wait of a response for its binding, in ms: after it the write counts as failed. */
 export const COMMIT_TIMEOUT_MS = 2_000;
 
 export class BackgroundWrites {
@@ -23,7 +23,7 @@ export class BackgroundWrites {
     this.#onFailure = onFailure;
   }
 
-  /** Resolves to what comes of it; undefined once a failure is reported. */
+  /** Resolves to the result, or to undefined after reporting a failure. */
   run<Value>(operation: string, work: Promise<Value>): Promise<Value | undefined> {
     const reported = work.catch((error: unknown) => {
       this.#onFailure({ operation, error });

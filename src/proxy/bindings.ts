@@ -1,4 +1,4 @@
-/** What the request path writes to the store: bindings made, slid, moved and ended for this Machine. */
+/** The writes of the request path to the store: binds, extends, moves and ends sessions of this Machine. */
 import type { Binding, MachineId, SessionId, SessionKey } from '../session.ts';
 import { sessionKeyOf } from '../session.ts';
 import type { Clock } from '../clock.ts';
@@ -10,7 +10,7 @@ import { PendingClaims } from './pending-claims.ts';
 import { StreamedSessions } from './streamed-sessions.ts';
 import type { Release } from './open-streams.ts';
 
-/** How long a session outlives the stream that taught its id, in ms: a reconnect may be under way. */
+/** How long a session outlives the stream that revealed its id, in ms: the client may be reconnecting. */
 export const STREAM_GRACE_MS = 60_000;
 /** A binding is written again when this part of its time to live has passed; a key-dependent twentieth is added. */
 const TOUCH_AFTER = 0.1;
@@ -20,30 +20,29 @@ export interface Bindings {
   /** Binds an id that the app minted. Resolves when the response may go out: committed, or failed and reported. */
   bindDiscovered(id: SessionId): Promise<void>;
   /**
-   * Binds an id that the client brought and the app accepted; `from` names the Machine it is taken over
-   * from. Resolves when the response may go out: to the owner that has it instead of this Machine, if
-   * there is one; a failure is reported.
+   * Binds an id that the client sent and the app accepted; `from` is the Machine to take it over from.
+   * Resolves when the response may go out: to the owner, if it is another Machine. Reports a failure.
    */
   claim(key: SessionKey, from: MachineId | undefined): Promise<MachineId | undefined>;
-  /** A request that may bring about such a claim is being served. Returns its end. */
+  /** A request that may lead to such a claim is in progress. Returns a function that ends this. */
   beginClaim(key: SessionKey): () => void;
-  /** Whether such a request is being served. */
+  /** Whether such a request is in progress. */
   isInFlight(key: SessionKey): boolean;
-  /** What peers are told of a key that is served here and not claimed yet. */
+  /** The pending claim that peers receive for a key that is served here but not claimed yet. */
   pendingClaimOf(key: SessionKey): Claim | undefined;
-  /** Slides a binding that was used, if enough of its time has passed. */
+  /** Extends a used binding, if enough of its lifetime has passed. */
   touchIfDue(binding: Binding): void;
-  /** Names this Machine in a binding of its own past. */
+  /** Rewrites a binding from an earlier id of this Machine. */
   restore(binding: Binding): void;
   /** Ends a session of this Machine. */
   endSession(key: SessionKey): void;
   /** Drops a copy that its owner has disowned. */
   dropCopy(key: SessionKey, machine: MachineId): void;
-  /** Keeps a session alive while a stream of it is open. Returns the release; calling it twice does nothing. */
+  /** Keeps a session alive while a stream of it is open. Returns a function that ends this; a second call does nothing. */
   keepAlive(key: SessionKey): () => void;
-  /** The stream that taught this id has ended. */
+  /** The stream that revealed this id has ended. */
   endWithStream(key: SessionKey): void;
-  /** Waits for the writes under way. */
+  /** Waits for the writes in progress. */
   stop(): Promise<void>;
 }
 
@@ -54,9 +53,9 @@ export interface BindingsParts {
   readonly clock: Clock;
   readonly ttlMs: number;
   readonly onFailure: (failure: StoreFailure) => void;
-  /** An id that the app minted here was bound to another Machine: ours now. */
+  /** The app minted an id here that was bound to another Machine; this Machine now owns it. */
   readonly onConflict: (key: SessionKey, other: MachineId) => void;
-  /** A session that is held is not this Machine's any more. It may be said again while it is streamed. */
+  /** This Machine no longer owns a streamed session. May be called again while streams are open. */
   readonly onLost?: (key: SessionKey, release: Release) => void;
 }
 
@@ -97,7 +96,7 @@ export function createBindings(parts: BindingsParts): Bindings {
 /** The writes themselves. They reject if the store fails. */
 class BindingWrites {
   readonly #parts: BindingsParts;
-  /** Being slid: all requests that are open at once have read the same old binding. */
+  /** Keys whose extension is in progress: concurrent requests have read the same old binding. */
   readonly #touching = new Set<SessionKey>();
 
   constructor(parts: BindingsParts) {
@@ -108,7 +107,7 @@ class BindingWrites {
     const { self, store, ttlMs, onConflict } = this.#parts;
     let binding = await store.claim({ key, machine: self, origin: 'learned', ttlMs });
     if (binding.machine !== self) {
-      // The app beside us has just minted this id: its word is newer than any copy.
+      // The local app has just minted this id, which is newer than any copy.
       onConflict(key, binding.machine);
       const moved = await store.rebind(key, binding.machine, self, 'learned', ttlMs);
       if (moved?.machine !== self) return;
@@ -117,7 +116,7 @@ class BindingWrites {
     this.#announce(binding);
   }
 
-  /** Resolves to the owner that has it instead of this Machine, if there is one. */
+  /** Resolves to the owner, if it is another Machine. */
   async takeOver(key: SessionKey, from: MachineId | undefined): Promise<MachineId | undefined> {
     const { self, store, ttlMs } = this.#parts;
     const binding =
@@ -129,7 +128,7 @@ class BindingWrites {
     return undefined;
   }
 
-  /** A store that the fleet shares tells everybody by itself. */
+  /** A shared store needs no announcement. */
   #announce(binding: Binding): void {
     const { store, peers, ttlMs } = this.#parts;
     if (!store.isShared) peers.announce(binding, ttlMs);
@@ -153,7 +152,7 @@ class BindingWrites {
     return store.rebind(key, machine, self, origin, leftMs);
   }
 
-  /** Of another Machine's session nothing is shortened. */
+  /** Never shortens a session of another Machine. */
   async expire(key: SessionKey): Promise<void> {
     const { self, store, ttlMs } = this.#parts;
     const found = await store.lookup(key);
@@ -162,7 +161,7 @@ class BindingWrites {
   }
 }
 
-/** Spread by the key, so that sessions opened together are not written together for ever. */
+/** Varies by key, so that sessions opened together are not always written together. */
 function touchAfter(key: SessionKey): number {
   return TOUCH_AFTER + (TOUCH_JITTER * (parseInt(key.slice(0, 2), 16) || 0)) / 255;
 }

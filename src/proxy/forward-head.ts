@@ -3,38 +3,37 @@ import { headerValue, isHeader } from '../protocols/heads.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 import { isHostValue, isOriginForm } from '../http/request-target.ts';
 
-/** Where a peer takes forwarded requests. */
+/** The path for forwarded requests. */
 export const FORWARD_PATH = '/v1/forward';
 /** The request-target travels in a field: it may hold a session id, and URLs end up in logs. */
 const TARGET_HEADER = 'x-fly-affinity-target';
-/** `Host` names the peer on this hop; the client's own travels beside it. */
+/** The client's `Host`: on this hop, `Host` names the peer. */
 const HOST_HEADER = 'x-fly-affinity-host';
-/** Which Machine is meant: an address may have become another's. */
+/** The target Machine: its address may now belong to another one. */
 const MACHINE_HEADER = 'x-fly-affinity-machine';
-/** Set if a new session is to be placed on that Machine: names the Machine that has placed it. */
+/** Set if the target is the place of a new session: names the Machine that placed it. */
 const PLACED_HEADER = 'x-fly-affinity-placed';
-/** In a response of the peer's sidecar, never of its app: why it did not take the request. */
+/** In a response of the peer's sidecar, never of its app: why it rejected the request. */
 export const REFUSED_HEADER = 'x-fly-affinity-refused';
 
 /**
- * `moved`: another Machine owns the session, as the one that was meant says itself (421).
- * `not-meant`: another Machine has that address now, which says nothing of the one that was meant
- * (421). `stranger`: the peer does not know this Machine yet, as its directory is read once per
- * interval (403).
+ * `moved`: the target reports that another Machine owns the session (421). `not-meant`: another Machine
+ * has that address now, which proves nothing about the target (421). `stranger`: the peer does not list
+ * this Machine yet, as it reads its directory once per interval (403).
  */
 export type PeerRefusal = (typeof PEER_REFUSALS)[number];
 const PEER_REFUSALS = ['moved', 'not-meant', 'stranger'] as const;
 
-/** A request as its client has sent it. */
+/** A request as the client sent it. */
 export interface ForwardedHead {
   readonly target: string;
   readonly rawHeaders: readonly string[];
 }
 
 export interface ReceivedHead extends ForwardedHead {
-  /** The Machine that was meant. */
+  /** The target Machine. */
   readonly machine: string;
-  /** A new session is to be placed on it, by this Machine. */
+  /** Set if this Machine placed a new session on the target. */
   readonly placedBy: MachineId | undefined;
 }
 
@@ -42,7 +41,7 @@ const OURS: ReadonlySet<string> = new Set([
   ...[TARGET_HEADER, HOST_HEADER, MACHINE_HEADER, PLACED_HEADER],
 ]);
 
-/** The fields of a forwarded request. A client may have sent ours itself: its copies are dropped. */
+/** The fields of a forwarded request. Fields of ours that the client sent are dropped. */
 export function wrapHead(
   head: ForwardedHead,
   machine: MachineId,
@@ -61,7 +60,7 @@ export function wrapHead(
   return wrapped;
 }
 
-/** The request that a peer has forwarded; undefined if it names no Machine, or no target and host that could be a client's. */
+/** The request that a peer has forwarded; undefined if it names no Machine, or no valid target and host. */
 export function unwrapHead(rawHeaders: readonly string[]): ReceivedHead | undefined {
   const target = headerValue(rawHeaders, TARGET_HEADER);
   const machine = headerValue(rawHeaders, MACHINE_HEADER);
@@ -77,13 +76,13 @@ export function unwrapHead(rawHeaders: readonly string[]): ReceivedHead | undefi
     if (lower === HOST_HEADER) hostCount += 1;
     unwrapped.push(lower === HOST_HEADER ? 'Host' : name, rawHeaders[i + 1] ?? '');
   }
-  // Two of them could be read in two ways (RFC 9112 §3.2).
+  // Two values would be ambiguous (RFC 9112 §3.2).
   if (hostCount > 1) return undefined;
   const placedBy = parseMachineId(headerValue(rawHeaders, PLACED_HEADER) ?? '');
   return { target, machine, placedBy, rawHeaders: unwrapped };
 }
 
-/** Why a peer did not take a forward; undefined if its app has responded. */
+/** Why a peer rejected a forward; undefined if its app has responded. */
 export function readPeerRefusal(
   statusCode: number,
   rawHeaders: readonly string[],
@@ -93,7 +92,7 @@ export function readPeerRefusal(
   return PEER_REFUSALS.find((known) => known === refusal);
 }
 
-/** A response of this Machine's app to a peer: only a sidecar may say why a forward was refused. */
+/** Detects the field in a response of an app: only a sidecar may state why a forward was rejected. */
 export function hasRefusal(rawHeaders: readonly string[]): boolean {
   return rawHeaders.some((name, i) => i % 2 === 0 && isHeader(name, REFUSED_HEADER));
 }

@@ -1,4 +1,4 @@
-/** A response of the sidecar itself: which one an upstream failure gets, and how it names a JSON-RPC request. */
+/** Responses of the sidecar itself: the response to an upstream failure, and the JSON-RPC id in it. */
 import type { Clock } from '../clock.ts';
 import type { IncomingRequest } from '../http/incoming-request.ts';
 import type { MalformedRequest } from '../http/malformed-request.ts';
@@ -11,9 +11,9 @@ import {
 } from '../protocols/error-responses.ts';
 import { collectBody } from './request-body.ts';
 
-/** Of a longer body no id is read, in bytes (invariant 8). */
+/** The maximum size of a body whose id is read, in bytes (invariant 8). */
 export const MAX_ID_BODY_BYTES = 16_384;
-/** How long a body may take to come, in ms: the error needs no id to be understood. */
+/** How long a body may take, in ms: the error is valid without an id too. */
 export const MAX_ID_WAIT_MS = 1_000;
 
 const BROKEN: MalformedRequest = {
@@ -28,8 +28,8 @@ export interface NamedResponseListener {
 }
 
 /**
- * Gives the response the id of the JSON-RPC request in the body, where its protocol names it (JSON-RPC
- * 2.0 §5). The body is read for nothing else, and only if it is short and comes soon.
+ * Adds the id of the JSON-RPC request in the body to the response, if its protocol requires it (JSON-RPC
+ * 2.0 §5). The body is read only for this, and only if it is short and arrives soon.
  */
 export function nameRequest(
   incoming: IncomingRequest,
@@ -64,7 +64,7 @@ export function nameRequest(
 export function requestIdIn(body: Uint8Array): JsonRpcId | undefined {
   const { method, id } = asObject(parseJson(textOf(body))) ?? {};
   if (typeof method !== 'string') return undefined;
-  // A number that JavaScript can't tell from its neighbour would be another one on its way back.
+  // A number beyond JavaScript's precision would change on its way back.
   return typeof id === 'string' || (typeof id === 'number' && Number.isSafeInteger(id))
     ? id
     : undefined;
@@ -74,12 +74,12 @@ function textOf(body: Uint8Array): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(body);
   } catch {
-    // What is no UTF-8 is no JSON (RFC 8259 §8.1).
+    // JSON must be UTF-8 (RFC 8259 §8.1).
     return '';
   }
 }
 
-/** For a request that can't be understood. */
+/** The response to a malformed request. */
 export function responseToMalformed({ status, reason }: MalformedRequest): ErrorResponse {
   const title = status === 408 ? 'The request was not sent in time' : 'The request is refused';
   const headers = ['content-type', 'text/plain; charset=utf-8'];
@@ -87,9 +87,9 @@ export function responseToMalformed({ status, reason }: MalformedRequest): Error
 }
 
 /**
- * For an upstream that gave no response: 504 if it is too slow, 503 if it can take no more, 502 if it
- * isn't there or broke off. `mayRepeat`: the client may send the request again without doing it twice;
- * only then is it told when (RFC 9110 §10.2.3).
+ * The response to an upstream failure: 504 if the upstream is too slow, 503 if it is at its limit, 502 if
+ * it is unreachable or broke off. `mayRepeat`: the client may repeat the request safely; only then does
+ * the response have a `Retry-After` (RFC 9110 §10.2.3).
  */
 export function responseToFailure(error: UpstreamError, mayRepeat: boolean): ErrorResponse {
   switch (error.code) {
@@ -104,7 +104,7 @@ export function responseToFailure(error: UpstreamError, mayRepeat: boolean): Err
   }
 }
 
-/** Nobody listens at the app's port: nothing of the request has reached the app. */
+/** Nothing listens on the app's port, so no part of the request has reached the app. */
 export function isConnectionRefused(error: UpstreamError): boolean {
   if (error.code !== 'connect-failed') return false;
   const { cause } = error as { readonly cause?: NodeJS.ErrnoException };

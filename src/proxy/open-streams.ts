@@ -10,17 +10,17 @@ import type { Cancel, Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Metrics, ReleaseReason } from '../observability/metrics.ts';
 
-/** A response of unknown length, such as a download in chunks, may be finite: it gets time to finish. */
+/** A response of unknown length, such as a chunked download, may be finite: it gets time to finish. */
 export type StreamSort = 'endless' | 'maybe-finite';
 
 export interface OpenStreams {
-  /** `close` breaks it off. Returns the removal, for when it has ended; calling it twice does nothing. */
+  /** `close` closes the stream. Returns a function that removes it after its end; a second call does nothing. */
   add(key: SessionKey, sort: StreamSort, close: (why: ReleaseReason) => void): () => void;
-  /** Closes the streams of a session, and returns their number. Those that are closing already do not count. */
+  /** Closes the streams of a session, and returns their number, without those that are closing already. */
   release(key: SessionKey, why: ReleaseReason): number;
-  /** How many are open and not closing. */
+  /** The number of open streams that are not closing. */
   count(key: SessionKey): number;
-  /** Closes nothing more: the streams end with their connections. */
+  /** Closes no more streams: they end with their connections. */
   stop(): void;
 }
 
@@ -30,9 +30,9 @@ export interface OpenStreamsParts {
   readonly random: () => number;
 }
 
-/** All clients of a room reconnect, and must not do so in one millisecond. */
+/** Spreads the reconnects of all clients of a room. */
 export const RELEASE_JITTER_MS = 1_000;
-/** What a finite response gets at least. */
+/** The minimum time for a finite response. */
 export const FINISH_GRACE_MS = 30_000;
 
 interface OpenStream {
@@ -83,14 +83,14 @@ export function createOpenStreams({ clock, random }: OpenStreamsParts): OpenStre
 }
 
 export interface Release {
-  /** Who owns the session now, if somebody does. */
+  /** The new owner of the session, if any. */
   readonly to?: MachineId | undefined;
   readonly why: ReleaseReason;
 }
 
 /**
- * The session is not this Machine's any more: closes its streams and sockets, so that their clients
- * reconnect and are routed to the new owner. Finite responses finish. Each call logs one line.
+ * This Machine no longer owns the session: closes its streams and sockets, so that their clients
+ * reconnect and reach the new owner. Finite responses finish. Each call logs one line.
  */
 export type ReleaseSession = (key: SessionKey, release: Release) => void;
 
@@ -108,7 +108,7 @@ export function createSessionRelease({
   return (session, { to: owner, why }) => {
     const fields = { session, owner, why, streams: streams.release(session, why) };
     metrics.sessionReleased(why);
-    // The others are an operator's own doing.
+    // The other reasons are an operator's action.
     if (why === 'outranked') logger.warn(fields, OWNED_BY_ANOTHER);
     else logger.info(fields, why === 'moved' ? OWNED_BY_ANOTHER : DELETED);
   };

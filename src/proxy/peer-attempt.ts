@@ -1,4 +1,4 @@
-/** The sidecar of another Machine serves a request, which is forwarded to it over the private network. */
+/** An attempt at a peer: forwards the request over the private network to the sidecar of another Machine. */
 import type { Cancel } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
 import type { OutgoingResponse } from '../http/response-pipe.ts';
@@ -14,9 +14,9 @@ import { requestToPeer, type UpstreamRequestParts } from './upstream-request.ts'
 
 export interface PeerAttemptParts extends AttemptParts, UpstreamRequestParts {
   readonly peers: { to(peer: Peer): UpstreamPool };
-  /** Watches a forward until its response begins: fails it if its peer does not respond at all. */
+  /** Watches a forward until its response starts: fails it if the peer does not respond to pings. */
   readonly watchForward: (machine: MachineId, onUnresponsive: () => void) => Cancel;
-  /** A peer has said that a session is not its own, as this Machine had thought. */
+  /** A peer has reported that it does not own a session that this Machine bound to it. */
   readonly onMoved: (key: SessionKey, machine: MachineId) => void;
   /** A forward for this decision got a response from its Machine. */
   readonly onForwarded: (decision: Decision) => void;
@@ -29,8 +29,8 @@ export class PeerAttempt extends Attempt {
   readonly kind = 'peer';
   readonly #peer: Peer;
   readonly #parts: PeerAttemptParts;
-  /** The peer has said that it has taken the forward. */
-  #isTaken = false;
+  /** The peer has reported that it received the forward. */
+  #isReceived = false;
   #stopWatching: Cancel | undefined;
 
   constructor(request: AttemptedRequest, peer: Peer, routed: Routed, parts: PeerAttemptParts) {
@@ -54,14 +54,14 @@ export class PeerAttempt extends Attempt {
     }
   }
 
-  /** The first 102 is the peer's word that it has taken the forward, for this sidecar alone. */
+  /** With the first 102, the peer reports that it received the forward; the client does not see it. */
   override onInterim(head: ParsedResponseHead): readonly string[] | undefined {
-    if (head.statusCode !== PROCESSING || this.#isTaken) return super.onInterim(head);
-    this.#isTaken = true;
+    if (head.statusCode !== PROCESSING || this.#isReceived) return super.onInterim(head);
+    this.#isReceived = true;
     return undefined;
   }
 
-  /** A forwarded response is not inspected, as its owner has done that; a peer's own refusal is. */
+  /** The response of the peer's app is not inspected, as the peer has done that; a rejection by the peer is. */
   protected override inspect({
     statusCode,
     rawHeaders,
@@ -73,7 +73,7 @@ export class PeerAttempt extends Attempt {
       this.#parts.onForwarded(decision);
       return AS_IT_CAME;
     }
-    // Who refuses a session that was placed on it says nothing of the owner that it was taken from.
+    // A rejection by the place of a session proves nothing about the session's owner.
     const isOfOwner = owner !== undefined && decision.kind === 'forward' && decision.to === owner;
     if (refusal === 'moved' && isOfOwner && key) this.#parts.onMoved(key, owner);
     this.request.respondInstead(unreachable(this.routed));

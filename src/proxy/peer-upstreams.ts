@@ -1,4 +1,4 @@
-/** Connections for forwards, one pool for each Machine: its address may be another's tomorrow. */
+/** Connections for forwards, one pool per Machine, because Fly.io reuses addresses. */
 import type { MachineId } from '../session.ts';
 import type { Directory, Peer } from '../fleet/directory.ts';
 import type { Liveness } from '../fleet/liveness.ts';
@@ -11,7 +11,7 @@ export interface PeerUpstreams {
 
 export interface PeerUpstreamsOptions {
   readonly directory: Pick<Directory, 'peer'>;
-  /** Told who takes a connection and who does not. */
+  /** Receives the results of connection attempts. */
   readonly liveness: Pick<Liveness, 'onConnected' | 'onNoResponse'>;
   readonly pool: Omit<UpstreamPoolOptions, 'address' | 'onDialled'>;
 }
@@ -27,14 +27,14 @@ export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstream
     retireTheGone();
     const pool = new UpstreamPool({
       ...poolOptions,
-      // From the directory and never from the system's resolver: it is read in the background.
+      // From the directory, which is read in the background, never from the system's resolver.
       address: () => {
         const host = directory.peer(machine)?.address;
         return host === undefined ? undefined : { host, port };
       },
       onDialled: (outcome) => {
         if (outcome === 'connected') liveness.onConnected(machine);
-        // Whether it was refused is for the heartbeats to say.
+        // The heartbeats report refused connections.
         else liveness.onNoResponse(machine);
       },
     });
@@ -42,7 +42,7 @@ export function createPeerUpstreams(options: PeerUpstreamsOptions): PeerUpstream
     return pool;
   }
 
-  /** One reading that lacks a Machine must not cut what is on its way to it. */
+  /** One reading without a Machine must not close the forwards in flight to it. */
   function retireTheGone(): void {
     for (const [machine, pool] of pools) {
       if (directory.peer(machine)) continue;

@@ -1,24 +1,24 @@
 /**
- * Keys that a request under way may claim: the app has not accepted them yet. Peers are told of them, so
- * that no other Machine serves the session meanwhile.
+ * Keys that a request in progress may claim: the app has not accepted them yet. Peers receive these claims,
+ * so that no other Machine serves the session meanwhile.
  */
 import type { SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Claim } from '../fleet/messages.ts';
 
-/** What a peer may believe of a session that the app has not accepted yet, in ms. */
+/** How long a peer may rely on a pending claim, in ms. */
 const PENDING_TTL_MS = 2_000;
 
 export class PendingClaims {
   readonly #clock: Pick<Clock, 'now'>;
-  /** How many requests, and since when, in ms since the epoch. */
+  /** The number of requests, and the start of the first, in ms since the epoch. */
   readonly #claims = new Map<SessionKey, { count: number; readonly since: number }>();
 
   constructor(clock: Pick<Clock, 'now'>) {
     this.#clock = clock;
   }
 
-  /** Returns its end; calling it twice does nothing. */
+  /** Returns a function that ends this; a second call does nothing. */
   begin(key: SessionKey): () => void {
     const claim = this.#claims.get(key) ?? { count: 0, since: this.#clock.now() };
     claim.count += 1;
@@ -36,7 +36,7 @@ export class PendingClaims {
     return this.#claims.has(key);
   }
 
-  /** What peers are told. */
+  /** The claim that peers receive. */
   claimOf(key: SessionKey): Claim | undefined {
     const claim = this.#claims.get(key);
     if (!claim) return undefined;

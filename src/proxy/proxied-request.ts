@@ -1,6 +1,6 @@
 /**
- * One request and its response, from its arrival to its log line: it is routed, an attempt is made to
- * have it served, or the sidecar itself responds.
+ * One request and its response, from its arrival to its log line: routing decides, then an attempt
+ * serves the request, or the sidecar itself responds.
  *
  *   ROUTING ─local─> APP ATTEMPT ───┬─response complete────────────────> CLOSED
  *    ^  │ └─forward─> PEER ATTEMPT ─┤
@@ -43,7 +43,7 @@ export interface ProxyParts extends AppAttemptParts, PeerAttemptParts, ReceivedR
   >;
   readonly actionFor: (routed: Routed) => Action;
   readonly recorder: Pick<RequestRecorder, 'begin'>;
-  /** A request has come back undelivered, or pretends to. */
+  /** The edge returned a request as undelivered, or a client pretends that it did. */
   readonly onReplayFailed: (reason: ReplayFailureReason | 'other') => void;
   /** The app has refused a connection. */
   readonly onRefused: () => void;
@@ -70,7 +70,7 @@ export class ProxiedRequest
   readonly record: RequestRecord;
   readonly #parts: ProxyParts;
   #state: State = ROUTING;
-  /** What of the body was read for an upstream that could not be reached. */
+  /** The part of the body that was read for an unreachable upstream. */
   #unsentBody: Buffer | undefined;
 
   constructor(
@@ -90,7 +90,7 @@ export class ProxiedRequest
     return this.#state.kind === 'closed';
   }
 
-  /** Routes the request, and has the app, a peer or this sidecar respond. */
+  /** Routes the request and carries out the decision. */
   run(): void {
     const { replayFailed } = this.fields;
     if (replayFailed !== undefined && this.from === 'edge')
@@ -139,7 +139,7 @@ export class ProxiedRequest
     this.#carryOut(this.#parts.router.decideEarly(why));
   }
 
-  /** To a request that can't be understood: its connection ends with the response. */
+  /** For a malformed request: its connection ends with the response. */
   refuseMalformed(why: MalformedRequest): void {
     this.record.routed = this.#parts.router.decideEarly('malformed-request');
     this.record.reason = why.reason;
@@ -177,7 +177,7 @@ export class ProxiedRequest
     this.#close();
   }
 
-  // What comes of an attempt
+  // Results of an attempt
 
   onAttemptFailed(error: UpstreamError): void {
     const attempt = this.#currentAttempt;
@@ -196,17 +196,17 @@ export class ProxiedRequest
       this.#respond(response);
       return;
     }
-    // Nothing has reached the app, and the edge has the request whole.
+    // No byte has reached the app, and the edge still has the whole request.
     onRefused();
     const elsewhere = router.elsewhere(this, routed);
     if (elsewhere) this.#carryOut(elsewhere);
-    else this.#respond(appResponses.ofNobody(response, this.head, routed));
+    else this.#respond(appResponses.whenAppIsDown(response, this.head, routed));
   }
 
   #afterPeerFailed(error: UpstreamError, { routed, pipe }: PeerAttempt): void {
-    // A peer says at once that it has taken a forward, before its app sees anything of it.
-    const isUntaken = error.code === 'connection-lost' && !error.hasReceivedBytes;
-    const mayRepeat = isUntaken || this.#mayRepeat(error);
+    // A peer reports that it received a forward before its app sees any of it.
+    const wasNotReceived = error.code === 'connection-lost' && !error.hasReceivedBytes;
+    const mayRepeat = wasNotReceived || this.#mayRepeat(error);
     const body = routed.decision.why === 'placed' && error.wasNotSent ? pipe.takeBody() : undefined;
     const here = body && this.#parts.router.withoutPlace(routed);
     if (here) {
@@ -215,7 +215,7 @@ export class ProxiedRequest
     } else this.#respond(mayRepeat ? unreachable(routed) : responseToFailure(error, false));
   }
 
-  /** Whether the client may send it again without doing it twice. */
+  /** Whether the client may repeat the request safely. */
   #mayRepeat(error: UpstreamError): boolean {
     return error.wasNotSent || isIdempotent(this.head.method);
   }
@@ -224,7 +224,7 @@ export class ProxiedRequest
     this.#close();
   }
 
-  /** What is thrown while the request is served ends the request and its connection. */
+  /** An exception while the request is served ends the request and its connection. */
   onFault(error?: unknown): void {
     if (error !== undefined) this.#parts.onFault(error);
     this.incoming.destroy();
@@ -241,21 +241,21 @@ export class ProxiedRequest
     }
   }
 
-  // What the client does while no attempt is made
+  // Events of the client while there is no attempt
 
   onRequestBody(): void {
-    // Nobody wants the body any more: it is dropped.
+    // No upstream needs the body any more: it is dropped.
   }
 
   onRequestEnd(): void {
-    // Nobody waits for it.
+    // Nothing waits for this.
   }
 
   onClientWritable(): void {
     // Nothing is held back for it.
   }
 
-  /** What follows the head is no HTTP/1.1: the one response that is due says so. */
+  /** The body is malformed: the pending response reports that. */
   onMalformedBody(why: MalformedRequest): void {
     if (this.isClosed) return;
     this.#currentAttempt?.close();
@@ -275,7 +275,7 @@ export class ProxiedRequest
     return state.kind === 'app' || state.kind === 'peer' ? state : undefined;
   }
 
-  /** The upstream gets no response through: the sidecar goes on without it. */
+  /** Ends the attempt without a response; the sidecar continues without that upstream. */
   #abortAttempt(): void {
     const attempt = this.#currentAttempt;
     attempt?.pipe.abort();
@@ -284,7 +284,7 @@ export class ProxiedRequest
     this.incoming.listen(this);
   }
 
-  /** The response is complete, or the client has disconnected: whatever was started ends here. */
+  /** The response is complete, or the client has disconnected: ends everything that was started. */
   #close(): void {
     if (this.isClosed) return;
     this.#currentAttempt?.close();

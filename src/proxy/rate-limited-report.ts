@@ -1,7 +1,7 @@
-/** Logs the first of many alike at once, and then one an interval: what fails with every request must not fill the log. */
+/** Logs the first of many similar events at once, and then one per interval: repeated failures must not fill the log. */
 import type { Clock } from '../clock.ts';
 
-/** `report` gets an item, and how many went unreported since the one before it. */
+/** `report` receives an item, and the number of unreported ones since the last. */
 export function createRateLimitedReport<Item>(
   clock: Pick<Clock, 'monotonicMs'>,
   intervalMs: number,

@@ -1,4 +1,4 @@
-/** A request as it has arrived at a listener: what routing, the upstreams and the log read of it. */
+/** A request as a listener received it, for routing, the upstreams and the log. */
 import type { IncomingRequest } from '../http/incoming-request.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import {
@@ -10,14 +10,14 @@ import {
 import type { MachineId } from '../session.ts';
 
 export interface ReceivedRequestParts {
-  /** Whether `Fly-Client-IP` is the edge's word: off Fly.io anyone may write it. */
+  /** Whether `Fly-Client-IP` comes from the edge: outside Fly.io anyone may write it. */
   readonly trustsClientIp: boolean;
   readonly createRequestId: () => string;
 }
 
 export class ReceivedRequest implements ArrivedRequest {
   readonly from: 'edge' | 'peer';
-  /** As the client sent it; from the edge, its fields are those that routing reads. */
+  /** As the client sent it; from the edge, only the fields that routing reads. */
   readonly head: RequestHead;
   readonly fields: EdgeFields;
   readonly placedBy: MachineId | undefined;
@@ -45,14 +45,14 @@ export class ReceivedRequest implements ArrivedRequest {
     return isChunked ? undefined : (contentLength ?? 0);
   }
 
-  /** The client's address where the edge tells it, else its connection. */
+  /** The client's address if the edge gives it, else its connection. */
   get source(): string {
     const { clientIp } = this.fields;
     const isKnown = this.#parts.trustsClientIp && clientIp !== undefined;
     return isKnown ? sourceOf(clientIp) : this.incoming.connectionName;
   }
 
-  /** The id that the edge has given it, else one of our own. */
+  /** The id that the edge assigned, else one of our own. */
   get requestId(): string {
     return this.fields.requestId ?? (this.#generatedId ??= this.#parts.createRequestId());
   }

@@ -5,7 +5,7 @@ import type { IncomingRequestListener, IncomingRequest } from '../http/incoming-
 
 export interface CollectOptions {
   readonly maxBytes: number;
-  /** How long it may take, in ms. */
+  /** How long the body may take, in ms. */
   readonly timeoutMs: number;
   readonly clock: Clock;
 }
@@ -16,8 +16,8 @@ export type Collected = Buffer | 'too-long' | 'late' | 'broken';
 const NO_TRAILERS = { maxBytes: 8_192, maxFields: 64, forbidden: new Set<string>() };
 
 /**
- * Calls `onBody` once, or `onGone` if the client goes before. The incoming is listened to here until
- * then; its listener is the caller's to set again.
+ * Calls `onBody` once, or `onGone` if the client disconnects first. Until then this is the listener of
+ * the incoming request; afterwards the caller must set its own again.
  */
 export function collectBody(
   incoming: IncomingRequest,
@@ -90,7 +90,7 @@ class BodyCollector implements IncomingRequestListener, BodySink {
   }
 
   onClientWritable(): void {
-    // Nothing is being written yet.
+    // Nothing is written yet.
   }
 
   onClientDisconnected(): void {

@@ -1,4 +1,4 @@
-/** What is recorded of each request, from its arrival to its end: for the access log, the metrics and a drain. */
+/** The record of each request, from its arrival to its end, for the access log, the metrics and a drain. */
 import type { Clock } from '../clock.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';
 import type { Logger } from '../observability/log.ts';
@@ -7,7 +7,7 @@ import type { RequestHead } from '../protocols/heads.ts';
 import type { Routed } from '../routing/route.ts';
 import { createRequestLog } from './access-log.ts';
 
-/** A client that has just got a response sends its next request within this time, as a rule, in ms. */
+/** Clients usually send their next request within this time after a response, in ms. */
 export const QUIET_MS = 1_000;
 
 export interface RequestRecorderParts {
@@ -17,17 +17,17 @@ export interface RequestRecorderParts {
     Metrics,
     'requestDecided' | 'responseSent' | 'sidecarTime' | 'upstreamTime'
   >;
-  /** Takes ids out of a path. */
+  /** Masks ids in a path. */
   readonly maskPath?: (path: string) => string;
 }
 
-/** The request that a record is of. */
+/** The request of a record. */
 export interface RecordedRequest {
   readonly requestId: string;
   readonly head: Pick<RequestHead, 'method' | 'target'>;
 }
 
-/** Knows whether clients still use this Machine, at the edge or by way of a peer. */
+/** Knows whether clients still use this Machine, through the edge or through a peer. */
 export class RequestRecorder {
   readonly parts: RequestRecorderParts;
   readonly logRequest: ReturnType<typeof createRequestLog>;
@@ -51,7 +51,7 @@ export class RequestRecorder {
     this.#lastEndedAtMs = nowMs;
   }
 
-  /** 0: nothing is open, and nothing was for a second. Else the time, in ms, after which it may be so. */
+  /** 0 if no request was open for a second; else the earliest time, in ms, after which that can be true. */
   msUntilQuiet(): number {
     if (this.#openCount > 0) return QUIET_MS;
     return Math.max(0, this.#lastEndedAtMs + QUIET_MS - this.parts.clock.monotonicMs());
@@ -66,11 +66,11 @@ export class RequestRecord {
   #respondedAt = 0;
   #startedAt = 0;
   #isCounted = false;
-  /** What was decided last. */
+  /** The last decision. */
   routed: Routed | undefined;
-  /** As the client saw it; 0: there is none yet. */
+  /** The client's status; 0 before the response. */
   statusCode = 0;
-  /** What is wrong with a malformed request, or why a stream was broken off. */
+  /** Why a request is malformed, or why a stream was closed. */
   reason: string | undefined;
 
   constructor(recorder: RequestRecorder) {
@@ -83,12 +83,12 @@ export class RequestRecord {
     this.#sentAt = this.#nowMs();
   }
 
-  /** The upstream's head has come, or the upstream has failed. */
+  /** The upstream's response head has arrived, or the upstream has failed. */
   noteResponse(): void {
     this.#respondedAt = this.#nowMs();
   }
 
-  /** The head of the response goes out; `isHeld`: something was waited for since it has come. */
+  /** The head of the response goes out; `isHeld`: it waited since it arrived. */
   noteStarted(statusCode: number, isHeld = true): void {
     this.statusCode = statusCode;
     this.#startedAt = isHeld ? this.#nowMs() : this.#respondedAt;
@@ -123,7 +123,7 @@ export class RequestRecord {
     });
   }
 
-  /** What the sidecar added until the response's head was out, and how long the upstream took for its own. */
+  /** The time that the sidecar added until the response head was sent, and the time of the upstream. */
   #measure(endedAt: number): void {
     const { metrics } = this.#recorder.parts;
     const wasServed = this.#sentAt > 0 && this.#respondedAt > 0;
@@ -134,7 +134,7 @@ export class RequestRecord {
     if (wasServed) metrics.upstreamTime(upstreamMs);
   }
 
-  /** Once a request, when its response begins or it ends without one: what was decided in the end. */
+  /** Counts the final decision, once per request: when its response starts, or when it ends without one. */
   #count(): void {
     if (this.#isCounted || !this.routed) return;
     this.#isCounted = true;

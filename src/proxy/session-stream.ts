@@ -1,5 +1,5 @@
 /**
- * An open stream or socket: it is counted, keeps its sessions of this Machine alive, and is closed when
+ * An open stream or socket: counts itself, keeps its sessions of this Machine alive, and is closed when
  * one of them is released.
  */
 import type { SessionKey } from '../session.ts';
@@ -15,11 +15,11 @@ export interface SessionStreamParts {
   readonly bindings: Pick<Bindings, 'keepAlive' | 'endWithStream'>;
   readonly openStreams: Pick<OpenStreams, 'add'>;
   readonly metrics: Pick<Metrics, 'openStreams'>;
-  /** Its session is released: the stream is to be closed. */
+  /** Its session is released: the stream must be closed. */
   readonly onReleased: (why: ReleaseReason) => void;
 }
 
-/** Opened once, closed once; whatever comes after that has no effect. */
+/** Opened once, closed once; later calls have no effect. */
 export class SessionStream {
   readonly #parts: SessionStreamParts;
   #kind: StreamKind | undefined;
@@ -57,7 +57,7 @@ export class SessionStream {
   #keepAlive(key: SessionKey): void {
     const { bindings, openStreams, onReleased } = this.#parts;
     this.#atClose(bindings.keepAlive(key));
-    // One whose length is known is finished, whoever owns its session.
+    // A response of known length finishes, even if its session has a new owner.
     if (this.#sort) this.#atClose(openStreams.add(key, this.#sort, onReleased));
   }
 
@@ -68,7 +68,7 @@ export class SessionStream {
   }
 }
 
-/** Of a response whose length is not known. */
+/** For a response of unknown length. */
 export function sortOf({ rawHeaders }: ParsedResponseHead): StreamSort {
   const type = headerValue(rawHeaders, 'content-type');
   return type !== undefined && ENDLESS_TYPES.test(type) ? 'endless' : 'maybe-finite';

@@ -1,13 +1,13 @@
 /**
- * Sessions older than the app process, which the sidecar knows in `run` mode. Such a session may have
- * ended with an earlier process, or been kept over the restart, and the app is asked:
+ * Sessions older than the app process, which the sidecar detects in `run` mode. Such a session may have
+ * ended with an earlier process, or survived the restart. The responses of the app decide:
  *
- *   older --2xx, 101--> known: the app has kept it
+ *   older --2xx, 101--> known: the app still has the session
  *     |                      ^
- *     +--400, 404,…--> refused --2xx, 101
+ *     +--400, 404,…--> rejected --2xx, 101
  *
- * An app says in its own way that it does not know an id; the server of MCP's examples answers 400,
- * with which no client starts anew.
+ * Apps reject an unknown id with different statuses; the server of MCP's examples returns 400, after
+ * which no client starts a new session.
  */
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { RequestHead, ResponseHead } from '../protocols/heads.ts';
@@ -16,20 +16,20 @@ import type { Routed } from '../routing/route.ts';
 
 export interface SessionsOlderThanAppOptions {
   readonly self: MachineId;
-  /** ms since the epoch; undefined outside `run`: no session is known to be older. */
+  /** In ms since the epoch; undefined outside `run`, where no session counts as older. */
   readonly appStartedAt: number | undefined;
-  /** The app has refused the first of them. */
-  readonly onFirstRefused: () => void;
+  /** The app has rejected the first such session. */
+  readonly onFirstRejected: () => void;
 }
 
 /**
- * Statuses by which apps refuse an id that they don't know: 400 (Engine.IO, servers of MCP), 404, 410,
- * and 422 of frameworks that validate. Every other one says something else: who the client is (401,
- * 403, 407, 419), what it may do or send (405, 406, 411 to 415, 417, 431), or when (408, 409, 425, 429).
+ * Statuses with which apps reject an unknown id: 400 (Engine.IO, MCP servers), 404, 410, and 422 of
+ * frameworks that validate. Other statuses are about something else: authentication (401, 403, 407, 419),
+ * the form of the request (405, 406, 411 to 415, 417, 431), or its timing (408, 409, 425, 429).
  */
-const REFUSALS: ReadonlySet<number> = new Set([400, 404, 410, 422]);
+const REJECTIONS: ReadonlySet<number> = new Set([400, 404, 410, 422]);
 
-/** Remembered at most: 16 MB or so. */
+/** The maximum number of remembered keys, about 16 MB. */
 const MAX_KEYS = 100_000;
 
 export function isOlderThanApp(
@@ -42,7 +42,7 @@ export function isOlderThanApp(
 export class SessionsOlderThanApp {
   readonly #options: SessionsOlderThanAppOptions;
   readonly #known = new Set<SessionKey>();
-  readonly #refused = new Set<SessionKey>();
+  readonly #rejected = new Set<SessionKey>();
   #hasReported = false;
 
   constructor(options: SessionsOlderThanAppOptions) {
@@ -50,22 +50,22 @@ export class SessionsOlderThanApp {
   }
 
   /**
-   * Takes note of what the app says. True: it refuses a session that it has minted before it was
-   * started and not accepted since, so its response is the protocol's "session not found". HOT PATH.
+   * Records the response of the app. True if the app rejects a session from before its start that it has
+   * not accepted since: the client then gets the protocol's "session not found". HOT PATH.
    */
-  isRefused(request: RequestHead, routed: Routed, response: ResponseHead): boolean {
+  isRejected(request: RequestHead, routed: Routed, response: ResponseHead): boolean {
     const { key, binding, ids, decision } = routed;
     if (this.#options.appStartedAt === undefined || key === undefined) return false;
     if (ids.kind !== 'found' || decision.kind !== 'local') return false;
-    if (!this.#isOlder(binding) && !this.#refused.has(key)) return false;
+    if (!this.#isOlder(binding) && !this.#rejected.has(key)) return false;
     if (accepts(request, response)) this.#noteKnown(key);
-    else if (ids.protocol.mintedBy === 'app' && refuses(request, response)) {
-      return !this.#isKnown(key) && this.#noteRefused(key);
+    else if (ids.protocol.mintedBy === 'app' && rejects(request, response)) {
+      return !this.#isKnown(key) && this.#noteRejected(key);
     }
     return false;
   }
 
-  /** Whether a claim of a client, made to the process before, says nothing of this one. */
+  /** Whether a binding comes from a client's claim at an earlier process, which the current one may not know. */
   isVoid(binding: Binding): boolean {
     return binding.origin !== 'learned' && this.#isOlder(binding) && !this.#isKnown(binding.key);
   }
@@ -75,30 +75,30 @@ export class SessionsOlderThanApp {
     return binding?.machine === self && isOlderThanApp(binding, appStartedAt);
   }
 
-  /** An app that has kept so many sessions keeps the others too. */
+  /** An app that kept this many sessions over its restart keeps the others too. */
   #isKnown(key: SessionKey): boolean {
     return this.#known.has(key) || this.#known.size >= MAX_KEYS;
   }
 
   #noteKnown(key: SessionKey): void {
-    this.#refused.delete(key);
+    this.#rejected.delete(key);
     if (this.#known.size < MAX_KEYS) this.#known.add(key);
   }
 
-  /** Its binding ends, and its client may have more requests under way. */
-  #noteRefused(key: SessionKey): true {
-    this.#refused.add(key);
-    for (const oldest of this.#refused) {
-      if (this.#refused.size <= MAX_KEYS) break;
-      this.#refused.delete(oldest);
+  /** Its binding ends, but its client may have more requests in flight. */
+  #noteRejected(key: SessionKey): true {
+    this.#rejected.add(key);
+    for (const oldest of this.#rejected) {
+      if (this.#rejected.size <= MAX_KEYS) break;
+      this.#rejected.delete(oldest);
     }
-    if (!this.#hasReported) this.#options.onFirstRefused();
+    if (!this.#hasReported) this.#options.onFirstRejected();
     this.#hasReported = true;
     return true;
   }
 }
 
-/** A preflight and a HEAD are often answered by what knows no sessions. */
-function refuses({ method }: RequestHead, { statusCode }: ResponseHead): boolean {
-  return REFUSALS.has(statusCode) && method !== 'OPTIONS' && method !== 'HEAD';
+/** A preflight or a HEAD often gets its response from a layer without sessions. */
+function rejects({ method }: RequestHead, { statusCode }: ResponseHead): boolean {
+  return REJECTIONS.has(statusCode) && method !== 'OPTIONS' && method !== 'HEAD';
 }

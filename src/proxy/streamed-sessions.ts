@@ -1,8 +1,7 @@
 /**
- * Sessions with open streams. Each is kept alive and probed: in a store that the fleet shares another
- * Machine may have claimed it, or an operator may have moved or deleted it. Writes to a store of this
- * Machine alone are known: there a session is probed once after its stream was opened, as it may have
- * been lost meanwhile, and when it is due to be touched.
+ * Sessions with open streams. Each is kept alive and probed: in a shared store another Machine may claim
+ * it, or an operator may move or delete it. In a local store all writes are known: there a session is
+ * probed once after its stream opens, as it may have been lost before, and when it is due to be touched.
  */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
@@ -14,17 +13,17 @@ export interface StreamedSessionsParts {
   readonly store: Pick<SessionStore, 'kind' | 'isShared' | 'lookup' | 'touch'>;
   readonly clock: Clock;
   readonly ttlMs: number;
-  /** Waits for the work at the end, and reports its failure. */
+  /** Waits for the work at shutdown, and reports its failure. */
   readonly background: (what: string, work: Promise<unknown>) => Promise<unknown>;
-  /** Another Machine owns the session, or nobody does. It may be called again while streams are open. */
+  /** Another Machine owns the session, or it has no owner. May be called again while streams are open. */
   readonly onLost: (key: SessionKey, release: Release) => void;
 }
 
 /** A change by another Machine in a shared store is noticed within this time, in ms. */
 export const PROBE_PERIOD_MS = 10_000;
-/** The sessions are probed in so many parts a period, not all at once. */
+/** The sessions are probed in this many parts per period, not all at once. */
 const STRIDES = 10;
-/** More than so many lookups at once would be felt by requests; the period is longer then. */
+/** More concurrent lookups would slow down requests; the period gets longer instead. */
 const MAX_PROBES_AT_ONCE = 1_000;
 
 interface StreamedSession {
@@ -33,15 +32,15 @@ interface StreamedSession {
   /** Monotonic; undefined before the first probe. */
   probedAtMs: number | undefined;
   touchedAtMs: number;
-  /** The end of its life, as it was last seen in the store. */
+  /** The end of its lifetime, as last read from the store. */
   endsAt: number | undefined;
-  /** It was ended here, so its absence says nothing. */
+  /** This Machine ended it, so its absence is expected. */
   hasEnded: boolean;
 }
 
 export class StreamedSessions {
   readonly #parts: StreamedSessionsParts;
-  /** Those that were probed last come last. */
+  /** In the order of the last probe, the oldest first. */
   readonly #sessions = new Map<SessionKey, StreamedSession>();
   readonly #touchEveryMs: number;
   readonly #probeEveryMs: number;
@@ -53,7 +52,7 @@ export class StreamedSessions {
     this.#probeEveryMs = Math.min(this.#touchEveryMs, PROBE_PERIOD_MS);
   }
 
-  /** Returns the release; calling it twice does nothing. */
+  /** Returns a function that ends this; a second call does nothing. */
   keepAlive(key: SessionKey): () => void {
     const { clock } = this.#parts;
     const session = this.#sessions.get(key);
@@ -72,7 +71,7 @@ export class StreamedSessions {
     };
   }
 
-  /** This Machine itself ends the session. */
+  /** This Machine ended the session itself. */
   noteEnded(key: SessionKey): void {
     const session = this.#sessions.get(key);
     if (session) session.hasEnded = true;
@@ -121,7 +120,7 @@ export class StreamedSessions {
     return kind === 'memory' || kind === 'sqlite';
   }
 
-  /** In the same turn where the store needs no waiting. What `use` begins is waited for at the end. */
+  /** Synchronous if the store is. The work that `use` starts is awaited at shutdown. */
   #withLookup(key: SessionKey, use: (found: Lookup) => Promise<unknown> | undefined): void {
     const found = this.#parts.store.lookup(key);
     if (found instanceof Promise) void this.#parts.background('probe', found.then(use));
@@ -132,7 +131,7 @@ export class StreamedSessions {
     const session = this.#sessions.get(key);
     if (!session) return undefined;
     const { store, clock, onLost } = this.#parts;
-    // A shared store that fails, or may have forgotten something, is no witness: `isShared` is false then.
+    // A shared store that fails, or may have lost bindings, proves nothing: `isShared` is then false.
     const mayBelieve = this.#isLocal || store.isShared;
     const to = this.#otherOwner(found);
     if (to !== undefined) {
@@ -140,7 +139,7 @@ export class StreamedSessions {
       return undefined;
     }
     if (found === 'absent') {
-      // A store of this Machine alone may have evicted it, and an old age ends sessions that are in use.
+      // A local store may have evicted it, and the maximum age ends even sessions in use.
       const isBeforeItsEnd = session.endsAt !== undefined && clock.now() < session.endsAt;
       const isDeleted = isBeforeItsEnd && !session.hasEnded && store.isShared;
       if (isDeleted) onLost(key, { why: 'deleted' });

@@ -1,15 +1,15 @@
 /**
- * Whether the app beside us takes requests. A request that it refuses marks it down at once; where a
- * check is configured, two failed ones in a row do too. One probe that passes brings it back.
+ * The health of the local app. A refused connection marks it down at once; two failed checks in a row, if
+ * a check is configured, do too. One successful probe marks it up again.
  *
  *   up --refused, or the second failed check--> down --a probe passes--> up
  *
- * Nothing runs while it is up and there is no check. At most one probe is under way.
+ * Nothing runs while it is up and no check is configured. At most one probe runs at a time.
  */
 import type { Cancel, Clock } from '../clock.ts';
 import type { Probe, ProbeOutcome } from './upstream-probes.ts';
 
-/** What `/readyz` and the log say of the app. */
+/** The status of the app in `/readyz` and the log. */
 export type UpstreamStatus =
   | { readonly state: 'up' }
   | { readonly state: 'down'; readonly reason: string; readonly forMs: number };
@@ -17,36 +17,36 @@ export type UpstreamStatus =
 export interface UpstreamHealth {
   isUp(): boolean;
   status(): UpstreamStatus;
-  /** Begins to check, where a check is configured. */
+  /** Starts the check, if one is configured. */
   start(): void;
-  /** A request has found nobody who listens. */
+  /** A request found no listener. */
   noteRefused(): void;
-  /** Resolves once nothing is under way; what comes later changes nothing. */
+  /** Resolves when no probe runs; later results change nothing. */
   stop(): Promise<void>;
 }
 
 export interface UpstreamHealthOptions {
   readonly clock: Clock;
-  /** Undefined: the app is not asked while it is up. */
+  /** Undefined: the app is not probed while it is up. */
   readonly check: { readonly probe: Probe; readonly intervalMs: number } | undefined;
-  /** Whether somebody listens again, where there is no check. */
+  /** Probes for a listener, if no check is configured. */
   readonly connect: Probe;
   /**
-   * Called when the app goes down, once for each further reason until it is back, and when it is
-   * back. An app that fails in two ways by turns does not fill the log.
+   * Called when the app goes down, once for each further reason until it is up again, and when it is up
+   * again. So an app that alternates between two failures does not fill the log.
    */
   readonly onChange: (status: UpstreamStatus) => void;
 }
 
-/** An app that is down is looked at this often, in ms. */
+/** How often an app that is down is probed, in ms. */
 export const PROBE_INTERVAL_MS = 1_000;
-/** One check may fail by chance: a pause for garbage, a full queue. */
+/** One check may fail by chance: a garbage collection, a full queue. */
 export const FAILURES_UNTIL_DOWN = 2;
 
 const REFUSED = 'connection refused';
 
 type State =
-  /** `failures`: checks that failed in a row. */
+  /** `failures`: the number of failed checks in a row. */
   | { readonly kind: 'up'; readonly failures: number }
   | {
       readonly kind: 'down';
@@ -110,13 +110,13 @@ class WatchedUpstream implements UpstreamHealth {
     this.#probing = probe(signal).then((outcome) => {
       this.#probing = undefined;
       if (signal.aborted) return;
-      // What a probe has found before a request was refused is out of date.
-      if (this.#state === stateBefore) this.#weigh(outcome);
+      // A probe result from before a refused request is out of date.
+      if (this.#state === stateBefore) this.#applyOutcome(outcome);
       this.#scheduleNext();
     });
   }
 
-  #weigh(outcome: ProbeOutcome): void {
+  #applyOutcome(outcome: ProbeOutcome): void {
     const state = this.#state;
     if (outcome.kind === 'passed') {
       this.#state = UP;
@@ -145,7 +145,7 @@ class WatchedUpstream implements UpstreamHealth {
     if (!state.reportedReasons.has(reason)) this.#options.onChange(this.status());
   }
 
-  /** In place of one that was scheduled earlier; the end of one under way schedules by itself. */
+  /** Replaces an earlier schedule. The end of a running probe schedules the next itself. */
   #scheduleNext(): void {
     this.#cancelNext?.();
     const waitMs = this.#msUntilNext();

@@ -1,4 +1,4 @@
-/** The two ways to ask the app whether it is there: to connect, and to GET a path of it. */
+/** The two probes of the app: connect, and GET a path. */
 import { connect } from 'node:net';
 import type { Clock } from '../clock.ts';
 import { request } from '../http/node-http.ts';
@@ -6,7 +6,7 @@ import { request } from '../http/node-http.ts';
 export type ProbeOutcome =
   { readonly kind: 'passed' } | { readonly kind: 'failed'; readonly reason: string };
 
-/** Asks once. Never rejects; leaves nothing open, and ends at once when the signal aborts. */
+/** Probes once. Never rejects; leaves nothing open, and ends at once when the signal aborts. */
 export type Probe = (signal: AbortSignal) => Promise<ProbeOutcome>;
 
 export interface ProbeOptions {
@@ -15,12 +15,12 @@ export interface ProbeOptions {
   readonly clock: Clock;
 }
 
-/** An app that takes longer than this to say that it is well is not, in ms. */
+/** An app that takes longer than this counts as down, in ms. */
 export const PROBE_TIMEOUT_MS = 2_000;
 
 const PASSED: ProbeOutcome = { kind: 'passed' };
 
-/** Passes if somebody listens. */
+/** Passes if the connection succeeds. */
 export function createConnectProbe({ origin, clock }: ProbeOptions): Probe {
   const address = { host: hostOf(origin), port: portOf(origin) };
   return (signal) =>
@@ -33,16 +33,16 @@ export function createConnectProbe({ origin, clock }: ProbeOptions): Probe {
 }
 
 /**
- * Passes if a GET of `path` returns 2xx. It follows no redirect and reads no body. The check looks like
- * a request of a user: apps redirect what is not https, and refuse hosts that are not theirs.
+ * Passes if a GET of `path` returns 2xx. It follows no redirect and reads no body. The check resembles a
+ * user's request, because apps redirect http to https and reject hosts that are not theirs.
  */
 export function createCheckProbe(
   { origin, clock }: ProbeOptions,
   path: string,
   checkHost: string = origin.host,
 ): Probe {
-  // The URL that the app believes it is asked for. Undefined: the host is none that a URL may have.
-  const askedFor = URL.canParse(path, `https://${checkHost}`)
+  // The URL as the app sees it. Undefined if the host is not valid in a URL.
+  const requestedUrl = URL.canParse(path, `https://${checkHost}`)
     ? new URL(path, `https://${checkHost}`)
     : undefined;
   const options = {
@@ -55,31 +55,31 @@ export function createCheckProbe(
   };
   return (signal) =>
     inTime(clock, signal, (finish) => {
-      const asked = request(options);
-      asked.once('response', (response) => {
+      const sent = request(options);
+      sent.once('response', (response) => {
         const { statusCode = 0, headers } = response;
         response.on('error', () => undefined);
-        finish(outcomeOf(statusCode, headers.location, askedFor));
+        finish(outcomeOf(statusCode, headers.location, requestedUrl));
       });
-      // A switch of protocols that the check did not ask for is no valid response.
-      asked.on('upgrade', () => finish({ kind: 'failed', reason: 'the check returned 101' }));
-      asked.on('error', (error) => finish(failure(error)));
-      asked.end();
-      return () => asked.destroy();
+      // A 101 is not valid here: the check did not request an upgrade.
+      sent.on('upgrade', () => finish({ kind: 'failed', reason: 'the check returned 101' }));
+      sent.on('error', (error) => finish(failure(error)));
+      sent.end();
+      return () => sent.destroy();
     });
 }
 
 function outcomeOf(
   status: number,
   location: string | undefined,
-  askedFor: URL | undefined,
+  requestedUrl: URL | undefined,
 ): ProbeOutcome {
   if (status >= 200 && status < 300) return PASSED;
   const isRedirect = status >= 300 && status < 400;
   const returned = `the check returned ${status}`;
   return {
     kind: 'failed',
-    reason: isRedirect ? `${returned}${leadOf(location, askedFor)}${NOT_FOLLOWED}` : returned,
+    reason: isRedirect ? `${returned}${leadOf(location, requestedUrl)}${NOT_FOLLOWED}` : returned,
   };
 }
 
@@ -87,21 +87,22 @@ function outcomeOf(
 const NOT_FOLLOWED =
   '; redirects are not followed: set UPSTREAM_CHECK_PATH to a path that returns 2xx, or UPSTREAM_CHECK_HOST to a host that the app serves';
 
-/** In what the target differs from what was asked for, and no more: a URL may carry secrets. */
-function leadOf(location: string | undefined, askedFor: URL | undefined): string {
-  if (location === undefined || !askedFor || !URL.canParse(location, askedFor.href)) return '';
-  const target = new URL(location, askedFor.href);
+/** Which parts of the redirect differ from the request; never their values, as a URL may hold secrets. */
+function leadOf(location: string | undefined, requestedUrl: URL | undefined): string {
+  if (location === undefined || !requestedUrl || !URL.canParse(location, requestedUrl.href))
+    return '';
+  const target = new URL(location, requestedUrl.href);
   const others = [
-    ...(target.protocol === askedFor.protocol ? [] : ['scheme']),
-    ...(target.host === askedFor.host ? [] : ['host']),
-    ...(target.pathname === askedFor.pathname ? [] : ['path']),
+    ...(target.protocol === requestedUrl.protocol ? [] : ['scheme']),
+    ...(target.host === requestedUrl.host ? [] : ['host']),
+    ...(target.pathname === requestedUrl.pathname ? [] : ['path']),
   ];
   return others.length === 0 ? ' to the same URL' : ` to another ${others.join(' and ')}`;
 }
 
 type Finish = (outcome: ProbeOutcome) => void;
 
-/** `begin` returns what ends it, whatever has come of it. */
+/** `begin` returns a function that ends it in any case. */
 function inTime(
   clock: Clock,
   signal: AbortSignal,
@@ -127,14 +128,14 @@ const REASONS: Readonly<Record<string, string>> = {
   ECONNRESET: 'connection reset',
 };
 
-/** What is no error of a socket is one of the parser, and its text may quote the response. */
+/** Other errors come from the parser, and their text may quote the response. */
 function failure({ code = '' }: NodeJS.ErrnoException): ProbeOutcome {
   const isOfSocket = /^E[A-Z]+$/.test(code);
   const reason = REASONS[code] ?? (isOfSocket ? code : 'the response is not valid HTTP');
   return { kind: 'failed', reason };
 }
 
-/** An IPv6 address stands in brackets in a URL only. */
+/** An IPv6 address has brackets only in a URL. */
 function hostOf({ hostname }: URL): string {
   return hostname.startsWith('[') ? hostname.slice(1, -1) : hostname;
 }

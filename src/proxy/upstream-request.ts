@@ -1,4 +1,4 @@
-/** A request as it goes to the app or to a peer: its own fields, less and plus what the sidecar adds. */
+/** A request as sent to the app or to a peer: its fields, without and with those of the sidecar. */
 import type { Peer } from '../fleet/directory.ts';
 import { withCut } from '../http/head-text.ts';
 import type { IncomingRequest } from '../http/incoming-request.ts';
@@ -20,14 +20,14 @@ export interface UpstreamRequestParts {
   readonly self: MachineId;
   readonly discoverer: Pick<Discoverer, 'mayRevealInBody'>;
   readonly removeHints: RemoveOwnerHints;
-  /** Takes the affinity cookie out of a request's fields; the very array if it is not there. */
+  /** Removes the affinity cookie from a request's fields; returns the same array if it has none. */
   readonly removeCookie: (rawHeaders: readonly string[]) => readonly string[];
   /** `host:port` of the app, for a request of HTTP/1.0 that names none (RFC 9110 §7.2). */
   readonly upstreamHost: string;
   readonly via: Via;
 }
 
-/** Its own fields less more cuts, or others. */
+/** The request's own fields without some, or other fields. */
 type SentFields = Pick<RequestChanges, 'target' | 'cuts'> &
   Partial<Pick<RequestChanges, 'rawHeaders'>>;
 
@@ -46,7 +46,7 @@ export function requestToApp(
   return outgoing(request.incoming, fields, hostLine, body, parts.via);
 }
 
-/** Hints and all, as the peer routes it too. */
+/** Includes the hints, as the peer routes the request too. */
 export function requestToPeer(
   request: ReceivedRequest,
   peer: Peer,
@@ -84,7 +84,7 @@ function outgoing(
   };
 }
 
-/** Without what the sidecar has added for the client to bring along. */
+/** Without the hints and cookies that the sidecar gave the client. */
 function fieldsForApp(
   request: ReceivedRequest,
   { ids, wholeId }: Routed,
@@ -112,7 +112,7 @@ function wholeHead({ from, head, incoming }: ReceivedRequest): RequestHead {
   return from === 'peer' ? head : { ...head, rawHeaders: incoming.head.rawHeaders };
 }
 
-/** The cuts that make these of the selected fields; undefined if more than their ends is to go. */
+/** The cuts that turn the selected fields into these; undefined if more than their ends must be removed. */
 function cutsOf(
   { cuts, selected, selectedAt }: ParsedRequestHead,
   cleaned: readonly string[],
@@ -129,7 +129,7 @@ function cutsOf(
   return all;
 }
 
-/** `x-forwarded-for` and `-proto` of the edge stay; they are added only where they are missing. */
+/** `x-forwarded-for` and `-proto` of the edge stay; they are added only if they are missing. */
 function forwardedLines({ head, remoteAddress }: IncomingRequest): string {
   let lines = '';
   if (!head.hasForwardedFor) lines += `X-Forwarded-For: ${plainAddress(remoteAddress)}\r\n`;
@@ -146,21 +146,21 @@ function plainAddress(address: string): string {
 }
 
 /**
- * `Via` (RFC 9110 §7.6.3): says that a request has passed this sidecar, and finds loops, which a wrong
- * `UPSTREAM_URL` makes.
+ * `Via` (RFC 9110 §7.6.3): records that a request has passed this sidecar, and detects the loops of a
+ * wrong `UPSTREAM_URL`.
  */
 export interface Via {
   /** The field line that is added to a request of that minor version, with its line end. */
   lineFor(minorVersion: 0 | 1): string;
-  /** Whether a request has passed this sidecar more often than any sound set-up lets it. */
+  /** Whether a request has passed this sidecar more often than any valid configuration allows. */
   isLoop(values: readonly string[]): boolean;
 }
 
-/** An app that is a proxy may send a request through its own public address, and hand `Via` on. */
+/** An app that is a proxy may send a request through its own public address, and pass `Via` on. */
 const MAX_PASSES = 3;
 
 export function createVia(machine: MachineId): Via {
-  // The comment tells this sidecar from that of another Machine.
+  // The comment sets this sidecar off from that of another Machine.
   const own = `fly-affinity (${machine})`;
   const lines = [`Via: 1.0 ${own}\r\n`, `Via: 1.1 ${own}\r\n`] as const;
   const countIn = (value: string): number => value.split(own).length - 1;

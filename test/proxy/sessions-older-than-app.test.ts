@@ -42,61 +42,66 @@ function setUp(
   { appStartedAt }: { appStartedAt?: number | undefined } = { appStartedAt: STARTED_AT },
 ) {
   let reports = 0;
-  const onFirstRefused = (): void => void (reports += 1);
-  const sessions = new SessionsOlderThanApp({ self: SELF, appStartedAt, onFirstRefused });
-  const isRefused = (statusCode: number, routed: Routed = routedTo(bindingOf()), method = 'POST') =>
-    sessions.isRefused({ method, target: '/mcp', rawHeaders: [] }, routed, {
+  const onFirstRejected = (): void => void (reports += 1);
+  const sessions = new SessionsOlderThanApp({ self: SELF, appStartedAt, onFirstRejected });
+  const isRejected = (
+    statusCode: number,
+    routed: Routed = routedTo(bindingOf()),
+    method = 'POST',
+  ) =>
+    sessions.isRejected({ method, target: '/mcp', rawHeaders: [] }, routed, {
       statusCode,
       rawHeaders: [],
     });
-  return { sessions, isRefused, reports: () => reports };
+  return { sessions, isRejected, reports: () => reports };
 }
 
 describe('the response to a session older than the app', () => {
   for (const status of [400, 404, 410, 422]) {
-    test(`rejects the session with ${status}`, () => assert.ok(setUp().isRefused(status)));
+    test(`rejects the session with ${status}`, () => assert.ok(setUp().isRejected(status)));
   }
   for (const status of [
     200, 101, 307, 401, 403, 405, 406, 407, 408, 409, 413, 415, 429, 500, 503,
   ]) {
-    test(`does not reject the session with ${status}`, () => assert.ok(!setUp().isRefused(status)));
+    test(`does not reject the session with ${status}`, () =>
+      assert.ok(!setUp().isRejected(status)));
   }
   for (const method of ['OPTIONS', 'HEAD']) {
     test(`does not reject the session in response to ${method}`, () =>
-      assert.ok(!setUp().isRefused(404, routedTo(bindingOf()), method)));
+      assert.ok(!setUp().isRejected(404, routedTo(bindingOf()), method)));
   }
 });
 
-test('isRefused is false outside run, for a newer session, for another Machine and for an id of a client', () => {
-  assert.ok(!setUp({ appStartedAt: undefined }).isRefused(400));
-  const { isRefused } = setUp();
+test('isRejected is false outside run, for a newer session, for another Machine and for an id of a client', () => {
+  assert.ok(!setUp({ appStartedAt: undefined }).isRejected(400));
+  const { isRejected } = setUp();
   for (const binding of [bindingOf({ createdAt: 1_000 }), bindingOf({ machine: 'm2' }), undefined])
-    assert.ok(!isRefused(400, routedTo(binding)));
+    assert.ok(!isRejected(400, routedTo(binding)));
   for (const minter of ['client', 'either'] as const)
-    assert.ok(!isRefused(400, routedTo(bindingOf(), minter)));
+    assert.ok(!isRejected(400, routedTo(bindingOf(), minter)));
 });
 
-test('isRefused is false once the app has accepted the session, but not after a redirect', () => {
-  const { isRefused } = setUp();
-  assert.ok(!isRefused(307));
-  assert.ok(isRefused(400));
-  assert.ok(!isRefused(202));
-  assert.ok(!isRefused(400));
+test('isRejected is false once the app has accepted the session, but not after a redirect', () => {
+  const { isRejected } = setUp();
+  assert.ok(!isRejected(307));
+  assert.ok(isRejected(400));
+  assert.ok(!isRejected(202));
+  assert.ok(!isRejected(400));
 });
 
 test('a rejected session stays rejected after its binding ended, and is reported once', () => {
-  const { isRefused, reports } = setUp();
-  assert.ok(isRefused(400));
-  assert.ok(isRefused(400, routedTo(undefined)));
+  const { isRejected, reports } = setUp();
+  assert.ok(isRejected(400));
+  assert.ok(isRejected(400, routedTo(undefined)));
   assert.equal(reports(), 1);
 });
 
 test('a claimed session older than the app is void until the app accepts it', () => {
-  const { sessions, isRefused } = setUp();
+  const { sessions, isRejected } = setUp();
   const claimed = bindingOf({ origin: 'adopted' });
   assert.ok(sessions.isVoid(claimed));
   assert.ok(!sessions.isVoid(bindingOf({ origin: 'learned' })));
   assert.ok(!sessions.isVoid(bindingOf({ origin: 'adopted', createdAt: 1_000 })));
-  assert.ok(!isRefused(101, routedTo(claimed, 'client')));
+  assert.ok(!isRejected(101, routedTo(claimed, 'client')));
   assert.ok(!sessions.isVoid(claimed));
 });
