@@ -1,4 +1,4 @@
-/** An owner that comes back under its id without its store, while the others still have copies of what it had. */
+/** An owner that restarts with the same id and an empty store, while its peers still have copies of its bindings. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { idPlacedOn } from '../support/ids.ts';
@@ -6,7 +6,7 @@ import { openRooms, type Rooms } from './rooms-behind-edge.ts';
 
 const IDS = ['m1', 'm2', 'm3'];
 
-test('the room of an owner that has lost its store opens where it is placed now, for all of its clients', async (t) => {
+test('all clients of a room whose owner lost its store reach its placement Machine', async (t) => {
   const rooms = await openRooms(t, ...IDS);
   for (const id of IDS) await rooms.start(id);
   await rooms.openEdge();
@@ -26,7 +26,7 @@ test('the room of an owner that has lost its store opens where it is placed now,
   for (const { status, by } of [...seen, ...later]) assert.deepEqual([status, by], [200, 'm3']);
 });
 
-/** A room that another Machine has got, as the one on which it is placed takes none: each try is a new room. */
+/** Opens a room that another Machine owns, because its placement Machine drains. Each try uses a new room. */
 async function openRoomPlacedOn(
   machine: string,
   rooms: Rooms,

@@ -1,4 +1,4 @@
-/** Machines that take no new sessions are no candidates, which the others learn by their heartbeats. */
+/** Machines that accept no new sessions are not placement candidates. Their peers know it from heartbeats. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { until } from '../fleet/support.ts';
@@ -15,16 +15,16 @@ import {
 const IDS = ['m1', 'm2', 'm3'];
 const ROOMS = Array.from({ length: 12 }, (_, i) => `corner${i}`);
 
-/** Whom a Machine names as the place of a room, which is nobody's. */
-async function placeBy(machine: RoomMachine, room: string): Promise<string> {
-  // What is refused is claimed by nobody, so it may be asked again.
+/** The placement of a room without an owner, as this Machine computes it. */
+async function placementBy(machine: RoomMachine, room: string): Promise<string> {
+  // A rejected room stays unclaimed, so it can be requested again.
   machine.app.status = 500;
   const { replay, body } = await ask(machine, room);
   machine.app.status = 200;
   return replay?.instance ?? body;
 }
 
-/** All Machines come to name the same places, and these are those among the candidates. */
+/** Waits until all Machines place the rooms among these candidates. */
 async function untilPlacedAmong(
   { machines }: Pick<RoomFleet, 'machines'>,
   candidates: readonly string[],
@@ -33,13 +33,13 @@ async function untilPlacedAmong(
   for (const machine of machines) {
     await until(async () => {
       for (const [i, room] of ROOMS.entries())
-        if ((await placeBy(machine, room)) !== expected[i]) return false;
+        if ((await placementBy(machine, room)) !== expected[i]) return false;
       return true;
     });
   }
 }
 
-test('a Machine that drains gets no new sessions, and keeps those it has', async (t) => {
+test('a draining Machine gets no new sessions, and keeps its own', async (t) => {
   const rooms = await startRooms(t, IDS);
   const m2 = rooms.machine('m2');
   const old = rooms.roomOn('m2', 'old');
@@ -52,7 +52,7 @@ test('a Machine that drains gets no new sessions, and keeps those it has', async
   assert.equal((await ask(m2, old)).body, 'm2');
 });
 
-test('a Machine with as many sessions as it may have gets no new ones', async (t) => {
+test('a Machine at its session limit gets no new sessions', async (t) => {
   const fleet = await openFleet(t, ...IDS);
   const machines: RoomMachine[] = [];
   for (const id of IDS) {
@@ -70,7 +70,7 @@ test('a Machine with as many sessions as it may have gets no new ones', async (t
 test('a Machine whose app is down gets no new sessions', async (t) => {
   const fleet = await openFleet(t, ...IDS);
   const machines: RoomMachine[] = [];
-  // Nobody listens there: port 1 is never given away.
+  // Nothing listens on port 1.
   const down = { UPSTREAM_URL: 'http://127.0.0.1:1' };
   for (const id of IDS)
     machines.push(await startRoomMachine(t, fleet, id, id === 'm2' ? down : {}));
@@ -80,8 +80,8 @@ test('a Machine whose app is down gets no new sessions', async (t) => {
   await untilPlacedAmong({ machines }, ['m1', 'm3']);
 });
 
-describe('where no Machine takes new sessions', () => {
-  test('all that run are candidates', async (t) => {
+describe('if no Machine accepts new sessions', () => {
+  test('all running Machines are candidates', async (t) => {
     const rooms = await startRooms(t, IDS);
     for (const machine of rooms.machines) await machine.drain();
     await untilPlacedAmong(rooms, IDS);
@@ -90,7 +90,7 @@ describe('where no Machine takes new sessions', () => {
     assert.equal(await m1.ownerOf(room), 'm1');
   });
 
-  test('and none of the others runs, it is this one', async (t) => {
+  test('and no other runs, this Machine is the only candidate', async (t) => {
     const rooms = await startRooms(t, IDS);
     const m1 = rooms.machine('m1');
     for (const id of ['m2', 'm3']) {
@@ -102,7 +102,7 @@ describe('where no Machine takes new sessions', () => {
     for (const place of IDS) assert.equal((await ask(m1, rooms.roomOn(place))).body, 'm1');
   });
 
-  test('and there is no other, it is this one', async (t) => {
+  test('and there is no other, this Machine is the only candidate', async (t) => {
     const fleet = await openFleet(t, 'm1');
     const m1 = await startRoomMachine(t, fleet, 'm1', { FLEET: 'off' });
     await m1.drain();

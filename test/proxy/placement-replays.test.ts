@@ -1,4 +1,4 @@
-/** Replays of sidecars, of apps and of the edge's cache, as they bear on new sessions and known ones. */
+/** How replays of sidecars, apps and the edge's cache affect new and known sessions. */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import { until } from '../fleet/support.ts';
@@ -19,7 +19,7 @@ const IDS = ['m1', 'm2', 'm3'];
 const CACHEABLE = { REPLAY_CACHEABLE: 'true' };
 const UNMARKED = '';
 
-/** A room of m2, which all of them know. */
+/** Starts Machines that all know a room of m2. */
 async function startWithRoom(t: TestContext, env = {}): Promise<RoomFleet & { room: string }> {
   const rooms = await startRooms(t, IDS, { SESSION_ID_HINTS: 'false', ...env });
   const room = rooms.roomOn('m2', 'known');
@@ -29,8 +29,8 @@ async function startWithRoom(t: TestContext, env = {}): Promise<RoomFleet & { ro
   return { ...rooms, room };
 }
 
-describe('a replay to the place of a new session', () => {
-  test('is never bare, so that the edge does not cache it; one to a known owner is', async (t) => {
+describe('a replay to the placement Machine of a new session', () => {
+  test('always has fields that prevent caching, unlike a replay to a known owner', async (t) => {
     const { machine, room, roomOn } = await startWithRoom(t, CACHEABLE);
     const [m1, fresh] = [machine('m1'), roomOn('m2')];
     const placed = await ask(m1, fresh);
@@ -42,7 +42,7 @@ describe('a replay to the place of a new session', () => {
     assert.equal(known.headers.get('fly-replay'), 'instance=m2');
   });
 
-  test('undoes the entry of the cache that has brought the request here', async (t) => {
+  test('invalidates the cache entry that routed the request here', async (t) => {
     const { machine, roomOn } = await startRooms(t, IDS);
     const headers = { 'fly-replay-cache-status': 'hit' };
     const { replay, headers: sent } = await ask(machine('m1'), roomOn('m2'), { headers });
@@ -52,9 +52,9 @@ describe('a replay to the place of a new session', () => {
     assert.equal(other.get('fly-replay-cache'), null);
   });
 
-  test('that has failed is followed by one forward, which claims it there', async (t) => {
+  test('that failed is followed by one forward, and the placement Machine claims the session', async (t) => {
     const { machines, machine, roomOn } = await startRooms(t, IDS);
-    // The private network still leads there.
+    // The private network still reaches m2.
     const edge = await startEdgeBefore(
       t,
       machines.filter(({ id }) => id !== 'm2'),
@@ -67,7 +67,7 @@ describe('a replay to the place of a new session', () => {
   });
 });
 
-describe('a replay that carries our mark', () => {
+describe('a replay with our mark', () => {
   test('uses up the one replay: a known session is forwarded', async (t) => {
     const { machine, room } = await startWithRoom(t);
     assert.equal((await ask(machine('m1'), room, { headers: replayedBy('m3') })).body, 'm2');
@@ -75,8 +75,8 @@ describe('a replay that carries our mark', () => {
   });
 });
 
-describe('an unmarked replay of a peer of this version is that of its app', () => {
-  test('a known session is served where it arrives, and stays where it is', async (t) => {
+describe('an unmarked replay of a peer of this version counts as a replay of its app', () => {
+  test('a known session is served by the target, and keeps its owner', async (t) => {
     const { machine, machines, room } = await startWithRoom(t);
     const headers = replayedBy('m2', UNMARKED);
     assert.equal((await ask(machine('m1'), room, { headers })).body, 'm1');
@@ -84,20 +84,20 @@ describe('an unmarked replay of a peer of this version is that of its app', () =
     for (const { ownerOf } of machines) assert.equal(await ownerOf(room), 'm2');
   });
 
-  test('a state of the app is no mark', async (t) => {
+  test('a state of the app is not our mark', async (t) => {
     const { machine, room } = await startWithRoom(t);
     const headers = replayedBy('m2', 'captured_write');
     assert.equal((await ask(machine('m1'), room, { headers })).body, 'm1');
   });
 
-  test('a Machine that drains serves it all the same', async (t) => {
+  test('a draining Machine serves it too', async (t) => {
     const { machine, roomOn } = await startRooms(t, IDS);
     await machine('m1').drain();
     const headers = replayedBy('m2', UNMARKED);
     assert.equal((await ask(machine('m1'), roomOn('m2'), { headers })).body, 'm1');
   });
 
-  test('what its response reveals is bound here, and no affinity cookie is set', async (t) => {
+  test('an id that its response reveals is bound here, and no affinity cookie is set', async (t) => {
     const { machine, room } = await startWithRoom(t, { AFFINITY_COOKIE: 'aff' });
     const { app, url, ownerOf } = machine('m1');
     app.headers = { 'mcp-session-id': 'minted' };
@@ -120,14 +120,14 @@ describe('an unmarked replay of a peer of this version is that of its app', () =
 });
 
 describe('an unmarked replay', () => {
-  test('of a Machine that is not of the fleet is a first pass', async (t) => {
+  test('of a Machine outside the fleet is a first pass', async (t) => {
     const { machine, room, roomOn } = await startWithRoom(t);
     const headers = replayedBy('d8901e5b6e1234', UNMARKED);
     for (const id of [room, roomOn('m2', 'new')])
       assert.equal((await ask(machine('m1'), id, { headers })).replay?.instance, 'm2');
   });
 
-  test('of a peer that has told no version counts as ours', async (t) => {
+  test('of a peer that reported no version counts as ours', async (t) => {
     const fleet = await openFleet(t, 'm1', 'm2');
     const old = await serveApp(t, (req, res) => {
       req.resume().on('end', () => {
@@ -143,7 +143,7 @@ describe('an unmarked replay', () => {
     assert.equal(m1.requests[0]?.decision, 'forward', 'the replay is used up');
   });
 
-  test("with REPLAY_CACHEABLE is the app's if it comes from the owner, else ours", async (t) => {
+  test("with REPLAY_CACHEABLE counts as the app's from the owner, and as ours from any other peer", async (t) => {
     const { machine, room } = await startWithRoom(t, CACHEABLE);
     const m1 = machine('m1');
     assert.equal((await ask(m1, room, { headers: replayedBy('m2', UNMARKED) })).body, 'm1');

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { createRateLimitedReport } from '../../src/proxy/rate-limited-report.ts';
 import { createTestClock } from '../support/clock.ts';
 
-test('what fails with every request is reported at once, and then once an interval, with the number', async () => {
+test('a repeated failure is reported immediately, and then once per interval with the count', async () => {
   const clock = createTestClock();
   const reported: [string, number][] = [];
   const report = createRateLimitedReport<string>(clock, 10_000, (...one) => reported.push(one));

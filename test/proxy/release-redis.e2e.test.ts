@@ -1,4 +1,4 @@
-/** What is done to a session in a shared store reaches the streams of its Machine. */
+/** A move or delete of a session in a shared store closes its streams on the owner. */
 import assert from 'node:assert/strict';
 import { after, test, type TestContext } from 'node:test';
 import { openFleet } from '../support/fleet.ts';
@@ -17,7 +17,7 @@ import {
 
 skipUnlessFound(neededForRedis, (program) => {
   const server = startRedisServer({ after }, { program });
-  /** So short that the rows are looked up twice a second. */
+  /** With this TTL the rows are looked up twice a second. */
   const SESSION_STORE_TTL_MS = '2000';
 
   async function startSharing(t: TestContext, namespace: string) {
@@ -31,7 +31,7 @@ skipUnlessFound(neededForRedis, (program) => {
     return { a, b, streams: [await openEvents(a.url), await openSocket(t, a.url)] };
   }
 
-  test('a session in a shared store is released by its Machine when another has its row', async (t) => {
+  test('a Machine releases a session in a shared store when its row names another owner', async (t) => {
     const { a, b, streams } = await startSharing(t, 'let-go-moved');
     assert.equal((await admin(b, 'POST', '/sessions', movedTo('b'))).status, 200);
     await Promise.all(streams.map(({ broken }) => broken));
@@ -43,7 +43,7 @@ skipUnlessFound(neededForRedis, (program) => {
     );
   });
 
-  test('a session in a shared store is released by its Machine when it was deleted at another', async (t) => {
+  test('a Machine releases a session in a shared store when another Machine deletes it', async (t) => {
     const { a, b, streams } = await startSharing(t, 'let-go-deleted');
     assert.equal((await admin(b, 'DELETE', `/sessions/${KEY}`)).status, 204);
     await Promise.all(streams.map(({ broken }) => broken));

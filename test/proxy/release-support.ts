@@ -1,4 +1,4 @@
-/** Whole sidecars that own a session, and clients that notice when its streams break off. */
+/** Complete sidecars that own a session, and clients that notice when its streams are aborted. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
@@ -20,7 +20,7 @@ export const HALF = 'x'.repeat(1_000);
 
 export interface App {
   readonly port: number;
-  /** The other half of each download that is under way. */
+  /** The open responses, each with half of its download sent. */
   readonly downloads: ServerResponse[];
 }
 
@@ -44,9 +44,9 @@ async function serveApp(t: TestContext, name: string): Promise<App> {
 
 export interface Machine extends TestMachine, App {
   readonly log: KeptLog;
-  /** Lines of the access log: path, status, and why it was broken off. */
+  /** Lines of the access log: path, status, and the reason of an abort. */
   readonly requests: unknown[];
-  /** What the counter of releases was told. */
+  /** Reasons that the metric of released sessions counted. */
   readonly released: string[];
 }
 
@@ -77,9 +77,9 @@ export function mint({ url }: Machine): Promise<string> {
 export const SESSION = { 'x-session-id': ID };
 
 export interface Stream {
-  /** The app that it is a stream of. */
+  /** The app that sends the stream. */
   readonly by: string;
-  /** Resolves when it breaks off; rejects if it ends as if complete. */
+  /** Resolves when it is aborted. Rejects if it ends as if complete. */
   readonly broken: Promise<void>;
 }
 
@@ -88,7 +88,7 @@ export async function openEvents(url: string, headers = {}): Promise<Stream> {
   const reader = response.body?.getReader() ?? assert.fail('no body');
   const { value } = (await reader.read()) as { readonly value?: Uint8Array };
   const broken = reader.read().then(
-    () => assert.fail('the stream has ended as if complete'),
+    () => assert.fail('the stream ended as if complete'),
     () => undefined,
   );
   broken.catch(() => undefined);
@@ -118,7 +118,7 @@ export function admin(
   return fetch(`http://127.0.0.1:${sidecar.ports.admin}${path}`, init);
 }
 
-/** What an import says of the session: it belongs to that Machine now. */
+/** An import file that moves the session to that Machine. */
 export function movedTo(id: string): string {
   const now = Date.now();
   const binding = {

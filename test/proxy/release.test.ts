@@ -1,6 +1,6 @@
 /**
- * A Machine that learns that a session of its own is another's closes its streams and sockets, and
- * their clients reach the owner: whole sidecars, real clients, and an edge that replays.
+ * A Machine that loses a session to another closes its streams and WebSockets, and their clients
+ * reach the new owner: complete sidecars, real clients, and an edge that replays.
  */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
@@ -23,7 +23,7 @@ import {
   startMachine,
 } from './release-support.ts';
 
-/** Both own the session: the older claim is that of `a`. */
+/** Both Machines own the session. `a` has the older claim. */
 async function startSplit(t: TestContext) {
   const fleet = await openFleet(t, 'a', 'b');
   const later = { ...systemClock, now: () => systemClock.now() + 60_000 };
@@ -52,7 +52,7 @@ function startEdgeBefore(t: TestContext, machines: readonly Machine[]) {
 
 describe('two Machines that both own a session', () => {
   for (const speaker of ['a', 'b'] as const) {
-    test(`end with one when they hear each other, ${speaker} first: the clients of the loser reach the winner`, async (t) => {
+    test(`end with one owner when they reach each other, ${speaker} first: the clients of the loser reach the winner`, async (t) => {
       const { a, b, reconnect } = await startSplit(t);
       const edge = await startEdgeBefore(t, [a, b]);
       const preferred = { 'fly-prefer-instance-id': 'b' };
@@ -90,7 +90,7 @@ describe('a session that an operator', () => {
     return machine;
   }
 
-  test('deletes loses its streams and sockets', async (t) => {
+  test('deletes loses its streams and WebSockets', async (t) => {
     const machine = await startAlone(t);
     const streams = [await openEvents(machine.url), await openSocket(t, machine.url)];
     assert.equal((await admin(machine, 'DELETE', `/sessions/${KEY}`)).status, 204);
@@ -111,7 +111,7 @@ describe('a session that an operator', () => {
     ]);
   });
 
-  test('moves to another Machine loses them too, and a dry run closes nothing', async (t) => {
+  test('moves to another Machine loses its WebSocket, and a dry run closes nothing', async (t) => {
     const machine = await startAlone(t);
     const { broken } = await openSocket(t, machine.url);
     const dry = await admin(machine, 'POST', '/sessions?dry-run=true', movedTo('b'));
@@ -122,7 +122,7 @@ describe('a session that an operator', () => {
     assert.deepEqual(machine.released, ['moved']);
   });
 
-  test('deletes at a Machine that only has a copy of it keeps its streams', async (t) => {
+  test('deletes on a Machine that only has a copy keeps its streams', async (t) => {
     const fleet = await openFleet(t, 'a', 'b');
     const [a, b] = [await startMachine(t, fleet, 'a'), await startMachine(t, fleet, 'b')];
     await mint(a);
@@ -132,7 +132,7 @@ describe('a session that an operator', () => {
   });
 });
 
-test('a sidecar that stops while streams are being closed leaves no timer behind', async (t) => {
+test('a sidecar that stops while it closes streams leaves no timer', async (t) => {
   const fleet = await openFleet(t, 'a', 'b');
   const pending = new Set<object>();
   const after: Clock['after'] = (ms, fn) => {

@@ -11,11 +11,11 @@ function createRecorder(clock: TestClock): RequestRecorder {
   return new RequestRecorder({ clock, logger: nullLogger, metrics: nullMetrics });
 }
 
-test('a Machine that nobody has used is quiet', () => {
+test('msUntilQuiet() is 0 before the first request', () => {
   assert.equal(createRecorder(createTestClock()).msUntilQuiet(), 0);
 });
 
-test('it is quiet a second after the last of all requests has ended', async () => {
+test('msUntilQuiet() reaches 0 one second after the last request ended', async () => {
   const clock = createTestClock();
   const recorder = createRecorder(clock);
   const quietAfter = async (ms: number): Promise<number> => {

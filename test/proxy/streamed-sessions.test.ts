@@ -1,4 +1,4 @@
-/** What a Machine learns of the sessions that have a stream open, by looking at the store. */
+/** How a Machine detects changes to sessions with an open stream: by store lookups. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { MachineId, SessionKey } from '../../src/session.ts';
@@ -15,18 +15,18 @@ const KEY = keyOf('room');
 const TTL_MS = 600_000;
 const TICK_MS = PROBE_PERIOD_MS / 10;
 
-/** `shared`: as a database that the fleet shares and that is well; `failing`: as one that may have forgotten. */
+/** `shared`: a healthy shared database. `failing`: a database that may have lost rows. */
 function setUp(kind: 'local' | 'shared' | 'failing', maxAgeMs = 0) {
   const clock = createTestClock();
   const memory = createMemoryStore({ clock, limits: { maxSessions: 100_000, maxAgeMs } });
-  const looked: SessionKey[] = [];
+  const lookedUp: SessionKey[] = [];
   const touched: SessionKey[] = [];
   const store: SessionStore = {
     ...memory,
     kind: kind === 'local' ? 'memory' : 'redis',
     isShared: kind === 'shared',
     lookup: (key) => {
-      looked.push(key);
+      lookedUp.push(key);
       const found = memory.lookup(key);
       return kind === 'local' ? found : Promise.resolve(found);
     },
@@ -36,21 +36,21 @@ function setUp(kind: 'local' | 'shared' | 'failing', maxAgeMs = 0) {
     },
   };
   const lost: [SessionKey, Release][] = [];
-  const held = new StreamedSessions({
+  const streamed = new StreamedSessions({
     ...{ self: SELF, store, clock, ttlMs: TTL_MS },
     background: (_what, work) => work.then(() => undefined),
     onLost: (key, release) => void lost.push([key, release]),
   });
   const bind = (key = KEY, machine: MachineId = SELF, generation = 1) =>
     memory.upsert({ key, machine, origin: 'learned', generation, ttlMs: TTL_MS });
-  return { clock, memory, held, bind, looked, touched, lost };
+  return { clock, memory, streamed, bind, lookedUp, touched, lost };
 }
 
 describe('a session with an open stream in a shared store', () => {
-  test('is lost within ten seconds when its row is another Machine’s, and not touched any more', async () => {
-    const { clock, held, bind, touched, lost } = setUp('shared');
+  test('is lost within ten seconds when its row names another Machine, and is no longer extended', async () => {
+    const { clock, streamed, bind, touched, lost } = setUp('shared');
     await bind();
-    const release = held.keepAlive(KEY);
+    const release = streamed.keepAlive(KEY);
     await clock.advance(PROBE_PERIOD_MS);
     await bind(KEY, OTHER, 2);
     await clock.advance(PROBE_PERIOD_MS + TICK_MS);
@@ -62,76 +62,76 @@ describe('a session with an open stream in a shared store', () => {
   });
 
   test('is lost when its row was deleted', async () => {
-    const { clock, memory, held, bind, lost } = setUp('shared');
+    const { clock, memory, streamed, bind, lost } = setUp('shared');
     await bind();
-    held.keepAlive(KEY);
+    streamed.keepAlive(KEY);
     await clock.advance(TICK_MS);
     await memory.delete(KEY);
     await clock.advance(PROBE_PERIOD_MS + TICK_MS);
     assert.deepEqual(lost[0], [KEY, { why: 'deleted' }]);
-    held.stop();
+    streamed.stop();
   });
 
   const notLost: [string, 'shared' | 'failing' | 'local', maxAgeMs: number, endedHere: boolean][] =
     [
       ['by this Machine itself', 'shared', 0, true],
       ['by its age', 'shared', 15_000, false],
-      ['in a store that may have forgotten it', 'failing', 0, false],
-      ['in a store of its own, which evicts', 'local', 0, false],
+      ['in a store that may have lost it', 'failing', 0, false],
+      ['in a local store, which evicts', 'local', 0, false],
     ];
   for (const [name, kind, maxAgeMs, isEndedHere] of notLost) {
     test(`is not lost when its row has ended ${name}`, async () => {
-      const { clock, memory, held, bind, lost } = setUp(kind, maxAgeMs);
+      const { clock, memory, streamed, bind, lost } = setUp(kind, maxAgeMs);
       await bind();
-      held.keepAlive(KEY);
+      streamed.keepAlive(KEY);
       await clock.advance(TICK_MS);
-      if (isEndedHere) held.noteEnded(KEY);
+      if (isEndedHere) streamed.noteEnded(KEY);
       if (maxAgeMs === 0) await memory.delete(KEY);
       await clock.advance(TTL_MS);
       assert.deepEqual(lost, []);
-      held.stop();
+      streamed.stop();
     });
   }
 
-  test('is looked up in strides: ten thousand of them a thousand at a time, each once a period', async () => {
-    const { clock, held, bind, looked } = setUp('shared');
+  test('is looked up once per period: ten thousand sessions in batches of a thousand', async () => {
+    const { clock, streamed, bind, lookedUp } = setUp('shared');
     const keys = Array.from({ length: 10_000 }, (_, i) => keyOf(`room-${i}`));
     for (const key of keys) {
       await bind(key);
-      held.keepAlive(key);
+      streamed.keepAlive(key);
     }
     for (let i = 1; i <= 10; i += 1) {
       await clock.advance(TICK_MS);
-      assert.equal(looked.length, 1_000 * i);
+      assert.equal(lookedUp.length, 1_000 * i);
     }
-    assert.equal(new Set(looked).size, 10_000);
-    held.stop();
+    assert.equal(new Set(lookedUp).size, 10_000);
+    streamed.stop();
   });
 });
 
-describe('a session with an open stream in a store of this Machine alone', () => {
-  test('is looked up once after the stream was opened, and then when it is touched', async () => {
-    const { clock, held, bind, looked, touched } = setUp('local');
+describe('a session with an open stream in a local store', () => {
+  test('is looked up once after the stream opens, and then when it is extended', async () => {
+    const { clock, streamed, bind, lookedUp, touched } = setUp('local');
     await bind();
-    held.keepAlive(KEY);
+    streamed.keepAlive(KEY);
     await clock.advance(TTL_MS / 4 - 1);
-    assert.deepEqual([looked.length, touched.length], [1, 0]);
+    assert.deepEqual([lookedUp.length, touched.length], [1, 0]);
     await clock.advance(TICK_MS);
-    assert.deepEqual([looked.length, touched.length], [2, 1]);
-    held.stop();
+    assert.deepEqual([lookedUp.length, touched.length], [2, 1]);
+    streamed.stop();
   });
 
-  test('is lost if it was released before its stream opened', async () => {
-    const { clock, held, bind, lost } = setUp('local');
+  test('is lost if it moved before its stream opened', async () => {
+    const { clock, streamed, bind, lost } = setUp('local');
     await bind(KEY, OTHER);
-    held.keepAlive(KEY);
+    streamed.keepAlive(KEY);
     await clock.advance(TICK_MS);
     assert.deepEqual(lost, [[KEY, { to: OTHER, why: 'moved' }]]);
-    held.stop();
+    streamed.stop();
   });
 });
 
-test('the bindings wait at their stop for the last touch of a stream that has just closed, behind its look', async () => {
+test('stop() of the bindings waits for the lookup and the last touch of a stream that has just closed', async () => {
   const clock = createTestClock();
   const memory = createMemoryStore({ clock, limits: { maxSessions: 10, maxAgeMs: 0 } });
   let touches = 0;

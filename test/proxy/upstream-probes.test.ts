@@ -1,4 +1,4 @@
-/** What of an app passes for being well, asked over real connections. */
+/** Which responses of an app pass a health check, over real connections. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
@@ -23,8 +23,8 @@ function respondingWith(t: TestContext, response: string): Promise<number> {
 const NOT_FOLLOWED =
   '; redirects are not followed: set UPSTREAM_CHECK_PATH to a path that returns 2xx, or UPSTREAM_CHECK_HOST to a host that the app serves';
 
-describe('a check that is redirected fails, and says how to avoid it and where it leads', () => {
-  const rows: readonly (readonly [location: string, lead: string])[] = [
+describe('a redirected check fails, and the reason names the difference and the fix', () => {
+  const rows: readonly (readonly [location: string, difference: string])[] = [
     ['', ''],
     ['location: /login?token=secret\r\n', ' to another path'],
     ['location: https://my-app.fly.dev/up?token=secret\r\n', ' to the same URL'],
@@ -33,7 +33,7 @@ describe('a check that is redirected fails, and says how to avoid it and where i
     ['location: http://me:secret@my-app.com/secret\r\n', ' to another scheme and host and path'],
     ['location: http://:secret\r\n', ''],
   ];
-  for (const [location, lead] of rows) {
+  for (const [location, difference] of rows) {
     test(`by ${JSON.stringify(location)}`, async (t) => {
       const response = `HTTP/1.1 302 Found\r\n${location}content-length: 0\r\n\r\n`;
       const options = {
@@ -41,7 +41,7 @@ describe('a check that is redirected fails, and says how to avoid it and where i
         clock: createTestClock(),
       };
       const outcome = await createCheckProbe(options, '/up', 'my-app.fly.dev')(NEVER);
-      const reason = `the check returned 302${lead}${NOT_FOLLOWED}`;
+      const reason = `the check returned 302${difference}${NOT_FOLLOWED}`;
       assert.deepEqual(outcome, { kind: 'failed', reason });
     });
   }
@@ -71,15 +71,15 @@ describe('a check', () => {
     });
   }
 
-  test('asks for its path, once, on a connection of its own', async (t) => {
-    const asked: unknown[] = [];
+  test('requests its path once, on a connection of its own', async (t) => {
+    const requests: unknown[] = [];
     const port = await serveApp(t, ({ method, url, headers }, res) => {
-      asked.push([method, url, headers.host, headers.connection]);
+      requests.push([method, url, headers.host, headers.connection]);
       res.end();
     });
     const probe = createCheckProbe({ origin: originAt(port), clock: createTestClock() }, '/a?b=1');
     await probe(NEVER);
-    assert.deepEqual(asked, [['GET', '/a?b=1', `127.0.0.1:${port}`, 'close']]);
+    assert.deepEqual(requests, [['GET', '/a?b=1', `127.0.0.1:${port}`, 'close']]);
   });
 });
 

@@ -7,7 +7,7 @@ const OWN = 'fly-affinity (m1)';
 const via = createVia(machineId('m1'));
 
 describe('Via', () => {
-  test('names the version that came and this sidecar, whose Machine its comment tells', () => {
+  test('has the received version, the sidecar, and its Machine in the comment', () => {
     assert.equal(via.lineFor(1), `Via: 1.1 ${OWN}\r\n`);
     assert.equal(via.lineFor(0), `Via: 1.0 ${OWN}\r\n`);
   });
@@ -30,16 +30,16 @@ describe('Via', () => {
     ['this sidecar three times without blanks', [`1.1 ${OWN},1.1 ${OWN},1.1 ${OWN}`], true],
     ['this sidecar a hundred times', [`1.1 ${OWN}, `.repeat(100)], true],
     ['another Machine', ['1.1 fly-affinity (m2), '.repeat(9)], false],
-    ['a Machine whose name begins alike', ['1.1 fly-affinity (m12), '.repeat(9)], false],
+    ['a Machine whose name starts the same', ['1.1 fly-affinity (m12), '.repeat(9)], false],
     ['a sidecar without its comment', ['1.1 fly-affinity, '.repeat(9)], false],
   ];
   for (const [name, values, isLoop] of rows) {
-    test(`of ${name} is ${isLoop ? 'a loop' : 'no loop'}`, () => {
+    test(`of ${name} is ${isLoop ? 'a loop' : 'not a loop'}`, () => {
       assert.equal(via.isLoop(values), isLoop);
     });
   }
 
-  test('of a loop is one whatever a client has put before it', () => {
+  test('of a loop is detected after any forged text', () => {
     const passes = Array.from({ length: 3 }, () => `1.1 ${OWN}`);
     for (const forged of ['(', ')', '"', '\\', ',,,', '1.1 (fly-affinity', '\xff']) {
       assert.equal(via.isLoop([forged, ...passes]), true);

@@ -1,6 +1,6 @@
 /**
- * Fault 3: bad bytes behind a valid request replaced its response. A valid request gets its own
- * response first; the bad bytes get an error response after it.
+ * Fault 3: bad bytes after a valid request replaced its response. A valid request gets its own
+ * response first, and the bad bytes get an error response after it.
  */
 import assert from 'node:assert/strict';
 import type { RequestListener } from 'node:http';
@@ -16,7 +16,7 @@ import {
   post,
   postInChunks,
   requestText,
-  saysClose,
+  hasConnectionClose,
   serveRecordingApp,
   summaryOf,
   untilArrived,
@@ -28,12 +28,12 @@ import {
 
 const SMUGGLED = get('/smuggled');
 
-/** What may come behind a request and is none. */
+/** Bytes after a request that are not a valid request. */
 const GARBAGE: readonly (readonly [name: string, text: string])[] = [
-  ['no HTTP at all', 'nonsense\r\n\r\n'],
-  ['the hello of TLS', '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n'],
+  ['bytes that are not HTTP', 'nonsense\r\n\r\n'],
+  ['a TLS ClientHello', '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n'],
   ['a NUL', '\0'],
-  ['a body that is longer than its length says', 'more\r\n\r\n'],
+  ['a body that is longer than its Content-Length', 'more\r\n\r\n'],
   ['a folded line', get('/bad', 'X-A: b', ' c')],
   ['a space before the colon', get('/bad', 'X-A : b')],
   ['a bare LF', 'GET /bad HTTP/1.1\nHost: a\n\n'],
@@ -43,19 +43,19 @@ const GARBAGE: readonly (readonly [name: string, text: string])[] = [
   ['a head that is too large', get('/bad', `X-A: ${'b'.repeat(70_000)}`)],
 ];
 
-interface Scene {
+interface Setup {
   readonly app: RecordingApp;
   readonly client: RawClient;
-  /** One more. */
+  /** Connects another client. */
   readonly another: () => Promise<RawClient>;
   /** Lets the app respond to `/slow`. */
   readonly release: () => void;
-  /** Resolves when all that is under way has arrived. */
+  /** Resolves when all data in flight has arrived. */
   readonly untilQuiet: () => Promise<void>;
 }
 
-/** The app holds `/slow`, and the second half of `/stream`, until `release`; else it echoes. */
-async function setUp(t: TestContext): Promise<Scene> {
+/** The app holds `/slow`, and the second half of `/stream`, until `release`. It echoes other requests. */
+async function setUp(t: TestContext): Promise<Setup> {
   const released = Promise.withResolvers<undefined>();
   const listener: RequestListener = (req, res) => {
     if (req.url === '/stream') res.write('first ');
@@ -76,46 +76,46 @@ async function setUp(t: TestContext): Promise<Scene> {
 }
 
 /** One response of the app, then one error response, which ends the connection. */
-function assertServedThenRefused({ responses, rest }: Received, served: string): void {
+function assertServedThenRejected({ responses, rest }: Received, served: string): void {
   const [first, second] = responses;
   assert.deepEqual([first && summaryOf(first), responses.length, rest], [served, 2, '']);
   assert.ok(second && second.status >= 400 && second.status < 500);
-  assert.ok(saysClose(second), 'it says that the connection is closed');
+  assert.ok(hasConnectionClose(second), 'the response has Connection: close');
 }
 
-describe('a request with bad bytes behind it gets its own response, and then they get theirs:', () => {
+describe('a request followed by bad bytes gets its own response, and then an error response follows:', () => {
   for (const [name, garbage] of GARBAGE) {
     test(name, BOUNDED, async (t) => {
       const { app, client, untilQuiet } = await setUp(t);
       client.send(get('/good') + garbage + SMUGGLED);
-      assertServedThenRefused(await untilEnded(client), '200 GET /good');
+      assertServedThenRejected(await untilEnded(client), '200 GET /good');
       await untilQuiet();
       assert.deepEqual(app.seen, ['GET /good']);
     });
 
-    test(`${name}, though the response is slow and they are there already`, BOUNDED, async (t) => {
+    test(`${name}, with a slow response and the bytes already received`, BOUNDED, async (t) => {
       const { app, client, release, untilQuiet } = await setUp(t);
       client.send(get('/slow') + garbage + SMUGGLED);
       await untilQuiet();
       assert.equal(client.received(), '');
       release();
-      assertServedThenRefused(await untilEnded(client), '200 GET /slow');
+      assertServedThenRejected(await untilEnded(client), '200 GET /slow');
       await untilQuiet();
       assert.deepEqual(app.seen, ['GET /slow']);
     });
   }
 
-  test('in the middle of a response that is a stream', BOUNDED, async (t) => {
+  test('in the middle of a streamed response', BOUNDED, async (t) => {
     const { client, release, untilQuiet } = await setUp(t);
     client.send(get('/stream'));
     await client.until((text) => text.includes('first '));
     client.send(`nonsense\r\n\r\n${SMUGGLED}`);
     await untilQuiet();
     release();
-    assertServedThenRefused(await untilEnded(client), '200 first second');
+    assertServedThenRejected(await untilEnded(client), '200 first second');
   });
 
-  test('behind ten requests, each of which gets its own', BOUNDED, async (t) => {
+  test('after ten requests, each of which gets its own response', BOUNDED, async (t) => {
     const { app, client } = await setUp(t);
     const targets = Array.from({ length: 10 }, (_, i) => `/${i}`);
     client.send(`${targets.map((target) => get(target)).join('')}nonsense\r\n\r\n`);
@@ -130,45 +130,41 @@ describe('a request with bad bytes behind it gets its own response, and then the
   });
 });
 
-describe('an upload that is complete gets the response of the app, whatever is behind it:', () => {
+describe('a complete upload gets the response of the app, whatever follows it:', () => {
   for (const [name, upload] of [
     ['with a length', post],
     ['in chunks', postInChunks],
   ] as const) {
     for (const [behind, garbage] of [
-      ['bytes that are no HTTP', 'nonsense\r\n\r\n'],
+      ['bytes that are not HTTP', 'nonsense\r\n\r\n'],
       ['two line ends too many, and then such bytes', '\r\n\r\nnonsense\r\n\r\n'],
       ['a second last chunk', '0\r\n\r\n'],
     ] as const) {
       test(`${name}, before ${behind}`, BOUNDED, async (t) => {
         const { app, client } = await setUp(t);
         client.send(upload('/good', 'hello') + garbage + SMUGGLED);
-        assertServedThenRefused(await untilEnded(client), '200 POST /good hello');
+        assertServedThenRejected(await untilEnded(client), '200 POST /good hello');
         assert.deepEqual(app.seen, ['POST /good']);
       });
     }
 
-    test(`${name}, though the app is slow`, BOUNDED, async (t) => {
+    test(`${name}, with a slow app`, BOUNDED, async (t) => {
       const { client, release, untilQuiet } = await setUp(t);
       client.send(`${upload('/slow', 'hello')}nonsense\r\n\r\n`);
       await untilQuiet();
       release();
-      assertServedThenRefused(await untilEnded(client), '200 POST /slow hello');
+      assertServedThenRejected(await untilEnded(client), '200 POST /slow hello');
     });
   }
 
-  test(
-    'and a next upload that breaks off its chunks gets the error response',
-    BOUNDED,
-    async (t) => {
-      const { app, client, untilQuiet } = await setUp(t);
-      const broken = `${requestText('POST', '/bad', 'Transfer-Encoding: chunked')}${chunk('abc')}g\r\n`;
-      client.send(post('/good', 'hello') + broken + SMUGGLED);
-      assertServedThenRefused(await untilEnded(client), '200 POST /good hello');
-      await untilQuiet();
-      assert.ok(!app.seen.includes('GET /smuggled'));
-    },
-  );
+  test('and a next upload with invalid chunks gets the error response', BOUNDED, async (t) => {
+    const { app, client, untilQuiet } = await setUp(t);
+    const broken = `${requestText('POST', '/bad', 'Transfer-Encoding: chunked')}${chunk('abc')}g\r\n`;
+    client.send(post('/good', 'hello') + broken + SMUGGLED);
+    assertServedThenRejected(await untilEnded(client), '200 POST /good hello');
+    await untilQuiet();
+    assert.ok(!app.seen.includes('GET /smuggled'));
+  });
 });
 
 describe('a request with Connection: close is the last of its connection:', () => {
@@ -190,7 +186,7 @@ describe('a request with Connection: close is the last of its connection:', () =
       ['bad bytes', 'nonsense\r\n\r\n'],
     ] as const) {
       test(
-        `${name} gets its response, and nothing behind it is executed: ${behind}`,
+        `${name} gets its response, and the app receives nothing after it: ${behind}`,
         BOUNDED,
         async (t) => {
           const { app, client, untilQuiet } = await setUp(t);
@@ -206,19 +202,23 @@ describe('a request with Connection: close is the last of its connection:', () =
     }
   }
 
-  test('a slow one too: what is there already is not executed', BOUNDED, async (t) => {
-    const { app, client, release, untilQuiet } = await setUp(t);
-    client.send(get('/slow', 'Connection: close') + SMUGGLED);
-    await untilQuiet();
-    release();
-    const { responses } = await untilEnded(client);
-    assert.deepEqual(responses.map(summaryOf), ['200 GET /slow']);
-    await untilQuiet();
-    assert.deepEqual(app.seen, ['GET /slow']);
-  });
+  test(
+    'a slow one too: the app does not receive a request that has already arrived',
+    BOUNDED,
+    async (t) => {
+      const { app, client, release, untilQuiet } = await setUp(t);
+      client.send(get('/slow', 'Connection: close') + SMUGGLED);
+      await untilQuiet();
+      release();
+      const { responses } = await untilEnded(client);
+      assert.deepEqual(responses.map(summaryOf), ['200 GET /slow']);
+      await untilQuiet();
+      assert.deepEqual(app.seen, ['GET /slow']);
+    },
+  );
 });
 
-test('one connection that ends so ends no other', BOUNDED, async (t) => {
+test('other connections stay open', BOUNDED, async (t) => {
   const { client, another, release } = await setUp(t);
   client.send(get('/slow'));
   const other = await another();

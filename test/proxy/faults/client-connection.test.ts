@@ -1,6 +1,6 @@
 /**
- * The connection of a client, as the engine's state machine has it: a request, its response, the
- * next request; a FIN of the client; responses that the sidecar gives by itself.
+ * The state machine of a client connection: a request, its response, the next request; a FIN of the
+ * client; local responses of the sidecar.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -29,7 +29,7 @@ import {
 } from './support.ts';
 
 describe('a connection', () => {
-  test('serves a request after another, whatever the bytes arrive in', BOUNDED, async (t) => {
+  test('serves one request after another, for any split of the bytes', BOUNDED, async (t) => {
     const app = await serveRecordingApp(t);
     const { ports } = await startTestSidecar(t, app.port);
     const client = await openClient(t, ports.public);
@@ -53,7 +53,7 @@ describe('a connection', () => {
   });
 
   test(
-    'carries a response while its request is still being sent, and then the next',
+    'carries a response while the request is still being sent, and then serves the next',
     BOUNDED,
     async (t) => {
       const app = await serveRecordingApp(t, (req, res) => {
@@ -74,19 +74,21 @@ describe('a connection', () => {
   );
 });
 
-describe('a client that sends a FIN behind its request', () => {
+describe('a client that sends a FIN after its request', () => {
   for (const [name, text, expected] of [
     ['a GET', get('/'), '200 GET /'],
     ['a POST', post('/', 'hello'), '200 POST / hello'],
     ['a POST in chunks', postInChunks('/', 'hello'), '200 POST / hello'],
   ] as const) {
-    test(`gets its response, though the app is slow: ${name}`, BOUNDED, async (t) => {
-      const held = Promise.withResolvers<() => void>();
-      const app = await serveRecordingApp(t, (req, res) => held.resolve(() => echo(req, res)));
+    test(`gets its response from a slow app: ${name}`, BOUNDED, async (t) => {
+      const heldResponse = Promise.withResolvers<() => void>();
+      const app = await serveRecordingApp(t, (req, res) =>
+        heldResponse.resolve(() => echo(req, res)),
+      );
       const sidecar = await startTestSidecar(t, app.port);
       const client = await openClient(t, sidecar.ports.public);
       client.socket.end(text);
-      const respond = await held.promise;
+      const respond = await heldResponse.promise;
       await untilArrived(sidecar);
       respond();
       const { responses } = await untilEnded(client);
@@ -94,7 +96,7 @@ describe('a client that sends a FIN behind its request', () => {
     });
   }
 
-  test('gets the rest of a response whose length is known', BOUNDED, async (t) => {
+  test('gets the rest of a response with Content-Length', BOUNDED, async (t) => {
     const opened = Promise.withResolvers<ServerResponse>();
     const app = await serveRecordingApp(t, (_req, res) => {
       res.writeHead(200, { 'content-length': 9 }).write('hello');
@@ -112,7 +114,7 @@ describe('a client that sends a FIN behind its request', () => {
   });
 
   test(
-    'does not keep an open-ended response: the app sees it aborted within seconds',
+    'does not keep an endless response open: it is aborted at the app within seconds',
     BOUNDED,
     async (t) => {
       const opened = Promise.withResolvers<ServerResponse>();
@@ -133,13 +135,13 @@ describe('a client that sends a FIN behind its request', () => {
         await untilArrived(sidecar);
         await clock.advance(1_000);
       }
-      await eventually(sidecar, () => isClosed, 'the response of the app is broken off');
+      await eventually(sidecar, () => isClosed, 'the response of the app is aborted');
       await client.untilClosed();
     },
   );
 
   test(
-    'in the middle of its body gets no response of the app, which sees it break off',
+    'in the middle of its body gets no response, and the app sees the request aborted',
     BOUNDED,
     async (t) => {
       const app = await serveRecordingApp(t);
@@ -161,7 +163,7 @@ describe('a client that sends a FIN behind its request', () => {
   );
 });
 
-/** Other Machines, none of which can be reached. */
+/** A fleet whose other Machine is unreachable. */
 const FLEET = { FLEET: 'm2@127.0.0.1:9' };
 const UNDELIVERED =
   'fly-replay-failed: instance=m2;app=a;region=ams;replay_source=m1;reason=timeout;elapsed_ms=1';
@@ -172,18 +174,18 @@ interface Local {
   readonly fields: readonly string[];
   readonly target?: string;
   readonly env?: Environment;
-  /** The app never responds, or is not there. */
+  /** The app never responds, or does not listen. */
   readonly app?: 'silent' | 'gone';
   readonly endsConnection?: boolean;
 }
 
-/** Responses that the sidecar gives by itself. */
+/** Local responses of the sidecar. */
 // prettier-ignore
 const LOCAL: readonly Local[] = [
   { name: 'a replay', status: 307, fields: ['Mcp-Session-Id: x~m2'], env: FLEET },
-  { name: 'a session that nobody knows', status: 404, fields: ['Mcp-Session-Id: x'], env: { UNKNOWN_SESSION: 'reject' } },
-  { name: 'an owner that can not be reached', status: 503, fields: ['Mcp-Session-Id: x~m2', UNDELIVERED], env: FLEET },
-  { name: 'an app that is not there', status: 502, fields: [], app: 'gone' },
+  { name: 'an unknown session', status: 404, fields: ['Mcp-Session-Id: x'], env: { UNKNOWN_SESSION: 'reject' } },
+  { name: 'an unreachable owner', status: 503, fields: ['Mcp-Session-Id: x~m2', UNDELIVERED], env: FLEET },
+  { name: 'an app that does not listen', status: 502, fields: [], app: 'gone' },
   { name: 'an app that is too slow', status: 504, fields: [], env: { UPSTREAM_HEAD_TIMEOUT_MS: '50' }, app: 'silent' },
   { name: 'two Host lines', status: 400, fields: ['Host: b'], endsConnection: true },
   { name: 'a fragment in the target', status: 400, fields: [], target: '/#f', endsConnection: true },
@@ -201,7 +203,7 @@ async function startFor(
   return startTestSidecar(t, port, env);
 }
 
-describe('a response of the sidecar itself to a HEAD has no body:', () => {
+describe('a local response to a HEAD has no body:', () => {
   for (const local of LOCAL) {
     test(local.name, BOUNDED, async (t) => {
       const sidecar = await startFor(t, local);
@@ -239,7 +241,7 @@ describe('a response of the sidecar itself to a HEAD has no body:', () => {
   }
 });
 
-describe('a response of the sidecar itself to a request with a body leaves the connection in step:', () => {
+describe('a local response to a request with a body does not disturb the next request:', () => {
   for (const local of LOCAL.filter(({ endsConnection }) => !endsConnection)) {
     for (const [how, upload] of [
       ['with a length', post],
@@ -248,7 +250,7 @@ describe('a response of the sidecar itself to a request with a body leaves the c
       test(`${local.name}, a body ${how}`, BOUNDED, async (t) => {
         const { ports } = await startFor(t, local);
         const client = await openClient(t, ports.public);
-        // Neither may be taken for a request.
+        // No part of the body may count as a request.
         const body = get('/smuggled').repeat(100);
         const text = upload('/', body, ...local.fields);
         client.send(text + text);
@@ -259,7 +261,7 @@ describe('a response of the sidecar itself to a request with a body leaves the c
     }
   }
 
-  /** What is longer than a replay may be, or has no length, is not replayed but forwarded in vain. */
+  /** A request without a known length is not replayed but forwarded, which fails here. */
   function expectedStatuses({ name, status }: Local, how: string): number[] {
     const isForwarded = name === 'a replay' && how === 'in chunks';
     return isForwarded ? [503, 503] : [status, status];

@@ -1,6 +1,6 @@
 /**
- * Fault 6: a response that the app gave before it had read the upload became a 502. It reaches the
- * client, whatever the app does with its connection, and whatever the client does with its own.
+ * Fault 6: a response that the app sent before it had read the upload became a 502. It reaches the
+ * client, whatever the app and the client do with their connections.
  */
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
@@ -22,9 +22,9 @@ import {
   untilResponses,
 } from './support.ts';
 
-/** Enough to show a race. */
+/** Enough tries to hit a race. */
 const TRIES = 20;
-/** Arrives with its head; and more than socket buffers hold, but less than the sidecar discards. */
+/** A body that arrives with its head, and one larger than the socket buffers but within the discard limit of the sidecar. */
 const [SMALL, LARGE] = [20_000, 4_000_000];
 
 const EARLY = '413 too large';
@@ -40,7 +40,7 @@ interface EarlyApp {
   readonly serve: (t: TestContext) => Promise<number>;
 }
 
-/** `respond` writes the response and then treats the connection as the row says. */
+/** `respond` writes the response and then closes or keeps the connection. */
 function rawApp(name: string, respond: (socket: Socket) => void): EarlyApp {
   const serveIt = (t: TestContext): Promise<number> => {
     const tails = new WeakMap<Socket, string>();
@@ -58,18 +58,18 @@ function rawApp(name: string, respond: (socket: Socket) => void): EarlyApp {
   return { name, serve: serveIt };
 }
 
-/** A request line may stand behind the rest of an upload, and come in two packets. */
+/** A request line may follow the rest of an upload, and may be split over two packets. */
 const LINE_END = ' / HTTP/1.1\r\n';
 const REQUEST_LINE_BYTES = 'POST'.length + LINE_END.length;
 
-/** node:http reads and drops what its app has left of a body, unless it closes the connection. */
+/** node:http discards the rest of a body that its app did not read, unless it closes the connection. */
 function nodeApp(name: string, fields: Record<string, string>): EarlyApp {
   const serveIt = (t: TestContext): Promise<number> => {
     const server = createServer((req, res) => {
       if (req.method === 'GET') res.end('fine');
       else res.writeHead(413, { 'content-length': 9, ...fields }).end('too large');
     });
-    // It says 100 by itself otherwise.
+    // Without this, node:http sends 100 Continue.
     server.on('checkContinue', (req, res) => server.emit('request', req, res));
     return serve(t, server);
   };
@@ -121,7 +121,7 @@ const FRAMINGS: readonly Framing[] = [
 ];
 const [WITH_LENGTH = assert.fail(), IN_CHUNKS = assert.fail()] = FRAMINGS;
 
-/** Bytes, as strings of this length would be encoded anew for every try. */
+/** As bytes, so that long strings are not encoded for every try. */
 interface Upload {
   readonly head: Buffer;
   readonly pieces: readonly Buffer[];
@@ -135,7 +135,7 @@ function uploadOf({ field, body }: Framing, size: number, ...fields: string[]): 
   return { head, pieces, whole: Buffer.concat([head, ...pieces]) };
 }
 
-/** How a client sends an upload and comes by its response. */
+/** How a client sends an upload. */
 type Send = (client: RawClient, upload: Upload) => Promise<void>;
 
 const atOnce: Send = async ({ socket }, { whole }) => {
@@ -150,7 +150,7 @@ const pieceByPiece: Send = async ({ socket }, { head, pieces }) => {
   }
 };
 
-/** Looks at nothing until all is sent. */
+/** Reads nothing until all is sent. */
 const readingLast: Send = async ({ socket }, { whole }) => {
   socket.pause();
   await new Promise((resolve) => socket.write(whole, resolve));
@@ -164,10 +164,10 @@ const expecting: Send = async (client, { head, pieces }) => {
   if (text.startsWith('HTTP/1.1 100 ')) for (const piece of pieces) client.socket.write(piece);
 };
 
-/** What the client has got: a response in one line, or that there was none. */
+/** Sends an upload. Returns the response in one line, or `no response`. */
 async function upload(t: TestContext, port: number, send: Send, given: Upload): Promise<string> {
   const client = await openClient(t, port);
-  // It goes on sending after the sidecar has closed its side.
+  // The client keeps sending after the sidecar half-closes.
   client.socket.allowHalfOpen = true;
   const hasResponse = (text: string): boolean => readResponses(text).responses.length > 0;
   const responded = client.until(hasResponse).then(
@@ -180,14 +180,14 @@ async function upload(t: TestContext, port: number, send: Send, given: Upload): 
   return outcome;
 }
 
-/** How often each outcome came. */
+/** How often each outcome occurred. */
 function countsOf(outcomes: readonly string[]): Readonly<Record<string, number>> {
   const counts: Record<string, number> = {};
   for (const outcome of outcomes) counts[outcome] = (counts[outcome] ?? 0) + 1;
   return counts;
 }
 
-/** Uploads again and again, by turns of the framings, to a sidecar whose app serves all the same. */
+/** Uploads repeatedly, alternating between the framings, and expects the early response every time. */
 async function assertAlwaysEarly(
   t: TestContext,
   port: number,
@@ -223,8 +223,8 @@ describe('the early response to an upload', () => {
 
 describe('the early response reaches a client', () => {
   for (const [how, send, fields] of [
-    ['that goes on sending, piece by piece', pieceByPiece, []],
-    ['that reads only when all is sent', readingLast, []],
+    ['that sends piece by piece', pieceByPiece, []],
+    ['that reads only after it has sent everything', readingLast, []],
     ['that waits for 100 Continue', expecting, ['Expect: 100-continue']],
   ] as const) {
     for (const app of APPS) {
@@ -250,7 +250,7 @@ describe('the early response reaches a client', () => {
 
 describe('after an early response', () => {
   test(
-    'the next request of the connection is in step, if the upload has ended',
+    'the next request of the connection is served after the upload has ended',
     BOUNDED,
     async (t) => {
       const app = nodeApp('', {});
@@ -269,7 +269,7 @@ describe('after an early response', () => {
   );
 
   test(
-    'the connection to the app is not used again while a part of the upload is missing',
+    'the connection to the app is not reused if the upload is incomplete',
     BOUNDED,
     async (t) => {
       const received = new Map<Socket, string>();

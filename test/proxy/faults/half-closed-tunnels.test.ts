@@ -1,6 +1,6 @@
 /**
- * Fault 8: tunnels whose ends closed at the wrong moment were never closed, and were counted for
- * ever. However the two ends of a tunnel close, nothing of it is left, and bytes before a FIN arrive.
+ * Fault 8: tunnels whose ends closed at the wrong moment stayed open and counted as open forever. However
+ * the two ends close, no resource of the tunnel is left, and the bytes before a FIN arrive.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -30,20 +30,20 @@ import {
   UPGRADE_FIELDS,
 } from './support.ts';
 
-/** So many tunnels at once, as much of this is a race. */
+/** Several concurrent tunnels, because most of this depends on timing. */
 const TUNNELS = 10;
-/** A drain waits for what is open for longer than for the client of the latest request. */
+/** A long drain timeout: a drain waits longer for open streams than for the client of the last request. */
 const PATIENT = { DRAIN_TIMEOUT_MS: '60000' };
 
 const SWITCH =
   'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n';
 
-/** One end of a tunnel. When the other end sends a FIN it says goodbye and closes too. */
+/** One end of a tunnel. On a FIN of the other end it sends `goodbye` and closes. */
 interface End {
   readonly socket: Socket;
-  /** All that has come, its head included. */
+  /** Everything received, including the head. */
   readonly received: () => string;
-  /** A FIN has come. */
+  /** A FIN was received. */
   readonly hasEnded: () => boolean;
   readonly isClosed: () => boolean;
 }
@@ -67,7 +67,7 @@ function endOf(socket: Socket, received: () => string): End {
   return { socket, received, hasEnded: () => hasEnded, isClosed: () => isClosed };
 }
 
-/** Hands over the app's end of each tunnel once its request has come, before any response. */
+/** Calls `onRequest` with the app's end of each tunnel when its request arrives, before any response. */
 async function serveTunnelApp(
   t: TestContext,
   onRequest: (path: string, app: End) => void,
@@ -82,7 +82,7 @@ async function serveTunnelApp(
   });
 }
 
-/** Sends the request of a tunnel, and what the client has to say at once. */
+/** Connects a client and sends the request of a tunnel. */
 async function openClientEnd(t: TestContext, port: number, request: string): Promise<End> {
   const client = await openRawClient(port);
   t.after(() => client.socket.destroy());
@@ -96,24 +96,24 @@ const bytesOfClient = ({ client }: Tunnel): string => readResponses(client.recei
 const isOpen = ({ client }: Tunnel): boolean =>
   readResponses(client.received()).responses[0]?.status === 101;
 
-/** A client that is refused its tunnel has nothing more to say. */
-function leaveIfRefused({ client }: Tunnel): void {
+/** A client whose upgrade is rejected closes its side. */
+function closeIfRejected({ client }: Tunnel): void {
   const [response] = readResponses(client.received()).responses;
   if (response && response.status !== 101 && !client.socket.writableEnded) client.socket.end();
 }
 
 const isOver = (tunnel: Tunnel): boolean => {
-  leaveIfRefused(tunnel);
+  closeIfRejected(tunnel);
   return tunnel.client.isClosed() && tunnel.app.isClosed();
 };
 
-/** How one end closes; its bytes are on their way when it does. */
+/** How one end closes, with bytes in flight. */
 type Close = 'FIN' | 'RST';
 
-function close({ socket }: End, how: Close | undefined, bytes: string): void {
-  if (how === undefined) return;
+function close({ socket }: End, kind: Close | undefined, bytes: string): void {
+  if (kind === undefined) return;
   socket.write(bytes);
-  if (how === 'FIN') socket.end();
+  if (kind === 'FIN') socket.end();
   else socket.resetAndDestroy();
 }
 
@@ -134,16 +134,16 @@ const CLOSINGS: readonly Closing[] = [
   { name: 'a RST of both', client: 'RST', app: 'RST' },
 ];
 
-interface Scene {
-  /** The one that the clients talk to. */
+interface Tunnels {
+  /** The sidecar that the clients connect to. */
   readonly sidecar: Sidecar;
   readonly tunnels: readonly Tunnel[];
 }
 
 interface Moment {
   readonly name: string;
-  /** Brings the tunnels to the moment and closes them there. */
-  readonly closeThere: (scene: Scene, closing: Closing, size: number) => Promise<void>;
+  /** Brings the tunnels to this moment and closes them. */
+  readonly close: (opened: Tunnels, closing: Closing, size: number) => Promise<void>;
 }
 
 const [CLIENT_LETTER, APP_LETTER] = ['c', 'a'];
@@ -158,8 +158,8 @@ function accept({ app }: Tunnel): void {
 }
 
 /**
- * The kernel has the FIN or RST of the client when it gets the 101: the sidecar finds both at once,
- * or so many turns apart.
+ * The FIN or RST of the client arrives before the 101. The sidecar sees both in the same turn, or
+ * `turns` turns apart.
  */
 async function closeThenAccept(
   tunnel: Tunnel,
@@ -178,7 +178,7 @@ async function closeThenAccept(
 const MOMENTS: readonly Moment[] = [
   {
     name: 'before the 101',
-    closeThere: async ({ sidecar, tunnels }, closing, size) => {
+    close: async ({ sidecar, tunnels }, closing, size) => {
       for (const tunnel of tunnels) closeBoth(tunnel, closing, size);
       await untilArrived(sidecar);
       tunnels.forEach(accept);
@@ -186,13 +186,13 @@ const MOMENTS: readonly Moment[] = [
   },
   {
     name: 'right before the 101',
-    closeThere: async ({ tunnels }, closing, size) => {
+    close: async ({ tunnels }, closing, size) => {
       await Promise.all(tunnels.map((tunnel, i) => closeThenAccept(tunnel, closing, size, i)));
     },
   },
   {
-    name: 'while the 101 is on its way',
-    closeThere: async ({ tunnels }, closing, size) => {
+    name: 'while the 101 is in flight',
+    close: async ({ tunnels }, closing, size) => {
       for (const tunnel of tunnels) {
         accept(tunnel);
         closeBoth(tunnel, closing, size);
@@ -201,8 +201,8 @@ const MOMENTS: readonly Moment[] = [
     },
   },
   {
-    name: 'right behind the 101',
-    closeThere: async ({ sidecar, tunnels }, closing, size) => {
+    name: 'right after the 101',
+    close: async ({ sidecar, tunnels }, closing, size) => {
       tunnels.forEach(accept);
       for (const tunnel of tunnels) {
         await eventually(sidecar, () => isOpen(tunnel), 'the client has its 101');
@@ -212,7 +212,7 @@ const MOMENTS: readonly Moment[] = [
   },
   {
     name: 'in the middle of the stream',
-    closeThere: async ({ sidecar, tunnels }, closing, size) => {
+    close: async ({ sidecar, tunnels }, closing, size) => {
       tunnels.forEach(accept);
       for (const tunnel of tunnels) {
         await eventually(sidecar, () => isOpen(tunnel), 'the client has its 101');
@@ -232,18 +232,18 @@ function openMetrics(t: TestContext): Metrics {
   return metrics;
 }
 
-/** How many WebSockets a sidecar counts as open, as Prometheus reads it. */
+/** The number of open WebSockets in the Prometheus metrics. */
 async function countOf(metrics: Metrics): Promise<number> {
   const text = await metrics.render();
   return Number(/^fly_affinity_open_streams\{kind="websocket"\} (\d+)$/m.exec(text)?.[1]);
 }
 
-/** Tunnels that have been asked for, and not been accepted by the app yet. */
+/** Requests tunnels that the app has not accepted yet. */
 async function openTunnels(
   t: TestContext,
   start: (appPort: number) => Promise<Sidecar>,
   ...fields: string[]
-): Promise<Scene> {
+): Promise<Tunnels> {
   const apps = new Map<string, End>();
   const sidecar = await start(await serveTunnelApp(t, (path, app) => apps.set(path, app)));
   const tunnels: Tunnel[] = [];
@@ -256,27 +256,27 @@ async function openTunnels(
   return { sidecar, tunnels };
 }
 
-/** Neither a connection nor a count. */
-async function assertNothingIsLeft({ sidecar, tunnels }: Scene, metrics: Metrics): Promise<void> {
+/** No connection is open and no tunnel is counted. */
+async function assertReleased({ sidecar, tunnels }: Tunnels, metrics: Metrics): Promise<void> {
   await eventually(sidecar, () => tunnels.every(isOver), 'both ends of all tunnels are closed');
   const isNoneCounted = async (): Promise<boolean> => (await countOf(metrics)) === 0;
   await eventually(sidecar, isNoneCounted, 'no WebSocket is counted as open');
 }
 
 for (const moment of MOMENTS) {
-  describe(`${moment.name} nothing is left of a tunnel by`, () => {
+  describe(`${moment.name} no resource of a tunnel is left after`, () => {
     for (const closing of CLOSINGS) {
       for (const size of [0, 10, 300_000]) {
-        test(`${closing.name}, with ${size} bytes on their way`, BOUNDED, async (t) => {
+        test(`${closing.name}, with ${size} bytes in flight`, BOUNDED, async (t) => {
           const metrics = openMetrics(t);
           const clock = createTestClock();
-          const scene = await openTunnels(t, (app) =>
+          const opened = await openTunnels(t, (app) =>
             startTestSidecar(t, app, PATIENT, { metrics, clock }),
           );
-          await moment.closeThere(scene, closing, size);
-          await assertNothingIsLeft(scene, metrics);
-          // It would wait for what is open until a minute has passed.
-          const drained = scene.sidecar.drain();
+          await moment.close(opened, closing, size);
+          await assertReleased(opened, metrics);
+          // An open tunnel would delay the drain for a minute.
+          const drained = opened.sidecar.drain();
           await clock.advance(QUIET_MS);
           await drained;
         });
@@ -285,31 +285,31 @@ for (const moment of MOMENTS) {
   });
 }
 
-describe('what both ends of a tunnel get when they close with a FIN', () => {
-  /** What an end sends in all; who has not closed says goodbye when the other has. */
-  function sentBy(moment: Moment, how: Close | undefined, letter: string, size: number): string {
+describe('the bytes of a tunnel that closes with a FIN', () => {
+  /** Everything that an end sends. An end that does not close first sends `goodbye`. */
+  function sentBy(moment: Moment, kind: Close | undefined, letter: string, size: number): string {
     const greeting = moment.name === 'in the middle of the stream' ? letter : '';
-    return greeting + (how ? letter.repeat(size) : GOODBYE);
+    return greeting + (kind ? letter.repeat(size) : GOODBYE);
   }
 
   for (const moment of MOMENTS) {
     for (const closing of CLOSINGS.filter((each) => each.client !== 'RST' && each.app !== 'RST')) {
-      // Before its 101 the app has no tunnel that it could write to.
+      // Before its 101 the app has no tunnel to write to.
       if (closing.app !== undefined && moment.name === 'before the 101') continue;
       for (const size of [10, 300_000]) {
-        test(`is all of ${size} bytes, by ${closing.name}, ${moment.name}`, BOUNDED, async (t) => {
-          const scene = await openTunnels(t, (app) => startTestSidecar(t, app));
-          await moment.closeThere(scene, closing, size);
-          await eventually(scene.sidecar, () => scene.tunnels.every(isOver), 'all are over');
+        test(`all arrive: ${size} bytes, ${closing.name}, ${moment.name}`, BOUNDED, async (t) => {
+          const opened = await openTunnels(t, (app) => startTestSidecar(t, app));
+          await moment.close(opened, closing, size);
+          await eventually(opened.sidecar, () => opened.tunnels.every(isOver), 'all are over');
           const ofClient = sentBy(moment, closing.client, CLIENT_LETTER, size);
           const ofApp = sentBy(moment, closing.app, APP_LETTER, size);
-          for (const tunnel of scene.tunnels) assertGot(tunnel, ofClient, ofApp);
+          for (const tunnel of opened.tunnels) assertReceived(tunnel, ofClient, ofApp);
         });
       }
     }
   }
 
-  function assertGot(tunnel: Tunnel, ofClient: string, ofApp: string): void {
+  function assertReceived(tunnel: Tunnel, ofClient: string, ofApp: string): void {
     const [app, client] = [bytesOfApp(tunnel), bytesOfClient(tunnel)];
     assert.deepEqual([app.length, client.length], [ofClient.length, ofApp.length]);
     assert.ok(app === ofClient && client === ofApp);
@@ -317,42 +317,42 @@ describe('what both ends of a tunnel get when they close with a FIN', () => {
   }
 });
 
-/** A store on disk, in which a binding is committed some turns of the event loop later. */
+/** A file store, in which a commit takes some turns of the event loop. */
 function storeOnDisk(t: TestContext): Environment {
   const directory = mkdtempSync(join(tmpdir(), 'fly-affinity-'));
   t.after(() => rmSync(directory, { recursive: true }));
   return { SESSION_STORE_URL: '', SESSION_STORE_PATH: join(directory, 'sessions.sqlite') };
 }
 
-describe('while a binding is committed nothing is left of a tunnel by', () => {
+describe('while a binding is committed, no resource of a tunnel is left after', () => {
   const moments = MOMENTS.filter(({ name }) => /^right before|^while/.test(name));
   for (const moment of moments) {
     for (const closing of CLOSINGS.filter(({ client, app }) => client !== app)) {
       test(`${closing.name}, ${moment.name}`, BOUNDED, async (t) => {
         const metrics = openMetrics(t);
         const env = storeOnDisk(t);
-        // Brought by the client, and accepted by the 101.
+        // The client sends the id, and the 101 accepts it.
         const session = 'X-Session-Id: mine';
-        const scene = await openTunnels(
+        const opened = await openTunnels(
           t,
           (app) => startTestSidecar(t, app, env, { metrics }),
           session,
         );
-        await moment.closeThere(scene, closing, 10);
-        await assertNothingIsLeft(scene, metrics);
+        await moment.close(opened, closing, 10);
+        await assertReleased(opened, metrics);
       });
     }
   }
 });
 
-/** The edge could not reach the owner, so that its sidecar is asked over the private network. */
+/** Headers of a request that the edge could not deliver, so that it is forwarded over the private network. */
 const FORWARDED = [
   'Mcp-Session-Id: abc~m1',
   'fly-replay-failed: instance=m1;app=a;region=ams;replay_source=m2;reason=timeout;elapsed_ms=1',
 ];
 
 for (const moment of MOMENTS) {
-  describe(`${moment.name} nothing is left of a tunnel that is forwarded by`, () => {
+  describe(`${moment.name} no resource of a forwarded tunnel is left after`, () => {
     for (const closing of CLOSINGS) {
       test(closing.name, BOUNDED, async (t) => {
         const [ofOwner, ofOther] = [openMetrics(t), openMetrics(t)];
@@ -361,9 +361,9 @@ for (const moment of MOMENTS) {
           await fleet.start('m1', app, {}, { metrics: ofOwner });
           return (await fleet.start('m2', app, {}, { metrics: ofOther })).sidecar;
         };
-        const scene = await openTunnels(t, start, ...FORWARDED);
-        await moment.closeThere(scene, closing, 300_000);
-        for (const metrics of [ofOwner, ofOther]) await assertNothingIsLeft(scene, metrics);
+        const opened = await openTunnels(t, start, ...FORWARDED);
+        await moment.close(opened, closing, 300_000);
+        for (const metrics of [ofOwner, ofOther]) await assertReleased(opened, metrics);
       });
     }
   });
@@ -371,12 +371,12 @@ for (const moment of MOMENTS) {
 
 test('a tunnel is counted from its 101 until both ends are closed', BOUNDED, async (t) => {
   const metrics = openMetrics(t);
-  const scene = await openTunnels(t, (app) => startTestSidecar(t, app, {}, { metrics }));
-  const { sidecar, tunnels } = scene;
+  const opened = await openTunnels(t, (app) => startTestSidecar(t, app, {}, { metrics }));
+  const { sidecar, tunnels } = opened;
   assert.equal(await countOf(metrics), 0);
   tunnels.forEach(accept);
   await eventually(sidecar, () => tunnels.every(isOpen), 'all clients have their 101');
   assert.equal(await countOf(metrics), TUNNELS);
   for (const { client } of tunnels) client.socket.end();
-  await assertNothingIsLeft(scene, metrics);
+  await assertReleased(opened, metrics);
 });

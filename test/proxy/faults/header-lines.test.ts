@@ -1,6 +1,6 @@
 /**
- * Fault 5: on some versions of Node.js the lines of a head beyond about 1,020 vanished without a
- * word, with the length and the body behind them. A head arrives whole, or it is a 431.
+ * Fault 5: some versions of Node.js silently dropped the lines of a head after about 1,020, including
+ * the length, and so the body. A head arrives complete, or the sidecar returns 431.
  */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
@@ -12,7 +12,7 @@ import {
   get,
   openClient,
   requestText,
-  saysClose,
+  hasConnectionClose,
   summaryOf,
   untilArrived,
   untilEnded,
@@ -22,7 +22,7 @@ import {
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 
-/** Short lines whose names and values differ, in names of any case; some names come twice. */
+/** Short lines with different values, and names in any case. Some names repeat. */
 function linesOf(count: number): string[] {
   return Array.from(
     { length: count },
@@ -32,11 +32,11 @@ function linesOf(count: number): string[] {
 
 interface HeadApp {
   readonly port: number;
-  /** What has come to it, on all connections. */
+  /** Everything received, on all connections. */
   readonly received: () => string;
 }
 
-/** Responds once a head has arrived with the body that it announces. */
+/** Responds when a head and its complete body have arrived. */
 async function serveHeadApp(t: TestContext, response = OK): Promise<HeadApp> {
   let received = '';
   const responded = new WeakSet<Socket>();
@@ -56,13 +56,13 @@ function isWhole(received: string): boolean {
   return received.length >= end + 4 + Number(length);
 }
 
-/** Which of the lines are in a head, in its order. */
+/** The given lines that the head contains, in its order. */
 function kept(head: string, lines: readonly string[]): string[] {
-  const asked = new Set(lines);
-  return head.split('\r\n').filter((line) => asked.has(line));
+  const wanted = new Set(lines);
+  return head.split('\r\n').filter((line) => wanted.has(line));
 }
 
-/** The lines of ours that a request has been given on its way to the app. */
+/** Sends a request with these lines. */
 async function sendLines(
   t: TestContext,
   lines: readonly string[],
@@ -79,7 +79,7 @@ async function sendLines(
 
 describe('the lines of a request head', () => {
   for (const count of [100, 400]) {
-    test(`arrive in order and case, and the body behind them: ${count}`, BOUNDED, async (t) => {
+    test(`arrive in order and case, with the body: ${count}`, BOUNDED, async (t) => {
       const lines = linesOf(count);
       const { app, response } = await sendLines(t, lines);
       assert.equal(summaryOf(response), '200 ok');
@@ -90,11 +90,11 @@ describe('the lines of a request head', () => {
   }
 
   for (const count of [600, 1_000, 1_100, 1_500, 2_500]) {
-    test(`arrive all, or the request is a 431: ${count}`, BOUNDED, async (t) => {
+    test(`all arrive, or the request returns 431: ${count}`, BOUNDED, async (t) => {
       const lines = linesOf(count);
       const { app, response } = await sendLines(t, lines);
       if (response.status === 431) {
-        assert.ok(saysClose(response));
+        assert.ok(hasConnectionClose(response));
         assert.equal(app.received(), '');
         return;
       }
@@ -106,7 +106,7 @@ describe('the lines of a request head', () => {
     });
   }
 
-  test('hide no body: what is in it is no request, however many they are', BOUNDED, async (t) => {
+  test('never hide the length: the body never counts as a request', BOUNDED, async (t) => {
     const smuggled = get('/smuggled');
     const length = `Content-Length: ${smuggled.length}`;
     const app = await serveHeadApp(t);
@@ -124,7 +124,7 @@ describe('the lines of a request head', () => {
       );
   });
 
-  test('hide no X-Forwarded-For of the edge', BOUNDED, async (t) => {
+  test('never hide the X-Forwarded-For of the edge', BOUNDED, async (t) => {
     const lines = linesOf(1_500);
     const { app, response } = await sendLines(t, [...lines, 'X-Forwarded-For: 192.0.2.7']);
     const forwardedFor = /^X-Forwarded-For: .*$/gim.exec(app.received())?.[0];
@@ -134,7 +134,7 @@ describe('the lines of a request head', () => {
 });
 
 describe('a request head with too many lines', () => {
-  test('is a 431, and what is behind it is not executed', BOUNDED, async (t) => {
+  test('returns 431, and the next request does not reach the app', BOUNDED, async (t) => {
     const app = await serveHeadApp(t);
     const sidecar = await startTestSidecar(t, app.port);
     const client = await openClient(t, sidecar.ports.public);
@@ -142,7 +142,7 @@ describe('a request head with too many lines', () => {
     const { responses, rest } = await untilEnded(client);
     await untilArrived(sidecar);
     assert.deepEqual([responses.map(({ status }) => status), rest], [[431], '']);
-    assert.ok(responses[0] && saysClose(responses[0]));
+    assert.ok(responses[0] && hasConnectionClose(responses[0]));
     assert.equal(app.received(), '');
   });
 });
@@ -162,7 +162,7 @@ describe('the lines of a response head', () => {
     return { response: received, head: client.received().split('\r\n\r\n')[0] ?? '' };
   }
 
-  test('arrive in order and case: 400, and as many cookies', BOUNDED, async (t) => {
+  test('arrive in order and case: 400 lines, and 400 cookies', BOUNDED, async (t) => {
     const cookies = Array.from({ length: 400 }, (_, i) => `Set-Cookie: c${i}=${i}`);
     for (const lines of [linesOf(400), cookies]) {
       const { response, head } = await receiveLines(t, lines);
@@ -171,7 +171,7 @@ describe('the lines of a response head', () => {
     }
   });
 
-  test('arrive all, or the response is a 502: 1,500', BOUNDED, async (t) => {
+  test('all arrive, or the response becomes a 502: 1,500', BOUNDED, async (t) => {
     const lines = linesOf(1_500);
     const { response, head } = await receiveLines(t, lines);
     if (response.status === 502) return;

@@ -1,6 +1,6 @@
 /**
- * Fault 4: a connection opened as many connections to the app as it pipelined requests. The next
- * request of a connection is looked at when the response before it is finished (invariant 12).
+ * Fault 4: a client connection opened one connection to the app for each pipelined request. The next
+ * request of a connection is read only after the previous response is finished (invariant 12).
  */
 import assert from 'node:assert/strict';
 import type { RequestListener, ServerResponse } from 'node:http';
@@ -24,15 +24,15 @@ import {
 
 const COUNT = 200;
 
-/** Takes some turns for each response, so that requests which came at once would overlap. */
-const unhurried: RequestListener = (req, res) => {
+/** Takes some turns for each response, so that concurrent requests would overlap. */
+const respondLater: RequestListener = (req, res) => {
   void bodyOf(req).then(async (body) => {
     for (let turn = 0; turn < 3; turn += 1) await nextTurn();
     res.end(`${req.method ?? ''} ${req.url ?? ''} ${body}`.trim());
   });
 };
 
-/** The kinds of requests that a client may pipeline, by turns. */
+/** The kinds of requests that the client pipelines, in rotation. */
 const KINDS: readonly (readonly [method: string, text: (target: string) => string])[] = [
   ['GET', get],
   ['POST', (target) => post(target, `body of ${target}`)],
@@ -48,10 +48,10 @@ function kindOf(i: number): (typeof KINDS)[number] {
 
 describe('pipelined requests of one connection', () => {
   test(
-    `come to the app one at a time, in order, on one connection: ${COUNT} GETs`,
+    `reach the app one at a time, in order, on one connection: ${COUNT} GETs`,
     BOUNDED,
     async (t) => {
-      const app = await serveRecordingApp(t, unhurried);
+      const app = await serveRecordingApp(t, respondLater);
       const { ports } = await startTestSidecar(t, app.port);
       const client = await openClient(t, ports.public);
       const targets = Array.from({ length: COUNT }, (_, i) => `/${i}`);
@@ -67,8 +67,8 @@ describe('pipelined requests of one connection', () => {
     },
   );
 
-  test('run one after another, whether they have bodies or not', BOUNDED, async (t) => {
-    const app = await serveRecordingApp(t, unhurried);
+  test('run one after another, with and without bodies', BOUNDED, async (t) => {
+    const app = await serveRecordingApp(t, respondLater);
     const { ports } = await startTestSidecar(t, app.port);
     const client = await openClient(t, ports.public);
     const all = Array.from({ length: 10 * KINDS.length }, (_, i) => i);
@@ -91,7 +91,7 @@ describe('pipelined requests of one connection', () => {
   });
 
   test(
-    'wait for the one before them: a POST is not run while the POST before it is',
+    'wait for the previous request: a POST does not start while the previous POST runs',
     BOUNDED,
     async (t) => {
       const held: (() => void)[] = [];
@@ -115,7 +115,7 @@ describe('pipelined requests of one connection', () => {
     },
   );
 
-  test('wait for the end of a response that is a stream', BOUNDED, async (t) => {
+  test('wait for the end of a streamed response', BOUNDED, async (t) => {
     const stream = Promise.withResolvers<ServerResponse>();
     const app = await serveRecordingApp(t, (req, res) => {
       if (req.url === '/stream') {
@@ -134,7 +134,7 @@ describe('pipelined requests of one connection', () => {
     assert.deepEqual(responses.map(summaryOf), ['200 one two', '200 GET /next']);
   });
 
-  test('are not read without bound while one of them waits', BOUNDED, async (t) => {
+  test('are not buffered without limit while one of them waits', BOUNDED, async (t) => {
     const held = Promise.withResolvers<() => void>();
     const app = await serveRecordingApp(t, (req, res) => {
       if (req.url === '/slow') held.resolve(() => echo(req, res));
@@ -147,15 +147,15 @@ describe('pipelined requests of one connection', () => {
     const respondToSlow = await held.promise;
     await untilArrived(sidecar);
     assert.deepEqual(app.seen, ['GET /slow']);
-    // Kernels hold some of it; the sidecar has not taken the rest.
+    // The socket buffers hold a part, and the sidecar has not read the rest.
     assert.ok(client.socket.writableLength > 0);
     respondToSlow();
     const responses = await untilResponses(client, 2);
     assert.deepEqual(responses.map(summaryOf), ['200 GET /slow', `200 ${size}`]);
   });
 
-  test('come one at a time of each of several connections', BOUNDED, async (t) => {
-    const app = await serveRecordingApp(t, unhurried);
+  test('reach the app one at a time for each of several connections', BOUNDED, async (t) => {
+    const app = await serveRecordingApp(t, respondLater);
     const { ports } = await startTestSidecar(t, app.port);
     const clients = await Promise.all(['a', 'b', 'c'].map(() => openClient(t, ports.public)));
     const targetsOf = (k: number): string[] => Array.from({ length: 30 }, (_, i) => `/${k}/${i}`);
@@ -178,8 +178,8 @@ describe('pipelined requests of one connection', () => {
   });
 });
 
-describe('requests that are pipelined', () => {
-  test('behind one whose app is gone get their own responses, in order', BOUNDED, async (t) => {
+describe('pipelined requests', () => {
+  test('after one whose app closes get their own responses, in order', BOUNDED, async (t) => {
     const app = await serveRecordingApp(t, (req, res) => {
       if (req.url === '/dies') req.socket.destroy();
       else echo(req, res);
@@ -195,7 +195,7 @@ describe('requests that are pipelined', () => {
     assert.deepEqual(app.seen, ['POST /dies', 'POST /1', 'POST /dies', 'GET /2']);
   });
 
-  test('behind one whose response breaks off are not executed', BOUNDED, async (t) => {
+  test('after one whose response is aborted do not reach the app', BOUNDED, async (t) => {
     const app = await serveRecordingApp(t, (req, res) => {
       if (req.url === '/breaks') res.write('half', () => req.socket.destroy());
       else echo(req, res);
@@ -212,7 +212,7 @@ describe('requests that are pipelined', () => {
     assert.deepEqual(app.seen, ['GET /breaks', 'POST /breaks']);
   });
 
-  test('by a client that has left are not executed', BOUNDED, async (t) => {
+  test('of a client that disconnected do not reach the app', BOUNDED, async (t) => {
     const arrived = Promise.withResolvers<ServerResponse>();
     const app = await serveRecordingApp(t, (_req, res) => arrived.resolve(res));
     const sidecar = await startTestSidecar(t, app.port);
@@ -226,19 +226,23 @@ describe('requests that are pipelined', () => {
     assert.deepEqual(app.seen, ['GET /slow']);
   });
 
-  test('before a FIN all get their responses, and then the connection ends', BOUNDED, async (t) => {
-    const app = await serveRecordingApp(t, unhurried);
-    const { ports } = await startTestSidecar(t, app.port);
-    const client = await openClient(t, ports.public);
-    client.send(get('/1') + post('/2', 'two') + postInChunks('/3', 'three') + get('/4'));
-    client.socket.end();
-    await client.untilClosed();
-    const responses = await untilResponses(client, 4);
-    assert.deepEqual(responses.map(summaryOf), [
-      '200 GET /1',
-      '200 POST /2 two',
-      '200 POST /3 three',
-      '200 GET /4',
-    ]);
-  });
+  test(
+    'before a FIN all get their responses, and then the connection closes',
+    BOUNDED,
+    async (t) => {
+      const app = await serveRecordingApp(t, respondLater);
+      const { ports } = await startTestSidecar(t, app.port);
+      const client = await openClient(t, ports.public);
+      client.send(get('/1') + post('/2', 'two') + postInChunks('/3', 'three') + get('/4'));
+      client.socket.end();
+      await client.untilClosed();
+      const responses = await untilResponses(client, 4);
+      assert.deepEqual(responses.map(summaryOf), [
+        '200 GET /1',
+        '200 POST /2 two',
+        '200 POST /3 three',
+        '200 GET /4',
+      ]);
+    },
+  );
 });

@@ -1,6 +1,6 @@
 /**
- * Fault 1: a request and a pipelined upgrade in one packet ended the process. The sidecar runs as a
- * process of its own, so that its end is seen.
+ * Fault 1: a request and a pipelined upgrade in one packet ended the process. The sidecar runs in a
+ * separate process, so that the test can detect its exit.
  */
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
@@ -20,9 +20,9 @@ import {
   type Ports,
 } from './support.ts';
 
-/** A list of Machines that has the address of the tests, and one that has not. */
+/** A fleet list with the address of the tests, and one without it. */
 const PEERS = { FLEET: 'm2@127.0.0.1:9' };
-const STRANGERS = { FLEET: 'm9@127.0.0.9:9' };
+const UNKNOWN_PEERS = { FLEET: 'm9@127.0.0.9:9' };
 
 const UPGRADE = get('/w', ...UPGRADE_FIELDS);
 
@@ -31,7 +31,7 @@ interface Program {
   readonly child: ChildProcess;
 }
 
-/** A sidecar before an app that greets, opens tunnels which echo, and holds `/slow` until `release`. */
+/** A sidecar whose app responds `hello`, echoes in tunnels, and holds `/slow` until `release`. */
 async function startProgram(
   t: TestContext,
   env: Record<string, string> = PEERS,
@@ -56,14 +56,14 @@ async function startProgram(
   return { ports: ports as Ports, child, release: () => released.resolve(undefined) };
 }
 
-/** The process has not ended, and serves. */
+/** Asserts that the process runs and serves. */
 async function assertAlive({ child, ports }: Program): Promise<void> {
   const response = await fetch(`http://127.0.0.1:${ports.public}/`);
   assert.deepEqual([response.status, await response.text()], [200, 'hello']);
   assert.deepEqual([child.exitCode, child.signalCode], [null, null]);
 }
 
-describe('an upgrade that is pipelined behind a request, in one packet,', () => {
+describe('an upgrade pipelined after a request, in one packet,', () => {
   for (const [name, first, body] of [
     ['a GET', get('/'), 'hello'],
     ['a POST', post('/', 'body'), 'hello'],
@@ -81,7 +81,7 @@ describe('an upgrade that is pipelined behind a request, in one packet,', () => 
     });
   }
 
-  test('gets its tunnel after a response that was slow, and not before', BOUNDED, async (t) => {
+  test('gets its tunnel only after a slow response', BOUNDED, async (t) => {
     const program = await startProgram(t);
     const client = await openClient(t, program.ports.public);
     client.send(`${get('/slow')}${UPGRADE}early`);
@@ -94,7 +94,7 @@ describe('an upgrade that is pipelined behind a request, in one packet,', () => 
     await assertAlive(program);
   });
 
-  test('is followed by the bytes of its tunnel: a second one is no request', BOUNDED, async (t) => {
+  test('is followed by tunnel bytes: a second upgrade is not a request', BOUNDED, async (t) => {
     const program = await startProgram(t);
     const client = await openClient(t, program.ports.public);
     client.send(get('/') + UPGRADE + UPGRADE);
@@ -102,20 +102,24 @@ describe('an upgrade that is pipelined behind a request, in one packet,', () => 
     await assertAlive(program);
   });
 
-  test('ends nothing if its client resets the connection at once', BOUNDED, async (t) => {
-    const program = await startProgram(t);
-    for (let i = 0; i < 10; i += 1) {
-      const client = await openClient(t, program.ports.public);
-      client.socket.write(get('/') + UPGRADE, () => client.socket.resetAndDestroy());
-      await client.untilClosed();
-    }
-    await assertAlive(program);
-  });
+  test(
+    'does not end the process if its client resets the connection immediately',
+    BOUNDED,
+    async (t) => {
+      const program = await startProgram(t);
+      for (let i = 0; i < 10; i += 1) {
+        const client = await openClient(t, program.ports.public);
+        client.socket.write(get('/') + UPGRADE, () => client.socket.resetAndDestroy());
+        await client.untilClosed();
+      }
+      await assertAlive(program);
+    },
+  );
 });
 
-describe('on the peer port an upgrade that is pipelined behind a request, in one packet,', () => {
-  test('ends nothing if a stranger sends it, who gets a 403', BOUNDED, async (t) => {
-    const program = await startProgram(t, STRANGERS);
+describe('on the peer port an upgrade pipelined after a request, in one packet,', () => {
+  test('returns 403 for an unknown address, and the process stays alive', BOUNDED, async (t) => {
+    const program = await startProgram(t, UNKNOWN_PEERS);
     for (const first of [get('/'), post('/v1/ask', '{}'), get('/v1/forward')]) {
       const client = await openClient(t, program.ports.peer);
       client.send(first + UPGRADE);
@@ -125,25 +129,21 @@ describe('on the peer port an upgrade that is pipelined behind a request, in one
     }
   });
 
-  test(
-    'gets its tunnel after the response to a forward, if a peer sends it',
-    BOUNDED,
-    async (t) => {
-      const program = await startProgram(t);
-      const client = await openClient(t, program.ports.peer);
-      const forward = (target: string, ...fields: string[]): string =>
-        get(
-          '/v1/forward',
-          `x-fly-affinity-target: ${target}`,
-          'x-fly-affinity-machine: m1',
-          ...fields,
-        );
-      client.send(forward('/') + forward('/w', ...UPGRADE_FIELDS));
-      const responses = await untilResponses(client, 2);
-      assert.deepEqual(responses.map(summaryOf), ['200 hello', '101']);
-      client.send('ping');
-      await client.until((text) => readResponses(text).rest === 'ping');
-      await assertAlive(program);
-    },
-  );
+  test('gets its tunnel after the response to a forward of a peer', BOUNDED, async (t) => {
+    const program = await startProgram(t);
+    const client = await openClient(t, program.ports.peer);
+    const forward = (target: string, ...fields: string[]): string =>
+      get(
+        '/v1/forward',
+        `x-fly-affinity-target: ${target}`,
+        'x-fly-affinity-machine: m1',
+        ...fields,
+      );
+    client.send(forward('/') + forward('/w', ...UPGRADE_FIELDS));
+    const responses = await untilResponses(client, 2);
+    assert.deepEqual(responses.map(summaryOf), ['200 hello', '101']);
+    client.send('ping');
+    await client.until((text) => readResponses(text).rest === 'ping');
+    await assertAlive(program);
+  });
 });

@@ -1,6 +1,6 @@
 /**
- * Fault 2: behind a request that was refused the app ran the pipelined next one. A request that is
- * refused as malformed gets one response, and is the last of its connection.
+ * Fault 2: after a rejected request, the app received the next pipelined one. A malformed request gets
+ * one response and is the last of its connection.
  */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
@@ -14,7 +14,7 @@ import {
   post,
   readResponses,
   requestText,
-  saysClose,
+  hasConnectionClose,
   serveRecordingApp,
   summaryOf,
   untilArrived,
@@ -24,7 +24,7 @@ import {
   type Received,
 } from './support.ts';
 
-/** Ends the connection of a sidecar that executes it, so that its test need not wait. */
+/** If the sidecar executes it, the connection closes and the test does not wait. */
 const SMUGGLED = post('/smuggled', 'body') + get('/smuggled', 'Connection: close');
 
 type Row = readonly [name: string, text: string];
@@ -34,7 +34,7 @@ const withBody = (body: string, ...fields: string[]): string =>
   requestText('POST', '/refused', ...fields) + body;
 const inChunks = (body: string): string => withBody(body, 'Transfer-Encoding: chunked');
 
-/** Nothing of these reaches the app. */
+/** The app receives no part of these. */
 const HEADS: readonly Row[] = [
   ['two Host lines', ok('Host: b')],
   ['two equal Host lines', ok('Host: a')],
@@ -48,26 +48,26 @@ const HEADS: readonly Row[] = [
   ['another host in the target', get('http://b/refused')],
   ['a user in the target', get('http://u@a/refused')],
   ['another scheme in the target', get('ftp://a/refused')],
-  ['an asterisk for a target', get('*')],
+  ['an asterisk as the target', get('*')],
   ['a target without a slash', get('refused')],
   ['a CONNECT', requestText('CONNECT', 'a:80')],
-  ['a blank in the target', get('/ref used')],
+  ['a space in the target', get('/ref used')],
   ['a NUL in the target', get('/ref\0used')],
-  ['two blanks before the target', 'GET  /refused HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ['a blank after the version', 'GET /refused HTTP/1.1 \r\nHost: a\r\n\r\n'],
-  ['a tab for a blank', 'GET\t/refused HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ['a method that is no token', requestText('G@T', '/refused')],
+  ['two spaces before the target', 'GET  /refused HTTP/1.1\r\nHost: a\r\n\r\n'],
+  ['a space after the version', 'GET /refused HTTP/1.1 \r\nHost: a\r\n\r\n'],
+  ['a tab in place of a space', 'GET\t/refused HTTP/1.1\r\nHost: a\r\n\r\n'],
+  ['a method that is not a token', requestText('G@T', '/refused')],
   ['no method', ' /refused HTTP/1.1\r\nHost: a\r\n\r\n'],
   ['no version', 'GET /refused\r\nHost: a\r\n\r\n'],
   ['HTTP/0.9', 'GET /refused\r\n'],
   ['HTTP/2.0', 'GET /refused HTTP/2.0\r\nHost: a\r\n\r\n'],
   ['the preface of HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
-  ['a version in small letters', 'GET /refused http/1.1\r\nHost: a\r\n\r\n'],
+  ['a version in lower case', 'GET /refused http/1.1\r\nHost: a\r\n\r\n'],
   ['another protocol', 'GET /refused RTSP/1.0\r\nHost: a\r\n\r\n'],
-  ['the hello of TLS', '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n'],
+  ['a TLS ClientHello', '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n'],
   ['a bare LF after the request line', 'GET /refused HTTP/1.1\nHost: a\r\n\r\n'],
   ['a bare LF after a field', 'GET /refused HTTP/1.1\r\nHost: a\nX-A: b\r\n\r\n'],
-  ['a bare LF for the empty line', 'GET /refused HTTP/1.1\r\nHost: a\r\n\n'],
+  ['a bare LF as the empty line', 'GET /refused HTTP/1.1\r\nHost: a\r\n\n'],
   ['bare LFs throughout', 'GET /refused HTTP/1.1\nHost: a\n\n'],
   ['a bare CR in a value', ok('X-A: b\rX-B: c')],
   ['a CR before the line end', ok('X-A: b\r')],
@@ -75,9 +75,9 @@ const HEADS: readonly Row[] = [
   ['a control character in a value', ok('X-A: b\x01c')],
   ['a DEL in a value', ok('X-A: b\x7fc')],
   ['a NUL in a name', ok('X\0A: b')],
-  ['a name with a blank in it', ok('X A: b')],
+  ['a name with a space in it', ok('X A: b')],
   ['a name in quotes', ok('"X-A": b')],
-  ['a name with a byte beyond ASCII', ok('X-\xe9: b')],
+  ['a name with a non-ASCII byte', ok('X-\xe9: b')],
   ['an empty name', ok(': b')],
   ['a line without a colon', ok('X-A')],
   ['a space before the colon', ok('X-A : b')],
@@ -94,10 +94,10 @@ const HEADS: readonly Row[] = [
   ['a length in hex', withBody('abc', 'Content-Length: 0x3')],
   ['a length with a fraction', withBody('abc', 'Content-Length: 3.0')],
   ['a length with an exponent', withBody('abc', 'Content-Length: 3e0')],
-  ['a length with a blank in it', withBody('abc', 'Content-Length: 3 3')],
-  ['a length that is none', withBody('abc', 'Content-Length: abc')],
+  ['a length with a space in it', withBody('abc', 'Content-Length: 3 3')],
+  ['a length that is not a number', withBody('abc', 'Content-Length: abc')],
   ['an empty length', withBody('', 'Content-Length:')],
-  ['a length beyond all numbers', withBody('', 'Content-Length: 99999999999999999999999')],
+  ['a length that is too large', withBody('', 'Content-Length: 99999999999999999999999')],
   [
     'a length and a coding',
     withBody('0\r\n\r\n', 'Content-Length: 5', 'Transfer-Encoding: chunked'),
@@ -131,15 +131,15 @@ const HEADS: readonly Row[] = [
   ['a target that is too long', get(`/refused${'d'.repeat(70_000)}`)],
 ];
 
-/** The heads of these are right, so that they may reach the app. */
+/** The heads of these are valid, so they may reach the app. */
 const BODIES: readonly Row[] = [
   ['a chunk size with a plus', inChunks('+3\r\nabc\r\n0\r\n\r\n')],
   ['a negative chunk size', inChunks('-3\r\nabc\r\n0\r\n\r\n')],
   ['a chunk size with 0x', inChunks('0x3\r\nabc\r\n0\r\n\r\n')],
-  ['a chunk size that is none', inChunks('g\r\nabc\r\n0\r\n\r\n')],
+  ['a chunk size that is not a number', inChunks('g\r\nabc\r\n0\r\n\r\n')],
   ['no chunk size', inChunks('\r\nabc\r\n0\r\n\r\n')],
-  ['a blank before a chunk size', inChunks(' 3\r\nabc\r\n0\r\n\r\n')],
-  ['a chunk size beyond all numbers', inChunks('fffffffffffffffff\r\nabc\r\n0\r\n\r\n')],
+  ['a space before a chunk size', inChunks(' 3\r\nabc\r\n0\r\n\r\n')],
+  ['a chunk size that is too large', inChunks('fffffffffffffffff\r\nabc\r\n0\r\n\r\n')],
   ['a bare LF after a chunk size', inChunks('3\nabc\r\n0\r\n\r\n')],
   ['a bare CR after a chunk size', inChunks('3\rabc\r\n0\r\n\r\n')],
   ['a bare LF in an extension', inChunks('3;a\nabc\r\n0\r\n\r\n')],
@@ -149,19 +149,19 @@ const BODIES: readonly Row[] = [
   ['a bare LF after the last chunk', inChunks('3\r\nabc\r\n0\n\r\n')],
   ['a space before the colon of a trailer', inChunks('3\r\nabc\r\n0\r\nX-A : b\r\n\r\n')],
   ['a folded trailer', inChunks('3\r\nabc\r\n0\r\nX-A: b\r\n c\r\n\r\n')],
-  ['garbage for a second chunk', inChunks('3\r\nabc\r\nnonsense\r\n')],
+  ['garbage as a second chunk', inChunks('3\r\nabc\r\nnonsense\r\n')],
 ];
 
-/** What there is when the malformed request comes. */
-interface Warmth {
+/** Which connections exist when the malformed request arrives. */
+interface Warmup {
   readonly name: string;
-  /** Good requests of another client, so that a connection to the app waits for the next one. */
+  /** Valid requests of another client before it, so that an idle connection to the app exists. */
   readonly byAnother: number;
-  /** Good requests of the same client, on the same connection. */
+  /** Valid requests of the same client before it, on the same connection. */
   readonly bySame: number;
 }
 
-const WARMTHS: readonly Warmth[] = [
+const WARMUPS: readonly Warmup[] = [
   { name: 'cold', byAnother: 0, bySame: 0 },
   { name: 'warmed by another client', byAnother: 1, bySame: 0 },
   { name: 'warmed by the same client', byAnother: 0, bySame: 1 },
@@ -170,31 +170,31 @@ const WARMTHS: readonly Warmth[] = [
 
 interface Outcome {
   readonly received: Received;
-  /** What the app has seen beside the good requests. */
+  /** Other requests that the app received. */
   readonly seen: readonly string[];
 }
 
-async function sendMalformed(t: TestContext, text: string, warmth: Warmth): Promise<Outcome> {
+async function sendMalformed(t: TestContext, text: string, warmup: Warmup): Promise<Outcome> {
   const app = await serveRecordingApp(t);
   const sidecar = await startTestSidecar(t, app.port);
   const [other, client] = [
     await openClient(t, sidecar.ports.public),
     await openClient(t, sidecar.ports.public),
   ];
-  await sendGood(other, warmth.byAnother);
-  await sendGood(client, warmth.bySame);
-  const received = await untilRefused(client, text + SMUGGLED, sidecar);
+  await sendValid(other, warmup.byAnother);
+  await sendValid(client, warmup.bySame);
+  const received = await untilRejected(client, text + SMUGGLED, sidecar);
   return { received, seen: app.seen.filter((line) => line !== 'GET /good') };
 }
 
-async function sendGood(client: RawClient, count: number): Promise<void> {
+async function sendValid(client: RawClient, count: number): Promise<void> {
   client.send(get('/good').repeat(count));
   const responses = await untilResponses(client, count);
   assert.ok(responses.every((response) => summaryOf(response) === '200 GET /good'));
 }
 
-/** What comes after `text`, once the connection has ended and nothing is under way. */
-async function untilRefused(
+/** Sends `text` and returns everything received after it, until the connection ends. */
+async function untilRejected(
   client: RawClient,
   text: string,
   sidecar: { readonly ports: Ports },
@@ -206,39 +206,39 @@ async function untilRefused(
   return readResponses(received.slice(before));
 }
 
-function assertRefused({ responses, rest }: Received, when: string): void {
+function assertRejected({ responses, rest }: Received, when: string): void {
   const [response] = responses;
   assert.deepEqual([responses.length, rest], [1, ''], when);
   assert.ok(response && response.status >= 400 && response.status < 600, when);
-  assert.ok(saysClose(response), `${when}: the response says that the connection is closed`);
+  assert.ok(hasConnectionClose(response), `${when}: the response has Connection: close`);
 }
 
-describe('a malformed head gets one response, and neither it nor what is behind it is executed:', () => {
+describe('a malformed head gets one response, and neither it nor the next request reaches the app:', () => {
   for (const [name, text] of HEADS) {
     test(name, BOUNDED, async (t) => {
-      for (const warmth of WARMTHS) {
-        const { received, seen } = await sendMalformed(t, text, warmth);
-        assert.deepEqual(seen, [], warmth.name);
-        assertRefused(received, warmth.name);
+      for (const warmup of WARMUPS) {
+        const { received, seen } = await sendMalformed(t, text, warmup);
+        assert.deepEqual(seen, [], warmup.name);
+        assertRejected(received, warmup.name);
       }
     });
   }
 });
 
-describe('a malformed body gets one response, and what is behind it is not executed:', () => {
+describe('a malformed body gets one response, and the next request does not reach the app:', () => {
   for (const [name, text] of BODIES) {
     test(name, BOUNDED, async (t) => {
-      for (const warmth of WARMTHS) {
-        const { received, seen } = await sendMalformed(t, text, warmth);
-        // Its head may have gone to the app before its body came.
-        assert.ok(['', 'POST /refused'].includes(seen.join()), `${warmth.name}: ${seen.join()}`);
-        assertRefused(received, warmth.name);
+      for (const warmup of WARMUPS) {
+        const { received, seen } = await sendMalformed(t, text, warmup);
+        // The head may reach the app before the body arrives.
+        assert.ok(['', 'POST /refused'].includes(seen.join()), `${warmup.name}: ${seen.join()}`);
+        assertRejected(received, warmup.name);
       }
     });
   }
 });
 
-describe('on the peer port nothing is executed behind', () => {
+describe('on the peer port no request reaches the app after', () => {
   const forward = (target: string, ...fields: string[]): readonly string[] => [
     `x-fly-affinity-target: ${target}`,
     'x-fly-affinity-machine: m1',
@@ -249,7 +249,7 @@ describe('on the peer port nothing is executed behind', () => {
   const rows: readonly Row[] = [
     ['two Host lines', get('/v1/forward', ...forward('/refused', 'Host: b'))],
     ['a fragment in the target', get('/v1/forward', ...forward('/refused#f'))],
-    ['an asterisk for a target', get('/v1/forward', ...forward('*'))],
+    ['an asterisk as the target', get('/v1/forward', ...forward('*'))],
     ['no target', get('/v1/forward')],
     [
       'a coding in HTTP/1.0',
@@ -275,12 +275,12 @@ describe('on the peer port nothing is executed behind', () => {
       const client = await openClient(t, sidecar.ports.peer);
       client.send(get('/v1/forward', ...forward('/good')));
       await untilResponses(client, 1);
-      assertRefused(await untilRefused(client, text + smuggled, sidecar), name);
+      assertRejected(await untilRejected(client, text + smuggled, sidecar), name);
       assert.deepEqual(app.seen, ['GET /good']);
     });
   }
 
-  test('a request of a stranger', BOUNDED, async (t) => {
+  test('a request from an unknown address', BOUNDED, async (t) => {
     const app = await serveRecordingApp(t);
     const sidecar = await startTestSidecar(t, app.port, { FLEET: 'm9@127.0.0.9:9' });
     for (const text of [get('/'), smuggled, post('/v1/ask', '{}'), post('/', 'body')]) {

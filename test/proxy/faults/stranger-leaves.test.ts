@@ -1,6 +1,6 @@
 /**
- * A Machine that is not on the list yet, and disconnects while the list is read again: its forward was
- * served for nobody, so a stream of the app, or an upload that never ended, stayed open for ever.
+ * A Machine that is not listed yet, and disconnects while the list is read again: its forward was still
+ * served, so a stream of the app, or an endless upload, stayed open forever.
  */
 import { BufferBudget } from '../../../src/http/buffers.ts';
 import assert from 'node:assert/strict';
@@ -21,21 +21,21 @@ import { createVia } from '../../../src/proxy/upstream-request.ts';
 import { eventually, TRAILERS } from '../../http/support.ts';
 import { BOUNDED, openClient, requestText } from './support.ts';
 
-interface Scene {
+interface Setup {
   readonly port: number;
   readonly sweep: Sweep;
-  /** How often the list was asked for. */
-  readonly lookCount: () => number;
-  /** The list is read, and has the stranger on it. */
-  readonly meet: () => void;
+  /** How often the list was read. */
+  readonly readCount: () => number;
+  /** Ends the read of the list, which now has the Machine. */
+  readonly finishRead: () => void;
   readonly servedCount: () => number;
 }
 
-async function setUp(t: TestContext): Promise<Scene> {
+async function setUp(t: TestContext): Promise<Setup> {
   const self = parseMachineId('m1');
   assert.ok(self);
-  const looked = Promise.withResolvers<undefined>();
-  let [isKnown, lookCount, servedCount] = [false, 0, 0];
+  const listRead = Promise.withResolvers<undefined>();
+  let [isKnown, readCount, servedCount] = [false, 0, 0];
   const route = (): Promise<never> => {
     servedCount += 1;
     return new Promise(() => undefined);
@@ -59,8 +59,8 @@ async function setUp(t: TestContext): Promise<Scene> {
     isPeerAddress: () => isKnown,
     isAddressOf: () => isKnown,
     findNewPeers: () => {
-      lookCount += 1;
-      return looked.promise;
+      readCount += 1;
+      return listRead.promise;
     },
     budget: new BufferBudget(Infinity),
     limits: DEFAULT_LIMITS,
@@ -81,10 +81,10 @@ async function setUp(t: TestContext): Promise<Scene> {
   return {
     port: (peer.server.address() as AddressInfo).port,
     sweep,
-    lookCount: () => lookCount,
-    meet: () => {
+    readCount: () => readCount,
+    finishRead: () => {
       isKnown = true;
-      looked.resolve(undefined);
+      listRead.resolve(undefined);
     },
     servedCount: () => servedCount,
   };
@@ -97,23 +97,31 @@ const FORWARD = requestText(
   'x-fly-affinity-machine: m1',
 );
 
-test('the forward of a stranger that is met by another look is served', BOUNDED, async (t) => {
-  const scene = await setUp(t);
-  const client = await openClient(t, scene.port);
-  client.send(FORWARD);
-  await eventually(() => scene.lookCount() === 1);
-  scene.meet();
-  await eventually(() => scene.servedCount() === 1);
-});
+test(
+  'the forward of a Machine that is found when the list is read again is served',
+  BOUNDED,
+  async (t) => {
+    const setup = await setUp(t);
+    const client = await openClient(t, setup.port);
+    client.send(FORWARD);
+    await eventually(() => setup.readCount() === 1);
+    setup.finishRead();
+    await eventually(() => setup.servedCount() === 1);
+  },
+);
 
-test('that of one which has disconnected meanwhile is not', BOUNDED, async (t) => {
-  const scene = await setUp(t);
-  const client = await openClient(t, scene.port);
-  client.send(FORWARD);
-  await eventually(() => scene.lookCount() === 1);
-  client.socket.resetAndDestroy();
-  await eventually(() => scene.sweep.size === 0);
-  scene.meet();
-  await nextTurn();
-  assert.equal(scene.servedCount(), 0);
-});
+test(
+  'the forward of a Machine that disconnects before the list is read is not served',
+  BOUNDED,
+  async (t) => {
+    const setup = await setUp(t);
+    const client = await openClient(t, setup.port);
+    client.send(FORWARD);
+    await eventually(() => setup.readCount() === 1);
+    client.socket.resetAndDestroy();
+    await eventually(() => setup.sweep.size === 0);
+    setup.finishRead();
+    await nextTurn();
+    assert.equal(setup.servedCount(), 0);
+  },
+);

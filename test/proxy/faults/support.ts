@@ -1,14 +1,14 @@
-/** What the tests of this folder share: raw clients, apps that keep a list, responses read out of bytes. */
+/** Helpers of this folder: raw clients, recording apps, and a response parser. */
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import type { TestContext } from 'node:test';
 import { text as textOf } from 'node:stream/consumers';
 import { openRawClient, type RawClient } from '../../support/raw.ts';
 import { serve } from '../../support/sidecar.ts';
 
-/** Ends a test that waits for what never comes. Nothing that is right comes near it. */
+/** Time limit of a test that waits forever. A passing test takes far less. */
 export const BOUNDED = { timeout: 30_000 };
 
-/** As a sidecar and a process that runs one tell them. */
+/** The ports of a sidecar, in this process or another. */
 export interface Ports {
   readonly public: number;
   readonly peer: number;
@@ -41,7 +41,7 @@ export const post = (target: string, body: string, ...fields: string[]): string 
 export const postInChunks = (target: string, body: string, ...fields: string[]): string =>
   requestText('POST', target, 'Transfer-Encoding: chunked', ...fields) + chunksOf(body);
 
-/** In two chunks, so that there is a border between them. */
+/** The body in two chunks. */
 function chunksOf(body: string): string {
   const half = Math.ceil(body.length / 2);
   const parts = [body.slice(0, half), body.slice(half)].filter((part) => part !== '');
@@ -54,20 +54,20 @@ export const UPGRADE_FIELDS = ['Connection: Upgrade', 'Upgrade: websocket'] as c
 
 export interface ReceivedResponse {
   readonly status: number;
-  /** By lower-case name; the values of repeated names are joined by a comma. */
+  /** By lower-case name. Values of repeated names are joined with a comma. */
   readonly fields: ReadonlyMap<string, string>;
   /** Decoded. */
   readonly body: string;
 }
 
 export interface Received {
-  /** Those that are complete, without 1xx; a 101 is the last. */
+  /** The complete responses without 1xx. A 101 is the last. */
   readonly responses: readonly ReceivedResponse[];
-  /** What follows: a part of a response, or the bytes of a tunnel. */
+  /** The remaining bytes: a part of a response, or the bytes of a tunnel. */
   readonly rest: string;
 }
 
-/** Reads a client's bytes as responses to requests of these methods, in order; of GET beyond them. */
+/** Parses the bytes that a client received as responses to these methods, in order. The default is GET. */
 export function readResponses(received: string, methods: readonly string[] = []): Received {
   const responses: ReceivedResponse[] = [];
   let rest = received;
@@ -115,7 +115,7 @@ interface TakenBody {
   readonly rest: string;
 }
 
-/** RFC 9112 §6.3; undefined as long as it is not complete, so for ever if it ends with its connection. */
+/** RFC 9112 §6.3. Undefined while the body is incomplete, so always for a body that ends when the connection closes. */
 function takeBody(
   text: string,
   status: number,
@@ -151,7 +151,7 @@ function takeTrailers(body: string, text: string): TakenBody | undefined {
   return end < 0 ? undefined : { body, rest: text.slice(end + 4) };
 }
 
-/** Waits for so many complete responses. */
+/** Waits for `count` complete responses. */
 export async function untilResponses(
   client: RawClient,
   count: number,
@@ -161,7 +161,7 @@ export async function untilResponses(
   return readResponses(await client.until(isThere), methods).responses;
 }
 
-/** Waits for the end of the connection, and says all that has come until then. */
+/** Waits for the end of the connection, and returns everything received. */
 export async function untilEnded(
   client: RawClient,
   methods: readonly string[] = [],
@@ -172,18 +172,18 @@ export async function untilEnded(
 /** A response in one line. */
 export const summaryOf = ({ status, body }: ReceivedResponse): string => `${status} ${body}`.trim();
 
-export function saysClose({ fields }: ReceivedResponse): boolean {
+export function hasConnectionClose({ fields }: ReceivedResponse): boolean {
   return (fields.get('connection') ?? '').toLowerCase().split(/ *, */).includes('close');
 }
 
 export interface RecordingApp {
   readonly port: number;
   readonly server: Server;
-  /** Method and target of each request, as its head came. */
+  /** Method and target of each request, recorded when its head arrives. */
   readonly seen: readonly string[];
-  /** How many requests were ever under way at once. */
+  /** The maximum number of concurrent requests. */
   readonly mostAtOnce: () => number;
-  /** Connections that were ever made to it. */
+  /** The number of connections accepted. */
   readonly connectionCount: () => number;
 }
 
@@ -193,12 +193,12 @@ export async function serveRecordingApp(
   listener: RequestListener = echo,
 ): Promise<RecordingApp> {
   const seen: string[] = [];
-  let [underWay, mostAtOnce, connectionCount] = [0, 0, 0];
+  let [active, mostAtOnce, connectionCount] = [0, 0, 0];
   const server = createServer((req, res) => {
     seen.push(`${req.method ?? ''} ${req.url ?? ''}`);
-    underWay += 1;
-    mostAtOnce = Math.max(mostAtOnce, underWay);
-    res.once('close', () => (underWay -= 1));
+    active += 1;
+    mostAtOnce = Math.max(mostAtOnce, active);
+    res.once('close', () => (active -= 1));
     listener(req, res);
   });
   server.on('connection', () => (connectionCount += 1));
@@ -211,7 +211,7 @@ export async function serveRecordingApp(
   };
 }
 
-/** 200, with method, target and body of the request; a body that breaks off gets nothing. */
+/** Responds 200 with method, target and body of the request. An aborted body gets no response. */
 export const echo: RequestListener = (req, res) => {
   bodyOf(req).then(
     (body) => res.end(`${req.method ?? ''} ${req.url ?? ''} ${body}`.trim()),
@@ -221,17 +221,17 @@ export const echo: RequestListener = (req, res) => {
 
 export const bodyOf = (message: IncomingMessage): Promise<string> => textOf(message);
 
-/** What was sent inside of this process takes few turns of its event loop to arrive. */
+/** Data sent within this process arrives within a few turns of its event loop. */
 const ROUND_TRIPS = 10;
-/** What takes so many never happens. */
+/** An event that takes longer than this never happens. */
 const MANY_ROUND_TRIPS = 1_000;
 
-/** Resolves when all that was on its way inside this process has arrived: for claims that nothing comes. */
+/** Resolves when all data in flight within this process has arrived: for assertions that nothing arrives. */
 export async function untilArrived(sidecar: Listening): Promise<void> {
   for (let i = 0; i < ROUND_TRIPS; i += 1) await makeRoundTrip(sidecar);
 }
 
-/** Waits until `what` holds; rejects if it does not within many turns of the event loop. */
+/** Waits until `what` is true. Rejects if it is not within many turns of the event loop. */
 export async function eventually(
   sidecar: Listening,
   holds: () => boolean | Promise<boolean>,
@@ -244,7 +244,7 @@ export async function eventually(
   throw new Error(`never: ${what}`);
 }
 
-/** The admin listener responds from the same process, so that its event loop has turned. */
+/** A response of the admin listener, in the same process, shows that the event loop has turned. */
 async function makeRoundTrip({ ports }: Listening): Promise<void> {
   const response = await fetch(`http://127.0.0.1:${ports.admin}/livez`);
   await response.text();

@@ -1,6 +1,6 @@
 /**
- * A client that pipelines requests and reads no response filled the memory: each response was written
- * behind the last, until every other client got a 503. The next request waits until it reads.
+ * A client that pipelines requests and reads no response filled the memory with responses, until every
+ * other client got a 503. The next request waits until the client reads.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -12,16 +12,16 @@ import { createTestClock } from '../../support/clock.ts';
 import { BOUNDED } from './support.ts';
 
 const BODY = 'b'.repeat(60_000);
-/** More than the kernel holds. */
+/** More responses than the socket buffers hold. */
 const COUNT = 500;
 const TURNS = 2 * COUNT;
 const WAITING_BYTES = 65_536;
 
 test('a request waits until the client has read the responses before it', BOUNDED, async (t) => {
   const waiting: number[] = [];
-  const { connect, sockets } = await startListener(t, (exchange) => {
+  const { connect, sockets } = await startListener(t, (request) => {
     waiting.push(sockets[0]?.writableLength ?? 0);
-    exchange.respond({ status: 200, headers: [], body: BODY });
+    request.respond({ status: 200, headers: [], body: BODY });
   });
   const client = await connect();
   client.socket.pause();
@@ -36,30 +36,34 @@ test('a request waits until the client has read the responses before it', BOUNDE
   assert.ok(Math.max(...waiting) < WAITING_BYTES);
 });
 
-test('a client that never reads them is cut like any that takes nothing', BOUNDED, async (t) => {
-  const clock = createTestClock();
-  const { connect, sockets, sweep } = await startListener(
-    t,
-    (exchange) => exchange.respond({ status: 200, headers: [], body: BODY }),
-    { clock, limits: { stallTimeoutMs: 1_000 } },
-  );
-  const client = await connect();
-  client.socket.pause();
-  client.send(get('/').repeat(COUNT));
-  const [socket] = sockets;
-  assert.ok(socket);
-  await eventually(() => socket.writableLength >= WAITING_BYTES);
-  for (let i = 0; i < TURNS; i += 1) await nextTurn();
-  await clock.advance(3_000);
-  if (!socket.closed) await once(socket, 'close');
-  assert.equal(sweep.size, 0);
-});
+test(
+  'a client that never reads its responses is disconnected after the stall timeout',
+  BOUNDED,
+  async (t) => {
+    const clock = createTestClock();
+    const { connect, sockets, sweep } = await startListener(
+      t,
+      (request) => request.respond({ status: 200, headers: [], body: BODY }),
+      { clock, limits: { stallTimeoutMs: 1_000 } },
+    );
+    const client = await connect();
+    client.socket.pause();
+    client.send(get('/').repeat(COUNT));
+    const [socket] = sockets;
+    assert.ok(socket);
+    await eventually(() => socket.writableLength >= WAITING_BYTES);
+    for (let i = 0; i < TURNS; i += 1) await nextTurn();
+    await clock.advance(3_000);
+    if (!socket.closed) await once(socket, 'close');
+    assert.equal(sweep.size, 0);
+  },
+);
 
-test('interim responses that nobody reads are left out', BOUNDED, async (t) => {
+test('interim responses are dropped if the client does not read', BOUNDED, async (t) => {
   const interim = `HTTP/1.1 103 Early Hints\r\nX-A: ${'a'.repeat(30_000)}\r\n\r\n`;
-  const { connect, sockets } = await startListener(t, (exchange) => {
-    for (let i = 0; i < COUNT; i += 1) exchange.writeInterim(interim);
-    exchange.respond({ status: 200, headers: [], body: 'done' });
+  const { connect, sockets } = await startListener(t, (request) => {
+    for (let i = 0; i < COUNT; i += 1) request.writeInterim(interim);
+    request.respond({ status: 200, headers: [], body: 'done' });
   });
   const client = await connect();
   client.socket.pause();

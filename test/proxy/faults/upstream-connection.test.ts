@@ -1,6 +1,6 @@
 /**
- * The connection to the app, as the engine's state machine has it: it is used again only when the
- * request was sent, the response is complete and nothing else has come.
+ * The state machine of a connection to the app: it is reused only if the request was sent, the response
+ * is complete and no other bytes were received.
  */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
@@ -23,14 +23,14 @@ const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 const NEXT = 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext';
 const POISON = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison';
 
-interface Scene {
+interface Setup {
   readonly sidecar: { readonly ports: Ports };
-  /** For each connection that was made to the app, the targets that came on it. */
+  /** For each connection to the app, the targets that it received. */
   readonly targets: () => readonly (readonly string[])[];
 }
 
 /** An app that responds to `/next` correctly, and to everything else with `respond`. */
-async function setUp(t: TestContext, respond: (socket: Socket) => void): Promise<Scene> {
+async function setUp(t: TestContext, respond: (socket: Socket) => void): Promise<Setup> {
   const connections = new Map<Socket, string[]>();
   const app = await serveRawApp(t, (socket, packet) => {
     const targets = connections.get(socket) ?? [];
@@ -43,8 +43,8 @@ async function setUp(t: TestContext, respond: (socket: Socket) => void): Promise
   return { sidecar: await startTestSidecar(t, app), targets: () => [...connections.values()] };
 }
 
-/** One request, which ends its connection. */
-async function ask(t: TestContext, { sidecar }: Scene, text: string): Promise<string> {
+/** Sends one request with Connection: close, and returns the response. */
+async function send(t: TestContext, { sidecar }: Setup, text: string): Promise<string> {
   const client = await openClient(t, sidecar.ports.public);
   client.send(text);
   return client.untilClosed();
@@ -52,19 +52,19 @@ async function ask(t: TestContext, { sidecar }: Scene, text: string): Promise<st
 
 const FIRST = get('/first', 'Connection: close');
 
-/** What the next client gets, and that it gets it on a connection of its own. */
-async function assertNextIsClean(t: TestContext, scene: Scene): Promise<void> {
-  await untilArrived(scene.sidecar);
-  const received = await ask(t, scene, get('/next', 'Connection: close'));
+/** Asserts that the next client gets its own response, over a new connection to the app. */
+async function assertNextIsClean(t: TestContext, setup: Setup): Promise<void> {
+  await untilArrived(setup.sidecar);
+  const received = await send(t, setup, get('/next', 'Connection: close'));
   assert.match(received, /\r\n\r\nnext$/);
-  assert.deepEqual(scene.targets(), [['/first'], ['/next']]);
+  assert.deepEqual(setup.targets(), [['/first'], ['/next']]);
 }
 
 describe('a connection to the app', () => {
-  test('is used for one request after another', BOUNDED, async (t) => {
-    const scene = await setUp(t, (socket) => socket.write(OK));
-    for (let i = 0; i < 3; i += 1) assert.match(await ask(t, scene, FIRST), /\r\n\r\nok$/);
-    assert.deepEqual(scene.targets(), [['/first', '/first', '/first']]);
+  test('is reused for one request after another', BOUNDED, async (t) => {
+    const setup = await setUp(t, (socket) => socket.write(OK));
+    for (let i = 0; i < 3; i += 1) assert.match(await send(t, setup, FIRST), /\r\n\r\nok$/);
+    assert.deepEqual(setup.targets(), [['/first', '/first', '/first']]);
   });
 
   for (const [name, response] of [
@@ -76,79 +76,79 @@ describe('a connection to the app', () => {
     ],
     ['that has sent a body to a 204', `HTTP/1.1 204 No Content\r\n\r\n${POISON}`],
     ['that has sent a body to a 304', `HTTP/1.1 304 Not Modified\r\n\r\n${POISON}`],
-    ['that says close', OK.replace('\r\n', '\r\nConnection: close\r\n')],
+    ['that sent Connection: close', OK.replace('\r\n', '\r\nConnection: close\r\n')],
     ['of HTTP/1.0', OK.replace('1.1', '1.0')],
   ] as const) {
-    test(`${name} is not used again, and what is left over reaches nobody`, BOUNDED, async (t) => {
-      const scene = await setUp(t, (socket) => socket.write(response));
-      const received = await ask(t, scene, FIRST);
+    test(`${name} is not reused, and the extra bytes reach no client`, BOUNDED, async (t) => {
+      const setup = await setUp(t, (socket) => socket.write(response));
+      const received = await send(t, setup, FIRST);
       assert.match(received, /^HTTP\/1\.1 (?:200|204|304) /);
       assert.doesNotMatch(received, /poison|more/);
-      await assertNextIsClean(t, scene);
+      await assertNextIsClean(t, setup);
     });
   }
 
-  test('on which bytes come that nobody has asked for is not used again', BOUNDED, async (t) => {
+  test('that receives bytes while it is idle is not reused', BOUNDED, async (t) => {
     let first: Socket | undefined;
-    const scene = await setUp(t, (socket) => {
+    const setup = await setUp(t, (socket) => {
       first = socket;
       socket.write(OK);
     });
-    assert.match(await ask(t, scene, FIRST), /\r\n\r\nok$/);
+    assert.match(await send(t, setup, FIRST), /\r\n\r\nok$/);
     first?.write(POISON);
-    await assertNextIsClean(t, scene);
+    await assertNextIsClean(t, setup);
   });
 
-  test('that the app closes when it is idle is not used again', BOUNDED, async (t) => {
+  test('that the app closes while it is idle is not reused', BOUNDED, async (t) => {
     let first: Socket | undefined;
-    const scene = await setUp(t, (socket) => {
+    const setup = await setUp(t, (socket) => {
       first = socket;
       socket.write(OK);
     });
-    await ask(t, scene, FIRST);
+    await send(t, setup, FIRST);
     first?.end();
-    await assertNextIsClean(t, scene);
+    await assertNextIsClean(t, setup);
   });
 
   test(
-    'whose client has left in the middle of the response is not used again',
+    'whose client disconnected in the middle of the response is not reused',
     BOUNDED,
     async (t) => {
-      const scene = await setUp(t, (socket) =>
+      const setup = await setUp(t, (socket) =>
         socket.write('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello'),
       );
-      const client = await openClient(t, scene.sidecar.ports.public);
+      const client = await openClient(t, setup.sidecar.ports.public);
       client.send(get('/first'));
       await client.until((text) => text.endsWith('hello'));
       client.socket.destroy();
-      await assertNextIsClean(t, scene);
+      await assertNextIsClean(t, setup);
     },
   );
 });
 
 describe('a response', () => {
-  test('that ends with its connection arrives whole, and ends', BOUNDED, async (t) => {
+  test('that ends with its connection arrives complete', BOUNDED, async (t) => {
     const body = 'x'.repeat(100_000);
-    const scene = await setUp(t, (socket) => socket.end(`HTTP/1.1 200 OK\r\n\r\n${body}`));
-    const client = await openClient(t, scene.sidecar.ports.public);
+    const setup = await setUp(t, (socket) => socket.end(`HTTP/1.1 200 OK\r\n\r\n${body}`));
+    const client = await openClient(t, setup.sidecar.ports.public);
     client.send(get('/first'));
-    // In chunks, or with the end of the connection: either is a response to a client of HTTP/1.1.
+    // In chunks, or until the connection closes: both are valid for an HTTP/1.1 client.
     const isWhole = (text: string): boolean => text.endsWith('0\r\n\r\n');
     const received = await client.until(isWhole).catch(() => client.received());
     assert.equal(received.match(/x/g)?.length, body.length);
   });
 
-  test('arrives as it is, whatever the bytes come in', BOUNDED, async (t) => {
+  test('arrives unchanged, for any split of the bytes', BOUNDED, async (t) => {
     const responses = [
       'HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 5\r\n\r\nhello',
       'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nhel\r\n2\r\nlo\r\n0\r\nX-Sum: 1\r\n\r\n',
       'HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello',
     ];
-    const scene = await setUp(t, (socket) => {
+    const setup = await setUp(t, (socket) => {
       socket.setNoDelay(true);
       writeEachByte(socket, responses.shift() ?? '');
     });
-    const client = await openClient(t, scene.sidecar.ports.public);
+    const client = await openClient(t, setup.sidecar.ports.public);
     for (let count = 1; count <= 3; count += 1) {
       client.send(get('/first'));
       const all = await untilResponses(client, count);
@@ -159,68 +159,72 @@ describe('a response', () => {
   for (const [name, head] of [
     ['with a length and a coding', 'Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok'],
     ['with two lengths', 'Content-Length: 2\r\nContent-Length: 3\r\n\r\nok'],
-    ['with a length that is none', 'Content-Length: abc\r\n\r\nok'],
+    ['with a length that is not a number', 'Content-Length: abc\r\n\r\nok'],
     ['with a coding that is not chunked', 'Transfer-Encoding: gzip\r\n\r\nok'],
     ['with a folded line', 'X-A: b\r\n c\r\nContent-Length: 2\r\n\r\nok'],
     ['with a bare LF', 'X-A: b\nContent-Length: 2\r\n\r\nok'],
     ['with a NUL', 'X-A: b\0\r\nContent-Length: 2\r\n\r\nok'],
   ] as const) {
-    test(`${name} is a 502, and nothing of it reaches the client`, BOUNDED, async (t) => {
-      const scene = await setUp(t, (socket) => socket.write(`HTTP/1.1 200 OK\r\n${head}`));
-      const received = await ask(t, scene, FIRST);
+    test(`${name} becomes a 502, and no part of it reaches the client`, BOUNDED, async (t) => {
+      const setup = await setUp(t, (socket) => socket.write(`HTTP/1.1 200 OK\r\n${head}`));
+      const received = await send(t, setup, FIRST);
       assert.match(received, /^HTTP\/1\.1 502 /);
       assert.doesNotMatch(received, /ok$/);
-      await assertNextIsClean(t, scene);
-    });
-  }
-
-  test('that switches protocols unasked is a 502, and opens no tunnel', BOUNDED, async (t) => {
-    const head = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket';
-    const scene = await setUp(t, (socket) => socket.write(`${head}\r\n\r\n${POISON}`));
-    const received = await ask(t, scene, FIRST);
-    assert.match(received, /^HTTP\/1\.1 502 /);
-    await assertNextIsClean(t, scene);
-  });
-
-  for (const rest of ['g\r\n', '2\r\nmore', '-1\r\n', '2\nok\r\n']) {
-    test(`that goes on with ${JSON.stringify(rest)} for a chunk breaks off`, BOUNDED, async (t) => {
-      let first: Socket | undefined;
-      const scene = await setUp(t, (socket) => {
-        first = socket;
-        socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n');
-      });
-      const client = await openClient(t, scene.sidecar.ports.public);
-      client.send(get('/first'));
-      await client.until((text) => text.includes('ok'));
-      first?.write(rest);
-      assert.ok(!(await client.untilClosed()).endsWith('0\r\n\r\n'));
-      await assertNextIsClean(t, scene);
+      await assertNextIsClean(t, setup);
     });
   }
 
   test(
-    'that refuses an upgrade arrives whole, and the next request is in step',
+    'that switches protocols without an upgrade request becomes a 502, and opens no tunnel',
     BOUNDED,
     async (t) => {
-      const scene = await setUp(t, (socket) =>
+      const head = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket';
+      const setup = await setUp(t, (socket) => socket.write(`${head}\r\n\r\n${POISON}`));
+      const received = await send(t, setup, FIRST);
+      assert.match(received, /^HTTP\/1\.1 502 /);
+      await assertNextIsClean(t, setup);
+    },
+  );
+
+  for (const rest of ['g\r\n', '2\r\nmore', '-1\r\n', '2\nok\r\n']) {
+    test(`with ${JSON.stringify(rest)} as a chunk is aborted`, BOUNDED, async (t) => {
+      let first: Socket | undefined;
+      const setup = await setUp(t, (socket) => {
+        first = socket;
+        socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n');
+      });
+      const client = await openClient(t, setup.sidecar.ports.public);
+      client.send(get('/first'));
+      await client.until((text) => text.includes('ok'));
+      first?.write(rest);
+      assert.ok(!(await client.untilClosed()).endsWith('0\r\n\r\n'));
+      await assertNextIsClean(t, setup);
+    });
+  }
+
+  test(
+    'that rejects an upgrade arrives complete, and the next request is served',
+    BOUNDED,
+    async (t) => {
+      const setup = await setUp(t, (socket) =>
         socket.write('HTTP/1.1 403 Forbidden\r\nContent-Length: 7\r\n\r\nnot you'),
       );
-      const client = await openClient(t, scene.sidecar.ports.public);
+      const client = await openClient(t, setup.sidecar.ports.public);
       client.send(get('/first', ...UPGRADE_FIELDS));
       const [response] = await untilResponses(client, 1);
       assert.equal(response && summaryOf(response), '403 not you');
-      assert.match(await ask(t, scene, get('/next', 'Connection: close')), /\r\n\r\nnext$/);
+      assert.match(await send(t, setup, get('/next', 'Connection: close')), /\r\n\r\nnext$/);
     },
   );
 });
 
-/** One after another, each in a packet of its own as far as the kernel lets it. */
+/** Writes each byte on its own, in separate packets if the kernel allows it. */
 function writeEachByte(socket: Socket, text: string): void {
   if (text === '') return;
   socket.write(text.slice(0, 1), 'latin1', () => writeEachByte(socket, text.slice(1)));
 }
 
-describe('a request that meets a connection which the app is just closing', () => {
+describe('a request on a connection that the app closes at the same moment', () => {
   /** Responds to the first request of a connection, and closes at the second without a byte. */
   async function serveOnce(t: TestContext): Promise<{ port: number; seen: string[] }> {
     const seen: string[] = [];
@@ -234,7 +238,7 @@ describe('a request that meets a connection which the app is just closing', () =
     return { port, seen };
   }
 
-  test('is sent once more if it may be repeated', BOUNDED, async (t) => {
+  test('is retried once if it is safe to retry', BOUNDED, async (t) => {
     const { port, seen } = await serveOnce(t);
     const { ports } = await startTestSidecar(t, port);
     const client = await openClient(t, ports.public);
@@ -244,7 +248,7 @@ describe('a request that meets a connection which the app is just closing', () =
     assert.deepEqual(seen, ['GET /1', 'GET /2', 'GET /2']);
   });
 
-  test('is a 502 if it may not, and is not sent again', BOUNDED, async (t) => {
+  test('returns 502 and is not retried if it is not safe', BOUNDED, async (t) => {
     const { port, seen } = await serveOnce(t);
     const { ports } = await startTestSidecar(t, port);
     const client = await openClient(t, ports.public);
