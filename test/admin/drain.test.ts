@@ -65,7 +65,7 @@ describe('/drain', () => {
   ];
   for (const [calls, status, state] of rows) {
     test(`after ${calls} the state is ${state}, with status ${status}`, async (t) => {
-      const { send: send, sidecar } = await open(t);
+      const { send, sidecar } = await open(t);
       await fetch(`http://127.0.0.1:${sidecar.ports.public}/open`, { method: 'POST' });
       let response: Response | undefined;
       for (const words of calls.split(', ')) {
@@ -81,7 +81,7 @@ describe('/drain', () => {
   }
 
   test('requires the admin token, and does not exist without one', async (t) => {
-    const { send: send, sidecar } = await open(t);
+    const { send, sidecar } = await open(t);
     const unauthorized: Record<string, string>[] = [{}, { authorization: 'Bearer another' }];
     for (const headers of unauthorized) {
       for (const calls of ['GET /drain', 'POST /drain', 'POST /undrain', 'PUT /drain']) {
@@ -105,7 +105,7 @@ describe('/drain', () => {
     ['GET /undrain', 'POST'],
   ] as const) {
     test(`${calls} returns 405 and changes nothing`, async (t) => {
-      const { send: send, sidecar } = await open(t);
+      const { send, sidecar } = await open(t);
       const [method = '', path = ''] = calls.split(' ');
       const response = await send(method, path);
       assert.deepEqual([response.status, response.headers.get('allow')], [405, allow]);
@@ -165,7 +165,7 @@ describe('/drain', () => {
 
 describe('a Machine drained by its operator', () => {
   test('sends new sessions to other Machines, serves its own, and is not ready', async (t) => {
-    const { send: send, url, sidecar, messages } = await open(t);
+    const { send, url, sidecar, messages } = await open(t);
     await fetch(`${url}/open`, { method: 'POST' });
     await send('POST', '/drain');
     const { status, reason } = await readinessAt(sidecar.ports.admin);
@@ -186,7 +186,7 @@ describe('a Machine drained by its operator', () => {
   });
 
   test('keeps its connections open, which a signal closes', async (t) => {
-    const { send: send, sidecar } = await open(t);
+    const { send, sidecar } = await open(t);
     const client = await openRawClient(sidecar.ports.public);
     const request = `GET / HTTP/1.1\r\nHost: a\r\nmcp-session-id: ${SESSION['mcp-session-id']}\r\n\r\n`;
     const countResponses = (text: string): number => text.split('from the app').length - 1;
@@ -203,7 +203,7 @@ describe('a Machine drained by its operator', () => {
   });
 
   test('counts what is still open', async (t) => {
-    const { send: send, sidecar } = await open(t);
+    const { send, sidecar } = await open(t);
     const client = await openRawClient(sidecar.ports.public);
     client.send('GET /stream HTTP/1.1\r\nHost: a\r\n\r\n');
     await client.until((text) => text.includes('first'));
@@ -213,7 +213,7 @@ describe('a Machine drained by its operator', () => {
   });
 
   test('stops on a signal like any other', async (t) => {
-    const { send: send, sidecar } = await open(t);
+    const { send, sidecar } = await open(t);
     await send('POST', '/drain');
     await sidecar.drain();
     assert.equal(sidecar.readiness().reason, 'draining');

@@ -38,7 +38,7 @@ async function open(t: TestContext, changes: Partial<SessionStore> = {}): Promis
   const { admin, url, log } = await openAdmin(t, { store, clock });
   const send: Opened['send'] = (target, init = {}) =>
     fetch(url + target, { ...init, headers: AUTHORIZED });
-  return { admin, url, clock, store, log, send: send };
+  return { admin, url, clock, store, log, send };
 }
 
 function bind(store: SessionStore, id: string, machine = A): Promise<Binding> {
@@ -117,7 +117,7 @@ test('other paths require no token', async (t) => {
 });
 
 test('GET /sessions is a whole export', async (t) => {
-  const { send: send, store } = await open(t);
+  const { send, store } = await open(t);
   const lines = [lineOf(await bind(store, 'one')), lineOf(await bind(store, 'two', B))];
   const response = await send('/sessions');
   assert.equal(response.headers.get('content-type'), 'application/x-ndjson');
@@ -126,7 +126,7 @@ test('GET /sessions is a whole export', async (t) => {
 });
 
 test('owner and limit filter the sessions', async (t) => {
-  const { send: send, store } = await open(t);
+  const { send, store } = await open(t);
   for (const id of ['1', '2', '3']) await bind(store, id);
   await bind(store, '4', B);
   const count = async (target: string): Promise<number> => {
@@ -141,7 +141,7 @@ test('owner and limit filter the sessions', async (t) => {
 });
 
 test('GET /sessions/KEY returns that session, or 404', async (t) => {
-  const { send: send, store } = await open(t);
+  const { send, store } = await open(t);
   const binding = await bind(store, 'one');
   const response = await send(`/sessions/${binding.key}`);
   assert.equal(await response.text(), `${lineOf(binding)}\n`);
@@ -149,7 +149,7 @@ test('GET /sessions/KEY returns that session, or 404', async (t) => {
 });
 
 test('DELETE /sessions/KEY ends that session in the store of the sidecar', async (t) => {
-  const { send: send, store } = await open(t);
+  const { send, store } = await open(t);
   const { key } = await bind(store, 'one');
   const of = (target: string): Promise<Response> => send(target, { method: 'DELETE' });
   assert.equal((await of(`/sessions/${key}?if-owner=b2`)).status, 404);
@@ -174,7 +174,7 @@ for (const [method, target, status] of [
   ['POST', `/sessions/${keyOf('one')}`, 405],
 ] as const) {
   test(`${method} ${target} returns ${status}, and changes nothing`, async (t) => {
-    const { send: send, store } = await open(t);
+    const { send, store } = await open(t);
     await bind(store, 'one');
     const response = await send(target, { method });
     assert.equal(response.status, status);
@@ -201,7 +201,7 @@ test('an export is imported unchanged, and a second import changes nothing', asy
 });
 
 test('a dry run reports what an import would do, and changes nothing', async (t) => {
-  const { send: send, store, clock } = await open(t);
+  const { send, store, clock } = await open(t);
   const binding = await bind(store, 'one');
   await store.delete(binding.key);
   const text = `${HEAD}\n${lineOf(binding)}\n{"end":"fly-affinity-sessions","sessions":1}\n`;
@@ -212,7 +212,7 @@ test('a dry run reports what an import would do, and changes nothing', async (t)
 });
 
 test('a bad line is named, the good ones are imported, and the status is 422', async (t) => {
-  const { send: send, store } = await open(t);
+  const { send, store } = await open(t);
   const binding = await bind(store, 'one');
   await store.delete(binding.key);
   const bad = lineOf(binding).replace(binding.key, 'my-secret-id');
@@ -232,7 +232,7 @@ test('a bad line is named, the good ones are imported, and the status is 422', a
 });
 
 test('an invalid export gets its response, however much of its body is still missing', async (t) => {
-  const { send: send } = await open(t);
+  const { send } = await open(t);
   let sent = 0;
   const body = new ReadableStream({
     pull: (controller) => {
@@ -252,7 +252,7 @@ test('an invalid export gets its response, however much of its body is still mis
 test('a store that fails causes a 503 without internal details, and a log line', async (t) => {
   const failing = (): Promise<never> =>
     Promise.reject(new StoreError('fatal', 'inside', { cause: new Error('inside') }));
-  const { send: send, log } = await open(t, {
+  const { send, log } = await open(t, {
     delete: failing,
     upsert: failing,
     entries: async function* () {
@@ -274,7 +274,7 @@ test('a store that fails causes a 503 without internal details, and a log line',
 });
 
 test('a walk that fails halfway aborts the response, which does not end as if complete', async (t) => {
-  const { send: send, log } = await open(t, {
+  const { send, log } = await open(t, {
     entries: async function* () {
       let count = 0;
       for await (const binding of endlessly(1)) {

@@ -46,11 +46,11 @@ function setUp(t: TestContext): Scenario {
   };
   const logger = { ...nullLogger, info: log, warn: log, error: log, fatal: log };
   const parts = { logger, clock: createTestClock() };
-  return { events, signals, recorded: recorded, parts, sidecar, drained, stopped };
+  return { events, signals, recorded, parts, sidecar, drained, stopped };
 }
 
 test('a first signal drains, then stops, and ends with code 0', async (t) => {
-  const { events, signals, recorded: recorded, parts, sidecar, drained, stopped } = setUp(t);
+  const { events, signals, recorded, parts, sidecar, drained, stopped } = setUp(t);
   const ended = serveUntilSignal(Promise.resolve(sidecar), signals, parts);
   await nextTurn();
   assert.equal(recorded.length, 0);
@@ -67,7 +67,7 @@ test('a first signal drains, then stops, and ends with code 0', async (t) => {
 
 for (const second of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   test(`a second signal, ${second}, ends the process immediately`, async (t) => {
-    const { events, signals, recorded: recorded, parts, sidecar } = setUp(t);
+    const { events, signals, recorded, parts, sidecar } = setUp(t);
     const ended = serveUntilSignal(Promise.resolve(sidecar), signals, parts);
     events.emit('SIGTERM', 'SIGTERM');
     events.emit(second, second);
@@ -93,7 +93,7 @@ test('a signal that arrived before the listener counts', async (t) => {
 });
 
 test('a signal during the start stops the started sidecar, and ends with code 0', async (t) => {
-  const { events, signals, recorded: recorded, parts, sidecar, stopped } = setUp(t);
+  const { events, signals, recorded, parts, sidecar, stopped } = setUp(t);
   const starting = Promise.withResolvers<Sidecar>();
   const ended = serveUntilSignal(starting.promise, signals, parts);
   events.emit('SIGTERM', 'SIGTERM');
@@ -113,7 +113,7 @@ test('a start that was aborted before it served ends with code 0', async (t) => 
 });
 
 test('a start that hangs outlasts a signal by three seconds, and is ended by it', async (t) => {
-  const { events, signals, recorded: recorded, parts } = setUp(t);
+  const { events, signals, recorded, parts } = setUp(t);
   const ended = serveUntilSignal(new Promise(() => undefined), signals, parts);
   events.emit('SIGINT', 'SIGINT');
   await parts.clock.advance(2_999);
@@ -132,7 +132,7 @@ test('a second signal ends a start that hangs immediately', async (t) => {
 });
 
 test('a failed start is reported by the caller, and one that fails after an abort is logged', async (t) => {
-  const { events, signals, recorded: recorded, parts } = setUp(t);
+  const { events, signals, recorded, parts } = setUp(t);
   const failing = Promise.reject(new Error('port taken'));
   await assert.rejects(serveUntilSignal(failing, signals, parts), /port taken/);
   const starting = Promise.withResolvers<Sidecar>();
@@ -155,7 +155,7 @@ test('the next signal is a later one', async (t) => {
 });
 
 test('an error while stopping is logged and ends nothing', async (t) => {
-  const { events, signals, recorded: recorded, parts, sidecar, drained, stopped } = setUp(t);
+  const { events, signals, recorded, parts, sidecar, drained, stopped } = setUp(t);
   events.emit('SIGINT', 'SIGINT');
   drained.resolve(undefined);
   stopped.reject(new Error('busy'));

@@ -100,7 +100,7 @@ async function startWithoutApp(t: TestContext, env: Environment = {}): Promise<s
   return `127.0.0.1:${ports.public}`;
 }
 
-describe('a request that met the refused connection', () => {
+describe('a request whose connection was refused', () => {
   const ELSEWHERE = 'elsewhere=true;state=fly-affinity;timeout=10s;fallback=force_self';
   const rows: readonly (readonly [claim: string, init: RequestInit, replay: string | null])[] = [
     ['goes elsewhere if it has no session', {}, ELSEWHERE],

@@ -19,7 +19,7 @@ import {
 import { openWrapped, STANDBY_ROOM, type WrappedStore } from './store-wrapped.ts';
 
 /** Prepares one interval of it. */
-export type Burden = () => Promise<Stretch>;
+export type StoreLoad = () => Promise<Stretch>;
 
 export interface Stretch {
   /** The interval lasts as long as this; without it, as long as the caller chooses. */
@@ -30,10 +30,10 @@ export interface Stretch {
   readonly finish?: () => Promise<unknown>;
 }
 
-export const nothing: Burden = () => Promise.resolve({});
+export const nothing: StoreLoad = () => Promise.resolve({});
 
 /** Each use is a new binding, and a lookup of a session that was not used recently. */
-export async function openBindings(stage: Stage): Promise<Burden> {
+export async function openBindings(stage: Stage): Promise<StoreLoad> {
   const { store } = await openWatched(stage, await copyOfFilled(stage, 'bindings'));
   const use = createUse(stage, store);
   return () => Promise.resolve({ use, finish: () => finish(store) });
@@ -43,7 +43,7 @@ export async function openBindings(stage: Stage): Promise<Burden> {
  * Half of the sessions have expired and are removed, in a new copy of the file each time, which is
  * read with a clock that is ahead.
  */
-export function createCleanUp(stage: Stage): Burden {
+export function createCleanUp(stage: Stage): StoreLoad {
   const clock = { ...systemClock, now: () => Date.now() + 1.5 * HOUR_MS };
   const expected = stage.effort.sessionsOnDisk / 2;
   return async () => {
@@ -66,7 +66,7 @@ export function createCleanUp(stage: Stage): Burden {
 }
 
 /** Another process checkpoints a long log, and blocks all writers meanwhile. */
-export async function openCheckpoint(stage: Stage): Promise<Burden> {
+export async function openCheckpoint(stage: Stage): Promise<StoreLoad> {
   const path = await copyOfFilled(stage, 'checkpoint');
   const { store } = await openWatched(stage, path);
   const use = createUse(stage, store);
@@ -88,7 +88,7 @@ export async function openCheckpoint(stage: Stage): Promise<Burden> {
 }
 
 /** The same as {@link openBindings} without a store, on the thread of the event loop. */
-export async function openBareBurden(stage: Stage): Promise<Burden> {
+export async function openBareLoad(stage: Stage): Promise<StoreLoad> {
   const path = await copyOfFilled(stage, 'bare');
   const writer = openBareWriter(stage, path);
   const read = openBareReader(stage, path);

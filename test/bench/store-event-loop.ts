@@ -8,10 +8,10 @@ import { ratioOf, type Ratio, type Target } from './result.ts';
 import {
   createCleanUp,
   nothing,
-  openBareBurden,
+  openBareLoad,
   openBindings,
   openCheckpoint,
-  type Burden,
+  type StoreLoad,
   type Stretch,
 } from './store-burdens.ts';
 import { measurementOf, type Turn } from './store-turns.ts';
@@ -21,20 +21,20 @@ const MS_PER_SECOND = 1_000;
 
 export const benchEventLoop: Bench = async (stage) => {
   const { effort } = stage;
-  const burdens: Readonly<Record<string, Burden>> = {
+  const loads: Readonly<Record<string, StoreLoad>> = {
     idle: nothing,
     'new bindings': await openBindings(stage),
     'and a clean-up': createCleanUp(stage),
     'and a checkpoint': await openCheckpoint(stage),
-    'bare on the event loop': await openBareBurden(stage),
+    'bare on the event loop': await openBareLoad(stage),
   };
-  const players = Object.entries(burdens).map(([candidate, burden]) => ({
+  const players = Object.entries(loads).map(([candidate, load]) => ({
     candidate,
-    burden,
+    load,
     turns: [] as Turn[],
   }));
   for (let round = 0; round < effort.rounds; round += 1) {
-    for (const { burden, turns } of players) turns.push(await takeTurn(burden, effort.turnMs));
+    for (const { load, turns } of players) turns.push(await takeTurn(load, effort.turnMs));
   }
   const measurements = players.map(({ candidate, turns }) => measurementOf(candidate, turns));
   const ratioToIdle = (candidate: string, target?: Target): Ratio => ({
@@ -64,14 +64,14 @@ interface Samples {
 }
 
 /** As many intervals as needed; the duration that one turn in a thousand exceeds. */
-async function takeTurn(burden: Burden, lengthMs: number): Promise<Turn> {
+async function takeTurn(load: StoreLoad, lengthMs: number): Promise<Turn> {
   const samples: Samples = { wallMs: [], cpuMicros: [] };
   for (let leftMs = lengthMs; leftMs > 0;) {
-    const { work = () => sleep(leftMs), use, finish: settle } = await burden();
+    const { work = () => sleep(leftMs), use, finish } = await load();
     const startedAt = performance.now();
     await sampleDuring(work, samples, use);
     leftMs -= performance.now() - startedAt;
-    await settle?.();
+    await finish?.();
   }
   return { value: percentile999(samples.wallMs), cpuMicros: percentile999(samples.cpuMicros) };
 }

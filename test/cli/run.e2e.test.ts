@@ -39,7 +39,7 @@ interface Scenario {
   readonly appPort: number;
 }
 
-interface Given {
+interface RunAppOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly clock?: Clock;
   readonly openPublicPort?: () => void;
@@ -48,7 +48,7 @@ interface Given {
 async function runApp(
   t: TestContext,
   command: readonly string[],
-  { env = {}, clock = systemClock, openPublicPort }: Given = {},
+  { env = {}, clock = systemClock, openPublicPort }: RunAppOptions = {},
 ): Promise<Scenario> {
   const events = new EventEmitter();
   const appPort = await freePort();

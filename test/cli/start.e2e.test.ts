@@ -44,7 +44,7 @@ async function remaining(lines: AsyncGenerator<Line>): Promise<unknown[]> {
 }
 
 test('a signal during the first reading of the directory ends serve in order, with code 0', async (t) => {
-  const { address, queried: queried } = await unresponsiveResolver(t);
+  const { address, queried } = await unresponsiveResolver(t);
   const fleet = { FLEET: 'auto', FLEET_RESOLVER: address, PEER_DIAL_PORT: '8081' };
   const identity = { FLY_APP_NAME: 'shop', FLY_MACHINE_ID: 'm1' };
   const child = start(t, { args: ['serve'], env: { ...fleet, ...identity } });

@@ -31,7 +31,7 @@ test('browsers stay with their Machine:', { timeout: TIMEOUT_MS }, async (t) => 
 
   await t.test('20 of them make repeated visits', async () => {
     visitors = await Promise.all(
-      Array.from({ length: BROWSERS }, (_, number) => settle(target, `visitor-${number}`)),
+      Array.from({ length: BROWSERS }, (_, number) => openVisit(target, `visitor-${number}`)),
     );
     assert.equal(new Set(visitors.map(({ machine }) => machine)).size, fleet.machines.length);
     await Promise.all(visitors.map(visitOften));
@@ -39,18 +39,18 @@ test('browsers stay with their Machine:', { timeout: TIMEOUT_MS }, async (t) => 
   await t.test(
     'those of a stopped Machine are served by other Machines, with a new cookie',
     async () => {
-      const [gone] = fleet.machines;
-      await gone?.destroy();
-      const homeless = visitors.filter(({ machine }) => machine === gone?.id);
-      const settled = await Promise.all(
+      const [stopped] = fleet.machines;
+      await stopped?.destroy();
+      const homeless = visitors.filter(({ machine }) => machine === stopped?.id);
+      const rehomed = await Promise.all(
         homeless.map(async ({ browser, name }) => {
           const { machine, count } = await visit(browser, name);
-          assert.notEqual(machine, gone?.id);
+          assert.notEqual(machine, stopped?.id);
           assert.equal(count, 1);
           return { browser, name, machine };
         }),
       );
-      await Promise.all(settled.map(visitOften));
+      await Promise.all(rehomed.map(visitOften));
     },
   );
   await t.test('no call takes more than one replay or one forward', async () => {
@@ -60,7 +60,7 @@ test('browsers stay with their Machine:', { timeout: TIMEOUT_MS }, async (t) => 
   });
 });
 
-async function settle(target: Target, name: string): Promise<Visitor> {
+async function openVisit(target: Target, name: string): Promise<Visitor> {
   const browser = openBrowser(target);
   const { machine, count } = await visit(browser, name);
   assert.equal(count, 1);

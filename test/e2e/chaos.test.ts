@@ -168,11 +168,11 @@ async function compareCounts({ ledger }: Fleet, { id, ports }: SimulatedMachine)
   const unlogged = [...known].filter((requestId) => !reported.has(requestId));
   assert.deepEqual(unlogged, []);
   // An aborted request is not recorded as a hop by the edge.
-  const givenUp = new Set(
+  const aborted = new Set(
     ledger.records.filter(({ status }) => status === CLIENT_LEFT).map(({ requestId }) => requestId),
   );
   const unreported = fromEdge.filter(({ requestId, status }) => {
-    return !known.has(requestId) && !givenUp.has(requestId) && status !== CLIENT_LEFT;
+    return !known.has(requestId) && !aborted.has(requestId) && status !== CLIENT_LEFT;
   });
   assert.deepEqual(unreported, []);
 }

@@ -19,7 +19,7 @@ test('sessions of other protocols stay with their Machine:', { timeout: TIMEOUT_
 
   await t.test('one client of each, right after the start', async () => {
     for (const scenario of ['socket.io', 'sockjs', 'signalr'] as const) {
-      await runScenario({ scenario: scenario, target, times: 1 });
+      await runScenario({ scenario, target, times: 1 });
     }
   });
   await t.test('50 concurrent clients of Socket.IO, which poll and then upgrade', () =>

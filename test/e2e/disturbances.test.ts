@@ -151,9 +151,9 @@ async function freezeUnlisted({ fleet, machine }: Scene): Promise<void> {
   });
   await systemClock.sleep(SLOW_MS);
   fleet.signal(machine, pid, 'SIGCONT');
-  const answer = await call;
-  assert.equal(answer.status, 200);
-  assert.deepEqual(Place.parse(await answer.json()), { machine: machine.id, pid });
+  const response = await call;
+  assert.equal(response.status, 200);
+  assert.deepEqual(Place.parse(await response.json()), { machine: machine.id, pid });
 }
 
 async function beUnreachable({ fleet, machine, guests }: Scene): Promise<void> {

@@ -12,7 +12,7 @@ import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
 import type { ServerName } from './rooms/guests.ts';
 import { combinationsFor, type Combination, type StoreName } from './rooms/matrix.ts';
 import { startParty, type Party } from './rooms/party.ts';
-import { createSocketLocations, type SocketLocations } from './rooms/whereabouts.ts';
+import { createSocketLocations, type SocketLocations } from './rooms/socket-locations.ts';
 import { startFleet, type Fleet } from './support/fleet.ts';
 import { shortened } from './support/shortened.ts';
 import { until } from './support/until.ts';
@@ -74,7 +74,7 @@ async function testRooms(
   storeEnv: Record<string, string>,
 ): Promise<void> {
   const scene = await startScene(t, combination, storeEnv);
-  const { fleet, locations: locations, rooms } = scene;
+  const { fleet, locations, rooms } = scene;
   const [first, second] = fleet.machines;
   assert.ok(first && second);
   await t.test('when they open it at the same moment', LONG, async () => {
@@ -138,14 +138,14 @@ async function startScene(
   });
   const party = startParty({ server, url: fleet.target.url });
   t.after(() => party.close());
-  return { fleet, party, locations: locations, rooms: [] };
+  return { fleet, party, locations, rooms: [] };
 }
 
 /** Some immediately, and some more when the others have detected the unresponsive Machine. */
 async function openWithout(scene: Scene, machine: SimulatedMachine, name: string): Promise<void> {
   const atOnce = await openRooms(scene, `${name}-at-once`);
   const later = await openRooms(scene, `${name}-later`);
-  const { locations: locations } = scene;
+  const { locations } = scene;
   assert.deepEqual(locations.roomsOn(machine.id, [...atOnce, ...later]), []);
 }
 
@@ -161,7 +161,7 @@ async function openRooms(scene: Scene, name: string): Promise<readonly string[]>
  * Every client makes an edit; then all of a room are on one Machine, and each has the edits of all.
  */
 async function meet(
-  { party, locations: locations }: Scene,
+  { party, locations }: Scene,
   rooms: readonly string[],
   edit: string,
 ): Promise<void> {

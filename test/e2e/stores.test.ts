@@ -53,7 +53,7 @@ function testDatabase(name: string, start: (t: TestContext) => Promise<Database>
 
       await t.test('clients of each protocol connect and disconnect', async () => {
         for (const scenario of ['mcp', 'mcp-sse', 'rpc', 'cookie'] as const) {
-          await runScenario({ scenario: scenario, target, times: CLIENTS });
+          await runScenario({ scenario, target, times: CLIENTS });
         }
       });
       let visitors = await openVisitorsEverywhere(fleet);

@@ -46,7 +46,7 @@ function createMachine(
     onError: (error) => assert.fail(String(error)),
     ...options,
   });
-  return { id, store: memory, claimResolver: claimResolver, released, conflicts };
+  return { id, store: memory, claimResolver, released, conflicts };
 }
 
 function own({ store, id }: Machine, key: SessionKey, claim: Claim): Promise<Binding> {
@@ -264,7 +264,7 @@ describe('a key that is served here and not claimed yet', () => {
   test('is reported as a pending claim in the query response', async () => {
     const clock = createTestClock();
     const pending = { ...claimOn(clock), isPending: true } as const;
-    const { claimResolver: claimResolver } = createMachine(clock, A, {
+    const { claimResolver } = createMachine(clock, A, {
       pendingClaimOf: () => pending,
     });
     assert.deepEqual(await claimResolver.onQuery(KEY, B, undefined), pending);

@@ -88,11 +88,11 @@ describe('the DNS directory', () => {
     await directory.start();
     listMachines(dns, ['aa', 'bb', 'cc']);
     // A Machine that started after the last reading began can't be in it: wait for another reading.
-    const looks = [directory.findNewMachines(), directory.findNewMachines()];
+    const checks = [directory.findNewMachines(), directory.findNewMachines()];
     await clock.advance(499);
     assert.deepEqual(machinesOf(directory), ['bb']);
     await clock.advance(1);
-    assert.deepEqual(await Promise.all(looks), [true, true]);
+    assert.deepEqual(await Promise.all(checks), [true, true]);
     assert.deepEqual(machinesOf(directory), ['bb', 'cc']);
     await clock.advance(500);
     assert.equal(await directory.findNewMachines(), false);
@@ -116,9 +116,9 @@ describe('the DNS directory', () => {
     await directory.start();
     await clock.advance(500);
     dns.isSilent = true;
-    const looks = [directory.findNewMachines(true), directory.findNewMachines(true)];
+    const checks = [directory.findNewMachines(true), directory.findNewMachines(true)];
     await clock.advance(300);
-    assert.deepEqual(await Promise.all(looks), [undefined, undefined]);
+    assert.deepEqual(await Promise.all(checks), [undefined, undefined]);
   });
 
   it('returns unknown for new Machines while the DNS does not respond', async (t) => {
@@ -127,9 +127,9 @@ describe('the DNS directory', () => {
     await directory.start();
     await clock.advance(500);
     dns.isSilent = true;
-    const look = directory.findNewMachines();
+    const check = directory.findNewMachines();
     await clock.advance(300);
-    assert.equal(await look, undefined);
+    assert.equal(await check, undefined);
   });
 
   it('leaves no timer for an early reading that was requested too soon', async (t) => {
@@ -137,9 +137,9 @@ describe('the DNS directory', () => {
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
     const before = clock.pendingCount();
-    const look = directory.findNewMachines();
+    const check = directory.findNewMachines();
     await clock.advance(500);
-    await look;
+    await check;
     assert.equal(clock.pendingCount(), before);
   });
 
@@ -151,9 +151,9 @@ describe('the DNS directory', () => {
     assert.equal(liveness.isConfirmedStopped(B), true);
     await clock.advance(500);
     dns.isSilent = true;
-    const look = directory.findNewMachines();
+    const check = directory.findNewMachines();
     await clock.advance(300);
-    await look;
+    await check;
     assert.equal(directory.status().kind, 'ok');
     assert.equal(liveness.isConfirmedStopped(B), false);
   });
@@ -457,26 +457,26 @@ describe('a Machine', () => {
     const { dns, directory, liveness, readNext } = await setUp(t);
     listMachines(dns, ['aa']);
     await directory.start();
-    const answers = [liveness.isConfirmedGone(B)];
+    const responses = [liveness.isConfirmedGone(B)];
     for (let i = 0; i < 3; i += 1) {
       await readNext();
-      answers.push(liveness.isConfirmedGone(B));
+      responses.push(liveness.isConfirmedGone(B));
     }
-    assert.deepEqual(answers, [false, false, false, true]);
+    assert.deepEqual(responses, [false, false, false, true]);
   });
 
-  const silences: [string, (dns: ScriptedDns) => void][] = [
+  const changes: [string, (dns: ScriptedDns) => void][] = [
     ['lack this Machine too', (dns) => void dns.txt.set(ALL_VMS, 'cc ams')],
     ['are empty', (dns) => void dns.txt.set(ALL_VMS, '')],
     ['do not exist', (dns) => void dns.txt.delete(ALL_VMS)],
     ['stay away', (dns) => void (dns.isSilent = true)],
   ];
-  for (const [name, silence] of silences) {
+  for (const [name, change] of changes) {
     it(`is not gone when DNS responses ${name}`, async (t) => {
       const { dns, directory, liveness, readNext } = await setUp(t);
       listMachines(dns, ['aa', 'bb']);
       await directory.start();
-      silence(dns);
+      change(dns);
       for (let i = 0; i < 5; i += 1) await readNext();
       assert.equal(liveness.isConfirmedGone(B), false);
     });

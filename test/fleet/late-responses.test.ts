@@ -31,12 +31,12 @@ it("a peer's claim is reported once per query, and not for a dry run", async (t)
 it('a fresh query is sent to a peer that has just responded no', async (t) => {
   const { c, peers } = await startFleet(t);
   await peers.ask(KEY);
-  const said: unknown[] = [];
+  const reported: unknown[] = [];
   await peers.ask(KEY, {
     skipsCache: true,
-    onResponse: (machine, answer) => said.push(machine, answer),
+    onResponse: (machine, result) => reported.push(machine, result),
   });
-  assert.deepEqual([c.requests.length, said.sort()], [2, [B, C, 'no', 'no']]);
+  assert.deepEqual([c.requests.length, reported.sort()], [2, [B, C, 'no', 'no']]);
 });
 
 describe('a late response', () => {
@@ -48,22 +48,22 @@ describe('a late response', () => {
     await until(() => c.requests.length === 1);
     await clock.advance(RESPONSE_DEADLINE_MS - 1);
     open();
-    const answer = await owner;
-    assert.equal(answer.kind === 'owner' && answer.machine, C);
+    const result = await owner;
+    assert.equal(result.kind === 'owner' && result.machine, C);
   });
 
-  for (const [claim, isSilent, waitMs] of [
+  for (const [claim, isUnresponsive, waitMs] of [
     ['is inconclusive after two seconds, for a patient query', false, RESPONSE_DEADLINE_MS],
     ['is not awaited when a peer is known to be unresponsive', true, QUESTION_MS],
   ] as const) {
     it(claim, async (t) => {
       const { clock, c, liveness, peers } = await startFleet(t);
-      if (isSilent) liveness.onNoResponse(C);
+      if (isUnresponsive) liveness.onNoResponse(C);
       const open = closeGate(c);
-      const answer = peers.ask(KEY, WAITING);
+      const result = peers.ask(KEY, WAITING);
       await until(() => c.requests.length === 1);
       await clock.advance(waitMs);
-      assert.deepEqual(await answer, INCONCLUSIVE);
+      assert.deepEqual(await result, INCONCLUSIVE);
       open();
     });
   }
@@ -72,10 +72,10 @@ describe('a late response', () => {
     const { clock, b, c, claims, peers } = await startFleet(t);
     const opens = [b, c].map(closeGate);
     await bind(c, KEY);
-    const answer = peers.ask(KEY);
+    const result = peers.ask(KEY);
     await until(() => b.requests.length === 1 && c.requests.length === 1);
     await clock.advance(QUESTION_MS);
-    assert.deepEqual(await answer, INCONCLUSIVE);
+    assert.deepEqual(await result, INCONCLUSIVE);
     opens.forEach((open) => open());
     await until(() => claims.length > 0);
     assert.deepEqual(claims, [{ key: KEY, machine: C }]);
@@ -86,11 +86,11 @@ describe('a late response', () => {
   it('does not count as a no when the peer has announced the key meanwhile', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
-    const answer = peers.ask(KEY, WAITING);
+    const result = peers.ask(KEY, WAITING);
     await until(() => c.requests.length === 1);
     peers.onAnnounced(KEY, C);
     open();
-    assert.deepEqual(await answer, INCONCLUSIVE);
+    assert.deepEqual(await result, INCONCLUSIVE);
     await clock.advance(0);
     assert.deepEqual(await peers.ask(KEY), NONE);
     assert.equal(c.requests.length, 2);
@@ -102,10 +102,10 @@ describe('a late response', () => {
     const many = Array.from({ length: MAX_QUERIES / 2 }, (_, i) =>
       peers.ask(keyOf(`open-${i}`), WAITING),
     );
-    const answer = peers.ask(KEY, WAITING);
+    const result = peers.ask(KEY, WAITING);
     await until(() => c.requests.length > 0);
     await clock.advance(QUESTION_MS);
-    assert.deepEqual(await answer, INCONCLUSIVE);
+    assert.deepEqual(await result, INCONCLUSIVE);
     open();
     await Promise.all(many);
   });
@@ -130,11 +130,11 @@ describe('a late response', () => {
     const { clock, b, c, liveness, peers } = await startFleet(t);
     for (let i = 0; i < 5; i += 1) {
       const opens = [b, c].map(closeGate);
-      const answer = peers.ask(keyOf(`slow-${i}`), WAITING);
+      const result = peers.ask(keyOf(`slow-${i}`), WAITING);
       await until(() => b.requests.length === i + 1 && c.requests.length === i + 1);
       await clock.advance(RESPONSE_DEADLINE_MS - 1);
       for (const open of opens) open();
-      assert.deepEqual(await answer, NONE);
+      assert.deepEqual(await result, NONE);
     }
     assert.deepEqual([liveness.isUnresponsive(B), liveness.isUnresponsive(C)], [false, false]);
   });

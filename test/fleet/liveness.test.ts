@@ -60,49 +60,49 @@ describe('a Machine that has not responded', () => {
   });
 });
 
-interface Asking {
+interface QueryingMachine {
   readonly clock: TestClock;
   readonly liveness: Liveness;
-  readonly ask: () => Promise<unknown>;
+  readonly query: () => Promise<unknown>;
 }
 
-async function askerOf(t: TestContext, port: number): Promise<Asking> {
+async function startQuerying(t: TestContext, port: number): Promise<QueryingMachine> {
   const clock = createTestClock();
   const { peers, liveness } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
-  return { clock, liveness, ask: () => peers.ask(KEY) };
+  return { clock, liveness, query: () => peers.ask(KEY) };
 }
 
 describe('a query', () => {
   it('to a closed port makes its Machine unresponsive', async (t) => {
     const gone = await listen(t, () => undefined);
     await gone.close();
-    const { liveness, ask } = await askerOf(t, gone.port);
-    await ask();
+    const { liveness, query } = await startQuerying(t, gone.port);
+    await query();
     assert.equal(liveness.isUnresponsive(B), true);
   });
 
   it('without a response makes its Machine unresponsive, until it responds', async (t) => {
     const peerClock = createTestClock();
     const peer = await startPeer(t, peerClock, B);
-    const { clock, liveness, ask } = await askerOf(t, peer.port);
+    const { clock, liveness, query } = await startQuerying(t, peer.port);
     const openGate = closeGate(peer);
-    const asked = ask();
+    const queried = query();
     await until(() => peer.requests.length === 1);
     await clock.advance(QUESTION_MS);
-    await asked;
+    await queried;
     assert.equal(liveness.isUnresponsive(B), false);
     await clock.advance(RESPONSE_DEADLINE_MS - QUESTION_MS);
     await until(() => liveness.isUnresponsive(B));
     openGate();
     await bind(peer, KEY);
-    await ask();
+    await query();
     assert.equal(liveness.isUnresponsive(B), false);
   });
 
   it('with an error response changes nothing: another Machine may have sent it', async (t) => {
-    const stranger = await listen(t, (_, response) => response.writeHead(403).end());
-    const { liveness, ask } = await askerOf(t, stranger.port);
-    await ask();
+    const otherServer = await listen(t, (_, response) => response.writeHead(403).end());
+    const { liveness, query } = await startQuerying(t, otherServer.port);
+    await query();
     assert.equal(liveness.isUnresponsive(B), false);
   });
 });
@@ -326,7 +326,7 @@ describe('a Machine that does not list this one', () => {
 describe('a Machine of a static list that refuses connections', () => {
   const GONE_AFTER_MS = 60_000;
 
-  async function refuseFor(ms: number, more: Partial<{ goneAfterMs: number }> = {}) {
+  async function refuseConnectionsFor(ms: number, more: Partial<{ goneAfterMs: number }> = {}) {
     const clock = createTestClock();
     const liveness = createTestLiveness(clock, { goneAfterMs: GONE_AFTER_MS, ...more });
     liveness.onList(listed(B));
@@ -339,8 +339,8 @@ describe('a Machine of a static list that refuses connections', () => {
   }
 
   it('is gone after FLEET_GONE_AFTER_MS, and not earlier', async () => {
-    assert.equal((await refuseFor(GONE_AFTER_MS - 1)).liveness.of(B), 'unresponsive');
-    assert.equal((await refuseFor(GONE_AFTER_MS)).liveness.of(B), 'gone');
+    assert.equal((await refuseConnectionsFor(GONE_AFTER_MS - 1)).liveness.of(B), 'unresponsive');
+    assert.equal((await refuseConnectionsFor(GONE_AFTER_MS)).liveness.of(B), 'gone');
   });
 
   it('is not a candidate, however recent its last request is', () => {
@@ -353,12 +353,12 @@ describe('a Machine of a static list that refuses connections', () => {
   });
 
   it('is never gone with FLEET_GONE_AFTER_MS=0', async () => {
-    const { liveness } = await refuseFor(GONE_AFTER_MS, { goneAfterMs: 0 });
+    const { liveness } = await refuseConnectionsFor(GONE_AFTER_MS, { goneAfterMs: 0 });
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('is no longer gone once it accepts a connection', async () => {
-    const { liveness } = await refuseFor(GONE_AFTER_MS);
+    const { liveness } = await refuseConnectionsFor(GONE_AFTER_MS);
     liveness.onConnected(B);
     assert.notEqual(liveness.of(B), 'gone');
   });
@@ -374,7 +374,7 @@ describe('a Machine of a static list that refuses connections', () => {
   });
 
   it('is not gone if a connection attempt timed out in between', async () => {
-    const { clock, liveness } = await refuseFor(GONE_AFTER_MS - 1);
+    const { clock, liveness } = await refuseConnectionsFor(GONE_AFTER_MS - 1);
     liveness.onConnectFailed(B, false);
     await clock.advance(1);
     liveness.onConnectFailed(B, true);
@@ -382,14 +382,14 @@ describe('a Machine of a static list that refuses connections', () => {
   });
 
   it('is not gone without recent connection attempts: this Machine was suspended', async () => {
-    const { clock, liveness } = await refuseFor(1_000);
+    const { clock, liveness } = await refuseConnectionsFor(1_000);
     await clock.advance(GONE_AFTER_MS);
     liveness.onConnectFailed(B, true);
     assert.equal(liveness.of(B), 'unresponsive');
   });
 
   it('must refuse connections again after it has responded', async () => {
-    const { clock, liveness } = await refuseFor(GONE_AFTER_MS - 1);
+    const { clock, liveness } = await refuseConnectionsFor(GONE_AFTER_MS - 1);
     liveness.onResponse(B);
     await clock.advance(1);
     liveness.onConnectFailed(B, true);

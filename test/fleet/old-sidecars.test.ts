@@ -1,9 +1,7 @@
 /**
  * During a rolling deploy sidecars of two versions run side by side. One test Machine acts as a
- * sidecar
- * from before replays were marked: it reports no protocol version, knows two messages, responds 404
- * to
- * all others, and its replays carry no `state`.
+ * sidecar from before replays were marked: it reports no protocol version, knows two messages,
+ * responds 404 to all others, and its replays carry no `state`.
  */
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -30,7 +28,7 @@ const Claim = z.object({
   createdAt: z.number().int().min(0),
   ttlMs: z.number().int().min(1),
 });
-const Answers = z.object({
+const OldResponse = z.object({
   machine: z.string(),
   answers: z.record(z.string(), z.union([z.literal('no'), z.literal('unknown'), Claim])),
 });
@@ -47,7 +45,7 @@ interface Scene {
   readonly m2: TestMachine;
   readonly old: OldSidecar;
   /** A request that an app has received and has not responded to yet. */
-  readonly slow: { readonly arrived: Promise<void>; answer(): void };
+  readonly slow: { readonly arrived: Promise<void>; release(): void };
 }
 
 describe('beside an old sidecar', () => {
@@ -115,12 +113,12 @@ describe('beside an old sidecar', () => {
     await slow.arrived;
     const keys = [session, 'pending', 'nobody-knows'].map(keyOf);
     for (const machine of [m1, m2]) {
-      const { answers } = await askedByOld(machine, keys);
+      const { answers } = await queryAsOld(machine, keys);
       assert.deepEqual(Object.keys(answers).sort(), keys.toSorted());
       assert.equal(typeof answers[keyOf(session)], machine === m1 ? 'object' : 'string');
       assert.equal(answers[keyOf('nobody-knows')], 'no');
     }
-    slow.answer();
+    slow.release();
     assert.equal((await outcomeOf(await pending)).status, 200);
   });
 });
@@ -131,13 +129,13 @@ async function startScene(t: TestContext): Promise<Scene> {
   const port = await serve(
     t,
     createServer((request, response) => {
-      answerAsOld(old, request, response).catch(() => response.destroy());
+      respondAsOld(old, request, response).catch(() => response.destroy());
     }),
   );
   fleet.lines.get(OLD)?.leadTo(port);
   const env = { SESSION_ID_HINTS: 'false', SESSION_PROTOCOLS: 'mcp,rpc' };
   const arrival = Promise.withResolvers<undefined>();
-  const answer = Promise.withResolvers<undefined>();
+  const release = Promise.withResolvers<undefined>();
   const start = async (id: string): Promise<TestMachine> => {
     let minted = 0;
     const port = await serveApp(t, (request, response) => {
@@ -151,16 +149,16 @@ async function startScene(t: TestContext): Promise<Scene> {
         return;
       }
       arrival.resolve(undefined);
-      void answer.promise.then(() => response.end(id));
+      void release.promise.then(() => response.end(id));
     });
     return fleet.start(id, port, env);
   };
-  const slow = { arrived: arrival.promise, answer: () => answer.resolve(undefined) };
+  const slow = { arrived: arrival.promise, release: () => release.resolve(undefined) };
   return { m1: await start('m1'), m2: await start('m2'), old, slow };
 }
 
 /** As in src/fleet and src/proxy before replays were marked. */
-async function answerAsOld(
+async function respondAsOld(
   { owned, unknownPaths }: OldSidecar,
   request: IncomingMessage,
   response: ServerResponse,
@@ -240,15 +238,15 @@ async function assertReaches(machine: TestMachine, session: string): Promise<voi
   assert.deepEqual([forwarded.status, await forwarded.text()], [200, OLD]);
 }
 
-async function askedByOld(
+async function queryAsOld(
   { sidecar }: TestMachine,
   keys: readonly SessionKey[],
-): Promise<z.infer<typeof Answers>> {
+): Promise<z.infer<typeof OldResponse>> {
   const response = await fetch(`http://127.0.0.1:${sidecar.ports.peer}/v1/ask`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ from: OLD, questions: keys.map((key) => ({ key })) }),
   });
   assert.equal(response.status, 200);
-  return Answers.parse(await response.json());
+  return OldResponse.parse(await response.json());
 }

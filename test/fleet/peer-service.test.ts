@@ -134,7 +134,7 @@ describe('the peer service', () => {
     const claimResolver = createClaimResolver({ self: B, store, clock, isReady: () => true });
     const service = createPeerService({
       self: B,
-      claimResolver: claimResolver,
+      claimResolver,
       directory,
       status: () => STATUS,
     });
@@ -164,10 +164,10 @@ describe('the peer service rejects', () => {
     it(`${name} with ${status}, and changes nothing`, async (t) => {
       const { peer } = await setUp(t);
       await bindTo(peer);
-      const reply = await send(peer, path, body, method);
-      assert.equal(reply.status, status);
-      assert.equal(reply.text, '');
-      assert.equal(reply.allow, status === 405 ? 'POST' : undefined);
+      const response = await send(peer, path, body, method);
+      assert.equal(response.status, status);
+      assert.equal(response.text, '');
+      assert.equal(response.allow, status === 405 ? 'POST' : undefined);
       assert.equal(await ownerOf(peer.store), B);
     });
   }

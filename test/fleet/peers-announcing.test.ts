@@ -68,8 +68,8 @@ describe('two owners of one key', () => {
     const { clock, b, peers, outrankedBy } = await startFleet(t);
     await bind(b, KEY);
     await clock.advance(10_000);
-    const answer = await peers.ask(KEY, { ownBinding: ownBinding(clock) });
-    assert.ok(answer.kind === 'owner' && answer.machine === B);
+    const result = await peers.ask(KEY, { ownBinding: ownBinding(clock) });
+    assert.ok(result.kind === 'owner' && result.machine === B);
     assert.deepEqual(b.conflicts, ['kept']);
     assert.deepEqual(outrankedBy, [{ key: KEY, machine: B }]);
   });
@@ -129,14 +129,14 @@ describe('announcements', () => {
   it('are dropped, oldest first, and counted when a peer cannot keep up', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
-    const asker = await startQueryingMachine(t, clock, [b]);
+    const querying = await startQueryingMachine(t, clock, [b]);
     const open = closeGate(b);
-    asker.peers.announce(ownBinding(clock), TTL_MS);
+    querying.peers.announce(ownBinding(clock), TTL_MS);
     await until(() => b.requests.length === 1);
     for (let i = 0; i < 1_100; i += 1) {
-      asker.peers.announce(ownBinding(clock, { key: keyOf(`k${i}`) }), TTL_MS);
+      querying.peers.announce(ownBinding(clock, { key: keyOf(`k${i}`) }), TTL_MS);
     }
-    assert.equal(asker.lost, 1_100 - 1_024);
+    assert.equal(querying.lost, 1_100 - 1_024);
     open();
     await until(async () => (await b.store.getMetrics()).total === 1_025);
     assert.equal(await b.store.lookup(keyOf('k0')), 'absent');
@@ -156,10 +156,10 @@ describe('announcements', () => {
     await clock.advance(5_000);
     assert.equal(await peers.sendHeartbeat(B, STATUS), true);
     await until(async () => typeof (await b.store.lookup(KEY)) === 'object');
-    const told = await b.store.lookup(KEY);
+    const received = await b.store.lookup(KEY);
     assert.ok(
-      typeof told === 'object' &&
-        told.expiresAt === clock.now() + TTL_MS - RESPONSE_DEADLINE_MS - 5_000,
+      typeof received === 'object' &&
+        received.expiresAt === clock.now() + TTL_MS - RESPONSE_DEADLINE_MS - 5_000,
     );
     assert.equal(await b.store.lookup(keyOf('ended')), 'absent');
     assert.equal(lost, 0);
@@ -167,12 +167,12 @@ describe('announcements', () => {
 
   it('that are retracted are not sent', async (t) => {
     const clock = createTestClock();
-    const told: SessionKey[] = [];
+    const received: SessionKey[] = [];
     let isUp = false;
     const { port } = await listen(t, (request, response) => {
       if (!isUp) return void response.writeHead(503).end();
       void readBody(request).then((text) => {
-        told.push(...(parseAnnounce(text)?.bindings.map(({ key }) => key) ?? []));
+        received.push(...(parseAnnounce(text)?.bindings.map(({ key }) => key) ?? []));
         response.end(formatResponse({ machine: B, answers: new Map() }));
       });
     });
@@ -182,26 +182,26 @@ describe('announcements', () => {
     await peers.ask(KEY);
     peers.retract(gone);
     isUp = true;
-    let asked = 0;
+    let queryCount = 0;
     // Pending announcements are sent after the next response.
     await until(async () => {
-      await peers.ask(keyOf(`asked-${(asked += 1)}`));
-      return told.length > 0;
+      await peers.ask(keyOf(`asked-${(queryCount += 1)}`));
+      return received.length > 0;
     });
-    assert.deepEqual(told, [kept]);
+    assert.deepEqual(received, [kept]);
   });
 
   it('to a peer that stays unresponsive are kept up to a limit; the oldest are dropped and counted', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
-    const asker = await startQueryingMachine(t, clock, [b]);
+    const querying = await startQueryingMachine(t, clock, [b]);
     await b.close();
     // Three consecutive failures open the breaker.
-    for (let i = 0; i < 3; i += 1) await asker.peers.ask(keyOf(`q${i}`));
+    for (let i = 0; i < 3; i += 1) await querying.peers.ask(keyOf(`q${i}`));
     for (let i = 0; i < 20_000; i += 1) {
-      asker.peers.announce(ownBinding(clock, { key: keyOf(`k${i}`) }), TTL_MS);
+      querying.peers.announce(ownBinding(clock, { key: keyOf(`k${i}`) }), TTL_MS);
     }
-    assert.equal(asker.lost, 20_000 - 16_384);
+    assert.equal(querying.lost, 20_000 - 16_384);
   });
 
   it('reach a Machine that was not listed at the time, once it is listed', async (t) => {
@@ -277,10 +277,10 @@ describe('stopping', () => {
     const { clock, b, c, peers, directory } = await startFleet(t);
     const open = closeGate(c);
     peers.announce(ownBinding(clock), TTL_MS);
-    const answer = peers.ask(KEY);
+    const result = peers.ask(KEY);
     await until(() => c.requests.length === 2);
     await Promise.all([peers.stop(), directory.stop()]);
-    assert.deepEqual(await answer, INCONCLUSIVE);
+    assert.deepEqual(await result, INCONCLUSIVE);
     open();
     for (const peer of [b, c]) await until(async () => (await peer.connections()) === 0);
     await directory.stop();

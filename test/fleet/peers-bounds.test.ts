@@ -23,11 +23,11 @@ describe('queries are bounded', () => {
   it('and sent once per key, however many callers wait', async (t) => {
     const { b, peers, outcomes } = await startFleet(t);
     const open = closeGate(b);
-    const answers = Array.from({ length: 50 }, () => peers.ask(KEY));
+    const results = Array.from({ length: 50 }, () => peers.ask(KEY));
     await until(() => b.requests.length === 1);
-    answers.push(peers.ask(KEY));
+    results.push(peers.ask(KEY));
     open();
-    assert.deepEqual(await Promise.all(answers), new Array(51).fill(NONE));
+    assert.deepEqual(await Promise.all(results), new Array(51).fill(NONE));
     assert.equal(b.requests.length, 1);
     assert.deepEqual(outcomes, ['none']);
   });
@@ -63,11 +63,11 @@ describe('queries are bounded', () => {
     const { clock, b, c, peers, outcomes } = await startFleet(t);
     const keys = Array.from({ length: 20_000 }, (_, i) => keyOf(`made-up-${i}`));
     const before = clock.monotonicMs();
-    const answers = await Promise.all(keys.map((key) => peers.ask(key)));
+    const results = await Promise.all(keys.map((key) => peers.ask(key)));
     assert.equal(clock.monotonicMs(), before);
 
     const count = (kind: string): number =>
-      answers.filter((respond) => respond.kind === kind).length;
+      results.filter((respond) => respond.kind === kind).length;
     assert.equal(count('none'), QUERY_BURST);
     assert.equal(count('inconclusive'), 20_000 - QUERY_BURST);
     assert.equal(outcomes.filter((outcome) => outcome === 'shed').length, 20_000 - QUERY_BURST);
@@ -121,8 +121,8 @@ describe('queries are bounded', () => {
       if (!isUp) return void response.writeHead(503).end();
       void readBody(request).then((text) => {
         const keys = parseAsk(text)?.questions.map(({ key }) => key) ?? [];
-        const answers = new Map(keys.map((key) => [key, 'no' as const]));
-        response.end(formatResponse({ machine: B, answers }));
+        const results = new Map(keys.map((key) => [key, 'no' as const]));
+        response.end(formatResponse({ machine: B, answers: results }));
       });
     });
     const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port }]);

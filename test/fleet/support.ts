@@ -90,7 +90,7 @@ export async function startPeer(
   const status = () => STATUS;
   const service = createPeerService({
     self: machine,
-    claimResolver: claimResolver,
+    claimResolver,
     directory,
     status,
     ...options,

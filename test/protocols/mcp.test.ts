@@ -49,8 +49,8 @@ const REQUESTS: readonly (readonly [claim: string, head: RequestHead, says: stri
 for (const [claim, head, expected] of REQUESTS) {
   test(`a task of MCP: ${claim}`, () => {
     const ids = readIds(head);
-    const said = ids.kind === 'found' ? ids.id : ids.kind;
-    assert.equal(ids.kind === 'conflict' ? `conflict ${ids.name}` : said, expected);
+    const id = ids.kind === 'found' ? ids.id : ids.kind;
+    assert.equal(ids.kind === 'conflict' ? `conflict ${ids.name}` : id, expected);
   });
 }
 

@@ -94,8 +94,8 @@ const UNLISTED = known(OTHER, { liveness: 'unlisted', isUncontested: true });
 const GONE_CONTESTED = known(OTHER, { liveness: 'gone', origin: 'adopted' });
 
 const local = (why: Decision['why'], mayClaim = false, takeOverFrom?: MachineId): Decision => ({
-  ...{ kind: 'local', why, mayClaim: mayClaim },
-  ...(takeOverFrom && { takeOverFrom: takeOverFrom }),
+  ...{ kind: 'local', why, mayClaim },
+  ...(takeOverFrom && { takeOverFrom }),
   ...(why === 'peers-inconclusive' && { isInDoubt: true }),
 });
 const elsewhere = (why: NotAccepting): Decision => ({ kind: 'elsewhere', why });

@@ -163,7 +163,7 @@ async function finderIn(world: World): Promise<Finding> {
   return {
     find: (id, pass = FIRST_PASS) =>
       finder.find(id, pass, { source: undefined, placedBy: world.placedBy }),
-    queried: queried,
+    queried,
     patience,
     disowned,
     checks: () => checks,
@@ -187,7 +187,7 @@ describe('the owner of a session', () => {
   });
 
   test('is found in the store, without a query', async () => {
-    const { find, queried: queried } = await finderIn({ bound: { s: B } });
+    const { find, queried } = await finderIn({ bound: { s: B } });
     const ownership = find(app('s~cc'));
     assert.ok(!(ownership instanceof Promise));
     const { owner, binding, key, wholeId } = ownership;
@@ -225,7 +225,7 @@ describe('the owner of a session', () => {
   ];
   for (const { claim, world, id, pass, owner, questions } of rows) {
     test(claim, async () => {
-      const { find, queried: queried } = await finderIn(world);
+      const { find, queried } = await finderIn(world);
       const ownership = await find(id, pass);
       assert.deepEqual(ownership.owner, owner);
       assert.deepEqual(queried, Array(questions).fill(keyOf('s')));
@@ -280,14 +280,14 @@ describe('a request that the edge could not deliver', () => {
   }
 
   test('reveals nothing about an owner other than the Machine that it names', async () => {
-    const { find, queried: queried } = await finderIn({ bound: { s: B }, peers: [C_OWNS] });
+    const { find, queried } = await finderIn({ bound: { s: B }, peers: [C_OWNS] });
     const { owner } = await find(app('s'), { ...BACK, undeliveredTo: C });
     assert.deepEqual(owner, hinted(B, { knownBy: 'store', origin: 'copied' }));
     assert.deepEqual(queried, []);
   });
 
   test('finds an owner that was starting meanwhile', async () => {
-    const { find, checks: checks } = await finderIn({
+    const { find, checks } = await finderIn({
       bound: { s: B },
       stopped: [B],
       startedAtCheck: [B],
@@ -341,7 +341,7 @@ describe('on the first pass', () => {
   ];
   for (const { claim, world, id = app('s'), owner, questions } of rows) {
     test(claim, async () => {
-      const { find, queried: queried } = await finderIn(world);
+      const { find, queried } = await finderIn(world);
       const ownership = await find(id);
       assert.deepEqual({ ...ownership.owner, ...owner }, ownership.owner);
       assert.equal(queried.length, questions);
@@ -358,7 +358,7 @@ describe('an id that ends like a hint', () => {
 
   test('is a whole id if it is bound as such, whoever minted it', async () => {
     for (const id of [app('user~bob'), client('user~bob')]) {
-      const { find, queried: queried } = await finderIn({ bound: { 'user~bob': SELF } });
+      const { find, queried } = await finderIn({ bound: { 'user~bob': SELF } });
       const { key, wholeId, binding } = await find(id);
       assert.deepEqual([key, wholeId], [keyOf('user~bob'), 'user~bob']);
       assert.equal(binding?.machine, SELF);
@@ -388,7 +388,7 @@ describe('an id that ends like a hint', () => {
 
   test('of a client is a whole id if the Machine of that name is gone, or never existed', async () => {
     const bob = machineId('bob');
-    const { find, queried: queried } = await finderIn({ gone: [bob] });
+    const { find, queried } = await finderIn({ gone: [bob] });
     const { key, wholeId, owner } = await find(client('user~bob'));
     assert.deepEqual([key, wholeId, owner.kind], [keyOf('user~bob'), 'user~bob', 'none']);
     assert.deepEqual(queried, [keyOf('user~bob')]);

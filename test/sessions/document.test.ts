@@ -62,18 +62,18 @@ test('any input is read to its end, with the same findings however it is split',
   const line = fc.constantFrom(HEAD, ONE, END, formatEnd(2), '', 'x', ' ', 'x'.repeat(3_000), 'ä');
   const text = fc.array(line).map((lines) => lines.join('\n'));
   fc.assert(
-    fc.property(text, fc.integer({ min: 1, max: 400 }), (given, bytes) => {
-      assert.deepEqual(read(given, bytes), read(given));
+    fc.property(text, fc.integer({ min: 1, max: 400 }), (input, bytes) => {
+      assert.deepEqual(read(input, bytes), read(input));
     }),
   );
 });
 
 test('a million sessions are written a piece at a time', async () => {
-  let given = 0;
+  let input = 0;
   async function* endless(): AsyncGenerator<Binding> {
     await Promise.resolve();
     for (;;) {
-      given += 1;
+      input += 1;
       yield bindingOf('one');
     }
   }
@@ -81,7 +81,7 @@ test('a million sessions are written a piece at a time', async () => {
   for (let taken = 1; taken <= 10; taken += 1) {
     const next: IteratorResult<string> = await chunks.next();
     assert.ok(!next.done && next.value.length < 40_000);
-    assert.ok(given < taken * 400, `${given} sessions were read`);
+    assert.ok(input < taken * 400, `${input} sessions were read`);
   }
   await chunks.return(undefined);
 });

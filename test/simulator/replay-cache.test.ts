@@ -47,7 +47,7 @@ interface Stage {
   /** The hops of the requests so far: `a1 first, b2 replay`. */
   ways(): string[];
   /** Enters at the origin, unless the cache has an entry. */
-  ask(asked?: TestRequest): Promise<TestAnswer>;
+  ask(options?: TestRequest): Promise<TestAnswer>;
 }
 
 /** `a1` gets the requests and replays them to `b2`. */
@@ -71,8 +71,8 @@ async function setStage(
       edge.records.map(({ hops }) =>
         hops.map(({ machine, how }) => `${machine} ${how}`).join(', '),
       ),
-    ask: (asked = {}) =>
-      ask(edge.url, { ...asked, headers: { 'fly-prefer-region': 'iad', ...asked.headers } }),
+    ask: (options = {}) =>
+      ask(edge.url, { ...options, headers: { 'fly-prefer-region': 'iad', ...options.headers } }),
   };
   return stage;
 }
@@ -169,9 +169,9 @@ test('a replay with a transform is not cached', async (t) => {
 
 /** Replays to `b2` and requests caching by path. */
 function cachingPath(pattern: string, ttl: string, more: Record<string, string> = {}) {
-  const asked = { 'fly-replay-cache': pattern, 'fly-replay-cache-ttl-secs': ttl, ...more };
+  const options = { 'fly-replay-cache': pattern, 'fly-replay-cache-ttl-secs': ttl, ...more };
   const listener: RequestListener = (_request, response) => {
-    response.writeHead(307, { 'fly-replay': 'instance=b2', ...asked }).end();
+    response.writeHead(307, { 'fly-replay': 'instance=b2', ...options }).end();
   };
   return listener;
 }

@@ -49,5 +49,5 @@ export async function openWatched(
     onDisrupted: () => (disruptions += 1),
     ...options,
   });
-  return { store, errors: errors, disruptions: () => disruptions };
+  return { store, errors, disruptions: () => disruptions };
 }

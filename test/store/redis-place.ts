@@ -52,7 +52,7 @@ export async function openWatched(
     onDisrupted: () => (disruptions += 1),
     ...options,
   });
-  return { store, errors: errors, disruptions: () => disruptions };
+  return { store, errors, disruptions: () => disruptions };
 }
 
 const TTL_MS = 60_000;

@@ -1,4 +1,4 @@
-/** Clocks of tests: one stands still until the test moves it, on the other time passes by itself. */
+/** Clocks for tests: one stands still until the test advances it, the other advances by itself. */
 import type { TestContext } from 'node:test';
 import type { Cancel, Clock } from '../../src/clock.ts';
 
@@ -54,7 +54,7 @@ export function createTestClock(startMs = DEFAULT_START_MS): TestClock {
   };
 }
 
-/** What is asked and answered within this process takes few turns, and no timeout is as short. */
+/** Queries and responses within this process take few turns, fewer than any timeout. */
 const MS_PER_TURN = 5;
 
 /**

@@ -16,14 +16,14 @@ export function servePeers(
     readText: () => readText(request),
   });
   served?.then(
-    (answer) => {
-      if ('body' in answer) {
+    (reply) => {
+      if ('body' in reply) {
         response.setHeader('content-type', 'application/json');
-        response.end(answer.body);
+        response.end(reply.body);
         return;
       }
-      if (answer.status === 405) response.setHeader('allow', 'POST');
-      response.writeHead(answer.status, { connection: 'close', 'content-length': 0 }).end();
+      if (reply.status === 405) response.setHeader('allow', 'POST');
+      response.writeHead(reply.status, { connection: 'close', 'content-length': 0 }).end();
     },
     () => response.destroy(),
   );

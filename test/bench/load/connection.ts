@@ -1,12 +1,10 @@
 /**
  * One keep-alive connection of the load generator. It parses as little as possible, since it shares
- * its
- * CPU time with the app: the first response in full, by `content-length`; after that, a response of
- * the
- * same length that begins with the same status line counts as read.
+ * its CPU time with the app: the first response in full, by `content-length`; after that, a response
+ * of the same length that begins with the same status line counts as read.
  *
- * sending --whole response--> sending (the next request) ... --close()--> closed
- * '------ anything else ------> failed
+ *   sending --whole response--> sending (the next request) ... --close()--> closed
+ *      '------ anything else ------> failed
  */
 import { connect } from 'node:net';
 import type { RequestsJob } from '../job.ts';

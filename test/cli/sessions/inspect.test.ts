@@ -16,7 +16,7 @@ import {
   documentOf,
   runSessions,
   sessionsIn,
-  type Given,
+  type RunOptions,
   type Ran,
 } from './support.ts';
 
@@ -24,7 +24,7 @@ const TOKEN = 'a-token-of-an-operator';
 const B = machineId('b2');
 
 interface Opened {
-  readonly run: (args: readonly string[], given?: Given) => Promise<Ran>;
+  readonly run: (args: readonly string[], given?: RunOptions) => Promise<Ran>;
   /** Of the sidecar, as text. */
   readonly log: () => string;
 }

@@ -14,7 +14,7 @@ export interface Ran {
   readonly errors: string;
 }
 
-export interface Given {
+export interface RunOptions {
   readonly env?: Environment;
   readonly input?: string | Readable;
   readonly clock?: Clock;
@@ -22,7 +22,7 @@ export interface Given {
 
 export async function runSessions(
   args: readonly string[],
-  { env = {}, input = '', clock = systemClock }: Given = {},
+  { env = {}, input = '', clock = systemClock }: RunOptions = {},
 ): Promise<Ran> {
   const [stdout, stderr] = [createSink(), createSink()];
   const code = await execute(args, {

@@ -22,13 +22,13 @@ import {
   documentOf,
   runSessions,
   sessionsIn,
-  type Given,
+  type RunOptions,
   type Ran,
 } from './support.ts';
 
 const TOKEN = 'a-token-of-an-operator';
 
-type Run = (args: readonly string[], given?: Given) => Promise<Ran>;
+type Run = (args: readonly string[], given?: RunOptions) => Promise<Ran>;
 
 async function openSidecar(t: TestContext): Promise<Run> {
   const sidecar = await startTestSidecar(t, 1, { ADMIN_TOKEN: TOKEN });

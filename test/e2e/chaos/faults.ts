@@ -9,12 +9,12 @@ export const ADMIN_TOKEN = 'who-makes-chaos-may-drain';
 /** Reverts it; resolves with the Machine that has the place from now on, once it listens. */
 export type End = () => Promise<SimulatedMachine>;
 
-type Begin = (machine: SimulatedMachine, fleet: Fleet) => Promise<End>;
+type BeginFault = (machine: SimulatedMachine, fleet: Fleet) => Promise<End>;
 
 /** Longer than a peer waits for a response. */
 const SLOW_MS = 500;
 
-const BEGINNINGS: Readonly<Record<FaultName, Begin>> = {
+const FAULTS: Readonly<Record<FaultName, BeginFault>> = {
   crash: async (machine) => {
     await machine.crash();
     return () => awake(machine);
@@ -68,7 +68,7 @@ const BEGINNINGS: Readonly<Record<FaultName, Begin>> = {
 };
 
 export function beginFault(name: FaultName, machine: SimulatedMachine, fleet: Fleet): Promise<End> {
-  return BEGINNINGS[name](machine, fleet);
+  return FAULTS[name](machine, fleet);
 }
 
 /** The edge may have started it already. */

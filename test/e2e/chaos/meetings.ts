@@ -23,7 +23,7 @@ const CALLS = 3;
 const PAUSE_MS = 300;
 /** The number of latest sessions that are checked in the end. */
 const LATEST = 60;
-const LOOKS = 3;
+const CHECKS = 3;
 
 export function startMeetings(url: string): Meetings {
   const names: string[] = [];
@@ -41,7 +41,7 @@ export function startMeetings(url: string): Meetings {
     return undefined;
   }
 
-  async function meetAgainAndAgain(pair: number): Promise<void> {
+  async function meetRepeatedly(pair: number): Promise<void> {
     for (let meeting = 1; !isOver; meeting += 1) {
       const name = `meeting-${pair}-${meeting}`;
       names.push(name);
@@ -52,12 +52,12 @@ export function startMeetings(url: string): Meetings {
 
   async function missing(name: string): Promise<string[]> {
     const seen: (string | undefined)[] = [];
-    for (let looks = 0; looks < LOOKS; looks += 1) seen.push((await call(name))?.machine);
+    for (let checks = 0; checks < CHECKS; checks += 1) seen.push((await call(name))?.machine);
     const isTogether = seen[0] !== undefined && new Set(seen).size === 1;
     return isTogether ? [] : [`${name} is on ${seen.join(', ')}`];
   }
 
-  const pairs = Array.from({ length: PAIRS }, (_, pair) => meetAgainAndAgain(pair));
+  const pairs = Array.from({ length: PAIRS }, (_, pair) => meetRepeatedly(pair));
   return {
     count: () => names.length,
     end: async () => {

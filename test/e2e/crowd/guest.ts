@@ -16,7 +16,7 @@ export interface Visit {
   readonly detail: string | undefined;
 }
 
-export interface GuestOptions {
+export interface CrowdClientOptions {
   readonly protocol: string;
   readonly client: Client;
   readonly random: () => number;
@@ -40,7 +40,7 @@ const MAX_LAST_TRIES = 180;
 /**
  * Calls until the end is signaled, and then until one more response, in this session or a new one.
  */
-export async function stay(options: GuestOptions): Promise<void> {
+export async function stay(options: CrowdClientOptions): Promise<void> {
   const { protocol, client, random, isOver } = options;
   const memory = createMemory();
   let isOpen = false;
@@ -49,7 +49,7 @@ export async function stay(options: GuestOptions): Promise<void> {
   for (;;) {
     const wasOver = isOver.aborted;
     const call = { protocol, session: isOpen ? memory.session() : undefined, from: journalNow() };
-    const outcome = memory.judge(await (isOpen ? client.call() : client.open()));
+    const outcome = memory.check(await (isOpen ? client.call() : client.open()));
     options.onVisit(visitOf(call, outcome));
     if (outcome.kind === 'answered') {
       isOpen = true;
@@ -73,7 +73,7 @@ export async function stay(options: GuestOptions): Promise<void> {
 /** Knows the process of a session, and its expected count. */
 function createMemory(): {
   session(): string | undefined;
-  judge(outcome: Outcome): Outcome;
+  check(outcome: Outcome): Outcome;
 } {
   let known: (Outcome & { kind: 'answered' }) | undefined;
   /**
@@ -100,7 +100,7 @@ function createMemory(): {
 
   return {
     session: () => known?.session,
-    judge: (outcome) => {
+    check: (outcome) => {
       if (outcome.kind !== 'answered') {
         lost += 1;
         return outcome;

@@ -26,8 +26,8 @@ export function createRealSocketIoClient({ url }: Target): Client {
     const lost = Promise.withResolvers<Outcome>();
     const onDisconnect = (reason: string): void => lost.resolve({ kind: 'cut', how: reason });
     socket.once('disconnect', onDisconnect);
-    const answered = socket.timeout(HANGING_MS).emitWithAck('count') as Promise<unknown>;
-    const outcome = answered.then(
+    const acknowledged = socket.timeout(HANGING_MS).emitWithAck('count') as Promise<unknown>;
+    const outcome = acknowledged.then(
       (counted) => countedIn(session, JSON.stringify(counted)),
       (error: unknown): Outcome =>
         hasStoppedPolling(socket)

@@ -79,15 +79,15 @@ export function createSocketClient({ url }: Target): Client {
         client.terminate();
         resolve({ kind: 'wrong', what: 'a call over a socket hangs' });
       }, HANGING_MS);
-      const settle = (outcome: Outcome): void => {
+      const resolveWith = (outcome: Outcome): void => {
         clearTimeout(timer);
         client.off('close', onClose);
         client.off('message', onMessage);
         resolve(outcome);
       };
-      const onClose = (code: number): void => settle({ kind: 'cut', how: `closed: ${code}` });
+      const onClose = (code: number): void => resolveWith({ kind: 'cut', how: `closed: ${code}` });
       const onMessage = (message: Buffer): void =>
-        settle(countedIn(withoutHint(id), message.toString()));
+        resolveWith(countedIn(withoutHint(id), message.toString()));
       client.once('close', onClose);
       client.once('message', onMessage);
       client.send('count', () => undefined);

@@ -16,7 +16,7 @@ const OPENERS = {
 
 export type ServerName = keyof typeof OPENERS;
 
-export interface GuestPlan {
+export interface ClientPlan {
   readonly server: ServerName;
   readonly url: string;
 }
@@ -38,7 +38,7 @@ export interface Response {
   readonly missing: readonly string[];
 }
 
-const { server, url } = workerData as GuestPlan;
+const { server, url } = workerData as ClientPlan;
 const guests = new Map<string, Map<string, RoomClient>>();
 // Each client of y-websocket listens for the end of the process.
 process.setMaxListeners(0);

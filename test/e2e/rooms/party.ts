@@ -1,6 +1,6 @@
 /** The clients of many rooms, in their own thread. */
 import { Worker } from 'node:worker_threads';
-import type { GuestPlan, Request, Response } from './guests.ts';
+import type { ClientPlan, Request, Response } from './guests.ts';
 
 export interface Party {
   /** The number of clients per room, which all connect at the same moment. */
@@ -15,7 +15,7 @@ export interface Party {
 type Unnumbered<T> = T extends unknown ? Omit<T, 'id'> : never;
 
 /** An error in the thread rejects all pending promises. */
-export function startParty(plan: GuestPlan): Party {
+export function startParty(plan: ClientPlan): Party {
   const worker = new Worker(new URL('guests.ts', import.meta.url), {
     workerData: plan,
     execArgv: [],
@@ -34,10 +34,10 @@ export function startParty(plan: GuestPlan): Party {
   const send = (request: Unnumbered<Request>): Promise<readonly string[]> => {
     if (failure) return Promise.reject(failure);
     const id = (requests += 1);
-    const answer = Promise.withResolvers<readonly string[]>();
-    waiting.set(id, answer);
+    const response = Promise.withResolvers<readonly string[]>();
+    waiting.set(id, response);
     worker.postMessage({ ...request, id });
-    return answer.promise;
+    return response.promise;
   };
   return {
     enter: async (rooms, clients) => {

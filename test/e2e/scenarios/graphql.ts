@@ -18,21 +18,21 @@ export async function runGraphQlScenario({ url }: Target): Promise<void> {
     lazy: false,
     onNonLazyError: () => undefined,
   });
-  const ask = async (query: string): Promise<unknown[]> => {
-    const answers: unknown[] = [];
-    for await (const answer of client.iterate({ query })) answers.push(answer);
-    return answers;
+  const runQuery = async (query: string): Promise<unknown[]> => {
+    const results: unknown[] = [];
+    for await (const result of client.iterate({ query })) results.push(result);
+    return results;
   };
   const count = async (): Promise<Counted> => {
-    const [answer] = await ask('{ count { machine pid count } }');
-    return { ...Queried.parse(answer).data.count };
+    const [result] = await runQuery('{ count { machine pid count } }');
+    return { ...Queried.parse(result).data.count };
   };
   try {
     const { machine, pid } = await count();
     for (const expected of [2, 3, 4]) {
       assert.deepEqual(await count(), { machine, pid, count: expected });
     }
-    const steps = await ask('subscription { steps { machine pid count } }');
+    const steps = await runQuery('subscription { steps { machine pid count } }');
     assert.deepEqual(
       steps.map((step) => Step.parse(step).data.steps),
       [5, 6, 7].map((expected) => ({ machine, pid, count: expected })),

@@ -36,6 +36,6 @@ export interface ScenarioRun {
   readonly times: number;
 }
 
-const { scenario: scenario, target, times } = workerData as ScenarioRun;
+const { scenario, target, times } = workerData as ScenarioRun;
 await Promise.all(Array.from({ length: times }, () => SCENARIOS[scenario](target)));
 parentPort?.postMessage('done');

@@ -50,12 +50,12 @@ async function checkRejectedUpgrade({ url }: Target): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/rpc?session_id=made-up`);
     const [, response] = (await once(socket, 'unexpected-response')) as [unknown, IncomingMessage];
-    const said = await text(response);
+    const body = await text(response);
     if (response.statusCode === 503 && tries < MAX_TRIES) {
       await systemClock.sleep(RETRY_AFTER_MS);
       continue;
     }
-    assert.deepEqual([response.statusCode, said], [404, 'no such session']);
+    assert.deepEqual([response.statusCode, body], [404, 'no such session']);
     return;
   }
 }

@@ -51,8 +51,8 @@ async function converse(socket: Socket, transports: readonly string[]): Promise<
 }
 
 async function call(socket: Socket): Promise<Counted> {
-  const answer: unknown = await socket.timeout(CALL_TIMEOUT_MS).emitWithAck('count');
-  return Counted.parse(answer);
+  const response: unknown = await socket.timeout(CALL_TIMEOUT_MS).emitWithAck('count');
+  return Counted.parse(response);
 }
 
 function untilUpgraded(socket: Socket): Promise<void> {

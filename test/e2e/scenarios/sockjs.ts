@@ -57,6 +57,6 @@ function call(socket: Socket): Promise<Counted> {
 
 /** The client does not distinguish a 503 from "session not found": the ledger does. */
 function closedError(what: string, code: number, reason: string): Error {
-  const said = `${what}: closed with ${code} ${reason}`;
-  return REJECTED.includes(code) ? new RetryLaterError(said) : new Error(said);
+  const message = `${what}: closed with ${code} ${reason}`;
+  return REJECTED.includes(code) ? new RetryLaterError(message) : new Error(message);
 }

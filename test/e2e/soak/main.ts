@@ -7,7 +7,7 @@ import { performRun } from './run.ts';
 import { readSettings } from './settings.ts';
 import { createStage } from './stage.ts';
 import { reportOf } from './report.ts';
-import { judge } from './verdict.ts';
+import { checkRun } from './verdict.ts';
 
 const INTERRUPTED = 130;
 
@@ -34,9 +34,9 @@ async function soak(scope: Scope): Promise<boolean> {
   console.log(`seed ${seed}: ${warmUpMs / 1_000} s to warm up, then ${loadMs / 1_000} s of load`);
   console.log(`the logs are in ${stage.directory}`);
   const run = await performRun(settings, stage);
-  const verdict = await judge(run);
-  console.log(reportOf(run, verdict).join('\n'));
-  const isMet = verdict.checks.every((check) => check.isMet);
+  const result = await checkRun(run);
+  console.log(reportOf(run, result).join('\n'));
+  const isMet = result.checks.every((check) => check.isMet);
   if (!isMet) stage.keepDirectory();
   console.log(isMet ? `\nall checks passed with seed ${seed}` : `\nFAILED with seed ${seed}`);
   return isMet;

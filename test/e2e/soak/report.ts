@@ -3,7 +3,7 @@ import type { Check } from './checks/check.ts';
 import { descriptorsText, MEGABYTE, type Readings } from './checks/memory.ts';
 import type { Run } from './run.ts';
 import type { Count, Tally } from './tally.ts';
-import type { Verdict } from './verdict.ts';
+import type { RunResult } from './verdict.ts';
 
 /** `explained`: failures of requests whose app was killed meanwhile. */
 const COLUMNS = [
@@ -16,7 +16,7 @@ const COLUMNS = [
   'unexpected',
 ] as const;
 
-export function reportOf(run: Run, { checks, requestLines }: Verdict): readonly string[] {
+export function reportOf(run: Run, { checks, requestLines }: RunResult): readonly string[] {
   const { tally, readings, outages } = run;
   return [
     '',

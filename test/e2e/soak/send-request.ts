@@ -141,17 +141,19 @@ export function checkId(head: ResponseHead, id: string): void {
 type HeadAndBody = ResponseHead & { readonly body?: Buffer };
 
 /** Throws unless a response has the expected status. */
-export function checkStatus(answer: HeadAndBody, expected: number): void {
-  if (answer.status === expected) return;
-  checkNotDown(answer);
-  throw wrong(`${shown(answer)} in place of ${expected}`);
+export function checkStatus(response: HeadAndBody, expected: number): void {
+  if (response.status === expected) return;
+  checkNotDown(response);
+  throw wrong(`${shown(response)} in place of ${expected}`);
 }
 
 /** Throws when a sidecar reports that its app, or the Machine of the session, does not respond. */
-export function checkNotDown(answer: HeadAndBody): void {
-  const { status, fields } = answer;
-  if (!DOWN.has(status) || appOf(answer) !== undefined) return;
-  throw status === 503 && fields.has('retry-after') ? later(shown(answer)) : lost(shown(answer));
+export function checkNotDown(response: HeadAndBody): void {
+  const { status, fields } = response;
+  if (!DOWN.has(status) || appOf(response) !== undefined) return;
+  throw status === 503 && fields.has('retry-after')
+    ? later(shown(response))
+    : lost(shown(response));
 }
 
 function shown({ status, body }: HeadAndBody): string {

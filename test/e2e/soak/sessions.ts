@@ -39,10 +39,10 @@ export async function chooseWay(step: Step): Promise<Way> {
 }
 
 export async function openSession(step: Step): Promise<Session> {
-  const answer = await call(step, plainWay(step), { method: 'POST', target: '/mcp' });
-  const { session: minted } = jsonOf(answer) as SessionState;
-  const owner = answer.app ?? '';
-  const id = answer.fields.get('mcp-session-id') ?? '';
+  const response = await call(step, plainWay(step), { method: 'POST', target: '/mcp' });
+  const { session: minted } = jsonOf(response) as SessionState;
+  const owner = response.app ?? '';
+  const id = response.fields.get('mcp-session-id') ?? '';
   const expected = step.around.isDirect ? minted : `${minted}${HINT_MARK}${owner}`;
   if (id !== expected) throw wrong(`the session id ${id} in place of ${expected}`);
   return { id, minted, owner };

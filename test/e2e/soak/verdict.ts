@@ -8,14 +8,14 @@ import type { Stage } from './stage.ts';
 const MIN_LATERS = 3;
 const LATER_SHARE = 0.001;
 
-export interface Verdict {
+export interface RunResult {
   readonly checks: readonly Check[];
   /** The requests sent to each Machine, and its log. */
   readonly requestLines: readonly string[];
 }
 
 /** The sidecars have ended after it. */
-export async function judge(run: Run): Promise<Verdict> {
+export async function checkRun(run: Run): Promise<RunResult> {
   const { stage, tally, ledger, readings, leftAfterWarmUp, leftAfterLoad } = run;
   const early = checkAlive(stage);
   const total = tally.total();

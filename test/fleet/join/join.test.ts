@@ -96,7 +96,7 @@ async function join(
     ...options,
   });
   t.after(() => joining.stop());
-  return { store, abandoned: abandoned, summary: ended.promise, stop: () => joining.stop() };
+  return { store, abandoned, summary: ended.promise, stop: () => joining.stop() };
 }
 
 const LIMITS = { maxSessions: MAX_SESSIONS, maxAgeMs: 0 };
@@ -181,7 +181,7 @@ describe('a Machine that joins', () => {
     assert.equal(typeof used === 'object' && used.expiresAt, later.now() + TTL_MS - 100_000);
   });
 
-  const kept: [
+  const cases: [
     string,
     here: [MachineId, BindingOrigin, number],
     told: [MachineId, number],
@@ -193,7 +193,7 @@ describe('a Machine that joins', () => {
     ['any copy over second-hand information', [C, 'copied', 1], [ASLEEP, 2], C],
     ["no older copy over the owner's own binding", [C, 'copied', 1], [B, 2], B],
   ];
-  for (const [what, [machine, origin, generation], [sender, received], owner] of kept) {
+  for (const [what, [machine, origin, generation], [sender, received], owner] of cases) {
     it(`keeps ${what}`, async (t) => {
       const peer = await startSender(t, B);
       await bind(peer.store, sender, { generation: received });
@@ -234,7 +234,7 @@ describe('a Machine that joins', () => {
     const old = { machine: B, port };
     const peer = await startSender(t, C);
     await bind(peer.store, C);
-    const { summary, abandoned: abandoned } = await join(t, [old, peer]);
+    const { summary, abandoned } = await join(t, [old, peer]);
     const { bindings, peers } = await summary;
     assert.deepEqual({ bindings, peers }, { bindings: 1, peers: 1 });
     assert.deepEqual(abandoned, []);
@@ -252,18 +252,11 @@ describe('a Machine that joins', () => {
       });
     });
     const fast = { ...systemClock, sleep: () => systemClock.sleep(0) };
-    const {
-      store,
-      summary,
-      abandoned: abandoned,
-    } = await join(t, [{ machine: B, port: failing.port }], {
+    const { store, summary, abandoned } = await join(t, [{ machine: B, port: failing.port }], {
       clock: fast,
     });
     const { bindings, peers } = await summary;
-    assert.deepEqual(
-      { bindings, peers, abandoned: abandoned },
-      { bindings: 1, peers: 0, abandoned: [B] },
-    );
+    assert.deepEqual({ bindings, peers, abandoned }, { bindings: 1, peers: 0, abandoned: [B] });
     assert.equal(await ownerOf(store), B);
     // A lost connection is retried immediately, too.
     assert.deepEqual(new Set(requested), new Set([undefined, 'x-1']));

@@ -36,15 +36,15 @@ async function openScene() {
   const isConfirmedGone = (machine: MachineId): boolean => machine === GONE;
   const liveness = { others: () => [], isConfirmedGone };
   const service = createJoinService({ self: SELF, store, liveness, clock, random: () => 0.5 });
-  const ask = (after?: string, of: BindingsScope = 'own', from = READER) =>
+  const request = (after?: string, of: BindingsScope = 'own', from = READER) =>
     service.respond(formatBindingsRequest({ from, of, after }), (machine) => machine !== OTHER);
   const read = async (after?: string, of?: BindingsScope) => {
-    const text = await ask(after, of);
+    const text = await request(after, of);
     const page = typeof text === 'string' ? parseBindingsPage(text) : undefined;
     assert.ok(page, `responded ${text}`);
     return page;
   };
-  return { clock, service, ask, read };
+  return { clock, service, request, read };
 }
 
 describe('a Machine that sends its bindings', () => {
@@ -71,8 +71,8 @@ describe('a Machine that sends its bindings', () => {
   });
 
   it('returns 403 when the sender is not the Machine that it names', async () => {
-    const { ask } = await openScene();
-    assert.equal(await ask(undefined, 'own', OTHER), 403);
+    const { request } = await openScene();
+    assert.equal(await request(undefined, 'own', OTHER), 403);
   });
 
   it('returns 400 for a malformed request', async () => {
@@ -81,50 +81,50 @@ describe('a Machine that sends its bindings', () => {
   });
 
   it('returns 410 for a cursor that it did not issue, or that belongs to another request', async () => {
-    const { ask, read } = await openScene();
-    assert.equal(await ask('x-1'), 410);
+    const { request, read } = await openScene();
+    assert.equal(await request('x-1'), 410);
     const { next } = await read();
-    assert.equal(await ask('x-1'), 410);
-    assert.equal(await ask(next, 'copies'), 410);
-    assert.equal(typeof (await ask(next)), 'string');
+    assert.equal(await request('x-1'), 410);
+    assert.equal(await request(next, 'copies'), 410);
+    assert.equal(typeof (await request(next)), 'string');
   });
 
   it('sends the last page again on request', async () => {
-    const { ask } = await openScene();
-    const first = await ask();
+    const { request } = await openScene();
+    const first = await request();
     const { next } = (typeof first === 'string' ? parseBindingsPage(first) : undefined) ?? {};
-    const second = await ask(next);
+    const second = await request(next);
     assert.equal(typeof second, 'string');
-    assert.equal(await ask(next), second);
+    assert.equal(await request(next), second);
   });
 
   it('returns 503 beyond its rate, and continues a second later', async () => {
-    const { clock, ask, read } = await openScene();
+    const { clock, request, read } = await openScene();
     const { next } = await read();
-    let asked = 1;
-    while (typeof (await ask(next)) === 'string') asked += 1;
-    assert.equal(await ask(next), 503);
-    assert.ok(asked < 100, `${asked} pages at once`);
+    let requestCount = 1;
+    while (typeof (await request(next)) === 'string') requestCount += 1;
+    assert.equal(await request(next), 503);
+    assert.ok(requestCount < 100, `${requestCount} pages at once`);
     await clock.advance(1_000);
-    assert.equal(typeof (await ask(next)), 'string');
+    assert.equal(typeof (await request(next)), 'string');
   });
 
   it('returns 503 when there are more readers than it can remember', async () => {
-    const { ask } = await openScene();
+    const { request } = await openScene();
     const readers = Array.from({ length: 9 }, (_, index) => machineId(`reader${index}`));
-    const answers: unknown[] = [];
-    for (const reader of readers) answers.push(await ask(undefined, 'own', reader));
+    const responses: unknown[] = [];
+    for (const reader of readers) responses.push(await request(undefined, 'own', reader));
     assert.deepEqual(
-      answers.map((answer) => (typeof answer === 'string' ? 'page' : answer)),
+      responses.map((response) => (typeof response === 'string' ? 'page' : response)),
       [...Array.from({ length: 8 }, () => 'page'), 503],
     );
   });
 
   it('forgets a reader that has been idle for 30 s', async () => {
-    const { clock, ask, read } = await openScene();
+    const { clock, request, read } = await openScene();
     const { next } = await read();
     await clock.advance(30_000);
-    assert.equal(await ask(next), 410);
+    assert.equal(await request(next), 410);
     assert.equal(clock.pendingCount(), 0);
   });
 

@@ -20,14 +20,14 @@ for (const [url, address] of shown) {
   });
 }
 
-const refused = [
+const rejected = [
   'mysql://me:secret@h/db',
   'me:secret@h/db',
   'postgres://me:secret@one:5432,two:5432/db',
   'postgres://me:secret#1@h/db/%',
   '',
 ];
-for (const url of refused) {
+for (const url of rejected) {
   test(`"${url}" is rejected, and the error contains no part of it`, () => {
     assert.throws(
       () => describePostgresUrl(url),

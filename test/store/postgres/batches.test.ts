@@ -33,7 +33,7 @@ function createBatches() {
       }),
   });
   const query = (question: Question) => batches.ask(question);
-  return { clock, sent, query: query, batches };
+  return { clock, sent, query, batches };
 }
 
 function lookup(name: string): Question {
@@ -59,7 +59,7 @@ function namesIn(batch: Batch | undefined): string {
 }
 
 test('a single query is sent immediately, and queries that wait for a connection are sent together', async () => {
-  const { query: query, sent } = createBatches();
+  const { query, sent } = createBatches();
   const all = fillConnections(query);
   assert.equal(sent.length, CONNECTIONS);
   all.push(query(touch('a')), query(lookup('b')), query(touch('b')), query(touch('c')));
@@ -79,7 +79,7 @@ test('a single query is sent immediately, and queries that wait for a connection
 });
 
 test('a batch has a hundred queries at most', async () => {
-  const { query: query, sent } = createBatches();
+  const { query, sent } = createBatches();
   const all = fillConnections(query);
   for (let index = 0; index < 250; index += 1) all.push(query(lookup(`k-${index}`)));
   for (let index = 0; index < 7; index += 1) {
@@ -95,7 +95,7 @@ test('a batch has a hundred queries at most', async () => {
 
 describe('of one key', () => {
   test('a write waits for earlier operations, and lookups only for writes', async () => {
-    const { query: query, sent } = createBatches();
+    const { query, sent } = createBatches();
     const all = [query(lookup('a')), query(lookup('a')), query(touch('a')), query(remove('a'))];
     all.push(query(lookup('a')), query(lookup('a')));
     assert.deepEqual(sent.map(namesIn), ['lookup a', 'lookup a']);
@@ -117,7 +117,7 @@ describe('of one key', () => {
   });
 
   test('a write that timed out still delays the next one until it has ended', async () => {
-    const { query: query, sent, clock } = createBatches();
+    const { query, sent, clock } = createBatches();
     const late = assert.rejects(query(touch('a')), { code: 'passing', message: /1000 ms/ });
     await clock.advance(500);
     const next = query(remove('a'));
@@ -133,7 +133,7 @@ describe('of one key', () => {
 });
 
 test('each caller receives the row of its key, and all of a batch its failure', async () => {
-  const { query: query, sent } = createBatches();
+  const { query, sent } = createBatches();
   const busy = fillConnections(query);
   const [a, b] = [query(touch('a')), query(touch('b'))];
   sent[0]?.respond();
@@ -155,7 +155,7 @@ test('each caller receives the row of its key, and all of a batch its failure', 
 });
 
 test('the timeout runs while a query waits, and then the query is not sent', async () => {
-  const { query: query, sent, clock } = createBatches();
+  const { query, sent, clock } = createBatches();
   const busy = fillConnections(query).map((each) => assert.rejects(each, { code: 'passing' }));
   const waiting = assert.rejects(query(lookup('a')), { code: 'passing', message: /500 ms/ });
   await clock.advance(500);
@@ -167,7 +167,7 @@ test('the timeout runs while a query waits, and then the query is not sent', asy
 });
 
 test('a query beyond five thousand waiting ones is rejected immediately', async () => {
-  const { query: query, sent, batches } = createBatches();
+  const { query, sent, batches } = createBatches();
   const all = Array.from({ length: 5_000 }, (_, index) => query(lookup(`k-${index}`)));
   await assert.rejects(query(lookup('one-more')), { code: 'passing', message: /behind by 5000/ });
   let isSettled = false;

@@ -53,7 +53,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
   describe('a store that cannot be opened reports where, what was found and what to do', () => {
     test('where no server listens', async (t) => {
       const port = await freePort();
-      await refuses(t, `postgres://u:hush@127.0.0.1:${port}/db`, 'passing', [
+      await rejectsOpening(t, `postgres://u:hush@127.0.0.1:${port}/db`, 'passing', [
         /127\.0\.0\.1:\d+\/db/,
         /ECONNREFUSED.*connection refused/,
       ]);
@@ -62,22 +62,25 @@ skipUnlessFound(neededForPostgres, (programs) => {
     test('where a server accepts connections and sends nothing', async (t) => {
       const port = await listen(t, (socket) => socket.resume());
       const failedOpen = (): Promise<void> =>
-        refuses(t, `postgres://u:hush@127.0.0.1:${port}/db`, 'passing', [/timeout/]);
+        rejectsOpening(t, `postgres://u:hush@127.0.0.1:${port}/db`, 'passing', [/timeout/]);
       assert.ok((await tookMs(failedOpen)) < 2_000 + SLACK_MS);
     });
 
     test('with a wrong password', async (t) => {
       const url = `postgres://fly:hush@127.0.0.1:${(await starting).port}/postgres`;
-      await refuses(t, url, 'fatal', [/password authentication failed/, /SESSION_STORE_URL/]);
+      await rejectsOpening(t, url, 'fatal', [
+        /password authentication failed/,
+        /SESSION_STORE_URL/,
+      ]);
     });
 
     test('without a password', async (t) => {
       const url = `postgres://fly@127.0.0.1:${(await starting).port}/postgres`;
-      await refuses(t, url, 'fatal', [/password/, /SESSION_STORE_URL/]);
+      await rejectsOpening(t, url, 'fatal', [/password/, /SESSION_STORE_URL/]);
     });
 
     test('in a database that does not exist', async (t) => {
-      await refuses(t, (await starting).url('nowhere'), 'fatal', [/nowhere/, /create it/]);
+      await rejectsOpening(t, (await starting).url('nowhere'), 'fatal', [/nowhere/, /create it/]);
     });
 
     test('where the user may create no tables', async (t) => {
@@ -88,15 +91,15 @@ skipUnlessFound(neededForPostgres, (programs) => {
         database,
       );
       const url = `postgres://guest:hush@127.0.0.1:${server.port}/${database}`;
-      await refuses(t, url, 'fatal', [/GRANT the user CREATE/]);
+      await rejectsOpening(t, url, 'fatal', [/GRANT the user CREATE/]);
     });
 
     test('with TLS, where the server has none', async (t) => {
-      await refuses(t, `${(await starting).url()}?sslmode=verify-full`, 'fatal', [/SSL/]);
+      await rejectsOpening(t, `${(await starting).url()}?sslmode=verify-full`, 'fatal', [/SSL/]);
     });
 
     test('with a URL that is invalid', async (t) => {
-      await refuses(t, 'postgres://u:hush@one:5432,two:5432/db', 'fatal', [
+      await rejectsOpening(t, 'postgres://u:hush@one:5432,two:5432/db', 'fatal', [
         /postgres:\/\/USER:PASSWORD@HOST/,
       ]);
     });
@@ -134,7 +137,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
   describe('a server that was frozen', () => {
     test('delays a write by a second and a lookup by half a second, and is used again once it resumes', async (t) => {
       const server = await startPostgresServer(t, { programs });
-      const { store, errors: errors } = await openWatched(t, server.url());
+      const { store, errors } = await openWatched(t, server.url());
       await claim(store, 'old');
       await server.freeze();
       const claims = Array.from({ length: 50 }, (_, index) => claim(store, `new-${index}`));
@@ -221,7 +224,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
 
   test('a server that is killed and started again has all acknowledged writes', async (t) => {
     const server = await startPostgresServer(t, { programs, isDurable: true });
-    const { store, errors: errors, disruptions } = await openWatched(t, server.url());
+    const { store, errors, disruptions } = await openWatched(t, server.url());
     const acknowledged: string[] = [];
     const failures = new Set<unknown>();
     let isOver = false;
@@ -260,7 +263,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     test('while they are idle are reported once, and the next operation opens another', async (t) => {
       const server = await starting;
       const database = await server.createDatabase();
-      const { store, errors: errors, disruptions } = await openWatched(t, server.url(database));
+      const { store, errors, disruptions } = await openWatched(t, server.url(database));
       await Promise.all(Array.from({ length: 200 }, (_, index) => claim(store, `k-${index}`)));
       const ended = await server.run(
         `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -349,7 +352,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
 });
 
 /** Asserts also that no secret is in the error, and that nothing is left open. */
-async function refuses(
+async function rejectsOpening(
   t: TestContext,
   url: string,
   code: string,

@@ -22,7 +22,7 @@ async function open(t: TestContext, url: string): Promise<PostgresPool> {
 }
 
 /** Of the connection in use: the number of prepared statements, and the time limit. */
-async function look(pool: PostgresPool): Promise<{ preparedCount: number; limit: unknown }> {
+async function readState(pool: PostgresPool): Promise<{ preparedCount: number; limit: unknown }> {
   const text = `SELECT (SELECT count(*) FROM pg_prepared_statements) AS count,
     current_setting('statement_timeout') AS limit`;
   const [row] = await pool.query(text, [], LIMIT_MS);
@@ -34,17 +34,17 @@ skipUnlessFound(neededForPostgres, (programs) => {
 
   test('a direct session has a time limit, and keeps its prepared statements', async (t) => {
     const pool = await open(t, (await starting).url());
-    assert.deepEqual(await look(pool), { preparedCount: 1, limit: '907ms' });
+    assert.deepEqual(await readState(pool), { preparedCount: 1, limit: '907ms' });
     await pool.query('SELECT $1::int', [1], LIMIT_MS);
     await pool.query('SELECT $1::int', [2], LIMIT_MS);
-    assert.deepEqual(await look(pool), { preparedCount: 2, limit: '907ms' });
+    assert.deepEqual(await readState(pool), { preparedCount: 2, limit: '907ms' });
   });
 
   test('a transaction may take longer than a statement', async (t) => {
     const pool = await open(t, (await starting).url());
     const [row] = await pool.transaction((query) => query('SHOW statement_timeout'));
     assert.equal(row?.statement_timeout, '10s');
-    assert.equal((await look(pool)).limit, '907ms');
+    assert.equal((await readState(pool)).limit, '907ms');
   });
 
   test('other settings of the URL are set too', async (t) => {
@@ -68,7 +68,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
       const pooler = await startPooler(t, server, aboutSettings);
       const pool = await open(t, pooler.url(database));
       await pool.query('SELECT $1::int', [1], LIMIT_MS);
-      assert.deepEqual(await look(pool), { preparedCount: 0, limit: '0' });
+      assert.deepEqual(await readState(pool), { preparedCount: 0, limit: '0' });
       const store = await openPostgres(t, pooler.url(database));
       await everyOperationWorks(store, await openPostgres(t, pooler.url(database)));
     });
@@ -80,7 +80,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     await pool.transaction((query) => query('DEALLOCATE ALL'));
     await assert.rejects(pool.query('SELECT $1::int', [1], LIMIT_MS), { code: '26000' });
     await pool.query('SELECT $1::int', [1], LIMIT_MS);
-    assert.equal((await look(pool)).preparedCount, 0);
+    assert.equal((await readState(pool)).preparedCount, 0);
   });
 });
 

@@ -31,14 +31,14 @@ for (const [url, changes] of cases) {
   });
 }
 
-const refused: [url: string, why: RegExp][] = [
+const rejected: [url: string, why: RegExp][] = [
   ['http://me:secret@h', /redis:\/\/HOST/],
   ['redis://', /redis:\/\/HOST/],
   ['redis://:secret@h:99999', /redis:\/\/HOST/],
   ['redis://:secret@h/abc', /number of a database, got "\/abc"/],
   ['redis://:secret%@h', /written as %25/],
 ];
-for (const [url, why] of refused) {
+for (const [url, why] of rejected) {
   test(`${url} is rejected, and the error contains no secret of it`, () => {
     assert.throws(
       () => parseRedisUrl(url),

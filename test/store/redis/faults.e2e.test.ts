@@ -20,7 +20,7 @@ skipUnlessFound(neededForRedis, (program) => {
   describe('a server that was killed', () => {
     test('fails operations in progress and new ones immediately, and is reported once', async (t) => {
       const server = await startRedisServer(t, { program });
-      const { store, errors: errors, disruptions } = await openWatched(t, server.url);
+      const { store, errors, disruptions } = await openWatched(t, server.url);
       await claim(store, 'session');
       server.freeze();
       const rejected = ['one', 'two'].map((name) => assert.rejects(claim(store, name), isPassing));
@@ -96,11 +96,7 @@ skipUnlessFound(neededForRedis, (program) => {
       const server = await startRedisServer(t, { program });
       const gate = await openGate(t, server.port);
       const clock = createTestClock();
-      const {
-        store,
-        errors: errors,
-        disruptions,
-      } = await openWatched(t, gate.url, {
+      const { store, errors, disruptions } = await openWatched(t, gate.url, {
         clock,
         random: () => 1,
       });
@@ -139,10 +135,7 @@ skipUnlessFound(neededForRedis, (program) => {
         server.command('ACL', 'SETUSER', 'app', 'resetpass', `>${password}`);
       await server.command('ACL', 'SETUSER', 'app', 'on', '~*', '+@all');
       await letIn('old');
-      const { store, errors: errors } = await openWatched(
-        t,
-        `redis://app:old@127.0.0.1:${server.port}`,
-      );
+      const { store, errors } = await openWatched(t, `redis://app:old@127.0.0.1:${server.port}`);
       const outcome = (): Promise<string> =>
         claim(store, 'session').then(
           () => 'claimed',
@@ -162,7 +155,7 @@ skipUnlessFound(neededForRedis, (program) => {
     test('delays a read by half a second and a write by one, and late replies go to no other caller', async (t) => {
       const server = await startRedisServer(t, { program });
       const clock = createTestClock();
-      const { store, errors: errors, disruptions } = await openWatched(t, server.url, { clock });
+      const { store, errors, disruptions } = await openWatched(t, server.url, { clock });
       const names = Array.from({ length: 100 }, (_, index) => `k${index}`);
       for (const name of names) await claim(store, name, { machine: name === 'k7' ? B : A });
       await clock.advance(1_000);
@@ -194,7 +187,7 @@ skipUnlessFound(neededForRedis, (program) => {
 
     test('is not timed out when its reply arrived in time, however late this process reads it', async (t) => {
       const server = await startRedisServer(t, { program });
-      const { store, errors: errors } = await openWatched(t, server.url, { clock: systemClock });
+      const { store, errors } = await openWatched(t, server.url, { clock: systemClock });
       const writes = Array.from({ length: 10 }, (_, index) => claim(store, `k${index}`));
       const reads = Array.from({ length: 10 }, (_, index) => ownerOf(store, `k${index}`));
       // The library writes in the check phase of this turn of the loop.
@@ -209,7 +202,7 @@ skipUnlessFound(neededForRedis, (program) => {
     test('is disconnected after five seconds, and is used again when it resumes', async (t) => {
       const server = await startRedisServer(t, { program });
       const clock = createTestClock();
-      const { store, errors: errors, disruptions } = await openWatched(t, server.url, { clock });
+      const { store, errors, disruptions } = await openWatched(t, server.url, { clock });
       await claim(store, 'session');
       server.freeze();
       const rejected = assert.rejects(claim(store, 'new'), isPassing);
@@ -313,7 +306,7 @@ skipUnlessFound(neededForRedis, (program) => {
       ];
       const gate = await openGate(t, first.port);
       const clock = createTestClock();
-      const { store, errors: errors, disruptions } = await openWatched(t, gate.url, { clock });
+      const { store, errors, disruptions } = await openWatched(t, gate.url, { clock });
       await claim(store, 'session');
       await second.command('REPLICAOF', '127.0.0.1', String(first.port));
       const isFollowing = async (): Promise<boolean> =>
@@ -347,7 +340,7 @@ skipUnlessFound(neededForRedis, (program) => {
 
     test('because its keys have another type reports that', async (t) => {
       const server = await startRedisServer(t, { program });
-      const { store, errors: errors } = await openWatched(t, server.url);
+      const { store, errors } = await openWatched(t, server.url);
       await server.command('RPUSH', `fly-affinity:{test}:${keyOf('session')}`, 'x');
       await assert.rejects(claim(store, 'session'), { code: 'fatal', message: /WRONGTYPE/ });
       assert.equal(await ownerOf(store, 'session'), 'unknown');

@@ -59,11 +59,11 @@ skipUnlessFound(neededForRedis, (program) => {
       const clock = createTestClock();
       for (const url of [`redis://127.0.0.1:${port}`, `redis://:secret@127.0.0.1:${port}`]) {
         const connected = once(unresponsive, 'connection');
-        const refused = openError(url, { clock });
+        const rejected = openError(url, { clock });
         const [socket] = (await connected) as [Socket];
         const closed = once(socket.resume(), 'close');
         await clock.advance(2_000);
-        const error = await refused;
+        const error = await rejected;
         assert.equal(error.code, 'passing');
         assert.match(error.message, /no response within 2000 ms/);
         assert.equal(clock.pendingCount(), 0);
@@ -81,11 +81,11 @@ skipUnlessFound(neededForRedis, (program) => {
       await Promise.all([once(first, 'connect'), once(second, 'connect')]);
       const watch = watchResources(t);
       const clock = createTestClock();
-      const refused = openError(server.url, { clock });
+      const rejected = openError(server.url, { clock });
       await clock.advance(1_999);
       assert.equal(watch.sockets.size, 1);
       await clock.advance(1);
-      assert.match((await refused).message, /no response within 2000 ms/);
+      assert.match((await rejected).message, /no response within 2000 ms/);
       // The client library would ignore it for two seconds.
       await clock.advance(0);
       assert.equal(watch.sockets.size, 0);

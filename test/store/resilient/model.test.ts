@@ -53,7 +53,7 @@ type Step =
       readonly change: Change;
       readonly isAwaited: boolean;
     }
-  | { readonly kind: 'look'; readonly key: number }
+  | { readonly kind: 'lookup'; readonly key: number }
   | { readonly kind: 'others write'; readonly key: number; readonly change: Change }
   | { readonly kind: 'tell'; readonly script: Partial<Script> }
   /** What the store holds, or, where there is a journal, what the process knows. */
@@ -90,7 +90,7 @@ const KINDS: readonly Kind[] = [
 /** The store is found damaged after it made a change and before the change is known here. */
 const DAMAGED_DURING_A_WRITE: Step[] = [
   { kind: 'write', key: 1, change: { kind: 'claim' }, isAwaited: false },
-  { kind: 'look', key: 0 },
+  { kind: 'lookup', key: 0 },
   { kind: 'write', key: 0, change: { kind: 'touch' }, isAwaited: false },
   { kind: 'write', key: 1, change: { kind: 'touch' }, isAwaited: false },
   { kind: 'lose' },
@@ -152,7 +152,7 @@ async function take(stage: Play, step: Step): Promise<void> {
   switch (step.kind) {
     case 'write':
       return write(stage, step);
-    case 'look':
+    case 'lookup':
       return lookUp(stage, keyAt(step.key));
     case 'others write': {
       const key = EVERYBODYS[step.key % EVERYBODYS.length];
@@ -316,7 +316,7 @@ const changes: fc.Arbitrary<Change> = fc.oneof(
   },
 );
 
-/** Created anew each time: some count their calls. */
+/** Created for each run: some count their calls. */
 const behaviours: fc.Arbitrary<Behaviour> = fc.oneof(
   fc.constant(works),
   fc.constant(hangs),
@@ -344,7 +344,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
       ...{ key: indexes, change: changes, isAwaited: fc.boolean() },
     }),
   },
-  { weight: 5, arbitrary: fc.record({ kind: fc.constant('look' as const), key: indexes }) },
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('lookup' as const), key: indexes }) },
   {
     weight: 2,
     arbitrary: fc.record({

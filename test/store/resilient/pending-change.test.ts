@@ -215,8 +215,8 @@ describe('a pending change', () => {
     const bind = changeToBinding({ ...base, machine: B }, undefined, {
       ...{ removed: [A], then: { kind: 'nothing' }, isCertain: true, until: Infinity },
     });
-    let asked = 0;
-    await flushChange(store, KEY, bind, clock.now(), () => (asked += 1) === 1);
+    let checkCount = 0;
+    await flushChange(store, KEY, bind, clock.now(), () => (checkCount += 1) === 1);
     assert.equal(await store.lookup(KEY), 'absent');
   });
 });

@@ -58,20 +58,20 @@ test('in a full file, writes fail as full and reads continue; with space again, 
     ),
   );
   const taken = names.filter((_, index) => isTaken[index]);
-  const refused = names.filter((_, index) => !isTaken[index]);
-  assert.ok(taken.length > 0 && refused.length > 0);
+  const rejected = names.filter((_, index) => !isTaken[index]);
+  assert.ok(taken.length > 0 && rejected.length > 0);
   const isThere = (of: LocalStore, name: string): boolean => of.lookup(keyOf(name)) !== 'absent';
   assert.deepEqual(
     names.filter((name) => isThere(store, name)),
     taken,
   );
   for (const name of taken) assert.equal(await store.delete(keyOf(name)), true);
-  for (const name of refused.slice(0, 5)) await claim(store, name);
+  for (const name of rejected.slice(0, 5)) await claim(store, name);
   await store.close();
   const again = await place.open();
   assert.deepEqual(
     names.filter((name) => isThere(again, name)),
-    refused.slice(0, 5),
+    rejected.slice(0, 5),
   );
 });
 

@@ -38,13 +38,13 @@ function start(): Start {
     clock,
     freshness,
     questions,
-    respond: respond,
+    respond,
     foreignWriteCount: () => foreignWriteCount,
   };
 }
 
 test('nothing is fresh before the first response', async () => {
-  const { clock, freshness, respond: respond } = start();
+  const { clock, freshness, respond } = start();
   assert.equal(freshness.check(), false);
   await clock.advance(100);
   assert.equal(freshness.check(), false);
@@ -53,7 +53,7 @@ test('nothing is fresh before the first response', async () => {
 });
 
 test('freshness ends a second after the query, however late the response arrived', async () => {
-  const { clock, freshness, respond: respond } = start();
+  const { clock, freshness, respond } = start();
   freshness.check();
   await clock.advance(900);
   await respond(FIRST);
@@ -65,7 +65,7 @@ test('freshness ends a second after the query, however late the response arrived
 });
 
 test('a response that took a second makes nothing fresh', async () => {
-  const { clock, freshness, respond: respond } = start();
+  const { clock, freshness, respond } = start();
   freshness.check();
   await clock.advance(1_000);
   await respond(FIRST);
@@ -73,7 +73,7 @@ test('a response that took a second makes nothing fresh', async () => {
 });
 
 test('sends one query per 250 ms at most, one at a time, none without a lookup, and starts no timer', async () => {
-  const { clock, freshness, questions, respond: respond } = start();
+  const { clock, freshness, questions, respond } = start();
   assert.equal(questions.length, 0);
   freshness.check();
   await clock.advance(10_000);
@@ -93,7 +93,7 @@ test('sends one query per 250 ms at most, one at a time, none without a lookup, 
 });
 
 test('the first stamp, a different one, and one of another thread indicate a write; an equal one does not', async () => {
-  const { clock, freshness, respond: respond, foreignWriteCount } = start();
+  const { clock, freshness, respond, foreignWriteCount } = start();
   const table: [stamp: Stamp, count: number][] = [
     [FIRST, 1],
     [{ ...FIRST }, 1],
@@ -112,7 +112,7 @@ test('the first stamp, a different one, and one of another thread indicate a wri
 });
 
 test('without a response nothing becomes fresh, and the next query is sent on schedule', async () => {
-  const { clock, freshness, questions, respond: respond, foreignWriteCount } = start();
+  const { clock, freshness, questions, respond, foreignWriteCount } = start();
   freshness.check();
   questions.shift()?.reject(new Error('the thread died'));
   await clock.advance(250);

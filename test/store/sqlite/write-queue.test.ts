@@ -57,7 +57,7 @@ function openQueue(pauseCount = 0): Scenario {
     else waits.resolve(response);
     await new Promise(setImmediate);
   };
-  return { queue, writer: { requests, respond: respond }, evicted, settled };
+  return { queue, writer: { requests, respond }, evicted, settled };
 }
 
 const OUTCOME: Outcome = { after: undefined, hasTakenEffect: true };

@@ -7,7 +7,7 @@ import { WebSocketServer, type WebSocket } from 'ws';
 import { noteJoined, noteStarted } from './room-journal.ts';
 
 interface Room {
-  readonly said: Set<string>;
+  readonly messages: Set<string>;
   readonly members: Set<WebSocket>;
 }
 
@@ -19,7 +19,7 @@ const sockets = new WebSocketServer({ server });
 
 sockets.on('connection', (socket, request) => {
   const name = request.headers['x-session-id']?.toString() ?? '';
-  const room = rooms.get(name) ?? { said: new Set<string>(), members: new Set<WebSocket>() };
+  const room = rooms.get(name) ?? { messages: new Set<string>(), members: new Set<WebSocket>() };
   rooms.set(name, room);
   room.members.add(socket);
   const { searchParams } = new URL(request.url ?? '/', 'http://app');
@@ -32,11 +32,11 @@ sockets.on('connection', (socket, request) => {
   socket.on('message', (data: Buffer) => {
     const text = data.toString();
     // A client that has reconnected sends its earlier messages again.
-    if (room.said.has(text)) return;
-    room.said.add(text);
+    if (room.messages.has(text)) return;
+    room.messages.add(text);
     for (const member of room.members) member.send(text);
   });
-  for (const text of room.said) socket.send(text);
+  for (const text of room.messages) socket.send(text);
 });
 
 noteStarted();

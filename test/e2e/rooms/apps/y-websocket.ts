@@ -66,10 +66,10 @@ function receive(message: Uint8Array, socket: WebSocket, room: Room): void {
     sendToAll(room, message);
     return;
   }
-  const answer = encoding.createEncoder();
-  encoding.writeVarUint(answer, SYNC);
-  readSyncMessage(decoder, answer, room.document, socket);
-  if (encoding.length(answer) > 1) socket.send(encoding.toUint8Array(answer));
+  const reply = encoding.createEncoder();
+  encoding.writeVarUint(reply, SYNC);
+  readSyncMessage(decoder, reply, room.document, socket);
+  if (encoding.length(reply) > 1) socket.send(encoding.toUint8Array(reply));
 }
 
 function sendToAll({ members }: Room, message: Uint8Array): void {

@@ -11,8 +11,8 @@ export interface Readiness {
 /** Never rejects. */
 export async function readReadiness(port: number): Promise<Readiness> {
   try {
-    const answer = await query(port, '/readyz');
-    return { isReady: answer.status === 200, text: answer.text };
+    const response = await query(port, '/readyz');
+    return { isReady: response.status === 200, text: response.text };
   } catch (error) {
     return { isReady: false, text: String(error) };
   }
@@ -29,8 +29,8 @@ const SAMPLE = /^([a-z_]+)(?:\{.*\})? (\S+)$/i;
 const OPEN = 'fly_affinity_open_';
 
 export async function readMetrics(port: number): Promise<Metrics> {
-  const answer = await query(port, '/metrics');
-  const samples = answer.text.split('\n').flatMap((line) => {
+  const response = await query(port, '/metrics');
+  const samples = response.text.split('\n').flatMap((line) => {
     const [, name, value] = SAMPLE.exec(line) ?? [];
     if (name === undefined) return [];
     return [{ name, series: line.slice(0, line.lastIndexOf(' ')), value: Number(value) }];

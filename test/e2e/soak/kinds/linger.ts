@@ -9,7 +9,7 @@ import type { Step } from '../step.ts';
 import { Connection } from '../wire/connection.ts';
 
 /** A server may close a client that has never sent anything earlier. */
-const MAX_SILENCE_MS = 5_000;
+const MAX_IDLE_MS = 5_000;
 const MIN_STALL_MS = 2_000;
 const SMALL_BYTES = 1_000;
 
@@ -20,7 +20,7 @@ export async function idle(step: Step): Promise<void> {
   step.touch(machine, undefined);
   const connection = await Connection.open(machine);
   try {
-    for (const maxMs of [MAX_SILENCE_MS, around.longestStayMs]) {
+    for (const maxMs of [MAX_IDLE_MS, around.longestStayMs]) {
       await step.stay(chance.integer(1, maxMs));
       const [seed, length] = [drawSeed(step), chance.size(1, SMALL_BYTES)];
       const request = {

@@ -34,6 +34,6 @@ export async function http10(step: Step): Promise<void> {
   const framing = step.around.isDirect ? 'length' : chance.pick(['length', 'chunked'] as const);
   const target = bytesTarget(seed, length, framing);
   const sink = payloadSink(seed);
-  const answer = await call(step, way, { method: 'GET', target, version: '1.0', sink });
-  checkLength(answer.bytes, length);
+  const response = await call(step, way, { method: 'GET', target, version: '1.0', sink });
+  checkLength(response.bytes, length);
 }

@@ -17,8 +17,8 @@ export async function post(step: Step): Promise<void> {
   const way = await chooseWay(step);
   const body = drawBody(step, 1, MAX_POST_BYTES);
   const sink = payloadSink(body.seed);
-  const answer = await call(step, way, { method: 'POST', target: '/echo', body, sink });
-  checkLength(answer.bytes, body.length);
+  const response = await call(step, way, { method: 'POST', target: '/echo', body, sink });
+  checkLength(response.bytes, body.length);
 }
 
 export async function upload(step: Step): Promise<void> {
@@ -31,14 +31,14 @@ export async function upload(step: Step): Promise<void> {
 export async function expectContinue(step: Step): Promise<void> {
   const way = await chooseWay(step);
   const body = drawBody(step, 1, MAX_POST_BYTES);
-  const answer = await call(step, way, {
+  const response = await call(step, way, {
     method: 'POST',
     target: '/upload',
     fields: ['Expect: 100-continue'],
     body,
     awaitsContinue: true,
   });
-  checkReceipt(answer, body);
+  checkReceipt(response, body);
 }
 
 /** The app rejects the upload before it has read it. */

@@ -5,7 +5,7 @@
 import { drawSeed } from '../bodies.ts';
 import { Left, lost, wrong } from '../failure.ts';
 import { payload } from '../payload.ts';
-import { ASKED_CLOSE_CODE, CLOSE_PLEASE } from '../processes/messages.ts';
+import { REQUESTED_CLOSE_CODE, CLOSE_PLEASE } from '../processes/messages.ts';
 import { chooseWay } from '../sessions.ts';
 import type { Step } from '../step.ts';
 import { openWebSocket, type Message, type OpenWebSocket } from '../wire/web-socket.ts';
@@ -56,7 +56,7 @@ async function leave(step: Step, socket: OpenWebSocket): Promise<void> {
       break;
     case 'be closed':
       socket.send({ bytes: Buffer.from(CLOSE_PLEASE), isBinary: false });
-      checkCode(await socket.closed(), ASKED_CLOSE_CODE);
+      checkCode(await socket.closed(), REQUESTED_CLOSE_CODE);
       break;
     case 'vanish':
       throw new Left();

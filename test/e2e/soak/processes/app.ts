@@ -10,7 +10,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { WebSocketServer } from 'ws';
 import { payload } from '../payload.ts';
-import { ASKED_CLOSE_CODE, CLOSE_PLEASE, type AppMessage } from './messages.ts';
+import { REQUESTED_CLOSE_CODE, CLOSE_PLEASE, type AppMessage } from './messages.ts';
 
 const NAME = process.env.SOAK_APP ?? '';
 const PIECE_BYTES = 32_768;
@@ -58,7 +58,8 @@ webSockets.on('headers', (lines, req) => {
 webSockets.on('connection', (socket) => {
   socket.on('error', () => socket.terminate());
   socket.on('message', (message: Buffer, isBinary) => {
-    if (!isBinary && message.toString() === CLOSE_PLEASE) socket.close(ASKED_CLOSE_CODE, 'asked');
+    if (!isBinary && message.toString() === CLOSE_PLEASE)
+      socket.close(REQUESTED_CLOSE_CODE, 'asked');
     else socket.send(message, { binary: isBinary });
   });
 });

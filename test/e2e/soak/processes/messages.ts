@@ -11,7 +11,7 @@ export type AppMessage =
 
 /** Requests the app to close its WebSocket. */
 export const CLOSE_PLEASE = 'close, please';
-export const ASKED_CLOSE_CODE = 4001;
+export const REQUESTED_CLOSE_CODE = 4001;
 
 /** The response of a sidecar's probe to any message, after garbage collection. */
 export interface MemoryReading {

@@ -8,7 +8,7 @@ import { lost, wrong } from '../failure.ts';
 import type { Machine } from '../machine.ts';
 
 /** A connection without traffic for this time counts as dead, in ms. */
-const SILENCE_MS = 30_000;
+const IDLE_TIMEOUT_MS = 30_000;
 const MAX_HEAD_BYTES = 65_536;
 const HEAD_END = '\r\n\r\n';
 const EMPTY = Buffer.alloc(0);
@@ -146,7 +146,7 @@ export class Connection {
     if (this.#socket.destroyed) throw lost('the connection was closed');
   }
 
-  async #untilEvent(what: string, timeoutMs = SILENCE_MS): Promise<void> {
+  async #untilEvent(what: string, timeoutMs = IDLE_TIMEOUT_MS): Promise<void> {
     const woken = Promise.withResolvers<undefined>();
     const wake = (): void => woken.resolve(undefined);
     this.#waiting.add(wake);

@@ -10,7 +10,7 @@ import { replaySource, replayTarget } from '../replays.ts';
 import type { Step } from '../step.ts';
 import type { ResponseHead } from './response.ts';
 
-const SILENCE_MS = 30_000;
+const IDLE_TIMEOUT_MS = 30_000;
 const PATH = '/ws';
 
 export interface Message {
@@ -78,7 +78,7 @@ function connect(
   const socket = new WebSocket(`ws://127.0.0.1:${machine.port}${PATH}`, {
     headers,
     perMessageDeflate: false,
-    handshakeTimeout: SILENCE_MS,
+    handshakeTimeout: IDLE_TIMEOUT_MS,
   });
   let head: ResponseHead | undefined;
   const opened = open(socket);
@@ -123,8 +123,8 @@ function open(socket: WebSocket): OpenWebSocket {
     wake = () => {
       if (isThere()) woken.resolve(undefined);
     };
-    const cancel = systemClock.after(SILENCE_MS, () =>
-      woken.reject(wrong(`waited ${SILENCE_MS} ms for ${what}`)),
+    const cancel = systemClock.after(IDLE_TIMEOUT_MS, () =>
+      woken.reject(wrong(`waited ${IDLE_TIMEOUT_MS} ms for ${what}`)),
     );
     await woken.promise.finally(cancel);
   }
