@@ -1,4 +1,4 @@
-/** Which adapter stands behind each port. */
+/** Creates the adapter for each port. */
 import { createCountedStore } from '../store/session-counter.ts';
 import { startResync, type Resync } from '../store/session-counter-resync.ts';
 import { createSessionCounter } from '../store/session-counter.ts';
@@ -26,7 +26,7 @@ export interface OpenedStore {
   readonly health: () => StoreHealth;
 }
 
-/** Never rejects: a store that can't be opened yet is one that fails at first. */
+/** Never rejects: a store that can't be opened yet counts as failing. */
 export async function openStore(config: Config, parts: AdapterParts): Promise<OpenedStore> {
   const { store: settings, identity } = config;
   const { clock, random, logger, metrics } = parts;
@@ -47,7 +47,7 @@ export async function openStore(config: Config, parts: AdapterParts): Promise<Op
     self: identity.machine,
     limits: limitsOf(settings),
     ttlMs: settings.ttlMs,
-    // The file's writer tries again by itself, as only there the order of the writes is kept.
+    // The file's writer retries itself, as only it can preserve the order of the writes.
     retryCount: url === undefined ? 0 : settings.retryCount,
     retryDelayMs: settings.retryDelayMs,
     open: (hooks) => openConfiguredStore(settings, { ...storeParts, ...hooks }),
@@ -59,11 +59,11 @@ export async function openStore(config: Config, parts: AdapterParts): Promise<Op
 
 export interface CountedStore extends Resync {
   readonly store: SessionStore;
-  /** Whether as many sessions live here as may. */
+  /** Whether this Machine owns the maximum number of sessions. */
   readonly isFull: () => boolean;
 }
 
-/** Nothing is counted where nothing is limited. */
+/** Counts only if there is a limit. */
 export function countSessions(
   { store: settings, identity, maxSessionsPerMachine: limit }: Config,
   { clock, random, metrics }: AdapterParts,
@@ -80,14 +80,14 @@ export function countSessions(
   };
 }
 
-/** What memory knows is not all that a store which can't be read holds. */
+/** While the store can't be read, the local copy may be incomplete. */
 function isWhole({ state, failing }: StoreHealth): boolean {
   return state !== 'recovering' && (failing === 'none' || failing === 'writes');
 }
 
 const NO_RESYNC: Resync = { cancel: () => undefined, ended: () => Promise.resolve() };
 
-/** The file keeps what the database could not be told yet. A fleet without volumes does without. */
+/** The file holds pending changes for the database. Optional: a fleet may have no volumes. */
 async function openJournal(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {
   try {
     return await openFile(settings, parts);
@@ -107,7 +107,7 @@ const HEALTHY: StoreHealth = {
 
 type StoreReports = Pick<ResilientOptions, 'onHealth' | 'onError' | 'onWrittenBack'>;
 
-/** One line a change, and none a request. */
+/** One line per change, not per request. */
 function createStoreReports(logger: Logger, metrics: Metrics): StoreReports {
   return {
     onHealth: (store) => {
@@ -131,7 +131,7 @@ const HEALTHY_AGAIN = 'session store recovered, backlog flushed';
 const BOUND_ELSEWHERE =
   'session accepted during a store failure is bound elsewhere: the other owner stays';
 
-/** Asks nobody yet. */
+/** Probes nothing before its start. */
 export function watchUpstream(config: Config, parts: AdapterParts): UpstreamHealth {
   const { upstreamUrl: origin, upstreamCheck } = config;
   const { clock, logger, metrics } = parts;
@@ -144,17 +144,17 @@ export function watchUpstream(config: Config, parts: AdapterParts): UpstreamHeal
     connect: createConnectProbe({ origin, clock }),
     onChange: (upstream) => {
       if (upstream.state === 'down') logger.warn({ upstream }, APP_IS_DOWN);
-      else logger.info({ upstream }, APP_IS_BACK);
+      else logger.info({ upstream }, APP_IS_UP);
     },
   });
   metrics.upstreamUp(() => (health.isUp() ? 1 : 0));
   return health;
 }
 
-const APP_IS_DOWN = 'the app does not answer as it should: new sessions go to other Machines';
-const APP_IS_BACK = 'the app answers again, and gets new sessions';
+const APP_IS_DOWN = 'the app is down: new sessions go to other Machines';
+const APP_IS_UP = 'the app is up again: new sessions are placed here';
 
-/** What it holds all Machines see. */
+/** Whether all Machines share the store. */
 export function isSharedStore({ url }: StoreConfig): boolean {
   return url !== undefined && url.kind !== 'memory';
 }

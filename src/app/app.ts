@@ -29,13 +29,13 @@ import { startCleanup } from '../store/cleanup.ts';
 import type { SessionStore } from '../store/store.ts';
 
 export interface SidecarParts extends AdapterParts {
-  /** Awaited before the public port is opened: an app of our own that has to come up first. */
-  readonly untilAppAnswers?: () => Promise<void>;
-  /** When the process of that app was started, in ms since the epoch. */
+  /** Awaited before the public port is opened, for an app that `run` starts. */
+  readonly untilAppListens?: () => Promise<void>;
+  /** When that app's process was started, in ms since the epoch. */
   readonly appStartedAt?: number | undefined;
 }
 
-/** How long a start waits for the first reading of the directory at most, in ms. */
+/** The longest wait of a start for the first reading of the directory, in ms. */
 const FIRST_READING_MS = 2_000;
 
 type Phase = 'starting' | 'started';
@@ -70,7 +70,7 @@ class RunningSidecar implements Sidecar {
   /** In the order of starting; stopped from the end. */
   readonly #stops: (() => Promise<void> | void)[] = [];
   #ending: Promise<void> | undefined;
-  /** Aborted when the end of the draining is not waited for any more. */
+  /** Aborted to stop waiting for the drain. */
   readonly #drained = new AbortController();
   #stopping: Promise<void> | undefined;
 
@@ -95,7 +95,7 @@ class RunningSidecar implements Sidecar {
     const { host } = this.#config;
     const peer = await this.#listen(listeners.peer, this.#config.peerPort);
     const admin = await this.#startAdmin(host, opened.store, explain);
-    await this.#parts.untilAppAnswers?.();
+    await this.#parts.untilAppListens?.();
     const publicPort = await this.#listen(listeners.edge, this.#config.port);
     this.#ports = { public: publicPort, peer, admin };
     this.#upstreamHealth.start();
@@ -201,7 +201,7 @@ class RunningSidecar implements Sidecar {
   }
 
   #assemble({ store }: OpenedStore): RequestPath {
-    // Ends after the requests, whose failures it hears of.
+    // Stops after the requests, whose failures it receives.
     this.#stops.push(() => this.#upstreamHealth.stop());
     const path = new RequestPath({
       ...this.#parts,
@@ -212,7 +212,7 @@ class RunningSidecar implements Sidecar {
       draining: this.#draining,
       upstreamHealth: this.#upstreamHealth,
       isFull: this.#isFull,
-      // Of what a store that fails may know, the peers are told "unknown".
+      // While the store fails, peers get the response "unknown".
       isReadyForPeers: () => this.#phase !== 'starting',
       isServing: () => this.#phase !== 'starting',
     });
@@ -222,8 +222,8 @@ class RunningSidecar implements Sidecar {
   }
 
   /**
-   * Sessions that nobody uses do not hold the end up: what they have in memory ends with the app, now
-   * or later, and every Machine of a rolling deploy would wait for them.
+   * Does not wait for idle sessions: their memory ends with the app in any case, and every Machine of a
+   * rolling deploy would wait for them.
    */
   #untilDrained(): Promise<void> {
     this.#draining.end();
@@ -242,12 +242,12 @@ class RunningSidecar implements Sidecar {
       try {
         await stop();
       } catch (error) {
-        this.#parts.logger.error({ err: error }, 'a part did not stop in order');
+        this.#parts.logger.error({ err: error }, 'a part did not stop cleanly');
       }
     }
     await this.#ending;
   }
 }
 
-/** How long requests that are just being served may go on when a drain is over, in ms. */
+/** How long requests in progress may continue after a drain, in ms. */
 const STOP_GRACE_MS = 500;

@@ -1,4 +1,4 @@
-/** Waiting until something answers on a port. */
+/** Waits until a port accepts connections. */
 import { connect } from 'node:net';
 import type { Clock } from '../clock.ts';
 
@@ -8,7 +8,7 @@ export interface AwaitPortOptions {
   readonly clock: Clock;
   /** Ends the waiting. */
   readonly signal: AbortSignal;
-  /** Called now and then with how long it has taken so far, in ms. */
+  /** Called from time to time with the time waited so far, in ms. */
   readonly onWaiting?: (waitedMs: number) => void;
 }
 

@@ -1,4 +1,4 @@
-/** A drain: waiting until nobody uses this Machine, and counting the sessions that live on it. */
+/** A drain: waits until no client uses this Machine, and counts the sessions that it owns. */
 import type { Clock } from '../clock.ts';
 import type { MachineId } from '../session.ts';
 import type { SessionStore } from '../store/store.ts';
@@ -8,11 +8,11 @@ export interface AwaitDrainedOptions {
   readonly timeoutMs: number;
   /** Ends the waiting. */
   readonly signal: AbortSignal;
-  /** 0: nobody does. Else the time, in ms, after which to ask again. */
+  /** 0 if no client uses this Machine; else the time, in ms, after which to check again. */
   readonly msUntilQuiet: () => number;
 }
 
-/** Resolves when nobody does, when the time is over or when `signal` aborts; never rejects. */
+/** Resolves when no client uses this Machine, at the timeout, or when `signal` aborts; never rejects. */
 export async function awaitDrained(options: AwaitDrainedOptions): Promise<void> {
   const { clock, timeoutMs, signal, msUntilQuiet } = options;
   const deadline = clock.monotonicMs() + timeoutMs;
@@ -25,7 +25,7 @@ export async function awaitDrained(options: AwaitDrainedOptions): Promise<void> 
 
 /**
  * Counts the sessions of this Machine by walking through the store; a call meanwhile waits for the
- * walk in progress. Undefined where the store can't say. Never rejects.
+ * walk in progress. Undefined if the store fails. Never rejects.
  */
 export function createOwnSessionCount(
   store: Pick<SessionStore, 'entries'>,

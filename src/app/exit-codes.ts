@@ -1,4 +1,4 @@
-/** What the program ends with, other than 0 and the app's own code (sysexits.h). */
+/** The exit codes of the program, except 0 and the app's own code (sysexits.h). */
 
 export const EXIT_FAILURE = 1;
 /** The arguments are wrong. */

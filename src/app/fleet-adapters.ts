@@ -13,7 +13,7 @@ import type { MachineId } from '../session.ts';
 import type { SessionStore } from '../store/store.ts';
 import { isSharedStore, type AdapterParts } from './adapters.ts';
 
-/** Nothing is known at first. */
+/** Starts without any evidence. */
 export function createLiveness(config: Config, { clock, logger, metrics }: AdapterParts): Liveness {
   const { fleet, ownerStopped, fleetGoneAfterMs } = config;
   const liveness = new Liveness({
@@ -33,10 +33,10 @@ export function createLiveness(config: Config, { clock, logger, metrics }: Adapt
 }
 
 const PEER_UNRESPONSIVE =
-  'a peer does not answer: new sessions are placed on other Machines, its own wait for it';
-const PEER_RESPONDS = 'a peer answers again: new sessions are placed on it';
+  'a peer does not respond: new sessions go to other Machines, its own sessions wait';
+const PEER_RESPONDS = 'a peer responds again: new sessions are placed on it';
 
-/** Reads nothing before its start. */
+/** Reads nothing before it is started. */
 export function createDirectory(
   config: Config,
   parts: AdapterParts,
@@ -44,7 +44,7 @@ export function createDirectory(
 ): Directory {
   const { fleet, identity } = config;
   const { clock, logger } = parts;
-  // Before the first of them is to be asked in a hurry: it takes some 100 ms.
+  // Loads the client before the first query is urgent: loading takes about 100 ms.
   const onOthers = async (): Promise<void> => {
     await createUndiciLoader(logger)().catch(() => undefined);
   };
@@ -76,7 +76,7 @@ interface JoinedFleet {
   readonly onContested: JoinOptions['onConflict'];
 }
 
-/** Reads in the background what the peers know, unless the fleet shares a store. */
+/** Reads the bindings of the peers in the background, unless the fleet shares a store. */
 export function joinFleet(
   config: Config,
   { clock, random, logger, metrics }: AdapterParts,
@@ -101,7 +101,7 @@ export function joinFleet(
 }
 
 const READING_STOPPED =
-  'stop reading the bindings of a peer: its sessions are asked for one by one';
+  'stopped reading the bindings of a peer: its sessions are looked up one by one';
 
 /** Rejects if undici can't be loaded, and logs the first failure. */
 export function createUndiciLoader(logger: Pick<Logger, 'error'>): LoadUndici {
@@ -117,7 +117,7 @@ export function createUndiciLoader(logger: Pick<Logger, 'error'>): LoadUndici {
   };
 }
 
-const NO_UNDICI = 'undici can not be loaded: the other Machines are not asked whose a session is';
+const NO_UNDICI = 'could not load undici: the other Machines are not queried for session owners';
 
 function createAppDirectory(
   config: Config,
@@ -140,15 +140,15 @@ function createAppDirectory(
 function reportFleet(logger: Logger, self: MachineId, status: DirectoryStatus): void {
   if (status.kind === 'failing') {
     const { reason } = status;
-    logger.warn({ self, reason }, 'the list of Machines can not be read: the last one is kept');
+    logger.warn({ self, reason }, 'could not read the list of Machines: using the last one');
   } else {
     logger.info({ self, fleet: status.kind }, 'the list of Machines was read');
   }
 }
 
 /**
- * Warns, once and in the background, where other Machines run whose sessions can't be known: a
- * request for one of these would be served by the wrong Machine. Returns what stops it.
+ * Warns, once and in the background, of other Machines whose sessions this one can't look up: it would
+ * serve their requests itself. Returns a function that stops it.
  */
 export function startFleetWarnings(
   config: Config,
@@ -174,6 +174,6 @@ export function startFleetWarnings(
 }
 
 const UNREADABLE_WARNING =
-  'the other Machines are still not known, so they are not asked whose a session is';
+  'the list of Machines is still unreadable: the other Machines are not queried for session owners';
 const OTHERS_WARNING =
-  'other Machines of this app run, and with FLEET=off they are not asked whose a session is';
+  'other Machines of this app run, but with FLEET=off they are not queried for session owners';

@@ -1,8 +1,8 @@
 /**
- * Keeps a made-up Machine id beside the store file, so that a sidecar off Fly.io that is started again
- * is the same Machine: its bindings and the hints in its clients' ids name it.
+ * Stores a generated Machine id next to the store file, so that a sidecar outside Fly.io is the same
+ * Machine after a restart: its bindings and the hints in its clients' ids name it.
  *
- * In a file of its own, not in the database: the id is needed before the store is open, and while the
+ * In a separate file, not in the database: the id is needed before the store is open, and while the
  * store is damaged or can't be opened. A copy of the store file alone does not carry the id.
  */
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
@@ -12,17 +12,17 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { createDirectories } from '../store/sqlite/path.ts';
 
-/** A disk that hangs must not hang the start, in ms. */
+/** In ms: a hanging disk must not block the start. */
 const TIMEOUT_MS = 1_000;
 const MADE_UP = /^(local\d{9})\n?$/;
 
 export interface PersistedId {
   readonly config: Config;
-  /** Why the id could not be kept. */
+  /** Why the id could not be stored. */
   readonly warning?: string;
 }
 
-/** The configuration with the id that an earlier start has made up, or with one that later starts will find. Never rejects. */
+/** The configuration with the id of an earlier start, or with a new id that is stored for later starts. Never rejects. */
 export async function persistGeneratedMachineId(
   config: Config,
   clock: Clock,
@@ -48,7 +48,7 @@ export async function persistGeneratedMachineId(
 }
 
 function warningOf(path: string, reason: string): string {
-  return `could not keep the made-up Machine id in ${path} (${reason}): it is new with every start; set FLY_MACHINE_ID`;
+  return `could not store the generated Machine id in ${path} (${reason}): it changes with every start; set FLY_MACHINE_ID`;
 }
 
 async function readOrWrite(path: string, madeUp: MachineId): Promise<MachineId> {
@@ -60,18 +60,18 @@ async function readOrWrite(path: string, madeUp: MachineId): Promise<MachineId> 
   return madeUp;
 }
 
-/** What can't be read may still be replaced. */
+/** An unreadable file may still be replaced. */
 function textOf(path: string): Promise<string> {
   return readFile(path, 'utf8').catch(() => '');
 }
 
-/** Never half of it: written beside, and put in its place. */
-async function writeWhole(path: string, text: string, besidePath: string): Promise<void> {
+/** Atomic: writes a temporary file and renames it. */
+async function writeWhole(path: string, text: string, temporaryPath: string): Promise<void> {
   try {
-    await writeFile(besidePath, text, { mode: 0o600, flush: true });
-    await rename(besidePath, path);
+    await writeFile(temporaryPath, text, { mode: 0o600, flush: true });
+    await rename(temporaryPath, path);
   } catch (error) {
-    await rm(besidePath, { force: true }).catch(() => undefined);
+    await rm(temporaryPath, { force: true }).catch(() => undefined);
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-/** The HTTP engine as configured: limits, and what the listeners and the pools of connections share. */
+/** The HTTP engine as configured: limits, and the shared options of listeners and connection pools. */
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import { BufferBudget, ReadBuffers } from '../http/buffers.ts';
@@ -17,10 +17,10 @@ export interface HttpEngineParts {
   readonly metrics: Metrics;
 }
 
-/** What the pools to the app and to peers share, and the listeners in part. */
+/** The options that the pools to the app and to peers share, and the listeners in part. */
 type SharedOptions = Omit<UpstreamPoolOptions, 'address' | 'headTimeoutMs' | 'onDialled'>;
 
-/** Connecting on loopback or over 6PN takes milliseconds; beyond this, in ms, nobody is there. */
+/** In ms. Connecting on loopback or over 6PN takes milliseconds; after this, nothing listens there. */
 const CONNECT_TIMEOUT_MS = 5_000;
 const FAULT_REPORT_MS = 60_000;
 const CONNECTION_REPORT_MS = 10_000;
@@ -69,7 +69,7 @@ export class HttpEngine {
     });
   }
 
-  /** A peer's own app may be as slow as it is; whether its sidecar is there is watched. */
+  /** No timeout for the response head: a peer's app may be slow, and the watchdog pings its sidecar. */
   get poolToPeer(): Omit<UpstreamPoolOptions, 'address' | 'onDialled'> {
     return {
       ...this.shared,
@@ -79,12 +79,12 @@ export class HttpEngine {
     };
   }
 
-  /** For a connection that is refused, as there are too many. */
+  /** For a connection that is rejected because there are too many. */
   connectionReport(): () => void {
     const { clock, logger, metrics } = this.#parts;
     const fields = { limit: this.limits.connections };
     const report = createRateLimitedReport(clock, CONNECTION_REPORT_MS, () =>
-      logger.warn(fields, 'refused a connection: MAX_CONNECTIONS are open'),
+      logger.warn(fields, 'rejected a connection: MAX_CONNECTIONS are open'),
     );
     return () => {
       metrics.connectionRefused();
@@ -126,7 +126,7 @@ function sessionHeadersOf(protocols: readonly Protocol[]): ReadonlySet<string> {
   return new Set(['mcp-session-id', 'x-session-id', ...names]);
 }
 
-/** An IPv6 address stands in brackets in a URL only. */
+/** An IPv6 address has brackets only in a URL. */
 function addressOf({ hostname, port }: URL): { host: string; port: number } {
   const host = hostname.startsWith('[') ? hostname.slice(1, -1) : hostname;
   return { host, port: port === '' ? 80 : Number(port) };

@@ -3,7 +3,7 @@
  *
  *   starting --> serving --signal--> draining --drained--> stopping --> ended, 0
  *      |                                |                     |
- *      +--signal--> called off --stopped, as soon as it can be-----> ended, 0
+ *      +--signal--> aborted --stopped, as soon as possible---------> ended, 0
  *                       |               |                     |
  *                       +---2nd signal--+------2nd signal-----+----> ended by that signal
  *                       +---hangs----------------------------------> ended by the first signal
@@ -18,24 +18,24 @@ export interface Sidecar {
   readonly ports: { readonly public: number; readonly peer: number; readonly admin: number };
   readiness(): Readiness;
   /**
-   * Takes no new sessions; resolves once no request is open and none has come for a second, or after
+   * Takes no new sessions; resolves once no request was open for a second, or after
    * `DRAIN_TIMEOUT_MS`. Never rejects. The second call waits for the first.
    */
   drain(): Promise<void>;
-  /** Cuts what is still open and frees everything. The second call waits for the first. */
+  /** Closes open connections and frees all resources. The second call waits for the first. */
   stop(): Promise<void>;
 }
 
-/** A process, as far as its end is concerned. */
+/** A process as a source of signals. */
 export type SignalSource = Pick<NodeJS.EventEmitter, 'on' | 'off'>;
 
 export interface Signals {
-  /** Resolves to the first, second, ... signal: at once if it has come already. */
+  /** Resolves to the first, second, ... signal: at once if it has arrived already. */
   nth(count: number): Promise<NodeJS.Signals>;
-  /** Resolves to the next one that is still to come. */
+  /** Resolves to the next future signal. */
   next(): Promise<NodeJS.Signals>;
   haveCome(): boolean;
-  /** Back to what signals do by default. */
+  /** Restores the default handling of signals. */
   stop(): void;
 }
 
@@ -43,24 +43,24 @@ export interface Signals {
 const ENDING_SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 const SIGNAL_EXIT_CODE = 128;
 
-/** How long a start that is called off has to stop in order: less than Fly's `kill_timeout`, 5 s. */
-const CALL_OFF_TIMEOUT_MS = 3_000;
+/** How long an aborted start may take to stop cleanly: less than Fly's `kill_timeout`, 5 s. */
+const ABORT_TIMEOUT_MS = 3_000;
 
 /**
- * An exit code, or the signal that ends the process where it stands: an exit waits for threads, and
- * one that hangs in the kernel, or for another process's lock, would keep it.
+ * An exit code, or the signal that ends the process immediately: an exit waits for threads, and a thread
+ * that hangs in the kernel, or on another process's lock, would block it.
  */
 export type Ending = number | NodeJS.Signals;
 
-/** What of the process an end needs. */
+/** The parts of the process that an end needs. */
 export interface EndingParts {
   readonly logger: Logger;
   readonly clock: Clock;
 }
 
 /**
- * Serves until a signal comes. A signal before `starting` has resolved calls the start off. Rejects
- * if the start fails by itself.
+ * Serves until a signal arrives. A signal before `starting` has resolved aborts the start. Rejects if the
+ * start fails.
  */
 export async function serveUntilSignal(
   starting: Promise<Sidecar | undefined>,
@@ -68,7 +68,7 @@ export async function serveUntilSignal(
   parts: EndingParts,
 ): Promise<Ending> {
   const atOnce = signals.nth(2).then((signal) => {
-    parts.logger.warn({ signal }, 'ended at once by a second signal');
+    parts.logger.warn({ signal }, 'ended immediately by a second signal');
     return signal;
   });
   return Promise.race([serveInOrder(starting, signals, parts), atOnce]);
@@ -83,7 +83,7 @@ async function serveInOrder(
   const sidecar = await Promise.race([starting, signals.nth(1).then(() => undefined)]);
   const signal = await signals.nth(1);
   if (!sidecar) {
-    logger.info({ signal }, 'the start is called off');
+    logger.info({ signal }, 'the start is aborted');
     return (await abortStart(starting, parts)) ? 0 : signal;
   }
   logger.info({ signal }, 'draining');
@@ -92,13 +92,13 @@ async function serveInOrder(
   return 0;
 }
 
-/** Stops what comes of a start that nobody wants any more. Resolves to false if the start hangs. */
+/** Stops the sidecar of an aborted start. Resolves to false if the start hangs. */
 export async function abortStart(
   starting: Promise<Sidecar | undefined>,
   { logger, clock }: EndingParts,
 ): Promise<boolean> {
   const stopped = stopOnceStarted(starting, logger);
-  const isStopped = await isOverWithin(CALL_OFF_TIMEOUT_MS, stopped, clock);
+  const isStopped = await isOverWithin(ABORT_TIMEOUT_MS, stopped, clock);
   if (!isStopped) logger.error({}, 'the start hangs');
   return isStopped;
 }
@@ -111,11 +111,11 @@ async function stopOnceStarted(
     const sidecar = await starting;
     if (sidecar) await stopSidecar(sidecar, logger);
   } catch (error) {
-    logger.error({ err: error }, 'the start failed after it was called off');
+    logger.error({ err: error }, 'the start failed after it was aborted');
   }
 }
 
-/** What goes wrong while stopping is logged and ends nothing: the process ends anyway. */
+/** Logs a failure to stop and continues: the process ends anyway. */
 export async function stopSidecar(sidecar: Sidecar, logger: Logger): Promise<void> {
   try {
     await sidecar.stop();
@@ -125,12 +125,12 @@ export async function stopSidecar(sidecar: Sidecar, logger: Logger): Promise<voi
   }
 }
 
-/** What a shell says of a process that a signal has ended. */
+/** The exit code that a shell reports for a process that a signal ended. */
 export function exitCodeOf(signal: NodeJS.Signals): number {
   return SIGNAL_EXIT_CODE + constants.signals[signal];
 }
 
-/** From now on signals end nothing by themselves. */
+/** From now on, signals do not end the process by default. */
 export function collectSignals(source: SignalSource): Signals {
   const received: NodeJS.Signals[] = [];
   const waiting: { readonly count: number; readonly resolve: (signal: NodeJS.Signals) => void }[] =
@@ -156,15 +156,15 @@ export function collectSignals(source: SignalSource): Signals {
   };
 }
 
-/** How long the last lines may take, in ms: a reader that does not read must not keep the process. */
+/** How long the last lines may take, in ms: a reader that does not read must not block the process. */
 const LAST_LINES_TIMEOUT_MS = 1000;
 
-/** Writes what is waiting, if anybody reads it. */
+/** Writes the pending lines, if there is a reader. */
 export async function closeLogger(logger: Logger, clock: Clock): Promise<void> {
   await isOverWithin(LAST_LINES_TIMEOUT_MS, logger.close(), clock);
 }
 
-/** Whether `work` resolves within `ms`. Rejects if that does first. */
+/** Whether `work` resolves within `ms`. Rejects if `work` rejects first. */
 export async function isOverWithin(
   ms: number,
   work: Promise<unknown>,
@@ -182,8 +182,8 @@ export async function isOverWithin(
 const CRASHES = ['uncaughtException', 'unhandledRejection'] as const;
 
 /**
- * A defect that nobody has caught: what state things are in is not known any more, so it is logged
- * and the process ends. `end` is called once, when the line is written. Returns what undoes it.
+ * For an uncaught error: the state of the process is unknown, so it is logged and the process ends.
+ * `end` is called once, after the line is written. Returns a function that removes the handlers.
  */
 export function endOnCrash(
   source: SignalSource,

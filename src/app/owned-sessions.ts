@@ -1,4 +1,4 @@
-/** The sessions of this Machine: how they are bound, claimed, announced to peers and released. */
+/** The sessions of this Machine: binds, claims, announces and releases them. */
 import type { Config } from '../config/config.ts';
 import { createClaimResolver, type ClaimResolver } from '../fleet/claim-resolver.ts';
 import type { Directory } from '../fleet/directory.ts';
@@ -22,11 +22,11 @@ export interface OwnedSessionsParts extends AdapterParts {
   readonly liveness: Liveness;
   /** In `run` mode: when the app's process was started, in ms since the epoch. */
   readonly appStartedAt?: number | undefined;
-  /** Whether this Machine can tell its peers what it owns, and what not. */
+  /** Whether this Machine can report to its peers what it owns. */
   readonly isReadyForPeers: () => boolean;
 }
 
-/** A store that is down fails with every request: one line at once, and then one in this time, in ms. */
+/** A store that is down fails with every request: log one line at once, and then one per this time, in ms. */
 const STORE_REPORT_MS = 10_000;
 
 export class OwnedSessions {
@@ -57,17 +57,17 @@ export class OwnedSessions {
     if (isOurs && to !== this.#self) this.#release(key, { to, why });
   }
 
-  /** A peer owns what is bound to this Machine too. Whoever owns it by its claim says so. */
+  /** A peer owns a session that is bound to this Machine too: the claim resolver or an announcement decides. */
   readonly onContested: JoinOptions['onConflict'] = (ours, { key, machine, ...theirs }) => {
     const { clock } = this.#parts;
     if (!this.olderSessions.isVoid(ours)) this.peers.announce(ours, ours.expiresAt - clock.now());
     else void this.claimResolver.onAnnouncement(key, machine, { ...theirs, origin: 'adopted' });
   };
 
-  /** A peer has said that a session is not its own, as this Machine had thought. */
+  /** A peer has reported that it does not own a session that this Machine bound to it. */
   onMoved(key: SessionKey, machine: MachineId): void {
     this.bindings.dropCopy(key, machine);
-    // The next request of the session is to find its owner.
+    // So that the next request of the session finds its owner.
     void this.peers.ask(key);
   }
 
@@ -81,12 +81,12 @@ export class OwnedSessions {
     const onFirstRejected = (): void =>
       logger.info(
         {},
-        'the app refuses sessions older than its process: their clients get "session not found"',
+        'the app rejects sessions older than its process: their clients get "session not found"',
       );
     return new SessionsOlderThanApp({ self: this.#self, appStartedAt, onFirstRejected });
   }
 
-  /** Hears what peers claim by questions, announcements, and responses to this Machine's own. */
+  /** Receives the claims of peers from their queries, announcements and responses. */
   #createClaimResolver(): ClaimResolver {
     const { store, clock, logger, metrics, isReadyForPeers: isReady } = this.#parts;
     return createClaimResolver({
@@ -124,13 +124,13 @@ export class OwnedSessions {
     return createBindings({
       ...{ self: this.#self, store, clock, onFailure, peers: this.peers },
       ttlMs: config.store.ttlMs,
-      // A session whose streams are closing was released before.
+      // A session whose streams are closing was released already.
       onLost: (key, release) => {
         if (this.openStreams.count(key) > 0) this.#release(key, release);
       },
       onConflict: (session, other) => {
         metrics.claimConflict();
-        logger.warn({ session, other }, 'the app has minted an id that another Machine had');
+        logger.warn({ session, other }, 'the app has minted an id that another Machine owned');
       },
     });
   }

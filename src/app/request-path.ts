@@ -77,13 +77,13 @@ export class RequestPath {
     return this.listeners.edge.busyCount() + this.listeners.peer.busyCount();
   }
 
-  /** 0: no request is open, and none was for a second. Else the time, in ms, after which to ask again. */
+  /** 0 if no request was open for a second; else the time, in ms, after which to check again. */
   msUntilQuiet(): number {
-    // The end of a response may be on its way still.
+    // The end of a response may still be in flight.
     return this.listeners.edge.busyCount() > 0 ? QUIET_MS : this.#recorder.msUntilQuiet();
   }
 
-  /** Aborts what is in flight, and waits for the writes. */
+  /** Aborts requests in flight, and waits for the writes. */
   async stop(): Promise<void> {
     const { openStreams, bindings, peers, claimResolver } = this.sessions;
     openStreams.stop();
@@ -154,7 +154,7 @@ export class RequestPath {
     };
   }
 
-  /** Not of a detour itself: it would never end while there are requests. */
+  /** Ignores forwards that are detours: they would renew themselves forever. */
   #onForwarded(decision: Decision): void {
     if (decision.kind === 'forward' && decision.why === 'owner-unreachable')
       this.#parts.liveness.onUnreachableFromEdge(decision.to);
@@ -181,7 +181,7 @@ function createCookie({ config, clock }: RequestPathParts): AffinityCookie | und
   return createAffinityCookie({ name, self: identity.machine, ttlMs, now: () => clock.now() });
 }
 
-/** For requests that the edge has given no id: random once, and then counted, as only the log uses it. */
+/** Ids for requests without one from the edge: a random prefix and a counter, as only the log uses them. */
 function createRequestIds(): () => string {
   const prefix = randomUUID();
   let count = 0;

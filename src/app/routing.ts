@@ -1,4 +1,4 @@
-/** Routing as configured: where a request goes, and what peers are told of this Machine. */
+/** Routing as configured: where a request goes, and the status that peers receive from this Machine. */
 import { PROTOCOL_VERSION, type PeerStatus } from '../fleet/messages.ts';
 import type { AffinityCookie } from '../protocols/affinity-cookie.ts';
 import { createRequestIdReader } from '../protocols/request-ids.ts';
@@ -16,7 +16,7 @@ export interface RoutingParts extends Pick<
   'config' | 'store' | 'directory' | 'liveness' | 'clock'
 > {
   readonly draining: Pick<Draining, 'state'>;
-  /** Whether as many sessions live here as may. */
+  /** Whether this Machine owns the maximum number of sessions. */
   readonly isFull: () => boolean;
   readonly upstreamHealth: Pick<UpstreamHealth, 'isUp' | 'noteRefused'>;
   /** Whether the public port is open. */
@@ -48,7 +48,7 @@ function ownerFinderParts(
   { peers, bindings }: OwnedSessions,
 ): OwnerFinderParts {
   const { config, store, directory, liveness, clock } = parts;
-  // Others may share a database without being a fleet.
+  // Machines may share a database without being a fleet.
   const isAlone = config.fleet.kind === 'off' && !store.isShared;
   return {
     ...{ store, directory, liveness, peers, clock },
@@ -65,7 +65,7 @@ function replaysOf({ config }: RoutingParts): 'resilient' | 'cacheable' {
   return config.replayCacheable ? 'cacheable' : 'resilient';
 }
 
-/** What peers are told of this Machine. */
+/** The status that peers receive from this Machine. */
 export function statusOf(parts: RoutingParts): PeerStatus {
   const takesSessions = parts.isServing() && whyNotAccepting(parts) === undefined;
   return { version: PROTOCOL_VERSION, takesSessions, region: parts.config.identity.region };

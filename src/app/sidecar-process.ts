@@ -1,4 +1,4 @@
-/** What `serve` and `run` have in common: configuration, log, signals, and an orderly end. */
+/** The shared part of `serve` and `run`: configuration, log, signals, and a clean end. */
 import type { SidecarParts } from './app.ts';
 import type { Clock } from '../clock.ts';
 import { collectGarbage } from '../collect-garbage.ts';
@@ -27,28 +27,28 @@ export interface ProcessContext {
   readonly random: () => number;
   readonly events: SignalSource;
   readonly printError: (text: string) => void;
-  /** Ends the process where it stands. */
+  /** Ends the process immediately. */
   readonly exit: (code: number) => void;
-  /** Ends the process as that signal does by default: at once, whatever its threads are at. */
+  /** Ends the process as that signal does by default: at once, whatever its threads do. */
   readonly endBy: (signal: NodeJS.Signals) => void;
 }
 
-/** `startSidecar` of `app.ts`, or what a test puts in its place. */
+/** `startSidecar` of `app.ts`, or a test's replacement. */
 export type StartSidecar = (config: Config, parts: SidecarParts) => Promise<Sidecar>;
 
 export interface SidecarProcess extends EndingParts {
   readonly config: Config;
   readonly signals: Signals;
   /**
-   * Starts the sidecar and says so in one line. The public port waits for `isAppServing`; undefined
-   * if that says no, or if a signal has come until then. `appStartedAt`: when an app of our own was
-   * started, in ms since the epoch. Rejects if a part can't be started.
+   * Starts the sidecar and logs one line. The public port waits for `isAppServing`; undefined if that
+   * resolves to false, or if a signal arrives before. `appStartedAt`: when `run` started the app, in ms
+   * since the epoch. Rejects if a part can't be started.
    */
   readonly start: (
     isAppServing?: () => Promise<boolean>,
     appStartedAt?: number,
   ) => Promise<Sidecar | undefined>;
-  /** Says why the sidecar can't be started; returns the exit code for that. */
+  /** Logs why the sidecar can't be started; returns the exit code. */
   readonly fail: (error: unknown) => number;
 }
 
@@ -67,7 +67,7 @@ export async function runSidecarProcess(
   const ending = await runConfigured(config, warnings, surroundings, startSidecar, main);
   if (typeof ending === 'number') return ending;
   surroundings.endBy(ending);
-  // Still here: no signal ends the first process of a container by default.
+  // Still running: no signal ends the first process of a container by default.
   return exitCodeOf(ending);
 }
 
@@ -111,11 +111,11 @@ function createStart(
   signals: Signals,
 ): SidecarProcess['start'] {
   return async (isAppServing = () => Promise.resolve(true), appStartedAt) => {
-    const untilAppAnswers = async (): Promise<void> => {
+    const untilAppListens = async (): Promise<void> => {
       if (!(await isAppServing()) || signals.haveCome()) throw new StartCalledOff();
     };
     const sidecar = await unlessCalledOff(
-      startSidecar(config, { ...parts, untilAppAnswers, appStartedAt }),
+      startSidecar(config, { ...parts, untilAppListens, appStartedAt }),
     );
     if (sidecar) logStart(parts.logger, config, sidecar);
     collectGarbage();
@@ -142,7 +142,7 @@ function mistakeReport(mistakes: readonly string[]): string {
   return `fly-affinity: ${count} in the configuration\n${lines.join('')}`;
 }
 
-/** The one line that says what this is, where it listens, which store and which fleet it uses. */
+/** One line with the version, the listeners, the store and the fleet. */
 function logStart(logger: Logger, config: Config, sidecar: Sidecar): void {
   const { store, fleet } = sidecar.readiness();
   const { app, region, isGenerated } = config.identity;

@@ -1,4 +1,4 @@
-/** Which store stands behind the port: the one place that names them. */
+/** Opens the configured store; the only place that names the adapters. */
 import type { Clock } from '../clock.ts';
 import type { StoreConfig } from '../config/config.ts';
 import { createMemoryStore } from '../store/memory.ts';
@@ -9,13 +9,13 @@ export interface StoreParts {
   readonly clock: Clock;
   readonly random: () => number;
   readonly onOperation?: OnStoreOperation;
-  /** What no caller hears of: a file set aside, a connection lost. */
+  /** Errors that reach no caller: a file in quarantine, a lost connection. */
   readonly onError?: (error: StoreError) => void;
-  /** A connection to a shared database broke: what it had acknowledged may be lost. */
+  /** A connection to a shared database broke: acknowledged writes may be lost. */
   readonly onDisrupted?: () => void;
 }
 
-/** Opens what is configured. Rejects with a StoreError that says where, what was found and what to do. */
+/** Opens the configured store. Rejects with a StoreError that states where, what was found and what to do. */
 export async function openConfiguredStore(
   settings: StoreConfig,
   parts: StoreParts,
@@ -28,7 +28,7 @@ export async function openConfiguredStore(
   if (url === undefined) return openFile(settings, parts);
   const { href } = url;
   const { namespace } = settings;
-  // Loaded only where it is used: most sidecars need no client of a database.
+  // Imported only when used: most sidecars need no database client.
   switch (url.kind) {
     case 'redis': {
       const { openRedisStore } = await import('../store/redis/redis.ts');
@@ -41,7 +41,7 @@ export async function openConfiguredStore(
   }
 }
 
-/** The file on this Machine, whatever else is configured. */
+/** The file on this Machine, independent of the configuration. */
 export function openFile(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {
   const { path, retryCount, retryDelayMs } = settings;
   return openSqliteStore({ path, retryCount, retryDelayMs, limits: limitsOf(settings), ...parts });

@@ -6,15 +6,15 @@ import { exitCodeOf } from './lifecycle.ts';
 export interface AppProcess {
   /** Its exit code, or 128 and the number of the signal that ended it. Never rejects. */
   readonly ended: Promise<number>;
-  /** Nothing happens if it has ended. */
+  /** Does nothing if the app has ended. */
   signal(signal: NodeJS.Signals): void;
-  /** Kills it, and what it has started; false if it has ended already. */
+  /** Kills the app and its children; false if it has ended already. */
   kill(): boolean;
 }
 
 /**
- * Resolves once it runs; rejects if it can't be started. It shares our input and output. It gets a
- * process group of its own, so that a Ctrl-C in a terminal reaches us alone and can drain first.
+ * Resolves once the app runs; rejects if it can't be started. It inherits our input and output, but has
+ * its own process group, so that a Ctrl-C in a terminal reaches only the sidecar, which drains first.
  */
 export function startApp(
   [command = '', ...args]: readonly string[],
@@ -41,7 +41,7 @@ function killGroup({ pid, exitCode, signalCode }: ChildProcess): boolean {
   try {
     return process.kill(-pid, 'SIGKILL');
   } catch {
-    // Nothing is left of the group: it has ended a moment ago, and we are yet to hear of it.
+    // The group has ended, but its 'exit' event has not arrived yet.
     return false;
   }
 }

@@ -57,14 +57,14 @@ describe('a start', () => {
     ].map(String);
     const env = { PORT, PEER_PORT, ADMIN_PORT };
     let checkCount = 0;
-    const untilAppAnswers = async (): Promise<void> => {
+    const untilAppListens = async (): Promise<void> => {
       checkCount += 1;
       const { status, reason } = await readinessAt(Number(ADMIN_PORT));
       assert.deepEqual([status, reason], [503, 'starting']);
       assert.ok(await isListening(Number(PEER_PORT)));
       assert.ok(!(await isListening(Number(PORT))));
     };
-    const sidecar = await startTestSidecar(t, await serveSessionApp(t), env, { untilAppAnswers });
+    const sidecar = await startTestSidecar(t, await serveSessionApp(t), env, { untilAppListens });
     assert.equal(checkCount, 1);
     assert.ok(await isListening(sidecar.ports.public));
     assert.equal((await readinessAt(sidecar.ports.admin)).status, 200);
@@ -89,8 +89,8 @@ describe('a start', () => {
 
   test('whose app does not start stops what it has started', async (t) => {
     const watch = watchResources(t);
-    const untilAppAnswers = (): Promise<void> => Promise.reject(new Error('no app'));
-    const parts = { clock: watch.clock, untilAppAnswers };
+    const untilAppListens = (): Promise<void> => Promise.reject(new Error('no app'));
+    const parts = { clock: watch.clock, untilAppListens };
     await assert.rejects(startTestSidecar(t, 9, {}, parts), { message: 'no app' });
     await untilNothingIsLeft(watch);
   });

@@ -73,7 +73,7 @@ test('when it can not be stored, one warning reports it and what to do', async (
   assert.equal(kept.config, config);
   assert.match(
     kept.warning ?? '',
-    /^could not keep the made-up Machine id in .*; set FLY_MACHINE_ID$/,
+    /^could not store the generated Machine id in .*; set FLY_MACHINE_ID$/,
   );
 });
 

@@ -98,11 +98,11 @@ test('a signal during the start stops the started sidecar, and ends with code 0'
   const ended = serveUntilSignal(starting.promise, signals, parts);
   events.emit('SIGTERM', 'SIGTERM');
   await nextTurn();
-  assert.deepEqual(recorded, ['the start is called off']);
+  assert.deepEqual(recorded, ['the start is aborted']);
   starting.resolve(sidecar);
   stopped.resolve(undefined);
   assert.equal(await ended, 0);
-  assert.deepEqual(recorded, ['the start is called off', 'stop()', 'stopped']);
+  assert.deepEqual(recorded, ['the start is aborted', 'stop()', 'stopped']);
   assert.equal(parts.clock.pendingCount(), 0);
 });
 
@@ -117,7 +117,7 @@ test('a start that hangs outlasts a signal by three seconds, and is ended by it'
   const ended = serveUntilSignal(new Promise(() => undefined), signals, parts);
   events.emit('SIGINT', 'SIGINT');
   await parts.clock.advance(2_999);
-  assert.deepEqual(recorded, ['the start is called off']);
+  assert.deepEqual(recorded, ['the start is aborted']);
   await parts.clock.advance(1);
   assert.equal(await ended, 'SIGINT');
   assert.equal(recorded.at(-1), 'the start hangs');
@@ -141,7 +141,7 @@ test('a failed start is reported by the caller, and one that fails after an abor
   await nextTurn();
   starting.reject(new Error('port taken'));
   assert.equal(await ended, 0);
-  assert.equal(recorded.at(-1), 'the start failed after it was called off');
+  assert.equal(recorded.at(-1), 'the start failed after it was aborted');
 });
 
 test('the next signal is a later one', async (t) => {

@@ -60,9 +60,9 @@ async function runApp(
     reported.push(event);
     progress.emit(event);
   };
-  const startSidecar: StartSidecar = async (_config, { untilAppAnswers }) => {
+  const startSidecar: StartSidecar = async (_config, { untilAppListens }) => {
     report('starting');
-    await untilAppAnswers?.();
+    await untilAppListens?.();
     openPublicPort?.();
     queueMicrotask(() => report('serving'));
     return {

@@ -53,7 +53,7 @@ test('a signal during the first reading of the directory ends serve in order, wi
   child.kill('SIGTERM');
   assert.deepEqual(await once(child, 'exit'), [0, null]);
   const logged = await messages;
-  assert.ok(logged.includes('the start is called off'));
+  assert.ok(logged.includes('the start is aborted'));
   assert.ok(!logged.includes('serving'));
 });
 
@@ -62,11 +62,11 @@ test('a second signal ends the process immediately, though the store hangs in it
   const lines = linesOf(child);
   await lineWithMessage(lines, TYPO_WARNING);
   child.kill('SIGINT');
-  await lineWithMessage(lines, 'the start is called off');
+  await lineWithMessage(lines, 'the start is aborted');
   child.kill('SIGTERM');
   const messages = remaining(lines);
   assert.deepEqual(await once(child, 'exit'), [null, 'SIGTERM']);
-  assert.deepEqual(await messages, ['ended at once by a second signal']);
+  assert.deepEqual(await messages, ['ended immediately by a second signal']);
 });
 
 test('a store that hangs in its open outlasts a signal by seconds at most', async (t) => {
@@ -76,7 +76,7 @@ test('a store that hangs in its open outlasts a signal by seconds at most', asyn
   child.kill('SIGTERM');
   const messages = remaining(lines);
   assert.deepEqual(await once(child, 'exit'), [null, 'SIGTERM']);
-  assert.deepEqual(await messages, ['the start is called off', 'the start hangs']);
+  assert.deepEqual(await messages, ['the start is aborted', 'the start hangs']);
 });
 
 test('a store that hangs in its open does not delay signals to the app of run', async (t) => {

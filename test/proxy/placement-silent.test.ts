@@ -12,8 +12,8 @@ import { ask, askFor, startRoomMachine, type RoomMachine } from '../support/room
 
 const IDS = ['m1', 'm2', 'm3'];
 const UNRESPONSIVE =
-  'a peer does not answer: new sessions are placed on other Machines, its own wait for it';
-const RECOVERED = 'a peer answers again: new sessions are placed on it';
+  'a peer does not respond: new sessions go to other Machines, its own sessions wait';
+const RECOVERED = 'a peer responds again: new sessions are placed on it';
 
 /** Accepts connections and never responds. */
 async function serveWithoutResponse(t: TestContext): Promise<number> {
