@@ -13,31 +13,31 @@ import {
 
 const POST = 'POST / HTTP/1.1\r\nHost: a\r\n';
 
-/** The exchanges that a listener has begun, and their listeners. */
-interface Begun {
-  readonly exchange: IncomingRequest;
+/** A request that reached the handler, and its recorder. */
+interface Handled {
+  readonly request: IncomingRequest;
   readonly recorder: RecordingListener;
 }
 
-/** Keeps every request, and reads its body. */
-function keepAll(begun: Begun[]): (exchange: IncomingRequest) => void {
-  return (exchange) => {
+/** Records every request, and reads its body. */
+function recordAll(handled: Handled[]): (request: IncomingRequest) => void {
+  return (request) => {
     const recorder = new RecordingListener();
-    begun.push({ exchange, recorder });
-    exchange.listen(recorder);
-    exchange.readBody();
+    handled.push({ request, recorder });
+    request.listen(recorder);
+    request.readBody();
   };
 }
 
-/** What of a request's body is here, framed. */
-function bodyOf({ exchange, recorder }: Begun): string {
-  return (exchange.takeEarly()?.toString('latin1') ?? '') + recorder.body;
+/** The received part of a request body, with its framing. */
+function bodyOf({ request, recorder }: Handled): string {
+  return (request.takeEarly()?.toString('latin1') ?? '') + recorder.body;
 }
 
 describe('a head', () => {
   const head = 'GET /a HTTP/1.1\r\nHost: a\r\nX-B: c\r\n\r\n';
 
-  test('may come in packets cut anywhere', async (t) => {
+  test('may arrive in any two packets', async (t) => {
     const server = await startListener(t, echoTarget);
     const client = await server.connect();
     for (let at = 1; at < head.length; at += 1) {
@@ -49,7 +49,7 @@ describe('a head', () => {
     }
   });
 
-  test('may come byte by byte', async (t) => {
+  test('may arrive byte by byte', async (t) => {
     const server = await startListener(t, echoTarget);
     const client = await server.connect();
     for (const [i, byte] of Array.from(head).entries()) {
@@ -61,11 +61,11 @@ describe('a head', () => {
 
   for (const [name, first, second] of [
     ['a field without a colon', 'GET / HTTP/1.1\r\nHost: a\r\nX', '\r\n'],
-    ['a blank before a colon', 'GET / HTTP/1.1\r\nHo', 'st : a\r\n'],
+    ['a space before a colon', 'GET / HTTP/1.1\r\nHo', 'st : a\r\n'],
     ['a bare line feed', 'GET / HTTP/1.1\r\nHost: a', '\n'],
     ['another version', 'GET / HTTP/3', '.0\r\n'],
   ] as const) {
-    test(`is refused as soon as its line with ${name} has ended`, async (t) => {
+    test(`is rejected at the end of its line with ${name}`, async (t) => {
       const server = await startListener(t, echoTarget);
       const client = await server.connect();
       client.send(first);
@@ -74,11 +74,11 @@ describe('a head', () => {
       client.send(second);
       await client.untilClosed();
       assert.match(client.received(), /^HTTP\/1\.1 (?:400|505) /);
-      assert.equal(server.refused.length, 1);
+      assert.equal(server.rejected.length, 1);
     });
   }
 
-  test('that is too long is refused before it has ended', async (t) => {
+  test('that is too long is rejected before it ends', async (t) => {
     const server = await startListener(t, echoTarget, { limits: { headBytes: 1_000 } });
     for (const pieces of [[get('/').slice(0, -2) + 'X: ' + 'x'.repeat(1_000)], ['GET /', '?']]) {
       const client = await server.connect();
@@ -90,84 +90,84 @@ describe('a head', () => {
 });
 
 describe('requests of one connection', () => {
-  test('are handled one at a time, in order, however they come', async (t) => {
-    const begun: Begun[] = [];
-    const server = await startListener(t, keepAll(begun));
+  test('are handled one at a time, in order', async (t) => {
+    const handled: Handled[] = [];
+    const server = await startListener(t, recordAll(handled));
     const client = await server.connect();
     client.send(get('/1') + get('/2') + get('/3'));
     for (let i = 1; i <= 3; i += 1) {
-      await eventually(() => begun.length === i);
+      await eventually(() => handled.length === i);
       await cooled();
-      const { exchange } = begun[i - 1] ?? {};
-      assert.deepEqual([begun.length, exchange?.head.target], [i, `/${i}`]);
-      exchange?.respond({ status: 200, headers: [], body: `/${i}` });
+      const { request } = handled[i - 1] ?? {};
+      assert.deepEqual([handled.length, request?.head.target], [i, `/${i}`]);
+      request?.respond({ status: 200, headers: [], body: `/${i}` });
     }
     await client.until((text) => text === echoed('/1') + echoed('/2') + echoed('/3'));
   });
 
-  test('share it after bodies of every framing, whose ends may be cut anywhere', async (t) => {
+  test('are separated after bodies of every framing, for every split', async (t) => {
     for (const body of [
       `${POST}Content-Length: 5\r\n\r\nhello`,
       `${POST}Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n`,
       `${POST}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n`,
     ]) {
-      const begun: Begun[] = [];
-      const server = await startListener(t, keepAll(begun));
+      const handled: Handled[] = [];
+      const server = await startListener(t, recordAll(handled));
       const client = await server.connect();
       const head = body.indexOf('\r\n\r\n') + 4;
       for (let at = head; at <= body.length; at += 1) {
-        begun.length = 0;
+        handled.length = 0;
         client.send(body.slice(0, at));
-        await eventually(() => begun.length === 1);
+        await eventually(() => handled.length === 1);
         client.send(body.slice(at) + get('/next'));
-        const [first] = begun;
+        const [first] = handled;
         assert.ok(first);
-        await eventually(() => first.exchange.isBodyComplete);
+        await eventually(() => first.request.isBodyComplete);
         assert.equal(bodyOf(first), body.slice(head));
-        first.exchange.respond({ status: 200, headers: [], body: '' });
-        await eventually(() => begun.length === 2);
-        begun[1]?.exchange.respond({ status: 200, headers: [], body: '' });
+        first.request.respond({ status: 200, headers: [], body: '' });
+        await eventually(() => handled.length === 2);
+        handled[1]?.request.respond({ status: 200, headers: [], body: '' });
       }
     }
   });
 
-  test('behind one that was broken off are not read', async (t) => {
-    const begun: Begun[] = [];
-    const server = await startListener(t, keepAll(begun));
+  test('after one that was aborted are not read', async (t) => {
+    const handled: Handled[] = [];
+    const server = await startListener(t, recordAll(handled));
     const client = await server.connect();
     client.send(`${POST}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n`);
-    await eventually(() => begun.length === 1);
+    await eventually(() => handled.length === 1);
     client.send(`zz\r\n${get('/2')}`);
-    await eventually(() => begun[0]?.recorder.broken !== undefined);
-    assert.equal(begun[0]?.recorder.broken?.status, 400);
-    begun[0].exchange.respond({ status: 400, headers: [], body: '' }, true);
+    await eventually(() => handled[0]?.recorder.malformedBody !== undefined);
+    assert.equal(handled[0]?.recorder.malformedBody?.status, 400);
+    handled[0].request.respond({ status: 400, headers: [], body: '' }, true);
     await client.untilClosed();
-    assert.equal(begun.length, 1);
+    assert.equal(handled.length, 1);
   });
 
-  test('whose first bytes of a body are broken reach no handler', async (t) => {
-    const begun: Begun[] = [];
-    const server = await startListener(t, keepAll(begun));
+  test('with a malformed start of the body do not reach the handler', async (t) => {
+    const handled: Handled[] = [];
+    const server = await startListener(t, recordAll(handled));
     const client = await server.connect();
     client.send(`${POST}Transfer-Encoding: chunked\r\n\r\nzz\r\n${get('/2')}`);
     assert.match(await client.untilClosed(), /^HTTP\/1\.1 400 /);
-    assert.deepEqual([begun.length, server.refused.length], [0, 1]);
+    assert.deepEqual([handled.length, server.rejected.length], [0, 1]);
   });
 
-  test('that wait behind one under way are bounded, and all served', async (t) => {
+  test('that wait for the current one are buffered up to a limit, and all are served', async (t) => {
     const COUNT = 2_000;
-    const begun: Begun[] = [];
+    const handled: Handled[] = [];
     let serves = false;
     const limits = { connectionBufferBytes: 10_000 };
     const server = await startListener(
       t,
-      (exchange) => (serves ? echoTarget(exchange) : keepAll(begun)(exchange)),
+      (request) => (serves ? echoTarget(request) : recordAll(handled)(request)),
       { limits },
     );
     const client = await server.connect();
     const target = `/${'x'.repeat(1_000)}`;
     client.send(get('/first') + get(target).repeat(COUNT));
-    await eventually(() => begun.length === 1);
+    await eventually(() => handled.length === 1);
     let last = -1;
     await eventually(() => {
       const isStill = last === server.sockets[0]?.bytesRead;
@@ -177,7 +177,7 @@ describe('requests of one connection', () => {
     assert.ok(last < 10_000 + 2 * 65_536, `${last} bytes were read`);
     assert.ok(server.budget.heldBytes >= 10_000 && server.budget.heldBytes <= last);
     serves = true;
-    begun[0]?.exchange.respond({ status: 200, headers: [], body: '/first' });
+    handled[0]?.request.respond({ status: 200, headers: [], body: '/first' });
     const length = echoed('/first').length + COUNT * echoed(target).length;
     await client.until((text) => text.length === length);
     assert.equal(server.budget.heldBytes, 0);
@@ -185,57 +185,57 @@ describe('requests of one connection', () => {
 });
 
 describe('a body', () => {
-  test('that nobody reads waits up to a bound, and comes whole once it is read', async (t) => {
+  test('that is not read is buffered up to a limit, and arrives complete when it is read', async (t) => {
     const LENGTH = 30_000_000;
-    const begun: Begun[] = [];
+    const handled: Handled[] = [];
     const limits = { connectionBufferBytes: 10_000 };
-    const keep = (exchange: IncomingRequest): void => {
+    const keep = (request: IncomingRequest): void => {
       const recorder = new RecordingListener();
-      exchange.listen(recorder);
-      begun.push({ exchange, recorder });
+      request.listen(recorder);
+      handled.push({ request, recorder });
     };
     const server = await startListener(t, keep, { limits });
     const client = await server.connect();
     client.send(`${POST}Content-Length: ${LENGTH}\r\n\r\n`);
     client.socket.write(Buffer.alloc(LENGTH, 'x'));
-    await eventually(() => (begun[0]?.exchange.earlyBytes ?? 0) >= 10_000);
+    await eventually(() => (handled[0]?.request.earlyBytes ?? 0) >= 10_000);
     await cooled();
-    const [first] = begun;
+    const [first] = handled;
     assert.ok(first);
-    assert.ok(first.exchange.earlyBytes < 10_000 + 2 * 65_536, `${first.exchange.earlyBytes}`);
+    assert.ok(first.request.earlyBytes < 10_000 + 2 * 65_536, `${first.request.earlyBytes}`);
     assert.ok(server.budget.heldBytes >= 10_000);
-    let length = first.exchange.takeEarly()?.length ?? 0;
+    let length = first.request.takeEarly()?.length ?? 0;
     first.recorder.onRequestBody = (bytes) => void (length += bytes.length);
-    first.exchange.readBody();
+    first.request.readBody();
     await eventually(() => first.recorder.hasEnded);
     assert.equal(length, LENGTH);
   });
 
-  test('is not read while its reader has paused', async (t) => {
-    const begun: Begun[] = [];
-    const server = await startListener(t, keepAll(begun));
+  test('is not read while its reader is paused', async (t) => {
+    const handled: Handled[] = [];
+    const server = await startListener(t, recordAll(handled));
     const client = await server.connect();
     client.send(`${POST}Content-Length: 6\r\n\r\nabc`);
-    await eventually(() => begun.length === 1);
-    begun[0]?.exchange.pauseBody();
+    await eventually(() => handled.length === 1);
+    handled[0]?.request.pauseBody();
     client.send('def');
     await cooled();
-    assert.equal(begun[0]?.recorder.hasEnded, false);
-    begun[0].exchange.resumeBody();
-    await eventually(() => begun[0]?.recorder.hasEnded === true);
+    assert.equal(handled[0]?.recorder.hasEnded, false);
+    handled[0].request.resumeBody();
+    await eventually(() => handled[0]?.recorder.hasEnded === true);
   });
 
-  test('that the client does not finish breaks the exchange off', async (t) => {
-    for (const leave of ['end', 'resetAndDestroy'] as const) {
-      const begun: Begun[] = [];
-      const server = await startListener(t, keepAll(begun));
+  test('that the client does not finish aborts the request', async (t) => {
+    for (const disconnect of ['end', 'resetAndDestroy'] as const) {
+      const handled: Handled[] = [];
+      const server = await startListener(t, recordAll(handled));
       const client = await server.connect();
       client.send(`${POST}Content-Length: 6\r\n\r\nabc`);
-      await eventually(() => begun.length === 1);
-      client.socket[leave]();
-      await eventually(() => begun[0]?.recorder.isGone === true);
-      assert.equal(begun[0]?.recorder.hasEnded, false);
-      begun[0].exchange.respond({ status: 200, headers: [], body: '' });
+      await eventually(() => handled.length === 1);
+      client.socket[disconnect]();
+      await eventually(() => handled[0]?.recorder.hasDisconnected === true);
+      assert.equal(handled[0]?.recorder.hasEnded, false);
+      handled[0].request.respond({ status: 200, headers: [], body: '' });
       assert.equal(await client.untilClosed(), '');
     }
   });
@@ -244,7 +244,7 @@ describe('a body', () => {
     ['Content-Length: 300000', 'x'.repeat(300_000 - 3)],
     ['Transfer-Encoding: chunked', `${'493e0\r\n'.concat('x'.repeat(300_000))}\r\n0\r\n\r\n`],
   ] as const) {
-    test(`that is responded to early is dropped, and the connection goes on: ${framing}`, async (t) => {
+    test(`with an early response is discarded, and the connection stays open: ${framing}`, async (t) => {
       const server = await startListener(t, echoTarget);
       const client = await server.connect();
       const begin = framing.startsWith('C') ? 'abc' : '3\r\nabc\r\n';
@@ -257,12 +257,12 @@ describe('a body', () => {
 });
 
 describe('a connection', () => {
-  test('that is one too many gets a 503 and is closed', async (t) => {
+  test('over the limit gets a 503 and is closed', async (t) => {
     const server = await startListener(t, echoTarget, { limits: { connections: 2 } });
     const [first] = [await server.connect(), await server.connect()];
     const third = await server.connect();
     assert.match(await third.untilClosed(), /^HTTP\/1\.1 503 .*Retry-After: 1\r\n/s);
-    assert.equal(server.refusedConnections(), 1);
+    assert.equal(server.rejectedConnections(), 1);
     first.socket.destroy();
     await eventually(() => server.sweep.size === 1);
     const fourth = await server.connect();
@@ -271,22 +271,22 @@ describe('a connection', () => {
   });
 
   const unexpected = new Error('unexpected');
-  /** Each throws in another entry from the socket. */
+  /** Each row throws in another callback. */
   const THROWING: readonly (readonly [
     name: string,
-    handle: (exchange: IncomingRequest) => void,
+    handle: (request: IncomingRequest) => void,
     provoke: (server: TestListener, send: (text: string) => void) => void,
   ])[] = [
-    ['a handler', () => throwUnexpected(), () => undefined],
-    ['a reader of bodies', withThrowing('onRequestBody'), (_, send) => send('a')],
-    ['who is told the end', withThrowing('onRequestEnd'), (_, send) => send('abc')],
+    ['the handler', () => throwUnexpected(), () => undefined],
+    ['onRequestBody', withThrowing('onRequestBody'), (_, send) => send('a')],
+    ['onRequestEnd', withThrowing('onRequestEnd'), (_, send) => send('abc')],
     [
-      'who is told of a client that left',
+      'onClientDisconnected',
       withThrowing('onClientDisconnected'),
       ({ sockets }) => sockets[0]?.destroy(),
     ],
     [
-      'who may write again',
+      'onClientWritable',
       withThrowing('onClientWritable'),
       ({ sockets }) => sockets[0]?.emit('drain'),
     ],
@@ -296,20 +296,20 @@ describe('a connection', () => {
     throw unexpected;
   }
 
-  function withThrowing(method: keyof RecordingListener): (exchange: IncomingRequest) => void {
-    return (exchange) => {
-      exchange.listen(Object.assign(new RecordingListener(), { [method]: throwUnexpected }));
-      exchange.readBody();
+  function withThrowing(method: keyof RecordingListener): (request: IncomingRequest) => void {
+    return (request) => {
+      request.listen(Object.assign(new RecordingListener(), { [method]: throwUnexpected }));
+      request.readBody();
     };
   }
 
   for (const [name, handle, provoke] of THROWING) {
-    test(`ends with an exception of ${name}, and no other does`, async (t) => {
+    test(`ends on an exception of ${name}, and no other does`, async (t) => {
       let count = 0;
-      const server = await startListener(t, (exchange) => {
+      const server = await startListener(t, (request) => {
         count += 1;
-        if (count === 1) handle(exchange);
-        else echoTarget(exchange);
+        if (count === 1) handle(request);
+        else echoTarget(request);
       });
       const client = await server.connect();
       const other = await server.connect();
@@ -324,9 +324,9 @@ describe('a connection', () => {
     });
   }
 
-  test('that is idle is closed at once when its listener closes, and one under way when it is done', async (t) => {
-    const begun: Begun[] = [];
-    const server = await startListener(t, keepAll(begun));
+  test('that is idle is closed when its listener closes, and a busy one after its response', async (t) => {
+    const handled: Handled[] = [];
+    const server = await startListener(t, recordAll(handled));
     const [idle, busy, late] = [
       await server.connect(),
       await server.connect(),
@@ -334,30 +334,30 @@ describe('a connection', () => {
     ];
     busy.send(get('/busy'));
     late.send('GET / HT');
-    await eventually(() => begun.length === 1 && server.sockets[2]?.bytesRead === 8);
+    await eventually(() => handled.length === 1 && server.sockets[2]?.bytesRead === 8);
     const closed = server.listener.close(5_000);
     assert.equal(await idle.untilClosed(), '');
     assert.equal(await late.untilClosed(), '');
     assert.equal(server.listener.busyCount(), 1);
-    begun[0]?.exchange.respond({ status: 200, headers: [], body: '' });
+    handled[0]?.request.respond({ status: 200, headers: [], body: '' });
     assert.match(await busy.untilClosed(), /^HTTP\/1\.1 200 .*Connection: close\r\n/s);
     await closed;
     assert.equal(server.sweep.size, 0);
   });
 
-  test('is given the grace of a closing listener to write its response', async (t) => {
+  test('may write its response within the grace period of a closing listener', async (t) => {
     const LENGTH = 20_000_000;
     for (const closes of ['', 'Connection: close\r\n']) {
-      const begun: Begun[] = [];
-      const server = await startListener(t, keepAll(begun));
+      const handled: Handled[] = [];
+      const server = await startListener(t, recordAll(handled));
       const client = await server.connect();
       client.send(`GET / HTTP/1.1\r\nHost: a\r\n${closes}\r\n`);
-      await eventually(() => begun.length === 1);
+      await eventually(() => handled.length === 1);
       client.socket.pause();
-      const { exchange } = begun[0] ?? {};
-      exchange?.writeHead(`HTTP/1.1 200 OK\r\nContent-Length: ${LENGTH}\r\n`, false, false);
-      exchange?.write(Buffer.alloc(LENGTH, 'x'), 0, LENGTH, 'kept');
-      exchange?.end();
+      const { request } = handled[0] ?? {};
+      request?.writeHead(`HTTP/1.1 200 OK\r\nContent-Length: ${LENGTH}\r\n`, false, false);
+      request?.write(Buffer.alloc(LENGTH, 'x'), 0, LENGTH, 'kept');
+      request?.end();
       const closed = server.listener.close(60_000);
       await cooled();
       client.socket.resume();
@@ -366,18 +366,18 @@ describe('a connection', () => {
     }
   });
 
-  test('is broken off when the grace of a closing listener is over', async (t) => {
-    const begun: Begun[] = [];
-    const server = await startListener(t, keepAll(begun));
+  test('is aborted after the grace period of a closing listener', async (t) => {
+    const handled: Handled[] = [];
+    const server = await startListener(t, recordAll(handled));
     const client = await server.connect();
     client.send(get('/'));
-    await eventually(() => begun.length === 1);
+    await eventually(() => handled.length === 1);
     await server.listener.close(0);
     assert.equal(await client.untilClosed(), '');
-    assert.ok(begun[0]?.recorder.isGone);
+    assert.ok(handled[0]?.recorder.hasDisconnected);
   });
 
-  test('asks to be closed while its listener is ending', async (t) => {
+  test('gets Connection: close while its listener is ending', async (t) => {
     let isEnding = false;
     const server = await startListener(t, echoTarget, { isEnding: () => isEnding });
     const client = await server.connect();
@@ -389,15 +389,15 @@ describe('a connection', () => {
   });
 });
 
-describe('a client that has ended its side', () => {
-  test('gets the responses to all that it has sent, and then the end', async (t) => {
+describe('a client that has half-closed', () => {
+  test('gets the responses to all its requests, and then the end', async (t) => {
     const server = await startListener(t, echoTarget);
     const client = await server.connect();
     client.socket.end(get('/1') + get('/2') + get('/3'));
     assert.equal(await client.untilClosed(), echoed('/1') + echoed('/2') + echoed('/3'));
   });
 
-  test('in the middle of a head gets nothing', async (t) => {
+  test('in the middle of a head gets no response to it', async (t) => {
     const server = await startListener(t, echoTarget);
     const client = await server.connect();
     client.socket.end(get('/1') + 'GET /2 HT');
@@ -409,15 +409,15 @@ describe('a tunnel', () => {
   const ASK = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
   const SWITCH = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
 
-  /** Switches at once. */
-  function switching(upstream: RecordingEnd): (exchange: IncomingRequest) => void {
-    return (exchange) => {
-      exchange.listen(new RecordingListener());
-      exchange.openTunnel(SWITCH, upstream);
+  /** Opens a tunnel for each request. */
+  function switching(upstream: RecordingEnd): (request: IncomingRequest) => void {
+    return (request) => {
+      request.listen(new RecordingListener());
+      request.openTunnel(SWITCH, upstream);
     };
   }
 
-  test('gets what came behind the head first, and all that follows', async (t) => {
+  test('receives the bytes after the head, and all that follow', async (t) => {
     const upstream = new RecordingEnd();
     const server = await startListener(t, switching(upstream));
     const client = await server.connect();
@@ -429,14 +429,14 @@ describe('a tunnel', () => {
     assert.equal(server.listener.busyCount(), 1);
   });
 
-  test('stops reading when its other end takes no more, and goes on when that does', async (t) => {
+  test('stops reading while its other end is not writable, and then continues', async (t) => {
     const LENGTH = 20_000_000;
     const upstream = new RecordingEnd();
     upstream.mayTakeMore = false;
     let resume: () => void = () => undefined;
-    const server = await startListener(t, (exchange) => {
-      exchange.listen(new RecordingListener());
-      const client = exchange.openTunnel(SWITCH, upstream);
+    const server = await startListener(t, (request) => {
+      request.listen(new RecordingListener());
+      const client = request.openTunnel(SWITCH, upstream);
       resume = () => client?.resume();
     });
     const client = await server.connect();
@@ -452,29 +452,29 @@ describe('a tunnel', () => {
     await eventually(() => upstream.text.length === LENGTH);
   });
 
-  for (const [how, leave] of [
+  for (const [how, disconnect] of [
     ['reset', 'resetAndDestroy'],
     ['close', 'end'],
   ] as const) {
-    test(`tells its other end of a ${how}`, async (t) => {
+    test(`passes a ${how} to its other end`, async (t) => {
       const upstream = new RecordingEnd();
       const server = await startListener(t, switching(upstream));
       const client = await server.connect();
       client.send(ASK);
       await client.until((text) => text === SWITCH);
-      client.socket[leave]();
+      client.socket[disconnect]();
       if (how === 'close') await eventually(() => upstream.hasEnded);
       else await eventually(() => upstream.closedBy === 'reset');
     });
   }
 
   for (const resets of [true, false]) {
-    test(`${resets ? 'is reset' : 'is closed'} as its other end is`, async (t) => {
+    test(`is ${resets ? 'reset' : 'closed'} when its other end is`, async (t) => {
       const upstream = new RecordingEnd();
       let close: () => void = () => undefined;
-      const server = await startListener(t, (exchange) => {
-        exchange.listen(new RecordingListener());
-        const client = exchange.openTunnel(SWITCH, upstream);
+      const server = await startListener(t, (request) => {
+        request.listen(new RecordingListener());
+        const client = request.openTunnel(SWITCH, upstream);
         close = () => client?.closeTunnel(resets);
       });
       const client = await server.connect();
@@ -489,13 +489,13 @@ describe('a tunnel', () => {
     });
   }
 
-  test('that either side has ended is open until the other has', async (t) => {
+  test('with one side ended stays open until the other ends', async (t) => {
     const upstream = new RecordingEnd();
     let end: () => void = () => undefined;
     let write: (text: string) => void = () => undefined;
-    const server = await startListener(t, (exchange) => {
-      exchange.listen(new RecordingListener());
-      const client = exchange.openTunnel(SWITCH, upstream);
+    const server = await startListener(t, (request) => {
+      request.listen(new RecordingListener());
+      const client = request.openTunnel(SWITCH, upstream);
       end = () => client?.end();
       write = (text) => client?.write(Buffer.from(text), 0, text.length, 'kept');
     });

@@ -1,4 +1,4 @@
-/** A listener of the engine whose handler is the test's, and requests without one. */
+/** A listener of the engine with a handler of the test, and requests without a listener. */
 import type { MalformedRequest } from '../../src/http/malformed-request.ts';
 import { RequestParser } from '../../src/http/request-parser.ts';
 import { BufferBudget } from '../../src/http/buffers.ts';
@@ -25,12 +25,12 @@ export interface TestListener {
   readonly budget: BufferBudget;
   /** The server's side of every connection so far, in order. */
   readonly sockets: readonly Socket[];
-  /** Why heads were refused. */
-  readonly refused: readonly MalformedRequest[];
+  /** Why heads were rejected. */
+  readonly rejected: readonly MalformedRequest[];
   readonly faults: readonly unknown[];
-  /** How many connections were one too many. */
-  refusedConnections(): number;
-  /** A client of it that is connected. `staysOpen`: it does not end its side when the server does. */
+  /** How many connections were over the limit. */
+  rejectedConnections(): number;
+  /** Connects a client. `staysOpen`: it does not end its side when the server does. */
   readonly connect: (staysOpen?: boolean) => Promise<RawClient>;
 }
 
@@ -40,24 +40,24 @@ export interface TestListenerOptions {
   readonly isEnding?: () => boolean;
 }
 
-/** Listens on 127.0.0.1 until the test ends. A head that is refused gets its status and reason. */
+/** Listens on 127.0.0.1 until the test ends. A rejected head gets its status and reason. */
 export async function startListener(
   t: TestContext,
-  handle: (exchange: IncomingRequest) => void,
+  handle: (request: IncomingRequest) => void,
   { clock = systemClock, limits = {}, isEnding = () => false }: TestListenerOptions = {},
 ): Promise<TestListener> {
   const sockets: Socket[] = [];
-  const refused: MalformedRequest[] = [];
+  const rejected: MalformedRequest[] = [];
   const faults: unknown[] = [];
   const sweep = new Sweep(clock);
   const budget = new BufferBudget(Infinity);
-  let refusedCount = 0;
+  let rejectedCount = 0;
   const listener = createHttpListener({
     handler: {
       handle,
-      handleMalformed: (exchange, why) => {
-        refused.push(why);
-        exchange.respond({ status: why.status, headers: [], body: why.reason }, true);
+      handleMalformed: (request, why) => {
+        rejected.push(why);
+        request.respond({ status: why.status, headers: [], body: why.reason }, true);
       },
     },
     limits: { ...DEFAULT_LIMITS, ...limits },
@@ -65,11 +65,11 @@ export async function startListener(
     trailers: TRAILERS,
     budget,
     sweep,
-    // The grace of a close is waited for in real time.
+    // The grace period of a close runs in real time.
     clock: systemClock,
     isEnding,
     onFault: (error) => faults.push(error),
-    onRefusedConnection: () => (refusedCount += 1),
+    onRefusedConnection: () => (rejectedCount += 1),
   });
   listener.server.on('connection', (socket) => sockets.push(socket));
   listener.server.listen(0, '127.0.0.1');
@@ -85,12 +85,12 @@ export async function startListener(
     return client;
   }
 
-  const refusedConnections = (): number => refusedCount;
-  return { port, listener, sweep, budget, sockets, refused, faults, refusedConnections, connect };
+  const rejectedConnections = (): number => rejectedCount;
+  return { port, listener, sweep, budget, sockets, rejected, faults, rejectedConnections, connect };
 }
 
-/** A request whose body the test delivers; nobody reads the response. */
-export function createExchange(t: TestContext, text: string): IncomingRequest {
+/** A request whose body the test delivers. Nothing reads the response. */
+export function createIncomingRequest(t: TestContext, text: string): IncomingRequest {
   const limits = { headBytes: 1_000, fields: 10, targetBytes: 100 };
   const parser = new RequestParser({ ...limits, protectedNames: new Set() });
   const parsed = parser.parse(Buffer.from(text), 0, text.length);
@@ -110,12 +110,12 @@ export function createExchange(t: TestContext, text: string): IncomingRequest {
   return new IncomingRequest(connection, parsed.head, false);
 }
 
-/** Writes down what it is told of a request. */
+/** Records the events of a request. */
 export class RecordingListener implements IncomingRequestListener {
   body = '';
   hasEnded = false;
-  broken: MalformedRequest | undefined;
-  isGone = false;
+  malformedBody: MalformedRequest | undefined;
+  hasDisconnected = false;
   writableCount = 0;
 
   onRequestBody(bytes: Buffer): void {
@@ -127,7 +127,7 @@ export class RecordingListener implements IncomingRequestListener {
   }
 
   onMalformedBody(why: MalformedRequest): void {
-    this.broken = why;
+    this.malformedBody = why;
   }
 
   onClientWritable(): void {
@@ -135,17 +135,17 @@ export class RecordingListener implements IncomingRequestListener {
   }
 
   onClientDisconnected(): void {
-    this.isGone = true;
+    this.hasDisconnected = true;
   }
 }
 
-/** Responds in the sidecar's own name, with the target as the body. */
-export function echoTarget(exchange: IncomingRequest): void {
-  exchange.listen(new RecordingListener());
-  exchange.respond({ status: 200, headers: [], body: exchange.head.target });
+/** Sends a local response with the target as the body. */
+export function echoTarget(request: IncomingRequest): void {
+  request.listen(new RecordingListener());
+  request.respond({ status: 200, headers: [], body: request.head.target });
 }
 
-/** What {@link echoTarget} sends. */
+/** The response of {@link echoTarget}. */
 export function echoed(target: string): string {
   return `HTTP/1.1 200 OK\r\nContent-Length: ${target.length}\r\n\r\n${target}`;
 }

@@ -1,4 +1,4 @@
-/** A request on its way to an app and its response on its way back, between bare sockets. */
+/** The pipe from a client to an app and back, between raw sockets. */
 import type { MalformedRequest } from '../../src/http/malformed-request.ts';
 import { formatRequest } from '../../src/http/request-head.ts';
 import assert from 'node:assert/strict';
@@ -28,25 +28,25 @@ import {
   type TestUpstream,
   type TestUpstreamOptions,
 } from './support.ts';
-import { createExchange, get, startListener, type TestListener } from './client-support.ts';
+import { createIncomingRequest, get, startListener, type TestListener } from './client-support.ts';
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 const CHUNKED = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n';
 const POST = 'POST / HTTP/1.1\r\nHost: a\r\n';
 
-/** Passes everything on as it comes, and writes down what it is told. */
+/** Passes everything on unchanged, and records the events. */
 class Owner implements PipeOwner {
-  readonly told: string[] = [];
+  readonly events: string[] = [];
   error: UpstreamError | undefined;
-  passageOf: (
+  outgoingFor: (
     head: ParsedResponseHead,
   ) => OutgoingResponse | Promise<OutgoingResponse> | undefined = (head) => ({
     rawHeaders: head.rawHeaders,
   });
-  readonly #exchange: IncomingRequest;
+  readonly #incoming: IncomingRequest;
 
-  constructor(exchange: IncomingRequest) {
-    this.#exchange = exchange;
+  constructor(incoming: IncomingRequest) {
+    this.#incoming = incoming;
   }
 
   onInterim(head: ParsedResponseHead): readonly string[] {
@@ -54,83 +54,83 @@ class Owner implements PipeOwner {
   }
 
   onResponse(head: ParsedResponseHead): OutgoingResponse | Promise<OutgoingResponse> | undefined {
-    return this.passageOf(head);
+    return this.outgoingFor(head);
   }
 
   onResponseStarted(statusCode: number, isStream: boolean): void {
-    this.told.push(`flowing ${statusCode}${isStream ? ' stream' : ''}`);
+    this.events.push(`started ${statusCode}${isStream ? ' stream' : ''}`);
   }
 
   onUpgradeResponse(
     head: ParsedResponseHead,
   ): OutgoingResponse | Promise<OutgoingResponse> | undefined {
-    return this.passageOf(head);
+    return this.outgoingFor(head);
   }
 
   onTunnel(statusCode: number): void {
-    this.told.push(`tunnel ${statusCode}`);
+    this.events.push(`tunnel ${statusCode}`);
   }
 
   onFailed(error: UpstreamError): void {
     this.error = error;
-    this.told.push(`failed ${error.code}`);
-    this.#exchange.respond({ status: 502, headers: [], body: '' });
+    this.events.push(`failed ${error.code}`);
+    this.#incoming.respond({ status: 502, headers: [], body: '' });
   }
 
   onResponseAborted(error: UpstreamError): void {
     this.error = error;
-    this.told.push(`cut ${error.code}`);
+    this.events.push(`aborted ${error.code}`);
   }
 
   onMalformedBody({ status }: MalformedRequest): void {
-    this.told.push(`broken ${status}`);
-    this.#exchange.respond({ status, headers: [], body: '' }, true);
+    this.events.push(`malformed ${status}`);
+    this.#incoming.respond({ status, headers: [], body: '' }, true);
   }
 
   onClientDisconnected(): void {
-    this.told.push('gone');
+    this.events.push('disconnected');
   }
 
   onFinished(): void {
-    this.told.push('finished');
+    this.events.push('finished');
   }
 
   onFault(error?: unknown): void {
-    this.told.push(error instanceof Error ? `fault ${error.message}` : 'fault');
+    this.events.push(error instanceof Error ? `fault ${error.message}` : 'fault');
   }
 }
 
-interface World {
+interface TestProxy {
   readonly app: RawServer;
   readonly upstream: TestUpstream;
   readonly server: TestListener;
   readonly client: RawClient;
-  /** Of a request, the first one if not said otherwise. */
+  /** The owner of a request, by default of the first one. */
   readonly owner: (index?: number) => Owner;
-  readonly relay: (index?: number) => ResponsePipe;
+  readonly pipe: (index?: number) => ResponsePipe;
 }
 
-interface WorldOptions extends TestUpstreamOptions {
-  /** Prepares an owner before its request goes out. */
+interface TestProxyOptions extends TestUpstreamOptions {
+  /** Prepares an owner before its request is sent. */
   readonly prepare?: (owner: Owner) => void;
 }
 
-async function startWorld(
+async function startProxy(
   t: TestContext,
   onConnection: (socket: Socket, index: number) => void,
-  { prepare, ...options }: WorldOptions = {},
-): Promise<World> {
+  { prepare, ...options }: TestProxyOptions = {},
+): Promise<TestProxy> {
   const app = await startRawServer(t, onConnection);
   const upstream = openUpstream(t, app.port, options);
   const owners: Owner[] = [];
-  const relays: ResponsePipe[] = [];
-  const server = await startListener(t, (exchange) => {
-    const owner = new Owner(exchange);
+  const pipes: ResponsePipe[] = [];
+  const server = await startListener(t, (incoming) => {
+    const owner = new Owner(incoming);
     prepare?.(owner);
-    const relay = createRelay(exchange, upstream, owner);
+    const pipe = createPipe(incoming, upstream, owner);
     owners.push(owner);
-    relays.push(relay);
-    relay.start();
+    pipes.push(pipe);
+    pipe.start();
   });
   const client = await server.connect();
   const at =
@@ -140,15 +140,11 @@ async function startWorld(
       assert.ok(value);
       return value;
     };
-  return { app, upstream, server, client, owner: at(owners), relay: at(relays) };
+  return { app, upstream, server, client, owner: at(owners), pipe: at(pipes) };
 }
 
-function createRelay(
-  exchange: IncomingRequest,
-  { pool }: TestUpstream,
-  owner: Owner,
-): ResponsePipe {
-  const { head } = exchange;
+function createPipe(incoming: IncomingRequest, { pool }: TestUpstream, owner: Owner): ResponsePipe {
+  const { head } = incoming;
   const text = formatRequest(head, {
     target: head.target,
     rawHeaders: head.rawHeaders,
@@ -158,19 +154,19 @@ function createRelay(
   const request = {
     method: head.method,
     head: text,
-    body: exchange.takeEarly(),
-    isComplete: exchange.isBodyComplete,
+    body: incoming.takeEarly(),
+    isComplete: incoming.isBodyComplete,
     upgrade: head.upgrade,
   };
-  return new ResponsePipe(exchange, pool, request, owner);
+  return new ResponsePipe(incoming, pool, request, owner);
 }
 
-/** Whether the other side has ended a connection. */
+/** Whether the other side has ended the connection. */
 function isOver(socket: Socket | undefined): boolean {
   return socket !== undefined && (socket.readableEnded || socket.destroyed);
 }
 
-/** Everything that an app has received on all its connections, in order. */
+/** An app that records everything received, by connection. */
 function recordingApp(received: string[], respond: (socket: Socket, text: string) => void) {
   return (socket: Socket, index: number): void => {
     received[index] = '';
@@ -182,7 +178,7 @@ function recordingApp(received: string[], respond: (socket: Socket, text: string
   };
 }
 
-/** The text of a body, framed by a length or in chunks. */
+/** The decoded body of a message with a length or in chunks. */
 function bodyOf(received: string): string {
   const body = received.slice(received.indexOf('\r\n\r\n') + 4);
   if (!/^Transfer-Encoding: chunked\r$/m.test(received)) return body;
@@ -195,70 +191,70 @@ describe('a response', () => {
     response: string,
     request: string,
     received: string,
-    told: string,
+    events: string,
   ])[] = [
-    ['of known length passes as it came', OK, get('/'), OK, 'flowing 200'],
+    ['with Content-Length passes unchanged', OK, get('/'), OK, 'started 200'],
     [
-      'in chunks passes as it was framed, less what trailers must not say',
+      'in chunks passes with its framing, without forbidden trailers',
       `${CHUNKED}3;x=y\r\nabc\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\n\r\n`,
       get('/'),
       `${CHUNKED}3;x=y\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n`,
-      'flowing 200 stream',
+      'started 200 stream',
     ],
     [
-      'in chunks is plain and ends with the connection for HTTP/1.0',
+      'in chunks is decoded and ends with the connection for HTTP/1.0',
       `${CHUNKED}3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n`,
       'GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n',
       'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabcde',
-      'flowing 200 stream',
+      'started 200 stream',
     ],
     [
-      'of known length keeps the connection of HTTP/1.0 that asks for it',
+      'with Content-Length keeps an HTTP/1.0 connection with keep-alive open',
       OK,
       'GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n',
       'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok',
-      'flowing 200',
+      'started 200',
     ],
     [
-      'to HEAD says how a body would be framed, and has none',
+      'to HEAD keeps its Transfer-Encoding and has no body',
       CHUNKED,
       'HEAD / HTTP/1.1\r\nHost: a\r\n\r\n',
       CHUNKED,
-      'flowing 200',
+      'started 200',
     ],
     [
       'to HEAD keeps its length',
       'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n',
       'HEAD / HTTP/1.1\r\nHost: a\r\n\r\n',
       'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n',
-      'flowing 200',
+      'started 200',
     ],
     [
       'of 204 has no length (RFC 9110 §8.6)',
       'HTTP/1.1 204 No Content\r\nX: y\r\nContent-Length: 0\r\n\r\n',
       get('/'),
       'HTTP/1.1 204 No Content\r\nX: y\r\n\r\n',
-      'flowing 204',
+      'started 204',
     ],
     [
-      'loses the fields of its connection, and no others',
+      'loses its hop-by-hop fields and no others',
       'HTTP/1.1 200 Fine\r\nSERVER: x\r\nKeep-Alive: timeout=5\r\nx-a: 1\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 2\r\nX-A: 3\r\nContent-Length: 0\r\n\r\n',
       get('/'),
       'HTTP/1.1 200 Fine\r\nSERVER: x\r\nx-a: 1\r\nX-A: 3\r\nContent-Length: 0\r\n\r\n',
-      'flowing 200',
+      'started 200',
     ],
   ];
-  for (const [name, response, request, received, told] of rows) {
+  for (const [name, response, request, received, events] of rows) {
     test(name, async (t) => {
-      const { client, owner } = await startWorld(t, responding(response));
+      const { client, owner } = await startProxy(t, responding(response));
       client.send(request);
       assert.equal(await client.until((text) => text.length >= received.length), received);
-      assert.deepEqual(owner().told, [told, 'finished']);
+      assert.deepEqual(owner().events, [events, 'finished']);
     });
   }
 
-  test('that ends with its connection goes out in chunks', async (t) => {
-    const { client } = await startWorld(t, (socket) => {
+  test('that ends with its connection is sent in chunks', async (t) => {
+    const { client } = await startProxy(t, (socket) => {
       onHeads(socket, () => {
         socket.write('HTTP/1.1 200 OK\r\n\r\nhel');
         setImmediate(() => socket.end('lo'));
@@ -270,8 +266,8 @@ describe('a response', () => {
     assert.equal(bodyOf(received), 'hello');
   });
 
-  test('goes out before all of it has come', async (t) => {
-    const { app, client } = await startWorld(t, (socket) => {
+  test('is sent before it is complete', async (t) => {
+    const { app, client } = await startProxy(t, (socket) => {
       onHeads(socket, () => socket.write(CHUNKED));
     });
     client.send(get('/'));
@@ -280,24 +276,24 @@ describe('a response', () => {
     await client.until((text) => text === `${CHUNKED}1\r\na\r\n`);
   });
 
-  test('passes its interim responses, but a 100', async (t) => {
-    const interims =
+  test('passes its interim responses except 100', async (t) => {
+    const interim =
       'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n';
-    const { client } = await startWorld(t, responding(interims + OK));
+    const { client } = await startProxy(t, responding(interim + OK));
     client.send(get('/'));
     const received = await client.until((text) => text.endsWith('ok'));
-    assert.equal(received, interims.slice(25) + OK);
+    assert.equal(received, interim.slice(25) + OK);
   });
 
   test('passes no interim response to HTTP/1.0', async (t) => {
-    const { client } = await startWorld(t, responding(`HTTP/1.1 103 X\r\n\r\n${OK}`));
+    const { client } = await startProxy(t, responding(`HTTP/1.1 103 X\r\n\r\n${OK}`));
     client.send('GET / HTTP/1.0\r\n\r\n');
     assert.match(await client.untilClosed(), /^HTTP\/1\.1 200 /);
   });
 
-  test('waits in the app while its client takes no more', async (t) => {
+  test('waits in the app while the client does not read', async (t) => {
     const LENGTH = 100_000_000;
-    const { app, client } = await startWorld(t, (socket) => {
+    const { app, client } = await startProxy(t, (socket) => {
       onHeads(socket, () => {
         socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${LENGTH}\r\n\r\n`);
         socket.write(Buffer.alloc(LENGTH));
@@ -307,13 +303,13 @@ describe('a response', () => {
     client.send(get('/'));
     const unsent = (): number => app.sockets[0]?.writableLength ?? LENGTH;
     let last = -1;
-    let stillTurns = 0;
+    let unchangedTurns = 0;
     await eventually(() => {
-      stillTurns = last === unsent() ? stillTurns + 1 : 0;
+      unchangedTurns = last === unsent() ? unchangedTurns + 1 : 0;
       last = unsent();
-      return stillTurns === 200;
+      return unchangedTurns === 200;
     });
-    assert.ok(unsent() > LENGTH / 2, `${unsent()} of ${LENGTH} are left`);
+    assert.ok(unsent() > LENGTH / 2, `${unsent()} of ${LENGTH} bytes are unsent`);
     let count = 0;
     client.socket.removeAllListeners('data').on('data', (text: string) => (count += text.length));
     client.socket.resume();
@@ -321,12 +317,12 @@ describe('a response', () => {
   });
 
   for (const [name, begin, isReset] of [
-    ['of known length', 'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc', false],
+    ['with Content-Length', 'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc', false],
     ['in chunks', `${CHUNKED}3\r\nabc\r\n`, false],
     ['in chunks for HTTP/1.0', `${CHUNKED}3\r\nabc\r\n`, true],
   ] as const) {
-    test(`that breaks off upstream breaks off for the client: ${name}`, async (t) => {
-      const { app, client, owner } = await startWorld(t, responding(begin));
+    test(`that the app aborts is aborted for the client: ${name}`, async (t) => {
+      const { app, client, owner } = await startProxy(t, responding(begin));
       let error: NodeJS.ErrnoException | undefined;
       client.socket.on('error', (reason) => (error = reason));
       client.send(isReset ? 'GET / HTTP/1.0\r\n\r\n' : get('/'));
@@ -334,27 +330,28 @@ describe('a response', () => {
       app.sockets[0]?.destroy();
       const received = await client.untilClosed();
       assert.ok(!received.endsWith('0\r\n\r\n'));
-      // Only a reset tells a break from an end where there is neither a length nor a last chunk.
+      // Without a length and a last chunk, only a reset distinguishes an abort from the end.
       if (isReset) assert.equal(error?.code, 'ECONNRESET');
-      assert.deepEqual(owner().told.slice(1), ['cut connection-lost']);
+      assert.deepEqual(owner().events.slice(1), ['aborted connection-lost']);
     });
   }
 });
 
-describe('the head of a response that is held back', () => {
+describe('a held response head', () => {
   function holding(): { commit: () => void; prepare: (owner: Owner) => void } {
     const committed = Promise.withResolvers<undefined>();
     return {
       commit: () => committed.resolve(undefined),
       prepare: (owner) => {
-        owner.passageOf = (head) => committed.promise.then(() => ({ rawHeaders: head.rawHeaders }));
+        owner.outgoingFor = (head) =>
+          committed.promise.then(() => ({ rawHeaders: head.rawHeaders }));
       },
     };
   }
 
-  test('goes out with all that came meanwhile', async (t) => {
+  test('is sent with everything received meanwhile', async (t) => {
     const { commit, prepare } = holding();
-    const { app, client, owner } = await startWorld(t, responding(`${CHUNKED}1\r\na\r\n`), {
+    const { app, client, owner } = await startProxy(t, responding(`${CHUNKED}1\r\na\r\n`), {
       prepare,
     });
     client.send(get('/'));
@@ -362,16 +359,16 @@ describe('the head of a response that is held back', () => {
     await cooled();
     app.sockets[0]?.write('1\r\nb\r\n0\r\n\r\n');
     await cooled();
-    assert.deepEqual([client.received(), owner().told], ['', []]);
+    assert.deepEqual([client.received(), owner().events], ['', []]);
     commit();
     await client.until((text) => text === `${CHUNKED}1\r\na\r\n1\r\nb\r\n0\r\n\r\n`);
-    assert.deepEqual(owner().told, ['flowing 200 stream', 'finished']);
+    assert.deepEqual(owner().events, ['started 200 stream', 'finished']);
   });
 
-  test('stops the app meanwhile', async (t) => {
+  test('applies backpressure to the app', async (t) => {
     const LENGTH = 50_000_000;
     const { commit, prepare } = holding();
-    const { app, client } = await startWorld(
+    const { app, client } = await startProxy(
       t,
       (socket) => {
         onHeads(socket, () => {
@@ -391,47 +388,47 @@ describe('the head of a response that is held back', () => {
     await eventually(() => count > LENGTH);
   });
 
-  test('can still fail, and its owner respond', async (t) => {
+  test('can still fail, and then its owner responds', async (t) => {
     const { commit, prepare } = holding();
     const response = 'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc';
-    const { app, client, owner } = await startWorld(t, responding(response), { prepare });
+    const { app, client, owner } = await startProxy(t, responding(response), { prepare });
     client.send(get('/'));
     await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
     await cooled();
     app.sockets[0]?.destroy();
     commit();
     const received = await client.until((text) => text.includes('\r\n\r\n'));
-    // Either the break is seen first, or the head has gone out.
+    // Either the abort is noticed first, or the head has been sent.
     if (received.startsWith('HTTP/1.1 502')) {
-      assert.deepEqual(owner().told, ['failed connection-lost']);
-    } else assert.deepEqual(owner().told, ['flowing 200', 'cut connection-lost']);
+      assert.deepEqual(owner().events, ['failed connection-lost']);
+    } else assert.deepEqual(owner().events, ['started 200', 'aborted connection-lost']);
   });
 
-  test('is dropped with its app when the client leaves', async (t) => {
+  test('is dropped, and the app connection closed, when the client disconnects', async (t) => {
     const { commit, prepare } = holding();
-    const { app, client, owner } = await startWorld(t, responding(CHUNKED), { prepare });
+    const { app, client, owner } = await startProxy(t, responding(CHUNKED), { prepare });
     client.send(get('/'));
     await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
     await cooled();
     client.socket.resetAndDestroy();
-    await eventually(() => owner().told.includes('gone'));
+    await eventually(() => owner().events.includes('disconnected'));
     await eventually(() => isOver(app.sockets[0]));
     commit();
     await cooled();
-    assert.deepEqual(owner().told, ['gone']);
+    assert.deepEqual(owner().events, ['disconnected']);
   });
 
-  test('can be given up for a response of its owner', async (t) => {
-    const { app, client, owner, server } = await startWorld(t, responding(`${CHUNKED}1\r\na\r\n`), {
-      prepare: (owner) => (owner.passageOf = () => undefined),
+  test('can be replaced by a response of its owner', async (t) => {
+    const { app, client, owner, server } = await startProxy(t, responding(`${CHUNKED}1\r\na\r\n`), {
+      prepare: (owner) => (owner.outgoingFor = () => undefined),
     });
     client.send(get('/'));
     await eventually(() => isOver(app.sockets[0]));
-    assert.deepEqual([owner().told, client.received(), server.faults], [[], '', []]);
+    assert.deepEqual([owner().events, client.received(), server.faults], [[], '', []]);
   });
 });
 
-/** Holds all of a body, and then its first six letters until they are committed. */
+/** Holds a complete body until the commit. */
 class WholeBody implements BodyFilter {
   readonly seen = Promise.withResolvers<string>();
   readonly committed = Promise.withResolvers<undefined>();
@@ -448,7 +445,7 @@ class WholeBody implements BodyFilter {
   }
 }
 
-/** Holds from the first bytes on that hold a session, and passes the rest unseen. */
+/** Holds the first bytes until the commit, and passes the rest unseen. */
 class FirstBytes implements BodyFilter {
   readonly seen = Promise.withResolvers<string>();
   readonly committed = Promise.withResolvers<undefined>();
@@ -473,18 +470,18 @@ describe('a body that reveals an id', () => {
     t: TestContext,
     inspector: BodyFilter,
     response: string,
-    options: WorldOptions = {},
-  ): Promise<World> {
+    options: TestProxyOptions = {},
+  ): Promise<TestProxy> {
     const prepare = (owner: Owner): void => {
-      owner.passageOf = ({ rawHeaders }) => ({ rawHeaders, inspector });
+      owner.outgoingFor = ({ rawHeaders }) => ({ rawHeaders, inspector });
     };
-    const world = await startWorld(t, responding(response), { prepare, ...options });
-    world.client.send(get('/'));
-    return world;
+    const proxy = await startProxy(t, responding(response), { prepare, ...options });
+    proxy.client.send(get('/'));
+    return proxy;
   }
 
   for (const [kind, [first, second]] of FRAMED) {
-    test(`goes out once its binding is committed, ${kind}`, async (t) => {
+    test(`is sent when its binding is committed, ${kind}`, async (t) => {
       const inspector = new WholeBody();
       const { app, client, owner } = await inspected(t, inspector, first);
       await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
@@ -495,40 +492,40 @@ describe('a body that reveals an id', () => {
       assert.ok(!client.received().includes('abc'));
       inspector.committed.resolve(undefined);
       const received = await client.until((text) => text.includes('def'));
-      await eventually(() => owner().told.includes('finished'));
+      await eventually(() => owner().events.includes('finished'));
       assert.equal(bodyOf(received), 'abcdef');
     });
 
-    test(`breaks off for the client as it does upstream, ${kind}`, async (t) => {
+    test(`is aborted for the client if the app aborts it, ${kind}`, async (t) => {
       const { app, client, owner } = await inspected(t, new WholeBody(), first);
       await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
       await cooled();
       app.sockets[0]?.destroy();
       const received = await client.untilClosed();
       assert.ok(!received.includes('abc') && !received.endsWith('0\r\n\r\n'));
-      assert.equal(owner().told.at(-1), 'cut connection-lost');
+      assert.equal(owner().events.at(-1), 'aborted connection-lost');
     });
   }
 
-  test('that breaks off while its binding is committed breaks off for the client', async (t) => {
+  test('that the app aborts during the commit is aborted for the client', async (t) => {
     const inspector = new FirstBytes();
     const head = 'HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n';
-    const world = await inspected(t, inspector, head + 'a'.repeat(16_385));
-    const { app, client, owner } = world;
+    const proxy = await inspected(t, inspector, head + 'a'.repeat(16_385));
+    const { app, client, owner } = proxy;
     assert.equal(await inspector.seen.promise, 'aaaaaa');
-    // The head would have gone out by now if it did not wait for the body.
+    // The head would be sent by now if it did not wait for the body.
     await nextTurn();
     const [socket] = app.sockets;
     assert.ok(socket);
-    // The app is not read from while it holds: only the next read tells that it has left.
+    // The app is not read while the body is held: only the next read reveals the disconnect.
     socket.destroy();
     inspector.committed.resolve(undefined);
     const received = await client.untilClosed();
     assert.ok(bodyOf(received).length < 20_000);
-    assert.equal(owner().told.at(-1), 'cut connection-lost');
+    assert.equal(owner().events.at(-1), 'aborted connection-lost');
   });
 
-  test('asks for no more while it is committed, and goes on then', async (t) => {
+  test('is not read further during the commit, and continues after it', async (t) => {
     const LENGTH = 50_000_000;
     const inspector = new FirstBytes();
     const head = `HTTP/1.1 200 OK\r\nContent-Length: ${LENGTH}\r\n\r\n`;
@@ -544,26 +541,26 @@ describe('a body that reveals an id', () => {
     await eventually(() => count > LENGTH);
   });
 
-  test('ends with its app when the client leaves while it is committed', async (t) => {
+  test('ends the app connection when the client disconnects during the commit', async (t) => {
     const inspector = new FirstBytes();
     const { app, client, owner } = await inspected(t, inspector, `${CHUNKED}3\r\nabc\r\n`);
     await inspector.seen.promise;
     client.socket.resetAndDestroy();
-    await eventually(() => owner().told.includes('gone'));
+    await eventually(() => owner().events.includes('disconnected'));
     await eventually(() => isOver(app.sockets[0]));
     inspector.committed.resolve(undefined);
     await cooled();
-    assert.deepEqual(owner().told, ['flowing 200 stream', 'gone']);
+    assert.deepEqual(owner().events, ['started 200 stream', 'disconnected']);
   });
 
-  test('whose commit fails with an exception ends both connections', async (t) => {
+  test('whose commit throws ends both connections', async (t) => {
     const inspector = new FirstBytes();
     const { app, client, owner } = await inspected(t, inspector, `${CHUNKED}3\r\nabc\r\n`);
     await inspector.seen.promise;
     inspector.committed.reject(new Error('unexpected'));
     assert.ok(!(await client.untilClosed()).includes('abc'));
     await eventually(() => isOver(app.sockets[0]));
-    assert.equal(owner().told.at(1), 'fault unexpected');
+    assert.equal(owner().events.at(1), 'fault unexpected');
   });
 });
 
@@ -572,9 +569,9 @@ describe('the body of a request', () => {
     ['Content-Length: 6', ['abc', 'def']],
     ['Transfer-Encoding: chunked', ['3;x\r\nabc\r\n', '3\r\ndef\r\n0\r\nX-Sum: 1\r\n\r\n']],
   ] as const) {
-    test(`goes out as it was framed, while it comes: ${framing}`, async (t) => {
+    test(`is sent with its framing while it arrives: ${framing}`, async (t) => {
       const received: string[] = [];
-      const { client } = await startWorld(
+      const { client } = await startProxy(
         t,
         recordingApp(received, (socket, text) => text.endsWith(parts.join('')) && socket.write(OK)),
       );
@@ -586,18 +583,18 @@ describe('the body of a request', () => {
     });
   }
 
-  test('waits in the client while the app takes no more, and arrives whole', async (t) => {
+  test('waits in the client while the app does not read, and arrives complete', async (t) => {
     const LENGTH = 50_000_000;
-    const { app, client } = await startWorld(t, (socket) => socket.pause());
+    const { app, client } = await startProxy(t, (socket) => socket.pause());
     client.send(`${POST}Content-Length: ${LENGTH}\r\n\r\n`);
     client.socket.write(Buffer.alloc(LENGTH, 'x'));
     let last = -1;
-    let stillTurns = 0;
+    let unchangedTurns = 0;
     await eventually(() => {
       const { writableLength } = client.socket;
-      stillTurns = last === writableLength && app.sockets.length > 0 ? stillTurns + 1 : 0;
+      unchangedTurns = last === writableLength && app.sockets.length > 0 ? unchangedTurns + 1 : 0;
       last = writableLength;
-      return stillTurns === 200;
+      return unchangedTurns === 200;
     });
     assert.ok(client.socket.writableLength > LENGTH / 2);
     const [socket] = app.sockets;
@@ -613,31 +610,36 @@ describe('the body of a request', () => {
   const BROKEN: readonly (readonly [
     name: string,
     framing: string,
-    breakOff: (client: RawClient) => void,
-    told: string,
+    abort: (client: RawClient) => void,
+    events: string,
   ])[] = [
-    ['is no chunk', 'Transfer-Encoding: chunked', (client) => client.send('zz\r\n'), 'broken 400'],
-    ['is left in the middle', 'Content-Length: 9', ({ socket }) => socket.end(), 'gone'],
-    ['is left in a chunk', 'Transfer-Encoding: chunked', ({ socket }) => socket.end(), 'gone'],
-    ['is reset', 'Content-Length: 9', ({ socket }) => socket.resetAndDestroy(), 'gone'],
+    [
+      'has an invalid chunk',
+      'Transfer-Encoding: chunked',
+      (client) => client.send('zz\r\n'),
+      'malformed 400',
+    ],
+    ['ends in the middle', 'Content-Length: 9', ({ socket }) => socket.end(), 'disconnected'],
+    ['ends in a chunk', 'Transfer-Encoding: chunked', ({ socket }) => socket.end(), 'disconnected'],
+    ['is reset', 'Content-Length: 9', ({ socket }) => socket.resetAndDestroy(), 'disconnected'],
   ];
-  for (const [name, framing, breakOff, told] of BROKEN) {
-    test(`that ${name} takes its connection to the app with it, and no byte too many goes out`, async (t) => {
+  for (const [name, framing, abort, events] of BROKEN) {
+    test(`that ${name} closes the app connection, and no extra byte is sent`, async (t) => {
       const seen: { text: string; hasEnded: boolean }[] = [];
-      const { client, owner } = await startWorld(t, (socket) => seen.push(transcript(socket)));
+      const { client, owner } = await startProxy(t, (socket) => seen.push(transcript(socket)));
       const begin = framing.startsWith('C') ? 'abc' : '3\r\nabc\r\n';
       client.send(`${POST}${framing}\r\n\r\n${begin}`);
       await eventually(() => seen[0]?.text.endsWith(begin) ?? false);
-      breakOff(client);
+      abort(client);
       await eventually(() => seen[0]?.hasEnded ?? false);
       assert.equal(seen[0]?.text, `${POST}${framing}\r\n\r\n${begin}`);
-      assert.deepEqual(owner().told, [told]);
+      assert.deepEqual(owner().events, [events]);
     });
   }
 
-  test('that is longer than it said is followed by another request, which the app gets as one', async (t) => {
+  test('is followed by the next request, which the app receives as a request', async (t) => {
     const heads: string[] = [];
-    const { client } = await startWorld(t, (socket) => {
+    const { client } = await startProxy(t, (socket) => {
       socket.on('data', (bytes: Buffer) => {
         heads.push(bytes.toString('latin1'));
         socket.write(OK);
@@ -648,9 +650,9 @@ describe('the body of a request', () => {
     assert.deepEqual(heads, [`${POST}Content-Length: 3\r\n\r\nabc`, get('/next')]);
   });
 
-  test('is asked for by the sidecar where the client waits to be told', async (t) => {
+  test('is requested with 100 Continue if the client waits for it', async (t) => {
     const received: string[] = [];
-    const { client } = await startWorld(
+    const { client } = await startProxy(
       t,
       recordingApp(received, (socket, text) => text.endsWith('abc') && socket.write(OK)),
     );
@@ -662,39 +664,39 @@ describe('the body of a request', () => {
   });
 
   for (const ending of ['stays', 'ends', 'resets'] as const) {
-    test(`gets the client a response that comes early, whole, though the app ${ending}`, async (t) => {
-      const refusal = 'HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno';
-      const { app, client, owner } = await startWorld(t, responding(refusal));
+    test(`does not prevent a complete early response if the app connection ${ending}`, async (t) => {
+      const early = 'HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno';
+      const { app, client, owner } = await startProxy(t, responding(early));
       client.send(`${POST}Content-Length: 100000\r\n\r\n`);
-      await client.until((text) => text === refusal);
+      await client.until((text) => text === early);
       if (ending === 'ends') app.sockets[0]?.end();
       if (ending === 'resets') app.sockets[0]?.resetAndDestroy();
-      if (ending !== 'stays') await eventually(() => owner().told.includes('finished'));
+      if (ending !== 'stays') await eventually(() => owner().events.includes('finished'));
       client.socket.write(Buffer.alloc(100_000), () => undefined);
-      if (ending === 'stays') await eventually(() => owner().told.includes('finished'));
-      assert.equal(client.received(), refusal);
-      assert.deepEqual(owner().told, ['flowing 413', 'finished']);
-      // Nothing has told the client that this connection ends.
+      if (ending === 'stays') await eventually(() => owner().events.includes('finished'));
+      assert.equal(client.received(), early);
+      assert.deepEqual(owner().events, ['started 413', 'finished']);
+      // The response did not announce the end of the connection.
       client.send(get('/next'));
-      await client.until((text) => text === refusal + refusal);
+      await client.until((text) => text === early + early);
     });
   }
 });
 
-test('a client that leaves in the middle of its upload, with its whole response, has finished', async (t) => {
-  const refusal = 'HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno';
-  for (const leave of ['end', 'destroy', 'resetAndDestroy'] as const) {
-    const { client, owner } = await startWorld(t, responding(refusal));
+test('a client that disconnects during its upload, after the complete response, counts as finished', async (t) => {
+  const early = 'HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno';
+  for (const disconnect of ['end', 'destroy', 'resetAndDestroy'] as const) {
+    const { client, owner } = await startProxy(t, responding(early));
     client.send(`${POST}Content-Length: 100000\r\n\r\n`);
-    await client.until((text) => text === refusal);
-    client.socket[leave]();
-    await eventually(() => owner().told.length > 1);
-    assert.deepEqual(owner().told, ['flowing 413', 'finished']);
+    await client.until((text) => text === early);
+    client.socket[disconnect]();
+    await eventually(() => owner().events.length > 1);
+    assert.deepEqual(owner().events, ['started 413', 'finished']);
   }
 });
 
-describe('another try', () => {
-  /** Serves one request on each connection, and loses the next. */
+describe('a retry', () => {
+  /** Serves one request on each connection, and closes on the next. */
   function losing(received: string[]): (socket: Socket, index: number) => void {
     return recordingApp(received, (socket, text) => {
       if (text.split('HTTP/1.1').length > 2) socket.end();
@@ -702,76 +704,76 @@ describe('another try', () => {
     });
   }
 
-  async function warm(world: World): Promise<void> {
-    world.client.send(get('/warm'));
-    await world.client.until((text) => text === OK);
+  async function warm(proxy: TestProxy): Promise<void> {
+    proxy.client.send(get('/warm'));
+    await proxy.client.until((text) => text === OK);
     await cooled();
   }
 
   for (const method of ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE']) {
-    test(`is made on a new connection if an idle one was just closing: ${method}`, async (t) => {
+    test(`uses a new connection if the idle one closes at the same moment: ${method}`, async (t) => {
       const received: string[] = [];
-      const world = await startWorld(t, losing(received));
-      await warm(world);
-      world.client.send(`${method} /again HTTP/1.1\r\nHost: a\r\n\r\n`);
+      const proxy = await startProxy(t, losing(received));
+      await warm(proxy);
+      proxy.client.send(`${method} /again HTTP/1.1\r\nHost: a\r\n\r\n`);
       await eventually(() => received.length === 2);
-      await eventually(() => world.owner(1).told.includes('finished'));
-      assert.equal(world.app.sockets.length, 2);
+      await eventually(() => proxy.owner(1).events.includes('finished'));
+      assert.equal(proxy.app.sockets.length, 2);
       assert.ok(received[1]?.startsWith(`${method} /again `));
     });
   }
 
   for (const method of ['POST', 'PATCH', 'UNKNOWN']) {
-    test(`is not made of what may not be done twice: ${method}`, async (t) => {
-      const world = await startWorld(t, losing([]));
-      await warm(world);
-      world.client.send(`${method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc`);
-      await world.client.until((text) => text.includes('HTTP/1.1 502'));
-      assert.equal(world.app.sockets.length, 1);
-      const { wasNotSent, wasReused } = world.owner(1).error ?? {};
+    test(`does not happen for a method that is not safe to retry: ${method}`, async (t) => {
+      const proxy = await startProxy(t, losing([]));
+      await warm(proxy);
+      proxy.client.send(`${method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc`);
+      await proxy.client.until((text) => text.includes('HTTP/1.1 502'));
+      assert.equal(proxy.app.sockets.length, 1);
+      const { wasNotSent, wasReused } = proxy.owner(1).error ?? {};
       assert.deepEqual([wasNotSent, wasReused], [false, true]);
     });
   }
 
-  test('is made once', async (t) => {
+  test('happens once', async (t) => {
     let count = 0;
-    const world = await startWorld(t, (socket) => {
+    const proxy = await startProxy(t, (socket) => {
       onHeads(socket, () => {
         count += 1;
         if (count === 1) socket.write(OK);
         else socket.end();
       });
     });
-    await warm(world);
-    world.client.send(get('/'));
-    await world.client.until((text) => text.includes('HTTP/1.1 502'));
-    assert.deepEqual([count, world.app.sockets.length], [3, 2]);
+    await warm(proxy);
+    proxy.client.send(get('/'));
+    await proxy.client.until((text) => text.includes('HTTP/1.1 502'));
+    assert.deepEqual([count, proxy.app.sockets.length], [3, 2]);
   });
 
-  test('is not made if the response has begun, or the connection was new', async (t) => {
-    const { app, client, owner } = await startWorld(t, (socket) => {
+  test('does not happen on a new connection', async (t) => {
+    const { app, client, owner } = await startProxy(t, (socket) => {
       onHeads(socket, () => socket.end());
     });
     client.send(get('/'));
     await client.until((text) => text.includes('HTTP/1.1 502'));
-    assert.deepEqual([app.sockets.length, owner().told], [1, ['failed connection-lost']]);
+    assert.deepEqual([app.sockets.length, owner().events], [1, ['failed connection-lost']]);
   });
 
   for (const [name, body] of [
     ['without a body', ''],
-    ['with a body that came with it', 'abc'],
+    ['with a body in the same packet', 'abc'],
   ] as const) {
-    test(`is made of anything that was not sent: a POST ${name}`, async (t) => {
+    test(`happens for every request that was not sent: a POST ${name}`, async (t) => {
       const clock = createTestClock();
       const received: string[] = [];
       const respond = (socket: Socket): void => void socket.write(OK);
-      const world = await startWorld(t, recordingApp(received, respond), { clock });
-      await warm(world);
+      const proxy = await startProxy(t, recordingApp(received, respond), { clock });
+      await warm(proxy);
       await clock.advance(250);
-      // It is with us now, unread.
-      world.app.sockets[0]?.end();
-      world.client.send(`${POST}Content-Length: ${body.length}\r\n\r\n${body}`);
-      await world.client.until((text) => text === OK + OK);
+      // The FIN has arrived, unread.
+      proxy.app.sockets[0]?.end();
+      proxy.client.send(`${POST}Content-Length: ${body.length}\r\n\r\n${body}`);
+      await proxy.client.until((text) => text === OK + OK);
       assert.deepEqual(received, [
         get('/warm'),
         `${POST}Content-Length: ${body.length}\r\n\r\n${body}`,
@@ -779,37 +781,37 @@ describe('another try', () => {
     });
   }
 
-  test('is made of a POST that was not sent, though more of its body has come meanwhile', async (t) => {
+  test('happens for a POST that was not sent, even if more of its body has arrived', async (t) => {
     const clock = createTestClock();
     const received: string[] = [];
     const respond = (socket: Socket, text: string): unknown =>
       /\r\n\r\n$|def$/.test(text) && socket.write(OK);
-    const world = await startWorld(t, recordingApp(received, respond), { clock });
-    await warm(world);
+    const proxy = await startProxy(t, recordingApp(received, respond), { clock });
+    await warm(proxy);
     await clock.advance(250);
-    world.app.sockets[0]?.end();
-    // The rest of the body comes within the turn in which the idle connection is looked at.
+    proxy.app.sockets[0]?.end();
+    // The rest of the body arrives in the turn in which the idle connection is checked.
     const head = `${POST}Content-Length: 6\r\n\r\n`;
-    const exchange = createExchange(t, head);
-    exchange.deliver(Buffer.from('abc'));
-    const owner = new Owner(exchange);
-    createRelay(exchange, world.upstream, owner).start();
-    exchange.deliver(Buffer.from('def'));
-    exchange.deliverEnd();
-    await eventually(() => owner.told.length === 2);
-    assert.deepEqual(owner.told, ['flowing 200', 'finished']);
+    const incoming = createIncomingRequest(t, head);
+    incoming.deliver(Buffer.from('abc'));
+    const owner = new Owner(incoming);
+    createPipe(incoming, proxy.upstream, owner).start();
+    incoming.deliver(Buffer.from('def'));
+    incoming.deliverEnd();
+    await eventually(() => owner.events.length === 2);
+    assert.deepEqual(owner.events, ['started 200', 'finished']);
     assert.deepEqual(received, [get('/warm'), `${head}abcdef`]);
   });
 });
 
-describe('a switch of protocols', () => {
+describe('a protocol switch', () => {
   const ASK = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
   const SWITCH =
     'HTTP/1.1 101 Switching Protocols\r\nX: y\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
 
-  test('joins both connections, from the first bytes behind the heads on', async (t) => {
+  test('pipes both connections, including the first bytes after the heads', async (t) => {
     const received: string[] = [];
-    const { app, client, owner } = await startWorld(
+    const { app, client, owner } = await startProxy(
       t,
       recordingApp(received, (socket, text) => text.endsWith('ping') && socket.write('pong')),
     );
@@ -822,19 +824,19 @@ describe('a switch of protocols', () => {
     assert.deepEqual(received, [`${ASK}ping`]);
     client.socket.end();
     app.sockets[0]?.end();
-    await eventually(() => owner().told.includes('finished'));
-    assert.deepEqual(owner().told, ['tunnel 101', 'finished']);
+    await eventually(() => owner().events.includes('finished'));
+    assert.deepEqual(owner().events, ['tunnel 101', 'finished']);
   });
 
-  test('that is held back keeps what comes meanwhile, on either side', async (t) => {
+  test('that is held buffers the bytes of both sides', async (t) => {
     const committed = Promise.withResolvers<undefined>();
     const received: string[] = [];
-    const { app, client } = await startWorld(
+    const { app, client } = await startProxy(
       t,
       recordingApp(received, (socket, text) => text === ASK && socket.write(SWITCH)),
       {
         prepare: (owner) => {
-          owner.passageOf = ({ rawHeaders }) => committed.promise.then(() => ({ rawHeaders }));
+          owner.outgoingFor = ({ rawHeaders }) => committed.promise.then(() => ({ rawHeaders }));
         },
       },
     );
@@ -850,92 +852,92 @@ describe('a switch of protocols', () => {
     await eventually(() => received[0] === `${ASK}from the client`);
   });
 
-  test('of a client that has left while it was held back is closed', async (t) => {
+  test('that is held is closed if the client disconnects', async (t) => {
     const committed = Promise.withResolvers<undefined>();
-    const { app, client, owner } = await startWorld(t, responding(SWITCH), {
+    const { app, client, owner } = await startProxy(t, responding(SWITCH), {
       prepare: (owner) => {
-        owner.passageOf = ({ rawHeaders }) => committed.promise.then(() => ({ rawHeaders }));
+        owner.outgoingFor = ({ rawHeaders }) => committed.promise.then(() => ({ rawHeaders }));
       },
     });
     client.send(ASK);
     await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
     await cooled();
     client.socket.resetAndDestroy();
-    await eventually(() => owner().told.includes('gone'));
+    await eventually(() => owner().events.includes('disconnected'));
     committed.resolve(undefined);
     await eventually(() => isOver(app.sockets[0]));
-    assert.deepEqual(owner().told, ['gone']);
+    assert.deepEqual(owner().events, ['disconnected']);
   });
 
-  for (const [how, leave] of [
+  for (const [how, disconnect] of [
     ['reset', (socket: Socket) => void socket.resetAndDestroy()],
     ['close', (socket: Socket) => void socket.destroy()],
   ] as const) {
-    test(`ends for the app when the client leaves by a ${how}`, async (t) => {
-      const { app, client, owner } = await startWorld(t, responding(SWITCH));
+    test(`ends for the app when the client disconnects with a ${how}`, async (t) => {
+      const { app, client, owner } = await startProxy(t, responding(SWITCH));
       client.send(ASK);
       await client.until((text) => text === SWITCH);
-      leave(client.socket);
+      disconnect(client.socket);
       const [first] = app.sockets;
       await eventually(() => isOver(first));
       first?.end();
-      await eventually(() => owner().told.includes('finished'));
+      await eventually(() => owner().events.includes('finished'));
     });
   }
 
   for (const how of ['resetAndDestroy', 'destroy', 'end'] as const) {
-    test(`ends for the client when the app leaves by ${how}, and is over then`, async (t) => {
-      const { app, client, owner, server, upstream } = await startWorld(t, responding(SWITCH));
+    test(`ends for the client when the app disconnects with ${how}, and all resources are released`, async (t) => {
+      const { app, client, owner, server, upstream } = await startProxy(t, responding(SWITCH));
       client.send(ASK);
       await client.until((text) => text === SWITCH);
       app.sockets[0]?.[how]();
       await client.untilClosed();
-      await eventually(() => owner().told.includes('finished'));
-      assert.deepEqual(owner().told, ['tunnel 101', 'finished']);
+      await eventually(() => owner().events.includes('finished'));
+      assert.deepEqual(owner().events, ['tunnel 101', 'finished']);
       await eventually(() => upstream.pool.connectionCount === 0);
       assert.deepEqual([server.listener.busyCount(), server.sweep.size], [0, 0]);
     });
   }
 });
 
-describe('a relay', () => {
-  test('that fails for another reason ends its call, but not behind the head of a response', async (t) => {
-    const first = await startWorld(t, (socket) => transcript(socket));
+describe('a response pipe', () => {
+  test('ends on fail(), but not after the response head was sent', async (t) => {
+    const first = await startProxy(t, (socket) => transcript(socket));
     first.client.send(get('/'));
     await eventually(() => first.app.sockets.length === 1);
-    first.relay().fail('peer-unresponsive', 'no');
+    first.pipe().fail('peer-unresponsive', 'no');
     await first.client.until((text) => text.includes('HTTP/1.1 502'));
-    assert.deepEqual(first.owner().told, ['failed peer-unresponsive']);
+    assert.deepEqual(first.owner().events, ['failed peer-unresponsive']);
     await eventually(() => first.upstream.pool.connectionCount === 0);
 
-    const second = await startWorld(t, responding(`${CHUNKED}1\r\na\r\n`));
+    const second = await startProxy(t, responding(`${CHUNKED}1\r\na\r\n`));
     second.client.send(get('/'));
     await second.client.until((text) => text.endsWith('a\r\n'));
-    second.relay().fail('peer-unresponsive', 'too late');
+    second.pipe().fail('peer-unresponsive', 'too late');
     second.app.sockets[0]?.write('0\r\n\r\n');
     await second.client.until((text) => text.endsWith('0\r\n\r\n'));
-    assert.deepEqual(second.owner().told, ['flowing 200 stream', 'finished']);
+    assert.deepEqual(second.owner().events, ['started 200 stream', 'finished']);
   });
 
-  test('is over for its app as soon as the client leaves', async (t) => {
-    const { app, client, owner } = await startWorld(t, (socket) => transcript(socket));
+  test('closes the app connection when the client disconnects', async (t) => {
+    const { app, client, owner } = await startProxy(t, (socket) => transcript(socket));
     client.send(get('/'));
     await eventually(() => app.sockets.length === 1 && (app.sockets[0]?.bytesRead ?? 0) > 0);
     client.socket.resetAndDestroy();
     await eventually(() => isOver(app.sockets[0]));
-    assert.deepEqual(owner().told, ['gone']);
+    assert.deepEqual(owner().events, ['disconnected']);
   });
 
   for (const [name, response] of [
     ['head', OK],
     ['switch', 'HTTP/1.1 101 OK\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n'],
   ] as const) {
-    test(`whose owner throws at a ${name} ends both connections, and no other`, async (t) => {
+    test(`whose owner throws at a ${name} ends both connections and no others`, async (t) => {
       const faults: unknown[] = [];
       const unexpected = new Error('unexpected');
-      const { app, client, owner, server } = await startWorld(t, responding(response), {
+      const { app, client, owner, server } = await startProxy(t, responding(response), {
         prepare: (owner) => {
-          owner.passageOf = () => {
+          owner.outgoingFor = () => {
             throw unexpected;
           };
         },
@@ -945,7 +947,7 @@ describe('a relay', () => {
       client.send('GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
       assert.equal(await client.untilClosed(), '');
       await eventually(() => isOver(app.sockets[0]));
-      assert.deepEqual([faults, owner().told], [[unexpected], ['fault']]);
+      assert.deepEqual([faults, owner().events], [[unexpected], ['fault']]);
       assert.equal(other.socket.destroyed, false);
     });
   }

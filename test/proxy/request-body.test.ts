@@ -3,7 +3,7 @@ import { describe, test, type TestContext } from 'node:test';
 import type { IncomingRequest } from '../../src/http/incoming-request.ts';
 import { collectBody } from '../../src/proxy/request-body.ts';
 import { cuts } from '../http/parsing.ts';
-import { createExchange } from '../http/client-support.ts';
+import { createIncomingRequest } from '../http/client-support.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { openRawClient, type RawClient } from '../support/raw.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
@@ -57,7 +57,7 @@ interface Collecting {
 
 /** A request with this framing. The test delivers its body. */
 function startCollecting(t: TestContext, framing: string): Collecting {
-  const request = createExchange(t, `POST / HTTP/1.1\r\nHost: a\r\n${framing}\r\n\r\n`);
+  const request = createIncomingRequest(t, `POST / HTTP/1.1\r\nHost: a\r\n${framing}\r\n\r\n`);
   const clock = createTestClock();
   const bodies: string[] = [];
   let gone = 0;
