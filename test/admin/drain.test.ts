@@ -10,7 +10,7 @@ import { createOwnSessionCount } from '../../src/app/drain.ts';
 import { ADMIN_TOKEN, startBehindEdge, type Called } from '../support/behind-edge.ts';
 import type { TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
-import { createKeptLog } from '../support/log.ts';
+import { createMemoryLog } from '../support/log.ts';
 import { openRawClient } from '../support/raw.ts';
 import { readinessAt } from '../support/readiness.ts';
 import { serveSessionApp, SESSION } from '../support/session-app.ts';
@@ -33,7 +33,7 @@ interface Opened {
 }
 
 async function open(t: TestContext, env: Environment = {}): Promise<Opened> {
-  const log = createKeptLog();
+  const log = createMemoryLog();
   const settings = { ADMIN_TOKEN, ...FLEET, ...env };
   const sidecar = await startTestSidecar(t, await serveSessionApp(t), settings, {
     logger: log.logger,

@@ -2,14 +2,14 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import type { RequestToExplain } from '../../src/admin/explain.ts';
-import type { KeptLog } from '../support/log.ts';
+import type { MemoryLog } from '../support/log.ts';
 import { openAdmin, TOKEN } from './support.ts';
 
 const SECRET = 'a-session-id';
 
 interface Opened {
   readonly explained: RequestToExplain[];
-  readonly log: KeptLog;
+  readonly log: MemoryLog;
   readonly send: (target: string, init?: RequestInit) => Promise<Response>;
 }
 

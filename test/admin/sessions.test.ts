@@ -11,7 +11,7 @@ import { createMemoryStore } from '../../src/store/memory.ts';
 import { StoreError, type SessionStore } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
-import type { KeptLog } from '../support/log.ts';
+import type { MemoryLog } from '../support/log.ts';
 import { openRawClient } from '../support/raw.ts';
 import { AUTHORIZED, openAdmin, TOKEN } from './support.ts';
 
@@ -25,7 +25,7 @@ interface Opened {
   readonly url: string;
   readonly clock: TestClock;
   readonly store: SessionStore;
-  readonly log: KeptLog;
+  readonly log: MemoryLog;
   /** With the token. */
   readonly send: (target: string, init?: RequestInit) => Promise<Response>;
 }

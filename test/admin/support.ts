@@ -4,7 +4,7 @@ import type { Readiness } from '../../src/admin/health.ts';
 import { createDraining } from '../../src/routing/draining.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
-import { createKeptLog, type KeptLog } from '../support/log.ts';
+import { createMemoryLog, type MemoryLog } from '../support/log.ts';
 
 export const TOKEN = 'a-token-of-an-operator';
 export const AUTHORIZED = { authorization: `Bearer ${TOKEN}` };
@@ -14,7 +14,7 @@ export interface OpenedAdmin {
   readonly admin: Admin;
   readonly url: string;
   readonly clock: TestClock;
-  readonly log: KeptLog;
+  readonly log: MemoryLog;
 }
 
 /** An admin listener whose token is {@link TOKEN}, with empty components. */
@@ -23,7 +23,7 @@ export async function openAdmin(
   parts: Partial<AdminOptions> & { readonly clock?: TestClock } = {},
 ): Promise<OpenedAdmin> {
   const { clock = createTestClock() } = parts;
-  const log = createKeptLog();
+  const log = createMemoryLog();
   const admin = await startAdmin({
     ...{ host: '127.0.0.1', port: 0, token: TOKEN, random: () => 0.5, logger: log.logger },
     readiness: () => READY,

@@ -18,7 +18,7 @@ import { createTestClock } from '../support/clock.ts';
 import { startScriptedDns, type ScriptedDns } from '../support/dns.ts';
 import { freePort } from '../support/free-port.ts';
 import { keyOf } from '../support/ids.ts';
-import { createKeptLog } from '../support/log.ts';
+import { createMemoryLog } from '../support/log.ts';
 import { openRawClient } from '../support/raw.ts';
 import { readinessAt } from '../support/readiness.ts';
 import { untilNothingIsLeft, watchResources } from '../support/resources.ts';
@@ -104,7 +104,7 @@ describe('a store that can not be opened', () => {
   test('is reported in one warning, replaced by memory, and shown as degraded', async (t) => {
     const blocker = path.join(temporaryDirectory(t), 'file');
     writeFileSync(blocker, '');
-    const log = createKeptLog();
+    const log = createMemoryLog();
     const metrics = createMetrics({ clock: systemClock, version: 'test' });
     t.after(() => metrics.close());
     const parts = { logger: log.logger, metrics };
@@ -127,7 +127,7 @@ describe('a store that can not be opened', () => {
   test('is named in its warning, with the reason', async (t) => {
     const blocker = path.join(temporaryDirectory(t), 'file');
     writeFileSync(blocker, '');
-    const { logger, lines } = createKeptLog();
+    const { logger, lines } = createMemoryLog();
     await startTestSidecar(t, await serveSessionApp(t), storeIn(blocker), { logger });
     const warning = lines.find(({ level }) => level === 'warn');
     const { store } = warning?.fields as { store: { reason: string } };
@@ -206,7 +206,7 @@ describe('a Machine of a Fly app', () => {
 
   test('warns once, in the background, that other Machines run although FLEET=off', async (t) => {
     const dns = await dnsOf(t, 'm1 ams,m2 ams');
-    const log = createKeptLog();
+    const log = createMemoryLog();
     const env = inApp(dns, { FLEET: 'off' });
     await startTestSidecar(t, await serveSessionApp(t), env, { logger: log.logger });
     await until(() => log.messages('warn').length > 0);
@@ -220,22 +220,22 @@ describe('a Machine of a Fly app', () => {
   test('does not warn when it is alone', async (t) => {
     const dns = await dnsOf(t, 'm1 ams');
     const clock = createTestClock();
-    const log = createKeptLog();
+    const log = createMemoryLog();
     const env = inApp(dns, { FLEET: 'off', SESSION_STORE_CLEANUP_INTERVAL_MS: '0' });
     await startTestSidecar(t, await serveSessionApp(t), env, { logger: log.logger, clock });
-    await until(() => dns.asked.length === 3 && clock.pendingCount() === 0);
+    await until(() => dns.queries.length === 3 && clock.pendingCount() === 0);
     assert.deepEqual(log.messages('warn'), []);
   });
 
   test('starts immediately though the name server is unresponsive, and warns of it after a minute', async (t) => {
     const dns = await startScriptedDns(t);
-    dns.isSilent = true;
+    dns.isUnresponsive = true;
     for (const [FLEET, warnings] of [
       ['off', 0],
       ['auto', 1],
     ] as const) {
       const clock = createTestClock();
-      const log = createKeptLog();
+      const log = createMemoryLog();
       const parts = { logger: log.logger, clock };
       const starting = startTestSidecar(t, await serveSessionApp(t), inApp(dns, { FLEET }), parts);
       await until(async () => {

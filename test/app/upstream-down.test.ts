@@ -9,7 +9,7 @@ import { systemClock } from '../../src/clock.ts';
 import { until } from '../fleet/support.ts';
 import { startBehindEdge, type EdgeFleet } from '../support/behind-edge.ts';
 import { freePort } from '../support/free-port.ts';
-import { createKeptLog } from '../support/log.ts';
+import { createMemoryLog } from '../support/log.ts';
 import { readinessAt } from '../support/readiness.ts';
 import { untilNothingIsLeft, watchResources } from '../support/resources.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
@@ -64,7 +64,7 @@ describe('an app that refuses connections', () => {
   });
 
   test('gets new sessions again once it listens, and does not affect readiness', async (t) => {
-    const log = createKeptLog();
+    const log = createMemoryLog();
     const metrics = createMetrics({ clock: systemClock, version: 'test' });
     t.after(() => metrics.close());
     const fleet = await startBehindEdge(t, ['m1', 'm2'], {}, (id) =>
@@ -158,7 +158,7 @@ describe('UPSTREAM_CHECK_PATH', () => {
 
   test('that is redirected is reported in the log and in /readyz', async (t) => {
     const app = await serveApp(t, (_req, res) => res.writeHead(301, { location: '/login' }).end());
-    const log = createKeptLog();
+    const log = createMemoryLog();
     const env = { UPSTREAM_CHECK_PATH: '/health', UPSTREAM_CHECK_INTERVAL_MS: '100' };
     const sidecar = await startTestSidecar(t, app, env, { logger: log.logger });
     await until(async () => (await upstreamOf(sidecar.ports.admin)).state === 'down');

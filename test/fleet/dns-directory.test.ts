@@ -115,7 +115,7 @@ describe('the DNS directory', () => {
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
     await clock.advance(500);
-    dns.isSilent = true;
+    dns.isUnresponsive = true;
     const checks = [directory.findNewMachines(true), directory.findNewMachines(true)];
     await clock.advance(300);
     assert.deepEqual(await Promise.all(checks), [undefined, undefined]);
@@ -126,7 +126,7 @@ describe('the DNS directory', () => {
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
     await clock.advance(500);
-    dns.isSilent = true;
+    dns.isUnresponsive = true;
     const check = directory.findNewMachines();
     await clock.advance(300);
     assert.equal(await check, undefined);
@@ -150,7 +150,7 @@ describe('the DNS directory', () => {
     for (let i = 0; i < 3; i += 1) await readNext();
     assert.equal(liveness.isConfirmedStopped(B), true);
     await clock.advance(500);
-    dns.isSilent = true;
+    dns.isUnresponsive = true;
     const check = directory.findNewMachines();
     await clock.advance(300);
     await check;
@@ -203,7 +203,7 @@ describe('the DNS directory', () => {
   it('reads once per interval, however often it is queried', async (t) => {
     const { dns, clock, directory, readNext } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
-    const readings = (): number => dns.asked.filter((name) => name === `TXT ${VMS}`).length;
+    const readings = (): number => dns.queries.filter((name) => name === `TXT ${VMS}`).length;
     await Promise.all([directory.start(), directory.refresh(), directory.refresh()]);
     await directory.refresh();
     await clock.advance(INTERVAL_MS - 1);
@@ -226,7 +226,7 @@ describe('the DNS directory', () => {
   });
 
   const failures: [string, (dns: ScriptedDns) => void, reason: RegExp][] = [
-    ['the name server does not answer', (dns) => void (dns.isSilent = true), /ETIMEOUT/],
+    ['the name server does not answer', (dns) => void (dns.isUnresponsive = true), /ETIMEOUT/],
     [
       'the name does not exist',
       (dns) => void dns.txt.delete(VMS),
@@ -274,7 +274,7 @@ describe('the DNS directory', () => {
     const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
     listMachines(dns, ['aa', 'bb']);
     await directory.start();
-    dns.isSilent = true;
+    dns.isUnresponsive = true;
     await clock.advance(3 * INTERVAL_MS);
     assert.equal(directory.status().kind, 'ok');
     await clock.advance(1);
@@ -283,15 +283,15 @@ describe('the DNS directory', () => {
 
   it('sends no query and leaves no timer after it is stopped', async (t) => {
     const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
-    dns.isSilent = true;
+    dns.isUnresponsive = true;
     const started = directory.start();
     await directory.stop();
     await started;
     assert.equal(clock.pendingCount(), 0);
-    const count = dns.asked.length;
+    const count = dns.queries.length;
     await directory.refresh();
     await clock.advance(3 * INTERVAL_MS);
-    assert.equal(dns.asked.length, count);
+    assert.equal(dns.queries.length, count);
   });
 });
 
@@ -427,10 +427,10 @@ describe('a Machine', () => {
     assert.deepEqual([liveness.listing(B), liveness.isConfirmedStopped(B)], ['stopped', false]);
     for (let i = 0; i < 2; i += 1) await readNext();
     assert.equal(liveness.isConfirmedStopped(B), true);
-    dns.isSilent = true;
+    dns.isUnresponsive = true;
     await readNext();
     assert.deepEqual([liveness.listing(B), liveness.isConfirmedStopped(B)], ['stopped', false]);
-    dns.isSilent = false;
+    dns.isUnresponsive = false;
     await readNext();
     assert.equal(liveness.isConfirmedStopped(B), true);
     listMachines(dns, ['aa', 'bb']);
@@ -469,7 +469,7 @@ describe('a Machine', () => {
     ['lack this Machine too', (dns) => void dns.txt.set(ALL_VMS, 'cc ams')],
     ['are empty', (dns) => void dns.txt.set(ALL_VMS, '')],
     ['do not exist', (dns) => void dns.txt.delete(ALL_VMS)],
-    ['stay away', (dns) => void (dns.isSilent = true)],
+    ['stay away', (dns) => void (dns.isUnresponsive = true)],
   ];
   for (const [name, change] of changes) {
     it(`is not gone when DNS responses ${name}`, async (t) => {

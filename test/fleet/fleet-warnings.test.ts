@@ -71,14 +71,14 @@ describe('a Machine that is alone by configuration', () => {
 
   it('draws no conclusion when the name server does not respond', async (t) => {
     const probe = await setUp(t);
-    probe.dns.isSilent = true;
+    probe.dns.isUnresponsive = true;
     assert.deepEqual(await othersFound(probe), []);
   });
 
   it('stops immediately when it is stopped', async (t) => {
     const probe = await setUp(t);
     listMachines(probe, 'aa ams,bb ams');
-    probe.dns.isSilent = true;
+    probe.dns.isUnresponsive = true;
     const end = watchForOtherMachines({
       directory: probe.directory,
       onOthers: () => assert.fail('the probe was stopped'),

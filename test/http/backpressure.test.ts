@@ -1,4 +1,4 @@
-import { TELLS_RESETS } from '../support/tells-resets.ts';
+import { DETECTS_RESETS } from '../support/detects-resets.ts';
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
@@ -140,7 +140,7 @@ const ENDINGS: readonly (readonly [
   expected: string,
 ])[] = [
   ['ends', (socket) => socket.end(), 'end'],
-  ['resets', (socket) => socket.resetAndDestroy(), TELLS_RESETS ? 'error' : 'end'],
+  ['resets', (socket) => socket.resetAndDestroy(), DETECTS_RESETS ? 'error' : 'end'],
 ];
 
 for (const [name, end, expected] of ENDINGS) {

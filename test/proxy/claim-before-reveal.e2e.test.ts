@@ -10,11 +10,11 @@ import { neededForPostgres, startPostgresServer } from '../support/postgres-serv
 import { openRawClient } from '../support/raw.ts';
 import { neededForRedis, startRedisServer } from '../support/redis-server.ts';
 import {
-  ask,
+  requestRoom,
   replayedBy,
   startEdgeBefore,
   startRooms,
-  type Answer,
+  type RoomResponse,
   type RoomFleet,
   type RoomMachine,
 } from '../support/rooms.ts';
@@ -23,7 +23,7 @@ const IDS = ['m1', 'm2'] as const;
 
 interface Split extends RoomFleet {
   /** Sends a request to the app of each Machine. m2 responds first, then m1. */
-  readonly race: <Response = Answer>(
+  readonly race: <Response = RoomResponse>(
     call: (id: 'm1' | 'm2') => Promise<Response>,
   ) => Promise<{ m1: Response; m2: Response }>;
 }
@@ -90,7 +90,7 @@ function testClaims(startStore: StartStore): void {
   test('a safe request that was replayed before is forwarded to the winner', async (t) => {
     const { machine, roomOn, race } = await startSplit(t, startStore);
     const headers = replayedBy('m9');
-    const { m1, m2 } = await race((id) => ask(machine(id), roomOn('m1'), { headers }));
+    const { m1, m2 } = await race((id) => requestRoom(machine(id), roomOn('m1'), { headers }));
     assert.deepEqual([m2.body, m1.body], ['m2', 'm2']);
     const [first] = machine('m1').requests;
     assert.deepEqual([first?.decision, first?.why], ['forward', 'claim-lost']);
@@ -99,10 +99,10 @@ function testClaims(startStore: StartStore): void {
   test("the response to a POST passes through, because a POST can't be repeated, and the next request goes to the winner", async (t) => {
     const { machine, roomOn, race } = await startSplit(t, startStore);
     const init = { method: 'POST', body: 'an edit' };
-    const { m1, m2 } = await race((id) => ask(machine(id), roomOn('m1'), init));
+    const { m1, m2 } = await race((id) => requestRoom(machine(id), roomOn('m1'), init));
     assert.deepEqual([m2.body, m1.body], ['m2', 'm1']);
-    assert.equal((await ask(machine('m1'), roomOn('m1'))).replay?.instance, 'm2');
-    assert.equal((await ask(machine('m2'), roomOn('m1'))).body, 'm2');
+    assert.equal((await requestRoom(machine('m1'), roomOn('m1'))).replay?.instance, 'm2');
+    assert.equal((await requestRoom(machine('m2'), roomOn('m1'))).body, 'm2');
   });
 
   for (const [claim, headers, expected] of [

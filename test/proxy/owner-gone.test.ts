@@ -35,7 +35,8 @@ async function startM1(t: TestContext, others: string, env: Environment = {}): P
     PEER_DIAL_PORT: '1',
   };
   const sidecar = await startTestSidecar(t, app, { ...fleet, ...env }, { clock });
-  const readings = (): number => dns.asked.filter((name) => name === 'TXT vms.app.internal').length;
+  const readings = (): number =>
+    dns.queries.filter((name) => name === 'TXT vms.app.internal').length;
   const outcomeOf = async (headers: Record<string, string>): Promise<string> => {
     const url = `http://127.0.0.1:${sidecar.ports.public}/rpc`;
     // Without this, another read of the list would be rate limited.

@@ -5,7 +5,7 @@ import { until } from '../fleet/support.ts';
 import { openFleet } from '../support/fleet.ts';
 import { idPlacedOn, placeOf } from '../support/ids.ts';
 import {
-  ask,
+  requestRoom,
   startRoomMachine,
   startRooms,
   type RoomFleet,
@@ -19,7 +19,7 @@ const ROOMS = Array.from({ length: 12 }, (_, i) => `corner${i}`);
 async function placementBy(machine: RoomMachine, room: string): Promise<string> {
   // A rejected room stays unclaimed, so it can be requested again.
   machine.app.status = 500;
-  const { replay, body } = await ask(machine, room);
+  const { replay, body } = await requestRoom(machine, room);
   machine.app.status = 200;
   return replay?.instance ?? body;
 }
@@ -43,13 +43,13 @@ test('a draining Machine gets no new sessions, and keeps its own', async (t) => 
   const rooms = await startRooms(t, IDS);
   const m2 = rooms.machine('m2');
   const old = rooms.roomOn('m2', 'old');
-  assert.equal((await ask(m2, old)).body, 'm2');
+  assert.equal((await requestRoom(m2, old)).body, 'm2');
   await until(async () => (await rooms.machine('m1').ownerOf(old)) === 'm2');
   await untilPlacedAmong(rooms, IDS);
   await m2.drain();
   await untilPlacedAmong(rooms, ['m1', 'm3']);
-  assert.equal((await ask(rooms.machine('m1'), old)).replay?.instance, 'm2');
-  assert.equal((await ask(m2, old)).body, 'm2');
+  assert.equal((await requestRoom(rooms.machine('m1'), old)).replay?.instance, 'm2');
+  assert.equal((await requestRoom(m2, old)).body, 'm2');
 });
 
 test('a Machine at its session limit gets no new sessions', async (t) => {
@@ -62,9 +62,9 @@ test('a Machine at its session limit gets no new sessions', async (t) => {
   const [, m2] = machines;
   assert.ok(m2);
   const first = idPlacedOn('m2', IDS, 'first');
-  assert.equal((await ask(m2, first)).body, 'm2');
+  assert.equal((await requestRoom(m2, first)).body, 'm2');
   await untilPlacedAmong({ machines }, ['m1', 'm3']);
-  assert.equal((await ask(m2, first)).body, 'm2');
+  assert.equal((await requestRoom(m2, first)).body, 'm2');
 });
 
 test('a Machine whose app is down gets no new sessions', async (t) => {
@@ -76,7 +76,7 @@ test('a Machine whose app is down gets no new sessions', async (t) => {
     machines.push(await startRoomMachine(t, fleet, id, id === 'm2' ? down : {}));
   const [m1, m2] = machines;
   assert.ok(m1 && m2);
-  assert.equal((await ask(m2, idPlacedOn('m2', IDS, 'lost'))).status, 502);
+  assert.equal((await requestRoom(m2, idPlacedOn('m2', IDS, 'lost'))).status, 502);
   await untilPlacedAmong({ machines }, ['m1', 'm3']);
 });
 
@@ -86,7 +86,7 @@ describe('if no Machine accepts new sessions', () => {
     for (const machine of rooms.machines) await machine.drain();
     await untilPlacedAmong(rooms, IDS);
     const [m1, room] = [rooms.machine('m1'), rooms.roomOn('m1', 'late')];
-    assert.equal((await ask(m1, room)).body, 'm1');
+    assert.equal((await requestRoom(m1, room)).body, 'm1');
     assert.equal(await m1.ownerOf(room), 'm1');
   });
 
@@ -99,14 +99,14 @@ describe('if no Machine accepts new sessions', () => {
     }
     await m1.drain();
     await until(async () => (await m1.readiness()).silent === 2);
-    for (const place of IDS) assert.equal((await ask(m1, rooms.roomOn(place))).body, 'm1');
+    for (const place of IDS) assert.equal((await requestRoom(m1, rooms.roomOn(place))).body, 'm1');
   });
 
   test('and there is no other, this Machine is the only candidate', async (t) => {
     const fleet = await openFleet(t, 'm1');
     const m1 = await startRoomMachine(t, fleet, 'm1', { FLEET: 'off' });
     await m1.drain();
-    assert.equal((await ask(m1, 'alone')).body, 'm1');
+    assert.equal((await requestRoom(m1, 'alone')).body, 'm1');
     assert.equal(await m1.ownerOf('alone'), 'm1');
   });
 });

@@ -4,8 +4,8 @@ import { describe, test } from 'node:test';
 import { until } from '../fleet/support.ts';
 import { placeOf } from '../support/ids.ts';
 import {
-  answerTo,
-  ask,
+  queryPeer,
+  requestRoom,
   chunked,
   replayedBy,
   startEdgeBefore,
@@ -24,16 +24,16 @@ describe('while the app of the placement Machine has not responded to the first 
     const { machines, machine, roomOn } = await startRooms(t, IDS);
     const [m2, room] = [machine('m2'), roomOn('m2')];
     const release = m2.app.hold();
-    const first = ask(m2, room);
+    const first = requestRoom(m2, room);
     await m2.app.untilGot(1);
-    const claim = await answerTo('m1', m2, room);
+    const claim = await queryPeer('m1', m2, room);
     assert.ok(typeof claim === 'object');
     assert.deepEqual([claim.isPending, claim.origin], [true, 'adopted']);
-    assert.equal((await ask(machine('m1'), room)).replay?.instance, 'm2');
+    assert.equal((await requestRoom(machine('m1'), room)).replay?.instance, 'm2');
     assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
     release();
     assert.equal((await first).status, 200);
-    const claimed = await answerTo('m1', m2, room);
+    const claimed = await queryPeer('m1', m2, room);
     assert.ok(typeof claimed === 'object' && claimed.isPending === undefined);
   });
 
@@ -42,7 +42,7 @@ describe('while the app of the placement Machine has not responded to the first 
     const edge = await startEdgeBefore(t, machines);
     const [m2, room] = [machine('m2'), roomOn('m2')];
     const release = m2.app.hold();
-    const first = ask(m2, room);
+    const first = requestRoom(m2, room);
     await m2.app.untilGot(1);
     // From now on new sessions are placed on other Machines.
     await m2.drain();
@@ -50,7 +50,7 @@ describe('while the app of the placement Machine has not responded to the first 
     await until(async () => {
       const probe = roomOn('m2', 'probe');
       machine(other).app.status = 500;
-      const { replay, body } = await ask(machine(other), probe);
+      const { replay, body } = await requestRoom(machine(other), probe);
       return (replay?.instance ?? body) !== 'm2';
     });
     machine(other).app.status = 200;
@@ -70,11 +70,11 @@ describe('while the app of the placement Machine has not responded to the first 
     const [m2, room] = [machine('m2'), roomOn('m2')];
     const release = m2.app.hold();
     m2.app.status = 404;
-    const first = ask(m2, room);
+    const first = requestRoom(m2, room);
     await m2.app.untilGot(1);
     release();
     assert.equal((await first).status, 404);
-    assert.equal(await answerTo('m1', m2, room), 'no');
+    assert.equal(await queryPeer('m1', m2, room), 'no');
     assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
   });
 
@@ -83,11 +83,11 @@ describe('while the app of the placement Machine has not responded to the first 
     const [m2, room] = [machine('m2'), roomOn('m2')];
     const release = m2.app.hold();
     const leave = new AbortController();
-    const first = ask(m2, room, { signal: leave.signal });
+    const first = requestRoom(m2, room, { signal: leave.signal });
     await m2.app.untilGot(1);
     leave.abort();
     await assert.rejects(first);
-    await until(async () => (await answerTo('m1', m2, room)) === 'no');
+    await until(async () => (await queryPeer('m1', m2, room)) === 'no');
     release();
   });
 });
@@ -98,12 +98,15 @@ test('an announcement invalidates the cached response of a peer', async (t) => {
   const room = roomOn('m1');
   m1.app.status = 500;
   // m2 responds "no", which m1 caches for two seconds.
-  assert.equal((await ask(m1, room)).status, 500);
-  assert.equal((await ask(m2, room, { headers: { 'x-fly-affinity-placed': 'true' } })).status, 307);
+  assert.equal((await requestRoom(m1, room)).status, 500);
+  assert.equal(
+    (await requestRoom(m2, room, { headers: { 'x-fly-affinity-placed': 'true' } })).status,
+    307,
+  );
   m2.app.headers = { 'x-session-id': room };
   assert.equal((await fetch(`${m2.url}/mint`, { method: 'POST' })).status, 200);
   await until(async () => (await m1.ownerOf(room)) === 'm2');
-  assert.equal((await ask(m1, room)).replay?.instance, 'm2');
+  assert.equal((await requestRoom(m1, room)).replay?.instance, 'm2');
 });
 
 describe('a forged header of a client', () => {
@@ -115,12 +118,12 @@ describe('a forged header of a client', () => {
       'x-fly-affinity-machine': 'm1',
       'x-fly-affinity-target': `/?room=${room}`,
     };
-    assert.equal((await ask(m1, room, { headers: forged })).replay?.instance, 'm2');
+    assert.equal((await requestRoom(m1, room, { headers: forged })).replay?.instance, 'm2');
     // The peer that receives the forward looks up the id, with or without the placed header.
     const owned = roomOn('m2', 'owned');
-    assert.equal((await ask(machine('m2'), owned)).body, 'm2');
+    assert.equal((await requestRoom(machine('m2'), owned)).body, 'm2');
     await until(async () => (await m1.ownerOf(owned)) === 'm2');
-    assert.equal((await ask(m1, owned, { ...chunked('a'), headers: forged })).body, 'm2');
+    assert.equal((await requestRoom(m1, owned, { ...chunked('a'), headers: forged })).body, 'm2');
     const received = machine('m2').app.got.at(-1);
     assert.equal(received?.headers['x-fly-affinity-placed'], undefined);
     assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
@@ -135,7 +138,7 @@ describe('a forged header of a client', () => {
     test(`with ${what} in fly-replay-src uses up the replay: a new session is forwarded to its placement Machine`, async (t) => {
       const { machines, machine, roomOn } = await startRooms(t, IDS);
       const [m1, room] = [machine('m1'), roomOn('m2')];
-      assert.equal((await ask(m1, room, { headers: source })).body, 'm2');
+      assert.equal((await requestRoom(m1, room, { headers: source })).body, 'm2');
       assert.equal(m1.requests[0]?.decision, 'forward');
       await until(async () => (await ownersOf(machines, room)).every((owner) => owner === 'm2'));
     });
@@ -152,11 +155,11 @@ describe('a forged header of a client', () => {
     test(`does not move a known session: ${what}`, async (t) => {
       const { machines, machine, roomOn } = await startRooms(t, IDS);
       const [m1, room] = [machine('m1'), roomOn('m2')];
-      assert.equal((await ask(machine('m2'), room)).body, 'm2');
+      assert.equal((await requestRoom(machine('m2'), room)).body, 'm2');
       await until(async () => (await ownersOf(machines, room)).every((owner) => owner === 'm2'));
-      await ask(m1, room, { headers: forged });
+      await requestRoom(m1, room, { headers: forged });
       assert.deepEqual(await ownersOf(machines, room), ['m2', 'm2', 'm2']);
-      const { replay, body } = await ask(m1, room);
+      const { replay, body } = await requestRoom(m1, room);
       assert.equal(replay?.instance ?? body, 'm2');
     });
   }
@@ -164,8 +167,8 @@ describe('a forged header of a client', () => {
   test('that imitates the replay of an app claims nothing', async (t) => {
     const { machines, machine, roomOn } = await startRooms(t, IDS);
     const [m1, room] = [machine('m1'), roomOn('m2')];
-    assert.equal((await ask(m1, room, { headers: replayedBy('m3', '') })).body, 'm1');
+    assert.equal((await requestRoom(m1, room, { headers: replayedBy('m3', '') })).body, 'm1');
     assert.deepEqual(await ownersOf(machines, room), [undefined, undefined, undefined]);
-    assert.equal((await ask(m1, room)).replay?.instance, 'm2');
+    assert.equal((await requestRoom(m1, room)).replay?.instance, 'm2');
   });
 });

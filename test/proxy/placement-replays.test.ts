@@ -5,8 +5,8 @@ import { until } from '../fleet/support.ts';
 import { openFleet } from '../support/fleet.ts';
 import { idPlacedOn } from '../support/ids.ts';
 import {
-  ask,
-  askFor,
+  requestRoom,
+  requestPath,
   replayedBy,
   startEdgeBefore,
   startRoomMachine,
@@ -23,7 +23,7 @@ const UNMARKED = '';
 async function startWithRoom(t: TestContext, env = {}): Promise<RoomFleet & { room: string }> {
   const rooms = await startRooms(t, IDS, { SESSION_ID_HINTS: 'false', ...env });
   const room = rooms.roomOn('m2', 'known');
-  assert.equal((await ask(rooms.machine('m2'), room)).body, 'm2');
+  assert.equal((await requestRoom(rooms.machine('m2'), room)).body, 'm2');
   for (const machine of rooms.machines)
     await until(async () => (await machine.ownerOf(room)) === 'm2');
   return { ...rooms, room };
@@ -33,22 +33,22 @@ describe('a replay to the placement Machine of a new session', () => {
   test('always has fields that prevent caching, unlike a replay to a known owner', async (t) => {
     const { machine, room, roomOn } = await startWithRoom(t, CACHEABLE);
     const [m1, fresh] = [machine('m1'), roomOn('m2')];
-    const placed = await ask(m1, fresh);
+    const placed = await requestRoom(m1, fresh);
     assert.deepEqual(
       [placed.replay?.state, placed.replay?.fallback],
       ['fly-affinity', 'prefer_self'],
     );
-    const known = await ask(m1, room);
+    const known = await requestRoom(m1, room);
     assert.equal(known.headers.get('fly-replay'), 'instance=m2');
   });
 
   test('invalidates the cache entry that routed the request here', async (t) => {
     const { machine, roomOn } = await startRooms(t, IDS);
     const headers = { 'fly-replay-cache-status': 'hit' };
-    const { replay, headers: sent } = await ask(machine('m1'), roomOn('m2'), { headers });
+    const { replay, headers: sent } = await requestRoom(machine('m1'), roomOn('m2'), { headers });
     assert.deepEqual([replay?.instance, sent.get('fly-replay-cache')], ['m2', 'invalidate']);
     const miss = { 'fly-replay-cache-status': 'miss' };
-    const { headers: other } = await ask(machine('m1'), roomOn('m2'), { headers: miss });
+    const { headers: other } = await requestRoom(machine('m1'), roomOn('m2'), { headers: miss });
     assert.equal(other.get('fly-replay-cache'), null);
   });
 
@@ -70,7 +70,10 @@ describe('a replay to the placement Machine of a new session', () => {
 describe('a replay with our mark', () => {
   test('uses up the one replay: a known session is forwarded', async (t) => {
     const { machine, room } = await startWithRoom(t);
-    assert.equal((await ask(machine('m1'), room, { headers: replayedBy('m3') })).body, 'm2');
+    assert.equal(
+      (await requestRoom(machine('m1'), room, { headers: replayedBy('m3') })).body,
+      'm2',
+    );
     assert.equal(machine('m1').requests[0]?.decision, 'forward');
   });
 });
@@ -79,7 +82,7 @@ describe('an unmarked replay of a peer of this version counts as a replay of its
   test('a known session is served by the target, and keeps its owner', async (t) => {
     const { machine, machines, room } = await startWithRoom(t);
     const headers = replayedBy('m2', UNMARKED);
-    assert.equal((await ask(machine('m1'), room, { headers })).body, 'm1');
+    assert.equal((await requestRoom(machine('m1'), room, { headers })).body, 'm1');
     assert.equal(machine('m1').requests[0]?.why, 'app-replay');
     for (const { ownerOf } of machines) assert.equal(await ownerOf(room), 'm2');
   });
@@ -87,14 +90,14 @@ describe('an unmarked replay of a peer of this version counts as a replay of its
   test('a state of the app is not our mark', async (t) => {
     const { machine, room } = await startWithRoom(t);
     const headers = replayedBy('m2', 'captured_write');
-    assert.equal((await ask(machine('m1'), room, { headers })).body, 'm1');
+    assert.equal((await requestRoom(machine('m1'), room, { headers })).body, 'm1');
   });
 
   test('a draining Machine serves it too', async (t) => {
     const { machine, roomOn } = await startRooms(t, IDS);
     await machine('m1').drain();
     const headers = replayedBy('m2', UNMARKED);
-    assert.equal((await ask(machine('m1'), roomOn('m2'), { headers })).body, 'm1');
+    assert.equal((await requestRoom(machine('m1'), roomOn('m2'), { headers })).body, 'm1');
   });
 
   test('an id that its response reveals is bound here, and no affinity cookie is set', async (t) => {
@@ -102,11 +105,11 @@ describe('an unmarked replay of a peer of this version counts as a replay of its
     const { app, url, ownerOf } = machine('m1');
     app.headers = { 'mcp-session-id': 'minted' };
     const headers = replayedBy('m2', UNMARKED);
-    await ask(machine('m1'), room, { method: 'POST', headers });
+    await requestRoom(machine('m1'), room, { method: 'POST', headers });
     assert.equal(await ownerOf('minted'), 'm1');
     app.headers = {};
-    assert.equal((await askFor(url, '/', { headers })).headers.get('set-cookie'), null);
-    assert.match((await askFor(url, '/')).headers.get('set-cookie') ?? '', /^aff=m1/);
+    assert.equal((await requestPath(url, '/', { headers })).headers.get('set-cookie'), null);
+    assert.match((await requestPath(url, '/')).headers.get('set-cookie') ?? '', /^aff=m1/);
   });
 
   test('an id of the request that the app echoes is not bound here', async (t) => {
@@ -114,7 +117,7 @@ describe('an unmarked replay of a peer of this version counts as a replay of its
     const { app, url } = machine('m1');
     app.headers = { 'x-session-id': 'echoed' };
     const headers = { 'x-session-id': 'echoed', ...replayedBy('m2', UNMARKED) };
-    assert.equal((await askFor(url, '/', { headers })).body, 'm1');
+    assert.equal((await requestPath(url, '/', { headers })).body, 'm1');
     for (const { ownerOf } of machines) assert.equal(await ownerOf('echoed'), undefined);
   });
 });
@@ -124,7 +127,7 @@ describe('an unmarked replay', () => {
     const { machine, room, roomOn } = await startWithRoom(t);
     const headers = replayedBy('d8901e5b6e1234', UNMARKED);
     for (const id of [room, roomOn('m2', 'new')])
-      assert.equal((await ask(machine('m1'), id, { headers })).replay?.instance, 'm2');
+      assert.equal((await requestRoom(machine('m1'), id, { headers })).replay?.instance, 'm2');
   });
 
   test('of a peer that reported no version counts as ours', async (t) => {
@@ -139,15 +142,15 @@ describe('an unmarked replay', () => {
     const m1 = await startRoomMachine(t, fleet, 'm1');
     const room = idPlacedOn('m2', ['m1', 'm2']);
     const headers = replayedBy('m2', UNMARKED);
-    assert.equal((await ask(m1, room, { headers })).body, 'm2');
+    assert.equal((await requestRoom(m1, room, { headers })).body, 'm2');
     assert.equal(m1.requests[0]?.decision, 'forward', 'the replay is used up');
   });
 
   test("with REPLAY_CACHEABLE counts as the app's from the owner, and as ours from any other peer", async (t) => {
     const { machine, room } = await startWithRoom(t, CACHEABLE);
     const m1 = machine('m1');
-    assert.equal((await ask(m1, room, { headers: replayedBy('m2', UNMARKED) })).body, 'm1');
-    assert.equal((await ask(m1, room, { headers: replayedBy('m3', UNMARKED) })).body, 'm2');
+    assert.equal((await requestRoom(m1, room, { headers: replayedBy('m2', UNMARKED) })).body, 'm1');
+    assert.equal((await requestRoom(m1, room, { headers: replayedBy('m3', UNMARKED) })).body, 'm2');
     assert.deepEqual(
       m1.requests.map(({ decision, why }) => [decision, why]),
       [

@@ -8,7 +8,7 @@ import { until } from '../fleet/support.ts';
 import { startTurnClock } from '../support/clock.ts';
 import { openFleet, type TestFleet } from '../support/fleet.ts';
 import { idPlacedOn, placeOf } from '../support/ids.ts';
-import { ask, askFor, startRoomMachine, type RoomMachine } from '../support/rooms.ts';
+import { requestRoom, requestPath, startRoomMachine, type RoomMachine } from '../support/rooms.ts';
 
 const IDS = ['m1', 'm2', 'm3'];
 const UNRESPONSIVE =
@@ -99,8 +99,8 @@ test('while a Machine is frozen, new sessions are placed and claimed on the othe
     const room = idPlacedOn('m3', IDS, `lost-${i}-`);
     const place = placeOf(room, ['m1', 'm2']);
     const [owner, other] = place === 'm1' ? [m1, m2] : [m2, m1];
-    assert.equal((await ask(other, room)).replay?.instance, place);
-    assert.equal((await ask(owner, room)).body, place);
+    assert.equal((await requestRoom(other, room)).replay?.instance, place);
+    assert.equal((await requestRoom(owner, room)).body, place);
     assert.equal(await owner.ownerOf(room), place);
   }
   assert.equal(countOf(m1, UNRESPONSIVE, from), 1);
@@ -110,8 +110,8 @@ test('while a Machine is frozen, new sessions are placed and claimed on the othe
   assert.equal(countOf(m1, RECOVERED, from), 1);
   assert.equal(countOf(m1, UNRESPONSIVE, from), 1);
   const room = idPlacedOn('m3', IDS, 'again');
-  assert.equal((await ask(m1, room)).replay?.instance, 'm3');
-  assert.equal((await ask(m3, room)).body, 'm3');
+  assert.equal((await requestRoom(m1, room)).replay?.instance, 'm3');
+  assert.equal((await requestRoom(m3, room)).body, 'm3');
 });
 
 test('a session claimed on both sides has one owner once both reach each other again, without a request', async (t) => {
@@ -129,7 +129,7 @@ test('a session claimed on both sides has one owner once both reach each other a
       [m1, 'm1'],
       [m3, 'm3'],
     ] as const) {
-      assert.equal((await ask(machine, room)).body, id);
+      assert.equal((await requestRoom(machine, room)).body, id);
       assert.equal(await machine.ownerOf(room), id);
     }
   }
@@ -142,7 +142,7 @@ test('a session claimed on both sides has one owner once both reach each other a
     });
     const owner = (await m2.ownerOf(room)) ?? '';
     for (const machine of machines) {
-      const { replay, body } = await ask(machine, room);
+      const { replay, body } = await requestRoom(machine, room);
       assert.equal(replay?.instance ?? body, owner);
     }
   }
@@ -151,14 +151,18 @@ test('a session claimed on both sides has one owner once both reach each other a
 test('a session of a frozen Machine returns 503 with Retry-After, and no other Machine takes it', async (t) => {
   const { m1, m2, m3, freeze } = await startFrozenFleet(t);
   const room = idPlacedOn('m3', IDS);
-  assert.equal((await ask(m3, room)).body, 'm3');
+  assert.equal((await requestRoom(m3, room)).body, 'm3');
   await until(async () => (await m1.ownerOf(room)) === 'm3' && (await m2.ownerOf(room)) === 'm3');
   freeze();
   await untilUnresponsive([m1, m2], 1);
   const failed = { 'fly-replay-failed': 'instance=m3;reason=timeout' };
-  const { status, headers } = await ask(m1, room, { headers: failed });
+  const { status, headers } = await requestRoom(m1, room, { headers: failed });
   assert.deepEqual([status, headers.get('retry-after')], [503, '1']);
-  assert.equal((await ask(m1, room)).replay?.timeoutMs, 1_000, 'the edge may still reach it');
+  assert.equal(
+    (await requestRoom(m1, room)).replay?.timeoutMs,
+    1_000,
+    'the edge may still reach it',
+  );
   assert.deepEqual([await m1.ownerOf(room), m1.app.got.length], ['m3', 0]);
 });
 
@@ -176,9 +180,9 @@ test('a Machine of a static FLEET is gone after it refuses connections for FLEET
     await startRoomMachine(t, fleet, 'm4', env('0'), { clock }),
   ];
   const room = idPlacedOn('m2', ['m1', 'm2', 'm3', 'm4']);
-  assert.equal((await ask(m2, room)).body, 'm2');
+  assert.equal((await requestRoom(m2, room)).body, 'm2');
   m2.app.headers = { 'mcp-session-id': 'minted' };
-  assert.equal((await askFor(m2.url, '/', { method: 'POST' })).status, 200);
+  assert.equal((await requestPath(m2.url, '/', { method: 'POST' })).status, 200);
   const minted = { headers: { 'mcp-session-id': 'minted' } };
   for (const machine of [m1, m3, m4])
     await until(async () => (await machine.ownerOf('minted')) === 'm2');
@@ -186,12 +190,12 @@ test('a Machine of a static FLEET is gone after it refuses connections for FLEET
   fleet.lines.get('m2')?.refuse();
   await m2.sidecar.stop();
   for (const machine of [m1, m3])
-    await until(async () => (await askFor(machine.url, '/', minted)).status === 404);
+    await until(async () => (await requestPath(machine.url, '/', minted)).status === 404);
   const place = placeOf(room, ['m1', 'm3', 'm4']);
   for (const machine of [m1, m3]) {
-    const { replay, body } = await ask(machine, room);
+    const { replay, body } = await requestRoom(machine, room);
     assert.equal(replay?.instance ?? body, place);
   }
-  assert.equal((await ask(m4, room)).replay?.instance, 'm2');
-  assert.equal((await askFor(m4.url, '/', minted)).replay?.instance, 'm2');
+  assert.equal((await requestRoom(m4, room)).replay?.instance, 'm2');
+  assert.equal((await requestPath(m4.url, '/', minted)).replay?.instance, 'm2');
 });

@@ -8,14 +8,14 @@ import { openFleet } from '../support/fleet.ts';
 import { idPlacedOn, placeOf } from '../support/ids.ts';
 import { serveRawApp } from '../support/raw-app.ts';
 import {
-  ask,
+  requestRoom,
   chunked,
   replayedBy,
   startEdgeBefore,
   startRoomMachine,
   startRooms,
   withoutHeartbeats,
-  type Answer,
+  type RoomResponse,
   type RoomFleet,
 } from '../support/rooms.ts';
 
@@ -24,7 +24,7 @@ const IN_CHUNKS = { 'transfer-encoding': 'chunked' };
 /** Without heartbeats an unreachable Machine stays a placement candidate. */
 const WITHOUT_HEARTBEATS = { clock: withoutHeartbeats };
 
-function assertRetryLater({ status, headers }: Answer): void {
+function assertRetryLater({ status, headers }: RoomResponse): void {
   assert.deepEqual([status, headers.get('retry-after')], [503, '1']);
 }
 
@@ -67,7 +67,7 @@ describe('if the placement Machine of a new session refuses connections', () => 
     const m1 = machine('m1');
     fleet.lines.get('m2')?.refuse();
     const headers = replayedBy('m3');
-    const response = await ask(m1, roomOn('m2'), { headers });
+    const response = await requestRoom(m1, roomOn('m2'), { headers });
     assert.deepEqual([response.status, response.body], [200, 'm1']);
     assert.equal(await m1.ownerOf(roomOn('m2')), 'm1');
   });
@@ -86,7 +86,7 @@ describe('if the placement Machine of a new session refuses connections', () => 
     const { machine, fleet, roomOn } = await startWithoutHeartbeats(t);
     machine('m1').app.status = 500;
     fleet.lines.get('m2')?.refuse();
-    assert.equal((await ask(machine('m1'), roomOn('m2'), chunked('a'))).status, 500);
+    assert.equal((await requestRoom(machine('m1'), roomOn('m2'), chunked('a'))).status, 500);
     assert.equal(await machine('m1').ownerOf(roomOn('m2')), undefined);
   });
 });
@@ -96,7 +96,7 @@ test('returns 503 with Retry-After and claims nothing if the placement Machine c
   const m1 = machine('m1');
   const closingPort = await serveRawApp(t, (socket) => socket.destroy());
   fleet.lines.get('m2')?.leadTo(closingPort);
-  assertRetryLater(await ask(m1, roomOn('m2'), chunked('a')));
+  assertRetryLater(await requestRoom(m1, roomOn('m2'), chunked('a')));
   assert.deepEqual(m1.app.got, []);
   assert.equal(await m1.ownerOf(roomOn('m2')), undefined);
   assert.deepEqual(
@@ -113,7 +113,7 @@ describe('while a possible owner of the session is unresponsive', () => {
     cut('m3');
     const room = roomOn('m1');
     for (const first of ['m1', 'm2']) assertRetryLater(await edge.call(first, room));
-    assertRetryLater(await ask(machine('m2'), room, chunked('a')));
+    assertRetryLater(await requestRoom(machine('m2'), room, chunked('a')));
     assert.equal(machine('m1').app.got.length, 3);
     assert.equal(await machine('m1').ownerOf(room), undefined);
   });
@@ -131,7 +131,7 @@ describe('while a possible owner of the session is unresponsive', () => {
     const { machine, cut, roomOn } = await startWithoutHeartbeats(t);
     machine('m1').app.status = 403;
     cut('m3');
-    assert.equal((await ask(machine('m1'), roomOn('m1'))).status, 403);
+    assert.equal((await requestRoom(machine('m1'), roomOn('m1'))).status, 403);
   });
 
   test('a Machine that has not heard from all peers yet places no new session', async (t) => {
@@ -140,7 +140,7 @@ describe('while a possible owner of the session is unresponsive', () => {
     await startRoomMachine(t, fleet, 'm2', { FLEET: 'm9@127.0.0.1:9' }, WITHOUT_HEARTBEATS);
     const m1 = await startRoomMachine(t, fleet, 'm1', {}, WITHOUT_HEARTBEATS);
     for (const place of ['m1', 'm2'])
-      assertRetryLater(await ask(m1, idPlacedOn(place, ['m1', 'm2'])));
+      assertRetryLater(await requestRoom(m1, idPlacedOn(place, ['m1', 'm2'])));
     assert.deepEqual(m1.app.got, []);
   });
 });
@@ -183,10 +183,10 @@ describe('if two Machines list different fleets', () => {
       (id) => placeOf(id, ['m1', 'm3']) === 'm1' && placeOf(id, ['m2', 'm3']) === 'm3',
     );
     assert.ok(room);
-    assert.equal((await ask(m1, room)).body, 'm1');
+    assert.equal((await requestRoom(m1, room)).body, 'm1');
     await until(async () => (await m3.ownerOf(room)) === 'm1');
 
-    assertRetryLater(await ask(m2, room, chunked('a')));
+    assertRetryLater(await requestRoom(m2, room, chunked('a')));
     assert.deepEqual(
       m3.requests.map(({ decision, why, status }) => [decision, why, status]),
       [['refuse', 'moved', 421]],

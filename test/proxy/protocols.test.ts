@@ -8,7 +8,7 @@ import sockjs from 'sockjs';
 import { Server as SocketIoServer } from 'socket.io';
 import { io } from 'socket.io-client';
 import { WebSocket } from 'ws';
-import { createKeptLog } from '../support/log.ts';
+import { createMemoryLog } from '../support/log.ts';
 import { openFleet, type TestMachine } from '../support/fleet.ts';
 import { idPlacedOn } from '../support/ids.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
@@ -253,7 +253,7 @@ describe('path:REGEX', () => {
 test('no log line shows a session id of the path', async (t) => {
   const written = Promise.withResolvers<undefined>();
   const lines: string[] = [];
-  const { logger } = createKeptLog((line) => {
+  const { logger } = createMemoryLog((line) => {
     lines.push(JSON.stringify(line));
     written.resolve(undefined);
   });

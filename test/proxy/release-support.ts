@@ -10,7 +10,7 @@ import { nullMetrics } from '../../src/observability/metrics.ts';
 import { formatEnd, formatSession, HEAD } from '../../src/sessions/format.ts';
 import type { TestFleet, TestMachine } from '../support/fleet.ts';
 import { keyOf, machineId } from '../support/ids.ts';
-import { createKeptLog, type KeptLog, type Line } from '../support/log.ts';
+import { createMemoryLog, type MemoryLog, type Line } from '../support/log.ts';
 import { serve } from '../support/sidecar.ts';
 
 const ADMIN_TOKEN = 'a-token-of-an-operator';
@@ -43,7 +43,7 @@ async function serveApp(t: TestContext, name: string): Promise<App> {
 }
 
 export interface Machine extends TestMachine, App {
-  readonly log: KeptLog;
+  readonly log: MemoryLog;
   /** Lines of the access log: path, status, and the reason of an abort. */
   readonly requests: unknown[];
   /** Reasons that the metric of released sessions counted. */
@@ -60,7 +60,7 @@ export async function startMachine(
   const released: string[] = [];
   const metrics = { ...nullMetrics, sessionReleased: (why: string) => void released.push(why) };
   const requests: unknown[] = [];
-  const log = createKeptLog((line) => {
+  const log = createMemoryLog((line) => {
     const { path, status, reason } = line as Record<string, unknown>;
     requests.push([path, status, reason]);
   });

@@ -7,7 +7,7 @@ import type { EdgeRequestRecord } from '../../src/simulator/records.ts';
 import { startTestEdge } from '../simulator/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';
 import { machineId } from '../support/ids.ts';
-import { createKeptLog, type KeptLog } from '../support/log.ts';
+import { createMemoryLog, type MemoryLog } from '../support/log.ts';
 import { serve } from '../support/sidecar.ts';
 
 export const ADMIN_TOKEN = 'a-token-of-an-operator';
@@ -21,7 +21,7 @@ export interface Seen {
 }
 
 export interface RoomMachine {
-  readonly log: KeptLog;
+  readonly log: MemoryLog;
   readonly fleet: TestFleet;
   sidecar: TestMachine;
   killApp(): void;
@@ -60,7 +60,7 @@ export async function openRooms(t: TestContext, ...ids: string[]): Promise<Rooms
 
   const start: Rooms['start'] = async (id, env = {}, parts = {}) => {
     const app = await serveRooms(t, id);
-    const log = createKeptLog();
+    const log = createMemoryLog();
     const settings = {
       ...{ ADMIN_TOKEN, SESSION_PROTOCOLS: 'path:^/rooms/([^/]+)$,header:x-session-id' },
       ...env,

@@ -10,8 +10,8 @@ import { until } from '../fleet/support.ts';
 import { openFleet } from '../support/fleet.ts';
 import { idPlacedOn, placeOf } from '../support/ids.ts';
 import {
-  ask,
-  askFor,
+  requestRoom,
+  requestPath,
   chunked,
   startEdgeBefore,
   startRoomMachine,
@@ -31,20 +31,20 @@ describe('a new session of a client-minted id', () => {
     for (const place of IDS) {
       const room = roomOn(place);
       for (const other of machines.filter(({ id }) => id !== place)) {
-        const { replay } = await ask(other, room);
+        const { replay } = await requestRoom(other, room);
         const { instance, state, fallback, timeoutMs } = replay ?? {};
         assert.deepEqual(
           [instance, state, fallback, timeoutMs],
           [place, 'fly-affinity', 'prefer_self', 3_000],
         );
       }
-      assert.equal((await ask(machine(place), room)).body, place);
+      assert.equal((await requestRoom(machine(place), room)).body, place);
     }
   });
 
   test('is not claimed by a Machine that has only replayed it', async (t) => {
     const { machines, roomOn } = await startRooms(t, IDS);
-    await ask(machines[0] ?? assert.fail(), roomOn('m2'));
+    await requestRoom(machines[0] ?? assert.fail(), roomOn('m2'));
     assert.deepEqual(await ownersOf(machines, roomOn('m2')), [undefined, undefined, undefined]);
   });
 
@@ -96,11 +96,11 @@ describe('a new session of a client-minted id', () => {
     const m2 = await startRoomMachine(t, fleet, 'm2');
     const room = idPlacedOn('m3', IDS);
     const [owner, other] = placeOf(room, ['m1', 'm2']) === 'm1' ? [m1, m2] : [m2, m1];
-    assert.equal((await ask(owner, room)).body, owner.id);
+    assert.equal((await requestRoom(owner, room)).body, owner.id);
     const m3 = await startRoomMachine(t, fleet, 'm3');
     for (const machine of [other, m3])
-      assert.equal((await ask(machine, room)).replay?.instance, owner.id);
-    assert.equal((await ask(owner, room)).body, owner.id);
+      assert.equal((await requestRoom(machine, room)).replay?.instance, owner.id);
+    assert.equal((await requestRoom(owner, room)).body, owner.id);
   });
 });
 
@@ -109,7 +109,7 @@ test('an id that only apps mint has no place: the app that receives it decides',
   for (const { id, url, app, ownerOf } of machines) {
     app.status = 404;
     const headers = { 'mcp-session-id': 'never-minted' };
-    const { status, body, replay } = await askFor(url, '/', { headers });
+    const { status, body, replay } = await requestPath(url, '/', { headers });
     assert.deepEqual([status, body, replay], [404, id, undefined]);
     assert.equal(await ownerOf('never-minted'), undefined);
   }
@@ -123,7 +123,7 @@ describe('a request that can not be replayed', () => {
     const inits = [chunked('in chunks'), { method: 'POST', body: large }];
     for (const [i, init] of inits.entries()) {
       const room = roomOn('m2', `upload-${i}-`);
-      assert.equal((await ask(m1, room, init)).body, 'm2');
+      assert.equal((await requestRoom(m1, room, init)).body, 'm2');
       assert.equal(await m2.ownerOf(room), 'm2');
     }
     assert.deepEqual(
@@ -143,7 +143,7 @@ describe('a request that can not be replayed', () => {
   test('is claimed by the place alone, and not at all if its app rejects it', async (t) => {
     const { machines, machine, roomOn } = await startRooms(t, IDS);
     machine('m2').app.status = 404;
-    assert.equal((await ask(machine('m1'), roomOn('m2'), chunked('a'))).status, 404);
+    assert.equal((await requestRoom(machine('m1'), roomOn('m2'), chunked('a'))).status, 404);
     assert.deepEqual(await ownersOf(machines, roomOn('m2')), [undefined, undefined, undefined]);
   });
 });
@@ -162,8 +162,8 @@ describe('among Machines of two regions', () => {
   async function placeBy(m1: RoomMachine, kind: 'query' | 'rpc'): Promise<string> {
     const response =
       kind === 'query'
-        ? await ask(m1, id)
-        : await askFor(m1.url, '/', { headers: { 'x-session-id': id } });
+        ? await requestRoom(m1, id)
+        : await requestPath(m1.url, '/', { headers: { 'x-session-id': id } });
     return response.replay?.instance ?? response.body;
   }
 
@@ -196,6 +196,6 @@ describe('among Machines of two regions', () => {
     await startRoomMachine(t, fleet, 'm3', env('m3'));
     await m1.drain();
     const ids = Array.from({ length: 10 }, (_, i) => `r${i}`);
-    for (const id of ids) assert.equal((await ask(m1, id)).replay?.instance, 'm3');
+    for (const id of ids) assert.equal((await requestRoom(m1, id)).replay?.instance, 'm3');
   });
 });

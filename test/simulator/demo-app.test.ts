@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { test } from 'node:test';
 import { createDemoApp } from '../../src/simulator/demo-app.ts';
-import { ask, startMachine, type TestAnswer } from './support.ts';
+import { sendRequest, startMachine, type TestResponse } from './support.ts';
 
 const DOORS = [
   { path: '/mcp', header: 'mcp-session-id' },
@@ -17,8 +17,8 @@ for (const { path, header } of DOORS) {
     ];
     const { port } = await startMachine(t, 'a1', listener);
     const url = `http://127.0.0.1:${port}`;
-    const call = (method: string, session?: string): Promise<TestAnswer> =>
-      ask(url, {
+    const call = (method: string, session?: string): Promise<TestResponse> =>
+      sendRequest(url, {
         method: 'POST',
         path,
         headers: session === undefined ? {} : { [header]: session },
@@ -40,7 +40,7 @@ for (const { path, header } of DOORS) {
     assert.match(String((await once(events, 'data'))[0]), /^data: .*"count":1/);
 
     assert.equal(
-      (await ask(url, { method: 'DELETE', path, headers: { [header]: session } })).status,
+      (await sendRequest(url, { method: 'DELETE', path, headers: { [header]: session } })).status,
       204,
     );
     await ended;
@@ -56,7 +56,7 @@ test('an invalid request returns 400, and one without a session lists the endpoi
   const { port } = await startMachine(t, 'a1', listener);
   const url = `http://127.0.0.1:${port}`;
   for (const body of ['', '{', 'null', '"initialize"']) {
-    assert.equal((await ask(url, { method: 'POST', path: '/mcp', body })).status, 400);
+    assert.equal((await sendRequest(url, { method: 'POST', path: '/mcp', body })).status, 400);
   }
-  assert.match((await ask(url)).body, /^This is Machine a1\.[^]*\/mcp/);
+  assert.match((await sendRequest(url)).body, /^This is Machine a1\.[^]*\/mcp/);
 });

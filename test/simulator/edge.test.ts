@@ -4,7 +4,7 @@ import { request as httpRequest, type IncomingMessage, type RequestListener } fr
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import {
-  ask,
+  sendRequest,
   naming,
   replaying,
   startMachine,
@@ -19,7 +19,7 @@ test('round robin sends one request to each Machine in turn', async (t) => {
   ];
   const edge = await startTestEdge(t, machines);
   const served: string[] = [];
-  for (let i = 0; i < 4; i += 1) served.push((await ask(edge.url)).body);
+  for (let i = 0; i < 4; i += 1) served.push((await sendRequest(edge.url)).body);
   assert.deepEqual(served, ['a1', 'b2', 'a1', 'b2']);
 });
 
@@ -35,7 +35,7 @@ test('never-same spreads concurrent requests, too', async (t) => {
     await startMachine(t, 'c3', holding),
   ];
   const edge = await startTestEdge(t, machines, { spread: 'never-same' });
-  await Promise.all(Array.from({ length: 6 }, () => ask(edge.url)));
+  await Promise.all(Array.from({ length: 6 }, () => sendRequest(edge.url)));
   const firsts = edge.records.map(({ first }) => first).sort();
   assert.deepEqual(firsts, ['a1', 'a1', 'b2', 'b2', 'c3', 'c3']);
 });
@@ -45,7 +45,7 @@ test('the edge sets the client address, whatever the client sends', async (t) =>
     response.end(JSON.stringify(request.headers));
   });
   const edge = await startTestEdge(t, [machine], { region: 'lhr' });
-  const response = await ask(edge.url, {
+  const response = await sendRequest(edge.url, {
     headers: { 'fly-client-ip': '9.9.9.9', 'x-forwarded-for': '8.8.8.8', via: '1.0 cache' },
   });
   const seen = JSON.parse(response.body) as Record<string, string>;
@@ -67,7 +67,7 @@ test('headers keep their order and case, without those of the connection', async
     response.end(request.rawHeaders.join('|'));
   });
   const edge = await startTestEdge(t, [machine]);
-  const response = await ask(edge.url, {
+  const response = await sendRequest(edge.url, {
     headers: { 'X-bEE': '1', Connection: 'x-secret', 'X-Secret': '2', 'x-ant': '3' },
   });
   assert.ok(response.body.includes('X-bEE|1|x-ant|3'));
@@ -81,7 +81,7 @@ test('header values pass byte for byte, both ways', async (t) => {
   });
   const edge = await startTestEdge(t, [machine]);
   const latin1 = Buffer.from([0x67, 0xfc, 0x6e]).toString('latin1');
-  const response = await ask(edge.url, { headers: { 'X-Latin': latin1 } });
+  const response = await sendRequest(edge.url, { headers: { 'X-Latin': latin1 } });
   assert.equal(response.headers['x-echo'], latin1);
 });
 
@@ -91,16 +91,16 @@ test('replay headers of a client are passed on, unless the edge is configured to
   });
   const forged = { headers: { 'fly-replay-src': 'instance=b2' } };
   const trusting = await startTestEdge(t, [machine]);
-  assert.equal((await ask(trusting.url, forged)).body, 'instance=b2');
+  assert.equal((await sendRequest(trusting.url, forged)).body, 'instance=b2');
   const stripping = await startTestEdge(t, [machine], { stripsReplayHeaders: true });
-  assert.equal((await ask(stripping.url, forged)).body, 'undefined');
+  assert.equal((await sendRequest(stripping.url, forged)).body, 'undefined');
 });
 
 test('a record has a request and its hops, without the query', async (t) => {
   const a = await startMachine(t, 'a1', replaying('instance=b2'));
   const b = await startMachine(t, 'b2', naming('b2'));
   const edge = await startTestEdge(t, [a, b]);
-  const response = await ask(edge.url, { path: '/rpc?session_id=secret' });
+  const response = await sendRequest(edge.url, { path: '/rpc?session_id=secret' });
   const [record] = edge.records;
   assert.ok(record);
   const { requestId, ms, ...rest } = record;
@@ -132,10 +132,10 @@ test('a body over a megabyte streams to a Machine that accepts it, framed as the
   });
   const edge = await startTestEdge(t, [machine]);
   const body = Buffer.alloc(5_000_000);
-  const sized = await ask(edge.url, { method: 'POST', body });
+  const sized = await sendRequest(edge.url, { method: 'POST', body });
   assert.deepEqual(JSON.parse(sized.body), { bytes: 5_000_000, length: '5000000' });
   const headers = { 'transfer-encoding': 'chunked' };
-  const chunked = await ask(edge.url, { method: 'DELETE', body, headers });
+  const chunked = await sendRequest(edge.url, { method: 'DELETE', body, headers });
   assert.deepEqual(JSON.parse(chunked.body), { bytes: 5_000_000, encoding: 'chunked' });
 });
 
@@ -160,17 +160,23 @@ test('a client may force a Machine, or prefer one', async (t) => {
   ];
   const edge = await startTestEdge(t, machines);
   for (const id of ['a1', 'b2', 'a1', 'b2', 'b2']) {
-    assert.equal((await ask(edge.url, { headers: { 'fly-force-instance-id': id } })).body, id);
-    assert.equal((await ask(edge.url, { headers: { 'fly-prefer-instance-id': id } })).body, id);
+    assert.equal(
+      (await sendRequest(edge.url, { headers: { 'fly-force-instance-id': id } })).body,
+      id,
+    );
+    assert.equal(
+      (await sendRequest(edge.url, { headers: { 'fly-prefer-instance-id': id } })).body,
+      id,
+    );
   }
-  const forced = await ask(edge.url, { headers: { 'fly-force-instance-id': 'c3' } });
+  const forced = await sendRequest(edge.url, { headers: { 'fly-force-instance-id': 'c3' } });
   assert.equal(forced.headers['fly-error'], 'PR02');
-  const preferred = await ask(edge.url, { headers: { 'fly-prefer-instance-id': 'c3' } });
+  const preferred = await sendRequest(edge.url, { headers: { 'fly-prefer-instance-id': 'c3' } });
   assert.equal(preferred.status, 200);
   const region = { 'fly-force-region': 'lhr' };
-  assert.equal((await ask(edge.url, { headers: region })).body, 'b2');
-  assert.equal((await ask(edge.url, { headers: region })).body, 'b2');
-  const nowhere = await ask(edge.url, { headers: { 'fly-prefer-region': 'xxx' } });
+  assert.equal((await sendRequest(edge.url, { headers: region })).body, 'b2');
+  assert.equal((await sendRequest(edge.url, { headers: region })).body, 'b2');
+  const nowhere = await sendRequest(edge.url, { headers: { 'fly-prefer-region': 'xxx' } });
   assert.equal(nowhere.status, 200);
 });
 
@@ -178,7 +184,7 @@ test('a Machine that refuses connections is skipped, and is no hop', async (t) =
   const a = await startUnreachableMachine(t, 'a1');
   const b = await startMachine(t, 'b2', naming('b2'));
   const edge = await startTestEdge(t, [a, b]);
-  assert.equal((await ask(edge.url, { method: 'POST', body: 'x' })).body, 'b2');
+  assert.equal((await sendRequest(edge.url, { method: 'POST', body: 'x' })).body, 'b2');
   assert.deepEqual(edge.records[0]?.hops, [{ machine: 'b2', how: 'first' }]);
 });
 
@@ -192,7 +198,10 @@ test('a request is never sent twice once a Machine may have received it', async 
     await startMachine(t, 'a1', drop),
     await startMachine(t, 'b2', drop),
   ]);
-  assert.equal((await ask(edge.url, { method: 'POST', body: 'x' })).headers['fly-error'], 'PU02');
+  assert.equal(
+    (await sendRequest(edge.url, { method: 'POST', body: 'x' })).headers['fly-error'],
+    'PU02',
+  );
   assert.equal(seen, 1);
 });
 
@@ -232,7 +241,7 @@ test("a Machine detects a client's disconnect, and a client a broken response", 
   response.on('error', () => undefined);
   request.destroy();
   await left.promise;
-  await assert.rejects(ask(edge.url, { path: '/break' }), { code: 'ECONNRESET' });
+  await assert.rejects(sendRequest(edge.url, { path: '/break' }), { code: 'ECONNRESET' });
 });
 
 test('a client that disconnects before the response is a 499 in the record', async (t) => {
@@ -275,7 +284,7 @@ test('a response sent before the body was read reaches the client', async (t) =>
     response.writeHead(413).end('too much');
   });
   const edge = await startTestEdge(t, [machine]);
-  const response = await ask(edge.url, { method: 'POST', body: Buffer.alloc(300_000) });
+  const response = await sendRequest(edge.url, { method: 'POST', body: Buffer.alloc(300_000) });
   assert.equal(response.status, 413);
 });
 

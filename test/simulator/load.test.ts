@@ -7,7 +7,14 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { parseReplayFailure } from '../../src/fly.ts';
 import type { EdgeOptions } from '../../src/simulator/edge.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
-import { ask, naming, replaying, startMachine, startTestEdge, type TestEdge } from './support.ts';
+import {
+  sendRequest,
+  naming,
+  replaying,
+  startMachine,
+  startTestEdge,
+  type TestEdge,
+} from './support.ts';
 
 /** Sends a head immediately, and its id when the test releases it. */
 interface Holding {
@@ -70,8 +77,8 @@ test('a Machine at its hard limit gets no more requests until one has ended', as
   );
   const first = await openStream(t, edge);
   await openStream(t, edge);
-  assert.equal((await ask(edge.url, PREFERRING)).body, 'b2');
-  assert.equal((await ask(edge.url)).body, 'b2', 'nor without a preference');
+  assert.equal((await sendRequest(edge.url, PREFERRING)).body, 'b2');
+  assert.equal((await sendRequest(edge.url)).body, 'b2', 'nor without a preference');
   a.release();
   await once(first, 'end');
   await openStream(t, edge);
@@ -86,7 +93,7 @@ test('when all are full, a stopped Machine is started', async (t) => {
   const machines = [await startMachine(t, 'a1', holding('a1').listener), b];
   const edge = await startTestEdge(t, machines, { hardLimit: 1 });
   await openStream(t, edge);
-  assert.equal((await ask(edge.url)).body, 'b2');
+  assert.equal((await sendRequest(edge.url)).body, 'b2');
   assert.equal(b.wakeCount, 1);
 });
 
@@ -104,7 +111,7 @@ test('when no slot becomes free, a request fails after the retries', async (t) =
   const machine = await startMachine(t, 'a1', holding('a1').listener);
   const edge = await startTestEdge(t, [machine], { hardLimit: 1 });
   await openStream(t, edge);
-  const response = await ask(edge.url);
+  const response = await sendRequest(edge.url);
   assert.deepEqual([response.status, response.headers['fly-error']], [503, 'PR03']);
 });
 
@@ -120,9 +127,9 @@ test('an open socket counts, and a client that disconnects frees a slot', async 
   const fields = ['Host: x', 'Connection: Upgrade', 'Upgrade: websocket'];
   socket.write(`GET / HTTP/1.1\r\n${fields.join('\r\n')}\r\n\r\n`);
   await once(socket, 'data');
-  for (let i = 0; i < 2; i += 1) assert.equal((await ask(edge.url, PREFERRING)).body, 'b2');
+  for (let i = 0; i < 2; i += 1) assert.equal((await sendRequest(edge.url, PREFERRING)).body, 'b2');
   socket.resetAndDestroy();
-  while ((await ask(edge.url, PREFERRING)).body !== 'a1');
+  while ((await sendRequest(edge.url, PREFERRING)).body !== 'a1');
 });
 
 /** `a1` replays to `b2`, which is full, and reports why a request came back. */
@@ -152,12 +159,12 @@ test('a replay to a full Machine falls back at its timeout, and not before', asy
   // So few retries that an unreachable Machine would fail long before.
   const retries = { count: 1, delayMs: 1 };
   const { edge } = await startFull(t, 'instance=b2;timeout=50ms;fallback=force_self', { retries });
-  assert.equal((await ask(edge.url, PREFERRING)).body, 'timeout');
+  assert.equal((await sendRequest(edge.url, PREFERRING)).body, 'timeout');
 });
 
 test('a replay to a full Machine without a timeout is an error after the retries', async (t) => {
   const { edge } = await startFull(t, 'instance=b2', { retries: { count: 2, delayMs: 1 } });
-  assert.equal((await ask(edge.url, PREFERRING)).headers['fly-error'], 'PR03');
+  assert.equal((await sendRequest(edge.url, PREFERRING)).headers['fly-error'], 'PR03');
 });
 
 test('a replay that prefers a full Machine goes to another, with a header that reports it', async (t) => {
@@ -172,5 +179,5 @@ test('a replay that prefers a full Machine goes to another, with a header that r
   ];
   const edge = await startTestEdge(t, machines, { hardLimit: 1 });
   await openStream(t, edge, 'b2');
-  assert.equal((await ask(edge.url, PREFERRING)).body, 'b2');
+  assert.equal((await sendRequest(edge.url, PREFERRING)).body, 'b2');
 });

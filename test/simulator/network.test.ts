@@ -12,7 +12,7 @@ import { createNetwork, type NetworkFaults } from '../../src/simulator/network.t
 import { createPrivateNetwork } from '../../src/simulator/private-network.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import {
-  ask,
+  sendRequest,
   machineId,
   naming,
   replaying,
@@ -68,10 +68,11 @@ for (const how of ['refuse', 'hang'] as const) {
     ];
     const { edge, network, clock } = await startPlace(t, machines);
     const mend = network.cut({ from: 'edge', to: A }, how);
-    for (let i = 0; i < 2; i += 1) assert.equal((await passing(clock, ask(edge.url))).body, 'b2');
+    for (let i = 0; i < 2; i += 1)
+      assert.equal((await passing(clock, sendRequest(edge.url))).body, 'b2');
     mend();
     const prefer = { headers: { 'fly-prefer-instance-id': 'a1' } };
-    assert.equal((await ask(edge.url, prefer)).body, 'a1');
+    assert.equal((await sendRequest(edge.url, prefer)).body, 'a1');
   });
 }
 
@@ -81,9 +82,9 @@ test('a replay to a Machine that refuses connections fails after the retries', a
   const { edge, network, clock } = await startPlace(t, [a, b]);
   const force = { headers: { 'fly-force-instance-id': 'a1' } };
   network.cut({ from: 'edge', to: B }, 'refuse');
-  assert.equal((await passing(clock, ask(edge.url, force))).body, 'retries_exhausted');
+  assert.equal((await passing(clock, sendRequest(edge.url, force))).body, 'retries_exhausted');
   network.heal();
-  assert.equal((await ask(edge.url, force)).body, 'b2');
+  assert.equal((await sendRequest(edge.url, force)).body, 'b2');
 });
 
 test('a replay over an unresponsive link ends with its timeout', async (t) => {
@@ -92,7 +93,7 @@ test('a replay over an unresponsive link ends with its timeout', async (t) => {
   const { edge, network, clock } = await startPlace(t, [a, b]);
   network.cut({ from: 'edge', to: B });
   const force = { headers: { 'fly-force-instance-id': 'a1' } };
-  assert.equal((await passing(clock, ask(edge.url, force))).body, 'timeout');
+  assert.equal((await passing(clock, sendRequest(edge.url, force))).body, 'timeout');
 });
 
 test('a stream over a cut link pauses, and continues when the link is restored', async (t) => {
@@ -143,7 +144,7 @@ test('a slow link delays a response by its latency both ways', async (t) => {
   const machine = await startMachine(t, 'a1', naming('a1'));
   const { edge, network, clock } = await startPlace(t, [machine]);
   network.delay({ from: 'edge', to: 'machines' }, 300);
-  assert.equal((await passing(clock, ask(edge.url))).body, 'a1');
+  assert.equal((await passing(clock, sendRequest(edge.url))).body, 'a1');
   assert.ok((edge.records[0]?.ms ?? 0) >= 600);
 });
 
@@ -216,7 +217,7 @@ async function startNeighbours(t: TestContext): Promise<Neighbours> {
   for (const { id } of machines) ports.set(id, await privateNetwork.openPort(id));
   const call: Neighbours['call'] = (from, to) => {
     const headers = { host: `${to}.vm.shop.internal` };
-    return ask(`http://127.0.0.1:${ports.get(from) ?? 0}`, { headers }).then(
+    return sendRequest(`http://127.0.0.1:${ports.get(from) ?? 0}`, { headers }).then(
       ({ body }) => body,
       (error: unknown) => String((error as NodeJS.ErrnoException).code),
     );

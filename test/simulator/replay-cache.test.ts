@@ -7,13 +7,13 @@ import { requestLine } from '../../src/simulator/records.ts';
 import type { ReplayCacheRule } from '../../src/simulator/replay-cache.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import {
-  ask,
+  sendRequest,
   replaying,
   startMachine,
   startTestEdge,
   startUnreachableMachine,
   type ScriptedMachine,
-  type TestAnswer,
+  type TestResponse,
   type TestEdge,
   type TestRequest,
 } from './support.ts';
@@ -47,7 +47,7 @@ interface Stage {
   /** The hops of the requests so far: `a1 first, b2 replay`. */
   ways(): string[];
   /** Enters at the origin, unless the cache has an entry. */
-  ask(options?: TestRequest): Promise<TestAnswer>;
+  send(options?: TestRequest): Promise<TestResponse>;
 }
 
 /** `a1` gets the requests and replays them to `b2`. */
@@ -71,8 +71,11 @@ async function setStage(
       edge.records.map(({ hops }) =>
         hops.map(({ machine, how }) => `${machine} ${how}`).join(', '),
       ),
-    ask: (options = {}) =>
-      ask(edge.url, { ...options, headers: { 'fly-prefer-region': 'iad', ...options.headers } }),
+    send: (options = {}) =>
+      sendRequest(edge.url, {
+        ...options,
+        headers: { 'fly-prefer-region': 'iad', ...options.headers },
+      }),
   };
   return stage;
 }
@@ -83,10 +86,10 @@ const session = (id: string): TestRequest => ({ headers: { 'mcp-session-id': id 
 
 test('a replay under a rule is cached: the next request of the session is sent there directly', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
-  assert.equal((await stage.ask(session('s1'))).body, 'miss replayed');
-  assert.equal((await stage.ask(session('s1'))).body, 'hit direct');
-  assert.equal((await stage.ask(session('s2'))).body, 'miss replayed');
-  assert.equal((await stage.ask()).body, 'miss replayed');
+  assert.equal((await stage.send(session('s1'))).body, 'miss replayed');
+  assert.equal((await stage.send(session('s1'))).body, 'hit direct');
+  assert.equal((await stage.send(session('s2'))).body, 'miss replayed');
+  assert.equal((await stage.send()).body, 'miss replayed');
   assert.deepEqual(stage.ways(), [REPLAYED, CACHED, REPLAYED, REPLAYED]);
   assert.deepEqual(
     stage.edge.records.map(({ replays }) => replays),
@@ -101,34 +104,34 @@ test('a replay under a rule is cached: the next request of the session is sent t
 
 test('without a rule nothing is cached', async (t) => {
   const stage = await setStage(t);
-  await stage.ask(session('s1'));
-  await stage.ask(session('s1'));
+  await stage.send(session('s1'));
+  await stage.send(session('s1'));
   assert.deepEqual(stage.ways(), [REPLAYED, REPLAYED]);
 });
 
 test('a request that is not replayed has no header of the cache', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
   stage.origin = reporting;
-  assert.equal((await stage.ask(session('s1'))).body, 'undefined direct');
+  assert.equal((await stage.send(session('s1'))).body, 'undefined direct');
 });
 
 test('an entry expires after its time since the replay, however often it is used', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
-  await stage.ask(session('s1'));
+  await stage.send(session('s1'));
   await stage.clock.advance(59_999);
-  await stage.ask(session('s1'));
+  await stage.send(session('s1'));
   await stage.clock.advance(1);
-  await stage.ask(session('s1'));
+  await stage.send(session('s1'));
   assert.deepEqual(stage.ways(), [REPLAYED, CACHED, REPLAYED]);
 });
 
 test('the longest rule that matches applies, and a path prefix ends at a slash', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER, BY_COOKIE] });
   const headers = { 'mcp-session-id': 's1', cookie: 'x=1; sid=c1' };
-  await stage.ask({ path: '/app/x', headers });
-  await stage.ask({ path: '/app?y', headers: { cookie: 'sid=c1' } });
-  await stage.ask({ path: '/apple', headers });
-  await stage.ask({ path: '/apple', headers });
+  await stage.send({ path: '/app/x', headers });
+  await stage.send({ path: '/app?y', headers: { cookie: 'sid=c1' } });
+  await stage.send({ path: '/apple', headers });
+  await stage.send({ path: '/apple', headers });
   assert.deepEqual(stage.ways(), [REPLAYED, CACHED, REPLAYED, CACHED]);
 });
 
@@ -136,12 +139,12 @@ test('hostnames share nothing, and a rule may name its own', async (t) => {
   const rule = { ...BY_HEADER, pathPrefix: 'one.example/' };
   const stage = await setStage(t, { replayCache: [rule] });
   for (const host of ['one.example', 'ONE.example:443', 'two.example', 'two.example']) {
-    await stage.ask({ headers: { 'mcp-session-id': 's1', host } });
+    await stage.send({ headers: { 'mcp-session-id': 's1', host } });
   }
   assert.deepEqual(stage.ways(), [REPLAYED, CACHED, REPLAYED, REPLAYED]);
   const everywhere = await setStage(t, { replayCache: [BY_HEADER] });
   for (const host of ['one.example', 'two.example']) {
-    await everywhere.ask({ headers: { 'mcp-session-id': 's1', host } });
+    await everywhere.send({ headers: { 'mcp-session-id': 's1', host } });
   }
   assert.deepEqual(everywhere.ways(), [REPLAYED, REPLAYED]);
 });
@@ -150,8 +153,8 @@ for (const field of ['state=x', 'timeout=5s', 'fallback=prefer_self']) {
   test(`a replay with ${field} is not cached`, async (t) => {
     const stage = await setStage(t, { replayCache: [BY_HEADER] });
     stage.origin = replaying(`instance=b2;${field}`);
-    await stage.ask(session('s1'));
-    await stage.ask(session('s1'));
+    await stage.send(session('s1'));
+    await stage.send(session('s1'));
     assert.deepEqual(stage.ways(), [REPLAYED, REPLAYED]);
   });
 }
@@ -162,8 +165,8 @@ test('a replay with a transform is not cached', async (t) => {
     response.setHeader('content-type', 'application/vnd.fly.replay+json');
     response.end('{"instance":"b2","transform":{"delete_headers":["x"]}}');
   };
-  await stage.ask(session('s1'));
-  await stage.ask(session('s1'));
+  await stage.send(session('s1'));
+  await stage.send(session('s1'));
   assert.deepEqual(stage.ways(), [REPLAYED, REPLAYED]);
 });
 
@@ -195,8 +198,8 @@ for (const [pattern, ttl, next, way] of PATH_PATTERNS) {
     const stage = await setStage(t);
     stage.origin = cachingPath(pattern, ttl);
     const headers = { host: 'shop.example' };
-    await stage.ask({ path: '/docs/1', headers });
-    await stage.ask({ path: next, headers });
+    await stage.send({ path: '/docs/1', headers });
+    await stage.send({ path: next, headers });
     assert.deepEqual(stage.ways(), [REPLAYED, way]);
   });
 }
@@ -207,36 +210,36 @@ test('an entry by path expires, and the JSON form creates one too', async (t) =>
     response.setHeader('content-type', 'application/vnd.fly.replay+json');
     response.end('{"instance":"b2","cache":{"prefix":"/docs/*","ttl":30,"allow_bypass":true}}');
   };
-  await stage.ask({ path: '/docs/1' });
+  await stage.send({ path: '/docs/1' });
   await stage.clock.advance(29_999);
-  await stage.ask({ path: '/docs/2' });
+  await stage.send({ path: '/docs/2' });
   const skip = { 'fly-replay-cache-control': 'skip' };
-  assert.equal((await stage.ask({ path: '/docs/2', headers: skip })).body, 'bypass replayed');
+  assert.equal((await stage.send({ path: '/docs/2', headers: skip })).body, 'bypass replayed');
   await stage.clock.advance(30_000);
-  await stage.ask({ path: '/docs/3' });
+  await stage.send({ path: '/docs/3' });
   assert.deepEqual(stage.ways(), [REPLAYED, CACHED, REPLAYED, REPLAYED]);
 });
 
 test('a client bypasses the cache only where that is allowed', async (t) => {
   const headers = { 'mcp-session-id': 's1', 'fly-replay-cache-control': 'skip' };
   const strict = await setStage(t, { replayCache: [BY_HEADER] });
-  await strict.ask(session('s1'));
-  assert.equal((await strict.ask({ headers })).body, 'hit direct');
+  await strict.send(session('s1'));
+  assert.equal((await strict.send({ headers })).body, 'hit direct');
   const open = await setStage(t, { replayCache: [{ ...BY_HEADER, allowsBypass: true }] });
-  await open.ask(session('s1'));
-  assert.equal((await open.ask({ headers })).body, 'bypass replayed');
-  assert.equal((await open.ask(session('s1'))).body, 'hit direct', 'the entry still exists');
+  await open.send(session('s1'));
+  assert.equal((await open.send({ headers })).body, 'bypass replayed');
+  assert.equal((await open.send(session('s1'))).body, 'hit direct', 'the entry still exists');
   const byPath = await setStage(t);
   byPath.origin = cachingPath('/*', '10', { 'fly-replay-cache-allow-bypass': 'yes' });
-  await byPath.ask();
-  assert.equal((await byPath.ask({ headers })).body, 'bypass replayed');
+  await byPath.send();
+  assert.equal((await byPath.send({ headers })).body, 'bypass replayed');
 });
 
 test('a client that forces a Machine gets it, whatever is cached', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
-  await stage.ask(session('s1'));
+  await stage.send(session('s1'));
   stage.origin = reporting;
-  await stage.ask({ headers: { 'mcp-session-id': 's1', 'fly-force-instance-id': 'a1' } });
+  await stage.send({ headers: { 'mcp-session-id': 's1', 'fly-force-instance-id': 'a1' } });
   assert.deepEqual(stage.ways(), [REPLAYED, 'a1 first']);
 });
 
@@ -252,10 +255,10 @@ for (const form of ['header', 'JSON'] as const) {
         response.end('{"instance":"a1","cache":{"invalidate":true}}');
       }
     });
-    await stage.ask(session('s1'));
+    await stage.send(session('s1'));
     stage.origin = reporting;
-    assert.equal((await stage.ask(session('s1'))).body, 'miss replayed');
-    assert.equal((await stage.ask(session('s1'))).body, 'undefined direct');
+    assert.equal((await stage.send(session('s1'))).body, 'miss replayed');
+    assert.equal((await stage.send(session('s1'))).body, 'undefined direct');
     assert.deepEqual(stage.ways(), [REPLAYED, 'b2 cached, a1 replay', 'a1 first']);
   });
 }
@@ -265,33 +268,33 @@ test('a replay of a cached request without invalidate leaves the entry unchanged
     const isHit = request.headers['fly-replay-cache-status'] === 'hit';
     (isHit ? replaying('instance=a1') : reporting)(request, response);
   });
-  await stage.ask(session('s1'));
+  await stage.send(session('s1'));
   stage.origin = reporting;
-  await stage.ask(session('s1'));
-  await stage.ask(session('s1'));
+  await stage.send(session('s1'));
+  await stage.send(session('s1'));
   const undone = 'b2 cached, a1 replay';
   assert.deepEqual(stage.ways(), [REPLAYED, undone, undone]);
 });
 
 test('a cached Machine that is gone: the entry is dropped and the request routed again', async (t) => {
   const stage = await setStage(t, { replayCache: [BY_HEADER] });
-  await stage.ask(session('s1'));
+  await stage.send(session('s1'));
   stage.owner.state = 'destroyed';
   stage.origin = reporting;
   const posted = { ...session('s1'), method: 'POST', body: 'x' };
-  assert.equal((await stage.ask(posted)).body, 'undefined direct');
+  assert.equal((await stage.send(posted)).body, 'undefined direct');
   stage.owner.state = 'started';
-  assert.equal((await stage.ask(session('s1'))).body, 'undefined direct');
+  assert.equal((await stage.send(session('s1'))).body, 'undefined direct');
 });
 
 test('a cached Machine that is gone: an error of the edge, where that is requested', async (t) => {
   const options = { replayCache: [BY_HEADER], unreachableCached: 'fail' } as const;
   const stage = await setStage(t, options);
-  await stage.ask(session('s1'));
+  await stage.send(session('s1'));
   stage.owner.state = 'destroyed';
-  assert.equal((await stage.ask(session('s1'))).headers['fly-error'], 'PR02');
+  assert.equal((await stage.send(session('s1'))).headers['fly-error'], 'PR02');
   stage.owner.state = 'started';
-  assert.equal((await stage.ask(session('s1'))).body, 'hit direct');
+  assert.equal((await stage.send(session('s1'))).body, 'hit direct');
 });
 
 test('a cached Machine that refuses connections is dropped after the retries', async (t) => {
@@ -307,11 +310,11 @@ test('a cached Machine that refuses connections is dropped after the retries', a
   assert.ok(address !== null && typeof address === 'object');
   const machines = [a, { ...b, port: address.port }];
   const edge = await startTestEdge(t, machines, { replayCache: [BY_HEADER] });
-  assert.equal((await ask(edge.url, session('s1'))).body, 'miss replayed');
+  assert.equal((await sendRequest(edge.url, session('s1'))).body, 'miss replayed');
   door.closeAllConnections();
   door.close();
   await once(door, 'close');
-  assert.equal((await ask(edge.url, session('s1'))).body, 'undefined direct');
+  assert.equal((await sendRequest(edge.url, session('s1'))).body, 'undefined direct');
   assert.deepEqual(edge.records[1]?.hops, [{ machine: 'a1', how: 'first' }]);
 });
 

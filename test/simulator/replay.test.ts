@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { parseReplayFailure, parseReplaySource } from '../../src/fly.ts';
 import { createTestClock } from '../support/clock.ts';
 import {
-  ask,
+  sendRequest,
   naming,
   replaying,
   startMachine,
@@ -26,7 +26,7 @@ test('a replay delivers the complete request, and discards the replaying respons
   const edge = await startTestEdge(t, [a, b]);
   const headers = { 'x-own': 'kept', 'fly-replay-src': 'instance=forged' };
   const sent = { method: 'POST', path: '/x?y=%20z', headers, body: 'hello' };
-  const response = await ask(edge.url, sent);
+  const response = await sendRequest(edge.url, sent);
   assert.equal(response.status, 201);
   assert.equal(response.headers['fly-replay'], undefined);
   const seen = JSON.parse(response.body) as {
@@ -54,9 +54,9 @@ test('a body of a megabyte is replayed, one byte more is an error', async (t) =>
     request.once('end', () => response.end('all'));
   });
   const edge = await startTestEdge(t, [a, b]);
-  const post = (bytes: number, headers = {}): ReturnType<typeof ask> => {
+  const post = (bytes: number, headers = {}): ReturnType<typeof sendRequest> => {
     edge.setSpread('round-robin');
-    return ask(edge.url, { method: 'POST', body: Buffer.alloc(bytes), headers });
+    return sendRequest(edge.url, { method: 'POST', body: Buffer.alloc(bytes), headers });
   };
   assert.equal((await post(1_000_000)).body, 'all');
   assert.equal(received, 1_000_000);
@@ -75,9 +75,9 @@ test('ten replays are followed, the eleventh is PA02', async (t) => {
     left -= 1;
   });
   const edge = await startTestEdge(t, [machine]);
-  assert.equal((await ask(edge.url)).body, 'a1');
+  assert.equal((await sendRequest(edge.url)).body, 'a1');
   left = 11;
-  const response = await ask(edge.url);
+  const response = await sendRequest(edge.url);
   assert.equal(response.headers['fly-error'], 'PA02');
   assert.equal(edge.records[1]?.error, 'PA02');
   assert.equal(edge.records[1].replays, 10);
@@ -89,11 +89,11 @@ test('a replay to a Machine that does not exist is PR02, to an app that does not
     replaying(value)(request, response),
   );
   const edge = await startTestEdge(t, [machine]);
-  assert.equal((await ask(edge.url)).headers['fly-error'], 'PR02');
+  assert.equal((await sendRequest(edge.url)).headers['fly-error'], 'PR02');
   value = 'app=other';
-  assert.equal((await ask(edge.url)).headers['fly-error'], 'PA04');
+  assert.equal((await sendRequest(edge.url)).headers['fly-error'], 'PA04');
   value = 'nonsense';
-  assert.equal((await ask(edge.url)).headers['fly-error'], 'PA03');
+  assert.equal((await sendRequest(edge.url)).headers['fly-error'], 'PA03');
 });
 
 test('elsewhere goes to another Machine, region to one of that region, app to one of the app', async (t) => {
@@ -110,7 +110,7 @@ test('elsewhere goes to another Machine, region to one of that region, app to on
   const edge = await startTestEdge(t, [a, b, c, other]);
   const servedWith = async (fields: string): Promise<string> => {
     value = fields;
-    return (await ask(edge.url, { headers: { 'fly-force-instance-id': 'a1' } })).body;
+    return (await sendRequest(edge.url, { headers: { 'fly-force-instance-id': 'a1' } })).body;
   };
   assert.notEqual(await servedWith('elsewhere=true'), 'a1');
   assert.equal(await servedWith('region=nrt'), 'c3');
@@ -126,7 +126,7 @@ test('prefer_instance falls back to another Machine, with a header that reports 
     response.end(String(request.headers['fly-preferred-instance-unavailable']));
   });
   const edge = await startTestEdge(t, [a, b]);
-  assert.equal((await ask(edge.url)).body, 'c3');
+  assert.equal((await sendRequest(edge.url)).body, 'c3');
 });
 
 test('fallback=force_self brings the request back with the reason, but only once', async (t) => {
@@ -141,7 +141,7 @@ test('fallback=force_self brings the request back with the reason, but only once
     } else naming('back at a1')(request, response);
   });
   const edge = await startTestEdge(t, [a, b]);
-  assert.equal((await ask(edge.url, { method: 'POST', body: 'hello' })).body, 'back at a1');
+  assert.equal((await sendRequest(edge.url, { method: 'POST', body: 'hello' })).body, 'back at a1');
   const failure = parseReplayFailure(seen[1] ?? '');
   assert.equal(failure.instance, 'b2');
   assert.equal(failure.app, 'shop');
@@ -154,7 +154,7 @@ test('fallback=force_self brings the request back with the reason, but only once
   ]);
   replaysAgain = true;
   edge.setSpread('round-robin');
-  assert.equal((await ask(edge.url)).headers['fly-error'], 'PA03');
+  assert.equal((await sendRequest(edge.url)).headers['fly-error'], 'PA03');
 });
 
 test('a fallback reports a timeout or a missing target', async (t) => {
@@ -168,7 +168,7 @@ test('a fallback reports a timeout or a missing target', async (t) => {
   const edge = await startTestEdge(t, [a, b], { retries: { count: 1000, delayMs: 10 } });
   const reasonWith = async (fields: string): Promise<string> => {
     value = fields;
-    return (await ask(edge.url, { headers: { 'fly-force-instance-id': 'a1' } })).body;
+    return (await sendRequest(edge.url, { headers: { 'fly-force-instance-id': 'a1' } })).body;
   };
   assert.equal(await reasonWith('instance=b2;timeout=30ms;fallback=force_self'), 'timeout');
   assert.equal(await reasonWith('instance=c3;timeout=30ms;fallback=prefer_self'), 'no_candidate');
@@ -182,18 +182,18 @@ test('fallback=prefer_self goes to another Machine when the first is gone, force
   });
   const b = await startMachine(t, 'b2', naming('b2'));
   const edge = await startTestEdge(t, [a, b]);
-  assert.equal((await ask(edge.url)).body, 'b2');
+  assert.equal((await sendRequest(edge.url)).body, 'b2');
   a.state = 'started';
   value = 'instance=c3;timeout=1s;fallback=force_self';
   edge.setSpread('round-robin');
-  assert.equal((await ask(edge.url)).headers['fly-error'], 'PR02');
+  assert.equal((await sendRequest(edge.url)).headers['fly-error'], 'PR02');
 });
 
 test('an unreachable target without fallback is an error after the retries', async (t) => {
   const a = await startMachine(t, 'a1', replaying('instance=b2'));
   const b = await startUnreachableMachine(t, 'b2');
   const edge = await startTestEdge(t, [a, b]);
-  const response = await ask(edge.url);
+  const response = await sendRequest(edge.url);
   assert.equal(response.status, 503);
   assert.equal(response.headers['fly-error'], 'PR03');
 });
@@ -202,11 +202,11 @@ test('a replay starts a stopped Machine, a first hop only if no other runs', asy
   const a = await startMachine(t, 'a1', replaying('instance=b2'));
   const b = await startMachine(t, 'b2', naming('b2'), { state: 'suspended' });
   const edge = await startTestEdge(t, [a, b]);
-  assert.equal((await ask(edge.url)).body, 'b2');
+  assert.equal((await sendRequest(edge.url)).body, 'b2');
   assert.deepEqual([edge.records[0]?.first, b.wakeCount], ['a1', 1]);
   a.state = 'stopped';
   b.state = 'suspended';
-  assert.equal((await ask(edge.url)).body, 'b2');
+  assert.equal((await sendRequest(edge.url)).body, 'b2');
   assert.deepEqual([a.wakeCount, b.wakeCount], [0, 2]);
 });
 
@@ -230,7 +230,7 @@ test('the JSON form replays too, and may transform the request', async (t) => {
     response.end(JSON.stringify([request.url, cookie ?? null, set]));
   });
   const edge = await startTestEdge(t, [a, b]);
-  const response = await ask(edge.url, { headers: { cookie: 'a=b' } });
+  const response = await sendRequest(edge.url, { headers: { cookie: 'a=b' } });
   assert.deepEqual(JSON.parse(response.body), ['/new?p=1', null, 'yes']);
 });
 
@@ -241,7 +241,7 @@ test('an invalid JSON form is PA03', async (t) => {
   });
   const edge = await startTestEdge(t, [a]);
   for (body of ['{', '[]', 'null', '{"state":"x"}', '{"instance":7}']) {
-    assert.equal((await ask(edge.url)).headers['fly-error'], 'PA03', body);
+    assert.equal((await sendRequest(edge.url)).headers['fly-error'], 'PA03', body);
   }
 });
 
@@ -258,7 +258,7 @@ test('the JSON form has timeout and fallback', async (t) => {
   const b = await startUnreachableMachine(t, 'b2');
   const edge = await startTestEdge(t, [a, b], { retries: { count: 1000, delayMs: 5 } });
   const headers = { 'fly-force-instance-id': 'a1' };
-  assert.equal((await ask(edge.url, { headers })).body, 'timeout');
+  assert.equal((await sendRequest(edge.url, { headers })).body, 'timeout');
 });
 
 const RECENTLY_STOPPED: readonly [minutesAgo: number, isOn: boolean, served: string][] = [
@@ -276,7 +276,7 @@ for (const [minutesAgo, isOn, served] of RECENTLY_STOPPED) {
     const machines = [b, await startMachine(t, 'c3', naming('c3'))];
     const edge = await startTestEdge(t, machines, { clock, passesOverRecentlyStopped: isOn });
     assert.equal(
-      (await ask(edge.url, { headers: { 'fly-prefer-instance-id': 'b2' } })).body,
+      (await sendRequest(edge.url, { headers: { 'fly-prefer-instance-id': 'b2' } })).body,
       served,
     );
   });
@@ -288,5 +288,5 @@ test('with PM11, a recently stopped Machine gets requests that no other can serv
   const b = await startMachine(t, 'b2', naming('b2'), { state: 'stopped' });
   b.stoppedAt = clock.now();
   const edge = await startTestEdge(t, [a, b], { clock, passesOverRecentlyStopped: true });
-  assert.equal((await ask(edge.url)).body, 'b2');
+  assert.equal((await sendRequest(edge.url)).body, 'b2');
 });

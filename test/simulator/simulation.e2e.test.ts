@@ -18,7 +18,7 @@ import {
   type Simulation,
   type SimulationOptions,
 } from '../../src/simulator/simulation.ts';
-import { ask } from './support.ts';
+import { sendRequest } from './support.ts';
 
 const STAND_IN = [
   process.execPath,
@@ -54,7 +54,9 @@ interface StandInResponse {
 }
 
 async function requestOwner(url: string, owner?: string): Promise<StandInResponse> {
-  const response = await ask(url, { headers: owner === undefined ? {} : { 'x-owner': owner } });
+  const response = await sendRequest(url, {
+    headers: owner === undefined ? {} : { 'x-owner': owner },
+  });
   assert.equal(response.status, 200, response.body);
   return JSON.parse(response.body) as StandInResponse;
 }
@@ -105,7 +107,7 @@ test('the Machines of a simulation', async (t) => {
   await t.test('reach each other over the private network', async () => {
     const { env } = await requestOwner(url, a.id);
     const headers = { host: `${b.id}.vm.${b.app}.internal` };
-    const response = await ask(`http://127.0.0.1:${env.PEER_DIAL_PORT ?? ''}`, { headers });
+    const response = await sendRequest(`http://127.0.0.1:${env.PEER_DIAL_PORT ?? ''}`, { headers });
     assert.equal(response.body, b.id);
   });
 
@@ -147,7 +149,7 @@ test('the Machines of a simulation', async (t) => {
   await t.test('can be cut off from the edge, from each other and from the resolver', async () => {
     const { env } = await requestOwner(url, a.id);
     const callFromA = (): Promise<string> =>
-      ask(`http://127.0.0.1:${env.PEER_DIAL_PORT ?? ''}`, {
+      sendRequest(`http://127.0.0.1:${env.PEER_DIAL_PORT ?? ''}`, {
         headers: { host: `${b.id}.vm.${b.app}.internal` },
       }).then(({ body }) => body);
     const resolverOfA = new dns.Resolver();

@@ -115,7 +115,7 @@ export async function startTestEdge(
   return { ...edge, records };
 }
 
-export interface TestAnswer {
+export interface TestResponse {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly rawHeaders: readonly string[];
@@ -129,8 +129,8 @@ export interface TestRequest {
   readonly body?: string | Buffer;
 }
 
-export function ask(url: string, asked: TestRequest = {}): Promise<TestAnswer> {
-  const { method = 'GET', path = '/', headers = {}, body } = asked;
+export function sendRequest(url: string, options: TestRequest = {}): Promise<TestResponse> {
+  const { method = 'GET', path = '/', headers = {}, body } = options;
   return new Promise((resolve, reject) => {
     const request = httpRequest(`${url}${path}`, { method, headers, agent: false });
     request.once('error', reject);

@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 import {
-  ask,
+  sendRequest,
   naming,
   replaying,
   startMachine,
@@ -132,14 +132,14 @@ test('a reset passes through', async (t) => {
 test('an upgrade to another protocol than WebSocket is an ordinary request', async (t) => {
   const edge = await startTestEdge(t, [await startMachine(t, 'a1', naming('a1'))]);
   const headers = { connection: 'upgrade', upgrade: 'h2c' };
-  assert.equal((await ask(edge.url, { method: 'POST', headers, body: 'x' })).body, 'a1');
+  assert.equal((await sendRequest(edge.url, { method: 'POST', headers, body: 'x' })).body, 'a1');
 });
 
 test('a replay by an ordinary request works with WebSockets', async (t) => {
   const a = await startSocketMachine(t, 'a1', replaying('instance=b2'));
   const b = await startSocketMachine(t, 'b2');
   const edge = await startTestEdge(t, [a, b]);
-  assert.equal((await ask(edge.url)).body, 'b2');
+  assert.equal((await sendRequest(edge.url)).body, 'b2');
 });
 
 const ACCEPTED = [

@@ -12,9 +12,9 @@ export interface ScriptedDns {
   readonly txt: Map<string, string>;
   readonly aaaa: Map<string, string[]>;
   /** `TYPE name` of every query so far, in order. */
-  readonly asked: string[];
+  readonly queries: string[];
   /** While true, queries get no response. */
-  isSilent: boolean;
+  isUnresponsive: boolean;
 }
 
 export async function startScriptedDns(t: TestContext): Promise<ScriptedDns> {
@@ -25,11 +25,11 @@ export async function startScriptedDns(t: TestContext): Promise<ScriptedDns> {
     server: `127.0.0.1:${socket.address().port}`,
     txt: new Map(),
     aaaa: new Map(),
-    asked: [],
-    isSilent: false,
+    queries: [],
+    isUnresponsive: false,
   };
   socket.on('message', (message, { port, address }) => {
-    if (!dns.isSilent) socket.send(responseTo(message, dns), port, address);
+    if (!dns.isUnresponsive) socket.send(responseTo(message, dns), port, address);
   });
   return dns;
 }
@@ -40,10 +40,10 @@ const TTL_SECONDS = 3_600;
 const AUTHORITATIVE = 0x0400;
 const NAME_ERROR = 3;
 
-function responseTo(message: Buffer, { txt, aaaa, asked }: ScriptedDns): Buffer {
+function responseTo(message: Buffer, { txt, aaaa, queries }: ScriptedDns): Buffer {
   const { id = 0, questions = [] } = decode(message);
   const { name, type } = questions[0] ?? assert.fail('a message without a question');
-  asked.push(`${type} ${name}`);
+  queries.push(`${type} ${name}`);
   const exists = txt.has(name) || aaaa.has(name);
   const ttl = TTL_SECONDS;
   const texts = type === 'TXT' ? chunked(txt.get(name)) : [];

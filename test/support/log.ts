@@ -8,14 +8,14 @@ export interface Line {
   readonly fields: object;
 }
 
-export interface KeptLog {
+export interface MemoryLog {
   readonly logger: Logger;
   readonly lines: readonly Line[];
   /** The messages of one level, in order. */
   messages(level: LogLevel): string[];
 }
 
-export function createKeptLog(onRequest?: (fields: object) => void): KeptLog {
+export function createMemoryLog(onRequest?: (fields: object) => void): MemoryLog {
   const lines: Line[] = [];
   const keep =
     (level: LogLevel) =>

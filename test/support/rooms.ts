@@ -17,7 +17,7 @@ import type { EdgeRequestRecord } from '../../src/simulator/records.ts';
 import { startTestEdge } from '../simulator/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from './fleet.ts';
 import { idPlacedOn, keyOf, machineId } from './ids.ts';
-import { createKeptLog, type KeptLog } from './log.ts';
+import { createMemoryLog, type MemoryLog } from './log.ts';
 import { serve } from './sidecar.ts';
 
 /** A request as the app received it. */
@@ -91,7 +91,7 @@ export async function serveRooms(t: TestContext, name: string): Promise<RoomApp>
 
 export interface RoomMachine extends TestMachine {
   readonly app: RoomApp;
-  readonly log: KeptLog;
+  readonly log: MemoryLog;
   /** Lines of the access log, in order. */
   readonly requests: readonly RequestLine[];
   /** The Machine that its store names as the owner of that id. */
@@ -139,7 +139,7 @@ export async function startRoomMachine(
 ): Promise<RoomMachine> {
   const app = await serveRooms(t, id);
   const requests: RequestLine[] = [];
-  const log = createKeptLog((line) => void requests.push(line as RequestLine));
+  const log = createMemoryLog((line) => void requests.push(line as RequestLine));
   const settings = { SESSION_PROTOCOLS: ROOM_PROTOCOLS, ADMIN_TOKEN: TOKEN, ...env };
   const machine = await fleet.start(id, app.port, settings, {
     ...{ logger: log.logger, clock: clockWithLongTimeouts },
@@ -207,26 +207,26 @@ export async function startRooms(
 }
 
 /** The response of one Machine, without an edge that follows a replay. */
-export interface Answer {
+export interface RoomResponse {
   readonly status: number;
   readonly body: string;
   readonly headers: Headers;
   readonly replay: ReplayInstruction | undefined;
 }
 
-export async function ask(
+export async function requestRoom(
   { url }: Pick<TestMachine, 'url'>,
   room: string,
   init: RequestInit & { readonly duplex?: 'half' } = {},
-): Promise<Answer> {
-  return askFor(url, `/?room=${room}`, init);
+): Promise<RoomResponse> {
+  return requestPath(url, `/?room=${room}`, init);
 }
 
-export async function askFor(
+export async function requestPath(
   url: string,
   path: string,
   init: RequestInit & { readonly duplex?: 'half' } = {},
-): Promise<Answer> {
+): Promise<RoomResponse> {
   const response = await fetch(url + path, { redirect: 'manual', ...init });
   const { status, headers } = response;
   const replay = parseReplay(headers.get('fly-replay') ?? '');
@@ -245,15 +245,15 @@ export function chunked(text: string): RequestInit & { readonly duplex: 'half' }
 }
 
 /** A Machine's response to the sidecar of another one that queries an id. */
-export async function answerTo(
-  asker: string,
+export async function queryPeer(
+  from: string,
   { sidecar }: Pick<TestMachine, 'sidecar'>,
   session: string,
 ): Promise<Claim | 'no' | 'unknown'> {
   const key = keyOf(session);
   const response = await fetch(`http://127.0.0.1:${sidecar.ports.peer}/v1/ask`, {
     method: 'POST',
-    body: JSON.stringify({ from: asker, questions: [{ key }] }),
+    body: JSON.stringify({ from, questions: [{ key }] }),
   });
   assert.equal(response.status, 200);
   const { answers } = (await response.json()) as {
@@ -269,7 +269,7 @@ export interface EdgeBefore {
   readonly call: (first: string, room: string, init?: RequestInit) => Promise<Called>;
 }
 
-export interface Called extends Answer {
+export interface Called extends RoomResponse {
   /** Machines that the edge sent it to, in order. */
   readonly way: readonly string[];
 }
@@ -296,7 +296,7 @@ export async function startEdgeBefore(
       const path = `/call-${(count += 1)}`;
       const headers = new Headers(init.headers);
       headers.set('fly-prefer-instance-id', first);
-      const response = await askFor(edge.url, `${path}?room=${room}`, { ...init, headers });
+      const response = await requestPath(edge.url, `${path}?room=${room}`, { ...init, headers });
       const record = edge.records.find((candidate) => candidate.path === path);
       assert.ok(record, `the edge has a record of ${path}`);
       return { ...response, way: record.hops.map(({ machine }) => String(machine)) };

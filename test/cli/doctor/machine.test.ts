@@ -115,7 +115,7 @@ test('only what the settings name is queried, and only what is needed', async (t
   const port = await serveApp(t, listener);
   await runDoctor(['--json'], environment(dns, { PEER_DIAL_PORT: String(port) }));
   assert.deepEqual(received, ['POST /v1/ask {"from":"a1","questions":[]}']);
-  assert.deepEqual([...new Set(dns.asked)].sort(), [
+  assert.deepEqual([...new Set(dns.queries)].sort(), [
     'AAAA a1.vm.app.internal',
     'AAAA b2.vm.app.internal',
     'TXT all.vms.app.internal',

@@ -7,7 +7,7 @@ import { test, type TestContext } from 'node:test';
 import type { Binding } from '../../../src/session.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
-import { createKeptLog } from '../../support/log.ts';
+import { createMemoryLog } from '../../support/log.ts';
 import { serve, startTestSidecar } from '../../support/sidecar.ts';
 import { createPlace } from '../../store/place.ts';
 import {
@@ -38,7 +38,7 @@ async function openFile(t: TestContext): Promise<Opened> {
 }
 
 async function openSidecar(t: TestContext): Promise<Opened> {
-  const kept = createKeptLog();
+  const kept = createMemoryLog();
   const sidecar = await startTestSidecar(t, 1, { ADMIN_TOKEN: TOKEN }, { logger: kept.logger });
   const env = { ADMIN_TOKEN: TOKEN, ADMIN_PORT: String(sidecar.ports.admin) };
   return {

@@ -15,7 +15,7 @@ import { NodeClient, type SeenResponse } from './node-client.ts';
 import { randomPieces } from './pieces.ts';
 import { findForbiddenTrailer, isSame } from './request-comparison.ts';
 import { RawPeer } from './raw-peer.ts';
-import { TELLS_RESETS } from '../../support/tells-resets.ts';
+import { DETECTS_RESETS } from '../../support/detects-resets.ts';
 import { readRequests, RequestReader, type ReadRequest } from './request-reader.ts';
 import { requestText } from './request-text.ts';
 import { readResponse, type ResponseRead } from './response-reader.ts';
@@ -239,7 +239,7 @@ function findOtherResponse(read: ResponseRead, seen: SeenResponse, view: ClientV
   // A client on an old libuv can't tell.
   const isFramed =
     hasField(seen.rawHeaders, 'content-length') || hasField(seen.rawHeaders, 'transfer-encoding');
-  const mayBeMistaken = !TELLS_RESETS && !isWhole && !isFramed;
+  const mayBeMistaken = !DETECTS_RESETS && !isWhole && !isFramed;
   if (isTaken !== isWhole && !mayBeMistaken)
     return isWhole ? 'not complete for the client' : 'complete for the client';
   if (isWhole && seen.body !== read.body) return 'another body';

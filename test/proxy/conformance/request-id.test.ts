@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import { freePort } from '../../support/free-port.ts';
-import { createKeptLog } from '../../support/log.ts';
+import { createMemoryLog } from '../../support/log.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
 import { get, serveRecordingApp, rawSidecarAt } from './support.ts';
@@ -22,7 +22,7 @@ async function logOf(
   env: Readonly<Record<string, string>> = {},
 ): Promise<Logged> {
   const written = Promise.withResolvers<object>();
-  const log = createKeptLog((line) => written.resolve(line));
+  const log = createMemoryLog((line) => written.resolve(line));
   const { ports } = await startTestSidecar(t, appPort, env, { logger: log.logger });
   const client = await rawSidecarAt(t, ports.public, await serveRecordingApp(t)).connect();
   client.send(get('/', ...lines, 'Connection: close').replace('GET', 'POST'));

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
-import { createKeptLog } from '../../support/log.ts';
+import { createMemoryLog } from '../../support/log.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
 import {
   assertReachesApp,
@@ -101,7 +101,7 @@ describe('a request loop', () => {
   async function startLoop(t: TestContext, count: number): Promise<Sidecars> {
     const back = await openRelay(t);
     let [port, loggedCount] = [back.port, 0];
-    const { logger } = createKeptLog(() => void (loggedCount += 1));
+    const { logger } = createMemoryLog(() => void (loggedCount += 1));
     for (let i = 0; i < count; i += 1) {
       const env = { FLY_MACHINE_ID: `m${i + 1}` };
       port = (await startTestSidecar(t, port, env, { logger })).ports.public;

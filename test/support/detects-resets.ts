@@ -4,4 +4,4 @@
  */
 const [MAJOR = 0, MINOR = 0] = process.versions.uv.split('.').map(Number);
 
-export const TELLS_RESETS = MAJOR > 1 || (MAJOR === 1 && MINOR >= 52);
+export const DETECTS_RESETS = MAJOR > 1 || (MAJOR === 1 && MINOR >= 52);
