@@ -213,7 +213,7 @@ describe('a Machine of a Fly app', () => {
     assert.equal(log.messages('warn').length, 1);
     assert.match(
       log.messages('warn')[0] ?? '',
-      /^other Machines of this app run, and with FLEET=off/,
+      /^other Machines of this app run, but with FLEET=off/,
     );
   });
 
@@ -243,7 +243,7 @@ describe('a Machine of a Fly app', () => {
         return hasSettled(starting);
       });
       await clock.advance(WARN_AFTER_MS);
-      const blind = log.messages('warn').filter((text) => text.includes('still not known'));
+      const blind = log.messages('warn').filter((text) => text.includes('still unreadable'));
       assert.equal(blind.length, warnings);
       await (await starting).stop();
     }
