@@ -1,15 +1,15 @@
 /**
- * Schedules and batches the queries to Postgres:
+ * Batches the queries to Postgres:
  *
- *     asked ─ writes of its key in flight? ─ yes ─> waits for them (a write waits for lookups, too)
- *             └ no ─> ready ─ a connection is free ─> one statement with all ready ones of its kind
+ *     asked ─ its turn, by `in-flight.ts` ─> ready ─ a connection is free ─> one statement with all
+ *                                                                           ready ones of its kind
  *
  * So a single query runs at once, and queries that arrive while all connections are busy share a
- * statement. Queries of one key run in the order of their calls, though there are several
- * connections.
+ * statement.
  */
 import type { Clock } from '../../clock.ts';
-import type { SessionKey } from '../../session.ts';
+import type { WritesInFlight } from '../in-flight.ts';
+import { READ_LIMIT_MS, WRITE_LIMIT_MS } from '../remote-store.ts';
 import { startTimeLimit } from '../time-limit.ts';
 import { MAX_CONNECTIONS } from './pool.ts';
 import type { PostgresRow } from './pool.ts';
@@ -22,12 +22,12 @@ export interface PostgresBatches {
    * limit.
    */
   ask(question: Question): Promise<PostgresRow | undefined>;
-  /** Resolves once all earlier queries have finished. */
-  idle(): Promise<void>;
 }
 
 export interface BatchesOptions {
   readonly clock: Clock;
+  /** A query is in flight until it can have no effect any more. */
+  readonly inFlight: Pick<WritesInFlight<undefined>, 'run' | 'read'>;
   /** Performs queries of one kind, no two writes of one key among them. */
   readonly perform: (
     questions: readonly [Question, ...Question[]],
@@ -38,8 +38,6 @@ export interface BatchesOptions {
 const MAX_BATCH = 100;
 /** One second of traffic of a busy sidecar; more are rejected at once. */
 const MAX_WAITING = 5_000;
-const LOOKUP_LIMIT_MS = 500;
-const WRITE_LIMIT_MS = 1_000;
 
 interface Job {
   readonly question: Question;
@@ -49,10 +47,15 @@ interface Job {
   readonly reject: (error: unknown) => void;
   /** Call it once the query can have no effect any more. */
   readonly leave: () => void;
+  /** Resolves then. */
+  readonly ended: Promise<undefined>;
 }
 
-export function createPostgresBatches({ clock, perform }: BatchesOptions): PostgresBatches {
-  const turns = createTurns();
+export function createPostgresBatches({
+  clock,
+  inFlight,
+  perform,
+}: BatchesOptions): PostgresBatches {
   const ready: Job[] = [];
   let waitingCount = 0;
   let busyCount = 0;
@@ -66,9 +69,10 @@ export function createPostgresBatches({ clock, perform }: BatchesOptions): Postg
       });
     }
   };
-  const start = (job: Job): void => {
+  const start = (job: Job): Promise<undefined> => {
     ready.push(job);
     pump();
+    return job.ended;
   };
   const ask = (question: Question): Promise<PostgresRow | undefined> => {
     if (waitingCount >= MAX_WAITING) {
@@ -76,28 +80,28 @@ export function createPostgresBatches({ clock, perform }: BatchesOptions): Postg
       return Promise.reject(new StoreError('passing', message));
     }
     waitingCount += 1;
-    const turn = turns.enter(question.key, question.kind === 'lookup');
+    const { promise: ended, resolve: resolveEnded } = Promise.withResolvers<undefined>();
     const leave = (): void => {
       waitingCount -= 1;
-      turn.leave();
+      resolveEnded(undefined);
     };
-    const { job, row } = createJob(question, leave, clock);
-    if (turn.before === undefined) start(job);
-    else void turn.before.then(() => start(job));
+    const { job, row } = createJob(question, { ended, leave }, clock);
+    if (question.kind === 'lookup') void inFlight.read(question.key, () => start(job));
+    else void inFlight.run(question, () => start(job));
     return row;
   };
 
-  return { ask, idle: () => turns.idle() };
+  return { ask };
 }
 
 function createJob(
   question: Question,
-  leave: () => void,
+  end: Pick<Job, 'ended' | 'leave'>,
   clock: Clock,
 ): { job: Job; row: Promise<PostgresRow | undefined> } {
   const limitMs = limitOf(question);
   const { promise, resolve, reject } = Promise.withResolvers<PostgresRow | undefined>();
-  const job = { question, isOver: false, resolve, reject, leave };
+  const job = { question, isOver: false, resolve, reject, ...end };
   const cancel = startTimeLimit(clock, limitMs, () => {
     job.isOver = true;
     reject(new StoreError('passing', `Postgres has not responded within ${limitMs} ms`));
@@ -106,7 +110,7 @@ function createJob(
 }
 
 function limitOf({ kind }: Question): number {
-  return kind === 'lookup' ? LOOKUP_LIMIT_MS : WRITE_LIMIT_MS;
+  return kind === 'lookup' ? READ_LIMIT_MS : WRITE_LIMIT_MS;
 }
 
 /** Takes the ready queries of the same kind as the first. */
@@ -135,41 +139,16 @@ async function performAll(
   try {
     const rows = await perform([first, ...others], limitOf(first));
     const byKey = new Map(rows.map((row) => [row.key, row]));
-    for (const { question, resolve } of batch) resolve(byKey.get(question.key));
+    endAll(batch, ({ question, resolve }) => resolve(byKey.get(question.key)));
   } catch (error) {
-    for (const { reject } of batch) reject(error);
-  } finally {
-    for (const { leave } of batch) leave();
+    endAll(batch, ({ reject }) => reject(error));
   }
 }
 
-interface Turn {
-  readonly isRead: boolean;
-  readonly before: Promise<unknown> | undefined;
-  readonly done: Promise<unknown>;
-}
-
-/** Queries of one key run in the order of entering: a write alone, reads together. */
-function createTurns() {
-  const latest = new Map<SessionKey, Turn>();
-  return {
-    enter: (key: SessionKey, isRead: boolean) => {
-      const previous = latest.get(key);
-      const { promise, resolve } = Promise.withResolvers<undefined>();
-      const isTogether = isRead && previous?.isRead === true;
-      const turn: Turn = {
-        isRead,
-        before: isTogether ? previous.before : previous?.done,
-        done: isTogether ? Promise.all([previous.done, promise]) : promise,
-      };
-      latest.set(key, turn);
-      void turn.done.then(() => {
-        if (latest.get(key) === turn) latest.delete(key);
-      });
-      return { before: turn.before, leave: () => resolve(undefined) };
-    },
-    idle: async () => {
-      await Promise.all([...latest.values()].map(({ done }) => done));
-    },
-  };
+/** A caller that has its result finds its query no longer in flight. */
+function endAll(batch: readonly Job[], settle: (job: Job) => void): void {
+  for (const job of batch) {
+    job.leave();
+    settle(job);
+  }
 }

@@ -1,48 +1,49 @@
 /**
  * The store in a Postgres database (13 or newer; tested with 15) that the fleet shares: claims are
  * atomic across its Machines, and peers need not be asked. Every operation is one statement and one
- * round trip, or none:
+ * round trip.
  *
- *     lookup ─ cached within the last second ───────────────> served from the cache
- *              └ else ─────────────────────────────────────> in turn, 500 ms at most
- *     writes ──────────────────────────────────────────────> in turn, 1 s at most
- *
- * Waiting queries share statements (`batches.ts`); queries of one key run in the order of their
- * calls. Time is the database's. A write whose promise has resolved is committed: it survives what
- * the database's configuration survives. A write that timed out may still take effect.
+ * Waiting queries share statements (`batches.ts`); those of one key run in the order of their calls
+ * (`../in-flight.ts`). Time is the database's. A write whose promise has resolved is committed: it
+ * survives what the database's configuration survives. A write that timed out may still take effect,
+ * before the next one of its key.
  */
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
-import { describePostgresOpenFailure, describePostgresUrl } from './errors.ts';
-import { createFailureReporter } from './errors.ts';
-import type { FailureReporter } from './errors.ts';
-import { sumOf } from './upkeep.ts';
-import { createPostgresBatches } from './batches.ts';
-import type { PostgresBatches } from './batches.ts';
-import { toPostgresStoreError } from './errors.ts';
-import { openPostgresPool, TRANSACTION_LIMIT_MS } from './pool.ts';
-import type { PostgresPool } from './pool.ts';
+import { createWritesInFlight, type WritesInFlight } from '../in-flight.ts';
+import {
+  createRemoteCache,
+  createRemoteStore,
+  type RemoteCache,
+  type RemoteDatabase,
+  type Written,
+} from '../remote-store.ts';
+import type { Write, WriteKind } from '../rules.ts';
+import {
+  StoreError,
+  type OnStoreOperation,
+  type SessionStore,
+  type StoreLimits,
+} from '../store.ts';
+import { createPostgresBatches, type PostgresBatches } from './batches.ts';
+import {
+  createFailureReporter,
+  describePostgresOpenFailure,
+  describePostgresUrl,
+  toPostgresStoreError,
+  type FailureReporter,
+} from './errors.ts';
+import { openPostgresPool, TRANSACTION_LIMIT_MS, type PostgresPool } from './pool.ts';
 import { leftBy, toBinding, toOutcome } from './rows.ts';
 import { migratePostgres } from './schema.ts';
-import { PAGE_ROWS, pageStatement, SIZE, statementOf } from './statements.ts';
-import type { StatementSettings } from './statements.ts';
-import { PostgresUpkeep } from './upkeep.ts';
-import type { BindingCounts } from './upkeep.ts';
-import { createRemoteCache } from '../remote-cache.ts';
-import type { RemoteCache } from '../remote-cache.ts';
-import type { Outcome, Write, WriteKind } from '../rules.ts';
-import { StoreError } from '../store.ts';
-import type {
-  Lookup,
-  OnStoreOperation,
-  SessionStore,
-  StoreLimits,
-  StoreMetrics,
-} from '../store.ts';
-import { createTimed } from '../write-methods.ts';
-import type { Timed } from '../write-methods.ts';
-import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
-import type { StoreCounters } from '../write-methods.ts';
+import {
+  PAGE_ROWS,
+  pageStatement,
+  SIZE,
+  statementOf,
+  type StatementSettings,
+} from './statements.ts';
+import { PostgresUpkeep, sumOf, type BindingCounts } from './upkeep.ts';
 
 export interface PostgresStoreOptions {
   /**
@@ -65,8 +66,6 @@ export interface PostgresStoreOptions {
   readonly serverTime?: () => number;
 }
 
-/** About 25 MB when full: the sessions that one sidecar is expected to use at a time. */
-const MAX_HOT_BINDINGS = 100_000;
 /** How old the metrics' count may be, relative to the time it takes to count. */
 const COUNT_REST = 100;
 
@@ -77,24 +76,30 @@ const BINDING: ReadonlySet<WriteKind> = new Set(['claim', 'upsert', 'rebind']);
 interface Parts {
   readonly pool: PostgresPool;
   readonly settings: StatementSettings;
+  readonly inFlight: WritesInFlight<undefined>;
   readonly batches: PostgresBatches;
   readonly upkeep: PostgresUpkeep;
   readonly cache: RemoteCache;
   readonly clock: Clock;
-  readonly counters: StoreCounters;
-  readonly timed: Timed;
   readonly alarm: FailureReporter;
 }
 
 /** Rejects with a {@link StoreError} that names the server, the problem and the remedy. */
 export async function openPostgresStore(options: PostgresStoreOptions): Promise<SessionStore> {
-  const { url, clock } = options;
+  const { url, clock, onOperation } = options;
   const address = describePostgresUrl(url);
   const alarm = createFailureReporter(options);
   try {
     const pool = await openPostgresPool(url, clock, (error) => alarm.broken(error));
     await migrateOrClose(pool);
-    return createPostgresStore(createParts(pool, alarm, options));
+    const parts = createParts(pool, alarm, options);
+    const { inFlight, cache } = parts;
+    return createRemoteStore(databaseOf(parts), {
+      clock,
+      inFlight,
+      cache,
+      onOperation,
+    });
   } catch (error) {
     throw describePostgresOpenFailure(address, toPostgresStoreError('opening', error));
   }
@@ -114,12 +119,13 @@ function createParts(
   alarm: FailureReporter,
   options: PostgresStoreOptions,
 ): Parts {
-  const { clock, limits, namespace, onOperation, serverTime } = options;
+  const { clock, limits, namespace, serverTime } = options;
   const settings = { namespace, maxAgeMs: limits.maxAgeMs, serverTime };
-  const counters = createStoreCounters();
-  const cache = createRemoteCache(clock, MAX_HOT_BINDINGS);
+  const inFlight = createWritesInFlight<undefined>();
+  const cache = createRemoteCache(clock, inFlight);
   const batches = createPostgresBatches({
     clock,
+    inFlight,
     perform: async (questions, limitMs) => {
       const { text, values } = statementOf(questions, settings);
       const rows = await pool.query(text, values, limitMs);
@@ -131,99 +137,48 @@ function createParts(
     pool,
     settings,
     maxSessions: limits.maxSessions,
-    onEvicted: (keys) => keys.forEach((key) => cache.delete(key)),
+    onEvicted: (keys) => cache.forget(keys),
     onError: (error) => alarm.failed(toPostgresStoreError('store eviction', error)),
   });
-  const timed = createTimed(clock, counters, onOperation);
-  return { pool, settings, batches, upkeep, cache, clock, counters, timed, alarm };
+  return { pool, settings, inFlight, batches, upkeep, cache, clock, alarm };
 }
 
-function createPostgresStore(parts: Parts): SessionStore {
-  const { upkeep, batches, cache, clock, counters, timed } = parts;
+function databaseOf(parts: Parts): RemoteDatabase {
+  const { upkeep, pool, clock, alarm } = parts;
   const count = createRarely(() => upkeep.count(), clock);
-  let closed: Promise<void> | undefined;
-
-  const assertOpen = (): void => {
-    if (closed) throw new StoreError('closed', 'the session store is closed');
-  };
-  /** Waits for all earlier operations. */
-  const idle = async (): Promise<void> => {
-    assertOpen();
-    await batches.idle();
-    await upkeep.idle();
-    assertOpen();
-  };
-  const lookup = (key: SessionKey): Lookup | Promise<Lookup> => {
-    if (closed) return 'unknown';
-    counters.lookups += 1;
-    return cache.get(key) ?? ask(parts, key);
-  };
-  const perform = (write: Write): Promise<Outcome> =>
-    timed(write.kind, async () => {
-      assertOpen();
-      return performWrite(parts, write);
-    });
-
   return {
     kind: 'postgres',
-    isShared: true,
-    lookup,
-    ...createWriteMethods(clock, counters, perform),
-    cleanup: () =>
-      timed('cleanup', async () => {
-        await idle();
-        return cleanUp(parts);
-      }),
-    entries: () => pageThrough(parts, idle),
-    getMetrics: async () => {
-      await idle();
-      return measure(parts, count);
+    read: (key) => read(parts, key),
+    write: (write) => performWrite(parts, write),
+    onReadFailed: (error) => alarm.failed(toPostgresStoreError('store lookup', error)),
+    cleanUp: (idle) => cleanUp(parts, idle),
+    list: (idle) => pageThrough(parts, idle),
+    measure: () => measure(pool, count),
+    idle: () => upkeep.idle(),
+    close: async () => {
+      upkeep.stop();
+      // A count may take long, so the pool must end it.
+      await pool.close();
+      await upkeep.idle();
     },
-    close: () => (closed ??= close(parts)),
   };
 }
 
-/** A count may take long, so the pool must end it. */
-async function close({ batches, upkeep, pool }: Parts): Promise<void> {
-  upkeep.stop();
-  await batches.idle();
-  await pool.close();
-  await upkeep.idle();
+async function read({ batches, clock }: Parts, key: SessionKey): Promise<Binding | 'absent'> {
+  const row = await batches.ask({ kind: 'lookup', key });
+  const now = clock.now();
+  const binding = row && toBinding(row, now);
+  return binding && binding.expiresAt > now ? binding : 'absent';
 }
 
-async function ask(
-  { batches, cache, clock, timed, alarm }: Parts,
-  key: SessionKey,
-): Promise<Lookup> {
-  const end = cache.beginRead(key);
-  try {
-    const row = await timed('lookup', () => batches.ask({ kind: 'lookup', key }));
-    const now = clock.now();
-    const binding = row && toBinding(row, now);
-    const found = binding && binding.expiresAt > now ? binding : 'absent';
-    end(found);
-    return found;
-  } catch (error) {
-    end('absent');
-    alarm.failed(toPostgresStoreError('store lookup', error));
-    return 'unknown';
-  }
-}
-
-async function performWrite(
-  { batches, cache, clock, upkeep }: Parts,
-  write: Write,
-): Promise<Outcome> {
+async function performWrite({ batches, clock, upkeep }: Parts, write: Write): Promise<Written> {
   assertWhole(write);
-  const end = cache.beginWrite(write.key);
   try {
     const outcome = toOutcome(write, await batches.ask(write), clock.now());
-    end(leftBy(write, outcome));
     const { after, hasTakenEffect } = outcome;
     if (after && hasTakenEffect && BINDING.has(write.kind)) upkeep.noteWritten(after.origin);
-    return outcome;
+    return { outcome, left: leftBy(write, outcome) };
   } catch (error) {
-    end('unknown');
     throw toPostgresStoreError(`store ${write.kind}`, error);
   }
 }
@@ -234,11 +189,10 @@ function assertWhole(write: Write): void {
   throw new StoreError('fatal', `a generation must be a whole number, got ${write.generation}`);
 }
 
-async function cleanUp({ upkeep, counters, clock }: Parts): Promise<number> {
+async function cleanUp({ upkeep }: Parts, idle: () => Promise<void>): Promise<number> {
+  await idle();
   try {
-    const removed = await upkeep.cleanUp();
-    counters.lastCleanupAt = clock.now();
-    return removed;
+    return await upkeep.cleanUp();
   } catch (error) {
     throw toPostgresStoreError('store cleanup', error);
   }
@@ -263,15 +217,16 @@ async function* pageThrough(
   } while (after !== undefined);
 }
 
-async function measure(
-  { pool, counters }: Parts,
-  count: () => Promise<BindingCounts>,
-): Promise<StoreMetrics> {
+async function measure(pool: PostgresPool, count: () => Promise<BindingCounts>) {
   try {
     const { all, alive } = await count();
     const [size] = await pool.query(SIZE, [], TRANSACTION_LIMIT_MS);
     const total = sumOf(all);
-    return { total, expired: total - sumOf(alive), sizeBytes: Number(size?.bytes), ...counters };
+    return {
+      total,
+      expired: total - sumOf(alive),
+      sizeBytes: Number(size?.bytes),
+    };
   } catch (error) {
     throw toPostgresStoreError('measuring the store', error);
   }

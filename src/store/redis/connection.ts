@@ -208,7 +208,7 @@ export type CallScript = (call: ScriptCall) => Promise<string[]>;
 
 /**
  * Sends a script again if the server has forgotten all scripts. It has forgotten them for the calls
- * behind this one too, so the calls keep their order: that is why a read is a script there.
+ * behind this one too, so the calls keep their order.
  */
 export function createScriptCalls(
   connection: Pick<RedisConnection, 'ask'>,

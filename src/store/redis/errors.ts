@@ -129,3 +129,17 @@ function withoutPlace(message: string): string {
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** The problem, with the server and the remedy. Keeps the code. */
+export function describeRedisOpenFailure(server: string, error: StoreError): StoreError {
+  const { code, message, cause } = error;
+  const text = `the session store at ${server} cannot be used: ${message}; ${adviceOn(error)}`;
+  return new StoreError(code, text, { cause });
+}
+
+function adviceOn({ code, cause }: StoreError): string {
+  if (code !== 'passing')
+    return 'check the address, user, password and permissions in SESSION_STORE_URL';
+  if (isReply(cause)) return 'the server is reachable and may recover; the next attempt follows';
+  return 'check that it runs, that this Machine can reach it, and whether it needs TLS (rediss://)';
+}

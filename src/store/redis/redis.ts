@@ -2,32 +2,48 @@
  * The store in a Redis server that the fleet shares (Redis from 6.2 on, Valkey, Upstash). Every
  * operation is one round trip, and every write is one script, atomic on the server:
  *
- *     lookup ─ cached within the last second ─────────────> served from the cache
- *              └ else ───────────────────────────────────> GET and TIME, 500 ms at most
- *     writes ─────────────────────────────────────────────> script, 1 s at most
+ *     lookup ─────────────────────────> GET and TIME
+ *              └ behind a write ──────> what the write left
+ *     writes ─────────────────────────> script
  *
- * All operations share one connection without waiting for each other, so they take effect in the
- * order of their calls. What a binding survives depends on the server's configuration: its
- * append-only file, its replicas. A write that timed out may still take effect.
+ * Operations of one key run in the order of their calls (`../in-flight.ts`). All operations share
+ * one connection, those of different keys without waiting for each other, so that one that timed
+ * out can't take effect after a later one. What a binding survives depends on the server's
+ * configuration: its append-only file, its replicas.
  */
-import type { Binding } from '../../session.ts';
+import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
+import { createWritesInFlight, type WritesInFlight } from '../in-flight.ts';
+import {
+  createRemoteCache,
+  createRemoteStore,
+  READ_LIMIT_MS,
+  WRITE_LIMIT_MS,
+  type RemoteCache,
+  type RemoteDatabase,
+  type Written,
+} from '../remote-store.ts';
+import type { Write } from '../rules.ts';
+import {
+  StoreError,
+  type OnStoreOperation,
+  type SessionStore,
+  type StoreLimits,
+} from '../store.ts';
 import { parseRedisUrl } from './address.ts';
-import { createScriptCalls } from './connection.ts';
-import type { CallScript } from './connection.ts';
-import { RedisConnection } from './connection.ts';
-import { isReply, toRedisStoreError } from './errors.ts';
-import { createRedisLookup } from './lookup.ts';
-import { keysIn, limitArguments, parseOutcome, parseRow, writeArguments } from './rows.ts';
-import type { RedisKeys } from './rows.ts';
+import { createScriptCalls, RedisConnection, type CallScript } from './connection.ts';
+import { describeRedisOpenFailure, toRedisStoreError } from './errors.ts';
+import {
+  keysIn,
+  limitArguments,
+  parseOutcome,
+  parseRow,
+  parseStored,
+  serverMs,
+  writeArguments,
+  type RedisKeys,
+} from './rows.ts';
 import { CLEANUP, COUNT, PAGE, WRITE } from './scripts.ts';
-import { createRemoteCache } from '../remote-cache.ts';
-import type { RemoteCache } from '../remote-cache.ts';
-import type { Outcome, Write } from '../rules.ts';
-import { StoreError } from '../store.ts';
-import type { OnStoreOperation, SessionStore, StoreLimits } from '../store.ts';
-import { createTimed } from '../write-methods.ts';
-import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
 
 export interface RedisStoreOptions {
   /** `redis://` or `rediss://`, credentials included. */
@@ -46,21 +62,19 @@ export interface RedisStoreOptions {
   readonly serverTime?: () => number;
 }
 
-const WRITE_LIMIT_MS = 1_000;
-/** About 25 MB when full: the sessions that one sidecar is expected to use at a time. */
-const MAX_HOT_BINDINGS = 100_000;
 /** Bindings that one script removes or lists: they block the server for a millisecond or two. */
 const STRIDE = 500;
 
 /** What every operation needs. */
 interface Parts {
+  readonly connection: RedisConnection;
   readonly call: CallScript;
   readonly keys: RedisKeys;
   readonly limits: StoreLimits;
   readonly clock: Clock;
+  readonly inFlight: WritesInFlight<Written>;
   readonly cache: RemoteCache;
-  /** ARGV[1] of every script: the time, or empty to use the server's clock. */
-  readonly moment: () => string;
+  readonly serverTime: (() => number) | undefined;
 }
 
 /**
@@ -76,136 +90,127 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<Sessio
     });
     return createRedisStore(connection, options);
   } catch (error) {
-    throw describeOpenFailure(address.shown, toRedisStoreError('opening', error));
+    throw describeRedisOpenFailure(address.shown, toRedisStoreError('opening', error));
   }
 }
 
 function createRedisStore(connection: RedisConnection, options: RedisStoreOptions): SessionStore {
-  const { clock, limits, onOperation, onError, serverTime } = options;
-  const counters = createStoreCounters();
-  const timed = createTimed(clock, counters, onOperation);
-  const cache = createRemoteCache(clock, MAX_HOT_BINDINGS);
+  const { namespace, clock, limits, onOperation, onError, serverTime } = options;
+  const inFlight = createWritesInFlight<Written>();
+  const cache = createRemoteCache(clock, inFlight);
   const call = createScriptCalls(connection, clock);
-  const keys = keysIn(options.namespace);
-  const moment = (): string => (serverTime ? String(Math.floor(serverTime())) : '');
-  const parts: Parts = { call, keys, limits, clock, cache, moment };
-  // `onError` has already reported a lost connection.
-  const onFailing = (error: StoreError): void => {
-    if (connection.isUp()) onError?.(error);
-  };
-  const lookup = createRedisLookup({
-    ...parts,
-    connection,
-    serverTime,
-    timed,
-    counters,
-    onFailing,
-  });
-  const underWay = new Set<Promise<unknown>>();
-  let closed: Promise<void> | undefined;
-
-  const assertOpen = (): void => {
-    if (closed) throw new StoreError('closed', 'the session store is closed');
-  };
-  /** Waited for before a close. */
-  const finish = async <Result>(work: Promise<Result>): Promise<Result> => {
-    underWay.add(work);
-    return work.finally(() => underWay.delete(work));
-  };
-  const perform = (write: Write): Promise<Outcome> =>
-    timed(write.kind, async () => {
-      assertOpen();
-      return finish(performWrite(parts, write));
-    });
-
-  return {
+  const keys = keysIn(namespace);
+  const parts: Parts = { connection, call, keys, limits, clock, inFlight, cache, serverTime };
+  const reads = createReadReporter(connection, onError);
+  const database: RemoteDatabase = {
     kind: 'redis',
-    isShared: true,
-    lookup: (key) => (closed ? 'unknown' : lookup(key)),
-    ...createWriteMethods(clock, counters, perform),
-    cleanup: () =>
-      timed('cleanup', async () => {
-        assertOpen();
-        const removed = await cleanUp(parts, assertOpen);
-        counters.lastCleanupAt = clock.now();
-        return removed;
-      }),
-    entries: () => pageThrough(parts, assertOpen),
-    getMetrics: async () => {
-      assertOpen();
-      // The server's disk and memory hold other data too, so their size says nothing about this
-      // store.
-      return { ...(await count(parts)), sizeBytes: 0, ...counters };
+    read: async (key) => {
+      const found = await readInTurn(parts, key);
+      reads.worked();
+      return found;
     },
-    close: () => (closed ??= close(connection, underWay)),
+    write: (write) => inFlight.run(write, () => sendWrite(parts, write)),
+    onReadFailed: (error) => reads.failed(error),
+    cleanUp: (idle) => cleanUp(parts, idle),
+    list: (idle) => pageThrough(parts, idle),
+    measure: () => measure(parts),
+    idle: () => Promise.resolve(),
+    close: () => connection.close(),
+  };
+  return createRemoteStore(database, { clock, inFlight, cache, onOperation });
+}
+
+/** Reports when reads begin to fail, not every failed read. */
+function createReadReporter(
+  connection: RedisConnection,
+  onError: RedisStoreOptions['onError'],
+): { worked(): void; failed(error: unknown): void } {
+  let isFailing = false;
+  return {
+    worked: () => {
+      isFailing = false;
+    },
+    failed: (error) => {
+      // `onError` has already reported a lost connection.
+      if (!isFailing && connection.isUp()) onError?.(toRedisStoreError('store lookup', error));
+      isFailing = true;
+    },
   };
 }
 
-async function close(
-  connection: RedisConnection,
-  underWay: ReadonlySet<Promise<unknown>>,
-): Promise<void> {
-  await Promise.allSettled(underWay);
-  await connection.close();
+/** ARGV[1] of every script: the time, or empty to use the server's clock. */
+function momentOf({ serverTime }: Parts): string {
+  return serverTime ? String(Math.floor(serverTime())) : '';
 }
 
-async function performWrite(parts: Parts, write: Write): Promise<Outcome> {
+/** The result of a write says what is bound: no query is needed behind it. */
+function readInTurn(parts: Parts, key: SessionKey): Promise<Binding | 'absent'> {
+  const { inFlight, clock } = parts;
+  return inFlight.read(key, (written) => {
+    if (written === undefined || written.left === 'unknown') return query(parts, key);
+    const { left } = written;
+    return Promise.resolve(left !== 'absent' && left.expiresAt > clock.now() ? left : 'absent');
+  });
+}
+
+async function query(
+  { connection, keys, clock, serverTime }: Parts,
+  key: SessionKey,
+): Promise<Binding | 'absent'> {
+  const question = ['GET', keys.prefix + key];
+  const [text, time] = await connection.askWithTime(question, READ_LIMIT_MS);
+  if (typeof text !== 'string') return 'absent';
+  return parseStored(key, text, Math.floor(serverTime?.() ?? serverMs(time)), clock.now());
+}
+
+async function sendWrite(parts: Parts, write: Write): Promise<Written> {
   const { keys, limits, clock, cache } = parts;
+  const { key } = write;
   const args = writeArguments(write);
-  const end = cache.beginWrite(write.key);
-  try {
-    const [reply = '', ...evicted] = await ask(parts, `store ${write.kind}`, {
-      script: WRITE,
-      keys: [keys.prefix + write.key, ...keys.indexes],
-      args: [parts.moment(), String(limits.maxAgeMs), ...limitArguments(limits), ...args],
-    });
-    const outcome = parseOutcome(write.key, reply, clock.now());
-    end(outcome.after ?? 'absent');
-    forgetAll(cache, evicted);
-    return outcome;
-  } catch (error) {
-    end('unknown');
-    throw error;
-  }
+  const [reply = '', ...evicted] = await ask(parts, `store ${write.kind}`, {
+    script: WRITE,
+    keys: [keys.prefix + key, ...keys.indexes],
+    args: [momentOf(parts), String(limits.maxAgeMs), ...limitArguments(limits), ...args],
+  });
+  cache.forget(evicted as SessionKey[]);
+  const outcome = parseOutcome(key, reply, clock.now());
+  // A write may evict its own binding.
+  return { outcome, left: evicted.includes(key) ? 'absent' : (outcome.after ?? 'absent') };
 }
 
 /** Removes in strides, so that other clients get their turn in between. */
-async function cleanUp(parts: Parts, assertOpen: () => void): Promise<number> {
+async function cleanUp(parts: Parts, idle: () => Promise<void>): Promise<number> {
   const { keys, limits, cache } = parts;
   let total = 0;
   let removedCount: number;
   do {
-    assertOpen();
+    await idle();
     const [removed, ...sessions] = await ask(parts, 'store cleanup', {
       script: CLEANUP,
       keys: keys.indexes,
-      args: [parts.moment(), ...limitArguments(limits), keys.prefix, String(STRIDE)],
+      args: [momentOf(parts), ...limitArguments(limits), keys.prefix, String(STRIDE)],
     });
-    forgetAll(cache, sessions);
+    cache.forget(sessions as SessionKey[]);
     removedCount = Number(removed);
     total += removedCount;
   } while (removedCount >= STRIDE);
   return total;
 }
 
-function forgetAll(cache: RemoteCache, sessions: readonly string[]): void {
-  for (const session of sessions) cache.delete(session as Binding['key']);
-}
-
 /**
  * Lists one sorted set after the other. A binding that exists all the time is listed; while the
  * server resizes a set, or a binding moves to another set, it may be listed twice.
  */
-async function* pageThrough(parts: Parts, assertOpen: () => void): AsyncGenerator<Binding> {
+async function* pageThrough(parts: Parts, idle: () => Promise<void>): AsyncGenerator<Binding> {
   const { keys, clock } = parts;
   for (const index of keys.indexes) {
     let cursor = '0';
     do {
-      assertOpen();
+      await idle();
       const [next = '0', ...rows]: string[] = await ask(parts, 'listing the store', {
         script: PAGE,
         keys: [index],
-        args: [parts.moment(), cursor, String(STRIDE), keys.prefix],
+        args: [momentOf(parts), cursor, String(STRIDE), keys.prefix],
       });
       cursor = next;
       for (const row of rows) yield parseRow(row, clock.now());
@@ -213,13 +218,14 @@ async function* pageThrough(parts: Parts, assertOpen: () => void): AsyncGenerato
   }
 }
 
-async function count(parts: Parts): Promise<{ total: number; expired: number }> {
+/** The server's disk and memory hold other data too, so their size says nothing about this store. */
+async function measure(parts: Parts) {
   const [total, expired] = await ask(parts, 'counting the store', {
     script: COUNT,
     keys: parts.keys.indexes,
-    args: [parts.moment()],
+    args: [momentOf(parts)],
   });
-  return { total: Number(total), expired: Number(expired) };
+  return { total: Number(total), expired: Number(expired), sizeBytes: 0 };
 }
 
 /** `doing` names the operation that failed, in the text of the error. */
@@ -233,17 +239,4 @@ async function ask(
   } catch (error) {
     throw toRedisStoreError(doing, error);
   }
-}
-
-function describeOpenFailure(server: string, error: StoreError): StoreError {
-  const { code, message, cause } = error;
-  const text = `the session store at ${server} cannot be used: ${message}; ${adviceOn(error)}`;
-  return new StoreError(code, text, { cause });
-}
-
-function adviceOn({ code, cause }: StoreError): string {
-  if (code !== 'passing')
-    return 'check the address, user, password and permissions in SESSION_STORE_URL';
-  if (isReply(cause)) return 'the server is reachable and may recover; the next attempt follows';
-  return 'check that it runs, that this Machine can reach it, and whether it needs TLS (rediss://)';
 }

@@ -107,6 +107,12 @@ export function parseStored(
   };
 }
 
+/** `TIME` returns seconds and µs. */
+export function serverMs(time: unknown): number {
+  const [seconds, micros] = Array.isArray(time) ? (time as unknown[]) : [];
+  return Number(seconds) * 1_000 + Number(micros) / 1_000;
+}
+
 /** The server sends age and time left; this process's clock turns them into times. */
 export function parseBinding(key: SessionKey, text: string, now: number): Binding {
   const [origin = '', generation, ageMs, remainingMs, machine] = text.split(' ');

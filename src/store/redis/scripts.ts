@@ -129,12 +129,6 @@ local index_of = { ${byOrigin.join(', ')} }
 `;
 }
 
-/** KEYS: binding. Returns what is stored and the server's time, as `GET` and `TIME` do. */
-export const LOOKUP = script(`
-local time = redis.call('TIME')
-return { redis.call('GET', KEYS[1]), time[1], time[2] }
-`);
-
 /**
  * `applyWrite` of rules.ts, and the bounds. KEYS: binding, indexes. ARGV: now, maximum age, maximum
  * number of sessions, of adopted ones, kind, TTL, Machine, origin, generation, age, Machine before.
@@ -292,7 +286,7 @@ end
 return reply
 `);
 
-export const ALL_SCRIPTS: readonly Script[] = [LOOKUP, WRITE, CLEANUP, COUNT, PAGE];
+export const ALL_SCRIPTS: readonly Script[] = [WRITE, CLEANUP, COUNT, PAGE];
 
 function script(text: string): Script {
   return { text, sha: createHash('sha1').update(text).digest('hex') };

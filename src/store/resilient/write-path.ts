@@ -11,11 +11,11 @@
 import type { Clock } from '../../clock.ts';
 import { retry } from '../../resilience.ts';
 import type { SessionKey } from '../../session.ts';
+import { createWritesInFlight } from '../in-flight.ts';
 import { applyWrites, type Outcome, type Write } from '../rules.ts';
 import { StoreError, type Lookup, type StoreLimits } from '../store.ts';
 import { createTimeLimit, type TimeLimit } from '../time-limit.ts';
 import { countWrite, performWrite, type StoreCounters } from '../write-methods.ts';
-import { createWritesInFlight } from './in-flight.ts';
 import type { LocalCopy } from './local-copy.ts';
 import type { Outbox } from './outbox.ts';
 import { seenThrough, type PendingChange } from './pending-change.ts';
@@ -51,7 +51,7 @@ const WRITE_LIMIT_MS = 1_000;
 export class WritePath {
   readonly #options: WritePathOptions;
   readonly #parts: WritePathParts;
-  readonly #inFlight = createWritesInFlight();
+  readonly #inFlight = createWritesInFlight<Outcome>();
   readonly #limit: TimeLimit;
 
   constructor(options: WritePathOptions, parts: WritePathParts) {

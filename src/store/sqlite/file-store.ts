@@ -96,7 +96,6 @@ function createFileStore(opened: Opened, options: FileStoreOptions): LocalStore 
       else hot.delete(key);
     },
     onEvicted: (keys) => forgetAll(hot, keys),
-    maxAgeMs: limits.maxAgeMs,
   });
   const freshness = createFreshness({
     clock,
@@ -107,7 +106,8 @@ function createFileStore(opened: Opened, options: FileStoreOptions): LocalStore 
     onForeignWrite: () => hot.clear(),
   });
   const lookup = createLookup({
-    ...{ reader, hot, freshness, pending: queue.pending, counters, clock, onOperation },
+    ...{ reader, hot, freshness, pending: queue.pending, maxAgeMs: limits.maxAgeMs },
+    ...{ counters, clock, onOperation },
     onError: damage.report,
     isDamaged: () => damage.found() !== undefined,
   });

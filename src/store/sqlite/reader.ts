@@ -5,10 +5,11 @@
 import type { Clock } from '../../clock.ts';
 import type { Binding, SessionKey } from '../../session.ts';
 import type { HotCache } from '../hot-cache.ts';
+import type { PendingWrites } from '../in-flight.ts';
+import { applyWrites } from '../rules.ts';
 import { isBusy, toSqliteStoreError } from './errors.ts';
 import { openInPlace, type Inode } from './file.ts';
 import type { Freshness } from './freshness.ts';
-import type { PendingWrites } from './write-queue.ts';
 import { createRowReader } from './rows.ts';
 import type { Lookup, OnStoreOperation, StoreError } from '../store.ts';
 import type { StoreCounters } from '../write-methods.ts';
@@ -69,7 +70,8 @@ export interface LookupParts {
   readonly reader: SqliteReader;
   readonly hot: HotCache<Binding>;
   readonly freshness: Freshness;
-  readonly pending: Pick<PendingWrites, 'has' | 'apply'>;
+  readonly pending: Pick<PendingWrites, 'of'>;
+  readonly maxAgeMs: number;
   readonly counters: StoreCounters;
   readonly clock: Clock;
   readonly onOperation: OnStoreOperation | undefined;
@@ -80,22 +82,22 @@ export interface LookupParts {
 }
 
 export function createLookup(parts: LookupParts): (key: SessionKey) => Lookup {
-  const { hot, freshness, pending, counters, clock, isDamaged } = parts;
+  const { hot, freshness, pending, maxAgeMs, counters, clock, isDamaged } = parts;
   const read = createRead(parts);
   return (key) => {
     counters.lookups += 1;
     const now = clock.now();
-    const isPending = pending.has(key);
+    const writes = pending.of(key);
     const isFresh = freshness.check();
     // The check may have found damage.
     if (isDamaged()) return 'unknown';
-    const known = isFresh && !isPending ? hot.get(key, now) : undefined;
+    const known = isFresh && !writes ? hot.get(key, now) : undefined;
     if (known !== undefined) return known;
     const found = read(key);
     if (found === 'unknown') return 'unknown';
-    const binding = isPending ? pending.apply(key, found) : found;
+    const binding = writes ? applyWrites(writes, found, maxAgeMs) : found;
     if (binding === undefined || binding.expiresAt <= now) return 'absent';
-    if (!isPending) hot.set(binding);
+    if (!writes) hot.set(binding);
     return binding;
   };
 }

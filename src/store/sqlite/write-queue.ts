@@ -10,8 +10,9 @@
  * waited meanwhile fail with it: so no request waits much longer than that, however long the queue
  * is.
  */
-import type { Binding, SessionKey } from '../../session.ts';
-import { applyWrites, type Outcome, type Write } from '../rules.ts';
+import type { SessionKey } from '../../session.ts';
+import { createPendingWrites, type PendingWrites } from '../in-flight.ts';
+import type { Outcome, Write } from '../rules.ts';
 import { toSqliteStoreError } from './errors.ts';
 import type { RequestKind, RequestOf, WriteResult, WriterResponses } from './protocol.ts';
 import type { WriterResult } from './thread.ts';
@@ -33,7 +34,7 @@ export interface WriteQueue {
     request: RequestOf<Kind>,
   ): Promise<WriterResponses[Kind]>;
   /** The writes called but not finished. */
-  readonly pending: Pick<PendingWrites, 'has' | 'apply'>;
+  readonly pending: Pick<PendingWrites, 'of'>;
   /** Rejects later calls, and waits until all earlier ones have finished. */
   close(): Promise<void>;
 }
@@ -51,7 +52,6 @@ export interface WriteQueueOptions {
   readonly onSettled: (write: Write, outcome: Outcome | undefined) => void;
   /** Bindings that were evicted. */
   readonly onEvicted: (keys: readonly SessionKey[]) => void;
-  readonly maxAgeMs: number;
 }
 
 /**
@@ -81,7 +81,7 @@ type Job = WriteJob | OtherJob;
 class WriterAwayError extends StoreError {}
 
 export function createWriteQueue(options: WriteQueueOptions): WriteQueue {
-  const pending = createPendingWrites(options.maxAgeMs);
+  const pending = createPendingWrites();
   const jobs: Job[] = [];
   let running: Promise<void> | undefined;
   let isClosed = false;
@@ -188,31 +188,4 @@ async function askPatiently<Kind extends RequestKind>(
       throw new WriterAwayError('passing', 'another process holds the lock of the session store');
     }
   }
-}
-
-export interface PendingWrites {
-  has(key: SessionKey): boolean;
-  add(write: Write): void;
-  /** The oldest write of its key is committed, or has failed. */
-  settle(write: Write): void;
-  /** What will be bound once they are written, if `found` is the content of the file. */
-  apply(key: SessionKey, found: Binding | undefined): Binding | undefined;
-}
-
-export function createPendingWrites(maxAgeMs: number): PendingWrites {
-  const byKey = new Map<SessionKey, Write[]>();
-  return {
-    has: (key) => byKey.has(key),
-    add: (write) => {
-      const writes = byKey.get(write.key);
-      if (writes) writes.push(write);
-      else byKey.set(write.key, [write]);
-    },
-    settle: ({ key }) => {
-      const writes = byKey.get(key);
-      if (writes && writes.length > 1) writes.shift();
-      else byKey.delete(key);
-    },
-    apply: (key, found) => applyWrites(byKey.get(key) ?? [], found, maxAgeMs),
-  };
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { SessionKey } from '../../../src/session.ts';
+import { createWritesInFlight } from '../../../src/store/in-flight.ts';
 import { createPostgresBatches } from '../../../src/store/postgres/batches.ts';
 import type { PostgresRow } from '../../../src/store/postgres/pool.ts';
 import type { Question } from '../../../src/store/postgres/statements.ts';
@@ -21,8 +22,10 @@ interface Batch {
 function createBatches() {
   const clock = createTestClock();
   const sent: Batch[] = [];
+  const inFlight = createWritesInFlight<undefined>();
   const batches = createPostgresBatches({
     clock,
+    inFlight,
     perform: (questions) =>
       new Promise<readonly PostgresRow[]>((resolve, reject) => {
         sent.push({
@@ -33,7 +36,7 @@ function createBatches() {
       }),
   });
   const query = (question: Question) => batches.ask(question);
-  return { clock, sent, query, batches };
+  return { clock, sent, query, inFlight };
 }
 
 function lookup(name: string): Question {
@@ -167,11 +170,11 @@ test('the timeout runs while a query waits, and then the query is not sent', asy
 });
 
 test('a query beyond five thousand waiting ones is rejected immediately', async () => {
-  const { query, sent, batches } = createBatches();
+  const { query, sent, inFlight } = createBatches();
   const all = Array.from({ length: 5_000 }, (_, index) => query(lookup(`k-${index}`)));
   await assert.rejects(query(lookup('one-more')), { code: 'passing', message: /behind by 5000/ });
   let isSettled = false;
-  const settled = batches.idle().then(() => (isSettled = true));
+  const settled = inFlight.ended().then(() => (isSettled = true));
   // More are sent with each response.
   for (const batch of sent) {
     assert.equal(isSettled, false);

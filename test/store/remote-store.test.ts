@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Binding } from '../../src/session.ts';
-import { createRemoteCache } from '../../src/store/remote-cache.ts';
+import { createWritesInFlight } from '../../src/store/in-flight.ts';
+import { createRemoteCache } from '../../src/store/remote-store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
@@ -9,9 +10,21 @@ const KEY = keyOf('session');
 
 function start(maxEntries = 100) {
   const clock = createTestClock();
-  const cache = createRemoteCache(clock, maxEntries);
+  const inFlight = createWritesInFlight<undefined>();
+  const cache = createRemoteCache(clock, inFlight, maxEntries);
   const ownerOf = (key = KEY): string => cache.get(key)?.machine ?? 'no owner';
-  return { clock, cache, ownerOf };
+  /** Begins a write; the returned function ends it. */
+  const beginWrite = (key = KEY) => {
+    const end = cache.beginWrite(key);
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const done = inFlight.run({ kind: 'touch', key, now: 0, ttlMs: 1 }, () => promise);
+    return async (after: Parameters<typeof end>[0]): Promise<void> => {
+      resolve(undefined);
+      await done;
+      end(after);
+    };
+  };
+  return { clock, cache, ownerOf, beginWrite };
 }
 
 function bindingOf(machine: string, clock: TestClock, { key = KEY, ttlMs = 60_000 } = {}): Binding {
@@ -34,12 +47,12 @@ test('a result of the database is used for a second', async () => {
 });
 
 test('that second starts with the query, because the response may have been slow', async () => {
-  const { clock, cache, ownerOf } = start();
+  const { clock, cache, ownerOf, beginWrite } = start();
   const endRead = cache.beginRead(KEY);
-  const endWrite = cache.beginWrite(keyOf('other'));
+  const endWrite = beginWrite(keyOf('other'));
   await clock.advance(400);
   endRead(bindingOf('a1', clock));
-  endWrite(bindingOf('b2', clock, { key: keyOf('other') }));
+  await endWrite(bindingOf('b2', clock, { key: keyOf('other') }));
   await clock.advance(599);
   assert.equal(ownerOf(), 'a1');
   assert.equal(ownerOf(keyOf('other')), 'b2');
@@ -55,87 +68,82 @@ test('a binding is not used past its expiry', async () => {
   assert.equal(ownerOf(), 'no owner');
 });
 
-test('an absent key is never cached: another Machine may bind it at any moment', () => {
-  const { clock, cache, ownerOf } = start();
+test('an absent key is never cached: another Machine may bind it at any moment', async () => {
+  const { clock, cache, ownerOf, beginWrite } = start();
   cache.beginRead(KEY)('absent');
   assert.equal(ownerOf(), 'no owner');
   cache.beginRead(KEY)(bindingOf('a1', clock));
-  cache.beginWrite(KEY)('absent');
+  await beginWrite()('absent');
   assert.equal(ownerOf(), 'no owner');
 });
 
-test('from the call of a write to its end the cache holds nothing for the key', () => {
-  const { clock, cache, ownerOf } = start();
+test('from the call of a write to its end the cache holds nothing for the key', async () => {
+  const { clock, cache, ownerOf, beginWrite } = start();
   cache.beginRead(KEY)(bindingOf('a1', clock));
-  const endWrite = cache.beginWrite(KEY);
+  const endWrite = beginWrite();
   assert.equal(ownerOf(), 'no owner');
-  endWrite(bindingOf('b2', clock));
+  await endWrite(bindingOf('b2', clock));
   assert.equal(ownerOf(), 'b2');
 });
 
-test('after a failed write the cache holds nothing for the key', () => {
-  const { clock, cache, ownerOf } = start();
+test('after a failed write the cache holds nothing for the key', async () => {
+  const { clock, cache, ownerOf, beginWrite } = start();
   cache.beginRead(KEY)(bindingOf('a1', clock));
-  cache.beginWrite(KEY)('unknown');
+  await beginWrite()('unknown');
   assert.equal(ownerOf(), 'no owner');
 });
 
-test('a read that overlaps a write is not cached, in any order of their starts and ends', () => {
-  const { clock, cache, ownerOf } = start();
+test('a read that overlaps a write is not cached, in any order of their starts and ends', async () => {
+  const { clock, cache, ownerOf, beginWrite } = start();
   const before = bindingOf('a1', clock);
   const after = bindingOf('b2', clock);
 
   const readAcrossBegin = cache.beginRead(KEY);
-  const endWrite = cache.beginWrite(KEY);
+  const endWrite = beginWrite();
   readAcrossBegin(before);
   cache.beginRead(KEY)(before);
   assert.equal(ownerOf(), 'no owner');
-  const readAcrossEnd = cache.beginRead(KEY);
-  endWrite(after);
-  readAcrossEnd(before);
+  await endWrite(after);
   assert.equal(ownerOf(), 'b2');
 
   const readAcrossAll = cache.beginRead(KEY);
-  cache.beginWrite(KEY)(after);
+  await beginWrite()(after);
   readAcrossAll(before);
   assert.equal(ownerOf(), 'b2');
 
-  const failed = cache.beginWrite(KEY);
+  const failed = beginWrite();
   const readWithin = cache.beginRead(KEY);
-  failed('unknown');
   readWithin(before);
+  await failed('unknown');
   assert.equal(ownerOf(), 'no owner');
 });
 
-test('of several concurrent writes only the last to end determines the value', () => {
-  const { clock, cache, ownerOf } = start();
-  const [endFirst, endSecond] = [cache.beginWrite(KEY), cache.beginWrite(KEY)];
-  endFirst(bindingOf('a1', clock));
+test('of several concurrent writes only the last to end determines the value', async () => {
+  const { clock, ownerOf, beginWrite } = start();
+  const [endFirst, endSecond] = [beginWrite(), beginWrite()];
+  await endFirst(bindingOf('a1', clock));
   assert.equal(ownerOf(), 'no owner');
-  endSecond(bindingOf('b2', clock));
+  await endSecond(bindingOf('b2', clock));
   assert.equal(ownerOf(), 'b2');
 });
 
-test('a write of one key does not affect others', () => {
-  const { clock, cache, ownerOf } = start();
+test('a write of one key does not affect others', async () => {
+  const { clock, cache, ownerOf, beginWrite } = start();
   const other = keyOf('other');
   const endRead = cache.beginRead(other);
-  const endWrite = cache.beginWrite(KEY);
+  const endWrite = beginWrite();
   endRead(bindingOf('a1', clock, { key: other }));
   assert.equal(ownerOf(other), 'a1');
-  endWrite('unknown');
+  await endWrite('unknown');
   assert.equal(ownerOf(other), 'a1');
 });
 
 test('a removed entry is not restored by the response to an earlier query', () => {
   const { clock, cache, ownerOf } = start();
-  const [endFirst, endSecond] = [cache.beginRead(KEY), cache.beginRead(keyOf('other'))];
-  cache.delete(KEY);
-  endFirst(bindingOf('a1', clock));
+  const endRead = cache.beginRead(KEY);
+  cache.forget([KEY]);
+  endRead(bindingOf('a1', clock));
   assert.equal(ownerOf(), 'no owner');
-  cache.clear();
-  endSecond(bindingOf('a1', clock, { key: keyOf('other') }));
-  assert.equal(ownerOf(keyOf('other')), 'no owner');
   cache.beginRead(KEY)(bindingOf('a1', clock));
   assert.equal(ownerOf(), 'a1');
 });

@@ -1,0 +1,150 @@
+/**
+ * The writes in flight, of each key one after the other: the one place that keeps their order. A
+ * write that is retried, or accepted elsewhere after a failure, takes effect before the writes
+ * called after it, and a read sees the writes called before it.
+ *
+ *     write ─ earlier writes and reads of its key ended ──> performed, alone
+ *     read ── earlier writes of its key ended ────────────> performed, other reads beside it
+ */
+import type { SessionKey } from '../session.ts';
+import type { Write } from './rules.ts';
+
+/** `Result` is what a write resolves to. */
+export interface WritesInFlight<Result> {
+  /** See {@link PendingWrites}. */
+  of(key: SessionKey): readonly Write[] | undefined;
+  /**
+   * Calls `perform` when all earlier writes and reads of the key have ended; at once if there are
+   * none. Settles as `perform` does, when the write is no longer in flight.
+   */
+  run(write: Write, perform: () => Promise<Result>): Promise<Result>;
+  /**
+   * Calls `perform` when all earlier writes of the key have ended, with the result of the last one;
+   * with undefined if there was none or it failed.
+   */
+  read<Found>(
+    key: SessionKey,
+    perform: (written: Result | undefined) => Promise<Found>,
+  ): Promise<Found>;
+  /**
+   * For a read that waits for no write. Call the result once, when the read is back: it says
+   * whether a write of the key was called meanwhile, or `cross`; then the read value may be older.
+   */
+  beginRead(key: SessionKey): () => boolean;
+  /** The binding was changed by other means than a write. */
+  cross(key: SessionKey): void;
+  /** Resolves once everything called so far has ended. */
+  ended(): Promise<void>;
+}
+
+/** What was called of one key and has not ended. */
+interface OfKey<Result> {
+  count: number;
+  /** The last write, if one is in flight. */
+  write: Promise<Result> | undefined;
+  /** Settles when all of it has ended. */
+  all: Promise<unknown> | undefined;
+}
+
+interface Reads {
+  count: number;
+  isCrossed: boolean;
+}
+
+export function createWritesInFlight<Result>(): WritesInFlight<Result> {
+  const pending = createPendingWrites();
+  const byKey = new Map<SessionKey, OfKey<Result>>();
+  const reading = new Map<SessionKey, Reads>();
+
+  const enter = (key: SessionKey): OfKey<Result> => {
+    const found = byKey.get(key);
+    const ofKey = found ?? { count: 0, write: undefined, all: undefined };
+    if (!found) byKey.set(key, ofKey);
+    ofKey.count += 1;
+    return ofKey;
+  };
+  const leave = (key: SessionKey, ofKey: OfKey<Result>): void => {
+    ofKey.count -= 1;
+    if (ofKey.count === 0) byKey.delete(key);
+  };
+  const cross = (key: SessionKey): void => {
+    const reads = reading.get(key);
+    if (reads) reads.isCrossed = true;
+  };
+
+  return {
+    of: (key) => pending.of(key),
+    run: (write, perform) => {
+      const { key } = write;
+      cross(key);
+      pending.add(write);
+      const ofKey = enter(key);
+      const end = (): void => {
+        pending.settle(write);
+        if (ofKey.write === done) ofKey.write = undefined;
+        leave(key, ofKey);
+      };
+      const done = (ofKey.all ? ofKey.all.then(perform, perform) : perform()).then(
+        (result) => {
+          end();
+          return result;
+        },
+        (error: unknown) => {
+          end();
+          throw error;
+        },
+      );
+      ofKey.write = done;
+      ofKey.all = done;
+      return done;
+    },
+    read: (key, perform) => {
+      const ofKey = enter(key);
+      const { write, all } = ofKey;
+      const found = write ? write.then(perform, () => perform(undefined)) : perform(undefined);
+      const end = (): void => leave(key, ofKey);
+      const done = found.then(end, end);
+      ofKey.all = all ? Promise.allSettled([all, done]) : done;
+      return found;
+    },
+    beginRead: (key) => {
+      const reads = reading.get(key) ?? { count: 0, isCrossed: false };
+      reads.count += 1;
+      reading.set(key, reads);
+      return () => {
+        reads.count -= 1;
+        if (reads.count === 0) reading.delete(key);
+        return reads.isCrossed;
+      };
+    },
+    cross,
+    ended: async () => {
+      await Promise.allSettled([...byKey.values()].flatMap(({ all }) => all ?? []));
+    },
+  };
+}
+
+/** Writes that were called and have not ended; they end in the order of their calls. */
+export interface PendingWrites {
+  /** Those of the key in the order of their calls, for reads: the list itself never changes. */
+  of(key: SessionKey): readonly Write[] | undefined;
+  add(write: Write): void;
+  /** The oldest write of its key has ended. */
+  settle(write: Write): void;
+}
+
+export function createPendingWrites(): PendingWrites {
+  const byKey = new Map<SessionKey, readonly Write[]>();
+  return {
+    of: (key) => (byKey.size === 0 ? undefined : byKey.get(key)),
+    add: (write) => {
+      const earlier = byKey.get(write.key);
+      byKey.set(write.key, earlier ? [...earlier, write] : [write]);
+    },
+    settle: ({ key }) => {
+      const writes = byKey.get(key);
+      if (writes && writes.length > 1) byKey.set(key, writes.slice(1));
+      else byKey.delete(key);
+    },
+  };
+}
