@@ -1,6 +1,6 @@
 /** What brings an open store back into use, one step at a time: probe reads, probe writes, refill, flush. */
 import type { Clock } from '../../clock.ts';
-import type { MachineId, SessionKey } from '../../session.ts';
+import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import { StoreError, type SessionStore } from '../store.ts';
 import { withinTime } from '../time-limit.ts';
 import type { LocalCopy } from './local-copy.ts';
@@ -22,8 +22,10 @@ export interface RecoveryOptions {
   readonly clock: Clock;
   readonly localCopy: LocalCopy;
   readonly outbox: Outbox;
-  /** While a key is being written, the store's result of the write is newer. */
-  readonly isBeingWritten: (key: SessionKey) => boolean;
+  /**
+   * Resolves when the writes of the key called so far have ended; undefined if there are none.
+   */
+  readonly whileWritten: (key: SessionKey) => Promise<void> | undefined;
   readonly onError: (error: unknown) => void;
 }
 
@@ -109,18 +111,32 @@ export class Recovery {
     await withinTime(clock, MAX_PAUSE_MS, cleanup, 'cleaning up').catch(() => undefined);
   }
 
-  /** Each Machine refills a shared store with its own bindings; a file has only this Machine. */
+  /**
+   * Each Machine refills a shared store with its own bindings; a file has only this Machine. A key
+   * that is being written comes last: the result of the write is newer. If the write changes
+   * nothing, or went to the store before, the binding is still to be restored.
+   */
   async #refill(opened: StoreInUse): Promise<void> {
-    const { localCopy, outbox, self, isShared, isBeingWritten } = this.#options;
+    const { localCopy, outbox, whileWritten } = this.#options;
     const { status } = this.#host;
     const { losses } = status;
+    const beingWritten: SessionKey[] = [];
     for await (const binding of localCopy.entries()) {
-      const isOthers = isShared && binding.machine !== self;
-      if (isOthers || isBeingWritten(binding.key)) continue;
-      outbox.restore(binding);
+      if (whileWritten(binding.key)) beingWritten.push(binding.key);
+      else this.#restore(binding);
       while (outbox.depth >= BATCH) if (!(await this.#flush(opened))) return;
     }
+    for (const key of beingWritten) {
+      for (let end = whileWritten(key); end; end = whileWritten(key)) await end;
+      const known = localCopy.find(key);
+      if (known) this.#restore(known);
+    }
     status.wasRefilled(losses);
+  }
+
+  #restore(binding: Binding): void {
+    const { outbox, self, isShared } = this.#options;
+    if (!isShared || binding.machine === self) outbox.restore(binding);
   }
 
   /** Whether the store takes changes. */

@@ -34,7 +34,7 @@ export interface ResilientStore extends SessionStore {
 
 export interface ResilientOptions
   extends
-    Omit<StoreSupervisorOptions, 'localCopy' | 'outbox' | 'isBeingWritten'>,
+    Omit<StoreSupervisorOptions, 'localCopy' | 'outbox' | 'whileWritten'>,
     WritePathOptions {
   readonly kind: SessionStore['kind'];
   /** How long an unused binding lives, in ms. */
@@ -63,7 +63,7 @@ export async function openResilientStore(options: ResilientOptions): Promise<Res
   const supervisor: StoreSupervisor = new StoreSupervisor({
     ...options,
     ...{ localCopy, outbox },
-    isBeingWritten: (key): boolean => writes.isInFlight(key),
+    whileWritten: (key): Promise<void> | undefined => writes.whileWritten(key),
     onHealth: (health) => {
       localCopy.setRoom(health.state === 'healthy' ? room : limits.maxSessions);
       options.onHealth(health);

@@ -67,8 +67,9 @@ export class WritePath {
     return this.#inFlight.run(write, () => this.#perform(write));
   }
 
-  isInFlight(key: SessionKey): boolean {
-    return this.#inFlight.of(key) !== undefined;
+  /** Resolves once the writes of the key called so far have ended; undefined if there are none. */
+  whileWritten(key: SessionKey): Promise<void> | undefined {
+    return this.#inFlight.of(key) && this.#inFlight.ended();
   }
 
   /** Resolves once all writes called so far have ended. */

@@ -96,6 +96,15 @@ const DAMAGED_DURING_A_WRITE: Step[] = [
   { kind: 'lose' },
 ];
 
+/** It is replaced, and refilled, while a write that changes nothing is on its way to the old one. */
+const REPLACED_DURING_A_WRITE: Step[] = [
+  { kind: 'write', key: 2, change: { kind: 'claim' }, isAwaited: false },
+  { kind: 'tell', script: { reads: late(1), writes: late(1) } },
+  { kind: 'lookup', key: 0 },
+  { kind: 'write', key: 2, change: { kind: 'rebind', isOurs: true }, isAwaited: false },
+  { kind: 'lose' },
+];
+
 for (const kind of KINDS) {
   test(`a ${kind.name} store with any faults loses nothing, restores nothing deleted, and agrees in the end`, async (t) => {
     await fc.assert(
@@ -104,7 +113,13 @@ for (const kind of KINDS) {
         fc.nat({ max: 2 }),
         (sequence, retries) => play(t, kind, retries, sequence),
       ),
-      { numRuns: NUM_RUNS, examples: [[DAMAGED_DURING_A_WRITE, 0]] },
+      {
+        numRuns: NUM_RUNS,
+        examples: [
+          [DAMAGED_DURING_A_WRITE, 0],
+          [REPLACED_DURING_A_WRITE, 0],
+        ],
+      },
     );
   });
 }
