@@ -13,13 +13,15 @@ import {
   removeExpired,
   walk,
 } from '../eviction-queues.ts';
-import type { StoreLimits } from '../store.ts';
+import type { PeerCopy, StoreLimits } from '../store.ts';
 
 export interface LocalCopy {
   /** The known binding of the key, unless it has expired. */
   find(key: SessionKey): Binding | undefined;
   remember(binding: Binding): void;
   forget(key: SessionKey): void;
+  /** Forgets a copy that a newer one from its owner has replaced in the store. */
+  forgetOlder(copy: PeerCopy): void;
   /** Applies a write that the store has performed, if the binding is known. */
   apply(write: Write): void;
   entries(): AsyncGenerator<Binding>;
@@ -54,6 +56,10 @@ export function createLocalCopy(clock: Clock, limits: StoreLimits, room: number)
     },
     forget: (key) => {
       if (queues.find(key)) queues.remove(key);
+    },
+    forgetOlder: ({ key, generation, isFromOwner }) => {
+      const known = isFromOwner ? find(key) : undefined;
+      if (known?.origin === 'copied' && known.generation < generation) queues.remove(key);
     },
     apply: (write) => {
       const found = find(write.key);

@@ -8,6 +8,7 @@
 import type { Clock } from '../../clock.ts';
 import type { Binding, SessionKey } from '../../session.ts';
 import type { StoreHealth, WriteBackResult } from '../health.ts';
+import { addCopiesTo, pagesOf } from '../peer-pages.ts';
 import {
   StoreError,
   type Lookup,
@@ -17,25 +18,23 @@ import {
   type SessionStore,
   type StoreMetrics,
 } from '../store.ts';
-import { createTimeLimit, withinTime, type TimeLimit } from '../time-limit.ts';
+import { withinTime } from '../time-limit.ts';
 import { createStoreCounters, createWriteMethods, type StoreCounters } from '../write-methods.ts';
-import { enterCopies, readPages } from './joining.ts';
 import { createJournal, NO_JOURNAL, type Journal } from './journal.ts';
 import { createLocalCopy, type LocalCopy } from './local-copy.ts';
-import { probeWrites } from './store-in-use.ts';
 import { Outbox, type Conflict } from './outbox.ts';
+import { ReadPath } from './read-path.ts';
 import { createCumulativeCounts } from './status.ts';
+import { probeWrites } from './store-in-use.ts';
 import { StoreSupervisor, type StoreSupervisorOptions } from './supervisor.ts';
-import { WritePath, type Unwritten, type WritePathOptions } from './write-path.ts';
+import { WritePath, type WritePathOptions } from './write-path.ts';
 
 export interface ResilientStore extends SessionStore {
   health(): StoreHealth;
 }
 
 export interface ResilientOptions
-  extends
-    Omit<StoreSupervisorOptions, 'localCopy' | 'outbox' | 'whileWritten'>,
-    WritePathOptions {
+  extends Omit<StoreSupervisorOptions, 'localCopy' | 'outbox' | 'whileWritten'>, WritePathOptions {
   readonly kind: SessionStore['kind'];
   /** How long an unused binding lives, in ms. */
   readonly ttlMs: number;
@@ -44,8 +43,6 @@ export interface ResilientOptions
   readonly onWrittenBack: (result: WriteBackResult, conflict?: Conflict) => void;
 }
 
-/** A store's own timeout for a lookup is much shorter. */
-const READ_LIMIT_MS = 1_000;
 const METRICS_LIMIT_MS = 1_000;
 /** Millions of rows on a busy Machine take a minute; a close ends it at once. */
 const CLEANUP_LIMIT_MS = 300_000;
@@ -110,14 +107,13 @@ class Resilient implements ResilientStore {
   readonly delete: SessionStore['delete'];
   readonly #clock: Clock;
   readonly #options: ResilientOptions;
-  readonly #parts: Parts;
   readonly #localCopy: LocalCopy;
   readonly #outbox: Outbox;
+  readonly #reads: ReadPath;
   readonly #writes: WritePath;
   readonly #supervisor: StoreSupervisor;
   readonly #counters: StoreCounters;
   readonly #cumulativeCounts = createCumulativeCounts();
-  readonly #readLimit: TimeLimit;
   #closing: Promise<void> | undefined;
 
   constructor(options: ResilientOptions, parts: Parts) {
@@ -125,13 +121,12 @@ class Resilient implements ResilientStore {
     this.kind = options.kind;
     this.#clock = options.clock;
     this.#options = options;
-    this.#parts = parts;
     this.#localCopy = localCopy;
     this.#outbox = outbox;
+    this.#reads = new ReadPath(options, parts);
     this.#writes = writes;
     this.#supervisor = supervisor;
     this.#counters = counters;
-    this.#readLimit = createTimeLimit(this.#clock, READ_LIMIT_MS, 'a lookup');
     const methods = createWriteMethods(this.#clock, createStoreCounters(), (write) => {
       this.#assertOpen();
       return writes.write(write);
@@ -156,17 +151,7 @@ class Resilient implements ResilientStore {
   }
 
   lookup(key: SessionKey): Lookup | Promise<Lookup> {
-    if (this.#closing) return 'unknown';
-    const store = this.#supervisor.readable;
-    const unwritten = this.#writes.unwritten(key);
-    if (store === undefined || unwritten?.change?.then.kind === 'bind') {
-      return this.#lookupHere(key);
-    }
-    const found = store.lookup(key);
-    if (found instanceof Promise) return this.#awaitLookup(key, unwritten, found);
-    this.#supervisor.onRead(found !== 'unknown');
-    if (found === 'unknown') return this.#lookupHere(key);
-    return unwritten ? this.#writes.seeThrough(unwritten, found) : this.#onFound(key, found);
+    return this.#closing ? 'unknown' : this.#reads.lookup(key);
   }
 
   async cleanup(): Promise<number> {
@@ -206,14 +191,29 @@ class Resilient implements ResilientStore {
     this.#assertOpen();
   }
 
+  /** Throws while the store does not hold all accepted changes: a join may be repeated later. */
   pages(owners: Owners): AsyncIterable<PeerPage> {
     this.#assertOpen();
-    return readPages(this.#parts, owners);
+    const store = this.#supervisor.readable;
+    if (store === undefined || this.#outbox.depth > 0) throw notNow();
+    return pagesOf(store, owners);
   }
 
+  /** The local copy takes none of them: it is for sessions in use. */
   async addCopies(copies: readonly PeerCopy[]): Promise<number> {
     this.#assertOpen();
-    return enterCopies(this.#parts, copies);
+    const attempt = this.#outbox.depth > 0 ? undefined : this.#supervisor.begin('writes');
+    if (attempt === undefined) throw notNow();
+    try {
+      const entered = await addCopiesTo(attempt.store, copies);
+      attempt.succeeded();
+      for (const copy of copies) this.#localCopy.forgetOlder(copy);
+      return entered;
+    } catch (error) {
+      // The store may just have been overloaded: the other writes show whether writes work.
+      attempt.failedAlone(error);
+      throw error;
+    }
   }
 
   async getMetrics(): Promise<StoreMetrics> {
@@ -238,64 +238,11 @@ class Resilient implements ResilientStore {
     this.#localCopy.clear();
   }
 
-  /** Serves a late or failed read from local state. */
-  async #awaitLookup(
-    key: SessionKey,
-    unwritten: Unwritten | undefined,
-    asked: Promise<Lookup>,
-  ): Promise<Lookup> {
-    const attempt = this.#supervisor.begin('reads');
-    const endRead = this.#writes.beginRead(key);
-    const found = await this.#inTime(asked);
-    const isCrossed = endRead();
-    if (found === 'unknown') {
-      attempt?.failed();
-      return this.#lookupHere(key);
-    }
-    attempt?.succeeded();
-    if (unwritten) return this.#writes.seeThrough(unwritten, found);
-    return isCrossed ? found : this.#onFound(key, found);
-  }
-
-  async #inTime(asked: Promise<Lookup>): Promise<Lookup> {
-    try {
-      return await this.#readLimit(asked);
-    } catch {
-      // Late, or rejected against its contract: either way the result is unknown.
-      return 'unknown';
-    }
-  }
-
-  #lookupHere(key: SessionKey): Lookup {
-    this.#counters.lookups += 1;
-    const unknown = this.#hasOutlivedAll() ? 'absent' : 'unknown';
-    const known = this.#localCopy.find(key) ?? unknown;
-    const unwritten = this.#writes.unwritten(key);
-    return unwritten ? this.#writes.seeThrough(unwritten, known) : known;
-  }
-
-  /**
-   * A binding made before the store went away is known if it was used since, or has expired. In a
-   * shared store other Machines keep binding.
-   */
-  #hasOutlivedAll(): boolean {
-    return !this.#options.isShared && this.#supervisor.status.awayMs() >= this.#options.ttlMs;
-  }
-
-  /**
-   * A key that has no pending write. Restores a binding that the store may have forgotten first.
-   */
-  #onFound(key: SessionKey, found: Exclude<Lookup, 'unknown'>): Lookup {
-    const known = this.#supervisor.status.mayHaveForgotten()
-      ? this.#localCopy.find(key)
-      : undefined;
-    if (known) return found === 'absent' || known.generation > found.generation ? known : found;
-    if (found === 'absent') this.#localCopy.forget(key);
-    else this.#localCopy.remember(found);
-    return found;
-  }
-
   #assertOpen(): void {
     if (this.#closing) throw new StoreError('closed', 'the session store is closed');
   }
+}
+
+function notNow(): StoreError {
+  return new StoreError('passing', 'the session store is not healthy');
 }

@@ -2,7 +2,7 @@
 import type { Clock } from '../../clock.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../../resilience.ts';
 import type { MachineId, SessionKey } from '../../session.ts';
-import type { SessionStore, StoreError } from '../store.ts';
+import { StoreError, type SessionStore } from '../store.ts';
 import { withinTime } from '../time-limit.ts';
 
 /** The callbacks of an opened store. */
@@ -57,6 +57,25 @@ export function createStoreBreaker(parts: BreakerParts, failureThreshold = 1): C
   return createCircuitBreaker({ failureThreshold, ...pauses, ...parts });
 }
 
+/**
+ * A store that is damaged again within this time is reopened ever more slowly: each time may leave
+ * a file behind.
+ */
+const DAMAGE_MEMORY_MS = 3_600_000;
+const MAX_DAMAGE_PAUSE_MS = 300_000;
+
+/** Call the result when damage is found: it returns the pause before the store is opened again. */
+export function createDamagePauses(clock: Clock): () => number {
+  let damages = 0;
+  let damagedAtMs = -Infinity;
+  return () => {
+    const now = clock.monotonicMs();
+    damages = now - damagedAtMs < DAMAGE_MEMORY_MS ? damages + 1 : 0;
+    damagedAtMs = now;
+    return damages === 0 ? 0 : Math.min(FIRST_PAUSE_MS * 2 ** damages, MAX_DAMAGE_PAUSE_MS);
+  };
+}
+
 /** Whether requests may use the store in that way. */
 export function works(opened: StoreInUse | undefined, access: Access): opened is StoreInUse {
   return opened !== undefined && !opened.isDamaged && isClosed(opened[access]);
@@ -107,4 +126,9 @@ export async function probeWrites(
 ): Promise<void> {
   const probe = { key: PROBE_KEY, machine: self, origin: 'copied', ttlMs: 1 } as const;
   await withinTime(clock, LIMIT_MS, store.claim(probe), 'a probe of the session store');
+}
+
+export function asStoreError(error: unknown): StoreError {
+  if (error instanceof StoreError) return error;
+  return new StoreError('fatal', 'the session store failed', { cause: error });
 }

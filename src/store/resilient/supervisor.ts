@@ -14,9 +14,10 @@ import { StoreStatus } from './status.ts';
 import type { StoreHealth } from '../health.ts';
 import { withinTime } from '../time-limit.ts';
 import {
+  asStoreError,
+  createDamagePauses,
   createStoreInUse,
   createStoreBreaker,
-  FIRST_PAUSE_MS,
   MAX_PAUSE_MS,
   openUntilMs,
   trialMs,
@@ -24,8 +25,7 @@ import {
 } from './store-in-use.ts';
 import type { Access, StoreInUse, StoreAttempt, StoreHooks } from './store-in-use.ts';
 import { Recovery, type RecoveryOptions } from './recovery.ts';
-import { StoreError } from '../store.ts';
-import type { SessionStore } from '../store.ts';
+import type { SessionStore, StoreError } from '../store.ts';
 
 export interface StoreSupervisorOptions extends RecoveryOptions {
   /** Rejects with a {@link StoreError}. Called again until it succeeds, and after damage. */
@@ -39,12 +39,6 @@ export interface StoreSupervisorOptions extends RecoveryOptions {
 
 /** How long a start waits for its store. */
 const START_WAIT_MS = 5_000;
-/**
- * A store that is damaged again within this time is reopened ever more slowly: each time may leave
- * a file behind.
- */
-const DAMAGE_MEMORY_MS = 3_600_000;
-const MAX_DAMAGE_PAUSE_MS = 300_000;
 /** How long a stop waits for a probe in flight, and for the close of the store. */
 const LAST_PROBE_MS = 500;
 const CLOSE_MS = 3_000;
@@ -58,8 +52,7 @@ export class StoreSupervisor {
   #opened: StoreInUse | undefined;
   #readable: SessionStore | undefined;
   #hasReadFailures = false;
-  #damages = 0;
-  #damagedAtMs = -Infinity;
+  readonly #nextDamagePauseMs: () => number;
   /** Nothing is tried before this time. */
   #notBeforeMs = -Infinity;
   #recovering: Promise<void> | undefined;
@@ -71,6 +64,7 @@ export class StoreSupervisor {
     this.#options = options;
     this.#clock = options.clock;
     this.#opening = createStoreBreaker(options);
+    this.#nextDamagePauseMs = createDamagePauses(options.clock);
     this.status = new StoreStatus(options);
     this.#recovery = new Recovery(options, {
       status: this.status,
@@ -281,14 +275,11 @@ export class StoreSupervisor {
 
   /** Closes a damaged store; opening it again quarantines the file. */
   async #discard({ store }: StoreInUse): Promise<void> {
-    const now = this.#clock.monotonicMs();
-    this.#damages = now - this.#damagedAtMs < DAMAGE_MEMORY_MS ? this.#damages + 1 : 0;
-    this.#damagedAtMs = now;
+    const pauseMs = this.#nextDamagePauseMs();
     this.#opened = undefined;
     this.#onChange();
     await this.#close(store);
-    const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** this.#damages, MAX_DAMAGE_PAUSE_MS);
-    if (this.#damages > 0) this.#pauseFor(pauseMs);
+    if (pauseMs > 0) this.#pauseFor(pauseMs);
   }
 
   async #close(store: SessionStore): Promise<void> {
@@ -298,9 +289,4 @@ export class StoreSupervisor {
       this.#options.onError(error);
     }
   }
-}
-
-function asStoreError(error: unknown): StoreError {
-  if (error instanceof StoreError) return error;
-  return new StoreError('fatal', 'the session store failed', { cause: error });
 }
