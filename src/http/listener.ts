@@ -7,11 +7,8 @@ import type { BufferBudget } from './buffers.ts';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
 import type { Limits } from './limits.ts';
-import {
-  ClientConnection,
-  type RequestHandler,
-  type ListenerContext,
-} from './client-connection.ts';
+import { ClientConnection, type ListenerContext } from './client-connection.ts';
+import type { RequestHandler } from './request-handler.ts';
 import { TCP_KEEP_ALIVE_MS } from './socket.ts';
 import type { Sweep } from './sweep.ts';
 import type { TrailerOptions } from './trailers.ts';

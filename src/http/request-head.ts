@@ -1,4 +1,5 @@
 /** The head of a request: as the parser has read it, and as it goes out to an upstream. */
+import type { Framing } from './body-reader.ts';
 import {
   outgoingFields,
   passedFields,
@@ -84,8 +85,25 @@ export class ParsedRequestHead implements CutText {
   }
 }
 
-/** Stands for a head that can't be parsed. */
-export function unreadableHead(method: string): ParsedRequestHead {
+/** RFC 9112 §6.3. */
+export function framingOf({ isChunked, contentLength }: ParsedRequestHead): Framing {
+  if (isChunked) return 'chunked';
+  return (contentLength ?? 0) > 0 ? 'length' : 'none';
+}
+
+const UNREADABLE = createUnreadable('-');
+/** Its response has no body in any case. */
+const UNREADABLE_HEAD = createUnreadable('HEAD');
+
+const HEAD_METHOD = /^(?:\r\n){0,2}HEAD /;
+
+/** Stands for a head that can't be parsed, which begins with these bytes. */
+export function unreadableHead(bytes: Buffer | undefined): ParsedRequestHead {
+  const isHead = bytes !== undefined && HEAD_METHOD.test(bytes.toString('latin1', 0, 16));
+  return isHead ? UNREADABLE_HEAD : UNREADABLE;
+}
+
+function createUnreadable(method: string): ParsedRequestHead {
   const head = new ParsedRequestHead('\r\n', method, '*', 1, 0);
   (head as unknown as Unfinished<ParsedRequestHead>).wantsClose = true;
   return head;

@@ -8,7 +8,7 @@ import {
   type HttpListenerOptions,
 } from '../http/listener.ts';
 import type { ParsedRequestHead } from '../http/request-head.ts';
-import type { RequestHandler } from '../http/client-connection.ts';
+import type { RequestHandler } from '../http/request-handler.ts';
 import type { IncomingRequest } from '../http/incoming-request.ts';
 import { PeerHandler, type PeerHandlerParts } from './peer-handler.ts';
 import { ProxiedRequest, type ProxyParts } from './proxied-request.ts';

@@ -1,6 +1,6 @@
 /** Serves the sidecars of other Machines: takes their forwards, and responds to their messages. */
 import type { BufferBudget } from '../http/buffers.ts';
-import type { RequestHandler } from '../http/client-connection.ts';
+import type { RequestHandler } from '../http/request-handler.ts';
 import type { IncomingRequest } from '../http/incoming-request.ts';
 import type { MalformedRequest } from '../http/malformed-request.ts';
 import type { RequestHead } from '../protocols/heads.ts';

@@ -11,7 +11,7 @@ import { systemClock, type Clock } from '../../../src/clock.ts';
 import { DEFAULT_LIMITS, type Limits } from '../../../src/http/limits.ts';
 import { createHttpListener, type HttpListener } from '../../../src/http/listener.ts';
 import { ResponsePipe, type PipeOwner } from '../../../src/http/response-pipe.ts';
-import type { RequestHandler } from '../../../src/http/client-connection.ts';
+import type { RequestHandler } from '../../../src/http/request-handler.ts';
 import type { IncomingRequest } from '../../../src/http/incoming-request.ts';
 import { Sweep } from '../../../src/http/sweep.ts';
 import { UpstreamPool } from '../../../src/http/upstream-pool.ts';

@@ -1,0 +1,10 @@
+/** What a listener does with its requests. */
+import type { IncomingRequest } from './incoming-request.ts';
+import type { MalformedRequest } from './malformed-request.ts';
+
+export interface RequestHandler {
+  /** A head is complete. Must set a listener, or respond within the call. */
+  handle(incoming: IncomingRequest): void;
+  /** A head is malformed. Must respond within the call, and the connection ends with the response. */
+  handleMalformed(incoming: IncomingRequest, why: MalformedRequest): void;
+}

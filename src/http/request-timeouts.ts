@@ -1,0 +1,111 @@
+/** Ends what takes too long while a client's connection serves requests. */
+import { HalfClosedClient } from './half-closed-client.ts';
+import type { IncomingRequest } from './incoming-request.ts';
+import { LINGER_MS, type Limits } from './limits.ts';
+import { BODY_TIMEOUT, type MalformedRequest } from './malformed-request.ts';
+import type { RequestQueue } from './request-queue.ts';
+import type { ServingConnection } from './serving-connection.ts';
+import type { Sweep } from './sweep.ts';
+
+/** What is waited for: `served-requests.ts` draws the states. */
+export type Phase = 'head' | 'body' | 'wait' | 'drain' | 'over';
+
+export interface WaitingRequests {
+  readonly phase: Phase;
+  readonly incoming: IncomingRequest | undefined;
+  readonly queue: RequestQueue;
+  /** No request is in flight, and none follows. */
+  endIdle(): void;
+  refuseHead(why: MalformedRequest): void;
+  breakBody(why: MalformedRequest): void;
+}
+
+export class RequestTimeouts {
+  readonly #requests: WaitingRequests;
+  readonly #connection: ServingConnection;
+  readonly #limits: Limits;
+  readonly #sweep: Pick<Sweep, 'nowMs'>;
+  readonly #halfClosed = new HalfClosedClient();
+  #hasServed = false;
+  /** When what is being waited for began, in ms of the sweep. */
+  #since: number;
+
+  constructor(
+    requests: WaitingRequests,
+    connection: ServingConnection,
+    options: { readonly limits: Limits; readonly sweep: Pick<Sweep, 'nowMs'> },
+  ) {
+    this.#requests = requests;
+    this.#connection = connection;
+    this.#limits = options.limits;
+    this.#sweep = options.sweep;
+    this.#since = options.sweep.nowMs;
+  }
+
+  restart(): void {
+    this.#since = this.#sweep.nowMs;
+  }
+
+  /** A head is complete. */
+  onHead(): void {
+    this.restart();
+    this.#hasServed = true;
+    this.#halfClosed.begin(this.#since);
+  }
+
+  /** The client has ended its side. */
+  onReadEnd(): void {
+    this.restart();
+    this.#halfClosed.begin(this.#since);
+  }
+
+  check(nowMs: number): void {
+    const waitedMs = nowMs - this.#since;
+    switch (this.#requests.phase) {
+      case 'head':
+        this.#checkHead(waitedMs, nowMs);
+        break;
+      case 'body':
+        this.#connection.endStalled(nowMs);
+        this.#checkBody(waitedMs);
+        break;
+      case 'wait':
+        this.#checkHalfClosed(nowMs);
+        this.#connection.endStalled(nowMs);
+        break;
+      case 'drain':
+        if (waitedMs >= LINGER_MS) this.#connection.socket.destroy();
+        break;
+      case 'over':
+        break;
+    }
+  }
+
+  #checkHead(waitedMs: number, nowMs: number): void {
+    const { headTimeoutMs, idleTimeoutMs } = this.#limits;
+    const { queue } = this.#requests;
+    const why = queue.overdue(waitedMs);
+    if (why !== undefined) this.#requests.refuseHead(why);
+    else if (queue.hasNews) this.#connection.endStalled(nowMs);
+    else if (queue.keptBytes === 0) {
+      if (waitedMs >= (this.#hasServed ? idleTimeoutMs : headTimeoutMs)) this.#requests.endIdle();
+    }
+  }
+
+  #checkBody(waitedMs: number): void {
+    const { stallTimeoutMs } = this.#limits;
+    const { socket, reads } = this.#connection;
+    if (stallTimeoutMs === 0 || waitedMs < stallTimeoutMs) return;
+    if (socket.destroyed || reads.isPaused) return;
+    const { incoming } = this.#requests;
+    if (incoming?.isResponding === false) this.#requests.breakBody(BODY_TIMEOUT);
+    // The client has its response, and only the rest of its own body is missing.
+    else if (incoming?.isAwaitingBody && socket.writableLength === 0) socket.destroy();
+  }
+
+  #checkHalfClosed(nowMs: number): void {
+    const { incoming } = this.#requests;
+    const isWaiting = this.#connection.hasEnded && incoming !== undefined;
+    if (isWaiting && !this.#halfClosed.mayWait(incoming, nowMs)) this.#connection.socket.destroy();
+  }
+}

@@ -1,0 +1,34 @@
+/** What requests and tunnels need of the client's connection that they are on. */
+import type { Socket } from 'node:net';
+import type { PausableReads } from './pausable-reads.ts';
+import type { TunnelEnd } from './tunnel.ts';
+
+/** For a tunnel. */
+export interface TunnelledConnection {
+  readonly socket: Socket;
+  /** The client has ended its side. */
+  readonly hasEnded: boolean;
+  pause(): void;
+  resume(): void;
+  /** Counts the bytes that the connection holds. */
+  account(): void;
+  /** The tunnel is over. What is written still goes out. */
+  onTunnelClosed(): void;
+}
+
+/** For the requests. */
+export interface ServingConnection extends Omit<TunnelledConnection, 'onTunnelClosed'> {
+  readonly reads: Pick<PausableReads, 'isPaused'>;
+  /** The listener is closing. */
+  readonly isEnding: boolean;
+  /** Runs a step outside an event of the connection: an exception ends the connection. */
+  guard(step: () => void): void;
+  /** The client gets its response though it may still send. No further request is read. */
+  linger(): void;
+  /** Closes once everything is written. */
+  closeSoon(): void;
+  /** Closes the connection if the client has not read for too long. */
+  endStalled(nowMs: number): void;
+  /** `kept`: what the client has sent behind its request. */
+  openTunnel(upstream: TunnelEnd, kept: Buffer | undefined): TunnelEnd;
+}
