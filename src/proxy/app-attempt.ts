@@ -1,5 +1,5 @@
 /** An attempt at the app. Ids that its response reveals are bound before it goes out (invariant 1). */
-import type { BodyFilter, FilteredBytes, OutgoingResponse } from '../http/response-pipe.ts';
+import type { BodyFilter, FilteredBytes, OutgoingResponse } from '../http/pipe-owner.ts';
 import type { ParsedResponseHead } from '../http/response-head.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
 import type { BodyInspector, InspectedChunk } from '../protocols/body-inspector.ts';

@@ -1,6 +1,7 @@
 /** One attempt to serve a request by an upstream: the shared part of the attempts at the app and at a peer. */
 import type { MalformedRequest } from '../http/malformed-request.ts';
-import { ResponsePipe, type OutgoingResponse, type PipeOwner } from '../http/response-pipe.ts';
+import type { OutgoingResponse, PipeOwner } from '../http/pipe-owner.ts';
+import { ResponsePipe } from '../http/response-pipe.ts';
 import type { ParsedResponseHead } from '../http/response-head.ts';
 import type { SerializedRequest } from '../http/upstream-request.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';

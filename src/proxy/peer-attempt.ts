@@ -1,7 +1,7 @@
 /** An attempt at a peer: forwards the request over the private network to the sidecar of another Machine. */
 import type { Cancel } from '../clock.ts';
 import type { Peer } from '../fleet/directory.ts';
-import type { OutgoingResponse } from '../http/response-pipe.ts';
+import type { OutgoingResponse } from '../http/pipe-owner.ts';
 import type { ParsedResponseHead } from '../http/response-head.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
 import type { Decision } from '../routing/decision.ts';

@@ -14,7 +14,7 @@ import type { Clock } from '../clock.ts';
 import { parseReplayFailure, type ReplayFailureReason } from '../fly.ts';
 import type { IncomingRequest, IncomingRequestListener } from '../http/incoming-request.ts';
 import type { MalformedRequest } from '../http/malformed-request.ts';
-import { isIdempotent } from '../http/response-pipe.ts';
+import { isIdempotent } from '../http/retry.ts';
 import type { UpstreamError } from '../http/upstream-error.ts';
 import type { ErrorResponse } from '../protocols/error-responses.ts';
 import type { RequestHead } from '../protocols/heads.ts';

@@ -5,12 +5,8 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import {
-  ResponsePipe,
-  type BodyFilter,
-  type OutgoingResponse,
-  type PipeOwner,
-} from '../../src/http/response-pipe.ts';
+import type { BodyFilter, OutgoingResponse, PipeOwner } from '../../src/http/pipe-owner.ts';
+import { ResponsePipe } from '../../src/http/response-pipe.ts';
 import type { ParsedResponseHead } from '../../src/http/response-head.ts';
 import type { IncomingRequest } from '../../src/http/incoming-request.ts';
 import type { UpstreamError } from '../../src/http/upstream-error.ts';

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { BodyFilter, PipeOwner } from '../../../src/http/response-pipe.ts';
+import type { BodyFilter, PipeOwner } from '../../../src/http/pipe-owner.ts';
 import { until } from '../../e2e/support/until.ts';
 import { watchResources } from '../../support/resources.ts';
 import { casesOf, FUZZ_SEED } from './campaign.ts';

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock, type Clock } from '../../../src/clock.ts';
-import type { FilteredBytes } from '../../../src/http/response-pipe.ts';
+import type { FilteredBytes } from '../../../src/http/pipe-owner.ts';
 import type {
   IncomingRequestListener,
   IncomingRequest,

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { Limits } from '../../../src/http/limits.ts';
-import type { BodyFilter, OutgoingResponse, PipeOwner } from '../../../src/http/response-pipe.ts';
+import type { BodyFilter, OutgoingResponse, PipeOwner } from '../../../src/http/pipe-owner.ts';
 import type { RequestHandler } from '../../../src/http/request-handler.ts';
 import type {
   IncomingRequestListener,
