@@ -5,10 +5,9 @@
  */
 import type { MalformedRequest } from './malformed-request.ts';
 import { MAX_WAITING_BYTES, writeBytes, writeText, type BufferOwnership } from './socket.ts';
-import { STATUS_CODES } from './node-http.ts';
-import type { Socket } from 'node:net';
-import { formatFields } from './head-text.ts';
+import { formatLocalHead, latin1OfUtf8, type LocalResponse } from './local-response.ts';
 import type { ParsedRequestHead } from './request-head.ts';
+import type { RequestConnection } from './serving-connection.ts';
 import type { TunnelEnd } from './tunnel.ts';
 
 /** Serves a request. Gets what the client sends after the head. */
@@ -22,31 +21,6 @@ export interface IncomingRequestListener {
   onClientWritable(): void;
   /** The client has disconnected. Nothing is called after it. */
   onClientDisconnected(): void;
-}
-
-/** What a request needs of its connection. */
-export interface RequestConnection {
-  readonly socket: Socket;
-  /** The listener is closing: the client is to use another connection next time. */
-  readonly isEnding: boolean;
-  setBodyPaused(isPaused: boolean): void;
-  /** Whether what is left of the body is short enough to be read and dropped. */
-  mayDrainBody(): boolean;
-  /** The response is complete: `closes` if the connection must not be used again. */
-  finish(closes: boolean): void;
-  /** Ends the connection, by a reset if the client would otherwise take the response for complete. */
-  destroy(resets: boolean): void;
-  /** The connection belongs to the tunnel from now on. */
-  openTunnel(tunnel: TunnelEnd): TunnelEnd;
-  account(): void;
-}
-
-/** A local response: the sidecar's own. */
-export interface LocalResponse {
-  readonly status: number;
-  /** Name, value, name, value; without those of framing. */
-  readonly headers: readonly string[];
-  readonly body: string;
 }
 
 const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n';
@@ -244,14 +218,12 @@ export class IncomingRequest {
   }
 
   /** Sends a local response. `closes`: the connection reads nothing more. */
-  respond({ status, headers, body }: LocalResponse, closes = false): void {
+  respond(response: LocalResponse, closes = false): void {
     const connection = this.#connection;
     if (!connection || this.isResponding) return;
     if (closes || !this.#keepsInStep(connection)) this.#closes = true;
-    const length = Buffer.byteLength(body);
-    const head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${formatFields(headers)}`;
-    this.writeHead(`${head}Content-Length: ${length}\r\n`, false, false);
-    if (this.head.method !== 'HEAD' && body !== '') this.#unsentHead += latin1OfUtf8(body);
+    this.writeHead(formatLocalHead(response), false, false);
+    if (this.head.method !== 'HEAD') this.#unsentHead += latin1OfUtf8(response.body);
     this.flush();
     this.#detach()?.finish(this.#closes);
   }
@@ -322,9 +294,4 @@ export class IncomingRequest {
     this.#connection = undefined;
     return connection;
   }
-}
-
-/** One character a byte, as everything else that is written. */
-function latin1OfUtf8(text: string): string {
-  return Buffer.from(text).toString('latin1');
 }

@@ -3,6 +3,23 @@ import type { Socket } from 'node:net';
 import type { PausableReads } from './pausable-reads.ts';
 import type { TunnelEnd } from './tunnel.ts';
 
+/** For one request. */
+export interface RequestConnection {
+  readonly socket: Socket;
+  /** The listener is closing: the client is to use another connection next time. */
+  readonly isEnding: boolean;
+  setBodyPaused(isPaused: boolean): void;
+  /** Whether what is left of the body is short enough to be read and dropped. */
+  mayDrainBody(): boolean;
+  /** The response is complete: `closes` if the connection must not be used again. */
+  finish(closes: boolean): void;
+  /** Ends the connection, by a reset if the client would otherwise take the response for complete. */
+  destroy(resets: boolean): void;
+  /** The connection belongs to the tunnel from now on. */
+  openTunnel(tunnel: TunnelEnd): TunnelEnd;
+  account(): void;
+}
+
 /** For a tunnel. */
 export interface TunnelledConnection {
   readonly socket: Socket;
