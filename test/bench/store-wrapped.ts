@@ -38,4 +38,4 @@ export async function openWrapped(
   });
 }
 
-const WARNING = 'The store has failed meanwhile, so that the next figures are of its standby too';
+const WARNING = 'The store has failed meanwhile: the next figures include its local copy';

@@ -1,6 +1,6 @@
 /**
  * Starts the writer threads of this process from a bundle of `writer.ts`, as the released program
- * does. From the source, Node.js strips the types of every module in each thread anew: that takes
+ * does. From the source, Node.js strips the types of every module again in each thread: that takes
  * longer than the rest of the start, and the fast suite starts hundreds of threads.
  */
 import { buildSync } from 'esbuild';

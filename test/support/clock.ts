@@ -58,20 +58,20 @@ export function createTestClock(startMs = DEFAULT_START_MS): TestClock {
 const MS_PER_TURN = 5;
 
 /**
- * Time passes with the turns of the event loop: what waits for a timeout waits for a fraction of it,
- * and nothing is late because the computer is busy, as the turns are slow then too. Not for what a
- * thread, another process or the file system takes part in: these take time and no turns.
+ * Advances with the turns of the event loop: a timeout takes a fraction of its real time, and a busy
+ * computer makes nothing late, because its turns are slow too. Not for work of a thread, another
+ * process or the file system: these take time and no turns.
  */
 export function startTurnClock(t: TestContext): Clock {
   const clock = createTestClock();
   let isOver = false;
   t.after(() => (isOver = true));
-  const pass = (): void => {
-    // What the test has started may need time to stop.
+  const advance = (): void => {
+    // The things that the test has started may need time to stop.
     if (isOver && clock.pendingCount() === 0) return;
-    void clock.advance(MS_PER_TURN).then(pass);
+    void clock.advance(MS_PER_TURN).then(advance);
   };
-  pass();
+  advance();
   return clock;
 }
 

@@ -17,8 +17,8 @@ function isEndToEnd(file: string): boolean {
 }
 
 /**
- * What the files that take longest take, in seconds of CPU; a file that is not listed takes about
- * {@link USUAL_S}. Only the balance depends on it: measure anew when one half ends long before the
+ * The CPU time of the slowest files, in seconds; a file that is not listed takes about
+ * {@link USUAL_S}. Only the balance depends on it: measure again when one half ends long before the
  * other.
  */
 const LONG_S: Readonly<Record<string, number>> = {
