@@ -22,6 +22,7 @@ import {
   type PeerOptions,
   type TestPeer,
 } from './support.ts';
+import { ownerIn } from '../store/claims.ts';
 
 const KEY = keyOf('one');
 const CLAIM: Claim = { generation: 1, origin: 'learned', createdAt: 1_000, ttlMs: 60_000 };
@@ -74,11 +75,6 @@ async function responseOf(peer: TestPeer, body: string, path = '/v1/ask'): Promi
   return message.answers.get(KEY);
 }
 
-async function ownerOf(store: SessionStore): Promise<string> {
-  const found = await store.lookup(KEY);
-  return typeof found === 'string' ? found : found.machine;
-}
-
 function bindTo(peer: TestPeer, machine = B, origin: 'learned' | 'adopted' | 'copied' = 'learned') {
   return peer.store.upsert({ key: KEY, machine, origin, generation: 1, ttlMs: TTL_MS });
 }
@@ -122,7 +118,7 @@ describe('the peer service', () => {
     const { peer } = await setUp(t, { store: failing, onError: (error) => errors.push(error) });
     assert.equal(await responseOf(peer, queryFrom(SELF, CLAIM)), 'unknown');
     assert.equal(errors.length, 1);
-    assert.equal(await ownerOf(store), B);
+    assert.equal(await ownerIn(store, KEY), B);
     await store.close();
     assert.equal(await responseOf(peer, queryFrom(SELF)), 'unknown');
   });
@@ -168,7 +164,7 @@ describe('the peer service rejects', () => {
       assert.equal(response.status, status);
       assert.equal(response.text, '');
       assert.equal(response.allow, status === 405 ? 'POST' : undefined);
-      assert.equal(await ownerOf(peer.store), B);
+      assert.equal(await ownerIn(peer.store, KEY), B);
     });
   }
 
@@ -186,7 +182,7 @@ describe('the peer service rejects', () => {
       assert.equal((await send(peer, path, '', 'GET')).status, 403);
     }
     assert.equal(refreshes, 4);
-    assert.equal(await ownerOf(peer.store), 'absent');
+    assert.equal(await ownerIn(peer.store, KEY), 'absent');
   });
 
   it("a Machine that sends from another Machine's address", async (t) => {
@@ -196,7 +192,7 @@ describe('the peer service rejects', () => {
     const peer = await startPeer(t, clock, B, { directory: { ...directory, isAddressOf } });
     assert.equal((await send(peer, '/v1/announce', announce(SELF))).status, 403);
     assert.equal((await send(peer, '/v1/ask', queryFrom(SELF, CLAIM))).status, 403);
-    assert.equal(await ownerOf(peer.store), 'absent');
+    assert.equal(await ownerIn(peer.store, KEY), 'absent');
   });
 
   it('an endless body, without buffering it', async (t) => {
@@ -241,13 +237,13 @@ describe('announcements to the peer service', () => {
     const copy = { key: KEY, machine: C, origin: 'copied' as const, ttlMs: TTL_MS };
     await peer.store.upsert({ ...copy, generation: 3 });
     await responseOf(peer, announce(SELF, { ...CLAIM, generation: 2 }), '/v1/announce');
-    assert.equal(await ownerOf(peer.store), C);
+    assert.equal(await ownerIn(peer.store, KEY), C);
   });
 
   it('are accepted while the Machine is not ready: they do not concern its own bindings', async (t) => {
     const { peer } = await setUp(t, { isReady: () => false });
     await responseOf(peer, announce(SELF), '/v1/announce');
-    assert.equal(await ownerOf(peer.store), SELF);
+    assert.equal(await ownerIn(peer.store, KEY), SELF);
   });
 });
 
@@ -304,7 +300,7 @@ describe('a claim to a key that this Machine owns too', () => {
         const body = path === '/v1/ask' ? queryFrom(SELF, claim) : announce(SELF, claim);
         const response = await responseOf(peer, body, path);
         assert.deepEqual(peer.conflicts, [outcome]);
-        assert.equal(await ownerOf(peer.store), outcome === 'kept' ? B : SELF);
+        assert.equal(await ownerIn(peer.store, KEY), outcome === 'kept' ? B : SELF);
         assert.equal(typeof response === 'object', outcome === 'kept');
       });
     }
@@ -316,9 +312,9 @@ describe('a claim to a key that this Machine owns too', () => {
     const later = { ...CLAIM, origin: 'adopted', createdAt: Number.MAX_SAFE_INTEGER } as const;
     assert.equal(await responseOf(peer, queryFrom(SELF)), 'no');
     assert.equal(await responseOf(peer, queryFrom(SELF, later)), 'no');
-    assert.equal(await ownerOf(peer.store), B);
+    assert.equal(await ownerIn(peer.store, KEY), B);
     assert.equal(await responseOf(peer, announce(SELF, later), '/v1/announce'), undefined);
-    assert.equal(await ownerOf(peer.store), SELF);
+    assert.equal(await ownerIn(peer.store, KEY), SELF);
   });
 
   it('does not conflict when the key belongs to another Machine: a query changes nothing', async (t) => {
@@ -326,6 +322,6 @@ describe('a claim to a key that this Machine owns too', () => {
     await bindTo(peer, C, 'copied');
     assert.equal(await responseOf(peer, queryFrom(SELF, CLAIM)), 'no');
     assert.deepEqual(peer.conflicts, []);
-    assert.equal(await ownerOf(peer.store), C);
+    assert.equal(await ownerIn(peer.store, KEY), C);
   });
 });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, test, type TestContext } from 'node:test';
-import type { Binding, BindingOrigin, MachineId } from '../../src/session.ts';
+import type { BindingOrigin, MachineId } from '../../src/session.ts';
 import type { Clock } from '../../src/clock.ts';
 import type {
   NewBinding,
@@ -12,6 +12,8 @@ import type {
 } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
+import { listOf } from './every-operation.ts';
+import { ownerIn } from './claims.ts';
 
 export interface OpenOptions {
   readonly clock: Clock;
@@ -74,17 +76,6 @@ function keysOf(prefix: string, count: number): NewBinding['key'][] {
   return Array.from({ length: count }, (_, index) => keyOf(`${prefix}-${index}`));
 }
 
-async function ownerOf(store: SessionStore, key = KEY): Promise<string> {
-  const found = await store.lookup(key);
-  return typeof found === 'string' ? found : found.machine;
-}
-
-async function collect(store: SessionStore): Promise<Binding[]> {
-  const found: Binding[] = [];
-  for await (const each of store.entries()) found.push(each);
-  return found;
-}
-
 function claimContract(open: OpenStore): void {
   test('a key without a claim is absent', async (t) => {
     const { store } = await start(t, open);
@@ -122,7 +113,7 @@ function claimContract(open: OpenStore): void {
       winners.map(({ machine }) => machine),
       [B, B, B, B, B],
     );
-    assert.equal(await ownerOf(store), B);
+    assert.equal(await ownerIn(store, KEY), B);
   });
 
   test('a repeated claim by the owner extends the binding and never shortens it', async (t) => {
@@ -170,7 +161,7 @@ function claimContract(open: OpenStore): void {
       const { store } = await start(t, open);
       const claimed = await store.claim(binding(A, { ttlMs }));
       assert.ok(Number.isSafeInteger(claimed.expiresAt));
-      assert.equal(await ownerOf(store), ttlMs >= 1 ? A : 'absent');
+      assert.equal(await ownerIn(store, KEY), ttlMs >= 1 ? A : 'absent');
     });
   }
 }
@@ -267,7 +258,7 @@ function rebindContract(open: OpenStore): void {
   test('a rebind of an absent key binds nothing', async (t) => {
     const { store } = await start(t, open);
     assert.equal(await rebind(store, A, B), undefined);
-    assert.equal(await ownerOf(store), 'absent');
+    assert.equal(await ownerIn(store, KEY), 'absent');
   });
 
   test('of two rebinds from one owner the first called wins', async (t) => {
@@ -291,9 +282,9 @@ function lifeContract(open: OpenStore): void {
     const { store, clock } = await start(t, open);
     await store.claim(binding(A));
     await clock.advance(TTL_MS - 1);
-    assert.equal(await ownerOf(store), A);
+    assert.equal(await ownerIn(store, KEY), A);
     await clock.advance(1);
-    assert.equal(await ownerOf(store), 'absent');
+    assert.equal(await ownerIn(store, KEY), 'absent');
   });
 
   test('an expired binding is absent to every method', async (t) => {
@@ -304,8 +295,8 @@ function lifeContract(open: OpenStore): void {
     assert.equal(await store.expireWithin(KEY, TTL_MS), false);
     assert.equal(await store.delete(KEY), false);
     assert.equal(await store.rebind(KEY, A, B, 'adopted', TTL_MS), undefined);
-    assert.deepEqual(await collect(store), []);
-    assert.equal(await ownerOf(store), 'absent');
+    assert.deepEqual(await listOf(store), []);
+    assert.equal(await ownerIn(store, KEY), 'absent');
   });
 
   test('a touch extends the expiry and never shortens it', async (t) => {
@@ -326,9 +317,9 @@ function lifeContract(open: OpenStore): void {
     assert.deepEqual(await store.lookup(KEY), first);
     assert.equal(await store.expireWithin(KEY, 50), true);
     await clock.advance(49);
-    assert.equal(await ownerOf(store), A);
+    assert.equal(await ownerIn(store, KEY), A);
     await clock.advance(1);
-    assert.equal(await ownerOf(store), 'absent');
+    assert.equal(await ownerIn(store, KEY), 'absent');
     assert.equal(await store.expireWithin(keyOf('other'), 50), false);
   });
 
@@ -344,7 +335,7 @@ function lifeContract(open: OpenStore): void {
     const moved = await store.rebind(KEY, A, B, 'adopted', TTL_MS);
     assert.equal(moved?.expiresAt, createdAt + maxAgeMs);
     await clock.advance(createdAt + maxAgeMs - clock.now());
-    assert.equal(await ownerOf(store), 'absent');
+    assert.equal(await ownerIn(store, KEY), 'absent');
   });
 
   test('a TTL beyond the maximum age is reduced to it', async (t) => {
@@ -356,7 +347,7 @@ function lifeContract(open: OpenStore): void {
     const { store } = await start(t, open);
     await store.claim(binding(A));
     assert.equal(await store.delete(KEY), true);
-    assert.equal(await ownerOf(store), 'absent');
+    assert.equal(await ownerIn(store, KEY), 'absent');
     assert.equal(await store.delete(KEY), false);
   });
 
@@ -364,9 +355,9 @@ function lifeContract(open: OpenStore): void {
     const { store } = await start(t, open);
     await store.claim(binding(A));
     assert.equal(await store.delete(KEY, B), false);
-    assert.equal(await ownerOf(store), A);
+    assert.equal(await ownerIn(store, KEY), A);
     assert.equal(await store.delete(KEY, A), true);
-    assert.equal(await ownerOf(store), 'absent');
+    assert.equal(await ownerIn(store, KEY), 'absent');
   });
 }
 
@@ -374,19 +365,19 @@ function orderContract(open: OpenStore): void {
   test('a lookup sees the writes called before it, committed or not', async (t) => {
     const { store } = await start(t, open);
     const writes: Promise<unknown>[] = [store.claim(binding(A))];
-    assert.equal(await ownerOf(store), A);
+    assert.equal(await ownerIn(store, KEY), A);
     writes.push(store.rebind(KEY, A, B, 'adopted', TTL_MS));
-    assert.equal(await ownerOf(store), B);
+    assert.equal(await ownerIn(store, KEY), B);
     writes.push(store.claim(binding(C)));
-    assert.equal(await ownerOf(store), B);
+    assert.equal(await ownerIn(store, KEY), B);
     writes.push(store.delete(KEY, A));
-    assert.equal(await ownerOf(store), B);
+    assert.equal(await ownerIn(store, KEY), B);
     writes.push(store.delete(KEY));
-    assert.equal(await ownerOf(store), 'absent');
+    assert.equal(await ownerIn(store, KEY), 'absent');
     writes.push(store.claim(binding(C)));
-    assert.equal(await ownerOf(store), C);
+    assert.equal(await ownerIn(store, KEY), C);
     await Promise.all(writes);
-    assert.equal(await ownerOf(store), C);
+    assert.equal(await ownerIn(store, KEY), C);
   });
 
   test('writes take effect in the order of their calls', async (t) => {
@@ -404,13 +395,13 @@ function orderContract(open: OpenStore): void {
     assert.equal(claimedByB.machine, B);
     assert.equal(rebound?.machine, B);
     assert.equal(isRemovedAgain, false);
-    assert.equal(await ownerOf(store), B);
+    assert.equal(await ownerIn(store, KEY), B);
   });
 
   test('a cleanup, a listing and the metrics include the writes called before them', async (t) => {
     const { store } = await start(t, open);
     const claims = keysOf('k', 20).map((key) => store.claim(binding(A, { key })));
-    assert.equal((await collect(store)).length, 20);
+    assert.equal((await listOf(store)).length, 20);
     assert.equal((await store.getMetrics()).total, 20);
     await Promise.all(claims);
   });
@@ -429,7 +420,7 @@ function boundsContract(open: OpenStore): void {
     }
   };
   const namesLeft = async (store: SessionStore, prefixes: string[]): Promise<string[]> => {
-    const left = new Set((await collect(store)).map(({ key }) => key));
+    const left = new Set((await listOf(store)).map(({ key }) => key));
     return prefixes
       .flatMap((prefix) => Array.from({ length: 20 }, (_, index) => `${prefix}-${index}`))
       .filter((name) => left.has(keyOf(name)));
@@ -461,7 +452,7 @@ function boundsContract(open: OpenStore): void {
     await store.cleanup();
     const left = await namesLeft(store, ['k', 'new']);
     assert.deepEqual(left, ['k-0', 'k-3', 'new-0', 'new-1']);
-    assert.equal(await ownerOf(store, keyOf('k-1')), 'absent');
+    assert.equal(await ownerIn(store, keyOf('k-1')), 'absent');
   });
 
   test('over the limit copies are evicted first, then adopted bindings, then learned ones', async (t) => {
@@ -485,7 +476,7 @@ function boundsContract(open: OpenStore): void {
       store.claim(binding(B, { key, origin: 'adopted' })),
     );
     await Promise.all(flood);
-    const left = await collect(store);
+    const left = await listOf(store);
     assert.equal(left.filter(({ machine }) => machine === A).length, 150);
     const adoptedCount = left.length - 150;
     assert.ok(
@@ -503,7 +494,7 @@ function boundsContract(open: OpenStore): void {
       store.upsert(binding(B, { key, origin: 'copied' })),
     );
     await Promise.all(flood);
-    const left = await collect(store);
+    const left = await listOf(store);
     assert.equal(left.filter(({ machine }) => machine === A).length, 100);
     assert.ok(left.length <= 303, `${left.length} are left`);
     await store.cleanup();
@@ -515,7 +506,7 @@ function boundsContract(open: OpenStore): void {
     const { store } = opened;
     await claimAll(opened, 'k', 3, 'learned');
     await store.cleanup();
-    const owners = await Promise.all(keysOf('k', 3).map((key) => ownerOf(store, key)));
+    const owners = await Promise.all(keysOf('k', 3).map((key) => ownerIn(store, key)));
     assert.deepEqual(owners, ['absent', A, A]);
   });
 }
@@ -529,7 +520,7 @@ function reportingContract(open: OpenStore): void {
       ),
     );
     await clock.advance(10);
-    const found = await collect(store);
+    const found = await listOf(store);
     assert.equal(found.length, 802);
     assert.equal(new Set(found.map(({ key }) => key)).size, 802);
     assert.deepEqual(
@@ -593,7 +584,7 @@ function closingContract(open: OpenStore): void {
     await assert.rejects(store.delete(KEY), isClosed);
     await assert.rejects(store.cleanup(), isClosed);
     await assert.rejects(store.getMetrics(), isClosed);
-    await assert.rejects(collect(store), isClosed);
+    await assert.rejects(listOf(store), isClosed);
     await store.close();
   });
 
@@ -638,7 +629,7 @@ function sharingContract(open: OpenStore): void {
 
   test('a new binding of one store is visible to the other immediately', async (t) => {
     const { one, other } = await startTwo(t);
-    assert.equal(await ownerOf(other), 'absent');
+    assert.equal(await ownerIn(other, KEY), 'absent');
     const claimed = await one.claim(binding(A));
     assert.deepEqual(await other.lookup(KEY), claimed);
   });
@@ -646,13 +637,13 @@ function sharingContract(open: OpenStore): void {
   test('a change of a binding in one store is visible to the other within a second', async (t) => {
     const { clock, one, other } = await startTwo(t);
     await one.claim(binding(A));
-    assert.equal(await ownerOf(other), A);
+    assert.equal(await ownerIn(other, KEY), A);
     await one.rebind(KEY, A, B, 'adopted', TTL_MS);
     await clock.advance(MAX_STALENESS_MS);
-    assert.equal(await ownerOf(other), B);
+    assert.equal(await ownerIn(other, KEY), B);
     await one.delete(KEY);
     await clock.advance(MAX_STALENESS_MS);
-    assert.equal(await ownerOf(other), 'absent');
+    assert.equal(await ownerIn(other, KEY), 'absent');
   });
 
   test('of simultaneous claims through two stores exactly one wins', async (t) => {
@@ -680,11 +671,11 @@ function sharingContract(open: OpenStore): void {
 
   test("a claim that loses to the other store's claim returns the owner, and so do lookups", async (t) => {
     const { one, other } = await startTwo(t);
-    assert.equal(await ownerOf(one), 'absent');
+    assert.equal(await ownerIn(one, KEY), 'absent');
     await other.claim(binding(B));
     const claim = one.claim(binding(A));
-    assert.equal(await ownerOf(one), B);
+    assert.equal(await ownerIn(one, KEY), B);
     assert.equal((await claim).machine, B);
-    assert.equal(await ownerOf(one), B);
+    assert.equal(await ownerIn(one, KEY), B);
   });
 }

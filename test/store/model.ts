@@ -10,6 +10,7 @@ import { applyWrite, type Outcome, type Write } from '../../src/store/rules.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { keyOf, machineId } from '../support/ids.ts';
+import { listOf } from './every-operation.ts';
 import type { Capabilities, OpenStore } from './contract.ts';
 
 /** A write without its key and time; a creation time is relative to the time of the write. */
@@ -82,7 +83,7 @@ async function play(world: World, run: string, sequence: readonly Turn[]): Promi
     await take(world, held, keys, turn);
   }
   for (const store of stores) {
-    const listed = (await collect(store)).filter(({ key }) => keys.includes(key));
+    const listed = (await listOf(store)).filter(({ key }) => keys.includes(key));
     assert.deepEqual(sorted(listed), sorted(alive(held, clock)));
   }
   await clock.advance(MAX_UNSEEN_MS);
@@ -161,12 +162,6 @@ function alive(held: ReadonlyMap<SessionKey, Binding>, clock: TestClock): Bindin
 
 function sorted(bindings: Binding[]): Binding[] {
   return bindings.sort((one, other) => (one.key < other.key ? -1 : 1));
-}
-
-async function collect(store: SessionStore): Promise<Binding[]> {
-  const found: Binding[] = [];
-  for await (const each of store.entries()) found.push(each);
-  return found;
 }
 
 const machines = fc.constantFrom(machineId('a1'), machineId('b2'), machineId('c3'));

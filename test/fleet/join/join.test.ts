@@ -29,6 +29,7 @@ import {
   type ListeningServer,
   type TestPeer,
 } from '../support.ts';
+import { ownerIn } from '../../store/claims.ts';
 
 const ASLEEP = machineId('dd');
 const KEY = keyOf('one');
@@ -123,11 +124,6 @@ async function fill(store: SessionStore, machine: MachineId, count: number): Pro
   }
 }
 
-async function ownerOf(store: SessionStore, key = KEY): Promise<string> {
-  const found = await store.lookup(key);
-  return typeof found === 'string' ? found : found.machine;
-}
-
 describe('a Machine that joins', () => {
   for (const kind of ['memory', 'sqlite'] as const) {
     it(`reads all of the ${MANY} bindings of a peer, its store in ${kind}`, async (t) => {
@@ -141,7 +137,7 @@ describe('a Machine that joins', () => {
       const { bindings, peers, isFull } = await newcomer.summary;
       assert.deepEqual({ bindings, peers, isFull }, { bindings: MANY, peers: 1, isFull: false });
       assert.equal((await newcomer.store.getMetrics()).total, MANY);
-      assert.equal(await ownerOf(newcomer.store, keyOf(`s${MANY - 1}`)), B);
+      assert.equal(await ownerIn(newcomer.store, keyOf(`s${MANY - 1}`)), B);
     });
   }
 
@@ -202,7 +198,7 @@ describe('a Machine that joins', () => {
       await (
         await join(t, [peer], { store })
       ).summary;
-      assert.equal(await ownerOf(store), owner);
+      assert.equal(await ownerIn(store, KEY), owner);
     });
   }
 
@@ -226,7 +222,7 @@ describe('a Machine that joins', () => {
     const { summary } = await join(t, [peer], { store, maxSessions: 1_000 });
     const { bindings, isFull } = await summary;
     assert.deepEqual({ bindings, isFull }, { bindings: 400, isFull: true });
-    for (const key of used) assert.equal(await ownerOf(store, key), C);
+    for (const key of used) assert.equal(await ownerIn(store, key), C);
   });
 
   it('skips a peer whose version lacks these messages', async (t) => {
@@ -257,7 +253,7 @@ describe('a Machine that joins', () => {
     });
     const { bindings, peers } = await summary;
     assert.deepEqual({ bindings, peers, abandoned }, { bindings: 1, peers: 0, abandoned: [B] });
-    assert.equal(await ownerOf(store), B);
+    assert.equal(await ownerIn(store, KEY), B);
     // A lost connection is retried immediately, too.
     assert.deepEqual(new Set(requested), new Set([undefined, 'x-1']));
     assert.equal(requested.filter((after) => after === undefined).length, 1);

@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { openPostgresStore } from '../../../src/store/postgres/postgres.ts';
-import { StoreError, type SessionStore } from '../../../src/store/store.ts';
+import { StoreError } from '../../../src/store/store.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 import { skipUnlessFound } from '../../support/needed.ts';
 import {
@@ -15,25 +15,16 @@ import {
 import { freePort } from '../../support/free-port.ts';
 import { errorResponse, listen } from '../../support/pooler.ts';
 import { untilNothingIsLeft, watchResources } from '../../support/resources.ts';
+import { claim, ownerIn } from '../claims.ts';
 import { listOf } from '../every-operation.ts';
 import { namespaceOf, openPostgres, openWatched } from '../postgres-place.ts';
 import { eventually } from '../redis-place.ts';
 
 const A = machineId('a1');
 const B = machineId('b2');
-const TTL_MS = 60_000;
 const OURS = "application_name = 'fly-affinity'";
 /** Every step may take longer on a busy computer. */
 const SLACK_MS = 1_500;
-
-function claim(store: SessionStore, name: string, machine = A) {
-  return store.claim({ key: keyOf(name), machine, origin: 'learned', ttlMs: TTL_MS });
-}
-
-async function ownerOf(store: SessionStore, name: string): Promise<string> {
-  const found = await store.lookup(keyOf(name));
-  return typeof found === 'string' ? found : found.machine;
-}
 
 const passing = { name: 'StoreError', code: 'passing' };
 
@@ -110,7 +101,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     const watch = watchResources(t);
     const store = await openPostgres(t, server.url(), { clock: watch.clock });
     const claims = Array.from({ length: 300 }, (_, index) => claim(store, `k-${index}`));
-    const lookups = Array.from({ length: 300 }, (_, index) => ownerOf(store, `n-${index}`));
+    const lookups = Array.from({ length: 300 }, (_, index) => ownerIn(store, keyOf(`n-${index}`)));
     await store.close();
     assert.equal((await Promise.all(claims)).length, 300);
     assert.deepEqual(new Set(await Promise.all(lookups)), new Set(['absent']));
@@ -145,10 +136,10 @@ skipUnlessFound(neededForPostgres, (programs) => {
       for (const each of claims) await assert.rejects(each, passing);
       assert.ok(claimsMs > 500 && claimsMs < 1_000 + SLACK_MS, `${claimsMs} ms`);
       const lookupMs = await tookMs(async () => {
-        assert.equal(await ownerOf(store, 'unheard-of'), 'unknown');
+        assert.equal(await ownerIn(store, keyOf('unheard-of')), 'unknown');
       });
       assert.ok(lookupMs < 500 + SLACK_MS, `${lookupMs} ms`);
-      assert.equal(await ownerOf(store, 'unheard-of-either'), 'unknown');
+      assert.equal(await ownerIn(store, keyOf('unheard-of-either')), 'unknown');
       assert.equal(errors.length, 1);
       await server.thaw();
       await eventually('it claims', () =>
@@ -157,7 +148,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
           () => false,
         ),
       );
-      assert.equal(await ownerOf(store, 'old'), A);
+      assert.equal(await ownerIn(store, keyOf('old')), A);
     });
 
     test('does not delay a close, and leaves nothing open', async (t) => {
@@ -183,7 +174,7 @@ skipUnlessFound(neededForPostgres, (programs) => {
     await store.getMetrics();
     const owners = [
       claim(store, 'new').then(({ machine }) => machine),
-      ownerOf(store, 'unheard-of'),
+      ownerIn(store, keyOf('unheard-of')),
     ];
     await nextTurn();
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_200);
@@ -335,9 +326,9 @@ skipUnlessFound(neededForPostgres, (programs) => {
       ),
     );
     await assert.rejects(claim(store, 'new'), passing);
-    assert.equal(await ownerOf(reader, 'old'), A);
+    assert.equal(await ownerIn(reader, keyOf('old')), A);
     // An open must not write either.
-    assert.equal(await ownerOf(await openPostgres(t, server.url(database)), 'old'), A);
+    assert.equal(await ownerIn(await openPostgres(t, server.url(database)), keyOf('old')), A);
     await server.run(
       `ALTER DATABASE ${database} RESET default_transaction_read_only;
        SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${database}'`,

@@ -14,6 +14,7 @@ import { neededForPostgres, startPostgresServer } from '../../support/postgres-s
 import { neededForRedis, startRedisServer } from '../../support/redis-server.ts';
 import { listOf } from '../every-operation.ts';
 import { openWrapped, type Wrapped } from '../wrapped.ts';
+import { ownerIn } from '../claims.ts';
 
 const A = machineId('a1');
 const B = machineId('b2');
@@ -93,7 +94,7 @@ function survivesFailures(start: StartDatabase): void {
       const owner = held.get(key)?.machine;
       assert.ok(owner);
       for (const store of [a, b])
-        await eventually('seen', async () => owner === (await ownerOf(store, key)));
+        await eventually('seen', async () => owner === (await ownerIn(store, key)));
     }
     assert.equal(a.conflicts.length + b.conflicts.length, keys.length);
   });
@@ -235,11 +236,6 @@ function of(key: SessionKey, machine: MachineId) {
 
 function keysOf(prefix: string, count: number): SessionKey[] {
   return Array.from({ length: count }, (_, index) => keyOf(`${prefix}-${index}`));
-}
-
-async function ownerOf(store: SessionStore, key: SessionKey): Promise<string> {
-  const found = await store.lookup(key);
-  return typeof found === 'string' ? found : found.machine;
 }
 
 async function eventually(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {

@@ -9,6 +9,7 @@ import type { SqliteStoreOptions } from '../../../src/store/sqlite/sqlite.ts';
 import type { LocalStore } from '../../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
+import { claim } from '../claims.ts';
 import { createPlace, holdWriteLock, nextWorker, type Place } from '../place.ts';
 
 const A = machineId('a1');
@@ -44,10 +45,6 @@ async function start(t: TestContext, options: Partial<SqliteStoreOptions> = {}) 
   const counted = await openCounted(place, clock, options);
   const other = await place.open({ clock });
   return { place, clock, ...counted, other };
-}
-
-function claim(store: LocalStore, name: string, machine = A) {
-  return store.claim({ key: keyOf(name), machine, origin: 'learned', ttlMs: TTL_MS });
 }
 
 function ownerOf(store: LocalStore, key = KEY): string {

@@ -14,6 +14,7 @@ import type { Transactions } from '../../../src/store/sqlite/transactions.ts';
 import type { LocalStore, StoreError } from '../../../src/store/store.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
+import { claim, ownerOf } from '../claims.ts';
 import { createPlace, type Place } from '../place.ts';
 
 const A = machineId('a1');
@@ -135,15 +136,6 @@ async function makeStore(place: Place): Promise<void> {
   const store = await place.open();
   await claim(store, 'old');
   await store.close();
-}
-
-function claim(store: LocalStore, name: string, machine = A): Promise<Binding> {
-  return store.claim({ key: keyOf(name), machine, origin: 'learned', ttlMs: TTL_MS });
-}
-
-function ownerOf(store: LocalStore, name: string): string {
-  const found = store.lookup(keyOf(name));
-  return typeof found === 'string' ? found : found.machine;
 }
 
 async function asidesIn(place: Place): Promise<string[]> {

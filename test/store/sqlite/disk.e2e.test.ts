@@ -10,16 +10,10 @@ import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
 import { migrateSqlite } from '../../../src/store/sqlite/schema.ts';
 import { StoreError, type LocalStore } from '../../../src/store/store.ts';
-import { keyOf, machineId } from '../../support/ids.ts';
+import { keyOf } from '../../support/ids.ts';
 import { startChild } from '../child.ts';
+import { claim } from '../claims.ts';
 import { createPlace } from '../place.ts';
-
-const A = machineId('a1');
-const TTL_MS = 3_600_000;
-
-function claim(store: LocalStore, name: string) {
-  return store.claim({ key: keyOf(name), machine: A, origin: 'learned', ttlMs: TTL_MS });
-}
 
 const PAGE_BYTES = 512;
 /** More pages than SQLite allows for a file (https://www.sqlite.org/limits.html#max_page_count). */

@@ -7,6 +7,7 @@ import Database from 'better-sqlite3';
 import type { LocalStore, StoreError } from '../../../src/store/store.ts';
 import type { WriterMessage, WriterRequest } from '../../../src/store/sqlite/protocol.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
+import { claim } from '../claims.ts';
 import { createPlace, type Place } from '../place.ts';
 
 const A = machineId('a1');
@@ -50,10 +51,6 @@ function lies(worker: Worker, kind: WriterRequest['kind'], thenDo: () => void): 
       thenDo();
     });
   };
-}
-
-function claim(store: LocalStore, name: string) {
-  return store.claim({ key: keyOf(name), machine: A, origin: 'learned', ttlMs: 3_600_000 });
 }
 
 async function staysInUse({ place, store, errors }: Scenario): Promise<void> {

@@ -4,22 +4,14 @@ import { existsSync } from 'node:fs';
 import { copyFile, mkdir, readFile, readdir, rename, rm } from 'node:fs/promises';
 import { describe, test, type TestContext } from 'node:test';
 import type { Clock } from '../../../src/clock.ts';
-import type { LocalStore, StoreError } from '../../../src/store/store.ts';
+import type { StoreError } from '../../../src/store/store.ts';
 import { createTestClock } from '../../support/clock.ts';
-import { keyOf, machineId } from '../../support/ids.ts';
+import { machineId } from '../../support/ids.ts';
+import { claim, ownerOf } from '../claims.ts';
 import { createPlace, nextWorker, type Place } from '../place.ts';
 
 const A = machineId('a1');
 const B = machineId('b2');
-
-function claim(store: LocalStore, name: string, machine = A) {
-  return store.claim({ key: keyOf(name), machine, origin: 'learned', ttlMs: 60_000 });
-}
-
-function ownerOf(store: LocalStore, name: string): string {
-  const found = store.lookup(keyOf(name));
-  return typeof found === 'string' ? found : found.machine;
-}
 
 interface Accident {
   readonly name: string;

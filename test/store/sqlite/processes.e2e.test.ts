@@ -6,23 +6,14 @@ import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import Database from 'better-sqlite3';
-import type { LocalStore } from '../../../src/store/store.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 import { startChild, type Child } from '../child.ts';
+import { claim, ownerOf } from '../claims.ts';
 import { createPlace, type Place } from '../place.ts';
 
 const A = machineId('a1');
 const B = machineId('b2');
 const TTL_MS = 3_600_000;
-
-function claim(store: LocalStore, name: string, machine = A) {
-  return store.claim({ key: keyOf(name), machine, origin: 'learned', ttlMs: TTL_MS });
-}
-
-function ownerOf(store: LocalStore, name: string): string {
-  const found = store.lookup(keyOf(name));
-  return typeof found === 'string' ? found : found.machine;
-}
 
 test('while another process holds the write lock for two seconds, reads return and writes wait in order', async (t) => {
   const place = await createPlace(t);

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { LocalStore, StoreError } from '../../../src/store/store.ts';
+import type { StoreError } from '../../../src/store/store.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
+import { claim, ownerOf } from '../claims.ts';
 import { storeContract, type OpenStore } from '../contract.ts';
 import { agreesWithTheRules } from '../model.ts';
 import { createPlace, holdWriteLock, type Place } from '../place.ts';
@@ -25,15 +26,6 @@ const open: OpenStore = async (t, { clock, limits, place }) => {
 
 storeContract('SQLite', open, { canShare: true });
 agreesWithTheRules('SQLite', open, { canShare: true });
-
-function claim(store: LocalStore, name: string, machine = A) {
-  return store.claim({ key: keyOf(name), machine, origin: 'learned', ttlMs: TTL_MS });
-}
-
-function ownerOf(store: LocalStore, name: string): string {
-  const found = store.lookup(keyOf(name));
-  return typeof found === 'string' ? found : found.machine;
-}
 
 describe('while another process holds the write lock', () => {
   test('lookups return, the event loop turns, claims wait, and then succeed in order', async (t) => {

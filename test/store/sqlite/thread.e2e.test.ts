@@ -8,6 +8,7 @@ import { createMemoryStore } from '../../../src/store/memory.ts';
 import type { LocalStore, SessionStore, StoreError } from '../../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
+import { claim, ownerOf } from '../claims.ts';
 import { createPlace } from '../place.ts';
 
 const A = machineId('a1');
@@ -43,15 +44,6 @@ async function start(t: TestContext): Promise<Scenario> {
     await clock.advance(RESTART_PAUSE_MS);
   };
   return { store, clock, errors, workers, kill };
-}
-
-function claim(store: SessionStore, name: string, machine = A) {
-  return store.claim({ key: keyOf(name), machine, origin: 'learned', ttlMs: TTL_MS });
-}
-
-function ownerOf(store: LocalStore, name: string): string {
-  const found = store.lookup(keyOf(name));
-  return typeof found === 'string' ? found : found.machine;
 }
 
 /** Advances time until the condition holds: a delayed restart needs it. */
