@@ -5,9 +5,9 @@ import { test } from 'node:test';
 import { createTestClock } from '../support/clock.ts';
 import {
   responding,
-  cooled,
+  untilReusable,
   eventually,
-  exchange,
+  sendRequest,
   GET,
   onHeads,
   openUpstream,
@@ -18,7 +18,7 @@ import {
 
 const CHUNKED = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n';
 
-/** Pauses after each call, and resumes a turn later. */
+/** Pauses after each call and resumes later. */
 function pausingRecorder(resume: (recorder: Recorder) => void): Recorder {
   const recorder = new Recorder();
   recorder.onCall = () => {
@@ -49,11 +49,11 @@ for (const [name, response, body] of RESPONSES) {
     ['a turn later', (recorder: Recorder) => setImmediate(() => recorder.call?.resume())],
     ['a tick later', (recorder: Recorder) => process.nextTick(() => recorder.call?.resume())],
   ] as const) {
-    test(`a response with ${name} is the same if its receiver pauses at each call and resumes ${how}`, async (t) => {
+    test(`a response with ${name} is the same if its handler pauses at each call and resumes ${how}`, async (t) => {
       const { port, sockets } = await startRawServer(t, responding(response));
       const upstream = openUpstream(t, port);
       for (let i = 0; i < 2; i += 1) {
-        const recorder = await exchange(upstream, {}, pausingRecorder(resume));
+        const recorder = await sendRequest(upstream, {}, pausingRecorder(resume));
         assert.ok(recorder.text === body);
         assert.equal(recorder.calls.at(-1), 'end');
       }
@@ -63,7 +63,7 @@ for (const [name, response, body] of RESPONSES) {
 }
 
 for (const pausedAt of ['the call', 'head', 'body'] as const) {
-  test(`nothing more is read after a pause at ${pausedAt}, though all is there`, async (t) => {
+  test(`nothing more is delivered after a pause at ${pausedAt}, even if all has arrived`, async (t) => {
     const parts = ['HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n', '3\r\nabc\r\n'];
     const sent = { 'the call': 0, head: 1, body: 2 }[pausedAt];
     const [early, late] = [parts.slice(0, sent), [...parts.slice(sent), '0\r\n\r\n']];
@@ -83,8 +83,8 @@ for (const pausedAt of ['the call', 'head', 'body'] as const) {
     } else await recorder.until(() => recorder.calls.at(-1) === pausedAt);
     await eventually(() => sockets[0] !== undefined && sockets[0].bytesRead > 0);
     sockets[0]?.write(late.join(''));
-    // Another response, which is sent later, has arrived by then.
-    await exchange(upstream);
+    // A response that is sent later has arrived by then.
+    await sendRequest(upstream);
     assert.equal(recorder.calls.at(-1), pausedAt === 'the call' ? undefined : pausedAt);
     recorder.call?.resume();
     recorder.call?.resume();
@@ -93,17 +93,17 @@ for (const pausedAt of ['the call', 'head', 'body'] as const) {
   });
 }
 
-test('a pause at the head does not hold back what came with it: its receiver does', async (t) => {
+test('a pause at the head does not hold body bytes of the same packet', async (t) => {
   const { port } = await startRawServer(t, responding(`${CHUNKED}3\r\nabc\r\n0\r\n\r\n`));
   const recorder = new Recorder();
   recorder.onCall = (name) => {
     if (name === 'head') recorder.call?.pause();
   };
-  await exchange(openUpstream(t, port), {}, recorder);
+  await sendRequest(openUpstream(t, port), {}, recorder);
   assert.deepEqual(recorder.calls, ['head', 'body', 'end']);
 });
 
-test('a receiver that pauses stops the server, whose bytes stay where they are', async (t) => {
+test('a paused handler stops the server, whose bytes stay in its buffers', async (t) => {
   const MANY = 200_000_000;
   const { port, sockets } = await startRawServer(t, (socket) => {
     onHeads(socket, () => {
@@ -144,7 +144,7 @@ const ENDINGS: readonly (readonly [
 ];
 
 for (const [name, end, expected] of ENDINGS) {
-  test(`a server that ${name} while its receiver pauses is noticed after the bytes that came before`, async (t) => {
+  test(`a server that ${name} while the handler is paused is noticed after the earlier bytes`, async (t) => {
     const { port, sockets } = await startRawServer(t, responding('HTTP/1.1 200 OK\r\n\r\n'));
     const recorder = new Recorder();
     recorder.onCall = (call) => {
@@ -156,7 +156,7 @@ for (const [name, end, expected] of ENDINGS) {
     const [socket] = sockets;
     assert.ok(socket);
     socket.write('hello', () => end(socket));
-    await cooled();
+    await untilReusable();
     assert.equal(recorder.calls.at(-1), 'head');
     recorder.call?.resume();
     await recorder.over();
@@ -165,7 +165,7 @@ for (const [name, end, expected] of ENDINGS) {
 }
 
 for (const [name, end] of ENDINGS) {
-  test(`a complete response that was paused is delivered whole, though the server ${name} meanwhile`, async (t) => {
+  test(`a complete paused response is delivered, even if the server ${name} meanwhile`, async (t) => {
     const head = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n';
     const { port, sockets } = await startRawServer(t, (socket, index) => {
       onHeads(socket, () => socket.write(index === 0 ? head : `${head}hello`));
@@ -180,18 +180,18 @@ for (const [name, end] of ENDINGS) {
     const [socket] = sockets;
     assert.ok(socket);
     socket.write('hello', () => end(socket));
-    await cooled();
+    await untilReusable();
     recorder.call?.resume();
     await recorder.over();
     assert.deepEqual([recorder.text, recorder.calls.at(-1)], ['hello', 'end']);
-    await cooled();
-    assert.equal((await exchange(upstream)).text, 'hello');
+    await untilReusable();
+    assert.equal((await sendRequest(upstream)).text, 'hello');
     assert.equal(sockets.length, 2, 'its connection serves no other');
   });
 }
 
 for (const at of ['head', 'body'] as const) {
-  test(`an abort at ${at} ends the connection, and nothing is called after it`, async (t) => {
+  test(`an abort at ${at} closes the connection, and no handler method is called after it`, async (t) => {
     const { port, sockets } = await startRawServer(
       t,
       responding(`${CHUNKED}3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n`),
@@ -206,14 +206,14 @@ for (const at of ['head', 'body'] as const) {
     upstream.send(GET, recorder);
     await recorder.until(() => recorder.calls.at(-1) === at);
     await eventually(() => sockets[0]?.readableEnded === true || sockets[0]?.destroyed === true);
-    await exchange(upstream);
+    await sendRequest(upstream);
     assert.deepEqual([recorder.calls.at(-1), recorder.error], [at, undefined]);
     assert.equal(recorder.calls.filter((name) => name === at).length, 1);
     assert.equal(sockets.length, 2);
   });
 }
 
-test('an abort before anything was sent sends nothing, and leaves no timer', async (t) => {
+test('an abort before the request is sent sends nothing and leaves no timer', async (t) => {
   const clock = createTestClock();
   const { port, sockets } = await startRawServer(t, (socket) => transcript(socket));
   const upstream = openUpstream(t, port, { clock, headTimeoutMs: 1_000 });
@@ -238,7 +238,7 @@ test('an abort while paused closes the connection', async (t) => {
   assert.deepEqual(recorder.calls, ['head', 'body']);
 });
 
-test('a receiver whose response is over has no power over the next one on its connection', async (t) => {
+test('a call whose response has ended does not affect the next one on its connection', async (t) => {
   const { port, sockets } = await startRawServer(t, (socket) => {
     let count = 0;
     onHeads(socket, () => {
@@ -247,7 +247,7 @@ test('a receiver whose response is over has no power over the next one on its co
     });
   });
   const upstream = openUpstream(t, port);
-  const first = await exchange(upstream);
+  const first = await sendRequest(upstream);
   const second = new Recorder();
   upstream.send(GET, second);
   await second.until(() => second.text === 'abc');
@@ -258,7 +258,7 @@ test('a receiver whose response is over has no power over the next one on its co
   assert.deepEqual([second.text, second.error, sockets.length], ['abcde', undefined, 1]);
 });
 
-test('a request that is being responded to is not kept: its response may be a long stream', async (t) => {
+test('a request is released when its response starts, because the response may be a long stream', async (t) => {
   const { port } = await startRawServer(t, (socket) => {
     socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\n\r\nfirst'));
   });

@@ -6,7 +6,7 @@ import { TRAILERS } from './support.ts';
 
 interface Read {
   readonly body: string;
-  /** What belongs to no body. */
+  /** Bytes after the body. */
   readonly rest: string;
   readonly isComplete: boolean;
   readonly isBroken: boolean;
@@ -92,7 +92,7 @@ describe('a body', () => {
     },
   ];
   for (const { name, text, body, ...options } of rows) {
-    test(`${name} is read wherever it is cut, and nothing behind it`, () => {
+    test(`${name} is read for every split, without the bytes after it`, () => {
       const reader = new BodyReader(TRAILERS);
       for (const pieces of cuts(text)) {
         const expected = { body, rest: '', isComplete: true, isBroken: false };
@@ -105,7 +105,7 @@ describe('a body', () => {
     });
   }
 
-  test('of no length is complete at once', () => {
+  test('without framing is complete immediately', () => {
     const reader = new BodyReader(TRAILERS);
     reader.begin('length', 0);
     assert.equal(reader.isComplete, true);
@@ -120,7 +120,7 @@ describe('a body', () => {
     assert.deepEqual(read(reader, ['abc', '', 'def'], { framing: 'until-close' }), expected);
   });
 
-  test('of known length says how much of it is still to come', () => {
+  test('with Content-Length reports how many bytes remain', () => {
     const reader = new BodyReader(TRAILERS);
     reader.begin('length', 5);
     assert.equal(reader.left, 5);
@@ -135,13 +135,13 @@ describe('a body', () => {
     ['a trailer section that is too long', `${CHUNKS}X: ${'x'.repeat(65_536)}`],
   ] as const) {
     for (const decodes of [true, false]) {
-      test(`with ${name} that is malformed is broken${decodes ? ', decoded' : ''}`, () => {
+      test(`with ${name} that is malformed is rejected${decodes ? ', decoded' : ''}`, () => {
         const reader = new BodyReader(TRAILERS);
         const pieces = text.length < 100 ? [...cuts(text)] : [[text]];
         for (const one of pieces) {
           assert.ok(read(reader, one, { framing: 'chunked', decodes }).isBroken);
         }
-        // The next one on the connection knows nothing of it.
+        // The next body on the connection is not affected.
         const next = read(reader, [`${CHUNKS}\r\n`], { framing: 'chunked' });
         assert.equal(next.body, `${CHUNKS}\r\n`);
       });

@@ -2,7 +2,7 @@ import { BufferBudget, ReadBuffers } from '../../src/http/buffers.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-test('a budget counts what all accounts hold now, and is exhausted above its limit', () => {
+test('a budget sums the current bytes of all accounts, and is exhausted above its limit', () => {
   const budget = new BufferBudget(100);
   const [one, other] = [budget.open(), budget.open()];
   assert.deepEqual([budget.heldBytes, budget.isExhausted], [0, false]);
@@ -21,11 +21,11 @@ test('a budget counts what all accounts hold now, and is exhausted above its lim
   assert.deepEqual([budget.heldBytes, budget.isExhausted], [0, false]);
 });
 
-test('a buffer comes back to the next reader only when it was given back', () => {
+test('a buffer is reused only after it is given back', () => {
   const buffers = new ReadBuffers();
   const [first, second] = [buffers.take(), buffers.take()];
   assert.ok(first && second);
-  assert.notEqual(first, second, 'it is still the first reader’s');
+  assert.notEqual(first, second, 'the first reader still uses it');
   assert.notEqual(first, buffers.shared);
   buffers.giveBack(first, false);
   assert.equal(buffers.take(), first);
@@ -40,7 +40,7 @@ test('a buffer that a socket still writes from is left to the garbage collector'
   assert.notEqual(buffers.take(), inUse);
 });
 
-test('connections can have no more than 64 buffers of their own at one time', () => {
+test('at most 64 buffers are taken at one time', () => {
   const buffers = new ReadBuffers();
   const taken = Array.from({ length: 64 }, () => buffers.take());
   assert.ok(taken.every((buffer) => buffer !== undefined));
@@ -52,7 +52,7 @@ test('connections can have no more than 64 buffers of their own at one time', ()
   assert.equal(buffers.take(), undefined);
 });
 
-test('what is kept for later reads is bounded', () => {
+test('at most 16 buffers are kept for later reads', () => {
   const buffers = new ReadBuffers();
   const take = (): (Buffer | undefined)[] => Array.from({ length: 64 }, () => buffers.take());
   const first = take();

@@ -23,28 +23,28 @@ test('a field value is of HTAB, SP, VCHAR and obs-text (RFC 9110 §5.5)', () => 
   }
 });
 
-test('a target has no blank, no control character and no fragment (RFC 9112 §3.2)', () => {
+test('a target has no space, no control character and no fragment (RFC 9112 §3.2)', () => {
   for (const code of BYTES) {
     const isAllowed = code > 0x20 && code !== 0x7f && characterOf(code) !== '#';
     assert.equal(TARGET[code], isAllowed ? 1 : 0, `${code}`);
   }
 });
 
-test('a hexadecimal digit has its value, in either case, and nothing else has one', () => {
+test('a hexadecimal digit has its value, in either case, and no other character has one', () => {
   for (const code of BYTES) {
     const isDigit = /^[0-9a-fA-F]$/.test(characterOf(code));
     assert.equal(HEX[code], isDigit ? parseInt(characterOf(code), 16) : -1, `${code}`);
   }
 });
 
-test('lower case is that of ASCII letters alone', () => {
+test('lower case affects only ASCII letters', () => {
   for (const code of BYTES) {
     const isLetter = /^[A-Z]$/.test(characterOf(code));
     assert.equal(LOWER[code], isLetter ? characterOf(code).toLowerCase().charCodeAt(0) : code);
   }
 });
 
-test('a text is found at its place, in any case, and no other that folds to it', () => {
+test('a text is matched at its offset, in any ASCII case, and no look-alike', () => {
   const host = Buffer.from('host');
   for (const [bytes, at, isThere] of [
     ['host', 0, true],
@@ -52,7 +52,7 @@ test('a text is found at its place, in any case, and no other that folds to it',
     ['hos', 0, false],
     ['hosts', 0, true],
     ['h\xefst', 0, false],
-    // These differ from letters by the bit that the case of ASCII is in.
+    // These differ from letters by the case bit of ASCII.
     ['H/ST', 0, false],
     ['\x08ost', 0, false],
   ] as const) {

@@ -6,7 +6,7 @@ import { cuts } from './parsing.ts';
 
 interface Scanned {
   readonly data: string;
-  /** Where the body has ended, in bytes of all pieces; undefined if it has not. */
+  /** Where the body ends, in bytes of all pieces. Undefined if it does not end. */
   readonly end: number | undefined;
   readonly ending: 'done' | 'trailers' | 'malformed' | 'more';
 }
@@ -58,7 +58,7 @@ describe('a chunked body', () => {
     ],
   ];
   for (const [name, body, data] of rows) {
-    test(`of ${name} ends where it ends, wherever it is cut`, () => {
+    test(`of ${name} ends at the right byte, for every split`, () => {
       for (const pieces of body.length < 1_000 ? cuts(body) : [[body], Array.from(body)]) {
         assert.deepEqual(scan(pieces), { data, end: body.length, ending: 'done' });
       }
@@ -71,7 +71,7 @@ describe('a chunked body', () => {
     });
   }
 
-  test('with trailers stops behind its last chunk, wherever it is cut', () => {
+  test('with trailers stops after its last chunk, for every split', () => {
     const chunks = '3\r\nabc\r\n0;a\r\n';
     for (const pieces of cuts(`${chunks}X: y\r\n\r\n`)) {
       assert.deepEqual(scan(pieces), { data: 'abc', end: chunks.length, ending: 'trailers' });
@@ -80,49 +80,49 @@ describe('a chunked body', () => {
 
   const malformed: readonly (readonly [name: string, body: string])[] = [
     ['no size', '\r\nabc\r\n'],
-    ['a size that is none', 'g\r\n'],
+    ['a size that is not a number', 'g\r\n'],
     ['a sign', '+3\r\n'],
     ['a minus', '-3\r\n'],
     ['0x', '0x3\r\n'],
     ['an underscore', '1_0\r\n'],
-    ['a blank first', ' 3\r\n'],
-    ['a blank behind the size', '3 \r\n'],
-    ['a blank before an extension', '3 ;a\r\n'],
-    ['a tab behind the size', '3\t\r\n'],
-    ['a NUL behind the size', '3\0\r\n'],
+    ['a space first', ' 3\r\n'],
+    ['a space after the size', '3 \r\n'],
+    ['a space before an extension', '3 ;a\r\n'],
+    ['a tab after the size', '3\t\r\n'],
+    ['a NUL after the size', '3\0\r\n'],
     ['17 digits', '00000000000000003\r\n'],
-    ['a size beyond all numbers', 'FFFFFFFFFFFFFFFF\r\n'],
+    ['a size that is too large', 'FFFFFFFFFFFFFFFF\r\n'],
     ['a size of more than 2^48', '1000000000001\r\n'],
-    ['a bare LF behind the size', '3\nabc\r\n'],
-    ['a bare CR behind the size', '3\rabc\r\n'],
-    ['a bare LF behind the last chunk', '0\n\r\n'],
+    ['a bare LF after the size', '3\nabc\r\n'],
+    ['a bare CR after the size', '3\rabc\r\n'],
+    ['a bare LF after the last chunk', '0\n\r\n'],
     ['a semicolon and nothing', '3;\r\n'],
     ['two semicolons', '3;;a\r\n'],
-    ['a blank behind the semicolon', '3; a\r\n'],
-    ['a name that is no token', '3;a(b\r\n'],
+    ['a space after the semicolon', '3; a\r\n'],
+    ['a name that is not a token', '3;a(b\r\n'],
     ['an empty name', '3;=b\r\n'],
     ['an empty value', '3;a=\r\n'],
-    ['a value that is no token', '3;a=b c\r\n'],
-    ['blanks around the equals sign', '3;a = b\r\n'],
+    ['a value that is not a token', '3;a=b c\r\n'],
+    ['spaces around the equals sign', '3;a = b\r\n'],
     ['a bare LF in a name', '3;a\nb\r\n'],
     ['a bare LF in a value', '3;a=b\nc\r\n'],
     ['a bare CR in an extension', '3;a\rb\r\n'],
     ['a line end in quotes', '3;a="\r\n"\r\n'],
     ['a control character in quotes', '3;a="\x01"\r\n'],
     ['a quoted line feed', '3;a="\\\n"\r\n'],
-    ['something behind quotes', '3;a="b"c\r\n'],
+    ['a byte after quotes', '3;a="b"c\r\n'],
     ['extensions without end', `3;${'a'.repeat(4_098)}\r\n`],
     ['quotes without end', `3;a="${'b'.repeat(4_098)}"\r\n`],
     ['values without end', `3;${'a=b;'.repeat(1)}a=${'b'.repeat(4_098)}\r\n`],
     ['data that is too long', '3\r\nabcd\r\n'],
     ['data that is too short', '3\r\nab\r\n0\r\n\r\n'],
-    ['a bare LF behind data', '3\r\nabc\n0\r\n\r\n'],
-    ['a bare CR behind data', '3\r\nabc\r0\r\n\r\n'],
-    ['no line end behind data', '3\r\nabc0\r\n\r\n'],
+    ['a bare LF after data', '3\r\nabc\n0\r\n\r\n'],
+    ['a bare CR after data', '3\r\nabc\r0\r\n\r\n'],
+    ['no line end after data', '3\r\nabc0\r\n\r\n'],
     ['a bare CR at the very end', '0\r\n\r!'],
   ];
   for (const [name, body] of malformed) {
-    test(`with ${name} is refused, wherever it is cut`, () => {
+    test(`with ${name} is rejected, for every split`, () => {
       for (const pieces of body.length < 1_000 ? cuts(body) : [[body], Array.from(body)]) {
         assert.equal(scan(pieces).ending, 'malformed');
       }
@@ -133,13 +133,13 @@ describe('a chunked body', () => {
     assert.equal(scan(['1000000000000\r\nabc']).ending, 'more');
   });
 
-  test('of many small extensions is bounded, one chunk at a time', () => {
+  test('has a limit for the extensions of each chunk', () => {
     const chunk = `1;${'a;'.repeat(2_000)}a\r\nx\r\n`;
     assert.equal(scan([chunk.repeat(10)]).ending, 'more');
     assert.equal(scan([`1;${'a;'.repeat(5_000)}a\r\nx\r\n`]).ending, 'malformed');
   });
 
-  test('may follow another on its connection, however that one has ended', () => {
+  test('may follow another on its connection, whatever its result', () => {
     const scanner = new ChunkScanner();
     for (const body of [
       '3;a\r\nabc\r\n0\r\n\r\n',
@@ -159,7 +159,7 @@ describe('a chunked body', () => {
     }
   });
 
-  test('of any data and any cuts is read as it was framed', () => {
+  test('of any data is read the same for every split', () => {
     const data = fc.string({
       unit: fc.constantFrom('a', '\r', '\n', '0\r\n\r\n', '\xff'),
       minLength: 1,

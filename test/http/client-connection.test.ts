@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { IncomingRequest } from '../../src/http/incoming-request.ts';
-import { cooled, eventually, RecordingEnd } from './support.ts';
+import { untilReusable, eventually, RecordingEnd } from './support.ts';
 import {
   echoed,
   echoTarget,
@@ -97,7 +97,7 @@ describe('requests of one connection', () => {
     client.send(get('/1') + get('/2') + get('/3'));
     for (let i = 1; i <= 3; i += 1) {
       await eventually(() => handled.length === i);
-      await cooled();
+      await untilReusable();
       const { request } = handled[i - 1] ?? {};
       assert.deepEqual([handled.length, request?.head.target], [i, `/${i}`]);
       request?.respond({ status: 200, headers: [], body: `/${i}` });
@@ -199,7 +199,7 @@ describe('a body', () => {
     client.send(`${POST}Content-Length: ${LENGTH}\r\n\r\n`);
     client.socket.write(Buffer.alloc(LENGTH, 'x'));
     await eventually(() => (handled[0]?.request.earlyBytes ?? 0) >= 10_000);
-    await cooled();
+    await untilReusable();
     const [first] = handled;
     assert.ok(first);
     assert.ok(first.request.earlyBytes < 10_000 + 2 * 65_536, `${first.request.earlyBytes}`);
@@ -219,7 +219,7 @@ describe('a body', () => {
     await eventually(() => handled.length === 1);
     handled[0]?.request.pauseBody();
     client.send('def');
-    await cooled();
+    await untilReusable();
     assert.equal(handled[0]?.recorder.hasEnded, false);
     handled[0].request.resumeBody();
     await eventually(() => handled[0]?.recorder.hasEnded === true);
@@ -359,7 +359,7 @@ describe('a connection', () => {
       request?.write(Buffer.alloc(LENGTH, 'x'), 0, LENGTH, 'kept');
       request?.end();
       const closed = server.listener.close(60_000);
-      await cooled();
+      await untilReusable();
       client.socket.resume();
       assert.ok((await client.untilClosed()).endsWith('x'.repeat(LENGTH)));
       await closed;
@@ -432,7 +432,7 @@ describe('a tunnel', () => {
   test('stops reading while its other end is not writable, and then continues', async (t) => {
     const LENGTH = 20_000_000;
     const upstream = new RecordingEnd();
-    upstream.mayTakeMore = false;
+    upstream.isWritable = false;
     let resume: () => void = () => undefined;
     const server = await startListener(t, (request) => {
       request.listen(new RecordingListener());
@@ -445,9 +445,9 @@ describe('a tunnel', () => {
     client.socket.write(Buffer.alloc(LENGTH, 'x'));
     await eventually(() => upstream.text !== '');
     const first = upstream.text.length;
-    await cooled();
+    await untilReusable();
     assert.equal(upstream.text.length, first);
-    upstream.mayTakeMore = true;
+    upstream.isWritable = true;
     resume();
     await eventually(() => upstream.text.length === LENGTH);
   });

@@ -5,7 +5,7 @@ import { LINGER_BYTES } from '../../src/http/limits.ts';
 import type { IncomingRequest } from '../../src/http/incoming-request.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import type { RawClient } from '../support/raw.ts';
-import { cooled, eventually, RecordingEnd } from './support.ts';
+import { untilReusable, eventually, RecordingEnd } from './support.ts';
 import {
   echoed,
   echoTarget,
@@ -79,7 +79,7 @@ async function deliver({ server, client }: Timed, text: string): Promise<void> {
 async function closesAfter({ clock, server }: Timed, ms: number): Promise<void> {
   const socket = server.sockets[0];
   await clock.advance(ms - 1);
-  await cooled();
+  await untilReusable();
   assert.ok(socket && !socket.destroyed && !socket.writableEnded, `closed before ${ms} ms`);
   await clock.advance(1 + LATE_MS);
   await eventually(() => socket.destroyed || socket.writableEnded);
@@ -87,7 +87,7 @@ async function closesAfter({ clock, server }: Timed, ms: number): Promise<void> 
 
 async function staysOpenFor({ clock, server }: Timed, ms: number): Promise<void> {
   await clock.advance(ms);
-  await cooled();
+  await untilReusable();
   const socket = server.sockets[0];
   assert.ok(socket && !socket.destroyed && !socket.writableEnded);
 }
@@ -123,7 +123,7 @@ describe('the head of a request', () => {
     await staysOpenFor(timed, HOUR_MS);
     timed.request().respond({ status: 200, headers: [], body: '/1' });
     await timed.client.until((text) => text === echoed('/1'));
-    await cooled();
+    await untilReusable();
     await closesAfter(timed, HEAD_MS);
     assert.match(await timed.client.untilClosed(), /\r\n\/1HTTP\/1\.1 408 |\/1HTTP\/1\.1 408 /);
   });
@@ -144,11 +144,11 @@ describe('a connection without a request', () => {
     for (let i = 1; i <= 3; i += 1) {
       client.send(get('/'));
       await client.until((text) => text === echoed('/').repeat(i));
-      await cooled();
+      await untilReusable();
       if (i < 3) await clock.advance(IDLE_MS - 1_000);
     }
     await clock.advance(IDLE_MS - 1);
-    await cooled();
+    await untilReusable();
     assert.equal(server.sockets[0]?.destroyed, false);
     await clock.advance(1 + LATE_MS);
     assert.equal(await client.untilClosed(), echoed('/').repeat(3));
@@ -163,7 +163,7 @@ describe('the body of a request', () => {
       await timed.clock.advance(STALL_MS - 1);
       await deliver(timed, 'a');
       await timed.clock.advance(STALL_MS - 1);
-      await cooled();
+      await untilReusable();
       assert.equal(timed.recorder.malformedBody, undefined);
       await timed.clock.advance(1 + LATE_MS);
       assert.deepEqual(timed.recorder.malformedBody, {
@@ -283,7 +283,7 @@ describe('a client that has half-closed', () => {
     await eventually(() => timed.server.sockets[0]?.readableEnded === true);
     for (let i = 0; i < 5 && !timed.recorder.hasDisconnected; i += 1) {
       await timed.clock.advance(HALF_CLOSE_MS / 5);
-      await cooled();
+      await untilReusable();
     }
     await eventually(() => timed.recorder.hasDisconnected);
   });

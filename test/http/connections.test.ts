@@ -7,9 +7,9 @@ import { createTestClock } from '../support/clock.ts';
 import { startFullListener } from '../support/full-listener.ts';
 import {
   responding,
-  cooled,
+  untilReusable,
   eventually,
-  exchange,
+  sendRequest,
   GET,
   onHeads,
   openUpstream,
@@ -19,17 +19,17 @@ import {
 } from './support.ts';
 
 const DONE = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
-/** What the sweep may be late by, in ms; it is never early. */
+/** The sweep may be this much late, in ms. It is never early. */
 const LATE_MS = 500;
 
-test('requests one after the other share a connection', async (t) => {
+test('sequential requests share a connection', async (t) => {
   const { port, sockets } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port);
-  for (let i = 0; i < 5; i += 1) await exchange(upstream);
+  for (let i = 0; i < 5; i += 1) await sendRequest(upstream);
   assert.equal(sockets.length, 1);
 });
 
-test('requests at the same time have a connection each, and never wait for another', async (t) => {
+test('concurrent requests have a connection each', async (t) => {
   const waiting: Socket[] = [];
   const { port, sockets } = await startRawServer(t, (socket) => {
     onHeads(socket, () => {
@@ -38,13 +38,13 @@ test('requests at the same time have a connection each, and never wait for anoth
     });
   });
   const upstream = openUpstream(t, port);
-  const first = await Promise.all(Array.from({ length: 50 }, () => exchange(upstream)));
-  const second = await Promise.all(Array.from({ length: 50 }, () => exchange(upstream)));
+  const first = await Promise.all(Array.from({ length: 50 }, () => sendRequest(upstream)));
+  const second = await Promise.all(Array.from({ length: 50 }, () => sendRequest(upstream)));
   assert.ok([...first, ...second].every(({ text }) => text === 'ok'));
   assert.equal(sockets.length, 50);
 });
 
-test('the connection that was used last is used next', async (t) => {
+test('the most recently used connection is used next', async (t) => {
   const served: number[] = [];
   const { port } = await startRawServer(t, (socket, index) => {
     onHeads(socket, () => {
@@ -53,14 +53,14 @@ test('the connection that was used last is used next', async (t) => {
     });
   });
   const upstream = openUpstream(t, port);
-  await Promise.all([exchange(upstream), exchange(upstream), exchange(upstream)]);
+  await Promise.all([sendRequest(upstream), sendRequest(upstream), sendRequest(upstream)]);
   const last = served.at(-1);
   served.length = 0;
-  for (let i = 0; i < 4; i += 1) await exchange(upstream);
+  for (let i = 0; i < 4; i += 1) await sendRequest(upstream);
   assert.deepEqual(served, [last, last, last, last]);
 });
 
-test('a request sent from within the end of a response does not share its connection yet', async (t) => {
+test('a request sent from onResponseEnd does not use the same connection', async (t) => {
   const { port, sockets } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port);
   const [first, second] = [new Recorder(), new Recorder()];
@@ -76,48 +76,48 @@ for (const [name, response] of [
   ['Connection: close', 'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok'],
   ['HTTP/1.0', 'HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok'],
   [
-    'Keep-Alive of a second, less the margin',
+    'Keep-Alive of one second, less the margin',
     'HTTP/1.1 200 OK\r\nKeep-Alive: timeout=1\r\nContent-Length: 2\r\n\r\nok',
   ],
 ] as const) {
-  test(`a connection is not used again after ${name}`, async (t) => {
+  test(`a connection is not reused after ${name}`, async (t) => {
     const { port, sockets } = await startRawServer(t, responding(response));
     const upstream = openUpstream(t, port);
-    await exchange(upstream);
-    await exchange(upstream);
+    await sendRequest(upstream);
+    await sendRequest(upstream);
     await eventually(() => sockets.every((socket) => socket.readableEnded));
     assert.equal(sockets.length, 2);
   });
 }
 
-test('a connection is used again after HTTP/1.0 with keep-alive', async (t) => {
+test('a connection is reused after HTTP/1.0 with keep-alive', async (t) => {
   const response = 'HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nok';
   const { port, sockets } = await startRawServer(t, responding(response));
   const upstream = openUpstream(t, port);
-  await exchange(upstream);
-  await exchange(upstream);
+  await sendRequest(upstream);
+  await sendRequest(upstream);
   assert.equal(sockets.length, 1);
 });
 
 const FORGED = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged';
 
-test('bytes after the end of a response end the connection: they respond to nobody', async (t) => {
+test('bytes after the end of a response close the connection', async (t) => {
   const { port, sockets } = await startRawServer(t, (socket, index) => {
     onHeads(socket, () => socket.write(index === 0 ? DONE + FORGED : DONE));
   });
   const upstream = openUpstream(t, port);
-  for (let i = 0; i < 2; i += 1) assert.equal((await exchange(upstream)).text, 'ok');
+  for (let i = 0; i < 2; i += 1) assert.equal((await sendRequest(upstream)).text, 'ok');
   await eventually(() => sockets[0]?.readableEnded === true);
   assert.equal(sockets.length, 2);
 });
 
-test('bytes that come right after a response are not that to the next request', async (t) => {
+test('bytes right after a response are not the response to the next request', async (t) => {
   const { port, sockets } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port);
   const [first, second] = [new Recorder(), new Recorder()];
   first.onCall = (name) => {
     if (name !== 'end') return;
-    // They are with us now, unread; and the next request comes in the same turn.
+    // The bytes have arrived, unread, and the next request starts in the same turn.
     sockets[0]?.write(FORGED);
     upstream.send(GET, second);
   };
@@ -127,36 +127,36 @@ test('bytes that come right after a response are not that to the next request', 
   await eventually(() => sockets[0]?.readableEnded === true);
 });
 
-test('bytes on an idle connection end it', async (t) => {
+test('bytes on an idle connection close it', async (t) => {
   const { port, sockets } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port);
-  await exchange(upstream);
+  await sendRequest(upstream);
   sockets[0]?.write('H');
   await eventually(() => sockets[0]?.readableEnded === true);
-  assert.equal((await exchange(upstream)).text, 'ok');
+  assert.equal((await sendRequest(upstream)).text, 'ok');
   assert.equal(sockets.length, 2);
 });
 
 for (const [name, spoil] of [
-  ['was sent a response before it was used', (socket?: Socket) => socket?.write(FORGED)],
+  ['received a response while idle', (socket?: Socket) => socket?.write(FORGED)],
   ['has ended', (socket?: Socket) => socket?.end()],
   ['was reset', (socket?: Socket) => socket?.resetAndDestroy()],
 ] as const) {
-  test(`a connection that had been idle is looked at before it is used: nothing is sent on one that ${name}`, async (t) => {
+  test(`an idle connection is checked before use: nothing is sent on one that ${name}`, async (t) => {
     const clock = createTestClock();
     const { port, sockets } = await startRawServer(t, responding(DONE));
     const upstream = openUpstream(t, port, { clock });
-    await exchange(upstream);
+    await sendRequest(upstream);
     await clock.advance(250);
     const received = sockets[0]?.bytesRead;
-    // It is with us now, unread.
+    // It has arrived, unread.
     spoil(sockets[0]);
     const request = { method: 'POST', body: Buffer.from('once') };
-    const lost = await exchange(upstream, request);
+    const lost = await sendRequest(upstream, request);
     const failure = { code: 'connection-lost', wasNotSent: true, wasReused: true };
     assert.deepEqual([lost.failure, lost.calls], [failure, ['error']]);
     assert.equal(sockets[0]?.bytesRead, received);
-    assert.equal((await exchange(upstream, request)).text, 'ok');
+    assert.equal((await sendRequest(upstream, request)).text, 'ok');
     assert.equal(sockets.length, 2);
   });
 }
@@ -165,18 +165,18 @@ test('an idle connection that the server ends is dropped', async (t) => {
   const { port, sockets } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port);
   for (const ending of ['end', 'resetAndDestroy'] as const) {
-    await exchange(upstream);
+    await sendRequest(upstream);
     sockets.at(-1)?.[ending]();
     await eventually(
       () => sockets.at(-1)?.destroyed === true || sockets.at(-1)?.readableEnded === true,
     );
-    await cooled();
+    await untilReusable();
   }
-  assert.equal((await exchange(upstream)).text, 'ok');
+  assert.equal((await sendRequest(upstream)).text, 'ok');
   assert.equal(sockets.length, 3);
 });
 
-test('a loss on a connection that had served before is told apart from one on a new one', async (t) => {
+test('the error tells whether a lost connection was reused or new', async (t) => {
   const { port } = await startRawServer(t, (socket, index) => {
     let count = 0;
     onHeads(socket, () => {
@@ -186,8 +186,8 @@ test('a loss on a connection that had served before is told apart from one on a 
     });
   });
   const upstream = openUpstream(t, port);
-  await exchange(upstream);
-  const failures = [await exchange(upstream), await exchange(upstream)].map(
+  await sendRequest(upstream);
+  const failures = [await sendRequest(upstream), await sendRequest(upstream)].map(
     ({ failure }) => failure,
   );
   assert.deepEqual(failures, [
@@ -196,7 +196,7 @@ test('a loss on a connection that had served before is told apart from one on a 
   ]);
 });
 
-test('once a connection was lost, the other idle ones are looked at before one is used', async (t) => {
+test('after a lost connection, the other idle ones are checked before use', async (t) => {
   let isRestarting = false;
   const { port, sockets } = await startRawServer(t, (socket) => {
     onHeads(socket, () => {
@@ -205,13 +205,13 @@ test('once a connection was lost, the other idle ones are looked at before one i
     });
   });
   const upstream = openUpstream(t, port);
-  await Promise.all(Array.from({ length: 10 }, () => exchange(upstream)));
+  await Promise.all(Array.from({ length: 10 }, () => sendRequest(upstream)));
   isRestarting = true;
   const [first, second] = [new Recorder(), new Recorder()];
   first.onCall = (name) => {
     if (name !== 'error') return;
     isRestarting = false;
-    // They have ended, and that is with us, unread.
+    // Their RST has arrived, unread.
     for (const socket of sockets) socket.resetAndDestroy();
     upstream.send(GET, second);
   };
@@ -225,14 +225,14 @@ test('once a connection was lost, the other idle ones are looked at before one i
       { ...lost, wasNotSent: true },
     ],
   );
-  assert.equal((await exchange(upstream)).text, 'ok');
+  assert.equal((await sendRequest(upstream)).text, 'ok');
 });
 
-test('an idle connection is closed after its time, by one timer that ends with the last', async (t) => {
+test('idle connections are closed after the keep-alive time, by one shared timer', async (t) => {
   const clock = createTestClock();
   const { port, sockets } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port, { clock, keepAliveMs: 4_000 });
-  await Promise.all([exchange(upstream), exchange(upstream)]);
+  await Promise.all([sendRequest(upstream), sendRequest(upstream)]);
   assert.equal(clock.pendingCount(), 1);
   await clock.advance(3_999);
   assert.ok(sockets.every((socket) => !socket.readableEnded));
@@ -241,21 +241,21 @@ test('an idle connection is closed after its time, by one timer that ends with t
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('a connection past its time is never used, even if no timer has looked at it yet', async (t) => {
+test('an expired connection is never used, even before the timer fires', async (t) => {
   const clock = createTestClock();
   const { port, sockets } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port, { clock, keepAliveMs: 500 });
-  await exchange(upstream);
+  await sendRequest(upstream);
   await clock.advance(499);
-  await exchange(upstream);
+  await sendRequest(upstream);
   assert.equal(sockets.length, 1);
   await clock.advance(500);
-  await exchange(upstream);
+  await sendRequest(upstream);
   assert.equal(sockets.length, 2);
 });
 
-test('a server is believed how long it keeps a connection, less a second and within reason', async (t) => {
-  for (const [keepAlive, keptMs] of [
+test('the Keep-Alive timeout of the server applies, less one second and up to 60 seconds', async (t) => {
+  for (const [keepAlive, keepAliveMs] of [
     ['timeout=2', 1_000],
     ['max=5, timeout=10', 9_000],
     ['timeout=99999', 60_000],
@@ -266,23 +266,23 @@ test('a server is believed how long it keeps a connection, less a second and wit
     const response = `HTTP/1.1 200 OK\r\nKeep-Alive: ${keepAlive}\r\nContent-Length: 2\r\n\r\nok`;
     const { port, sockets } = await startRawServer(t, responding(response));
     const upstream = openUpstream(t, port, { clock });
-    await exchange(upstream);
-    await clock.advance(keptMs - 1);
-    await exchange(upstream);
+    await sendRequest(upstream);
+    await clock.advance(keepAliveMs - 1);
+    await sendRequest(upstream);
     assert.equal(sockets.length, 1, keepAlive);
-    await clock.advance(keptMs);
-    await exchange(upstream);
+    await clock.advance(keepAliveMs);
+    await sendRequest(upstream);
     assert.equal(sockets.length, 2, keepAlive);
   }
 });
 
-test('where nobody listens, a request fails and was not sent; so does the next', async (t) => {
+test('a request to a closed port fails without being sent, and so does the next', async (t) => {
   const { port, close } = await startRawServer(t, () => undefined);
   await close();
   for (const host of ['127.0.0.1', 'localhost']) {
     const upstream = openUpstream(t, port, { host });
     for (let i = 0; i < 2; i += 1) {
-      const recorder = await exchange(upstream);
+      const recorder = await sendRequest(upstream);
       const failure = { code: 'connect-failed', wasNotSent: true, wasReused: false };
       assert.deepEqual([recorder.failure, recorder.calls], [failure, ['error']]);
       assert.match(recorder.error?.message ?? '', /ECONNREFUSED/);
@@ -290,25 +290,25 @@ test('where nobody listens, a request fails and was not sent; so does the next',
   }
 });
 
-test('localhost is reached whichever of its addresses is listened on', async (t) => {
+test('localhost is reached at any of its addresses', async (t) => {
   const { port } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port, { host: 'localhost' });
-  assert.equal((await exchange(upstream)).text, 'ok');
+  assert.equal((await sendRequest(upstream)).text, 'ok');
 });
 
-test('where no address is known, a request fails and was not sent', async (t) => {
+test('a request without a known address fails without being sent', async (t) => {
   const upstream = openUpstream(t, 0, { address: () => undefined });
   const failure = { code: 'connect-failed', wasNotSent: true, wasReused: false };
-  assert.deepEqual((await exchange(upstream)).failure, failure);
+  assert.deepEqual((await sendRequest(upstream)).failure, failure);
 });
 
-test('no more connections are made than allowed, and the request that needs one more fails', async (t) => {
+test('a request over the connection limit fails', async (t) => {
   const { port, sockets } = await startRawServer(t, (socket) => transcript(socket));
   const upstream = openUpstream(t, port, { maxConnections: 2 });
   const waiting = [new Recorder(), new Recorder()];
   for (const recorder of waiting) upstream.send(GET, recorder);
   const failure = { code: 'too-many-connections', wasNotSent: true, wasReused: false };
-  assert.deepEqual((await exchange(upstream)).failure, failure);
+  assert.deepEqual((await sendRequest(upstream)).failure, failure);
   await eventually(() => sockets.length === 2);
   waiting[0]?.call?.abort();
   await eventually(() => upstream.pool.connectionCount === 1);
@@ -318,7 +318,7 @@ test('no more connections are made than allowed, and the request that needs one 
   assert.equal(next.isOver, false);
 });
 
-test('a connection that nobody takes is given up after the connect timeout', async (t) => {
+test('a connection that is not accepted fails after the connect timeout', async (t) => {
   const clock = createTestClock();
   const port = await startFullListener(t);
   const dialled: string[] = [];
@@ -327,7 +327,7 @@ test('a connection that nobody takes is given up after the connect timeout', asy
     connectTimeoutMs: 5_000,
     onDialled: (outcome) => dialled.push(outcome),
   });
-  // However long nothing was open before.
+  // The time before the first connection does not count.
   await clock.advance(60_000);
   const recorder = new Recorder();
   upstream.send(GET, recorder);
@@ -340,7 +340,7 @@ test('a connection that nobody takes is given up after the connect timeout', asy
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('a server that is too slow with its head is given up; a stream may be as slow as it likes', async (t) => {
+test('a late response head fails with head-timeout, and a stream has no timeout', async (t) => {
   const clock = createTestClock();
   const { port, sockets } = await startRawServer(t, (socket) => {
     onHeads(socket, (head) => {
@@ -364,7 +364,7 @@ test('a server that is too slow with its head is given up; a stream may be as sl
   await eventually(() => sockets[1]?.readableEnded === true);
 });
 
-test('a connection that was taken in time has all the time for an upload', async (t) => {
+test('the connect timeout does not limit an upload', async (t) => {
   const clock = createTestClock();
   const { port } = await startRawServer(t, (socket) => transcript(socket));
   const upstream = openUpstream(t, port, {
@@ -384,7 +384,7 @@ test('a connection that was taken in time has all the time for an upload', async
   assert.equal(recorder.errorCode, 'head-timeout');
 });
 
-test('a server that takes no more of an upload is given up like one that does not respond', async (t) => {
+test('a server that stops reading an upload fails with head-timeout', async (t) => {
   const clock = createTestClock();
   const { port } = await startRawServer(t, (socket) => socket.pause());
   const upstream = openUpstream(t, port, { clock, headTimeoutMs: 1_000 });
@@ -402,7 +402,7 @@ test('a server that takes no more of an upload is given up like one that does no
   assert.equal(recorder.errorCode, 'head-timeout');
 });
 
-test('an upload may go on after the head of its response has come, however long it takes', async (t) => {
+test('an upload may continue after the response head, without a timeout', async (t) => {
   const clock = createTestClock();
   const { port, sockets } = await startRawServer(t, (socket) => {
     socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\n\r\n'));
@@ -421,7 +421,7 @@ test('an upload may go on after the head of its response has come, however long 
   assert.equal(recorder.calls.at(-1), 'end');
 });
 
-test('one timer serves every timeout of every connection, and ends with the last of them', async (t) => {
+test('one timer serves all timeouts of all connections', async (t) => {
   const clock = createTestClock();
   const { port } = await startRawServer(t, (socket) => transcript(socket));
   const upstream = openUpstream(t, port, { clock, headTimeoutMs: 1_000 });

@@ -52,13 +52,13 @@ describe('a scan of field lines', () => {
   const malformed: readonly (readonly [name: string, text: string])[] = [
     ['no colon', 'A\r\n\r\n'],
     ['no name', ': a\r\n\r\n'],
-    ['a blank before the colon', 'A : b\r\n\r\n'],
+    ['a space before the colon', 'A : b\r\n\r\n'],
     ['a tab before the colon', 'A\t: b\r\n\r\n'],
-    ['a blank in a name', 'A b: c\r\n\r\n'],
+    ['a space in a name', 'A b: c\r\n\r\n'],
     ['a folded line', 'A: b\r\n c\r\n\r\n'],
     ['a line folded with a tab', 'A: b\r\n\tc\r\n\r\n'],
-    ['a blank first', ' A: b\r\n\r\n'],
-    ['a byte beyond ASCII in a name', 'A\xe9: b\r\n\r\n'],
+    ['a space first', ' A: b\r\n\r\n'],
+    ['a non-ASCII byte in a name', 'A\xe9: b\r\n\r\n'],
     ['a control character in a name', 'A\x01: b\r\n\r\n'],
     ['quotes in a name', '"A": b\r\n\r\n'],
     ['NUL in a value', 'A: b\0c\r\n\r\n'],
@@ -67,11 +67,11 @@ describe('a scan of field lines', () => {
     ['a bare CR in a value', 'A: b\rc\r\n\r\n'],
     ['two CR', 'A: b\r\r\n\r\n'],
     ['a bare LF', 'A: b\n\r\n'],
-    ['a bare LF for the empty line', 'A: b\r\n\n'],
-    ['a bare CR for the empty line', 'A: b\r\n\rA'],
+    ['a bare LF as the empty line', 'A: b\r\n\n'],
+    ['a bare CR as the empty line', 'A: b\r\n\rA'],
   ];
   for (const [name, text] of malformed) {
-    test(`finds ${name}, wherever it is cut`, () => {
+    test(`rejects ${name}, for every split`, () => {
       assert.equal(scan(text).result, MALFORMED);
       for (let end = 0; end < text.length; end += 1) {
         const { result } = scan(text.slice(0, end));
@@ -80,7 +80,7 @@ describe('a scan of field lines', () => {
     });
   }
 
-  test('is complete behind the empty line and not before, wherever it begins', () => {
+  test('is complete exactly after the empty line, at any start offset', () => {
     const fields = 'A: b\r\nC: d\r\n\r\n';
     for (const before of ['', 'GET / HTTP/1.1\r\n']) {
       const text = before + fields;
@@ -91,11 +91,11 @@ describe('a scan of field lines', () => {
     }
   });
 
-  test('finds no fields at all', () => {
+  test('accepts a head without fields', () => {
     assert.deepEqual(scan('\r\nrest'), { result: 2, fields: [] });
   });
 
-  test('finds as many as allowed, and no more', () => {
+  test('accepts fields up to the limit', () => {
     for (const maxFields of [1, 2, 31, 32, 33, 500]) {
       const text = (count: number): string => `${'A: b\r\n'.repeat(count)}\r\n`;
       const rules = { ...STRICT, maxFields };
@@ -104,7 +104,7 @@ describe('a scan of field lines', () => {
     }
   });
 
-  test('may be used again, and forgets what it has found before', () => {
+  test('may be reused, and keeps no state', () => {
     const again = new FieldScan();
     assert.equal(scan(`${'Host: a\r\n'.repeat(100)}\r\n`, STRICT, 0, again).fields.length, 100);
     assert.deepEqual(scan('A: b\r\n\r\n', STRICT, 0, again).fields, [['A', 'b', FIELD.other]]);
@@ -114,7 +114,7 @@ describe('a scan of field lines', () => {
     assert.equal(again.hasBlankBeforeColon, false);
   });
 
-  test('of a response takes a blank before a colon, not one in a name or for a name', () => {
+  test('of a response accepts a space before a colon, but not in a name or as a name', () => {
     for (const blank of [' ', '\t', ' \t ']) {
       const text = `A${blank}: b\r\n\r\n`;
       const expected = { result: text.length, fields: [['A', 'b', FIELD.other]] };
@@ -143,7 +143,7 @@ describe('a scan of field lines', () => {
     ['transfer-encoding', FIELD.transferEncoding],
     ['x-forwarded-proto', FIELD.forwardedProto],
   ];
-  test('knows every field that the engine acts on, in any case, and no other', () => {
+  test('recognizes every field that the engine acts on, in any case, and no other', () => {
     assert.equal(KNOWN.length + 1, Object.keys(FIELD).length);
     for (const [name, code] of KNOWN) {
       for (const spelt of [
@@ -183,7 +183,7 @@ describe('a Content-Length', () => {
     ['1\0', -1],
   ];
   for (const [value, length] of rows) {
-    test(`of ${JSON.stringify(value)} is ${length === -1 ? 'none' : length}`, () => {
+    test(`of ${JSON.stringify(value)} is ${length === -1 ? 'invalid' : length}`, () => {
       assert.equal(parseContentLength(value), length);
     });
   }
@@ -202,7 +202,7 @@ describe('Connection', () => {
     ['keep-alive, Upgrade', { ...NONE, keepAlive: true, upgrade: true }],
     [' close ,\tX-A,, x-b,', { ...NONE, close: true, names: ['x-a', 'x-b'] }],
     ['closed', { ...NONE, names: ['closed'] }],
-    // What is no token names nothing.
+    // Members that are not tokens are ignored.
     ['x a, "close", close;q=1, x\xe9', NONE],
     ['x a, close', { ...NONE, close: true }],
   ];

@@ -5,9 +5,9 @@ import { test } from 'node:test';
 import { createTestClock } from '../support/clock.ts';
 import {
   responding,
-  cooled,
+  untilReusable,
   eventually,
-  exchange,
+  sendRequest,
   GET,
   onHeads,
   openUpstream,
@@ -19,7 +19,7 @@ import {
 
 const DONE = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 
-test('closing breaks off what is under way, in whatever state, and every receiver is told', async (t) => {
+test('close() aborts requests in every state, and each handler receives an error', async (t) => {
   const clock = createTestClock();
   const { port, sockets } = await startRawServer(t, (socket) => {
     onHeads(socket, (head) => {
@@ -29,7 +29,10 @@ test('closing breaks off what is under way, in whatever state, and every receive
     });
   });
   const upstream = openUpstream(t, port, { clock, headTimeoutMs: 1_000 });
-  await Promise.all([exchange(upstream, { path: '/idle' }), exchange(upstream, { path: '/idle' })]);
+  await Promise.all([
+    sendRequest(upstream, { path: '/idle' }),
+    sendRequest(upstream, { path: '/idle' }),
+  ]);
   const flowing = new Recorder();
   upstream.send({ ...GET, path: '/flowing' }, flowing);
   const paused = new Recorder();
@@ -54,35 +57,35 @@ test('closing breaks off what is under way, in whatever state, and every receive
   for (const recorder of [flowing, paused, uploading, waiting, connecting]) {
     assert.equal(recorder.errorCode, 'closed', recorder.calls.join(' '));
   }
-  assert.ok(responded.isBodyUnwanted, 'it was still sending its body');
+  assert.ok(responded.isBodyUnwanted, 'its body was still being sent');
   assert.equal(responded.calls.at(-1), 'end');
   assert.equal(clock.pendingCount(), 0);
   await eventually(() => sockets.every((socket) => socket.readableEnded || socket.destroyed));
 });
 
-test('after closing, a request fails at once; closing twice is as good as once', async (t) => {
+test('a request after close() fails, and close() may be called twice', async (t) => {
   const { port } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port);
   await Promise.all([upstream.close(), upstream.close()]);
   const recorder = new Recorder();
   upstream.send({ ...GET, method: 'POST', headers: [], body: new PassThrough() }, recorder);
-  assert.deepEqual(recorder.calls, [], 'nothing is called within the call of send');
+  assert.deepEqual(recorder.calls, [], 'no handler method is called within send()');
   await recorder.over();
   assert.deepEqual(recorder.failure, { code: 'closed', wasNotSent: true, wasReused: false });
 });
 
-test('a pool that is retired lets what is under way end, and keeps no connection', async (t) => {
+test('retire() lets active requests finish, and closes all connections', async (t) => {
   const { port, sockets } = await startRawServer(t, (socket) => {
     onHeads(socket, (head) => head.includes('/idle') && socket.write(DONE));
   });
   const upstream = openUpstream(t, port);
-  await exchange(upstream, { path: '/idle' });
+  await sendRequest(upstream, { path: '/idle' });
   const [first, second] = [new Recorder(), new Recorder()];
   upstream.send(GET, first);
   upstream.send(GET, second);
   await eventually(() => sockets.length === 2);
   const retired = upstream.pool.retire();
-  const late = await exchange(upstream);
+  const late = await sendRequest(upstream);
   assert.equal(late.errorCode, 'closed');
   for (const socket of sockets) socket.write(DONE);
   await Promise.all([first.over(), second.over()]);
@@ -91,12 +94,12 @@ test('a pool that is retired lets what is under way end, and keeps no connection
   await eventually(() => sockets.every((socket) => socket.readableEnded));
 });
 
-test('a request that was waiting to be sent when the upstream was closed is told', async (t) => {
+test('a request that waits to be sent when the pool closes receives an error', async (t) => {
   const clock = createTestClock();
   const { port } = await startRawServer(t, responding(DONE));
   for (const idleMs of [0, 1_000]) {
     const upstream = openUpstream(t, port, { clock });
-    await exchange(upstream);
+    await sendRequest(upstream);
     await clock.advance(idleMs);
     const recorder = new Recorder();
     upstream.send(GET, recorder);
@@ -105,20 +108,20 @@ test('a request that was waiting to be sent when the upstream was closed is told
   }
 });
 
-test('a connection freed just before the upstream was closed is closed with it', async (t) => {
+test('a connection freed just before close() is closed', async (t) => {
   const { port, sockets } = await startRawServer(t, responding(DONE));
   const upstream = openUpstream(t, port);
   const recorder = new Recorder();
   upstream.send(GET, recorder);
   await recorder.over();
   await upstream.close();
-  await cooled();
+  await untilReusable();
   await eventually(() => sockets.every((socket) => socket.readableEnded));
 });
 
 const unexpected = new Error('unexpected');
 
-/** Throws at one of its calls. */
+/** A recorder that throws in one of its methods. */
 function throwingAt(method: keyof Recorder): Recorder {
   const throwing = (): never => {
     throw unexpected;
@@ -155,7 +158,7 @@ for (const [method, response, request = {}, provoke] of THROWING) {
     const recorder = throwingAt(method);
     upstream.send({ ...GET, ...request }, recorder);
     await eventually(() => sockets.length === 1 && (sockets[0]?.bytesRead ?? 0) > 0);
-    await cooled();
+    await untilReusable();
     if (sockets[0]) await provoke?.(sockets[0], upstream);
     await eventually(() => recorder.calls.at(-1) === 'fault');
     assert.deepEqual(faults, [unexpected]);
@@ -163,7 +166,7 @@ for (const [method, response, request = {}, provoke] of THROWING) {
   });
 }
 
-test('an exception of who is told that nothing could be sent is reported', async (t) => {
+test('an exception of onError for an unsent request is reported', async (t) => {
   const { port } = await startRawServer(t, responding(DONE));
   const faults: unknown[] = [];
   const onFault = (error: unknown): unknown => faults.push(error);
@@ -177,12 +180,12 @@ test('an exception of who is told that nothing could be sent is reported', async
   }
 });
 
-test('an exception of who is told that a connection in doubt takes more is reported', async (t) => {
+test('an exception of onUpstreamWritable on a checked connection is reported', async (t) => {
   const clock = createTestClock();
   const { port } = await startRawServer(t, responding(DONE));
   const faults: unknown[] = [];
   const upstream = openUpstream(t, port, { clock, onFault: (error) => faults.push(error) });
-  await exchange(upstream);
+  await sendRequest(upstream);
   await clock.advance(250);
   const recorder = throwingAt('onUpstreamWritable');
   upstream.send(GET, recorder);
@@ -190,7 +193,7 @@ test('an exception of who is told that a connection in doubt takes more is repor
   assert.deepEqual([recorder.calls, faults], [['fault'], [unexpected]]);
 });
 
-test('an exception of who is told that a write has failed is reported', async (t) => {
+test('an exception of onBodyUnwanted after a failed write is reported', async (t) => {
   const { port, sockets } = await startRawServer(t, (socket) => socket.pause());
   const faults: unknown[] = [];
   const upstream = openUpstream(t, port, { onFault: (error) => faults.push(error) });
@@ -207,7 +210,7 @@ test('an exception of who is told that a write has failed is reported', async (t
   assert.deepEqual([recorder.calls, faults], [['fault'], [unexpected]]);
 });
 
-/** What keeps the process busy and could be of a client: the test's own server and pipes are not. */
+/** Active resources of the process that a client may have left open. */
 function leftovers(): string[] {
   return process.getActiveResourcesInfo().filter((kind) => OF_A_CLIENT.test(kind));
 }
@@ -215,7 +218,7 @@ function leftovers(): string[] {
 const OF_A_CLIENT =
   /^(?:TCPSocket|TCPConnect|Shutdown|Write|GetAddrInfoReq)Wrap$|^(?:Timeout|Immediate)$/;
 
-test('nothing is left after thousands of requests, aborted, refused and served, and ten closings', async (t) => {
+test('no resource is left after many served, rejected and aborted requests and ten closed pools', async (t) => {
   const { port, sockets } = await startRawServer(t, (socket) => {
     onHeads(socket, (head) => {
       if (head.includes('/cut')) socket.end('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell');
@@ -231,7 +234,7 @@ test('nothing is left after thousands of requests, aborted, refused and served, 
     for (let i = 0; i < 10; i += 1) {
       const paths = ['/a', '/b', '/cut', '/bad', '/c'];
       const silent = upstream.send({ ...GET, path: '/silent' }, new Recorder());
-      await Promise.all(paths.map((path) => exchange(upstream, { path })));
+      await Promise.all(paths.map((path) => sendRequest(upstream, { path })));
       silent.abort();
     }
     await upstream.close();

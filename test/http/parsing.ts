@@ -1,4 +1,4 @@
-/** What the parsers make of a response that comes in pieces. */
+/** Parses a response that arrives in pieces. */
 import { ResponseParser } from '../../src/http/response-parser.ts';
 import { BodyReader, BROKEN_BODY } from '../../src/http/body-reader.ts';
 import { type ParsedResponseHead, framingOf } from '../../src/http/response-head.ts';
@@ -7,13 +7,13 @@ export interface Parsed {
   readonly interims: readonly (readonly [number, readonly string[]])[];
   readonly statusCode: number | undefined;
   readonly rawHeaders: readonly string[];
-  /** Decoded. */
+  /** The decoded body. */
   readonly body: string;
-  /** As it is passed on, trailers and all. */
+  /** The body as it is passed on, including trailers. */
   readonly framed: string;
   readonly ending: 'complete' | 'cut short' | 'upgrade' | 'malformed';
   readonly isPersistent: boolean;
-  /** What came after the end, or after the upgrade. */
+  /** Bytes after the end, or after the upgrade. */
   readonly rest: string;
 }
 
@@ -22,14 +22,14 @@ export interface ParseOptions {
   readonly headBytes?: number;
 }
 
-/** Feeds the pieces, latin-1, and then the end of the connection. */
+/** Feeds the latin-1 pieces, and then the end of the connection. */
 export function parse(pieces: readonly string[], options: ParseOptions = {}): Parsed {
   const run = new ParserRun(options);
   for (const piece of pieces) run.feed(Buffer.from(piece, 'latin1'));
   return run.finish();
 }
 
-/** Every way to cut a text in two, and the one into single bytes. */
+/** Every split of a text in two, and the split into single bytes. */
 export function* cuts(text: string): Generator<string[]> {
   for (let at = 0; at <= text.length; at += 1) yield [text.slice(0, at), text.slice(at)];
   yield Array.from(text);
@@ -38,7 +38,7 @@ export function* cuts(text: string): Generator<string[]> {
 class ParserRun {
   readonly #method: string;
   readonly #parser: ResponseParser;
-  /** One hands its bytes on decoded, the other as they were framed. */
+  /** One reader decodes its bytes, the other keeps their framing. */
   readonly #bodies: { readonly reader: BodyReader; readonly key: 'body' | 'framed' }[];
   readonly #parsed: { -readonly [K in keyof Parsed]: Parsed[K] };
   readonly #interims: [number, readonly string[]][] = [];

@@ -19,7 +19,7 @@ function parserOf(options: Partial<RequestParserOptions> = {}): RequestParser {
   return new RequestParser({ ...OPTIONS, ...options });
 }
 
-/** A text somewhere in a larger buffer. */
+/** Places a text inside a larger buffer. */
 function parse(
   text: string,
   parser = parserOf(),
@@ -38,7 +38,7 @@ function accepted(text: string, parser = parserOf()): ParsedRequestHead {
   return head;
 }
 
-/** Reads it byte by byte, as it grows: undefined until it is what it is. */
+/** Parses the text byte by byte as it grows: undefined until there is a result. */
 function drip(text: string, parser = parserOf()): ParsedRequestHead | MalformedRequest | undefined {
   for (let end = 0; end <= text.length; end += 1) {
     const result = parse(text.slice(0, end), parser);
@@ -71,7 +71,7 @@ describe('a head that is accepted', () => {
     ['a plain GET', `${LINE}${HOST}\r\n`, { rawHeaders: ['Host', 'a'], cuts: [] }],
     ['an unknown method', `FOO-bar! / HTTP/1.1\r\n${HOST}\r\n`, { method: 'FOO-bar!' }],
     ['a method of 64 bytes', `${'M'.repeat(64)} / HTTP/1.1\r\n${HOST}\r\n`, { method: 'M'.repeat(64) }],
-    ['a method in small letters', `get / HTTP/1.1\r\n${HOST}\r\n`, { method: 'get' }],
+    ['a method in lower case', `get / HTTP/1.1\r\n${HOST}\r\n`, { method: 'get' }],
     ['one empty line before it', `\r\n${LINE}${HOST}\r\n`, {}],
     ['two empty lines before it', `\r\n\r\n${LINE}${HOST}\r\n`, {}],
     ['a target with a query', `GET /a/b?c=d&e HTTP/1.1\r\n${HOST}\r\n`, { target: '/a/b?c=d&e' }],
@@ -80,7 +80,7 @@ describe('a head that is accepted', () => {
     ['OPTIONS *', `OPTIONS * HTTP/1.1\r\n${HOST}\r\n`, { method: 'OPTIONS', target: '*' }],
     ['an absolute-form', `GET http://a/b?c HTTP/1.1\r\n${HOST}\r\n`, { target: '/b?c', authority: 'a' }],
     ['an absolute-form of https', `GET https://a/b HTTP/1.1\r\n${HOST}\r\n`, { target: '/b', authority: 'a' }],
-    ['an absolute-form in capitals', `GET HTTP://A/b HTTP/1.1\r\n${HOST}\r\n`, { target: '/b', authority: 'A' }],
+    ['an absolute-form in upper case', `GET HTTP://A/b HTTP/1.1\r\n${HOST}\r\n`, { target: '/b', authority: 'A' }],
     ['an absolute-form without a path', `GET http://a HTTP/1.1\r\n${HOST}\r\n`, { target: '/', authority: 'a' }],
     ['an absolute-form with a query alone', `GET http://a?b HTTP/1.1\r\n${HOST}\r\n`, { target: '/?b', authority: 'a' }],
     ['an absolute-form of OPTIONS without a path', `OPTIONS http://a HTTP/1.1\r\n${HOST}\r\n`, { method: 'OPTIONS', target: '*', authority: 'a' }],
@@ -96,12 +96,12 @@ describe('a head that is accepted', () => {
     ['Connection: close', `${LINE}${HOST}Connection: close\r\n\r\n`, { wantsClose: true, rawHeaders: ['Host', 'a'] }],
     ['close in a list', `${LINE}${HOST}Connection: keep-alive, x-a ,\tCLOSE\r\n\r\n`, { wantsClose: true }],
     ['close in a second line', `${LINE}${HOST}Connection: x-a\r\nconnection: close\r\n\r\n`, { wantsClose: true }],
-    ['closed, which is none', `${LINE}${HOST}Connection: closed\r\n\r\n`, { wantsClose: false }],
+    ['closed, which is not close', `${LINE}${HOST}Connection: closed\r\n\r\n`, { wantsClose: false }],
     ['a Content-Length', `POST / HTTP/1.1\r\n${HOST}Content-Length: 5\r\n\r\n`, { method: 'POST', contentLength: 5, rawHeaders: ['Host', 'a', 'Content-Length', '5'] }],
     ['a Content-Length of 0', `POST / HTTP/1.1\r\n${HOST}Content-Length: 0\r\n\r\n`, { method: 'POST', contentLength: 0 }],
     ['a Content-Length of 15 digits', `POST / HTTP/1.1\r\n${HOST}Content-Length: 000000000000005\r\n\r\n`, { method: 'POST', contentLength: 5 }],
     ['chunks', `POST / HTTP/1.1\r\n${HOST}Transfer-Encoding: chunked\r\n\r\n`, { method: 'POST', isChunked: true, rawHeaders: ['Host', 'a'] }],
-    ['chunks in capitals', `POST / HTTP/1.1\r\n${HOST}TRANSFER-ENCODING: Chunked \r\n\r\n`, { method: 'POST', isChunked: true }],
+    ['chunks in upper case', `POST / HTTP/1.1\r\n${HOST}TRANSFER-ENCODING: Chunked \r\n\r\n`, { method: 'POST', isChunked: true }],
     ['chunks of a GET', `${LINE}${HOST}Transfer-Encoding: chunked\r\n\r\n`, { isChunked: true }],
     ['Expect with a body', `POST / HTTP/1.1\r\n${HOST}Expect: 100-Continue\r\nContent-Length: 1\r\n\r\n`, { method: 'POST', contentLength: 1, expectsContinue: true, rawHeaders: ['Host', 'a', 'Content-Length', '1'] }],
     ['Expect without a body', `POST / HTTP/1.1\r\n${HOST}Expect: 100-continue\r\nContent-Length: 0\r\n\r\n`, { method: 'POST', contentLength: 0, expectsContinue: false }],
@@ -113,14 +113,14 @@ describe('a head that is accepted', () => {
     ['an upgrade with a body', `POST / HTTP/1.1\r\n${HOST}Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\n`, { method: 'POST', upgrade: undefined, contentLength: 1 }],
     ['an upgrade with chunks', `POST / HTTP/1.1\r\n${HOST}Connection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n`, { method: 'POST', upgrade: undefined, isChunked: true }],
     ['an upgrade with an empty body', `POST / HTTP/1.1\r\n${HOST}Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n`, { method: 'POST', upgrade: 'websocket', contentLength: 0 }],
-    ['an upgrade to what is spoken here', `${LINE}${HOST}Connection: upgrade\r\nUpgrade: h2c, HTTP/2.0, H2C\r\n\r\n`, { upgrade: undefined }],
-    ['an upgrade to that and another', `${LINE}${HOST}Connection: upgrade\r\nUpgrade: h2c,websocket , http/3\r\n\r\n`, { upgrade: 'websocket' }],
+    ['an upgrade only to HTTP/2', `${LINE}${HOST}Connection: upgrade\r\nUpgrade: h2c, HTTP/2.0, H2C\r\n\r\n`, { upgrade: undefined }],
+    ['an upgrade to HTTP/2 and another protocol', `${LINE}${HOST}Connection: upgrade\r\nUpgrade: h2c,websocket , http/3\r\n\r\n`, { upgrade: 'websocket' }],
     ['an empty upgrade', `${LINE}${HOST}Connection: upgrade\r\nUpgrade:\r\n\r\n`, { upgrade: undefined }],
-    ['what the edge has forwarded', `${LINE}${HOST}X-Forwarded-For:\r\nx-forwarded-proto: https\r\n\r\n`, { hasForwardedFor: true, hasForwardedProto: true }],
+    ['X-Forwarded fields of the edge', `${LINE}${HOST}X-Forwarded-For:\r\nx-forwarded-proto: https\r\n\r\n`, { hasForwardedFor: true, hasForwardedProto: true }],
     ['Via, in order', `${LINE}${HOST}Via: 1.1 a\r\nX: y\r\nvia: 2 b, 1.1 c\r\n\r\n`, { via: ['1.1 a', '2 b, 1.1 c'] }],
     ['a Host with a port', `${LINE}Host: a.b-c.d:8080\r\n\r\n`, { host: 'a.b-c.d:8080' }],
     ['a Host of IPv6', `${LINE}Host: [::1]:80\r\n\r\n`, { host: '[::1]:80' }],
-    ['names and values as they come', `${LINE}${HOST}X-Empty:\r\nx-EMPTY: \t \r\nX-Latin: \xe9\xff\r\nX!#$%&'*+-.^_\`|~9: a  b\tc\t\r\nSet-Cookie: a\r\nset-cookie: b\r\n\r\n`, { rawHeaders: ['Host', 'a', 'X-Empty', '', 'x-EMPTY', '', 'X-Latin', '\xe9\xff', "X!#$%&'*+-.^_`|~9", 'a  b\tc', 'Set-Cookie', 'a', 'set-cookie', 'b'] }],
+    ['names and values unchanged', `${LINE}${HOST}X-Empty:\r\nx-EMPTY: \t \r\nX-Latin: \xe9\xff\r\nX!#$%&'*+-.^_\`|~9: a  b\tc\t\r\nSet-Cookie: a\r\nset-cookie: b\r\n\r\n`, { rawHeaders: ['Host', 'a', 'X-Empty', '', 'x-EMPTY', '', 'X-Latin', '\xe9\xff', "X!#$%&'*+-.^_`|~9", 'a  b\tc', 'Set-Cookie', 'a', 'set-cookie', 'b'] }],
   ];
   for (const [name, text, head] of rows) {
     test(`has ${name}, in one piece or byte by byte`, () => {
@@ -160,32 +160,32 @@ describe('a head that is refused', () => {
     ['three empty lines before it', `\r\n\r\n\r\n${LINE}${HOST}\r\n`, 400, LINE_REASON],
     ['a bare CR before it', `\r${LINE}`, 400, LINE_REASON],
     ['a bare LF before it', `\n${LINE}`, 400, LINE_REASON],
-    ['a blank before it', ` ${LINE}`, 400, LINE_REASON],
+    ['a space before it', ` ${LINE}`, 400, LINE_REASON],
     ['no method', line(' / HTTP/1.1'), 400, LINE_REASON],
     ['a method that is no token', line('G(T / HTTP/1.1'), 400, LINE_REASON],
     ['a method with a line break', line('GET\r\n / HTTP/1.1'), 400, LINE_REASON],
-    ['a method beyond ASCII', line('G\xcbT / HTTP/1.1'), 400, LINE_REASON],
+    ['a method with a non-ASCII byte', line('G\xcbT / HTTP/1.1'), 400, LINE_REASON],
     ['a method of 65 bytes', line(`${'M'.repeat(65)} / HTTP/1.1`), 400, LINE_REASON],
     ['a method without end', 'M'.repeat(65), 400, LINE_REASON],
-    ['two blanks before the target', line('GET  / HTTP/1.1'), 400, LINE_REASON],
+    ['two spaces before the target', line('GET  / HTTP/1.1'), 400, LINE_REASON],
     ['a tab before the target', line('GET\t/ HTTP/1.1'), 400, LINE_REASON],
     ['no target', line('GET HTTP/1.1'), 400, LINE_REASON],
-    ['a blank in the target', line('GET /a b HTTP/1.1'), 400, LINE_REASON],
+    ['a space in the target', line('GET /a b HTTP/1.1'), 400, LINE_REASON],
     ['a tab in the target', line('GET /a\tb HTTP/1.1'), 400, LINE_REASON],
     ['a fragment', line('GET /a#b HTTP/1.1'), 400, LINE_REASON],
     ['a NUL in the target', line('GET /a\0 HTTP/1.1'), 400, LINE_REASON],
     ['a DEL in the target', line('GET /a\x7f HTTP/1.1'), 400, LINE_REASON],
     ['a line break in the target', line('GET /a\r\nX: y HTTP/1.1'), 400, LINE_REASON],
-    ['two blanks before the version', line('GET /  HTTP/1.1'), 400, LINE_REASON],
-    ['a blank behind the version', line('GET / HTTP/1.1 '), 400, LINE_REASON],
+    ['two spaces before the version', line('GET /  HTTP/1.1'), 400, LINE_REASON],
+    ['a space after the version', line('GET / HTTP/1.1 '), 400, LINE_REASON],
     ['no version', line('GET /'), 400, LINE_REASON],
-    ['a version in small letters', line('GET / http/1.1'), 400, LINE_REASON],
+    ['a version in lower case', line('GET / http/1.1'), 400, LINE_REASON],
     ['another protocol', line('GET / HTCP/1.1'), 400, LINE_REASON],
     ['a version without a dot', line('GET / HTTP/11x'), 400, LINE_REASON],
     ['a version of three digits', line('GET / HTTP/1.10'), 400, LINE_REASON],
     ['a version that is no number', line('GET / HTTP/x.y'), 400, LINE_REASON],
-    ['a bare LF behind the version', `GET / HTTP/1.1\n${HOST}\r\n`, 400, LINE_REASON],
-    ['a bare CR behind the version', 'GET / HTTP/1.1\rX', 400, LINE_REASON],
+    ['a bare LF after the version', `GET / HTTP/1.1\n${HOST}\r\n`, 400, LINE_REASON],
+    ['a bare CR after the version', 'GET / HTTP/1.1\rX', 400, LINE_REASON],
     ['HTTP/0.9', line('GET / HTTP/0.9'), 505, VERSION_REASON],
     ['HTTP/1.2', line('GET / HTTP/1.2'), 505, VERSION_REASON],
     ['HTTP/2.0', line('GET / HTTP/2.0'), 505, VERSION_REASON],
@@ -215,30 +215,30 @@ describe('a head that is refused', () => {
     ['an empty Host in HTTP/1.0', 'GET / HTTP/1.0\r\nHost:\r\n\r\n', 400, HOST_REASON],
     ['a Host with user info', `${LINE}Host: a@b\r\n\r\n`, 400, HOST_REASON],
     ['a Host with a path', `${LINE}Host: a/b\r\n\r\n`, 400, HOST_REASON],
-    ['a Host with a blank', `${LINE}Host: a b\r\n\r\n`, 400, HOST_REASON],
+    ['a Host with a space', `${LINE}Host: a b\r\n\r\n`, 400, HOST_REASON],
     ['a list of Hosts', `${LINE}Host: a,b\r\n\r\n`, 400, HOST_REASON],
     ['a Host with a scheme', `${LINE}Host: http://a\r\n\r\n`, 400, HOST_REASON],
-    ['a Host with a port that is none', `${LINE}Host: a:b\r\n\r\n`, 400, HOST_REASON],
+    ['a Host with a port that is not a number', `${LINE}Host: a:b\r\n\r\n`, 400, HOST_REASON],
     ['a Host with a port of six digits', `${LINE}Host: a:123456\r\n\r\n`, 400, HOST_REASON],
     ['a Host with two ports', `${LINE}Host: a:1:2\r\n\r\n`, 400, HOST_REASON],
     ['a Host that is a port alone', `${LINE}Host: :80\r\n\r\n`, 400, HOST_REASON],
     ['a Host of half an IPv6 address', `${LINE}Host: [::1\r\n\r\n`, 400, HOST_REASON],
-    ['a Host beyond ASCII', `${LINE}Host: \xe9\r\n\r\n`, 400, HOST_REASON],
+    ['a Host with a non-ASCII byte', `${LINE}Host: \xe9\r\n\r\n`, 400, HOST_REASON],
 
     ['a field without a colon', withField('X-A'), 400, FIELD_REASON],
     ['a field without a name', withField(': a'), 400, FIELD_REASON],
-    ['a blank before a colon', withField('X-A : b'), 400, FIELD_REASON],
+    ['a space before a colon', withField('X-A : b'), 400, FIELD_REASON],
     ['a tab before a colon', withField('X-A\t: b'), 400, FIELD_REASON],
-    ['a blank before the colon of a length', withField('Content-Length : 1'), 400, FIELD_REASON],
-    ['a blank in a name', withField('X A: b'), 400, FIELD_REASON],
-    ['a name beyond ASCII', withField('X-\xe9: b'), 400, FIELD_REASON],
+    ['a space before the colon of a length', withField('Content-Length : 1'), 400, FIELD_REASON],
+    ['a space in a name', withField('X A: b'), 400, FIELD_REASON],
+    ['a name with a non-ASCII byte', withField('X-\xe9: b'), 400, FIELD_REASON],
     ['a folded line', withField('X-A: b\r\n c'), 400, FIELD_REASON],
     ['a folded line first', `${LINE} ${HOST}\r\n`, 400, FIELD_REASON],
     ['a control character in a value', withField('X-A: \x01'), 400, FIELD_REASON],
     ['a NUL in a value', withField('X-A: a\0b'), 400, FIELD_REASON],
     ['a bare CR in a value', withField('X-A: a\rContent-Length: 1'), 400, FIELD_REASON],
     ['a bare LF', withField('X-A: b\nContent-Length: 1'), 400, FIELD_REASON],
-    ['a bare LF for the empty line', `${LINE}${HOST}\n`, 400, FIELD_REASON],
+    ['a bare LF as the empty line', `${LINE}${HOST}\n`, 400, FIELD_REASON],
     ['bare LFs throughout', 'GET / HTTP/1.1\nHost: a\n\n', 400, LINE_REASON],
 
     ['two lengths', withField('Content-Length: 1\r\nContent-Length: 2'), 400, LENGTH_REASON],
@@ -258,7 +258,7 @@ describe('a head that is refused', () => {
     ['xchunked', withField('Transfer-Encoding: xchunked'), 400, CODING_REASON],
     ['chunked with a parameter', withField('Transfer-Encoding: chunked;q=1'), 400, CODING_REASON],
     ['chunked in quotes', withField('Transfer-Encoding: "chunked"'), 400, CODING_REASON],
-    ['chunked with a tab behind it, which llhttp takes for part of it', withField('Transfer-Encoding: chunked\t'), 400, CODING_REASON],
+    ['chunked with a tab after it, which llhttp counts as part of the coding', withField('Transfer-Encoding: chunked\t'), 400, CODING_REASON],
     ['a length and then chunks', withField('Content-Length: 1\r\nTransfer-Encoding: chunked'), 400, FRAMING_REASON],
     ['chunks and then a length', withField('Transfer-Encoding: chunked\r\nContent-Length: 0'), 400, FRAMING_REASON],
     ['chunks in HTTP/1.0', 'POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n', 400, FRAMING_REASON],
@@ -292,7 +292,7 @@ describe('the limits of a head', () => {
     ['of one long line', `A: ${'b'.repeat(500)}\r\n`],
     ['of one long name', `${'A'.repeat(500)}: b\r\n`],
   ] as const) {
-    test(`let a head ${name} be as long as they say, and not a byte longer`, () => {
+    test(`allow a head ${name} up to the limit, and not a byte longer`, () => {
       const text = `${LINE}${HOST}${fields}\r\n`;
       for (const read of [parse, drip]) {
         assert.ok('text' in (read(text, parserOf({ headBytes: text.length })) ?? {}));
@@ -305,7 +305,7 @@ describe('the limits of a head', () => {
     });
   }
 
-  test('refuse a head that goes on without end', () => {
+  test('reject an endless head', () => {
     const parser = parserOf({ headBytes: 1_000, targetBytes: 2_000, fields: 500 });
     for (const text of [
       `${LINE}A: ${'b'.repeat(1_000)}`,
@@ -317,7 +317,7 @@ describe('the limits of a head', () => {
     }
   });
 
-  test('let a head have as many fields as they say, and not one more', () => {
+  test('allow fields up to the limit, and not one more', () => {
     const text = (count: number): string => `${LINE}${HOST}${'A: b\r\n'.repeat(count - 1)}\r\n`;
     for (const fields of [1, 2, 32, 33, 100]) {
       const parser = parserOf({ fields });
@@ -326,7 +326,7 @@ describe('the limits of a head', () => {
     }
   });
 
-  test('let a target be as long as they say, and not a byte longer', () => {
+  test('allow a target up to the limit, and not a byte longer', () => {
     const parser = parserOf({ targetBytes: 100 });
     const text = (length: number): string =>
       `GET /${'a'.repeat(length - 1)} HTTP/1.1\r\n${HOST}\r\n`;
@@ -337,7 +337,7 @@ describe('the limits of a head', () => {
 });
 
 describe('a parser', () => {
-  test('forgets a head before it reads the next', () => {
+  test('keeps no state between two heads', () => {
     const parser = parserOf();
     const texts = [
       `POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close, X-A\r\nX-A: b\r\n\r\n`,
@@ -352,27 +352,27 @@ describe('a parser', () => {
 
 const HOP_BY_HOP = ['Connection', 'Keep-Alive', 'Proxy-Connection', 'TE', 'Upgrade'];
 
-describe('what is passed on of a head', () => {
+describe('the part of a head that is passed on', () => {
   const fieldsOf = (...pairs: readonly string[]): string => {
     let text = '';
     for (let i = 0; i < pairs.length; i += 2)
       text += `${pairs[i] ?? ''}: ${pairs[i + 1] ?? ''}\r\n`;
     return text;
   };
-  /** As pairs, and as text: both say the same. */
+  /** As pairs and as text, which must be equal. */
   function passed(...pairs: readonly string[]): readonly string[] {
     const head = accepted(`${LINE}${HOST}${fieldsOf(...pairs)}\r\n`);
     assert.equal(passedFields(head), fieldsOf(...head.rawHeaders));
     return head.rawHeaders.slice(2);
   }
 
-  test('is every field in order and case, repeated ones and strange ones too', () => {
+  test('is every field in order and case, including repeated and unusual ones', () => {
     const raw = ['X-Two', '1', 'x-two', '2', 'X-Empty', '', 'X-Umlaut', '\xfc', 'Trailer', 'X-Sum'];
     assert.deepEqual(passed(...raw), raw);
   });
 
   for (const name of [...HOP_BY_HOP, 'Expect', 'Transfer-Encoding']) {
-    test(`is not ${name}, however it is written`, () => {
+    test(`is not ${name}, in any case`, () => {
       const values: Record<string, string> = {
         Expect: '100-continue',
         'Transfer-Encoding': 'chunked',
@@ -429,7 +429,7 @@ describe('what is passed on of a head', () => {
   ];
   for (const [claim, raw, kept] of named) test(claim, () => assert.deepEqual(passed(...raw), kept));
 
-  test('has no field that was not there, and keeps the order, whatever is sent', () => {
+  test('has no new field and keeps the order, for any input', () => {
     const word = fc.constantFrom(
       ...HOP_BY_HOP,
       'x-a',
@@ -457,7 +457,7 @@ describe('what is passed on of a head', () => {
     );
   });
 
-  test('is just what is neither of the connection nor named by it', () => {
+  test('is exactly the fields that are neither hop-by-hop nor named by Connection', () => {
     const name = fc.constantFrom(...HOP_BY_HOP, 'x-a', 'X-A', 'X-B', 'x-c', 'Via', 'a');
     const pairs = fc.array(fc.tuple(name, fc.constantFrom('', 'x-a', 'X-B, via', 'close,a')), {
       maxLength: 10,
@@ -477,8 +477,8 @@ describe('what is passed on of a head', () => {
   });
 });
 
-describe('what may stand in a forwarded request', () => {
-  test('as its host is what may stand in Host', () => {
+describe('the accepted values of a forwarded request', () => {
+  test('for its host are those of Host', () => {
     for (const host of ['a', 'a:80', '[::1]', '[::1]:80', 'a.b', 'a_b', '1.2.3.4:5']) {
       assert.ok(isHostValue(host), host);
     }
@@ -499,7 +499,7 @@ describe('what may stand in a forwarded request', () => {
     }
   });
 
-  test('as its target is what the request line lets through', () => {
+  test('for its target are those of a request line', () => {
     for (const target of ['/', '*', '/a?b', '/\xe9', '/%00', '//a'])
       assert.ok(isOriginForm(target));
     for (const target of [

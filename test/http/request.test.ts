@@ -4,9 +4,9 @@ import { PassThrough, Readable } from 'node:stream';
 import { test } from 'node:test';
 import { createTestClock } from '../support/clock.ts';
 import {
-  cooled,
+  untilReusable,
   eventually,
-  exchange,
+  sendRequest,
   GET,
   openUpstream,
   Recorder,
@@ -16,7 +16,7 @@ import {
 
 const DONE = 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n';
 
-/** What the server gets: it responds once it has seen `last`. */
+/** Records what the server receives. It responds when it has received `last`. */
 function respondingAfter(last: string, seen: string[]): (socket: Socket) => void {
   return (socket) => {
     let text = '';
@@ -89,7 +89,7 @@ for (const { name, request, expected } of SENT) {
   test(name, async (t) => {
     const seen: string[] = [];
     const { port } = await startRawServer(t, respondingAfter(expected.slice(-5), seen));
-    const { errorCode } = await exchange(openUpstream(t, port), request);
+    const { errorCode } = await sendRequest(openUpstream(t, port), request);
     assert.equal(errorCode, undefined);
     assert.deepEqual(seen, [expected]);
   });
@@ -104,7 +104,7 @@ class CountingRecorder extends Recorder {
   }
 }
 
-test('a call says whether its request was written, and whether more may be, or tells it later', async (t) => {
+test('a call reports whether its request was written and whether it is writable, now or later', async (t) => {
   const { port } = await startRawServer(t, respondingAfter('\r\n\r\n', []));
   const upstream = openUpstream(t, port);
   const first = new CountingRecorder();
@@ -112,31 +112,31 @@ test('a call says whether its request was written, and whether more may be, or t
   assert.deepEqual([call.wasSent, call.wasWritable, first.writableCount], [false, false, 0]);
   await first.over();
   assert.deepEqual([call.wasSent, call.wasWritable, first.writableCount], [true, true, 1]);
-  await cooled();
+  await untilReusable();
   const second = new Recorder();
   const { wasSent, wasWritable } = upstream.send(GET, second);
   assert.deepEqual([wasSent, wasWritable], [true, true]);
   await second.over();
 });
 
-test('a large buffer and a large stream arrive whole', async (t) => {
+test('a large buffer and a large stream arrive complete', async (t) => {
   const body = Buffer.alloc(1_000_000, 'abcdefghij');
   const seen: string[] = [];
   const { port, sockets } = await startRawServer(t, respondingAfter('j0\r\n\r\n', seen));
   const upstream = openUpstream(t, port);
   const whole = Buffer.concat([body, Buffer.from('0\r\n\r\n')]);
-  await exchange(upstream, { method: 'POST', body: whole });
+  await sendRequest(upstream, { method: 'POST', body: whole });
   const pieces = Array.from({ length: 100 }, (_, i) =>
     whole.subarray(i * 10_001, (i + 1) * 10_001),
   );
   const headers = ['Content-Length', String(whole.length)];
-  await exchange(upstream, { method: 'POST', headers, body: Readable.from(pieces) });
+  await sendRequest(upstream, { method: 'POST', headers, body: Readable.from(pieces) });
   const bodies = seen.map((text) => text.slice(text.indexOf('\r\n\r\n') + 4));
   assert.deepEqual(bodies, [whole.toString('latin1'), whole.toString('latin1')]);
   assert.equal(sockets.length, 1);
 });
 
-test('a server that takes no more holds back the body, and takes it whole afterwards', async (t) => {
+test('a server that does not read pauses the body, and later receives it complete', async (t) => {
   const CHUNK = Buffer.alloc(65_536, 'x');
   const COUNT = 1024;
   const { port, sockets } = await startRawServer(t, (socket) => socket.pause());
@@ -169,7 +169,7 @@ test('a server that takes no more holds back the body, and takes it whole afterw
   assert.equal(recorder.statusCode, 200);
 });
 
-/** Responds to each head at once, whatever follows it. */
+/** Responds to each head before its body. */
 function respondingEarly(response: string, seen: string[]): (socket: Socket) => void {
   return (socket) => {
     socket.on('data', (bytes: Buffer) => {
@@ -180,7 +180,7 @@ function respondingEarly(response: string, seen: string[]): (socket: Socket) => 
   };
 }
 
-test('a response that comes before the body was sent is delivered whole, and the body goes on', async (t) => {
+test('a response before the end of the body is delivered complete, and the body continues', async (t) => {
   const seen: string[] = [];
   const response = 'HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nnono!';
   const { port } = await startRawServer(t, respondingEarly(response, seen));
@@ -191,7 +191,7 @@ test('a response that comes before the body was sent is delivered whole, and the
   ] as const) {
     const body = new PassThrough();
     body.write('abc');
-    const early = await exchange(upstream, { method: 'POST', headers, body });
+    const early = await sendRequest(upstream, { method: 'POST', headers, body });
     assert.deepEqual([early.statusCode, early.text, early.calls.at(-1)], [413, 'nono!', 'end']);
     assert.equal(early.isBodyUnwanted, false);
     body.end('def');
@@ -199,27 +199,27 @@ test('a response that comes before the body was sent is delivered whole, and the
   }
 });
 
-test('a connection whose response came before the body was sent serves another once the body is out', async (t) => {
+test('a connection with an early response is reused after the body is sent', async (t) => {
   const seen: string[] = [];
   const { port, sockets } = await startRawServer(t, respondingEarly(DONE, seen));
   const upstream = openUpstream(t, port);
   const body = new PassThrough();
-  await exchange(upstream, { method: 'POST', headers: ['Content-Length', '3'], body });
-  await exchange(upstream);
+  await sendRequest(upstream, { method: 'POST', headers: ['Content-Length', '3'], body });
+  await sendRequest(upstream);
   assert.equal(sockets.length, 2, 'the first is still being sent to');
   body.end('abc');
   await eventually(() => seen.at(-1) === 'abc');
-  await cooled();
-  await Promise.all([exchange(upstream), exchange(upstream)]);
+  await untilReusable();
+  await Promise.all([sendRequest(upstream), sendRequest(upstream)]);
   assert.equal(sockets.length, 2);
 });
 
 for (const [name, end] of [
   ['ends', (socket: Socket) => socket.end()],
   ['resets', (socket: Socket) => socket.resetAndDestroy()],
-  ['sends more on', (socket: Socket) => socket.write(DONE)],
+  ['sends more bytes on', (socket: Socket) => socket.write(DONE)],
 ] as const) {
-  test(`a server that ${name} its connection after a complete response gets no more of the body`, async (t) => {
+  test(`a server that ${name} its connection after a complete response receives no more of the body`, async (t) => {
     const { port, sockets } = await startRawServer(t, (socket) => {
       socket.once('data', () => socket.write(DONE));
     });
@@ -236,7 +236,7 @@ for (const [name, end] of [
   });
 }
 
-test('a response is delivered though the server has closed before it took the body', async (t) => {
+test('a response is delivered even if the server closes before it has read the body', async (t) => {
   const response = 'HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno';
   const { port, sockets } = await startRawServer(t, (socket) => {
     socket.once('data', () => socket.pause());
@@ -250,9 +250,9 @@ test('a response is delivered though the server has closed before it took the bo
   recorder.call?.pause();
   const [socket] = sockets;
   assert.ok(socket);
-  // What was not read makes the close a reset, behind the response.
+  // Unread data turns the close into a reset, after the response.
   body.push(Buffer.alloc(1_000));
-  await cooled();
+  await untilReusable();
   socket.write(response, () => socket.destroy());
   await eventually(() => {
     if (isPaused) body.push(Buffer.alloc(65_536));
@@ -264,7 +264,7 @@ test('a response is delivered though the server has closed before it took the bo
   assert.deepEqual([recorder.statusCode, recorder.text, recorder.error], [413, 'no', undefined]);
 });
 
-test('a body that was not all written when its response ended is not followed by another request', async (t) => {
+test('a connection with an incomplete body is not reused', async (t) => {
   const { port, sockets } = await startRawServer(t, (socket) => {
     socket.once('data', () => {
       socket.pause();
@@ -272,13 +272,13 @@ test('a body that was not all written when its response ended is not followed by
     });
   });
   const upstream = openUpstream(t, port);
-  const early = await exchange(upstream, { method: 'POST', body: Buffer.alloc(50_000_000) });
+  const early = await sendRequest(upstream, { method: 'POST', body: Buffer.alloc(50_000_000) });
   assert.equal(early.statusCode, 200);
-  await exchange(upstream);
+  await sendRequest(upstream);
   assert.equal(sockets.length, 2);
 });
 
-test('a body that was not all written when its response ended arrives whole, and frees its connection', async (t) => {
+test('a body that is not completely written when its response ends arrives complete, and frees its connection', async (t) => {
   const LENGTH = 20_000_000;
   const clock = createTestClock();
   const { port, sockets } = await startRawServer(t, (socket) => {
@@ -288,21 +288,21 @@ test('a body that was not all written when its response ended arrives whole, and
     });
   });
   const upstream = openUpstream(t, port, { clock });
-  const early = await exchange(upstream, { method: 'POST', body: Buffer.alloc(LENGTH) });
+  const early = await sendRequest(upstream, { method: 'POST', body: Buffer.alloc(LENGTH) });
   assert.equal(early.statusCode, 200);
   const [socket] = sockets;
   assert.ok(socket);
   socket.on('data', () => undefined).resume();
   await eventually(() => socket.bytesRead > LENGTH);
   await clock.advance(250);
-  await cooled();
+  await untilReusable();
   const next = new Recorder();
   upstream.send(GET, next);
   await eventually(() => next.call?.wasSent === true);
   assert.deepEqual([sockets.length, socket.readableEnded], [1, false]);
 });
 
-test('a body that nobody takes after its response ended is given up after half a minute', async (t) => {
+test('a body that the server does not read is aborted 30 seconds after the response ended', async (t) => {
   const clock = createTestClock();
   const { port, sockets } = await startRawServer(t, (socket) => {
     socket.once('data', () => {
@@ -311,7 +311,7 @@ test('a body that nobody takes after its response ended is given up after half a
     });
   });
   const upstream = openUpstream(t, port, { clock });
-  await exchange(upstream, { method: 'POST', body: Buffer.alloc(20_000_000) });
+  await sendRequest(upstream, { method: 'POST', body: Buffer.alloc(20_000_000) });
   await clock.advance(29_999);
   assert.deepEqual([upstream.pool.connectionCount, sockets.length], [1, 1]);
   await clock.advance(501);
@@ -319,7 +319,7 @@ test('a body that nobody takes after its response ended is given up after half a
   assert.equal(clock.pendingCount(), 0);
 });
 
-test('uploads one after the other leave nothing behind on their connection', async (t) => {
+test('sequential uploads leave no listeners on their connection', async (t) => {
   const { port, sockets } = await startRawServer(t, respondingAfter('hello', []));
   const upstream = openUpstream(t, port);
   const warnings: Error[] = [];
@@ -328,7 +328,7 @@ test('uploads one after the other leave nothing behind on their connection', asy
   t.after(() => process.off('warning', onWarning));
   for (let i = 0; i < 20; i += 1) {
     const body = Readable.from([Buffer.from('hello')]);
-    await exchange(upstream, { method: 'POST', headers: ['Content-Length', '5'], body });
+    await sendRequest(upstream, { method: 'POST', headers: ['Content-Length', '5'], body });
   }
   assert.deepEqual([warnings, sockets.length], [[], 1]);
 });

@@ -48,13 +48,13 @@ const WHOLE: readonly (readonly [name: string, response: string, options?: Parse
 ];
 
 for (const [name, response, options] of WHOLE) {
-  test(`a response reads the same wherever it is cut: ${name}`, () => {
+  test(`a response is parsed the same for every split: ${name}`, () => {
     const expected = parse([response], options);
     assert.match(expected.ending, /complete|upgrade/);
     for (const pieces of cuts(response)) assert.deepEqual(parse(pieces, options), expected);
   });
 
-  test(`a byte more or less than the response is noticed: ${name}`, () => {
+  test(`a missing or extra byte is detected: ${name}`, () => {
     const complete = parse([response], options);
     const isUntilClose =
       complete.body !== '' && !complete.isPersistent && complete.ending === 'complete';
@@ -69,14 +69,14 @@ function responseOf(wanted: string): string {
   return response;
 }
 
-test('fields are handed over in order and case, without the blanks around their values', () => {
+test('fields keep order and case, without the white space around their values', () => {
   const expected =
     "X-Empty||x-EMPTY||X-Latin|caf\xe9|X-Colon|a:b: c|X!#$%&'*+-.^_`|~9|a  b\tc|Set-Cookie|a=1|set-cookie|a=2|Content-Length|1";
   const { rawHeaders } = parse([responseOf('names and values as they come')]);
   assert.equal(rawHeaders.join('|'), expected);
 });
 
-test('interim heads are told apart from the response', () => {
+test('interim heads are distinguished from the response', () => {
   assert.deepEqual(parse([responseOf('1xx before the head')]).interims, [
     [100, []],
     [103, ['Link', '</a>', 'Link', '</b>']],
@@ -84,7 +84,7 @@ test('interim heads are told apart from the response', () => {
   ]);
 });
 
-test('the data of chunks comes without what was between; framed, they pass as they came', () => {
+test('decoded chunks have no framing, and framed chunks pass unchanged', () => {
   const response = responseOf('chunks with extensions and trailers');
   const { body, framed } = parse([response]);
   assert.equal(body, 'a0123456789\n');
@@ -109,13 +109,13 @@ const REUSE: readonly (readonly [head: string, isPersistent: boolean])[] = [
   ['HTTP/1.1 204 No Content\r\n\r\n', true],
 ];
 
-test('a connection is used again only if the server says so, or HTTP/1.1 does', () => {
+test('a connection is persistent by HTTP/1.1 or by keep-alive of the server', () => {
   for (const [head, isPersistent] of REUSE) {
     assert.equal(parse([head]).isPersistent, isPersistent, JSON.stringify(head));
   }
 });
 
-test('a head may be as long as the limit and no longer, be it one line or many', () => {
+test('a head may have up to the limit, in one line or many', () => {
   const status = 'HTTP/1.1 204 OK\r\n';
   const many = 'A: b\r\n'.repeat(100);
   for (const lines of [many, `A: ${'b'.repeat(594)}\r\n`]) {
@@ -128,7 +128,7 @@ test('a head may be as long as the limit and no longer, be it one line or many',
   assert.equal(parse(['HTTP/1.1 200 OK\r\nA: ', 'x'.repeat(65_536)]).ending, 'malformed');
 });
 
-test('trailers are bounded like a head', () => {
+test('trailers have the limit of a head', () => {
   const response = `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ${'b'.repeat(200)}\r\n\r\n`;
   assert.equal(parse([response], { headBytes: 207 }).ending, 'complete');
   assert.equal(parse([response], { headBytes: 206 }).ending, 'malformed');

@@ -13,7 +13,7 @@ import type { UpstreamError } from '../../src/http/upstream-error.ts';
 import { createTestClock } from '../support/clock.ts';
 import type { RawClient } from '../support/raw.ts';
 import {
-  cooled,
+  untilReusable,
   eventually,
   onHeads,
   openUpstream,
@@ -352,9 +352,9 @@ describe('a held response head', () => {
     });
     client.send(get('/'));
     await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
-    await cooled();
+    await untilReusable();
     app.sockets[0]?.write('1\r\nb\r\n0\r\n\r\n');
-    await cooled();
+    await untilReusable();
     assert.deepEqual([client.received(), owner().events], ['', []]);
     commit();
     await client.until((text) => text === `${CHUNKED}1\r\na\r\n1\r\nb\r\n0\r\n\r\n`);
@@ -376,7 +376,7 @@ describe('a held response head', () => {
     );
     client.send(get('/'));
     await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
-    await cooled();
+    await untilReusable();
     assert.ok((app.sockets[0]?.writableLength ?? 0) > LENGTH / 2);
     let count = 0;
     client.socket.removeAllListeners('data').on('data', (text: string) => (count += text.length));
@@ -390,7 +390,7 @@ describe('a held response head', () => {
     const { app, client, owner } = await startProxy(t, responding(response), { prepare });
     client.send(get('/'));
     await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
-    await cooled();
+    await untilReusable();
     app.sockets[0]?.destroy();
     commit();
     const received = await client.until((text) => text.includes('\r\n\r\n'));
@@ -405,12 +405,12 @@ describe('a held response head', () => {
     const { app, client, owner } = await startProxy(t, responding(CHUNKED), { prepare });
     client.send(get('/'));
     await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
-    await cooled();
+    await untilReusable();
     client.socket.resetAndDestroy();
     await eventually(() => owner().events.includes('disconnected'));
     await eventually(() => isOver(app.sockets[0]));
     commit();
-    await cooled();
+    await untilReusable();
     assert.deepEqual(owner().events, ['disconnected']);
   });
 
@@ -481,7 +481,7 @@ describe('a body that reveals an id', () => {
       const inspector = new WholeBody();
       const { app, client, owner } = await inspected(t, inspector, first);
       await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
-      await cooled();
+      await untilReusable();
       app.sockets[0]?.write(second);
       assert.equal(await inspector.seen.promise, 'abcdef');
       for (let turn = 0; turn < 10; turn += 1) await nextTurn();
@@ -495,7 +495,7 @@ describe('a body that reveals an id', () => {
     test(`is aborted for the client if the app aborts it, ${kind}`, async (t) => {
       const { app, client, owner } = await inspected(t, new WholeBody(), first);
       await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
-      await cooled();
+      await untilReusable();
       app.sockets[0]?.destroy();
       const received = await client.untilClosed();
       assert.ok(!received.includes('abc') && !received.endsWith('0\r\n\r\n'));
@@ -528,7 +528,7 @@ describe('a body that reveals an id', () => {
     const { app, client } = await inspected(t, inspector, `${head}abcdef`);
     await inspector.seen.promise;
     app.sockets[0]?.write(Buffer.alloc(LENGTH - 6));
-    await cooled();
+    await untilReusable();
     assert.ok((app.sockets[0]?.writableLength ?? 0) > LENGTH / 2);
     assert.equal(client.received(), '');
     let count = 0;
@@ -545,7 +545,7 @@ describe('a body that reveals an id', () => {
     await eventually(() => owner().events.includes('disconnected'));
     await eventually(() => isOver(app.sockets[0]));
     inspector.committed.resolve(undefined);
-    await cooled();
+    await untilReusable();
     assert.deepEqual(owner().events, ['started 200 stream', 'disconnected']);
   });
 
@@ -703,7 +703,7 @@ describe('a retry', () => {
   async function warm(proxy: TestProxy): Promise<void> {
     proxy.client.send(get('/warm'));
     await proxy.client.until((text) => text === OK);
-    await cooled();
+    await untilReusable();
   }
 
   for (const method of ['GET', 'HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE']) {
@@ -838,10 +838,10 @@ describe('a protocol switch', () => {
     );
     client.send(ASK);
     await eventually(() => received[0] === ASK);
-    await cooled();
+    await untilReusable();
     app.sockets[0]?.write('from the app');
     client.send('from the client');
-    await cooled();
+    await untilReusable();
     assert.deepEqual([client.received(), received], ['', [ASK]]);
     committed.resolve(undefined);
     await client.until((text) => text === `${SWITCH}from the app`);
@@ -857,7 +857,7 @@ describe('a protocol switch', () => {
     });
     client.send(ASK);
     await eventually(() => (app.sockets[0]?.bytesRead ?? 0) > 0);
-    await cooled();
+    await untilReusable();
     client.socket.resetAndDestroy();
     await eventually(() => owner().events.includes('disconnected'));
     committed.resolve(undefined);

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import {
-  cooled,
+  untilReusable,
   eventually,
-  exchange,
+  sendRequest,
   GET,
   onHeads,
   openUpstream,
@@ -16,7 +16,7 @@ import {
 const LOST = { code: 'connection-lost', wasNotSent: false, wasReused: false };
 const MALFORMED = { code: 'malformed-response', wasNotSent: false, wasReused: false };
 
-/** Writes these pieces as packets of their own, and then ends or resets the connection, or leaves it open. */
+/** Writes these pieces in separate packets, and then ends or resets the connection, or leaves it open. */
 function respondInPieces(
   pieces: string[],
   ending: 'end' | 'reset' | 'open',
@@ -31,7 +31,7 @@ function respondInPieces(
   };
 }
 
-test('head, body and end are called in this order, and nothing within the call of send', async (t) => {
+test('head, body and end are called in this order, and none within send()', async (t) => {
   const { port } = await startRawServer(
     t,
     responding('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'),
@@ -52,9 +52,9 @@ const CHUNKED_BODY = '3\r\nabc\r\n2\r\nde\r\n0\r\nX: y\r\n\r\n';
 
 for (const [how, decodes, body] of [
   ['decoded', true, 'abcde'],
-  ['as it was framed', false, CHUNKED_BODY],
+  ['with its framing', false, CHUNKED_BODY],
 ] as const) {
-  test(`a response may come in packets cut anywhere: its body comes ${how}`, async (t) => {
+  test(`a response may arrive in any packets: its body is delivered ${how}`, async (t) => {
     const response = CHUNKED_HEAD + CHUNKED_BODY;
     let at = 0;
     const { port } = await startRawServer(t, (socket) => {
@@ -67,7 +67,7 @@ for (const [how, decodes, body] of [
     const upstream = openUpstream(t, port);
     for (let i = 1; i < response.length; i += 1) {
       const recorder = Object.assign(new Recorder(), { decodes });
-      assert.equal((await exchange(upstream, {}, recorder)).text, body);
+      assert.equal((await sendRequest(upstream, {}, recorder)).text, body);
     }
   });
 }
@@ -80,18 +80,18 @@ test('trailers that frame, route or reveal a session are not passed on with the 
     responding(`${CHUNKED_HEAD}1;x="y"\r\na\r\n0\r\n${trailers}\r\n`),
   );
   const recorder = Object.assign(new Recorder(), { decodes: false });
-  await exchange(openUpstream(t, port), {}, recorder);
+  await sendRequest(openUpstream(t, port), {}, recorder);
   assert.equal(recorder.text, '1;x="y"\r\na\r\n0\r\nX-Sum: 1\r\nx-end: 2\r\n\r\n');
 });
 
-test('interim responses are passed on before the response, a 100 too', async (t) => {
+test('interim responses are passed on before the response, including 100', async (t) => {
   const interims =
     'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n';
   const { port } = await startRawServer(
     t,
     responding(`${interims}HTTP/1.1 204 No Content\r\n\r\n`),
   );
-  const recorder = await exchange(openUpstream(t, port));
+  const recorder = await sendRequest(openUpstream(t, port));
   assert.deepEqual(recorder.calls, ['interim', 'interim', 'interim', 'head', 'end']);
   assert.deepEqual(recorder.interims, [
     { statusCode: 100, rawHeaders: [] },
@@ -100,7 +100,7 @@ test('interim responses are passed on before the response, a 100 too', async (t)
   ]);
 });
 
-test('every interim response is passed on, but not without end', async (t) => {
+test('every interim response is passed on, up to a limit', async (t) => {
   const processing = 'HTTP/1.1 102 Processing\r\n\r\n';
   const last = 'HTTP/1.1 204 No Content\r\n\r\n';
   const { port } = await startRawServer(
@@ -108,12 +108,12 @@ test('every interim response is passed on, but not without end', async (t) => {
     responding(processing.repeat(3600) + last, processing.repeat(3601) + last),
   );
   const upstream = openUpstream(t, port);
-  const bounded = await exchange(upstream);
+  const bounded = await sendRequest(upstream);
   assert.deepEqual([bounded.statusCode, bounded.interims.length], [204, 3600]);
-  assert.deepEqual((await exchange(upstream)).failure, MALFORMED);
+  assert.deepEqual((await sendRequest(upstream)).failure, MALFORMED);
 });
 
-test('a response to HEAD, a 204 and a 304 have no body whatever their fields say', async (t) => {
+test('a response to HEAD, a 204 and a 304 have no body, whatever their fields are', async (t) => {
   const lines = 'Content-Length: 100\r\n\r\n';
   const { port, sockets } = await startRawServer(
     t,
@@ -125,7 +125,7 @@ test('a response to HEAD, a 204 and a 304 have no body whatever their fields say
   );
   const upstream = openUpstream(t, port);
   for (const method of ['HEAD', 'GET', 'GET']) {
-    assert.deepEqual((await exchange(upstream, { method })).calls, ['head', 'end']);
+    assert.deepEqual((await sendRequest(upstream, { method })).calls, ['head', 'end']);
   }
   assert.equal(sockets.length, 1);
 });
@@ -135,16 +135,16 @@ test('a body without a length is complete when the server ends the connection', 
   const { port, sockets } = await startRawServer(t, respondInPieces(pieces, 'end'));
   const upstream = openUpstream(t, port);
   for (const count of [1, 2]) {
-    const recorder = await exchange(upstream);
+    const recorder = await sendRequest(upstream);
     assert.deepEqual([recorder.text, recorder.calls.at(-1)], ['hello world', 'end']);
     assert.equal(sockets.length, count, 'its connection serves no other');
   }
 });
 
-test('a body without a length is broken when the connection is reset', async (t) => {
+test('a body without a length is aborted when the connection is reset', async (t) => {
   const pieces = ['HTTP/1.1 200 OK\r\n\r\n', 'hello'];
   const { port } = await startRawServer(t, respondInPieces(pieces, 'reset'));
-  const recorder = await exchange(openUpstream(t, port));
+  const recorder = await sendRequest(openUpstream(t, port));
   assert.deepEqual([recorder.text, recorder.failure], ['hello', LOST]);
 });
 
@@ -164,16 +164,16 @@ const CUT: readonly (readonly [name: string, response: string])[] = [
 
 for (const [name, response] of CUT) {
   for (const ending of ['end', 'reset'] as const) {
-    test(`a response that breaks off never ends as if it were complete: ${ending} after ${name}`, async (t) => {
+    test(`an aborted response never ends as complete: ${ending} after ${name}`, async (t) => {
       const { port } = await startRawServer(t, respondInPieces([response], ending));
-      const recorder = await exchange(openUpstream(t, port));
+      const recorder = await sendRequest(openUpstream(t, port));
       assert.deepEqual(recorder.failure, LOST);
       assert.ok(!recorder.calls.includes('end'));
     });
   }
 }
 
-test('what is no response ends its connection at once, and the next request goes out on a new one', async (t) => {
+test('an invalid response closes its connection, and the next request uses a new one', async (t) => {
   const { port, sockets } = await startRawServer(
     t,
     responding(
@@ -182,23 +182,23 @@ test('what is no response ends its connection at once, and the next request goes
     ),
   );
   const upstream = openUpstream(t, port);
-  assert.deepEqual((await exchange(upstream)).failure, MALFORMED);
-  assert.equal((await exchange(upstream)).statusCode, 200);
+  assert.deepEqual((await sendRequest(upstream)).failure, MALFORMED);
+  assert.equal((await sendRequest(upstream)).statusCode, 200);
   await eventually(() => sockets.length === 2 && sockets[0]?.readableEnded === true);
 });
 
 for (const [name, first, second] of [
   ['a bare line feed', 'HTTP/1.1 200 OK', '\nContent-Length: 0'],
   ['a field without a colon', 'HTTP/1.1 200 OK\r\nX', '\r\n'],
-  ['a code that is none', 'HTTP/1.1 2', 'x0 OK\r\n'],
+  ['a code that is not a number', 'HTTP/1.1 2', 'x0 OK\r\n'],
   ['a trailer without a colon', `${CHUNKED_HEAD}0\r\nX`, '\r\n'],
 ] as const) {
-  test(`what is no response is refused as soon as its line with ${name} has ended`, async (t) => {
+  test(`an invalid response is rejected at the end of its line with ${name}`, async (t) => {
     const { port, sockets } = await startRawServer(t, responding(first));
     const recorder = new Recorder();
     openUpstream(t, port).send(GET, recorder);
     await eventually(() => (sockets[0]?.bytesRead ?? 0) > 0);
-    await cooled();
+    await untilReusable();
     assert.equal(recorder.isOver, false);
     sockets[0]?.write(second);
     await recorder.over();
@@ -206,7 +206,7 @@ for (const [name, first, second] of [
   });
 }
 
-test('what came before the malformed part is passed on, and then the error', async (t) => {
+test('data before the malformed part is passed on, and then the error', async (t) => {
   const { port, sockets } = await startRawServer(
     t,
     responding('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n'),
@@ -219,9 +219,9 @@ test('what came before the malformed part is passed on, and then the error', asy
   assert.deepEqual(recorder.failure, MALFORMED);
 });
 
-test('a head that is not complete at the limit is refused', async (t) => {
+test('a head that is incomplete at the limit is rejected', async (t) => {
   const { port } = await startRawServer(t, responding(`HTTP/1.1 200 OK\r\nX: ${'x'.repeat(1000)}`));
-  const recorder = await exchange(openUpstream(t, port, { headBytes: 1000 }));
+  const recorder = await sendRequest(openUpstream(t, port, { headBytes: 1000 }));
   assert.deepEqual(recorder.failure, MALFORMED);
 });
 
@@ -237,19 +237,19 @@ test('bytes that may be kept never change', async (t) => {
   const { port } = await startRawServer(t, responding(...responses, ...chunked));
   const upstream = openUpstream(t, port);
   const recorders: Recorder[] = [];
-  while (recorders.length < 2 * bodies.length) recorders.push(await exchange(upstream));
+  while (recorders.length < 2 * bodies.length) recorders.push(await sendRequest(upstream));
   const expected = [...bodies, ...bodies.map((body) => `x${body}yz`)];
   for (const [i, body] of expected.entries()) assert.ok(recorders[i]?.text === body, `body ${i}`);
 });
 
-/** No two of its parts are alike, nor like those of another letter. */
+/** A text in which no two parts are equal, nor equal to a part of another letter's text. */
 function numberedBody(letter: string): string {
   let body = '';
   for (let i = 0; i < 250_000; i += 1) body += letter + String(i).padStart(7, '0');
   return body;
 }
 
-test('bytes that are lent do not change until their receiver asks for more', async (t) => {
+test('bytes that are lent do not change until their receiver continues', async (t) => {
   const bodies = new Map(Array.from('abcdefgh', (letter) => [letter, numberedBody(letter)]));
   const { port } = await startRawServer(t, (socket, index) => {
     const body = bodies.get(String.fromCharCode(97 + index)) ?? '';
@@ -272,8 +272,8 @@ test('bytes that are lent do not change until their receiver asks for more', asy
         return false;
       };
     }
-    await Promise.all(recorders.map((recorder) => exchange(upstream, {}, recorder)));
-    await cooled();
+    await Promise.all(recorders.map((recorder) => sendRequest(upstream, {}, recorder)));
+    await untilReusable();
     assert.ok(lentCount > 0);
     for (const { text } of recorders) assert.ok(text === bodies.get(text.charAt(0)));
   }

@@ -1,11 +1,11 @@
-/** Whatever a server says that is valid, this client reads the same as node's own. */
+/** This client reads valid responses the same as the client of node:http. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { Agent, request, type IncomingMessage, type InformationEvent } from 'node:http';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fc from 'fast-check';
-import { exchange, onHeads, openUpstream, Recorder, startRawServer } from './support.ts';
+import { sendRequest, onHeads, openUpstream, Recorder, startRawServer } from './support.ts';
 
 interface Response {
   readonly text: string;
@@ -89,7 +89,7 @@ const response = fc
   });
 const cutAt = fc.array(fc.nat({ max: 400 }), { maxLength: 6 });
 
-test('a response that is valid is read as node:http reads it, wherever it is cut', async (t) => {
+test('a valid response is read as node:http reads it, for every split', async (t) => {
   let next: Response = { text: '', isUntilClose: false, method: 'GET' };
   let cuts: number[] = [];
   const { port } = await startRawServer(t, (socket) => {
@@ -105,14 +105,14 @@ test('a response that is valid is read as node:http reads it, wherever it is cut
   const property = fc.asyncProperty(response, cutAt, async (valid, cutPoints) => {
     next = valid;
     cuts = cutPoints;
-    const ours = await exchange(upstream, { method: valid.method }, framedRecorder());
+    const ours = await sendRequest(upstream, { method: valid.method }, framedRecorder());
     assert.equal(ours.errorCode, undefined);
     assert.deepEqual(asReceived(ours), await askNode(port, valid.method, agent));
   });
   await fc.assert(property, { numRuns: 300 });
 });
 
-// No tab: node takes the one after `chunked` for part of the word (RFC 9110 §5.5: it is not).
+// No tab: node counts a tab after `chunked` as part of the token (RFC 9110 §5.5: it is not).
 const splinter = fc.constantFrom(
   ...['', '\r', '\n', '\r\n', ' ', ':', ';', ',', '0', '1', '\0', '\x0b', '-', '+', '\r\n '],
   ...['Content-Length: 3\r\n', 'Transfer-Encoding: chunked\r\n'],
@@ -122,7 +122,7 @@ const damage = fc.array(
   { minLength: 1, maxLength: 2 },
 );
 
-test('a response that is spoilt is refused, or read as node:http reads it', async (t) => {
+test('a mutated response is rejected, or read as node:http reads it', async (t) => {
   let text = '';
   const { port } = await startRawServer(t, (socket) => {
     onHeads(socket, () => socket.end(text, 'latin1'));
@@ -130,9 +130,9 @@ test('a response that is spoilt is refused, or read as node:http reads it', asyn
   const upstream = openUpstream(t, port);
   const property = fc.asyncProperty(response, damage, async (valid, damages) => {
     text = damages.reduce(spoil, valid.text);
-    const ours = await exchange(upstream, { method: valid.method }, framedRecorder());
+    const ours = await sendRequest(upstream, { method: valid.method }, framedRecorder());
     const nodes = await askNode(port, valid.method, false).catch(() => undefined);
-    // What comes after a response node refuses and this client leaves out.
+    // Node rejects bytes after a response, and this client ignores them.
     if (!ours.error && nodes) assert.deepEqual(asReceived(ours), nodes);
   });
   await fc.assert(property, { numRuns: 500 });
@@ -163,7 +163,7 @@ async function writeInPieces(
   }
 }
 
-/** The body as it was framed: only so are there trailers. */
+/** Keeps the framing of the body, because only then the trailers are available. */
 function framedRecorder(): Recorder {
   return Object.assign(new Recorder(), { decodes: false });
 }
@@ -180,7 +180,7 @@ function asReceived(recorder: Recorder): Received {
   };
 }
 
-/** Chunks and trailers that are known to be well-formed, as this client has passed them on. */
+/** Parses chunks and trailers that this client passed on, which are well-formed. */
 function unframed(text: string): { body: string; rawTrailers: string[] } {
   let body = '';
   let at = 0;
@@ -200,7 +200,7 @@ function unframed(text: string): { body: string; rawTrailers: string[] } {
   return { body, rawTrailers };
 }
 
-/** What this client passes on: nothing that frames, and no length with a 1xx or a 204 (RFC 9110 §8.6). */
+/** The fields that this client passes on: no framing fields, and no length with a 1xx or a 204 (RFC 9110 §8.6). */
 function passed(statusCode: number, rawHeaders: readonly string[]): string[] {
   const isWithoutLength = statusCode < 200 || statusCode === 204;
   return rawHeaders.filter((_, i) => {
@@ -215,7 +215,7 @@ async function askNode(port: number, method: string, agent: Agent | false): Prom
   req.on('information', ({ statusCode, rawHeaders }: InformationEvent) => {
     interims.push([statusCode, passed(statusCode, rawHeaders)]);
   });
-  // A second error, after the first that was waited for, is no news.
+  // Ignore a second error after the first.
   req.on('error', () => undefined).end();
   const [res] = (await once(req, 'response')) as [IncomingMessage];
   const chunks: Buffer[] = [];

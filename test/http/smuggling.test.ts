@@ -1,4 +1,4 @@
-/** Responses that are none, or that two parties could read in two ways. */
+/** Invalid responses, and responses that two parsers may read differently. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { cuts, parse, type ParseOptions } from './parsing.ts';
@@ -28,11 +28,11 @@ const MALFORMED: readonly (readonly [name: string, response: string, options?: P
   ['a length in hexadecimal', `${OK}Content-Length: 0x3\r\n\r\nabc`],
   ['a length with a fraction', `${OK}Content-Length: 3.0\r\n\r\nabc`],
   ['a length with an exponent', `${OK}Content-Length: 3e0\r\n\r\nabc`],
-  ['a length with a blank in it', `${OK}Content-Length: 1 0\r\n\r\n0123456789`],
+  ['a length with a space in it', `${OK}Content-Length: 1 0\r\n\r\n0123456789`],
   ['a length with an underscore', `${OK}Content-Length: 1_0\r\n\r\n0123456789`],
   ['a length of superscripts', `${OK}Content-Length: \xb3\r\n\r\nabc`],
   ['an empty length', `${OK}Content-Length:\r\n\r\n`],
-  ['a length beyond all numbers', `${OK}Content-Length: 99999999999999999999\r\n\r\n`],
+  ['a length that is too large', `${OK}Content-Length: 99999999999999999999\r\n\r\n`],
   ['gzip, chunked', `${OK}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n`],
   ['chunked, gzip', `${OK}Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n`],
   ['chunked, identity', `${OK}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n`],
@@ -46,7 +46,7 @@ const MALFORMED: readonly (readonly [name: string, response: string, options?: P
     'identity and then chunked',
     `${OK}Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
   ],
-  ['a coding that looks like chunked', `${OK}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n`],
+  ['a coding that only resembles chunked', `${OK}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n`],
   ['chunked in quotes', `${OK}Transfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n`],
   ['chunked with a parameter', `${OK}Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n`],
   ['an empty coding', `${OK}Transfer-Encoding:\r\n\r\nabc`],
@@ -60,7 +60,7 @@ const MALFORMED: readonly (readonly [name: string, response: string, options?: P
   ['a folded line at once', `${OK} X-A: b\r\nContent-Length: 0\r\n\r\n`],
   ['a name with a space in it', `${OK}X A: b\r\nContent-Length: 0\r\n\r\n`],
   ['a name in quotes', `${OK}"X-A": b\r\nContent-Length: 0\r\n\r\n`],
-  ['a name with a byte beyond ASCII', `${OK}X-\xe9: b\r\nContent-Length: 0\r\n\r\n`],
+  ['a name with a non-ASCII byte', `${OK}X-\xe9: b\r\nContent-Length: 0\r\n\r\n`],
   ['a name with a NUL', `${OK}Content-Length\0: 3\r\n\r\nabc`],
   ['no name', `${OK}: b\r\nContent-Length: 0\r\n\r\n`],
   ['no colon', `${OK}X-A\r\nContent-Length: 0\r\n\r\n`],
@@ -71,36 +71,36 @@ const MALFORMED: readonly (readonly [name: string, response: string, options?: P
   ['a DEL in a value', `${OK}X-A: a\x7fb\r\nContent-Length: 0\r\n\r\n`],
   ['a bare LF after the status line', 'HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n'],
   ['a bare LF after a field', `${OK}X-A: b\nContent-Length: 0\r\n\r\n`],
-  ['a bare LF for the empty line', `${OK}Content-Length: 0\r\n\n`],
+  ['a bare LF as the empty line', `${OK}Content-Length: 0\r\n\n`],
   ['bare LFs throughout', 'HTTP/1.1 200 OK\nContent-Length: 0\n\n'],
   ['another version', 'HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n'],
   ['HTTP/1.2', 'HTTP/1.2 200 OK\r\nContent-Length: 0\r\n\r\n'],
   ['HTTP/0.9', '<html></html>\r\n'],
-  ['a version in small letters', 'http/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'],
+  ['a version in lower case', 'http/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'],
   ['another protocol', 'SSH-2.0-OpenSSH_9.9\r\n'],
   ['ICY', 'ICY 200 OK\r\nContent-Length: 0\r\n\r\n'],
   ['an empty line first', `\r\n${OK}Content-Length: 0\r\n\r\n`],
-  ['a blank first', ` ${OK}Content-Length: 0\r\n\r\n`],
+  ['a space first', ` ${OK}Content-Length: 0\r\n\r\n`],
   ['a field first', `Content-Length: 0\r\n${OK}\r\n`],
   ['two spaces before the code', 'HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n'],
   ['a code of two digits', 'HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n'],
   ['a code of four digits', 'HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n'],
-  ['a code that is none', 'HTTP/1.1 2x0 OK\r\nContent-Length: 0\r\n\r\n'],
+  ['a code that is not a number', 'HTTP/1.1 2x0 OK\r\nContent-Length: 0\r\n\r\n'],
   ['a code below 100', 'HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n'],
   ['a CR in the reason', 'HTTP/1.1 200 O\rK\r\nContent-Length: 0\r\n\r\n'],
   ['a NUL in the reason', 'HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n'],
   ['a chunk size with a sign', `${CHUNKED}+3\r\nabc\r\n0\r\n\r\n`],
   ['a negative chunk size', `${CHUNKED}-3\r\nabc\r\n0\r\n\r\n`],
   ['a chunk size with 0x', `${CHUNKED}0x3\r\nabc\r\n0\r\n\r\n`],
-  ['a blank before a chunk size', `${CHUNKED} 3\r\nabc\r\n0\r\n\r\n`],
-  ['a blank after a chunk size', `${CHUNKED}3 \r\nabc\r\n0\r\n\r\n`],
-  ['a blank before an extension', `${CHUNKED}3 ;a\r\nabc\r\n0\r\n\r\n`],
+  ['a space before a chunk size', `${CHUNKED} 3\r\nabc\r\n0\r\n\r\n`],
+  ['a space after a chunk size', `${CHUNKED}3 \r\nabc\r\n0\r\n\r\n`],
+  ['a space before an extension', `${CHUNKED}3 ;a\r\nabc\r\n0\r\n\r\n`],
   ['a chunk size with an underscore', `${CHUNKED}1_0\r\nabc\r\n0\r\n\r\n`],
   ['no chunk size', `${CHUNKED}\r\nabc\r\n0\r\n\r\n`],
   ['a semicolon without an extension', `${CHUNKED}3;\r\nabc\r\n0\r\n\r\n`],
   ['an extension without a size', `${CHUNKED};a\r\nabc\r\n0\r\n\r\n`],
-  ['a chunk size that is none', `${CHUNKED}g\r\nabc\r\n0\r\n\r\n`],
-  ['a chunk size beyond all numbers', `${CHUNKED}FFFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n`],
+  ['a chunk size that is not a number', `${CHUNKED}g\r\nabc\r\n0\r\n\r\n`],
+  ['a chunk size that is too large', `${CHUNKED}FFFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n`],
   ['a chunk size that wraps round to 3', `${CHUNKED}10000000000000003\r\nabc\r\n0\r\n\r\n`],
   ['a bare LF after a chunk size', `${CHUNKED}3\nabc\r\n0\r\n\r\n`],
   ['a bare CR after a chunk size', `${CHUNKED}3\rabc\r\n0\r\n\r\n`],
@@ -115,8 +115,8 @@ const MALFORMED: readonly (readonly [name: string, response: string, options?: P
   ['a chunk longer than its size', `${CHUNKED}3\r\nabcd\r\n0\r\n\r\n`],
   ['a chunk shorter than its size', `${CHUNKED}3\r\nab\r\n0\r\n\r\n`],
   ['a bare LF after a chunk', `${CHUNKED}3\r\nabc\n0\r\n\r\n`],
-  ['another byte for the CR after a chunk', `${CHUNKED}3\r\nabc!\n0\r\n\r\n`],
-  ['another byte for the LF after a chunk', `${CHUNKED}3\r\nabc\r!0\r\n\r\n`],
+  ['another byte in place of the CR after a chunk', `${CHUNKED}3\r\nabc!\n0\r\n\r\n`],
+  ['another byte in place of the LF after a chunk', `${CHUNKED}3\r\nabc\r!0\r\n\r\n`],
   ['nothing after a chunk', `${CHUNKED}3\r\nabc0\r\n\r\n`],
   ['a bare LF after the last chunk', `${CHUNKED}0\n\r\n`],
   ['a bare LF after the trailers', `${CHUNKED}0\r\n\n`],
@@ -125,21 +125,21 @@ const MALFORMED: readonly (readonly [name: string, response: string, options?: P
 ];
 
 for (const [name, response, options] of MALFORMED) {
-  test(`a response is refused wherever it is cut: ${name}`, () => {
+  test(`a response is rejected for every split: ${name}`, () => {
     for (const pieces of cuts(response)) {
       assert.equal(parse(pieces, options).ending, 'malformed', JSON.stringify(pieces));
     }
   });
 }
 
-test('what frames among the trailers frames nothing: it is not passed on', () => {
+test('framing fields among the trailers are dropped', () => {
   for (const field of ['Content-Length: 3', 'transfer-encoding: chunked']) {
     const { ending, framed } = parse([`${CHUNKED}3\r\nabc\r\n0\r\nX-A: b\r\n${field}\r\n\r\n`]);
     assert.deepEqual([ending, framed], ['complete', '3\r\nabc\r\n0\r\nX-A: b\r\n\r\n']);
   }
 });
 
-test('a blank before the colon of a field that frames nothing is removed (RFC 9112 §5.1)', () => {
+test('a space before the colon of a field that frames nothing is removed (RFC 9112 §5.1)', () => {
   const { ending, rawHeaders } = parse([`${OK}X-A : b\r\nX-C\t : d\r\nContent-Length: 0\r\n\r\n`]);
   assert.equal(ending, 'complete');
   assert.deepEqual(rawHeaders, ['X-A', 'b', 'X-C', 'd', 'Content-Length', '0']);

@@ -1,4 +1,4 @@
-/** Servers on bare sockets, whose every byte the test decides, and a receiver that writes down what it is given. */
+/** Raw socket servers that send exactly the bytes of the test, and a response handler that records its calls. */
 import type { BufferOwnership } from '../../src/http/socket.ts';
 import { BufferBudget, ReadBuffers } from '../../src/http/buffers.ts';
 import { once } from 'node:events';
@@ -25,7 +25,7 @@ export interface RawServer {
   readonly port: number;
   /** Every connection so far, in order. */
   readonly sockets: Socket[];
-  /** Takes no more connections. */
+  /** Stops accepting connections. */
   readonly close: () => Promise<void>;
 }
 
@@ -53,7 +53,7 @@ export async function startRawServer(
   return { port, sockets, close };
 }
 
-/** Responds to each request without a body (one head, one response) with the next of these texts; latin-1. */
+/** Responds to each request head with the next of these latin-1 texts. Request bodies are not supported. */
 export function responding(...responses: string[]): (socket: Socket) => void {
   let next = 0;
   return (socket) => {
@@ -65,7 +65,7 @@ export function responding(...responses: string[]): (socket: Socket) => void {
   };
 }
 
-/** Calls `onHead` with each head that comes; bodies are not expected. */
+/** Calls `onHead` with each received head. Bodies are not supported. */
 export function onHeads(socket: Socket, onHead: (head: string) => void): void {
   let text = '';
   socket.on('data', (bytes: Buffer) => {
@@ -84,14 +84,14 @@ export const TRAILERS: TrailerOptions = {
   forbidden: new Set(['mcp-session-id']),
 };
 
-/** A request, to be put into the text of a head, and its body. */
+/** A request to serialize, and its body. */
 export interface SentRequest {
   readonly method: string;
   readonly path: string;
-  /** Name, value, name, value. Without a `Content-Length` a body that is a stream goes out in chunks. */
+  /** Name, value, name, value. Without `Content-Length` a stream body is sent in chunks. */
   readonly headers: readonly string[];
   readonly body: Buffer | Readable | null;
-  /** The protocol to ask for. */
+  /** The value of the `Upgrade` header. */
   readonly upgrade: string | undefined;
 }
 
@@ -115,7 +115,7 @@ export interface TestUpstreamOptions extends Partial<UpstreamPoolOptions> {
   readonly clock?: Clock;
 }
 
-/** A pool of connections to a port; it closes with the test. */
+/** A connection pool for a port. It closes after the test. */
 export function openUpstream(
   t: TestContext,
   port: number,
@@ -147,7 +147,7 @@ export function openUpstream(
   return { pool, sweep, send, close: () => pool.close() };
 }
 
-/** The head of a request, and what of its body is there already. */
+/** The serialized head of a request, and the available part of its body. */
 function outgoing({ method, path, headers, body, upgrade }: SentRequest): SerializedRequest {
   let fields = formatFields(headers);
   if (isChunked({ headers, body })) fields += 'Transfer-Encoding: chunked\r\n';
@@ -170,7 +170,7 @@ function hasLength(headers: readonly string[]): boolean {
   return headers.some((name, i) => i % 2 === 0 && name.toLowerCase() === 'content-length');
 }
 
-/** Sends a body from a stream, no faster than the connection takes it. */
+/** Sends a body from a stream, with backpressure. */
 class Upload {
   readonly #call: UpstreamRequest;
   readonly #body: Readable;
@@ -183,7 +183,7 @@ class Upload {
     this.#isChunked = isInChunks;
   }
 
-  goOn(): void {
+  resume(): void {
     if (this.#hasStarted) this.#body.resume();
     else this.#start();
   }
@@ -218,24 +218,24 @@ export type Failure = Pick<UpstreamError, 'code' | 'wasNotSent' | 'wasReused'>;
 
 type CallName = 'interim' | 'head' | 'body' | 'end' | 'upgrade' | 'error' | 'fault';
 
-/** Writes down everything, and checks the order that {@link ResponseHandler} promises. */
+/** Records all calls, and checks the order that {@link ResponseHandler} guarantees. */
 export class Recorder implements ResponseHandler {
   call: UpstreamRequest | undefined;
-  /** Chunks are decoded; else the body is kept as it was framed. */
+  /** True: chunks are decoded. False: the body keeps its framing. */
   decodes = true;
   readonly interims: Interim[] = [];
   head: ParsedResponseHead | undefined;
   readonly chunks: Buffer[] = [];
   tunnel: UpstreamTunnel | undefined;
-  /** What came behind the head that has switched protocols. */
+  /** Bytes after the head of a 101. */
   rest = '';
   error: UpstreamError | undefined;
   isOver = false;
   isBodyUnwanted = false;
-  /** What was called, in order. */
+  /** Names of the calls, in order. */
   readonly calls: CallName[] = [];
   onCall: (name: CallName) => void = () => undefined;
-  /** Keeps the bytes itself, if they may be kept, and says whether more may come. */
+  /** Replaces the recording of body bytes. Returns whether to continue reading. */
   onBytes: ((bytes: Buffer, ownership: BufferOwnership) => boolean) | undefined;
   #upload: Upload | undefined;
   readonly #waiting = new Set<() => void>();
@@ -260,7 +260,7 @@ export class Recorder implements ResponseHandler {
     return this.error?.code;
   }
 
-  /** What a caller decides about another try by. */
+  /** The properties that decide about a retry. */
   get failure(): Failure | undefined {
     if (!this.error) return undefined;
     const { code, wasNotSent, wasReused } = this.error;
@@ -271,20 +271,20 @@ export class Recorder implements ResponseHandler {
     this.call = call;
     if (body === null || Buffer.isBuffer(body)) return;
     this.#upload = new Upload(call, body, isChunked({ headers, body }));
-    if (call.wasSent && call.wasWritable) this.#upload.goOn();
+    if (call.wasSent && call.wasWritable) this.#upload.resume();
   }
 
-  /** Resolves when the condition holds after a call; rejects if all is over before. */
+  /** Resolves when the condition is true after a call. Rejects if the response ends before that. */
   until(holds: () => boolean): Promise<void> {
     return new Promise((resolve, reject) => {
-      const look = (): void => {
+      const check = (): void => {
         if (!holds() && !this.isOver) return;
-        this.#waiting.delete(look);
+        this.#waiting.delete(check);
         if (holds()) resolve();
         else reject(new Error(`over after ${this.calls.join(' ')}: ${String(this.error)}`));
       };
-      this.#waiting.add(look);
-      look();
+      this.#waiting.add(check);
+      check();
     });
   }
 
@@ -316,7 +316,7 @@ export class Recorder implements ResponseHandler {
   }
 
   onReadDone(): void {
-    // Only who holds heads back needs to know.
+    // Needed only by a handler that holds heads.
   }
 
   onUpgrade(head: ParsedResponseHead, tunnel: UpstreamTunnel, rest: Buffer): void {
@@ -327,7 +327,7 @@ export class Recorder implements ResponseHandler {
   }
 
   onUpstreamWritable(): void {
-    this.#upload?.goOn();
+    this.#upload?.resume();
     this.#wake();
   }
 
@@ -342,7 +342,7 @@ export class Recorder implements ResponseHandler {
   }
 
   onFault(): void {
-    // What is called behind the end of a response may throw too.
+    // A call after the end of a response may throw too.
     this.isOver = false;
     this.#end('fault');
   }
@@ -361,22 +361,22 @@ export class Recorder implements ResponseHandler {
   }
 
   #wake(): void {
-    for (const look of [...this.#waiting]) look();
+    for (const check of [...this.#waiting]) check();
   }
 }
 
-/** The client's side of a tunnel: it writes down what it is given. */
+/** The client side of a tunnel, which records its calls. */
 export class RecordingEnd implements TunnelEnd {
   text = '';
   hasEnded = false;
   /** How the other side was closed. */
   closedBy: 'reset' | 'close' | undefined;
   resumeCount = 0;
-  mayTakeMore = true;
+  isWritable = true;
 
   write(bytes: Buffer, start: number, end: number): boolean {
     this.text += bytes.toString('latin1', start, end);
-    return this.mayTakeMore;
+    return this.isWritable;
   }
 
   resume(): void {
@@ -392,24 +392,24 @@ export class RecordingEnd implements TunnelEnd {
   }
 }
 
-/** Until a connection that was just freed may be used again: two turns, and one for the order of things. */
-export async function cooled(): Promise<void> {
+/** Waits until a freed connection may be reused: two turns, and one more for the order of events. */
+export async function untilReusable(): Promise<void> {
   for (let i = 0; i < 3; i += 1) await nextTurn();
 }
 
-/** Sends and waits until all is over, and the connection is free. */
-export async function exchange(
+/** Sends a request and waits until the response has ended and the connection is free. */
+export async function sendRequest(
   upstream: TestUpstream,
   request: Partial<SentRequest> = {},
   recorder = new Recorder(),
 ): Promise<Recorder> {
   upstream.send({ ...GET, ...request }, recorder);
   await recorder.over();
-  await cooled();
+  await untilReusable();
   return recorder;
 }
 
-/** Resolves when the condition holds; looks after every turn of the event loop. */
+/** Resolves when the condition is true. Checks it after every turn of the event loop. */
 export async function eventually(holds: () => boolean, boundMs = 5_000): Promise<void> {
   const until = performance.now() + boundMs;
   while (!holds()) {
@@ -418,7 +418,7 @@ export async function eventually(holds: () => boolean, boundMs = 5_000): Promise
   }
 }
 
-/** Everything that a socket brings until it ends, as latin-1. */
+/** Everything that a socket receives until it ends, as latin-1. */
 export function transcript(socket: Socket): { text: string; hasEnded: boolean } {
   const seen = { text: '', hasEnded: false };
   socket.on('data', (bytes: Buffer) => (seen.text += bytes.toString('latin1')));

@@ -3,12 +3,12 @@ import { describe, test } from 'node:test';
 import { Sweep, type Sweepable } from '../../src/http/sweep.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 
-/** Ends itself when `timeoutMs` have passed since it was opened, as connections do. */
+/** An item that ends itself `timeoutMs` after it was opened, as connections do. */
 class Timed implements Sweepable {
   sweepIndex = -1;
   endedAt: number | undefined;
-  lookCount = 0;
-  onLook: () => void = () => undefined;
+  checkCount = 0;
+  onCheck: () => void = () => undefined;
   readonly #since: number;
   readonly #sweep: Sweep;
   readonly #clock: TestClock;
@@ -23,8 +23,8 @@ class Timed implements Sweepable {
   }
 
   checkTimeouts(nowMs: number): void {
-    this.lookCount += 1;
-    this.onLook();
+    this.checkCount += 1;
+    this.onCheck();
     if (nowMs - this.#since < this.#timeoutMs) return;
     this.endedAt = this.#clock.monotonicMs();
     this.#sweep.remove(this);
@@ -33,7 +33,7 @@ class Timed implements Sweepable {
 
 describe('a sweep', () => {
   for (const timeoutMs of [1, 250, 1_000, 20_000]) {
-    test(`ends what may take ${timeoutMs} ms never early, and no more than half a second late`, async () => {
+    test(`ends an item with a timeout of ${timeoutMs} ms never early, and at most half a second late`, async () => {
       for (const startMs of [0, 1, 100, 249, 250, 251, 499]) {
         const clock = createTestClock();
         const sweep = new Sweep(clock);
@@ -48,7 +48,7 @@ describe('a sweep', () => {
     });
   }
 
-  test('tells the time, a quarter of a second late at most', async () => {
+  test('has a clock that is at most a quarter of a second late', async () => {
     const clock = createTestClock();
     const sweep = new Sweep(clock);
     const timed = new Timed(sweep, clock, Infinity);
@@ -60,7 +60,7 @@ describe('a sweep', () => {
     sweep.remove(timed);
   });
 
-  test('tells the time to the first of its items, however long there was none', async () => {
+  test('has the current time for the first item after an idle period', async () => {
     const clock = createTestClock();
     const sweep = new Sweep(clock);
     await clock.advance(60_000);
@@ -83,23 +83,23 @@ describe('a sweep', () => {
     sweep.remove(again);
   });
 
-  test('looks at every item, whichever of them leaves or comes meanwhile', async () => {
+  test('checks every item, even if items are added or removed meanwhile', async () => {
     for (const leaving of [0, 1, 2, 3, 4]) {
       for (const at of [0, 1, 2, 3, 4]) {
         const clock = createTestClock();
         const sweep = new Sweep(clock);
         const items = Array.from({ length: 5 }, () => new Timed(sweep, clock, Infinity));
-        const looker = items[at];
+        const checker = items[at];
         const goes = items[leaving];
-        assert.ok(looker && goes);
+        assert.ok(checker && goes);
         let late: Timed | undefined;
-        looker.onLook = () => {
+        checker.onCheck = () => {
           sweep.remove(goes);
           late ??= new Timed(sweep, clock, Infinity);
         };
         await clock.advance(250);
-        // From the end on: whoever left was looked at before, or need not be.
-        const unseen = items.filter(({ lookCount }, i) => lookCount === 0 && i !== leaving);
+        // The removed item may be unchecked.
+        const unseen = items.filter(({ checkCount }, i) => checkCount === 0 && i !== leaving);
         assert.deepEqual(unseen, [], `${leaving} leaves at ${at}`);
         assert.ok(late);
         for (const item of [...items, late]) sweep.remove(item);
@@ -108,7 +108,7 @@ describe('a sweep', () => {
     }
   });
 
-  test('takes an item out once only', () => {
+  test('removes an item only once', () => {
     const clock = createTestClock();
     const sweep = new Sweep(clock);
     const [one, other] = [new Timed(sweep, clock, 1), new Timed(sweep, clock, 1)];

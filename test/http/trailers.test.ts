@@ -11,7 +11,7 @@ const OPTIONS = {
 
 interface Read {
   readonly text: string | undefined;
-  /** Where the section has ended, in bytes of all pieces; undefined if it has not. */
+  /** Where the section ends, in bytes of all pieces. Undefined if it does not end. */
   readonly end: number | undefined;
   readonly isMalformed: boolean;
 }
@@ -20,7 +20,7 @@ function read(pieces: readonly string[], options = OPTIONS): Read {
   const reader = new TrailerReader(options);
   let before = 0;
   for (const piece of pieces) {
-    // A piece lies somewhere in a larger buffer.
+    // Place each piece inside a larger buffer.
     const bytes = Buffer.from(`<<${piece}>>`, 'latin1');
     const end = reader.read(bytes, 2, bytes.length - 2);
     if (end === -1) return { text: undefined, end: undefined, isMalformed: true };
@@ -43,7 +43,7 @@ describe('trailers', () => {
     ['Contents: a\r\nX-Fly-Replay: a\r\n\r\n', 'Contents: a\r\nX-Fly-Replay: a\r\n\r\n'],
   ];
   for (const [section, text] of passed) {
-    test(`of ${JSON.stringify(section)} pass, wherever they are cut`, () => {
+    test(`of ${JSON.stringify(section)} pass, for every split`, () => {
       for (const pieces of cuts(section)) {
         assert.deepEqual(read(pieces), { text, end: section.length, isMalformed: false });
       }
@@ -52,7 +52,7 @@ describe('trailers', () => {
     });
   }
 
-  // RFC 9110 §6.5.1, and what reveals or replays a session.
+  // RFC 9110 §6.5.1, and fields that reveal or replay a session.
   const FORBIDDEN = [
     ...['Content-Length', 'Transfer-Encoding', 'Host', 'Connection', 'Keep-Alive', 'Upgrade', 'TE'],
     ...['Trailer', 'Expect', 'Proxy-Connection', 'Via', 'X-Forwarded-For', 'X-Forwarded-Proto'],
@@ -64,7 +64,7 @@ describe('trailers', () => {
     ...['Fly-Client-IP', 'X-Fly-Affinity-Refused', 'Mcp-Session-Id', 'X-Room'],
   ];
   for (const name of FORBIDDEN) {
-    test(`of the name ${name} are dropped, in any case, and no others with them`, () => {
+    test(`named ${name} are dropped, in any case, and no others`, () => {
       for (const spelt of [name, name.toLowerCase(), name.toUpperCase()]) {
         const { text } = read([`X-A: 1\r\n${spelt}: x\r\nX-B: 2\r\n\r\n`]);
         assert.equal(text, 'X-A: 1\r\nX-B: 2\r\n\r\n');
@@ -72,32 +72,32 @@ describe('trailers', () => {
     });
   }
 
-  test('that are all dropped leave the end of the body', () => {
+  test('that are all dropped leave an empty section', () => {
     assert.equal(read(['Content-Length: 1\r\n\r\n']).text, '\r\n');
   });
 
   const malformed: readonly (readonly [name: string, section: string])[] = [
     ['no colon', 'X-A\r\n\r\n'],
-    ['a blank before the colon', 'X-A : b\r\n\r\n'],
+    ['a space before the colon', 'X-A : b\r\n\r\n'],
     ['a folded line', 'X-A: b\r\n c\r\n\r\n'],
     ['a bare LF', 'X-A: b\n\r\n'],
-    ['a bare LF for the empty line', 'X-A: b\r\n\n'],
+    ['a bare LF as the empty line', 'X-A: b\r\n\n'],
     ['a bare LF at once', '\n'],
     ['a NUL', 'X-A: \0\r\n\r\n'],
     ['a malformed line that is followed by others', 'X-A\r\nX-B: c\r\n\r\n'],
   ];
   for (const [name, section] of malformed) {
-    test(`with ${name} are refused, wherever they are cut`, () => {
+    test(`with ${name} are rejected, for every split`, () => {
       for (const pieces of cuts(section)) assert.ok(read(pieces).isMalformed);
     });
   }
 
-  test('are refused as soon as their malformed line has ended', () => {
+  test('are rejected at the end of a malformed line', () => {
     assert.ok(read(['X-A\r\n']).isMalformed);
     assert.ok(!read(['X-A']).isMalformed);
   });
 
-  test('may be as long as allowed and no longer, in one piece or byte by byte', () => {
+  test('may have up to the allowed length, in one piece or byte by byte', () => {
     const section = `A: ${'b'.repeat(200)}\r\nC: d\r\n\r\n`;
     for (const pieces of [[section], [`${section}GET / HTTP/1.1\r\n`], Array.from(section)]) {
       assert.equal(read(pieces, { ...OPTIONS, maxBytes: section.length }).end, section.length);
@@ -106,7 +106,7 @@ describe('trailers', () => {
     assert.ok(read(['A: ', 'b'.repeat(1_000)]).isMalformed, 'without an end');
   });
 
-  test('may be as many as allowed and no more', () => {
+  test('may have up to the allowed count', () => {
     assert.ok(read([`${'A: b\r\n'.repeat(10)}\r\n`]).text);
     assert.ok(read([`${'A: b\r\n'.repeat(11)}\r\n`]).isMalformed);
   });

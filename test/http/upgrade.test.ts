@@ -7,9 +7,9 @@ import type { UpstreamTunnel } from '../../src/http/upstream-request.ts';
 import { createTestClock } from '../support/clock.ts';
 import type { RawServer } from './support.ts';
 import {
-  cooled,
+  untilReusable,
   eventually,
-  exchange,
+  sendRequest,
   onHeads,
   openUpstream,
   Recorder,
@@ -20,7 +20,7 @@ import {
 
 const SWITCH =
   'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX: y\r\n\r\n';
-const ASK = { upgrade: 'echo' };
+const UPGRADE = { upgrade: 'echo' };
 
 function tunnelOf(recorder: Recorder): UpstreamTunnel {
   assert.ok(recorder.tunnel, recorder.errorCode);
@@ -37,7 +37,7 @@ function last({ sockets }: RawServer): Socket {
   return socket;
 }
 
-test('the request asks for the protocol, and the response makes the connection the end of a tunnel', async (t) => {
+test('sends the Upgrade request, and a 101 turns the connection into a tunnel', async (t) => {
   const heads: string[] = [];
   const server = await startRawServer(t, (socket) => {
     onHeads(socket, (head) => {
@@ -45,7 +45,7 @@ test('the request asks for the protocol, and the response makes the connection t
       socket.write(SWITCH);
     });
   });
-  const recorder = await exchange(openUpstream(t, server.port), ASK);
+  const recorder = await sendRequest(openUpstream(t, server.port), UPGRADE);
   assert.deepEqual(recorder.calls, ['upgrade']);
   assert.deepEqual(heads, [
     'GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n',
@@ -56,23 +56,23 @@ test('the request asks for the protocol, and the response makes the connection t
   );
 });
 
-test('nothing is read from a tunnel before it has its other end', async (t) => {
+test('nothing is read from a tunnel before its other end is joined', async (t) => {
   const server = await startRawServer(t, responding(SWITCH));
   const upstream = openUpstream(t, server.port);
-  const tunnel = tunnelOf(await exchange(upstream, ASK));
+  const tunnel = tunnelOf(await sendRequest(upstream, UPGRADE));
   const client = new RecordingEnd();
   last(server).write('late');
-  // Another response, which is sent later, has arrived by then.
-  await exchange(upstream, ASK);
+  // A response that is sent later has arrived by then.
+  await sendRequest(upstream, UPGRADE);
   assert.equal(client.text, '');
   tunnel.join(client);
   await eventually(() => client.text === 'late');
 });
 
 for (const first of ['', 'early']) {
-  test(`bytes pass both ways, ${first ? 'those that came with the head first' : 'later too'}`, async (t) => {
+  test(`bytes pass in both directions, ${first ? 'first those received with the head' : 'later too'}`, async (t) => {
     const server = await startRawServer(t, responding(SWITCH + first));
-    const recorder = await exchange(openUpstream(t, server.port), ASK);
+    const recorder = await sendRequest(openUpstream(t, server.port), UPGRADE);
     assert.equal(recorder.rest, first);
     const tunnel = tunnelOf(recorder);
     const client = new RecordingEnd();
@@ -87,26 +87,26 @@ for (const first of ['', 'early']) {
   });
 }
 
-test('a client that takes no more stops the server, and one that takes more lets it go on', async (t) => {
+test('a client that is not writable stops the server, and resume() continues', async (t) => {
   const server = await startRawServer(t, responding(SWITCH));
-  const tunnel = tunnelOf(await exchange(openUpstream(t, server.port), ASK));
+  const tunnel = tunnelOf(await sendRequest(openUpstream(t, server.port), UPGRADE));
   const client = new RecordingEnd();
-  client.mayTakeMore = false;
+  client.isWritable = false;
   tunnel.join(client);
   const LENGTH = 20_000_000;
   last(server).write(Buffer.alloc(LENGTH, 'x'));
   await eventually(() => client.text !== '');
   const first = client.text.length;
-  await cooled();
+  await untilReusable();
   assert.equal(client.text.length, first);
-  client.mayTakeMore = true;
+  client.isWritable = true;
   tunnel.resume();
   await eventually(() => client.text.length === LENGTH);
 });
 
-test('a server that takes no more stops the client, and is asked again once it has', async (t) => {
+test('a server that does not read stops the client, which is resumed when the server reads', async (t) => {
   const server = await startRawServer(t, responding(SWITCH));
-  const tunnel = tunnelOf(await exchange(openUpstream(t, server.port), ASK));
+  const tunnel = tunnelOf(await sendRequest(openUpstream(t, server.port), UPGRADE));
   const client = new RecordingEnd();
   tunnel.join(client);
   last(server).pause();
@@ -117,10 +117,10 @@ test('a server that takes no more stops the client, and is asked again once it h
   await eventually(() => client.resumeCount > 0);
 });
 
-test('either side may end first, and the other still send', async (t) => {
+test('either side may end first, and the other may still send', async (t) => {
   const server = await startRawServer(t, responding(SWITCH));
   const upstream = openUpstream(t, server.port);
-  const first = tunnelOf(await exchange(upstream, ASK));
+  const first = tunnelOf(await sendRequest(upstream, UPGRADE));
   const leaving = new RecordingEnd();
   first.join(leaving);
   send(first, 'bye');
@@ -131,7 +131,7 @@ test('either side may end first, and the other still send', async (t) => {
   await eventually(() => leaving.closedBy !== undefined);
   assert.deepEqual([leaving.text, leaving.hasEnded, leaving.closedBy], ['you too', true, 'close']);
 
-  const second = tunnelOf(await exchange(upstream, ASK));
+  const second = tunnelOf(await sendRequest(upstream, UPGRADE));
   const staying = new RecordingEnd();
   second.join(staying);
   last(server).end('bye');
@@ -144,11 +144,11 @@ test('either side may end first, and the other still send', async (t) => {
   await eventually(() => staying.closedBy === 'close' && upstream.pool.connectionCount === 0);
 });
 
-test('a tunnel that has ended already when it gets its other end is read to its end', async (t) => {
+test('a tunnel that ended before its other end is joined is read to its end', async (t) => {
   const server = await startRawServer(t, (socket) => {
     onHeads(socket, () => socket.end(`${SWITCH}all there is`));
   });
-  const recorder = await exchange(openUpstream(t, server.port), ASK);
+  const recorder = await sendRequest(openUpstream(t, server.port), UPGRADE);
   const client = new RecordingEnd();
   tunnelOf(recorder).join(client);
   await eventually(() => client.hasEnded);
@@ -161,7 +161,7 @@ for (const [how, close] of [
 ] as const) {
   test(`a ${how} by the server is a ${how} for the client`, async (t) => {
     const server = await startRawServer(t, responding(SWITCH));
-    const tunnel = tunnelOf(await exchange(openUpstream(t, server.port), ASK));
+    const tunnel = tunnelOf(await sendRequest(openUpstream(t, server.port), UPGRADE));
     const client = new RecordingEnd();
     tunnel.join(client);
     close(last(server));
@@ -176,7 +176,7 @@ for (const [how, close] of [
   test(`a ${how} by the client is a ${how} for the server`, async (t) => {
     const server = await startRawServer(t, responding(SWITCH));
     const upstream = openUpstream(t, server.port);
-    const tunnel = tunnelOf(await exchange(upstream, ASK));
+    const tunnel = tunnelOf(await sendRequest(upstream, UPGRADE));
     tunnel.join(new RecordingEnd());
     const errors: unknown[] = [];
     const socket = last(server).on('error', ({ code }: NodeJS.ErrnoException) => errors.push(code));
@@ -189,12 +189,12 @@ for (const [how, close] of [
   });
 }
 
-test('what the client has sent before it closed arrives whole, however slowly it is read', async (t) => {
+test('data that the client sent before it closed arrives complete at a slow reader', async (t) => {
   const LENGTH = 20_000_000;
   const clock = createTestClock();
   const server = await startRawServer(t, responding(SWITCH));
   const upstream = openUpstream(t, server.port, { clock });
-  const tunnel = tunnelOf(await exchange(upstream, ASK));
+  const tunnel = tunnelOf(await sendRequest(upstream, UPGRADE));
   tunnel.join(new RecordingEnd());
   const socket = last(server).pause();
   const before = socket.bytesRead;
@@ -211,11 +211,11 @@ test('what the client has sent before it closed arrives whole, however slowly it
   await eventually(() => upstream.pool.connectionCount === 0);
 });
 
-test('what nobody reads after the client has closed is given up after half a minute', async (t) => {
+test('unread data is discarded 30 seconds after the client closed', async (t) => {
   const clock = createTestClock();
   const server = await startRawServer(t, responding(SWITCH));
   const upstream = openUpstream(t, server.port, { clock });
-  const tunnel = tunnelOf(await exchange(upstream, ASK));
+  const tunnel = tunnelOf(await sendRequest(upstream, UPGRADE));
   tunnel.join(new RecordingEnd());
   last(server).pause();
   tunnel.write(Buffer.alloc(20_000_000), 0, 20_000_000, 'kept');
@@ -226,13 +226,13 @@ test('what nobody reads after the client has closed is given up after half a min
   await eventually(() => upstream.pool.connectionCount === 0);
 });
 
-test('a refused upgrade is a response like any other, and its connection serves no other', async (t) => {
-  const refusal = 'HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno';
-  const server = await startRawServer(t, responding(refusal));
-  // No connection ends for having been idle.
+test('a rejected upgrade is an ordinary response, and its connection is not reused', async (t) => {
+  const rejection = 'HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno';
+  const server = await startRawServer(t, responding(rejection));
+  // No connection closes because it is idle.
   const upstream = openUpstream(t, server.port, { clock: createTestClock() });
   for (const count of [1, 2]) {
-    const recorder = await exchange(upstream, ASK);
+    const recorder = await sendRequest(upstream, UPGRADE);
     assert.deepEqual(
       [recorder.statusCode, recorder.text, recorder.calls.at(-1)],
       [403, 'no', 'end'],
@@ -240,73 +240,73 @@ test('a refused upgrade is a response like any other, and its connection serves 
     await eventually(() => last(server).readableEnded);
     assert.equal(server.sockets.length, count);
   }
-  await exchange(upstream);
+  await sendRequest(upstream);
   assert.equal(server.sockets.length, 3);
 });
 
-test('a large refusal passes with backpressure', async (t) => {
-  const refusal = `HTTP/1.1 403 Forbidden\r\n\r\n${'x'.repeat(3_000_000)}`;
+test('a large rejection passes with backpressure', async (t) => {
+  const rejection = `HTTP/1.1 403 Forbidden\r\n\r\n${'x'.repeat(3_000_000)}`;
   const server = await startRawServer(t, (socket) => {
-    onHeads(socket, () => socket.end(refusal));
+    onHeads(socket, () => socket.end(rejection));
   });
   const recorder = new Recorder();
   recorder.onCall = () => {
     recorder.call?.pause();
     setImmediate(() => recorder.call?.resume());
   };
-  await exchange(openUpstream(t, server.port), ASK, recorder);
+  await sendRequest(openUpstream(t, server.port), UPGRADE, recorder);
   assert.deepEqual([recorder.text.length, recorder.calls.at(-1)], [3_000_000, 'end']);
 });
 
 for (const [name, fields] of [
   ['another protocol', 'Connection: Upgrade\r\nUpgrade: h2c\r\n'],
-  ['one protocol more', 'Connection: Upgrade\r\nUpgrade: echo, h2c\r\n'],
+  ['an additional protocol', 'Connection: Upgrade\r\nUpgrade: echo, h2c\r\n'],
   ['an empty protocol', 'Connection: Upgrade\r\nUpgrade:\r\n'],
   ['another protocol, without Connection', 'Upgrade: h2c\r\n'],
   ['the protocol, without Connection', 'Upgrade: echo\r\n'],
   ['no protocol', ''],
 ] as const) {
-  test(`a switch to ${name} is refused`, async (t) => {
+  test(`a switch to ${name} is rejected`, async (t) => {
     const response = `HTTP/1.1 101 Switching Protocols\r\n${fields}\r\n`;
     const server = await startRawServer(t, responding(response));
-    const recorder = await exchange(openUpstream(t, server.port), ASK);
+    const recorder = await sendRequest(openUpstream(t, server.port), UPGRADE);
     assert.equal(recorder.errorCode, 'malformed-response');
     await eventually(() => last(server).readableEnded);
   });
 }
 
-for (const [asked, named] of [
+for (const [requested, named] of [
   ['echo', 'ECHO'],
   ['Echo, other', 'echo'],
   ['echo, other', 'Other, echo'],
 ] as const) {
-  test(`a switch to ${named} is one that was asked for by ${asked}`, async (t) => {
+  test(`a switch to ${named} is accepted for the request ${requested}`, async (t) => {
     const response = `HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: ${named}\r\n\r\n`;
     const server = await startRawServer(t, responding(response));
-    const recorder = await exchange(openUpstream(t, server.port), { upgrade: asked });
+    const recorder = await sendRequest(openUpstream(t, server.port), { upgrade: requested });
     assert.deepEqual(recorder.calls, ['upgrade']);
   });
 }
 
-test('a switch that was not asked for is refused', async (t) => {
+test('a switch without an upgrade request is rejected', async (t) => {
   const server = await startRawServer(t, responding(SWITCH));
-  const recorder = await exchange(openUpstream(t, server.port));
+  const recorder = await sendRequest(openUpstream(t, server.port));
   assert.equal(recorder.errorCode, 'malformed-response');
 });
 
-test('an upgrade never takes an idle connection, nor leaves one', async (t) => {
+test('an upgrade neither uses nor leaves an idle connection', async (t) => {
   const server = await startRawServer(t, responding('HTTP/1.1 204 No Content\r\n\r\n', SWITCH));
   const upstream = openUpstream(t, server.port);
-  await exchange(upstream);
-  tunnelOf(await exchange(upstream, ASK)).closeTunnel(false);
+  await sendRequest(upstream);
+  tunnelOf(await sendRequest(upstream, UPGRADE)).closeTunnel(false);
   assert.equal(server.sockets.length, 2);
 });
 
-test('a switch before the request was all sent is refused', async (t) => {
+test('a switch before the request is completely sent is rejected', async (t) => {
   const server = await startRawServer(t, responding(SWITCH));
   const body = new PassThrough();
-  const recorder = await exchange(openUpstream(t, server.port), {
-    ...ASK,
+  const recorder = await sendRequest(openUpstream(t, server.port), {
+    ...UPGRADE,
     method: 'POST',
     headers: [],
     body,
@@ -314,10 +314,13 @@ test('a switch before the request was all sent is refused', async (t) => {
   assert.equal(recorder.errorCode, 'malformed-response');
 });
 
-test('closing the pool closes its tunnels, and their clients are told', async (t) => {
+test('closing the pool closes its tunnels and their other ends', async (t) => {
   const server = await startRawServer(t, responding(SWITCH));
   const upstream = openUpstream(t, server.port);
-  const [first, second] = [await exchange(upstream, ASK), await exchange(upstream, ASK)];
+  const [first, second] = [
+    await sendRequest(upstream, UPGRADE),
+    await sendRequest(upstream, UPGRADE),
+  ];
   const [joined, late] = [new RecordingEnd(), new RecordingEnd()];
   tunnelOf(first).join(joined);
   await upstream.close();
@@ -326,7 +329,7 @@ test('closing the pool closes its tunnels, and their clients are told', async (t
   assert.deepEqual([joined.closedBy, late.closedBy], ['close', 'close']);
 });
 
-test('an exception of one end of a tunnel closes it, and the other end is told', async (t) => {
+test('an exception of one end of a tunnel closes both ends', async (t) => {
   const server = await startRawServer(t, responding(SWITCH));
   const faults: unknown[] = [];
   const upstream = openUpstream(t, server.port, { onFault: (error) => faults.push(error) });
@@ -335,7 +338,7 @@ test('an exception of one end of a tunnel closes it, and the other end is told',
   client.write = () => {
     throw unexpected;
   };
-  tunnelOf(await exchange(upstream, ASK)).join(client);
+  tunnelOf(await sendRequest(upstream, UPGRADE)).join(client);
   last(server).write('x');
   await eventually(() => client.closedBy !== undefined);
   assert.deepEqual([faults, client.closedBy], [[unexpected], 'close']);

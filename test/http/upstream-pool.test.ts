@@ -2,7 +2,7 @@ import { createKeepAliveRule, DEFAULT_KEEP_ALIVE_MS } from '../../src/http/upstr
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-describe('an idle connection may be used again', () => {
+describe('an idle connection may be reused', () => {
   const rows: readonly (readonly [keepAlive: string | undefined, ms: number])[] = [
     [undefined, 4_000],
     ['', 4_000],
@@ -34,9 +34,17 @@ describe('an idle connection may be used again', () => {
     });
   }
 
-  test('for the time that its own last response gave, whatever others said before', () => {
+  test('for the time of its own last response, independent of earlier ones', () => {
     const rule = createKeepAliveRule(1_234);
-    const said = ['timeout=5', undefined, 'timeout=5', 'timeout=5', 'timeout=7', '', undefined];
-    assert.deepEqual(said.map(rule), [4_000, 1_234, 4_000, 4_000, 6_000, 1_234, 1_234]);
+    const keepAlives = [
+      'timeout=5',
+      undefined,
+      'timeout=5',
+      'timeout=5',
+      'timeout=7',
+      '',
+      undefined,
+    ];
+    assert.deepEqual(keepAlives.map(rule), [4_000, 1_234, 4_000, 4_000, 6_000, 1_234, 1_234]);
   });
 });
