@@ -9,7 +9,7 @@ import { keyOf } from '../support/ids.ts';
 
 const KEY = keyOf('session');
 
-/** Operations that end when the test says so. */
+/** Operations that end when the test resolves them. */
 function start() {
   const inFlight = createWritesInFlight<string>();
   const under = new Map<string, PromiseWithResolvers<string>>();
@@ -41,7 +41,7 @@ function touch(name: string): Write {
   return { kind: 'touch', key: KEY, now: 0, ttlMs: name.length };
 }
 
-test('a single operation is performed at once', () => {
+test('a single operation is performed immediately', () => {
   const { write, read, underWay } = start();
   void write('w1');
   void read('r1', keyOf('other'));
@@ -68,7 +68,7 @@ test('a write waits for all operations called before it, a read for writes only'
   ]);
 });
 
-test('a read called while only reads are in flight starts at once', async () => {
+test('a read called while only reads are in flight starts immediately', async () => {
   const { write, read, settle, underWay } = start();
   const all = [write('w1'), read('r1')];
   await settle('w1');
@@ -105,7 +105,7 @@ test('the writes in flight are listed in the order of their calls', async () => 
   await Promise.all(all);
 });
 
-test('a read that waits for nothing learns of a write called meanwhile', () => {
+test('a read that waits for no operation is informed of a write called meanwhile', () => {
   const { inFlight, write } = start();
   const [before, crossed, removed] = [KEY, KEY, keyOf('other')].map((key) =>
     inFlight.beginRead(key),
@@ -118,7 +118,7 @@ test('a read that waits for nothing learns of a write called meanwhile', () => {
   assert.equal(inFlight.beginRead(KEY)(), false);
 });
 
-test('of each key no write overlaps anything, and all is over in the end', async () => {
+test('no write of a key overlaps another operation of it, and all operations end', async () => {
   const steps = fc.array(
     fc.record({ isWrite: fc.boolean(), key: fc.nat({ max: 1 }), ends: fc.nat({ max: 3 }) }),
     { maxLength: 30 },

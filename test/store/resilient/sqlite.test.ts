@@ -63,7 +63,7 @@ async function heldBy({ place }: World): Promise<Set<SessionKey>> {
   return new Set(held.map(({ key }) => key));
 }
 
-test('requests are answered while another process keeps the file locked, and stored afterwards', async (t) => {
+test('requests succeed while another process keeps the file locked, and are stored afterwards', async (t) => {
   const world = await start(t);
   const { place, store } = world;
   await claimAll(store, keys('before', 10));
@@ -96,7 +96,7 @@ test('a file that is replaced by a damaged one is created again, and filled from
   const several = keys('k', 2_000);
   await claimAll(store, several);
   const damaged = await damagedFile(place);
-  // A store that is still flushing would make the file anew before the damaged one is there.
+  // A store that is still flushing would create the file again before the damaged one is there.
   await recovered(world);
   for (const name of await readdir(place.directory)) await rm(place.path(name));
   await writeFile(place.path(), damaged);
