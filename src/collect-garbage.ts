@@ -1,18 +1,18 @@
 /**
- * Frees what a start has left behind, 3 MB a thread. V8 collects when memory is asked for, so a
- * process that is idle from then on would keep it for good.
+ * Frees the garbage of the start, 3 MB per thread. V8 collects only on allocation, so a process that is
+ * idle afterwards would never free it.
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 type Collect = (options: { readonly type: 'major'; readonly flavor: 'last-resort' }) => void;
 
-/** Of the thread that calls it, which stands still for some 20 ms. Gives free pages back, too. */
+/** Collects in the calling thread, which stops for about 20 ms. Also returns free pages to the system. */
 export function collectGarbage(): void {
-  // Without a flag of the command line: while this one is set, new contexts get the function.
+  // No command line flag needed: while this flag is set, new contexts get the function.
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('globalThis.gc') as Collect | undefined;
   setFlagsFromString('--no-expose-gc');
-  // It is missing if another thread has just taken the flag back, as it is one of the process.
+  // Undefined if another thread has just reset the flag, which belongs to the process.
   collect?.({ type: 'major', flavor: 'last-resort' });
 }

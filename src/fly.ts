@@ -1,34 +1,34 @@
 /**
- * What Fly.io writes in headers and DNS records, read and written: `fly-replay` and what comes back
- * from it (Fly.io, "Dynamic Request Routing"), and the names under `.internal` ("Private Networking").
- * Everything read here may be forged: junk is left out, and nothing throws.
+ * Parses and formats Fly.io's headers and DNS records: `fly-replay` and its counterparts (Fly.io, "Dynamic
+ * Request Routing"), and the names under `.internal` ("Private Networking"). Everything parsed here may
+ * be forged: the parsers omit malformed parts, and never throw.
  */
 import { type MachineId, parseMachineId } from './session.ts';
 
 export type Fallback = 'force_self' | 'prefer_self';
 
-/** What `fly-replay` tells the edge to do with a request. */
+/** The instruction of `fly-replay` to the edge. */
 export interface ReplayInstruction {
-  /** That Machine or an error. */
+  /** Only that Machine; otherwise an error. */
   readonly instance?: string;
   /** That Machine if possible. */
   readonly preferInstance?: string;
   /** One region, or several separated by commas. */
   readonly region?: string;
   readonly app?: string;
-  /** Any Machine but the one that says so. */
+  /** Any Machine except the sender. */
   readonly isElsewhere?: boolean;
   /** Comes back in {@link ReplaySource}. */
   readonly state?: string;
   /** How long the edge tries, in ms. */
   readonly timeoutMs?: number;
-  /** Where the request goes when that has failed; then it can't be replayed again. */
+  /** Where the request goes after a failure; it can't be replayed again then. */
   readonly fallback?: Fallback;
 }
 
 /**
- * The `state` of a replay that a sidecar asks for, so that its target can tell it from one of its app.
- * Anyone may write it: it only says that the one replay a sidecar may ask for is used up.
+ * The `state` of a replay by a sidecar, which sets it off from a replay by an app. Anyone may write it: it
+ * only means that the one replay of a sidecar is used up.
  */
 export const REPLAY_MARK = 'fly-affinity';
 
@@ -47,7 +47,7 @@ export function formatReplay(instruction: ReplayInstruction): string {
   ]);
 }
 
-/** Reads a `fly-replay` as the edge would; `undefined` if it names no target. */
+/** Parses a `fly-replay` as the edge does; `undefined` if it names no target. */
 export function parseReplay(text: string): ReplayInstruction | undefined {
   const fields = parseFields(text, ';');
   const timeoutMs = parseDuration(fields.get('timeout') ?? '');
@@ -75,7 +75,7 @@ export interface ReplaySource {
   readonly state?: string;
 }
 
-/** Leaves out what is missing or malformed. */
+/** Omits missing and malformed fields. */
 export function parseReplaySource(text: string): ReplaySource {
   const fields = parseFields(text, separatorOf(text));
   return {
@@ -109,7 +109,7 @@ export interface ReplayFailure {
   readonly elapsedMs?: number;
 }
 
-/** Leaves out what is missing or malformed. */
+/** Omits missing and malformed fields. */
 export function parseReplayFailure(text: string): ReplayFailure {
   const fields = parseFields(text, separatorOf(text));
   return {
@@ -135,7 +135,7 @@ export function formatReplayFailure(failure: ReplayFailure): string {
 
 const CACHE_STATUSES = ['hit', 'miss', 'bypass'] as const;
 
-/** `fly-replay-cache-status`: whether the edge has chosen this Machine out of its replay cache. */
+/** `fly-replay-cache-status`: whether the edge chose this Machine from its replay cache. */
 export type ReplayCacheStatus = (typeof CACHE_STATUSES)[number];
 
 export function parseReplayCacheStatus(text: string): ReplayCacheStatus | undefined {
@@ -177,8 +177,8 @@ export interface ListedMachine {
 const MAX_CHARACTER_STRING_BYTES = 255;
 
 /**
- * Reads `<machine id> <region>,...` from TXT records, each a list of character strings which belong
- * together. Each Machine is listed once; what is no Machine is left out.
+ * Parses `<machine id> <region>,...` from TXT records, each a list of character strings that belong
+ * together. Returns each Machine once, and omits malformed entries.
  */
 export function parseMachinesTxt(records: readonly (readonly string[])[]): ListedMachine[] {
   const machines = new Map<MachineId, ListedMachine>();

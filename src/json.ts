@@ -1,11 +1,11 @@
 /** Reads JSON from outside the project, which may be anything. */
 
-/** `undefined` if the text is no JSON. */
+/** `undefined` if the text is not JSON. */
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // The caller only needs to know that it is none.
+    // The caller only needs to know that the text is not JSON.
     return undefined;
   }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Checks the version of Node.js before anything is imported: an older one would fail at loading SQLite,
-// with a message that helps nobody. This file must run on old versions too.
+// with an unhelpful message. This file must run on old versions too.
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 
 if (major < 22 || (major === 22 && minor < 19)) {

@@ -51,7 +51,7 @@ export async function retry<T>(
 
 /**
  * The pause before the retry after `attempt` (from 0), in ms: anything from 0 to the bound. Full
- * jitter, as those that failed together shall not come back together
+ * jitter, so that callers that failed together do not retry together
  * (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
  */
 export function backoffDelayMs(attempt: number, backoff: Backoff, random: () => number): number {
@@ -78,7 +78,7 @@ export type BreakerState =
 export interface BreakerAttempt {
   succeeded(): void;
   failed(): void;
-  /** It ended without saying anything about the other side (stopped, not needed any more). */
+  /** The attempt ended without evidence about the other side (stopped, no longer needed). */
   abandoned(): void;
 }
 
@@ -102,7 +102,7 @@ export interface CircuitBreakerOptions {
 }
 
 /**
- * Keeps from trying what keeps failing.
+ * Blocks attempts while an operation keeps failing.
  *
  * ```
  * closed --failureThreshold failures in a row--> open --time is up, next begin()--> half-open
@@ -158,7 +158,7 @@ function afterFailure(state: BreakerState, options: CircuitBreakerOptions): Brea
   return { kind: 'closed', consecutiveFailures };
 }
 
-/** A probe that said nothing leaves the breaker open, with its time already up. */
+/** After an abandoned probe the breaker stays open, and the next attempt may probe at once. */
 function afterAbandoned(state: BreakerState, clock: Clock): BreakerState {
   if (state.kind !== 'half-open') return state;
   return { kind: 'open', untilMs: clock.monotonicMs(), timesOpened: state.timesOpened };

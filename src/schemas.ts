@@ -1,6 +1,6 @@
 /**
  * Schemas (valibot) of values that come from outside in more than one form: messages, files, requests.
- * The message of each says what is expected, as the end of "NAME must be ...".
+ * The message of each states what is expected, as the end of "NAME must be ...".
  */
 import * as v from 'valibot';
 import { parseMachineId, parseSessionKey, type MachineId, type SessionKey } from './session.ts';

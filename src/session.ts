@@ -18,7 +18,7 @@ export type MachineId = Branded<string, 'MachineId'>;
 
 /**
  * How a binding came about: *learned* (the app minted the id in a response), *adopted* (the client
- * brought the id and the app accepted it) or *copied* (told by its owner).
+ * sent the id and the app accepted it) or *copied* (reported by its owner).
  */
 export type BindingOrigin = 'learned' | 'adopted' | 'copied';
 
@@ -31,7 +31,7 @@ export interface Binding {
   readonly generation: number;
   /** ms since the epoch. */
   readonly createdAt: number;
-  /** ms since the epoch; from this moment on the binding is as good as absent. */
+  /** ms since the epoch; from then on the binding counts as absent. */
   readonly expiresAt: number;
 }
 

@@ -5,10 +5,10 @@ import { explainBody, explainQuery, type ExplainRouteParts } from './explain.ts'
 import { livez, readyz, renderMetrics, type HealthParts } from './health.ts';
 import { AdminRouter, type Route } from './router.ts';
 import {
-  deleteSession,
-  exportSessions,
-  getSession,
-  importIntoStore,
+  handleDeleteSession,
+  handleExportSessions,
+  handleGetSession,
+  handleImportSessions,
   type SessionsParts,
 } from './sessions.ts';
 import { listen, type ListenAddress } from '../http/listen.ts';
@@ -25,10 +25,10 @@ const ROUTES: readonly Route<AdminParts>[] = [
   { methods: ['POST'], path: '/undrain', auth: 'token', handle: undrain },
   { methods: ['GET'], path: '/explain', auth: 'token', handle: explainQuery },
   { methods: ['POST'], path: '/explain', auth: 'token', handle: explainBody },
-  { methods: ['GET'], path: '/sessions', auth: 'token', handle: exportSessions },
-  { methods: ['POST'], path: '/sessions', auth: 'token', handle: importIntoStore },
-  { methods: ['GET'], path: '/sessions/*', auth: 'token', handle: getSession },
-  { methods: ['DELETE'], path: '/sessions/*', auth: 'token', handle: deleteSession },
+  { methods: ['GET'], path: '/sessions', auth: 'token', handle: handleExportSessions },
+  { methods: ['POST'], path: '/sessions', auth: 'token', handle: handleImportSessions },
+  { methods: ['GET'], path: '/sessions/*', auth: 'token', handle: handleGetSession },
+  { methods: ['DELETE'], path: '/sessions/*', auth: 'token', handle: handleDeleteSession },
 ];
 
 export interface AdminOptions extends ListenAddress, AdminParts {

@@ -59,7 +59,7 @@ async function respondStatus(
   });
 }
 
-/** Enough to count a million sessions. A store that hangs must not delay the response longer, in ms. */
+/** In ms: enough to count a million sessions, and the limit for a store that hangs. */
 const COUNT_TIMEOUT_MS = 10_000;
 
 /** Undefined if it takes too long or the client disconnects. */

@@ -1,4 +1,4 @@
-/** `/livez`, `/readyz` and `/metrics`: what health checks and Prometheus ask for. */
+/** `/livez`, `/readyz` and `/metrics`, for health checks and Prometheus. */
 import { respond, respondJson, TEXT_TYPE } from './respond.ts';
 import type { AdminCall } from './router.ts';
 import type { UpstreamStatus } from '../proxy/upstream-health.ts';
@@ -8,7 +8,7 @@ import type { StoreHealth } from '../store/health.ts';
 /** The body of `/readyz`: 200 if ready, else 503. Never contains an id or an address. */
 export interface Readiness {
   readonly ready: boolean;
-  /** Why not: `starting`, `draining` (after a signal) or `drained` (by the operator). */
+  /** Why the sidecar is not ready: `starting`, `draining` (after a signal) or `drained` (by the operator). */
   readonly reason?: string | undefined;
   readonly store: { readonly kind: string } & Partial<StoreHealth>;
   /** `silent`: how many of the other Machines are unresponsive. */

@@ -51,7 +51,7 @@ export const FlagSchema = v.pipe(
   v.transform((value) => value === 'true'),
 );
 
-/** What is there instead of a key is not shown: it may be an id. */
+/** Never shows an invalid key: it may be a session id. */
 export function parseKey(text: string): SessionKey {
   if (v.is(SessionKeySchema, text)) return text;
   throw new HttpError(

@@ -1,5 +1,5 @@
 /**
- * Dispatches the requests of the admin listener by a table of routes. What is the same for all of
+ * Dispatches the requests of the admin listener by a table of routes. Everything common to all of
  * them is here: the token, 401, 404, 405, what an error becomes, and which requests are in flight.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -13,7 +13,7 @@ export interface Route<Parts> {
   readonly methods: readonly ('GET' | 'HEAD' | 'POST' | 'DELETE')[];
   /** Exact, or with `/*` at its end for every path that begins so. */
   readonly path: string;
-  /** `token`: for those who send `ADMIN_TOKEN`; without that setting the route is not there. */
+  /** `token`: requires `ADMIN_TOKEN`; without that setting the route does not exist. */
   readonly auth: 'none' | 'token';
   /** Responds. What it throws becomes an error response: see {@link HttpError}. */
   readonly handle: (call: AdminCall, parts: Parts) => Promise<void> | void;
@@ -101,7 +101,7 @@ export class AdminRouter<Parts> {
   #handleError(error: unknown, route: Route<Parts>, response: ServerResponse): void {
     const { status, message } = describe(error);
     const isStoreFailure = error instanceof StoreError;
-    // A client that disconnects aborts its own request, which is nobody's failure.
+    // A client that disconnects aborts its own request, which is not a failure.
     if (status >= 500 && (isStoreFailure || !response.destroyed)) {
       const level = isStoreFailure ? 'warn' : 'error';
       this.#logger[level]({ err: error, path: route.path }, 'admin request failed');
@@ -113,7 +113,7 @@ export class AdminRouter<Parts> {
 
 /**
  * The path and the query of a request target. Everything after the first `?` is the query: it may
- * contain more of them (RFC 3986 §3.4), for example in the path that `/explain` asks about.
+ * contain more of them (RFC 3986 §3.4), for example in the path for `/explain`.
  */
 function splitTarget(target = ''): readonly [path: string, query: string] {
   const at = target.indexOf('?');
@@ -135,7 +135,7 @@ function closeSignalOf(response: ServerResponse): AbortSignal {
 
 export const STORE_FAILED = 'the session store failed: see the log of the sidecar';
 
-/** Nothing from inside is shown. */
+/** Shows nothing internal. */
 function describe(error: unknown): { readonly status: number; readonly message: string } {
   if (error instanceof HttpError) return error;
   if (error instanceof StoreError) return { status: 503, message: STORE_FAILED };

@@ -41,7 +41,7 @@ const STALL_TIMEOUT_MS = 300_000;
 /** Few at once: requests of clients wait for the same connections and the same writer. */
 const IMPORT_BATCH_SIZE = 32;
 
-export async function exportSessions(
+export async function handleExportSessions(
   { query, response, closed }: AdminCall,
   { store, clock }: SessionsParts,
 ): Promise<void> {
@@ -66,7 +66,7 @@ async function* startingWith(
   yield* others;
 }
 
-export async function importIntoStore(
+export async function handleImportSessions(
   { query, request, response, closed }: AdminCall,
   { logger, ...parts }: SessionsParts,
 ): Promise<void> {
@@ -103,7 +103,7 @@ function describeEnd(ended: ImportResult['ended']): object {
     : ended;
 }
 
-export async function getSession(
+export async function handleGetSession(
   { rest, query, response }: AdminCall,
   { store }: SessionsParts,
 ): Promise<void> {
@@ -114,7 +114,7 @@ export async function getSession(
   respond(response, 200, JSON_TYPE, `${formatSession(found)}\n`);
 }
 
-export async function deleteSession(
+export async function handleDeleteSession(
   { rest, query, response }: AdminCall,
   { store, logger, onSessionChanged }: SessionsParts,
 ): Promise<void> {

@@ -27,7 +27,7 @@ export function createTokenCheck({
 
   return ({ headers, socket }) => {
     const [, given = ''] = BEARER.exec(headers.authorization ?? '') ?? [];
-    // Digests have the same length, and how far they agree says nothing about the token.
+    // Digests have the same length, and comparing them reveals nothing about the token.
     if (timingSafeEqual(digest(given), expected)) return true;
     refusedCount += 1;
     if (mayLog()) {

@@ -1,7 +1,7 @@
 /**
  * `fly-affinity run -- CMD ARGS`: the sidecar, and the app as its child process.
  *
- *   app started --its port answers--> serving --1st signal--> draining --drained--> signal to the app
+ *   app started --its port opens----> serving --1st signal--> draining --drained--> signal to the app
  *     |      |                           |                        |                      |
  *     |  1st signal: start aborted,      |                        +--2nd signal--> that to the app
  *     |  signal to the app               |                        |                      |
@@ -31,13 +31,13 @@ import { reportMistake, type CommandModule } from './command.ts';
 export const USAGE = `Usage: fly-affinity run -- CMD ARGS
 
 Starts the app as a child process, with PORT set to the port of UPSTREAM_URL, and runs the sidecar in
-front of it. The public port opens when the app's port answers. The first signal drains, and then
+front of it. The public port opens when the app's port accepts connections. The first signal drains, and then
 reaches the app; the second reaches it at once. Ends with the exit code of the app.
 `;
 
 export const execute: CommandModule['execute'] = ([dashes, ...command], context) => {
   if (dashes === '--' && command.length > 0) return runWithApp(context, startSidecar, command);
-  const message = 'it needs the command of the app: fly-affinity run -- CMD ARGS';
+  const message = 'needs a command: fly-affinity run -- CMD ARGS';
   return Promise.resolve(reportMistake(context, message, 'run'));
 };
 
@@ -86,7 +86,7 @@ async function superviseApp(
   return code;
 }
 
-/** False if the app exits, or a signal arrives, before the port of the app answers. */
+/** False if the app exits, or a signal arrives, before the port of the app accepts connections. */
 function isServing(
   app: AppProcess,
   { config, logger, clock, signals }: SidecarProcess,

@@ -112,7 +112,7 @@ async function keysNamedBy(session: NamedSession, stdin: Readable): Promise<read
 /**
  * The key of the whole id, and of the part before an owner hint if the id ends like one. A client has
  * `id~machine` where the app has `id`, but an app's own id may also end like that: without the
- * sidecar's view of the fleet nobody can tell.
+ * sidecar's view of the fleet the command can't decide.
  */
 function keysOf(id: SessionId): readonly SessionKey[] {
   const hinted = splitOwnerHint(id);

@@ -1,13 +1,13 @@
-/** Variables that look like misspelt settings: they would be ignored without a word. */
+/** Finds variables that look like misspelt settings, which would otherwise be ignored silently. */
 import { SETTING_NAMES } from './settings.ts';
 
-/** No app beside us names its variables so: whatever begins like this was meant for us. */
+/** Prefixes that no app uses: a variable with one of them is meant for the sidecar. */
 const OUR_PREFIXES = ['SESSION_STORE_', 'SESSION_ID_', 'FLEET_', 'REPLAY_'];
 const MAX_TYPING_ERRORS = 2;
-/** Shorter names are near to too much: HOST and POST, PORT and SORT. */
+/** Shorter names are similar to too many others: HOST and POST, PORT and SORT. */
 const MIN_COMPARED_CHARACTERS = 5;
 
-/** One warning each. Values are never shown: what it is for is not known. */
+/** One warning per variable. Never shows a value: it may be a secret. */
 export function findTypos(names: readonly string[]): string[] {
   const known: ReadonlySet<string> = new Set(SETTING_NAMES);
   return names.flatMap((name) => {
@@ -32,7 +32,7 @@ function nearestSetting(name: string): string | undefined {
   return nearest;
 }
 
-/** Characters to put in, leave out or change (Levenshtein). */
+/** Characters to insert, delete or change (Levenshtein). */
 function typingErrors(left: string, right: string): number {
   let row = Array.from({ length: right.length + 1 }, (_, index) => index);
   for (let i = 0; i < left.length; i++) {

@@ -90,7 +90,7 @@ function describeError(error: unknown, depth = 0): DescribedError {
     type: error.name,
     message: error.message,
     ...(code !== undefined && { code }),
-    // node:net tries every address of a name: only the parts say what went wrong.
+    // node:net tries every address of a name: only the inner errors state the cause.
     ...(error instanceof AggregateError && {
       errors: error.errors.slice(0, MAX_CAUSES).map((part) => describeError(part, MAX_CAUSES)),
     }),

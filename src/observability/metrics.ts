@@ -51,7 +51,7 @@ export const SAMPLED = {
   ownSessions: sampled<number>('fly_affinity_own_sessions', 'Sessions of this Machine, counted up to twice MAX_SESSIONS_PER_MACHINE.', undefined),
 } as const;
 
-/** Read at every scrape from the store's own counts; 0 until it has answered once. */
+/** Read at every scrape from the store's own counts; 0 until the first successful read. */
 // prettier-ignore
 export const FROM_STORE: readonly StoreRow<StoreMetrics>[] = [
   { type: 'gauge', name: 'fly_affinity_sessions', help: 'Sessions in the store that have not expired.', read: ({ total, expired }) => total - expired },
@@ -64,7 +64,7 @@ export const FROM_STORE: readonly StoreRow<StoreMetrics>[] = [
   { type: 'counter', name: 'fly_affinity_store_errors_total', help: 'Operations that failed.', read: ({ errors }) => errors },
 ];
 
-/** Read at every scrape, whether the store answers or not. */
+/** Read at every scrape, even if the store does not respond. */
 // prettier-ignore
 export const FROM_STORE_HEALTH: readonly StoreRow<StoreHealth>[] = [
   { type: 'gauge', name: 'fly_affinity_store_degraded', help: '1 while reads or writes of the store fail and memory replaces it.', read: ({ failing }) => (failing === 'none' ? 0 : 1) },

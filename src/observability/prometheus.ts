@@ -122,7 +122,7 @@ class StoreReader {
     return this.#watched?.health();
   }
 
-  /** Resolves when the store has answered, or after {@link STORE_READ_TIMEOUT_MS}; never rejects. */
+  /** Resolves when the store has responded, or after {@link STORE_READ_TIMEOUT_MS}; never rejects. */
   async read(): Promise<void> {
     if (!this.#watched) return;
     this.#reading ??= this.#readOnce(this.#watched);

@@ -23,7 +23,7 @@ import { parseMachineId, type MachineId } from '../session.ts';
 export interface AffinityCookie {
   /** The Machine that a request's cookie names. Undefined without a well-formed one, and if there are two. */
   readonly read: (head: Pick<RequestHead, 'rawHeaders'>) => MachineId | undefined;
-  /** The headers for the app, which has not set this cookie. The given array if it is not there. */
+  /** The headers for the app, without this cookie. The given array if the cookie is absent. */
   removeFrom(rawHeaders: readonly string[]): readonly string[];
   /** The headers of a response of the local app; the given array if the client's cookie is fresh enough. */
   addTo(response: ResponseHead, request: RequestHead): readonly string[];
@@ -84,7 +84,7 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
   };
 }
 
-/** The edge says which scheme the client uses (Fly.io, "Request headers"). */
+/** The edge reports the client's scheme (Fly.io, "Request headers"). */
 function isEncrypted({ rawHeaders }: RequestHead): boolean {
   return headerIncludes(rawHeaders, SCHEME_HEADER, 'https');
 }
@@ -132,11 +132,11 @@ function mayCarryCookie(response: ResponseHead, { method }: RequestHead): boolea
   const { statusCode, rawHeaders } = response;
   const isInterim = statusCode < 200 && statusCode !== 101;
   if (isInterim || method === 'OPTIONS' || isReplayResponse(response)) return false;
-  const says = (directive: string): boolean =>
+  const hasDirective = (directive: string): boolean =>
     headerIncludes(rawHeaders, 'cache-control', directive);
-  const isForAll = ['public', 's-maxage', 'immutable'].some(says);
-  // A cache that may keep it may share it, unless it says otherwise: static files often have nothing else.
-  const isKept = says('max-age=') && !says('max-age=0');
-  const isForOne = ['private', 'no-store'].some(says);
+  const isForAll = ['public', 's-maxage', 'immutable'].some(hasDirective);
+  // A response with only `max-age`, such as a static file, may also be stored by shared caches.
+  const isKept = hasDirective('max-age=') && !hasDirective('max-age=0');
+  const isForOne = ['private', 'no-store'].some(hasDirective);
   return !isForAll && (!isKept || isForOne);
 }

@@ -11,7 +11,7 @@ import type { MachineId } from '../session.ts';
 export interface BodyDiscoverer {
   /** Whether the response to this request may reveal an id. */
   mayRevealId(request: RequestHead, ids: RequestIds): boolean;
-  /** Whether to ask for that response uncompressed: an inspector can't read compressed bytes. */
+  /** Whether to request that response uncompressed: an inspector can't read compressed bytes. */
   needsPlainBody(request: RequestHead): boolean;
   /** An inspector for this response, if its body may reveal an id. */
   open(response: ResponseHead): OpenedInspector | undefined;
@@ -72,7 +72,7 @@ function createBodyDiscoverer(
   }
 }
 
-/** A discovery that says by itself which requests' responses may reveal an id. */
+/** A discovery that decides itself which requests' responses may reveal an id. */
 function revealedByRequest(
   protocol: Protocol,
   { mayRevealId }: BodyDiscovery | MessageDiscovery,
@@ -109,7 +109,7 @@ function mayOpenStream(request: RequestHead, ids: RequestIds): boolean {
   return request.method === 'GET' && !namesMcpSession;
 }
 
-/** A response that the app compresses, though it was asked not to, is not inspected. */
+/** A response that the app compresses despite `accept-encoding: identity` is not inspected. */
 function isReadable(
   { statusCode, rawHeaders }: ResponseHead,
   contentTypes: readonly string[],

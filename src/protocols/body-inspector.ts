@@ -20,7 +20,7 @@ export interface BodyInspector {
   end(): InspectedChunk;
 }
 
-/** How much is held at most, in bytes (invariant 8). What reveals an id is far shorter. */
+/** The maximum of held bytes (invariant 8). The part that reveals an id is far shorter. */
 export const MAX_HELD_BYTES = 16_384;
 
 export const NO_BYTES = new Uint8Array(0);

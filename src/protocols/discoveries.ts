@@ -36,7 +36,7 @@ export interface Discoverer {
   readonly revealingHeaders: readonly string[];
   /**
    * Whether the body of the response may reveal an id. Such a request goes to the app with `accept-encoding:
-   * identity`, as nobody can find an id in compressed bytes.
+   * identity`, as an inspector can't find an id in compressed bytes.
    */
   mayRevealInBody(head: RequestHead, ids: RequestIds): boolean;
   /** Inspects the head of a response of the local app. Never throws. */
@@ -68,7 +68,7 @@ export function createDiscoverer(
 
   const inspectHead: Discoverer['inspectHead'] = (request, ids, response) => {
     const mayRevealInHead = hasRevealingHeader(response.selected ?? response.rawHeaders);
-    const mayEnd = asksToDelete(request, ids);
+    const mayEnd = isDeletion(request, ids);
     const mayRevealInBody = bodies.some((body) => body.mayRevealId(request, ids));
     if (!(mayRevealInHead || mayEnd || mayRevealInBody) || isUnrelated(response)) return NOTHING;
 
@@ -105,7 +105,7 @@ export function createDiscoverer(
 }
 
 /** MCP 2025-11-25, "Session Management": a client ends its session by a DELETE. */
-function asksToDelete(request: RequestHead, ids: RequestIds): boolean {
+function isDeletion(request: RequestHead, ids: RequestIds): boolean {
   return request.method === 'DELETE' && ids.kind === 'found' && ids.protocol.endsBy === 'delete';
 }
 

@@ -1,4 +1,4 @@
-/** The error response of each protocol. It shows nothing internal: no id, no Machine, no error's text. */
+/** The error response of each protocol. It shows nothing internal: no id, no Machine, no error message. */
 import type { Why } from '../routing/decision.ts';
 import type { Protocol } from './protocol.ts';
 
@@ -16,7 +16,7 @@ export type JsonRpcId = string | number;
 
 export type ErrorStatus = 400 | 404 | 421 | 502 | 503 | 504 | 508;
 
-/** In seconds. A retry makes sense then: the owner restarts, the app comes up. */
+/** In seconds. By then the owner may have restarted, or the app may be up. */
 const RETRY_AFTER = '1';
 
 const TITLES: Readonly<Record<ErrorStatus, string>> = {
@@ -56,9 +56,9 @@ interface RpcError {
 }
 
 /**
- * `protocol` is the one of the request's session id, if it has any. `mayRepeat`: the client may send the
- * request again without doing it twice, so the response says when. A session that never existed, that is
- * another client's and that has ended get the same response: guessing ids reveals nothing.
+ * `protocol`: the protocol of the request's session id; undefined if the request has none. `mayRepeat`: the
+ * client may repeat the request safely, so the response has a `Retry-After`. A session that never existed, one
+ * of another client and one that has ended get the same response, so that guessing ids reveals nothing.
  */
 export function errorResponseFor(
   status: ErrorStatus,

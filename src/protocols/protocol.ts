@@ -20,7 +20,7 @@ export type IdLocation =
       readonly read: (head: RequestHead) => IdReading;
     };
 
-/** One name with two different values: nobody can tell which one the app would take. */
+/** One name with two different values: it is unknown which one the app would use. */
 export const CONFLICT: unique symbol = Symbol('conflict');
 
 /** The text at an id location, unescaped, with its hint; `undefined` if there is none. */
@@ -43,7 +43,7 @@ export type Discovery =
 /** A body that is no stream: its beginning is held until it has ended or is longer than 16 KB. */
 export interface BodyDiscovery {
   readonly from: 'body';
-  /** Whether the response to this request may reveal an id. The app is asked for it uncompressed. */
+  /** Whether the response to this request may reveal an id. The sidecar then requests it uncompressed. */
   readonly mayRevealId: (request: RequestHead) => boolean;
   /** In lower case; bodies of other types are not inspected. */
   readonly contentTypes: readonly string[];
@@ -56,7 +56,7 @@ export interface BodyDiscovery {
 /** The messages of an event stream: as many of them as begin it and fit into 16 KB. */
 export interface MessageDiscovery {
   readonly from: 'sse-message';
-  /** Whether the response to this request may reveal an id. The app is asked for it uncompressed. */
+  /** Whether the response to this request may reveal an id. The sidecar then requests it uncompressed. */
   readonly mayRevealId: (request: RequestHead) => boolean;
   /** The id in the data of one event, if there is one. One character a byte. Must not throw. */
   readonly read: (data: string) => string | undefined;

@@ -125,7 +125,7 @@ class EndpointEvent {
   }
 
   #readData(value: string): Verdict {
-    // Several data lines are joined by line feeds, and no URL has any.
+    // Several data lines are joined by line feeds, which no URL contains.
     if (this.url || !this.#mayBeEndpoint(value)) return 'ruled-out';
     this.url = value;
     return 'hold';
@@ -154,7 +154,7 @@ function findId(
   for (const name of names) {
     const spans = findQueryValues(url, name);
     const [text, ...others] = new Set(spans.map((span) => decodeQueryText(textAt(url, span))));
-    // Two different ids under one name: nobody can tell which one the client's request will mean.
+    // Two different ids under one name: it is unknown which one the client will use.
     if (text === undefined || others.length > 0) continue;
     const id = parseSessionId(text);
     if (id !== undefined) return { id, spans };

@@ -8,7 +8,7 @@
  * ```
  * Times are ms since the epoch. The last line tells a whole document from a truncated one; documents
  * may follow each other. Readers ignore unknown members, so a new member needs no new version. There are
- * keys and never ids, and no message quotes a line: what is in the wrong place may be an id, which is a
+ * keys and never ids, and no message quotes a line: a value in the wrong place may be an id, which is a
  * credential.
  */
 import * as v from 'valibot';

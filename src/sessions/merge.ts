@@ -110,7 +110,7 @@ function outcomeOf(exported: Binding, found: Binding | undefined): MergeOutcome 
   return isLater || isStronger(exported, found) ? 'imported' : 'alreadyThere';
 }
 
-/** An owner's own binding says more than the copy that it has sent to a peer. */
+/** An owner's own binding has more information than the copy that it sent to a peer. */
 function isStronger(exported: Binding, found: Binding): boolean {
   return EVICTION_ORDER.indexOf(exported.origin) > EVICTION_ORDER.indexOf(found.origin);
 }

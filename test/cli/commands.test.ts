@@ -99,9 +99,9 @@ for (const [argv, message] of [
   [['start'], /^fly-affinity: unknown command "start". See fly-affinity --help.\n$/],
   [['--port'], /unknown command "--port"/],
   [['serve', '8080'], /^fly-affinity serve: it takes no arguments: settings are environment/],
-  [['run'], /run: it needs the command of the app: fly-affinity run -- CMD/],
-  [['run', '--'], /it needs the command/],
-  [['run', 'node', 'app.js'], /it needs the command/],
+  [['run'], /run: needs a command: fly-affinity run -- CMD/],
+  [['run', '--'], /needs a command/],
+  [['run', 'node', 'app.js'], /needs a command/],
   [['doctor', '--config='], /^fly-affinity doctor: --config needs a file/],
   [
     ['help', 'toes'],

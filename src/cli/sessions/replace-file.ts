@@ -11,7 +11,7 @@ export interface SignalHandling {
   readonly endBy: (signal: NodeJS.Signals) => void;
 }
 
-/** Readable by its owner alone: it says which Machine has which session. */
+/** Readable only by its owner: it lists which Machine owns which session. */
 const MODE = 0o600;
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 

@@ -11,7 +11,7 @@ import { withReadTimeout } from '../../sessions/stall.ts';
 import type { Selection } from '../../sessions/select.ts';
 import { CommandFailed, type BackendParts, type SessionBackend } from './backend.ts';
 
-/** `unavailable`: something answers, but not with sessions. */
+/** `unavailable`: a program responds, but not with sessions. */
 export type SidecarStatus = 'available' | 'unauthorized' | 'unavailable' | 'not-listening';
 
 /** More than a store takes to fail over; less, and an operator would not know that it is waiting. */
