@@ -75,6 +75,7 @@ interface Parts {
   readonly inFlight: WritesInFlight<Written>;
   readonly cache: RemoteCache;
   readonly serverTime: (() => number) | undefined;
+  readonly reads: ReadReporter;
 }
 
 /**
@@ -100,15 +101,12 @@ function createRedisStore(connection: RedisConnection, options: RedisStoreOption
   const cache = createRemoteCache(clock, inFlight);
   const call = createScriptCalls(connection, clock);
   const keys = keysIn(namespace);
-  const parts: Parts = { connection, call, keys, limits, clock, inFlight, cache, serverTime };
   const reads = createReadReporter(connection, onError);
+  const shared = { keys, limits, clock, inFlight, cache, serverTime, reads };
+  const parts: Parts = { connection, call, ...shared };
   const database: RemoteDatabase = {
     kind: 'redis',
-    read: async (key) => {
-      const found = await readInTurn(parts, key);
-      reads.worked();
-      return found;
-    },
+    read: (key) => readInTurn(parts, key),
     write: (write) => inFlight.run(write, () => sendWrite(parts, write)),
     onReadFailed: (error) => reads.failed(error),
     cleanUp: (idle) => cleanUp(parts, idle),
@@ -120,11 +118,16 @@ function createRedisStore(connection: RedisConnection, options: RedisStoreOption
   return createRemoteStore(database, { clock, inFlight, cache, onOperation });
 }
 
+interface ReadReporter {
+  worked(): void;
+  failed(error: unknown): void;
+}
+
 /** Reports when reads begin to fail, not every failed read. */
 function createReadReporter(
   connection: RedisConnection,
   onError: RedisStoreOptions['onError'],
-): { worked(): void; failed(error: unknown): void } {
+): ReadReporter {
   let isFailing = false;
   return {
     worked: () => {
@@ -154,11 +157,12 @@ function readInTurn(parts: Parts, key: SessionKey): Promise<Binding | 'absent'> 
 }
 
 async function query(
-  { connection, keys, clock, serverTime }: Parts,
+  { connection, keys, clock, serverTime, reads }: Parts,
   key: SessionKey,
 ): Promise<Binding | 'absent'> {
   const question = ['GET', keys.prefix + key];
   const [text, time] = await connection.askWithTime(question, READ_LIMIT_MS);
+  reads.worked();
   if (typeof text !== 'string') return 'absent';
   return parseStored(key, text, Math.floor(serverTime?.() ?? serverMs(time)), clock.now());
 }
