@@ -139,7 +139,7 @@ test('framing fields among the trailers are dropped', () => {
   }
 });
 
-test('a space before the colon of a field that frames nothing is removed (RFC 9112 §5.1)', () => {
+test('a space before the colon of a field without framing is removed (RFC 9112 §5.1)', () => {
   const { ending, rawHeaders } = parse([`${OK}X-A : b\r\nX-C\t : d\r\nContent-Length: 0\r\n\r\n`]);
   assert.equal(ending, 'complete');
   assert.deepEqual(rawHeaders, ['X-A', 'b', 'X-C', 'd', 'Content-Length', '0']);

@@ -1,7 +1,7 @@
 /**
- * Three things that the engine takes otherwise than llhttp: unknown methods and bytes above 0x7f in a
- * target pass, trailers that would frame or route are dropped where llhttp acts on them. They are
- * replaced before a message is compared.
+ * Three differences between the engine and llhttp: the engine accepts unknown methods and bytes above
+ * 0x7f in a target, and drops trailers that frame or route, where llhttp acts on them. They are replaced
+ * before messages are compared.
  */
 import { METHODS } from 'node:http';
 
@@ -18,7 +18,7 @@ export function targetForNode(target: string): string {
   return target.replaceAll(/[\x80-\xff]/g, 'x');
 }
 
-/** `request` begins with its request line, or with empty lines before it. */
+/** `request` starts with its request line, or with empty lines before it. */
 export function requestForNode(request: string): string {
   return request.replace(
     /^((?:\r\n)*)([^ ]+) ([^ ]+)/,
@@ -27,7 +27,7 @@ export function requestForNode(request: string): string {
   );
 }
 
-/** `passed`: the body as it is passed on, which is another one only without those trailers. */
+/** `passed`: the body as it is passed on, which differs only by those trailers. */
 export function bodyForNode(body: string, passed: string): string {
   if (body === passed) return body;
   let at = 0;
@@ -38,7 +38,7 @@ export function bodyForNode(body: string, passed: string): string {
 
 const FRAMING_TRAILER = /^.(ontent-length|ransfer-encoding|onnection|pgrade)(?=[ \t]*:)/gim;
 
-/** The field lines of a head, read in the plainest way: name, value, name, value. */
+/** The field lines of a head, in a simple parser: name, value, name, value. */
 export function fieldsOf(head: string): string[] {
   const lines = head.split('\r\n').slice(1, -2);
   return lines.flatMap((line) => {

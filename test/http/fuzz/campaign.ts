@@ -1,6 +1,6 @@
 /**
- * Runs a check over many generated inputs. All that happens follows from `FUZZ_SEED`, so a failure can
- * be had again; `FUZZ_CASES` says how many cases all files of this folder run together.
+ * Runs a check over many generated inputs. `FUZZ_SEED` determines everything, so a failure is
+ * reproducible. `FUZZ_CASES` is the total number of cases of all files in this folder.
  */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
@@ -8,29 +8,29 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Chance } from './chance.ts';
 import { shrink } from './shrink.ts';
 
-/** The same in every run of CI, where nobody wants to be surprised. */
+/** CI always uses the same seed. */
 const DEFAULT_SEED = '1';
 export const FUZZ_SEED = Number(process.env.FUZZ_SEED ?? DEFAULT_SEED);
 const ALL_CASES = Number(process.env.FUZZ_CASES ?? 100_000);
 
-/** Cases between two turns of the event loop, in which what was opened for them is freed. */
+/** Number of cases between two turns of the event loop, in which their resources are freed. */
 const BATCH = 50;
 
 export interface Campaign {
-  /** How much of all cases are of this kind; from 0 to 1. */
+  /** The share of all cases, from 0 to 1. */
   readonly share: number;
-  /** An input, one character a byte. */
+  /** Returns an input, one character for each byte. */
   readonly generate: (chance: Chance) => string;
   /**
-   * Undefined, or what is wrong with how this input was taken. Whatever else it chooses comes from
-   * `chance`, which is the same each time that the case is checked.
+   * Returns undefined, or what is wrong with the handling of this input. All other choices come from
+   * `chance`, which is the same each time the case is checked.
    */
   readonly check: (input: string, chance: Chance) => Finding | Promise<Finding>;
 }
 
 export type Finding = string | undefined;
 
-/** The number of cases that a share comes to. */
+/** The number of cases of a share. */
 export function casesOf(share: number): number {
   return Math.max(1, Math.round(ALL_CASES * share));
 }
@@ -78,7 +78,7 @@ async function fail(campaign: Campaign, { input, caseNumber, finding }: Failure)
   );
 }
 
-/** What stands before the details. */
+/** The part of a finding before its details. */
 function kindOf(finding: string): string {
   return finding.replace(/[,:].*$/s, '').replaceAll(/\d+/g, '');
 }

@@ -1,4 +1,4 @@
-/** Choices that can be made again: all of them follow from the seed and the number of the case. */
+/** Reproducible random choices: the seed and the number of the case determine all of them. */
 import { seededRandom } from '../../e2e/support/seeded-random.ts';
 
 export class Chance {
@@ -10,12 +10,12 @@ export class Chance {
     );
   }
 
-  /** A whole number from 0 up to but not including `limit`. */
+  /** An integer from 0 up to but not including `limit`. */
   below(limit: number): number {
     return Math.floor(this.#random() * limit);
   }
 
-  /** A whole number; both ends are possible. */
+  /** An integer, both ends included. */
   between(least: number, most: number): number {
     return least + this.below(most - least + 1);
   }

@@ -1,7 +1,7 @@
 /**
- * Many clients at once that pipeline, leave, read slowly and half-close, before an app that responds
- * early, late, in pieces, too much or not at all. Every request gets one response or one closed
- * connection, every byte arrives where it belongs, and nothing is left.
+ * Many concurrent clients that pipeline, disconnect, read slowly and half-close, with an app that
+ * responds early, late, in pieces, too much or not at all. Every request gets one response or one closed
+ * connection, every byte reaches its receiver, and no resource is left.
  */
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
@@ -17,17 +17,17 @@ import { startScriptApp } from './script-app.ts';
 import { runScript } from './script-client.ts';
 import { ScriptWorld } from './script-world.ts';
 
-/** Of each of the two runs. */
+/** Number of scripts in each of the two runs. */
 const SHARE = 0.02;
-/** Scripts at one time. */
+/** Concurrent scripts. */
 const PARALLEL = 40;
-/** Run alone, to look at it. */
+/** The number of one script to run alone, for debugging. */
 const ONLY = process.env.FUZZ_SCRIPT;
 
-test('every request gets one response or one closed connection, and nothing is left', (t) =>
+test('every request gets one response or one closed connection, and no resource is left', (t) =>
   runScripts(t, false));
 
-test('before an app that keeps its connections every request gets its response', (t) =>
+test('every request gets its response if the app keeps its connections open', (t) =>
   runScripts(t, true));
 
 async function runScripts(t: TestContext, isTame: boolean): Promise<void> {
@@ -36,7 +36,7 @@ async function runScripts(t: TestContext, isTame: boolean): Promise<void> {
   const appPort = await startScriptApp(t, world);
   const forwarder = await startForwarder(t, {
     appPort,
-    hooks: (exchange) => hooksOf(world.planOf(exchange.head.target.slice(1))?.owner),
+    hooks: (request) => hooksOf(world.planOf(request.head.target.slice(1))?.owner),
   });
   const numbers =
     ONLY === undefined ? Array.from({ length: casesOf(SHARE) }, (_, i) => i) : [Number(ONLY)];
@@ -53,17 +53,17 @@ async function runScripts(t: TestContext, isTame: boolean): Promise<void> {
   assert.deepEqual(world.findings, []);
 
   await until(() => {
-    const left = forwarder.begunCount() - forwarder.endings.length;
+    const left = forwarder.startedCount() - forwarder.endings.length;
     return left > 0 || forwarder.listener.busyCount() > 0 ? [`the end of ${left} requests`] : [];
   });
-  assert.equal(forwarder.endings.length, forwarder.begunCount());
+  assert.equal(forwarder.endings.length, forwarder.startedCount());
   assert.deepEqual(forwarder.faults, []);
   await forwarder.close();
   assert.equal(forwarder.pool.connectionCount, 0);
   assert.equal(forwarder.sweep.size, 0);
   assert.equal(forwarder.budget.heldBytes, 0);
   t.diagnostic(JSON.stringify(countOf(forwarder.endings)));
-  // The app's own server is there until the test ends.
+  // The server of the app exists until the test ends.
   await until(() => watch.left().filter((line) => line.startsWith('socket')));
 }
 
@@ -80,7 +80,7 @@ function hooksOf(plan: OwnerPlan | undefined): Partial<PipeOwner> {
   };
 }
 
-/** Passes everything, and stops looking at some point. */
+/** Passes everything, and stops inspecting at some point. */
 function inspectorOf({ inspects }: OwnerPlan): BodyFilter {
   let count = 0;
   return {

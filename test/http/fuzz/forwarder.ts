@@ -1,6 +1,6 @@
 /**
- * The smallest proxy that the engine makes: a listener, a pool and a relay for each request. It passes
- * everything on, and counts how its requests end.
+ * A minimal proxy on the engine: a listener, a pool and a response pipe for each request. It passes
+ * everything on, and records how its requests end.
  */
 import type { MalformedRequest } from '../../../src/http/malformed-request.ts';
 import { formatRequest } from '../../../src/http/request-head.ts';
@@ -24,15 +24,15 @@ export interface ForwarderOptions {
   readonly clock?: Clock;
   readonly connectTimeoutMs?: number;
   readonly headTimeoutMs?: number;
-  /** How long connections to the app are kept, in ms. */
+  /** Keep-alive time of connections to the app, in ms. */
   readonly keepAliveMs?: number;
-  /** Where the app is; undefined while nobody knows. */
+  /** The address of the app, or undefined if it is unknown. */
   readonly address?: () => { host: string; port: number } | undefined;
-  /** Replaces the pool's. */
+  /** Replaces `send` of the pool. */
   readonly send?: UpstreamPool['send'];
-  /** Replaces what the owner of a request does, in part. `abort` is what an owner can do to its relay. */
-  readonly hooks?: (exchange: IncomingRequest, abort: () => void) => Partial<PipeOwner>;
-  /** Replaces what is done with a request, in part. */
+  /** Replaces methods of the owner of a request. `abort` aborts its pipe. */
+  readonly hooks?: (incoming: IncomingRequest, abort: () => void) => Partial<PipeOwner>;
+  /** Replaces methods of the request handler. */
   readonly handler?: (handler: RequestHandler) => Partial<RequestHandler>;
 }
 
@@ -42,12 +42,12 @@ export interface Forwarder {
   readonly pool: UpstreamPool;
   readonly budget: BufferBudget;
   readonly sweep: Sweep;
-  /** What the guards of the engine have reported. */
+  /** Faults that the engine reported. */
   readonly faults: unknown[];
-  /** How every request that a relay was begun for has ended; a request that ends twice is there twice. */
+  /** How every started request ended. A request that ends twice appears twice. */
   readonly endings: readonly Ending[];
-  /** Relays that were begun. */
-  readonly begunCount: () => number;
+  /** Number of started pipes. */
+  readonly startedCount: () => number;
   close(): Promise<void>;
 }
 
@@ -63,7 +63,7 @@ export async function startForwarder(
   const sweep = new Sweep(clock);
   const faults: unknown[] = [];
   const endings: Ending[] = [];
-  let begun = 0;
+  let started = 0;
   const onFault = (error: unknown): void => void faults.push(error);
   const shared = { trailers: TRAILER_OPTIONS, budget, sweep, onFault };
   const pool = new UpstreamPool({
@@ -77,17 +77,17 @@ export async function startForwarder(
 
   if (options.send) pool.send = options.send;
 
-  function handle(exchange: IncomingRequest): void {
-    begun += 1;
-    const owner = createOwner(exchange, { onFault, onEnd: (ending) => endings.push(ending) });
-    const hooks = options.hooks?.(exchange, () => relay.abort());
-    const relay = createRelay(exchange, pool, { ...owner, ...hooks });
-    relay.start();
+  function handle(incoming: IncomingRequest): void {
+    started += 1;
+    const owner = createOwner(incoming, { onFault, onEnd: (ending) => endings.push(ending) });
+    const hooks = options.hooks?.(incoming, () => pipe.abort());
+    const pipe = createPipe(incoming, pool, { ...owner, ...hooks });
+    pipe.start();
   }
 
   const handler: RequestHandler = {
     handle,
-    handleMalformed: (exchange, why) => refuse(exchange, why),
+    handleMalformed: (incoming, why) => reject(incoming, why),
   };
   const listener = createHttpListener({
     ...{ ...shared, limits, clock, protectedNames: new Set() },
@@ -106,28 +106,24 @@ export async function startForwarder(
   const { port } = listener.server.address() as AddressInfo;
   return {
     ...{ port, listener, pool, budget, sweep, faults, endings },
-    begunCount: () => begun,
+    startedCount: () => started,
     close,
   };
 }
 
-/** Passes a request on to the app, once it is started. */
-function createRelay(
-  exchange: IncomingRequest,
-  pool: UpstreamPool,
-  owner: PipeOwner,
-): ResponsePipe {
-  const { head } = exchange;
+/** Creates the pipe that passes a request on to the app. */
+function createPipe(incoming: IncomingRequest, pool: UpstreamPool, owner: PipeOwner): ResponsePipe {
+  const { head } = incoming;
   const asksForUpgrade = head.upgrade !== undefined;
   const text = formatRequest(head, {
     ...{ target: head.target, rawHeaders: head.rawHeaders, asksForUpgrade },
     added: head.host === undefined ? 'Host: app\r\n' : '',
   });
-  const body = exchange.takeEarly();
-  const isComplete = exchange.isBodyComplete;
+  const body = incoming.takeEarly();
+  const isComplete = incoming.isBodyComplete;
   const { method, upgrade } = head;
   const request = { method, head: text, body, isComplete, upgrade };
-  return new ResponsePipe(exchange, pool, request, owner);
+  return new ResponsePipe(incoming, pool, request, owner);
 }
 
 interface OwnerParts {
@@ -135,7 +131,7 @@ interface OwnerParts {
   readonly onEnd: (ending: Ending) => void;
 }
 
-function createOwner(exchange: IncomingRequest, { onFault, onEnd }: OwnerParts): PipeOwner {
+function createOwner(incoming: IncomingRequest, { onFault, onEnd }: OwnerParts): PipeOwner {
   return {
     onInterim: ({ rawHeaders }) => rawHeaders,
     onResponse: ({ rawHeaders }) => ({ rawHeaders }),
@@ -144,31 +140,31 @@ function createOwner(exchange: IncomingRequest, { onFault, onEnd }: OwnerParts):
     onTunnel: () => undefined,
     onFailed: ({ code }) => {
       onEnd('failed');
-      respond(exchange, 502, code);
+      respond(incoming, 502, code);
     },
     onResponseAborted: () => onEnd('cut'),
     onMalformedBody: ({ status, reason }) => {
       onEnd('broken');
-      respond(exchange, status, reason);
+      respond(incoming, status, reason);
     },
     onClientDisconnected: () => onEnd('client-gone'),
     onFinished: () => onEnd('finished'),
     onFault: (error) => {
       if (error === undefined) onEnd('fault');
       else onFault(error);
-      exchange.destroy();
+      incoming.destroy();
     },
   };
 }
 
-function refuse(exchange: IncomingRequest, { status, reason }: MalformedRequest): void {
-  respond(exchange, status, reason);
+function reject(incoming: IncomingRequest, { status, reason }: MalformedRequest): void {
+  respond(incoming, status, reason);
 }
 
-/** In the forwarder's own name; says whose response it is, as the app does. */
-function respond(exchange: IncomingRequest, status: number, body: string): void {
-  const { rawHeaders } = exchange.head;
+/** Sends a local response with the nonce of the request, as the app does. */
+function respond(incoming: IncomingRequest, status: number, body: string): void {
+  const { rawHeaders } = incoming.head;
   const at = rawHeaders.findIndex((text, index) => index % 2 === 0 && text === 'X-Nonce');
   const nonce = at === -1 ? [] : ['X-Nonce', rawHeaders[at + 1] ?? ''];
-  exchange.respond({ status, headers: ['X-Local', 'yes', ...nonce], body });
+  incoming.respond({ status, headers: ['X-Local', 'yes', ...nonce], body });
 }

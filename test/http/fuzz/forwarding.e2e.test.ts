@@ -1,6 +1,6 @@
 /**
- * The same generated messages through the whole engine, over sockets and in packets: the app must see
- * what the parsers read, the client what the app has sent, and nothing else.
+ * The same generated messages through the complete engine, over sockets and in packets: the app must
+ * receive what the parsers read, the client what the app sent, and nothing else.
  */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
@@ -21,7 +21,7 @@ import { requestText } from './request-text.ts';
 import { readResponse, type ResponseRead } from './response-reader.ts';
 import { responseText } from './response-text.ts';
 
-test('the app sees the requests that were accepted, each once, and the client its responses', async (t) => {
+test('the app receives each accepted request once, and the client its responses', async (t) => {
   const app = await startEcho(t);
   const forwarder = await startForwarder(t, { appPort: app.port });
   await runCampaign(t, {
@@ -35,7 +35,7 @@ test('the app sees the requests that were accepted, each once, and the client it
 
 interface Echo {
   readonly port: number;
-  /** What has come since the list was emptied. */
+  /** Requests received since the list was emptied. */
   readonly requests: ReadRequest[];
 }
 
@@ -75,7 +75,7 @@ async function checkRequests(
   const client = await RawPeer.open(forwarder.port);
   await client.send(randomPieces(bytes, chance));
   const methods = complete.map(({ head }) => head.method);
-  // Half of the clients end their side at once, the others when they have what they are owed.
+  // Half of the clients half-close immediately, the others after their responses.
   const isPatient = chance.happens(0.5);
   if (isPatient)
     await client.until(() => countResponses(client.received, methods) === methods.length);
@@ -89,7 +89,7 @@ async function checkRequests(
   );
 }
 
-/** Behind a request that asks for an upgrade nothing is read: it may belong to the other protocol. */
+/** Nothing is read after an upgrade request: the bytes may belong to the other protocol. */
 function untilUpgrade(requests: readonly ReadRequest[]): readonly ReadRequest[] {
   const upgrade = requests.findIndex(({ head }) => head.upgrade !== undefined);
   return upgrade === -1 ? requests : requests.slice(0, upgrade + 1);
@@ -99,22 +99,22 @@ function findOtherRequests(
   expected: readonly ReadRequest[],
   seen: readonly ReadRequest[],
 ): Finding {
-  const tell = (list: readonly ReadRequest[]): string =>
+  const format = (list: readonly ReadRequest[]): string =>
     JSON.stringify(list.map(({ head, body }) => [head.method, head.target, body]));
-  return tell(expected) === tell(seen)
+  return format(expected) === format(seen)
     ? undefined
-    : `other requests: ${tell(seen)}, not ${tell(expected)}`;
+    : `other requests: ${format(seen)}, not ${format(expected)}`;
 }
 
-/** One response of the app for each request in order, and at most one more: the sidecar's refusal. */
+/** One response of the app for each request, in order, and at most one error response of the sidecar. */
 function findOtherResponses(received: string, methods: readonly string[], state: string): Finding {
   const numbers = Array.from(received.matchAll(/^X-Number: (\d+)\r$/gm), ([, number]) =>
     Number(number),
   );
   const isInOrder = numbers.every((number, index) => number === index + 1);
   if (!isInOrder || numbers.length !== methods.length) return `other responses: ${state}`;
-  const refusals = Array.from(received.matchAll(/^X-Local: yes\r$/gm)).length;
-  return refusals <= 1 ? undefined : `more than one refusal: ${state}`;
+  const errorResponses = Array.from(received.matchAll(/^X-Local: yes\r$/gm)).length;
+  return errorResponses <= 1 ? undefined : `more than one error response: ${state}`;
 }
 
 function countResponses(received: string, methods: readonly string[]): number {
@@ -129,12 +129,12 @@ function countResponses(received: string, methods: readonly string[]): number {
   return count;
 }
 
-test('the client gets the response that was accepted, whole or cut off, and the next one behind it', async (t) => {
+test('the client gets the accepted response, complete or aborted, and then the next one', async (t) => {
   let pieces: readonly Buffer[] = [];
-  let endsBehind = true;
+  let endsAfterwards = true;
   const appPort = await serveRawApp(t, (socket, request) => {
     if (request.startsWith('GET /second')) socket.write(SECOND);
-    else void sendPieces(socket, pieces, endsBehind);
+    else void sendPieces(socket, pieces, endsAfterwards);
   });
   const forwarder = await startForwarder(t, { appPort });
   await runCampaign(t, {
@@ -144,10 +144,10 @@ test('the client gets the response that was accepted, whole or cut off, and the 
       const bytes = Buffer.from(input, 'latin1');
       const method = chance.happens(0.15) ? 'HEAD' : 'GET';
       const read = readResponse([bytes], method);
-      // What comes long behind a complete response can't be told from the next one.
+      // Late bytes after a complete response look like the next response.
       const isTooLong = read.ending === 'complete' && read.end < bytes.length;
       pieces = isTooLong || chance.happens(0.5) ? [bytes] : randomPieces(bytes, chance);
-      endsBehind = read.ending !== 'complete' || chance.happens(0.5);
+      endsAfterwards = read.ending !== 'complete' || chance.happens(0.5);
       return checkResponse(read, { forwarder, method, chance });
     },
   });
@@ -159,13 +159,13 @@ const SECOND = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecond';
 async function sendPieces(
   socket: Socket,
   pieces: readonly Buffer[],
-  endsBehind: boolean,
+  endsAfterwards: boolean,
 ): Promise<void> {
   for (const piece of pieces) {
     socket.write(piece);
     await nextTurn();
   }
-  if (endsBehind) socket.end();
+  if (endsAfterwards) socket.end();
 }
 
 interface ResponseRun {
@@ -204,7 +204,7 @@ async function checkResponse(
     : `${finding}: app ${JSON.stringify(read)}, client ${JSON.stringify([first, second])}`;
 }
 
-/** Nothing at all, if its connection was closed in between. */
+/** The text is empty if the connection was closed in between. */
 function isSecond(text: string): boolean {
   return text === '' || (text.startsWith('HTTP/1.1 200 OK\r\n') && text.endsWith('\r\n\r\nsecond'));
 }
@@ -230,13 +230,13 @@ function findOtherResponse(read: ResponseRead, seen: SeenResponse, view: ClientV
   if (!head || head.statusCode === 101) return isLocal ? undefined : 'no 502';
   if (isLocal) return read.ending === 'broken body' ? undefined : 'a 502';
   if (seen.statusCode !== head.statusCode) return 'another status';
-  // Only chunks have trailers, so a Trailer before anything else announces nothing.
+  // Only chunked bodies have trailers, so otherwise Trailer has no meaning.
   const hasChunks = read.framing !== 'none' && hasField(seen.rawHeaders, 'transfer-encoding');
   const sent = hasChunks ? head.rawHeaders : without(head.rawHeaders, ['trailer']);
   if (!isSame(without(seen.rawHeaders, FRAMING), sent)) return 'other fields';
   const isWhole = read.ending === 'complete' || read.framing === 'until-close';
   const isTaken = seen.isComplete && !view.wasReset;
-  // A client on an old libuv can't tell.
+  // A client on an old libuv can't detect a reset.
   const isFramed =
     hasField(seen.rawHeaders, 'content-length') || hasField(seen.rawHeaders, 'transfer-encoding');
   const mayBeMistaken = !DETECTS_RESETS && !isWhole && !isFramed;
@@ -249,7 +249,7 @@ function findOtherResponse(read: ResponseRead, seen: SeenResponse, view: ClientV
     : 'another beginning';
 }
 
-/** What the sidecar says of its own connection to the client. */
+/** Fields that the sidecar sets for its own connection to the client. */
 const FRAMING = ['transfer-encoding', 'connection'];
 
 function without(rawHeaders: readonly string[], lowerNames: readonly string[]): string[] {

@@ -1,4 +1,4 @@
-/** Faults of the engine that fuzzing, or reading it for the fuzzers, has found. */
+/** Regressions of the engine that fuzzing or its preparation found. */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
@@ -23,19 +23,19 @@ const UPGRADE = 'GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: fo
 const SWITCHING = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n';
 const MB = 1_048_576;
 
-test('a 101 with an empty Upgrade is no switch of protocols', () => {
+test('a 101 with an empty Upgrade is rejected', () => {
   const head = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:\r\n\r\n';
   assert.equal(readResponse([Buffer.from(head)], 'GET').ending, 'refused');
 });
 
-test('chunked with a tab behind it is refused, as llhttp takes it for another coding', () => {
+test('chunked followed by a tab is rejected, because llhttp reads it as another coding', () => {
   const field = 'Transfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n';
   const request = Buffer.from(`POST / HTTP/1.1\r\nHost: h\r\n${field}`);
   assert.equal(readRequests([request]).ending, 'refused');
   assert.equal(readResponse([Buffer.from(`HTTP/1.1 200 OK\r\n${field}`)], 'GET').ending, 'refused');
 });
 
-test('a no-break space is no blank around an option of Connection, which is none then', () => {
+test('a Connection option with a no-break space is ignored', () => {
   const request = Buffer.from(
     'GET / HTTP/1.1\r\nHost: h\r\nConnection: \xa0close\r\n\r\n',
     'latin1',
@@ -44,7 +44,7 @@ test('a no-break space is no blank around an option of Connection, which is none
 });
 
 for (const end of ['end', 'resetAndDestroy'] as const) {
-  test(`a tunnel that the app ends first (${end}) is finished for its owner`, async (t) => {
+  test(`a tunnel that the app ends first (${end}) ends as finished`, async (t) => {
     let app: Socket | undefined;
     const appPort = await serveRawApp(t, (socket) => {
       app = socket;
@@ -62,7 +62,7 @@ for (const end of ['end', 'resetAndDestroy'] as const) {
   });
 }
 
-test('the last response of a connection reaches a slow client whole', async (t) => {
+test('the last response of a connection reaches a slow client complete', async (t) => {
   const clock = createTestClock();
   const { client, endings, forwarder, written } = await startFullSocket(t, clock);
   client.send('GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n');
@@ -74,7 +74,7 @@ test('the last response of a connection reaches a slow client whole', async (t) 
   await forwarder.close();
 });
 
-test('what a client has taken late does not count as held while its connection is idle', async (t) => {
+test('bytes that a slow client has read do not count as held while its connection is idle', async (t) => {
   const clock = createTestClock();
   const { client, endings, forwarder, written } = await startFullSocket(t, clock);
   client.send('GET / HTTP/1.1\r\nHost: h\r\n\r\n');
@@ -86,7 +86,7 @@ test('what a client has taken late does not count as held while its connection i
   assert.equal(forwarder.budget.heldBytes, 0);
 });
 
-test('a client that has ended its side and reads nothing is given up after the stall timeout', async (t) => {
+test('a half-closed client that reads nothing is disconnected after the stall timeout', async (t) => {
   const clock = createTestClock();
   const appPort = await serveRawApp(t, (socket) => {
     socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${32 * MB}\r\n\r\n`);
@@ -97,13 +97,13 @@ test('a client that has ended its side and reads nothing is given up after the s
   t.after(() => void client.socket.destroy());
   client.socket.pause();
   client.socket.end('GET / HTTP/1.1\r\nHost: h\r\n\r\n');
-  await until(() => (forwarder.budget.heldBytes > 0 ? [] : ['a client that takes no more']));
+  await until(() => (forwarder.budget.heldBytes > 0 ? [] : ['a client that does not read']));
   await clock.advance(300_000);
   await until(() => (forwarder.endings.length > 0 ? [] : ['the end of the request']));
   assert.deepEqual(forwarder.endings, ['client-gone']);
 });
 
-test('a body that stalls behind a complete response is given up after the stall timeout', async (t) => {
+test('a body that stalls after a complete response is aborted after the stall timeout', async (t) => {
   const clock = createTestClock();
   const appPort = await serveRawApp(t, (socket) => {
     socket.write('HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno');
@@ -116,7 +116,7 @@ test('a body that stalls behind a complete response is given up after the stall 
   await client.untilClosed();
 });
 
-test('nothing is read behind a body that is broken', async (t) => {
+test('nothing is read after a malformed body', async (t) => {
   const requests: string[] = [];
   const appPort = await serveRawApp(t, (_socket, request) => requests.push(request));
   const forwarder = await startForwarder(t, { appPort });
@@ -130,7 +130,7 @@ test('nothing is read behind a body that is broken', async (t) => {
   assert.ok(!requests.some((request) => request.includes('/behind')));
 });
 
-test('a complete response is delivered though the app resets its connection before it has the body', async (t) => {
+test('a complete response is delivered even if the app resets the connection before it has the body', async (t) => {
   const appPort = await serveRawApp(t, (socket) => {
     socket.write('HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno', () =>
       socket.resetAndDestroy(),
@@ -155,7 +155,7 @@ test('a listener that closes lets a slow client read its response', async (t) =>
   await closing;
 });
 
-test('a request that comes on a connection which is being closed is not begun', async (t) => {
+test('a request that arrives on a closing connection is not handled', async (t) => {
   const { client, endings, forwarder, requestCount } = await startFullSocket(t, systemClock);
   client.send('GET / HTTP/1.1\r\nHost: h\r\n\r\n');
   await endings.next;
@@ -167,11 +167,11 @@ test('a request that comes on a connection which is being closed is not begun', 
   assert.equal(requestCount(), 1);
 });
 
-test('a request that waits in a connection which has been destroyed is not begun', async (t) => {
+test('a request that waits on a destroyed connection is not handled', async (t) => {
   const targets: string[] = [];
-  const handle = (exchange: IncomingRequest): void => {
-    targets.push(exchange.head.target);
-    exchange.respond({ status: 200, headers: [], body: '' });
+  const handle = (request: IncomingRequest): void => {
+    targets.push(request.head.target);
+    request.respond({ status: 200, headers: [], body: '' });
     forwarder.listener.destroyAll();
   };
   const forwarder = await startForwarder(t, { appPort: 1, handler: () => ({ handle }) });
@@ -181,12 +181,12 @@ test('a request that waits in a connection which has been destroyed is not begun
   assert.deepEqual(targets, ['/1']);
 });
 
-test('a request whose body will not come, as its client has ended its side, is not begun', async (t) => {
+test('a request whose body is incomplete when its client half-closes is not handled', async (t) => {
   const responding = Promise.withResolvers<undefined>();
   const targets: string[] = [];
-  const handle = (exchange: IncomingRequest): void => {
-    targets.push(exchange.head.target);
-    void responding.promise.then(() => exchange.respond({ status: 200, headers: [], body: '' }));
+  const handle = (request: IncomingRequest): void => {
+    targets.push(request.head.target);
+    void responding.promise.then(() => request.respond({ status: 200, headers: [], body: '' }));
   };
   const forwarder = await startForwarder(t, { appPort: 1, handler: () => ({ handle }) });
   forwarder.listener.server.once('connection', (socket: Socket) => {
@@ -199,11 +199,11 @@ test('a request whose body will not come, as its client has ended its side, is n
   assert.deepEqual(targets, ['/1']);
 });
 
-test('a response that is cut off takes nothing away from the response before it', async (t) => {
-  const { client, requestCount, written } = await startFullSocket(t, systemClock, (exchange) => {
-    exchange.writeHead('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n', false, false);
-    exchange.writeText('cut');
-    exchange.cut();
+test('an aborted response does not truncate the previous response', async (t) => {
+  const { client, requestCount, written } = await startFullSocket(t, systemClock, (request) => {
+    request.writeHead('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n', false, false);
+    request.writeText('cut');
+    request.cut();
   });
   client.send('GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n');
   await until(() => (requestCount() === 2 ? [] : ['the second request']));
@@ -219,12 +219,12 @@ for (const { what, body, end } of [
   { what: 'ends its side within the next request', body: HALF_BODY, end: true },
   { what: 'breaks the framing of the next request', body: BROKEN_BODY, end: false },
 ]) {
-  test(`a client that ${what} still gets the response before it`, async (t) => {
+  test(`a client that ${what} still gets the previous response`, async (t) => {
     const gone = Promise.withResolvers<undefined>();
-    const full = await startFullSocket(t, systemClock, (exchange) => {
-      exchange.listen({ ...deaf, onClientDisconnected: () => gone.resolve(undefined) });
-      exchange.writeHead('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n', false, false);
-      exchange.readBody();
+    const full = await startFullSocket(t, systemClock, (request) => {
+      request.listen({ ...silentListener, onClientDisconnected: () => gone.resolve(undefined) });
+      request.writeHead('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n', false, false);
+      request.readBody();
     });
     const { client, requestCount, written } = full;
     const head = 'POST /2 HTTP/1.1\r\nHost: h\r\n';
@@ -239,7 +239,7 @@ for (const { what, body, end } of [
   });
 }
 
-const deaf: IncomingRequestListener = {
+const silentListener: IncomingRequestListener = {
   onRequestBody: () => undefined,
   onRequestEnd: () => undefined,
   onMalformedBody: () => undefined,
@@ -247,10 +247,10 @@ const deaf: IncomingRequestListener = {
   onClientDisconnected: () => undefined,
 };
 
-test('a request that is sent again after a failed write has its whole body', async (t) => {
-  const { calls, client, endings } = await startRecordingRelay(t);
+test('a request that is retried after a failed write has its complete body', async (t) => {
+  const { calls, client, endings } = await startRecordingPipe(t);
   client.send('PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\n');
-  await until(() => (calls.length === 1 ? [] : ['the first try']));
+  await until(() => (calls.length === 1 ? [] : ['the first attempt']));
   calls[0]?.sink.onBodyUnwanted();
   calls[0]?.sink.onError(new UpstreamError('connection-lost', 'test', { wasReused: true }));
   calls[1]?.sink.onUpstreamWritable();
@@ -261,10 +261,10 @@ test('a request that is sent again after a failed write has its whole body', asy
   assert.deepEqual(endings, []);
 });
 
-test('a request of whose body a part has been dropped is not sent again', async (t) => {
-  const { calls, client, endings } = await startRecordingRelay(t);
+test('a request with a partly discarded body is not retried', async (t) => {
+  const { calls, client, endings } = await startRecordingPipe(t);
   client.send('PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\n');
-  await until(() => (calls.length === 1 ? [] : ['the first try']));
+  await until(() => (calls.length === 1 ? [] : ['the first attempt']));
   calls[0]?.sink.onBodyUnwanted();
   client.send('abcdef');
   await until(() => (calls[0]?.isBodySent === true ? [] : ['the end of the body']));
@@ -273,7 +273,7 @@ test('a request of whose body a part has been dropped is not sent again', async 
   assert.deepEqual(endings, ['failed']);
 });
 
-/** What a relay sends, without an app. */
+/** Records what a pipe sends, without an app. */
 class RecordedCall extends UpstreamRequest {
   written = '';
 
@@ -283,14 +283,14 @@ class RecordedCall extends UpstreamRequest {
   }
 }
 
-interface RecordingRelay {
+interface RecordingPipe {
   readonly client: RawClient;
-  /** One for each try. */
+  /** One call for each attempt. */
   readonly calls: readonly RecordedCall[];
   readonly endings: readonly string[];
 }
 
-async function startRecordingRelay(t: TestContext): Promise<RecordingRelay> {
+async function startRecordingPipe(t: TestContext): Promise<RecordingPipe> {
   const calls: RecordedCall[] = [];
   const forwarder = await startForwarder(t, {
     appPort: 1,
@@ -306,7 +306,7 @@ async function startRecordingRelay(t: TestContext): Promise<RecordingRelay> {
 }
 
 for (const version of ['1.1', '1.0']) {
-  test(`a chunked body that is held with its head loses its framing (HTTP/${version})`, async (t) => {
+  test(`a chunked body that is held with its head is delivered decoded (HTTP/${version})`, async (t) => {
     const chunks = '3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nX-Trailer: 1\r\n\r\n';
     const appPort = await serveRawApp(t, (socket) => {
       socket.write(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n${chunks}`);
@@ -335,36 +335,36 @@ function passBytes(bytes: Uint8Array): FilteredBytes {
 interface FullSocket {
   readonly forwarder: Forwarder;
   readonly client: RawClient;
-  /** The response was given. */
+  /** Resolves when the response has been written. */
   readonly endings: { readonly next: Promise<void> };
-  /** Bytes of its body. */
+  /** Body bytes written. */
   readonly written: () => number;
   readonly requestCount: () => number;
 }
 
-/** A client that reads nothing, and a response whose end the kernel does not take. */
+/** A client that does not read, and a response whose end does not fit into the socket buffers. */
 async function startFullSocket(
   t: TestContext,
   clock: Clock,
-  onLater?: (exchange: IncomingRequest) => void,
+  onLater?: (request: IncomingRequest) => void,
 ): Promise<FullSocket> {
   const given = Promise.withResolvers<undefined>();
   let written = 0;
   let requests = 0;
   let socket: Socket | undefined;
-  const handle = (exchange: IncomingRequest): void => {
+  const handle = (request: IncomingRequest): void => {
     const part = Buffer.alloc(4_096, 'x');
     requests += 1;
     if (requests > 1 && onLater) {
-      onLater(exchange);
+      onLater(request);
       return;
     }
-    exchange.writeHead('HTTP/1.1 200 OK\r\nX-Until: full\r\n', true, false);
+    request.writeHead('HTTP/1.1 200 OK\r\nX-Until: full\r\n', true, false);
     while (socket?.writableLength === 0) {
-      exchange.write(part, 0, part.length, 'kept');
+      request.write(part, 0, part.length, 'kept');
       written += part.length;
     }
-    exchange.end();
+    request.end();
     given.resolve(undefined);
   };
   const forwarder = await startForwarder(t, { appPort: 1, clock, handler: () => ({ handle }) });

@@ -1,6 +1,6 @@
 /**
- * An exception in anything that the engine calls ends the connection that it was called for, on both
- * sides, and is reported. Other connections go on.
+ * An exception in a callback of the engine closes the affected connections to the client and to the app,
+ * and is reported. Other connections stay open.
  */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
@@ -17,7 +17,7 @@ import { serveRawApp } from '../../support/raw-app.ts';
 import { openRawClient, type RawClient } from '../../support/raw.ts';
 import { startForwarder, type Forwarder } from './forwarder.ts';
 
-/** What the app does, by the target of a request. */
+/** The behavior of the app, by the target of a request. */
 const APP: Readonly<Record<string, (socket: Socket) => void>> = {
   '/respond': (socket) => void socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'),
   '/stream': (socket) =>
@@ -45,7 +45,7 @@ const APP: Readonly<Record<string, (socket: Socket) => void>> = {
   '/silent': () => undefined,
   '/bystander': (socket) => void socket.write('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf'),
 };
-/** More than the kernels of three hops take for a client that reads nothing: 36 MB each on Linux. */
+/** More than the socket buffers of three hops hold for a client that does not read: 36 MB each on Linux. */
 const LARGE = 100_000_000;
 
 const FAULT = new Error('thrown by the test');
@@ -62,24 +62,24 @@ interface Row {
   readonly owner?: OwnerPart;
   readonly listener?: Partial<IncomingRequestListener>;
   readonly handler?: Partial<RequestHandler>;
-  /** Behind the request line. */
+  /** The text after the request line. */
   readonly head?: string;
-  /** Only the bystander finds the app. */
+  /** Only the bystander can reach the app. */
   readonly isAppGone?: boolean;
   readonly limits?: Partial<Limits>;
-  /** Done once the app has the request, or at once if it never gets one. */
-  /** The client reads nothing before `then`. */
+  /** The client does not read before `then`. */
   readonly isSlow?: boolean;
+  /** Called when the app has the request, or immediately if it never gets one. */
   readonly then?: (client: RawClient, forwarder: Forwarder) => void;
 }
 
-const passage = (inspector: BodyFilter): OutgoingResponse => ({
+const outgoing = (inspector: BodyFilter): OutgoingResponse => ({
   rawHeaders: ['Content-Length', '2'],
   inspector,
 });
 const inspectorWith = (part: Partial<BodyFilter>): Partial<PipeOwner> => {
   const nothing = { out: undefined, until: undefined, isDone: false };
-  return { onResponse: () => passage({ push: () => nothing, end: () => nothing, ...part }) };
+  return { onResponse: () => outgoing({ push: () => nothing, end: () => nothing, ...part }) };
 };
 const rejected = (): Promise<never> => Promise.reject(FAULT);
 
@@ -93,9 +93,9 @@ const abortAndThrow = (abort: () => void): Partial<PipeOwner> => ({
 const POST = 'Content-Length: 4\r\n\r\n';
 const CHUNKED = 'Transfer-Encoding: chunked\r\n\r\n';
 const UPGRADE = 'Connection: Upgrade\r\nUpgrade: foo\r\n\r\n';
-const leave = (client: RawClient): void => void client.socket.resetAndDestroy();
+const disconnect = (client: RawClient): void => void client.socket.resetAndDestroy();
 const send = (text: string) => (client: RawClient) => client.send(text);
-/** Not before some of the response waits for the client, which has read nothing so far. */
+/** Starts reading once a part of the response waits for the client. */
 const readLate = (client: RawClient, { budget }: Forwarder): void => {
   void until(() => (budget.heldBytes > 0 ? [] : ['bytes that wait'])).then(() =>
     client.socket.resume(),
@@ -108,7 +108,7 @@ const ROWS: readonly Row[] = [
     target: '/switch',
     owner: { onFinished: throwFault },
     head: UPGRADE,
-    then: leave,
+    then: disconnect,
   },
   {
     hook: 'owner.onFinished of a tunnel that the app ends',
@@ -198,7 +198,7 @@ const ROWS: readonly Row[] = [
     hook: 'owner.onClientDisconnected',
     target: '/silent',
     owner: { onClientDisconnected: throwFault },
-    then: leave,
+    then: disconnect,
   },
   { hook: 'inspector.push', target: '/stream', owner: inspectorWith({ push: throwFault }) },
   { hook: 'inspector.end', target: '/respond', owner: inspectorWith({ end: throwFault }) },
@@ -244,7 +244,7 @@ for (const row of ROWS) {
   });
 }
 
-test('an exception once a response is complete leaves nothing behind', async (t) => {
+test('an exception after a complete response leaves no resource open', async (t) => {
   const row: Row = {
     hook: 'owner.onFinished',
     target: '/respond',
@@ -264,7 +264,7 @@ test('an exception once a response is complete leaves nothing behind', async (t)
   await nothingIsLeft(forwarder, bystander);
 });
 
-/** Its hooks throw for the row's target only. */
+/** A forwarder whose hooks throw only for the target of the row. */
 async function startGuarded(
   t: TestContext,
   row: Row,
@@ -277,11 +277,11 @@ async function startGuarded(
     appSockets.set(target, socket);
     respond(socket);
   });
-  const isMeant = (exchange: IncomingRequest): boolean => exchange.head.target !== '/bystander';
+  const isMeant = (request: IncomingRequest): boolean => request.head.target !== '/bystander';
   let connections = 0;
   return startForwarder(t, {
     appPort,
-    // So that whatever carried the request is closed behind it.
+    // The connection that carried the request closes after it.
     keepAliveMs: 0,
     ...(row.limits ? { limits: row.limits } : {}),
     address: () => {
@@ -289,25 +289,25 @@ async function startGuarded(
       const isGone = row.isAppGone === true && connections > 1;
       return isGone ? undefined : { host: '127.0.0.1', port: appPort };
     },
-    hooks: (exchange, abort) => {
-      if (!isMeant(exchange)) return {};
-      if (row.listener) listenTo(exchange, row.listener);
+    hooks: (request, abort) => {
+      if (!isMeant(request)) return {};
+      if (row.listener) listenTo(request, row.listener);
       return typeof row.owner === 'function' ? row.owner(abort) : (row.owner ?? {});
     },
     handler: (handler) => {
       const ofRow = { ...handler, ...row.handler };
       return {
-        handle: (exchange) => (isMeant(exchange) ? ofRow : handler).handle(exchange),
-        handleMalformed: (exchange, why) => ofRow.handleMalformed(exchange, why),
+        handle: (request) => (isMeant(request) ? ofRow : handler).handle(request),
+        handleMalformed: (request, why) => ofRow.handleMalformed(request, why),
       };
     },
   });
 }
 
-/** Whoever listens to the exchange from now on has these methods instead of its own. */
-function listenTo(exchange: IncomingRequest, part: Partial<IncomingRequestListener>): void {
-  const listen = exchange.listen.bind(exchange);
-  exchange.listen = (listener) => {
+/** Replaces these methods of every later listener of the request. */
+function listenTo(request: IncomingRequest, part: Partial<IncomingRequestListener>): void {
+  const listen = request.listen.bind(request);
+  request.listen = (listener) => {
     const whole: IncomingRequestListener = {
       onRequestBody: (bytes) => listener.onRequestBody(bytes),
       onRequestEnd: () => listener.onRequestEnd(),
@@ -325,7 +325,7 @@ function requestTo({ target, head = '\r\n' }: Row): string {
   return `${hasBody ? 'POST' : 'GET'} ${target} HTTP/1.1\r\nHost: h\r\n${head}`;
 }
 
-/** Its response has begun, and goes on when the test says so. */
+/** Starts a request whose response the test completes. */
 async function openBystander({ port }: Forwarder): Promise<RawClient> {
   const bystander = await openRawClient(port);
   bystander.send('GET /bystander HTTP/1.1\r\nHost: h\r\n\r\n');

@@ -1,4 +1,4 @@
-/** Damages a text as an attacker would: bytes that parsers disagree about, in places where it counts. */
+/** Mutates a text as an attacker would: inserts bytes that parsers disagree about, at critical places. */
 import type { Chance } from './chance.ts';
 
 const NASTY: readonly string[] = [
@@ -94,7 +94,7 @@ const NASTY: readonly string[] = [
 
 const MOST_SPLICED = 60;
 
-/** Some mutations, often none. */
+/** Applies some mutations, often none. */
 export function mutate(text: string, chance: Chance): string {
   let mutated = text;
   const count = chance.pick([0, 0, 1, 1, 1, 1, 1, 2, 2, 3]);
@@ -109,7 +109,7 @@ const insertNasty: Mutation = (text, chance) => {
   return text.slice(0, at) + chance.pick(NASTY) + text.slice(at);
 };
 
-/** Whole lines are what heads are made of, so they are put where lines begin. */
+/** Inserts complete lines at the start of a line. */
 const insertAtLine: Mutation = (text, chance) => {
   const lines = text.split('\r\n');
   const at = chance.below(lines.length);

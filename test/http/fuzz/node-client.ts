@@ -1,6 +1,6 @@
 /**
- * What Node's own HTTP client makes of an app's bytes: its parser, llhttp, stands for the clients
- * behind the proxy. Clients are opened a turn ahead; bytes are fed within the call.
+ * Reads the bytes of an app with the HTTP client of Node. Its parser, llhttp, represents the clients of
+ * the proxy. Clients are opened one turn ahead, and bytes are parsed within the call.
  */
 import { request, type ClientRequest, type IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -15,7 +15,7 @@ export interface SeenResponse {
   body: string;
   rawTrailers: readonly string[];
   isComplete: boolean;
-  /** What came behind a 101. */
+  /** Bytes after a 101. */
   switchedRest: string | undefined;
   error: string | undefined;
 }
@@ -28,7 +28,7 @@ export class NodeClient {
   readonly #socket: Duplex;
   readonly #request: ClientRequest;
 
-  /** Ready to be fed in the next turn of the event loop. */
+  /** Can be fed in the next turn of the event loop. */
   constructor(method: string) {
     this.#socket = silentSocket();
     this.#request = request({
@@ -64,7 +64,7 @@ export class NodeClient {
     this.#socket.destroy();
   }
 
-  /** Takes the body right where the parser hands it over, before any stream holds it. */
+  /** Reads the body directly from the parser, before a stream buffers it. */
   #see(message: IncomingMessage): void {
     const { seen } = this;
     const { statusCode = 0, httpVersion, rawHeaders } = message;
@@ -79,5 +79,5 @@ export class NodeClient {
   }
 }
 
-/** More than any input has. */
+/** More than any input contains. */
 const MAX_HEAD_BYTES = 1_048_576;

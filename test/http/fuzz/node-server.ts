@@ -1,6 +1,6 @@
 /**
- * What Node's own HTTP server, strict as it is by default, makes of a client's bytes: its parser,
- * llhttp, is what most apps behind a proxy read requests with. Bytes are fed within the call.
+ * Reads the bytes of a client with the HTTP server of Node, in its default strict mode. Its parser,
+ * llhttp, represents most apps behind a proxy. Bytes are parsed within the call.
  */
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { Duplex } from 'node:stream';
@@ -17,11 +17,11 @@ export interface SeenRequest {
 
 export interface SeenConnection {
   readonly requests: SeenRequest[];
-  /** Why it reads no further. */
+  /** Why it stopped reading. */
   error: string | undefined;
 }
 
-/** More than any input has. */
+/** More than any input contains. */
 const MAX_HEAD_BYTES = 1_048_576;
 
 export class NodeServer {
@@ -29,7 +29,7 @@ export class NodeServer {
   #current: SeenConnection = { requests: [], error: undefined };
 
   constructor() {
-    // Never listens: connections are handed to it.
+    // Does not listen: connections are passed to it.
     this.#server = createServer({
       insecureHTTPParser: false,
       maxHeaderSize: MAX_HEAD_BYTES,
@@ -44,7 +44,7 @@ export class NodeServer {
     });
   }
 
-  /** A new connection. Only the one that was opened last may be fed. */
+  /** Opens a connection. Only the last opened one may be fed. */
   open(): FedConnection {
     const connection: SeenConnection = { requests: [], error: undefined };
     this.#current = connection;
@@ -64,14 +64,14 @@ export interface FedConnection {
   close(): void;
 }
 
-/** Takes what is written to it, and is never read from. */
+/** Discards what is written to it, and is never read. */
 export function silentSocket(): Duplex {
   const socket = new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() });
   socket.on('error', () => undefined);
   return socket;
 }
 
-/** Takes the body right where the parser hands it over, before any stream holds it. */
+/** Reads the body directly from the parser, before a stream buffers it. */
 function seen(message: IncomingMessage): SeenRequest {
   const { method = '', url = '', httpVersion, rawHeaders } = message;
   const request: SeenRequest = {

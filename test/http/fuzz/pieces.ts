@@ -1,10 +1,10 @@
-/** Ways to cut bytes into packets. */
+/** Ways to split bytes into packets. */
 import type { Chance } from './chance.ts';
 
-/** Of inputs up to here every cut is tried, in bytes. */
+/** For inputs up to this size, in bytes, every split is tried. */
 const SHORT_BYTES = 48;
 
-/** Single bytes, random packets; of a short input every cut in two as well. */
+/** Single bytes and random packets. For a short input also every split in two. */
 export function* cutsOf(bytes: Buffer, chance: Chance): Generator<readonly Buffer[]> {
   yield randomPieces(bytes, chance);
   if (chance.happens(0.25)) yield piecesOf(bytes, () => 1);

@@ -1,16 +1,16 @@
-/** A client on a bare socket that sends packets as they are given and says what came back. */
+/** A raw socket client that sends the given packets and records the received bytes. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-/** Nothing takes so long, however busy the computer is. In ms. */
+/** Longer than anything takes, even on a busy computer. In ms. */
 const HANG_MS = 20_000;
 
 export class RawPeer {
   readonly socket: Socket;
   received = '';
   isClosed = false;
-  /** The other side broke the connection off, instead of ending it. */
+  /** The other side reset the connection. */
   wasReset = false;
   #wake: (() => void) | undefined;
 
@@ -32,12 +32,12 @@ export class RawPeer {
     const socket = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
     await once(socket, 'connect');
     const peer = new RawPeer(socket);
-    // A half-open one would never close by itself.
+    // A half-open socket never closes by itself.
     socket.on('end', () => void socket.end());
     return peer;
   }
 
-  /** One packet a turn of the event loop, as far as the other side takes them. */
+  /** Sends one packet for each turn of the event loop, while the other side accepts them. */
   async send(pieces: readonly Buffer[]): Promise<void> {
     for (const piece of pieces) {
       if (this.isClosed) return;
@@ -46,7 +46,7 @@ export class RawPeer {
     }
   }
 
-  /** Whether it came true before the connection hung. */
+  /** Returns false if the connection hangs before the condition is true. */
   async until(isTrue: () => boolean): Promise<boolean> {
     const deadline = performance.now() + HANG_MS;
     while (!isTrue() && !this.isClosed) {
@@ -64,7 +64,7 @@ export class RawPeer {
     return true;
   }
 
-  /** Whether the other side has closed before the connection hung. */
+  /** Returns false if the connection hangs before the other side closes. */
   async untilClosed(): Promise<boolean> {
     return (await this.until(() => this.isClosed)) && this.isClosed;
   }

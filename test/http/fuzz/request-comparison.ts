@@ -1,4 +1,4 @@
-/** Compares what the engine reads of requests, and what it sends on, with what Node's server reads. */
+/** Compares the requests that the engine reads and forwards with those that Node's server reads. */
 import { passedFields } from '../../../src/http/head-text.ts';
 import { type ParsedRequestHead, formatRequest } from '../../../src/http/request-head.ts';
 import {
@@ -14,8 +14,8 @@ import { TRAILER_OPTIONS, type ReadRequest } from './request-reader.ts';
 import type { FedConnection, NodeServer, SeenRequest } from './node-server.ts';
 
 /**
- * Feeds Node's server the very bytes. Each request must be complete for it with the byte that
- * completes it here, not before and not after.
+ * Feeds Node's server the same bytes. Each request must be complete for it at exactly the same byte as
+ * here.
  */
 export function findOtherReading(
   server: NodeServer,
@@ -39,7 +39,7 @@ export function findOtherReading(
     start = request.end;
     before += 1;
     if (!isUpgrade(request.head)) continue;
-    // Behind it, llhttp reads no further.
+    // llhttp stops reading after it.
     connection.close();
     connection = server.open();
     before = 0;
@@ -48,12 +48,12 @@ export function findOtherReading(
   return undefined;
 }
 
-/** As llhttp understands it. */
+/** As llhttp defines it. */
 function isUpgrade({ text }: ParsedRequestHead): boolean {
   return /^upgrade[ \t]*:/im.test(text);
 }
 
-/** Feeds what is one request here, and says what it is there. */
+/** Feeds the bytes of one request here, and reports how Node reads them. */
 function feedOne(
   connection: FedConnection,
   piece: string,
@@ -65,7 +65,7 @@ function feedOne(
   const countComplete = (): number => seen.requests.filter((request) => request.isComplete).length;
   if (!isComplete) {
     connection.feed(bytes);
-    // It may refuse the rest already: trailers are looked at here once they are complete.
+    // Node may reject earlier: here trailers are checked once they are complete.
     return countComplete() > before ? 'complete for Node alone' : undefined;
   }
   connection.feed(bytes.subarray(0, -1));
@@ -84,8 +84,8 @@ function differenceOf({ head, body }: ReadRequest, seen: SeenRequest): Finding {
 }
 
 /**
- * Feeds Node's server what is sent on, all over one connection, and one more request behind it. Each
- * must be one request and nothing else.
+ * Feeds Node's server the forwarded bytes over one connection, followed by one more request. Each must
+ * be exactly one request.
  */
 export function findOtherForward(
   server: NodeServer,
@@ -148,19 +148,19 @@ function forwardDifferenceOf(
   return isComplete ? findForbiddenTrailer(seen.rawTrailers) : undefined;
 }
 
-/** Of this connection alone (RFC 9110 §7.6.1). */
+/** Hop-by-hop fields (RFC 9110 §7.6.1). */
 const HOP_BY_HOP =
   /^(?:connection|keep-alive|proxy-connection|te|transfer-encoding|upgrade|expect)$/;
-/** A client can't take these away. */
+/** Fields that a client can't remove. */
 const OF_THE_EDGE = /^(?:fly-|x-forwarded-|x-fly-affinity-|forwarded$|via$)/;
 
-/** What is to be passed on, by rules written down once more. */
+/** The fields to pass on, by a second implementation of the rules. */
 function passedOf({ text }: ParsedRequestHead): string[] {
   const fields = fieldsOf(text);
   const named = new Set<string>();
   forEachField(fields, (name, value) => {
     if (name !== 'connection') return;
-    // `trim()` takes more away than blanks.
+    // `trim()` removes more than spaces and tabs.
     for (const option of value.split(',')) {
       named.add(option.replace(/^[ \t]+|[ \t]+$/g, '').toLowerCase());
     }

@@ -1,4 +1,4 @@
-/** Whatever the engine accepts of a client, Node's parser frames identically. What it refuses is free. */
+/** If the engine accepts input of a client, Node's parser frames it identically. Rejections are not compared. */
 import { test } from 'node:test';
 import { runCampaign, type Finding } from './campaign.ts';
 import type { Chance } from './chance.ts';
@@ -9,7 +9,7 @@ import { findOtherForward, findOtherReading } from './request-comparison.ts';
 import { readRequests, type RequestsRead } from './request-reader.ts';
 import { requestText } from './request-text.ts';
 
-test('requests are accepted, framed, cut and sent on as Node reads them', async (t) => {
+test('accepted requests are framed, split and forwarded as Node reads them', async (t) => {
   const server = new NodeServer();
   let accepted = 0;
   let complete = 0;
@@ -33,7 +33,7 @@ test('requests are accepted, framed, cut and sent on as Node reads them', async 
   t.diagnostic(`${accepted} requests accepted, ${complete} of them complete`);
 });
 
-/** The same bytes in other packets are the same requests. */
+/** The same bytes in other packets must be the same requests. */
 function findOtherCut(bytes: Buffer, whole: RequestsRead, chance: Chance): Finding {
   const expected = JSON.stringify(whole);
   for (const pieces of cutsOf(bytes, chance)) {

@@ -1,6 +1,6 @@
 /**
- * What the parsers of the engine make of a client's bytes: the requests that they accept, and how it
- * ends. It reads as a connection does, but looks at every packet at once.
+ * Reads the bytes of a client with the parsers of the engine: the accepted requests, and the ending. It
+ * reads as a connection does, but parses every packet immediately.
  */
 import { RequestParser } from '../../../src/http/request-parser.ts';
 import { BodyReader, BROKEN_BODY, type BodySink } from '../../../src/http/body-reader.ts';
@@ -18,26 +18,26 @@ export const TRAILER_OPTIONS = {
   forbidden: new Set(['mcp-session-id']),
 };
 
-/** A request that was accepted. Positions are those in all bytes. */
+/** An accepted request. Positions refer to all bytes. */
 export interface ReadRequest {
   readonly head: ParsedRequestHead;
   readonly headEnd: number;
-  /** Without framing. */
+  /** The decoded body. */
   body: string;
-  /** As it is passed on. */
+  /** The body as it is passed on. */
   passed: string;
-  /** Behind the last byte that belongs to it, as far as it has come. */
+  /** The position after its last received byte. */
   end: number;
   isComplete: boolean;
 }
 
 export interface RequestsRead {
   readonly requests: readonly ReadRequest[];
-  /** `open`: what is there is complete, or may go on. */
+  /** `open`: the input is complete so far, or may continue. */
   readonly ending: 'open' | 'refused' | 'broken body' | 'closed';
 }
 
-/** One for all runs, as it is one for a whole listener. */
+/** Shared by all runs, as it is shared by all connections of a listener. */
 const parser = new RequestParser(PARSER_OPTIONS);
 
 export function readRequests(pieces: readonly Buffer[]): RequestsRead {
@@ -49,12 +49,12 @@ export function readRequests(pieces: readonly Buffer[]): RequestsRead {
 export class RequestReader {
   readonly requests: ReadRequest[] = [];
   ending: RequestsRead['ending'] = 'open';
-  /** Bytes that were received and belong to no request yet. */
+  /** Received bytes that belong to no request yet. */
   #unread: Buffer = Buffer.alloc(0);
-  /** Where they begin in all bytes. */
+  /** Their position in all bytes. */
   #at = 0;
   #current: ReadRequest | undefined;
-  /** Both read every body: one takes the framing away. */
+  /** Both read every body: one of them decodes it. */
   readonly #decoding = new BodyReader(TRAILER_OPTIONS);
   readonly #passing = new BodyReader(TRAILER_OPTIONS);
 
@@ -109,7 +109,7 @@ export class RequestReader {
     if (end !== passedEnd) throw new Error('a body ends elsewhere when it is decoded');
     if (end === BROKEN_BODY) {
       this.ending = 'broken body';
-      // How much of it was passed on before depends on the packets.
+      // How much of it was passed on depends on the packets.
       Object.assign(request, { body: '', passed: '', end: request.headEnd });
       return true;
     }

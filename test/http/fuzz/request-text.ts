@@ -1,4 +1,4 @@
-/** Requests as clients send them, with every kind of framing; to be damaged afterwards. */
+/** Generates valid requests with every kind of framing, for later mutation. */
 import type { Chance } from './chance.ts';
 
 const METHODS: readonly string[] = [
@@ -69,7 +69,7 @@ const TRAILERS: readonly string[] = [
 ];
 const EXTENSIONS: readonly string[] = ['', '', '', ';a', ';a=b', ';a="b c"', ';a="\\"";b'];
 
-/** One request, or more in a pipeline. */
+/** One request, or several pipelined ones. */
 export function requestText(chance: Chance): string {
   let text = '';
   const count = chance.between(1, 3);
@@ -92,7 +92,7 @@ export interface FramedBody {
   readonly body: string;
 }
 
-/** A body of known length, or in chunks. */
+/** A body with Content-Length, or in chunks. */
 export function framedBody(chance: Chance, filler: string): FramedBody {
   const data = filler.repeat(chance.below(30));
   if (chance.happens(0.5)) return { field: [`Content-Length: ${data.length}`], body: data };

@@ -1,4 +1,4 @@
-/** Whatever the engine accepts of an app, Node's parser frames identically. What it refuses is free. */
+/** If the engine accepts input of an app, Node's parser frames it identically. Rejections are not compared. */
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { bodyForNode, fieldsOf } from './as-node-takes.ts';
@@ -11,7 +11,7 @@ import { isSame } from './request-comparison.ts';
 import { readResponse, type ResponseRead } from './response-reader.ts';
 import { responseText } from './response-text.ts';
 
-test('responses are accepted and framed as Node reads them', async (t) => {
+test('accepted responses are framed as Node reads them', async (t) => {
   const clients = new ReadyClients();
   t.after(() => clients.close());
   const endings = new Map<string, number>();
@@ -47,7 +47,7 @@ function findOtherCut(bytes: Buffer, whole: ResponseRead, method: string, chance
   return undefined;
 }
 
-/** Node's client must take the response as complete with the byte that completes it here. */
+/** For Node's client the response must be complete at the same byte as here. */
 function findOtherReading(client: NodeClient, bytes: Buffer, read: ResponseRead): Finding {
   const { seen } = client;
   const finding = feed(client, bytes, read) ?? differenceOf(read, seen);
@@ -75,8 +75,8 @@ function feed(client: NodeClient, bytes: Buffer, read: ResponseRead): Finding {
 }
 
 /**
- * A blank before a colon is removed on the way, as RFC 9112 §5.1 wants it, and neither `Connection`
- * nor the version of an interim response means anything; llhttp refuses the one and acts on the others.
+ * The engine removes a space before a colon, as RFC 9112 §5.1 requires, and ignores `Connection` and the
+ * version of an interim response. llhttp rejects the first and acts on the others.
  */
 function headsForNode({ interim, head }: ResponseRead): string {
   const early = interim.map(({ text }) =>
@@ -98,7 +98,7 @@ function differenceOf(read: ResponseRead, seen: SeenOf<NodeClient>): Finding {
 
 type SeenOf<Client extends { readonly seen: unknown }> = Client['seen'];
 
-/** Opens clients ahead, many at a time. */
+/** Opens many clients ahead. */
 class ReadyClients {
   readonly #ready = new Map<string, NodeClient[]>();
 

@@ -1,4 +1,4 @@
-/** What the parsers of the engine make of an app's bytes, as an upstream connection reads them. */
+/** Reads the bytes of an app with the parsers of the engine, as an upstream connection does. */
 import { ResponseParser } from '../../../src/http/response-parser.ts';
 import { BodyReader, BROKEN_BODY, type Framing } from '../../../src/http/body-reader.ts';
 import { type ParsedResponseHead } from '../../../src/http/response-head.ts';
@@ -8,14 +8,14 @@ export interface ResponseRead {
   readonly interim: readonly ParsedResponseHead[];
   readonly head: ParsedResponseHead | undefined;
   readonly framing: Framing;
-  /** Without framing. */
+  /** The decoded body. */
   readonly body: string;
-  /** As it is passed on. */
+  /** The body as it is passed on. */
   readonly passed: string;
-  /** Positions in all bytes: behind the final head, and behind the last byte of the response. */
+  /** Positions in all bytes: after the final head, and after the last byte of the response. */
   readonly headEnd: number;
   readonly end: number;
-  /** `open`: more is needed, if only the end of the connection. */
+  /** `open`: more input is needed, or the end of the connection. */
   readonly ending: 'open' | 'refused' | 'broken body' | 'complete' | 'switched';
 }
 
@@ -43,7 +43,7 @@ export class ResponseReader {
     this.#method = method;
   }
 
-  /** What came behind it. */
+  /** Bytes after the response. */
   get rest(): Buffer {
     return this.#unread;
   }
@@ -98,7 +98,7 @@ export class ResponseReader {
     );
     if (end !== passedEnd) throw new Error('a body ends elsewhere when it is decoded');
     if (end === BROKEN_BODY) {
-      // How much of it was passed on before depends on the packets.
+      // How much of it was passed on depends on the packets.
       Object.assign(read, { ending: 'broken body', body: '', passed: '', end: read.headEnd });
       return;
     }
@@ -112,7 +112,7 @@ export class ResponseReader {
   }
 }
 
-/** RFC 9112 §6.3, written down once more. */
+/** A second implementation of RFC 9112 §6.3. */
 function framingOf(head: ParsedResponseHead, method: string): Framing {
   if (method === 'HEAD' || head.statusCode === 204 || head.statusCode === 304) return 'none';
   if (head.isChunked) return 'chunked';

@@ -1,4 +1,4 @@
-/** Responses as apps send them, with every kind of framing; to be damaged afterwards. */
+/** Generates valid responses with every kind of framing, for later mutation. */
 import type { Chance } from './chance.ts';
 import { framedBody, someOf, type FramedBody } from './request-text.ts';
 
@@ -47,7 +47,7 @@ const FIELDS: readonly string[] = [
   ],
 ];
 
-/** Interim responses and a final one; sometimes more bytes behind. */
+/** Interim responses and a final one, sometimes followed by more bytes. */
 export function responseText(chance: Chance): string {
   let text = '';
   while (chance.happens(0.15)) text += chance.pick(INTERIM);
@@ -69,6 +69,6 @@ function finalResponse(chance: Chance): string {
 function bodyOf(chance: Chance): FramedBody {
   if (chance.happens(0.2)) return { field: [], body: 'y'.repeat(chance.below(20)) };
   const framed = framedBody(chance, 'y');
-  // A response to HEAD, or a 304, says how long its body would be.
+  // A response to HEAD, or a 304, has the length of the omitted body.
   return chance.happens(0.1) ? { field: framed.field, body: '' } : framed;
 }

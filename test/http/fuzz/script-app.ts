@@ -1,4 +1,4 @@
-/** The app of the scripts: does with each request what its plan says, on bare sockets. */
+/** The app of the scripts: handles each request by its plan, on raw sockets. */
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
@@ -30,7 +30,7 @@ class AppConnection {
   #seenCount = 0;
   #hasStarted = false;
   #isTunnel = false;
-  /** What comes now is lost, as it would be with a server that has closed. */
+  /** Later bytes are ignored, as by a server that has closed. */
   #hasClosed = false;
 
   constructor(socket: Socket, world: ScriptWorld) {
@@ -70,7 +70,7 @@ class AppConnection {
     if (plan && plan.method !== head.method) this.#find(`another method for ${nonce}`);
   }
 
-  /** What has come of its body is the client's, and all of it if it is complete. */
+  /** Checks that the received body is a prefix of the client's body, and equal to it if complete. */
   #check(request: ReadRequest | undefined): void {
     const plan = this.#plan;
     if (!plan || !request) return;
@@ -154,7 +154,7 @@ function headOf(nonce: string, field: string): string {
   return `HTTP/1.1 200 OK\r\nX-Nonce: ${nonce}\r\n${field}\r\n\r\n`;
 }
 
-/** The whole response in pieces, the first of which is its head with whatever comes before it. */
+/** The complete response in pieces. The first piece is its head with the interim responses. */
 function responseParts({ nonce, method }: RequestPlan, plan: ResponsePlan): Buffer[] {
   const fields = {
     length: `Content-Length: ${plan.bytes}`,
@@ -175,7 +175,7 @@ function responseParts({ nonce, method }: RequestPlan, plan: ResponsePlan): Buff
   return joined(head, [...chunks, Buffer.from('0\r\n\r\n')]);
 }
 
-/** The head leaves with the first piece behind it. */
+/** Joins the head and the first piece of the body. */
 function joined(head: Buffer, [first = NOTHING, ...others]: Buffer[]): Buffer[] {
   return [Buffer.concat([head, first]), ...others];
 }

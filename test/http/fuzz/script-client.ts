@@ -1,4 +1,4 @@
-/** The client of a script: sends, reads and leaves as planned, and checks every byte that it gets. */
+/** The client of a script: sends, reads and disconnects as planned, and checks every received byte. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -6,9 +6,9 @@ import { bodyOf, mustSucceed, type RequestPlan, type Script } from './script.ts'
 import type { ScriptWorld } from './script-world.ts';
 import { ResponseReader } from './response-reader.ts';
 
-/** Nothing comes so late, however busy the computer is. In ms. */
+/** Longer than any response takes, even on a busy computer. In ms. */
 const HANG_MS = 30_000;
-/** Of one request. */
+/** Limits for one request. */
 const MOST_PIECES = 100;
 const MOST_PAUSES = 20;
 
@@ -16,7 +16,7 @@ export async function runScript(script: Script, port: number, world: ScriptWorld
   const socket = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
   await once(socket, 'connect');
   const client = new ScriptClient(script, socket, world);
-  const timer = setTimeout(() => client.giveUp(), HANG_MS);
+  const timer = setTimeout(() => client.abort(), HANG_MS);
   socket.on('data', () => void timer.refresh());
   await client.run();
   clearTimeout(timer);
@@ -27,7 +27,7 @@ class ScriptClient {
   readonly #script: Script;
   readonly #socket: Socket;
   readonly #world: ScriptWorld;
-  /** One for each response that has begun. */
+  /** One reader for each response that has started. */
   readonly #readers: ResponseReader[] = [];
   #sentBytes = 0;
   #receivedBytes = 0;
@@ -67,7 +67,7 @@ class ScriptClient {
     await this.#until(() => false);
   }
 
-  giveUp(): void {
+  abort(): void {
     this.#hangs = true;
     this.#socket.destroy();
   }
@@ -95,13 +95,13 @@ class ScriptClient {
     }
   }
 
-  /** The app says nothing, so the client leaves when the app has the request, if it ever gets it. */
+  /** The app does not respond, so the client disconnects when the app has the request, or when it gets a response. */
   async #leaveSilent({ nonce }: RequestPlan, index: number): Promise<void> {
     const isResponded = (): boolean => this.#completeCount > index;
     await Promise.race([this.#world.untilSeen(nonce), this.#until(isResponded)]);
     if (!this.#isOver && !isResponded()) this.#leave(this.#script.client.leaves?.by ?? 'reset');
-    // One that has ended its side gets its response, however late. This one does not wait for it, which
-    // the listener finds out by itself.
+    // A half-closed client would still get a late response. This one does not wait for it, and the
+    // listener detects that.
     if (this.#hasLeft) this.#socket.destroySoon();
   }
 
@@ -148,9 +148,7 @@ class ScriptClient {
     while (rest.length > 0) {
       const reader = this.#currentReader();
       if (!reader) {
-        this.#report(
-          `bytes that nobody asked for: ${JSON.stringify(rest.toString('latin1', 0, 200))}`,
-        );
+        this.#report(`bytes without a request: ${JSON.stringify(rest.toString('latin1', 0, 200))}`);
         return;
       }
       reader.receive(rest);
@@ -187,7 +185,7 @@ class ScriptClient {
     this.#world.report(this.#script, what);
   }
 
-  // What must be true of what it got
+  // Checks of the received bytes
 
   check(): void {
     const { requests } = this.#script;
@@ -209,7 +207,7 @@ class ScriptClient {
     );
   }
 
-  /** Before it had all that it asked for; or a reset has thrown away what it had not read yet. */
+  /** It disconnected before all responses arrived, or a reset discarded unread bytes. */
   get #hasLeftEarly(): boolean {
     const { client, requests } = this.#script;
     const isResetDue = requests.some(
@@ -222,7 +220,7 @@ class ScriptClient {
     return this.#readers.filter(({ read }) => this.#isDelivered(read)).length;
   }
 
-  /** Complete, or complete by the end of the connection. */
+  /** The response is complete, or completed by the end of the connection. */
   #isDelivered({ ending, framing }: ResponseReader['read']): boolean {
     if (isOver(ending)) return true;
     return ending === 'open' && framing === 'until-close' && !this.#wasReset && !this.#hasLeftEarly;
@@ -231,7 +229,7 @@ class ScriptClient {
   #checkResponse({ nonce, app, method }: RequestPlan, { read }: ResponseReader): void {
     const { head, body } = read;
     if (read.ending === 'refused' || read.ending === 'broken body')
-      this.#report(`it is ${read.ending}`);
+      this.#report(`the response is ${read.ending}`);
     if (!head) return;
     const at = head.rawHeaders.indexOf('X-Nonce');
     const named = head.rawHeaders[at + 1];
@@ -268,14 +266,14 @@ function isOver(ending: ResponseReader['read']['ending']): boolean {
   return ending === 'complete' || ending === 'switched';
 }
 
-/** The connection ends with a response that comes before the body, if nobody takes the rest of that. */
+/** An early response may be the last of its connection. */
 function mayEndEarly(plan: RequestPlan | undefined): boolean {
   return (
     plan !== undefined && plan.framing !== 'none' && 'at' in plan.app && plan.app.at === 'head'
   );
 }
 
-/** The end of a response without a length can't be told from its being cut off; a head alone is whole. */
+/** Without a length, an aborted response looks complete. A response to HEAD has no body. */
 function isHarmless(framing: string, method: string): boolean {
   return framing === 'until-close' || method === 'HEAD';
 }

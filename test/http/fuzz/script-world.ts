@@ -1,12 +1,12 @@
-/** What the scripts of a run have planned, what happened, and what should not have. */
+/** The plans of the scripts of a run, the recorded events, and the findings. */
 import type { RequestPlan, Script } from './script.ts';
 
 interface Progress {
   readonly plan: RequestPlan;
   readonly script: Script;
-  /** How often the app has seen its head. */
+  /** How often the app received its head. */
   seen: number;
-  /** The app has given its response, or has broken it off. */
+  /** The app sent or aborted its response. */
   isAnswered: boolean;
 }
 
@@ -25,7 +25,7 @@ export class ScriptWorld {
     return this.#progress.get(nonce)?.plan;
   }
 
-  /** The app has got the head of a request. */
+  /** Records that the app received the head of a request. */
   onSeen(nonce: string): void {
     const progress = this.#progress.get(nonce);
     if (!progress) {
@@ -50,7 +50,7 @@ export class ScriptWorld {
     if (progress) progress.isAnswered = true;
   }
 
-  /** Resolves when the app has seen it. */
+  /** Resolves when the app has received it. */
   async untilSeen(nonce: string): Promise<void> {
     if ((this.#progress.get(nonce)?.seen ?? 0) > 0) return;
     await new Promise<void>((resolve) => this.#wakers.set(nonce, resolve));

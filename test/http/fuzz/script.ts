@@ -1,16 +1,16 @@
-/** What a client and the app do on one connection of the client: all of it follows from the seed. */
+/** The behavior of a client and the app on one client connection, generated from the seed. */
 import type { Chance } from './chance.ts';
 
 export interface Script {
   readonly number: number;
-  /** The app responds to everything, and closes no connection that it has said to keep. */
+  /** The app responds to everything, and closes no connection that it announced as persistent. */
   readonly isTame: boolean;
   readonly requests: readonly RequestPlan[];
   readonly client: ClientPlan;
 }
 
 export interface RequestPlan {
-  /** Stands in the request, in its response and in both bodies. */
+  /** Part of the request, of its response and of both bodies. */
   readonly nonce: string;
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT';
   readonly version: '1.0' | '1.1';
@@ -20,12 +20,12 @@ export interface RequestPlan {
   readonly owner: OwnerPlan;
 }
 
-/** `at`: once the head has come, or the whole body. */
+/** `at`: after the head, or after the complete body. */
 export type AppPlan =
   | ({ readonly kind: 'respond'; readonly at: 'head' | 'body' } & ResponsePlan)
-  /** Ends or breaks off within the response. */
+  /** Ends or resets the connection within the response. */
   | ({ readonly kind: 'cut'; readonly by: Ending } & ResponsePlan)
-  /** Sends more than its length, in one packet. */
+  /** Sends more bytes than its length, in one packet. */
   | { readonly kind: 'exceed'; readonly bytes: number }
   | { readonly kind: 'close'; readonly by: Ending; readonly at: 'head' | 'body' }
   | { readonly kind: 'silent' }
@@ -52,16 +52,16 @@ export interface OwnerPlan {
 }
 
 export interface ClientPlan {
-  /** Sends all requests at once; otherwise each when it has the response to the one before. */
+  /** Sends all requests at once. If false, each one after the previous response. */
   readonly pipelines: boolean;
-  /** Of a packet, at most. */
+  /** Maximum size of a packet. */
   readonly pieceBytes: number;
-  /** Turns of the event loop in which it does not read, now and then. */
+  /** Length of its read pauses, in turns of the event loop. */
   readonly pauseTurns: number;
   readonly leaves: Leaving | undefined;
 }
 
-/** When it has sent, or received, so many bytes: with `end` it reads on. */
+/** The client disconnects after it has sent or received this many bytes. With `end` it keeps reading. */
 export interface Leaving {
   readonly after: 'sending' | 'receiving';
   readonly bytes: number;
@@ -69,7 +69,7 @@ export interface Leaving {
 }
 
 const MOST_REQUESTS = 4;
-/** Beyond what the kernel takes for a reader that pauses. */
+/** More than the socket buffers hold for a paused reader. */
 const LARGE_BYTES = 6_000_000;
 
 export function createScript(number: number, isTame: boolean, chance: Chance): Script {
@@ -163,17 +163,17 @@ function createLeaving(chance: Chance): Leaving {
   };
 }
 
-/** The bytes of a body: no other body has them. */
+/** The bytes of a body, unique to this body. */
 export function bodyOf(nonce: string, from: 'client' | 'app', bytes: number): Buffer {
   return Buffer.alloc(bytes, `${nonce} ${from};`);
 }
 
-/** Whether a request must get the app's response, if its client asks for nothing else meanwhile. */
+/** Whether a request must get the response of the app. */
 export function mustSucceed({ isTame }: Script, { method, app, framing }: RequestPlan): boolean {
   if (isTame) return true;
-  // Others may meet a connection that the app is just closing, and are not sent twice.
-  const isRepeatable = (method === 'GET' || method === 'HEAD') && framing === 'none';
-  if (!isRepeatable) return false;
-  // A reset throws away what the kernel has not delivered yet.
+  // Other requests may use a connection that the app closes at the same moment, and are not retried.
+  const isRetryable = (method === 'GET' || method === 'HEAD') && framing === 'none';
+  if (!isRetryable) return false;
+  // A reset discards undelivered bytes.
   return app.kind === 'exceed' || (app.kind === 'respond' && app.then !== 'reset');
 }

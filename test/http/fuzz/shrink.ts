@@ -1,11 +1,11 @@
-/** Makes an input that fails a check shorter, so that a person can read it. */
+/** Shortens an input that fails a check, so that it is readable. */
 
-/** More than this is not worth the wait, in ms. */
+/** Time limit of the shrinking, in ms. */
 const MAX_MS = 30_000;
 
 /**
- * Deletes parts as long as the rest still fails: halves at first, single characters at last. Returns
- * the shortest text found.
+ * Deletes parts while the rest still fails: first halves, finally single characters. Returns the shortest
+ * text found.
  */
 export async function shrink(
   text: string,
