@@ -86,7 +86,7 @@ export class ParsedRequestHead implements CutText {
 }
 
 /** RFC 9112 §6.3. */
-export function framingOf({ isChunked, contentLength }: ParsedRequestHead): Framing {
+export function requestFramingOf({ isChunked, contentLength }: ParsedRequestHead): Framing {
   if (isChunked) return 'chunked';
   return (contentLength ?? 0) > 0 ? 'length' : 'none';
 }

@@ -33,7 +33,7 @@ export function formOf(
 }
 
 /** The head, without the fields of the connection and without the empty line. */
-export function formatResponse(
+export function formatResponseHead(
   head: ParsedResponseHead,
   fields: Fields,
   isStream: boolean,

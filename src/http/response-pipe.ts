@@ -16,7 +16,7 @@ import { PipeTunnel } from './pipe-tunnel.ts';
 import { RequestBodyPipe } from './request-body-pipe.ts';
 import {
   formatInterim,
-  formatResponse,
+  formatResponseHead,
   formatUpgrade,
   formOf,
   isStreamed,
@@ -186,7 +186,7 @@ export class ResponsePipe implements ResponseHandler, IncomingRequestListener, C
       this.#changedBody.begin(form, inspector);
     }
     if (form !== 'as-it-came' && head.isChunked) this.#call?.decodeBody();
-    const text = formatResponse(head, rawHeaders, isStream, incoming.head);
+    const text = formatResponseHead(head, rawHeaders, isStream, incoming.head);
     this.#owner.onResponseStarted(head.statusCode, isStream, head);
     if (!head.isPersistent) incoming.endBodyEarly();
     incoming.writeHead(text, isStream, form === 'plain');

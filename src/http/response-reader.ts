@@ -28,7 +28,7 @@ export interface SwitchOfProtocols {
   readonly rest: Buffer;
 }
 
-export type ReadOutcome = 'incomplete' | 'complete' | SwitchOfProtocols | MalformedResponse;
+export type ResponseProgress = 'incomplete' | 'complete' | SwitchOfProtocols | MalformedResponse;
 
 const BROKEN: MalformedResponse = { reason: 'the body is not framed as its head says' };
 const TOO_MANY_INTERIM: MalformedResponse = { reason: 'too many interim responses' };
@@ -86,7 +86,7 @@ export class ResponseReader implements BodySink {
     this.#body.decodes = true;
   }
 
-  read(bytes: Buffer, length: number): ReadOutcome {
+  read(bytes: Buffer, length: number): ResponseProgress {
     if (this.#isInBody) return this.#readBody(bytes, 0, length);
     this.hasReceived = true;
     if (this.#partial.isEmpty) return this.#parseHeads(bytes, length);
@@ -98,7 +98,7 @@ export class ResponseReader implements BodySink {
     return this.#parseHeads(all, all.length);
   }
 
-  #parseHeads(bytes: Buffer, end: number): ReadOutcome {
+  #parseHeads(bytes: Buffer, end: number): ResponseProgress {
     let at = 0;
     while (at < end) {
       const parsed = this.#parser.parse(bytes, at, end);
@@ -135,7 +135,7 @@ export class ResponseReader implements BodySink {
     call.sink.onHead(head);
   }
 
-  #readBody(bytes: Buffer, from: number, end: number): ReadOutcome {
+  #readBody(bytes: Buffer, from: number, end: number): ResponseProgress {
     // The receiver of the head may have ended the call.
     if (!this.#isInBody) return 'incomplete';
     const body = this.#body;

@@ -13,7 +13,7 @@ import { IncomingBody, type IncomingBodyOptions } from './incoming-body.ts';
 import { IncomingRequest } from './incoming-request.ts';
 import { INVALID_BODY, type MalformedRequest } from './malformed-request.ts';
 import type { RequestHandler } from './request-handler.ts';
-import { framingOf, unreadableHead, type ParsedRequestHead } from './request-head.ts';
+import { requestFramingOf, unreadableHead, type ParsedRequestHead } from './request-head.ts';
 import { RequestQueue, type HeadSink, type RequestQueueOptions } from './request-queue.ts';
 import { RequestTimeouts, type Phase, type WaitingRequests } from './request-timeouts.ts';
 import type { RequestConnection, ServingConnection } from './serving-connection.ts';
@@ -85,7 +85,7 @@ export class ServedRequests implements RequestConnection, HeadSink, WaitingReque
 
   onHead(head: ParsedRequestHead, bytes: Buffer, bodyStart: number): void {
     this.timeouts.onHead();
-    const framing = framingOf(head);
+    const framing = requestFramingOf(head);
     const incoming = new IncomingRequest(this, head, framing === 'none');
     this.#incoming = incoming;
     if (framing === 'none') {
@@ -164,7 +164,7 @@ export class ServedRequests implements RequestConnection, HeadSink, WaitingReque
     if (this.#phase === 'drain') this.#nextHead();
     else if (this.#phase === 'body') this.#phase = 'wait';
     this.#updateReading();
-    this.account();
+    if (this.queue.keptBytes > 0) this.account();
     incoming?.deliverEnd();
   }
 
