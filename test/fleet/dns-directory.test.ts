@@ -66,22 +66,7 @@ function machinesOf(directory: Directory): string[] {
   return directory.others().map(({ machine }) => machine);
 }
 
-describe('the DNS directory', () => {
-  it('announces once that other Machines exist: when the first one is listed', async (t) => {
-    let announced = 0;
-    const onOthers = (): Promise<void> => Promise.resolve(void (announced += 1));
-    const { dns, directory, readNext } = await setUp(t, { onOthers });
-    listMachines(dns, ['aa']);
-    await directory.start();
-    assert.equal(announced, 0);
-    listMachines(dns, ['aa', 'bb']);
-    await readNext();
-    assert.equal(announced, 1);
-    listMachines(dns, ['aa', 'cc']);
-    await readNext();
-    assert.equal(announced, 1);
-  });
-
+describe('the DNS directory, when a caller looks for new Machines', () => {
   it('reads early for a new Machine, but not twice within half a second', async (t) => {
     const { dns, clock, directory } = await setUp(t);
     listMachines(dns, ['aa', 'bb']);
@@ -157,6 +142,23 @@ describe('the DNS directory', () => {
     assert.equal(directory.status().kind, 'ok');
     assert.equal(liveness.isConfirmedStopped(B), false);
   });
+});
+
+describe('the DNS directory', () => {
+  it('announces once that other Machines exist: when the first one is listed', async (t) => {
+    let announced = 0;
+    const onOthers = (): Promise<void> => Promise.resolve(void (announced += 1));
+    const { dns, directory, readNext } = await setUp(t, { onOthers });
+    listMachines(dns, ['aa']);
+    await directory.start();
+    assert.equal(announced, 0);
+    listMachines(dns, ['aa', 'bb']);
+    await readNext();
+    assert.equal(announced, 1);
+    listMachines(dns, ['aa', 'cc']);
+    await readNext();
+    assert.equal(announced, 1);
+  });
 
   it('lists the other running Machines by name, port and address', async (t) => {
     const { dns, directory } = await setUp(t);
@@ -225,6 +227,21 @@ describe('the DNS directory', () => {
     assert.deepEqual(machinesOf(directory), ['cc']);
   });
 
+  it('sends no query and leaves no timer after it is stopped', async (t) => {
+    const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
+    dns.isUnresponsive = true;
+    const started = directory.start();
+    await directory.stop();
+    await started;
+    assert.equal(clock.pendingCount(), 0);
+    const count = dns.queries.length;
+    await directory.refresh();
+    await clock.advance(3 * INTERVAL_MS);
+    assert.equal(dns.queries.length, count);
+  });
+});
+
+describe('the DNS directory, when a reading fails', () => {
   const failures: [string, (dns: ScriptedDns) => void, reason: RegExp][] = [
     ['the name server does not answer', (dns) => void (dns.isUnresponsive = true), /ETIMEOUT/],
     [
@@ -279,19 +296,6 @@ describe('the DNS directory', () => {
     assert.equal(directory.status().kind, 'ok');
     await clock.advance(1);
     assert.equal(directory.status().kind, 'failing');
-  });
-
-  it('sends no query and leaves no timer after it is stopped', async (t) => {
-    const { dns, clock, directory } = await setUp(t, { timeoutMs: 60_000 });
-    dns.isUnresponsive = true;
-    const started = directory.start();
-    await directory.stop();
-    await started;
-    assert.equal(clock.pendingCount(), 0);
-    const count = dns.queries.length;
-    await directory.refresh();
-    await clock.advance(3 * INTERVAL_MS);
-    assert.equal(dns.queries.length, count);
   });
 });
 

@@ -126,6 +126,62 @@ describe('announcements', () => {
     assert.equal(b.requests.length, 3);
   });
 
+  it('that are retracted are not sent', async (t) => {
+    const clock = createTestClock();
+    const received: SessionKey[] = [];
+    let isUp = false;
+    const { port } = await listen(t, (request, response) => {
+      if (!isUp) return void response.writeHead(503).end();
+      void readBody(request).then((text) => {
+        received.push(...(parseAnnounce(text)?.bindings.map(({ key }) => key) ?? []));
+        response.end(formatResponse({ machine: B, answers: new Map() }));
+      });
+    });
+    const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
+    const [kept, gone] = [keyOf('kept'), keyOf('gone')];
+    for (const key of [kept, gone]) peers.announce(ownBinding(clock, { key }), TTL_MS);
+    await peers.ask(KEY);
+    peers.retract(gone);
+    isUp = true;
+    let queryCount = 0;
+    // Pending announcements are sent after the next response.
+    await until(async () => {
+      await peers.ask(keyOf(`asked-${(queryCount += 1)}`));
+      return received.length > 0;
+    });
+    assert.deepEqual(received, [kept]);
+  });
+
+  it('of a key that a peer owns too resolve to one owner, whichever Machine announces first', async (t) => {
+    const { clock, b, peers, outrankedBy } = await startFleet(t);
+    await bind(b, KEY);
+    await clock.advance(1_000);
+    peers.announce(ownBinding(clock), TTL_MS);
+    await until(() => outrankedBy.length === 1);
+    assert.deepEqual(outrankedBy, [{ key: KEY, machine: B }]);
+    const kept = await b.store.lookup(KEY);
+    assert.ok(typeof kept === 'object' && kept.machine === B);
+  });
+
+  it('change nothing when the response names keys that were not announced', async (t) => {
+    const clock = createTestClock();
+    const mine = { generation: 9, origin: 'learned', createdAt: 1, ttlMs: 1_000 } as const;
+    let announced = 0;
+    const { port } = await listen(t, (request, response) => {
+      void readBody(request).then((text) => {
+        announced += parseAnnounce(text)?.bindings.length ?? 0;
+        response.end(formatResponse({ machine: B, answers: new Map([[keyOf('two'), mine]]) }));
+      });
+    });
+    const { peers, outrankedBy } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
+    peers.announce(ownBinding(clock), TTL_MS);
+    await until(() => announced === 1);
+    await peers.ask(KEY);
+    assert.deepEqual(outrankedBy, []);
+  });
+});
+
+describe('announcements that a peer cannot receive yet', () => {
   it('are dropped, oldest first, and counted when a peer cannot keep up', async (t) => {
     const clock = createTestClock();
     const b = await startPeer(t, clock, B);
@@ -163,32 +219,6 @@ describe('announcements', () => {
     );
     assert.equal(await b.store.lookup(keyOf('ended')), 'absent');
     assert.equal(lost, 0);
-  });
-
-  it('that are retracted are not sent', async (t) => {
-    const clock = createTestClock();
-    const received: SessionKey[] = [];
-    let isUp = false;
-    const { port } = await listen(t, (request, response) => {
-      if (!isUp) return void response.writeHead(503).end();
-      void readBody(request).then((text) => {
-        received.push(...(parseAnnounce(text)?.bindings.map(({ key }) => key) ?? []));
-        response.end(formatResponse({ machine: B, answers: new Map() }));
-      });
-    });
-    const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
-    const [kept, gone] = [keyOf('kept'), keyOf('gone')];
-    for (const key of [kept, gone]) peers.announce(ownBinding(clock, { key }), TTL_MS);
-    await peers.ask(KEY);
-    peers.retract(gone);
-    isUp = true;
-    let queryCount = 0;
-    // Pending announcements are sent after the next response.
-    await until(async () => {
-      await peers.ask(keyOf(`asked-${(queryCount += 1)}`));
-      return received.length > 0;
-    });
-    assert.deepEqual(received, [kept]);
   });
 
   it('to a peer that stays unresponsive are kept up to a limit; the oldest are dropped and counted', async (t) => {
@@ -241,34 +271,6 @@ describe('announcements', () => {
       return (await store.getMetrics()).total === 2;
     });
     assert.ok(announcements() <= 2 + 2 * beats, `announced ${announcements()} times`);
-  });
-
-  it('of a key that a peer owns too resolve to one owner, whichever Machine announces first', async (t) => {
-    const { clock, b, peers, outrankedBy } = await startFleet(t);
-    await bind(b, KEY);
-    await clock.advance(1_000);
-    peers.announce(ownBinding(clock), TTL_MS);
-    await until(() => outrankedBy.length === 1);
-    assert.deepEqual(outrankedBy, [{ key: KEY, machine: B }]);
-    const kept = await b.store.lookup(KEY);
-    assert.ok(typeof kept === 'object' && kept.machine === B);
-  });
-
-  it('change nothing when the response names keys that were not announced', async (t) => {
-    const clock = createTestClock();
-    const mine = { generation: 9, origin: 'learned', createdAt: 1, ttlMs: 1_000 } as const;
-    let announced = 0;
-    const { port } = await listen(t, (request, response) => {
-      void readBody(request).then((text) => {
-        announced += parseAnnounce(text)?.bindings.length ?? 0;
-        response.end(formatResponse({ machine: B, answers: new Map([[keyOf('two'), mine]]) }));
-      });
-    });
-    const { peers, outrankedBy } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
-    peers.announce(ownBinding(clock), TTL_MS);
-    await until(() => announced === 1);
-    await peers.ask(KEY);
-    assert.deepEqual(outrankedBy, []);
   });
 });
 

@@ -19,7 +19,7 @@ import {
   until,
 } from './support.ts';
 
-describe('queries are bounded', () => {
+describe('queries are batched and cached', () => {
   it('and sent once per key, however many callers wait', async (t) => {
     const { b, peers, outcomes } = await startFleet(t);
     const open = closeGate(b);
@@ -58,7 +58,9 @@ describe('queries are bounded', () => {
     await peers.ask(KEY);
     assert.deepEqual([b.requests.length, c.requests.length], [2, 3]);
   });
+});
 
+describe('the rate of queries is bounded', () => {
   it('so that a flood of 20,000 generated ids costs a peer a handful of requests', async (t) => {
     const { clock, b, c, peers, outcomes } = await startFleet(t);
     const keys = Array.from({ length: 20_000 }, (_, i) => keyOf(`made-up-${i}`));
@@ -111,7 +113,9 @@ describe('queries are bounded', () => {
     const expected = QUERY_BURST + 2 * QUERIES_PER_SECOND;
     assert.equal((await b.store.getMetrics()).lookups, expected);
   });
+});
 
+describe('queries do not wait for failing peers', () => {
   it('and a failing peer is skipped, retried later, and queried again once it responds', async (t) => {
     const clock = createTestClock();
     let isUp = false;

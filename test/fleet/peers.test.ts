@@ -95,6 +95,23 @@ describe('a query to the peers', () => {
     open();
   });
 
+  it('is retried immediately when the idle connection had just been closed', async (t) => {
+    const clock = createTestClock();
+    let requests = 0;
+    const { port } = await listen(t, (request, response) => {
+      requests += 1;
+      if (requests === 2) request.socket.resetAndDestroy();
+      else response.end(formatResponse({ machine: B, answers: new Map([[KEY, 'no']]) }));
+    });
+    const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
+    assert.deepEqual(await peers.ask(KEY), NONE);
+    await clock.advance(2_000);
+    assert.deepEqual(await peers.ask(KEY), NONE);
+    assert.equal(requests, 3);
+  });
+});
+
+describe('a query to the peers without a valid response', () => {
   it('is inconclusive when a peer does not respond, after 300 ms', async (t) => {
     const { clock, c, peers } = await startFleet(t);
     const open = closeGate(c);
@@ -158,21 +175,6 @@ describe('a query to the peers', () => {
       assert.deepEqual(await peers.ask(KEY), INCONCLUSIVE);
     });
   }
-
-  it('is retried immediately when the idle connection had just been closed', async (t) => {
-    const clock = createTestClock();
-    let requests = 0;
-    const { port } = await listen(t, (request, response) => {
-      requests += 1;
-      if (requests === 2) request.socket.resetAndDestroy();
-      else response.end(formatResponse({ machine: B, answers: new Map([[KEY, 'no']]) }));
-    });
-    const { peers } = await startQueryingMachine(t, clock, [{ machine: B, port }]);
-    assert.deepEqual(await peers.ask(KEY), NONE);
-    await clock.advance(2_000);
-    assert.deepEqual(await peers.ask(KEY), NONE);
-    assert.equal(requests, 3);
-  });
 });
 
 describe('the directory decides what a missing response means', () => {

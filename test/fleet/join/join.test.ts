@@ -177,6 +177,21 @@ describe('a Machine that joins', () => {
     assert.equal(typeof used === 'object' && used.expiresAt, later.now() + TTL_MS - 100_000);
   });
 
+  it('leaves no timer and no socket when it stops halfway', async (t) => {
+    const clock = createTestClock();
+    const gate = Promise.withResolvers<undefined>();
+    const peer = await startSender(t, B);
+    peer.gate = gate.promise;
+    const { stop } = await join(t, [peer], { clock });
+    await until(() => peer.requests.length === 1);
+    await stop();
+    gate.resolve(undefined);
+    assert.equal(clock.pendingCount(), 0);
+    await until(async () => (await peer.connections()) === 0);
+  });
+});
+
+describe('the store of a Machine that joins', () => {
   const cases: [
     string,
     here: [MachineId, BindingOrigin, number],
@@ -224,7 +239,9 @@ describe('a Machine that joins', () => {
     assert.deepEqual({ bindings, isFull }, { bindings: 400, isFull: true });
     for (const key of used) assert.equal(await ownerIn(store, key), C);
   });
+});
 
+describe('a Machine that joins, when a peer fails', () => {
   it('skips a peer whose version lacks these messages', async (t) => {
     const { port } = await listen(t, (_, response) => response.writeHead(404).end());
     const old = { machine: B, port };
@@ -257,19 +274,6 @@ describe('a Machine that joins', () => {
     // A lost connection is retried immediately, too.
     assert.deepEqual(new Set(requested), new Set([undefined, 'x-1']));
     assert.equal(requested.filter((after) => after === undefined).length, 1);
-  });
-
-  it('leaves no timer and no socket when it stops halfway', async (t) => {
-    const clock = createTestClock();
-    const gate = Promise.withResolvers<undefined>();
-    const peer = await startSender(t, B);
-    peer.gate = gate.promise;
-    const { stop } = await join(t, [peer], { clock });
-    await until(() => peer.requests.length === 1);
-    await stop();
-    gate.resolve(undefined);
-    assert.equal(clock.pendingCount(), 0);
-    await until(async () => (await peer.connections()) === 0);
   });
 });
 
