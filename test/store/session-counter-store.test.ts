@@ -44,12 +44,24 @@ function setUp(behindOf: (memory: SessionStore) => SessionStore = (memory) => me
 const claimed = (store: SessionStore, machine = SELF, key = KEY): Promise<unknown> =>
   store.claim({ key, machine, origin: 'learned', ttlMs: TTL_MS });
 
-describe('the session counter follows the store', () => {
-  const rows: readonly (readonly [
-    claim: string,
-    happen: (setting: Setting) => Promise<unknown>,
-    count: number,
-  ])[] = [
+type CountedCase = readonly [
+  claim: string,
+  happen: (setting: Setting) => Promise<unknown>,
+  count: number,
+];
+
+function testCases(cases: readonly CountedCase[]): void {
+  for (const [claim, happen, count] of cases) {
+    test(claim, async () => {
+      const setting = setUp();
+      await happen(setting);
+      assert.equal(setting.counter.count(), count);
+    });
+  }
+}
+
+describe('the session counter follows the writes of this process', () => {
+  testCases([
     ['of a claim that won', ({ store }) => claimed(store), 1],
     [
       'of a claim that another Machine had won',
@@ -119,6 +131,11 @@ describe('the session counter follows the store', () => {
       },
       0,
     ],
+  ]);
+});
+
+describe('the session counter follows the changes by other processes', () => {
+  testCases([
     [
       'of a use of a binding that is gone meanwhile',
       async ({ store, behind }) => {
@@ -154,14 +171,7 @@ describe('the session counter follows the store', () => {
       },
       1,
     ],
-  ];
-  for (const [claim, happen, count] of rows) {
-    test(claim, async () => {
-      const setting = setUp();
-      await happen(setting);
-      assert.equal(setting.counter.count(), count);
-    });
-  }
+  ]);
 
   test('the same of a store with slow lookups', async () => {
     const { store, behind, counter } = setUp((memory) => ({

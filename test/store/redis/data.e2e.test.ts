@@ -148,6 +148,41 @@ skipUnlessFound(neededForRedis, (program) => {
       }
     });
 
+    test('a lowered maximum age is applied as the rules state', async (t) => {
+      const clock = createTestClock();
+      const options = { namespace: newNamespace(), clock, serverTime: () => clock.now() };
+      const { url } = await starting;
+      const before = await openRedis(t, url, options);
+      const lowered = await openRedis(t, url, {
+        ...{ ...options, limits: { maxSessions: 100, maxAgeMs: 50 } },
+      });
+      const key = keyOf('session');
+      for (const kind of ['expireWithin', 'touch'] as const) {
+        const found = await claim(before, 'session', { ttlMs: 200 });
+        const write = { kind, key, now: clock.now(), ttlMs: 100 };
+        await lowered[kind](key, write.ttlMs);
+        assert.deepEqual(await lowered.lookup(key), applyWrite(write, found, 50).after, kind);
+        await lowered.delete(key);
+      }
+    });
+
+    test('numbers of any size round-trip unchanged', async (t) => {
+      const store = await openRedis(t, (await starting).url, { namespace: newNamespace() });
+      const generation = Number.MAX_SAFE_INTEGER - 1;
+      const stated = { key: keyOf('old'), machine: A, origin: 'learned', ttlMs: 1e300 } as const;
+      const bound = await store.upsert({ ...stated, generation, createdAt: 0 });
+      assert.equal(bound.generation, generation);
+      assert.ok(bound.expiresAt - Date.now() > 9 * 365 * 24 * 3_600_000);
+      assert.ok(bound.createdAt < 5_000);
+      assert.equal(
+        (await store.rebind(keyOf('old'), A, B, 'learned', 5))?.generation,
+        generation + 1,
+      );
+      await assert.rejects(store.upsert({ ...stated, generation: 1.5 }), { code: 'fatal' });
+    });
+  });
+
+  describe('in a database that another program changed', () => {
     test('fields that a later version appends are ignored, and an invalid binding counts as absent', async (t) => {
       const namespace = newNamespace();
       const store = await openRedis(t, (await starting).url, { namespace });
@@ -198,47 +233,14 @@ skipUnlessFound(neededForRedis, (program) => {
       assert.equal((await store.getMetrics()).total, 1);
       assert.deepEqual(await collect(store), [A]);
     });
-
-    test('a lowered maximum age is applied as the rules state', async (t) => {
-      const clock = createTestClock();
-      const options = { namespace: newNamespace(), clock, serverTime: () => clock.now() };
-      const { url } = await starting;
-      const before = await openRedis(t, url, options);
-      const lowered = await openRedis(t, url, {
-        ...{ ...options, limits: { maxSessions: 100, maxAgeMs: 50 } },
-      });
-      const key = keyOf('session');
-      for (const kind of ['expireWithin', 'touch'] as const) {
-        const found = await claim(before, 'session', { ttlMs: 200 });
-        const write = { kind, key, now: clock.now(), ttlMs: 100 };
-        await lowered[kind](key, write.ttlMs);
-        assert.deepEqual(await lowered.lookup(key), applyWrite(write, found, 50).after, kind);
-        await lowered.delete(key);
-      }
-    });
-
-    test('numbers of any size round-trip unchanged', async (t) => {
-      const store = await openRedis(t, (await starting).url, { namespace: newNamespace() });
-      const generation = Number.MAX_SAFE_INTEGER - 1;
-      const stated = { key: keyOf('old'), machine: A, origin: 'learned', ttlMs: 1e300 } as const;
-      const bound = await store.upsert({ ...stated, generation, createdAt: 0 });
-      assert.equal(bound.generation, generation);
-      assert.ok(bound.expiresAt - Date.now() > 9 * 365 * 24 * 3_600_000);
-      assert.ok(bound.createdAt < 5_000);
-      assert.equal(
-        (await store.rebind(keyOf('old'), A, B, 'learned', 5))?.generation,
-        generation + 1,
-      );
-      await assert.rejects(store.upsert({ ...stated, generation: 1.5 }), { code: 'fatal' });
-    });
   });
 
-  describe('round trips', () => {
-    const countCalls = async (name: string): Promise<number> => {
-      const stats = String(await command('INFO', 'commandstats'));
-      return Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
-    };
+  const countCalls = async (name: string): Promise<number> => {
+    const stats = String(await command('INFO', 'commandstats'));
+    return Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+  };
 
+  describe('round trips', () => {
     test('a session in use costs no round trip, and any other operation costs one', async (t) => {
       const clock = createTestClock();
       const store = await openRedis(t, (await starting).url, { namespace: newNamespace(), clock });
@@ -304,7 +306,9 @@ skipUnlessFound(neededForRedis, (program) => {
       // The cache's clock starts at the query, so a second is enough; the rest is for polling.
       assert.ok(performance.now() - changedAt < 3_000);
     });
+  });
 
+  describe('listings, cleanups and limits', () => {
     test('a listing of many bindings is paged, and contains each once', async (t) => {
       const store = await openRedis(t, (await starting).url, { namespace: newNamespace() });
       const names = Array.from({ length: 3_000 }, (_, index) => `k${index}`);

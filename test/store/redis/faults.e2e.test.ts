@@ -91,7 +91,9 @@ skipUnlessFound(neededForRedis, (program) => {
         assert.equal(await ownerOf(other, name), machine);
       }
     });
+  });
 
+  describe('a server that closed its connections', () => {
     test('is reconnected within five seconds after hours of downtime, because the backoff is limited', async (t) => {
       const server = await startRedisServer(t, { program });
       const gate = await openGate(t, server.port);

@@ -34,7 +34,7 @@ async function openError(
 }
 
 skipUnlessFound(neededForRedis, (program) => {
-  describe('the Redis store does not open', () => {
+  describe('the Redis store does not open without a Redis server that responds', () => {
     test('where no server listens, and reports that immediately', async (t) => {
       const port = await freePort();
       const watch = watchResources(t);
@@ -101,7 +101,9 @@ skipUnlessFound(neededForRedis, (program) => {
       const error = await openError(`redis://127.0.0.1:${(http.address() as AddressInfo).port}`);
       assert.equal(error.code, 'passing');
     });
+  });
 
+  describe('the Redis store does not open while the server rejects it', () => {
     test('with a wrong password, without one, and with an unexpected one', async (t) => {
       const locked = await startRedisServer(t, { program, password: 'sesame' });
       const open = await startRedisServer(t, { program });

@@ -177,6 +177,37 @@ describe('a write accepted while the store fails', () => {
     assert.equal(held.get(unknown)?.machine, B);
   });
 
+  test('is neither lost nor written twice when its response is lost', async (t) => {
+    const world = await start(t);
+    const { scripted, store } = world;
+    scripted.setBehaviour({ writes: losesResponses() });
+    const claimed = await store.claim(binding());
+    await store.rebind(KEY, A, B, 'adopted', TTL_MS);
+    assert.equal(await ownerOf(store), B);
+    await recovered(world);
+    const held = (await scripted.held()).get(KEY);
+    assert.deepEqual([held?.machine, held?.generation], [B, 2]);
+    assert.equal(held?.createdAt, claimed.createdAt);
+    assert.deepEqual(store.conflicts, []);
+  });
+
+  test('is flushed with exactly its remaining life', async (t) => {
+    const world = await start(t);
+    const { clock, scripted, store } = world;
+    scripted.setBehaviour({ writes: fails() });
+    const { expiresAt } = await store.claim(binding());
+    const gone = keyOf('gone');
+    await store.claim(binding({ key: gone, ttlMs: 5_000 }));
+    await clock.advance(20_000);
+    await recovered(world);
+    const held = await scripted.held();
+    assert.equal(held.get(KEY)?.expiresAt, expiresAt);
+    assert.equal(held.has(gone), false);
+    assert.equal(await ownerOf(store, gone), 'absent');
+  });
+});
+
+describe('a write that ends a session while the store fails', () => {
   test('may be an early expiry that has passed when the store recovers', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
@@ -278,35 +309,6 @@ describe('a write accepted while the store fails', () => {
     assert.equal(anew.createdAt, clock.now());
     await recovered(world);
     assert.deepEqual((await scripted.held()).get(KEY), anew);
-  });
-
-  test('is neither lost nor written twice when its response is lost', async (t) => {
-    const world = await start(t);
-    const { scripted, store } = world;
-    scripted.setBehaviour({ writes: losesResponses() });
-    const claimed = await store.claim(binding());
-    await store.rebind(KEY, A, B, 'adopted', TTL_MS);
-    assert.equal(await ownerOf(store), B);
-    await recovered(world);
-    const held = (await scripted.held()).get(KEY);
-    assert.deepEqual([held?.machine, held?.generation], [B, 2]);
-    assert.equal(held?.createdAt, claimed.createdAt);
-    assert.deepEqual(store.conflicts, []);
-  });
-
-  test('is flushed with exactly its remaining life', async (t) => {
-    const world = await start(t);
-    const { clock, scripted, store } = world;
-    scripted.setBehaviour({ writes: fails() });
-    const { expiresAt } = await store.claim(binding());
-    const gone = keyOf('gone');
-    await store.claim(binding({ key: gone, ttlMs: 5_000 }));
-    await clock.advance(20_000);
-    await recovered(world);
-    const held = await scripted.held();
-    assert.equal(held.get(KEY)?.expiresAt, expiresAt);
-    assert.equal(held.has(gone), false);
-    assert.equal(await ownerOf(store, gone), 'absent');
   });
 });
 
@@ -427,35 +429,6 @@ describe('a breaker', () => {
     assert.equal(countOf(scripted, 'upsert'), 1);
   });
 
-  test('of the writes does not affect reads', async (t) => {
-    const world = await start(t);
-    const { scripted, store } = world;
-    await scripted.data.claim(binding({ machine: B }));
-    scripted.setBehaviour({ writes: fails() });
-    await store.claim(binding({ key: keyOf('other') }));
-    assert.equal(store.health().failing, 'writes');
-    assert.equal(await ownerOf(store), B);
-    assert.equal(await ownerOf(store, keyOf('third')), 'absent');
-    await scripted.data.delete(KEY);
-    assert.equal(await ownerOf(store), 'absent');
-  });
-
-  test('of the reads opens at the third consecutive failure, and does not affect writes', async (t) => {
-    const { scripted, store } = await start(t);
-    scripted.setBehaviour({ reads: fails('passing', 2) });
-    assert.equal(await ownerOf(store), 'unknown');
-    assert.equal(await ownerOf(store), 'unknown');
-    assert.equal(await ownerOf(store), 'absent');
-    scripted.setBehaviour({ reads: fails() });
-    for (let count = 0; count < 10; count += 1) assert.equal(await ownerOf(store), 'unknown');
-    assert.equal(countOf(scripted, 'lookup'), 6);
-    assert.equal(store.health().failing, 'reads');
-    await store.claim(binding());
-    assert.equal(countOf(scripted, 'claim'), 1);
-    assert.equal((await scripted.held()).size, 1);
-    assert.equal(await ownerOf(store), A);
-  });
-
   test('does not stay open longer because of writes that were in progress when it opened', async (t) => {
     const { clock, scripted, store } = await start(t, { random: () => 1 });
     scripted.setBehaviour({ writes: hangs });
@@ -497,6 +470,37 @@ describe('a breaker', () => {
     assert.equal(store.reported.filter(({ state }) => state === 'degraded').length, 1);
     assert.equal((await scripted.held()).size, 2);
   });
+});
+
+describe('two independent breakers: the breaker', () => {
+  test('of the writes does not affect reads', async (t) => {
+    const world = await start(t);
+    const { scripted, store } = world;
+    await scripted.data.claim(binding({ machine: B }));
+    scripted.setBehaviour({ writes: fails() });
+    await store.claim(binding({ key: keyOf('other') }));
+    assert.equal(store.health().failing, 'writes');
+    assert.equal(await ownerOf(store), B);
+    assert.equal(await ownerOf(store, keyOf('third')), 'absent');
+    await scripted.data.delete(KEY);
+    assert.equal(await ownerOf(store), 'absent');
+  });
+
+  test('of the reads opens at the third consecutive failure, and does not affect writes', async (t) => {
+    const { scripted, store } = await start(t);
+    scripted.setBehaviour({ reads: fails('passing', 2) });
+    assert.equal(await ownerOf(store), 'unknown');
+    assert.equal(await ownerOf(store), 'unknown');
+    assert.equal(await ownerOf(store), 'absent');
+    scripted.setBehaviour({ reads: fails() });
+    for (let count = 0; count < 10; count += 1) assert.equal(await ownerOf(store), 'unknown');
+    assert.equal(countOf(scripted, 'lookup'), 6);
+    assert.equal(store.health().failing, 'reads');
+    await store.claim(binding());
+    assert.equal(countOf(scripted, 'claim'), 1);
+    assert.equal((await scripted.held()).size, 1);
+    assert.equal(await ownerOf(store), A);
+  });
 
   test('of the reads is probed on its own schedule, however long that of the writes is open', async (t) => {
     const { clock, scripted, store } = await start(t);
@@ -511,7 +515,9 @@ describe('a breaker', () => {
     await clock.advance(500);
     assert.equal(store.health().failing, 'writes');
   });
+});
 
+describe('a breaker that changes its state', () => {
   test('reports each change, and not each request', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;
@@ -767,62 +773,6 @@ describe('damage', () => {
     assert.equal((await scripted.held()).size, 1);
   });
 
-  test('reported late by an abandoned store does not count as damage of the new one', async (t) => {
-    const world = await start(t);
-    const { clock, scripted, store } = world;
-    await store.claim(binding());
-    const old = scripted.hooks;
-    old.onError(new StoreError('damaged', 'scripted'));
-    await recovered(world);
-    assert.equal(scripted.openCount, 2);
-    scripted.calls.length = 0;
-    old.onError(new StoreError('damaged', 'scripted'));
-    old.onDisrupted();
-    await pass(clock, LONG_MS);
-    assert.equal(scripted.openCount, 2);
-    assert.deepEqual(scripted.calls, []);
-    // It is reported all the same: for example where a damaged file was quarantined.
-    assert.equal(store.errors.length, 2);
-  });
-
-  test('that a write finds in an abandoned store does not count as damage of the new one', async (t) => {
-    const clock = createTestClock();
-    const scripted = createScriptedStore({ clock });
-    const failing: ((error: StoreError) => void)[] = [];
-    const neverWrites = (): Promise<never> => new Promise((_, reject) => void failing.push(reject));
-    const world = await start(t, {
-      clock,
-      open: async (hooks) => {
-        const opened = await scripted.open(hooks);
-        return scripted.openCount > 1 ? opened : { ...opened, claim: neverWrites };
-      },
-    });
-    const claim = world.store.claim(binding());
-    scripted.hooks.onError(new StoreError('damaged', 'scripted'));
-    await until(clock, () => scripted.openCount === 2);
-    for (const fail of failing) fail(new StoreError('damaged', 'scripted, late'));
-    assert.equal((await claim).machine, A);
-    assert.ok(clock.monotonicMs() < 1_000);
-    await recovered(world);
-    await pass(clock, LONG_MS);
-    assert.equal(scripted.openCount, 2);
-    assert.equal((await scripted.held()).size, 1);
-  });
-
-  test('reported by a write in progress in an abandoned store does not affect the new one', async (t) => {
-    const world = await start(t);
-    const { clock, scripted, store } = world;
-    scripted.setBehaviour({ writes: hangs });
-    const claim = store.claim(binding());
-    await clock.advance(1);
-    scripted.hooks.onError(new StoreError('damaged', 'scripted'));
-    scripted.setBehaviour({ closing: works });
-    await passing(clock, claim);
-    await recovered(world);
-    assert.equal(scripted.openCount, 2);
-    assert.deepEqual([...(await scripted.held()).keys()], [KEY]);
-  });
-
   test('that recurs is repaired at growing intervals', async (t) => {
     const { clock, scripted, store } = await start(t);
     scripted.setBehaviour({ writes: fails('damaged') });
@@ -885,6 +835,64 @@ describe('damage', () => {
     assert.equal(held.size, 2_700);
     for (const key of removed) assert.equal(await ownerOf(store, key), 'absent');
     for (const key of touched) assert.ok((held.get(key)?.expiresAt ?? 0) > clock.now() + TTL_MS);
+  });
+});
+
+describe('damage in an abandoned store', () => {
+  test('reported late by an abandoned store does not count as damage of the new one', async (t) => {
+    const world = await start(t);
+    const { clock, scripted, store } = world;
+    await store.claim(binding());
+    const old = scripted.hooks;
+    old.onError(new StoreError('damaged', 'scripted'));
+    await recovered(world);
+    assert.equal(scripted.openCount, 2);
+    scripted.calls.length = 0;
+    old.onError(new StoreError('damaged', 'scripted'));
+    old.onDisrupted();
+    await pass(clock, LONG_MS);
+    assert.equal(scripted.openCount, 2);
+    assert.deepEqual(scripted.calls, []);
+    // It is reported all the same: for example where a damaged file was quarantined.
+    assert.equal(store.errors.length, 2);
+  });
+
+  test('that a write finds in an abandoned store does not count as damage of the new one', async (t) => {
+    const clock = createTestClock();
+    const scripted = createScriptedStore({ clock });
+    const failing: ((error: StoreError) => void)[] = [];
+    const neverWrites = (): Promise<never> => new Promise((_, reject) => void failing.push(reject));
+    const world = await start(t, {
+      clock,
+      open: async (hooks) => {
+        const opened = await scripted.open(hooks);
+        return scripted.openCount > 1 ? opened : { ...opened, claim: neverWrites };
+      },
+    });
+    const claim = world.store.claim(binding());
+    scripted.hooks.onError(new StoreError('damaged', 'scripted'));
+    await until(clock, () => scripted.openCount === 2);
+    for (const fail of failing) fail(new StoreError('damaged', 'scripted, late'));
+    assert.equal((await claim).machine, A);
+    assert.ok(clock.monotonicMs() < 1_000);
+    await recovered(world);
+    await pass(clock, LONG_MS);
+    assert.equal(scripted.openCount, 2);
+    assert.equal((await scripted.held()).size, 1);
+  });
+
+  test('reported by a write in progress in an abandoned store does not affect the new one', async (t) => {
+    const world = await start(t);
+    const { clock, scripted, store } = world;
+    scripted.setBehaviour({ writes: hangs });
+    const claim = store.claim(binding());
+    await clock.advance(1);
+    scripted.hooks.onError(new StoreError('damaged', 'scripted'));
+    scripted.setBehaviour({ closing: works });
+    await passing(clock, claim);
+    await recovered(world);
+    assert.equal(scripted.openCount, 2);
+    assert.deepEqual([...(await scripted.held()).keys()], [KEY]);
   });
 });
 

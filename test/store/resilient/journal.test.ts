@@ -190,6 +190,18 @@ describe('the journal', () => {
     await recovered(second);
   });
 
+  test('holds no more than the queue does', async (t) => {
+    const machine = createMachine(t);
+    const limits = { maxSessions: 50, maxAgeMs: 0 };
+    for (const key of keys('k', 200)) await machine.journal.data.claim(binding({ key }));
+    const { store } = await machine.run({ limits, script: { opening: fails() } });
+    assert.equal(store.health().writeBack.depth, 50);
+    assert.deepEqual(store.writtenBack, []);
+    assert.equal((await machine.journal.held()).size, 200);
+  });
+});
+
+describe('a journal that fails', () => {
   test('reports a failure once, and the failure has no other effect', async (t) => {
     const machine = createMachine(t);
     const { store } = await machine.run({ script: { reads: fails(), writes: fails() } });
@@ -273,16 +285,6 @@ describe('the journal', () => {
     await crash(first);
     const second = await machine.run();
     assert.equal(await ownerOf(second.store), 'absent');
-  });
-
-  test('holds no more than the queue does', async (t) => {
-    const machine = createMachine(t);
-    const limits = { maxSessions: 50, maxAgeMs: 0 };
-    for (const key of keys('k', 200)) await machine.journal.data.claim(binding({ key }));
-    const { store } = await machine.run({ limits, script: { opening: fails() } });
-    assert.equal(store.health().writeBack.depth, 50);
-    assert.deepEqual(store.writtenBack, []);
-    assert.equal((await machine.journal.held()).size, 200);
   });
 });
 

@@ -214,7 +214,9 @@ describe('a shared store that has lost data', () => {
     await recovered(a);
     assert.equal((await a.scripted.held()).size, 1_000);
   });
+});
 
+describe('a shared store that has not settled after data loss', () => {
   test('a session that is used before it was flushed again is extended, not lost', async (t) => {
     const { clock, a } = await startFleet(t);
     await a.store.claim(binding());

@@ -286,19 +286,19 @@ const LOOSEN = `ALTER TABLE sessions RENAME TO strict_sessions;
   ) WITHOUT ROWID;
   INSERT INTO sessions SELECT * FROM strict_sessions`;
 
-describe('damage that is found while the store is open', () => {
-  /** A row that no store can have written; SQLite detects no error. */
-  const breakRow = (place: Place): void => execute(place, 'UPDATE sessions SET machine = 99');
+/** A row that no store can have written; SQLite detects no error. */
+const breakRow = (place: Place): void => execute(place, 'UPDATE sessions SET machine = 99');
 
-  async function startBroken(t: TestContext) {
-    const place = await createPlace(t);
-    await makeStore(place);
-    const errors: StoreError[] = [];
-    const store = await place.open({ onError: (error) => errors.push(error) });
-    breakRow(place);
-    return { place, store, errors };
-  }
+async function startBroken(t: TestContext) {
+  const place = await createPlace(t);
+  await makeStore(place);
+  const errors: StoreError[] = [];
+  const store = await place.open({ onError: (error) => errors.push(error) });
+  breakRow(place);
+  return { place, store, errors };
+}
 
+describe('invalid data that is found while the store is open', () => {
   const nonsense: [what: string, sql: string][] = [
     ['a Machine without a name', 'UPDATE sessions SET machine = 99'],
     ['a Machine with a name that is none', "UPDATE machines SET id = 'No. 1'"],
@@ -384,7 +384,9 @@ describe('damage that is found while the store is open', () => {
       await assert.rejects(claim(store, 'new'), { code: 'damaged', message: /count/ });
     });
   }
+});
 
+describe('damage that is found while the store is open', () => {
   test('by a read: it is reported once, no cached value is used and no write acknowledged any more', async (t) => {
     const { store, errors } = await startBroken(t);
     assert.equal(ownerOf(store, 'old'), 'unknown');
