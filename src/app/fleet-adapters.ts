@@ -95,7 +95,7 @@ export function joinFleet(
     loadUndici: createUndiciLoader(logger),
     onConflict: onContested,
     onImported: metrics.bindingImported,
-    onReadFailed: (machine, reason) => logger.warn({ machine, reason }, READING_STOPPED),
+    onReadFailed: (peer, reason) => logger.warn({ peer, reason }, READING_STOPPED),
     onEnd: (read) => logger.info({ read }, 'read the bindings of the other Machines'),
   });
 }
