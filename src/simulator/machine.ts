@@ -233,5 +233,5 @@ async function untilListening(
   if (listens) return undefined;
   return started.hasEnded()
     ? `ended with ${await started.ended}`
-    : `does not listen on port ${port}`;
+    : `does not listen on port ${port}, which it gets as PORT`;
 }
