@@ -3,7 +3,7 @@
  * No other file knows the name of an environment variable.
  */
 import type { Protocol } from '../protocols/protocol.ts';
-import { parseProtocols } from '../protocols/presets.ts';
+import { parseProtocols, PRESET_NAMES } from '../protocols/presets.ts';
 import { LOG_LEVELS } from '../observability/log.ts';
 import {
   boolean,
@@ -69,7 +69,11 @@ export const SETTINGS = {
   PORT: setting('8080', listeningPort, 'Port for the edge. 0 takes a free one.'),
   HOST: setting('::', host, 'Address or name on which all three listeners listen.'),
   PEER_PORT: setting('8081', listeningPort, 'Port for the sidecars of the other Machines.'),
-  PEER_DIAL_PORT: optional(dialedPort, 'Port on which the others are asked.', 'PEER_PORT'),
+  PEER_DIAL_PORT: optional(
+    dialedPort,
+    'Port to which connections to other sidecars go.',
+    'PEER_PORT',
+  ),
   ADMIN_PORT: setting('9091', listeningPort, 'Port for `/metrics`, `/livez` and `/readyz`.'),
   ADMIN_TOKEN: optional(
     secret,
@@ -79,46 +83,46 @@ export const SETTINGS = {
   UPSTREAM_HEAD_TIMEOUT_MS: setting(
     '0',
     milliseconds(0),
-    "Longest wait for the head of the app's answer; 0: none, as tool calls run for minutes.",
+    "Timeout for the head of the app's response; 0: none, as tool calls run for minutes.",
   ),
   UPSTREAM_CHECK_PATH: optional(
     urlPath,
-    'Path of the app that is asked whether it is well: after two answers in a row that are not 2xx new sessions go elsewhere, until one is.',
+    'Path of a health check of the app: after two responses in a row that are not 2xx, new sessions go to other Machines until one is 2xx.',
   ),
   UPSTREAM_CHECK_HOST: optional(
     hostHeader,
-    '`Host` of that check, for an app that knows its hosts. It is sent as a request of https.',
+    '`Host` of that check, for an app that checks it. The check has `X-Forwarded-Proto: https`.',
     '`FLY_APP_NAME`.fly.dev',
   ),
   UPSTREAM_CHECK_INTERVAL_MS: setting(
     '5000',
     milliseconds(100, 3_600_000),
-    'How often `UPSTREAM_CHECK_PATH` is asked; every second while the app is down.',
+    'Interval of that check; one second while the app is down.',
   ),
   MAX_CONNECTIONS: setting(
     '10000',
     integer(1, 1_000_000),
-    'Connections of clients, and as many to the app; one more gets a 503.',
+    'Connections of clients, and as many to the app; one more gets 503.',
   ),
   MAX_HEAD_BYTES: setting(
     '32768',
     integer(4_096, 1_048_576, ' of bytes'),
-    'Longest head of a request, else 431; a response may have one of 65536 bytes, or of as many. The same for local and forwarded requests.',
+    'Longest head of a request; a longer one gets 431. The head of a response may have 65536 bytes, or this many if it is more.',
   ),
   MAX_BUFFERED_BYTES: setting(
     '67108864',
     integer(1_048_576, 17_179_869_184, ' of bytes'),
-    'What slow clients and a slow app may leave waiting in memory, all together; beyond it new requests get a 503.',
+    'How much all connections together may buffer for slow clients and a slow app; beyond it new requests get 503.',
   ),
   STALL_TIMEOUT_MS: setting(
     '300000',
     milliseconds(0, DAY_MS),
-    "How long a request's body may pause, and a client take no byte of a response that waits for it; 0: for ever. Silent streams and WebSockets are not cut.",
+    "How long a request's body may pause, and how long a client may not read while its response waits; 0: no limit. Idle streams and WebSockets are not closed.",
   ),
   SESSION_PROTOCOLS: setting(
     'mcp,mcp-sse,rpc',
     protocols,
-    'Where session ids are looked for, in this order: `mcp`, `mcp-sse`, `rpc`, `socket.io`, `signalr`, `cookie:NAME`, `header:NAME`, `query:NAME`, `path:REGEX`.',
+    `Where session ids are looked for, in the order given: ${PRESET_NAMES.map((name) => `\`${name}\``).join(', ')}.`,
   ),
   SESSION_ID_HINTS: setting(
     'true',
@@ -127,12 +131,12 @@ export const SETTINGS = {
   ),
   AFFINITY_COOKIE: optional(
     cookieName,
-    'Cookie by which requests without a session id stay with one Machine: for browsers. Unset: there is none.',
+    'Name of a cookie that keeps requests without a session id on one Machine: for browsers. Unset: no cookie.',
   ),
   SESSION_STORE_ENABLED: setting(
     'true',
     boolean,
-    'Whether bindings are stored at all. Without, hints and peers alone know owners.',
+    'Whether bindings are stored at all. If not, owners are found by hints and peers only.',
   ),
   SESSION_STORE_PATH: setting(
     '/data/session-store.sqlite',
@@ -145,7 +149,7 @@ export const SETTINGS = {
   ),
   SESSION_STORE_NAMESPACE: optional(
     namespace,
-    'Name that keeps fleets apart which share one database.',
+    'Separates fleets that share one database.',
     'FLY_APP_NAME',
   ),
   SESSION_STORE_TTL_MS: setting(
@@ -176,12 +180,12 @@ export const SETTINGS = {
   SESSION_MAX_AGE_MS: setting(
     '0',
     milliseconds(0, YEAR_MS),
-    "A binding's whole life, however often it is used; 0: no bound.",
+    'Longest life of a binding, however often it is used; 0: no limit.',
   ),
   MAX_SESSIONS_PER_MACHINE: setting(
     '0',
     integer(0, 10_000_000),
-    'So many sessions fill a Machine: new ones go to others, and are taken here if all are full; 0: no bound.',
+    'A Machine with so many sessions is full: new ones go to other Machines, unless all are full; 0: no limit.',
   ),
   FLEET: setting(
     'auto',
@@ -196,7 +200,7 @@ export const SETTINGS = {
   FLEET_GONE_AFTER_MS: setting(
     '60000',
     milliseconds(0, DAY_MS),
-    'With a list in `FLEET`: a Machine that refuses connections for so long counts as gone for good, until it takes one; 0: none ever does.',
+    'With a list in `FLEET`: a Machine that refuses connections for so long counts as gone for good, until it accepts one; 0: never.',
   ),
   PLACEMENT: optional(
     oneOf(['region', 'fleet']),
@@ -206,7 +210,7 @@ export const SETTINGS = {
   UNKNOWN_SESSION: setting(
     'serve',
     oneOf(['serve', 'reject']),
-    'What happens to an id that nobody knows: the app decides, or the sidecar answers 404.',
+    'What happens to an id that no Machine knows: the app here decides, or the sidecar responds with 404.',
   ),
   OWNER_GONE: setting(
     'reject',
@@ -221,12 +225,12 @@ export const SETTINGS = {
   REPLAY_TIMEOUT_MS: setting(
     '10000',
     milliseconds(1, MAX_KILL_TIMEOUT_MS),
-    'How long the edge tries to reach an owner that it may have to wake before the request comes back; one that runs gets 3 s.',
+    'How long the edge tries to deliver a replay to an owner that is not running before it returns the request; 3 s for one that runs.',
   ),
   REPLAY_CACHEABLE: setting(
     'false',
     boolean,
-    "Whether replays to Machines that run are such as Fly's `replay_cache` keeps: without timeout and fallback.",
+    "Whether Fly's `replay_cache` may cache replays to Machines that run: they then have no timeout and no fallback.",
   ),
   REPLAY_MAX_BODY_BYTES: setting(
     '1000000',
@@ -241,8 +245,8 @@ export const SETTINGS = {
   LOG_LEVEL: setting('info', oneOf(LOG_LEVELS), 'Least severe lines that are logged.'),
   FLY_MACHINE_ID: setByFly(
     machineId,
-    "This Machine's id. One that is made up is kept beside the store file, as `SESSION_STORE_PATH`.machine.",
-    'made up',
+    "This Machine's id. A generated one is kept beside the store file, as `SESSION_STORE_PATH`.machine.",
+    'generated',
   ),
   FLY_ALLOC_ID: setByFly(text, 'Older name of the same; used if `FLY_MACHINE_ID` is unset.'),
   FLY_APP_NAME: setByFly(appName, 'Whose Machines are the fleet.'),

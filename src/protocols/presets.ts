@@ -57,43 +57,55 @@ const PRESETS: Readonly<Record<string, readonly Protocol[]>> = {
   signalr: [SIGNALR],
 };
 
-const cookieProtocol = (cookie: string): Protocol => ({
-  name: `cookie:${cookie}`,
-  idLocations: [{ in: 'cookie', name: cookie, mayCarryHint: true }],
-  mintedBy: 'app',
-  discoveries: [{ from: 'set-cookie', name: cookie }],
-  errorForm: 'problem',
-  endsBy: 'expiring-cookie',
-  isMcp: false,
-});
+function cookieProtocol(cookie: string): Protocol {
+  return {
+    name: `cookie:${cookie}`,
+    idLocations: [{ in: 'cookie', name: cookie, mayCarryHint: true }],
+    mintedBy: 'app',
+    discoveries: [{ from: 'set-cookie', name: cookie }],
+    errorForm: 'problem',
+    endsBy: 'expiring-cookie',
+    isMcp: false,
+  };
+}
 
-const headerProtocol = (name: string): Protocol => ({
-  name: `header:${name}`,
-  idLocations: [{ in: 'header', name, mayCarryHint: true }],
-  mintedBy: 'either',
-  discoveries: [{ from: 'header', name }],
-  errorForm: 'problem',
-  endsBy: 'expiry',
-  isMcp: false,
-});
+function headerProtocol(name: string): Protocol {
+  return {
+    name: `header:${name}`,
+    idLocations: [{ in: 'header', name, mayCarryHint: true }],
+    mintedBy: 'either',
+    discoveries: [{ from: 'header', name }],
+    errorForm: 'problem',
+    endsBy: 'expiry',
+    isMcp: false,
+  };
+}
 
 /** No response reveals these ids, so none has a hint: the text is the id as it is. */
-const clientProtocol = (name: string, location: Protocol['idLocations'][number]): Protocol => ({
-  name,
-  idLocations: [location],
-  mintedBy: 'client',
-  discoveries: [],
-  errorForm: 'problem',
-  endsBy: 'expiry',
-  isMcp: false,
-});
+function clientProtocol(name: string, location: Protocol['idLocations'][number]): Protocol {
+  return {
+    name,
+    idLocations: [location],
+    mintedBy: 'client',
+    discoveries: [],
+    errorForm: 'problem',
+    endsBy: 'expiry',
+    isMcp: false,
+  };
+}
 
 /** The name of a cookie and of a header is a token (RFC 6265 §4.1.1, RFC 9110 §5.1, §5.6.2). */
 const TOKEN_PRESET = /^(cookie|header):([!#$%&'*+\-.^_`|~0-9A-Za-z]+)$/;
 /** A name without its escapes; the separators of pairs are in no name. */
 const QUERY_PRESET = /^query:([^\s&=#,]+)$/;
 
-const EXPECTED = `must be a comma-separated list of ${Object.keys(PRESETS).join(', ')}, cookie:NAME, header:NAME, query:NAME, path:REGEX`;
+/** What `SESSION_PROTOCOLS` may list. */
+export const PRESET_NAMES: readonly string[] = [
+  ...Object.keys(PRESETS),
+  ...['cookie:NAME', 'header:NAME', 'query:NAME', 'path:REGEX'],
+];
+
+const EXPECTED = `must be a comma-separated list of ${PRESET_NAMES.join(', ')}`;
 
 type Parsed<Value> =
   | { readonly value: Value; readonly mistake?: never }

@@ -1,10 +1,17 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { parseProtocols } from '../../src/protocols/presets.ts';
+import { parseProtocols, PRESET_NAMES } from '../../src/protocols/presets.ts';
 import { protocolsOf } from './heads.ts';
 
-const EXPECTED =
-  'must be a comma-separated list of mcp, mcp-sse, rpc, socket.io, signalr, cookie:NAME, header:NAME, query:NAME, path:REGEX';
+const EXPECTED = `must be a comma-separated list of ${PRESET_NAMES.join(', ')}`;
+
+test('the page on protocols has a row for each preset, in the same order', () => {
+  const page = readFileSync(new URL('../../src/docs/protocols.md', import.meta.url), 'utf8');
+  const [, table = ''] = /\n## Presets\n([^]*?)\n## /.exec(page) ?? [];
+  const rows = [...table.matchAll(/^\| `([^`]+)`/gm)].map(([, name]) => name);
+  assert.deepEqual(rows, PRESET_NAMES);
+});
 
 test('protocols keep the order in which they are named', () => {
   const names = protocolsOf(' rpc, cookie:sid ,mcp-sse,mcp,cookie:__Host-id').map(
