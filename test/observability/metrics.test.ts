@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../../src/clock.ts';
@@ -275,4 +276,15 @@ test('each metric has its own name, a help text in one sentence, and typed label
 test('own sessions are not reported before they are counted', async (t) => {
   const text = await openMetrics(t).render();
   assert.doesNotMatch(text, /fly_affinity_own_sessions/);
+});
+
+test('the page on operations describes every metric', () => {
+  const page = readFileSync(new URL('../../src/docs/operations.md', import.meta.url), 'utf8');
+  const tables = [...Object.values(RECORDED), ...Object.values(SAMPLED)];
+  const names = [...tables, ...FROM_STORE, ...FROM_STORE_HEALTH].map(({ name }) => name);
+  assert.deepEqual(
+    names.filter((name) => !page.includes(`\`${name}\``)),
+    [],
+    'metrics that the page does not name',
+  );
 });
