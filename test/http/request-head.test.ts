@@ -412,7 +412,7 @@ describe('the part of a head that is passed on', () => {
     ],
     ['is a part of no name', ['Connection', 'x-', 'x-a', '1', 'x', '2'], ['x-a', '1', 'x', '2']],
     [
-      'is what the edge says, whatever Connection names',
+      'includes the fields of the edge, even if Connection names them',
       [
         ...[
           'Connection',

@@ -28,7 +28,7 @@ test('a client that keeps a room pending on a Machine of its choice does not blo
     const outcome = await follow(fleet, start, ROOM, body);
     assert.deepEqual([start.id, outcome.status], [start.id, 200]);
   }
-  slow.answer();
+  slow.respond();
   assert.equal((await pending).status, 200);
 });
 
@@ -72,13 +72,13 @@ async function follow(
 
 interface SlowFleet {
   readonly fleet: ReadonlyMap<string, TestMachine>;
-  readonly slow: { readonly arrived: Promise<void>; answer(): void };
+  readonly slow: { readonly arrived: Promise<void>; respond(): void };
 }
 
 async function startSlowFleet(t: TestContext): Promise<SlowFleet> {
   const fleet = await openFleet(t, ...IDS);
   const arrival = Promise.withResolvers<undefined>();
-  const answer = Promise.withResolvers<undefined>();
+  const respond = Promise.withResolvers<undefined>();
   const started = new Map<string, TestMachine>();
   const start = async (id: string): Promise<void> => {
     const port = await serveApp(t, (request, response) => {
@@ -88,7 +88,7 @@ async function startSlowFleet(t: TestContext): Promise<SlowFleet> {
         return;
       }
       arrival.resolve(undefined);
-      void answer.promise.then(() => response.end(id));
+      void respond.promise.then(() => response.end(id));
     });
     started.set(id, await fleet.start(id, port, { SESSION_PROTOCOLS: 'rpc' }));
   };
@@ -96,6 +96,6 @@ async function startSlowFleet(t: TestContext): Promise<SlowFleet> {
   await Promise.all(IDS.map(start));
   return {
     fleet: started,
-    slow: { arrived: arrival.promise, answer: () => answer.resolve(undefined) },
+    slow: { arrived: arrival.promise, respond: () => respond.resolve(undefined) },
   };
 }

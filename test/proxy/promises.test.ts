@@ -111,8 +111,8 @@ test('A session is bound only after its app has accepted the id.', async (t) => 
   const rooms = await startAll(t);
   const rowCounts = (): Promise<number[]> =>
     Promise.all(IDS.map((id) => rooms.machine(id).sidecar.rowCount()));
-  const refused = await rooms.call('m1', '/rooms/a', { headers: { 'x-banned': '' } });
-  assert.equal(refused.status, 403);
+  const rejected = await rooms.call('m1', '/rooms/a', { headers: { 'x-banned': '' } });
+  assert.equal(rejected.status, 403);
   assert.deepEqual(await rowCounts(), [0, 0, 0]);
   const { by } = await rooms.call('m1', '/rooms/a');
   assert.equal(await rooms.machine(by).sidecar.rowCount(), 1);

@@ -133,9 +133,9 @@ function placementOf(
   { machines }: FleetWorld,
   except?: MachineId,
 ): MachineId | undefined {
-  const answering = machines.filter(({ machine }) => machine !== except);
-  const taking = answering.filter(({ isDraining }) => !isDraining);
-  const candidates = taking.length > 0 ? taking : answering;
+  const responsive = machines.filter(({ machine }) => machine !== except);
+  const accepting = responsive.filter(({ isDraining }) => !isDraining);
+  const candidates = accepting.length > 0 ? accepting : responsive;
   return rendezvousWinner(
     key,
     candidates.map(({ machine }) => machine),

@@ -155,7 +155,7 @@ const ROWS: readonly Row[] = [
   { hook: 'owner.onResponse', target: '/respond', owner: { onResponse: throwFault } },
   { hook: 'owner.onResponse, by a promise', target: '/stream', owner: { onResponse: rejected } },
   {
-    hook: 'owner.onResponse, behind an abort of the pipe',
+    hook: 'owner.onResponse, after an abort of the pipe',
     target: '/respond',
     owner: abortAndThrow,
   },

@@ -71,7 +71,7 @@ function feedOne(
   connection.feed(bytes.subarray(0, -1));
   if (countComplete() > before) return 'it ends earlier for Node';
   connection.feed(bytes.subarray(-1));
-  if (seen.error !== undefined) return 'Node refuses it';
+  if (seen.error !== undefined) return 'Node rejects it';
   return countComplete() === before + 1 ? undefined : 'it is not complete for Node';
 }
 

@@ -127,8 +127,8 @@ describe('a forward fails fast', CONCURRENT, () => {
     test(`${claim}: ${request}`, LIMIT, async (t) => {
       const fleet = await openFleet(t, 'm1', 'm2');
       // The owner responds at first: `m2` does not know yet that it hangs.
-      const answering = await serveApp(t, (_req, res) => res.writeHead(404).end());
-      fleet.lines.get('m1')?.leadTo(answering);
+      const respondingPort = await serveApp(t, (_req, res) => res.writeHead(404).end());
+      fleet.lines.get('m1')?.leadTo(respondingPort);
       const m2 = await startForwarder(t, fleet);
       await owner(t, fleet);
       assert.deepEqual(await send(m2, request), outcome);

@@ -57,7 +57,7 @@ export interface MachineScript {
   /** It responds to queries, announcements and forwards of its peers. */
   readonly answersPeers: boolean;
   readonly isDraining: boolean;
-  /** Its store can't answer a lookup now. */
+  /** Its store can't serve lookups now. */
   readonly isStoreBusy: boolean;
   /** The other Machines that its directory lists. */
   readonly lists: readonly MachineId[];

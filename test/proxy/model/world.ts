@@ -1,4 +1,4 @@
-/** Several Machines behind the edge, and one request that travels through them. */
+/** Several Machines behind the edge, and one request through them. */
 import type { RequestHead } from '../../../src/protocols/heads.ts';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
