@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import fc from 'fast-check';
+import '../support/property-seed.ts';
 import type { Binding, SessionKey } from '../../src/session.ts';
 import { applyWrite, type Outcome, type Write } from '../../src/store/rules.ts';
 import type { SessionStore } from '../../src/store/store.ts';

@@ -158,9 +158,10 @@ export function createScriptedStore(options: ScriptedOptions): ScriptedStore {
       getMetrics: () => act('reads', () => data().getMetrics()),
       close: async () => {
         closeCount += 1;
-        await act('closing', () => undefined);
-        isClosed = true;
-        wakeAll(waiting);
+        await act('closing', () => {
+          isClosed = true;
+          wakeAll(waiting);
+        });
       },
     };
   };

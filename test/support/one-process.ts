@@ -7,6 +7,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { bundleWriter } from './bundled-writer.ts';
 import { createLeakCheck, exitSoon } from './leak-check.ts';
+import './property-seed.ts';
 
 /** Of one file. */
 const TIMEOUT_MS = 120_000;

@@ -1,16 +1,11 @@
-/** How many worlds a property test tries, and with which seed. */
+/** How many worlds a property is tried in. */
+import '../../support/property-seed.ts';
 
 export interface Runs {
   readonly numRuns: number;
-  readonly seed?: number;
 }
 
-/** CI always tries the same worlds. */
-const CI_SEED = 1;
-
-/** Outside CI the seed is random. `PROPERTY_SEED` sets it, and `PROPERTY_TIMES` multiplies the number of runs. */
+/** `PROPERTY_TIMES` says how many times as many. */
 export function runsOf(count: number): Runs {
-  const { CI, PROPERTY_SEED: seed = CI === 'true' ? CI_SEED : undefined } = process.env;
-  const numRuns = count * Number(process.env.PROPERTY_TIMES ?? 1);
-  return seed === undefined ? { numRuns } : { numRuns, seed: Number(seed) };
+  return { numRuns: count * Number(process.env.PROPERTY_TIMES ?? 1) };
 }

@@ -4,6 +4,7 @@ import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
+import '../../support/property-seed.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import type { LocalStore, SessionStore, StoreError } from '../../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
