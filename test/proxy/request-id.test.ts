@@ -37,42 +37,42 @@ test('the id of a JSON-RPC request: none in invalid UTF-8', () => {
   assert.equal(requestIdIn(Buffer.from('{"method":"a","id":"\xff"}', 'latin1')), undefined);
 });
 
+const CALL = '{"jsonrpc":"2.0","id":"call-7","method":"tools/call"}';
+const NEXT = 'GET /next HTTP/1.1\r\nHost: a\r\n\r\n';
+
+interface Rejecting {
+  readonly client: RawClient;
+  readonly clock: TestClock;
+  readonly seen: string[];
+}
+
+/** A sidecar that rejects every unknown session. */
+async function startRejecting(t: TestContext): Promise<Rejecting> {
+  const seen: string[] = [];
+  const appPort = await serveApp(t, (req, res) => {
+    seen.push(req.url ?? '');
+    res.end('from the app');
+  });
+  const clock = createTestClock();
+  const env = { UNKNOWN_SESSION: 'reject' };
+  const { ports } = await startTestSidecar(t, appPort, env, { clock });
+  const client = await openRawClient(ports.public);
+  t.after(() => client.socket.destroy());
+  return { client, clock, seen };
+}
+
+const head = (...lines: string[]): string =>
+  ['POST /mcp HTTP/1.1', 'Host: a', 'Mcp-Session-Id: unknown', ...lines, '', ''].join('\r\n');
+/** Resolves when the sidecar waits for the rest of the body. */
+async function sendAndWait({ client, clock }: Rejecting, text: string): Promise<void> {
+  const before = clock.pendingCount();
+  client.send(text);
+  while (clock.pendingCount() === before) await clock.advance(0);
+}
+const hasError = (text: string): boolean => /^HTTP\/1\.1 404 [^]*"id":[^]*\}/.test(text);
+const hasNextResponse = (text: string): boolean => text.endsWith('from the app');
+
 describe('a rejected MCP request', () => {
-  const CALL = '{"jsonrpc":"2.0","id":"call-7","method":"tools/call"}';
-  const NEXT = 'GET /next HTTP/1.1\r\nHost: a\r\n\r\n';
-
-  interface Rejecting {
-    readonly client: RawClient;
-    readonly clock: TestClock;
-    readonly seen: string[];
-  }
-
-  /** A sidecar that rejects every unknown session. */
-  async function startRejecting(t: TestContext): Promise<Rejecting> {
-    const seen: string[] = [];
-    const appPort = await serveApp(t, (req, res) => {
-      seen.push(req.url ?? '');
-      res.end('from the app');
-    });
-    const clock = createTestClock();
-    const env = { UNKNOWN_SESSION: 'reject' };
-    const { ports } = await startTestSidecar(t, appPort, env, { clock });
-    const client = await openRawClient(ports.public);
-    t.after(() => client.socket.destroy());
-    return { client, clock, seen };
-  }
-
-  const head = (...lines: string[]): string =>
-    ['POST /mcp HTTP/1.1', 'Host: a', 'Mcp-Session-Id: unknown', ...lines, '', ''].join('\r\n');
-  /** Resolves when the sidecar waits for the rest of the body. */
-  async function sendAndWait({ client, clock }: Rejecting, text: string): Promise<void> {
-    const before = clock.pendingCount();
-    client.send(text);
-    while (clock.pendingCount() === before) await clock.advance(0);
-  }
-  const hasError = (text: string): boolean => /^HTTP\/1\.1 404 [^]*"id":[^]*\}/.test(text);
-  const hasNextResponse = (text: string): boolean => text.endsWith('from the app');
-
   test('gets an error with its own id, and its connection stays open', async (t) => {
     const { client, seen } = await startRejecting(t);
     client.send(head(`Content-Length: ${CALL.length}`) + CALL + NEXT);
@@ -124,7 +124,9 @@ describe('a rejected MCP request', () => {
     );
     assert.match(await client.until(hasError), /"id":null\}/);
   });
+});
 
+describe('a rejected MCP request that never completes', () => {
   test('whose body is malformed gets exactly one response, 400', async (t) => {
     const rejecting = await startRejecting(t);
     await sendAndWait(rejecting, head('Transfer-Encoding: chunked') + '8\r\n{"id":7,\r\n');

@@ -153,7 +153,9 @@ describe('pipelined requests of one connection', () => {
     const responses = await untilResponses(client, 2);
     assert.deepEqual(responses.map(summaryOf), ['200 GET /slow', `200 ${size}`]);
   });
+});
 
+describe('pipelined requests', () => {
   test('reach the app one at a time for each of several connections', BOUNDED, async (t) => {
     const app = await serveRecordingApp(t, respondLater);
     const { ports } = await startTestSidecar(t, app.port);
@@ -176,9 +178,7 @@ describe('pipelined requests of one connection', () => {
     assert.ok(app.mostAtOnce() <= clients.length);
     assert.ok(app.connectionCount() <= clients.length);
   });
-});
 
-describe('pipelined requests', () => {
   test('after one whose app closes get their own responses, in order', BOUNDED, async (t) => {
     const app = await serveRecordingApp(t, (req, res) => {
       if (req.url === '/dies') req.socket.destroy();
