@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fc from 'fast-check';
+import { collectGarbage } from '../../src/collect-garbage.ts';
 import { createWritesInFlight } from '../../src/store/in-flight.ts';
 import type { Write } from '../../src/store/rules.ts';
 import { keyOf } from '../support/ids.ts';
@@ -104,6 +105,24 @@ test('the writes in flight are listed in the order of their calls', async () => 
   assert.equal(listed.length, 2);
   await Promise.all(all);
 });
+
+test('reads that overlap without a gap take no more memory than a few', async () => {
+  const { read, settle } = start();
+  void read('r0');
+  let heldBytes = 0;
+  for (let count = 1; count <= 20_000; count += 1) {
+    void read(`r${count}`);
+    await settle(`r${count - 1}`);
+    if (count === 1_000) heldBytes = bytesInUse();
+  }
+  assert.ok(bytesInUse() < heldBytes + 1_000_000);
+  await settle('r20000');
+});
+
+function bytesInUse(): number {
+  collectGarbage();
+  return process.memoryUsage().heapUsed;
+}
 
 test('a read that waits for no operation is informed of a write called meanwhile', () => {
   const { inFlight, write } = start();
