@@ -22,10 +22,8 @@ export interface RecoveryOptions {
   readonly clock: Clock;
   readonly localCopy: LocalCopy;
   readonly outbox: Outbox;
-  /**
-   * Resolves when the writes of the key called so far have ended; undefined if there are none.
-   */
-  readonly whileWritten: (key: SessionKey) => Promise<void> | undefined;
+  /** See `WritePath.betweenWrites`. */
+  readonly betweenWrites: (key: SessionKey, act: () => void) => Promise<void> | undefined;
   readonly onError: (error: unknown) => void;
 }
 
@@ -113,30 +111,29 @@ export class Recovery {
 
   /**
    * Each Machine refills a shared store with its own bindings; a file has only this Machine. A key
-   * that is being written comes last: the result of the write is newer. If the write changes
-   * nothing, or went to the store before, the binding is still to be restored.
+   * that is being written takes its turn: the result of the write is newer. If the write changes
+   * nothing, or went to the store before, the binding is still to be restored. Writes called later
+   * come behind, so that a session in constant use does not hold up the others.
    */
   async #refill(opened: StoreInUse): Promise<void> {
-    const { localCopy, outbox, whileWritten } = this.#options;
+    const { localCopy, outbox, betweenWrites, onError } = this.#options;
     const { status } = this.#host;
     const { losses } = status;
-    const beingWritten: SessionKey[] = [];
+    const waiting: Promise<void>[] = [];
     for await (const binding of localCopy.entries()) {
-      if (whileWritten(binding.key)) beingWritten.push(binding.key);
+      const { key } = binding;
+      const inTurn = betweenWrites(key, () => this.#restore(localCopy.find(key)));
+      if (inTurn) waiting.push(inTurn.catch(onError));
       else this.#restore(binding);
       while (outbox.depth >= BATCH) if (!(await this.#flush(opened))) return;
     }
-    for (const key of beingWritten) {
-      for (let end = whileWritten(key); end; end = whileWritten(key)) await end;
-      const known = localCopy.find(key);
-      if (known) this.#restore(known);
-    }
+    await Promise.all(waiting);
     status.wasRefilled(losses);
   }
 
-  #restore(binding: Binding): void {
+  #restore(binding: Binding | undefined): void {
     const { outbox, self, isShared } = this.#options;
-    if (!isShared || binding.machine === self) outbox.restore(binding);
+    if (binding && (!isShared || binding.machine === self)) outbox.restore(binding);
   }
 
   /** Whether the store takes changes. */

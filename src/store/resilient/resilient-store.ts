@@ -34,7 +34,7 @@ export interface ResilientStore extends SessionStore {
 }
 
 export interface ResilientOptions
-  extends Omit<StoreSupervisorOptions, 'localCopy' | 'outbox' | 'whileWritten'>, WritePathOptions {
+  extends Omit<StoreSupervisorOptions, 'localCopy' | 'outbox' | 'betweenWrites'>, WritePathOptions {
   readonly kind: SessionStore['kind'];
   /** How long an unused binding lives, in ms. */
   readonly ttlMs: number;
@@ -60,7 +60,7 @@ export async function openResilientStore(options: ResilientOptions): Promise<Res
   const supervisor: StoreSupervisor = new StoreSupervisor({
     ...options,
     ...{ localCopy, outbox },
-    whileWritten: (key): Promise<void> | undefined => writes.whileWritten(key),
+    betweenWrites: (key, act): Promise<void> | undefined => writes.betweenWrites(key, act),
     onHealth: (health) => {
       localCopy.setRoom(health.state === 'healthy' ? room : limits.maxSessions);
       options.onHealth(health);

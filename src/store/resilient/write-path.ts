@@ -67,9 +67,13 @@ export class WritePath {
     return this.#inFlight.run(write, () => this.#perform(write));
   }
 
-  /** Resolves once the writes of the key called so far have ended; undefined if there are none. */
-  whileWritten(key: SessionKey): Promise<void> | undefined {
-    return this.#inFlight.of(key) && this.#inFlight.ended();
+  /**
+   * Acts when the writes of the key called so far have ended, before those called later; undefined
+   * if there are none: then it does not act.
+   */
+  betweenWrites(key: SessionKey, act: () => void): Promise<void> | undefined {
+    if (!this.#inFlight.of(key)) return undefined;
+    return this.#inFlight.read(key, () => Promise.resolve().then(act));
   }
 
   /** Resolves once all writes called so far have ended. */

@@ -214,6 +214,22 @@ describe('a shared store that has lost data', () => {
     await recovered(a);
     assert.equal((await a.scripted.held()).size, 1_000);
   });
+
+  test('has all bindings again although one session is being written all the time', async (t) => {
+    const { clock, a } = await startFleet(t);
+    const [busy = KEY, other = KEY] = keys('k', 2);
+    for (const key of [busy, other]) await passing(clock, a.store.claim(binding({ key })));
+    a.scripted.lose(other);
+    a.scripted.setBehaviour({ writes: late(100) });
+    const writes = [a.store.touch(busy, TTL_MS)];
+    disrupt(a);
+    // Two are called in the time that one takes.
+    await until(clock, async () => {
+      writes.push(a.store.touch(busy, TTL_MS));
+      return (await a.scripted.held()).has(other);
+    });
+    await passing(clock, Promise.all(writes));
+  });
 });
 
 describe('a shared store that has not settled after data loss', () => {
