@@ -323,7 +323,9 @@ describe('a connection', () => {
       await other.until((text) => text === echoed('/other'));
     });
   }
+});
 
+describe('a connection of a closing listener', () => {
   test('that is idle is closed when its listener closes, and a busy one after its response', async (t) => {
     const handled: Handled[] = [];
     const server = await startListener(t, recordAll(handled));

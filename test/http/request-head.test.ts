@@ -141,22 +141,26 @@ describe('a head that is accepted', () => {
   });
 });
 
-describe('a head that is refused', () => {
-  const LINE_REASON = 'the request line is not one of HTTP/1.1';
+const LINE_REASON = 'the request line is not one of HTTP/1.1';
+
+type Rejection = readonly [name: string, text: string, status: MalformedStatus, reason: string];
+
+function testRejections(rows: readonly Rejection[]): void {
+  for (const [name, text, status, reason] of rows) {
+    test(`has ${name}, in one piece or byte by byte`, () => {
+      assert.deepEqual(parse(text), { status, reason });
+      assert.deepEqual(drip(text), { status, reason });
+    });
+  }
+}
+
+describe('a head that is rejected for its request line', () => {
   const VERSION_REASON = 'the version is neither HTTP/1.1 nor HTTP/1.0';
   const TARGET_REASON = 'the target is not in origin-form and not of this host';
-  const FIELD_REASON = 'a field line is malformed';
-  const HOST_REASON = 'Host is malformed or there are two';
-  const LENGTH_REASON = 'Content-Length is not one number';
-  const CODING_REASON = 'Transfer-Encoding is not just chunked';
-  const FRAMING_REASON = 'Transfer-Encoding beside Content-Length or in HTTP/1.0';
-  const EXPECT_REASON = 'Expect asks for more than 100-continue';
-  const CONNECTION_REASON = 'Connection names a field that belongs to the request';
 
   const line = (text: string): string => `${text}\r\n${HOST}\r\n`;
-  const withField = (text: string): string => `${LINE}${HOST}${text}\r\n\r\n`;
   // prettier-ignore
-  const rows: readonly (readonly [name: string, text: string, status: MalformedStatus, reason: string])[] = [
+  const rows: readonly Rejection[] = [
     ['three empty lines before it', `\r\n\r\n\r\n${LINE}${HOST}\r\n`, 400, LINE_REASON],
     ['a bare CR before it', `\r${LINE}`, 400, LINE_REASON],
     ['a bare LF before it', `\n${LINE}`, 400, LINE_REASON],
@@ -205,7 +209,22 @@ describe('a head that is refused', () => {
     ['an absolute-form of another port', line('GET http://a:8080/ HTTP/1.1'), 400, TARGET_REASON],
     ['the default port of the other scheme', line('GET https://a:80/ HTTP/1.1'), 400, TARGET_REASON],
     ['an absolute-form with a malformed host', line('GET http://a"b/ HTTP/1.1'), 400, TARGET_REASON],
+  ];
+  testRejections(rows);
+});
 
+describe('a head that is rejected for its fields', () => {
+  const FIELD_REASON = 'a field line is malformed';
+  const HOST_REASON = 'Host is malformed or there are two';
+  const LENGTH_REASON = 'Content-Length is not one number';
+  const CODING_REASON = 'Transfer-Encoding is not just chunked';
+  const FRAMING_REASON = 'Transfer-Encoding beside Content-Length or in HTTP/1.0';
+  const EXPECT_REASON = 'Expect asks for more than 100-continue';
+  const CONNECTION_REASON = 'Connection names a field that belongs to the request';
+
+  const withField = (text: string): string => `${LINE}${HOST}${text}\r\n\r\n`;
+  // prettier-ignore
+  const rows: readonly Rejection[] = [
     ['no Host', `${LINE}\r\n`, 400, 'Host is missing'],
     ['no Host in an absolute-form', 'GET http://a/ HTTP/1.1\r\n\r\n', 400, 'Host is missing'],
     ['an empty Host', `${LINE}Host:\r\n\r\n`, 400, HOST_REASON],
@@ -274,12 +293,7 @@ describe('a head that is refused', () => {
     ),
     ['Connection that names it in a second line', withField('Connection: close\r\nX: y\r\nConnection: cookie'), 400, CONNECTION_REASON],
   ];
-  for (const [name, text, status, reason] of rows) {
-    test(`has ${name}, in one piece or byte by byte`, () => {
-      assert.deepEqual(parse(text), { status, reason });
-      assert.deepEqual(drip(text), { status, reason });
-    });
-  }
+  testRejections(rows);
 });
 
 describe('the limits of a head', () => {
@@ -352,20 +366,20 @@ describe('a parser', () => {
 
 const HOP_BY_HOP = ['Connection', 'Keep-Alive', 'Proxy-Connection', 'TE', 'Upgrade'];
 
-describe('the part of a head that is passed on', () => {
-  const fieldsOf = (...pairs: readonly string[]): string => {
-    let text = '';
-    for (let i = 0; i < pairs.length; i += 2)
-      text += `${pairs[i] ?? ''}: ${pairs[i + 1] ?? ''}\r\n`;
-    return text;
-  };
-  /** As pairs and as text, which must be equal. */
-  function passed(...pairs: readonly string[]): readonly string[] {
-    const head = accepted(`${LINE}${HOST}${fieldsOf(...pairs)}\r\n`);
-    assert.equal(passedFields(head), fieldsOf(...head.rawHeaders));
-    return head.rawHeaders.slice(2);
-  }
+const fieldsOf = (...pairs: readonly string[]): string => {
+  let text = '';
+  for (let i = 0; i < pairs.length; i += 2) text += `${pairs[i] ?? ''}: ${pairs[i + 1] ?? ''}\r\n`;
+  return text;
+};
 
+/** As pairs and as text, which must be equal. */
+function passed(...pairs: readonly string[]): readonly string[] {
+  const head = accepted(`${LINE}${HOST}${fieldsOf(...pairs)}\r\n`);
+  assert.equal(passedFields(head), fieldsOf(...head.rawHeaders));
+  return head.rawHeaders.slice(2);
+}
+
+describe('the part of a head that is passed on', () => {
   test('is every field in order and case, including repeated and unusual ones', () => {
     const raw = ['X-Two', '1', 'x-two', '2', 'X-Empty', '', 'X-Umlaut', '\xfc', 'Trailer', 'X-Sum'];
     assert.deepEqual(passed(...raw), raw);
@@ -428,7 +442,9 @@ describe('the part of a head that is passed on', () => {
     ],
   ];
   for (const [claim, raw, kept] of named) test(claim, () => assert.deepEqual(passed(...raw), kept));
+});
 
+describe('the part of any head that is passed on', () => {
   test('has no new field and keeps the order, for any input', () => {
     const word = fc.constantFrom(
       ...HOP_BY_HOP,

@@ -262,16 +262,6 @@ describe('a response', () => {
     assert.equal(bodyOf(received), 'hello');
   });
 
-  test('is sent before it is complete', async (t) => {
-    const { app, client } = await startProxy(t, (socket) => {
-      onHeads(socket, () => socket.write(CHUNKED));
-    });
-    client.send(get('/'));
-    await client.until((text) => text === CHUNKED);
-    app.sockets[0]?.write('1\r\na\r\n');
-    await client.until((text) => text === `${CHUNKED}1\r\na\r\n`);
-  });
-
   test('passes its interim responses except 100', async (t) => {
     const interim =
       'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n';
@@ -285,6 +275,18 @@ describe('a response', () => {
     const { client } = await startProxy(t, responding(`HTTP/1.1 103 X\r\n\r\n${OK}`));
     client.send('GET / HTTP/1.0\r\n\r\n');
     assert.match(await client.untilClosed(), /^HTTP\/1\.1 200 /);
+  });
+});
+
+describe('an incomplete response', () => {
+  test('is sent before it is complete', async (t) => {
+    const { app, client } = await startProxy(t, (socket) => {
+      onHeads(socket, () => socket.write(CHUNKED));
+    });
+    client.send(get('/'));
+    await client.until((text) => text === CHUNKED);
+    app.sockets[0]?.write('1\r\na\r\n');
+    await client.until((text) => text === `${CHUNKED}1\r\na\r\n`);
   });
 
   test('waits in the app while the client does not read', async (t) => {
