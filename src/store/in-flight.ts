@@ -52,78 +52,90 @@ interface Reads {
 }
 
 export function createWritesInFlight<Result>(): WritesInFlight<Result> {
-  const pending = createPendingWrites();
-  const byKey = new Map<SessionKey, OfKey<Result>>();
-  const reading = new Map<SessionKey, Reads>();
+  return new OrderedWrites<Result>();
+}
 
-  const enter = (key: SessionKey): OfKey<Result> => {
-    const found = byKey.get(key);
+class OrderedWrites<Result> implements WritesInFlight<Result> {
+  readonly #pending = createPendingWrites();
+  readonly #byKey = new Map<SessionKey, OfKey<Result>>();
+  readonly #reading = new Map<SessionKey, Reads>();
+
+  of(key: SessionKey): readonly Write[] | undefined {
+    return this.#pending.of(key);
+  }
+
+  run(write: Write, perform: () => Promise<Result>): Promise<Result> {
+    const { key } = write;
+    this.cross(key);
+    this.#pending.add(write);
+    const ofKey = this.#enter(key);
+    const end = (): void => {
+      this.#pending.settle(write);
+      if (ofKey.write === done) ofKey.write = undefined;
+      this.#leave(key, ofKey);
+    };
+    const done = (ofKey.all ? ofKey.all.then(perform, perform) : perform()).then(
+      (result) => {
+        end();
+        return result;
+      },
+      (error: unknown) => {
+        end();
+        throw error;
+      },
+    );
+    ofKey.write = done;
+    ofKey.all = done;
+    return done;
+  }
+
+  read<Found>(
+    key: SessionKey,
+    perform: (written: Result | undefined) => Promise<Found>,
+  ): Promise<Found> {
+    const ofKey = this.#enter(key);
+    const { write, all } = ofKey;
+    const found = write ? write.then(perform, () => perform(undefined)) : perform(undefined);
+    const end = (): void => this.#leave(key, ofKey);
+    const done = found.then(end, end);
+    // Holds no results: reads that overlap without a gap would add up.
+    const next = (): Promise<void> => done;
+    ofKey.all = all ? all.then(next, next) : done;
+    return found;
+  }
+
+  beginRead(key: SessionKey): () => boolean {
+    const reads = this.#reading.get(key) ?? { count: 0, isCrossed: false };
+    reads.count += 1;
+    this.#reading.set(key, reads);
+    return () => {
+      reads.count -= 1;
+      if (reads.count === 0) this.#reading.delete(key);
+      return reads.isCrossed;
+    };
+  }
+
+  cross(key: SessionKey): void {
+    const reads = this.#reading.get(key);
+    if (reads) reads.isCrossed = true;
+  }
+
+  async ended(): Promise<void> {
+    await Promise.allSettled([...this.#byKey.values()].flatMap(({ all }) => all ?? []));
+  }
+
+  #enter(key: SessionKey): OfKey<Result> {
+    const found = this.#byKey.get(key);
     const ofKey = found ?? { count: 0, write: undefined, all: undefined };
-    if (!found) byKey.set(key, ofKey);
+    if (!found) this.#byKey.set(key, ofKey);
     ofKey.count += 1;
     return ofKey;
-  };
-  const leave = (key: SessionKey, ofKey: OfKey<Result>): void => {
-    ofKey.count -= 1;
-    if (ofKey.count === 0) byKey.delete(key);
-  };
-  const cross = (key: SessionKey): void => {
-    const reads = reading.get(key);
-    if (reads) reads.isCrossed = true;
-  };
+  }
 
-  return {
-    of: (key) => pending.of(key),
-    run: (write, perform) => {
-      const { key } = write;
-      cross(key);
-      pending.add(write);
-      const ofKey = enter(key);
-      const end = (): void => {
-        pending.settle(write);
-        if (ofKey.write === done) ofKey.write = undefined;
-        leave(key, ofKey);
-      };
-      const done = (ofKey.all ? ofKey.all.then(perform, perform) : perform()).then(
-        (result) => {
-          end();
-          return result;
-        },
-        (error: unknown) => {
-          end();
-          throw error;
-        },
-      );
-      ofKey.write = done;
-      ofKey.all = done;
-      return done;
-    },
-    read: (key, perform) => {
-      const ofKey = enter(key);
-      const { write, all } = ofKey;
-      const found = write ? write.then(perform, () => perform(undefined)) : perform(undefined);
-      const end = (): void => leave(key, ofKey);
-      const done = found.then(end, end);
-      // Holds no results: reads that overlap without a gap would add up.
-      const next = (): Promise<void> => done;
-      ofKey.all = all ? all.then(next, next) : done;
-      return found;
-    },
-    beginRead: (key) => {
-      const reads = reading.get(key) ?? { count: 0, isCrossed: false };
-      reads.count += 1;
-      reading.set(key, reads);
-      return () => {
-        reads.count -= 1;
-        if (reads.count === 0) reading.delete(key);
-        return reads.isCrossed;
-      };
-    },
-    cross,
-    ended: async () => {
-      await Promise.allSettled([...byKey.values()].flatMap(({ all }) => all ?? []));
-    },
-  };
+  #leave(key: SessionKey, ofKey: OfKey<Result>): void {
+    ofKey.count -= 1;
+    if (ofKey.count === 0) this.#byKey.delete(key);
+  }
 }
 
 /** Writes that were called and have not ended; they end in the order of their calls. */

@@ -99,17 +99,6 @@ export function createRemoteStore(
       end?.(found);
     }
   };
-  const perform = async (write: Write): Promise<Outcome> => {
-    const end = cache.beginWrite(write.key);
-    try {
-      const { outcome, left } = await database.write(write);
-      end(left);
-      return outcome;
-    } catch (error) {
-      end('unknown');
-      throw error;
-    }
-  };
 
   return {
     kind: database.kind,
@@ -122,7 +111,7 @@ export function createRemoteStore(
     ...createWriteMethods(clock, counters, (write) =>
       timed(write.kind, async () => {
         assertOpen();
-        return perform(write);
+        return performAndCache(database, cache, write);
       }),
     ),
     cleanup: () =>
@@ -138,6 +127,22 @@ export function createRemoteStore(
     },
     close: () => (closed ??= inFlight.ended().then(() => database.close())),
   };
+}
+
+async function performAndCache(
+  database: RemoteDatabase,
+  cache: RemoteCache,
+  write: Write,
+): Promise<Outcome> {
+  const end = cache.beginWrite(write.key);
+  try {
+    const { outcome, left } = await database.write(write);
+    end(left);
+    return outcome;
+  } catch (error) {
+    end('unknown');
+    throw error;
+  }
 }
 
 export interface RemoteCache {
