@@ -9,10 +9,10 @@ import { error, note, ok, warning, type Finding } from './report.ts';
 export interface PeerFacts {
   readonly machine: MachineId;
   readonly port: number;
-  readonly status: PeerStatus;
+  readonly status: ProbedPeerStatus;
 }
 
-export type PeerStatus =
+export type ProbedPeerStatus =
   | { readonly kind: 'no-address' }
   | { readonly kind: 'no-response'; readonly code: string }
   /** The sidecar returned 403: it does not know this Machine. */
@@ -124,7 +124,7 @@ export async function probePeers(
   };
 }
 
-function statusFrom(response: ProbeResponse, machine: MachineId): PeerStatus {
+function statusFrom(response: ProbeResponse, machine: MachineId): ProbedPeerStatus {
   if (response.kind === 'failed') return { kind: 'no-response', code: response.code };
   const { status: httpStatus, body } = response;
   if (httpStatus === 403) return { kind: 'rejected' };

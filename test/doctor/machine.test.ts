@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compareClock, checkClocks } from '../../src/doctor/clock-offset.ts';
 import { checkDns, type DnsFacts } from '../../src/doctor/dns.ts';
-import { checkPeers, type PeerStatus } from '../../src/doctor/peers.ts';
+import { checkPeers, type ProbedPeerStatus } from '../../src/doctor/peers.ts';
 import { checkSidecar, type SidecarFacts } from '../../src/doctor/sidecar.ts';
 import {
   checkDatabase,
@@ -172,7 +172,7 @@ for (const [name, facts, expected] of NAMES) {
   });
 }
 
-const PEERS: readonly [PeerStatus, string[]][] = [
+const PEERS: readonly [ProbedPeerStatus, string[]][] = [
   [{ kind: 'sidecar' }, []],
   [{ kind: 'no-address' }, ['warning: m2 has no address in DNS.']],
   [
