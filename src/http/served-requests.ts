@@ -177,9 +177,12 @@ export class ServedRequests implements RequestConnection, HeadSink, WaitingReque
     // What follows is not read: the beginning of the next request is unknown.
     this.#phase = 'wait';
     this.queue.take();
-    // Otherwise the handler has not got the request yet.
     if (incoming.isListenedTo) incoming.deliverBroken(why);
-    else this.onMalformedHead(why, undefined);
+    else {
+      // The handler has not got the request yet, or does not serve it yet: it finds it over.
+      incoming.deliverGone();
+      this.onMalformedHead(why, undefined);
+    }
   }
 
   setBodyPaused(isPaused: boolean): void {

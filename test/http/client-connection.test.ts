@@ -154,6 +154,19 @@ describe('requests of one connection', () => {
     assert.deepEqual([handled.length, server.rejected.length], [0, 1]);
   });
 
+  test('with a body that turns out malformed before they are served get one response', async (t) => {
+    const handled: IncomingRequest[] = [];
+    const server = await startListener(t, (request) => handled.push(request));
+    const client = await server.connect(true);
+    client.send(`${POST}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n`);
+    await eventually(() => handled.length === 1);
+    client.send('zz\r\n');
+    await client.until((text) => text.startsWith('HTTP/1.1 400 '));
+    assert.equal(handled[0]?.isOpen, false);
+    handled[0].respond({ status: 200, headers: [], body: '' });
+    assert.equal(server.sockets[0]?.errored, null);
+  });
+
   test('that wait for the current one are buffered up to a limit, and all are served', async (t) => {
     const COUNT = 2_000;
     const handled: Handled[] = [];
