@@ -5,19 +5,15 @@ import { until } from '../fleet/support.ts';
 import { placeOf } from '../support/ids.ts';
 import {
   queryPeer,
+  ownersOf,
   requestRoom,
   chunked,
   replayedBy,
   startEdgeBefore,
   startRooms,
-  type RoomMachine,
 } from '../support/rooms.ts';
 
 const IDS = ['m1', 'm2', 'm3'];
-
-async function ownersOf(machines: readonly RoomMachine[], room: string) {
-  return Promise.all(machines.map((machine) => machine.ownerOf(room)));
-}
 
 describe('while the app of the placement Machine has not responded to the first request', () => {
   test('a peer query returns a pending claim, and the peer stores no copy', async (t) => {

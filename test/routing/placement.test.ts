@@ -10,6 +10,7 @@ import { until } from '../fleet/support.ts';
 import { openFleet } from '../support/fleet.ts';
 import { idPlacedOn, placeOf } from '../support/ids.ts';
 import {
+  ownersOf,
   requestRoom,
   requestPath,
   chunked,
@@ -20,10 +21,6 @@ import {
 } from '../support/rooms.ts';
 
 const IDS = ['m1', 'm2', 'm3'];
-
-async function ownersOf(machines: readonly RoomMachine[], room: string) {
-  return Promise.all(machines.map((machine) => machine.ownerOf(room)));
-}
 
 describe('a new session of a client-minted id', () => {
   test('is replayed to its place, with the mark, from every other Machine', async (t) => {

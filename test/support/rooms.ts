@@ -100,6 +100,11 @@ export interface RoomMachine extends TestMachine {
   readonly drain: () => Promise<void>;
 }
 
+/** The owner of a room as each of the Machines knows it, in their order. */
+export async function ownersOf(machines: readonly RoomMachine[], room: string) {
+  return Promise.all(machines.map((machine) => machine.ownerOf(room)));
+}
+
 export interface RequestLine {
   readonly path: string;
   readonly status: number;
