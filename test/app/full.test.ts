@@ -3,24 +3,17 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { describe, test, type TestContext } from 'node:test';
-import { systemClock } from '../../src/clock.ts';
+import { describe, test } from 'node:test';
 import type { Metrics } from '../../src/observability/metrics.ts';
-import { createMetrics } from '../../src/observability/prometheus.ts';
 import { until } from '../fleet/support.ts';
 import { startBehindEdge } from '../support/behind-edge.ts';
 import { createTestClock } from '../support/clock.ts';
+import { openMetrics } from '../support/metrics.ts';
 import { untilNothingIsLeft, watchResources } from '../support/resources.ts';
 import { serveSessionApp } from '../support/session-app.ts';
 import { startTestSidecar } from '../support/sidecar.ts';
 
 const FULL_AT_TWO = { MAX_SESSIONS_PER_MACHINE: '2' };
-
-function openMetrics(t: TestContext): Metrics {
-  const metrics = createMetrics({ clock: systemClock, version: 'test' });
-  t.after(() => metrics.close());
-  return metrics;
-}
 
 async function ownSessionsIn(metrics: Metrics): Promise<string | undefined> {
   return /^fly_affinity_own_sessions (\d+)$/m.exec(await metrics.render())?.[1];

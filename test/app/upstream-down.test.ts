@@ -4,12 +4,11 @@ import type { IncomingMessage } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
 import { WebSocket } from 'ws';
 import type { Environment } from '../../src/config/config.ts';
-import { createMetrics } from '../../src/observability/prometheus.ts';
-import { systemClock } from '../../src/clock.ts';
 import { until } from '../fleet/support.ts';
 import { startBehindEdge, type EdgeFleet } from '../support/behind-edge.ts';
 import { freePort } from '../support/free-port.ts';
 import { createMemoryLog } from '../support/log.ts';
+import { openMetrics } from '../support/metrics.ts';
 import { readinessAt } from '../support/readiness.ts';
 import { untilNothingIsLeft, watchResources } from '../support/resources.ts';
 import { serveApp, startTestSidecar } from '../support/sidecar.ts';
@@ -65,8 +64,7 @@ describe('an app that refuses connections', () => {
 
   test('gets new sessions again once it listens, and does not affect readiness', async (t) => {
     const log = createMemoryLog();
-    const metrics = createMetrics({ clock: systemClock, version: 'test' });
-    t.after(() => metrics.close());
+    const metrics = openMetrics(t);
     const fleet = await startBehindEdge(t, ['m1', 'm2'], {}, (id) =>
       id === 'm1' ? { logger: log.logger, metrics } : {},
     );

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemClock } from '../../src/clock.ts';
 import {
@@ -15,6 +15,7 @@ import { createMetrics } from '../../src/observability/prometheus.ts';
 import type { StoreHealth } from '../../src/store/health.ts';
 import type { StoreMetrics } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
+import { openMetrics } from '../support/metrics.ts';
 
 const STORE: StoreMetrics = {
   total: 10,
@@ -26,12 +27,6 @@ const STORE: StoreMetrics = {
   lastCleanupAt: 5000,
   sizeBytes: 4096,
 };
-
-function openMetrics(t: TestContext, clock = systemClock): Metrics {
-  const metrics = createMetrics({ clock, version: '1.2.3' });
-  t.after(() => metrics.close());
-  return metrics;
-}
 
 /** The value of a series, as Prometheus would read it. */
 async function valueOf(metrics: Metrics, series: string): Promise<number | undefined> {
@@ -211,7 +206,8 @@ test('a store that hangs delays a scrape by two seconds, and has one read in fli
 });
 
 test('the process metrics and the versions are reported', async (t) => {
-  const metrics = openMetrics(t);
+  const metrics = createMetrics({ clock: systemClock, version: '1.2.3' });
+  t.after(() => metrics.close());
   const text = await metrics.render();
   assert.match(text, /^fly_affinity_build_info\{version="1\.2\.3",node="v[\d.]+"\} 1$/m);
   for (const name of [

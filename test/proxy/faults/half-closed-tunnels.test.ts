@@ -10,14 +10,13 @@ import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { systemClock } from '../../../src/clock.ts';
 import type { Environment } from '../../../src/config/config.ts';
 import type { Sidecar } from '../../../src/app/lifecycle.ts';
 import type { Metrics } from '../../../src/observability/metrics.ts';
-import { createMetrics } from '../../../src/observability/prometheus.ts';
 import { QUIET_MS } from '../../../src/proxy/request-record.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { openFleet } from '../../support/fleet.ts';
+import { openMetrics } from '../../support/metrics.ts';
 import { openRawClient } from '../../support/raw.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { startTestSidecar } from '../../support/sidecar.ts';
@@ -225,12 +224,6 @@ const MOMENTS: readonly Moment[] = [
     },
   },
 ];
-
-function openMetrics(t: TestContext): Metrics {
-  const metrics = createMetrics({ clock: systemClock, version: 'test' });
-  t.after(() => metrics.close());
-  return metrics;
-}
 
 /** The number of open WebSockets in the Prometheus metrics. */
 async function countOf(metrics: Metrics): Promise<number> {
