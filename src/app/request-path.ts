@@ -15,7 +15,7 @@ import { createListeners, type Listeners } from '../proxy/listeners.ts';
 import { createPeerUpstreams, type PeerUpstreams } from '../proxy/peer-upstreams.ts';
 import type { ProxyParts } from '../proxy/proxied-request.ts';
 import { QUIET_MS, RequestRecorder } from '../proxy/request-record.ts';
-import { createVia } from '../proxy/upstream-request.ts';
+import { createVia } from '../proxy/attempt-request.ts';
 import type { Decision } from '../routing/decision.ts';
 import { createExplain, type Explain } from '../routing/explain.ts';
 import { EDGE_NAMES } from '../routing/facts.ts';

@@ -14,9 +14,9 @@ import { Attempt, type AttemptedRequest, type AttemptParts } from './attempt.ts'
 import type { Bindings } from './bindings.ts';
 import { hasRefusal, REFUSED_HEADER } from './forward-head.ts';
 import type { SessionsOlderThanApp } from './sessions-older-than-app.ts';
-import { requestToApp, type UpstreamRequestParts } from './upstream-request.ts';
+import { requestToApp, type AttemptRequestParts } from './attempt-request.ts';
 
-export interface AppAttemptParts extends AttemptParts, UpstreamRequestParts {
+export interface AppAttemptParts extends AttemptParts, AttemptRequestParts {
   readonly upstream: UpstreamPool;
   readonly appResponses: AppResponses;
   readonly bindings: AttemptParts['bindings'] & Pick<Bindings, 'beginClaim' | 'endSession'>;

@@ -10,9 +10,9 @@ import type { Routed } from '../routing/route.ts';
 import type { MachineId, SessionKey } from '../session.ts';
 import { Attempt, type AttemptedRequest, type AttemptParts } from './attempt.ts';
 import { readPeerRefusal } from './forward-head.ts';
-import { requestToPeer, type UpstreamRequestParts } from './upstream-request.ts';
+import { requestToPeer, type AttemptRequestParts } from './attempt-request.ts';
 
-export interface PeerAttemptParts extends AttemptParts, UpstreamRequestParts {
+export interface PeerAttemptParts extends AttemptParts, AttemptRequestParts {
   readonly peers: { to(peer: Peer): UpstreamPool };
   /** Watches a forward until its response starts: fails it if the peer does not respond to pings. */
   readonly watchForward: (machine: MachineId, onUnresponsive: () => void) => Cancel;

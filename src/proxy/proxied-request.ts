@@ -29,7 +29,7 @@ import {
   nameRequest,
   responseToFailure,
   responseToMalformed,
-} from './local-response.ts';
+} from './sidecar-response.ts';
 import { PeerAttempt, type PeerAttemptParts } from './peer-attempt.ts';
 import { ReceivedRequest, type ReceivedRequestParts } from './received-request.ts';
 import type { RequestRecord, RequestRecorder } from './request-record.ts';

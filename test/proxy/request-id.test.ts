@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type { ServerResponse } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
 import { nullMetrics } from '../../src/observability/metrics.ts';
-import { requestIdIn } from '../../src/proxy/local-response.ts';
+import { requestIdIn } from '../../src/proxy/sidecar-response.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { ASK_PATH } from '../../src/fleet/messages.ts';
 import { keyOf } from '../support/ids.ts';

@@ -17,7 +17,7 @@ import { nullMetrics } from '../../../src/observability/metrics.ts';
 import { createListeners } from '../../../src/proxy/listeners.ts';
 import type { ProxyParts } from '../../../src/proxy/proxied-request.ts';
 import { RequestRecorder } from '../../../src/proxy/request-record.ts';
-import { createVia } from '../../../src/proxy/upstream-request.ts';
+import { createVia } from '../../../src/proxy/attempt-request.ts';
 import { eventually, TRAILERS } from '../../http/support.ts';
 import { BOUNDED, openClient, requestText } from './support.ts';
 

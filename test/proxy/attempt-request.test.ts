@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createVia } from '../../src/proxy/upstream-request.ts';
+import { createVia } from '../../src/proxy/attempt-request.ts';
 import { machineId } from '../support/ids.ts';
 
 const OWN = 'fly-affinity (m1)';

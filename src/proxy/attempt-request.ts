@@ -16,7 +16,7 @@ import type { Routed } from '../routing/route.ts';
 import { FORWARD_PATH, wrapHead } from './forward-head.ts';
 import type { ReceivedRequest } from './received-request.ts';
 
-export interface UpstreamRequestParts {
+export interface AttemptRequestParts {
   readonly self: MachineId;
   readonly discoverer: Pick<Discoverer, 'mayRevealInBody'>;
   readonly removeHints: RemoveOwnerHints;
@@ -36,7 +36,7 @@ export function requestToApp(
   request: ReceivedRequest,
   routed: Routed,
   body: Buffer | undefined,
-  parts: UpstreamRequestParts,
+  parts: AttemptRequestParts,
 ): SerializedRequest {
   const fields = fieldsForApp(request, routed, parts);
   const { rawHeaders = [] } = fields;
@@ -52,7 +52,7 @@ export function requestToPeer(
   peer: Peer,
   { decision }: Routed,
   body: Buffer | undefined,
-  parts: UpstreamRequestParts,
+  parts: AttemptRequestParts,
 ): SerializedRequest {
   const placedBy = decision.why === 'placed' ? parts.self : undefined;
   const host = `${peer.host}:${peer.port}`;
@@ -88,7 +88,7 @@ function outgoing(
 function fieldsForApp(
   request: ReceivedRequest,
   { ids, wholeId }: Routed,
-  { removeHints, removeCookie, discoverer }: UpstreamRequestParts,
+  { removeHints, removeCookie, discoverer }: AttemptRequestParts,
 ): SentFields {
   const { head, from, incoming } = request;
   const clean = removeHints(head, wholeId);
