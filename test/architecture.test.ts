@@ -24,7 +24,6 @@ const RANKS: Readonly<Record<string, number>> = {
   'fly.ts': 1,
   'resilience.ts': 1,
   'routing/decision.ts': 1,
-  'store/health.ts': 1,
   'store/store.ts': 1,
   'http/': 2,
   'observability/': 2,

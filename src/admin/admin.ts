@@ -11,7 +11,7 @@ import {
   handleImportSessions,
   type SessionsParts,
 } from './sessions.ts';
-import { listen, type ListenAddress } from '../http/listen.ts';
+import { listen, type ListenAddress } from '../http/listener.ts';
 import { createServer } from '../http/node-http.ts';
 
 export type AdminParts = HealthParts & DrainParts & ExplainRouteParts & SessionsParts;

@@ -13,7 +13,7 @@ import { respondJson } from './respond.ts';
 import type { AdminCall } from './router.ts';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
-import type { Draining } from '../routing/draining.ts';
+import type { Draining } from '../routing/placement.ts';
 
 export interface DrainParts {
   readonly draining: Draining;

@@ -9,8 +9,7 @@
  * The request in question is never logged, and no error message repeats any of it.
  */
 import * as v from 'valibot';
-import { readText } from './body.ts';
-import { parseInput, parseQuery, textSchema } from './input.ts';
+import { readText, parseInput, parseQuery, textSchema } from './input.ts';
 import { respondJson } from './respond.ts';
 import type { AdminCall } from './router.ts';
 import type { Clock } from '../clock.ts';

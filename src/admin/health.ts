@@ -3,7 +3,7 @@ import { respond, respondJson, TEXT_TYPE } from './respond.ts';
 import type { AdminCall } from './router.ts';
 import type { UpstreamStatus } from '../proxy/upstream-health.ts';
 import type { Metrics } from '../observability/metrics.ts';
-import type { StoreHealth } from '../store/health.ts';
+import type { StoreHealth } from '../store/store.ts';
 
 /** The body of `/readyz`: 200 if ready, else 503. Never contains an id or an address. */
 export interface Readiness {

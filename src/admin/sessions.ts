@@ -12,19 +12,16 @@
  */
 import { pipeline } from 'node:stream/promises';
 import * as v from 'valibot';
-import { readChunks } from './body.ts';
-import { FlagSchema, NumberSchema, parseKey, parseQuery } from './input.ts';
+import { readChunks, FlagSchema, NumberSchema, parseKey, parseQuery } from './input.ts';
 import { HttpError, JSON_TYPE, respond, respondJson } from './respond.ts';
 import { STORE_FAILED, type AdminCall } from './router.ts';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
 import { MachineIdSchema } from '../schemas.ts';
-import { formatDocument } from '../sessions/document.ts';
+import { formatDocument, selectSessions } from '../sessions/document.ts';
 import { formatSession } from '../sessions/format.ts';
-import { importSessions, type ImportResult } from '../sessions/import.ts';
+import { importSessions, type ImportResult, withWriteTimeout } from '../sessions/import.ts';
 import { mergeSessions, type OnSessionChanged } from '../sessions/merge.ts';
-import { selectSessions } from '../sessions/select.ts';
-import { withWriteTimeout } from '../sessions/stall.ts';
 import { StoreError, type SessionStore } from '../store/store.ts';
 
 export interface SessionsParts {

@@ -1,7 +1,6 @@
 /** Creates the adapter for each port. */
-import { createCountedStore } from '../store/session-counter.ts';
+import { createCountedStore, createSessionCounter } from '../store/session-counter.ts';
 import { startResync, type Resync } from '../store/session-counter-resync.ts';
-import { createSessionCounter } from '../store/session-counter.ts';
 import type { Clock } from '../clock.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import { createCheckProbe, createConnectProbe } from '../proxy/upstream-probes.ts';
@@ -9,10 +8,14 @@ import { createUpstreamHealth, type UpstreamHealth } from '../proxy/upstream-hea
 import type { Logger } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import { limitsOf, openConfiguredStore, openFile, type StoreParts } from './store-adapters.ts';
-import type { StoreHealth } from '../store/health.ts';
+import {
+  type StoreHealth,
+  StoreError,
+  type OnStoreOperation,
+  type SessionStore,
+} from '../store/store.ts';
 import { createMemoryStore } from '../store/memory.ts';
 import { openResilientStore, type ResilientOptions } from '../store/resilient/resilient-store.ts';
-import { StoreError, type OnStoreOperation, type SessionStore } from '../store/store.ts';
 
 export interface AdapterParts {
   readonly clock: Clock;

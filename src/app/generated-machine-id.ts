@@ -10,7 +10,7 @@ import { dirname } from 'node:path';
 import { parseMachineId, type MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
-import { createDirectories } from '../store/sqlite/path.ts';
+import { createDirectories } from '../store/sqlite/sqlite.ts';
 
 /** In ms: a hanging disk must not block the start. */
 const TIMEOUT_MS = 1_000;

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { createForwardWatchdog } from '../fleet/forward-watchdog.ts';
 import { createHeartbeats, type Heartbeats } from '../fleet/heartbeats.ts';
-import { BINDINGS_PATH } from '../fleet/join/messages.ts';
+import { BINDINGS_PATH } from '../fleet/join/reader.ts';
 import { createJoinService } from '../fleet/join/service.ts';
 import { createPeerService, type PeerService } from '../fleet/peer-service.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
@@ -12,7 +12,7 @@ import { createPathMask } from '../protocols/id-locations.ts';
 import { createOwnerHintRemover } from '../protocols/owner-hint.ts';
 import { AppResponses } from '../proxy/app-responses.ts';
 import { createListeners, type Listeners } from '../proxy/listeners.ts';
-import { createPeerUpstreams, type PeerUpstreams } from '../proxy/peer-upstreams.ts';
+import { createPeerUpstreams, type PeerUpstreams } from '../proxy/peer-attempt.ts';
 import type { ProxyParts } from '../proxy/proxied-request.ts';
 import { QUIET_MS, RequestRecorder } from '../proxy/request-record.ts';
 import { createVia } from '../proxy/attempt-request.ts';

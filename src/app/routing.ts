@@ -4,10 +4,9 @@ import type { AffinityCookie } from '../protocols/affinity-cookie.ts';
 import { createRequestIdReader } from '../protocols/request-ids.ts';
 import type { UpstreamHealth } from '../proxy/upstream-health.ts';
 import type { NotAccepting } from '../routing/decision.ts';
-import type { Draining } from '../routing/draining.ts';
+import { type Draining, createPlacement } from '../routing/placement.ts';
 import { OwnerFinder } from '../routing/find-owner.ts';
 import type { OwnerFinderParts } from '../routing/owner-lookup.ts';
-import { createPlacement } from '../routing/placement.ts';
 import { Router } from '../routing/route.ts';
 import type { OwnedSessions, OwnedSessionsParts } from './owned-sessions.ts';
 

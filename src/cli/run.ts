@@ -10,7 +10,7 @@
  */
 import { portOf } from '../config/checks.ts';
 import { startSidecar } from '../app/app.ts';
-import { awaitPort } from '../app/await-port.ts';
+import { awaitPort, startApp, type AppProcess } from '../app/supervised-app.ts';
 import {
   abortStart,
   isOverWithin,
@@ -19,7 +19,6 @@ import {
   type Sidecar,
   type Signals,
 } from '../app/lifecycle.ts';
-import { startApp, type AppProcess } from '../app/supervised-app.ts';
 import {
   runSidecarProcess,
   type ProcessContext,

@@ -2,9 +2,8 @@
 import type { Protocol } from '../protocols/protocol.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 import type { LogLevel } from '../observability/log.ts';
-import { checkTogether } from './checks.ts';
+import { checkTogether, findTypos } from './checks.ts';
 import type { PeerAddress, StoreUrl } from './parsers.ts';
-import { findTypos } from './typos.ts';
 import {
   SETTINGS,
   SETTING_NAMES,

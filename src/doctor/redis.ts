@@ -2,8 +2,7 @@
 import type { Clock } from '../clock.ts';
 import { compareClock } from './clock-offset.ts';
 import type { ProbedDatabase, DatabaseRemark } from './store.ts';
-import { parseRedisUrl } from '../store/redis/address.ts';
-import { type RedisLink, dialRedisBare } from '../store/redis/link.ts';
+import { parseRedisUrl, type RedisLink, dialRedisBare } from '../store/redis/link.ts';
 
 /** Rejects with a StoreError that shows no credentials. */
 export async function probeRedis(

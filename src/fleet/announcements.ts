@@ -2,7 +2,7 @@
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { Batcher } from './batcher.ts';
-import { outranks } from './claims.ts';
+import { outranks } from './claim-resolver.ts';
 import { formatAnnounce, MAX_KEYS, type Claim, type KeyResponse } from './messages.ts';
 
 export interface Announcement {

@@ -1,7 +1,7 @@
 /** The query of all peers for one key, until each has responded or a timeout ends it. */
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Cancel } from '../clock.ts';
-import { outranks, type Claimant } from './claims.ts';
+import { outranks, type Claimant } from './claim-resolver.ts';
 import type { Claim, KeyResponse } from './messages.ts';
 import type { PeerLink } from './peer-link.ts';
 

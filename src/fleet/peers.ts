@@ -2,7 +2,7 @@
 import type { Binding, MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Announcement } from './announcements.ts';
-import { claimOf, type Claimant } from './claims.ts';
+import { claimOf, type Claimant } from './claim-resolver.ts';
 import type { Directory, Peer } from './directory.ts';
 import type { Liveness } from './liveness.ts';
 import type { Claim, PeerStatus } from './messages.ts';

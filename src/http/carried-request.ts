@@ -16,12 +16,13 @@ import {
 import { writeBytes, type UpstreamSocket } from './socket.ts';
 import type { Sweep } from './sweep.ts';
 import { isAskedFor } from './tunnel.ts';
-import { UpstreamError, type UpstreamErrorCode } from './upstream-error.ts';
-import type {
-  RequestCarrier,
-  SerializedRequest,
-  UpstreamRequest,
-  UpstreamTunnel,
+import {
+  UpstreamError,
+  type UpstreamErrorCode,
+  type RequestCarrier,
+  type SerializedRequest,
+  type UpstreamRequest,
+  type UpstreamTunnel,
 } from './upstream-request.ts';
 
 /** What becomes of the connection. */

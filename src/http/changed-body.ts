@@ -8,7 +8,7 @@
 import { ChunkScanner } from './chunks.ts';
 import type { IncomingRequest } from './incoming-request.ts';
 import type { BodyFilter, FilteredBytes } from './pipe-owner.ts';
-import type { BodyForm } from './response-framing.ts';
+import type { BodyForm } from './response-head.ts';
 import type { BufferOwnership } from './socket.ts';
 
 export interface ChangedBodyOwner {

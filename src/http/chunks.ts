@@ -6,7 +6,7 @@
  *     └──────────────CRLF──────────────┴─> size > 0: DATA ─CRLF─> SIZE
  *                                          size = 0: TRAILERS ─empty line─> done
  */
-import { CR, HEX, LF, TOKEN, VALUE } from './characters.ts';
+import { CR, HEX, LF, TOKEN, VALUE } from './head-text.ts';
 import { MAX_CHUNK_BYTES, MAX_CHUNK_EXTENSION_BYTES, MAX_CHUNK_SIZE_DIGITS } from './limits.ts';
 
 const S = {

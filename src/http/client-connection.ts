@@ -12,10 +12,10 @@ import type { Socket } from 'node:net';
 import type { BufferAccount } from './buffers.ts';
 import { ClientEnd } from './client-end.ts';
 import { LINGER_BYTES, LINGER_MS } from './limits.ts';
-import { PausableReads } from './pausable-reads.ts';
+import { PausableReads } from './socket.ts';
 import { ServedRequests, type ServedRequestsOptions } from './served-requests.ts';
 import type { ServingConnection, TunnelledConnection } from './serving-connection.ts';
-import { StallWatch } from './stall-watch.ts';
+import { StallWatch } from './request-timeouts.ts';
 import type { Sweepable } from './sweep.ts';
 import type { TunnelEnd } from './tunnel.ts';
 

@@ -2,7 +2,7 @@
  * Field lines, found in one pass over the bytes: where each name and value is, and which field it is. Used
  * for requests, responses and trailers alike.
  */
-import { COLON, CR, isText, LF, SPACE, TAB, TOKEN, VALUE } from './characters.ts';
+import { COLON, CR, isText, LF, SPACE, TAB, TOKEN, VALUE } from './head-text.ts';
 import { MAX_CONTENT_LENGTH_DIGITS } from './limits.ts';
 
 /** The fields that the engine acts on. */

@@ -3,10 +3,10 @@
  * the response is complete without it.
  */
 import type { Socket } from 'node:net';
+import type { TrailerOptions } from './trailers.ts';
 import { BodyReader, type BodySink, type Framing } from './body-reader.ts';
 import type { IncomingRequest } from './incoming-request.ts';
 import { DRAINED_BODY_BYTES, type Limits } from './limits.ts';
-import type { TrailerOptions } from './trailers.ts';
 
 export interface IncomingBodyOptions {
   readonly trailers: TrailerOptions;

@@ -3,10 +3,9 @@
  * is finished or the client has disconnected. From then on its methods do nothing, so that no response can
  * end up in that of another request.
  */
-import type { MalformedRequest } from './malformed-request.ts';
+import type { MalformedRequest, ParsedRequestHead } from './request-head.ts';
 import { MAX_WAITING_BYTES, writeBytes, writeText, type BufferOwnership } from './socket.ts';
-import { formatLocalHead, latin1OfUtf8, type LocalResponse } from './local-response.ts';
-import type { ParsedRequestHead } from './request-head.ts';
+import { formatLocalHead, latin1OfUtf8, type LocalResponse } from './response-head.ts';
 import type { RequestConnection } from './serving-connection.ts';
 import type { TunnelEnd } from './tunnel.ts';
 

@@ -1,7 +1,7 @@
 /** Who has a request piped, and what it decides of the response. */
-import type { MalformedRequest } from './malformed-request.ts';
+import type { MalformedRequest } from './request-head.ts';
 import type { ParsedResponseHead } from './response-head.ts';
-import type { UpstreamError } from './upstream-error.ts';
+import type { UpstreamError } from './upstream-request.ts';
 
 /** How the head of a response goes out. */
 export interface OutgoingResponse {
@@ -57,4 +57,21 @@ export interface PipeOwner {
    * there are several.
    */
   onFault(error?: unknown): void;
+}
+
+/* Whether a request may be sent twice. */
+
+/** Idempotent methods (RFC 9110 §9.2.2). */
+const IDEMPOTENT: ReadonlySet<string> = new Set([
+  ...['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'],
+]);
+
+export function isIdempotent(method: string): boolean {
+  return IDEMPOTENT.has(method);
+}
+
+/** If nothing was written, or if the method is idempotent and the server was just closing an idle connection. */
+export function isHarmlessToRepeat(error: UpstreamError, method: string): boolean {
+  if (error.code !== 'connection-lost') return false;
+  return error.wasNotSent || (error.wasReused && isIdempotent(method));
 }

@@ -1,6 +1,6 @@
 /** What a listener does with its requests. */
 import type { IncomingRequest } from './incoming-request.ts';
-import type { MalformedRequest } from './malformed-request.ts';
+import type { MalformedRequest } from './request-head.ts';
 
 export interface RequestHandler {
   /**

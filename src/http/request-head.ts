@@ -132,3 +132,113 @@ export function formatRequest(head: ParsedRequestHead, changes: RequestChanges):
   }
   return `${head.method} ${target} HTTP/1.1\r\n${fields}${added}${framing}\r\n`;
 }
+
+/* The target of a request and the host that it is for (RFC 9112 §3.2). */
+
+/** `uri-host [ ":" port ]` (RFC 9110 §7.2): no user info, no path, no list, and not empty. */
+const HOST = /^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~%!$&'()*+;=-]+)(?::\d{0,5})?$/;
+
+/** Whether a text can be the value of `Host`. */
+export function isHostValue(text: string): boolean {
+  return HOST.test(text);
+}
+
+/** The bytes of the table `TARGET`, behind a slash. */
+const ORIGIN_FORM = /^(?:\*|\/[!"$-~\x80-\xff]*)$/;
+
+/** Whether a text can be a target in origin-form, or `*`. */
+export function isOriginForm(text: string): boolean {
+  return ORIGIN_FORM.test(text);
+}
+
+const ABSOLUTE_FORM = /^(https?):\/\/([^/?]*)(.*)$/is;
+const DEFAULT_PORTS: Readonly<Record<string, string>> = { http: ':80', https: ':443' };
+
+export interface EffectiveTarget {
+  readonly target: string;
+  readonly authority: string | undefined;
+}
+
+/**
+ * The target in origin-form, or `*`, of a target that is not in origin-form. A server must accept the
+ * absolute-form too, which has to name the same host as `Host`. Undefined for any other target.
+ */
+export function effectiveTarget(
+  method: string,
+  target: string,
+  host: string | undefined,
+): EffectiveTarget | undefined {
+  if (target === '*') return method === 'OPTIONS' ? { target, authority: undefined } : undefined;
+  const [, scheme = '', authority = '', rest = ''] = ABSOLUTE_FORM.exec(target) ?? [];
+  if (authority === '' || !HOST.test(authority)) return undefined;
+  const named = withoutDefaultPort(authority, scheme);
+  if (host !== undefined && withoutDefaultPort(host, scheme) !== named) return undefined;
+  if (rest === '' && method === 'OPTIONS') return { target: '*', authority };
+  return { target: rest.startsWith('/') ? rest : `/${rest}`, authority };
+}
+
+function withoutDefaultPort(authority: string, scheme: string): string {
+  const lower = authority.toLowerCase();
+  const port = DEFAULT_PORTS[scheme.toLowerCase()] ?? '';
+  if (lower.endsWith(port)) return lower.slice(0, -port.length);
+  return lower.endsWith(':') ? lower.slice(0, -1) : lower;
+}
+
+/**
+ * The protocols in `Upgrade` that ask for a tunnel: `h2c` and `HTTP/…` are other versions of the protocol
+ * that is spoken here already, and may be ignored (RFC 9110 §7.8).
+ */
+export function tunnelProtocols(upgrade: string): string | undefined {
+  if (upgrade === 'websocket') return upgrade;
+  const wanted = upgrade
+    .split(',')
+    .map((protocol) => protocol.trim())
+    .filter((protocol) => protocol !== '' && !/^(?:h2c|http\/)/i.test(protocol));
+  return wanted.length === 0 ? undefined : wanted.join(', ');
+}
+
+/* Why the engine rejects a request, and with which status. The README of this folder lists the rules. */
+
+export type MalformedStatus = 400 | 408 | 414 | 417 | 431 | 501 | 503 | 505;
+
+/** `reason` is a constant sentence for the log and the error response. */
+export interface MalformedRequest {
+  readonly status: MalformedStatus;
+  readonly reason: string;
+}
+
+function malformed(status: MalformedStatus, reason: string): MalformedRequest {
+  return { status, reason };
+}
+
+export const INVALID_LINE = malformed(400, 'the request line is not one of HTTP/1.1');
+export const UNKNOWN_VERSION = malformed(505, 'the version is neither HTTP/1.1 nor HTTP/1.0');
+export const TARGET_TOO_LONG = malformed(414, 'the target is longer than the limit');
+export const INVALID_TARGET = malformed(
+  400,
+  'the target is not in origin-form and not of this host',
+);
+export const NO_CONNECT = malformed(501, 'CONNECT is not supported');
+export const INVALID_FIELD = malformed(400, 'a field line is malformed');
+export const HEAD_TOO_LONG = malformed(431, 'the head is longer than the limit');
+export const TOO_MANY_LINES = malformed(431, 'the head has more fields than the limit');
+export const INVALID_HOST = malformed(400, 'Host is malformed or there are two');
+export const NO_HOST = malformed(400, 'Host is missing');
+export const INVALID_LENGTH = malformed(400, 'Content-Length is not one number');
+export const UNKNOWN_CODING = malformed(400, 'Transfer-Encoding is not just chunked');
+export const UNKNOWN_EXPECTATION = malformed(417, 'Expect asks for more than 100-continue');
+export const CONFLICTING_FRAMING = malformed(
+  400,
+  'Transfer-Encoding beside Content-Length or in HTTP/1.0',
+);
+export const INVALID_CONNECTION = malformed(
+  400,
+  'Connection names a field that belongs to the request',
+);
+export const INVALID_BODY = malformed(400, 'the body is not framed as its head says');
+export const HEAD_TIMEOUT = malformed(408, 'the head did not arrive in time');
+export const BODY_TIMEOUT = malformed(408, 'the body stopped arriving');
+export const NO_MEMORY_FOR_HEAD = malformed(
+  503,
+  'the head is incomplete, and there is no memory to wait for it',
+);

@@ -2,7 +2,7 @@
  * Parses the head of a request. Strict in what it accepts (RFC 9112), so that the app frames whatever passes
  * here in the same way. The README of this folder lists what it rejects, and why.
  */
-import { CR, LF, SPACE, TARGET, TOKEN } from './characters.ts';
+import { CR, LF, SPACE, TARGET, TOKEN, addCut, type Unfinished } from './head-text.ts';
 import {
   FIELD,
   FieldNames,
@@ -16,7 +16,6 @@ import {
   type ConnectionOptions,
   type ScanRules,
 } from './fields.ts';
-import { addCut, type Unfinished } from './head-text.ts';
 import { MAX_EMPTY_LINES, MAX_METHOD_BYTES, type Limits } from './limits.ts';
 import {
   CONFLICTING_FRAMING,
@@ -35,9 +34,11 @@ import {
   UNKNOWN_EXPECTATION,
   UNKNOWN_VERSION,
   type MalformedRequest,
-} from './malformed-request.ts';
-import { ParsedRequestHead } from './request-head.ts';
-import { effectiveTarget, isHostValue, tunnelProtocols } from './request-target.ts';
+  ParsedRequestHead,
+  effectiveTarget,
+  isHostValue,
+  tunnelProtocols,
+} from './request-head.ts';
 
 export interface ParsedRequest {
   readonly head: ParsedRequestHead;

@@ -3,14 +3,17 @@
  * response to the one ahead of them. Parses one head at a time.
  */
 import type { Socket } from 'node:net';
-import type { BufferBudget } from './buffers.ts';
-import { LF } from './characters.ts';
+import { type BufferBudget, UnparsedBytes } from './buffers.ts';
+import { LF } from './head-text.ts';
 import type { Limits } from './limits.ts';
-import { HEAD_TIMEOUT, NO_MEMORY_FOR_HEAD, type MalformedRequest } from './malformed-request.ts';
-import type { ParsedRequestHead } from './request-head.ts';
+import {
+  HEAD_TIMEOUT,
+  NO_MEMORY_FOR_HEAD,
+  type MalformedRequest,
+  type ParsedRequestHead,
+} from './request-head.ts';
 import type { RequestParser } from './request-parser.ts';
 import { MAX_WAITING_BYTES } from './socket.ts';
-import { UnparsedBytes } from './unparsed-bytes.ts';
 
 export interface RequestQueueOptions {
   readonly parser: RequestParser;

@@ -1,11 +1,17 @@
 /** Ends what takes too long while a client's connection serves requests. */
-import { HalfClosedClient } from './half-closed-client.ts';
 import type { IncomingRequest } from './incoming-request.ts';
-import { LINGER_MS, type Limits } from './limits.ts';
-import { BODY_TIMEOUT, type MalformedRequest } from './malformed-request.ts';
+import {
+  LINGER_MS,
+  type Limits,
+  HALF_CLOSE_MS,
+  HALF_CLOSE_OLD_MS,
+  HALF_CLOSE_PROBES,
+} from './limits.ts';
+import { BODY_TIMEOUT, type MalformedRequest } from './request-head.ts';
 import type { RequestQueue } from './request-queue.ts';
 import type { ServingConnection } from './serving-connection.ts';
 import type { Sweep } from './sweep.ts';
+import type { Socket } from 'node:net';
 
 /** What is waited for: `served-requests.ts` draws the states. */
 export type Phase = 'head' | 'body' | 'wait' | 'drain' | 'over';
@@ -107,5 +113,63 @@ export class RequestTimeouts {
     const { incoming } = this.#requests;
     const isWaiting = this.#connection.hasEnded && incoming !== undefined;
     if (isWaiting && !this.#halfClosed.mayWait(incoming, nowMs)) this.#connection.socket.destroy();
+  }
+}
+
+/* Notices a client that reads no byte of its response. */
+
+export class StallWatch {
+  readonly #socket: Socket;
+  readonly #sweep: Pick<Sweep, 'nowMs'>;
+  /** What the client had taken when it was last looked at, in bytes, and since when it takes no more. */
+  #takenBytes = 0;
+  #takenAt = 0;
+
+  constructor(socket: Socket, sweep: Pick<Sweep, 'nowMs'>) {
+    this.#socket = socket;
+    this.#sweep = sweep;
+  }
+
+  /** How long bytes have been waiting, and the client has taken none, in ms. */
+  stalledMs(nowMs: number): number {
+    const waiting = this.#socket.writableLength;
+    const takenBytes = waiting === 0 ? -1 : this.#socket.bytesWritten - waiting;
+    if (waiting > 0 && takenBytes === this.#takenBytes) return nowMs - this.#takenAt;
+    this.#takenBytes = takenBytes;
+    this.#takenAt = this.#sweep.nowMs;
+    return 0;
+  }
+}
+
+/*
+ * A client that has ended its side and waits for a response. It gets one with a length. A stream is ended, as
+ * the client may be gone.
+ */
+
+export class HalfClosedClient {
+  /** Since when it waits, in ms of the sweep, whatever it reads meanwhile. */
+  #since = 0;
+  /** How many 102s were sent since, while the client waits for the head of a response. */
+  #probeCount = 0;
+
+  /** The client ends its side, or one that has done so gets its next request served. */
+  begin(nowMs: number): void {
+    this.#since = nowMs;
+    this.#probeCount = 0;
+  }
+
+  /** Whether the response may still be waited for. Sends a 102 if one is due. */
+  mayWait(incoming: IncomingRequest, nowMs: number): boolean {
+    const waitedMs = nowMs - this.#since;
+    if (waitedMs < HALF_CLOSE_MS) return true;
+    if (incoming.isResponding) return !incoming.isOpenEnded;
+    const { minorVersion, upgrade } = incoming.head;
+    if (minorVersion === 0 || upgrade !== undefined) return waitedMs < HALF_CLOSE_OLD_MS;
+    const isDue = waitedMs >= (this.#probeCount + 1) * HALF_CLOSE_MS;
+    if (isDue && this.#probeCount < HALF_CLOSE_PROBES) {
+      this.#probeCount += 1;
+      incoming.writeProcessing();
+    }
+    return true;
   }
 }

@@ -2,7 +2,7 @@
  * Parses the head of a response. Strict, but for a blank before the colon of a field that frames nothing: it
  * is removed (RFC 9112 §5.1).
  */
-import { CR, LF, SPACE, VALUE } from './characters.ts';
+import { CR, LF, SPACE, VALUE, addCut, type Unfinished } from './head-text.ts';
 import {
   FIELD,
   FieldNames,
@@ -15,7 +15,6 @@ import {
   parseContentLength,
   type ScanRules,
 } from './fields.ts';
-import { addCut, type Unfinished } from './head-text.ts';
 import { ParsedResponseHead } from './response-head.ts';
 
 export interface ParsedResponse {

@@ -10,8 +10,8 @@
  */
 import { ChangedBody, type ChangedBodyOwner } from './changed-body.ts';
 import type { IncomingRequestListener, IncomingRequest } from './incoming-request.ts';
-import type { MalformedRequest } from './malformed-request.ts';
-import type { OutgoingResponse, PipeOwner } from './pipe-owner.ts';
+import type { MalformedRequest } from './request-head.ts';
+import { type OutgoingResponse, type PipeOwner, isHarmlessToRepeat } from './pipe-owner.ts';
 import { PipeTunnel } from './pipe-tunnel.ts';
 import { RequestBodyPipe } from './request-body-pipe.ts';
 import {
@@ -20,18 +20,19 @@ import {
   formatUpgrade,
   formOf,
   isStreamed,
-} from './response-framing.ts';
-import { hasNoBody, type ParsedResponseHead } from './response-head.ts';
-import { isHarmlessToRepeat } from './retry.ts';
+  hasNoBody,
+  type ParsedResponseHead,
+} from './response-head.ts';
 import type { BufferOwnership } from './socket.ts';
-import { UpstreamError, type UpstreamErrorCode } from './upstream-error.ts';
-import type { UpstreamPool } from './upstream-pool.ts';
-import type {
-  ResponseHandler,
-  SerializedRequest,
-  UpstreamRequest,
-  UpstreamTunnel,
+import {
+  UpstreamError,
+  type UpstreamErrorCode,
+  type ResponseHandler,
+  type SerializedRequest,
+  type UpstreamRequest,
+  type UpstreamTunnel,
 } from './upstream-request.ts';
+import type { UpstreamPool } from './upstream-pool.ts';
 
 type State = 'sending' | 'holding' | 'flowing' | 'tunnel' | 'done';
 

@@ -5,15 +5,14 @@
  *   begin ─> HEAD ─1xx─> HEAD ─> BODY (length | chunked | until close | none) ─> complete
  *             └─101─> switched
  */
+import type { TrailerOptions } from './trailers.ts';
 import { BodyReader, BROKEN_BODY, type BodySink } from './body-reader.ts';
-import { ConnectionBuffer, type ReadBuffers } from './buffers.ts';
-import { LF } from './characters.ts';
+import { ConnectionBuffer, type ReadBuffers, UnparsedBytes } from './buffers.ts';
+import { LF } from './head-text.ts';
 import { MAX_INTERIM_RESPONSES } from './limits.ts';
 import { framingOf, type ParsedResponseHead } from './response-head.ts';
 import type { MalformedResponse, ResponseParser } from './response-parser.ts';
 import type { UpstreamSocket } from './socket.ts';
-import type { TrailerOptions } from './trailers.ts';
-import { UnparsedBytes } from './unparsed-bytes.ts';
 import type { UpstreamRequest } from './upstream-request.ts';
 
 export interface ResponseReaderOptions {

@@ -11,12 +11,17 @@ import type { Socket } from 'node:net';
 import { BROKEN_BODY } from './body-reader.ts';
 import { IncomingBody, type IncomingBodyOptions } from './incoming-body.ts';
 import { IncomingRequest } from './incoming-request.ts';
-import { INVALID_BODY, type MalformedRequest } from './malformed-request.ts';
+import {
+  INVALID_BODY,
+  type MalformedRequest,
+  requestFramingOf,
+  unreadableHead,
+  type ParsedRequestHead,
+} from './request-head.ts';
 import type { RequestHandler } from './request-handler.ts';
-import { requestFramingOf, unreadableHead, type ParsedRequestHead } from './request-head.ts';
+import type { RequestConnection, ServingConnection } from './serving-connection.ts';
 import { RequestQueue, type HeadSink, type RequestQueueOptions } from './request-queue.ts';
 import { RequestTimeouts, type Phase, type WaitingRequests } from './request-timeouts.ts';
-import type { RequestConnection, ServingConnection } from './serving-connection.ts';
 import { resetSocket } from './socket.ts';
 import type { Sweep } from './sweep.ts';
 import type { TunnelEnd } from './tunnel.ts';

@@ -1,6 +1,6 @@
 /** What requests and tunnels need of the client's connection that they are on. */
 import type { Socket } from 'node:net';
-import type { PausableReads } from './pausable-reads.ts';
+import type { PausableReads } from './socket.ts';
 import type { TunnelEnd } from './tunnel.ts';
 
 /** For one request. */

@@ -2,7 +2,7 @@
  * The trailer section of a chunked body: read whole, and passed on without what frames, routes,
  * authenticates or reveals a session (RFC 9110 §6.5.1). llhttp acts on some of those fields even here.
  */
-import { LF } from './characters.ts';
+import { LF } from './head-text.ts';
 import { FieldScan, INCOMPLETE, FIELD } from './fields.ts';
 
 const FORBIDDEN: ReadonlySet<string> = new Set([

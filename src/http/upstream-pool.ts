@@ -17,8 +17,8 @@ import {
   type ConnectionPool,
   type PoolContext,
 } from './upstream-connection.ts';
-import { UpstreamError } from './upstream-error.ts';
 import {
+  UpstreamError,
   UpstreamRequest,
   type ResponseHandler,
   type SerializedRequest,

@@ -5,8 +5,12 @@
  */
 import { REPLAY_FAILURE_REASONS } from '../fly.ts';
 import { DECISION_KINDS, WHYS } from '../routing/decision.ts';
-import { WRITE_BACK_RESULTS, type StoreHealth } from '../store/health.ts';
-import { STORE_OPERATIONS, type StoreMetrics } from '../store/store.ts';
+import {
+  WRITE_BACK_RESULTS,
+  type StoreHealth,
+  STORE_OPERATIONS,
+  type StoreMetrics,
+} from '../store/store.ts';
 
 const STREAM_KINDS = ['http', 'websocket'] as const;
 const QUERY_OUTCOMES = ['owner', 'none', 'inconclusive', 'shed'] as const;

@@ -5,8 +5,8 @@
  */
 import type { Clock } from '../clock.ts';
 import { COOKIE_HEADERS } from './affinity-cookie.ts';
-import { createBodyDiscoverers, STREAM_HEADER, type OpenedInspector } from './body-discoveries.ts';
 import type { BodyInspector } from './body-inspector.ts';
+import { createBodyDiscoverers, STREAM_HEADER, type OpenedInspector } from './body-discoveries.ts';
 import { createHeaderDiscoverer } from './header-discoveries.ts';
 import {
   createHeaderSpotter,

@@ -1,12 +1,18 @@
 /** What the header lines of a response reveal, and how the client may see them. */
 import type { Clock } from '../clock.ts';
 import { findSetCookieValue, isExpiringSetCookie } from './cookie.ts';
-import { isHeader, replaceAt, textAt } from './heads.ts';
-import type { RequestHead, ResponseHead, Span } from './heads.ts';
+import {
+  isHeader,
+  replaceAt,
+  textAt,
+  type RequestHead,
+  type ResponseHead,
+  type Span,
+} from './heads.ts';
+import type { RequestIds } from './request-ids.ts';
 import { createIdReaders, type IdReader } from './id-locations.ts';
 import { splitOwnerHint, withOwnerHint } from './owner-hint.ts';
 import type { DiscoveredId, Discovery, Protocol } from './protocol.ts';
-import type { RequestIds } from './request-ids.ts';
 import { parseSessionId, type MachineId, type SessionId } from '../session.ts';
 
 export interface HeaderDiscoveries {

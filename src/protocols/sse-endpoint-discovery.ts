@@ -6,8 +6,13 @@
  *     reading --blank line after event 'endpoint' and its URL--> complete
  *        '----any line that such an event can't have----------> ruled-out
  */
-import { inspected, MAX_HELD_BYTES, NO_BYTES } from './body-inspector.ts';
-import type { BodyInspector, InspectedChunk } from './body-inspector.ts';
+import {
+  inspected,
+  MAX_HELD_BYTES,
+  NO_BYTES,
+  type BodyInspector,
+  type InspectedChunk,
+} from './body-inspector.ts';
 import { replaceAt, textAt, type Span } from './heads.ts';
 import { withOwnerHint } from './owner-hint.ts';
 import type { DiscoveredId, Protocol } from './protocol.ts';

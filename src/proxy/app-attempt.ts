@@ -12,9 +12,13 @@ import { sessionKeyOf } from '../session.ts';
 import type { AppResponses, InspectedResponse } from './app-responses.ts';
 import { Attempt, type AttemptedRequest, type AttemptParts } from './attempt.ts';
 import type { Bindings } from './bindings.ts';
-import { hasRefusal, REFUSED_HEADER } from './forward-head.ts';
+import {
+  hasRefusal,
+  REFUSED_HEADER,
+  requestToApp,
+  type AttemptRequestParts,
+} from './attempt-request.ts';
 import type { SessionsOlderThanApp } from './sessions-older-than-app.ts';
-import { requestToApp, type AttemptRequestParts } from './attempt-request.ts';
 
 export interface AppAttemptParts extends AttemptParts, AttemptRequestParts {
   readonly upstream: UpstreamPool;

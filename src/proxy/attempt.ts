@@ -1,10 +1,9 @@
 /** One attempt to serve a request by an upstream: the shared part of the attempts at the app and at a peer. */
-import type { MalformedRequest } from '../http/malformed-request.ts';
+import type { MalformedRequest } from '../http/request-head.ts';
 import type { OutgoingResponse, PipeOwner } from '../http/pipe-owner.ts';
 import { ResponsePipe } from '../http/response-pipe.ts';
 import type { ParsedResponseHead } from '../http/response-head.ts';
-import type { SerializedRequest } from '../http/upstream-request.ts';
-import type { UpstreamError } from '../http/upstream-error.ts';
+import type { SerializedRequest, UpstreamError } from '../http/upstream-request.ts';
 import type { UpstreamPool } from '../http/upstream-pool.ts';
 import type { ReleaseReason } from '../observability/metrics.ts';
 import type { ErrorResponse } from '../protocols/error-responses.ts';

@@ -1,12 +1,15 @@
 /** The writes of the request path to the store: binds, extends, moves and ends sessions of this Machine. */
-import type { Binding, MachineId, SessionId, SessionKey } from '../session.ts';
-import { sessionKeyOf } from '../session.ts';
+import {
+  type Binding,
+  type MachineId,
+  type SessionId,
+  type SessionKey,
+  sessionKeyOf,
+} from '../session.ts';
 import type { Clock } from '../clock.ts';
 import type { Claim } from '../fleet/messages.ts';
 import type { Peers } from '../fleet/peers.ts';
 import type { SessionStore } from '../store/store.ts';
-import { BackgroundWrites, type StoreFailure } from './background-writes.ts';
-import { PendingClaims } from './pending-claims.ts';
 import { StreamedSessions } from './streamed-sessions.ts';
 import type { Release } from './open-streams.ts';
 
@@ -164,4 +167,106 @@ class BindingWrites {
 /** Varies by key, so that sessions opened together are not always written together. */
 function touchAfter(key: SessionKey): number {
   return TOUCH_AFTER + (TOUCH_JITTER * (parseInt(key.slice(0, 2), 16) || 0)) / 255;
+}
+
+/*
+ * Writes to the store that are in progress. A failing store fails no request (invariant 7): each failure is
+ * reported here, and none is thrown. The shutdown waits for all of them.
+ */
+
+export interface StoreFailure {
+  /** Its name, for the log. */
+  readonly operation: string;
+  readonly error: unknown;
+}
+
+/** The longest wait of a response for its binding, in ms: after it the write counts as failed. */
+export const COMMIT_TIMEOUT_MS = 2_000;
+
+export class BackgroundWrites {
+  readonly #clock: Pick<Clock, 'after'>;
+  readonly #onFailure: (failure: StoreFailure) => void;
+  readonly #inFlight = new Set<Promise<unknown>>();
+
+  constructor(clock: Pick<Clock, 'after'>, onFailure: (failure: StoreFailure) => void) {
+    this.#clock = clock;
+    this.#onFailure = onFailure;
+  }
+
+  /** Resolves to the result, or to undefined after reporting a failure. */
+  run<Value>(operation: string, work: Promise<Value>): Promise<Value | undefined> {
+    const reported = work.catch((error: unknown) => {
+      this.#onFailure({ operation, error });
+      return undefined;
+    });
+    this.#inFlight.add(reported);
+    return reported.finally(() => this.#inFlight.delete(reported));
+  }
+
+  /** As {@link run}, but a store that hangs must not hang the responses. */
+  runInTime<Value>(operation: string, work: Promise<Value>): Promise<Value | undefined> {
+    const reported = this.run(operation, work);
+    return new Promise((resolve) => {
+      const cancel = this.#clock.after(COMMIT_TIMEOUT_MS, () => {
+        const error = new Error(`no commit within ${COMMIT_TIMEOUT_MS} ms`);
+        this.#onFailure({ operation: 'bind', error });
+        resolve(undefined);
+      });
+      void reported.then((value) => {
+        cancel();
+        resolve(value);
+      });
+    });
+  }
+
+  async settle(): Promise<void> {
+    await Promise.all(this.#inFlight);
+  }
+}
+
+/*
+ * Keys that a request in progress may claim: the app has not accepted them yet. Peers receive these claims,
+ * so that no other Machine serves the session meanwhile.
+ */
+
+/** How long a peer may rely on a pending claim, in ms. */
+const PENDING_TTL_MS = 2_000;
+
+export class PendingClaims {
+  readonly #clock: Pick<Clock, 'now'>;
+  /** The number of requests, and the start of the first, in ms since the epoch. */
+  readonly #claims = new Map<SessionKey, { count: number; readonly since: number }>();
+
+  constructor(clock: Pick<Clock, 'now'>) {
+    this.#clock = clock;
+  }
+
+  /** Returns a function that ends this; a second call does nothing. */
+  begin(key: SessionKey): () => void {
+    const claim = this.#claims.get(key) ?? { count: 0, since: this.#clock.now() };
+    claim.count += 1;
+    this.#claims.set(key, claim);
+    let hasEnded = false;
+    return () => {
+      if (hasEnded) return;
+      hasEnded = true;
+      claim.count -= 1;
+      if (claim.count === 0) this.#claims.delete(key);
+    };
+  }
+
+  has(key: SessionKey): boolean {
+    return this.#claims.has(key);
+  }
+
+  /** The claim that peers receive. */
+  claimOf(key: SessionKey): Claim | undefined {
+    const claim = this.#claims.get(key);
+    if (!claim) return undefined;
+    const { since: createdAt } = claim;
+    return {
+      ...{ generation: 1, origin: 'adopted', createdAt, ttlMs: PENDING_TTL_MS },
+      isPending: true,
+    } as const;
+  }
 }

@@ -1,5 +1,5 @@
 /** The two listeners: for the edge, and for the sidecars of other Machines. */
-import type { MalformedRequest } from '../http/malformed-request.ts';
+import type { MalformedRequest, ParsedRequestHead } from '../http/request-head.ts';
 import type { RequestHead as RoutedHead } from '../protocols/heads.ts';
 import { FORWARD_BYTES, FORWARD_FIELDS, type Limits } from '../http/limits.ts';
 import {
@@ -7,7 +7,6 @@ import {
   type HttpListener,
   type HttpListenerOptions,
 } from '../http/listener.ts';
-import type { ParsedRequestHead } from '../http/request-head.ts';
 import type { RequestHandler } from '../http/request-handler.ts';
 import type { IncomingRequest } from '../http/incoming-request.ts';
 import { PeerHandler, type PeerHandlerParts } from './peer-handler.ts';

@@ -2,7 +2,7 @@
 import type { BufferBudget } from '../http/buffers.ts';
 import type { RequestHandler } from '../http/request-handler.ts';
 import type { IncomingRequest } from '../http/incoming-request.ts';
-import type { MalformedRequest } from '../http/malformed-request.ts';
+import type { MalformedRequest } from '../http/request-head.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import type { MachineId } from '../session.ts';
 import type { Clock } from '../clock.ts';
@@ -14,7 +14,7 @@ import {
   unwrapHead,
   type PeerRefusal,
   type ReceivedHead,
-} from './forward-head.ts';
+} from './attempt-request.ts';
 import { ProxiedRequest, type ProxyParts } from './proxied-request.ts';
 import { collectBody } from './request-body.ts';
 

@@ -13,9 +13,9 @@
 import type { Clock } from '../clock.ts';
 import { parseReplayFailure, type ReplayFailureReason } from '../fly.ts';
 import type { IncomingRequest, IncomingRequestListener } from '../http/incoming-request.ts';
-import type { MalformedRequest } from '../http/malformed-request.ts';
-import { isIdempotent } from '../http/retry.ts';
-import type { UpstreamError } from '../http/upstream-error.ts';
+import type { MalformedRequest } from '../http/request-head.ts';
+import { isIdempotent } from '../http/pipe-owner.ts';
+import type { UpstreamError } from '../http/upstream-request.ts';
 import type { ErrorResponse } from '../protocols/error-responses.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import { unreachable, type Action } from '../routing/respond.ts';
@@ -23,7 +23,7 @@ import type { Routed, Router } from '../routing/route.ts';
 import type { MachineId } from '../session.ts';
 import { AppAttempt, type AppAttemptParts } from './app-attempt.ts';
 import type { AttemptedRequest } from './attempt.ts';
-import { REFUSED_HEADER } from './forward-head.ts';
+import { REFUSED_HEADER } from './attempt-request.ts';
 import {
   isConnectionRefused,
   nameRequest,

@@ -1,11 +1,12 @@
 /** The record of each request, from its arrival to its end, for the access log, the metrics and a drain. */
 import type { Clock } from '../clock.ts';
-import type { UpstreamError } from '../http/upstream-error.ts';
+import type { UpstreamError } from '../http/upstream-request.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { RequestHead } from '../protocols/heads.ts';
 import type { Routed } from '../routing/route.ts';
-import { createRequestLog } from './access-log.ts';
+import type { DecisionKind, Why } from '../routing/decision.ts';
+import type { MachineId, SessionKey } from '../session.ts';
 
 /** Clients usually send their next request within this time after a response, in ms. */
 export const QUIET_MS = 1_000;
@@ -145,4 +146,71 @@ export class RequestRecord {
   #nowMs(): number {
     return this.#recorder.parts.clock.monotonicMs();
   }
+}
+
+/*
+ * The log line at the end of every request. HOT PATH: a line costs 1 microsecond, 0.8 of them in pino; a
+ * hand-written formatter would take 0.2.
+ */
+
+/** Fields that are undefined are left out of the line. */
+export interface RequestLine {
+  readonly requestId: string;
+  readonly method: string;
+  /** The raw request-target; the log line omits its query. */
+  readonly target: string;
+  readonly session: SessionKey | undefined;
+  readonly decision: DecisionKind;
+  readonly why: Why;
+  /** Why a request is malformed, or why a stream was closed: a constant sentence. */
+  readonly reason?: string | undefined;
+  /** The owner of the session, if known. */
+  readonly owner: MachineId | undefined;
+  /** The client's status; 499 if the client disconnected. */
+  readonly status: number;
+  /** From the request's arrival to the end of its response. */
+  readonly durationMs: number;
+}
+
+/** The message of the line, which sets it off from other lines. */
+export const REQUEST_MESSAGE = 'request';
+const MAX_PATH_CHARACTERS = 256;
+const MAX_REQUEST_ID_CHARACTERS = 128;
+
+/** `maskPath` masks ids in a path. */
+export function createRequestLog(
+  logger: Pick<Logger, 'info' | 'isLevelEnabled'>,
+  maskPath: (path: string) => string = (path) => path,
+): (line: RequestLine) => void {
+  if (!logger.isLevelEnabled('info')) return () => undefined;
+  return (line) =>
+    logger.info(
+      {
+        requestId: shorten(line.requestId, MAX_REQUEST_ID_CHARACTERS),
+        method: shorten(line.method, MAX_PATH_CHARACTERS),
+        path: shorten(maskPath(pathOf(line.target)), MAX_PATH_CHARACTERS),
+        session: line.session,
+        decision: line.decision,
+        why: line.why,
+        reason: line.reason,
+        owner: line.owner,
+        status: line.status,
+        ms: Math.round(line.durationMs * 100) / 100,
+      },
+      REQUEST_MESSAGE,
+    );
+}
+
+/** Without the query, and without the authority of an absolute target: either may hold credentials. */
+function pathOf(target: string): string {
+  const query = target.indexOf('?');
+  const path = query === -1 ? target : target.slice(0, query);
+  if (path.startsWith('/')) return path;
+  const authorityStart = path.indexOf('://') + 3;
+  const pathStart = authorityStart < 3 ? -1 : path.indexOf('/', authorityStart);
+  return pathStart === -1 ? '*' : path.slice(pathStart);
+}
+
+function shorten(text: string, maxCharacters: number): string {
+  return text.length > maxCharacters ? `${text.slice(0, maxCharacters)}…` : text;
 }

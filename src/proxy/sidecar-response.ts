@@ -1,8 +1,8 @@
 /** Responses of the sidecar itself: the response to an upstream failure, and the JSON-RPC id in it. */
 import type { Clock } from '../clock.ts';
 import type { IncomingRequest } from '../http/incoming-request.ts';
-import type { MalformedRequest } from '../http/malformed-request.ts';
-import { UpstreamError } from '../http/upstream-error.ts';
+import type { MalformedRequest } from '../http/request-head.ts';
+import { UpstreamError } from '../http/upstream-request.ts';
 import { asObject, parseJson } from '../json.ts';
 import {
   errorResponseFor,

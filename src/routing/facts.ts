@@ -11,7 +11,6 @@ import {
 import { isHeader, type RequestHead } from '../protocols/heads.ts';
 import type { RequestIds } from '../protocols/request-ids.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
-
 import type { NotAccepting } from './decision.ts';
 
 /** A request as it arrived. */

@@ -6,8 +6,14 @@ import type { AskOptions, OnPeerResponse, PeerLookup, Peers } from '../fleet/pee
 import type { Source } from '../fleet/rate-limits.ts';
 import type { Minter } from '../protocols/protocol.ts';
 import type { FoundId } from '../protocols/request-ids.ts';
-import { detachedCopy, sessionKeyOf } from '../session.ts';
-import type { Binding, MachineId, SessionId, SessionKey } from '../session.ts';
+import {
+  detachedCopy,
+  sessionKeyOf,
+  type Binding,
+  type MachineId,
+  type SessionId,
+  type SessionKey,
+} from '../session.ts';
 import type { Lookup, SessionStore } from '../store/store.ts';
 import type { KnownOwner, MachineState, OwnerLookup, RoutingFacts } from './facts.ts';
 import type { Trace } from './trace.ts';

@@ -2,10 +2,15 @@
 import type { Directory } from '../fleet/directory.ts';
 import type { Liveness, LivenessState } from '../fleet/liveness.ts';
 import type { RequestHead } from '../protocols/heads.ts';
-import { createIdReaders } from '../protocols/id-locations.ts';
 import type { ReadRequestIds, RequestIds } from '../protocols/request-ids.ts';
-import { sessionKeyOf } from '../session.ts';
-import type { Binding, MachineId, SessionId, SessionKey } from '../session.ts';
+import { createIdReaders } from '../protocols/id-locations.ts';
+import {
+  sessionKeyOf,
+  type Binding,
+  type MachineId,
+  type SessionId,
+  type SessionKey,
+} from '../session.ts';
 import { decide, decideLostClaim, decideUnreachedPlace, EARLY_DECISIONS } from './decide.ts';
 import type { Decision, NotAccepting } from './decision.ts';
 import {

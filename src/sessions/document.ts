@@ -1,5 +1,5 @@
 /** Documents of exported sessions, written and read as streams: the memory does not grow with them. */
-import type { Binding } from '../session.ts';
+import type { Binding, MachineId } from '../session.ts';
 import { formatEnd, formatSession, HEAD, parseSessionLine } from './format.ts';
 
 /** Many lines in each chunk. */
@@ -167,5 +167,30 @@ class LineSplitter {
     this.#text = '';
     this.#isTooLong = false;
     return line;
+  }
+}
+
+/* Selects sessions of a store, by owner and number. */
+
+export interface Selection {
+  readonly owner?: MachineId | undefined;
+  /** The most sessions to select. */
+  readonly limit?: number | undefined;
+}
+
+/** `signal` also ends a walk that finds no matching session. */
+export async function* selectSessions(
+  bindings: AsyncIterable<Binding>,
+  { owner, limit = Infinity }: Selection,
+  signal?: AbortSignal,
+): AsyncGenerator<Binding> {
+  let remaining = limit;
+  if (remaining <= 0) return;
+  for await (const binding of bindings) {
+    signal?.throwIfAborted();
+    if (owner !== undefined && binding.machine !== owner) continue;
+    yield binding;
+    remaining -= 1;
+    if (remaining <= 0) return;
   }
 }

@@ -1,6 +1,6 @@
 /** One simulated Machine: an app, and the sidecar in front of it, as local processes. */
 import type { MachineId } from '../session.ts';
-import { awaitPort } from '../app/await-port.ts';
+import { awaitPort } from '../app/supervised-app.ts';
 import type { Clock } from '../clock.ts';
 import type { ProcessKeeper, RunningProcess } from './processes.ts';
 import type { EdgeMachine, LifecycleState } from './targets.ts';

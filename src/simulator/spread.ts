@@ -1,6 +1,6 @@
 /** How the simulated edge picks the Machine that gets a request first. */
 import type { MachineId } from '../session.ts';
-import { createBoundedMap } from './bounded-map.ts';
+import { createBoundedMap } from './replay-cache.ts';
 
 export const SPREADS = ['round-robin', 'random', 'never-same'] as const;
 

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createServer, connect } from 'node:net';
 import { test } from 'node:test';
 import type { Readiness } from '../../src/admin/health.ts';
-import { listen } from '../../src/http/listen.ts';
+import { listen } from '../../src/http/listener.ts';
 import { AUTHORIZED, openAdmin, READY } from './support.ts';
 
 const DRAINING: Readiness = { ...READY, ready: false, reason: 'draining' };

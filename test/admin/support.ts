@@ -1,7 +1,7 @@
 import type { TestContext } from 'node:test';
 import { startAdmin, type Admin, type AdminOptions } from '../../src/admin/admin.ts';
 import type { Readiness } from '../../src/admin/health.ts';
-import { createDraining } from '../../src/routing/draining.ts';
+import { createDraining } from '../../src/routing/placement.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { createMemoryLog, type MemoryLog } from '../support/log.ts';

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import { listen } from '../../src/http/listen.ts';
+import { listen } from '../../src/http/listener.ts';
 import { lineWithMessage, linesOf, run, start, type Line } from './program.ts';
 
 async function serveApp(t: TestContext): Promise<{ app: Server; url: string }> {

@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test';
 import type { StartSidecar } from '../../src/app/sidecar-process.ts';
 import { runWithApp } from '../../src/cli/run.ts';
 import { systemClock, type Clock } from '../../src/clock.ts';
-import { listen } from '../../src/http/listen.ts';
+import { listen } from '../../src/http/listener.ts';
 import { freePort } from '../support/free-port.ts';
 
 /** Responds on PORT; SIGTERM ends it with code 7, SIGINT with 8. */

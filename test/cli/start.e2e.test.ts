@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import Database from 'better-sqlite3';
-import { listen } from '../../src/http/listen.ts';
+import { listen } from '../../src/http/listener.ts';
 import { freePort } from '../support/free-port.ts';
 import { lineWithMessage, linesOf, start, type Line } from './program.ts';
 

@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { Binding, MachineId, SessionKey } from '../../src/session.ts';
-import { outranks, type Claimant } from '../../src/fleet/claims.ts';
 import {
+  outranks,
+  type Claimant,
   createClaimResolver,
   type ClaimResolver,
   type ClaimResolverOptions,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Binding, SessionKey } from '../../src/session.ts';
-import { claimOf, outranks, type Claimant } from '../../src/fleet/claims.ts';
+import { claimOf, outranks, type Claimant } from '../../src/fleet/claim-resolver.ts';
 import { rendezvousWinner } from '../../src/fleet/rendezvous.ts';
 import {
   formatAnnounce,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { HEX, isText, LOWER, TARGET, TOKEN, VALUE } from '../../src/http/characters.ts';
+import { HEX, isText, LOWER, TARGET, TOKEN, VALUE } from '../../src/http/head-text.ts';
 
 const BYTES = Array.from({ length: 256 }, (_, code) => code);
 const characterOf = (code: number): string => String.fromCharCode(code);

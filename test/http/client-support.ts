@@ -1,5 +1,5 @@
 /** A listener of the engine with a handler of the test, and requests without a listener. */
-import type { MalformedRequest } from '../../src/http/malformed-request.ts';
+import type { MalformedRequest } from '../../src/http/request-head.ts';
 import { RequestParser } from '../../src/http/request-parser.ts';
 import { BufferBudget } from '../../src/http/buffers.ts';
 import assert from 'node:assert/strict';

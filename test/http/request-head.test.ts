@@ -1,11 +1,15 @@
-import type { MalformedRequest, MalformedStatus } from '../../src/http/malformed-request.ts';
+import {
+  type MalformedRequest,
+  type MalformedStatus,
+  isHostValue,
+  isOriginForm,
+  type ParsedRequestHead,
+} from '../../src/http/request-head.ts';
 import { RequestParser, type RequestParserOptions } from '../../src/http/request-parser.ts';
-import { isHostValue, isOriginForm } from '../../src/http/request-target.ts';
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { passedFields } from '../../src/http/head-text.ts';
-import { type ParsedRequestHead } from '../../src/http/request-head.ts';
 import { partOf } from './part-of.ts';
 
 const OPTIONS: RequestParserOptions = {

@@ -1,6 +1,5 @@
 /** The pipe from a client to an app and back, between raw sockets. */
-import type { MalformedRequest } from '../../src/http/malformed-request.ts';
-import { formatRequest } from '../../src/http/request-head.ts';
+import { type MalformedRequest, formatRequest } from '../../src/http/request-head.ts';
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
@@ -9,7 +8,7 @@ import type { BodyFilter, OutgoingResponse, PipeOwner } from '../../src/http/pip
 import { ResponsePipe } from '../../src/http/response-pipe.ts';
 import type { ParsedResponseHead } from '../../src/http/response-head.ts';
 import type { IncomingRequest } from '../../src/http/incoming-request.ts';
-import type { UpstreamError } from '../../src/http/upstream-error.ts';
+import type { UpstreamError } from '../../src/http/upstream-request.ts';
 import { createTestClock } from '../support/clock.ts';
 import type { RawClient } from '../support/raw.ts';
 import {

@@ -12,13 +12,13 @@ import type { ParsedResponseHead } from '../../src/http/response-head.ts';
 import { Sweep } from '../../src/http/sweep.ts';
 import type { TrailerOptions } from '../../src/http/trailers.ts';
 import type { TunnelEnd } from '../../src/http/tunnel.ts';
-import type {
-  SerializedRequest,
-  ResponseHandler,
-  UpstreamRequest,
-  UpstreamTunnel,
+import {
+  type SerializedRequest,
+  type ResponseHandler,
+  type UpstreamRequest,
+  type UpstreamTunnel,
+  UpstreamError,
 } from '../../src/http/upstream-request.ts';
-import { UpstreamError } from '../../src/http/upstream-error.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from '../../src/http/upstream-pool.ts';
 
 export interface RawServer {

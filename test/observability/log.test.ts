@@ -10,7 +10,7 @@ import {
   type Logger,
   type LogLevel,
 } from '../../src/observability/log.ts';
-import { createRequestLog, type RequestLine } from '../../src/proxy/access-log.ts';
+import { createRequestLog, type RequestLine } from '../../src/proxy/request-record.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 
 const MACHINE = parseMachineId('m1') ?? assert.fail();

@@ -12,8 +12,7 @@ import {
   type WatchedStore,
 } from '../../src/observability/metrics.ts';
 import { createMetrics } from '../../src/observability/prometheus.ts';
-import type { StoreHealth } from '../../src/store/health.ts';
-import type { StoreMetrics } from '../../src/store/store.ts';
+import type { StoreHealth, StoreMetrics } from '../../src/store/store.ts';
 import { createTestClock } from '../support/clock.ts';
 import { openMetrics } from '../support/metrics.ts';
 

@@ -1,8 +1,8 @@
+import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
 import { createPathMask } from '../../src/protocols/id-locations.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
 import { MAX_PATH_CHARACTERS, parsePathPattern } from '../../src/protocols/path-pattern.ts';
 import { get, protocolsOf } from './heads.ts';
 

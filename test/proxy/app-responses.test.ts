@@ -5,13 +5,12 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Decision } from '../../src/routing/decision.ts';
 import { createRequestIdReader } from '../../src/protocols/request-ids.ts';
 import { createDiscoverer } from '../../src/protocols/discoveries.ts';
-import { sessionKeyOf, type Binding } from '../../src/session.ts';
+import { sessionKeyOf, type Binding, type MachineId } from '../../src/session.ts';
 import { AppResponses } from '../../src/proxy/app-responses.ts';
 import type { Bindings } from '../../src/proxy/bindings.ts';
 import type { Routed } from '../../src/routing/route.ts';
 import { responseWith, get, post, protocolsOf } from '../protocols/heads.ts';
 import { createTestClock } from '../support/clock.ts';
-import type { MachineId } from '../../src/session.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 
 const [SELF, GONE] = [machineId('aa'), machineId('bb')];

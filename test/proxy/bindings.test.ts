@@ -9,7 +9,7 @@ import {
   type SessionId,
   type SessionKey,
 } from '../../src/session.ts';
-import { COMMIT_TIMEOUT_MS } from '../../src/proxy/background-writes.ts';
+import { COMMIT_TIMEOUT_MS } from '../../src/proxy/bindings.ts';
 import { machineId } from '../support/ids.ts';
 import { bindHere, KEY, SELF, setUp, TTL_MS, type Setting } from './bindings-setting.ts';
 

@@ -8,7 +8,7 @@ import {
   REFUSED_HEADER,
   unwrapHead,
   wrapHead,
-} from '../../src/proxy/forward-head.ts';
+} from '../../src/proxy/attempt-request.ts';
 import { machineId } from '../support/ids.ts';
 
 const M2 = machineId('m2');

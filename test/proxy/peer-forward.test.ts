@@ -1,9 +1,10 @@
 /** Complete sidecars that query, announce and forward to each other over their real peer listeners. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import http, { type IncomingMessage, type RequestListener } from 'node:http';
+import http from 'node:http';
+import type { IncomingMessage, RequestListener } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
-import { BINDINGS_PATH } from '../../src/fleet/join/messages.ts';
+import { BINDINGS_PATH } from '../../src/fleet/join/reader.ts';
 import { STATUS_PATH } from '../../src/fleet/messages.ts';
 import { until } from '../fleet/support.ts';
 import { openFleet, type TestFleet, type TestMachine } from '../support/fleet.ts';

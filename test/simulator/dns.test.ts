@@ -3,8 +3,8 @@ import { createSocket } from 'node:dgram';
 import { promises as dns } from 'node:dns';
 import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
-import { startDnsServer } from '../../src/simulator/dns.ts';
 import type { NetworkMachine } from '../../src/simulator/zone.ts';
+import { startDnsServer } from '../../src/simulator/dns.ts';
 import type { LifecycleState } from '../../src/simulator/targets.ts';
 import { machineId } from './support.ts';
 

@@ -1,7 +1,7 @@
 /** A resilient store around any store, with all that it reports. */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
-import type { StoreHealth, WriteBackResult } from '../../src/store/health.ts';
+import type { StoreHealth, WriteBackResult } from '../../src/store/store.ts';
 import {
   openResilientStore,
   type ResilientOptions,

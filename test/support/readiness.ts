@@ -1,6 +1,6 @@
 /** The `/readyz` response of a sidecar. */
 import type { UpstreamStatus } from '../../src/proxy/upstream-health.ts';
-import type { StoreHealth } from '../../src/store/health.ts';
+import type { StoreHealth } from '../../src/store/store.ts';
 
 export interface ReadinessResponse {
   readonly status: number;

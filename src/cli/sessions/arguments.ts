@@ -8,7 +8,7 @@ import {
   type SessionId,
   type SessionKey,
 } from '../../session.ts';
-import type { Selection } from '../../sessions/select.ts';
+import type { Selection } from '../../sessions/document.ts';
 import {
   filePath,
   httpOrigin,

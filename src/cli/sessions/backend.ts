@@ -3,7 +3,7 @@ import { EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE } from '../../a
 import type { Clock } from '../../clock.ts';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { MergeCounts } from '../../sessions/merge.ts';
-import type { Selection } from '../../sessions/select.ts';
+import type { Selection } from '../../sessions/document.ts';
 import { StoreError } from '../../store/store.ts';
 
 /** Every method rejects with a message for the operator. */

@@ -4,9 +4,8 @@ import { printMessage, write, type Streams } from './streams.ts';
 import { EXIT_FAILURE } from '../../app/exit-codes.ts';
 import type { Clock } from '../../clock.ts';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
-import { inChunks } from '../../sessions/document.ts';
+import { inChunks, type Selection } from '../../sessions/document.ts';
 import { formatSession } from '../../sessions/format.ts';
-import type { Selection } from '../../sessions/select.ts';
 
 export interface InspectParts extends Streams {
   readonly backend: SessionBackend;

@@ -4,11 +4,15 @@ import { text as readText } from 'node:stream/consumers';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { retry } from '../../resilience.ts';
-import { DocumentReader, formatDocument, type DocumentItem } from '../../sessions/document.ts';
+import {
+  DocumentReader,
+  formatDocument,
+  type DocumentItem,
+  type Selection,
+} from '../../sessions/document.ts';
 import { parseSessionLine } from '../../sessions/format.ts';
 import { MERGE_RETRIES, NOTHING_MERGED, type MergeCounts } from '../../sessions/merge.ts';
-import { withReadTimeout } from '../../sessions/stall.ts';
-import type { Selection } from '../../sessions/select.ts';
+import { withReadTimeout } from '../../sessions/import.ts';
 import { CommandFailed, type BackendParts, type SessionBackend } from './backend.ts';
 
 /** `unavailable`: a program responds, but not with sessions. */

@@ -8,8 +8,9 @@ import {
   type BindingsPage,
   type BindingsScope,
   type BindingRow,
-} from './messages.ts';
-import { readBindings, type ReadOutcome } from './reader.ts';
+  readBindings,
+  type ReadOutcome,
+} from './reader.ts';
 import type { Directory, Peer } from '../directory.ts';
 import type { Liveness } from '../liveness.ts';
 import { createPeerClient, type LoadUndici, type PeerClient } from '../peer-client.ts';

@@ -8,7 +8,7 @@ import {
   parseBindingsRequest,
   type BindingsRequest,
   type BindingsScope,
-} from './messages.ts';
+} from './reader.ts';
 import type { Liveness } from '../liveness.ts';
 import { handlerOf, type HandleMessage, type MessageResponse } from '../peer-service.ts';
 import { createTokenBucket } from '../rate-limits.ts';

@@ -34,8 +34,7 @@ import {
   type FailureReporter,
 } from './errors.ts';
 import { openPostgresPool, TRANSACTION_LIMIT_MS, type PostgresPool } from './pool.ts';
-import { leftBy, toBinding, toOutcome } from './rows.ts';
-import { migratePostgres } from './schema.ts';
+import { leftBy, toBinding, toOutcome, migratePostgres } from './schema.ts';
 import {
   PAGE_ROWS,
   pageStatement,

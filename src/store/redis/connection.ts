@@ -14,9 +14,8 @@
 import { DisconnectsClientError } from 'redis';
 import type { Cancel, Clock } from '../../clock.ts';
 import { backoffDelayMs } from '../../resilience.ts';
-import type { RedisAddress } from './address.ts';
+import { type RedisAddress, dialRedis, type RedisLink } from './link.ts';
 import { isReply, redisCodeOf, toRedisStoreError } from './errors.ts';
-import { dialRedis, type RedisLink } from './link.ts';
 import type { Script } from './scripts.ts';
 import { StoreError } from '../store.ts';
 import { startTimeLimit } from '../time-limit.ts';

@@ -30,7 +30,7 @@ import {
   type SessionStore,
   type StoreLimits,
 } from '../store.ts';
-import { parseRedisUrl } from './address.ts';
+import { parseRedisUrl } from './link.ts';
 import { createScriptCalls, RedisConnection, type CallScript } from './connection.ts';
 import { describeRedisOpenFailure, toRedisStoreError } from './errors.ts';
 import {

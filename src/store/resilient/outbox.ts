@@ -9,16 +9,24 @@
  */
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
-import type { WriteBackResult } from '../health.ts';
+import {
+  type WriteBackResult,
+  EVICTION_ORDER,
+  StoreError,
+  type Lookup,
+  type SessionStore,
+} from '../store.ts';
 import { withinTime } from '../time-limit.ts';
 import type { Journal } from './journal.ts';
-import { changeAfter, changeToBinding, seenThrough, flushChange } from './pending-change.ts';
-import type { PendingChange } from './pending-change.ts';
-import { applyWrite } from '../rules.ts';
-import type { Outcome, Write } from '../rules.ts';
+import {
+  changeAfter,
+  changeToBinding,
+  seenThrough,
+  flushChange,
+  type PendingChange,
+} from './pending-change.ts';
+import { applyWrite, type Outcome, type Write } from '../rules.ts';
 import type { LocalCopy } from './local-copy.ts';
-import { EVICTION_ORDER, StoreError } from '../store.ts';
-import type { Lookup, SessionStore } from '../store.ts';
 
 export interface Accepted {
   readonly outcome: Outcome;

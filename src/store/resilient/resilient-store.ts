@@ -7,9 +7,9 @@
  */
 import type { Clock } from '../../clock.ts';
 import type { Binding, SessionKey } from '../../session.ts';
-import type { StoreHealth, WriteBackResult } from '../health.ts';
-import { addCopiesTo, pagesOf } from '../peer-pages.ts';
 import {
+  type StoreHealth,
+  type WriteBackResult,
   StoreError,
   type Lookup,
   type Owners,
@@ -18,6 +18,7 @@ import {
   type SessionStore,
   type StoreMetrics,
 } from '../store.ts';
+import { addCopiesTo, pagesOf } from '../peer-pages.ts';
 import { withinTime } from '../time-limit.ts';
 import { createStoreCounters, createWriteMethods, type StoreCounters } from '../write-methods.ts';
 import { createJournal, NO_JOURNAL, type Journal } from './journal.ts';

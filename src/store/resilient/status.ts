@@ -1,9 +1,8 @@
 /** The status of a store: what fails, since when, why, and whether its results are reliable. */
 import type { Clock } from '../../clock.ts';
-import type { StoreHealth } from '../health.ts';
+import { type StoreHealth, StoreError, type StoreMetrics } from '../store.ts';
 import { MAX_PAUSE_MS } from './store-in-use.ts';
 import type { Outbox } from './outbox.ts';
-import { StoreError, type StoreMetrics } from '../store.ts';
 import type { StoreCounters } from '../write-methods.ts';
 
 export interface StoreStatusOptions {

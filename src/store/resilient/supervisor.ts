@@ -11,7 +11,7 @@
 import type { Clock } from '../../clock.ts';
 import type { BreakerAttempt, CircuitBreaker } from '../../resilience.ts';
 import { StoreStatus } from './status.ts';
-import type { StoreHealth } from '../health.ts';
+import type { StoreHealth, SessionStore, StoreError } from '../store.ts';
 import { withinTime } from '../time-limit.ts';
 import {
   asStoreError,
@@ -22,10 +22,12 @@ import {
   openUntilMs,
   trialMs,
   works,
+  type Access,
+  type StoreInUse,
+  type StoreAttempt,
+  type StoreHooks,
 } from './store-in-use.ts';
-import type { Access, StoreInUse, StoreAttempt, StoreHooks } from './store-in-use.ts';
 import { Recovery, type RecoveryOptions } from './recovery.ts';
-import type { SessionStore, StoreError } from '../store.ts';
 
 export interface StoreSupervisorOptions extends RecoveryOptions {
   /** Rejects with a {@link StoreError}. Called again until it succeeds, and after damage. */

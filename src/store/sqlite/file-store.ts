@@ -2,16 +2,12 @@
 import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { backoffDelayMs } from '../../resilience.ts';
-import { createHotCache } from '../hot-cache.ts';
-import type { HotCache } from '../hot-cache.ts';
-import { watchForDamage } from './damage.ts';
-import type { DamageWatch } from './damage.ts';
-import { toSqliteStoreError } from './errors.ts';
+import { createHotCache, type HotCache } from '../hot-cache.ts';
+import { watchForDamage, type DamageWatch } from './damage.ts';
 import type { OpenedFiles } from './file.ts';
+import { toSqliteStoreError } from './errors.ts';
 import { createFreshness } from './freshness.ts';
-import { createLookup } from './reader.ts';
-import { openSqliteReader } from './reader.ts';
-import type { SqliteReader } from './reader.ts';
+import { createLookup, openSqliteReader, type SqliteReader } from './reader.ts';
 import { WriterThread } from './thread.ts';
 import type {
   LocalStore,
@@ -21,11 +17,13 @@ import type {
   StoreLimits,
   PeerPage,
 } from '../store.ts';
-import { createTimed } from '../write-methods.ts';
-import { createStoreCounters, createWriteMethods } from '../write-methods.ts';
-import type { StoreCounters } from '../write-methods.ts';
-import { createWriteQueue } from './write-queue.ts';
-import type { WriteQueue } from './write-queue.ts';
+import {
+  createTimed,
+  createStoreCounters,
+  createWriteMethods,
+  type StoreCounters,
+} from '../write-methods.ts';
+import { createWriteQueue, type WriteQueue } from './write-queue.ts';
 
 /** About 25 MB when full: the sessions that one sidecar is expected to use at a time. */
 const MAX_HOT_BINDINGS = 100_000;

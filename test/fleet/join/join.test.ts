@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
 import { systemClock, type Clock } from '../../../src/clock.ts';
-import { BINDINGS_PATH } from '../../../src/fleet/join/messages.ts';
+import { BINDINGS_PATH } from '../../../src/fleet/join/reader.ts';
 import { createJoinService } from '../../../src/fleet/join/service.ts';
 import type { Listing } from '../../../src/fleet/directory.ts';
 import {

@@ -7,7 +7,7 @@ import {
   MAX_PAGE_BYTES,
   parseBindingsPage,
   parseBindingsRequest,
-} from '../../../src/fleet/join/messages.ts';
+} from '../../../src/fleet/join/reader.ts';
 import { PAGE_BINDINGS } from '../../../src/store/store.ts';
 import { peerPageOf } from '../../../src/store/peer-pages.ts';
 import { keyOf, machineId } from '../../support/ids.ts';

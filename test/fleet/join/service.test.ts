@@ -6,7 +6,7 @@ import {
   formatBindingsRequest,
   parseBindingsPage,
   type BindingsScope,
-} from '../../../src/fleet/join/messages.ts';
+} from '../../../src/fleet/join/reader.ts';
 import { createJoinService } from '../../../src/fleet/join/service.ts';
 import { createMemoryStore } from '../../../src/store/memory.ts';
 import { PAGE_BINDINGS } from '../../../src/store/store.ts';

@@ -2,8 +2,7 @@
  * A minimal proxy on the engine: a listener, a pool and a response pipe for each request. It passes
  * everything on, and records how its requests end.
  */
-import type { MalformedRequest } from '../../../src/http/malformed-request.ts';
-import { formatRequest } from '../../../src/http/request-head.ts';
+import { type MalformedRequest, formatRequest } from '../../../src/http/request-head.ts';
 import { BufferBudget, ReadBuffers } from '../../../src/http/buffers.ts';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';

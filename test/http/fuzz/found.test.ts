@@ -9,8 +9,7 @@ import type {
   IncomingRequestListener,
   IncomingRequest,
 } from '../../../src/http/incoming-request.ts';
-import { UpstreamRequest } from '../../../src/http/upstream-request.ts';
-import { UpstreamError } from '../../../src/http/upstream-error.ts';
+import { UpstreamRequest, UpstreamError } from '../../../src/http/upstream-request.ts';
 import { until } from '../../e2e/support/until.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { serveRawApp } from '../../support/raw-app.ts';

@@ -3,19 +3,20 @@
  * an app and peers whose behavior is scripted.
  */
 import type { Decision } from '../../../src/routing/decision.ts';
-import type { LivenessState } from '../../../src/fleet/liveness.ts';
+import type { LivenessState, PlacementCandidate } from '../../../src/fleet/liveness.ts';
 import { createRequestIdReader } from '../../../src/protocols/request-ids.ts';
 import { createDiscoverer } from '../../../src/protocols/discoveries.ts';
 import type { BindingOrigin, MachineId, SessionKey } from '../../../src/session.ts';
-import { SIMULTANEOUS_MS } from '../../../src/fleet/claims.ts';
+import {
+  SIMULTANEOUS_MS,
+  createClaimResolver,
+  type ClaimResolver,
+} from '../../../src/fleet/claim-resolver.ts';
 import type { Peer } from '../../../src/fleet/directory.ts';
-import type { PlacementCandidate } from '../../../src/fleet/liveness.ts';
 import { PROTOCOL_VERSION } from '../../../src/fleet/messages.ts';
-import { createClaimResolver, type ClaimResolver } from '../../../src/fleet/claim-resolver.ts';
 import type { PeerLookup } from '../../../src/fleet/peers.ts';
 import { AppResponses } from '../../../src/proxy/app-responses.ts';
-import type { StoreFailure } from '../../../src/proxy/background-writes.ts';
-import { createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
+import { type StoreFailure, createBindings, type Bindings } from '../../../src/proxy/bindings.ts';
 import { createExplain, type Explain } from '../../../src/routing/explain.ts';
 import { OwnerFinder } from '../../../src/routing/find-owner.ts';
 import type { OwnerFinderParts } from '../../../src/routing/owner-lookup.ts';

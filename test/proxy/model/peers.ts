@@ -1,7 +1,11 @@
 /** The peers of one Machine without a network: real claim resolvers respond, or none does. */
 import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
-import { claimOf, outranks, type Claimant } from '../../../src/fleet/claims.ts';
-import type { ClaimResolver } from '../../../src/fleet/claim-resolver.ts';
+import {
+  claimOf,
+  outranks,
+  type Claimant,
+  type ClaimResolver,
+} from '../../../src/fleet/claim-resolver.ts';
 import type { KeyResponse } from '../../../src/fleet/messages.ts';
 import type { AskOptions, OnPeerResponse, Peers, PeerLookup } from '../../../src/fleet/peers.ts';
 import type { MachineScript, Surroundings } from './machine.ts';

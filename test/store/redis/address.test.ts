@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseRedisUrl, type RedisAddress } from '../../../src/store/redis/address.ts';
+import { parseRedisUrl, type RedisAddress } from '../../../src/store/redis/link.ts';
 
 const plain: RedisAddress = {
   ...{ host: 'h', port: 6379, isEncrypted: false, database: 0, shown: 'redis://h' },

@@ -2,11 +2,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SessionKey } from '../../../src/session.ts';
-import type { WriteBackResult } from '../../../src/store/health.ts';
+import { type WriteBackResult, StoreError, type SessionStore } from '../../../src/store/store.ts';
 import { NO_JOURNAL } from '../../../src/store/resilient/journal.ts';
 import type { Write } from '../../../src/store/rules.ts';
 import { createLocalCopy, type LocalCopy } from '../../../src/store/resilient/local-copy.ts';
-import { StoreError, type SessionStore } from '../../../src/store/store.ts';
 import { Outbox } from '../../../src/store/resilient/outbox.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 import { keyOf } from '../../support/ids.ts';
