@@ -52,6 +52,7 @@ export async function openRooms(t: TestContext, ...ids: string[]): Promise<Rooms
   const fleet = await openFleet(t, ...ids);
   const machines = new Map<string, RoomMachine>();
   const regions = new Map<string, string>();
+  const stopped = new Set<string>();
   const machine = (id: string): RoomMachine => {
     const found = machines.get(id);
     if (!found) throw new Error(`${id} was not started`);
@@ -72,9 +73,13 @@ export async function openRooms(t: TestContext, ...ids: string[]): Promise<Rooms
       ...{ log, fleet, killApp: app.kill, sidecar: await begin() },
       stop: async () => {
         fleet.lines.get(id)?.leadTo(undefined);
+        stopped.add(id);
         await started.sidecar.sidecar.stop();
       },
-      startAgain: async () => void (started.sidecar = await begin()),
+      startAgain: async () => {
+        started.sidecar = await begin();
+        stopped.delete(id);
+      },
       admin: (method, path) => {
         const headers = { authorization: `Bearer ${ADMIN_TOKEN}` };
         const { admin } = started.sidecar.sidecar.ports;
@@ -92,7 +97,9 @@ export async function openRooms(t: TestContext, ...ids: string[]): Promise<Rooms
       ...{ id: machineId(id), app: 'shop', region: regions.get(id) ?? 'iad' },
       state: 'started' as const,
       get port() {
-        return machines.get(id)?.sidecar.sidecar.ports.public ?? DEAD_PORT;
+        const port = stopped.has(id) ? undefined : machines.get(id)?.sidecar.sidecar.ports.public;
+        // A port that was closed may belong to a test of another process already.
+        return port ?? DEAD_PORT;
       },
       wake: () => Promise.resolve(),
     }));

@@ -17,7 +17,7 @@ import { startTestSidecar } from './sidecar.ts';
 export interface Line {
   readonly port: number;
   leadTo(port: number | undefined): void;
-  /** The port has no listener any more: connections are refused. */
+  /** The port has no listener any more, and nobody else gets it: connections are refused. */
   refuse(): void;
 }
 
@@ -45,8 +45,9 @@ export async function openLine(t: TestContext): Promise<Line> {
     server.close();
     for (const socket of sockets) socket.destroy();
   });
+  const { port } = server.address() as AddressInfo;
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     leadTo: (port) => {
       leadsTo = port;
       for (const socket of sockets) socket.destroy();
@@ -55,8 +56,30 @@ export async function openLine(t: TestContext): Promise<Line> {
     refuse: () => {
       server.close();
       for (const socket of sockets) socket.destroy();
+      keepFromListeners(t, port);
     },
   };
+}
+
+/**
+ * A connection from the port keeps it in use: the kernel gives it to no listener, also not to one of
+ * another process, whose Machines may have the same names.
+ */
+function keepFromListeners(t: TestContext, port: number): void {
+  const keeper = createServer();
+  keeper.listen(0, '127.0.0.1', () => {
+    const { port: to } = keeper.address() as AddressInfo;
+    const socket = connect({
+      host: '127.0.0.1',
+      port: to,
+      localAddress: '127.0.0.1',
+      localPort: port,
+    });
+    keeper.once('connection', (other) => other.on('error', () => undefined));
+    socket.on('error', () => undefined);
+    t.after(() => socket.destroy());
+  });
+  t.after(() => keeper.close());
 }
 
 export interface TestMachine {
