@@ -71,7 +71,7 @@ function allocIdIsMachineId(values: Partial<SettingValues>): string[] {
   return mistakes.map((mistake) => `FLY_ALLOC_ID ${mistake}`);
 }
 
-/** A made-up id is known to nobody else. */
+/** Peers do not know a generated id. */
 function fleetHasAnIdentity(values: Partial<SettingValues>): string[] {
   if (values.FLY_MACHINE_ID || values.FLY_ALLOC_ID || !hasFleet(values)) return [];
   return ['FLY_MACHINE_ID must be set when there is a fleet: set it, or FLEET=off'];

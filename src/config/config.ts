@@ -217,7 +217,7 @@ function identityFrom(values: SettingValues, random: () => number): Identity {
   };
 }
 
-/** As long as Fly's own, and told from them by its letters. */
+/** As long as Fly's own ids, and distinct from them by its letters. */
 function generateMachineId(random: () => number): MachineId {
   const digits = Array.from({ length: 9 }, () => Math.floor(random() * 10)).join('');
   return `local${digits}` as MachineId;

@@ -1,4 +1,4 @@
-/** How the text of a setting becomes a value, or a sentence that says what was expected and what was found. */
+/** Parses the text of a setting into a value, or into an error: what was expected and what was found. */
 import { isIP } from 'node:net';
 import { parseMachineId, type MachineId } from '../session.ts';
 

@@ -59,7 +59,7 @@ const hostHeader = matching(
 const urlPath = matching(/^\/[!"$-~]*$/, 'a path that begins with "/"');
 const label = matching(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'a name of letters, digits, - and _');
 
-/** A token (RFC 6265 §4.1.1). Prefixes with rules of their own need https, which is not said here. */
+/** A token (RFC 6265 §4.1.1). Prefixes with rules of their own need https, which this pattern does not check. */
 const cookieName = matching(
   /^(?!__(?:Host|Secure)-)[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}$/,
   'the name of a cookie, without the prefixes __Host- and __Secure-',

@@ -80,7 +80,7 @@ test('Clients that bring the same new id to different Machines in the same momen
 });
 
 test(
-  'A new session goes to a Machine that answers and takes new sessions, as long as there is one.',
+  'A new session goes to a Machine that responds and takes new sessions, if there is one.',
   LONG,
   async (t) => {
     const rooms = await startAll(t);
@@ -154,7 +154,7 @@ test('If the Machine on which a new session is placed refuses connections, the s
 });
 
 test(
-  'A silent Machine stops no new session: the Machines that answer share them.',
+  'An unresponsive Machine stops no new session: the Machines that respond share them.',
   LONG,
   async (t) => {
     const rooms = await startAll(t);
@@ -171,7 +171,7 @@ test(
 );
 
 test(
-  'A session that has an owner waits for it while it is silent: clients get 503 with Retry-After.',
+  'A session that has an owner waits for it while it is unresponsive: clients get 503 with Retry-After.',
   LONG,
   async (t) => {
     const rooms = await startAll(t);
