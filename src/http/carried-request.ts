@@ -92,7 +92,7 @@ export class CarriedRequest implements RequestCarrier {
     this.#updateAccount();
   }
 
-  /** As {@link send}, but not within the call that began the request: its receiver is told. */
+  /** As {@link send}, but after the call that began the request has returned: a failure goes to the receiver. */
   sendLate(): void {
     const call = this.#call;
     this.#restartWait();

@@ -1,6 +1,6 @@
 /**
- * A tunnel as the request sees it that has asked for it. What the client sends goes through here, so that its
- * owner is told of the end.
+ * The tunnel of a request that asked for an upgrade. The client's bytes pass through it, so that the owner of
+ * the pipe receives the end of the tunnel.
  */
 import type { IncomingRequest } from './incoming-request.ts';
 import type { BufferOwnership } from './socket.ts';

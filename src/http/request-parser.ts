@@ -140,7 +140,7 @@ export class RequestParser {
     return undefined;
   }
 
-  /** Reads the fields that belong to the connection, and are not passed on, or any other. */
+  /** Reads one field. Those that belong to the connection are not passed on. */
   #readField(head: Head, index: number, code: number): MalformedRequest | undefined {
     const scan = this.#scan;
     const valueStart = scan.valueStart(index) - this.#start;

@@ -98,7 +98,7 @@ export class ResponseParser {
     return undefined;
   }
 
-  /** Reads the fields that belong to the connection, and are not passed on, or any other. */
+  /** Reads one field. Those that belong to the connection are not passed on. */
   #readField(head: Head, index: number, code: number): MalformedResponse | undefined {
     const scan = this.#scan;
     const { text } = head;

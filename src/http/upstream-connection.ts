@@ -98,7 +98,7 @@ export class UpstreamConnection implements CarryingConnection, SocketOwner, Swee
     this.#carried.send();
   }
 
-  /** As {@link send}, but not within the call that began the request: its receiver is told. */
+  /** As {@link send}, but after the call that began the request has returned: a failure goes to the receiver. */
   sendLate(): void {
     this.#guarded(() => this.#carried.sendLate());
   }

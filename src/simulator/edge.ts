@@ -103,7 +103,7 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     maxHeaderSize: MAX_HEADER_BYTES,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     requestTimeout: 0,
-    // The edge only switches to WebSocket: any other upgrade is an ordinary request.
+    // The edge only switches to WebSocket. Other upgrades are ordinary requests.
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
   });
   const sockets = trackSockets(server);

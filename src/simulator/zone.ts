@@ -59,7 +59,7 @@ function addressNames({ id, app, region, processGroup }: NetworkMachine): string
   ];
 }
 
-/** TXT names exist while the app has any Machine, running or not. */
+/** TXT names exist while the app has a Machine, running or not. */
 function textsUnder(
   name: string,
   deployed: readonly NetworkMachine[],

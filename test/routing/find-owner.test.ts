@@ -356,7 +356,7 @@ describe('an id that ends like a hint', () => {
     assert.deepEqual([key, wholeId, binding?.machine], [keyOf('user'), undefined, SELF]);
   });
 
-  test('is a whole id if it is bound as such, whoever minted it', async () => {
+  test('is a whole id if it is bound as a whole, whether an app or a client minted it', async () => {
     for (const id of [app('user~bob'), client('user~bob')]) {
       const { find, queried } = await finderIn({ bound: { 'user~bob': SELF } });
       const { key, wholeId, binding } = await find(id);

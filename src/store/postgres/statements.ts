@@ -234,7 +234,7 @@ function askedOf(question: Question): Asked {
       return { ...question, ttlMs: wholeTtlMs(question.ttlMs) };
     case 'upsert': {
       const { machine, origin, generation, now, createdAt = now } = question;
-      // Creation time in this process's clock, and an expiry in the past: any whole ms will do.
+      // Creation time in this process's clock, and an expiry in the past: whole ms are exact enough.
       const ageMs = wholeTtlMs(now - createdAt);
       return { machine, origin, generation, ageMs, ttlMs: wholeTtlMs(question.ttlMs) };
     }

@@ -1,5 +1,5 @@
 /**
- * A request as a client of Fly.io makes it: any Machine may receive it, and one replay is followed.
+ * A request as a client of Fly.io sends it: the first Machine is arbitrary, and one replay is followed.
  */
 import { systemClock } from '../../../src/clock.ts';
 import { Failure, wrong } from './failure.ts';

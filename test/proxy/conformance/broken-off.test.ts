@@ -9,14 +9,13 @@ import { openFleet } from '../../support/fleet.ts';
 import { openRawClient, type RawClient } from '../../support/raw.ts';
 import { serveRawApp } from '../../support/raw-app.ts';
 import { serveApp, startTestSidecar } from '../../support/sidecar.ts';
-import { endingOf } from './support.ts';
+import { endingOf, OF_M1 } from './support.ts';
 
 /** The path from the client to the app: through one sidecar, or through two. */
 type Path = 'local' | 'forwarded';
 const PATHS: readonly Path[] = ['local', 'forwarded'];
 
-/** Headers of a session of Machine `m1`, already replayed once: any other Machine forwards it. */
-const REPLAYED = 'Mcp-Session-Id: abc~m1\r\nFly-Replay-Src: instance=m3;t=1;state=fly-affinity\r\n';
+const REPLAYED = OF_M1.map((line) => `${line}\r\n`).join('');
 
 async function openClientVia(t: TestContext, path: Path, appPort: number): Promise<RawClient> {
   const client = await openRawClient(await portOf(t, path, appPort));

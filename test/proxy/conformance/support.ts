@@ -298,7 +298,7 @@ export function endingOf(socket: Socket): Promise<'end' | 'reset'> {
   });
 }
 
-/** Headers of a session of Machine `m1`, already replayed once: any other Machine forwards it. */
+/** Headers of a session of Machine `m1`, already replayed once: the other Machines forward it. */
 export const OF_M1 = [
   'Mcp-Session-Id: abc~m1',
   'Fly-Replay-Src: instance=m3;t=1;state=fly-affinity',
