@@ -1,9 +1,16 @@
-/** Probes the shared database through its client library. */
+/**
+ * Probes the shared database: version, schema, privileges and clock. Writes nothing and loads no
+ * script. Imports a client library only when it is used, as the store does.
+ */
 import type { Clock } from '../clock.ts';
 import type { StoreUrl } from '../config/parsers.ts';
 import { errorCodeOf, withTimeout } from './probe.ts';
-import type { ProbedDatabase } from './store.ts';
+import type { ProbedDatabase, DatabaseRemark } from './store.ts';
 import { StoreError } from '../store/store.ts';
+import { compareClock } from './clock-offset.ts';
+import type { PostgresPool } from '../store/postgres/pool.ts';
+import { POSTGRES_SCHEMA_VERSION } from '../store/postgres/schema.ts';
+import type { RedisLink } from '../store/redis/link.ts';
 
 /** A deadline for the whole probe; each step has a shorter one. */
 const PROBE_TIMEOUT_MS = 8_000;
@@ -21,28 +28,16 @@ export function probeDatabase(url: StoreUrl, clock: Clock): Promise<ProbedDataba
   return withTimeout(clock, PROBE_TIMEOUT_MS, probe, timedOut);
 }
 
-/** Imports a client library only when it is used, as the store does. */
 async function probeThroughClient(
   { kind, href }: StoreUrl,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<ProbedDatabase> {
   switch (kind) {
-    case 'redis': {
-      const { probeRedis } = await import('./redis.ts');
+    case 'redis':
       return probeRedis(href, clock, signal);
-    }
-    case 'postgres': {
-      const [{ probePostgres }, { toPostgresStoreError }] = await Promise.all([
-        import('./postgres.ts'),
-        import('../store/postgres/errors.ts'),
-      ]);
-      try {
-        return await probePostgres(href, clock);
-      } catch (error) {
-        throw toPostgresStoreError('connecting', error);
-      }
-    }
+    case 'postgres':
+      return probePostgres(href, clock);
     case 'memory':
       return failed('the store is in memory');
   }
@@ -61,4 +56,127 @@ function reasonOf(error: unknown): string {
 export function nameOfDatabase({ href }: StoreUrl): string {
   const { protocol, host, pathname } = new URL(href);
   return `${protocol}//${host}${pathname}`;
+}
+
+/** Rejects with a StoreError that shows no credentials. */
+async function probeRedis(url: string, clock: Clock, signal: AbortSignal): Promise<ProbedDatabase> {
+  const { dialRedisBare, parseRedisUrl } = await import('../store/redis/link.ts');
+  const address = parseRedisUrl(url);
+  const link = await dialRedisBare(address, { clock, signal, onBroken: () => undefined });
+  try {
+    const [atMs, startedMs] = [clock.now(), clock.monotonicMs()];
+    const time = await link.send(['TIME']);
+    const roundTripMs = clock.monotonicMs() - startedMs;
+    const clocks = [compareClock('Redis', timeIn(time), 0, { atMs, roundTripMs })];
+    const remarks = remarksOnRedis(await infoOf(link));
+    return { facts: { kind: 'usable', roundTripMs, remarks }, clocks };
+  } finally {
+    link.close();
+  }
+}
+
+const US_PER_MS = 1_000;
+
+/** Redis returns seconds and microseconds, as strings. */
+function timeIn(time: unknown): number {
+  const [seconds, micros] = Array.isArray(time) ? time.map(Number) : [];
+  return (seconds ?? NaN) * 1_000 + (micros ?? NaN) / US_PER_MS;
+}
+
+/** Empty if the user may not run INFO: the doctor then has no remarks. */
+async function infoOf(link: RedisLink): Promise<ReadonlyMap<string, string>> {
+  const text = await link.send(['INFO']).catch(() => '');
+  const lines = String(text).split('\r\n');
+  return new Map(
+    lines.flatMap((line) => {
+      const [, name, value] = /^(\w+):([\x20-\x7e]*)$/.exec(line) ?? [];
+      return name !== undefined && value !== undefined ? [[name, value] as const] : [];
+    }),
+  );
+}
+
+const OLDEST_REDIS = { text: '6.2', major: 6, minor: 2 };
+
+function remarksOnRedis(info: ReadonlyMap<string, string>): DatabaseRemark[] {
+  const remarks: DatabaseRemark[] = [];
+  const version = info.get('redis_version');
+  const [major = NaN, minor = NaN] = (version ?? '').split('.').map(Number);
+  const isOld =
+    major < OLDEST_REDIS.major || (major === OLDEST_REDIS.major && minor < OLDEST_REDIS.minor);
+  if (version !== undefined && isOld) {
+    remarks.push({ kind: 'old-version', version, oldest: OLDEST_REDIS.text });
+  }
+  if (info.get('role') === 'slave') remarks.push({ kind: 'read-only' });
+  const policy = info.get('maxmemory_policy');
+  if (policy !== undefined && policy !== 'noeviction') remarks.push({ kind: 'evicts', policy });
+  return remarks;
+}
+
+const POSTGRES_STATE = `
+  SELECT
+    (extract(epoch FROM clock_timestamp()) * 1000)::float8 AS now_ms,
+    current_setting('server_version_num')::int AS version,
+    pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on' AS is_read_only,
+    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create,
+    EXISTS (
+      SELECT FROM pg_catalog.pg_class
+      WHERE relname = 'fly_affinity_migrations' AND pg_catalog.pg_table_is_visible(oid)
+    ) AS is_set_up`;
+const LATEST_SCHEMA = 'SELECT max(version)::int AS version FROM fly_affinity_migrations';
+
+const STATEMENT_LIMIT_MS = 2_000;
+
+/** Rejects with a StoreError that shows no credentials. */
+async function probePostgres(url: string, clock: Clock): Promise<ProbedDatabase> {
+  const [{ openPostgresPool }, { toPostgresStoreError }] = await Promise.all([
+    import('../store/postgres/pool.ts'),
+    import('../store/postgres/errors.ts'),
+  ]);
+  try {
+    const pool = await openPostgresPool(url, clock, () => undefined);
+    try {
+      return await probePool(pool, clock);
+    } finally {
+      await pool.close();
+    }
+  } catch (error) {
+    throw toPostgresStoreError('connecting', error);
+  }
+}
+
+async function probePool(pool: PostgresPool, clock: Clock): Promise<ProbedDatabase> {
+  const [atMs, startedMs] = [clock.now(), clock.monotonicMs()];
+  const [state = {}] = await pool.query(POSTGRES_STATE, [], STATEMENT_LIMIT_MS);
+  const roundTripMs = clock.monotonicMs() - startedMs;
+  const clocks = [compareClock('Postgres', Number(state.now_ms), 0, { atMs, roundTripMs })];
+  const schema = state.is_set_up === true ? await schemaOf(pool) : undefined;
+  const remarks = remarksOnPostgres(state, schema);
+  return { facts: { kind: 'usable', roundTripMs, remarks }, clocks };
+}
+
+async function schemaOf(pool: PostgresPool): Promise<number> {
+  const [latest] = await pool.query(LATEST_SCHEMA, [], STATEMENT_LIMIT_MS);
+  return Number(latest?.version ?? 0);
+}
+
+/** `number`: in the form of `server_version_num`. */
+const OLDEST_POSTGRES = { text: '13', number: 130_000 };
+const PER_MAJOR = 10_000;
+
+function remarksOnPostgres(
+  state: Readonly<Record<string, unknown>>,
+  schema: number | undefined,
+): DatabaseRemark[] {
+  const remarks: DatabaseRemark[] = [];
+  const version = Number(state.version);
+  if (version < OLDEST_POSTGRES.number) {
+    const shown = String(Math.floor(version / PER_MAJOR));
+    remarks.push({ kind: 'old-version', version: shown, oldest: OLDEST_POSTGRES.text });
+  }
+  if (state.is_read_only === true) remarks.push({ kind: 'read-only' });
+  if (schema === undefined && state.may_create !== true) remarks.push({ kind: 'may-not-create' });
+  if (schema !== undefined && schema > POSTGRES_SCHEMA_VERSION) {
+    remarks.push({ kind: 'newer-schema', version: schema });
+  }
+  return remarks;
 }

@@ -5,20 +5,24 @@ import type { Config, Environment } from '../config/config.ts';
 import { checkApp, probeApp } from './app.ts';
 import { type ClockFacts, checkClocks } from './clock-offset.ts';
 import { nameOfDatabase, probeDatabase } from './database.ts';
-import { checkDeployment } from './deployment.ts';
-import { checkDns, peerEndpoints, probeDns } from './dns.ts';
+import { checkDeployment, checkStopping } from './deployment.ts';
 import { type FlyToml, parseFlyToml } from './fly-toml.ts';
-import { checkMonitoring } from './monitoring.ts';
-import { MAX_PEERS, checkPeers, probePeers, type PeerEndpoint } from './peers.ts';
+import {
+  checkDns,
+  peerEndpoints,
+  probeDns,
+  MAX_PEERS,
+  checkPeers,
+  probePeers,
+  type PeerEndpoint,
+} from './fleet.ts';
 import { withTimeout } from './probe.ts';
 import { adviseReplayCache, checkReplayCaches } from './replay-cache.ts';
 import { type Finding, type Section, error, note, ok } from './report.ts';
-import { checkServices } from './service.ts';
+import { checkMonitoring, checkServices } from './service.ts';
 import { type DoctorSettings, checkSettings, readSettings } from './settings.ts';
 import { checkSidecar, probeSidecar } from './sidecar.ts';
-import { checkStopping } from './stopping.ts';
-import { checkDatabase, checkFile, probeFile } from './store.ts';
-import { checkVolume, probeVolume } from './volume.ts';
+import { checkDatabase, checkFile, probeFile, checkVolume, probeVolume } from './store.ts';
 import { createDnsResolver, lookupHost } from '../fleet/dns-resolver.ts';
 import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../store/sqlite/schema.ts';
 

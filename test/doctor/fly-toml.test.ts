@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { checkDeployment } from '../../src/doctor/deployment.ts';
+import { checkDeployment, checkStopping } from '../../src/doctor/deployment.ts';
 import { parseFlyToml } from '../../src/doctor/fly-toml.ts';
-import { checkMonitoring } from '../../src/doctor/monitoring.ts';
 import { checkReplayCaches } from '../../src/doctor/replay-cache.ts';
-import { checkServices } from '../../src/doctor/service.ts';
-import { checkStopping } from '../../src/doctor/stopping.ts';
+import { checkMonitoring, checkServices } from '../../src/doctor/service.ts';
 import { configOf, tomlOf, troubles } from './support.ts';
 
 test("the project's own fly.toml has no finding above ok", () => {

@@ -2,17 +2,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compareClock, checkClocks } from '../../src/doctor/clock-offset.ts';
-import { checkDns, type DnsFacts } from '../../src/doctor/dns.ts';
-import { checkPeers, type ProbedPeerStatus } from '../../src/doctor/peers.ts';
+import {
+  checkDns,
+  type DnsFacts,
+  checkPeers,
+  type ProbedPeerStatus,
+} from '../../src/doctor/fleet.ts';
 import { checkSidecar, type SidecarFacts } from '../../src/doctor/sidecar.ts';
 import {
   checkDatabase,
   checkFile,
   type DatabaseRemark,
   type FileFacts,
+  checkVolume,
+  type VolumeFacts,
 } from '../../src/doctor/store.ts';
 import { checkApp, parseListeners } from '../../src/doctor/app.ts';
-import { checkVolume, type VolumeFacts } from '../../src/doctor/volume.ts';
 import { machineId } from '../support/ids.ts';
 import { troubles } from './support.ts';
 

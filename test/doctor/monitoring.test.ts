@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkMonitoring } from '../../src/doctor/monitoring.ts';
+import { checkMonitoring } from '../../src/doctor/service.ts';
 import { advice, configOf, tomlOf, troubles } from './support.ts';
 
 const READY = '[checks.ready]\ntype = "http"\nport = 9091\npath = "/readyz"\n';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkStopping } from '../../src/doctor/stopping.ts';
+import { checkStopping } from '../../src/doctor/deployment.ts';
 import { advice, configOf, tomlOf, troubles } from './support.ts';
 
 const TIME = 'kill_timeout = "30s"\n';
