@@ -42,6 +42,8 @@ export interface OutboxOptions {
   /** How long an unused binding lives, in ms. */
   readonly lifeMs: number;
   readonly maxKeys: number;
+  /** See `WritePath.inTurn`. */
+  readonly inTurn: (key: SessionKey, act: () => Promise<void>) => Promise<void>;
   readonly onFlushed: (result: WriteBackResult, conflict?: Conflict) => void;
   /** Checks whether the store takes writes at all: rejects if not. */
   readonly probe: (store: SessionStore) => Promise<unknown>;
@@ -69,6 +71,8 @@ interface Failure {
 
 /** Much longer than a store's own timeout: a flush that takes longer hangs. */
 const FLUSH_LIMIT_MS = 10_000;
+/** How long the writes of a key wait for its flush. */
+const TURN_LIMIT_MS = 1_000;
 /**
  * The part of the bound by which it may be exceeded: finding the oldest weak change means a scan.
  */
@@ -81,6 +85,8 @@ export class Outbox {
   readonly #entries = new Map<SessionKey, Entry>();
   /** How often the store has rejected each key for good, while it took others. */
   readonly #refusals = new Map<SessionKey, number>();
+  /** Keys that were changed during their last flush. */
+  readonly #overtaken = new Set<SessionKey>();
 
   constructor(options: OutboxOptions) {
     this.#options = options;
@@ -188,6 +194,7 @@ export class Outbox {
   #remove(key: SessionKey): void {
     this.#entries.delete(key);
     this.#refusals.delete(key);
+    this.#overtaken.delete(key);
     void this.#options.journal.erase(key);
   }
 
@@ -229,14 +236,44 @@ export class Outbox {
     mayGoOn: () => boolean,
   ): Promise<Failure | undefined> {
     try {
-      const held = await flushChange(store, key, entry.change, this.#options.clock.now(), mayGoOn);
-      // A newer change of the key is still to be flushed, and a late one is flushed again.
-      if (this.#entries.get(key) !== entry || !mayGoOn()) return undefined;
-      this.#remove(key);
-      this.#onFlushed(key, entry.change, held);
+      if (this.#overtaken.has(key)) await this.#flushAlone(store, key, mayGoOn);
+      else await this.#flushEntry(store, key, entry, mayGoOn);
       return undefined;
     } catch (error) {
       return { key, error };
+    }
+  }
+
+  /** Without a turn of its own, a key that is written all the time would never be flushed. */
+  async #flushAlone(store: SessionStore, key: SessionKey, mayGoOn: () => boolean): Promise<void> {
+    const { clock, inTurn } = this.#options;
+    const flushing: Promise<void>[] = [];
+    await inTurn(key, async () => {
+      const entry = this.#entries.get(key);
+      if (!entry || !mayGoOn()) return;
+      const flush = this.#flushEntry(store, key, entry, mayGoOn);
+      flushing.push(flush);
+      // The flush may take longer; the writes of the key then no longer wait.
+      await withinTime(clock, TURN_LIMIT_MS, flush, FLUSHING).catch(() => undefined);
+    });
+    await Promise.all(flushing);
+  }
+
+  async #flushEntry(
+    store: SessionStore,
+    key: SessionKey,
+    entry: Entry,
+    mayGoOn: () => boolean,
+  ): Promise<void> {
+    const held = await flushChange(store, key, entry.change, this.#options.clock.now(), mayGoOn);
+    // A late flush is repeated.
+    if (!mayGoOn()) return;
+    const current = this.#entries.get(key);
+    if (current === entry) {
+      this.#remove(key);
+      this.#onFlushed(key, entry.change, held);
+    } else if (current) {
+      this.#overtaken.add(key);
     }
   }
 

@@ -23,7 +23,7 @@ import { withinTime } from '../time-limit.ts';
 import { createStoreCounters, createWriteMethods, type StoreCounters } from '../write-methods.ts';
 import { createJournal, NO_JOURNAL, type Journal } from './journal.ts';
 import { createLocalCopy, type LocalCopy } from './local-copy.ts';
-import { Outbox, type Conflict } from './outbox.ts';
+import { Outbox, type Conflict, type OutboxOptions } from './outbox.ts';
 import { ReadPath } from './read-path.ts';
 import { createCumulativeCounts } from './status.ts';
 import { probeWrites } from './store-in-use.ts';
@@ -56,7 +56,7 @@ export async function openResilientStore(options: ResilientOptions): Promise<Res
   const { clock, limits } = options;
   const room = Math.min(limits.maxSessions, MAX_KNOWN_WHEN_HEALTHY);
   const localCopy = createLocalCopy(clock, limits, room);
-  const outbox = openOutbox(options, localCopy);
+  const outbox = openOutbox(options, localCopy, (key, act) => writes.inTurn(key, act));
   const counters = createStoreCounters();
   const supervisor: StoreSupervisor = new StoreSupervisor({
     ...options,
@@ -72,11 +72,15 @@ export async function openResilientStore(options: ResilientOptions): Promise<Res
   return new Resilient(options, { localCopy, outbox, writes, supervisor, counters });
 }
 
-function openOutbox(options: ResilientOptions, localCopy: LocalCopy): Outbox {
+function openOutbox(
+  options: ResilientOptions,
+  localCopy: LocalCopy,
+  inTurn: OutboxOptions['inTurn'],
+): Outbox {
   const { self, clock, limits, ttlMs, onWrittenBack, onError } = options;
   const maxKeys = Math.min(MAX_QUEUED_KEYS, limits.maxSessions);
   return new Outbox({
-    ...{ localCopy, clock, maxKeys, maxAgeMs: limits.maxAgeMs, lifeMs: ttlMs },
+    ...{ localCopy, inTurn, clock, maxKeys, maxAgeMs: limits.maxAgeMs, lifeMs: ttlMs },
     journal: journalOf(options, maxKeys),
     probe: (store) => probeWrites(store, self, clock),
     onFlushed: onWrittenBack,

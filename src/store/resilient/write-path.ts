@@ -73,7 +73,12 @@ export class WritePath {
    */
   betweenWrites(key: SessionKey, act: () => void): Promise<void> | undefined {
     if (!this.#inFlight.of(key)) return undefined;
-    return this.#inFlight.read(key, () => Promise.resolve().then(act));
+    return this.inTurn(key, () => Promise.resolve().then(act));
+  }
+
+  /** Acts when the writes of the key called so far have ended; those called later wait for it. */
+  inTurn(key: SessionKey, act: () => Promise<void>): Promise<void> {
+    return this.#inFlight.read(key, act);
   }
 
   /** Resolves once all writes called so far have ended. */

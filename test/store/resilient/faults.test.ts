@@ -313,6 +313,37 @@ describe('a write that ends a session while the store fails', () => {
 });
 
 describe('a write that is still queued while the store recovers', () => {
+  test('is flushed although its session is written all the time', async (t) => {
+    const { clock, scripted, store } = await start(t);
+    scripted.setBehaviour({ writes: fails() });
+    await store.claim(binding());
+    scripted.setBehaviour({ writes: late(100) });
+    const writes: Promise<unknown>[] = [];
+    // Two are called in the time that one takes.
+    await until(clock, () => {
+      writes.push(store.touch(KEY, TTL_MS));
+      return store.health().state === 'healthy';
+    });
+    await passing(clock, Promise.all(writes));
+    assert.ok((await scripted.held()).has(KEY));
+  });
+
+  test('does not delay the writes of its session as long as its flush hangs', async (t) => {
+    const { clock, scripted, store } = await start(t);
+    scripted.setBehaviour({ writes: fails() });
+    await store.claim(binding());
+    scripted.setBehaviour({ writes: late(100) });
+    await until(clock, () => countOf(scripted, 'upsert', KEY) === 1);
+    await store.touch(KEY, TTL_MS + 1);
+    await until(clock, () => store.health().state === 'recovering');
+    scripted.setBehaviour({ writes: hangs });
+    await until(clock, () => countOf(scripted, 'upsert', KEY) === 2);
+    const startedAt = clock.now();
+    await passing(clock, store.touch(KEY, TTL_MS + 2));
+    assert.ok(clock.now() - startedAt < 2_000, 'the write waited longer');
+    await until(clock, () => store.health().state === 'degraded');
+  });
+
   test('is updated in the queue, so that changes are flushed in the order of the calls', async (t) => {
     const world = await start(t);
     const { clock, scripted, store } = world;

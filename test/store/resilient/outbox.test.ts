@@ -36,6 +36,7 @@ async function start(options: { maxKeys?: number; canProbe?: () => boolean } = {
     ...{ localCopy, clock, maxKeys, journal: NO_JOURNAL, maxAgeMs: 0, lifeMs: TTL_MS },
     probe: () =>
       canProbe() ? Promise.resolve() : Promise.reject(new StoreError('fatal', 'the probe too')),
+    inTurn: (_key, act) => act(),
     onFlushed: (result) => results.push(result),
     onRejected: (error) => rejected.push(error),
   });
