@@ -9,8 +9,7 @@
  * Each may be repeated. The state ends with the process.
  */
 import type { ServerResponse } from 'node:http';
-import { respondJson } from './respond.ts';
-import type { AdminCall } from './router.ts';
+import { respondJson, type AdminCall } from './router.ts';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Draining } from '../routing/placement.ts';

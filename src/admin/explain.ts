@@ -10,8 +10,7 @@
  */
 import * as v from 'valibot';
 import { readText, parseInput, parseQuery, textSchema } from './input.ts';
-import { respondJson } from './respond.ts';
-import type { AdminCall } from './router.ts';
+import { respondJson, type AdminCall } from './router.ts';
 import type { Clock } from '../clock.ts';
 import { parseJson } from '../json.ts';
 

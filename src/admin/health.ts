@@ -1,6 +1,5 @@
 /** `/livez`, `/readyz` and `/metrics`, for health checks and Prometheus. */
-import { respond, respondJson, TEXT_TYPE } from './respond.ts';
-import type { AdminCall } from './router.ts';
+import { respond, respondJson, TEXT_TYPE, type AdminCall } from './router.ts';
 import type { UpstreamStatus } from '../proxy/upstream-health.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { StoreHealth } from '../store/store.ts';

@@ -1,6 +1,6 @@
 /** Checks what admin requests contain by schemas. Everything here throws {@link HttpError} 400. */
 import * as v from 'valibot';
-import { HttpError } from './respond.ts';
+import { HttpError } from './router.ts';
 import { SessionKeySchema } from '../schemas.ts';
 import type { SessionKey } from '../session.ts';
 import type { IncomingMessage } from 'node:http';

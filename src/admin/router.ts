@@ -3,11 +3,10 @@
  * them is here: the token, 401, 404, 405, what an error becomes, and which requests are in flight.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { HttpError, respond, respondJson, TEXT_TYPE } from './respond.ts';
+import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
 import { StoreError } from '../store/store.ts';
-import { createHash, timingSafeEqual } from 'node:crypto';
 import { createTokenBucket } from '../fleet/rate-limits.ts';
 
 export interface Route<Parts> {
@@ -191,4 +190,44 @@ export function createTokenCheck({
 
 function digest(token: string): Buffer {
   return createHash('sha256').update(token).digest();
+}
+
+export const TEXT_TYPE = 'text/plain; charset=utf-8';
+export const JSON_TYPE = 'application/json; charset=utf-8';
+
+/** A request that can't be served as it is: thrown by handlers, turned into a response by the router. */
+export class HttpError extends Error {
+  override readonly name = 'HttpError';
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** For HEAD, node:http leaves out the body. */
+export function respond(
+  response: ServerResponse,
+  status: number,
+  type: string,
+  body: string,
+): void {
+  const { req: request } = response;
+  // Do not wait for a request body that nothing reads: close the connection after the response.
+  if (!request.complete && hasBody(request)) response.setHeader('connection', 'close');
+  response.writeHead(status, {
+    'content-type': type,
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+  });
+  response.end(body);
+}
+
+export function respondJson(response: ServerResponse, status: number, body: object): void {
+  respond(response, status, JSON_TYPE, `${JSON.stringify(body)}\n`);
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }

@@ -3,7 +3,7 @@
  * store, so its caches stay correct.
  *
  * ```
- * GET    /sessions[?owner=MACHINE][&limit=N]   all sessions, as an export (see sessions/format.ts)
+ * GET    /sessions[?owner=MACHINE][&limit=N]   all sessions, as an export (see sessions/document.ts)
  * POST   /sessions[?dry-run=true]              imports one; responds with a summary, 422 if a line was bad
  * GET    /sessions/KEY                         one session, or 404
  * DELETE /sessions/KEY[?if-owner=MACHINE]      204, or 404
@@ -13,15 +13,25 @@
 import { pipeline } from 'node:stream/promises';
 import * as v from 'valibot';
 import { readChunks, FlagSchema, NumberSchema, parseKey, parseQuery } from './input.ts';
-import { HttpError, JSON_TYPE, respond, respondJson } from './respond.ts';
-import { STORE_FAILED, type AdminCall } from './router.ts';
+import {
+  HttpError,
+  JSON_TYPE,
+  respond,
+  respondJson,
+  STORE_FAILED,
+  type AdminCall,
+} from './router.ts';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../observability/log.ts';
 import { MachineIdSchema } from '../schemas.ts';
-import { formatDocument, selectSessions } from '../sessions/document.ts';
-import { formatSession } from '../sessions/format.ts';
-import { importSessions, type ImportResult, withWriteTimeout } from '../sessions/import.ts';
-import { mergeSessions, type OnSessionChanged } from '../sessions/merge.ts';
+import { formatDocument, selectSessions, formatSession } from '../sessions/document.ts';
+import {
+  importSessions,
+  type ImportResult,
+  withWriteTimeout,
+  mergeSessions,
+  type OnSessionChanged,
+} from '../sessions/import.ts';
 import { StoreError, type SessionStore } from '../store/store.ts';
 
 export interface SessionsParts {

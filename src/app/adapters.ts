@@ -7,15 +7,16 @@ import { createCheckProbe, createConnectProbe } from '../proxy/upstream-probes.t
 import { createUpstreamHealth, type UpstreamHealth } from '../proxy/upstream-health.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
-import { limitsOf, openConfiguredStore, openFile, type StoreParts } from './store-adapters.ts';
 import {
   type StoreHealth,
   StoreError,
   type OnStoreOperation,
   type SessionStore,
+  type StoreLimits,
 } from '../store/store.ts';
 import { createMemoryStore } from '../store/memory.ts';
 import { openResilientStore, type ResilientOptions } from '../store/resilient/resilient-store.ts';
+import { openSqliteStore } from '../store/sqlite/sqlite.ts';
 
 export interface AdapterParts {
   readonly clock: Clock;
@@ -160,4 +161,50 @@ const APP_IS_UP = 'the app is up again: new sessions are placed here';
 /** Whether all Machines share the store. */
 export function isSharedStore({ url }: StoreConfig): boolean {
   return url !== undefined && url.kind !== 'memory';
+}
+
+export interface StoreParts {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly onOperation?: OnStoreOperation;
+  /** Errors that reach no caller: a file in quarantine, a lost connection. */
+  readonly onError?: (error: StoreError) => void;
+  /** A connection to a shared database broke: acknowledged writes may be lost. */
+  readonly onDisrupted?: () => void;
+}
+
+/** Opens the configured store. Rejects with a StoreError that states where, what was found and what to do. */
+export async function openConfiguredStore(
+  settings: StoreConfig,
+  parts: StoreParts,
+): Promise<SessionStore> {
+  const { url } = settings;
+  const limits = limitsOf(settings);
+  if (!settings.isEnabled || url?.kind === 'memory') {
+    return createMemoryStore({ clock: parts.clock, limits });
+  }
+  if (url === undefined) return openFile(settings, parts);
+  const { href } = url;
+  const { namespace } = settings;
+  // Imported only when used: most sidecars need no database client.
+  switch (url.kind) {
+    case 'redis': {
+      const { openRedisStore } = await import('../store/redis/redis.ts');
+      return openRedisStore({ url: href, namespace, limits, ...parts });
+    }
+    case 'postgres': {
+      const { openPostgresStore } = await import('../store/postgres/postgres.ts');
+      return openPostgresStore({ url: href, namespace, limits, ...parts });
+    }
+  }
+}
+
+/** The file on this Machine, independent of the configuration. */
+function openFile(settings: StoreConfig, parts: StoreParts): Promise<SessionStore> {
+  const { path, retryCount, retryDelayMs } = settings;
+  return openSqliteStore({ path, retryCount, retryDelayMs, limits: limitsOf(settings), ...parts });
+}
+
+export function limitsOf({ maxSessions, maxAgeMs }: StoreConfig): StoreLimits {
+  return { maxSessions, maxAgeMs };
 }

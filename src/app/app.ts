@@ -14,7 +14,6 @@ import {
 } from './fleet-adapters.ts';
 import { startAdmin } from '../admin/admin.ts';
 import type { Readiness } from '../admin/health.ts';
-import { awaitDrained, createOwnSessionCount } from './drain.ts';
 import type { Config } from '../config/config.ts';
 import { createDraining } from '../routing/placement.ts';
 import type { Heartbeats } from '../fleet/heartbeats.ts';
@@ -26,6 +25,8 @@ import { listen, type HttpListener } from '../http/listener.ts';
 import { RequestPath } from './request-path.ts';
 import { startCleanup } from '../store/cleanup.ts';
 import type { SessionStore } from '../store/store.ts';
+import type { Clock } from '../clock.ts';
+import type { MachineId } from '../session.ts';
 
 export interface SidecarParts extends AdapterParts {
   /** Awaited before the public port is opened, for an app that `run` starts. */
@@ -250,3 +251,47 @@ class RunningSidecar implements Sidecar {
 
 /** How long requests in progress may continue after a drain, in ms. */
 const STOP_GRACE_MS = 500;
+
+interface AwaitDrainedOptions {
+  readonly clock: Clock;
+  readonly timeoutMs: number;
+  /** Ends the waiting. */
+  readonly signal: AbortSignal;
+  /** 0 if no client uses this Machine; else the time, in ms, after which to check again. */
+  readonly msUntilQuiet: () => number;
+}
+
+/** Resolves when no client uses this Machine, at the timeout, or when `signal` aborts; never rejects. */
+export async function awaitDrained(options: AwaitDrainedOptions): Promise<void> {
+  const { clock, timeoutMs, signal, msUntilQuiet } = options;
+  const deadline = clock.monotonicMs() + timeoutMs;
+  while (!signal.aborted) {
+    const waitMs = Math.min(msUntilQuiet(), deadline - clock.monotonicMs());
+    if (waitMs <= 0) return;
+    await clock.sleep(waitMs, signal);
+  }
+}
+
+/**
+ * Counts the sessions of this Machine by walking through the store; a call meanwhile waits for the
+ * walk in progress. Undefined if the store fails. Never rejects.
+ */
+export function createOwnSessionCount(
+  store: Pick<SessionStore, 'entries'>,
+  self: MachineId,
+): () => Promise<number | undefined> {
+  let counting: Promise<number | undefined> | undefined;
+
+  const count = async (): Promise<number | undefined> => {
+    let own = 0;
+    try {
+      for await (const { machine } of store.entries()) if (machine === self) own += 1;
+      return own;
+    } catch {
+      // The store reports its failures itself.
+      return undefined;
+    }
+  };
+
+  return () => (counting ??= count().finally(() => (counting = undefined)));
+}

@@ -1,4 +1,6 @@
 /** The shared part of `serve` and `run`: configuration, log, signals, and a clean end. */
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { SidecarParts } from './app.ts';
 import type { Clock } from '../clock.ts';
 import { collectGarbage } from '../collect-garbage.ts';
@@ -13,12 +15,14 @@ import {
   type EndingParts,
   type Sidecar,
   type Signals,
+  EXIT_CONFIG,
+  EXIT_FAILURE,
 } from './lifecycle.ts';
 import { createLogger, type Logger } from '../observability/log.ts';
 import { createMetrics } from '../observability/prometheus.ts';
 import { readVersion } from '../package.ts';
-import { persistGeneratedMachineId } from './generated-machine-id.ts';
-import { EXIT_CONFIG, EXIT_FAILURE } from './exit-codes.ts';
+import { parseMachineId, type MachineId } from '../session.ts';
+import { createDirectories } from '../store/sqlite/sqlite.ts';
 
 /** The process and what surrounds it. */
 export interface ProcessContext {
@@ -163,4 +167,73 @@ function logStart(logger: Logger, config: Config, sidecar: Sidecar): void {
     },
     'serving',
   );
+}
+
+/** In ms: a hanging disk must not block the start. */
+const MACHINE_ID_TIMEOUT_MS = 1_000;
+const GENERATED_ID = /^(local\d{9})\n?$/;
+
+interface PersistedId {
+  readonly config: Config;
+  /** Why the id could not be stored. */
+  readonly warning?: string;
+}
+
+/**
+ * The configuration with the id of an earlier start, or with a new id that is stored for later starts:
+ * the bindings of a sidecar outside Fly.io, and the hints in its clients' ids, name it. In a file of
+ * its own beside the store: the id is needed before the store is open, and while the store is damaged.
+ * A copy of the store file alone does not carry the id. Never rejects.
+ */
+export async function persistGeneratedMachineId(
+  config: Config,
+  clock: Clock,
+): Promise<PersistedId> {
+  const { identity, store } = config;
+  if (!identity.isGenerated || !store.isEnabled || store.url) return { config };
+  const path = `${store.path}.machine`;
+  const timeout = new AbortController();
+  try {
+    const machine = await Promise.race([
+      readOrWrite(path, identity.machine),
+      clock.sleep(MACHINE_ID_TIMEOUT_MS, timeout.signal).then(() => undefined),
+    ]);
+    if (machine === undefined) return { config, warning: warningOf(path, 'the disk hangs') };
+    return {
+      config: Object.freeze({ ...config, identity: Object.freeze({ ...identity, machine }) }),
+    };
+  } catch (error) {
+    return { config, warning: warningOf(path, (error as NodeJS.ErrnoException).code ?? 'unknown') };
+  } finally {
+    timeout.abort();
+  }
+}
+
+function warningOf(path: string, reason: string): string {
+  return `could not store the generated Machine id in ${path} (${reason}): it changes with every start; set FLY_MACHINE_ID`;
+}
+
+async function readOrWrite(path: string, madeUp: MachineId): Promise<MachineId> {
+  const found = GENERATED_ID.exec(await textOf(path))?.[1];
+  const kept = found === undefined ? undefined : parseMachineId(found);
+  if (kept !== undefined) return kept;
+  await createDirectories(dirname(path));
+  await writeWhole(path, `${madeUp}\n`, `${path}.${madeUp}`);
+  return madeUp;
+}
+
+/** An unreadable file may still be replaced. */
+function textOf(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch(() => '');
+}
+
+/** Atomic: writes a temporary file and renames it. */
+async function writeWhole(path: string, text: string, temporaryPath: string): Promise<void> {
+  try {
+    await writeFile(temporaryPath, text, { mode: 0o600, flush: true });
+    await rename(temporaryPath, path);
+  } catch (error) {
+    await rm(temporaryPath, { force: true }).catch(() => undefined);
+    throw error;
+  }
 }

@@ -1,6 +1,6 @@
 /** What a command of `fly-affinity` is, and what it gets. */
 import type { Readable, Writable } from 'node:stream';
-import { EXIT_USAGE } from '../app/exit-codes.ts';
+import { EXIT_USAGE } from '../app/lifecycle.ts';
 import type { ProcessContext } from '../app/sidecar-process.ts';
 
 export interface Command {

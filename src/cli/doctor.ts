@@ -1,7 +1,7 @@
 /** `fly-affinity doctor`: checks settings, fly.toml and Machine, and reports what is wrong. */
 import { parseArgs } from 'node:util';
 import { print, reportMistake, type CommandContext } from './command.ts';
-import { EXIT_FAILURE } from '../app/exit-codes.ts';
+import { EXIT_FAILURE } from '../app/lifecycle.ts';
 import { diagnose, type DiagnoseParts } from '../doctor/diagnose.ts';
 import { formatJson, formatText, hasErrors } from '../doctor/report.ts';
 

@@ -5,7 +5,7 @@ import type { Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { CommandContext, CommandModule } from './command.ts';
-import { EXIT_FAILURE, EXIT_USAGE } from '../app/exit-codes.ts';
+import { EXIT_FAILURE, EXIT_USAGE } from '../app/lifecycle.ts';
 import { integer, listeningPort, mistaken, oneOf, valueOf, type Parse } from '../config/parsers.ts';
 import { requestLine } from '../simulator/records.ts';
 import { MIN_TTL_SECONDS, type ReplayCacheRule } from '../simulator/replay-cache.ts';

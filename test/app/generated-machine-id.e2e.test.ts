@@ -5,7 +5,7 @@ import { mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
-import { persistGeneratedMachineId } from '../../src/app/generated-machine-id.ts';
+import { persistGeneratedMachineId } from '../../src/app/sidecar-process.ts';
 import { systemClock } from '../../src/clock.ts';
 import { parseConfig, type Config, type Environment } from '../../src/config/config.ts';
 import { serveApp } from '../support/sidecar.ts';

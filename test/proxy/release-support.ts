@@ -7,7 +7,7 @@ import { WebSocket, WebSocketServer } from 'ws';
 import type { SidecarParts } from '../../src/app/app.ts';
 import type { Environment } from '../../src/config/config.ts';
 import { nullMetrics } from '../../src/observability/metrics.ts';
-import { formatEnd, formatSession, HEAD } from '../../src/sessions/format.ts';
+import { formatEnd, formatSession, HEAD } from '../../src/sessions/document.ts';
 import type { TestFleet, TestMachine } from '../support/fleet.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { createMemoryLog, type MemoryLog, type Line } from '../support/log.ts';

@@ -2,8 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Binding } from '../../src/session.ts';
-import { DocumentReader, formatDocument, type DocumentItem } from '../../src/sessions/document.ts';
-import { formatEnd, formatSession, HEAD } from '../../src/sessions/format.ts';
+import {
+  DocumentReader,
+  formatDocument,
+  type DocumentItem,
+  formatEnd,
+  formatSession,
+  HEAD,
+} from '../../src/sessions/document.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { anyBinding } from './arbitraries.ts';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { formatEnd, formatSession, HEAD, parseSessionLine } from '../../src/sessions/format.ts';
+import { formatEnd, formatSession, HEAD, parseSessionLine } from '../../src/sessions/document.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 import { anyBinding } from './arbitraries.ts';
 

@@ -3,14 +3,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Binding } from '../../src/session.ts';
-import { formatEnd, formatSession, HEAD } from '../../src/sessions/format.ts';
+import { formatEnd, formatSession, HEAD } from '../../src/sessions/document.ts';
 import {
   importSessions,
   MAX_NAMED_BAD_LINES,
   type ImportParts,
   type ImportResult,
+  mergeSessions,
+  NOTHING_MERGED,
 } from '../../src/sessions/import.ts';
-import { mergeSessions, NOTHING_MERGED } from '../../src/sessions/merge.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import { StoreError, type LocalStore, type SessionStore } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';

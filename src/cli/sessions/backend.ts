@@ -1,8 +1,8 @@
 /** Where a command reads and writes sessions: behind a running sidecar, or in the store itself. */
-import { EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE } from '../../app/exit-codes.ts';
+import { EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, EXIT_USAGE } from '../../app/lifecycle.ts';
 import type { Clock } from '../../clock.ts';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
-import type { MergeCounts } from '../../sessions/merge.ts';
+import type { MergeCounts } from '../../sessions/import.ts';
 import type { Selection } from '../../sessions/document.ts';
 import { StoreError } from '../../store/store.ts';
 

@@ -1,11 +1,10 @@
 /** `list`, `get` and `delete`. */
 import type { SessionBackend } from './backend.ts';
 import { printMessage, write, type Streams } from './streams.ts';
-import { EXIT_FAILURE } from '../../app/exit-codes.ts';
+import { EXIT_FAILURE } from '../../app/lifecycle.ts';
 import type { Clock } from '../../clock.ts';
 import type { Binding, MachineId, SessionKey } from '../../session.ts';
-import { inChunks, type Selection } from '../../sessions/document.ts';
-import { formatSession } from '../../sessions/format.ts';
+import { inChunks, type Selection, formatSession } from '../../sessions/document.ts';
 
 export interface InspectParts extends Streams {
   readonly backend: SessionBackend;

@@ -9,10 +9,14 @@ import {
   formatDocument,
   type DocumentItem,
   type Selection,
+  parseSessionLine,
 } from '../../sessions/document.ts';
-import { parseSessionLine } from '../../sessions/format.ts';
-import { MERGE_RETRIES, NOTHING_MERGED, type MergeCounts } from '../../sessions/merge.ts';
-import { withReadTimeout } from '../../sessions/import.ts';
+import {
+  MERGE_RETRIES,
+  NOTHING_MERGED,
+  type MergeCounts,
+  withReadTimeout,
+} from '../../sessions/import.ts';
 import { CommandFailed, type BackendParts, type SessionBackend } from './backend.ts';
 
 /** `unavailable`: a program responds, but not with sessions. */

@@ -5,7 +5,12 @@ import type { Binding } from '../../../src/session.ts';
 import { execute } from '../../../src/cli/sessions.ts';
 import { systemClock, type Clock } from '../../../src/clock.ts';
 import type { Environment } from '../../../src/config/config.ts';
-import { formatEnd, formatSession, HEAD, parseSessionLine } from '../../../src/sessions/format.ts';
+import {
+  formatEnd,
+  formatSession,
+  HEAD,
+  parseSessionLine,
+} from '../../../src/sessions/document.ts';
 import { keyOf, machineId } from '../../support/ids.ts';
 
 export interface Ran {

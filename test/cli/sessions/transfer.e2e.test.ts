@@ -10,7 +10,7 @@ import { test, type TestContext } from 'node:test';
 import { exportSessions } from '../../../src/cli/sessions/transfer.ts';
 import type { SessionBackend } from '../../../src/cli/sessions/backend.ts';
 import { systemClock } from '../../../src/clock.ts';
-import { HEAD } from '../../../src/sessions/format.ts';
+import { HEAD } from '../../../src/sessions/document.ts';
 import { createTestClock } from '../../support/clock.ts';
 import { serve, startTestSidecar } from '../../support/sidecar.ts';
 import { createPlace, type Place } from '../../store/place.ts';
