@@ -13,7 +13,7 @@ import './property-seed.ts';
 const TIMEOUT_MS = 120_000;
 
 export async function runInOneProcess(files: readonly string[]): Promise<void> {
-  bundleWriter();
+  await bundleWriter();
   let leakCount = 0;
   const checkAfter = createLeakCheck(() => void (leakCount += 1));
   for (const file of files) {
