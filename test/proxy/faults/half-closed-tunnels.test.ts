@@ -109,7 +109,7 @@ const isOver = (tunnel: Tunnel): boolean => {
 /** How one end closes, with bytes in flight. */
 type Close = 'FIN' | 'RST';
 
-function close({ socket }: End, kind: Close | undefined, bytes: string): void {
+function close({ socket }: End, kind: Close | undefined, bytes: Buffer): void {
   if (kind === undefined) return;
   socket.write(bytes);
   if (kind === 'FIN') socket.end();
@@ -147,9 +147,12 @@ interface Moment {
 
 const [CLIENT_LETTER, APP_LETTER] = ['c', 'a'];
 
+/** As bytes, which are written without a copy. */
+const bytesOf = (letter: string, size: number): Buffer => Buffer.alloc(size, letter);
+
 function closeBoth({ client, app }: Tunnel, closing: Closing, size: number): void {
-  close(client, closing.client, CLIENT_LETTER.repeat(size));
-  close(app, closing.app, APP_LETTER.repeat(size));
+  close(client, closing.client, bytesOf(CLIENT_LETTER, size));
+  close(app, closing.app, bytesOf(APP_LETTER, size));
 }
 
 function accept({ app }: Tunnel): void {
@@ -167,11 +170,11 @@ async function closeThenAccept(
   turns: number,
 ): Promise<void> {
   const { client, app } = tunnel;
-  close(client, closing.client, CLIENT_LETTER.repeat(size));
+  close(client, closing.client, bytesOf(CLIENT_LETTER, size));
   if (closing.client === 'FIN') await finished(client.socket, { readable: false });
   for (let turn = 0; turn < turns; turn += 1) await nextTurn();
   accept(tunnel);
-  close(app, closing.app, APP_LETTER.repeat(size));
+  close(app, closing.app, bytesOf(APP_LETTER, size));
 }
 
 const MOMENTS: readonly Moment[] = [
