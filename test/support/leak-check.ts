@@ -5,7 +5,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { after } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { followOpenThings, type OpenThings } from './open-things.ts';
+import { followOpenThings, type OpenThings, type Stacks } from './open-things.ts';
 
 /**
  * Closing needs a moment. A connection that is kept open for the next request waits longer. In ms.
@@ -20,8 +20,8 @@ const EXIT_MS = 1_000;
  */
 export type CheckAfter = (file: string) => void;
 
-export function createLeakCheck(onLeak: () => void): CheckAfter {
-  const things = followOpenThings();
+export function createLeakCheck(stacks: Stacks, onLeak: () => void): CheckAfter {
+  const things = followOpenThings(stacks);
 
   async function check(file: string): Promise<void> {
     const left = await untilClosed(things);
@@ -29,7 +29,7 @@ export function createLeakCheck(onLeak: () => void): CheckAfter {
     onLeak();
     things.killChildren();
     things.forget();
-    const error = new Error(reportOf(file, left));
+    const error = new Error(reportOf(file, left) + hintFor(file, stacks));
     // The stack of this hook would only hide the stacks of the open things.
     error.stack = '';
     throw error;
@@ -67,4 +67,8 @@ function reportOf(file: string, left: readonly string[]): string {
   for (const thing of left) counts.set(thing, (counts.get(thing) ?? 0) + 1);
   const lines = [...counts].map(([thing, count]) => (count > 1 ? `${count} × ${thing}` : thing));
   return `${file} leaves open what its tests have to close (t.after):\n${lines.join('\n')}`;
+}
+
+function hintFor(file: string, stacks: Stacks): string {
+  return stacks === 'whole' ? '' : `\nWith longer stacks: npm run test:files -- ${file}`;
 }

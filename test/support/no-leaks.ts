@@ -10,6 +10,6 @@ const [, main = ''] = process.argv;
 const isTestFile = process.env.NODE_TEST_CONTEXT !== undefined && /\.test\.\w+$/.test(main);
 
 if (isMainThread && isTestFile) {
-  const checkAfter = createLeakCheck(exitSoon);
+  const checkAfter = createLeakCheck('whole', exitSoon);
   checkAfter(path.relative('', main));
 }

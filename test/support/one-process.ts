@@ -15,7 +15,7 @@ const TIMEOUT_MS = 120_000;
 export async function runInOneProcess(files: readonly string[]): Promise<void> {
   await bundleWriter();
   let leakCount = 0;
-  const checkAfter = createLeakCheck(() => void (leakCount += 1));
+  const checkAfter = createLeakCheck('short', () => void (leakCount += 1));
   for (const file of files) {
     // It ends before the next file is loaded, so everything that is left open is its own.
     await describe(file, { timeout: TIMEOUT_MS }, async () => {

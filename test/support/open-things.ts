@@ -59,14 +59,18 @@ const KINDS: Readonly<Record<string, string>> = {
   SIGNALWRAP: 'listener of a signal',
 };
 
-export function followOpenThings(): OpenThings {
+/** `whole` stacks of all kinds; `short` ones of timers and sockets, of which there are many. */
+export type Stacks = 'whole' | 'short';
+
+export function followOpenThings(stacks: Stacks): OpenThings {
   const open = new Map<number, Thing>();
   const listening = followListening();
   createHook({
     init: (id, type, triggerId, handle) => {
       const kind = KINDS[type];
       if (kind === undefined) return;
-      const thing = { kind, handle, origin: originHere(), parent: open.get(triggerId) };
+      const origin = originHere(stacks === 'short' && MANY.has(kind) ? SHORT_FRAMES : MAX_FRAMES);
+      const thing = { kind, handle, origin, parent: open.get(triggerId) };
       open.set(id, thing);
       if (kind === 'server') listening.onHandle(thing);
     },
@@ -89,10 +93,13 @@ const SIGKILL = 9;
 
 /** The usual ten may all be frames of Node.js. */
 const MAX_FRAMES = 40;
+/** Reach beyond `setTimeout`, whose caller decides if a timer counts. A quarter of the CPU time. */
+const SHORT_FRAMES = 12;
+const MANY: ReadonlySet<string> = new Set(['timer', 'socket']);
 
-function originHere(): Error {
+function originHere(maxFrames: number): Error {
   const usual = Error.stackTraceLimit;
-  Error.stackTraceLimit = MAX_FRAMES;
+  Error.stackTraceLimit = maxFrames;
   const origin = new Error();
   Error.stackTraceLimit = usual;
   return origin;
@@ -111,7 +118,7 @@ function followListening(): { onHandle(thing: Thing): void } {
   const origins = new WeakMap<object, Error>();
   let latest: Thing | undefined;
   subscribe('tracing:net.server.listen:asyncStart', (message) => {
-    origins.set((message as ListenMessage).server, originHere());
+    origins.set((message as ListenMessage).server, originHere(MAX_FRAMES));
   });
   subscribe('tracing:net.server.listen:asyncEnd', (message) => {
     const origin = origins.get((message as ListenMessage).server);
