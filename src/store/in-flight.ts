@@ -147,18 +147,41 @@ export interface PendingWrites {
   settle(write: Write): void;
 }
 
+/** The pending writes of one key: those from `first` on. */
+interface PendingOfKey {
+  writes: Write[];
+  first: number;
+  /** What `of` returned last, until a change. */
+  list: readonly Write[] | undefined;
+}
+
+/** A list is copied for a read only, and reads apply all writes of it anyway. */
 export function createPendingWrites(): PendingWrites {
-  const byKey = new Map<SessionKey, readonly Write[]>();
+  const byKey = new Map<SessionKey, PendingOfKey>();
   return {
-    of: (key) => (byKey.size === 0 ? undefined : byKey.get(key)),
+    of: (key) => {
+      const pending = byKey.size === 0 ? undefined : byKey.get(key);
+      return pending && (pending.list ??= pending.writes.slice(pending.first));
+    },
     add: (write) => {
-      const earlier = byKey.get(write.key);
-      byKey.set(write.key, earlier ? [...earlier, write] : [write]);
+      const pending = byKey.get(write.key);
+      if (!pending) {
+        byKey.set(write.key, { writes: [write], first: 0, list: undefined });
+        return;
+      }
+      pending.writes.push(write);
+      pending.list = undefined;
     },
     settle: ({ key }) => {
-      const writes = byKey.get(key);
-      if (writes && writes.length > 1) byKey.set(key, writes.slice(1));
-      else byKey.delete(key);
+      const pending = byKey.get(key);
+      if (!pending) return;
+      pending.first += 1;
+      pending.list = undefined;
+      if (pending.first === pending.writes.length) byKey.delete(key);
+      else if (pending.first > pending.writes.length / 2) {
+        pending.writes = pending.writes.slice(pending.first);
+        pending.first = 0;
+      }
     },
   };
 }

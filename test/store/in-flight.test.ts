@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { collectGarbage } from '../../src/collect-garbage.ts';
-import { createWritesInFlight } from '../../src/store/in-flight.ts';
+import { createPendingWrites, createWritesInFlight } from '../../src/store/in-flight.ts';
 import type { Write } from '../../src/store/rules.ts';
 import { keyOf } from '../support/ids.ts';
 
@@ -182,4 +182,17 @@ test('no write of a key overlaps another operation of it, and all operations end
     }
   });
   await fc.assert(property, { numRuns: 300 });
+});
+
+test('the time that the pending writes of one key cost grows with their number, not its square', () => {
+  const pending = createPendingWrites();
+  const writes = Array.from({ length: 20_000 }, (_, index) => touch(String(index)));
+  const startedAt = performance.now();
+  for (const write of writes) pending.add(write);
+  const listed = pending.of(KEY);
+  for (const write of writes.slice(0, -1)) pending.settle(write);
+  // Milliseconds; copies of the list took close to a minute.
+  assert.ok(performance.now() - startedAt < 5_000);
+  assert.deepEqual(pending.of(KEY), writes.slice(-1));
+  assert.equal(listed?.length, writes.length, 'a list that was read never changes');
 });
