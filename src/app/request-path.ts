@@ -131,6 +131,7 @@ export class RequestPath {
         sweep: shared.sweep,
         clock,
         isEnding: () => draining.state() === 'ending',
+        onAborting: () => this.#recorder.stop(),
         onFault: shared.onFault,
         onRefusedConnection: this.#engine.connectionReport(),
       },

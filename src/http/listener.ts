@@ -35,6 +35,8 @@ export interface HttpListenerOptions {
   readonly onFault: (error: unknown) => void;
   /** A connection over the limit was refused. */
   readonly onRefusedConnection: () => void;
+  /** What is in flight is about to be aborted. */
+  readonly onAborting?: () => void;
 }
 
 export interface HttpListener {
@@ -99,6 +101,7 @@ export function createHttpListener(options: HttpListenerOptions): HttpListener {
   }
 
   function destroyAll(): void {
+    options.onAborting?.();
     for (const connection of connections) connection.socket.destroy();
   }
 

@@ -61,8 +61,6 @@ const ROUTING: State = { kind: 'routing' };
 const RESPONDING: State = { kind: 'responding' };
 const CLOSED: State = { kind: 'closed' };
 
-const CLIENT_DISCONNECTED = 499;
-
 export class ProxiedRequest
   extends ReceivedRequest
   implements AttemptedRequest, IncomingRequestListener
@@ -264,7 +262,7 @@ export class ProxiedRequest
 
   onClientDisconnected(): void {
     if (this.isClosed) return;
-    this.record.statusCode = CLIENT_DISCONNECTED;
+    this.record.noteDisconnected();
     this.#close();
   }
 

@@ -22,6 +22,10 @@ export interface RequestRecorderParts {
   readonly maskPath?: (path: string) => string;
 }
 
+const CLIENT_DISCONNECTED = 499;
+const UNAVAILABLE = 503;
+const CUT_BY_STOP = 'cut at the end of the drain';
+
 /** The request of a record. */
 export interface RecordedRequest {
   readonly requestId: string;
@@ -32,6 +36,7 @@ export interface RecordedRequest {
 export class RequestRecorder {
   readonly parts: RequestRecorderParts;
   readonly logRequest: ReturnType<typeof createRequestLog>;
+  #isStopped = false;
   #openCount = 0;
   #lastEndedAtMs = -Infinity;
 
@@ -50,6 +55,15 @@ export class RequestRecorder {
   onEnd(nowMs: number): void {
     this.#openCount -= 1;
     this.#lastEndedAtMs = nowMs;
+  }
+
+  /** From now on the sidecar itself ends the requests that are still open. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  get isStopped(): boolean {
+    return this.#isStopped;
   }
 
   /** 0 if no request was open for a second; else the earliest time, in ms, after which that can be true. */
@@ -71,7 +85,7 @@ export class RequestRecord {
   routed: Routed | undefined;
   /** The client's status; 0 before the response. */
   statusCode = 0;
-  /** Why a request is malformed, or why a stream was closed. */
+  /** Why a request is malformed, or why the sidecar cut the response. */
   reason: string | undefined;
 
   constructor(recorder: RequestRecorder) {
@@ -94,6 +108,16 @@ export class RequestRecord {
     this.statusCode = statusCode;
     this.#startedAt = isHeld ? this.#nowMs() : this.#respondedAt;
     this.#count();
+  }
+
+  /** The connection of the client closed before the response was complete. */
+  noteDisconnected(): void {
+    if (!this.#recorder.isStopped) {
+      this.statusCode = CLIENT_DISCONNECTED;
+      return;
+    }
+    this.reason ??= CUT_BY_STOP;
+    if (this.statusCode === 0) this.statusCode = UNAVAILABLE;
   }
 
   noteUpstreamFailure({ code, message: reason }: UpstreamError, requestId: string): void {
@@ -162,11 +186,11 @@ export interface RequestLine {
   readonly session: SessionKey | undefined;
   readonly decision: DecisionKind;
   readonly why: Why;
-  /** Why a request is malformed, or why a stream was closed: a constant sentence. */
+  /** Why a request is malformed, or why the sidecar cut the response: a constant sentence. */
   readonly reason?: string | undefined;
   /** The owner of the session, if known. */
   readonly owner: MachineId | undefined;
-  /** The client's status; 499 if the client disconnected. */
+  /** The client's status; 499 if the client disconnected, 503 if the sidecar stopped before a response. */
   readonly status: number;
   /** From the request's arrival to the end of its response. */
   readonly durationMs: number;

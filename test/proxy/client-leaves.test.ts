@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { describe, test, type TestContext } from 'node:test';
+import type { Sidecar } from '../../src/app/lifecycle.ts';
 import { nullMetrics, type Metrics } from '../../src/observability/metrics.ts';
 import { until } from '../fleet/support.ts';
 import { openRawClient, type RawClient } from '../support/raw.ts';
@@ -15,6 +16,7 @@ interface Setup {
   readonly withoutTimers: () => Promise<void>;
   /** Resolves with the recorded status when the request ends. */
   readonly recordedStatus: Promise<number>;
+  readonly sidecar: Sidecar;
 }
 
 /** An app without a request handler. */
@@ -24,12 +26,12 @@ async function setUp(t: TestContext): Promise<Setup> {
   const recorded = Promise.withResolvers<number>();
   const metrics: Metrics = { ...nullMetrics, responseSent: recorded.resolve };
   const parts = { clock: watch.clock, metrics };
-  const { ports } = await startTestSidecar(t, await serve(t, app), {}, parts);
+  const sidecar = await startTestSidecar(t, await serve(t, app), {}, parts);
   // The first connection starts the sweep timer of its listener.
   const atFirst = watch.timerCount();
-  const client = await openRawClient(ports.public);
+  const client = await openRawClient(sidecar.ports.public);
   const withoutTimers = (): Promise<void> => until(() => watch.timerCount() === atFirst);
-  return { app, client, withoutTimers, recordedStatus: recorded.promise };
+  return { app, client, withoutTimers, recordedStatus: recorded.promise, sidecar };
 }
 
 const UPLOAD = 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc';
@@ -99,5 +101,28 @@ describe('a client that disconnects', () => {
     assert.equal(await recordedStatus, 200);
     client.socket.destroy();
     await withoutTimers();
+  });
+});
+
+describe('a request that the end of a drain cuts', () => {
+  test('is recorded as 503 before a response, not as a client that disconnected', async (t) => {
+    const { app, client, recordedStatus, sidecar } = await setUp(t);
+    const arrived = once(app, 'request');
+    client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    await arrived;
+    await sidecar.stop();
+    assert.equal(await recordedStatus, 503);
+    await client.untilClosed();
+    assert.equal(client.received(), '');
+  });
+
+  test('is recorded with the status of its response', async (t) => {
+    const { app, client, recordedStatus, sidecar } = await setUp(t);
+    app.on('request', (_req, res) => res.write('first'));
+    client.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    await client.until((text) => text.includes('first'));
+    await sidecar.stop();
+    assert.equal(await recordedStatus, 200);
+    await client.untilClosed();
   });
 });
