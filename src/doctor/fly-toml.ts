@@ -256,7 +256,9 @@ function named<Value extends v.GenericSchema>(value: Value) {
 }
 
 function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  if (typeof value !== 'object' || value === null) return false;
+  // The parser returns a date as a `Date`.
+  return !Array.isArray(value) && !(value instanceof Date);
 }
 
 /** flyctl accepts `PORT = 8080` and converts it to a string. */

@@ -48,6 +48,19 @@ test('reports every value of the wrong type at once, without the value', () => {
   ]);
 });
 
+for (const value of ['"s3cret"', 'true', '8080', '[1]', '[{ port = 1 }]', '2026-01-01']) {
+  test(`reports a check that is ${value} instead of a table, and reads the others`, () => {
+    const { checks, typeErrors } = tomlOf(`
+      [checks]
+      x = ${value}
+      [checks.y]
+      port = 8080
+    `);
+    assert.deepEqual(typeErrors, ['checks.x must be a table']);
+    assert.deepEqual(checks, [{ name: 'y', port: 8080 }]);
+  });
+}
+
 test('accepts what flyctl accepts', () => {
   const { env, services, mounts, processGroups, typeErrors } = tomlOf(`
     processes = []
