@@ -114,7 +114,7 @@ async function start(
   const makeMachine = createMachineMaker(fleetOptions(options, app, surroundings));
   const machineCount = options.machineCount ?? DEFAULT_MACHINE_COUNT;
   for (let i = 0; i < machineCount; i += 1) machines.push(await makeMachine());
-  await settleAll(machines.map((machine) => machine.start()));
+  await startAll(machines);
   const addMachine = async (region?: string): Promise<SimulatedMachine> => {
     const machine = await makeMachine(region);
     machines.push(machine);
@@ -198,6 +198,18 @@ function fleetOptions(
 }
 
 /** Waits for all, so that an early failure leaves no operation in progress. */
+/** If a Machine can't be started, the others are not waited for: they may never listen. */
+async function startAll(machines: readonly SimulatedMachine[]): Promise<void> {
+  const starts = machines.map((machine) => machine.start());
+  try {
+    await Promise.all(starts);
+  } catch (error) {
+    await Promise.all(machines.map((machine) => machine.shutDown()));
+    await Promise.allSettled(starts);
+    throw error;
+  }
+}
+
 async function settleAll(doings: readonly Promise<void>[]): Promise<void> {
   const outcomes = await Promise.allSettled(doings);
   const failed = outcomes.find((outcome) => outcome.status === 'rejected');

@@ -271,6 +271,20 @@ test('a process that fails to start is reported with its output, and nothing kee
   assert.ok(apps.every((pid) => !isRunning(pid)));
 });
 
+test('an app that ends is reported at once, though the app of another Machine never listens', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'simulation-'));
+  t.after(() => rm(directory, { recursive: true }));
+  // As with a port of its own, which only one app gets.
+  const script = 'mkdir "$0" || exit 3; exec sleep 1000';
+  const failing = startSimulation({
+    ...WITHOUT_SIDECARS,
+    appCommand: ['sh', '-c', script, join(directory, 'taken')],
+    // The timeout for the other app never fires.
+    clock: { ...systemClock, after: () => () => undefined },
+  });
+  await assert.rejects(failing, /the app ended with code 3/);
+});
+
 test('the error for a missing command names it', async () => {
   const failing = startSimulation({ ...OPTIONS, appCommand: ['no-such-command'] });
   await assert.rejects(failing, /can't start no-such-command/);
