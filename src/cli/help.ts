@@ -42,9 +42,43 @@ fly-affinity --version prints the version.
 const SETTINGS_TABLE = /<!-- settings:begin -->[^]*<!-- settings:end -->/;
 const COMMENT_LINES = /^<!--.*-->\n/gm;
 
-/** A page for the terminal. The table of settings is wider than any terminal, so it becomes a list. */
+const CODE_FENCE = /^```.*\n/m;
+
+/** A page as plain text. The table of settings is wider than any terminal, so it becomes a list. */
 export function textOf(page: string): string {
-  return page.replace(SETTINGS_TABLE, listSettings).replace(COMMENT_LINES, '');
+  const markdown = page.replace(SETTINGS_TABLE, listSettings).replace(COMMENT_LINES, '');
+  const parts = markdown.split(CODE_FENCE);
+  return parts.map((part, index) => (index % 2 === 0 ? plain(part) : indented(part))).join('');
+}
+
+function indented(code: string): string {
+  return code.replace(/^(?=.)/gm, '    ');
+}
+
+function plain(markdown: string): string {
+  return markdown
+    .replace(/\[([^\]]+)\]\((https:[^)]*)\)/g, '$1 ($2)')
+    .replace(/\[([^\]]+)\]\([^)]*\)/g, '$1')
+    .replace(/\*\*|`/g, '')
+    .replace(/^(#+) (.*)$/gm, (_, { length: level }: string, title: string) => {
+      return `${title}\n${(level === 1 ? '=' : '-').repeat(title.length)}`;
+    })
+    .replace(/(?:^\|.*\|\n)+/gm, inColumns);
+}
+
+/** Without the second row, which only separates. */
+function inColumns(table: string): string {
+  const rows = table.trimEnd().split('\n').toSpliced(1, 1);
+  const cells = rows.map((row) =>
+    row
+      .slice(1, -1)
+      .split('|')
+      .map((cell) => cell.trim()),
+  );
+  const widthOf = (column: number): number =>
+    Math.max(...cells.map((row) => row[column]?.length ?? 0));
+  const lines = cells.map((row) => row.map((cell, column) => cell.padEnd(widthOf(column))));
+  return lines.map((line) => `${line.join('  ').trimEnd()}\n`).join('');
 }
 
 function listSettings(): string {

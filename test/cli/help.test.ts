@@ -5,7 +5,7 @@ import { Writable } from 'node:stream';
 import { test } from 'node:test';
 import type { CommandContext } from '../../src/cli/command.ts';
 import { COMMANDS } from '../../src/cli/commands.ts';
-import { execute } from '../../src/cli/help.ts';
+import { execute, textOf } from '../../src/cli/help.ts';
 import { SETTING_NAMES, SETTINGS, type Setting } from '../../src/config/settings.ts';
 
 const DOCS = new URL('../../src/docs/', import.meta.url);
@@ -35,15 +35,47 @@ test('help without a topic names every command and every page', async () => {
 });
 
 for (const page of PAGES) {
-  test(`help ${page} prints the page without its comments`, async () => {
+  test(`help ${page} prints the page as plain text`, async () => {
     const source = readFileSync(new URL(`${page}.md`, DOCS), 'utf8');
     const text = await helpOn(page);
-    assert.ok(text.startsWith(source.split('\n', 1)[0] ?? ''));
-    assert.doesNotMatch(text, /<!--/);
-    const heading = source.split('\n').filter((line) => line.startsWith('## '));
-    for (const line of heading) assert.ok(text.includes(`\n${line}\n`), line);
+    assert.doesNotMatch(text, /<!--|^#|`|\*\*|\]\(|^\||-\|-/m);
+    const prose = source.replace(/^```[^]*?^```$/gm, '');
+    for (const [, mark, title = ''] of prose.matchAll(/^(##?) (.*)$/gm)) {
+      const line = (mark === '#' ? '=' : '-').repeat(title.length);
+      assert.ok(`\n${text}`.includes(`\n${title}\n${line}\n`), title);
+    }
   });
 }
+
+test('a page in plain text keeps code, the addresses of links, and the columns of tables', () => {
+  const page = `# Title
+
+See [the log](operations.md#logs), **then** [the site](https://a.example).
+
+\`\`\`json
+{ "a": "|" }
+\`\`\`
+
+| name | meaning |
+| --- | --- |
+| \`A\` | one |
+| \`LONGER\` | two |
+`;
+  assert.equal(
+    textOf(page),
+    `Title
+=====
+
+See the log, then the site (https://a.example).
+
+    { "a": "|" }
+
+name    meaning
+A       one
+LONGER  two
+`,
+  );
+});
 
 test('help settings lists every setting with its default', async () => {
   const text = await helpOn('settings');
