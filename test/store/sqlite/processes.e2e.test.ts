@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { describe, test } from 'node:test';
+import { describe, test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { keyOf, machineId } from '../../support/ids.ts';
@@ -98,35 +98,44 @@ test('of two processes that claim the same sessions at once, with cleanups meanw
 describe('a process that is killed at a random moment', () => {
   /** Use a larger number by hand. */
   const ROUNDS = Number(process.env.KILL_ROUNDS ?? 50);
+  /** Each round starts a process: all in one test would take longer than a test may, on a busy computer. */
+  const ROUNDS_OF_FILE = 10;
 
-  test(`has all that it acknowledged, ${ROUNDS} times`, async (t) => {
-    const place = await createPlace(t);
-    const expected = new Map<string, string>();
-    const diaryOf = (round: number): string => place.path(`diary-${round}`);
-    const startMortal = (round: number): Child =>
-      startChild(t, 'mortal.ts', [place.path(), diaryOf(round), `r${round}`]);
-    let next = startMortal(0);
-    for (let round = 0; round < ROUNDS; round += 1) {
-      const mortal = next;
-      mortal.go();
-      // Loads meanwhile.
-      next = startMortal(round + 1);
-      // Spread evenly; one in ten times it is killed while it opens the file.
-      await mortal.printed(round % 10 === 0 ? 1 : (round * 97) % 300);
-      mortal.kill();
-      assert.equal(await mortal.ended, null);
-      const left = await readAll(place);
-      for (const [name, states] of statesOf(await readDiary(diaryOf(round)))) {
-        const state = left(name);
-        assert.ok(states.includes(state), `${name} is ${state}, not ${states.join(' or ')}`);
-        expected.set(name, state);
-      }
-    }
-    const left = await readAll(place);
-    for (const [name, state] of expected) assert.equal(left(name), state);
-    assert.ok(expected.size > ROUNDS);
-  });
+  for (let first = 0; first < ROUNDS; first += ROUNDS_OF_FILE) {
+    const end = Math.min(ROUNDS, first + ROUNDS_OF_FILE);
+    test(`has all that it acknowledged, kills ${first + 1} to ${end}`, async (t) => {
+      await killRepeatedly(t, first, end);
+    });
+  }
 });
+
+async function killRepeatedly(t: TestContext, first: number, end: number): Promise<void> {
+  const place = await createPlace(t);
+  const expected = new Map<string, string>();
+  const diaryOf = (round: number): string => place.path(`diary-${round}`);
+  const startMortal = (round: number): Child =>
+    startChild(t, 'mortal.ts', [place.path(), diaryOf(round), `r${round}`]);
+  let next = startMortal(first);
+  for (let round = first; round < end; round += 1) {
+    const mortal = next;
+    mortal.go();
+    // Loads meanwhile.
+    next = startMortal(round + 1);
+    // Spread evenly; one in ten times it is killed while it opens the file.
+    await mortal.printed(round % 10 === 0 ? 1 : (round * 97) % 300);
+    mortal.kill();
+    assert.equal(await mortal.ended, null);
+    const left = await readAll(place);
+    for (const [name, states] of statesOf(await readDiary(diaryOf(round)))) {
+      const state = left(name);
+      assert.ok(states.includes(state), `${name} is ${state}, not ${states.join(' or ')}`);
+      expected.set(name, state);
+    }
+  }
+  const left = await readAll(place);
+  for (const [name, state] of expected) assert.equal(left(name), state);
+  assert.ok(expected.size > end - first);
+}
 
 /** Empty when the process was killed before it created one. */
 async function readDiary(path: string): Promise<string[]> {
