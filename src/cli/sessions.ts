@@ -176,7 +176,7 @@ async function openSidecar(
 const PROBLEMS = {
   unauthorized: 'has another ADMIN_TOKEN',
   unavailable: 'shows no sessions: it is not a sidecar, or has no ADMIN_TOKEN',
-  'not-listening': 'can not be reached: nothing listens there',
+  'not-listening': 'cannot be reached: nothing listens there',
 } as const;
 
 /** A listener on every address can be reached at this one. */

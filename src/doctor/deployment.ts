@@ -106,7 +106,7 @@ function checkGroups({ processGroups, services, mounts }: FlyToml): Finding[] {
   return [
     note(
       'One service has several process groups.',
-      'Each group is a fleet of its own: Machines can not look up sessions of another group, only follow owner hints.',
+      'Each group is a fleet of its own: Machines cannot look up sessions of another group, only follow owner hints.',
       'one service per group, with processes = ["..."]',
     ),
   ];

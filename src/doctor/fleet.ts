@@ -206,7 +206,7 @@ export function checkPeers(peers: readonly PeerFacts[], skipped = 0): Finding[] 
   return findings;
 }
 
-const NOT_FOUND = 'This Machine can not find sessions there whose ids carry no owner hint.';
+const NOT_FOUND = 'This Machine cannot find sessions there whose ids carry no owner hint.';
 
 function checkPeer({ machine, port, status }: PeerFacts): Finding[] {
   switch (status.kind) {

@@ -85,7 +85,7 @@ export function adviseReplayCache(
   const rest =
     without.length === 0
       ? ''
-      : ` A replay cache can not use a query or a path, so there is none for ${without.join(', ')}.`;
+      : ` A replay cache cannot use a query or a path, so there is none for ${without.join(', ')}.`;
   if (keys.length === 0) {
     return note(
       'No replay cache can serve these protocols.',
@@ -119,7 +119,7 @@ function noCache(keys: readonly CacheKey[], settings: CacheSettings): Finding[] 
     return [
       warning(
         'REPLAY_CACHEABLE is true, but no protocol has its id in a header or a cookie.',
-        'A replay cache can not use anything else, and cacheable replays have no timeout and no fallback.',
+        'A replay cache cannot use anything else, and cacheable replays have no timeout and no fallback.',
         'REPLAY_CACHEABLE=false',
       ),
     ];

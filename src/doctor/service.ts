@@ -32,7 +32,7 @@ function checkPorts(toml: FlyToml, config: Config): Finding[] {
     return [
       error(
         'fly.toml has neither [http_service] nor [[services]].',
-        'Fly Proxy sends no request to this app, and can not replay requests.',
+        'Fly Proxy sends no request to this app, and cannot replay requests.',
         `[http_service]\n  internal_port = ${config.port}`,
       ),
     ];

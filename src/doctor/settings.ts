@@ -123,7 +123,7 @@ function checkHost({ host, fleet }: Config): Finding[] {
   return [
     warning(
       'HOST is 0.0.0.0, which is IPv4 only.',
-      "Fly.io's private network is IPv6: the other Machines can not reach this one.",
+      "Fly.io's private network is IPv6: the other Machines cannot reach this one.",
       'HOST=::',
     ),
   ];

@@ -51,7 +51,7 @@ export function checkSidecar(facts: SidecarFacts, adminPort: number): Finding[] 
       return [
         error(
           `Another program listens on ADMIN_PORT (${adminPort}); it returned status ${facts.status}.`,
-          'The sidecar can not listen on that port, and does not start.',
+          'The sidecar cannot listen on that port, and does not start.',
           'set ADMIN_PORT to a free port',
         ),
       ];
@@ -89,7 +89,7 @@ function checkReadiness(facts: Extract<SidecarFacts, { kind: 'running' }>): Find
   if (fleet === 'failing') {
     findings.push(
       warning(
-        'The sidecar can not read the list of Machines.',
+        'The sidecar cannot read the list of Machines.',
         'It uses the last list, and treats no owner as gone.',
       ),
     );
@@ -126,7 +126,7 @@ export async function probeSidecar(
   };
 }
 
-/** A wildcard address can not be dialed; loopback reaches the same listener. */
+/** A wildcard address cannot be dialed; loopback reaches the same listener. */
 function dialableHost(host: string): string {
   return host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host;
 }

@@ -41,7 +41,7 @@ export function checkVolume(facts: VolumeFacts, isNeeded: boolean): Finding[] {
     ];
   }
   if (facts.kind === 'unusable') {
-    return [severity(`The sidecar can not use ${directory} (${facts.reason}).`, why)];
+    return [severity(`The sidecar cannot use ${directory} (${facts.reason}).`, why)];
   }
   const { isOnRootDisk, freeBytes, writeError } = facts;
   if (writeError !== undefined) {
@@ -213,7 +213,7 @@ export function checkDatabase(name: string, facts: DatabaseFacts): Finding[] {
   if (facts.kind === 'unusable') {
     return [
       error(
-        `The sidecar can not use ${name}: ${facts.reason}.`,
+        `The sidecar cannot use ${name}: ${facts.reason}.`,
         'It keeps session records in memory, and queries the other Machines for every session that it does not know.',
         'start the database, or correct SESSION_STORE_URL',
       ),

@@ -214,7 +214,7 @@ export class SimulatedMachine implements EdgeMachine, NetworkMachine {
   }
 
   #wrongState(action: string): Error {
-    return new Error(`Machine ${this.id} is ${this.#state}: can't ${action}`);
+    return new Error(`Machine ${this.id} is ${this.#state}: cannot ${action}`);
   }
 }
 

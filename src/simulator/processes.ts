@@ -68,7 +68,7 @@ async function spawned({ command, env }: ProcessOptions): Promise<ChildProcess> 
   await new Promise<void>((resolve, reject) => {
     child.once('spawn', resolve);
     child.once('error', (cause) =>
-      reject(new Error(`can't start ${file}: ${cause.message}`, { cause })),
+      reject(new Error(`cannot start ${file}: ${cause.message}`, { cause })),
     );
   });
   return child;

@@ -100,7 +100,7 @@ function storeIn(dir: string): Record<string, string> {
   return { SESSION_STORE_URL: '', SESSION_STORE_PATH: path.join(dir, 'sessions.sqlite') };
 }
 
-describe('a store that can not be opened', () => {
+describe('a store that cannot be opened', () => {
   test('is reported in one warning, replaced by memory, and shown as degraded', async (t) => {
     const blocker = path.join(temporaryDirectory(t), 'file');
     writeFileSync(blocker, '');
@@ -131,7 +131,7 @@ describe('a store that can not be opened', () => {
     const warning = lines.find(({ level }) => level === 'warn');
     const { store } = warning?.fields as { store: { reason: string } };
     assert.ok(store.reason.includes(path.join(blocker, 'sessions.sqlite')));
-    assert.match(store.reason, /its directory can't be created/);
+    assert.match(store.reason, /its directory cannot be created/);
   });
 
   test('is opened as soon as possible, and receives the bindings made until then', async (t) => {

@@ -65,7 +65,7 @@ describe('nothing is stored', () => {
   }
 });
 
-test('when it can not be stored, one warning reports it and what to do', async (t) => {
+test('when it cannot be stored, one warning reports it and what to do', async (t) => {
   const file = join(await createFolder(t), 'file');
   await writeFile(file, '');
   const config = configOf({ SESSION_STORE_PATH: join(file, 's.sqlite') }, 6);

@@ -36,7 +36,7 @@ const VOLUMES: readonly [string, VolumeFacts, boolean, string[]][] = [
     'without access',
     { kind: 'unusable', directory: '/data', reason: 'EACCES' },
     true,
-    ['error: The sidecar can not use /data (EACCES).'],
+    ['error: The sidecar cannot use /data (EACCES).'],
   ],
   [
     "another user's",
@@ -255,7 +255,7 @@ const SIDECARS: readonly [string, SidecarFacts, string[]][] = [
   [
     'without a list of Machines',
     { ...HEALTHY, fleet: 'failing' },
-    ['warning: The sidecar can not read the list of Machines.'],
+    ['warning: The sidecar cannot read the list of Machines.'],
   ],
 ];
 

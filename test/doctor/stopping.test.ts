@@ -114,7 +114,7 @@ for (const [name, text, env, expected] of [
   });
 }
 
-test('suggests a shorter drain if kill_timeout can not be longer', () => {
+test('suggests a shorter drain if kill_timeout cannot be longer', () => {
   const [lines = ''] = advice(checkStopping(tomlOf(''), configOf({ DRAIN_TIMEOUT_MS: '298000' })));
   assert.equal(lines, 'kill_timeout = "300s"\nand DRAIN_TIMEOUT_MS=295000');
 });

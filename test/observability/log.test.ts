@@ -203,7 +203,7 @@ test('a line after the end is dropped', async (t) => {
   assert.equal(await log.text(), '');
 });
 
-test('a destination that can not be written loses the lines and has no other effect', async (t) => {
+test('a destination that cannot be written loses the lines and has no other effect', async (t) => {
   const { file, filePath } = await openFile(t);
   const readOnly = await open(filePath, 'r');
   t.after(() => readOnly.close());

@@ -144,7 +144,7 @@ test('without hints the event is discovered and passes unchanged', () => {
   });
 });
 
-test('an ordinary stream is not delayed: data that can not be the URL is output with its chunk', () => {
+test('an ordinary stream is not delayed: data that cannot be the URL is output with its chunk', () => {
   // prettier-ignore
   const chunks = [': ping\n', '\n', 'ret', 'ry: 5\n', 'id: 7\n', 'eve', 'nt: end', 'point\n', 'dat', 'a:', ' ', '{'];
   const inspector = openInspector();

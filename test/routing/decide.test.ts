@@ -236,7 +236,7 @@ const TABLE: readonly Row[] = [
   { row: 23, claim: 'an unresponsive hinted owner keeps its session', facts: BACK, owner: { ...UNRESPONSIVE, knownBy: 'hint' }, gives: refuse(503, 'owner-unreachable') },
   { row: 23, claim: 'an owner that is still starting keeps its session', facts: BACK, owner: STOPPED, state: ADOPT, gives: refuse(503, 'owner-unreachable') },
   { row: 23, claim: 'an unlisted owner keeps its session', facts: BACK, owner: UNLISTED, state: ADOPT, gives: refuse(503, 'owner-unreachable') },
-  { row: 24, claim: 'a body that can not be replayed is forwarded to the place', facts: { ...CLIENTS, ...TOO_LARGE }, owner: NONE, state: ON_OTHER, gives: forward('placed') },
+  { row: 24, claim: 'a body that cannot be replayed is forwarded to the place', facts: { ...CLIENTS, ...TOO_LARGE }, owner: NONE, state: ON_OTHER, gives: forward('placed') },
   { row: 24, claim: 'a request that another directory has placed here is forwarded once', facts: { ...CLIENTS, ...REPLAYED }, owner: NONE, state: ON_OTHER, gives: forward('placed') },
   { row: 24, claim: 'a place that the edge could not reach gets a forward', facts: { ...CLIENTS, ...BACK }, owner: NONE, state: ON_OTHER, gives: forward('placed') },
   { row: 24, claim: 'an undelivered preference for the place is equivalent to a replay', facts: { ...CLIENTS, undeliveredTo: OTHER }, owner: NONE, state: ON_OTHER, gives: forward('placed') },

@@ -112,7 +112,7 @@ test('an id that only apps mint has no place: the app that receives it decides',
   }
 });
 
-describe('a request that can not be replayed', () => {
+describe('a request that cannot be replayed', () => {
   test('is forwarded to the place of its new session with its whole body, and is claimed there', async (t) => {
     const { machine, roomOn } = await startRooms(t, IDS);
     const [m1, m2] = [machine('m1'), machine('m2')];

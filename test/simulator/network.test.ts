@@ -61,7 +61,7 @@ async function startReplaying(t: TestContext, fields = ''): Promise<ScriptedMach
 }
 
 for (const how of ['refuse', 'hang'] as const) {
-  test(`a first request skips a Machine that the edge can not reach (${how})`, async (t) => {
+  test(`a first request skips a Machine that the edge cannot reach (${how})`, async (t) => {
     const machines = [
       await startMachine(t, 'a1', naming('a1')),
       await startMachine(t, 'b2', naming('b2')),

@@ -211,7 +211,7 @@ test('the Machines of a simulation', async (t) => {
     assert.equal(parseReplayFailure(response.failed ?? '').reason, 'no_candidate');
     const listed = await resolver.resolveTxt(`all.vms.${b.app}.internal`);
     assert.deepEqual(listed, [[`${a.id} ${a.region}`]]);
-    await assert.rejects(b.start(), /is destroyed: can't start/);
+    await assert.rejects(b.start(), /is destroyed: cannot start/);
   });
 });
 
@@ -228,7 +228,7 @@ test('a bluegreen deploy leaves as many Machines, of the same regions, with new 
   for (const { id } of left) assert.equal((await requestOwner(simulation.url, id)).machine, id);
 });
 
-test('a Machine that can not be added is destroyed, and the error reports it', async (t) => {
+test('a Machine that cannot be added is destroyed, and the error reports it', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'simulation-'));
   t.after(() => rm(directory, { recursive: true }));
   const mark = join(directory, 'fail');
@@ -287,7 +287,7 @@ test('an app that ends is reported at once, though the app of another Machine ne
 
 test('the error for a missing command names it', async () => {
   const failing = startSimulation({ ...OPTIONS, appCommand: ['no-such-command'] });
-  await assert.rejects(failing, /can't start no-such-command/);
+  await assert.rejects(failing, /cannot start no-such-command/);
 });
 
 test('reports a port in use', async (t) => {

@@ -45,7 +45,7 @@ of the environment, as with serve (SESSION_STORE_URL, SESSION_STORE_PATH).
                     password into SESSION_STORE_URL instead. SESSION_STORE_NAMESPACE, or else
                     FLY_APP_NAME, selects the fleet in a shared database.
 
-Exit code: 0; 1 if the session does not exist, a line is bad, or a file can not be read or written;
+Exit code: 0; 1 if the session does not exist, a line is bad, or a file cannot be read or written;
 64 for a mistake in the command; 69 if the store or the sidecar is not reachable, or fails; 78 for a
 mistake in the settings.
 `;
@@ -158,7 +158,7 @@ function misplacedOptions(values: Given['options'], { options }: Grammar): strin
   const allowed: readonly string[] = [...options, ...WHERE_OPTIONS];
   return Object.keys(values)
     .filter((option) => !allowed.includes(option))
-    .map((option) => `--${option} can not be used with this command`);
+    .map((option) => `--${option} cannot be used with this command`);
 }
 
 function readWhere({ options, mistakes }: Given): Where | undefined {

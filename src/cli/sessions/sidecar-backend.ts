@@ -145,7 +145,7 @@ function bindingOf(item: DocumentItem): Binding {
   if (item.kind === 'session') return item.binding;
   const { line, problem } = item;
   throw CommandFailed.unavailable(
-    `can not read the response of the sidecar: line ${line} ${problem}`,
+    `cannot read the response of the sidecar: line ${line} ${problem}`,
   );
 }
 

@@ -52,7 +52,7 @@ async function writeFile(
     await replaceFile(file, chunks, parts);
   } catch (error) {
     if (error instanceof StoreError || error instanceof CommandFailed) throw error;
-    throw CommandFailed.file(`can not write ${JSON.stringify(file)}: ${reasonOf(error)}`, error);
+    throw CommandFailed.file(`cannot write ${JSON.stringify(file)}: ${reasonOf(error)}`, error);
   }
 }
 
@@ -62,7 +62,7 @@ export async function openSource(file: string | undefined, stdin: Readable): Pro
   try {
     return (await open(file)).createReadStream();
   } catch (error) {
-    throw CommandFailed.file(`can not read ${JSON.stringify(file)}: ${reasonOf(error)}`, error);
+    throw CommandFailed.file(`cannot read ${JSON.stringify(file)}: ${reasonOf(error)}`, error);
   }
 }
 

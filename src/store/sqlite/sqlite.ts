@@ -122,7 +122,12 @@ export async function prepareStorePath(path: string): Promise<string> {
   const absolute = resolve(path);
   const directory = dirname(absolute);
   await createDirectories(directory).catch((error: unknown) => {
-    throw unusable(absolute, `its directory can't be created (${messageOf(error)})`, ADVICE, error);
+    throw unusable(
+      absolute,
+      `its directory cannot be created (${messageOf(error)})`,
+      ADVICE,
+      error,
+    );
   });
   const found = await stat(absolute).catch(() => undefined);
   if (found !== undefined && !found.isFile()) {

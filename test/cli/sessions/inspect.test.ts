@@ -226,7 +226,7 @@ test('--admin queries that sidecar only', async (t) => {
   assert.equal(found.code, 0);
   assert.match(found.errors, /using the sidecar at http:\/\/127\.0\.0\.1:\d+\n$/);
   for (const [args, settings, code, message] of [
-    [at(1), env, 69, /can not be reached: nothing listens there/],
+    [at(1), env, 69, /cannot be reached: nothing listens there/],
     [at(await listenAs(t, 404)), env, 69, /shows no sessions: it is not a sidecar/],
     [at(sidecar.ports.public), env, 69, /shows no sessions: it is not a sidecar/],
     [at(sidecar.ports.admin), { ADMIN_TOKEN: `${TOKEN}!` }, 69, /has another ADMIN_TOKEN/],

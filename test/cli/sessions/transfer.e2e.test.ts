@@ -156,7 +156,7 @@ test('a missing file is reported before a store is opened', async (t) => {
   const place = await createPlace(t);
   const { code, errors } = await onFile(place, 'a.sqlite')(['import', place.path('none.jsonl')]);
   assert.equal(code, 1);
-  assert.match(errors, /can not read "\S+none\.jsonl": ENOENT/);
+  assert.match(errors, /cannot read "\S+none\.jsonl": ENOENT/);
   assert.deepEqual(await readdir(place.directory), []);
 });
 
@@ -186,7 +186,7 @@ test('an export overwrites nothing that is not a regular file', async (t) => {
   for (const path of [place.directory, '/dev/null', join(place.directory, 'none', 'x.jsonl')]) {
     const { code, errors } = await run(['export', path]);
     assert.equal(code, 1);
-    assert.match(errors, /can not write "\S+": (it exists and is not a file|ENOENT)/);
+    assert.match(errors, /cannot write "\S+": (it exists and is not a file|ENOENT)/);
   }
   assert.deepEqual(await readdir(place.directory), []);
 });
@@ -219,7 +219,7 @@ test('an export that breaks off leaves the earlier file unchanged', async (t) =>
     assert.equal(code, 69);
     assert.match(
       errors,
-      /the sidecar at \S+ does not respond|can not read the response of the sidecar/,
+      /the sidecar at \S+ does not respond|cannot read the response of the sidecar/,
     );
     assert.equal(await readFile(path, 'utf8'), 'earlier');
     assert.deepEqual(await readdir(place.directory), ['sessions.jsonl']);

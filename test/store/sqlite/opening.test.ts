@@ -30,7 +30,7 @@ describe('a path that is unusable is rejected with what was found and what to do
   test('a path below a file', async (t) => {
     const place = await createPlace(t);
     await writeFile(place.path('file'), '');
-    await rejects(place, 'file/store.sqlite', 'fatal', /directory can't be created.*volume/);
+    await rejects(place, 'file/store.sqlite', 'fatal', /directory cannot be created.*volume/);
   });
 
   test('a file of another program', async (t) => {
