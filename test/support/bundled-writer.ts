@@ -52,8 +52,8 @@ async function bundleSource(): Promise<URL> {
 
 const withoutCollection: Plugin = {
   name: 'without collection',
-  setup: ({ onLoad }) => {
-    onLoad({ filter: /\/collect-garbage\.ts$/ }, () => ({
+  setup: (bundling) => {
+    bundling.onLoad({ filter: /\/collect-garbage\.ts$/ }, () => ({
       contents: 'export function collectGarbage() {}',
     }));
   },
