@@ -22,22 +22,21 @@ function isEndToEnd(file: string): boolean {
  * other.
  */
 const LONG_S: Readonly<Record<string, number>> = {
-  'test/store/sqlite/damaged.test.ts': 17,
-  'test/proxy/faults/half-closed-tunnels.test.ts': 14,
   'test/proxy/faults/early-response.test.ts': 12,
-  'test/store/sqlite/sqlite.test.ts': 10,
-  'test/app/leaks.test.ts': 9,
-  'test/store/resilient/resilient.test.ts': 8.5,
+  'test/proxy/faults/half-closed-tunnels.test.ts': 11,
+  'test/store/sqlite/damaged.test.ts': 9.5,
+  'test/app/leaks.test.ts': 8,
+  'test/store/resilient/resilient.test.ts': 7.5,
+  'test/store/sqlite/sqlite.test.ts': 7,
   'test/proxy/fair-questions.test.ts': 5,
   'test/proxy/faults/refused-requests.test.ts': 5,
-  'test/cli/sessions/inspect.test.ts': 5,
   'test/proxy/promises.test.ts': 4.5,
   'test/fleet/join/join.test.ts': 4.5,
   'test/http/client-timeouts.test.ts': 4,
   'test/protocols/sse-endpoint-discovery.test.ts': 3.5,
+  'test/cli/sessions/inspect.test.ts': 3,
   'test/routing/key-cache.test.ts': 3,
   'test/http/response-pipe.test.ts': 3,
-  'test/store/sqlite/moved.test.ts': 2.5,
   'test/proxy/faults/forward-limits.test.ts': 2.5,
   'test/store/resilient/sqlite.test.ts': 2.5,
   'test/routing/placement.test.ts': 2.5,
@@ -47,6 +46,7 @@ const LONG_S: Readonly<Record<string, number>> = {
   'test/proxy/placement-claims.test.ts': 2,
   'test/proxy/placement-silent.test.ts': 2,
   'test/fleet/claim-resolver.test.ts': 2,
+  'test/store/sqlite/moved.test.ts': 1.5,
 };
 const USUAL_S = 0.4;
 
