@@ -28,7 +28,7 @@ const LONG_S: Readonly<Record<string, number>> = {
   'test/app/leaks.test.ts': 8,
   'test/store/resilient/resilient.test.ts': 7.5,
   'test/store/sqlite/sqlite.test.ts': 7,
-  'test/proxy/fair-questions.test.ts': 5,
+  'test/proxy/invented-ids-flood.test.ts': 5,
   'test/proxy/faults/refused-requests.test.ts': 5,
   'test/proxy/promises.test.ts': 4.5,
   'test/fleet/join/join.test.ts': 4.5,
