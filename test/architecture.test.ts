@@ -56,7 +56,6 @@ const ADAPTERS: readonly string[] = [
   'store/sqlite/sqlite.ts',
   'fleet/dns-directory.ts',
   'fleet/static-directory.ts',
-  'fleet/dns-resolver.ts',
   'observability/prometheus.ts',
 ];
 const COMPOSITION = /^(app|cli|doctor)\//;

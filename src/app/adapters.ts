@@ -3,8 +3,12 @@ import { createCountedStore, createSessionCounter } from '../store/session-count
 import { startResync, type Resync } from '../store/session-counter-resync.ts';
 import type { Clock } from '../clock.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
-import { createCheckProbe, createConnectProbe } from '../proxy/upstream-probes.ts';
-import { createUpstreamHealth, type UpstreamHealth } from '../proxy/upstream-health.ts';
+import {
+  createCheckProbe,
+  createConnectProbe,
+  createUpstreamHealth,
+  type UpstreamHealth,
+} from '../proxy/upstream-health.ts';
 import type { Logger } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import {

@@ -1,9 +1,18 @@
 /** The fleet as configured: the directory, liveness, the join at the start, and warnings. */
 import type { Config } from '../config/config.ts';
-import { offDirectory, type Directory, type DirectoryStatus } from '../fleet/directory.ts';
-import { createDnsDirectory, type DnsDirectoryOptions } from '../fleet/dns-directory.ts';
-import { createDnsResolver, lookupHost } from '../fleet/dns-resolver.ts';
-import { watchForOtherMachines, watchForUnreadableFleet } from '../fleet/fleet-warnings.ts';
+import {
+  offDirectory,
+  type Directory,
+  type DirectoryStatus,
+  watchForOtherMachines,
+  watchForUnreadableFleet,
+} from '../fleet/directory.ts';
+import {
+  createDnsDirectory,
+  type DnsDirectoryOptions,
+  createDnsResolver,
+  lookupHost,
+} from '../fleet/dns-directory.ts';
 import { startFleetJoin, type FleetJoin, type JoinOptions } from '../fleet/join/join.ts';
 import { Liveness } from '../fleet/liveness.ts';
 import { loadUndici, type LoadUndici } from '../fleet/peer-client.ts';

@@ -34,10 +34,9 @@ import type { Config } from '../config/config.ts';
 import { BufferBudget, ReadBuffers } from '../http/buffers.ts';
 import { DEFAULT_LIMITS, FORWARD_BYTES, FORWARD_FIELDS, type Limits } from '../http/limits.ts';
 import { Sweep } from '../http/sweep.ts';
-import type { Logger } from '../observability/log.ts';
+import { type Logger, createRateLimitedReport } from '../observability/log.ts';
 import type { Metrics } from '../observability/metrics.ts';
 import type { Protocol } from '../protocols/protocol.ts';
-import { createRateLimitedReport } from '../proxy/rate-limited-report.ts';
 
 export interface RequestPathParts extends OwnedSessionsParts, RoutingParts {}
 

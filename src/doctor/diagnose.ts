@@ -23,7 +23,7 @@ import { checkMonitoring, checkServices } from './service.ts';
 import { type DoctorSettings, checkSettings, readSettings } from './settings.ts';
 import { checkSidecar, probeSidecar } from './sidecar.ts';
 import { checkDatabase, checkFile, probeFile, checkVolume, probeVolume } from './store.ts';
-import { createDnsResolver, lookupHost } from '../fleet/dns-resolver.ts';
+import { createDnsResolver, lookupHost } from '../fleet/dns-directory.ts';
 import { APPLICATION_ID, SQLITE_SCHEMA_VERSION } from '../store/sqlite/schema.ts';
 
 export interface DiagnoseParts {

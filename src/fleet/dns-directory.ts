@@ -2,6 +2,7 @@
  * The directory that reads Fly's private DNS
  * (https://fly.io/docs/networking/private-networking/#fly-io-internal-dns).
  */
+import { lookup, Resolver } from 'node:dns/promises';
 import type { MachineId } from '../session.ts';
 import type { Cancel, Clock } from '../clock.ts';
 import {
@@ -14,7 +15,6 @@ import {
 import { MachineAddresses, normalizeAddress } from './addresses.ts';
 import type { Directory, DirectoryStatus, Peer } from './directory.ts';
 import type { ListedPeer, Liveness } from './liveness.ts';
-import type { NameResolver } from './dns-resolver.ts';
 
 export interface DnsDirectoryOptions {
   readonly self: MachineId;
@@ -282,4 +282,42 @@ class DnsDirectory implements Directory {
 function codeOf(error: unknown): string {
   if (!(error instanceof Error && 'code' in error)) return 'unknown error';
   return typeof error.code === 'string' ? error.code : 'unknown error';
+}
+
+/** Both reject if the name does not exist or no server responds. */
+interface NameResolver {
+  /** TXT records, each as the chunks of the DNS response. */
+  txt(name: string): Promise<string[][]>;
+  aaaa(name: string): Promise<string[]>;
+  /** Makes every query in flight reject. */
+  cancel(): void;
+}
+
+interface DnsResolverOptions {
+  /** `address:port` or `[address]:port` of the server; the system's servers unless given. */
+  readonly server?: string;
+  /** How long the first try waits for a response, in ms; later tries wait longer. */
+  readonly timeoutMs?: number;
+  readonly tries?: number;
+}
+
+/** A server of the private network responds in a millisecond; one that takes a second is down. */
+const TIMEOUT_MS = 1_000;
+const TRIES = 2;
+
+export function createDnsResolver(options: DnsResolverOptions = {}): NameResolver {
+  const { server, timeoutMs = TIMEOUT_MS, tries = TRIES } = options;
+  const resolver = new Resolver({ timeout: timeoutMs, tries });
+  if (server !== undefined) resolver.setServers([server]);
+  return {
+    txt: (name) => resolver.resolveTxt(name),
+    aaaa: (name) => resolver.resolve6(name),
+    cancel: () => resolver.cancel(),
+  };
+}
+
+/** Addresses of a host from the system's resolver, which includes the hosts file. Rejects if there are none. */
+export async function lookupHost(host: string): Promise<string[]> {
+  const found = await lookup(host, { all: true });
+  return found.map(({ address }) => address);
 }

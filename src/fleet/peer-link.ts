@@ -2,8 +2,7 @@
 import type { MachineId, SessionKey } from '../session.ts';
 import type { Clock } from '../clock.ts';
 import { createCircuitBreaker, type CircuitBreaker } from '../resilience.ts';
-import { AnnouncementQueue, type Announcement } from './announcements.ts';
-import { Batcher } from './batcher.ts';
+import { AnnouncementQueue, type Announcement, Batcher } from './announcements.ts';
 import type { Peer } from './directory.ts';
 import type { Liveness } from './liveness.ts';
 import {

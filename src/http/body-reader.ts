@@ -2,8 +2,7 @@
  * Reads one message's body as its head frames it (RFC 9112 §6.3): says where it ends, and passes its bytes
  * on as they came, or decoded.
  */
-import { ChunkScanner, NOT_CHUNKED } from './chunks.ts';
-import { TrailerReader, type TrailerOptions } from './trailers.ts';
+import { ChunkScanner, NOT_CHUNKED, TrailerReader, type TrailerOptions } from './chunks.ts';
 
 export type Framing = 'none' | 'length' | 'chunked' | 'until-close';
 

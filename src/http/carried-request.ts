@@ -13,9 +13,8 @@ import {
   type ResponseReaderOptions,
   type SwitchOfProtocols,
 } from './response-reader.ts';
-import { writeBytes, type UpstreamSocket } from './socket.ts';
+import { writeBytes, type UpstreamSocket, isAskedFor } from './socket.ts';
 import type { Sweep } from './sweep.ts';
-import { isAskedFor } from './tunnel.ts';
 import {
   UpstreamError,
   type UpstreamErrorCode,

@@ -3,11 +3,17 @@
  * is finished or the client has disconnected. From then on its methods do nothing, so that no response can
  * end up in that of another request.
  */
+import type { Socket } from 'node:net';
 import type { MalformedRequest, ParsedRequestHead } from './request-head.ts';
-import { MAX_WAITING_BYTES, writeBytes, writeText, type BufferOwnership } from './socket.ts';
+import {
+  MAX_WAITING_BYTES,
+  writeBytes,
+  writeText,
+  type BufferOwnership,
+  type TunnelEnd,
+  type PausableReads,
+} from './socket.ts';
 import { formatLocalHead, latin1OfUtf8, type LocalResponse } from './response-head.ts';
-import type { RequestConnection } from './serving-connection.ts';
-import type { TunnelEnd } from './tunnel.ts';
 
 /** Serves a request. Gets what the client sends after the head. */
 export interface IncomingRequestListener {
@@ -293,4 +299,62 @@ export class IncomingRequest {
     this.#connection = undefined;
     return connection;
   }
+}
+
+/** What a listener does with its requests. */
+export interface RequestHandler {
+  /**
+   * A head is complete. Must set a listener, or respond within the call: later the request may be over, as
+   * the client has disconnected or its body is malformed.
+   */
+  handle(incoming: IncomingRequest): void;
+  /** A head is malformed. Must respond within the call, and the connection ends with the response. */
+  handleMalformed(incoming: IncomingRequest, why: MalformedRequest): void;
+}
+
+/** For one request. */
+export interface RequestConnection {
+  readonly socket: Socket;
+  /** The listener is closing: the client is to use another connection next time. */
+  readonly isEnding: boolean;
+  setBodyPaused(isPaused: boolean): void;
+  /** Whether what is left of the body is short enough to be read and dropped. */
+  mayDrainBody(): boolean;
+  /** The response is complete: `closes` if the connection must not be used again. */
+  finish(closes: boolean): void;
+  /** Ends the connection, by a reset if the client would otherwise take the response for complete. */
+  destroy(resets: boolean): void;
+  /** The connection belongs to the tunnel from now on. */
+  openTunnel(tunnel: TunnelEnd): TunnelEnd;
+  account(): void;
+}
+
+/** For a tunnel. */
+export interface TunnelledConnection {
+  readonly socket: Socket;
+  /** The client has ended its side. */
+  readonly hasEnded: boolean;
+  pause(): void;
+  resume(): void;
+  /** Counts the bytes that the connection holds. */
+  account(): void;
+  /** The tunnel is over. What is written still goes out. */
+  onTunnelClosed(): void;
+}
+
+/** For the requests. */
+export interface ServingConnection extends Omit<TunnelledConnection, 'onTunnelClosed'> {
+  readonly reads: Pick<PausableReads, 'isPaused'>;
+  /** The listener is closing. */
+  readonly isEnding: boolean;
+  /** Runs a step outside an event of the connection: an exception ends the connection. */
+  guard(step: () => void): void;
+  /** The client gets its response though it may still send. No further request is read. */
+  linger(): void;
+  /** Closes once everything is written. */
+  closeSoon(): void;
+  /** Closes the connection if the client has not read for too long. */
+  endStalled(nowMs: number): void;
+  /** `kept`: what the client has sent behind its request. */
+  openTunnel(upstream: TunnelEnd, kept: Buffer | undefined): TunnelEnd;
 }

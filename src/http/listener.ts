@@ -14,10 +14,10 @@ import {
 import type { Clock } from '../clock.ts';
 import type { Limits } from './limits.ts';
 import { ClientConnection, type ListenerContext } from './client-connection.ts';
-import type { RequestHandler } from './request-handler.ts';
+import type { RequestHandler } from './incoming-request.ts';
 import { TCP_KEEP_ALIVE_MS } from './socket.ts';
 import type { Sweep } from './sweep.ts';
-import type { TrailerOptions } from './trailers.ts';
+import type { TrailerOptions } from './chunks.ts';
 
 export interface HttpListenerOptions {
   readonly handler: RequestHandler;

@@ -1,5 +1,5 @@
 /** Ends what takes too long while a client's connection serves requests. */
-import type { IncomingRequest } from './incoming-request.ts';
+import type { IncomingRequest, ServingConnection } from './incoming-request.ts';
 import {
   LINGER_MS,
   type Limits,
@@ -9,7 +9,6 @@ import {
 } from './limits.ts';
 import { BODY_TIMEOUT, type MalformedRequest } from './request-head.ts';
 import type { RequestQueue } from './request-queue.ts';
-import type { ServingConnection } from './serving-connection.ts';
 import type { Sweep } from './sweep.ts';
 import type { Socket } from 'node:net';
 

@@ -5,7 +5,7 @@
  *   begin ─> HEAD ─1xx─> HEAD ─> BODY (length | chunked | until close | none) ─> complete
  *             └─101─> switched
  */
-import type { TrailerOptions } from './trailers.ts';
+import type { TrailerOptions } from './chunks.ts';
 import { BodyReader, BROKEN_BODY, type BodySink } from './body-reader.ts';
 import { ConnectionBuffer, type ReadBuffers, UnparsedBytes } from './buffers.ts';
 import { LF } from './head-text.ts';

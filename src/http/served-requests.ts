@@ -8,9 +8,13 @@
  *     └──────────┴─> OVER <──┘ close, FIN, body unfinished: the connection lingers
  */
 import type { Socket } from 'node:net';
-import { BROKEN_BODY } from './body-reader.ts';
-import { IncomingBody, type IncomingBodyOptions } from './incoming-body.ts';
-import { IncomingRequest } from './incoming-request.ts';
+import { BROKEN_BODY, BodyReader, type BodySink, type Framing } from './body-reader.ts';
+import {
+  IncomingRequest,
+  type RequestHandler,
+  type RequestConnection,
+  type ServingConnection,
+} from './incoming-request.ts';
 import {
   INVALID_BODY,
   type MalformedRequest,
@@ -18,13 +22,12 @@ import {
   unreadableHead,
   type ParsedRequestHead,
 } from './request-head.ts';
-import type { RequestHandler } from './request-handler.ts';
-import type { RequestConnection, ServingConnection } from './serving-connection.ts';
 import { RequestQueue, type HeadSink, type RequestQueueOptions } from './request-queue.ts';
 import { RequestTimeouts, type Phase, type WaitingRequests } from './request-timeouts.ts';
-import { resetSocket } from './socket.ts';
+import { resetSocket, type TunnelEnd } from './socket.ts';
 import type { Sweep } from './sweep.ts';
-import type { TunnelEnd } from './tunnel.ts';
+import type { TrailerOptions } from './chunks.ts';
+import { DRAINED_BODY_BYTES, type Limits } from './limits.ts';
 
 export interface ServedRequestsOptions extends RequestQueueOptions, IncomingBodyOptions {
   readonly handler: RequestHandler;
@@ -294,5 +297,82 @@ export class ServedRequests implements RequestConnection, HeadSink, WaitingReque
     if (this.#phase === 'over') return;
     if (this.#isReading()) this.#connection.resume();
     else this.#connection.pause();
+  }
+}
+
+interface IncomingBodyOptions {
+  readonly trailers: TrailerOptions;
+  readonly limits: Limits;
+}
+
+/**
+ * The body of the request that a connection serves. It goes to the request, or it is read and dropped because
+ * the response is complete without it.
+ */
+class IncomingBody implements BodySink {
+  /** The request does not take more at the moment. */
+  isPaused = true;
+  readonly #socket: Socket;
+  readonly #options: IncomingBodyOptions;
+  #reader: BodyReader | undefined;
+  #incoming: IncomingRequest | undefined;
+  #isDropped = false;
+  #droppedBytes = 0;
+
+  constructor(socket: Socket, options: IncomingBodyOptions) {
+    this.#socket = socket;
+    this.#options = options;
+  }
+
+  begin(incoming: IncomingRequest, framing: Framing, length: number): void {
+    this.isPaused = true;
+    this.#incoming = incoming;
+    this.#isDropped = false;
+    this.#droppedBytes = 0;
+    this.#reader ??= new BodyReader(this.#options.trailers);
+    this.#reader.begin(framing, length);
+  }
+
+  /** The request is over: the rest is dropped, or not read at all. */
+  detach(drops: boolean): void {
+    this.#incoming = undefined;
+    this.#isDropped = drops;
+  }
+
+  get isComplete(): boolean {
+    return this.#reader?.isComplete === true;
+  }
+
+  /** What is left is short enough to be dropped, as far as its head says. */
+  get mayBeDropped(): boolean {
+    const reader = this.#reader;
+    return reader?.framing !== 'length' || reader.left <= DRAINED_BODY_BYTES;
+  }
+
+  /** Whether more of it is to be read from the socket. */
+  get isReading(): boolean {
+    const incoming = this.#incoming;
+    if (incoming === undefined) return true;
+    return incoming.isReadingBody ? !this.isPaused : !this.isFull;
+  }
+
+  /** Nobody takes it yet: it waits in the request up to a limit, and beyond that in the kernel. */
+  get isFull(): boolean {
+    return (this.#incoming?.earlyBytes ?? 0) >= this.#options.limits.connectionBufferBytes;
+  }
+
+  /** Returns the position behind the body, or BROKEN_BODY. */
+  read(bytes: Buffer, from: number, end: number): number {
+    return this.#reader?.read(bytes, from, end, this) ?? from;
+  }
+
+  onBodyBytes(bytes: Buffer, start: number, end: number): void {
+    if (this.#isDropped) {
+      this.#droppedBytes += end - start;
+      if (this.#droppedBytes > DRAINED_BODY_BYTES) this.#socket.destroy();
+      return;
+    }
+    const isWhole = start === 0 && end === bytes.length;
+    this.#incoming?.deliver(isWhole ? bytes : bytes.subarray(start, end));
   }
 }

@@ -11,7 +11,7 @@
 import { ResponseParser } from './response-parser.ts';
 import type { BufferBudget, ReadBuffers } from './buffers.ts';
 import type { Sweep } from './sweep.ts';
-import type { TrailerOptions } from './trailers.ts';
+import type { TrailerOptions } from './chunks.ts';
 import {
   UpstreamConnection,
   type ConnectionPool,

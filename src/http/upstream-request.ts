@@ -1,7 +1,6 @@
 /** One request to an upstream, what carries it, and the receiver of its response. */
-import type { BufferOwnership } from './socket.ts';
+import type { BufferOwnership, TunnelEnd } from './socket.ts';
 import type { ParsedResponseHead } from './response-head.ts';
-import type { TunnelEnd } from './tunnel.ts';
 
 /** A request as it goes out. */
 export interface SerializedRequest {

@@ -9,7 +9,7 @@ import type { DiscoveredId } from '../protocols/protocol.ts';
 import { errorResponse, unreachable } from '../routing/respond.ts';
 import type { Routed } from '../routing/route.ts';
 import { sessionKeyOf } from '../session.ts';
-import type { AppResponses, InspectedResponse } from './app-responses.ts';
+import type { AppResponses, InspectedResponse, SessionsOlderThanApp } from './app-responses.ts';
 import { Attempt, type AttemptedRequest, type AttemptParts } from './attempt.ts';
 import type { Bindings } from './bindings.ts';
 import {
@@ -18,7 +18,6 @@ import {
   requestToApp,
   type AttemptRequestParts,
 } from './attempt-request.ts';
-import type { SessionsOlderThanApp } from './sessions-older-than-app.ts';
 
 export interface AppAttemptParts extends AttemptParts, AttemptRequestParts {
   readonly upstream: UpstreamPool;

@@ -15,7 +15,12 @@ import { headerValue, withHeader, type RequestHead, isHeader } from '../protocol
 import type { RemoveOwnerHints } from '../protocols/owner-hint.ts';
 import { type MachineId, parseMachineId } from '../session.ts';
 import type { Routed } from '../routing/route.ts';
-import type { ReceivedRequest } from './received-request.ts';
+import {
+  readEdgeFields,
+  sourceOf,
+  type ArrivedRequest,
+  type EdgeFields,
+} from '../routing/facts.ts';
 
 export interface AttemptRequestParts {
   readonly self: MachineId;
@@ -268,4 +273,53 @@ export function readPeerRefusal(
 /** Detects the field in a response of an app: only a sidecar may state why a forward was rejected. */
 export function hasRefusal(rawHeaders: readonly string[]): boolean {
   return rawHeaders.some((name, i) => i % 2 === 0 && isHeader(name, REFUSED_HEADER));
+}
+
+export interface ReceivedRequestParts {
+  /** Whether `Fly-Client-IP` comes from the edge: outside Fly.io anyone may write it. */
+  readonly trustsClientIp: boolean;
+  readonly createRequestId: () => string;
+}
+
+export class ReceivedRequest implements ArrivedRequest {
+  readonly from: 'edge' | 'peer';
+  /** As the client sent it; from the edge, only the fields that routing reads. */
+  readonly head: RequestHead;
+  readonly fields: EdgeFields;
+  readonly placedBy: MachineId | undefined;
+  readonly incoming: IncomingRequest;
+  readonly #parts: ReceivedRequestParts;
+  #generatedId: string | undefined;
+
+  constructor(
+    incoming: IncomingRequest,
+    from: 'edge' | 'peer',
+    head: RequestHead,
+    parts: ReceivedRequestParts,
+    placedBy?: MachineId,
+  ) {
+    this.incoming = incoming;
+    this.from = from;
+    this.head = head;
+    this.fields = readEdgeFields(head.rawHeaders);
+    this.placedBy = placedBy;
+    this.#parts = parts;
+  }
+
+  get bodyLength(): number | undefined {
+    const { isChunked, contentLength } = this.incoming.head;
+    return isChunked ? undefined : (contentLength ?? 0);
+  }
+
+  /** The client's address if the edge gives it, else its connection. */
+  get source(): string {
+    const { clientIp } = this.fields;
+    const isKnown = this.#parts.trustsClientIp && clientIp !== undefined;
+    return isKnown ? sourceOf(clientIp) : this.incoming.connectionName;
+  }
+
+  /** The id that the edge assigned, else one of our own. */
+  get requestId(): string {
+    return this.fields.requestId ?? (this.#generatedId ??= this.#parts.createRequestId());
+  }
 }

@@ -23,7 +23,7 @@ import type { Routed, Router } from '../routing/route.ts';
 import type { MachineId } from '../session.ts';
 import { AppAttempt, type AppAttemptParts } from './app-attempt.ts';
 import type { AttemptedRequest } from './attempt.ts';
-import { REFUSED_HEADER } from './attempt-request.ts';
+import { REFUSED_HEADER, ReceivedRequest, type ReceivedRequestParts } from './attempt-request.ts';
 import {
   isConnectionRefused,
   nameRequest,
@@ -31,7 +31,6 @@ import {
   responseToMalformed,
 } from './sidecar-response.ts';
 import { PeerAttempt, type PeerAttemptParts } from './peer-attempt.ts';
-import { ReceivedRequest, type ReceivedRequestParts } from './received-request.ts';
 import type { RequestRecord, RequestRecorder } from './request-record.ts';
 
 /** What every request shares. */

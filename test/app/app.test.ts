@@ -9,7 +9,7 @@ import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 import { systemClock } from '../../src/clock.ts';
-import { WARN_AFTER_MS } from '../../src/fleet/fleet-warnings.ts';
+import { WARN_AFTER_MS } from '../../src/fleet/directory.ts';
 import type { Sidecar } from '../../src/app/lifecycle.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { until } from '../fleet/support.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { Batcher } from '../../src/fleet/batcher.ts';
+import { Batcher } from '../../src/fleet/announcements.ts';
 import { createTokenBucket } from '../../src/fleet/rate-limits.ts';
 import { RecentMap } from '../../src/fleet/recent-map.ts';
 import { createTestClock } from '../support/clock.ts';

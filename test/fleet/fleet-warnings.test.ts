@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
-import { offDirectory, type Directory, type DirectoryStatus } from '../../src/fleet/directory.ts';
-import { createDnsDirectory } from '../../src/fleet/dns-directory.ts';
 import {
+  offDirectory,
+  type Directory,
+  type DirectoryStatus,
   watchForUnreadableFleet,
   watchForOtherMachines,
   WARN_AFTER_MS,
-} from '../../src/fleet/fleet-warnings.ts';
-import { createDnsResolver } from '../../src/fleet/dns-resolver.ts';
+} from '../../src/fleet/directory.ts';
+import { createDnsDirectory, createDnsResolver } from '../../src/fleet/dns-directory.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { startScriptedDns, type ScriptedDns } from '../support/dns.ts';
 import { machineId } from '../support/ids.ts';

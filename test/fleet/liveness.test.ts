@@ -5,13 +5,11 @@ import {
   UNREACHABLE_FROM_EDGE_MS,
   type ListedPeer,
   type Liveness,
-} from '../../src/fleet/liveness.ts';
-import {
   NOT_LISTED_MS,
   NOT_LISTED_WAIT_MS,
   RECENT_REQUEST_MS,
   UNRESPONSIVE_MS,
-} from '../../src/fleet/responsiveness.ts';
+} from '../../src/fleet/liveness.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 import { machineId } from '../support/ids.ts';
 import { createTestLiveness } from '../support/liveness.ts';

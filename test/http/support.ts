@@ -1,5 +1,5 @@
 /** Raw socket servers that send exactly the bytes of the test, and a response handler that records its calls. */
-import type { BufferOwnership } from '../../src/http/socket.ts';
+import type { BufferOwnership, TunnelEnd } from '../../src/http/socket.ts';
 import { BufferBudget, ReadBuffers } from '../../src/http/buffers.ts';
 import { once } from 'node:events';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -10,8 +10,7 @@ import { systemClock, type Clock } from '../../src/clock.ts';
 import { formatFields } from '../../src/http/head-text.ts';
 import type { ParsedResponseHead } from '../../src/http/response-head.ts';
 import { Sweep } from '../../src/http/sweep.ts';
-import type { TrailerOptions } from '../../src/http/trailers.ts';
-import type { TunnelEnd } from '../../src/http/tunnel.ts';
+import type { TrailerOptions } from '../../src/http/chunks.ts';
 import {
   type SerializedRequest,
   type ResponseHandler,

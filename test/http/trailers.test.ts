@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { TrailerReader } from '../../src/http/trailers.ts';
+import { TrailerReader } from '../../src/http/chunks.ts';
 import { cuts } from './parsing.ts';
 
 const OPTIONS = {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createRateLimitedReport } from '../../src/proxy/rate-limited-report.ts';
+import { createRateLimitedReport } from '../../src/observability/log.ts';
 import { createTestClock } from '../support/clock.ts';
 
 test('a repeated failure is reported immediately, and then once per interval with the count', async () => {

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import type { Minter } from '../../src/protocols/protocol.ts';
 import { parseProtocols } from '../../src/protocols/presets.ts';
 import { parseSessionId, type Binding, type BindingOrigin } from '../../src/session.ts';
-import { SessionsOlderThanApp } from '../../src/proxy/sessions-older-than-app.ts';
+import { SessionsOlderThanApp } from '../../src/proxy/app-responses.ts';
 import type { Routed } from '../../src/routing/route.ts';
 import { keyOf, machineId } from '../support/ids.ts';
 

@@ -1,8 +1,12 @@
 /** When the app counts as down, when it counts as up again, and when the sidecar probes it. */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
-import type { Probe, ProbeOutcome } from '../../src/proxy/upstream-probes.ts';
-import { createUpstreamHealth, type UpstreamHealth } from '../../src/proxy/upstream-health.ts';
+import {
+  type Probe,
+  type ProbeOutcome,
+  createUpstreamHealth,
+  type UpstreamHealth,
+} from '../../src/proxy/upstream-health.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';
 
 const CHECK_MS = 5_000;

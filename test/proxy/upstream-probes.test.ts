@@ -7,7 +7,7 @@ import {
   createCheckProbe,
   createConnectProbe,
   PROBE_TIMEOUT_MS,
-} from '../../src/proxy/upstream-probes.ts';
+} from '../../src/proxy/upstream-health.ts';
 import { createTestClock } from '../support/clock.ts';
 import { freePort } from '../support/free-port.ts';
 import { serveRawApp } from '../support/raw-app.ts';

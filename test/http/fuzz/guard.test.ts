@@ -7,8 +7,8 @@ import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { Limits } from '../../../src/http/limits.ts';
 import type { BodyFilter, OutgoingResponse, PipeOwner } from '../../../src/http/pipe-owner.ts';
-import type { RequestHandler } from '../../../src/http/request-handler.ts';
 import type {
+  RequestHandler,
   IncomingRequestListener,
   IncomingRequest,
 } from '../../../src/http/incoming-request.ts';
