@@ -1,6 +1,10 @@
 /** Creates the adapter for each port. */
-import { createCountedStore, createSessionCounter } from '../store/session-counter.ts';
-import { startResync, type Resync } from '../store/session-counter-resync.ts';
+import {
+  createCountedStore,
+  createSessionCounter,
+  startResync,
+  type Resync,
+} from '../store/session-counter.ts';
 import type { Clock } from '../clock.ts';
 import type { Config, StoreConfig } from '../config/config.ts';
 import {

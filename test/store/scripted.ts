@@ -5,7 +5,7 @@
 import type { Binding, SessionKey } from '../../src/session.ts';
 import type { Clock } from '../../src/clock.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
-import type { StoreHooks } from '../../src/store/resilient/store-in-use.ts';
+import type { StoreHooks } from '../../src/store/resilient/status.ts';
 import { StoreError } from '../../src/store/store.ts';
 import type {
   LocalStore,

@@ -1,13 +1,14 @@
 /** What a counter receives through the store, and what its resyncs correct. */
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
-import { createCountedStore } from '../../src/store/session-counter.ts';
 import {
+  createCountedStore,
+  createSessionCounter,
+  type SessionCounter,
   RESYNC_INTERVAL_MS,
   RESYNC_RETRY_MS,
   startResync,
-} from '../../src/store/session-counter-resync.ts';
-import { createSessionCounter, type SessionCounter } from '../../src/store/session-counter.ts';
+} from '../../src/store/session-counter.ts';
 import { createMemoryStore } from '../../src/store/memory.ts';
 import type { SessionStore } from '../../src/store/store.ts';
 import { createTestClock, type TestClock } from '../support/clock.ts';

@@ -17,8 +17,8 @@ import {
   type SessionStore,
 } from '../store.ts';
 import { withinTime } from '../time-limit.ts';
-import type { Journal } from './journal.ts';
 import {
+  type Journal,
   changeAfter,
   changeToBinding,
   seenThrough,

@@ -4,6 +4,7 @@ import type { Binding, MachineId, SessionKey } from '../../session.ts';
 import { StoreError, type SessionStore } from '../store.ts';
 import { withinTime } from '../time-limit.ts';
 import type { LocalCopy } from './local-copy.ts';
+import type { Outbox } from './outbox.ts';
 import {
   FIRST_PAUSE_MS,
   isClosed,
@@ -12,9 +13,8 @@ import {
   probeWrites,
   works,
   type StoreInUse,
-} from './store-in-use.ts';
-import type { Outbox } from './outbox.ts';
-import type { StoreStatus } from './status.ts';
+  type StoreStatus,
+} from './status.ts';
 
 export interface RecoveryOptions {
   readonly self: MachineId;

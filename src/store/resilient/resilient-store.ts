@@ -21,14 +21,12 @@ import {
 import { addCopiesTo, pagesOf } from '../peer-pages.ts';
 import { withinTime } from '../time-limit.ts';
 import { createStoreCounters, createWriteMethods, type StoreCounters } from '../write-methods.ts';
-import { createJournal, NO_JOURNAL, type Journal } from './journal.ts';
+import { createJournal, NO_JOURNAL, type Journal } from './pending-change.ts';
 import { createLocalCopy, type LocalCopy } from './local-copy.ts';
 import { Outbox, type Conflict, type OutboxOptions } from './outbox.ts';
-import { ReadPath } from './read-path.ts';
-import { createCumulativeCounts } from './status.ts';
-import { probeWrites } from './store-in-use.ts';
+import { createCumulativeCounts, probeWrites } from './status.ts';
 import { StoreSupervisor, type StoreSupervisorOptions } from './supervisor.ts';
-import { WritePath, type WritePathOptions } from './write-path.ts';
+import { ReadPath, WritePath, type WritePathOptions } from './paths.ts';
 
 export interface ResilientStore extends SessionStore {
   health(): StoreHealth;

@@ -10,10 +10,8 @@
  */
 import type { Clock } from '../../clock.ts';
 import type { BreakerAttempt, CircuitBreaker } from '../../resilience.ts';
-import { StoreStatus } from './status.ts';
-import type { StoreHealth, SessionStore, StoreError } from '../store.ts';
-import { withinTime } from '../time-limit.ts';
 import {
+  StoreStatus,
   asStoreError,
   createDamagePauses,
   createStoreInUse,
@@ -26,7 +24,9 @@ import {
   type StoreInUse,
   type StoreAttempt,
   type StoreHooks,
-} from './store-in-use.ts';
+} from './status.ts';
+import type { StoreHealth, SessionStore, StoreError } from '../store.ts';
+import { withinTime } from '../time-limit.ts';
 import { Recovery, type RecoveryOptions } from './recovery.ts';
 
 export interface StoreSupervisorOptions extends RecoveryOptions {

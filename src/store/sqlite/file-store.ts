@@ -3,11 +3,9 @@ import type { Binding, SessionKey } from '../../session.ts';
 import type { Clock } from '../../clock.ts';
 import { backoffDelayMs } from '../../resilience.ts';
 import { createHotCache, type HotCache } from '../hot-cache.ts';
-import { watchForDamage, type DamageWatch } from './damage.ts';
-import type { OpenedFiles } from './file.ts';
+import { type OpenedFiles, fileMoved, haveMoved } from './file.ts';
 import { toSqliteStoreError } from './errors.ts';
-import { createFreshness } from './freshness.ts';
-import { createLookup, openSqliteReader, type SqliteReader } from './reader.ts';
+import { createFreshness, createLookup, openSqliteReader, type SqliteReader } from './reader.ts';
 import { WriterThread } from './thread.ts';
 import type {
   LocalStore,
@@ -23,7 +21,8 @@ import {
   createWriteMethods,
   type StoreCounters,
 } from '../write-methods.ts';
-import { createWriteQueue, type WriteQueue } from './write-queue.ts';
+import { createWriteQueue, type WriteQueue, type Ask } from './write-queue.ts';
+import type { RequestKind, RequestOf } from './protocol.ts';
 
 /** About 25 MB when full: the sessions that one sidecar is expected to use at a time. */
 const MAX_HOT_BINDINGS = 100_000;
@@ -211,5 +210,64 @@ function createBackoff(
     if (pause >= retryCount || signal.aborted) return false;
     await clock.sleep(backoffDelayMs(pause, { delayMs: retryDelayMs }, random), signal);
     return true;
+  };
+}
+
+interface DamageWatch {
+  readonly found: () => StoreError | undefined;
+  /** Reports an error that no caller gets; of several damage reports, only the first. */
+  readonly report: (error: StoreError) => void;
+  /** Checks whether the file is still at its path. */
+  readonly checkFiles: () => void;
+  /**
+   * Sends a request to the writer. Once there is damage every request is rejected: a write now
+   * would be lost with the file.
+   */
+  readonly ask: Ask;
+}
+
+interface DamageWatchOptions {
+  readonly path: string;
+  readonly files: OpenedFiles;
+  readonly ask: Ask;
+  readonly onError: ((error: StoreError) => void) | undefined;
+}
+
+/**
+ * Damage of the open file: reported once, and from then on the file is neither read nor written.
+ * Opening the path again repairs it.
+ */
+function watchForDamage({ path, files, ask, onError }: DamageWatchOptions): DamageWatch {
+  let damage: StoreError | undefined;
+  const reportOnce = (error: StoreError): void => {
+    if (error.code === 'damaged') {
+      if (damage) return;
+      damage = error;
+    }
+    onError?.(error);
+  };
+  const refuse = (): void => {
+    if (damage) throw damage;
+  };
+  return {
+    found: () => damage,
+    report: reportOnce,
+    checkFiles: () => {
+      if (!damage && haveMoved(path, files)) reportOnce(fileMoved(path));
+    },
+    ask: async <Kind extends RequestKind>(request: RequestOf<Kind>) => {
+      refuse();
+      try {
+        const response = await ask(request);
+        // A read may have found damage meanwhile.
+        refuse();
+        return response;
+      } catch (error) {
+        const failure = toSqliteStoreError(`store ${request.kind}`, error);
+        // The caller reports any other error.
+        if (failure.code === 'damaged') reportOnce(failure);
+        throw failure;
+      }
+    },
   };
 }

@@ -1,7 +1,7 @@
 /** The contract holds for a shared store that is wrapped, for every database. */
 import { randomUUID } from 'node:crypto';
 import { after, type TestContext } from 'node:test';
-import type { StoreHooks } from '../../../src/store/resilient/store-in-use.ts';
+import type { StoreHooks } from '../../../src/store/resilient/status.ts';
 import { openPostgresStore } from '../../../src/store/postgres/postgres.ts';
 import { openRedisStore } from '../../../src/store/redis/redis.ts';
 import type { SessionStore } from '../../../src/store/store.ts';

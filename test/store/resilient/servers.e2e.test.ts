@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, test, type TestContext } from 'node:test';
 import type { Binding, MachineId, SessionKey } from '../../../src/session.ts';
 import { systemClock } from '../../../src/clock.ts';
-import type { StoreHooks } from '../../../src/store/resilient/store-in-use.ts';
+import type { StoreHooks } from '../../../src/store/resilient/status.ts';
 import { openPostgresStore } from '../../../src/store/postgres/postgres.ts';
 import { openRedisStore } from '../../../src/store/redis/redis.ts';
 import type { SessionStore } from '../../../src/store/store.ts';

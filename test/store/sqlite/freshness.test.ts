@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { createFreshness, type Freshness } from '../../../src/store/sqlite/freshness.ts';
+import { createFreshness, type Freshness } from '../../../src/store/sqlite/reader.ts';
 import type { Stamp } from '../../../src/store/sqlite/protocol.ts';
 import { createTestClock, type TestClock } from '../../support/clock.ts';
 
