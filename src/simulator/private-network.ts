@@ -47,7 +47,7 @@ export function createPrivateNetwork(options: PrivateNetworkOptions): PrivateNet
   };
   return {
     openPort: async (from) => {
-      const server = createServer({ allowHalfOpen: true }, (caller) => {
+      const server = createServer({ allowHalfOpen: true, noDelay: true }, (caller) => {
         track(caller);
         onHead(caller, (head) => void connectTo(caller, from, head));
       });
@@ -100,7 +100,12 @@ function onHead(caller: Socket, found: (head: Buffer) => void): void {
 }
 
 function join(caller: Socket, machine: NetworkMachine, head: Buffer, ways: LinePair): Socket {
-  const listener = connect({ host: HOST, port: machine.peerPort, allowHalfOpen: true });
+  const listener = connect({
+    host: HOST,
+    port: machine.peerPort,
+    allowHalfOpen: true,
+    noDelay: true,
+  });
   listener.write(head);
   joinSockets(caller, listener, ways);
   return listener;

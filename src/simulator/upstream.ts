@@ -96,7 +96,7 @@ function open(outgoing: OutgoingRequest, options: SendOptions): ClientRequest {
   if (outgoing.body) return httpRequest({ ...common, agent: options.agent });
   // A tunnel passes half-closes on, but node's default sockets respond to them by closing.
   const createConnection = (): Socket =>
-    connect({ host: common.host, port: common.port, allowHalfOpen: true });
+    connect({ host: common.host, port: common.port, allowHalfOpen: true, noDelay: true });
   return httpRequest({ ...common, createConnection });
 }
 

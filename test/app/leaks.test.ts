@@ -261,7 +261,12 @@ for (const [where, storeIn] of STORES) {
 }
 
 async function openSession({ ports }: Sidecar): Promise<void> {
-  const response = await fetch(`http://127.0.0.1:${ports.public}/open`, { method: 'POST' });
+  // An idle connection would have its timeout.
+  const headers = { connection: 'close' };
+  const response = await fetch(`http://127.0.0.1:${ports.public}/open`, {
+    method: 'POST',
+    headers,
+  });
   assert.equal(response.headers.get('mcp-session-id'), SESSION['mcp-session-id']);
   await response.text();
 }

@@ -24,12 +24,12 @@ export interface Line {
 export async function openLine(t: TestContext): Promise<Line> {
   const sockets = new Set<Socket>();
   let leadsTo: number | undefined;
-  const server = createServer((near) => {
+  const server = createServer({ noDelay: true }, (near) => {
     if (leadsTo === undefined) {
       near.resetAndDestroy();
       return;
     }
-    const far = connect(leadsTo, '127.0.0.1');
+    const far = connect({ port: leadsTo, host: '127.0.0.1', noDelay: true });
     for (const [one, other] of [
       [near, far],
       [far, near],

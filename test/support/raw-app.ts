@@ -8,7 +8,7 @@ export type OnRawRequest = (socket: net.Socket, request: string, count: number) 
 export async function serveRawApp(t: TestContext, onRequest: OnRawRequest): Promise<number> {
   let count = 0;
   const sockets = new Set<net.Socket>();
-  const server = net.createServer((socket) => {
+  const server = net.createServer({ noDelay: true }, (socket) => {
     sockets.add(socket);
     socket.on('error', () => undefined);
     socket.on('data', (chunk: Buffer) => onRequest(socket, chunk.toString('latin1'), ++count));

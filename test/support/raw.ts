@@ -22,7 +22,7 @@ export async function openRawClient(
   host = '127.0.0.1',
   allowHalfOpen = false,
 ): Promise<RawClient> {
-  const socket = connect({ port, host, allowHalfOpen });
+  const socket = connect({ port, host, allowHalfOpen, noDelay: true });
   await once(socket, 'connect');
   let text = '';
   let isClosed = false;
