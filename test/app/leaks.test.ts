@@ -20,7 +20,7 @@ import { until } from '../fleet/support.ts';
 import { openFleet, type TestMachine } from '../support/fleet.ts';
 import { machineId } from '../support/ids.ts';
 import { untilNothingIsLeft, watchResources, type ResourceWatch } from '../support/resources.ts';
-import { SESSION, serveSessionApp } from '../support/session-app.ts';
+import { SESSION } from '../support/session-app.ts';
 import { serve, serveApp, startTestSidecar } from '../support/sidecar.ts';
 
 const ROUNDS = 10;
@@ -243,7 +243,9 @@ const STORES: readonly (readonly [where: string, storeIn: (dir: string) => Envir
 
 for (const [where, storeIn] of STORES) {
   test(`with a cleanup interval of 0 no timer exists, the store in ${where}`, async (t) => {
-    const app = await serveSessionApp(t);
+    // An idle connection would have its timeout.
+    const closing = { 'mcp-session-id': 'abc', connection: 'close' };
+    const app = await serveApp(t, (_, res) => res.writeHead(200, closing).end());
     const store = storeIn(temporaryDirectory(t));
     const watch = watchResources(t);
     const start = (intervalMs: number): Promise<Sidecar> => {
@@ -261,7 +263,6 @@ for (const [where, storeIn] of STORES) {
 }
 
 async function openSession({ ports }: Sidecar): Promise<void> {
-  // An idle connection would have its timeout.
   const headers = { connection: 'close' };
   const response = await fetch(`http://127.0.0.1:${ports.public}/open`, {
     method: 'POST',
