@@ -25,6 +25,7 @@ import { AppAttempt, type AppAttemptParts } from './app-attempt.ts';
 import type { AttemptedRequest } from './attempt.ts';
 import { REFUSED_HEADER, ReceivedRequest, type ReceivedRequestParts } from './attempt-request.ts';
 import {
+  corsHeadersFor,
   isConnectionRefused,
   nameRequest,
   responseToFailure,
@@ -168,9 +169,10 @@ export class ProxiedRequest
     const decision = this.record.routed?.decision;
     const isRefusedMove = decision?.kind === 'refuse' && decision.status === 421;
     const sent = isRefusedMove ? [...headers, REFUSED_HEADER, 'moved'] : headers;
+    const readable = status >= 400 ? [...sent, ...corsHeadersFor(this.incoming.head)] : sent;
     this.record.noteStarted(status);
     this.incoming.listen(this);
-    this.incoming.respond({ status, headers: sent, body }, closes);
+    this.incoming.respond({ status, headers: readable, body }, closes);
     this.#close();
   }
 

@@ -9,6 +9,7 @@ import {
   type ErrorResponse,
   type JsonRpcId,
 } from '../protocols/error-responses.ts';
+import { headerValue, type RequestHead } from '../protocols/heads.ts';
 import { collectBody } from './request-body.ts';
 
 /** The maximum size of a body whose id is read, in bytes (invariant 8). */
@@ -77,6 +78,22 @@ function textOf(body: Uint8Array): string {
     // JSON must be UTF-8 (RFC 8259 §8.1).
     return '';
   }
+}
+
+/**
+ * Lets the script that sent the request read an error response (Fetch standard, "CORS protocol"): without
+ * these fields a browser hides even the status, so that a client can't tell a lost session from a lost
+ * network. There is nothing in these responses that the sender does not know. Cookies may have been sent.
+ */
+export function corsHeadersFor({ rawHeaders }: Pick<RequestHead, 'rawHeaders'>): readonly string[] {
+  const origin = headerValue(rawHeaders, 'origin');
+  if (origin === undefined || origin === '') return [];
+  return [
+    ...['access-control-allow-origin', origin],
+    ...['access-control-allow-credentials', 'true'],
+    ...['access-control-expose-headers', 'retry-after'],
+    ...['vary', 'origin'],
+  ];
 }
 
 /** The response to a malformed request. */
