@@ -72,7 +72,7 @@ export class OwnerFinder {
     return directory.peer(hint) === undefined;
   }
 
-  /** The whole id if it is bound, or if its hint names a Machine that is gone and never had the session. */
+  /** The whole id if it is bound, or if its hint names no Machine, or one that is gone and never had the session. */
   async #asOneId(lookup: SessionLookup): Promise<SessionLookup> {
     const { found, trace } = lookup;
     const { hint } = found;
@@ -80,10 +80,20 @@ export class OwnerFinder {
     if (typeof stored !== 'string') return { ...lookup, stored };
     const key = this.#keyOf(found.id);
     const split = await this.#lookups.lookUp(key, trace);
-    const isHintOfGone = hint !== undefined && this.#parts.liveness.isConfirmedGone(hint);
-    return isHintOfGone && !hasHadOwner(split, hint)
-      ? { ...lookup, stored, found: { ...found, hint: undefined } }
-      : { ...lookup, stored: split, key, wholeId: undefined };
+    const isHint = hasHadOwner(split, hint) || (await this.#namesMachine(hint, trace));
+    return isHint
+      ? { ...lookup, stored: split, key, wholeId: undefined }
+      : { ...lookup, stored, found: { ...found, hint: undefined } };
+  }
+
+  /** Whether a Machine has that name, running or stopped. If the directory can't be read, it may (invariant 11). */
+  async #namesMachine(hint: MachineId | undefined, trace: Trace): Promise<boolean> {
+    const { liveness } = this.#parts;
+    if (hint === undefined || liveness.isConfirmedGone(hint)) return false;
+    if (liveness.listing(hint) !== 'none') return true;
+    // It may have started since the last refresh, and have minted the id.
+    const foundNewcomer = await this.#lookups.findNewMachines(trace, false);
+    return foundNewcomer === undefined || liveness.listing(hint) !== 'none';
   }
 
   // 1. This Machine's store

@@ -52,6 +52,7 @@ interface World {
   readonly isStoreBusy?: boolean;
   /** Another check of the directory finds a new Machine. */
   readonly hasNewcomer?: boolean;
+  readonly isDirectoryUnreadable?: boolean;
   readonly isStoreShared?: boolean;
   /** The configuration has no other Machine. */
   readonly isAlone?: boolean;
@@ -106,14 +107,17 @@ async function finderIn(world: World): Promise<Finding> {
   const isStopped = (machine: MachineId): boolean =>
     (world.stopped?.includes(machine) ?? false) &&
     !(checks > 0 && world.startedAtCheck?.includes(machine));
+  const isListed = (machine: MachineId): boolean =>
+    (world.running ?? [B, C]).includes(machine) ||
+    (checks > 0 && (world.startedAtCheck?.includes(machine) ?? false));
   const isRunning = (machine: MachineId): boolean =>
-    (world.running ?? [B, C]).includes(machine) &&
-    !isStopped(machine) &&
-    !world.gone?.includes(machine);
+    isListed(machine) && !isStopped(machine) && !world.gone?.includes(machine);
   const directory: OwnerFinderParts['directory'] = {
     findNewMachines: () => {
       checks += 1;
-      return Promise.resolve(world.hasNewcomer ?? false);
+      return Promise.resolve(
+        world.isDirectoryUnreadable ? undefined : (world.hasNewcomer ?? false),
+      );
     },
     peer: (machine) => (isRunning(machine) ? { machine, host: machine, port: 1 } : undefined),
   };
@@ -394,11 +398,34 @@ describe('an id that ends like a hint', () => {
     assert.deepEqual(queried, [keyOf('user~bob')]);
   });
 
-  test('of a client has a hint as long as a Machine of that name may only be stopped', async () => {
-    const { find } = await finderIn({});
+  test('of a client has a hint if the Machine of that name is stopped', async () => {
+    const bob = machineId('bob');
+    const { find } = await finderIn({ stopped: [bob] });
+    const { key, wholeId, owner } = await find(client('user~bob'));
+    assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
+    assert.deepEqual(owner, hinted(bob, { liveness: 'stopped' }));
+  });
+
+  test('of a client has a hint as long as the directory can not be read', async () => {
+    const { find } = await finderIn({ isDirectoryUnreadable: true });
     const { key, wholeId, owner } = await find(client('user~bob'));
     assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
     assert.deepEqual(owner, hinted(machineId('bob'), { liveness: 'unlisted' }));
+  });
+
+  test('of a client has a hint if the Machine of that name has just started', async () => {
+    const bob = machineId('bob');
+    const { find } = await finderIn({ startedAtCheck: [bob] });
+    const { key, wholeId, owner } = await find(client('user~bob'));
+    assert.deepEqual([key, wholeId], [keyOf('user'), undefined]);
+    assert.equal(owner.kind === 'owner' && owner.machine, bob);
+  });
+
+  test('of a client is a whole id if no Machine has that name', async () => {
+    const { find, checks } = await finderIn({});
+    const { key, wholeId, owner } = await find(client('user~42'));
+    assert.deepEqual([key, wholeId, owner.kind], [keyOf('user~42'), 'user~42', 'none']);
+    assert.ok(checks() > 0);
   });
 });
 
