@@ -7,7 +7,10 @@ import { hash } from 'node:crypto';
 declare const brand: unique symbol;
 type Branded<Base, Name extends string> = Base & { readonly [brand]: Name };
 
-/** What client and app exchange: 1 to 512 bytes of visible ASCII. A credential: never stored or logged. */
+/**
+ * What client and app exchange, one character a byte: as long as a head may be, without control characters. A
+ * credential: never stored or logged.
+ */
 export type SessionId = Branded<string, 'SessionId'>;
 
 /** First 128 bits of the SHA-256 of a session id, as 32 hex digits: all that is stored, logged or sent to a peer. */
@@ -35,17 +38,23 @@ export interface Binding {
   readonly expiresAt: number;
 }
 
-export const MAX_SESSION_ID_BYTES = 512;
+/** The default limit of a request head: a longer id can't come back. */
+export const MAX_SESSION_ID_BYTES = 32_768;
 const KEY_HEX_DIGITS = 32;
 
-/** One character outside the visible ASCII of a session id (MCP 2025-11-25, "Session Management"). */
-const NOT_VISIBLE_ASCII = /[^\x21-\x7e]/;
+/** Or text beyond the bytes. */
+const CONTROL_CHARACTER = /[^\x20-\x7e\x80-\xff]/;
 const MACHINE_ID = /^[a-z0-9]{1,32}$/;
 const SESSION_KEY = /^[0-9a-f]{32}$/;
 
 export function parseSessionId(text: string): SessionId | undefined {
   if (text.length === 0 || text.length > MAX_SESSION_ID_BYTES) return undefined;
-  return NOT_VISIBLE_ASCII.test(text) ? undefined : (text as SessionId);
+  return CONTROL_CHARACTER.test(text) ? undefined : (text as SessionId);
+}
+
+/** Reads an id that a person has typed, or that stood in JSON: as UTF-8, which is what apps and clients write. */
+export function parseTypedSessionId(text: string): SessionId | undefined {
+  return parseSessionId(Buffer.from(text, 'utf8').toString('latin1'));
 }
 
 export function parseMachineId(text: string): MachineId | undefined {
@@ -57,8 +66,13 @@ export function parseSessionKey(text: string): SessionKey | undefined {
   return SESSION_KEY.test(text) ? (text as SessionKey) : undefined;
 }
 
+/**
+ * One key for all ways to write an id: a form writes a space as `+` in a query (URL standard,
+ * "urlencoded serializing"), other clients write `%20`, and a `+` may also stand for itself.
+ */
 export function sessionKeyOf(id: SessionId): SessionKey {
-  return hash('sha256', id, 'hex').slice(0, KEY_HEX_DIGITS) as SessionKey;
+  const text = id.includes(' ') ? id.replaceAll(' ', '+') : id;
+  return hash('sha256', Buffer.from(text, 'latin1'), 'hex').slice(0, KEY_HEX_DIGITS) as SessionKey;
 }
 
 /**

@@ -24,7 +24,7 @@ import { exitCodeOf } from '../app/lifecycle.ts';
 import type { ProcessContext } from '../app/sidecar-process.ts';
 import { parseToolConfig, type Environment, type ToolConfig } from '../config/config.ts';
 import { splitOwnerHint } from '../protocols/owner-hint.ts';
-import { parseSessionId, sessionKeyOf, type SessionId, type SessionKey } from '../session.ts';
+import { parseTypedSessionId, sessionKeyOf, type SessionId, type SessionKey } from '../session.ts';
 
 export { USAGE };
 
@@ -104,7 +104,7 @@ async function prepare(
 async function keysNamedBy(session: NamedSession, stdin: Readable): Promise<readonly SessionKey[]> {
   if (session.kind === 'key') return [session.key];
   if (session.kind === 'id') return keysOf(session.id);
-  const id = parseSessionId(await readFirstLine(stdin));
+  const id = parseTypedSessionId(await readFirstLine(stdin));
   if (!id) throw CommandFailed.usage(INVALID_ID);
   return keysOf(id);
 }

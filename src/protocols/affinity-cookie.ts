@@ -10,19 +10,19 @@
  * Where the app has stopped, the cookie is expired: the next request goes to any Machine.
  */
 import { findCookieValue } from './cookie.ts';
+import { readCookieValues } from './id-locations.ts';
 import {
   headerIncludes,
   isHeader,
   type RequestHead,
   type ResponseHead,
   isReplayResponse,
-  textAt,
 } from './heads.ts';
 import { parseMachineId, type MachineId } from '../session.ts';
 
 export interface AffinityCookie {
-  /** The Machine that a request's cookie names. Undefined without a well-formed one, and if there are two. */
-  readonly read: (head: Pick<RequestHead, 'rawHeaders'>) => MachineId | undefined;
+  /** The Machines that a request's cookies of this name name, in their order: usually one or none. */
+  readonly read: (head: Pick<RequestHead, 'rawHeaders'>) => readonly MachineId[];
   /** The headers for the app, without this cookie. The given array if the cookie is absent. */
   removeFrom(rawHeaders: readonly string[]): readonly string[];
   /** The headers of a response of the local app; the given array if the client's cookie is fresh enough. */
@@ -68,17 +68,23 @@ export function createAffinityCookie(options: AffinityCookieOptions): AffinityCo
   };
 
   return {
-    read: (head) => readIssued(head.rawHeaders, name)?.machine,
+    read: ({ rawHeaders }) => {
+      const values = readCookieValues(rawHeaders, name);
+      return values.length === 0
+        ? NONE
+        : values.flatMap((value) => parseIssued(value)?.machine ?? []);
+    },
     removeFrom: (rawHeaders) => withoutCookie(rawHeaders, name),
     addTo: (response, request) => {
       const { rawHeaders } = response;
       if (!mayCarryCookie(response, request)) return rawHeaders;
-      const issued = readIssued(request.rawHeaders, name);
+      const [value, ...others] = readCookieValues(request.rawHeaders, name);
+      const issued = value !== undefined && others.length === 0 ? parseIssued(value) : undefined;
       if (issued && isFresh(issued)) return rawHeaders;
       return [...rawHeaders, 'set-cookie', lineOf(isEncrypted(request))];
     },
     expire: ({ rawHeaders }) =>
-      readIssued(rawHeaders, name)?.machine === self
+      readCookieValues(rawHeaders, name).some((value) => parseIssued(value)?.machine === self)
         ? ['set-cookie', `${name}=; Path=/; Max-Age=0`]
         : [],
   };
@@ -89,21 +95,11 @@ function isEncrypted({ rawHeaders }: RequestHead): boolean {
   return headerIncludes(rawHeaders, SCHEME_HEADER, 'https');
 }
 
+const NONE: readonly MachineId[] = [];
+
 /** `machine.seconds`; no sidecar sets a value of another form. */
-function readIssued(rawHeaders: readonly string[], name: string): Issued | undefined {
-  let value: string | undefined;
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    if (!isHeader(rawHeaders[i], 'cookie')) continue;
-    const header = rawHeaders[i + 1] ?? '';
-    for (let span = findCookieValue(header, name, 0); span;) {
-      const text = textAt(header, span);
-      if (value !== undefined && value !== text) return undefined;
-      value = text;
-      span = findCookieValue(header, name, span.end);
-    }
-  }
-  const [, machineText = '', seconds = ''] =
-    /^([a-z0-9]+)\.([0-9a-z]{1,10})$/.exec(value ?? '') ?? [];
+function parseIssued(value: string): Issued | undefined {
+  const [, machineText = '', seconds = ''] = /^([a-z0-9]+)\.([0-9a-z]{1,10})$/.exec(value) ?? [];
   const machine = parseMachineId(machineText);
   return machine === undefined ? undefined : { machine, atSeconds: parseInt(seconds, 36) };
 }

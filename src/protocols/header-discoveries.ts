@@ -12,7 +12,7 @@ import {
 import type { RequestIds } from './request-ids.ts';
 import { createIdReaders, type IdReader } from './id-locations.ts';
 import { splitOwnerHint, withOwnerHint } from './owner-hint.ts';
-import type { DiscoveredId, Discovery, Protocol } from './protocol.ts';
+import { CONFLICT, type DiscoveredId, type Discovery, type Protocol } from './protocol.ts';
 import { parseSessionId, type MachineId, type SessionId } from '../session.ts';
 
 export interface HeaderDiscoveries {
@@ -109,9 +109,13 @@ function findCarried(
 ): string | undefined {
   for (const { read, mayCarryHint } of idReaders) {
     const reading = read(request);
-    if (typeof reading !== 'string') continue;
-    if (reading === id) return reading;
-    if (hints && mayCarryHint && splitOwnerHint(reading)?.id === id) return reading;
+    if (reading === undefined || reading === CONFLICT) continue;
+    const texts = typeof reading === 'string' ? [reading] : reading;
+    const mayBeHinted = hints && mayCarryHint;
+    const carried = texts.find(
+      (text) => text === id || (mayBeHinted && splitOwnerHint(text)?.id === id),
+    );
+    if (carried !== undefined) return carried;
   }
   return undefined;
 }

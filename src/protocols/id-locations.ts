@@ -34,7 +34,9 @@ export function createIdReaders(protocols: readonly Protocol[]): readonly IdRead
 }
 
 /** The one value of that header. */
-export function createHeaderReader(name: string): IdReader['read'] {
+export function createHeaderReader(
+  name: string,
+): (head: RequestHead) => string | typeof CONFLICT | undefined {
   return ({ rawHeaders }) => {
     let reading: string | undefined;
     for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -115,22 +117,34 @@ function createQueryReader(name: string): IdReader['read'] {
   };
 }
 
+/** A browser holds a cookie once a domain and a path, and sends all of these. */
+export const MAX_COOKIE_VALUES = 4;
+
+/** A cookie may be sent more than once, and the server does not see for which domain and path each was set. */
 function createCookieReader(name: string): IdReader['read'] {
   return ({ rawHeaders }) => {
-    let reading: string | undefined;
-    for (let i = 0; i < rawHeaders.length; i += 2) {
-      if (!isHeader(rawHeaders[i], 'cookie')) continue;
-      const header = rawHeaders[i + 1] ?? '';
-      let span = findCookieValue(header, name, 0);
-      for (; span; span = findCookieValue(header, name, span.end)) {
-        const value = textAt(header, span);
-        if (reading !== undefined && reading !== value) return CONFLICT;
-        reading = value;
-      }
-    }
-    return reading;
+    const values = readCookieValues(rawHeaders, name);
+    return values.length > 1 ? values : values[0];
   };
 }
+
+/** The first different values of that cookie. */
+export function readCookieValues(rawHeaders: readonly string[], name: string): readonly string[] {
+  let values = NO_VALUES;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (!isHeader(rawHeaders[i], 'cookie')) continue;
+    const header = rawHeaders[i + 1] ?? '';
+    let span = findCookieValue(header, name, 0);
+    for (; span; span = findCookieValue(header, name, span.end)) {
+      const value = textAt(header, span);
+      if (!values.includes(value)) values = [...values, value];
+      if (values.length === MAX_COOKIE_VALUES) return values;
+    }
+  }
+  return values;
+}
+
+const NO_VALUES: readonly string[] = [];
 
 /** Unescaped, as in a query: `%61` and `a` are the same id to the app. */
 function createPathReader(pattern: RegExp): IdReader['read'] {

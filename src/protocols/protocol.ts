@@ -23,8 +23,11 @@ export type IdLocation =
 /** One name with two different values: it is unknown which one the app would use. */
 export const CONFLICT: unique symbol = Symbol('conflict');
 
-/** The text at an id location, unescaped, with its hint; `undefined` if there is none. */
-export type IdReading = string | typeof CONFLICT | undefined;
+/**
+ * The text at an id location, unescaped, with its hint; `undefined` if there is none. Several: a cookie that was
+ * sent more than once, in the order of the request (RFC 6265 §5.4).
+ */
+export type IdReading = string | readonly string[] | typeof CONFLICT | undefined;
 
 /** Where a response reveals an id that the app has minted. */
 export type Discovery =

@@ -22,7 +22,11 @@ export type RequestIds =
   | { readonly kind: 'none' }
   /** Two different values under one configured name. */
   | { readonly kind: 'conflict'; readonly name: string }
-  | ({ readonly kind: 'found' } & FoundId);
+  | ({
+      readonly kind: 'found';
+      /** More values of the same cookie, behind this one: the first that has an owner is the session. */
+      readonly others?: readonly FoundId[];
+    } & FoundId);
 
 /** Never throws: a malformed id counts as none. */
 export type ReadRequestIds = (head: RequestHead) => RequestIds;
@@ -64,12 +68,21 @@ function createQuickCheck(readers: readonly IdReader[]): (head: RequestHead) => 
 }
 
 function readIds(reader: IdReader, head: RequestHead, hints: boolean): RequestIds | undefined {
-  const { location, protocol } = reader;
   const reading = reader.read(head);
   if (reading === undefined) return undefined;
-  if (reading === CONFLICT) return { kind: 'conflict', name: locationName(location) };
+  if (reading === CONFLICT) return { kind: 'conflict', name: locationName(reader.location) };
+  if (typeof reading === 'string') return foundId(reader, reading, hints);
+  const [first, ...others] = reading.flatMap((text) => foundId(reader, text, hints) ?? []);
+  return first && (others.length > 0 ? { ...first, others } : first);
+}
+
+function foundId(
+  { mayCarryHint, protocol }: IdReader,
+  reading: string,
+  hints: boolean,
+): (FoundId & { readonly kind: 'found' }) | undefined {
   const wholeId = parseSessionId(reading);
-  const hinted = hints && reader.mayCarryHint ? splitOwnerHint(reading) : undefined;
+  const hinted = hints && mayCarryHint ? splitOwnerHint(reading) : undefined;
   if (hinted) {
     return { kind: 'found', id: hinted.id, hintedId: wholeId, hint: hinted.machine, protocol };
   }

@@ -164,6 +164,8 @@ export function ofPeer({ machine }: { readonly machine: MachineId }): KnownOwner
  * they match the store's cache of bindings: about 15 MB for as many sessions in use.
  */
 const GENERATION = 50_000;
+/** A longer id takes its sender longer than us: its key is computed each time, so the cache stays small. */
+const MAX_CACHED_BYTES = 512;
 
 /**
  * Caches the keys of session ids: hashing is the costliest step of finding a known owner. Ids are
@@ -175,6 +177,7 @@ export function createKeyCache(): (id: SessionId) => SessionKey {
   return (id) => {
     let key = newer.get(id);
     if (key !== undefined) return key;
+    if (id.length > MAX_CACHED_BYTES) return sessionKeyOf(id);
     key = older.get(id) ?? detachedCopy(sessionKeyOf(id));
     if (newer.size === GENERATION) {
       older = newer;

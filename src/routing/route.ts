@@ -45,8 +45,8 @@ export interface RouteParts {
   readonly self: MachineId;
   readonly readIds: ReadRequestIds;
   readonly owners: Pick<OwnerFinder, 'find'>;
-  /** The Machine that the affinity cookie of a request names; undefined without such cookies. */
-  readonly namedByCookie: ((head: RequestHead) => MachineId | undefined) | undefined;
+  /** The Machines that the affinity cookies of a request name; undefined without such cookies. */
+  readonly namedByCookie: ((head: RequestHead) => readonly MachineId[]) | undefined;
   readonly liveness: Pick<Liveness, 'of' | 'listing' | 'peer' | 'versionOf' | 'isFleetProbed'>;
   readonly place: Place;
   readonly directory: Pick<Directory, 'others' | 'findNewMachines'>;
@@ -59,6 +59,7 @@ export interface RouteParts {
 /** What is known of the owner. Without a session id, the Machine that the cookie names. */
 type Known = Pick<FoundOwner, 'owner'> & Partial<FoundOwner>;
 
+const NO_ID = { kind: 'none' } as const;
 const NO_OWNER: Known = { owner: { kind: 'none' } };
 /** A failed owner lookup proves nothing (invariant 11). */
 const UNCERTAIN: Known = { owner: { kind: 'inconclusive', mayBeOurs: true } };
@@ -92,6 +93,15 @@ export class Router {
     const ids = this.#parts.readIds(request.head);
     trace?.(sessionStep(request.head, ids));
     if (ids.kind === 'conflict') return this.decideEarly('conflicting-ids', trace);
+    if (ids.kind === 'found' && ids.others) return this.#routeFirstOwned(request, ids, trace);
+    return this.#routeWith(request, ids, trace);
+  }
+
+  #routeWith(
+    request: ArrivedRequest,
+    ids: RequestIds & { readonly kind: 'none' | 'found' },
+    trace: Trace,
+  ): Routed | Promise<Routed> {
     const facts = factsOf(request, ids, this.#factsParts);
     const known: Known | Promise<Known> =
       ids.kind === 'none'
@@ -100,6 +110,23 @@ export class Router {
     if (!(known instanceof Promise)) return this.#decide(ids, facts, known, trace);
     const onKnown = (found: Known): Routed => this.#decide(ids, facts, found, trace);
     return known.then(onKnown, () => onKnown(UNCERTAIN));
+  }
+
+  /** Of several values of one cookie, the first that has an owner is the session. None has: there is no id. */
+  async #routeFirstOwned(
+    request: ArrivedRequest,
+    { others = [], ...first }: RequestIds & { readonly kind: 'found' },
+    trace: Trace,
+  ): Promise<Routed> {
+    for (const value of [first, ...others]) {
+      const ids = { ...value, kind: 'found' } as const;
+      const facts = factsOf(request, ids, this.#factsParts);
+      const known = await this.#parts.owners.find(ids, facts, request, trace);
+      const { owner } = known;
+      if (owner.kind === 'owner' && owner.liveness !== 'gone')
+        return this.#decide(ids, facts, known, trace);
+    }
+    return this.#routeWith(request, NO_ID, trace);
   }
 
   /** For a request whose session is not looked up. */
@@ -135,7 +162,10 @@ export class Router {
 
   #namedByCookie({ head }: ArrivedRequest): Known | Promise<Known> {
     const { self, namedByCookie, liveness, directory } = this.#parts;
-    const machine = namedByCookie?.(head);
+    const machines = namedByCookie?.(head) ?? [];
+    const isHad = (machine: MachineId): boolean =>
+      machine === self || liveness.peer(machine) !== undefined;
+    const machine = machines.length > 1 ? (machines.find(isHad) ?? machines[0]) : machines[0];
     if (machine === undefined) return NO_OWNER;
     if (machine === self) return ofCookie(machine, 'running');
     const state = liveness.of(machine);

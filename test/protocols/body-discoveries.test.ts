@@ -56,7 +56,7 @@ const ENGINE_IO: readonly (readonly [claim: string, body: string, id: string | u
   ['but not an error', '{"code":1,"message":"Session ID unknown"}', undefined],
   ['but not a handshake without an id', '0{"upgrades":[]}', undefined],
   ['but not an id that is not a string', '0{"sid":5}', undefined],
-  ['but not a malformed id', '0{"sid":"a b"}', undefined],
+  ['but not a malformed id', '0{"sid":"a\\tb"}', undefined],
   ['but not a truncated packet', OPEN.slice(0, -1), undefined],
   ['but not other text', 'hello', undefined],
   ['but not endless digits', '1'.repeat(40_000), undefined],

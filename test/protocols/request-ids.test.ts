@@ -2,7 +2,11 @@ import type { RequestHead } from '../../src/protocols/heads.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { createRequestIdReader, type RequestIds } from '../../src/protocols/request-ids.ts';
+import {
+  createRequestIdReader,
+  type FoundId,
+  type RequestIds,
+} from '../../src/protocols/request-ids.ts';
 import { cpuMsOf } from '../support/cpu.ts';
 import { DEFAULT_PROTOCOLS, get, post, protocolsOf } from './heads.ts';
 
@@ -10,14 +14,18 @@ import { DEFAULT_PROTOCOLS, get, post, protocolsOf } from './heads.ts';
 function describeIds(ids: RequestIds): string {
   if (ids.kind === 'none') return 'none';
   if (ids.kind === 'conflict') return `conflict ${ids.name}`;
-  const { protocol, id, hint } = ids;
+  return [ids, ...(ids.others ?? [])].map(describeId).join(', ');
+}
+
+function describeId({ protocol, id, hint }: FoundId): string {
   return `${protocol.name} ${id}${hint === undefined ? '' : ` ~${hint}`}`;
 }
 
 const byDefault = createRequestIdReader(DEFAULT_PROTOCOLS, { hints: true });
 const byCookie = createRequestIdReader(protocolsOf('cookie:sid'), { hints: true });
 
-const LONGEST = 'x'.repeat(512);
+const LONGEST = 'x'.repeat(32_768);
+const JWT = `eyJ${'a.b-_'.repeat(520)}`;
 const TOO_LONG = `${LONGEST}x`;
 
 type Row = readonly [claim: string, head: RequestHead, expected: string];
@@ -39,16 +47,17 @@ const HEADERS: readonly Row[] = [
   ['too long is ignored', post('/mcp', 'Mcp-Session-Id', TOO_LONG), 'none'],
   ['too long with a hint is ignored', post('/mcp', 'Mcp-Session-Id', `${TOO_LONG}~m1`), 'none'],
   ['empty is ignored', post('/mcp', 'Mcp-Session-Id', ''), 'none'],
-  ['a list is ignored', post('/mcp', 'Mcp-Session-Id', 'a, b'), 'none'],
-  ['a space before a hint makes it invalid', post('/mcp', 'Mcp-Session-Id', 'a b~m1'), 'none'],
+  ['a list is one id', post('/mcp', 'Mcp-Session-Id', 'a, b'), 'mcp a, b'],
+  ['a space belongs to it', post('/mcp', 'Mcp-Session-Id', 'a b~m1'), 'mcp a b ~m1'],
+  ['a token of 2,600 bytes', post('/mcp', 'Mcp-Session-Id', JWT), `mcp ${JWT}`],
   ['a control character makes it invalid', post('/mcp', 'Mcp-Session-Id', 'a\x01b'), 'none'],
   ['a line break makes it invalid', post('/mcp', 'Mcp-Session-Id', 'a\r\nb'), 'none'],
-  ['latin-1 is ignored', post('/mcp', 'Mcp-Session-Id', 'caf\xe9'), 'none'],
+  ['bytes beyond ASCII belong to it', post('/mcp', 'Mcp-Session-Id', 'caf\xe9'), 'mcp caf\xe9'],
   ['two equal ones count as one', post('/mcp', 'mcp-session-id', 'abc', 'Mcp-Session-Id', 'abc'), 'mcp abc'],
   ['two different ones are a conflict', post('/mcp', 'mcp-session-id', 'abc', 'Mcp-Session-Id', 'abd'), 'conflict mcp-session-id'],
   ['two different hints are a conflict', post('/mcp', 'mcp-session-id', 'a~m1', 'mcp-session-id', 'a~m2'), 'conflict mcp-session-id'],
   ['a malformed second one is a conflict', post('/mcp', 'mcp-session-id', 'abc', 'mcp-session-id', ''), 'conflict mcp-session-id'],
-  ['after a malformed one the next location is used', post('/?session_id=q', 'mcp-session-id', 'a b'), 'mcp-sse q'],
+  ['after a malformed one the next location is used', post('/?session_id=q', 'mcp-session-id', 'a\x01b'), 'mcp-sse q'],
   ['the first protocol takes precedence', post('/?session_id=q', 'x-session-id', 'x', 'mcp-session-id', 'abc'), 'mcp abc'],
   ['a query takes precedence over the header of rpc', post('/?session_id=q', 'x-session-id', 'x'), 'mcp-sse q'],
 ];
@@ -68,9 +77,10 @@ const QUERIES: readonly Row[] = [
   ['names are decoded', get('/?session%5Fid=abc'), 'mcp-sse abc'],
   ['names are decoded whatever else is escaped', get('/?x=%20&%73ession_id=abc&y=%zz'), 'mcp-sse abc'],
   ['a malformed escape is literal', get('/?session_id=a%zz'), 'mcp-sse a%zz'],
-  ['an escaped space makes it invalid', get('/?session_id=a%20b'), 'none'],
+  ['an escaped space belongs to it', get('/?session_id=a%20b'), 'mcp-sse a b'],
   ['an escaped line break makes it invalid', get('/?session_id=a%0d%0ab'), 'none'],
-  ['UTF-8 is ignored', get('/?session_id=%c3%a9'), 'none'],
+  ['UTF-8 is read byte by byte', get('/?session_id=%c3%a9'), 'mcp-sse \xc3\xa9'],
+  ['an escaped control character makes it invalid', get('/?session_id=a%00b'), 'none'],
   ['a missing value is ignored', get('/?session_id'), 'none'],
   ['an empty value is ignored', get('/?session_id='), 'none'],
   ['a hint', get('/?session_id=abc~m1&x=1'), 'mcp-sse abc ~m1'],
@@ -115,8 +125,11 @@ const COOKIES: readonly Row[] = [
   ['its text in another value is ignored', get('/', 'cookie', 'a=sid=abc; b="; sid"'), 'none'],
   ['an invalid header is ignored', get('/', 'cookie', ';;= ;=sid; ;'), 'none'],
   ['two equal ones count as one', get('/', 'cookie', 'sid=a; sid=a', 'cookie', 'sid=a'), 'cookie:sid a'],
-  ['two different ones are a conflict', get('/', 'cookie', 'sid=a; sid=b'), 'conflict sid'],
-  ['two different ones in two headers are a conflict', get('/', 'cookie', 'sid=a', 'cookie', 'sid=b'), 'conflict sid'],
+  ['of two different ones each may be the session', get('/', 'cookie', 'sid=a; sid=b~m1'), 'cookie:sid a, cookie:sid b ~m1'],
+  ['of two different ones in two headers too', get('/', 'cookie', 'sid=a', 'cookie', 'sid=b'), 'cookie:sid a, cookie:sid b'],
+  ['a malformed one beside it is ignored', get('/', 'cookie', 'sid=; sid=b'), 'cookie:sid b'],
+  ['a duplicate among others counts once', get('/', 'cookie', 'sid=a; sid=b; sid=a'), 'cookie:sid a, cookie:sid b'],
+  ['more than four are not read', get('/', 'cookie', 'sid=a; sid=b; sid=c; sid=d; sid=e'), 'cookie:sid a, cookie:sid b, cookie:sid c, cookie:sid d'],
   ['a query is ignored', get('/?sid=abc'), 'none'],
 ];
 

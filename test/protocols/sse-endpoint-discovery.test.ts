@@ -111,7 +111,7 @@ const UNTAUGHT: readonly (readonly [claim: string, stream: string])[] = [
   ['an id in the path', 'event: endpoint\ndata: /m/sessionId=a\n\n'],
   ['an id in the fragment', 'event: endpoint\ndata: /m#?sessionId=a\n\n'],
   ['an empty id', 'event: endpoint\ndata: /m?sessionId=\n\n'],
-  ['a malformed id', 'event: endpoint\ndata: /m?sessionId=a%20b\n\n'],
+  ['a malformed id', 'event: endpoint\ndata: /m?sessionId=a%09b\n\n'],
   ['two different ids', 'event: endpoint\ndata: /m?sessionId=a&sessionId=b\n\n'],
   ['JSON with a URL in it', 'event: endpoint\ndata: {"uri":"/m?sessionId=a"}\n\n'],
   ['a space in the URL', 'event: endpoint\ndata: /m m?sessionId=a\n\n'],

@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util';
 import {
   parseMachineId,
-  parseSessionId,
+  parseTypedSessionId,
   parseSessionKey,
   type MachineId,
   type SessionId,
@@ -240,14 +240,14 @@ function readKey(text: string, mistakes: string[]): NamedSession | undefined {
 }
 
 function readId(text: string, mistakes: string[]): NamedSession | undefined {
-  const id = parseSessionId(text);
+  const id = parseTypedSessionId(text);
   if (id) return { kind: 'id', id };
   mistakes.push(INVALID_ID);
   return undefined;
 }
 
 /** Does not quote the text: it may be a credential. */
-export const INVALID_ID = 'the id must be 1 to 512 visible ASCII characters';
+export const INVALID_ID = 'the id must be 1 to 32768 bytes without control characters';
 
 function readOwner(
   option: string,

@@ -95,7 +95,7 @@ const MISTAKES: readonly (readonly [args: readonly string[], message: RegExp])[]
   [['get', ''], ONE_SESSION],
   [['get', 'one', 'two'], ONE_SESSION],
   [['get', 'one', '--key', KEY], ONE_SESSION],
-  [['get', 'a b'], /^the id must be 1 to 512 visible ASCII characters$/],
+  [['get', 'a\tb'], /^the id must be 1 to 32768 bytes without control characters$/],
   [['get', '--key', 'one'], /^--key must be 32 digits of 0-9 and a-f, as "list" shows them$/],
   [['delete', 'one', '--if-owner', '?'], /^--if-owner must be a Machine id/],
   [['export', 'a', 'b'], /^only one file can be given$/],

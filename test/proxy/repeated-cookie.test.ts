@@ -1,0 +1,66 @@
+/** A browser sends a cookie as often as it has it: once a domain and a path (RFC 6265 §5.4). */
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { openFleet, type TestMachine } from '../support/fleet.ts';
+import { serveApp } from '../support/sidecar.ts';
+
+/** Logs in at `/login`, and knows only its own sessions. */
+async function startApp(t: TestContext, name: string): Promise<number> {
+  let count = 0;
+  const ids = new Set<string>();
+  return serveApp(t, (req, res) => {
+    if (req.url === '/login') {
+      const id = `${name}-${(count += 1)}`;
+      ids.add(id);
+      res.setHeader('set-cookie', `sid=${id}; Path=/`);
+      res.end(name);
+      return;
+    }
+    const sent = [...(req.headers.cookie ?? '').matchAll(/(?:^|; )sid=([^;]*)/g)];
+    const isKnown = sent.some(([, id = '']) => ids.has(id));
+    res.writeHead(isKnown ? 200 : 401).end(name);
+  });
+}
+
+async function startTwo(
+  t: TestContext,
+  env: Record<string, string>,
+): Promise<readonly [TestMachine, TestMachine]> {
+  const fleet = await openFleet(t, 'm1', 'm2');
+  const protocols = { SESSION_PROTOCOLS: 'cookie:sid', ...env };
+  return [
+    await fleet.start('m1', await startApp(t, 'm1'), protocols),
+    await fleet.start('m2', await startApp(t, 'm2'), protocols),
+  ];
+}
+
+const call = (machine: TestMachine, path: string, cookie: string): Promise<Response> =>
+  fetch(machine.url + path, { headers: cookie === '' ? {} : { cookie }, redirect: 'manual' });
+
+async function logIn(machine: TestMachine, cookie = ''): Promise<string> {
+  const response = await call(machine, '/login', cookie);
+  assert.equal(response.status, 200);
+  return response.headers.getSetCookie()[0]?.split(';')[0] ?? '';
+}
+
+for (const hints of ['true', 'false']) {
+  const env = { SESSION_ID_HINTS: hints };
+
+  test(`the first of several that has an owner is the session (hints ${hints})`, async (t) => {
+    const [m1, m2] = await startTwo(t, env);
+    const cookie = await logIn(m1);
+    for (const sent of [`${cookie}; sid=older`, `sid=older; ${cookie}`]) {
+      assert.equal((await call(m1, '/', sent)).status, 200);
+      const elsewhere = await call(m2, '/', sent);
+      assert.match(elsewhere.headers.get('fly-replay') ?? '', /^instance=m1;/);
+    }
+  });
+
+  test(`none of several has an owner: any Machine serves, and a new session is bound (hints ${hints})`, async (t) => {
+    const [m1, m2] = await startTwo(t, env);
+    assert.equal((await call(m1, '/', 'sid=a; sid=b')).status, 401);
+    const cookie = await logIn(m1, 'sid=a; sid=b');
+    const elsewhere = await call(m2, '/', `sid=a; sid=b; ${cookie}`);
+    assert.match(elsewhere.headers.get('fly-replay') ?? '', /^instance=m1;/);
+  });
+}
