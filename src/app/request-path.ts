@@ -1,5 +1,5 @@
 /** The request path: everything between the listeners and the store. */
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { createForwardWatchdog } from '../fleet/forward-watchdog.ts';
 import { createHeartbeats, type Heartbeats } from '../fleet/heartbeats.ts';
 import { BINDINGS_PATH } from '../fleet/join/reader.ts';
@@ -68,7 +68,10 @@ export class RequestPath {
     this.#router = createRouter(parts, this.sessions, this.#cookie);
     this.#actionFor = createActions({ directory, replayTimeoutMs: config.replayTimeoutMs });
     this.#recorder = new RequestRecorder({ ...parts, maskPath: createPathMask(config.protocols) });
-    this.#discoverer = createDiscoverer(config.protocols, { hints: config.hints, self, clock });
+    this.#discoverer = createDiscoverer(config.protocols, {
+      ...{ hints: config.hints, self, clock },
+      createId: () => randomBytes(16).toString('hex'),
+    });
     this.#upstream = this.#engine.poolToApp(this.#discoverer.revealingHeaders);
     const pool = this.#engine.poolToPeer;
     this.#peerUpstreams = createPeerUpstreams({ directory, liveness, pool });
@@ -154,7 +157,7 @@ export class RequestPath {
       revealingHeaders: this.#engine.revealingHeaders,
       upstreamHost: config.upstreamUrl.host,
       via: createVia(self),
-      removeHints: config.hints ? createOwnerHintRemover(config.protocols) : (head) => head,
+      removeHints: createOwnerHintRemover(config.protocols, { hints: config.hints }),
       removeCookie: (rawHeaders) => cookie?.removeFrom(rawHeaders) ?? rawHeaders,
       watchForward: (machine, onUnresponsive) => this.#forwards.begin(machine, onUnresponsive),
       trustsClientIp: config.identity.app !== undefined,

@@ -13,28 +13,35 @@ export interface BodyDiscoverer {
   mayRevealId(request: RequestHead, ids: RequestIds): boolean;
   /** Whether to request that response uncompressed: an inspector can't read compressed bytes. */
   needsPlainBody(request: RequestHead): boolean;
+  /** Whether such a response may reveal an id, compressed or not. */
+  isOfType(response: ResponseHead): boolean;
   /** An inspector for this response, if its body may reveal an id. */
-  open(response: ResponseHead): OpenedInspector | undefined;
+  open(request: RequestHead, response: ResponseHead): OpenedInspector | undefined;
 }
 
 export interface OpenedInspector {
   readonly inspector: BodyInspector;
-  /** The outgoing body is longer than the app's, by an owner hint. */
-  readonly addsHint: boolean;
+  /** The outgoing body may be longer than the app's. */
+  readonly changesLength: boolean;
 }
 
 const EVENT_STREAM = ['text/event-stream'];
 /** Read from requests; in lower case. */
 export const STREAM_HEADER = 'accept';
 
-/** `hint`: the Machine whose hint new ids get, if any. */
+export interface BodyDiscovererOptions {
+  /** The Machine whose hint new ids get, if any. */
+  readonly hint: MachineId | undefined;
+  readonly createId: () => string;
+}
+
 export function createBodyDiscoverers(
   protocols: readonly Protocol[],
-  hint: MachineId | undefined,
+  options: BodyDiscovererOptions,
 ): readonly BodyDiscoverer[] {
   return protocols.flatMap((protocol) =>
     protocol.discoveries.flatMap(
-      (discovery) => createBodyDiscoverer(protocol, discovery, hint) ?? [],
+      (discovery) => createBodyDiscoverer(protocol, discovery, options) ?? [],
     ),
   );
 }
@@ -42,7 +49,7 @@ export function createBodyDiscoverers(
 function createBodyDiscoverer(
   protocol: Protocol,
   discovery: Discovery,
-  hint: MachineId | undefined,
+  options: BodyDiscovererOptions,
 ): BodyDiscoverer | undefined {
   switch (discovery.from) {
     case 'header':
@@ -54,10 +61,10 @@ function createBodyDiscoverer(
         mayRevealId: mayOpenStream,
         needsPlainBody: ({ rawHeaders }) =>
           headerIncludes(rawHeaders, STREAM_HEADER, 'text/event-stream'),
-        open: opener(
+        ...opener(
           EVENT_STREAM,
-          () => new SseEndpointInspector({ protocol, names, hint }),
-          hint !== undefined,
+          (request) => new SseEndpointInspector({ ...options, protocol, names, request }),
+          true,
         ),
       };
     }
@@ -82,17 +89,27 @@ function revealedByRequest(
   return {
     mayRevealId: (request, ids) => !hasIdOf(protocol, ids) && mayRevealId(request),
     needsPlainBody: () => true,
-    open: opener(contentTypes, createInspector, false),
+    ...opener(contentTypes, createInspector, false),
   };
 }
 
 function opener(
   contentTypes: readonly string[],
-  createInspector: () => BodyInspector,
-  addsHint: boolean,
-): BodyDiscoverer['open'] {
-  return (response) =>
-    isReadable(response, contentTypes) ? { inspector: createInspector(), addsHint } : undefined;
+  createInspector: (request: RequestHead) => BodyInspector,
+  changesLength: boolean,
+): Pick<BodyDiscoverer, 'isOfType' | 'open'> {
+  const isOfType: BodyDiscoverer['isOfType'] = ({ statusCode, rawHeaders }) =>
+    statusCode >= 200 &&
+    statusCode < 300 &&
+    contentTypes.some((type) => headerIncludes(rawHeaders, 'content-type', type));
+  return {
+    isOfType,
+    // A response that the app compresses despite `accept-encoding: identity` is not inspected.
+    open: (request, response) =>
+      isOfType(response) && !isCompressed(response)
+        ? { inspector: createInspector(request), changesLength }
+        : undefined,
+  };
 }
 
 /** A session does not begin within another session of its own protocol. */
@@ -101,22 +118,16 @@ function hasIdOf(protocol: Protocol, ids: RequestIds): boolean {
 }
 
 /**
- * A stream of a request that names an MCP session begins no session. An id of another protocol, a cookie
- * for example, does not count: an MCP session may begin within that one.
+ * A stream within a session that was opened by other means begins no session: that is a stream of MCP's
+ * Streamable HTTP. An id in the query of a stream that opens one may be anything, a tenant or an older session.
  */
 function mayOpenStream(request: RequestHead, ids: RequestIds): boolean {
-  const namesMcpSession = ids.kind === 'found' && ids.protocol.isMcp;
-  return request.method === 'GET' && !namesMcpSession;
+  if (request.method !== 'GET') return false;
+  if (ids.kind !== 'found' || !ids.protocol.isMcp) return true;
+  return ids.protocol.discoveries.some(({ from }) => from === 'sse-endpoint');
 }
 
-/** A response that the app compresses despite `accept-encoding: identity` is not inspected. */
-function isReadable(
-  { statusCode, rawHeaders }: ResponseHead,
-  contentTypes: readonly string[],
-): boolean {
-  if (statusCode < 200 || statusCode >= 300) return false;
-  const isOfType = contentTypes.some((type) => headerIncludes(rawHeaders, 'content-type', type));
-  if (!isOfType) return false;
+export function isCompressed({ rawHeaders }: ResponseHead): boolean {
   const isEncoded = headerIncludes(rawHeaders, 'content-encoding', '');
-  return !isEncoded || headerIncludes(rawHeaders, 'content-encoding', 'identity');
+  return isEncoded && !headerIncludes(rawHeaders, 'content-encoding', 'identity');
 }

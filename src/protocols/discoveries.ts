@@ -6,7 +6,12 @@
 import type { Clock } from '../clock.ts';
 import { COOKIE_HEADERS } from './affinity-cookie.ts';
 import type { BodyInspector } from './body-inspector.ts';
-import { createBodyDiscoverers, STREAM_HEADER, type OpenedInspector } from './body-discoveries.ts';
+import {
+  createBodyDiscoverers,
+  isCompressed,
+  STREAM_HEADER,
+  type OpenedInspector,
+} from './body-discoveries.ts';
 import { createHeaderDiscoverer } from './header-discoveries.ts';
 import {
   createHeaderSpotter,
@@ -39,6 +44,11 @@ export interface Discoverer {
    * identity`, as an inspector can't find an id in compressed bytes.
    */
   mayRevealInBody(head: RequestHead, ids: RequestIds): boolean;
+  /**
+   * Whether the body of this response may reveal an id, but is compressed: the app was not asked for plain text,
+   * as nothing in the request announced a stream.
+   */
+  isUnreadable(request: RequestHead, ids: RequestIds, response: ResponseHead): boolean;
   /** Inspects the head of a response of the local app. Never throws. */
   inspectHead(request: RequestHead, ids: RequestIds, response: ResponseHead): HeadDiscoveries;
 }
@@ -48,6 +58,8 @@ export interface DiscovererOptions {
   readonly hints: boolean;
   readonly self: MachineId;
   readonly clock: Clock;
+  /** An id that nobody can guess. */
+  readonly createId: () => string;
 }
 
 const NOTHING: HeadDiscoveries = {
@@ -64,7 +76,7 @@ export function createDiscoverer(
   const hint = options.hints ? options.self : undefined;
   const headers = createHeaderDiscoverer(protocols, { hint, clock: options.clock });
   const hasRevealingHeader = createHeaderSpotter(headers.names);
-  const bodies = createBodyDiscoverers(protocols, hint);
+  const bodies = createBodyDiscoverers(protocols, { hint, createId: options.createId });
 
   const inspectHead: Discoverer['inspectHead'] = (request, ids, response) => {
     const mayRevealInHead = hasRevealingHeader(response.selected ?? response.rawHeaders);
@@ -78,7 +90,7 @@ export function createDiscoverer(
     return {
       discovered: inHead.discovered,
       hasEnded: inHead.hasEnded || (mayEnd && isSuccess(response)),
-      rawHeaders: body?.addsHint ? withoutLength(shown ?? response.rawHeaders) : shown,
+      rawHeaders: body?.changesLength ? withoutLength(shown ?? response.rawHeaders) : shown,
       inspector: body?.inspector,
     };
   };
@@ -90,7 +102,7 @@ export function createDiscoverer(
     response: ResponseHead,
   ): OpenedInspector | undefined => {
     for (const body of bodies) {
-      const opened = body.mayRevealId(request, ids) ? body.open(response) : undefined;
+      const opened = body.mayRevealId(request, ids) ? body.open(request, response) : undefined;
       if (opened) return opened;
     }
     return undefined;
@@ -100,6 +112,9 @@ export function createDiscoverer(
     revealingHeaders: headers.names,
     mayRevealInBody: (head, ids) =>
       bodies.some((body) => body.mayRevealId(head, ids) && body.needsPlainBody(head)),
+    isUnreadable: (request, ids, response) =>
+      isCompressed(response) &&
+      bodies.some((body) => body.mayRevealId(request, ids) && body.isOfType(response)),
     inspectHead,
   };
 }
@@ -122,7 +137,7 @@ function isSuccess({ statusCode }: ResponseHead): boolean {
   return statusCode >= 200 && statusCode < 300;
 }
 
-/** An owner hint makes the stream longer than the app's `Content-Length` says. */
+/** An owner hint or a parameter makes the stream longer than the app's `Content-Length` says. */
 function withoutLength(rawHeaders: readonly string[]): readonly string[] {
   const isLength = (i: number): boolean => isHeader(rawHeaders[i], 'content-length');
   return rawHeaders.filter((_, i) => !isLength(i - (i % 2)));

@@ -9,6 +9,8 @@ export interface RequestHead {
   readonly method: string;
   /** The request-target as received (RFC 9112 §3.2). */
   readonly target: string;
+  /** The host that the request is for, if it is known without its fields. */
+  readonly host?: string | undefined;
   /** Of all fields at least those of {@link headersReadFromRequests}. */
   readonly rawHeaders: readonly string[];
 }

@@ -4,6 +4,7 @@
  * lets it: `session_id` in a query is MCP's and also any RPC's.
  */
 import { findCookieValue } from './cookie.ts';
+import { OWN_PARAMETER } from './own-parameter.ts';
 import { MAX_PATH_CHARACTERS } from './path-pattern.ts';
 import {
   CONFLICT,
@@ -30,7 +31,12 @@ export function createIdReaders(protocols: readonly Protocol[]): readonly IdRead
       readers.set(key, addProtocol(readers.get(key), location, protocol));
     }
   }
-  return [...readers.values()];
+  // The sidecar has written its own parameter for this very session: no other id is as certain.
+  return [...readers.values()].sort((one, other) => Number(isOwn(other)) - Number(isOwn(one)));
+}
+
+function isOwn({ location }: IdReader): boolean {
+  return location.in === 'query' && location.name === OWN_PARAMETER;
 }
 
 /** The one value of that header. */

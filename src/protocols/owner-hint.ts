@@ -4,6 +4,7 @@
  */
 import { findCookieValue } from './cookie.ts';
 import { createIdReaders, type IdReader } from './id-locations.ts';
+import { cutOwnParameter } from './own-parameter.ts';
 import type { Protocol } from './protocol.ts';
 import { decodeQueryText, findQuery, findQueryValue, startOfLastCharacters } from './query.ts';
 import { createHeaderSpotter, isHeader, type RequestHead, textAt } from './heads.ts';
@@ -29,8 +30,8 @@ export function withOwnerHint(id: string, machine: MachineId): string {
 type Hintable = Pick<RequestHead, 'target' | 'rawHeaders'>;
 
 /**
- * Removes the hints from a request before the app sees it, at every configured location, byte for byte the
- * same otherwise. Returns the given object if there was none. An id equal to `whole` stays as it is: the
+ * Removes the hints from a request before the app sees it, at every configured location, and the sidecar's own
+ * parameter; byte for byte the same otherwise. Returns the given object if there was none. An id equal to `whole` stays as it is: the
  * caller knows that its hint-like end belongs to it.
  */
 export type RemoveOwnerHints = (head: RequestHead, whole?: SessionId) => Hintable;
@@ -38,9 +39,20 @@ export type RemoveOwnerHints = (head: RequestHead, whole?: SessionId) => Hintabl
 /** Removes the hints from one text of a request; returns the same text if it has none. */
 type Clean = (text: string, whole: SessionId | undefined) => string;
 
-export function createOwnerHintRemover(protocols: readonly Protocol[]): RemoveOwnerHints {
-  const readers = createIdReaders(protocols).filter(({ mayCarryHint }) => mayCarryHint);
-  const cleanTarget = createTargetCleaner(readers);
+export function createOwnerHintRemover(
+  protocols: readonly Protocol[],
+  options: { readonly hints: boolean },
+): RemoveOwnerHints {
+  const readers = options.hints
+    ? createIdReaders(protocols).filter(({ mayCarryHint }) => mayCarryHint)
+    : [];
+  const mayAddParameter = protocols.some(({ discoveries }) =>
+    discoveries.some(({ from }) => from === 'sse-endpoint'),
+  );
+  const cleanQueries = createTargetCleaner(readers);
+  const cleanTarget: Clean = mayAddParameter
+    ? (target, whole) => cleanQueries(cutOwnParameter(target), whole)
+    : cleanQueries;
   const headerCleaners = createHeaderCleaners(readers);
   const hasHintableHeader = createHeaderSpotter(headerCleaners.map(([name]) => name));
 

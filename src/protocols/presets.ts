@@ -4,6 +4,7 @@
  * of its own, such as `signalr.ts`.
  */
 import { MCP_TASKS } from './mcp.ts';
+import { OWN_PARAMETER } from './own-parameter.ts';
 import { parsePathPattern } from './path-pattern.ts';
 import type { Protocol } from './protocol.ts';
 import { SIGNALR } from './signalr.ts';
@@ -28,6 +29,7 @@ const PRESETS: Readonly<Record<string, readonly Protocol[]>> = {
     {
       name: 'mcp-sse',
       idLocations: [
+        { in: 'query', name: OWN_PARAMETER, mayCarryHint: true },
         { in: 'query', name: 'session_id', mayCarryHint: true },
         { in: 'query', name: 'sessionId', mayCarryHint: true },
       ],

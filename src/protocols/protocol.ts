@@ -36,8 +36,9 @@ export type Discovery =
   /** The id goes out with an owner hint. */
   | { readonly from: 'set-cookie'; readonly name: string }
   /**
-   * The query of the URL in a stream's first event, whose name is `endpoint`. The id goes out with an owner
-   * hint.
+   * The URL in a stream's first event of the name `endpoint`. A new id in its query, under the first of the names
+   * that is there, goes out with an owner hint; to any other URL of our own origin the sidecar adds its own
+   * parameter (`own-parameter.ts`).
    */
   | { readonly from: 'sse-endpoint'; readonly names: readonly string[] }
   | BodyDiscovery

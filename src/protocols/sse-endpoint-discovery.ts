@@ -1,10 +1,7 @@
 /**
- * Discovers the session id in the `endpoint` event at the beginning of an event stream (MCP revision
- * 2024-11-05, "HTTP with SSE"), and puts the owner hint on it. Only what may be that event's URL is held;
- * any other stream passes without a delay.
- *
- *     reading --blank line after event 'endpoint' and its URL--> complete
- *        '----any line that such an event can't have----------> ruled-out
+ * Discovers the session id in the `endpoint` event of an event stream (MCP revision 2024-11-05, "HTTP with SSE"),
+ * and writes the owner hint into its URL. Other events may come before it. Only what may be that event's URL is
+ * held; all else passes without a delay.
  */
 import {
   inspected,
@@ -13,18 +10,24 @@ import {
   type BodyInspector,
   type InspectedChunk,
 } from './body-inspector.ts';
-import { replaceAt, textAt, type Span } from './heads.ts';
-import { withOwnerHint } from './owner-hint.ts';
+import { headerValue, replaceAt, textAt, type RequestHead, type Span } from './heads.ts';
+import { addOwnParameter } from './own-parameter.ts';
+import { splitOwnerHint, withOwnerHint } from './owner-hint.ts';
 import type { DiscoveredId, Protocol } from './protocol.ts';
 import { decodeQueryText, findQueryValues } from './query.ts';
 import { parseSessionId, type MachineId, type SessionId } from '../session.ts';
 import { parseSseField, SseLineReader } from './sse-lines.ts';
 
 const SPACE = 0x20;
+const TAB = 0x09;
 const DELETE = 0x7f;
+const COMMENT = ':';
 const DATA_FIELD = 'data:';
-/** No URL begins like this, but JSON does: it rules out most other streams at once. */
-const JSON_DATA = /^data: ?[{["]/;
+const ENDPOINT = 'endpoint';
+/** What begins JSON and no URL. */
+const JSON_START: ReadonlySet<number> = new Set(Buffer.from('"[{'));
+/** A word alone is no URL that anyone posts to: events of this name exist outside of MCP too. */
+const URL_LIKE = /[/?]/;
 
 export interface SseEndpointOptions {
   readonly protocol: Protocol;
@@ -32,51 +35,68 @@ export interface SseEndpointOptions {
   readonly names: readonly string[];
   /** The Machine whose hint the id gets in the URL that the client sees, if any. */
   readonly hint: MachineId | undefined;
+  readonly createId: () => string;
+  /** The request that the stream responds to. */
+  readonly request: RequestHead;
 }
 
 export class SseEndpointInspector implements BodyInspector {
   readonly #options: SseEndpointOptions;
-  readonly #event: EndpointEvent;
+  readonly #event = new EndpointEvent();
   #held = NO_BYTES;
+  /** Comments do not count: proxies pad streams with them. */
+  #inspectedBytes = 0;
   #isDone = false;
 
   constructor(options: SseEndpointOptions) {
     this.#options = options;
-    this.#event = new EndpointEvent((url) => findId(url, options.names) !== undefined);
   }
 
   push(chunk: Uint8Array): InspectedChunk {
     if (this.#isDone) return this.#finish(chunk);
     const held = this.#held;
     const bytes = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
-    let holdFrom = held.length === 0 ? bytes.length : 0;
+    let heldFrom = held.length === 0 ? undefined : 0;
     for (let at = held.length; at < bytes.length; at += 1) {
       const verdict = this.#event.read(bytes[at] ?? 0);
-      if (verdict === 'ruled-out') return this.#finish(bytes);
-      if (verdict === 'complete') return this.#discover(bytes, holdFrom);
-      if (verdict === 'hold') holdFrom = Math.min(holdFrom, at);
-      if (at - holdFrom >= MAX_HELD_BYTES) return this.#finish(bytes);
+      if (verdict === 'complete') return this.#discover(bytes, heldFrom ?? at);
+      heldFrom = verdict === 'hold' ? (heldFrom ?? at) : undefined;
+      if (heldFrom !== undefined || !this.#event.isInComment) this.#inspectedBytes += 1;
+      if (this.#inspectedBytes > MAX_HELD_BYTES) return this.#finish(bytes);
     }
-    this.#held = new Uint8Array(bytes.subarray(holdFrom));
-    return inspected(bytes.subarray(0, holdFrom), undefined, false);
+    const end = heldFrom ?? bytes.length;
+    this.#held = new Uint8Array(bytes.subarray(end));
+    return inspected(bytes.subarray(0, end), undefined, false);
   }
 
   end(): InspectedChunk {
     return this.#finish(this.#held);
   }
 
-  /** The value of the data field begins at `holdFrom`, or one space after it. */
-  #discover(bytes: Uint8Array, holdFrom: number): InspectedChunk {
-    const { protocol, names, hint } = this.#options;
-    const { url } = this.#event;
-    const found = findId(url, names);
+  /** The value of the data field begins at `heldFrom`. */
+  #discover(bytes: Uint8Array, heldFrom: number): InspectedChunk {
+    const { url, blanks } = this.#event;
+    const found = this.#read(url);
     if (!found) return this.#finish(bytes);
-    const discovered = { id: found.id, protocol };
-    if (hint === undefined) return this.#finish(bytes, discovered);
-    const start = bytes[holdFrom] === SPACE ? holdFrom + 1 : holdFrom;
-    const hinted = Buffer.from(addHint(url, found.spans, hint), 'latin1');
-    const rest = bytes.subarray(start + url.length);
-    return this.#finish(Buffer.concat([bytes.subarray(0, start), hinted, rest]), discovered);
+    const { id, shown } = found;
+    const discovered = { id, protocol: this.#options.protocol };
+    if (shown === url) return this.#finish(bytes, discovered);
+    const start = heldFrom + blanks;
+    const [before, after] = [bytes.subarray(0, start), bytes.subarray(start + url.length)];
+    return this.#finish(Buffer.concat([before, Buffer.from(shown, 'latin1'), after]), discovered);
+  }
+
+  /** The id of the session, and the URL that the client sees. Undefined if its requests go elsewhere. */
+  #read(url: string): { readonly id: SessionId; readonly shown: string } | undefined {
+    const { names, hint, request, createId } = this.#options;
+    const found = findId(url, names);
+    if (found && !carriesId(request, names, found.id)) {
+      return { id: found.id, shown: hint === undefined ? url : addHint(url, found.spans, hint) };
+    }
+    const id = isOfOwnOrigin(url, request) ? parseSessionId(createId()) : undefined;
+    if (id === undefined) return undefined;
+    const value = hint === undefined ? id : withOwnerHint(id, hint);
+    return { id, shown: addOwnParameter(url, value) };
   }
 
   #finish(out: Uint8Array, discovered?: DiscoveredId): InspectedChunk {
@@ -86,85 +106,130 @@ export class SseEndpointInspector implements BodyInspector {
   }
 }
 
-/** `skip`: may go out; `hold`: may be the URL, or comes after it. */
-type Verdict = 'skip' | 'hold' | 'ruled-out' | 'complete';
+/**
+ * `pass`: nothing up to this byte can be the URL; `hold`: this byte may be of the URL, or come after it in its
+ * event; `complete`: the event has ended, and is one.
+ */
+type Verdict = 'pass' | 'hold' | 'complete';
 
-/** Reads the first event byte by byte. Comments and unknown fields do not count. */
+/** Reads events byte by byte until one gives an endpoint. Comments and unknown fields do not count. */
 class EndpointEvent {
-  readonly #mayBeEndpoint: (url: string) => boolean;
   readonly #lines = new SseLineReader();
-  /** The current line is a data field. */
-  #isData = false;
-  /** The event has the name `endpoint`. */
-  #isNamed = false;
-  /** The event's data, one character a byte. Empty until its line has ended. */
+  /** Where the current line is, if it is a data field. */
+  #place: 'blanks' | 'url' | 'blanks after it' | undefined;
+  #name = '';
+  /** The current event can't be an endpoint any more. */
+  #isRuledOut = false;
+  /** The event's data without the blanks around it, one character a byte. Empty until its line has ended. */
   url = '';
+  /** How many blanks are before the URL. */
+  blanks = 0;
 
-  constructor(mayBeEndpoint: (url: string) => boolean) {
-    this.#mayBeEndpoint = mayBeEndpoint;
+  get isInComment(): boolean {
+    return this.#lines.line === COMMENT;
   }
 
-  /** Not to be called again after `ruled-out` and `complete`. */
+  /** Not to be called again after `complete`. */
   read(byte: number): Verdict {
     const ended = this.#lines.read(byte);
-    if (ended === undefined) return this.#readWithinLine(byte, this.#lines.line);
-    this.#isData = false;
-    return this.#endLine(ended);
+    if (ended === undefined) this.#readWithinLine(byte, this.#lines.line);
+    else if (this.#endLine(ended)) return 'complete';
+    const isInValue = this.#place !== undefined && this.#lines.line !== DATA_FIELD;
+    return (isInValue || this.url !== '') && !this.#isRuledOut ? 'hold' : 'pass';
   }
 
-  #readWithinLine(byte: number, line: string): Verdict {
-    if (line.length > MAX_HELD_BYTES) return 'ruled-out';
-    if (this.url) return 'hold';
-    if (this.#isData) return mayBeInUrl(byte, line) ? 'hold' : 'ruled-out';
-    this.#isData = line === DATA_FIELD;
-    return 'skip';
+  #readWithinLine(byte: number, line: string): void {
+    if (this.#isRuledOut || this.url !== '') return;
+    if (this.#place !== undefined) this.#readWithinData(byte);
+    else if (line === DATA_FIELD) this.#place = 'blanks';
   }
 
-  #endLine(line: string): Verdict {
+  /** Blanks may be around a URL, but not within (URL standard, "basic URL parser"). */
+  #readWithinData(byte: number): void {
+    const isBlank = byte === SPACE || byte === TAB;
+    if (isBlank && this.#place === 'url') this.#place = 'blanks after it';
+    if (isBlank) return;
+    const isControl = byte < SPACE || byte === DELETE;
+    const isFirst = this.#place === 'blanks';
+    this.#isRuledOut =
+      isControl || this.#place === 'blanks after it' || (isFirst && JSON_START.has(byte));
+    this.#place = 'url';
+  }
+
+  /** Whether the line ends an event that is an endpoint. */
+  #endLine(line: string): boolean {
+    this.#place = undefined;
     if (line === '') return this.#endEvent();
     const { field, value } = parseSseField(line);
-    if (field === 'data') return this.#readData(value);
-    if (field === 'event' && value !== 'endpoint') return 'ruled-out';
-    if (field === 'event') this.#isNamed = true;
-    return this.url ? 'hold' : 'skip';
+    if (field === 'data' && !this.#isRuledOut) this.#readData(line);
+    else if (field === 'event') {
+      this.#name = value;
+      this.#isRuledOut ||= value !== ENDPOINT;
+    }
+    return false;
   }
 
-  #readData(value: string): Verdict {
+  #readData(line: string): void {
+    const value = line.slice(DATA_FIELD.length);
+    const url = trimBlanks(value);
     // Several data lines are joined by line feeds, which no URL contains.
-    if (this.url || !this.#mayBeEndpoint(value)) return 'ruled-out';
-    this.url = value;
-    return 'hold';
+    this.#isRuledOut ||= this.url !== '' || !URL_LIKE.test(url);
+    this.url = url;
+    this.blanks = value.indexOf(url);
   }
 
-  #endEvent(): Verdict {
-    if (this.url) return this.#isNamed ? 'complete' : 'ruled-out';
-    // A client never dispatches an event without data, and forgets its name.
-    this.#isNamed = false;
-    return 'skip';
+  #endEvent(): boolean {
+    if (!this.#isRuledOut && this.url !== '' && this.#name === ENDPOINT) return true;
+    this.#name = '';
+    this.#isRuledOut = false;
+    this.url = '';
+    return false;
   }
 }
 
-function mayBeInUrl(byte: number, line: string): boolean {
-  const length = line.length - DATA_FIELD.length;
-  if (byte === SPACE) return length === 1;
-  if (byte < SPACE || byte === DELETE) return false;
-  return length > 2 || !JSON_DATA.test(line);
+function trimBlanks(text: string): string {
+  return text.replace(/^[ \t]+|[ \t]+$/g, '');
 }
 
-/** The id in a URL's query and where it is, under the first of the names that is there. */
+/** The id in a URL's query and where it is, if the first of the names that is there has one value. */
 function findId(
   url: string,
   names: readonly string[],
 ): { id: SessionId; spans: readonly Span[] } | undefined {
   for (const name of names) {
     const spans = findQueryValues(url, name);
-    const [text, ...others] = new Set(spans.map((span) => decodeQueryText(textAt(url, span))));
+    if (spans.length === 0) continue;
+    const [text = '', ...others] = new Set(spans.map((span) => decodeQueryText(textAt(url, span))));
     // Two different ids under one name: it is unknown which one the client will use.
-    if (text === undefined || others.length > 0) continue;
-    const id = parseSessionId(text);
-    if (id !== undefined) return { id, spans };
+    const id = others.length > 0 ? undefined : parseSessionId(text);
+    return id === undefined ? undefined : { id, spans };
   }
   return undefined;
+}
+
+/** An id that the stream was opened with is not new: other streams may have been opened with it too. */
+function carriesId({ target }: RequestHead, names: readonly string[], id: SessionId): boolean {
+  return names.some((name) =>
+    findQueryValues(target, name).some((span) => {
+      const text = decodeQueryText(textAt(target, span));
+      return text === id || splitOwnerHint(text)?.id === id;
+    }),
+  );
+}
+
+const AUTHORITY = /^(?:https?:)?\/\/([^/?#]*)/i;
+const DEFAULT_PORT = /:(?:80|443)$/;
+
+/** Whether a request to the URL comes back here. Its scheme may be that of the hop from the edge. */
+function isOfOwnOrigin(url: string, { host, rawHeaders }: RequestHead): boolean {
+  const authority = AUTHORITY.exec(url)?.[1];
+  if (authority === undefined) return !/^[a-z][a-z0-9+.-]*:/i.test(url);
+  const own = host ?? headerValue(rawHeaders, 'host') ?? '';
+  return normalized(authority) === normalized(own);
+}
+
+function normalized(authority: string): string {
+  return authority.toLowerCase().replace(DEFAULT_PORT, '');
 }
 
 /**

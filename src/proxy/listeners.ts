@@ -74,8 +74,8 @@ function createEdgeHandler({ proxy, budget }: ListenersParts): RequestHandler {
 }
 
 /** What routing reads of a head: of its fields only the selected ones. */
-function selectedOf({ method, target, selected }: ParsedRequestHead): RequestHead {
-  return { method, target, rawHeaders: selected };
+function selectedOf({ method, target, host, selected }: ParsedRequestHead): RequestHead {
+  return { method, target, host, rawHeaders: selected };
 }
 
 function refuse(

@@ -21,6 +21,7 @@ const discoverer = createDiscoverer(PROTOCOLS, {
   hints: true,
   self: machine('me'),
   clock: createTestClock(),
+  createId: () => 'token',
 });
 
 const POLL = get('/socket.io/?EIO=4&transport=polling&t=abc');
@@ -189,7 +190,12 @@ test('a custom protocol is a row: the example in the README is discovered, and f
   const presets = runInNewContext(ts.transpile(`({${row ?? ''}})`)) as Record<string, Protocol[]>;
   const protocol = presets['graphql-sse']?.[0];
   assert.ok(protocol);
-  const options = { hints: true, self: machine('me'), clock: createTestClock() };
+  const options = {
+    hints: true,
+    self: machine('me'),
+    clock: createTestClock(),
+    createId: () => 'token',
+  };
   const request: RequestHead = { ...get('/graphql/stream'), method: 'PUT' };
   const response = responseWith(201, 'content-type', 'text/plain; charset=utf-8');
   const { inspector } = createDiscoverer([protocol], options).inspectHead(

@@ -15,7 +15,12 @@ function discoveriesIn(
   response: ResponseHead,
   hints = true,
 ): HeadDiscoveries {
-  const discoverer = createDiscoverer(PROTOCOLS, { hints, self: machine('me'), clock });
+  const discoverer = createDiscoverer(PROTOCOLS, {
+    hints,
+    self: machine('me'),
+    clock,
+    createId: () => 'token',
+  });
   return discoverer.inspectHead(
     request,
     createRequestIdReader(PROTOCOLS, { hints })(request),
@@ -119,7 +124,7 @@ const STREAMS: readonly (readonly [claim: string, request: RequestHead, response
   ['a compressed one is not inspected', get('/sse'), responseWith(200, ...EVENT_STREAM, 'Content-Encoding', 'gzip'), false],
   ['a response to a POST is not inspected', post('/mcp'), responseWith(200, ...EVENT_STREAM), false],
   ['one of a known session is not inspected', get('/mcp', 'mcp-session-id', 'abc'), responseWith(200, ...EVENT_STREAM), false],
-  ['one of a session of HTTP+SSE is not inspected', get('/sse?session_id=abc'), responseWith(200, ...EVENT_STREAM), false],
+  ['one that is opened with an older id is inspected', get('/sse?session_id=abc'), responseWith(200, ...EVENT_STREAM), true],
   ['one within a cookie’s session is inspected', get('/sse', 'cookie', 'sid=abc'), responseWith(200, ...EVENT_STREAM), true],
   ['an error is not inspected', get('/sse'), responseWith(503, ...EVENT_STREAM), false],
   ['a replay is not inspected', get('/sse'), responseWith(200, ...EVENT_STREAM, 'fly-replay', 'instance=a'), false],
@@ -131,14 +136,37 @@ for (const [claim, request, response, isInspected] of STREAMS) {
   });
 }
 
-test('streams: a hint makes them longer, so an announced length is dropped', () => {
+test('streams: a hint or a parameter makes them longer, so an announced length is dropped', () => {
   const response = responseWith(200, 'a', 'b', 'Content-Length', '90', ...EVENT_STREAM);
-  assert.deepEqual(discoveriesIn(get('/sse'), response).rawHeaders, ['a', 'b', ...EVENT_STREAM]);
-  assert.equal(discoveriesIn(get('/sse'), response, false).rawHeaders, undefined);
+  for (const hints of [true, false]) {
+    const { rawHeaders } = discoveriesIn(get('/sse'), response, hints);
+    assert.deepEqual(rawHeaders, ['a', 'b', ...EVENT_STREAM]);
+  }
+});
+
+test('streams: a compressed one that was not announced is unreadable', () => {
+  const discoverer = createDiscoverer(PROTOCOLS, {
+    ...{ hints: true, self: machine('me'), clock, createId: () => 'token' },
+  });
+  const readIds = createRequestIdReader(PROTOCOLS, { hints: true });
+  const isUnreadable = (request: RequestHead, ...headers: string[]): boolean =>
+    discoverer.isUnreadable(request, readIds(request), responseWith(200, ...headers));
+  const gzip = ['content-encoding', 'gzip'];
+  assert.equal(isUnreadable(get('/sse'), ...EVENT_STREAM, ...gzip), true);
+  assert.equal(isUnreadable(get('/sse'), ...EVENT_STREAM), false);
+  assert.equal(isUnreadable(get('/sse'), ...EVENT_STREAM, 'content-encoding', 'identity'), false);
+  assert.equal(isUnreadable(get('/'), 'content-type', 'text/html', ...gzip), false);
+  assert.equal(isUnreadable(post('/'), ...EVENT_STREAM, ...gzip), false);
+  assert.equal(isUnreadable(get('/', 'mcp-session-id', 'a'), ...EVENT_STREAM, ...gzip), false);
 });
 
 test('streams: only a requested event stream is requested uncompressed', () => {
-  const discoverer = createDiscoverer(PROTOCOLS, { hints: true, self: machine('me'), clock });
+  const discoverer = createDiscoverer(PROTOCOLS, {
+    hints: true,
+    self: machine('me'),
+    clock,
+    createId: () => 'token',
+  });
   const readIds = createRequestIdReader(PROTOCOLS, { hints: true });
   const may = (head: RequestHead): boolean => discoverer.mayRevealInBody(head, readIds(head));
   assert.equal(may(get('/sse', 'Accept', 'text/html, Text/Event-Stream;q=0.9')), true);
@@ -151,7 +179,12 @@ test('streams: only a requested event stream is requested uncompressed', () => {
 
 test('streams: none is inspected if no protocol discovers ids in them', () => {
   const protocols = protocolsOf('mcp,rpc');
-  const discoverer = createDiscoverer(protocols, { hints: true, self: machine('me'), clock });
+  const discoverer = createDiscoverer(protocols, {
+    hints: true,
+    self: machine('me'),
+    clock,
+    createId: () => 'token',
+  });
   const request = get('/sse', 'accept', 'text/event-stream');
   assert.equal(discoverer.mayRevealInBody(request, { kind: 'none' }), false);
   const discoveries = discoverer.inspectHead(

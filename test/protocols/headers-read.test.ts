@@ -56,7 +56,12 @@ const ALL = [
 function read(head: RequestHead): unknown {
   const ids = createRequestIdReader(PROTOCOLS, { hints: true })(head);
   const clock = systemClock;
-  const discoverer = createDiscoverer(PROTOCOLS, { hints: true, self: SELF, clock });
+  const discoverer = createDiscoverer(PROTOCOLS, {
+    hints: true,
+    self: SELF,
+    clock,
+    createId: () => 'token',
+  });
   const options = { name: 'lb', self: SELF, ttlMs: 1_000, now: () => 0 };
   const cookie = createAffinityCookie(options);
   return {
@@ -91,7 +96,7 @@ describe('the fields of a request that are read', () => {
           const whole = read({ method, target, rawHeaders: [...ALL, ...some] });
           const ofSelected = { method, target, rawHeaders: selected };
           assert.deepEqual(read(ofSelected), whole);
-          const clean = createOwnerHintRemover(PROTOCOLS);
+          const clean = createOwnerHintRemover(PROTOCOLS, { hints: true });
           const kept = clean({ method, target, rawHeaders: [...ALL, ...some] }).rawHeaders;
           assert.deepEqual(clean(ofSelected).rawHeaders, kept.slice(ALL.length));
         }

@@ -15,6 +15,7 @@ const discoverer = createDiscoverer(PROTOCOLS, {
   hints: true,
   self: machine('me'),
   clock: createTestClock(),
+  createId: () => 'token',
 });
 
 const NEW = ['MCP-Protocol-Version', '2026-07-28'];

@@ -12,7 +12,7 @@ import { cpuMsOf } from '../support/cpu.ts';
 import { get, machine, protocolsOf } from './heads.ts';
 
 const PROTOCOLS = protocolsOf('mcp,mcp-sse,rpc,cookie:sid');
-const removeHints = createOwnerHintRemover(PROTOCOLS);
+const removeHints = createOwnerHintRemover(PROTOCOLS, { hints: true });
 const readIds = createRequestIdReader(PROTOCOLS, { hints: true });
 
 const sessionId = (text: string): SessionId => {

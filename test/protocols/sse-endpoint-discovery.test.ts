@@ -9,11 +9,13 @@ import { responseWith, get, machine, protocolsOf } from './heads.ts';
 
 const clock = createTestClock();
 
-function openInspector(hints = true): BodyInspector {
-  const options = { hints, self: machine('me'), clock };
+const TOKEN = '0123456789abcdef';
+
+function openInspector(hints = true, request = get('/sse', 'Host', 'a.b')): BodyInspector {
+  const options = { hints, self: machine('me'), clock, createId: () => TOKEN };
   const discoverer = createDiscoverer(protocolsOf('mcp,mcp-sse,rpc'), options);
   const stream = responseWith(200, 'content-type', 'text/event-stream');
-  const { inspector } = discoverer.inspectHead(get('/sse'), { kind: 'none' }, stream);
+  const { inspector } = discoverer.inspectHead(request, { kind: 'none' }, stream);
   assert.ok(inspector);
   return inspector;
 }
@@ -76,8 +78,29 @@ const TAUGHT: readonly Taught[] = [
   { claim: 'an id under both names', stream: 'event: endpoint\ndata: /m?sessionId=b&session_id=a\n\n', id: 'a', out: 'event: endpoint\ndata: /m?sessionId=b&session_id=a~me\n\n' },
   { claim: 'an event without data before', stream: 'event: endpoint\n\nevent: endpoint\ndata: /m?sessionId=a\n\n', id: 'a', out: 'event: endpoint\n\nevent: endpoint\ndata: /m?sessionId=a~me\n\n' },
   { claim: 'UTF-8 elsewhere in the URL', stream: 'event: endpoint\ndata: /caf\xc3\xa9?sessionId=a\n\n', id: 'a', out: 'event: endpoint\ndata: /caf\xc3\xa9?sessionId=a~me\n\n' },
+  { claim: 'other events before', stream: 'event: ping\ndata: 1\n\ndata: hello\n\nevent: message\ndata: {"a":"/m?sessionId=x"}\n\ndata:\n\nevent: endpoint\ndata: /m?sessionId=abc\n\n', id: 'abc', out: 'event: ping\ndata: 1\n\ndata: hello\n\nevent: message\ndata: {"a":"/m?sessionId=x"}\n\ndata:\n\nevent: endpoint\ndata: /m?sessionId=abc~me\n\n' },
+  { claim: 'a URL in an event without a name before', stream: 'data: /m?sessionId=a\n\nevent: endpoint\ndata: /m?sessionId=b\n\n', id: 'b', out: 'data: /m?sessionId=a\n\nevent: endpoint\ndata: /m?sessionId=b~me\n\n' },
+  { claim: 'data over two lines before', stream: 'event: endpoint\ndata: /m?sessionId=a\ndata: b\n\nevent: endpoint\ndata: /m?sessionId=c\n\n', id: 'c', out: 'event: endpoint\ndata: /m?sessionId=a\ndata: b\n\nevent: endpoint\ndata: /m?sessionId=c~me\n\n' },
+  { claim: 'blanks around the URL', stream: 'event: endpoint\ndata: \t  /m?sessionId=abc \t \n\n', id: 'abc', out: 'event: endpoint\ndata: \t  /m?sessionId=abc~me \t \n\n' },
+  { claim: 'no known id in the query', stream: 'event: endpoint\ndata: /sse?sessionid=abc\n\n', id: TOKEN, out: `event: endpoint\ndata: /sse?sessionid=abc&fly-affinity=${TOKEN}~me\n\n` },
+  { claim: 'no query', stream: 'event: endpoint\ndata: /mcp/messages/abc\n\n', id: TOKEN, out: `event: endpoint\ndata: /mcp/messages/abc?fly-affinity=${TOKEN}~me\n\n` },
+  { claim: 'an empty query', stream: 'event: endpoint\ndata: /m?\n\n', id: TOKEN, out: `event: endpoint\ndata: /m?&fly-affinity=${TOKEN}~me\n\n` },
+  { claim: 'a query alone', stream: 'event: endpoint\ndata: ?clientId=abc\n\n', id: TOKEN, out: `event: endpoint\ndata: ?clientId=abc&fly-affinity=${TOKEN}~me\n\n` },
+  { claim: 'a relative URL', stream: 'event: endpoint\ndata: messages/abc\n\n', id: TOKEN, out: `event: endpoint\ndata: messages/abc?fly-affinity=${TOKEN}~me\n\n` },
+  { claim: 'a fragment', stream: 'event: endpoint\ndata: /m#?sessionId=a\n\n', id: TOKEN, out: `event: endpoint\ndata: /m?fly-affinity=${TOKEN}~me#?sessionId=a\n\n` },
+  { claim: 'an empty id', stream: 'event: endpoint\ndata: /m?sessionId=\n\n', id: TOKEN, out: `event: endpoint\ndata: /m?sessionId=&fly-affinity=${TOKEN}~me\n\n` },
+  { claim: 'two different ids', stream: 'event: endpoint\ndata: /m?sessionId=a&sessionId=b\n\n', id: TOKEN, out: `event: endpoint\ndata: /m?sessionId=a&sessionId=b&fly-affinity=${TOKEN}~me\n\n` },
+  { claim: 'an absolute URL of our own origin', stream: 'event: endpoint\ndata: https://A.B:443/m/abc\n\n', id: TOKEN, out: `event: endpoint\ndata: https://A.B:443/m/abc?fly-affinity=${TOKEN}~me\n\n` },
+  { claim: 'a URL without a scheme of our own origin', stream: 'event: endpoint\ndata: //a.b/m/abc\n\n', id: TOKEN, out: `event: endpoint\ndata: //a.b/m/abc?fly-affinity=${TOKEN}~me\n\n` },
   { claim: 'a second endpoint after it', stream: 'event: endpoint\ndata: /m?sessionId=a\n\nevent: endpoint\ndata: /m?sessionId=b\n\n', id: 'a', out: 'event: endpoint\ndata: /m?sessionId=a~me\n\nevent: endpoint\ndata: /m?sessionId=b\n\n' },
 ];
+
+/** Where the value of the line begins that differs. */
+function startOfChange(stream: string, out: string): number {
+  const at = stream.split('').findIndex((character, i) => character !== out[i]);
+  const [field = ''] = /data: ?[^\r\n]*$/.exec(stream.slice(0, at)) ?? [];
+  return at - field.length + 'data: '.length;
+}
 
 for (const { claim, stream, id, out } of TAUGHT) {
   test(`an endpoint is discovered and hinted: ${claim}`, () => {
@@ -90,15 +113,16 @@ for (const { claim, stream, id, out } of TAUGHT) {
     const passed = pass(stream.split(''));
     assert.equal(passed.id, id);
     assert.equal(passed.out, out);
-    assert.ok(!passed.early.join('').includes('ession'), 'nothing of the URL is output before');
+    assert.ok(
+      passed.early.join('').length <= startOfChange(stream, out),
+      'no part of the URL is output before',
+    );
   });
 }
 
 // prettier-ignore
 const UNTAUGHT: readonly (readonly [claim: string, stream: string])[] = [
   ['another event', 'event: message\ndata: /m?sessionId=a\n\n'],
-  ['another event first', 'data: hello\n\nevent: endpoint\ndata: /m?sessionId=a\n\n'],
-  ['a URL without an event name', 'data: /m?sessionId=a\n\nevent: endpoint\ndata: /m?sessionId=b\n\n'],
   ['a name that is reset with its event', 'event: endpoint\n\ndata: /m?sessionId=a\n\n'],
   ['two names for one event', 'event: endpoint\nevent: message\ndata: /m?sessionId=a\n\n'],
   ['a field name in capitals', 'Event: endpoint\nData: /m?sessionId=a\n\n'],
@@ -107,12 +131,11 @@ const UNTAUGHT: readonly (readonly [claim: string, stream: string])[] = [
   ['data over two lines', 'event: endpoint\ndata: /m?sessionId=a\ndata: b\n\n'],
   ['data over two lines, the second empty', 'event: endpoint\ndata: /m?sessionId=a\ndata\n\n'],
   ['data over two lines, the first empty', 'event: endpoint\ndata:\ndata: /m?sessionId=a\n\n'],
-  ['no id in the URL', 'event: endpoint\ndata: /messages\n\n'],
-  ['an id in the path', 'event: endpoint\ndata: /m/sessionId=a\n\n'],
-  ['an id in the fragment', 'event: endpoint\ndata: /m#?sessionId=a\n\n'],
-  ['an empty id', 'event: endpoint\ndata: /m?sessionId=\n\n'],
-  ['a malformed id', 'event: endpoint\ndata: /m?sessionId=a%09b\n\n'],
-  ['two different ids', 'event: endpoint\ndata: /m?sessionId=a&sessionId=b\n\n'],
+  ['a URL of another origin', 'event: endpoint\ndata: https://other/m/abc\n\n'],
+  ['a URL of another port', 'event: endpoint\ndata: http://a.b:8080/m/abc\n\n'],
+  ['a URL of another scheme', 'event: endpoint\ndata: wss:/m/abc\n\n'],
+  ['a word that is no URL', 'event: endpoint\ndata: ready\n\n'],
+  ['no data', 'event: endpoint\ndata:\n\n'],
   ['JSON with a URL in it', 'event: endpoint\ndata: {"uri":"/m?sessionId=a"}\n\n'],
   ['a space in the URL', 'event: endpoint\ndata: /m m?sessionId=a\n\n'],
   ['an event that never ends', 'event: endpoint\ndata: /m?sessionId=a\n'],
@@ -157,22 +180,54 @@ test('an ordinary stream is not delayed: data that cannot be the URL is output w
   assert.equal(Buffer.from(inspector.push(Buffer.from('{')).out ?? []).toString(), ' {');
 });
 
-test('an ordinary stream is passed on without inspection from its first line on', () => {
+test('what can not be the URL is output with its chunk', () => {
   // prettier-ignore
-  for (const first of ['event: message\n', 'data: {', 'data: [1', 'data: "x', 'data: two words', 'data: x\n', 'data\n', 'event\n']) {
-    const { isDone, out } = openInspector().push(Buffer.from(first));
-    assert.ok(isDone, first);
-    assert.equal(Buffer.from(out ?? []).toString(), first);
+  for (const chunk of ['event: message\n', 'data: {', 'data: [1', 'data: "x', 'data: two words', 'data: x\n', 'data\n', 'event\n', 'event: message\ndata: /m', 'data: /m\ndata: /n\n']) {
+    const { out } = openInspector().push(Buffer.from(chunk));
+    assert.equal(Buffer.from(out ?? []).toString(), chunk);
   }
 });
 
-test('later chunks are passed on as the same objects', () => {
+test('after 16 KB without the event, later chunks are passed on as the same objects', () => {
   const inspector = openInspector();
-  inspector.push(Buffer.from('event: message\n'));
-  const chunk = Buffer.from('data: x\n\n');
-  assert.equal(inspector.push(chunk).out, chunk);
+  const event = Buffer.from('event: message\ndata: {"a":1}\n\n');
+  let isDone = false;
+  for (let bytes = 0; bytes <= 16_384; bytes += event.length) {
+    const pushed = inspector.push(event);
+    assert.deepEqual(Buffer.from(pushed.out ?? []), event);
+    isDone = pushed.isDone;
+  }
+  assert.ok(isDone);
+  assert.equal(inspector.push(event).out, event);
   assert.equal(inspector.end().out, undefined);
 });
+
+for (const [claim, target, stream, out] of [
+  [
+    'the stream was opened with its id',
+    '/sse?sessionId=old',
+    '/m?sessionId=old',
+    `/m?sessionId=old&fly-affinity=${TOKEN}~me`,
+  ],
+  [
+    'the stream was opened with its id and a hint',
+    '/sse?sessionId=old~m2',
+    '/m?sessionId=old',
+    `/m?sessionId=old&fly-affinity=${TOKEN}~me`,
+  ],
+  [
+    'a name before its own stands for a tenant',
+    '/sse?session_id=tenant',
+    '/m?session_id=tenant&sessionId=new',
+    `/m?session_id=tenant&sessionId=new&fly-affinity=${TOKEN}~me`,
+  ],
+] as const) {
+  test(`a URL gets the sidecar's own parameter if ${claim}`, () => {
+    const passed = pass([`event: endpoint\ndata: ${stream}\n\n`], openInspector(true, get(target)));
+    assert.equal(passed.id, TOKEN);
+    assert.equal(passed.out, `event: endpoint\ndata: ${out}\n\n`);
+  });
+}
 
 test('at most 16 KB are buffered', () => {
   const inspector = openInspector();
@@ -269,7 +324,7 @@ test('however it is split, a stream of any bytes reveals the same id and is outp
         const inPieces = pass(cutText(stream, cuts));
         assert.equal(inPieces.out, whole.out);
         assert.equal(inPieces.id, whole.id);
-        assert.equal(whole.out.replace('~me', ''), stream);
+        assert.equal(whole.out.replace(`&fly-affinity=${TOKEN}`, '').replace('~me', ''), stream);
       },
     ),
     { numRuns: 3_000 },

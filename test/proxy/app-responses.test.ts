@@ -61,6 +61,7 @@ function setUp(): SetUp {
     hints: true,
     self: SELF,
     clock: createTestClock(),
+    createId: () => 'token',
   });
   return Object.assign(recordedBindings, {
     responses: new AppResponses(discoverer, recordedBindings.bindings),

@@ -144,7 +144,7 @@ export function createFleetMachine(script: FleetScript, parts: FleetParts): Flee
       hints: parts.hints,
     }),
     responses: new AppResponses(
-      createDiscoverer(PROTOCOLS, { hints: parts.hints, self, clock }),
+      createDiscoverer(PROTOCOLS, { hints: parts.hints, self, clock, createId: () => 'token' }),
       bindings,
     ),
     bindings: {

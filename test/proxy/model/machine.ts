@@ -238,7 +238,10 @@ export async function createModelMachine(
       actionFor,
       protectedNames: new Set(),
     }),
-    responses: new AppResponses(createDiscoverer(PROTOCOLS, { hints, self, clock }), bindings),
+    responses: new AppResponses(
+      createDiscoverer(PROTOCOLS, { hints, self, clock, createId: () => 'token' }),
+      bindings,
+    ),
     bindings,
     claimResolver,
     lookups: peers.lookups,
